@@ -1,0 +1,5 @@
+"""Run `fedstep` as `python -m fedstep`."""
+
+from fedstep.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Reads a build: reports, git, CI variables, test source in; values out."""

@@ -1,0 +1,250 @@
+"""What changed, as git tells it: in the commit that was built, and in what is about to be pushed."""
+
+import os
+import stat
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from fedstep.build.gitparse import Commit, parse_names, parse_numstat, parse_objects, parse_status
+from fedstep.build.gitrun import Git, Ran, Run, fetched_commit, is_shallow, refusal, repository_root, run_git
+from fedstep.build.record import Absent, Change, CiRun, FileChange
+
+__all__ = [
+    "FILE_LIMIT",
+    "list_files",
+    "read_change",
+    "read_outgoing",
+    "repository_root",
+    "start_change",
+    "start_outgoing",
+]
+
+FILE_LIMIT = 5_000
+_COUNTED_FILES = 200  # untracked files whose lines are counted, and how much of each
+_COUNTED_BYTES = 256 * 1024
+_DIFF = (
+    *("diff", "--numstat", "-z", "-M", "-l400", "--no-ext-diff", "--no-textconv"),
+    *("--no-relative", "--no-color", "--submodule=short", "--ignore-submodules=dirty"),
+)
+_STATUS = ("status", "--porcelain=v2", "-z", "--branch", "--no-renames", "--ignore-submodules=dirty")
+_EMPTY_TREES = (  # of sha1 and sha256 repositories; git knows them without storing them
+    "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+    "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
+)
+_DEFAULT_BRANCHES = {
+    "refs/remotes/origin/HEAD": "origin/HEAD",
+    "refs/remotes/origin/main": "origin/main",
+    "refs/remotes/origin/master": "origin/master",
+    "refs/heads/main": "main",
+    "refs/heads/master": "master",
+}
+_NOT_A_WORK_TREE = Absent("not a git work tree")
+_DEEPER = {
+    "github": "set fetch-depth: 0 on actions/checkout",
+    "gitlab": "set the variable GIT_DEPTH: 0",
+    "jenkins": 'turn off "Shallow clone" in the git plugin\'s "Advanced clone behaviours"',
+}
+
+
+class _Base(NamedTuple):
+    commit: str
+    label: str  # "" where nothing could be compared
+
+
+class _Diff(NamedTuple):
+    base: str
+    files: tuple[FileChange, ...]
+
+
+_NO_DIFF = _Diff("", ())
+
+
+def read_change(root: str, ci: CiRun, run: Run = run_git) -> Change | Absent:
+    """The change that the checked-out commit brings: what a running or finished build tests.
+
+    Compared with the merge-base with a pull request's target, else with the tip before the push, else with the first
+    parent, else (a root commit) with nothing. `commit` and `tree` are "" where tracked files were modified.
+    """
+    return start_change(root, ci, run)()
+
+
+def start_change(root: str, ci: CiRun, run: Run = run_git) -> Callable[[], Change | Absent]:
+    """`read_change` in two steps: git starts now, the call that comes back waits for it."""
+    top = repository_root(root)
+    if not top:
+        return lambda: _NOT_A_WORK_TREE
+    git = Git(top, run)
+    told = _told_bases(top, ci)
+    asked = ("HEAD", "HEAD^1", *told)
+    status = git.start(*_STATUS, "--untracked-files=no")
+    objects = git.start("cat-file", "--batch", stdin=_batch(asked))
+    return lambda: _built(git, ci, told, status(), parse_objects(asked, objects().out))
+
+
+def read_outgoing(root: str, run: Run = run_git) -> Change | Absent:
+    """The work tree, untracked files included, against its upstream, else the default branch, else HEAD.
+
+    For a prediction before a push. `commit` and `tree` are "" unless the work tree is clean.
+    """
+    return start_outgoing(root, run)()
+
+
+def start_outgoing(root: str, run: Run = run_git) -> Callable[[], Change | Absent]:
+    """`read_outgoing` in two steps: three git processes start now, the call that comes back waits for them."""
+    top = repository_root(root)
+    if not top:
+        return lambda: _NOT_A_WORK_TREE
+    git = Git(top, run)
+    asked = ("HEAD", *_DEFAULT_BRANCHES)
+    # A guess that is most often right; then nothing more is asked. It goes first because it takes longest.
+    guess = git.start(*_DIFF, "--merge-base", "@{upstream}", "--")
+    status = git.start(*_STATUS, "--untracked-files=all")
+    objects = git.start("cat-file", "--batch", stdin=_batch(asked))
+    return lambda: _outgoing(git, status(), parse_objects(asked, objects().out), guess())
+
+
+def list_files(root: str, run: Run = run_git) -> tuple[str, ...] | Absent:
+    """The tracked files relative to `root`, "/" between folders: what a `SourceIndex` is made of."""
+    ran = Git(root, run).start("ls-files", "-z", "--cached")()
+    return parse_names(ran.out) if ran.code == 0 else refusal(ran, root)
+
+
+def _built(git: Git, ci: CiRun, told: dict[str, str], status: Ran, found: dict[str, Commit]) -> Change | Absent:
+    if status.code != 0:
+        return refusal(status, git.root)
+    if "HEAD" not in found:
+        return Absent("the repository has no commit yet")
+    head = found["HEAD"]
+    bases = [_Base(found[name].oid, label) for name, label in told.items() if name in found]
+    diff = _compare(git, bases, head.oid)
+    if not diff.base:
+        diff = _against_parent(git, head, found.get("HEAD^1"))
+    modified = parse_status(status.out).modified
+    notices = [_reach_notice(git.root, ci, told, diff, head)]
+    notices += ["tracked files were modified: no evidence about the commit"] if modified else []
+    return _change(head, not modified, diff, notices)
+
+
+def _outgoing(git: Git, status: Ran, found: dict[str, Commit], guess: Ran) -> Change | Absent:
+    if status.code != 0:
+        return refusal(status, git.root)
+    seen = parse_status(status.out)
+    if guess.code == 0:
+        diff = _Diff("merge-base with upstream", parse_numstat(guess.out))
+    else:
+        diff = _against_default(git, found, seen.upstream)
+    if not diff.base:
+        return refusal(guess, git.root)
+    room = max(0, FILE_LIMIT - len(diff.files))
+    added = tuple(_untracked(git.root, seen.untracked[:room]))
+    left_out = len(seen.untracked) - len(added)
+    notices = [f"{left_out} untracked files left out"] if left_out else []
+    if diff.base == "HEAD" and is_shallow(git.root):
+        notices.append("shallow clone, compared with HEAD only; run git fetch --unshallow")
+    clean = not seen.modified and not seen.untracked
+    return _change(found.get("HEAD"), clean, _Diff(diff.base, diff.files + added), notices)
+
+
+def _change(head: Commit | None, clean: bool, diff: _Diff, notices: list[str]) -> Change:
+    excess = len(diff.files) - FILE_LIMIT
+    if excess > 0:
+        notices = [*notices, f"{FILE_LIMIT} of {len(diff.files)} changed files were read"]
+    return Change(
+        commit=head.oid if head and clean else "",
+        tree=head.tree if head and clean else "",
+        author=head.author if head else "",
+        files=diff.files[:FILE_LIMIT],
+        base=diff.base,
+        notice="; ".join(filter(None, notices)),
+    )
+
+
+def _against_parent(git: Git, head: Commit, parent: Commit | None) -> _Diff:
+    if parent is not None:
+        return _compare(git, [_Base(parent.oid, "first parent")], head.oid)
+    if head.parents:
+        return _NO_DIFF
+    ran = git.start(*_DIFF, _EMPTY_TREES[len(head.oid) > 40], head.oid, "--")()
+    return _Diff("nothing: a root commit", parse_numstat(ran.out)) if ran.code == 0 else _NO_DIFF
+
+
+def _against_default(git: Git, found: dict[str, Commit], upstream: bool) -> _Diff:
+    if "HEAD" not in found:
+        return _first_commit(git)
+    bases = [_Base("@{upstream}", "merge-base with upstream")] if upstream else []
+    bases += [
+        _Base(found[ref].oid, f"merge-base with {name}") for ref, name in _DEFAULT_BRANCHES.items() if ref in found
+    ]
+    return _compare(git, [*bases, _Base("HEAD", "HEAD")])
+
+
+def _first_commit(git: Git) -> _Diff:
+    for tree in _EMPTY_TREES:
+        ran = git.start(*_DIFF, tree, "--")()
+        if ran.code == 0:
+            return _Diff("nothing: no commit yet", parse_numstat(ran.out))
+    return _NO_DIFF
+
+
+def _compare(git: Git, bases: Iterable[_Base], *target: str) -> _Diff:
+    """From the first base that shares history with the target commit, or with HEAD and the work tree on top."""
+    for base in bases:
+        ran = git.start(*_DIFF, "--merge-base", base.commit, *target, "--")()
+        if ran.code != 0:  # several merge-bases, or a git before 2.30
+            ran = _compare_with_ancestor(git, base, target)
+        if ran.code == 0:
+            return _Diff(base.label, parse_numstat(ran.out))
+    return _NO_DIFF
+
+
+def _compare_with_ancestor(git: Git, base: _Base, target: tuple[str, ...]) -> Ran:
+    ancestor = git.start("merge-base", base.commit, *(target or ("HEAD",)))()
+    if ancestor.code != 0:
+        return ancestor
+    return git.start(*_DIFF, ancestor.out.decode("ascii", "replace").strip(), *target, "--")()
+
+
+def _told_bases(root: str, ci: CiRun) -> dict[str, str]:
+    """Revision -> label, best first: what the CI's variables say the build is to be compared with."""
+    target = ci.base_branch if ci.base_branch.isprintable() and " " not in ci.base_branch else ""
+    if not target:
+        return {ci.commit_before: "commit before the push"} if ci.commit_before.isalnum() else {}
+    bases = {
+        f"refs/remotes/origin/{target}": f"merge-base with origin/{target}",
+        fetched_commit(root, target): f"merge-base with the fetched {target}",
+        ci.commit_before: "merge-base with the CI's base commit",
+        f"refs/heads/{target}": f"merge-base with {target}",
+    }
+    return {revision: label for revision, label in bases.items() if revision}
+
+
+def _reach_notice(root: str, ci: CiRun, told: dict[str, str], diff: _Diff, head: Commit) -> str:
+    whole = diff.base in told.values() or diff.base.startswith("nothing")
+    exact = diff.base == "first parent" and (not told or (ci.base_branch != "" and head.parents > 1))
+    if whole or exact:
+        return ""
+    effect = "compared with the first parent only" if diff.base else "the change cannot be seen"
+    if is_shallow(root):
+        return f"shallow clone, {effect}; {_DEEPER.get(ci.vendor, 'clone with full history')}"
+    return f"{next(iter(told.values()), 'the base')} not found, {effect}; fetch it before this step"
+
+
+def _untracked(root: str, paths: tuple[str, ...]) -> Iterable[FileChange]:
+    for order, path in enumerate(paths):
+        yield FileChange(path, _line_count(f"{root}/{path}") if order < _COUNTED_FILES else 0)
+
+
+def _line_count(path: str) -> int:
+    """Lines of a regular text file, 0 for any other; links, pipes and devices are not opened."""
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return 0
+        with open(path, "rb") as file:  # noqa: PTH123
+            text = file.read(_COUNTED_BYTES)
+    except (OSError, ValueError):
+        return 0
+    return 0 if b"\0" in text else text.count(b"\n") + (not text.endswith(b"\n") and text != b"")
+
+
+def _batch(names: Iterable[str]) -> bytes:
+    return "".join(f"{name}\n" for name in names).encode("utf-8", "replace")

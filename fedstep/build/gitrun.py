@@ -1,0 +1,179 @@
+"""Running git without letting a repository run anything, write anything or fetch anything."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from fedstep.build.record import Absent
+
+__all__ = [
+    "SECONDS_EACH",
+    "SECONDS_TOTAL",
+    "Git",
+    "Ran",
+    "Run",
+    "fetched_commit",
+    "is_shallow",
+    "refusal",
+    "repository_root",
+    "run_git",
+]
+
+SECONDS_EACH = 5.0
+SECONDS_TOTAL = 10.0
+_NOT_INSTALLED, _TIMED_OUT = 127, 124
+_FETCH_LIMIT = 256 * 1024
+_LEAST_PATIENCE = 0.2  # an early-started process that is done is still collected after a late call
+
+# The command line outranks every configuration file, so a repository cannot turn these back on.
+_SAFE_OPTIONS = (
+    "--no-optional-locks",
+    "--no-pager",
+    *("-c", "core.fsmonitor=false"),
+    *("-c", "core.hooksPath=" + os.devnull),
+    *("-c", "diff.external="),
+    *("-c", "diff.autoRefreshIndex=false"),  # git diff writes the index in spite of --no-optional-locks
+    *("-c", "submodule.recurse=false"),
+    *("-c", "safe.bareRepository=explicit"),
+)
+# Set by git for its hooks: they would point a `fedstep predict` in a pre-push hook at another place.
+_HOOK_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_EXTERNAL_DIFF", "GIT_NAMESPACE")
+_SAFE_VARIABLES = {
+    "LC_ALL": "C",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_ALLOW_PROTOCOL": "none",  # a partial clone would fetch missing objects on demand
+    "GIT_NO_LAZY_FETCH": "1",
+}
+
+
+class Ran(NamedTuple):
+    """What one git process said."""
+
+    code: int
+    out: bytes = b""
+    err: str = ""
+
+
+Run = Callable[[str, tuple[str, ...], bytes, float], Callable[[], Ran]]
+"""(folder, arguments, standard input, seconds allowed) -> a call that waits for the process just started."""
+
+
+def run_git(
+    root: str, arguments: tuple[str, ...], stdin: bytes = b"", seconds: float = SECONDS_EACH
+) -> Callable[[], Ran]:
+    """Start `git` in `root`; the call that comes back waits for its end, at most until `seconds` after the start."""
+    deadline = time.monotonic() + seconds
+    try:
+        process = subprocess.Popen(
+            ("git", *_SAFE_OPTIONS, "-C", root, *arguments),
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(os.environ),
+        )
+    except (OSError, ValueError) as error:
+        ran = Ran(_NOT_INSTALLED, b"", str(error))
+        return lambda: ran
+    _feed(process, stdin)
+    return lambda: _collect(process, deadline)
+
+
+def _environment(variables: Mapping[str, str]) -> dict[str, str]:
+    kept = {k: v for k, v in variables.items() if k not in _HOOK_VARIABLES and not k.startswith("GIT_TRACE")}
+    return kept | _SAFE_VARIABLES
+
+
+def _feed(process: subprocess.Popen[bytes], stdin: bytes) -> None:
+    if process.stdin is None:
+        return
+    try:
+        process.stdin.write(stdin)
+        process.stdin.close()
+    except OSError:
+        pass  # git ended before it read its input; its exit code and stderr tell why
+    process.stdin = None
+
+
+def _collect(process: subprocess.Popen[bytes], deadline: float) -> Ran:
+    try:
+        out, err = process.communicate(timeout=max(_LEAST_PATIENCE, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return Ran(_TIMED_OUT, b"", "timeout")
+    return Ran(process.returncode, out, err.decode("utf-8", "replace"))
+
+
+class Git:
+    """git in one folder, with one time budget over all its calls."""
+
+    def __init__(self, root: str, run: Run, seconds: float = SECONDS_TOTAL) -> None:
+        self.root = root
+        self._run = run
+        self._deadline = time.monotonic() + seconds
+
+    def start(self, *arguments: str, stdin: bytes = b"") -> Callable[[], Ran]:
+        """Start one git process; the call that comes back waits for it."""
+        seconds = min(SECONDS_EACH, self._deadline - time.monotonic())
+        if seconds <= 0:
+            return lambda: Ran(_TIMED_OUT, b"", "timeout")
+        return self._run(self.root, arguments, stdin, seconds)
+
+
+def refusal(ran: Ran, root: str) -> Absent:
+    """Why git gave no answer, and what to do about it."""
+    if ran.code == _NOT_INSTALLED:
+        return Absent("git is not installed or not on the PATH")
+    if ran.code == _TIMED_OUT:
+        return Absent(f"git did not answer within {SECONDS_EACH:g} s")
+    if "dubious ownership" in ran.err or "unsafe repository" in ran.err:
+        return Absent(f"git refuses a folder of another owner; run: git config --global --add safe.directory '{root}'")
+    if "not a git repository" in ran.err or "must be run in a work tree" in ran.err:
+        return Absent("not a git work tree")
+    lines = ran.err.strip().splitlines()
+    return Absent(f"git failed: {lines[-1][:200] if lines else f'exit code {ran.code}'}")
+
+
+def repository_root(start: str) -> str:
+    """The nearest folder at or above `start` that holds `.git` (a folder, or a file in worktrees), else ""."""
+    folder = os.path.abspath(start)  # noqa: PTH100  pathlib costs 10 ms of a cold start
+    while True:
+        if os.path.exists(folder + "/.git"):  # noqa: PTH110
+            return folder
+        parent = os.path.dirname(folder)  # noqa: PTH120
+        if parent == folder:
+            return ""
+        folder = parent
+
+
+def is_shallow(root: str) -> bool:
+    """Whether the history of the clone at `root` is cut off, told by a file and not by another process."""
+    folder = _git_folder(root)
+    common = _first_line(folder + "/commondir")
+    return os.path.exists(os.path.join(folder, common, "shallow"))  # noqa: PTH110, PTH118
+
+
+def fetched_commit(root: str, branch: str) -> str:
+    """The commit of `branch` in the last `git fetch`, where clones keep no remote branches; "" if it is not there."""
+    try:
+        with open(_git_folder(root) + "/FETCH_HEAD", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            lines = file.read(_FETCH_LIMIT).splitlines()
+    except OSError:
+        return ""
+    return next((line.split("\t")[0] for line in lines if f"branch '{branch}' of " in line), "")
+
+
+def _git_folder(root: str) -> str:
+    linked = _first_line(root + "/.git").removeprefix("gitdir: ")  # a worktree's or a submodule's
+    return os.path.join(root, linked or ".git")  # noqa: PTH118
+
+
+def _first_line(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
+            return file.readline(4096).rstrip("\n")
+    except OSError:
+        return ""

@@ -1,0 +1,78 @@
+"""How near a change is to a test: the same class or module, its directory, a build file, or elsewhere."""
+
+import os.path
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from fedstep.build.record import FileChange
+
+__all__ = ["is_build_file", "relation"]
+
+_BUILD_FILES = re.compile(
+    r"""(^|/)(
+        pom\.xml | [^/]*\.gradle(\.kts)? | gradle\.properties | build\.xml | Makefile | CMakeLists\.txt | [^/]*\.cmake
+      | package(-lock)?\.json | yarn\.lock | pnpm-lock\.yaml | pyproject\.toml | setup\.(py|cfg) | tox\.ini | uv\.lock
+      | poetry\.lock | [^/]*requirements[^/]*\.txt | conftest\.py | go\.(mod|sum) | Cargo\.(toml|lock) | Gemfile(\.lock)?
+      | composer\.(json|lock) | Dockerfile[^/]* | [^/]*\.(csproj|props|sln) | BUILD(\.bazel)? | WORKSPACE | Jenkinsfile
+      | \.gitlab-ci\.yml
+    )$ | ^\.github/workflows/""",
+    re.VERBOSE,
+)
+_DECORATION = re.compile(r"^(tests?|it|spec)[_.-]?|[_.-]?(tests?|spec|it|testcase)$", re.IGNORECASE)
+
+
+@lru_cache(maxsize=10_000)
+def is_build_file(path: str) -> bool:
+    """Whether a path says how to build, test or what to depend on.
+
+    >>> is_build_file("web/package-lock.json"), is_build_file("src/app.py")
+    (True, False)
+    """
+    return bool(_BUILD_FILES.search(path))
+
+
+def relation(test: str, files: Sequence[FileChange]) -> str:
+    """The nearest relation of a test `class#name` to changed files: itself, near, build-file, elsewhere or nothing.
+
+    "itself" is a file named as the test's class or module, or as what it tests (`FooTest` and `Foo`); "near" is a file
+    in the test's directory or package. The names are the options of the schema's `change` feature.
+
+    >>> relation("org.foo.BarTest#works", [FileChange("src/main/java/org/foo/Bar.java")])
+    'itself'
+    """
+    if not files:
+        return "nothing"
+    directory, stem = _place(test.partition("#")[0])
+    found = {_nearness(file.path, directory, stem) for file in files}
+    return next(name for name in ("itself", "near", "build-file", "elsewhere") if name in found)
+
+
+def _nearness(path: str, directory: str, stem: str) -> str:
+    changed_directory, changed_stem = _split(path)
+    if stem and changed_stem == stem:
+        return "itself"
+    if directory and (f"/{changed_directory}/").endswith(f"/{directory}/"):
+        return "near"
+    return "build-file" if is_build_file(path) else "elsewhere"
+
+
+@lru_cache(maxsize=10_000)
+def _split(path: str) -> tuple[str, str]:
+    directory, name = os.path.split(path)
+    return directory, _bare(name.partition(".")[0])
+
+
+@lru_cache(maxsize=10_000)
+def _place(group: str) -> tuple[str, str]:
+    """Directory and bare stem of a test's class: org.foo.BarTest$Inner -> (org/foo, bar); a path as a path."""
+    if "/" in group:
+        return _split(group)
+    parts = re.split(r"[$]", group, maxsplit=1)[0].split(".")
+    while len(parts) > 1 and parts[-1][:1].isupper() and parts[-2][:1].islower() and parts[-2].startswith("test_"):
+        parts.pop()  # pytest: tests.test_module.TestClass
+    return "/".join(parts[:-1]), _bare(parts[-1])
+
+
+def _bare(stem: str) -> str:
+    return _DECORATION.sub("", stem).lower()

@@ -1,0 +1,1 @@
+"""Turns a build and the history into named features."""

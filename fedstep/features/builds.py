@@ -1,0 +1,145 @@
+"""What is known of a project's past builds when the next one is about to start, and how much each resembles it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, log1p
+
+from fedstep.build.record import NO_SECONDS
+
+__all__ = ["PastBuild", "Planned", "Resemblance", "finished", "median", "quantile", "resemblance"]
+
+WINDOW = 200  # builds of the stream; older ones weigh less than exp(-200 / 30)
+DAY_HOURS = 24.0
+SATURDAY = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A build that is about to start. Strings are opaque and only compared; "" and None stand for unknown."""
+
+    stream: str  # job, matrix cell and source of the duration: only times of one stream are comparable
+    started_at: float  # seconds since the epoch
+    branch: str = ""
+    base_branch: str = ""
+    event: str = ""  # push, pull_request, schedule, manual, tag or other
+    author: str = ""
+    commit: str = ""
+    is_pr: bool | None = None
+    hour: float | None = None  # of the day, UTC
+    weekday: int | None = None  # 0: Monday
+    files: float | None = None  # changed files
+    lines: float | None = None  # lines added and deleted
+    build_file_touched: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastBuild(Planned):
+    """A build that has ended."""
+
+    finished_at: float
+    outcome: str  # passed, unstable, failed; anything else is no pass
+    seconds: float = NO_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Resemblance:
+    """How far each of some builds is from the planned one, by kind of distance, and what that leaves of its weight."""
+
+    distances: Mapping[str, Sequence[float]]
+    logarithms: Sequence[float]  # of the weights
+
+    def weights(self, view: str = "", cost: float = 0.0) -> list[float]:
+        """Each build's weight, in (0, ...); a view makes one kind of distance dearer, or cheaper, by `cost` nats."""
+        if not view:
+            return [exp(logarithm) for logarithm in self.logarithms]
+        pairs = zip(self.logarithms, self.distances[view], strict=True)
+        return [exp(logarithm - cost * distance) for logarithm, distance in pairs]
+
+
+def finished(past: Sequence[PastBuild], now: Planned) -> list[PastBuild]:
+    """The builds of the same stream that had ended when `now` starts, at most 200, in the given order."""
+    known = [build for build in past if build.finished_at <= now.started_at and build.stream == now.stream]
+    return known[-WINDOW:]
+
+
+def resemblance(builds: Sequence[PastBuild], now: Planned, costs: Mapping[str, float]) -> Resemblance:
+    """How much each build, oldest first, resembles the planned one: a unit of each distance costs so many nats."""
+    distances = _distances(builds, now)
+    columns = [[cost * distance for distance in distances[name]] for name, cost in costs.items()]
+    return Resemblance(distances, [-sum(row) for row in zip(*columns, strict=True)])
+
+
+def quantile(values: Sequence[float], weights: Sequence[float], share: float) -> float:
+    """The weighted quantile of ascending values: each stands at the middle of its weight, linear in between.
+
+    >>> quantile([1.0, 2.0, 3.0], [1.0, 1.0, 1.0], 0.5)
+    2.0
+    """
+    target, before, last, position = share * sum(weights), 0.0, values[0], 0.0
+    for value, weight in zip(values, weights, strict=True):
+        middle = before + weight / 2
+        if middle >= target:
+            return last + (value - last) * (target - position) / (middle - position) if before else value
+        before, last, position = before + weight, value, middle
+    return last
+
+
+def median(values: Sequence[float]) -> float:
+    """The median of at least one value, in any order.
+
+    >>> median([3.0, 1.0])
+    2.0
+    """
+    ordered, half = sorted(values), len(values) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def _distances(builds: Sequence[PastBuild], now: Planned) -> Mapping[str, Sequence[float]]:
+    lines, files, weekend = _size(now.lines), _size(now.files), _weekend(now.weekday)
+    before, previous = _outcomes_before([*builds, now]), ["", *(build.outcome for build in builds)]
+    return {
+        "age": range(len(builds) - 1, -1, -1),
+        "branch": [build.branch != now.branch for build in builds],
+        "kind": [build.event != now.event or build.is_pr != now.is_pr for build in builds],
+        "base": [build.base_branch != now.base_branch for build in builds],
+        "author": [build.author != now.author for build in builds],
+        "lines": [_apart(_size(build.lines), lines) for build in builds],
+        "files": [_apart(_size(build.files), files) for build in builds],
+        "hour": [_hours_apart(build.hour, now.hour) for build in builds],
+        "weekend": [_weekend(build.weekday) != weekend for build in builds],
+        "before": [outcome != before[-1] for outcome in before[:-1]],
+        "previous": [outcome != previous[-1] for outcome in previous[:-1]],
+    }
+
+
+def _outcomes_before(builds: Sequence[Planned]) -> list[str]:
+    """How the build before it on its branch had ended; "" for the first one, and where it was still running."""
+    latest: dict[str, Planned] = {}
+    outcomes = []
+    for build in builds:
+        before = latest.get(build.branch)
+        ended = isinstance(before, PastBuild) and before.finished_at <= build.started_at
+        outcomes.append(before.outcome if ended and isinstance(before, PastBuild) else "")
+        latest[build.branch] = build
+    return outcomes
+
+
+def _size(count: float | None) -> float | None:
+    return None if count is None else log1p(max(count, 0.0))
+
+
+def _apart(one: float | None, other: float | None) -> float:
+    if one is None or other is None:
+        return float(one is not other)
+    return abs(one - other)
+
+
+def _hours_apart(one: float | None, other: float | None) -> float:
+    if one is None or other is None:
+        return 0.0
+    apart = abs(one - other) % DAY_HOURS
+    return min(apart, DAY_HOURS - apart)
+
+
+def _weekend(weekday: int | None) -> bool:
+    return weekday is not None and weekday >= SATURDAY

@@ -1,0 +1,92 @@
+"""How long a build will take: the running estimate, and what its head may correct it by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, isfinite, log
+
+from fedstep.build.record import Absent
+from fedstep.features.builds import PastBuild, Planned, finished, median, quantile, resemblance
+from fedstep.features.parts import Raw
+
+__all__ = ["VIEWS", "Estimate", "duration_features", "jenkins_estimate"]
+
+NARROWEST, WIDEST = 0.02, 1.0  # bounds of the spread: 2 % and a factor of e
+FARTHEST = 3.0  # spreads
+JENKINS_BUILDS = 3
+NO_BUILD = Absent("no finished build of this job with a known duration")
+
+# What one unit of each distance costs in resemblance, in nats; tuned on ten recorded projects, confirmed on nine.
+COSTS = {"age": 1 / 30, "branch": 2.0, "kind": 3.0, "base": 1.0, "author": 1.2, "lines": 0.3, "files": 0.1}
+# Other medians of the same builds: which distance counts more than in the estimate, or less, and by how many nats.
+VIEWS = {
+    "newest": ("age", 1 / 5 - 1 / 30),
+    "any-age": ("age", 1 / 120 - 1 / 30),
+    "any-branch": ("branch", -2.0),
+    "same-branch": ("branch", 3.0),
+    "same-author": ("author", 3.0),
+    "same-size": ("lines", 0.7),
+    "same-hour": ("hour", 0.2),
+    "same-weekend": ("weekend", 1.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The running estimate, which the head corrects: seconds * exp(spread * margin) is the prediction."""
+
+    seconds: float
+    spread: float  # the usual miss, in log: 0.1 is 10 %
+    builds: int  # how many finished builds it is made of
+
+
+def duration_features(past: Sequence[PastBuild], now: Planned) -> tuple[Estimate, Raw] | Absent:
+    """The running estimate of the stream, and the raw values of the head `build-duration`.
+
+    The target of a row is log(seconds / estimate.seconds) / estimate.spread: in spreads, steady and jumpy projects
+    weigh the same in a shared head. Absent without a finished, timed build of the stream.
+    """
+    known = [build for build in finished(past, now) if isfinite(build.seconds) and build.seconds > 0]
+    if not known:
+        return NO_BUILD
+    times, close = [log(build.seconds) for build in known], resemblance(known, now, COSTS)
+    order = sorted(range(len(times)), key=times.__getitem__)
+    ascending = [times[place] for place in order]
+
+    def level(share: float, view: str = "", cost: float = 0.0) -> float:
+        weights = close.weights(view, cost)
+        return quantile(ascending, [weights[place] for place in order], share)
+
+    center, low, high = level(0.5), level(0.25), level(0.75)
+    spread = _spread(high - low, level(0.9) - level(0.1))
+    levels = {"low": low, "high": high, **_plain_levels(known, times)}
+    levels |= {name: level(0.5, *view) for name, view in VIEWS.items()}
+    raw = {name: _departure((value - center) / spread) for name, value in levels.items()}
+    return Estimate(exp(center), spread, len(known)), raw
+
+
+def jenkins_estimate(past: Sequence[PastBuild], now: Planned) -> float | Absent:
+    """What Jenkins >= 2.407 shows (LazyBuildMixIn.getEstimatedDurationCandidates): seconds.
+
+    The mean of the three most recent finished builds at UNSTABLE or better, filled from the most recent at FAILURE.
+    """
+    known = [build for build in finished(past, now) if isfinite(build.seconds) and build.seconds > 0]
+    good = [build.seconds for build in known if build.outcome in ("passed", "unstable")]
+    failed = [build.seconds for build in known if build.outcome == "failed"]
+    chosen = (good[::-1] + failed[::-1])[:JENKINS_BUILDS]
+    return sum(chosen) / len(chosen) if chosen else NO_BUILD
+
+
+def _plain_levels(known: Sequence[PastBuild], times: Sequence[float]) -> Mapping[str, float]:
+    passed = [time for build, time in zip(known, times, strict=True) if build.outcome == "passed"]
+    levels = {"last": times[-1:], "last-5": times[-5:], "passed": passed[-10:]}
+    return {name: median(values) for name, values in levels.items() if values}
+
+
+def _spread(quarters: float, tenths: float) -> float:
+    """Half of the mean of two interquantile ranges, each scaled to quartiles, inside bounds."""
+    return min(max(quarters / 4 + tenths / 8, NARROWEST), WIDEST)
+
+
+def _departure(spreads: float) -> float:
+    """Bounded, and of size one where it is large."""
+    return min(max(spreads, -FARTHEST), FARTHEST) / 2

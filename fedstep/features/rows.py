@@ -1,0 +1,95 @@
+"""The rows of a build: the features of every prediction it is evidence for, as they stood before it ran."""
+
+from collections.abc import Callable, Mapping
+from math import log
+
+from fedstep.build.record import Absent, Build, BuildOutcome, Duration, Outcome
+from fedstep.features.builds import PastBuild, Planned
+from fedstep.features.duration import duration_features
+from fedstep.features.failure import failure_features
+from fedstep.features.flaky import flaky_values, group_of
+from fedstep.features.parts import Raw
+from fedstep.features.schema import schema
+from fedstep.features.triage import triage_values
+from fedstep.history.entry import Row
+from fedstep.history.summary import Summary
+from fedstep.history.tests import is_incident, with_tests
+
+__all__ = ["build_private", "last_commit", "rows_of_build", "test_private"]
+
+FARTHEST = 3.0  # a target log(seconds / estimate) is held inside: a build of 20 times the estimate teaches no more
+
+
+def rows_of_build(
+    summary: Summary, build: Build, planned: Planned, due: Callable[[str, int], bool]
+) -> Mapping[str, tuple[Row, ...]]:
+    """The rows by head, with the summary as it stood before the build. `due(test, runs)` says whether a test gives one."""
+    return {
+        "flaky": _flaky_rows(summary, build, due),
+        "triage": _triage_rows(summary, build, planned),
+        "build-failure": (_failure_row(summary, build, planned),),
+        "build-duration": _duration_rows(summary, build, planned),
+    }
+
+
+def test_private(test: str) -> tuple[str, ...]:
+    """The private features of a test: itself and its class."""
+    return (f"test={test}", f"class={group_of(test)}")
+
+
+def build_private(planned: Planned) -> tuple[str, ...]:
+    """The private features of a build: its branch, its job and its author, where known."""
+    named = (("branch", planned.branch), ("job", planned.stream), ("author", planned.author))
+    return tuple(f"{kind}={value}" for kind, value in named if value)
+
+
+def _flaky_rows(summary: Summary, build: Build, due: Callable[[str, int], bool]) -> tuple[Row, ...]:
+    ran = [run.test for run in build.reports.tests if run.outcome != Outcome.SKIPPED]
+    table = with_tests(summary.tests, ran)
+    numbers = {test: number for number, test in enumerate(table.ids)}
+    chosen = [numbers[test] for test in ran if due(test, table.runs[numbers[test]])]
+    if not chosen:
+        return ()
+    values = flaky_values(table)
+    head = schema().heads["flaky"]
+    return tuple(
+        Row(table.ids[n], table.runs[n], *head.encode_values(values[n]), test_private(table.ids[n])) for n in chosen
+    )
+
+
+def _triage_rows(summary: Summary, build: Build, planned: Planned) -> tuple[Row, ...]:
+    if is_incident(build.reports.tests):
+        return ()
+    table = with_tests(summary.tests, (run.test for run in build.failures()))
+    runs = dict(zip(table.ids, table.runs, strict=True))
+    head = schema().heads["triage"]
+    return tuple(
+        Row(run.test, runs[run.test], *head.encode_values(values), test_private(run.test))
+        for run, values in triage_values(table, build, last_commit(summary.builds, planned.stream))
+    )
+
+
+def last_commit(builds: tuple[PastBuild, ...], stream: str) -> str:
+    """The commit of the newest build of the stream, "" where there is none."""
+    return next((build.commit for build in reversed(builds) if build.stream == stream), "")
+
+
+def _failure_row(summary: Summary, build: Build, planned: Planned) -> Row:
+    return _build_row("build-failure", build, planned, failure_features(summary.builds, planned), _failed(build))
+
+
+def _failed(build: Build) -> float:
+    return float(build.outcome != BuildOutcome.PASSED)
+
+
+def _duration_rows(summary: Summary, build: Build, planned: Planned) -> tuple[Row, ...]:
+    found = duration_features(summary.builds, planned)
+    if isinstance(found, Absent) or not isinstance(build.duration, Duration) or build.duration.seconds <= 0:
+        return ()
+    estimate, raw = found
+    target = max(-FARTHEST, min(FARTHEST, log(build.duration.seconds / estimate.seconds)))
+    return (_build_row("build-duration", build, planned, raw, target),)
+
+
+def _build_row(head: str, build: Build, planned: Planned, raw: Raw, target: float) -> Row:
+    return Row(build.name, 0, *schema().heads[head].encode(raw), build_private(planned), target)

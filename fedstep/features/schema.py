@@ -1,0 +1,246 @@
+"""The contract of the shared space: which features each head has, in which order, on which fixed public scales.
+
+Every message names the schema's digest. Whatever is changed here changes the digest: raise VERSION with it.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from hashlib import sha256
+
+from fedstep.features.parts import Choice, Features, Flag, Hats, Part, Raw, Value, Words
+
+__all__ = ["FAILURE_KINDS", "HEAD_NAMES", "Head", "Schema", "schema"]
+
+VERSION = 1
+
+RATES = (0.0, 0.002, 0.01, 0.03, 0.1, 0.3, 1.0)
+RUNS = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+SECONDS = (0.0, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0)
+OUTCOMES = ("passed", "unstable", "failed", "none")
+STREAKS = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
+GAPS = (0.0, 60.0, 300.0, 1800.0, 7200.0, 28800.0, 86400.0, 604800.0)  # seconds
+FAILURE_RATES = (
+    "similar",
+    "own",
+    "newest",
+    "any-age",
+    "same-branch",
+    "any-branch",
+    "any-kind",
+    "same-author",
+    "same-size",
+    "same-hour",
+    "same-before",
+    "same-previous",
+)
+DURATION_LEVELS = (
+    "newest",
+    "any-age",
+    "any-branch",
+    "same-branch",
+    "same-author",
+    "same-size",
+    "same-hour",
+    "same-weekend",
+    "low",
+    "high",
+    "last",
+    "last-5",
+    "passed",
+)
+SIZES = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
+FAILURE_KINDS = ("assertion", "timeout", "connection", "null", "state", "io", "memory", "concurrency", "other")
+EVENTS = ("push", "pull_request", "schedule", "manual", "tag", "other")
+RELATIONS = ("itself", "near", "build-file", "elsewhere", "nothing")
+
+
+def _history_of_a_test() -> tuple[Part, ...]:
+    """What both heads about tests know of a test's past, in the same order and on the same scales."""
+    return (
+        Hats("runs", RUNS, logarithmic=True),
+        Hats("failure-rate-5", RATES, logarithmic=True),
+        Hats("failure-rate-50", RATES, logarithmic=True),
+        Hats("flip-rate-20", RATES, logarithmic=True),
+        Hats("flip-rate-100", RATES, logarithmic=True),
+        Hats("gold-rate-100", RATES, logarithmic=True),
+        Hats("runs-since-failure", RUNS, logarithmic=True),
+        Hats("runs-since-flip", RUNS, logarithmic=True),
+        Hats("classmates-flip-rate", RATES, logarithmic=True),
+        Hats("classmates-failure-rate", RATES, logarithmic=True),
+        Hats("project-flip-rate", (0.0, 0.0005, 0.002, 0.01, 0.05), logarithmic=True),
+    )
+
+
+def _flaky(words: Sequence[tuple[str, str]]) -> tuple[Part, ...]:
+    return (
+        Flag("bias"),
+        *_history_of_a_test(),
+        Hats("seconds", SECONDS, logarithmic=True),
+        Hats("seconds-variation", (0.0, 0.1, 0.3, 1.0, 2.0)),
+        Hats("source-words", (0.0, 10.0, 30.0, 100.0, 300.0), logarithmic=True),
+        Words("name", _index(words, "n")),
+        Words("source", _index(words, "s")),
+    )
+
+
+def _triage() -> tuple[Part, ...]:
+    return (
+        Flag("bias"),
+        *_history_of_a_test(),
+        Hats("failures-in-a-row", (0.0, 1.0, 2.0, 3.0, 10.0)),
+        Hats("failures-in-build", (1.0, 2.0, 3.0, 10.0, 30.0, 100.0), logarithmic=True),
+        Hats("classmates-failing", (0.0, 1.0, 2.0, 5.0, 20.0), logarithmic=True),
+        Choice("change", RELATIONS),
+        Hats("files-changed", SIZES, logarithmic=True),
+        Choice("same-commit", ("passed", "failed", "both", "unseen")),
+        Choice("failure-kind", FAILURE_KINDS),
+        Hats("seconds-ratio", (-3.0, -1.0, 0.0, 1.0, 3.0)),
+        Hats("seconds", SECONDS, logarithmic=True),
+    )
+
+
+def _build_failure() -> tuple[Part, ...]:
+    """Log-odds of failing among builds that resemble the planned one, and plain facts about the builds before."""
+    return (
+        Flag("bias"),
+        *(Flag(name) for name in FAILURE_RATES),
+        Hats("runs", (1.0, 3.0, 10.0, 30.0, 100.0), logarithmic=True),
+        Hats("failing", STREAKS),
+        Hats("passing", STREAKS),
+        Choice("last-outcome", OUTCOMES),
+        Hats("branch-runs", STREAKS),
+        Hats("branch-failing", STREAKS),
+        Hats("branch-passing", STREAKS),
+        Choice("branch-outcome", OUTCOMES),
+        Hats("branch-gap", GAPS, logarithmic=True),
+        Hats("hour", (0.0, 4.0, 8.0, 12.0, 16.0, 20.0, 24.0)),
+        Hats("files", SIZES, logarithmic=True),
+        Hats("lines", SIZES, logarithmic=True),
+    )
+
+
+def _build_duration() -> tuple[Part, ...]:
+    """Departures of other estimates from the running one, in half spreads; no bias: the estimate is the middle."""
+    return tuple(Flag(name) for name in DURATION_LEVELS)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One task's linear head: its parts in order and the public constants of its learning.
+
+    `clip` bounds the L2 norm of one update. A batch is `minimum_rows` rows of `minimum_groups` distinct tests (builds,
+    for the build heads). `horizon` counts runs of the test from the row to its label; 0: labelled at once.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+    clip: float
+    minimum_rows: int
+    minimum_groups: int
+    horizon: int
+
+    def names(self) -> tuple[str, ...]:
+        """The name of every coordinate, in order."""
+        return tuple(name for part in self.parts for name in part.names())
+
+    def size(self) -> int:
+        """The number of coordinates."""
+        return sum(len(part.names()) for part in self.parts)
+
+    def encode(self, raw: Raw) -> Features:
+        """The sparse row of raw values by part name; a part that is not named is absent."""
+        return self.encode_values([raw.get(part.name) for part in self.parts])
+
+    def encode_values(self, raw: Sequence[Value]) -> Features:
+        """The sparse row of raw values in the order of the parts."""
+        indices: list[int] = []
+        values: list[float] = []
+        for start, part, value in zip(_starts(self.parts), self.parts, raw, strict=True):
+            for offset, weight in part.encode(value):
+                indices.append(start + offset)
+                values.append(weight)
+        return Features(tuple(indices), tuple(values))
+
+    def scorer(self, weights: Sequence[float]) -> Callable[[Sequence[Value]], float]:
+        """A function from raw values, in the order of the parts, to the margin of their row.
+
+        It equals `margin(weights, *encode_values(raw))` up to the order of the sum, and remembers what each value of a
+        part added: the 5,000 tests of a build share a few hundred values.
+        """
+        parts = [
+            _part_scorer(part, weights[start : start + len(part.names())])
+            for start, part in zip(_starts(self.parts), self.parts, strict=True)
+        ]
+        return lambda raw: sum(score(value) for score, value in zip(parts, raw, strict=True))
+
+
+class Schema:
+    """All heads, and the digest that names them."""
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        self.heads = {head.name: head for head in heads}
+
+    def words(self, part: str) -> Words:
+        """The closed list of this name in the flaky head."""
+        return next(p for p in self.heads["flaky"].parts if isinstance(p, Words) and p.name == part)
+
+    @cached_property
+    def digest(self) -> str:
+        """The first 16 hex digits of SHA-256 over every name and constant, in order."""
+        text = "\n".join(
+            f"{head.name} {head.clip} {head.minimum_rows} {head.minimum_groups} {head.horizon} {','.join(head.names())}"
+            for head in self.heads.values()
+        )
+        return sha256(f"fedstep {VERSION}\n{text}".encode()).hexdigest()[:16]
+
+
+HEAD_NAMES = ("flaky", "triage", "build-failure", "build-duration")
+
+
+@cache
+def schema() -> Schema:
+    """The one schema of this version of fedstep."""
+    words = _vocabulary()
+    return Schema(
+        (
+            Head("flaky", _flaky(words), clip=1.0, minimum_rows=50, minimum_groups=20, horizon=20),
+            Head("triage", _triage(), clip=1.0, minimum_rows=50, minimum_groups=20, horizon=1),
+            Head("build-failure", _build_failure(), clip=0.5, minimum_rows=8, minimum_groups=8, horizon=0),
+            Head("build-duration", _build_duration(), clip=0.2, minimum_rows=8, minimum_groups=8, horizon=0),
+        )
+    )
+
+
+@cache
+def _starts(parts: tuple[Part, ...]) -> tuple[int, ...]:
+    starts, position = [], 0
+    for part in parts:
+        starts.append(position)
+        position += len(part.names())
+    return tuple(starts)
+
+
+def _part_scorer(part: Part, weights: Sequence[float]) -> Callable[[Value], float]:
+    if isinstance(part, Words):
+        return lambda value: sum(weights[n] for n in value) * len(value) ** -0.5 if value else 0.0
+    known: dict[Value, float] = {}
+
+    def score(value: Value) -> float:
+        if value not in known:
+            known[value] = sum(weights[offset] * weight for offset, weight in part.encode(value))
+        return known[value]
+
+    return score
+
+
+def _vocabulary() -> list[tuple[str, str]]:
+    """Each word of the closed list with "n" where it occurs in test names and "s" where in test source."""
+    with open(os.path.join(os.path.dirname(__file__), "words.txt"), encoding="ascii") as file:  # noqa: PTH118, PTH120, PTH123  pathlib costs predict 4 ms
+        pairs = (line.split() for line in file if not line.startswith("#"))
+        return [(word, where) for word, where in pairs]
+
+
+def _index(words: Sequence[tuple[str, str]], letter: str) -> dict[str, int]:
+    return {word: number for number, word in enumerate(word for word, where in words if letter in where)}

@@ -1,0 +1,1 @@
+"""The wire: what is sent to the aggregator and what comes back."""

@@ -1,0 +1,65 @@
+"""The one place that makes what leaves the house: an update, from the rows that wait in the history."""
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from fedstep.build.record import Absent
+from fedstep.features.schema import Head, schema
+from fedstep.federation.bounds import bucket, clip
+from fedstep.federation.wire import Model, Update
+from fedstep.history.home import Home
+from fedstep.model.labels import Ripe, groups
+from fedstep.model.sgd import learn_shared
+from fedstep.model.state import Backlog
+
+__all__ = ["full_batches", "make_update"]
+
+
+def full_batches(backlog: Backlog) -> Mapping[str, tuple[Ripe, ...]]:
+    """The waiting rows of each head that has enough of them, of enough distinct tests or builds."""
+    return {
+        name: backlog.waiting.get(name, ())
+        for name, head in schema().heads.items()
+        if _is_full(head, backlog.waiting.get(name, ()))
+    }
+
+
+def make_update(backlog: Backlog, model: Model, home: Home) -> tuple[Update | Absent, Backlog]:
+    """The update learned from all full batches, starting at `model.head`, and the backlog without their rows.
+
+    What is in it: one clipped change of coefficients a head, the base version, bucketed counts and keyed hashes.
+    """
+    batches = full_batches(backlog)
+    if not batches:
+        return Absent(_progress(backlog)), backlog
+    update = Update(
+        schema=schema().digest,
+        base=model.head_version,
+        id=home.keyed("update", *_row_names(batches)),
+        project=home.keyed("project"),
+        rows={name: bucket(len(rows)) for name, rows in batches.items()},
+        deltas={name: _delta(name, model.head[name], rows) for name, rows in batches.items()},
+    )
+    return update, replace(backlog, waiting={**backlog.waiting, **dict.fromkeys(batches, ())})
+
+
+def _is_full(head: Head, rows: Sequence[Ripe]) -> bool:
+    return len(rows) >= head.minimum_rows and groups(rows) >= head.minimum_groups
+
+
+def _delta(name: str, head: Sequence[float], rows: Sequence[Ripe]) -> "array[float]":
+    learned = learn_shared(name, head, rows)
+    change = array("f", (after - before for after, before in zip(learned, head, strict=True)))
+    return clip(change, schema().heads[name].clip)
+
+
+def _row_names(batches: Mapping[str, Sequence[Ripe]]) -> list[str]:
+    return sorted(f"{head} {ripe.row.subject} {ripe.row.run}" for head, rows in batches.items() for ripe in rows)
+
+
+def _progress(backlog: Backlog) -> str:
+    parts = (
+        f"{name} {len(backlog.waiting.get(name, ()))} of {head.minimum_rows}" for name, head in schema().heads.items()
+    )
+    return f"no batch is full yet (rows: {', '.join(parts)})"

@@ -1,0 +1,146 @@
+"""The client's two questions: push an update, pull the model. What an answer means is decided here."""
+
+import json
+from dataclasses import dataclass
+
+from fedstep.errors import AggregatorError, SchemaMismatch, UpdateRefused, WireError
+from fedstep.federation.gzipped import deflate, inflate
+from fedstep.federation.patience import Patience, ask_until
+from fedstep.federation.transport import Answer, Send, redacted
+from fedstep.federation.wire import LARGEST, Model, Shape, check_model, unpack_model, unpack_update
+
+__all__ = ["Fetched", "NotModified", "Receipt", "pull", "push"]
+
+NOT_ONE = "Check that the URL is an aggregator's, and not a proxy's or a login page's."
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The aggregator's word that an update is stored: its receipt, and the version of head at that time."""
+
+    id: str
+    receipt: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A model, the bytes to keep, and the ETag to show next time; "" where none came."""
+
+    model: Model
+    body: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotModified:
+    """The model with the ETag shown is still the newest."""
+
+    etag: str
+
+
+def push(update: bytes, url: str, send: Send, patience: Patience | None = None) -> Receipt:
+    """The receipt for one update, in the bytes that `pack_update` made. `url` is for the words of errors alone.
+
+    Raises WireError for bytes that are no update, UpdateRefused (SchemaMismatch) when the aggregator will never take
+    it, AggregatorUnreachable when it may later, AggregatorError when something must be set right first.
+    """
+    number = unpack_update(update).id
+    packed = deflate(update)
+    headers = {
+        "Accept": "application/json",
+        "Content-Type": "application/octet-stream",
+        "Idempotency-Key": number,
+        **({"Content-Encoding": "gzip"} if len(packed) < len(update) else {}),
+    }
+    body, where = min(update, packed, key=len), redacted(url)
+    answer = ask_until(where, lambda left: send("POST", "/v1/updates", headers, body, left), patience or Patience())
+    if answer.status == 202:
+        return _receipt(number, answer, where)
+    raise _refusal(answer, where)
+
+
+def pull(url: str, etag: str, send: Send, ours: Shape, patience: Patience | None = None) -> Fetched | NotModified:
+    """The newest model in our schema, unless it is the one with this ETag ("": none). Raises AggregatorError."""
+    where = redacted(url)
+    headers = {
+        "Accept": "application/octet-stream",
+        "Accept-Encoding": "gzip",
+        **({"If-None-Match": etag} if etag else {}),
+    }
+    path = f"/v1/model?schema={ours.digest}"
+    answer = ask_until(where, lambda left: send("GET", path, headers, b"", left), patience or Patience())
+    if answer.status == 304 and etag:
+        return NotModified(etag)
+    if answer.status == 200:
+        return _fetched(answer, where, ours)
+    raise _refusal(answer, where)
+
+
+def _receipt(number: str, answer: Answer, where: str) -> Receipt:
+    found = _json(answer)
+    receipt, version = found.get("receipt"), found.get("version")
+    if not isinstance(receipt, str) or not isinstance(version, int) or isinstance(version, bool) or version < 0:
+        raise AggregatorError(f"{where} answered 202 without a receipt", NOT_ONE)
+    return Receipt(number, _printable(receipt, 200), version)
+
+
+def _fetched(answer: Answer, where: str, ours: Shape) -> Fetched:
+    try:
+        body = _plain(answer)
+        model = unpack_model(body)
+        check_model(model, ours)
+    except WireError as error:
+        raise AggregatorError(f"{where} answered 200 and no usable model ({error.args[0]})", NOT_ONE) from error
+    etag = answer.headers.get("etag", "")
+    return Fetched(model, body, etag if etag == _printable(etag, 200) else "")
+
+
+def _plain(answer: Answer) -> bytes:
+    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise WireError("the body is in an encoding that was not asked for")
+    return inflate(answer.body, LARGEST) if encoding == "gzip" else answer.body
+
+
+def _refusal(answer: Answer, where: str) -> AggregatorError:
+    """The error that an answer means; its own words are shown bounded and printable, for they come from outside."""
+    problem, status = _json(answer), answer.status
+    said = f"{where} answered {status}"
+    detail = _printable(str(problem.get("detail") or problem.get("title") or ""), 300)
+    if 300 <= status < 400:
+        target = _printable(redacted(answer.headers.get("location", "")), 200)
+        return AggregatorError(
+            f"{said} and points to {target}", "Redirects are not followed: give that URL if it is right."
+        )
+    if status == 401:
+        return AggregatorError(f"{said}: it wants a token that it knows", "Set FEDSTEP_TOKEN to one of its tokens.")
+    if status == 403:
+        return AggregatorError(f"{said}: this token may not do that", detail or "Ask whoever runs the aggregator.")
+    if status in (404, 405):
+        return AggregatorError(f"{said}: there is no aggregator", NOT_ONE)
+    if status == 409 and "expected" in problem:
+        ours, theirs = (_printable(str(problem.get(key, "")), 64) for key in ("got", "expected"))
+        return SchemaMismatch(
+            f"{where} has the feature schema {theirs}, this fedstep {ours}", "Use the version of fedstep that it uses."
+        )
+    if status == 413:
+        return UpdateRefused(
+            f"{said}: the update is too large", "A proxy before the aggregator may have a lower limit."
+        )
+    if status in (400, 409, 410, 415, 422):
+        return UpdateRefused(f"{said}: {detail or 'it does not want this'}", "It will not be sent again.")
+    return AggregatorError(said, NOT_ONE)
+
+
+def _json(answer: Answer) -> dict[str, object]:
+    """The object in the body; an empty one where there is none."""
+    try:
+        found = json.loads(_plain(answer))
+    except (ValueError, RecursionError, WireError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _printable(text: str, most: int) -> str:
+    return "".join(letter for letter in text[:most] if letter.isprintable())

@@ -1,0 +1,151 @@
+"""Updates that wait until the aggregator has acknowledged or refused them: one file each."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedstep.errors import AggregatorError, HistoryError, UpdateRefused, WireError
+from fedstep.federation.client import Receipt, push
+from fedstep.federation.patience import Patience
+from fedstep.federation.transport import Send
+from fedstep.federation.wire import LARGEST, unpack_update
+
+__all__ = ["Flushed", "Kept", "Outbox", "Waiting", "flush"]
+
+SUFFIX, DAMAGED = ".safetensors", ".damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The id of the update kept, and the ids of older ones that had to go for it."""
+
+    id: str
+    dropped: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The bytes of each update by id, oldest first, and one sentence for each file that is none."""
+
+    updates: tuple[tuple[str, bytes], ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """What became of the updates: acknowledged, refused (and removed), still waiting; what went wrong; warnings."""
+
+    sent: tuple[Receipt, ...]
+    refused: tuple[UpdateRefused, ...]
+    waiting: int
+    failures: tuple[AggregatorError, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """A folder of at most `most` updates. The folder appears with the first one."""
+
+    folder: Path
+    most: int = 50
+
+    def keep(self, update: bytes) -> Kept:
+        """Stores the update under its id, whole or not at all. Raises WireError, HistoryError."""
+        number = unpack_update(update).id
+        partial = self.folder / f"{number}.{os.getpid()}.partial"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(update)
+            partial.replace(self._path(number))
+            return Kept(number, self._trim())
+        except OSError as error:
+            raise HistoryError(
+                f"the update cannot be kept in {self.folder} ({error.strerror})", "Make the folder writable."
+            ) from error
+
+    def waiting(self) -> Waiting:
+        """All updates, oldest first. A file that is none is renamed to *.damaged, with a warning."""
+        updates, warnings = [], []
+        for path in self._paths(SUFFIX):
+            try:
+                updates.append((path.stem, _update(path)))
+            except FileNotFoundError:
+                continue  # another job sent it meanwhile
+            except (OSError, WireError) as error:
+                warnings.append(_set_aside(path, error))
+        return Waiting(tuple(updates), tuple(warnings))
+
+    def drop(self, number: str) -> None:
+        """Removes an update, if it is there and can be removed."""
+        _remove(self._path(number))
+
+    def _path(self, number: str) -> Path:
+        return self.folder / f"{number}{SUFFIX}"
+
+    def _paths(self, suffix: str) -> list[Path]:
+        """The files of one kind, oldest first; of the same time, by name."""
+        try:
+            with os.scandir(self.folder) as entries:
+                found = [(entry.stat(follow_symlinks=False).st_mtime_ns, entry.name) for entry in entries]
+        except OSError:
+            return []
+        return [self.folder / name for _, name in sorted(found) if name.endswith(suffix)]
+
+    def _trim(self) -> tuple[str, ...]:
+        for path in self._paths(DAMAGED)[: -self.most]:
+            _remove(path)
+        old = self._paths(SUFFIX)[: -self.most]
+        return tuple(path.stem for path in old if _remove(path))
+
+
+def flush(outbox: Outbox, url: str, send: Send, patience: Patience | None = None) -> Flushed:
+    """Sends what waits, oldest first, until the deadline or the first failure that concerns all of them."""
+    patience = patience or Patience()
+    waiting = outbox.waiting()
+    sent: list[Receipt] = []
+    refused: list[UpdateRefused] = []
+    failures: list[AggregatorError] = []
+    for number, update in _until_deadline(waiting.updates, patience):
+        try:
+            sent.append(push(update, url, send, patience))
+        except UpdateRefused as error:
+            refused.append(error)
+        except AggregatorError as error:
+            failures.append(error)
+            break
+        outbox.drop(number)
+    left = len(waiting.updates) - len(sent) - len(refused)
+    return Flushed(tuple(sent), tuple(refused), left, tuple(failures), waiting.warnings)
+
+
+def _until_deadline(updates: tuple[tuple[str, bytes], ...], patience: Patience) -> Iterator[tuple[str, bytes]]:
+    for item in updates:
+        if patience.clock() >= patience.deadline:
+            return
+        yield item
+
+
+def _update(path: Path) -> bytes:
+    with path.open("rb") as file:
+        body = file.read(LARGEST + 1)
+    if unpack_update(body).id != path.stem:
+        raise WireError("the update in it has another id")
+    return body
+
+
+def _set_aside(path: Path, error: Exception) -> str:
+    reason = error.args[0] if isinstance(error, WireError) else getattr(error, "strerror", error)
+    try:
+        path.replace(path.with_suffix(DAMAGED))
+    except OSError:
+        return f"{path} is no update ({reason}) and cannot be renamed; delete it"
+    return f"{path} is no update ({reason}); set aside as {path.stem}{DAMAGED}"
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,119 @@
+"""Named vectors and a few words about them as safetensors bytes, and back; nothing in the bytes is trusted.
+
+https://github.com/huggingface/safetensors#format: 8 bytes little-endian header length, a JSON header, the numbers.
+Written here, because `safetensors.serialize` orders the metadata at random: the same value would be other bytes.
+"""
+
+import json
+import sys
+from array import array
+from collections.abc import Mapping
+from math import isfinite
+from typing import NamedTuple, TypeAlias
+
+from safetensors import SafetensorError, deserialize
+
+from fedstep.errors import WireError
+
+__all__ = ["LARGEST", "Tensors", "Vector", "pack", "unpack"]
+
+LARGEST = 1 << 20  # bytes of one message, compressed or not
+LONGEST_HEADER = 1 << 14  # bytes; four heads on two tracks take less than 1 kB
+MOST_TENSORS = 32
+REMEDY = "Delete it or fetch it again; if it was just made, both sides need the same version of fedstep."
+
+Vector: TypeAlias = "array[float]"
+
+
+class Tensors(NamedTuple):
+    """The metadata, and each vector of C floats by name."""
+
+    words: Mapping[str, str]
+    vectors: Mapping[str, Vector]
+
+
+def pack(words: Mapping[str, str], vectors: Mapping[str, Vector]) -> bytes:
+    """The safetensors bytes: the same for equal values, whatever the order of the mappings.
+
+    >>> unpack(pack({"format": "example"}, {"flaky": array("f", [0.5])})).vectors["flaky"][0]
+    0.5
+    """
+    header: dict[str, object] = {"__metadata__": dict(sorted(words.items()))}
+    end = 0
+    for name, vector in sorted(vectors.items()):
+        start, end = end, end + 4 * len(vector)
+        header[name] = {"dtype": "F32", "shape": [len(vector)], "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    body = b"".join((len(text).to_bytes(8, "little"), text, *(_bytes(vector) for _, vector in sorted(vectors.items()))))
+    unpack(body)
+    return body
+
+
+def unpack(body: bytes) -> Tensors:
+    """What the bytes say. WireError for any bytes that are not F32 vectors of finite numbers within the bounds."""
+    if len(body) > LARGEST:
+        raise WireError(f"the message has {len(body)} bytes, more than {LARGEST}", REMEDY)
+    header = _header(body)
+    words = _words(header.pop("__metadata__", {}))
+    if not 0 < len(header) <= MOST_TENSORS:
+        raise WireError(f"the message has {len(header)} tensors, 1 to {MOST_TENSORS} are allowed", REMEDY)
+    try:
+        pairs = deserialize(body)  # type: ignore[no-untyped-call]  # its stub has no types
+    except SafetensorError as error:
+        raise WireError(f"the message is not safetensors ({error!s:.80})", REMEDY) from error
+    return Tensors(words, {name: _vector(name, tensor) for name, tensor in pairs})
+
+
+def _header(body: bytes) -> dict[str, object]:
+    length = int.from_bytes(body[:8], "little")
+    if len(body) < 8 or length > min(LONGEST_HEADER, len(body) - 8):
+        raise WireError("the message is cut off or is not safetensors", REMEDY)
+    try:
+        header = json.loads(body[8 : 8 + length].decode(), object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise WireError("the header of the message is not JSON without repeated keys", REMEDY) from error
+    if not isinstance(header, dict):
+        raise WireError("the header of the message is not a JSON object", REMEDY)
+    return header
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("repeated key")
+    return found
+
+
+def _words(metadata: object) -> Mapping[str, str]:
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise WireError("the metadata of the message is not text by name", REMEDY)
+    return metadata
+
+
+def _vector(name: str, tensor: Mapping[str, object]) -> Vector:
+    shape, numbers = tensor["shape"], tensor["data"]
+    if tensor["dtype"] != "F32" or not isinstance(shape, list) or len(shape) != 1:
+        raise WireError(f"the tensor {_shown(name)} is not one vector of F32", REMEDY)
+    vector = array("f")
+    assert isinstance(numbers, bytes | bytearray)
+    vector.frombytes(numbers)
+    if sys.byteorder == "big":
+        vector.byteswap()
+    # A sum of at most 2^18 C floats cannot overflow a double: it is finite exactly when each of them is.
+    if not isfinite(sum(vector)):
+        raise WireError(f"the tensor {_shown(name)} has a number that is not finite", REMEDY)
+    return vector
+
+
+def _shown(name: str) -> str:
+    """A name from outside, safe to print."""
+    return ascii(name[:40])
+
+
+def _bytes(vector: Vector) -> bytes:
+    if sys.byteorder == "little":
+        return vector.tobytes()
+    swapped = vector[:]
+    swapped.byteswap()
+    return swapped.tobytes()

@@ -1,0 +1,202 @@
+"""One HTTP exchange: what a `Send` is, and the real one on top of requests."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from fedstep.errors import AggregatorError, AggregatorUnreachable, UsageError
+from fedstep.federation.tensors import LARGEST
+
+if TYPE_CHECKING:  # predict must not load an HTTP library
+    from requests import PreparedRequest, Session
+    from urllib3 import BaseHTTPResponse
+
+__all__ = ["Answer", "Send", "redacted", "requests_send"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: the status, the headers by lower-case name, the body as it came."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Send(Protocol):
+    """One exchange within `timeout` seconds. Raises AggregatorUnreachable, or AggregatorError: a retry is pointless."""
+
+    def __call__(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer: ...
+
+
+def requests_send(url: str, token: str = "") -> Send:
+    """A `Send` to the aggregator at `url`. Proxies, NO_PROXY and REQUESTS_CA_BUNDLE are honoured as requests does.
+
+    Redirects are not followed: the token belongs to one host. Raises UsageError for a URL or token that cannot be used.
+    """
+    base, where, sign = _base(url), redacted(url), _signature(token)
+    import requests
+
+    session = requests.Session()
+
+    def send(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
+        def work() -> Answer:
+            return _exchange(session, method, base + path, headers, body, sign, timeout)
+
+        try:
+            return _within(timeout, work)
+        except (OSError, ValueError) as error:
+            raise _explained(error, where, timeout) from None  # its text may quote the URL with its password
+
+    return send
+
+
+def redacted(url: str) -> str:
+    """The URL without user, password, query and unprintable characters.
+
+    >>> redacted("https://me:secret@ci.example/fed?key=1")
+    'https://ci.example/fed'
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the aggregator's URL"
+    host = parts.netloc.rpartition("@")[2]
+    return "".join(letter for letter in f"{parts.scheme}://{host}{parts.path}"[:200] if letter.isprintable())
+
+
+def _base(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(f"{redacted(url)} is not a URL of an aggregator", "Give one like https://fedstep.example.org.")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _signature(token: str) -> "Callable[[PreparedRequest], PreparedRequest] | None":
+    """What puts the token on a request; as `auth`, because ~/.netrc would overwrite a plain header."""
+    secret = token.strip()
+    if not secret:
+        return None
+    if not secret.isascii() or not secret.isprintable() or " " in secret:
+        raise UsageError("the token has a character that no token has", "Copy it again, without spaces or line breaks.")
+
+    def sign(request: "PreparedRequest") -> "PreparedRequest":
+        request.headers["Authorization"] = f"Bearer {secret}"
+        return request
+
+    return sign
+
+
+def _within(seconds: float, work: Callable[[], Answer]) -> Answer:
+    """What `work` returns or raises, or TimeoutError when it takes longer.
+
+    A thread, because a socket's timeout bounds one read only (a slow drip never ends) and name resolution not at all.
+    """
+    outcomes: SimpleQueue[Answer | Exception] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            outcomes.put(work())
+        except Exception as error:  # noqa: BLE001  carried over to the thread that waits
+            outcomes.put(error)
+
+    Thread(target=run, daemon=True, name="fedstep exchange").start()
+    try:
+        outcome = outcomes.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError from None
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def _exchange(
+    session: "Session",
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    sign: "Callable[[PreparedRequest], PreparedRequest] | None",
+    timeout: float,
+) -> Answer:
+    import urllib3
+
+    end = time.monotonic() + timeout
+    try:
+        with session.request(
+            method,
+            url,
+            data=body,
+            headers=dict(headers),
+            auth=sign,
+            timeout=timeout,
+            stream=True,
+            allow_redirects=False,
+        ) as response:
+            names = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status_code, names, _read(response.raw, end))
+    except urllib3.exceptions.HTTPError as error:
+        raise ConnectionError("the answer broke off") from error
+
+
+def _read(raw: "BaseHTTPResponse", end: float) -> bytes:
+    """The whole body as it came. AggregatorError when it is too large, TimeoutError when it takes too long."""
+    body = bytearray()
+    for piece in raw.stream(1 << 14, decode_content=False):
+        body += piece
+        if len(body) > LARGEST:
+            raise AggregatorError(
+                f"the answer is larger than {LARGEST} bytes", "Check that the URL is an aggregator's."
+            )
+        if time.monotonic() > end:
+            raise TimeoutError
+    return bytes(body)
+
+
+def _explained(error: Exception, where: str, timeout: float) -> AggregatorError:
+    """The error with its cause and remedy, in words of our own: those of the libraries quote URLs."""
+    from requests import exceptions as seen
+
+    if isinstance(error, TimeoutError | seen.Timeout):
+        return AggregatorUnreachable(
+            f"{where} gave no answer inside {timeout:.1f} s", "Is it up, or is a proxy needed?"
+        )
+    if isinstance(error, seen.ProxyError):
+        return AggregatorUnreachable(
+            f"the proxy on the way to {where} failed ({_root(error)})", "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
+        )
+    if isinstance(error, seen.SSLError):
+        return AggregatorError(
+            f"the certificate of {where} is not trusted ({_root(error)})", "Set REQUESTS_CA_BUNDLE to your CA's file."
+        )
+    if "CA certificate bundle" in str(error):
+        return AggregatorError(
+            "the file of trusted certificates cannot be read", "Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE."
+        )
+    if isinstance(error, seen.ConnectionError | seen.ChunkedEncodingError) or not isinstance(
+        error, seen.RequestException
+    ):
+        return AggregatorUnreachable(f"{where} cannot be reached ({_root(error)})", "Check the URL and the network.")
+    return AggregatorError(f"{where} cannot be asked ({type(error).__name__})", "Check the URL and the proxy's URL.")
+
+
+def _root(error: BaseException) -> str:
+    """The deepest cause that the operating system or TLS gave a text to."""
+    text: str = type(error).__name__
+    cause: object = error
+    for _ in range(20):
+        if not isinstance(cause, BaseException):
+            break
+        text = getattr(cause, "verify_message", "") or getattr(cause, "strerror", "") or text
+        # urllib3 and requests hand their causes on as a reason or an argument
+        handed = getattr(cause, "reason", None) or next(iter(cause.args), None)
+        cause = cause.__cause__ or cause.__context__ or handed
+    return text[:120]

@@ -1,0 +1,191 @@
+"""The two messages of the federation, an update and a model, as values and as bytes."""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fedstep.errors import SchemaMismatch, WireError
+from fedstep.features.schema import Schema
+from fedstep.federation.bounds import bucket
+from fedstep.federation.tensors import LARGEST, Tensors, Vector, pack, unpack
+
+__all__ = [
+    "LARGEST",
+    "Model",
+    "Shape",
+    "Update",
+    "check_model",
+    "check_update",
+    "hour",
+    "pack_model",
+    "pack_update",
+    "shape",
+    "unpack_model",
+    "unpack_update",
+]
+
+UPDATE, MODEL = "fedstep-update-1", "fedstep-model-1"
+REMEDY = "Both sides need the same version of fedstep."
+
+_NUMBER = "0|[1-9][0-9]{0,14}"
+_UPDATE_WORDS = {"schema": "[0-9a-f]{16}", "base": _NUMBER, "id": "[0-9a-f]{32}", "project": "[0-9a-f]{32}"}
+_MODEL_WORDS = {
+    "schema": "[0-9a-f]{16}",
+    "head": _NUMBER,
+    "production": _NUMBER,
+    "created": "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00Z",
+}
+_HEAD = re.compile("[a-z][a-z0-9-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What one project learned from one batch a head: the change of the coefficients since version `base`.
+
+    `id` is a keyed hash of the records, so that a repeat counts once; `project` a pseudonym; `rows` bucketed counts.
+    """
+
+    schema: str
+    base: int
+    id: str
+    project: str
+    rows: Mapping[str, int]
+    deltas: Mapping[str, Vector]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What everyone learns from (`head`) and what everyone predicts with (`production`), by name of the head."""
+
+    schema: str
+    head_version: int
+    production_version: int
+    created: str
+    head: Mapping[str, Vector]
+    production: Mapping[str, Vector]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a message must fit: the digest of a schema and the number of coordinates of each head."""
+
+    digest: str
+    sizes: Mapping[str, int]
+
+
+def shape(schema: Schema) -> Shape:
+    """The shape of every message in this schema."""
+    return Shape(schema.digest, {head.name: head.size() for head in schema.heads.values()})
+
+
+def pack_update(update: Update) -> bytes:
+    """The safetensors bytes of an update; equal updates give equal bytes. WireError for one nobody would accept."""
+    words = {
+        "format": UPDATE,
+        "schema": update.schema,
+        "base": str(update.base),
+        "id": update.id,
+        "project": update.project,
+        **{f"rows.{head}": str(rows) for head, rows in update.rows.items()},
+    }
+    _update(Tensors(words, update.deltas))
+    return pack(words, update.deltas)
+
+
+def unpack_update(body: bytes) -> Update:
+    """The update in these bytes. Raises WireError."""
+    return _update(unpack(body))
+
+
+def pack_model(model: Model) -> bytes:
+    """The safetensors bytes of a model; equal models give equal bytes. WireError for a model that is none."""
+    words = {
+        "format": MODEL,
+        "schema": model.schema,
+        "head": str(model.head_version),
+        "production": str(model.production_version),
+        "created": model.created,
+    }
+    tracks = (("head", model.head), ("production", model.production))
+    vectors = {f"{track}/{name}": vector for track, heads in tracks for name, vector in heads.items()}
+    _model(Tensors(words, vectors))
+    return pack(words, vectors)
+
+
+def unpack_model(body: bytes) -> Model:
+    """The model in these bytes. Raises WireError."""
+    return _model(unpack(body))
+
+
+def check_update(update: Update, ours: Shape) -> None:
+    """Raises SchemaMismatch for another schema, WireError for a head that is unknown or of another size."""
+    _check(update.schema, update.deltas, ours)
+
+
+def check_model(model: Model, ours: Shape) -> None:
+    """Raises SchemaMismatch for another schema, WireError unless every head is there in its size."""
+    _check(model.schema, model.head, ours)
+    if len(model.head) < len(ours.sizes):
+        raise WireError(f"the model lacks {', '.join(sorted(ours.sizes.keys() - model.head.keys()))}", REMEDY)
+
+
+def hour(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC, to the hour.
+
+    >>> hour(0)
+    '1970-01-01T00:00Z'
+    """
+    return time.strftime("%Y-%m-%dT%H:00Z", time.gmtime(seconds))
+
+
+def _update(tensors: Tensors) -> Update:
+    heads = tuple(sorted(tensors.vectors))
+    rows = {f"rows.{head}": "[1-9][0-9]{0,6}" for head in heads}
+    words = _words(tensors.words, UPDATE, {**_UPDATE_WORDS, **rows})
+    _check_heads(heads)
+    counts = {head: int(words[f"rows.{head}"]) for head in heads}
+    if not heads or any(count != bucket(count) for count in counts.values()):
+        raise WireError("the update has no head, or a count of rows that is no power of two", REMEDY)
+    return Update(words["schema"], int(words["base"]), words["id"], words["project"], counts, dict(tensors.vectors))
+
+
+def _model(tensors: Tensors) -> Model:
+    words = _words(tensors.words, MODEL, _MODEL_WORDS)
+    head, production = _track("head/", tensors.vectors), _track("production/", tensors.vectors)
+    _check_heads(tuple(head))
+    sizes = {name: len(vector) for name, vector in head.items()}
+    if len(head) + len(production) < len(tensors.vectors) or sizes != {k: len(v) for k, v in production.items()}:
+        raise WireError("the model's head and production do not have the same heads", REMEDY)
+    versions = int(words["head"]), int(words["production"])
+    return Model(words["schema"], *versions, words["created"], head, production)
+
+
+def _track(prefix: str, vectors: Mapping[str, Vector]) -> Mapping[str, Vector]:
+    return {name.removeprefix(prefix): vector for name, vector in vectors.items() if name.startswith(prefix)}
+
+
+def _check_heads(heads: tuple[str, ...]) -> None:
+    wrong = [head for head in heads if not _HEAD.fullmatch(head)]
+    if wrong:
+        raise WireError(f"{wrong[0][:40]!a} is no name of a head", REMEDY)
+
+
+def _words(found: Mapping[str, str], wanted: str, patterns: Mapping[str, str]) -> Mapping[str, str]:
+    if found.get("format") != wanted:
+        raise WireError(f"the message is not of the format {wanted}", REMEDY)
+    if found.keys() != {"format", *patterns}:
+        raise WireError(f"the metadata of {wanted} is not exactly {', '.join(patterns)}", REMEDY)
+    for name, pattern in patterns.items():
+        if not re.fullmatch(pattern, found[name]):
+            raise WireError(f"the metadata {name[:40]!a} of {wanted} has no valid value", REMEDY)
+    return found
+
+
+def _check(digest: str, vectors: Mapping[str, Vector], ours: Shape) -> None:
+    if digest != ours.digest:
+        raise SchemaMismatch(f"the message has the feature schema {digest}, this side {ours.digest}", REMEDY)
+    for name, vector in vectors.items():
+        if ours.sizes.get(name) != len(vector):
+            wanted = ours.sizes.get(name, "no such head")
+            raise WireError(f"the head {name} has {len(vector)} coordinates, the schema says {wanted}", REMEDY)

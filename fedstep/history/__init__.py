@@ -1,0 +1,1 @@
+"""The project's own memory: an append-only log and a summary of it."""

@@ -1,0 +1,164 @@
+"""One record of the log: what the project keeps of a build, and the bytes it is kept as."""
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isnan
+from typing import Any, NamedTuple
+
+from fedstep.build.record import NO_SECONDS, Build, BuildOutcome, Change, Duration, FileChange, Outcome, TestRun
+from fedstep.errors import HistoryError
+
+__all__ = ["Entry", "Row", "decode", "encode", "entry_of", "pack_row", "unpack_row"]
+
+FORMAT = 1
+MAXIMUM_FILES = 500  # changed files kept of one build
+MAXIMUM_BYTES = 64 << 20  # of one record, unpacked: a build of a million tests takes about 50 MB
+
+
+class Row(NamedTuple):
+    """The features of one prediction as they stood before the build ran; its label comes later."""
+
+    subject: str  # the test, or "" for the build itself
+    run: int  # how many runs of the test were known when the row was made
+    indices: tuple[int, ...]  # into the head's coordinates
+    values: tuple[float, ...]
+    private: tuple[str, ...]  # names of private features: "class=org.foo.BarTest"
+    target: float = NO_SECONDS  # a target known at once: 0/1, or log(seconds / estimate); else NO_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A finished build as the history keeps it. Times are seconds since the epoch, UTC."""
+
+    name: str
+    started_at: float
+    finished_at: float
+    seconds: float  # NO_SECONDS where the duration is unknown
+    stream: str  # job, matrix cell and source of the duration: builds of one stream are comparable
+    outcome: BuildOutcome
+    branch: str = ""
+    base_branch: str = ""
+    event: str = ""
+    author: str = ""  # a keyed hash
+    commit: str = ""
+    change_known: bool = False
+    files: tuple[FileChange, ...] = ()
+    tests: tuple[TestRun, ...] = ()
+    source_words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # test -> listed words of its source
+    schema: str = ""  # digest of the schema the rows were made with
+    rows: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)  # by head
+
+
+def entry_of(build: Build, stream: str, author: str) -> Entry:
+    """What the history keeps of a build, before its rows are made; at most MAXIMUM_FILES changed files."""
+    ci, change, duration = build.situation.ci, build.situation.change, build.duration
+    known = change if isinstance(change, Change) else None
+    return Entry(
+        name=build.name,
+        started_at=build.situation.started_at,
+        finished_at=build.finished_at,
+        seconds=duration.seconds if isinstance(duration, Duration) else NO_SECONDS,
+        stream=stream,
+        outcome=build.outcome,
+        branch=ci.branch,
+        base_branch=ci.base_branch,
+        event=ci.event,
+        author=author,
+        commit=known.commit if known else "",
+        change_known=known is not None,
+        files=known.files[:MAXIMUM_FILES] if known else (),
+        tests=build.reports.tests,
+    )
+
+
+def encode(entry: Entry) -> bytes:
+    """The entry as zlib-compressed JSON; the same entry gives the same bytes."""
+    tests = entry.tests
+    fields = {
+        "format": FORMAT,
+        "name": entry.name,
+        "started_at": round(entry.started_at, 3),
+        "finished_at": round(entry.finished_at, 3),
+        "seconds": _number(entry.seconds),
+        "stream": entry.stream,
+        "outcome": entry.outcome.value,
+        "branch": entry.branch,
+        "base_branch": entry.base_branch,
+        "event": entry.event,
+        "author": entry.author,
+        "commit": entry.commit,
+        "change_known": entry.change_known,
+        "files": [[file.path, file.added, file.deleted, file.renamed_from] for file in entry.files],
+        "tests": [run.test for run in tests],
+        "outcomes": "".join(run.outcome for run in tests),
+        "milliseconds": [-1 if isnan(run.seconds) else round(run.seconds * 1000) for run in tests],
+        "failure_types": {run.test: run.failure_type for run in tests if run.failure_type},
+        "source_words": {test: list(words) for test, words in entry.source_words.items()},
+        "schema": entry.schema,
+        "rows": {head: [pack_row(row) for row in rows] for head, rows in entry.rows.items()},
+    }
+    text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return zlib.compress(text.encode(), 6)
+
+
+def decode(packed: bytes) -> Entry:
+    """The entry of `encode`'s bytes. HistoryError where they are cut, damaged, too large or of a newer format."""
+    try:
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(packed, MAXIMUM_BYTES)
+        if not unpacker.eof:
+            raise HistoryError("the record is cut short or larger than 64 MB")
+        return _entry(json.loads(text))
+    except (zlib.error, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+        raise HistoryError("the record is damaged", "It is skipped; `fedstep history prune` removes it") from error
+
+
+def _entry(fields: Mapping[str, Any]) -> Entry:
+    if fields["format"] != FORMAT:
+        raise HistoryError(f"the record has format {fields['format']}, this fedstep reads {FORMAT}", "Upgrade fedstep")
+    kinds = fields["failure_types"]
+    tests = tuple(
+        TestRun(test, Outcome(letter), NO_SECONDS if ms < 0 else ms / 1000, kinds.get(test, ""))
+        for test, letter, ms in zip(fields["tests"], fields["outcomes"], fields["milliseconds"], strict=True)
+    )
+    return Entry(
+        name=str(fields["name"]),
+        started_at=float(fields["started_at"]),
+        finished_at=float(fields["finished_at"]),
+        seconds=_seconds(fields["seconds"]),
+        stream=str(fields["stream"]),
+        outcome=BuildOutcome(fields["outcome"]),
+        branch=str(fields["branch"]),
+        base_branch=str(fields["base_branch"]),
+        event=str(fields["event"]),
+        author=str(fields["author"]),
+        commit=str(fields["commit"]),
+        change_known=bool(fields["change_known"]),
+        files=tuple(FileChange(*row) for row in fields["files"]),
+        tests=tests,
+        source_words={test: tuple(words) for test, words in fields["source_words"].items()},
+        schema=str(fields["schema"]),
+        rows={head: tuple(unpack_row(row) for row in rows) for head, rows in fields["rows"].items()},
+    )
+
+
+def _number(value: float) -> float | None:
+    return None if isnan(value) else round(value, 6)
+
+
+def _seconds(value: float | None) -> float:
+    return NO_SECONDS if value is None else float(value)
+
+
+def pack_row(row: Row) -> list[object]:
+    """The row as a JSON list."""
+    values = [round(value, 6) for value in row.values]
+    return [row.subject, row.run, row.indices, values, row.private, _number(row.target)]
+
+
+def unpack_row(fields: list[Any]) -> Row:
+    """The row of `pack_row`'s list."""
+    subject, run, indices, values, private, target = fields
+    return Row(subject, run, tuple(indices), tuple(values), tuple(private), _seconds(target))

@@ -1,0 +1,92 @@
+"""The folder in which a project's history lives, with everything that is made from it."""
+
+import json
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from fedstep.errors import HistoryError
+from fedstep.history.log import Log, write_atomically
+
+__all__ = ["Home"]
+
+OLDEST_MARK = 7 * 86_400  # seconds: a job start older than a week belongs to nobody
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths below one folder, and the project's secret key, which never leaves it."""
+
+    folder: Path
+
+    @property
+    def log(self) -> Log:
+        """The records."""
+        return Log(self.folder / "builds")
+
+    @property
+    def outbox(self) -> Path:
+        """The folder of updates that are not yet acknowledged."""
+        return self.folder / "outbox"
+
+    def prepare(self) -> None:
+        """Make the folder, hidden from git, and its key. HistoryError where it cannot be written."""
+        if not (self.folder / ".gitignore").exists():
+            write_atomically(self.folder / ".gitignore", b"*\n")
+        if not (self.folder / "key").exists():
+            write_atomically(self.folder / "key", f"{secrets.token_hex(32)}\n".encode())
+
+    def key(self) -> bytes:
+        """The project's 32 secret bytes. HistoryError where the file is missing or damaged."""
+        try:
+            key = bytes.fromhex(self.read("key").decode().strip())
+        except ValueError as error:
+            raise HistoryError(f"{self.folder / 'key'} is damaged", "Delete it to start under a new pseudonym") from error
+        if len(key) != 32:
+            raise HistoryError(f"{self.folder / 'key'} is damaged", "Delete it to start under a new pseudonym")
+        return key
+
+    def hasher(self) -> Callable[..., str]:
+        """A function from words to 32 hex digits that stand for them and cannot be reversed without the key."""
+        key = self.key()
+        return lambda *words: blake2b("\0".join(words).encode(errors="replace"), key=key, digest_size=16).hexdigest()
+
+    def keyed(self, *words: str) -> str:
+        """`hasher` for one use."""
+        return self.hasher()(*words)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file of this folder; b"" where there is none."""
+        try:
+            with open(os.path.join(self.folder, name), "rb") as file:  # noqa: PTH118, PTH123  on predict's path
+                return file.read()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise HistoryError(f"cannot read {self.folder / name}: {error.strerror}", "Check its permissions") from error
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a file of this folder whole."""
+        write_atomically(self.folder / name, content)
+
+    def mark_start(self, run: str, now: float) -> None:
+        """Remember when a job run started, for the train step at its end; the first mark stands."""
+        marks = {name: at for name, at in self._marks().items() if now - at < OLDEST_MARK}
+        if run not in marks:
+            self.write("marks.json", json.dumps({**marks, run: round(now, 3)}).encode())
+
+    def started(self, run: str) -> float | None:
+        """When `mark_start` was called for this job run; None when it was not."""
+        return self._marks().get(run)
+
+    def _marks(self) -> dict[str, float]:
+        try:
+            marks = json.loads(self.read("marks.json") or b"{}")
+            return {str(name): float(at) for name, at in marks.items()}
+        except (ValueError, TypeError, AttributeError):
+            return {}
+
+

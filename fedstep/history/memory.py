@@ -1,0 +1,58 @@
+"""Reads and writes the caches of the log, and brings them up to date with records they have not seen."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+from fedstep.build.record import Dropped
+from fedstep.errors import HistoryError
+from fedstep.history.entry import Entry
+from fedstep.history.home import Home
+from fedstep.history.summary import Summary, fold, load_summary, save_summary
+
+__all__ = ["Remembered", "generation", "recall", "store_summary", "unseen"]
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The summary with every readable record folded in, and what had to be skipped."""
+
+    summary: Summary
+    warnings: tuple[str, ...] = ()
+
+
+def recall(home: Home) -> Remembered:
+    """The summary as it is known now; records that the cache has not seen are folded in, in memory only."""
+    summary, warnings = read_summary(home), []
+    for name, entry in unseen(home, summary):
+        if isinstance(entry, Dropped):
+            warnings.append(f"{entry.source} is skipped: {entry.reason}")
+            summary = replace(summary, seen=summary.seen | {name})
+        else:
+            summary = fold(summary, name, entry)
+    return Remembered(summary, tuple(warnings))
+
+
+def read_summary(home: Home) -> Summary:
+    """The cached summary; an empty one where there is none, or none that can be used: it is made again."""
+    try:
+        content = home.read("summary.json")
+        return load_summary(content) if content else Summary()
+    except HistoryError:
+        return Summary()
+
+
+def store_summary(home: Home, summary: Summary) -> None:
+    """Replace the cached summary."""
+    home.write("summary.json", save_summary(summary))
+
+
+def unseen(home: Home, summary: Summary) -> Iterator[tuple[str, Entry | Dropped]]:
+    """The records that the summary does not know, oldest first, each read when it is asked for."""
+    names = [name for name in home.log.files() if name not in summary.seen]
+    return home.log.entries(names)
+
+
+def generation(summary: Summary) -> str:
+    """A name for the set of records a cache was made from: caches of different generations do not fit."""
+    return sha256("\n".join(sorted(summary.seen)).encode()).hexdigest()[:16]

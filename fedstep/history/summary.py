@@ -1,0 +1,117 @@
+"""The summary: what prediction needs of the log, as one JSON file of columns. A cache: it can always be made again."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite
+
+from fedstep.build.record import NO_SECONDS
+from fedstep.errors import HistoryError
+from fedstep.features.builds import PastBuild
+from fedstep.features.schema import schema
+from fedstep.history.entry import Entry
+from fedstep.history.tests import TestTable, fold_tests
+
+__all__ = ["Summary", "fold", "load_summary", "past_build", "save_summary"]
+
+FORMAT = 1
+MAXIMUM_BUILDS = 400  # past builds kept for the build heads
+FORGET_AFTER = 500  # builds in which a test did not run before it is forgotten
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Everything known before the next build. `seen` names the record files that are folded in."""
+
+    seen: frozenset[str] = frozenset()
+    count: int = 0  # builds folded in, ever
+    tests: TestTable = field(default_factory=TestTable)
+    builds: tuple[PastBuild, ...] = ()  # oldest first
+
+
+def fold(summary: Summary, file: str, entry: Entry) -> Summary:
+    """The summary after one more record."""
+    last = next((build.commit for build in reversed(summary.builds) if build.stream == entry.stream), "")
+    tests = fold_tests(summary.tests, entry, last, summary.count)
+    return Summary(
+        seen=summary.seen | {file},
+        count=summary.count + 1,
+        tests=_forget(tests, summary.count - FORGET_AFTER),
+        builds=(*summary.builds, past_build(entry))[-MAXIMUM_BUILDS:],
+    )
+
+
+def past_build(entry: Entry) -> PastBuild:
+    """What the build heads remember of a build."""
+    day = entry.started_at / 86_400
+    return PastBuild(
+        stream=entry.stream,
+        started_at=entry.started_at,
+        finished_at=entry.finished_at,
+        seconds=entry.seconds,
+        outcome=entry.outcome.value,
+        branch=entry.branch,
+        base_branch=entry.base_branch,
+        event=entry.event,
+        author=entry.author,
+        commit=entry.commit,
+        is_pr=entry.event == "pull_request" if entry.event else None,
+        hour=day % 1 * 24,
+        weekday=int(day + 3) % 7,
+    )
+
+
+def _forget(tests: TestTable, before: int) -> TestTable:
+    if before < 0 or min(tests.seen, default=before) >= before:
+        return tests
+    keep = [number for number, seen in enumerate(tests.seen) if seen >= before]
+    return TestTable(*([getattr(tests, column.name)[n] for n in keep] for column in fields(tests)))
+
+
+def save_summary(summary: Summary) -> bytes:
+    """The summary as JSON, tests and builds by column."""
+    builds = {
+        column.name: [_plain(getattr(build, column.name)) for build in summary.builds] for column in fields(PastBuild)
+    }
+    content = {
+        "format": FORMAT,
+        "schema": schema().digest,
+        "seen": sorted(summary.seen),
+        "count": summary.count,
+        "tests": {column.name: getattr(summary.tests, column.name) for column in fields(TestTable)},
+        "builds": builds,
+    }
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+
+
+def load_summary(content: bytes) -> Summary:
+    """The summary of `save_summary`'s bytes. HistoryError where they are damaged or made for another schema."""
+    try:
+        fields_ = json.loads(content)
+        if (fields_["format"], fields_["schema"]) != (FORMAT, schema().digest):
+            raise HistoryError("the summary was made by another version of fedstep")
+        tests = TestTable(**fields_["tests"])
+        lengths = {len(getattr(tests, column.name)) for column in fields(TestTable)}
+        if len(lengths) != 1:
+            raise HistoryError("the summary is damaged")
+        return Summary(frozenset(fields_["seen"]), fields_["count"], tests, _builds(fields_["builds"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise HistoryError("the summary is damaged") from error
+
+
+def _builds(columns: dict[str, Sequence[object]]) -> tuple[PastBuild, ...]:
+    names = list(columns)
+    builds = (dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True))
+    return tuple(
+        PastBuild(**{**build, "seconds": NO_SECONDS if build["seconds"] is None else build["seconds"]})  # type: ignore[arg-type]  # checked by use
+        for build in builds
+    )
+
+
+def _plain(value: object) -> object:
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def without(summary: Summary, files: frozenset[str]) -> Summary:
+    """The summary that no longer names pruned files."""
+    return replace(summary, seen=summary.seen - files)

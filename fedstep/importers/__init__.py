@@ -1,0 +1,1 @@
+"""Past builds from elsewhere, as values."""

@@ -1,0 +1,79 @@
+"""Recorded builds in a folder: one sub-folder a build, with a build.json and JUnit reports beside it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fedstep.build.ci import parse_outcome, parse_time
+from fedstep.build.junit import expand, read_reports
+from fedstep.build.record import (
+    Absent,
+    BuildOutcome,
+    Change,
+    CiRun,
+    Dropped,
+    Duration,
+    FileChange,
+    Reports,
+    Situation,
+)
+from fedstep.steps import Evidence
+
+__all__ = ["build_folders", "read_folder"]
+
+SOURCE = "recorded"  # of the durations: the history that recorded them
+
+
+def build_folders(folder: Path) -> tuple[Path, ...]:
+    """The folders below (or the folder itself) that hold a build.json, in the order of their paths."""
+    return tuple(sorted(path.parent for path in folder.glob("**/build.json")))
+
+
+def read_folder(folder: Path) -> Evidence | Dropped:
+    """The evidence of one recorded build, or why it cannot be used."""
+    try:
+        told = json.loads((folder / "build.json").read_bytes())
+        files = tuple(_file(change) for change in told.get("changes", ()))
+        started = parse_time(str(told["started_at"]))
+        seconds = float(told["seconds"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return Dropped(str(folder / "build.json"), f"cannot be read ({type(error).__name__}: {error})")
+    if isinstance(started, Absent) or not 0 < seconds < 1e8:
+        return Dropped(str(folder / "build.json"), "has no usable started_at and seconds")
+    reports = read_reports(expand(["**/*.xml"], folder), "")
+    change = Change(_text(told, "commit"), "", _text(told, "author"), files, base="the first parent")
+    situation = Situation(_ci(told), replace(change, tree=change.commit), started)
+    outcome = parse_outcome(_text(told, "outcome"))
+    return Evidence(
+        situation=situation,
+        finished_at=started + seconds,
+        duration=Duration(seconds, SOURCE),
+        outcome=outcome if isinstance(outcome, BuildOutcome) else _outcome(reports),
+        reports=replace(reports, digest=""),
+    )
+
+
+def _ci(told: Mapping[str, Any]) -> CiRun:
+    return CiRun(
+        vendor="recorded",
+        run=_text(told, "build"),
+        attempt=int(told.get("attempt", 1)),
+        job=_text(told, "job"),
+        branch=_text(told, "branch"),
+        base_branch=_text(told, "base_branch"),
+        event=_text(told, "event"),
+    )
+
+
+def _file(change: Mapping[str, Any]) -> FileChange:
+    return FileChange(str(change["path"]), int(change.get("added", 0)), int(change.get("deleted", 0)))
+
+
+def _text(told: Mapping[str, Any], name: str) -> str:
+    return str(told.get(name) or "")
+
+
+def _outcome(reports: Reports) -> BuildOutcome:
+    return BuildOutcome.FAILED if any(run.outcome in "fc" for run in reports.tests) else BuildOutcome.PASSED

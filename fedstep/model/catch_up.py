@@ -1,0 +1,94 @@
+"""Learns every record that the caches have not seen, and keeps what was learned. Needs scikit-learn."""
+
+from dataclasses import dataclass, replace
+
+from fedstep.build.record import Dropped
+from fedstep.errors import HistoryError
+from fedstep.history.entry import Entry
+from fedstep.history.home import Home
+from fedstep.history.memory import generation, read_summary, store_summary, unseen
+from fedstep.history.summary import Summary, fold
+from fedstep.model.learner import Production, absorb, refit
+from fedstep.model.state import (
+    Backlog,
+    Correction,
+    load_backlog,
+    load_correction,
+    save_backlog,
+    save_correction,
+)
+
+__all__ = ["Progress", "State", "catch_up", "load_state", "refit_to", "store_state"]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that is made from the log."""
+
+    summary: Summary = Summary()
+    correction: Correction = Correction()
+    backlog: Backlog = Backlog()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The state after catching up: how many records it took, how many rows ripened, and what was skipped."""
+
+    state: State
+    records: int = 0
+    ripened: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def load_state(home: Home) -> State:
+    """The cached state, or an empty one (then all is learned again) unless its parts fit each other."""
+    summary = read_summary(home)
+    try:
+        backlog, at_backlog = load_backlog(home.read("backlog.json.gz"))
+        correction, at_correction = load_correction(home.read("correction.json"))
+    except HistoryError:
+        return State()
+    fits = at_backlog == at_correction == generation(summary)
+    return State(summary, correction, backlog) if fits else State()
+
+
+def store_state(home: Home, state: State) -> None:
+    """Keep the state; whoever reads between the writes sees generations that do not fit, and learns again."""
+    name = generation(state.summary)
+    home.write("backlog.json.gz", save_backlog(state.backlog, name))
+    home.write("correction.json", save_correction(state.correction, name))
+    store_summary(home, state.summary)
+
+
+def catch_up(home: Home, production: Production) -> Progress:
+    """The state with every record of the log learned, oldest first; stored by `store_state`, not here."""
+    progress = Progress(load_state(home))
+    for name, entry in unseen(home, progress.state.summary):
+        progress = _after(progress, name, entry, production) if not isinstance(entry, Dropped) else _past(progress, entry)
+    return progress
+
+
+def refit_to(state: State, production: Production) -> State:
+    """The state after another pass over recent rows, for a production model that has just changed."""
+    return replace(state, correction=refit(state.correction, state.backlog, production))
+
+
+def _after(progress: Progress, name: str, entry: Entry, production: Production) -> Progress:
+    state = progress.state
+    summary = fold(state.summary, name, entry)
+    learned = absorb(state.correction, state.backlog, entry, summary.tests, production)
+    return Progress(
+        State(summary, learned.correction, learned.backlog),
+        progress.records + 1,
+        progress.ripened + learned.ripened,
+        progress.warnings,
+    )
+
+
+def _past(progress: Progress, dropped: Dropped) -> Progress:
+    summary = progress.state.summary
+    return replace(
+        progress,
+        state=replace(progress.state, summary=replace(summary, seen=summary.seen | {dropped.source})),
+        warnings=(*progress.warnings, f"{dropped.source} is skipped: {dropped.reason}"),
+    )

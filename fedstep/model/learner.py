@@ -1,0 +1,105 @@
+"""Learning from one record: rows ripen, are scored with the current model, and are learned once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fedstep.features.schema import HEAD_NAMES, schema
+from fedstep.history.entry import Entry, Row
+from fedstep.history.tests import TestTable
+from fedstep.model.calibration import (
+    Platt,
+    Score,
+    Trackers,
+    observe_outcome,
+    observe_residual,
+    probability,
+    score_outcome,
+)
+from fedstep.model.labels import Ripe, ripen
+from fedstep.model.linear import Local, margin
+from fedstep.model.sgd import learn_local
+from fedstep.model.state import Backlog, Correction
+
+__all__ = ["Learned", "Production", "absorb", "refit"]
+
+MOST_WAITING = 2000  # rows of one head that wait to be sent; without an aggregator the oldest go
+MOST_RECENT = 200  # rows of one head kept for replay and refitting
+REPLAYED = 30  # recent rows learned again with each new batch
+
+Production = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """The correction and the backlog after a record, and how many rows it ripened."""
+
+    correction: Correction
+    backlog: Backlog
+    ripened: int
+
+
+def absorb(correction: Correction, backlog: Backlog, entry: Entry, table: TestTable, production: Production) -> Learned:
+    """Learn from one more record; `table` already has it folded in, `production` is held fixed."""
+    ripened = 0
+    for head in HEAD_NAMES:
+        fresh = entry.rows.get(head, ()) if entry.schema == schema().digest else ()
+        ripe, pending = ripen(head, (*backlog.pending.get(head, ()), *fresh), table)
+        correction = _learn(head, correction, backlog.recent.get(head, ()), ripe, production[head], entry.stream)
+        backlog = _file(head, backlog, ripe, pending)
+        ripened += len(ripe)
+    return Learned(correction, backlog, ripened)
+
+
+def refit(correction: Correction, backlog: Backlog, production: Production) -> Correction:
+    """The correction after another pass over recent rows, for a production model that has just changed."""
+    for head in HEAD_NAMES:
+        if rows := backlog.recent.get(head):
+            local = learn_local(head, production[head], correction.local.get(head, Local()), rows)
+            correction = replace(correction, local={**correction.local, head: local})
+    return correction
+
+
+def full_margin(weights: Sequence[float], local: Local, row: Row) -> float:
+    """The margin of shared and local weights together."""
+    correction = sum(local.shared.get(index, 0.0) * value for index, value in zip(row.indices, row.values, strict=True))
+    return margin(weights, row.indices, row.values) + correction + sum(local.private.get(p, 0.0) for p in row.private)
+
+
+def _learn(
+    head: str, before: Correction, recent: Sequence[Ripe], ripe: Sequence[Ripe], weights: Sequence[float], stream: str
+) -> Correction:
+    """Calibrate on the fresh rows first, each with the model that has not seen it; then learn them."""
+    if not ripe:
+        return before
+    local = before.local.get(head, Local())
+    after = before
+    for one in ripe:
+        score = full_margin(weights, local, one.row)
+        after = _observe_time(after, stream, one, score) if head == "build-duration" else _observe(after, head, one, score)
+    learned = learn_local(head, weights, local, [*recent[-REPLAYED:], *ripe])
+    return replace(after, local={**after.local, head: learned})
+
+
+def _observe(correction: Correction, head: str, ripe: Ripe, score: float) -> Correction:
+    platt = correction.platt.get(head, Platt())
+    fared = score_outcome(correction.scores.get(head, Score()), probability(platt, score), ripe.label)
+    return replace(
+        correction,
+        platt={**correction.platt, head: observe_outcome(platt, score, ripe.label, ripe.weight)},
+        scores={**correction.scores, head: fared},
+    )
+
+
+def _observe_time(correction: Correction, stream: str, ripe: Ripe, score: float) -> Correction:
+    trackers = correction.trackers.get(stream, Trackers())
+    return replace(correction, trackers={**correction.trackers, stream: observe_residual(trackers, ripe.label - score)})
+
+
+def _file(head: str, backlog: Backlog, ripe: Sequence[Ripe], pending: Sequence[Row]) -> Backlog:
+    waiting = (*backlog.waiting.get(head, ()), *ripe)[-MOST_WAITING:]
+    recent = (*backlog.recent.get(head, ()), *ripe)[-MOST_RECENT:]
+    return Backlog(
+        {**backlog.pending, head: tuple(pending)},
+        {**backlog.waiting, head: waiting},
+        {**backlog.recent, head: recent},
+    )

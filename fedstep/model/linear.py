@@ -1,0 +1,65 @@
+"""Prediction: a dot product in the standard library, and what each feature added to it."""
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import exp
+from types import MappingProxyType
+
+__all__ = ["Local", "Reason", "contributions", "margin", "sigmoid", "zeros"]
+
+Vector = array  # of C floats, type code "f": what the wire carries
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What a project has learned beyond the shared model: corrections of shared coordinates, and private ones by name."""
+
+    shared: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+    private: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One feature's part in a prediction, in units of the margin."""
+
+    feature: str
+    contribution: float
+
+
+def zeros(size: int) -> "array[float]":
+    """A vector of `size` zeros."""
+    return array("f", bytes(4 * size))
+
+
+def margin(weights: Sequence[float], indices: Sequence[int], values: Sequence[float]) -> float:
+    """The dot product of weights and one sparse row, in double precision.
+
+    >>> margin([0.5, 0.0, -1.0], (0, 2), (1.0, 0.25))
+    0.25
+    """
+    return sum(weights[index] * value for index, value in zip(indices, values, strict=True))
+
+
+def sigmoid(score: float) -> float:
+    """Probability of a log-odds score, in [0, 1], without overflow.
+
+    >>> sigmoid(0.0)
+    0.5
+    """
+    if score >= 0:
+        return 1.0 / (1.0 + exp(-score))
+    odds = exp(score)
+    return odds / (1.0 + odds)
+
+
+def contributions(
+    weights: Sequence[float], indices: Sequence[int], values: Sequence[float], names: Sequence[str], most: int = 3
+) -> tuple[Reason, ...]:
+    """The `most` largest parts of a margin by absolute size, the bias left out, largest first."""
+    parts = (
+        Reason(names[index], weights[index] * value)
+        for index, value in zip(indices, values, strict=True)
+        if names[index] != "bias"
+    )
+    return tuple(sorted(parts, key=lambda reason: -abs(reason.contribution))[:most])

@@ -1,0 +1,99 @@
+"""Learning: scikit-learn's SGD through partial_fit; weights in, new weights out. The room with numpy."""
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import SGDClassifier, SGDRegressor
+
+from fedstep.model.labels import Ripe
+from fedstep.model.linear import Local
+
+__all__ = ["PACES", "Pace", "learn_local", "learn_shared"]
+
+NEGLIGIBLE = 1e-6  # local weights smaller than this are not kept
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The constants of one head's learning. `decay`: how much of a local weight is left after a batch."""
+
+    loss: str
+    shared_rate: float
+    local_rate: float
+    decay: float = 0.999
+    epsilon: float = 0.1  # of the Huber loss
+
+
+PACES: Mapping[str, Pace] = {
+    "flaky": Pace("log_loss", shared_rate=0.05, local_rate=0.05),
+    "triage": Pace("log_loss", shared_rate=0.05, local_rate=0.05),
+    "build-failure": Pace("log_loss", shared_rate=0.02, local_rate=0.05),
+    "build-duration": Pace("epsilon_insensitive", shared_rate=0.005, local_rate=0.02, epsilon=0.0),
+}
+
+
+def learn_shared(head: str, weights: Sequence[float], rows: Sequence[Ripe]) -> "array[float]":
+    """The weights after one pass over the rows, in the order given; private features are left out."""
+    matrix = _matrix([ripe.row.indices for ripe in rows], [ripe.row.values for ripe in rows], len(weights))
+    pace = PACES[head]
+    return array("f", _fit(pace, pace.shared_rate, np.array(weights, dtype=np.float64), matrix, rows))
+
+
+def learn_local(head: str, production: Sequence[float], local: Local, rows: Sequence[Ripe]) -> Local:
+    """The local weights after one pass, fitted to what `production`, held fixed, leaves over.
+
+    The joint weights start at production + local and take the steps; what they moved away from production is local.
+    """
+    names = sorted({name for ripe in rows for name in ripe.row.private})
+    columns = {name: len(production) + number for number, name in enumerate(names)}
+    shared = np.array(production, dtype=np.float64)
+    start = shared.copy()
+    for index, value in local.shared.items():
+        start[index] += value
+    joint = np.concatenate([start, [local.private.get(name, 0.0) for name in names]])
+    pace = PACES[head]
+    fitted = _fit(pace, pace.local_rate, joint, _with_private(rows, columns, len(joint)), rows)
+    moved = (fitted[: len(shared)] - shared) * pace.decay
+    private = {**local.private, **dict(zip(names, map(float, fitted[len(shared) :] * pace.decay), strict=True))}
+    return Local(
+        {int(index): float(moved[index]) for index in np.flatnonzero(np.abs(moved) > NEGLIGIBLE)},
+        {name: value for name, value in private.items() if abs(value) > NEGLIGIBLE},
+    )
+
+
+def _with_private(rows: Sequence[Ripe], columns: Mapping[str, int], width: int) -> Any:
+    indices = [(*ripe.row.indices, *(columns[name] for name in ripe.row.private)) for ripe in rows]
+    values = [(*ripe.row.values, *(1.0 for _ in ripe.row.private)) for ripe in rows]
+    return _matrix(indices, values, width)
+
+
+def _matrix(indices: Sequence[Sequence[int]], values: Sequence[Sequence[float]], width: int) -> Any:
+    starts = np.cumsum([0, *(len(row) for row in indices)])
+    flat_values = np.array([value for row in values for value in row], dtype=np.float64)
+    flat_indices = np.array([index for row in indices for index in row], dtype=np.int32)
+    return csr_matrix((flat_values, flat_indices, starts), shape=(len(indices), width))
+
+
+def _fit(pace: Pace, rate: float, start: Any, matrix: Any, rows: Sequence[Ripe]) -> Any:
+    """Coefficients after one partial_fit. `start` belongs to us: partial_fit writes into the array it is given.
+
+    No intercept (sparse input scales its step by 0.01; the bias is a feature), no penalty (L2 makes every delta dense),
+    a constant rate (the default diverges when every run restarts its clock).
+    """
+    labels = np.array([ripe.label for ripe in rows])
+    weights = np.array([ripe.weight for ripe in rows])
+    common = {"penalty": None, "fit_intercept": False, "learning_rate": "constant", "eta0": rate, "shuffle": False}
+    if pace.loss == "log_loss":
+        learner = SGDClassifier(loss="log_loss", **common)
+        learner.classes_ = np.array([0.0, 1.0])
+        learner.coef_, learner.intercept_ = start.reshape(1, -1).copy(), np.zeros(1)
+        learner.partial_fit(matrix, labels, classes=learner.classes_, sample_weight=weights)
+        return learner.coef_.ravel()
+    learner = SGDRegressor(loss=pace.loss, epsilon=pace.epsilon, **common)
+    learner.coef_, learner.intercept_ = start.copy(), np.zeros(1)
+    learner.partial_fit(matrix, labels, sample_weight=weights)
+    return learner.coef_.ravel()

@@ -1,0 +1,123 @@
+"""What the project has learned for itself, as values and as the two cache files that keep them.
+
+The correction is small and read by every prediction; the backlog is larger and read by `train` alone.
+"""
+
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from fedstep.errors import HistoryError
+from fedstep.features.schema import HEAD_NAMES, schema
+from fedstep.history.entry import Row, pack_row, unpack_row
+from fedstep.model.calibration import Platt, Score, Trackers
+from fedstep.model.labels import Ripe
+from fedstep.model.linear import Local
+
+__all__ = ["Backlog", "Correction", "load_backlog", "load_correction", "save_backlog", "save_correction"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What is added to the shared model: local weights, calibration, and how predictions fared."""
+
+    local: Mapping[str, Local] = field(default_factory=dict)
+    platt: Mapping[str, Platt] = field(default_factory=dict)
+    trackers: Mapping[str, Trackers] = field(default_factory=dict)
+    scores: Mapping[str, Score] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Rows by head: those without a label yet, those not yet sent, and the last ones learned, for replay."""
+
+    pending: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
+    waiting: Mapping[str, tuple[Ripe, ...]] = field(default_factory=dict)
+    recent: Mapping[str, tuple[Ripe, ...]] = field(default_factory=dict)
+
+
+def save_correction(correction: Correction, generation: str) -> bytes:
+    """JSON bytes. `generation` names the records it was learned from."""
+    local = {
+        head: {"shared": {str(i): _short(w) for i, w in one.shared.items()}, "private": dict(one.private)}
+        for head, one in correction.local.items()
+    }
+    content = {
+        **_stamp(generation),
+        "local": local,
+        "platt": {head: asdict(platt) for head, platt in correction.platt.items()},
+        "trackers": {key: asdict(trackers) for key, trackers in correction.trackers.items()},
+        "scores": {head: asdict(score) for head, score in correction.scores.items()},
+    }
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+
+
+def load_correction(content: bytes) -> tuple[Correction, str]:
+    """The correction and its generation. HistoryError where damaged or of another schema."""
+    try:
+        fields = _checked(json.loads(content))
+        local = {
+            head: Local({int(i): w for i, w in one["shared"].items()}, one["private"])
+            for head, one in fields["local"].items()
+        }
+        platt = {head: Platt(**one) for head, one in fields["platt"].items()}
+        trackers = {key: Trackers(**one) for key, one in fields["trackers"].items()}
+        scores = {head: Score(**one) for head, one in fields["scores"].items()}
+        return Correction(local, platt, trackers, scores), fields["generation"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HistoryError("the local model is damaged") from error
+
+
+def save_backlog(backlog: Backlog, generation: str) -> bytes:
+    """Compressed JSON bytes."""
+    content = {
+        **_stamp(generation),
+        "pending": {head: [pack_row(row) for row in rows] for head, rows in backlog.pending.items()},
+        "waiting": {head: [_pack_ripe(ripe) for ripe in rows] for head, rows in backlog.waiting.items()},
+        "recent": {head: [_pack_ripe(ripe) for ripe in rows] for head, rows in backlog.recent.items()},
+    }
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return gzip.compress(text.encode(), 1, mtime=0)
+
+
+def load_backlog(content: bytes) -> tuple[Backlog, str]:
+    """The backlog and its generation. HistoryError where damaged or of another schema."""
+    try:
+        fields = _checked(json.loads(gzip.decompress(content)))
+        pending = {head: tuple(unpack_row(row) for row in rows) for head, rows in fields["pending"].items()}
+        waiting = {head: tuple(_unpack_ripe(row) for row in rows) for head, rows in fields["waiting"].items()}
+        recent = {head: tuple(_unpack_ripe(row) for row in rows) for head, rows in fields["recent"].items()}
+        return Backlog(pending, waiting, recent), fields["generation"]
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HistoryError("the backlog of rows is damaged") from error
+
+
+def _stamp(generation: str) -> dict[str, object]:
+    return {"format": FORMAT, "schema": schema().digest, "generation": generation}
+
+
+def _checked(fields: dict[str, object]) -> dict[str, "dict"]:  # type: ignore[type-arg]  # JSON
+    if (fields["format"], fields["schema"]) != (FORMAT, schema().digest):
+        raise HistoryError("what was learned belongs to another version of fedstep")
+    return fields  # type: ignore[return-value]
+
+
+def _short(weight: float) -> float:
+    return float(f"{weight:.7g}")
+
+
+def _pack_ripe(ripe: Ripe) -> list[object]:
+    return [pack_row(ripe.row), round(ripe.label, 6), ripe.weight]
+
+
+def _unpack_ripe(fields: list[list[object]]) -> Ripe:
+    row, label, weight = fields
+    return Ripe(unpack_row(row), float(label), float(weight))  # type: ignore[arg-type]
+
+
+def heads_without(names: Mapping[str, object]) -> tuple[str, ...]:
+    """The heads that a mapping does not mention."""
+    return tuple(name for name in HEAD_NAMES if name not in names)

@@ -1,0 +1,1 @@
+"""Values in, text out; every sink escapes what comes from the code under test."""

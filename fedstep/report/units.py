@@ -1,0 +1,79 @@
+"""Numbers with their units, written one way everywhere."""
+
+from math import isfinite
+
+__all__ = ["count", "percent", "size", "span", "spread"]
+
+UNKNOWN = "unknown"
+
+
+def span(seconds: float) -> str:
+    """A length of time, two units at most.
+
+    >>> [span(s) for s in (0.04, 3.21, 250, 3725, 180000)]
+    ['0.04 s', '3.2 s', '4 min 10 s', '1 h 02 min', '2 d 02 h']
+    """
+    if not isfinite(seconds) or seconds < 0:
+        return UNKNOWN
+    if seconds < 59.5:
+        return f"{_few_digits(seconds)} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    minutes = round(seconds / 60)
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24:02} h"
+
+
+def percent(share: float) -> str:
+    """A probability or share in percent; never 0 or 100 for what is only near it.
+
+    >>> [percent(p) for p in (0.0, 0.003, 0.345, 0.997, 1.0)]
+    ['0 %', '<1 %', '34 %', '>99 %', '100 %']
+    """
+    if not isfinite(share):
+        return UNKNOWN
+    if 0 < share < 0.005:
+        return "<1 %"
+    if 0.995 < share < 1:
+        return ">99 %"
+    return f"{100 * share:.0f} %"
+
+
+def size(bytes_: int) -> str:
+    """A number of bytes in decimal units.
+
+    >>> [size(n) for n in (512, 3100, 12_000_000)]
+    ['512 B', '3.1 kB', '12 MB']
+    """
+    if bytes_ < 1000:
+        return f"{bytes_} B"
+    if bytes_ < 999_500:
+        return f"{_few_digits(bytes_ / 1000)} kB"
+    return f"{_few_digits(bytes_ / 1e6)} MB"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun.
+
+    >>> count(1, "test"), count(1204, "test")
+    ('1 test', '1,204 tests')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def spread(low: float, high: float) -> str:
+    """The two ends of an interval of time.
+
+    >>> spread(212, 305)
+    '3 min 32 s – 5 min 05 s'
+    """
+    return f"{span(low)} – {span(high)}"
+
+
+def _few_digits(number: float) -> str:
+    if number < 0.001:
+        return "0"
+    return f"{number:.0f}" if number >= 9.95 else f"{number:.2g}"

@@ -1,0 +1,257 @@
+"""Each command's run: the workplace is read, the story is told, and every sink of the CI gets its text."""
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from fedstep.build.record import Absent, BuildOutcome, CiRun, Reports
+from fedstep.errors import FedstepError, HistoryError, InputError, MissingExtra, UsageError
+from fedstep.report.findings import Prediction, Training, Triage
+from fedstep.workplace import (
+    Workplace,
+    append,
+    built_change,
+    find_workplace,
+    in_ci,
+    read_junit,
+    start_situation,
+    words_of_tests,
+)
+
+__all__ = ["run_backfill", "run_demo", "run_predict", "run_pull", "run_push", "run_serve", "run_train", "run_triage"]
+
+Given = Mapping[str, Any]
+Say = Callable[..., None]
+Finding = Prediction | Triage | Training
+
+
+def run_predict(given: Given, say: Say) -> int:
+    """Foresee the next build; in CI also remember that the job starts now."""
+    from fedstep.federation.kept import kept_model
+    from fedstep.report.text import prediction_text
+    from fedstep.steps import foresee
+
+    place = _place(given)
+    situation = start_situation(place)
+    problems = _mark_start(place) if in_ci(place.ci) else ()
+    kept = kept_model(place.home)
+    prediction = foresee(place.home, situation, kept, "degraded" if problems else "ok" if kept.url else "local")
+    return _finish(given, place, prediction, prediction_text, problems, say)
+
+
+def run_triage(given: Given, say: Say) -> int:
+    """Judge the failures of a report."""
+    from fedstep.build.record import Situation
+    from fedstep.federation.kept import kept_model
+    from fedstep.report.text import triage_text
+    from fedstep.steps import judge, unusable
+
+    place = _place(given)
+    reports = read_junit(place, given["junit"])
+    troubles = unusable(reports)
+    kept = kept_model(place.home)
+    situation = Situation(place.ci, built_change(place), place.now)
+    status = "degraded" if troubles else "ok" if kept.url else "local"
+    triage = judge(place.home, situation, reports, kept, status)
+    triage = replace(triage, warnings=(*troubles, *triage.warnings))
+    return _finish(given, place, triage, triage_text, _input_problems(troubles), say)
+
+
+def run_train(given: Given, say: Say) -> int:
+    """Learn from the build that just ran."""
+    from fedstep.report.text import training_text
+    from fedstep.steps import Evidence, measure, outcome_of, situated, unusable
+    from fedstep.training import train
+
+    place = _place(given)
+    try:
+        place.home.prepare()
+        reports = read_junit(place, given["junit"])
+        change = built_change(place)
+        duration = measure(place.ci, place.home.started(_run_name(place)), reports, place.now)
+        situation = situated(place.ci, change, duration, place.now)
+        outcome = BuildOutcome(given["outcome"]) if given["outcome"] else outcome_of(place.ci, reports)
+        evidence = Evidence(situation, place.now, duration, outcome, reports)
+        aggregator = _aggregator(given, place)
+        trained = train(place.home, evidence, words_of_tests(place.root), aggregator, place.now, given["keep"])
+    except HistoryError as error:
+        return _without_history(given, place, error, say)
+    problems = (*_input_problems(unusable(reports)), *trained.problems)
+    return _finish(given, place, trained.training, training_text, problems, say)
+
+
+def run_push(given: Given, say: Say) -> int:
+    """Deliver the outbox."""
+    from fedstep.federation.exchange import deliver
+
+    place = _place(given)
+    flushed = deliver(place.home, _needed_aggregator(given, place))
+    problems = (*flushed.failures, *flushed.refused)
+    say(*(str(problem) for problem in problems), *flushed.warnings)
+    print(f"{len(flushed.sent)} sent, {len(flushed.refused)} refused, {flushed.waiting} waiting")
+    return _exit_code(given, problems)
+
+
+def run_pull(given: Given, say: Say) -> int:
+    """Refresh the kept model."""
+    from fedstep.errors import AggregatorError
+    from fedstep.federation.exchange import refresh
+
+    place = _place(given)
+    aggregator = _needed_aggregator(given, place)
+    try:
+        place.home.prepare()
+        model = refresh(place.home, aggregator, place.now).model
+    except (AggregatorError, HistoryError) as error:
+        say(str(error))
+        return _exit_code(given, (error,))
+    print(f"production {model.production_version}, head {model.head_version}")
+    return 0
+
+
+def run_backfill(given: Given, say: Say) -> int:
+    """Learn from a folder of recorded builds."""
+    from fedstep.importers.backfill import backfill_folder
+
+    place = _place(given)
+    place.home.prepare()
+    done = backfill_folder(place.home, given["folder"])
+    say(*done.warnings)
+    print(f"{done.recorded} builds recorded, {done.known} known already; {done.tests} test results, {done.rows} rows learned")
+    return 0
+
+
+def run_serve(given: Given, say: Say) -> int:
+    """Run the aggregator until it is told to stop."""
+    try:
+        from fedstep.server.app import serve
+        from fedstep.server.settings import Folding, Settings
+    except ImportError as error:
+        raise MissingExtra(f"{error.name} is not installed", "Run: pip install 'fedstep[server]'") from error
+    from fedstep.federation.kept import starter_bytes
+
+    tokens = tuple(token for token in (word.strip() for word in given["tokens"].split(",")) if token)
+    folding = Folding(updates=given["buffer"], seconds=given["wait"], projects=given["projects"])
+    settings = Settings(given["host"], given["port"], given["store"], tokens, starter_bytes(), folding=folding)
+    serve(settings, lambda url: say(f"aggregator on {url}, Ctrl-C stops it"))
+    return 0
+
+
+def run_demo(given: Given, say: Say) -> int:
+    """Run the demonstration federation."""
+    from fedstep.simulate.demo import run
+
+    return run(given["output"], say)
+
+
+def _place(given: Given) -> Workplace:
+    if given["history"] == "git":
+        raise UsageError("--history git is not in this version of fedstep", "Give a folder")
+    return find_workplace(given["history"], os.environ)
+
+
+def _mark_start(place: Workplace) -> tuple[FedstepError, ...]:
+    try:
+        place.home.prepare()
+        place.home.mark_start(_run_name(place), place.now)
+    except HistoryError as error:
+        return (error,)
+    return ()
+
+
+def _run_name(place: Workplace) -> str:
+    ci = place.ci
+    return place.home.keyed("run", ci.vendor, ci.run, str(ci.attempt), ci.job, ci.cell)
+
+
+def _aggregator(given: Given, place: Workplace) -> Any:
+    """The aggregator, or the reason why there is none."""
+    if not given["aggregator"]:
+        return Absent("no aggregator is configured")
+    return _needed_aggregator(given, place)
+
+
+def _needed_aggregator(given: Given, place: Workplace) -> Any:
+    from fedstep.federation.exchange import Aggregator
+    from fedstep.federation.patience import Patience
+    from fedstep.federation.transport import requests_send
+
+    if not given["aggregator"]:
+        raise UsageError("no aggregator is given", "Give one with --aggregator or FEDSTEP_AGGREGATOR")
+    spent = time.time() - place.now
+    patience = Patience(timeout=given["timeout"], deadline=time.monotonic() + given["budget"] - spent)
+    return Aggregator(given["aggregator"], requests_send(given["aggregator"], given["token"]), patience)
+
+
+def _input_problems(troubles: tuple[str, ...]) -> tuple[FedstepError, ...]:
+    return tuple(InputError(trouble) for trouble in troubles)
+
+
+def _without_history(given: Given, place: Workplace, error: HistoryError, say: Say) -> int:
+    """The build cannot be kept: say so once, tell the CI that the step is degraded, and let the build go on."""
+    from fedstep.report.outputs import KEYS
+
+    say(str(error))
+    _tell_ci(place, {**dict.fromkeys(KEYS, ""), "status": "degraded"}, "", "", say)
+    return _exit_code(given, (error,))
+
+
+def _finish(
+    given: Given,
+    place: Workplace,
+    finding: Finding,
+    as_text: Callable[..., str],
+    problems: tuple[FedstepError, ...],
+    say: Say,
+) -> int:
+    """Print the finding in the format asked for, talk, and feed what the CI reads."""
+    say(*finding.warnings)
+    if given["format"] == "text":
+        print(as_text(finding), end="")
+    else:
+        print(_rendered(finding, given["format"]), end="")
+    if in_ci(place.ci):
+        from fedstep.report.outputs import outputs
+
+        _tell_ci(place, outputs(finding), _rendered(finding, "markdown"), _annotations(finding), say)
+    return _exit_code(given, problems)
+
+
+def _rendered(finding: Finding, style: str) -> str:
+    from fedstep.report import as_json, markdown
+
+    sinks: Any = as_json if style == "json" else markdown
+    return str(getattr(sinks, f"{type(finding).__name__.lower()}_{style}")(finding))
+
+
+def _annotations(finding: Finding) -> str:
+    from fedstep.report.annotations import failure_annotations
+
+    return "" if isinstance(finding, Prediction) else failure_annotations(finding.failures)
+
+
+def _tell_ci(place: Workplace, values: Mapping[str, str], summary: str, annotations: str, say: Say) -> None:
+    """Outputs and summary to the files that the CI names, annotations to its log."""
+    from fedstep.report.outputs import dotenv, github_output
+
+    sinks = (
+        ("GITHUB_OUTPUT", github_output(values, secrets.token_hex(16))),
+        ("GITHUB_STEP_SUMMARY", summary),
+        ("FEDSTEP_DOTENV", dotenv(values)),
+        ("FEDSTEP_SUMMARY", summary),
+    )
+    for variable, text in sinks:
+        if path := os.environ.get(variable):
+            try:
+                append(path, text)
+            except InputError as error:
+                say(str(error))
+    if place.ci.vendor == "github" and annotations:
+        print(annotations, end="", flush=True)
+
+
+def _exit_code(given: Given, problems: tuple[FedstepError, ...]) -> int:
+    return problems[0].exit_code if problems and given["strict"] else 0

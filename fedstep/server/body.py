@@ -1,0 +1,62 @@
+"""The body of a request, whole, plain and bounded; or the Problem with it."""
+
+import asyncio
+
+from starlette.requests import ClientDisconnect, Request
+
+from fedstep.errors import WireError
+from fedstep.federation.gzipped import inflate
+from fedstep.server.problems import Problem
+from fedstep.server.settings import Limits
+
+__all__ = ["plain_body"]
+
+PATIENCE = 8  # a body over the limit is read up to this many times the limit, so that its sender sees the 413
+
+
+async def plain_body(request: Request, limits: Limits) -> bytes:
+    """The body after decompression. Raises Problem: 400, 408, 413 or 415."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise Problem(415, "encoding", "The body is in an encoding that is not known here. Send it plain or as gzip.")
+    body = await _received(request, limits)
+    if encoding == "identity":
+        return body
+    try:
+        return inflate(body, limits.body)
+    except WireError as error:
+        status, name = (413, "too-large") if "inflates" in str(error) else (400, "gzip")
+        raise Problem(status, name, str(error)) from error
+
+
+async def _received(request: Request, limits: Limits) -> bytes:
+    too_large = Problem(413, "too-large", f"The body has more than {limits.body} bytes. An update is a few kB.")
+    if _declared(request) > PATIENCE * limits.body:
+        raise too_large
+    try:
+        async with asyncio.timeout(limits.seconds):
+            body = await _bounded(request, limits.body)
+    except TimeoutError as error:
+        raise Problem(408, "slow", f"The body took longer than {limits.seconds:g} s. Send it again.") from error
+    except ClientDisconnect as error:
+        raise Problem(400, "cut-off", "The connection broke before the body was whole. Send it again.") from error
+    if len(body) > limits.body:
+        raise too_large
+    return body
+
+
+async def _bounded(request: Request, most: int) -> bytes:
+    """The body; of one that is larger than `most`, the first bytes, at least one more than `most`."""
+    body, seen = bytearray(), 0
+    async for piece in request.stream():
+        seen += len(piece)
+        if len(body) <= most:
+            body += piece
+        if seen > PATIENCE * most:
+            break
+    return bytes(body)
+
+
+def _declared(request: Request) -> int:
+    text = request.headers.get("content-length", "0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0

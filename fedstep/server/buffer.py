@@ -1,0 +1,39 @@
+"""When the buffered updates become a new head. Pure: time is an argument."""
+
+from dataclasses import dataclass
+
+__all__ = ["Folding", "Pending", "due"]
+
+
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """Fold after `updates`, or after `seconds`, and never before `projects` distinct projects are in the buffer.
+
+    A fold of one project's updates would show them to whoever pulls next; `projects` is how many must hide each other.
+    An update learned from a head more than `staleness` folds ago is refused.
+    """
+
+    updates: int = 10
+    seconds: float = 60.0
+    projects: int = 1
+    staleness: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What the buffer holds: updates, distinct projects, and when the oldest came (seconds since 1970)."""
+
+    updates: int
+    projects: int
+    oldest: float
+
+
+def due(pending: Pending, now: float, folding: Folding) -> bool:
+    """Whether to fold now.
+
+    >>> due(Pending(updates=3, projects=2, oldest=0.0), 60.0, Folding(seconds=60.0, projects=2))
+    True
+    """
+    if not pending.updates or pending.projects < folding.projects:
+        return False
+    return pending.updates >= folding.updates or now - pending.oldest >= folding.seconds

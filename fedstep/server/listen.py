@@ -1,0 +1,100 @@
+"""uvicorn with the limits that it lacks: a request's head has a size and a time."""
+
+import asyncio
+import signal
+import socket
+from contextlib import suppress
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from fedstep.errors import UsageError
+from fedstep.server.settings import Limits
+
+__all__ = ["listener", "run"]
+
+MOST_CONNECTIONS = 1000
+SECONDS_TO_FINISH = 10
+
+
+def listener(host: str, port: int) -> socket.socket:
+    """A socket that connections already wait in. Raises UsageError when the address is taken or not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error})",
+            "Choose another --port or --host, or stop what uses it.",
+        ) from error
+
+
+def run(app: ASGIApp, door: socket.socket, limits: Limits) -> None:
+    """Serves until SIGTERM or SIGINT, then finishes the requests under way."""
+    config = uvicorn.Config(
+        app,
+        http=_bounded(limits),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=SECONDS_TO_FINISH,
+    )
+    # uvicorn raises the signal again once it is done, for the handler that was there before: let that be silence
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[door])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _bounded(limits: Limits) -> type[HttpToolsProtocol]:
+    """The protocol that hangs up on a head that is too long or too slow."""
+
+    class Bounded(HttpToolsProtocol):
+        head_bytes = 0
+        head_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+            super().connection_made(transport)
+            self._await_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._head_is_whole()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self.head_timer:
+                self.head_bytes += len(data)
+            super().data_received(data)
+            if self.head_timer and self.head_bytes > limits.head:
+                self._hang_up()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._await_head()
+
+        def on_headers_complete(self) -> None:
+            self._head_is_whole()
+            super().on_headers_complete()
+
+        def _await_head(self) -> None:
+            self._head_is_whole()
+            self.head_bytes, self.head_timer = 0, self.loop.call_later(limits.seconds, self._hang_up)
+
+        def _head_is_whole(self) -> None:
+            if self.head_timer:
+                self.head_timer.cancel()
+            self.head_timer = None
+
+        def _hang_up(self) -> None:
+            self._head_is_whole()
+            if self.transport and not self.transport.is_closing():
+                self.transport.abort()
+
+    return Bounded

@@ -1,0 +1,32 @@
+"""Makes the closed vocabulary: `python -m fedstep.simulate.vocabulary words.csv > fedstep/features/words.txt`.
+
+A word is in when it occurs in the test names (or the test source) of at least three unrelated public projects, so
+that no word can stand for one of them.
+"""
+
+import csv
+import sys
+from collections.abc import Iterable, Iterator
+
+MINIMUM_PROJECTS = 3
+MAXIMUM_LETTERS = 20  # longer ones are no words
+
+
+def closed_vocabulary(counts: Iterable[dict[str, str]]) -> Iterator[str]:
+    """Lines `word ns`, sorted: n where enough projects have the word in test names, s where in test source."""
+    for row in sorted(counts, key=lambda row: row["word"]):
+        word = row["word"]
+        names, sources = (int(row[f"projects_in_test_{kind}"] or 0) for kind in ("names", "sources"))
+        where = "n" * (names >= MINIMUM_PROJECTS) + "s" * (sources >= MINIMUM_PROJECTS)
+        if where and word.isascii() and word.isalpha() and word.islower() and len(word) <= MAXIMUM_LETTERS:
+            yield f"{word} {where}"
+
+
+def main() -> None:
+    with open(sys.argv[1], newline="", encoding="utf-8") as file:
+        print("# made by python -m fedstep.simulate.vocabulary; counts over about 930 public projects")
+        print("\n".join(closed_vocabulary(csv.DictReader(file))))
+
+
+if __name__ == "__main__":
+    main()

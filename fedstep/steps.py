@@ -1,0 +1,279 @@
+"""The story, read aloud: foresee a build, judge its failures, observe it, learn from it, exchange what was learned.
+
+Every function takes values and a `Home`; what the machine is like (environment, clock, network) arrives as arguments.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from fedstep.build.record import (
+    Absent,
+    Build,
+    BuildOutcome,
+    Change,
+    CiRun,
+    Dropped,
+    Duration,
+    Outcome,
+    Reports,
+    Situation,
+    TestRun,
+)
+from fedstep.features.builds import Planned
+from fedstep.features.plan import plan, stream_of, usual_stream
+from fedstep.features.rows import rows_of_build
+from fedstep.features.schema import schema
+from fedstep.federation.kept import Kept
+from fedstep.forecast import Forecaster
+from fedstep.history.entry import entry_of
+from fedstep.history.home import Home
+from fedstep.history.memory import recall
+from fedstep.history.summary import Summary
+from fedstep.history.tests import is_incident
+from fedstep.model.state import Correction, load_correction
+from fedstep.report.findings import (
+    FailureVerdict,
+    Interval,
+    ModelUsed,
+    Prediction,
+    Reading,
+    TestRisk,
+    Triage,
+)
+
+__all__ = [
+    "Evidence",
+    "Observation",
+    "flakiest_tests",
+    "forecaster_for",
+    "foresee",
+    "incident_reason",
+    "judge",
+    "measure",
+    "model_used",
+    "observe",
+    "outcome_of",
+    "reading_of",
+    "record",
+    "situated",
+    "unusable",
+]
+
+FLAKIEST = 10
+LONGEST_BUILD = 7 * 86_400  # seconds; a start longer ago is a clock that is wrong
+
+Words = Callable[[tuple[TestRun, ...]], Mapping[str, tuple[str, ...]]]  # listed words of tests' own source, by test
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the step has read of a finished build, before it has a name."""
+
+    situation: Situation
+    finished_at: float
+    duration: Duration | Absent
+    outcome: BuildOutcome
+    reports: Reports
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A finished build beside what was expected of it, before anything is learned from it."""
+
+    build: Build
+    planned: Planned
+    author: str
+    summary: Summary  # as it stood before the build
+    expected: Interval | Absent
+    failures: tuple[FailureVerdict, ...]
+    warnings: tuple[str, ...]
+
+
+def forecaster_for(home: Home, kept: Kept) -> Forecaster:
+    """The forecaster of this project: the kept model and what the project has added to it."""
+    content = home.read("correction.json")
+    return Forecaster(kept.model.production, load_correction(content)[0] if content else Correction())
+
+
+def foresee(home: Home, situation: Callable[[], Situation], kept: Kept, status: str) -> Prediction:
+    """What to expect of the build that `situation` (asked for late: git is still reading) describes."""
+    remembered, forecaster = recall(home), forecaster_for(home, kept)
+    summary = remembered.summary
+    flaky = forecaster.flakiest(summary, FLAKIEST)
+    now = situation()
+    planned = plan(now, usual_stream(summary.builds, now.ci), _author(home, now))
+    return Prediction(
+        status=status,
+        duration=forecaster.duration(summary, planned),
+        risk=forecaster.failure(summary, planned),
+        flaky=flaky,
+        model=model_used(kept, now.started_at),
+        base=_described(now.change),
+        warnings=(*remembered.warnings, *_notices(now.change), *_one(kept.warning)),
+        builds_known=summary.count,
+        tests_known=len(summary.tests.ids),
+    )
+
+
+def judge(home: Home, situation: Situation, reports: Reports, kept: Kept, status: str) -> Triage:
+    """A verdict for each failure of these reports, or the word that the whole build is an incident."""
+    remembered = recall(home)
+    stream = usual_stream(remembered.summary.builds, situation.ci)
+    build = Build("", situation, situation.started_at, Absent("triage"), _outcome(reports), reports)
+    return Triage(
+        status=status,
+        failures=forecaster_for(home, kept).failures(remembered.summary, build, stream),
+        model=model_used(kept, situation.started_at),
+        reading=reading_of(reports),
+        incident=is_incident(reports.tests),
+        incident_reason=incident_reason(reports),
+        warnings=(*remembered.warnings, *_notices(situation.change), *_one(kept.warning)),
+    )
+
+
+def observe(home: Home, evidence: Evidence, kept: Kept) -> Observation:
+    """The finished build beside what was expected of it. Nothing is written."""
+    remembered, forecaster = recall(home), forecaster_for(home, kept)
+    summary, situation = remembered.summary, evidence.situation
+    build = _named(home, evidence)
+    source = evidence.duration.source if isinstance(evidence.duration, Duration) else ""
+    author = _author(home, situation)
+    planned = plan(situation, stream_of(situation.ci, source), author)
+    return Observation(
+        build=build,
+        planned=planned,
+        author=author,
+        summary=summary,
+        expected=forecaster.duration(summary, planned),
+        failures=forecaster.failures(summary, build, planned.stream),
+        warnings=(*remembered.warnings, *_notices(situation.change), *_one(kept.warning)),
+    )
+
+
+def record(home: Home, seen: Observation, words: Words) -> bool:
+    """Append the build to the log with the rows that it is evidence for; False for a build that is there already."""
+    if home.log.has(seen.build.name):
+        return False
+    entry = replace(
+        entry_of(seen.build, seen.planned.stream, seen.author),
+        source_words=words(_without_source(seen.summary, seen.build)),
+        schema=schema().digest,
+        rows=rows_of_build(seen.summary, seen.build, seen.planned, _due(home)),
+    )
+    home.log.append(entry)
+    return True
+
+
+def measure(ci: CiRun, mark: float | None, reports: Reports, now: float) -> Duration | Absent:
+    """The job's time from its start to now: the CI's start, else the mark of `fedstep predict`, else the tests' sum."""
+    started = ci.started_at if isinstance(ci.started_at, float) else mark
+    if started is not None:
+        source = ci.vendor if isinstance(ci.started_at, float) else "mark"
+        seconds = now - started
+        if 0 < seconds < LONGEST_BUILD:
+            return Duration(seconds, source)
+        return Absent(f"the job is said to have started {seconds:.0f} s ago; one of the clocks is wrong")
+    total = sum(run.seconds for run in reports.tests if run.seconds > 0)
+    return Duration(total, "tests") if total > 0 else Absent("no job start is known and the reports have no times")
+
+
+def situated(ci: CiRun, change: Change | Absent, duration: Duration | Absent, now: float) -> Situation:
+    """The situation of a job that ends now. Test times are no wall time: a job timed by them starts and ends now."""
+    wall = duration.seconds if isinstance(duration, Duration) and duration.source != "tests" else 0.0
+    return Situation(ci, change, now - wall)
+
+
+def outcome_of(ci: CiRun, reports: Reports) -> BuildOutcome:
+    """How the build went: the CI's word, else failed if a test failed for good."""
+    return ci.outcome if isinstance(ci.outcome, BuildOutcome) else _outcome(reports)
+
+
+def model_used(kept: Kept, now: float) -> ModelUsed:
+    """The model for a report: which, and how old."""
+    if not kept.url:
+        return ModelUsed()
+    return ModelUsed("production", kept.model.production_version, max(0.0, now - kept.fetched_at), kept.url)
+
+
+def reading_of(reports: Reports) -> Reading:
+    """What was read, for a report."""
+    return Reading(reports.files, len(reports.tests), reports.dropped)
+
+
+def incident_reason(reports: Reports) -> str:
+    """Why the whole build is called an incident; "" when it is none."""
+    failed = sum(run.outcome in "fc" for run in reports.tests)
+    ran = sum(run.outcome != Outcome.SKIPPED for run in reports.tests)
+    return f"{failed} of {ran} tests failed at once" if is_incident(reports.tests) else ""
+
+
+def flakiest_tests(home: Home, kept: Kept) -> tuple[TestRisk, ...]:
+    """The tests most likely to flake, as the history knows them now."""
+    return forecaster_for(home, kept).flakiest(recall(home).summary, FLAKIEST)
+
+
+def _named(home: Home, evidence: Evidence) -> Build:
+    ci = evidence.situation.ci
+    name = home.keyed(
+        "build", ci.vendor, ci.run, str(ci.attempt), ci.job, ci.cell, evidence.reports.digest
+    )
+    return Build(
+        name, evidence.situation, evidence.finished_at, evidence.duration, evidence.outcome, evidence.reports
+    )
+
+
+def _outcome(reports: Reports) -> BuildOutcome:
+    return BuildOutcome.FAILED if any(run.outcome in "fc" for run in reports.tests) else BuildOutcome.PASSED
+
+
+def _author(home: Home, situation: Situation) -> str:
+    change = situation.change
+    if not isinstance(change, Change) or not change.author or not home.read("key"):
+        return ""
+    return home.keyed("author", change.author)[:16]
+
+
+def _due(home: Home) -> Callable[[str, int], bool]:
+    """Whether a test gives a flaky row at this run: once a horizon, staggered by a keyed hash of its name."""
+    from fedstep.model.labels import is_due
+
+    horizon = schema().heads["flaky"].horizon
+    hashed = home.hasher()
+    return lambda test, runs: is_due(int(hashed("turn", test)[:8], 16), runs, horizon)
+
+
+def _without_source(summary: Summary, build: Build) -> tuple[TestRun, ...]:
+    table = summary.tests
+    known = {test for test, words in zip(table.ids, table.source_words, strict=True) if words is not None}
+    return tuple(run for run in build.reports.tests if run.test not in known)
+
+
+def _described(change: Change | Absent) -> str:
+    if isinstance(change, Absent):
+        return change.reason
+    files = len(change.files)
+    return f"{files} {'file' if files == 1 else 'files'} changed against {change.base}" if change.base else ""
+
+
+def _notices(change: Change | Absent) -> tuple[str, ...]:
+    return _one(change.notice) if isinstance(change, Change) else (f"the change is unknown: {change.reason}",)
+
+
+def _one(text: str) -> tuple[str, ...]:
+    return (text,) if text else ()
+
+
+def unusable(reports: Reports) -> tuple[str, ...]:
+    """The warnings that reports deserve: nothing read at all, or files left out."""
+    if not reports.files and not reports.dropped:
+        return ("no test report was read. Give one with --junit 'path/**/*.xml'",)
+    lost = [item for item in reports.dropped if not item.kept]
+    return tuple(chain(_lost(lost)))
+
+
+def _lost(lost: list[Dropped]) -> tuple[str, ...]:
+    if not lost:
+        return ()
+    more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
+    return (f"{lost[0].source}: {lost[0].reason}{more}",)

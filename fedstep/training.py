@@ -1,0 +1,171 @@
+"""One train step from evidence to report: whatever goes wrong on the way, what went right is kept and said."""
+
+from dataclasses import dataclass
+
+from fedstep.build.record import Absent
+from fedstep.errors import AggregatorError, FedstepError, MissingExtra
+from fedstep.federation.exchange import Aggregator, deliver, refresh
+from fedstep.federation.kept import Kept, kept_model
+from fedstep.federation.outbox import Outbox
+from fedstep.federation.wire import pack_update, unpack_update
+from fedstep.history.home import Home
+from fedstep.report.findings import Exchange, Rows, SentUpdate, Training
+from fedstep.steps import (
+    Evidence,
+    Observation,
+    Words,
+    flakiest_tests,
+    incident_reason,
+    model_used,
+    observe,
+    reading_of,
+    record,
+    unusable,
+)
+
+__all__ = ["Learned", "Trained", "learn", "train"]
+
+ALREADY_KNOWN = "this build is in the history already; nothing is learned twice"
+UNTRUSTED = "this run comes from a fork or Dependabot: it is judged, but not learned, and nothing is sent"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The report of a train step, and the errors that it survived."""
+
+    training: Training
+    problems: tuple[FedstepError, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What learning did: rows that ripened and that wait, the warnings on the way."""
+
+    rows: Rows = Rows()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pulled:
+    before: Kept
+    after: Kept
+    problems: tuple[FedstepError, ...] = ()
+
+
+def train(
+    home: Home, evidence: Evidence, words: Words, aggregator: Aggregator | Absent, now: float, keep: int
+) -> Trained:
+    """Pull the model, judge the build with it, record and learn the build, send the update when a batch is full."""
+    trusted = not evidence.situation.ci.untrusted
+    pulled = _pull(home, aggregator if trusted else Absent(UNTRUSTED), now)
+    seen = observe(home, evidence, pulled.after)
+    if not trusted:
+        return _reported(home, seen, pulled, Learned(warnings=(UNTRUSTED,)), Absent(UNTRUSTED), (), now)
+    fresh = record(home, seen, words)
+    home.log.prune(keep)
+    learned, problems = _learn(home, pulled)
+    exchange, more = _exchange(home, aggregator, pulled)
+    notes = learned if fresh else Learned(learned.rows, (ALREADY_KNOWN, *learned.warnings))
+    return _reported(home, seen, pulled, notes, exchange, (*pulled.problems, *problems, *more), now)
+
+
+def learn(home: Home, kept: Kept, refit: bool) -> Learned:
+    """Learn every record not yet learned, and put an update into the outbox when a batch is full. Needs scikit-learn."""
+    try:
+        from fedstep.federation.batch import make_update
+        from fedstep.model.catch_up import catch_up, refit_to, store_state
+    except ImportError as error:
+        remedy = "Run: pip install 'fedstep[train]'. The build is kept and will be learned then"
+        raise MissingExtra(f"nothing was learned, {error.name or 'scikit-learn'} is not installed", remedy) from error
+    progress = catch_up(home, kept.model.production)
+    state = refit_to(progress.state, kept.model.production) if refit else progress.state
+    if kept.url:
+        update, backlog = make_update(state.backlog, kept.model, home)
+        if not isinstance(update, Absent):
+            Outbox(home.outbox).keep(pack_update(update))
+        state = type(state)(state.summary, state.correction, backlog)
+    store_state(home, state)
+    waiting = sum(len(rows) for rows in state.backlog.waiting.values())
+    return Learned(Rows(progress.ripened, progress.ripened, progress.ripened, waiting), progress.warnings)
+
+
+def _pull(home: Home, aggregator: Aggregator | Absent, now: float) -> _Pulled:
+    before = kept_model(home)
+    if isinstance(aggregator, Absent):
+        return _Pulled(before, before)
+    try:
+        return _Pulled(before, refresh(home, aggregator, now))
+    except AggregatorError as error:
+        return _Pulled(before, before, (error,))
+
+
+def _learn(home: Home, pulled: _Pulled) -> tuple[Learned, tuple[FedstepError, ...]]:
+    changed = pulled.before.model.production_version != pulled.after.model.production_version
+    try:
+        return learn(home, pulled.after, changed), ()
+    except MissingExtra as error:
+        return Learned(), (error,)
+
+
+def _exchange(
+    home: Home, aggregator: Aggregator | Absent, pulled: _Pulled
+) -> tuple[Exchange | Absent, tuple[FedstepError, ...]]:
+    """Send what waits; after a pull that failed nothing is tried again, the updates wait for the next build."""
+    if isinstance(aggregator, Absent):
+        return aggregator, ()
+    waiting = Outbox(home.outbox).waiting()
+    if pulled.problems:
+        return _told(aggregator.url, (), len(waiting.updates), pulled), ()
+    flushed = deliver(home, aggregator)
+    arrived = {receipt.id for receipt in flushed.sent}
+    sent = tuple(_sent(body) for number, body in waiting.updates if number in arrived)
+    return _told(aggregator.url, sent, flushed.waiting, pulled), (*flushed.failures, *flushed.refused)
+
+
+def _sent(body: bytes) -> SentUpdate:
+    return SentUpdate(len(body), tuple(unpack_update(body).rows.items()))
+
+
+def _told(url: str, sent: tuple[SentUpdate, ...], unsent: int, pulled: _Pulled) -> Exchange:
+    before, after = pulled.before.model, pulled.after.model
+    return Exchange(
+        url,
+        sent,
+        unsent,
+        before.head_version,
+        after.head_version,
+        before.production_version,
+        after.production_version,
+    )
+
+
+def _reported(
+    home: Home,
+    seen: Observation,
+    pulled: _Pulled,
+    learned: Learned,
+    exchange: Exchange | Absent,
+    problems: tuple[FedstepError, ...],
+    now: float,
+) -> Trained:
+    reports = seen.build.reports
+    troubles = (*unusable(reports), *(str(problem) for problem in problems))
+    degraded = bool(troubles) or seen.build.situation.ci.untrusted
+    status = "degraded" if degraded else "ok" if isinstance(exchange, Exchange) else "local"
+    training = Training(
+        status=status,
+        build=seen.build.name,
+        outcome=seen.build.outcome,
+        duration=seen.build.duration,
+        expected=seen.expected,
+        failures=seen.failures,
+        flakiest=flakiest_tests(home, pulled.after),
+        model=model_used(pulled.after, now),
+        reading=reading_of(reports),
+        rows=learned.rows,
+        exchange=exchange,
+        incident=bool(incident_reason(reports)),
+        incident_reason=incident_reason(reports),
+        warnings=(*troubles, *learned.warnings, *seen.warnings),
+    )
+    return Trained(training, problems)

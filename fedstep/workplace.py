@@ -1,0 +1,121 @@
+"""Where fedstep runs: environment, clock, disk and repository, read here and handed on as values."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedstep.build.ci import read_ci
+from fedstep.build.git import repository_root, start_change, start_outgoing
+from fedstep.build.record import Absent, Change, CiRun, Reports, Situation, TestRun
+from fedstep.errors import InputError
+from fedstep.history.home import Home
+
+__all__ = ["Workplace", "append", "find_workplace", "in_ci", "read_event", "words_of_tests"]
+
+LARGEST_EVENT = 30 << 20  # bytes; GitHub cuts webhook payloads at 25 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """One checkout on one machine at one moment."""
+
+    root: str  # of the repository, or the current folder where there is none
+    home: Home
+    ci: CiRun
+    now: float  # seconds since the epoch
+
+
+def find_workplace(history: str, env: Mapping[str, str]) -> Workplace:
+    """The workplace around the current folder; `history` is relative to the repository root."""
+    here = os.getcwd()  # noqa: PTH109
+    root = repository_root(here) or here
+    ci = read_ci(env, read_event(env), sys.platform)
+    folder = os.path.join(root, os.path.expanduser(history or ".fedstep"))  # noqa: PTH111, PTH118
+    return Workplace(root, Home(Path(folder)), ci, time.time())
+
+
+def read_event(env: Mapping[str, str]) -> str:
+    """The webhook payload of a GitHub run, "" where there is none."""
+    path = env.get("GITHUB_EVENT_PATH", "")
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            return file.read(LARGEST_EVENT)
+    except OSError:
+        return ""
+
+
+def in_ci(ci: CiRun) -> bool:
+    """Whether this is a CI job and not a developer's machine."""
+    return ci.vendor != "local"
+
+
+def start_situation(place: Workplace) -> Callable[[], Situation]:
+    """The situation of a build that is about to start: in CI of the commit, by hand of what would be pushed."""
+    change = start_change(place.root, place.ci) if in_ci(place.ci) else start_outgoing(place.root)
+    return lambda: Situation(_on_branch(place), change(), place.now)
+
+
+def built_change(place: Workplace) -> Change | Absent:
+    """The change of the commit that was built."""
+    return start_change(place.root, place.ci)()
+
+
+def _on_branch(place: Workplace) -> CiRun:
+    return place.ci if place.ci.branch else replace(place.ci, branch=current_branch(place.root))
+
+
+def current_branch(root: str) -> str:
+    """The branch that is checked out, "" for a detached HEAD or no repository; read without starting git."""
+    folder = os.path.join(root, ".git")  # noqa: PTH118
+    try:
+        if os.path.isfile(folder):  # noqa: PTH113  a worktree or submodule
+            with open(folder, encoding="utf-8") as file:  # noqa: PTH123
+                folder = os.path.join(root, file.read().removeprefix("gitdir:").strip())  # noqa: PTH118
+        with open(os.path.join(folder, "HEAD"), encoding="utf-8") as file:  # noqa: PTH118, PTH123
+            head = file.read().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return head.removeprefix("ref: refs/heads/") if head.startswith("ref: refs/heads/") else ""
+
+
+def read_junit(place: Workplace, globs: Sequence[str]) -> Reports:
+    """The reports that the globs name, from the current folder."""
+    from fedstep.build.junit import expand, read_reports
+
+    return read_reports(expand(globs, Path.cwd()), place.root)
+
+
+def words_of_tests(root: str) -> Callable[[tuple[TestRun, ...]], Mapping[str, tuple[str, ...]]]:
+    """A function from tests to the listed words of their own source, for those whose source can be found."""
+
+    def words(runs: tuple[TestRun, ...]) -> Mapping[str, tuple[str, ...]]:
+        if not runs:
+            return {}
+        from fedstep.build.git import list_files
+        from fedstep.build.source import SourceIndex, test_words, walk_files
+        from fedstep.features.schema import schema
+        from fedstep.features.words import sub_words
+
+        tracked = list_files(root)
+        index = SourceIndex(walk_files(root) if isinstance(tracked, Absent) else tracked)
+        listed = schema().words("source").index
+        found = ((run.test, test_words(run, root, index)) for run in runs)
+        return {
+            test: tuple(word for word in sub_words(identifiers) if word in listed)
+            for test, identifiers in found
+            if not isinstance(identifiers, Absent)
+        }
+
+    return words
+
+
+def append(path: str, text: str) -> None:
+    """Append to a file that the CI reads. InputError where it cannot be written."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123
+            file.write(text)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error

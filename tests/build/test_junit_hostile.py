@@ -1,0 +1,151 @@
+"""Reports that are meant to hurt: memory, depth, entities, and damage at awkward places."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedstep.build.junit import iter_cases
+from fedstep.build.record import Dropped, TestRun
+
+BLOCK = 65536
+
+
+def _read(document: bytes) -> tuple[list[str], list[Dropped]]:
+    items = list(iter_cases(io.BytesIO(document), "r.xml"))
+    return [i.test for i in items if isinstance(i, TestRun)], [i for i in items if isinstance(i, Dropped)]
+
+
+def test_a_hundred_thousand_nested_suites_are_read():
+    tests, dropped = _read(b"<testsuite name='s'>" * 100_000 + b"<testcase name='n'/>" + b"</testsuite>" * 100_000)
+    assert tests == ["s/s/s/s/s/s/s/s#n"]
+    assert dropped == []
+
+
+def test_deeper_nesting_stops_and_keeps_what_stands():
+    tests, dropped = _read(b"<testsuite><testcase name='n'/>" + b"<x>" * 300_000)
+    assert tests == ["#n"]
+    assert "250,000 nested" in dropped[0].reason
+
+
+@pytest.mark.parametrize(
+    "giant", [b"<testcase name='" + b"n" * 9_000_000 + b"'/>", b"<!--" + b"-a" * 4_500_000 + b"-->"]
+)
+def test_a_giant_tag_stops_and_keeps_what_stands(giant):
+    tests, dropped = _read(b"<testsuite><testcase name='n'/>" + giant + b"</testsuite>")
+    assert tests == ["#n"]
+    assert [item.reason for item in dropped] == ["a single tag is longer than 4 MB; the cases before are kept"]
+
+
+def test_giant_text_and_cdata_are_no_giant_tags():
+    noise = (
+        b"<system-out>"
+        + b"x" * 6_000_000
+        + b"</system-out><system-err><![CDATA["
+        + b"<]]" * 2_000_000
+        + b"]]></system-err>"
+    )
+    assert _read(b"<testsuite><testcase name='n'>" + noise + b"</testcase></testsuite>") == (["#n"], [])
+
+
+@pytest.mark.parametrize("before", [b"", b"<!-- [ -->", b"<?xml version='1.0'?><!-- <!DOCTYPE a [ -->", b"<?p [?>"])
+def test_a_dtd_of_its_own_is_refused_before_any_entity_is_read(before):
+    bomb = (
+        b"<!DOCTYPE testsuite SYSTEM '[' [<!ENTITY a '"
+        + b"x" * 100
+        + b"'>]><testsuite><testcase name='&a;'/></testsuite>"
+    )
+    tests, dropped = _read(before + bomb)
+    assert tests == []
+    assert not dropped[0].kept
+    assert "its own DTD" in dropped[0].reason
+
+
+def test_a_comment_full_of_brackets_is_read():
+    document = b"<!-- <!DOCTYPE " + b"[" * 20_000 + b" --><testcase name='n'/>"
+    assert _read(document) == (["#n"], [])
+
+
+def _many(count: int, odd: bytes = b"", at: int = -1) -> bytes:
+    case = b'<testcase classname="c" name="%d%s" time="0.1"/>\n'
+    body = b"".join(case % (i, odd if i == at else b"") for i in range(count))
+    return b"<testsuite>" + body + b"</testsuite>"
+
+
+@pytest.mark.parametrize("at", [0, 1399, 1400, 2000, 3999])
+def test_repair_yields_every_case_once_wherever_the_damage_is(at):
+    tests, dropped = _read(_many(4000, b"\x1b", at))
+    assert len(tests) == len(set(tests)) == 4000
+    assert tests[at] == f"c#{at}#x1B"
+    assert dropped[0].source == f"r.xml:{at + 1}"
+
+
+def test_what_was_yielded_before_unrepairable_damage_is_not_yielded_twice():
+    for padding in range(0, 64, 3):
+        document = b"<testsuite>" + b" " * padding + _many(4000)[11:] + b"</nonsense>"
+        tests, _ = _read(document[: -len(b"</testsuite></nonsense>")] + b"</nonsense>")
+        assert len(tests) == len(set(tests)) == 4000
+
+
+@pytest.mark.parametrize("odd", [b"&#x1b;", b"&nbsp;", b"\xc3\xa9&", b"<![CDATA[ & ]]>", b"<!-- & -->", b"\x1b"])
+def test_repair_works_across_block_borders(odd):
+    for shift in range(len(odd) + 2):
+        head = b"\x01<testsuite>".replace(b"\x01", b"") + b"<x>\x02</x>"
+        filler = b" " * (BLOCK - len(head) - shift)
+        inside = b"<testcase name='n'><system-out>" + odd + b"</system-out></testcase><testcase name='m'/>"
+        document = head + filler[: -len(b"<testcase name='n'><system-out>")] + inside + b"</testsuite>"
+        tests, dropped = _read(document)
+        assert tests == ["#n", "#m"], (odd, shift)
+        assert all(item.kept for item in dropped)
+
+
+def test_sections_that_may_hold_an_ampersand_are_not_counted_as_repaired():
+    _, dropped = _read(b"<testsuite><x>\x02</x><x><![CDATA[a & b]]><!-- c & d --></x></testsuite>")
+    assert [item.reason for item in dropped] == ["a character that XML does not allow (1 in this file)"]
+
+
+def test_short_reads_change_nothing():
+    class Dribble(io.BytesIO):
+        def read(self, size=-1):
+            return super().read(min(size, 777))
+
+    assert list(iter_cases(Dribble(_many(4000)), "r.xml")) == list(iter_cases(io.BytesIO(_many(4000)), "r.xml"))
+
+
+def test_a_stream_that_cannot_be_rewound_gives_whole_reports():
+    class Pipe(io.BytesIO):
+        def seekable(self):
+            return False
+
+        def seek(self, *_):
+            raise io.UnsupportedOperation("seek")
+
+    assert len(list(iter_cases(Pipe(_many(10)), "r.xml"))) == 10
+
+
+CHILD = """
+import resource, sys
+from fedstep.build.junit import iter_cases
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + 24 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+with open(sys.argv[1], "rb") as stream:
+    print(sum(1 for _ in iter_cases(stream, "r.xml")))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space through /proc")
+@pytest.mark.parametrize("end", [b"", b"\x1b"], ids=["whole", "repaired"])
+@pytest.mark.parametrize("kind", ["dense", "loud", "one-line"])
+def test_thirty_megabytes_are_read_in_24_more(tmp_path: Path, kind: str, end: bytes):
+    case = b'<testcase classname="tests.integration.TestCart" name="test_adds_items" time="0.004" />'
+    loud = b'<testcase name="n"><failure type="E">' + b"a &lt; b\n" * 400_000 + b"</failure></testcase>"
+    one_line = b"<system-out>" + b"x" * 30_000_000 + b"</system-out>"
+    body, count = {"dense": (case * 350_000, 350_000), "loud": (loud * 8, 8), "one-line": (one_line, 0)}[kind]
+    report = tmp_path / "r.xml"
+    report.write_bytes(b"<testsuite>" + body + b"<x>" + end + b"</x></testsuite>")
+    done = subprocess.run([sys.executable, "-c", CHILD, str(report)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) == count + bool(end)

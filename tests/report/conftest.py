@@ -1,0 +1,128 @@
+"""Findings as they look in practice, and the same with the names an attacker would choose."""
+
+from collections.abc import Callable
+
+import pytest
+
+from fedstep.build.record import Absent, BuildOutcome, Dropped, Duration
+from fedstep.model.linear import Reason
+from fedstep.report.findings import (
+    Exchange,
+    FailureVerdict,
+    Interval,
+    ModelUsed,
+    Prediction,
+    Reading,
+    Risk,
+    Rows,
+    SentUpdate,
+    TestRisk,
+    Training,
+    Triage,
+)
+
+Findings = tuple[Prediction, Triage, Training]
+MODEL = ModelUsed("production", 42, 7_260.0, "https://fedstep.acme.example")
+INTERVAL = Interval(250.4, 212.0, 305.0, "jenkins", 281.0)
+
+
+def risks(name: str) -> tuple[TestRisk, ...]:
+    """Two tests likely to flake; the first has the given name."""
+    return (
+        TestRisk(
+            test=name,
+            probability=0.62,
+            reasons=(
+                Reason("source=sleep", 0.41),
+                Reason("flip-rate-20=0.1", 0.5),
+                Reason("flip-rate-20=0.3", 0.35),
+                Reason("failure-rate-50=0.03", -0.2),
+            ),
+            runs=30,
+            failures=4,
+            flips=6,
+            last_outcomes="ppppfppkpffp",
+            file=name,
+            line=42,
+        ),
+        TestRisk("com.acme.cart.CartTest#totals", 0.21, (Reason("runs=absent", 0.3),)),
+    )
+
+
+def failures(name: str) -> tuple[FailureVerdict, ...]:
+    """A flake with the given name everywhere, and a regression."""
+    return (
+        FailureVerdict(name, 0.91, (Reason("failure-kind=timeout", 0.9), Reason(name, 0.4)), "flaky", name, name, 42),
+        FailureVerdict(
+            "com.acme.cart.CartTest#totals",
+            0.04,
+            (Reason("change=itself", -1.2), Reason("failures-in-a-row=2", -0.4)),
+            "regression",
+            "org.opentest4j.AssertionFailedError",
+            "src/test/java/com/acme/cart/CartTest.java",
+            88,
+        ),
+    )
+
+
+def findings(name: str) -> Findings:
+    """One finding of each kind in which every free text is `name`."""
+    reading = Reading(4, 1204, (Dropped(name, name), Dropped("target/TEST-b.xml", "control character", kept=True)))
+    risk = Risk(0.18, (Reason("failure-rate-20=0.2", 0.4), Reason("files-changed=3", -0.2)))
+    exchange = Exchange(name, (SentUpdate(3_120, (("flaky", 32), ("build-duration", 8))),), 0, 41, 42, 40, 41)
+    model = ModelUsed("production", 42, 7_260.0, name)
+    return (
+        Prediction("ok", INTERVAL, risk, risks(name), model, name, (name,), 120, 1204),
+        Triage("ok", failures(name), model, reading, warnings=(name,)),
+        Training(
+            "ok",
+            "5f" * 16,
+            BuildOutcome.UNSTABLE,
+            Duration(262.0, "jenkins"),
+            INTERVAL,
+            failures(name),
+            risks(name),
+            model,
+            reading,
+            Rows(64, 71, 71, 310),
+            exchange,
+            incident=True,
+            incident_reason=name,
+            warnings=(name,),
+        ),
+    )
+
+
+@pytest.fixture
+def ordinary() -> Findings:
+    """Findings with an ordinary name."""
+    return findings("com.acme.net.RetryTest#reconnectsAfterTimeout")
+
+
+@pytest.fixture
+def named() -> Callable[[str], Findings]:
+    """Makes findings in which every free text is the given name."""
+    return findings
+
+
+@pytest.fixture
+def nothing_known() -> Findings:
+    """Findings of the first build of a new user without git, reports or an aggregator."""
+    absent = Absent("no build of this project is known yet")
+    return (
+        Prediction("local", absent, absent, (), ModelUsed()),
+        Triage("local", (), ModelUsed(), Reading()),
+        Training(
+            "local",
+            "",
+            BuildOutcome.PASSED,
+            absent,
+            absent,
+            (),
+            (),
+            ModelUsed(),
+            Reading(),
+            Rows(),
+            Absent("no aggregator is configured"),
+        ),
+    )

@@ -1,0 +1,143 @@
+"""An aggregator in this process, joined to the client through `Send`: no socket between them."""
+
+import asyncio
+import threading
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from urllib.parse import urlsplit
+
+import pytest
+
+from fedstep.features.parts import Choice, Flag, Hats
+from fedstep.features.schema import Head, Schema
+from fedstep.federation.bounds import clip
+from fedstep.federation.transport import Answer
+from fedstep.federation.wire import Shape, Update, shape
+from fedstep.server.app import make_app
+from fedstep.server.buffer import Folding
+from fedstep.server.settings import Settings
+
+SMALL = Schema(
+    (
+        Head("flaky", (Flag("bias"), Hats("rate", (0.0, 0.5, 1.0))), 1.0, 50, 20, 20),
+        Head("build-duration", (Flag("bias"), Choice("event", ("push", "tag"))), 0.2, 8, 8, 0),
+    )
+)
+
+
+class InProcess:
+    """An application whose lifespan runs in a thread, and the `Send` that reaches it."""
+
+    def __init__(self, settings: Settings, ours: Schema) -> None:
+        self.app = make_app(settings, ours)
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        self.life = self.app.router.lifespan_context(self.app)
+        self.run(self.life.__aenter__(), 5)
+
+    def run(self, work: object, timeout: float) -> object:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
+
+    def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
+        return self.run(self._ask(method, path, headers, body), timeout)
+
+    async def _ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        parts = urlsplit(path)
+        names = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": parts.path,
+            "raw_path": parts.path.encode(),
+            "root_path": "",
+            "query_string": parts.query.encode(),
+            "headers": [(b"host", b"here"), *names],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 2),
+        }
+        pieces = [{"type": "http.request", "body": body, "more_body": False}]
+        sent = []
+
+        async def receive() -> dict:
+            return pieces.pop(0) if pieces else {"type": "http.disconnect"}
+
+        async def send(message: dict) -> None:
+            sent.append(message)
+
+        await self.app(scope, receive, send)
+        found = {name.decode().lower(): value.decode() for name, value in sent[0]["headers"]}
+        return Answer(sent[0]["status"], found, b"".join(message.get("body", b"") for message in sent[1:]))
+
+    def close(self) -> None:
+        self.run(self.life.__aexit__(None, None, None), 5)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(5)
+        self.loop.close()
+
+
+@pytest.fixture
+def small() -> Schema:
+    """A schema of two short heads."""
+    return SMALL
+
+
+@pytest.fixture
+def ours() -> Shape:
+    """The shape of the small schema."""
+    return shape(SMALL)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Folds every second update, and by time hardly ever."""
+    return Settings(store=f"sqlite:///{tmp_path / 'a.db'}", folding=Folding(updates=2, seconds=3600.0))
+
+
+@pytest.fixture
+def open_aggregator() -> Iterator[Callable[..., InProcess]]:
+    """Opens aggregators, and closes those that are still open."""
+    opened: list[InProcess] = []
+
+    @contextmanager
+    def opening(settings: Settings, ours: Schema = SMALL) -> Iterator[InProcess]:
+        house = InProcess(settings, ours)
+        opened.append(house)
+        try:
+            yield house
+        finally:
+            opened.remove(house)
+            house.close()
+
+    yield opening
+    for house in opened:
+        house.close()
+
+
+@pytest.fixture
+def update() -> Callable[..., Update]:
+    """Makes the updates that fit the small schema, each number another id."""
+
+    def make(number: int, base: int = 0, project: int | None = None, **changes: object) -> Update:
+        dice = Random(number)
+        deltas = {
+            "flaky": clip(array("f", (dice.gauss(0, 1) for _ in range(5))), 1.0),
+            "build-duration": clip(array("f", (dice.gauss(0, 1) for _ in range(3))), 0.2),
+        }
+        made = Update(
+            shape(SMALL).digest,
+            base,
+            f"{number:032x}",
+            f"{number if project is None else project:032x}",
+            {"flaky": 64, "build-duration": 8},
+            deltas,
+        )
+        return replace(made, **changes)
+
+    return make

@@ -1,0 +1,85 @@
+"""The mathematics of a fold."""
+
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fedstep.features.schema import schema
+from fedstep.server.aggregate import Contribution, Rules, aggregate, aggregate_heads, clipped, rules_for
+
+SIZE = 6
+RULES = Rules(clip=1.0, rate=0.5, decay=0.01)
+deltas = arrays(np.float32, SIZE, elements=st.floats(-(2.0**60), 2.0**60, width=32))
+contributions = st.lists(
+    st.builds(
+        Contribution, id=st.uuids().map(str), project=st.sampled_from("abc"), staleness=st.integers(0, 50), delta=deltas
+    ),
+    max_size=12,
+    unique_by=lambda update: update.id,
+)
+HEAD = np.linspace(-1, 1, SIZE).astype(np.float32)
+
+
+@given(contributions, st.randoms(use_true_random=False))
+def test_the_order_of_arrival_does_not_matter_bit_for_bit(updates: list[Contribution], dice: Random):
+    shuffled = dice.sample(updates, len(updates))
+    assert aggregate(HEAD, updates, RULES).tobytes() == aggregate(HEAD, shuffled, RULES).tobytes()
+
+
+@given(contributions, st.lists(deltas, min_size=1, max_size=20))
+def test_one_project_moves_the_head_by_at_most_rate_times_bound(honest: list[Contribution], poison: list[np.ndarray]):
+    liar = [Contribution(f"liar-{number}", "liar", 0, delta) for number, delta in enumerate(poison)]
+    moved = aggregate(HEAD, honest + liar, RULES).astype(float) - aggregate(HEAD, honest, RULES)
+    decayed = RULES.decay * np.linalg.norm(HEAD) if not honest else 0.0
+    assert np.linalg.norm(moved) <= RULES.rate * RULES.clip + decayed + 1e-5
+
+
+@given(deltas, st.floats(1e-3, 1e3))
+def test_a_clipped_delta_is_never_longer_than_its_bound(delta: np.ndarray, bound: float):
+    assert np.linalg.norm(clipped(delta, bound)) <= bound * (1 + 1e-12)
+
+
+def test_a_fold_is_the_decayed_head_plus_rate_times_the_weighted_sum():
+    delta = np.array([0.3, 0, 0, 0, 0, 0.4], np.float32)
+    updates = [Contribution("1", "a", 0, delta), Contribution("2", "b", 3, delta)]
+    expected = 0.99 * HEAD + 0.5 * (1.0 + 0.5) * delta
+    np.testing.assert_allclose(aggregate(HEAD, updates, RULES), expected, rtol=1e-6)
+
+
+def test_without_updates_nothing_moves_and_nothing_is_forgotten():
+    assert aggregate(HEAD, (), RULES) is HEAD
+
+
+def test_a_head_that_nobody_updated_stays_as_it_is():
+    delta = np.ones(SIZE, np.float32) / 10
+    heads = aggregate_heads({"a": HEAD, "b": HEAD}, {"a": [Contribution("1", "p", 0, delta)]}, {"a": RULES, "b": RULES})
+    assert heads["b"] is HEAD
+    assert not np.array_equal(heads["a"], HEAD)
+
+
+def test_the_head_that_was_given_is_not_changed():
+    before = HEAD.copy()
+    aggregate(HEAD, [Contribution("1", "a", 0, np.ones(SIZE, np.float32))], RULES)
+    np.testing.assert_array_equal(HEAD, before)
+
+
+def test_every_head_of_the_schema_has_rules_with_its_own_bound():
+    rules = rules_for(schema())
+    assert {name: rule.clip for name, rule in rules.items()} == {h.name: h.clip for h in schema().heads.values()}
+    assert all(0 < rule.rate <= 1 and 0 <= rule.decay < 0.01 for rule in rules.values())
+
+
+@pytest.mark.parametrize("scale", [1e3, -1e3, 1e30])
+def test_one_scaled_poison_among_ten_leaves_the_direction_of_the_nine(scale: float):
+    dice = np.random.default_rng(0)
+    honest = [
+        Contribution(f"{n}", f"p{n}", 0, (np.array([0.5] * SIZE) + dice.normal(0, 0.1, SIZE)).astype(np.float32))
+        for n in range(9)
+    ]
+    poison = Contribution("x", "px", 0, np.full(SIZE, -scale, np.float32))
+    moved = aggregate(np.zeros(SIZE, np.float32), [*honest, poison], RULES)
+    assert (moved > 0).all()

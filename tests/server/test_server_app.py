@@ -1,0 +1,277 @@
+"""Client and server meet in one process."""
+
+import asyncio
+import gzip
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
+
+from fedstep.errors import AggregatorError, AggregatorUnreachable, SchemaMismatch, UpdateRefused
+from fedstep.federation.client import Fetched, NotModified, pull, push
+from fedstep.federation.gzipped import deflate
+from fedstep.federation.outbox import Outbox, flush
+from fedstep.federation.patience import Patience
+from fedstep.federation.wire import Model, hour, pack_model, pack_update, unpack_model
+from fedstep.model.linear import zeros
+from fedstep.server.buffer import Folding
+from fedstep.server.settings import Limits
+from fedstep.server.store import Store
+
+URL = "http://here"
+ONCE = Patience(timeout=5.0, waits=())
+TOKEN = "correct-horse-battery-staple"
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < end, "it did not happen inside 10 s"
+        time.sleep(0.01)
+
+
+def version(house, ours) -> int:
+    return pull(URL, "", house.send, ours, ONCE).model.head_version
+
+
+def post(house, body: bytes, key: str, **headers: str):
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return house.send("POST", "/v1/updates", {"Idempotency-Key": key, **names}, body, 5.0)
+
+
+def problem(answer) -> dict:
+    assert answer.headers["content-type"] == "application/problem+json"
+    found = json.loads(answer.body)
+    assert found["status"] == answer.status
+    assert found["type"].startswith("urn:fedstep:problem:")
+    assert found["title"]
+    assert found["detail"]
+    return found
+
+
+def test_pushed_updates_become_the_next_head_and_production(open_aggregator, settings, ours, update):
+    with open_aggregator(settings) as house:
+        before = pull(URL, "", house.send, ours, ONCE)
+        receipts = [push(pack_update(update(number)), URL, house.send, ONCE) for number in (1, 2)]
+        until(lambda: version(house, ours) == 1)
+        after = pull(URL, before.etag, house.send, ours, ONCE)
+        assert {receipt.version for receipt in receipts} == {0}
+        assert after.model.head != before.model.head
+        assert after.model.production == after.model.head
+        assert isinstance(pull(URL, after.etag, house.send, ours, ONCE), NotModified)
+
+
+def test_a_repeated_push_counts_once_and_gets_the_same_receipt(open_aggregator, settings, ours, update):
+    with open_aggregator(settings) as house:
+        first = push(pack_update(update(1)), URL, house.send, ONCE)
+        assert [push(pack_update(update(1)), URL, house.send, ONCE) for _ in range(3)] == [first] * 3
+        assert version(house, ours) == 0
+        push(pack_update(update(2)), URL, house.send, ONCE)
+        until(lambda: version(house, ours) == 1)
+        assert push(pack_update(update(1)), URL, house.send, ONCE) == first
+
+
+def test_a_restart_keeps_versions_receipts_and_the_buffer(open_aggregator, settings, ours, update):
+    with open_aggregator(settings) as house:
+        receipts = [push(pack_update(update(number)), URL, house.send, ONCE) for number in (1, 2)]
+        until(lambda: version(house, ours) == 1)
+        push(pack_update(update(3)), URL, house.send, ONCE)
+        kept = pull(URL, "", house.send, ours, ONCE)
+    with open_aggregator(settings) as house:
+        assert pull(URL, "", house.send, ours, ONCE) == kept
+        assert push(pack_update(update(1)), URL, house.send, ONCE) == receipts[0]
+        push(pack_update(update(4)), URL, house.send, ONCE)
+        until(lambda: version(house, ours) == 2)
+
+
+def test_time_folds_a_buffer_that_does_not_fill(open_aggregator, settings, ours, update):
+    hurried = replace(settings, folding=Folding(updates=100, seconds=0.1))
+    with open_aggregator(hurried) as house:
+        push(pack_update(update(1)), URL, house.send, ONCE)
+        until(lambda: version(house, ours) == 1)
+
+
+def test_a_lone_project_waits_for_a_second_one(open_aggregator, settings, ours, update):
+    shy = replace(settings, folding=Folding(updates=2, seconds=0.05, projects=2))
+    with open_aggregator(shy) as house:
+        for number in (1, 2, 3):
+            push(pack_update(update(number, project=7)), URL, house.send, ONCE)
+        time.sleep(0.2)
+        assert version(house, ours) == 0
+        push(pack_update(update(4, project=8)), URL, house.send, ONCE)
+        until(lambda: version(house, ours) == 1)
+
+
+def test_it_starts_from_the_starter_model_of_its_schema_and_else_from_zeros(open_aggregator, settings, ours, tmp_path):
+    vectors = {name: zeros(size) for name, size in ours.sizes.items()}
+    vectors["flaky"][0] = 0.5
+    starter = Model(ours.digest, 0, 0, hour(0), vectors, vectors)
+    for number, (digest, first) in enumerate(((ours.digest, 0.5), ("f" * 16, 0.0))):
+        body = pack_model(replace(starter, schema=digest))
+        given = replace(settings, store=f"sqlite:///{tmp_path / str(number)}.db", starter=body)
+        with open_aggregator(given) as house:
+            assert pull(URL, "", house.send, ours, ONCE).model.head["flaky"][0] == first
+
+
+def test_the_model_is_gzipped_for_those_who_take_it(open_aggregator, settings, ours):
+    with open_aggregator(settings) as house:
+        plain = house.send("GET", "/v1/model", {}, b"", 5)
+        packed = house.send("GET", "/v1/model", {"Accept-Encoding": "br, gzip;q=0.5"}, b"", 5)
+        refused = house.send("GET", "/v1/model", {"Accept-Encoding": "gzip;q=0"}, b"", 5)
+        assert unpack_model(plain.body).schema == ours.digest
+        assert gzip.decompress(packed.body) == plain.body == refused.body
+        assert packed.headers["etag"] == "W/" + plain.headers["etag"]
+
+
+@pytest.mark.parametrize("shown", ["{}", "W/{}", '"other", {}', "*"])
+def test_a_reader_who_has_the_model_gets_304(open_aggregator, settings, shown):
+    with open_aggregator(settings) as house:
+        etag = house.send("GET", "/v1/model", {}, b"", 5).headers["etag"]
+        answer = house.send("GET", "/v1/model", {"If-None-Match": shown.format(etag)}, b"", 5)
+        assert (answer.status, answer.body, answer.headers["etag"]) == (304, b"", etag)
+
+
+def test_another_schema_is_409_with_both_digests(open_aggregator, settings, ours, update):
+    other = replace(ours, digest="f" * 16)
+    with open_aggregator(settings) as house:
+        with pytest.raises(SchemaMismatch, match=f"{ours.digest}.*{'f' * 16}"):
+            pull(URL, "", house.send, other, ONCE)
+        with pytest.raises(SchemaMismatch):
+            push(pack_update(update(1, schema="f" * 16)), URL, house.send, ONCE)
+        made = update(1, schema="f" * 16)
+        found = problem(post(house, pack_update(made), made.id))
+        assert (found["expected"], found["got"]) == (ours.digest, "f" * 16)
+
+
+def test_an_update_that_does_not_fit_is_refused_for_good(open_aggregator, settings, update):
+    fine = update(1)
+    long = {**fine.deltas, "build-duration": fine.deltas["flaky"][:3]}
+    with open_aggregator(settings) as house:
+        for wrong, name in (
+            (update(2, deltas={"flaky": zeros(4)}, rows={"flaky": 64}), "does-not-fit"),
+            (update(3, deltas={"other": zeros(5)}, rows={"other": 64}), "does-not-fit"),
+            (replace(fine, deltas=long), "too-long"),
+            (update(4, base=1), "stale"),
+        ):
+            found = problem(post(house, pack_update(wrong), wrong.id))
+            assert found["type"].endswith(name)
+            assert found["status"] == 422
+            with pytest.raises(UpdateRefused):
+                push(pack_update(wrong), URL, house.send, ONCE)
+
+
+def test_a_key_that_is_not_the_updates_id_is_refused(open_aggregator, settings, update):
+    with open_aggregator(settings) as house:
+        assert problem(post(house, pack_update(update(1)), ""))["type"].endswith("key")
+        assert problem(post(house, pack_update(update(1)), "f" * 32))["status"] == 400
+
+
+def test_bodies_that_are_too_large_or_encoded_in_riddles_are_refused(open_aggregator, settings, update):
+    bomb = deflate(bytes(5_000_000))
+    key = update(1).id
+    with open_aggregator(settings) as house:
+        assert problem(post(house, bytes(1_100_000), key))["status"] == 413
+        assert problem(post(house, bomb, key, Content_Encoding="gzip"))["status"] == 413
+        assert problem(post(house, b"", key, Content_Length="999999999999"))["status"] == 413
+        assert problem(post(house, b"nonsense", key, Content_Encoding="gzip"))["status"] == 400
+        assert problem(post(house, b"nonsense", key, Content_Encoding="br"))["status"] == 415
+        assert version_of_health(house) == 0
+
+
+def version_of_health(house) -> int:
+    answer = house.send("GET", "/healthz", {}, b"", 5)
+    assert answer.status == 200
+    return json.loads(answer.body)["version"]
+
+
+@pytest.fixture
+def one_house(open_aggregator, settings):
+    with open_aggregator(settings) as house:
+        yield house
+
+
+@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.binary(max_size=300), zipped=st.booleans())
+def test_any_bytes_get_a_clean_4xx(one_house, body, zipped):
+    sent = deflate(body) if zipped else body
+    answer = post(one_house, sent, "0" * 32, Content_Encoding="gzip" if zipped else "identity")
+    assert 400 <= problem(answer)["status"] < 500
+
+
+def test_paths_and_methods_that_are_not_there_have_problem_documents_too(one_house):
+    assert problem(one_house.send("GET", "/", {}, b"", 5))["status"] == 404
+    assert problem(one_house.send("DELETE", "/v1/model", {}, b"", 5))["status"] == 405
+
+
+def test_with_a_token_senders_need_it_and_readers_do_not(open_aggregator, settings, ours, update, caplog):
+    made = update(1)
+    caplog.set_level(logging.DEBUG)
+    with open_aggregator(replace(settings, tokens=(TOKEN,))) as house:
+        assert isinstance(pull(URL, "", house.send, ours, ONCE), Fetched)
+        with pytest.raises(AggregatorError, match="token") as error:
+            push(pack_update(made), URL, house.send, ONCE)
+        assert not isinstance(error.value, UpdateRefused)
+        denied = post(house, pack_update(made), made.id, Authorization="Bearer wrong-wrong-wrong-wrong")
+        assert denied.headers["www-authenticate"] == "Bearer"
+        assert post(house, pack_update(made), made.id, Authorization=f"Bearer {TOKEN}").status == 202
+    assert TOKEN not in caplog.text
+    assert "wrong-wrong" not in caplog.text
+    assert all(len(line) < 200 for line in caplog.text.splitlines())
+
+
+def test_a_store_that_fails_promises_nothing_and_the_update_waits(
+    open_aggregator, settings, update, tmp_path, monkeypatch
+):
+    outbox = Outbox(tmp_path / "outbox")
+    outbox.keep(pack_update(update(1)))
+
+    def full_disk(*_arguments):
+        raise OperationalError("insert", {}, OSError("database or disk is full"))
+
+    with open_aggregator(settings) as house:
+        with monkeypatch.context() as patch:
+            patch.setattr("fedstep.server.store.Store._keep", full_disk)
+            failed = flush(outbox, URL, house.send, ONCE)
+            assert isinstance(failed.failures[0], AggregatorUnreachable)
+            assert (failed.waiting, failed.sent) == (1, ())
+        again = flush(outbox, URL, house.send, ONCE)
+        assert (again.waiting, len(again.sent)) == (0, 1)
+
+
+def test_a_fold_that_fails_is_tried_again_and_loses_nothing(open_aggregator, settings, ours, update, monkeypatch):
+    hurried = replace(settings, folding=Folding(updates=1, seconds=0.05))
+    calls, fold = [], Store.fold
+
+    def fails_once(self, *arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            raise OperationalError("insert", {}, OSError("database is locked"))
+        return fold(self, *arguments)
+
+    monkeypatch.setattr("fedstep.server.store.Store.fold", fails_once)
+    with open_aggregator(hurried) as house:
+        push(pack_update(update(1)), URL, house.send, ONCE)
+        until(lambda: version(house, ours) == 1)
+        assert len(calls) == 2
+
+
+def test_more_updates_than_the_queue_holds_are_told_to_come_back(open_aggregator, settings, update):
+    with open_aggregator(replace(settings, limits=Limits(queue=1))) as house:
+        bodies = [update(number) for number in range(40)]
+
+        async def all_at_once():
+            asks = [
+                house._ask("POST", "/v1/updates", {"Idempotency-Key": made.id}, pack_update(made)) for made in bodies
+            ]
+            return await asyncio.gather(*asks)
+
+        answers = house.run(all_at_once(), 10)
+        assert {answer.status for answer in answers} == {202, 503}
+        assert all(answer.headers["retry-after"] for answer in answers if answer.status == 503)

@@ -1,0 +1,29 @@
+"""When the buffer is folded."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedstep.server.buffer import Folding, Pending, due
+
+RULES = Folding(updates=10, seconds=60.0, projects=2)
+
+
+@pytest.mark.parametrize(
+    ("pending", "now", "expected"),
+    [
+        (Pending(0, 0, 0.0), 1e9, False),
+        (Pending(9, 2, 100.0), 159.0, False),
+        (Pending(9, 2, 100.0), 160.0, True),
+        (Pending(10, 2, 100.0), 100.0, True),
+        (Pending(10, 1, 100.0), 1e9, False),
+    ],
+)
+def test_it_is_due_after_enough_updates_or_time_and_never_with_too_few_projects(pending, now, expected):
+    assert due(pending, now, RULES) is expected
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.floats(0, 1e6), st.floats(0, 1e6))
+def test_what_is_due_stays_due(updates, projects, oldest, later):
+    pending = Pending(updates, projects, oldest)
+    assert not due(pending, oldest, RULES) or due(pending, oldest + later, RULES)

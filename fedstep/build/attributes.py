@@ -21,6 +21,7 @@ LONGEST_NAME, LONGEST_TYPE, LONGEST_TEXT = 1000, 100, 400
 UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 TIME = re.compile(r"(-?\d[\d.,]*|-?[.,]\d+)([a-z]*)")
 EXCEPTION = re.compile(r"[\w.$\\]*(?:Error|Exception|Failure|Failed|Timeout|Warning)\b")
+THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+|\d{1,3}(?:\.\d{3})+")
 COLOUR = re.compile(r"(?:\x1b|#x1B)\[[\d;]*m")
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -44,10 +45,10 @@ def _localized(text: str) -> float:
         return NO_SECONDS
     number = found[1]
     mark = max(".,", key=number.rfind)
-    other = "," if mark == "." else "."
-    number = number.replace(other, "")
-    number = number.replace(mark, "") if number.count(mark) > 1 else number.replace(mark, ".")
-    return float(number) * UNITS[found[2]]
+    number = number.replace("," if mark == "." else ".", "")
+    if number.count(mark) > 1:
+        return float(number.replace(mark, "")) if THOUSANDS.fullmatch(found[1]) else NO_SECONDS
+    return float(number.replace(mark, ".")) * UNITS[found[2]]
 
 
 def failure_word(message: str) -> str:

@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 from fedstep.build.attempts import joined, last_attempt, settle, settle_pytest, settle_reruns
 from fedstep.build.attributes import relative
+from fedstep.build.markup import Damaged, Refused, Repairs, blocks, feed, recoded
 from fedstep.build.mend import mended
 from fedstep.build.record import Dropped, Outcome, Reports, TestRun
 from fedstep.build.testcase import Cases
-from fedstep.build.xml import Damaged, Refused, Repairs, blocks, feed, recoded
 
 __all__ = ["ReportFile", "expand", "iter_cases", "read_reports"]
 
@@ -161,7 +161,7 @@ class _Report:
 
     def _batches(self, chunks: Iterator[bytes]) -> Iterator[list[TestRun | Dropped]]:
         try:
-            for _ in feed(self.cases.parser, chunks, self.repairs):
+            for _ in feed(self.cases.parser, chunks, self.repairs, lambda: self.cases.started):
                 yield self.cases.take()
         except Damaged as damage:
             self.damage = damage

@@ -4,15 +4,18 @@ import codecs
 import re
 from collections.abc import Iterator
 
-from fedstep.build.xml import Repairs
+from fedstep.build.markup import Repairs
 
 __all__ = ["mended", "visible"]
 
 FORBIDDEN = "\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff"  # XML 1.0, section 2.2
-SUSPECT = re.compile(rf"<!\[CDATA\[|\]\]>|<!--|-->|<\?|\?>|&(?:#?\w{{1,32}};)?|[{FORBIDDEN}]")
+# One set of characters comes first: Python searches for that ten times as fast as for alternatives.
+SUSPECT = re.compile(
+    rf"[<&\]?\-{FORBIDDEN}](?:(?<=<)(?:!\[CDATA\[|!--|\?)|(?<=\])\]>|(?<=-)->|(?<=\?)>"
+    rf"|(?<=&)(?!(?:amp|lt|gt|quot|apos);)(?:#?\w{{1,32}};)?|(?<=[{FORBIDDEN}]))"
+)
 UNFINISHED = re.compile(r"(?:<[!?\[CDAT-]*|&#?\w{0,32}|\]{1,2}|-{1,2}|\?)\Z")
 CLOSES = {"<![CDATA[": "]]>", "<!--": "-->", "<?": "?>"}
-ENTITIES = {"&amp;", "&lt;", "&gt;", "&quot;", "&apos;"}
 
 
 def mended(chunks: Iterator[bytes], repairs: Repairs) -> Iterator[bytes]:
@@ -42,7 +45,7 @@ class _Mender:
     def _replace(self, found: re.Match[str]) -> str:
         token = found[0]
         if token[0] == "&":
-            return token if self.closing or token in ENTITIES else self._reference(token, found)
+            return token if self.closing else self._reference(token, found)
         if len(token) == 1:
             return self._character(token, found)
         if not self.closing:

@@ -15,6 +15,7 @@ __all__ = [
     "CiRun",
     "Dropped",
     "Duration",
+    "Evidence",
     "FileChange",
     "Outcome",
     "Reports",
@@ -139,6 +140,17 @@ class Situation:
     ci: CiRun
     change: Change | Absent
     started_at: float  # seconds since the epoch, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was read of a finished build, before it has a name."""
+
+    situation: Situation
+    finished_at: float  # seconds since the epoch
+    duration: Duration | Absent
+    outcome: BuildOutcome
+    reports: Reports
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ __all__ = ["is_build_file", "relation"]
 _BUILD_FILES = re.compile(
     r"""(^|/)(
         pom\.xml | [^/]*\.gradle(\.kts)? | gradle\.properties | build\.xml | Makefile | CMakeLists\.txt | [^/]*\.cmake
-      | package(-lock)?\.json | yarn\.lock | pnpm-lock\.yaml | pyproject\.toml | setup\.(py|cfg) | tox\.ini | uv\.lock
-      | poetry\.lock | [^/]*requirements[^/]*\.txt | conftest\.py | go\.(mod|sum) | Cargo\.(toml|lock) | Gemfile(\.lock)?
+      | package(-lock)?\.json
+      | yarn\.lock | pnpm-lock\.yaml | pyproject\.toml | setup\.(py|cfg) | tox\.ini | uv\.lock
+      | poetry\.lock | [^/]*requirements[^/]*\.txt
+      | conftest\.py | go\.(mod|sum) | Cargo\.(toml|lock) | Gemfile(\.lock)?
       | composer\.(json|lock) | Dockerfile[^/]* | [^/]*\.(csproj|props|sln) | BUILD(\.bazel)? | WORKSPACE | Jenkinsfile
       | \.gitlab-ci\.yml
     )$ | ^\.github/workflows/""",
@@ -68,9 +70,10 @@ def _place(group: str) -> tuple[str, str]:
     """Directory and bare stem of a test's class: org.foo.BarTest$Inner -> (org/foo, bar); a path as a path."""
     if "/" in group:
         return _split(group)
-    parts = re.split(r"[$]", group, maxsplit=1)[0].split(".")
-    while len(parts) > 1 and parts[-1][:1].isupper() and parts[-2][:1].islower() and parts[-2].startswith("test_"):
-        parts.pop()  # pytest: tests.test_module.TestClass
+    parts = group.partition("$")[0].split(".")
+    modules = [number for number, part in enumerate(parts) if part.startswith("test_") or part.endswith("_test")]
+    if modules:
+        del parts[modules[-1] + 1 :]  # pytest: tests.test_module.TestClass.TestInner
     return "/".join(parts[:-1]), _bare(parts[-1])
 
 

@@ -30,7 +30,8 @@ _UNREAD = (
     ".dart",
 )
 _KNOWN = (*SUFFIXES, *_UNREAD)
-_JAVASCRIPT_PATH = re.compile(r"[^\s:>›\"'`]+\.(?:[cm]?[jt]s|[jt]sx)\b")
+_SEPARATORS = str.maketrans(":>›\"'`", "      ")
+_JAVASCRIPT = tuple(suffix for suffix in SUFFIXES if suffix not in (".py", ".java"))
 
 
 class SourceIndex:
@@ -96,21 +97,22 @@ def test_words(run: TestRun, root: str, index: SourceIndex) -> tuple[str, ...] |
     file = index.read(root, path)
     if isinstance(file, Absent):
         return file
-    function = _titled(file, name) if suffix not in (".py", ".java") else _named(file, chain, _bare(name))
+    function = _titled(file, name) if suffix in _JAVASCRIPT else _named(file, chain, _bare(name))
     return words_of(file, function) if function else Absent(f"no such test in {path}")
 
 
 def _locate(run: TestRun, owner: str, name: str, root: str, index: SourceIndex) -> tuple[str, list[str]] | Absent:
     """The file of a test, and the classes around it that its identity names."""
     told = run.file.replace("\\", "/").removeprefix(root.rstrip("/") + "/").removeprefix("./")
-    parts = [part for part in re.split(r"[./$]|::", owner) if part]
+    parts = owner.replace("/", ".").replace("$", ".").replace("::", ".").strip(".").split(".")
     if told:
         path = index.find(told)
         if not isinstance(path, Absent):
             return path, _classes_after(path, parts)
-    mentioned = _JAVASCRIPT_PATH.search(f"{owner} {name}")
+    words = f"{owner} {name}".translate(_SEPARATORS).split()
+    mentioned = next((word for word in words if word.endswith(_JAVASCRIPT)), "")
     if mentioned:
-        path = index.find(mentioned[0].replace("\\", "/").removeprefix("./"))
+        path = index.find(mentioned.replace("\\", "/").removeprefix("./"))
         return path if isinstance(path, Absent) else (path, [])
     return _locate_dotted(parts, index)
 

@@ -14,8 +14,8 @@ from fedstep.build.attributes import (
     seconds,
     tamed,
 )
+from fedstep.build.markup import Damaged, Refused
 from fedstep.build.record import NO_SECONDS, Dropped, Outcome, TestRun
-from fedstep.build.xml import Damaged, Refused
 
 __all__ = ["Cases"]
 

@@ -35,7 +35,8 @@ def _document(rows: list[tuple[str, str, Outcome, float]]) -> bytes:
         f"<testcase classname={quoteattr(group)} name={quoteattr(name)} time='{time!r}'>{CHILDREN[outcome]}</testcase>"
         for group, name, outcome, time in rows
     )
-    return f"<?xml version='1.0' encoding='utf-8'?>\n<testsuites><testsuite name='s'>{body}</testsuite></testsuites>".encode()
+    head = "<?xml version='1.0' encoding='utf-8'?>"
+    return f"{head}\n<testsuites><testsuite name='s'>{body}</testsuite></testsuites>".encode()
 
 
 @given(documents)

@@ -3,7 +3,7 @@
 import codecs
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
@@ -55,7 +55,9 @@ def blocks(stream: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
-def feed(parser: expat.XMLParserType, chunks: Iterator[bytes], repairs: Repairs) -> Iterator[None]:
+def feed(
+    parser: expat.XMLParserType, chunks: Iterator[bytes], repairs: Repairs, begun: Callable[[], bool]
+) -> Iterator[None]:
     """Drive `parser` over UTF-8 `chunks`, with a stop after each; raises Damaged, and Refused for a DTD of its own.
 
     The first chunk goes in piecewise up to each "[": a DTD is seen, and refused, before its entities are.
@@ -64,6 +66,8 @@ def feed(parser: expat.XMLParserType, chunks: Iterator[bytes], repairs: Repairs)
     fed = 0
     try:
         for number, chunk in enumerate(chunks):
+            if number == 1 and not begun():  # a DTD that starts later would not be fed piecewise
+                raise Refused("no root element in the first 64 kB")
             for piece in re.findall(rb"[^\[]*\[?", chunk) if number == 0 and b"<!DOCTYPE" in chunk else (chunk,):
                 parser.Parse(piece)
             fed += len(chunk)

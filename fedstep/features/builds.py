@@ -8,7 +8,7 @@ from fedstep.build.record import NO_SECONDS
 
 __all__ = ["PastBuild", "Planned", "Resemblance", "finished", "median", "quantile", "resemblance"]
 
-WINDOW = 200  # builds of the stream; older ones weigh less than exp(-200 / 30)
+WINDOW = 150  # builds of the stream; an older one weighs less than exp(-150 / 50)
 DAY_HOURS = 24.0
 SATURDAY = 5
 
@@ -57,7 +57,7 @@ class Resemblance:
 
 
 def finished(past: Sequence[PastBuild], now: Planned) -> list[PastBuild]:
-    """The builds of the same stream that had ended when `now` starts, at most 200, in the given order."""
+    """The builds of the same stream that had ended when `now` starts, at most 150, in the given order."""
     known = [build for build in past if build.finished_at <= now.started_at and build.stream == now.stream]
     return known[-WINDOW:]
 

@@ -16,11 +16,22 @@ JENKINS_BUILDS = 3
 NO_BUILD = Absent("no finished build of this job with a known duration")
 
 # What one unit of each distance costs in resemblance, in nats; tuned on ten recorded projects, confirmed on nine.
-COSTS = {"age": 1 / 30, "branch": 2.0, "kind": 3.0, "base": 1.0, "author": 1.2, "lines": 0.3, "files": 0.1}
+COSTS = {
+    "age": 1 / 40,
+    "branch": 2.0,
+    "kind": 3.0,
+    "base": 0.5,
+    "author": 1.8,
+    "lines": 0.4,
+    "files": 0.1,
+    "hour": 0.04,
+    "before": 0.3,
+    "previous": 0.2,
+}
 # Other medians of the same builds: which distance counts more than in the estimate, or less, and by how many nats.
 VIEWS = {
-    "newest": ("age", 1 / 5 - 1 / 30),
-    "any-age": ("age", 1 / 120 - 1 / 30),
+    "newest": ("age", 1 / 5 - 1 / 40),
+    "any-age": ("age", 1 / 120 - 1 / 40),
     "any-branch": ("branch", -2.0),
     "same-branch": ("branch", 3.0),
     "same-author": ("author", 3.0),
@@ -32,18 +43,28 @@ VIEWS = {
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The running estimate, which the head corrects: seconds * exp(spread * margin) is the prediction."""
+    """The running estimate, which the head corrects in units of its spread.
+
+    In spreads, steady and jumpy projects weigh the same in a shared head, and one interval width fits both.
+    """
 
     seconds: float
     spread: float  # the usual miss, in log: 0.1 is 10 %
     builds: int  # how many finished builds it is made of
 
+    def departure(self, seconds: float) -> float:
+        """The target of a build that took so long: how many spreads it missed the estimate by."""
+        return log(seconds / self.seconds) / self.spread
+
+    def corrected(self, margin: float) -> float:
+        """The seconds that a departure of `margin` spreads stands for."""
+        return self.seconds * exp(self.spread * margin)
+
 
 def duration_features(past: Sequence[PastBuild], now: Planned) -> tuple[Estimate, Raw] | Absent:
     """The running estimate of the stream, and the raw values of the head `build-duration`.
 
-    The target of a row is log(seconds / estimate.seconds) / estimate.spread: in spreads, steady and jumpy projects
-    weigh the same in a shared head. Absent without a finished, timed build of the stream.
+    The target of a row is `estimate.departure(seconds)`. Absent without a finished, timed build of the stream.
     """
     known = [build for build in finished(past, now) if isfinite(build.seconds) and build.seconds > 0]
     if not known:
@@ -60,7 +81,7 @@ def duration_features(past: Sequence[PastBuild], now: Planned) -> tuple[Estimate
     spread = _spread(high - low, level(0.9) - level(0.1))
     levels = {"low": low, "high": high, **_plain_levels(known, times)}
     levels |= {name: level(0.5, *view) for name, view in VIEWS.items()}
-    raw = {name: _departure((value - center) / spread) for name, value in levels.items()}
+    raw = {name: _bounded((value - center) / spread) for name, value in levels.items()}
     return Estimate(exp(center), spread, len(known)), raw
 
 
@@ -87,6 +108,6 @@ def _spread(quarters: float, tenths: float) -> float:
     return min(max(quarters / 4 + tenths / 8, NARROWEST), WIDEST)
 
 
-def _departure(spreads: float) -> float:
+def _bounded(spreads: float) -> float:
     """Bounded, and of size one where it is large."""
     return min(max(spreads, -FARTHEST), FARTHEST) / 2

@@ -10,7 +10,7 @@ from fedstep.features.parts import Raw
 __all__ = ["VIEWS", "failure_features"]
 
 PRIOR, PRIOR_BUILDS = 0.3, 2.0  # before anything is known: two builds at the failure rate of an average project
-OWN_BUILDS = 0.3  # weight of the project's own rate among the builds that resemble the planned one
+OWN_BUILDS = 0.2  # weight of the project's own rate among the builds that resemble the planned one
 FARTHEST = 5.0  # nats
 
 # What one unit of each distance costs in resemblance, in nats; tuned on ten recorded projects, confirmed on nine.
@@ -18,12 +18,12 @@ COSTS = {
     "age": 1 / 50,
     "branch": 2.0,
     "kind": 3.0,
-    "base": 1.0,
+    "base": 1.5,
     "author": 1.5,
     "lines": 0.2,
     "files": 0.3,
-    "before": 0.6,
-    "previous": 0.3,
+    "before": 0.8,
+    "previous": 0.5,
 }
 # Failure rates of the same builds, a kind of distance counting more, or less.
 VIEWS = {

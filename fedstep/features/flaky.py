@@ -3,8 +3,8 @@
 Values are rounded to three significant digits: a scorer then meets few distinct ones, and no row is a fingerprint.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import exp
 
 from fedstep.features.parts import Value
@@ -33,9 +33,12 @@ def flaky_values(table: TestTable) -> list[tuple[Value, ...]]:
     """For each test of the table the raw values of the flaky head's parts, in their order."""
     history = history_values(table)
     seconds = [None if value == UNTIMED else rounded(exp(value)) for value in table.log_seconds]
-    variation = [round(value, 1) if runs > 1 else None for value, runs in zip(table.log_spread, table.runs, strict=True)]
+    variation = [
+        round(value, 1) if runs > 1 else None for value, runs in zip(table.log_spread, table.runs, strict=True)
+    ]
     sizes = [None if words is None else len(words) for words in table.source_words]
-    columns = zip(history, seconds, variation, sizes, table.name_words, table.source_words, strict=True)
+    sources = [None if words is None else tuple(words) for words in table.source_words]
+    columns = zip(history, seconds, variation, sizes, map(tuple, table.name_words), sources, strict=True)
     return [(1.0, *past, *others) for past, *others in columns]
 
 
@@ -86,24 +89,16 @@ def _since(last: Sequence[int], runs: Sequence[int]) -> list[Value]:
     return [None if run == NEVER else count - run for run, count in zip(last, runs, strict=True)]
 
 
-@dataclass(slots=True)
-class _Group:
-    total: float = 0.0
-    size: int = 0
-
-
 def _classmates(groups: Sequence[str], rates: Sequence[float]) -> list[Value]:
     """The mean rate of the other tests of each test's group; None for a test that is alone in it."""
-    sums: dict[str, _Group] = {}
+    sizes, totals = Counter(groups), dict.fromkeys(groups, 0.0)
     for name, rate in zip(groups, rates, strict=True):
-        group = sums.setdefault(name, _Group())
-        group.total += rate
-        group.size += 1
-    return [_others(sums[name], rate) for name, rate in zip(groups, rates, strict=True)]
+        totals[name] += rate
+    return [
+        None if sizes[name] == 1 else _mean_of_others(totals[name] - rate, sizes[name] - 1) if totals[name] else 0.0
+        for name, rate in zip(groups, rates, strict=True)
+    ]
 
 
-def _others(group: _Group, own: float) -> Value:
-    if group.size == 1:
-        return None
-    rest = group.total - own
-    return rounded(rest / (group.size - 1)) if rest > 1e-9 else 0.0
+def _mean_of_others(rest: float, others: int) -> float:
+    return rounded(rest / others) if rest > 1e-9 else 0.0

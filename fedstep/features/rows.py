@@ -1,29 +1,29 @@
 """The rows of a build: the features of every prediction it is evidence for, as they stood before it ran."""
 
 from collections.abc import Callable, Mapping
-from math import log
-
-from fedstep.build.record import Absent, Build, BuildOutcome, Duration, Outcome
+from fedstep.build.record import Absent, Build, BuildOutcome, Duration
 from fedstep.features.builds import PastBuild, Planned
 from fedstep.features.duration import duration_features
 from fedstep.features.failure import failure_features
 from fedstep.features.flaky import flaky_values, group_of
-from fedstep.features.parts import Raw
 from fedstep.features.schema import schema
 from fedstep.features.triage import triage_values
 from fedstep.history.entry import Row
 from fedstep.history.summary import Summary
-from fedstep.history.tests import is_incident, with_tests
+from fedstep.history.tests import evidence, is_incident, with_tests
 
 __all__ = ["build_private", "last_commit", "rows_of_build", "test_private"]
 
-FARTHEST = 3.0  # a target log(seconds / estimate) is held inside: a build of 20 times the estimate teaches no more
+FARTHEST = 50.0  # spreads; a target is held inside, so that one absurd time cannot throw a tracker off for good
 
 
 def rows_of_build(
     summary: Summary, build: Build, planned: Planned, due: Callable[[str, int], bool]
 ) -> Mapping[str, tuple[Row, ...]]:
-    """The rows by head, with the summary as it stood before the build. `due(test, runs)` says whether a test gives one."""
+    """The rows by head, with the summary as it stood before the build.
+
+    `due(test, runs)`: whether a test gives a flaky row. It gives one at most until the next horizon.
+    """
     return {
         "flaky": _flaky_rows(summary, build, due),
         "triage": _triage_rows(summary, build, planned),
@@ -44,7 +44,7 @@ def build_private(planned: Planned) -> tuple[str, ...]:
 
 
 def _flaky_rows(summary: Summary, build: Build, due: Callable[[str, int], bool]) -> tuple[Row, ...]:
-    ran = [run.test for run in build.reports.tests if run.outcome != Outcome.SKIPPED]
+    ran = [run.test for run in evidence(build.reports.tests)]
     table = with_tests(summary.tests, ran)
     numbers = {test: number for number, test in enumerate(table.ids)}
     chosen = [numbers[test] for test in ran if due(test, table.runs[numbers[test]])]
@@ -75,7 +75,8 @@ def last_commit(builds: tuple[PastBuild, ...], stream: str) -> str:
 
 
 def _failure_row(summary: Summary, build: Build, planned: Planned) -> Row:
-    return _build_row("build-failure", build, planned, failure_features(summary.builds, planned), _failed(build))
+    row = schema().heads["build-failure"].encode(failure_features(summary.builds, planned))
+    return Row(build.name, 0, *row, build_private(planned), _failed(build))
 
 
 def _failed(build: Build) -> float:
@@ -87,9 +88,6 @@ def _duration_rows(summary: Summary, build: Build, planned: Planned) -> tuple[Ro
     if isinstance(found, Absent) or not isinstance(build.duration, Duration) or build.duration.seconds <= 0:
         return ()
     estimate, raw = found
-    target = max(-FARTHEST, min(FARTHEST, log(build.duration.seconds / estimate.seconds)))
-    return (_build_row("build-duration", build, planned, raw, target),)
-
-
-def _build_row(head: str, build: Build, planned: Planned, raw: Raw, target: float) -> Row:
-    return Row(build.name, 0, *schema().heads[head].encode(raw), build_private(planned), target)
+    target = max(-FARTHEST, min(FARTHEST, estimate.departure(build.duration.seconds)))
+    # No private features: what a branch or author adds is in the estimate already, and they cost accuracy.
+    return (Row(build.name, 0, *schema().heads["build-duration"].encode(raw), (), target),)

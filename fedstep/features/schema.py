@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import sha256
+from operator import getitem
 
 from fedstep.features.parts import Choice, Features, Flag, Hats, Part, Raw, Value, Words
 
@@ -143,7 +144,7 @@ class Head:
 
     def names(self) -> tuple[str, ...]:
         """The name of every coordinate, in order."""
-        return tuple(name for part in self.parts for name in part.names())
+        return _names(self.parts)
 
     def size(self) -> int:
         """The number of coordinates."""
@@ -167,13 +168,12 @@ class Head:
         """A function from raw values, in the order of the parts, to the margin of their row.
 
         It equals `margin(weights, *encode_values(raw))` up to the order of the sum, and remembers what each value of a
-        part added: the 5,000 tests of a build share a few hundred values.
+        part added: the 5,000 tests of a build share a few hundred values. Words are given as tuples.
         """
-        parts = [
-            _part_scorer(part, weights[start : start + len(part.names())])
-            for start, part in zip(_starts(self.parts), self.parts, strict=True)
-        ]
-        return lambda raw: sum(score(value) for score, value in zip(parts, raw, strict=True))
+        sizes = [len(part.names()) for part in self.parts]
+        spans = zip(self.parts, _starts(self.parts), sizes, strict=True)
+        tables = [_Margins(part, weights[start : start + size]) for part, start, size in spans]
+        return lambda raw: sum(map(getitem, tables, raw))
 
 
 class Schema:
@@ -188,12 +188,8 @@ class Schema:
 
     @cached_property
     def digest(self) -> str:
-        """The first 16 hex digits of SHA-256 over every name and constant, in order."""
-        text = "\n".join(
-            f"{head.name} {head.clip} {head.minimum_rows} {head.minimum_groups} {head.horizon} {','.join(head.names())}"
-            for head in self.heads.values()
-        )
-        return sha256(f"fedstep {VERSION}\n{text}".encode()).hexdigest()[:16]
+        """The first 16 hex digits of SHA-256 over the text of all heads: every part and constant, in order."""
+        return sha256(f"fedstep {VERSION}\n{tuple(self.heads.values())}".encode()).hexdigest()[:16]
 
 
 HEAD_NAMES = ("flaky", "triage", "build-failure", "build-duration")
@@ -207,10 +203,15 @@ def schema() -> Schema:
         (
             Head("flaky", _flaky(words), clip=1.0, minimum_rows=50, minimum_groups=20, horizon=20),
             Head("triage", _triage(), clip=1.0, minimum_rows=50, minimum_groups=20, horizon=1),
-            Head("build-failure", _build_failure(), clip=0.5, minimum_rows=8, minimum_groups=8, horizon=0),
-            Head("build-duration", _build_duration(), clip=0.2, minimum_rows=8, minimum_groups=8, horizon=0),
+            Head("build-failure", _build_failure(), clip=0.2, minimum_rows=8, minimum_groups=8, horizon=0),
+            Head("build-duration", _build_duration(), clip=0.1, minimum_rows=8, minimum_groups=8, horizon=0),
         )
     )
+
+
+@cache
+def _names(parts: tuple[Part, ...]) -> tuple[str, ...]:
+    return tuple(name for part in parts for name in part.names())
 
 
 @cache
@@ -222,17 +223,17 @@ def _starts(parts: tuple[Part, ...]) -> tuple[int, ...]:
     return tuple(starts)
 
 
-def _part_scorer(part: Part, weights: Sequence[float]) -> Callable[[Value], float]:
-    if isinstance(part, Words):
-        return lambda value: sum(weights[n] for n in value) * len(value) ** -0.5 if value else 0.0
-    known: dict[Value, float] = {}
+class _Margins(dict[Value, float]):
+    """What each value of one part adds to the margin, worked out when it is first asked for."""
 
-    def score(value: Value) -> float:
-        if value not in known:
-            known[value] = sum(weights[offset] * weight for offset, weight in part.encode(value))
-        return known[value]
+    def __init__(self, part: Part, weights: Sequence[float]) -> None:
+        super().__init__()
+        self.part, self.weights = part, weights
 
-    return score
+    def __missing__(self, value: Value) -> float:
+        weights = self.weights
+        added = self[value] = sum([weights[offset] * share for offset, share in self.part.encode(value)])
+        return added
 
 
 def _vocabulary() -> list[tuple[str, str]]:

@@ -59,7 +59,9 @@ def triage_values(table: TestTable, build: Build, previous_commit: str) -> list[
     scene = _scene(build, failures, previous_commit)
     rows = {test: number for number, test in enumerate(table.ids)}
     history = history_values(table)
-    return [(run, (1.0, *history[rows[run.test]], *_circumstances(table, rows[run.test], run, scene))) for run in failures]
+    return [
+        (run, (1.0, *history[rows[run.test]], *_circumstances(table, rows[run.test], run, scene))) for run in failures
+    ]
 
 
 def _scene(build: Build, failures: Sequence[TestRun], previous_commit: str) -> _Scene:

@@ -108,8 +108,8 @@ def _refusal(answer: Answer, where: str) -> AggregatorError:
     problem, status = _json(answer), answer.status
     said = f"{where} answered {status}"
     detail = _printable(str(problem.get("detail") or problem.get("title") or ""), 300)
-    if 300 <= status < 400:
-        target = _printable(redacted(answer.headers.get("location", "")), 200)
+    if 300 <= status < 400 and answer.headers.get("location"):
+        target = _printable(redacted(answer.headers["location"]), 200)
         return AggregatorError(
             f"{said} and points to {target}", "Redirects are not followed: give that URL if it is right."
         )

@@ -66,7 +66,8 @@ def redacted(url: str) -> str:
     except ValueError:
         return "the aggregator's URL"
     host = parts.netloc.rpartition("@")[2]
-    return "".join(letter for letter in f"{parts.scheme}://{host}{parts.path}"[:200] if letter.isprintable())
+    shown = f"{parts.scheme}://{host}{parts.path}" if host else parts.path
+    return "".join(letter for letter in shown[:200] if letter.isprintable())
 
 
 def _base(url: str) -> str:

@@ -1,0 +1,145 @@
+"""Updates that wait."""
+
+import os
+from array import array
+from pathlib import Path
+
+import pytest
+
+from fedstep.errors import AggregatorUnreachable, HistoryError, WireError
+from fedstep.federation.outbox import Outbox, flush
+from fedstep.federation.patience import Patience
+from fedstep.federation.transport import Answer
+from fedstep.federation.wire import Update, pack_update
+
+ONCE = Patience(timeout=1.0, waits=())
+URL = "https://ci.example.org"
+
+
+def body(number: int) -> bytes:
+    delta = {"flaky": array("f", [float(number)])}
+    return pack_update(Update("a" * 16, 0, f"{number:032x}", "c" * 32, {"flaky": 64}, delta))
+
+
+def keep(outbox: Outbox, number: int):
+    """Keeps update `number` as if at that second."""
+    kept = outbox.keep(body(number))
+    os.utime(outbox.folder / f"{kept.id}.safetensors", (number, number))
+    return kept
+
+
+def answering(*statuses: int):
+    """A server that answers with these statuses, one after the other."""
+    left = list(statuses)
+
+    def send(_method, _path, headers, _body, _timeout):
+        receipt = b'{"receipt": "r-%s", "version": 1}' % headers["Idempotency-Key"].encode()
+        return Answer(left.pop(0), {}, receipt)
+
+    return send
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Outbox:
+    return Outbox(tmp_path / "outbox", most=3)
+
+
+def test_nothing_waits_in_a_folder_that_is_not_there(outbox):
+    assert outbox.waiting().updates == ()
+    assert not outbox.folder.exists()
+
+
+def test_what_was_kept_waits_oldest_first_until_it_is_dropped(outbox):
+    for number in (5, 1, 3):
+        keep(outbox, number)
+    assert [int(number, 16) for number, _ in outbox.waiting().updates] == [1, 3, 5]
+    outbox.drop(f"{3:032x}")
+    outbox.drop(f"{3:032x}")
+    assert outbox.waiting().updates == ((f"{1:032x}", body(1)), (f"{5:032x}", body(5)))
+
+
+def test_the_same_update_is_kept_once(outbox):
+    keep(outbox, 1)
+    keep(outbox, 1)
+    assert len(outbox.waiting().updates) == 1
+
+
+def test_a_full_outbox_lets_the_oldest_go_and_says_so(outbox):
+    for number in (1, 2, 3):
+        assert keep(outbox, number).dropped == ()
+    assert keep(outbox, 4).dropped == (f"{1:032x}",)
+    assert [int(number, 16) for number, _ in outbox.waiting().updates] == [2, 3, 4]
+
+
+def test_damaged_files_are_set_aside_with_a_warning_and_the_others_count(outbox):
+    keep(outbox, 1)
+    keep(outbox, 2)
+    (outbox.folder / f"{2:032x}.safetensors").write_bytes(body(2)[:-1])
+    (outbox.folder / f"{3:032x}.safetensors").write_bytes(body(4))
+    (outbox.folder / f"{5:032x}.safetensors").mkdir()
+    (outbox.folder / "empty.safetensors").touch()
+    (outbox.folder / "README").touch()
+    waiting = outbox.waiting()
+    assert [number for number, _ in waiting.updates] == [f"{1:032x}"]
+    assert len(waiting.warnings) == 4
+    assert all("set aside" in warning for warning in waiting.warnings)
+    assert outbox.waiting().warnings == ()
+
+
+def test_what_was_set_aside_is_bounded_too(outbox):
+    keep(outbox, 1)
+    for number in range(10):
+        (outbox.folder / f"{number}.damaged").touch()
+    keep(outbox, 2)
+    assert len(list(outbox.folder.glob("*.damaged"))) == 3
+
+
+def test_what_is_no_update_is_not_kept(outbox):
+    with pytest.raises(WireError):
+        outbox.keep(b"{}")
+
+
+def test_a_folder_that_cannot_be_made_is_a_history_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(HistoryError, match="outbox"):
+        Outbox(tmp_path / "file" / "outbox").keep(body(1))
+
+
+def test_a_flush_removes_what_was_acknowledged_or_refused(outbox):
+    for number in (1, 2, 3):
+        keep(outbox, number)
+    flushed = flush(outbox, URL, answering(202, 422, 202), ONCE)
+    assert [receipt.id for receipt in flushed.sent] == [f"{1:032x}", f"{3:032x}"]
+    assert len(flushed.refused) == 1
+    assert (flushed.waiting, flushed.failures) == (0, ())
+    assert outbox.waiting().updates == ()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 200])
+def test_a_flush_stops_at_a_failure_that_concerns_all_and_keeps_the_rest(outbox, status):
+    for number in (1, 2, 3):
+        keep(outbox, number)
+    flushed = flush(outbox, URL, answering(202, status), ONCE)
+    assert (len(flushed.sent), len(flushed.failures), flushed.waiting) == (1, 1, 2)
+    assert [int(number, 16) for number, _ in outbox.waiting().updates] == [2, 3]
+
+
+def test_a_flush_sends_nothing_after_its_deadline(outbox):
+    keep(outbox, 1)
+    flushed = flush(outbox, URL, answering(), Patience(deadline=5.0, clock=lambda: 5.0))
+    assert (flushed.sent, flushed.failures, flushed.waiting) == ((), (), 1)
+
+
+def test_a_flush_passes_warnings_on(outbox):
+    outbox.folder.mkdir()
+    (outbox.folder / "x.safetensors").touch()
+    assert len(flush(outbox, URL, answering(), ONCE).warnings) == 1
+
+
+def test_an_unreachable_aggregator_is_a_failure_value(outbox):
+    keep(outbox, 1)
+
+    def send(*_arguments):
+        raise AggregatorUnreachable("nobody is there")
+
+    assert flush(outbox, URL, send, ONCE).waiting == 1

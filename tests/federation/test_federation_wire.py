@@ -1,0 +1,278 @@
+"""The messages as bytes: what goes in comes out, and nothing else gets in."""
+
+import json
+import struct
+from array import array
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import deserialize
+
+from fedstep.errors import SchemaMismatch, WireError
+from fedstep.features.schema import schema
+from fedstep.federation import bounds, wire
+from fedstep.federation.gzipped import deflate, inflate
+from fedstep.federation.tensors import pack, unpack
+
+floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
+vectors = st.lists(floats, min_size=1, max_size=40).map(lambda numbers: array("f", numbers))
+names = st.from_regex("[a-z][a-z0-9-]{0,31}", fullmatch=True)
+heads = st.dictionaries(names, vectors, min_size=1, max_size=5)
+digests, ids = st.from_regex("[0-9a-f]{16}", fullmatch=True), st.from_regex("[0-9a-f]{32}", fullmatch=True)
+versions = st.integers(0, 10**15 - 1)
+
+
+@st.composite
+def updates(draw):
+    deltas = draw(heads)
+    rows = {name: 2 ** draw(st.integers(0, 20)) for name in deltas}
+    return wire.Update(draw(digests), draw(versions), draw(ids), draw(ids), rows, deltas)
+
+
+@st.composite
+def models(draw):
+    head = draw(heads)
+    created = wire.hour(draw(st.integers(0, 4_000_000_000)))
+    production = {name: array("f", [draw(floats)] * len(vector)) for name, vector in head.items()}
+    return wire.Model(draw(digests), draw(versions), draw(versions), created, head, production)
+
+
+UPDATE = wire.Update("a" * 16, 3, "b" * 32, "c" * 32, {"flaky": 64}, {"flaky": array("f", [0.5, -0.25])})
+MODEL = wire.Model("a" * 16, 4, 3, "2026-01-31T12:00Z", {"flaky": array("f", [1.0])}, {"flaky": array("f", [0.0])})
+
+
+@given(updates())
+def test_an_update_survives_the_wire(update):
+    assert wire.unpack_update(wire.pack_update(update)) == update
+
+
+@given(models())
+def test_a_model_survives_the_wire(model):
+    assert wire.unpack_model(wire.pack_model(model)) == model
+
+
+@given(updates(), st.randoms(use_true_random=False))
+def test_equal_values_are_equal_bytes(update, dice):
+    def shuffled(mapping):
+        return dict(dice.sample(list(mapping.items()), len(mapping)))
+
+    twin = replace(update, rows=shuffled(update.rows), deltas=shuffled(update.deltas))
+    assert wire.pack_update(twin) == wire.pack_update(update)
+    assert deflate(wire.pack_update(twin)) == deflate(wire.pack_update(update))
+
+
+@given(updates())
+def test_safetensors_itself_reads_what_is_written(update):
+    read = {name: array("f", tensor["data"]) for name, tensor in deserialize(wire.pack_update(update))}
+    assert read == update.deltas
+
+
+def refused(body: bytes) -> None:
+    for unpacked in (wire.unpack_update, wire.unpack_model):
+        with pytest.raises(WireError) as error:
+            unpacked(body)
+        assert error.value.remedy
+        assert str(error.value).isprintable()
+        assert len(str(error.value)) < 400
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_a_wire_error(body):
+    refused(body)
+
+
+@given(st.sampled_from([wire.pack_update(UPDATE), wire.pack_model(MODEL)]), st.data())
+def test_a_message_with_changed_bytes_is_a_value_or_a_wire_error(body, data):
+    changed = bytearray(body)
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    for unpacked in (wire.unpack_update, wire.unpack_model):
+        with suppress(WireError):
+            unpacked(bytes(changed))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+tensor_headers = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from(["F32", "F64", "I8", "BOOL", "x"]) | json_values,
+        "shape": st.lists(st.integers(-1, 2**70), max_size=3) | json_values,
+        "data_offsets": st.lists(st.integers(-1, 2**70), max_size=3) | json_values,
+    }
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["flaky", "head/a", "__metadata__"]) | st.text(max_size=8), tensor_headers | json_values
+    ),
+    st.binary(max_size=64),
+)
+def test_any_header_is_a_value_or_a_wire_error(header, tail):
+    text = json.dumps(header).encode()
+    with suppress(WireError):
+        unpack(struct.pack("<Q", len(text)) + text + tail)
+
+
+def framed(header: str, numbers: bytes = b"") -> bytes:
+    text = header.encode()
+    return struct.pack("<Q", len(text)) + text + numbers
+
+
+TENSOR = '"flaky":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff" * 8,
+        struct.pack("<Q", 2**63) + b"{}",
+        framed("[" * 16000),
+        framed('{"a":' * 3000),
+        framed("9" * 10000),
+        framed('{"__metadata__":{"format":1},' + TENSOR + "}", bytes(4)),
+        framed('{"__metadata__":[],' + TENSOR + "}", bytes(4)),
+        framed("{" + TENSOR + "," + TENSOR + "}", bytes(4)),
+        framed("{" + TENSOR + "}", b"\x00\x00\xc0\x7f"),
+        framed("{" + TENSOR + "}", b"\x00\x00\x80\xff"),
+        framed("{" + TENSOR + "}", bytes(8)),
+        framed("{" + TENSOR.replace("[1]", "[1,1]") + "}", bytes(4)),
+        framed("{" + TENSOR.replace("[1]", "[]") + "}", bytes(4)),
+        framed("{" + TENSOR.replace("F32", "I32") + "}", bytes(4)),
+        framed('{"a\\u0000\\u001b[2J":{"dtype":"I32","shape":[1],"data_offsets":[0,4]}}', bytes(4)),
+        framed("{" + ",".join(f'"{n}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for n in range(99)) + "}"),
+        framed("{}" + " " * 20000),
+        bytes(wire.LARGEST + 1),
+    ],
+)
+def test_hostile_bytes_are_a_wire_error(body):
+    refused(body)
+
+
+def test_a_repeated_key_is_a_wire_error_wherever_it_is():
+    for header in ("{" + TENSOR + "," + TENSOR + "}", '{"__metadata__":{"id":"a","id":"b"},' + TENSOR + "}"):
+        with pytest.raises(WireError, match="repeated"):
+            unpack(framed(header, bytes(4)))
+
+
+GOOD = {"format": "fedstep-update-1", "schema": "a" * 16, "base": "3", "id": "b" * 32, "project": "c" * 32}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": "fedstep-update-2"},
+        {"schema": "A" * 16},
+        {"schema": "a" * 17},
+        {"base": "-1"},
+        {"base": "03"},
+        {"base": "9" * 400},
+        {"base": "٣"},
+        {"id": "b" * 31},
+        {"id": "../" + "b" * 29},
+        {"project": "c" * 32 + "\n"},
+        {"rows.flaky": "63"},
+        {"rows.flaky": "0"},
+        {"rows.flaky": "4194304"},
+        {"rows.other": "64"},
+        {"branch": "secret"},
+    ],
+)
+def test_metadata_is_exactly_what_it_should_be(changes):
+    words = {**GOOD, "rows.flaky": "64"}
+    wire.unpack_update(pack(words, {"flaky": array("f", [1.0])}))
+    refused(pack({**words, **changes}, {"flaky": array("f", [1.0])}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"id": "short"},
+        {"base": -1},
+        {"rows": {"flaky": 50}},
+        {"rows": {}},
+        {"deltas": {}},
+        {"deltas": {"Secret Name": array("f", [1.0])}, "rows": {"Secret Name": 64}},
+        {"deltas": {"flaky": array("f", [float("nan")])}},
+        {"deltas": {"flaky": array("f", bytes(4 << 18))}},
+    ],
+)
+def test_an_update_that_nobody_would_accept_is_not_packed(wrong):
+    with pytest.raises(WireError):
+        wire.pack_update(replace(UPDATE, **wrong))
+
+
+def test_both_tracks_of_a_model_have_the_same_heads():
+    for production in ({}, {"flaky": array("f", [0.0, 0.0])}, {"other": array("f", [0.0])}):
+        with pytest.raises(WireError, match="same heads"):
+            wire.pack_model(replace(MODEL, production=production))
+    with pytest.raises(WireError):
+        wire.pack_model(replace(MODEL, created="2026-01-31T12:34Z"))
+
+
+def test_a_message_must_fit_the_schema_of_this_side():
+    ours = wire.Shape("a" * 16, {"flaky": 2, "triage": 1})
+    wire.check_update(UPDATE, ours)
+    with pytest.raises(SchemaMismatch, match=r"aaaa.*ffff"):
+        wire.check_update(UPDATE, replace(ours, digest="f" * 16))
+    with pytest.raises(WireError, match="flaky has 2 coordinates, the schema says 3"):
+        wire.check_update(UPDATE, replace(ours, sizes={"flaky": 3}))
+    with pytest.raises(WireError, match="no such head"):
+        wire.check_update(UPDATE, replace(ours, sizes={}))
+    with pytest.raises(WireError, match="lacks triage"):
+        wire.check_model(MODEL, replace(ours, sizes={"flaky": 1, "triage": 1}))
+
+
+def test_an_update_of_all_heads_is_at_most_16_kb_on_the_wire():
+    shape = wire.shape(schema())
+    dense = {
+        name: bounds.clip(array("f", (((n * 7919) % 2003 - 1001) / 997 for n in range(size))), 1.0)
+        for name, size in shape.sizes.items()
+    }
+    body = wire.pack_update(wire.Update(shape.digest, 1, "b" * 32, "c" * 32, dict.fromkeys(dense, 64), dense))
+    assert int.from_bytes(body[:8], "little") < 700
+    assert min(len(body), len(deflate(body))) <= 16384
+
+
+@given(vectors, st.floats(2.0**-20, 2.0**20))
+def test_clip_never_exceeds_the_bound_and_leaves_short_deltas_alone(delta, bound):
+    clipped = bounds.clip(delta, bound)
+    assert bounds.norm(clipped) <= bound
+    assert clipped is delta or bounds.norm(delta) > bound
+
+
+@given(vectors.filter(lambda delta: bounds.norm(delta) > 1.0))
+def test_clip_keeps_the_direction(delta):
+    clipped, length = bounds.clip(delta, 1.0), bounds.norm(delta)
+    assert all(
+        short == pytest.approx(long / length, rel=1e-5, abs=1e-30) for short, long in zip(clipped, delta, strict=True)
+    )
+
+
+@given(st.integers(1, 2**30))
+def test_a_bucket_is_the_power_of_two_below_and_has_an_end(count):
+    bucket = bounds.bucket(count)
+    assert bucket & (bucket - 1) == 0
+    assert bucket <= count < 2 * bucket or bucket == 2**20
+
+
+@given(st.binary(max_size=2000))
+def test_gzip_brings_back_the_bytes_within_the_bound(body):
+    assert inflate(deflate(body), len(body)) == body
+    if body:
+        with pytest.raises(WireError, match="more than"):
+            inflate(deflate(body), len(body) - 1)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_inflate_or_are_a_wire_error(body):
+    for sent in (body, deflate(body)[:-1], deflate(body) + b"x", deflate(b"") + body):
+        with suppress(WireError):
+            assert len(inflate(sent, 100)) <= 100

@@ -20,6 +20,7 @@ __all__ = [
     "aggregate",
     "aggregate_heads",
     "clipped",
+    "norm",
     "rules_for",
     "staleness_weight",
 ]
@@ -36,7 +37,7 @@ class Rules:
     decay: float = 0.0005
 
 
-RATES = {"build-failure": 0.5, "build-duration": 0.3}  # few rows, mixed projects: faster than this it hurts
+RATES = {"build-failure": 0.3, "build-duration": 0.1}  # few rows, mixed projects: faster than this it hurts
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,11 @@ def staleness_weight(staleness: int) -> float:
 
 def clipped(delta: NDArray[np.floating], bound: float) -> NDArray[np.float64]:
     """The delta in double precision, shrunk to an L2 norm of at most `bound`."""
+    length = norm(delta)
+    return delta.astype(np.float64) * min(1.0, bound / length if length else 1.0)
+
+
+def norm(delta: NDArray[np.floating]) -> float:
+    """The L2 norm, in double precision."""
     wide = delta.astype(np.float64)
-    length = float(np.sqrt(wide @ wide))
-    return wide if length <= bound else wide * (bound / length)
+    return float(np.sqrt(wide @ wide))

@@ -16,12 +16,11 @@ from starlette.routing import Route
 
 from fedstep.errors import SchemaMismatch, WireError
 from fedstep.features.schema import Schema, schema
-from fedstep.federation.bounds import norm
 from fedstep.federation.wire import Update, check_update, shape, unpack_update
-from fedstep.server.aggregate import rules_for
+from fedstep.server.aggregate import norm, rules_for
 from fedstep.server.body import plain_body
 from fedstep.server.identity import Denied, Sender, doorkeeper
-from fedstep.server.lineage import next_head, starting_vectors
+from fedstep.server.lineage import next_head, starting_vectors, wide
 from fedstep.server.listen import listener, run
 from fedstep.server.problems import Problem, on_crash, on_http_error, on_problem
 from fedstep.server.served import Served, served
@@ -146,7 +145,7 @@ class Aggregator:
             raise self._refused(update, Problem(422, "does-not-fit", str(error))) from error
         for name, delta in update.deltas.items():
             bound = self._rules[name].clip
-            if norm(delta) > bound * 1.0001:
+            if norm(wide(delta)) > bound * 1.0001:
                 text = f"The delta of {name} is longer than its bound {bound:g}. Clip it before it is sent."
                 raise self._refused(update, Problem(422, "too-long", text))
 

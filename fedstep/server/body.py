@@ -9,7 +9,7 @@ from fedstep.federation.gzipped import inflate
 from fedstep.server.problems import Problem
 from fedstep.server.settings import Limits
 
-__all__ = ["plain_body"]
+__all__ = ["bounded", "plain_body"]
 
 PATIENCE = 8  # a body over the limit is read up to this many times the limit, so that its sender sees the 413
 
@@ -29,23 +29,7 @@ async def plain_body(request: Request, limits: Limits) -> bytes:
         raise Problem(status, name, str(error)) from error
 
 
-async def _received(request: Request, limits: Limits) -> bytes:
-    too_large = Problem(413, "too-large", f"The body has more than {limits.body} bytes. An update is a few kB.")
-    if _declared(request) > PATIENCE * limits.body:
-        raise too_large
-    try:
-        async with asyncio.timeout(limits.seconds):
-            body = await _bounded(request, limits.body)
-    except TimeoutError as error:
-        raise Problem(408, "slow", f"The body took longer than {limits.seconds:g} s. Send it again.") from error
-    except ClientDisconnect as error:
-        raise Problem(400, "cut-off", "The connection broke before the body was whole. Send it again.") from error
-    if len(body) > limits.body:
-        raise too_large
-    return body
-
-
-async def _bounded(request: Request, most: int) -> bytes:
+async def bounded(request: Request, most: int) -> bytes:
     """The body; of one that is larger than `most`, the first bytes, at least one more than `most`."""
     body, seen = bytearray(), 0
     async for piece in request.stream():
@@ -55,6 +39,22 @@ async def _bounded(request: Request, most: int) -> bytes:
         if seen > PATIENCE * most:
             break
     return bytes(body)
+
+
+async def _received(request: Request, limits: Limits) -> bytes:
+    too_large = Problem(413, "too-large", f"The body has more than {limits.body} bytes. An update is a few kB.")
+    if _declared(request) > PATIENCE * limits.body:
+        raise too_large
+    try:
+        async with asyncio.timeout(limits.seconds):
+            body = await bounded(request, limits.body)
+    except TimeoutError as error:
+        raise Problem(408, "slow", f"The body took longer than {limits.seconds:g} s. Send it again.") from error
+    except ClientDisconnect as error:
+        raise Problem(400, "cut-off", "The connection broke before the body was whole. Send it again.") from error
+    if len(body) > limits.body:
+        raise too_large
+    return body
 
 
 def _declared(request: Request) -> int:

@@ -13,7 +13,7 @@ from fedstep.server import aggregate
 from fedstep.server.aggregate import Contribution, Rules, aggregate_heads
 from fedstep.server.store import Version
 
-__all__ = ["next_head", "starting_vectors"]
+__all__ = ["next_head", "starting_vectors", "wide"]
 
 
 def starting_vectors(starter: bytes, shape: Shape) -> Mapping[str, Vector]:
@@ -32,16 +32,17 @@ def next_head(head: Version, bodies: Iterable[bytes], rules: Mapping[str, Rules]
     by_head: dict[str, list[Contribution]] = {}
     for name, contribution in parts:
         by_head.setdefault(name, []).append(contribution)
-    vectors = {name: _wide(vector) for name, vector in head.vectors.items()}
+    vectors = {name: wide(vector) for name, vector in head.vectors.items()}
     return {name: _narrow(vector) for name, vector in aggregate_heads(vectors, by_head, rules).items()}
 
 
 def _contributions(update: Update, version: int) -> Iterable[tuple[str, Contribution]]:
     for name, delta in update.deltas.items():
-        yield name, Contribution(update.id, update.project, version - update.base, _wide(delta))
+        yield name, Contribution(update.id, update.project, version - update.base, wide(delta))
 
 
-def _wide(vector: Vector) -> aggregate.Vector:
+def wide(vector: Vector) -> aggregate.Vector:
+    """The same numbers for numpy, not copied."""
     return np.frombuffer(vector, dtype=np.float32)
 
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -21,7 +22,9 @@ from fedstep.federation.outbox import Outbox, flush
 from fedstep.federation.patience import Patience
 from fedstep.federation.wire import Model, hour, pack_model, pack_update, unpack_model
 from fedstep.model.linear import zeros
+from fedstep.server.body import bounded, plain_body
 from fedstep.server.buffer import Folding
+from fedstep.server.problems import Problem
 from fedstep.server.settings import Limits
 from fedstep.server.store import Store
 
@@ -183,6 +186,23 @@ def test_bodies_that_are_too_large_or_encoded_in_riddles_are_refused(open_aggreg
         assert problem(post(house, b"nonsense", key, Content_Encoding="gzip"))["status"] == 400
         assert problem(post(house, b"nonsense", key, Content_Encoding="br"))["status"] == 415
         assert version_of_health(house) == 0
+
+
+def test_of_an_endless_body_no_more_than_the_limit_and_a_piece_is_kept():
+    taken = []
+
+    class Endless:
+        headers: ClassVar = {}
+
+        async def stream(self):
+            while True:
+                taken.append(1)
+                yield bytes(100)
+
+    with pytest.raises(Problem, match="too-large"):
+        asyncio.run(plain_body(Endless(), Limits(body=1000)))
+    assert len(taken) < 100
+    assert len(asyncio.run(bounded(Endless(), 1000))) <= 1100
 
 
 def version_of_health(house) -> int:

@@ -44,11 +44,10 @@ def _figures(name: str, figures: Accuracy | Absent) -> str:
     if isinstance(figures, Absent):
         return f'<tr>{cell(text(name))}<td colspan="5" class="soft">{text(figures.reason)}</td></tr>'
     worst = max(figures.mean_error, figures.jenkins_mean_error) or 1.0
+    kind = "good" if figures.ratio < EVEN[0] else "bad" if figures.ratio > EVEN[1] else ""
     return row(
         cell(text(name)),
-        number(
-            f"{figures.ratio:.2f} ×", "good" if figures.ratio < EVEN[0] else "bad" if figures.ratio > EVEN[1] else ""
-        ),
+        number(f"{figures.ratio:.2f} ×", kind),
         number(span(figures.mean_error) + meter(figures.mean_error / worst)),
         number(span(figures.jenkins_mean_error) + meter(figures.jenkins_mean_error / worst, "grey")),
         number(percent(figures.coverage)),

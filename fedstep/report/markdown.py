@@ -184,8 +184,9 @@ def _exchange(exchange: Exchange | Absent) -> Iterator[str]:
 def _dropped(dropped: Sequence[Dropped]) -> str:
     if not dropped:
         return "All of it was used as it stood."
-    rows = [("repaired" if drop.kept else "dropped", code(drop.source), code(drop.reason)) for drop in dropped]
-    return "\n\n".join((table(("", "where", "why"), rows[:MOST_OTHERS]), *more(len(dropped) - MOST_OTHERS)))
+    shown = dropped[:MOST_OTHERS]
+    rows = [("repaired" if drop.kept else "dropped", code(drop.source), code(drop.reason)) for drop in shown]
+    return "\n\n".join((table(("", "where", "why"), rows), *more(len(dropped) - MOST_OTHERS)))
 
 
 def _end(model: ModelUsed, status: str, warnings: Sequence[str]) -> Iterator[str]:

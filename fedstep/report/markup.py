@@ -13,7 +13,8 @@ def code(text: str) -> str:
     >>> code("a`b")
     '``a`b``'
     """
-    shown = visible(text) or "(empty)"
+    shown = visible(text)
+    shown = shown if shown.strip() else "(blank)"
     longest = max(map(len, "".join(c if c == "`" else " " for c in shown).split()), default=0)
     fence, pad = "`" * (longest + 1), " " if shown[0] in "` " or shown[-1] in "` " else ""
     return f"{fence}{pad}{shown}{pad}{fence}"

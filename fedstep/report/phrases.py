@@ -130,6 +130,9 @@ ABSENT: Mapping[str, str] = {
     "seconds-ratio": "its usual time is not known",
     "source-words": "its source was not found",
     "files-changed": "the change is not known",
+    "project-flip-rate": "no runs of this project are known",
+    "failures-in-a-row": "no earlier run is known",
+    **dict.fromkeys(("failures-in-build", "classmates-failing"), "the other failures are not known"),
     **dict.fromkeys(("files:build", "lines:build"), "the change is not known"),
     **dict.fromkeys(
         ("failure-rate:build", "rate:build", "last:build", "gap:build", "idle:build"),

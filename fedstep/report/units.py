@@ -33,7 +33,7 @@ def percent(share: float) -> str:
     >>> [percent(p) for p in (0.0, 0.003, 0.345, 0.997, 1.0)]
     ['0 %', '<1 %', '34 %', '>99 %', '100 %']
     """
-    if not isfinite(share):
+    if not isfinite(100 * share):
         return UNKNOWN
     if 0 < share < 0.005:
         return "<1 %"

@@ -93,19 +93,71 @@ def findings(name: str) -> Findings:
     )
 
 
-@pytest.fixture
+# What an author of a pull request could call a test, a class, a branch or a file.
+HOSTILE = (
+    "\x1b]0;owned\x07\x1b[2J\x1b[31mred",
+    "\x9b31mC1 control",
+    "\x1b]8;;https://evil.example\x1b\\click\x1b]8;;\x1b\\",
+    "user\u202egnp.exe",
+    "\u2066isolate\u2069 zero\u200bwidth\ufeff\u00ad",
+    "filler\u3164\u115f\u2800 tag\U000e0041 selector\ufe0f",
+    "line\nbreak\rreturn\x0bvertical\x0cfeed\x85next\u2028separator\u2029end",
+    "::set-output name=status::owned",
+    "  ::error file=a::b",
+    "ok\n::add-mask::secret\n",
+    "ok ::stop-commands::x",
+    "%0A::set-env name=PATH::/tmp%0D",
+    "a##[add-path]/tmp##vso[task.setvariable variable=x]y##teamcity[x]",
+    "title,line=1::injected: yes",
+    "a | b || c \\| d \\\\| e",
+    "`code` ``two`` ```three",
+    "``",
+    "` leading and trailing `",
+    "<img src=x onerror=alert(1)>",
+    "</code></td></table><script>alert(1)</script>",
+    "&lt;b&gt; &amp; &#60; \" ' =",
+    "[link](javascript:alert(1)) ![i](https://evil.example/p.png)",
+    "@everyone @acme/team #1 GH-2 acme/app#3 user@example.org https://evil.example www.evil.example",
+    "# heading\n\n- list\n\n---\n> quote\n\n<details>",
+    "\\`escaped\\` **bold** _em_ ~~gone~~ $x$ :smile:",
+    "value\nEOF\nstatus<<EOF\nowned\nEOF",
+    "delimiter0\nfailure-risk=0\ndelimiter0",
+    "'; touch /tmp/owned; '",
+    '"; $(touch /tmp/owned) `touch /tmp/owned` ${{ secrets.X }} %PATH% !x!',
+    "A=1\nB=2 # comment",
+    "lone \ud800 and \udfff surrogates",
+    "section_start:1560896352:x\r\x1b[0K",
+    "n" * 100_000 + "tail",
+    "漢字" * 5_000,
+    "e" + "\u0301" * 3_000,
+    "",
+    " ",
+    "\x00",
+    "{0} {name} %s %(x)s $name",
+    "=cmd|' /C calc'!A0",
+    "../../etc/passwd",
+)
+
+
+@pytest.fixture(params=HOSTILE, ids=range(len(HOSTILE)))
+def hostile(request: pytest.FixtureRequest) -> str:
+    """One hostile name after the other."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
 def ordinary() -> Findings:
     """Findings with an ordinary name."""
     return findings("com.acme.net.RetryTest#reconnectsAfterTimeout")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def named() -> Callable[[str], Findings]:
     """Makes findings in which every free text is the given name."""
     return findings
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def nothing_known() -> Findings:
     """Findings of the first build of a new user without git, reports or an aggregator."""
     absent = Absent("no build of this project is known yet")

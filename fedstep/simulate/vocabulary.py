@@ -7,6 +7,7 @@ that no word can stand for one of them.
 import csv
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 MINIMUM_PROJECTS = 3
 MAXIMUM_LETTERS = 20  # longer ones are no words
@@ -23,7 +24,7 @@ def closed_vocabulary(counts: Iterable[dict[str, str]]) -> Iterator[str]:
 
 
 def main() -> None:
-    with open(sys.argv[1], newline="", encoding="utf-8") as file:
+    with Path(sys.argv[1]).open(newline="", encoding="utf-8") as file:
         print("# made by python -m fedstep.simulate.vocabulary; counts over about 930 public projects")
         print("\n".join(closed_vocabulary(csv.DictReader(file))))
 

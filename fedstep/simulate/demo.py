@@ -1,0 +1,170 @@
+"""The demonstration: recorded builds of real projects train and predict against an aggregator on this machine."""
+
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from fedstep import __version__
+from fedstep.build.record import Absent, Dropped, Duration, TestRun
+from fedstep.errors import AggregatorError
+from fedstep.federation.exchange import Aggregator
+from fedstep.federation.patience import Patience
+from fedstep.federation.transport import requests_send
+from fedstep.history.home import Home
+from fedstep.history.memory import recall
+from fedstep.importers.folder import build_folders, read_folder
+from fedstep.report.demo import Demo, DemoBuild, DemoProject, DemoTest, Federation
+from fedstep.report.findings import Exchange, TestRisk, Training
+from fedstep.report.html import demo_html
+from fedstep.simulate.demo_table import demo_text
+from fedstep.steps import Evidence
+from fedstep.training import train
+
+__all__ = ["run"]
+
+SAMPLE = Path(__file__).parent / "sample"
+ASKED_AT = 0.6  # share of a project's builds after which its likely flakes are written down
+START_SECONDS = 20.0  # the aggregator has so long to start
+MEASURED = "measured: reports of the project's own test suite"
+DRAWN = "measured failure rates (FlakeFlagger, BSD-3-Clause); order of runs drawn"
+
+
+@dataclass(slots=True)
+class _Participant:
+    """A project on its way through its builds."""
+
+    name: str
+    home: Home
+    evidence: Sequence[Evidence]
+    builds: list[DemoBuild] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    asked: tuple[TestRisk, ...] = ()
+    last: Training | None = None
+
+
+def run(output: str, say: Callable[..., None]) -> int:
+    """Run the demonstration, print its table and write its page; 1 when the aggregator cannot be used."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="fedstep-demo-") as folder, _aggregator(Path(folder)) as url:
+        participants = _participants(Path(folder))
+        total = sum(len(participant.evidence) for participant in participants)
+        say(f"{len(participants)} projects, {total} recorded builds, aggregator on {url}")
+        with click.progressbar(_interleaved(participants), length=total, label="builds", file=sys.stderr) as bar:
+            for participant, evidence in bar:
+                _live_through(participant, evidence, url)
+        demo = _demo(participants, time.monotonic() - began)
+    click.echo(demo_text(demo), nl=False)
+    Path(output).write_text(demo_html(demo), encoding="utf-8")
+    say(f"the page is {output}")
+    return 0
+
+
+@contextmanager
+def _aggregator(folder: Path) -> Iterator[str]:
+    """The URL of a real aggregator process with its store in the folder; it is stopped at the end."""
+    log = folder / "aggregator.log"
+    command = [sys.executable, "-P", "-m", "fedstep", "serve", "--port", "0", "--buffer", "4", "--wait", "1"]
+    with log.open("wb") as sink:
+        process = subprocess.Popen([*command, "--store", f"sqlite:///{folder / 'aggregator.db'}"], stderr=sink)
+    try:
+        yield _address(process, log)
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    """Where the aggregator listens, as soon as it says so."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        if found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text()):
+            return found[0]
+        time.sleep(0.05)
+    said = log.read_text()[-500:].strip()
+    raise AggregatorError(f"the aggregator did not start: {said}", "Is fedstep[server] installed?")
+
+
+def _participants(folder: Path) -> list[_Participant]:
+    return [_participant(archive, folder) for archive in sorted(SAMPLE.glob("*.tar.xz"))]
+
+
+def _participant(archive: Path, folder: Path) -> _Participant:
+    name = archive.name.removesuffix(".tar.xz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder / "builds" / name, filter="data")
+    found = (read_folder(path) for path in build_folders(folder / "builds" / name))
+    evidence = [item for item in found if not isinstance(item, Dropped)]
+    home = Home(folder / "homes" / name)
+    home.prepare()
+    return _Participant(name, home, sorted(evidence, key=lambda item: item.situation.started_at))
+
+
+def _interleaved(participants: Sequence[_Participant]) -> Iterator[tuple[_Participant, Evidence]]:
+    """Every build, each project's stream stretched over the same time."""
+    places = sorted(
+        ((number + 0.5) / len(one.evidence), index, number)
+        for index, one in enumerate(participants)
+        for number in range(len(one.evidence))
+    )
+    return ((participants[index], participants[index].evidence[number]) for _, index, number in places)
+
+
+def _live_through(participant: _Participant, evidence: Evidence, url: str) -> None:
+    """One build of one project, through the same train step as in a pipeline."""
+    number = len(participant.builds) + 1
+    now = evidence.finished_at
+    aggregator = Aggregator(url, requests_send(url), Patience(deadline=time.monotonic() + 30))
+    training = train(participant.home, evidence, _no_words, aggregator, now, keep=500).training
+    seconds = evidence.duration.seconds if isinstance(evidence.duration, Duration) else 0.0
+    participant.builds.append(DemoBuild(number, seconds, training.expected, evidence.outcome))
+    participant.last = training
+    if isinstance(training.exchange, Exchange):
+        participant.sizes += [update.size for update in training.exchange.sent]
+    if number == int(ASKED_AT * len(participant.evidence)):
+        participant.asked = training.flakiest[:5]
+
+
+def _demo(participants: Sequence[_Participant], seconds: float) -> Demo:
+    exchanges = [one.last.exchange for one in participants if one.last and isinstance(one.last.exchange, Exchange)]
+    federation = Federation(
+        sizes=tuple(size for one in participants for size in one.sizes),
+        versions=max((exchange.head_after for exchange in exchanges), default=0),
+        production=max((exchange.production_after for exchange in exchanges), default=0),
+        participants=len(participants),
+    )
+    return Demo(tuple(_project(one) for one in participants), federation, seconds, f"fedstep {__version__}")
+
+
+def _project(participant: _Participant) -> DemoProject:
+    source = DRAWN if "-" in participant.name and participant.name != "sqlite-utils" else MEASURED
+    return DemoProject(participant.name, tuple(participant.builds), _what_became(participant), source)
+
+
+def _what_became(participant: _Participant) -> tuple[DemoTest, ...]:
+    """The tests once called likely to flake, and whether they flipped in the builds after that."""
+    table = recall(participant.home).summary.tests
+    flips = dict(zip(table.ids, table.flips, strict=True))
+    runs = dict(zip(table.ids, table.runs, strict=True))
+    return tuple(
+        DemoTest(
+            risk,
+            flips.get(risk.test, 0) > risk.flips
+            if runs.get(risk.test, 0) > risk.runs
+            else Absent("it did not run again"),
+        )
+        for risk in participant.asked
+    )
+
+
+def _no_words(_runs: tuple[TestRun, ...]) -> Mapping[str, tuple[str, ...]]:
+    """Recorded builds come without their sources."""
+    return {}

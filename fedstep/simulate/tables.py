@@ -1,0 +1,113 @@
+"""Reads the tables of recorded CI: `builds.csv`, one row a build, and `tests.csv`, one row a test, rerun often."""
+
+import csv
+import gzip
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from fedstep.build.ci import parse_time
+from fedstep.build.record import NO_SECONDS, Dropped
+from fedstep.features.builds import PastBuild, Planned
+
+__all__ = ["RerunTest", "planned_of", "read_builds", "read_tests"]
+
+Row = Mapping[str, str]
+LINES = ("lines_added", "lines_deleted")
+FILES = ("files_changed", "files_added", "files_deleted", "files_modified")
+
+
+@dataclass(frozen=True, slots=True)
+class RerunTest:
+    """A test that was rerun many times on one version."""
+
+    test: str
+    seconds: float
+    flaky: bool
+    failure_rate: float
+    identifiers: tuple[str, ...]  # of its source
+
+
+def read_builds(path: Path) -> tuple[tuple[PastBuild, ...], tuple[Dropped, ...]]:
+    """The builds of one project by start, and the rows that cannot be used.
+
+    Without `started_at` the running sum of `seconds_since_previous` stands for it. A column that is known only after a
+    build goes into `seconds` and `outcome` alone.
+    """
+    builds: list[PastBuild] = []
+    dropped: list[Dropped] = []
+    clock = 0.0
+    for number, row in enumerate(_rows(path), 2):
+        clock += _number(row, "seconds_since_previous", 0.0) or 0.0
+        try:
+            builds.append(_build(row, clock))
+        except (ValueError, KeyError) as error:
+            dropped.append(Dropped(f"{path.name}:{number}", f"{type(error).__name__}: {error}"))
+    return tuple(sorted(builds, key=lambda build: build.started_at)), tuple(dropped)
+
+
+def read_tests(path: Path) -> tuple[RerunTest, ...]:
+    """The rerun tests of one project, in the order of the file."""
+    return tuple(_test(row) for row in _rows(path))
+
+
+def planned_of(build: PastBuild) -> Planned:
+    """The build as it was known before it started."""
+    return Planned(**{field.name: getattr(build, field.name) for field in fields(Planned)})
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", newline="", encoding="utf-8") as file:
+        yield from csv.DictReader(file)
+
+
+def _build(row: Row, clock: float) -> PastBuild:
+    told = parse_time(row["started_at"]) if row.get("started_at") else clock
+    started = told if isinstance(told, float) else clock
+    seconds = float(row["seconds"])
+    if not 0 < seconds < 1e8:
+        raise ValueError(f"seconds {row['seconds']}")
+    day = started / 86_400
+    return PastBuild(
+        stream=f"{row.get('job', '')}||recorded",
+        started_at=started,
+        finished_at=started + seconds,
+        seconds=seconds,
+        outcome=row["outcome"],
+        branch=row.get("branch", ""),
+        base_branch=row.get("base_branch", ""),
+        event=row.get("event", ""),
+        author=row.get("author", ""),
+        commit=row.get("commit", ""),
+        is_pr=row["is_pr"] == "1" if row.get("is_pr") else None,
+        hour=_number(row, "hour", day % 1 * 24 if row.get("started_at") else None),
+        weekday=_whole(_number(row, "weekday", (int(day) + 3) % 7 if row.get("started_at") else None)),
+        files=_total(row, FILES),
+        lines=_total(row, LINES),
+    )
+
+
+def _test(row: Row) -> RerunTest:
+    failing, passing = int(row["failing_runs"]), int(row["passing_runs"])
+    return RerunTest(
+        test=row["test"],
+        seconds=float(row["seconds"]) if row["seconds"] else NO_SECONDS,
+        flaky=row["flaky"] == "1",
+        failure_rate=failing / (failing + passing) if row["flaky"] == "1" else 0.0,
+        identifiers=tuple(row["tokens"].split()),
+    )
+
+
+def _number(row: Row, name: str, otherwise: float | None) -> float | None:
+    text = row.get(name) or ""
+    return float(text) if text else otherwise
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _total(row: Row, names: tuple[str, ...]) -> float | None:
+    found = [float(row[name]) for name in names if row.get(name)]
+    return sum(found) if found else None

@@ -1,0 +1,4 @@
+/** Stands in for the annotation by which a Jenkinsfile loads a library. */
+@interface Library {
+    String value()
+}

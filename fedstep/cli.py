@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import reduce
+from io import TextIOWrapper
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -19,6 +20,9 @@ EXIT_CODES = """Exit codes: 0 done, or degraded without --strict; 2 usage. With 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave the process with the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name that the terminal's encoding lacks is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = commands.main(args=arguments, prog_name="fedstep", standalone_mode=False) or 0
     except FedstepError as error:
@@ -30,9 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         code = 130
         say("interrupted")
-    except BrokenPipeError:  # the reader of our output, say `head`, has left
-        code = 0
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
@@ -53,14 +54,21 @@ def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return lambda command: reduce(lambda done, decorate: decorate(done), reversed(decorators), command)
 
 
+def kind_of(parameter: click.Parameter) -> type:
+    """The type that the option has in a configuration file."""
+    if parameter.multiple:
+        return list
+    return {"boolean": bool, "integer range": int, "float range": float}.get(parameter.type.name, str)
+
+
 HISTORY = option(
     "history", metavar="DIR", default=".fedstep", show_default=True, help="Folder of the history, from the root."
 )
-STRICT = option("strict", is_flag=True, help="Leave with an exit code when something is degraded.")
+STRICT = option("strict", is_flag=True, help="Leave with an exit code when something failed.")
 FORMAT = option(
     "format", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True, help="Of the output."
 )
-JUNIT = option("junit", metavar="GLOB", multiple=True, help="Test reports; ** is any folders. Can be repeated.")
+JUNIT = option("junit", metavar="GLOB", multiple=True, help="Test reports; ** matches any folders. Can be repeated.")
 OUTCOME = option(
     "outcome",
     type=click.Choice(["", "passed", "unstable", "failed"]),
@@ -76,7 +84,7 @@ NETWORK = together(
 
 
 @click.group(
-    context_settings={"auto_envvar_prefix": "FEDSTEP", "help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Options also come from FEDSTEP_<OPTION>, from .fedstep.toml and from [tool.fedstep] in pyproject.toml. "
     + EXIT_CODES,
 )
@@ -93,13 +101,13 @@ def commands(context: click.Context) -> None:
 
     here = os.getcwd()  # noqa: PTH109
     by_command = {
-        name: {parameter.opts[0][2:]: parameter.name for parameter in command.params if parameter.opts[0][:2] == "--"}
+        name: {parameter.opts[0][2:]: parameter for parameter in command.params if parameter.opts[0][:2] == "--"}
         for name, command in commands.commands.items()
     }
-    known = {option for options in by_command.values() for option in options}
-    values = read_config(repository_root(here) or here, known)
+    kinds = {key: kind_of(parameter) for options in by_command.values() for key, parameter in options.items()}
+    values = read_config(repository_root(here) or here, kinds)
     context.default_map = {
-        name: {parameter: values[option] for option, parameter in options.items() if option in values}
+        name: {parameter.name: values[key] for key, parameter in options.items() if key in values}
         for name, options in by_command.items()
     }
 
@@ -200,13 +208,14 @@ def backfill(**given: Any) -> int:
 
 
 @commands.command()
-@option("host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@option("host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @option("port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="Port; 0 takes any free one.")
 @option("store", metavar="URL", default="sqlite:///fedstep.db", show_default=True, help="Database of the aggregator.")
 @option("tokens", metavar="LIST", default="", help="Accepted tokens, comma-separated; keep them in FEDSTEP_TOKENS.")
 @option("buffer", type=click.IntRange(1), default=10, show_default=True, help="Updates folded at once.")
 @option("wait", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Seconds before fewer are folded.")
 @option("projects", type=click.IntRange(1), default=1, show_default=True, help="Distinct projects that needs.")
+@option("from-zero", is_flag=True, help="Begin with an empty model instead of the starter model.")
 def serve(**given: Any) -> int:
     """Run the aggregator.
 

@@ -1,24 +1,34 @@
 """Options from files: `.fedstep.toml`, or the table `[tool.fedstep]` of `pyproject.toml`, at the repository root."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from fedstep.errors import UsageError
 
 __all__ = ["read_config"]
 
 
-def read_config(root: str, known: Collection[str]) -> Mapping[str, object]:
+KINDS = {
+    list: "a list of strings",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+}
+
+
+def read_config(root: str, kinds: Mapping[str, type]) -> Mapping[str, object]:
     """Option values by name, in the words of the command line: `{"aggregator": "https://..."}`.
 
-    Raises UsageError for a file that is no TOML and for a key that is no option; it names the file and the key.
+    `kinds` has the type of each option. Raises UsageError for a file that is no TOML, for a key that is no option and
+    for a value of another type; it names the file and the key.
     """
     for name, table in ((".fedstep.toml", ()), ("pyproject.toml", ("tool", "fedstep"))):
         path = os.path.join(root, name)  # noqa: PTH118  predict's path
         content = _read(path)
         # tomllib costs 15 ms: it is loaded only for a file that has something to say.
         if content and (not table or b"tool.fedstep" in content):
-            return _checked(_parse(content, path), table, path, known)
+            return _checked(_parse(content, path), table, path, kinds)
     return {}
 
 
@@ -40,13 +50,24 @@ def _parse(content: bytes, path: str) -> Mapping[str, object]:
 
 
 def _checked(
-    values: Mapping[str, object], table: tuple[str, ...], path: str, known: Collection[str]
+    values: Mapping[str, object], table: tuple[str, ...], path: str, kinds: Mapping[str, type]
 ) -> Mapping[str, object]:
     for key in table:
         inner = values.get(key, {})
-        values = inner if isinstance(inner, Mapping) else {}
-    for key in values:
-        if key not in known:
-            near = ", ".join(sorted(known))
-            raise UsageError(f"{path}: `{key}` is no option of fedstep", f"The options are: {near}")
+        if not isinstance(inner, Mapping):
+            raise UsageError(f"{path}: `{key}` is no table", f"Write [{'.'.join(table)}]")
+        values = inner
+    for key, value in values.items():
+        if key not in kinds:
+            raise UsageError(f"{path}: `{key}` is no option of fedstep", f"The options are: {', '.join(sorted(kinds))}")
+        if not _is_a(value, kinds[key]):
+            raise UsageError(f"{path}: `{key}` is {value!r}", f"Give {KINDS[kinds[key]]}")
     return values
+
+
+def _is_a(value: object, kind: type) -> bool:
+    if kind is list:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is kind

@@ -1,17 +1,16 @@
 """Predictions as findings: shared and local weights, calibrated, each with its reasons. Loads no numpy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
-from math import exp
 
 from fedstep.build.record import Absent, Build, TestRun
 from fedstep.features.builds import Planned
 from fedstep.features.duration import duration_features, jenkins_estimate
 from fedstep.features.failure import failure_features
-from fedstep.features.flaky import ACTIVE_BUILDS, flaky_values, group_of
+from fedstep.features.flaky import ACTIVE_BUILDS, flaky_values
 from fedstep.features.parts import Features, Value
-from fedstep.features.rows import build_private, last_commit
+from fedstep.features.rows import build_private, last_commit, test_private
 from fedstep.features.schema import Head, schema
 from fedstep.features.triage import triage_values
 from fedstep.history.summary import Summary
@@ -21,11 +20,12 @@ from fedstep.model.linear import Local, Reason, margin
 from fedstep.model.state import Correction
 from fedstep.report.findings import FailureVerdict, Interval, Risk, TestRisk
 
-__all__ = ["FLAKY_ABOVE", "Forecaster", "fewest_builds", "verdict_of"]
+__all__ = ["FEWEST_BUILDS", "FLAKY_ABOVE", "Forecaster", "verdict_of"]
 
 FLAKY_ABOVE = 0.7  # a failure is called flaky from this probability on: suppressing a regression costs more
 REGRESSION_BELOW = 0.3
-fewest_builds = 3  # a time is predicted once so many builds of the stream are known
+WORTH_NAMING = 0.1  # a test is named as likely to flake from this probability on
+FEWEST_BUILDS = 3  # a time is predicted once so many builds of the stream are known
 REASONS = 12  # coordinates named with a finding; the report sums them by part
 
 
@@ -39,30 +39,32 @@ class Forecaster:
     def duration(self, summary: Summary, planned: Planned) -> Interval | Absent:
         """The time the build will take, its 90 % interval and Jenkins' estimate; Absent before three builds."""
         timed = sum(build.stream == planned.stream and build.seconds > 0 for build in summary.builds)
-        if timed < fewest_builds:
-            return Absent(f"{timed} {'build' if timed == 1 else 'builds'} with a known time seen, {fewest_builds} needed")
+        if timed < FEWEST_BUILDS:
+            return Absent(
+                f"{timed} {'build' if timed == 1 else 'builds'} with a known time seen, {FEWEST_BUILDS} needed"
+            )
         found = duration_features(summary.builds, planned)
         if isinstance(found, Absent):
             return found
         estimate, raw = found
         row = schema().heads["build-duration"].encode(raw)
-        seconds = estimate.seconds * exp(self._margin("build-duration", row, build_private(planned)))
+        margin_ = self._margin("build-duration", row, ())
         trackers = self.correction.trackers.get(planned.stream, Trackers())
-        ends = seconds * exp(trackers.low), seconds * exp(trackers.high)
+        low, seconds, high = (estimate.corrected(margin_ + spreads) for spreads in (trackers.low, 0.0, trackers.high))
         source = planned.stream.rpartition("|")[2]
-        return Interval(seconds, *ends, source, jenkins_estimate(summary.builds, planned))
+        return Interval(seconds, low, high, source, jenkins_estimate(summary.builds, planned))
 
     def failure(self, summary: Summary, planned: Planned) -> Risk | Absent:
         """The risk that the build does not pass; Absent before three builds."""
-        if len(summary.builds) < fewest_builds:
-            return Absent(f"{len(summary.builds)} builds seen, {fewest_builds} needed")
+        if len(summary.builds) < FEWEST_BUILDS:
+            return Absent(f"{len(summary.builds)} builds seen, {FEWEST_BUILDS} needed")
         row = schema().heads["build-failure"].encode(failure_features(summary.builds, planned))
         private = build_private(planned)
         chance = self._probability("build-failure", self._margin("build-failure", row, private))
         return Risk(chance, self._reasons("build-failure", row, private))
 
-    def flakiest(self, summary: Summary, most: int) -> tuple[TestRisk, ...]:
-        """The `most` tests most likely to flake within their next 20 runs, among those that ran lately."""
+    def flakiest(self, summary: Summary, most: int, at_least: float = WORTH_NAMING) -> tuple[TestRisk, ...]:
+        """The `most` tests most likely to flake within their next 20 runs, of those that ran lately and are that likely."""
         table = summary.tests
         head, local = schema().heads["flaky"], self._local("flaky")
         score = head.scorer(self._summed(head, local))
@@ -74,7 +76,8 @@ class Forecaster:
             for number in range(len(values))
             if table.seen[number] >= recently
         )
-        return tuple(self._test_risk(table, number, values[number], high) for high, number in nlargest(most, scored))
+        risks = (self._test_risk(table, number, values[number], high) for high, number in nlargest(most, scored))
+        return tuple(risk for risk in risks if risk.probability >= at_least)
 
     def failures(self, summary: Summary, build: Build, stream: str) -> tuple[FailureVerdict, ...]:
         """A verdict for each failure of the build, most likely flaky first; the summary does not know the build yet."""
@@ -83,7 +86,7 @@ class Forecaster:
         return tuple(sorted((self._verdict(run, values) for run, values in rows), key=lambda v: -v.flaky_probability))
 
     def _verdict(self, run: TestRun, values: tuple[Value, ...]) -> FailureVerdict:
-        row, private = schema().heads["triage"].encode_values(values), _test_names(run.test)
+        row, private = schema().heads["triage"].encode_values(values), test_private(run.test)
         chance = self._probability("triage", self._margin("triage", row, private))
         reasons = self._reasons("triage", row, private)
         return FailureVerdict(run.test, chance, reasons, verdict_of(chance), run.failure_type, run.file, run.line)
@@ -93,7 +96,7 @@ class Forecaster:
         return TestRisk(
             test=test,
             probability=self._probability("flaky", score),
-            reasons=self._reasons("flaky", schema().heads["flaky"].encode_values(values), _test_names(test)),
+            reasons=self._reasons("flaky", schema().heads["flaky"].encode_values(values), test_private(test)),
             runs=table.runs[number],
             failures=table.failures[number],
             flips=table.flips[number],
@@ -132,13 +135,7 @@ def verdict_of(chance: float) -> str:
     return "regression" if chance <= REGRESSION_BELOW else "unsure"
 
 
-def _test_names(test: str) -> tuple[str, str]:
-    return (f"test={test}", f"class={group_of(test)}")
-
-
-def _private_scores(table: TestTable, local: Local):  # type: ignore[no-untyped-def]
-    tests = {name.removeprefix("test="): w for name, w in local.private.items() if name.startswith("test=")}
-    classes = {name.removeprefix("class="): w for name, w in local.private.items() if name.startswith("class=")}
-    if not tests and not classes:
-        return lambda number: 0.0
-    return lambda number: tests.get(table.ids[number], 0.0) + classes.get(group_of(table.ids[number]), 0.0)
+def _private_scores(table: TestTable, local: Local) -> Callable[[int], float]:
+    """What the private weights of a test, by its number, and of its class add to its margin."""
+    private = local.private
+    return lambda number: sum(private.get(name, 0.0) for name in test_private(table.ids[number])) if private else 0.0

@@ -2,13 +2,15 @@
 
 import os
 import secrets
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from fedstep.build.record import Absent, BuildOutcome, CiRun, Reports
+from fedstep.build.record import Absent, BuildOutcome, Evidence
 from fedstep.errors import FedstepError, HistoryError, InputError, MissingExtra, UsageError
+from fedstep.history.home import Home
 from fedstep.report.findings import Prediction, Training, Triage
 from fedstep.workplace import (
     Workplace,
@@ -36,9 +38,10 @@ def run_predict(given: Given, say: Say) -> int:
 
     place = _place(given)
     situation = start_situation(place)
-    problems = _mark_start(place) if in_ci(place.ci) else ()
-    kept = kept_model(place.home)
-    prediction = foresee(place.home, situation, kept, "degraded" if problems else "ok" if kept.url else "local")
+    place, problems = _readable(place)
+    if in_ci(place.ci) and not place.ci.untrusted and not problems:
+        problems = _mark_start(place)
+    prediction, problems = foresee(place.home, situation, kept_model(place.home), problems)
     return _finish(given, place, prediction, prediction_text, problems, say)
 
 
@@ -47,23 +50,19 @@ def run_triage(given: Given, say: Say) -> int:
     from fedstep.build.record import Situation
     from fedstep.federation.kept import kept_model
     from fedstep.report.text import triage_text
-    from fedstep.steps import judge, unusable
+    from fedstep.steps import judge
 
-    place = _place(given)
+    place, problems = _readable(_place(given))
     reports = read_junit(place, given["junit"])
-    troubles = unusable(reports)
-    kept = kept_model(place.home)
     situation = Situation(place.ci, built_change(place), place.now)
-    status = "degraded" if troubles else "ok" if kept.url else "local"
-    triage = judge(place.home, situation, reports, kept, status)
-    triage = replace(triage, warnings=(*troubles, *triage.warnings))
-    return _finish(given, place, triage, triage_text, _input_problems(troubles), say)
+    triage, problems = judge(place.home, situation, reports, kept_model(place.home), problems)
+    return _finish(given, place, triage, triage_text, problems, say)
 
 
 def run_train(given: Given, say: Say) -> int:
     """Learn from the build that just ran."""
     from fedstep.report.text import training_text
-    from fedstep.steps import Evidence, measure, outcome_of, situated, unusable
+    from fedstep.steps import measure, outcome_of, situated
     from fedstep.training import train
 
     place = _place(given)
@@ -79,8 +78,7 @@ def run_train(given: Given, say: Say) -> int:
         trained = train(place.home, evidence, words_of_tests(place.root), aggregator, place.now, given["keep"])
     except HistoryError as error:
         return _without_history(given, place, error, say)
-    problems = (*_input_problems(unusable(reports)), *trained.problems)
-    return _finish(given, place, trained.training, training_text, problems, say)
+    return _finish(given, place, trained.training, training_text, trained.problems, say)
 
 
 def run_push(given: Given, say: Say) -> int:
@@ -89,9 +87,9 @@ def run_push(given: Given, say: Say) -> int:
 
     place = _place(given)
     flushed = deliver(place.home, _needed_aggregator(given, place))
-    problems = (*flushed.failures, *flushed.refused)
-    say(*(str(problem) for problem in problems), *flushed.warnings)
-    print(f"{len(flushed.sent)} sent, {len(flushed.refused)} refused, {flushed.waiting} waiting")
+    problems = (*flushed.failures, *flushed.refused, *map(HistoryError, flushed.warnings))
+    say(*map(str, problems))
+    _show(f"{len(flushed.sent)} sent, {len(flushed.refused)} refused, {flushed.waiting} waiting\n")
     return _exit_code(given, problems)
 
 
@@ -108,7 +106,7 @@ def run_pull(given: Given, say: Say) -> int:
     except (AggregatorError, HistoryError) as error:
         say(str(error))
         return _exit_code(given, (error,))
-    print(f"production {model.production_version}, head {model.head_version}")
+    _show(f"production {model.production_version}, head {model.head_version}\n")
     return 0
 
 
@@ -117,25 +115,32 @@ def run_backfill(given: Given, say: Say) -> int:
     from fedstep.importers.backfill import backfill_folder
 
     place = _place(given)
-    place.home.prepare()
-    done = backfill_folder(place.home, given["folder"])
+    try:
+        place.home.prepare()
+        done = backfill_folder(place.home, given["folder"])
+    except (HistoryError, MissingExtra) as error:
+        say(str(error))
+        return _exit_code(given, (error,))
     say(*done.warnings)
-    print(f"{done.recorded} builds recorded, {done.known} known already; {done.tests} test results, {done.rows} rows learned")
-    return 0
+    counts = f"{done.recorded} builds recorded, {done.known} known already"
+    _show(f"{counts}; {done.tests} test results, {done.rows} rows learned\n")
+    return _exit_code(given, tuple(map(InputError, done.warnings)))
 
 
 def run_serve(given: Given, say: Say) -> int:
     """Run the aggregator until it is told to stop."""
     try:
         from fedstep.server.app import serve
-        from fedstep.server.settings import Folding, Settings
+        from fedstep.server.buffer import Folding
+        from fedstep.server.settings import Settings
     except ImportError as error:
         raise MissingExtra(f"{error.name} is not installed", "Run: pip install 'fedstep[server]'") from error
     from fedstep.federation.kept import starter_bytes
 
     tokens = tuple(token for token in (word.strip() for word in given["tokens"].split(",")) if token)
     folding = Folding(updates=given["buffer"], seconds=given["wait"], projects=given["projects"])
-    settings = Settings(given["host"], given["port"], given["store"], tokens, starter_bytes(), folding=folding)
+    starter = b"" if given["from_zero"] else starter_bytes()
+    settings = Settings(given["host"], given["port"], given["store"], tokens, starter, folding=folding)
     serve(settings, lambda url: say(f"aggregator on {url}, Ctrl-C stops it"))
     return 0
 
@@ -151,6 +156,17 @@ def _place(given: Given) -> Workplace:
     if given["history"] == "git":
         raise UsageError("--history git is not in this version of fedstep", "Give a folder")
     return find_workplace(given["history"], os.environ)
+
+
+def _readable(place: Workplace) -> tuple[Workplace, tuple[FedstepError, ...]]:
+    """The place itself; where its history cannot be read the same with an empty one, and why."""
+    try:
+        place.home.read("key")
+        place.home.log.files()
+    except HistoryError as error:
+        empty = Home(place.home.folder.with_name(f"{place.home.folder.name}.{secrets.token_hex(8)}"))
+        return replace(place, home=empty), (error,)
+    return place, ()
 
 
 def _mark_start(place: Workplace) -> tuple[FedstepError, ...]:
@@ -186,10 +202,6 @@ def _needed_aggregator(given: Given, place: Workplace) -> Any:
     return Aggregator(given["aggregator"], requests_send(given["aggregator"], given["token"]), patience)
 
 
-def _input_problems(troubles: tuple[str, ...]) -> tuple[FedstepError, ...]:
-    return tuple(InputError(trouble) for trouble in troubles)
-
-
 def _without_history(given: Given, place: Workplace, error: HistoryError, say: Say) -> int:
     """The build cannot be kept: say so once, tell the CI that the step is degraded, and let the build go on."""
     from fedstep.report.outputs import KEYS
@@ -209,10 +221,7 @@ def _finish(
 ) -> int:
     """Print the finding in the format asked for, talk, and feed what the CI reads."""
     say(*finding.warnings)
-    if given["format"] == "text":
-        print(as_text(finding), end="")
-    else:
-        print(_rendered(finding, given["format"]), end="")
+    _show(as_text(finding) if given["format"] == "text" else _rendered(finding, given["format"]))
     if in_ci(place.ci):
         from fedstep.report.outputs import outputs
 
@@ -249,8 +258,17 @@ def _tell_ci(place: Workplace, values: Mapping[str, str], summary: str, annotati
                 append(path, text)
             except InputError as error:
                 say(str(error))
-    if place.ci.vendor == "github" and annotations:
-        print(annotations, end="", flush=True)
+    if place.ci.vendor == "github" and annotations:  # the runner reads both streams; stdout is the result alone
+        print(annotations, end="", file=sys.stderr, flush=True)
+
+
+def _show(text: str) -> None:
+    """The result on standard output; when its reader, say `head`, has left, the rest of the step still happens."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _exit_code(given: Given, problems: tuple[FedstepError, ...]) -> int:

@@ -5,7 +5,6 @@ Every function takes values and a `Home`; what the machine is like (environment,
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from fedstep.build.record import (
     Absent,
@@ -13,13 +12,14 @@ from fedstep.build.record import (
     BuildOutcome,
     Change,
     CiRun,
-    Dropped,
     Duration,
+    Evidence,
     Outcome,
     Reports,
     Situation,
     TestRun,
 )
+from fedstep.errors import FedstepError, HistoryError, InputError
 from fedstep.features.builds import Planned
 from fedstep.features.plan import plan, stream_of, usual_stream
 from fedstep.features.rows import rows_of_build
@@ -45,6 +45,9 @@ from fedstep.report.findings import (
 __all__ = [
     "Evidence",
     "Observation",
+    "Problems",
+    "Words",
+    "blind",
     "flakiest_tests",
     "forecaster_for",
     "foresee",
@@ -58,23 +61,14 @@ __all__ = [
     "record",
     "situated",
     "unusable",
+    "usual_status",
 ]
 
 FLAKIEST = 10
 LONGEST_BUILD = 7 * 86_400  # seconds; a start longer ago is a clock that is wrong
 
+Problems = tuple[FedstepError, ...]
 Words = Callable[[tuple[TestRun, ...]], Mapping[str, tuple[str, ...]]]  # listed words of tests' own source, by test
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the step has read of a finished build, before it has a name."""
-
-    situation: Situation
-    finished_at: float
-    duration: Duration | Absent
-    outcome: BuildOutcome
-    reports: Reports
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,44 +86,56 @@ class Observation:
 
 def forecaster_for(home: Home, kept: Kept) -> Forecaster:
     """The forecaster of this project: the kept model and what the project has added to it."""
-    content = home.read("correction.json")
-    return Forecaster(kept.model.production, load_correction(content)[0] if content else Correction())
+    try:
+        correction, _ = load_correction(home.read("correction.json"))
+    except HistoryError:  # none yet, damaged, or of another version: `train` makes it again
+        correction = Correction()
+    return Forecaster(kept.model.production, correction)
 
 
-def foresee(home: Home, situation: Callable[[], Situation], kept: Kept, status: str) -> Prediction:
-    """What to expect of the build that `situation` (asked for late: git is still reading) describes."""
+def foresee(
+    home: Home, situation: Callable[[], Situation], kept: Kept, problems: Problems = ()
+) -> tuple[Prediction, Problems]:
+    """What to expect of the build that `situation` (asked for late, git is still at work) describes, and the errors."""
     remembered, forecaster = recall(home), forecaster_for(home, kept)
     summary = remembered.summary
     flaky = forecaster.flakiest(summary, FLAKIEST)
     now = situation()
     planned = plan(now, usual_stream(summary.builds, now.ci), _author(home, now))
-    return Prediction(
-        status=status,
+    problems = (*problems, *_newcomer(summary, problems), *blind(now.change))
+    prediction = Prediction(
+        status=usual_status(kept, problems),
         duration=forecaster.duration(summary, planned),
         risk=forecaster.failure(summary, planned),
         flaky=flaky,
         model=model_used(kept, now.started_at),
         base=_described(now.change),
-        warnings=(*remembered.warnings, *_notices(now.change), *_one(kept.warning)),
+        warnings=(*map(str, problems), *remembered.warnings, *_notices(now.change), *_one(kept.warning)),
         builds_known=summary.count,
         tests_known=len(summary.tests.ids),
     )
+    return prediction, problems
 
 
-def judge(home: Home, situation: Situation, reports: Reports, kept: Kept, status: str) -> Triage:
-    """A verdict for each failure of these reports, or the word that the whole build is an incident."""
+def judge(
+    home: Home, situation: Situation, reports: Reports, kept: Kept, problems: Problems = ()
+) -> tuple[Triage, Problems]:
+    """A verdict for each failure of these reports, or the word that all is an incident; and the errors survived."""
     remembered = recall(home)
     stream = usual_stream(remembered.summary.builds, situation.ci)
     build = Build("", situation, situation.started_at, Absent("triage"), _outcome(reports), reports)
-    return Triage(
-        status=status,
+    more = (*_newcomer(remembered.summary, problems), *unusable(reports), *blind(situation.change))
+    problems = (*problems, *more)
+    triage = Triage(
+        status=usual_status(kept, problems),
         failures=forecaster_for(home, kept).failures(remembered.summary, build, stream),
         model=model_used(kept, situation.started_at),
         reading=reading_of(reports),
         incident=is_incident(reports.tests),
         incident_reason=incident_reason(reports),
-        warnings=(*remembered.warnings, *_notices(situation.change), *_one(kept.warning)),
+        warnings=(*map(str, problems), *remembered.warnings, *_notices(situation.change), *_one(kept.warning)),
     )
+    return triage, problems
 
 
 def observe(home: Home, evidence: Evidence, kept: Kept) -> Observation:
@@ -213,14 +219,34 @@ def flakiest_tests(home: Home, kept: Kept) -> tuple[TestRisk, ...]:
     return forecaster_for(home, kept).flakiest(recall(home).summary, FLAKIEST)
 
 
+def usual_status(kept: Kept, problems: Problems) -> str:
+    """The status of a step that exchanges nothing itself."""
+    return "degraded" if problems else "ok" if kept.url else "local"
+
+
+def unusable(reports: Reports) -> Problems:
+    """What is wrong with the reports: nothing read at all, or files and cases left out."""
+    if not reports.files and not reports.dropped:
+        return (InputError("no test report was read", "Give one with --junit 'path/**/*.xml'"),)
+    lost = [item for item in reports.dropped if not item.kept]
+    if not lost:
+        return ()
+    more = f" ({len(lost) - 1} more in --format json)" if len(lost) > 1 else ""
+    return (InputError(f"{lost[0].source}: {lost[0].reason}{more}", "Check --junit and what writes the reports"),)
+
+
+def blind(change: Change | Absent) -> Problems:
+    """What is wrong with git, where it does not tell the change."""
+    if isinstance(change, Change):
+        return ()
+    remedy = "" if "run: " in change.reason else "Run fedstep in a git checkout, with git on the PATH"
+    return (InputError(f"the change is unknown, {change.reason}", remedy),)
+
+
 def _named(home: Home, evidence: Evidence) -> Build:
     ci = evidence.situation.ci
-    name = home.keyed(
-        "build", ci.vendor, ci.run, str(ci.attempt), ci.job, ci.cell, evidence.reports.digest
-    )
-    return Build(
-        name, evidence.situation, evidence.finished_at, evidence.duration, evidence.outcome, evidence.reports
-    )
+    name = home.keyed("build", ci.vendor, ci.run, str(ci.attempt), ci.job, ci.cell, evidence.reports.digest)
+    return Build(name, evidence.situation, evidence.finished_at, evidence.duration, evidence.outcome, evidence.reports)
 
 
 def _outcome(reports: Reports) -> BuildOutcome:
@@ -257,23 +283,16 @@ def _described(change: Change | Absent) -> str:
 
 
 def _notices(change: Change | Absent) -> tuple[str, ...]:
-    return _one(change.notice) if isinstance(change, Change) else (f"the change is unknown: {change.reason}",)
+    return _one(change.notice) if isinstance(change, Change) else ()
+
+
+def _newcomer(summary: Summary, problems: Problems) -> Problems:
+    """That no build is known; said once, and not where the history could not be read at all."""
+    if summary.count or any(isinstance(problem, HistoryError) for problem in problems):
+        return ()
+    remedy = "Run fedstep train after your tests, and keep its folder from build to build"
+    return (HistoryError("no build of this project is known yet, the starter model alone answers", remedy),)
 
 
 def _one(text: str) -> tuple[str, ...]:
     return (text,) if text else ()
-
-
-def unusable(reports: Reports) -> tuple[str, ...]:
-    """The warnings that reports deserve: nothing read at all, or files left out."""
-    if not reports.files and not reports.dropped:
-        return ("no test report was read. Give one with --junit 'path/**/*.xml'",)
-    lost = [item for item in reports.dropped if not item.kept]
-    return tuple(chain(_lost(lost)))
-
-
-def _lost(lost: list[Dropped]) -> tuple[str, ...]:
-    if not lost:
-        return ()
-    more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
-    return (f"{lost[0].source}: {lost[0].reason}{more}",)

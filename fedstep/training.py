@@ -1,9 +1,9 @@
 """One train step from evidence to report: whatever goes wrong on the way, what went right is kept and said."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from fedstep.build.record import Absent
-from fedstep.errors import AggregatorError, FedstepError, MissingExtra
+from fedstep.build.record import Absent, Evidence
+from fedstep.errors import AggregatorError, HistoryError, MissingExtra
 from fedstep.federation.exchange import Aggregator, deliver, refresh
 from fedstep.federation.kept import Kept, kept_model
 from fedstep.federation.outbox import Outbox
@@ -11,9 +11,10 @@ from fedstep.federation.wire import pack_update, unpack_update
 from fedstep.history.home import Home
 from fedstep.report.findings import Exchange, Rows, SentUpdate, Training
 from fedstep.steps import (
-    Evidence,
     Observation,
+    Problems,
     Words,
+    blind,
     flakiest_tests,
     incident_reason,
     model_used,
@@ -26,7 +27,7 @@ from fedstep.steps import (
 __all__ = ["Learned", "Trained", "learn", "train"]
 
 ALREADY_KNOWN = "this build is in the history already; nothing is learned twice"
-UNTRUSTED = "this run comes from a fork or Dependabot: it is judged, but not learned, and nothing is sent"
+UNTRUSTED = "this run comes from a fork or Dependabot: nothing is learned or sent. Nothing to do, it counts once merged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,14 @@ class Trained:
     """The report of a train step, and the errors that it survived."""
 
     training: Training
-    problems: tuple[FedstepError, ...]
+    problems: Problems
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
     """What learning did: rows that ripened and that wait, the warnings on the way."""
 
-    rows: Rows = Rows()
+    rows: Rows = field(default_factory=Rows)
     warnings: tuple[str, ...] = ()
 
 
@@ -49,7 +50,7 @@ class Learned:
 class _Pulled:
     before: Kept
     after: Kept
-    problems: tuple[FedstepError, ...] = ()
+    problems: Problems = ()
 
 
 def train(
@@ -70,7 +71,7 @@ def train(
 
 
 def learn(home: Home, kept: Kept, refit: bool) -> Learned:
-    """Learn every record not yet learned, and put an update into the outbox when a batch is full. Needs scikit-learn."""
+    """Learn every record not yet learned; put an update into the outbox when a batch is full. Needs scikit-learn."""
     try:
         from fedstep.federation.batch import make_update
         from fedstep.model.catch_up import catch_up, refit_to, store_state
@@ -99,7 +100,7 @@ def _pull(home: Home, aggregator: Aggregator | Absent, now: float) -> _Pulled:
         return _Pulled(before, before, (error,))
 
 
-def _learn(home: Home, pulled: _Pulled) -> tuple[Learned, tuple[FedstepError, ...]]:
+def _learn(home: Home, pulled: _Pulled) -> tuple[Learned, Problems]:
     changed = pulled.before.model.production_version != pulled.after.model.production_version
     try:
         return learn(home, pulled.after, changed), ()
@@ -107,9 +108,7 @@ def _learn(home: Home, pulled: _Pulled) -> tuple[Learned, tuple[FedstepError, ..
         return Learned(), (error,)
 
 
-def _exchange(
-    home: Home, aggregator: Aggregator | Absent, pulled: _Pulled
-) -> tuple[Exchange | Absent, tuple[FedstepError, ...]]:
+def _exchange(home: Home, aggregator: Aggregator | Absent, pulled: _Pulled) -> tuple[Exchange | Absent, Problems]:
     """Send what waits; after a pull that failed nothing is tried again, the updates wait for the next build."""
     if isinstance(aggregator, Absent):
         return aggregator, ()
@@ -119,7 +118,8 @@ def _exchange(
     flushed = deliver(home, aggregator)
     arrived = {receipt.id for receipt in flushed.sent}
     sent = tuple(_sent(body) for number, body in waiting.updates if number in arrived)
-    return _told(aggregator.url, sent, flushed.waiting, pulled), (*flushed.failures, *flushed.refused)
+    damaged = map(HistoryError, flushed.warnings)
+    return _told(aggregator.url, sent, flushed.waiting, pulled), (*flushed.failures, *flushed.refused, *damaged)
 
 
 def _sent(body: bytes) -> SentUpdate:
@@ -145,12 +145,12 @@ def _reported(
     pulled: _Pulled,
     learned: Learned,
     exchange: Exchange | Absent,
-    problems: tuple[FedstepError, ...],
+    problems: Problems,
     now: float,
 ) -> Trained:
     reports = seen.build.reports
-    troubles = (*unusable(reports), *(str(problem) for problem in problems))
-    degraded = bool(troubles) or seen.build.situation.ci.untrusted
+    problems = (*unusable(reports), *blind(seen.build.situation.change), *problems)
+    degraded = bool(problems) or seen.build.situation.ci.untrusted
     status = "degraded" if degraded else "ok" if isinstance(exchange, Exchange) else "local"
     training = Training(
         status=status,
@@ -166,6 +166,6 @@ def _reported(
         exchange=exchange,
         incident=bool(incident_reason(reports)),
         incident_reason=incident_reason(reports),
-        warnings=(*troubles, *learned.warnings, *seen.warnings),
+        warnings=(*map(str, problems), *learned.warnings, *seen.warnings),
     )
     return Trained(training, problems)

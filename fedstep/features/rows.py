@@ -1,6 +1,7 @@
 """The rows of a build: the features of every prediction it is evidence for, as they stood before it ran."""
 
 from collections.abc import Callable, Mapping
+
 from fedstep.build.record import Absent, Build, BuildOutcome, Duration
 from fedstep.features.builds import PastBuild, Planned
 from fedstep.features.duration import duration_features

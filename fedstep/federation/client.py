@@ -125,8 +125,9 @@ def _refusal(answer: Answer, where: str) -> AggregatorError:
             f"{where} has the feature schema {theirs}, this fedstep {ours}", "Use the version of fedstep that it uses."
         )
     if status == 413:
-        return UpdateRefused(
-            f"{said}: the update is too large", "A proxy before the aggregator may have a lower limit."
+        # Kept, not dropped: the aggregator takes every update we make, so it is a proxy that somebody can set right.
+        return AggregatorError(
+            f"{said}: the update is too large", "A proxy before the aggregator has a lower limit; raise it."
         )
     if status in (400, 409, 410, 415, 422):
         return UpdateRefused(f"{said}: {detail or 'it does not want this'}", "It will not be sent again.")

@@ -4,13 +4,13 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isnan
+from math import isfinite, isnan
 from typing import Any, NamedTuple
 
 from fedstep.build.record import NO_SECONDS, Build, BuildOutcome, Change, Duration, FileChange, Outcome, TestRun
 from fedstep.errors import HistoryError
 
-__all__ = ["Entry", "Row", "decode", "encode", "entry_of", "pack_row", "unpack_row"]
+__all__ = ["Entry", "Row", "decode", "encode", "entry_of"]
 
 FORMAT = 1
 MAXIMUM_FILES = 500  # changed files kept of one build
@@ -20,7 +20,7 @@ MAXIMUM_BYTES = 64 << 20  # of one record, unpacked: a build of a million tests 
 class Row(NamedTuple):
     """The features of one prediction as they stood before the build ran; its label comes later."""
 
-    subject: str  # the test, or "" for the build itself
+    subject: str  # the test, or the name of the build
     run: int  # how many runs of the test were known when the row was made
     indices: tuple[int, ...]  # into the head's coordinates
     values: tuple[float, ...]
@@ -97,7 +97,7 @@ def encode(entry: Entry) -> bytes:
         "failure_types": {run.test: run.failure_type for run in tests if run.failure_type},
         "source_words": {test: list(words) for test, words in entry.source_words.items()},
         "schema": entry.schema,
-        "rows": {head: [pack_row(row) for row in rows] for head, rows in entry.rows.items()},
+        "rows": {head: [_pack_row(row) for row in rows] for head, rows in entry.rows.items()},
     }
     text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return zlib.compress(text.encode(), 6)
@@ -111,8 +111,8 @@ def decode(packed: bytes) -> Entry:
         if not unpacker.eof:
             raise HistoryError("the record is cut short or larger than 64 MB")
         return _entry(json.loads(text))
-    except (zlib.error, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
-        raise HistoryError("the record is damaged", "It is skipped; `fedstep history prune` removes it") from error
+    except (zlib.error, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise HistoryError("the record is damaged", "It is skipped; delete the file to silence this") from error
 
 
 def _entry(fields: Mapping[str, Any]) -> Entry:
@@ -120,13 +120,13 @@ def _entry(fields: Mapping[str, Any]) -> Entry:
         raise HistoryError(f"the record has format {fields['format']}, this fedstep reads {FORMAT}", "Upgrade fedstep")
     kinds = fields["failure_types"]
     tests = tuple(
-        TestRun(test, Outcome(letter), NO_SECONDS if ms < 0 else ms / 1000, kinds.get(test, ""))
+        TestRun(_text(test), Outcome(letter), NO_SECONDS if ms < 0 else ms / 1000, _text(kinds.get(test, "")))
         for test, letter, ms in zip(fields["tests"], fields["outcomes"], fields["milliseconds"], strict=True)
     )
     return Entry(
         name=str(fields["name"]),
-        started_at=float(fields["started_at"]),
-        finished_at=float(fields["finished_at"]),
+        started_at=_finite(fields["started_at"]),
+        finished_at=_finite(fields["finished_at"]),
         seconds=_seconds(fields["seconds"]),
         stream=str(fields["stream"]),
         outcome=BuildOutcome(fields["outcome"]),
@@ -136,12 +136,28 @@ def _entry(fields: Mapping[str, Any]) -> Entry:
         author=str(fields["author"]),
         commit=str(fields["commit"]),
         change_known=bool(fields["change_known"]),
-        files=tuple(FileChange(*row) for row in fields["files"]),
+        files=tuple(
+            FileChange(_text(path), int(added), int(deleted), _text(before))
+            for path, added, deleted, before in fields["files"]
+        ),
         tests=tests,
-        source_words={test: tuple(words) for test, words in fields["source_words"].items()},
+        source_words={test: tuple(map(_text, words)) for test, words in fields["source_words"].items()},
         schema=str(fields["schema"]),
-        rows={head: tuple(unpack_row(row) for row in rows) for head, rows in fields["rows"].items()},
+        rows={head: tuple(_unpack_row(row) for row in rows) for head, rows in fields["rows"].items()},
     )
+
+
+def _text(value: object) -> str:
+    """The value, which is a string. TypeError where it is none: it would fail in a room that trusts the record."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _finite(value: float) -> float:
+    if not isfinite(value):
+        raise ValueError(f"{value} is no time")
+    return float(value)
 
 
 def _number(value: float) -> float | None:
@@ -149,16 +165,17 @@ def _number(value: float) -> float | None:
 
 
 def _seconds(value: float | None) -> float:
-    return NO_SECONDS if value is None else float(value)
+    return NO_SECONDS if value is None else _finite(value)
 
 
-def pack_row(row: Row) -> list[object]:
+def _pack_row(row: Row) -> list[object]:
     """The row as a JSON list."""
     values = [round(value, 6) for value in row.values]
     return [row.subject, row.run, row.indices, values, row.private, _number(row.target)]
 
 
-def unpack_row(fields: list[Any]) -> Row:
-    """The row of `pack_row`'s list."""
+def _unpack_row(fields: list[Any]) -> Row:
+    """The row of `_pack_row`'s list."""
     subject, run, indices, values, private, target = fields
-    return Row(subject, run, tuple(indices), tuple(values), tuple(private), _seconds(target))
+    features = tuple(map(int, indices)), tuple(map(float, values))
+    return Row(_text(subject), int(run), *features, tuple(map(_text, private)), _seconds(target))

@@ -1,6 +1,5 @@
 """The folder in which a project's history lives, with everything that is made from it."""
 
-import json
 import os
 import secrets
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from fedstep.errors import HistoryError
-from fedstep.history.log import Log, write_atomically
+from fedstep.history.log import Log, write_atomically, write_first
 
 __all__ = ["Home"]
 
@@ -37,14 +36,16 @@ class Home:
         if not (self.folder / ".gitignore").exists():
             write_atomically(self.folder / ".gitignore", b"*\n")
         if not (self.folder / "key").exists():
-            write_atomically(self.folder / "key", f"{secrets.token_hex(32)}\n".encode())
+            write_first(self.folder / "key", f"{secrets.token_hex(32)}\n".encode())
 
     def key(self) -> bytes:
         """The project's 32 secret bytes. HistoryError where the file is missing or damaged."""
         try:
             key = bytes.fromhex(self.read("key").decode().strip())
         except ValueError as error:
-            raise HistoryError(f"{self.folder / 'key'} is damaged", "Delete it to start under a new pseudonym") from error
+            raise HistoryError(
+                f"{self.folder / 'key'} is damaged", "Delete it to start under a new pseudonym"
+            ) from error
         if len(key) != 32:
             raise HistoryError(f"{self.folder / 'key'} is damaged", "Delete it to start under a new pseudonym")
         return key
@@ -66,7 +67,9 @@ class Home:
         except FileNotFoundError:
             return b""
         except OSError as error:
-            raise HistoryError(f"cannot read {self.folder / name}: {error.strerror}", "Check its permissions") from error
+            raise HistoryError(
+                f"cannot read {self.folder / name}: {error.strerror}", "Check its permissions"
+            ) from error
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a file of this folder whole."""
@@ -74,19 +77,19 @@ class Home:
 
     def mark_start(self, run: str, now: float) -> None:
         """Remember when a job run started, for the train step at its end; the first mark stands."""
-        marks = {name: at for name, at in self._marks().items() if now - at < OLDEST_MARK}
-        if run not in marks:
-            self.write("marks.json", json.dumps({**marks, run: round(now, 3)}).encode())
+        for mark in self._marks.glob("*"):
+            if now - (self.started(mark.name) or 0.0) >= OLDEST_MARK:
+                mark.unlink(missing_ok=True)
+        write_first(self._marks / run, f"{now:.3f}\n".encode())
 
     def started(self, run: str) -> float | None:
-        """When `mark_start` was called for this job run; None when it was not."""
-        return self._marks().get(run)
-
-    def _marks(self) -> dict[str, float]:
+        """When `mark_start` was called for this job run; None when it was not, or the mark is damaged."""
         try:
-            marks = json.loads(self.read("marks.json") or b"{}")
-            return {str(name): float(at) for name, at in marks.items()}
-        except (ValueError, TypeError, AttributeError):
-            return {}
+            return float(self.read(f"marks/{run}"))
+        except ValueError:
+            return None
 
-
+    @property
+    def _marks(self) -> Path:
+        """A file for each job run: jobs that start at once on one machine do not overwrite each other's."""
+        return self.folder / "marks"

@@ -8,9 +8,10 @@ from fedstep.build.record import Dropped
 from fedstep.errors import HistoryError
 from fedstep.history.entry import Entry
 from fedstep.history.home import Home
+from fedstep.history.log import build_of
 from fedstep.history.summary import Summary, fold, load_summary, save_summary
 
-__all__ = ["Remembered", "generation", "recall", "store_summary", "unseen"]
+__all__ = ["Remembered", "forget_pruned", "generation", "read_summary", "recall", "store_summary", "unseen"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,16 @@ def store_summary(home: Home, summary: Summary) -> None:
 
 
 def unseen(home: Home, summary: Summary) -> Iterator[tuple[str, Entry | Dropped]]:
-    """The records that the summary does not know, oldest first, each read when it is asked for."""
-    names = [name for name in home.log.files() if name not in summary.seen]
-    return home.log.entries(names)
+    """The records that the summary does not know, oldest first, each read when it is asked for; a build counts once."""
+    known = {build_of(name) for name in summary.seen}
+    fresh = {build_of(name): name for name in reversed(home.log.files()) if build_of(name) not in known}
+    return home.log.entries(sorted(fresh.values()))
+
+
+def forget_pruned(home: Home, summary: Summary) -> Summary:
+    """The summary without the names of files that were pruned: those older than the oldest that is left."""
+    oldest = next(iter(home.log.files()), "")
+    return replace(summary, seen=frozenset(name for name in summary.seen if name >= oldest))
 
 
 def generation(summary: Summary) -> str:

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from math import isfinite
+from typing import Any
 
 from fedstep.build.record import NO_SECONDS
+from fedstep.build.relation import is_build_file
 from fedstep.errors import HistoryError
 from fedstep.features.builds import PastBuild
 from fedstep.features.schema import schema
 from fedstep.history.entry import Entry
-from fedstep.history.tests import TestTable, fold_tests
+from fedstep.history.tests import NEVER, TestTable, fold_tests
 
 __all__ = ["Summary", "fold", "load_summary", "past_build", "save_summary"]
 
@@ -31,14 +33,21 @@ class Summary:
 
 def fold(summary: Summary, file: str, entry: Entry) -> Summary:
     """The summary after one more record."""
-    last = next((build.commit for build in reversed(summary.builds) if build.stream == entry.stream), "")
-    tests = fold_tests(summary.tests, entry, last, summary.count)
+    tests = fold_tests(summary.tests, entry, _repeated(summary, entry), summary.count)
     return Summary(
         seen=summary.seen | {file},
         count=summary.count + 1,
         tests=_forget(tests, summary.count - FORGET_AFTER),
         builds=(*summary.builds, past_build(entry))[-MAXIMUM_BUILDS:],
     )
+
+
+def _repeated(summary: Summary, entry: Entry) -> int:
+    """The number of the build before in the same stream if it built the same commit, else NEVER."""
+    builds = summary.builds
+    place = next((n for n in reversed(range(len(builds))) if builds[n].stream == entry.stream), NEVER)
+    same = place != NEVER and entry.commit and builds[place].commit == entry.commit
+    return summary.count - len(builds) + place if same else NEVER
 
 
 def past_build(entry: Entry) -> PastBuild:
@@ -58,6 +67,9 @@ def past_build(entry: Entry) -> PastBuild:
         is_pr=entry.event == "pull_request" if entry.event else None,
         hour=day % 1 * 24,
         weekday=int(day + 3) % 7,
+        files=float(len(entry.files)) if entry.change_known else None,
+        lines=float(sum(file.added + file.deleted for file in entry.files)) if entry.change_known else None,
+        build_file_touched=any(is_build_file(file.path) for file in entry.files) if entry.change_known else None,
     )
 
 
@@ -95,23 +107,15 @@ def load_summary(content: bytes) -> Summary:
         if len(lengths) != 1:
             raise HistoryError("the summary is damaged")
         return Summary(frozenset(fields_["seen"]), fields_["count"], tests, _builds(fields_["builds"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise HistoryError("the summary is damaged") from error
 
 
-def _builds(columns: dict[str, Sequence[object]]) -> tuple[PastBuild, ...]:
-    names = list(columns)
-    builds = (dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True))
-    return tuple(
-        PastBuild(**{**build, "seconds": NO_SECONDS if build["seconds"] is None else build["seconds"]})  # type: ignore[arg-type]  # checked by use
-        for build in builds
-    )
+def _builds(columns: dict[str, Sequence[Any]]) -> tuple[PastBuild, ...]:
+    columns["seconds"] = [NO_SECONDS if seconds is None else seconds for seconds in columns["seconds"]]
+    rows = zip(*columns.values(), strict=True)
+    return tuple(PastBuild(**dict(zip(columns, row, strict=True))) for row in rows)
 
 
 def _plain(value: object) -> object:
     return None if isinstance(value, float) and not isfinite(value) else value
-
-
-def without(summary: Summary, files: frozenset[str]) -> Summary:
-    """The summary that no longer names pruned files."""
-    return replace(summary, seen=summary.seen - files)

@@ -16,7 +16,21 @@ from fedstep.features.schema import schema
 from fedstep.features.words import sub_words
 from fedstep.history.entry import Entry
 
-__all__ = ["NEVER", "RECENT", "UNTIMED", "TestTable", "decayed_rate", "fold_tests", "is_incident", "name_words", "with_tests"]
+__all__ = [
+    "GOLD",
+    "NEVER",
+    "NOTHING",
+    "RECENT",
+    "SILVER",
+    "UNTIMED",
+    "TestTable",
+    "decayed_rate",
+    "evidence",
+    "fold_tests",
+    "is_incident",
+    "name_words",
+    "with_tests",
+]
 
 NEVER = -1  # a run number: it has not happened
 UNTIMED = -99.0  # a log time: no report gave one
@@ -26,8 +40,8 @@ RELATED = frozenset(("itself", "near", "build-file"))
 
 # States of a test's open failure, which the next pass may turn into a silver flip.
 CLOSED, OPEN, EXPLAINED = 0, 1, 2
-# What one run reveals about flakiness.
-NOTHING, SILVER, GOLD = 0, 1, 2
+# What is revealed of one run: a letter, kept beside its outcome.
+NOTHING, SILVER, GOLD = "-", "s", "g"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +62,12 @@ class TestTable:
     gold_100: list[float] = field(default_factory=list)
     last_failure: list[int] = field(default_factory=list)
     last_flip: list[int] = field(default_factory=list)
-    last_gold: list[int] = field(default_factory=list)
+    revealed: list[str] = field(default_factory=list)  # NOTHING, SILVER or GOLD beside each letter of `recent`
     streak: list[int] = field(default_factory=list)  # failures in a row
     open: list[int] = field(default_factory=list)
+    failed_in: list[str] = field(
+        default_factory=list
+    )  # the stream of the newest failure in the streak: only it can pass
     log_seconds: list[float] = field(default_factory=list)  # decayed mean of log(seconds)
     log_spread: list[float] = field(default_factory=list)  # decayed mean of |log(seconds) - mean|
     seen: list[int] = field(default_factory=list)  # number of the last build, of the whole project, that ran it
@@ -59,7 +76,10 @@ class TestTable:
 
     def copy(self) -> "TestTable":
         """A table with columns of its own."""
-        return TestTable(*(list(getattr(self, column.name)) for column in fields(self)))
+        return TestTable(*(list(getattr(self, name)) for name in _COLUMNS))
+
+
+_COLUMNS = tuple(column.name for column in fields(TestTable))
 
 
 def decayed_rate(total: float, runs: int, pace: float) -> float:
@@ -79,21 +99,22 @@ def is_incident(tests: Sequence[TestRun]) -> bool:
     return failed >= 10 and failed >= 0.3 * ran
 
 
-def fold_tests(table: TestTable, entry: Entry, previous_commit: str, build_number: int) -> TestTable:
-    """The table after one more build. `previous_commit` is that of the build before in the same stream.
+def evidence(tests: Sequence[TestRun]) -> list[TestRun]:
+    """The runs that say something about their tests: skipped ones do not, nor failures in an incident."""
+    mute = "sfc" if is_incident(tests) else "s"
+    return [run for run in tests if run.outcome not in mute]
 
-    In an incident failures are left out: they are no evidence about the tests.
-    """
+
+def fold_tests(table: TestTable, entry: Entry, repeated: int, build_number: int) -> TestTable:
+    """The table after one more build. `repeated`: the build before in the stream, if of the same commit, else NEVER."""
     after = table.copy()
     rows = {test: number for number, test in enumerate(after.ids)}
-    incident = is_incident(entry.tests)
-    same_commit = bool(entry.commit) and entry.commit == previous_commit
-    for run in entry.tests:
-        if run.outcome == Outcome.SKIPPED or (incident and run.outcome in "fc"):
-            continue
+    for run in evidence(entry.tests):
         number = rows.get(run.test)
         if number is None:
             number = rows[run.test] = _add_test(after, run.test)
+        # A test that was left out of the repeated build has only outcomes on other commits.
+        same_commit = repeated != NEVER and after.seen[number] >= repeated
         _fold_run(after, number, run, entry, same_commit)
         after.seen[number] = build_number
     _set_source_words(after, rows, entry)
@@ -111,11 +132,11 @@ def with_tests(table: TestTable, tests: Iterable[str]) -> TestTable:
 
 
 def _add_test(table: TestTable, test: str) -> int:
-    blank: dict[str, object] = {"ids": test, "recent": "", "name_words": name_words(test), "source_words": None}
-    never = dict.fromkeys(("last_failure", "last_flip", "last_gold"), NEVER)
-    for column in fields(table):
-        getattr(table, column.name).append({**blank, **never}.get(column.name, 0))
-    table.log_seconds[-1] = UNTIMED
+    texts: dict[str, object] = {"ids": test, "recent": "", "revealed": "", "failed_in": ""}
+    blank = {**texts, "last_failure": NEVER, "last_flip": NEVER, "log_seconds": UNTIMED, "source_words": None}
+    blank["name_words"] = name_words(test)
+    for name in _COLUMNS:
+        getattr(table, name).append(blank.get(name, 0))
     return len(table.ids) - 1
 
 
@@ -133,6 +154,8 @@ def _set_source_words(table: TestTable, rows: dict[str, int], entry: Entry) -> N
 
 
 def _fold_run(table: TestTable, number: int, run: TestRun, entry: Entry, same_commit: bool) -> None:
+    table.recent[number] = (table.recent[number] + run.outcome)[-RECENT:]
+    table.revealed[number] = (table.revealed[number] + NOTHING)[-RECENT:]
     revealed = _judge(table, number, run, entry, same_commit)
     failed, flipped, gold = run.outcome in "fck", revealed != NOTHING, revealed == GOLD
     for column, pace, hit in (
@@ -146,42 +169,53 @@ def _fold_run(table: TestTable, number: int, run: TestRun, entry: Entry, same_co
             column[number] = round(column[number] * (1.0 - pace) + hit, 6)
     table.failures[number] += failed
     table.flips[number] += flipped
-    table.recent[number] = (table.recent[number] + run.outcome)[-RECENT:]
     table.runs[number] += 1
     if not isnan(run.seconds):
         _fold_seconds(table, number, run.seconds)
 
 
-def _judge(table: TestTable, number: int, run: TestRun, entry: Entry, same_commit: bool) -> int:
+def _judge(table: TestTable, number: int, run: TestRun, entry: Entry, same_commit: bool) -> str:
     """Note this run's failure or flip; returns what it revealed: NOTHING, a SILVER or a GOLD flip."""
     if run.outcome == Outcome.PASSED:
-        return _judge_pass(table, number, entry, same_commit) if table.streak[number] else NOTHING
-    this = table.last_failure[number] = table.runs[number]
-    before = table.recent[number][-1:]
-    if run.outcome == Outcome.FLAKED or (same_commit and before == Outcome.PASSED and run.outcome == Outcome.FAILED):
-        return _note_flip(table, number, this, GOLD, streak=run.outcome == Outcome.FAILED)
+        return _judge_pass(table, number, entry, same_commit)
+    if run.outcome == Outcome.FLAKED:
+        _judge_pass(table, number, entry, same_commit)
+        table.last_failure[number] = table.runs[number]
+        return _note_flip(table, number, GOLD)
+    first = table.streak[number] == 0 and len(table.recent[number]) > 1
     table.streak[number] += 1
+    table.failed_in[number], table.last_failure[number] = entry.stream, table.runs[number]
+    if first and same_commit and run.outcome == Outcome.FAILED:
+        table.open[number] = CLOSED
+        return _note_flip(table, number, GOLD)
     explained = run.outcome == Outcome.CONFIRMED or relation(run.test, entry.files) in RELATED
-    table.open[number] = OPEN if table.streak[number] == 1 and before and not explained else EXPLAINED
+    table.open[number] = OPEN if first and not explained else EXPLAINED
     return NOTHING
 
 
-def _judge_pass(table: TestTable, number: int, entry: Entry, same_commit: bool) -> int:
-    """A pass after one unexplained failure reveals it as a silver flip; on the same commit as gold."""
-    was, failure = table.open[number], table.runs[number] - 1
-    table.streak[number], table.open[number] = 0, CLOSED
+def _judge_pass(table: TestTable, number: int, entry: Entry, same_commit: bool) -> str:
+    """A pass after one unexplained failure reveals it as a silver flip; on the same commit as gold.
+
+    Of the streams of a matrix only the one that failed can tell: a test may be broken on one system alone.
+    """
+    if not table.streak[number] or table.failed_in[number] != entry.stream:
+        return NOTHING
+    was = table.open[number]
+    table.streak[number], table.open[number], table.failed_in[number] = 0, CLOSED, ""
     if was != CLOSED and same_commit:
-        return _note_flip(table, number, failure, GOLD)
+        return _note_flip(table, number, GOLD)
     if was == OPEN and relation(table.ids[number], entry.files) not in RELATED:
-        return _note_flip(table, number, failure, SILVER)
+        return _note_flip(table, number, SILVER)
     return NOTHING
 
 
-def _note_flip(table: TestTable, number: int, run: int, metal: int, streak: bool = False) -> int:
-    table.streak[number], table.open[number] = int(streak), CLOSED
-    table.last_flip[number] = run
-    if metal == GOLD:
-        table.last_gold[number] = run
+def _note_flip(table: TestTable, number: int, metal: str) -> str:
+    """The newest failure was a flip."""
+    failure = table.last_flip[number] = table.last_failure[number]
+    letters = table.revealed[number]
+    place = len(letters) - 1 - (table.runs[number] - failure)
+    if place >= 0:
+        table.revealed[number] = letters[:place] + metal + letters[place + 1 :]
     return metal
 
 

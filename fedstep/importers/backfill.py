@@ -1,16 +1,17 @@
 """Records past builds in time order and learns from them as if each had just run."""
 
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
-from fedstep.build.record import Dropped, TestRun
+from fedstep.build.record import Dropped, Evidence, TestRun
 from fedstep.federation.kept import kept_model
 from fedstep.history.home import Home
 from fedstep.importers.folder import build_folders, read_folder
-from fedstep.steps import Evidence, observe, record
+from fedstep.steps import observe, record
 from fedstep.training import learn
 
 __all__ = ["Backfilled", "backfill_folder"]
@@ -20,29 +21,38 @@ __all__ = ["Backfilled", "backfill_folder"]
 class Backfilled:
     """What went in: builds recorded now, builds known before, test results read, rows learned; and what did not."""
 
-    recorded: int
-    known: int
-    tests: int
-    rows: int
-    warnings: tuple[str, ...]
+    recorded: int = 0
+    known: int = 0
+    tests: int = 0
+    rows: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def backfill_folder(home: Home, folder: str) -> Backfilled:
-    """Record and learn every build below the folder, oldest first. Needs scikit-learn; a build counts once."""
-    found = [read_folder(path) for path in build_folders(Path(folder))]
-    builds = sorted((item for item in found if isinstance(item, Evidence)), key=lambda item: item.situation.started_at)
-    warnings = [f"{item.source} {item.reason}" for item in found if isinstance(item, Dropped)]
-    recorded = rows = 0
-    with click.progressbar(builds, label="builds", file=click.get_text_stream("stderr")) as bar:
-        for evidence in bar:
-            kept = kept_model(home)
-            if record(home, observe(home, evidence, kept), _no_words):
-                recorded += 1
-                learned = learn(home, kept, refit=False)
-                rows += learned.rows.learned
-                warnings += learned.warnings
-    tests = sum(len(evidence.reports.tests) for evidence in builds)
-    return Backfilled(recorded, len(builds) - recorded, tests, rows, tuple(warnings))
+    """Record and learn every build below the folder, in the order in which they ended; a build counts once.
+
+    Needs scikit-learn. One build at a time is in memory.
+    """
+    total = Backfilled()
+    with click.progressbar(build_folders(Path(folder)), label="builds", file=sys.stderr) as bar:
+        for path in bar:
+            found = read_folder(path)
+            total = _warned(total, found) if isinstance(found, Dropped) else _backfilled(total, home, found)
+    return total
+
+
+def _warned(total: Backfilled, dropped: Dropped) -> Backfilled:
+    return replace(total, warnings=(*total.warnings, f"{dropped.source} {dropped.reason}"))
+
+
+def _backfilled(total: Backfilled, home: Home, evidence: Evidence) -> Backfilled:
+    kept, tests = kept_model(home), total.tests + len(evidence.reports.tests)
+    if not record(home, observe(home, evidence, kept), _no_words):
+        return replace(total, known=total.known + 1, tests=tests)
+    learned = learn(home, kept, refit=False)
+    return Backfilled(
+        total.recorded + 1, total.known, tests, total.rows + learned.rows.learned, (*total.warnings, *learned.warnings)
+    )
 
 
 def _no_words(_runs: tuple[TestRun, ...]) -> Mapping[str, tuple[str, ...]]:

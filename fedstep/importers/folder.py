@@ -15,36 +15,34 @@ from fedstep.build.record import (
     CiRun,
     Dropped,
     Duration,
+    Evidence,
     FileChange,
     Reports,
     Situation,
 )
-from fedstep.steps import Evidence
 
 __all__ = ["build_folders", "read_folder"]
 
 SOURCE = "recorded"  # of the durations: the history that recorded them
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 def build_folders(folder: Path) -> tuple[Path, ...]:
-    """The folders below (or the folder itself) that hold a build.json, in the order of their paths."""
-    return tuple(sorted(path.parent for path in folder.glob("**/build.json")))
+    """The folders below (or the folder itself) that hold a build.json, in the order in which the builds ended."""
+    return tuple(sorted((path.parent for path in folder.glob("**/build.json")), key=lambda path: (_ended(path), path)))
 
 
 def read_folder(folder: Path) -> Evidence | Dropped:
     """The evidence of one recorded build, or why it cannot be used."""
     try:
         told = json.loads((folder / "build.json").read_bytes())
-        files = tuple(_file(change) for change in told.get("changes", ()))
-        started = parse_time(str(told["started_at"]))
-        seconds = float(told["seconds"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        started, seconds = _times(told)
+        ci, files = _ci(told), tuple(_file(change) for change in told.get("changes") or ())
+    except _UNREADABLE as error:
         return Dropped(str(folder / "build.json"), f"cannot be read ({type(error).__name__}: {error})")
-    if isinstance(started, Absent) or not 0 < seconds < 1e8:
-        return Dropped(str(folder / "build.json"), "has no usable started_at and seconds")
     reports = read_reports(expand(["**/*.xml"], folder), "")
     change = Change(_text(told, "commit"), "", _text(told, "author"), files, base="the first parent")
-    situation = Situation(_ci(told), replace(change, tree=change.commit), started)
+    situation = Situation(ci, replace(change, tree=change.commit), started)
     outcome = parse_outcome(_text(told, "outcome"))
     return Evidence(
         situation=situation,
@@ -53,6 +51,24 @@ def read_folder(folder: Path) -> Evidence | Dropped:
         outcome=outcome if isinstance(outcome, BuildOutcome) else _outcome(reports),
         reports=replace(reports, digest=""),
     )
+
+
+def _ended(folder: Path) -> float:
+    """When the build ended, in seconds since the epoch; 0 where that cannot be read."""
+    try:
+        return sum(_times(json.loads((folder / "build.json").read_bytes())))
+    except _UNREADABLE:
+        return 0.0
+
+
+def _times(told: Mapping[str, Any]) -> tuple[float, float]:
+    """Start and duration. ValueError where one of them is unusable."""
+    started, seconds = parse_time(str(told["started_at"])), float(told["seconds"])
+    if isinstance(started, Absent):
+        raise ValueError(f"started_at {started.reason}")
+    if not 0 < seconds < 1e8:
+        raise ValueError(f"seconds {seconds:g} is no duration")
+    return started, seconds
 
 
 def _ci(told: Mapping[str, Any]) -> CiRun:

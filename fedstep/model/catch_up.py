@@ -1,12 +1,12 @@
 """Learns every record that the caches have not seen, and keeps what was learned. Needs scikit-learn."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fedstep.build.record import Dropped
 from fedstep.errors import HistoryError
 from fedstep.history.entry import Entry
 from fedstep.history.home import Home
-from fedstep.history.memory import generation, read_summary, store_summary, unseen
+from fedstep.history.memory import forget_pruned, generation, read_summary, store_summary, unseen
 from fedstep.history.summary import Summary, fold
 from fedstep.model.learner import Production, absorb, refit
 from fedstep.model.state import (
@@ -25,9 +25,9 @@ __all__ = ["Progress", "State", "catch_up", "load_state", "refit_to", "store_sta
 class State:
     """All that is made from the log."""
 
-    summary: Summary = Summary()
-    correction: Correction = Correction()
-    backlog: Backlog = Backlog()
+    summary: Summary = field(default_factory=Summary)
+    correction: Correction = field(default_factory=Correction)
+    backlog: Backlog = field(default_factory=Backlog)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def load_state(home: Home) -> State:
     """The cached state, or an empty one (then all is learned again) unless its parts fit each other."""
     summary = read_summary(home)
     try:
-        backlog, at_backlog = load_backlog(home.read("backlog.json.gz"))
+        backlog, at_backlog = load_backlog(home.read("backlog.json"))
         correction, at_correction = load_correction(home.read("correction.json"))
     except HistoryError:
         return State()
@@ -55,16 +55,19 @@ def load_state(home: Home) -> State:
 def store_state(home: Home, state: State) -> None:
     """Keep the state; whoever reads between the writes sees generations that do not fit, and learns again."""
     name = generation(state.summary)
-    home.write("backlog.json.gz", save_backlog(state.backlog, name))
+    home.write("backlog.json", save_backlog(state.backlog, name))
     home.write("correction.json", save_correction(state.correction, name))
     store_summary(home, state.summary)
 
 
 def catch_up(home: Home, production: Production) -> Progress:
     """The state with every record of the log learned, oldest first; stored by `store_state`, not here."""
-    progress = Progress(load_state(home))
+    state = load_state(home)
+    progress = Progress(replace(state, summary=forget_pruned(home, state.summary)))
     for name, entry in unseen(home, progress.state.summary):
-        progress = _after(progress, name, entry, production) if not isinstance(entry, Dropped) else _past(progress, entry)
+        progress = (
+            _after(progress, name, entry, production) if not isinstance(entry, Dropped) else _past(progress, entry)
+        )
     return progress
 
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from fedstep.features.schema import schema
 from fedstep.history.entry import Row
-from fedstep.history.tests import TestTable
+from fedstep.history.tests import GOLD, SILVER, TestTable
 
-__all__ = ["SILVER_WEIGHT", "Ripe", "is_due", "ripen"]
+__all__ = ["SILVER_WEIGHT", "Ripe", "groups", "is_due", "numbered", "ripen"]
 
 SILVER_WEIGHT = 0.5  # a silver flip may be a regression that was fixed elsewhere
 
@@ -33,22 +33,36 @@ def is_due(test_hash: int, runs: int, horizon: int) -> bool:
     return runs % horizon == test_hash % horizon
 
 
-def ripen(head: str, rows: Iterable[Row], table: TestTable) -> tuple[list[Ripe], list[Row]]:
-    """The rows whose label is known by now, and those that have to wait. Rows of forgotten tests are in neither."""
-    horizon = schema().heads[head].horizon
+def numbered(rows: Iterable[Row], table: TestTable) -> list[Row]:
+    """The rows of the build folded in last, each with the number that its run has in this table.
+
+    It differs from the number noted in the record where a concurrent build was folded in between, or where the table
+    was made again from the records that pruning has left.
+    """
     numbers = {test: number for number, test in enumerate(table.ids)}
+    known = ((row, numbers.get(row.subject)) for row in rows)
+    return [row if number is None else row._replace(run=table.runs[number] - 1) for row, number in known]
+
+
+def ripen(head: str, rows: Iterable[Row], table: TestTable) -> tuple[list[Ripe], list[Row]]:
+    """The rows whose label is known by now, and those that have to wait: one a test, the first one given.
+
+    Rows of forgotten tests are in neither.
+    """
+    horizon = schema().heads[head].horizon
+    numbers = {test: number for number, test in enumerate(table.ids)} if horizon else {}
     ripe: list[Ripe] = []
-    waiting: list[Row] = []
+    waiting: dict[str, Row] = {}
     for row in rows:
         if not isnan(row.target):
             ripe.append(Ripe(row, row.target))
         elif row.subject not in numbers:
             continue
         elif table.runs[numbers[row.subject]] < row.run + horizon + _grace(head):
-            waiting.append(row)
+            waiting.setdefault(row.subject, row)
         else:
             ripe.append(_labelled(head, row, table, numbers[row.subject]))
-    return ripe, waiting
+    return ripe, list(waiting.values())
 
 
 def _grace(head: str) -> int:
@@ -57,14 +71,14 @@ def _grace(head: str) -> int:
 
 
 def _labelled(head: str, row: Row, table: TestTable, number: int) -> Ripe:
-    flip, gold = table.last_flip[number], table.last_gold[number]
-    if head == "triage":
-        flipped, certain = flip == row.run, gold == row.run
-    else:
-        flipped, certain = flip >= row.run, gold >= row.run
-    return Ripe(row, float(flipped), 1.0 if certain or not flipped else SILVER_WEIGHT)
+    letters = table.revealed[number]
+    place = max(0, len(letters) - (table.runs[number] - row.run))
+    shown = letters[place : place + schema().heads[head].horizon]
+    return Ripe(
+        row, float(GOLD in shown or SILVER in shown), SILVER_WEIGHT if SILVER in shown and GOLD not in shown else 1.0
+    )
 
 
 def groups(rows: Sequence[Ripe]) -> int:
-    """How many distinct subjects the rows are about; rows about builds count one each."""
-    return len({ripe.row.subject or (index,) for index, ripe in enumerate(rows)})
+    """How many distinct tests or builds the rows are about."""
+    return len({ripe.row.subject for ripe in rows})

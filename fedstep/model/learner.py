@@ -15,7 +15,7 @@ from fedstep.model.calibration import (
     probability,
     score_outcome,
 )
-from fedstep.model.labels import Ripe, ripen
+from fedstep.model.labels import Ripe, numbered, ripen
 from fedstep.model.linear import Local, margin
 from fedstep.model.sgd import learn_local
 from fedstep.model.state import Backlog, Correction
@@ -24,7 +24,7 @@ __all__ = ["Learned", "Production", "absorb", "refit"]
 
 MOST_WAITING = 2000  # rows of one head that wait to be sent; without an aggregator the oldest go
 MOST_RECENT = 200  # rows of one head kept for replay and refitting
-REPLAYED = 30  # recent rows learned again with each new batch
+REPLAYED = {"flaky": 30, "triage": 30}  # recent rows learned again with each new batch; builds gain nothing by it
 
 Production = Mapping[str, Sequence[float]]
 
@@ -43,7 +43,7 @@ def absorb(correction: Correction, backlog: Backlog, entry: Entry, table: TestTa
     ripened = 0
     for head in HEAD_NAMES:
         fresh = entry.rows.get(head, ()) if entry.schema == schema().digest else ()
-        ripe, pending = ripen(head, (*backlog.pending.get(head, ()), *fresh), table)
+        ripe, pending = ripen(head, (*backlog.pending.get(head, ()), *numbered(fresh, table)), table)
         correction = _learn(head, correction, backlog.recent.get(head, ()), ripe, production[head], entry.stream)
         backlog = _file(head, backlog, ripe, pending)
         ripened += len(ripe)
@@ -75,8 +75,10 @@ def _learn(
     after = before
     for one in ripe:
         score = full_margin(weights, local, one.row)
-        after = _observe_time(after, stream, one, score) if head == "build-duration" else _observe(after, head, one, score)
-    learned = learn_local(head, weights, local, [*recent[-REPLAYED:], *ripe])
+        after = (
+            _observe_time(after, stream, one, score) if head == "build-duration" else _observe(after, head, one, score)
+        )
+    learned = learn_local(head, weights, local, [*recent[max(0, len(recent) - REPLAYED.get(head, 0)) :], *ripe])
     return replace(after, local={**after.local, head: learned})
 
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from math import exp
 from types import MappingProxyType
 
-__all__ = ["Local", "Reason", "contributions", "margin", "sigmoid", "zeros"]
+__all__ = ["Local", "Reason", "margin", "sigmoid", "zeros"]
 
 Vector = array  # of C floats, type code "f": what the wire carries
 
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """What a project has learned beyond the shared model: corrections of shared coordinates, and private ones by name."""
+    """What a project has learned beyond the shared model: corrections of coordinates, and private ones by name."""
 
     shared: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
     private: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
@@ -51,15 +51,3 @@ def sigmoid(score: float) -> float:
         return 1.0 / (1.0 + exp(-score))
     odds = exp(score)
     return odds / (1.0 + odds)
-
-
-def contributions(
-    weights: Sequence[float], indices: Sequence[int], values: Sequence[float], names: Sequence[str], most: int = 3
-) -> tuple[Reason, ...]:
-    """The `most` largest parts of a margin by absolute size, the bias left out, largest first."""
-    parts = (
-        Reason(names[index], weights[index] * value)
-        for index, value in zip(indices, values, strict=True)
-        if names[index] != "bias"
-    )
-    return tuple(sorted(parts, key=lambda reason: -abs(reason.contribution))[:most])

@@ -25,14 +25,13 @@ class Pace:
     shared_rate: float
     local_rate: float
     decay: float = 0.999
-    epsilon: float = 0.1  # of the Huber loss
 
 
 PACES: Mapping[str, Pace] = {
     "flaky": Pace("log_loss", shared_rate=0.05, local_rate=0.05),
-    "triage": Pace("log_loss", shared_rate=0.05, local_rate=0.05),
-    "build-failure": Pace("log_loss", shared_rate=0.02, local_rate=0.05),
-    "build-duration": Pace("epsilon_insensitive", shared_rate=0.005, local_rate=0.02, epsilon=0.0),
+    "triage": Pace("log_loss", shared_rate=0.02, local_rate=0.05),
+    "build-failure": Pace("log_loss", shared_rate=0.01, local_rate=0.03, decay=0.997),
+    "build-duration": Pace("epsilon_insensitive", shared_rate=0.001, local_rate=0.006),
 }
 
 
@@ -93,7 +92,7 @@ def _fit(pace: Pace, rate: float, start: Any, matrix: Any, rows: Sequence[Ripe])
         learner.coef_, learner.intercept_ = start.reshape(1, -1).copy(), np.zeros(1)
         learner.partial_fit(matrix, labels, classes=learner.classes_, sample_weight=weights)
         return learner.coef_.ravel()
-    learner = SGDRegressor(loss=pace.loss, epsilon=pace.epsilon, **common)
+    learner = SGDRegressor(loss=pace.loss, epsilon=0.0, **common)  # epsilon 0: the absolute error
     learner.coef_, learner.intercept_ = start.copy(), np.zeros(1)
     learner.partial_fit(matrix, labels, sample_weight=weights)
     return learner.coef_.ravel()

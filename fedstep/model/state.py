@@ -3,14 +3,16 @@
 The correction is small and read by every prediction; the backlog is larger and read by `train` alone.
 """
 
-import gzip
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from fedstep.errors import HistoryError
-from fedstep.features.schema import HEAD_NAMES, schema
-from fedstep.history.entry import Row, pack_row, unpack_row
+from fedstep.features.schema import schema
+from fedstep.history.columns import pack_rows, unpack_rows
+from fedstep.history.entry import Row
 from fedstep.model.calibration import Platt, Score, Trackers
 from fedstep.model.labels import Ripe
 from fedstep.model.linear import Local
@@ -42,7 +44,7 @@ class Backlog:
 def save_correction(correction: Correction, generation: str) -> bytes:
     """JSON bytes. `generation` names the records it was learned from."""
     local = {
-        head: {"shared": {str(i): _short(w) for i, w in one.shared.items()}, "private": dict(one.private)}
+        head: {"shared": {str(i): w for i, w in one.shared.items()}, "private": dict(one.private)}
         for head, one in correction.local.items()
     }
     content = {
@@ -67,31 +69,30 @@ def load_correction(content: bytes) -> tuple[Correction, str]:
         trackers = {key: Trackers(**one) for key, one in fields["trackers"].items()}
         scores = {head: Score(**one) for head, one in fields["scores"].items()}
         return Correction(local, platt, trackers, scores), fields["generation"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise HistoryError("the local model is damaged") from error
 
 
 def save_backlog(backlog: Backlog, generation: str) -> bytes:
-    """Compressed JSON bytes."""
+    """JSON bytes with rows in columns."""
     content = {
         **_stamp(generation),
-        "pending": {head: [pack_row(row) for row in rows] for head, rows in backlog.pending.items()},
-        "waiting": {head: [_pack_ripe(ripe) for ripe in rows] for head, rows in backlog.waiting.items()},
-        "recent": {head: [_pack_ripe(ripe) for ripe in rows] for head, rows in backlog.recent.items()},
+        "pending": {head: pack_rows(rows) for head, rows in backlog.pending.items()},
+        "waiting": {head: _pack_ripe(rows) for head, rows in backlog.waiting.items()},
+        "recent": {head: _pack_ripe(rows) for head, rows in backlog.recent.items()},
     }
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    return gzip.compress(text.encode(), 1, mtime=0)
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
 
 def load_backlog(content: bytes) -> tuple[Backlog, str]:
     """The backlog and its generation. HistoryError where damaged or of another schema."""
     try:
-        fields = _checked(json.loads(gzip.decompress(content)))
-        pending = {head: tuple(unpack_row(row) for row in rows) for head, rows in fields["pending"].items()}
-        waiting = {head: tuple(_unpack_ripe(row) for row in rows) for head, rows in fields["waiting"].items()}
-        recent = {head: tuple(_unpack_ripe(row) for row in rows) for head, rows in fields["recent"].items()}
+        fields = _checked(json.loads(content))
+        pending = {head: unpack_rows(rows) for head, rows in fields["pending"].items()}
+        waiting = {head: _unpack_ripe(rows) for head, rows in fields["waiting"].items()}
+        recent = {head: _unpack_ripe(rows) for head, rows in fields["recent"].items()}
         return Backlog(pending, waiting, recent), fields["generation"]
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise HistoryError("the backlog of rows is damaged") from error
 
 
@@ -99,25 +100,20 @@ def _stamp(generation: str) -> dict[str, object]:
     return {"format": FORMAT, "schema": schema().digest, "generation": generation}
 
 
-def _checked(fields: dict[str, object]) -> dict[str, "dict"]:  # type: ignore[type-arg]  # JSON
+def _checked(fields: dict[str, Any]) -> dict[str, Any]:
     if (fields["format"], fields["schema"]) != (FORMAT, schema().digest):
         raise HistoryError("what was learned belongs to another version of fedstep")
-    return fields  # type: ignore[return-value]
+    return fields
 
 
-def _short(weight: float) -> float:
-    return float(f"{weight:.7g}")
+def _pack_ripe(rows: Sequence[Ripe]) -> dict[str, object]:
+    return {
+        "rows": pack_rows([ripe.row for ripe in rows]),
+        "labels": [ripe.label for ripe in rows],
+        "weights": [ripe.weight for ripe in rows],
+    }
 
 
-def _pack_ripe(ripe: Ripe) -> list[object]:
-    return [pack_row(ripe.row), round(ripe.label, 6), ripe.weight]
-
-
-def _unpack_ripe(fields: list[list[object]]) -> Ripe:
-    row, label, weight = fields
-    return Ripe(unpack_row(row), float(label), float(weight))  # type: ignore[arg-type]
-
-
-def heads_without(names: Mapping[str, object]) -> tuple[str, ...]:
-    """The heads that a mapping does not mention."""
-    return tuple(name for name in HEAD_NAMES if name not in names)
+def _unpack_ripe(fields: Mapping[str, Any]) -> tuple[Ripe, ...]:
+    labelled = zip(unpack_rows(fields["rows"]), fields["labels"], fields["weights"], strict=True)
+    return tuple(Ripe(row, float(label), float(weight)) for row, label, weight in labelled)

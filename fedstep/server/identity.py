@@ -52,7 +52,7 @@ def doorkeeper(host: str, tokens: Sequence[str]) -> Doorkeeper:
     if not tokens and not is_loopback(host):
         raise UsageError(
             f"without a token anyone who reaches {host} could send updates",
-            "Give one with --token (FEDSTEP_SERVE_TOKEN), or listen on --host 127.0.0.1.",
+            "Give one in FEDSTEP_TOKENS, or listen on --host 127.0.0.1.",
         )
     if any(len(token.strip()) < SHORTEST_TOKEN for token in tokens):
         raise UsageError(

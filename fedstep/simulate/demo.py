@@ -26,6 +26,7 @@ from fedstep.report.demo import Demo, DemoBuild, DemoProject, DemoTest, Federati
 from fedstep.report.findings import Exchange, TestRisk, Training
 from fedstep.report.html import demo_html
 from fedstep.simulate.demo_table import demo_text
+from fedstep.simulate.tables import evidence_of, read_builds
 from fedstep.steps import Evidence
 from fedstep.training import train
 
@@ -36,6 +37,14 @@ ASKED_AT = 0.6  # share of a project's builds after which its likely flakes are 
 START_SECONDS = 20.0  # the aggregator has so long to start
 MEASURED = "measured: reports of the project's own test suite"
 DRAWN = "measured failure rates (FlakeFlagger, BSD-3-Clause); order of runs drawn"
+JENKINS = "pull-request builds on Jenkins (LRTS, MIT)"
+SOURCES = {
+    "kevinsawicki-http-request": DRAWN,
+    "square-okhttp": DRAWN,
+    "hadoop": JENKINS,
+    "james": JENKINS,
+    "rustlang": "runs of GitHub Actions (github-actions-build-duration-replication, MIT)",
+}
 
 
 @dataclass(slots=True)
@@ -72,7 +81,8 @@ def run(output: str, say: Callable[..., None]) -> int:
 def _aggregator(folder: Path) -> Iterator[str]:
     """The URL of a real aggregator process with its store in the folder; it is stopped at the end."""
     log = folder / "aggregator.log"
-    command = [sys.executable, "-P", "-m", "fedstep", "serve", "--port", "0", "--buffer", "4", "--wait", "1"]
+    # From zero: the starter model was learned from these very projects, with it the predictions would be no predictions.
+    command = [sys.executable, "-P", "-m", "fedstep", "serve", "--from-zero", "--port", "0", "--buffer", "4", "--wait", "1"]
     with log.open("wb") as sink:
         process = subprocess.Popen([*command, "--store", f"sqlite:///{folder / 'aggregator.db'}"], stderr=sink)
     try:
@@ -94,18 +104,28 @@ def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
 
 
 def _participants(folder: Path) -> list[_Participant]:
-    return [_participant(archive, folder) for archive in sorted(SAMPLE.glob("*.tar.xz"))]
+    with_tests = [_with_tests(archive, folder) for archive in sorted(SAMPLE.glob("*.tar.xz"))]
+    return with_tests + [_times_only(table, folder) for table in sorted(SAMPLE.glob("*.builds.csv"))]
 
 
-def _participant(archive: Path, folder: Path) -> _Participant:
+def _with_tests(archive: Path, folder: Path) -> _Participant:
     name = archive.name.removesuffix(".tar.xz")
     with tarfile.open(archive) as packed:
         packed.extractall(folder / "builds" / name, filter="data")
     found = (read_folder(path) for path in build_folders(folder / "builds" / name))
     evidence = [item for item in found if not isinstance(item, Dropped)]
+    return _participant(name, folder, sorted(evidence, key=lambda item: item.situation.started_at))
+
+
+def _times_only(table: Path, folder: Path) -> _Participant:
+    builds, _ = read_builds(table)
+    return _participant(table.name.removesuffix(".builds.csv"), folder, [evidence_of(*item) for item in zip(builds, range(len(builds)), strict=True)])
+
+
+def _participant(name: str, folder: Path, evidence: Sequence[Evidence]) -> _Participant:
     home = Home(folder / "homes" / name)
     home.prepare()
-    return _Participant(name, home, sorted(evidence, key=lambda item: item.situation.started_at))
+    return _Participant(name, home, evidence)
 
 
 def _interleaved(participants: Sequence[_Participant]) -> Iterator[tuple[_Participant, Evidence]]:
@@ -145,7 +165,7 @@ def _demo(participants: Sequence[_Participant], seconds: float) -> Demo:
 
 
 def _project(participant: _Participant) -> DemoProject:
-    source = DRAWN if "-" in participant.name and participant.name != "sqlite-utils" else MEASURED
+    source = SOURCES.get(participant.name, MEASURED)
     return DemoProject(participant.name, tuple(participant.builds), _what_became(participant), source)
 
 

@@ -70,5 +70,6 @@ def _wire(demo: Demo) -> Iterator[str]:
     largest = size(max(wire.sizes)) if wire.sizes else "0 B"
     yield (
         f"{wire.participants} projects sent {len(wire.sizes)} updates, {size(sum(wire.sizes))} together, the largest "
-        f"{largest}; the aggregator made {wire.versions} versions of the shared model. Took {span(demo.seconds)}."
+        f"{largest}; the aggregator, which began from zero, made {wire.versions} versions of the model. "
+        f"Took {span(demo.seconds)}."
     )

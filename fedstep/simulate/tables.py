@@ -7,10 +7,20 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from fedstep.build.ci import parse_time
-from fedstep.build.record import NO_SECONDS, Dropped
+from fedstep.build.record import (
+    NO_SECONDS,
+    BuildOutcome,
+    Change,
+    CiRun,
+    Dropped,
+    Duration,
+    Reports,
+    Situation,
+)
 from fedstep.features.builds import PastBuild, Planned
+from fedstep.steps import Evidence
 
-__all__ = ["RerunTest", "planned_of", "read_builds", "read_tests"]
+__all__ = ["RerunTest", "evidence_of", "planned_of", "read_builds", "read_tests"]
 
 Row = Mapping[str, str]
 LINES = ("lines_added", "lines_deleted")
@@ -54,6 +64,22 @@ def read_tests(path: Path) -> tuple[RerunTest, ...]:
 def planned_of(build: PastBuild) -> Planned:
     """The build as it was known before it started."""
     return Planned(**{field.name: getattr(build, field.name) for field in fields(Planned)})
+
+
+def evidence_of(build: PastBuild, number: int) -> Evidence:
+    """The build as a train step would have read it: no reports, and of its change the author alone."""
+    ci = CiRun(
+        vendor="recorded",
+        run=str(number),
+        job=build.stream.partition("|")[0],
+        branch=build.branch,
+        base_branch=build.base_branch,
+        event=build.event,
+    )
+    situation = Situation(ci, Change(build.commit, "", build.author), build.started_at)
+    duration = Duration(build.seconds, "recorded")
+    outcome = BuildOutcome(build.outcome) if build.outcome in ("passed", "unstable") else BuildOutcome.FAILED
+    return Evidence(situation, build.finished_at, duration, outcome, Reports())
 
 
 def _rows(path: Path) -> Iterator[Row]:

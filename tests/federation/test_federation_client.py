@@ -130,7 +130,7 @@ def problem(status: int, **members: str) -> Answer:
 
 def test_what_is_refused_for_good_says_why():
     assert "the delta is too long" in failed(UpdateRefused, problem(422, detail="the delta is too long"))
-    assert "too large" in failed(UpdateRefused, Answer(413, {}, b"<html>"))
+    assert "too large" in failed(AggregatorError, Answer(413, {}, b"<html>"))
     assert "400" in failed(UpdateRefused, Answer(400, {}, b""))
 
 

@@ -1,0 +1,53 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Everything goes into .venv.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+CORPORA ?= ../shared/corpora
+REPLAY ?= ../shared/tools/replay_junit.py
+
+.PHONY: demo test check bench evaluate starter vocabulary tools clean
+
+demo: .venv/demo  ## recorded builds of real projects against a real aggregator; writes demo-report.html
+	$(BIN)/fedstep demo
+
+test: tools .venv/dev  ## the whole suite
+	$(BIN)/pytest -n 2
+
+check: .venv/dev  ## lint, types, architecture, docs: seconds
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/test_architecture.py tests/test_docs.py
+
+bench: .venv/dev  ## writes docs/benchmarks.json, each figure beside its yardstick of the same run
+	$(BIN)/python -m tests.benchmarks docs/benchmarks.json
+
+evaluate: .venv/dev  ## recorded CI through train, predict and triage, counts asserted
+	$(BIN)/python -m tests.benchmarks.evaluate $(CORPORA) $(REPLAY)
+
+vocabulary: .venv/dev  ## the closed list of words, made again from its counts
+	$(BIN)/python -m fedstep.simulate.vocabulary $(CORPORA)/words.csv > fedstep/features/words.txt
+
+starter: .venv/dev  ## the starter model, made again from the licensed corpora
+	rm -rf .venv/replays && mkdir .venv/replays
+	for reruns in 0 1; do $(PYTHON) $(REPLAY) --out .venv/replays/$$reruns --builds 60 --reruns $$reruns --seed $$((reruns + 1)); done
+	$(BIN)/python -m fedstep.simulate.starter $(CORPORA) .venv/replays > .venv/starter.safetensors
+	mv .venv/starter.safetensors fedstep/model/starter.safetensors
+
+tools:  ## what the tests need beside Python
+	@bash tests/tools.sh
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv || { [ "$$(id -u)" = 0 ] && apt-get -o DPkg::Lock::Timeout=400 update -qq && \
+	  apt-get -o DPkg::Lock::Timeout=400 install -y -qq python3-venv && $(PYTHON) -m venv .venv; }
+
+.venv/demo: .venv/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[train,server]'
+	@touch $@
+
+.venv/dev: .venv/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv demo-report.html

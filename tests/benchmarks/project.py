@@ -1,0 +1,61 @@
+"""A project of any size with a drawn history, for timing alone."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+from fedstep.build.record import Change, CiRun, Duration, FileChange, Outcome, Reports, Situation, TestRun
+from fedstep.federation.kept import kept_model
+from fedstep.history.home import Home
+from fedstep.steps import Evidence, observe, outcome_of, record
+from fedstep.training import learn
+
+WORDS = "open close read write retry wait connect parse render merge split login cache queue thread".split()
+HOUR = 3600.0
+START = 1_760_000_000.0
+
+
+def grow(home: Home, tests: int, builds: int) -> None:
+    """Record and learn so many builds of a project of so many tests, 1 % of them flaky."""
+    home.prepare()
+    for number, evidence in enumerate(drawn_builds(tests, builds)):
+        kept = kept_model(home)
+        record(home, observe(home, evidence, kept), lambda _runs: {})
+        if number % 10 == 9 or number == builds - 1:
+            learn(home, kept, refit=False)
+
+
+def drawn_builds(tests: int, builds: int, seed: int = 1) -> Iterator[Evidence]:
+    """Finished builds in time order."""
+    draw = random.Random(seed)
+    names = [name(number) for number in range(tests)]
+    for build in range(builds):
+        runs = tuple(TestRun(test, _outcome(draw, number), draw.expovariate(20)) for number, test in enumerate(names))
+        reports = Reports(runs, 1, (), f"{build:064x}")
+        ci = CiRun(vendor="bench", run=str(build), branch="main", event="push", job="test")
+        change = Change(f"{build:040x}", f"{build:040x}", "a@example.org", (FileChange("src/org/acme/a/Thing.java", 3, 1),))
+        seconds = 300 + draw.expovariate(1 / 30)
+        started = START + build * HOUR
+        situation = Situation(ci, change, started)
+        yield Evidence(situation, started + seconds, Duration(seconds, "bench"), outcome_of(ci, reports), reports)
+
+
+def name(number: int) -> str:
+    """A test name of the usual length, made of common words."""
+    first, second, third = (WORDS[number // power % len(WORDS)] for power in (1, 15, 225))
+    return f"org.acme.{first}.{second.title()}{third.title()}Test#{second}And{first.title()}When{third.title()}{number}"
+
+
+def write_report(path: Path, tests: int, failing: int = 3) -> None:
+    """A Surefire-like report of the project's next build."""
+    rows = []
+    for number in range(tests):
+        group, _, method = name(number).partition("#")
+        body = '<failure type="java.lang.AssertionError"/>' if number < failing else ""
+        rows.append(f"<testcase classname={quoteattr(group)} name={quoteattr(method)} time='0.05'>{body}</testcase>")
+    path.write_text("<testsuite name='acme'>\n" + "\n".join(rows) + "\n</testsuite>\n", encoding="utf-8")
+
+
+def _outcome(draw: random.Random, number: int) -> Outcome:
+    return Outcome.FAILED if number % 100 == 7 and draw.random() < 0.05 else Outcome.PASSED

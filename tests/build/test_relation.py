@@ -1,0 +1,72 @@
+"""Facts about how near a change is to a test."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedstep.build.record import FileChange
+from fedstep.build.relation import is_build_file, relation
+from fedstep.features.schema import schema
+
+CASES = [
+    ("org.foo.BarTest#works", "src/main/java/org/foo/Bar.java", "itself"),
+    ("org.foo.BarTest#works", "src/test/java/org/foo/BarTest.java", "itself"),
+    ("org.foo.BarTest$Inner#works", "src/main/java/org/foo/Bar.java", "itself"),
+    ("org.foo.BarIT#works", "core/src/main/kotlin/org/foo/Bar.kt", "itself"),
+    ("org.foo.BarTest#works", "src/main/java/org/foo/Baz.java", "near"),
+    ("org.foo.BarTest#works", "src/main/java/org/foo/deep/Baz.java", "elsewhere"),
+    ("org.foo.BarTest#works", "src/main/java/com/foo/Baz.java", "elsewhere"),
+    ("org.foo.BarTest#works", "pom.xml", "build-file"),
+    ("tests.test_cart#test_sum", "shop/cart.py", "itself"),
+    ("tests.test_cart.TestCart#test_sum", "shop/cart.py", "itself"),
+    ("tests.test_cart.TestCart.TestInner#test_sum", "tests/test_cart.py", "itself"),
+    ("shop.cart_test.CartTest#test_sum", "shop/cart.py", "itself"),
+    ("tests.unit.test_cart#test_sum", "tests/unit/helpers.py", "near"),
+    ("tests.unit.test_cart#test_sum", "tests/conftest.py", "build-file"),
+    ("tests.unit.test_cart#test_sum", "tests/unit/conftest.py", "near"),
+    ("tests.unit.test_cart#test_sum", "docs/index.md", "elsewhere"),
+    ("tests/unit/test_cart.py#test_sum", "src/cart.py", "itself"),
+    ("src/cart.test.js#adds up", "src/cart.js", "itself"),
+    ("src/cart.spec.ts#adds up", "src/cart.ts", "itself"),
+    ("src/__tests__/cart.js#adds up", "src/__tests__/order.js", "near"),
+    ("src/cart.test.js#adds up", "web/package-lock.json", "build-file"),
+    ("src/cart.test.js#adds up", ".github/workflows/ci.yml", "build-file"),
+    ("Cart adds up#when empty", "src/cart.js", "elsewhere"),
+    ("BarTest#works", "Makefile", "build-file"),
+    ("#works", ".gitignore", "elsewhere"),
+]
+
+
+@pytest.mark.parametrize(("test", "path", "expected"), CASES)
+def test_the_relation_of_a_test_to_a_file(test: str, path: str, expected: str) -> None:
+    assert relation(test, [FileChange(path)]) == expected
+
+
+def test_the_nearest_of_several_files_counts() -> None:
+    files = [FileChange("docs/a.md"), FileChange("pom.xml"), FileChange("org/foo/Other.java")]
+    assert relation("org.foo.BarTest#works", files) == "near"
+    assert relation("org.foo.BarTest#works", files[:2]) == "build-file"
+
+
+def test_no_change_is_a_relation_of_its_own() -> None:
+    assert relation("org.foo.BarTest#works", []) == "nothing"
+
+
+@pytest.mark.parametrize(
+    "path", ["pom.xml", "a/build.gradle.kts", "pyproject.toml", "go.sum", "Dockerfile.dev", "x/dev-requirements.txt"]
+)
+def test_files_that_say_how_to_build_are_build_files(path: str) -> None:
+    assert is_build_file(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["src/pom.xml.md", "mypom.xml", "src/makefile.py", "docs/package.json.md", "a/.github/workflows/x"]
+)
+def test_files_that_only_look_like_it_are_not(path: str) -> None:
+    assert not is_build_file(path)
+
+
+@given(st.text(max_size=30), st.lists(st.text(max_size=20).map(FileChange), max_size=4))
+def test_any_names_have_a_relation_that_the_schema_knows(test: str, files: list[FileChange]) -> None:
+    change = next(part for part in schema().heads["triage"].parts if part.name == "change")
+    assert f"change={relation(test, files)}" in change.names()

@@ -1,0 +1,92 @@
+"""What counts as one build, and how long it took."""
+
+import json
+import time
+
+import pytest
+from cli_workshop import forty_tests
+
+CASES = forty_tests(12)
+CI = {"CI": "true", "FEDSTEP_CI_RUN": "77", "FEDSTEP_CI_JOB": "test", "FEDSTEP_CI_BRANCH": "main"}
+
+
+@pytest.fixture
+def job(experienced, without_sklearn):
+    """A CI job that records builds and learns later: starting it costs little."""
+    return without_sklearn(experienced.with_env(**CI))
+
+
+def test_the_same_report_twice_counts_once_and_says_so(job):
+    report = job.report(CASES)
+    first, second = (json.loads(job.run("train", "--junit", report, "--format", "json").out) for _ in range(2))
+    assert first["build"] == second["build"]
+    assert len(job.builds()) == 13
+    assert not any("already" in warning for warning in first["warnings"])
+    assert any("in the history already; nothing is learned twice" in warning for warning in second["warnings"])
+
+
+@pytest.mark.parametrize(
+    "another",
+    [{"FEDSTEP_CI_ATTEMPT": "2"}, {"FEDSTEP_CI_CELL": "3.12"}, {"FEDSTEP_CI_RUN": "78"}, {"FEDSTEP_CI_JOB": "lint"}],
+)
+def test_a_rerun_a_matrix_cell_another_run_and_another_job_are_other_builds(job, another):
+    report = job.report(CASES)
+    assert job.run("train", "--junit", report).code == 0
+    assert job.with_env(**another).run("train", "--junit", report).code == 0
+    assert len(job.builds()) == 14
+
+
+def test_a_mark_of_predict_at_the_start_times_the_job(job):
+    began = time.time()
+    assert job.run("predict").code == 0
+    assert job.run("predict").code == 0, "the first mark stands"
+    time.sleep(0.5)
+    told = json.loads(job.run("train", "--junit", job.report(CASES), "--format", "json").out)
+    assert told["duration"]["source"] == "mark"
+    assert 0.5 < told["duration"]["seconds"] < time.time() - began
+    other = json.loads(job.with_env(FEDSTEP_CI_RUN="78").run("train", "--junit", "report.xml", "--format", "json").out)
+    assert other["duration"]["source"] == "tests", "a mark is of one run"
+
+
+def test_a_start_that_the_ci_tells_times_the_job(job):
+    started = job.with_env(FEDSTEP_CI_STARTED_AT=str(int(time.time()) - 300))
+    told = json.loads(started.run("train", "--junit", job.report(CASES), "--format", "json").out)
+    assert told["duration"]["source"] == "generic"
+    assert 299 < told["duration"]["seconds"] < 400
+
+
+def test_a_start_in_the_future_gives_no_time_and_a_reason(job):
+    started = job.with_env(FEDSTEP_CI_STARTED_AT=str(int(time.time()) + 3600))
+    told = json.loads(started.run("train", "--junit", job.report(CASES), "--format", "json").out)
+    assert told["duration"]["seconds"] is None
+    assert "clocks" in told["duration"]["reason"]
+
+
+def test_test_times_stand_in_where_no_start_is_known(job):
+    told = json.loads(job.run("train", "--junit", job.report(CASES), "--format", "json").out)
+    assert told["duration"]["source"] == "tests"
+    assert told["duration"]["seconds"] == pytest.approx(sum(seconds for _, _, seconds in CASES), abs=0.01)
+
+
+def test_the_outcome_is_the_options_else_the_cis_else_the_tests(job):
+    report = job.report(forty_tests(7))  # all pass
+
+    def outcome(place, *more: str) -> str:
+        return json.loads(place.run("train", "--junit", report, "--format", "json", *more).out)["outcome"]
+
+    assert outcome(job) == "passed"
+    assert outcome(job.with_env(FEDSTEP_CI_OUTCOME="failure")) == "failed"
+    assert outcome(job.with_env(FEDSTEP_CI_OUTCOME="failure"), "--outcome", "unstable") == "unstable"
+
+
+def test_two_jobs_at_once_both_count(job):
+    report = job.report(CASES)
+    cells = [job.with_env(FEDSTEP_CI_CELL=str(cell)) for cell in range(3)]
+    running = [cell.start("train", "--junit", report) for cell in cells]
+    for process in running:
+        with process:
+            _, err = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert "Traceback" not in err
+    assert len(job.builds()) == 15
+    job.no_leftovers()

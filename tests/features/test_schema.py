@@ -1,0 +1,125 @@
+"""Facts about the schema: one order, one digest, one formula for margins."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedstep.features.parts import Choice, Flag, Hats, Part, Value, Words
+from fedstep.features.schema import FAILURE_KINDS, HEAD_NAMES, Head, Schema, schema
+from fedstep.features.triage import failure_kind
+from fedstep.history.tests import RECENT
+from fedstep.model.linear import margin
+
+HEADS = schema().heads
+
+
+def value_of(part: Part, draw: Random) -> Value:
+    if draw.random() < 0.15:
+        return None
+    if isinstance(part, Words):
+        return tuple(sorted(draw.sample(range(len(part.index)), draw.randrange(6))))
+    if isinstance(part, Choice):
+        return draw.choice([*part.options, "other word"])
+    return draw.choice([0.0, 1, draw.uniform(-3, 3), draw.expovariate(0.01)])
+
+
+@pytest.mark.parametrize("name", HEAD_NAMES)
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6))
+def test_a_scorer_gives_the_margin_of_the_row(name: str, seed: int) -> None:
+    draw, head = Random(seed), HEADS[name]
+    weights = [draw.gauss(0, 1) for _ in range(head.size())]
+    score = head.scorer(weights)
+    for _ in range(3):
+        values = tuple(value_of(part, draw) for part in head.parts)
+        assert score(values) == pytest.approx(margin(weights, *head.encode_values(values)), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", HEAD_NAMES)
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6))
+def test_coordinates_ascend_and_stay_inside(name: str, seed: int) -> None:
+    draw, head = Random(seed), HEADS[name]
+    indices, values = head.encode_values([value_of(part, draw) for part in head.parts])
+    assert list(indices) == sorted(set(indices))
+    assert all(0 <= index < head.size() for index in indices)
+    assert len(indices) == len(values)
+
+
+@pytest.mark.parametrize("name", HEAD_NAMES)
+def test_every_coordinate_has_one_name(name: str) -> None:
+    names = HEADS[name].names()
+    assert len(names) == len(set(names)) == HEADS[name].size()
+
+
+def test_values_by_name_are_the_values_in_order() -> None:
+    head = HEADS["triage"]
+    raw = {"bias": 1.0, "runs": 7, "change": "near", "failure-kind": "timeout"}
+    assert head.encode(raw) == head.encode_values([raw.get(part.name) for part in head.parts])
+    assert "change=near" in {head.names()[index] for index in head.encode(raw).indices}
+
+
+def test_a_row_of_the_wrong_length_is_an_error() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        HEADS["triage"].encode_values([1.0])
+
+
+def test_the_heads_are_the_four_tasks_in_order() -> None:
+    assert tuple(HEADS) == HEAD_NAMES
+    assert all(name == head.name for name, head in HEADS.items())
+
+
+BASE = Head("flaky", (Flag("bias"), Hats("runs", (0.0, 1.0)), Words("name", {"a": 0, "b": 1})), 1.0, 50, 20, 20)
+CHANGES = [
+    replace(BASE, name="other"),
+    replace(BASE, clip=0.5),
+    replace(BASE, minimum_rows=49),
+    replace(BASE, minimum_groups=19),
+    replace(BASE, horizon=10),
+    replace(BASE, parts=BASE.parts[:2]),
+    replace(BASE, parts=(BASE.parts[1], BASE.parts[0], BASE.parts[2])),
+    replace(BASE, parts=(Flag("bias2"), *BASE.parts[1:])),
+    replace(BASE, parts=(BASE.parts[0], Hats("runs", (0.0, 1.0000001)), BASE.parts[2])),
+    replace(BASE, parts=(BASE.parts[0], Hats("runs", (0.0, 1.0), logarithmic=True), BASE.parts[2])),
+    replace(BASE, parts=(BASE.parts[0], Choice("runs", ("0", "1", "absent")), BASE.parts[2])),
+    replace(BASE, parts=(*BASE.parts[:2], Words("name", {"a": 0, "c": 1}))),
+]
+
+
+def test_the_digest_changes_with_every_constant() -> None:
+    digests = {Schema((head,)).digest for head in (BASE, *CHANGES)}
+    assert len(digests) == 1 + len(CHANGES)
+    assert all(len(digest) == 16 and int(digest, 16) >= 0 for digest in digests)
+
+
+def test_the_same_constants_give_the_same_digest() -> None:
+    again = Head("flaky", (Flag("bias"), Hats("runs", (0.0, 1.0)), Words("name", {"a": 0, "b": 1})), 1.0, 50, 20, 20)
+    assert Schema((again,)).digest == Schema((BASE,)).digest
+
+
+def test_the_horizon_is_not_longer_than_what_the_table_remembers() -> None:
+    assert HEADS["flaky"].horizon <= RECENT
+    assert HEADS["triage"].horizon + 1 <= RECENT
+
+
+def test_the_closed_lists_are_lower_case_words() -> None:
+    for part in ("name", "source"):
+        words = schema().words(part).index
+        assert 500 < len(words) < 5000
+        assert all(word.isascii() and word.isalpha() and word.islower() for word in words)
+
+
+def test_every_failure_kind_is_in_the_schema() -> None:
+    kinds = (
+        "TimeoutException",
+        "ConnectException",
+        "InterruptedException",
+        "MemoryError",
+        "AssertionError",
+        "NullPointerException",
+    )
+    known = {failure_kind(kind) for kind in (*kinds, "IOException", "IllegalStateException", "Zebra")}
+    assert known == set(FAILURE_KINDS)

@@ -1,0 +1,177 @@
+"""Facts about records: what goes in comes out, and what is damaged is refused."""
+
+import json
+import math
+import subprocess
+import sys
+import zlib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedstep.build.record import BuildOutcome, FileChange, Outcome, TestRun
+from fedstep.errors import HistoryError
+from fedstep.history.entry import Entry, Row, decode, encode
+
+texts = st.text(max_size=20)
+times = st.integers(0, 4_000_000_000_000).map(lambda ms: ms / 1000)
+seconds = st.integers(0, 10**8).map(lambda ms: ms / 1000) | st.just(math.nan)
+unit = st.floats(-5, 5).map(lambda value: round(value, 6))
+rows = st.builds(
+    Row,
+    subject=texts,
+    run=st.integers(0, 10**6),
+    indices=st.lists(st.integers(0, 4000), max_size=4).map(tuple),
+    values=st.lists(unit, max_size=4).map(tuple),
+    private=st.lists(texts, max_size=2).map(tuple),
+    target=unit | st.just(math.nan),
+)
+entries = st.builds(
+    Entry,
+    name=texts,
+    started_at=times,
+    finished_at=times,
+    seconds=seconds,
+    stream=texts,
+    outcome=st.sampled_from(BuildOutcome),
+    branch=texts,
+    author=texts,
+    commit=texts,
+    change_known=st.booleans(),
+    files=st.lists(st.builds(FileChange, texts, st.integers(0, 99), st.integers(0, 99), texts), max_size=3).map(tuple),
+    tests=st.lists(
+        st.builds(TestRun, texts, st.sampled_from(Outcome), seconds, texts, st.just(""), st.just(0)),
+        max_size=5,
+        unique_by=lambda run: run.test,
+    ).map(tuple),
+    source_words=st.dictionaries(texts, st.lists(texts, max_size=2).map(tuple), max_size=2),
+    schema=texts,
+    rows=st.dictionaries(texts, st.lists(rows, max_size=3).map(tuple), max_size=2),
+)
+WHOLE = Entry(
+    name="ab" * 16,
+    started_at=1_700_000_000.5,
+    finished_at=1_700_000_060.5,
+    seconds=60.0,
+    stream="unit||mark",
+    outcome=BuildOutcome.FAILED,
+    change_known=True,
+    files=(FileChange("src/a.py", 3, 1, "src/b.py"),),
+    tests=(
+        TestRun("a#passes", Outcome.PASSED, 0.25),
+        TestRun("a#fails", Outcome.CONFIRMED, math.nan, "builtins.KeyError"),
+    ),
+    source_words={"a#passes": ("sleep", "wait")},
+    schema="0123456789abcdef",
+    rows={"flaky": (Row("a#passes", 4, (0, 7), (1.0, 0.5), ("test=a#passes",)),)},
+)
+
+
+def same(one: Entry, other: Entry) -> bool:
+    """Equality in which an unknown time equals an unknown time: NaN prints as it is."""
+    return repr(one) == repr(other)
+
+
+def refused(packed: bytes) -> bool:
+    try:
+        assert isinstance(decode(packed), Entry)
+    except HistoryError:
+        return True
+    return False
+
+
+def packed_with(**changes: object) -> bytes:
+    return zlib.compress(json.dumps({**json.loads(zlib.decompress(encode(WHOLE))), **changes}).encode())
+
+
+def test_a_record_comes_back_whole() -> None:
+    assert same(decode(encode(WHOLE)), WHOLE)
+
+
+@settings(max_examples=40, deadline=None)
+@given(entries)
+def test_every_entry_comes_back_and_the_same_entry_gives_the_same_bytes(entry: Entry) -> None:
+    assert same(decode(encode(entry)), entry)
+    assert encode(decode(encode(entry))) == encode(entry)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_entry_or_a_history_error(packed: bytes) -> None:
+    refused(packed)
+    refused(zlib.compress(packed))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(sorted(json.loads(zlib.decompress(encode(WHOLE))))), json_values)
+def test_a_field_of_any_other_kind_is_an_entry_or_a_history_error(field: str, value: object) -> None:
+    refused(packed_with(**{field: value}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tests": [1, 2]},
+        {"outcomes": "p"},
+        {"outcomes": "p?"},
+        {"started_at": math.nan},
+        {"finished_at": math.inf},
+        {"seconds": math.inf},
+        {"files": ["abcd"]},
+        {"files": [["a", "b", 0, ""]]},
+        {"format": 99},
+        {"rows": {"flaky": [["t", 1, ["x"], [1.0], [], None]]}},
+    ],
+)
+def test_a_field_that_would_fail_in_a_later_room_is_refused_at_the_door(changes: dict[str, object]) -> None:
+    assert refused(packed_with(**changes))
+
+
+def test_deep_nesting_is_refused() -> None:
+    assert refused(zlib.compress(b"[" * 200_000))
+
+
+@given(st.data())
+def test_a_record_cut_anywhere_is_refused(data: st.DataObject) -> None:
+    packed = encode(WHOLE)
+    assert refused(packed[: data.draw(st.integers(0, len(packed) - 1))])
+
+
+@given(st.data())
+def test_a_flipped_bit_is_refused_or_changes_nothing(data: st.DataObject) -> None:
+    packed = bytearray(encode(WHOLE))
+    packed[data.draw(st.integers(0, len(packed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    assert refused(bytes(packed)) or same(decode(bytes(packed)), WHOLE)
+
+
+def test_a_bomb_is_refused_in_bounded_memory() -> None:
+    program = """
+import resource, sys
+from fedstep.errors import HistoryError
+from fedstep.history.entry import decode
+bomb = sys.stdin.buffer.read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    decode(bomb)
+except HistoryError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    squeeze = zlib.compressobj()
+    bomb = b"".join(squeeze.compress(bytes(1 << 20)) for _ in range(240)) + squeeze.flush()
+    done = subprocess.run([sys.executable, "-c", program], input=bomb, capture_output=True, check=True)
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(done.stdout) * unit < 160 << 20
+
+
+def test_a_time_is_kept_to_the_millisecond_and_a_value_to_six_digits() -> None:
+    row = Row("t", 0, (1,), (1 / 3,), (), 2 / 3)
+    kept = decode(encode(replace(WHOLE, tests=(TestRun("t", Outcome.PASSED, 0.0014),), rows={"triage": (row,)})))
+    assert kept.tests[0].seconds == 0.001
+    assert kept.rows["triage"][0] == Row("t", 0, (1,), (0.333333,), (), 0.666667)

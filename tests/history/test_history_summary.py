@@ -1,0 +1,176 @@
+"""Facts about the summary: it is a cache of the log and can always be made again."""
+
+import json
+import random
+from contextlib import suppress
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedstep.build.record import (
+    NO_SECONDS,
+    Absent,
+    Build,
+    BuildOutcome,
+    Change,
+    CiRun,
+    Duration,
+    FileChange,
+    Outcome,
+    Reports,
+    Situation,
+    TestRun,
+)
+from fedstep.errors import HistoryError
+from fedstep.features.builds import Planned
+from fedstep.features.plan import plan
+from fedstep.history.entry import Entry, decode, encode, entry_of
+from fedstep.history.home import Home
+from fedstep.history.memory import forget_pruned, generation, recall, store_summary, unseen
+from fedstep.history.summary import FORGET_AFTER, MAXIMUM_BUILDS, Summary, fold, load_summary, past_build, save_summary
+
+
+def entry(number: int, tests: tuple[TestRun, ...] = (), **known: object) -> Entry:
+    at = 1_700_000_000.0 + 600 * number
+    made = Entry(f"{number:032x}", at, at + 60, 60.0, "unit||mark", BuildOutcome.PASSED, tests=tests)
+    return replace(made, **known)  # type: ignore[arg-type]
+
+
+def drawn(seed: int, builds: int = 12) -> list[Entry]:
+    draw = random.Random(seed)
+    outcomes = [Outcome(letter) for letter in "ppppfcks"]
+    return [
+        entry(
+            number,
+            tuple(
+                TestRun(f"a.B{n % 3}Test#t{n}", draw.choice(outcomes), draw.choice([NO_SECONDS, draw.random()]))
+                for n in range(6)
+            ),
+            commit=f"{draw.randrange(4)}",
+            stream=draw.choice(["unit||mark", "e2e||mark"]),
+            seconds=draw.choice([NO_SECONDS, 60.0]),
+            change_known=draw.random() < 0.8,
+            source_words={"a.B0Test#t0": ("sleep", "thread", "nosuchword")},
+        )
+        for number in range(builds)
+    ]
+
+
+def folded(entries: list[Entry]) -> Summary:
+    summary = Summary()
+    for one in entries:
+        summary = fold(summary, one.name, decode(encode(one)))
+    return summary
+
+
+def same(one: Summary, other: Summary) -> bool:
+    """Equality in which an unknown time equals an unknown time."""
+    return one.seen == other.seen and repr((one.count, one.tests, one.builds)) == repr(
+        (other.count, other.tests, other.builds)
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_summary_comes_back_whole_and_goes_on_as_if_it_had_not_been_stored(seed: int) -> None:
+    entries = drawn(seed)
+    half = folded(entries[:6])
+    loaded = load_summary(save_summary(half))
+    assert same(loaded, half)
+    for one in entries[6:]:
+        loaded = load_summary(save_summary(fold(loaded, one.name, decode(encode(one)))))
+    assert same(loaded, folded(entries))
+
+
+@given(st.binary(max_size=60) | st.sampled_from([b"[]", b"{}", b"[" * 100_000, b'{"format":1}']))
+def test_bytes_that_are_no_summary_are_a_history_error(content: bytes) -> None:
+    with pytest.raises(HistoryError):
+        load_summary(content)
+
+
+@pytest.mark.parametrize("key", ["tests", "builds", "seen", "count"])
+@pytest.mark.parametrize("value", [None, 5, [], {"ids": ["a"]}, "x"])
+def test_a_damaged_column_is_a_history_error_or_an_honest_summary(key: str, value: object) -> None:
+    content = {**json.loads(save_summary(folded(drawn(1)))), key: value}
+    with suppress(HistoryError):
+        assert isinstance(load_summary(json.dumps(content).encode()), Summary)
+
+
+def filled(home: Home, entries: list[Entry]) -> Summary:
+    for one in entries:
+        home.log.append(one)
+    summary = recall(home).summary
+    store_summary(home, summary)
+    return summary
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\x00\xff", b"[]"])
+def test_a_damaged_or_missing_summary_is_made_again(home: Home, damage: bytes) -> None:
+    summary = filled(home, drawn(2))
+    home.write("summary.json", damage)
+    assert same(recall(home).summary, summary)
+
+
+def test_a_summary_of_another_schema_is_made_again(home: Home) -> None:
+    summary = filled(home, drawn(3))
+    stored = json.loads(home.read("summary.json"))
+    home.write("summary.json", json.dumps({**stored, "schema": "0" * 16, "count": 77}).encode())
+    assert same(recall(home).summary, summary)
+
+
+def test_one_build_after_another_gives_the_summary_of_all_at_once(home: Home) -> None:
+    entries = drawn(4)
+    for one in entries:
+        home.log.append(one)
+        store_summary(home, recall(home).summary)
+    step_by_step = recall(home).summary
+    (home.folder / "summary.json").unlink()
+    assert same(recall(home).summary, step_by_step)
+
+
+def test_the_same_build_twice_counts_once(home: Home) -> None:
+    one = entry(1, (TestRun("a#b", Outcome.PASSED),))
+    home.log.append(one)
+    home.log.append(replace(one, finished_at=one.finished_at + 5))  # as after a merge of two logs
+    assert len(home.log.files()) == 2
+    summary = recall(home).summary
+    assert (summary.count, summary.tests.runs) == (1, [1])
+    assert list(unseen(home, summary)) == []
+
+
+def test_what_a_build_leaves_behind_is_what_was_planned_of_it() -> None:
+    ci = CiRun(job="unit", branch="topic", base_branch="main", event="pull_request")
+    change = Change("c0ffee", "", "me", (FileChange("pom.xml", 3, 4), FileChange("a/B.java", 1, 0)))
+    for known in (change, Absent("no git")):
+        situation = Situation(ci, known, 1_700_000_000.25)
+        build = Build("a" * 32, situation, 1_700_000_100.0, Duration(99.0, "mark"), BuildOutcome.FAILED, Reports())
+        planned = plan(situation, "unit||mark", "author" if known is change else "")
+        past = past_build(entry_of(build, planned.stream, planned.author))
+        assert {f.name: getattr(past, f.name) for f in fields(Planned)} == {
+            f.name: getattr(planned, f.name) for f in fields(Planned)
+        }
+
+
+def test_old_builds_and_tests_that_no_longer_run_are_forgotten() -> None:
+    summary = folded([entry(0, (TestRun("gone#a", Outcome.PASSED),))])
+    for number in range(1, FORGET_AFTER + 2):
+        summary = fold(summary, str(number), entry(number, (TestRun("here#a", Outcome.PASSED),)))
+    assert summary.tests.ids == ["here#a"]
+    assert len(summary.builds) == MAXIMUM_BUILDS
+    assert summary.count == FORGET_AFTER + 2
+
+
+def test_pruned_records_are_no_longer_named_and_an_empty_listing_forgets_nothing(home: Home) -> None:
+    summary = filled(home, drawn(5))
+    home.log.prune(4)
+    assert forget_pruned(home, summary).seen == frozenset(home.log.files())
+    for name in home.log.files():
+        (home.folder / "builds" / name).unlink()
+    assert forget_pruned(home, summary).seen == summary.seen
+
+
+def test_a_generation_names_the_set_of_records() -> None:
+    assert generation(Summary(frozenset("ab"))) == generation(Summary(frozenset("ba")))
+    assert generation(Summary(frozenset("ab"))) != generation(Summary(frozenset("abc")))

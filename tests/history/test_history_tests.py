@@ -1,0 +1,183 @@
+"""Facts about flips: what one test's outcomes reveal, build by build."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedstep.build.record import BuildOutcome, FileChange, Outcome, TestRun
+from fedstep.history.entry import Entry
+from fedstep.history.summary import Summary, fold
+from fedstep.history.tests import RECENT, TestTable, decayed_rate, is_incident, with_tests
+
+TEST = "org.acme.CartTest#sums"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One build that ran the test: its outcome, commit, changed file and stream."""
+
+    outcome: str
+    commit: str = ""
+    file: str = "docs/index.md"
+    stream: str = "unit||mark"
+    others: tuple[TestRun, ...] = ()
+
+
+def entry(number: int, step: Step) -> Entry:
+    at = 1_700_000_000.0 + 600 * number
+    runs = (TestRun(TEST, Outcome(step.outcome), 0.1),) if step.outcome else ()
+    return Entry(
+        name=f"{number:032x}",
+        started_at=at,
+        finished_at=at + 60,
+        seconds=60.0,
+        stream=step.stream,
+        outcome=BuildOutcome.PASSED,
+        commit=step.commit or f"{number:040x}",
+        change_known=True,
+        files=(FileChange(step.file, 1, 0),),
+        tests=(*runs, *step.others),
+    )
+
+
+def after(*steps: Step | str) -> TestTable:
+    summary = Summary()
+    for number, step in enumerate(steps):
+        summary = fold(summary, str(number), entry(number, Step(step) if isinstance(step, str) else step))
+    return summary.tests
+
+
+def revealed(*steps: Step | str) -> str:
+    table = after(*steps)
+    return table.revealed[table.ids.index(TEST)]
+
+
+def test_a_test_that_passed_in_a_rerun_is_a_gold_flake() -> None:
+    assert revealed("p", "k", "p") == "-g-"
+
+
+def test_a_failure_and_a_pass_of_one_commit_in_two_builds_of_one_stream_are_gold() -> None:
+    assert revealed("p", Step("f", "same"), Step("p", "same")) == "-g-"
+    assert revealed("p", Step("p", "same"), Step("f", "same")) == "--g"
+
+
+def test_the_same_outcomes_in_two_streams_are_no_flake() -> None:
+    one, other = "linux||mark", "windows||mark"
+    assert revealed(Step("p", "a", stream=one), Step("f", "a", stream=other)) == "--"
+    assert "g" not in revealed(
+        Step("f", "a", stream=other),
+        Step("p", "a", stream=one),
+        Step("f", "a", stream=other),
+        Step("p", "b", stream=one),
+    )
+
+
+def test_a_test_that_is_broken_on_one_system_alone_never_flips() -> None:
+    matrix = [Step(outcome, f"{n}", stream=name) for n in range(8) for outcome, name in (("p", "linux"), ("f", "win"))]
+    assert set(revealed(*matrix)) == {"-"}
+
+
+def test_a_flip_in_one_stream_is_seen_through_the_builds_of_another() -> None:
+    one, other = "linux", "windows"
+    steps = [Step("p", stream=one), Step("p", stream=other), Step("f", stream=one), Step("p", stream=other)]
+    assert revealed(*steps, Step("p", stream=one)) == "--s--"
+
+
+def test_passed_failed_once_and_passed_with_nothing_related_changed_is_silver() -> None:
+    assert revealed("p", "f", "p") == "-s-"
+
+
+@pytest.mark.parametrize("file", ["src/main/java/org/acme/Cart.java", "src/test/java/org/acme/Other.java", "pom.xml"])
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_related_change_at_the_failure_or_at_the_pass_explains_it(file: str, at: int) -> None:
+    steps = [Step("p"), Step("f"), Step("p")]
+    steps[at] = Step(steps[at].outcome, file=file)
+    assert revealed(*steps) == "---"
+
+
+def test_two_failures_in_a_row_are_no_flip() -> None:
+    assert revealed("p", "f", "f", "p") == "----"
+
+
+def test_a_failure_in_every_rerun_is_no_flip() -> None:
+    assert revealed("p", "c", "p") == "---"
+
+
+def test_a_test_that_failed_at_first_sight_is_no_flip() -> None:
+    assert revealed("f", "p") == "--"
+
+
+def test_a_rerun_that_passes_reveals_the_open_failure_before_it_too() -> None:
+    assert revealed("p", "f", "k", "p") == "-sg-"
+    assert revealed("p", "k", "k", "k") == "-ggg"
+
+
+def test_skips_are_left_out() -> None:
+    table = after("p", "s", "f", "s", "p")
+    assert table.recent == ["pfp"]
+    assert table.runs == [3]
+    assert table.revealed == ["-s-"]
+
+
+CROWD = tuple(TestRun(f"org.acme.Other{n}Test#works", Outcome.FAILED) for n in range(12))
+
+
+def test_failures_in_an_incident_are_no_evidence() -> None:
+    table = after("p", Step("f", others=CROWD), "p")
+    assert table.ids == [TEST]
+    assert (table.recent, table.failures, table.flips) == (["pp"], [0], [0])
+
+
+def test_a_rerun_of_an_incident_makes_no_gold_of_what_fails_again() -> None:
+    assert revealed("p", Step("f", "same", others=CROWD), Step("f", "same")) == "--"
+
+
+def test_ten_failures_and_three_in_ten_are_an_incident() -> None:
+    passes = tuple(TestRun(f"a#{n}", Outcome.PASSED) for n in range(24))
+    assert is_incident((*CROWD[:10], *passes[:23]))
+    assert not is_incident((*CROWD[:10], *passes[:24]))
+    assert not is_incident(CROWD[:9])
+
+
+def test_folding_never_changes_its_input() -> None:
+    summary = Summary()
+    for number, outcome in enumerate("pfpkc"):
+        before, text = summary, repr(summary)
+        summary = fold(summary, str(number), entry(number, Step(outcome)))
+        assert repr(before) == text
+        assert before != summary
+
+
+def test_blank_rows_leave_the_table_as_it_is() -> None:
+    table = after("p", "f")
+    text = repr(table)
+    more = with_tests(table, ("new", TEST, "new"))
+    assert more.ids == [TEST, "new"]
+    assert more.runs == [2, 0]
+    assert repr(table) == text
+
+
+def test_times_are_a_decayed_mean_of_logs() -> None:
+    summary = Summary()
+    for number in range(60):
+        step = entry(number, Step("p"))
+        slow = TestRun(TEST, Outcome.PASSED, 0.1 if number < 30 else 10.0)
+        summary = fold(
+            summary, str(number), Entry(**{name: getattr(step, name) for name in step.__slots__} | {"tests": (slow,)})
+        )
+    assert 0.5 < 2.718281828 ** summary.tests.log_seconds[0] < 10.0
+
+
+@given(st.lists(st.sampled_from("pfcks"), max_size=40), st.integers(0, 2**40 - 1))
+def test_columns_stay_of_one_length_and_rates_stay_rates(outcomes: Sequence[str], commits: int) -> None:
+    table = after(*(Step(outcome, commit=str((commits >> n) & 1)) for n, outcome in enumerate(outcomes)))
+    assert {len(getattr(table, name)) for name in table.__slots__} == {len(table.ids)}
+    for number in range(len(table.ids)):
+        assert len(table.recent[number]) == len(table.revealed[number]) <= RECENT
+        assert table.flips[number] <= table.runs[number]
+        assert 0 <= decayed_rate(table.failed_5[number], table.runs[number], 1 / 5) <= 1
+        marked = zip(table.recent[number], table.revealed[number], strict=True)
+        assert all(letter == "-" or outcome in "fck" for outcome, letter in marked)

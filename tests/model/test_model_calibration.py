@@ -1,0 +1,96 @@
+"""Facts about calibration on simulated streams."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedstep.model.calibration import (
+    Platt,
+    Score,
+    Trackers,
+    observe_outcome,
+    observe_residual,
+    probability,
+    score_outcome,
+)
+from fedstep.model.linear import sigmoid
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(0.4, -1.5), (2.0, 1.0), (1.0, -3.0)])
+def test_probabilities_become_calibrated_when_margins_have_a_wrong_slope_and_offset(
+    slope: float, offset: float
+) -> None:
+    draw, platt = random.Random(3), Platt()
+    stream = [draw.gauss(0, 1.5) for _ in range(6000)]
+    late: list[tuple[float, float]] = []
+    for number, margin in enumerate(stream):
+        truth = sigmoid(slope * margin + offset)
+        label = float(draw.random() < truth)
+        if number >= 3000:
+            late.append((probability(platt, margin), truth))
+        platt = observe_outcome(platt, margin, label)
+    assert sum(abs(said - truth) for said, truth in late) / len(late) < 0.04
+    assert abs(sum(said - truth for said, truth in late)) / len(late) < 0.02
+
+
+def test_the_slope_never_turns_round() -> None:
+    platt = Platt()
+    for number in range(2000):
+        margin = 3.0 if number % 2 else -3.0
+        platt = observe_outcome(platt, margin, float(margin < 0))
+    assert platt.slope >= 0.1
+
+
+def test_a_lighter_outcome_moves_less() -> None:
+    heavy, light = (observe_outcome(Platt(), 1.0, 0.0, weight) for weight in (1.0, 0.5))
+    assert heavy.offset < light.offset < 0
+
+
+STREAMS = {  # residuals in spreads
+    "gaussian": lambda draw, _: draw.gauss(0, 1.5),
+    "skewed": lambda draw, _: draw.expovariate(0.5) - 1.5,
+    "narrow": lambda draw, _: draw.gauss(0, 0.5),
+    "wide": lambda draw, _: draw.gauss(0, 6.0),
+    "drifting mean": lambda draw, n: draw.gauss(math.sin(n / 500), 1.0),
+    "drifting width": lambda draw, n: draw.gauss(0, 1.0 + (n % 2000) / 2000),
+    "a step": lambda draw, n: draw.gauss(1.5 if n > 4000 else 0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_intervals_cover_nine_in_ten(name: str) -> None:
+    draw, trackers, inside = random.Random(5), Trackers(), 0
+    for number in range(7000):
+        residual = STREAMS[name](draw, number)
+        inside += number >= 2000 and trackers.low <= residual <= trackers.high
+        trackers = observe_residual(trackers, residual)
+    assert 0.88 <= inside / 5000 <= 0.92
+
+
+@given(st.lists(st.floats(-50, 50), max_size=60))
+def test_the_low_end_stays_below_the_high_end(residuals: list[float]) -> None:
+    trackers = Trackers()
+    for residual in residuals:
+        trackers = observe_residual(trackers, residual)
+        assert trackers.low < 0 < trackers.high
+
+
+@given(st.floats(-1e3, 1e3), st.sampled_from([0.0, 1.0]), st.floats(0.1, 1.0))
+def test_a_platt_step_stays_finite_and_remembers_more(margin: float, label: float, weight: float) -> None:
+    platt = observe_outcome(Platt(), margin, label, weight)
+    assert math.isfinite(platt.slope)
+    assert math.isfinite(platt.offset)
+    assert platt.slope_weight >= 30.0
+
+
+def test_a_score_is_the_mean_of_what_was_seen() -> None:
+    score = Score()
+    for chance, label in ((0.8, 1.0), (0.4, 0.0), (0.5, 1.0)):
+        score = score_outcome(score, chance, label)
+    assert score.count == 3
+    assert score.positives == pytest.approx(2 / 3)
+    assert score.log_loss == pytest.approx(-(math.log(0.8) + math.log(0.6) + math.log(0.5)) / 3)
+    assert score_outcome(Score(), 0.0, 1.0).log_loss == pytest.approx(-math.log(0.001))

@@ -1,0 +1,258 @@
+"""Facts about learning from the log: step by step, all at once, and again after a cache was lost."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from fedstep.build.record import (
+    BuildOutcome,
+    Change,
+    CiRun,
+    Duration,
+    Evidence,
+    FileChange,
+    Outcome,
+    Reports,
+    Situation,
+    TestRun,
+)
+from fedstep.federation.kept import kept_model, starter_model
+from fedstep.forecast import Forecaster
+from fedstep.history.home import Home
+from fedstep.history.memory import recall, store_summary
+from fedstep.model.catch_up import State, catch_up, load_state, refit_to, store_state
+from fedstep.model.labels import Ripe
+from fedstep.model.state import Correction
+from fedstep.steps import observe, record
+
+FLAKY = "org.acme.web.SocketTest#waitsForServer"
+BUILDS = 62
+STEADY = tuple(f"org.acme.core.Part{n % 6}Test#case{n}" for n in range(23))
+
+
+def evidence(number: int, draw: random.Random) -> Evidence:
+    """A build of 24 tests, one of them flaky at 30 %; a regression now and then."""
+    failing = draw.random() < 0.1
+    runs = [TestRun(FLAKY, Outcome.FLAKED if draw.random() < 0.3 else Outcome.PASSED, 0.5)]
+    for test in STEADY:
+        broken = failing and test == STEADY[number % 23]
+        runs.append(TestRun(test, Outcome.CONFIRMED if broken else Outcome.PASSED, draw.random() / 10))
+    at = 1_760_000_000.0 + 7200 * number
+    change = Change(
+        f"{number:040x}", "", "ann@example.org", (FileChange(f"src/org/acme/core/File{number}.java", 3, 1),)
+    )
+    ci = CiRun(vendor="generic", run=str(number), job="unit", branch=draw.choice(["main", "topic"]), event="push")
+    seconds = 300 * draw.lognormvariate(0, 0.2)
+    outcome = BuildOutcome.FAILED if failing else BuildOutcome.PASSED
+    reports = Reports(tuple(runs), 1, (), f"{number:064x}")
+    return Evidence(Situation(ci, change, at), at + seconds, Duration(seconds, "mark"), outcome, reports)
+
+
+def live(home: Home, builds: int, learning: bool = True) -> None:
+    home.prepare()
+    draw = random.Random(7)
+    production = starter_model().production
+    for number in range(builds):
+        record(home, observe(home, evidence(number, draw), kept_model(home)), lambda _: {})
+        if learning and number % 4 == 1:
+            store_state(home, catch_up(home, production).state)
+        elif not learning:
+            store_summary(home, recall(home).summary)
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = Home(tmp_path_factory.mktemp("lived"))
+    live(home, BUILDS)
+    return home
+
+
+def copy_of(home: Home, folder: Path) -> Home:
+    other = Home(folder / "copy")
+    for path in home.folder.rglob("*"):
+        if path.is_file():
+            other.write(str(path.relative_to(home.folder)), path.read_bytes())
+    return other
+
+
+def numbers(correction: Correction) -> dict[str, float]:
+    """Every learned number by its place."""
+    found: dict[str, float] = {}
+    for head, local in correction.local.items():
+        found |= {f"{head} {index}": weight for index, weight in local.shared.items()}
+        found |= {f"{head} {name}": weight for name, weight in local.private.items()}
+    for kind in ("platt", "trackers", "scores"):
+        for name, value in getattr(correction, kind).items():
+            found |= {f"{kind} {name} {field}": getattr(value, field) for field in value.__slots__}
+    return found
+
+
+def assert_same(one: State, other: State) -> None:
+    assert one.summary == other.summary
+    assert repr(one.backlog) == repr(other.backlog)
+    assert numbers(one.correction) == pytest.approx(numbers(other.correction), abs=1e-9, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("lost", "damage"),
+    [
+        ("summary.json", None),
+        ("correction.json", None),
+        ("backlog.json", None),
+        ("summary.json", b"{}"),
+        ("correction.json", b""),
+        ("backlog.json", b"\x1f\x8b\x08\x00 garbage"),
+    ],
+)
+def test_a_lost_or_damaged_cache_is_learned_again_as_it_was(
+    lived: Home, tmp_path: Path, lost: str, damage: bytes | None
+) -> None:
+    before = load_state(lived)
+    assert before.summary.count == BUILDS
+    assert before.correction.local
+    home = copy_of(lived, tmp_path)
+    if damage is None:
+        (home.folder / lost).unlink()
+    else:
+        home.write(lost, damage)
+    progress = catch_up(home, starter_model().production)
+    assert progress.records == BUILDS
+    assert_same(progress.state, before)
+    store_state(home, progress.state)
+    assert_same(load_state(home), before)
+
+
+def test_nothing_new_teaches_nothing(lived: Home) -> None:
+    progress = catch_up(lived, starter_model().production)
+    assert (progress.records, progress.ripened) == (0, 0)
+    assert_same(progress.state, load_state(lived))
+
+
+def test_caches_of_different_generations_are_learned_again(lived: Home, tmp_path: Path) -> None:
+    home = copy_of(lived, tmp_path)
+    store_state(home, State())
+    home.write("summary.json", lived.read("summary.json"))
+    home.write("correction.json", lived.read("correction.json"))
+    assert load_state(home) == State()
+    assert_same(catch_up(home, starter_model().production).state, load_state(lived))
+
+
+def test_rows_are_labelled_after_pruning_as_before(lived: Home, tmp_path: Path) -> None:
+    home = copy_of(lived, tmp_path)
+    home.log.prune(30)
+    for name in ("summary.json", "correction.json", "backlog.json"):
+        (home.folder / name).unlink()
+    state = catch_up(home, starter_model().production).state
+    assert state.summary.count == 30
+    flaky = state.backlog.recent["flaky"]
+    assert flaky
+    assert all(row.run < 30 for row in (ripe.row for ripe in flaky))
+    assert all(row.run < 30 for row in state.backlog.pending["flaky"])
+
+
+def test_a_damaged_record_is_skipped_once_and_the_rest_is_learned(lived: Home, tmp_path: Path) -> None:
+    home = copy_of(lived, tmp_path)
+    damaged = home.log.files()[30]
+    home.write(f"builds/{damaged}", b"half")
+    home.write("summary.json", b"")
+    progress = catch_up(home, starter_model().production)
+    assert progress.records == BUILDS - 1
+    assert [damaged in warning for warning in progress.warnings] == [True]
+    store_state(home, progress.state)
+    assert catch_up(home, starter_model().production).warnings == ()
+
+
+def test_each_test_gives_one_flaky_row_a_horizon(lived: Home) -> None:
+    ripe = [one.row for one in load_state(lived).backlog.recent["flaky"]]
+    waiting = load_state(lived).backlog.pending["flaky"]
+    for test in (FLAKY, *STEADY):
+        turns = [row.run for row in (*ripe, *waiting) if row.subject == test]
+        assert len(turns) in (3, 4)
+        assert {later - sooner for sooner, later in pairwise(turns)} == {20}
+
+
+def test_positives_ripen_no_sooner_than_negatives(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    live(home, 45, learning=False)
+    state, ages = State(), set()
+    for name in home.log.files():
+        seen = state.summary.count
+        (home.folder / "hidden").mkdir(exist_ok=True)
+        state = _learn_one(home, state, name)
+        for ripe in _new(state.backlog.recent.get("flaky", ()), ages):
+            assert seen + 1 - ripe.row.run == 20
+    assert {ripe.label for ripe in state.backlog.recent["flaky"]} == {0.0, 1.0}
+
+
+def _learn_one(home: Home, state: State, name: str) -> State:
+    from fedstep.history.entry import Entry
+    from fedstep.history.summary import fold
+    from fedstep.model.learner import absorb
+
+    entry = home.log.read(name)
+    assert isinstance(entry, Entry)
+    summary = fold(state.summary, name, entry)
+    learned = absorb(state.correction, state.backlog, entry, summary.tests, starter_model().production)
+    return State(summary, learned.correction, learned.backlog)
+
+
+def _new(ripe: Sequence[Ripe], known: set[tuple[str, int]]) -> list[Ripe]:
+    fresh = [one for one in ripe if (one.row.subject, one.row.run) not in known]
+    known |= {(one.row.subject, one.row.run) for one in ripe}
+    return fresh
+
+
+def test_a_flaky_test_is_ranked_first_after_sixty_builds(lived: Home) -> None:
+    state = load_state(lived)
+    ranked = Forecaster(starter_model().production, state.correction).flakiest(state.summary, 5, at_least=0.0)
+    assert ranked[0].test == FLAKY
+    assert ranked[0].probability > 0.5 > ranked[1].probability
+    assert ranked[0].flips == state.summary.tests.flips[state.summary.tests.ids.index(FLAKY)] > 5
+    assert ranked[0].last_outcomes.count("k") > 1
+    assert ranked[0].reasons
+    assert any(reason.feature == f"test={FLAKY}" for reason in ranked[0].reasons)
+
+
+def test_a_refit_moves_towards_what_a_new_production_leaves_over(lived: Home) -> None:
+    state = load_state(lived)
+    zeros = {head: [0.0] * len(weights) for head, weights in starter_model().production.items()}
+    again = refit_to(state, zeros)
+    assert again.correction.local != state.correction.local
+    assert again.correction.platt == state.correction.platt
+    assert (again.summary, again.backlog) == (state.summary, state.backlog)
+
+
+def test_the_same_build_observed_again_is_not_recorded(lived: Home, tmp_path: Path) -> None:
+    home = copy_of(lived, tmp_path)
+    again = observe(home, evidence(0, random.Random(7)), kept_model(home))
+    assert record(home, again, lambda _: {}) is False
+    assert len(home.log.files()) == BUILDS
+
+
+def test_rows_made_earlier_do_not_change_with_later_builds(lived: Home, tmp_path: Path) -> None:
+    shorter = Home(tmp_path)
+    shorter.write("key", lived.read("key"))
+    live(shorter, 25, learning=False)
+    for name in shorter.log.files():
+        assert repr(shorter.log.read(name)) == repr(lived.log.read(name))
+
+
+def test_private_names_stay_private(lived: Home) -> None:
+    summary = recall(lived).summary
+    names = {name for head in ("flaky", "triage") for name in _coordinates(head)}
+    assert not [name for name in names if "acme" in name.lower() or "part0" in name.lower()]
+    kept = load_state(lived).correction.local["flaky"].private
+    assert set(kept) <= {f"test={t}" for t in summary.tests.ids} | {
+        f"class={t.split('#')[0]}" for t in summary.tests.ids
+    }
+    assert replace(summary, count=0) != summary
+
+
+def _coordinates(head: str) -> tuple[str, ...]:
+    from fedstep.features.schema import schema
+
+    return schema().heads[head].names()

@@ -1,0 +1,103 @@
+"""Facts about labels that ripen."""
+
+import math
+from zlib import crc32
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedstep.build.record import BuildOutcome, FileChange, Outcome, TestRun
+from fedstep.features.schema import schema
+from fedstep.history.entry import Entry, Row
+from fedstep.history.summary import Summary, fold
+from fedstep.history.tests import TestTable
+from fedstep.model.labels import SILVER_WEIGHT, Ripe, groups, is_due, numbered, ripen
+
+TEST = "a.BTest#t"
+HORIZON = 20
+
+
+def table_of(letters: str) -> TestTable:
+    summary = Summary()
+    for number, letter in enumerate(letters):
+        at = 1_700_000_000.0 + 600 * number
+        run = TestRun(TEST, Outcome(letter))
+        entry = Entry(
+            f"{number:032x}", at, at + 9, 9.0, "unit||mark", BuildOutcome.PASSED,
+            commit=str(number), files=(FileChange("docs/x.md"),), tests=(run,),
+        )  # fmt: skip
+        summary = fold(summary, str(number), entry)
+    return summary.tests
+
+
+def row(run: int, subject: str = TEST, target: float = math.nan) -> Row:
+    return Row(subject, run, (0,), (1.0,), (), target)
+
+
+def label(head: str, letters: str, run: int) -> Ripe:
+    ripe, waiting = ripen(head, [row(run)], table_of(letters))
+    assert waiting == []
+    return ripe[0]
+
+
+@pytest.mark.parametrize("letters", ["p" * HORIZON, "k" + "p" * 19, "p" * 19 + "k"])
+def test_a_flaky_row_ripens_when_its_horizon_is_over_whatever_its_label(letters: str) -> None:
+    for known in range(1, HORIZON):
+        ripe, waiting = ripen("flaky", [row(0)], table_of(letters[:known]))
+        assert (ripe, waiting) == ([], [row(0)])
+    assert label("flaky", letters, 0).label == float("k" in letters)
+
+
+def test_a_flip_before_the_row_says_nothing_about_it() -> None:
+    assert label("flaky", "pk" + "p" * 20, 2).label == 0.0
+    assert label("flaky", "pfp" + "p" * 20, 3).label == 0.0
+
+
+def test_a_silver_flip_weighs_less_than_a_gold_one_and_a_negative() -> None:
+    assert label("flaky", "pf" + "p" * 19, 1) == Ripe(row(1), 1.0, SILVER_WEIGHT)
+    assert label("flaky", "pk" + "p" * 19, 1) == Ripe(row(1), 1.0, 1.0)
+    assert label("flaky", "pc" + "p" * 19, 1) == Ripe(row(1), 0.0, 1.0)
+    assert label("flaky", "pfpk" + "p" * 17, 1).weight == 1.0
+
+
+def test_a_failure_is_judged_by_the_run_after_it() -> None:
+    assert ripen("triage", [row(1)], table_of("pf")) == ([], [row(1)])
+    assert label("triage", "pfp", 1) == Ripe(row(1), 1.0, SILVER_WEIGHT)
+    assert label("triage", "pff", 1) == Ripe(row(1), 0.0, 1.0)
+
+
+def test_a_gold_flake_stays_one_when_the_next_run_flakes_too() -> None:
+    assert label("triage", "pkk", 1) == Ripe(row(1), 1.0, 1.0)
+    assert label("triage", "pfk", 1) == Ripe(row(1), 1.0, SILVER_WEIGHT)
+
+
+def test_a_row_with_a_target_is_ripe_at_once() -> None:
+    assert ripen("build-failure", [row(0, "b", 1.0)], TestTable()) == ([Ripe(row(0, "b", 1.0), 1.0)], [])
+
+
+def test_a_forgotten_test_leaves_no_row() -> None:
+    assert ripen("flaky", [row(0, "gone#t")], table_of("p")) == ([], [])
+
+
+def test_a_test_that_waits_gives_no_second_row() -> None:
+    assert ripen("flaky", [row(0), row(1)], table_of("pp")) == ([], [row(0)])
+
+
+def test_a_row_has_the_number_of_its_run_in_the_table() -> None:
+    assert numbered([row(480), row(7, "build")], table_of("ppp")) == [row(2), row(7, "build")]
+
+
+@given(st.integers(0, 2**32), st.integers(0, 500))
+def test_a_test_is_due_once_a_horizon(hashed: int, start: int) -> None:
+    assert sum(is_due(hashed, run, HORIZON) for run in range(start, start + HORIZON)) == 1
+
+
+def test_a_build_of_five_thousand_tests_gives_about_250_rows() -> None:
+    horizon = schema().heads["flaky"].horizon
+    due = sum(is_due(crc32(f"org.acme.C{n}Test#t".encode()), 40, horizon) for n in range(5000))
+    assert 200 <= due <= 300
+
+
+def test_groups_are_distinct_subjects() -> None:
+    assert groups([Ripe(row(0), 1.0), Ripe(row(20), 0.0), Ripe(row(0, "b"), 0.0)]) == 2

@@ -1,0 +1,67 @@
+"""Facts about learning from one record."""
+
+import math
+
+import pytest
+
+from fedstep.build.record import BuildOutcome, Outcome, TestRun
+from fedstep.features.schema import HEAD_NAMES, schema
+from fedstep.history.entry import Entry, Row
+from fedstep.history.summary import Summary, fold
+from fedstep.model.labels import Ripe
+from fedstep.model.learner import MOST_RECENT, MOST_WAITING, absorb
+from fedstep.model.linear import Local
+from fedstep.model.sgd import learn_local
+from fedstep.model.state import Backlog, Correction
+
+TEST = "a.BTest#t"
+ZEROS = {head: [0.0] * schema().heads[head].size() for head in HEAD_NAMES}
+
+
+def ripe(number: int, label: float = 0.0) -> Ripe:
+    return Ripe(Row(f"t{number}", 0, (0, 1 + number % 9), (1.0, 0.5), (f"test=t{number}",)), label)
+
+
+def entry(number: int) -> Entry:
+    at = 1_700_000_000.0 + 600 * number
+    tests = (TestRun(TEST, Outcome.FLAKED),)
+    return Entry(f"{number:032x}", at, at + 9, 9.0, "unit||mark", BuildOutcome.PASSED, tests=tests)
+
+
+def folded(builds: int) -> Summary:
+    summary = Summary()
+    for number in range(builds):
+        summary = fold(summary, str(number), entry(number))
+    return summary
+
+
+@pytest.mark.parametrize("recent", [0, 5, 20, 30, 45])
+def test_a_new_row_is_learned_with_the_last_thirty(recent: int) -> None:
+    known = tuple(ripe(number, float(number % 2)) for number in range(recent))
+    waiting = Row(TEST, 0, (0, 2), (1.0, 1.0), (f"test={TEST}",), math.nan)
+    backlog = Backlog({"flaky": (waiting,)}, {}, {"flaky": known})
+    learned = absorb(Correction(), backlog, entry(19), folded(20).tests, ZEROS)
+    expected = learn_local("flaky", ZEROS["flaky"], Local(), [*known[-30:], Ripe(waiting, 1.0)])
+    assert learned.correction.local["flaky"] == expected
+    assert learned.ripened == 1
+    assert learned.backlog.pending["flaky"] == ()
+    assert learned.correction.scores["flaky"].count == 1
+
+
+def test_what_waits_and_what_is_replayed_is_bounded() -> None:
+    many = tuple(ripe(number) for number in range(MOST_WAITING + 5))
+    backlog = Backlog({}, {"triage": many}, {"triage": many})
+    after = absorb(Correction(), backlog, entry(1), folded(2).tests, ZEROS).backlog
+    assert after.waiting["triage"] == many[-MOST_WAITING:]
+    assert after.recent["triage"] == many[-MOST_RECENT:]
+
+
+def test_rows_of_another_schema_are_not_learned() -> None:
+    row = Row("b", 0, (0,), (1.0,), (), 1.0)
+    for digest, count in ((schema().digest, 1), ("0" * 16, 0)):
+        one = entry(1)
+        known = Entry(
+            **{name: getattr(one, name) for name in Entry.__slots__}
+            | {"schema": digest, "rows": {"build-failure": (row,)}}
+        )
+        assert absorb(Correction(), Backlog(), known, folded(2).tests, ZEROS).ripened == count

@@ -1,0 +1,121 @@
+"""The documentation says what the program does: every option is documented, every documented option exists."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from fedstep.cli import commands
+from fedstep.report.outputs import KEYS
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^## fedstep (\w+)\n(.*?)(?=^## |\Z)", REFERENCE, re.M | re.S))
+NAMES = sorted(commands.commands)
+FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.M | re.S)
+
+
+def options(name: str) -> dict[str, click.Option]:
+    """The options of a command by their long name."""
+    return {p.opts[0]: p for p in commands.commands[name].params if isinstance(p, click.Option)}
+
+
+def rows(section: str) -> dict[str, tuple[str, ...]]:
+    """The cells of a table by the option in the first one."""
+    lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in section.splitlines() if line.startswith("| `--")]
+    return {re.findall(r"--[\w-]+", cells[0])[0]: tuple(cell.strip() for cell in cells) for cells in lines}
+
+
+def parsed(line: str) -> None:
+    """Whether the parser takes the line `fedstep ...`; raises click's UsageError if not."""
+    words = shlex.split(line, comments=True)[1:]
+    words = words[: next((i for i, word in enumerate(words) if word in ("|", "&&", ";", "&", ">")), len(words))]
+    if words[0] in ("--help", "--version"):
+        return
+    command = commands.commands[words[0]]
+    with click.Context(commands) as parent:
+        given = [word for word in words[1:] if word not in ("--help", "-h")]
+        command.make_context(words[0], ["." if word.endswith("/") else word for word in given], parent=parent)
+
+
+def shell_lines(markdown: str) -> list[str]:
+    """The lines of code blocks that run fedstep, continued lines joined."""
+    blocks = (block.replace("\\\n", " ") for _, _, block in FENCE.findall(markdown))
+    lines = (
+        line.strip().removeprefix("- ").removeprefix("run: ").removeprefix("$ ")
+        for b in blocks
+        for line in b.splitlines()
+    )
+    return [line for line in lines if re.match(r"fedstep [a-z-]", line)]
+
+
+def test_every_command_has_its_section_and_every_section_its_command():
+    assert sorted(SECTIONS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_of_a_command_is_in_its_table_and_no_other(name):
+    documented, there = set(rows(SECTIONS[name])), set(options(name))
+    missing, invented = sorted(there - documented), sorted(documented - there)
+    assert not missing, f"docs/reference.md, fedstep {name}: add {', '.join(missing)}"
+    assert not invented, f"docs/reference.md, fedstep {name}: remove {', '.join(invented)}, which --help does not know"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_tables_have_the_variables_and_defaults_of_the_program(name):
+    wrong = []
+    for option, (_, variable, default, _) in rows(SECTIONS[name]).items():
+        found = options(name)[option]
+        empty = found.multiple or found.default in ("", None) or not isinstance(found.default, str | int | float)
+        expected = "off" if found.is_flag else "none" if empty else f"`{found.default}`"
+        if (variable, default) != (f"`{found.envvar}`", expected):
+            wrong.append(f"{option} says {variable}, {default}; it is `{found.envvar}`, {expected}")
+    assert not wrong, f"docs/reference.md, fedstep {name}: {'; '.join(wrong)}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_example_of_the_help_is_the_one_of_the_reference(name):
+    example = re.findall(r"Example: (fedstep .+)", commands.commands[name].help)[0]
+    assert example in SECTIONS[name]
+
+
+@pytest.mark.parametrize(("path", "text"), [("README.md", README), ("docs/reference.md", REFERENCE)])
+def test_every_option_and_variable_named_in_a_text_exists(path, text):
+    known = {option for name in NAMES for option in options(name)} | {"--help", "--version"}
+    lines = [line for line in text.splitlines() if "fedstep" in line and "pip " not in line]
+    named = {(option, line) for line in lines for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", line)}
+    unknown = sorted(option for option, _ in named if option not in known)
+    assert not unknown, f"{path} names options that no command has: {unknown}"
+
+
+@pytest.mark.parametrize(("path", "text"), [("README.md", README), ("docs/reference.md", REFERENCE)])
+def test_every_shell_line_that_runs_fedstep_parses(path, text):
+    wrong = []
+    for line in shell_lines(text):
+        try:
+            parsed(line)
+        except (click.UsageError, KeyError, IndexError) as error:
+            wrong.append(f"{line!r}: {getattr(error, 'message', error)}")
+    assert not wrong, f"{path}: {wrong}"
+
+
+def test_the_readme_names_every_command():
+    missing = [name for name in NAMES if f"fedstep {name}" not in README + REFERENCE]
+    assert not missing, f"neither README.md nor docs/reference.md names {missing}"
+
+
+def test_the_outputs_of_the_reference_are_those_of_the_program():
+    table = REFERENCE.partition("## Outputs")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `([\w-]+)` \|", table, re.M) == list(KEYS)
+
+
+def test_the_exit_codes_of_the_reference_are_those_of_the_errors():
+    from fedstep import errors
+
+    table = REFERENCE.partition("## Exit codes")[2].partition("\n## ")[0]
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.M)}
+    used = {getattr(errors, name).exit_code for name in errors.__all__} - {1}
+    assert documented == used | {0, 130}

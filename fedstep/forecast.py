@@ -24,9 +24,8 @@ __all__ = ["FEWEST_BUILDS", "FLAKY_ABOVE", "Forecaster", "verdict_of"]
 
 FLAKY_ABOVE = 0.7  # a failure is called flaky from this probability on: suppressing a regression costs more
 REGRESSION_BELOW = 0.3
-WORTH_NAMING = 0.1  # a test is named as likely to flake from this probability on
+WORTH_NAMING = 0.05  # a test is named as likely to flake from this probability on
 FEWEST_BUILDS = 3  # a time is predicted once so many builds of the stream are known
-REASONS = 12  # coordinates named with a finding; the report sums them by part
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class Forecaster:
         return Risk(chance, self._reasons("build-failure", row, private))
 
     def flakiest(self, summary: Summary, most: int, at_least: float = WORTH_NAMING) -> tuple[TestRisk, ...]:
-        """The `most` tests most likely to flake within their next 20 runs, of those that ran lately and are that likely."""
+        """The `most` tests, of those that ran lately, most likely to flake in their next 20 runs; each `at_least`."""
         table = summary.tests
         head, local = schema().heads["flaky"], self._local("flaky")
         score = head.scorer(self._summed(head, local))
@@ -125,7 +124,7 @@ class Forecaster:
         weights = self._summed(schema().heads[head], local)
         parts = [Reason(names[i], weights[i] * value) for i, value in zip(*row, strict=True) if names[i] != "bias"]
         parts += [Reason(name, local.private[name]) for name in private if name in local.private]
-        return tuple(sorted(parts, key=lambda reason: -abs(reason.contribution))[:REASONS])
+        return tuple(sorted(parts, key=lambda reason: -abs(reason.contribution)))
 
 
 def verdict_of(chance: float) -> str:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 __all__ = [
     "NO_SECONDS",
     "Absent",
-    "BuildOutcome",
     "Build",
+    "BuildOutcome",
     "Change",
     "CiRun",
     "Dropped",

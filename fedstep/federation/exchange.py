@@ -1,4 +1,4 @@
-"""The two halves of an exchange with the aggregator, over what the history keeps: refresh the model, deliver updates."""
+"""The two halves of an exchange, over what the history keeps: refresh the model, deliver the updates."""
 
 from dataclasses import dataclass
 

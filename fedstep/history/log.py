@@ -25,9 +25,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def write_first(path: Path, content: bytes) -> None:
     """`write_atomically`, except that a file that is there stays: of several writers at once the first one wins."""
-    with _scratch(path, content) as scratch:
-        with contextlib.suppress(FileExistsError):
-            os.link(scratch, path)
+    with _scratch(path, content) as scratch, contextlib.suppress(FileExistsError):
+        os.link(scratch, path)
 
 
 @contextlib.contextmanager

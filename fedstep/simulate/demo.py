@@ -81,8 +81,21 @@ def run(output: str, say: Callable[..., None]) -> int:
 def _aggregator(folder: Path) -> Iterator[str]:
     """The URL of a real aggregator process with its store in the folder; it is stopped at the end."""
     log = folder / "aggregator.log"
-    # From zero: the starter model was learned from these very projects, with it the predictions would be no predictions.
-    command = [sys.executable, "-P", "-m", "fedstep", "serve", "--from-zero", "--port", "0", "--buffer", "4", "--wait", "1"]
+    # From zero: the starter model was learned from these very projects, it knows the answers.
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "fedstep",
+        "serve",
+        "--from-zero",
+        "--port",
+        "0",
+        "--buffer",
+        "4",
+        "--wait",
+        "1",
+    ]
     with log.open("wb") as sink:
         process = subprocess.Popen([*command, "--store", f"sqlite:///{folder / 'aggregator.db'}"], stderr=sink)
     try:
@@ -119,7 +132,11 @@ def _with_tests(archive: Path, folder: Path) -> _Participant:
 
 def _times_only(table: Path, folder: Path) -> _Participant:
     builds, _ = read_builds(table)
-    return _participant(table.name.removesuffix(".builds.csv"), folder, [evidence_of(*item) for item in zip(builds, range(len(builds)), strict=True)])
+    return _participant(
+        table.name.removesuffix(".builds.csv"),
+        folder,
+        [evidence_of(*item) for item in zip(builds, range(len(builds)), strict=True)],
+    )
 
 
 def _participant(name: str, folder: Path, evidence: Sequence[Evidence]) -> _Participant:

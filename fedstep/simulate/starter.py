@@ -2,8 +2,8 @@
 
     python -m fedstep.simulate.starter CORPORA REPLAYS > fedstep/model/starter.safetensors
 
-CORPORA holds `builds.csv.gz`, `tests.csv.gz` and `*.tar.gz` of build folders, REPLAYS build folders. Licences of what it
-was learned from: docs/data.md. The same input gives the same bytes.
+CORPORA holds `builds.csv.gz`, `tests.csv.gz` and `*.tar.gz` of build folders, REPLAYS build folders. The same input
+gives the same bytes. Licences of what it was learned from: docs/data.md.
 """
 
 import random
@@ -37,7 +37,12 @@ from fedstep.simulate.tables import RerunTest, planned_of, read_builds, read_tes
 from fedstep.steps import Evidence
 
 BATCH = 50
-EPOCHS = {"flaky": 5, "triage": 10, "build-failure": 3, "build-duration": 2}  # best of a few, each project left out in turn
+EPOCHS = {
+    "flaky": 5,
+    "triage": 10,
+    "build-failure": 3,
+    "build-duration": 2,
+}  # best of a few, each project left out in turn
 MOST_ROWS = 3000  # of one project and head, drawn: no project may speak for all
 CREATED = "2026-11-21T00:00Z"
 
@@ -62,8 +67,8 @@ def build_rows(builds: Sequence[PastBuild]) -> Rows:
 def test_rows(tests: Sequence[RerunTest]) -> Rows:
     """A row without history for each test, labelled by whether it ever flipped in its thousands of reruns.
 
-    The chance that it flips within the head's horizon would be the exact label; with it words are ranked worse (mean AUC
-    0.69 against 0.75 on left-out projects), for half of all flaky tests fail less than once in a hundred runs.
+    The chance that it flips within the head's horizon would be the exact label; with it words are ranked worse (mean
+    AUC 0.69 against 0.75 on left-out projects), for half of all flaky tests fail less than once in a hundred runs.
     """
     table = _timed(with_tests(TestTable(), [test.test for test in tests]), tests)
     head = schema().heads["flaky"]
@@ -87,7 +92,9 @@ def learn_starter(projects: Mapping[str, Rows], seed: int = 1) -> Mapping[str, "
 
     The weights are averaged over the second half of the epochs (Polyak and Juditsky, 1992).
     """
-    return {head: _learn(head, [rows[head] for rows in projects.values() if rows.get(head)], seed) for head in HEAD_NAMES}
+    return {
+        head: _learn(head, [rows[head] for rows in projects.values() if rows.get(head)], seed) for head in HEAD_NAMES
+    }
 
 
 def _learn(head: str, projects: Sequence[Sequence[Ripe]], seed: int) -> "array[float]":

@@ -1,6 +1,6 @@
 """`make bench`: every figure with its target and its yardstick of the same run, written as JSON.
 
-    python -m tests.benchmarks docs/benchmarks.json
+python -m tests.benchmarks docs/benchmarks.json
 """
 
 import json
@@ -41,24 +41,46 @@ def train_figure(tests: int, target: float) -> Figure:
         report = Path(folder) / "report.xml"
         write_report(report, tests)
         # Each run must be another build, or it would be told that it is known.
-        command = ["/bin/sh", "-c", f"FEDSTEP_CI_RUN=$(date +%s%N) exec {FEDSTEP} train --junit report.xml --aggregator {url} --strict"]
+        command = [
+            "/bin/sh",
+            "-c",
+            f"FEDSTEP_CI_RUN=$(date +%s%N) exec {FEDSTEP} train --junit report.xml --aggregator {url} --strict",
+        ]
         pair = paired(command, SKLEARN, folder, ENVIRONMENT, runs=7)
-    return _figure(f"train, {tests} tests, loopback", pair.ratio, target, "python -c 'import sklearn.linear_model'", pair)
+    return _figure(
+        f"train, {tests} tests, loopback", pair.ratio, target, "python -c 'import sklearn.linear_model'", pair
+    )
 
 
 def update_figure(tests: int, target: float) -> Figure:
     """The largest body that a project of so many tests posts."""
     with tempfile.TemporaryDirectory() as folder:
         sizes = sent_sizes(Path(folder), tests)
-    return {"name": f"update of a build of {tests} tests", "value": max(sizes), "unit": "bytes", "target": target, "yardstick": "bytes of the POST body", "met": max(sizes) <= target}
+    return {
+        "name": f"update of a build of {tests} tests",
+        "value": max(sizes),
+        "unit": "bytes",
+        "target": target,
+        "yardstick": "bytes of the POST body",
+        "met": max(sizes) <= target,
+    }
 
 
 def install_figure(target: float) -> Figure:
     """What `pip install fedstep` without extras puts on disk."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([PYTHON, "-m", "pip", "install", "--quiet", "--target", folder, "."], check=True, capture_output=True)
+        subprocess.run(
+            [PYTHON, "-m", "pip", "install", "--quiet", "--target", folder, "."], check=True, capture_output=True
+        )
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()) / 1e6
-    return {"name": "pip install fedstep", "value": round(size, 1), "unit": "MB", "target": target, "yardstick": "bytes on disk", "met": size <= target}
+    return {
+        "name": "pip install fedstep",
+        "value": round(size, 1),
+        "unit": "MB",
+        "target": target,
+        "yardstick": "bytes on disk",
+        "met": size <= target,
+    }
 
 
 def junit_figures(megabytes: int, ratio_target: float, memory_target: float) -> list[Figure]:
@@ -67,23 +89,58 @@ def junit_figures(megabytes: int, ratio_target: float, memory_target: float) -> 
         report = Path(folder) / "large.xml"
         _large_report(report, megabytes)
         bare = "import sys, xml.etree.ElementTree as E\nfor _, e in E.iterparse(sys.argv[1]): e.clear()"
-        ours = "import sys, resource\nfrom fedstep.build.junit import iter_cases\nn = sum(1 for _ in iter_cases(open(sys.argv[1], 'rb'), 'x'))\nprint(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        ours = (
+            "import sys, resource\nfrom fedstep.build.junit import iter_cases\n"
+            "n = sum(1 for _ in iter_cases(open(sys.argv[1], 'rb'), 'x'))\n"
+            "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
         pair = paired([PYTHON, "-c", ours, str(report)], [PYTHON, "-c", bare, str(report)], folder, ENVIRONMENT, runs=3)
         out = subprocess.run([PYTHON, "-c", ours, str(report)], capture_output=True, text=True, check=True).stdout
     memory = int(out.split()[1]) / 1024
     return [
         _figure(f"JUnit, {megabytes} MB", pair.ratio, ratio_target, "bare iterparse loop", pair),
-        {"name": f"JUnit, {megabytes} MB, resident", "value": round(memory), "unit": "MB", "target": memory_target, "yardstick": "whole process", "met": memory <= memory_target},
+        {
+            "name": f"JUnit, {megabytes} MB, resident",
+            "value": round(memory),
+            "unit": "MB",
+            "target": memory_target,
+            "yardstick": "whole process",
+            "met": memory <= memory_target,
+        },
     ]
 
 
 def _figure(name: str, ratio: float, target: float, yardstick: str, pair: object) -> Figure:
-    return {"name": name, "value": ratio, "unit": "times the yardstick", "target": target, "yardstick": yardstick, "met": ratio <= target, "medians_ms": vars(pair)}
+    return {
+        "name": name,
+        "value": ratio,
+        "unit": "times the yardstick",
+        "target": target,
+        "yardstick": yardstick,
+        "met": ratio <= target,
+        "medians_ms": vars(pair),
+    }
 
 
 def _repository(folder: str) -> None:
     subprocess.run(["git", "init", "-q", "-b", "main", folder], check=True)
-    subprocess.run(["git", "-C", folder, "-c", "user.name=b", "-c", "user.email=b@example.org", "commit", "-q", "--allow-empty", "-m", "start"], check=True)
+    subprocess.run(
+        [
+            "git",
+            "-C",
+            folder,
+            "-c",
+            "user.name=b",
+            "-c",
+            "user.email=b@example.org",
+            "commit",
+            "-q",
+            "--allow-empty",
+            "-m",
+            "start",
+        ],
+        check=True,
+    )
 
 
 def _large_report(path: Path, megabytes: int) -> None:
@@ -91,7 +148,12 @@ def _large_report(path: Path, megabytes: int) -> None:
         file.write("<testsuites><testsuite name='large'>\n")
         number = 0
         while file.tell() < megabytes * 1_000_000:
-            file.write("".join(f'<testcase classname="org.acme.Case{n % 997}" name="test{n}" time="0.01"/>\n' for n in range(number, number + 5000)))
+            file.write(
+                "".join(
+                    f'<testcase classname="org.acme.Case{n % 997}" name="test{n}" time="0.01"/>\n'
+                    for n in range(number, number + 5000)
+                )
+            )
             number += 5000
         file.write("</testsuite></testsuites>\n")
 
@@ -112,8 +174,13 @@ def main() -> None:
         found = measure()
         for figure in found if isinstance(found, list) else [found]:
             figures.append(figure)  # type: ignore[arg-type]
-            print(f"{'ok  ' if figure['met'] else 'MISS'} {figure['name']}: {figure['value']} {figure['unit']}, target {figure['target']}", flush=True)
-    Path(sys.argv[1]).write_text(json.dumps({"command": "make bench", "figures": figures}, indent=1) + "\n", encoding="utf-8")
+            verdict = "ok  " if figure["met"] else "MISS"
+            print(
+                f"{verdict} {figure['name']}: {figure['value']} {figure['unit']}, target {figure['target']}", flush=True
+            )
+    Path(sys.argv[1]).write_text(
+        json.dumps({"command": "make bench", "figures": figures}, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

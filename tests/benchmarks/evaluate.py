@@ -1,6 +1,6 @@
 """`make evaluate`: recorded CI through the real command line, build by build, with the counts asserted.
 
-    python -m tests.benchmarks.evaluate ../shared/corpora ../shared/tools/replay_junit.py
+python -m tests.benchmarks.evaluate ../shared/corpora ../shared/tools/replay_junit.py
 """
 
 import json
@@ -48,10 +48,23 @@ def _replayed(replay: Path, work: Path) -> list[tuple[str, list[Path]]]:
     found = []
     for reruns in (0, 2):
         out = work / f"replay-{reruns}"
-        command = [sys.executable, str(replay), "--out", str(out), "--builds", "30", "--reruns", str(reruns), "--seed", "5"]
+        command = [
+            sys.executable,
+            str(replay),
+            "--out",
+            str(out),
+            "--builds",
+            "30",
+            "--reruns",
+            str(reruns),
+            "--seed",
+            "5",
+        ]
         subprocess.run([*command, "--max-tests", "200"], check=True, capture_output=True)
         for project in sorted(path for path in out.iterdir() if path.is_dir()):
-            found.append((f"{project.name}, {reruns} reruns", sorted(path for path in project.iterdir() if path.is_dir())))
+            found.append(
+                (f"{project.name}, {reruns} reruns", sorted(path for path in project.iterdir() if path.is_dir()))
+            )
     return found
 
 
@@ -75,7 +88,9 @@ def _plain(report: Path) -> Counter[str]:
     ids: dict[str, str] = {}
     for case in ET.parse(report).iter("testcase"):
         tags = {child.tag for child in case}
-        kind = "k" if "flakyFailure" in tags else "f" if tags & {"failure", "error"} else "s" if "skipped" in tags else "p"
+        kind = (
+            "k" if "flakyFailure" in tags else "f" if tags & {"failure", "error"} else "s" if "skipped" in tags else "p"
+        )
         ids[f"{case.get('classname')}#{case.get('name')}"] = kind
     return Counter(ids.values())
 

@@ -11,7 +11,10 @@ from fedstep.history.home import Home
 from fedstep.steps import Evidence, observe, outcome_of, record
 from fedstep.training import learn
 
-WORDS = "open close read write retry wait connect parse render merge split login cache queue thread".split()
+WORDS = (
+    *("open", "close", "read", "write", "retry", "wait", "connect", "parse"),
+    *("render", "merge", "split", "login", "cache", "queue", "thread"),
+)
 HOUR = 3600.0
 START = 1_760_000_000.0
 
@@ -34,7 +37,9 @@ def drawn_builds(tests: int, builds: int, seed: int = 1) -> Iterator[Evidence]:
         runs = tuple(TestRun(test, _outcome(draw, number), draw.expovariate(20)) for number, test in enumerate(names))
         reports = Reports(runs, 1, (), f"{build:064x}")
         ci = CiRun(vendor="bench", run=str(build), branch="main", event="push", job="test")
-        change = Change(f"{build:040x}", f"{build:040x}", "a@example.org", (FileChange("src/org/acme/a/Thing.java", 3, 1),))
+        change = Change(
+            f"{build:040x}", f"{build:040x}", "a@example.org", (FileChange("src/org/acme/a/Thing.java", 3, 1),)
+        )
         seconds = 300 + draw.expovariate(1 / 30)
         started = START + build * HOUR
         situation = Situation(ci, change, started)

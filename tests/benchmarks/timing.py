@@ -26,7 +26,10 @@ def paired(
         if turn:
             pairs.append(pair)
     ratios = [first / second for first, second in pairs]
-    return Pair(*(round(statistics.median(column), 1) for column in zip(*pairs, strict=True)), round(statistics.median(ratios), 3))
+    return Pair(
+        *(round(statistics.median(column), 1) for column in zip(*pairs, strict=True)),
+        round(statistics.median(ratios), 3),
+    )
 
 
 def _milliseconds(command: Sequence[str], cwd: str, environment: Mapping[str, str]) -> float:

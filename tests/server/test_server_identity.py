@@ -11,7 +11,7 @@ TOKEN = "correct-horse-battery-staple"
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "ci.example.org", ""])
 def test_an_open_aggregator_does_not_listen_beyond_loopback(host):
-    with pytest.raises(UsageError, match="--token"):
+    with pytest.raises(UsageError, match="FEDSTEP_TOKENS"):
         doorkeeper(host, ())
 
 

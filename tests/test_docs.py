@@ -119,3 +119,18 @@ def test_the_exit_codes_of_the_reference_are_those_of_the_errors():
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.M)}
     used = {getattr(errors, name).exit_code for name in errors.__all__} - {1}
     assert documented == used | {0, 130}
+
+
+@pytest.mark.parametrize(
+    ("page", "example"),
+    [("github.md", "github.yml"), ("jenkins.md", "Jenkinsfile")],
+)
+def test_the_examples_of_the_pages_are_the_files_that_the_tests_run(page: str, example: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert (ROOT / "tests/pipelines/examples" / example).read_text(encoding="utf-8").strip() in text
+
+
+def test_every_link_of_the_docs_leads_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

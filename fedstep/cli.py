@@ -99,7 +99,7 @@ def commands(context: click.Context) -> None:
     from fedstep.build.gitrun import repository_root
     from fedstep.config import read_config
 
-    here = os.getcwd()  # noqa: PTH109
+    here = os.getcwd()
     by_command = {
         name: {parameter.opts[0][2:]: parameter for parameter in command.params if parameter.opts[0][:2] == "--"}
         for name, command in commands.commands.items()

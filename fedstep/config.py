@@ -24,7 +24,7 @@ def read_config(root: str, kinds: Mapping[str, type]) -> Mapping[str, object]:
     for a value of another type; it names the file and the key.
     """
     for name, table in ((".fedstep.toml", ()), ("pyproject.toml", ("tool", "fedstep"))):
-        path = os.path.join(root, name)  # noqa: PTH118  predict's path
+        path = os.path.join(root, name)
         content = _read(path)
         # tomllib costs 15 ms: it is loaded only for a file that has something to say.
         if content and (not table or b"tool.fedstep" in content):
@@ -34,7 +34,7 @@ def read_config(root: str, kinds: Mapping[str, type]) -> Mapping[str, object]:
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open(path, "rb") as file:
             return file.read()
     except OSError:
         return b""

@@ -1,14 +1,16 @@
 """Predictions as findings: shared and local weights, calibrated, each with its reasons. Loads no numpy."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import nlargest
+from itertools import repeat
+from operator import add
+from typing import NamedTuple
 
 from fedstep.build.record import Absent, Build, TestRun
 from fedstep.features.builds import Planned
 from fedstep.features.duration import duration_features, jenkins_estimate
 from fedstep.features.failure import failure_features
-from fedstep.features.flaky import ACTIVE_BUILDS, flaky_values
+from fedstep.features.flaky import ACTIVE_BUILDS, flaky_columns, group_of
 from fedstep.features.parts import Features, Value
 from fedstep.features.rows import build_private, last_commit, test_private
 from fedstep.features.schema import Head, schema
@@ -28,8 +30,7 @@ WORTH_NAMING = 0.05  # a test is named as likely to flake from this probability 
 FEWEST_BUILDS = 3  # a time is predicted once so many builds of the stream are known
 
 
-@dataclass(frozen=True, slots=True)
-class Forecaster:
+class Forecaster(NamedTuple):
     """The model that predicts: what everyone shares (production) and what this project added to it."""
 
     production: Mapping[str, Sequence[float]]
@@ -66,16 +67,15 @@ class Forecaster:
         """The `most` tests, of those that ran lately, most likely to flake in their next 20 runs; each `at_least`."""
         table = summary.tests
         head, local = schema().heads["flaky"], self._local("flaky")
-        score = head.scorer(self._summed(head, local))
-        values = flaky_values(table)
+        columns = flaky_columns(table)
+        shared = head.margins(self._summed(head, local), columns)
         recently = summary.count - ACTIVE_BUILDS
-        private = _private_scores(table, local)
-        scored = (
-            (score(values[number]) + private(number), number)
-            for number in range(len(values))
-            if table.seen[number] >= recently
+        scores = list(map(add, shared, _private_margins(table, local)))
+        lately = [number for number, seen in enumerate(table.seen) if seen >= recently]
+        risks = (
+            self._test_risk(table, number, tuple(column[number] for column in columns), scores[number])
+            for number in nlargest(most, lately, key=scores.__getitem__)
         )
-        risks = (self._test_risk(table, number, values[number], high) for high, number in nlargest(most, scored))
         return tuple(risk for risk in risks if risk.probability >= at_least)
 
     def failures(self, summary: Summary, build: Build, stream: str) -> tuple[FailureVerdict, ...]:
@@ -134,7 +134,12 @@ def verdict_of(chance: float) -> str:
     return "regression" if chance <= REGRESSION_BELOW else "unsure"
 
 
-def _private_scores(table: TestTable, local: Local) -> Callable[[int], float]:
-    """What the private weights of a test, by its number, and of its class add to its margin."""
-    private = local.private
-    return lambda number: sum(private.get(name, 0.0) for name in test_private(table.ids[number])) if private else 0.0
+def _private_margins(table: TestTable, local: Local) -> Iterable[float]:
+    """What the private weights of each test and of its class add to its margin."""
+    if not local.private:
+        return repeat(0.0, len(table.ids))
+    weigh = local.private.get
+    own = (weigh(f"test={test}", 0.0) for test in table.ids)
+    groups = [group_of(test) for test in table.ids]
+    of_class = {group: weigh(f"class={group}", 0.0) for group in set(groups)}
+    return map(add, own, map(of_class.__getitem__, groups))

@@ -1,11 +1,9 @@
 """Each command's run: the workplace is read, the story is told, and every sink of the CI gets its text."""
 
 import os
-import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from fedstep.build.record import Absent, BuildOutcome, Evidence
@@ -164,8 +162,8 @@ def _readable(place: Workplace) -> tuple[Workplace, tuple[FedstepError, ...]]:
         place.home.read("key")
         place.home.log.files()
     except HistoryError as error:
-        empty = Home(place.home.folder.with_name(f"{place.home.folder.name}.{secrets.token_hex(8)}"))
-        return replace(place, home=empty), (error,)
+        empty = Home(f"{place.home.folder}.{os.urandom(8).hex()}")
+        return place._replace(home=empty), (error,)
     return place, ()
 
 
@@ -247,7 +245,7 @@ def _tell_ci(place: Workplace, values: Mapping[str, str], summary: str, annotati
     from fedstep.report.outputs import dotenv, github_output
 
     sinks = (
-        ("GITHUB_OUTPUT", github_output(values, secrets.token_hex(16))),
+        ("GITHUB_OUTPUT", github_output(values, os.urandom(16).hex())),
         ("GITHUB_STEP_SUMMARY", summary),
         ("FEDSTEP_DOTENV", dotenv(values)),
         ("FEDSTEP_SUMMARY", summary),

@@ -4,7 +4,7 @@ Every function takes values and a `Home`; what the machine is like (environment,
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fedstep.build.record import (
     Absent,
@@ -71,8 +71,7 @@ Problems = tuple[FedstepError, ...]
 Words = Callable[[tuple[TestRun, ...]], Mapping[str, tuple[str, ...]]]  # listed words of tests' own source, by test
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """A finished build beside what was expected of it, before anything is learned from it."""
 
     build: Build
@@ -161,8 +160,7 @@ def record(home: Home, seen: Observation, words: Words) -> bool:
     """Append the build to the log with the rows that it is evidence for; False for a build that is there already."""
     if home.log.has(seen.build.name):
         return False
-    entry = replace(
-        entry_of(seen.build, seen.planned.stream, seen.author),
+    entry = entry_of(seen.build, seen.planned.stream, seen.author)._replace(
         source_words=words(_without_source(seen.summary, seen.build)),
         schema=schema().digest,
         rows=rows_of_build(seen.summary, seen.build, seen.planned, _due(home)),

@@ -1,6 +1,7 @@
 """One train step from evidence to report: whatever goes wrong on the way, what went right is kept and said."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fedstep.build.record import Absent, Evidence
 from fedstep.errors import AggregatorError, HistoryError, MissingExtra
@@ -83,7 +84,7 @@ def learn(home: Home, kept: Kept, refit: bool) -> Learned:
     if kept.url:
         update, backlog = make_update(state.backlog, kept.model, home)
         if not isinstance(update, Absent):
-            Outbox(home.outbox).keep(pack_update(update))
+            Outbox(Path(home.outbox)).keep(pack_update(update))
         state = type(state)(state.summary, state.correction, backlog)
     store_state(home, state)
     waiting = sum(len(rows) for rows in state.backlog.waiting.values())
@@ -112,7 +113,7 @@ def _exchange(home: Home, aggregator: Aggregator | Absent, pulled: _Pulled) -> t
     """Send what waits; after a pull that failed nothing is tried again, the updates wait for the next build."""
     if isinstance(aggregator, Absent):
         return aggregator, ()
-    waiting = Outbox(home.outbox).waiting()
+    waiting = Outbox(Path(home.outbox)).waiting()
     if pulled.problems:
         return _told(aggregator.url, (), len(waiting.updates), pulled), ()
     flushed = deliver(home, aggregator)

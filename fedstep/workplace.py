@@ -4,8 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import NamedTuple
 
 from fedstep.build.ci import read_ci
 from fedstep.build.git import repository_root, start_change, start_outgoing
@@ -18,8 +17,7 @@ __all__ = ["Workplace", "append", "find_workplace", "in_ci", "read_event", "word
 LARGEST_EVENT = 30 << 20  # bytes; GitHub cuts webhook payloads at 25 MB
 
 
-@dataclass(frozen=True, slots=True)
-class Workplace:
+class Workplace(NamedTuple):
     """One checkout on one machine at one moment."""
 
     root: str  # of the repository, or the current folder where there is none
@@ -30,18 +28,18 @@ class Workplace:
 
 def find_workplace(history: str, env: Mapping[str, str]) -> Workplace:
     """The workplace around the current folder; `history` is relative to the repository root."""
-    here = os.getcwd()  # noqa: PTH109
+    here = os.getcwd()
     root = repository_root(here) or here
     ci = read_ci(env, read_event(env), sys.platform)
-    folder = os.path.join(root, os.path.expanduser(history or ".fedstep"))  # noqa: PTH111, PTH118
-    return Workplace(root, Home(Path(folder)), ci, time.time())
+    folder = os.path.join(root, os.path.expanduser(history or ".fedstep"))
+    return Workplace(root, Home(folder), ci, time.time())
 
 
 def read_event(env: Mapping[str, str]) -> str:
     """The webhook payload of a GitHub run, "" where there is none."""
     path = env.get("GITHUB_EVENT_PATH", "")
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(LARGEST_EVENT)
     except OSError:
         return ""
@@ -64,17 +62,17 @@ def built_change(place: Workplace) -> Change | Absent:
 
 
 def _on_branch(place: Workplace) -> CiRun:
-    return place.ci if place.ci.branch else replace(place.ci, branch=current_branch(place.root))
+    return place.ci if place.ci.branch else place.ci._replace(branch=current_branch(place.root))
 
 
 def current_branch(root: str) -> str:
     """The branch that is checked out, "" for a detached HEAD or no repository; read without starting git."""
-    folder = os.path.join(root, ".git")  # noqa: PTH118
+    folder = os.path.join(root, ".git")
     try:
-        if os.path.isfile(folder):  # noqa: PTH113  a worktree or submodule
-            with open(folder, encoding="utf-8") as file:  # noqa: PTH123
-                folder = os.path.join(root, file.read().removeprefix("gitdir:").strip())  # noqa: PTH118
-        with open(os.path.join(folder, "HEAD"), encoding="utf-8") as file:  # noqa: PTH118, PTH123
+        if os.path.isfile(folder):
+            with open(folder, encoding="utf-8") as file:
+                folder = os.path.join(root, file.read().removeprefix("gitdir:").strip())
+        with open(os.path.join(folder, "HEAD"), encoding="utf-8") as file:
             head = file.read().strip()
     except (OSError, UnicodeDecodeError):
         return ""
@@ -83,6 +81,8 @@ def current_branch(root: str) -> str:
 
 def read_junit(place: Workplace, globs: Sequence[str]) -> Reports:
     """The reports that the globs name, from the current folder."""
+    from pathlib import Path
+
     from fedstep.build.junit import expand, read_reports
 
     return read_reports(expand(globs, Path.cwd()), place.root)
@@ -115,7 +115,7 @@ def words_of_tests(root: str) -> Callable[[tuple[TestRun, ...]], Mapping[str, tu
 def append(path: str, text: str) -> None:
     """Append to a file that the CI reads. InputError where it cannot be written."""
     try:
-        with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123
+        with open(path, "a", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error

@@ -239,7 +239,7 @@ def _line_count(path: str) -> int:
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             return 0
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open(path, "rb") as file:
             text = file.read(_COUNTED_BYTES)
     except (OSError, ValueError):
         return 0

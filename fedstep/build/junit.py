@@ -24,7 +24,7 @@ def expand(globs: Iterable[str], root: Path) -> tuple[ReportFile | Dropped, ...]
     found: dict[str, ReportFile] = {}
     misses: list[Dropped] = []
     for pattern in globs:
-        matches = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
+        matches = glob.glob(pattern, root_dir=root, recursive=True)
         files = [root / name for name in matches if (root / name).is_file()]
         if not files:
             misses.append(Dropped(pattern, "this glob matches no file"))

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -26,8 +25,7 @@ __all__ = [
 NO_SECONDS = math.nan
 
 
-@dataclass(frozen=True, slots=True)
-class Absent:
+class Absent(NamedTuple):
     """Something that is not there, and why: `Absent("not a git repository")`."""
 
     reason: str
@@ -73,8 +71,7 @@ class Dropped(NamedTuple):
     kept: bool = False  # True: repaired, what stands was kept
 
 
-@dataclass(frozen=True, slots=True)
-class Reports:
+class Reports(NamedTuple):
     """What a build's test reports say: one TestRun a test, and all that was dropped or repaired."""
 
     tests: tuple[TestRun, ...] = ()
@@ -83,8 +80,7 @@ class Reports:
     digest: str = ""  # hex SHA-256 over the bytes of the files, in sorted order of their own digests
 
 
-@dataclass(frozen=True, slots=True)
-class FileChange:
+class FileChange(NamedTuple):
     """One line of `git diff --numstat`."""
 
     path: str  # after the change, relative to the repository root
@@ -93,8 +89,7 @@ class FileChange:
     renamed_from: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """The change a build tests, as far as git can tell."""
 
     commit: str  # hex; "" for a dirty work tree
@@ -105,8 +100,7 @@ class Change:
     notice: str = ""  # a degraded reading and its remedy: "shallow clone; set fetch-depth: 0"
 
 
-@dataclass(frozen=True, slots=True)
-class CiRun:
+class CiRun(NamedTuple):
     """What the CI's variables say. Strings are "" where the CI does not tell."""
 
     vendor: str = "local"  # github, jenkins, gitlab, generic, local
@@ -119,22 +113,20 @@ class CiRun:
     event: str = ""  # push, pull_request, schedule, manual, tag or other
     commit: str = ""
     commit_before: str = ""  # the push's old tip, where told
-    started_at: float | Absent = field(default=Absent("this CI does not tell when the job started"))
-    outcome: BuildOutcome | Absent = field(default=Absent("this CI does not tell how the job went"))
+    started_at: float | Absent = Absent("this CI does not tell when the job started")
+    outcome: BuildOutcome | Absent = Absent("this CI does not tell how the job went")
     untrusted: bool = False  # a fork's or Dependabot's run: nothing is sent
     os: str = ""  # linux, windows, macos
 
 
-@dataclass(frozen=True, slots=True)
-class Duration:
+class Duration(NamedTuple):
     """A build's wall time and what it was measured with; kinds of different source are never mixed."""
 
     seconds: float
     source: str  # jenkins, gitlab, ... (the CI's own start), mark (of `predict`), given, tests (their sum)
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(NamedTuple):
     """All that is known before a build starts: the input of every prediction."""
 
     ci: CiRun
@@ -142,8 +134,7 @@ class Situation:
     started_at: float  # seconds since the epoch, UTC
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What was read of a finished build, before it has a name."""
 
     situation: Situation
@@ -153,8 +144,7 @@ class Evidence:
     reports: Reports
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
+class Build(NamedTuple):
     """One finished job run."""
 
     name: str  # hex, a keyed hash: the same job run twice has the same name

@@ -9,8 +9,7 @@ from fedstep.build.record import FileChange
 
 __all__ = ["is_build_file", "relation"]
 
-_BUILD_FILES = re.compile(
-    r"""(^|/)(
+_BUILD_FILES = r"""(^|/)(
         pom\.xml | [^/]*\.gradle(\.kts)? | gradle\.properties | build\.xml | Makefile | CMakeLists\.txt | [^/]*\.cmake
       | package(-lock)?\.json
       | yarn\.lock | pnpm-lock\.yaml | pyproject\.toml | setup\.(py|cfg) | tox\.ini | uv\.lock
@@ -18,10 +17,8 @@ _BUILD_FILES = re.compile(
       | conftest\.py | go\.(mod|sum) | Cargo\.(toml|lock) | Gemfile(\.lock)?
       | composer\.(json|lock) | Dockerfile[^/]* | [^/]*\.(csproj|props|sln) | BUILD(\.bazel)? | WORKSPACE | Jenkinsfile
       | \.gitlab-ci\.yml
-    )$ | ^\.github/workflows/""",
-    re.VERBOSE,
-)
-_DECORATION = re.compile(r"^(tests?|it|spec)[_.-]?|[_.-]?(tests?|spec|it|testcase)$", re.IGNORECASE)
+    )$ | ^\.github/workflows/"""
+_DECORATION = r"^(tests?|it|spec)[_.-]?|[_.-]?(tests?|spec|it|testcase)$"
 
 
 @lru_cache(maxsize=10_000)
@@ -31,7 +28,7 @@ def is_build_file(path: str) -> bool:
     >>> is_build_file("web/package-lock.json"), is_build_file("src/app.py")
     (True, False)
     """
-    return bool(_BUILD_FILES.search(path))
+    return bool(re.search(_BUILD_FILES, path, re.VERBOSE))
 
 
 def relation(test: str, files: Sequence[FileChange]) -> str:
@@ -78,4 +75,4 @@ def _place(group: str) -> tuple[str, str]:
 
 
 def _bare(stem: str) -> str:
-    return _DECORATION.sub("", stem).lower()
+    return re.sub(_DECORATION, "", stem, flags=re.IGNORECASE).lower()

@@ -45,7 +45,7 @@ class SourceIndex:
         self._by_stem: dict[str, list[str]] = {}
         self._files: dict[tuple[str, str], Source | Absent] = {}
         for path, _ in zip(paths, range(FILE_LIMIT), strict=False):
-            stem, suffix = os.path.splitext(path.rpartition("/")[2])  # noqa: PTH122
+            stem, suffix = os.path.splitext(path.rpartition("/")[2])
             if suffix in _KNOWN and ".." not in path.split("/"):
                 self._paths.add(path)
                 self._by_stem.setdefault(stem, []).append(path)
@@ -54,7 +54,7 @@ class SourceIndex:
         """The file at `path`, or the only one whose path ends with it; a path without suffix fits any suffix."""
         if path in self._paths:
             return path
-        stem, suffix = os.path.splitext(path.rpartition("/")[2])  # noqa: PTH122
+        stem, suffix = os.path.splitext(path.rpartition("/")[2])
         if suffix not in _KNOWN:
             stem, suffix = path.rpartition("/")[2], ""
         fits = [known for known in self._by_stem.get(stem, ()) if _ends_with(known, path, suffix)]
@@ -174,9 +174,9 @@ def _read_text(root: str, path: str) -> str | Absent:
     if not real.startswith(top.rstrip(os.sep) + os.sep):
         return Absent(f"{path} leads out of the project")
     try:
-        if not stat.S_ISREG(os.stat(real).st_mode):  # noqa: PTH116
+        if not stat.S_ISREG(os.stat(real).st_mode):
             return Absent(f"{path} is no regular file")
-        with open(real, "rb") as file:  # noqa: PTH123
+        with open(real, "rb") as file:
             raw = file.read(BYTE_LIMIT + 1)
     except (OSError, ValueError) as error:
         return Absent(f"{path} cannot be read: {type(error).__name__}")

@@ -1,8 +1,8 @@
 """How long a build will take: the running estimate, and what its head may correct it by."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import exp, isfinite, log
+from typing import NamedTuple
 
 from fedstep.build.record import Absent
 from fedstep.features.builds import PastBuild, Planned, finished, median, quantile, resemblance
@@ -41,8 +41,7 @@ VIEWS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """The running estimate, which the head corrects in units of its spread.
 
     In spreads, steady and jumpy projects weigh the same in a shared head, and one interval width fits both.

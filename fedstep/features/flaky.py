@@ -1,16 +1,16 @@
 """The features of tests: their past, their class-mates, their time and their words.
 
-Values are rounded to three significant digits: a scorer then meets few distinct ones, and no row is a fingerprint.
+Values are rounded to three significant digits: then few are distinct, and no row is a fingerprint.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import exp
 
 from fedstep.features.parts import Value
 from fedstep.history.tests import FAST, MIDDLE, NEVER, SLOW, SLOWEST, UNTIMED, TestTable, decayed_rate
 
-__all__ = ["flaky_values", "group_of", "history_values", "typical_seconds"]
+__all__ = ["flaky_columns", "flaky_values", "group_of", "history_values", "typical_seconds"]
 
 ACTIVE_BUILDS = 20  # a test that did not run in the last so many builds is not predicted
 
@@ -31,45 +31,56 @@ def typical_seconds(table: TestTable, number: int) -> float | None:
 
 def flaky_values(table: TestTable) -> list[tuple[Value, ...]]:
     """For each test of the table the raw values of the flaky head's parts, in their order."""
-    history = history_values(table)
-    seconds = [None if value == UNTIMED else rounded(exp(value)) for value in table.log_seconds]
-    variation = [
-        round(value, 1) if runs > 1 else None for value, runs in zip(table.log_spread, table.runs, strict=True)
-    ]
-    sizes = [None if words is None else len(words) for words in table.source_words]
-    sources = [None if words is None else tuple(words) for words in table.source_words]
-    columns = zip(history, seconds, variation, sizes, map(tuple, table.name_words), sources, strict=True)
-    return [(1.0, *past, *others) for past, *others in columns]
+    return list(zip(*flaky_columns(table), strict=True))
+
+
+def flaky_columns(table: TestTable) -> tuple[Sequence[Value], ...]:
+    """The raw values of each of the flaky head's parts, in their order, for all tests of the table."""
+    spreads = zip(table.log_spread, table.runs, strict=True)
+    return (
+        [1.0] * len(table.ids),
+        *_history_columns(table),
+        _seconds(table.log_seconds),
+        [round(value, 1) if runs > 1 else None for value, runs in spreads],
+        [None if words is None else len(words) for words in table.source_words],
+        table.name_words,
+        table.source_words,
+    )
 
 
 def history_values(table: TestTable) -> list[tuple[Value, ...]]:
     """For each test the raw values of the parts that the flaky and the triage head share, in their order."""
-    rates = [
-        _rates(sums, table.runs, pace)
-        for sums, pace in (
-            (table.failed_5, FAST),
-            (table.failed_50, SLOW),
-            (table.flipped_20, MIDDLE),
-            (table.flipped_100, SLOWEST),
-            (table.gold_100, SLOWEST),
-        )
-    ]
+    return list(zip(*_history_columns(table), strict=True))
+
+
+def _history_columns(table: TestTable) -> tuple[Sequence[Value], ...]:
+    failed_50, flipped_100 = _rates(table.failed_50, table.runs, SLOW), _rates(table.flipped_100, table.runs, SLOWEST)
     groups = [group_of(test) for test in table.ids]
-    since_failure = _since(table.last_failure, table.runs)
-    since_flip = _since(table.last_flip, table.runs)
-    project = rounded(sum(rates[3]) / len(rates[3])) if rates[3] else 0.0
-    return list(
-        zip(
-            table.runs,
-            *([rounded(rate) for rate in column] for column in rates),
-            since_failure,
-            since_flip,
-            _classmates(groups, rates[3]),
-            _classmates(groups, rates[1]),
-            [project] * len(groups),
-            strict=True,
-        )
+    project = rounded(sum(flipped_100) / len(groups)) if groups else 0.0
+    return (
+        table.runs,
+        _rounded(_rates(table.failed_5, table.runs, FAST)),
+        _rounded(failed_50),
+        _rounded(_rates(table.flipped_20, table.runs, MIDDLE)),
+        _rounded(flipped_100),
+        _rounded(_rates(table.gold_100, table.runs, SLOWEST)),
+        _since(table.last_failure, table.runs),
+        _since(table.last_flip, table.runs),
+        _classmates(groups, flipped_100),
+        _classmates(groups, failed_50),
+        [project] * len(groups),
     )
+
+
+def _seconds(log_seconds: Sequence[float]) -> list[Value]:
+    """Seconds of log times, to a tenth of the logarithm; None for a test without a time."""
+    tenths = [round(value, 1) for value in log_seconds]
+    seconds = {value: None if value == UNTIMED else rounded(exp(value)) for value in set(tenths)}
+    return list(map(seconds.__getitem__, tenths))
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [rounded(value) if value else 0.0 for value in values]
 
 
 def rounded(value: float) -> float:
@@ -91,11 +102,14 @@ def _since(last: Sequence[int], runs: Sequence[int]) -> list[Value]:
 
 def _classmates(groups: Sequence[str], rates: Sequence[float]) -> list[Value]:
     """The mean rate of the other tests of each test's group; None for a test that is alone in it."""
-    sizes, totals = Counter(groups), dict.fromkeys(groups, 0.0)
+    sizes: Mapping[str, int] = Counter(groups)
+    totals: dict[str, float] = {}
     for name, rate in zip(groups, rates, strict=True):
-        totals[name] += rate
+        if rate:
+            totals[name] = totals.get(name, 0.0) + rate
+    quiet: dict[str, Value] = {name: None if size == 1 else 0.0 for name, size in sizes.items()}
     return [
-        None if sizes[name] == 1 else _mean_of_others(totals[name] - rate, sizes[name] - 1) if totals[name] else 0.0
+        _mean_of_others(totals[name] - rate, sizes[name] - 1) if name in totals and sizes[name] > 1 else quiet[name]
         for name, rate in zip(groups, rates, strict=True)
     ]
 

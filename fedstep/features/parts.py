@@ -37,8 +37,7 @@ class Flag(NamedTuple):
         return ((0, float(value)),) if isinstance(value, int | float) and value else ()
 
 
-@dataclass(frozen=True, slots=True)
-class Hats:
+class Hats(NamedTuple):
     """A piecewise-linear function of a number: at most two neighbouring knots are active and sum to 1.
 
     Beyond the outer knots the value is held. With `logarithmic`, interpolation is linear in log(value + first

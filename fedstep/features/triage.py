@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isnan, log
+from typing import NamedTuple
 
 from fedstep.build.record import Build, Change, Outcome, TestRun
 from fedstep.build.relation import relation
@@ -38,8 +38,7 @@ def failure_kind(failure_type: str) -> str | None:
     return next((kind for kind, words in _KINDS if any(word in text for word in words)), "other")
 
 
-@dataclass(frozen=True, slots=True)
-class _Scene:
+class _Scene(NamedTuple):
     """What all failures of one build have in common."""
 
     failed: int

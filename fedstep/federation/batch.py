@@ -2,7 +2,6 @@
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from fedstep.build.record import Absent
 from fedstep.features.schema import Head, schema
@@ -41,7 +40,7 @@ def make_update(backlog: Backlog, model: Model, home: Home) -> tuple[Update | Ab
         rows={name: bucket(len(rows)) for name, rows in batches.items()},
         deltas={name: _delta(name, model.head[name], rows) for name, rows in batches.items()},
     )
-    return update, replace(backlog, waiting={**backlog.waiting, **dict.fromkeys(batches, ())})
+    return update, backlog._replace(waiting={**backlog.waiting, **dict.fromkeys(batches, ())})
 
 
 def _is_full(head: Head, rows: Sequence[Ripe]) -> bool:

@@ -1,6 +1,7 @@
 """The two halves of an exchange, over what the history keeps: refresh the model, deliver the updates."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from fedstep.features.schema import schema
 from fedstep.federation.client import NotModified, pull
@@ -40,4 +41,4 @@ def refresh(home: Home, aggregator: Aggregator, now: float) -> Kept:
 
 def deliver(home: Home, aggregator: Aggregator) -> Flushed:
     """Send all updates that wait in the outbox; those that cannot be sent now stay in it."""
-    return flush(Outbox(home.outbox), aggregator.url, aggregator.send, aggregator.patience)
+    return flush(Outbox(Path(home.outbox)), aggregator.url, aggregator.send, aggregator.patience)

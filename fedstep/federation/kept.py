@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fedstep.errors import FedstepError
 from fedstep.features.schema import schema
@@ -11,11 +11,10 @@ from fedstep.history.home import Home
 
 __all__ = ["Kept", "keep_model", "kept_model", "starter_bytes", "starter_model", "touch_model"]
 
-_STARTER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "model", "starter.safetensors")  # noqa: PTH118, PTH120
+_STARTER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "model", "starter.safetensors")
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """A model and where it came from. `url` is "" for the starter model, `warning` says why it had to be that one."""
 
     model: Model
@@ -52,7 +51,7 @@ def touch_model(home: Home, etag: str, url: str, now: float) -> None:
 
 def starter_bytes() -> bytes:
     """The starter model of the package, as it is on the wire."""
-    with open(_STARTER, "rb") as file:  # noqa: PTH123  on predict's path
+    with open(_STARTER, "rb") as file:
         return file.read()
 
 

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fedstep.errors import SchemaMismatch, WireError
 from fedstep.features.schema import Schema
@@ -39,8 +39,7 @@ _MODEL_WORDS = {
 _HEAD = re.compile("[a-z][a-z0-9-]{0,31}")
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(NamedTuple):
     """What one project learned from one batch a head: the change of the coefficients since version `base`.
 
     `id` is a keyed hash of the records, so that a repeat counts once; `project` a pseudonym; `rows` bucketed counts.
@@ -54,8 +53,7 @@ class Update:
     deltas: Mapping[str, Vector]
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(NamedTuple):
     """What everyone learns from (`head`) and what everyone predicts with (`production`), by name of the head."""
 
     schema: str
@@ -66,8 +64,7 @@ class Model:
     production: Mapping[str, Vector]
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """What a message must fit: the digest of a schema and the number of coordinates of each head."""
 
     digest: str

@@ -3,8 +3,8 @@
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from math import isfinite, isnan
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fedstep.build.record import NO_SECONDS, Build, BuildOutcome, Change, Duration, FileChange, Outcome, TestRun
@@ -28,8 +28,7 @@ class Row(NamedTuple):
     target: float = NO_SECONDS  # a target known at once: 0/1, or log(seconds / estimate); else NO_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A finished build as the history keeps it. Times are seconds since the epoch, UTC."""
 
     name: str
@@ -46,9 +45,9 @@ class Entry:
     change_known: bool = False
     files: tuple[FileChange, ...] = ()
     tests: tuple[TestRun, ...] = ()
-    source_words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # test -> listed words of its source
+    source_words: Mapping[str, tuple[str, ...]] = MappingProxyType({})  # test -> listed words of its source
     schema: str = ""  # digest of the schema the rows were made with
-    rows: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)  # by head
+    rows: Mapping[str, tuple[Row, ...]] = MappingProxyType({})  # by head
 
 
 def entry_of(build: Build, stream: str, author: str) -> Entry:

@@ -2,41 +2,53 @@
 
 import contextlib
 import os
-import re
-import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 from fedstep.build.record import Dropped
 from fedstep.errors import HistoryError
 from fedstep.history.entry import Entry, decode, encode
 
-__all__ = ["Log", "build_of", "write_atomically", "write_first"]
-
-_FILE = re.compile(r"(\d{14})-([0-9a-f]{32})\.rec")
+__all__ = ["Log", "build_of", "list_folder", "remove", "write_atomically", "write_first"]
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: str, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new one, never a part. HistoryError if it cannot."""
     with _scratch(path, content) as scratch:
-        scratch.replace(path)
+        os.replace(scratch, path)
 
 
-def write_first(path: Path, content: bytes) -> None:
+def write_first(path: str, content: bytes) -> None:
     """`write_atomically`, except that a file that is there stays: of several writers at once the first one wins."""
     with _scratch(path, content) as scratch, contextlib.suppress(FileExistsError):
         os.link(scratch, path)
 
 
-@contextlib.contextmanager
-def _scratch(path: Path, content: bytes) -> Iterator[Path]:
-    """A file beside `path` with the content, safe on the disk; gone afterwards, whatever happens."""
-    # Not the process number: two containers that share a folder may both be process 7.
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+def list_folder(path: str) -> list[str]:
+    """The names in a folder, sorted; none where there is no folder. HistoryError where it cannot be listed."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("wb") as file:
+        return sorted(os.listdir(path))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise HistoryError(f"cannot list {path}: {error.strerror}", "Check its permissions") from error
+
+
+def remove(path: str) -> None:
+    """Delete a file, if it is there and can be deleted: what stays now goes next time."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+@contextlib.contextmanager
+def _scratch(path: str, content: bytes) -> Iterator[str]:
+    """A file beside `path` with the content, safe on the disk; gone afterwards, whatever happens."""
+    folder, name = os.path.split(path)
+    # Not the process number: two containers that share a folder may both be process 7.
+    scratch = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(scratch, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -45,8 +57,7 @@ def _scratch(path: Path, content: bytes) -> Iterator[Path]:
         remedy = "Free space or point --history at a folder that can be written"
         raise HistoryError(f"cannot write {path}: {error.strerror or error}", remedy) from error
     finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
+        remove(scratch)
 
 
 def build_of(file: str) -> str:
@@ -54,20 +65,14 @@ def build_of(file: str) -> str:
     return file[-36:-4]
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(NamedTuple):
     """Records under `folder`, in files named by end and build: a listing is in the order in which they were learned."""
 
-    folder: Path
+    folder: str
 
     def files(self) -> list[str]:
         """The names of all record files, the build that ended first first; names that are no records are ignored."""
-        try:
-            return sorted(name for name in os.listdir(self.folder) if _FILE.fullmatch(name))  # noqa: PTH208  Path.iterdir costs predict 3 ms at 500 records
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise HistoryError(f"cannot list {self.folder}: {error.strerror}", "Check its permissions") from error
+        return [name for name in list_folder(self.folder) if _is_record(name)]
 
     def has(self, build: str) -> bool:
         """Whether a record of this build is there, whenever it ended."""
@@ -76,15 +81,16 @@ class Log:
     def append(self, entry: Entry) -> str:
         """Write the record and return its file name; a build that is there already is left as it is."""
         name = f"{max(0, round(entry.finished_at * 1000)):014d}-{entry.name}.rec"
-        path = self.folder / name
-        if not path.exists():
+        path = os.path.join(self.folder, name)
+        if not os.path.exists(path):
             write_atomically(path, encode(entry))
         return name
 
     def read(self, name: str) -> Entry | Dropped:
         """The record in this file, or why it is skipped."""
         try:
-            return decode((self.folder / name).read_bytes())
+            with open(os.path.join(self.folder, name), "rb") as file:
+                return decode(file.read())
         except (OSError, HistoryError) as error:
             return Dropped(name, str(error))
 
@@ -96,6 +102,12 @@ class Log:
         """Delete all but the `keep` newest records; returns how many went."""
         doomed = self.files()[:-keep] if keep > 0 else []
         for name in doomed:
-            with contextlib.suppress(OSError):  # it goes next time
-                (self.folder / name).unlink()
+            remove(os.path.join(self.folder, name))
         return len(doomed)
+
+
+def _is_record(name: str) -> bool:
+    """`<14 digits>-<32 hex digits>.rec`, told apart without a regular expression: `predict` lists 500."""
+    digits, hexes = name[:14], name[15:47]
+    shaped = len(name) == 51 and name[14] == "-" and name[47:] == ".rec" and digits.isascii() and digits.isdigit()
+    return shaped and not hexes.strip("0123456789abcdef")

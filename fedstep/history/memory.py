@@ -1,8 +1,9 @@
 """Reads and writes the caches of the log, and brings them up to date with records they have not seen."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
+from typing import NamedTuple
 
 from fedstep.build.record import Dropped
 from fedstep.errors import HistoryError
@@ -14,8 +15,7 @@ from fedstep.history.summary import Summary, fold, load_summary, save_summary
 __all__ = ["Remembered", "forget_pruned", "generation", "read_summary", "recall", "store_summary", "unseen"]
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
+class Remembered(NamedTuple):
     """The summary with every readable record folded in, and what had to be skipped."""
 
     summary: Summary

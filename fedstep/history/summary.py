@@ -1,6 +1,7 @@
 """The summary: what prediction needs of the log, as one JSON file of columns. A cache: it can always be made again."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from math import isfinite
@@ -90,7 +91,7 @@ def save_summary(summary: Summary) -> bytes:
         "schema": schema().digest,
         "seen": sorted(summary.seen),
         "count": summary.count,
-        "tests": {column.name: getattr(summary.tests, column.name) for column in fields(TestTable)},
+        "tests": {column.name: _sparse(getattr(summary.tests, column.name)) for column in fields(TestTable)},
         "builds": builds,
     }
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
@@ -102,12 +103,21 @@ def load_summary(content: bytes) -> Summary:
         fields_ = json.loads(content)
         if (fields_["format"], fields_["schema"]) != (FORMAT, schema().digest):
             raise HistoryError("the summary was made by another version of fedstep")
-        tests = TestTable(**fields_["tests"])
+        tests = TestTable(**{name: _dense(column) for name, column in fields_["tests"].items()})
         lengths = {len(getattr(tests, column.name)) for column in fields(TestTable)}
         if len(lengths) != 1:
             raise HistoryError("the summary is damaged")
         return Summary(frozenset(fields_["seen"]), fields_["count"], tests, _builds(fields_["builds"]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+    ) as error:
         raise HistoryError("the summary is damaged") from error
 
 
@@ -115,6 +125,26 @@ def _builds(columns: dict[str, Sequence[Any]]) -> tuple[PastBuild, ...]:
     columns["seconds"] = [NO_SECONDS if seconds is None else seconds for seconds in columns["seconds"]]
     rows = zip(*columns.values(), strict=True)
     return tuple(PastBuild(**dict(zip(columns, row, strict=True))) for row in rows)
+
+
+def _sparse(column: list[Any]) -> object:
+    """A column that mostly has one value as that value and the exceptions: most tests of a project are all alike."""
+    if not column or any(isinstance(value, list) for value in column):
+        return column
+    usual, count = Counter(column).most_common(1)[0]
+    if count < len(column) / 2:
+        return column
+    exceptions = [(number, value) for number, value in enumerate(column) if value != usual]
+    return {"length": len(column), "usual": usual, "at": [n for n, _ in exceptions], "is": [v for _, v in exceptions]}
+
+
+def _dense(column: Any) -> list[Any]:
+    if isinstance(column, list):
+        return column
+    values = [column["usual"]] * int(column["length"])
+    for number, value in zip(column["at"], column["is"], strict=True):
+        values[number] = value
+    return values
 
 
 def _plain(value: object) -> object:

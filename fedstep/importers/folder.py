@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +41,14 @@ def read_folder(folder: Path) -> Evidence | Dropped:
         return Dropped(str(folder / "build.json"), f"cannot be read ({type(error).__name__}: {error})")
     reports = read_reports(expand(["**/*.xml"], folder), "")
     change = Change(_text(told, "commit"), "", _text(told, "author"), files, base="the first parent")
-    situation = Situation(ci, replace(change, tree=change.commit), started)
+    situation = Situation(ci, change._replace(tree=change.commit), started)
     outcome = parse_outcome(_text(told, "outcome"))
     return Evidence(
         situation=situation,
         finished_at=started + seconds,
         duration=Duration(seconds, SOURCE),
         outcome=outcome if isinstance(outcome, BuildOutcome) else _outcome(reports),
-        reports=replace(reports, digest=""),
+        reports=reports._replace(digest=""),
     )
 
 

@@ -1,15 +1,14 @@
 """Local and online: probabilities that mean what they say, and intervals that cover what they claim."""
 
-from dataclasses import dataclass
 from math import log
+from typing import NamedTuple
 
 from fedstep.model.linear import sigmoid
 
 __all__ = ["Platt", "Score", "Trackers", "observe_outcome", "observe_residual", "probability", "score_outcome"]
 
 
-@dataclass(frozen=True, slots=True)
-class Platt:
+class Platt(NamedTuple):
     """Platt scaling, P(y) = sigmoid(slope * margin + offset), with a prior worth `slope_weight` and `offset_weight`.
 
     Platt, "Probabilistic outputs for support vector machines", 1999; the weights are the diagonal of the Hessian.
@@ -44,8 +43,7 @@ def observe_outcome(platt: Platt, margin: float, label: float, weight: float = 1
     return Platt(slope, platt.offset - error / offset_weight, slope_weight, offset_weight)
 
 
-@dataclass(frozen=True, slots=True)
-class Trackers:
+class Trackers(NamedTuple):
     """The 5 % and 95 % quantiles of a duration's residual, in spreads of its estimate, tracked online.
 
     An end moves outward by 0.95 of a step when it was exceeded and inward by 0.05 when not, so that in the long run it
@@ -68,11 +66,10 @@ def observe_residual(trackers: Trackers, residual: float, share: float = 0.05) -
     return Trackers(min(low, -LEAST), max(high, LEAST))
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(NamedTuple):
     """How predictions have fared so far, beside the base rate: decayed sums over about 200 predictions."""
 
-    count: int = 0
+    observed: int = 0
     log_loss: float = 0.0
     positives: float = 0.0
 
@@ -81,9 +78,9 @@ def score_outcome(score: Score, chance: float, label: float) -> Score:
     """The score after one prediction. Log loss is in nats, a chance is held inside [0.001, 0.999]."""
     held = min(max(chance, 0.001), 0.999)
     loss = -log(held if label else 1.0 - held)
-    pace = max(1 / 200, 1 / (score.count + 1))
+    pace = max(1 / 200, 1 / (score.observed + 1))
     return Score(
-        score.count + 1,
+        score.observed + 1,
         score.log_loss + pace * (loss - score.log_loss),
         score.positives + pace * (label - score.positives),
     )

@@ -1,7 +1,7 @@
 """Learning from one record: rows ripen, are scored with the current model, and are learned once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fedstep.features.schema import HEAD_NAMES, schema
 from fedstep.history.entry import Entry, Row
@@ -55,7 +55,7 @@ def refit(correction: Correction, backlog: Backlog, production: Production) -> C
     for head in HEAD_NAMES:
         if rows := backlog.recent.get(head):
             local = learn_local(head, production[head], correction.local.get(head, Local()), rows)
-            correction = replace(correction, local={**correction.local, head: local})
+            correction = correction._replace(local={**correction.local, head: local})
     return correction
 
 
@@ -79,14 +79,13 @@ def _learn(
             _observe_time(after, stream, one, score) if head == "build-duration" else _observe(after, head, one, score)
         )
     learned = learn_local(head, weights, local, [*recent[max(0, len(recent) - REPLAYED.get(head, 0)) :], *ripe])
-    return replace(after, local={**after.local, head: learned})
+    return after._replace(local={**after.local, head: learned})
 
 
 def _observe(correction: Correction, head: str, ripe: Ripe, score: float) -> Correction:
     platt = correction.platt.get(head, Platt())
     fared = score_outcome(correction.scores.get(head, Score()), probability(platt, score), ripe.label)
-    return replace(
-        correction,
+    return correction._replace(
         platt={**correction.platt, head: observe_outcome(platt, score, ripe.label, ripe.weight)},
         scores={**correction.scores, head: fared},
     )
@@ -94,7 +93,7 @@ def _observe(correction: Correction, head: str, ripe: Ripe, score: float) -> Cor
 
 def _observe_time(correction: Correction, stream: str, ripe: Ripe, score: float) -> Correction:
     trackers = correction.trackers.get(stream, Trackers())
-    return replace(correction, trackers={**correction.trackers, stream: observe_residual(trackers, ripe.label - score)})
+    return correction._replace(trackers={**correction.trackers, stream: observe_residual(trackers, ripe.label - score)})
 
 
 def _file(head: str, backlog: Backlog, ripe: Sequence[Ripe], pending: Sequence[Row]) -> Backlog:

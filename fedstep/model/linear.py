@@ -2,25 +2,23 @@
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from math import exp
 from types import MappingProxyType
+from typing import NamedTuple
 
 __all__ = ["Local", "Reason", "margin", "sigmoid", "zeros"]
 
 Vector = array  # of C floats, type code "f": what the wire carries
 
 
-@dataclass(frozen=True, slots=True)
-class Local:
+class Local(NamedTuple):
     """What a project has learned beyond the shared model: corrections of coordinates, and private ones by name."""
 
-    shared: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
-    private: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    shared: Mapping[int, float] = MappingProxyType({})
+    private: Mapping[str, float] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(NamedTuple):
     """One feature's part in a prediction, in units of the margin."""
 
     feature: str

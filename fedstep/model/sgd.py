@@ -14,7 +14,8 @@ from fedstep.model.linear import Local
 
 __all__ = ["PACES", "Pace", "learn_local", "learn_shared"]
 
-NEGLIGIBLE = 1e-6  # local weights smaller than this are not kept
+NEGLIGIBLE = 1e-6  # shared corrections smaller than this are not kept
+NEGLIGIBLE_PRIVATE = 1e-3  # nor private weights: every quiet test would have one, and `predict` reads them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def learn_local(head: str, production: Sequence[float], local: Local, rows: Sequ
     private = {**local.private, **dict(zip(names, map(float, fitted[len(shared) :] * pace.decay), strict=True))}
     return Local(
         {int(index): float(moved[index]) for index in np.flatnonzero(np.abs(moved) > NEGLIGIBLE)},
-        {name: value for name, value in private.items() if abs(value) > NEGLIGIBLE},
+        {name: value for name, value in private.items() if abs(value) > NEGLIGIBLE_PRIVATE},
     )
 
 

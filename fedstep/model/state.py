@@ -6,8 +6,8 @@ The correction is small and read by every prediction; the backlog is larger and 
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
 from fedstep.features.schema import schema
@@ -22,23 +22,21 @@ __all__ = ["Backlog", "Correction", "load_backlog", "load_correction", "save_bac
 FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Correction:
+class Correction(NamedTuple):
     """What is added to the shared model: local weights, calibration, and how predictions fared."""
 
-    local: Mapping[str, Local] = field(default_factory=dict)
-    platt: Mapping[str, Platt] = field(default_factory=dict)
-    trackers: Mapping[str, Trackers] = field(default_factory=dict)
-    scores: Mapping[str, Score] = field(default_factory=dict)
+    local: Mapping[str, Local] = MappingProxyType({})
+    platt: Mapping[str, Platt] = MappingProxyType({})
+    trackers: Mapping[str, Trackers] = MappingProxyType({})
+    scores: Mapping[str, Score] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(NamedTuple):
     """Rows by head: those without a label yet, those not yet sent, and the last ones learned, for replay."""
 
-    pending: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
-    waiting: Mapping[str, tuple[Ripe, ...]] = field(default_factory=dict)
-    recent: Mapping[str, tuple[Ripe, ...]] = field(default_factory=dict)
+    pending: Mapping[str, tuple[Row, ...]] = MappingProxyType({})
+    waiting: Mapping[str, tuple[Ripe, ...]] = MappingProxyType({})
+    recent: Mapping[str, tuple[Ripe, ...]] = MappingProxyType({})
 
 
 def save_correction(correction: Correction, generation: str) -> bytes:
@@ -50,9 +48,9 @@ def save_correction(correction: Correction, generation: str) -> bytes:
     content = {
         **_stamp(generation),
         "local": local,
-        "platt": {head: asdict(platt) for head, platt in correction.platt.items()},
-        "trackers": {key: asdict(trackers) for key, trackers in correction.trackers.items()},
-        "scores": {head: asdict(score) for head, score in correction.scores.items()},
+        "platt": {head: platt._asdict() for head, platt in correction.platt.items()},
+        "trackers": {key: trackers._asdict() for key, trackers in correction.trackers.items()},
+        "scores": {head: score._asdict() for head, score in correction.scores.items()},
     }
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 

@@ -140,7 +140,7 @@ def _times_only(table: Path, folder: Path) -> _Participant:
 
 
 def _participant(name: str, folder: Path, evidence: Sequence[Evidence]) -> _Participant:
-    home = Home(folder / "homes" / name)
+    home = Home(str(folder / "homes" / name))
     home.prepare()
     return _Participant(name, home, evidence)
 

@@ -1,7 +1,6 @@
 """Replays recorded builds through the production rooms in memory and gives back the rows as they ripen."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from zlib import crc32
 
 from fedstep.build.record import Build, Duration
@@ -32,7 +31,7 @@ def ripe_rows(builds: Iterable[Evidence]) -> Iterator[Mapping[str, tuple[Ripe, .
         source = build.duration.source if isinstance(build.duration, Duration) else ""
         planned = plan(build.situation, stream_of(build.situation.ci, source), "")
         rows = rows_of_build(summary, build, planned, _due)
-        summary = fold(summary, build.name, replace(entry_of(build, planned.stream, ""), rows=rows))
+        summary = fold(summary, build.name, entry_of(build, planned.stream, "")._replace(rows=rows))
         ripe: dict[str, tuple[Ripe, ...]] = {}
         for head in HEAD_NAMES:
             now_ripe, pending[head] = ripen(head, (*pending[head], *numbered(rows[head], summary.tests)), summary.tests)

@@ -28,7 +28,7 @@ def predict_figure(tests: int, builds: int, target: float) -> Figure:
     """A cold `fedstep predict` against `import numpy`."""
     with tempfile.TemporaryDirectory() as folder:
         _repository(folder)
-        grow(Home(Path(folder) / ".fedstep"), tests, builds)
+        grow(Home(f"{folder}/.fedstep"), tests, builds)
         pair = paired([FEDSTEP, "predict"], NUMPY, folder, ENVIRONMENT)
     return _figure(f"predict, {tests} tests, {builds} builds", pair.ratio, target, "python -c 'import numpy'", pair)
 
@@ -37,7 +37,7 @@ def train_figure(tests: int, target: float) -> Figure:
     """A cold `fedstep train` with an aggregator on loopback against `import sklearn.linear_model`."""
     with tempfile.TemporaryDirectory() as folder, aggregator(Path(folder)) as url:
         _repository(folder)
-        grow(Home(Path(folder) / ".fedstep"), tests, 25)
+        grow(Home(f"{folder}/.fedstep"), tests, 25)
         report = Path(folder) / "report.xml"
         write_report(report, tests)
         # Each run must be another build, or it would be told that it is known.

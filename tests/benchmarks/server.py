@@ -33,7 +33,7 @@ def aggregator(folder: Path) -> Iterator[str]:
 def sent_sizes(folder: Path, tests: int) -> list[int]:
     """The bytes of every body that 25 builds of a drawn project post."""
     sizes: list[int] = []
-    home = Home(folder / "history")
+    home = Home(str(folder / "history"))
     home.prepare()
     with aggregator(folder) as url:
         real = requests_send(url)

@@ -1,7 +1,5 @@
 """Facts about what is known of a build before it starts."""
 
-from dataclasses import replace
-
 from fedstep.build.record import Absent, Change, CiRun, FileChange, Situation
 from fedstep.features.builds import PastBuild
 from fedstep.features.plan import plan, stream_of, usual_stream
@@ -23,7 +21,7 @@ def test_a_plan_says_when_what_and_how_much() -> None:
 
 
 def test_what_git_does_not_tell_is_none() -> None:
-    planned = plan(Situation(replace(CI, event=""), Absent("no git"), MONDAY_NOON), "s", "a1")
+    planned = plan(Situation(CI._replace(event=""), Absent("no git"), MONDAY_NOON), "s", "a1")
     assert (planned.files, planned.lines, planned.build_file_touched, planned.is_pr) == (None, None, None, None)
     assert (planned.author, planned.commit) == ("", "")
 
@@ -32,8 +30,8 @@ def test_streams_differ_by_job_cell_and_source() -> None:
     streams = {
         stream_of(CI, "mark"),
         stream_of(CI, "jenkins"),
-        stream_of(replace(CI, cell=""), "mark"),
-        stream_of(replace(CI, job="e2e"), "mark"),
+        stream_of(CI._replace(cell=""), "mark"),
+        stream_of(CI._replace(job="e2e"), "mark"),
     }
     assert len(streams) == 4
 

@@ -31,7 +31,7 @@ def build(number: int, runs: tuple[TestRun, ...], **known: object) -> Build:
     situation = Situation(CiRun(job="unit", branch="main", event="push"), change, 1_700_000_000.0 + 600 * number)
     outcome = BuildOutcome.FAILED if any(run.outcome in "fc" for run in runs) else BuildOutcome.PASSED
     made = Build(f"{number:032x}", situation, situation.started_at + 60, Duration(60.0, "mark"), outcome, Reports(runs))
-    return replace(made, **known)  # type: ignore[arg-type]
+    return made._replace(**known)  # type: ignore[arg-type]
 
 
 def rows(summary: Summary, one: Build, due: Callable[[str, int], bool] = lambda _test, _runs: True):  # type: ignore[no-untyped-def]

@@ -1,6 +1,5 @@
 """Facts about the schema: one order, one digest, one formula for margins."""
 
-from dataclasses import replace
 from random import Random
 
 import pytest
@@ -29,13 +28,12 @@ def value_of(part: Part, draw: Random) -> Value:
 @pytest.mark.parametrize("name", HEAD_NAMES)
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6))
-def test_a_scorer_gives_the_margin_of_the_row(name: str, seed: int) -> None:
+def test_margins_by_column_are_the_margins_of_the_rows(name: str, seed: int) -> None:
     draw, head = Random(seed), HEADS[name]
     weights = [draw.gauss(0, 1) for _ in range(head.size())]
-    score = head.scorer(weights)
-    for _ in range(3):
-        values = tuple(value_of(part, draw) for part in head.parts)
-        assert score(values) == pytest.approx(margin(weights, *head.encode_values(values)), abs=1e-9)
+    rows = [tuple(value_of(part, draw) for part in head.parts) for _ in range(3)]
+    expected = [margin(weights, *head.encode_values(row)) for row in rows]
+    assert head.margins(weights, list(zip(*rows, strict=True))) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", HEAD_NAMES)
@@ -74,18 +72,18 @@ def test_the_heads_are_the_four_tasks_in_order() -> None:
 
 BASE = Head("flaky", (Flag("bias"), Hats("runs", (0.0, 1.0)), Words("name", {"a": 0, "b": 1})), 1.0, 50, 20, 20)
 CHANGES = [
-    replace(BASE, name="other"),
-    replace(BASE, clip=0.5),
-    replace(BASE, minimum_rows=49),
-    replace(BASE, minimum_groups=19),
-    replace(BASE, horizon=10),
-    replace(BASE, parts=BASE.parts[:2]),
-    replace(BASE, parts=(BASE.parts[1], BASE.parts[0], BASE.parts[2])),
-    replace(BASE, parts=(Flag("bias2"), *BASE.parts[1:])),
-    replace(BASE, parts=(BASE.parts[0], Hats("runs", (0.0, 1.0000001)), BASE.parts[2])),
-    replace(BASE, parts=(BASE.parts[0], Hats("runs", (0.0, 1.0), logarithmic=True), BASE.parts[2])),
-    replace(BASE, parts=(BASE.parts[0], Choice("runs", ("0", "1", "absent")), BASE.parts[2])),
-    replace(BASE, parts=(*BASE.parts[:2], Words("name", {"a": 0, "c": 1}))),
+    BASE._replace(name="other"),
+    BASE._replace(clip=0.5),
+    BASE._replace(minimum_rows=49),
+    BASE._replace(minimum_groups=19),
+    BASE._replace(horizon=10),
+    BASE._replace(parts=BASE.parts[:2]),
+    BASE._replace(parts=(BASE.parts[1], BASE.parts[0], BASE.parts[2])),
+    BASE._replace(parts=(Flag("bias2"), *BASE.parts[1:])),
+    BASE._replace(parts=(BASE.parts[0], Hats("runs", (0.0, 1.0000001)), BASE.parts[2])),
+    BASE._replace(parts=(BASE.parts[0], Hats("runs", (0.0, 1.0), logarithmic=True), BASE.parts[2])),
+    BASE._replace(parts=(BASE.parts[0], Choice("runs", ("0", "1", "absent")), BASE.parts[2])),
+    BASE._replace(parts=(*BASE.parts[:2], Words("name", {"a": 0, "c": 1}))),
 ]
 
 

@@ -4,7 +4,6 @@ import json
 import struct
 from array import array
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -59,7 +58,7 @@ def test_equal_values_are_equal_bytes(update, dice):
     def shuffled(mapping):
         return dict(dice.sample(list(mapping.items()), len(mapping)))
 
-    twin = replace(update, rows=shuffled(update.rows), deltas=shuffled(update.deltas))
+    twin = update._replace(rows=shuffled(update.rows), deltas=shuffled(update.deltas))
     assert wire.pack_update(twin) == wire.pack_update(update)
     assert deflate(wire.pack_update(twin)) == deflate(wire.pack_update(update))
 
@@ -206,28 +205,28 @@ def test_metadata_is_exactly_what_it_should_be(changes):
 )
 def test_an_update_that_nobody_would_accept_is_not_packed(wrong):
     with pytest.raises(WireError):
-        wire.pack_update(replace(UPDATE, **wrong))
+        wire.pack_update(UPDATE._replace(**wrong))
 
 
 def test_both_tracks_of_a_model_have_the_same_heads():
     for production in ({}, {"flaky": array("f", [0.0, 0.0])}, {"other": array("f", [0.0])}):
         with pytest.raises(WireError, match="same heads"):
-            wire.pack_model(replace(MODEL, production=production))
+            wire.pack_model(MODEL._replace(production=production))
     with pytest.raises(WireError):
-        wire.pack_model(replace(MODEL, created="2026-01-31T12:34Z"))
+        wire.pack_model(MODEL._replace(created="2026-01-31T12:34Z"))
 
 
 def test_a_message_must_fit_the_schema_of_this_side():
     ours = wire.Shape("a" * 16, {"flaky": 2, "triage": 1})
     wire.check_update(UPDATE, ours)
     with pytest.raises(SchemaMismatch, match=r"aaaa.*ffff"):
-        wire.check_update(UPDATE, replace(ours, digest="f" * 16))
+        wire.check_update(UPDATE, ours._replace(digest="f" * 16))
     with pytest.raises(WireError, match="flaky has 2 coordinates, the schema says 3"):
-        wire.check_update(UPDATE, replace(ours, sizes={"flaky": 3}))
+        wire.check_update(UPDATE, ours._replace(sizes={"flaky": 3}))
     with pytest.raises(WireError, match="no such head"):
-        wire.check_update(UPDATE, replace(ours, sizes={}))
+        wire.check_update(UPDATE, ours._replace(sizes={}))
     with pytest.raises(WireError, match="lacks triage"):
-        wire.check_model(MODEL, replace(ours, sizes={"flaky": 1, "triage": 1}))
+        wire.check_model(MODEL, ours._replace(sizes={"flaky": 1, "triage": 1}))
 
 
 def test_an_update_of_all_heads_is_at_most_16_kb_on_the_wire():

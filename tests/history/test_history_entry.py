@@ -5,7 +5,6 @@ import math
 import subprocess
 import sys
 import zlib
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -172,6 +171,6 @@ except HistoryError:
 
 def test_a_time_is_kept_to_the_millisecond_and_a_value_to_six_digits() -> None:
     row = Row("t", 0, (1,), (1 / 3,), (), 2 / 3)
-    kept = decode(encode(replace(WHOLE, tests=(TestRun("t", Outcome.PASSED, 0.0014),), rows={"triage": (row,)})))
+    kept = decode(encode(WHOLE._replace(tests=(TestRun("t", Outcome.PASSED, 0.0014),), rows={"triage": (row,)})))
     assert kept.tests[0].seconds == 0.001
     assert kept.rows["triage"][0] == Row("t", 0, (1,), (0.333333,), (), 0.666667)

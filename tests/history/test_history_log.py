@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,7 +46,7 @@ def test_records_are_listed_in_the_order_in_which_their_builds_ended(tmp_path: P
 def test_a_build_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
     log = Log(tmp_path)
     name = log.append(entry(1))
-    log.append(replace(entry(1), branch="other"))
+    log.append(entry(1)._replace(branch="other"))
     assert log.files() == [name]
     kept = log.read(name)
     assert isinstance(kept, Entry)

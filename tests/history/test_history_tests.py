@@ -165,9 +165,7 @@ def test_times_are_a_decayed_mean_of_logs() -> None:
     for number in range(60):
         step = entry(number, Step("p"))
         slow = TestRun(TEST, Outcome.PASSED, 0.1 if number < 30 else 10.0)
-        summary = fold(
-            summary, str(number), Entry(**{name: getattr(step, name) for name in step.__slots__} | {"tests": (slow,)})
-        )
+        summary = fold(summary, str(number), step._replace(tests=(slow,)))
     assert 0.5 < 2.718281828 ** summary.tests.log_seconds[0] < 10.0
 
 

@@ -90,7 +90,7 @@ def test_a_score_is_the_mean_of_what_was_seen() -> None:
     score = Score()
     for chance, label in ((0.8, 1.0), (0.4, 0.0), (0.5, 1.0)):
         score = score_outcome(score, chance, label)
-    assert score.count == 3
+    assert score.observed == 3
     assert score.positives == pytest.approx(2 / 3)
     assert score.log_loss == pytest.approx(-(math.log(0.8) + math.log(0.6) + math.log(0.5)) / 3)
     assert score_outcome(Score(), 0.0, 1.0).log_loss == pytest.approx(-math.log(0.001))

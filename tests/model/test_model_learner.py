@@ -45,7 +45,7 @@ def test_a_new_row_is_learned_with_the_last_thirty(recent: int) -> None:
     assert learned.correction.local["flaky"] == expected
     assert learned.ripened == 1
     assert learned.backlog.pending["flaky"] == ()
-    assert learned.correction.scores["flaky"].count == 1
+    assert learned.correction.scores["flaky"].observed == 1
 
 
 def test_what_waits_and_what_is_replayed_is_bounded() -> None:
@@ -59,9 +59,5 @@ def test_what_waits_and_what_is_replayed_is_bounded() -> None:
 def test_rows_of_another_schema_are_not_learned() -> None:
     row = Row("b", 0, (0,), (1.0,), (), 1.0)
     for digest, count in ((schema().digest, 1), ("0" * 16, 0)):
-        one = entry(1)
-        known = Entry(
-            **{name: getattr(one, name) for name in Entry.__slots__}
-            | {"schema": digest, "rows": {"build-failure": (row,)}}
-        )
+        known = entry(1)._replace(schema=digest, rows={"build-failure": (row,)})
         assert absorb(Correction(), Backlog(), known, folded(2).tests, ZEROS).ripened == count

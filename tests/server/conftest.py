@@ -5,7 +5,6 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from urllib.parse import urlsplit
@@ -138,6 +137,6 @@ def update() -> Callable[..., Update]:
             {"flaky": 64, "build-duration": 8},
             deltas,
         )
-        return replace(made, **changes)
+        return made._replace(**changes)
 
     return make

@@ -117,7 +117,7 @@ def test_it_starts_from_the_starter_model_of_its_schema_and_else_from_zeros(open
     vectors["flaky"][0] = 0.5
     starter = Model(ours.digest, 0, 0, hour(0), vectors, vectors)
     for number, (digest, first) in enumerate(((ours.digest, 0.5), ("f" * 16, 0.0))):
-        body = pack_model(replace(starter, schema=digest))
+        body = pack_model(starter._replace(schema=digest))
         given = replace(settings, store=f"sqlite:///{tmp_path / str(number)}.db", starter=body)
         with open_aggregator(given) as house:
             assert pull(URL, "", house.send, ours, ONCE).model.head["flaky"][0] == first
@@ -142,7 +142,7 @@ def test_a_reader_who_has_the_model_gets_304(open_aggregator, settings, shown):
 
 
 def test_another_schema_is_409_with_both_digests(open_aggregator, settings, ours, update):
-    other = replace(ours, digest="f" * 16)
+    other = ours._replace(digest="f" * 16)
     with open_aggregator(settings) as house:
         with pytest.raises(SchemaMismatch, match=f"{ours.digest}.*{'f' * 16}"):
             pull(URL, "", house.send, other, ONCE)
@@ -160,7 +160,7 @@ def test_an_update_that_does_not_fit_is_refused_for_good(open_aggregator, settin
         for wrong, name in (
             (update(2, deltas={"flaky": zeros(4)}, rows={"flaky": 64}), "does-not-fit"),
             (update(3, deltas={"other": zeros(5)}, rows={"other": 64}), "does-not-fit"),
-            (replace(fine, deltas=long), "too-long"),
+            (fine._replace(deltas=long), "too-long"),
             (update(4, base=1), "stale"),
         ):
             found = problem(post(house, pack_update(wrong), wrong.id))

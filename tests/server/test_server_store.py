@@ -104,7 +104,7 @@ def test_another_schema_starts_after_the_last_version_and_leaves_the_old_buffer(
     store.accept([offer(update(1))], 0, 10, 1.0)
     store.fold(fold, 2.0)
     store.accept([offer(update(2))], 1, 10, 3.0)
-    other = Store(f"sqlite:///{tmp_path / 'a.db'}", replace(ours, digest="f" * 16))
+    other = Store(f"sqlite:///{tmp_path / 'a.db'}", ours._replace(digest="f" * 16))
     assert other.start(starting_vectors(b"", ours), 4.0).version == 2
     assert other.pending().updates == 0
     assert store.pending().updates == 1

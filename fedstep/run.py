@@ -1,5 +1,6 @@
 """Each command's run: the workplace is read, the story is told, and every sink of the CI gets its text."""
 
+import gc
 import os
 import sys
 import time
@@ -137,6 +138,7 @@ def run_serve(given: Given, say: Say) -> int:
 
     tokens = tuple(token for token in (word.strip() for word in given["tokens"].split(",")) if token)
     folding = Folding(updates=given["buffer"], seconds=given["wait"], projects=given["projects"])
+    gc.enable()  # the one command that stays
     starter = b"" if given["from_zero"] else starter_bytes()
     settings = Settings(given["host"], given["port"], given["store"], tokens, starter, folding=folding)
     serve(settings, lambda url: say(f"aggregator on {url}, Ctrl-C stops it"))

@@ -1,8 +1,8 @@
 """What is known of a project's past builds when the next one is about to start, and how much each resembles it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import exp, log1p
+from typing import NamedTuple
 
 from fedstep.build.record import NO_SECONDS
 
@@ -13,8 +13,7 @@ DAY_HOURS = 24.0
 SATURDAY = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
+class Planned(NamedTuple):
     """A build that is about to start. Strings are opaque and only compared; "" and None stand for unknown."""
 
     stream: str  # job, matrix cell and source of the duration: only times of one stream are comparable
@@ -32,17 +31,28 @@ class Planned:
     build_file_touched: bool | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastBuild(Planned):
-    """A build that has ended."""
+class PastBuild(NamedTuple):
+    """A build that has ended: what was planned, and how it went. Fields again: a NamedTuple has no heirs."""
 
+    stream: str
+    started_at: float
     finished_at: float
     outcome: str  # passed, unstable, failed; anything else is no pass
     seconds: float = NO_SECONDS
+    branch: str = ""
+    base_branch: str = ""
+    event: str = ""
+    author: str = ""
+    commit: str = ""
+    is_pr: bool | None = None
+    hour: float | None = None
+    weekday: int | None = None
+    files: float | None = None
+    lines: float | None = None
+    build_file_touched: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Resemblance:
+class Resemblance(NamedTuple):
     """How far each of some builds is from the planned one, by kind of distance, and what that leaves of its weight."""
 
     distances: Mapping[str, Sequence[float]]
@@ -112,9 +122,9 @@ def _distances(builds: Sequence[PastBuild], now: Planned) -> Mapping[str, Sequen
     }
 
 
-def _outcomes_before(builds: Sequence[Planned]) -> list[str]:
+def _outcomes_before(builds: Sequence[PastBuild | Planned]) -> list[str]:
     """How the build before it on its branch had ended; "" for the first one, and where it was still running."""
-    latest: dict[str, Planned] = {}
+    latest: dict[str, PastBuild | Planned] = {}
     outcomes = []
     for build in builds:
         before = latest.get(build.branch)

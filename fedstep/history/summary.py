@@ -83,9 +83,7 @@ def _forget(tests: TestTable, before: int) -> TestTable:
 
 def save_summary(summary: Summary) -> bytes:
     """The summary as JSON, tests and builds by column."""
-    builds = {
-        column.name: [_plain(getattr(build, column.name)) for build in summary.builds] for column in fields(PastBuild)
-    }
+    builds = {name: [_plain(getattr(build, name)) for build in summary.builds] for name in PastBuild._fields}
     content = {
         "format": FORMAT,
         "schema": schema().digest,

@@ -3,7 +3,7 @@
 import csv
 import gzip
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedstep.build.ci import parse_time
@@ -63,7 +63,7 @@ def read_tests(path: Path) -> tuple[RerunTest, ...]:
 
 def planned_of(build: PastBuild) -> Planned:
     """The build as it was known before it started."""
-    return Planned(**{field.name: getattr(build, field.name) for field in fields(Planned)})
+    return Planned(**{name: getattr(build, name) for name in Planned._fields})
 
 
 def evidence_of(build: PastBuild, number: int) -> Evidence:

@@ -3,7 +3,6 @@
 import json
 import random
 from contextlib import suppress
-from dataclasses import fields
 
 import pytest
 from hypothesis import given, settings
@@ -147,9 +146,7 @@ def test_what_a_build_leaves_behind_is_what_was_planned_of_it() -> None:
         build = Build("a" * 32, situation, 1_700_000_100.0, Duration(99.0, "mark"), BuildOutcome.FAILED, Reports())
         planned = plan(situation, "unit||mark", "author" if known is change else "")
         past = past_build(entry_of(build, planned.stream, planned.author))
-        assert {f.name: getattr(past, f.name) for f in fields(Planned)} == {
-            f.name: getattr(planned, f.name) for f in fields(Planned)
-        }
+        assert {name: getattr(past, name) for name in Planned._fields} == planned._asdict()
 
 
 def test_old_builds_and_tests_that_no_longer_run_are_forgotten() -> None:

@@ -3,7 +3,6 @@
 import math
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 
@@ -82,7 +81,7 @@ def test_before_three_builds_time_and_risk_are_absent_with_a_reason(builds: int)
 
 
 def test_builds_of_another_stream_are_not_counted() -> None:
-    found = Forecaster(MODEL, Correction()).duration(known(*map(build, range(9))), replace(PLANNED, stream="e2e||mark"))
+    found = Forecaster(MODEL, Correction()).duration(known(*map(build, range(9))), PLANNED._replace(stream="e2e||mark"))
     assert isinstance(found, Absent)
     assert found.reason.startswith("0 builds")
 

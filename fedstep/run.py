@@ -96,16 +96,19 @@ def run_pull(given: Given, say: Say) -> int:
     """Refresh the kept model."""
     from fedstep.errors import AggregatorError
     from fedstep.federation.exchange import refresh
+    from fedstep.outlook import keep_outlook
+    from fedstep.steps import forecaster_for
 
     place = _place(given)
     aggregator = _needed_aggregator(given, place)
     try:
         place.home.prepare()
-        model = refresh(place.home, aggregator, place.now).model
+        kept = refresh(place.home, aggregator, place.now)
+        keep_outlook(place.home, kept, forecaster_for(place.home, kept))
     except (AggregatorError, HistoryError) as error:
         say(str(error))
         return _exit_code(given, (error,))
-    _show(f"production {model.production_version}, head {model.head_version}\n")
+    _show(f"production {kept.model.production_version}, head {kept.model.head_version}\n")
     return 0
 
 

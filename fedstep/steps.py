@@ -32,13 +32,13 @@ from fedstep.history.memory import recall
 from fedstep.history.summary import Summary
 from fedstep.history.tests import is_incident
 from fedstep.model.state import Correction, load_correction
+from fedstep.outlook import outlook
 from fedstep.report.findings import (
     FailureVerdict,
     Interval,
     ModelUsed,
     Prediction,
     Reading,
-    TestRisk,
     Triage,
 )
 
@@ -48,7 +48,6 @@ __all__ = [
     "Problems",
     "Words",
     "blind",
-    "flakiest_tests",
     "forecaster_for",
     "foresee",
     "incident_reason",
@@ -64,7 +63,6 @@ __all__ = [
     "usual_status",
 ]
 
-FLAKIEST = 10
 LONGEST_BUILD = 7 * 86_400  # seconds; a start longer ago is a clock that is wrong
 
 Problems = tuple[FedstepError, ...]
@@ -96,9 +94,9 @@ def foresee(
     home: Home, situation: Callable[[], Situation], kept: Kept, problems: Problems = ()
 ) -> tuple[Prediction, Problems]:
     """What to expect of the build that `situation` (asked for late, git is still at work) describes, and the errors."""
-    remembered, forecaster = recall(home), forecaster_for(home, kept)
-    summary = remembered.summary
-    flaky = forecaster.flakiest(summary, FLAKIEST)
+    forecaster = forecaster_for(home, kept)
+    known = outlook(home, kept, forecaster)
+    summary = known.summary
     now = situation()
     planned = plan(now, usual_stream(summary.builds, now.ci), _author(home, now))
     problems = (*problems, *_newcomer(summary, problems), *blind(now.change))
@@ -106,12 +104,12 @@ def foresee(
         status=usual_status(kept, problems),
         duration=forecaster.duration(summary, planned),
         risk=forecaster.failure(summary, planned),
-        flaky=flaky,
+        flaky=known.flakiest,
         model=model_used(kept, now.started_at),
         base=_described(now.change),
-        warnings=(*map(str, problems), *remembered.warnings, *_notices(now.change), *_one(kept.warning)),
+        warnings=(*map(str, problems), *known.warnings, *_notices(now.change), *_one(kept.warning)),
         builds_known=summary.count,
-        tests_known=len(summary.tests.ids),
+        tests_known=known.tests_known,
     )
     return prediction, problems
 
@@ -210,11 +208,6 @@ def incident_reason(reports: Reports) -> str:
     failed = sum(run.outcome in "fc" for run in reports.tests)
     ran = sum(run.outcome != Outcome.SKIPPED for run in reports.tests)
     return f"{failed} of {ran} tests failed at once" if is_incident(reports.tests) else ""
-
-
-def flakiest_tests(home: Home, kept: Kept) -> tuple[TestRisk, ...]:
-    """The tests most likely to flake, as the history knows them now."""
-    return forecaster_for(home, kept).flakiest(recall(home).summary, FLAKIEST)
 
 
 def usual_status(kept: Kept, problems: Problems) -> str:

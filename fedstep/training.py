@@ -10,13 +10,14 @@ from fedstep.federation.kept import Kept, kept_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.wire import pack_update, unpack_update
 from fedstep.history.home import Home
-from fedstep.report.findings import Exchange, Rows, SentUpdate, Training
+from fedstep.outlook import keep_outlook, outlook
+from fedstep.report.findings import Exchange, Rows, SentUpdate, TestRisk, Training
 from fedstep.steps import (
     Observation,
     Problems,
     Words,
     blind,
-    flakiest_tests,
+    forecaster_for,
     incident_reason,
     model_used,
     observe,
@@ -62,13 +63,15 @@ def train(
     pulled = _pull(home, aggregator if trusted else Absent(UNTRUSTED), now)
     seen = observe(home, evidence, pulled.after)
     if not trusted:
-        return _reported(home, seen, pulled, Learned(warnings=(UNTRUSTED,)), Absent(UNTRUSTED), (), now)
+        flakiest = outlook(home, pulled.after, forecaster_for(home, pulled.after)).flakiest
+        return _reported(flakiest, seen, pulled, Learned(warnings=(UNTRUSTED,)), Absent(UNTRUSTED), (), now)
     fresh = record(home, seen, words)
     home.log.prune(keep)
     learned, problems = _learn(home, pulled)
     exchange, more = _exchange(home, aggregator, pulled)
     notes = learned if fresh else Learned(learned.rows, (ALREADY_KNOWN, *learned.warnings))
-    return _reported(home, seen, pulled, notes, exchange, (*pulled.problems, *problems, *more), now)
+    flakiest = keep_outlook(home, pulled.after, forecaster_for(home, pulled.after)).flakiest
+    return _reported(flakiest, seen, pulled, notes, exchange, (*pulled.problems, *problems, *more), now)
 
 
 def learn(home: Home, kept: Kept, refit: bool) -> Learned:
@@ -141,7 +144,7 @@ def _told(url: str, sent: tuple[SentUpdate, ...], unsent: int, pulled: _Pulled) 
 
 
 def _reported(
-    home: Home,
+    flakiest: tuple[TestRisk, ...],
     seen: Observation,
     pulled: _Pulled,
     learned: Learned,
@@ -160,7 +163,7 @@ def _reported(
         duration=seen.build.duration,
         expected=seen.expected,
         failures=seen.failures,
-        flakiest=flakiest_tests(home, pulled.after),
+        flakiest=flakiest,
         model=model_used(pulled.after, now),
         reading=reading_of(reports),
         rows=learned.rows,

@@ -22,6 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("federation", "report", "importers"),
     ("forecast", "server"),
+    ("outlook",),
     ("steps",),
     ("training",),
     ("importers.backfill", "simulate", "workplace", "config"),

@@ -15,7 +15,7 @@ from fedstep.features.schema import schema
 from fedstep.history.entry import Entry
 from fedstep.history.tests import NEVER, TestTable, fold_tests
 
-__all__ = ["Summary", "fold", "load_summary", "past_build", "save_summary"]
+__all__ = ["Summary", "fold", "load_summary", "pack_builds", "past_build", "save_summary", "unpack_builds"]
 
 FORMAT = 1
 MAXIMUM_BUILDS = 400  # past builds kept for the build heads
@@ -83,14 +83,13 @@ def _forget(tests: TestTable, before: int) -> TestTable:
 
 def save_summary(summary: Summary) -> bytes:
     """The summary as JSON, tests and builds by column."""
-    builds = {name: [_plain(getattr(build, name)) for build in summary.builds] for name in PastBuild._fields}
     content = {
         "format": FORMAT,
         "schema": schema().digest,
         "seen": sorted(summary.seen),
         "count": summary.count,
         "tests": {column.name: _sparse(getattr(summary.tests, column.name)) for column in fields(TestTable)},
-        "builds": builds,
+        "builds": pack_builds(summary.builds),
     }
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
@@ -105,7 +104,7 @@ def load_summary(content: bytes) -> Summary:
         lengths = {len(getattr(tests, column.name)) for column in fields(TestTable)}
         if len(lengths) != 1:
             raise HistoryError("the summary is damaged")
-        return Summary(frozenset(fields_["seen"]), fields_["count"], tests, _builds(fields_["builds"]))
+        return Summary(frozenset(fields_["seen"]), fields_["count"], tests, unpack_builds(fields_["builds"]))
     except (
         ValueError,
         KeyError,
@@ -119,7 +118,13 @@ def load_summary(content: bytes) -> Summary:
         raise HistoryError("the summary is damaged") from error
 
 
-def _builds(columns: dict[str, Sequence[Any]]) -> tuple[PastBuild, ...]:
+def pack_builds(builds: Sequence[PastBuild]) -> dict[str, list[object]]:
+    """The builds as JSON values, by column."""
+    return {name: [_plain(getattr(build, name)) for build in builds] for name in PastBuild._fields}
+
+
+def unpack_builds(columns: dict[str, Sequence[Any]]) -> tuple[PastBuild, ...]:
+    """The builds of `pack_builds`' columns."""
     columns["seconds"] = [NO_SECONDS if seconds is None else seconds for seconds in columns["seconds"]]
     rows = zip(*columns.values(), strict=True)
     return tuple(PastBuild(**dict(zip(columns, row, strict=True))) for row in rows)

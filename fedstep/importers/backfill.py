@@ -11,7 +11,8 @@ from fedstep.build.record import Dropped, Evidence, TestRun
 from fedstep.federation.kept import kept_model
 from fedstep.history.home import Home
 from fedstep.importers.folder import build_folders, read_folder
-from fedstep.steps import observe, record
+from fedstep.outlook import keep_outlook
+from fedstep.steps import forecaster_for, observe, record
 from fedstep.training import learn
 
 __all__ = ["Backfilled", "backfill_folder"]
@@ -38,6 +39,8 @@ def backfill_folder(home: Home, folder: str) -> Backfilled:
         for path in bar:
             found = read_folder(path)
             total = _warned(total, found) if isinstance(found, Dropped) else _backfilled(total, home, found)
+    kept = kept_model(home)
+    keep_outlook(home, kept, forecaster_for(home, kept))
     return total
 
 

@@ -8,7 +8,8 @@ from xml.sax.saxutils import quoteattr
 from fedstep.build.record import Change, CiRun, Duration, FileChange, Outcome, Reports, Situation, TestRun
 from fedstep.federation.kept import kept_model
 from fedstep.history.home import Home
-from fedstep.steps import Evidence, observe, outcome_of, record
+from fedstep.outlook import keep_outlook
+from fedstep.steps import Evidence, forecaster_for, observe, outcome_of, record
 from fedstep.training import learn
 
 WORDS = (
@@ -27,6 +28,7 @@ def grow(home: Home, tests: int, builds: int) -> None:
         record(home, observe(home, evidence, kept), lambda _runs: {})
         if number % 10 == 9 or number == builds - 1:
             learn(home, kept, refit=False)
+    keep_outlook(home, kept, forecaster_for(home, kept))
 
 
 def drawn_builds(tests: int, builds: int, seed: int = 1) -> Iterator[Evidence]:

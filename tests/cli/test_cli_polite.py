@@ -261,7 +261,8 @@ def test_a_full_disk_costs_one_warning(tmp_path, experienced, github):
 def test_a_damaged_record_is_skipped_and_named(experienced):
     first = experienced.history / "builds" / experienced.builds()[0]
     first.write_bytes(first.read_bytes()[:40])
-    (experienced.history / "summary.json").unlink()
+    for cache in ("summary.json", "outlook.json"):
+        (experienced.history / cache).unlink()
     ran = experienced.run("predict")
     one_warning(ran, first.name)
     assert "11 builds" in ran.out

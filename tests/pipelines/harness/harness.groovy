@@ -79,10 +79,12 @@ class Agent {
         builder.environment().putAll(environment)
         Process process = builder.start()
         StringBuilder output = new StringBuilder(), talk = new StringBuilder()
-        process.consumeProcessOutput(output, talk)
+        // The threads are joined below: waitForProcessOutput would start a second pair, which steals what these read.
+        List<Thread> readers = [process.consumeProcessOutputStream(output), process.consumeProcessErrorStream(talk)]
         boolean ended = process.waitFor(Math.min(deadline - System.nanoTime(), 60_000_000_000L), TimeUnit.NANOSECONDS)
         if (!ended) { process.destroy() }
-        process.waitForProcessOutput()
+        process.waitFor()
+        readers.each { it.join(10_000) }
         told << [sh: given.label ?: given.script, talk: talk.toString(), output: output.toString()]
         if (!ended) { throw new FlowInterruptedException() }
         if (process.exitValue() != 0) { throw new IOException("script returned exit code ${process.exitValue()}") }

@@ -127,6 +127,10 @@ class Forecaster(NamedTuple):
         return tuple(sorted(parts, key=lambda reason: -abs(reason.contribution)))
 
 
+def _builds(count: int) -> str:
+    return f"{count} {'build' if count == 1 else 'builds'}"
+
+
 def verdict_of(chance: float) -> str:
     """The word for a probability that a failure is flaky: flaky, regression or unsure."""
     if chance >= FLAKY_ABOVE:

@@ -40,9 +40,7 @@ class Forecaster(NamedTuple):
         """The time the build will take, its 90 % interval and Jenkins' estimate; Absent before three builds."""
         timed = sum(build.stream == planned.stream and build.seconds > 0 for build in summary.builds)
         if timed < FEWEST_BUILDS:
-            return Absent(
-                f"{timed} {'build' if timed == 1 else 'builds'} with a known time seen, {FEWEST_BUILDS} needed"
-            )
+            return Absent(f"{_builds(timed)} with a known time seen, {FEWEST_BUILDS} needed")
         found = duration_features(summary.builds, planned)
         if isinstance(found, Absent):
             return found
@@ -57,7 +55,7 @@ class Forecaster(NamedTuple):
     def failure(self, summary: Summary, planned: Planned) -> Risk | Absent:
         """The risk that the build does not pass; Absent before three builds."""
         if len(summary.builds) < FEWEST_BUILDS:
-            return Absent(f"{len(summary.builds)} builds seen, {FEWEST_BUILDS} needed")
+            return Absent(f"{_builds(len(summary.builds))} seen, {FEWEST_BUILDS} needed")
         row = schema().heads["build-failure"].encode(failure_features(summary.builds, planned))
         private = build_private(planned)
         chance = self._probability("build-failure", self._margin("build-failure", row, private))

@@ -1,21 +1,47 @@
-"""The command line: options in, one call into the story, text and an exit code out."""
+"""The command line: which commands there are, configuration, errors, exit codes."""
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from io import TextIOWrapper
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn
 
 import click
 
 from fedstep import __version__
+from fedstep.commands.sinks import say
 from fedstep.errors import FedstepError
 
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["FAMILIES", "commands", "leaves", "main"]
 
 EXIT_CODES = """Exit codes: 0 done, or degraded without --strict; 2 usage. With --strict: 3 reports or git,
 4 history, 5 aggregator, 6 something is not installed. 130 interrupted."""
+
+# A command's module is loaded when the command is asked for: no command pays for the options of the others.
+FAMILIES = {
+    "builds": ("train", "predict", "triage"),
+    "exchange": ("push", "pull"),
+    "past": ("backfill",),
+    "serving": ("serve",),
+    "study": ("demo",),
+}
+
+
+class Families(click.Group):
+    """The commands of all families, each loaded when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The names, in the order of a user's day."""
+        return [name for names in FAMILIES.values() for name in names]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of this name."""
+        family = next((family for family, names in FAMILIES.items() if cmd_name in names), None)
+        if family is None:
+            return None
+        command: click.Command = getattr(import_module(f"fedstep.commands.{family}"), cmd_name)
+        return command
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -37,53 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-def say(*warnings: str) -> None:
-    """Lines of talk on standard error."""
-    from fedstep.report.text import warning_text
-
-    click.echo(warning_text(warnings), err=True, nl=False)
-
-
-def option(name: str, **settings: Any) -> Callable[[F], F]:
-    """An option that also comes from FEDSTEP_<NAME>."""
-    return click.option(f"--{name}", envvar=f"FEDSTEP_{name.upper().replace('-', '_')}", **settings)
-
-
-def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    """Several option decorators as one, in the order of the help."""
-    return lambda command: reduce(lambda done, decorate: decorate(done), reversed(decorators), command)
-
-
-def kind_of(parameter: click.Parameter) -> type:
-    """The type that the option has in a configuration file."""
-    if parameter.multiple:
-        return list
-    return {"boolean": bool, "integer range": int, "float range": float}.get(parameter.type.name, str)
-
-
-HISTORY = option(
-    "history", metavar="DIR", default=".fedstep", show_default=True, help="Folder of the history, from the root."
-)
-STRICT = option("strict", is_flag=True, help="Leave with an exit code when something failed.")
-FORMAT = option(
-    "format", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True, help="Of the output."
-)
-JUNIT = option("junit", metavar="GLOB", multiple=True, help="Test reports; ** matches any folders. Can be repeated.")
-OUTCOME = option(
-    "outcome",
-    type=click.Choice(["", "passed", "unstable", "failed"]),
-    default="",
-    help="How the job went, if its tests do not tell.",
-)
-NETWORK = together(
-    option("aggregator", metavar="URL", default="", help="Exchange coefficients with it. Without one: local only."),
-    option("token", metavar="TOKEN", default="", help="For the aggregator; keep it in FEDSTEP_TOKEN."),
-    option("timeout", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Seconds for one exchange."),
-    option("budget", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds for everything."),
-)
-
-
 @click.group(
+    cls=Families,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Options also come from FEDSTEP_<OPTION>, from .fedstep.toml and from [tool.fedstep] in pyproject.toml. "
     + EXIT_CODES,
@@ -100,141 +81,47 @@ def commands(context: click.Context) -> None:
     from fedstep.config import read_config
 
     here = os.getcwd()
-    by_command = {
-        name: {parameter.opts[0][2:]: parameter for parameter in command.params if parameter.opts[0][:2] == "--"}
-        for name, command in commands.commands.items()
-    }
-    kinds = {key: kind_of(parameter) for options in by_command.values() for key, parameter in options.items()}
-    values = read_config(repository_root(here) or here, kinds)
-    context.default_map = {
-        name: {parameter.name: values[key] for key, parameter in options.items() if key in values}
-        for name, options in by_command.items()
-    }
+    values = read_config(repository_root(here) or here, _kinds)
+    context.default_map = _defaults(values) if values else {}
 
 
-@commands.command()
-@JUNIT
-@NETWORK
-@HISTORY
-@option("keep", type=click.IntRange(1), default=500, show_default=True, help="Builds kept in the history.")
-@OUTCOME
-@FORMAT
-@STRICT
-def train(**given: Any) -> int:
-    """Learn from the build that just ran, and exchange what was learned.
-
-    \b
-    Example: fedstep train --junit 'build/**/TEST-*.xml' --aggregator https://fedstep.example.org
-    """
-    from fedstep.run import run_train
-
-    return run_train(given, say)
+def leaves(
+    group: click.Group | None = None, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command that does something, by the words that call it: `("history", "show")`."""
+    group = group or commands
+    with click.Context(group) as context:
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            if isinstance(command, click.Group):
+                yield from leaves(command, (*path, name))
+            elif command:
+                yield (*path, name), command
 
 
-@commands.command()
-@HISTORY
-@FORMAT
-@STRICT
-def predict(**given: Any) -> int:
-    """Say what to expect of the next build: its time, its risk, the tests most likely to flake.
-
-    \b
-    Example: fedstep predict --format json
-    """
-    from fedstep.run import run_predict
-
-    return run_predict(given, say)
+def _kinds() -> Mapping[str, type]:
+    """The type that each option has in a configuration file."""
+    return {key: _kind_of(parameter) for _, command in leaves() for key, parameter in _long(command).items()}
 
 
-@commands.command()
-@JUNIT
-@HISTORY
-@FORMAT
-@STRICT
-def triage(**given: Any) -> int:
-    """Say of each failure in a report how likely it is flaky, and why.
-
-    \b
-    Example: fedstep triage --junit 'build/**/TEST-*.xml'
-    """
-    from fedstep.run import run_triage
-
-    return run_triage(given, say)
+def _kind_of(parameter: click.Parameter) -> type:
+    if parameter.multiple:
+        return list
+    return {"boolean": bool, "integer range": int, "float range": float}.get(parameter.type.name, str)
 
 
-@commands.command()
-@NETWORK
-@HISTORY
-@STRICT
-def push(**given: Any) -> int:
-    """Send the updates that wait in the outbox.
-
-    \b
-    Example: fedstep push --aggregator https://fedstep.example.org
-    """
-    from fedstep.run import run_push
-
-    return run_push(given, say)
+def _defaults(values: Mapping[str, object]) -> dict[str, object]:
+    """The configuration as click's default map: by command, in nested groups by each word."""
+    defaults: dict[str, object] = {}
+    for path, command in leaves():
+        inner = defaults
+        for word in path[:-1]:
+            inner = inner.setdefault(word, {})  # type: ignore[assignment]
+        known = _long(command)
+        inner[path[-1]] = {known[key].name: value for key, value in values.items() if key in known}
+    return defaults
 
 
-@commands.command()
-@NETWORK
-@HISTORY
-@STRICT
-def pull(**given: Any) -> int:
-    """Fetch the newest model, if there is a newer one.
-
-    \b
-    Example: fedstep pull --aggregator https://fedstep.example.org
-    """
-    from fedstep.run import run_pull
-
-    return run_pull(given, say)
-
-
-@commands.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False), metavar="FOLDER")
-@HISTORY
-@STRICT
-def backfill(**given: Any) -> int:
-    """Learn from recorded builds: folders with a build.json and JUnit reports, oldest first.
-
-    \b
-    Example: fedstep backfill recorded-builds/
-    """
-    from fedstep.run import run_backfill
-
-    return run_backfill(given, say)
-
-
-@commands.command()
-@option("host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@option("port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="Port; 0 takes any free one.")
-@option("store", metavar="URL", default="sqlite:///fedstep.db", show_default=True, help="Database of the aggregator.")
-@option("tokens", metavar="LIST", default="", help="Accepted tokens, comma-separated; keep them in FEDSTEP_TOKENS.")
-@option("buffer", type=click.IntRange(1), default=10, show_default=True, help="Updates folded at once.")
-@option("wait", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Seconds before fewer are folded.")
-@option("projects", type=click.IntRange(1), default=1, show_default=True, help="Distinct projects that needs.")
-@option("from-zero", is_flag=True, help="Begin with an empty model instead of the starter model.")
-def serve(**given: Any) -> int:
-    """Run the aggregator.
-
-    \b
-    Example: fedstep serve --store sqlite:///fedstep.db
-    """
-    from fedstep.run import run_serve
-
-    return run_serve(given, say)
-
-
-@commands.command()
-@option("output", metavar="FILE", default="demo-report.html", show_default=True, help="Page to write.")
-def demo(**given: Any) -> int:
-    """Let recorded builds of real projects train and predict against an aggregator on this machine.
-
-    \b
-    Example: fedstep demo
-    """
-    from fedstep.run import run_demo
-
-    return run_demo(given, say)
+def _long(command: click.Command) -> Mapping[str, click.Parameter]:
+    """The parameters that have a long option, by its name without the dashes."""
+    return {p.opts[0][2:]: p for p in command.params if p.opts[0][:2] == "--"}

@@ -1,7 +1,7 @@
 """Options from files: `.fedstep.toml`, or the table `[tool.fedstep]` of `pyproject.toml`, at the repository root."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fedstep.errors import UsageError
 
@@ -17,18 +17,18 @@ KINDS = {
 }
 
 
-def read_config(root: str, kinds: Mapping[str, type]) -> Mapping[str, object]:
+def read_config(root: str, kinds: Callable[[], Mapping[str, type]]) -> Mapping[str, object]:
     """Option values by name, in the words of the command line: `{"aggregator": "https://..."}`.
 
-    `kinds` has the type of each option. Raises UsageError for a file that is no TOML, for a key that is no option and
-    for a value of another type; it names the file and the key.
+    `kinds` gives the type of each option; it is asked only where a file has something to say. Raises UsageError for a
+    file that is no TOML, for a key that is no option and for a value of another type; it names the file and the key.
     """
     for name, table in ((".fedstep.toml", ()), ("pyproject.toml", ("tool", "fedstep"))):
         path = os.path.join(root, name)
         content = _read(path)
         # tomllib costs 15 ms: it is loaded only for a file that has something to say.
         if content and (not table or b"tool.fedstep" in content):
-            return _checked(_parse(content, path), table, path, kinds)
+            return _checked(_parse(content, path), table, path, kinds())
     return {}
 
 

@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("steps",),
     ("training",),
     ("importers.backfill", "simulate", "workplace", "config"),
-    ("run",),
+    ("commands",),
     ("cli",),
     ("__main__",),
 )
@@ -35,7 +35,7 @@ HEAVY_ROOMS = ("model.sgd", "federation.shares", "simulate", "server")
 HTTP = {"requests", "urllib3", "httpx", "aiohttp"}
 SERVER_MAY_SHARE = {"errors", "features.schema", "model.linear", "federation"}
 SERVER_ONLY = {"starlette", "uvicorn", "sqlalchemy", "jwt", "prometheus_client", "jinja2"}
-LIGHT = ("cli", "config", "workplace", "run", "steps", "report.text", "report.as_json", "report.outputs")
+LIGHT = ("cli", "config", "workplace", "commands.builds", "steps", "report.text", "report.as_json", "report.outputs")
 CODE_IN_DATA = re.compile(r"pickle|marshal|joblib\.load|\beval\(|\bexec\(")
 
 
@@ -137,10 +137,10 @@ def test_no_import_goes_in_circles():
         visit(module, ())
 
 
-def test_the_client_never_imports_the_server_and_only_run_starts_it():
+def test_the_client_never_imports_the_server_and_only_its_command_starts_it():
     importers = {module for module in modules() for other in ours(module) if inside(other, "server")}
-    assert {module for module in importers if not inside(module, "server")} <= {"run"}
-    assert not any(inside(other, "server") for other in ours("run", at_once=True))
+    assert {module for module in importers if not inside(module, "server")} <= {"commands.serving"}
+    assert not any(inside(other, "server") for other in ours("commands.serving", at_once=True))
     users = {module for module in modules() if theirs(module) & SERVER_ONLY}
     assert [module for module in users if not inside(module, "server")] == []
 

@@ -7,20 +7,21 @@ from pathlib import Path
 import click
 import pytest
 
-from fedstep.cli import commands
+from fedstep.cli import leaves
 from fedstep.report.outputs import KEYS
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SECTIONS = dict(re.findall(r"^## fedstep (\w+)\n(.*?)(?=^## |\Z)", REFERENCE, re.M | re.S))
-NAMES = sorted(commands.commands)
+SECTIONS = dict(re.findall(r"^## fedstep ([\w -]+)\n(.*?)(?=^## |\Z)", REFERENCE, re.M | re.S))
+COMMANDS = {" ".join(path): command for path, command in leaves()}
+NAMES = sorted(COMMANDS)
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.M | re.S)
 
 
 def options(name: str) -> dict[str, click.Option]:
     """The options of a command by their long name."""
-    return {p.opts[0]: p for p in commands.commands[name].params if isinstance(p, click.Option)}
+    return {p.opts[0]: p for p in COMMANDS[name].params if isinstance(p, click.Option)}
 
 
 def rows(section: str) -> dict[str, tuple[str, ...]]:
@@ -35,10 +36,10 @@ def parsed(line: str) -> None:
     words = words[: next((i for i, word in enumerate(words) if word in ("|", "&&", ";", "&", ">")), len(words))]
     if words[0] in ("--help", "--version"):
         return
-    command = commands.commands[words[0]]
-    with click.Context(commands) as parent:
-        given = [word for word in words[1:] if word not in ("--help", "-h")]
-        command.make_context(words[0], ["." if word.endswith("/") else word for word in given], parent=parent)
+    depth = next((n for n in (2, 1) if " ".join(words[:n]) in COMMANDS), 1)
+    name = " ".join(words[:depth])
+    given = [word for word in words[depth:] if word not in ("--help", "-h")]
+    COMMANDS[name].make_context(name, ["." if word.endswith("/") else word for word in given])
 
 
 def shell_lines(markdown: str) -> list[str]:
@@ -78,7 +79,7 @@ def test_the_tables_have_the_variables_and_defaults_of_the_program(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_example_of_the_help_is_the_one_of_the_reference(name):
-    example = re.findall(r"Example: (fedstep .+)", commands.commands[name].help)[0]
+    example = re.findall(r"Example: (fedstep .+)", COMMANDS[name].help)[0]
     assert example in SECTIONS[name]
 
 

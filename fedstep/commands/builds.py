@@ -1,0 +1,107 @@
+"""What a build asks for: predict before it, train and triage after it."""
+
+from typing import Any
+
+import click
+
+from fedstep.build.record import BuildOutcome, Evidence, Situation
+from fedstep.commands.options import FORMAT, HISTORY, JUNIT, NETWORK, OUTCOME, STRICT, Given, option
+from fedstep.commands.place import aggregator_of, mark_start, place_of, readable, run_name
+from fedstep.commands.sinks import exit_code, finish, say, tell_ci
+from fedstep.errors import HistoryError
+from fedstep.workplace import Workplace, built_change, in_ci, read_junit, start_situation, words_of_tests
+
+__all__ = ["predict", "train", "triage"]
+
+
+@click.command()
+@JUNIT
+@NETWORK
+@HISTORY
+@option("keep", type=click.IntRange(1), default=500, show_default=True, help="Builds kept in the history.")
+@OUTCOME
+@FORMAT
+@STRICT
+def train(**given: Any) -> int:
+    """Learn from the build that just ran, and exchange what was learned.
+
+    \b
+    Example: fedstep train --junit 'build/**/TEST-*.xml' --aggregator https://fedstep.example.org
+    """
+    from fedstep.report.text import training_text
+    from fedstep.training import train as train_step
+
+    place = place_of(given)
+    try:
+        place.home.prepare()
+        evidence = _evidence(given, place)
+        words, aggregator = words_of_tests(place.root), aggregator_of(given, place)
+        trained = train_step(place.home, evidence, words, aggregator, place.now, given["keep"])
+    except HistoryError as error:
+        return _without_history(given, place, error)
+    return finish(given, place, trained.training, training_text, trained.problems)
+
+
+@click.command()
+@HISTORY
+@FORMAT
+@STRICT
+def predict(**given: Any) -> int:
+    """Say what to expect of the next build: its time, its risk, the tests most likely to flake.
+
+    \b
+    Example: fedstep predict --format json
+    """
+    from fedstep.federation.kept import kept_model
+    from fedstep.report.text import prediction_text
+    from fedstep.steps import foresee
+
+    place = place_of(given)
+    situation = start_situation(place)
+    place, problems = readable(place)
+    if in_ci(place.ci) and not place.ci.untrusted and not problems:
+        problems = mark_start(place)
+    prediction, problems = foresee(place.home, situation, kept_model(place.home), problems)
+    return finish(given, place, prediction, prediction_text, problems)
+
+
+@click.command()
+@JUNIT
+@HISTORY
+@FORMAT
+@STRICT
+def triage(**given: Any) -> int:
+    """Say of each failure in a report how likely it is flaky, and why.
+
+    \b
+    Example: fedstep triage --junit 'build/**/TEST-*.xml'
+    """
+    from fedstep.federation.kept import kept_model
+    from fedstep.report.text import triage_text
+    from fedstep.steps import judge
+
+    place, problems = readable(place_of(given))
+    reports = read_junit(place, given["junit"])
+    situation = Situation(place.ci, built_change(place), place.now)
+    judged, problems = judge(place.home, situation, reports, kept_model(place.home), problems)
+    return finish(given, place, judged, triage_text, problems)
+
+
+def _evidence(given: Given, place: Workplace) -> Evidence:
+    """What is read of the build that just ran."""
+    from fedstep.steps import measure, outcome_of, situated
+
+    reports, change = read_junit(place, given["junit"]), built_change(place)
+    duration = measure(place.ci, place.home.started(run_name(place)), reports, place.now)
+    situation = situated(place.ci, change, duration, place.now)
+    outcome = BuildOutcome(given["outcome"]) if given["outcome"] else outcome_of(place.ci, reports)
+    return Evidence(situation, place.now, duration, outcome, reports)
+
+
+def _without_history(given: Given, place: Workplace, error: HistoryError) -> int:
+    """The build cannot be kept: say so once, tell the CI that the step is degraded, and let the build go on."""
+    from fedstep.report.outputs import KEYS
+
+    say(str(error))
+    tell_ci(place, {**dict.fromkeys(KEYS, ""), "status": "degraded"}, "", "")
+    return exit_code(given, (error,))

@@ -1,0 +1,44 @@
+"""The options that commands share."""
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["FORMAT", "HISTORY", "JUNIT", "NETWORK", "OUTCOME", "STRICT", "Given", "option", "together"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+Given = dict[str, Any]  # option values by name, as click gives them
+
+
+def option(name: str, **settings: Any) -> Callable[[F], F]:
+    """An option that also comes from FEDSTEP_<NAME>."""
+    return click.option(f"--{name}", envvar=f"FEDSTEP_{name.upper().replace('-', '_')}", **settings)
+
+
+def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several option decorators as one, in the order of the help."""
+    return lambda command: reduce(lambda done, decorate: decorate(done), reversed(decorators), command)
+
+
+HISTORY = option(
+    "history", metavar="DIR", default=".fedstep", show_default=True, help="Folder of the history, from the root."
+)
+STRICT = option("strict", is_flag=True, help="Leave with an exit code when something failed.")
+FORMAT = option(
+    "format", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True, help="Of the output."
+)
+JUNIT = option("junit", metavar="GLOB", multiple=True, help="Test reports; ** matches any folders. Can be repeated.")
+OUTCOME = option(
+    "outcome",
+    type=click.Choice(["", "passed", "unstable", "failed"]),
+    default="",
+    help="How the job went, if its tests do not tell.",
+)
+NETWORK = together(
+    option("aggregator", metavar="URL", default="", help="Exchange coefficients with it. Without one: local only."),
+    option("token", metavar="TOKEN", default="", help="For the aggregator; keep it in FEDSTEP_TOKEN."),
+    option("timeout", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Seconds for one exchange."),
+    option("budget", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds for everything."),
+)

@@ -85,7 +85,7 @@ def learn(home: Home, kept: Kept, refit: bool) -> Learned:
     progress = catch_up(home, kept.model.production)
     state = refit_to(progress.state, kept.model.production) if refit else progress.state
     if kept.url:
-        update, backlog = make_update(state.backlog, kept.model, home)
+        update, backlog = make_update(state.backlog, kept.model, home.keyed)
         if not isinstance(update, Absent):
             Outbox(Path(home.outbox)).keep(pack_update(update))
         state = type(state)(state.summary, state.correction, backlog)

@@ -1,13 +1,12 @@
 """The one place that makes what leaves the house: an update, from the rows that wait in the history."""
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from fedstep.build.record import Absent
 from fedstep.features.schema import Head, schema
 from fedstep.federation.bounds import bucket, clip
 from fedstep.federation.wire import Model, Update
-from fedstep.history.home import Home
 from fedstep.model.labels import Ripe, groups
 from fedstep.model.sgd import learn_shared
 from fedstep.model.state import Backlog
@@ -24,10 +23,11 @@ def full_batches(backlog: Backlog) -> Mapping[str, tuple[Ripe, ...]]:
     }
 
 
-def make_update(backlog: Backlog, model: Model, home: Home) -> tuple[Update | Absent, Backlog]:
+def make_update(backlog: Backlog, model: Model, keyed: Callable[..., str]) -> tuple[Update | Absent, Backlog]:
     """The update learned from all full batches, starting at `model.head`, and the backlog without their rows.
 
-    What is in it: one clipped change of coefficients a head, the base version, bucketed counts and keyed hashes.
+    What is in it: one clipped change of coefficients a head, the base version, bucketed counts and hashes by `keyed`,
+    the project's own (`Home.keyed`).
     """
     batches = full_batches(backlog)
     if not batches:
@@ -35,8 +35,8 @@ def make_update(backlog: Backlog, model: Model, home: Home) -> tuple[Update | Ab
     update = Update(
         schema=schema().digest,
         base=model.head_version,
-        id=home.keyed("update", *_row_names(batches)),
-        project=home.keyed("project"),
+        id=keyed("update", *_row_names(batches)),
+        project=keyed("project"),
         rows={name: bucket(len(rows)) for name, rows in batches.items()},
         deltas={name: _delta(name, model.head[name], rows) for name, rows in batches.items()},
     )

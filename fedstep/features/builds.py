@@ -1,7 +1,11 @@
 """What is known of a project's past builds when the next one is about to start, and how much each resembles it."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate
 from math import exp, log1p
+from operator import mul
 from typing import NamedTuple
 
 from fedstep.build.record import NO_SECONDS
@@ -56,14 +60,26 @@ class Resemblance(NamedTuple):
     """How far each of some builds is from the planned one, by kind of distance, and what that leaves of its weight."""
 
     distances: Mapping[str, Sequence[float]]
-    logarithms: Sequence[float]  # of the weights
+    base: Sequence[float]  # each build's weight, in (0, 1]
 
-    def weights(self, view: str = "", cost: float = 0.0) -> list[float]:
+    def weights(self, view: str = "", cost: float = 0.0) -> Sequence[float]:
         """Each build's weight, in (0, ...); a view makes one kind of distance dearer, or cheaper, by `cost` nats."""
         if not view:
-            return [exp(logarithm) for logarithm in self.logarithms]
-        pairs = zip(self.logarithms, self.distances[view], strict=True)
-        return [exp(logarithm - cost * distance) for logarithm, distance in pairs]
+            return self.base
+        left = _Left(cost)
+        return list(map(mul, self.base, map(left.__getitem__, self.distances[view])))
+
+
+class _Left(dict[float, float]):
+    """What a distance leaves of a weight, worked out once: most distances are 0 or 1."""
+
+    def __init__(self, cost: float) -> None:
+        super().__init__()
+        self.cost = cost
+
+    def __missing__(self, distance: float) -> float:
+        left = self[distance] = exp(-self.cost * distance)
+        return left
 
 
 def finished(past: Sequence[PastBuild], now: Planned) -> list[PastBuild]:
@@ -75,8 +91,8 @@ def finished(past: Sequence[PastBuild], now: Planned) -> list[PastBuild]:
 def resemblance(builds: Sequence[PastBuild], now: Planned, costs: Mapping[str, float]) -> Resemblance:
     """How much each build, oldest first, resembles the planned one: a unit of each distance costs so many nats."""
     distances = _distances(builds, now)
-    columns = [[cost * distance for distance in distances[name]] for name, cost in costs.items()]
-    return Resemblance(distances, [-sum(row) for row in zip(*columns, strict=True)])
+    columns = [map(cost.__mul__, map(float, distances[name])) for name, cost in costs.items()]
+    return Resemblance(distances, [exp(-nats) for nats in map(sum, zip(*columns, strict=True))])
 
 
 def quantile(values: Sequence[float], weights: Sequence[float], share: float) -> float:
@@ -85,13 +101,21 @@ def quantile(values: Sequence[float], weights: Sequence[float], share: float) ->
     >>> quantile([1.0, 2.0, 3.0], [1.0, 1.0, 1.0], 0.5)
     2.0
     """
-    target, before, last, position = share * sum(weights), 0.0, values[0], 0.0
-    for value, weight in zip(values, weights, strict=True):
-        middle = before + weight / 2
-        if middle >= target:
-            return last + (value - last) * (target - position) / (middle - position) if before else value
-        before, last, position = before + weight, value, middle
-    return last
+    ends = list(accumulate(weights))
+    target = share * ends[-1]
+    place = bisect_left(ends, target)
+    if place < len(ends) and _middle(ends, weights, place) < target:
+        place += 1
+    if place >= len(values):
+        return values[-1]
+    if not place:
+        return values[0]
+    left, right = _middle(ends, weights, place - 1), _middle(ends, weights, place)
+    return values[place - 1] + (values[place] - values[place - 1]) * (target - left) / (right - left)
+
+
+def _middle(ends: Sequence[float], weights: Sequence[float], place: int) -> float:
+    return ends[place] - weights[place] / 2
 
 
 def median(values: Sequence[float]) -> float:
@@ -134,6 +158,7 @@ def _outcomes_before(builds: Sequence[PastBuild | Planned]) -> list[str]:
     return outcomes
 
 
+@lru_cache(maxsize=4096)
 def _size(count: float | None) -> float | None:
     return None if count is None else log1p(max(count, 0.0))
 

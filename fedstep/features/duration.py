@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import exp, isfinite, log
+from operator import itemgetter
 from typing import NamedTuple
 
 from fedstep.build.record import Absent
@@ -70,11 +71,11 @@ def duration_features(past: Sequence[PastBuild], now: Planned) -> tuple[Estimate
         return NO_BUILD
     times, close = [log(build.seconds) for build in known], resemblance(known, now, COSTS)
     order = sorted(range(len(times)), key=times.__getitem__)
-    ascending = [times[place] for place in order]
+    by_time = itemgetter(*order, order[0])  # one more, for a getter of a single place gives no sequence
+    ascending = by_time(times)[:-1]
 
     def level(share: float, view: str = "", cost: float = 0.0) -> float:
-        weights = close.weights(view, cost)
-        return quantile(ascending, [weights[place] for place in order], share)
+        return quantile(ascending, by_time(close.weights(view, cost))[:-1], share)
 
     center, low, high = level(0.5), level(0.25), level(0.75)
     spread = _spread(high - low, level(0.9) - level(0.1))

@@ -1,10 +1,10 @@
 """The rows of a build: the features of every prediction it is evidence for, as they stood before it ran."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from fedstep.build.record import Absent, Build, BuildOutcome, Duration
 from fedstep.features.builds import PastBuild, Planned
-from fedstep.features.duration import duration_features
+from fedstep.features.duration import Estimate, duration_features
 from fedstep.features.failure import failure_features
 from fedstep.features.flaky import flaky_values, group_of
 from fedstep.features.schema import schema
@@ -13,7 +13,16 @@ from fedstep.history.entry import Row
 from fedstep.history.summary import Summary
 from fedstep.history.tests import evidence, is_incident, with_tests
 
-__all__ = ["build_private", "last_commit", "rows_of_build", "test_private"]
+__all__ = [
+    "build_private",
+    "duration_row",
+    "failure_row",
+    "flaky_rows",
+    "last_commit",
+    "rows_of_build",
+    "test_private",
+    "triage_rows",
+]
 
 FARTHEST = 50.0  # spreads; a target is held inside, so that one absurd time cannot throw a tracker off for good
 
@@ -26,9 +35,9 @@ def rows_of_build(
     `due(test, runs)`: whether a test gives a flaky row. It gives one at most until the next horizon.
     """
     return {
-        "flaky": _flaky_rows(summary, build, due),
-        "triage": _triage_rows(summary, build, planned),
-        "build-failure": (_failure_row(summary, build, planned),),
+        "flaky": flaky_rows(summary, build, due),
+        "triage": triage_rows(summary, build, planned),
+        "build-failure": (failure_row(summary.builds, planned, build.name, build.outcome),),
         "build-duration": _duration_rows(summary, build, planned),
     }
 
@@ -44,7 +53,8 @@ def build_private(planned: Planned) -> tuple[str, ...]:
     return tuple(f"{kind}={value}" for kind, value in named if value)
 
 
-def _flaky_rows(summary: Summary, build: Build, due: Callable[[str, int], bool]) -> tuple[Row, ...]:
+def flaky_rows(summary: Summary, build: Build, due: Callable[[str, int], bool]) -> tuple[Row, ...]:
+    """A row for each test that ran and is due."""
     ran = [run.test for run in evidence(build.reports.tests)]
     table = with_tests(summary.tests, ran)
     numbers = {test: number for number, test in enumerate(table.ids)}
@@ -58,7 +68,8 @@ def _flaky_rows(summary: Summary, build: Build, due: Callable[[str, int], bool])
     )
 
 
-def _triage_rows(summary: Summary, build: Build, planned: Planned) -> tuple[Row, ...]:
+def triage_rows(summary: Summary, build: Build, planned: Planned) -> tuple[Row, ...]:
+    """A row for each failure; none in an incident."""
     if is_incident(build.reports.tests):
         return ()
     table = with_tests(summary.tests, (run.test for run in build.failures()))
@@ -75,20 +86,29 @@ def last_commit(builds: tuple[PastBuild, ...], stream: str) -> str:
     return next((build.commit for build in reversed(builds) if build.stream == stream), "")
 
 
-def _failure_row(summary: Summary, build: Build, planned: Planned) -> Row:
-    row = schema().heads["build-failure"].encode(failure_features(summary.builds, planned))
-    return Row(build.name, 0, *row, build_private(planned), _failed(build))
+def failure_row(past: Sequence[PastBuild], planned: Planned, name: str, outcome: str) -> Row:
+    """The row of one build: whether it does not pass."""
+    row = schema().heads["build-failure"].encode(failure_features(past, planned))
+    return Row(name, 0, *row, build_private(planned), float(outcome != BuildOutcome.PASSED))
 
 
-def _failed(build: Build) -> float:
-    return float(build.outcome != BuildOutcome.PASSED)
+def duration_row(
+    past: Sequence[PastBuild], planned: Planned, name: str, seconds: float
+) -> tuple[Estimate, Row] | Absent:
+    """The running estimate and the row of one build that took so long; Absent where nothing is known before it.
+
+    Without private features: what a branch or author adds is in the estimate already, and they cost accuracy.
+    """
+    found = duration_features(past, planned)
+    if isinstance(found, Absent):
+        return found
+    estimate, raw = found
+    target = max(-FARTHEST, min(FARTHEST, estimate.departure(seconds)))
+    return estimate, Row(name, 0, *schema().heads["build-duration"].encode(raw), (), target)
 
 
 def _duration_rows(summary: Summary, build: Build, planned: Planned) -> tuple[Row, ...]:
-    found = duration_features(summary.builds, planned)
-    if isinstance(found, Absent) or not isinstance(build.duration, Duration) or build.duration.seconds <= 0:
+    if not isinstance(build.duration, Duration) or build.duration.seconds <= 0:
         return ()
-    estimate, raw = found
-    target = max(-FARTHEST, min(FARTHEST, estimate.departure(build.duration.seconds)))
-    # No private features: what a branch or author adds is in the estimate already, and they cost accuracy.
-    return (Row(build.name, 0, *schema().heads["build-duration"].encode(raw), (), target),)
+    found = duration_row(summary.builds, planned, build.name, build.duration.seconds)
+    return () if isinstance(found, Absent) else (found[1],)

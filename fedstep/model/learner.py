@@ -20,7 +20,7 @@ from fedstep.model.linear import Local, margin
 from fedstep.model.sgd import learn_local
 from fedstep.model.state import Backlog, Correction
 
-__all__ = ["Learned", "Production", "absorb", "refit"]
+__all__ = ["Learned", "Production", "absorb", "absorb_ripe", "full_margin", "refit"]
 
 MOST_WAITING = 2000  # rows of one head that wait to be sent; without an aggregator the oldest go
 MOST_RECENT = 200  # rows of one head kept for replay and refitting
@@ -44,10 +44,18 @@ def absorb(correction: Correction, backlog: Backlog, entry: Entry, table: TestTa
     for head in HEAD_NAMES:
         fresh = entry.rows.get(head, ()) if entry.schema == schema().digest else ()
         ripe, pending = ripen(head, (*backlog.pending.get(head, ()), *numbered(fresh, table)), table)
-        correction = _learn(head, correction, backlog.recent.get(head, ()), ripe, production[head], entry.stream)
-        backlog = _file(head, backlog, ripe, pending)
+        backlog = backlog._replace(pending={**backlog.pending, head: tuple(pending)})
+        correction, backlog = absorb_ripe(head, correction, backlog, ripe, production[head], entry.stream)
         ripened += len(ripe)
     return Learned(correction, backlog, ripened)
+
+
+def absorb_ripe(
+    head: str, correction: Correction, backlog: Backlog, ripe: Sequence[Ripe], weights: Sequence[float], stream: str
+) -> tuple[Correction, Backlog]:
+    """Learn rows of one head that have just ripened; `weights` are its production, `stream` is their build's."""
+    learned = _learn(head, correction, backlog.recent.get(head, ()), ripe, weights, stream)
+    return learned, _file(head, backlog, ripe)
 
 
 def refit(correction: Correction, backlog: Backlog, production: Production) -> Correction:
@@ -96,11 +104,7 @@ def _observe_time(correction: Correction, stream: str, ripe: Ripe, score: float)
     return correction._replace(trackers={**correction.trackers, stream: observe_residual(trackers, ripe.label - score)})
 
 
-def _file(head: str, backlog: Backlog, ripe: Sequence[Ripe], pending: Sequence[Row]) -> Backlog:
+def _file(head: str, backlog: Backlog, ripe: Sequence[Ripe]) -> Backlog:
     waiting = (*backlog.waiting.get(head, ()), *ripe)[-MOST_WAITING:]
     recent = (*backlog.recent.get(head, ()), *ripe)[-MOST_RECENT:]
-    return Backlog(
-        {**backlog.pending, head: tuple(pending)},
-        {**backlog.waiting, head: waiting},
-        {**backlog.recent, head: recent},
-    )
+    return backlog._replace(waiting={**backlog.waiting, head: waiting}, recent={**backlog.recent, head: recent})

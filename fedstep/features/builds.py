@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, islice
 from math import exp, log1p
 from operator import mul
 from typing import NamedTuple
@@ -15,6 +15,7 @@ __all__ = ["PastBuild", "Planned", "Resemblance", "finished", "median", "quantil
 WINDOW = 150  # builds of the stream; an older one weighs less than exp(-150 / 50)
 DAY_HOURS = 24.0
 SATURDAY = 5
+_NONE = (0.0, "")  # a build that never was
 
 
 class Planned(NamedTuple):
@@ -64,7 +65,7 @@ class Resemblance(NamedTuple):
 
     def weights(self, view: str = "", cost: float = 0.0) -> Sequence[float]:
         """Each build's weight, in (0, ...); a view makes one kind of distance dearer, or cheaper, by `cost` nats."""
-        if not view:
+        if not view or not any(self.distances[view]):
             return self.base
         left = _Left(cost)
         return list(map(mul, self.base, map(left.__getitem__, self.distances[view])))
@@ -84,14 +85,18 @@ class _Left(dict[float, float]):
 
 def finished(past: Sequence[PastBuild], now: Planned) -> list[PastBuild]:
     """The builds of the same stream that had ended when `now` starts, at most 150, in the given order."""
-    known = [build for build in past if build.finished_at <= now.started_at and build.stream == now.stream]
-    return known[-WINDOW:]
+    stream, start = now.stream, now.started_at
+    newest = (build for build in reversed(past) if build.stream == stream and build.finished_at <= start)
+    return list(islice(newest, WINDOW))[::-1]
 
 
 def resemblance(builds: Sequence[PastBuild], now: Planned, costs: Mapping[str, float]) -> Resemblance:
     """How much each build, oldest first, resembles the planned one: a unit of each distance costs so many nats."""
     distances = _distances(builds, now)
-    columns = [map(cost.__mul__, map(float, distances[name])) for name, cost in costs.items()]
+    # A distance that is nowhere costs nothing: in most projects half of them are.
+    columns = [map(cost.__mul__, map(float, distances[name])) for name, cost in costs.items() if any(distances[name])]
+    if not columns:
+        return Resemblance(distances, [1.0] * len(builds))
     return Resemblance(distances, [exp(-nats) for nats in map(sum, zip(*columns, strict=True))])
 
 
@@ -130,7 +135,7 @@ def median(values: Sequence[float]) -> float:
 
 def _distances(builds: Sequence[PastBuild], now: Planned) -> Mapping[str, Sequence[float]]:
     lines, files, weekend = _size(now.lines), _size(now.files), _weekend(now.weekday)
-    before, previous = _outcomes_before([*builds, now]), ["", *(build.outcome for build in builds)]
+    before, previous = _outcomes_before(builds, now), ["", *(build.outcome for build in builds)]
     return {
         "age": range(len(builds) - 1, -1, -1),
         "branch": [build.branch != now.branch for build in builds],
@@ -146,16 +151,19 @@ def _distances(builds: Sequence[PastBuild], now: Planned) -> Mapping[str, Sequen
     }
 
 
-def _outcomes_before(builds: Sequence[PastBuild | Planned]) -> list[str]:
-    """How the build before it on its branch had ended; "" for the first one, and where it was still running."""
-    latest: dict[str, PastBuild | Planned] = {}
+def _outcomes_before(builds: Sequence[PastBuild], now: Planned) -> list[str]:
+    """How the build before it on its branch had ended; "" for the first one, and where it was still running.
+
+    One for each build, and for the planned one.
+    """
+    latest: dict[str, tuple[float, str]] = {}
     outcomes = []
     for build in builds:
-        before = latest.get(build.branch)
-        ended = isinstance(before, PastBuild) and before.finished_at <= build.started_at
-        outcomes.append(before.outcome if ended and isinstance(before, PastBuild) else "")
-        latest[build.branch] = build
-    return outcomes
+        ended, outcome = latest.get(build.branch, _NONE)
+        outcomes.append(outcome if ended <= build.started_at else "")
+        latest[build.branch] = (build.finished_at, build.outcome)
+    ended, outcome = latest.get(now.branch, _NONE)
+    return [*outcomes, outcome if ended <= now.started_at else ""]
 
 
 @lru_cache(maxsize=4096)

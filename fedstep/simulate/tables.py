@@ -20,7 +20,7 @@ from fedstep.build.record import (
 from fedstep.features.builds import PastBuild, Planned
 from fedstep.steps import Evidence
 
-__all__ = ["RerunTest", "evidence_of", "planned_of", "read_builds", "read_tests"]
+__all__ = ["RerunTest", "evidence_of", "iter_builds", "planned_of", "read_builds", "read_tests"]
 
 Row = Mapping[str, str]
 LINES = ("lines_added", "lines_deleted")
@@ -39,21 +39,25 @@ class RerunTest:
 
 
 def read_builds(path: Path) -> tuple[tuple[PastBuild, ...], tuple[Dropped, ...]]:
-    """The builds of one project by start, and the rows that cannot be used.
+    """The builds of one project by start, and the rows that cannot be used."""
+    rows = tuple(iter_builds(path))
+    builds = sorted((row for row in rows if isinstance(row, PastBuild)), key=lambda build: build.started_at)
+    return tuple(builds), tuple(row for row in rows if isinstance(row, Dropped))
+
+
+def iter_builds(path: Path) -> Iterator[PastBuild | Dropped]:
+    """Row by row a build of one project, or why it cannot be used; the table is in the order of starts.
 
     Without `started_at` the running sum of `seconds_since_previous` stands for it. A column that is known only after a
     build goes into `seconds` and `outcome` alone.
     """
-    builds: list[PastBuild] = []
-    dropped: list[Dropped] = []
     clock = 0.0
     for number, row in enumerate(_rows(path), 2):
-        clock += _number(row, "seconds_since_previous", 0.0) or 0.0
         try:
-            builds.append(_build(row, clock))
-        except (ValueError, KeyError) as error:
-            dropped.append(Dropped(f"{path.name}:{number}", f"{type(error).__name__}: {error}"))
-    return tuple(sorted(builds, key=lambda build: build.started_at)), tuple(dropped)
+            clock += _number(row, "seconds_since_previous", 0.0) or 0.0
+            yield _build(row, clock)
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            yield Dropped(f"{path.name}:{number}", f"{type(error).__name__}: {error}")
 
 
 def read_tests(path: Path) -> tuple[RerunTest, ...]:

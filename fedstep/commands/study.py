@@ -1,13 +1,21 @@
-"""What shows that it works: the demonstration."""
+"""What shows that it works: the demonstration, and the study of recorded histories."""
 
-from typing import Any
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from fedstep.commands.options import option
-from fedstep.commands.sinks import say
+from fedstep.commands.sinks import say, show
+from fedstep.errors import InputError, MissingExtra
 
-__all__ = ["demo"]
+__all__ = ["demo", "simulate"]
+
+T = TypeVar("T")
+TASKS = ("build-duration", "build-failure", "test-duration", "flaky", "triage")
+MODES = ("federated", "local", "pooled", "global-only")
 
 
 @click.command()
@@ -21,3 +29,58 @@ def demo(**given: Any) -> int:
     from fedstep.simulate.demo import run
 
     return run(given["output"], say)
+
+
+@click.command()
+@click.argument("corpus", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True, metavar="CORPUS...")
+@option("task", type=click.Choice(TASKS), required=True, help="What is predicted.")
+@option("mode", type=click.Choice(MODES), default="federated", show_default=True, help="Who learns from whom.")
+@option("hold-out", metavar="PROJECT", multiple=True, help="Gives nothing to the others. Can be repeated.")
+@option("seed", type=int, default=1, show_default=True, help="Of the second interleaving and of what is drawn.")
+@option("jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@option("backend", type=click.Choice(["loky", "dask"]), default="loky", show_default=True, help="What runs them.")
+@option("cold-start", is_flag=True, help="Score the first ten builds of a project too.")
+@option("json", metavar="FILE", default="", help="Write the figures to this file.")
+@option("html", metavar="FILE", default="", help="Write a page to look at.")
+def simulate(**given: Any) -> int:
+    """Replay recorded histories as a federation, and score every prediction beside simple ones.
+
+    \b
+    Example: fedstep simulate --task build-duration recorded-builds/
+    """
+    try:
+        from fedstep.simulate.study import StudyPlan, run_study
+        from fedstep.simulate.study_text import study_json, study_text
+    except ImportError as error:
+        remedy = "Run: pip install 'fedstep[train,server]'"
+        raise MissingExtra(f"{error.name} is not installed", remedy) from error
+    plan = StudyPlan(
+        given["task"],
+        given["mode"],
+        given["hold_out"],
+        given["seed"],
+        given["jobs"],
+        given["backend"],
+        given["cold_start"],
+    )
+    study = run_study(given["corpus"], plan, _progress)
+    show(study_text(study))
+    _write(given["json"], study_json(study))
+    return 0
+
+
+def _progress(parts: Iterable[T], label: str, count: int) -> Iterable[T]:
+    """The parts, with a bar on standard error while they are taken."""
+    with click.progressbar(parts, length=count, label=f"{label:<12}", file=sys.stderr, update_min_steps=100) as bar:
+        yield from bar
+
+
+def _write(path: str, text: str) -> None:
+    if not path:
+        return
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror}", "Name a file in a folder that exists"
+        ) from error

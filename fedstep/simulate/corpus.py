@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from fedstep.errors import InputError
@@ -34,7 +35,7 @@ def find_projects(places: Iterable[Path], kinds: Iterable[str]) -> tuple[Project
     places, kinds = tuple(places), tuple(kinds)
     found = {project for place in places for project in _below(place) if project.kind in kinds}
     projects = sorted(found, key=lambda project: (project.name, project.kind))
-    for one, other in zip(projects, projects[1:], strict=False):
+    for one, other in pairwise(projects):
         if (one.name, one.kind) == (other.name, other.kind):
             raise InputError(f"two projects are called {one.name}: {one.path} and {other.path}", "Rename a folder")
     if not projects:

@@ -55,7 +55,7 @@ class _Bin:
 
 
 def extract(project: Project, head: str, reruns: Project | None, path: Path) -> Extracted:
-    """Write the project's steps for this head to `path`; `reruns` is the table of its tests' reruns, if there is one."""
+    """Write the project's steps for this head to `path`; `reruns`: the table of its tests' reruns."""
     dropped = _Bin()
     count = write_steps(path, READERS[project.kind](project, head, reruns, dropped))
     return Extracted(project.name, path, count, dropped.count, tuple(dropped.named))

@@ -31,7 +31,11 @@ def chances_of_failure(past: Sequence[PastBuild], now: Planned) -> Mapping[str, 
     known = finished(past, now)
     branch = [build for build in known if build.branch == now.branch]
     rate = _failed(known[-LATELY:])
-    return {"last": _failed(known[-1:]), "rate-20": rate, "branch-rate-20": _failed(branch[-LATELY:]) if branch else rate}
+    return {
+        "last": _failed(known[-1:]),
+        "rate-20": rate,
+        "branch-rate-20": _failed(branch[-LATELY:]) if branch else rate,
+    }
 
 
 def chances_of_flaking(table: TestTable, tests: Sequence[str]) -> Sequence[Mapping[str, float]]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fedstep.features.duration import Estimate
 from fedstep.model.calibration import Platt, Trackers, probability
 from fedstep.model.labels import Ripe
-from fedstep.model.learner import absorb_ripe, full_margin, refit
+from fedstep.model.learner import absorb_ripe, full_margin
 from fedstep.model.linear import Local
 from fedstep.model.state import Backlog, Correction
 from fedstep.simulate.cases import Case, Known, Step
@@ -36,8 +36,8 @@ class _Asked(NamedTuple):
 class Participant:
     """A project with weights and a calibration of its own on top of the shared ones."""
 
-    def __init__(self, name: str, head: str, shared: Shared) -> None:
-        self._name, self._head, self._shared = name, head, shared
+    def __init__(self, name: str, head: str, shared: Shared, learns: bool = True) -> None:
+        self._name, self._head, self._shared, self._learns = name, head, shared, learns
         self._correction, self._backlog = Correction(), Backlog()
         self._asked: dict[int, _Asked] = {}
 
@@ -53,14 +53,20 @@ class Participant:
 
     def _learn(self, batch: Sequence[Known]) -> Iterator[Prediction]:
         asked = [self._asked.pop(known.key) for known in batch]
-        ripe = [Ripe(one.case.row, known.label, known.weight) for one, known in zip(asked, batch, strict=True)]
-        self._correction, self._backlog = absorb_ripe(
-            self._head, self._correction, self._backlog, ripe, self._shared.weights, asked[0].case.stream
-        )
-        self._backlog = self._shared.offer(self._name, self._backlog)
+        if self._learns:
+            self._absorb(
+                [Ripe(one.case.row, known.label, known.weight) for one, known in zip(asked, batch, strict=True)],
+                asked[0].case.stream,
+            )
         for one, known in zip(asked, batch, strict=True):
             if one.case.scored and isnan(one.case.truth):
                 yield one.prediction._replace(truth=known.label if isnan(known.truth) else known.truth)
+
+    def _absorb(self, ripe: Sequence[Ripe], stream: str) -> None:
+        correction, backlog = absorb_ripe(
+            self._head, self._correction, self._backlog, ripe, self._shared.weights, stream
+        )
+        self._correction, self._backlog = correction, self._shared.offer(self._name, backlog)
 
     def _predict(self, number: int, case: Case) -> Prediction:
         local = self._correction.local.get(self._head, Local())

@@ -53,7 +53,9 @@ def _duration_case(past: Past, build: PastBuild, number: int) -> Case | Absent:
 def _failure_case(past: Past, build: PastBuild, number: int) -> Case | Absent:
     planned = planned_of(build)
     row = failure_row(past, planned, str(number), build.outcome)
-    return Case(number, build.stream, row, row.target, chances_of_failure(past, planned), scored=len(past) >= FEWEST_BUILDS)
+    return Case(
+        number, build.stream, row, row.target, chances_of_failure(past, planned), scored=len(past) >= FEWEST_BUILDS
+    )
 
 
 MAKERS: dict[str, Callable[[Past, PastBuild, int], Case | Absent]] = {

@@ -52,7 +52,7 @@ class _Started(NamedTuple):
     first_key: int
 
 
-def test_steps(builds: Iterable[Evidence], head: str, truth: Truth = Truth()) -> Iterator[Step]:  # noqa: B008
+def test_steps(builds: Iterable[Evidence], head: str, truth: Truth) -> Iterator[Step]:
     """A step for each build, given in the order of starts.
 
     With a truth by test, only the last step is scored: what is said of every test when the history is over.
@@ -86,7 +86,9 @@ def _start(replay: _Replay, number: int, evidence: Evidence) -> tuple[Case, ...]
     guesses = _guesses(replay, rows)
     first = replay.cases
     cases = tuple(
-        Case(first + n, planned.stream, row, _kind(replay, ci.run, row.subject), guess, scored=replay.truth.tests is None)
+        Case(
+            first + n, planned.stream, row, _kind(replay, ci.run, row.subject), guess, scored=replay.truth.tests is None
+        )
         for n, (row, guess) in enumerate(zip(rows, guesses, strict=True))
     )
     replay.cases += len(rows)

@@ -22,9 +22,7 @@ def rerun_steps(tests: Sequence[RerunTest]) -> Iterator[Step]:
     """
     table = _timed(with_tests(TestTable(), [test.test for test in tests]), tests)
     encode = schema().heads["flaky"].encode_values
-    rows = [
-        Row(test.test, 0, *encode(values), ()) for test, values in zip(tests, flaky_values(table), strict=True)
-    ]
+    rows = [Row(test.test, 0, *encode(values), ()) for test, values in zip(tests, flaky_values(table), strict=True)]
     truths = [float(test.flaky) for test in tests]
     guesses = [{"flip-rate": 0.0, "seconds": 0.0 if isnan(test.seconds) else test.seconds} for test in tests]
     yield Step(

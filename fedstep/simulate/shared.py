@@ -1,7 +1,7 @@
 """The shared weights of one head while histories are replayed: from nobody, from a federation, from one pool."""
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from fedstep.model.sgd import learn_shared
 from fedstep.model.state import Backlog
 from fedstep.server.aggregate import Contribution, aggregate, rules_for
 
-__all__ = ["MODES", "Alone", "Federation", "Pool", "Shared"]
+__all__ = ["MODES", "Alone", "Federation", "Pool", "Reading", "Shared"]
 
 
 class Shared(Protocol):
@@ -32,10 +32,10 @@ class Shared(Protocol):
 
 
 class Alone:
-    """Nobody shares anything: the shared weights stay zero."""
+    """Nobody shares anything: the shared weights stay what they are, zero if not given."""
 
-    def __init__(self, head: str) -> None:
-        self.weights: Sequence[float] = zeros(schema().heads[head].size())
+    def __init__(self, head: str, start: Sequence[float] | None = None) -> None:
+        self.weights: Sequence[float] = start or zeros(schema().heads[head].size())
 
     def offer(self, project: str, backlog: Backlog) -> Backlog:  # noqa: ARG002
         return backlog._replace(waiting={})
@@ -71,6 +71,20 @@ class Federation:
         return {self._head: array("f", self.weights)}
 
 
+class Reading:
+    """What somebody else shares, as seen by a project that gives nothing."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    @property
+    def weights(self) -> Sequence[float]:
+        return self._shared.weights
+
+    def offer(self, project: str, backlog: Backlog) -> Backlog:  # noqa: ARG002
+        return backlog._replace(waiting={})
+
+
 class Pool:
     """One learner that sees all rows as they are: the bound that no federation can be expected to pass."""
 
@@ -88,7 +102,7 @@ class Pool:
 MODES = {"federated": Federation, "local": Alone, "pooled": Pool}
 
 
-def _hash_of(project: str):  # type: ignore[no-untyped-def]
+def _hash_of(project: str) -> Callable[..., str]:
     def keyed(*parts: str) -> str:
         return blake2b("\0".join((project, *parts)).encode(), digest_size=16).hexdigest()
 

@@ -1,0 +1,173 @@
+"""One study: recorded projects, a task and a mode in; predictions, scores and yardsticks out."""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from joblib import Parallel, delayed, parallel_config
+
+from fedstep.build.record import Dropped
+from fedstep.errors import InputError, UsageError
+from fedstep.simulate.corpus import Project, find_projects
+from fedstep.simulate.extract import Extracted, extract
+from fedstep.simulate.global_only import lessons, predicted, train_global
+from fedstep.simulate.participant import Participant, Prediction
+from fedstep.simulate.schedule import interleaved
+from fedstep.simulate.scores import Scores, Scoring, scoring_of
+from fedstep.simulate.shared import MODES, Reading
+from fedstep.simulate.tally import Tally
+
+__all__ = ["ALL_MODES", "TASKS", "Study", "StudyPlan", "run_study"]
+
+# Which layouts a task can be studied on.
+TASKS = {
+    "build-duration": ("builds", "folders"),
+    "build-failure": ("builds", "folders"),
+    "flaky": ("folders", "results", "tests"),
+    "triage": ("folders", "results"),
+}
+ALL_MODES = (*MODES, "global-only")
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Shows how far something is that has so many parts; gives back the parts."""
+
+    def __call__(self, parts: Iterable[T], label: str, count: int) -> Iterable[T]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPlan:
+    """What to study. `held_out` projects give nothing to the others; in `global-only` they alone are scored."""
+
+    task: str
+    mode: str = "federated"
+    held_out: tuple[str, ...] = ()
+    seed: int = 1
+    jobs: int = 1
+    backend: str = "loky"
+    cold_start: bool = False  # score the first builds too
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What came out: scores by project, of all, of the simple predictors; intervals; what could not be read."""
+
+    plan: StudyPlan
+    projects: Mapping[str, Scores]
+    summary: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]  # 95 %, by drawing projects
+    baselines: Mapping[str, Scores]
+    second: Mapping[str, float]  # the summary of another interleaving; {} where order plays no part
+    dropped: int
+    named: tuple[Dropped, ...]
+    tallies: Mapping[str, Tally] = field(repr=False)
+
+
+def run_study(places: Sequence[Path], plan: StudyPlan, progress: Progress) -> Study:
+    """Replay the projects below the places. Raises InputError where there is nothing to replay."""
+    projects = find_projects(places, TASKS[plan.task])
+    unknown = set(plan.held_out) - {project.name for project in projects}
+    if unknown:
+        raise UsageError(f"--hold-out {sorted(unknown)[0]}: no such project", "Name one as its folder is called")
+    with tempfile.TemporaryDirectory(prefix="fedstep-simulate-") as folder:
+        extracted = _extracted(projects, plan, Path(folder), progress)
+        scoring = scoring_of(plan.task, plan.cold_start or _static(projects))
+        tallies = _tallied(_predictions(extracted, plan, None, progress))
+        again = _tallied(_predictions(extracted, plan, plan.seed, progress)) if plan.mode in MODES else {}
+    return _study(plan, scoring, extracted, tallies, again)
+
+
+def _study(
+    plan: StudyPlan,
+    scoring: Scoring,
+    extracted: Sequence[Extracted],
+    tallies: Mapping[str, Tally],
+    again: Mapping[str, Tally],
+) -> Study:
+    scores = scoring.projects(tallies)
+    if not scores:
+        raise InputError("no prediction could be scored", "A project needs more than ten builds, or give --cold-start")
+    return Study(
+        plan,
+        scores,
+        scoring.summary(scores, tallies),
+        scoring.intervals(scores, plan.seed),
+        scoring.baselines(scores, tallies),
+        scoring.summary(scoring.projects(again), again) if again else {},
+        sum(one.dropped for one in extracted),
+        tuple(dropped for one in extracted for dropped in one.named),
+        tallies,
+    )
+
+
+def _extracted(projects: Sequence[Project], plan: StudyPlan, folder: Path, progress: Progress) -> list[Extracted]:
+    """The files of steps, one a project; a table of reruns beside folders of the same name is their truth."""
+    reruns = {project.name: project for project in projects if project.kind == "tests"}
+    played = [project for project in projects if project.kind != "tests" or not _is_truth(project, projects)]
+    jobs = (
+        delayed(extract)(project, plan.task, reruns.get(project.name), folder / f"{number}.jsonl")
+        for number, project in enumerate(played)
+    )
+    with parallel_config(backend=plan.backend, n_jobs=plan.jobs):
+        done = Parallel(return_as="generator")(jobs)
+        return list(progress(done, "reading", len(played)))
+
+
+def _is_truth(project: Project, projects: Sequence[Project]) -> bool:
+    return any(other.name == project.name and other.kind == "folders" for other in projects)
+
+
+def _static(projects: Sequence[Project]) -> bool:
+    """Tests without a history: there is no first build to leave out."""
+    return all(project.kind == "tests" for project in projects)
+
+
+def _predictions(
+    extracted: Sequence[Extracted], plan: StudyPlan, seed: int | None, progress: Progress
+) -> Iterator[Prediction]:
+    if plan.mode == "global-only":
+        return _left_out_in_turn(extracted, plan, progress)
+    return _lived_through(extracted, plan, seed, progress)
+
+
+def _lived_through(
+    extracted: Sequence[Extracted], plan: StudyPlan, seed: int | None, progress: Progress
+) -> Iterator[Prediction]:
+    shared = MODES[plan.mode](plan.task)
+    reading = Reading(shared)
+    participants = {
+        one.project: Participant(one.project, plan.task, reading if one.project in plan.held_out else shared)
+        for one in extracted
+    }
+    steps = progress(interleaved(extracted, seed), plan.mode, sum(one.steps for one in extracted))
+    for name, step in steps:
+        yield from participants[name].live(step)
+
+
+def _left_out_in_turn(extracted: Sequence[Extracted], plan: StudyPlan, progress: Progress) -> Iterator[Prediction]:
+    """Each project in turn, or each one held out, with the model of all others."""
+    rows = {one.project: lessons(one) for one in extracted}
+    turns = [one for one in extracted if not plan.held_out or one.project in plan.held_out]
+    excluded = set(plan.held_out)
+    jobs = (
+        delayed(train_global)(
+            plan.task,
+            {name: some for name, some in rows.items() if name != one.project and name not in excluded},
+            plan.seed,
+        )
+        for one in turns
+    )
+    with parallel_config(backend=plan.backend, n_jobs=plan.jobs):
+        models = Parallel(return_as="generator")(jobs)
+        for one, weights in zip(turns, progress(models, "leaving out", len(turns)), strict=True):
+            yield from predicted(plan.task, one, weights)
+
+
+def _tallied(predictions: Iterable[Prediction]) -> Mapping[str, Tally]:
+    tallies: dict[str, Tally] = {}
+    for one in predictions:
+        tallies.setdefault(one.project, Tally()).add(one)
+    return dict(sorted(tallies.items()))

@@ -31,6 +31,7 @@ vocabulary: .venv/dev  ## the closed list of words, made again from its counts
 starter: .venv/dev  ## the starter model, made again from the licensed corpora
 	rm -rf .venv/replays && mkdir .venv/replays
 	for reruns in 0 1; do $(PYTHON) $(REPLAY) --out .venv/replays/$$reruns --builds 60 --reruns $$reruns --seed $$((reruns + 1)); done
+	for archive in $(CORPORA)/junit/*.tar.gz; do tar -xzf $$archive -C .venv/replays; done
 	$(BIN)/python -m fedstep.simulate.starter $(CORPORA) .venv/replays > .venv/starter.safetensors
 	mv .venv/starter.safetensors fedstep/model/starter.safetensors
 

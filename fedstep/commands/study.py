@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,6 +51,7 @@ def simulate(**given: Any) -> int:
     """
     try:
         from fedstep.simulate.study import StudyPlan, run_study
+        from fedstep.simulate.study_page import study_page
         from fedstep.simulate.study_text import study_json, study_text
     except ImportError as error:
         remedy = "Run: pip install 'fedstep[train,server]'"
@@ -66,6 +68,9 @@ def simulate(**given: Any) -> int:
     study = run_study(given["corpus"], plan, _progress)
     show(study_text(study))
     _write(given["json"], study_json(study))
+    if given["html"]:
+        alone = run_study(given["corpus"], replace(plan, mode="local"), _progress) if plan.mode == "federated" else None
+        _write(given["html"], study_page(study, alone))
     return 0
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from fedstep.errors import InputError
 
-__all__ = ["KINDS", "Project", "find_projects"]
+__all__ = ["Project", "find_projects", "projects_below"]
 
 TABLES = {"builds": "builds.csv", "results": "results.csv", "tests": "tests.csv"}
-KINDS = (*TABLES, "folders")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +32,7 @@ def find_projects(places: Iterable[Path], kinds: Iterable[str]) -> tuple[Project
     Raises InputError where there is none, and where two of one kind have the same name.
     """
     places, kinds = tuple(places), tuple(kinds)
-    found = {project for place in places for project in _below(place) if project.kind in kinds}
-    projects = sorted(found, key=lambda project: (project.name, project.kind))
+    projects = sorted(projects_below(places, kinds), key=lambda project: (project.name, project.kind))
     for one, other in pairwise(projects):
         if (one.name, one.kind) == (other.name, other.kind):
             raise InputError(f"two projects are called {one.name}: {one.path} and {other.path}", "Rename a folder")
@@ -42,6 +40,13 @@ def find_projects(places: Iterable[Path], kinds: Iterable[str]) -> tuple[Project
         wanted = " or ".join("build.json" if kind == "folders" else TABLES[kind] for kind in kinds)
         raise InputError(f"no {wanted} below {', '.join(map(str, places))}", "Name the folder of a recorded project")
     return tuple(projects)
+
+
+def projects_below(places: Iterable[Path], kinds: Iterable[str]) -> tuple[Project, ...]:
+    """Every project of these kinds below the places, by path; none twice."""
+    wanted = set(kinds)
+    found = {project for place in places for project in _below(place) if project.kind in wanted}
+    return tuple(sorted(found, key=lambda project: project.path))
 
 
 def _below(place: Path) -> Iterator[Project]:

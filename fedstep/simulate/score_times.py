@@ -72,7 +72,6 @@ def summary_of_times(projects: Mapping[str, Scores]) -> Scores:
         "interval_ratio": _median(_all(projects, "interval_ratio")),
         "interval_ratio_constant": _median(_all(projects, "interval_ratio_constant")),
         "wins": float(np.mean(np.array(ratios) < 1)),
-        "builds": builds,
     }
 
 

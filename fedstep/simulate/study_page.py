@@ -1,0 +1,182 @@
+"""A study's result as one page: self-contained, without scripts, for light, dark and narrow screens."""
+
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from math import isfinite
+
+from fedstep.report.html_parts import name as code
+from fedstep.report.html_parts import number, row, table, text, tile
+from fedstep.report.study_chart import bars, curves
+from fedstep.report.style import STYLE
+from fedstep.simulate.curves import AGES, calibration_curve, learning_curve
+from fedstep.simulate.study import Study
+
+__all__ = ["study_page"]
+
+STUDY_STYLE = """
+.bars { display: grid; gap: 5px; } .bar { display: grid; grid-template-columns: 190px 1fr; gap: 12px; }
+.bar span { font-size: 13px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; text-align: right; }
+.track { position: relative; background: none; } .track i { display: block; height: 7px; border-radius: 2px; }
+.track u { position: absolute; top: -3px; bottom: -3px; width: 0; border-left: 1.5px dashed var(--soft); }
+i.own { background: var(--blue); } i.other { background: var(--bar); } i.third { background: var(--grey); }
+i.fourth { background: var(--rule); }
+.curves { position: relative; height: 280px; margin: 8px 0 0 48px; border: 1px solid var(--rule); }
+.curves svg { width: 100%; height: 100%; display: block; }
+svg .own { stroke: var(--blue); stroke-width: 2.5; } svg .other { stroke: var(--red); stroke-width: 2; }
+svg .third { stroke: var(--grey); stroke-width: 1.5; stroke-dasharray: 5 4; } svg .fourth { stroke: var(--green); }
+.ends { position: absolute; right: calc(100% + 8px); top: -10px; bottom: -10px; display: flex; font-size: 13px;
+  flex-direction: column; justify-content: space-between; color: var(--soft); }
+.curves + .numbers { margin-left: 48px; }
+@media (max-width: 640px) { .bar { grid-template-columns: 110px 1fr; } }
+"""
+MEANINGS = {
+    "mae_ratio_jenkins": "of the error of Jenkins' estimate, median over projects",
+    "wins": "of projects predicted better than by Jenkins",
+    "coverage_90": "of builds ended inside the 90 % interval",
+    "mdape": "median error of a build's time",
+    "auc": "AUC, mean over projects",
+    "ap": "average precision, mean over projects",
+    "mcc": "MCC at the shipped threshold, mean over projects",
+    "regressions_suppressed": "of regressions called flaky",
+    "brier_skill": "Brier skill against the base rate",
+}
+SHARES = {"wins", "coverage_90", "mdape", "regressions_suppressed"}
+GUESSES = {
+    "build-duration": ("median-20", "last"),
+    "build-failure": ("branch-rate-20", "last"),
+    "flaky": ("classmates", "flip-rate"),
+    "triage": ("classmates", "flip-rate"),
+}
+
+
+def study_page(study: Study, alone: Study | None) -> str:
+    """A whole HTML document; `alone` is the same study with each project by itself, for the learning curve."""
+    blocks = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>fedstep: {text(study.plan.task)}</title><style>{STYLE}{STUDY_STYLE}</style></head><body><main>",
+        *_opening(study),
+        *_projects(study),
+        *(_intervals(study) if study.plan.task == "build-duration" else _calibration(study)),
+        *_growth(study, alone),
+        *_figures(study),
+        "</main></body></html>\n",
+    )
+    return "\n".join(blocks)
+
+
+def _opening(study: Study) -> Iterable[str]:
+    plan, projects = study.plan, len(study.projects)
+    yield f"<h1>{text(plan.task)}, {text(plan.mode)}</h1>"
+    yield (
+        f'<p class="lead">{projects} recorded projects replayed in the order of time. Every prediction was made before '
+        "its build was learned, from builds that had finished.</p>"
+    )
+    tiles = (
+        tile(_figure(name, study.summary[name]), meaning)
+        for name, meaning in MEANINGS.items()
+        if isfinite(study.summary.get(name, float("nan")))
+    )
+    yield f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _projects(study: Study) -> Iterable[str]:
+    timed = study.plan.task == "build-duration"
+    first, *others = GUESSES[study.plan.task]
+    names = ("fedstep", first, *others)
+    yield "<h2>By project</h2>"
+    if timed:
+        yield "<p>Mean absolute error in units of that of Jenkins' estimate (dashed). Shorter is better.</p>"
+    else:
+        yield "<p>Area under the ROC curve; the dashed line is a coin. Longer is better.</p>"
+    rows = [(name, _bars(scores, names, timed)) for name, scores in study.projects.items()]
+    yield f'<div class="card">{bars([one for one in rows if one[1]], names, 1.0 if timed else 0.5)}{_key(names)}</div>'
+
+
+def _bars(scores: Mapping[str, float], names: tuple[str, ...], timed: bool) -> Mapping[str, float]:
+    if timed:
+        own = scores["mae_ratio_jenkins"]
+        return {"fedstep": own, **{name: own / scores.get(f"mae_ratio_{name}", float("nan")) for name in names[1:]}}
+    if "auc" not in scores:
+        return {}
+    return {"fedstep": scores["auc"], **{name: scores.get(f"auc_{name}", float("nan")) for name in names[1:]}}
+
+
+def _key(names: tuple[str, ...]) -> str:
+    kinds = ("own", "other", "third", "fourth")
+    items = (
+        f'<li><i class="{kind}" style="width:22px;height:8px;border-radius:2px"></i>{text(name)}</li>'
+        for name, kind in zip(names, kinds, strict=False)
+    )
+    return f'<ul class="legend">{"".join(items)}</ul>'
+
+
+def _intervals(study: Study) -> Iterable[str]:
+    yield "<h2>Interval coverage</h2>"
+    yield "<p>Share of builds that ended inside the 90 % interval given before they started (dashed: 90 %).</p>"
+    rows = [(name, {"fedstep": scores["coverage_90"]}) for name, scores in study.projects.items()]
+    yield f'<div class="card">{bars(rows, ("fedstep",), 0.9)}</div>'
+
+
+def _calibration(study: Study) -> Iterable[str]:
+    yield "<h2>Calibration</h2>"
+    yield "<p>Across: the chance that was said. Up: the share that came true. On the diagonal, chances are kept.</p>"
+    series = {"fedstep": calibration_curve(study.tallies), "": [], "kept exactly": [(0.0, 0.0), (1.0, 1.0)]}
+    yield f'<div class="card">{curves(series, (0.0, 1.0), (0.0, 1.0))}</div>'
+
+
+def _growth(study: Study, alone: Study | None) -> Iterable[str]:
+    own = learning_curve(study.tallies)
+    lone = learning_curve(alone.tallies) if alone else []
+    finite = [value for value in (*own, *lone) if isfinite(value)]
+    if not finite:
+        return
+    yard = "Jenkins' error" if study.plan.task == "build-duration" else "the Brier score of the base rate"
+    yield "<h2>As a project grows older</h2>"
+    yield f"<p>Error in units of {yard}, by the number of the build in its project; mean over projects.</p>"
+    ages = list(pairwise(AGES))
+    series = {study.plan.mode: list(enumerate(own)), **({"each project alone": list(enumerate(lone))} if alone else {})}
+    shown = {name: [(float(x), y) for x, y in points] for name, points in series.items()}
+    yield f'<div class="card">{curves(shown, (0.0, len(ages) - 1.0), (min(0.0, *finite), max(finite) * 1.05))}'
+    heads = ("builds", *(f">{study.plan.mode}", ">alone")[: 2 if alone else 1])
+    rows = (
+        row(
+            f"<td>{start} to {end if end < AGES[-1] else '…'}</td>",
+            *(number(_short(one[place])) for one in (own, lone) if one),
+        )
+        for place, (start, end) in enumerate(ages)
+    )
+    yield f"{table(heads, rows)}</div>"
+
+
+def _figures(study: Study) -> Iterable[str]:
+    yield "<h2>All figures</h2>"
+    rows = (
+        row(
+            f"<td>{code(name)}</td>",
+            number(_short(value)),
+            number(_ends(study.intervals.get(name))),
+            number(_short(study.second.get(name))),
+        )
+        for name, value in study.summary.items()
+    )
+    yield table(("", ">value", ">95 % over projects", ">another interleaving"), rows)
+    yield "<h3>Simple predictors</h3>"
+    names = sorted({key for scores in study.baselines.values() for key in scores})
+    simple = (
+        row(f"<td>{code(name)}</td>", *(number(_short(scores.get(key))) for key in names))
+        for name, scores in study.baselines.items()
+    )
+    yield table(("", *(f">{text(name)}" for name in names)), simple)
+
+
+def _figure(name: str, value: float) -> str:
+    return f"{100 * value:.0f} %" if name in SHARES else f"{value:.2f}"
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None or not isfinite(value) else f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def _ends(ends: tuple[float, float] | None) -> str:
+    return f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "–"

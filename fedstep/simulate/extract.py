@@ -18,9 +18,11 @@ from fedstep.simulate.corpus import Project
 from fedstep.simulate.replay_builds import build_steps
 from fedstep.simulate.replay_tests import Truth, test_steps
 from fedstep.simulate.rerun import rerun_steps
+from fedstep.simulate.results_table import read_results
 from fedstep.simulate.tables import iter_builds, read_tests
+from fedstep.simulate.test_times import predict_test_times
 
-__all__ = ["Extracted", "extract"]
+__all__ = ["Extracted", "extract", "time_tests"]
 
 MOST_NAMED = 20  # bad rows that are told one by one; all are counted
 TEST_HEADS = ("flaky", "triage")
@@ -61,14 +63,32 @@ def extract(project: Project, head: str, reruns: Project | None, path: Path) -> 
     return Extracted(project.name, path, count, dropped.count, tuple(dropped.named))
 
 
+def time_tests(project: Project, path: Path) -> Extracted:
+    """Write what is expected of every timed test run of the project, one line a run, to `path`."""
+    dropped, count = _Bin(), 0
+    with path.open("w", encoding="utf-8") as file:
+        for run in predict_test_times(_evidence(project, dropped)):
+            file.write(json.dumps([run.build, run.seconds, run.expected, run.median_20], separators=(",", ":")) + "\n")
+            count += 1
+    return Extracted(project.name, path, count, dropped.count, tuple(dropped.named))
+
+
+def _evidence(project: Project, dropped: _Bin) -> Iterator[Evidence]:
+    """The builds of a project with reports, in the order of starts."""
+    if project.kind == "results":
+        items: Iterator[Evidence | Dropped] = read_results(project.path)
+    else:
+        items = map(read_folder, sorted(build_folders(project.path), key=_started))
+    return (item for item in dropped.sift(items) if isinstance(item, Evidence))
+
+
 def _from_builds(project: Project, head: str, _: Project | None, dropped: _Bin) -> Iterator[Step]:
     builds = (build for build in dropped.sift(iter_builds(project.path)) if isinstance(build, PastBuild))
     return build_steps(builds, head)
 
 
 def _from_folders(project: Project, head: str, reruns: Project | None, dropped: _Bin) -> Iterator[Step]:
-    folders = sorted(build_folders(project.path), key=_started)
-    builds = (item for item in dropped.sift(map(read_folder, folders)) if isinstance(item, Evidence))
+    builds = _evidence(project, dropped)
     if head in TEST_HEADS:
         return test_steps(builds, head, Truth(_kinds(project.beside("truth.csv")), _flaky(reruns)))
     return build_steps(map(_past, builds), head)
@@ -78,9 +98,14 @@ def _from_tests(project: Project, _head: str, _reruns: Project | None, _dropped:
     return rerun_steps(read_tests(project.path))
 
 
+def _from_results(project: Project, head: str, _: Project | None, dropped: _Bin) -> Iterator[Step]:
+    return test_steps(_evidence(project, dropped), head, Truth())
+
+
 READERS: Mapping[str, Callable[[Project, str, Project | None, _Bin], Iterator[Step]]] = {
     "builds": _from_builds,
     "folders": _from_folders,
+    "results": _from_results,
     "tests": _from_tests,
 }
 

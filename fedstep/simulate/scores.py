@@ -8,6 +8,7 @@ import numpy as np
 
 from fedstep.forecast import FLAKY_ABOVE, WORTH_NAMING
 from fedstep.simulate.score_chances import baselines_of_chances, chances_of, summary_of_chances
+from fedstep.simulate.score_test_times import baselines_of_test_times, summary_of_test_times, test_times_of
 from fedstep.simulate.score_times import FIRST_SCORED, baselines_of_times, summary_of_times, times_of
 from fedstep.simulate.tally import Tally
 
@@ -52,6 +53,13 @@ def scoring_of(task: str, from_the_first: bool) -> Scoring:
             lambda projects, _: summary_of_times(projects),
             lambda projects, _: baselines_of_times(projects),
             summary_of_times,
+        )
+    if task == "test-duration":
+        return Scoring(
+            test_times_of,
+            lambda projects, _: summary_of_test_times(projects),
+            lambda projects, _: baselines_of_test_times(projects),
+            summary_of_test_times,
         )
     threshold = THRESHOLDS[task]
     return Scoring(

@@ -1,8 +1,10 @@
 """One study: recorded projects, a task and a mode in; predictions, scores and yardsticks out."""
 
+import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -11,7 +13,7 @@ from joblib import Parallel, delayed, parallel_config
 from fedstep.build.record import Dropped
 from fedstep.errors import InputError, UsageError
 from fedstep.simulate.corpus import Project, find_projects
-from fedstep.simulate.extract import Extracted, extract
+from fedstep.simulate.extract import Extracted, extract, time_tests
 from fedstep.simulate.global_only import lessons, predicted, train_global
 from fedstep.simulate.participant import Participant, Prediction
 from fedstep.simulate.schedule import interleaved
@@ -25,6 +27,7 @@ __all__ = ["ALL_MODES", "TASKS", "Study", "StudyPlan", "run_study"]
 TASKS = {
     "build-duration": ("builds", "folders"),
     "build-failure": ("builds", "folders"),
+    "test-duration": ("results", "folders"),
     "flaky": ("folders", "results", "tests"),
     "triage": ("folders", "results"),
 }
@@ -76,7 +79,11 @@ def run_study(places: Sequence[Path], plan: StudyPlan, progress: Progress) -> St
         extracted = _extracted(projects, plan, Path(folder), progress)
         scoring = scoring_of(plan.task, plan.cold_start or _static(projects))
         tallies = _tallied(_predictions(extracted, plan, None, progress))
-        again = _tallied(_predictions(extracted, plan, plan.seed, progress)) if plan.mode in MODES else {}
+        again = (
+            _tallied(_predictions(extracted, plan, plan.seed, progress))
+            if plan.mode in MODES and plan.task != "test-duration"
+            else {}
+        )
     return _study(plan, scoring, extracted, tallies, again)
 
 
@@ -107,10 +114,14 @@ def _extracted(projects: Sequence[Project], plan: StudyPlan, folder: Path, progr
     """The files of steps, one a project; a table of reruns beside folders of the same name is their truth."""
     reruns = {project.name: project for project in projects if project.kind == "tests"}
     played = [project for project in projects if project.kind != "tests" or not _is_truth(project, projects)]
-    jobs = (
-        delayed(extract)(project, plan.task, reruns.get(project.name), folder / f"{number}.jsonl")
-        for number, project in enumerate(played)
-    )
+    paths = [folder / f"{number}.jsonl" for number in range(len(played))]
+    if plan.task == "test-duration":
+        jobs = [delayed(time_tests)(*one) for one in zip(played, paths, strict=True)]
+    else:
+        jobs = [
+            delayed(extract)(project, plan.task, reruns.get(project.name), path)
+            for project, path in zip(played, paths, strict=True)
+        ]
     with parallel_config(backend=plan.backend, n_jobs=plan.jobs):
         done = Parallel(return_as="generator")(jobs)
         return list(progress(done, "reading", len(played)))
@@ -128,6 +139,8 @@ def _static(projects: Sequence[Project]) -> bool:
 def _predictions(
     extracted: Sequence[Extracted], plan: StudyPlan, seed: int | None, progress: Progress
 ) -> Iterator[Prediction]:
+    if plan.task == "test-duration":
+        return _timed(extracted)
     if plan.mode == "global-only":
         return _left_out_in_turn(extracted, plan, progress)
     return _lived_through(extracted, plan, seed, progress)
@@ -145,6 +158,14 @@ def _lived_through(
     steps = progress(interleaved(extracted, seed), plan.mode, sum(one.steps for one in extracted))
     for name, step in steps:
         yield from participants[name].live(step)
+
+
+def _timed(extracted: Sequence[Extracted]) -> Iterator[Prediction]:
+    """The times of tests are predicted from their own past alone: no mode makes a difference."""
+    for one in extracted:
+        with one.path.open(encoding="utf-8") as file:
+            for build, seconds, expected, median_20 in map(json.loads, file):
+                yield Prediction(one.project, build, expected, nan, nan, seconds, {"median-20": median_20})
 
 
 def _left_out_in_turn(extracted: Sequence[Extracted], plan: StudyPlan, progress: Progress) -> Iterator[Prediction]:

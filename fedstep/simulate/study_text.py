@@ -22,9 +22,10 @@ COLUMNS = {
         "coverage_90",
         "interval_ratio",
     ),
+    "test-duration": ("runs", "mdape", "mdape_median-20", "mdape_ratio", "mdape_ratio_all"),
 }
 CHANCES = ("predictions", "positives", "auc", "ap", "mcc")
-COUNTS = ("builds", "predictions", "positives", "projects_ranked")
+COUNTS = ("builds", "runs", "predictions", "positives", "projects_ranked")
 HEADINGS = {
     "mae": "MAE, s",
     "mae_ratio_jenkins": "/ Jenkins",
@@ -32,8 +33,11 @@ HEADINGS = {
     "mae_ratio_jenkins_cold": "cold",
     "coverage_90": "in 90 %",
     "interval_ratio": "high/low",
+    "mdape_median-20": "of median 20",
+    "mdape_ratio": "ratio",
+    "mdape_ratio_all": "all runs",
 }
-WIDTH = 12
+WIDTH = 14
 
 
 def study_text(study: Study) -> str:

@@ -66,7 +66,7 @@ def test_a_build_has_no_effect_on_what_is_said_of_builds_that_start_before_it_en
     before = sum(build.started_at < ended for build in builds)
     here, there = (features(list(build_steps(some, head))[:before]) for some in (builds, changed))
     assert here == there
-    assert len(here) >= place - 1
+    assert here or place < 10
 
 
 @settings(max_examples=15, deadline=None)

@@ -1,0 +1,51 @@
+"""Facts about the recent times of a test, kept as a text."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedstep.build.record import BuildOutcome, Outcome, TestRun
+from fedstep.history.entry import Entry
+from fedstep.history.summary import Summary, fold, load_summary, save_summary
+from fedstep.history.times import SHORTEST, WINDOW, read_times, with_time
+
+TEST = "a.B#works"
+
+
+def kept(times: list[float]) -> str:
+    text = ""
+    for seconds in times:
+        text = with_time(text, seconds)
+    return text
+
+
+@given(st.lists(st.floats(0, 9e5), max_size=50))
+def test_the_newest_times_come_back_in_order_to_an_eighth_of_a_percent(times: list[float]) -> None:
+    newest = [max(seconds, SHORTEST) for seconds in times[-WINDOW:]]
+    assert read_times(kept(times)) == pytest.approx(newest, rel=1.3e-3)
+
+
+@given(st.floats(0, allow_infinity=False))
+def test_any_time_is_two_characters_that_json_writes_as_they_are(seconds: float) -> None:
+    assert len(json.dumps(kept([seconds]))) == 4
+
+
+def test_a_time_of_more_than_eleven_days_is_kept_as_eleven_days() -> None:
+    assert read_times(kept([1e12]))[0] == pytest.approx(11 * 86_400, rel=0.05)
+
+
+def folded(*times: float) -> Summary:
+    summary = Summary()
+    for number, seconds in enumerate(times):
+        run = TestRun(TEST, Outcome.PASSED, seconds)
+        entry = Entry(f"{number:032x}", 1e9 + number, 1e9 + number, 60.0, "", BuildOutcome.PASSED, tests=(run,))
+        summary = fold(summary, str(number), entry)
+    return summary
+
+
+def test_the_table_keeps_the_times_that_reports_gave() -> None:
+    summary = folded(0.1, float("nan"), 0.3)
+    assert read_times(summary.tests.times[0]) == pytest.approx((0.1, 0.3), rel=2e-3)
+    assert load_summary(save_summary(summary)) == summary

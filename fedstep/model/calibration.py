@@ -55,7 +55,7 @@ class Trackers(NamedTuple):
     high: float = 4.0
 
 
-STEP = 0.08  # spreads
+STEP = 0.12  # spreads
 LEAST = 0.1  # spreads: an interval never closes
 
 

@@ -19,15 +19,20 @@ def bars(rows: Sequence[tuple[str, Mapping[str, float]]], names: Sequence[str], 
     return f'<div class="bars">{lines}</div>'
 
 
-def curves(series: Mapping[str, Sequence[Point]], across: tuple[float, float], up: tuple[float, float]) -> str:
-    """Curves in one frame with its ends labelled; a diagonal or a level is a series like the others."""
+def curves(
+    series: Mapping[str, Sequence[Point]],
+    across: tuple[float, float],
+    up: tuple[float, float],
+    ends: tuple[str, str],
+) -> str:
+    """Curves in one frame, `ends` written below it; a diagonal or a level is a series like the others."""
     paths = "".join(
         f'<path class="{SERIES[number % len(SERIES)]}" d="{_path(points, across, up)}"/>'
         for number, points in enumerate(series.values())
         if points
     )
-    left = f'<div class="ends"><span>{up[1]:g}</span><span>{up[0]:g}</span></div>'
-    below = f'<div class="numbers"><span>{across[0]:g}</span><span>{across[1]:g}</span></div>'
+    left = f'<div class="ends"><span>{up[1]:.2g}</span><span>{up[0]:.2g}</span></div>'
+    below = f'<div class="numbers"><span>{escape(ends[0])}</span><span>{escape(ends[1])}</span></div>'
     frame = f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" preserveAspectRatio="none" role="img">{paths}</svg>'
     return f'<div class="curves">{left}{frame}</div>{below}{_legend(tuple(series))}'
 

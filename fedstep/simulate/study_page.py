@@ -40,6 +40,7 @@ MEANINGS = {
     "regressions_suppressed": "of regressions called flaky",
     "brier_skill": "Brier skill against the base rate",
 }
+ENDS = ("the first builds", "1,000 and more")
 SHARES = {"wins", "coverage_90", "mdape", "regressions_suppressed"}
 GUESSES = {
     "build-duration": ("median-20", "last"),
@@ -122,7 +123,7 @@ def _calibration(study: Study) -> Iterable[str]:
     yield "<h2>Calibration</h2>"
     yield "<p>Across: the chance that was said. Up: the share that came true. On the diagonal, chances are kept.</p>"
     series = {"fedstep": calibration_curve(study.tallies), "": [], "kept exactly": [(0.0, 0.0), (1.0, 1.0)]}
-    yield f'<div class="card">{curves(series, (0.0, 1.0), (0.0, 1.0))}</div>'
+    yield f'<div class="card">{curves(series, (0.0, 1.0), (0.0, 1.0), ("0", "1"))}</div>'
 
 
 def _growth(study: Study, alone: Study | None) -> Iterable[str]:
@@ -137,7 +138,7 @@ def _growth(study: Study, alone: Study | None) -> Iterable[str]:
     ages = list(pairwise(AGES))
     series = {study.plan.mode: list(enumerate(own)), **({"each project alone": list(enumerate(lone))} if alone else {})}
     shown = {name: [(float(x), y) for x, y in points] for name, points in series.items()}
-    yield f'<div class="card">{curves(shown, (0.0, len(ages) - 1.0), (min(0.0, *finite), max(finite) * 1.05))}'
+    yield f'<div class="card">{curves(shown, (0.0, len(ages) - 1.0), (min(0.0, *finite), max(finite) * 1.05), ENDS)}'
     heads = ("builds", *(f">{study.plan.mode}", ">alone")[: 2 if alone else 1])
     rows = (
         row(
@@ -161,7 +162,7 @@ def _figures(study: Study) -> Iterable[str]:
         for name, value in study.summary.items()
     )
     yield table(("", ">value", ">95 % over projects", ">another interleaving"), rows)
-    yield "<h3>Simple predictors</h3>"
+    yield "<h2>Simple predictors</h2>"
     names = sorted({key for scores in study.baselines.values() for key in scores})
     simple = (
         row(f"<td>{code(name)}</td>", *(number(_short(scores.get(key))) for key in names))

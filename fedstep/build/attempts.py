@@ -37,8 +37,13 @@ def settle_reruns(outcomes: str) -> Outcome:
 
 
 def joined(run: TestRun, other: TestRun) -> TestRun:
-    """One test of two files. Equal values are one measurement that was copied, as Ant's merged report does."""
-    return run if run == other else last_attempt(run, other)._replace(outcome=settle(run.outcome + other.outcome))
+    """One test of two files. Equal outcome and seconds are one measurement, copied, as Ant's merged report does.
+
+    A copy may tell more: Robot's output has the file and line that its xunit report lacks.
+    """
+    both = last_attempt(run, other)
+    copied = run.outcome == other.outcome and repr(run.seconds) == repr(other.seconds)
+    return both._replace(outcome=run.outcome if copied else settle(run.outcome + other.outcome))
 
 
 def last_attempt(earlier: TestRun, later: TestRun) -> TestRun:

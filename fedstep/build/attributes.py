@@ -10,8 +10,10 @@ __all__ = [
     "LONGEST_NAME",
     "LONGEST_TEXT",
     "LONGEST_TYPE",
+    "below_root",
     "failure_word",
     "is_absolute",
+    "path_pattern",
     "relative",
     "seconds",
     "tamed",
@@ -73,6 +75,17 @@ def relative(path: str, root: str) -> str:
     if root and (path.startswith(f"{root}/") or (root[1:2] == ":" and path.lower().startswith(f"{root}/".lower()))):
         path = path[len(root) + 1 :]
     return path.removeprefix("./")
+
+
+def path_pattern(root: str) -> re.Pattern[str]:
+    """A pattern for a path below `root` in a text, in either notation of folders; to be replaced by `below_root`."""
+    folders = r"[\\/]".join(map(re.escape, root.split("/")))
+    return re.compile(rf"(?<![\w/.\\-]){folders}[\\/]([\w.\\/@+-]*)", re.I if root[1:2] == ":" else 0)
+
+
+def below_root(path: re.Match[str]) -> str:
+    """What is left of a path that `path_pattern` found, with "/" as separator."""
+    return path[1].replace("\\", "/")
 
 
 def is_absolute(path: str) -> bool:

@@ -14,11 +14,14 @@ __all__ = [
     "Git",
     "Ran",
     "Run",
+    "command_of",
+    "common_folder",
     "fetched_commit",
     "is_shallow",
     "refusal",
     "repository_root",
     "run_git",
+    "safe_environment",
 ]
 
 SECONDS_EACH = 5.0
@@ -68,11 +71,11 @@ def run_git(
     deadline = time.monotonic() + seconds
     try:
         process = subprocess.Popen(
-            ("git", *_SAFE_OPTIONS, "-C", root, *arguments),
+            command_of(root, arguments),
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(os.environ),
+            env=safe_environment(os.environ),
         )
     except (OSError, ValueError) as error:
         ran = Ran(_NOT_INSTALLED, b"", str(error))
@@ -81,7 +84,13 @@ def run_git(
     return lambda: _collect(process, deadline)
 
 
-def _environment(variables: Mapping[str, str]) -> dict[str, str]:
+def command_of(root: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """The words that run git in `root` with nothing of the repository's own in the way."""
+    return ("git", *_SAFE_OPTIONS, "-C", root, *arguments)
+
+
+def safe_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables for a git that asks nothing, fetches nothing and stays in the folder it is told."""
     kept = {k: v for k, v in variables.items() if k not in _HOOK_VARIABLES and not k.startswith("GIT_TRACE")}
     return kept | _SAFE_VARIABLES
 
@@ -151,9 +160,13 @@ def repository_root(start: str) -> str:
 
 def is_shallow(root: str) -> bool:
     """Whether the history of the clone at `root` is cut off, told by a file and not by another process."""
+    return os.path.exists(common_folder(root) + "/shallow")
+
+
+def common_folder(root: str) -> str:
+    """The folder of git that all worktrees of a repository share: objects, refs and configuration."""
     folder = _git_folder(root)
-    common = _first_line(folder + "/commondir")
-    return os.path.exists(os.path.join(folder, common, "shallow"))
+    return os.path.normpath(os.path.join(folder, _first_line(folder + "/commondir")))
 
 
 def fetched_commit(root: str, branch: str) -> str:

@@ -3,18 +3,16 @@
 import glob
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
 
 from fedstep.build.attempts import joined, last_attempt, settle, settle_pytest, settle_reruns
 from fedstep.build.attributes import relative
-from fedstep.build.markup import Damaged, Refused, Repairs, blocks, feed, recoded
-from fedstep.build.mend import mended
+from fedstep.build.document import Document, Hashed
+from fedstep.build.markup import blocks
 from fedstep.build.record import Dropped, Outcome, Reports, TestRun
-from fedstep.build.testcase import Cases
 
-__all__ = ["ReportFile", "expand", "iter_cases", "read_reports"]
+__all__ = ["ReportFile", "attempts_settled", "expand", "iter_cases", "read_reports"]
 
 ReportFile = tuple[str, Callable[[], BinaryIO]]
 
@@ -51,7 +49,7 @@ def iter_cases(stream: BinaryIO, source: str, root: str = "") -> Iterator[TestRu
         stream.seek(0)
         return blocks(stream)
 
-    return iter(_Report(restart, source, root))
+    return iter(Document(restart, source, root))
 
 
 def read_reports(files: Iterable[ReportFile | Dropped], root: str = "") -> Reports:
@@ -81,9 +79,9 @@ def _read_file(file: ReportFile, root: str, tests: dict[str, TestRun], dropped: 
     source, opener = file
     try:
         with opener() as stream:
-            hashed = _Hashed(stream)
-            report = _Report(hashed.restart, source, root)
-            for run in _attempts_settled(report, dropped):
+            hashed = Hashed(stream)
+            report = Document(hashed.restart, source, root)
+            for run in attempts_settled(report, dropped):
                 tests[run.test] = joined(tests[run.test], run) if run.test in tests else run
             return hashed.digest() if report.cases.started else b""
     except OSError as error:
@@ -91,7 +89,8 @@ def _read_file(file: ReportFile, root: str, tests: dict[str, TestRun], dropped: 
         return b""
 
 
-def _attempts_settled(report: "_Report", dropped: list[Dropped]) -> Iterator[TestRun]:
+def attempts_settled(report: Document, dropped: list[Dropped]) -> Iterator[TestRun]:
+    """One run for each test of the report; what is wrong with it goes to `dropped`."""
     runs: dict[str, TestRun] = {}
     attempts: dict[str, list[Outcome]] = {}  # of the tests that have more than one
     for item in report:
@@ -108,86 +107,8 @@ def _attempts_settled(report: "_Report", dropped: list[Dropped]) -> Iterator[Tes
     return iter(runs.values())
 
 
-def _dialect(report: "_Report") -> Callable[[str], Outcome]:
+def _dialect(report: Document) -> Callable[[str], Outcome]:
     cases = report.cases
     if not cases.pytest:
         return settle
     return settle_reruns if report.damage or cases.cases > cases.declared else settle_pytest
-
-
-class _Hashed:
-    """A file's blocks, hashed as they are read."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream, self.hash, self.begun = stream, hashlib.sha256(), False
-
-    def restart(self) -> Iterator[bytes]:
-        if self.begun:
-            self.stream.seek(0)
-        self.begun = True
-        self.hash = hashlib.sha256()
-        for block in blocks(self.stream):
-            self.hash.update(block)
-            yield block
-
-    def digest(self) -> bytes:
-        for block in blocks(self.stream):
-            self.hash.update(block)
-        return self.hash.digest()
-
-
-class _Report:
-    """One report, to be iterated once; `cases` then knows what kind it was."""
-
-    def __init__(self, restart: Callable[[], Iterator[bytes]], source: str, root: str) -> None:
-        self.restart, self.source, self.root = restart, source, root
-        self._begin()
-
-    def _begin(self) -> None:
-        self.cases, self.repairs = Cases(self.source, self.root), Repairs()
-        self.damage: Damaged | None = None
-        self.refusal = ""
-
-    def __iter__(self) -> Iterator[TestRun | Dropped]:
-        given = 0
-        for batch in self._batches(recoded(self.restart(), self.repairs)):
-            given += len(batch)
-            yield from batch
-        if self.damage and not self.damage.truncated:
-            self._begin()
-            chunks = mended(recoded(self.restart(), self.repairs), self.repairs)
-            yield from islice(chain.from_iterable(self._batches(chunks)), given, None)
-        yield from self._last_words()
-
-    def _batches(self, chunks: Iterator[bytes]) -> Iterator[list[TestRun | Dropped]]:
-        try:
-            for _ in feed(self.cases.parser, chunks, self.repairs, lambda: self.cases.started):
-                yield self.cases.take()
-        except Damaged as damage:
-            self.damage = damage
-        except Refused as refusal:
-            self.refusal = str(refusal)
-        yield self.cases.take()
-
-    def _last_words(self) -> Iterator[TestRun | Dropped]:
-        if self.refusal:
-            yield Dropped(self.source, self.refusal)
-        elif self.damage:
-            yield from self._damage(self.damage)
-        yield from self.cases.untold()
-        if self.cases.started:
-            yield from self._repairs()
-
-    def _damage(self, damage: Damaged) -> Iterator[TestRun | Dropped]:
-        if self.cases.started:
-            self.cases.cut_off()
-            yield from self.cases.take()
-            yield Dropped(f"{self.source}:{damage.line}", f"{damage}; the cases before are kept", True)
-        else:
-            yield Dropped(
-                self.source, "empty, or it ends before its root element" if damage.truncated else f"not XML: {damage}"
-            )
-
-    def _repairs(self) -> Iterator[Dropped]:
-        for reason, count in self.repairs.counts.items():
-            yield Dropped(f"{self.source}:{self.repairs.lines[reason]}", f"{reason} ({count} in this file)", True)

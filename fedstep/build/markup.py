@@ -9,9 +9,10 @@ from functools import partial
 from typing import BinaryIO
 from xml.parsers import expat
 
-__all__ = ["Damaged", "Refused", "Repairs", "blocks", "feed", "recoded"]
+__all__ = ["CHUNK", "DEEPEST", "Damaged", "Refused", "Repairs", "blocks", "feed", "recoded", "too_deep"]
 
 CHUNK = 65536
+DEEPEST = 250_000  # open elements; expat keeps about 150 bytes for each
 LONGEST_TAG = 4 * 2**20  # expat keeps an unfinished tag in memory, and reads it again with each chunk
 ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\bencoding\s*=\s*["']([A-Za-z][\w.-]*)""")
 DECLARATION = re.compile(rb"\s*(?:<\?xml\s[^>]*\?>)?")
@@ -38,6 +39,11 @@ class Damaged(Exception):
     def __init__(self, line: int, reason: str, truncated: bool = False) -> None:
         super().__init__(reason)
         self.line, self.truncated = line, truncated
+
+
+def too_deep(parser: expat.XMLParserType) -> Damaged:
+    """The damage of a document with more than DEEPEST open elements."""
+    return Damaged(parser.CurrentLineNumber, f"more than {DEEPEST:,} nested elements")
 
 
 @dataclass(slots=True)

@@ -1,6 +1,5 @@
 """The `<testcase>` elements of one JUnit report, in every dialect we know, as a stream of values."""
 
-import re
 from collections import Counter
 from xml.parsers import expat
 
@@ -8,24 +7,30 @@ from fedstep.build.attributes import (
     LONGEST_NAME,
     LONGEST_TEXT,
     LONGEST_TYPE,
+    below_root,
     failure_word,
     is_absolute,
+    path_pattern,
     relative,
     seconds,
     tamed,
 )
-from fedstep.build.markup import Damaged, Refused
+from fedstep.build.dialect import NO_SIGNATURE, Signature, advice
+from fedstep.build.markup import DEEPEST, Refused, too_deep
 from fedstep.build.record import NO_SECONDS, Dropped, Outcome, TestRun
+from fedstep.build.robot import Robot
+from fedstep.build.trx import Trx
 
 __all__ = ["Cases"]
 
 ROOTS = {"testsuites", "testsuite", "testcase"}
+FOREIGN: dict[str, type[Trx] | type[Robot]] = {"TestRun": Trx, "robot": Robot}
 FAILED, AGAIN, SKIPPED = 1, 2, 4
 MARKS = {"failure": FAILED, "error": FAILED, "skipped": SKIPPED, "disabled": SKIPPED}
 MARKS |= dict.fromkeys(("flakyFailure", "flakyError", "rerunFailure", "rerunError"), AGAIN)
+NAMELESS = "a test case without name and class"
 NO_CLASS = "\0"  # no class of an XML file has this name
 NOT_RUN = {"notrun", "skipped", "disabled", "ignored", "suppressed"}  # GoogleTest and CTest say it in an attribute
-DEEPEST = 250_000  # open elements; expat keeps about 150 bytes for each
 PASSED = Outcome.PASSED  # measured: an attribute of an enumeration costs 0.1 µs on Python 3.11
 new_tuple = tuple.__new__  # a NamedTuple's own constructor is a Python function, three times as slow
 TOLD_ONE_BY_ONE = 100  # of the same reason in one file; the others are told as a number
@@ -36,20 +41,22 @@ class Cases:
 
     def __init__(self, source: str, root: str) -> None:
         self.source, self.root = source, root.replace("\\", "/").rstrip("/")
-        self._below_root = f"{self.root}/"
-        self._path = re.compile(r"(?<![\w/.-])" + re.escape(self._below_root))
+        self._path = path_pattern(self.root)
+        self._folder = self.root.rpartition("/")[2]  # told apart faster than a path in either notation
         self.parser = expat.ParserCreate("utf-8")
         self.parser.StartElementHandler = self._start_root
-        self.started = False  # a root element of a JUnit report was seen
-        self.pytest = self.node = False
+        self.started = False  # a root element of a report was seen
+        self.pytest = self.node = self.playwright = False
+        self.signature = NO_SIGNATURE
         self.declared = self.cases = 0  # tests that the suites announce, cases that stand in them
         self.told: Counter[tuple[str, bool]] = Counter()
         self._items: list[TestRun | Dropped] = []
-        self._suites: list[tuple[str, str]] = []  # name and file of the open ones
+        self._suites: list[tuple[str, str, int]] = []  # name, file and depth of the open ones
         self._case: dict[str, str] | None = None
         self._marks, self._type, self._text, self._depth = 0, "", "", 0
         self._listening = False
-        self._class, self._prefix, self._suite_file = NO_CLASS, "", ""
+        self._class, self._prefix, self._suite_file, self._project = NO_CLASS, "", "", ""
+        self._foreign: Trx | Robot | None = None
 
     def take(self) -> list[TestRun | Dropped]:
         """The cases, and what was wrong with them, since the last call."""
@@ -58,6 +65,8 @@ class Cases:
 
     def cut_off(self) -> None:
         """Note the case that was open when the document stopped."""
+        if self._foreign:
+            self._foreign.finish()
         if self._case is not None:
             self._note("the report stops inside this test case", kept=False)
 
@@ -66,6 +75,33 @@ class Cases:
         more = ((reason, kept, count - TOLD_ONE_BY_ONE) for (reason, kept), count in self.told.items())
         return [Dropped(f"{self.source}:*", f"{n} more: {reason}", kept) for reason, kept, n in more if n > 0]
 
+    def begin(self, dialect: str) -> None:
+        """The file is a report, of a dialect that is no JUnit."""
+        self.started, self.signature = True, Signature(dialect)
+
+    def add(
+        self,
+        group: str,
+        name: str,
+        outcome: Outcome,
+        seconds: float = NO_SECONDS,
+        failure_type: str = "",
+        file: str = "",
+        line: int = 0,
+    ) -> None:
+        """One attempt at a test that a reader of another format has found."""
+        self.cases += 1
+        if not name and not group:
+            self.drop(NAMELESS)
+            return
+        test = tamed(f"{relative(group, self.root)}#{self._path.sub(below_root, name) if self.root else name}")
+        place = relative(file, self.root)[:LONGEST_NAME]
+        self._items.append(TestRun(test, outcome, seconds, failure_type[:LONGEST_TYPE], place, line))
+
+    def drop(self, reason: str) -> None:
+        """A case that cannot be used, at this place of the file."""
+        self._note(reason, kept=False)
+
     def _note(self, reason: str, kept: bool) -> None:
         self.told[reason, kept] += 1
         if self.told[reason, kept] <= TOLD_ONE_BY_ONE:
@@ -73,12 +109,26 @@ class Cases:
 
     def _start_root(self, name: str, attributes: dict[str, str]) -> None:
         local = name.rpartition(":")[2]
-        if local not in ROOTS:
-            raise Refused(f"not a JUnit report: its root element is <{name[:60]}>")
-        self.started = True
+        if local not in ROOTS and local not in FOREIGN:
+            raise Refused(f"not a test report that is read here: its root element is <{name[:60]}>{advice(local)}")
+        self.started, self.signature = True, Signature(local, attributes)
+        if local in FOREIGN:
+            self._foreign = FOREIGN[local](self.parser, self)
+            return
         self.node = local == "testsuites" and not attributes
         self.pytest = attributes.get("name") == "pytest tests"
-        self.parser.StartElementHandler, self.parser.EndElementHandler = self._start, self._end
+        self.playwright = tuple(attributes)[:2] == ("id", "name") and "skipped" in attributes
+        self.parser.StartElementHandler, self.parser.EndElementHandler = self._start_first, self._end
+        self._start_first(name, attributes)
+
+    def _start_first(self, name: str, attributes: dict[str, str]) -> None:
+        """`_start` up to the first test case, which with its suite tells the dialect."""
+        local = name.rpartition(":")[2]
+        if local == "testsuite" and not self.signature.suite:
+            self.signature = self.signature._replace(suite=attributes)
+        elif local == "testcase":
+            self.signature = self.signature._replace(case=attributes)
+            self.parser.StartElementHandler = self._start
         self._start(name, attributes)
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
@@ -94,19 +144,28 @@ class Cases:
     def _enter(self, name: str, attributes: dict[str, str]) -> None:
         self._depth += 1
         if self._depth > DEEPEST:
-            raise Damaged(self.parser.CurrentLineNumber, f"more than {DEEPEST:,} nested elements")
+            raise too_deep(self.parser)
         if name == "testsuite":
             self._open_suite(attributes)
         elif self._case is not None and (mark := MARKS.get(name, 0)):
             self._marks |= mark
             if mark != SKIPPED and not self._type:
                 self._fail(attributes)
+        elif name == "error" and self._suites and self._depth == self._suites[-1][2] + 1:
+            self._fail_suite(attributes)
+
+    def _fail_suite(self, attributes: dict[str, str]) -> None:
+        """A suite that could not even start is one failed test, as Jenkins has it."""
+        kind = attributes.get("type", "") or failure_word(attributes.get("message", ""))
+        self.add(self._suites[-1][0], "<init>", Outcome.FAILED, NO_SECONDS, kind, self._suite_file)
 
     def _open_suite(self, attributes: dict[str, str]) -> None:
         name = attributes.get("name", "")
         self._suite_file = attributes.get("file", "")[:LONGEST_NAME]
-        self._suites.append((name[:LONGEST_TYPE], self._suite_file))
+        self._suites.append((name[:LONGEST_TYPE], self._suite_file, self._depth))
         self.pytest = self.pytest or name == "pytest"
+        if self.playwright:  # runs the same tests once for each of its projects, which it calls hosts
+            self._project, self._class = attributes.get("hostname", "")[:LONGEST_TYPE], NO_CLASS
         tests = attributes.get("tests", "")
         self.declared += int(tests) if tests.isdecimal() and len(tests) < 10 else 0
 
@@ -146,13 +205,13 @@ class Cases:
         get = case.get
         name, class_name, time = get("name", ""), get("classname") or get("class", ""), get("time")
         if not name and not class_name:
-            self._note("a test case without name and class", kept=False)
+            self._note(NAMELESS, kept=False)
             return
         file = self._file(case) if self._suite_file or "file" in case else ""
         if class_name != self._class:
             self._change_class(class_name, file)
-        if self.root and self._below_root in name:
-            name = self._path.sub("", name)
+        if self._folder and self._folder in name:
+            name = self._path.sub(below_root, name)
         test = self._prefix + name
         if len(test) > LONGEST_NAME or not test.isprintable():
             test = tamed(test)
@@ -171,10 +230,11 @@ class Cases:
         if not class_name or (self.node and class_name == "test"):  # Node's reporter calls every class "test"
             self._class, self._prefix = NO_CLASS, self._suite_prefix(file, class_name)
         else:
-            self._class, self._prefix = class_name, relative(class_name, self.root) + "#"
+            project = f"[{self._project}] " if self._project else ""
+            self._class, self._prefix = class_name, f"{relative(class_name, self.root)}#{project}"
 
     def _suite_prefix(self, file: str, class_name: str) -> str:
-        suites = [relative(name, self.root) for name, _ in self._suites[-8:] if name]
+        suites = [relative(name, self.root) for name, _, _ in self._suites[-8:] if name]
         if file and not is_absolute(file) and file not in suites:
             suites.insert(0, file)
         return ("/".join(suites) or class_name) + "#"

@@ -15,6 +15,8 @@ from fedstep.build.relation import relation
 from fedstep.features.schema import schema
 from fedstep.features.words import sub_words
 from fedstep.history.entry import Entry
+from fedstep.history.identity import renames
+from fedstep.history.times import SHORTEST, with_time
 
 __all__ = [
     "GOLD",
@@ -29,6 +31,7 @@ __all__ = [
     "fold_tests",
     "is_incident",
     "name_words",
+    "numbers",
     "with_tests",
 ]
 
@@ -51,6 +54,7 @@ class TestTable:
     __test__ = False  # pytest: a value, not a test class
 
     ids: list[str] = field(default_factory=list)
+    former: list[str] = field(default_factory=list)  # the id before a rename, "" without one
     runs: list[int] = field(default_factory=list)
     recent: list[str] = field(default_factory=list)  # letters of Outcome, oldest first, skips left out
     failures: list[int] = field(default_factory=list)
@@ -70,6 +74,7 @@ class TestTable:
     )  # the stream of the newest failure in the streak: only it can pass
     log_seconds: list[float] = field(default_factory=list)  # decayed mean of log(seconds)
     log_spread: list[float] = field(default_factory=list)  # decayed mean of |log(seconds) - mean|
+    times: list[str] = field(default_factory=list)  # the last 20, oldest first, as `read_times` reads them
     seen: list[int] = field(default_factory=list)  # number of the last build, of the whole project, that ran it
     name_words: list[list[int]] = field(default_factory=list)  # coordinates of Words("name"), ascending
     source_words: list[list[int] | None] = field(default_factory=list)  # None: source not found
@@ -109,6 +114,8 @@ def fold_tests(table: TestTable, entry: Entry, repeated: int, build_number: int)
     """The table after one more build. `repeated`: the build before in the stream, if of the same commit, else NEVER."""
     after = table.copy()
     rows = {test: number for number, test in enumerate(after.ids)}
+    if new := [run.test for run in entry.tests if run.test not in rows]:
+        _follow(after, rows, entry, new)
     for run in evidence(entry.tests):
         number = rows.get(run.test)
         if number is None:
@@ -119,6 +126,30 @@ def fold_tests(table: TestTable, entry: Entry, repeated: int, build_number: int)
         after.seen[number] = build_number
     _set_source_words(after, rows, entry)
     return after
+
+
+def numbers(table: TestTable) -> dict[str, int]:
+    """The row of each test, by its id and by the one it had before."""
+    return {former: number for number, former in enumerate(table.former) if former} | {
+        test: number for number, test in enumerate(table.ids)
+    }
+
+
+def _follow(table: TestTable, rows: dict[str, int], entry: Entry, new: Sequence[str]) -> None:
+    """Give the rows of tests that were renamed to their new ids; an id that was left stands for its row."""
+    ran = {run.test for run in entry.tests}
+    # Gone is what ran together with these, and not what only another job runs.
+    latest = {table.seen[rows[test]] for test in ran if test in rows} or {max(table.seen, default=NEVER)}
+    gone = [test for test, last in zip(table.ids, table.seen, strict=True) if last in latest and test not in ran]
+    if not gone:
+        return
+    left = {former: number for number, former in enumerate(table.former) if former}
+    returning = {test: table.ids[left[test]] for test in new if test in left and table.ids[left[test]] not in ran}
+    for old, test in renames(table.ids, ran, gone, entry.files, returning).items():
+        number = rows[test] = rows.pop(old)
+        table.ids[number], table.former[number] = test, old
+        table.name_words[number] = name_words(test)
+    rows |= {test: rows[now] for test, now in returning.items() if now in rows}
 
 
 def with_tests(table: TestTable, tests: Iterable[str]) -> TestTable:
@@ -132,7 +163,7 @@ def with_tests(table: TestTable, tests: Iterable[str]) -> TestTable:
 
 
 def _add_test(table: TestTable, test: str) -> int:
-    texts: dict[str, object] = {"ids": test, "recent": "", "revealed": "", "failed_in": ""}
+    texts: dict[str, object] = {"ids": test, "former": "", "recent": "", "revealed": "", "failed_in": "", "times": ""}
     blank = {**texts, "last_failure": NEVER, "last_flip": NEVER, "log_seconds": UNTIMED, "source_words": None}
     blank["name_words"] = name_words(test)
     for name in _COLUMNS:
@@ -220,8 +251,9 @@ def _note_flip(table: TestTable, number: int, metal: str) -> str:
 
 
 def _fold_seconds(table: TestTable, number: int, seconds: float) -> None:
-    """Decayed mean and spread of log seconds; reports round to milliseconds, so shorter times count as 1 ms."""
-    now = log(max(seconds, 0.001))
+    """The recent times, and decayed mean and spread of their logarithms."""
+    table.times[number] = with_time(table.times[number], seconds)
+    now = log(max(seconds, SHORTEST))
     pace = max(MIDDLE, 1.0 / table.runs[number])
     mean = table.log_seconds[number] if table.log_seconds[number] != UNTIMED else now
     spread = table.log_spread[number]

@@ -1,6 +1,7 @@
-"""Every report in tests/data/junit gives the counts that its README promises, and dialects mean what they say."""
+"""Every report in tests/data/junit gives the counts that its table promises, and dialects mean what they say."""
 
 import io
+import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -9,64 +10,16 @@ import pytest
 
 from fedstep.build.attributes import failure_word, relative, seconds
 from fedstep.build.junit import expand, iter_cases, read_reports
-from fedstep.build.record import Dropped, Outcome, Reports, TestRun
+from fedstep.build.record import Absent, Dropped, Outcome, Reports, TestRun
+from fedstep.build.survey import survey
 
 FOLDER = Path(__file__).parents[1] / "data" / "junit"
 
-# file, outcomes (p passed, f failed, c confirmed, k flaked, s skipped), dropped, repaired and kept
-EXPECTED = [
-    ("billion-laughs.xml", "", 1, 0),
-    ("blank-first-line.xml", "p", 0, 0),
-    ("blank.xml", "", 1, 0),
-    ("cdata.xml", "f", 0, 0),
-    ("control-characters.xml", "ppppf", 0, 3),
-    ("coverage.xml", "", 1, 0),
-    ("default-namespace.xml", "p", 0, 0),
-    ("external-dtd.xml", "p", 0, 1),
-    ("external-entity.xml", "", 1, 0),
-    ("failsafe-summary.xml", "", 1, 0),
-    ("failsafe.xml", "pfc", 0, 0),
-    ("go-junit-report.xml", "pf", 0, 0),
-    ("googletest.xml", "pfs", 0, 0),
-    ("gotestsum.xml", "ppfs", 0, 0),
-    ("gradle-retry.xml", "pcks", 0, 0),
-    ("jest-junit.xml", "pfs", 0, 0),
-    ("latin-1.xml", "pf", 0, 0),
-    ("long-names.xml", "pp", 0, 0),
-    ("mismatched.xml", "p", 0, 1),
-    ("nameless.xml", "p", 2, 0),
-    ("namespaces.xml", "pf", 0, 0),
-    ("nested-cases.xml", "p", 1, 0),
-    ("no-cases.xml", "", 0, 0),
-    ("no-classname.xml", "ppp", 0, 0),
-    ("node-20.xml", "pppffss", 0, 0),
-    ("page.xml", "", 1, 0),
-    ("phpunit-nested.xml", "ppp", 0, 0),
-    ("pytest-click.xml", "ppppppffss", 0, 0),
-    ("pytest-dist-each.xml", "p", 0, 0),
-    ("pytest-flaky.xml", "ck", 0, 0),
-    ("pytest-rerunfailures.xml", "pppppccks", 0, 0),
-    ("pytest-svcs.xml", "ppppppff", 0, 0),
-    ("pytest-xunit1.xml", "pppppfffs", 0, 0),
-    ("quadratic-blowup.xml", "", 1, 0),
-    ("root-testcase.xml", "f", 0, 0),
-    ("says-utf-16.xml", "pf", 0, 1),
-    ("surefire-reruns.xml", "pfckks", 0, 0),
-    ("text.xml", "", 1, 0),
-    ("times.xml", "ppppppppppppppppp", 0, 5),
-    ("truncated.xml", "pf", 1, 1),
-    ("two-documents.xml", "p", 0, 1),
-    ("unknown-encoding.xml", "pf", 0, 1),
-    ("utf-16-no-bom.xml", "pf", 0, 0),
-    ("utf-16.xml", "pf", 0, 0),
-    ("utf-8-bom.xml", "pf", 0, 0),
-    ("windows-paths.xml", "pp", 0, 0),
-    ("wrong-encoding.xml", "pf", 0, 1),
-    ("zero-bytes.xml", "", 1, 0),
-]
+EXPECTED = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
+ROOT = "D:/a/shop"
 
 
-def read(*names: str, root: str = "D:/a/shop") -> Reports:
+def read(*names: str, root: str = ROOT) -> Reports:
     return read_reports([_file(name) for name in names], root)
 
 
@@ -82,30 +35,40 @@ def _runs(text: str) -> list[TestRun | Dropped]:
     return list(iter_cases(io.BytesIO(text.encode()), "r.xml"))
 
 
-@pytest.mark.parametrize(("name", "outcomes", "dropped", "kept"), EXPECTED, ids=[row[0] for row in EXPECTED])
-def test_a_sample_gives_the_expected_counts(name, outcomes, dropped, kept):
-    reports = read(name)
-    assert Counter(run.outcome for run in reports.tests) == Counter(outcomes)
-    assert [item.kept for item in reports.dropped].count(False) == dropped
-    assert [item.kept for item in reports.dropped].count(True) == kept
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_sample_gives_the_expected_counts(name):
+    row = EXPECTED[name]
+    reports = read(name, root=row.get("root", ROOT))
+    assert Counter(run.outcome for run in reports.tests) == Counter(row["outcomes"])
+    assert [item.kept for item in reports.dropped].count(False) == row["dropped"]
+    assert [item.kept for item in reports.dropped].count(True) == row["kept"]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_survey_finds_the_same_the_dialect_and_what_jenkins_counts(name):
+    row = EXPECTED[name]
+    (reading,) = survey([_file(name)], row.get("root", ROOT))
+    assert reading.tests == read(name, root=row.get("root", ROOT)).tests
+    assert reading.dialect == row["dialect"]
+    assert (None if isinstance(reading.jenkins, Absent) else list(reading.jenkins)) == row["jenkins"]
 
 
 def test_every_sample_is_in_the_table_and_in_the_readme():
-    names = {path.name for path in FOLDER.glob("*.xml")}
-    readme = (FOLDER / "README.md").read_text()
-    assert names == {row[0] for row in EXPECTED}
-    assert [name for name in names if f"`{name}`" not in readme] == []
+    names = {path.name for path in FOLDER.iterdir() if path.suffix in (".xml", ".trx", ".json")} - {"expected.json"}
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert names == set(EXPECTED)
+    assert [name for name in names if f"| `{name}` |" not in readme] == []
 
 
-@pytest.mark.parametrize("row", EXPECTED, ids=[row[0] for row in EXPECTED])
-def test_a_dropped_item_names_its_file_and_a_reason(row):
-    for item in read(row[0]).dropped:
-        assert item.source.startswith(row[0])
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_dropped_item_names_its_file_and_a_reason(name):
+    for item in read(name).dropped:
+        assert item.source.startswith(name)
         assert item.reason
 
 
 def test_all_samples_together_count_only_the_files_that_are_reports():
-    reports = read(*(row[0] for row in EXPECTED))
+    reports = read(*EXPECTED)
     whole = [item for item in reports.dropped if not item.kept and ":" not in item.source]
     assert reports.files == len(EXPECTED) - len(whole)
     assert len({run.test for run in reports.tests}) == len(reports.tests)

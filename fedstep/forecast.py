@@ -17,7 +17,7 @@ from fedstep.features.schema import Head, schema
 from fedstep.features.triage import triage_values
 from fedstep.history.summary import Summary
 from fedstep.history.tests import TestTable, with_tests
-from fedstep.model.calibration import Platt, Trackers, probability
+from fedstep.model.calibration import Trackers, probability, untried
 from fedstep.model.linear import Local, Reason, margin
 from fedstep.model.state import Correction
 from fedstep.report.findings import FailureVerdict, Interval, Risk, TestRisk
@@ -115,7 +115,7 @@ class Forecaster(NamedTuple):
         return margin(weights, *row) + sum(local.private.get(name, 0.0) for name in private)
 
     def _probability(self, head: str, score: float) -> float:
-        return probability(self.correction.platt.get(head, Platt()), score)
+        return probability(self.correction.platt.get(head, untried(head)), score)
 
     def _reasons(self, head: str, row: Features, private: Sequence[str]) -> tuple[Reason, ...]:
         local, names = self._local(head), schema().heads[head].names()

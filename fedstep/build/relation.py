@@ -2,12 +2,13 @@
 
 import os.path
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from fedstep.build.record import FileChange
 
-__all__ = ["is_build_file", "relation"]
+__all__ = ["Touched", "group_of", "is_build_file", "package_of", "relation", "touched"]
 
 _BUILD_FILES = r"""(^|/)(
         pom\.xml | [^/]*\.gradle(\.kts)? | gradle\.properties | build\.xml | Makefile | CMakeLists\.txt | [^/]*\.cmake
@@ -31,29 +32,78 @@ def is_build_file(path: str) -> bool:
     return bool(re.search(_BUILD_FILES, path, re.VERBOSE))
 
 
-def relation(test: str, files: Sequence[FileChange]) -> str:
-    """The nearest relation of a test `class#name` to changed files: itself, near, build-file, elsewhere or nothing.
+class Touched(NamedTuple):
+    """What a change touches, ready to be asked about many tests."""
 
-    "itself" is a file named as the test's class or module, or as what it tests (`FooTest` and `Foo`); "near" is a file
-    in the test's directory or package. The names are the options of the schema's `change` feature.
+    stems: frozenset[str]  # bare names of the changed files
+    places: frozenset[str]  # their directories, and every end of those: org/foo of src/main/java/org/foo
+    build_file: bool
+    anything: bool
+
+    def relation(self, test: str) -> str:
+        """The nearest relation of a test `class#name` to the change: itself, near, build-file, elsewhere or nothing.
+
+        "itself" is a file named as the test's class or module, or as what it tests (`FooTest` and `Foo`); "near" is a
+        file in the test's directory or package. The names are the options of the schema's `change` feature.
+        """
+        directory, stem = _place(group_of(test))
+        if stem and stem in self.stems:
+            return "itself"
+        if directory and directory in self.places:
+            return "near"
+        if self.build_file:
+            return "build-file"
+        return "elsewhere" if self.anything else "nothing"
+
+
+def touched(files: Sequence[FileChange]) -> Touched:
+    """What the changed files touch."""
+    split = [_split(file.path) for file in files]
+    return Touched(
+        frozenset(stem for _, stem in split),
+        frozenset(end for directory in {directory for directory, _ in split} for end in _ends(directory)),
+        any(is_build_file(file.path) for file in files),
+        bool(files),
+    )
+
+
+def relation(test: str, files: Sequence[FileChange]) -> str:
+    """The nearest relation of a test `class#name` to changed files, as `Touched` tells it.
 
     >>> relation("org.foo.BarTest#works", [FileChange("src/main/java/org/foo/Bar.java")])
     'itself'
     """
-    if not files:
-        return "nothing"
-    directory, stem = _place(test.partition("#")[0])
-    found = {_nearness(file.path, directory, stem) for file in files}
-    return next(name for name in ("itself", "near", "build-file", "elsewhere") if name in found)
+    return touched(files).relation(test)
 
 
-def _nearness(path: str, directory: str, stem: str) -> str:
-    changed_directory, changed_stem = _split(path)
-    if stem and changed_stem == stem:
-        return "itself"
-    if directory and (f"/{changed_directory}/").endswith(f"/{directory}/"):
-        return "near"
-    return "build-file" if is_build_file(path) else "elsewhere"
+def group_of(test: str) -> str:
+    """The class, module or suite of a test id `class#name`.
+
+    >>> group_of("org.foo.BarTest#works")
+    'org.foo.BarTest'
+    """
+    return test.partition("#")[0]
+
+
+def package_of(test: str) -> str:
+    """The package or directory of a test's class, as a path; "" where its name tells none.
+
+    >>> package_of("org.foo.BarTest#works")
+    'org/foo'
+    """
+    return _place(group_of(test))[0]
+
+
+def _ends(directory: str) -> Iterator[str]:
+    """Every end of a directory that begins at a name.
+
+    >>> list(_ends("a/b"))
+    ['a/b', 'b']
+    """
+    yield directory
+    while "/" in directory:
+        directory = directory.partition("/")[2]
+        yield directory
 
 
 @lru_cache(maxsize=10_000)

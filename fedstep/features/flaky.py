@@ -7,21 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import exp
 
+from fedstep.build.relation import group_of
 from fedstep.features.parts import Value
 from fedstep.history.tests import FAST, MIDDLE, NEVER, SLOW, SLOWEST, UNTIMED, TestTable, decayed_rate
 
 __all__ = ["flaky_columns", "flaky_values", "group_of", "history_values", "typical_seconds"]
 
 ACTIVE_BUILDS = 20  # a test that did not run in the last so many builds is not predicted
-
-
-def group_of(test: str) -> str:
-    """The class, module or suite of a test id `class#name`.
-
-    >>> group_of("org.foo.BarTest#works")
-    'org.foo.BarTest'
-    """
-    return test.partition("#")[0]
 
 
 def typical_seconds(table: TestTable, number: int) -> float | None:

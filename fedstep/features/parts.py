@@ -21,9 +21,10 @@ class Features(NamedTuple):
 
 
 class Flag(NamedTuple):
-    """One coordinate, the value itself where it is given: `Flag("bias")`."""
+    """One coordinate, the value itself where it is given: `Flag("bias")`. `start` is its weight before any learning."""
 
     name: str
+    start: float = 0.0
 
     def names(self) -> tuple[str, ...]:
         return (self.name,)

@@ -11,7 +11,7 @@ from fedstep.features.schema import schema
 from fedstep.features.triage import triage_values
 from fedstep.history.entry import Row
 from fedstep.history.summary import Summary
-from fedstep.history.tests import evidence, is_incident, with_tests
+from fedstep.history.tests import evidence, is_incident, numbers, with_tests
 
 __all__ = [
     "build_private",
@@ -57,8 +57,8 @@ def flaky_rows(summary: Summary, build: Build, due: Callable[[str, int], bool]) 
     """A row for each test that ran and is due."""
     ran = [run.test for run in evidence(build.reports.tests)]
     table = with_tests(summary.tests, ran)
-    numbers = {test: number for number, test in enumerate(table.ids)}
-    chosen = [numbers[test] for test in ran if due(test, table.runs[numbers[test]])]
+    places = numbers(table)
+    chosen = [places[test] for test in ran if due(test, table.runs[places[test]])]
     if not chosen:
         return ()
     values = flaky_values(table)
@@ -73,10 +73,10 @@ def triage_rows(summary: Summary, build: Build, planned: Planned) -> tuple[Row, 
     if is_incident(build.reports.tests):
         return ()
     table = with_tests(summary.tests, (run.test for run in build.failures()))
-    runs = dict(zip(table.ids, table.runs, strict=True))
+    places = numbers(table)
     head = schema().heads["triage"]
     return tuple(
-        Row(run.test, runs[run.test], *head.encode_values(values), test_private(run.test))
+        Row(run.test, table.runs[places[run.test]], *head.encode_values(values), test_private(run.test))
         for run, values in triage_values(table, build, last_commit(summary.builds, planned.stream))
     )
 

@@ -4,6 +4,7 @@ Every message names the schema's digest. Whatever is changed here changes the di
 """
 
 import os
+from array import array
 from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
 from hashlib import sha256
@@ -11,9 +12,9 @@ from typing import NamedTuple
 
 from fedstep.features.parts import Choice, Features, Flag, Hats, Part, Raw, Value, Words
 
-__all__ = ["FAILURE_KINDS", "HEAD_NAMES", "Head", "Schema", "schema"]
+__all__ = ["EVIDENCE", "FAILURE_KINDS", "HEAD_NAMES", "Head", "Schema", "schema"]
 
-VERSION = 1
+VERSION = 2
 
 RATES = (0.0, 0.002, 0.01, 0.03, 0.1, 0.3, 1.0)
 RUNS = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
@@ -53,6 +54,7 @@ DURATION_LEVELS = (
 SIZES = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
 FAILURE_KINDS = ("assertion", "timeout", "connection", "null", "state", "io", "memory", "concurrency", "other")
 EVENTS = ("push", "pull_request", "schedule", "manual", "tag", "other")
+EVIDENCE = ("past", "repeats", "change", "companions", "commit")  # for a flake: `history.evidence`
 RELATIONS = ("itself", "near", "build-file", "elsewhere", "nothing")
 
 
@@ -86,9 +88,11 @@ def _flaky(words: Sequence[tuple[str, str]]) -> tuple[Part, ...]:
 
 
 def _triage() -> tuple[Part, ...]:
+    """Evidence for a flake, in nats, that counts in full before anything is learned; plain facts to correct it by."""
     return (
         Flag("bias"),
         *_history_of_a_test(),
+        *(Flag(f"evidence-{name}", start=1.0) for name in EVIDENCE),
         Hats("failures-in-a-row", (0.0, 1.0, 2.0, 3.0, 10.0)),
         Hats("failures-in-build", (1.0, 2.0, 3.0, 10.0, 30.0, 100.0), logarithmic=True),
         Hats("classmates-failing", (0.0, 1.0, 2.0, 5.0, 20.0), logarithmic=True),
@@ -147,6 +151,11 @@ class Head(NamedTuple):
     def size(self) -> int:
         """The number of coordinates."""
         return sum(len(part.names()) for part in self.parts)
+
+    def start(self) -> "array[float]":
+        """The weights before any learning: what the parts start with, else zero."""
+        starts = {part.name: part.start for part in self.parts if isinstance(part, Flag)}
+        return array("f", (starts.get(name, 0.0) for name in self.names()))
 
     def encode(self, raw: Raw) -> Features:
         """The sparse row of raw values by part name; a part that is not named is absent."""

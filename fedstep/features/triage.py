@@ -6,10 +6,12 @@ from math import isnan, log
 from typing import NamedTuple
 
 from fedstep.build.record import Build, Change, Outcome, TestRun
-from fedstep.build.relation import relation
-from fedstep.features.flaky import group_of, history_values, rounded, typical_seconds
+from fedstep.build.relation import group_of
+from fedstep.features.flaky import history_values, rounded, typical_seconds
 from fedstep.features.parts import Value
-from fedstep.history.tests import TestTable
+from fedstep.history.evidence import PASSED_ON_COMMIT
+from fedstep.history.scene import Scene, scene_of
+from fedstep.history.tests import TestTable, numbers
 
 __all__ = ["failure_kind", "triage_values"]
 
@@ -38,13 +40,14 @@ def failure_kind(failure_type: str) -> str | None:
     return next((kind for kind, words in _KINDS if any(word in text for word in words)), "other")
 
 
-class _Scene(NamedTuple):
+class _Failures(NamedTuple):
     """What all failures of one build have in common."""
 
     failed: int
-    failed_by_group: Counter[str]
-    change: Change | None
+    by_group: Counter[str]
+    files: int | None
     same_commit: bool  # as the build before in the same stream
+    scene: Scene
 
 
 def triage_values(table: TestTable, build: Build, previous_commit: str) -> list[tuple[TestRun, tuple[Value, ...]]]:
@@ -52,41 +55,67 @@ def triage_values(table: TestTable, build: Build, previous_commit: str) -> list[
 
     Every failed test must have a row in the table (`with_tests`).
     """
-    failures = [run for run in build.reports.tests if run.outcome in "fck"]
-    if not failures:
+    runs = [run for run in build.reports.tests if run.outcome in "fck"]
+    if not runs:
         return []
-    scene = _scene(build, failures, previous_commit)
-    rows = {test: number for number, test in enumerate(table.ids)}
+    failures = _failures(table, build, runs, previous_commit)
+    rows = numbers(table)
     history = history_values(table)
-    return [
-        (run, (1.0, *history[rows[run.test]], *_circumstances(table, rows[run.test], run, scene))) for run in failures
-    ]
+    return [(run, _values(table, rows[run.test], run, failures, history[rows[run.test]])) for run in runs]
 
 
-def _scene(build: Build, failures: Sequence[TestRun], previous_commit: str) -> _Scene:
+def _failures(table: TestTable, build: Build, runs: Sequence[TestRun], previous_commit: str) -> _Failures:
     change = build.situation.change if isinstance(build.situation.change, Change) else None
     commit = change.commit if change else ""
-    groups = Counter(group_of(run.test) for run in failures)
-    return _Scene(len(failures), groups, change, bool(commit) and commit == previous_commit)
+    return _Failures(
+        len(runs),
+        Counter(group_of(run.test) for run in runs),
+        len(change.files) if change else None,
+        bool(commit) and commit == previous_commit,
+        scene_of(table, [run.test for run in runs], change.files if change else None),
+    )
 
 
-def _circumstances(table: TestTable, number: int, run: TestRun, scene: _Scene) -> tuple[Value, ...]:
+def _values(
+    table: TestTable, number: int, run: TestRun, failures: _Failures, history: tuple[Value, ...]
+) -> tuple[Value, ...]:
+    commit = _on_this_commit(table.recent[number], run, failures.same_commit)
+    passed = PASSED_ON_COMMIT if commit in ("passed", "both") else 0.0
+    evidence = (round(nats, 2) for nats in (*_evidence(table, number, run, failures.scene), passed))
+    return 1.0, *history, *evidence, *_facts(table, number, run, failures, commit)
+
+
+def _evidence(table: TestTable, number: int, run: TestRun, scene: Scene) -> tuple[float, ...]:
+    """Past, repeats, change and companions; of a spell that goes on, the change and companions with which it began.
+
+    A failure that was confirmed in every rerun counts as one more in a row.
+    """
+    streak = table.streak[number]
+    change = table.change[number] if streak else scene.change(run.test)
+    companions = table.companions[number] if streak else scene.companions(run.test)
+    repeats = scene.repeats(table, number, streak + (run.outcome == Outcome.CONFIRMED))
+    return scene.past(table, number), repeats, change, companions
+
+
+def _facts(table: TestTable, number: int, run: TestRun, failures: _Failures, commit: str) -> tuple[Value, ...]:
     typical = typical_seconds(table, number)
     seconds = None if isnan(run.seconds) else max(run.seconds, 0.001)
     return (
         table.streak[number],
-        scene.failed,
-        scene.failed_by_group[group_of(run.test)] - 1,
-        relation(run.test, scene.change.files) if scene.change else None,
-        len(scene.change.files) if scene.change else None,
-        _on_this_commit(table.recent[number], scene.same_commit),
+        failures.failed,
+        failures.by_group[group_of(run.test)] - 1,
+        failures.scene.relation(run.test),
+        failures.files,
+        commit,
         failure_kind(run.failure_type),
         round(log(seconds / max(typical, 0.001)), 1) if typical and seconds else None,
         rounded(seconds) if seconds else None,
     )
 
 
-def _on_this_commit(recent: str, same_commit: bool) -> str:
+def _on_this_commit(recent: str, run: TestRun, same_commit: bool) -> str:
+    if run.outcome == Outcome.FLAKED:
+        return "both"
     if not same_commit or not recent:
         return "unseen"
     return "failed" if recent[-1] in (Outcome.FAILED, Outcome.CONFIRMED) else "passed"

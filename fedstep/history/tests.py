@@ -1,21 +1,30 @@
-"""What is known of each test: a table of columns, folded forward one build at a time.
+"""What a build tells of its tests: the table of tests, folded forward one build at a time.
 
-Rates are exponentially decayed sums; `decayed_rate` turns them into rates. A flip is a failure judged flaky: gold when
-one commit or one build shows both outcomes, silver when the test passed, failed once and passed again while nothing
-related changed (Harry and O'Hearn, "From Start-ups to Scale-ups", SCAM 2018, on why flips are the evidence there is).
+Rates are exponentially decayed sums; `decayed_rate` turns them into rates. A spell is a run of failures between two
+passes. A flip is a failure judged flaky: gold when one commit or one build shows both outcomes, silver when, by the run
+after it, more speaks for a flake than for a regression (`history.evidence`; Harman and O'Hearn, "From Start-ups to
+Scale-ups", SCAM 2018, on why flips are the evidence there is).
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from collections.abc import Sequence
 from math import isnan, log
 
 from fedstep.build.record import Outcome, TestRun
-from fedstep.build.relation import relation
 from fedstep.features.schema import schema
-from fedstep.features.words import sub_words
 from fedstep.history.entry import Entry
-from fedstep.history.identity import renames
+from fedstep.history.renaming import follow
+from fedstep.history.scene import PACE, Scene, scene_of
+from fedstep.history.table import (
+    NEVER,
+    RECENT,
+    UNTIMED,
+    TestTable,
+    add_test,
+    decayed_rate,
+    name_words,
+    numbers,
+    with_tests,
+)
 from fedstep.history.times import SHORTEST, with_time
 
 __all__ = [
@@ -35,66 +44,12 @@ __all__ = [
     "with_tests",
 ]
 
-NEVER = -1  # a run number: it has not happened
-UNTIMED = -99.0  # a log time: no report gave one
-RECENT = 20  # outcomes kept as letters
-FAST, MIDDLE, SLOW, SLOWEST = 1 / 5, 1 / 20, 1 / 50, 1 / 100
-RELATED = frozenset(("itself", "near", "build-file"))
+FAST, MIDDLE, SLOW, SLOWEST = 1 / 5, 1 / 20, 1 / 50, PACE
 
-# States of a test's open failure, which the next pass may turn into a silver flip.
+# States of a test's spell of failures: CLOSED where none is open or it is judged, OPEN, EXPLAINED where it is no flake.
 CLOSED, OPEN, EXPLAINED = 0, 1, 2
 # What is revealed of one run: a letter, kept beside its outcome.
 NOTHING, SILVER, GOLD = "-", "s", "g"
-
-
-@dataclass(frozen=True, slots=True)
-class TestTable:
-    """One row a test, all columns of equal length. Run numbers count the runs of that test, from 0."""
-
-    __test__ = False  # pytest: a value, not a test class
-
-    ids: list[str] = field(default_factory=list)
-    former: list[str] = field(default_factory=list)  # the id before a rename, "" without one
-    runs: list[int] = field(default_factory=list)
-    recent: list[str] = field(default_factory=list)  # letters of Outcome, oldest first, skips left out
-    failures: list[int] = field(default_factory=list)
-    flips: list[int] = field(default_factory=list)
-    failed_5: list[float] = field(default_factory=list)  # decayed sums, a horizon of 5 runs
-    failed_50: list[float] = field(default_factory=list)
-    flipped_20: list[float] = field(default_factory=list)
-    flipped_100: list[float] = field(default_factory=list)
-    gold_100: list[float] = field(default_factory=list)
-    last_failure: list[int] = field(default_factory=list)
-    last_flip: list[int] = field(default_factory=list)
-    revealed: list[str] = field(default_factory=list)  # NOTHING, SILVER or GOLD beside each letter of `recent`
-    streak: list[int] = field(default_factory=list)  # failures in a row
-    open: list[int] = field(default_factory=list)
-    failed_in: list[str] = field(
-        default_factory=list
-    )  # the stream of the newest failure in the streak: only it can pass
-    log_seconds: list[float] = field(default_factory=list)  # decayed mean of log(seconds)
-    log_spread: list[float] = field(default_factory=list)  # decayed mean of |log(seconds) - mean|
-    times: list[str] = field(default_factory=list)  # the last 20, oldest first, as `read_times` reads them
-    seen: list[int] = field(default_factory=list)  # number of the last build, of the whole project, that ran it
-    name_words: list[list[int]] = field(default_factory=list)  # coordinates of Words("name"), ascending
-    source_words: list[list[int] | None] = field(default_factory=list)  # None: source not found
-
-    def copy(self) -> "TestTable":
-        """A table with columns of its own."""
-        return TestTable(*(list(getattr(self, name)) for name in _COLUMNS))
-
-
-_COLUMNS = tuple(column.name for column in fields(TestTable))
-
-
-def decayed_rate(total: float, runs: int, pace: float) -> float:
-    """The decayed sum over its largest possible value: a weighted mean in [0, 1], 0 without runs."""
-    return min(1.0, total / _capacity(runs, pace)) if runs else 0.0
-
-
-@lru_cache(maxsize=4096)
-def _capacity(runs: int, pace: float) -> float:
-    return (1.0 - (1.0 - pace) ** min(runs, 2000)) / pace
 
 
 def is_incident(tests: Sequence[TestRun]) -> bool:
@@ -112,70 +67,29 @@ def evidence(tests: Sequence[TestRun]) -> list[TestRun]:
 
 def fold_tests(table: TestTable, entry: Entry, repeated: int, build_number: int) -> TestTable:
     """The table after one more build. `repeated`: the build before in the stream, if of the same commit, else NEVER."""
-    after = table.copy()
+    runs, after = evidence(entry.tests), table.copy()
     rows = {test: number for number, test in enumerate(after.ids)}
     if new := [run.test for run in entry.tests if run.test not in rows]:
-        _follow(after, rows, entry, new)
-    for run in evidence(entry.tests):
-        number = rows.get(run.test)
-        if number is None:
-            number = rows[run.test] = _add_test(after, run.test)
+        follow(after, rows, entry, new)
+    for run in runs:
+        if run.test not in rows:
+            rows[run.test] = add_test(after, run.test)
+    scene = _scene(after, runs, entry)
+    for run in runs:
+        number = rows[run.test]
         # A test that was left out of the repeated build has only outcomes on other commits.
         same_commit = repeated != NEVER and after.seen[number] >= repeated
-        _fold_run(after, number, run, entry, same_commit)
+        _fold_run(after, number, run, entry, same_commit, scene)
         after.seen[number] = build_number
     _set_source_words(after, rows, entry)
     return after
 
 
-def numbers(table: TestTable) -> dict[str, int]:
-    """The row of each test, by its id and by the one it had before."""
-    return {former: number for number, former in enumerate(table.former) if former} | {
-        test: number for number, test in enumerate(table.ids)
-    }
-
-
-def _follow(table: TestTable, rows: dict[str, int], entry: Entry, new: Sequence[str]) -> None:
-    """Give the rows of tests that were renamed to their new ids; an id that was left stands for its row."""
-    ran = {run.test for run in entry.tests}
-    # Gone is what ran together with these, and not what only another job runs.
-    latest = {table.seen[rows[test]] for test in ran if test in rows} or {max(table.seen, default=NEVER)}
-    gone = [test for test, last in zip(table.ids, table.seen, strict=True) if last in latest and test not in ran]
-    if not gone:
-        return
-    left = {former: number for number, former in enumerate(table.former) if former}
-    returning = {test: table.ids[left[test]] for test in new if test in left and table.ids[left[test]] not in ran}
-    for old, test in renames(table.ids, ran, gone, entry.files, returning).items():
-        number = rows[test] = rows.pop(old)
-        table.ids[number], table.former[number] = test, old
-        table.name_words[number] = name_words(test)
-    rows |= {test: rows[now] for test, now in returning.items() if now in rows}
-
-
-def with_tests(table: TestTable, tests: Iterable[str]) -> TestTable:
-    """The table with a blank row for each of `tests` that it does not know."""
-    after = table.copy()
-    known = set(table.ids)
-    for test in dict.fromkeys(tests):
-        if test not in known:
-            _add_test(after, test)
-    return after
-
-
-def _add_test(table: TestTable, test: str) -> int:
-    texts: dict[str, object] = {"ids": test, "former": "", "recent": "", "revealed": "", "failed_in": "", "times": ""}
-    blank = {**texts, "last_failure": NEVER, "last_flip": NEVER, "log_seconds": UNTIMED, "source_words": None}
-    blank["name_words"] = name_words(test)
-    for name in _COLUMNS:
-        getattr(table, name).append(blank.get(name, 0))
-    return len(table.ids) - 1
-
-
-def name_words(test: str) -> list[int]:
-    """The coordinates, within the head's name words, of the listed words in a test's class and name."""
-    group, _, name = test.partition("#")
-    simple = group.replace("/", ".").rsplit(".", 2)[-2:]
-    return schema().words("name").listed(sub_words((*simple, name)))
+def _scene(table: TestTable, runs: Sequence[TestRun], entry: Entry) -> Scene | None:
+    """The scene of the build; None where no test fails or goes on from a failure, for then nothing is judged."""
+    failing = [run.test for run in runs if run.outcome in "fck"]
+    files = entry.files if entry.change_known else None
+    return scene_of(table, failing, files) if failing or any(table.streak) else None
 
 
 def _set_source_words(table: TestTable, rows: dict[str, int], entry: Entry) -> None:
@@ -184,17 +98,22 @@ def _set_source_words(table: TestTable, rows: dict[str, int], entry: Entry) -> N
             table.source_words[rows[test]] = schema().words("source").listed(words)
 
 
-def _fold_run(table: TestTable, number: int, run: TestRun, entry: Entry, same_commit: bool) -> None:
+def _fold_run(
+    table: TestTable, number: int, run: TestRun, entry: Entry, same_commit: bool, scene: Scene | None
+) -> None:
     table.recent[number] = (table.recent[number] + run.outcome)[-RECENT:]
     table.revealed[number] = (table.revealed[number] + NOTHING)[-RECENT:]
-    revealed = _judge(table, number, run, entry, same_commit)
+    streak = table.streak[number]
+    revealed = _judge(table, number, run, entry, same_commit, scene) if scene else NOTHING
     failed, flipped, gold = run.outcome in "fck", revealed != NOTHING, revealed == GOLD
+    ended = streak > table.streak[number] or run.outcome == Outcome.FLAKED
     for column, pace, hit in (
         (table.failed_5, FAST, failed),
         (table.failed_50, SLOW, failed),
         (table.flipped_20, MIDDLE, flipped),
         (table.flipped_100, SLOWEST, flipped),
         (table.gold_100, SLOWEST, gold),
+        (table.spells_100, SLOWEST, ended),
     ):
         if hit or column[number]:
             column[number] = round(column[number] * (1.0 - pace) + hit, 6)
@@ -205,49 +124,65 @@ def _fold_run(table: TestTable, number: int, run: TestRun, entry: Entry, same_co
         _fold_seconds(table, number, run.seconds)
 
 
-def _judge(table: TestTable, number: int, run: TestRun, entry: Entry, same_commit: bool) -> str:
+def _judge(table: TestTable, number: int, run: TestRun, entry: Entry, same_commit: bool, scene: Scene) -> str:
     """Note this run's failure or flip; returns what it revealed: NOTHING, a SILVER or a GOLD flip."""
     if run.outcome == Outcome.PASSED:
-        return _judge_pass(table, number, entry, same_commit)
+        return _judge_pass(table, number, entry, same_commit, scene)
     if run.outcome == Outcome.FLAKED:
-        _judge_pass(table, number, entry, same_commit)
+        _judge_pass(table, number, entry, same_commit, scene)
         table.last_failure[number] = table.runs[number]
         return _note_flip(table, number, GOLD)
-    first = table.streak[number] == 0 and len(table.recent[number]) > 1
+    first = table.streak[number] == 0
+    if first:
+        table.change[number], table.companions[number] = scene.change(run.test), scene.companions(run.test)
+        table.open[number] = OPEN if len(table.recent[number]) > 1 else EXPLAINED
+    elif _is_flake(table, number, scene, table.streak[number]):
+        _mark(table, number, SILVER)  # not yet a flip: the spell goes on
     table.streak[number] += 1
     table.failed_in[number], table.last_failure[number] = entry.stream, table.runs[number]
-    if first and same_commit and run.outcome == Outcome.FAILED:
+    if run.outcome == Outcome.CONFIRMED:
+        table.open[number] = EXPLAINED
+    elif first and same_commit and table.open[number] == OPEN:
         table.open[number] = CLOSED
         return _note_flip(table, number, GOLD)
-    explained = run.outcome == Outcome.CONFIRMED or relation(run.test, entry.files) in RELATED
-    table.open[number] = OPEN if first and not explained else EXPLAINED
     return NOTHING
 
 
-def _judge_pass(table: TestTable, number: int, entry: Entry, same_commit: bool) -> str:
-    """A pass after one unexplained failure reveals it as a silver flip; on the same commit as gold.
+def _judge_pass(table: TestTable, number: int, entry: Entry, same_commit: bool, scene: Scene) -> str:
+    """A pass ends a spell and reveals whether its last failure was a flip; on the same commit a gold one.
 
     Of the streams of a matrix only the one that failed can tell: a test may be broken on one system alone.
     """
     if not table.streak[number] or table.failed_in[number] != entry.stream:
         return NOTHING
-    was = table.open[number]
+    gold = same_commit and table.open[number] != CLOSED
+    silver = _is_flake(table, number, scene, table.streak[number] - 1, scene.change(table.ids[number]))
     table.streak[number], table.open[number], table.failed_in[number] = 0, CLOSED, ""
-    if was != CLOSED and same_commit:
-        return _note_flip(table, number, GOLD)
-    if was == OPEN and relation(table.ids[number], entry.files) not in RELATED:
-        return _note_flip(table, number, SILVER)
+    if gold or silver:
+        return _note_flip(table, number, GOLD if gold else SILVER)
     return NOTHING
+
+
+def _is_flake(table: TestTable, number: int, scene: Scene, repeats: int, last_change: float = 0.0) -> bool:
+    """Whether more speaks for a flake than for a regression, of a spell that nothing else has explained."""
+    began = table.change[number] + table.companions[number]
+    score = scene.past(table, number) + scene.repeats(table, number, repeats) + began + last_change
+    return table.open[number] == OPEN and score > 0.0
 
 
 def _note_flip(table: TestTable, number: int, metal: str) -> str:
     """The newest failure was a flip."""
-    failure = table.last_flip[number] = table.last_failure[number]
+    table.last_flip[number] = table.last_failure[number]
+    _mark(table, number, metal)
+    return metal
+
+
+def _mark(table: TestTable, number: int, metal: str) -> None:
+    """Write what is revealed of the newest failure beside its outcome."""
     letters = table.revealed[number]
-    place = len(letters) - 1 - (table.runs[number] - failure)
+    place = len(letters) - 1 - (table.runs[number] - table.last_failure[number])
     if place >= 0:
         table.revealed[number] = letters[:place] + metal + letters[place + 1 :]
-    return metal
 
 
 def _fold_seconds(table: TestTable, number: int, seconds: float) -> None:

@@ -5,7 +5,16 @@ from typing import NamedTuple
 
 from fedstep.model.linear import sigmoid
 
-__all__ = ["Platt", "Score", "Trackers", "observe_outcome", "observe_residual", "probability", "score_outcome"]
+__all__ = [
+    "Platt",
+    "Score",
+    "Trackers",
+    "observe_outcome",
+    "observe_residual",
+    "probability",
+    "score_outcome",
+    "untried",
+]
 
 
 class Platt(NamedTuple):
@@ -18,6 +27,14 @@ class Platt(NamedTuple):
     offset: float = 0.0
     slope_weight: float = 30.0
     offset_weight: float = 5.0
+
+
+_SURE = Platt(slope_weight=100.0, offset_weight=30.0)  # triage starts from evidence, and its labels are only likely
+
+
+def untried(head: str) -> Platt:
+    """The scaling of a head before any outcome is known."""
+    return _SURE if head == "triage" else Platt()
 
 
 def probability(platt: Platt, margin: float) -> float:

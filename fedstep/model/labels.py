@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from fedstep.features.schema import schema
 from fedstep.history.entry import Row
-from fedstep.history.tests import GOLD, SILVER, TestTable
+from fedstep.history.tests import GOLD, SILVER, TestTable, numbers
 
 __all__ = ["SILVER_WEIGHT", "Ripe", "groups", "is_due", "numbered", "ripen"]
 
@@ -39,8 +39,8 @@ def numbered(rows: Iterable[Row], table: TestTable) -> list[Row]:
     It differs from the number noted in the record where a concurrent build was folded in between, or where the table
     was made again from the records that pruning has left.
     """
-    numbers = {test: number for number, test in enumerate(table.ids)}
-    known = ((row, numbers.get(row.subject)) for row in rows)
+    places = numbers(table)
+    known = ((row, places.get(row.subject)) for row in rows)
     return [row if number is None else row._replace(run=table.runs[number] - 1) for row, number in known]
 
 
@@ -50,33 +50,33 @@ def ripen(head: str, rows: Iterable[Row], table: TestTable) -> tuple[list[Ripe],
     Rows of forgotten tests are in neither.
     """
     horizon = schema().heads[head].horizon
-    numbers = {test: number for number, test in enumerate(table.ids)} if horizon else {}
+    places = numbers(table) if horizon else {}
     ripe: list[Ripe] = []
     waiting: dict[str, Row] = {}
     for row in rows:
         if not isnan(row.target):
             ripe.append(Ripe(row, row.target))
-        elif row.subject not in numbers:
+        elif row.subject not in places:
             continue
-        elif table.runs[numbers[row.subject]] < row.run + horizon + _grace(head):
+        elif table.runs[places[row.subject]] < row.run + horizon or _is_open(head, row, table, places[row.subject]):
             waiting.setdefault(row.subject, row)
         else:
-            ripe.append(_labelled(head, row, table, numbers[row.subject]))
+            ripe.append(_labelled(head, row, table, places[row.subject]))
     return ripe, list(waiting.values())
 
 
-def _grace(head: str) -> int:
-    """A failure is judged by the run after it, so a triage row needs one run more than its own."""
-    return 1 if head == "triage" else 0
+def _is_open(head: str, row: Row, table: TestTable, number: int) -> bool:
+    """A failure is judged by the run after it, in its own stream of a matrix: until then nothing is known of it."""
+    newest = table.last_failure[number] == row.run
+    return head == "triage" and newest and (table.streak[number] > 0 or table.runs[number] == row.run + 1)
 
 
 def _labelled(head: str, row: Row, table: TestTable, number: int) -> Ripe:
     letters = table.revealed[number]
     place = max(0, len(letters) - (table.runs[number] - row.run))
     shown = letters[place : place + schema().heads[head].horizon]
-    return Ripe(
-        row, float(GOLD in shown or SILVER in shown), SILVER_WEIGHT if SILVER in shown and GOLD not in shown else 1.0
-    )
+    silver = SILVER in shown and GOLD not in shown
+    return Ripe(row, float(GOLD in shown or silver), SILVER_WEIGHT if silver and head == "flaky" else 1.0)
 
 
 def groups(rows: Sequence[Ripe]) -> int:

@@ -7,13 +7,13 @@ from fedstep.features.schema import HEAD_NAMES, schema
 from fedstep.history.entry import Entry, Row
 from fedstep.history.tests import TestTable
 from fedstep.model.calibration import (
-    Platt,
     Score,
     Trackers,
     observe_outcome,
     observe_residual,
     probability,
     score_outcome,
+    untried,
 )
 from fedstep.model.labels import Ripe, numbered, ripen
 from fedstep.model.linear import Local, margin
@@ -91,7 +91,7 @@ def _learn(
 
 
 def _observe(correction: Correction, head: str, ripe: Ripe, score: float) -> Correction:
-    platt = correction.platt.get(head, Platt())
+    platt = correction.platt.get(head, untried(head))
     fared = score_outcome(correction.scores.get(head, Score()), probability(platt, score), ripe.label)
     return correction._replace(
         platt={**correction.platt, head: observe_outcome(platt, score, ripe.label, ripe.weight)},

@@ -31,7 +31,7 @@ class Pace:
 
 PACES: Mapping[str, Pace] = {
     "flaky": Pace("log_loss", shared_rate=0.05, local_rate=0.05),
-    "triage": Pace("log_loss", shared_rate=0.02, local_rate=0.05),
+    "triage": Pace("log_loss", shared_rate=0.005, local_rate=0.002),
     "build-failure": Pace("log_loss", shared_rate=0.01, local_rate=0.03, decay=0.997),
     "build-duration": Pace("epsilon_insensitive", shared_rate=0.001, local_rate=0.01),
 }

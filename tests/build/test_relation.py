@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.build.record import FileChange
-from fedstep.build.relation import is_build_file, relation
+from fedstep.build.relation import is_build_file, package_of, relation
 from fedstep.features.schema import schema
 
 CASES = [
@@ -46,6 +46,16 @@ def test_the_nearest_of_several_files_counts() -> None:
     files = [FileChange("docs/a.md"), FileChange("pom.xml"), FileChange("org/foo/Other.java")]
     assert relation("org.foo.BarTest#works", files) == "near"
     assert relation("org.foo.BarTest#works", files[:2]) == "build-file"
+
+
+def test_the_package_of_a_test_is_the_directory_that_its_class_names() -> None:
+    tests = (
+        "org.foo.BarTest$Inner#works",
+        "tests.unit.test_cart.TestCart#sums",
+        "src/cart.test.js#adds up",
+        "Cart#adds",
+    )
+    assert [package_of(test) for test in tests] == ["org/foo", "tests/unit", "src", ""]
 
 
 def test_no_change_is_a_relation_of_its_own() -> None:

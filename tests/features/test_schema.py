@@ -80,6 +80,7 @@ CHANGES = [
     BASE._replace(parts=BASE.parts[:2]),
     BASE._replace(parts=(BASE.parts[1], BASE.parts[0], BASE.parts[2])),
     BASE._replace(parts=(Flag("bias2"), *BASE.parts[1:])),
+    BASE._replace(parts=(Flag("bias", start=1.0), *BASE.parts[1:])),
     BASE._replace(parts=(BASE.parts[0], Hats("runs", (0.0, 1.0000001)), BASE.parts[2])),
     BASE._replace(parts=(BASE.parts[0], Hats("runs", (0.0, 1.0), logarithmic=True), BASE.parts[2])),
     BASE._replace(parts=(BASE.parts[0], Choice("runs", ("0", "1", "absent")), BASE.parts[2])),

@@ -15,11 +15,13 @@ from fedstep.build.record import (
     Situation,
     TestRun,
 )
-from fedstep.features.schema import FAILURE_KINDS, schema
+from fedstep.features.schema import EVIDENCE, FAILURE_KINDS, schema
 from fedstep.features.triage import failure_kind, triage_values
 from fedstep.history.entry import entry_of
+from fedstep.history.evidence import PASSED_ON_COMMIT
 from fedstep.history.summary import Summary, fold
 from fedstep.history.tests import with_tests
+from fedstep.model.linear import margin
 
 HEAD = schema().heads["triage"]
 CHANGE = Change("c2", "", "ann", (FileChange("src/org/foo/Bar.java", 1, 0), FileChange("docs/a.md", 1, 0)))
@@ -63,9 +65,59 @@ def test_a_failure_is_seen_with_its_circumstances() -> None:
     assert (new["runs"], new["change"], new["failure-kind"], new["seconds"]) == (0, "near", None, None)
 
 
-def test_without_git_the_change_is_absent() -> None:
+def test_without_git_the_change_is_absent_and_says_nothing() -> None:
     found = facts(past("p"), build(9, (TestRun("a#b", Outcome.FAILED),), Absent("no git")))
-    assert (found["a#b"]["change"], found["a#b"]["files-changed"]) == (None, None)
+    assert (found["a#b"]["change"], found["a#b"]["files-changed"], found["a#b"]["evidence-change"]) == (None, None, 0.0)
+
+
+ELSEWHERE = Change("c3", "", "ann", (FileChange("docs/a.md", 1, 0),))
+
+
+def evidence(summary: Summary, one: Build, name: str, previous: str = "") -> float:
+    value = facts(summary, one, previous)["org.foo.BarTest#works"][f"evidence-{name}"]
+    assert isinstance(value, float)
+    return value
+
+
+def failed(outcome: Outcome = Outcome.FAILED, change: Change = ELSEWHERE, *others: TestRun) -> Build:
+    return build(30, (TestRun("org.foo.BarTest#works", outcome), *others), change)
+
+
+def test_a_past_of_flips_is_evidence_for_a_flake() -> None:
+    assert evidence(past("pppppppppp"), failed(), "past") < evidence(past("ppppfppfpp"), failed(), "past")
+
+
+def test_failures_in_a_row_and_reruns_that_fail_are_evidence_for_a_regression() -> None:
+    assert evidence(past("pppp"), failed(), "repeats") == 0.0
+    assert evidence(past("pppp"), failed(Outcome.CONFIRMED), "repeats") < -1.0
+    assert evidence(past("pppff"), failed(), "repeats") < evidence(past("pppf"), failed(), "repeats") < 0.0
+
+
+def test_a_failure_that_goes_on_keeps_the_change_and_the_companions_with_which_it_began() -> None:
+    summary = past("pppp")
+    other = TestRun("org.foo.QuxTest#works", Outcome.FAILED)
+    began = failed(Outcome.FAILED, CHANGE, other)
+    summary = fold(summary, "x", entry_of(began, "||mark", ""))
+    later = failed()
+    assert evidence(summary, later, "change") == evidence(past("pppp"), began, "change") < 0.0
+    assert evidence(summary, later, "companions") == evidence(past("pppp"), began, "companions") < 0.0
+    assert evidence(past("pppp"), later, "change") > 0.0
+
+
+def test_a_pass_on_the_same_commit_or_in_a_rerun_is_evidence_for_a_flake() -> None:
+    assert evidence(past("p"), failed(), "commit", "c3") == PASSED_ON_COMMIT
+    assert evidence(past("p"), failed(Outcome.FLAKED), "commit") == PASSED_ON_COMMIT
+    assert evidence(past("pf"), failed(), "commit", "c3") == 0.0
+
+
+def test_before_any_learning_the_evidence_counts_in_full_and_nothing_else_does() -> None:
+    start = dict(zip(HEAD.names(), HEAD.start(), strict=True))
+    assert {name for name, weight in start.items() if weight} == {f"evidence-{name}" for name in EVIDENCE}
+    assert set(start.values()) == {0.0, 1.0}
+    rows = triage_values(past("pppp").tests, failed(), "")
+    (values,) = (row for _, row in rows)
+    total = sum(evidence(past("pppp"), failed(), name) for name in EVIDENCE)
+    assert margin(HEAD.start(), *HEAD.encode_values(values)) == pytest.approx(total)
 
 
 @pytest.mark.parametrize(

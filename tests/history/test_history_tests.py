@@ -1,7 +1,7 @@
 """Facts about flips: what one test's outcomes reveal, build by build."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -55,6 +55,9 @@ def revealed(*steps: Step | str) -> str:
     return table.revealed[table.ids.index(TEST)]
 
 
+ELSEWHERE = tuple(TestRun(f"org.other{n}.A{n}Test#works", Outcome.PASSED) for n in range(12))
+
+
 def test_a_test_that_passed_in_a_rerun_is_a_gold_flake() -> None:
     assert revealed("p", "k", "p") == "-g-"
 
@@ -93,9 +96,33 @@ def test_passed_failed_once_and_passed_with_nothing_related_changed_is_silver() 
 @pytest.mark.parametrize("file", ["src/main/java/org/acme/Cart.java", "src/test/java/org/acme/Other.java", "pom.xml"])
 @pytest.mark.parametrize("at", [1, 2])
 def test_a_related_change_at_the_failure_or_at_the_pass_explains_it(file: str, at: int) -> None:
-    steps = [Step("p"), Step("f"), Step("p")]
-    steps[at] = Step(steps[at].outcome, file=file)
+    steps = [Step(outcome, others=ELSEWHERE) for outcome in "pfp"]
+    steps[at] = replace(steps[at], file=file)
     assert revealed(*steps) == "---"
+
+
+def test_a_change_that_names_a_class_explains_nothing_where_every_change_does() -> None:
+    assert revealed("p", Step("f", file="src/main/java/org/acme/Cart.java"), "p") == "-s-"
+
+
+def test_a_test_that_has_flipped_often_flips_again_whatever_changed() -> None:
+    named = Step("f", file="src/main/java/org/acme/Cart.java", others=ELSEWHERE)
+    assert revealed(*(Step(outcome, others=ELSEWHERE) for outcome in "ppfppfppp"), named, Step("p")) == "--s--s---s-"
+
+
+def test_failures_that_go_on_are_no_flips_unless_the_test_fails_often() -> None:
+    seldom, often = "p" * 12 + "ffffp", "pfpfpfpfpfpfp" + "ffp"
+    assert "s" not in revealed(*seldom)
+    assert revealed(*often)[-3:] == "ss-"
+
+
+def test_quiet_tests_of_other_classes_that_begin_to_fail_with_it_speak_for_a_regression() -> None:
+    def build(letter: str) -> Step:
+        mates = tuple(TestRun(f"org.acme.Other{n}Test#works", Outcome(letter)) for n in range(3))
+        return Step(letter, others=(*ELSEWHERE, *mates))
+
+    assert revealed(*map(build, "ppfp")) == "----"
+    assert revealed(*(Step(letter, others=ELSEWHERE) for letter in "ppfp")) == "--s-"
 
 
 def test_two_failures_in_a_row_are_no_flip() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedstep.features.schema import HEAD_NAMES
 from fedstep.model.calibration import (
     Platt,
     Score,
@@ -15,6 +16,7 @@ from fedstep.model.calibration import (
     observe_residual,
     probability,
     score_outcome,
+    untried,
 )
 from fedstep.model.linear import sigmoid
 
@@ -34,6 +36,14 @@ def test_probabilities_become_calibrated_when_margins_have_a_wrong_slope_and_off
         platt = observe_outcome(platt, margin, label)
     assert sum(abs(said - truth) for said, truth in late) / len(late) < 0.04
     assert abs(sum(said - truth for said, truth in late)) / len(late) < 0.02
+
+
+def test_before_any_outcome_a_margin_is_the_log_odds_and_triage_is_trusted_longer() -> None:
+    for head in HEAD_NAMES:
+        assert probability(untried(head), 1.3) == pytest.approx(sigmoid(1.3))
+    triage, flaky = (observe_outcome(untried(head), 2.0, 0.0) for head in ("triage", "flaky"))
+    assert flaky.offset < triage.offset < 0.0
+    assert flaky.slope < triage.slope < 1.0
 
 
 def test_the_slope_never_turns_round() -> None:

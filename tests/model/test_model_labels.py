@@ -18,14 +18,15 @@ TEST = "a.BTest#t"
 HORIZON = 20
 
 
-def table_of(letters: str) -> TestTable:
+def table_of(letters: str, streams: str = "") -> TestTable:
     summary = Summary()
     for number, letter in enumerate(letters):
+        stream = streams[number] if streams else "unit||mark"
         at = 1_700_000_000.0 + 600 * number
         run = TestRun(TEST, Outcome(letter))
         entry = Entry(
-            f"{number:032x}", at, at + 9, 9.0, "unit||mark", BuildOutcome.PASSED,
-            commit=str(number), files=(FileChange("docs/x.md"),), tests=(run,),
+            f"{number:032x}", at, at + 9, 9.0, stream, BuildOutcome.PASSED,
+            commit=str(number), change_known=True, files=(FileChange("docs/x.md"),), tests=(run,),
         )  # fmt: skip
         summary = fold(summary, str(number), entry)
     return summary.tests
@@ -63,13 +64,19 @@ def test_a_silver_flip_weighs_less_than_a_gold_one_and_a_negative() -> None:
 
 def test_a_failure_is_judged_by_the_run_after_it() -> None:
     assert ripen("triage", [row(1)], table_of("pf")) == ([], [row(1)])
-    assert label("triage", "pfp", 1) == Ripe(row(1), 1.0, SILVER_WEIGHT)
+    assert label("triage", "pfp", 1) == Ripe(row(1), 1.0, 1.0)
     assert label("triage", "pff", 1) == Ripe(row(1), 0.0, 1.0)
 
 
 def test_a_gold_flake_stays_one_when_the_next_run_flakes_too() -> None:
     assert label("triage", "pkk", 1) == Ripe(row(1), 1.0, 1.0)
-    assert label("triage", "pfk", 1) == Ripe(row(1), 1.0, SILVER_WEIGHT)
+    assert label("triage", "pfk", 1) == Ripe(row(1), 1.0, 1.0)
+
+
+def test_a_failure_in_one_cell_of_a_matrix_is_not_judged_by_a_pass_in_another() -> None:
+    assert ripen("triage", [row(1)], table_of("pfp", streams="aab")) == ([], [row(1)])
+    ripe, waiting = ripen("triage", [row(1)], table_of("pfpp", streams="aaba"))
+    assert (ripe, waiting) == ([Ripe(row(1), 1.0, 1.0)], [])
 
 
 def test_a_row_with_a_target_is_ripe_at_once() -> None:

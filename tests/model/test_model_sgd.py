@@ -16,7 +16,7 @@ from fedstep.features.schema import HEAD_NAMES
 from fedstep.history.entry import Row
 from fedstep.model.labels import Ripe
 from fedstep.model.linear import Local, margin, sigmoid, zeros
-from fedstep.model.sgd import NEGLIGIBLE, PACES, learn_local, learn_shared
+from fedstep.model.sgd import NEGLIGIBLE, NEGLIGIBLE_PRIVATE, PACES, learn_local, learn_shared
 
 SIZE = 30
 LOG_HEADS = [head for head in HEAD_NAMES if PACES[head].loss == "log_loss"]
@@ -136,7 +136,7 @@ def test_production_and_local_together_are_the_joint_fit(head: str) -> None:
         moved = (joint[index] - production[index]) * pace.decay
         assert local.shared.get(index, 0.0) == pytest.approx(moved, abs=2 * NEGLIGIBLE)
     for number, name in enumerate(names):
-        assert local.private.get(name, 0.0) == pytest.approx(joint[SIZE + number] * pace.decay, abs=2 * NEGLIGIBLE)
+        assert local.private.get(name, 0.0) == pytest.approx(joint[SIZE + number] * pace.decay, abs=NEGLIGIBLE_PRIVATE)
 
 
 def test_local_weights_decay_where_nothing_is_learned() -> None:

@@ -1,0 +1,106 @@
+"""What is known of each test: a table of columns."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+
+from fedstep.features.schema import schema
+from fedstep.features.words import sub_words
+from fedstep.history.evidence import capacity
+
+__all__ = [
+    "NEVER",
+    "RECENT",
+    "UNTIMED",
+    "TestTable",
+    "add_test",
+    "decayed_rate",
+    "name_words",
+    "numbers",
+    "with_tests",
+]
+
+NEVER = -1  # a run number: it has not happened
+UNTIMED = -99.0  # a log time: no report gave one
+RECENT = 20  # outcomes kept as letters
+
+
+@dataclass(frozen=True, slots=True)
+class TestTable:
+    """One row a test, all columns of equal length. Run numbers count the runs of that test, from 0."""
+
+    __test__ = False  # pytest: a value, not a test class
+
+    ids: list[str] = field(default_factory=list)
+    former: list[str] = field(default_factory=list)  # the id before a rename, "" without one
+    runs: list[int] = field(default_factory=list)
+    recent: list[str] = field(default_factory=list)  # letters of Outcome, oldest first, skips left out
+    failures: list[int] = field(default_factory=list)
+    flips: list[int] = field(default_factory=list)
+    failed_5: list[float] = field(default_factory=list)  # decayed sums, a horizon of 5 runs
+    failed_50: list[float] = field(default_factory=list)
+    flipped_20: list[float] = field(default_factory=list)
+    flipped_100: list[float] = field(default_factory=list)
+    gold_100: list[float] = field(default_factory=list)
+    spells_100: list[float] = field(default_factory=list)
+    last_failure: list[int] = field(default_factory=list)
+    last_flip: list[int] = field(default_factory=list)
+    revealed: list[str] = field(default_factory=list)  # "-", "s" or "g" beside each letter of `recent`
+    streak: list[int] = field(default_factory=list)  # failures in a row
+    open: list[int] = field(default_factory=list)
+    failed_in: list[str] = field(
+        default_factory=list
+    )  # the stream of the newest failure in the streak: only it can pass
+    change: list[float] = field(default_factory=list)  # evidence of the change with which the spell began
+    companions: list[float] = field(default_factory=list)  # evidence of what began to fail with it
+    log_seconds: list[float] = field(default_factory=list)  # decayed mean of log(seconds)
+    log_spread: list[float] = field(default_factory=list)  # decayed mean of |log(seconds) - mean|
+    times: list[str] = field(default_factory=list)  # the last 20, oldest first, as `read_times` reads them
+    seen: list[int] = field(default_factory=list)  # number of the last build, of the whole project, that ran it
+    name_words: list[list[int]] = field(default_factory=list)  # coordinates of Words("name"), ascending
+    source_words: list[list[int] | None] = field(default_factory=list)  # None: source not found
+
+    def copy(self) -> "TestTable":
+        """A table with columns of its own."""
+        return TestTable(*(list(getattr(self, name)) for name in _COLUMNS))
+
+
+_COLUMNS = tuple(column.name for column in fields(TestTable))
+
+
+def decayed_rate(total: float, runs: int, pace: float) -> float:
+    """The decayed sum over its largest possible value: a weighted mean in [0, 1], 0 without runs."""
+    return min(1.0, total / capacity(runs, pace)) if runs else 0.0
+
+
+def numbers(table: TestTable) -> dict[str, int]:
+    """The row of each test, by its id and by the one it had before."""
+    return {former: number for number, former in enumerate(table.former) if former} | {
+        test: number for number, test in enumerate(table.ids)
+    }
+
+
+def with_tests(table: TestTable, tests: Iterable[str]) -> TestTable:
+    """The table with a blank row for each of `tests` that it does not know."""
+    after = table.copy()
+    known = numbers(table)
+    for test in dict.fromkeys(tests):
+        if test not in known:
+            add_test(after, test)
+    return after
+
+
+def add_test(table: TestTable, test: str) -> int:
+    """Give the table, which is being made, a blank row for a test; the number of the row."""
+    texts: dict[str, object] = {"ids": test, "former": "", "recent": "", "revealed": "", "failed_in": "", "times": ""}
+    blank = {**texts, "last_failure": NEVER, "last_flip": NEVER, "log_seconds": UNTIMED, "source_words": None}
+    blank["name_words"] = name_words(test)
+    for name in _COLUMNS:
+        getattr(table, name).append(blank.get(name, 0))
+    return len(table.ids) - 1
+
+
+def name_words(test: str) -> list[int]:
+    """The coordinates, within the head's name words, of the listed words in a test's class and name."""
+    group, _, name = test.partition("#")
+    simple = group.replace("/", ".").rsplit(".", 2)[-2:]
+    return schema().words("name").listed(sub_words((*simple, name)))

@@ -32,7 +32,7 @@ def flaky_columns(table: TestTable) -> tuple[Sequence[Value], ...]:
     return (
         [1.0] * len(table.ids),
         *_history_columns(table),
-        _seconds(table.log_seconds),
+        _time_ranks(table.log_seconds),
         [round(value, 1) if runs > 1 else None for value, runs in spreads],
         [None if words is None else len(words) for words in table.source_words],
         table.name_words,
@@ -64,11 +64,19 @@ def _history_columns(table: TestTable) -> tuple[Sequence[Value], ...]:
     )
 
 
-def _seconds(log_seconds: Sequence[float]) -> list[Value]:
-    """Seconds of log times, to a tenth of the logarithm; None for a test without a time."""
-    tenths = [round(value, 1) for value in log_seconds]
-    seconds = {value: None if value == UNTIMED else rounded(exp(value)) for value in set(tenths)}
-    return list(map(seconds.__getitem__, tenths))
+def _time_ranks(log_seconds: Sequence[float]) -> list[Value]:
+    """Where each time lies among the project's: -1 for the shortest to 1, in hundredths; None without a time.
+
+    Equal times, to a hundredth of the logarithm, share the middle of their places.
+    """
+    hundredths = [round(value, 2) for value in log_seconds]
+    counts = Counter(value for value in hundredths if value > UNTIMED)
+    ranks: dict[float, Value] = {UNTIMED: None}
+    below, total = 0, counts.total()
+    for value in sorted(counts):
+        ranks[value] = round((2 * below + counts[value]) / total - 1.0, 2)
+        below += counts[value]
+    return list(map(ranks.__getitem__, hundredths))
 
 
 def _rounded(values: Sequence[float]) -> list[float]:

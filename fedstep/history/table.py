@@ -100,7 +100,10 @@ def add_test(table: TestTable, test: str) -> int:
 
 
 def name_words(test: str) -> list[int]:
-    """The coordinates, within the head's name words, of the listed words in a test's class and name."""
+    """The coordinates, within the head's name words, of the listed words in a test's class or file and name.
+
+    Words of its package tell a project from others rather than a test: without them unknown projects are ranked better.
+    """
     group, _, name = test.partition("#")
-    simple = group.replace("/", ".").rsplit(".", 2)[-2:]
-    return schema().words("name").listed(sub_words((*simple, name)))
+    simple = group.rpartition("/" if "/" in group else ".")[2]
+    return schema().words("name").listed(sub_words((simple, name)))

@@ -110,6 +110,7 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "manual": "somebody started it by hand",
         "tag": "a tag started it",
     },
+    "time-rank": {"": "how long it takes beside the project's other tests"},
     "build-file": {"True": "this change touches a build file", "False": "this change touches no build file"},
     "last-outcome:build": _OUTCOMES,
     "outcome:build": _OUTCOMES,

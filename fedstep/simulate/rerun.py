@@ -11,7 +11,9 @@ from fedstep.history.tests import TestTable, with_tests
 from fedstep.simulate.cases import Case, Known, Step
 from fedstep.simulate.tables import RerunTest
 
-__all__ = ["rerun_steps"]
+__all__ = ["fair_weights", "rerun_steps"]
+
+PROJECT, FLAKY_SHARE, ENOUGH, MOST = 1000.0, 0.05, 10, 5.0  # a plateau: half or twice as much changes little
 
 
 def rerun_steps(tests: Sequence[RerunTest]) -> Iterator[Step]:
@@ -23,14 +25,30 @@ def rerun_steps(tests: Sequence[RerunTest]) -> Iterator[Step]:
     table = _timed(with_tests(TestTable(), [test.test for test in tests]), tests)
     encode = schema().heads["flaky"].encode_values
     rows = [Row(test.test, 0, *encode(values), ()) for test, values in zip(tests, flaky_values(table), strict=True)]
-    truths = [float(test.flaky) for test in tests]
+    truths, weights = [float(test.flaky) for test in tests], fair_weights([test.flaky for test in tests])
     guesses = [{"flip-rate": 0.0, "seconds": 0.0 if isnan(test.seconds) else test.seconds} for test in tests]
     yield Step(
         0,
         (),
         tuple(Case(key, "", row, truths[key], guesses[key]) for key, row in enumerate(rows)),
     )
-    yield Step(1, tuple(Known(key, truth) for key, truth in enumerate(truths)), ())
+    yield Step(1, tuple(map(Known, range(len(truths)), truths, weights)), ())
+
+
+def fair_weights(flaky: Sequence[bool]) -> list[float]:
+    """What each test of one project counts, so that neither large projects nor those with many flaky tests rule.
+
+    All tests count PROJECT together, the flaky ones FLAKY_SHARE of it; none counts more than MOST. A project with few
+    flaky tests counts less: it has little to say.
+
+    >>> fair_weights([True, False])
+    [5.0, 5.0]
+    """
+    positives = sum(flaky)
+    total = PROJECT * min(1.0, positives / ENOUGH)
+    of_flaky = min(MOST, total * FLAKY_SHARE / max(1, positives))
+    of_steady = min(MOST, total * (1.0 - FLAKY_SHARE) / max(1, len(flaky) - positives))
+    return [of_flaky if one else of_steady for one in flaky]
 
 
 def _timed(table: TestTable, tests: Sequence[RerunTest]) -> TestTable:

@@ -12,7 +12,6 @@ from fedstep.features.schema import schema
 from fedstep.federation.batch import make_update
 from fedstep.federation.wire import Model, check_update, pack_update, shape, unpack_update
 from fedstep.model.labels import Ripe
-from fedstep.model.linear import zeros
 from fedstep.model.sgd import learn_shared
 from fedstep.model.state import Backlog
 from fedstep.server.aggregate import Contribution, aggregate, rules_for
@@ -35,7 +34,7 @@ class Alone:
     """Nobody shares anything: the shared weights stay what they are, zero if not given."""
 
     def __init__(self, head: str, start: Sequence[float] | None = None) -> None:
-        self.weights: Sequence[float] = start or zeros(schema().heads[head].size())
+        self.weights: Sequence[float] = start or schema().heads[head].start()
 
     def offer(self, project: str, backlog: Backlog) -> Backlog:  # noqa: ARG002
         return backlog._replace(waiting={})
@@ -47,7 +46,7 @@ class Federation:
     def __init__(self, head: str, start: Sequence[float] | None = None) -> None:
         self._head, self._version = head, 0
         self._rules, self._shape = rules_for(schema())[head], shape(schema())
-        self.weights: Sequence[float] = start or zeros(schema().heads[head].size())
+        self.weights: Sequence[float] = start or schema().heads[head].start()
         self.sizes: list[int] = []  # bytes of each update
 
     def offer(self, project: str, backlog: Backlog) -> Backlog:
@@ -90,7 +89,7 @@ class Pool:
 
     def __init__(self, head: str) -> None:
         self._head = head
-        self.weights: Sequence[float] = zeros(schema().heads[head].size())
+        self.weights: Sequence[float] = schema().heads[head].start()
 
     def offer(self, project: str, backlog: Backlog) -> Backlog:  # noqa: ARG002
         rows: Sequence[Ripe] = backlog.waiting.get(self._head, ())

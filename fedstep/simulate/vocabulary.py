@@ -1,7 +1,7 @@
 """Makes the closed vocabulary: `python -m fedstep.simulate.vocabulary words.csv > fedstep/features/words.txt`.
 
-A word is in when it occurs in the test names (or the test source) of at least three unrelated public projects, so
-that no word can stand for one of them.
+A word is in when it occurs in the test names (or the test source) of at least four unrelated public projects: three
+are left when any one of them is taken away, so that no word can stand for a project.
 """
 
 import csv
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-MINIMUM_PROJECTS = 3
+MINIMUM_PROJECTS = 4
 MAXIMUM_LETTERS = 20  # longer ones are no words
 
 

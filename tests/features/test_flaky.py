@@ -39,7 +39,7 @@ def test_a_test_without_a_past_has_only_its_name() -> None:
     (values,) = flaky_values(with_tests(TestTable(), ["org.foo.TimeoutTest#waits"]))
     assert part(values, "bias") == 1.0
     assert (part(values, "runs"), part(values, "failure-rate-5")) == (0, 0.0)
-    assert part(values, "seconds") is None
+    assert part(values, "time-rank") is None
     assert part(values, "runs-since-failure") is None
     assert part(values, "classmates-flip-rate") is None
     assert part(values, "source") is None
@@ -99,6 +99,25 @@ def test_a_rate_counts_recent_runs_more() -> None:
 
     assert rate("ppppc") > rate("cpppp") > 0.0  # type: ignore[operator]
     assert rate("ccccc") == 1.0
+
+
+def timed(*seconds: float) -> list[object]:
+    """The time ranks of tests that took so long."""
+    runs = tuple(TestRun(f"a.B#t{n}", Outcome.PASSED, value) for n, value in enumerate(seconds))
+    return [part(values, "time-rank") for values in flaky_values(fold(Summary(), "1", entry(1, runs)).tests)]
+
+
+def test_a_time_is_ranked_among_those_of_the_project() -> None:
+    assert timed(0.01, 5.0, 0.3, 60.0) == [-0.75, 0.25, -0.25, 0.75]
+    assert timed(1.0, 1.0, 1.0) == [0.0, 0.0, 0.0]
+    assert timed(0.01, float("nan"), 5.0) == [-0.5, None, 0.5]
+
+
+@given(st.lists(st.integers(0, 12), max_size=30), st.integers(1, 5))
+def test_a_slower_machine_changes_no_rank(doublings: list[int], slower: int) -> None:
+    ranks = timed(*(0.002 * 2**n for n in doublings))
+    assert ranks == timed(*(0.002 * 2 ** (n + slower) for n in doublings))
+    assert sum(ranks) == pytest.approx(0.0, abs=0.01 * len(ranks))  # type: ignore[arg-type]
 
 
 def test_no_coordinate_is_named_after_a_project() -> None:

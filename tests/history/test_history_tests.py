@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.build.record import BuildOutcome, FileChange, Outcome, TestRun
+from fedstep.features.schema import schema
 from fedstep.history.entry import Entry
 from fedstep.history.summary import Summary, fold
-from fedstep.history.tests import RECENT, TestTable, decayed_rate, is_incident, with_tests
+from fedstep.history.tests import RECENT, TestTable, decayed_rate, is_incident, name_words, with_tests
 
 TEST = "org.acme.CartTest#sums"
 
@@ -206,3 +207,18 @@ def test_columns_stay_of_one_length_and_rates_stay_rates(outcomes: Sequence[str]
         assert 0 <= decayed_rate(table.failed_5[number], table.runs[number], 1 / 5) <= 1
         marked = zip(table.recent[number], table.revealed[number], strict=True)
         assert all(letter == "-" or outcome in "fck" for outcome, letter in marked)
+
+
+@pytest.mark.parametrize(
+    ("test", "words"),
+    [
+        ("org.acme.timeout.CacheTest#waits", {"cache", "test", "waits"}),
+        ("tests/cache/test_timeout.py#test_wait", {"timeout", "test", "wait"}),
+        ("tests.test_cache#test_wait", {"cache", "test", "wait"}),
+        ("CacheTest", {"cache", "test"}),
+    ],
+)
+def test_the_words_of_a_name_are_those_of_its_class_or_file_without_the_package(test: str, words: set[str]) -> None:
+    listed = schema().words("name")
+    assert {word for word, number in listed.index.items() if number in name_words(test)} == words & set(listed.index)
+    assert words & set(listed.index)

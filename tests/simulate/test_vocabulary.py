@@ -17,8 +17,8 @@ def row(word: str, names: object, sources: object) -> dict[str, str]:
     return {"word": word, "projects_in_test_names": str(names), "projects_in_test_sources": str(sources)}
 
 
-def test_a_word_needs_three_projects_for_each_list() -> None:
-    rows = [row("wait", 3, 2), row("sleep", 9, 3), row("acme", 2, 2), row("io", 0, 3), row("blank", "", 3)]
+def test_a_word_needs_four_projects_for_each_list() -> None:
+    rows = [row("wait", 4, 3), row("sleep", 9, 4), row("acme", 3, 3), row("io", 0, 4), row("blank", "", 4)]
     assert list(closed_vocabulary(rows)) == ["blank s", "io s", "sleep ns", "wait n"]
 
 

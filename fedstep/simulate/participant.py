@@ -5,7 +5,7 @@ from math import isnan
 from typing import NamedTuple
 
 from fedstep.features.duration import Estimate
-from fedstep.model.calibration import Platt, Trackers, probability
+from fedstep.model.calibration import Trackers, probability, untried
 from fedstep.model.labels import Ripe
 from fedstep.model.learner import absorb_ripe, full_margin
 from fedstep.model.linear import Local
@@ -76,7 +76,7 @@ class Participant:
 
     def _meant(self, case: Case, score: float) -> tuple[float, float, float]:
         if self._head != "build-duration":
-            chance = probability(self._correction.platt.get(self._head, Platt()), score)
+            chance = probability(self._correction.platt.get(self._head, untried(self._head)), score)
             return chance, chance, chance
         estimate = Estimate(*case.estimate, 0)
         trackers = self._correction.trackers.get(case.stream, Trackers())

@@ -9,13 +9,25 @@ from typing import IO, NamedTuple
 
 from fedstep.build.gitrun import Ran, command_of, run_git, safe_environment
 from fedstep.build.record import Absent
+from fedstep.errors import HistoryError
 
-__all__ = ["Objects", "Stored", "TreeEntry", "open_objects", "parse_tree", "write_blobs", "write_commit", "write_trees"]
+__all__ = [
+    "Objects",
+    "Stored",
+    "TooLarge",
+    "TreeEntry",
+    "open_objects",
+    "parse_tree",
+    "write_blobs",
+    "write_commit",
+    "write_trees",
+]
 
 _AT_ONCE = 500  # files named to one process: its answer has to fit into a pipe
 _PIECE = 1 << 16
 _SECONDS = 30.0  # for reading a whole history of objects, which are on this disk
 _WRITER = "fedstep <noreply>"
+_ENDED = HistoryError("git ended before the history was read", "Try again; git fsck tells whether the clone is whole")
 
 
 class TreeEntry(NamedTuple):
@@ -34,31 +46,47 @@ class Stored(NamedTuple):
     content: bytes
 
 
+class TooLarge(NamedTuple):
+    """An object that was not read because of its size."""
+
+    size: int
+    most: int
+
+    @property
+    def reason(self) -> str:
+        """What is wrong with it."""
+        return f"has {self.size} bytes, more than the {self.most} allowed"
+
+
 class Objects(NamedTuple):
     """The two ends of a `git cat-file --batch`."""
 
     asking: IO[bytes]
     answering: IO[bytes]
 
-    def read(self, name: str, most: int) -> Stored | Absent:
-        """The object of this name, if it has at most `most` bytes; else why not."""
+    def read(self, name: str, most: int) -> Stored | TooLarge | Absent:
+        """The object of this name, if it is there and has at most `most` bytes. HistoryError where git ends instead."""
         try:
             self.asking.write(name.encode() + b"\n")
             self.asking.flush()
             head = self.answering.readline(4096).decode("ascii", "replace").split()
+            if not head:
+                raise _ENDED
             if len(head) != 3 or not head[2].isdecimal():
-                return Absent("is not there" if head else "cannot be read, git has ended")
+                return Absent("is not there")
             return self._content(head[0], head[1], int(head[2]), most)
         except OSError as error:
-            return Absent(f"cannot be read ({error.strerror})")
+            raise _ENDED from error
 
-    def _content(self, oid: str, kind: str, size: int, most: int) -> Stored | Absent:
+    def _content(self, oid: str, kind: str, size: int, most: int) -> Stored | TooLarge:
         if size > most:
             _skip(self.answering, size + 1)
-            return Absent(f"has {size} bytes, more than the {most} allowed")
+            return TooLarge(size, most)
         content = self.answering.read(size)
         self.answering.read(1)
-        return Stored(oid, kind, content) if len(content) == size else Absent("cannot be read, git has ended")
+        if len(content) != size:
+            raise _ENDED
+        return Stored(oid, kind, content)
 
 
 @contextmanager

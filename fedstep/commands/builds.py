@@ -5,9 +5,10 @@ from typing import Any
 import click
 
 from fedstep.build.record import BuildOutcome, Evidence, Situation
-from fedstep.commands.options import FORMAT, HISTORY, JUNIT, NETWORK, OUTCOME, STRICT, Given, option
+from fedstep.commands.options import FORMAT, HISTORY, JUNIT, NETWORK, OUTCOME, PART, STRICT, Given, option
 from fedstep.commands.place import aggregator_of, mark_start, place_of, readable, run_name
 from fedstep.commands.sinks import exit_code, finish, say, tell_ci
+from fedstep.commands.travel import fetched, published, worse
 from fedstep.errors import HistoryError
 from fedstep.workplace import Workplace, built_change, in_ci, read_junit, start_situation, words_of_tests
 
@@ -18,6 +19,7 @@ __all__ = ["predict", "train", "triage"]
 @JUNIT
 @NETWORK
 @HISTORY
+@PART
 @option("keep", type=click.IntRange(1), default=500, show_default=True, help="Builds kept in the history.")
 @OUTCOME
 @FORMAT
@@ -32,6 +34,7 @@ def train(**given: Any) -> int:
     from fedstep.training import train as train_step
 
     place = place_of(given)
+    problems = fetched(given, place)
     try:
         place.home.prepare()
         evidence = _evidence(given, place)
@@ -39,11 +42,13 @@ def train(**given: Any) -> int:
         trained = train_step(place.home, evidence, words, aggregator, place.now, given["keep"])
     except HistoryError as error:
         return _without_history(given, place, error)
-    return finish(given, place, trained.training, training_text, trained.problems)
+    problems = problems or published(given, place)  # after a fetch that failed nothing is tried again
+    return finish(given, place, worse(trained.training, problems), training_text, (*problems, *trained.problems))
 
 
 @click.command()
 @HISTORY
+@PART
 @FORMAT
 @STRICT
 def predict(**given: Any) -> int:
@@ -59,8 +64,10 @@ def predict(**given: Any) -> int:
     place = place_of(given)
     situation = start_situation(place)
     place, problems = readable(place)
-    if in_ci(place.ci) and not place.ci.untrusted and not problems:
-        problems = mark_start(place)
+    if not problems:
+        problems = fetched(given, place)
+        if in_ci(place.ci) and not place.ci.untrusted:
+            problems = (*problems, *mark_start(place))
     prediction, problems = foresee(place.home, situation, kept_model(place.home), problems)
     return finish(given, place, prediction, prediction_text, problems)
 
@@ -68,6 +75,7 @@ def predict(**given: Any) -> int:
 @click.command()
 @JUNIT
 @HISTORY
+@PART
 @FORMAT
 @STRICT
 def triage(**given: Any) -> int:
@@ -81,6 +89,7 @@ def triage(**given: Any) -> int:
     from fedstep.steps import judge
 
     place, problems = readable(place_of(given))
+    problems = problems or fetched(given, place)
     reports = read_junit(place, given["junit"])
     situation = Situation(place.ci, built_change(place), place.now)
     judged, problems = judge(place.home, situation, reports, kept_model(place.home), problems)

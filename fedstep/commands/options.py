@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["FORMAT", "HISTORY", "JUNIT", "NETWORK", "OUTCOME", "STRICT", "Given", "option", "together"]
+__all__ = ["FORMAT", "HISTORY", "JUNIT", "NETWORK", "OUTCOME", "PART", "STRICT", "Given", "option", "together"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Given = dict[str, Any]  # option values by name, as click gives them
@@ -23,8 +23,13 @@ def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 
 HISTORY = option(
-    "history", metavar="DIR", default=".fedstep", show_default=True, help="Folder of the history, from the root."
+    "history",
+    metavar="DIR",
+    default=".fedstep",
+    show_default=True,
+    help="Folder of the history, from the root; git: a ref of the repository.",
 )
+PART = option("path", metavar="PART", default="", help="Part of the repository with a history of its own.")
 STRICT = option("strict", is_flag=True, help="Leave with an exit code when something failed.")
 FORMAT = option(
     "format", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True, help="Of the output."

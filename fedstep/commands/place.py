@@ -4,20 +4,54 @@ import os
 import time
 from typing import Any
 
+from fedstep.build.gitrun import common_folder, repository_root
 from fedstep.build.record import Absent
 from fedstep.commands.options import Given
 from fedstep.errors import FedstepError, HistoryError, UsageError
 from fedstep.history.home import Home
 from fedstep.workplace import Workplace, find_workplace
 
-__all__ = ["aggregator_of", "mark_start", "needed_aggregator", "place_of", "readable", "run_name"]
+__all__ = [
+    "aggregator_of",
+    "mark_start",
+    "needed_aggregator",
+    "part_of",
+    "place_of",
+    "readable",
+    "run_name",
+    "travels",
+]
+
+WITHOUT_GIT = ".fedstep"  # the folder, from the root, where a history that is to travel cannot
+LONGEST_PART = 80  # bytes; each may become three letters in the name of one folder
 
 
 def place_of(given: Given) -> Workplace:
-    """The workplace, with the history that the options name."""
-    if given["history"] == "git":
-        raise UsageError("--history git is not in this version of fedstep", "Give a folder")
-    return find_workplace(given["history"], os.environ)
+    """The workplace, with the history that the options name: a folder, or the copy of a ref in the folder of git."""
+    folder, part = given["history"], part_of(given)
+    if travels(given):
+        folder = f"{common_folder(repository_root(os.getcwd()))}/fedstep"
+    elif folder == "git":
+        folder = WITHOUT_GIT
+    if part:
+        from fedstep.history.shared import folder_name
+
+        folder = f"{folder or WITHOUT_GIT}/parts/{folder_name(part)}"
+    return find_workplace(folder, os.environ)
+
+
+def travels(given: Given) -> bool:
+    """Whether the history is kept in a ref: it is asked for, and this is a repository."""
+    return bool(given["history"] == "git" and repository_root(os.getcwd()))
+
+
+def part_of(given: Given) -> str:
+    """The part of the repository that has a history of its own. Raises UsageError for a path that leads out of it."""
+    path = str(given.get("path") or "").replace("\\", "/")
+    folders = [folder for folder in path.split("/") if folder not in ("", ".")]
+    if ".." in folders or path.startswith("/") or not path.isprintable() or len(path.encode()) > LONGEST_PART:
+        raise UsageError(f"--path {path[:80]!r} is no folder of this repository", "Give it from the root: services/api")
+    return "/".join(folders)
 
 
 def readable(place: Workplace) -> tuple[Workplace, tuple[FedstepError, ...]]:
@@ -56,12 +90,12 @@ def aggregator_of(given: Given, place: Workplace) -> Any:
 
 def needed_aggregator(given: Given, place: Workplace) -> Any:
     """The aggregator. Raises UsageError where none is given."""
+    from fedstep.federation.ci_token import ci_send
     from fedstep.federation.exchange import Aggregator
     from fedstep.federation.patience import Patience
-    from fedstep.federation.transport import requests_send
 
     if not given["aggregator"]:
         raise UsageError("no aggregator is given", "Give one with --aggregator or FEDSTEP_AGGREGATOR")
     spent = time.time() - place.now
     patience = Patience(timeout=given["timeout"], deadline=time.monotonic() + given["budget"] - spent)
-    return Aggregator(given["aggregator"], requests_send(given["aggregator"], given["token"]), patience)
+    return Aggregator(given["aggregator"], ci_send(given["aggregator"], given["token"], os.environ), patience)

@@ -14,7 +14,7 @@ OLDEST_MARK = 7 * 86_400  # seconds: a job start older than a week belongs to no
 
 
 class Home(NamedTuple):
-    """Paths below one folder, and the project's secret key, which never leaves it."""
+    """Paths below one folder, and the project's secret key, which leaves it on the ref of a shared history alone."""
 
     folder: str
 

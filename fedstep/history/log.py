@@ -2,14 +2,23 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from fedstep.build.record import Dropped
 from fedstep.errors import HistoryError
 from fedstep.history.entry import Entry, decode, encode
 
-__all__ = ["Log", "build_of", "list_folder", "remove", "write_atomically", "write_first"]
+__all__ = [
+    "Log",
+    "build_of",
+    "is_record",
+    "list_folder",
+    "remove",
+    "write_atomically",
+    "write_copy",
+    "write_first",
+]
 
 
 def write_atomically(path: str, content: bytes) -> None:
@@ -22,6 +31,12 @@ def write_first(path: str, content: bytes) -> None:
     """`write_atomically`, except that a file that is there stays: of several writers at once the first one wins."""
     with _scratch(path, content) as scratch, contextlib.suppress(FileExistsError):
         os.link(scratch, path)
+
+
+def write_copy(path: str, content: bytes) -> None:
+    """`write_atomically` for what is kept elsewhere too: the disk is not waited for."""
+    with _scratch(path, content, lambda _: None) as scratch:
+        os.replace(scratch, path)
 
 
 def list_folder(path: str) -> list[str]:
@@ -41,7 +56,7 @@ def remove(path: str) -> None:
 
 
 @contextlib.contextmanager
-def _scratch(path: str, content: bytes) -> Iterator[str]:
+def _scratch(path: str, content: bytes, settle: Callable[[int], None] = os.fsync) -> Iterator[str]:
     """A file beside `path` with the content, safe on the disk; gone afterwards, whatever happens."""
     folder, name = os.path.split(path)
     # Not the process number: two containers that share a folder may both be process 7.
@@ -51,13 +66,23 @@ def _scratch(path: str, content: bytes) -> Iterator[str]:
         with open(scratch, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            settle(file.fileno())
         yield scratch
     except OSError as error:
         remedy = "Free space or point --history at a folder that can be written"
         raise HistoryError(f"cannot write {path}: {error.strerror or error}", remedy) from error
     finally:
         remove(scratch)
+
+
+def is_record(name: str) -> bool:
+    """Whether this is a record's name; told without a regular expression: `predict` lists 500.
+
+    `<14 digits>-<32 hex digits>.rec`
+    """
+    digits, hexes = name[:14], name[15:47]
+    shaped = len(name) == 51 and name[14] == "-" and name[47:] == ".rec" and digits.isascii() and digits.isdigit()
+    return shaped and not hexes.strip("0123456789abcdef")
 
 
 def build_of(file: str) -> str:
@@ -72,7 +97,7 @@ class Log(NamedTuple):
 
     def files(self) -> list[str]:
         """The names of all record files, the build that ended first first; names that are no records are ignored."""
-        return [name for name in list_folder(self.folder) if _is_record(name)]
+        return [name for name in list_folder(self.folder) if is_record(name)]
 
     def has(self, build: str) -> bool:
         """Whether a record of this build is there, whenever it ended."""
@@ -104,10 +129,3 @@ class Log(NamedTuple):
         for name in doomed:
             remove(os.path.join(self.folder, name))
         return len(doomed)
-
-
-def _is_record(name: str) -> bool:
-    """`<14 digits>-<32 hex digits>.rec`, told apart without a regular expression: `predict` lists 500."""
-    digits, hexes = name[:14], name[15:47]
-    shaped = len(name) == 51 and name[14] == "-" and name[47:] == ".rec" and digits.isascii() and digits.isdigit()
-    return shaped and not hexes.strip("0123456789abcdef")

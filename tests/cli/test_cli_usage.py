@@ -22,7 +22,6 @@ NAMES = sorted(COMMANDS)
         (("train", "--budget", "-1"), "--budget"),
         (("train", "--keep", "0"), "--keep"),
         (("predict", "--format", "xml"), "--format"),
-        (("predict", "--history", "git"), "--history git"),
         (("train", "--aggregator", "fedstep.example.org"), "fedstep.example.org"),
         (("train", "--aggregator", "ftp://fedstep.example.org"), "ftp://fedstep.example.org"),
         (("pull", "--aggregator", "http://127.0.0.1:99999"), "127.0.0.1:99999"),

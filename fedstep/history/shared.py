@@ -1,0 +1,183 @@
+"""What the ref of a travelling history holds: its layout, read with suspicion, and how two histories become one."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from fedstep.build.gitobjects import Objects, Stored, TooLarge, TreeEntry, parse_tree
+from fedstep.build.record import Absent
+from fedstep.errors import HistoryError
+from fedstep.history.log import build_of, is_record
+
+__all__ = [
+    "CACHES",
+    "FILE",
+    "FOLDER",
+    "LARGEST_CACHE",
+    "LARGEST_RECORD",
+    "REF",
+    "Shared",
+    "United",
+    "folder_name",
+    "month_of",
+    "read_shared",
+    "unite",
+]
+
+REF = "refs/fedstep/history"
+CACHES = ("backlog.json", "correction.json", "summary.json", "outlook.json", "model.safetensors", "model.json")
+FOLDER, FILE = "40000", "100644"
+LARGEST_RECORD = LARGEST_CACHE = 64 << 20  # bytes, as they are stored
+LARGEST_TREE = 8 << 20  # bytes of one folder's list: 80,000 records of one month
+MOST_MONTHS = 600
+_SMALL = 1 << 16
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_ENCODED = _PLAIN | {"%"}
+
+
+class Shared(NamedTuple):
+    """What the ref holds of one part of the repository, and what else has to stay in it."""
+
+    commit: str = ""  # "" where the ref is not there
+    tree: str = ""  # of the commit
+    records: Mapping[str, str] = MappingProxyType({})  # record file -> object id
+    caches: Mapping[str, str] = MappingProxyType({})  # file -> object id
+    key: str = ""  # the project's key, 64 hex digits
+    floor: str = ""  # the newest record file that was pruned: none up to it comes back
+    others: tuple[TreeEntry, ...] = ()  # of the root, what belongs to other parts
+    parts: tuple[TreeEntry, ...] = ()  # of `parts`, the folders of other parts
+    ignored: tuple[str, ...] = ()  # what is no part of a history, shortened for people
+
+
+class United(NamedTuple):
+    """The records of two histories together, oldest first, and the floor below which nothing comes back."""
+
+    records: tuple[str, ...]
+    floor: str
+
+
+def unite(names: Iterable[str], floor: str, keep: int) -> United:
+    """The newest `keep` records (0: all) above the floor, each build once; the floor rises to what had to go.
+
+    Commutative, associative and idempotent, so that the order in which machines meet does not matter.
+    """
+    earliest = {build_of(name): name for name in sorted(set(names), reverse=True) if name > floor}
+    records = sorted(earliest.values())
+    surplus = records[:-keep] if keep else []
+    return United(tuple(records[len(surplus) :]), surplus[-1] if surplus else floor)
+
+
+def month_of(record: str) -> str:
+    """The folder of a record: the month, UTC, in which its build ended.
+
+    >>> month_of("01793577600000-00000000000000000000000000000000.rec")
+    '2026-11'
+    """
+    return time.strftime("%Y-%m", time.gmtime(int(record[:14]) / 1000))
+
+
+def folder_name(part: str) -> str:
+    """One folder name for the path of a part.
+
+    >>> folder_name("services/api")
+    'services%2Fapi'
+    """
+    return "".join(
+        letter if letter in _PLAIN else "".join(f"%{byte:02X}" for byte in letter.encode("utf-8", "replace"))
+        for letter in part
+    )
+
+
+def read_shared(objects: Objects, part: str, ref: str = REF) -> Shared:
+    """What the ref holds of this part; an empty value where there is no such ref. HistoryError if not all is there."""
+    commit = objects.read(f"{ref}^{{commit}}", _SMALL)
+    if not isinstance(commit, Stored):
+        return Shared()
+    reader = _Reader(objects, [])
+    tree = commit.content.removeprefix(b"tree ").partition(b"\n")[0].decode("ascii", "replace")
+    root = {entry.name: entry for entry in reader.folder(tree) if reader.is_known(entry)}
+    parts = {entry.name: entry for entry in reader.below(root.get("parts")) if reader.is_part(entry)}
+    shelf = root
+    if part:
+        ours = parts.pop(folder_name(part), None)
+        shelf = {entry.name: entry for entry in reader.below(ours) if reader.is_known(entry)}
+    return Shared(
+        commit=commit.oid,
+        tree=tree,
+        records=dict(reader.records(shelf.values())),
+        caches={entry.name: entry.oid for entry in reader.below(shelf.get("cache")) if reader.is_cache(entry)},
+        key=_checked_key(reader.text(root.get("key"))),
+        floor=_checked_floor(reader.text(shelf.get("floor"))),
+        others=tuple(e for e in root.values() if e.name not in ("key", "parts") and part),
+        parts=tuple(parts.values()),
+        ignored=tuple(reader.ignored),
+    )
+
+
+class _Reader(NamedTuple):
+    """Reads folders no deeper than the layout goes, and notes what does not belong there."""
+
+    objects: Objects
+    ignored: list[str]
+
+    def folder(self, name: str) -> Iterator[TreeEntry]:
+        found = self.present(name, LARGEST_TREE)
+        if isinstance(found, Stored) and found.kind == "tree":
+            return parse_tree(found.content, len(found.oid))
+        self.ignored.append("a folder that is none or too large")
+        return iter(())
+
+    def present(self, name: str, most: int) -> Stored | TooLarge:
+        """The object, which the commit names: where it is missing, nothing may be published in place of it."""
+        found = self.objects.read(name, most)
+        if isinstance(found, Absent):
+            raise HistoryError(f"this clone has a part of {REF} only", f"Run: git update-ref -d {REF}, and fetch again")
+        return found
+
+    def below(self, entry: TreeEntry | None) -> Iterator[TreeEntry]:
+        return self.folder(entry.oid) if entry else iter(())
+
+    def text(self, entry: TreeEntry | None) -> str:
+        found = self.present(entry.oid, _SMALL) if entry else None
+        return found.content.decode("ascii", "replace").strip() if isinstance(found, Stored) else ""
+
+    def records(self, shelf: Iterable[TreeEntry]) -> Iterator[tuple[str, str]]:
+        months = sorted(entry for entry in shelf if _is_month(entry.name))[-MOST_MONTHS:]
+        for month in months:
+            for entry in self.below(month):
+                if self._passes(entry, FILE, is_record(entry.name) and month_of(entry.name) == month.name):
+                    yield entry.name, entry.oid
+
+    def is_known(self, entry: TreeEntry) -> bool:
+        named = entry.name in ("key", "floor")
+        return self._passes(entry, FILE if named else FOLDER, named or _is_folder(entry.name))
+
+    def is_part(self, entry: TreeEntry) -> bool:
+        return self._passes(entry, FOLDER, 0 < len(entry.name) <= 255 and _ENCODED.issuperset(entry.name))
+
+    def is_cache(self, entry: TreeEntry) -> bool:
+        return self._passes(entry, FILE, entry.name in CACHES)
+
+    def _passes(self, entry: TreeEntry, mode: str, named_well: bool) -> bool:
+        good = named_well and entry.mode == mode
+        if not good:
+            self.ignored.append(repr(entry.name[:60]))
+        return good
+
+
+def _is_folder(name: str) -> bool:
+    return name in ("cache", "parts") or _is_month(name)
+
+
+def _is_month(name: str) -> bool:
+    year, dash, month = name[:4], name[4:5], name[5:]
+    return len(name) == 7 and dash == "-" and name.isascii() and year.isdigit() and month.isdigit()
+
+
+def _checked_key(text: str) -> str:
+    return text if len(text) == 64 and not text.strip("0123456789abcdef") else ""
+
+
+def _checked_floor(text: str) -> str:
+    return text if is_record(text) else ""

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -102,13 +102,14 @@ def _note(home: Home, body: bytes, digest: str, host: str, now: float) -> None:
     }
     home.write(f"sent/{digest}{SUFFIX}", body)
     _append(home, fields)
-    _trim(home, [one.sha256 for one in sent][-KEPT_BYTES + 1 :] + [digest])
+    _trim(home, {digest, *(one.sha256 for one in sent[1 - KEPT_BYTES :])})
 
 
 def _note_answer(home: Home, digest: str, host: str, status: int) -> None:
     try:
-        _append(home, {"sha256": digest, "host": host, "answer": status})
-    except OSError:
+        if not any((one.sha256, one.host, one.answer) == (digest, host, status) for one in read_audit(home).sent):
+            _append(home, {"sha256": digest, "host": host, "answer": status})
+    except (OSError, HistoryError):
         pass  # that it left is on record; an exchange that happened is not called a failure for this
 
 
@@ -118,7 +119,7 @@ def _append(home: Home, fields: Mapping[str, object]) -> None:
         file.write(f"\n{json.dumps(fields)}\n".encode())
 
 
-def _trim(home: Home, kept: list[str]) -> None:
+def _trim(home: Home, kept: Set[str]) -> None:
     for name in list_folder(home.path("sent")):
         if name.endswith(SUFFIX) and name.removesuffix(SUFFIX) not in kept:
             remove(os.path.join(home.path("sent"), name))
@@ -138,8 +139,8 @@ def _take(fields: Mapping[str, object], found: dict[tuple[str, str], Sent]) -> N
         found[key] = found[key]._replace(answer=int(str(fields["answer"])))
         return
     rows = dict(_counts(fields["rows"]))
-    texts = (str(fields[name]) for name in ("base", "schema", "host"))
-    found[key] = Sent(str(fields["hour"]), key[0], int(str(fields["size"])), rows, *texts)
+    base, schema, host = (str(fields[name]) for name in ("base", "schema", "host"))
+    found[key] = Sent(str(fields["hour"]), key[0], int(str(fields["size"])), rows, base, schema, host)
 
 
 def _counts(rows: object) -> Iterator[tuple[str, int]]:

@@ -1,0 +1,202 @@
+"""An explanation adds up, says what `predict` says, and its "what if" is what then really happens."""
+
+import re
+from collections.abc import Sequence
+from math import log
+from pathlib import Path
+
+import pytest
+
+from fedstep.build.record import NO_SECONDS, BuildOutcome, Outcome, TestRun
+from fedstep.features.schema import schema
+from fedstep.federation.kept import kept_model
+from fedstep.history.entry import Entry
+from fedstep.history.home import Home
+from fedstep.history.memory import generation, recall
+from fedstep.history.summary import Summary
+from fedstep.looking.explanation import explain
+from fedstep.looking.past_runs import MOST_RUNS
+from fedstep.model.calibration import Platt
+from fedstep.model.linear import Local
+from fedstep.model.state import Correction, save_correction
+from fedstep.report.explained import Explained, WhatIf
+from fedstep.steps import forecaster_for
+
+SHAKY, STEADY, SLOW = "shop.CartTest#waitsForSleepyServer", "shop.CartTest#sums", "net.RetryTest#reconnects"
+CORRECTION = Correction(
+    {"flaky": Local({0: 0.2, 3: -0.1}, {f"test={SHAKY}": 0.7, "class=shop.CartTest": -0.2, "class=other": 9.0})},
+    {"flaky": Platt(0.8, 0.3)},
+)
+
+
+NAMES = schema().heads["flaky"].names()
+CALM = Correction({"flaky": Local({NAMES.index("bias"): -3.0, NAMES.index("name=server"): 2.0}, {})})
+
+
+def entry(number: int, letters: dict[str, str], **more: object) -> Entry:
+    runs = tuple(TestRun(test, Outcome(letter), 0.5 if test == SLOW else 0.02) for test, letter in letters.items())
+    end = 1_790_000_000.0 + 3600 * number
+    told = {"stream": "test||mark", "outcome": BuildOutcome.PASSED, "tests": runs, "branch": "main"}
+    return Entry(f"{number:032x}", end - 60, end, 60.0, **{**told, "commit": f"{number:040x}", **more})  # type: ignore[arg-type]
+
+
+def lived(folder: Path, shaky: str, correction: Correction = CORRECTION) -> Home:
+    """A history in which one test went like these letters and two always passed."""
+    home = Home(str(folder / "history"))
+    home.prepare()
+    for number, letter in enumerate(shaky):
+        home.log.append(entry(number, {SHAKY: letter, STEADY: "p", SLOW: "p"}))
+    home.write("correction.json", save_correction(correction, generation(Summary())))
+    return home
+
+
+def explained(home: Home, test: str = SHAKY) -> Explained:
+    return explain(home, recall(home).summary, test, 0.0)
+
+
+def predicted(home: Home) -> dict[str, float]:
+    """What `predict` would say of each test."""
+    forecaster = forecaster_for(home, kept_model(home))
+    return {risk.test: risk.probability for risk in forecaster.flakiest(recall(home).summary, 9, at_least=0.0)}
+
+
+def change(found: Explained, start: str) -> WhatIf:
+    return next(one for one in found.changes if one.says.startswith(start))
+
+
+@pytest.mark.parametrize("letters", ["pp", "ppfppkp", "pfpfpfpppp", "ffff", "s" + "p" * 30])
+def test_every_probability_is_the_one_of_predict(tmp_path: Path, letters: str) -> None:
+    home = lived(tmp_path, letters)
+    for test, probability in predicted(home).items():
+        assert explained(home, test).probability == pytest.approx(probability, abs=1e-12)
+
+
+def test_the_contributions_add_up_to_the_margin(tmp_path: Path) -> None:
+    found = explained(lived(tmp_path, "ppfppkp"))
+    total = sum(one.total for one in (*found.contributions, *found.private))
+    assert found.raw == pytest.approx(1 / (1 + 2.718281828459045**-total), abs=1e-9)
+    calibrated = found.slope * total + found.offset
+    assert log(found.probability / (1 - found.probability)) == pytest.approx(calibrated, abs=1e-9)
+
+
+def test_shared_local_and_private_are_kept_apart(tmp_path: Path) -> None:
+    found = explained(lived(tmp_path, "ppfppkp"))
+    assert [(one.feature, one.local, one.shared) for one in found.private] == [
+        ("this test", 0.7, 0.0),
+        ("its class", -0.2, 0.0),
+    ]
+    names = schema().heads["flaky"].names()
+    moved = {names[index].partition("=")[0] for index in (0, 3)}
+    assert {one.feature for one in found.contributions if one.local} <= moved
+    assert any(one.local for one in found.contributions)
+
+
+@pytest.mark.parametrize(
+    ("start", "letters"),
+    [
+        ("after 1 more", "p"),
+        ("after one failure and a pass", "fp"),
+        ("after one failure", "f"),
+        ("after a failure", "k"),
+    ],
+)
+def test_what_if_is_what_happens(tmp_path: Path, start: str, letters: str) -> None:
+    home = lived(tmp_path, "pppppppp")
+    found = explained(home)
+    if start == "after 1 more":
+        start = change(found, "after ").says
+        letters = "p" * int(re.findall(r"\d+", start)[0])
+    expected = change(found, start).probability
+    for number, letter in enumerate(letters):
+        home.log.append(entry(100 + number, {SHAKY: letter}, commit="", change_known=True))
+    assert predicted(home)[SHAKY] == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_number_of_passes_is_the_first_that_changes_the_verdict(tmp_path: Path) -> None:
+    home = lived(tmp_path, "ppppkpppp", CALM)
+    found = explained(home)
+    assert found.named
+    passes = int(re.findall(r"\d+", found.changes[0].says)[0])
+    assert (found.changes[0].named, passes > 1) == (False, True)
+    for number in range(passes - 1):
+        home.log.append(entry(100 + number, {SHAKY: "p"}, commit="", change_known=True))
+    assert predicted(home)[SHAKY] >= found.threshold
+    home.log.append(entry(100 + passes, {SHAKY: "p"}, commit="", change_known=True))
+    assert predicted(home)[SHAKY] < found.threshold
+
+
+def test_a_word_less_changes_what_its_weights_say(tmp_path: Path) -> None:
+    found = explained(lived(tmp_path, "ppppkpppp", CALM))
+    words = [one for one in found.changes if one.says.startswith("without the word")]
+    assert 0 < len(words) <= 3
+    assert all(one.probability < found.probability for one in words)
+    assert words[0].says == "without the word server in its name"
+
+
+def test_a_test_that_did_not_run_lately_is_no_more_likely_and_has_no_changes(tmp_path: Path) -> None:
+    home = lived(tmp_path, "pkpkpk")
+    for number in range(50, 80):
+        home.log.append(entry(number, {STEADY: "p"}))
+    found = explained(home)
+    assert (found.recently, found.named, found.changes) == (False, False, ())
+    assert found.probability > found.threshold
+
+
+def test_an_explanation_writes_nothing(tmp_path: Path) -> None:
+    home = lived(tmp_path, "ppfppkp")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    explained(home)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def metals(home: Home) -> str:
+    return "".join(run.metal for run in explained(home).runs)
+
+
+def test_flips_are_where_the_table_of_tests_has_them(tmp_path: Path) -> None:
+    home = lived(tmp_path, "ppfppkpcpffppp")
+    table = recall(home).summary.tests
+    assert metals(home) == table.revealed[table.ids.index(SHAKY)]
+    assert metals(home)[5] == "g"
+    assert "".join(run.outcome for run in explained(home).runs) == "ppfppkpcpffppp"
+
+
+def test_a_flip_stays_beside_its_run_where_others_were_skipped(tmp_path: Path) -> None:
+    assert metals(lived(tmp_path, "pskpsp")) == "--g---"
+
+
+def test_of_more_runs_than_the_table_keeps_the_oldest_have_no_metal(tmp_path: Path) -> None:
+    assert metals(lived(tmp_path, "k" * 25)) == "-" * 5 + "g" * 20
+
+
+def test_skips_and_incidents_are_runs_and_no_evidence(tmp_path: Path) -> None:
+    home = lived(tmp_path, "ppsp")
+    crowd = {f"shop.CrowdTest#test{number}": "f" for number in range(12)}
+    home.log.append(entry(20, {SHAKY: "f", **crowd}))
+    runs = explained(home).runs
+    assert [run.incident for run in runs] == [False, False, False, False, True]
+    assert metals(home) == "-----"
+    assert explained(home).failures == 0
+
+
+def test_more_runs_than_are_shown_are_the_newest(tmp_path: Path) -> None:
+    home = lived(tmp_path, "f" + "p" * MOST_RUNS)
+    runs = explained(home).runs
+    assert len(runs) == MOST_RUNS
+    assert {run.outcome for run in runs} == {"p"}
+    assert [run.finished_at for run in runs] == sorted(run.finished_at for run in runs)
+
+
+def test_a_damaged_record_is_left_out(tmp_path: Path) -> None:
+    home = lived(tmp_path, "pppp")
+    first = Path(home.log.folder) / home.log.files()[0]
+    first.write_bytes(b"damaged")
+    assert len(explained(home).runs) == 3
+
+
+def test_a_test_that_nobody_timed_has_no_typical_time(tmp_path: Path) -> None:
+    home = Home(str(tmp_path / "history"))
+    home.prepare()
+    untimed: Sequence[TestRun] = (TestRun(SHAKY, Outcome.PASSED, NO_SECONDS),)
+    home.log.append(entry(1, {}, tests=tuple(untimed)))
+    assert not isinstance(explained(home).typical_seconds, float)

@@ -1,0 +1,95 @@
+"""A token in words: what a JWT tells is listed, its signature and a static secret are in nothing that is shown."""
+
+import json
+from base64 import urlsafe_b64encode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedstep.build.record import Absent
+from fedstep.looking.token import claims_of, expiry, seen_token
+from fedstep.report.inspect_text import inspection_text
+from fedstep.report.inspected import Inspection
+from fedstep.report.look_json import inspection_json
+
+SIGNATURE = "c2lnbmF0dXJlLXRoYXQtbmV2ZXItc2hvd3M"
+SECRET = "kQ9vT2xL7mZ4pR8sW1yB6nD3"
+
+
+def jwt(header: object = None, claims: object = None) -> str:
+    parts = (header or {"alg": "RS256", "kid": "7"}, {} if claims is None else claims)
+    return ".".join((*(urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts), SIGNATURE))
+
+
+def shown(token: str) -> str:
+    inspection = Inspection(Absent("nothing"), seen_token(token))
+    return inspection_text(inspection) + inspection_json(inspection)
+
+
+def test_the_claims_of_a_github_token_say_what_they_tell() -> None:
+    claims = {"sub": "repo:o/r:ref:refs/heads/x", "ref": "refs/heads/x", "sha": "e" * 40, "actor": "octocat"}
+    claims |= {"aud": "https://fedstep.example.org", "iss": "https://token.actions.githubusercontent.com"}
+    told = {one.name: one.identifies for one in seen_token(jwt(claims=claims)).fields}
+    assert told["actor"] == "a person"
+    assert told["ref"] == told["sha"] == "the commit or branch"
+    assert told["sub"] == "the project"
+    assert told["aud"] == told["iss"] == told["header.alg"] == ""
+    assert "tell where an update is from: sub, ref, sha, actor." in " ".join(shown(jwt(claims=claims)).split())
+
+
+def test_a_claim_that_is_not_known_is_not_called_harmless() -> None:
+    (*_, field) = seen_token(jwt(claims={"costcentre": "4711"})).fields
+    assert field.identifies == "what fedstep does not know"
+
+
+@pytest.mark.parametrize("token", [jwt(), jwt(claims={"jti": "1"}), jwt({"alg": "none"}, {"a": [1, {"b": None}]})])
+def test_a_signature_is_never_shown(token: str) -> None:
+    assert seen_token(token).kind == "jwt"
+    assert SIGNATURE not in shown(token)
+    assert token not in shown(token)
+
+
+def test_a_static_token_is_shown_by_its_first_characters() -> None:
+    seen = seen_token(f" {SECRET}\n")
+    assert (seen.kind, seen.size, seen.shown) == ("static", 24, "kQ9v…")
+    assert SECRET[:5] not in shown(SECRET)
+    assert "kQ9v" in shown(SECRET)
+
+
+def test_of_a_short_secret_nothing_is_shown() -> None:
+    assert seen_token("hunter2").shown == "…"
+    assert "hunt" not in shown("hunter2")
+
+
+def test_no_token_is_said_so() -> None:
+    assert seen_token("  ").kind == "none"
+    assert "names no sender" in shown("")
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["a.b.c", "..", f"{SECRET}.x.y", jwt(["alg"]), jwt({"typ": "JWT"}), jwt(claims=[1]), jwt() + ".more", "é.é.é"],
+)
+def test_what_only_looks_like_a_jwt_is_static(token: str) -> None:
+    assert seen_token(token).kind == "static"
+    assert claims_of(token) == {}
+
+
+def test_the_expiry_is_a_number_or_none() -> None:
+    assert expiry(jwt(claims={"exp": 1_790_000_000})) == 1_790_000_000.0
+    for wrong in ("soon", None, True, [1]):
+        assert expiry(jwt(claims={"exp": wrong})) is None
+    assert expiry(SECRET) is None
+
+
+@given(st.text())
+def test_any_text_is_some_kind_of_token_and_not_shown_whole(token: str) -> None:
+    seen = seen_token(token)
+    assert seen.kind in ("none", "static", "jwt")
+    assert len(seen.shown) <= 5
+
+
+@pytest.mark.parametrize("time", ["x", 1e400, -1e18, {"a": 1}])
+def test_a_time_that_is_none_is_shown_as_it_is(time: object) -> None:
+    assert seen_token(jwt(claims={"exp": time})).fields[-1].meaning.startswith("expires")

@@ -74,16 +74,16 @@ def train(
     return _reported(flakiest, seen, pulled, notes, exchange, (*pulled.problems, *problems, *more), now)
 
 
-def learn(home: Home, kept: Kept, refit: bool) -> Learned:
+def learn(home: Home, kept: Kept) -> Learned:
     """Learn every record not yet learned; put an update into the outbox when a batch is full. Needs scikit-learn."""
     try:
         from fedstep.federation.batch import make_update
-        from fedstep.model.catch_up import catch_up, refit_to, store_state
+        from fedstep.model.catch_up import catch_up, store_state
     except ImportError as error:
         remedy = "Run: pip install 'fedstep[train]'. The build is kept and will be learned then"
         raise MissingExtra(f"nothing was learned, {error.name or 'scikit-learn'} is not installed", remedy) from error
     progress = catch_up(home, kept.model.production)
-    state = refit_to(progress.state, kept.model.production) if refit else progress.state
+    state = progress.state
     if kept.url:
         update, backlog = make_update(state.backlog, kept.model, home.keyed)
         if not isinstance(update, Absent):
@@ -105,9 +105,8 @@ def _pull(home: Home, aggregator: Aggregator | Absent, now: float) -> _Pulled:
 
 
 def _learn(home: Home, pulled: _Pulled) -> tuple[Learned, Problems]:
-    changed = pulled.before.model.production_version != pulled.after.model.production_version
     try:
-        return learn(home, pulled.after, changed), ()
+        return learn(home, pulled.after), ()
     except MissingExtra as error:
         return Learned(), (error,)
 

@@ -24,7 +24,7 @@ def grow(home: Home, first: int, last: int) -> None:
     for evidence in list(drawn_builds(120, last))[first:]:
         kept = kept_model(home)
         record(home, observe(home, evidence, kept), lambda _runs: {})
-    learn(home, kept_model(home), refit=False)
+    learn(home, kept_model(home))
 
 
 def test_the_cache_says_what_the_history_says(home: Home) -> None:

@@ -8,7 +8,7 @@ from fedstep.history.entry import Entry
 from fedstep.history.home import Home
 from fedstep.history.memory import forget_pruned, generation, read_summary, store_summary, unseen
 from fedstep.history.summary import Summary, fold
-from fedstep.model.learner import Production, absorb, refit
+from fedstep.model.learner import Production, absorb
 from fedstep.model.state import (
     Backlog,
     Correction,
@@ -18,7 +18,7 @@ from fedstep.model.state import (
     save_correction,
 )
 
-__all__ = ["Progress", "State", "catch_up", "load_state", "refit_to", "store_state"]
+__all__ = ["Progress", "State", "catch_up", "load_state", "store_state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,6 @@ def catch_up(home: Home, production: Production) -> Progress:
             _after(progress, name, entry, production) if not isinstance(entry, Dropped) else _past(progress, entry)
         )
     return progress
-
-
-def refit_to(state: State, production: Production) -> State:
-    """The state after another pass over recent rows, for a production model that has just changed."""
-    return replace(state, correction=refit(state.correction, state.backlog, production))
 
 
 def _after(progress: Progress, name: str, entry: Entry, production: Production) -> Progress:

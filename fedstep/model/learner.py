@@ -20,10 +20,9 @@ from fedstep.model.linear import Local, margin
 from fedstep.model.sgd import learn_local
 from fedstep.model.state import Backlog, Correction
 
-__all__ = ["Learned", "Production", "absorb", "absorb_ripe", "full_margin", "refit"]
+__all__ = ["Learned", "Production", "absorb", "absorb_ripe", "full_margin"]
 
 MOST_WAITING = 2000  # rows of one head that wait to be sent; without an aggregator the oldest go
-MOST_RECENT = 200  # rows of one head kept for replay and refitting
 REPLAYED = {"flaky": 30, "triage": 30}  # recent rows learned again with each new batch; builds gain nothing by it
 
 Production = Mapping[str, Sequence[float]]
@@ -58,15 +57,6 @@ def absorb_ripe(
     return learned, _file(head, backlog, ripe)
 
 
-def refit(correction: Correction, backlog: Backlog, production: Production) -> Correction:
-    """The correction after another pass over recent rows, for a production model that has just changed."""
-    for head in HEAD_NAMES:
-        if rows := backlog.recent.get(head):
-            local = learn_local(head, production[head], correction.local.get(head, Local()), rows)
-            correction = correction._replace(local={**correction.local, head: local})
-    return correction
-
-
 def full_margin(weights: Sequence[float], local: Local, row: Row) -> float:
     """The margin of shared and local weights together."""
     correction = sum(local.shared.get(index, 0.0) * value for index, value in zip(row.indices, row.values, strict=True))
@@ -86,7 +76,7 @@ def _learn(
         after = (
             _observe_time(after, stream, one, score) if head == "build-duration" else _observe(after, head, one, score)
         )
-    learned = learn_local(head, weights, local, [*recent[max(0, len(recent) - REPLAYED.get(head, 0)) :], *ripe])
+    learned = learn_local(head, weights, local, [*_newest(recent, REPLAYED.get(head, 0)), *ripe])
     return after._replace(local={**after.local, head: learned})
 
 
@@ -106,5 +96,9 @@ def _observe_time(correction: Correction, stream: str, ripe: Ripe, score: float)
 
 def _file(head: str, backlog: Backlog, ripe: Sequence[Ripe]) -> Backlog:
     waiting = (*backlog.waiting.get(head, ()), *ripe)[-MOST_WAITING:]
-    recent = (*backlog.recent.get(head, ()), *ripe)[-MOST_RECENT:]
+    recent = _newest((*backlog.recent.get(head, ()), *ripe), REPLAYED.get(head, 0))
     return backlog._replace(waiting={**backlog.waiting, head: waiting}, recent={**backlog.recent, head: recent})
+
+
+def _newest(rows: Sequence[Ripe], most: int) -> tuple[Ripe, ...]:
+    return tuple(rows[max(0, len(rows) - most) :])

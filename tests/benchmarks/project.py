@@ -27,7 +27,7 @@ def grow(home: Home, tests: int, builds: int) -> None:
         kept = kept_model(home)
         record(home, observe(home, evidence, kept), lambda _runs: {})
         if number % 10 == 9 or number == builds - 1:
-            learn(home, kept, refit=False)
+            learn(home, kept)
     keep_outlook(home, kept, forecaster_for(home, kept))
 
 

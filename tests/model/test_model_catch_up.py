@@ -24,7 +24,7 @@ from fedstep.federation.kept import kept_model, starter_model
 from fedstep.forecast import Forecaster
 from fedstep.history.home import Home
 from fedstep.history.memory import recall, store_summary
-from fedstep.model.catch_up import State, catch_up, load_state, refit_to, store_state
+from fedstep.model.catch_up import State, catch_up, load_state, store_state
 from fedstep.model.labels import Ripe
 from fedstep.model.state import Correction
 from fedstep.steps import observe, record
@@ -217,13 +217,10 @@ def test_a_flaky_test_is_ranked_first_after_sixty_builds(lived: Home) -> None:
     assert any(reason.feature == f"test={FLAKY}" for reason in ranked[0].reasons)
 
 
-def test_a_refit_moves_towards_what_a_new_production_leaves_over(lived: Home) -> None:
-    state = load_state(lived)
-    zeros = {head: [0.0] * len(weights) for head, weights in starter_model().production.items()}
-    again = refit_to(state, zeros)
-    assert again.correction.local != state.correction.local
-    assert again.correction.platt == state.correction.platt
-    assert (again.summary, again.backlog) == (state.summary, state.backlog)
+def test_rows_are_kept_only_where_they_are_learned_again(lived: Home) -> None:
+    recent = load_state(lived).backlog.recent
+    assert {head: len(rows) for head, rows in recent.items() if rows}.keys() <= {"flaky", "triage"}
+    assert 0 < len(recent["flaky"]) <= 30
 
 
 def test_the_same_build_observed_again_is_not_recorded(lived: Home, tmp_path: Path) -> None:

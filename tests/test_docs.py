@@ -36,7 +36,7 @@ def parsed(line: str) -> None:
     words = words[: next((i for i, word in enumerate(words) if word in ("|", "&&", ";", "&", ">")), len(words))]
     if words[0] in ("--help", "--version"):
         return
-    depth = next((n for n in (2, 1) if " ".join(words[:n]) in COMMANDS), 1)
+    depth = next((n for n in (3, 2, 1) if " ".join(words[:n]) in COMMANDS), 1)
     name = " ".join(words[:depth])
     given = [word for word in words[depth:] if word not in ("--help", "-h")]
     COMMANDS[name].make_context(name, ["." if word.endswith("/") else word for word in given])

@@ -1,37 +1,111 @@
 """Builds of the past."""
 
-from typing import Any
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fedstep.commands.options import HISTORY, STRICT
+from fedstep.commands.options import HISTORY, STRICT, Given, option
 from fedstep.commands.place import place_of
 from fedstep.commands.sinks import exit_code, say, show
-from fedstep.errors import HistoryError, InputError, MissingExtra
+from fedstep.errors import HistoryError, InputError, MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from fedstep.history.home import Home
+    from fedstep.importers.backfill import Backfilled
+    from fedstep.importers.past import Past, Wanted
 
 __all__ = ["backfill"]
 
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False), metavar="FOLDER")
+@click.argument("source", required=False, metavar="[SOURCE]")
+@option("github", metavar="OWNER/REPO", default="", help="Learn from its runs; token in GITHUB_TOKEN.")
+@option("gitlab", metavar="PROJECT", default="", help="Learn from its pipelines; token in GITLAB_TOKEN.")
+@option("api", metavar="URL", default="", help="Of the API, for GitHub Enterprise or a GitLab of your own.")
+@option("user", metavar="NAME", default="", help="On Jenkins; token in FEDSTEP_JENKINS_TOKEN.")
+@option("artifact", metavar="GLOB", multiple=True, help="GitHub artifacts to read. Can be repeated.")
+@option("since", metavar="DATE", default="", help="Builds that started then or later.")
+@option("limit", type=click.IntRange(0), default=0, show_default=True, help="The newest so many; 0: all.")
+@option("job", metavar="NAME", default="", help="Builds of this job; * and ? match.")
+@option("keep", type=click.IntRange(1), default=500, show_default=True, help="Builds kept in the history.")
+@option("jobs", type=click.IntRange(0), default=0, show_default=True, help="Processes that parse; 0: one a core.")
+@option("backend", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="Who parses.")
+@option("scheduler", metavar="ADDRESS", default="", help="Of Dask, with --backend dask.")
 @HISTORY
 @STRICT
 def backfill(**given: Any) -> int:
-    """Learn from recorded builds: folders with a build.json and JUnit reports, oldest first.
+    """Learn from past builds, oldest first: recorded folders, tables, Jenkins, GitHub or GitLab.
+
+    SOURCE is a folder of builds with a build.json each, builds.csv or results.csv, a Jenkins home, or a Jenkins URL.
 
     \b
     Example: fedstep backfill recorded-builds/
     """
-    from fedstep.importers.backfill import backfill_folder
-
     place = place_of(given)
+    wanted = _wanted(given)
+    _check(given)
     try:
         place.home.prepare()
-        done = backfill_folder(place.home, given["folder"])
-    except (HistoryError, MissingExtra) as error:
+        done = _backfill(given, place.home, wanted, _past(given, place.home, wanted))
+    except (HistoryError, MissingExtra, InputError) as error:
         say(str(error))
         return exit_code(given, (error,))
     say(*done.warnings)
     counts = f"{done.recorded} builds recorded, {done.known} known already"
-    show(f"{counts}; {done.tests} test results, {done.rows} rows learned\n")
+    left = f", {done.dropped} left out" if done.dropped else ""
+    show(f"{counts}{left}; {done.tests} test results, {done.rows} rows learned\n")
     return exit_code(given, tuple(map(InputError, done.warnings)))
+
+
+def _backfill(given: Given, home: "Home", wanted: "Wanted", past: "Past") -> "Backfilled":
+    from fedstep.importers.backfill import backfill as work
+    from fedstep.importers.parallel import Crew
+    from fedstep.importers.progress import Bar
+
+    bar = Bar(sys.stderr, past.total, time.monotonic)
+    try:
+        return work(home, past, wanted, given["keep"], Crew(given["jobs"], given["scheduler"]), bar)
+    finally:
+        bar.close()
+
+
+def _past(given: Given, home: "Home", wanted: "Wanted") -> "Past":
+    """What there is to learn from."""
+    if not (given["github"] or given["gitlab"] or _is_url(given["source"])):
+        from fedstep.importers.places import past_at
+
+        return past_at(Path(given["source"]), wanted)
+    from fedstep.importers.asker import Manners
+    from fedstep.importers.services import service_past
+
+    return service_past(given, os.environ, home, wanted, Manners(tell=say))
+
+
+def _wanted(given: Given) -> "Wanted":
+    from fedstep.build.ci import parse_time
+    from fedstep.importers.past import Wanted
+
+    since = parse_time(given["since"]) if given["since"] else 0.0
+    if not isinstance(since, float):
+        raise UsageError(f"--since: {since.reason}", "Give a date like 2026-01-31")
+    return Wanted(since, given["limit"], given["job"])
+
+
+def _check(given: Given) -> None:
+    """Raise UsageError unless there is one source, and it fits its options."""
+    sources = [name for name in ("source", "github", "gitlab") if given[name]]
+    if len(sources) != 1:
+        remedy = "Give a folder, a table, a Jenkins home or URL; or --github OWNER/REPO; or --gitlab PROJECT"
+        raise UsageError("two sources are given" if sources else "no source is given", remedy)
+    if given["source"] and not _is_url(given["source"]) and not Path(given["source"]).exists():
+        raise UsageError(f"{given['source']} does not exist", "Give a folder, a table, a Jenkins home or URL")
+    if (given["backend"] == "dask") != bool(given["scheduler"]):
+        raise UsageError("--backend dask and --scheduler ADDRESS belong together", "Give both")
+
+
+def _is_url(source: str | None) -> bool:
+    return bool(source) and str(source).startswith(("http://", "https://"))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from fedstep.build.record import (
     Reports,
     Situation,
 )
+from fedstep.importers.past import Found, Past, Pending, Wanted, newest
 
-__all__ = ["build_folders", "read_folder"]
+__all__ = ["build_folders", "folder_past", "read_folder"]
 
 SOURCE = "recorded"  # of the durations: the history that recorded them
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -29,6 +31,17 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, Overflo
 def build_folders(folder: Path) -> tuple[Path, ...]:
     """The folders below (or the folder itself) that hold a build.json, in the order in which the builds ended."""
     return tuple(sorted((path.parent for path in folder.glob("**/build.json")), key=lambda path: (_ended(path), path)))
+
+
+def folder_past(folder: Path, wanted: Wanted) -> Past:
+    """The recorded builds below the folder, oldest first; times and jobs are those that each build.json tells."""
+    pending = (Pending(_ended(path), partial(_read, path)) for path in build_folders(folder))
+    chosen = newest((one for one in pending if not 0 < one.after < wanted.since), wanted)
+    return Past(len(chosen), chosen, apart=True)
+
+
+def _read(folder: Path) -> tuple[Found, ...]:
+    return (read_folder(folder),)
 
 
 def read_folder(folder: Path) -> Evidence | Dropped:

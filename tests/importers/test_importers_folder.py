@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from fedstep.build.record import BuildOutcome, Change, Dropped, Duration, Evidence, Outcome
 from fedstep.history.home import Home
 from fedstep.history.memory import recall
-from fedstep.importers.backfill import backfill_folder
-from fedstep.importers.folder import build_folders, read_folder
+from fedstep.importers.backfill import backfill
+from fedstep.importers.folder import build_folders, folder_past, read_folder
+from fedstep.importers.past import Wanted
 
 CASE = '<testcase classname="org.acme.{0}Test" name="works" time="0.{0}">{1}</testcase>'
 FLAKE = '<flakyFailure type="java.net.ConnectException" message="x">at x</flakyFailure>'
@@ -101,7 +102,7 @@ def test_a_backfill_learns_each_build_once_and_names_the_bad_one(tmp_path: Path)
         write(tmp_path / "acme", number, cases, **({"seconds": None} if number == 5 else {}))
     home = Home(tmp_path / "home")
     home.prepare()
-    first = backfill_folder(home, str(tmp_path / "acme"))
+    first = backfill(home, folder_past(tmp_path / "acme", Wanted()))
     assert (first.recorded, first.known, first.tests) == (27, 0, 27 * 6)
     assert first.rows > 27
     assert len(first.warnings) == 1
@@ -109,6 +110,6 @@ def test_a_backfill_learns_each_build_once_and_names_the_bad_one(tmp_path: Path)
     summary = recall(home).summary
     assert summary.count == 27
     assert summary.tests.flips[summary.tests.ids.index("org.acme.3Test#works")] > 3
-    again = backfill_folder(home, str(tmp_path / "acme"))
+    again = backfill(home, folder_past(tmp_path / "acme", Wanted()))
     assert (again.recorded, again.known, again.rows) == (0, 27, 0)
     assert recall(home).summary.count == 27

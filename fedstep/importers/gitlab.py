@@ -1,0 +1,181 @@
+"""Past builds on GitLab: a project's pipelines, their jobs, and the test reports that GitLab has read itself."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from fedstep.build.attributes import seconds as parse_seconds
+from fedstep.build.ci import parse_time
+from fedstep.build.record import (
+    Absent,
+    BuildOutcome,
+    Change,
+    CiRun,
+    Dropped,
+    Duration,
+    Evidence,
+    Outcome,
+    Reports,
+    Situation,
+    TestRun,
+)
+from fedstep.build.vendors import EVENTS
+from fedstep.errors import InputError
+from fedstep.importers.asker import Asker
+from fedstep.importers.cases import identity, kind_of_failure, settled
+from fedstep.importers.past import Found, Past, Pending, Wanted, newest
+from fedstep.importers.web import TooLarge
+
+__all__ = ["gitlab_past"]
+
+OUTCOMES = {
+    "success": Outcome.PASSED,
+    "failed": Outcome.FAILED,
+    "error": Outcome.FAILED,
+    "skipped": Outcome.SKIPPED,
+}
+ENDS = {"success": BuildOutcome.PASSED, "failed": BuildOutcome.FAILED}
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
+Json = Mapping[str, Any]
+
+
+class _Service(NamedTuple):
+    """The project, and what is wanted of it."""
+
+    asker: Asker
+    project: str
+    wanted: Wanted
+
+    def path(self, rest: str) -> str:
+        return f"projects/{quote(self.project, safe='')}/pipelines{rest}"
+
+
+def gitlab_past(asker: Asker, project: str, wanted: Wanted) -> Past:
+    """The finished pipelines of a project, a number or `GROUP/NAME`.
+
+    Raises InputError where the API refuses, or answers something else than it says.
+    """
+    service = _Service(asker, project, wanted)
+    try:
+        pending = [_pending(service, pipeline) for pipeline in _pipelines(service)]
+    except _UNREADABLE as error:
+        raise InputError(
+            f"the pipelines of {project} are not what GitLab's API says ({error!r})", asker.remedy
+        ) from error
+    chosen = newest(pending, wanted)
+    return Past(len(chosen), chosen, chosen=True)
+
+
+def _pipelines(service: _Service) -> Iterator[Json]:
+    """The finished pipelines, newest first, as far back as wanted."""
+    found = 0
+    for page in service.asker.pages(service.path("?per_page=100&order_by=id&sort=desc")):
+        for pipeline in page:
+            if _time(pipeline["created_at"]) < service.wanted.since:
+                return
+            if pipeline["status"] in ENDS:
+                yield pipeline
+                found += 1
+                if found == service.wanted.limit:
+                    return
+
+
+def _pending(service: _Service, pipeline: Json) -> Pending:
+    number, changed = str(pipeline["id"]), str(pipeline.get("updated_at", ""))
+    key = ("gitlab", service.asker.base, service.project, number, changed, service.wanted.job)
+    return Pending(_time(pipeline["created_at"]), partial(_read, service, pipeline), key)
+
+
+def _time(text: object) -> float:
+    found = parse_time(str(text))
+    if isinstance(found, Absent):
+        raise ValueError(found.reason)
+    return found
+
+
+def _read(service: _Service, pipeline: Json) -> tuple[Found, ...]:
+    """The builds of one pipeline: its jobs that have reports; all that ran where none has."""
+    number = pipeline["id"]
+    try:
+        pages = service.asker.pages(service.path(f"/{number}/jobs?per_page=100"))
+        jobs = [job for page in pages for job in page if _ran(job) and service.wanted.has_job(_group(job["name"]))]
+        if not jobs:
+            return ()
+        found = service.asker.page_if_there(service.path(f"/{number}/test_report"))
+        suites = [] if isinstance(found, Absent) else found.value["test_suites"]
+        return tuple(_builds(pipeline, jobs, suites))
+    except TooLarge as error:
+        return (Dropped(f"pipeline {number}", str(error)),)
+    except _UNREADABLE as error:
+        return (Dropped(f"pipeline {number}", f"is not what GitLab's API says ({type(error).__name__}: {error})"),)
+
+
+def _ran(job: Json) -> bool:
+    return job["status"] in ENDS and bool(job.get("started_at")) and bool(job.get("finished_at"))
+
+
+def _group(name: str) -> str:
+    """A job's name without the part that a parallel or matrix job adds: what CI_JOB_GROUP_NAME is.
+
+    >>> _group("test 2/5"), _group("test: [linux, 3.12]")
+    ('test', 'test')
+    """
+    return re.sub(r"( \d+[/:]\d+|: \[.*\])$", "", name)
+
+
+def _builds(pipeline: Json, jobs: Sequence[Json], suites: Sequence[Json]) -> Iterator[Evidence]:
+    """A build for each suite, which is named as its job, or as the group of its parallel jobs."""
+    told = 0
+    for suite in suites:
+        own = [job for job in jobs if suite["name"] in (job["name"], _group(job["name"]))]
+        reports = _reports(suite)
+        if own and reports.tests:
+            told += 1
+            yield _evidence(pipeline, own, reports)
+    if not told:
+        yield from (_evidence(pipeline, [job], Reports()) for job in jobs)
+
+
+def _evidence(pipeline: Json, jobs: Sequence[Json], reports: Reports) -> Evidence:
+    started = min(_time(job["started_at"]) for job in jobs)
+    ended = max(_time(job["finished_at"]) for job in jobs)
+    failed = any(job["status"] == "failed" for job in jobs)
+    duration = Duration(ended - started, "gitlab") if ended > started else Absent("the job has no duration")
+    situation = Situation(_ci(pipeline, jobs), _change(pipeline, jobs[0]), started)
+    return Evidence(situation, ended, duration, BuildOutcome.FAILED if failed else BuildOutcome.PASSED, reports)
+
+
+def _ci(pipeline: Json, jobs: Sequence[Json]) -> CiRun:
+    number = str(pipeline["id"])
+    source = str(pipeline.get("source") or "")
+    ref = str(pipeline.get("ref") or "")
+    return CiRun(
+        vendor="gitlab",
+        run=f"{number}/{jobs[0]['id']}" if len(jobs) == 1 else number,
+        job=_group(jobs[0]["name"]),
+        branch=ref.removeprefix("refs/heads/"),
+        event=EVENTS.get(source.lower(), "other") if source else "",
+    )
+
+
+def _change(pipeline: Json, job: Json) -> Change | Absent:
+    commit = str(pipeline.get("sha") or "")
+    author = str((job.get("commit") or {}).get("author_email") or "")
+    return Change(commit, "", author) if commit else Absent("the pipeline does not tell the commit")
+
+
+def _reports(suite: Json) -> Reports:
+    return Reports(settled(_run(case, str(suite["name"])) for case in suite["test_cases"]), 1)
+
+
+def _run(case: Json, suite: str) -> TestRun:
+    test = f"{case.get('classname') or suite}#{case.get('name') or ''}"
+    output = case.get("system_output") or case.get("stack_trace")
+    text = output if isinstance(output, str) else str((output or {}).get("message", "")) if output else ""
+    outcome = OUTCOMES[case["status"]]
+    kind = kind_of_failure(text) if outcome == Outcome.FAILED else ""
+    return TestRun(
+        identity(test), outcome, parse_seconds(str(case.get("execution_time"))), kind, str(case.get("file") or "")
+    )

@@ -1,0 +1,188 @@
+"""Facts about tables of builds and of results."""
+
+import csv
+import gzip
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from importers_stand_in import new_home
+
+from fedstep.build.record import Absent, BuildOutcome, Dropped, Duration, Evidence, Outcome
+from fedstep.errors import InputError
+from fedstep.history.memory import recall
+from fedstep.importers.backfill import backfill
+from fedstep.importers.past import Past, Wanted
+from fedstep.importers.tables import tables_past
+
+Rows = list[Mapping[str, object]]
+
+
+def table(path: Path, rows: Rows) -> Path:
+    """A table on disk, packed if its name says so."""
+    with (gzip.open if path.suffix == ".gz" else open)(path, "wt", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))  # type: ignore[arg-type]
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def builds(*changed: Mapping[str, object]) -> Rows:
+    return [
+        {
+            "build": number,
+            "job": "single",
+            "started_at": f"2026-01-{number:02d}T08:00:00Z",
+            "seconds": 100.0,
+            "outcome": "passed",
+            "branch": "main",
+            "is_pr": number % 2,
+            "commit": f"c{number}",
+            **one,
+        }
+        for number, one in enumerate(changed, 1)
+    ]
+
+
+def results(*outcomes: str, start: int = 1) -> Rows:
+    """A build for each outcome, in each of which test 1 passes and test 2 ends so."""
+    return [
+        {
+            "build": number,
+            "started_at": f"2026-01-{number:02d} 08:00:00.5",
+            "test": test,
+            "seconds": 0.5,
+            "outcome": outcome if test == 2 else "passed",
+        }
+        for number, outcome in enumerate(outcomes, start)
+        for test in (1, 2)
+    ]
+
+
+def found(past: Past) -> list[Evidence]:
+    everything = [one for pending in past.pending for one in pending.read()]
+    assert past.total == len(everything)
+    assert all(isinstance(one, Evidence) for one in everything), everything
+    return [one for one in everything if isinstance(one, Evidence)]
+
+
+def test_a_row_of_builds_is_a_build(tmp_path: Path) -> None:
+    path = table(tmp_path / "builds.csv.gz", builds({}, {"outcome": "unstable"}, {"outcome": "canceled"}))
+    first, second = found(tables_past(path, Wanted()))
+    ci = first.situation.ci
+    assert (ci.vendor, ci.run, ci.job, ci.branch, ci.event) == ("recorded", "1", "single", "main", "pull_request")
+    assert (first.duration, first.outcome, second.outcome) == (
+        Duration(100.0, "recorded"),
+        BuildOutcome.PASSED,
+        BuildOutcome.UNSTABLE,
+    )
+    assert first.finished_at - first.situation.started_at == 100.0
+
+
+def test_builds_come_in_the_order_of_their_ends_whatever_the_order_of_the_rows(tmp_path: Path) -> None:
+    path = table(tmp_path / "any-name.csv", builds({"seconds": 1e6}, {}, {}))
+    assert [one.situation.ci.run for one in found(tables_past(path, Wanted()))] == ["2", "3", "1"]
+    assert [one.situation.ci.run for one in found(tables_past(path, Wanted(limit=1)))] == ["1"]
+
+
+def test_a_row_that_cannot_be_read_is_named_by_its_line(tmp_path: Path) -> None:
+    rows = builds({"seconds": "soon"}, {}, {"started_at": "?"}, {"outcome": "dubious"}, {"seconds": -1})
+    past = tables_past(table(tmp_path / "builds.csv", rows), Wanted())
+    assert [one.source for one in past.dropped] == ["builds.csv:2", "builds.csv:4", "builds.csv:5", "builds.csv:6"]
+    assert len(found(past)) == 1
+
+
+def test_without_a_start_the_clock_is_the_sum_of_the_gaps(tmp_path: Path) -> None:
+    rows: Rows = [
+        {"build": n, "seconds": 10.0, "outcome": "passed", "is_pr": 0, "seconds_since_previous": 500.0} for n in (1, 2)
+    ]
+    first, second = found(tables_past(table(tmp_path / "builds.csv", rows), Wanted()))
+    assert second.situation.started_at - first.situation.started_at == 500.0
+    assert first.situation.ci.event == "push"
+    assert isinstance(first.situation.change, Absent)
+
+
+def test_rows_of_results_are_the_tests_of_a_build(tmp_path: Path) -> None:
+    path = table(tmp_path / "results.csv", results("failed", "skipped", "passed"))
+    first, second, third = found(tables_past(path, Wanted()))
+    assert [run.outcome for run in first.reports.tests] == [Outcome.PASSED, Outcome.FAILED]
+    assert [run.outcome for run in second.reports.tests] == [Outcome.PASSED, Outcome.SKIPPED]
+    assert (first.outcome, third.outcome) == (BuildOutcome.FAILED, BuildOutcome.PASSED)
+    assert first.duration == Duration(1.0, "tests"), "no wall time"
+    assert first.finished_at == first.situation.started_at
+
+
+def test_a_test_with_both_outcomes_in_one_build_flaked_and_an_unknown_outcome_is_named(tmp_path: Path) -> None:
+    rows = [*results("failed"), *results("passed"), {**results("odd")[1]}]
+    (one,) = found(tables_past(table(tmp_path / "results.csv", rows), Wanted()))
+    assert [run.outcome for run in one.reports.tests] == [Outcome.PASSED, Outcome.FLAKED]
+    assert [item.reason for item in one.reports.dropped] == ["'odd' is no outcome of a test"]
+
+
+def test_both_tables_of_a_folder_are_joined_by_build(tmp_path: Path) -> None:
+    table(tmp_path / "builds.csv", builds({}, {"outcome": "failed"}, {}))
+    table(tmp_path / "results.csv.gz", results("passed", "failed"))
+    joined = found(tables_past(tmp_path, Wanted()))
+    assert [(one.situation.ci.run, one.outcome.value, len(one.reports.tests)) for one in joined] == [
+        ("1", "passed", 2),
+        ("2", "failed", 2),
+        ("3", "passed", 0),
+    ]
+    assert joined[0].duration == Duration(100.0, "recorded")
+    assert [one.situation.ci.job for one in joined] == ["single"] * 3
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[*results("passed", start=2), *results("passed")], [*results("passed", "passed"), *results("passed")]],
+    ids=["not sorted", "not together"],
+)
+def test_results_out_of_order_are_an_error_that_says_what_to_do(tmp_path: Path, rows: Rows) -> None:
+    with pytest.raises(InputError, match=r"out of order\. Sort the table by started_at"):
+        tables_past(table(tmp_path / "results.csv", rows), Wanted())
+
+
+def test_only_the_wanted_builds_of_results_are_read(tmp_path: Path) -> None:
+    path = table(tmp_path / "results.csv", results("passed", "passed", "passed", "passed"))
+    assert [one.situation.ci.run for one in found(tables_past(path, Wanted(limit=2)))] == ["3", "4"]
+    assert len(found(tables_past(path, Wanted(since=1767427200.0)))) == 2  # from January 3 on
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("results.csv.gz", gzip.compress(b"build,started_at,test,outcome\n1,2026-01-01,a,passed\n" * 999)[:-40]),
+        ("results.csv.gz", b"no gzip"),
+        ("results.csv", b"build,started_at,test,outcome\n\xff\xfe,1,1,1\n"),
+        ("results.csv", b"build,started_at,test,outcome\n1,2026-01-01," + b"x" * 200_000 + b",passed\n"),
+        ("builds.csv", b"name,colour\nx,red\n"),
+        ("builds.csv", b""),
+    ],
+    ids=["cut off", "no gzip", "no text", "a huge cell", "other columns", "empty"],
+)
+def test_a_table_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=name):
+        found(tables_past(tmp_path / name, Wanted()))
+
+
+@given(st.lists(st.lists(st.text(max_size=8), min_size=5, max_size=5), max_size=6))
+def test_any_cells_are_read_or_named(tmp_path_factory: pytest.TempPathFactory, cells: list[list[str]]) -> None:
+    names = ("build", "started_at", "seconds", "outcome", "is_pr")
+    rows: Rows = [dict(zip(names, row, strict=True)) for row in cells]
+    path = table(tmp_path_factory.mktemp("any") / "builds.csv", [*builds({}), *rows])
+    past = tables_past(path, Wanted())
+    assert len(past.dropped) + past.total <= len(rows) + 1
+    assert all(isinstance(one, Dropped) for one in past.dropped)
+    assert len(found(past)) >= 1
+
+
+def test_a_table_is_learned_once(tmp_path: Path) -> None:
+    path = table(tmp_path / "results.csv", results(*["passed", "failed", "passed"] * 8))
+    home = new_home(tmp_path / "home")
+    first, again = (backfill(home, tables_past(path, Wanted())) for _ in range(2))
+    assert (first.recorded, first.tests) == (24, 48)
+    assert (again.recorded, again.known) == (0, 24)
+    assert recall(home).summary.tests.flips[recall(home).summary.tests.ids.index("2")] > 3

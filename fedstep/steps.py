@@ -47,6 +47,7 @@ __all__ = [
     "Observation",
     "Problems",
     "Words",
+    "author_of",
     "blind",
     "forecaster_for",
     "foresee",
@@ -54,11 +55,13 @@ __all__ = [
     "judge",
     "measure",
     "model_used",
+    "named",
     "observe",
     "outcome_of",
     "reading_of",
     "record",
     "situated",
+    "turn_of",
     "unusable",
     "usual_status",
 ]
@@ -98,7 +101,7 @@ def foresee(
     known = outlook(home, kept, forecaster)
     summary = known.summary
     now = situation()
-    planned = plan(now, usual_stream(summary.builds, now.ci), _author(home, now))
+    planned = plan(now, usual_stream(summary.builds, now.ci), author_of(home, now))
     problems = (*problems, *_newcomer(summary, problems), *blind(now.change))
     prediction = Prediction(
         status=usual_status(kept, problems),
@@ -139,9 +142,9 @@ def observe(home: Home, evidence: Evidence, kept: Kept) -> Observation:
     """The finished build beside what was expected of it. Nothing is written."""
     remembered, forecaster = recall(home), forecaster_for(home, kept)
     summary, situation = remembered.summary, evidence.situation
-    build = _named(home, evidence)
+    build = named(home, evidence)
     source = evidence.duration.source if isinstance(evidence.duration, Duration) else ""
-    author = _author(home, situation)
+    author = author_of(home, situation)
     planned = plan(situation, stream_of(situation.ci, source), author)
     return Observation(
         build=build,
@@ -161,10 +164,34 @@ def record(home: Home, seen: Observation, words: Words) -> bool:
     entry = entry_of(seen.build, seen.planned.stream, seen.author)._replace(
         source_words=words(_without_source(seen.summary, seen.build)),
         schema=schema().digest,
-        rows=rows_of_build(seen.summary, seen.build, seen.planned, _due(home)),
+        rows=rows_of_build(seen.summary, seen.build, seen.planned, turn_of(home)),
     )
     home.log.append(entry)
     return True
+
+
+def named(home: Home, evidence: Evidence) -> Build:
+    """The build under its name: a keyed hash of the job run and of its reports."""
+    ci = evidence.situation.ci
+    name = home.keyed("build", ci.vendor, ci.run, str(ci.attempt), ci.job, ci.cell, evidence.reports.digest)
+    return Build(name, evidence.situation, evidence.finished_at, evidence.duration, evidence.outcome, evidence.reports)
+
+
+def author_of(home: Home, situation: Situation) -> str:
+    """The keyed hash that stands for the change's author, "" where it is not known or there is no key yet."""
+    change = situation.change
+    if not isinstance(change, Change) or not change.author or not home.read("key"):
+        return ""
+    return home.keyed("author", change.author)[:16]
+
+
+def turn_of(home: Home) -> Callable[[str, int], bool]:
+    """Whether a test gives a flaky row at this run: once a horizon, staggered by a keyed hash of its name."""
+    from fedstep.model.labels import is_due
+
+    horizon = schema().heads["flaky"].horizon
+    hashed = home.hasher()
+    return lambda test, runs: is_due(int(hashed("turn", test)[:8], 16), runs, horizon)
 
 
 def measure(ci: CiRun, mark: float | None, reports: Reports, now: float) -> Duration | Absent:
@@ -234,30 +261,8 @@ def blind(change: Change | Absent) -> Problems:
     return (InputError(f"the change is unknown, {change.reason}", remedy),)
 
 
-def _named(home: Home, evidence: Evidence) -> Build:
-    ci = evidence.situation.ci
-    name = home.keyed("build", ci.vendor, ci.run, str(ci.attempt), ci.job, ci.cell, evidence.reports.digest)
-    return Build(name, evidence.situation, evidence.finished_at, evidence.duration, evidence.outcome, evidence.reports)
-
-
 def _outcome(reports: Reports) -> BuildOutcome:
     return BuildOutcome.FAILED if any(run.outcome in "fc" for run in reports.tests) else BuildOutcome.PASSED
-
-
-def _author(home: Home, situation: Situation) -> str:
-    change = situation.change
-    if not isinstance(change, Change) or not change.author or not home.read("key"):
-        return ""
-    return home.keyed("author", change.author)[:16]
-
-
-def _due(home: Home) -> Callable[[str, int], bool]:
-    """Whether a test gives a flaky row at this run: once a horizon, staggered by a keyed hash of its name."""
-    from fedstep.model.labels import is_due
-
-    horizon = schema().heads["flaky"].horizon
-    hashed = home.hasher()
-    return lambda test, runs: is_due(int(hashed("turn", test)[:8], 16), runs, horizon)
 
 
 def _without_source(summary: Summary, build: Build) -> tuple[TestRun, ...]:

@@ -24,7 +24,7 @@ from fedstep.importers.twins import Twins
 from fedstep.model.catch_up import State, load_state, store_state
 from fedstep.model.learner import absorb
 from fedstep.model.state import Backlog
-from fedstep.steps import _author, _due, _named
+from fedstep.steps import author_of, named, turn_of
 
 __all__ = ["Lessons"]
 
@@ -41,7 +41,7 @@ class Lessons:
         self.twins = Twins(home.log, [file for file in files if build_of(file) not in self.ledger])
         self.unlearned = deque(file for file in files if file not in self.state.summary.seen)
         self.newest = max(self.state.summary.seen, default="")  # learned before this import
-        self.due = _due(home)
+        self.due = turn_of(home)
         self.rows = 0
         self.warnings: list[str] = []
         self._again: set[bytes] | None = None  # rows of records that are learned a second time, and were sent
@@ -61,13 +61,13 @@ class Lessons:
 
     def learn(self, evidence: Evidence) -> bool:
         """Record and learn a build; False for one that the history has, or had before it was pruned."""
-        build = _named(self.home, evidence)
+        build = named(self.home, evidence)
         if build.name in self.names or build.name in self.ledger or self.twins.has(evidence):
             return False
         self._catch_up(f"{max(0, round(evidence.finished_at * 1000)):014d}")
         summary = self.state.summary
         source = evidence.duration.source if isinstance(evidence.duration, Duration) else ""
-        author = _author(self.home, evidence.situation)
+        author = author_of(self.home, evidence.situation)
         planned = plan(evidence.situation, stream_of(evidence.situation.ci, source), author)
         rows = rows_of_build(summary, build, planned, self.due)
         entry = entry_of(build, planned.stream, author)._replace(schema=schema().digest, rows=rows)

@@ -8,7 +8,7 @@ from math import nan
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, delayed
 
 from fedstep.build.record import Dropped
 from fedstep.errors import InputError, UsageError
@@ -20,6 +20,7 @@ from fedstep.simulate.schedule import interleaved
 from fedstep.simulate.scores import Scores, Scoring, scoring_of
 from fedstep.simulate.shared import MODES, Reading
 from fedstep.simulate.tally import Tally
+from fedstep.simulate.workers import workers
 
 __all__ = ["ALL_MODES", "TASKS", "Study", "StudyPlan", "run_study"]
 
@@ -122,7 +123,7 @@ def _extracted(projects: Sequence[Project], plan: StudyPlan, folder: Path, progr
             delayed(extract)(project, plan.task, reruns.get(project.name), path)
             for project, path in zip(played, paths, strict=True)
         ]
-    with parallel_config(backend=plan.backend, n_jobs=plan.jobs):
+    with workers(plan.backend, plan.jobs):
         done = Parallel(return_as="generator")(jobs)
         return list(progress(done, "reading", len(played)))
 
@@ -181,7 +182,7 @@ def _left_out_in_turn(extracted: Sequence[Extracted], plan: StudyPlan, progress:
         )
         for one in turns
     )
-    with parallel_config(backend=plan.backend, n_jobs=plan.jobs):
+    with workers(plan.backend, plan.jobs):
         models = Parallel(return_as="generator")(jobs)
         for one, weights in zip(turns, progress(models, "leaving out", len(turns)), strict=True):
             yield from predicted(plan.task, one, weights)

@@ -89,6 +89,16 @@ def test_the_same_seed_gives_the_same_figures(fresh: Checkout, corpus: Path, tmp
     assert (tmp_path / "one").read_text() == (tmp_path / "two").read_text()
 
 
+def test_dask_gives_the_same_figures(fresh: Checkout, corpus: Path, tmp_path: Path) -> None:
+    for backend in ("loky", "dask"):
+        out = str(tmp_path / backend)
+        ran = fresh.run(
+            "simulate", "--task", "build-failure", str(corpus), "--backend", backend, "--jobs", "2", "--json", out
+        )
+        assert ran.code == 0, ran.err
+    assert (tmp_path / "loky").read_text() == (tmp_path / "dask").read_text()
+
+
 def test_bad_rows_are_named_and_counted_and_the_rest_is_studied(fresh: Checkout, corpus: Path, tmp_path: Path) -> None:
     path = corpus / "ant" / "builds.csv.gz"
     lines = gzip.decompress(path.read_bytes()).decode().splitlines()

@@ -167,7 +167,7 @@ def test_a_damaged_record_is_skipped_once_and_the_rest_is_learned(lived: Home, t
 
 
 def test_each_test_gives_one_flaky_row_a_horizon(lived: Home) -> None:
-    ripe = [one.row for one in load_state(lived).backlog.recent["flaky"]]
+    ripe = [one.row for one in load_state(lived).backlog.waiting["flaky"]]
     waiting = load_state(lived).backlog.pending["flaky"]
     for test in (FLAKY, *STEADY):
         turns = [row.run for row in (*ripe, *waiting) if row.subject == test]

@@ -9,7 +9,7 @@ from fedstep.features.schema import HEAD_NAMES, schema
 from fedstep.history.entry import Entry, Row
 from fedstep.history.summary import Summary, fold
 from fedstep.model.labels import Ripe
-from fedstep.model.learner import MOST_RECENT, MOST_WAITING, absorb
+from fedstep.model.learner import MOST_WAITING, REPLAYED, absorb
 from fedstep.model.linear import Local
 from fedstep.model.sgd import learn_local
 from fedstep.model.state import Backlog, Correction
@@ -53,7 +53,7 @@ def test_what_waits_and_what_is_replayed_is_bounded() -> None:
     backlog = Backlog({}, {"triage": many}, {"triage": many})
     after = absorb(Correction(), backlog, entry(1), folded(2).tests, ZEROS).backlog
     assert after.waiting["triage"] == many[-MOST_WAITING:]
-    assert after.recent["triage"] == many[-MOST_RECENT:]
+    assert after.recent["triage"] == many[-REPLAYED["triage"] :]
 
 
 def test_rows_of_another_schema_are_not_learned() -> None:

@@ -22,8 +22,10 @@ check: .venv/dev  ## lint, types, architecture, docs: seconds
 bench: .venv/dev  ## writes docs/benchmarks.json, each figure beside its yardstick of the same run
 	$(BIN)/python -m tests.benchmarks docs/benchmarks.json
 
-evaluate: .venv/dev  ## recorded CI through train, predict and triage, counts asserted
+evaluate: .venv/dev  ## recorded CI through train, predict and triage, counts asserted; then the table of docs/results.md
 	$(BIN)/python -m tests.benchmarks.evaluate $(CORPORA) $(REPLAY)
+	rm -rf .venv/evaluate
+	$(BIN)/python -m tests.benchmarks.results $(CORPORA) $(REPLAY) .venv/evaluate
 
 vocabulary: .venv/dev  ## the closed list of words, made again from its counts
 	$(BIN)/python -m fedstep.simulate.vocabulary $(CORPORA)/words.csv > fedstep/features/words.txt

@@ -19,7 +19,7 @@ from fedstep.simulate.replay_builds import build_steps
 from fedstep.simulate.replay_tests import Truth, test_steps
 from fedstep.simulate.rerun import rerun_steps
 from fedstep.simulate.results_table import read_results
-from fedstep.simulate.tables import iter_builds, read_tests
+from fedstep.simulate.tables import in_order, iter_builds, read_tests
 from fedstep.simulate.test_times import predict_test_times
 
 __all__ = ["Extracted", "extract", "time_tests"]
@@ -83,7 +83,7 @@ def _evidence(project: Project, dropped: _Bin) -> Iterator[Evidence]:
 
 
 def _from_builds(project: Project, head: str, _: Project | None, dropped: _Bin) -> Iterator[Step]:
-    builds = (build for build in dropped.sift(iter_builds(project.path)) if isinstance(build, PastBuild))
+    builds = (build for build in dropped.sift(in_order(iter_builds(project.path))) if isinstance(build, PastBuild))
     return build_steps(builds, head)
 
 

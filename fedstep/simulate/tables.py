@@ -2,8 +2,9 @@
 
 import csv
 import gzip
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from pathlib import Path
 
 from fedstep.build.ci import parse_time
@@ -20,7 +21,7 @@ from fedstep.build.record import (
 from fedstep.features.builds import PastBuild, Planned
 from fedstep.steps import Evidence
 
-__all__ = ["RerunTest", "evidence_of", "iter_builds", "planned_of", "read_builds", "read_tests"]
+__all__ = ["RerunTest", "evidence_of", "in_order", "iter_builds", "planned_of", "read_builds", "read_tests"]
 
 Row = Mapping[str, str]
 LINES = ("lines_added", "lines_deleted")
@@ -58,6 +59,26 @@ def iter_builds(path: Path) -> Iterator[PastBuild | Dropped]:
             yield _build(row, clock)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             yield Dropped(f"{path.name}:{number}", f"{type(error).__name__}: {error}")
+
+
+def in_order(items: Iterable[PastBuild | Dropped], window: int = 1000) -> Iterator[PastBuild | Dropped]:
+    """The builds by their start, as long as none is further from its place than `window` builds; those are dropped.
+
+    What had been known before such a build cannot be told any more, and a table need not fit into memory.
+    """
+    waiting: list[tuple[float, int, PastBuild]] = []
+    newest = float("-inf")
+    for number, item in enumerate(items):
+        if isinstance(item, Dropped):
+            yield item
+        elif item.started_at < newest:
+            yield Dropped(f"build started at {item.started_at:.0f}", "stands too far below builds that started later")
+        else:
+            heappush(waiting, (item.started_at, number, item))
+        if len(waiting) > window:
+            newest, _, build = heappop(waiting)
+            yield build
+    yield from (heappop(waiting)[2] for _ in range(len(waiting)))
 
 
 def read_tests(path: Path) -> tuple[RerunTest, ...]:

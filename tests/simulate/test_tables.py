@@ -4,8 +4,12 @@ import gzip
 import math
 from pathlib import Path
 
-from fedstep.features.builds import Planned
-from fedstep.simulate.tables import planned_of, read_builds, read_tests
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedstep.build.record import Dropped
+from fedstep.features.builds import PastBuild, Planned
+from fedstep.simulate.tables import in_order, planned_of, read_builds, read_tests
 
 BUILDS = """job,started_at,seconds,outcome,branch,is_pr,lines_added,lines_deleted,files_changed,hour
 unit,2026-01-02T03:00:00Z,60,passed,main,0,3,4,2,
@@ -61,3 +65,19 @@ def test_rerun_tests_have_the_rate_that_was_measured(tmp_path: Path) -> None:
     assert (flaky.failure_rate, flaky.seconds, flaky.identifiers) == (0.25, 0.5, ("sleep", "wait"))
     assert (steady.failure_rate, steady.flaky) == (0.0, False)
     assert math.isnan(steady.seconds)
+
+
+@given(st.lists(st.integers(0, 200), max_size=60), st.integers(1, 20))
+def test_rows_come_in_the_order_of_starts_and_none_is_lost_unsaid(starts: list[int], window: int) -> None:
+    builds = [PastBuild("unit", float(start), start + 1.0, "passed") for start in starts]
+    out = list(in_order(builds, window))
+    kept = [one.started_at for one in out if isinstance(one, PastBuild)]
+    assert kept == sorted(kept)
+    assert len(out) == len(starts)
+    assert window < len(starts) or kept == sorted(starts)
+
+
+def test_a_row_far_below_its_place_is_dropped_by_name() -> None:
+    builds = [PastBuild("unit", float(start), start + 1.0, "passed") for start in (5, 6, 7, 8, 9, 1)]
+    dropped = [one for one in in_order(builds, 2) if isinstance(one, Dropped)]
+    assert [one.source for one in dropped] == ["build started at 1"]

@@ -25,11 +25,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("outlook",),
     ("steps",),
     ("training",),
-    ("importers.backfill", "importers.lessons", "simulate", "workplace", "config"),
+    ("importers.backfill", "importers.lessons", "simulate", "workplace", "config", "prepush"),
     ("looking",),
     ("commands",),
     ("cli",),
     ("__main__",),
+    ("session",),
+    ("pytest_plugin",),
 )
 HEAVY = {"numpy", "scipy", "sklearn", "joblib"}
 HEAVY_ROOMS = ("model.sgd", "federation.shares", "simulate", "server", "importers.parallel")
@@ -37,7 +39,10 @@ HTTP = {"requests", "urllib3", "httpx", "aiohttp"}
 SERVER_MAY_SHARE = {"errors", "features.schema", "model.linear", "federation"}
 SERVER_ONLY = {"starlette", "uvicorn", "sqlalchemy", "jwt", "prometheus_client", "jinja2"}
 SERVER_COMMANDS = {f"commands.{name}" for name in ("serving", "guarding", "tokens", "archive")}
-LIGHT = ("cli", "config", "workplace", "commands.builds", "steps", "report.text", "report.as_json", "report.outputs")
+LIGHT = (
+    *("cli", "config", "workplace", "commands.builds", "commands.hook", "pytest_plugin"),
+    *("steps", "report.text", "report.as_json", "report.outputs"),
+)
 CODE_IN_DATA = re.compile(r"pickle|marshal|joblib\.load|\beval\(|\bexec\(")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fedstep.build.record import Absent
 from fedstep.features.schema import Head, schema
 from fedstep.federation.bounds import bucket, clip
+from fedstep.federation.scores import score
 from fedstep.federation.wire import Model, Update
 from fedstep.model.labels import Ripe, groups
 from fedstep.model.sgd import learn_shared
@@ -26,8 +27,8 @@ def full_batches(backlog: Backlog) -> Mapping[str, tuple[Ripe, ...]]:
 def make_update(backlog: Backlog, model: Model, keyed: Callable[..., str]) -> tuple[Update | Absent, Backlog]:
     """The update learned from all full batches, starting at `model.head`, and the backlog without their rows.
 
-    What is in it: one clipped change of coefficients a head, the base version, bucketed counts and hashes by `keyed`,
-    the project's own (`Home.keyed`).
+    What is in it: one clipped change of coefficients a head, where a snapshot is on trial the mean clipped difference
+    of losses on the same rows, the base version, bucketed counts and hashes by `keyed`, the project's own.
     """
     batches = full_batches(backlog)
     if not batches:
@@ -39,6 +40,8 @@ def make_update(backlog: Backlog, model: Model, keyed: Callable[..., str]) -> tu
         project=keyed("project"),
         rows={name: bucket(len(rows)) for name, rows in batches.items()},
         deltas={name: _delta(name, model.head[name], rows) for name, rows in batches.items()},
+        # the shared heads have not learned these rows yet, so that they are a fair test of the snapshot
+        scores={name: score(name, model, rows) for name, rows in batches.items() if name in model.trials},
     )
     return update, backlog._replace(waiting={**backlog.waiting, **dict.fromkeys(batches, ())})
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedstep.features.schema import schema
+from fedstep.federation.audit import recorded
 from fedstep.federation.client import NotModified, pull
 from fedstep.federation.kept import Kept, keep_model, kept_model, touch_model
 from fedstep.federation.outbox import Flushed, Outbox, flush
@@ -41,4 +42,5 @@ def refresh(home: Home, aggregator: Aggregator, now: float) -> Kept:
 
 def deliver(home: Home, aggregator: Aggregator) -> Flushed:
     """Send all updates that wait in the outbox; those that cannot be sent now stay in it."""
-    return flush(Outbox(Path(home.outbox)), aggregator.url, aggregator.send, aggregator.patience)
+    send = recorded(home, aggregator.url, aggregator.send)
+    return flush(Outbox(Path(home.outbox)), aggregator.url, send, aggregator.patience)

@@ -2,7 +2,9 @@
 
 import re
 import time
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fedstep.errors import SchemaMismatch, WireError
@@ -13,6 +15,7 @@ from fedstep.federation.tensors import LARGEST, Tensors, Vector, pack, unpack
 __all__ = [
     "LARGEST",
     "Model",
+    "Score",
     "Shape",
     "Update",
     "check_model",
@@ -39,10 +42,18 @@ _MODEL_WORDS = {
 _HEAD = re.compile("[a-z][a-z0-9-]{0,31}")
 
 
+class Score(NamedTuple):
+    """How the snapshot `trial` did on rows that nobody had learned: its loss less production's, in [-1, 1]."""
+
+    trial: int
+    difference: float
+
+
 class Update(NamedTuple):
     """What one project learned from one batch a head: the change of the coefficients since version `base`.
 
     `id` is a keyed hash of the records, so that a repeat counts once; `project` a pseudonym; `rows` bucketed counts.
+    `scores` by head, for those with a snapshot on trial: on the wire, the last coordinate of the head's vector.
     """
 
     schema: str
@@ -51,10 +62,14 @@ class Update(NamedTuple):
     project: str
     rows: Mapping[str, int]
     deltas: Mapping[str, Vector]
+    scores: Mapping[str, Score] = MappingProxyType({})
 
 
 class Model(NamedTuple):
-    """What everyone learns from (`head`) and what everyone predicts with (`production`), by name of the head."""
+    """What everyone learns from (`head`) and what everyone predicts with (`production`), by name of the head.
+
+    `trials` has the version of each snapshot on trial, `trial` its vector; a head without a trial is in neither.
+    """
 
     schema: str
     head_version: int
@@ -62,6 +77,8 @@ class Model(NamedTuple):
     created: str
     head: Mapping[str, Vector]
     production: Mapping[str, Vector]
+    trials: Mapping[str, int] = MappingProxyType({})
+    trial: Mapping[str, Vector] = MappingProxyType({})
 
 
 class Shape(NamedTuple):
@@ -85,9 +102,11 @@ def pack_update(update: Update) -> bytes:
         "id": update.id,
         "project": update.project,
         **{f"rows.{head}": str(rows) for head, rows in update.rows.items()},
+        **{f"trial.{head}": str(score.trial) for head, score in update.scores.items()},
     }
-    _update(Tensors(words, update.deltas))
-    return pack(words, update.deltas)
+    vectors = {head: _scored(delta, update.scores.get(head)) for head, delta in update.deltas.items()}
+    _update(Tensors(words, vectors))
+    return pack(words, vectors)
 
 
 def unpack_update(body: bytes) -> Update:
@@ -103,8 +122,9 @@ def pack_model(model: Model) -> bytes:
         "head": str(model.head_version),
         "production": str(model.production_version),
         "created": model.created,
+        **{f"trial.{head}": str(version) for head, version in model.trials.items()},
     }
-    tracks = (("head", model.head), ("production", model.production))
+    tracks = (("head", model.head), ("production", model.production), ("trial", model.trial))
     vectors = {f"{track}/{name}": vector for track, heads in tracks for name, vector in heads.items()}
     _model(Tensors(words, vectors))
     return pack(words, vectors)
@@ -139,23 +159,45 @@ def hour(seconds: float) -> str:
 def _update(tensors: Tensors) -> Update:
     heads = tuple(sorted(tensors.vectors))
     rows = {f"rows.{head}": "[1-9][0-9]{0,6}" for head in heads}
-    words = _words(tensors.words, UPDATE, {**_UPDATE_WORDS, **rows})
+    words = _words(tensors.words, UPDATE, {**_UPDATE_WORDS, **rows, **_trial_words(heads, tensors.words)})
     _check_heads(heads)
     counts = {head: int(words[f"rows.{head}"]) for head in heads}
     if not heads or any(count != bucket(count) for count in counts.values()):
         raise WireError("the update has no head, or a count of rows that is no power of two", REMEDY)
-    return Update(words["schema"], int(words["base"]), words["id"], words["project"], counts, dict(tensors.vectors))
+    scores = {head: _score(head, words, tensors.vectors[head]) for head in heads if f"trial.{head}" in words}
+    deltas = {head: vector[:-1] if head in scores else vector for head, vector in tensors.vectors.items()}
+    return Update(words["schema"], int(words["base"]), words["id"], words["project"], counts, deltas, scores)
+
+
+def _scored(delta: Vector, score: Score | None) -> Vector:
+    """The delta, and where there is a score that as one more coordinate."""
+    return delta + array("f", [score.difference]) if score else delta
+
+
+def _score(head: str, words: Mapping[str, str], vector: Vector) -> Score:
+    if not vector or not -1.0 <= vector[-1] <= 1.0:
+        raise WireError(f"the score of {head} is not in [-1, 1]", REMEDY)
+    return Score(int(words[f"trial.{head}"]), vector[-1])
 
 
 def _model(tensors: Tensors) -> Model:
-    words = _words(tensors.words, MODEL, _MODEL_WORDS)
-    head, production = _track("head/", tensors.vectors), _track("production/", tensors.vectors)
+    head, production, trial = (_track(f"{name}/", tensors.vectors) for name in ("head", "production", "trial"))
+    words = _words(tensors.words, MODEL, {**_MODEL_WORDS, **_trial_words(head, tensors.words)})
     _check_heads(tuple(head))
     sizes = {name: len(vector) for name, vector in head.items()}
-    if len(head) + len(production) < len(tensors.vectors) or sizes != {k: len(v) for k, v in production.items()}:
+    tracks = len(head) + len(production) + len(trial)
+    if tracks < len(tensors.vectors) or sizes != {name: len(vector) for name, vector in production.items()}:
         raise WireError("the model's head and production do not have the same heads", REMEDY)
+    trials = {name: int(words[f"trial.{name}"]) for name in head if f"trial.{name}" in words}
+    if trials.keys() != trial.keys() or any(len(vector) != sizes[name] for name, vector in trial.items()):
+        raise WireError("a snapshot on trial does not fit the model's head", REMEDY)
     versions = int(words["head"]), int(words["production"])
-    return Model(words["schema"], *versions, words["created"], head, production)
+    return Model(words["schema"], *versions, words["created"], head, production, trials, trial)
+
+
+def _trial_words(heads: Iterable[str], words: Mapping[str, str]) -> Mapping[str, str]:
+    """The patterns of the words on trials that are there; any other word stays one too many."""
+    return {f"trial.{head}": _NUMBER for head in heads if f"trial.{head}" in words}
 
 
 def _track(prefix: str, vectors: Mapping[str, Vector]) -> Mapping[str, Vector]:

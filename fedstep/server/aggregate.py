@@ -3,8 +3,8 @@
 Buffered asynchronous aggregation after FedBuff: Nguyen et al., AISTATS 2022.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TypeAlias
 
@@ -20,6 +20,7 @@ __all__ = [
     "aggregate",
     "aggregate_heads",
     "clipped",
+    "fold_bound",
     "norm",
     "rules_for",
     "staleness_weight",
@@ -30,46 +31,65 @@ Vector: TypeAlias = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How one head moves: the L2 bound of each project's share, the step of a fold, the part of it forgotten."""
+    """How one head moves: the L2 bound of each project's share, the step of a fold, the part of it forgotten.
+
+    `projects_per_owner`: an owner's projects together move it no further than so many projects would. `longer`: in a
+    fold of five projects or more, how much longer than the median project's a delta may be. `single`: how much of the
+    bound one coordinate may take, unless it moves in most projects.
+    """
 
     clip: float
     rate: float = 1.0
     decay: float = 0.0005
+    projects_per_owner: float = 4.0
+    longer: float = 2.0
+    single: float = 0.1
+    start: tuple[float, ...] = ()  # what is forgotten is forgotten towards these weights; empty: towards zero
 
 
-RATES = {"build-failure": 0.3, "build-duration": 0.1}  # few rows, mixed projects: faster than this it hurts
+FEWEST = 5  # projects in a fold for a median to be taken
+RATES = {"build-failure": 0.3, "build-duration": 0.3}  # few rows, mixed projects: faster than this it hurts
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """One project's delta for one head; `staleness` counts the folds since the head that it was learned from."""
+    """One project's delta for one head; `staleness` counts the folds since the head that it was learned from.
+
+    `owner` is who answers for the project; "" where that is not known, and then it counts for itself.
+    """
 
     id: str
     project: str
     staleness: int
     delta: Vector
+    owner: str = ""
 
 
 def rules_for(schema: Schema) -> Mapping[str, Rules]:
     """The default rules of each head."""
-    return {name: Rules(head.clip, RATES.get(name, 1.0)) for name, head in schema.heads.items()}
+    return {
+        name: Rules(head.clip, RATES.get(name, 1.0), start=tuple(head.start())) for name, head in schema.heads.items()
+    }
 
 
 def aggregate(head: Vector, updates: Sequence[Contribution], rules: Rules) -> Vector:
     """The head after one fold; without updates, the head itself.
 
     Each project's weighted, clipped deltas are summed in id order, and the sum is clipped again: many updates of one
-    project move the head no further than one. Rounded to C floats once, because that is what clients learn from.
+    project move the head no further than one. So it is with the projects of one owner, whose bound is wider. Rounded to
+    C floats once, because that is what clients learn from.
     """
     if not updates:
         return head
-    step = np.zeros(len(head), np.float64)
-    for _, shares in groupby(sorted(updates, key=lambda update: (update.project, update.id)), lambda u: u.project):
+    bound, step = fold_bound(updates, rules), np.zeros(len(head), np.float64)
+    even = _evened(updates, bound, rules)
+    for owner, owned in groupby(sorted(even, key=_place), lambda update: update.owner):
         share = np.zeros(len(head), np.float64)
-        for update in shares:
-            share += staleness_weight(update.staleness) * clipped(update.delta, rules.clip)
-        step += clipped(share, rules.clip)
-    return ((1.0 - rules.decay) * head.astype(np.float64) + rules.rate * step).astype(np.float32)
+        for _, deltas in groupby(owned, lambda update: update.project):
+            share += _share(deltas, len(head), bound)
+        step += clipped(share, rules.projects_per_owner * bound) if owner else share
+    origin = np.array(rules.start) if rules.start else np.zeros(len(head))
+    return (origin + (1.0 - rules.decay) * (head - origin) + rules.rate * step).astype(np.float32)
 
 
 def aggregate_heads(
@@ -77,6 +97,53 @@ def aggregate_heads(
 ) -> Mapping[str, Vector]:
     """Every head after one fold of the updates by name of the head."""
     return {name: aggregate(head, updates.get(name, ()), rules[name]) for name, head in heads.items()}
+
+
+def fold_bound(updates: Sequence[Contribution], rules: Rules) -> float:
+    """The L2 bound of each project's share in this fold: the constant one, or closer where most deltas are short.
+
+    The constant leaves room for the longest honest delta, and a liar would always fill it. A median over projects stays
+    honest while fewer than half of them lie; over fewer than five it would say little.
+    """
+    longest: dict[str, float] = {}
+    for update in updates:
+        longest[update.project] = max(longest.get(update.project, 0.0), norm(update.delta))
+    median = float(np.median(list(longest.values())))
+    return min(rules.clip, rules.longer * median) if len(longest) >= FEWEST and median else rules.clip
+
+
+def _evened(updates: Sequence[Contribution], bound: float, rules: Rules) -> Sequence[Contribution]:
+    """The updates with no coordinate that sticks out: a whole delta spent on one word would drag that word anywhere.
+
+    A coordinate sticks out above its part of the bound and three times its median over the projects; rare ones, whose
+    median is 0, have the first alone. Looked at are only the few coordinates above the first.
+    """
+    if len({update.project for update in updates}) < FEWEST:
+        return updates
+    most = rules.single * bound
+    scales = [min(1.0, bound / (norm(update.delta) or bound)) for update in updates]  # at most 1 / single^2 places each
+    places = (np.flatnonzero(np.abs(u.delta) * scale > most) for u, scale in zip(updates, scales, strict=True))
+    high = np.unique(np.concatenate([*places]))
+    columns = np.array([u.delta[high] * scale for u, scale in zip(updates, scales, strict=True)], np.float64)
+    limits = np.maximum(most, 3.0 * _median_by_project(updates, np.abs(columns)))
+    return [
+        replace(update, delta=_cut(update.delta, scale, high, limits)) if (np.abs(column) > limits).any() else update
+        for update, column, scale in zip(updates, columns, scales, strict=True)
+    ]
+
+
+def _median_by_project(updates: Sequence[Contribution], columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The median over the projects of the largest value that each has in a column."""
+    largest: dict[str, NDArray[np.float64]] = {}
+    for update, row in zip(updates, columns, strict=True):
+        largest[update.project] = np.maximum(row, largest.get(update.project, row))
+    return np.asarray(np.median(list(largest.values()), axis=0), np.float64)
+
+
+def _cut(delta: Vector, scale: float, places: NDArray[np.intp], limits: NDArray[np.float64]) -> Vector:
+    cut = delta * np.float32(scale)
+    cut[places] = np.clip(cut[places], -limits, limits)
+    return cut
 
 
 def staleness_weight(staleness: int) -> float:
@@ -92,6 +159,18 @@ def clipped(delta: NDArray[np.floating], bound: float) -> NDArray[np.float64]:
     """The delta in double precision, shrunk to an L2 norm of at most `bound`."""
     length = norm(delta)
     return delta.astype(np.float64) * min(1.0, bound / length if length else 1.0)
+
+
+def _place(update: Contribution) -> tuple[str, str, str]:
+    return update.owner, update.project, update.id
+
+
+def _share(updates: Iterable[Contribution], size: int, bound: float) -> NDArray[np.float64]:
+    """What one project adds to a step before the rate."""
+    share = np.zeros(size, np.float64)
+    for update in updates:
+        share += staleness_weight(update.staleness) * clipped(update.delta, bound)
+    return clipped(share, bound)
 
 
 def norm(delta: NDArray[np.floating]) -> float:

@@ -1,65 +1,111 @@
-"""Who may send updates: whoever has a token; without tokens, anyone on this machine, and nobody else gets there."""
+"""Who may send: whoever has a token; where there never was one, anyone on this machine, and nobody else gets there."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from hmac import compare_digest
 from ipaddress import ip_address
 
 from fedstep.errors import UsageError
 
-__all__ = ["Denied", "Doorkeeper", "Sender", "doorkeeper", "is_loopback"]
+__all__ = ["OPEN", "Denied", "Doorkeeper", "Sender", "Verify", "digest_of", "doorkeeper", "is_loopback"]
 
 SHORTEST_TOKEN = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who sent an update, as far as the aggregator knows: "open", or the first digits of the token's hash."""
+    """Who answers for a request, and for which project; "" is not known.
+
+    Of a static token `acme` and `acme/web`, of a CI's token `github:ID` and `github:ID/ID`.
+    """
 
     owner: str
+    project: str = ""
+
+    def pseudonym(self, claimed: str) -> str:
+        """What the store calls the project: what its identity says, else what its update claims."""
+        return sha256(self.project.encode()).hexdigest()[:32] if self.project else claimed
 
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Why a request is turned away, and what would help."""
+    """Why a request is turned away, and what would help; `known`: who it is was shown, and that is not enough."""
 
     reason: str
     remedy: str
+    known: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+Verify = Callable[[str, str], Awaitable[Sender | Denied]]  # of a token that is none of ours, and its digest
+
+OPEN = Sender("")
+
+
 class Doorkeeper:
-    """Knows the hashes of the tokens; without any, everyone is let in."""
+    """Knows the SHA-256 of the tokens. Open as long as there never was one.
 
-    hashes: tuple[str, ...]
+    A plain look-up by hash: tokens have so many random bits that a fast hash cannot be searched, and the time it takes
+    depends on the hash, which nobody can steer towards a known one.
+    """
 
-    def identify(self, authorization: str) -> Sender | Denied:
-        """The sender behind an Authorization header ("": none came)."""
-        if not self.hashes:
-            return Sender("open")
+    def __init__(self, fixed: Mapping[str, Sender], is_open: bool, verify: Verify | None = None) -> None:
+        self._fixed, self._known, self._verify = fixed, fixed, verify
+        self.is_open = is_open
+
+    def learn(self, stored: Mapping[str, Sender]) -> None:
+        """Takes these for the tokens of the store. The first one closes an open door for good."""
+        self._known = {**stored, **self._fixed}
+        self.is_open = self.is_open and not stored
+
+    async def identify(self, authorization: str) -> Sender | Denied:
+        """The sender behind an Authorization header ("": none came). Raises what the verifier raises."""
+        if self.is_open:
+            return OPEN
         scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token:
             return Denied("no token came with the request", "Send it as `Authorization: Bearer TOKEN`.")
-        shown = _hash(token.strip())
-        # every hash is compared, so that the time taken does not tell which one was close
-        known = [digest for digest in self.hashes if compare_digest(digest, shown)]
-        return Sender(known[0][:8]) if known else Denied("the token is not known here", "Use one of its tokens.")
+        digest = digest_of(token)
+        known = self._known.get(digest)
+        if known:
+            return known
+        if self._verify and token.count(".") == 2:
+            return await self._verify(token, digest)
+        return Denied("the token is not known here", "Use one of its tokens.")
 
 
-def doorkeeper(host: str, tokens: Sequence[str]) -> Doorkeeper:
-    """The doorkeeper for an aggregator on `host`. UsageError when strangers could send, or guess a token."""
-    if not tokens and not is_loopback(host):
-        raise UsageError(
-            f"without a token anyone who reaches {host} could send updates",
-            "Give one in FEDSTEP_TOKENS, or listen on --host 127.0.0.1.",
-        )
-    if any(len(token.strip()) < SHORTEST_TOKEN for token in tokens):
+def doorkeeper(
+    host: str,
+    tokens: Sequence[str],
+    stored: Mapping[str, Sender] | None = None,
+    verify: Verify | None = None,
+    closed: bool = False,
+) -> Doorkeeper:
+    """The doorkeeper for an aggregator on `host`. UsageError when strangers could send, or guess a token.
+
+    `closed`: a proxy brings strangers even to a loopback address, or there once were tokens.
+    """
+    short = any(len(token.strip()) < SHORTEST_TOKEN for token in tokens)
+    if short:
         raise UsageError(
             f"a token is shorter than {SHORTEST_TOKEN} characters",
             "Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'",
         )
-    return Doorkeeper(tuple(_hash(token.strip()) for token in tokens))
+    needs_none = is_loopback(host) and not closed
+    if not (tokens or stored or verify or needs_none):
+        raise UsageError(
+            f"without a token anyone who reaches {host} could send updates",
+            "Make one with `fedstep server token create`, give one in FEDSTEP_TOKENS, or listen on --host 127.0.0.1.",
+        )
+    fixed = {digest_of(token.strip()): Sender(f"token:{digest_of(token.strip())[:8]}") for token in tokens}
+    keeper = Doorkeeper(fixed, not (tokens or verify) and needs_none, verify)
+    keeper.learn(stored or {})
+    return keeper
+
+
+def digest_of(token: str) -> str:
+    """What is kept of a token."""
+    return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def is_loopback(host: str) -> bool:
@@ -72,7 +118,3 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _hash(token: str) -> str:
-    return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()

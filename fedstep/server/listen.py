@@ -1,21 +1,26 @@
 """uvicorn with the limits that it lacks: a request's head has a size and a time."""
 
 import asyncio
+import logging
 import signal
 import socket
+import ssl
+from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fedstep.errors import UsageError
-from fedstep.server.settings import Limits
+from fedstep.server.settings import Limits, Settings, Tls
 
-__all__ = ["listener", "run"]
+__all__ = ["checked", "listener", "run"]
 
 MOST_CONNECTIONS = 1000
 SECONDS_TO_FINISH = 10
+log = logging.getLogger("fedstep.server")
 
 
 def listener(host: str, port: int) -> socket.socket:
@@ -30,17 +35,33 @@ def listener(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def run(app: ASGIApp, door: socket.socket, limits: Limits) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes the requests under way."""
+def checked(tls: Tls) -> Tls:
+    """The same files. Raises UsageError where they are no certificate and its key."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, password="")
+    except (OSError, ssl.SSLError) as error:
+        cause = "they do not belong together, or are not PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise UsageError(
+            f"{tls.certificate} and {tls.key} cannot be used for TLS ({cause})",
+            "Give --tls-cert the certificate with its chain and --tls-key its key without a password, both in PEM.",
+        ) from error
+    return tls
+
+
+def run(app: ASGIApp, door: socket.socket, settings: Settings, stopping: Callable[[], None]) -> None:
+    """Serves until SIGTERM or SIGINT, calls `stopping`, then finishes the requests under way."""
     config = uvicorn.Config(
         app,
-        http=_bounded(limits),
+        http=_bounded(settings.limits),
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=list(settings.proxies),
+        ssl_certfile=settings.tls.certificate if settings.tls else None,
+        ssl_keyfile=settings.tls.key if settings.tls else None,
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=SECONDS_TO_FINISH,
     )
@@ -48,9 +69,21 @@ def run(app: ASGIApp, door: socket.socket, limits: Limits) -> None:
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[door])
+            _Telling(config, stopping).run(sockets=[door])
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+class _Telling(uvicorn.Server):
+    """uvicorn, saying that it stops before it does."""
+
+    def __init__(self, config: uvicorn.Config, stopping: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._stopping()
+        super().handle_exit(sig, frame)
 
 
 def _bounded(limits: Limits) -> type[HttpToolsProtocol]:
@@ -95,6 +128,7 @@ def _bounded(limits: Limits) -> type[HttpToolsProtocol]:
         def _hang_up(self) -> None:
             self._head_is_whole()
             if self.transport and not self.transport.is_closing():
+                log.warning("hung up: the head of a request was too long or too slow")
                 self.transport.abort()
 
     return Bounded

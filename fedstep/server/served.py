@@ -1,15 +1,13 @@
 """The model as it is served: its bytes, made once a version."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from starlette.responses import Response
 
 from fedstep.federation.gzipped import deflate
-from fedstep.federation.tensors import Vector
 from fedstep.federation.wire import Model, hour, pack_model
-from fedstep.server.store import Version
+from fedstep.server.records import Current
 
 __all__ = ["Served", "served"]
 
@@ -42,9 +40,20 @@ class Served:
         return Response(self.packed, 200, headers | {"Content-Encoding": "gzip"}, "application/octet-stream")
 
 
-def served(digest: str, head: Version, production: Mapping[str, Vector]) -> Served:
-    """What is served while `head` is the newest version and `production` what everyone predicts with."""
-    body = pack_model(Model(digest, head.version, head.production, hour(head.created), head.vectors, production))
+def served(digest: str, current: Current) -> Served:
+    """What is served while this is current: head, production, and the snapshots on trial."""
+    head, trials = current.head, current.trials
+    model = Model(
+        schema=digest,
+        head_version=head.version,
+        production_version=head.production,
+        created=hour(head.created),
+        head=head.vectors,
+        production=current.production,
+        trials={name: trial.version for name, trial in trials.items()},
+        trial={name: trial.vector for name, trial in trials.items()},
+    )
+    body = pack_model(model)
     etag = f'"{head.version}-{blake2b(body, digest_size=8).hexdigest()}"'
     return Served(head.version, etag, body, deflate(body))
 

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from fedstep.federation.wire import LARGEST
 from fedstep.server.aggregate import Rules
 from fedstep.server.buffer import Folding
+from fedstep.server.gate import Gate
+from fedstep.server.issuers import Issuer
+from fedstep.server.limits import Allowances
 
-__all__ = ["Limits", "Settings"]
+__all__ = ["Limits", "Settings", "Tls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +24,21 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """The files, in PEM, of the certificate with its chain and of its key."""
+
+    certificate: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """One aggregator. Without tokens it is open, and then listens on loopback only; reading the model is always open.
+    """One aggregator. Without tokens and issuers it is open, and then listens on loopback only.
 
     `starter` is the model (safetensors bytes) to begin with where the store has none; empty: zeros. `rules` by head;
-    those not named have the defaults.
+    those not named have the defaults. Without a gate production is always the newest head. `audience` is what CI tokens
+    of the `issuers` have to be made for; `private_model`: readers need a token, too. `proxies` are the addresses whose
+    X-Forwarded-For is believed.
     """
 
     host: str = "127.0.0.1"
@@ -35,4 +48,13 @@ class Settings:
     starter: bytes = field(default=b"", repr=False)
     rules: Mapping[str, Rules] = field(default_factory=dict)
     folding: Folding = field(default_factory=Folding)
+    gate: Gate | None = field(default_factory=Gate)
     limits: Limits = field(default_factory=Limits)
+    issuers: tuple[Issuer, ...] = ()
+    audience: str = ""
+    allowances: Allowances = field(default_factory=Allowances)
+    private_model: bool = False
+    tls: Tls | None = None
+    proxies: tuple[str, ...] = ()
+    log_format: str = "text"
+    log_level: str = "info"

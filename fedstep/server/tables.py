@@ -3,13 +3,27 @@
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Engine, Float, Index, Integer, LargeBinary, MetaData, String, Table, create_engine, event
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from fedstep.errors import UsageError
 
-__all__ = ["open_engine", "receipts", "updates", "versions"]
+__all__ = ["needed", "open_engine", "receipts", "trials", "updates", "verdicts", "versions", "votes"]
 
 tables = MetaData()
 
@@ -21,7 +35,8 @@ versions = Table(
     Column("schema", String(16), nullable=False),
     Column("created", Float, nullable=False),  # seconds since 1970
     Column("updates", Integer, nullable=False),  # how many were folded into it
-    Column("production", Integer, nullable=False),  # the version everyone predicts with from then on
+    Column("production", Integer, nullable=False),  # the version that production changed with last
+    Column("sources", Text, nullable=False),  # JSON: the version that each head of production is from
     Column("vectors", LargeBinary, nullable=False),  # head, as safetensors
 )
 
@@ -38,6 +53,7 @@ updates = Table(
     Column("body", LargeBinary, nullable=False),
 )
 Index("updates_in_buffer", updates.c.folded, updates.c.schema)
+Index("updates_by_time", updates.c.received)
 
 receipts = Table(
     "receipts",
@@ -46,6 +62,56 @@ receipts = Table(
     Column("receipt", String(64), nullable=False),
     Column("version", Integer, nullable=False),
 )
+
+trials = Table(
+    "trials",  # those that are open
+    tables,
+    Column("schema", String(16), primary_key=True),
+    Column("head", String(32), primary_key=True),
+    Column("version", Integer, nullable=False),  # of the snapshot
+    Column("against", Integer, nullable=False),  # the version that production's head is from
+    Column("began", Float, nullable=False),  # seconds since 1970
+)
+
+votes = Table(
+    "votes",
+    tables,
+    Column("number", Integer, primary_key=True),  # in the order of arrival
+    Column("schema", String(16), nullable=False),
+    Column("head", String(32), nullable=False),
+    Column("trial", Integer, nullable=False),  # the version of the snapshot
+    Column("update_id", String(32), nullable=False),  # of the update that carried it
+    Column("project", String(32), nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("difference", Float, nullable=False),  # of losses, trial less production, in units of the bound
+)
+Index("votes_by_trial", votes.c.trial, votes.c.head)
+
+verdicts = Table(
+    "verdicts",  # how trials ended, and rollbacks
+    tables,
+    Column("number", Integer, primary_key=True),
+    Column("schema", String(16), nullable=False),
+    Column("version", Integer, nullable=False),  # the one made with it
+    Column("head", String(32), nullable=False),
+    Column("trial", Integer, nullable=False),  # the version of the snapshot
+    Column("against", Integer, nullable=False),
+    Column("began", Float, nullable=False),
+    Column("decided", Float, nullable=False),
+    Column("outcome", String(16), nullable=False),  # promoted, rejected, undecided, rollback
+    Column("refolded", Boolean, nullable=False),
+    Column("left_out", Integer, nullable=False),  # projects or owners
+    Column("spent", Float, nullable=False),  # of the margin, after it
+    Column("figures", Text, nullable=False),  # JSON
+)
+
+
+def needed(store: str) -> str:
+    """The URL itself. Raises UsageError for a SQLite file that is not there: to look at it must not make it."""
+    url = _url(store)
+    if not Path(str(url.database)).is_file():
+        raise UsageError(f"the store {store} is not there", "Give the --store that the aggregator was started with.")
+    return store
 
 
 def open_engine(store: str) -> Engine:

@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from fedstep.server.buffer import Folding, due
-from fedstep.server.store import Accepted, Fold, Offer, Refused, Store, Version
+from fedstep.server.listing import Lineage
+from fedstep.server.records import Current, Version
+from fedstep.server.store import Accepted, Offer, Refused, Step, Store
 
 __all__ = ["QueueFull", "Writer"]
 
@@ -26,9 +28,9 @@ class Writer:
     """Owns the store. An offer is answered when it is on disk; all that waited meanwhile share the next commit."""
 
     def __init__(
-        self, store: Store, folding: Folding, fold: Fold, queue: int, clock: Callable[[], float] = time.time
+        self, store: Store, folding: Folding, step: Step, queue: int, clock: Callable[[], float] = time.time
     ) -> None:
-        self._store, self._folding, self._fold, self._clock = store, folding, fold, clock
+        self._store, self._folding, self._step, self._clock = store, folding, step, clock
         self._queue: asyncio.Queue[tuple[Offer, asyncio.Future[Accepted | Refused]] | None] = asyncio.Queue(queue)
         self._thread = ThreadPoolExecutor(1, "fedstep-store")
         self._pending = store.pending()
@@ -42,18 +44,26 @@ class Writer:
             raise QueueFull from None
         return await answer
 
-    async def run(self, head: Version, publish: Callable[[Version], None]) -> None:
-        """Writes until `stop`; every new head is published. A failing disk fails the offers, not the task."""
-        running = True
+    async def run(self, current: Current, publish: Callable[[Current], None]) -> None:
+        """Writes until `stop`; every new head is published, also one that another process made, such as a rollback.
+
+        A failing disk fails the offers, not the task.
+        """
+        newest, running = current.head.version, True
         while running:
             batch, running = await self._batch()
             if batch:
-                await self._commit(batch, head)
+                await self._commit(batch, newest)
             if due(self._pending, self._clock(), self._folding):
-                folded = await self._next(head)
-                if folded.version > head.version:
-                    head = folded
-                    publish(head)
+                await self._fold()
+            found = await self._newer(newest)
+            if found:
+                newest = found.head.version
+                publish(found)
+
+    async def lineage(self, most: int) -> Lineage:
+        """The newest of the lineage, at most so many versions and verdicts."""
+        return await self._in_thread(lambda: self._store.lineage(most))
 
     async def stop(self) -> None:
         """Ends `run` once everything offered before is answered."""
@@ -79,11 +89,11 @@ class Writer:
             item = self._queue.get_nowait()
         return batch, False
 
-    async def _commit(self, batch: list[tuple[Offer, asyncio.Future[Accepted | Refused]]], head: Version) -> None:
+    async def _commit(self, batch: list[tuple[Offer, asyncio.Future[Accepted | Refused]]], head: int) -> None:
         offers = [offer for offer, _ in batch]
         try:
             outcomes = await self._in_thread(
-                lambda: self._store.accept(offers, head.version, self._folding.staleness, self._clock())
+                lambda: self._store.accept(offers, head, self._folding.staleness, self._clock())
             )
             self._pending = await self._in_thread(self._store.pending)
         except Exception as error:  # noqa: BLE001  whatever it was, each sender must hear that nothing was promised
@@ -96,19 +106,30 @@ class Writer:
             if not answer.done():
                 answer.set_result(outcome)
 
-    async def _next(self, head: Version) -> Version:
-        """The new head, or the old one when the fold failed: the buffer is on disk and the next tick tries again."""
+    async def _fold(self) -> None:
+        """A new version in the store; where that fails the buffer is on disk and the next tick tries again."""
         try:
-            folded = await self._in_thread(lambda: self._store.fold(self._fold, self._clock()))
+            made: Version = await self._in_thread(lambda: self._store.fold(self._step, self._clock()))
             log.info(
-                "version %d: %d updates of %d projects", folded.version, self._pending.updates, self._pending.projects
+                "version %d: %d updates of %d projects; production %d",
+                made.version,
+                self._pending.updates,
+                self._pending.projects,
+                made.production,
             )
             self._pending = await self._in_thread(self._store.pending)
         except Exception:
             log.exception("the fold failed")
             await asyncio.sleep(min(LONGEST_TICK, self._folding.seconds))
-            return head
-        return folded
+
+    async def _newer(self, newest: int) -> Current | None:
+        """What is to be served now, when the store has a newer version than this one."""
+        try:
+            if await self._in_thread(self._store.newest) > newest:
+                return await self._in_thread(self._store.current)
+        except Exception:
+            log.exception("the newest version cannot be read")
+        return None
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

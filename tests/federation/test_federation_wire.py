@@ -22,13 +22,15 @@ names = st.from_regex("[a-z][a-z0-9-]{0,31}", fullmatch=True)
 heads = st.dictionaries(names, vectors, min_size=1, max_size=5)
 digests, ids = st.from_regex("[0-9a-f]{16}", fullmatch=True), st.from_regex("[0-9a-f]{32}", fullmatch=True)
 versions = st.integers(0, 10**15 - 1)
+shares = st.floats(-1.0, 1.0, width=32)
 
 
 @st.composite
 def updates(draw):
     deltas = draw(heads)
     rows = {name: 2 ** draw(st.integers(0, 20)) for name in deltas}
-    return wire.Update(draw(digests), draw(versions), draw(ids), draw(ids), rows, deltas)
+    scores = {name: wire.Score(draw(versions), draw(shares)) for name in deltas if draw(st.booleans())}
+    return wire.Update(draw(digests), draw(versions), draw(ids), draw(ids), rows, deltas, scores)
 
 
 @st.composite
@@ -36,7 +38,9 @@ def models(draw):
     head = draw(heads)
     created = wire.hour(draw(st.integers(0, 4_000_000_000)))
     production = {name: array("f", [draw(floats)] * len(vector)) for name, vector in head.items()}
-    return wire.Model(draw(digests), draw(versions), draw(versions), created, head, production)
+    trial = {name: array("f", [draw(floats)] * len(vector)) for name, vector in head.items() if draw(st.booleans())}
+    trials = {name: draw(versions) for name in trial}
+    return wire.Model(draw(digests), draw(versions), draw(versions), created, head, production, trials, trial)
 
 
 UPDATE = wire.Update("a" * 16, 3, "b" * 32, "c" * 32, {"flaky": 64}, {"flaky": array("f", [0.5, -0.25])})
@@ -65,8 +69,10 @@ def test_equal_values_are_equal_bytes(update, dice):
 
 @given(updates())
 def test_safetensors_itself_reads_what_is_written(update):
+    """A score is the last coordinate of its head's vector."""
     read = {name: array("f", tensor["data"]) for name, tensor in deserialize(wire.pack_update(update))}
-    assert read == update.deltas
+    scores = {name: [score.difference] for name, score in update.scores.items()}
+    assert read == {name: delta + array("f", scores.get(name, [])) for name, delta in update.deltas.items()}
 
 
 def refused(body: bytes) -> None:
@@ -182,6 +188,9 @@ GOOD = {"format": "fedstep-update-1", "schema": "a" * 16, "base": "3", "id": "b"
         {"rows.flaky": "4194304"},
         {"rows.other": "64"},
         {"branch": "secret"},
+        {"trial.other": "4"},
+        {"trial.flaky": "-4"},
+        {"trial.flaky": ""},
     ],
 )
 def test_metadata_is_exactly_what_it_should_be(changes):
@@ -201,6 +210,10 @@ def test_metadata_is_exactly_what_it_should_be(changes):
         {"deltas": {"Secret Name": array("f", [1.0])}, "rows": {"Secret Name": 64}},
         {"deltas": {"flaky": array("f", [float("nan")])}},
         {"deltas": {"flaky": array("f", bytes(4 << 18))}},
+        {"scores": {"flaky": wire.Score(4, 1.5)}},
+        {"scores": {"flaky": wire.Score(4, float("nan"))}},
+        {"scores": {"flaky": wire.Score(-4, 0.5)}},
+        {"scores": {"triage": wire.Score(4, 0.5)}},
     ],
 )
 def test_an_update_that_nobody_would_accept_is_not_packed(wrong):
@@ -214,6 +227,21 @@ def test_both_tracks_of_a_model_have_the_same_heads():
             wire.pack_model(MODEL._replace(production=production))
     with pytest.raises(WireError):
         wire.pack_model(MODEL._replace(created="2026-01-31T12:34Z"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"trials": {"flaky": 4}},
+        {"trial": {"flaky": array("f", [0.5])}},
+        {"trials": {"flaky": 4}, "trial": {"flaky": array("f", [0.5, 0.5])}},
+        {"trials": {"other": 4}, "trial": {"other": array("f", [0.5])}},
+        {"trials": {"flaky": 4}, "trial": {"other": array("f", [0.5])}},
+    ],
+)
+def test_a_snapshot_on_trial_is_of_a_head_of_the_model_and_has_its_version(wrong):
+    with pytest.raises(WireError):
+        wire.pack_model(MODEL._replace(**wrong))
 
 
 def test_a_message_must_fit_the_schema_of_this_side():
@@ -235,8 +263,9 @@ def test_an_update_of_all_heads_is_at_most_16_kb_on_the_wire():
         name: bounds.clip(array("f", (((n * 7919) % 2003 - 1001) / 997 for n in range(size))), 1.0)
         for name, size in shape.sizes.items()
     }
-    body = wire.pack_update(wire.Update(shape.digest, 1, "b" * 32, "c" * 32, dict.fromkeys(dense, 64), dense))
-    assert int.from_bytes(body[:8], "little") < 700
+    scores = {name: wire.Score(10**6, 0.123) for name in dense}
+    body = wire.pack_update(wire.Update(shape.digest, 1, "b" * 32, "c" * 32, dict.fromkeys(dense, 64), dense, scores))
+    assert int.from_bytes(body[:8], "little") < 800
     assert min(len(body), len(deflate(body))) <= 16384
 
 

@@ -95,8 +95,8 @@ def ours() -> Shape:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Folds every second update, and by time hardly ever."""
-    return Settings(store=f"sqlite:///{tmp_path / 'a.db'}", folding=Folding(updates=2, seconds=3600.0))
+    """Folds every second update, and by time hardly ever; without a gate."""
+    return Settings(store=f"sqlite:///{tmp_path / 'a.db'}", folding=Folding(updates=2, seconds=3600.0), gate=None)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fedstep.features.schema import schema
-from fedstep.server.aggregate import Contribution, Rules, aggregate, aggregate_heads, clipped, rules_for
+from fedstep.server.aggregate import Contribution, Rules, aggregate, aggregate_heads, clipped, fold_bound, rules_for
 
 SIZE = 6
 RULES = Rules(clip=1.0, rate=0.5, decay=0.01)
@@ -83,3 +83,40 @@ def test_one_scaled_poison_among_ten_leaves_the_direction_of_the_nine(scale: flo
     poison = Contribution("x", "px", 0, np.full(SIZE, -scale, np.float32))
     moved = aggregate(np.zeros(SIZE, np.float32), [*honest, poison], RULES)
     assert (moved > 0).all()
+
+
+def norm_of(moved: np.ndarray) -> float:
+    return float(np.linalg.norm(moved))
+
+
+@given(st.integers(1, 12))
+def test_an_owner_with_many_projects_moves_the_head_no_further_than_four_would(projects: int):
+    delta = np.full(SIZE, SIZE**-0.5, np.float32)  # as long as the bound
+    mine = [Contribution(f"{n}", f"p{n}", 0, delta, "me") for n in range(projects)]
+    moved = aggregate(np.zeros(SIZE, np.float32), mine, RULES)
+    assert norm_of(moved) == pytest.approx(RULES.rate * min(projects, 4), rel=1e-5)
+
+
+def test_projects_of_unknown_owners_count_for_themselves():
+    delta = np.full(SIZE, SIZE**-0.5, np.float32)
+    strangers = [Contribution(f"{n}", f"p{n}", 0, delta) for n in range(8)]
+    assert norm_of(aggregate(np.zeros(SIZE, np.float32), strangers, RULES)) == pytest.approx(4.0, rel=1e-5)
+
+
+def test_among_five_projects_nobody_is_longer_than_twice_the_median():
+    delta = np.full(SIZE, SIZE**-0.5, np.float32)
+    honest = [Contribution(f"{n}", f"p{n}", 0, 0.01 * delta) for n in range(4)]
+    liar = Contribution("x", "px", 0, -delta)
+    assert fold_bound([*honest, liar], RULES) == pytest.approx(0.02, rel=1e-5)
+    assert (aggregate(np.zeros(SIZE, np.float32), [*honest, liar], RULES) > 0).all()
+    assert fold_bound([*honest[:3], liar], RULES) == RULES.clip, "too few for a median"
+
+
+def test_a_rare_coordinate_takes_a_tenth_of_the_bound_and_a_common_one_all_of_it():
+    common, rare = np.zeros(SIZE, np.float32), np.zeros(SIZE, np.float32)
+    common[0], rare[1] = 0.1, 0.1
+    honest = [Contribution(f"{n}", f"p{n}", 0, common) for n in range(6)]
+    still = Rules(clip=1.0, decay=0.0)
+    moved = aggregate(np.zeros(SIZE, np.float32), [*honest, Contribution("x", "px", 0, rare)], still)
+    assert moved[0] == pytest.approx(0.6, rel=1e-5)
+    assert moved[1] == pytest.approx(still.single * 0.2, rel=1e-5)

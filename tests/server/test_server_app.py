@@ -20,10 +20,11 @@ from fedstep.federation.client import Fetched, NotModified, pull, push
 from fedstep.federation.gzipped import deflate
 from fedstep.federation.outbox import Outbox, flush
 from fedstep.federation.patience import Patience
-from fedstep.federation.wire import Model, hour, pack_model, pack_update, unpack_model
+from fedstep.federation.wire import Model, Score, hour, pack_model, pack_update, unpack_model
 from fedstep.model.linear import zeros
 from fedstep.server.body import bounded, plain_body
 from fedstep.server.buffer import Folding
+from fedstep.server.gate import Gate
 from fedstep.server.problems import Problem
 from fedstep.server.settings import Limits
 from fedstep.server.store import Store
@@ -226,7 +227,7 @@ def test_any_bytes_get_a_clean_4xx(one_house, body, zipped):
 
 
 def test_paths_and_methods_that_are_not_there_have_problem_documents_too(one_house):
-    assert problem(one_house.send("GET", "/", {}, b"", 5))["status"] == 404
+    assert problem(one_house.send("GET", "/nowhere", {}, b"", 5))["status"] == 404
     assert problem(one_house.send("DELETE", "/v1/model", {}, b"", 5))["status"] == 405
 
 
@@ -280,6 +281,44 @@ def test_a_fold_that_fails_is_tried_again_and_loses_nothing(open_aggregator, set
         push(pack_update(update(1)), URL, house.send, ONCE)
         until(lambda: version(house, ours) == 1)
         assert len(calls) == 2
+
+
+def test_runners_try_a_snapshot_and_their_scores_put_it_into_production(open_aggregator, settings, ours, update):
+    with open_aggregator(replace(settings, gate=Gate(alone=2))) as house:
+        for number in (1, 2):
+            push(pack_update(update(number, project=7)), URL, house.send, ONCE)
+        until(lambda: version(house, ours) == 1)
+        model = pull(URL, "", house.send, ours, ONCE).model
+        assert model.trials == {"flaky": 1, "build-duration": 1}
+        assert model.trial == model.head
+        assert model.production != model.head
+        for number in (3, 4):
+            scores = {"flaky": Score(1, -0.25)}
+            push(pack_update(update(number, 1, project=7, scores=scores)), URL, house.send, ONCE)
+        until(lambda: version(house, ours) == 2)
+        after = pull(URL, "", house.send, ours, ONCE).model
+        assert after.production["flaky"] == model.trial["flaky"]
+        assert after.production["build-duration"] == model.production["build-duration"]
+        assert after.production_version == 2
+        found = json.loads(house.send("GET", "/v1/versions", {}, b"", 5).body)
+        assert [(ended["head"], ended["outcome"]) for ended in found["verdicts"]] == [("flaky", "promoted")]
+        assert found["verdicts"][0]["figures"]["counted"] == 2
+        assert [shown["version"] for shown in found["versions"]] == [2, 1, 0]
+        assert {trial["head"]: trial["version"] for trial in found["trials"]} == {"flaky": 2, "build-duration": 1}
+
+
+def test_a_rollback_by_another_process_is_served_within_a_tick(open_aggregator, settings, ours, update):
+    with open_aggregator(replace(settings, folding=Folding(updates=1, seconds=0.05))) as house:
+        first = pull(URL, "", house.send, ours, ONCE).model
+        push(pack_update(update(1)), URL, house.send, ONCE)
+        until(lambda: version(house, ours) == 1)
+        other = Store(settings.store, ours)
+        other.roll_back(0, time.time())
+        other.close()
+        until(lambda: version(house, ours) == 2)
+        assert pull(URL, "", house.send, ours, ONCE).model.production == first.production
+        push(pack_update(update(2, base=2)), URL, house.send, ONCE)
+        until(lambda: version(house, ours) == 3)
 
 
 def test_more_updates_than_the_queue_holds_are_told_to_come_back(open_aggregator, settings, update):

@@ -1,9 +1,13 @@
 """Who may send."""
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 
 from fedstep.errors import UsageError
-from fedstep.server.identity import Denied, Sender, doorkeeper, is_loopback
+from fedstep.federation.wire import pack_update
+from fedstep.server.identity import OPEN, Denied, Sender, digest_of, doorkeeper, is_loopback
 from fedstep.server.settings import Settings
 
 TOKEN = "correct-horse-battery-staple"
@@ -18,12 +22,18 @@ def test_an_open_aggregator_does_not_listen_beyond_loopback(host):
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "[::1]", "localhost"])
 def test_on_loopback_everyone_on_this_machine_may_send(host):
     assert is_loopback(host)
-    assert doorkeeper(host, ()).identify("") == Sender("open")
+    assert asyncio.run(doorkeeper(host, ()).identify("")) == OPEN
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_behind_a_proxy_or_once_it_had_tokens_not_even_loopback_is_open(host):
+    with pytest.raises(UsageError, match="without a token"):
+        doorkeeper(host, (), closed=True)
 
 
 def test_with_tokens_any_host_will_do_and_a_known_token_is_let_in():
     keeper = doorkeeper("0.0.0.0", (TOKEN, TOKEN + "2"))
-    first, second = keeper.identify(f"Bearer {TOKEN}"), keeper.identify(f"bearer  {TOKEN}2 ")
+    first, second = (asyncio.run(keeper.identify(header)) for header in (f"Bearer {TOKEN}", f"bearer  {TOKEN}2 "))
     assert isinstance(first, Sender)
     assert isinstance(second, Sender)
     assert first != second
@@ -33,7 +43,7 @@ def test_with_tokens_any_host_will_do_and_a_known_token_is_let_in():
     "header", ["", "Bearer", "Bearer ", "Basic " + TOKEN, TOKEN, f"Bearer {TOKEN}x", "Bearer \udcff"]
 )
 def test_everyone_else_is_denied_with_a_remedy_and_without_an_echo(header):
-    denied = doorkeeper("0.0.0.0", (TOKEN,)).identify(header)
+    denied = asyncio.run(doorkeeper("0.0.0.0", (TOKEN,)).identify(header))
     assert isinstance(denied, Denied)
     assert denied.remedy
     assert TOKEN not in denied.reason + denied.remedy
@@ -47,3 +57,36 @@ def test_a_short_token_is_refused_at_the_start():
 
 def test_neither_settings_nor_the_doorkeeper_show_a_token():
     assert TOKEN not in repr(Settings(tokens=(TOKEN,))) + repr(doorkeeper("::1", (TOKEN,)))
+
+
+def test_tokens_of_the_store_come_and_go_and_those_of_the_environment_stay():
+    keeper = doorkeeper("0.0.0.0", (TOKEN,), {digest_of("stored" * 4): Sender("acme", "acme/web")})
+    assert asyncio.run(keeper.identify("Bearer " + "stored" * 4)) == Sender("acme", "acme/web")
+    keeper.learn({})
+    assert isinstance(asyncio.run(keeper.identify("Bearer " + "stored" * 4)), Denied)
+    assert isinstance(asyncio.run(keeper.identify(f"Bearer {TOKEN}")), Sender)
+
+
+def test_who_is_not_known_keeps_the_project_that_the_update_claims_and_who_is_does_not():
+    assert OPEN.pseudonym("a" * 32) == "a" * 32
+    assert Sender("acme").pseudonym("a" * 32) == "a" * 32
+    assert Sender("acme", "acme/web").pseudonym("a" * 32) == Sender("acme", "acme/web").pseudonym("b" * 32) != "a" * 32
+
+
+def test_an_open_aggregator_does_not_believe_that_a_proxy_brings_this_machine(open_aggregator, settings, update):
+    made = update(1)
+    with open_aggregator(settings) as house:
+        for header in ("X-Forwarded-For", "Forwarded", "Via"):
+            headers = {"Idempotency-Key": made.id, header: "10.0.0.1"}
+            assert house.send("POST", "/v1/updates", headers, pack_update(made), 5.0).status == 401
+        assert house.send("POST", "/v1/updates", {"Idempotency-Key": made.id}, pack_update(made), 5.0).status == 202
+
+
+def test_a_private_model_is_read_with_a_token_alone(open_aggregator, settings):
+    with open_aggregator(replace(settings, tokens=(TOKEN,), private_model=True)) as house:
+        for path in ("/v1/model", "/v1/versions", "/metrics"):
+            assert house.send("GET", path, {}, b"", 5).status == 401
+            assert house.send("GET", path, {"Authorization": f"Bearer {TOKEN}"}, b"", 5).status == 200
+        assert house.send("GET", "/healthz", {}, b"", 5).status == 200
+    with open_aggregator(replace(settings, tokens=(TOKEN,))) as house:
+        assert house.send("GET", "/v1/model", {}, b"", 5).status == 200

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -17,11 +17,12 @@ from fedstep.features.schema import schema
 from fedstep.federation.client import NotModified, pull, push
 from fedstep.federation.patience import Patience
 from fedstep.federation.transport import requests_send
-from fedstep.federation.wire import Update, pack_update, shape
+from fedstep.federation.wire import Score, Update, pack_update, shape
 from fedstep.model.linear import zeros
 from fedstep.server.app import serve
 from fedstep.server.listen import listener
 from fedstep.server.settings import Settings
+from fedstep.server.store import Store
 
 PATIENCE = Patience(timeout=10.0, waits=(0.1, 0.2))
 SERVE = """
@@ -103,6 +104,25 @@ def test_kill_9_between_acknowledgement_and_fold_loses_nothing(tmp_path):
         wait_for(url, 1)
         vector = pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.head["build-duration"]
         assert all(vector[number] > 0 for number in range(3))
+
+
+def test_kill_9_in_the_middle_of_a_trial_keeps_every_vote(tmp_path):
+    store = f"sqlite:///{tmp_path / 'a.db'}"
+    with process(tmp_path, updates=1) as (url, _):
+        push(pack_update(made(0)), url, requests_send(url), PATIENCE)
+        wait_for(url, 1)
+    with process(tmp_path, updates=100) as (url, pid):
+        for number in (1, 2, 3):
+            scored = made(number, 1)._replace(scores={"build-duration": Score(1, 0.5)})
+            push(pack_update(scored), url, requests_send(url), PATIENCE)
+        os.kill(pid, signal.SIGKILL)
+    with closing(Store(store, shape(schema()))) as reader:
+        assert [(trial.version, trial.votes) for trial in reader.lineage(1).trials] == [(1, 3)]
+    with process(tmp_path, updates=100) as (url, _):
+        push(pack_update(scored), url, requests_send(url), PATIENCE)
+        assert pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.trials == {"build-duration": 1}
+    with closing(Store(store, shape(schema()))) as reader:
+        assert reader.lineage(1).trials[0].votes == 3, "the repeat is no second vote"
 
 
 def test_slow_and_endless_senders_are_cut_off_and_others_are_served(tmp_path):

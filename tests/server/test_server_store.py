@@ -7,21 +7,24 @@ from pathlib import Path
 import pytest
 
 from fedstep.errors import UsageError
-from fedstep.federation.wire import pack_update
+from fedstep.federation.wire import Score, pack_update
 from fedstep.model.linear import zeros
 from fedstep.server.aggregate import Rules
-from fedstep.server.lineage import next_head, starting_vectors
+from fedstep.server.gate import Active, Gate
+from fedstep.server.lineage import contributions, starting_vectors
 from fedstep.server.store import Accepted, Offer, Refused, Store
+from fedstep.server.tables import needed
+from fedstep.server.trial import next_version
 
 RULES = {"flaky": Rules(1.0), "build-duration": Rules(0.2)}
 
 
-def fold(head, bodies):
-    return next_head(head, bodies, RULES)
+def fold(moment):
+    return next_version(moment, RULES, None)
 
 
 def offer(update) -> Offer:
-    return Offer(update.id, update.project, "open", update.base, pack_update(update))
+    return Offer(update.id, update.project, "open", update.base, pack_update(update), update.scores)
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ def test_a_fold_makes_a_child_and_keeps_every_version(store, update, tmp_path):
 def test_a_fold_that_fails_leaves_the_buffer_and_the_versions_alone(store, update):
     store.accept([offer(update(1))], 0, 10, 1.0)
 
-    def broken(_head, _bodies):
+    def broken(_moment):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -147,3 +150,163 @@ def test_a_file_that_is_no_database_is_a_usage_error(tmp_path: Path, ours):
     (tmp_path / "a.db").write_bytes(b"not a database, but long enough to be looked at" * 100)
     with pytest.raises(UsageError, match="cannot be opened"):
         Store(f"sqlite:///{tmp_path / 'a.db'}", ours)
+
+
+def gated(moment):
+    return next_version(moment, RULES, Gate(alone=3))
+
+
+def scored(update, number: int, base: int, trial: int, difference: float = -0.5, project: int = 7):
+    scores = {"flaky": Score(trial, difference)}
+    return offer(update(number, base, project=project, scores=scores))
+
+
+def on_trial(store) -> dict[str, tuple[int, int]]:
+    return {trial.head: (trial.version, trial.votes) for trial in store.lineage(10).trials}
+
+
+def test_a_vote_is_on_disk_with_the_update_that_carried_it_and_counts_once(store, ours, tmp_path, update):
+    store.accept([offer(update(1, project=7))], 0, 10, 1.0)
+    store.fold(gated, 2.0)
+    assert on_trial(store) == {"flaky": (1, 0), "build-duration": (1, 0)}
+    store.accept([scored(update, 2, 1, 1), scored(update, 2, 1, 1)], 1, 10, 3.0)
+    store.close()
+    again = Store(f"sqlite:///{tmp_path / 'a.db'}", ours)
+    again.accept([scored(update, 2, 1, 1)], 1, 10, 4.0)
+    assert on_trial(again)["flaky"] == (1, 1)
+    again.close()
+
+
+def test_a_vote_that_cannot_be_written_takes_its_update_with_it(store, update, monkeypatch):
+    store.accept([offer(update(1))], 0, 10, 1.0)
+    store.fold(gated, 2.0)
+
+    def full_disk(*_arguments):
+        raise OSError("disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fedstep.server.ledger.Ledger.vote", full_disk)
+        with pytest.raises(OSError, match="full"):
+            store.accept([scored(update, 2, 1, 1)], 1, 10, 3.0)
+    assert store.pending().updates == 0
+    assert not store.accept([scored(update, 2, 1, 1)], 1, 10, 3.0)[0].repeat
+
+
+@pytest.mark.parametrize("trial", [0, 2, 99])
+def test_a_vote_on_a_trial_that_is_over_or_to_come_is_no_vote(store, update, tmp_path, trial: int):
+    store.accept([offer(update(1))], 0, 10, 1.0)
+    store.fold(gated, 2.0)
+    store.accept([scored(update, 2, 1, trial)], 1, 10, 3.0)
+    assert sqlite3.connect(tmp_path / "a.db").execute("select * from votes").fetchall() == []
+
+
+def test_votes_promote_one_head_and_the_lineage_keeps_every_figure(store, update):
+    store.accept([offer(update(1, project=7))], 0, 10, 1.0)
+    store.fold(gated, 2.0)
+    store.accept([scored(update, number, 1, 1) for number in (2, 3, 4)], 1, 10, 3.0)
+    store.fold(gated, 4.0)
+    current = store.current()
+    assert current.head.sources == {"flaky": 1, "build-duration": 0}
+    assert current.head.production == 2
+    assert current.production == {"flaky": store.vectors(1)["flaky"], "build-duration": zeros(3)}
+    (ended,) = store.lineage(10).verdicts
+    assert (ended.head, ended.trial, ended.against, ended.outcome) == ("flaky", 1, 0, "promoted")
+    assert ended.figures["counted"] == 3
+    assert ended.figures.keys() >= {"votes", "mean", "low", "high", "allowed", "spent", "projects", "active_projects"}
+    assert on_trial(store) == {"flaky": (2, 0), "build-duration": (1, 0)}
+
+
+def test_the_margin_that_is_gone_is_remembered(store, update):
+    figures = []
+
+    def step(moment):
+        figures.append(moment.spent)
+        made = next_version(moment, RULES, Gate())
+        ended = [replace(one, verdict=replace(one.verdict, spent=0.07)) for one in made.decisions]
+        return replace(made, decisions=tuple(ended))
+
+    store.accept([offer(update(1, project=7))], 0, 10, 1.0)
+    store.fold(step, 2.0)
+    store.accept([scored(update, number, 1, 1, 0.0) for number in range(2, 40)], 1, 10, 3.0)
+    store.fold(step, 4.0)
+    store.fold(step, 5.0)
+    assert figures == [{}, {}, {"flaky": 0.07}]
+
+
+def test_a_rollback_makes_a_new_version_of_an_old_production_and_ends_the_trials(store, update):
+    store.accept([offer(update(1))], 0, 10, 1.0)
+    store.fold(fold, 2.0)
+    store.accept([offer(update(2))], 1, 10, 3.0)
+    store.fold(gated, 4.0)
+    assert on_trial(store)
+    made = store.roll_back(0, 5.0)
+    current = store.current()
+    assert (made.version, current.head.version, current.head.production) == (3, 3, 3)
+    assert current.head.vectors == current.production == store.vectors(0)
+    assert on_trial(store) == {}
+    assert {ended.outcome for ended in store.lineage(10).verdicts} == {"rollback"}
+    store.fold(gated, 6.0)
+    assert store.current().production == store.vectors(0), "production stays until something is shown to be better"
+    assert store.roll_back(1, 7.0).vectors == store.vectors(1)
+
+
+def test_nothing_from_before_a_rollback_is_folded_again(store, update):
+    store.accept([offer(update(1))], 0, 10, 1.0)
+    store.fold(fold, 2.0)
+    store.roll_back(0, 3.0)
+    store.accept([offer(update(2))], 2, 10, 4.0)
+    store.fold(gated, 5.0)
+    seen = []
+
+    def look(moment):
+        seen.extend(stored.folded for stored in moment.since(moment.current.trials["flaky"].against))
+        return next_version(moment, RULES, None)
+
+    store.fold(look, 6.0)
+    assert seen == [3]
+
+
+def test_a_rollback_to_a_version_that_is_not_there_is_a_usage_error(store):
+    with pytest.raises(UsageError, match="no version 9"):
+        store.roll_back(9, 1.0)
+    assert store.newest() == 0
+
+
+def test_updates_that_nobody_could_need_again_go_after_a_week_and_their_receipts_stay(store, update, tmp_path):
+    day = 86_400.0
+    store.accept([offer(update(1))], 0, 1000, 0.0)
+    for number in range(99):
+        store.fold(fold, float(number))
+    store.accept([offer(update(2))], 99, 1000, 8 * day)
+    store.fold(fold, 8 * day)
+    rows = sqlite3.connect(tmp_path / "a.db").execute("select id from updates").fetchall()
+    assert rows == [(f"{2:032x}",)]
+    assert store.accept([offer(update(1))], 100, 1000, 9 * day)[0].repeat
+
+
+def test_who_sent_nothing_for_a_week_is_not_waited_for(store, update):
+    store.accept([offer(update(1, project=1)), offer(update(2, project=2))], 0, 10, 0.0)
+    store.accept([offer(update(3, project=2))], 0, 10, 6 * 86_400.0)
+    assert store.active(6 * 86_400.0) == Active(2, 1)
+    assert store.active(8 * 86_400.0) == Active(1, 1)
+
+
+def test_to_look_at_a_store_that_is_not_there_does_not_make_it(tmp_path):
+    with pytest.raises(UsageError, match="not there"):
+        needed(f"sqlite:///{tmp_path / 'b.db'}")
+    assert not (tmp_path / "b.db").exists()
+
+
+@pytest.mark.parametrize(("identity", "projects"), [("web", 1), ("", 6)])
+def test_the_claimed_project_counts_only_where_the_identity_has_none(store, update, identity, projects):
+    offers = [offer(update(number)) for number in range(6)]
+    store.accept([replace(one, project=identity or one.project) for one in offers], 0, 100, 1.0)
+    folded = []
+
+    def look(moment):
+        folded.extend(one.project for stored in moment.buffered for _, one in contributions(stored, 0))
+        return fold(moment)
+
+    store.fold(look, 2.0)
+    assert len(folded) == 12
+    assert len(set(folded)) == projects

@@ -1,0 +1,95 @@
+"""`fedstep server token`: static tokens of an aggregator."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fedstep.commands.options import option
+from fedstep.commands.sinks import say, show
+from fedstep.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from fedstep.server.tokens import TokenBook
+
+__all__ = ["token"]
+
+STORE = option(
+    "store", metavar="URL", default="sqlite:///fedstep.db", show_default=True, help="Database of the aggregator."
+)
+
+
+@click.group()
+def token() -> None:
+    """Make, list and revoke tokens; a running aggregator follows in two seconds."""
+
+
+@token.command()
+@click.argument("name")
+@STORE
+def create(name: str, **given: Any) -> int:
+    """Make a token for OWNER or OWNER/PROJECT and print it, this once.
+
+    \b
+    Example: fedstep server token create acme/web
+    """
+    with _book(given["store"]) as book:
+        made = book.create(name, time.time())
+    show(f"{made}\n")
+    say(f"a token for {name}: it is not shown again, and only its hash is kept. Clients have it in FEDSTEP_TOKEN")
+    return 0
+
+
+@token.command("list")
+@STORE
+def list_(**given: Any) -> int:
+    """List the tokens by id and name; the tokens themselves are not known.
+
+    \b
+    Example: fedstep server token list
+    """
+    with _book(given["store"], needed=True) as book:
+        kept = book.listed()
+    lines = (f"{one.id} {one.name} made {_day(one.created)}{_until(one.revoked)}\n" for one in kept)
+    show("".join(lines) or "no tokens\n")
+    return 0
+
+
+@token.command()
+@click.argument("name")
+@STORE
+def revoke(name: str, **given: Any) -> int:
+    """Accept the tokens of NAME no longer; or the one token with the id NAME.
+
+    \b
+    Example: fedstep server token revoke acme/web
+    """
+    with _book(given["store"], needed=True) as book:
+        count = book.revoke(name, time.time())
+    show(f"{count} revoked\n")
+    return 0
+
+
+@contextmanager
+def _book(store: str, needed: bool = False) -> "Iterator[TokenBook]":
+    """The tokens of a store, which has to be there where it is `needed`. Raises UsageError."""
+    try:
+        from fedstep.server import tables
+        from fedstep.server.tokens import TokenBook
+    except ImportError as error:
+        raise MissingExtra(f"{error.name} is not installed", "Run: pip install 'fedstep[server]'") from error
+    book = TokenBook(tables.needed(store) if needed else store)
+    try:
+        yield book
+    finally:
+        book.close()
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+
+
+def _until(revoked: float | None) -> str:
+    return "" if revoked is None else f", revoked {_day(revoked)}"

@@ -1,0 +1,84 @@
+"""The token that GitHub Actions gives a job with `id-token: write`, asked for when the aggregator wants one.
+
+docs.github.com, "OpenID Connect reference": a GET with the request token answers {"value": the JWT}.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from urllib.parse import quote, urlsplit
+
+from fedstep.errors import AggregatorError, AggregatorUnreachable, UsageError
+from fedstep.federation.transport import Answer, Send, redacted, requests_send
+
+__all__ = ["ci_send"]
+
+WHERE, WITH = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
+OTHERWISE = "or set FEDSTEP_TOKEN to a token of the aggregator."
+HERE = {"localhost", "127.0.0.1", "::1"}
+
+
+def ci_send(url: str, token: str, env: Mapping[str, str]) -> Send:
+    """A `Send` with the token; with none, on GitHub Actions, one that asks for the job's token once it gets a 401.
+
+    Not before: the token tells the aggregator which repository this is, and an open one has no use for that. Raises
+    UsageError for a URL or token that cannot be used.
+    """
+    plain = requests_send(url, token)
+    if token.strip() or env.get("GITHUB_ACTIONS") != "true":
+        return plain
+    signed: list[Send] = []
+
+    def send(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
+        left = _countdown(timeout)
+        if not signed:
+            answer = plain(method, path, headers, body, left())
+            if answer.status != 401:
+                return answer
+            signed.append(requests_send(url, _requested(url, env, left())))
+        return signed[0](method, path, headers, body, left())
+
+    return send
+
+
+def _countdown(seconds: float) -> Callable[[], float]:
+    """What is left of so many seconds; never nothing at all, which a socket would take for no limit."""
+    end = time.monotonic() + seconds
+    return lambda: max(0.001, end - time.monotonic())
+
+
+def _requested(aggregator: str, env: Mapping[str, str], timeout: float) -> str:
+    """The job's token for this aggregator alone. Raises AggregatorError with what the job lacks."""
+    place = urlsplit(env.get(WHERE, ""))
+    if not place.netloc or not env.get(WITH):
+        raise AggregatorError(
+            f"{redacted(aggregator)} wants a token, and this job may not ask GitHub for one",
+            f"Give the job `permissions: id-token: write`, {OTHERWISE}",
+        )
+    parts = urlsplit(aggregator)
+    if parts.scheme != "https" and parts.hostname not in HERE:
+        raise AggregatorError(
+            f"{redacted(aggregator)} wants a token, and it would travel for everyone to read", "Use its https:// URL."
+        )
+    query = f"{place.query}&audience={quote(redacted(aggregator).rstrip('/'), safe='')}".lstrip("&")
+    try:
+        ask = requests_send(f"{place.scheme}://{place.netloc}", env[WITH])
+        answer = ask("GET", f"{place.path}?{query}", {"Accept": "application/json"}, b"", timeout)
+    except AggregatorUnreachable as error:
+        raise AggregatorUnreachable(f"GitHub gives this job no token ({error.args[0]})", "Run it again.") from error
+    except UsageError as error:
+        raise AggregatorError(f"GitHub's {WHERE} or {WITH} cannot be used", f"Run it again, {OTHERWISE}") from error
+    return _value(answer)
+
+
+def _value(answer: Answer) -> str:
+    try:
+        value = json.loads(answer.body)["value"] if answer.status == 200 else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        value = None
+    if not isinstance(value, str) or not value:
+        raise AggregatorError(
+            f"GitHub answered {answer.status} and no token to this job",
+            f"Check `permissions: id-token: write`, {OTHERWISE}",
+        )
+    return value

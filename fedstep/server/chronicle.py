@@ -1,0 +1,101 @@
+"""The versions in the database, and the updates that went into them. Each call is inside a transaction."""
+
+import json
+from collections.abc import Iterator, Mapping
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from fedstep.errors import UsageError
+from fedstep.federation.tensors import Vector, pack, unpack
+from fedstep.server.ledger import Ledger
+from fedstep.server.records import Current, Stored, Version
+from fedstep.server.tables import updates, versions
+
+__all__ = ["Chronicle"]
+
+DAY = 86_400.0
+KEPT_DAYS = 30  # of an update that could still be folded again
+KEPT_AT_LEAST_DAYS = 7  # of any update: they say who is active
+
+
+class Chronicle:
+    """The versions of one schema, over one connection."""
+
+    def __init__(self, connection: Connection, schema: str) -> None:
+        self._connection, self._schema = connection, schema
+
+    def number(self) -> int:
+        """The number of the newest version; 0 where there is none."""
+        query = select(func.max(versions.c.version)).where(versions.c.schema == self._schema)
+        return self._connection.scalar(query) or 0
+
+    def unused(self) -> int:
+        """The first number that no version of any schema has."""
+        last = self._connection.scalar(select(func.max(versions.c.version)))
+        return 0 if last is None else last + 1
+
+    def newest(self) -> Version | None:
+        """The newest version, if there is one."""
+        query = select(versions).where(versions.c.schema == self._schema).order_by(versions.c.version.desc())
+        row = self._connection.execute(query.limit(1)).one_or_none()
+        if row is None:
+            return None
+        return Version(row.version, row.production, row.created, unpack(row.vectors).vectors, json.loads(row.sources))
+
+    def current(self) -> Current:
+        """The newest version with production and what is on trial. Raises UsageError where there is none."""
+        head = self.newest()
+        if head is None:
+            raise UsageError("the store has no model of this feature schema", "Start it with `fedstep serve` first.")
+        ledger = Ledger(self._connection, self._schema)
+        snapshots = {number: self.vectors(number) for number in set(ledger.on_trial().values())}
+        return Current(head, self._together(head.sources), ledger.trials(snapshots))
+
+    def vectors(self, version: int) -> Mapping[str, Vector]:
+        """The head of any version ever made."""
+        query = select(versions.c.vectors).where(versions.c.version == version)
+        return unpack(self._connection.execute(query).scalar_one()).vectors
+
+    def production(self, version: int) -> Mapping[str, Vector]:
+        """What everyone predicted with at a version. Raises UsageError for one that is not of this schema."""
+        query = select(versions.c.sources).where(versions.c.version == version, versions.c.schema == self._schema)
+        sources = self._connection.execute(query).scalar_one_or_none()
+        if sources is None:
+            remedy = "`fedstep server versions` lists those there are."
+            raise UsageError(f"there is no version {version} of this feature schema in the store", remedy)
+        return self._together(json.loads(sources))
+
+    def add(self, made: Version, parent: int | None, folded: int) -> Version:
+        """Writes a version that `folded` updates went into."""
+        self._connection.execute(
+            insert(versions).values(
+                version=made.version,
+                parent=parent,
+                schema=self._schema,
+                created=made.created,
+                updates=folded,
+                production=made.production,
+                sources=json.dumps(made.sources),
+                vectors=pack({}, made.vectors),
+            )
+        )
+        return made
+
+    def since(self, version: int) -> Iterator[Stored]:
+        """The updates folded after a version that are still kept, fold by fold, a few in memory."""
+        query = select(updates.c.body, updates.c.owner, updates.c.folded, updates.c.project).where(
+            updates.c.schema == self._schema, updates.c.folded > version
+        )
+        rows = self._connection.execution_options(yield_per=200).execute(query.order_by(updates.c.folded, updates.c.id))
+        return (Stored(row.body, row.owner, row.folded, row.project) for row in rows)
+
+    def prune(self, oldest: int, now: float) -> None:
+        """Lets go of updates that can no longer be folded again. Their receipts stay: a repeat counts once for ever."""
+        settled = (updates.c.folded <= oldest) | (updates.c.received < now - KEPT_DAYS * DAY)
+        old = updates.c.received < now - KEPT_AT_LEAST_DAYS * DAY
+        self._connection.execute(delete(updates).where(old, updates.c.folded.is_not(None), settled))
+
+    def _together(self, sources: Mapping[str, int]) -> Mapping[str, Vector]:
+        """Each head from the version that production has it from."""
+        heads = {number: self.vectors(number) for number in set(sources.values())}
+        return {name: heads[number][name] for name, number in sources.items()}

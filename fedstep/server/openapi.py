@@ -1,0 +1,222 @@
+"""The OpenAPI document of the routes, as a value: https://spec.openapis.org/oas/v3.1.1.html"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fedstep import __version__
+from fedstep.federation.wire import LARGEST, Shape
+
+__all__ = ["document"]
+
+Json = Mapping[str, object]
+
+BINARY = "application/octet-stream"
+PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+COUNT: Json = {"type": "integer", "minimum": 0}
+DIGEST: Json = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
+ID: Json = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
+WORD: Json = {"type": "string"}
+BY_HEAD: Json = {"type": "object", "additionalProperties": COUNT}
+HOUR: Json = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00Z$"}
+WHO = (401, 403, 503)  # of every route that may want a token
+PURPOSE = {
+    304: "What the reader has is the newest.",
+    400: "The body is no update, its key is not the update's id, or the connection broke.",
+    401: "No sender that is known here.",
+    403: "The sender is known, and not let in.",
+    408: "The body came too slowly.",
+    409: "Another feature schema; both digests are told.",
+    413: "More than the limit, before or after decompression.",
+    415: "An encoding that is not known here.",
+    422: "The update does not fit, is longer than its bound, or was learned from a head that is too old or not known.",
+    429: "More than this project or owner may send for now.",
+    500: "A fault of the aggregator; its log has the trace.",
+    503: "Not now: the store, the writer, the issuer of the token, or too much at once.",
+}
+
+
+def document(shape: Shape) -> Json:
+    """The whole of it, for an aggregator of this shape."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "fedstep aggregator",
+            "version": __version__,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            "description": "Coefficients in, one model out. docs/protocol.md has the bytes of the two messages.",
+        },
+        "paths": {
+            "/v1/updates": {"post": _updates()},
+            "/v1/model": {"get": _model(shape)},
+            "/v1/versions": {
+                "get": _get("The newest versions, open trials and verdicts.", _json("Versions"), WHO, True)
+            },
+            "/v1/status": {"get": _get("What is served, on trial and waiting.", _json("Status"), WHO, True)},
+            "/": {"get": _get("The page for people.", {"text/html": {"schema": WORD}}, WHO, True)},
+            "/openapi.json": {"get": _get("This document.", {"application/json": {"schema": {"type": "object"}}}, ())},
+            "/healthz": {"get": _get("Whether the process lives.", _json("Alive"), (503,))},
+            "/readyz": {"get": _get("Whether updates can be taken now.", _json("Alive"), (503,))},
+            "/metrics": {"get": _get("Prometheus' text format.", {"text/plain": {"schema": WORD}}, WHO, True)},
+        },
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "A static token, or one of a CI."}
+            },
+        },
+    }
+
+
+def _updates() -> Json:
+    key = _parameter("Idempotency-Key", "header", ID, "The id of the update: a repeat gets the same receipt.", True)
+    encoding = {"type": "string", "enum": ["identity", "gzip"]}
+    return {
+        "summary": "Send an update.",
+        "operationId": "sendUpdate",
+        "security": [{}, {"token": []}],
+        "parameters": [
+            key,
+            _parameter("Content-Encoding", "header", encoding, "Of the body; plain where it is absent."),
+        ],
+        "requestBody": {
+            "required": True,
+            "description": f"safetensors, at most {LARGEST} bytes before and after decompression.",
+            "content": {BINARY: {"schema": {"type": "string", "format": "binary", "maxLength": LARGEST}}},
+        },
+        "responses": {
+            "202": {"description": "The update is on disk.", "content": _json("Receipt")},
+            **_refusals(400, 401, 403, 408, 413, 415, 422, 429, 500, 503),
+            "409": _mismatch(),
+        },
+    }
+
+
+def _model(shape: Shape) -> Json:
+    asked = _parameter("schema", "query", {**DIGEST, "examples": [shape.digest]}, "The digest of the reader's schema.")
+    have = _parameter("If-None-Match", "header", WORD, "ETags that the reader has.")
+    headers = {"ETag": {"description": "Weak for the gzipped form.", "required": True, "schema": WORD}}
+    return {
+        "summary": "The model: production, head, and what is on trial.",
+        "operationId": "model",
+        "security": [{}, {"token": []}],
+        "parameters": [asked, have],
+        "responses": {
+            "200": {
+                "description": "safetensors; gzipped where Accept-Encoding has gzip.",
+                "headers": headers,
+                "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}},
+            },
+            "304": {"description": PURPOSE[304], "headers": headers},
+            **_refusals(*WHO, 500),
+            "409": _mismatch(),
+        },
+    }
+
+
+def _get(summary: str, content: Json, refusals: tuple[int, ...], guarded: bool = False) -> Json:
+    return {
+        "summary": summary,
+        **({"security": [{}, {"token": []}]} if guarded else {}),
+        "responses": {
+            "200": {"description": summary, "content": content},
+            **_refusals(*refusals, 500),
+        },
+    }
+
+
+def _json(name: str) -> Json:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+
+
+def _parameter(name: str, place: str, schema: Json, said: str, required: bool = False) -> Json:
+    return {"name": name, "in": place, "required": required, "description": said, "schema": schema}
+
+
+def _refusals(*statuses: int) -> Json:
+    return {
+        str(status): {"description": PURPOSE[status], "content": PROBLEM, **_headers(status)} for status in statuses
+    }
+
+
+def _headers(status: int) -> Json:
+    if status == 401:
+        return {"headers": {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}}
+    if status in (429, 503):
+        seconds = {
+            "description": "Seconds to wait.",
+            "required": status == 429,
+            "schema": {"type": "string", "pattern": "^[0-9]+$"},
+        }
+        return {"headers": {"Retry-After": seconds}}
+    return {}
+
+
+def _mismatch() -> Json:
+    return {
+        "description": PURPOSE[409],
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/SchemaMismatch"}}},
+    }
+
+
+def _object(required: Json, optional: Json | None = None, closed: bool = True) -> Json:
+    properties = {**required, **(optional or {})}
+    more: Json = {} if not closed else {"additionalProperties": False}
+    return {"type": "object", "required": list(required), "properties": properties, **more}
+
+
+def _schemas() -> Json:
+    members = {
+        "type": {"type": "string", "pattern": "^urn:fedstep:problem:[a-z-]+$"},
+        "title": {"type": "string", "enum": sorted(HTTPStatus(status).phrase for status in (*PURPOSE, 404, 405))},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string", "description": "What was wrong, and what to do."},
+    }
+    return {
+        "Problem": _object(members, closed=False),
+        "SchemaMismatch": _object({**members, "expected": DIGEST, "got": {"type": "string", "maxLength": 64}}),
+        "Receipt": _object({"receipt": WORD, "version": COUNT}),
+        "Alive": _object({"status": {"type": "string", "enum": ["ok", "ready"]}, "version": COUNT}),
+        "Status": _status(),
+        "Versions": _versions(),
+    }
+
+
+def _status() -> Json:
+    return _object(
+        {
+            "schema": DIGEST,
+            "head": COUNT,
+            "production": COUNT,
+            "sources": BY_HEAD,
+            "trials": BY_HEAD,
+            "waiting": _object({"updates": COUNT, "projects": COUNT}),
+            "active": _object({"projects": COUNT, "owners": COUNT}),
+        }
+    )
+
+
+def _versions() -> Json:
+    shown = {
+        "version": COUNT,
+        "parent": {"type": ["integer", "null"], "minimum": 0},
+        "created": HOUR,
+        "updates": COUNT,
+        "production": COUNT,
+        "sources": BY_HEAD,
+    }
+    open_trial = {"head": WORD, "version": COUNT, "against": COUNT, "began": HOUR, "votes": COUNT}
+    ended = {
+        "version": COUNT,
+        "head": WORD,
+        "trial": COUNT,
+        "against": COUNT,
+        "began": HOUR,
+        "decided": HOUR,
+        "outcome": {"type": "string", "enum": ["promoted", "rejected", "undecided", "rollback"]},
+        "refolded": {"type": "boolean"},
+        "left_out": COUNT,
+        "figures": {"type": "object", "additionalProperties": {"type": "number"}},
+    }
+    lists = {"versions": shown, "trials": open_trial, "verdicts": ended}
+    arrays = {name: {"type": "array", "items": _object(item)} for name, item in lists.items()}
+    return _object({"schema": DIGEST, **arrays})

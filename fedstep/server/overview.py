@@ -1,0 +1,120 @@
+"""What an aggregator shows of itself: the lineage, open trials as they stand, and who takes part, in counts alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, case, func, select
+
+from fedstep.federation.wire import Shape, hour
+from fedstep.server.buffer import Pending
+from fedstep.server.gate import Active, Gate, Verdict, judge
+from fedstep.server.listing import Lineage, lineage
+from fedstep.server.records import Current
+from fedstep.server.store import Store
+from fedstep.server.tables import updates
+
+__all__ = ["VOLUMES", "Day", "Look", "Overview"]
+
+DAY = 86_400.0  # seconds
+DAYS = 7  # shown; updates are kept at least so long
+MOST = 200  # versions and verdicts
+VOLUMES = ((1, 1), (2, 5), (6, 20), (21, 100), (101, 0))  # updates of one project in that time; 0: any number
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A day in UTC, its updates and how many projects they came from."""
+
+    date: str
+    updates: int
+    projects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look into the store. No name and no pseudonym of a project or owner is in it.
+
+    `standing` is what the votes so far say of each open trial, `spent` the margin gone by head, `volumes` how many
+    projects sent as many updates as the entries of VOLUMES say.
+    """
+
+    lineage: Lineage
+    current: Current
+    pending: Pending
+    active: Active
+    standing: Mapping[str, Verdict]
+    spent: Mapping[str, float]
+    days: tuple[Day, ...]
+    volumes: tuple[int, ...]
+
+    def sent(self) -> bool:
+        """Whether anything was ever sent: folded, or waiting."""
+        return bool(self.pending.updates) or any(shown.updates for shown in self.lineage.versions)
+
+    def status(self) -> dict[str, object]:
+        """What is served, on trial and waiting, as JSON has it."""
+        return {
+            "schema": self.lineage.schema,
+            "head": self.current.head.version,
+            "production": self.current.head.production,
+            "sources": dict(self.current.head.sources),
+            "trials": {name: trial.version for name, trial in self.current.trials.items()},
+            "waiting": {"updates": self.pending.updates, "projects": self.pending.projects},
+            "active": {"projects": self.active.projects, "owners": self.active.owners},
+        }
+
+
+class Overview(Store):
+    """A second door to the store, which only reads. Not for two threads at a time."""
+
+    def __init__(self, url: str, shape: Shape, gate: Gate | None) -> None:
+        """Raises UsageError when the database cannot be opened."""
+        super().__init__(url, shape)
+        self._gate = gate
+
+    def look(self, now: float) -> Look:
+        """What there is to see at this time. Raises UsageError where nothing of this schema was ever started."""
+        pending = self.pending()
+        with self._engine.begin() as connection:
+            ledger = self._ledger(connection)
+            active, spent = ledger.active(now), ledger.spent()
+            standing = {
+                head: judge(votes, active, spent.get(head, 0.0), self._gate)
+                for head, votes in ledger.votes().items()
+                if self._gate
+            }
+            return Look(
+                lineage(connection, self._shape.digest, MOST),
+                self._chronicle(connection).current(),
+                pending,
+                active,
+                standing,
+                spent,
+                _days(connection, self._shape.digest, now),
+                _volumes(connection, self._shape.digest, now),
+            )
+
+
+def _days(connection: Connection, schema: str, now: float) -> tuple[Day, ...]:
+    """The last days, the newest last; today is not over."""
+    today = now // DAY * DAY
+    query = select(func.count(), func.count(func.distinct(updates.c.project))).where(updates.c.schema == schema)
+    found = []
+    for start in (today - DAY * ago for ago in reversed(range(DAYS))):
+        within = query.where(updates.c.received >= start, updates.c.received < start + DAY)
+        found.append(Day(hour(start).partition("T")[0], *connection.execute(within).one()))
+    return tuple(found)
+
+
+def _volumes(connection: Connection, schema: str, now: float) -> tuple[int, ...]:
+    sent = (
+        select(func.count().label("number"))
+        .where(updates.c.schema == schema, updates.c.received > now - DAYS * DAY)
+        .group_by(updates.c.project)
+        .subquery()
+    )
+    within = [
+        func.count(case((sent.c.number.between(least, most or 1 << 60), 1))).label(f"from_{least}")
+        for least, most in VOLUMES
+    ]
+    return tuple(connection.execute(select(*within)).one())

@@ -1,0 +1,109 @@
+"""Static tokens in the store of the aggregator: made once, shown once, kept as hashes."""
+
+import re
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from sqlalchemy import Column, Engine, Float, MetaData, String, Table, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from fedstep.errors import UsageError
+from fedstep.server.identity import Sender, digest_of
+from fedstep.server.tables import open_engine
+
+__all__ = ["Kept", "TokenBook", "own"]
+
+own = MetaData()
+
+tokens = Table(
+    "tokens",
+    own,
+    # SHA-256 and nothing slower: 256 random bits cannot be searched, and every update pays for the hash
+    Column("hash", String(64), primary_key=True),
+    Column("name", String(81), nullable=False),  # OWNER or OWNER/PROJECT
+    Column("created", Float, nullable=False),  # seconds since 1970
+    Column("revoked", Float),  # NULL: it is accepted
+)
+
+pulses = Table("pulses", own, Column("name", String(16), primary_key=True), Column("at", Float, nullable=False))
+
+PREFIX = "fedstep_"  # so that those who scan for leaked secrets find it
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,39}(/[A-Za-z0-9][\w.-]{0,39})?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A token as far as it is kept: the first digits of its hash, its name, since when, and until when it counted."""
+
+    id: str
+    name: str
+    created: float
+    revoked: float | None
+
+
+class TokenBook:
+    """The tokens of one store. Every call is a transaction of its own, in whatever thread."""
+
+    def __init__(self, url: str) -> None:
+        """Raises UsageError when the database cannot be opened."""
+        self._engine: Engine = open_engine(url)
+        try:
+            own.create_all(self._engine)
+        except SQLAlchemyError as error:
+            self._engine.dispose()
+            raise UsageError(
+                f"the store has no room for tokens ({type(error).__name__})", "Can it be written?"
+            ) from error
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._engine.dispose()
+
+    def create(self, name: str, now: float) -> str:
+        """A new token for OWNER or OWNER/PROJECT; nobody can show it again. Raises UsageError for another name.
+
+        A name may have several: the new one is handed out before the old one is revoked.
+        """
+        if not NAME.fullmatch(name):
+            raise UsageError(f"{name[:80]!r} is no name for a token", "Give OWNER or OWNER/PROJECT: acme or acme/web.")
+        token = PREFIX + secrets.token_urlsafe(32)
+        with self._engine.begin() as connection:
+            connection.execute(insert(tokens).values(hash=digest_of(token), name=name, created=now))
+        return token
+
+    def revoke(self, named: str, now: float) -> int:
+        """How many tokens are no longer accepted: those of this name, or the one with this id. UsageError for none."""
+        alive = tokens.c.revoked.is_(None)
+        with self._engine.begin() as connection:
+            count = connection.execute(update(tokens).where(alive, tokens.c.name == named).values(revoked=now)).rowcount
+            if not count and re.fullmatch("[0-9a-f]{8}", named):
+                one = tokens.c.hash.startswith(named)
+                count = connection.execute(update(tokens).where(alive, one).values(revoked=now)).rowcount
+        if not count:
+            raise UsageError(f"no token is named {named[:80]!r}", "`fedstep server token list` shows names and ids.")
+        return count
+
+    def listed(self) -> tuple[Kept, ...]:
+        """All tokens there ever were, by name."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(select(tokens).order_by(tokens.c.name, tokens.c.created)).all()
+        return tuple(Kept(row.hash[:8], row.name, row.created, row.revoked) for row in rows)
+
+    def senders(self) -> Mapping[str, Sender]:
+        """Whose the accepted tokens are, by hash."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(select(tokens.c.hash, tokens.c.name).where(tokens.c.revoked.is_(None))).all()
+        return {row.hash: _sender(row.name) for row in rows}
+
+    def beat(self, now: float) -> None:
+        """Writes something, so that who asks knows that the store can be written. Raises what the database raises."""
+        with suppress(IntegrityError), self._engine.begin() as connection:  # another replica wrote the first one
+            if not connection.execute(update(pulses).values(at=now)).rowcount:
+                connection.execute(insert(pulses).values(name="pulse", at=now))
+
+
+def _sender(name: str) -> Sender:
+    owner, _, project = name.partition("/")
+    return Sender(owner, name if project else "")

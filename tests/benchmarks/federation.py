@@ -1,0 +1,225 @@
+"""A federation of drawn projects around the real wire, gate and aggregation: some of them poison, and lie for it."""
+
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedstep.errors import WireError
+from fedstep.federation.bounds import clip
+from fedstep.federation.wire import Score, Shape, Update, pack_update
+from fedstep.model.linear import zeros
+from fedstep.server.aggregate import Rules
+from fedstep.server.gate import Active, Gate, Vote
+from fedstep.server.lineage import wide
+from fedstep.server.records import Current, Decision, Made, Moment, Stored, Version
+from fedstep.server.store import Offer
+from fedstep.server.trial import next_version
+
+Array = NDArray[np.float64]
+
+WORDS, FACTS = 60, 12  # coordinates: a bias, facts that are often there, words that are seldom
+SIZE = 1 + FACTS + WORDS
+ROWS = 50  # of a batch
+RATE = 0.003  # of the clients' learning; ten times fifty rows a fold must not overshoot
+BOUND = 0.1  # of a mean loss difference, in nats
+RULES = Rules(clip=1.0)
+TARGET = 1 + FACTS  # the word that the targeted attack is after
+SHAPE = Shape("a" * 16, {"flaky": SIZE})
+POISONS = ("scaled", "sign", "labels", "nan", "word")
+
+
+@dataclass(frozen=True)
+class World:
+    """What is true: the weights that everyone's labels follow, and the labels' shift in each project."""
+
+    weights: Array
+    shifts: Array
+
+    def rows(self, dice: np.random.Generator, project: int, count: int) -> tuple[Array, Array]:
+        """Rows and labels of one project."""
+        chances = np.concatenate([[1.0], np.full(FACTS, 0.4), np.full(WORDS, 0.05)])
+        rows = (dice.random((count, SIZE)) < chances).astype(float)
+        return rows, (dice.random(count) < _sigmoid(rows @ self.weights + self.shifts[project])).astype(float)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: how many projects and rounds, who poisons and how."""
+
+    projects: int = 20
+    rounds: int = 150
+    poison: str = ""
+    share: float = 0.0
+    gate: Gate | None = field(default_factory=Gate)
+    rules: Rules = RULES
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """Held-out area under the curve of production and head, versions promoted and rejected."""
+
+    production: float
+    head: float
+    outcomes: Mapping[str, int]
+
+
+def drawn_world(seed: int, projects: int) -> World:
+    """Weights and shifts of a seed."""
+    dice = np.random.default_rng(seed)
+    weights = np.concatenate([[-1.5], dice.normal(0, 0.8, FACTS), dice.normal(0, 1.2, WORDS)])
+    return World(weights, dice.normal(0, 0.4, projects))
+
+
+def run(plan: Plan) -> Result:
+    """Rounds of ten updates, each from another project."""
+    world, dice = drawn_world(plan.seed, plan.projects), np.random.default_rng(plan.seed + 1)
+    step = partial(next_version, rules={"flaky": plan.rules}, gate=plan.gate)
+    liars, memory = int(plan.share * plan.projects), Memory()
+    for turn in range(plan.rounds):
+        offers = [
+            _offer(world, dice, memory.current, project, turn, plan.poison if project < liars else "")
+            for project in _senders(dice, plan.projects, liars)
+        ]
+        memory.fold([offer for offer in offers if offer], step, plan.projects)
+    return _judged(world, memory)
+
+
+class Memory:
+    """What the store would keep, without a disk."""
+
+    def __init__(self) -> None:
+        vectors = {"flaky": zeros(SIZE)}
+        self.current = Current(Version(0, 0, 0.0, vectors, {"flaky": 0}), vectors, {})
+        self.heads = {0: vectors}
+        self.decisions: list[Decision] = []
+        self.refolded: dict[str, float] = {}
+        self.votes: tuple[Vote, ...] = ()
+        self.folded: list[Stored] = []
+
+    def fold(self, offers: Sequence[Offer], step: Callable[[Moment], Made], projects: int) -> None:
+        """One buffer, an hour after the last."""
+        self.votes += tuple(
+            Vote(offer.project, offer.owner, score.difference) for offer in offers for score in offer.scores.values()
+        )
+        buffered = tuple(Stored(offer.body, offer.owner) for offer in offers)
+        moment = Moment(
+            current=self.current,
+            buffered=buffered,
+            votes={"flaky": self.votes},
+            active=Active(projects, projects),
+            spent={"flaky": self.decisions[-1].verdict.spent} if self.decisions else {},
+            refolded=self.refolded,
+            since=lambda version: (stored for stored in self.folded if stored.folded > version),
+            now=self.current.head.created + 3600.0,
+        )
+        self._keep(step(moment), buffered)
+
+    def _keep(self, made: Made, buffered: Sequence[Stored]) -> None:
+        version = made.version
+        self.heads[version.version] = version.vectors
+        self.folded += [replace(stored, folded=version.version) for stored in buffered]
+        if made.decisions or not self.current.trials:
+            self.votes = ()
+        self.decisions += made.decisions
+        if any(decision.refolded for decision in made.decisions):
+            self.refolded = {"flaky": version.created}
+        production = {"flaky": self.heads[version.sources["flaky"]]["flaky"]}
+        self.current = Current(version, production, {trial.head: trial for trial in made.trials})
+
+
+def _senders(dice: np.random.Generator, projects: int, liars: int) -> Sequence[int]:
+    """Ten of the projects; of the liars as many as their share."""
+    wrong = round(10 * liars / projects)
+    honest = dice.choice(np.arange(liars, projects), 10 - wrong, replace=False)
+    return [*map(int, dice.choice(max(1, liars), wrong, replace=False)), *map(int, honest)]
+
+
+def _offer(
+    world: World, dice: np.random.Generator, current: Current, project: int, turn: int, poison: str
+) -> Offer | None:
+    """What a project posts; nothing where the wire does not take it."""
+    rows, labels = world.rows(dice, project, ROWS)
+    head = wide(current.head.vectors["flaky"]).astype(float)
+    honest = _learned(head, rows, labels) - head
+    delta = array("f", POISON[poison](honest, head, rows, labels) if poison else honest)
+    name = f"{turn * 1000 + project:032x}"
+    try:
+        update = Update(
+            SHAPE.digest, current.head.version, name, f"{project:032x}", {"flaky": 32}, {"flaky": clip(delta, 1.0)}
+        )
+        scores = _scores(current, rows, labels, bool(poison))
+        return Offer(
+            name, update.project, f"owner-{project}", update.base, pack_update(update._replace(scores=scores)), scores
+        )
+    except WireError:
+        return None
+
+
+def _scores(current: Current, rows: Array, labels: Array, liar: bool) -> Mapping[str, Score]:
+    trial = current.trials.get("flaky")
+    if trial is None:
+        return {}
+    if liar:
+        return {"flaky": Score(trial.version, -1.0)}
+    losses = (
+        _losses(wide(vector).astype(float), rows, labels) for vector in (trial.vector, current.production["flaky"])
+    )
+    snapshot, production = losses
+    return {"flaky": Score(trial.version, float(np.clip((snapshot - production).mean() / BOUND, -1.0, 1.0)))}
+
+
+def _learned(start: Array, rows: Array, labels: Array) -> Array:
+    return start - RATE * (_sigmoid(rows @ start) - labels) @ rows
+
+
+def _word(honest: Array, _head: Array, _rows: Array, _labels: Array) -> Array:
+    delta = np.zeros_like(honest)
+    delta[TARGET] = 1.0
+    return delta
+
+
+POISON: Mapping[str, Callable[[Array, Array, Array, Array], Array]] = {
+    "scaled": lambda honest, _head, _rows, _labels: -100.0 * honest,
+    "sign": lambda honest, _head, _rows, _labels: -honest,
+    "labels": lambda _honest, head, rows, labels: _learned(head, rows, 1.0 - labels) - head,
+    "nan": lambda honest, _head, _rows, _labels: honest * np.nan,
+    "word": _word,
+}
+
+
+def _judged(world: World, memory: Memory) -> Result:
+    dice = np.random.default_rng(99)
+    honest = range(len(world.shifts) // 2, len(world.shifts))
+    drawn = [world.rows(dice, project, 800) for project in honest]
+    tracks = (memory.current.production["flaky"], memory.current.head.vectors["flaky"])
+    aucs = (
+        float(np.mean([_auc(rows @ wide(track).astype(float), labels) for rows, labels in drawn])) for track in tracks
+    )
+    outcomes = [decision.verdict.outcome for decision in memory.decisions]
+    return Result(*aucs, {name: outcomes.count(name) for name in sorted(set(outcomes))})
+
+
+def _auc(margins: Array, labels: Array) -> float:
+    """The chance that a positive is ranked above a negative, ties half."""
+    negatives = np.sort(margins[labels == 0])
+    sides = (np.searchsorted(negatives, margins[labels == 1], side) for side in ("left", "right"))
+    return float(sum(sides).mean() / 2 / len(negatives))  # type: ignore[attr-defined]
+
+
+def _losses(weights: Array, rows: Array, labels: Array) -> Array:
+    margins = rows @ weights
+    return np.logaddexp(0.0, np.where(labels == 1, -margins, margins))
+
+
+def _sigmoid(margins: Array) -> Array:
+    return 1.0 / (1.0 + np.exp(-margins))
+
+
+def poisoned(poison: str, share: float, **changes: object) -> Plan:
+    """The plan of an attack."""
+    return replace(Plan(poison=poison, share=share), **changes)  # type: ignore[arg-type]

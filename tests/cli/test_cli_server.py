@@ -1,0 +1,117 @@
+"""Looking after a store from the command line, while the aggregator runs and while it does not."""
+
+import time
+from contextlib import closing
+
+import pytest
+from cli_workshop import aggregator
+
+from fedstep.features.schema import schema
+from fedstep.federation.client import pull, push
+from fedstep.federation.patience import Patience
+from fedstep.federation.transport import requests_send
+from fedstep.federation.wire import Model, Score, Update, pack_update, shape
+from fedstep.model.linear import zeros
+from fedstep.server.aggregate import rules_for
+from fedstep.server.gate import Gate
+from fedstep.server.store import Offer, Store
+from fedstep.server.trial import next_version
+
+PATIENCE = Patience(timeout=10.0, waits=(0.1, 0.2))
+
+
+def sent(number: int, base: int = 0, trial: int = -1) -> Update:
+    delta = zeros(schema().heads["build-duration"].size())
+    delta[number % len(delta)] = 0.1
+    scores = {"build-duration": Score(trial, -0.5)} if trial >= 0 else {}
+    name = f"{number:032x}"
+    return Update(schema().digest, base, name, "7" * 32, {"build-duration": 8}, {"build-duration": delta}, scores)
+
+
+def offer(update: Update) -> Offer:
+    return Offer(update.id, update.project, "open", update.base, pack_update(update), update.scores)
+
+
+@pytest.fixture
+def url(tmp_path) -> str:
+    """A store with versions 0, 1 and 2: the first snapshot was promoted with version 2."""
+    url = f"sqlite:///{tmp_path / 'lived.db'}"
+    with closing(Store(url, shape(schema()))) as store:
+        store.start({name: zeros(head.size()) for name, head in schema().heads.items()}, 0.0)
+
+        def step(moment):
+            return next_version(moment, rules_for(schema()), Gate(alone=2))
+
+        store.accept([offer(sent(1))], 0, 10, 1.0)
+        store.fold(step, 2.0)
+        store.accept([offer(sent(number, 1, 1)) for number in (2, 3)], 1, 10, 3.0)
+        store.fold(step, 4.0)
+        store.accept([offer(sent(4, 2, 2))], 2, 10, 5.0)
+    return url
+
+
+def test_status_says_what_is_served_what_is_on_trial_and_what_waits(fresh, url):
+    ran = fresh.run("server", "status", "--store", url)
+    assert (ran.code, ran.err) == (0, "")
+    assert "head 2 of 1970-01-01T00:00Z" in ran.out
+    assert "production 2 (build-duration from 1, build-failure from 0, flaky from 0, triage from 0)" in ran.out
+    assert "on trial: build-duration 2 against 1 since 1970-01-01T00:00Z, 1 vote\n" in ran.out
+    assert "to be folded: 1 update of 1 project\n" in ran.out
+
+
+def test_versions_lists_every_verdict_with_its_figures(fresh, url):
+    ran = fresh.with_env(FEDSTEP_STORE=url).run("server", "versions")
+    assert ran.code == 0
+    assert "version 2 of 1970-01-01T00:00Z: 2 updates after 1, production 2" in ran.out
+    assert "at 2 promoted: build-duration 1 against 0 (votes 2, counted 2, projects 1, " in ran.out
+    one = fresh.run("server", "versions", "--store", url, "--most", "1").out
+    assert [line.split(" of ")[0] for line in one.splitlines() if line.startswith("version ")] == ["version 2"]
+
+
+def test_a_rollback_is_a_new_version_and_can_be_rolled_back(fresh, url):
+    assert fresh.run("server", "rollback", "1", "--store", url).out.startswith("version 3: ")
+    told = fresh.run("server", "versions", "--store", url).out
+    assert "at 3 rollback: build-duration back to the production of version 1" in told
+    assert fresh.run("server", "rollback", "2", "--store", url).out.startswith("version 4: ")
+    with closing(Store(url, shape(schema()))) as store:
+        assert store.current().production["build-duration"] == store.vectors(1)["build-duration"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("status", "--store", "sqlite:///no-such.db"), "no-such.db"),
+        (("versions", "--store", "mysql://x"), "mysql"),
+        (("rollback", "99"), "no version 99"),
+        (("rollback", "soon"), "soon"),
+        (("rollback",), "VERSION"),
+    ],
+)
+def test_a_wrong_store_or_version_exits_2_and_names_it(fresh, url, arguments, named):
+    ran = fresh.with_env(FEDSTEP_STORE=url).run("server", *arguments)
+    assert ran.code == 2
+    assert named in ran.err
+    assert list(fresh.root.glob("*.db")) == []
+
+
+def test_a_running_aggregator_serves_what_was_rolled_back_to(fresh, tmp_path):
+    store = f"sqlite:///{tmp_path / 'running.db'}"
+    with aggregator(tmp_path, "--buffer", "1", "--wait", "0.1", "--ungated", "--store", store) as url:
+        first = pulled(url)
+        push(pack_update(sent(1)), url, requests_send(url), PATIENCE)
+        assert wait_for(url, 1).production != first.production
+        assert fresh.run("server", "rollback", "0", "--store", store).code == 0
+        again = wait_for(url, 2)
+        assert again.production == again.head == first.production
+
+
+def pulled(url: str) -> Model:
+    return pull(url, "", requests_send(url), shape(schema()), PATIENCE).model
+
+
+def wait_for(url: str, version: int) -> Model:
+    end = time.monotonic() + 15
+    while (found := pulled(url)).head_version != version:
+        assert time.monotonic() < end, found.head_version
+        time.sleep(0.05)
+    return found

@@ -1,0 +1,116 @@
+"""GitHub's token for a job, from a stand-in on a loopback port that is aggregator and GitHub at once."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from fedstep.errors import AggregatorError, AggregatorUnreachable
+from fedstep.federation.ci_token import ci_send
+
+
+class StandIn:
+    """`granted` is what GitHub answers; the aggregator wants `wanted` as a bearer, "" is open."""
+
+    def __init__(self) -> None:
+        self.granted: tuple[int, bytes] = (200, b'{"count": 9, "value": "the.job.token"}')
+        self.wanted, self.asked = "the.job.token", []
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def env(self, **changes: str) -> dict[str, str]:
+        return {
+            "GITHUB_ACTIONS": "true",
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}/token?api-version=2.0",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "request-token",
+        } | changes
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        stand_in = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                stand_in.asked.append((self.path, self.headers.get("Authorization", "")))
+                signed = not stand_in.wanted or self.headers.get("Authorization") == f"Bearer {stand_in.wanted}"
+                status, body = stand_in.granted if self.path.startswith("/token") else (200 if signed else 401, b"{}")
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+@pytest.fixture
+def stand_in() -> Iterator[StandIn]:
+    made = StandIn()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def ask(send) -> int:
+    return send("GET", "/v1/model", {}, b"", 10.0).status
+
+
+def test_a_job_without_a_token_asks_for_one_when_the_aggregator_wants_it_and_only_once(stand_in):
+    send = ci_send(f"{stand_in.url}/", "", stand_in.env())
+    assert [ask(send), ask(send)] == [200, 200]
+    paths = [urlsplit(path).path for path, _ in stand_in.asked]
+    assert paths == ["/v1/model", "/token", "/v1/model", "/v1/model"]
+    place, signature = stand_in.asked[1]
+    assert parse_qs(urlsplit(place).query) == {"api-version": ["2.0"], "audience": [stand_in.url]}
+    assert signature == "Bearer request-token"
+
+
+def test_an_open_aggregator_learns_nothing_of_the_job(stand_in):
+    stand_in.wanted = ""
+    assert ask(ci_send(stand_in.url, "", stand_in.env())) == 200
+    assert stand_in.asked == [("/v1/model", "")]
+
+
+def test_a_token_that_was_given_is_the_one_that_is_sent(stand_in):
+    assert ask(ci_send(stand_in.url, "the.job.token", stand_in.env())) == 200
+    assert ask(ci_send(stand_in.url, "another", stand_in.env())) == 401
+    assert not any(path.startswith("/token") for path, _ in stand_in.asked)
+
+
+def test_elsewhere_than_on_github_a_401_is_a_401(stand_in):
+    assert ask(ci_send(stand_in.url, "", stand_in.env(GITHUB_ACTIONS=""))) == 401
+
+
+@pytest.mark.parametrize("lacking", ["ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"])
+def test_a_job_that_may_not_ask_hears_which_permission_it_lacks(stand_in, lacking):
+    with pytest.raises(AggregatorError, match="id-token: write") as error:
+        ask(ci_send(stand_in.url, "", stand_in.env(**{lacking: ""})))
+    assert "FEDSTEP_TOKEN" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "granted", [(403, b"{}"), (200, b"{}"), (200, b"[]"), (200, b"<html>"), (200, b'{"value": 5}'), (500, b"")]
+)
+def test_a_token_that_is_not_granted_is_said_and_nothing_of_the_answer(stand_in, granted):
+    stand_in.granted = granted
+    with pytest.raises(AggregatorError, match="no token to this job") as error:
+        ask(ci_send(stand_in.url, "", stand_in.env()))
+    assert "request-token" not in str(error.value)
+
+
+def test_while_github_cannot_be_reached_the_update_waits(stand_in):
+    away = stand_in.env(ACTIONS_ID_TOKEN_REQUEST_URL="http://127.0.0.1:9/token")
+    with pytest.raises(AggregatorUnreachable, match="no token"):
+        ask(ci_send(stand_in.url, "", away))
+
+
+def test_a_token_does_not_travel_in_the_clear(stand_in, monkeypatch):
+    monkeypatch.setattr("fedstep.federation.ci_token.HERE", set())
+    with pytest.raises(AggregatorError, match="for everyone to read"):
+        ask(ci_send(stand_in.url, "", stand_in.env()))
+    assert json.dumps(stand_in.asked).count("token") == 0

@@ -1,0 +1,172 @@
+"""What a fold decides: promotion, rejection, the next trial; each head on its own."""
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedstep.federation.wire import pack_update
+from fedstep.model.linear import zeros
+from fedstep.server.aggregate import Contribution, Rules
+from fedstep.server.gate import Active, Gate, Vote
+from fedstep.server.lineage import fold_stored, next_head
+from fedstep.server.records import Current, Moment, Stored, Trial, Version
+from fedstep.server.suspects import suspects
+from fedstep.server.trial import REFOLD_SECONDS, next_version
+
+RULES = {"flaky": Rules(1.0, decay=0.0), "build-duration": Rules(0.2, decay=0.0)}
+GATE = Gate()
+BETTER = tuple(Vote(f"p{n % 9}", f"o{n % 9}", -0.3) for n in range(60))
+WORSE = tuple(Vote(vote.project, vote.owner, 0.3) for vote in BETTER)
+
+
+def vectors(value: float) -> dict[str, array]:
+    return {"flaky": array("f", [value] * 5), "build-duration": array("f", [value] * 3)}
+
+
+def stored(update, numbers, folded: int = -1) -> tuple[Stored, ...]:
+    return tuple(Stored(pack_update(update(n, base=0)), f"o{n}", folded) for n in numbers)
+
+
+@pytest.fixture
+def moment(update) -> Moment:
+    """Version 4 with production of version 0, version 3 of the flaky head on trial, two updates in the buffer."""
+    head = Version(4, 0, 1000.0, vectors(0.4), {"flaky": 0, "build-duration": 0})
+    trials = {"flaky": Trial("flaky", 3, 0, 900.0, vectors(0.3)["flaky"])}
+    past = stored(update, (1, 2, 3), 1) + stored(update, (4, 5), 3)
+
+    def since(version: int) -> Iterator[Stored]:
+        return (one for one in past if one.folded > version)
+
+    current = Current(head, vectors(0.0), trials)
+    return Moment(current, stored(update, (6, 7)), {}, Active(9, 9), {}, {}, since, 2000.0)
+
+
+def test_while_a_trial_is_open_head_moves_and_production_does_not(moment):
+    made = next_version(moment, RULES, GATE)
+    assert made.version.vectors == fold_stored(moment.current.head, moment.buffered, RULES)
+    assert (made.version.version, made.version.production) == (5, 0)
+    assert made.version.sources == {"flaky": 0, "build-duration": 0}
+    assert made.decisions == ()
+
+
+def test_a_head_without_a_trial_begins_one_with_its_newest_vector(moment):
+    made = next_version(moment, RULES, GATE)
+    fresh = {trial.head: trial for trial in made.trials}
+    assert fresh["flaky"] == moment.current.trials["flaky"]
+    vector = made.version.vectors["build-duration"]
+    assert fresh["build-duration"] == Trial("build-duration", 5, 0, 2000.0, vector)
+
+
+def test_nothing_is_tried_while_head_is_what_production_is(moment):
+    head = moment.current.head
+    still = replace(moment, current=Current(head, head.vectors, {}), buffered=())
+    assert next_version(still, RULES, GATE).trials == ()
+
+
+def test_a_promotion_changes_one_head_and_the_version_of_production_and_the_next_trial_begins(moment):
+    made = next_version(replace(moment, votes={"flaky": BETTER}), RULES, GATE)
+    assert made.version.sources == {"flaky": 3, "build-duration": 0}
+    assert made.version.production == 5
+    (decision,) = made.decisions
+    assert decision.verdict.outcome == "promoted"
+    assert decision.trial.version == 3
+    assert {trial.head: (trial.version, trial.against) for trial in made.trials}["flaky"] == (5, 3)
+
+
+def test_after_a_rejection_head_is_production_with_all_updates_folded_again_but_those_of_the_suspects(moment):
+    made = next_version(replace(moment, votes={"flaky": WORSE}), RULES, GATE)
+    (decision,) = made.decisions
+    assert (decision.verdict.outcome, decision.refolded) == ("rejected", True)
+    assert 1 <= decision.left_out <= 2
+    assert made.version.sources["flaky"] == 0
+    assert made.version.vectors["flaky"] != fold_stored(moment.current.head, moment.buffered, RULES)["flaky"]
+    folded = fold_stored(moment.current.head, moment.buffered, RULES)
+    assert made.version.vectors["build-duration"] == folded["build-duration"], "the other head goes on"
+    assert {trial.head: trial.version for trial in made.trials}["flaky"] == 5
+
+
+def test_folding_again_with_nobody_under_suspicion_is_what_the_folds_were(update):
+    """From the same start, through the same folds, bit for bit."""
+    honest = Version(0, 0, 0.0, vectors(0.0), {"flaky": 0, "build-duration": 0})
+    first = next_head(honest, [one.body for one in stored(update, (1, 2, 3))], RULES)
+    second = fold_stored(Version(1, 0, 0.0, first), stored(update, (4, 5)), RULES)
+    away = {name: array("f", [-1.0] * len(vector)) for name, vector in first.items()}
+    current = Current(replace(honest, version=1, vectors=first), honest.vectors, {})
+    damage = Trial("flaky", 1, 0, 0.0, away["flaky"])
+    past = stored(update, (1, 2, 3), 1)
+    moment = Moment(
+        replace(current, trials={"flaky": damage}),
+        stored(update, (4, 5)),
+        {"flaky": WORSE},
+        Active(9, 9),
+        {},
+        {},
+        lambda version: iter(one for one in past if one.folded > version),
+        0.0,
+    )
+    nobody = replace(GATE, liars=0.0)
+    made = next_version(moment, RULES, nobody)
+    assert (made.decisions[0].refolded, made.decisions[0].left_out) == (True, 0)
+    assert made.version.vectors["flaky"] == second["flaky"]
+
+
+def test_a_head_is_folded_again_once_a_day(moment):
+    lately = replace(moment, votes={"flaky": WORSE}, refolded={"flaky": moment.now - REFOLD_SECONDS / 2})
+    made = next_version(lately, RULES, GATE)
+    assert [(one.verdict.outcome, one.refolded) for one in made.decisions] == [("rejected", False)]
+    assert made.version.vectors == fold_stored(moment.current.head, moment.buffered, RULES)
+    again = replace(lately, refolded={"flaky": moment.now - REFOLD_SECONDS})
+    assert next_version(again, RULES, GATE).decisions[0].refolded
+
+
+def test_a_trial_without_a_verdict_gives_way_to_the_newest_head(moment):
+    torn = tuple(Vote(f"p{n % 9}", f"o{n % 9}", 0.2 if n % 5 < 3 else -0.2) for n in range(GATE.most))
+    made = next_version(replace(moment, votes={"flaky": torn}), RULES, GATE)
+    assert made.decisions[0].verdict.outcome == "undecided"
+    assert made.version.production == 0
+    assert {trial.head: trial.version for trial in made.trials}["flaky"] == 5
+
+
+def test_without_a_gate_production_is_always_the_newest_head(moment):
+    made = next_version(moment, RULES, None)
+    assert made.version.sources == {"flaky": 5, "build-duration": 5}
+    assert (made.version.production, made.trials, made.decisions) == (5, (), ())
+
+
+def contribution(number: int, delta: list[float], owner: str) -> Contribution:
+    return Contribution(str(number), f"p{number}", 0, np.array(delta, np.float32), owner)
+
+
+def test_suspects_are_the_owners_whose_deltas_went_furthest_along_the_damage():
+    damage = np.array([1.0, 0.0], np.float32)
+    parts = [contribution(n, [0.1 * n, 1.0], f"o{n}") for n in range(-4, 5)]
+    assert suspects(parts, damage, 9.0, 0.2, owners=5) == {"o4", "o3"}
+    assert suspects(parts, -damage, 9.0, 0.2, owners=5) == {"o-4", "o-3"}
+    assert suspects(parts, damage, 9.0, 0.2, owners=50) == {"p4", "p3"}, "too few owners: projects"
+
+
+def test_nobody_who_went_the_other_way_is_a_suspect():
+    damage = np.array([1.0, 0.0], np.float32)
+    parts = [contribution(n, [-0.1, 1.0], f"o{n}") for n in range(10)]
+    assert suspects(parts, damage, 9.0, 0.2, owners=5) == frozenset()
+
+
+def test_a_damage_is_undone_where_its_makers_are_a_fifth(update):
+    """Ten senders, two of whom push one coordinate: after the rejection head is what the eight made."""
+    start = Version(0, 0, 0.0, {"flaky": zeros(5)}, {"flaky": 0})
+    rules = {"flaky": replace(RULES["flaky"], longer=100.0, single=1.0)}
+    push, pull = array("f", [0, 0, 0, 0, 1.0]), array("f", [0.1, -0.1, 0.1, 0, 0])
+    sent = [
+        Stored(pack_update(update(n, deltas={"flaky": push if n < 2 else pull}, rows={"flaky": 64})), f"o{n}", 1)
+        for n in range(10)
+    ]
+    damaged = fold_stored(start, sent, rules)
+    trial = Trial("flaky", 1, 0, 0.0, damaged["flaky"])
+    current = Current(Version(1, 0, 0.0, damaged, {"flaky": 0}), start.vectors, {"flaky": trial})
+    moment = Moment(current, (), {"flaky": WORSE}, Active(9, 9), {}, {}, lambda _version: iter(sent), 0.0)
+    made = next_version(moment, rules, GATE)
+    assert made.version.vectors == fold_stored(start, sent[2:], rules)
+    assert made.decisions[0].left_out == 2

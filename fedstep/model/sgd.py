@@ -59,11 +59,21 @@ def learn_local(head: str, production: Sequence[float], local: Local, rows: Sequ
     pace = PACES[head]
     fitted = _fit(pace, pace.local_rate, joint, _with_private(rows, columns, len(joint)), rows)
     moved = (fitted[: len(shared)] - shared) * pace.decay
-    private = {**local.private, **dict(zip(names, map(float, fitted[len(shared) :] * pace.decay), strict=True))}
     return Local(
         {int(index): float(moved[index]) for index in np.flatnonzero(np.abs(moved) > NEGLIGIBLE)},
-        {name: value for name, value in private.items() if abs(value) > NEGLIGIBLE_PRIVATE},
+        _updated(local.private, names, fitted[len(shared) :] * pace.decay),
     )
+
+
+def _updated(private: Mapping[str, float], names: Sequence[str], values: Any) -> Mapping[str, float]:
+    """The private weights with new values for these names. Only they are looked at: a project has thousands."""
+    after = dict(private)
+    for name, value in zip(names, map(float, values), strict=True):
+        if abs(value) > NEGLIGIBLE_PRIVATE:
+            after[name] = value
+        else:
+            after.pop(name, None)
+    return after
 
 
 def _with_private(rows: Sequence[Ripe], columns: Mapping[str, int], width: int) -> Any:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fedstep.commands.options import HISTORY, STRICT, Given, option
-from fedstep.commands.place import place_of
+from fedstep.commands.options import HISTORY, PART, STRICT, Given, option
+from fedstep.commands.place import place_of, travels
 from fedstep.commands.sinks import exit_code, say, show
+from fedstep.commands.travel import fetched, publish_now
 from fedstep.errors import HistoryError, InputError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from fedstep.importers.past import Past, Wanted
 
 __all__ = ["backfill"]
+
+PUBLISHING_SECONDS = 120.0  # hundreds of builds at once
 
 
 @click.command()
@@ -36,6 +39,7 @@ __all__ = ["backfill"]
 @option("backend", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="Who parses.")
 @option("scheduler", metavar="ADDRESS", default="", help="Of Dask, with --backend dask.")
 @HISTORY
+@PART
 @STRICT
 def backfill(**given: Any) -> int:
     """Learn from past builds, oldest first: recorded folders, tables, Jenkins, GitHub or GitLab.
@@ -49,8 +53,11 @@ def backfill(**given: Any) -> int:
     wanted = _wanted(given)
     _check(given)
     try:
+        say(*map(str, fetched(given, place)))
         place.home.prepare()
         done = _backfill(given, place.home, wanted, _past(given, place.home, wanted))
+        if travels(given):
+            publish_now(given, place, given["keep"], PUBLISHING_SECONDS)
     except (HistoryError, MissingExtra, InputError) as error:
         say(str(error))
         return exit_code(given, (error,))

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cli_workshop import Checkout, bare_env, forty_tests, new_checkout
+from cli_workshop import Checkout, bare_env, forty_tests, junit, new_checkout
 
 CASES = forty_tests(12)
 REF = "refs/fedstep/history"
@@ -298,3 +298,21 @@ def test_merge_names_what_is_neither_folder_nor_ref(laptop, experienced):
     assert "nowhere is neither a folder nor a ref" in ran.err
     assert experienced.run("history", "merge").code == 2
     assert os.listdir(experienced.history / "builds")
+
+
+def test_a_past_that_was_learned_travels_at_once(origin: Checkout, laptop: Checkout, tmp_path: Path):
+    for number in range(1, 5):
+        build = tmp_path / "recorded" / f"{number:04d}"
+        build.mkdir(parents=True)
+        told_of = {
+            "build": str(number),
+            "started_at": f"2026-03-0{number}T10:00:00Z",
+            "seconds": 60,
+            "outcome": "passed",
+        }
+        (build / "build.json").write_text(json.dumps(told_of))
+        (build / "report.xml").write_text(junit(CASES))
+    ran = laptop.run("backfill", str(tmp_path / "recorded"))
+    assert (ran.code, ran.err.count("error")) == (0, 0), ran.err
+    assert len(recorded(origin)) == 4
+    assert told(clone(origin, tmp_path / "other").run("predict", "--format", "json"))["builds_known"] == 4

@@ -22,9 +22,13 @@ EXIT_CODES = """Exit codes: 0 done, or degraded without --strict; 2 usage. With 
 FAMILIES = {
     "builds": ("train", "predict", "triage"),
     "exchange": ("push", "pull"),
+    "history": ("history",),
+    "looking": ("inspect", "explain", "doctor"),
+    "reading": ("reports",),
+    "hook": ("hook",),
     "past": ("backfill",),
-    "serving": ("serve",),
-    "study": ("demo",),
+    "serving": ("serve", "server"),
+    "study": ("demo", "simulate"),
 }
 
 

@@ -1,18 +1,24 @@
 """What a build asks for: predict before it, train and triage after it."""
 
-from typing import Any
+import os
+from datetime import date
+from typing import Any, TypeVar
 
 import click
 
-from fedstep.build.record import BuildOutcome, Evidence, Situation
+from fedstep.build.record import BuildOutcome, Evidence, Reports, Situation
 from fedstep.commands.options import FORMAT, HISTORY, JUNIT, NETWORK, OUTCOME, PART, STRICT, Given, option
 from fedstep.commands.place import aggregator_of, mark_start, place_of, readable, run_name
-from fedstep.commands.sinks import exit_code, finish, say, tell_ci
+from fedstep.commands.sinks import exit_code, finish, say, show, tell_ci
 from fedstep.commands.travel import fetched, published, worse
-from fedstep.errors import HistoryError
+from fedstep.errors import FedstepError, HistoryError
+from fedstep.report.findings import Training, Triage
 from fedstep.workplace import Workplace, built_change, in_ci, read_junit, start_situation, words_of_tests
 
 __all__ = ["predict", "train", "triage"]
+
+F = TypeVar("F", Training, Triage)
+Problems = tuple[FedstepError, ...]
 
 
 @click.command()
@@ -43,7 +49,8 @@ def train(**given: Any) -> int:
     except HistoryError as error:
         return _without_history(given, place, error)
     problems = problems or published(given, place)  # after a fetch that failed nothing is tried again
-    return finish(given, place, worse(trained.training, problems), training_text, (*problems, *trained.problems))
+    training, problems = _muted(worse(trained.training, problems), place, (*problems, *trained.problems))
+    return finish(given, place, training, training_text, problems)
 
 
 @click.command()
@@ -76,6 +83,12 @@ def predict(**given: Any) -> int:
 @JUNIT
 @HISTORY
 @PART
+@option(
+    "rerun-list",
+    type=click.Choice(["", "pytest", "maven", "gradle", "jest", "go"]),
+    default="",
+    help="Print instead the arguments that run the flaky failures again.",
+)
 @FORMAT
 @STRICT
 def triage(**given: Any) -> int:
@@ -93,7 +106,39 @@ def triage(**given: Any) -> int:
     reports = read_junit(place, given["junit"])
     situation = Situation(place.ci, built_change(place), place.now)
     judged, problems = judge(place.home, situation, reports, kept_model(place.home), problems)
+    judged, problems = _muted(judged, place, problems)
+    if given["rerun_list"]:
+        return _rerun_list(given, judged, reports, problems)
     return finish(given, place, judged, triage_text, problems)
+
+
+def _muted(finding: F, place: Workplace, problems: Problems) -> tuple[F, Problems]:
+    """The finding with its muted failures apart, and what is wrong with the mute list among the problems."""
+    from fedstep.build.mutes import Listed, read_mutes
+    from fedstep.report.muting import set_apart
+
+    today = date.fromtimestamp(place.now).isoformat()
+    listed: Listed = read_mutes(place.root, today)  # mypy does not infer it where F has constraints
+    return set_apart(worse(finding, listed.problems), listed.mutes), (*problems, *listed.problems)
+
+
+def _rerun_list(given: Given, judged: Triage, reports: Reports, problems: Problems) -> int:
+    """Print the arguments for a test runner, and say it where there are none; the exit code.
+
+    Failures that a rerun inside the build has settled, and muted ones, need none; an incident says nothing about tests.
+    """
+    from fedstep.report.rerun import selection
+
+    settled = {run.test for run in reports.tests if run.outcome not in "fc"}
+    flaky = [failure for failure in judged.failures if failure.verdict == "flaky" and failure.test not in settled]
+    chosen = selection(given["rerun_list"], () if judged.incident else flaky, os.path.isfile)
+    say(*judged.warnings, *(f"{test} cannot be named to {given['rerun_list']}" for test in chosen.left_out))
+    if judged.incident:
+        say(f"nothing to run again: an incident, {judged.incident_reason}")
+    elif not chosen.line:
+        say("nothing to run again: no failure is judged flaky")
+    show(f"{chosen.line}\n" if chosen.line else "")
+    return exit_code(given, problems)
 
 
 def _evidence(given: Given, place: Workplace) -> Evidence:

@@ -11,6 +11,7 @@ from fedstep.report.findings import (
     FailureVerdict,
     Interval,
     ModelUsed,
+    MutedFailure,
     Prediction,
     Reading,
     Risk,
@@ -50,6 +51,7 @@ def triage_json(triage: Triage) -> str:
             "incident": triage.incident,
             "incident_reason": triage.incident_reason,
             "failures": [_failure(failure) for failure in triage.failures],
+            "muted": [_muted(muted) for muted in triage.muted],
             "model": _model(triage.model),
             "reports": _reading(triage.reading),
             "warnings": list(triage.warnings),
@@ -70,6 +72,7 @@ def training_json(training: Training) -> str:
             "incident": training.incident,
             "incident_reason": training.incident_reason,
             "failures": [_failure(failure) for failure in training.failures],
+            "muted": [_muted(muted) for muted in training.muted],
             "flakiest": [_test(risk) for risk in training.flakiest],
             "model": _model(training.model),
             "reports": _reading(training.reading),
@@ -128,6 +131,10 @@ def _failure(failure: FailureVerdict) -> Json:
         "file": failure.file,
         "line": failure.line,
     }
+
+
+def _muted(muted: MutedFailure) -> Json:
+    return {**_failure(muted.failure), "owner": muted.owner, "reason": muted.reason, "until": muted.until}
 
 
 def _reasons(reasons: Iterable[Reason], subject: str = "test") -> list[Json]:

@@ -13,6 +13,7 @@ __all__ = [
     "FailureVerdict",
     "Interval",
     "ModelUsed",
+    "MutedFailure",
     "Prediction",
     "Reading",
     "Risk",
@@ -71,6 +72,15 @@ class FailureVerdict(NamedTuple):
     line: int = 0  # 1-based, 0 where unknown
 
 
+class MutedFailure(NamedTuple):
+    """A failure that the mute list names: judged, and neither counted nor annotated."""
+
+    failure: FailureVerdict
+    owner: str
+    reason: str
+    until: str  # ISO date, the last day
+
+
 class ModelUsed(NamedTuple):
     """The model that answered: the one pulled from an aggregator, or the one shipped in the package."""
 
@@ -112,6 +122,7 @@ class Triage(NamedTuple):
     incident: bool = False
     incident_reason: str = ""  # "61 of 80 tests failed at once"
     warnings: tuple[str, ...] = ()
+    muted: tuple[MutedFailure, ...] = ()  # not among `failures`
 
 
 class Rows(NamedTuple):
@@ -159,3 +170,4 @@ class Training(NamedTuple):
     incident: bool = False
     incident_reason: str = ""
     warnings: tuple[str, ...] = ()
+    muted: tuple[MutedFailure, ...] = ()  # not among `failures`

@@ -14,6 +14,7 @@ from fedstep.report.findings import (
     FailureVerdict,
     Interval,
     ModelUsed,
+    MutedFailure,
     Prediction,
     Risk,
     TestRisk,
@@ -65,9 +66,10 @@ def prediction_markdown(prediction: Prediction) -> str:
 def triage_markdown(triage: Triage) -> str:
     """Each failure of a report and how likely it is flaky."""
     return page(
-        f"## fedstep: {verdict_counts(triage.failures) or 'no test failed'}",
+        f"## fedstep: {_counts(triage)}",
         *_incident(triage.incident, triage.incident_reason),
         *_failures(triage.failures),
+        *_muted(triage.muted),
         details(read(triage.reading), _dropped(triage.reading.dropped)),
         *_end(triage.model, triage.status, triage.warnings),
     )
@@ -80,6 +82,7 @@ def training_markdown(training: Training) -> str:
         *_comparison(training.duration, training.expected),
         *_incident(training.incident, training.incident_reason),
         *_failures(training.failures),
+        *_muted(training.muted),
         *_risks(training.flakiest),
         "### Learned and exchanged",
         f"{learned(training.rows)}.",
@@ -87,6 +90,11 @@ def training_markdown(training: Training) -> str:
         details(read(training.reading), _dropped(training.reading.dropped)),
         *_end(training.model, training.status, training.warnings),
     )
+
+
+def _counts(triage: Triage) -> str:
+    muted = f"{len(triage.muted):,} muted" if triage.muted else ""
+    return ", ".join(filter(None, (verdict_counts(triage.failures), muted))) or "no test failed"
 
 
 def _expected(expected: Interval | Absent) -> str:
@@ -146,6 +154,16 @@ def _failure(failure: FailureVerdict) -> Sequence[str]:
     place = f"{failure.file}:{failure.line}" if failure.line else failure.file
     facts = "<br>".join(code(fact) for fact in (failure.test, failure.failure_type, place) if fact)
     return (verdict, percent(failure.flaky_probability), facts, _because(failure.reasons))
+
+
+def _muted(muted: Sequence[MutedFailure]) -> Iterator[str]:
+    if muted:
+        rows = [
+            (failure.verdict, percent(failure.flaky_probability), code(failure.test), code(owner), code(reason), until)
+            for failure, owner, reason, until in muted[:MOST_OTHERS]
+        ]
+        shown = table(("verdict", "flaky", "test", "owner", "reason", "until"), rows)
+        yield details(f"Muted, not counted: {len(muted):,}", "\n\n".join((shown, *more(len(muted) - MOST_OTHERS))))
 
 
 def _risks(risks: Sequence[TestRisk]) -> Iterator[str]:

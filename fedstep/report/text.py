@@ -9,7 +9,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from fedstep.build.record import Absent, Duration
 from fedstep.model.linear import Reason
 from fedstep.report.escape import columns, shorten, visible
-from fedstep.report.findings import FailureVerdict, Interval, ModelUsed, Prediction, Risk, TestRisk, Training, Triage
+from fedstep.report.findings import (
+    FailureVerdict,
+    Interval,
+    ModelUsed,
+    MutedFailure,
+    Prediction,
+    Risk,
+    TestRisk,
+    Training,
+    Triage,
+)
 from fedstep.report.reasons import Cause, causes
 from fedstep.report.units import count, percent, span, spread
 from fedstep.report.wording import (
@@ -37,13 +47,13 @@ BOLD, RED, YELLOW, DIM, PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\
 VERDICT_COLOURS = {"regression": RED, "unsure": YELLOW}
 
 
-def prediction_text(prediction: Prediction, colour: bool = False) -> str:
-    """What to expect of the next build; lines end with a newline. `colour` adds ANSI colours of our own."""
+def prediction_text(prediction: Prediction, colour: bool = False, most: int = MOST_TESTS) -> str:
+    """What to expect of the next build, `most` tests named; lines end with a newline. `colour` adds ANSI colours."""
     lines = [
         *_row("Build time", _expected(prediction.duration)),
         *_row("Failure risk", _risk(prediction.risk)),
         *_row("Flaky tests", _flaky_count(prediction)),
-        *_risks(prediction.flaky),
+        *_risks(prediction.flaky, most),
         "",
         *_footer(prediction.model, prediction.status, f"{visible(prediction.base)}; {known(prediction)}".lstrip("; ")),
     ]
@@ -53,10 +63,11 @@ def prediction_text(prediction: Prediction, colour: bool = False) -> str:
 def triage_text(triage: Triage, colour: bool = False) -> str:
     """Each failure of a report and how likely it is flaky; lines end with a newline."""
     lines = [
-        *_row("Failures", _failure_count(triage.failures)),
+        *_row("Failures", _failure_count(triage.failures, len(triage.muted))),
         *_row("Verdict", _verdict(triage)),
         *_row("Read", read(triage.reading)),
         *_failures(triage.failures),
+        *_muted(triage.muted),
         "",
         *_footer(triage.model, triage.status),
     ]
@@ -67,10 +78,11 @@ def training_text(training: Training, colour: bool = False) -> str:
     """What a build was, what was learned from it and what was exchanged; lines end with a newline."""
     lines = [
         *_row("Build", f"{training.outcome.value}; {_actual(training.duration, training.expected)}"),
-        *_row("Tests", f"{read(training.reading)}; {_failure_count(training.failures)}"),
+        *_row("Tests", f"{read(training.reading)}; {_failure_count(training.failures, len(training.muted))}"),
         *_row("Learned", f"{learned(training.rows)}; {_exchange(training)}"),
         *(_row("Incident", visible(training.incident_reason)) if training.incident else ()),
         *_failures(training.failures),
+        *_muted(training.muted),
         *_risks(training.flakiest),
         "",
         *_footer(training.model, training.status),
@@ -102,8 +114,9 @@ def _flaky_count(prediction: Prediction) -> str:
     return f"{len(prediction.flaky):,} {of} likely to flake in the next runs"
 
 
-def _failure_count(failures: Sequence[FailureVerdict]) -> str:
-    return f"{len(failures):,} failed: {verdict_counts(failures)}" if failures else "no test failed"
+def _failure_count(failures: Sequence[FailureVerdict], muted: int) -> str:
+    counts = ", ".join(filter(None, (verdict_counts(failures), f"{muted:,} muted" if muted else "")))
+    return f"{len(failures) + muted:,} failed: {counts}" if counts else "no test failed"
 
 
 def _verdict(triage: Triage) -> str:
@@ -130,14 +143,14 @@ def _exchange(training: Training) -> str:
     return visible(exchange.reason) if isinstance(exchange, Absent) else exchanged(exchange)
 
 
-def _risks(risks: Sequence[TestRisk]) -> Iterator[str]:
+def _risks(risks: Sequence[TestRisk], most: int = MOST_TESTS) -> Iterator[str]:
     if risks:
         yield from ("", "Most likely to flake")
-    for risk in risks[:MOST_TESTS]:
+    for risk in risks[:most]:
         yield f"  {percent(risk.probability):>5}  {visible(risk.test, WIDTH - 9)}"
         yield from _wrapped(f"{drawn(risk.last_outcomes)}  {past(risk)}".strip(), 9)
         yield from _wrapped(_because(risk.reasons), 9)
-    yield from _more(len(risks) - MOST_TESTS)
+    yield from _more(len(risks) - most)
     if risks:
         yield f"  ({LEGEND})"
 
@@ -153,6 +166,16 @@ def _failures(failures: Sequence[FailureVerdict]) -> Iterator[str]:
     yield from _more(len(failures) - MOST_FAILURES)
     if failures:
         yield "  (+ speaks for a flake, - for a regression)"
+
+
+def _muted(muted: Sequence[MutedFailure]) -> Iterator[str]:
+    if muted:
+        yield from ("", "Muted failures, not counted")
+    for failure, owner, reason, until in muted[:MOST_FAILURES]:
+        verdict = f"{visible(failure.verdict, 10):<10} {percent(failure.flaky_probability):>5}"
+        yield f"  {verdict}  {visible(failure.test, WIDTH - 20)}"
+        yield from _wrapped(f"until {until} by {visible(owner, 40)}: {visible(reason)}", 20)
+    yield from _more(len(muted) - MOST_FAILURES)
 
 
 def _place(failure: FailureVerdict) -> str:

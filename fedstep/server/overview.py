@@ -77,22 +77,15 @@ class Overview(Store):
         pending = self.pending()
         with self._engine.begin() as connection:
             ledger = self._ledger(connection)
-            active, spent = ledger.active(now), ledger.spent()
-            standing = {
-                head: judge(votes, active, spent.get(head, 0.0), self._gate)
-                for head, votes in ledger.votes().items()
-                if self._gate
-            }
-            return Look(
-                lineage(connection, self._shape.digest, MOST),
-                self._chronicle(connection).current(),
-                pending,
-                active,
-                standing,
-                spent,
-                _days(connection, self._shape.digest, now),
-                _volumes(connection, self._shape.digest, now),
-            )
+            active, spent, votes = ledger.active(now), ledger.spent(), ledger.votes()
+            found = lineage(connection, self._shape.digest, MOST)
+            current = self._chronicle(connection).current()
+            days = _days(connection, self._shape.digest, now)
+            volumes = _volumes(connection, self._shape.digest, now)
+        standing = {  # judged when the lock of the store is free again
+            head: judge(cast, active, spent.get(head, 0.0), self._gate) for head, cast in votes.items() if self._gate
+        }
+        return Look(found, current, pending, active, standing, spent, days, volumes)
 
 
 def _days(connection: Connection, schema: str, now: float) -> tuple[Day, ...]:

@@ -55,12 +55,13 @@ class _Started(NamedTuple):
 def test_steps(builds: Iterable[Evidence], head: str, truth: Truth) -> Iterator[Step]:
     """A step for each build, given in the order of starts.
 
+    What is said of tests is said when their reports are there: known are the builds that ended before this one did.
     With a truth by test, only the last step is scored: what is said of every test when the history is over.
     """
     replay = _Replay(head, truth)
     number = -1
     for number, evidence in enumerate(builds):
-        known = _finish(replay, evidence.situation.started_at)
+        known = _finish(replay, evidence.finished_at)
         yield Step(number, known, _start(replay, number, evidence))
     known = _finish(replay, float("inf"))
     yield Step(number + 1, known, tuple(_last_words(replay)) if truth.tests is not None else ())

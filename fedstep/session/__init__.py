@@ -1,0 +1,1 @@
+"""A session of pytest: what was attempted, how it is recorded, and what is run again."""

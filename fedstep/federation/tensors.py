@@ -20,6 +20,7 @@ __all__ = ["LARGEST", "Tensors", "Vector", "pack", "unpack"]
 LARGEST = 1 << 20  # bytes of one message, compressed or not
 LONGEST_HEADER = 1 << 14  # bytes; four heads on two tracks take less than 1 kB
 MOST_TENSORS = 32
+MEMBERS = {"dtype", "shape", "data_offsets"}
 REMEDY = "Delete it or fetch it again; if it was just made, both sides need the same version of fedstep."
 
 Vector: TypeAlias = "array[float]"
@@ -58,10 +59,12 @@ def unpack(body: bytes) -> Tensors:
     words = _words(header.pop("__metadata__", {}))
     if not 0 < len(header) <= MOST_TENSORS:
         raise WireError(f"the message has {len(header)} tensors, 1 to {MOST_TENSORS} are allowed", REMEDY)
+    if any(not isinstance(entry, dict) or entry.keys() != MEMBERS for entry in header.values()):
+        raise WireError(f"a tensor of the message has not exactly {', '.join(sorted(MEMBERS))}", REMEDY)
     try:
         pairs = deserialize(body)  # type: ignore[no-untyped-call]  # its stub has no types
     except SafetensorError as error:
-        raise WireError(f"the message is not safetensors ({error!s:.80})", REMEDY) from error
+        raise WireError(f"the message is not safetensors ({str(error)[:80]!a})", REMEDY) from error
     return Tensors(words, {name: _vector(name, tensor) for name, tensor in pairs})
 
 

@@ -14,7 +14,7 @@ from fedstep.features.schema import schema
 browsers = pytest.importorskip("playwright.sync_api")
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed")
-LOOKS = (("light", 1100), ("dark", 1100), ("light", 390), ("dark", 390))
+LOOKS = (("light", 1100), ("dark", 1100), ("light", 390))
 
 
 @pytest.fixture(scope="module")

@@ -141,7 +141,9 @@ def test_the_example_of_the_documentation_installs_and_runs(act, repository, whe
         (repository / name).write_text("raise SystemExit('the project stands in for our modules')\n")
     for command in (["add", "-A"], ["-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-qm", "Shadow"]):
         subprocess.run(["git", "-C", str(repository), *command], check=True, timeout=20)
-    run = act(light, "--var", f"FEDSTEP_AGGREGATOR={DEAD}", **wheels, PYTHONPATH=".")
+    run = act(
+        light, "--var", f"FEDSTEP_AGGREGATOR={DEAD}", **wheels, PYTHONPATH=".", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"
+    )
     assert run.code == 0, run.log
     assert "pip install 'fedstep[train]'" in run.log
     assert run.log.count("::group::Install") == 1, "train uses what predict installed"

@@ -1,7 +1,6 @@
 """What a build asks for: predict before it, train and triage after it."""
 
 import os
-from datetime import date
 from typing import Any, TypeVar
 
 import click
@@ -114,6 +113,8 @@ def triage(**given: Any) -> int:
 
 def _muted(finding: F, place: Workplace, problems: Problems) -> tuple[F, Problems]:
     """The finding with its muted failures apart, and what is wrong with the mute list among the problems."""
+    from datetime import date  # 2 ms that a prediction need not pay
+
     from fedstep.build.mutes import Listed, read_mutes
     from fedstep.report.muting import set_apart
 

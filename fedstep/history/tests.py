@@ -12,7 +12,6 @@ from math import isnan, log
 from fedstep.build.record import Outcome, TestRun
 from fedstep.features.schema import schema
 from fedstep.history.entry import Entry
-from fedstep.history.renaming import follow
 from fedstep.history.scene import PACE, Scene, scene_of
 from fedstep.history.table import (
     NEVER,
@@ -70,6 +69,8 @@ def fold_tests(table: TestTable, entry: Entry, repeated: int, build_number: int)
     runs, after = evidence(entry.tests), table.copy()
     rows = {test: number for number, test in enumerate(after.ids)}
     if new := [run.test for run in entry.tests if run.test not in rows]:
+        from fedstep.history.renaming import follow  # a prediction reads the history without ever needing it
+
         follow(after, rows, entry, new)
     for run in runs:
         if run.test not in rows:

@@ -1,6 +1,6 @@
 """Studies all recorded corpora with `fedstep simulate` and writes the table of docs/results.md.
 
-    python -m tests.benchmarks.results CORPORA REPLAY FOLDER [--only WORD]
+    python -m tests.benchmarks.results CORPORA REPLAY FOLDER [--table-only]
 
 CORPORA is the folder of recorded CI, REPLAY the script that turns reruns into histories with known truth, FOLDER is
 where replays and figures go; a figure that is there already is not made again.
@@ -51,6 +51,10 @@ class Bench:
         command = [sys.executable, "-m", "fedstep", "simulate", "--task", task, *arguments, "--json", str(unfinished)]
         subprocess.run([*command, "--jobs", "2"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         unfinished.rename(target)
+
+    def has(self, name: str) -> bool:
+        """Whether the study was made."""
+        return (self.folder / f"{name}.json").exists()
 
     def figures(self, name: str) -> Figures:
         found: Figures = json.loads((self.folder / f"{name}.json").read_text())
@@ -241,7 +245,9 @@ def table(bench: Bench) -> str:
 
 
 def _row(bench: Bench, line: Line) -> str:
-    figures = [bench.figures(name) for name in line.studies]
+    figures = [bench.figures(name) for name in line.studies if bench.has(name)]
+    if not figures:
+        return f"| {line.name} | not measured | | {line.bound} | |\n"
     values = [line.value(one) for one in figures]
     spread = f"{min(values):.3f} to {max(values):.3f}" if len(values) > 1 else ""
     middle = median(values) if len(values) > 2 else mean(values)
@@ -251,7 +257,8 @@ def _row(bench: Bench, line: Line) -> str:
 def main() -> None:
     corpora, replay, folder = map(Path, sys.argv[1:4])
     bench = Bench(corpora, replay, folder)
-    make_studies(bench)
+    if "--table-only" not in sys.argv:  # of the studies that are there already
+        make_studies(bench)
     page = PAGE.read_text(encoding="utf-8")
     before, after = page.partition(START)[0], page.partition(END)[2]
     PAGE.write_text(f"{before}{START}{table(bench)}{END}{after}", encoding="utf-8")

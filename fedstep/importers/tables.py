@@ -3,6 +3,7 @@
 import csv
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -72,8 +73,8 @@ def tables_past(path: Path, wanted: Wanted) -> Past:
     places = _listed(tables.results, rows, wanted) if tables.results else []
     alone += [one for run, one in rows.items() if run not in {place.build for place in places}]
     singles = newest((Pending(one.finished_at, partial(tuple, (one,))) for one in alone if wanted.has(one)), wanted)
-    chosen = {place.build for place in places[-wanted.limit :]}
-    streamed = _streamed(tables.results, rows, places, chosen) if tables.results else iter(())
+    chosen = {(place.build, place.attempt): place for place in places[-wanted.limit :]}
+    streamed = _streamed(tables.results, rows, chosen) if tables.results else iter(())
     both = merge(singles, streamed, key=lambda one: one.after)
     return Past(len(singles) + len(chosen), both, dropped=tuple(dropped))
 
@@ -165,22 +166,21 @@ def _change(row: Row) -> Change | Absent:
 
 
 class _Place(NamedTuple):
-    """A build in the table of results."""
+    """A build in the table of results. A name that comes again further below ran again."""
 
     build: str
+    attempt: int  # from 1
     started_at: float
 
 
 def _listed(path: Path, rows: Mapping[str, Evidence], wanted: Wanted) -> list[_Place]:
     """The wanted builds in the table, from a first reading that keeps nothing else. InputError for a wrong order."""
     places: list[_Place] = []
-    seen: set[str] = set()
     with _rows(path) as table:
-        for build, group in groupby(table, key=lambda row: row.get("build", "")):
-            place = _Place(build, _started(path, next(group), rows))
-            if build in seen or (places and place.started_at < places[-1].started_at):
+        for build, attempt, group in _attempts(table):
+            place = _Place(build, attempt, _started(path, next(group), {} if attempt > 1 else rows))
+            if places and place.started_at < places[-1].started_at:
                 raise InputError(f"{path}: build {build[:60]!r} is out of order", SORTED)
-            seen.add(build)
             places.append(place)
     found = (rows.get(place.build) for place in places)
     return [
@@ -188,6 +188,14 @@ def _listed(path: Path, rows: Mapping[str, Evidence], wanted: Wanted) -> list[_P
         for place, row in zip(places, found, strict=True)
         if place.started_at >= wanted.since and wanted.has_job(row.situation.ci.job if row else "")
     ]
+
+
+def _attempts(table: Iterable[Row]) -> Iterator[tuple[str, int, Iterator[Row]]]:
+    """The neighbouring rows of each build, with its name and how often it has come by then."""
+    counts: Counter[str] = Counter()
+    for build, group in groupby(table, key=lambda row: row.get("build", "")):
+        counts[build] += 1
+        yield build, counts[build], group
 
 
 def _started(path: Path, row: Row, rows: Mapping[str, Evidence]) -> float:
@@ -199,27 +207,26 @@ def _started(path: Path, row: Row, rows: Mapping[str, Evidence]) -> float:
     return found
 
 
-def _streamed(
-    path: Path, rows: Mapping[str, Evidence], places: Iterable[_Place], chosen: set[str]
-) -> Iterator[Pending]:
+def _streamed(path: Path, rows: Mapping[str, Evidence], chosen: Mapping[tuple[str, int], _Place]) -> Iterator[Pending]:
     """The chosen builds one after the other; of the table only the rows of one build are in memory."""
-    starts = {place.build: place.started_at for place in places}
     with _rows(path) as table:
-        for build, group in groupby(table, key=lambda row: row.get("build", "")):
-            if build in chosen:
-                started = starts[build]
-                reports = _reports(path, group, f"{build} {started}")
-                yield Pending(started, partial(tuple, (_joined(build, started, reports, rows.get(build)),)))
+        for build, attempt, group in _attempts(table):
+            if place := chosen.get((build, attempt)):
+                reports = _reports(path, group, f"{build} {place.started_at}")
+                row = rows.get(build) if attempt == 1 else None
+                yield Pending(place.started_at, partial(tuple, (_joined(place, reports, row),)))
 
 
-def _joined(build: str, started: float, reports: Reports, row: Evidence | None) -> Evidence:
+def _joined(place: _Place, reports: Reports, row: Evidence | None) -> Evidence:
     """The build with its results. Without a row of its own it is timed by its tests, which are no wall time."""
+    build, attempt, started = place
     if row:
         return row._replace(reports=reports._replace(digest=row.reports.digest))
-    total = sum(run.seconds for run in reports.tests if run.seconds > 0)
-    failed = any(run.outcome in "fc" for run in reports.tests)
+    total = sum(test.seconds for test in reports.tests if test.seconds > 0)
+    failed = any(test.outcome in "fc" for test in reports.tests)
+    run = CiRun(vendor="recorded", run=build, attempt=attempt)
     return Evidence(
-        Situation(CiRun(vendor="recorded", run=build), Absent("the table does not tell the change"), started),
+        Situation(run, Absent("the table does not tell the change"), started),
         started,
         Duration(total, "tests") if total > 0 else Absent("no test has a time"),
         BuildOutcome.FAILED if failed else BuildOutcome.PASSED,

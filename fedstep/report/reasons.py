@@ -36,7 +36,7 @@ def causes(reasons: Iterable[Reason], subject: str = "test", most: int = 3) -> t
     answers: dict[str, list[str]] = {}
     for reason in reasons:
         part, _, answer = reason.feature.partition("=")
-        key = reason.feature if part in WORDS else part
+        key = reason.feature if part in WORDS or not part else part
         sums[key] = sums.get(key, 0.0) + reason.contribution
         answers.setdefault(key, []).append(answer)
     ranked = sorted(
@@ -51,7 +51,7 @@ def _phrase(key: str, answers: list[str], subject: str) -> tuple[str, str]:
     if part in WORDS and word:
         return WORDS[part], word
     phrase = _choice(part, answers[0], subject) or _absent(part, answers, subject) or _number(part, answers, subject)
-    return (phrase, "") if phrase else ("", f"{part}={'/'.join(answers)}" if any(answers) else part)
+    return (phrase, "") if phrase else ("", f"{part}={'/'.join(answers)}" if any(answers) else part or key)
 
 
 def _choice(part: str, answer: str, subject: str) -> str:

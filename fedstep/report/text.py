@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from fedstep.build.record import Absent, Duration
 from fedstep.model.linear import Reason
-from fedstep.report.escape import columns, shorten, visible
+from fedstep.report.escape import visible
 from fedstep.report.findings import (
     FailureVerdict,
     Interval,
@@ -20,6 +20,7 @@ from fedstep.report.findings import (
     Training,
     Triage,
 )
+from fedstep.report.lines import LABEL, WIDTH, row, wrapped
 from fedstep.report.reasons import Cause, causes
 from fedstep.report.units import count, percent, span, spread
 from fedstep.report.wording import (
@@ -39,10 +40,8 @@ from fedstep.report.wording import (
 
 __all__ = ["WIDTH", "prediction_text", "training_text", "triage_text", "warning_text"]
 
-WIDTH = 100
 MOST_TESTS = 10
 MOST_FAILURES = 30
-LABEL = 14
 BOLD, RED, YELLOW, DIM, PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
 VERDICT_COLOURS = {"regression": RED, "unsure": YELLOW}
 
@@ -50,9 +49,9 @@ VERDICT_COLOURS = {"regression": RED, "unsure": YELLOW}
 def prediction_text(prediction: Prediction, colour: bool = False, most: int = MOST_TESTS) -> str:
     """What to expect of the next build, `most` tests named; lines end with a newline. `colour` adds ANSI colours."""
     lines = [
-        *_row("Build time", _expected(prediction.duration)),
-        *_row("Failure risk", _risk(prediction.risk)),
-        *_row("Flaky tests", _flaky_count(prediction)),
+        *row("Build time", _expected(prediction.duration)),
+        *row("Failure risk", _risk(prediction.risk)),
+        *row("Flaky tests", _flaky_count(prediction)),
         *_risks(prediction.flaky, most),
         "",
         *_footer(prediction.model, prediction.status, f"{visible(prediction.base)}; {known(prediction)}".lstrip("; ")),
@@ -63,9 +62,9 @@ def prediction_text(prediction: Prediction, colour: bool = False, most: int = MO
 def triage_text(triage: Triage, colour: bool = False) -> str:
     """Each failure of a report and how likely it is flaky; lines end with a newline."""
     lines = [
-        *_row("Failures", _failure_count(triage.failures, len(triage.muted))),
-        *_row("Verdict", _verdict(triage)),
-        *_row("Read", read(triage.reading)),
+        *row("Failures", _failure_count(triage.failures, len(triage.muted))),
+        *row("Verdict", _verdict(triage)),
+        *row("Read", read(triage.reading)),
         *_failures(triage.failures),
         *_muted(triage.muted),
         "",
@@ -77,10 +76,10 @@ def triage_text(triage: Triage, colour: bool = False) -> str:
 def training_text(training: Training, colour: bool = False) -> str:
     """What a build was, what was learned from it and what was exchanged; lines end with a newline."""
     lines = [
-        *_row("Build", f"{training.outcome.value}; {_actual(training.duration, training.expected)}"),
-        *_row("Tests", f"{read(training.reading)}; {_failure_count(training.failures, len(training.muted))}"),
-        *_row("Learned", f"{learned(training.rows)}; {_exchange(training)}"),
-        *(_row("Incident", visible(training.incident_reason)) if training.incident else ()),
+        *row("Build", f"{training.outcome.value}; {_actual(training.duration, training.expected)}"),
+        *row("Tests", f"{read(training.reading)}; {_failure_count(training.failures, len(training.muted))}"),
+        *row("Learned", f"{learned(training.rows)}; {_exchange(training)}"),
+        *(row("Incident", visible(training.incident_reason)) if training.incident else ()),
         *_failures(training.failures),
         *_muted(training.muted),
         *_risks(training.flakiest),
@@ -148,8 +147,8 @@ def _risks(risks: Sequence[TestRisk], most: int = MOST_TESTS) -> Iterator[str]:
         yield from ("", "Most likely to flake")
     for risk in risks[:most]:
         yield f"  {percent(risk.probability):>5}  {visible(risk.test, WIDTH - 9)}"
-        yield from _wrapped(f"{drawn(risk.last_outcomes)}  {past(risk)}".strip(), 9)
-        yield from _wrapped(_because(risk.reasons), 9)
+        yield from wrapped(f"{drawn(risk.last_outcomes)}  {past(risk)}".strip(), 9)
+        yield from wrapped(_because(risk.reasons), 9)
     yield from _more(len(risks) - most)
     if risks:
         yield f"  ({LEGEND})"
@@ -161,8 +160,8 @@ def _failures(failures: Sequence[FailureVerdict]) -> Iterator[str]:
     for failure in by_urgency(failures)[:MOST_FAILURES]:
         verdict = f"{visible(failure.verdict, 10):<10} {percent(failure.flaky_probability):>5}"
         yield f"  {verdict}  {visible(failure.test, WIDTH - 20)}"
-        yield from _wrapped("  ".join(filter(None, (visible(failure.failure_type, 60), _place(failure)))), 20)
-        yield from _wrapped(_because(failure.reasons), 20)
+        yield from wrapped("  ".join(filter(None, (visible(failure.failure_type, 60), _place(failure)))), 20)
+        yield from wrapped(_because(failure.reasons), 20)
     yield from _more(len(failures) - MOST_FAILURES)
     if failures:
         yield "  (+ speaks for a flake, - for a regression)"
@@ -174,7 +173,7 @@ def _muted(muted: Sequence[MutedFailure]) -> Iterator[str]:
     for failure, owner, reason, until in muted[:MOST_FAILURES]:
         verdict = f"{visible(failure.verdict, 10):<10} {percent(failure.flaky_probability):>5}"
         yield f"  {verdict}  {visible(failure.test, WIDTH - 20)}"
-        yield from _wrapped(f"until {until} by {visible(owner, 40)}: {visible(reason)}", 20)
+        yield from wrapped(f"until {until} by {visible(owner, 40)}: {visible(reason)}", 20)
     yield from _more(len(muted) - MOST_FAILURES)
 
 
@@ -198,27 +197,9 @@ def _more(number: int) -> Iterator[str]:
 
 
 def _footer(model: ModelUsed, status: str, basis: str = "") -> Iterator[str]:
-    yield from _row("Based on", basis) if basis else ()
-    yield from _row("Model", f"{model_name(model)}{f' from {visible(model.url, 60)}' if model.url else ''}")
-    yield from _row("Status", STATUS.get(status, visible(status)))
-
-
-def _row(label: str, text: str) -> Iterator[str]:
-    first, *rest = _wrapped(text, LABEL) or (" " * LABEL,)
-    yield f"{label:<{LABEL}}{first[LABEL:]}"
-    yield from rest
-
-
-def _wrapped(text: str, indent: int) -> list[str]:
-    """The words of a text in lines of at most WIDTH columns, all indented."""
-    lines: list[str] = []
-    room = WIDTH - indent
-    for word in (shorten(word, room) for word in text.split(" ")):
-        if lines and columns(lines[-1]) + 1 + columns(word) <= room:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return [" " * indent + line.rstrip() for line in lines if line.strip()]
+    yield from row("Based on", basis) if basis else ()
+    yield from row("Model", f"{model_name(model)}{f' from {visible(model.url, 60)}' if model.url else ''}")
+    yield from row("Status", STATUS.get(status, visible(status)))
 
 
 def _finished(lines: Iterable[str], colour: bool) -> str:

@@ -144,6 +144,15 @@ def test_results_out_of_order_are_an_error_that_says_what_to_do(tmp_path: Path, 
         tables_past(table(tmp_path / "results.csv", rows), Wanted())
 
 
+def test_a_build_that_comes_again_further_below_ran_again(tmp_path: Path) -> None:
+    again = [{**row, "build": 1} for row in results("passed", start=3)]
+    past = tables_past(table(tmp_path / "results.csv", [*results("failed", "passed"), *again]), Wanted())
+    ran = found(past)
+    assert [(one.situation.ci.run, one.situation.ci.attempt) for one in ran] == [("1", 1), ("2", 1), ("1", 2)]
+    assert [one.outcome.value for one in ran] == ["failed", "passed", "passed"]
+    assert len({one.reports.digest for one in ran}) == 3
+
+
 def test_only_the_wanted_builds_of_results_are_read(tmp_path: Path) -> None:
     path = table(tmp_path / "results.csv", results("passed", "passed", "passed", "passed"))
     assert [one.situation.ci.run for one in found(tables_past(path, Wanted(limit=2)))] == ["3", "4"]

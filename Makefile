@@ -5,13 +5,16 @@ BIN := .venv/bin
 CORPORA ?= ../shared/corpora
 REPLAY ?= ../shared/tools/replay_junit.py
 
-.PHONY: demo test check bench evaluate starter vocabulary tools clean
+.PHONY: demo test test-full check bench soak evaluate evaluate-privacy starter vocabulary tools clean
 
 demo: .venv/demo  ## recorded builds of real projects against a real aggregator; writes demo-report.html
 	$(BIN)/fedstep demo
 
-test: tools .venv/dev  ## the whole suite
+test: tools .venv/dev  ## the suite
 	$(BIN)/pytest -n 2
+
+test-full: tools .venv/dev  ## what takes long: pipelines run whole, every failure on every surface, replicas under load
+	$(BIN)/pytest -n 2 -m full
 
 check: .venv/dev  ## lint, types, architecture, docs: seconds
 	$(BIN)/ruff check .
@@ -22,10 +25,16 @@ check: .venv/dev  ## lint, types, architecture, docs: seconds
 bench: .venv/dev  ## writes docs/benchmarks.json, each figure beside its yardstick of the same run
 	$(BIN)/python -m tests.benchmarks docs/benchmarks.json
 
+soak: .venv/dev  ## kills the aggregator a hundred times under load and accounts for every receipt
+	$(BIN)/python -m tests.benchmarks.soak 100
+
 evaluate: .venv/dev  ## recorded CI through train, predict and triage, counts asserted; then the table of docs/results.md
 	$(BIN)/python -m tests.benchmarks.evaluate $(CORPORA) $(REPLAY)
 	rm -rf .venv/evaluate
 	$(BIN)/python -m tests.benchmarks.results $(CORPORA) $(REPLAY) .venv/evaluate
+
+evaluate-privacy: .venv/dev  ## every figure of docs/privacy.md
+	$(BIN)/python -m tests.benchmarks.privacy .venv/evaluate-privacy
 
 vocabulary: .venv/dev  ## the closed list of words, made again from its counts
 	$(BIN)/python -m fedstep.simulate.vocabulary $(CORPORA)/words.csv > fedstep/features/words.txt

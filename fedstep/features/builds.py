@@ -1,16 +1,15 @@
 """What is known of a project's past builds when the next one is about to start, and how much each resembles it."""
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate, islice
 from math import exp, log1p
-from operator import mul
 from typing import NamedTuple
 
 from fedstep.build.record import NO_SECONDS
 
-__all__ = ["PastBuild", "Planned", "Resemblance", "finished", "median", "quantile", "resemblance"]
+__all__ = ["PastBuild", "Planned", "Resemblance", "finished", "median", "quantile", "quantiles", "resemblance"]
 
 WINDOW = 150  # builds of the stream; an older one weighs less than exp(-150 / 50)
 DAY_HOURS = 24.0
@@ -67,20 +66,8 @@ class Resemblance(NamedTuple):
         """Each build's weight, in (0, ...); a view makes one kind of distance dearer, or cheaper, by `cost` nats."""
         if not view or not any(self.distances[view]):
             return self.base
-        left = _Left(cost)
-        return list(map(mul, self.base, map(left.__getitem__, self.distances[view])))
-
-
-class _Left(dict[float, float]):
-    """What a distance leaves of a weight, worked out once: most distances are 0 or 1."""
-
-    def __init__(self, cost: float) -> None:
-        super().__init__()
-        self.cost = cost
-
-    def __missing__(self, distance: float) -> float:
-        left = self[distance] = exp(-self.cost * distance)
-        return left
+        pairs = zip(self.base, self.distances[view], strict=True)
+        return [weight * exp(-cost * distance) if distance else weight for weight, distance in pairs]
 
 
 def finished(past: Sequence[PastBuild], now: Planned) -> list[PastBuild]:
@@ -100,14 +87,22 @@ def resemblance(builds: Sequence[PastBuild], now: Planned, costs: Mapping[str, f
     return Resemblance(distances, [exp(-nats) for nats in map(sum, zip(*columns, strict=True))])
 
 
-def quantile(values: Sequence[float], weights: Sequence[float], share: float) -> float:
-    """The weighted quantile of ascending values: each stands at the middle of its weight, linear in between.
+def quantiles(values: Sequence[float], weights: Sequence[float], shares: Iterable[float]) -> list[float]:
+    """The weighted quantiles of ascending values: each stands at the middle of its weight, linear in between.
 
-    >>> quantile([1.0, 2.0, 3.0], [1.0, 1.0, 1.0], 0.5)
-    2.0
+    >>> quantiles([1.0, 2.0, 3.0], [1.0, 1.0, 1.0], (0.0, 0.5))
+    [1.0, 2.0]
     """
     ends = list(accumulate(weights))
-    target = share * ends[-1]
+    return [_quantile(values, weights, ends, share * ends[-1]) for share in shares]
+
+
+def quantile(values: Sequence[float], weights: Sequence[float], share: float) -> float:
+    """One of `quantiles`."""
+    return quantiles(values, weights, (share,))[0]
+
+
+def _quantile(values: Sequence[float], weights: Sequence[float], ends: Sequence[float], target: float) -> float:
     place = bisect_left(ends, target)
     if place < len(ends) and _middle(ends, weights, place) < target:
         place += 1
@@ -136,15 +131,16 @@ def median(values: Sequence[float]) -> float:
 def _distances(builds: Sequence[PastBuild], now: Planned) -> Mapping[str, Sequence[float]]:
     lines, files, weekend = _size(now.lines), _size(now.files), _weekend(now.weekday)
     before, previous = _outcomes_before(builds, now), ["", *(build.outcome for build in builds)]
+    event, is_pr = now.event, now.is_pr
     return {
         "age": range(len(builds) - 1, -1, -1),
         "branch": [build.branch != now.branch for build in builds],
-        "kind": [build.event != now.event or build.is_pr != now.is_pr for build in builds],
+        "kind": [build.event != event or build.is_pr != is_pr for build in builds],
         "base": [build.base_branch != now.base_branch for build in builds],
         "author": [build.author != now.author for build in builds],
-        "lines": [_apart(_size(build.lines), lines) for build in builds],
-        "files": [_apart(_size(build.files), files) for build in builds],
-        "hour": [_hours_apart(build.hour, now.hour) for build in builds],
+        "lines": _apart([_size(build.lines) for build in builds], lines),
+        "files": _apart([_size(build.files) for build in builds], files),
+        "hour": _hours_apart([build.hour for build in builds], now.hour),
         "weekend": [_weekend(build.weekday) != weekend for build in builds],
         "before": [outcome != before[-1] for outcome in before[:-1]],
         "previous": [outcome != previous[-1] for outcome in previous[:-1]],
@@ -171,17 +167,18 @@ def _size(count: float | None) -> float | None:
     return None if count is None else log1p(max(count, 0.0))
 
 
-def _apart(one: float | None, other: float | None) -> float:
-    if one is None or other is None:
-        return float(one is not other)
-    return abs(one - other)
+def _apart(sizes: Sequence[float | None], size: float | None) -> Sequence[float]:
+    if size is None:
+        return [float(one is not None) for one in sizes]
+    return [1.0 if one is None else abs(one - size) for one in sizes]
 
 
-def _hours_apart(one: float | None, other: float | None) -> float:
-    if one is None or other is None:
-        return 0.0
-    apart = abs(one - other) % DAY_HOURS
-    return min(apart, DAY_HOURS - apart)
+def _hours_apart(hours: Sequence[float | None], hour: float | None) -> Sequence[float]:
+    """Around the clock; an hour that is not known is near every other."""
+    if hour is None:
+        return [0.0] * len(hours)
+    apart = [0.0 if one is None else abs(one - hour) % DAY_HOURS for one in hours]
+    return [min(one, DAY_HOURS - one) for one in apart]
 
 
 def _weekend(weekday: int | None) -> bool:

@@ -6,7 +6,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from fedstep.build.record import Absent
-from fedstep.features.builds import PastBuild, Planned, finished, median, quantile, resemblance
+from fedstep.features.builds import PastBuild, Planned, finished, median, quantile, quantiles, resemblance
 from fedstep.features.parts import Raw
 
 __all__ = ["VIEWS", "Estimate", "duration_features", "jenkins_estimate"]
@@ -74,13 +74,14 @@ def duration_features(past: Sequence[PastBuild], now: Planned) -> tuple[Estimate
     by_time = itemgetter(*order, order[0])  # one more, for a getter of a single place gives no sequence
     ascending = by_time(times)[:-1]
 
-    def level(share: float, view: str = "", cost: float = 0.0) -> float:
-        return quantile(ascending, by_time(close.weights(view, cost))[:-1], share)
+    def weighted(view: str = "", cost: float = 0.0) -> Sequence[float]:
+        ordered: Sequence[float] = by_time(close.weights(view, cost))
+        return ordered[:-1]
 
-    center, low, high = level(0.5), level(0.25), level(0.75)
-    spread = _spread(high - low, level(0.9) - level(0.1))
+    lowest, low, center, high, highest = quantiles(ascending, weighted(), (0.1, 0.25, 0.5, 0.75, 0.9))
+    spread = _spread(high - low, highest - lowest)
     levels = {"low": low, "high": high, **_plain_levels(known, times)}
-    levels |= {name: level(0.5, *view) for name, view in VIEWS.items()}
+    levels |= {name: quantile(ascending, weighted(*view), 0.5) for name, view in VIEWS.items()}
     raw = {name: _bounded((value - center) / spread) for name, value in levels.items()}
     return Estimate(exp(center), spread, len(known)), raw
 

@@ -1,0 +1,135 @@
+"""The lines of the table of docs/results.md: what is asked, of which studies, and what was to be reached."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+SEEDS = (1, 2, 3, 4, 5)
+REPLAY_SEEDS = (3, 4, 5, 6, 7)
+Figures = Mapping[str, object]
+
+
+def nothing(_: Figures) -> str:
+    """No simple predictor answers this."""
+    return ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: its name, the figure, the studies (one a seed) that have it, its bound, and the simple predictor."""
+
+    name: str
+    value: Callable[[Figures], float]
+    studies: Sequence[str]
+    bound: str = ""
+    yardstick: Callable[[Figures], str] = nothing
+
+
+def of(name: str, part: str = "summary") -> Callable[[Figures], float]:
+    """One figure of a study."""
+    return lambda figures: float(figures[part].get(name, float("nan")))  # type: ignore[attr-defined]
+
+
+def best(name: str) -> Callable[[Figures], str]:
+    """The best of the simple predictors by this score."""
+
+    def told(figures: Figures) -> str:
+        simple: Mapping[str, Mapping[str, float]] = figures["baselines"]  # type: ignore[assignment]
+        value, who = max(((scores[name], who) for who, scores in simple.items() if name in scores), default=(0.0, ""))
+        return f"{who} {value:.3f}"
+
+    return told
+
+
+def simple(who: str, name: str) -> Callable[[Figures], str]:
+    """What one simple predictor reaches."""
+    return lambda figures: f"{who} {figures['baselines'][who][name]:.3f}"  # type: ignore[index]
+
+
+def constant_width(figures: Figures) -> str:
+    """The interval that would cover as much, had it one width for all builds of a project."""
+    return f"constant width {figures['summary']['interval_ratio_constant']:.2f}"  # type: ignore[index]
+
+
+def thirty(reruns: int) -> tuple[Line, ...]:
+    """Tests with thirty builds of history, of a project that nobody learned from."""
+    studies = [f"flaky-30-{reruns}-{seed}" for seed in REPLAY_SEEDS[:2]]
+    name = f"flaky, 30 builds, reruns {reruns}, leave one project out: AUC, two replays"
+    unseen = simple("classmates", "auc_unseen")
+    return (
+        Line(name, of("auc"), studies, ">= best + 0.05 (aim 0.08)", best("auc")),
+        Line("- average precision", of("ap"), studies, ">= best", best("ap")),
+        Line("- tests not yet seen to flip: AUC", of("auc_unseen"), studies, ">= classmates + 0.06 (aim 0.10)", unseen),
+    )
+
+
+TIMES = ["build-duration-federated"]
+ALONE = ["build-duration-local"]
+DRAWN = [*TIMES, *(f"build-duration-seed-{seed}" for seed in SEEDS[1:])]
+STRANGERS = [f"flaky-{seed}" for seed in SEEDS]
+TRIAGE = [f"triage-{seed}" for seed in REPLAY_SEEDS]
+HUNDRED = [f"flaky-100-{seed}" for seed in REPLAY_SEEDS[:3]]
+RATIO, MEAN, WORST, COLD = (f"mae_ratio_jenkins{part}" for part in ("", "_mean", "_worst", "_cold"))
+CLOSE, SLOPE = "federated within 0.01", "0.8-1.25 (aim 0.9-1.1)"
+
+DURATION = (
+    Line(
+        "build duration: MAE / Jenkins, median of projects",
+        of(RATIO),
+        TIMES,
+        "<= 0.81 (aim 0.76)",
+        simple("median-20", RATIO),
+    ),
+    Line("- mean of projects", of(MEAN), TIMES, "<= 0.78 (aim 0.74)", simple("median-20", MEAN)),
+    Line("- MdAPE", of("mdape"), TIMES, "<= 0.125 (aim 0.11)", simple("median-20", "mdape")),
+    Line("- share of projects better than Jenkins", of("wins"), TIMES, ">= 18/19 (aim 1)"),
+    Line("- worst project", of(WORST), TIMES, "<= 1.03 (aim 1.00)"),
+    Line("- cold start, builds 5-50", of(COLD), TIMES, "<= 0.80 (aim 0.75), below alone"),
+    Line("- cold start, each project alone", of(COLD), ALONE),
+    Line("- each project alone", of(RATIO), ALONE),
+    Line("- pooled", of(RATIO), ["build-duration-pooled"], CLOSE),
+    Line("- 90 % interval: covered", of("coverage_90"), TIMES, "0.89-0.91"),
+    Line("- least and", of("coverage_90_min"), TIMES, ">= 0.86"),
+    Line("- most of a project", of("coverage_90_max"), TIMES, "<= 0.94"),
+    Line("- interval: high / low end", of("interval_ratio"), TIMES, "below constant width", constant_width),
+    Line("- MAE / Jenkins, five drawn interleavings", of(RATIO, "second_interleaving"), DRAWN),
+)
+FAILURE = (
+    Line("build failure: AUC", of("auc"), ["build-failure-federated"], ">= 0.75 (aim 0.79)", best("auc")),
+    Line("- each project alone", of("auc"), ["build-failure-local"]),
+    Line("- pooled", of("auc"), ["build-failure-pooled"], CLOSE),
+    Line("- only the model of the others", of("auc"), ["build-failure-global-only"]),
+)
+FLAKY = (
+    Line(
+        "flaky, no history, leave one project out: AUC, five seeds",
+        of("auc"),
+        STRANGERS,
+        ">= 0.77 (aim 0.82)",
+        best("auc"),
+    ),
+    *thirty(0),
+    *thirty(1),
+)
+VERDICTS = (
+    Line("triage, 100 builds, seed 3: MCC", of("mcc"), TRIAGE[:1], ">= 0.68 (aim 0.78)"),
+    Line("- regressions called flaky", of("regressions_suppressed"), TRIAGE[:1], "<= 0.05 (aim 0.02)"),
+    Line("- MCC, five replays", of("mcc"), TRIAGE),
+    Line("- regressions called flaky, five replays", of("regressions_suppressed"), TRIAGE),
+    Line("- AUC, five replays", of("auc"), TRIAGE, "", best("auc")),
+    Line("- pooled: AUC, seed 3", of("auc"), ["triage-pooled"], CLOSE),
+    Line("- only the model of the others: MCC, seed 3", of("mcc"), ["triage-global-only"]),
+    Line("- Brier skill", of("brier_skill"), TRIAGE, "> best", best("brier_skill")),
+    Line("- calibration slope", of("calibration_slope"), TRIAGE, SLOPE),
+)
+CALIBRATED = (
+    Line(
+        "flaky, 100 builds, federated: Brier skill, three replays",
+        of("brier_skill"),
+        HUNDRED,
+        "> best",
+        best("brier_skill"),
+    ),
+    Line("- calibration slope", of("calibration_slope"), HUNDRED, SLOPE),
+)
+TESTS = (Line("test duration: MdAPE / that of median-20", of("mdape_ratio"), ["test-duration"], "<= 0.97 (aim 0.92)"),)
+LINES = (*DURATION, *FAILURE, *FLAKY, *VERDICTS, *CALIBRATED, *TESTS)

@@ -14,6 +14,7 @@ __all__ = ["VIEWS", "Estimate", "duration_features", "jenkins_estimate"]
 NARROWEST, WIDEST = 0.02, 1.0  # bounds of the spread: 2 % and a factor of e
 FARTHEST = 3.0  # spreads
 JENKINS_BUILDS = 3
+YOUNG = 80  # builds; a younger stream changes faster, so an age costs twice as much at half of them
 NO_BUILD = Absent("no finished build of this job with a known duration")
 
 # What one unit of each distance costs in resemblance, in nats; tuned on ten recorded projects, confirmed on nine.
@@ -69,7 +70,7 @@ def duration_features(past: Sequence[PastBuild], now: Planned) -> tuple[Estimate
     known = [build for build in finished(past, now) if isfinite(build.seconds) and build.seconds > 0]
     if not known:
         return NO_BUILD
-    times, close = [log(build.seconds) for build in known], resemblance(known, now, COSTS)
+    times, close = [log(build.seconds) for build in known], resemblance(known, now, _costs(len(known)))
     order = sorted(range(len(times)), key=times.__getitem__)
     by_time = itemgetter(*order, order[0])  # one more, for a getter of a single place gives no sequence
     ascending = by_time(times)[:-1]
@@ -96,6 +97,11 @@ def jenkins_estimate(past: Sequence[PastBuild], now: Planned) -> float | Absent:
     failed = [build.seconds for build in known if build.outcome == "failed"]
     chosen = (good[::-1] + failed[::-1])[:JENKINS_BUILDS]
     return sum(chosen) / len(chosen) if chosen else NO_BUILD
+
+
+def _costs(builds: int) -> Mapping[str, float]:
+    """`COSTS`, with a dearer age in a young stream: its first builds are those of a CI that was still being set up."""
+    return {**COSTS, "age": COSTS["age"] * max(1.0, YOUNG / builds)}
 
 
 def _plain_levels(known: Sequence[PastBuild], times: Sequence[float]) -> Mapping[str, float]:

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -442,9 +441,7 @@ def test_a_git_of_another_owner_is_refused_with_the_remedy(repo: Path, monkeypat
 def test_a_git_that_hangs_is_given_up(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "bin/git", "#!/bin/sh\nexec sleep 60\n").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    start = time.monotonic()
     assert run_git(str(repo), ("status",), b"HEAD\n", 0.1)().err == "timeout"
-    assert time.monotonic() - start < 2
     found = read_change(str(repo), LOCAL, lambda root, args, stdin, _: run_git(root, args, stdin, 0.1))
     assert found == Absent("git did not answer within 5 s")
 

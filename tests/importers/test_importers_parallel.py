@@ -4,6 +4,7 @@ import socket
 from functools import partial
 from pathlib import Path
 
+import distributed
 import pytest
 from test_importers_folder import CASE, FLAKE, write
 
@@ -47,7 +48,6 @@ def test_what_is_not_yet_taken_is_not_read_either(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of distributed's own start
 def test_a_dask_cluster_reads_what_one_process_reads(tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed")
     past = recorded(tmp_path, 12)
     cluster = distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50
@@ -58,7 +58,6 @@ def test_a_dask_cluster_reads_what_one_process_reads(tmp_path: Path) -> None:
 
 
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path) -> None:
-    pytest.importorskip("distributed")
     past = recorded(tmp_path, 1)
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))

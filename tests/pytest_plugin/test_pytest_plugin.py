@@ -132,7 +132,6 @@ def test_under_xdist_all_workers_are_judged_together(shop: Shop, pytester: pytes
 
 
 def test_beside_pytest_rerunfailures_both_may_run_a_test_again(shop: Shop, pytester: pytest.Pytester) -> None:
-    pytest.importorskip("pytest_rerunfailures")
     found = shop(BROKEN, "-p", "pytest_rerunfailures", "--reruns", "1", "--fedstep-rerun", "--fedstep-record", "o.xml")
     assert found.ret == 1
     assert found.parseoutcomes() == {"passed": 41, "failed": 1, "rerun": 2}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
+import schemathesis
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from page_workshop import grow, running
@@ -23,7 +24,6 @@ from fedstep.server.app import make_app
 from fedstep.server.gate import Verdict
 from fedstep.server.openapi import document
 
-schemathesis = pytest.importorskip("schemathesis")
 ROOT = Path(__file__).parents[2]
 PROTOCOL = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
 SERVER = ROOT / "fedstep/server"

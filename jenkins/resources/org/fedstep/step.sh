@@ -1,4 +1,5 @@
-# Runs fedstep; standard output is its dotenv file alone, all talk goes to standard error. All values come as variables.
+# Runs fedstep. Standard output is what it tells, as dotenv and as JSON; all talk goes to standard error. All values
+# come as variables.
 set +ex -u # Jenkins starts it with -xe
 
 tmp="${WORKSPACE_TMP:-$WORKSPACE@tmp}"
@@ -15,6 +16,19 @@ install() {
         echo "$WITH_PACKAGE" >"$venv/installed"
 }
 
+# What an earlier build has archived: the whole history where there is none yet, else the builds that it lacks.
+unpack() {
+    unpacked=$(mktemp -d "$tmp/fedstep.XXXXXX") && tar -xzf "$WITH_ARCHIVE" -C "$unpacked" &&
+        if [ -d "$FEDSTEP_HISTORY" ]; then "$@" history merge "$unpacked"; else mv "$unpacked" "$FEDSTEP_HISTORY"; fi
+    [ $? = 0 ] || echo "WARNING: the archived history was left out, for the reason above."
+    rm -rf "$unpacked"
+}
+
+pack() {
+    mkdir -p fedstep-archive && tar -czf "$WITH_ARCHIVE.new" -C "$FEDSTEP_HISTORY" . &&
+        mv "$WITH_ARCHIVE.new" "$WITH_ARCHIVE" || echo "WARNING: the history was not archived, for the reason above."
+}
+
 give_up() {
     echo "WARNING: $2" >&2
     echo "FEDSTEP_STATUS=degraded"
@@ -23,22 +37,28 @@ give_up() {
 }
 
 if [ -n "$WITH_COMMAND" ]; then
-    set -- "$WITH_COMMAND" "$WITH_SUBCOMMAND"
+    set -- "$WITH_COMMAND"
 else
     install >&2 || give_up 6 "fedstep could not be installed, for the reason above. It needs Python 3.11 or newer (option python) and a package index, or an installed fedstep (option command)."
     # Isolated: neither PYTHONPATH nor a folder of the project can stand in for our modules.
-    set -- "$venv/bin/python" -I -m fedstep "$WITH_SUBCOMMAND"
+    set -- "$venv/bin/python" -I -m fedstep
 fi
+if [ -n "$WITH_ARCHIVE" ]; then
+    export FEDSTEP_HISTORY="$PWD/.fedstep"
+    [ ! -f "$WITH_ARCHIVE" ] || unpack "$@" >&2
+fi
+set -- "$@" "$WITH_SUBCOMMAND"
 while IFS= read -r glob; do
     [ -z "$glob" ] || set -- "$@" --junit "$glob"
 done <<GLOBS
 $WITH_JUNIT
 GLOBS
 
-FEDSTEP_DOTENV=$(mktemp "$tmp/fedstep.XXXXXX") || give_up 4 "no file can be written to $tmp."
-export FEDSTEP_DOTENV
+told=$(mktemp -d "$tmp/fedstep.XXXXXX") || give_up 4 "no file can be written to $tmp."
+export FEDSTEP_DOTENV="$told/outputs" FEDSTEP_FINDINGS="$told/findings"
 "$@" >&2
 code=$?
-cat "$FEDSTEP_DOTENV"
-rm -f "$FEDSTEP_DOTENV"
+cat "$FEDSTEP_DOTENV" "$FEDSTEP_FINDINGS" 2>/dev/null
+rm -rf "$told"
+[ "$WITH_SUBCOMMAND" != train ] || [ -z "$WITH_ARCHIVE" ] || pack >&2
 [ "$code" = 0 ] || give_up "$code" "fedstep $WITH_SUBCOMMAND did not finish, for the reason above."

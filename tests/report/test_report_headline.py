@@ -1,0 +1,47 @@
+"""A finding in one line."""
+
+from collections.abc import Callable
+
+import pytest
+
+from fedstep.build.record import Absent
+from fedstep.report.findings import ModelUsed, Prediction, Reading, Training, Triage
+from fedstep.report.headline import headline
+
+Findings = tuple[Prediction, Triage, Training]
+
+
+def test_a_prediction_is_the_time_with_jenkins_own_beside_it_the_risk_and_the_number_of_flaky_tests(
+    ordinary: Findings,
+) -> None:
+    assert headline(ordinary[0]) == (
+        "expected 4 min 10 s (3 min 32 s – 5 min 05 s; Jenkins would say 4 min 41 s), "
+        "18 % likely to fail, 2 tests likely to flake"
+    )
+
+
+def test_a_triage_counts_its_verdicts(ordinary: Findings) -> None:
+    assert headline(ordinary[1]) == "2 failed: 1 likely regression, 1 likely flaky"
+
+
+def test_a_training_is_what_it_took_and_what_was_expected(ordinary: Findings) -> None:
+    line = headline(ordinary[2]._replace(incident=False))
+    assert line == (
+        "took 4 min 22 s, expected 4 min 10 s (3 min 32 s – 5 min 05 s; Jenkins would say 4 min 41 s), "
+        "2 failed: 1 likely regression, 1 likely flaky"
+    )
+
+
+def test_an_incident_says_nothing_of_single_failures(ordinary: Findings) -> None:
+    assert headline(ordinary[2]).endswith(", 2 failed at once: an incident")
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    nothing = Absent("nothing is known")
+    assert headline(Prediction("local", nothing, nothing, (), ModelUsed())) == "build time not known yet"
+    assert headline(Triage("local", (), ModelUsed(), Reading())) == "no test failed"
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_no_name_gets_into_it(named: Callable[[str], Findings], hostile: str, number: int) -> None:
+    assert headline(named(hostile)[number]) == headline(named("plain")[number])

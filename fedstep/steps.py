@@ -178,11 +178,14 @@ def named(home: Home, evidence: Evidence) -> Build:
 
 
 def author_of(home: Home, situation: Situation) -> str:
-    """The keyed hash that stands for the change's author, "" where it is not known or there is no key yet."""
+    """The keyed hash that stands for the change's author, "" where it is not known or there is no usable key."""
     change = situation.change
     if not isinstance(change, Change) or not change.author or not home.read("key"):
         return ""
-    return home.keyed("author", change.author)[:16]
+    try:
+        return home.keyed("author", change.author)[:16]
+    except HistoryError:  # damaged: whoever writes says so, a prediction does without
+        return ""
 
 
 def turn_of(home: Home) -> Callable[[str, int], bool]:

@@ -15,7 +15,10 @@ __all__ = ["Verdicts", "judged_flaky"]
 
 PATIENCE = 20.0  # seconds; a judgement of 5,000 tests takes less than one
 # The judgement is ours alone: nothing of it goes to the CI, and no setting of the project bends its output.
-_OUTPUTS = ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "FEDSTEP_DOTENV", "FEDSTEP_SUMMARY", "FEDSTEP_RERUN_LIST")
+_OUTPUTS = (
+    *("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "FEDSTEP_DOTENV", "FEDSTEP_SUMMARY", "FEDSTEP_RERUN_LIST"),
+    *("FEDSTEP_CODE_QUALITY", "FEDSTEP_FINDINGS", "FEDSTEP_COMMENT"),
+)
 
 
 class Verdicts(NamedTuple):

@@ -1,8 +1,14 @@
-"""Nothing private leaves: the bodies and headers of real requests to a real aggregator, searched for names."""
+"""Nothing private leaves: there is one way to a socket, and what took it is searched for names."""
 
-from collections.abc import Mapping
+import ast
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import pytest
+from test_architecture import imports, inside, modules, tree
+
+from fedstep.errors import WireError
+from fedstep.federation.client import push
 from fedstep.federation.exchange import Aggregator
 from fedstep.federation.gzipped import inflate
 from fedstep.federation.patience import Patience
@@ -12,6 +18,109 @@ from fedstep.history.home import Home
 from fedstep.training import train
 from tests.benchmarks.project import drawn_builds
 from tests.benchmarks.server import aggregator
+
+# What can open a connection without an HTTP library, or call something that can.
+SOCKETS = {
+    *("socket", "ssl", "http", "ftplib", "smtplib", "imaplib", "poplib", "xmlrpc", "socketserver", "asyncio"),
+    *("multiprocessing", "select", "selectors", "ctypes", "_socket", "urllib.request", "webbrowser"),
+}
+# Who starts programs, and which.
+STARTING = {
+    "build.gitobjects": "git",
+    "build.gitrun": "git",
+    "build.gittalk": "git, with the remote of the repository itself",
+    "prepush": "the hook that was there before",
+    "session.verdicts": "fedstep itself",
+}
+# Who sends something, to whom and what; everyone else asks with a GET.
+POSTING = {
+    "federation.client": "an update, or half of one, to an aggregator",
+    "federation.forgetting": "an empty body and the pseudonym to an aggregator",
+    "looking.aggregator": "an empty body to an aggregator, to see whether it would be let in",
+    "commands.commenting": "a comment to the forge that the repository is on",
+}
+METHODS = {"POST", "PUT", "PATCH", "DELETE"}
+
+
+def rooms() -> tuple[str, ...]:
+    """The modules that run beside somebody's code: not the aggregator, not the simulations of a federation."""
+    return tuple(name for name in modules() if not inside(name, "server") and not inside(name, "simulate"))
+
+
+def callers(function: str) -> set[str]:
+    """The rooms that call something of this name."""
+    return {name for name in rooms() if function in called(tree(name))}
+
+
+def called(node: ast.AST) -> set[str]:
+    calls = (one.func for one in ast.walk(node) if isinstance(one, ast.Call))
+    return {one.id if isinstance(one, ast.Name) else getattr(one, "attr", "") for one in calls}
+
+
+def users(libraries: Iterable[str]) -> set[str]:
+    wanted = set(libraries)
+    return {
+        name
+        for name in rooms()
+        if any(part in wanted for found in imports(ast.walk(tree(name))) for part in (found, found.partition(".")[0]))
+    }
+
+
+def test_two_modules_can_reach_a_network_the_transport_and_the_one_that_reads_a_ci() -> None:
+    assert users({"requests", "urllib3", "httpx", "aiohttp"}) == {"federation.transport", "importers.web"}
+    assert users(SOCKETS) == set()
+    assert users({"subprocess"}) | callers("system") | callers("popen") == STARTING.keys()
+
+
+def test_the_module_that_reads_a_ci_only_asks() -> None:
+    assert called(tree("importers.web")) & {"get", "post", "put", "patch", "delete", "request"} == {"get"}
+
+
+def test_who_sends_anything_is_on_a_list_of_four() -> None:
+    found = {
+        name
+        for name in rooms()
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Constant) and node.value in METHODS
+    }
+    assert found == POSTING.keys()
+
+
+def test_one_function_makes_an_update_and_what_is_posted_comes_from_the_outbox() -> None:
+    """`looking` makes the next one to show it, and cannot send: it does not import the outbox's way out."""
+    assert callers("Update") == {"federation.batch", "federation.wire"}  # made from rows, read from bytes
+    assert callers("make_update") == callers("pack_update") == {"training", "importers.lessons", "looking.updates"}
+    assert callers("push") - {"history.sync"} == {"federation.outbox"}  # sync's own pushes a ref with git
+    assert callers("post") == {"federation.client", "federation.outbox", "federation.twins"}
+    assert callers("flush_by") == {"federation.outbox", "federation.twins"}
+    assert callers("deliver") == {"commands.exchange", "training"}
+
+
+def test_everything_that_is_delivered_goes_through_the_record() -> None:
+    deliver = next(
+        node
+        for node in ast.walk(tree("federation.exchange"))
+        if isinstance(node, ast.FunctionDef) and node.name == "deliver"
+    )
+    assert {"recorded", "flush", "flush_halves"} <= called(deliver)
+    assert callers("flush_halves") == {"federation.exchange"}
+    sends = [one for one in ast.walk(deliver) if isinstance(one, ast.Attribute) and one.attr == "send"]
+    noted = [one for one in ast.walk(deliver) if isinstance(one, ast.Call) and called(one) == {"recorded"}]
+    inside_noted = [one for call in noted for one in ast.walk(call) if isinstance(one, ast.Attribute)]
+    assert [ast.unparse(one) for one in sends if one not in inside_noted] == []
+
+
+@pytest.mark.parametrize("body", [b"", b"org.acme.CartTest", b'{"tests": ["CartTest"]}', b"PK\x03\x04"])
+def test_what_is_no_update_reaches_no_socket(body: bytes) -> None:
+    sent: list[bytes] = []
+
+    def send(_method: str, _path: str, _headers: Mapping[str, str], body: bytes, _timeout: float) -> Answer:
+        sent.append(body)
+        return Answer(202, {}, b'{"receipt": "r", "version": 1}')
+
+    with pytest.raises(WireError):
+        push(body, "http://here", send)
+    assert sent == []
 
 
 def test_no_name_branch_author_commit_or_path_is_in_what_is_sent(tmp_path: Path) -> None:

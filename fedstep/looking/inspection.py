@@ -13,9 +13,18 @@ from fedstep.federation.gzipped import deflate
 from fedstep.federation.tensors import Vector, unpack
 from fedstep.history.home import Home
 from fedstep.looking.against import prove
-from fedstep.looking.token import seen_token
 from fedstep.looking.updates import Chosen, last_update, next_update
-from fedstep.report.inspected import Coefficient, Field, Inspection, PastUpdate, Proof, Record, SeenHead, SeenUpdate
+from fedstep.report.inspected import (
+    Coefficient,
+    Field,
+    Inspection,
+    PastUpdate,
+    Proof,
+    Record,
+    SeenHead,
+    SeenToken,
+    SeenUpdate,
+)
 
 __all__ = ["MEANINGS", "headers_of", "inspection_of", "past_updates", "seen_update"]
 
@@ -29,13 +38,12 @@ MEANINGS = {
 BY_HEAD = {"rows": "rows, rounded down to a power of two", "trial": "version on trial that they scored"}
 
 
-def inspection_of(home: Home, last: bool, token: str, globs: Sequence[str]) -> Inspection:
+def inspection_of(home: Home, last: bool, told: SeenToken, globs: Sequence[str]) -> Inspection:
     """The next update, else the last one sent (at once with `last`); with `globs`, looked through for those reports.
 
     Nothing is written.
     """
     chosen, warnings = _chosen(home, last)
-    told = seen_token(token)
     if isinstance(chosen, Absent):
         return Inspection(chosen, told, proof=Proof() if globs else Absent("no report was named"), warnings=warnings)
     return Inspection(

@@ -7,14 +7,18 @@ import json
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
+from dataclasses import replace
 
+from fedstep.errors import AggregatorError
+from fedstep.federation.ci_token import job_token, may_ask
 from fedstep.report.inspected import Field, SeenToken
 
-__all__ = ["claims_of", "expiry", "seen_token"]
+__all__ = ["claims_of", "expiry", "presented", "seen_token"]
 
 SHOWN = 4  # characters of a static token
 SHORTEST = 16  # of a shorter one nothing is shown: four characters would be too much of it
 LARGEST = 1 << 16  # characters
+SECONDS = 5.0  # for GitHub to give a token
 TIMES = {"exp": "expires", "nbf": "is valid from", "iat": "was issued"}
 ITSELF = {
     "alg": "algorithm of the signature",
@@ -41,11 +45,15 @@ IDENTIFIES = {
         "pipeline_id pipeline_source job_id job_source ci_config_ref_uri sub_jobs"
     ),
 }
+KEPT, CHECKED, IGNORED = "kept", "checked", "ignored"
+VERIFIED = {"alg", "kid", "iss", "aud", "exp", "nbf", "iat"}
+# As an aggregator treats the tokens of GitHub and GitLab: the first two are kept, the third is held against --allow.
+SENDERS = (("repository_id", "repository_owner_id", "repository"), ("project_id", "namespace_id", "project_path"))
 WHOSE = {claim: whose for whose, claims in IDENTIFIES.items() for claim in claims.split()}
 
 
 def seen_token(token: str) -> SeenToken:
-    """What the token says about its sender."""
+    """What the token says about its sender, and what an aggregator does with that."""
     secret = token.strip()
     if not secret:
         return SeenToken("none")
@@ -53,8 +61,23 @@ def seen_token(token: str) -> SeenToken:
     if decoded is None:
         return SeenToken("static", len(secret), f"{secret[:SHOWN]}…" if len(secret) >= SHORTEST else "…")
     header, claims = decoded
-    fields = (_field(f"header.{name}", name, value) for name, value in header.items())
-    return SeenToken("jwt", len(secret), "", (*fields, *(_field(name, name, value) for name, value in claims.items())))
+    fates = _fates(claims)
+    fields = (_field(f"header.{name}", name, value, fates) for name, value in header.items())
+    told = (_field(name, name, value, fates) for name, value in claims.items())
+    return SeenToken("jwt", len(secret), "", (*fields, *told))
+
+
+def presented(token: str, aggregator: str, env: Mapping[str, str]) -> SeenToken:
+    """The token of the next request: the one configured, else the one that GitHub gives this job, asked for here."""
+    if token.strip() or not may_ask(env):
+        return seen_token(token)
+    if not aggregator:
+        return SeenToken("none", note="; GitHub gives this job one, --aggregator URL shows what it tells")
+    try:
+        given = seen_token(job_token(aggregator, env, SECONDS))
+    except AggregatorError as error:
+        return SeenToken("none", note=f"; {error.args[0]}")
+    return replace(given, note=". GitHub gave it now; train asks for one when the aggregator answers 401")
 
 
 def claims_of(token: str) -> Mapping[str, object]:
@@ -81,14 +104,23 @@ def _decoded(secret: str) -> tuple[Mapping[str, object], Mapping[str, object]] |
     return (header, claims) if isinstance(header, dict) and isinstance(claims, dict) and "alg" in header else None
 
 
-def _field(shown: str, name: str, value: object) -> Field:
-    text = value if isinstance(value, str) else json.dumps(value)
+def _fates(claims: Mapping[str, object]) -> Mapping[str, str]:
+    """What an aggregator does with each claim by name; nothing where the operator names the claims of this issuer."""
+    for kept in SENDERS:
+        if all(name in claims for name in kept[:2]):
+            known = {**dict.fromkeys(VERIFIED, CHECKED), kept[0]: KEPT, kept[1]: KEPT, kept[2]: CHECKED}
+            return {name: known.get(name, IGNORED) for name in (*claims, *ITSELF, *TIMES)}
+    return {}
+
+
+def _field(shown: str, name: str, value: object, fates: Mapping[str, str]) -> Field:
+    text, fate = value if isinstance(value, str) else json.dumps(value), fates.get(name, "")
     if name in TIMES:
-        return Field(shown, text, f"{TIMES[name]}{_moment(value)}")
+        return Field(shown, text, f"{TIMES[name]}{_moment(value)}", fate=fate)
     if name in ITSELF:
-        return Field(shown, text, ITSELF[name])
+        return Field(shown, text, ITSELF[name], fate=fate)
     whose = WHOSE.get(name, "")
-    return Field(shown, text, "", whose or "what fedstep does not know")
+    return Field(shown, text, "", whose or "what fedstep does not know", fate)
 
 
 def _moment(value: object) -> str:

@@ -38,7 +38,13 @@ def next_update(home: Home) -> Chosen | Absent:
 def last_update(home: Home) -> Chosen | Absent:
     """The last update that was acknowledged, in the bytes that were sent."""
     body = last_sent(home)
-    return Chosen(body, "sent", "as it was sent") if body else Absent("no update was ever sent from this history")
+    if not body:
+        return Absent("no update was ever sent from this history")
+    try:
+        unpack_update(body)
+    except WireError:
+        return Absent("the last update was sent in two halves, each of them noise alone")
+    return Chosen(body, "sent", "as it was sent")
 
 
 def waiting_updates(home: Home) -> tuple[bytes, ...]:

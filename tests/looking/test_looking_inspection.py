@@ -6,14 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from fedstep.build.record import Absent
 from fedstep.errors import WireError
 from fedstep.features.schema import schema
+from fedstep.federation.audit import recorded
 from fedstep.federation.tensors import pack
+from fedstep.federation.transport import Answer
 from fedstep.federation.wire import Update, pack_update
 from fedstep.history.home import Home
 from fedstep.looking.inspection import headers_of, inspection_of, seen_update
-from fedstep.looking.updates import next_update, waiting_updates
+from fedstep.looking.updates import last_update, next_update, waiting_updates
 from fedstep.model.linear import zeros
+from fedstep.report.inspected import SeenToken
 
 SIZE = schema().heads["build-failure"].size()
 
@@ -80,5 +84,14 @@ def test_the_oldest_update_of_the_outbox_is_the_next_one(tmp_path: Path) -> None
     chosen = next_update(home)
     assert getattr(chosen, "note", "") == "it waits in the outbox; 1 more behind it"
     assert len(list((tmp_path / "outbox").iterdir())) == 4, "nothing is set aside"
-    found = inspection_of(home, False, "", ())
+    found = inspection_of(home, False, SeenToken("none"), ())
     assert getattr(found.update, "origin", "") == "outbox"
+
+
+def test_half_of_an_update_is_not_shown_as_one(tmp_path: Path) -> None:
+    home = Home(str(tmp_path / "history"))
+    send = recorded(home, "https://fedstep.example.org", lambda *_: Answer(202, {}, b"{}"))
+    send("POST", "/v1/shares", {}, b"half of an update", 1.0)
+    found = last_update(home)
+    assert isinstance(found, Absent)
+    assert "two halves" in found.reason

@@ -1,18 +1,26 @@
 """A token in words: what a JWT tells is listed, its signature and a static secret are in nothing that is shown."""
 
 import json
+import socket
+import threading
 from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.build.record import Absent
-from fedstep.looking.token import claims_of, expiry, seen_token
+from fedstep.looking.token import CHECKED, IGNORED, KEPT, claims_of, expiry, presented, seen_token
 from fedstep.report.inspect_text import inspection_text
 from fedstep.report.inspected import Inspection
 from fedstep.report.look_json import inspection_json
+from fedstep.server.identity import Sender
+from fedstep.server.issuers import GITHUB, GITLAB, Issuer, Pattern
 
+WHERE, WITH = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 SIGNATURE = "c2lnbmF0dXJlLXRoYXQtbmV2ZXItc2hvd3M"
 SECRET = "kQ9vT2xL7mZ4pR8sW1yB6nD3"
 
@@ -20,6 +28,27 @@ SECRET = "kQ9vT2xL7mZ4pR8sW1yB6nD3"
 def jwt(header: object = None, claims: object = None) -> str:
     parts = (header or {"alg": "RS256", "kid": "7"}, {} if claims is None else claims)
     return ".".join((*(urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts), SIGNATURE))
+
+
+@contextmanager
+def listening(behave: Callable[[socket.socket, bytes], None]) -> Iterator[str]:
+    """The URL of a loopback server that answers one connection."""
+    door = socket.create_server(("127.0.0.1", 0))
+    door.settimeout(20)
+
+    def serve() -> None:
+        with suppress(OSError):
+            connection, _ = door.accept()
+            with connection:
+                behave(connection, connection.recv(1 << 16))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{door.getsockname()[1]}"
+    finally:
+        door.close()
+        thread.join(20)
 
 
 def shown(token: str) -> str:
@@ -41,6 +70,56 @@ def test_the_claims_of_a_github_token_say_what_they_tell() -> None:
 def test_a_claim_that_is_not_known_is_not_called_harmless() -> None:
     (*_, field) = seen_token(jwt(claims={"costcentre": "4711"})).fields
     assert field.identifies == "what fedstep does not know"
+
+
+@pytest.mark.parametrize("issuer", [GITHUB, GITLAB], ids=lambda issuer: issuer.name)
+def test_what_an_aggregator_keeps_of_a_token_is_marked_as_kept(issuer: Issuer) -> None:
+    kept, held_against_patterns = {issuer.project, issuer.owner}, issuer.path
+    claims = dict.fromkeys((*kept, held_against_patterns, "ref", "sha", "actor", "user_email", "jti"), "1")
+    sender = replace(issuer, allowed=(Pattern("*"),)).sender(claims)
+    assert isinstance(sender, Sender)
+    fates = {one.name: one.fate for one in seen_token(jwt(claims={**claims, "iss": issuer.url, "exp": 1})).fields}
+    assert {name for name, fate in fates.items() if fate == KEPT} == kept
+    assert {fates[name] for name in (held_against_patterns, "iss", "exp", "header.alg", "header.kid")} == {CHECKED}
+    assert {fates[name] for name in ("ref", "sha", "actor", "user_email", "jti")} == {IGNORED}
+
+
+def test_the_claims_of_another_issuer_are_not_called_ignored() -> None:
+    assert {one.fate for one in seen_token(jwt(claims={"sub": "x", "actor": "y"})).fields} == {""}
+    assert "--oidc" in shown(jwt(claims={"sub": "x"}))
+
+
+def test_the_token_that_github_would_give_is_asked_for_and_shown() -> None:
+    claims = {"repository_id": "1", "repository_owner_id": "2", "repository": "o/r", "ref": "refs/heads/x"}
+    asked: list[str] = []
+
+    def answer(connection: socket.socket, request: bytes) -> None:
+        asked.append(request.split(b" ")[1].decode())
+        body = json.dumps({"value": jwt(claims=claims)}).encode()
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    with listening(answer) as url:
+        env = {"GITHUB_ACTIONS": "true", WHERE: f"{url}/token?v=2", WITH: "request-token"}
+        seen = presented("", "https://fedstep.example.org/", env)
+    assert asked == ["/token?v=2&audience=https%3A%2F%2Ffedstep.example.org"]
+    assert [one.name for one in seen.fields if one.fate == KEPT] == ["repository_id", "repository_owner_id"]
+    assert "when the aggregator answers 401" in seen.note
+    assert "request-token" not in inspection_text(Inspection(Absent("nothing"), seen))
+
+
+def test_without_an_aggregator_github_is_not_asked_and_that_is_said() -> None:
+    env = {"GITHUB_ACTIONS": "true", WHERE: "http://127.0.0.1:1/", WITH: "request-token"}
+    seen = presented("", "", env)
+    assert (seen.kind, "--aggregator" in seen.note) == ("none", True)
+    assert presented("", "https://fedstep.example.org", {}).note == ""
+    assert presented(SECRET, "https://fedstep.example.org", env).kind == "static"
+
+
+def test_where_github_gives_no_token_the_reason_is_shown() -> None:
+    env = {"GITHUB_ACTIONS": "true", WHERE: "http://127.0.0.1:1/", WITH: "request-token"}
+    seen = presented("", "https://fedstep.example.org", env)
+    assert seen.kind == "none"
+    assert "gives this job no token" in inspection_text(Inspection(Absent("nothing"), seen))
 
 
 @pytest.mark.parametrize("token", [jwt(), jwt(claims={"jti": "1"}), jwt({"alg": "none"}, {"a": [1, {"b": None}]})])

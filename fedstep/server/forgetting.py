@@ -1,0 +1,64 @@
+"""What the store lets go of when a project asks to be forgotten, and what stays because it names nobody."""
+
+import re
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Engine, delete
+from starlette.requests import Request
+
+from fedstep.server.identity import Sender
+from fedstep.server.problems import Problem
+from fedstep.server.tables import updates, votes
+
+__all__ = ["FORGOTTEN", "HEADER", "Forgotten", "forget", "named_project"]
+
+HEADER = "Fedstep-Project"  # not in the path, where proxies would log it
+PSEUDONYM = re.compile("[0-9a-f]{32}")
+FORGOTTEN = (updates, votes)  # each has the columns project and owner
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """How many rows of a project were deleted; zeros where it had none, was forgotten before, or never was."""
+
+    updates: int
+    votes: int
+
+    def as_json(self) -> dict[str, int]:
+        """The members of the answer."""
+        return asdict(self)
+
+
+def named_project(request: Request, sender: Sender) -> str:
+    """The project that the sender may have forgotten: its identity's, else the one whose pseudonym it knows.
+
+    Raises Problem for a request that names none.
+    """
+    claimed = request.headers.get(HEADER, "")
+    if not PSEUDONYM.fullmatch(claimed):
+        raise Problem(400, "no-project", f"{HEADER} must be the pseudonym of the project: 32 hex digits.")
+    return sender.pseudonym(claimed)
+
+
+def forget(engine: Engine, project: str, owner: str) -> Forgotten:
+    """Deletes the project's bodies and votes, in one transaction: those that this owner sent, for no other may ask.
+
+    Receipts stay, or an update that is sent again would count anew; their ids are hashes with the project's own key.
+    """
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA secure_delete=ON")  # else the bytes stay in free pages of the file
+        doomed = (delete(table).where(table.c.project == project, table.c.owner == owner) for table in FORGOTTEN)
+        gone = Forgotten(*(connection.execute(statement).rowcount for statement in doomed))
+    if engine.dialect.name == "sqlite":
+        _empty_write_ahead_log(engine)
+    return gone
+
+
+def _empty_write_ahead_log(engine: Engine) -> None:
+    """The log may still have pages as they were. While somebody reads it stays, and the next one empties it."""
+    connection = engine.raw_connection()
+    try:
+        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        connection.close()

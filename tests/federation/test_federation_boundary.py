@@ -1,0 +1,246 @@
+"""What is made to leave: no string of a build in any encoding, whole batches alone, counts in buckets, no clock."""
+
+import hashlib
+import re
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from urllib.parse import quote
+from zlib import crc32
+
+import pytest
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from fedstep.build.record import (
+    BuildOutcome,
+    Change,
+    CiRun,
+    Dropped,
+    Duration,
+    Evidence,
+    FileChange,
+    Outcome,
+    Reports,
+    Situation,
+    TestRun,
+)
+from fedstep.features.schema import schema
+from fedstep.federation.batch import make_update
+from fedstep.federation.bounds import MOST_ROWS, bucket, norm
+from fedstep.federation.kept import starter_model
+from fedstep.federation.wire import Update, pack_update, unpack_update
+from fedstep.history.entry import Row
+from fedstep.history.home import Home
+from fedstep.model.catch_up import catch_up
+from fedstep.model.labels import Ripe, groups
+from fedstep.model.state import Backlog
+from fedstep.steps import observe, record
+
+HEADS = schema().heads
+SECRETS = st.lists(st.text(min_size=8, max_size=24), min_size=3, max_size=6, unique=True)
+COUNTS = st.fixed_dictionaries({name: st.integers(0, 130) for name in HEADS})
+BUILDS = 10  # two more than a batch of builds
+MORNING = 1_780_041_600  # Friday, 2026-05-29 08:00 UTC
+YEAR = 52 * 7 * 86_400  # the same weekday and hour
+HASHES = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512", "sha3_256", "blake2b", "blake2s")
+RANDOM_LOOKING = re.compile(rb"[0-9a-f]{32}")
+
+
+def traces(text: str) -> Iterator[bytes]:
+    """The bytes that would give this string away: encoded, escaped, or hashed without a key."""
+    plain = [form.encode(code) for form in {text, text.lower(), text.upper()} for code in ("utf-8", "utf-16-le")]
+    for raw in plain:
+        yield from (raw, raw.hex().encode(), raw.hex().upper().encode(), quote(raw, safe="").encode())
+        yield from _base64(raw)
+        digests = [hashlib.new(name, raw).digest() for name in HASHES]
+        digests += [hashlib.blake2b(raw, digest_size=size).digest() for size in (8, 16, 32)]
+        for digest in digests:  # a part of a hash tells as much as the whole
+            yield from (digest[:8], digest.hex()[:16].encode(), b64encode(digest)[:10])
+        yield f"{crc32(raw):08x}".encode() + b'"'
+
+
+def _base64(raw: bytes) -> Iterator[bytes]:
+    """As it would stand inside any longer text in base64, whatever comes before it."""
+    for before in range(3):
+        for code in (b64encode, urlsafe_b64encode):
+            whole = code(bytes(before) + raw)
+            end = len(whole) - {0: 0, 1: 2, 2: 3}[-(before + len(raw)) % 3]
+            yield whole[(0, 2, 3)[before] : end]
+
+
+def found(secrets: Sequence[str], update: Update) -> list[str]:
+    body = pack_update(update)
+    return [secret for secret in secrets for trace in traces(secret) if trace in body]
+
+
+def drawn(count: int, size: int, distinct: int, secrets: Sequence[str], dice: Random) -> tuple[Ripe, ...]:
+    """Rows whose names are secrets, of so many distinct tests or builds."""
+    return tuple(
+        Ripe(
+            Row(
+                f"{secrets[n % len(secrets)]} {n % distinct}",
+                n,
+                tuple(sorted(dice.sample(range(size), 3))),
+                (1.0, dice.random(), 1.0),
+                (f"test={secrets[n % len(secrets)]}",),
+            ),
+            float(dice.random() < 0.3),
+        )
+        for n in range(count)
+    )
+
+
+def made(home: Home, waiting: Mapping[str, tuple[Ripe, ...]]) -> Update | None:
+    update, _ = make_update(Backlog(waiting=waiting), starter_model(), home.keyed)
+    return update if isinstance(update, Update) else None
+
+
+def telling_builds(secrets: Sequence[str], began: int = MORNING) -> Iterator[Evidence]:
+    """Finished builds, an hour apart, with secrets in every string there is. Every third fails."""
+    for number in range(BUILDS):
+
+        def word(place: int, number: int = number) -> str:
+            return f"{secrets[(place + number) % len(secrets)]}"
+
+        failed = number % 3 == 0
+        tests = tuple(
+            TestRun(f"{word(n)}#{n}", Outcome.FAILED if failed and n == 3 else Outcome.PASSED, 0.5, word(n), word(n), n)
+            for n in range(25)
+        )
+        files = (FileChange(f"{word(1)}/{word(2)}", 3, 1, word(3)),)
+        change = Change(word(4), word(5), word(6), files, word(7), word(8))
+        job, cell = secrets[0], secrets[1]  # of one stream: the times of others are not comparable
+        ci = CiRun(word(0), f"{word(1)}{number}", 1, job, cell, word(4), word(5), word(6), word(7), word(8))
+        reports = Reports(tests, 1, (Dropped(word(1), word(2), kept=True),), f"{word(3)}{number}")
+        began_now = began + number * 3600
+        outcome = BuildOutcome.FAILED if failed else BuildOutcome.PASSED
+        yield Evidence(
+            Situation(ci, change, began_now),
+            began_now + 300 + number,
+            Duration(300 + number, "given"),
+            outcome,
+            reports,
+        )
+
+
+def learned(folder: Path, secrets: Sequence[str], key: str = "ab" * 32, began: int = MORNING) -> Update:
+    """The update that a project with these builds would send."""
+    home, model = Home(str(folder)), starter_model()
+    folder.mkdir()
+    home.write("key", key.encode())
+    for evidence in telling_builds(secrets, began):
+        kept = starter_kept(model)
+        assert record(home, observe(home, evidence, kept), lambda _: {secrets[0]: (secrets[1],)})
+    backlog = catch_up(home, model.production).state.backlog
+    update, _ = make_update(backlog, model, home.keyed)
+    assert isinstance(update, Update), update
+    return update
+
+
+def starter_kept(model: object) -> object:
+    from fedstep.federation.kept import Kept
+
+    return Kept(model)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    made = Home(str(tmp_path_factory.mktemp("key") / "history"))
+    made.prepare()
+    return made
+
+
+@given(SECRETS, st.integers(0, 2**32))
+@hypothesis_settings(deadline=None, max_examples=25)
+def test_no_string_of_a_row_is_in_its_update_in_any_encoding(home: Home, secrets: list[str], seed: int) -> None:
+    dice = Random(seed)
+    update = made(home, {name: drawn(60, head.size(), 60, secrets, dice) for name, head in HEADS.items()})
+    assert update is not None
+    assert update.deltas.keys() == HEADS.keys()
+    assert found(secrets, update) == []
+
+
+def test_a_string_that_were_in_an_update_would_be_found() -> None:
+    """The search itself, for each encoding."""
+    secret = "Überweisung#läuft"
+    update = Update("0" * 16, 1, "0" * 32, "1" * 32, {"flaky": 64}, {})
+    for hidden in (hashlib.md5(secret.encode()).hexdigest(), hashlib.sha256(secret.encode()).hexdigest()[:32]):
+        body = str(update._replace(project=hidden)).encode()
+        assert any(trace in body for trace in traces(secret))
+    for form in (secret, secret.encode().hex(), b64encode(b"x" + secret.encode()).decode(), secret.upper()):
+        assert any(trace in f"..{form}..".encode() for trace in traces(secret)), form
+
+
+@given(SECRETS, COUNTS, st.integers(1, 60), st.integers(0, 2**32))
+@hypothesis_settings(deadline=None, max_examples=40)
+def test_a_head_leaves_with_a_whole_batch_alone_clipped_and_its_count_in_a_bucket(
+    home: Home, secrets: list[str], counts: dict[str, int], distinct: int, seed: int
+) -> None:
+    dice = Random(seed)
+    waiting = {name: drawn(count, HEADS[name].size(), distinct, secrets, dice) for name, count in counts.items()}
+    whole = {
+        name
+        for name, rows in waiting.items()
+        if len(rows) >= HEADS[name].minimum_rows and groups(rows) >= HEADS[name].minimum_groups
+    }
+    update = made(home, waiting)
+    assert (set(update.deltas) if update else set()) == whole
+    for name in whole:
+        rows = update.rows[name]
+        assert rows & (rows - 1) == 0
+        assert rows <= counts[name] < 2 * rows
+        assert norm(update.deltas[name]) <= HEADS[name].clip
+
+
+@pytest.mark.parametrize(("head", "rows", "distinct"), [("flaky", 50, 20), ("triage", 50, 20)])
+def test_heads_about_tests_wait_for_fifty_rows_of_twenty_tests(head: str, rows: int, distinct: int) -> None:
+    assert (HEADS[head].minimum_rows, HEADS[head].minimum_groups) == (rows, distinct)
+
+
+@pytest.mark.parametrize("head", ["build-failure", "build-duration"])
+def test_heads_about_builds_wait_for_eight_builds(head: str) -> None:
+    assert (HEADS[head].minimum_rows, HEADS[head].minimum_groups) == (8, 8)
+
+
+@given(st.integers(1, 1 << 40))
+def test_a_count_is_told_as_a_power_of_two_that_is_not_above_it(count: int) -> None:
+    told = bucket(count)
+    assert told & (told - 1) == 0
+    assert told <= count
+    assert told == MOST_ROWS or count < 2 * told
+
+
+def test_the_fields_of_an_update_are_these_and_none_is_a_time() -> None:
+    assert Update._fields == ("schema", "base", "id", "project", "rows", "deltas", "scores")
+    assert not [name for head in HEADS.values() for name in (head.name,) if re.search("time|date|clock", name)]
+
+
+@given(SECRETS)
+@hypothesis_settings(deadline=None, max_examples=4, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+def test_no_string_of_a_build_is_in_the_update_learned_from_it(
+    tmp_path_factory: pytest.TempPathFactory, secrets: list[str]
+) -> None:
+    update = learned(tmp_path_factory.mktemp("told") / "history", secrets)
+    assert {"build-failure", "build-duration"} <= update.deltas.keys()
+    assert found(secrets, update) == []
+
+
+def test_the_same_builds_a_year_earlier_make_the_same_update(tmp_path: Path) -> None:
+    """So no date is in it; the hour of the day and the weekend act through features of the public list."""
+    secrets = ("payments", "checkout", "warehouse")
+    now, before = (learned(tmp_path / str(began), secrets, began=began) for began in (MORNING, MORNING - YEAR))
+    assert now._replace(deltas={}) == before._replace(deltas={})
+    for name, delta in now.deltas.items():
+        assert list(delta) == pytest.approx(list(before.deltas[name]), abs=1e-7)
+
+
+def test_under_another_key_the_same_builds_have_another_id_and_pseudonym(tmp_path: Path) -> None:
+    secrets = ("payments", "checkout", "warehouse")
+    one, other = (learned(tmp_path / key, secrets, key=key * 32) for key in ("ab", "cd"))
+    assert one.id != other.id
+    assert one.project != other.project
+    assert unpack_update(pack_update(one)).deltas == unpack_update(pack_update(other)).deltas
+    assert len(set(RANDOM_LOOKING.findall(pack_update(one)))) == 2

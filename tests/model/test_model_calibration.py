@@ -38,12 +38,17 @@ def test_probabilities_become_calibrated_when_margins_have_a_wrong_slope_and_off
     assert abs(sum(said - truth for said, truth in late)) / len(late) < 0.02
 
 
-def test_before_any_outcome_a_margin_is_the_log_odds_and_triage_is_trusted_longer() -> None:
-    for head in HEAD_NAMES:
+def test_before_any_outcome_a_margin_is_the_log_odds_but_of_flaky_a_cautious_one() -> None:
+    for head in set(HEAD_NAMES) - {"flaky"}:
         assert probability(untried(head), 1.3) == pytest.approx(sigmoid(1.3))
-    triage, flaky = (observe_outcome(untried(head), 2.0, 0.0) for head in ("triage", "flaky"))
-    assert flaky.offset < triage.offset < 0.0
-    assert flaky.slope < triage.slope < 1.0
+    assert probability(untried("flaky"), -3.0) == pytest.approx(sigmoid(-3.0))
+    assert sigmoid(-6.0) < probability(untried("flaky"), -6.0) < probability(untried("flaky"), 3.0) < sigmoid(3.0)
+
+
+def test_the_scaling_of_triage_is_trusted_longer() -> None:
+    triage, failure = (observe_outcome(untried(head), 2.0, 0.0) for head in ("triage", "build-failure"))
+    assert failure.offset < triage.offset < 0.0
+    assert failure.slope < triage.slope < 1.0
 
 
 def test_the_slope_never_turns_round() -> None:

@@ -134,7 +134,7 @@ def test_a_test_that_no_longer_runs_is_not_predicted() -> None:
 
 def test_local_weights_and_calibration_move_the_prediction() -> None:
     summary = known(*(build(n, "p" * 20) for n in range(5)))
-    plain = Forecaster(MODEL, Correction()).flakiest(summary, 20, at_least=0.0)
+    plain = Forecaster(MODEL, Correction({}, {"flaky": Platt()})).flakiest(summary, 20, at_least=0.0)
     local = Local({}, {f"test={TESTS[3]}": 4.0, f"class={TESTS[3].partition('#')[0]}": 1.0})
     moved = Forecaster(MODEL, Correction({"flaky": local}, {"flaky": Platt(1.0, -1.0)})).flakiest(
         summary, 20, at_least=0.0

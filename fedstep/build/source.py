@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from fedstep.build.functions import SUFFIXES, Function, Source, read_source, words_of
 from fedstep.build.record import Absent, TestRun
 
-__all__ = ["BYTE_LIMIT", "FILE_LIMIT", "SourceIndex", "test_words", "walk_files"]
+__all__ = ["BYTE_LIMIT", "FILE_LIMIT", "SourceIndex", "test_place", "test_words", "walk_files"]
 
 BYTE_LIMIT = 64 * 1024
 FILE_LIMIT = 50_000
@@ -86,19 +86,37 @@ def walk_files(root: str) -> Iterator[str]:
 
 def test_words(run: TestRun, root: str, index: SourceIndex) -> tuple[str, ...] | Absent:
     """The words of the test's own function, sorted, at most 300: its name, signature, decorators and body."""
+    path, file, function = _function(run, root, index)
+    if isinstance(file, Absent):
+        return file
+    return words_of(file, function) if function else Absent(f"no such test in {path}")
+
+
+def test_place(run: TestRun, root: str, index: SourceIndex) -> tuple[str, int]:
+    """The file of the project that has the test, "" where none is found, and its line there, 0 where not known."""
+    path, file, function = _function(run, root, index)
+    if run.line and run.file:
+        return path, run.line if path else 0
+    if not function or isinstance(file, Absent):
+        return path, 0
+    blanks = function.end - function.start - len(file.text[function.start : function.end].lstrip())
+    return path, file.text.count("\n", 0, function.start + blanks) + 1
+
+
+def _function(run: TestRun, root: str, index: SourceIndex) -> tuple[str, Source | Absent, Function | None]:
+    """The path of the test's file, what is read of it, and its function there."""
     owner, _, name = run.test.partition("#")
     found = _locate(run, owner, name, root, index)
     if isinstance(found, Absent):
-        return found
+        return "", found, None
     path, chain = found
     suffix = path[path.rindex(".") :]
     if suffix not in SUFFIXES:
-        return Absent(f"no reader for {suffix}")
+        return path, Absent(f"no reader for {suffix}"), None
     file = index.read(root, path)
     if isinstance(file, Absent):
-        return file
-    function = _titled(file, name) if suffix in _JAVASCRIPT else _named(file, chain, _bare(name))
-    return words_of(file, function) if function else Absent(f"no such test in {path}")
+        return path, file, None
+    return path, file, _titled(file, name) if suffix in _JAVASCRIPT else _named(file, chain, _bare(name))
 
 
 def _locate(run: TestRun, owner: str, name: str, root: str, index: SourceIndex) -> tuple[str, list[str]] | Absent:

@@ -133,5 +133,6 @@ def _was_late(ran: Ran) -> bool:
 
 def _refused(home: Home, channel: Channel, why: str) -> HistoryError:
     where = channel.remote or "git"
-    remedy = f"Let this job write to {REF}. All of it is in {home.folder}, and the next run that can publishes it"
+    kept = f"All of it is in {home.folder}, and the next run that can publishes it"
+    remedy = f"Let this job write to {REF} (on GitHub: contents: write). {kept}"
     return HistoryError(f"{where} did not take the history ({why})", remedy)

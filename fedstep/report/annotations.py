@@ -9,11 +9,11 @@ from fedstep.report.reasons import causes
 from fedstep.report.units import percent
 from fedstep.report.wording import by_urgency, past
 
-__all__ = ["MOST_ANNOTATIONS", "failure_annotations", "flaky_annotations"]
+__all__ = ["MOST_ANNOTATIONS", "TITLES", "because", "failure_annotations", "flaky_annotations", "is_path"]
 
 MOST_ANNOTATIONS = 10  # GitHub drops what one step writes beyond ten of a level
 MOST_PATH = 4_000
-_TITLES = {"flaky": "Likely flaky", "regression": "Likely a regression", "unsure": "Flaky or a regression"}
+TITLES = {"flaky": "Likely flaky", "regression": "Likely a regression", "unsure": "Flaky or a regression"}
 
 
 def failure_annotations(failures: Sequence[FailureVerdict]) -> str:
@@ -27,19 +27,18 @@ def flaky_annotations(risks: Sequence[TestRisk]) -> str:
 
 
 def _failure(failure: FailureVerdict) -> str:
-    title = f"{_TITLES.get(failure.verdict, 'Failed')} ({percent(failure.flaky_probability)} flaky)"
-    message = f"{visible(failure.test)}{_because(failure.reasons)}"
+    title = f"{TITLES.get(failure.verdict, 'Failed')} ({percent(failure.flaky_probability)} flaky)"
+    message = f"{visible(failure.test)}{because(failure.reasons)}"
     return _command("warning", failure.file, failure.line, title, message)
 
 
 def _risk(risk: TestRisk) -> str:
     title = f"Likely to flake ({percent(risk.probability)})"
-    return _command(
-        "notice", risk.file, risk.line, title, f"{visible(risk.test)}: {past(risk)}{_because(risk.reasons)}"
-    )
+    return _command("notice", risk.file, risk.line, title, f"{visible(risk.test)}: {past(risk)}{because(risk.reasons)}")
 
 
-def _because(reasons: Iterable[Reason]) -> str:
+def because(reasons: Iterable[Reason]) -> str:
+    """The largest reasons in brackets, with a blank before them; "" where there are none."""
     parts = [" ".join(filter(None, (c.sign, c.phrase, visible(c.word, 40)))) for c in causes(reasons)]
     return f" ({'; '.join(parts)})" if parts else ""
 
@@ -53,16 +52,17 @@ def _limited(level: str, commands: Sequence[str]) -> str:
 
 
 def _command(level: str, file: str, line: int, title: str, message: str) -> str:
-    properties = {"file": file if _is_path(file) else "", "line": str(line) if line > 0 else "", "title": title}
+    properties = {"file": file if is_path(file) else "", "line": str(line) if line > 0 else "", "title": title}
     if not properties["file"]:
         del properties["line"]
     written = ",".join(f"{key}={_property(value)}" for key, value in properties.items() if value)
     return f"::{level} {written}::{_message(message)}"
 
 
-def _is_path(file: str) -> bool:
-    """A path that had to be escaped would point nowhere; GitHub is not given it."""
-    return file == visible(file, MOST_PATH)
+def is_path(file: str) -> bool:
+    """A path inside the workspace. One that had to be escaped would point nowhere."""
+    inside = not file.startswith(("/", "\\")) and file[1:2] != ":" and ".." not in file.replace("\\", "/").split("/")
+    return inside and file == visible(file, MOST_PATH)
 
 
 def _message(text: str) -> str:

@@ -19,6 +19,7 @@ from fedstep.report.findings import (
     Training,
     Triage,
 )
+from fedstep.report.headline import headline
 from fedstep.report.reasons import causes
 
 __all__ = ["prediction_json", "training_json", "triage_json"]
@@ -31,6 +32,7 @@ def prediction_json(prediction: Prediction) -> str:
     return _written(
         {
             "status": prediction.status,
+            "headline": headline(prediction),
             "duration": _interval(prediction.duration),
             "failure_risk": _risk(prediction.risk),
             "flaky": [_test(risk) for risk in prediction.flaky],
@@ -48,6 +50,7 @@ def triage_json(triage: Triage) -> str:
     return _written(
         {
             "status": triage.status,
+            "headline": headline(triage),
             "incident": triage.incident,
             "incident_reason": triage.incident_reason,
             "failures": [_failure(failure) for failure in triage.failures],
@@ -65,6 +68,7 @@ def training_json(training: Training) -> str:
     return _written(
         {
             "status": training.status,
+            "headline": headline(training),
             "build": training.build,
             "outcome": training.outcome.value,
             "duration": _duration(training.duration),

@@ -70,7 +70,8 @@ def _fields(title: str, fields: Iterable[Field]) -> Iterator[str]:
     for one in fields:
         value = visible(one.value, WIDTH - NAMES) or "(empty)"
         line = f"  {padded(visible(one.name, NAMES - 3), NAMES - 2)}{value}"
-        meaning = f"tells {one.identifies}" if one.identifies else one.meaning
+        told = f"tells {one.identifies}" if one.identifies else one.meaning
+        meaning = f"{told}; {one.fate}" if one.fate else told
         if columns(line) < MEANINGS and MEANINGS + columns(meaning) <= WIDTH:
             yield padded(line, MEANINGS) + meaning
         else:
@@ -107,15 +108,27 @@ def _phrase(feature: str, subject: str, most: int) -> str:
 
 def _token(token: SeenToken) -> Iterator[str]:
     if token.kind == "none":
-        yield from ("", *row("Token", "none is configured: the request names no sender"))
+        yield from ("", *row("Token", f"none is configured: the request names no sender{token.note}"))
     elif token.kind == "static":
         told = "a secret that says nothing beyond itself: whoever gave it out knows whose it is"
         yield from ("", *row("Token", f"{visible(token.shown, 10)} ({token.size} characters), {told}"))
     else:
         names = [one.name for one in token.fields if one.identifies and one.value]
-        yield from _fields(f"Token: a JWT of {token.size:,} characters, decoded and not verified", token.fields)
+        title = f"Token: a JWT of {token.size:,} characters, decoded and not verified{token.note}"
+        yield from _fields(title, token.fields)
         yield from wrapped(f"These tell where an update is from: {visible(', '.join(names) or 'none', 300)}.", 2)
+        yield from wrapped(_fate(token), 2)
         yield from wrapped("Its signature is sent and not shown. A static token in FEDSTEP_TOKEN tells none of it.", 2)
+
+
+def _fate(token: SeenToken) -> str:
+    kept = [one.name for one in token.fields if one.fate == "kept"]
+    if not kept:
+        return "Which of them an aggregator keeps, as project and owner, is named where it is started (--oidc)."
+    return (
+        f"An aggregator keeps {' and '.join(kept)}. It looks at what is marked as checked once; the rest it receives "
+        "and ignores. One that is not ours could keep all of it."
+    )
 
 
 def _proof(proof: Proof | Absent) -> Iterator[str]:

@@ -20,12 +20,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A named value of the metadata or of a token, and what it is. `identifies`: what it points at, "" for nothing."""
+    """A named value of the metadata or of a token, and what it is. `identifies`: what it points at, "" for nothing.
+
+    `fate`, of a claim: what an aggregator does with it: kept, checked, ignored; "" where that is its own choice.
+    """
 
     name: str
     value: str
     meaning: str
     identifies: str = ""
+    fate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class SeenToken:
     size: int = 0  # characters
     shown: str = ""  # of a static token its first characters
     fields: tuple[Field, ...] = ()
+    note: str = ""  # where it is from, when nobody gave it
 
 
 @dataclass(frozen=True, slots=True)

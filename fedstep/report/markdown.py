@@ -38,11 +38,12 @@ from fedstep.report.wording import (
     verdict_counts,
 )
 
-__all__ = ["prediction_markdown", "training_markdown", "triage_markdown"]
+__all__ = ["failure_table", "prediction_markdown", "training_markdown", "triage_markdown"]
 
 MOST_FAILURES = 100
 MOST_TESTS = 25
 MOST_OTHERS = 50
+MOST_OF_A_WARNING = 600  # columns: a remedy that is cut off helps nobody
 
 
 def prediction_markdown(prediction: Prediction) -> str:
@@ -90,6 +91,14 @@ def training_markdown(training: Training) -> str:
         details(read(training.reading), _dropped(training.reading.dropped)),
         *_end(training.model, training.status, training.warnings),
     )
+
+
+def failure_table(failures: Sequence[FailureVerdict], most: int) -> Iterator[str]:
+    """Blocks with the failures that are least likely flaky, at most so many, and how many there are beside them."""
+    if failures:
+        if most:
+            yield table(("verdict", "flaky", "test", "why"), map(_failure, by_urgency(failures)[:most]))
+        yield from more(len(failures) - most)
 
 
 def _counts(triage: Triage) -> str:
@@ -145,8 +154,7 @@ def _incident(incident: bool, reason: str) -> Iterator[str]:
 def _failures(failures: Sequence[FailureVerdict]) -> Iterator[str]:
     if failures:
         yield f"### Failures: {verdict_counts(failures)}"
-        yield table(("verdict", "flaky", "test", "why"), map(_failure, by_urgency(failures)[:MOST_FAILURES]))
-        yield from more(len(failures) - MOST_FAILURES)
+        yield from failure_table(failures, MOST_FAILURES)
 
 
 def _failure(failure: FailureVerdict) -> Sequence[str]:
@@ -209,6 +217,6 @@ def _dropped(dropped: Sequence[Dropped]) -> str:
 
 def _end(model: ModelUsed, status: str, warnings: Sequence[str]) -> Iterator[str]:
     if warnings:
-        yield "\n".join(f"- ⚠ {code(warning)}" for warning in warnings[:MOST_OTHERS])
+        yield "\n".join(f"- ⚠ {code(warning, MOST_OF_A_WARNING)}" for warning in warnings[:MOST_OTHERS])
         yield from more(len(warnings) - MOST_OTHERS)
     yield f"<sub>status {status}; {model_name(model)}{f' from {code(model.url)}' if model.url else ''}</sub>"

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from fedstep.report.escape import visible
+from fedstep.report.escape import MOST_COLUMNS, visible
 
 __all__ = ["code", "details", "more", "page", "table"]
 
 
-def code(text: str) -> str:
+def code(text: str, most: int = MOST_COLUMNS) -> str:
     """Hostile text as a code span: nothing in it is markup, a mention or a reference.
 
     >>> code("a`b")
     '``a`b``'
     """
-    shown = visible(text)
+    shown = visible(text, most)
     shown = shown if shown.strip() else "(blank)"
     longest = max(map(len, "".join(c if c == "`" else " " for c in shown).split()), default=0)
     fence, pad = "`" * (longest + 1), " " if shown[0] in "` " or shown[-1] in "` " else ""

@@ -97,9 +97,12 @@ def warning_text(warnings: Iterable[str]) -> str:
 def _expected(expected: Interval | Absent) -> str:
     if isinstance(expected, Absent):
         return f"not known: {visible(expected.reason)}"
+    return f"{interval(expected)}{_jenkins(expected)}"
+
+
+def _jenkins(expected: Interval) -> str:
     jenkins = expected.jenkins_seconds
-    beside = "" if isinstance(jenkins, Absent) else f" (Jenkins would say {span(jenkins)})"
-    return f"{interval(expected)}{beside}"
+    return "" if isinstance(jenkins, Absent) else f" (Jenkins would say {span(jenkins)})"
 
 
 def _risk(risk: Risk | Absent) -> str:
@@ -134,7 +137,8 @@ def _actual(duration: Duration | Absent, expected: Interval | Absent) -> str:
     if isinstance(expected, Absent):
         return f"{span(duration.seconds)}, not predicted: {visible(expected.reason)}"
     inside = "inside" if expected.low <= duration.seconds <= expected.high else "outside"
-    return f"{span(duration.seconds)}, {inside} the expected {spread(expected.low, expected.high)}"
+    ours = f"{span(duration.seconds)}, {inside} the expected {spread(expected.low, expected.high)}"
+    return f"{ours}{_jenkins(expected)}"
 
 
 def _exchange(training: Training) -> str:

@@ -88,7 +88,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """pip's variables by which it finds a wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheels")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT]
-    subprocess.run(command, check=True, timeout=120)
+    subprocess.run(command, check=True, timeout=600)
     links = f"{folder} {os.environ.get('PIP_FIND_LINKS', '')}".strip()
     return {name: value for name, value in os.environ.items() if name.startswith("PIP_")} | {"PIP_FIND_LINKS": links}
 
@@ -117,22 +117,28 @@ def repository(tmp_path: Path) -> Path:
 def act(repository: Path, tmp_path: Path) -> Callable[..., ActRun]:
     """A function that runs a workflow file in the repository; keyword arguments are variables of its steps."""
 
-    def run(workflow: Path, *flags: str, **variables: str) -> ActRun:
+    def run(workflow: Path, *flags: str, event: str = "push", without: str = "", **variables: str) -> ActRun:
         target = repository / ".github" / "workflows" / workflow.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(workflow, target)
         kept, cache = tmp_path / "kept", tmp_path / "cache"
         for folder in (kept, cache):
             folder.mkdir(exist_ok=True)
-        variables |= {"KEPT": str(kept), "CACHE_FOLDER": str(cache)}
+        patient = {"FEDSTEP_TIMEOUT": "60", "FEDSTEP_BUDGET": "240"}  # a loaded machine is slow, not down
+        variables = {**patient, **variables, "KEPT": str(kept), "CACHE_FOLDER": str(cache)}
         actions = {
             "fedstep/train@v1": ROOT / "actions/train",
             "fedstep/predict@v1": ROOT / "actions/predict",
+            "fedstep/triage@v1": ROOT / "actions/triage",
+            "actions/download-artifact@v8": HERE / "stand-ins/download-artifact",
             f"actions/cache@{cache_commit()}": HERE / "stand-ins/cache",
         }
+        path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+        if without:
+            path = path_without(without, path, tmp_path / f"without-{without}")
         done = subprocess.run(
             [
-                find_tool("act"), "push", "--workflows", str(target), "-P", "ubuntu-latest=-self-hosted",
+                find_tool("act"), event, "--workflows", str(target), "-P", "ubuntu-latest=-self-hosted",
                 "--cache-server-addr", "127.0.0.1", "--artifact-server-addr", "127.0.0.1",
                 "--action-cache-path", str(tmp_path / "act"), "--cache-server-path", str(tmp_path / "actcache"),
                 *(flag for name, path in actions.items() for flag in ("--local-repository", f"{name}={path}")),
@@ -140,17 +146,29 @@ def act(repository: Path, tmp_path: Path) -> Callable[..., ActRun]:
                 *flags,
             ],
             cwd=repository,
-            env={**clean_environment(), "HOME": str(tmp_path), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=90,
+            env={**clean_environment(), "HOME": str(tmp_path), "PATH": path},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
         )  # fmt: skip
         return ActRun(done.returncode, done.stdout, kept)
 
     return run
 
 
+def path_without(program: str, path: str, folder: Path) -> str:
+    """The PATH with a program hidden: folders that have it give way to one of links to all else in them."""
+    folder.mkdir(exist_ok=True)
+    folders = path.split(os.pathsep)
+    having = [Path(name) for name in folders if (Path(name) / program).exists()]
+    for file in (file for name in having for file in name.iterdir() if file.name != program):
+        link = folder / file.name
+        if not link.exists():
+            link.symlink_to(file)
+    return os.pathsep.join([str(folder), *(name for name in folders if Path(name) not in having)])
+
+
 def cache_commit() -> str:
-    """The one commit of actions/cache to which both actions are pinned."""
-    texts = [(ROOT / "actions" / name / "action.yml").read_text() for name in ("train", "predict")]
+    """The one commit of actions/cache to which all actions are pinned."""
+    texts = [(ROOT / "actions" / name / "action.yml").read_text() for name in ("train", "predict", "triage")]
     (commit,) = {commit for text in texts for commit in re.findall(r"uses: actions/cache/\w+@([0-9a-f]{40}) #", text)}
     return commit
 

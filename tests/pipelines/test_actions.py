@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fedstep import __version__
 from fedstep.report.outputs import KEYS
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-ACTIONS = ROOT / "actions"
 LOOP = HERE / "workflows" / "loop.yml"
-EXAMPLE = HERE / "examples" / "github.yml"
+TEAM = HERE / "examples" / "github-team.yml"
 DEAD = "http://127.0.0.1:9"
 
 
@@ -35,7 +32,7 @@ def one(act, **variables):
 
 
 def saved_keys(tmp_path):
-    return sorted(path.stem for path in (tmp_path / "cache").glob("*/*.tar"))
+    return sorted(path.stem for path in (tmp_path / "cache").glob("*/*/fedstep-v1-*.tar"))
 
 
 def test_what_one_run_learns_the_next_one_knows(act, aggregator, fedstep, tmp_path):
@@ -85,10 +82,11 @@ def test_inputs_arrive_as_they_were_written(act, recorder):
         "train", "--junit", glob, "--junit", "re port $(touch pwned).xml",
     ]  # fmt: skip
     environment = (run.kept / "train.environment").read_text()
-    for line in ("FEDSTEP_AGGREGATOR=$(touch pwned)", "FEDSTEP_TOKEN=a'b c", "FEDSTEP_OUTCOME=passed", '"cell": "one"'):
+    cell = 'FEDSTEP_CI_CELL={"cell":"one"}'
+    for line in ("FEDSTEP_AGGREGATOR=$(touch pwned)", "FEDSTEP_TOKEN=a'b c", "FEDSTEP_OUTCOME=passed", cell):
         assert line in environment
     assert (run.kept / "predict.arguments").read_text() == "predict\n"
-    assert '"cell": "one"' in (run.kept / "predict.environment").read_text()
+    assert cell in (run.kept / "predict.environment").read_text()
     assert "/pwned" not in (run.kept / "files").read_text()
 
 
@@ -122,59 +120,68 @@ def test_a_cancelled_job_teaches_nothing(act, recorder, tmp_path):
     assert saved_keys(tmp_path) == []
 
 
-def test_an_installation_that_fails_is_one_warning_and_fails_the_build_only_if_strict(act):
-    polite = one(act, PYTHON="/no/such/python", PACKAGE="fedstep==0.1.0")
-    assert polite.code == 0, polite.log
-    assert polite.outputs("train") | {"status": "degraded"} == polite.outputs("train")
-    assert len(polite.obeyed("warning")) == 2, "one of predict, one of train"
-    assert all("could not be installed" in text for text in polite.obeyed("warning"))
-    strict = one(act, PYTHON="/no/such/python", PACKAGE="fedstep==0.1.0", STRICT="true")
-    assert strict.code == 1
-    assert strict.outputs("train")["status"] == "degraded"
+def pull_request(tmp_path, head="acme/shop", author="colleague"):
+    """The flags with which act runs a pull request, from a repository and by an author."""
+    event = {
+        "number": 7,
+        "pull_request": {
+            "number": 7,
+            "user": {"login": author},
+            "head": {"ref": "patch", "sha": "b" * 40, "repo": {"full_name": head}},
+            "base": {"ref": "main", "sha": "a" * 40, "repo": {"full_name": "acme/shop"}},
+        },
+        "repository": {"full_name": "acme/shop", "default_branch": "main"},
+    }
+    path = tmp_path / "event.json"
+    path.write_text(json.dumps(event))
+    return ("-e", str(path), "--matrix", "cell:one")
 
 
-def test_the_example_of_the_documentation_installs_and_runs(act, repository, wheels, tmp_path):
-    """As it stands, but for the package of train: scikit-learn would take longer to install than all other tests."""
-    light = tmp_path / "github.yml"
-    light.write_text(EXAMPLE.read_text().replace("junit:", "package: fedstep==0.1.0\n          junit:"))
-    for name in ("click.py", "fedstep.py"):
-        (repository / name).write_text("raise SystemExit('the project stands in for our modules')\n")
-    for command in (["add", "-A"], ["-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-qm", "Shadow"]):
-        subprocess.run(["git", "-C", str(repository), *command], check=True, timeout=20)
-    run = act(
-        light, "--var", f"FEDSTEP_AGGREGATOR={DEAD}", **wheels, PYTHONPATH=".", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"
-    )
+@pytest.mark.full
+def test_a_pull_request_reads_the_history_of_its_target_and_keeps_its_own(act, fedstep, tmp_path):
+    given = {"COMMAND": fedstep, "REPORTS": "report.xml"}
+    assert one(act, **given, GITHUB_RUN_ID="1").code == 0
+    asked = act(LOOP, *pull_request(tmp_path), event="pull_request", **given, GITHUB_RUN_ID="2")
+    assert asked.code == 0, asked.log
+    assert "; 1 build and " in asked.summary()
+    again = act(LOOP, *pull_request(tmp_path), event="pull_request", **given, GITHUB_RUN_ID="3")
+    assert "; 2 builds and " in again.summary()
+    assert "; 1 build and " in one(act, **given, GITHUB_RUN_ID="4").summary(), "main does not see a branch's"
+
+
+@pytest.mark.parametrize(
+    ("head", "author"),
+    [("stranger/shop", "stranger"), pytest.param("acme/shop", "dependabot[bot]", marks=pytest.mark.full)],
+)
+def test_a_run_without_secrets_is_predicted_and_judged_and_tells_nobody(
+    act, fedstep, aggregator, tmp_path, head, author
+):
+    given = {"COMMAND": fedstep, "REPORTS": "report.xml", "AGGREGATOR": aggregator}
+    assert one(act, **given, GITHUB_RUN_ID="1").code == 0
+    run = act(LOOP, *pull_request(tmp_path, head, author), event="pull_request", **given, GITHUB_RUN_ID="2")
     assert run.code == 0, run.log
-    assert "pip install 'fedstep[train]'" in run.log
-    assert run.log.count("::group::Install") == 1, "train uses what predict installed"
-    assert "Based on" in run.log
-    assert "the project stands in" not in run.log
+    assert "; 1 build and " in run.summary(), "the prediction is shown"
+    assert "test_sleeps" in run.summary(), "the failure is judged"
+    assert "Nothing was exchanged" in run.summary()
+    assert "fork" in run.summary()
+    builds = [line for line in (run.kept / "files").read_text().splitlines() if "/.fedstep/builds/" in line]
+    assert len(builds) == 1, "nothing is recorded"
 
 
-def test_the_actions_offer_what_the_command_line_tells():
-    for name in ("train", "predict"):
-        text = (ACTIONS / name / "action.yml").read_text()
-        assert re.findall(rf"value: \$\{{\{{ steps\.{name}\.outputs\.([\w-]+) \}}\}}", text) == list(KEYS)
-        assert f"=={__version__}\n" in text, "each version of the actions installs its own fedstep"
-
-
-def test_both_actions_carry_the_same_script():
-    assert (ACTIONS / "train" / "step.sh").read_bytes() == (ACTIONS / "predict" / "step.sh").read_bytes()
-
-
-@pytest.mark.parametrize("name", ["train", "predict"])
-def test_the_action_is_valid(name, tool):
-    schema = ("--builtin-schema", "vendor.github-actions")
-    done = subprocess.run([tool("check-jsonschema"), *schema, ACTIONS / name / "action.yml"], timeout=60)
-    assert done.returncode == 0
-
-
-def test_the_example_is_valid(tool):
-    schema = ("--builtin-schema", "vendor.github-workflows")
-    assert subprocess.run([tool("check-jsonschema"), *schema, EXAMPLE], timeout=60).returncode == 0
-
-
-def test_zizmor_finds_nothing(tool):
-    flags = ("--offline", "--no-progress", "--format", "json", "--config", HERE / "zizmor.yml")
-    done = subprocess.run([tool("zizmor"), *flags, ACTIONS, EXAMPLE], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, json.loads(done.stdout)) == (0, []), done.stdout + done.stderr
+@pytest.mark.full
+def test_the_example_for_teams_runs(act, fedstep, repository, tmp_path):
+    remote = tmp_path / "origin.git"
+    for words in (
+        ("init", "-q", "--bare", "-b", "main", str(remote)),
+        ("-C", str(repository), "remote", "set-url", "origin", remote.as_uri()),
+        ("-C", str(repository), "push", "-q", "origin", "main"),
+    ):
+        subprocess.run(["git", *words], check=True, timeout=20)
+    team = tmp_path / "github-team.yml"
+    team.write_text(TEAM.read_text().replace("history: git", f"history: git\n          command: {fedstep}"))
+    flags = ("-P", "macos-latest=-self-hosted", "--var", f"FEDSTEP_AGGREGATOR={DEAD}")
+    run = act(team, *flags, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", FEDSTEP_TIMEOUT="1")
+    assert run.code == 0, run.log
+    listed = ("git", "-C", str(remote), "ls-tree", "-r", "--name-only", "refs/fedstep/history")
+    names = subprocess.run(listed, check=True, capture_output=True, text=True, timeout=20).stdout.splitlines()
+    assert len([name for name in names if name.endswith(".rec")]) == 2, "one a cell"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,6 +73,12 @@ def test_a_path_with_colons_and_commas_reads_back() -> None:
 
 def test_a_path_that_had_to_be_changed_is_left_out() -> None:
     line = flaky_annotations((TestRisk("a", 0.5, file="a\nb.py", line=3),))
+    assert set(parsed(line.rstrip("\n"))[1]) == {"title"}
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x.py", "a/../../x.py", "C:\\x.py", "\\\\host\\x.py", "..\\x.py"])
+def test_a_path_out_of_the_workspace_is_left_out(path: str) -> None:
+    line = failure_annotations((FailureVerdict("a", 0.5, file=path, line=3),))
     assert set(parsed(line.rstrip("\n"))[1]) == {"title"}
 
 

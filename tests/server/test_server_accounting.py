@@ -1,0 +1,65 @@
+"""From (epsilon, delta) to noise and back."""
+
+import sys
+from math import log, sqrt
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedstep.errors import MissingExtra, UsageError
+from fedstep.federation.wire import Promise
+from fedstep.server.accounting import budget_of, epsilon_of
+
+YEAR = Promise(8.0, 1e-6, 52, 7.0)
+
+
+def test_the_noise_of_a_promise_keeps_it_and_a_thousandth_less_would_not():
+    budget = budget_of(YEAR)
+    assert budget.epsilon(budget.most) <= 8.0
+    assert epsilon_of(52 / (2 * (budget.multiplier * 0.999) ** 2), 1e-6) > 8.0
+
+
+def test_no_more_is_claimed_than_the_proven_bound_of_zcdp():
+    """Bun and Steinke 2016, proposition 1.3: rho of zCDP is (rho + 2 sqrt(rho log(1/delta)), delta)."""
+    for rho in (0.01, 0.2, 1.0, 5.0):
+        assert 0 < epsilon_of(rho, 1e-6) <= rho + 2 * sqrt(rho * log(1e6))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 200), st.floats(0.5, 16.0))
+def test_four_times_the_contributions_need_twice_the_noise(releases: int, epsilon: float):
+    one, four = (budget_of(Promise(epsilon, 1e-6, releases * times, 7.0)).multiplier for times in (1, 4))
+    assert four == pytest.approx(2 * one, rel=1e-6)
+
+
+def test_what_is_spent_grows_with_every_release_up_to_the_promise():
+    budget = budget_of(YEAR)
+    row = [budget.epsilon(count * budget.cost) for count in range(53)]
+    assert row[0] == 0.0
+    assert row == sorted(set(row))
+    assert row[-1] == pytest.approx(8.0, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "promise",
+    [
+        Promise(0.0, 1e-6, 52, 7.0),
+        Promise(-1.0, 1e-6, 52, 7.0),
+        Promise(float("nan"), 1e-6, 52, 7.0),
+        Promise(8.0, 0.0, 52, 7.0),
+        Promise(8.0, 0.5, 52, 7.0),
+        Promise(8.0, 1e-6, 0, 7.0),
+        Promise(8.0, 1e-6, 52, 0.0),
+        Promise(8.0, 1e-6, 52, float("inf")),
+    ],
+)
+def test_a_promise_that_means_nothing_is_refused(promise: Promise):
+    with pytest.raises(UsageError):
+        budget_of(promise)
+
+
+def test_without_dp_accounting_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    with pytest.raises(MissingExtra, match=r"dp_accounting is not installed.*fedstep\[server,privacy\]"):
+        epsilon_of(0.123, 1e-6)

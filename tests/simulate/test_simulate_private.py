@@ -1,0 +1,72 @@
+"""The study of what differential privacy costs, on a few projects that are made here."""
+
+import csv
+import json
+from math import inf
+from pathlib import Path
+from random import Random
+
+import pytest
+from click.testing import CliRunner
+
+from fedstep.commands.study import simulate
+from fedstep.errors import InputError
+from fedstep.simulate.private import PrivatePlan, run_private
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five projects of 80 tests; tests that sleep flake, and every project has other classes."""
+    folder, dice = tmp_path_factory.mktemp("corpus"), Random(1)
+    for project in range(5):
+        path = folder / f"project{project}" / "tests.csv"
+        path.parent.mkdir()
+        with path.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["test", "seconds", "flaky", "failing_runs", "passing_runs", "tokens"])
+            for number in range(80):
+                flaky = number % 8 == 0
+                words = "thread sleep wait" if flaky else dice.choice(("assert list equals", "string format parse"))
+                rows.writerow(
+                    [f"p{project}.Case{number // 4}#test{number}", 0.1, int(flaky), int(flaky), 99, f"{words} new get"]
+                )
+    return folder
+
+
+def aucs(corpus: Path, *plans: PrivatePlan) -> list[float]:
+    return [study.auc for study in run_private([corpus], plans)]
+
+
+def test_without_noise_the_words_of_others_rank_the_tests_of_a_project_and_a_tiny_epsilon_loses_them(corpus):
+    plain, bounded, drowned = aucs(corpus, PrivatePlan(0.0, 8, 2), PrivatePlan(inf, 8, 2), PrivatePlan(0.01, 8, 2))
+    assert plain > 0.95
+    assert bounded > 0.95
+    assert drowned < 0.9
+
+
+def test_a_study_comes_out_the_same_again_and_another_seed_draws_other_noise(corpus):
+    same, again, other = aucs(corpus, PrivatePlan(2.0, 4, 1), PrivatePlan(2.0, 4, 1), PrivatePlan(2.0, 4, 1, seed=2))
+    assert same == again != other
+
+
+def test_every_project_with_three_flaky_tests_is_held_out_once(corpus):
+    (study,) = run_private([corpus], [PrivatePlan(0.0, 4, 1)])
+    assert set(study.projects) == {f"project{number}" for number in range(5)}
+
+
+def test_projects_that_cannot_be_ranked_are_an_error_that_says_why(tmp_path):
+    (tmp_path / "tests.csv").write_text("test,seconds,flaky,failing_runs,passing_runs,tokens\nA#a,1,0,0,9,x\n")
+    with pytest.raises(InputError, match="no project could be ranked"):
+        list(run_private([tmp_path], [PrivatePlan(0.0, 4, 1)]))
+
+
+def test_the_command_prints_the_three_ways_and_the_loss(corpus, tmp_path):
+    options = ["--task", "flaky", "--privacy", "8", "--participants", "4", "--releases", "1"]
+    ran = CliRunner().invoke(simulate, [*options, "--json", str(tmp_path / "a.json"), str(corpus)])
+    assert ran.exit_code == 0, ran.output
+    assert "without differential privacy" in ran.output
+    assert "epsilon 8, delta 1e-06" in ran.output
+    assert "loss of auc" in ran.output
+    plain, bounded, noised = json.loads((tmp_path / "a.json").read_text())
+    assert (plain["epsilon"], noised["epsilon"], "epsilon" in bounded) == (0.0, 8.0, False)
+    assert noised["noise"] > 0.5

@@ -1,0 +1,70 @@
+"""The way of an update to two aggregators: a half to each, the same bytes until both have acknowledged them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import urandom
+
+from fedstep.errors import AggregatorError, HistoryError, SchemaMismatch, UpdateRefused, WireError
+from fedstep.features.schema import schema
+from fedstep.federation.client import Receipt, post
+from fedstep.federation.halves import SEED_BYTES, pack_half
+from fedstep.federation.outbox import Flushed, Outbox, flush_by
+from fedstep.federation.patience import Patience
+from fedstep.federation.shares import split
+from fedstep.federation.transport import Send
+from fedstep.federation.wire import unpack_update
+
+__all__ = ["SHARES", "Peer", "flush_halves", "push_halves"]
+
+SHARES = "/v1/shares"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One of the two: where it is, and how it is reached."""
+
+    url: str
+    send: Send
+
+
+def flush_halves(
+    outbox: Outbox,
+    leader: Peer,
+    helper: Peer,
+    patience: Patience | None = None,
+    fresh: Callable[[], bytes] = lambda: urandom(SEED_BYTES),
+) -> Flushed:
+    """Sends what waits, oldest first, each update in two halves; it leaves the outbox when both are acknowledged.
+
+    `fresh` gives the secret bytes of one split.
+    """
+    patience = patience or Patience()
+
+    def both(update: bytes) -> Receipt:
+        try:
+            seed = outbox.seed(unpack_update(update).id, fresh)
+        except HistoryError as error:
+            raise AggregatorError(str(error.args[0]), error.remedy) from error
+        return push_halves(update, seed, leader, helper, patience)
+
+    return flush_by(outbox, both, patience)
+
+
+def push_halves(update: bytes, seed: bytes, leader: Peer, helper: Peer, patience: Patience | None = None) -> Receipt:
+    """The leader's receipt, once both have acknowledged their half of the update. Raises what `push` does.
+
+    The helper comes first: what the leader has, it can propose at once.
+    """
+    whole = unpack_update(update)
+    if whole.schema != schema().digest:
+        raise SchemaMismatch(
+            f"an update of the feature schema {whole.schema} waits, this fedstep has {schema().digest}",
+            "It will not be sent.",
+        )
+    try:
+        first, second = split(whole, {name: head.clip for name, head in schema().heads.items()}, seed)
+        masked, seeded = pack_half(first), pack_half(second)
+    except WireError as error:
+        raise UpdateRefused(f"an update cannot be split ({error.args[0]})", "It will not be sent.") from error
+    post(SHARES, whole.id, seeded, helper.url, helper.send, patience)
+    return post(SHARES, whole.id, masked, leader.url, leader.send, patience)

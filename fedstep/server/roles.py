@@ -1,0 +1,82 @@
+"""The three things that an aggregator can be: alone, or one of two that share secrets, leader or helper."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from fedstep.errors import UsageError
+from fedstep.features.schema import Schema, schema
+from fedstep.federation.transport import Send
+from fedstep.federation.wire import NO_PROMISE
+from fedstep.server import app
+from fedstep.server.helper import make_helper_app
+from fedstep.server.identity import SHORTEST_TOKEN, is_loopback
+from fedstep.server.leader import Leader
+from fedstep.server.settings import Settings
+
+__all__ = ["make_leader_app", "make_role_app", "serve"]
+
+
+def serve(settings: Settings, ready: Callable[[str], None] = print) -> None:
+    """Runs the aggregator in its role until SIGTERM or Ctrl+C, as `app.serve` does."""
+    app.serve(settings, ready, make_role_app)
+
+
+def make_role_app(settings: Settings) -> Starlette:
+    """The application of the role. Raises UsageError for settings that cannot work."""
+    if settings.role == "alone":
+        return app.make_app(settings)
+    _check(settings)
+    return make_helper_app(settings) if settings.role == "helper" else make_leader_app(settings)
+
+
+def make_leader_app(
+    settings: Settings,
+    ours: Schema | None = None,
+    clock: Callable[[], float] = time.time,
+    ask: Send | None = None,
+) -> Starlette:
+    """A plain aggregator's application, which takes shares instead of updates. `ask` reaches the helper."""
+    made = app.make_app(settings, ours, clock)
+    leader, inner = Leader(settings, ours or schema(), clock, ask), made.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(given: Starlette) -> AsyncIterator[None]:
+        async with inner(given), leader.lifespan():
+            yield
+
+    routes = {"/v1/updates": leader.plain, "/v1/shares": leader.share, "/v1/forget": leader.forget}
+    made.router.routes[:0] = [
+        *(Route(path, answer, methods=["POST"]) for path, answer in routes.items()),
+        Route("/openapi.json", leader.described, methods=["GET"]),
+    ]
+    made.router.lifespan_context = lifespan
+    return made
+
+
+def _check(settings: Settings) -> None:
+    """Raises UsageError where leader and helper could not know each other, or others could listen."""
+    if len(settings.peer_token) < SHORTEST_TOKEN:
+        raise UsageError(
+            f"--role {settings.role} needs FEDSTEP_PEER_TOKEN with {SHORTEST_TOKEN} characters or more",
+            "Give leader and helper the same: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'",
+        )
+    if settings.promise != NO_PROMISE:
+        raise UsageError(
+            f"--role {settings.role} has no noise, and --privacy-epsilon promises some", "Choose one of the two."
+        )
+    if settings.role == "helper":
+        return
+    try:
+        parts = urlsplit(settings.peer)
+        usable = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(
+            "--role leader needs as --peer the https:// URL of its helper", "http:// is for a helper on this machine."
+        )

@@ -1,0 +1,135 @@
+"""The mathematics of sums of shares: sums without their pads, and the version that they lead to. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedstep.errors import WireError
+from fedstep.federation.shares import HEAVIEST, LEVELS, MOST_SUMMED, pad_bytes
+from fedstep.federation.tensors import Vector
+from fedstep.server.aggregate import Rules, moved, norm
+from fedstep.server.gate import Gate
+from fedstep.server.gate_sums import Release, judge_sums
+from fedstep.server.lineage import narrow, wide
+from fedstep.server.records import Current, Decision, Made, Trial, Version
+from fedstep.server.rounds import Residues
+
+__all__ = ["HeadSum", "Standing", "lifted", "next_shared", "summed", "summed_pads"]
+
+DAY = 86_400.0  # seconds: a head goes back once in this time, or rejections could be used to stop the learning
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSum:
+    """What a round brought for one head: the sum in steps of the grid, of how many updates, its weight.
+
+    `release` has their scores of the snapshot on trial; without votes where they need not have scored it.
+    """
+
+    steps: NDArray[np.int64]
+    updates: int
+    weight: float
+    release: Release = field(default_factory=lambda: Release(0, 0.0))
+
+
+def summed(vectors: Iterable[bytes], size: int) -> Residues:
+    """The sum of little-endian vectors of `size` numbers, modulo 2^64."""
+    total = np.zeros(size, np.uint64)
+    for vector in vectors:
+        total += np.frombuffer(vector, "<u8")[:size]
+    return total
+
+
+def summed_pads(seeds: Mapping[str, bytes], schema: str, head: str, size: int, length: int) -> Residues:
+    """The sum of the first `size` numbers of the pads, which are `length` long, by the ids of their updates."""
+    return summed((pad_bytes(seed, schema, number, head, length) for number, seed in seeds.items()), size)
+
+
+def lifted(masked: Residues, pads: Residues, updates: int, size: int) -> NDArray[np.int64]:
+    """The sum of so many updates in steps of the grid, with its sign; the first `size` numbers are those of a delta.
+
+    Raises WireError for one that updates within their bounds cannot have: somebody lied, and nothing of it is used.
+    """
+    if updates > MOST_SUMMED:
+        raise WireError(f"a sum of {updates} updates could overflow", f"At most {MOST_SUMMED} are summed.")
+    steps: NDArray[np.int64] = (masked + pads).view(np.int64)
+    most = updates * (LEVELS + 0.5 * size**0.5)  # the length of a delta, and of what rounding to the grid adds
+    if np.abs(steps.astype(np.float64)).max(initial=0.0) > most or norm(steps[:size].astype(np.float64)) > most:
+        raise WireError("the sum is not one of updates within their bounds", "A sender or the helper lies.")
+    return steps
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the next version starts from, as the store has it.
+
+    `releases` are the scores of each open trial by head, the newest last; `spent` is the margin gone, `restarted` when
+    a rejection last sent the head back, in seconds since 1970.
+    """
+
+    current: Current
+    releases: Mapping[str, tuple[Release, ...]]
+    spent: Mapping[str, float]
+    restarted: Mapping[str, float]
+    now: float
+
+
+def next_shared(standing: Standing, sums: Mapping[str, HeadSum], rules: Mapping[str, Rules], gate: Gate | None) -> Made:
+    """The next version, each head moved by its sum and judged on its own. Without a gate production is head."""
+    before = standing.current.head
+    number, tracks = before.version + 1, {}
+    for name, vector in before.vectors.items():
+        moved_on = _moved(vector, sums[name], rules[name]) if name in sums else vector
+        tracks[name] = _judged(standing, name, moved_on, gate) if gate else _Track(moved_on, number)
+    sources = {name: track.source for name, track in tracks.items()}
+    production = number if sources != before.sources else before.production
+    heads = {name: track.vector for name, track in tracks.items()}
+    return Made(
+        Version(number, production, standing.now, heads, sources),
+        tuple(track.trial for track in tracks.values() if track.trial),
+        tuple(track.decision for track in tracks.values() if track.decision),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Track:
+    """One head after the fold: its vector, the version its production is from, its open trial, the one that ended."""
+
+    vector: Vector
+    source: int
+    trial: Trial | None = None
+    decision: Decision | None = None
+
+
+def _moved(vector: Vector, found: HeadSum, rules: Rules) -> Vector:
+    """The head after the sum, as after a fold of plain updates that no cap has touched."""
+    step = (found.steps * found.weight).astype(np.float64) * (rules.clip / LEVELS / HEAVIEST)
+    return narrow(moved(wide(vector), step, rules))
+
+
+def _judged(standing: Standing, name: str, vector: Vector, gate: Gate) -> _Track:
+    trial, source = standing.current.trials.get(name), standing.current.head.sources[name]
+    production = standing.current.production[name]
+    if trial is None:
+        return _tried(standing, name, vector, source, production)
+    verdict = judge_sums(standing.releases.get(name, ()), gate, standing.spent.get(name, 0.0))
+    if verdict.outcome == "open":
+        return _Track(vector, source, trial)
+    again = verdict.outcome == "rejected" and standing.now - standing.restarted.get(name, -DAY) >= DAY
+    if verdict.outcome == "promoted":
+        source, production = trial.version, trial.vector
+    elif again:
+        vector = production  # what was summed cannot be told apart: nothing of it is folded again
+    return _tried(standing, name, vector, source, production, Decision(trial, verdict, refolded=again))
+
+
+def _tried(
+    standing: Standing, name: str, vector: Vector, source: int, production: Vector, decision: Decision | None = None
+) -> _Track:
+    """The newest head on trial, unless it is what production is."""
+    if vector == production:
+        return _Track(vector, source, None, decision)
+    number = standing.current.head.version + 1
+    return _Track(vector, source, Trial(name, number, source, standing.now, vector), decision)

@@ -1,0 +1,169 @@
+"""Secure aggregation against the plain mode: the client's split, the bytes, and how fast shares are taken.
+
+python -m tests.benchmarks.shares
+"""
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fedstep.features.parts import Flag
+from fedstep.features.schema import Head, Schema, schema
+from fedstep.federation.halves import pack_half
+from fedstep.federation.shares import split
+from fedstep.federation.wire import Score, Update, pack_update
+
+Figure = Mapping[str, object]
+
+COORDINATES = 2048  # of a share; a plain update of equal size has twice as many
+POSTS, CONNECTIONS, TURNS = 2000, 32, 5
+SERVE = """
+import sys
+from fedstep.server.app import make_app, serve
+from fedstep.server.buffer import Folding
+from fedstep.server.roles import make_leader_app
+from fedstep.server.settings import Settings
+from tests.benchmarks.shares import flat
+role, store, size = sys.argv[1:]
+never = Folding(updates=10**9, seconds=1e9)
+settings = Settings(port=0, store=store, folding=never, role=role, peer="http://127.0.0.1:1", peer_token="x" * 16)
+make = make_leader_app if role == "leader" else make_app
+serve(settings, lambda url: print(url, flush=True), lambda given: make(given, flat(int(size))))
+"""
+
+
+def flat(size: int) -> Schema:
+    """A schema of one head with so many coordinates."""
+    return Schema((Head("flaky", tuple(Flag(f"f{number}") for number in range(size)), 1.0, 50, 20, 20),))
+
+
+def share_figures() -> list[Figure]:
+    """Milliseconds and bytes of a client's two messages, and the ratio of shares to plain updates taken a second."""
+    return [split_figure(5.0), bytes_figure(2.1), throughput_figure(0.5)]
+
+
+def split_figure(target: float, runs: int = 51) -> Figure:
+    """From an update of every head to the bytes of both halves."""
+    update, bounds = dense(schema()), {name: head.clip for name, head in schema().heads.items()}
+    took = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        for half in split(update, bounds, os.urandom(32)):
+            pack_half(half)
+        took.append(1000 * (time.perf_counter() - began))
+    value = round(statistics.median(took), 2)
+    return _figure("split an update in two", value, "ms", target, "the clock", value <= target)
+
+
+def bytes_figure(target: float) -> Figure:
+    """Both messages, uncompressed, against the numbers of the dense update as C floats."""
+    bounds = {name: head.clip for name, head in schema().heads.items()}
+    both = sum(len(pack_half(half)) for half in split(dense(schema()), bounds, bytes(32)))
+    floats = 4 * sum(head.size() for head in schema().heads.values())
+    value = round(both / floats, 3)
+    return _figure(
+        f"two halves, {both} bytes", value, "times the dense update", target, f"{floats} bytes", both <= target * floats
+    )
+
+
+def throughput_figure(target: float) -> Figure:
+    """Masked updates a second that a leader stores, against plain ones of equal size, each on its own server."""
+    ratios, rates = [], []
+    for _ in range(TURNS):
+        plain = _rate("alone", "/v1/updates", 2 * COORDINATES, _plain_body)
+        shares = _rate("leader", "/v1/shares", COORDINATES, _masked_body)
+        ratios.append(shares / plain)
+        rates.append((round(shares), round(plain)))
+    value = round(statistics.median(ratios), 3)
+    found = _figure(
+        "shares taken, 16 kB", value, "times the plain updates", target, "plain updates of 16 kB", value >= target
+    )
+    return {**found, "per_second": rates}
+
+
+def dense(ours: Schema, number: int = 0) -> Update:
+    """An update of every head in which every number is used, with a score for each."""
+    heads = ours.heads
+    deltas = {
+        name: array("f", [head.clip / head.size() * (1 + n % 7) / 8 for n in range(head.size())])
+        for name, head in heads.items()
+    }
+    scores = {name: Score(119, 0.1) for name in heads}
+    return Update(ours.digest, 0, f"{number:032x}", f"{number:032x}", dict.fromkeys(heads, 64), deltas, scores)
+
+
+def _plain_body(size: int) -> bytes:
+    return pack_update(dense(flat(size)))
+
+
+def _masked_body(size: int) -> bytes:
+    return pack_half(split(dense(flat(size)), {"flaky": 1.0}, bytes(32))[0])
+
+
+def _rate(role: str, path: str, size: int, body_of: object) -> float:
+    """Posts a second, from 32 connections that send without a pause."""
+    body = body_of(size)  # type: ignore[operator]
+    blank = b"0" * 32
+    names = [f"{number:032x}".encode() for number in range(1, POSTS + 1)]
+    posts = [_request(path, name, body.replace(blank, name)) for name in names]
+    with tempfile.TemporaryDirectory() as folder, _serving(folder, role, size) as port:
+        began = time.perf_counter()
+        asyncio.run(_send_all(port, posts))
+        return POSTS / (time.perf_counter() - began)
+
+
+def _request(path: str, name: bytes, body: bytes) -> bytes:
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\nIdempotency-Key: {name.decode()}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def _send_all(port: int, posts: Sequence[bytes]) -> None:
+    left = iter(posts)
+
+    async def one() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for post in left:
+            writer.write(post)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b" 202 " in head.split(b"\r\n")[0], head
+            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            await reader.readexactly(int(length.split(b":")[1]))
+        writer.close()
+
+    await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+
+
+@contextmanager
+def _serving(folder: str, role: str, size: int) -> Iterator[int]:
+    """The port of a server of this role, which never folds; it is stopped at the end."""
+    command = [sys.executable, "-c", SERVE, role, f"sqlite:///{folder}/a.db", str(size)]
+    with (Path(folder) / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+    assert process.stdout
+    try:
+        url = process.stdout.readline().decode().strip()
+        if not url:
+            raise RuntimeError((Path(folder) / "log").read_text())
+        yield int(url.rpartition(":")[2])
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _figure(name: str, value: float, unit: str, target: float, yardstick: str, met: bool) -> Figure:
+    return {"name": name, "value": value, "unit": unit, "target": target, "yardstick": yardstick, "met": met}
+
+
+if __name__ == "__main__":
+    for figure in share_figures():
+        print(figure)

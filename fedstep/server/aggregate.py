@@ -3,15 +3,15 @@
 Buffered asynchronous aggregation after FedBuff: Nguyen et al., AISTATS 2022.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedstep.features.schema import Schema
+from fedstep.server.sums import Measure, Part, Vector, measured, norm, total, within
 
 __all__ = [
     "Contribution",
@@ -21,12 +21,11 @@ __all__ = [
     "aggregate_heads",
     "clipped",
     "fold_bound",
+    "moved",
     "norm",
     "rules_for",
     "staleness_weight",
 ]
-
-Vector: TypeAlias = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +75,31 @@ def aggregate(head: Vector, updates: Sequence[Contribution], rules: Rules) -> Ve
     """The head after one fold; without updates, the head itself.
 
     Each project's weighted, clipped deltas are summed in id order, and the sum is clipped again: many updates of one
-    project move the head no further than one. So it is with the projects of one owner, whose bound is wider. Rounded to
-    C floats once, because that is what clients learn from.
+    project move the head no further than one. So it is with the projects of one owner, whose bound is wider. C floats
+    come back, because that is what clients learn from.
     """
     if not updates:
         return head
-    bound, step = fold_bound(updates, rules), np.zeros(len(head), np.float64)
-    even = _evened(updates, bound, rules)
-    for owner, owned in groupby(sorted(even, key=_place), lambda update: update.owner):
-        share = np.zeros(len(head), np.float64)
-        for _, deltas in groupby(owned, lambda update: update.project):
-            share += _share(deltas, len(head), bound)
-        step += clipped(share, rules.projects_per_owner * bound) if owner else share
-    origin = np.array(rules.start) if rules.start else np.zeros(len(head))
-    return (origin + (1.0 - rules.decay) * (head - origin) + rules.rate * step).astype(np.float32)
+    ordered = sorted(updates, key=_place)
+    sizes = [measured(update.delta) for update in ordered]
+    bound = _bound(_longest(ordered, sizes), rules)
+    even = zip(ordered, _parts(ordered, sizes, bound, rules), strict=True)
+    shares: list[Part] = []
+    for owner, owned in groupby(even, lambda pair: pair[0].owner):
+        mine: list[Part] = []
+        for _, pairs in groupby(owned, lambda pair: pair[0].project):
+            mine += within([part for _, part in pairs], bound)
+        shares += within(mine, rules.projects_per_owner * bound) if owner else mine
+    return moved(head, total(shares, len(head)), rules)
+
+
+def moved(head: Vector, step: NDArray[np.float64], rules: Rules) -> Vector:
+    """The head after a step of summed deltas, at its rate and less what is forgotten."""
+    after = np.multiply(head, 1.0 - rules.decay, dtype=np.float64)
+    if rules.start:
+        after += rules.decay * np.array(rules.start)
+    after += rules.rate * step
+    return after.astype(np.float32)
 
 
 def aggregate_heads(
@@ -105,31 +115,57 @@ def fold_bound(updates: Sequence[Contribution], rules: Rules) -> float:
     The constant leaves room for the longest honest delta, and a liar would always fill it. A median over projects stays
     honest while fewer than half of them lie; over fewer than five it would say little.
     """
+    return _bound(_longest(updates, [measured(update.delta) for update in updates]), rules)
+
+
+def _longest(updates: Sequence[Contribution], sizes: Sequence[Measure]) -> Mapping[str, float]:
+    """The length of the longest delta of each project."""
     longest: dict[str, float] = {}
-    for update in updates:
-        longest[update.project] = max(longest.get(update.project, 0.0), norm(update.delta))
+    for update, size in zip(updates, sizes, strict=True):
+        longest[update.project] = max(longest.get(update.project, 0.0), size.length)
+    return longest
+
+
+def _bound(longest: Mapping[str, float], rules: Rules) -> float:
     median = float(np.median(list(longest.values())))
     return min(rules.clip, rules.longer * median) if len(longest) >= FEWEST and median else rules.clip
 
 
-def _evened(updates: Sequence[Contribution], bound: float, rules: Rules) -> Sequence[Contribution]:
-    """The updates with no coordinate that sticks out: a whole delta spent on one word would drag that word anywhere.
+def _parts(updates: Sequence[Contribution], sizes: Sequence[Measure], bound: float, rules: Rules) -> Iterator[Part]:
+    """What the step takes of each update: no longer than the bound, nothing that sticks out, less if it is stale."""
+    scales = [min(1.0, bound / (size.length or bound)) for size in sizes]
+    cut = _evened(updates, sizes, scales, rules.single * bound)
+    for place, (update, size, scale) in enumerate(zip(updates, sizes, scales, strict=True)):
+        weight = staleness_weight(update.staleness)
+        if place in cut:
+            yield Part(cut[place], weight, measured(cut[place]).length)
+        else:
+            yield Part(update.delta, weight * scale, size.length)
+
+
+def _evened(
+    updates: Sequence[Contribution], sizes: Sequence[Measure], scales: Sequence[float], most: float
+) -> Mapping[int, Vector]:
+    """By place, the deltas that lose what sticks out: one spent on one word would drag that word anywhere.
 
     A coordinate sticks out above its part of the bound and three times its median over the projects; rare ones, whose
     median is 0, have the first alone. Looked at are only the few coordinates above the first.
     """
     if len({update.project for update in updates}) < FEWEST:
-        return updates
-    most = rules.single * bound
-    scales = [min(1.0, bound / (norm(update.delta) or bound)) for update in updates]  # at most 1 / single^2 places each
-    places = (np.flatnonzero(np.abs(u.delta) * scale > most) for u, scale in zip(updates, scales, strict=True))
-    high = np.unique(np.concatenate([*places]))
+        return {}
+    found = zip(updates, sizes, scales, strict=True)
+    # at most 1 / single^2 places each
+    places = [np.flatnonzero(np.abs(u.delta) * scale > most) for u, size, scale in found if size.highest * scale > most]
+    if not places:
+        return {}
+    high = np.unique(np.concatenate(places))
     columns = np.array([u.delta[high] * scale for u, scale in zip(updates, scales, strict=True)], np.float64)
     limits = np.maximum(most, 3.0 * _median_by_project(updates, np.abs(columns)))
-    return [
-        replace(update, delta=_cut(update.delta, scale, high, limits)) if (np.abs(column) > limits).any() else update
-        for update, column, scale in zip(updates, columns, scales, strict=True)
-    ]
+    return {
+        place: _cut(update.delta, scale, high, limits)
+        for place, (update, column, scale) in enumerate(zip(updates, columns, scales, strict=True))
+        if (np.abs(column) > limits).any()
+    }
 
 
 def _median_by_project(updates: Sequence[Contribution], columns: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -163,17 +199,3 @@ def clipped(delta: NDArray[np.floating], bound: float) -> NDArray[np.float64]:
 
 def _place(update: Contribution) -> tuple[str, str, str]:
     return update.owner, update.project, update.id
-
-
-def _share(updates: Iterable[Contribution], size: int, bound: float) -> NDArray[np.float64]:
-    """What one project adds to a step before the rate."""
-    share = np.zeros(size, np.float64)
-    for update in updates:
-        share += staleness_weight(update.staleness) * clipped(update.delta, bound)
-    return clipped(share, bound)
-
-
-def norm(delta: NDArray[np.floating]) -> float:
-    """The L2 norm, in double precision."""
-    wide = delta.astype(np.float64)
-    return float(np.sqrt(wide @ wide))

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from functools import partial
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,6 +20,9 @@ from fedstep.federation.wire import Update, check_update, shape, unpack_update
 from fedstep.server.aggregate import norm, rules_for
 from fedstep.server.body import plain_body
 from fedstep.server.door import Door
+from fedstep.server.earlier import Earlier
+from fedstep.server.forgetting import named_project
+from fedstep.server.inherit import names_of
 from fedstep.server.lineage import starting_vectors, wide
 from fedstep.server.listen import checked, listener, run
 from fedstep.server.logs import start_logging
@@ -30,12 +33,12 @@ from fedstep.server.operations import Operations
 from fedstep.server.overview import Overview
 from fedstep.server.page import Page
 from fedstep.server.problems import Problem, as_json, note, on_crash, on_http_error, on_problem
+from fedstep.server.promised import promised
 from fedstep.server.records import Current
 from fedstep.server.served import Served, served
 from fedstep.server.settings import Settings
-from fedstep.server.store import Accepted, Offer, Refused
+from fedstep.server.store import Offer, Refused
 from fedstep.server.tokens import TokenBook
-from fedstep.server.trial import next_version
 from fedstep.server.writer import QueueFull, Writer
 
 __all__ = ["make_app", "serve"]
@@ -43,16 +46,19 @@ __all__ = ["make_app", "serve"]
 MOST_LISTED = 200  # versions and verdicts
 AT_BOUND = 0.999  # of the bound: a client that clips ends there, up to the rounding of C floats
 log = logging.getLogger("fedstep.server")
+T = TypeVar("T")
 
 
-def serve(settings: Settings, ready: Callable[[str], None] = print) -> None:
+def serve(
+    settings: Settings, ready: Callable[[str], None] = print, make: Callable[[Settings], Starlette] | None = None
+) -> None:
     """Runs the aggregator until SIGTERM or Ctrl+C. `ready` gets its URL as soon as connections are taken (port 0: any).
 
     Raises UsageError for settings that cannot work, before anything listens.
     """
     start_logging(settings.log_format, settings.log_level)
     scheme = "https" if settings.tls and checked(settings.tls) else "http"
-    app = make_app(settings)
+    app = (make or make_app)(settings)
     door = listener(settings.host, settings.port)
     host = f"[{settings.host.strip('[]')}]" if ":" in settings.host else settings.host
     ready(f"{scheme}://{host}:{door.getsockname()[1]}")
@@ -75,6 +81,7 @@ def make_app(settings: Settings, ours: Schema | None = None, clock: Callable[[],
     app = Starlette(
         routes=[
             Route("/v1/updates", aggregator.update, methods=["POST"]),
+            Route("/v1/forget", aggregator.forget, methods=["POST"]),
             *(Route(path, answer, methods=["GET"]) for path, answer in routes.items()),
         ],
         middleware=[Middleware(Timed, metrics=aggregator.metrics)],
@@ -89,19 +96,20 @@ class Aggregator:
     """The routes, and the writer behind them."""
 
     def __init__(self, settings: Settings, ours: Schema, clock: Callable[[], float]) -> None:
-        self._limits, self._shape = settings.limits, shape(ours)
+        self._limits, self._shape, self._promise = settings.limits, shape(ours), settings.promise
         self._rules = {**rules_for(ours), **settings.rules}
-        self.metrics, self._book = Metrics(), TokenBook(settings.store)
+        self._kept = kept = promised(settings, self._rules)
+        self.metrics, self._book = Metrics(discreet=bool(kept.budget)), TokenBook(settings.store)
         self._door = Door(settings, self._book)
         self._operations = Operations(self._book, self.metrics, lambda: not self._writing.done())
         self.stopping = self._operations.stop
-        store = ObservedStore(settings.store, self._shape, self.metrics)
-        store.start(starting_vectors(settings.starter, self._shape), clock())
-        step = partial(next_version, rules=self._rules, gate=settings.gate)
-        self._writer = Writer(store, settings.folding, step, settings.limits.queue, clock)
+        store = ObservedStore(settings.store, self._shape, self.metrics, kept.purse)
+        store.start(starting_vectors(settings.starter, self._shape), clock(), names_of(ours))
+        self._earlier = Earlier(settings.store, settings.promise)
+        self._writer = Writer(store, kept.folding, kept.step, settings.limits.queue, clock)
         self._current = store.current()
         self._publish(self._current)
-        overview = Overview(settings.store, self._shape, settings.gate)
+        overview = Overview(settings.store, self._shape, settings.gate, kept.budget)
         self._page = Page(overview, self.metrics.text, ours, settings.gate, clock)
         self._document = as_json(document(self._shape))
 
@@ -121,16 +129,17 @@ class Aggregator:
             self._writer.close()
             self._book.close()
             self._page.close()
+            self._earlier.close()
 
     async def model(self, request: Request) -> Response:
-        """GET /v1/model: head, production and trials of the schema asked for, ours where none is."""
+        """GET /v1/model: head, production and trials of the schema asked for, of ours where none is."""
         await self._door.reader(request)
         asked = request.query_params.get("schema", self._shape.digest)
-        if asked != self._shape.digest:
+        ours = asked == self._shape.digest
+        found = self._served if ours else await asyncio.to_thread(self._earlier.served, asked)
+        if found is None:
             raise self._mismatch(asked)
-        return self._served.respond(
-            request.headers.get("if-none-match", ""), request.headers.get("accept-encoding", "")
-        )
+        return found.respond(request.headers.get("if-none-match", ""), request.headers.get("accept-encoding", ""))
 
     async def update(self, request: Request) -> Response:
         """POST /v1/updates: 202 with a receipt once the update is on disk."""
@@ -139,10 +148,12 @@ class Aggregator:
         request.state.update = update.id[:8]
         at_bound = self._check(update, request.headers.get("idempotency-key", ""))
         project = sender.pseudonym(update.project)
-        outcome = await self._stored(Offer(update.id, project, sender.owner, update.base, body, update.scores))
+        votes = {} if self._kept.budget else update.scores  # those are told with noise alone, when they are folded
+        offer = Offer(update.id, project, sender.owner, update.base, body, votes)
+        outcome = await self._done(self._writer.offer(offer))
         if isinstance(outcome, Refused):
             text = f"The update is refused: {outcome.reason}. {outcome.remedy}"
-            raise Problem(422, "stale", text, reason=outcome.reason)
+            raise Problem(*outcome.problem, text, reason=outcome.reason)
         if outcome.repeat:
             self.metrics.became("repeat")
         else:
@@ -151,6 +162,14 @@ class Aggregator:
         said = "repeat of" if outcome.repeat else "update"
         note(request, "%s %s from version %d", said, update.id[:8], update.base, base=update.base)
         return as_json({"receipt": outcome.receipt, "version": outcome.version}, 202)
+
+    async def forget(self, request: Request) -> Response:
+        """POST /v1/forget: 200 with how much was deleted of the sender's project, whether it was known or not."""
+        sender = await self._door.writer(request)
+        project = named_project(request, sender)
+        gone = await self._done(self._writer.forget(project, sender.owner))
+        log.info("a project was forgotten: %d updates, %d votes", gone.updates, gone.votes)
+        return as_json(gone.as_json())
 
     async def versions(self, request: Request) -> Response:
         """GET /v1/versions: the newest versions, the open trials, and every figure of the newest verdicts."""
@@ -191,7 +210,7 @@ class Aggregator:
         return on_problem(request, problem)
 
     def _publish(self, current: Current) -> None:
-        self._served: Served = served(self._shape.digest, current)
+        self._served: Served = served(self._shape.digest, current, self._promise)
         self.metrics.serving(current)
 
     async def _received(self, request: Request) -> tuple[Update, bytes]:
@@ -219,9 +238,10 @@ class Aggregator:
                 raise Problem(422, "too-long", text, reason=name)
         return {name: length > AT_BOUND for name, length in lengths.items()}
 
-    async def _stored(self, offer: Offer) -> Accepted | Refused:
+    async def _done(self, work: Awaitable[T]) -> T:
+        """What the writer did. Raises Problem where it cannot now."""
         try:
-            return await self._writer.offer(offer)
+            return await work
         except QueueFull as error:
             raise Problem(503, "busy", "Too many updates at once. Send it again later.", retry_after=2) from error
         except Exception as error:

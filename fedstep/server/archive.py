@@ -11,18 +11,20 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import IO, Any
 
-from sqlalchemy import Connection, Engine, LargeBinary, Table, create_engine, event, func, insert, select
+from sqlalchemy import Connection, LargeBinary, Table, func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from fedstep.errors import UsageError
-from fedstep.server.tables import open_engine, updates, versions
-from fedstep.server.tokens import own, tokens
+from fedstep.server.database import reading
+from fedstep.server.migrations import open_engine
+from fedstep.server.tables import layouts, noised, pulses, schemas, spending, tables, tokens, versions
 
 __all__ = ["export_store", "import_store"]
 
 FORMAT = "fedstep-store-1"
 LONGEST_LINE = 1 << 24  # bytes; a version of 2^18 coefficients has 1.4 million
 BATCH = 200  # rows
+LATER = (schemas.name, noised.name, spending.name)  # tables that files of an earlier fedstep lack
 REMEDY = "Give a file that `fedstep server export` of this version wrote."
 
 Row = dict[str, Any]  # values of a table's columns by name, as the database has them
@@ -33,9 +35,9 @@ def export_store(url: str, path: str) -> int:
 
     The file appears when it is whole. Raises UsageError when it or the store cannot be used.
     """
-    engine, part = _reading(url), f"{path}.part"
+    engine, part = open_engine(url), f"{path}.part"
     try:
-        with engine.begin() as connection, gzip.open(part, "wt", encoding="utf-8") as file:
+        with reading(engine).begin() as connection, gzip.open(part, "wt", encoding="utf-8") as file:
             count = _write(connection, file)
         os.replace(part, path)
     except (OSError, SQLAlchemyError) as error:
@@ -57,25 +59,26 @@ def import_store(url: str, path: str) -> int:
 def _filled(url: str, file: gzip.GzipFile) -> int:
     engine = open_engine(url)
     try:
-        own.create_all(engine)
         with engine.begin() as connection:
-            return _read(connection, file)
+            count = _read(connection, file)
+            _count_on(connection)
+            return count
     finally:
         engine.dispose()
 
 
 def _tables() -> Mapping[str, Table]:
-    return {table.name: table for table in (*updates.metadata.sorted_tables, tokens)}
+    return {table.name: table for table in tables.sorted_tables if table not in (layouts, pulses)}
 
 
-def _reading(url: str) -> Engine:
-    """A database whose transactions see one moment and hold nobody up."""
-    engine = create_engine(url)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-        return engine
-    return engine.execution_options(isolation_level="REPEATABLE READ")
+def _count_on(connection: Connection) -> None:
+    """PostgreSQL numbers new rows from a counter of its own, which does not see rows that bring their number."""
+    if connection.dialect.name == "postgresql":
+        for column in (table.autoincrement_column for table in _tables().values()):
+            if column is not None:
+                counter = func.pg_get_serial_sequence(column.table.name, column.name)
+                last = select(func.max(column)).scalar_subquery()
+                connection.execute(select(func.setval(counter, func.coalesce(last, 1), last.is_not(None))))
 
 
 def _write(connection: Connection, file: IO[str]) -> int:
@@ -83,8 +86,8 @@ def _write(connection: Connection, file: IO[str]) -> int:
     columns = {name: [column.name for column in table.columns] for name, table in known.items()}
     file.write(json.dumps({"format": FORMAT, "tables": columns}) + "\n")
     for name, table in known.items():
-        rows = connection.execution_options(yield_per=BATCH).execute(select(table).order_by(*table.primary_key))
-        for row in rows:
+        query = select(table).order_by(*table.primary_key).execution_options(yield_per=BATCH)
+        for row in connection.execute(query):
             count += 1
             file.write(json.dumps([name, *map(_plain, row)]) + "\n")
     file.write(json.dumps({"rows": count}) + "\n")
@@ -93,8 +96,7 @@ def _write(connection: Connection, file: IO[str]) -> int:
 
 def _read(connection: Connection, file: gzip.GzipFile) -> int:
     known = _tables()
-    expected = {name: [column.name for column in table.columns] for name, table in known.items()}
-    if _line(file) != {"format": FORMAT, "tables": expected}:
+    if not _fits(_line(file)):
         raise UsageError("the file has other tables than this version of fedstep", REMEDY)
     if any(connection.scalar(select(func.count()).select_from(table)) for table in (versions, tokens)):
         raise UsageError("the store is not empty", "Import into a new one.")
@@ -109,6 +111,13 @@ def _read(connection: Connection, file: gzip.GzipFile) -> int:
     if told != count:
         raise UsageError(f"the file has {count} rows of {max(0, told)}", "It was cut off; export again.")
     return count
+
+
+def _fits(header: object) -> bool:
+    """Whether the file has our tables; those that came after the format may be missing."""
+    found = header.get("tables") if isinstance(header, dict) and header.get("format") == FORMAT else None
+    expected = {name: [column.name for column in table.columns] for name, table in _tables().items()}
+    return isinstance(found, dict) and expected == {name: expected[name] for name in LATER} | found
 
 
 def _rows(file: gzip.GzipFile) -> Iterator[tuple[str, Row]]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Folding", "Pending", "due"]
+__all__ = ["Folding", "Pending", "due", "lacking"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,13 +10,15 @@ class Folding:
     """Fold after `updates`, or after `seconds`, and never before `projects` distinct projects are in the buffer.
 
     A fold of one project's updates would show them to whoever pulls next; `projects` is how many must hide each other.
-    An update learned from a head more than `staleness` folds ago is refused.
+    An update learned from a head more than `staleness` folds ago is refused. With a `period`, in seconds since 1970,
+    what came in one is folded in the next, however much it is: the calendar tells nothing of who took part.
     """
 
     updates: int = 10
     seconds: float = 60.0
     projects: int = 1
     staleness: int = 100
+    period: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +38,15 @@ def due(pending: Pending, now: float, folding: Folding) -> bool:
     """
     if not pending.updates or pending.projects < folding.projects:
         return False
+    if folding.period:
+        return now // folding.period > pending.oldest // folding.period
     return pending.updates >= folding.updates or now - pending.oldest >= folding.seconds
+
+
+def lacking(pending: Pending, folding: Folding) -> int:
+    """How many updates have to come at least before there are enough: until then only time can make it due.
+
+    >>> lacking(Pending(updates=9, projects=1, oldest=0.0), Folding(updates=10, projects=3))
+    2
+    """
+    return max(folding.updates - pending.updates, folding.projects - pending.projects, 0)

@@ -7,9 +7,10 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from fedstep.errors import UsageError
 from fedstep.federation.tensors import Vector, pack, unpack
+from fedstep.server.inherit import Names
 from fedstep.server.ledger import Ledger
 from fedstep.server.records import Current, Stored, Version
-from fedstep.server.tables import updates, versions
+from fedstep.server.tables import schemas, updates, versions
 
 __all__ = ["Chronicle"]
 
@@ -86,8 +87,31 @@ class Chronicle:
         query = select(updates.c.body, updates.c.owner, updates.c.folded, updates.c.project).where(
             updates.c.schema == self._schema, updates.c.folded > version
         )
-        rows = self._connection.execution_options(yield_per=200).execute(query.order_by(updates.c.folded, updates.c.id))
+        query = query.order_by(updates.c.folded, updates.c.id).execution_options(yield_per=200)
+        rows = self._connection.execute(query)
         return (Stored(row.body, row.owner, row.folded, row.project) for row in rows)
+
+    def name(self, names: Names) -> None:
+        """Writes what the coordinates of the schema are called, once."""
+        rows = [{"schema": self._schema, "head": head, "names": json.dumps(named)} for head, named in names.items()]
+        known = select(func.count()).select_from(schemas).where(schemas.c.schema == self._schema)
+        if rows and not self._connection.scalar(known):
+            self._connection.execute(insert(schemas), rows)
+
+    def forerunner(self) -> tuple[str, Names, Mapping[str, Vector]] | None:
+        """The other schema that made a version last, what its coordinates are called, and its production.
+
+        None where there is none whose names are known.
+        """
+        query = select(versions.c.schema, versions.c.version).where(
+            versions.c.schema != self._schema, versions.c.schema.in_(select(schemas.c.schema))
+        )
+        row = self._connection.execute(query.order_by(versions.c.version.desc()).limit(1)).one_or_none()
+        if row is None:
+            return None
+        named = self._connection.execute(select(schemas.c.head, schemas.c.names).where(schemas.c.schema == row.schema))
+        names = {head: json.loads(text) for head, text in named}
+        return row.schema, names, Chronicle(self._connection, row.schema).production(row.version)
 
     def prune(self, oldest: int, now: float) -> None:
         """Lets go of updates that can no longer be folded again. Their receipts stay: a repeat counts once for ever."""

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Active", "Gate", "Outcome", "Verdict", "Vote", "counted", "judge", "upper"]
+__all__ = ["Active", "Gate", "Outcome", "Verdict", "Vote", "counted", "judge", "outcome_of", "spent_after", "upper"]
 
 Outcome = Literal["open", "promoted", "rejected", "undecided"]
 Array = NDArray[np.float64]
@@ -99,7 +99,7 @@ def judge(votes: Sequence[Vote], active: Active, spent: float, gate: Gate) -> Ve
     low, high, mean = _honest(differences, liars, gate)
     allowed = max(0.0, gate.margin - spent)
     enough = _enough(heard, active, gate)
-    outcome = _outcome(enough, len(votes), low, high, allowed, gate)
+    outcome = outcome_of(enough, len(votes), low, high, allowed, gate)
     if alone and outcome in ("open", "undecided") and len(heard) >= gate.alone:
         outcome = "promoted"
     return Verdict(
@@ -114,7 +114,7 @@ def judge(votes: Sequence[Vote], active: Active, spent: float, gate: Gate) -> Ve
         low=low,
         high=high,
         allowed=allowed,
-        spent=_spent(spent, high, mean, alone, gate) if outcome == "promoted" else spent,
+        spent=spent_after(spent, high, mean, alone, gate) if outcome == "promoted" else spent,
     )
 
 
@@ -160,7 +160,8 @@ def _honest(differences: Array, liars: float, gate: Gate) -> tuple[float, float,
     return (low - liars * reach) / share, (high + liars * reach) / share, (mean + liars * reach) / share
 
 
-def _outcome(enough: bool, votes: int, low: float, high: float, allowed: float, gate: Gate) -> Outcome:
+def outcome_of(enough: bool, votes: int, low: float, high: float, allowed: float, gate: Gate) -> Outcome:
+    """What these bounds of the honest loss mean after so many votes."""
     if enough and low > 0.0:
         return "rejected"
     if enough and high <= allowed:
@@ -175,7 +176,7 @@ def _enough(heard: Sequence[Vote], active: Active, gate: Gate) -> bool:
     )
 
 
-def _spent(spent: float, high: float, mean: float, alone: bool, gate: Gate) -> float:
+def spent_after(spent: float, high: float, mean: float, alone: bool, gate: Gate) -> float:
     """The losses admitted once this snapshot is in production.
 
     What it may be worse is admitted. A proven improvement gives back half of its cautious mean (whoever stops as soon

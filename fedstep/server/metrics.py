@@ -18,6 +18,9 @@ ROUTES = (
     "/",
     "/openapi.json",
     "/v1/updates",
+    "/v1/shares",
+    "/v1/rounds",
+    "/v1/forget",
     "/v1/model",
     "/v1/versions",
     "/v1/status",
@@ -25,31 +28,38 @@ ROUTES = (
     "/readyz",
     "/metrics",
 )
+DISCREET = frozenset({"/v1/updates", "/v1/forget"})
 
 
 class Metrics:
     """The figures of one application."""
 
-    def __init__(self) -> None:
+    def __init__(self, discreet: bool = False) -> None:
+        """`discreet`: what depends on who takes part is counted by nobody."""
         self._registry = own = CollectorRegistry()
+        told = None if discreet else own
+        self._silent = DISCREET if discreet else frozenset()
         self._updates = Counter(
             "fedstep_updates",
             "Updates by what became of them: accepted, repeat, or the name of the problem.",
             ["outcome"],
-            registry=own,
+            registry=told,
         )
-        self._deltas = Counter("fedstep_deltas", "Deltas of one head in accepted updates.", ["head"], registry=own)
+        self._deltas = Counter("fedstep_deltas", "Deltas of one head in accepted updates.", ["head"], registry=told)
         self._clipped = Counter(
-            "fedstep_deltas_at_bound", "Those as long as their bound: clipped, most likely.", ["head"], registry=own
+            "fedstep_deltas_at_bound",
+            "Those as long as their bound: clipped, most likely.",
+            ["head"],
+            registry=told,
         )
         self._staleness = Histogram(
             "fedstep_staleness_folds",
             "Folds since the head that an update was learned from.",
             buckets=FOLDS,
-            registry=own,
+            registry=told,
         )
-        self._buffer = Gauge("fedstep_buffer_updates", "Updates that wait to be folded.", registry=own)
-        self._projects = Gauge("fedstep_buffer_projects", "Distinct projects among them.", registry=own)
+        self._buffer = Gauge("fedstep_buffer_updates", "Updates that wait to be folded.", registry=told)
+        self._projects = Gauge("fedstep_buffer_projects", "Distinct projects among them.", registry=told)
         self._version = Gauge("fedstep_version", "Newest version of head and of production.", ["track"], registry=own)
         self._trial = Gauge("fedstep_trial_version", "Version of the snapshot on trial.", ["head"], registry=own)
         self._folds = Counter(
@@ -63,7 +73,7 @@ class Metrics:
             registry=own,
         )
         self._commits = Histogram(
-            "fedstep_commit_seconds", "Seconds to write a batch of updates durably.", buckets=SECONDS, registry=own
+            "fedstep_commit_seconds", "Seconds to write a batch of updates durably.", buckets=SECONDS, registry=told
         )
         self._fold_seconds = Histogram(
             "fedstep_fold_seconds", "Seconds to fold and write a version.", buckets=SECONDS, registry=own
@@ -104,7 +114,8 @@ class Metrics:
 
     def answered(self, path: str, status: int, seconds: float) -> None:
         """A request was answered; paths that are not offered count as one, for strangers choose them."""
-        self._request(path if path in ROUTES else "other", str(status)).observe(seconds)
+        if path not in self._silent:
+            self._request(path if path in ROUTES else "other", str(status)).observe(seconds)
 
     def committed(self, seconds: float) -> None:
         """A batch was written."""

@@ -1,11 +1,12 @@
 """The store, with its work timed and counted."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fedstep.federation.wire import Shape
 from fedstep.server.buffer import Pending
 from fedstep.server.metrics import Metrics
+from fedstep.server.spending import FREE, Purse
 from fedstep.server.store import Accepted, Offer, Refused, Step, Store, Version
 
 __all__ = ["ObservedStore"]
@@ -14,8 +15,8 @@ __all__ = ["ObservedStore"]
 class ObservedStore(Store):
     """A store that tells the metrics what it does."""
 
-    def __init__(self, url: str, shape: Shape, metrics: Metrics) -> None:
-        super().__init__(url, shape)
+    def __init__(self, url: str, shape: Shape, metrics: Metrics, purse: Purse = FREE) -> None:
+        super().__init__(url, shape, purse)
         self._metrics = metrics
 
     def accept(self, offers: Sequence[Offer], head: int, staleness: int, now: float) -> tuple[Accepted | Refused, ...]:
@@ -31,11 +32,13 @@ class ObservedStore(Store):
         self._metrics.waiting(found)
         return found
 
-    def fold(self, step: Step, now: float) -> Version:
-        """As the store does."""
-        began, made = time.perf_counter(), None
+    def fold(self, step: Step, now: float, ripe: Callable[[Pending], bool] = lambda _: True) -> Version | None:
+        """As the store does. What was left to another replica is not counted."""
+        began, failed = time.perf_counter(), True
         try:
-            made = super().fold(step, now)
+            made = super().fold(step, now, ripe)
+            failed = False
             return made
         finally:
-            self._metrics.folded(time.perf_counter() - began, made is not None)
+            if failed or made:
+                self._metrics.folded(time.perf_counter() - began, not failed)

@@ -5,12 +5,14 @@ from http import HTTPStatus
 
 from fedstep import __version__
 from fedstep.federation.wire import LARGEST, Shape
+from fedstep.server.forgetting import HEADER
 
 __all__ = ["document"]
 
 Json = Mapping[str, object]
 
 BINARY = "application/octet-stream"
+PRIVACY = ("epsilon", "delta", "releases", "days", "noise", "spent_at_most")
 PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 COUNT: Json = {"type": "integer", "minimum": 0}
 DIGEST: Json = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
@@ -21,7 +23,7 @@ HOUR: Json = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}
 WHO = (401, 403, 503)  # of every route that may want a token
 PURPOSE = {
     304: "What the reader has is the newest.",
-    400: "The body is no update, its key is not the update's id, or the connection broke.",
+    400: "The body is no update, its key is not the update's id, no project is named, or the connection broke.",
     401: "No sender that is known here.",
     403: "The sender is known, and not let in.",
     408: "The body came too slowly.",
@@ -47,6 +49,7 @@ def document(shape: Shape) -> Json:
         },
         "paths": {
             "/v1/updates": {"post": _updates()},
+            "/v1/forget": {"post": _forget()},
             "/v1/model": {"get": _model(shape)},
             "/v1/versions": {
                 "get": _get("The newest versions, open trials and verdicts.", _json("Versions"), WHO, True)
@@ -87,6 +90,20 @@ def _updates() -> Json:
             "202": {"description": "The update is on disk.", "content": _json("Receipt")},
             **_refusals(400, 401, 403, 408, 413, 415, 422, 429, 500, 503),
             "409": _mismatch(),
+        },
+    }
+
+
+def _forget() -> Json:
+    whose = "The pseudonym in the project's updates; where the token names a project, that one is meant."
+    return {
+        "summary": "Delete what is held of the sender's project. The same answer whether it is known or not.",
+        "operationId": "forget",
+        "security": [{}, {"token": []}],
+        "parameters": [_parameter(HEADER, "header", ID, whose, True)],
+        "responses": {
+            "200": {"description": "How many updates and votes were deleted.", "content": _json("Forgotten")},
+            **_refusals(400, 401, 403, 429, 500, 503),
         },
     }
 
@@ -175,6 +192,7 @@ def _schemas() -> Json:
         "Problem": _object(members, closed=False),
         "SchemaMismatch": _object({**members, "expected": DIGEST, "got": {"type": "string", "maxLength": 64}}),
         "Receipt": _object({"receipt": WORD, "version": COUNT}),
+        "Forgotten": _object({"updates": COUNT, "votes": COUNT}),
         "Alive": _object({"status": {"type": "string", "enum": ["ok", "ready"]}, "version": COUNT}),
         "Status": _status(),
         "Versions": _versions(),
@@ -189,9 +207,12 @@ def _status() -> Json:
             "production": COUNT,
             "sources": BY_HEAD,
             "trials": BY_HEAD,
+        },
+        {
             "waiting": _object({"updates": COUNT, "projects": COUNT}),
             "active": _object({"projects": COUNT, "owners": COUNT}),
-        }
+            "privacy": _object({name: {"type": "number"} for name in PRIVACY}),
+        },
     )
 
 

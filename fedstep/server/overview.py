@@ -1,15 +1,18 @@
 """What an aggregator shows of itself: the lineage, open trials as they stand, and who takes part, in counts alone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection, case, func, select
 
 from fedstep.federation.wire import Shape, hour
+from fedstep.server.accounting import Budget
 from fedstep.server.buffer import Pending
 from fedstep.server.gate import Active, Gate, Verdict, judge
+from fedstep.server.gate_sums import judge_sums
 from fedstep.server.listing import Lineage, lineage
 from fedstep.server.records import Current
+from fedstep.server.spending import known_noised, spent_by_all
 from fedstep.server.store import Store
 from fedstep.server.tables import updates
 
@@ -35,7 +38,8 @@ class Look:
     """One look into the store. No name and no pseudonym of a project or owner is in it.
 
     `standing` is what the votes so far say of each open trial, `spent` the margin gone by head, `volumes` how many
-    projects sent as many updates as the entries of VOLUMES say.
+    projects sent as many updates as the entries of VOLUMES say. Where differential privacy is promised, `privacy` has
+    the promise and what of it is gone, and what tells of single projects is empty.
     """
 
     lineage: Lineage
@@ -46,10 +50,12 @@ class Look:
     spent: Mapping[str, float]
     days: tuple[Day, ...]
     volumes: tuple[int, ...]
+    privacy: Mapping[str, float] = field(default_factory=dict)
 
     def sent(self) -> bool:
         """Whether anything was ever sent: folded, or waiting."""
-        return bool(self.pending.updates) or any(shown.updates for shown in self.lineage.versions)
+        folded = any(shown.updates or (self.privacy and shown.parent is not None) for shown in self.lineage.versions)
+        return bool(self.pending.updates) or folded
 
     def status(self) -> dict[str, object]:
         """What is served, on trial and waiting, as JSON has it."""
@@ -59,6 +65,13 @@ class Look:
             "production": self.current.head.production,
             "sources": dict(self.current.head.sources),
             "trials": {name: trial.version for name, trial in self.current.trials.items()},
+            **self._participation(),
+        }
+
+    def _participation(self) -> dict[str, object]:
+        if self.privacy:
+            return {"privacy": dict(self.privacy)}
+        return {
             "waiting": {"updates": self.pending.updates, "projects": self.pending.projects},
             "active": {"projects": self.active.projects, "owners": self.active.owners},
         }
@@ -67,25 +80,45 @@ class Look:
 class Overview(Store):
     """A second door to the store, which only reads. Not for two threads at a time."""
 
-    def __init__(self, url: str, shape: Shape, gate: Gate | None) -> None:
+    def __init__(self, url: str, shape: Shape, gate: Gate | None, budget: Budget | None = None) -> None:
         """Raises UsageError when the database cannot be opened."""
         super().__init__(url, shape)
-        self._gate = gate
+        self._gate, self._budget = gate, budget
 
     def look(self, now: float) -> Look:
         """What there is to see at this time. Raises UsageError where nothing of this schema was ever started."""
         pending = self.pending()
-        with self._engine.begin() as connection:
+        with self._reader.begin() as connection:
             ledger = self._ledger(connection)
             active, spent, votes = ledger.active(now), ledger.spent(), ledger.votes()
             found = lineage(connection, self._shape.digest, MOST)
             current = self._chronicle(connection).current()
             days = _days(connection, self._shape.digest, now)
             volumes = _volumes(connection, self._shape.digest, now)
-        standing = {  # judged when the lock of the store is free again
+            noised, rho = known_noised(connection, self._shape.digest), spent_by_all(connection)
+        standing = {
             head: judge(cast, active, spent.get(head, 0.0), self._gate) for head, cast in votes.items() if self._gate
         }
-        return Look(found, current, pending, active, standing, spent, days, volumes)
+        look = Look(found, current, pending, active, standing, spent, days, volumes)
+        if self._budget is None:
+            return look
+        return replace(
+            look,
+            pending=Pending(0, 0, 0.0),
+            active=Active(0, 0),
+            standing={
+                head: judge_sums(told, self._gate, spent.get(head, 0.0)) for head, told in noised.items() if self._gate
+            },
+            days=(),
+            volumes=(0,) * len(VOLUMES),
+            privacy=_privacy(self._budget, rho),
+        )
+
+
+def _privacy(budget: Budget, rho: float) -> Mapping[str, float]:
+    """The promise, the noise in units of a project's bound, and the epsilon of whoever took part in every release."""
+    spent = min(rho, budget.most)
+    return {**budget.promise._asdict(), "noise": budget.multiplier, "spent_at_most": budget.epsilon(spent)}
 
 
 def _days(connection: Connection, schema: str, now: float) -> tuple[Day, ...]:
@@ -107,7 +140,7 @@ def _volumes(connection: Connection, schema: str, now: float) -> tuple[int, ...]
         .subquery()
     )
     within = [
-        func.count(case((sent.c.number.between(least, most or 1 << 60), 1))).label(f"from_{least}")
+        func.count(case((sent.c.number.between(least, most or 2**31 - 1), 1))).label(f"from_{least}")
         for least, most in VOLUMES
     ]
     return tuple(connection.execute(select(*within)).one())

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from fedstep.federation.tensors import Vector
 from fedstep.server.gate import Active, Verdict, Vote
+from fedstep.server.gate_sums import Release
 
 __all__ = ["Current", "Decision", "Made", "Moment", "Stored", "Trial", "Version"]
 
@@ -71,7 +72,8 @@ class Moment:
     """All that the next version is made of.
 
     `since` gives the accepted updates that were folded after a version, in the order of their folds; `spent` is the
-    margin gone by head, `refolded` when each head was last folded again.
+    margin gone by head, `refolded` when each head was last folded again. `noised` has what folds with differential
+    privacy told of the open trials, by head. `unused` is the first number that no version of any schema has.
     """
 
     current: Current
@@ -82,12 +84,20 @@ class Moment:
     refolded: Mapping[str, float]
     since: Callable[[int], Iterable[Stored]]
     now: float
+    noised: Mapping[str, tuple[Release, ...]] = field(default_factory=dict)
+    unused: int = 0
+
+    @property
+    def number(self) -> int:
+        """The number of the next version: another schema's aggregator may have made versions on the same store."""
+        return max(self.unused, self.current.head.version + 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The next version, the trials that are open with it, and those that ended."""
+    """The next version, the trials that are open with it, those that ended, and noised votes by head."""
 
     version: Version
     trials: tuple[Trial, ...]
     decisions: tuple[Decision, ...]
+    noised: Mapping[str, Release] = field(default_factory=dict)

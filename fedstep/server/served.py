@@ -6,7 +6,7 @@ from hashlib import blake2b
 from starlette.responses import Response
 
 from fedstep.federation.gzipped import deflate
-from fedstep.federation.wire import Model, hour, pack_model
+from fedstep.federation.wire import NO_PROMISE, Model, Promise, hour, pack_model
 from fedstep.server.records import Current
 
 __all__ = ["Served", "served"]
@@ -40,7 +40,7 @@ class Served:
         return Response(self.packed, 200, headers | {"Content-Encoding": "gzip"}, "application/octet-stream")
 
 
-def served(digest: str, current: Current) -> Served:
+def served(digest: str, current: Current, promise: Promise = NO_PROMISE) -> Served:
     """What is served while this is current: head, production, and the snapshots on trial."""
     head, trials = current.head, current.trials
     model = Model(
@@ -52,6 +52,7 @@ def served(digest: str, current: Current) -> Served:
         production=current.production,
         trials={name: trial.version for name, trial in trials.items()},
         trial={name: trial.vector for name, trial in trials.items()},
+        promise=promise,
     )
     body = pack_model(model)
     etag = f'"{head.version}-{blake2b(body, digest_size=8).hexdigest()}"'

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fedstep.federation.wire import LARGEST
+from fedstep.federation.wire import LARGEST, NO_PROMISE, Promise
 from fedstep.server.aggregate import Rules
 from fedstep.server.buffer import Folding
 from fedstep.server.gate import Gate
@@ -38,7 +38,9 @@ class Settings:
     `starter` is the model (safetensors bytes) to begin with where the store has none; empty: zeros. `rules` by head;
     those not named have the defaults. Without a gate production is always the newest head. `audience` is what CI tokens
     of the `issuers` have to be made for; `private_model`: readers need a token, too. `proxies` are the addresses whose
-    X-Forwarded-For is believed.
+    X-Forwarded-For is believed. A `promise` switches differential privacy on. As `role` leader or helper it takes
+    shares: `peer` is the helper's URL, `peer_token` what the two know each other by, `fewest` how many projects a sum
+    must have.
     """
 
     host: str = "127.0.0.1"
@@ -56,5 +58,10 @@ class Settings:
     private_model: bool = False
     tls: Tls | None = None
     proxies: tuple[str, ...] = ()
+    promise: Promise = NO_PROMISE
+    role: str = "alone"
+    peer: str = ""
+    peer_token: str = field(default="", repr=False)
+    fewest: int = 5
     log_format: str = "text"
     log_level: str = "info"

@@ -1,19 +1,28 @@
 """What outlives the process: updates, their receipts, every version of head with its parent, and the trials."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
+from types import MappingProxyType
 
-from sqlalchemy import ColumnElement, Connection, Engine, func, insert, select, update
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import IntegrityError
 
 from fedstep.federation.tensors import Vector
-from fedstep.federation.wire import Score, Shape
+from fedstep.federation.wire import Shape
 from fedstep.server.buffer import Pending
 from fedstep.server.chronicle import Chronicle
+from fedstep.server.database import alone, alone_now, reading
+from fedstep.server.forgetting import Forgotten, forget
 from fedstep.server.gate import Active
+from fedstep.server.inherit import Names, inherited
+from fedstep.server.intake import Accepted, Intake, Offer, Refused
 from fedstep.server.ledger import Ledger
 from fedstep.server.listing import Lineage, lineage
+from fedstep.server.migrations import open_engine
 from fedstep.server.records import Current, Made, Moment, Stored, Version
-from fedstep.server.tables import open_engine, receipts, updates
+from fedstep.server.spending import FREE, Purse, keep_noised, known_noised
+from fedstep.server.waiting import Waiting
 
 __all__ = ["Accepted", "Offer", "Refused", "Store", "Version"]
 
@@ -21,70 +30,55 @@ Step = Callable[[Moment], Made]
 
 MOST_FOLDED = 1000  # updates in memory at once; what the buffer has beyond it is folded next
 PRUNED_EVERY = 100  # versions
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """An update that fits: its bytes and what the store must know of it."""
-
-    id: str
-    project: str
-    owner: str
-    base: int
-    body: bytes
-    scores: Mapping[str, Score] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The receipt of a stored update; `repeat` when it was stored before."""
-
-    receipt: str
-    version: int
-    repeat: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """An update learned from a head that is too old, or not known."""
-
-    reason: str
-    remedy: str
+TRIES = 3  # to store a batch of which another replica stores a part at the same moment
+FOLDING = "fold"  # of one store's replicas one at a time makes a version
+NAMELESS: Names = MappingProxyType({})
+log = logging.getLogger("fedstep.server")
 
 
 class Store:
     """One database for one schema. Not for two threads at a time: the writer owns it."""
 
-    def __init__(self, url: str, shape: Shape) -> None:
+    def __init__(self, url: str, shape: Shape, purse: Purse = FREE) -> None:
         """Raises UsageError when the database cannot be opened."""
+        self._purse = purse
         self._engine: Engine = open_engine(url)
+        self._reader = reading(self._engine)
         self._shape = shape
 
     def close(self) -> None:
         """Ends the connections."""
         self._engine.dispose()
 
-    def start(self, vectors: Mapping[str, Vector], now: float) -> Version:
-        """The newest version of the schema; where there is none, one that starts with `vectors`."""
+    def start(self, vectors: Mapping[str, Vector], now: float, names: Names = NAMELESS) -> Version:
+        """The newest version of the schema; where there is none, one that starts with `vectors`.
+
+        Coordinates that by their `names` were in the schema before it start with what its production had for them.
+        """
         with self._engine.begin() as connection:
+            alone(connection, FOLDING)
             chronicle = self._chronicle(connection)
+            chronicle.name(names)
             known, first = chronicle.newest(), chronicle.unused()
-            made = Version(first, first, now, vectors, dict.fromkeys(vectors, first))
-            return known or chronicle.add(made, parent=None, folded=0)
+            if known:
+                return known
+            begun = _begun(chronicle, vectors, names)
+            made = Version(first, first, now, begun, dict.fromkeys(begun, first))
+            return chronicle.add(made, parent=None, folded=0)
 
     def current(self) -> Current:
         """What is to be served. Raises UsageError where nothing of this schema was ever started."""
-        with self._engine.begin() as connection:
+        with self._reader.begin() as connection:
             return self._chronicle(connection).current()
 
     def newest(self) -> int:
         """The number of the newest version."""
-        with self._engine.begin() as connection:
+        with self._reader.begin() as connection:
             return self._chronicle(connection).number()
 
     def vectors(self, version: int) -> Mapping[str, Vector]:
         """The head of any version ever made."""
-        with self._engine.begin() as connection:
+        with self._reader.begin() as connection:
             return self._chronicle(connection).vectors(version)
 
     def accept(self, offers: Sequence[Offer], head: int, staleness: int, now: float) -> tuple[Accepted | Refused, ...]:
@@ -92,55 +86,54 @@ class Store:
 
         `head` is the newest version that this process knows of; another one may have made a newer one.
         """
-        with self._engine.begin() as connection:
-            head = max(head, self._chronicle(connection).number())
-            outcomes = self._receipts(connection, [offer.id for offer in offers])
-            new: dict[str, Offer] = {}
-            for offer in offers:
-                if offer.id not in outcomes:
-                    outcomes[offer.id] = _judged(offer, head, staleness)
-                    new[offer.id] = offer
-            taken = {key: offer for key, offer in new.items() if isinstance(outcomes[key], Accepted)}
-            self._keep(connection, tuple(taken.values()), head, now)
-        first = {id(offer) for offer in new.values()}
-        return tuple(_as_seen(outcomes[offer.id], id(offer) not in first) for offer in offers)
+        for _ in range(TRIES - 1):
+            try:
+                return self._accept(offers, head, staleness, now)
+            except IntegrityError:
+                continue  # now the other replica's receipts are there
+        return self._accept(offers, head, staleness, now)
 
     def pending(self) -> Pending:
         """What is in the buffer."""
-        query = select(func.count(), func.count(func.distinct(updates.c.project)), func.min(updates.c.received))
-        with self._engine.begin() as connection:
-            count, projects, oldest = connection.execute(query.where(self._buffered)).one()
-        return Pending(count, projects, oldest or 0.0)
+        with self._reader.begin() as connection:
+            return self._waiting(connection).counted()
 
     def active(self, now: float) -> Active:
         """Who sent an update lately."""
-        with self._engine.begin() as connection:
+        with self._reader.begin() as connection:
             return self._ledger(connection).active(now)
 
-    def fold(self, step: Step, now: float) -> Version:
-        """The version that `step` makes of the newest one and the buffer, in one transaction with what it decides."""
+    def fold(self, step: Step, now: float, ripe: Callable[[Pending], bool] = lambda _: True) -> Version | None:
+        """The version that `step` makes of the newest one and the buffer, in one transaction with what it decides.
+
+        None while another replica folds, and where what would be folded is not `ripe`: another one was faster.
+        """
         with self._engine.begin() as connection:
+            if not alone_now(connection, FOLDING):
+                return None
             chronicle, ledger = self._chronicle(connection), self._ledger(connection)
-            rows = connection.execute(
-                select(updates.c.id, updates.c.body, updates.c.owner, updates.c.project)
-                .where(self._buffered)
-                .order_by(updates.c.received, updates.c.id)
-                .limit(MOST_FOLDED)
-            ).all()
+            waiting = self._waiting(connection)
+            buffered = waiting.first(MOST_FOLDED)
+            projects = len({stored.project for stored in buffered.values()})
+            if not ripe(replace(waiting.counted(), projects=projects)):
+                return None
             moment = Moment(
                 current=chronicle.current(),
-                buffered=tuple(Stored(row.body, row.owner, project=row.project) for row in rows),
+                buffered=tuple(buffered.values()),
                 votes=ledger.votes(),
                 active=ledger.active(now),
                 spent=ledger.spent(),
                 refolded=ledger.refolded(),
                 since=chronicle.since,
                 now=now,
+                noised=known_noised(connection, self._shape.digest),
+                unused=chronicle.unused(),
             )
             made = step(moment)
+            keep_noised(connection, self._shape.digest, made.noised, ledger.on_trial(), self._purse.cost, now)
             number = made.version.version
-            connection.execute(update(updates).where(updates.c.id.in_([row.id for row in rows])).values(folded=number))
-            chronicle.add(made.version, parent=moment.current.head.version, folded=len(rows))
+            waiting.end(buffered, number)
+            chronicle.add(made.version, parent=moment.current.head.version, folded=self._told(buffered))
             ledger.begin(made.trials)
             ledger.end(made.decisions, made.version)
             if number % PRUNED_EVERY == 0:
@@ -150,6 +143,7 @@ class Store:
     def roll_back(self, version: int, now: float) -> Version:
         """A new version whose head and production are what production was at `version`. Raises UsageError."""
         with self._engine.begin() as connection:
+            alone(connection, FOLDING)
             chronicle = self._chronicle(connection)
             vectors, number = chronicle.production(version), chronicle.unused()
             # its own source: whoever goes back wants to be rid of what came since, nothing of it is folded again
@@ -158,14 +152,23 @@ class Store:
             self._ledger(connection).roll_back(made, version)
             return made
 
+    def forget(self, project: str, owner: str) -> Forgotten:
+        """What was deleted of this owner's project."""
+        return forget(self._engine, project, owner)
+
     def lineage(self, most: int) -> Lineage:
         """The newest versions, verdicts and open trials, at most so many of each."""
-        with self._engine.begin() as connection:
+        with self._reader.begin() as connection:
             return lineage(connection, self._shape.digest, most)
 
-    @property
-    def _buffered(self) -> ColumnElement[bool]:
-        return (updates.c.folded.is_(None)) & (updates.c.schema == self._shape.digest)
+    def _accept(self, offers: Sequence[Offer], head: int, staleness: int, now: float) -> tuple[Accepted | Refused, ...]:
+        with self._engine.begin() as connection:
+            head = max(head, self._chronicle(connection).number())
+            return Intake(connection, self._shape.digest, self._purse).take(offers, head, staleness, now)
+
+    def _told(self, folded: Mapping[str, Stored]) -> int:
+        """How many updates a version is said to be made from: none where that would tell who took part."""
+        return 0 if self._purse.cost else len(folded)
 
     def _chronicle(self, connection: Connection) -> Chronicle:
         return Chronicle(connection, self._shape.digest)
@@ -173,45 +176,15 @@ class Store:
     def _ledger(self, connection: Connection) -> Ledger:
         return Ledger(connection, self._shape.digest)
 
-    def _receipts(self, connection: Connection, ids: Sequence[str]) -> dict[str, Accepted | Refused]:
-        found = connection.execute(select(receipts).where(receipts.c.id.in_(ids)))
-        return {row.id: Accepted(row.receipt, row.version, repeat=True) for row in found}
-
-    def _keep(self, connection: Connection, offers: Sequence[Offer], head: int, now: float) -> None:
-        rows = [
-            {
-                "id": offer.id,
-                "schema": self._shape.digest,
-                "project": offer.project,
-                "owner": offer.owner,
-                "base": offer.base,
-                "received": now,
-                "body": offer.body,
-            }
-            for offer in offers
-        ]
-        if rows:
-            connection.execute(insert(updates), rows)
-            connection.execute(
-                insert(receipts),
-                [{"id": row["id"], "receipt": _receipt(str(row["id"])), "version": head} for row in rows],
-            )
-            cast = ((offer.id, offer.project, offer.owner, offer.scores) for offer in offers)
-            self._ledger(connection).vote(cast)
+    def _waiting(self, connection: Connection) -> Waiting:
+        return Waiting(connection, self._shape.digest)
 
 
-def _judged(offer: Offer, head: int, staleness: int) -> Accepted | Refused:
-    if offer.base > head:
-        return Refused(f"it was learned from version {offer.base}, the newest here is {head}", "Run fedstep pull.")
-    if head - offer.base > staleness:
-        return Refused(f"it was learned from version {offer.base}, {head - offer.base} folds ago", "Run fedstep pull.")
-    return Accepted(_receipt(offer.id), head)
-
-
-def _receipt(number: str) -> str:
-    return f"stored-{number}"
-
-
-def _as_seen(outcome: Accepted | Refused, repeat: bool) -> Accepted | Refused:
-    """The same offer twice in one batch: the second is a repeat, too."""
-    return Accepted(outcome.receipt, outcome.version, repeat) if isinstance(outcome, Accepted) else outcome
+def _begun(chronicle: Chronicle, vectors: Mapping[str, Vector], names: Names) -> Mapping[str, Vector]:
+    found = chronicle.forerunner() if names else None
+    if found is None:
+        return vectors
+    schema, old, weights = found
+    kept = sum(len(set(named) & set(old.get(head, ()))) for head, named in names.items())
+    log.info("a new schema: %d of its coefficients start as those of schema %s ended", kept, schema)
+    return inherited(names, vectors, old, weights)

@@ -1,29 +1,22 @@
-"""The tables of the store, and how its database is opened."""
+"""The tables of the store. Who changes one adds a step to `migrations`, for the stores that are there."""
 
-from pathlib import Path
-from typing import Any
+from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-from sqlalchemy import (
-    Boolean,
-    Column,
-    Engine,
-    Float,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-    event,
-)
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-
-from fedstep.errors import UsageError
-
-__all__ = ["needed", "open_engine", "receipts", "trials", "updates", "verdicts", "versions", "votes"]
+__all__ = [
+    "layouts",
+    "noised",
+    "pulses",
+    "receipts",
+    "schemas",
+    "spending",
+    "tables",
+    "tokens",
+    "trials",
+    "updates",
+    "verdicts",
+    "versions",
+    "votes",
+]
 
 tables = MetaData()
 
@@ -52,7 +45,19 @@ updates = Table(
     Column("folded", Integer),  # the version it went into; NULL: in the buffer
     Column("body", LargeBinary, nullable=False),
 )
-Index("updates_in_buffer", updates.c.folded, updates.c.schema)
+# All that is asked about the buffer is in the first, so that no body is read to count; the second is for folds again.
+_waits = updates.c.folded.is_(None)
+Index(
+    "updates_waiting",
+    updates.c.schema,
+    updates.c.project,
+    updates.c.received,
+    updates.c.id,
+    updates.c.folded,  # SQLite 3.40 reads the row itself for a column that is only in the condition
+    sqlite_where=_waits,
+    postgresql_where=_waits,
+)
+Index("updates_folded", updates.c.folded, sqlite_where=~_waits, postgresql_where=~_waits)
 Index("updates_by_time", updates.c.received)
 
 receipts = Table(
@@ -105,53 +110,44 @@ verdicts = Table(
     Column("figures", Text, nullable=False),  # JSON
 )
 
+schemas = Table(
+    "schemas",  # what the coordinates of each head are called: a later schema starts from those that it kept
+    tables,
+    Column("schema", String(16), primary_key=True),
+    Column("head", String(32), primary_key=True),
+    Column("names", Text, nullable=False),  # JSON, in the order of the coordinates
+)
 
-def needed(store: str) -> str:
-    """The URL itself. Raises UsageError for a SQLite file that is not there: to look at it must not make it."""
-    url = _url(store)
-    if not Path(str(url.database)).is_file():
-        raise UsageError(f"the store {store} is not there", "Give the --store that the aggregator was started with.")
-    return store
+tokens = Table(
+    "tokens",
+    tables,
+    # SHA-256 and nothing slower: 256 random bits cannot be searched, and every update pays for the hash
+    Column("hash", String(64), primary_key=True),
+    Column("name", String(81), nullable=False),  # OWNER or OWNER/PROJECT
+    Column("created", Float, nullable=False),  # seconds since 1970
+    Column("revoked", Float),  # NULL: it is accepted
+)
 
+spending = Table(
+    "spending",  # of privacy; nothing is ever deleted here, or a project that is forgotten could spend again
+    tables,
+    Column("project", String(32), primary_key=True),  # "": the sum of all releases
+    Column("rho", Float, nullable=False),
+    Column("last", Float, nullable=False),  # seconds since 1970
+)
 
-def open_engine(store: str) -> Engine:
-    """The database at a SQLAlchemy URL, with its tables. Raises UsageError when it cannot be opened."""
-    url = _url(store)
-    engine = create_engine(url)
-    event.listen(engine, "connect", _prepare)
-    event.listen(engine, "begin", _begin)
-    try:
-        tables.create_all(engine)
-    except SQLAlchemyError as error:
-        engine.dispose()
-        cause = getattr(error, "orig", None) or type(error).__name__
-        raise UsageError(f"the store {store} cannot be opened ({cause})", _remedy(url)) from error
-    return engine
+noised = Table(
+    "noised",  # the votes on open trials, where votes are known with noise alone
+    tables,
+    Column("number", Integer, primary_key=True),  # in the order of the folds
+    Column("schema", String(16), nullable=False),
+    Column("head", String(32), nullable=False),
+    Column("trial", Integer, nullable=False),  # the version of the snapshot
+    Column("votes", Float, nullable=False),
+    Column("total", Float, nullable=False),  # in units of the gate's reach
+    Column("noise_variance", Float, nullable=False),
+)
 
+pulses = Table("pulses", tables, Column("name", String(16), primary_key=True), Column("at", Float, nullable=False))
 
-def _url(store: str) -> URL:
-    remedy = "Give one like sqlite:///fedstep.db."
-    try:
-        url = make_url(store)
-    except (ArgumentError, ValueError) as error:
-        raise UsageError("the store is not a database URL", remedy) from error
-    if url.drivername not in ("sqlite", "sqlite+pysqlite") or not url.database or url.database == ":memory:":
-        raise UsageError(f"the store {url.render_as_string(hide_password=True)} is not a SQLite file", remedy)
-    return url
-
-
-def _remedy(url: URL) -> str:
-    folder = Path(str(url.database)).absolute().parent
-    return f"Is {folder} a folder that can be written, and the file one of fedstep's?"
-
-
-def _prepare(connection: Any, _record: object) -> None:  # Any: the driver's own, by SQLAlchemy's hook
-    """Durable when COMMIT returns, readers beside the writer; transactions begin where `_begin` says."""
-    connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin(connection: Any) -> None:
-    """The write lock at once: a transaction that reads first could not be upgraded beside another writer."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+layouts = Table("layouts", tables, Column("layout", Integer, primary_key=True, autoincrement=False))  # one row

@@ -6,28 +6,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sqlalchemy import Column, Engine, Float, MetaData, String, Table, insert, select, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import Engine, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from fedstep.errors import UsageError
+from fedstep.server.database import reading
 from fedstep.server.identity import Sender, digest_of
-from fedstep.server.tables import open_engine
+from fedstep.server.migrations import open_engine
+from fedstep.server.tables import pulses, tokens
 
-__all__ = ["Kept", "TokenBook", "own"]
-
-own = MetaData()
-
-tokens = Table(
-    "tokens",
-    own,
-    # SHA-256 and nothing slower: 256 random bits cannot be searched, and every update pays for the hash
-    Column("hash", String(64), primary_key=True),
-    Column("name", String(81), nullable=False),  # OWNER or OWNER/PROJECT
-    Column("created", Float, nullable=False),  # seconds since 1970
-    Column("revoked", Float),  # NULL: it is accepted
-)
-
-pulses = Table("pulses", own, Column("name", String(16), primary_key=True), Column("at", Float, nullable=False))
+__all__ = ["Kept", "TokenBook"]
 
 PREFIX = "fedstep_"  # so that those who scan for leaked secrets find it
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,39}(/[A-Za-z0-9][\w.-]{0,39})?", re.ASCII)
@@ -49,13 +37,7 @@ class TokenBook:
     def __init__(self, url: str) -> None:
         """Raises UsageError when the database cannot be opened."""
         self._engine: Engine = open_engine(url)
-        try:
-            own.create_all(self._engine)
-        except SQLAlchemyError as error:
-            self._engine.dispose()
-            raise UsageError(
-                f"the store has no room for tokens ({type(error).__name__})", "Can it be written?"
-            ) from error
+        self._reader = reading(self._engine)
 
     def close(self) -> None:
         """Ends the connections."""
@@ -87,13 +69,13 @@ class TokenBook:
 
     def listed(self) -> tuple[Kept, ...]:
         """All tokens there ever were, by name."""
-        with self._engine.begin() as connection:
+        with self._reader.begin() as connection:
             rows = connection.execute(select(tokens).order_by(tokens.c.name, tokens.c.created)).all()
         return tuple(Kept(row.hash[:8], row.name, row.created, row.revoked) for row in rows)
 
     def senders(self) -> Mapping[str, Sender]:
         """Whose the accepted tokens are, by hash."""
-        with self._engine.begin() as connection:
+        with self._reader.begin() as connection:
             rows = connection.execute(select(tokens.c.hash, tokens.c.name).where(tokens.c.revoked.is_(None))).all()
         return {row.hash: _sender(row.name) for row in rows}
 

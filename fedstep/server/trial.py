@@ -1,5 +1,6 @@
-"""What a fold decides: how the snapshots on trial fared, what is production then, what is tried next. Pure."""
+"""What a fold decides: how snapshots on trial fared, what is production, what is tried next. Pure, but for its log."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -14,6 +15,7 @@ from fedstep.server.suspects import suspects
 __all__ = ["REFOLD_SECONDS", "next_version"]
 
 REFOLD_SECONDS = 86_400.0  # a head is folded again once in this time, or rejections could be used to stop the learning
+log = logging.getLogger("fedstep.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class _Track:
 def next_version(moment: Moment, rules: Mapping[str, Rules], gate: Gate | None) -> Made:
     """The next version, each head judged on its own. Without a gate production is always the newest head."""
     before = moment.current.head
-    number = before.version + 1
+    number = moment.number
     vectors = fold_stored(before, moment.buffered, rules)
     tracks = {
         name: _track(moment, name, vector, rules[name], gate) if gate else _Track(vector, number)
@@ -38,10 +40,13 @@ def next_version(moment: Moment, rules: Mapping[str, Rules], gate: Gate | None) 
     sources = {name: track.source for name, track in tracks.items()}
     production = number if sources != before.sources else before.production
     heads = {name: track.vector for name, track in tracks.items()}
+    decisions = tuple(track.decision for track in tracks.values() if track.decision)
+    for decision in decisions:
+        _log(decision)
     return Made(
         Version(number, production, moment.now, heads, sources),
         tuple(track.trial for track in tracks.values() if track.trial),
-        tuple(track.decision for track in tracks.values() if track.decision),
+        decisions,
     )
 
 
@@ -67,7 +72,7 @@ def _on_trial(
     """The newest head on trial, unless it is what production is."""
     if vector == production:
         return _Track(vector, source, None, decision)
-    return _Track(vector, source, Trial(name, moment.current.head.version + 1, source, moment.now, vector), decision)
+    return _Track(vector, source, Trial(name, moment.number, source, moment.now, vector), decision)
 
 
 def _restart(
@@ -76,7 +81,7 @@ def _restart(
     """Head folded again from production without the suspects; as it is, if that was done less than a day ago."""
     if moment.now - moment.refolded.get(trial.head, -REFOLD_SECONDS) < REFOLD_SECONDS:
         return vector, Decision(trial, verdict)
-    production, number = moment.current.production[trial.head], moment.current.head.version + 1
+    production, number = moment.current.production[trial.head], moment.number
     damage = wide(trial.vector) - wide(production)
     parts = _parts(trial.head, _all_since(moment, trial.against), number)
     without = suspects(parts, damage, rules.clip, gate.liars, gate.voters)
@@ -92,3 +97,12 @@ def _parts(name: str, updates: Iterable[Stored], number: int) -> Iterable[Contri
     for stored in updates:
         base = (number if stored.folded < 0 else stored.folded) - 1
         yield from (part for head, part in contributions(stored, base) if head == name)
+
+
+def _log(decision: Decision) -> None:
+    """One line a verdict. Should the fold that it belongs to fail, the next one comes to it again."""
+    trial, verdict = decision.trial, decision.verdict
+    figures = verdict.figures()
+    fields = {"head": trial.head, "trial": trial.version, "outcome": verdict.outcome, **figures}
+    said = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    log.info("trial of %s %d: %s (%s)", trial.head, trial.version, verdict.outcome, said, extra={"fields": fields})

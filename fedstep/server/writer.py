@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from fedstep.server.buffer import Folding, due
+from fedstep.server.buffer import Folding, Pending, due, lacking
+from fedstep.server.forgetting import Forgotten
 from fedstep.server.listing import Lineage
-from fedstep.server.records import Current, Version
+from fedstep.server.records import Current
 from fedstep.server.store import Accepted, Offer, Refused, Step, Store
 
 __all__ = ["QueueFull", "Writer"]
@@ -33,7 +34,9 @@ class Writer:
         self._store, self._folding, self._step, self._clock = store, folding, step, clock
         self._queue: asyncio.Queue[tuple[Offer, asyncio.Future[Accepted | Refused]] | None] = asyncio.Queue(queue)
         self._thread = ThreadPoolExecutor(1, "fedstep-store")
-        self._pending = store.pending()
+        self._pending, self._added = store.pending(), 0  # and how many were stored since
+        self._next_look = 0.0
+        self._tick = min(LONGEST_TICK, folding.seconds)
 
     async def offer(self, offer: Offer) -> Accepted | Refused:
         """What became of the update, once that is on disk. Raises QueueFull, and what the database raises."""
@@ -54,16 +57,21 @@ class Writer:
             batch, running = await self._batch()
             if batch:
                 await self._commit(batch, newest)
-            if due(self._pending, self._clock(), self._folding):
-                await self._fold()
-            found = await self._newer(newest)
-            if found:
-                newest = found.head.version
-                publish(found)
+            if due(self._pending, self._clock(), self._folding) or time.monotonic() >= self._next_look:
+                found = await self._look(newest)
+                if found:
+                    newest = found.head.version
+                    publish(found)
 
     async def lineage(self, most: int) -> Lineage:
         """The newest of the lineage, at most so many versions and verdicts."""
         return await self._in_thread(lambda: self._store.lineage(most))
+
+    async def forget(self, project: str, owner: str) -> Forgotten:
+        """What was deleted of a project, once that is on disk. Raises what the database raises."""
+        gone = await self._in_thread(lambda: self._store.forget(project, owner))
+        await self._in_thread(self._count)
+        return gone
 
     async def stop(self) -> None:
         """Ends `run` once everything offered before is answered."""
@@ -77,7 +85,7 @@ class Writer:
     async def _batch(self) -> tuple[list[tuple[Offer, asyncio.Future[Accepted | Refused]]], bool]:
         """Everything that waits, and whether to go on; after a tick, nothing."""
         try:
-            async with asyncio.timeout(min(LONGEST_TICK, self._folding.seconds)):
+            async with asyncio.timeout(self._tick):
                 item = await self._queue.get()
         except TimeoutError:
             return [], True
@@ -92,10 +100,7 @@ class Writer:
     async def _commit(self, batch: list[tuple[Offer, asyncio.Future[Accepted | Refused]]], head: int) -> None:
         offers = [offer for offer, _ in batch]
         try:
-            outcomes = await self._in_thread(
-                lambda: self._store.accept(offers, head, self._folding.staleness, self._clock())
-            )
-            self._pending = await self._in_thread(self._store.pending)
+            outcomes = await self._in_thread(lambda: self._kept(offers, head))
         except Exception as error:  # noqa: BLE001  whatever it was, each sender must hear that nothing was promised
             log.error("%d updates could not be stored: %s", len(batch), type(error).__name__)
             for _, answer in batch:
@@ -106,30 +111,45 @@ class Writer:
             if not answer.done():
                 answer.set_result(outcome)
 
-    async def _fold(self) -> None:
-        """A new version in the store; where that fails the buffer is on disk and the next tick tries again."""
-        try:
-            made: Version = await self._in_thread(lambda: self._store.fold(self._step, self._clock()))
-            log.info(
-                "version %d: %d updates of %d projects; production %d",
-                made.version,
-                self._pending.updates,
-                self._pending.projects,
-                made.production,
-            )
-            self._pending = await self._in_thread(self._store.pending)
-        except Exception:
-            log.exception("the fold failed")
-            await asyncio.sleep(min(LONGEST_TICK, self._folding.seconds))
+    def _kept(self, offers: Sequence[Offer], head: int) -> Sequence[Accepted | Refused]:
+        """What became of the offers. The buffer is counted anew when there may be enough, or an eighth more."""
+        outcomes = self._store.accept(offers, head, self._folding.staleness, self._clock())
+        self._added += sum(isinstance(outcome, Accepted) and not outcome.repeat for outcome in outcomes)
+        if self._added >= min(lacking(self._pending, self._folding), 1 + self._pending.updates // 8):
+            self._count()
+        return outcomes
 
-    async def _newer(self, newest: int) -> Current | None:
-        """What is to be served now, when the store has a newer version than this one."""
+    async def _look(self, newest: int) -> Current | None:
+        """Folds the buffer where it is due; what is to be served now, when the store has a version newer than this one.
+
+        Other processes write, too: what they did is seen here, at least once a tick.
+        """
+        self._next_look = time.monotonic() + self._tick
         try:
-            if await self._in_thread(self._store.newest) > newest:
-                return await self._in_thread(self._store.current)
+            return await self._in_thread(lambda: self._looked(newest))
         except Exception:
-            log.exception("the newest version cannot be read")
+            log.exception("the fold failed, or the store cannot be read")  # the buffer is on disk: later, again
+            await asyncio.sleep(self._tick)
         return None
+
+    def _looked(self, newest: int) -> Current | None:
+        before = self._count()
+        if due(before, self._clock(), self._folding):
+            made = self._store.fold(self._step, self._clock(), lambda now: due(now, self._clock(), self._folding))
+            self._count()
+            if made:
+                log.info(
+                    "version %d: %d updates of %d projects; production %d",
+                    made.version,
+                    before.updates,
+                    before.projects,
+                    made.production,
+                )
+        return self._store.current() if self._store.newest() > newest else None
+
+    def _count(self) -> Pending:
+        self._pending, self._added = self._store.pending(), 0
+        return self._pending
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

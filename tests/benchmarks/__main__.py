@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fedstep.history.home import Home
+from tests.benchmarks import aggregation, scale, throughput
 from tests.benchmarks.project import grow, write_report
 from tests.benchmarks.server import aggregator, sent_sizes
 from tests.benchmarks.timing import paired
@@ -166,6 +167,8 @@ FIGURES: tuple[Callable[[], object], ...] = (
     lambda: update_figure(5_000, 16_384),
     lambda: install_figure(15.0),
     lambda: junit_figures(100, 1.6, 150.0),
+    throughput.figures,
+    aggregation.figures,
 )
 
 
@@ -182,6 +185,8 @@ def main() -> None:
     Path(sys.argv[1]).write_text(
         json.dumps({"command": "make bench", "figures": figures}, indent=1) + "\n", encoding="utf-8"
     )
+    if Path(sys.argv[1]).resolve() == scale.FIGURES:
+        scale.rewrite()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """A real aggregator process for benchmarks, and the sizes of what a project posts to it."""
 
+import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,19 +16,36 @@ from fedstep.history.home import Home
 from fedstep.training import train
 from tests.benchmarks.project import drawn_builds
 
+TOKEN = "a-token-of-the-benchmarks-alone"
+
 
 @contextmanager
 def aggregator(folder: Path) -> Iterator[str]:
     """The URL of an aggregator on a free loopback port; the process is stopped at the end."""
     log = folder / "aggregator.log"
-    command = [sys.executable, "-P", "-m", "fedstep", "serve", "--port", "0", "--store", f"sqlite:///{folder / 'a.db'}"]
-    with log.open("wb") as sink:
-        process = subprocess.Popen(command, stderr=sink, stdout=sink)
+    process = started(log, "--store", f"sqlite:///{folder / 'a.db'}")
     try:
-        yield _address(log)
+        yield address(process, log)
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=20)
+
+
+def started(log: Path, *options: str, before: Sequence[str] = (), token: str = "") -> "subprocess.Popen[bytes]":
+    """The process of `fedstep serve` on a free loopback port; `before` is a program that starts it, such as taskset."""
+    command = [*before, sys.executable, "-P", "-m", "fedstep", "serve", "--port", "0", *options]
+    with log.open("wb") as sink:
+        return subprocess.Popen(command, stderr=sink, stdout=sink, env={**os.environ, "FEDSTEP_TOKENS": token})
+
+
+def address(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    """Its URL, once it listens. Raises RuntimeError with its log where it does not."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end and process.poll() is None:
+        if found := re.search(r"aggregator on (http://127\.0\.0\.1:\d+),", log.read_text()):
+            return found[1]
+        time.sleep(0.02)
+    raise RuntimeError(log.read_text())
 
 
 def sent_sizes(folder: Path, tests: int) -> list[int]:
@@ -46,12 +64,3 @@ def sent_sizes(folder: Path, tests: int) -> list[int]:
         for evidence in drawn_builds(tests, 25):
             train(home, evidence, lambda _runs: {}, peer, evidence.finished_at, 500)
     return sizes
-
-
-def _address(log: Path) -> str:
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        if found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text()):
-            return found[0]
-        time.sleep(0.05)
-    raise RuntimeError(log.read_text())

@@ -10,6 +10,7 @@ from random import Random
 from urllib.parse import urlsplit
 
 import pytest
+from postgresql_workshop import new_database, running
 
 from fedstep.features.parts import Choice, Flag, Hats
 from fedstep.features.schema import Head, Schema
@@ -79,6 +80,25 @@ class InProcess:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
         self.loop.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The URL of a database in a PostgreSQL server that runs as long as the tests."""
+    with running() as url:
+        yield url
+
+
+@pytest.fixture
+def database(postgresql: str) -> str:
+    """The URL of an empty database in it."""
+    return new_database(postgresql)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a store that is not there yet, in each kind of database."""
+    return f"sqlite:///{tmp_path / 'a.db'}" if request.param == "sqlite" else request.getfixturevalue("database")
 
 
 @pytest.fixture

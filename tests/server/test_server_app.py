@@ -258,7 +258,7 @@ def test_a_store_that_fails_promises_nothing_and_the_update_waits(
 
     with open_aggregator(settings) as house:
         with monkeypatch.context() as patch:
-            patch.setattr("fedstep.server.store.Store._keep", full_disk)
+            patch.setattr("fedstep.server.intake.Intake._keep", full_disk)
             failed = flush(outbox, URL, house.send, ONCE)
             assert isinstance(failed.failures[0], AggregatorUnreachable)
             assert (failed.waiting, failed.sent) == (1, ())

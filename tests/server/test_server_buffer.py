@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.server.buffer import Folding, Pending, due
+from fedstep.server.buffer import Folding, Pending, due, lacking
 
 RULES = Folding(updates=10, seconds=60.0, projects=2)
 
@@ -27,3 +27,21 @@ def test_it_is_due_after_enough_updates_or_time_and_never_with_too_few_projects(
 def test_what_is_due_stays_due(updates, projects, oldest, later):
     pending = Pending(updates, projects, oldest)
     assert not due(pending, oldest, RULES) or due(pending, oldest + later, RULES)
+
+
+@given(
+    st.integers(0, 50),
+    st.integers(0, 50),
+    st.integers(1, 60),
+    st.integers(1, 60),
+    st.integers(0, 60),
+    st.integers(0, 60),
+)
+def test_fewer_than_are_lacking_never_make_it_due_and_so_many_of_new_projects_do(
+    updates, projects, enough, hidden, come, new
+):
+    rules = Folding(updates=enough, seconds=60.0, projects=hidden)
+    short = lacking(Pending(updates, min(projects, updates), 0.0), rules)
+    after = Pending(updates + come, min(projects, updates) + min(new, come), 0.0)
+    assert come >= short or not due(after, 0.0, rules)
+    assert due(Pending(updates + short, min(projects, updates) + short, 0.0), 0.0, rules) or updates + short == 0

@@ -72,7 +72,7 @@ def sent(url: str, token: str, number: int = 1) -> int:
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_the_page_works_from_the_first_line_to_the_last(tmp_path):
+def test_the_page_works_from_the_first_line_to_the_last(tmp_path, database):
     self_signed(tmp_path / "fullchain.pem", tmp_path / "key.pem")
     env = {name: value for name, value in os.environ.items() if not name.startswith("FEDSTEP_")}
     env |= {"PATH": f"{BIN}{os.pathsep}{env['PATH']}", "PYTHONSAFEPATH": "1"}
@@ -80,7 +80,7 @@ def test_the_page_works_from_the_first_line_to_the_last(tmp_path):
     for line in LINES:
         if line.startswith("export "):
             name, _, value = line.removeprefix("export ").partition("=")
-            env[name] = value
+            env[name] = value.replace("postgresql://fedstep:PASSWORD@db.example.org/fedstep", database)
         elif line.startswith("fedstep serve "):
             with started(line, tmp_path, env) as url:
                 served += 1
@@ -92,7 +92,7 @@ def test_the_page_works_from_the_first_line_to_the_last(tmp_path):
             assert done.returncode == 0, (line, done.stderr)
         else:
             assert line.startswith("pip install"), line
-    assert served == 3
+    assert served == 4
 
 
 def test_the_options_of_the_example_file_start_an_aggregator(tmp_path):

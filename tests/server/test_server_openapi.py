@@ -19,13 +19,14 @@ from starlette.routing import Route
 
 from fedstep.features.schema import schema
 from fedstep.federation.tensors import LARGEST, LONGEST_HEADER, MOST_TENSORS, unpack
-from fedstep.federation.wire import Model, Score, Update, hour, pack_model, pack_update, shape
+from fedstep.federation.wire import Model, Promise, Score, Update, hour, pack_model, pack_update, shape
 from fedstep.server.app import make_app
 from fedstep.server.gate import Verdict
 from fedstep.server.openapi import document
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
+PROMISE = Promise(8.0, 1e-6, 52, 7.0)
 SERVER = ROOT / "fedstep/server"
 HEAD = schema().heads["build-duration"]
 
@@ -163,7 +164,7 @@ def test_the_protocol_lists_the_words_of_an_update() -> None:
 
 def test_the_protocol_lists_the_words_of_a_model() -> None:
     vectors = {HEAD.name: array("f", [0.0] * HEAD.size())}
-    body = pack_model(Model("0" * 16, 1, 1, hour(0), vectors, vectors, {HEAD.name: 1}, vectors))
+    body = pack_model(Model("0" * 16, 1, 1, hour(0), vectors, vectors, {HEAD.name: 1}, vectors, PROMISE))
     unpacked = unpack(body)
     found = {word.replace(HEAD.name, "<head>") for word in (*unpacked.words, *unpacked.vectors)}
     assert sorted(first_cells(section("Model"))) == sorted(found)

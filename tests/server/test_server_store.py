@@ -1,6 +1,7 @@
 """What outlives the process."""
 
-import sqlite3
+import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from fedstep.errors import UsageError
 from fedstep.federation.wire import Score, pack_update
 from fedstep.model.linear import zeros
 from fedstep.server.aggregate import Rules
+from fedstep.server.buffer import Folding
+from fedstep.server.database import connected, needed
 from fedstep.server.gate import Active, Gate
 from fedstep.server.lineage import contributions, starting_vectors
 from fedstep.server.store import Accepted, Offer, Refused, Store
-from fedstep.server.tables import needed
 from fedstep.server.trial import next_version
+from fedstep.server.writer import Writer
 
 RULES = {"flaky": Rules(1.0), "build-duration": Rules(0.2)}
 
@@ -27,20 +30,28 @@ def offer(update) -> Offer:
     return Offer(update.id, update.project, "open", update.base, pack_update(update), update.scores)
 
 
+def rows(url: str, query: str) -> list[tuple]:
+    engine = connected(url)
+    with engine.begin() as connection:
+        found = [tuple(row) for row in connection.exec_driver_sql(query)]
+    engine.dispose()
+    return found
+
+
 @pytest.fixture
-def store(tmp_path, ours):
-    opened = Store(f"sqlite:///{tmp_path / 'a.db'}", ours)
+def store(url, ours):
+    opened = Store(url, ours)
     opened.start(starting_vectors(b"", ours), 0.0)
     yield opened
     opened.close()
 
 
-def test_a_store_starts_with_version_0_and_later_with_the_newest(store, ours, tmp_path, update):
+def test_a_store_starts_with_version_0_and_later_with_the_newest(store, ours, url, update):
     assert store.start({}, 5.0).version == 0
     store.accept([offer(update(1))], 0, 10, 1.0)
     made = store.fold(fold, 2.0)
     store.close()
-    again = Store(f"sqlite:///{tmp_path / 'a.db'}", ours)
+    again = Store(url, ours)
     assert again.start({}, 9.0) == made
     again.close()
 
@@ -68,12 +79,12 @@ def test_too_stale_and_unknown_bases_are_refused_but_a_repeat_never_is(store, up
     assert isinstance(store.accept([offer(update(3, 5))], 99, 10, 1.0)[0], Accepted)
 
 
-def test_a_fold_makes_a_child_and_keeps_every_version(store, update, tmp_path):
+def test_a_fold_makes_a_child_and_keeps_every_version(store, update, url):
     for number in range(3):
         store.accept([offer(update(number))], number, 10, 1.0)
         store.fold(fold, 2.0)
-    rows = sqlite3.connect(tmp_path / "a.db").execute("select version, parent, updates from versions").fetchall()
-    assert rows == [(0, None, 0), (1, 0, 1), (2, 1, 1), (3, 2, 1)]
+    found = rows(url, "select version, parent, updates from versions order by version")
+    assert found == [(0, None, 0), (1, 0, 1), (2, 1, 1), (3, 2, 1)]
     assert store.vectors(0)["flaky"] == zeros(5)
     assert store.vectors(1) != store.vectors(3)
 
@@ -103,11 +114,11 @@ def test_the_order_of_arrival_in_one_buffer_does_not_matter_bit_for_bit(tmp_path
     assert heads[0] == heads[1]
 
 
-def test_another_schema_starts_after_the_last_version_and_leaves_the_old_buffer(store, ours, update, tmp_path):
+def test_another_schema_starts_after_the_last_version_and_leaves_the_old_buffer(store, ours, update, url):
     store.accept([offer(update(1))], 0, 10, 1.0)
     store.fold(fold, 2.0)
     store.accept([offer(update(2))], 1, 10, 3.0)
-    other = Store(f"sqlite:///{tmp_path / 'a.db'}", ours._replace(digest="f" * 16))
+    other = Store(url, ours._replace(digest="f" * 16))
     assert other.start(starting_vectors(b"", ours), 4.0).version == 2
     assert other.pending().updates == 0
     assert store.pending().updates == 1
@@ -121,10 +132,12 @@ def test_pending_says_how_many_updates_projects_and_since_when(store, update):
     assert (pending.updates, pending.projects, pending.oldest) == (3, 2, 7.0)
 
 
-def test_commits_are_durable_and_beside_readers(store):
-    with store._engine.connect() as connection:
+def test_commits_are_durable_and_beside_readers(tmp_path, ours):
+    opened = Store(f"sqlite:///{tmp_path / 'a.db'}", ours)
+    with opened._engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    opened.close()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +147,11 @@ def test_commits_are_durable_and_beside_readers(store):
         "fedstep.db",
         "sqlite://",
         "sqlite:///:memory:",
-        "postgresql://u:hunter2@h/d",
+        "postgresql://u:hunter2@127.0.0.1:1/d",
+        "postgresql://127.0.0.1:1/d?user=u&password=hunter2",
+        "postgresql://u:hunter2@127.0.0.1:1/d?sslmode=hunter2",
+        "postgresql://u:hunter2@127.0.0.1:none/d",
+        "postgresql+psycopg2://u:hunter2@127.0.0.1:1/d",
         "mysql://x",
         "sqlite:////no/such/a.db",
     ],
@@ -165,13 +182,13 @@ def on_trial(store) -> dict[str, tuple[int, int]]:
     return {trial.head: (trial.version, trial.votes) for trial in store.lineage(10).trials}
 
 
-def test_a_vote_is_on_disk_with_the_update_that_carried_it_and_counts_once(store, ours, tmp_path, update):
+def test_a_vote_is_on_disk_with_the_update_that_carried_it_and_counts_once(store, ours, url, update):
     store.accept([offer(update(1, project=7))], 0, 10, 1.0)
     store.fold(gated, 2.0)
     assert on_trial(store) == {"flaky": (1, 0), "build-duration": (1, 0)}
     store.accept([scored(update, 2, 1, 1), scored(update, 2, 1, 1)], 1, 10, 3.0)
     store.close()
-    again = Store(f"sqlite:///{tmp_path / 'a.db'}", ours)
+    again = Store(url, ours)
     again.accept([scored(update, 2, 1, 1)], 1, 10, 4.0)
     assert on_trial(again)["flaky"] == (1, 1)
     again.close()
@@ -193,11 +210,11 @@ def test_a_vote_that_cannot_be_written_takes_its_update_with_it(store, update, m
 
 
 @pytest.mark.parametrize("trial", [0, 2, 99])
-def test_a_vote_on_a_trial_that_is_over_or_to_come_is_no_vote(store, update, tmp_path, trial: int):
+def test_a_vote_on_a_trial_that_is_over_or_to_come_is_no_vote(store, update, url, trial: int):
     store.accept([offer(update(1))], 0, 10, 1.0)
     store.fold(gated, 2.0)
     store.accept([scored(update, 2, 1, trial)], 1, 10, 3.0)
-    assert sqlite3.connect(tmp_path / "a.db").execute("select * from votes").fetchall() == []
+    assert rows(url, "select * from votes") == []
 
 
 def test_votes_promote_one_head_and_the_lineage_keeps_every_figure(store, update):
@@ -272,15 +289,14 @@ def test_a_rollback_to_a_version_that_is_not_there_is_a_usage_error(store):
     assert store.newest() == 0
 
 
-def test_updates_that_nobody_could_need_again_go_after_a_week_and_their_receipts_stay(store, update, tmp_path):
+def test_updates_that_nobody_could_need_again_go_after_a_week_and_their_receipts_stay(store, update, url):
     day = 86_400.0
     store.accept([offer(update(1))], 0, 1000, 0.0)
     for number in range(99):
         store.fold(fold, float(number))
     store.accept([offer(update(2))], 99, 1000, 8 * day)
     store.fold(fold, 8 * day)
-    rows = sqlite3.connect(tmp_path / "a.db").execute("select id from updates").fetchall()
-    assert rows == [(f"{2:032x}",)]
+    assert rows(url, "select id from updates") == [(f"{2:032x}",)]
     assert store.accept([offer(update(1))], 100, 1000, 9 * day)[0].repeat
 
 
@@ -291,10 +307,12 @@ def test_who_sent_nothing_for_a_week_is_not_waited_for(store, update):
     assert store.active(8 * 86_400.0) == Active(1, 1)
 
 
-def test_to_look_at_a_store_that_is_not_there_does_not_make_it(tmp_path):
-    with pytest.raises(UsageError, match="not there"):
-        needed(f"sqlite:///{tmp_path / 'b.db'}")
-    assert not (tmp_path / "b.db").exists()
+def test_to_look_at_a_store_that_is_not_there_does_not_make_it(url, ours):
+    for _ in range(2):
+        with pytest.raises(UsageError, match="not there"):
+            needed(url)
+    Store(url, ours).close()
+    assert needed(url) == url
 
 
 @pytest.mark.parametrize(("identity", "projects"), [("web", 1), ("", 6)])
@@ -310,3 +328,46 @@ def test_the_claimed_project_counts_only_where_the_identity_has_none(store, upda
     store.fold(look, 2.0)
     assert len(folded) == 12
     assert len(set(folded)) == projects
+
+
+def test_one_busy_project_neither_holds_up_others_nor_is_folded_alone(store, update, monkeypatch):
+    monkeypatch.setattr("fedstep.server.store.MOST_FOLDED", 4)
+    store.accept([offer(update(number, project=1)) for number in range(9)], 0, 10, 1.0)
+
+    def two(pending):
+        return pending.projects >= 2
+
+    assert store.fold(fold, 2.0, two) is None
+    store.accept([offer(update(20, project=2))], 0, 10, 3.0)
+    folded = []
+
+    def look(moment):
+        folded.extend(stored.project for stored in moment.buffered)
+        return fold(moment)
+
+    assert store.fold(look, 4.0, two).version == 1
+    assert sorted(folded) == [f"{1:032x}"] * 3 + [f"{2:032x}"]
+    assert store.pending().updates == 6
+    assert store.fold(look, 5.0, two) is None
+
+
+def test_a_long_queue_is_not_counted_after_every_batch(store, url, ours, update):
+    counted = []
+
+    class Counting(Store):
+        def pending(self):
+            counted.append(1)
+            return super().pending()
+
+    async def offers() -> int:
+        writer = Writer(Counting(url, ours), Folding(updates=1000, seconds=3600.0), fold, 100)
+        writing = asyncio.create_task(writer.run(store.current(), lambda _: None))
+        answers = [await writer.offer(offer(update(number))) for number in range(200)]
+        await writer.stop()
+        await writing
+        writer.close()
+        return len(answers)
+
+    began = time.monotonic()
+    assert asyncio.run(offers()) == 200
+    assert len(counted) < 60 + time.monotonic() - began, "each eighth, and each second"

@@ -76,6 +76,16 @@ def test_a_promotion_changes_one_head_and_the_version_of_production_and_the_next
     assert {trial.head: (trial.version, trial.against) for trial in made.trials}["flaky"] == (5, 3)
 
 
+def test_the_log_has_a_line_for_each_verdict_with_the_figures_that_led_to_it(moment, caplog):
+    with caplog.at_level("INFO", "fedstep.server"):
+        next_version(replace(moment, votes={"flaky": BETTER}), RULES, GATE)
+        next_version(moment, RULES, GATE)
+    (line,) = caplog.records
+    assert line.getMessage().startswith("trial of flaky 3: promoted (votes 60, ")
+    assert line.fields["outcome"] == "promoted"
+    assert line.fields["high"] < GATE.margin
+
+
 def test_after_a_rejection_head_is_production_with_all_updates_folded_again_but_those_of_the_suspects(moment):
     made = next_version(replace(moment, votes={"flaky": WORSE}), RULES, GATE)
     (decision,) = made.decisions

@@ -1,0 +1,137 @@
+"""How the database of a store is opened: SQLite in one file, or PostgreSQL for any number of replicas."""
+
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from fedstep.errors import MissingExtra, UsageError
+from fedstep.server.tables import versions
+
+__all__ = ["alone", "alone_now", "connected", "failing", "needed", "reading"]
+
+SQLITE, POSTGRESQL = ("sqlite", "sqlite+pysqlite"), ("postgresql", "postgres", "postgresql+psycopg")
+# A database that is gone is noticed in seconds; libpq alone would wait for minutes.
+PATIENCE = {"connect_timeout": "5", "tcp_user_timeout": "10000", "application_name": "fedstep"}
+REMEDY = "Give one like sqlite:///fedstep.db or postgresql://USER:PASSWORD@HOST/DATABASE."
+
+
+def needed(store: str) -> str:
+    """The URL itself. Raises UsageError for a store that is not there: to look at it must not make it."""
+    url = _url(store)
+    if not (_has_tables(store) if _is_postgresql(url) else Path(str(url.database)).is_file()):
+        raise UsageError(f"the store {_shown(url)} is not there", "Give the --store that the aggregator has.")
+    return store
+
+
+def connected(store: str) -> Engine:
+    """The database at a URL, as it is. Raises UsageError for a URL that is none, MissingExtra without its driver."""
+    url = _url(store)
+    if not _is_postgresql(url):
+        engine = create_engine(url, hide_parameters=True)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin)
+        return engine
+    given = {name: value for name, value in PATIENCE.items() if name not in url.query}
+    try:
+        engine = create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args=given)
+    except ImportError as error:
+        raise MissingExtra(f"{error.name} is not installed", "Run: pip install 'fedstep[server]'") from error
+    event.listen(engine, "connect", _prepare_postgresql)
+    return engine
+
+
+def reading(engine: Engine) -> Engine:
+    """The same database for transactions that only read: each sees one moment and holds nobody up."""
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(only_reads=True)
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def alone(connection: Connection, work: str) -> None:
+    """Waits until no other transaction does this work. Of SQLite's there is one at a time anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_key(work))))
+
+
+def alone_now(connection: Connection, work: str) -> bool:
+    """Whether no other transaction does this work; if so, none will before the end of this one."""
+    if connection.dialect.name != "postgresql":
+        return True
+    return bool(connection.scalar(select(func.pg_try_advisory_xact_lock(_key(work)))))
+
+
+def failing(store: str, error: Exception) -> UsageError:
+    """The error to raise where the database cannot be used. No password is in it."""
+    url = _url(store)
+    cause = str(getattr(error, "orig", None) or type(error).__name__).strip().partition("\n")[0]
+    for secret in (url.password, *(str(value) for name, value in url.query.items() if "password" in name)):
+        cause = cause.replace(str(secret), "***") if secret else cause
+    return UsageError(f"the store {_shown(url)} cannot be opened ({cause})", _remedy(url))
+
+
+def _has_tables(store: str) -> bool:
+    engine = connected(store)
+    try:
+        return inspect(engine).has_table(versions.name)
+    except SQLAlchemyError as error:
+        raise failing(store, error) from error
+    finally:
+        engine.dispose()
+
+
+def _key(work: str) -> int:
+    """The number of a lock: a signed integer of 64 bits."""
+    return int.from_bytes(blake2b(f"fedstep {work}".encode(), digest_size=8).digest(), signed=True)
+
+
+def _url(store: str) -> URL:
+    try:
+        url = make_url(store)
+    except (ArgumentError, ValueError) as error:
+        raise UsageError("the store is not a database URL", REMEDY) from error
+    if url.drivername in POSTGRESQL:
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername not in SQLITE or not url.database or url.database == ":memory:":
+        raise UsageError(f"the store {_shown(url)} is neither a SQLite file nor in PostgreSQL", REMEDY)
+    return url
+
+
+def _is_postgresql(url: URL) -> bool:
+    return url.get_backend_name() == "postgresql"
+
+
+def _shown(url: URL) -> str:
+    """Without its password, wherever in the URL it is."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def _remedy(url: URL) -> str:
+    if _is_postgresql(url):
+        return "Does the server run, and may this user make tables in that database?"
+    folder = Path(str(url.database)).absolute().parent
+    return f"Is {folder} a folder that can be written, and the file one of fedstep's?"
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:  # Any: the driver's own, by SQLAlchemy's hook
+    """Durable when COMMIT returns, readers beside the writer; transactions begin where `_begin` says."""
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    """Durable when COMMIT returns, also where the server's own setting is not."""
+    connection.execute(
+        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    )
+    connection.commit()
+
+
+def _begin(connection: Connection) -> None:
+    """The write lock at once, but for readers: one that reads first could not be upgraded beside another writer."""
+    only_reads = connection.get_execution_options().get("only_reads")
+    connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")

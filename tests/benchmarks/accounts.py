@@ -1,0 +1,114 @@
+"""The books of a store after a storm: every receipt, every update, every version, every vote accounted for."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Row, create_engine, select
+
+from fedstep.features.schema import schema
+from fedstep.federation.client import Fetched, pull
+from fedstep.federation.tensors import Vector, unpack
+from fedstep.federation.transport import requests_send
+from fedstep.federation.wire import shape, unpack_update
+from fedstep.server.aggregate import rules_for
+from fedstep.server.lineage import fold_stored
+from fedstep.server.records import Stored, Version
+from fedstep.server.store import Store
+from fedstep.server.tables import receipts, updates, verdicts, versions, votes
+
+
+@dataclass(frozen=True)
+class Books:
+    """How many versions there are, and a line for everything that does not add up."""
+
+    versions: int
+    wrong: tuple[str, ...]
+
+
+def accounts(store: str, sent: Mapping[str, bytes], acknowledged: Mapping[str, str]) -> Books:
+    """What a store that nobody writes to has kept, against what was sent and what was promised."""
+    engine = create_engine(store)
+    try:
+        with engine.begin() as connection:
+            chain = connection.execute(select(versions).order_by(versions.c.version)).all()
+            wrong = (
+                *_receipts(connection, sent, acknowledged),
+                *_lineage(connection, chain),
+                *_folds(connection, chain),
+                *_votes(connection),
+            )
+    finally:
+        engine.dispose()
+    return Books(len(chain), wrong)
+
+
+def served_as_stored(store: str, url: str) -> Iterator[str]:
+    """A line where the model served is not the newest one of the store."""
+    found = pull(url, "", requests_send(url), shape(schema()))
+    assert isinstance(found, Fetched)
+    with closing(Store(store, shape(schema()))) as reader:
+        stored = reader.vectors(found.model.head_version)
+    if found.model.head != stored:
+        yield f"the head served as version {found.model.head_version} is not the one stored"
+
+
+def _receipts(connection: Connection, sent: Mapping[str, bytes], acknowledged: Mapping[str, str]) -> Iterator[str]:
+    """Nothing acknowledged is missing or changed, nothing is there that nobody sent."""
+    promised = {row.id: row.receipt for row in connection.execute(select(receipts))}
+    kept = {row.id: row.body for row in connection.execute(select(updates.c.id, updates.c.body))}
+    for number, receipt in acknowledged.items():
+        if promised.get(number) != receipt:
+            yield f"{number} was acknowledged with {receipt}, the store has {promised.get(number)}"
+        if kept.get(number) != sent.get(number):
+            yield f"{number} was acknowledged, and its body is not in the store"
+    for number in promised.keys() ^ kept.keys():
+        yield f"{number} has a receipt or a body, and not both"
+    for number in kept.keys() - sent.keys():
+        yield f"{number} was never sent"
+
+
+def _lineage(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -> Iterator[str]:
+    """Versions follow each other without a gap, each after its parent, and each update went into one that is there."""
+    if [row.version for row in chain] != list(range(len(chain))):
+        yield "the versions have a gap"
+    for before, row in itertools.pairwise(chain):
+        if row.parent != before.version or row.created < before.created:
+            yield f"version {row.version} does not follow version {before.version}"
+    folded = Counter(connection.scalars(select(updates.c.folded)))
+    for row in chain:
+        if folded.pop(row.version, 0) != row.updates:
+            yield f"version {row.version} says that {row.updates} updates went into it, the updates say otherwise"
+    folded.pop(None, 0)
+    if folded:
+        yield f"updates went into versions that are not there: {sorted(folded)}"
+
+
+def _folds(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -> Iterator[str]:
+    """Each head is what folding the updates of its version makes of the head before, to the bit."""
+    rules = rules_for(schema())
+    again = set(connection.scalars(select(verdicts.c.version).where(verdicts.c.refolded)))
+    for before, row in itertools.pairwise(chain):
+        rows = connection.execute(select(updates).where(updates.c.folded == row.version)).all()
+        stored = tuple(Stored(one.body, one.owner, project=one.project) for one in rows)
+        start = Version(before.version, 0, 0.0, _vectors(before))
+        if row.version not in again and fold_stored(start, stored, rules) != _vectors(row):
+            yield f"version {row.version} is not what its updates make of version {before.version}"
+
+
+def _votes(connection: Connection) -> Iterator[str]:
+    """An open trial has one vote of each update that carried one, and none of any other."""
+    cast = connection.execute(select(votes.c.update_id, votes.c.head, votes.c.trial)).all()
+    bodies = {row.id: row.body for row in connection.execute(select(updates.c.id, updates.c.body))}
+    for (number, head, trial), count in Counter(map(tuple, cast)).items():
+        if count > 1:
+            yield f"{number} has {count} votes on {head} {trial}"
+        scores = unpack_update(bodies[number]).scores if number in bodies else {}
+        if head not in scores or scores[head].trial != trial:
+            yield f"{number} has a vote on {head} {trial} that it does not carry"
+
+
+def _vectors(row: Row[tuple[object, ...]]) -> Mapping[str, Vector]:
+    return unpack(row.vectors).vectors

@@ -23,6 +23,8 @@ FAMILIES = {
     "builds": ("train", "predict", "triage"),
     "exchange": ("push", "pull"),
     "history": ("history",),
+    "forget": ("forget",),
+    "status": ("status",),
     "looking": ("inspect", "explain", "doctor"),
     "reading": ("reports",),
     "hook": ("hook",),

@@ -7,6 +7,8 @@ FedstepError
 ├── AggregatorError       5  the aggregator
 │   ├── AggregatorUnreachable   no answer inside the time allowed
 │   ├── UpdateRefused           it answered and does not want this update, ever
+│   │   └── Declined            it has enough of this project for now; nothing is wrong
+│   │       └── BudgetSpent     and will never take more of it
 │   └── SchemaMismatch          it speaks another feature schema
 ├── WireError             5  bytes that are not what they claim to be
 └── MissingExtra          6  an optional part of fedstep is not installed
@@ -15,6 +17,8 @@ FedstepError
 __all__ = [
     "AggregatorError",
     "AggregatorUnreachable",
+    "BudgetSpent",
+    "Declined",
     "FedstepError",
     "HistoryError",
     "InputError",
@@ -69,6 +73,14 @@ class AggregatorUnreachable(AggregatorError):
 
 class UpdateRefused(AggregatorError):
     """The aggregator answered that it does not want this update; sending it again is pointless."""
+
+
+class Declined(UpdateRefused):
+    """An aggregator with differential privacy has had what this project may contribute for now: nothing is wrong."""
+
+
+class BudgetSpent(Declined):
+    """It has had all that the project may ever contribute: the project predicts, and contributes no longer."""
 
 
 class SchemaMismatch(UpdateRefused):

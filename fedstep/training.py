@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedstep.build.record import Absent, Evidence
-from fedstep.errors import AggregatorError, HistoryError, MissingExtra
+from fedstep.errors import AggregatorError, Declined, HistoryError, MissingExtra
 from fedstep.federation.exchange import Aggregator, deliver, refresh
 from fedstep.federation.kept import Kept, kept_model
 from fedstep.federation.outbox import Outbox
+from fedstep.federation.turn import is_turn, took_turn
 from fedstep.federation.wire import pack_update, unpack_update
 from fedstep.history.home import Home
 from fedstep.outlook import keep_outlook, outlook
@@ -84,10 +85,11 @@ def learn(home: Home, kept: Kept) -> Learned:
         raise MissingExtra(f"nothing was learned, {error.name or 'scikit-learn'} is not installed", remedy) from error
     progress = catch_up(home, kept.model.production)
     state = progress.state
-    if kept.url:
+    if kept.url and is_turn(home, kept):
         update, backlog = make_update(state.backlog, kept.model, home.keyed)
         if not isinstance(update, Absent):
             Outbox(Path(home.outbox)).keep(pack_update(update))
+            took_turn(home, kept)
         state = type(state)(state.summary, state.correction, backlog)
     store_state(home, state)
     waiting = sum(len(rows) for rows in state.backlog.waiting.values())
@@ -122,7 +124,8 @@ def _exchange(home: Home, aggregator: Aggregator | Absent, pulled: _Pulled) -> t
     arrived = {receipt.id for receipt in flushed.sent}
     sent = tuple(_sent(body) for number, body in waiting.updates if number in arrived)
     damaged = map(HistoryError, flushed.warnings)
-    return _told(aggregator.url, sent, flushed.waiting, pulled), (*flushed.failures, *flushed.refused, *damaged)
+    refused = (error for error in flushed.refused if not isinstance(error, Declined))
+    return _told(aggregator.url, sent, flushed.waiting, pulled), (*flushed.failures, *refused, *damaged)
 
 
 def _sent(body: bytes) -> SentUpdate:
@@ -169,6 +172,7 @@ def _reported(
         exchange=exchange,
         incident=bool(incident_reason(reports)),
         incident_reason=incident_reason(reports),
-        warnings=(*map(str, problems), *learned.warnings, *seen.warnings),
+        # Once each: a record that cannot be read is met when the build is judged, and again when the past is learned.
+        warnings=tuple(dict.fromkeys((*map(str, problems), *learned.warnings, *seen.warnings))),
     )
     return Trained(training, problems)

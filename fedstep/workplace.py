@@ -12,7 +12,7 @@ from fedstep.build.record import Absent, Change, CiRun, Reports, Situation, Test
 from fedstep.errors import InputError
 from fedstep.history.home import Home
 
-__all__ = ["Workplace", "append", "find_workplace", "in_ci", "read_event", "words_of_tests"]
+__all__ = ["Workplace", "append", "find_workplace", "in_ci", "read_event", "replace", "words_of_tests"]
 
 LARGEST_EVENT = 30 << 20  # bytes; GitHub cuts webhook payloads at 25 MB
 
@@ -114,8 +114,17 @@ def words_of_tests(root: str) -> Callable[[tuple[TestRun, ...]], Mapping[str, tu
 
 def append(path: str, text: str) -> None:
     """Append to a file that the CI reads. InputError where it cannot be written."""
+    _write(path, "a", text)
+
+
+def replace(path: str, text: str) -> None:
+    """Write a file that the CI reads anew. InputError where it cannot be written."""
+    _write(path, "w", text)
+
+
+def _write(path: str, mode: str, text: str) -> None:
     try:
-        with open(path, "a", encoding="utf-8") as file:
+        with open(path, mode, encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error

@@ -38,7 +38,7 @@ HEAVY_ROOMS = ("model.sgd", "federation.shares", "simulate", "server", "importer
 HTTP = {"requests", "urllib3", "httpx", "aiohttp"}
 SERVER_MAY_SHARE = {"errors", "features.schema", "model.linear", "federation"}
 SERVER_ONLY = {"starlette", "uvicorn", "sqlalchemy", "jwt", "prometheus_client", "jinja2"}
-SERVER_COMMANDS = {f"commands.{name}" for name in ("serving", "guarding", "tokens", "archive")}
+SERVER_COMMANDS = {f"commands.{name}" for name in ("serving", "guarding", "promising", "tokens", "archive")}
 LIGHT = (
     *("cli", "config", "workplace", "commands.builds", "commands.hook", "pytest_plugin"),
     *("steps", "report.text", "report.as_json", "report.outputs"),

@@ -124,7 +124,12 @@ def test_the_exit_codes_of_the_reference_are_those_of_the_errors():
 
 @pytest.mark.parametrize(
     ("page", "example"),
-    [("github.md", "github.yml"), ("jenkins.md", "Jenkinsfile")],
+    [
+        ("github.md", "github.yml"),
+        ("github.md", "github-team.yml"),
+        ("github.md", "github-forks.yml"),
+        ("jenkins.md", "Jenkinsfile"),
+    ],
 )
 def test_the_examples_of_the_pages_are_the_files_that_the_tests_run(page: str, example: str) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")

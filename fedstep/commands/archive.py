@@ -11,7 +11,11 @@ from fedstep.errors import MissingExtra
 __all__ = ["export", "import_"]
 
 STORE = option(
-    "store", metavar="URL", default="sqlite:///fedstep.db", show_default=True, help="Database of the aggregator."
+    "store",
+    metavar="URL",
+    default="sqlite:///fedstep.db",
+    show_default=True,
+    help="Database of the aggregator: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.",
 )
 
 
@@ -26,7 +30,7 @@ def export(file: str, **given: Any) -> int:
     """
     try:
         from fedstep.server.archive import export_store
-        from fedstep.server.tables import needed
+        from fedstep.server.database import needed
     except ImportError as error:
         raise _missing(error) from error
     show(f"{export_store(needed(given['store']), file)} rows\n")

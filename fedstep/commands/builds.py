@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 import click
 
 from fedstep.build.record import BuildOutcome, Evidence, Reports, Situation
-from fedstep.commands.options import FORMAT, HISTORY, JUNIT, NETWORK, OUTCOME, PART, STRICT, Given, option
+from fedstep.commands.options import FORMAT, HELPER, HISTORY, JUNIT, NETWORK, OUTCOME, PART, STRICT, Given, option
 from fedstep.commands.place import aggregator_of, mark_start, place_of, readable, run_name
-from fedstep.commands.sinks import exit_code, finish, say, show, tell_ci
+from fedstep.commands.sinks import exit_code, finish, say, show, tell_ci, unsaid
 from fedstep.commands.travel import fetched, published, worse
 from fedstep.errors import FedstepError, HistoryError
 from fedstep.report.findings import Training, Triage
@@ -23,6 +23,7 @@ Problems = tuple[FedstepError, ...]
 @click.command()
 @JUNIT
 @NETWORK
+@HELPER
 @HISTORY
 @PART
 @option("keep", type=click.IntRange(1), default=500, show_default=True, help="Builds kept in the history.")
@@ -157,6 +158,6 @@ def _without_history(given: Given, place: Workplace, error: HistoryError) -> int
     """The build cannot be kept: say so once, tell the CI that the step is degraded, and let the build go on."""
     from fedstep.report.outputs import KEYS
 
-    say(str(error))
-    tell_ci(place, {**dict.fromkeys(KEYS, ""), "status": "degraded"}, "", "")
+    failed = tell_ci(place, {**dict.fromkeys(KEYS, ""), "status": "degraded"}, "", "")
+    say(str(error), *unsaid(failed, (error,)))
     return exit_code(given, (error,))

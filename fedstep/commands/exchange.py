@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from fedstep.commands.options import HISTORY, NETWORK, STRICT
+from fedstep.commands.options import HELPER, HISTORY, NETWORK, STRICT
 from fedstep.commands.place import needed_aggregator, place_of
 from fedstep.commands.sinks import exit_code, say, show
 from fedstep.errors import AggregatorError, HistoryError
@@ -14,6 +14,7 @@ __all__ = ["pull", "push"]
 
 @click.command()
 @NETWORK
+@HELPER
 @HISTORY
 @STRICT
 def push(**given: Any) -> int:

@@ -1,30 +1,24 @@
 """The history itself: show it, bring histories together, make it smaller, learn it again, forget it."""
 
 import os
-import shutil
-import sys
 from dataclasses import replace
 from typing import Any
 
 import click
 
 from fedstep.build.record import Absent
+from fedstep.commands.forget import OUT_OF_REACH, PATIENT_SECONDS, SURELY, confirm, doomed, erase
 from fedstep.commands.options import HISTORY, PART, Given, option
 from fedstep.commands.place import part_of, place_of, travels
 from fedstep.commands.sinks import say, show
 from fedstep.commands.travel import channel_of, fetch_now, publish_now
-from fedstep.errors import HistoryError, MissingExtra, UsageError
+from fedstep.errors import MissingExtra, UsageError
 from fedstep.history.home import Home
 from fedstep.workplace import Workplace
 
 __all__ = ["history"]
 
 ASKING_SECONDS = 2.0  # for a remote that is only asked what it has
-PATIENT_SECONDS = 120.0  # for a fetch or push that somebody waits for
-OUT_OF_REACH = (
-    "Not in reach of this command: other clones and caches that hold a copy (the next `fedstep train` there publishes "
-    "it again), what git servers keep until they clean up, and the coefficients that were sent to an aggregator."
-)
 CACHES = ("backlog.json", "correction.json", "summary.json", "outlook.json")
 
 
@@ -124,25 +118,21 @@ def rebuild(**given: Any) -> int:
 
 
 @history.command("forget")
-@option("remote", is_flag=True, help="Delete the ref of the remote too.")
-@option("yes", is_flag=True, help="Do not ask.")
+@SURELY
 @HISTORY
 @PART
-def forget(**given: Any) -> int:
+def forget_history(**given: Any) -> int:
     """Delete the history, what was learned from it, and updates that wait.
 
     \b
     Example: fedstep history forget --remote --yes
     """
     place = place_of(given)
-    doomed = _doomed(given, place)
-    _confirm(given, doomed)
-    if travels(given):
-        _forget_ref(given, place)
-    shutil.rmtree(place.home.folder, ignore_errors=True)
-    if os.path.exists(place.home.folder):
-        raise HistoryError(f"{place.home.folder} was not deleted whole", "Check its permissions")
-    show("".join(f"forgotten: {name}\n" for name in doomed) + f"{OUT_OF_REACH}\n")
+    names = doomed(given, place)
+    confirm(given, names)
+    erase(given, place)
+    sent = "and what was sent to an aggregator, which `fedstep forget` asks to delete it"
+    show("".join(f"forgotten: {name}\n" for name in names) + f"{OUT_OF_REACH}, {sent}.\n")
     return 0
 
 
@@ -184,43 +174,3 @@ def _rebuilt(home: Home) -> str:
     keep_outlook(home, kept, forecaster_for(home, kept))
     say(*progress.warnings)
     return f"{progress.records} builds learned, {progress.ripened} rows"
-
-
-def _doomed(given: Given, place: Workplace) -> tuple[str, ...]:
-    """What will be gone, for people. UsageError where the folder is no history: nothing else is ever deleted."""
-    from fedstep.history.shared import REF
-
-    home = place.home
-    inside = os.path.commonpath([os.path.realpath(place.root), os.path.realpath(home.folder)])
-    if not travels(given) and (inside == os.path.realpath(home.folder) or not os.path.exists(home.path("key"))):
-        raise UsageError(f"{home.folder} is no history", "Name its folder with --history")
-    if given["remote"] and not travels(given):
-        raise UsageError("--remote belongs to a history that travels", "Add --history git")
-    part = f" ({part_of(given)})" if part_of(given) else ""
-    refs = (f"{REF} of this clone{part}",) if travels(given) else ()
-    return (home.folder, *refs, *((f"{REF} of the remote{part}",) if given["remote"] else ()))
-
-
-def _confirm(given: Given, doomed: tuple[str, ...]) -> None:
-    if given["yes"]:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError("forgetting has to be confirmed, and nobody can be asked here", "Add --yes")
-    click.confirm(f"Delete {', '.join(doomed)}?", abort=True, err=True)
-
-
-def _forget_ref(given: Given, place: Workplace) -> None:
-    """Delete the ref, or this part of it, here and with --remote there."""
-    from fedstep.history.gitref import delete_local, delete_remote
-    from fedstep.history.sync import withdraw
-
-    channel = channel_of(given, place)
-    if given["remote"] and place.ci.untrusted:
-        raise UsageError("this run comes from a fork: nothing is deleted on the remote", "Run it by hand")
-    if channel.part:
-        place.home.prepare()
-        withdraw(place.home, channel if given["remote"] else channel._replace(remote=""), place.now, PATIENT_SECONDS)
-        return
-    if given["remote"]:
-        delete_remote(channel, PATIENT_SECONDS)
-    delete_local(channel.root)

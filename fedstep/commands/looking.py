@@ -38,6 +38,7 @@ FOUND = 3  # the exit code where a string of the report was found, or the report
 @option("against", metavar="GLOB", multiple=True, help="Prove that no string of these reports is in it.")
 @option("audit", is_flag=True, help="List everything ever sent instead.")
 @option("all", is_flag=True, help="Every coefficient, however many.")
+@option("aggregator", metavar="URL", default="", help="Show the token that GitHub gives a job for it.")
 @option("token", metavar="TOKEN", default="", help="Show what it tells; keep it in FEDSTEP_TOKEN.")
 @JSON
 @HISTORY
@@ -49,6 +50,7 @@ def inspect(**given: Any) -> int:
     Example: fedstep inspect --against 'build/**/TEST-*.xml'
     """
     from fedstep.looking.inspection import inspection_of, past_updates
+    from fedstep.looking.token import presented
 
     place = place_of(given)
     if given["audit"]:
@@ -56,7 +58,8 @@ def inspect(**given: Any) -> int:
         _show(given, "record", record)
         return 0
     globs = (*given["against"], *given["reports"])
-    found = inspection_of(place.home, given["last"], given["token"], globs)
+    told = presented(given["token"], given["aggregator"], os.environ)
+    found = inspection_of(place.home, given["last"], told, globs)
     say(*found.warnings)
     _show(given, "inspection", found)
     return 0 if isinstance(found.proof, Absent) or found.proof.holds else FOUND

@@ -6,7 +6,19 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["FORMAT", "HISTORY", "JUNIT", "NETWORK", "OUTCOME", "PART", "STRICT", "Given", "option", "together"]
+__all__ = [
+    "FORMAT",
+    "HELPER",
+    "HISTORY",
+    "JUNIT",
+    "NETWORK",
+    "OUTCOME",
+    "PART",
+    "STRICT",
+    "Given",
+    "option",
+    "together",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Given = dict[str, Any]  # option values by name, as click gives them
@@ -46,4 +58,8 @@ NETWORK = together(
     option("token", metavar="TOKEN", default="", help="For the aggregator; keep it in FEDSTEP_TOKEN."),
     option("timeout", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Seconds for one exchange."),
     option("budget", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds for everything."),
+)
+HELPER = together(
+    option("helper", metavar="URL", default="", help="Split updates: half to it, half to the aggregator."),
+    option("helper-token", metavar="TOKEN", default="", help="For the helper; keep it in FEDSTEP_HELPER_TOKEN."),
 )

@@ -98,4 +98,20 @@ def needed_aggregator(given: Given, place: Workplace) -> Any:
         raise UsageError("no aggregator is given", "Give one with --aggregator or FEDSTEP_AGGREGATOR")
     spent = time.time() - place.now
     patience = Patience(timeout=given["timeout"], deadline=time.monotonic() + given["budget"] - spent)
-    return Aggregator(given["aggregator"], ci_send(given["aggregator"], given["token"], os.environ), patience)
+    send = ci_send(given["aggregator"], given["token"], os.environ)
+    return Aggregator(given["aggregator"], send, patience, _helper_of(given))
+
+
+def _helper_of(given: Given) -> Any:
+    """The helper, or the reason why there is none. Raises UsageError for one that is the aggregator itself."""
+    from urllib.parse import urlsplit
+
+    from fedstep.federation.ci_token import ci_send
+    from fedstep.federation.twins import Peer
+
+    url = given.get("helper") or ""
+    if not url:
+        return Absent("no helper is configured")
+    if urlsplit(url).netloc.lower() == urlsplit(given["aggregator"]).netloc.lower():
+        raise UsageError("--helper is the aggregator itself, which would hold both halves", "Give the helper's URL.")
+    return Peer(url, ci_send(url, given["helper_token"], os.environ))

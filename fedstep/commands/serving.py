@@ -12,6 +12,8 @@ import click
 from fedstep.commands.archive import export, import_
 from fedstep.commands.guarding import GUARDS, guards
 from fedstep.commands.options import option
+from fedstep.commands.promising import PROMISING, promising
+from fedstep.commands.sharing import SHARING, sharing
 from fedstep.commands.sinks import say, show
 from fedstep.commands.tokens import token
 from fedstep.errors import MissingExtra
@@ -22,7 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["serve", "server"]
 
 STORE = option(
-    "store", metavar="URL", default="sqlite:///fedstep.db", show_default=True, help="Database of the aggregator."
+    "store",
+    metavar="URL",
+    default="sqlite:///fedstep.db",
+    show_default=True,
+    help="Database of the aggregator: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.",
 )
 
 
@@ -36,6 +42,8 @@ STORE = option(
 @option("projects", type=click.IntRange(1), default=1, show_default=True, help="Distinct projects that needs.")
 @option("from-zero", is_flag=True, help="Begin with an empty model instead of the starter model.")
 @option("ungated", is_flag=True, help="Predict with every new head at once, untested: for demonstrations.")
+@SHARING
+@PROMISING
 @GUARDS
 def serve(**given: Any) -> int:
     """Run the aggregator.
@@ -44,9 +52,9 @@ def serve(**given: Any) -> int:
     Example: fedstep serve --store sqlite:///fedstep.db
     """
     try:
-        from fedstep.server.app import serve as run_server
         from fedstep.server.buffer import Folding
         from fedstep.server.gate import Gate
+        from fedstep.server.roles import serve as run_server
         from fedstep.server.settings import Settings
     except ImportError as error:
         raise _missing(error) from error
@@ -58,7 +66,8 @@ def serve(**given: Any) -> int:
     starter = b"" if given["from_zero"] else starter_bytes()
     gate = None if given["ungated"] else Gate()
     settings = Settings(given["host"], given["port"], given["store"], tokens, starter, folding=folding, gate=gate)
-    run_server(replace(settings, **guards(given)), lambda url: say(f"aggregator on {url}, Ctrl-C stops it"))
+    settings = replace(settings, **guards(given), **sharing(given), **promising(given))
+    run_server(settings, lambda url: say(f"aggregator on {url}, Ctrl-C stops it"))
     return 0
 
 
@@ -121,8 +130,8 @@ def rollback(version: int, **given: Any) -> int:
 def _opened(url: str) -> "Iterator[Store]":
     """The store of an aggregator, which has to be there. Raises UsageError."""
     try:
+        from fedstep.server.database import needed
         from fedstep.server.store import Store
-        from fedstep.server.tables import needed
     except ImportError as error:
         raise _missing(error) from error
     from fedstep.features.schema import schema

@@ -10,9 +10,9 @@ import click
 from fedstep.commands.options import Given
 from fedstep.errors import FedstepError, InputError
 from fedstep.report.findings import Prediction, Training, Triage
-from fedstep.workplace import Workplace, append, in_ci
+from fedstep.workplace import Workplace, append, in_ci, replace
 
-__all__ = ["exit_code", "finish", "say", "show", "tell_ci"]
+__all__ = ["exit_code", "finish", "say", "show", "tell_ci", "unsaid"]
 
 Finding = Prediction | Triage | Training
 
@@ -47,12 +47,17 @@ def finish(
     if in_ci(place.ci):
         from fedstep.report.outputs import outputs
 
-        tell_ci(place, outputs(finding), _rendered(finding, "markdown"), _annotations(finding))
+        findings = _rendered(finding, "json") if os.environ.get("FEDSTEP_FINDINGS") else ""
+        told = (outputs(finding), _rendered(finding, "markdown"), _annotations(place, finding), findings)
+        failed = (*tell_ci(place, *told), *_code_quality(place, finding))
+        say(*unsaid(failed, problems), *_comment(place, finding))
     return exit_code(given, problems)
 
 
-def tell_ci(place: Workplace, values: Mapping[str, str], summary: str, annotations: str) -> None:
-    """Outputs and summary to the files that the CI names, annotations to its log."""
+def tell_ci(
+    place: Workplace, values: Mapping[str, str], summary: str, annotations: str, findings: str = ""
+) -> tuple[str, ...]:
+    """Outputs, summary and the finding as JSON to the files that the CI names, annotations to its log; what failed."""
     from fedstep.report.outputs import dotenv, github_output
 
     sinks = (
@@ -60,15 +65,27 @@ def tell_ci(place: Workplace, values: Mapping[str, str], summary: str, annotatio
         ("GITHUB_STEP_SUMMARY", summary),
         ("FEDSTEP_DOTENV", dotenv(values)),
         ("FEDSTEP_SUMMARY", summary),
+        ("FEDSTEP_FINDINGS", findings),
     )
+    failed = []
     for variable, text in sinks:
         if path := os.environ.get(variable):
             try:
                 append(path, text)
             except InputError as error:
-                say(str(error))
+                failed.append(str(error))
     if place.ci.vendor == "github" and annotations:  # the runner reads both streams; stdout is the result alone
         print(annotations, end="", file=sys.stderr, flush=True)
+    return tuple(failed)
+
+
+def unsaid(failed: tuple[str, ...], problems: tuple[FedstepError, ...]) -> tuple[str, ...]:
+    """The first file that could not be written, unless a problem that is said already has the same reason: a full disk.
+
+    >>> unsaid(("cannot write a: No space left on device", "cannot write b: No space left on device"), ())
+    ('cannot write a: No space left on device',)
+    """
+    return tuple(text for text in failed if not any(text.rpartition(": ")[2] in str(each) for each in problems))[:1]
 
 
 def _rendered(finding: Finding, style: str) -> str:
@@ -78,7 +95,37 @@ def _rendered(finding: Finding, style: str) -> str:
     return str(getattr(sinks, f"{type(finding).__name__.lower()}_{style}")(finding))
 
 
-def _annotations(finding: Finding) -> str:
-    from fedstep.report.annotations import failure_annotations
+def _annotations(place: Workplace, finding: Finding) -> str:
+    """Workflow commands for the failures that are least likely flaky; on GitHub alone, whose log obeys them."""
+    if isinstance(finding, Prediction) or place.ci.vendor != "github":
+        return ""
+    from fedstep.commands.placing import placed
+    from fedstep.report.annotations import MOST_ANNOTATIONS, failure_annotations
+    from fedstep.report.wording import by_urgency
 
-    return "" if isinstance(finding, Prediction) else failure_annotations(finding.failures)
+    shown, rest = by_urgency(finding.failures)[:MOST_ANNOTATIONS], by_urgency(finding.failures)[MOST_ANNOTATIONS:]
+    return failure_annotations((*placed(shown, place.root), *rest))
+
+
+def _comment(place: Workplace, finding: Finding) -> tuple[str, ...]:
+    """Comment on the pull request where that is asked for; what went wrong."""
+    if isinstance(finding, Prediction) or os.environ.get("FEDSTEP_COMMENT") != "true":
+        return ()
+    from fedstep.commands.commenting import comment
+
+    return comment(place, finding, os.environ)
+
+
+def _code_quality(place: Workplace, finding: Finding) -> tuple[str, ...]:
+    """Write GitLab's report anew, JSON cannot be appended to, where a file is named; what went wrong."""
+    path = os.environ.get("FEDSTEP_CODE_QUALITY")
+    if not path or isinstance(finding, Prediction):
+        return ()
+    from fedstep.commands.placing import placed
+    from fedstep.report.codequality import code_quality
+
+    try:
+        replace(path, code_quality(placed(finding.failures, place.root)))
+    except InputError as error:
+        return (str(error),)
+    return ()

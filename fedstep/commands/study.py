@@ -3,20 +3,25 @@
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from fedstep.commands.options import option
+from fedstep.commands.options import Given, option
 from fedstep.commands.sinks import say, show
-from fedstep.errors import InputError, MissingExtra
+from fedstep.errors import InputError, MissingExtra, UsageError
 
 __all__ = ["demo", "simulate"]
 
 T = TypeVar("T")
 TASKS = ("build-duration", "build-failure", "test-duration", "flaky", "triage")
 MODES = ("federated", "local", "pooled", "global-only")
+ATTACKS = (
+    *("reconstruct", "words", "strangers", "membership", "identify"),
+    *("difference", "probe", "liar", "leader", "helper"),
+)
 
 
 @click.command()
@@ -34,13 +39,17 @@ def demo(**given: Any) -> int:
 
 @click.command()
 @click.argument("corpus", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True, metavar="CORPUS...")
-@option("task", type=click.Choice(TASKS), required=True, help="What is predicted.")
+@option("task", type=click.Choice(TASKS), help="What is predicted.")
 @option("mode", type=click.Choice(MODES), default="federated", show_default=True, help="Who learns from whom.")
 @option("hold-out", metavar="PROJECT", multiple=True, help="Gives nothing to the others. Can be repeated.")
 @option("seed", type=int, default=1, show_default=True, help="Of the second interleaving and of what is drawn.")
 @option("jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @option("backend", type=click.Choice(["loky", "dask"]), default="loky", show_default=True, help="What runs them.")
 @option("cold-start", is_flag=True, help="Score the first ten builds of a project too.")
+@option("privacy", metavar="EPSILON", type=click.FloatRange(0), help="What differential privacy costs, of flaky tests.")
+@option("participants", type=click.IntRange(1), default=100, show_default=True, help="Drawn projects, of --privacy.")
+@option("releases", type=click.IntRange(1), default=5, show_default=True, help="Times each contributes, of --privacy.")
+@option("attack", type=click.Choice([*ATTACKS, "all"]), help="What an attacker learns, or breaks; without --task.")
 @option("json", metavar="FILE", default="", help="Write the figures to this file.")
 @option("html", metavar="FILE", default="", help="Write a page to look at.")
 def simulate(**given: Any) -> int:
@@ -56,6 +65,12 @@ def simulate(**given: Any) -> int:
     except ImportError as error:
         remedy = "Run: pip install 'fedstep[train,server]'"
         raise MissingExtra(f"{error.name} is not installed", remedy) from error
+    if given["attack"]:
+        return _attack(given)
+    if not given["task"]:
+        raise UsageError("--task is missing", f"Give one of {', '.join(TASKS)}, or an --attack.")
+    if given["privacy"]:
+        return _privacy(given)
     plan = StudyPlan(
         given["task"],
         given["mode"],
@@ -71,6 +86,35 @@ def simulate(**given: Any) -> int:
     if given["html"]:
         alone = run_study(given["corpus"], replace(plan, mode="local"), _progress) if plan.mode == "federated" else None
         _write(given["html"], study_page(study, alone))
+    return 0
+
+
+def _privacy(given: Given) -> int:
+    """Learn without differential privacy, with its bounds, and with its noise."""
+    from fedstep.simulate.private import PrivatePlan, run_private
+    from fedstep.simulate.private_text import private_json, private_text
+
+    if given["task"] != "flaky":
+        raise UsageError(f"--privacy cannot be studied with --task {given['task']}", "Give --task flaky.")
+    plans = [
+        PrivatePlan(epsilon, given["participants"], given["releases"], seed=given["seed"])
+        for epsilon in (0.0, inf, given["privacy"])
+    ]
+    studies = tuple(_progress(run_private(given["corpus"], plans), "learning", len(plans)))
+    show(private_text(studies))
+    _write(given["json"], private_json(studies))
+    return 0
+
+
+def _attack(given: Given) -> int:
+    """Attack what leaves a project, with every protection off, by default and on."""
+    from fedstep.simulate.attacks.study import attacks_json, attacks_text, run_attacks
+
+    names = ATTACKS if given["attack"] == "all" else (given["attack"],)
+    found = _progress(run_attacks(given["corpus"], names, given["seed"]), "attacking", len(names))
+    findings = tuple(finding for one in found for finding in one)
+    show(attacks_text(findings))
+    _write(given["json"], attacks_json(findings))
     return 0
 
 

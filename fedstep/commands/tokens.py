@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["token"]
 
 STORE = option(
-    "store", metavar="URL", default="sqlite:///fedstep.db", show_default=True, help="Database of the aggregator."
+    "store",
+    metavar="URL",
+    default="sqlite:///fedstep.db",
+    show_default=True,
+    help="Database of the aggregator: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.",
 )
 
 
@@ -76,11 +80,11 @@ def revoke(name: str, **given: Any) -> int:
 def _book(store: str, needed: bool = False) -> "Iterator[TokenBook]":
     """The tokens of a store, which has to be there where it is `needed`. Raises UsageError."""
     try:
-        from fedstep.server import tables
+        from fedstep.server import database
         from fedstep.server.tokens import TokenBook
     except ImportError as error:
         raise MissingExtra(f"{error.name} is not installed", "Run: pip install 'fedstep[server]'") from error
-    book = TokenBook(tables.needed(store) if needed else store)
+    book = TokenBook(database.needed(store) if needed else store)
     try:
         yield book
     finally:

@@ -15,7 +15,7 @@ from fedstep.federation.wire import hour
 from fedstep.history.home import Home
 from fedstep.history.log import list_folder, remove
 
-__all__ = ["KEPT_BYTES", "Audit", "Sent", "last_sent", "read_audit", "recorded"]
+__all__ = ["KEPT_BYTES", "Audit", "Sent", "host_of", "last_sent", "read_audit", "recorded"]
 
 LOG = "sent/log.jsonl"
 SUFFIX = ".safetensors"
@@ -44,7 +44,7 @@ class Audit(NamedTuple):
 
 def recorded(home: Home, url: str, send: Send, clock: Callable[[], float] = time.time) -> Send:
     """The same `Send`, which notes every body before it leaves; where that fails nothing leaves (AggregatorError)."""
-    host = redacted(url).partition("://")[2].partition("/")[0]
+    host = host_of(url)
 
     def noting(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
         if not body:
@@ -64,6 +64,15 @@ def recorded(home: Home, url: str, send: Send, clock: Callable[[], float] = time
         return answer
 
     return noting
+
+
+def host_of(url: str) -> str:
+    """The host of an aggregator, as the record has it.
+
+    >>> host_of("https://me:secret@ci.example:8443/fed?key=1")
+    'ci.example:8443'
+    """
+    return redacted(url).partition("://")[2].partition("/")[0]
 
 
 def read_audit(home: Home) -> Audit:

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 from fedstep.errors import AggregatorError, AggregatorUnreachable, UsageError
 from fedstep.federation.transport import Answer, Send, redacted, requests_send
 
-__all__ = ["ci_send"]
+__all__ = ["ci_send", "job_token", "may_ask"]
 
 WHERE, WITH = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 OTHERWISE = "or set FEDSTEP_TOKEN to a token of the aggregator."
@@ -35,10 +35,15 @@ def ci_send(url: str, token: str, env: Mapping[str, str]) -> Send:
             answer = plain(method, path, headers, body, left())
             if answer.status != 401:
                 return answer
-            signed.append(requests_send(url, _requested(url, env, left())))
+            signed.append(requests_send(url, job_token(url, env, left())))
         return signed[0](method, path, headers, body, left())
 
     return send
+
+
+def may_ask(env: Mapping[str, str]) -> bool:
+    """Whether this is a job that GitHub gives a token when it asks."""
+    return env.get("GITHUB_ACTIONS") == "true" and bool(env.get(WHERE)) and bool(env.get(WITH))
 
 
 def _countdown(seconds: float) -> Callable[[], float]:
@@ -47,7 +52,7 @@ def _countdown(seconds: float) -> Callable[[], float]:
     return lambda: max(0.001, end - time.monotonic())
 
 
-def _requested(aggregator: str, env: Mapping[str, str], timeout: float) -> str:
+def job_token(aggregator: str, env: Mapping[str, str], timeout: float) -> str:
     """The job's token for this aggregator alone. Raises AggregatorError with what the job lacks."""
     place = urlsplit(env.get(WHERE, ""))
     if not place.netloc or not env.get(WITH):

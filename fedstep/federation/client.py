@@ -1,16 +1,23 @@
 """The client's two questions: push an update, pull the model. What an answer means is decided here."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from fedstep.errors import AggregatorError, SchemaMismatch, UpdateRefused, WireError
+from fedstep.errors import AggregatorError, BudgetSpent, Declined, SchemaMismatch, UpdateRefused, WireError
 from fedstep.federation.gzipped import deflate, inflate
 from fedstep.federation.patience import Patience, ask_until
 from fedstep.federation.transport import Answer, Send, redacted
 from fedstep.federation.wire import LARGEST, Model, Shape, check_model, unpack_model, unpack_update
 
-__all__ = ["Fetched", "NotModified", "Receipt", "pull", "push"]
+__all__ = ["Fetched", "NotModified", "Receipt", "post", "pull", "push"]
 
+UPDATES = "/v1/updates"
+DECLINED: Mapping[str, type[UpdateRefused]] = {
+    "urn:fedstep:problem:budget-spent": BudgetSpent,
+    "urn:fedstep:problem:already-contributed": Declined,
+}
 NOT_ONE = "Check that the URL is an aggregator's, and not a proxy's or a login page's."
 
 
@@ -45,18 +52,35 @@ def push(update: bytes, url: str, send: Send, patience: Patience | None = None) 
     Raises WireError for bytes that are no update, UpdateRefused (SchemaMismatch) when the aggregator will never take
     it, AggregatorUnreachable when it may later, AggregatorError when something must be set right first.
     """
-    number = unpack_update(update).id
-    packed = deflate(update)
+    number, packed = unpack_update(update).id, deflate(update)
+    encoding = {"Content-Encoding": "gzip"} if len(packed) < len(update) else {}
+    return post(UPDATES, number, min(update, packed, key=len), url, send, patience, encoding)
+
+
+def post(
+    path: str,
+    number: str,
+    body: bytes,
+    url: str,
+    send: Send,
+    patience: Patience | None = None,
+    encoding: Mapping[str, str] = MappingProxyType({}),
+) -> Receipt:
+    """The receipt for one message about the update with this id. Raises what `push` does."""
+    where = redacted(url)
     headers = {
         "Accept": "application/json",
         "Content-Type": "application/octet-stream",
         "Idempotency-Key": number,
-        **({"Content-Encoding": "gzip"} if len(packed) < len(update) else {}),
+        **encoding,
     }
-    body, where = min(update, packed, key=len), redacted(url)
-    answer = ask_until(where, lambda left: send("POST", "/v1/updates", headers, body, left), patience or Patience())
+    answer = ask_until(where, lambda left: send("POST", path, headers, body, left), patience or Patience())
     if answer.status == 202:
         return _receipt(number, answer, where)
+    if answer.status in (404, 405) and path != UPDATES:
+        raise AggregatorError(
+            f"{where} answered {answer.status}: it takes no shares", "Check --aggregator and --helper."
+        )
     raise _refusal(answer, where)
 
 
@@ -114,7 +138,8 @@ def _refusal(answer: Answer, where: str) -> AggregatorError:
             f"{said} and points to {target}", "Redirects are not followed: give that URL if it is right."
         )
     if status == 401:
-        return AggregatorError(f"{said}: it wants a token that it knows", "Set FEDSTEP_TOKEN to one of its tokens.")
+        remedy = f"{detail} Set FEDSTEP_TOKEN to one of its tokens.".lstrip()
+        return AggregatorError(f"{said}: it wants a token that it knows", remedy)
     if status == 403:
         return AggregatorError(f"{said}: this token may not do that", detail or "Ask whoever runs the aggregator.")
     if status in (404, 405):
@@ -130,7 +155,8 @@ def _refusal(answer: Answer, where: str) -> AggregatorError:
             f"{said}: the update is too large", "A proxy before the aggregator has a lower limit; raise it."
         )
     if status in (400, 409, 410, 415, 422):
-        return UpdateRefused(f"{said}: {detail or 'it does not want this'}", "It will not be sent again.")
+        declined = DECLINED.get(str(problem.get("type")), UpdateRefused)
+        return declined(f"{said}: {detail or 'it does not want this'}", "It will not be sent again.")
     return AggregatorError(said, NOT_ONE)
 
 

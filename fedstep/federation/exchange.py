@@ -1,8 +1,10 @@
 """The two halves of an exchange, over what the history keeps: refresh the model, deliver the updates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedstep.build.record import Absent
+from fedstep.errors import BudgetSpent
 from fedstep.features.schema import schema
 from fedstep.federation.audit import recorded
 from fedstep.federation.client import NotModified, pull
@@ -10,19 +12,24 @@ from fedstep.federation.kept import Kept, keep_model, kept_model, touch_model
 from fedstep.federation.outbox import Flushed, Outbox, flush
 from fedstep.federation.patience import Patience
 from fedstep.federation.transport import Send
+from fedstep.federation.turn import budget_is_spent
+from fedstep.federation.twins import Peer, flush_halves
 from fedstep.federation.wire import shape
 from fedstep.history.home import Home
 
 __all__ = ["Aggregator", "deliver", "refresh"]
 
+NO_HELPER = Absent("no helper is configured")
+
 
 @dataclass(frozen=True, slots=True)
 class Aggregator:
-    """Where to ask, how, and for how long."""
+    """Where to ask, how, and for how long; with a helper, each gets half of every update."""
 
     url: str
     send: Send
     patience: Patience
+    helper: Peer | Absent = NO_HELPER
 
 
 def refresh(home: Home, aggregator: Aggregator, now: float) -> Kept:
@@ -42,5 +49,12 @@ def refresh(home: Home, aggregator: Aggregator, now: float) -> Kept:
 
 def deliver(home: Home, aggregator: Aggregator) -> Flushed:
     """Send all updates that wait in the outbox; those that cannot be sent now stay in it."""
-    send = recorded(home, aggregator.url, aggregator.send)
-    return flush(Outbox(Path(home.outbox)), aggregator.url, send, aggregator.patience)
+    outbox, send = Outbox(Path(home.outbox)), recorded(home, aggregator.url, aggregator.send)
+    helper = aggregator.helper
+    if isinstance(helper, Absent):
+        flushed = flush(outbox, aggregator.url, send, aggregator.patience)
+        if any(isinstance(error, BudgetSpent) for error in flushed.refused):
+            budget_is_spent(home, aggregator.url)
+        return flushed
+    noted = replace(helper, send=recorded(home, helper.url, helper.send))
+    return flush_halves(outbox, Peer(aggregator.url, send), noted, aggregator.patience)

@@ -1,7 +1,7 @@
 """Updates that wait until the aggregator has acknowledged or refused them: one file each."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,11 @@ from fedstep.federation.client import Receipt, push
 from fedstep.federation.patience import Patience
 from fedstep.federation.transport import Send
 from fedstep.federation.wire import LARGEST, unpack_update
+from fedstep.history.log import write_first
 
-__all__ = ["Flushed", "Kept", "Outbox", "Waiting", "flush"]
+__all__ = ["Flushed", "Kept", "Outbox", "Waiting", "flush", "flush_by"]
 
-SUFFIX, DAMAGED = ".safetensors", ".damaged"
+SUFFIX, DAMAGED, SECRET = ".safetensors", ".damaged", ".seed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,22 @@ class Outbox:
                 warnings.append(_set_aside(path, error))
         return Waiting(tuple(updates), tuple(warnings))
 
+    def seed(self, number: str, fresh: Callable[[], bytes]) -> bytes:
+        """The secret that an update is split by: `fresh` the first time, the same until the update is gone.
+
+        Raises HistoryError where it cannot be kept: halves of two splits would not fit together.
+        """
+        path = self.folder / f"{number}{SECRET}"
+        try:
+            write_first(str(path), fresh())
+            return path.read_bytes()
+        except OSError as error:
+            raise HistoryError(f"{path} cannot be read ({error.strerror})", "Check its permissions.") from error
+
     def drop(self, number: str) -> None:
-        """Removes an update, if it is there and can be removed."""
+        """Removes an update, if it is there and can be removed, and its secret."""
         _remove(self._path(number))
+        _remove(self.folder / f"{number}{SECRET}")
 
     def _path(self, number: str) -> Path:
         return self.folder / f"{number}{SUFFIX}"
@@ -96,19 +110,25 @@ class Outbox:
         for path in self._paths(DAMAGED)[: -self.most]:
             _remove(path)
         old = self._paths(SUFFIX)[: -self.most]
+        _ = [_remove(path.with_suffix(SECRET)) for path in old]
         return tuple(path.stem for path in old if _remove(path))
 
 
 def flush(outbox: Outbox, url: str, send: Send, patience: Patience | None = None) -> Flushed:
     """Sends what waits, oldest first, until the deadline or the first failure that concerns all of them."""
     patience = patience or Patience()
+    return flush_by(outbox, lambda update: push(update, url, send, patience), patience)
+
+
+def flush_by(outbox: Outbox, post: Callable[[bytes], Receipt], patience: Patience) -> Flushed:
+    """As `flush`, in another way of sending: `post` raises AggregatorError like `push`."""
     waiting = outbox.waiting()
     sent: list[Receipt] = []
     refused: list[UpdateRefused] = []
     failures: list[AggregatorError] = []
     for number, update in _until_deadline(waiting.updates, patience):
         try:
-            sent.append(push(update, url, send, patience))
+            sent.append(post(update))
         except UpdateRefused as error:
             refused.append(error)
         except AggregatorError as error:

@@ -14,7 +14,9 @@ from fedstep.federation.tensors import LARGEST, Tensors, Vector, pack, unpack
 
 __all__ = [
     "LARGEST",
+    "NO_PROMISE",
     "Model",
+    "Promise",
     "Score",
     "Shape",
     "Update",
@@ -39,6 +41,8 @@ _MODEL_WORDS = {
     "production": _NUMBER,
     "created": "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00Z",
 }
+_POSITIVE = "[1-9][0-9]{0,5}(?:[.][0-9]{1,6})?|0[.][0-9]{1,6}|[1-9](?:[.][0-9]{1,6})?e-[0-9]{2}"
+_PROMISE = f"(?:{_POSITIVE})/(?:{_POSITIVE})/[1-9][0-9]{{0,5}}/(?:{_POSITIVE})"
 _HEAD = re.compile("[a-z][a-z0-9-]{0,31}")
 
 
@@ -65,6 +69,21 @@ class Update(NamedTuple):
     scores: Mapping[str, Score] = MappingProxyType({})
 
 
+class Promise(NamedTuple):
+    """What an aggregator with differential privacy holds for every project: (epsilon, delta) over its lifetime.
+
+    A project contributes one batch in so many days, and at most so many of them. All zero: nothing is promised.
+    """
+
+    epsilon: float = 0.0
+    delta: float = 0.0
+    releases: int = 0
+    days: float = 0.0
+
+
+NO_PROMISE = Promise()
+
+
 class Model(NamedTuple):
     """What everyone learns from (`head`) and what everyone predicts with (`production`), by name of the head.
 
@@ -79,6 +98,7 @@ class Model(NamedTuple):
     production: Mapping[str, Vector]
     trials: Mapping[str, int] = MappingProxyType({})
     trial: Mapping[str, Vector] = MappingProxyType({})
+    promise: Promise = NO_PROMISE
 
 
 class Shape(NamedTuple):
@@ -123,6 +143,7 @@ def pack_model(model: Model) -> bytes:
         "production": str(model.production_version),
         "created": model.created,
         **{f"trial.{head}": str(version) for head, version in model.trials.items()},
+        **({"privacy": "/".join(f"{number:.7g}" for number in model.promise)} if model.promise.releases else {}),
     }
     tracks = (("head", model.head), ("production", model.production), ("trial", model.trial))
     vectors = {f"{track}/{name}": vector for track, heads in tracks for name, vector in heads.items()}
@@ -182,7 +203,8 @@ def _score(head: str, words: Mapping[str, str], vector: Vector) -> Score:
 
 def _model(tensors: Tensors) -> Model:
     head, production, trial = (_track(f"{name}/", tensors.vectors) for name in ("head", "production", "trial"))
-    words = _words(tensors.words, MODEL, {**_MODEL_WORDS, **_trial_words(head, tensors.words)})
+    optional = {"privacy": _PROMISE} if "privacy" in tensors.words else {}
+    words = _words(tensors.words, MODEL, {**_MODEL_WORDS, **_trial_words(head, tensors.words), **optional})
     _check_heads(tuple(head))
     sizes = {name: len(vector) for name, vector in head.items()}
     tracks = len(head) + len(production) + len(trial)
@@ -192,7 +214,13 @@ def _model(tensors: Tensors) -> Model:
     if trials.keys() != trial.keys() or any(len(vector) != sizes[name] for name, vector in trial.items()):
         raise WireError("a snapshot on trial does not fit the model's head", REMEDY)
     versions = int(words["head"]), int(words["production"])
-    return Model(words["schema"], *versions, words["created"], head, production, trials, trial)
+    promise = _promise(words["privacy"]) if optional else NO_PROMISE
+    return Model(words["schema"], *versions, words["created"], head, production, trials, trial, promise)
+
+
+def _promise(word: str) -> Promise:
+    epsilon, delta, releases, days = word.split("/")
+    return Promise(float(epsilon), float(delta), int(releases), float(days))
 
 
 def _trial_words(heads: Iterable[str], words: Mapping[str, str]) -> Mapping[str, str]:

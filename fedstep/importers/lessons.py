@@ -13,6 +13,7 @@ from fedstep.features.schema import schema
 from fedstep.federation.batch import make_update
 from fedstep.federation.kept import Kept
 from fedstep.federation.outbox import Outbox
+from fedstep.federation.turn import is_turn, took_turn
 from fedstep.federation.wire import pack_update
 from fedstep.history.entry import Entry, Row, entry_of
 from fedstep.history.home import Home
@@ -121,10 +122,13 @@ class Lessons:
         self.state = State(summary, learned.correction, backlog)
 
     def _sent(self, backlog: Backlog) -> Backlog:
-        """The backlog without the rows of full batches, which are in the outbox now."""
+        """The backlog without the rows of full batches, which are in the outbox now, where it is our turn."""
+        if not is_turn(self.home, self.kept):
+            return backlog
         update, backlog = make_update(backlog, self.kept.model, self.home.keyed)
         if not isinstance(update, Absent):
             Outbox(Path(self.home.outbox)).keep(pack_update(update))
+            took_turn(self.home, self.kept)
         return backlog
 
     def _without_second_turn(self, backlog: Backlog, entry: Entry, fresh: bool) -> Backlog:

@@ -16,7 +16,7 @@ from fedstep.model.sgd import learn_shared
 from fedstep.model.state import Backlog
 from fedstep.server.aggregate import Contribution, aggregate, rules_for
 
-__all__ = ["MODES", "Alone", "Federation", "Pool", "Reading", "Shared"]
+__all__ = ["MODES", "Alone", "Federation", "Pool", "Reading", "Shared", "keyed_by"]
 
 
 class Shared(Protocol):
@@ -51,7 +51,7 @@ class Federation:
 
     def offer(self, project: str, backlog: Backlog) -> Backlog:
         model = Model(schema().digest, self._version, self._version, "", self._heads(), self._heads())
-        update, left = make_update(backlog, model, _hash_of(project))
+        update, left = make_update(backlog, model, keyed_by(project))
         if not isinstance(update, Absent):
             self.receive(pack_update(update))
         return left
@@ -101,7 +101,9 @@ class Pool:
 MODES = {"federated": Federation, "local": Alone, "pooled": Pool}
 
 
-def _hash_of(project: str) -> Callable[..., str]:
+def keyed_by(project: str) -> Callable[..., str]:
+    """A stand-in for a project's own key."""
+
     def keyed(*parts: str) -> str:
         return blake2b("\0".join((project, *parts)).encode(), digest_size=16).hexdigest()
 

@@ -142,6 +142,9 @@ def test_another_schema_names_both():
 
 def test_a_token_that_is_missing_or_wrong_keeps_the_update():
     assert "FEDSTEP_TOKEN" in failed(AggregatorError, Answer(401, {}, b""))
+    assert "it has expired. Set FEDSTEP_TOKEN" in failed(AggregatorError, problem(401, detail="it has expired."))
+    assert "\x1b" not in failed(AggregatorError, problem(401, detail="\x1b[2Jred"))
+    assert len(failed(AggregatorError, problem(401, detail="x" * 9999))) < 500
     assert "may not" in failed(AggregatorError, problem(403, detail="this project is not on the list"))
 
 

@@ -87,6 +87,7 @@ DURATION = (
     Line("- cold start, each project alone", of(COLD), ALONE),
     Line("- each project alone", of(RATIO), ALONE),
     Line("- pooled", of(RATIO), ["build-duration-pooled"], CLOSE),
+    Line("- only the model of the others", of(RATIO), ["build-duration-global-only"]),
     Line("- 90 % interval: covered", of("coverage_90"), TIMES, "0.89-0.91"),
     Line("- least and", of("coverage_90_min"), TIMES, ">= 0.86"),
     Line("- most of a project", of("coverage_90_max"), TIMES, "<= 0.94"),

@@ -1,0 +1,112 @@
+"""One participant in ten lies: how far does that move the ranking of tests of projects that took no part?"""
+
+import random
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from math import inf
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from fedstep.features.schema import schema
+from fedstep.federation.shares import HEAVIEST, LEVELS
+from fedstep.federation.wire import Model, Update, pack_update, unpack_update
+from fedstep.model.linear import margin
+from fedstep.server.aggregate import Contribution, Rules, aggregate, clipped, norm, rules_for
+from fedstep.server.lineage import narrow, wide
+from fedstep.server.private_step import next_private
+from fedstep.server.records import Current, Version
+from fedstep.server.shared_sums import HeadSum, Standing, lifted, next_shared
+from fedstep.simulate.attacks.finding import Finding
+from fedstep.simulate.attacks.scene import HEAD, Member, Real, Scene, body_of
+from fedstep.simulate.attacks.view import BUFFER, NOISE, OFF, RELEASES, SHARES, noise_of, private_moment
+
+__all__ = ["attack_with_lies"]
+
+PASSES = 3  # over all members
+LOUD = 100.0  # times an honest delta, where nothing stops it
+Step = Callable[[Real, Sequence[Real]], Real]
+
+
+def attack_with_lies(scene: Scene) -> Iterator[Finding]:
+    """The AUC of the head with one liar in each fold of ten, beside the same without; there is no gate before it."""
+    for name, step in (
+        (OFF.name, _unprotected),
+        ("default", _plain),
+        (SHARES.name, _shared),
+        (NOISE.name, partial(_noised, draw=scene.draw("liar"))),
+    ):
+        lied, honest = (_ranked(_learned(scene, step, lies), scene.own) for lies in (True, False))
+        yield Finding("liar", "held-out AUC", name, lied, honest)
+
+
+def _learned(scene: Scene, step: Step, lies: bool) -> Real:
+    """The head after all folds; in each the first one says the opposite of what its rows said at first, if it lies."""
+    head, draw = np.array(schema().heads[HEAD].start(), np.float64), scene.draw("liar folds")
+    for _ in range(PASSES):
+        members = draw.sample(scene.attacked, len(scene.attacked))
+        for start in range(0, len(members), BUFFER):
+            fold = [_delta(one, head) for one in members[start : start + BUFFER]]
+            if len(fold) >= SHARES.members:
+                head = step(head, [-LOUD * members[start].delta(), *fold[1:]] if lies else fold)
+    return head
+
+
+def _delta(member: Member, head: Real) -> Real:
+    vector = {HEAD: array("f", head)}
+    body = body_of(member.name, member.rows, Model(schema().digest, 0, 0, "", vector, vector))
+    return np.array(unpack_update(body).deltas[HEAD], np.float64)
+
+
+def _unprotected(head: Real, fold: Sequence[Real]) -> Real:
+    return _folded(head, fold, Rules(inf, longer=inf))
+
+
+def _plain(head: Real, fold: Sequence[Real]) -> Real:
+    """The liar sends as much as the door lets in; the rules of the fold do the rest."""
+    return _folded(head, [clipped(one, schema().heads[HEAD].clip) for one in fold], rules_for(schema())[HEAD])
+
+
+def _folded(head: Real, fold: Sequence[Real], rules: Rules) -> Real:
+    parts = [Contribution(str(number), str(number), 0, one.astype(np.float32)) for number, one in enumerate(fold)]
+    return np.array(aggregate(head.astype(np.float32), parts, rules), np.float64)
+
+
+def _shared(head: Real, fold: Sequence[Real]) -> Real:
+    """Nobody sees a length: a liar takes what the sum of all may have, less what the others need of it."""
+    clip = schema().heads[HEAD].clip
+    room = len(fold) * clip - float(sum(norm(one) for one in fold[1:]))
+    steps = np.rint(np.sum([clipped(fold[0], room), *fold[1:]], axis=0) * LEVELS / clip).astype(np.int64)
+    found = lifted(steps.view(np.uint64), np.zeros(len(steps), np.uint64), len(fold), len(steps))
+    standing = Standing(_current(head), {}, {}, {}, 0.0)
+    made = next_shared(standing, {HEAD: HeadSum(found, len(fold), HEAVIEST)}, rules_for(schema()), None)
+    return np.array(wide(made.version.vectors[HEAD]), np.float64)
+
+
+def _noised(head: Real, fold: Sequence[Real], draw: random.Random) -> Real:
+    bodies = [_body(number, one) for number, one in enumerate(fold)]
+    moment = replace(private_moment(bodies), current=_current(head))
+    made = next_private(moment, {HEAD: rules_for(schema())[HEAD]}, None, noise_of(RELEASES, draw))
+    return np.array(wide(made.version.vectors[HEAD]), np.float64)
+
+
+def _current(head: Real) -> Current:
+    vectors = {HEAD: narrow(head.astype(np.float32))}
+    return Current(Version(0, 0, 0.0, vectors, {HEAD: 0}), vectors, {})
+
+
+def _body(number: int, delta: Real) -> bytes:
+    """What the door lets in of it."""
+    within = array("f", clipped(delta, schema().heads[HEAD].clip))
+    return pack_update(Update(schema().digest, 0, f"{number:032x}", f"{number:032x}", {HEAD: 32}, {HEAD: within}))
+
+
+def _ranked(head: Real, members: Sequence[Member]) -> float:
+    """The AUC over the tests of projects that took no part."""
+    rows = [ripe for one in members for ripe in (*one.rows, *one.rest)]
+    truth, weights = [ripe.label > 0.5 for ripe in rows], head.tolist()
+    if len(set(truth)) < 2:
+        return 0.5
+    return float(roc_auc_score(truth, [margin(weights, ripe.row.indices, ripe.row.values) for ripe in rows]))

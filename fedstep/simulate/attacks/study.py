@@ -1,0 +1,63 @@
+"""Runs attacks by name, and says what they reached."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from fedstep.simulate.attacks.difference import attack_versions
+from fedstep.simulate.attacks.finding import Finding
+from fedstep.simulate.attacks.halves import attack_as_helper, attack_as_leader
+from fedstep.simulate.attacks.identify import attack_identity
+from fedstep.simulate.attacks.liar import attack_with_lies
+from fedstep.simulate.attacks.membership import attack_membership
+from fedstep.simulate.attacks.probe import attack_by_probes
+from fedstep.simulate.attacks.reconstruct import attack_rows
+from fedstep.simulate.attacks.scene import Scene, make_scene
+from fedstep.simulate.attacks.words import attack_strangers, attack_words
+
+__all__ = ["ATTACKS", "attacks_json", "attacks_table", "attacks_text", "run_attacks"]
+
+ATTACKS: Mapping[str, Callable[[Scene], Iterator[Finding]]] = {
+    "reconstruct": attack_rows,
+    "words": attack_words,
+    "strangers": attack_strangers,
+    "membership": attack_membership,
+    "identify": attack_identity,
+    "difference": attack_versions,
+    "probe": attack_by_probes,
+    "liar": attack_with_lies,
+    "leader": attack_as_leader,
+    "helper": attack_as_helper,
+}
+
+
+def run_attacks(places: Sequence[Path], names: Iterable[str], seed: int) -> Iterator[tuple[Finding, ...]]:
+    """What each of these attacks found on the recorded tests below the places. Raises InputError."""
+    scene = make_scene(places, seed)
+    return (tuple(ATTACKS[name](scene)) for name in names)
+
+
+def attacks_text(findings: Sequence[Finding]) -> str:
+    """A line for each finding, below the name of its attack."""
+    lines, attack = [f"{'':<48}reached  yardstick"], ""
+    for one in findings:
+        if one.attack != attack:
+            attack = one.attack
+            lines.append(attack)
+        lines.append(f"  {one.measure:<24}{one.protection:<22}{one.reached:7.3f}  {one.yardstick:9.3f}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def attacks_json(findings: Sequence[Finding]) -> str:
+    """All figures."""
+    return json.dumps([asdict(one) for one in findings], indent=2) + "\n"
+
+
+def attacks_table(findings: Sequence[Finding]) -> str:
+    """The same as Markdown."""
+    rows = [
+        f"| {one.attack} | {one.measure} | {one.protection} | {one.reached:.3f} | {one.yardstick:.3f} |"
+        for one in findings
+    ]
+    return "\n".join(["| attack | measure | protection | reached | yardstick |", "|---|---|---|---|---|", *rows]) + "\n"

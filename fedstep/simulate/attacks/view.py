@@ -1,0 +1,194 @@
+"""What an attacker gets to see of the attacked, protection by protection, made by the code of production."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+
+from fedstep.features.schema import schema
+from fedstep.federation.shares import LEVELS, pad_bytes, split
+from fedstep.federation.wire import Promise, unpack_update
+from fedstep.model.labels import Ripe
+from fedstep.model.sgd import learn_shared
+from fedstep.server.accounting import budget_of
+from fedstep.server.aggregate import Contribution, Rules, Vector, aggregate, moved, rules_for
+from fedstep.server.gate import Active, Gate
+from fedstep.server.lineage import contributions, wide
+from fedstep.server.private_step import LIFE, Noise, next_private
+from fedstep.server.records import Current, Moment, Stored, Trial, Version
+from fedstep.server.shared_sums import lifted, summed, summed_pads
+from fedstep.simulate.attacks.scene import HEAD, Member, Real, Scene
+
+__all__ = [
+    "BUFFER",
+    "CURVE",
+    "HELPER",
+    "LEADER",
+    "NOISE",
+    "OFF",
+    "PROTECTIONS",
+    "PULLED",
+    "RELEASES",
+    "SHARES",
+    "Protection",
+    "View",
+    "fitting",
+    "noise_of",
+    "private_moment",
+    "sums_of",
+    "views",
+]
+
+BUFFER, FEWEST = 10, 5  # updates of a plain fold; projects of a sum of shares
+EPSILON, DELTA, RELEASES = 8.0, 1e-6, 52
+
+
+class View(NamedTuple):
+    """A change of the head's coefficients as the attacker sees it, and what he wants to know: the rows of one member.
+
+    `members` are all whose rows are in it, the attacked first; `rows` of the attacked are in it, and no others of it.
+    """
+
+    vector: Real
+    members: tuple[Member, ...]
+    rows: tuple[Ripe, ...]
+
+
+class Protection(NamedTuple):
+    """How many members are in what is seen, and how it is made of them."""
+
+    name: str
+    members: int
+    see: Callable[[Sequence[Member], random.Random], Real]
+    one_row: bool = False
+
+
+def fitting(protections: Sequence[Protection], scene: Scene) -> Sequence[Protection]:
+    """Those that the scene has members enough for: a sum of fewer would bear a wrong name."""
+    most = min(len(scene.own), len(scene.attacked))
+    return [one for one in protections if one.members <= most]
+
+
+def views(protection: Protection, members: Sequence[Member], scene: Scene, purpose: str) -> list[View]:
+    """The views of the scene, of members drawn from these, each attacked in its turn."""
+    draw = scene.draw(protection.name, purpose)
+    found = []
+    for number in range(scene.views):
+        first = members[number % len(members)]
+        others = draw.sample([one for one in members if one is not first], k=_others(protection, members))
+        chosen = (first, *others)
+        rows = first.rows[:1] if protection.one_row else first.rows
+        found.append(View(protection.see(chosen, draw), chosen, rows))
+    return found
+
+
+def _others(protection: Protection, members: Sequence[Member]) -> int:
+    return min(protection.members, len(members)) - 1
+
+
+def _one_row(members: Sequence[Member], _: random.Random) -> Real:
+    """Learned from a single row and not clipped: no protection at all."""
+    start = schema().heads[HEAD].start()
+    return np.array(learn_shared(HEAD, start, members[0].rows[:1]), np.float64) - np.array(start, np.float64)
+
+
+def _update(members: Sequence[Member], _: random.Random) -> Real:
+    return members[0].delta()
+
+
+def _sum(members: Sequence[Member], draw: random.Random) -> Real:
+    """The sum that leader and helper put together of the halves of all."""
+    return sums_of([one.body for one in members], draw)[:-1] * (schema().heads[HEAD].clip / LEVELS)
+
+
+def sums_of(bodies: Sequence[bytes], draw: random.Random) -> Real:
+    """The sum of shares of these updates, in steps of the grid; the last number is that of the scores."""
+    size = schema().heads[HEAD].size()
+    halves = [split(unpack_update(body), {HEAD: schema().heads[HEAD].clip}, draw.randbytes(32)) for body in bodies]
+    masked = summed((half.vectors[HEAD].tobytes() for half, _ in halves), size + 1)
+    seeds = {half.id: half.seed for _, half in halves}
+    pads = summed_pads(seeds, schema().digest, HEAD, size + 1, size + 1)
+    return lifted(masked, pads, len(bodies), size).astype(np.float64)
+
+
+def _fold(members: Sequence[Member], _: random.Random) -> Real:
+    """The difference of two versions, the second of which is the first after a fold of plain updates."""
+    start, rules = wide(schema().heads[HEAD].start()), rules_for(schema())[HEAD]
+    folded = [part for one in members for _, part in contributions(Stored(one.body), 0)]
+    return pulled(start, aggregate(start, folded, rules), rules)
+
+
+def _fold_of_one_row(members: Sequence[Member], draw: random.Random) -> Real:
+    start, free = wide(schema().heads[HEAD].start()), Rules(inf, longer=inf)
+    delta = _one_row(members, draw).astype(np.float32)
+    return pulled(start, aggregate(start, [Contribution("", "", 0, delta)], free), free)
+
+
+def pulled(before: Vector, after: Vector, rules: Rules) -> Real:
+    """The step between two versions, without what the rules, which everybody knows, have forgotten."""
+    kept = moved(before, np.zeros(len(before)), rules)
+    step: Real = (after.astype(np.float64) - kept) / rules.rate
+    step[np.abs(step) < 1e-6] = 0.0  # what rounding to C floats leaves
+    return step
+
+
+def noise_of(releases: int, draw: random.Random) -> Noise:
+    """The noise of epsilon 8, spent in so many releases."""
+    multiplier = budget_of(Promise(EPSILON, DELTA, releases, 7.0)).multiplier
+    return Noise(multiplier, draw.randrange, LIFE / releases)
+
+
+def private_moment(bodies: Sequence[bytes], trial: Trial | None = None) -> Moment:
+    """The updates of as many projects, about to be folded into the first version."""
+    heads = {HEAD: schema().heads[HEAD].start()}
+    head = Version(0, 0, 0.0, heads, {HEAD: 0})
+    stored = tuple(Stored(body, project=str(number)) for number, body in enumerate(bodies))
+    trials: Mapping[str, Trial] = {HEAD: trial} if trial else {}
+    return Moment(Current(head, heads, trials), stored, {}, Active(0, 0), {}, {}, lambda _: (), 0.0)
+
+
+def _noised(releases: int) -> Callable[[Sequence[Member], random.Random], Real]:
+    def see(members: Sequence[Member], draw: random.Random) -> Real:
+        rules = {HEAD: rules_for(schema())[HEAD]}
+        moment = private_moment([one.body for one in members])
+        made = next_private(moment, rules, Gate(), noise_of(releases, draw))
+        return pulled(wide(moment.current.head.vectors[HEAD]), wide(made.version.vectors[HEAD]), rules[HEAD])
+
+    return see
+
+
+def _masked(members: Sequence[Member], draw: random.Random) -> Real:
+    """All that a leader has of one update: numbers modulo 2^64."""
+    half, _ = split(unpack_update(members[0].body), {HEAD: schema().heads[HEAD].clip}, draw.randbytes(32))
+    return _signed(half.vectors[HEAD].tobytes())
+
+
+def _seeded(members: Sequence[Member], draw: random.Random) -> Real:
+    """All that a helper has of one update: the pad that its seed gives."""
+    _, half = split(unpack_update(members[0].body), {HEAD: schema().heads[HEAD].clip}, draw.randbytes(32))
+    return _signed(pad_bytes(half.seed, half.schema, half.id, HEAD, schema().heads[HEAD].size() + 1))
+
+
+def _signed(residues: bytes) -> Real:
+    """Numbers modulo 2^64 as ones around zero, without that of the score."""
+    return np.frombuffer(residues, "<i8")[:-1].astype(np.float64) / 2.0**63
+
+
+OFF = Protection("off", 1, _one_row, one_row=True)
+SHARES = Protection(f"shares of {FEWEST}", FEWEST, _sum)
+NOISE = Protection(f"epsilon {EPSILON:g}", FEWEST, _noised(RELEASES))
+PROTECTIONS = (OFF, Protection("default", 1, _update), SHARES, NOISE)
+PULLED = (
+    Protection("off", 1, _fold_of_one_row, one_row=True),
+    Protection("default", BUFFER, _fold),
+    SHARES,
+    NOISE,
+)
+LEADER = Protection("leader's half", 1, _masked)
+HELPER = Protection("helper's half", 1, _seeded)
+CURVE = (
+    *(Protection(f"shares of {count}", count, _sum) for count in (10, 20)),
+    Protection(f"epsilon {EPSILON:g} in 1 release", FEWEST, _noised(1)),
+)

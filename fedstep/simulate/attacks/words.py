@@ -1,0 +1,124 @@
+"""Which words of the public list occur in the tests behind a view; and whether any other string can be read at all."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedstep.features.schema import schema
+from fedstep.features.words import sub_words
+from fedstep.federation.batch import make_update
+from fedstep.federation.wire import Update, pack_update
+from fedstep.model.labels import Ripe
+from fedstep.model.sgd import learn_shared
+from fedstep.model.state import Backlog
+from fedstep.simulate.attacks.finding import Finding
+from fedstep.simulate.attacks.scene import HEAD, Member, Real, Scene, head_model, word_columns, words_of
+from fedstep.simulate.attacks.view import PROTECTIONS, Protection, View, views
+from fedstep.simulate.cases import Step
+from fedstep.simulate.rerun import rerun_steps
+from fedstep.simulate.shared import keyed_by
+from fedstep.simulate.tables import RerunTest, read_tests
+
+__all__ = ["attack_strangers", "attack_words", "named_words", "usual_words", "word_findings"]
+
+SPARSE = 0.9  # of all coordinates: a view with more that are not zero has noise, and is ranked
+SMALLEST = 1e-9
+
+
+def attack_words(scene: Scene) -> Iterator[Finding]:
+    """Precision and recall of the words named for one project; guessing names the most usual ones."""
+    for protection in PROTECTIONS:
+        yield from word_findings("words", protection, scene)
+
+
+def word_findings(attack: str, protection: Protection, scene: Scene) -> Iterator[Finding]:
+    """The two figures of one protection, means over views."""
+    usual = usual_words(scene.own)
+    reached, guessed = [], []
+    for view in views(protection, scene.attacked, scene, attack):
+        truth = words_of(view.rows)
+        named = named_words(view, usual)
+        reached.append(_precision_recall(named, truth))
+        guessed.append(_precision_recall(_highest(usual, int(usual.sum())), truth))
+    for place, measure in enumerate(("precision of words", "recall of words")):
+        values = (float(np.mean([one[place] for one in found])) for found in (reached, guessed))
+        yield Finding(attack, measure, protection.name, *values)
+
+
+def usual_words(members: Sequence[Member]) -> Real:
+    """For each word the share of these members that use it; they add up to the words of a typical one."""
+    return np.asarray(np.mean([words_of(one.rows) for one in members], axis=0), np.float64)
+
+
+def named_words(view: View, usual: Real) -> NDArray[np.bool_]:
+    """The words that have moved; in noise, as many of those that moved most as a project has."""
+    moved = np.abs(view.vector[word_columns()])
+    if np.mean(moved > SMALLEST) < SPARSE:
+        return np.asarray(moved > SMALLEST)
+    return _highest(moved, int(usual.sum()))
+
+
+def _highest(values: Real, count: int) -> NDArray[np.bool_]:
+    named = np.zeros(len(values), bool)
+    named[np.argsort(-values, kind="stable")[:count]] = True
+    return named
+
+
+def _precision_recall(named: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[float, float]:
+    hits = float((named & truth).sum())
+    return hits / max(1, int(named.sum())), hits / max(1, int(truth.sum()))
+
+
+def attack_strangers(scene: Scene) -> Iterator[Finding]:
+    """The share of a project's own words outside the list that an update gives away, with an open list and with ours.
+
+    An update that stays the same to the last byte when all those words are taken out of the sources has none of them.
+    """
+    found = [_strangers(read_tests(project.path)) for project in scene.projects]
+    total = max(1, sum(count for _, _, count in found))
+    open_list, closed = (sum(one[place] for one in found) / total for place in (0, 1))
+    yield Finding("strangers", "words outside the list", "off (open list)", open_list, 0.0)
+    for protection in PROTECTIONS[1:]:  # what is summed or noised has no more in it than an update has
+        yield Finding("strangers", "words outside the list", protection.name, closed, 0.0)
+
+
+def _strangers(tests: Sequence[RerunTest]) -> tuple[int, int, int]:
+    """Of the first batch of tests: words outside the list read from an open one, from ours, and how many there are."""
+    tests = tests[: schema().heads[HEAD].minimum_rows]
+    listed = schema().words("source").index
+    outside = [tuple(word for word in sub_words(test.identifiers) if word not in listed) for test in tests]
+    unknown = sorted({word for words in outside for word in words})
+    without = [
+        replace(test, identifiers=tuple(word for word in sub_words(test.identifiers) if word in listed))
+        for test in tests
+    ]
+    same = _sent(_ripe(tests)) == _sent(_ripe(without))
+    return _read_from_open_list(_ripe(tests), outside, unknown), 0 if same else len(unknown), len(unknown)
+
+
+def _ripe(tests: Sequence[RerunTest]) -> tuple[Ripe, ...]:
+    asked, known = (step for step in rerun_steps(tests) if isinstance(step, Step))
+    return tuple(Ripe(case.row, one.label) for case, one in zip(asked.cases, known.known, strict=True))
+
+
+def _sent(rows: Sequence[Ripe]) -> bytes:
+    update, _ = make_update(Backlog(waiting={HEAD: tuple(rows)}), head_model(), keyed_by("strangers"))
+    return pack_update(update) if isinstance(update, Update) else b""
+
+
+def _read_from_open_list(rows: Sequence[Ripe], outside: Sequence[Sequence[str]], unknown: Sequence[str]) -> int:
+    """How many of the words would have a coefficient that moves, if every word had a coordinate."""
+    start = schema().heads[HEAD].start()
+    places = {word: len(start) + number for number, word in enumerate(unknown)}
+    opened = [_with(ripe, [places[word] for word in words]) for ripe, words in zip(rows, outside, strict=True)]
+    learned = np.array(learn_shared(HEAD, [*start, *(0.0 for _ in unknown)], opened))
+    return int((np.abs(learned[len(start) :]) > SMALLEST).sum())
+
+
+def _with(ripe: Ripe, places: Sequence[int]) -> Ripe:
+    values = tuple(len(places) ** -0.5 for _ in places)
+    return ripe._replace(
+        row=ripe.row._replace(indices=(*ripe.row.indices, *places), values=(*ripe.row.values, *values))
+    )

@@ -1,0 +1,38 @@
+"""What attackers reach on recorded tests: the table of docs/attacks.md, made again.
+
+python -m tests.benchmarks.attacks CORPORA FOLDER
+
+CORPORA is the folder of recorded CI, FOLDER is where the figures go. About three minutes of one core.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedstep.simulate.attacks.finding import Finding
+from fedstep.simulate.attacks.study import attacks_table
+
+PAGE = Path(__file__).parents[2] / "docs" / "attacks.md"
+START, END = "<!-- table: start -->\n", "<!-- table: end -->\n"
+
+
+def findings(corpora: Path, target: Path) -> Sequence[Finding]:
+    """What the command finds, all of it written to `target`."""
+    words = ["simulate", "--attack", "all", "--json", str(target), str(corpora / "flaky")]
+    subprocess.run([sys.executable, "-m", "fedstep", *words], check=True, stdout=subprocess.DEVNULL)
+    return [Finding(**one) for one in json.loads(target.read_text(encoding="utf-8"))]
+
+
+def main() -> None:
+    corpora, folder = map(Path, sys.argv[1:3])
+    folder.mkdir(parents=True, exist_ok=True)
+    table = attacks_table(findings(corpora, folder / "attacks.json"))
+    page = PAGE.read_text(encoding="utf-8")
+    before, after = page.partition(START)[0], page.partition(END)[2]
+    PAGE.write_text(f"{before}{START}{table}{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""Attackers on a few projects that are made here: what each reaches, and what each protection leaves of it."""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from fedstep.commands import study
+from fedstep.errors import InputError, UsageError
+from fedstep.features.schema import schema
+from fedstep.simulate.attacks.finding import Finding
+from fedstep.simulate.attacks.halves import attack_as_helper, attack_as_leader
+from fedstep.simulate.attacks.identify import identity_finding
+from fedstep.simulate.attacks.liar import attack_with_lies
+from fedstep.simulate.attacks.membership import membership_finding
+from fedstep.simulate.attacks.probe import attack_by_probes
+from fedstep.simulate.attacks.reconstruct import row_findings
+from fedstep.simulate.attacks.scene import Scene, make_scene, presence
+from fedstep.simulate.attacks.study import ATTACKS, attacks_table
+from fedstep.simulate.attacks.view import NOISE, OFF, PROTECTIONS, PULLED, SHARES, views
+from fedstep.simulate.attacks.words import attack_strangers, word_findings
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = PROTECTIONS[1]
+PROJECTS, TESTS = 8, 200
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Projects of 200 tests. Each uses half of the same listed words, and words of its own; tests that sleep flake."""
+    folder, listed = tmp_path_factory.mktemp("corpus"), sorted(schema().words("source").index)[::6]
+    for project in range(PROJECTS):
+        dice = Random(project)
+        own = [*dice.sample(listed, 80), *(f"stranger{letters(project * 100 + number)}" for number in range(20))]
+        path = folder / f"project{project}" / "tests.csv"
+        path.parent.mkdir()
+        with path.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["test", "seconds", "flaky", "failing_runs", "passing_runs", "tokens"])
+            for number in range(TESTS):
+                flaky = number % 10 == 0
+                words = [*dice.sample(own, 8), *(("sleep", "thread") if flaky else ("assert", "equals"))]
+                rows.writerow([f"p.Case{number // 4}#test{number}", 0.1, int(flaky), int(flaky), 99, " ".join(words)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scene(corpus: Path) -> Scene:
+    return make_scene([corpus], seed=1, views=8)
+
+
+def letters(number: int) -> str:
+    """A number as a word."""
+    return "".join(chr(ord("a") + int(digit)) for digit in str(number))
+
+
+def by_measure(findings: Iterable[Finding], protection: str) -> Mapping[str, Finding]:
+    return {one.measure: one for one in findings if one.protection == protection}
+
+
+def test_the_attackers_own_projects_are_never_the_attacked_ones(scene):
+    assert {one.project for one in scene.own}.isdisjoint(one.project for one in scene.attacked)
+
+
+def test_a_row_that_is_sent_alone_is_recovered_word_for_word(scene):
+    found = by_measure(row_findings("reconstruct", OFF, scene), "off")
+    assert found["whole rows"].reached == 1.0
+    assert found["whole rows"].yardstick < 0.1
+
+
+def test_a_batch_names_all_its_listed_words_and_a_sum_of_five_no_longer_whose_they_are(scene):
+    batch, total = (by_measure(word_findings("words", one, scene), one.name) for one in (DEFAULT, SHARES))
+    assert batch["precision of words"].reached == 1.0
+    assert batch["recall of words"].reached > 0.99
+    assert total["recall of words"].reached > 0.99
+    assert total["precision of words"].reached < 0.7
+
+
+def test_no_word_outside_the_list_changes_an_update_and_with_an_open_list_every_one_does(scene):
+    off, *protected = attack_strangers(scene)
+    assert off.reached == 1.0
+    assert [one.reached for one in protected] == [0.0, 0.0, 0.0]
+
+
+def test_membership_is_plain_in_one_row_and_hidden_by_noise(scene):
+    alone, noised = (membership_finding("membership", one, scene).reached for one in (OFF, NOISE))
+    assert alone > 0.9
+    assert noised < 0.75
+
+
+def test_an_update_is_linked_to_its_project_by_its_words_alone(scene):
+    found = identity_finding("identify", DEFAULT, scene)
+    assert found.reached > 2 * found.yardstick
+
+
+@pytest.mark.parametrize("attack", [attack_as_leader, attack_as_helper])
+def test_a_half_alone_gives_nothing_better_than_guessing(scene, attack):
+    found = {one.measure: one for one in attack(scene)}
+    assert found["F1 of rows"].reached <= found["F1 of rows"].yardstick + 0.05
+    assert found["precision of words"].reached <= found["precision of words"].yardstick + 0.05
+    assert abs(found["AUC"].reached - 0.5) < 0.15
+    assert found["whole rows"].reached == 0.0
+
+
+def test_who_only_pulls_sees_less_of_a_project_in_a_fold_of_ten_than_the_aggregator_in_its_update(scene):
+    versions = by_measure(word_findings("difference", PULLED[1], scene), "default")
+    update = by_measure(word_findings("words", DEFAULT, scene), "default")
+    assert versions["precision of words"].reached < 0.7 < update["precision of words"].reached
+
+
+def test_a_vote_on_one_word_tells_who_uses_it_and_a_noised_one_does_not(scene):
+    found = {one.protection: one.reached for one in attack_by_probes(scene)}
+    assert found["default"] == 1.0
+    assert found["epsilon 8"] < 0.8
+
+
+def test_a_liar_that_nothing_stops_ruins_the_model_and_the_rules_of_a_fold_hold_him(scene):
+    found = {one.protection: one for one in attack_with_lies(scene)}
+    assert found["off"].reached < 0.5 < 0.8 < found["off"].yardstick
+    assert found["default"].reached > found["default"].yardstick - 0.05
+
+
+def test_the_same_seed_sees_the_same_and_another_one_other_members(corpus, scene):
+    def vectors(one: Scene) -> Iterator[bytes]:
+        return (view.vector.tobytes() for view in views(SHARES, one.attacked, one, "a test"))
+
+    again, other = (make_scene([corpus], seed=seed, views=8) for seed in (1, 2))
+    assert list(vectors(scene)) == list(vectors(again)) != list(vectors(other))
+
+
+def test_the_words_of_a_row_are_those_that_its_coordinates_say(scene):
+    rows = scene.own[0].rows
+    names = schema().heads["flaky"].names()
+    worded = [sum(names[index].startswith(("name=", "source=")) for index in ripe.row.indices) for ripe in rows]
+    assert presence(rows).sum(axis=1).tolist() == worded
+    assert np.mean(worded) > 5
+
+
+def test_too_few_tests_are_an_error_that_says_what_is_needed(tmp_path):
+    (tmp_path / "tests.csv").write_text("test,seconds,flaky,failing_runs,passing_runs,tokens\nA#a,1,0,0,9,x\n")
+    with pytest.raises(InputError, match="too few recorded tests"):
+        make_scene([tmp_path], seed=1)
+
+
+def test_the_command_knows_every_attack():
+    assert (*ATTACKS,) == study.ATTACKS
+
+
+def test_the_command_needs_no_task_and_writes_what_it_prints(corpus, tmp_path):
+    path = tmp_path / "found.json"
+    ran = CliRunner().invoke(study.simulate, ["--attack", "strangers", "--json", str(path), str(corpus)])
+    assert ran.exit_code == 0, ran.output
+    assert "words outside the list" in ran.output
+    found = json.loads(path.read_text())
+    assert [one["protection"] for one in found] == ["off (open list)", "default", "shares of 5", "epsilon 8"]
+
+
+def test_neither_a_task_nor_an_attack_is_an_error_that_names_both(corpus):
+    ran = CliRunner().invoke(study.simulate, [str(corpus)])
+    assert isinstance(ran.exception, UsageError)
+    assert "--attack" in ran.exception.remedy
+
+
+def test_the_page_has_the_figures_of_every_attack():
+    page = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
+    head, line = attacks_table([]).splitlines()
+    assert f"{head}\n{line}\n" in page
+    assert all(f"\n| {name} |" in page for name in ATTACKS)

@@ -13,7 +13,7 @@ from fedstep.history.home import Home
 from fedstep.history.summary import Summary
 from fedstep.looking.past_runs import past_runs
 from fedstep.looking.what_if import Subject, what_ifs
-from fedstep.model.calibration import Platt, probability
+from fedstep.model.calibration import probability, untried
 from fedstep.model.linear import Local, sigmoid
 from fedstep.report.explained import Contribution, Explained
 from fedstep.steps import forecaster_for, model_used
@@ -26,7 +26,7 @@ def explain(home: Home, summary: Summary, test: str, now: float, warnings: tuple
     table, kept = summary.tests, kept_model(home)
     number = table.ids.index(test)
     forecaster = forecaster_for(home, kept)
-    platt = forecaster.correction.platt.get("flaky", Platt())
+    platt = forecaster.correction.platt.get("flaky", untried("flaky"))
     subject = Subject(summary, number, tuple(column[number] for column in flaky_columns(table)))
     shared, private = _shared(forecaster, subject.values), _private(forecaster, test)
     beyond = sum(one.local for one in private)

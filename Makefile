@@ -33,8 +33,9 @@ evaluate: .venv/dev  ## recorded CI through train, predict and triage, counts as
 	rm -rf .venv/evaluate
 	$(BIN)/python -m tests.benchmarks.results $(CORPORA) $(REPLAY) .venv/evaluate
 
-evaluate-privacy: .venv/dev  ## every figure of docs/privacy.md
-	$(BIN)/python -m tests.benchmarks.privacy .venv/evaluate-privacy
+evaluate-privacy: .venv/dev  ## every figure of docs/privacy.md and docs/attacks.md
+	CORPORA=$(CORPORA) $(BIN)/python -m tests.benchmarks.privacy .venv/evaluate-privacy
+	$(BIN)/python -m tests.benchmarks.attacks $(CORPORA) .venv/evaluate-privacy
 
 vocabulary: .venv/dev  ## the closed list of words, made again from its counts
 	$(BIN)/python -m fedstep.simulate.vocabulary $(CORPORA)/words.csv > fedstep/features/words.txt

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from fedstep.history.home import Home
 from tests.benchmarks import aggregation, scale, throughput
+from tests.benchmarks.actions import actions_figure
 from tests.benchmarks.project import grow, write_report
 from tests.benchmarks.server import aggregator, sent_sizes
+from tests.benchmarks.shares import share_figures
 from tests.benchmarks.timing import paired
 
 PYTHON = sys.executable
@@ -169,6 +171,8 @@ FIGURES: tuple[Callable[[], object], ...] = (
     lambda: junit_figures(100, 1.6, 150.0),
     throughput.figures,
     aggregation.figures,
+    share_figures,
+    lambda: actions_figure(2.0),
 )
 
 

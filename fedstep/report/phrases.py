@@ -9,7 +9,7 @@ from math import exp
 
 from fedstep.report.units import percent, span
 
-__all__ = ["ABSENT", "CHOICES", "NUMBERS", "SCOPES", "WORDS"]
+__all__ = ["ABSENT", "NUMBERS", "PRIVATE", "SCOPES", "WORDS"]
 
 
 def _plain(number: float) -> str:
@@ -24,6 +24,10 @@ def _ratio(logarithm: float) -> str:
     return f"{exp(logarithm):.2g} ×"
 
 
+def _hour(hour: float) -> str:
+    return f"{hour:g} h"
+
+
 WORDS: Mapping[str, str] = {"name": "its name has", "source": "its source uses"}
 
 SCOPES: Mapping[str, str] = {
@@ -35,6 +39,14 @@ SCOPES: Mapping[str, str] = {
     "stream": "of this job",
     "others": "of other branches",
     "project": "of this project",
+}
+
+PRIVATE: Mapping[str, str] = {
+    "test": "what was learned here of this very test",
+    "class": "what was learned here of its class",
+    "branch": "what was learned here of this branch",
+    "job": "what was learned here of this job",
+    "author": "what was learned here of this author",
 }
 
 NUMBERS: Mapping[str, tuple[str, Callable[[float], str]]] = {
@@ -61,6 +73,7 @@ NUMBERS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "files-changed": ("{} files changed", _plain),
     "files:build": ("{} files changed", _plain),
     "lines:build": ("{} lines changed", _plain),
+    "hour:build": ("starts at {} UTC", _hour),
     "seconds-ratio": ("took {} its usual time", _ratio),
     "last:build": ("the last build {whose} took {} the usual time", _ratio),
     "last-passed:build": ("the last build that passed took {} the usual time", _ratio),
@@ -69,57 +82,6 @@ NUMBERS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "maximum:build": ("the longest of {n} builds took {} the usual time", _ratio),
     "gap:build": ("the last build {whose} started {} before", span),
     "idle:build": ("the last build {whose} ended {} before", span),
-}
-
-_OUTCOMES: Mapping[str, str] = {
-    "passed": "the last build {whose} passed",
-    "unstable": "tests failed in the last build {whose}",
-    "failed": "the last build {whose} failed",
-    "none": "no earlier build {whose} is known",
-}
-
-CHOICES: Mapping[str, Mapping[str, str]] = {
-    "change": {
-        "itself": "this change touches the test itself",
-        "near": "this change touches files near it",
-        "build-file": "this change touches a build file",
-        "elsewhere": "this change touches other files only",
-        "nothing": "nothing changed since it passed",
-    },
-    "same-commit": {
-        "passed": "it passed before on this commit",
-        "failed": "it failed before on this commit",
-        "both": "it passed and failed before on this commit",
-        "unseen": "its first run on this commit",
-    },
-    "failure-kind": {
-        "assertion": "an assertion failed",
-        "timeout": "it ran out of time",
-        "connection": "a connection failed",
-        "null": "it met a null reference",
-        "state": "it met an illegal state",
-        "io": "input or output failed",
-        "memory": "it ran out of memory",
-        "concurrency": "threads got in each other's way",
-        "other": "an uncommon kind of failure",
-    },
-    "event": {
-        "push": "a push started it",
-        "pull_request": "a pull request started it",
-        "schedule": "a schedule started it",
-        "manual": "somebody started it by hand",
-        "tag": "a tag started it",
-    },
-    "evidence-past": {"": "how often it, its class and the project flipped before"},
-    "evidence-repeats": {"": "whether it goes on failing"},
-    "evidence-change": {"": "what this change touches"},
-    "evidence-companions": {"": "quiet tests of its package that fail with it"},
-    "evidence-commit": {"": "it passed on this very commit"},
-    "time-rank": {"": "how long it takes beside the project's other tests"},
-    "build-file": {"True": "this change touches a build file", "False": "this change touches no build file"},
-    "last-outcome:build": _OUTCOMES,
-    "outcome:build": _OUTCOMES,
-    "last:build": _OUTCOMES,
 }
 
 ABSENT: Mapping[str, str] = {
@@ -140,8 +102,18 @@ ABSENT: Mapping[str, str] = {
     "failures-in-a-row": "no earlier run is known",
     **dict.fromkeys(("failures-in-build", "classmates-failing"), "the other failures are not known"),
     **dict.fromkeys(("files:build", "lines:build"), "the change is not known"),
+    "hour:build": "its hour is not known",
     **dict.fromkeys(
-        ("failure-rate:build", "rate:build", "last:build", "gap:build", "idle:build"),
+        (
+            "runs:build",
+            "failing:build",
+            "passing:build",
+            "failure-rate:build",
+            "rate:build",
+            "last:build",
+            "gap:build",
+            "idle:build",
+        ),
         "no earlier build {whose} is known",
     ),
 }

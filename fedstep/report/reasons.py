@@ -5,7 +5,8 @@ from math import isfinite
 from typing import NamedTuple, TypeVar
 
 from fedstep.model.linear import Reason
-from fedstep.report.phrases import ABSENT, CHOICES, NUMBERS, SCOPES, WORDS
+from fedstep.report.choices import CHOICES
+from fedstep.report.phrases import ABSENT, NUMBERS, PRIVATE, SCOPES, WORDS
 
 __all__ = ["Cause", "causes"]
 
@@ -50,13 +51,20 @@ def _phrase(key: str, answers: list[str], subject: str) -> tuple[str, str]:
     part, _, word = key.partition("=")
     if part in WORDS and word:
         return WORDS[part], word
-    phrase = _choice(part, answers[0], subject) or _absent(part, answers, subject) or _number(part, answers, subject)
+    if part in PRIVATE and any(answers):
+        return PRIVATE[part], ""
+    phrase = _choice(part, answers, subject) or _absent(part, answers, subject) or _number(part, answers, subject)
     return (phrase, "") if phrase else ("", f"{part}={'/'.join(answers)}" if any(answers) else part or key)
 
 
-def _choice(part: str, answer: str, subject: str) -> str:
-    entries = ((entry[answer], whose) for entry, _, whose in _entries(CHOICES, part, subject) if answer in entry)
-    return next((_joined(template, whose=whose) for template, whose in entries), "")
+def _choice(part: str, answers: list[str], subject: str) -> str:
+    if len(set(answers)) > 1:
+        return ""  # two knots: the value lies between them
+    for entry, n, whose in _entries(CHOICES, part, subject):
+        template = entry.get("" if entry.keys() == {""} else answers[0], "")
+        if template:
+            return _joined(template, n=n, whose=whose)
+    return ""
 
 
 def _absent(part: str, answers: list[str], subject: str) -> str:

@@ -12,7 +12,7 @@ from fedstep.server.ledger import Ledger
 from fedstep.server.records import Current, Stored, Version
 from fedstep.server.tables import schemas, updates, versions
 
-__all__ = ["Chronicle"]
+__all__ = ["DAY", "Chronicle"]
 
 DAY = 86_400.0
 KEPT_DAYS = 30  # of an update that could still be folded again

@@ -19,6 +19,7 @@ from fedstep.server.share_book import ShareBook
 from fedstep.server.share_tables import halves, releases, rounds
 from fedstep.server.shared_sums import HeadSum, Standing, lifted, summed
 from fedstep.server.store import FOLDING
+from fedstep.server.verdict_log import log_verdicts
 
 __all__ = ["LeaderBook", "Settled"]
 
@@ -102,6 +103,7 @@ class LeaderBook(ShareBook):
             folded = len({number for pads in answer.parts for number in pads.ids})
             chronicle.add(made.version, parent=current.head.version, folded=folded)
             self._end(connection, made)
+        log_verdicts(made.decisions)
         return Settled(made.version, folded, tuple(spoiled))
 
     def _sum(self, connection: Connection, pads: Pads, trial: int, current: Current, fewest: int) -> HeadSum:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from fedstep.federation.tensors import Vector
 from fedstep.federation.wire import Shape
 from fedstep.server.buffer import Pending
-from fedstep.server.chronicle import Chronicle
+from fedstep.server.chronicle import DAY, Chronicle
 from fedstep.server.database import alone, alone_now, reading
 from fedstep.server.forgetting import Forgotten, forget
 from fedstep.server.gate import Active
@@ -22,6 +22,7 @@ from fedstep.server.listing import Lineage, lineage
 from fedstep.server.migrations import open_engine
 from fedstep.server.records import Current, Made, Moment, Stored, Version
 from fedstep.server.spending import FREE, Purse, keep_noised, known_noised
+from fedstep.server.verdict_log import log_verdicts
 from fedstep.server.waiting import Waiting
 
 __all__ = ["Accepted", "Offer", "Refused", "Store", "Version"]
@@ -29,7 +30,6 @@ __all__ = ["Accepted", "Offer", "Refused", "Store", "Version"]
 Step = Callable[[Moment], Made]
 
 MOST_FOLDED = 1000  # updates in memory at once; what the buffer has beyond it is folded next
-PRUNED_EVERY = 100  # versions
 TRIES = 3  # to store a batch of which another replica stores a part at the same moment
 FOLDING = "fold"  # of one store's replicas one at a time makes a version
 NAMELESS: Names = MappingProxyType({})
@@ -45,6 +45,7 @@ class Store:
         self._engine: Engine = open_engine(url)
         self._reader = reading(self._engine)
         self._shape = shape
+        self._pruned = float("-inf")  # when updates were let go last, in seconds since 1970
 
     def close(self) -> None:
         """Ends the connections."""
@@ -61,6 +62,7 @@ class Store:
             chronicle.name(names)
             known, first = chronicle.newest(), chronicle.unused()
             if known:
+                self._prune(chronicle, known, now)
                 return known
             begun = _begun(chronicle, vectors, names)
             made = Version(first, first, now, begun, dict.fromkeys(begun, first))
@@ -109,36 +111,11 @@ class Store:
         None while another replica folds, and where what would be folded is not `ripe`: another one was faster.
         """
         with self._engine.begin() as connection:
-            if not alone_now(connection, FOLDING):
-                return None
-            chronicle, ledger = self._chronicle(connection), self._ledger(connection)
-            waiting = self._waiting(connection)
-            buffered = waiting.first(MOST_FOLDED)
-            projects = len({stored.project for stored in buffered.values()})
-            if not ripe(replace(waiting.counted(), projects=projects)):
-                return None
-            moment = Moment(
-                current=chronicle.current(),
-                buffered=tuple(buffered.values()),
-                votes=ledger.votes(),
-                active=ledger.active(now),
-                spent=ledger.spent(),
-                refolded=ledger.refolded(),
-                since=chronicle.since,
-                now=now,
-                noised=known_noised(connection, self._shape.digest),
-                unused=chronicle.unused(),
-            )
-            made = step(moment)
-            keep_noised(connection, self._shape.digest, made.noised, ledger.on_trial(), self._purse.cost, now)
-            number = made.version.version
-            waiting.end(buffered, number)
-            chronicle.add(made.version, parent=moment.current.head.version, folded=self._told(buffered))
-            ledger.begin(made.trials)
-            ledger.end(made.decisions, made.version)
-            if number % PRUNED_EVERY == 0:
-                chronicle.prune(min(made.version.sources.values()), now)
-            return made.version
+            made = self._folded(connection, step, now, ripe) if alone_now(connection, FOLDING) else None
+        if made is None:
+            return None
+        log_verdicts(made.decisions)
+        return made.version
 
     def roll_back(self, version: int, now: float) -> Version:
         """A new version whose head and production are what production was at `version`. Raises UsageError."""
@@ -165,6 +142,40 @@ class Store:
         with self._engine.begin() as connection:
             head = max(head, self._chronicle(connection).number())
             return Intake(connection, self._shape.digest, self._purse).take(offers, head, staleness, now)
+
+    def _folded(self, connection: Connection, step: Step, now: float, ripe: Callable[[Pending], bool]) -> Made | None:
+        chronicle, ledger = self._chronicle(connection), self._ledger(connection)
+        waiting = self._waiting(connection)
+        buffered = waiting.first(MOST_FOLDED)
+        projects = len({stored.project for stored in buffered.values()})
+        if not ripe(replace(waiting.counted(), projects=projects)):
+            return None
+        moment = Moment(
+            current=chronicle.current(),
+            buffered=tuple(buffered.values()),
+            votes=ledger.votes(),
+            active=ledger.active(now),
+            spent=ledger.spent(),
+            refolded=ledger.refolded(),
+            since=chronicle.since,
+            now=now,
+            noised=known_noised(connection, self._shape.digest),
+            unused=chronicle.unused(),
+        )
+        made = step(moment)
+        keep_noised(connection, self._shape.digest, made.noised, ledger.on_trial(), self._purse.cost, now)
+        number = made.version.version
+        waiting.end(buffered, number)
+        chronicle.add(made.version, parent=moment.current.head.version, folded=self._told(buffered))
+        ledger.begin(made.trials)
+        ledger.end(made.decisions, made.version)
+        if now - self._pruned >= DAY:
+            self._prune(chronicle, made.version, now)
+        return made
+
+    def _prune(self, chronicle: Chronicle, newest: Version, now: float) -> None:
+        chronicle.prune(min(newest.sources.values()), now)
+        self._pruned = now
 
     def _told(self, folded: Mapping[str, Stored]) -> int:
         """How many updates a version is said to be made from: none where that would tell who took part."""

@@ -1,6 +1,5 @@
-"""What a fold decides: how snapshots on trial fared, what is production, what is tried next. Pure, but for its log."""
+"""What a fold decides: how snapshots on trial fared, what is production, what is tried next. Pure."""
 
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -15,7 +14,6 @@ from fedstep.server.suspects import suspects
 __all__ = ["REFOLD_SECONDS", "next_version"]
 
 REFOLD_SECONDS = 86_400.0  # a head is folded again once in this time, or rejections could be used to stop the learning
-log = logging.getLogger("fedstep.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,6 @@ def next_version(moment: Moment, rules: Mapping[str, Rules], gate: Gate | None) 
     production = number if sources != before.sources else before.production
     heads = {name: track.vector for name, track in tracks.items()}
     decisions = tuple(track.decision for track in tracks.values() if track.decision)
-    for decision in decisions:
-        _log(decision)
     return Made(
         Version(number, production, moment.now, heads, sources),
         tuple(track.trial for track in tracks.values() if track.trial),
@@ -97,12 +93,3 @@ def _parts(name: str, updates: Iterable[Stored], number: int) -> Iterable[Contri
     for stored in updates:
         base = (number if stored.folded < 0 else stored.folded) - 1
         yield from (part for head, part in contributions(stored, base) if head == name)
-
-
-def _log(decision: Decision) -> None:
-    """One line a verdict. Should the fold that it belongs to fail, the next one comes to it again."""
-    trial, verdict = decision.trial, decision.verdict
-    figures = verdict.figures()
-    fields = {"head": trial.head, "trial": trial.version, "outcome": verdict.outcome, **figures}
-    said = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-    log.info("trial of %s %d: %s (%s)", trial.head, trial.version, verdict.outcome, said, extra={"fields": fields})

@@ -15,6 +15,7 @@ from fedstep.federation.transport import Answer, requests_send
 from fedstep.history.home import Home
 from fedstep.training import train
 from tests.benchmarks.project import drawn_builds
+from tests.lifetime import bound
 
 TOKEN = "a-token-of-the-benchmarks-alone"
 
@@ -33,7 +34,7 @@ def aggregator(folder: Path) -> Iterator[str]:
 
 def started(log: Path, *options: str, before: Sequence[str] = (), token: str = "") -> "subprocess.Popen[bytes]":
     """The process of `fedstep serve` on a free loopback port; `before` is a program that starts it, such as taskset."""
-    command = [*before, sys.executable, "-P", "-m", "fedstep", "serve", "--port", "0", *options]
+    command = [*before, *bound(sys.executable, "-P", "-m", "fedstep", "serve", "--port", "0", *options)]
     with log.open("wb") as sink:
         return subprocess.Popen(command, stderr=sink, stdout=sink, env={**os.environ, "FEDSTEP_TOKENS": token})
 

@@ -20,6 +20,7 @@ from fedstep.features.schema import Head, Schema, schema
 from fedstep.federation.halves import pack_half
 from fedstep.federation.shares import split
 from fedstep.federation.wire import Score, Update, pack_update
+from tests.lifetime import bound
 
 Figure = Mapping[str, object]
 
@@ -146,7 +147,7 @@ async def _send_all(port: int, posts: Sequence[bytes]) -> None:
 @contextmanager
 def _serving(folder: str, role: str, size: int) -> Iterator[int]:
     """The port of a server of this role, which never folds; it is stopped at the end."""
-    command = [sys.executable, "-c", SERVE, role, f"sqlite:///{folder}/a.db", str(size)]
+    command = bound(sys.executable, "-c", SERVE, role, f"sqlite:///{folder}/a.db", size)
     with (Path(folder) / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
     assert process.stdout

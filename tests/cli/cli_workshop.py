@@ -17,6 +17,8 @@ from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 from xml.sax.saxutils import quoteattr
 
+from tests.lifetime import bound
+
 COMMAND = (sys.executable, "-m", "fedstep")
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 LONGEST = 60.0  # seconds that any command here may take on a busy machine
@@ -61,7 +63,7 @@ class Checkout:
 
     def start(self, *arguments: str, python: Sequence[str] = (), **more: object) -> "subprocess.Popen[str]":
         """The command as a process of its own session, talking through pipes."""
-        command = (COMMAND[0], *python, *COMMAND[1:], *arguments)
+        command = bound(COMMAND[0], *python, *COMMAND[1:], *arguments)
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         settings = {"cwd": self.root, "env": dict(self.env), "text": True, "encoding": "utf-8", **pipes, **more}
         return subprocess.Popen(command, start_new_session=True, **settings)

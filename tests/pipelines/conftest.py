@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.lifetime import bound
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 BIN = Path(sys.executable).parent
@@ -177,7 +179,7 @@ def cache_commit() -> str:
 def aggregator(tmp_path: Path) -> Iterator[str]:
     """The address of a real aggregator on this machine."""
     store = f"sqlite:///{tmp_path / 'aggregator.db'}"
-    arguments = [FEDSTEP, "serve", "--host", "127.0.0.1", "--port", "0", "--store", store]
+    arguments = bound(FEDSTEP, "serve", "--host", "127.0.0.1", "--port", "0", "--store", store)
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=clean_environment()) as server:
         try:
             said = server.stderr.readline()

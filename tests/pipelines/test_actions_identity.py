@@ -17,6 +17,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
+from tests.lifetime import bound
+
 LOOP = Path(__file__).parent / "workflows" / "loop.yml"
 KEY = rsa.generate_private_key(65537, 2048)
 
@@ -82,7 +84,7 @@ def closed_aggregator(issuer, tmp_path):
     url = f"http://127.0.0.1:{port}"
     words = ["--port", str(port), "--oidc", f"ci={issuer.url},like=github", "--audience", url, "--allow", "ci:acme/*"]
     words += ["--private-model", "--store", f"sqlite:///{tmp_path / 'closed.db'}"]
-    command = [Path(sys.executable).with_name("fedstep"), "serve", *words]
+    command = bound(Path(sys.executable).with_name("fedstep"), "serve", *words)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as server:
         try:
             said = server.stderr.readline()

@@ -24,6 +24,7 @@ from jwt.algorithms import RSAAlgorithm
 
 from fedstep import __version__
 from fedstep.report.outputs import KEYS
+from tests.lifetime import bound
 
 HERE = Path(__file__).parent
 EXAMPLE, PREDICT = HERE / "examples" / "gitlab.yml", HERE / "examples" / "gitlab-predict.yml"
@@ -105,7 +106,9 @@ def serving(folder: Path, issuer: str) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     trust = ("--oidc", f"corp={issuer},like=gitlab", "--allow", "corp:acme/*", "--audience", url, "--private-model")
-    command = (sys.executable, "-P", "-m", "fedstep", "serve", "--port", url.rpartition(":")[2], "--from-zero", *trust)
+    command = bound(
+        sys.executable, "-P", "-m", "fedstep", "serve", "--port", url.rpartition(":")[2], "--from-zero", *trust
+    )
     env = {name: value for name, value in os.environ.items() if not name.startswith("FEDSTEP")}
     with subprocess.Popen(command, cwd=folder, env=env, stderr=subprocess.PIPE, text=True) as process:
         try:

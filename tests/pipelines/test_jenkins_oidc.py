@@ -15,6 +15,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jenkins_workshop import controller, talk, train
 
+from tests.lifetime import bound
+
 AUDIENCE = "https://fedstep.example.org"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
@@ -55,7 +57,7 @@ def private_aggregator(issuer, tmp_path):
         *("--host", "127.0.0.1", "--port", "0", "--store", f"sqlite:///{tmp_path}/aggregator.db", "--private-model"),
         *("--oidc", f"jenkins={issuer},project=sub,owner=iss", "--allow", "jenkins:*", "--audience", AUDIENCE),
     )
-    words = (sys.executable, "-m", "fedstep", "serve", *options)
+    words = bound(sys.executable, "-m", "fedstep", "serve", *options)
     env = {name: value for name, value in os.environ.items() if not name.startswith("FEDSTEP_")}
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=env) as server:
         try:

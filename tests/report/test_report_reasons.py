@@ -4,13 +4,17 @@ import doctest
 import importlib
 import math
 import pkgutil
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import fedstep.report
-from fedstep.features.schema import schema
+from fedstep.features.builds import Planned
+from fedstep.features.rows import build_private
+from fedstep.features.rows import test_private as private_of_test
+from fedstep.features.schema import HEAD_NAMES, schema
 from fedstep.model.linear import Reason
 from fedstep.report.drawing import interval_drawing
 from fedstep.report.findings import Interval
@@ -47,8 +51,8 @@ def test_a_sum_decides_what_counts_most() -> None:
 
 
 def test_an_unknown_feature_is_its_own_word() -> None:
-    (cause,) = causes([Reason("test=5f1c", 0.5)])
-    assert (cause.phrase, cause.word) == ("", "test=5f1c")
+    (cause,) = causes([Reason("moon=full", 0.5)])
+    assert (cause.phrase, cause.word) == ("", "moon=full")
     (cause,) = causes([Reason("novelty", 0.5)])
     assert cause.word == "novelty"
 
@@ -66,6 +70,20 @@ def test_an_unknown_feature_is_its_own_word() -> None:
         ("branch-rate=0.2", "build", "20 % of the recent builds of this branch failed"),
         ("branch-last=failed", "build", "the last build of this branch failed"),
         ("branch-last=0.35", "build", "the last build of this branch took 1.4 × the usual time"),
+        ("runs-since-failure=1", "test", "last failed 1 run ago"),
+        ("gold-rate-100=0", "test", "never passed and failed on one commit in its last 100 runs"),
+        ("files-changed=1", "test", "1 file changed"),
+        ("failing=1", "build", "1 build failed just before"),
+        ("branch-passing=0", "build", "no build of this branch passed just before"),
+        ("branch-runs=1", "build", "1 earlier build of this branch is known"),
+        ("files=1", "build", "1 file changed"),
+        ("similar", "build", "how builds like this one went"),
+        ("last", "build", "how long the last build took"),
+        ("last-5", "build", "how long the last five builds took"),
+        ("time-rank=0.35", "test", "how long it takes beside the project's other tests"),
+        ("hour=8", "build", "starts at 8 h UTC"),
+        ("test=shop.Cart#pays", "test", "what was learned here of this very test"),
+        ("branch=main", "build", "what was learned here of this branch"),
         ("author-rate=absent", "build", "no earlier build of this author is known"),
     ],
 )
@@ -74,10 +92,36 @@ def test_a_feature_reads_as_a_phrase(feature: str, subject: str, phrase: str) ->
     assert (cause.phrase, cause.word) == (phrase, "")
 
 
-def test_every_feature_of_the_heads_about_tests_has_a_phrase() -> None:
-    names = {name for head in ("flaky", "triage") for name in schema().heads[head].names()} - {"bias"}
-    unsaid = {name for name in names for cause in causes([Reason(name, 1.0)]) if not cause.phrase}
+def subject(head: str) -> str:
+    return "build" if head.startswith("build") else "test"
+
+
+@pytest.mark.parametrize("head", HEAD_NAMES)
+def test_every_feature_of_every_head_has_a_phrase(head: str) -> None:
+    names = set(schema().heads[head].names()) - {"bias"}
+    unsaid = {name for name in names for cause in causes([Reason(name, 1.0)], subject(head)) if not cause.phrase}
     assert not unsaid
+
+
+def test_every_private_feature_has_a_phrase_without_what_it_names() -> None:
+    planned = Planned("job", 0.0, branch="main", author="somebody")
+    for name in (*private_of_test("shop.Cart#pays"), *build_private(planned)):
+        (cause,) = causes([Reason(name, 1.0)], "test")
+        assert cause.phrase
+        assert cause.word == ""
+
+
+@pytest.mark.parametrize("head", HEAD_NAMES)
+def test_one_is_followed_by_no_plural_and_none_by_no_number(head: str) -> None:
+    names = [name for name in schema().heads[head].names() if name.endswith(("=0", "=1"))]
+    phrases = [cause.phrase for name in names for cause in causes([Reason(name, 1.0)], subject(head))]
+    plural = r"(^|\s)1 (earlier )?(runs|builds|files|lines|tests|times|known words)\b|\b0 %"
+    assert [phrase for phrase in phrases if re.search(plural, phrase)] == []
+
+
+def test_a_value_between_none_and_a_knot_is_no_round_number() -> None:
+    (cause,) = causes([Reason("gold-rate-100=0", 0.3), Reason("gold-rate-100=0.002", 0.2)])
+    assert cause.phrase == "passed and failed on one commit in 0–0.2 % of its last 100 runs"
 
 
 @given(st.text(), st.floats(allow_nan=False), st.sampled_from(("test", "build")))

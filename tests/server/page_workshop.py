@@ -22,6 +22,7 @@ from fedstep.server.gate import Gate
 from fedstep.server.lineage import starting_vectors
 from fedstep.server.store import Offer, Store
 from fedstep.server.trial import next_version
+from tests.lifetime import bound
 
 __all__ = ["NOW", "PROJECTS", "grow", "running"]
 
@@ -83,7 +84,7 @@ def _delta(dice: Random, size: int) -> Vector:
 @contextmanager
 def running(store: str, log: Path) -> Iterator[str]:
     """The URL of `fedstep serve` on this store; stopped by its pid."""
-    command = [sys.executable, "-m", "fedstep", "serve", "--store", store, "--port", "0", "--wait", "3600"]
+    command = bound(sys.executable, "-m", "fedstep", "serve", "--store", store, "--port", "0", "--wait", "3600")
     with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as server:
         try:
             yield _url(server, log)

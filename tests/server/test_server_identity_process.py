@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from fedstep.errors import UsageError
 from fedstep.server.listen import checked
 from fedstep.server.settings import Tls
+from tests.lifetime import bound
 
 TOKEN = "correct-horse-battery-staple"
 
@@ -32,7 +33,7 @@ def serving(folder: Path, *options: str, token: str = TOKEN) -> Iterator[tuple[s
     """The URL, the process and the log of `fedstep serve`, which is stopped by its pid."""
     log = folder / "log"
     env = {**os.environ, "FEDSTEP_TOKENS": token, "PYTHONSAFEPATH": "1"}
-    words = [sys.executable, "-m", "fedstep", "serve", "--port", "0", "--from-zero", *options]
+    words = bound(sys.executable, "-m", "fedstep", "serve", "--port", "0", "--from-zero", *options)
     with log.open("wb") as file, subprocess.Popen(words, stderr=file, stdout=file, cwd=folder, env=env) as server:
         try:
             end = time.monotonic() + 30

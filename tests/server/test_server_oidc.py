@@ -38,6 +38,7 @@ from fedstep.server.identity import Denied, Sender, digest_of
 from fedstep.server.issuers import Pattern, issuers_of
 from fedstep.server.keys import BETWEEN, IssuerUnreachable, Keys, fetched, read_keys
 from fedstep.server.oidc import Verifier
+from tests.lifetime import bound
 
 AUDIENCE = "https://fedstep.example.org"
 RSA = [rsa.generate_private_key(65537, 2048) for _ in range(2)]
@@ -432,7 +433,7 @@ def serving(folder: Path, issuer: Issuer) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     options = ["--oidc", f"ci={issuer.url},like=github", "--audience", url, "--allow", "acme/web", "--private-model"]
-    words = [sys.executable, "-m", "fedstep", "serve", "--port", url.rpartition(":")[2], *options]
+    words = bound(sys.executable, "-m", "fedstep", "serve", "--port", url.rpartition(":")[2], *options)
     env = {name: value for name, value in os.environ.items() if not name.startswith("FEDSTEP_")}
     log = folder / "log"
     with log.open("wb") as file, subprocess.Popen(words, stderr=file, cwd=folder, env=env) as server:

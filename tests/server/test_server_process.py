@@ -23,6 +23,7 @@ from fedstep.server.app import serve
 from fedstep.server.listen import listener
 from fedstep.server.settings import Settings
 from fedstep.server.store import Store
+from tests.lifetime import bound
 
 PATIENCE = Patience(timeout=10.0, waits=(0.1, 0.2))
 SERVE = """
@@ -41,7 +42,7 @@ serve(
 @contextmanager
 def process(tmp_path, updates: int = 3, seconds: float = 3600.0, slow: float = 20.0) -> Iterator[tuple[str, int]]:
     """The URL and the pid of a server, which is stopped by that pid."""
-    arguments = [sys.executable, "-c", SERVE, f"sqlite:///{tmp_path / 'a.db'}", str(updates), str(seconds), str(slow)]
+    arguments = bound(sys.executable, "-c", SERVE, f"sqlite:///{tmp_path / 'a.db'}", updates, seconds, slow)
     with (
         (tmp_path / "log").open("ab") as log,
         subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log) as server,

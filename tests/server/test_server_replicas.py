@@ -24,6 +24,7 @@ from fedstep.federation.patience import Patience
 from fedstep.federation.transport import requests_send
 from fedstep.federation.wire import Update, pack_update, shape
 from fedstep.model.linear import zeros
+from tests.lifetime import bound
 
 PATIENCE = Patience(timeout=30.0, waits=(0.2, 0.5))
 SENDERS, LONGEST = 6, 120.0  # seconds until everything is acknowledged and folded, on a machine that does other things
@@ -32,7 +33,7 @@ SENDERS, LONGEST = 6, 120.0  # seconds until everything is acknowledged and fold
 @contextmanager
 def replica(database: str, folder: Path, name: str) -> Iterator[tuple[str, subprocess.Popen]]:
     """The URL and the process of `fedstep serve`, which is ended by its pid."""
-    command = [sys.executable, "-P", "-m", "fedstep", "serve", "--port", "0", "--buffer", "5", "--wait", "0.5"]
+    command = bound(sys.executable, "-P", "-m", "fedstep", "serve", "--port", "0", "--buffer", "5", "--wait", "0.5")
     log = folder / f"{name}.log"
     with log.open("wb") as sink:
         server = subprocess.Popen([*command, "--store", database], stdout=sink, stderr=sink, cwd=folder)

@@ -233,6 +233,50 @@ def test_votes_promote_one_head_and_the_lineage_keeps_every_figure(store, update
     assert on_trial(store) == {"flaky": (2, 0), "build-duration": (1, 0)}
 
 
+def test_a_verdict_is_in_the_log_once_its_fold_is_on_disk_and_not_when_that_fails(store, update, monkeypatch, caplog):
+    store.accept([offer(update(1, project=7))], 0, 10, 1.0)
+    store.fold(gated, 2.0)
+    store.accept([scored(update, number, 1, 1) for number in (2, 3, 4)], 1, 10, 3.0)
+
+    def no_room(*_):
+        raise OSError("no space left")
+
+    with caplog.at_level("INFO", "fedstep.server"):
+        with monkeypatch.context() as broken:
+            broken.setattr("fedstep.server.ledger.Ledger.end", no_room)
+            with pytest.raises(OSError, match="no space left"):
+                store.fold(gated, 4.0)
+        assert caplog.records == []
+        store.fold(gated, 5.0)
+    assert [line.fields["outcome"] for line in caplog.records] == ["promoted"]
+
+
+def kept(url: str) -> list[str]:
+    return [number for (number,) in rows(url, "select id from updates order by received")]
+
+
+def test_a_quiet_store_lets_go_of_updates_of_thirty_days_ago_with_the_next_fold(store, update, url):
+    days = 86_400.0
+    first, second, third = update(1), update(2), update(3)
+    store.accept([offer(first)], 0, 10, 0.0)
+    store.fold(gated, 1.0)
+    store.accept([offer(second)], 1, 10, 29 * days)
+    store.fold(gated, 29 * days + 1)
+    assert kept(url) == [first.id, second.id]
+    store.accept([offer(third)], 2, 10, 31 * days)
+    store.fold(gated, 31 * days + 1)
+    assert kept(url) == [second.id, third.id]
+
+
+def test_a_store_that_is_started_anew_lets_go_of_updates_of_thirty_days_ago(store, update, url):
+    store.accept([offer(update(1))], 0, 10, 0.0)
+    store.fold(gated, 1.0)
+    store.start({}, 29 * 86_400.0)
+    assert kept(url) == [update(1).id]
+    store.start({}, 31 * 86_400.0)
+    assert kept(url) == []
+
+
 def test_the_margin_that_is_gone_is_remembered(store, update):
     figures = []
 

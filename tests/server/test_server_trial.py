@@ -15,6 +15,7 @@ from fedstep.server.lineage import fold_stored, next_head
 from fedstep.server.records import Current, Moment, Stored, Trial, Version
 from fedstep.server.suspects import suspects
 from fedstep.server.trial import REFOLD_SECONDS, next_version
+from fedstep.server.verdict_log import log_verdicts
 
 RULES = {"flaky": Rules(1.0, decay=0.0), "build-duration": Rules(0.2, decay=0.0)}
 GATE = Gate()
@@ -78,8 +79,8 @@ def test_a_promotion_changes_one_head_and_the_version_of_production_and_the_next
 
 def test_the_log_has_a_line_for_each_verdict_with_the_figures_that_led_to_it(moment, caplog):
     with caplog.at_level("INFO", "fedstep.server"):
-        next_version(replace(moment, votes={"flaky": BETTER}), RULES, GATE)
-        next_version(moment, RULES, GATE)
+        log_verdicts(next_version(replace(moment, votes={"flaky": BETTER}), RULES, GATE).decisions)
+        log_verdicts(next_version(moment, RULES, GATE).decisions)
     (line,) = caplog.records
     assert line.getMessage().startswith("trial of flaky 3: promoted (votes 60, ")
     assert line.fields["outcome"] == "promoted"

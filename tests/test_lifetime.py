@@ -1,0 +1,33 @@
+"""What a test starts ends with the test run, also with one that has no time to stop it."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.lifetime import bound
+
+RUN = """
+import subprocess, sys
+from tests.lifetime import bound
+subprocess.Popen(bound(sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"))
+input()
+"""
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is part of util-linux")
+def test_what_a_killed_run_had_started_ends_with_it():
+    with subprocess.Popen([sys.executable, "-c", RUN], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
+        assert run.stdout.readline() == b"up\n"
+        run.kill()
+        assert run.stdout.read() == b"", "the end of file comes when the last of them has closed it"
+    assert run.returncode == -9
+
+
+def test_a_bound_command_is_the_command_itself_with_its_pid_and_its_exit_code():
+    with subprocess.Popen(
+        bound(sys.executable, "-c", "import os; print(os.getpid()); raise SystemExit(7)"), stdout=subprocess.PIPE
+    ) as one:
+        assert int(one.stdout.read()) == one.pid
+    assert one.returncode == 7

@@ -5,7 +5,7 @@ import time
 from array import array
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from fedstep.errors import SchemaMismatch, WireError
 from fedstep.features.schema import Schema
@@ -30,19 +30,23 @@ __all__ = [
     "unpack_update",
 ]
 
+Patterns: TypeAlias = Mapping[str, re.Pattern[str]]
+
 UPDATE, MODEL = "fedstep-update-1", "fedstep-model-1"
 REMEDY = "Both sides need the same version of fedstep."
 
-_NUMBER = "0|[1-9][0-9]{0,14}"
-_UPDATE_WORDS = {"schema": "[0-9a-f]{16}", "base": _NUMBER, "id": "[0-9a-f]{32}", "project": "[0-9a-f]{32}"}
+_NUMBER = re.compile("0|[1-9][0-9]{0,14}")
+_ROWS = re.compile("[1-9][0-9]{0,6}")
+_SCHEMA, _PSEUDONYM = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{32}")
+_UPDATE_WORDS = {"schema": _SCHEMA, "base": _NUMBER, "id": _PSEUDONYM, "project": _PSEUDONYM}
 _MODEL_WORDS = {
-    "schema": "[0-9a-f]{16}",
+    "schema": _SCHEMA,
     "head": _NUMBER,
     "production": _NUMBER,
-    "created": "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00Z",
+    "created": re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00Z"),
 }
 _POSITIVE = "[1-9][0-9]{0,5}(?:[.][0-9]{1,6})?|0[.][0-9]{1,6}|[1-9](?:[.][0-9]{1,6})?e-[0-9]{2}"
-_PROMISE = f"(?:{_POSITIVE})/(?:{_POSITIVE})/[1-9][0-9]{{0,5}}/(?:{_POSITIVE})"
+_PROMISE = re.compile(f"(?:{_POSITIVE})/(?:{_POSITIVE})/[1-9][0-9]{{0,5}}/(?:{_POSITIVE})")
 _HEAD = re.compile("[a-z][a-z0-9-]{0,31}")
 
 
@@ -179,7 +183,7 @@ def hour(seconds: float) -> str:
 
 def _update(tensors: Tensors) -> Update:
     heads = tuple(sorted(tensors.vectors))
-    rows = {f"rows.{head}": "[1-9][0-9]{0,6}" for head in heads}
+    rows = {f"rows.{head}": _ROWS for head in heads}
     words = _words(tensors.words, UPDATE, {**_UPDATE_WORDS, **rows, **_trial_words(heads, tensors.words)})
     _check_heads(heads)
     counts = {head: int(words[f"rows.{head}"]) for head in heads}
@@ -223,7 +227,7 @@ def _promise(word: str) -> Promise:
     return Promise(float(epsilon), float(delta), int(releases), float(days))
 
 
-def _trial_words(heads: Iterable[str], words: Mapping[str, str]) -> Mapping[str, str]:
+def _trial_words(heads: Iterable[str], words: Mapping[str, str]) -> Patterns:
     """The patterns of the words on trials that are there; any other word stays one too many."""
     return {f"trial.{head}": _NUMBER for head in heads if f"trial.{head}" in words}
 
@@ -238,13 +242,13 @@ def _check_heads(heads: tuple[str, ...]) -> None:
         raise WireError(f"{wrong[0][:40]!a} is no name of a head", REMEDY)
 
 
-def _words(found: Mapping[str, str], wanted: str, patterns: Mapping[str, str]) -> Mapping[str, str]:
+def _words(found: Mapping[str, str], wanted: str, patterns: Patterns) -> Mapping[str, str]:
     if found.get("format") != wanted:
         raise WireError(f"the message is not of the format {wanted}", REMEDY)
     if found.keys() != {"format", *patterns}:
         raise WireError(f"the metadata of {wanted} is not exactly {', '.join(patterns)}", REMEDY)
     for name, pattern in patterns.items():
-        if not re.fullmatch(pattern, found[name]):
+        if not pattern.fullmatch(found[name]):
             raise WireError(f"the metadata {name[:40]!a} of {wanted} has no valid value", REMEDY)
     return found
 

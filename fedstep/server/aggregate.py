@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedstep.features.schema import Schema
-from fedstep.server.sums import Measure, Part, Vector, measured, norm, total, within
+from fedstep.server.outliers import Scaled, evened
+from fedstep.server.sums import Block, Groups, Part, Vector, apart, blocks, norm, total, within
 
 __all__ = [
     "Contribution",
@@ -81,9 +82,14 @@ def aggregate(head: Vector, updates: Sequence[Contribution], rules: Rules) -> Ve
     if not updates:
         return head
     ordered = sorted(updates, key=_place)
-    sizes = [measured(update.delta) for update in ordered]
-    bound = _bound(_longest(ordered, sizes), rules)
-    even = zip(ordered, _parts(ordered, sizes, bound, rules), strict=True)
+    found, projects = blocks([update.delta for update in ordered]), Groups.of(update.project for update in ordered)
+    bound = _bound(found, projects, rules)
+    taken = _taken(found, projects, bound, rules)
+    parts = (
+        Part(delta, staleness_weight(update.staleness) * scale, length)
+        for update, (delta, scale, length) in zip(ordered, taken, strict=True)
+    )
+    even = zip(ordered, parts, strict=True)
     shares: list[Part] = []
     for owner, owned in groupby(even, lambda pair: pair[0].owner):
         mine: list[Part] = []
@@ -115,71 +121,30 @@ def fold_bound(updates: Sequence[Contribution], rules: Rules) -> float:
     The constant leaves room for the longest honest delta, and a liar would always fill it. A median over projects stays
     honest while fewer than half of them lie; over fewer than five it would say little.
     """
-    return _bound(_longest(updates, [measured(update.delta) for update in updates]), rules)
+    found = blocks([update.delta for update in updates])
+    return _bound(found, Groups.of(update.project for update in updates), rules)
 
 
-def _longest(updates: Sequence[Contribution], sizes: Sequence[Measure]) -> Mapping[str, float]:
-    """The length of the longest delta of each project."""
-    longest: dict[str, float] = {}
-    for update, size in zip(updates, sizes, strict=True):
-        longest[update.project] = max(longest.get(update.project, 0.0), size.length)
-    return longest
-
-
-def _bound(longest: Mapping[str, float], rules: Rules) -> float:
-    median = float(np.median(list(longest.values())))
+def _bound(found: Sequence[Block], projects: Groups, rules: Rules) -> float:
+    longest = projects.largest(np.concatenate([block.lengths for block in found]))
+    median = float(np.median(longest))
     return min(rules.clip, rules.longer * median) if len(longest) >= FEWEST and median else rules.clip
 
 
-def _parts(updates: Sequence[Contribution], sizes: Sequence[Measure], bound: float, rules: Rules) -> Iterator[Part]:
-    """What the step takes of each update: no longer than the bound, nothing that sticks out, less if it is stale."""
-    scales = [min(1.0, bound / (size.length or bound)) for size in sizes]
-    cut = _evened(updates, sizes, scales, rules.single * bound)
-    for place, (update, size, scale) in enumerate(zip(updates, sizes, scales, strict=True)):
-        weight = staleness_weight(update.staleness)
-        if place in cut:
-            yield Part(cut[place], weight, measured(cut[place]).length)
-        else:
-            yield Part(update.delta, weight * scale, size.length)
+def _taken(
+    found: Sequence[Block], projects: Groups, bound: float, rules: Rules
+) -> Iterator[tuple[Vector, float, float]]:
+    """Of each update what a step takes, how many times itself, and its length: nothing that sticks out or is too long.
 
-
-def _evened(
-    updates: Sequence[Contribution], sizes: Sequence[Measure], scales: Sequence[float], most: float
-) -> Mapping[int, Vector]:
-    """By place, the deltas that lose what sticks out: one spent on one word would drag that word anywhere.
-
-    A coordinate sticks out above its part of the bound and three times its median over the projects; rare ones, whose
-    median is 0, have the first alone. Looked at are only the few coordinates above the first.
+    One spent on one word would drag that word anywhere.
     """
-    if len({update.project for update in updates}) < FEWEST:
-        return {}
-    found = zip(updates, sizes, scales, strict=True)
-    # at most 1 / single^2 places each
-    places = [np.flatnonzero(np.abs(u.delta) * scale > most) for u, size, scale in found if size.highest * scale > most]
-    if not places:
-        return {}
-    high = np.unique(np.concatenate(places))
-    columns = np.array([u.delta[high] * scale for u, scale in zip(updates, scales, strict=True)], np.float64)
-    limits = np.maximum(most, 3.0 * _median_by_project(updates, np.abs(columns)))
-    return {
-        place: _cut(update.delta, scale, high, limits)
-        for place, (update, column, scale) in enumerate(zip(updates, columns, scales, strict=True))
-        if (np.abs(column) > limits).any()
-    }
-
-
-def _median_by_project(updates: Sequence[Contribution], columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The median over the projects of the largest value that each has in a column."""
-    largest: dict[str, NDArray[np.float64]] = {}
-    for update, row in zip(updates, columns, strict=True):
-        largest[update.project] = np.maximum(row, largest.get(update.project, row))
-    return np.asarray(np.median(list(largest.values()), axis=0), np.float64)
-
-
-def _cut(delta: Vector, scale: float, places: NDArray[np.intp], limits: NDArray[np.float64]) -> Vector:
-    cut = delta * np.float32(scale)
-    cut[places] = np.clip(cut[places], -limits, limits)
-    return cut
+    lengths = np.concatenate([block.lengths for block in found])
+    scales = np.minimum(1.0, bound / np.where(lengths, lengths, bound))
+    scaled: Sequence[Scaled] = tuple(map(Scaled, found, apart(scales, [block.rows for block in found])))
+    if len(projects.starts) >= FEWEST:
+        scaled = evened(scaled, projects, rules.single * bound)
+    for block, times in scaled:
+        yield from zip(block.rows, times.tolist(), block.lengths.tolist(), strict=True)
 
 
 def staleness_weight(staleness: int) -> float:

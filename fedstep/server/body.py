@@ -31,14 +31,15 @@ async def plain_body(request: Request, limits: Limits) -> bytes:
 
 async def bounded(request: Request, most: int) -> bytes:
     """The body; of one that is larger than `most`, the first bytes, at least one more than `most`."""
-    body, seen = bytearray(), 0
+    pieces: list[bytes] = []
+    seen = 0
     async for piece in request.stream():
+        if seen <= most:
+            pieces.append(piece)
         seen += len(piece)
-        if len(body) <= most:
-            body += piece
         if seen > PATIENCE * most:
             break
-    return bytes(body)
+    return b"".join(pieces)
 
 
 async def _received(request: Request, limits: Limits) -> bytes:

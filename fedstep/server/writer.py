@@ -16,6 +16,7 @@ from fedstep.server.store import Accepted, Offer, Refused, Step, Store
 __all__ = ["QueueFull", "Writer"]
 
 LARGEST_BATCH = 256
+TURNS = 3  # of the event loop, from bytes on a socket to an offer
 LONGEST_TICK = 1.0  # seconds between looks at the clock
 log = logging.getLogger("fedstep.server")
 T = TypeVar("T")
@@ -89,6 +90,7 @@ class Writer:
                 item = await self._queue.get()
         except TimeoutError:
             return [], True
+        await self._gathered()
         batch = []
         while item is not None:
             batch.append(item)
@@ -96,6 +98,14 @@ class Writer:
                 return batch, True
             item = self._queue.get_nowait()
         return batch, False
+
+    async def _gathered(self) -> None:
+        """Returns when nothing more comes without waiting: a commit costs ten updates' time, however many are in it."""
+        before = -1
+        while before < self._queue.qsize() < LARGEST_BATCH:
+            before = self._queue.qsize()
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
 
     async def _commit(self, batch: list[tuple[Offer, asyncio.Future[Accepted | Refused]]], head: int) -> None:
         offers = [offer for offer, _ in batch]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedstep.server.sums import RUN, TOGETHER, Part, measured, total, within
+from fedstep.server.sums import ROOM, RUN, TOGETHER, Groups, Part, blocks, total, within
 
 SIZE = 5
 numbers = st.floats(-1e3, 1e3, width=32)
@@ -20,7 +20,7 @@ def exact(drawn: list[tuple[np.ndarray, float]]) -> np.ndarray:
 
 
 def as_parts(drawn: list[tuple[np.ndarray, float]]) -> list[Part]:
-    return [Part(vector, weight, measured(vector).length) for vector, weight in drawn]
+    return [Part(vector, weight, float(np.linalg.norm(vector.astype(float)))) for vector, weight in drawn]
 
 
 @given(parts)
@@ -53,6 +53,31 @@ def test_parts_that_cannot_be_too_long_stay_as_they_are():
 @pytest.mark.parametrize("scale", [1e-15, 1.0, 1e18, 1e30])
 def test_a_length_has_six_digits_and_no_coordinate_is_above_the_highest(size, scale):
     vector = (np.random.default_rng(size).normal(0, 1, size) * scale).astype(np.float32)
-    found = measured(vector)
-    assert found.length == pytest.approx(np.linalg.norm(vector.astype(float)), rel=1e-6)
-    assert np.abs(vector).max(initial=0.0) <= found.highest <= found.length
+    (found,) = blocks([vector])
+    assert found.lengths[0] == pytest.approx(np.linalg.norm(vector.astype(float)), rel=1e-6)
+    assert np.abs(vector).max(initial=0.0) <= found.highest[0] <= 1.0001 * found.lengths[0]
+
+
+@pytest.mark.parametrize("size", [1, 100, ROOM // 2 - 1, ROOM])
+def test_vectors_in_blocks_are_the_same_in_the_same_order_and_each_is_measured_as_if_it_were_alone(size):
+    vectors = np.random.default_rng(size).normal(0, 1, (9 if size > 100 else 1500, size)).astype(np.float32)
+    found = blocks(list(vectors))
+    assert len(found) > 1 or size == 1
+    np.testing.assert_array_equal(np.concatenate([block.rows for block in found]), vectors)
+    alone = [blocks([vector])[0] for vector in vectors]
+    together = np.concatenate([block.lengths for block in found])
+    np.testing.assert_allclose(together, [one.lengths[0] for one in alone], rtol=1e-6)
+
+
+def test_a_vector_that_fills_a_block_is_not_copied():
+    vector = np.ones(ROOM, np.float32)
+    assert np.shares_memory(blocks([vector, vector])[1].rows, vector)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), numbers, numbers), min_size=1, max_size=20))
+def test_the_largest_of_a_group_is_that_of_its_members_in_each_column(drawn):
+    values = np.array([row[1:] for row in drawn])
+    found = Groups.of(name for name, *_ in drawn).largest(values)
+    named = dict.fromkeys(name for name, *_ in drawn)
+    expected = [values[[row[0] == name for row in drawn]].max(axis=0) for name in named]
+    np.testing.assert_array_equal(found, expected)

@@ -63,7 +63,9 @@ def _read_apart(pending: Iterable[Pending], jobs: int, scheduler: str) -> Iterat
     with _at(scheduler, jobs) as (settings, size), Parallel(**settings, return_as="generator") as parallel:
         # By hand in batches: joblib's own generator goes on reading however slowly its results are taken.
         while batch := tuple(islice(waiting, size)):
-            for one, parcels in zip(batch, parallel(delayed(_packed)(one.read) for one in batch), strict=True):
+            with _interrupts_wait():
+                found = parallel(delayed(_packed)(one.read) for one in batch)
+            for one, parcels in zip(batch, found, strict=True):
                 yield one, tuple(map(_unpacked, parcels))
 
 
@@ -93,6 +95,18 @@ def _client(scheduler: str) -> Any:
     except (OSError, ValueError) as error:
         remedy = "Start one with `dask scheduler`, and give its address, like tcp://10.0.0.5:8786"
         raise UsageError(f"no Dask scheduler answers at {scheduler[:200]}", remedy) from error
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C comes a moment later; a worker that starts meanwhile inherits that, and never breaks off an import."""
+    mask = getattr(signal, "pthread_sigmask", None)  # not on Windows
+    before = mask(signal.SIG_BLOCK, {signal.SIGINT}) if mask else None
+    try:
+        yield
+    finally:
+        if mask:
+            mask(signal.SIG_SETMASK, before)
 
 
 def _leave_interrupts() -> None:

@@ -99,7 +99,7 @@ class LeaderBook(ShareBook):
             if not sums:
                 return Settled(spoiled=tuple(spoiled))
             self._note(connection, proposal.number, sums, trials)
-            made = step(self._standing(connection, current, now), sums)
+            made = step(self._standing(connection, current, chronicle.unused(), now), sums)
             folded = len({number for pads in answer.parts for number in pads.ids})
             chronicle.add(made.version, parent=current.head.version, folded=folded)
             self._end(connection, made)
@@ -139,10 +139,10 @@ class LeaderBook(ShareBook):
                 told = {"votes": found.release.votes, "total": found.release.total}
                 connection.execute(insert(releases), row | told)
 
-    def _standing(self, connection: Connection, current: Current, now: float) -> Standing:
+    def _standing(self, connection: Connection, current: Current, number: int, now: float) -> Standing:
         ledger = Ledger(connection, self._schema)
         told = {name: self._told(connection, name, trial.version) for name, trial in current.trials.items()}
-        return Standing(current, told, ledger.spent(), ledger.refolded(), now)
+        return Standing(current, number, told, ledger.spent(), ledger.refolded(), now)
 
     def _told(self, connection: Connection, head: str, trial: int) -> tuple[Release, ...]:
         which = (releases.c.head == head) & (releases.c.trial == trial) & (releases.c.schema == self._schema)

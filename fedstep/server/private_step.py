@@ -46,7 +46,7 @@ def next_private(moment: Moment, rules: Mapping[str, Rules], gate: Gate | None, 
     sums = _apart(moment, noised_sum(map(quantised, vectors), size, noise.multiplier, noise.below), noise)
     noised = {name: sums[name].release for name in moment.current.trials}
     releases = {name: (*moment.noised.get(name, ()), release) for name, release in noised.items()}
-    standing = Standing(moment.current, releases, moment.spent, moment.refolded, moment.now)
+    standing = Standing(moment.current, moment.number, releases, moment.spent, moment.refolded, moment.now)
     return replace(next_shared(standing, sums, rules, gate), noised=noised)
 
 

@@ -13,8 +13,9 @@ from fedstep.server.aggregate import Rules, moved, norm
 from fedstep.server.gate import Gate
 from fedstep.server.gate_sums import Release, judge_sums
 from fedstep.server.lineage import narrow, wide
-from fedstep.server.records import Current, Decision, Made, Trial, Version
+from fedstep.server.records import Current, Decision, Made
 from fedstep.server.rounds import Residues
+from fedstep.server.tracks import Birth, Track
 
 __all__ = ["HeadSum", "Standing", "lifted", "next_shared", "summed", "summed_pads"]
 
@@ -63,13 +64,14 @@ def lifted(masked: Residues, pads: Residues, updates: int, size: int) -> NDArray
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the next version starts from, as the store has it.
+    """What the next version starts from, as the store has it, and its number.
 
     `releases` are the scores of each open trial by head, the newest last; `spent` is the margin gone, `restarted` when
     a rejection last sent the head back, in seconds since 1970.
     """
 
     current: Current
+    number: int
     releases: Mapping[str, tuple[Release, ...]]
     spent: Mapping[str, float]
     restarted: Mapping[str, float]
@@ -78,29 +80,11 @@ class Standing:
 
 def next_shared(standing: Standing, sums: Mapping[str, HeadSum], rules: Mapping[str, Rules], gate: Gate | None) -> Made:
     """The next version, each head moved by its sum and judged on its own. Without a gate production is head."""
-    before = standing.current.head
-    number, tracks = before.version + 1, {}
-    for name, vector in before.vectors.items():
+    birth, tracks = Birth(standing.current.head, standing.number, standing.now), {}
+    for name, vector in birth.before.vectors.items():
         moved_on = _moved(vector, sums[name], rules[name]) if name in sums else vector
-        tracks[name] = _judged(standing, name, moved_on, gate) if gate else _Track(moved_on, number)
-    sources = {name: track.source for name, track in tracks.items()}
-    production = number if sources != before.sources else before.production
-    heads = {name: track.vector for name, track in tracks.items()}
-    return Made(
-        Version(number, production, standing.now, heads, sources),
-        tuple(track.trial for track in tracks.values() if track.trial),
-        tuple(track.decision for track in tracks.values() if track.decision),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Track:
-    """One head after the fold: its vector, the version its production is from, its open trial, the one that ended."""
-
-    vector: Vector
-    source: int
-    trial: Trial | None = None
-    decision: Decision | None = None
+        tracks[name] = _judged(standing, birth, name, moved_on, gate) if gate else Track(moved_on, birth.number)
+    return birth.made(tracks)
 
 
 def _moved(vector: Vector, found: HeadSum, rules: Rules) -> Vector:
@@ -109,27 +93,17 @@ def _moved(vector: Vector, found: HeadSum, rules: Rules) -> Vector:
     return narrow(moved(wide(vector), step, rules))
 
 
-def _judged(standing: Standing, name: str, vector: Vector, gate: Gate) -> _Track:
+def _judged(standing: Standing, birth: Birth, name: str, vector: Vector, gate: Gate) -> Track:
     trial, source = standing.current.trials.get(name), standing.current.head.sources[name]
     production = standing.current.production[name]
     if trial is None:
-        return _tried(standing, name, vector, source, production)
+        return birth.on_trial(name, vector, source, production)
     verdict = judge_sums(standing.releases.get(name, ()), gate, standing.spent.get(name, 0.0))
     if verdict.outcome == "open":
-        return _Track(vector, source, trial)
+        return Track(vector, source, trial)
     again = verdict.outcome == "rejected" and standing.now - standing.restarted.get(name, -DAY) >= DAY
     if verdict.outcome == "promoted":
         source, production = trial.version, trial.vector
     elif again:
         vector = production  # what was summed cannot be told apart: nothing of it is folded again
-    return _tried(standing, name, vector, source, production, Decision(trial, verdict, refolded=again))
-
-
-def _tried(
-    standing: Standing, name: str, vector: Vector, source: int, production: Vector, decision: Decision | None = None
-) -> _Track:
-    """The newest head on trial, unless it is what production is."""
-    if vector == production:
-        return _Track(vector, source, None, decision)
-    number = standing.current.head.version + 1
-    return _Track(vector, source, Trial(name, number, source, standing.now, vector), decision)
+    return birth.on_trial(name, vector, source, production, Decision(trial, verdict, refolded=again))

@@ -130,6 +130,12 @@ def test_one_project_moves_all_heads_together_by_its_bound_at_most(update):
     assert np.linalg.norm(once) == pytest.approx(1.0, abs=1e-3)
 
 
+def test_a_noised_version_takes_a_number_that_no_version_of_another_schema_has(update):
+    moment = replace(moment_of(stored(update, 1)), unused=9)
+    made = next_private(moment, RULES, Gate(), WHISPER)
+    assert (made.version.version, made.version.production) == (9, 0)
+
+
 def test_many_updates_of_one_project_in_one_fold_move_no_more_than_one(update):
     many = [stored(update, number, project=7) for number in range(1, 9)]
     assert np.linalg.norm(units(next_private(moment_of(*many), RULES, Gate(), WHISPER))) <= 1.0 + 1e-3

@@ -156,7 +156,7 @@ def test_a_sum_that_no_honest_updates_have_is_refused(wrong):
 def standing(**changes: object) -> Standing:
     vectors = {name: zeros(size) for name, size in SIZES.items()}
     current = Current(Version(3, 3, 0.0, vectors, dict.fromkeys(SIZES, 3)), vectors, {})
-    return replace(Standing(current, {}, {}, {}, 1e6), **changes)
+    return replace(Standing(current, 4, {}, {}, {}, 1e6), **changes)
 
 
 def head_sum(updates: list[Update], **changes: object) -> HeadSum:
@@ -314,6 +314,14 @@ def test_a_round_makes_one_version_of_what_both_have(pair):
     assert list(pair.store.current().head.vectors["triage"]) == wanted(updates, "triage")
     assert pair.plan() == b""
     assert pair.store.lineage(1).versions[0].updates == 4
+
+
+def test_a_sum_takes_a_number_that_no_version_of_another_schema_has(pair):
+    with closing(Store(pair.urls[0], Shape("b" * 16, {"flaky": 1}))) as other:
+        other.start({"flaky": zeros(1)}, 1.0)
+        taken = other.current().head.version
+    pair.keep(*(drawn(number) for number in range(4)))
+    assert pair.fold().version.version == taken + 1
 
 
 def test_a_repeat_is_known_for_ever_and_a_batch_has_each_once(pair):

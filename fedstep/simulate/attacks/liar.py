@@ -80,7 +80,7 @@ def _shared(head: Real, fold: Sequence[Real]) -> Real:
     room = len(fold) * clip - float(sum(norm(one) for one in fold[1:]))
     steps = np.rint(np.sum([clipped(fold[0], room), *fold[1:]], axis=0) * LEVELS / clip).astype(np.int64)
     found = lifted(steps.view(np.uint64), np.zeros(len(steps), np.uint64), len(fold), len(steps))
-    standing = Standing(_current(head), {}, {}, {}, 0.0)
+    standing = Standing(_current(head), 1, {}, {}, {}, 0.0)
     made = next_shared(standing, {HEAD: HeadSum(found, len(fold), HEAVIEST)}, rules_for(schema()), None)
     return np.array(wide(made.version.vectors[HEAD]), np.float64)
 

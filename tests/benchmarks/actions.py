@@ -63,6 +63,8 @@ def actions_figure(target: float, runs: int = 9) -> Mapping[str, object]:
             env=_environment(folder),
             check=True,
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         (tools,) = folder.glob("**/fedstep/environment-*")
         new_machine = f"mv {tools} {folder}/trash.$$ 2>/dev/null; "

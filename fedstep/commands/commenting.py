@@ -15,7 +15,7 @@ from fedstep.workplace import Workplace, read_event
 
 __all__ = ["comment"]
 
-SECONDS = 10.0  # for all requests together
+SECONDS = 10.0  # for all requests together, where the step's budget has them
 PAGES, PAGE = 10, 100  # of comments looked through
 WHERE, WITH = "GITHUB_API_URL", "FEDSTEP_COMMENT_TOKEN"
 HEADERS = {
@@ -26,11 +26,17 @@ HEADERS = {
 _HEAD = (("head_repository", "owner", "login"), ("head_branch",), ("head_sha",))  # of a run's pull request
 
 
-def comment(place: Workplace, finding: Triage | Training, env: Mapping[str, str]) -> tuple[str, ...]:
-    """Write or update the comment of this job, if the run is of a pull request; what went wrong, to be said."""
+def comment(place: Workplace, finding: Triage | Training, env: Mapping[str, str], budget: float) -> tuple[str, ...]:
+    """Write or update the comment of this job, if the run is of a pull request; what went wrong, to be said.
+
+    `budget` is the seconds that the whole step has, from `place.now` on.
+    """
+    seconds = min(SECONDS, budget - (time.time() - place.now))
+    if seconds <= 0:
+        return ("no comment was written: no time was left for it. Raise --budget",)
     first_line = mark(_hashed(env.get("GITHUB_WORKFLOW", ""), place.ci.job, place.ci.cell))
     try:
-        talk = _Talk(requests_send(env.get(WHERE, ""), env.get(WITH, "")), env.get("GITHUB_REPOSITORY", ""))
+        talk = _Talk(requests_send(env.get(WHERE, ""), env.get(WITH, "")), env.get("GITHUB_REPOSITORY", ""), seconds)
         number = _pull_request(talk, _parsed(read_event(env)))
         if not number:
             return ()
@@ -48,9 +54,9 @@ def comment(place: Workplace, finding: Triage | Training, env: Mapping[str, str]
 class _Talk:
     """Questions to the API about one repository, with one time for all of them."""
 
-    def __init__(self, send: Send, repository: str) -> None:
+    def __init__(self, send: Send, repository: str, seconds: float) -> None:
         self._send, self._base = send, f"/repos/{quote(repository)}/"
-        self._end = time.monotonic() + SECONDS
+        self._end = time.monotonic() + seconds
 
     def ask(self, method: str, path: str, content: Mapping[str, str] | None = None) -> Any:
         """The parsed answer. InputError where GitHub refuses or talks nonsense."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from fedstep.commands.options import HELPER, HISTORY, NETWORK, STRICT
+from fedstep.commands.options import HELPER, HISTORY, NETWORK, PART, STRICT
 from fedstep.commands.place import needed_aggregator, place_of
 from fedstep.commands.sinks import exit_code, say, show
 from fedstep.errors import AggregatorError, HistoryError
@@ -15,6 +15,7 @@ __all__ = ["pull", "push"]
 @click.command()
 @NETWORK
 @HELPER
+@PART
 @HISTORY
 @STRICT
 def push(**given: Any) -> int:
@@ -35,6 +36,7 @@ def push(**given: Any) -> int:
 
 @click.command()
 @NETWORK
+@PART
 @HISTORY
 @STRICT
 def pull(**given: Any) -> int:

@@ -93,7 +93,8 @@ def confirm(given: Given, names: tuple[str, ...]) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError("forgetting has to be confirmed, and nobody can be asked here", "Add --yes")
-    click.confirm(f"Delete {', '.join(names)}?", abort=True, err=True)
+    if not click.confirm(f"Delete {', '.join(names)}?", err=True):
+        raise UsageError("nothing is deleted", "Answer y, or add --yes")
 
 
 def erase(given: Given, place: Workplace) -> None:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any
 
 import click
@@ -50,7 +51,7 @@ def finish(
         findings = _rendered(finding, "json") if os.environ.get("FEDSTEP_FINDINGS") else ""
         told = (outputs(finding), _rendered(finding, "markdown"), _annotations(place, finding), findings)
         failed = (*tell_ci(place, *told), *_code_quality(place, finding))
-        say(*unsaid(failed, problems), *_comment(place, finding))
+        say(*unsaid(failed, problems), *_comment(given, place, finding))
     return exit_code(given, problems)
 
 
@@ -107,13 +108,13 @@ def _annotations(place: Workplace, finding: Finding) -> str:
     return failure_annotations((*placed(shown, place.root), *rest))
 
 
-def _comment(place: Workplace, finding: Finding) -> tuple[str, ...]:
+def _comment(given: Given, place: Workplace, finding: Finding) -> tuple[str, ...]:
     """Comment on the pull request where that is asked for; what went wrong."""
     if isinstance(finding, Prediction) or os.environ.get("FEDSTEP_COMMENT") != "true":
         return ()
     from fedstep.commands.commenting import comment
 
-    return comment(place, finding, os.environ)
+    return comment(place, finding, os.environ, given.get("budget", inf))
 
 
 def _code_quality(place: Workplace, finding: Finding) -> tuple[str, ...]:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:  # predict must not load an HTTP library
     from requests import PreparedRequest, Session
     from urllib3 import BaseHTTPResponse
 
-__all__ = ["Answer", "Send", "redacted", "requests_send"]
+__all__ = ["Answer", "Send", "exposed", "redacted", "requests_send"]
+
+HERE = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,16 @@ def requests_send(url: str, token: str = "") -> Send:
             raise _explained(error, where, timeout) from None  # its text may quote the URL with its password
 
     return send
+
+
+def exposed(url: str) -> bool:
+    """Whether what is sent to this URL can be read on its way: it leaves the machine without TLS.
+
+    >>> exposed("http://ci.example"), exposed("https://ci.example"), exposed("http://127.0.0.1:8765")
+    (True, False, False)
+    """
+    parts = urlsplit(url)
+    return parts.scheme != "https" and parts.hostname not in HERE
 
 
 def redacted(url: str) -> str:
@@ -96,6 +108,10 @@ def _signature(token: str) -> "Callable[[PreparedRequest], PreparedRequest] | No
     return sign
 
 
+def _unsigned(request: "PreparedRequest") -> "PreparedRequest":
+    return request
+
+
 def _within(seconds: float, work: Callable[[], Answer]) -> Answer:
     """What `work` returns or raises, or TimeoutError when it takes longer.
 
@@ -129,7 +145,9 @@ def _exchange(
     timeout: float,
 ) -> Answer:
     import urllib3
+    from requests.utils import get_auth_from_url
 
+    of_url = get_auth_from_url(url)
     end = time.monotonic() + timeout
     try:
         with session.request(
@@ -137,7 +155,7 @@ def _exchange(
             url,
             data=body,
             headers=dict(headers),
-            auth=sign,
+            auth=sign or (of_url if any(of_url) else _unsigned),  # none would send what ~/.netrc has of the host
             timeout=timeout,
             stream=True,
             allow_redirects=False,

@@ -30,7 +30,14 @@ def write_atomically(path: str, content: bytes) -> None:
 def write_first(path: str, content: bytes) -> None:
     """`write_atomically`, except that a file that is there stays: of several writers at once the first one wins."""
     with _scratch(path, content) as scratch, contextlib.suppress(FileExistsError):
-        os.link(scratch, path)
+        try:
+            os.link(scratch, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links, as on memory sticks: a crash may leave a part there
+            with open(path, "xb") as file:
+                file.write(content)
+                os.fsync(file.fileno())
 
 
 def write_copy(path: str, content: bytes) -> None:

@@ -15,6 +15,7 @@ from fedstep.history.stored import Store, store, without_part
 
 __all__ = ["Published", "open_channel", "publish", "receive", "withdraw"]
 
+ALLOW = f"Let this job write to {REF} (on GitHub: contents: write)"
 WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 1.6, 1.6, 1.6, 1.6)  # seconds before each further attempt
 # In the words of git, of servers that are git, and of JGit.
 LATE = ("stale info", "fetch first", "non-fast-forward", "lock", "already exists", "old value", "failed to update ref")
@@ -86,7 +87,7 @@ def _change(
             raise _refused(home, channel, last_words(ran))
         failed_at, why = taken.remote, f"other jobs were first {attempt} times"
         taken = None
-    raise _refused(home, channel, why)
+    raise _refused(home, channel, why, "Raise --budget" if failed_at == "never" else ALLOW)
 
 
 def _already_taken(home: Home, channel: Channel) -> Taken | None:
@@ -131,8 +132,7 @@ def _was_late(ran: Ran) -> bool:
     return any(words in text for words in LATE)
 
 
-def _refused(home: Home, channel: Channel, why: str) -> HistoryError:
+def _refused(home: Home, channel: Channel, why: str, remedy: str = ALLOW) -> HistoryError:
     where = channel.remote or "git"
     kept = f"All of it is in {home.folder}, and the next run that can publishes it"
-    remedy = f"Let this job write to {REF} (on GitHub: contents: write). {kept}"
-    return HistoryError(f"{where} did not take the history ({why})", remedy)
+    return HistoryError(f"{where} did not take the history ({why})", f"{remedy}. {kept}")

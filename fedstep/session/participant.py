@@ -50,8 +50,8 @@ class Participant:
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, Any, None]:
         """After all tests: judge the failures together, as `fedstep triage` does, and run the flaky ones again."""
         outcome = yield
-        outcome.get_result()  # an interrupted session, or one that stopped at its first failure, ends as it does
-        if self.rerun and not session.shouldstop and not session.shouldfail:
+        # An interrupted session, or one that stopped at its first failure, ends as it does.
+        if outcome.excinfo is None and self.rerun and not session.shouldstop and not session.shouldfail:
             self._run_again(session)
 
     @pytest.hookimpl(trylast=True)

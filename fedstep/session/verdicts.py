@@ -50,7 +50,8 @@ def judged_flaky(tests: Iterable[Attempted], folder: str, place: str, prefix: st
 
 def _triage(report: str, folder: str) -> dict[str, Any]:
     """What `fedstep triage` says. `-P`: a module of the project is not taken for one of ours."""
-    command = (sys.executable, "-P", "-m", "fedstep", "triage", "--junit", report, "--format", "json")
+    asked = ("--junit", report, "--format", "json", "--rerun-list", "")  # whatever .fedstep.toml would add
+    command = (sys.executable, "-P", "-m", "fedstep", "triage", *asked)
     environment = {key: value for key, value in os.environ.items() if key not in _OUTPUTS}
     ran = subprocess.run(
         command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE

@@ -44,6 +44,18 @@ def test_it_asks_first_and_deletes_nothing_where_nobody_can_be_asked(sent: Check
     assert HELD.search(sent.run("forget", "--yes", "--aggregator", hub).out), "the aggregator still had it"
 
 
+def test_whoever_says_no_keeps_everything(sent: Checkout, hub: str) -> None:
+    person, terminal = os.openpty()
+    os.write(person, b"n\n")
+    with sent.start("forget", "--aggregator", hub, stdin=terminal) as process:
+        _, talk = process.communicate(timeout=60)
+    os.close(person)
+    os.close(terminal)
+    assert process.returncode == 2
+    assert "nothing is deleted" in talk
+    assert len(sent.builds()) == 13
+
+
 def test_a_dry_run_names_both_and_deletes_neither(sent: Checkout, hub: str) -> None:
     ran = sent.run("forget", "--dry-run", "--aggregator", hub)
     assert ran.code == 0

@@ -37,6 +37,16 @@ def test_one_batch_goes_out_then_the_budget_is_shown_as_spent(tmp_path, experien
         assert "this project predicts and contributes no longer" in says
 
 
+def test_a_pull_is_of_the_part_that_it_names_as_status_is(fresh, tmp_path):
+    with aggregator(tmp_path / "hub") as url:
+        part = fresh.with_env(FEDSTEP_HISTORY="git", FEDSTEP_AGGREGATOR=url, FEDSTEP_PATH="services/api")
+        assert part.run("pull").code == 0
+        assert part.run("push").code == 0
+    (folder,) = (fresh.root / ".git/fedstep/parts").iterdir()
+    assert (folder / "model.safetensors").exists()
+    assert not (fresh.root / ".git/fedstep/model.safetensors").exists()
+
+
 def test_serve_refuses_a_promise_that_nothing_can_keep_or_that_shares_cannot(fresh):
     for options in (
         ["--privacy-epsilon", "5000"],

@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from array import array
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -178,6 +179,22 @@ def test_netrc_does_not_replace_the_token(tmp_path, monkeypatch):
     with server(behave) as url:
         push(UPDATE, url, requests_send(url, TOKEN), SHORT)
     assert f"Bearer {TOKEN}".encode() in asked[0]
+
+
+@pytest.mark.parametrize(("user", "sent"), [("", b""), ("ann:key@", b"Basic " + b64encode(b"ann:key"))])
+def test_what_netrc_has_of_the_host_is_not_sent(tmp_path, monkeypatch, user, sent):
+    (tmp_path / "netrc").write_text("default login me password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    asked = []
+
+    def behave(connection, request):
+        asked.append(request)
+        says("202 Accepted", RECEIPT)(connection, request)
+
+    with server(behave) as url:
+        push(UPDATE, url, requests_send(url.replace("//", f"//{user}")), SHORT)
+    said = [line.partition(b": ")[2] for line in asked[0].split(b"\r\n") if line.lower().startswith(b"authorization")]
+    assert said == [sent] * bool(user)
 
 
 def test_https_goes_through_the_proxy_of_the_environment(monkeypatch):

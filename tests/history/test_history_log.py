@@ -126,6 +126,19 @@ def test_of_several_first_writers_one_wins(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["key"]
 
 
+def test_the_first_wins_also_where_the_file_system_has_no_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_source: str, _target: str) -> None:
+        raise PermissionError(1, "Operation not permitted")  # what Linux says on vfat
+
+    monkeypatch.setattr(os, "link", refuse)
+    write_first(tmp_path / "key", b"one")
+    write_first(tmp_path / "key", b"two")
+    assert (tmp_path / "key").read_bytes() == b"one"
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
 def test_a_folder_that_cannot_be_written_is_named_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(HistoryError, match=r"file/builds.*Free space"):

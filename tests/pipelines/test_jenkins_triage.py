@@ -63,14 +63,17 @@ def test_only_flaky_is_true_where_every_failure_is_flaky_and_nowhere_else(judge)
         finding(),
         "",
         '{\n  "failures": [\n',
+        finding(FLAKY, reports={"dropped": [{"source": "b.xml", "reason": "broken", "kept": False}]}),
         finding(FLAKY, muted=[REAL]),
+        finding(muted=[REAL]),
+        finding(FLAKY, reports={"dropped": [{"source": "b.xml", "reason": "repaired", "kept": True}]}),
     )
-    assert [result["returned"]["onlyFlaky"] for result in judged] == [True, *[False] * 6, True]
+    assert [result["returned"]["onlyFlaky"] for result in judged] == [True, *[False] * 7, True, True, True]
     mixed = judged[1]["returned"]
     assert [test["name"] for test in mixed["tests"]] == ["b#adds", "a#waits"]
     assert (mixed["failuresFlaky"], mixed["failuresReal"]) == (1, 1)
     assert mixed["tests"][1]["reasons"] == ["it ran out of time"]
-    assert judged[7]["returned"]["failuresMuted"] == 1
+    assert judged[8]["returned"]["failuresMuted"] == 1
 
 
 def test_a_finding_that_is_no_json_is_an_error_of_the_step_and_not_of_the_build(judge):
@@ -121,6 +124,7 @@ def test_failures_are_a_badge_where_a_version_of_the_plugin_is_there(jenkins, tm
     assert badges == ([{shown: {"text": "jdk 21: 2 flaky"}}] if shown else [])
 
 
+@pytest.mark.full
 def test_jenkins_own_estimate_stands_beside_ours(jenkins, fedstep):
     passed = train(command=fedstep, junit="report.xml", outcome="passed")
     jenkins(passed, passed, passed)

@@ -54,6 +54,19 @@ def test_a_failure_judged_flaky_that_then_passes_does_not_fail_the_session(shop:
     found.stdout.no_fnmatch_line("FAILED*")
 
 
+def test_a_session_that_stops_early_ends_as_it_would_without_us(shop: Shop) -> None:
+    found = shop(BROKEN, "--fedstep-rerun", "-x", "-W", "error", "-k", "broken")
+    assert found.ret == 1
+    found.assert_outcomes(failed=1, deselected=41)
+
+
+def test_what_the_project_configures_for_triage_does_not_disturb_the_judging(
+    shop: Shop, pytester: pytest.Pytester
+) -> None:
+    (pytester.path / ".fedstep.toml").write_text('rerun-list = "pytest"\n')
+    assert shop("", "--fedstep-rerun").parseoutcomes() == {"passed": 40, "flaky": 1}
+
+
 def test_failures_that_are_not_judged_flaky_fail_the_session_and_run_once(shop: Shop) -> None:
     counting = "\ndef test_broken():\n    assert not first_time('broken'), 'once'\n"
     found = shop(counting, "--fedstep-rerun")

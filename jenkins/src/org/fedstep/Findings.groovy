@@ -42,13 +42,15 @@ class Findings implements Serializable {
         Map<String, Integer> counts = tests.countBy { test -> test.verdict }
         boolean incident = finding.incident ?: false
         int flaky = counts.flaky ?: 0
+        int excused = flaky + (finding.muted ?: []).size()
+        boolean wholly = !(finding.reports?.dropped ?: []).any { dropped -> !dropped.kept }
         return [
             status: told.outputs.status,
             failuresFlaky: flaky,
             failuresReal: counts.regression ?: 0,
             failuresUnsure: counts.unsure ?: 0,
             failuresMuted: (finding.muted ?: []).size(),
-            onlyFlaky: flaky > 0 && flaky == tests.size() && !incident,
+            onlyFlaky: excused > 0 && flaky == tests.size() && !incident && wholly,
             incident: incident,
             tests: tests.sort { test -> test.flakyProbability }.take(MOST_TESTS),
         ]

@@ -152,6 +152,10 @@ class Head(NamedTuple):
         """The number of coordinates."""
         return sum(len(part.names()) for part in self.parts)
 
+    def word_lists(self) -> tuple[tuple[int, Words], ...]:
+        """The parts that are lists of words, each with its first coordinate."""
+        return _word_lists(self.parts)
+
     def start(self) -> "array[float]":
         """The weights before any learning: what the parts start with, else zero."""
         starts = {part.name: part.start for part in self.parts if isinstance(part, Flag)}
@@ -227,6 +231,11 @@ def _starts(parts: tuple[Part, ...]) -> tuple[int, ...]:
         starts.append(position)
         position += len(part.names())
     return tuple(starts)
+
+
+@cache
+def _word_lists(parts: tuple[Part, ...]) -> tuple[tuple[int, Words], ...]:
+    return tuple((start, part) for start, part in zip(_starts(parts), parts, strict=True) if isinstance(part, Words))
 
 
 def _added(part: Part, column: Sequence[Value], weights: Sequence[float]) -> Iterable[float]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fedstep.build.record import Absent
 from fedstep.features.schema import Head, schema
 from fedstep.federation.bounds import bucket, clip
+from fedstep.federation.crowd import veiled
 from fedstep.federation.scores import score
 from fedstep.federation.wire import Model, Update
 from fedstep.model.labels import Ripe, groups
@@ -25,7 +26,7 @@ def full_batches(backlog: Backlog) -> Mapping[str, tuple[Ripe, ...]]:
 
 
 def make_update(backlog: Backlog, model: Model, keyed: Callable[..., str]) -> tuple[Update | Absent, Backlog]:
-    """The update learned from all full batches, starting at `model.head`, and the backlog without their rows.
+    """The update learned from all full batches, veiled, starting at `model.head`, and the backlog without their rows.
 
     What is in it: one clipped change of coefficients a head, where a snapshot is on trial the mean clipped difference
     of losses on the same rows, the base version, bucketed counts and hashes by `keyed`, the project's own.
@@ -33,15 +34,16 @@ def make_update(backlog: Backlog, model: Model, keyed: Callable[..., str]) -> tu
     batches = full_batches(backlog)
     if not batches:
         return Absent(_progress(backlog)), backlog
+    told = {name: veiled(schema().heads[name], rows) for name, rows in batches.items()}
     update = Update(
         schema=schema().digest,
         base=model.head_version,
         id=keyed("update", *_row_names(batches)),
         project=keyed("project"),
         rows={name: bucket(len(rows)) for name, rows in batches.items()},
-        deltas={name: _delta(name, model.head[name], rows) for name, rows in batches.items()},
+        deltas={name: _delta(name, model.head[name], rows) for name, rows in told.items()},
         # the shared heads have not learned these rows yet, so that they are a fair test of the snapshot
-        scores={name: score(name, model, rows) for name, rows in batches.items() if name in model.trials},
+        scores={name: score(name, model, rows) for name, rows in told.items() if name in model.trials},
     )
     return update, backlog._replace(waiting={**backlog.waiting, **dict.fromkeys(batches, ())})
 

@@ -4,14 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedstep.build.record import Absent
-from fedstep.errors import BudgetSpent
+from fedstep.errors import AggregatorError, BudgetSpent
 from fedstep.features.schema import schema
 from fedstep.federation.audit import recorded
-from fedstep.federation.client import NotModified, pull
+from fedstep.federation.client import Fetched, NotModified, pull
 from fedstep.federation.kept import Kept, keep_model, kept_model, touch_model
 from fedstep.federation.outbox import Flushed, Outbox, flush
 from fedstep.federation.patience import Patience
-from fedstep.federation.transport import Send
+from fedstep.federation.transport import Send, redacted
 from fedstep.federation.turn import budget_is_spent
 from fedstep.federation.twins import Peer, flush_halves
 from fedstep.federation.wire import shape
@@ -48,13 +48,38 @@ def refresh(home: Home, aggregator: Aggregator, now: float) -> Kept:
 
 
 def deliver(home: Home, aggregator: Aggregator) -> Flushed:
-    """Send all updates that wait in the outbox; those that cannot be sent now stay in it."""
+    """Send all updates that wait in the outbox; those that cannot be sent now stay in it.
+
+    Nothing leaves whole for an aggregator that takes halves alone: it would refuse the update, and has seen it.
+    """
     outbox, send = Outbox(Path(home.outbox)), recorded(home, aggregator.url, aggregator.send)
     helper = aggregator.helper
     if isinstance(helper, Absent):
+        try:
+            _check_whole(home, aggregator, outbox)
+        except AggregatorError as error:
+            waiting = outbox.waiting()
+            return Flushed((), (), len(waiting.updates), (error,), waiting.warnings)
         flushed = flush(outbox, aggregator.url, send, aggregator.patience)
         if any(isinstance(error, BudgetSpent) for error in flushed.refused):
             budget_is_spent(home, aggregator.url)
         return flushed
     noted = replace(helper, send=recorded(home, helper.url, helper.send))
     return flush_halves(outbox, Peer(aggregator.url, send), noted, aggregator.patience)
+
+
+def _check_whole(home: Home, aggregator: Aggregator, outbox: Outbox) -> None:
+    """Raises AggregatorError where the aggregator takes no whole updates, as the model pulled from it says.
+
+    One that no model was ever pulled from is asked, where an update waits for it.
+    """
+    kept = kept_model(home)
+    shares = kept.model.shares if kept.url == aggregator.url else 0
+    if kept.url != aggregator.url and outbox.waiting().updates:
+        found = pull(aggregator.url, "", aggregator.send, shape(schema()), aggregator.patience)
+        shares = found.model.shares if isinstance(found, Fetched) else 0
+    if shares:
+        raise AggregatorError(
+            f"{redacted(aggregator.url)} takes updates in two halves alone, and there is no helper for the other",
+            "Give --helper the URL of its helper; until then nothing is sent",
+        )

@@ -26,10 +26,11 @@ __all__ = [
     "unpack_seeded",
 ]
 
-MASKED, SEEDED = "fedstep-masked-1", "fedstep-seed-1"
+MASKED, SEEDED = "fedstep-masked-2", "fedstep-seed-2"
 SEED_BYTES = 32
 LONGEST_HEADER = 1 << 12  # bytes; four heads take about 600
 MOST_HEADS = 32
+NEWEST_VERSION = (1 << 31) - 1  # what a database's integers hold
 REMEDY = "Both sides need the same version of fedstep."
 
 _NUMBER = "0|[1-9][0-9]{0,14}"
@@ -100,9 +101,15 @@ def unpack_seeded(body: bytes) -> Seeded:
 
 
 def check_half(half: Masked | Seeded, ours: Shape) -> None:
-    """Raises SchemaMismatch for another schema, WireError for a head that is unknown or of another size."""
+    """Raises SchemaMismatch for another schema, WireError for a head that is unknown or of another size.
+
+    WireError too for a version that nobody can have made yet.
+    """
     if half.schema != ours.digest:
         raise SchemaMismatch(f"the message has the feature schema {half.schema}, this side {ours.digest}", REMEDY)
+    base = half.base if isinstance(half, Masked) else 0
+    if max([base, *half.trials.values()]) > NEWEST_VERSION:
+        raise WireError("it was learned from, or scored, a version that there cannot be", "Run fedstep pull.")
     lengths = {head: len(vector) for head, vector in half.vectors.items()} if isinstance(half, Masked) else {}
     for head in half.trials:
         wanted = ours.sizes.get(head, -1) + 1

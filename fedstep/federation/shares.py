@@ -3,6 +3,7 @@
 Either alone is uniform noise. Sums of many updates come out when the sum of their pads is added to that of the rest.
 """
 
+import hmac
 from array import array
 from collections.abc import Mapping, Sequence
 from hashlib import sha256, shake_128
@@ -11,7 +12,18 @@ from fedstep.errors import WireError
 from fedstep.federation.halves import Masked, Residues, Seeded, residues
 from fedstep.federation.wire import Update
 
-__all__ = ["HEAVIEST", "LEVELS", "MODULUS", "MOST_SUMMED", "REACH", "pad_bytes", "pair_of", "quantised", "split"]
+__all__ = [
+    "HEAVIEST",
+    "LEVELS",
+    "MODULUS",
+    "MOST_SUMMED",
+    "REACH",
+    "head_seeds",
+    "pad_bytes",
+    "pair_of",
+    "quantised",
+    "split",
+]
 
 MODULUS = 1 << 64
 LEVELS = 1 << 20  # steps of the grid from 0 to the bound: 16 times coarser than a C float, and no coordinate is larger
@@ -28,16 +40,13 @@ def split(update: Update, bounds: Mapping[str, float], seed: bytes) -> tuple[Mas
     grid, and nothing is clipped silently.
     """
     trials = {head: update.scores[head].trial if head in update.scores else -1 for head in sorted(update.deltas)}
+    seeded = Seeded(update.schema, update.id, update.project, trials, seed)
     vectors = {}
-    for head in trials:
+    for head, secret in head_seeds(seeded).items():
         score = update.scores[head].difference if head in update.scores else 0.0
         numbers = quantised(update.deltas[head], bounds[head]) + quantised([max(-REACH, min(REACH, score))], REACH)
-        vectors[head] = _less(numbers, residues(pad_bytes(seed, update.schema, update.id, head, len(numbers))))
-    names = update.id, update.project
-    return (
-        Masked(update.schema, update.base, *names, pair_of(seed), trials, vectors),
-        Seeded(update.schema, *names, trials, seed),
-    )
+        vectors[head] = _less(numbers, residues(pad_bytes(secret, len(numbers))))
+    return Masked(update.schema, update.base, update.id, update.project, pair_of(seed), trials, vectors), seeded
 
 
 def quantised(vector: Sequence[float], bound: float) -> "array[int]":
@@ -52,12 +61,18 @@ def quantised(vector: Sequence[float], bound: float) -> "array[int]":
     return array("q", [round(number * steps) for number in vector])
 
 
-def pad_bytes(seed: bytes, schema: str, number: str, head: str, size: int) -> bytes:
-    """The pad of one head of the update with this id: `size` little-endian numbers of 8 bytes.
+def head_seeds(half: Seeded) -> Mapping[str, bytes]:
+    """For each head of the update a seed of its own, which leads to no other: they are released one by one.
 
-    SHAKE-128 (FIPS 202) of the seed and of what the pad is for, so that no pad is ever used twice.
+    HKDF-Expand (RFC 5869) with SHA-256 of the seed, for this schema, update and head, so that no pad is used twice.
     """
-    return shake_128(f"fedstep pad 1\0{schema}\0{number}\0{head}\0".encode() + seed).digest(8 * size)
+    whose = f"fedstep head 1\0{half.schema}\0{half.id}\0"
+    return {head: hmac.digest(half.seed, f"{whose}{head}\0\1".encode(), "sha256") for head in half.trials}
+
+
+def pad_bytes(seed: bytes, size: int) -> bytes:
+    """The pad that a head's own seed gives: `size` little-endian numbers of 8 bytes, SHAKE-128 (FIPS 202) of it."""
+    return shake_128(b"fedstep pad 2\0" + seed).digest(8 * size)
 
 
 def pair_of(seed: bytes) -> str:

@@ -1,5 +1,6 @@
 """How the database of a store is opened: SQLite in one file, or PostgreSQL for any number of replicas."""
 
+import time
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from fedstep.errors import MissingExtra, UsageError
 from fedstep.server.tables import versions
 
-__all__ = ["alone", "alone_now", "connected", "failing", "needed", "reading"]
+__all__ = ["alone", "alone_now", "connected", "emptied_log", "failing", "needed", "reading"]
 
 SQLITE, POSTGRESQL = ("sqlite", "sqlite+pysqlite"), ("postgresql", "postgres", "postgresql+psycopg")
 # A database that is gone is noticed in seconds; libpq alone would wait for minutes.
 PATIENCE = {"connect_timeout": "5", "tcp_user_timeout": "10000", "application_name": "fedstep"}
+LONG, BRIEFLY = 5000, 50  # milliseconds that SQLite waits for others
+TRIES = 20  # to empty its log, each after a pause
 REMEDY = "Give one like sqlite:///fedstep.db or postgresql://USER:PASSWORD@HOST/DATABASE."
 
 
@@ -64,6 +67,28 @@ def alone_now(connection: Connection, work: str) -> bool:
     return bool(connection.scalar(select(func.pg_try_advisory_xact_lock(_key(work)))))
 
 
+def emptied_log(engine: Engine) -> None:
+    """After what must be gone from the files too: SQLite's write-ahead log may still have pages as they were.
+
+    Not within a transaction. Where somebody reads for seconds it stays, and the next one empties it. PostgreSQL keeps
+    its own until its next checkpoints.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+    connection = engine.raw_connection()
+    cursor = connection.cursor()
+    try:
+        cursor.execute(f"PRAGMA busy_timeout={BRIEFLY}")  # whoever reads now may wait to write, which this one holds up
+        for _ in range(TRIES):
+            busy, *_pages = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not busy:
+                return
+            time.sleep(BRIEFLY / 1000)
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout={LONG}")
+        connection.close()
+
+
 def failing(store: str, error: Exception) -> UsageError:
     """The error to raise where the database cannot be used. No password is in it."""
     url = _url(store)
@@ -106,7 +131,7 @@ def _is_postgresql(url: URL) -> bool:
 
 def _shown(url: URL) -> str:
     """Without its password, wherever in the URL it is."""
-    return url.set(query={}).render_as_string(hide_password=True)
+    return url.set(drivername=url.get_backend_name(), query={}).render_as_string(hide_password=True)
 
 
 def _remedy(url: URL) -> str:
@@ -117,9 +142,12 @@ def _remedy(url: URL) -> str:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # Any: the driver's own, by SQLAlchemy's hook
-    """Durable when COMMIT returns, readers beside the writer; transactions begin where `_begin` says."""
+    """Durable when COMMIT returns, readers beside the writer; transactions begin where `_begin` says.
+
+    What is deleted is overwritten, else its bytes stay in free pages of the file.
+    """
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={LONG}", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

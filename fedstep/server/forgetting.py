@@ -43,22 +43,9 @@ def named_project(request: Request, sender: Sender) -> str:
 def forget(engine: Engine, project: str, owner: str) -> Forgotten:
     """Deletes the project's bodies and votes, in one transaction: those that this owner sent, for no other may ask.
 
-    Receipts stay, or an update that is sent again would count anew; their ids are hashes with the project's own key.
+    `emptied_log` has to follow. Receipts stay, or an update that is sent again would count anew; their ids are hashes
+    with the project's own key.
     """
     with engine.begin() as connection:
-        if engine.dialect.name == "sqlite":
-            connection.exec_driver_sql("PRAGMA secure_delete=ON")  # else the bytes stay in free pages of the file
         doomed = (delete(table).where(table.c.project == project, table.c.owner == owner) for table in FORGOTTEN)
-        gone = Forgotten(*(connection.execute(statement).rowcount for statement in doomed))
-    if engine.dialect.name == "sqlite":
-        _empty_write_ahead_log(engine)
-    return gone
-
-
-def _empty_write_ahead_log(engine: Engine) -> None:
-    """The log may still have pages as they were. While somebody reads it stays, and the next one empties it."""
-    connection = engine.raw_connection()
-    try:
-        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    finally:
-        connection.close()
+        return Forgotten(*(connection.execute(statement).rowcount for statement in doomed))

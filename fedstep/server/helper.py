@@ -17,19 +17,17 @@ from starlette.routing import Route
 
 from fedstep.errors import WireError
 from fedstep.features.schema import Schema, schema
-from fedstep.federation.halves import Seeded, unpack_seeded
-from fedstep.federation.shares import pair_of
+from fedstep.federation.halves import unpack_seeded
 from fedstep.federation.wire import shape
 from fedstep.server.body import plain_body
 from fedstep.server.door import Door
 from fedstep.server.forgetting import Forgotten, named_project
-from fedstep.server.helper_book import HelperBook
+from fedstep.server.helper_book import HelperBook, seed_offer
 from fedstep.server.metrics import Metrics, Timed
 from fedstep.server.operations import Operations
 from fedstep.server.problems import Problem, as_json, on_crash, on_http_error, on_problem
 from fedstep.server.rounds import Proposal, signature, unpack_proposal
 from fedstep.server.settings import Settings
-from fedstep.server.share_book import HalfOffer
 from fedstep.server.share_openapi import helper_document
 from fedstep.server.taking import Batches, Taking, mismatch, tidy
 from fedstep.server.tokens import TokenBook
@@ -71,9 +69,8 @@ class Helper:
         self.metrics, self._tokens = Metrics(), TokenBook(settings.store)
         self._door = Door(settings, self._tokens)
         self._book = HelperBook(settings.store, self._shape.digest)
-        self._taking = Taking(
-            self._door, settings.limits, self._shape, Batches(self._book.keep, settings.limits.queue, clock)
-        )
+        batches = Batches(self._book.keep, settings.limits.queue, clock)
+        self._taking = Taking(self._door, settings.limits, self._shape, batches, self.metrics)
         self._operations = Operations(self._tokens, self.metrics, lambda: not self._tidying.done())
         self.stopping = self._operations.stop
 
@@ -93,7 +90,7 @@ class Helper:
 
     async def share(self, request: Request) -> Response:
         """POST /v1/shares: 202 with a receipt once the seed is on disk."""
-        return await self._taking.take(request, unpack_seeded, _offer, 0)
+        return await self._taking.take(request, unpack_seeded, seed_offer, 0)
 
     async def round(self, request: Request) -> Response:
         """POST /v1/rounds: the sums of the pads of what the leader proposes, signed."""
@@ -129,6 +126,7 @@ class Helper:
     async def figures(self, request: Request) -> Response:
         """GET /metrics: Prometheus' text format."""
         await self._door.reader(request)
+        self.metrics.in_halves(await asyncio.to_thread(self._book.counted))
         return self._operations.metrics()
 
     async def described(self, _request: Request) -> Response:
@@ -155,8 +153,3 @@ class Helper:
         if not self._shape.sizes.keys() >= {part.head for part in proposal.parts}:
             raise Problem(422, "does-not-fit", "The proposal names a head that is not known here.")
         return proposal, body
-
-
-def _offer(half: Seeded, project: str, owner: str) -> HalfOffer:
-    bodies = dict.fromkeys(half.trials, half.seed)
-    return HalfOffer(half.id, project, owner, pair_of(half.seed), half.trials, bodies)

@@ -3,26 +3,34 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from fedstep.errors import WireError
+from fedstep.federation.halves import Seeded
+from fedstep.federation.shares import head_seeds, pair_of
+from fedstep.server.database import emptied_log
 from fedstep.server.rounds import Answer, Pads, Part, Proposal, one_each, pack_answer, pack_proposal
-from fedstep.server.share_book import ShareBook, now_waiting
+from fedstep.server.share_book import HalfOffer, ShareBook, now_waiting
 from fedstep.server.share_tables import halves, rounds
 from fedstep.server.shared_sums import summed_pads
 
-__all__ = ["HelperBook"]
+__all__ = ["HelperBook", "seed_offer"]
+
+
+def seed_offer(half: Seeded, project: str, owner: str) -> HalfOffer:
+    """What is kept of a half: not its seed, which would open heads that were released while others wait."""
+    return HalfOffer(half.id, project, owner, pair_of(half.seed), half.trials, head_seeds(half))
 
 
 class HelperBook(ShareBook):
-    """The seeds, and the rounds that they were released in."""
+    """The seeds of single heads, and the rounds that they were released in."""
 
     def answer(self, proposal: Proposal, fewest: int, sizes: Mapping[str, int]) -> bytes:
         """The bytes of the answer, on disk when this returns; the same ones whenever the same proposal comes again.
 
         Of each part as many updates as are here, of one project each, with the pair and the trial that the leader
         names; nothing of it where they are fewer than `fewest`. Raises WireError for another proposal under a number
-        that is used, or one below it: what is released is final.
+        that is used, or one below it: what is released is final. Its seeds are then nowhere in the files.
         """
         body = pack_proposal(proposal)
         with self._engine.begin() as connection:
@@ -34,9 +42,10 @@ class HelperBook(ShareBook):
                 raise WireError(f"round {proposal.number} is over", f"The next one is {newest + 1}.")
             parts = (self._released(connection, proposal.number, part, fewest, sizes) for part in proposal.parts)
             answer = pack_answer(Answer(proposal.number, tuple(pads for pads in parts if pads)))
-            connection.execute(update(rounds).values(answer=None))
             row = {"number": proposal.number, "proposal": body, "answer": answer, "settled": True}
+            connection.execute(delete(rounds))  # the newest says what is over
             connection.execute(insert(rounds), row)
+        emptied_log(self._engine)
         return answer
 
     def newest_round(self) -> int:
@@ -50,12 +59,8 @@ class HelperBook(ShareBook):
         seeds = self._seeds(connection, part)
         if len(seeds) < fewest:
             return None
-        length = sizes[part.head] + 1
-        size = length if part.trial >= 0 else length - 1
-        total = summed_pads(seeds, self._schema, part.head, size, length)
+        total = summed_pads(seeds.values(), sizes[part.head] + (part.trial >= 0))
         which = halves.c.id.in_(list(seeds)) & (halves.c.head == part.head)
-        if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("PRAGMA secure_delete=ON")  # else the seeds stay in free pages of the file
         connection.execute(update(halves).where(which).values(round=number, body=None))
         return Pads(part.head, tuple(seeds), total)
 

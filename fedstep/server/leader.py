@@ -23,6 +23,7 @@ from fedstep.server.door import Door
 from fedstep.server.forgetting import Forgotten, named_project
 from fedstep.server.helper import SIGNATURE
 from fedstep.server.leader_book import LeaderBook, Settled
+from fedstep.server.metrics import CONTENT_TYPE, Metrics
 from fedstep.server.problems import Problem, as_json
 from fedstep.server.records import Current
 from fedstep.server.rounds import Answer, Part, Proposal, signature, unpack_answer, unpack_proposal
@@ -43,16 +44,23 @@ log = logging.getLogger("fedstep.server")
 class Leader:
     """The routes that a leader has instead of a plain aggregator's, and the task that asks the helper."""
 
-    def __init__(self, settings: Settings, ours: Schema, clock: Callable[[], float], ask: Send | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ours: Schema,
+        clock: Callable[[], float],
+        metrics: Metrics,
+        ask: Send | None = None,
+    ) -> None:
         """Raises UsageError for settings that cannot work."""
+        self._metrics = metrics
         self._settings, self._shape, self._clock = settings, shape(ours), clock
         self._ask = ask or requests_send(settings.peer, settings.peer_token)
         self._tokens = TokenBook(settings.store)
         self._door = Door(settings, self._tokens)
         self._book = LeaderBook(settings.store, self._shape.digest)
-        self._taking = Taking(
-            self._door, settings.limits, self._shape, Batches(self._book.keep, settings.limits.queue, clock)
-        )
+        batches = Batches(self._book.keep, settings.limits.queue, clock)
+        self._taking = Taking(self._door, settings.limits, self._shape, batches, metrics)
         self._step = partial(next_shared, rules={**rules_for(ours), **settings.rules}, gate=settings.gate)
         self._newest, self._least = self._book.newest(), 0
 
@@ -88,6 +96,12 @@ class Leader:
         log.info("a project was forgotten: %d halves", gone)
         return as_json(Forgotten(gone, 0).as_json())
 
+    async def figures(self, request: Request) -> Response:
+        """GET /metrics: Prometheus' text format."""
+        await self._door.reader(request)
+        self._metrics.in_halves(await asyncio.to_thread(self._book.counted))
+        return Response(self._metrics.text(), 200, {"Content-Type": CONTENT_TYPE})
+
     async def described(self, _request: Request) -> Response:
         """GET /openapi.json: the routes, for programs."""
         return as_json(leader_document(self._shape))
@@ -97,7 +111,7 @@ class Leader:
 
         Raises AggregatorError where the helper did not answer: the round stays open, and is asked for again.
         """
-        body = self._book.planned(self._choose, self._least)
+        body = self._book.planned(self._choose, self._settings.folding.staleness, self._least)
         if not body:
             return None
         proposal, secret = unpack_proposal(body), self._settings.peer_token
@@ -115,9 +129,8 @@ class Leader:
 
     def _choose(self, waiting: tuple[Waiting, ...], current: Current) -> tuple[Part, ...]:
         folding, head = self._settings.folding, current.head.version
-        fresh = [one for one in waiting if head - one.base <= folding.staleness]
         trials = {name: trial.version for name, trial in current.trials.items()}
-        return chosen(fresh, head, trials, self._clock(), folding, self._settings.fewest)
+        return chosen(waiting, head, trials, self._clock(), folding, self._settings.fewest)
 
     def _answered(self, heard: Heard, body: bytes, proposal: Proposal) -> Answer:
         """Raises AggregatorError for an answer that is not the helper's, or none."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from fedstep.errors import WireError
-from fedstep.federation.shares import LEVELS
+from fedstep.federation.shares import HEAVIEST, LEVELS
 from fedstep.server.choosing import Waiting, weight
 from fedstep.server.chronicle import Chronicle
 from fedstep.server.database import alone
@@ -14,9 +14,9 @@ from fedstep.server.forgetting import forget
 from fedstep.server.gate_sums import Release
 from fedstep.server.ledger import Ledger
 from fedstep.server.records import Current, Made, Version
-from fedstep.server.rounds import Answer, Pads, Part, Proposal, pack_proposal
-from fedstep.server.share_book import ShareBook
-from fedstep.server.share_tables import halves, releases, rounds
+from fedstep.server.rounds import Answer, Pads, Part, Proposal, pack_proposal, unpack_proposal
+from fedstep.server.share_book import ShareBook, now_waiting
+from fedstep.server.share_tables import halves, releases, rounds, told_of
 from fedstep.server.shared_sums import HeadSum, Standing, lifted, summed
 from fedstep.server.store import FOLDING
 from fedstep.server.verdict_log import log_verdicts
@@ -44,32 +44,30 @@ class LeaderBook(ShareBook):
         with self._reader.begin() as connection:
             return Chronicle(connection, self._schema).number()
 
-    def let_go(self, before: float) -> int:
-        """As other books do; nothing while a round is under way, which needs all that it proposed."""
-        with self._reader.begin() as connection:
-            if connection.scalar(select(func.count()).where(~rounds.c.settled)):
-                return 0
-        return super().let_go(before)
-
     def forget(self, project: str, owner: str) -> int:
         """As other books do, and what the store has of times before shares."""
-        return super().forget(project, owner) + forget(self._engine, project, owner).updates
+        plain = forget(self._engine, project, owner)
+        return plain.updates + super().forget(project, owner)
 
-    def planned(self, choose: Choose, least: int = 0) -> bytes:
+    def planned(self, choose: Choose, staleness: int, least: int = 0) -> bytes:
         """The proposal that is not settled, else a new one; b"" where there is nothing to propose.
 
-        A new one has a number above `least`: what the helper says that it has heard already. One process at a time.
+        A new one is of updates with at most this staleness, and has a number above `least`: what the helper says that
+        it has heard already. It takes the place of one of another schema: no helper answers that any more. One process
+        at a time.
         """
         with self._reader.begin() as connection:
             waits = connection.scalar(select(rounds.c.proposal).where(~rounds.c.settled))
-            if waits:
+            if waits and unpack_proposal(waits).schema == self._schema:
                 return bytes(waits)
-            parts = choose(self._waiting(connection), Chronicle(connection, self._schema).current())
+            current = Chronicle(connection, self._schema).current()
+            parts = choose(self._waiting(connection, current.head.version - staleness), current)
         if not parts:
             return b""
         with self._engine.begin() as connection:
             number = max(least, connection.scalar(select(func.max(rounds.c.number))) or 0) + 1
             body = pack_proposal(Proposal(number, self._schema, parts))
+            connection.execute(delete(rounds))  # the newest number is all that is needed of them
             connection.execute(insert(rounds), {"number": number, "proposal": body, "settled": False})
         return body
 
@@ -108,7 +106,7 @@ class LeaderBook(ShareBook):
 
     def _sum(self, connection: Connection, pads: Pads, trial: int, current: Current, fewest: int) -> HeadSum:
         """Raises WireError where fewer projects than `fewest` were released, or the sum is none of honest updates."""
-        which = halves.c.id.in_(pads.ids) & (halves.c.head == pads.head) & halves.c.body.is_not(None)
+        which = now_waiting(self._schema) & halves.c.id.in_(pads.ids) & (halves.c.head == pads.head)
         rows = connection.execute(select(halves.c.project, halves.c.base, halves.c.body).where(which)).all()
         if len(rows) < len(pads.ids) or len({row.project for row in rows}) < max(fewest, len(rows)):
             raise WireError("the helper released the updates of too few projects", "Nothing of it is used.")
@@ -117,7 +115,7 @@ class LeaderBook(ShareBook):
         scored = trial >= 0 and pads.head in current.trials and current.trials[pads.head].version == trial
         release = Release(len(rows), float(steps[size]) / LEVELS) if scored else Release(0, 0.0)
         weights = (weight(row.base, current.head.version) for row in rows)
-        return HeadSum(steps[:size], len(rows), min(weights), release)
+        return HeadSum(steps[:size], min(weights) / HEAVIEST / LEVELS, release)
 
     def _mark(self, connection: Connection, pads: Pads, number: int) -> None:
         which = halves.c.id.in_(pads.ids) & (halves.c.head == pads.head)
@@ -141,13 +139,9 @@ class LeaderBook(ShareBook):
 
     def _standing(self, connection: Connection, current: Current, number: int, now: float) -> Standing:
         ledger = Ledger(connection, self._schema)
-        told = {name: self._told(connection, name, trial.version) for name, trial in current.trials.items()}
+        trials = current.trials.items()
+        told = {name: told_of(connection, self._schema, name, trial.version) for name, trial in trials}
         return Standing(current, number, told, ledger.spent(), ledger.refolded(), now)
-
-    def _told(self, connection: Connection, head: str, trial: int) -> tuple[Release, ...]:
-        which = (releases.c.head == head) & (releases.c.trial == trial) & (releases.c.schema == self._schema)
-        rows = connection.execute(select(releases).where(which).order_by(releases.c.round))
-        return tuple(Release(row.votes, row.total) for row in rows)
 
     def _end(self, connection: Connection, made: Made) -> None:
         ledger = Ledger(connection, self._schema)

@@ -42,7 +42,7 @@ def make_leader_app(
 ) -> Starlette:
     """A plain aggregator's application, which takes shares instead of updates. `ask` reaches the helper."""
     made = app.make_app(settings, ours, clock)
-    leader, inner = Leader(settings, ours or schema(), clock, ask), made.router.lifespan_context
+    leader, inner = Leader(settings, ours or schema(), clock, made.state.metrics, ask), made.router.lifespan_context
 
     @asynccontextmanager
     async def lifespan(given: Starlette) -> AsyncIterator[None]:
@@ -52,6 +52,7 @@ def make_leader_app(
     routes = {"/v1/updates": leader.plain, "/v1/shares": leader.share, "/v1/forget": leader.forget}
     made.router.routes[:0] = [
         *(Route(path, answer, methods=["POST"]) for path, answer in routes.items()),
+        Route("/metrics", leader.figures, methods=["GET"]),
         Route("/openapi.json", leader.described, methods=["GET"]),
     ]
     made.router.lifespan_context = lifespan

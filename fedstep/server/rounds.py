@@ -138,13 +138,13 @@ def _check(proposal: Proposal) -> None:
     heads = [part.head for part in proposal.parts]
     ids = [number for part in proposal.parts for number in part.pairs]
     words = [*ids, *(pair for part in proposal.parts for pair in part.pairs.values())]
-    if type(proposal.number) is not int or not 0 < proposal.number < 1 << 62 or not isinstance(proposal.schema, str):
+    if type(proposal.number) is not int or not 0 < proposal.number < 1 << 31 or not isinstance(proposal.schema, str):
         raise ValueError("no number of a round, or no schema")
     if not heads or len(set(heads)) < len(heads) or not all(map(HEAD.fullmatch, heads)):
         raise ValueError("no head, one twice, or one of no name")
     if not all(map(ID.fullmatch, words)) or any(not 0 < len(part.pairs) <= MOST_SUMMED for part in proposal.parts):
         raise ValueError("an id that is none, or too many")
-    if any(type(part.trial) is not int or not -1 <= part.trial < 1 << 62 for part in proposal.parts):
+    if any(type(part.trial) is not int or not -1 <= part.trial < 1 << 31 for part in proposal.parts):
         raise ValueError("a trial that is none")
 
 

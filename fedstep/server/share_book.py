@@ -3,16 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Engine, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, func, insert, select, update
 
+from fedstep.server.buffer import Pending
 from fedstep.server.choosing import Waiting
-from fedstep.server.database import reading
+from fedstep.server.database import emptied_log, reading
 from fedstep.server.share_tables import halves, open_book
 
-__all__ = ["KEPT_SECONDS", "HalfOffer", "ShareBook", "now_waiting"]
+__all__ = ["KEPT_SECONDS", "HalfOffer", "ShareBook", "in_halves", "now_waiting"]
 
 KEPT_SECONDS = 7 * 86_400.0  # a half that was not released by then has no twin, or is of no use any more
-MOST_LOOKED_AT = 8192  # rows that wait, those that were missed least first
+MOST_LOOKED_AT = 8192  # rows that wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,17 @@ class ShareBook:
         return tuple(repeats)
 
     def let_go(self, before: float) -> int:
-        """How many rows were let go: those that came before this time and still wait. They are not taken again."""
+        """How many rows were let go: those of any schema that wait since before this time. They are not taken again.
+
+        Of those that are older nothing is kept but their ids: nobody asks any more whose they were.
+        """
+        old = halves.c.received < before
         with self._engine.begin() as connection:
-            old = now_waiting(self._schema) & (halves.c.received < before)
-            return connection.execute(update(halves).where(old).values(round=0, body=None)).rowcount
+            waits = update(halves).where(old, halves.c.round.is_(None))
+            gone = connection.execute(waits.values(round=0, body=None)).rowcount
+            connection.execute(update(halves).where(old, halves.c.project != "").values(project="", owner=""))
+        emptied_log(self._engine)
+        return gone
 
     def forget(self, project: str, owner: str) -> int:
         """How many halves of this owner's project were deleted; their ids stay, or a repeat would count anew."""
@@ -67,18 +75,31 @@ class ShareBook:
         with self._engine.begin() as connection:
             waited = connection.execute(update(halves).where(whose, halves.c.round.is_(None)).values(round=0)).rowcount
             connection.execute(update(halves).where(whose).values(**blank))
+        emptied_log(self._engine)
         return waited
 
     def waiting(self) -> tuple[Waiting, ...]:
-        """The heads that wait, the oldest ones, without their bytes."""
+        """The heads that wait, without their bytes: as `_waiting` has them, learned from any version."""
         with self._reader.begin() as connection:
-            return self._waiting(connection)
+            return self._waiting(connection, 0)
 
-    def _waiting(self, connection: Connection) -> tuple[Waiting, ...]:
+    def counted(self) -> Pending:
+        """How many updates wait, of how many projects, since when."""
+        with self._reader.begin() as connection:
+            return in_halves(connection, self._schema)
+
+    def _waiting(self, connection: Connection, base: int) -> tuple[Waiting, ...]:
+        """The heads that wait and were learned from this version or a newer one; many of one project hold up nobody.
+
+        Each project's first of each head, then each one's second; first is what was missed least, then the oldest.
+        """
+        rank = halves.c.missed, halves.c.received, halves.c.id
+        turn = func.row_number().over(partition_by=(halves.c.project, halves.c.head), order_by=rank)
         columns = ("id", "head", "project", "base", "trial", "pair", "received", "missed")
-        query = select(*(halves.c[name] for name in columns)).where(now_waiting(self._schema))
-        oldest = query.order_by(halves.c.missed, halves.c.received, halves.c.id).limit(MOST_LOOKED_AT)
-        return tuple(Waiting(*row) for row in connection.execute(oldest))
+        fresh = now_waiting(self._schema) & (halves.c.base >= base)
+        query = select(*(halves.c[name] for name in columns)).where(fresh)
+        first = query.order_by(turn, *rank).limit(MOST_LOOKED_AT)
+        return tuple(Waiting(*row) for row in connection.execute(first))
 
     def _row(self, offer: HalfOffer, head: str, now: float) -> dict[str, object]:
         return {
@@ -99,3 +120,11 @@ class ShareBook:
 def now_waiting(schema: str) -> ColumnElement[bool]:
     """The rows that were neither released nor let go."""
     return halves.c.round.is_(None) & (halves.c.schema == schema)
+
+
+def in_halves(connection: Connection, schema: str) -> Pending:
+    """How many updates wait in halves, of how many projects, since when; with any of their heads."""
+    ids, projects = (func.count(func.distinct(column)) for column in (halves.c.id, halves.c.project))
+    query = select(ids, projects, func.min(halves.c.received)).where(now_waiting(schema))
+    waiting, senders, oldest = connection.execute(query).one()
+    return Pending(waiting, senders, oldest or 0.0)

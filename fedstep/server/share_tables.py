@@ -3,13 +3,27 @@
 They are in no export: a helper that got its seeds back could be asked for them in other sums.
 """
 
-from sqlalchemy import Boolean, Column, Engine, Float, Index, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    select,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 from fedstep.errors import UsageError
+from fedstep.server.gate_sums import Release
 from fedstep.server.migrations import open_engine
 
-__all__ = ["halves", "open_book", "releases", "rounds"]
+__all__ = ["halves", "open_book", "releases", "rounds", "told_of"]
 
 own = MetaData()
 
@@ -32,11 +46,11 @@ halves = Table(
 Index("halves_waiting", halves.c.round, halves.c.schema)
 
 rounds = Table(
-    "rounds",
+    "rounds",  # the newest alone
     own,
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("proposal", LargeBinary, nullable=False),
-    Column("answer", LargeBinary),  # of the newest round alone
+    Column("answer", LargeBinary),  # of the helper
     Column("settled", Boolean, nullable=False),
 )
 
@@ -62,3 +76,10 @@ def open_book(store: str) -> Engine:
         cause = type(error).__name__
         raise UsageError(f"the store has no room for shares ({cause})", "Can it be written?") from error
     return engine
+
+
+def told_of(connection: Connection, schema: str, head: str, trial: int) -> tuple[Release, ...]:
+    """What the rounds told of this snapshot on trial, the newest last."""
+    which = (releases.c.head == head) & (releases.c.trial == trial) & (releases.c.schema == schema)
+    rows = connection.execute(select(releases).where(which).order_by(releases.c.round))
+    return tuple(Release(row.votes, row.total) for row in rows)

@@ -1,5 +1,6 @@
 """Shares: together the update, alone nothing; and the two messages that carry them."""
 
+import hmac
 import json
 from array import array
 from collections import Counter
@@ -15,6 +16,7 @@ from fedstep.federation.audit import read_audit
 from fedstep.federation.bounds import clip
 from fedstep.federation.exchange import Aggregator, deliver
 from fedstep.federation.halves import Masked, Seeded, check_half, pack_half, unpack_masked, unpack_seeded
+from fedstep.federation.kept import keep_model, starter_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.patience import Patience
 from fedstep.federation.shares import (
@@ -23,6 +25,7 @@ from fedstep.federation.shares import (
     MODULUS,
     MOST_SUMMED,
     REACH,
+    head_seeds,
     pad_bytes,
     pair_of,
     quantised,
@@ -30,7 +33,7 @@ from fedstep.federation.shares import (
 )
 from fedstep.federation.transport import Answer
 from fedstep.federation.twins import Peer, flush_halves, push_halves
-from fedstep.federation.wire import Score, Shape, Update, pack_update
+from fedstep.federation.wire import Score, Shape, Update, pack_model, pack_update
 from fedstep.history.home import Home
 from fedstep.server.gate import Gate
 
@@ -46,7 +49,7 @@ ONCE = Patience(timeout=1.0, waits=())
 def opened(masked: Masked, seeded: Seeded, head: str) -> list[int]:
     """The signed steps of the grid that both halves of one head hide."""
     vector = masked.vectors[head]
-    pads = array("Q", pad_bytes(seeded.seed, masked.schema, masked.id, head, len(vector)))
+    pads = array("Q", pad_bytes(head_seeds(seeded)[head], len(vector)))
     sums = [(number + pad) % MODULUS for number, pad in zip(vector, pads, strict=True)]
     return [number - MODULUS if number >= MODULUS // 2 else number for number in sums]
 
@@ -86,10 +89,22 @@ def test_halves_of_the_same_numbers_have_nothing_in_common_where_anything_else_d
     assert not set(vectors["flaky"]) & set(vectors["build-duration"])
 
 
-def test_the_same_seed_gives_the_same_halves_and_the_pad_is_shake_128():
+def test_the_same_seed_gives_the_same_halves_and_the_pad_is_shake_128_of_the_heads_own():
     assert split(UPDATE, BOUNDS, SEED) == (MASKED, SEEDED)
-    told = f"fedstep pad 1\0{'a' * 16}\0{'b' * 32}\0flaky\0".encode()
-    assert pad_bytes(SEED, "a" * 16, "b" * 32, "flaky", 2) == shake_128(told + SEED).digest(16)
+    told = f"fedstep head 1\0{'a' * 16}\0{'b' * 32}\0flaky\0\1".encode()
+    secret = hmac.digest(SEED, told, "sha256")
+    assert head_seeds(SEEDED)["flaky"] == secret
+    assert pad_bytes(secret, 2) == shake_128(b"fedstep pad 2\0" + secret).digest(16)
+
+
+def test_the_seed_of_one_head_opens_no_other():
+    seeds = head_seeds(SEEDED)
+    assert len({SEED, *seeds.values()}) == 1 + len(DELTAS)
+    found = head_seeds(SEEDED._replace(seed=seeds["flaky"])).values()
+    assert not {*found} & {*seeds.values()}
+    right, wrong = (array("Q", pad_bytes(seeds[head], 3)) for head in ("build-duration", "flaky"))
+    assert opened(MASKED, SEEDED, "build-duration")[1] == round(-0.01 / 0.1 * LEVELS)
+    assert not {*right} & {*wrong}
 
 
 def test_the_leaders_half_has_neither_the_seed_nor_a_part_of_it():
@@ -306,6 +321,25 @@ def test_with_a_helper_halves_leave_and_nothing_else_and_both_are_on_record(tmp_
     assert len(flushed.sent) == 1
     assert unpack_masked(*leader.bodies).id == unpack_seeded(*helper.bodies).id
     assert [(one.host, one.answer) for one in read_audit(home).sent] == [("two.example", 202), ("one.example", 202)]
+
+
+@pytest.mark.parametrize("kept_from", ["https://one.example", "https://another.example", ""])
+def test_without_a_helper_nothing_leaves_for_an_aggregator_of_halves(tmp_path, kept_from):
+    home, asked = Home(str(tmp_path)), []
+    body = pack_model(starter_model()._replace(shares=5 if kept_from == "https://one.example" else 0))
+    Outbox(tmp_path / "outbox").keep(real())
+    if kept_from:
+        keep_model(home, body, "", kept_from, 0.0)
+
+    def leader(method, path, _headers, _body, _timeout) -> Answer:
+        asked.append((method, path.partition("?")[0]))
+        return Answer(200, {}, pack_model(starter_model()._replace(shares=5)))
+
+    flushed = deliver(home, Aggregator("https://one.example", leader, ONCE))
+    assert (flushed.sent, flushed.refused, flushed.waiting) == ((), (), 1)
+    assert [failure.remedy.partition(";")[0] for failure in flushed.failures] == ["Give --helper the URL of its helper"]
+    assert asked == ([] if kept_from == "https://one.example" else [("GET", "/v1/model")])
+    assert read_audit(home).sent == ()
 
 
 def test_an_aggregator_without_shares_says_so_and_the_update_waits():

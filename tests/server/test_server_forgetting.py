@@ -226,6 +226,23 @@ def test_an_update_that_was_folded_is_let_go_after_thirty_days(
     engine.dispose()
 
 
+@pytest.mark.parametrize("digest", ["", "b" * 16])
+def test_an_update_that_was_never_folded_is_let_go_after_thirty_days_also_by_another_schema(
+    settings: Settings, open_aggregator: Callable, update: Callable, ours: Shape, digest: str
+) -> None:
+    waiting = Settings(store=settings.store, folding=Folding(updates=9, seconds=3600.0), gate=None)
+    with open_aggregator(waiting) as house:
+        pushed(house.send, update(1, project=7))
+    engine = open_engine(settings.store)
+    with engine.begin() as connection:
+        received = connection.scalar(select(func.min(updates.c.received)))
+        for days, kept in ((29, 1), (31, 0)):
+            Chronicle(connection, digest or ours.digest).prune(10**6, received + days * 86_400)
+            assert connection.scalar(select(func.count()).select_from(updates)) == kept
+        assert connection.scalar(select(func.count()).select_from(receipts)) == 1
+    engine.dispose()
+
+
 def test_a_request_that_is_served_leaves_no_address_in_the_log(
     settings: Settings, open_aggregator: Callable, update: Callable, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,12 +17,14 @@ from shares_workshop import PATIENCE, PEER_TOKEN, drawn, helper, leader, logged,
 
 from fedstep.errors import AggregatorError, UpdateRefused, UsageError
 from fedstep.features.schema import schema
+from fedstep.federation.audit import read_audit
 from fedstep.federation.client import post, push
 from fedstep.federation.halves import pack_half
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.shares import LEVELS, pair_of, split
 from fedstep.federation.twins import SHARES, Peer, flush_halves, push_halves
-from fedstep.federation.wire import Promise, Update, pack_update, shape
+from fedstep.federation.wire import Promise, Score, Update, pack_update, shape
+from fedstep.history.home import Home
 from fedstep.server.aggregate import rules_for
 from fedstep.server.helper import make_helper_app
 from fedstep.server.roles import make_leader_app, make_role_app
@@ -245,9 +247,9 @@ def test_each_takes_its_own_half_alone(tmp_path, shared_helper):
     with leader(tmp_path, shared_helper) as (first, _), serving(tmp_path / "alone") as (alone, _):
         with pytest.raises(UpdateRefused, match="takes shares alone"):
             push(pack_update(drawn(1)), first, peer(first).send, PATIENCE)
-        with pytest.raises(UpdateRefused, match="fedstep-masked-1"):
+        with pytest.raises(UpdateRefused, match="fedstep-masked-2"):
             send_seed(drawn(1), first)
-        with pytest.raises(UpdateRefused, match="fedstep-seed-1"):
+        with pytest.raises(UpdateRefused, match="fedstep-seed-2"):
             send_masked(drawn(1), shared_helper)
         for half in (send_seed, send_masked):
             with pytest.raises(AggregatorError, match="takes no shares") as caught:
@@ -255,6 +257,10 @@ def test_each_takes_its_own_half_alone(tmp_path, shared_helper):
             assert not isinstance(caught.value, UpdateRefused), "it waits until the URL is right"
         with pytest.raises(UpdateRefused, match="version 5"):
             send_masked(drawn(1, base=5), first)
+        wild = drawn(1)._replace(scores={"build-failure": Score(10**15 - 1, 0.1)})
+        for half, url in ((send_masked, first), (send_seed, shared_helper)):
+            with pytest.raises(UpdateRefused, match="cannot be"):
+                half(wild, url)
     assert requests.get(f"{shared_helper}/v1/model", timeout=10).status_code == 404
 
 
@@ -287,6 +293,22 @@ def test_roles_that_cannot_work_are_said_before_anything_listens(tmp_path, chang
     settings = Settings(store=f"sqlite:///{tmp_path / 'a.db'}", peer_token=PEER_TOKEN)
     with pytest.raises(UsageError, match=said):
         make_role_app(replace(settings, **changes))
+
+
+def test_a_client_without_a_helper_shows_the_leader_nothing_and_says_once_what_to_do(tmp_path, shared_helper):
+    outbox = Outbox(tmp_path / ".fedstep" / "outbox")
+    for number in (91, 92):
+        outbox.keep(pack_update(drawn(number)))
+    with leader(tmp_path, shared_helper) as (first, _):
+        never_pulled = _fedstep(tmp_path, "push", "--aggregator", first, "--strict")
+        pulled_once = _fedstep(tmp_path, "pull", "--aggregator", first)
+        after = _fedstep(tmp_path, "push", "--aggregator", first)
+    for tried in (never_pulled, after):
+        assert tried.stdout == "0 sent, 0 refused, 2 waiting\n", tried.stderr
+        assert tried.stderr.count("Give --helper") == 1
+    assert (never_pulled.returncode, pulled_once.returncode, after.returncode) == (5, 0, 0)
+    assert not logged(tmp_path / "leader", "shares-only"), "it would have been refused, and seen"
+    assert read_audit(Home(str(tmp_path / ".fedstep"))).sent == ()
 
 
 @pytest.mark.full

@@ -1,67 +1,32 @@
-"""Sums of shares: whose, how they open, what they lead to, and that each is released once, on disk."""
+"""Sums of shares: whose, how they open, what they lead to, and what the page says of them."""
 
 import re
 from array import array
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pytest
+from books_workshop import AT_ONCE, BOUNDS, RULES, SIZES, drawn, seed_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.errors import WireError
-from fedstep.federation.bounds import clip
 from fedstep.federation.halves import Masked, Seeded, residue_bytes
-from fedstep.federation.shares import HEAVIEST, LEVELS, MOST_SUMMED, REACH, pair_of, quantised, split
-from fedstep.federation.wire import Score, Shape, Update
+from fedstep.federation.shares import HEAVIEST, LEVELS, MOST_SUMMED, head_seeds, quantised, split
+from fedstep.federation.wire import Update
 from fedstep.model.linear import zeros
-from fedstep.server.aggregate import Contribution, Rules, aggregate
+from fedstep.server.aggregate import Contribution, aggregate
 from fedstep.server.buffer import Folding
 from fedstep.server.choosing import Waiting, chosen, weight
 from fedstep.server.gate import Gate
 from fedstep.server.gate_sums import Release
-from fedstep.server.helper_book import HelperBook
-from fedstep.server.leader_book import LeaderBook
 from fedstep.server.lineage import wide
 from fedstep.server.records import Current, Trial, Version
 from fedstep.server.rounds import Part, Proposal, pack_proposal, signature, unpack_answer, unpack_proposal
-from fedstep.server.share_book import KEPT_SECONDS, HalfOffer
+from fedstep.server.share_book import KEPT_SECONDS
 from fedstep.server.shared_sums import HeadSum, Standing, lifted, next_shared, summed, summed_pads
-from fedstep.server.store import Store
-
-SIZES = {"flaky": 4, "triage": 2}
-OURS = Shape("a" * 16, SIZES)
-RULES = {"flaky": Rules(clip=0.5), "triage": Rules(clip=1.0)}
-BOUNDS = {name: rules.clip for name, rules in RULES.items()}
-AT_ONCE = Folding(updates=1, seconds=3600.0)
-FEWEST = 3
-
-
-def seed_of(number: int) -> bytes:
-    return Random(number).randbytes(32)
-
-
-def drawn(number: int, heads: tuple[str, ...] = ("flaky",), base: int = 0, trial: int = -1, score: float = 0.0):
-    dice = Random(number)
-    deltas = {head: clip(array("f", [dice.gauss(0, 1) for _ in range(SIZES[head])]), BOUNDS[head]) for head in heads}
-    scores = dict.fromkeys(heads, Score(trial, score)) if trial >= 0 else {}
-    name = f"{number:032x}"
-    return Update("a" * 16, base, name, name, dict.fromkeys(heads, 8), deltas, scores)
-
-
-def offers(update: Update, project: str = "") -> tuple[HalfOffer, HalfOffer]:
-    """What leader and helper keep of an update."""
-    masked, seeded = split(update, BOUNDS, seed_of(int(update.id, 16)))
-    whose = (update.id, project or update.project, "owner", masked.pair, masked.trials)
-    vectors = {head: residue_bytes(vector) for head, vector in masked.vectors.items()}
-    return (
-        HalfOffer(*whose, vectors, update.base),
-        HalfOffer(*whose, dict.fromkeys(vectors, seeded.seed)),
-    )
 
 
 def waiting(number: int, **changes: object) -> Waiting:
@@ -129,7 +94,7 @@ def test_the_sum_without_its_pads_is_the_sum_of_the_updates(rows):
     updates = [drawn(number)._replace(deltas={"flaky": array("f", row)}) for number, row in enumerate(rows)]
     halves = [split(update, BOUNDS, seed_of(number)) for number, update in enumerate(updates)]
     masked = summed((residue_bytes(first.vectors["flaky"]) for first, _ in halves), 5)
-    pads = summed_pads({second.id: second.seed for _, second in halves}, "a" * 16, "flaky", 5, 5)
+    pads = summed_pads((head_seeds(second)["flaky"] for _, second in halves), 5)
     steps = lifted(masked, pads, len(rows), 4)
     assert steps[:4].tolist() == np.sum([quantised(row, 0.5) for row in rows], axis=0).tolist()
     assert steps[4] == 0
@@ -161,7 +126,7 @@ def standing(**changes: object) -> Standing:
 
 def head_sum(updates: list[Update], **changes: object) -> HeadSum:
     steps = np.sum([quantised(update.deltas["flaky"], 0.5) for update in updates], axis=0)
-    return replace(HeadSum(steps, len(updates), HEAVIEST), **changes)
+    return replace(HeadSum(steps, 1.0 / LEVELS), **changes)
 
 
 def test_a_head_moves_as_after_a_fold_of_the_same_updates_in_the_clear():
@@ -177,8 +142,8 @@ def test_a_head_moves_as_after_a_fold_of_the_same_updates_in_the_clear():
 def test_a_stale_sum_moves_a_head_less():
     updates = [drawn(number) for number in range(4)]
     fresh, stale = (
-        next_shared(standing(), {"flaky": head_sum(updates, weight=w)}, RULES, None).version.vectors["flaky"]
-        for w in (HEAVIEST, HEAVIEST // 2)
+        next_shared(standing(), {"flaky": head_sum(updates, scale=scale)}, RULES, None).version.vectors["flaky"]
+        for scale in (1.0 / LEVELS, 0.5 / LEVELS)
     )
     assert list(stale) == pytest.approx([number / 2 for number in fresh], abs=1e-7)
 
@@ -249,221 +214,11 @@ def test_an_answer_to_something_else_is_none(answer):
         unpack_answer(answer, proposal, SIZES)
 
 
-# what is on disk
-
-
-class Pair:
-    """A leader's and a helper's book, without what is between them."""
-
-    def __init__(self, folder, gate: Gate | None = None) -> None:
-        self.urls, self.gate = [f"sqlite:///{folder / name}.db" for name in ("leader", "helper")], gate
-        self.store = Store(self.urls[0], OURS)
-        self.store.start({name: zeros(size) for name, size in SIZES.items()}, 0.0)
-        self.leader, self.helper = LeaderBook(self.urls[0], "a" * 16), HelperBook(self.urls[1], "a" * 16)
-
-    def close(self) -> None:
-        for book in (self.store, self.leader, self.helper):
-            book.close()
-
-    def keep(self, *updates: Update, project: str = "") -> None:
-        halves = [offers(update, project) for update in updates]
-        self.leader.keep([first for first, _ in halves], 1.0)
-        self.helper.keep([second for _, second in halves], 1.0)
-
-    def plan(self, fewest: int = FEWEST) -> bytes:
-        def choose(waiting, current):
-            trials = {name: trial.version for name, trial in current.trials.items()}
-            return chosen(waiting, current.head.version, trials, 9.0, AT_ONCE, fewest)
-
-        return self.leader.planned(choose)
-
-    def settle(self, body: bytes, answer: bytes, fewest: int = FEWEST):
-        proposal = unpack_proposal(body)
-
-        def step(standing, sums):
-            return next_shared(standing, sums, RULES, self.gate)
-
-        return self.leader.settle(proposal, unpack_answer(answer, proposal, SIZES), step, fewest, 9.0)
-
-    def fold(self):
-        body = self.plan()
-        return self.settle(body, self.helper.answer(unpack_proposal(body), FEWEST, SIZES))
-
-
-@pytest.fixture
-def pair(tmp_path) -> Iterator[Pair]:
-    with closing(Pair(tmp_path)) as made:
-        yield made
-
-
-def opened_sum(pair: Pair) -> list[float]:
-    return list(pair.store.current().head.vectors["flaky"])
-
-
-def wanted(updates: list[Update], head: str = "flaky"):
-    step = [sum(column) for column in zip(*(update.deltas[head] for update in updates), strict=True)]
-    return pytest.approx(step, abs=len(updates) / LEVELS + 1e-6)
-
-
-def test_a_round_makes_one_version_of_what_both_have(pair):
-    updates = [drawn(number, ("flaky", "triage")) for number in range(4)]
-    pair.keep(*updates)
-    settled = pair.fold()
-    assert (settled.version.version, settled.updates, settled.spoiled) == (1, 4, ())
-    assert opened_sum(pair) == wanted(updates)
-    assert list(pair.store.current().head.vectors["triage"]) == wanted(updates, "triage")
-    assert pair.plan() == b""
-    assert pair.store.lineage(1).versions[0].updates == 4
-
-
-def test_a_sum_takes_a_number_that_no_version_of_another_schema_has(pair):
-    with closing(Store(pair.urls[0], Shape("b" * 16, {"flaky": 1}))) as other:
-        other.start({"flaky": zeros(1)}, 1.0)
-        taken = other.current().head.version
-    pair.keep(*(drawn(number) for number in range(4)))
-    assert pair.fold().version.version == taken + 1
-
-
-def test_a_repeat_is_known_for_ever_and_a_batch_has_each_once(pair):
-    first, second = offers(drawn(1)), offers(drawn(2))
-    assert pair.leader.keep([first[0], first[0], second[0]], 1.0) == (False, True, False)
-    pair.helper.keep([first[1], second[1]], 1.0)
-    pair.keep(drawn(3))
-    assert pair.fold().updates == 3
-    assert pair.leader.keep([first[0]], 2.0) == pair.helper.keep([first[1]], 2.0) == (True,)
-    assert pair.leader.waiting() == pair.helper.waiting() == ()
-
-
-def test_a_plan_is_final_until_it_is_settled_also_after_a_crash(pair):
-    pair.keep(*(drawn(number) for number in range(3)))
-    body = pair.plan()
-    answer = pair.helper.answer(unpack_proposal(body), FEWEST, SIZES)
-    pair.keep(drawn(3))
-    with closing(LeaderBook(pair.urls[0], "a" * 16)) as restarted:
-        assert restarted.planned(lambda *_: pytest.fail("there is a plan")) == body
-    with closing(HelperBook(pair.urls[1], "a" * 16)) as restarted:
-        assert restarted.answer(unpack_proposal(body), FEWEST, SIZES) == answer
-    assert pair.settle(body, answer).version.version == 1
-    assert pair.settle(body, answer).version is None
-    assert opened_sum(pair) == wanted([drawn(number) for number in range(3)])
-
-
-def test_what_only_one_of_them_has_waits_and_is_let_go_after_its_time(pair):
-    pair.keep(*(drawn(number) for number in range(3)))
-    pair.leader.keep([offers(drawn(8))[0]], 1.0)
-    pair.helper.keep([offers(drawn(9))[1]], 5.0)
-    assert pair.fold().updates == 3
-    assert [one.missed for one in pair.leader.waiting()] == [1]
-    assert (pair.leader.let_go(2.0), pair.helper.let_go(5.0), pair.helper.let_go(6.0)) == (1, 0, 1)
-    assert pair.leader.waiting() == pair.helper.waiting() == ()
-    assert pair.leader.keep([offers(drawn(8))[0]], 9.0) == (True,), "its twin will not wait for it again"
-
-
-def test_nothing_that_a_round_under_way_needs_is_let_go(pair):
-    pair.keep(*(drawn(number) for number in range(3)))
-    body = pair.plan()
-    assert pair.leader.let_go(9.0) == 0
-    assert pair.settle(body, pair.helper.answer(unpack_proposal(body), FEWEST, SIZES)).updates == 3
-
-
-def test_a_project_forgotten_in_a_round_under_way_spoils_its_sum_and_is_gone(pair):
-    pair.keep(*(drawn(number) for number in range(3)))
-    body = pair.plan()
-    assert pair.leader.forget(drawn(0).project, "owner") == 1
-    assert pair.leader.forget(drawn(1).project, "somebody else") == 0
-    settled = pair.settle(body, pair.helper.answer(unpack_proposal(body), FEWEST, SIZES))
-    assert (settled.version, len(settled.spoiled)) == (None, 1)
-    assert pair.leader.keep([offers(drawn(0))[0]], 9.0) == (True,)
-
-
-def test_the_leader_uses_no_sum_of_fewer_projects_than_it_counts_itself(pair):
-    pair.keep(*(drawn(number) for number in range(3)))
-    body = pair.plan()
-    settled = pair.settle(body, pair.helper.answer(unpack_proposal(body), FEWEST, SIZES), fewest=4)
-    assert settled.version is None
-    assert "too few projects" in settled.spoiled[0]
-    assert opened_sum(pair) == [0.0] * 4
-    assert pair.plan() == b"", "what the helper has told is not proposed again"
-
-
-def test_two_updates_of_one_project_are_never_in_one_sum(pair):
-    pair.keep(drawn(1), drawn(2), project="one")
-    pair.keep(drawn(3), drawn(4))
-    body = pair.plan()
-    assert len(unpack_proposal(body).parts[0].pairs) == 3
-    both = {number.id: pair_of(seed_of(int(number.id, 16))) for number in map(drawn, (1, 2, 3, 4))}
-    forced = Proposal(9, "a" * 16, (Part("flaky", -1, both),))
-    answer = unpack_answer(pair.helper.answer(forced, FEWEST, SIZES), forced, SIZES)
-    assert len(answer.parts[0].ids) == 3
-
-
-def test_a_liars_sum_is_thrown_away_and_the_next_one_counts(pair):
-    liar = offers(drawn(7))
-    wild = replace(liar[0], bodies={"flaky": b"\x11" * 40})
-    pair.leader.keep([wild], 1.0)
-    pair.helper.keep([liar[1]], 1.0)
-    pair.keep(drawn(1), drawn(2))
-    settled = pair.fold()
-    assert settled.version is None
-    assert "lies" in settled.spoiled[0]
-    pair.keep(*(drawn(number) for number in (3, 4, 5)))
-    assert pair.fold().version.version == 1
-    assert opened_sum(pair) == wanted([drawn(number) for number in (3, 4, 5)])
-
-
-def test_a_leader_that_lost_its_rounds_goes_on_after_those_of_the_helper(pair):
-    pair.keep(*(drawn(number) for number in range(3)))
-    pair.helper.answer(Proposal(41, "a" * 16, (Part("flaky", -1, {"f" * 32: "f" * 32}),)), FEWEST, SIZES)
-    body = pair.plan()
-    with pytest.raises(WireError, match="over"):
-        pair.helper.answer(unpack_proposal(body), FEWEST, SIZES)
-    pair.leader.give_up(unpack_proposal(body).number)
-    again = pair.leader.planned(lambda waiting, _: chosen(waiting, 0, {}, 9.0, AT_ONCE, FEWEST), 41)
-    assert unpack_proposal(again).number == 42
-    assert pair.settle(again, pair.helper.answer(unpack_proposal(again), FEWEST, SIZES)).updates == 3
-
-
-def test_seeds_that_were_used_are_nowhere_in_the_file_of_a_helper_that_has_stopped(pair, tmp_path):
-    pair.keep(*(drawn(number) for number in range(3)))
-    pair.fold()
-    pair.helper.close()
-    everything = b"".join(path.read_bytes() for path in tmp_path.glob("helper.db*"))
-    assert drawn(1).id.encode() in everything
-    assert not any(seed_of(number) in everything for number in range(3))
-
-
-def test_scores_of_the_snapshot_on_trial_promote_it_by_their_sums_alone(tmp_path):
-    with closing(Pair(tmp_path, Gate(voters=FEWEST))) as pair:
-        pair.keep(*(drawn(number) for number in range(3)))
-        pair.fold()
-        assert set(pair.store.current().trials) == {"flaky"}
-        for turn in range(1, 40):
-            trial = pair.store.current().trials["flaky"].version
-            head = pair.store.newest()
-            pair.keep(*(drawn(10 * turn + n, base=head, trial=trial, score=-REACH) for n in range(6)))
-            pair.fold()
-            if pair.store.lineage(9).verdicts:
-                break
-        (verdict,) = pair.store.lineage(9).verdicts
-        assert (verdict.outcome, verdict.trial, verdict.figures["votes"]) == ("promoted", 1, 6 * turn)
-        assert pair.store.current().head.sources["flaky"] == 1
-
-
-def test_scores_of_a_snapshot_that_is_no_longer_on_trial_are_not_told(pair):
-    pair.keep(*(drawn(number, trial=5, score=0.1) for number in range(3)))
-    body = pair.plan()
-    (part,) = unpack_proposal(body).parts
-    assert part.trial == -1
-    answer = unpack_answer(pair.helper.answer(unpack_proposal(body), FEWEST, SIZES), unpack_proposal(body), SIZES)
-    assert len(answer.parts[0].total) == SIZES["flaky"]
-
-
 def test_every_test_that_the_page_names_is_there():
     root = Path(__file__).parents[2]
     named = set(re.findall(r"`(test_\w+)`", (root / "docs/secure-aggregation.md").read_text(encoding="utf-8")))
-    places = ("tests/server/test_server_roles.py", "tests/server/test_server_shares.py")
-    there = "".join((root / place).read_text(encoding="utf-8") for place in places)
-    there += (root / "tests/federation/test_federation_shares.py").read_text(encoding="utf-8")
+    places = [*(root / "tests/server").glob("test_server_*.py"), root / "tests/federation/test_federation_shares.py"]
+    there = "".join(place.read_text(encoding="utf-8") for place in places)
     assert len(named) > 10
     assert {name for name in named if f"def {name}(" not in there} == set()
 

@@ -1,0 +1,88 @@
+"""The books of a leader and a helper in one process, and small updates that are split between them."""
+
+from array import array
+from pathlib import Path
+from random import Random
+
+from fedstep.federation.bounds import clip
+from fedstep.federation.halves import residue_bytes
+from fedstep.federation.shares import split
+from fedstep.federation.wire import Score, Shape, Update
+from fedstep.model.linear import zeros
+from fedstep.server.aggregate import Rules
+from fedstep.server.buffer import Folding
+from fedstep.server.choosing import chosen
+from fedstep.server.gate import Gate
+from fedstep.server.helper_book import HelperBook, seed_offer
+from fedstep.server.leader_book import LeaderBook
+from fedstep.server.rounds import unpack_answer, unpack_proposal
+from fedstep.server.share_book import HalfOffer
+from fedstep.server.shared_sums import next_shared
+from fedstep.server.store import Store
+
+SIZES = {"flaky": 4, "triage": 2}
+OURS = Shape("a" * 16, SIZES)
+RULES = {"flaky": Rules(clip=0.5), "triage": Rules(clip=1.0)}
+BOUNDS = {name: rules.clip for name, rules in RULES.items()}
+AT_ONCE = Folding(updates=1, seconds=3600.0)
+FEWEST = 3
+STALENESS = 10
+
+
+def seed_of(number: int) -> bytes:
+    return Random(number).randbytes(32)
+
+
+def drawn(number: int, heads: tuple[str, ...] = ("flaky",), base: int = 0, trial: int = -1, score: float = 0.0):
+    dice = Random(number)
+    deltas = {head: clip(array("f", [dice.gauss(0, 1) for _ in range(SIZES[head])]), BOUNDS[head]) for head in heads}
+    scores = dict.fromkeys(heads, Score(trial, score)) if trial >= 0 else {}
+    name = f"{number:032x}"
+    return Update("a" * 16, base, name, name, dict.fromkeys(heads, 8), deltas, scores)
+
+
+def offers(update: Update, project: str = "") -> tuple[HalfOffer, HalfOffer]:
+    """What leader and helper keep of an update."""
+    masked, seeded = split(update, BOUNDS, seed_of(int(update.id, 16)))
+    whose = project or update.project, "owner"
+    vectors = {head: residue_bytes(vector) for head, vector in masked.vectors.items()}
+    first = HalfOffer(update.id, *whose, masked.pair, masked.trials, vectors, update.base)
+    return first, seed_offer(seeded, *whose)
+
+
+class Pair:
+    """A leader's and a helper's book, without what is between them."""
+
+    def __init__(self, folder: Path, gate: Gate | None = None, schema: str = OURS.digest) -> None:
+        self.urls, self.gate = [f"sqlite:///{folder / name}.db" for name in ("leader", "helper")], gate
+        self.store = Store(self.urls[0], Shape(schema, SIZES))
+        self.store.start({name: zeros(size) for name, size in SIZES.items()}, 0.0)
+        self.leader, self.helper = LeaderBook(self.urls[0], schema), HelperBook(self.urls[1], schema)
+
+    def close(self) -> None:
+        for book in (self.store, self.leader, self.helper):
+            book.close()
+
+    def keep(self, *updates: Update, project: str = "") -> None:
+        halves = [offers(update, project) for update in updates]
+        self.leader.keep([first for first, _ in halves], 1.0)
+        self.helper.keep([second for _, second in halves], 1.0)
+
+    def plan(self, fewest: int = FEWEST) -> bytes:
+        def choose(waiting, current):
+            trials = {name: trial.version for name, trial in current.trials.items()}
+            return chosen(waiting, current.head.version, trials, 9.0, AT_ONCE, fewest)
+
+        return self.leader.planned(choose, STALENESS)
+
+    def settle(self, body: bytes, answer: bytes, fewest: int = FEWEST):
+        proposal = unpack_proposal(body)
+
+        def step(standing, sums):
+            return next_shared(standing, sums, RULES, self.gate)
+
+        return self.leader.settle(proposal, unpack_answer(answer, proposal, SIZES), step, fewest, 9.0)
+
+    def fold(self):
+        body = self.plan()
+        return self.settle(body, self.helper.answer(unpack_proposal(body), FEWEST, SIZES))

@@ -8,7 +8,7 @@ from fedstep.commands.options import Given, option, together
 
 __all__ = ["PROMISING", "promising"]
 
-RANGE = click.FloatRange(0)
+RANGE = click.FloatRange(0, min_open=True)
 
 PROMISING = together(
     option("privacy-epsilon", type=RANGE, help="Differential privacy: what a project reveals in its life; 8."),
@@ -28,7 +28,7 @@ def promising(given: Given) -> dict[str, Any]:
     """The settings that these options mean, by name; no promise without an epsilon."""
     from fedstep.federation.wire import Promise
 
-    if not given["privacy_epsilon"]:
+    if given["privacy_epsilon"] is None:
         return {}
     names = ("privacy_epsilon", "privacy_delta", "privacy_releases", "privacy_days")
     return {"promise": Promise(*(given[name] for name in names))}

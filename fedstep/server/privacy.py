@@ -5,19 +5,25 @@ numbers alone, and the same guarantee as the Gaussian has, without the holes tha
 """
 
 from collections.abc import Callable, Iterable
-from math import ceil, isqrt
+from math import ceil, isqrt, sqrt
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GRID", "Below", "Grid", "Real", "discrete_gaussian", "noised_sum", "quantised", "variance_of"]
+__all__ = ["GRID", "Below", "Grid", "Real", "discrete_gaussian", "joined", "noised_sum", "quantised", "variance_of"]
 
 GRID = 1 << 20  # steps to the bound of a project's vector
 
 Real: TypeAlias = NDArray[np.float64]
 Grid: TypeAlias = NDArray[np.int64]
 Below: TypeAlias = Callable[[int], int]  # a whole number from 0 to below this one, each as likely
+
+
+def joined(shrinking: Real, whole: Real) -> Real:
+    """Both as one vector with an L2 norm of at most 1: the first is shrunk to the room that the second leaves it."""
+    length, room = float(np.linalg.norm(shrinking)), sqrt(max(0.0, 1.0 - float(whole @ whole)))
+    return np.concatenate([shrinking * min(1.0, room / length if length else 1.0), whole])
 
 
 def quantised(vector: Real) -> Grid:

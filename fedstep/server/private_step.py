@@ -10,13 +10,12 @@ from itertools import groupby
 
 import numpy as np
 
-from fedstep.federation.shares import HEAVIEST, LEVELS
-from fedstep.federation.wire import Score, unpack_update
+from fedstep.federation.wire import Score
 from fedstep.server.aggregate import Rules, staleness_weight
 from fedstep.server.gate import Gate
 from fedstep.server.gate_sums import Release
 from fedstep.server.lineage import contributions
-from fedstep.server.privacy import GRID, Below, Grid, Real, noised_sum, quantised
+from fedstep.server.privacy import GRID, Below, Grid, Real, joined, noised_sum, quantised
 from fedstep.server.records import Made, Moment, Stored
 from fedstep.server.shared_sums import HeadSum, Standing, next_shared
 
@@ -51,24 +50,30 @@ def next_private(moment: Moment, rules: Mapping[str, Rules], gate: Gate | None, 
 
 
 def _by_project(updates: Iterable[Stored]) -> Iterator[Sequence[Stored]]:
-    """The updates of each project, by its identity where it has one."""
-    known = sorted(((one.project or unpack_update(one.body).project, one) for one in updates), key=lambda pair: pair[0])
-    return (tuple(one for _, one in pairs) for _, pairs in groupby(known, key=lambda pair: pair[0]))
+    """The updates of each project, by its identity where it has one; what another owner sends in its name is apart."""
+
+    def whose(one: Stored) -> tuple[str, str]:
+        return one.owner, one.project or one.update().project
+
+    return (tuple(ours) for _, ours in groupby(sorted(updates, key=whose), key=whose))
 
 
 def _vector(
     moment: Moment, updates: Sequence[Stored], rules: Mapping[str, Rules], gate: Gate | None, share: float
 ) -> Real:
-    """One project's vector, not yet clipped: each head in units of its share, then each head's vote."""
+    """One project's vector, not yet rounded: each head in units of its share, then each head's vote.
+
+    Votes are whole however long the deltas are: most are longer than their share, and would leave nothing of a vote.
+    """
     heads = moment.current.head.vectors
     deltas = {name: np.zeros(len(vector)) for name, vector in heads.items()}
     votes = {name: np.zeros(2) for name in heads}
     for stored in updates:
         for name, one in contributions(stored, moment.current.head.version):
             deltas[name] += staleness_weight(one.staleness) / (share * rules[name].clip) * one.delta
-        for name, score in unpack_update(stored.body).scores.items():
+        for name, score in stored.update().scores.items():
             votes[name] = _vote(moment, name, score, gate or Gate())
-    return np.concatenate([*(deltas[name] for name in heads), *(votes[name] for name in heads)])
+    return joined(np.concatenate([*deltas.values()]), np.concatenate([*votes.values()]))
 
 
 def _vote(moment: Moment, name: str, score: Score, gate: Gate) -> Real:
@@ -88,5 +93,5 @@ def _apart(moment: Moment, steps: Grid, noise: Noise) -> Mapping[str, HeadSum]:
         found = steps[start : start + len(vector)]
         start += len(vector)
         release = Release(float(count), float(total), variance)
-        sums[name] = HeadSum(found, 0, noise.share * HEAVIEST * LEVELS / GRID, release)
+        sums[name] = HeadSum(found, noise.share / GRID, release)
     return sums

@@ -7,31 +7,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedstep.errors import WireError
-from fedstep.federation.shares import HEAVIEST, LEVELS, MOST_SUMMED, pad_bytes
+from fedstep.federation.shares import LEVELS, MOST_SUMMED, pad_bytes
 from fedstep.federation.tensors import Vector
 from fedstep.server.aggregate import Rules, moved, norm
 from fedstep.server.gate import Gate
 from fedstep.server.gate_sums import Release, judge_sums
 from fedstep.server.lineage import narrow, wide
-from fedstep.server.records import Current, Decision, Made
+from fedstep.server.records import Current, Made
 from fedstep.server.rounds import Residues
 from fedstep.server.tracks import Birth, Track
 
 __all__ = ["HeadSum", "Standing", "lifted", "next_shared", "summed", "summed_pads"]
 
-DAY = 86_400.0  # seconds: a head goes back once in this time, or rejections could be used to stop the learning
-
 
 @dataclass(frozen=True, slots=True)
 class HeadSum:
-    """What a round brought for one head: the sum in steps of the grid, of how many updates, its weight.
+    """What a round brought for one head: the sum in steps of a grid, each `scale` of the head's bound.
 
-    `release` has their scores of the snapshot on trial; without votes where they need not have scored it.
+    `release` has the updates' scores of the snapshot on trial; without votes where they need not have scored it.
     """
 
     steps: NDArray[np.int64]
-    updates: int
-    weight: float
+    scale: float
     release: Release = field(default_factory=lambda: Release(0, 0.0))
 
 
@@ -43,9 +40,9 @@ def summed(vectors: Iterable[bytes], size: int) -> Residues:
     return total
 
 
-def summed_pads(seeds: Mapping[str, bytes], schema: str, head: str, size: int, length: int) -> Residues:
-    """The sum of the first `size` numbers of the pads, which are `length` long, by the ids of their updates."""
-    return summed((pad_bytes(seed, schema, number, head, length) for number, seed in seeds.items()), size)
+def summed_pads(seeds: Iterable[bytes], size: int) -> Residues:
+    """The sum of the first `size` numbers of the pads that these seeds of one head give."""
+    return summed((pad_bytes(seed, size) for seed in seeds), size)
 
 
 def lifted(masked: Residues, pads: Residues, updates: int, size: int) -> NDArray[np.int64]:
@@ -80,7 +77,7 @@ class Standing:
 
 def next_shared(standing: Standing, sums: Mapping[str, HeadSum], rules: Mapping[str, Rules], gate: Gate | None) -> Made:
     """The next version, each head moved by its sum and judged on its own. Without a gate production is head."""
-    birth, tracks = Birth(standing.current.head, standing.number, standing.now), {}
+    birth, tracks = Birth(standing.current, standing.number, standing.now, standing.restarted), {}
     for name, vector in birth.before.vectors.items():
         moved_on = _moved(vector, sums[name], rules[name]) if name in sums else vector
         tracks[name] = _judged(standing, birth, name, moved_on, gate) if gate else Track(moved_on, birth.number)
@@ -89,21 +86,11 @@ def next_shared(standing: Standing, sums: Mapping[str, HeadSum], rules: Mapping[
 
 def _moved(vector: Vector, found: HeadSum, rules: Rules) -> Vector:
     """The head after the sum, as after a fold of plain updates that no cap has touched."""
-    step = (found.steps * found.weight).astype(np.float64) * (rules.clip / LEVELS / HEAVIEST)
+    step = found.steps.astype(np.float64) * (found.scale * rules.clip)
     return narrow(moved(wide(vector), step, rules))
 
 
 def _judged(standing: Standing, birth: Birth, name: str, vector: Vector, gate: Gate) -> Track:
-    trial, source = standing.current.trials.get(name), standing.current.head.sources[name]
-    production = standing.current.production[name]
-    if trial is None:
-        return birth.on_trial(name, vector, source, production)
     verdict = judge_sums(standing.releases.get(name, ()), gate, standing.spent.get(name, 0.0))
-    if verdict.outcome == "open":
-        return Track(vector, source, trial)
-    again = verdict.outcome == "rejected" and standing.now - standing.restarted.get(name, -DAY) >= DAY
-    if verdict.outcome == "promoted":
-        source, production = trial.version, trial.vector
-    elif again:
-        vector = production  # what was summed cannot be told apart: nothing of it is folded again
-    return birth.on_trial(name, vector, source, production, Decision(trial, verdict, refolded=again))
+    # what was summed cannot be told apart: nothing of it is folded again
+    return birth.judged(name, vector, verdict, lambda _: (standing.current.production[name], 0))

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from fedstep.errors import UsageError
 from fedstep.server.gate_sums import Release
 from fedstep.server.tables import noised, spending, trials
 
-__all__ = ["ALL", "FREE", "Purse", "keep_noised", "known_noised", "spent_by_all", "took_part"]
+__all__ = ["ALL", "FREE", "Purse", "check_promise", "keep_noised", "known_noised", "spent_by_all", "took_part"]
 
 ALL = ""  # the row of a project that would have taken part in every release
 SLACK = 1e-9  # relative: what adding up floats may be off
@@ -39,20 +41,33 @@ class Purse:
 FREE = Purse()
 
 
-def took_part(connection: Connection, offers: Iterable[tuple[str, str]], purse: Purse, now: float) -> Mapping[str, str]:
-    """Charges the projects of these offers (id, project); why some of them must not be taken, by id."""
+def check_promise(connection: Connection, purse: Purse) -> None:
+    """Raises UsageError where projects were promised noise and this one adds none: it would publish what they sent."""
+    if not purse.cost and connection.scalar(select(select(spending).exists())):
+        raise UsageError(
+            "the store has updates that were sent under a promise of differential privacy, and none is given now",
+            "Give --privacy-epsilon and its other options as before, or another --store.",
+        )
+
+
+def took_part(
+    connection: Connection, offers: Iterable[tuple[str, str, str]], purse: Purse, now: float
+) -> Mapping[str, str]:
+    """Charges the projects of these offers (id, project, owner); why some of them must not be taken, by id."""
     if not purse.cost:
         return {}
     refused: dict[str, str] = {}
-    for number, project in sorted(offers):
-        found = connection.execute(
-            select(spending).where(spending.c.project == project).with_for_update()
-        ).one_or_none()
-        reason = purse.refusal(found.rho, found.last, now) if found else ""
+    for number, project, owner in sorted(offers):
+        row = _row_of(project, owner)
+        # before rows were apart by owner they were named by the project alone: what it spent then is spent
+        query = select(spending).where(spending.c.project.in_((row, project))).with_for_update()
+        found = {one.project: one for one in connection.execute(query)}
+        rho, last = sum(one.rho for one in found.values()), max((one.last for one in found.values()), default=0.0)
+        reason = purse.refusal(rho, last, now) if found else ""
         if reason:
             refused[number] = reason
         else:
-            _charge(connection, project, found.rho if found else None, purse.cost, now)
+            _charge(connection, row, found[row].rho if row in found else None, purse.cost, now)
     return refused
 
 
@@ -98,6 +113,11 @@ def keep_noised(
     if cost:
         rho = connection.scalar(select(spending.c.rho).where(spending.c.project == ALL))
         _charge(connection, ALL, rho, cost, now)
+
+
+def _row_of(project: str, owner: str) -> str:
+    """Where the spending of an owner's project is: a project that no identity names anybody may claim to be."""
+    return sha256(f"{project} {owner}".encode()).hexdigest()[:32]
 
 
 def _charge(connection: Connection, project: str, rho: float | None, cost: float, now: float) -> None:

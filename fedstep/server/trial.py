@@ -5,20 +5,18 @@ from itertools import chain
 
 from fedstep.federation.tensors import Vector
 from fedstep.server.aggregate import Contribution, Rules
-from fedstep.server.gate import Gate, Verdict, judge
+from fedstep.server.gate import Gate, judge
 from fedstep.server.lineage import contributions, fold_again, fold_stored, wide
-from fedstep.server.records import Decision, Made, Moment, Stored, Trial
+from fedstep.server.records import Made, Moment, Stored, Trial
 from fedstep.server.suspects import suspects
 from fedstep.server.tracks import Birth, Track
 
-__all__ = ["REFOLD_SECONDS", "next_version"]
-
-REFOLD_SECONDS = 86_400.0  # a head is folded again once in this time, or rejections could be used to stop the learning
+__all__ = ["next_version"]
 
 
 def next_version(moment: Moment, rules: Mapping[str, Rules], gate: Gate | None) -> Made:
     """The next version, each head judged on its own. Without a gate production is always the newest head."""
-    birth = Birth(moment.current.head, moment.number, moment.now)
+    birth = Birth(moment.current, moment.number, moment.now, moment.refolded)
     vectors = fold_stored(birth.before, moment.buffered, rules)
     tracks = {
         name: _track(moment, birth, name, vector, rules[name], gate) if gate else Track(vector, birth.number)
@@ -28,33 +26,18 @@ def next_version(moment: Moment, rules: Mapping[str, Rules], gate: Gate | None) 
 
 
 def _track(moment: Moment, birth: Birth, name: str, vector: Vector, rules: Rules, gate: Gate) -> Track:
-    trial, source = moment.current.trials.get(name), moment.current.head.sources[name]
-    production = moment.current.production[name]
-    if trial is None:
-        return birth.on_trial(name, vector, source, production)
     verdict = judge(moment.votes.get(name, ()), moment.active, moment.spent.get(name, 0.0), gate)
-    if verdict.outcome == "open":
-        return Track(vector, source, trial)
-    decision = Decision(trial, verdict)
-    if verdict.outcome == "promoted":
-        source, production = trial.version, trial.vector
-    elif verdict.outcome == "rejected":
-        vector, decision = _restart(moment, trial, verdict, vector, rules, gate)
-    return birth.on_trial(name, vector, source, production, decision)
+    return birth.judged(name, vector, verdict, lambda trial: _folded_again(moment, trial, rules, gate))
 
 
-def _restart(
-    moment: Moment, trial: Trial, verdict: Verdict, vector: Vector, rules: Rules, gate: Gate
-) -> tuple[Vector, Decision]:
-    """Head folded again from production without the suspects; as it is, if that was done less than a day ago."""
-    if moment.now - moment.refolded.get(trial.head, -REFOLD_SECONDS) < REFOLD_SECONDS:
-        return vector, Decision(trial, verdict)
+def _folded_again(moment: Moment, trial: Trial, rules: Rules, gate: Gate) -> tuple[Vector, int]:
+    """Head folded again from production without the suspects, and how many those are."""
     production, number = moment.current.production[trial.head], moment.number
     damage = wide(trial.vector) - wide(production)
     parts = _parts(trial.head, _all_since(moment, trial.against), number)
     without = suspects(parts, damage, rules.clip, gate.liars, gate.voters)
     again = fold_again(trial.head, production, _all_since(moment, trial.against), number, rules, without)
-    return again, Decision(trial, verdict, refolded=True, left_out=len(without))
+    return again, len(without)
 
 
 def _all_since(moment: Moment, version: int) -> Iterable[Stored]:

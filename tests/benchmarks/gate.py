@@ -4,12 +4,19 @@ python -m tests.benchmarks.gate
 """
 
 import statistics
+from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from random import Random
 
+from fedstep.federation.wire import Promise, Score, Update
+from fedstep.server.accounting import budget_of
+from fedstep.server.aggregate import Rules
 from fedstep.server.gate import Active, Gate, Verdict, Vote, judge
+from fedstep.server.gate_sums import Release
+from fedstep.server.private_step import LIFE, Noise, next_private
+from fedstep.server.records import Current, Moment, Stored, Trial, Version
 from tests.benchmarks.federation import POISONS, Plan, poisoned, run
 
 PROJECTS = 20
@@ -55,6 +62,48 @@ def rates(draw: Draw, lies: Lies = HONEST, trials: int = 300, spent: float = 0.0
         "promoted": _share(verdicts, "promoted"),
         "rejected": _share(verdicts, "rejected"),
         "median votes": statistics.median(verdict.votes for verdict in verdicts),
+    }
+
+
+@cache
+def multiplier(promise: Promise) -> float:
+    """The noise of a promise, in units of a project's bound."""
+    return budget_of(promise).multiplier
+
+
+def noised_trial(draw: Draw, seed: int, projects: int = 100, most: int = 400) -> tuple[Verdict, int]:
+    """How a trial ends with the usual promise of differential privacy, and after how many periods.
+
+    Every project votes in each, and brings a delta as long as its bound, as most do. Raises AssertionError where the
+    trial is open after `most`.
+    """
+    promise, dice = Promise(8.0, 1e-6, 52, 7.0), Random(seed)
+    noise, rules = Noise(multiplier(promise), dice.randrange, LIFE / promise.releases), {"flaky": Rules(1.0)}
+    zero, delta = array("f", [0.0] * 4), array("f", [0.5] * 4)
+    head, snapshot = Version(2, 0, 0.0, {"flaky": zero}, {"flaky": 0}), Trial("flaky", 1, 0, 0.0, delta)
+    current = Current(head, {"flaky": zero}, {"flaky": snapshot})
+    moment = Moment(current, (), {}, Active(0, 0), {}, {}, lambda _: (), 0.0)
+    told: tuple[Release, ...] = ()
+    for period in range(1, most + 1):
+        votes = (Score(1, draw(dice)) for _ in range(projects))
+        updates = (Update("", 2, f"{n:032x}", str(n), {}, {"flaky": delta}, {"flaky": v}) for n, v in enumerate(votes))
+        buffered = tuple(Stored(b"", project=update.project, known=update) for update in updates)
+        made = next_private(replace(moment, buffered=buffered, noised={"flaky": told}), rules, Gate(), noise)
+        told = (*told, made.noised["flaky"])
+        if made.decisions:
+            return made.decisions[0].verdict, period
+    raise AssertionError("the trial never ended")
+
+
+def noised_rates(draw: Draw, trials: int = 100) -> dict[str, float]:
+    """The shares of trials promoted and rejected with differential privacy, and the median number of periods."""
+    ended = [noised_trial(draw, seed) for seed in range(trials)]
+    verdicts = [verdict for verdict, _ in ended]
+    return {
+        "promoted": _share(verdicts, "promoted"),
+        "rejected": _share(verdicts, "rejected"),
+        "median periods": statistics.median(periods for _, periods in ended),
+        "nine of ten within": sorted(periods for _, periods in ended)[trials * 9 // 10 - 1],
     }
 
 
@@ -106,6 +155,8 @@ def main() -> None:
     }
     for name, figures in cases.items():
         print(f"{name}: {figures()}", flush=True)
+    for mean in (0.0, -0.05, 0.15, 0.30, 0.50):
+        print(f"100 projects, epsilon 8, worse by {mean:.2f}: {noised_rates(normal(mean))}", flush=True)
     for name, worse in CHAINS.items():
         lost = [chain(worse, seed, every=20) for seed in range(10)]
         print(

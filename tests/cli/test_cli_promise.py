@@ -1,0 +1,60 @@
+"""`serve` with a promise of differential privacy, as a process: it is kept over restarts and said digit by digit."""
+
+from pathlib import Path
+
+import pytest
+from cli_workshop import aggregator
+
+from fedstep.features.schema import schema
+from fedstep.federation.client import pull, push
+from fedstep.federation.patience import Patience
+from fedstep.federation.transport import requests_send
+from fedstep.federation.wire import Promise, Update, pack_update, shape
+from fedstep.model.linear import zeros
+
+PATIENCE = Patience(timeout=20.0, waits=(0.1, 0.2))
+ODD = ("--privacy-epsilon", "0.3333333", "--privacy-delta", "0.00012345", "--privacy-days", "0.0416667")
+
+
+def restarted(folder: Path) -> tuple[str, ...]:
+    """Words for an aggregator on the store that `cli_workshop.aggregator` has in the folder."""
+    return "serve", "--port", "0", "--store", f"sqlite:///{folder / 'aggregator.db'}"
+
+
+def sent() -> bytes:
+    delta = zeros(schema().heads["build-duration"].size())
+    delta[0] = 0.1
+    return pack_update(Update(schema().digest, 0, "1" * 32, "7" * 32, {"build-duration": 8}, {"build-duration": delta}))
+
+
+def test_what_was_sent_under_a_promise_is_not_served_without_it(fresh, tmp_path):
+    with aggregator(tmp_path, "--privacy-epsilon", "8") as url:
+        push(sent(), url, requests_send(url), PATIENCE)
+    ran = fresh.run(*restarted(tmp_path))
+    assert ran.code == 2
+    assert "promise of differential privacy" in ran.err
+    assert "--privacy-epsilon" in ran.err
+    assert "--store" in ran.err
+    with aggregator(tmp_path, "--privacy-epsilon", "8") as url:
+        assert pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.head_version == 0
+
+
+def test_a_promise_that_nobody_relied_on_can_be_given_up(tmp_path):
+    with aggregator(tmp_path, "--privacy-epsilon", "8"):
+        pass
+    with aggregator(tmp_path) as url:
+        assert pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.promise.releases == 0
+
+
+@pytest.mark.parametrize("option", ["epsilon", "delta", "days"])
+def test_a_promise_of_zero_is_no_silent_promise_of_nothing(fresh, tmp_path, option):
+    ran = fresh.run(*restarted(tmp_path), "--privacy-epsilon", "8", f"--privacy-{option}", "0")
+    assert ran.code == 2
+    assert f"--privacy-{option}" in ran.err
+    assert not (tmp_path / "aggregator.db").exists()
+
+
+def test_a_promise_is_said_to_clients_digit_by_digit(tmp_path):
+    with aggregator(tmp_path, *ODD) as url:
+        found = pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.promise
+    assert found == Promise(0.3333333, 0.00012345, 52, 0.0416667)

@@ -4,6 +4,7 @@ import re
 import time
 from array import array
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
@@ -36,7 +37,7 @@ UPDATE, MODEL = "fedstep-update-1", "fedstep-model-1"
 REMEDY = "Both sides need the same version of fedstep."
 
 _NUMBER = re.compile("0|[1-9][0-9]{0,14}")
-_ROWS = re.compile("[1-9][0-9]{0,6}")
+_ROWS = re.compile("|".join(str(bucket(1 << bits)) for bits in range(32)))  # the buckets there are
 _SCHEMA, _PSEUDONYM = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{32}")
 _UPDATE_WORDS = {"schema": _SCHEMA, "base": _NUMBER, "id": _PSEUDONYM, "project": _PSEUDONYM}
 _MODEL_WORDS = {
@@ -45,8 +46,9 @@ _MODEL_WORDS = {
     "production": _NUMBER,
     "created": re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00Z"),
 }
-_POSITIVE = "[1-9][0-9]{0,5}(?:[.][0-9]{1,6})?|0[.][0-9]{1,6}|[1-9](?:[.][0-9]{1,6})?e-[0-9]{2}"
-_PROMISE = re.compile(f"(?:{_POSITIVE})/(?:{_POSITIVE})/[1-9][0-9]{{0,5}}/(?:{_POSITIVE})")
+_REAL = "(?:0|[1-9][0-9]{0,5})(?:[.][0-9]{1,20})?(?:e-[0-9]{2,3})?"  # all digits that a float may need below 1,000,000
+_PROMISE = re.compile(f"{_REAL}/{_REAL}/[1-9][0-9]{{0,5}}/{_REAL}")
+_MODEL_MAY = {"privacy": _PROMISE, "shares": re.compile("[1-9][0-9]{0,5}")}
 _HEAD = re.compile("[a-z][a-z0-9-]{0,31}")
 
 
@@ -92,6 +94,7 @@ class Model(NamedTuple):
     """What everyone learns from (`head`) and what everyone predicts with (`production`), by name of the head.
 
     `trials` has the version of each snapshot on trial, `trial` its vector; a head without a trial is in neither.
+    `shares` is the fewest projects of a sum where updates are taken in two halves alone, 0 where they are taken whole.
     """
 
     schema: str
@@ -103,6 +106,7 @@ class Model(NamedTuple):
     trials: Mapping[str, int] = MappingProxyType({})
     trial: Mapping[str, Vector] = MappingProxyType({})
     promise: Promise = NO_PROMISE
+    shares: int = 0
 
 
 class Shape(NamedTuple):
@@ -147,7 +151,8 @@ def pack_model(model: Model) -> bytes:
         "production": str(model.production_version),
         "created": model.created,
         **{f"trial.{head}": str(version) for head, version in model.trials.items()},
-        **({"privacy": "/".join(f"{number:.7g}" for number in model.promise)} if model.promise.releases else {}),
+        **({"privacy": _promise_word(model.promise)} if model.promise.releases else {}),
+        **({"shares": str(model.shares)} if model.shares else {}),
     }
     tracks = (("head", model.head), ("production", model.production), ("trial", model.trial))
     vectors = {f"{track}/{name}": vector for track, heads in tracks for name, vector in heads.items()}
@@ -182,16 +187,26 @@ def hour(seconds: float) -> str:
 
 
 def _update(tensors: Tensors) -> Update:
-    heads = tuple(sorted(tensors.vectors))
-    rows = {f"rows.{head}": _ROWS for head in heads}
-    words = _words(tensors.words, UPDATE, {**_UPDATE_WORDS, **rows, **_trial_words(heads, tensors.words)})
-    _check_heads(heads)
+    words, vectors = tensors
+    heads = tuple(sorted(vectors))
+    trials = tuple(head for head in heads if f"trial.{head}" in words)
+    _words(words, UPDATE, _update_words(heads, trials))
+    if not heads:
+        raise WireError("the update has no head", REMEDY)
     counts = {head: int(words[f"rows.{head}"]) for head in heads}
-    if not heads or any(count != bucket(count) for count in counts.values()):
-        raise WireError("the update has no head, or a count of rows that is no power of two", REMEDY)
-    scores = {head: _score(head, words, tensors.vectors[head]) for head in heads if f"trial.{head}" in words}
-    deltas = {head: vector[:-1] if head in scores else vector for head, vector in tensors.vectors.items()}
-    return Update(words["schema"], int(words["base"]), words["id"], words["project"], counts, deltas, scores)
+    scores = {head: _score(head, words, vectors[head]) for head in trials}
+    deltas = {head: vectors[head][:-1] for head in trials}
+    return Update(
+        words["schema"], int(words["base"]), words["id"], words["project"], counts, {**vectors, **deltas}, scores
+    )
+
+
+@lru_cache(maxsize=64)  # what senders send differs in few ways, and to make the patterns costs as much as to match them
+def _update_words(heads: tuple[str, ...], trials: tuple[str, ...]) -> Patterns:
+    """The patterns of all words of an update with these heads, some of them with a score. WireError for a bad name."""
+    _check_heads(heads)
+    rows, scored = {f"rows.{head}": _ROWS for head in heads}, {f"trial.{head}": _NUMBER for head in trials}
+    return {**_UPDATE_WORDS, **rows, **scored}
 
 
 def _scored(delta: Vector, score: Score | None) -> Vector:
@@ -207,7 +222,7 @@ def _score(head: str, words: Mapping[str, str], vector: Vector) -> Score:
 
 def _model(tensors: Tensors) -> Model:
     head, production, trial = (_track(f"{name}/", tensors.vectors) for name in ("head", "production", "trial"))
-    optional = {"privacy": _PROMISE} if "privacy" in tensors.words else {}
+    optional = {name: pattern for name, pattern in _MODEL_MAY.items() if name in tensors.words}
     words = _words(tensors.words, MODEL, {**_MODEL_WORDS, **_trial_words(head, tensors.words), **optional})
     _check_heads(tuple(head))
     sizes = {name: len(vector) for name, vector in head.items()}
@@ -218,13 +233,22 @@ def _model(tensors: Tensors) -> Model:
     if trials.keys() != trial.keys() or any(len(vector) != sizes[name] for name, vector in trial.items()):
         raise WireError("a snapshot on trial does not fit the model's head", REMEDY)
     versions = int(words["head"]), int(words["production"])
-    promise = _promise(words["privacy"]) if optional else NO_PROMISE
-    return Model(words["schema"], *versions, words["created"], head, production, trials, trial, promise)
+    promise = _promise(words["privacy"]) if "privacy" in optional else NO_PROMISE
+    shares = int(words.get("shares", "0"))
+    return Model(words["schema"], *versions, words["created"], head, production, trials, trial, promise, shares)
+
+
+def _promise_word(promise: Promise) -> str:
+    """Every digit: what comes back is what was promised."""
+    return "/".join(str(number).removesuffix(".0") for number in promise)
 
 
 def _promise(word: str) -> Promise:
     epsilon, delta, releases, days = word.split("/")
-    return Promise(float(epsilon), float(delta), int(releases), float(days))
+    promise = Promise(float(epsilon), float(delta), int(releases), float(days))
+    if not all(promise):
+        raise WireError(f"the promise {word[:100]} has a zero", REMEDY)
+    return promise
 
 
 def _trial_words(heads: Iterable[str], words: Mapping[str, str]) -> Patterns:
@@ -245,7 +269,7 @@ def _check_heads(heads: tuple[str, ...]) -> None:
 def _words(found: Mapping[str, str], wanted: str, patterns: Patterns) -> Mapping[str, str]:
     if found.get("format") != wanted:
         raise WireError(f"the message is not of the format {wanted}", REMEDY)
-    if found.keys() != {"format", *patterns}:
+    if len(found) != 1 + len(patterns) or not patterns.keys() <= found.keys():
         raise WireError(f"the metadata of {wanted} is not exactly {', '.join(patterns)}", REMEDY)
     for name, pattern in patterns.items():
         if not pattern.fullmatch(found[name]):

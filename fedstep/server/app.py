@@ -14,16 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from fedstep.errors import SchemaMismatch, WireError
 from fedstep.features.schema import Schema, schema
-from fedstep.federation.wire import Update, check_update, shape, unpack_update
-from fedstep.server.aggregate import norm, rules_for
-from fedstep.server.body import plain_body
+from fedstep.federation.wire import shape
+from fedstep.server.accepting import PATH, Accepting, Straight
+from fedstep.server.aggregate import rules_for
 from fedstep.server.door import Door
 from fedstep.server.earlier import Earlier
 from fedstep.server.forgetting import named_project
 from fedstep.server.inherit import names_of
-from fedstep.server.lineage import starting_vectors, wide
+from fedstep.server.lineage import starting_vectors
 from fedstep.server.listen import checked, listener, run
 from fedstep.server.logs import start_logging
 from fedstep.server.metrics import Metrics, Timed
@@ -32,19 +31,20 @@ from fedstep.server.openapi import document
 from fedstep.server.operations import Operations
 from fedstep.server.overview import Overview
 from fedstep.server.page import Page
-from fedstep.server.problems import Problem, as_json, note, on_crash, on_http_error, on_problem
+from fedstep.server.problems import Problem, as_json, on_crash, on_http_error, on_problem
 from fedstep.server.promised import promised
 from fedstep.server.records import Current
 from fedstep.server.served import Served, served
 from fedstep.server.settings import Settings
-from fedstep.server.store import Offer, Refused
+from fedstep.server.share_overview import ShareOverview
+from fedstep.server.store import Accepted, Offer, Refused
+from fedstep.server.taking import mismatch
 from fedstep.server.tokens import TokenBook
 from fedstep.server.writer import QueueFull, Writer
 
 __all__ = ["make_app", "serve"]
 
 MOST_LISTED = 200  # versions and verdicts
-AT_BOUND = 0.999  # of the bound: a client that clips ends there, up to the rounding of C floats
 log = logging.getLogger("fedstep.server")
 T = TypeVar("T")
 
@@ -78,17 +78,19 @@ def make_app(settings: Settings, ours: Schema | None = None, clock: Callable[[],
         "/v1/status": aggregator.status,
         "/openapi.json": aggregator.described,
     }
+    # shares come another way: there the route has another answer
+    straight = [Middleware(Straight, path=PATH, to=aggregator.update)] if settings.role == "alone" else []
     app = Starlette(
         routes=[
-            Route("/v1/updates", aggregator.update, methods=["POST"]),
+            Route(PATH, aggregator.update, methods=["POST"]),
             Route("/v1/forget", aggregator.forget, methods=["POST"]),
             *(Route(path, answer, methods=["GET"]) for path, answer in routes.items()),
         ],
-        middleware=[Middleware(Timed, metrics=aggregator.metrics)],
+        middleware=[Middleware(Timed, metrics=aggregator.metrics), *straight],
         exception_handlers={Problem: aggregator.refuse, HTTPException: on_http_error, Exception: on_crash},
         lifespan=aggregator.lifespan,
     )
-    app.state.stopping = aggregator.stopping
+    app.state.stopping, app.state.metrics = aggregator.stopping, aggregator.metrics
     return app
 
 
@@ -96,7 +98,7 @@ class Aggregator:
     """The routes, and the writer behind them."""
 
     def __init__(self, settings: Settings, ours: Schema, clock: Callable[[], float]) -> None:
-        self._limits, self._shape, self._promise = settings.limits, shape(ours), settings.promise
+        self._limits, self._shape, self._terms = settings.limits, shape(ours), (settings.promise, settings.shares)
         self._rules = {**rules_for(ours), **settings.rules}
         self._kept = kept = promised(settings, self._rules)
         self.metrics, self._book = Metrics(discreet=bool(kept.budget)), TokenBook(settings.store)
@@ -105,11 +107,18 @@ class Aggregator:
         self.stopping = self._operations.stop
         store = ObservedStore(settings.store, self._shape, self.metrics, kept.purse)
         store.start(starting_vectors(settings.starter, self._shape), clock(), names_of(ours))
-        self._earlier = Earlier(settings.store, settings.promise)
+        self._earlier = Earlier(settings.store, *self._terms)
         self._writer = Writer(store, kept.folding, kept.step, settings.limits.queue, clock)
         self._current = store.current()
         self._publish(self._current)
-        overview = Overview(settings.store, self._shape, settings.gate, kept.budget)
+        bounds = {name: rules.clip for name, rules in self._rules.items()}
+        # with noise votes are told when they are folded, not one by one
+        self.update = Accepting(
+            self._door, settings.limits, self._shape, bounds, self._offered, self.metrics, self.refuse, not kept.budget
+        )
+        overview = (ShareOverview if settings.shares else Overview)(
+            settings.store, self._shape, settings.gate, kept.budget
+        )
         self._page = Page(overview, self.metrics.text, ours, settings.gate, clock)
         self._document = as_json(document(self._shape))
 
@@ -138,30 +147,8 @@ class Aggregator:
         ours = asked == self._shape.digest
         found = self._served if ours else await asyncio.to_thread(self._earlier.served, asked)
         if found is None:
-            raise self._mismatch(asked)
+            raise mismatch(self._shape.digest, asked)
         return found.respond(request.headers.get("if-none-match", ""), request.headers.get("accept-encoding", ""))
-
-    async def update(self, request: Request) -> Response:
-        """POST /v1/updates: 202 with a receipt once the update is on disk."""
-        sender = await self._door.writer(request)
-        update, body = await self._received(request)
-        request.state.update = update.id[:8]
-        at_bound = self._check(update, request.headers.get("idempotency-key", ""))
-        project = sender.pseudonym(update.project)
-        votes = {} if self._kept.budget else update.scores  # those are told with noise alone, when they are folded
-        offer = Offer(update.id, project, sender.owner, update.base, body, votes)
-        outcome = await self._done(self._writer.offer(offer))
-        if isinstance(outcome, Refused):
-            text = f"The update is refused: {outcome.reason}. {outcome.remedy}"
-            raise Problem(*outcome.problem, text, reason=outcome.reason)
-        if outcome.repeat:
-            self.metrics.became("repeat")
-        else:
-            self.metrics.became("accepted")
-            self.metrics.accepted(outcome.version - update.base, at_bound)
-        said = "repeat of" if outcome.repeat else "update"
-        note(request, "%s %s from version %d", said, update.id[:8], update.base, base=update.base)
-        return as_json({"receipt": outcome.receipt, "version": outcome.version}, 202)
 
     async def forget(self, request: Request) -> Response:
         """POST /v1/forget: 200 with how much was deleted of the sender's project, whether it was known or not."""
@@ -205,38 +192,16 @@ class Aggregator:
 
     def refuse(self, request: Request, problem: Exception) -> Response:
         """The document of a Problem, logged; that of an update is counted by its name."""
-        if request.url.path == "/v1/updates" and isinstance(problem, Problem):
+        if request.url.path == PATH and isinstance(problem, Problem):
             self.metrics.became(problem.name)
         return on_problem(request, problem)
 
     def _publish(self, current: Current) -> None:
-        self._served: Served = served(self._shape.digest, current, self._promise)
+        self._served: Served = served(self._shape.digest, current, *self._terms)
         self.metrics.serving(current)
 
-    async def _received(self, request: Request) -> tuple[Update, bytes]:
-        try:
-            body = await plain_body(request, self._limits)
-            return unpack_update(body), body
-        except WireError as error:
-            raise Problem(400, "not-an-update", str(error), reason=str(error.args[0])) from error
-
-    def _check(self, update: Update, key: str) -> dict[str, bool]:
-        """Whether each delta is as long as its bound. Raises Problem for an update that does not fit."""
-        if key != update.id:
-            raise Problem(400, "key", "Idempotency-Key must be the id of the update.")
-        try:
-            check_update(update, self._shape)
-        except SchemaMismatch as error:
-            raise self._mismatch(update.schema) from error
-        except WireError as error:
-            raise Problem(422, "does-not-fit", str(error)) from error
-        lengths = {name: norm(wide(delta)) / self._rules[name].clip for name, delta in update.deltas.items()}
-        for name, length in lengths.items():
-            if length > 1.0001:
-                bound = self._rules[name].clip
-                text = f"The delta of {name} is longer than its bound {bound:g}. Clip it before it is sent."
-                raise Problem(422, "too-long", text, reason=name)
-        return {name: length > AT_BOUND for name, length in lengths.items()}
+    async def _offered(self, offer: Offer) -> Accepted | Refused:
+        return await self._done(self._writer.offer(offer))
 
     async def _done(self, work: Awaitable[T]) -> T:
         """What the writer did. Raises Problem where it cannot now."""
@@ -248,7 +213,3 @@ class Aggregator:
             raise Problem(
                 503, "store", "The store does not take updates now. Send it again later.", retry_after=10
             ) from error
-
-    def _mismatch(self, got: str) -> Problem:
-        text = f"The feature schema here is {self._shape.digest}. Use the version of fedstep that has it."
-        return Problem(409, "schema-mismatch", text, {"expected": self._shape.digest, "got": got[:64]})

@@ -9,14 +9,14 @@ from fedstep.federation.gzipped import inflate
 from fedstep.server.problems import Problem
 from fedstep.server.settings import Limits
 
-__all__ = ["bounded", "plain_body"]
+__all__ = ["bounded", "header", "plain_body"]
 
 PATIENCE = 8  # a body over the limit is read up to this many times the limit, so that its sender sees the 413
 
 
 async def plain_body(request: Request, limits: Limits) -> bytes:
     """The body after decompression. Raises Problem: 400, 408, 413 or 415."""
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    encoding = (header(request, b"content-encoding") or "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise Problem(415, "encoding", "The body is in an encoding that is not known here. Send it plain or as gzip.")
     body = await _received(request, limits)
@@ -27,6 +27,17 @@ async def plain_body(request: Request, limits: Limits) -> bytes:
     except WireError as error:
         status, name = (413, "too-large") if "inflates" in str(error) else (400, "gzip")
         raise Problem(status, name, str(error)) from error
+
+
+def header(request: Request, name: bytes) -> str:
+    """The first of this name, which is in small letters; "" where there is none.
+
+    The view that Request has of its headers takes five times as long.
+    """
+    for key, value in request.scope["headers"]:
+        if key == name:
+            return bytes(value).decode("latin-1")
+    return ""
 
 
 async def bounded(request: Request, most: int) -> bytes:
@@ -43,9 +54,8 @@ async def bounded(request: Request, most: int) -> bytes:
 
 
 async def _received(request: Request, limits: Limits) -> bytes:
-    too_large = Problem(413, "too-large", f"The body has more than {limits.body} bytes. An update is a few kB.")
     if _declared(request) > PATIENCE * limits.body:
-        raise too_large
+        raise _too_large(limits)
     try:
         async with asyncio.timeout(limits.seconds):
             body = await bounded(request, limits.body)
@@ -54,10 +64,14 @@ async def _received(request: Request, limits: Limits) -> bytes:
     except ClientDisconnect as error:
         raise Problem(400, "cut-off", "The connection broke before the body was whole. Send it again.") from error
     if len(body) > limits.body:
-        raise too_large
+        raise _too_large(limits)
     return body
 
 
+def _too_large(limits: Limits) -> Problem:
+    return Problem(413, "too-large", f"The body has more than {limits.body} bytes. An update is a few kB.")
+
+
 def _declared(request: Request) -> int:
-    text = request.headers.get("content-length", "0")
+    text = header(request, b"content-length")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0

@@ -15,7 +15,7 @@ from fedstep.server.tables import schemas, updates, versions
 __all__ = ["DAY", "Chronicle"]
 
 DAY = 86_400.0
-KEPT_DAYS = 30  # of an update that could still be folded again
+KEPT_DAYS = 30  # of any update, of whatever schema, also where it was never folded
 KEPT_AT_LEAST_DAYS = 7  # of any update: they say who is active
 
 
@@ -114,10 +114,12 @@ class Chronicle:
         return row.schema, names, Chronicle(self._connection, row.schema).production(row.version)
 
     def prune(self, oldest: int, now: float) -> None:
-        """Lets go of updates that can no longer be folded again. Their receipts stay: a repeat counts once for ever."""
-        settled = (updates.c.folded <= oldest) | (updates.c.received < now - KEPT_DAYS * DAY)
-        old = updates.c.received < now - KEPT_AT_LEAST_DAYS * DAY
-        self._connection.execute(delete(updates).where(old, updates.c.folded.is_not(None), settled))
+        """Lets go of updates that can no longer be folded again, and of all that are too old.
+
+        Their receipts stay: a repeat counts once for ever.
+        """
+        settled = (updates.c.folded <= oldest) & (updates.c.received < now - KEPT_AT_LEAST_DAYS * DAY)
+        self._connection.execute(delete(updates).where(settled | (updates.c.received < now - KEPT_DAYS * DAY)))
 
     def _together(self, sources: Mapping[str, int]) -> Mapping[str, Vector]:
         """Each head from the version that production has it from."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from starlette.requests import Request
 
+from fedstep.server.body import header
 from fedstep.server.identity import OPEN, Denied, Sender, doorkeeper
 from fedstep.server.keys import IssuerUnreachable
 from fedstep.server.limits import Limiter
@@ -57,13 +58,12 @@ class Door:
                 log.exception("the tokens cannot be read; those known last are accepted")
 
     async def _identified(self, request: Request) -> Sender:
-        headers = request.headers
         try:
-            sender = await self._keeper.identify(headers.get("authorization", ""))
+            sender = await self._keeper.identify(header(request, b"authorization"))
         except IssuerUnreachable as error:
             text = f"The keys of {error.issuer} cannot be had now. Send it again later."
             raise Problem(503, "issuer", text, retry_after=error.seconds, reason=error.issuer) from error
-        if sender is OPEN and any(name in headers for name in THROUGH_A_PROXY):
+        if sender is OPEN and any(name in request.headers for name in THROUGH_A_PROXY):
             sender = Denied(
                 "it came through a proxy, and this aggregator is open to its own machine only", "Give it tokens."
             )
@@ -72,5 +72,5 @@ class Door:
             raise Problem(
                 status, name, f"The sender is refused: {sender.reason}. {sender.remedy}", reason=sender.reason
             )
-        request.state.sender = sender
+        request.scope.setdefault("state", {})["sender"] = sender  # as request.state, which takes ten times as long
         return sender

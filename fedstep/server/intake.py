@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, insert, select
 
-from fedstep.federation.wire import Score
+from fedstep.federation.wire import Score, Update
 from fedstep.server.ledger import Ledger
 from fedstep.server.spending import Purse, took_part
 from fedstep.server.tables import receipts, updates
@@ -28,7 +28,7 @@ DECLINED = {
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """An update that fits: its bytes and what the store must know of it."""
+    """An update that fits: its bytes and what the store must know of it. `update`: what they say, for the next fold."""
 
     id: str
     project: str
@@ -36,6 +36,7 @@ class Offer:
     base: int
     body: bytes
     scores: Mapping[str, Score] = field(default_factory=dict)
+    update: Update | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,9 @@ class Intake:
             if offer.id not in outcomes:
                 outcomes[offer.id] = _judged(offer, head, staleness)
                 new[offer.id] = offer
-        fit = ((key, offer.project) for key, offer in new.items() if isinstance(outcomes[key], Accepted))
-        declined = took_part(self._connection, tuple(fit), self._purse, now)
+        fit = [offer for key, offer in new.items() if isinstance(outcomes[key], Accepted)]
+        charged = ((offer.id, offer.project, offer.owner) for offer in fit)
+        declined = took_part(self._connection, charged, self._purse, now)
         outcomes |= {key: Refused(*DECLINED[name]) for key, name in declined.items()}
         self._keep([offer for key, offer in new.items() if isinstance(outcomes[key], Accepted)], head, now)
         first = {id(offer) for offer in new.values()}

@@ -50,23 +50,27 @@ class Meter:
     allowances: Sequence[Allowance]
     most_keys: int = MOST_KEYS
     _levels: OrderedDict[str, Level] = field(default_factory=OrderedDict)
+    _paces: Sequence[tuple[float, float]] = ()  # of each allowance, how much there is at most, and more a second
+
+    def __post_init__(self) -> None:
+        self._paces = [(float(one.most), one.most / one.seconds) for one in self.allowances]
 
     def level(self, key: str, now: float) -> Level:
         """What this key has now."""
         last = self._levels.get(key)
         if last is None:
-            return Level(tuple(float(one.most) for one in self.allowances), now)
+            return Level(tuple(most for most, _ in self._paces), now)
         gone, left, wait = max(0.0, now - last.at), [], 0.0
-        for one, before in zip(self.allowances, last.left, strict=True):
-            level = min(float(one.most), before + gone * one.most / one.seconds)
-            left.append(level)
-            if one.most and level < 1.0:
-                wait = max(wait, (1.0 - level) * one.seconds / one.most)
+        for (most, pace), before in zip(self._paces, last.left, strict=True):
+            level = before + gone * pace
+            left.append(level if level < most else most)
+            if level < 1.0 and most:
+                wait = max(wait, (1.0 - level) / pace)
         return Level(tuple(left), max(now, last.at), wait)
 
     def take(self, key: str, level: Level) -> None:
         """One less of each for this key, which has this level now."""
-        self._levels[key] = Level(tuple(left - 1.0 for left in level.left), level.at)
+        self._levels[key] = Level(tuple([left - 1.0 for left in level.left]), level.at)
         self._levels.move_to_end(key)
         if len(self._levels) > self.most_keys:
             self._levels.popitem(last=False)
@@ -83,14 +87,15 @@ class Limiter:
 
     def take(self, sender: Sender, now: float) -> tuple[str, int]:
         """Takes one and says ("", 0); or takes none, and says who sent too much and for how many seconds to wait."""
-        found = [
-            (name, key, self._meters[name].level(key, now))
-            for name, key in (("project", sender.project), ("owner", sender.owner))
-            if key
-        ]
-        longest, _, level = max(found, key=lambda one: one[2].wait, default=("", "", Level((), now)))
-        if level.wait > 0.0:
-            return longest, ceil(level.wait)
-        for name, key, level in found:
-            self._meters[name].take(key, level)
+        found, longest, wait = [], "", 0.0
+        for name, key in (("project", sender.project), ("owner", sender.owner)):
+            if key:
+                meter = self._meters[name]
+                level = meter.level(key, now)
+                found.append((meter, key, level))
+                longest, wait = (name, level.wait) if level.wait > wait else (longest, wait)
+        if longest:
+            return longest, ceil(wait)
+        for meter, key, level in found:
+            meter.take(key, level)
         return "", 0

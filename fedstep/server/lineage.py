@@ -8,7 +8,7 @@ import numpy as np
 from fedstep.errors import SchemaMismatch, WireError
 from fedstep.features.schema import schema
 from fedstep.federation.tensors import Vector
-from fedstep.federation.wire import Shape, check_model, unpack_model, unpack_update
+from fedstep.federation.wire import Shape, check_model, unpack_model
 from fedstep.model.linear import zeros
 from fedstep.server import aggregate
 from fedstep.server.aggregate import Contribution, Rules, aggregate_heads
@@ -64,7 +64,7 @@ def fold_again(
 
 def contributions(stored: Stored, version: int) -> Iterator[tuple[str, Contribution]]:
     """What an update adds to each of its heads when it is folded into `version`."""
-    update = unpack_update(stored.body)
+    update = stored.update()
     for name, delta in update.deltas.items():
         project = stored.project or update.project
         yield name, Contribution(update.id, project, version - update.base, wide(delta), stored.owner)

@@ -5,11 +5,26 @@ import logging
 import sys
 import time
 
-__all__ = ["FORMATS", "LEVELS", "JsonLines", "start_logging"]
+__all__ = ["FORMATS", "LEVELS", "JsonLines", "TextLines", "start_logging"]
 
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning")
-TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+TEXT = "%(asctime)s %(levelname)s %(message)s"
+WHO = ("owner", "project", "peer")  # what a line's message does not say of its fields
+
+
+class TextLines(logging.Formatter):
+    """One line for a person; at its end whose request it is about, as far as that is known."""
+
+    def __init__(self) -> None:
+        super().__init__(TEXT)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line without a traceback."""
+        fields = getattr(record, "fields", {})
+        who = " ".join(f"{name}={json.dumps(fields[name])}" for name in WHO if name in fields)
+        line = super().formatMessage(record)
+        return f"{line} ({who})" if who else line
 
 
 class JsonLines(logging.Formatter):
@@ -36,6 +51,6 @@ def start_logging(form: str, level: str) -> None:
     Only ours is debugged: the libraries' debug lines quote what was sent.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if form == "json" else logging.Formatter(TEXT))
+    handler.setFormatter(JsonLines() if form == "json" else TextLines())
     logging.basicConfig(level=max(logging.INFO, logging.getLevelName(level.upper())), handlers=[handler])
     logging.getLogger("fedstep").setLevel(level.upper())

@@ -1,6 +1,7 @@
 """What is counted and timed, for Prometheus. No label names a project or an owner."""
 
 import time
+from collections.abc import Mapping
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -45,6 +46,7 @@ class Metrics:
             ["outcome"],
             registry=told,
         )
+        self._shares, self._halves, self._sharing = _of_shares(own)
         self._deltas = Counter("fedstep_deltas", "Deltas of one head in accepted updates.", ["head"], registry=told)
         self._clipped = Counter(
             "fedstep_deltas_at_bound",
@@ -82,22 +84,35 @@ class Metrics:
         # their children by label, looked up in a tenth of the time that `labels` takes; the labels are few
         self._became, self._request = cache(self._updates.labels), cache(self._requests.labels)
         self._delta, self._clip = cache(self._deltas.labels), cache(self._clipped.labels)
+        self._heads: dict[tuple[str, bool], int] = {}  # deltas since the last look: a lock and a float for each add up
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""
+        told, self._heads = self._heads, {}
+        for (head, clipped), count in told.items():
+            self._delta(head).inc(count)
+            if clipped:
+                self._clip(head).inc(count)
         return generate_latest(self._registry)
 
     def became(self, outcome: str) -> None:
         """An update became this."""
         self._became(outcome).inc()
 
-    def accepted(self, staleness: int, at_bound: dict[str, bool]) -> None:
+    def shared(self, outcome: str) -> None:
+        """A half became this."""
+        self._shares.labels(outcome).inc()
+
+    def in_halves(self, pending: Pending) -> None:
+        """This waits in halves."""
+        self._halves.set(pending.updates)
+        self._sharing.set(pending.projects)
+
+    def accepted(self, staleness: int, at_bound: Mapping[str, bool]) -> None:
         """What an accepted update was like; `at_bound` by head."""
         self._staleness.observe(max(0, staleness))
-        for head, clipped in at_bound.items():
-            self._delta(head).inc()
-            if clipped:
-                self._clip(head).inc()
+        for head in at_bound.items():
+            self._heads[head] = self._heads.get(head, 0) + 1
 
     def waiting(self, pending: Pending) -> None:
         """This waits in the buffer."""
@@ -125,6 +140,16 @@ class Metrics:
         """A fold made a version, or failed."""
         self._folds.labels("made" if made else "failed").inc()
         self._fold_seconds.observe(seconds)
+
+
+def _of_shares(registry: CollectorRegistry) -> tuple[Counter, Gauge, Gauge]:
+    """What became of halves, how many updates wait in halves, and of how many projects."""
+    about = "Halves of updates by what became of them: accepted, repeat, or the name of the problem."
+    return (
+        Counter("fedstep_shares", about, ["outcome"], registry=registry),
+        Gauge("fedstep_shares_waiting", "Updates that wait in halves for a round.", registry=registry),
+        Gauge("fedstep_shares_projects", "Distinct projects among them.", registry=registry),
+    )
 
 
 class Timed:

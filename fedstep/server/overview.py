@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, FromClause, case, func, select
 
 from fedstep.federation.wire import Shape, hour
 from fedstep.server.accounting import Budget
@@ -16,7 +16,7 @@ from fedstep.server.spending import known_noised, spent_by_all
 from fedstep.server.store import Store
 from fedstep.server.tables import updates
 
-__all__ = ["VOLUMES", "Day", "Look", "Overview"]
+__all__ = ["VOLUMES", "Day", "Look", "Overview", "days", "volumes"]
 
 DAY = 86_400.0  # seconds
 DAYS = 7  # shown; updates are kept at least so long
@@ -93,13 +93,13 @@ class Overview(Store):
             active, spent, votes = ledger.active(now), ledger.spent(), ledger.votes()
             found = lineage(connection, self._shape.digest, MOST)
             current = self._chronicle(connection).current()
-            days = _days(connection, self._shape.digest, now)
-            volumes = _volumes(connection, self._shape.digest, now)
+            daily = days(connection, updates, self._shape.digest, now)
+            senders = volumes(connection, updates, self._shape.digest, now)
             noised, rho = known_noised(connection, self._shape.digest), spent_by_all(connection)
         standing = {
             head: judge(cast, active, spent.get(head, 0.0), self._gate) for head, cast in votes.items() if self._gate
         }
-        look = Look(found, current, pending, active, standing, spent, days, volumes)
+        look = Look(found, current, pending, active, standing, spent, daily, senders)
         if self._budget is None:
             return look
         return replace(
@@ -121,26 +121,27 @@ def _privacy(budget: Budget, rho: float) -> Mapping[str, float]:
     return {**budget.promise._asdict(), "noise": budget.multiplier, "spent_at_most": budget.epsilon(spent)}
 
 
-def _days(connection: Connection, schema: str, now: float) -> tuple[Day, ...]:
-    """The last days, the newest last; today is not over."""
+def days(connection: Connection, sent: FromClause, schema: str, now: float) -> tuple[Day, ...]:
+    """The last days, the newest last; today is not over. `sent` has a row for each update."""
     today = now // DAY * DAY
-    query = select(func.count(), func.count(func.distinct(updates.c.project))).where(updates.c.schema == schema)
+    query = select(func.count(sent.c.id), func.count(func.distinct(sent.c.project))).where(sent.c.schema == schema)
     found = []
     for start in (today - DAY * ago for ago in reversed(range(DAYS))):
-        within = query.where(updates.c.received >= start, updates.c.received < start + DAY)
+        within = query.where(sent.c.received >= start, sent.c.received < start + DAY)
         found.append(Day(hour(start).partition("T")[0], *connection.execute(within).one()))
     return tuple(found)
 
 
-def _volumes(connection: Connection, schema: str, now: float) -> tuple[int, ...]:
-    sent = (
-        select(func.count().label("number"))
-        .where(updates.c.schema == schema, updates.c.received > now - DAYS * DAY)
-        .group_by(updates.c.project)
+def volumes(connection: Connection, sent: FromClause, schema: str, now: float) -> tuple[int, ...]:
+    """How many projects sent as many updates in the last days as the entries of VOLUMES say."""
+    by_project = (
+        select(func.count(sent.c.id).label("number"))
+        .where(sent.c.schema == schema, sent.c.received > now - DAYS * DAY)
+        .group_by(sent.c.project)
         .subquery()
     )
     within = [
-        func.count(case((sent.c.number.between(least, most or 2**31 - 1), 1))).label(f"from_{least}")
+        func.count(case((by_project.c.number.between(least, most or 2**31 - 1), 1))).label(f"from_{least}")
         for least, most in VOLUMES
     ]
     return tuple(connection.execute(select(*within)).one())

@@ -1,5 +1,6 @@
 """The page's figures of this process, read from what /metrics says."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,7 +32,9 @@ def figures(exposition: bytes) -> Figures:
     for family in text_string_to_metric_families(exposition.decode()):
         for sample in family.samples:
             samples.setdefault(sample.name, []).append((sample.labels, sample.value))
-    outcomes = {labels["outcome"]: int(value) for labels, value in samples.get("fedstep_updates_total", ())}
+    outcomes: Counter[str] = Counter()
+    for name in ("fedstep_updates_total", "fedstep_shares_total"):
+        outcomes.update({labels["outcome"]: int(value) for labels, value in samples.get(name, ())})
     accepted, repeats = outcomes.pop("accepted", 0), outcomes.pop("repeat", 0)
     refused = dict(sorted(outcomes.items(), key=lambda pair: -pair[1]))
     return Figures(accepted, repeats, refused, _clipped(samples), _staleness(samples))

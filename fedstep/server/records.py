@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fedstep.federation.tensors import Vector
+from fedstep.federation.wire import Update, unpack_update
 from fedstep.server.gate import Active, Verdict, Vote
 from fedstep.server.gate_sums import Release
 
@@ -28,13 +29,19 @@ class Version:
 class Stored:
     """An accepted update: its bytes, who answers for it, and the version it went into (the one being made: -1).
 
-    `project` is the identity's where the sender has one: what an update claims of itself is capped with it.
+    `project` is the identity's where the sender has one: what an update claims of itself is capped with it. `known` is
+    what the bytes say, where they were read before; then they need not be here.
     """
 
     body: bytes
     owner: str = ""
     folded: int = -1
     project: str = ""
+    known: Update | None = field(default=None, compare=False, repr=False)
+
+    def update(self) -> Update:
+        """What the bytes say. Raises WireError."""
+        return self.known or unpack_update(self.body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Served:
         return Response(self.packed, 200, headers | {"Content-Encoding": "gzip"}, "application/octet-stream")
 
 
-def served(digest: str, current: Current, promise: Promise = NO_PROMISE) -> Served:
+def served(digest: str, current: Current, promise: Promise = NO_PROMISE, shares: int = 0) -> Served:
     """What is served while this is current: head, production, and the snapshots on trial."""
     head, trials = current.head, current.trials
     model = Model(
@@ -53,6 +53,7 @@ def served(digest: str, current: Current, promise: Promise = NO_PROMISE) -> Serv
         trials={name: trial.version for name, trial in trials.items()},
         trial={name: trial.vector for name, trial in trials.items()},
         promise=promise,
+        shares=shares,
     )
     body = pack_model(model)
     etag = f'"{head.version}-{blake2b(body, digest_size=8).hexdigest()}"'

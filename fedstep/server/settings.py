@@ -65,3 +65,8 @@ class Settings:
     fewest: int = 5
     log_format: str = "text"
     log_level: str = "info"
+
+    @property
+    def shares(self) -> int:
+        """The fewest projects of a sum where updates are taken in two halves alone, 0 where they are taken whole."""
+        return self.fewest if self.role == "leader" else 0

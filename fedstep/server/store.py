@@ -1,18 +1,20 @@
 """What outlives the process: updates, their receipts, every version of head with its parent, and the trials."""
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from threading import Lock
 from types import MappingProxyType
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import IntegrityError
 
 from fedstep.federation.tensors import Vector
-from fedstep.federation.wire import Shape
+from fedstep.federation.wire import Shape, Update
 from fedstep.server.buffer import Pending
 from fedstep.server.chronicle import DAY, Chronicle
-from fedstep.server.database import alone, alone_now, reading
+from fedstep.server.database import alone, alone_now, emptied_log, reading
 from fedstep.server.forgetting import Forgotten, forget
 from fedstep.server.gate import Active
 from fedstep.server.inherit import Names, inherited
@@ -21,7 +23,7 @@ from fedstep.server.ledger import Ledger
 from fedstep.server.listing import Lineage, lineage
 from fedstep.server.migrations import open_engine
 from fedstep.server.records import Current, Made, Moment, Stored, Version
-from fedstep.server.spending import FREE, Purse, keep_noised, known_noised
+from fedstep.server.spending import FREE, Purse, check_promise, keep_noised, known_noised
 from fedstep.server.verdict_log import log_verdicts
 from fedstep.server.waiting import Waiting
 
@@ -37,7 +39,7 @@ log = logging.getLogger("fedstep.server")
 
 
 class Store:
-    """One database for one schema. Not for two threads at a time: the writer owns it."""
+    """One database for one schema. The writer owns it: one thread accepts, and another one may fold beside it."""
 
     def __init__(self, url: str, shape: Shape, purse: Purse = FREE) -> None:
         """Raises UsageError when the database cannot be opened."""
@@ -46,6 +48,8 @@ class Store:
         self._reader = reading(self._engine)
         self._shape = shape
         self._pruned = float("-inf")  # when updates were let go last, in seconds since 1970
+        self._known: OrderedDict[str, Update] = OrderedDict()  # what came last, for the next fold
+        self._turn = Lock()  # to write: SQLite would let the second one wait for long, and in no order
 
     def close(self) -> None:
         """Ends the connections."""
@@ -55,9 +59,11 @@ class Store:
         """The newest version of the schema; where there is none, one that starts with `vectors`.
 
         Coordinates that by their `names` were in the schema before it start with what its production had for them.
+        Raises UsageError where projects were promised noise and nothing is promised now.
         """
         with self._engine.begin() as connection:
             alone(connection, FOLDING)
+            check_promise(connection, self._purse)
             chronicle = self._chronicle(connection)
             chronicle.name(names)
             known, first = chronicle.newest(), chronicle.unused()
@@ -67,6 +73,17 @@ class Store:
             begun = _begun(chronicle, vectors, names)
             made = Version(first, first, now, begun, dict.fromkeys(begun, first))
             return chronicle.add(made, parent=None, folded=0)
+
+    def tidy(self, now: float) -> None:
+        """Lets go of what is too old, at most once a day, from the files too."""
+        if now - self._pruned < DAY:
+            return
+        with self._turn, self._engine.begin() as connection:
+            chronicle = self._chronicle(connection)
+            newest = chronicle.newest()
+            if newest:
+                self._prune(chronicle, newest, now)
+        emptied_log(self._engine)
 
     def current(self) -> Current:
         """What is to be served. Raises UsageError where nothing of this schema was ever started."""
@@ -90,10 +107,10 @@ class Store:
         """
         for _ in range(TRIES - 1):
             try:
-                return self._accept(offers, head, staleness, now)
+                return self._accepted(offers, head, staleness, now)
             except IntegrityError:
                 continue  # now the other replica's receipts are there
-        return self._accept(offers, head, staleness, now)
+        return self._accepted(offers, head, staleness, now)
 
     def pending(self) -> Pending:
         """What is in the buffer."""
@@ -106,14 +123,20 @@ class Store:
             return self._ledger(connection).active(now)
 
     def fold(self, step: Step, now: float, ripe: Callable[[Pending], bool] = lambda _: True) -> Version | None:
-        """The version that `step` makes of the newest one and the buffer, in one transaction with what it decides.
+        """The version that `step` makes of the newest one and the buffer, written at once with all that it decides.
 
-        None while another replica folds, and where what would be folded is not `ripe`: another one was faster.
+        Updates are accepted while it is made. None while another replica folds, where what would be folded is not
+        `ripe`, and where it changed meanwhile: another one was faster, went back or forgot a project.
         """
-        with self._engine.begin() as connection:
-            made = self._folded(connection, step, now, ripe) if alone_now(connection, FOLDING) else None
-        if made is None:
-            return None
+        with self._reader.begin() as looking:
+            found = self._moment(looking, now, ripe) if alone_now(looking, FOLDING) else None
+            if found is None:
+                return None
+            moment, buffered = found
+            made = step(moment)
+            looking.execute(select(1))  # raises where the connection was lost, and the lock with it
+            if not self._written(made, moment, buffered):
+                return None
         log_verdicts(made.decisions)
         return made.version
 
@@ -130,26 +153,47 @@ class Store:
             return made
 
     def forget(self, project: str, owner: str) -> Forgotten:
-        """What was deleted of this owner's project."""
-        return forget(self._engine, project, owner)
+        """What was deleted of this owner's project, from the files too."""
+        with self._turn:
+            self._known.clear()
+            gone = forget(self._engine, project, owner)
+        emptied_log(self._engine)  # waits for a fold that reads, which waits for its turn
+        return gone
 
     def lineage(self, most: int) -> Lineage:
         """The newest versions, verdicts and open trials, at most so many of each."""
         with self._reader.begin() as connection:
             return lineage(connection, self._shape.digest, most)
 
-    def _accept(self, offers: Sequence[Offer], head: int, staleness: int, now: float) -> tuple[Accepted | Refused, ...]:
-        with self._engine.begin() as connection:
-            head = max(head, self._chronicle(connection).number())
-            return Intake(connection, self._shape.digest, self._purse).take(offers, head, staleness, now)
+    def _accepted(
+        self, offers: Sequence[Offer], head: int, staleness: int, now: float
+    ) -> tuple[Accepted | Refused, ...]:
+        with self._turn:
+            with self._engine.begin() as connection:
+                head = max(head, self._chronicle(connection).number())
+                outcomes = Intake(connection, self._shape.digest, self._purse).take(offers, head, staleness, now)
+            self._remember(offers, outcomes)
+        return outcomes
 
-    def _folded(self, connection: Connection, step: Step, now: float, ripe: Callable[[Pending], bool]) -> Made | None:
+    def _remember(self, offers: Sequence[Offer], outcomes: Sequence[Accepted | Refused]) -> None:
+        """What the stored ones say, of as many as one fold takes: the next fold need not read their bytes."""
+        for offer, outcome in zip(offers, outcomes, strict=True):
+            if offer.update and isinstance(outcome, Accepted) and not outcome.repeat:
+                self._known[offer.id] = offer.update
+        while len(self._known) > MOST_FOLDED:
+            self._known.popitem(last=False)
+
+    def _moment(
+        self, connection: Connection, now: float, ripe: Callable[[Pending], bool]
+    ) -> tuple[Moment, Mapping[str, Stored]] | None:
+        """All that the next version is made of, and what of it is in the buffer, by id; None where that is not ripe."""
         chronicle, ledger = self._chronicle(connection), self._ledger(connection)
         waiting = self._waiting(connection)
-        buffered = waiting.first(MOST_FOLDED)
+        buffered = waiting.first(MOST_FOLDED, self._known)
         projects = len({stored.project for stored in buffered.values()})
         if not ripe(replace(waiting.counted(), projects=projects)):
             return None
+        check_promise(connection, self._purse)  # another replica may have one, and have taken these
         moment = Moment(
             current=chronicle.current(),
             buffered=tuple(buffered.values()),
@@ -162,16 +206,23 @@ class Store:
             noised=known_noised(connection, self._shape.digest),
             unused=chronicle.unused(),
         )
-        made = step(moment)
-        keep_noised(connection, self._shape.digest, made.noised, ledger.on_trial(), self._purse.cost, now)
-        number = made.version.version
-        waiting.end(buffered, number)
-        chronicle.add(made.version, parent=moment.current.head.version, folded=self._told(buffered))
-        ledger.begin(made.trials)
-        ledger.end(made.decisions, made.version)
-        if now - self._pruned >= DAY:
-            self._prune(chronicle, made.version, now)
-        return made
+        return moment, buffered
+
+    def _written(self, made: Made, moment: Moment, buffered: Mapping[str, Stored]) -> bool:
+        """Whether all of it is on disk: nothing where the newest version or the buffer is not what it was made of."""
+        with self._turn, self._engine.connect() as connection, connection.begin() as transaction:
+            chronicle, ledger, now = self._chronicle(connection), self._ledger(connection), moment.now
+            unchanged = chronicle.number() == moment.current.head.version and chronicle.unused() == moment.unused
+            if not unchanged or not self._waiting(connection).end(buffered, made.version.version):
+                transaction.rollback()
+                return False
+            keep_noised(connection, self._shape.digest, made.noised, ledger.on_trial(), self._purse.cost, now)
+            chronicle.add(made.version, parent=moment.current.head.version, folded=self._told(buffered))
+            ledger.begin(made.trials)
+            ledger.end(made.decisions, made.version)
+            for number in buffered:
+                self._known.pop(number, None)
+        return True
 
     def _prune(self, chronicle: Chronicle, newest: Version, now: float) -> None:
         chronicle.prune(min(newest.sources.values()), now)

@@ -131,7 +131,7 @@ tokens = Table(
 spending = Table(
     "spending",  # of privacy; nothing is ever deleted here, or a project that is forgotten could spend again
     tables,
-    Column("project", String(32), primary_key=True),  # "": the sum of all releases
+    Column("project", String(32), primary_key=True),  # a hash of it and its owner; "": the sum of all releases
     Column("rho", Float, nullable=False),
     Column("last", Float, nullable=False),  # seconds since 1970
 )

@@ -14,6 +14,7 @@ from fedstep.federation.halves import Masked, Seeded, check_half
 from fedstep.federation.wire import Shape
 from fedstep.server.body import plain_body
 from fedstep.server.door import Door
+from fedstep.server.metrics import Metrics
 from fedstep.server.problems import Problem, as_json, note
 from fedstep.server.settings import Limits
 from fedstep.server.share_book import KEPT_SECONDS, HalfOffer, ShareBook
@@ -67,8 +68,8 @@ class Batches:
 class Taking:
     """POST /v1/shares of one kind of half."""
 
-    def __init__(self, door: Door, limits: Limits, shape: Shape, batches: Batches) -> None:
-        self._door, self._limits, self._shape, self._batches = door, limits, shape, batches
+    def __init__(self, door: Door, limits: Limits, shape: Shape, batches: Batches, metrics: Metrics) -> None:
+        self._door, self._limits, self._shape, self._batches, self._metrics = door, limits, shape, batches, metrics
 
     async def take(
         self,
@@ -78,12 +79,23 @@ class Taking:
         version: int,
     ) -> Response:
         """202 with a receipt once the half is on disk. `offer_of` gets the half, its project and its owner."""
+        try:
+            half, repeat = await self._kept(request, unpack, offer_of)
+        except Problem as problem:
+            self._metrics.shared(problem.name)
+            raise
+        self._metrics.shared("repeat" if repeat else "accepted")
+        note(request, "%s %s", "repeat of half" if repeat else "half", half.id[:8])
+        return as_json({"receipt": f"stored-{half.id}", "version": version}, 202)
+
+    async def _kept(
+        self, request: Request, unpack: Callable[[bytes], H], offer_of: Callable[[H, str, str], HalfOffer]
+    ) -> tuple[H, bool]:
+        """The half, once it is on disk, and whether it was known before. Raises Problem."""
         sender = await self._door.writer(request)
         half = self._checked(request, await plain_body(request, self._limits), unpack)
         request.state.update = half.id[:8]
-        repeat = await self._batches.kept(offer_of(half, sender.pseudonym(half.project), sender.owner))
-        note(request, "%s %s", "repeat of half" if repeat else "half", half.id[:8])
-        return as_json({"receipt": f"stored-{half.id}", "version": version}, 202)
+        return half, await self._batches.kept(offer_of(half, sender.pseudonym(half.project), sender.owner))
 
     def _checked(self, request: Request, body: bytes, unpack: Callable[[bytes], H]) -> H:
         """The half that fits. Raises Problem."""

@@ -64,7 +64,8 @@ class TokenBook:
                 one = tokens.c.hash.startswith(named)
                 count = connection.execute(update(tokens).where(alive, one).values(revoked=now)).rowcount
         if not count:
-            raise UsageError(f"no token is named {named[:80]!r}", "`fedstep server token list` shows names and ids.")
+            remedy = "`fedstep server token list` shows names and ids."
+            raise UsageError(f"no token in use is named {named[:80]!r}", remedy)
         return count
 
     def listed(self) -> tuple[Kept, ...]:

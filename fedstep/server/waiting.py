@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
+from fedstep.federation.wire import Update
 from fedstep.server.buffer import Pending
 from fedstep.server.records import Stored
 from fedstep.server.tables import updates
@@ -23,18 +24,32 @@ class Waiting:
         count, projects, oldest = self._connection.execute(query.where(self._unfolded)).one()
         return Pending(count, projects, oldest or 0.0)
 
-    def first(self, most: int) -> Mapping[str, Stored]:
-        """What is folded next, by id: each project's oldest, then each one's second; many of one hold up nobody."""
+    def first(self, most: int, known: Mapping[str, Update]) -> Mapping[str, Stored]:
+        """What is folded next, by id: each project's oldest, then each one's second; many of one hold up nobody.
+
+        Of those in `known` the bytes are not read.
+        """
         turn = func.row_number().over(partition_by=updates.c.project, order_by=(updates.c.received, updates.c.id))
         queue = select(updates.c.id, updates.c.received, turn.label("turn")).where(self._unfolded).subquery()
         chosen = select(queue.c.id).order_by(queue.c.turn, queue.c.received, queue.c.id).limit(most)
-        found = select(updates.c.id, updates.c.body, updates.c.owner, updates.c.project).where(updates.c.id.in_(chosen))
-        rows = self._connection.execute(found.order_by(updates.c.received, updates.c.id))
-        return {row.id: Stored(row.body, row.owner, project=row.project) for row in rows}
+        found = select(updates.c.id, updates.c.owner, updates.c.project).where(updates.c.id.in_(chosen))
+        rows = self._connection.execute(found.order_by(updates.c.received, updates.c.id)).all()
+        read = {row.id: known.get(row.id) for row in rows}
+        bodies = self._bodies([number for number, update in read.items() if update is None])
+        return {
+            row.id: Stored(bodies.get(row.id, b""), row.owner, project=row.project, known=read[row.id]) for row in rows
+        }
 
-    def end(self, ids: Collection[str], version: int) -> None:
-        """From now on these are in the version."""
-        self._connection.execute(update(updates).where(updates.c.id.in_(ids)).values(folded=version))
+    def end(self, ids: Collection[str], version: int) -> bool:
+        """From now on these are in the version; false where some of them do not wait any longer."""
+        marked = update(updates).where(updates.c.id.in_(ids), self._unfolded).values(folded=version)
+        return self._connection.execute(marked).rowcount == len(ids)
+
+    def _bodies(self, ids: Collection[str]) -> Mapping[str, bytes]:
+        rows = (
+            self._connection.execute(select(updates.c.id, updates.c.body).where(updates.c.id.in_(ids))) if ids else ()
+        )
+        return {row.id: row.body for row in rows}
 
     @property
     def _unfolded(self) -> ColumnElement[bool]:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from fedstep.server.buffer import Folding, Pending, due, lacking
@@ -33,19 +34,20 @@ class Writer:
         self, store: Store, folding: Folding, step: Step, queue: int, clock: Callable[[], float] = time.time
     ) -> None:
         self._store, self._folding, self._step, self._clock = store, folding, step, clock
-        self._queue: asyncio.Queue[tuple[Offer, asyncio.Future[Accepted | Refused]] | None] = asyncio.Queue(queue)
-        self._thread = ThreadPoolExecutor(1, "fedstep-store")
+        self._queue: list[tuple[Offer, asyncio.Future[Accepted | Refused]]] = []
+        self._most, self._stopping, self._offered = queue, False, asyncio.Event()
+        self._thread, self._folder = ThreadPoolExecutor(1, "fedstep-store"), ThreadPoolExecutor(1, "fedstep-fold")
         self._pending, self._added = store.pending(), 0  # and how many were stored since
         self._next_look = 0.0
         self._tick = min(LONGEST_TICK, folding.seconds)
 
     async def offer(self, offer: Offer) -> Accepted | Refused:
         """What became of the update, once that is on disk. Raises QueueFull, and what the database raises."""
+        if len(self._queue) >= self._most:
+            raise QueueFull
         answer: asyncio.Future[Accepted | Refused] = asyncio.get_running_loop().create_future()
-        try:
-            self._queue.put_nowait((offer, answer))
-        except asyncio.QueueFull:
-            raise QueueFull from None
+        self._queue.append((offer, answer))
+        self._offered.set()
         return await answer
 
     async def run(self, current: Current, publish: Callable[[Current], None]) -> None:
@@ -53,16 +55,17 @@ class Writer:
 
         A failing disk fails the offers, not the task.
         """
-        newest, running = current.head.version, True
-        while running:
-            batch, running = await self._batch()
+        self._newest = current.head.version
+        looking: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        looking.set_result(None)
+        while self._queue or not self._stopping:
+            batch = await self._batch()
             if batch:
-                await self._commit(batch, newest)
-            if due(self._pending, self._clock(), self._folding) or time.monotonic() >= self._next_look:
-                found = await self._look(newest)
-                if found:
-                    newest = found.head.version
-                    publish(found)
+                await self._commit(batch, self._newest)
+            ripe = due(self._pending, self._clock(), self._folding)
+            if looking.done() and (ripe or time.monotonic() >= self._next_look):
+                looking = asyncio.create_task(self._look(publish))
+        await looking
 
     async def lineage(self, most: int) -> Lineage:
         """The newest of the lineage, at most so many versions and verdicts."""
@@ -70,40 +73,38 @@ class Writer:
 
     async def forget(self, project: str, owner: str) -> Forgotten:
         """What was deleted of a project, once that is on disk. Raises what the database raises."""
-        gone = await self._in_thread(lambda: self._store.forget(project, owner))
+        # not beside a fold: that has read what is to be forgotten, and keeps the database's log from being emptied
+        gone = await self._beside(lambda: self._store.forget(project, owner))
         await self._in_thread(self._count)
         return gone
 
     async def stop(self) -> None:
         """Ends `run` once everything offered before is answered."""
-        await self._queue.put(None)
+        self._stopping = True
+        self._offered.set()
 
     def close(self) -> None:
-        """Ends the thread and the store."""
+        """Ends the threads and the store."""
         self._thread.shutdown()
+        self._folder.shutdown()
         self._store.close()
 
-    async def _batch(self) -> tuple[list[tuple[Offer, asyncio.Future[Accepted | Refused]]], bool]:
-        """Everything that waits, and whether to go on; after a tick, nothing."""
-        try:
+    async def _batch(self) -> list[tuple[Offer, asyncio.Future[Accepted | Refused]]]:
+        """Everything that waits, as much of it as a commit takes; nothing after a tick, or when it is to stop."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(self._tick):
-                item = await self._queue.get()
-        except TimeoutError:
-            return [], True
+                await self._offered.wait()
         await self._gathered()
-        batch = []
-        while item is not None:
-            batch.append(item)
-            if self._queue.empty() or len(batch) == LARGEST_BATCH:
-                return batch, True
-            item = self._queue.get_nowait()
-        return batch, False
+        batch, self._queue = self._queue[:LARGEST_BATCH], self._queue[LARGEST_BATCH:]
+        if not self._queue:
+            self._offered.clear()
+        return batch
 
     async def _gathered(self) -> None:
         """Returns when nothing more comes without waiting: a commit costs ten updates' time, however many are in it."""
-        before = -1
-        while before < self._queue.qsize() < LARGEST_BATCH:
-            before = self._queue.qsize()
+        before = 0
+        while before < len(self._queue) < LARGEST_BATCH:
+            before = len(self._queue)
             for _ in range(TURNS):
                 await asyncio.sleep(0)
 
@@ -129,20 +130,23 @@ class Writer:
             self._count()
         return outcomes
 
-    async def _look(self, newest: int) -> Current | None:
-        """Folds the buffer where it is due; what is to be served now, when the store has a version newer than this one.
+    async def _look(self, publish: Callable[[Current], None]) -> None:
+        """Folds the buffer where it is due, while more is accepted; publishes what is newer than what was published.
 
         Other processes write, too: what they did is seen here, at least once a tick.
         """
         self._next_look = time.monotonic() + self._tick
         try:
-            return await self._in_thread(lambda: self._looked(newest))
+            found = await self._beside(lambda: self._looked(self._newest))
+            if found:
+                self._newest = found.head.version
+                publish(found)
         except Exception:
             log.exception("the fold failed, or the store cannot be read")  # the buffer is on disk: later, again
             await asyncio.sleep(self._tick)
-        return None
 
     def _looked(self, newest: int) -> Current | None:
+        self._store.tidy(self._clock())
         before = self._count()
         if due(before, self._clock(), self._folding):
             made = self._store.fold(self._step, self._clock(), lambda now: due(now, self._clock(), self._folding))
@@ -158,8 +162,13 @@ class Writer:
         return self._store.current() if self._store.newest() > newest else None
 
     def _count(self) -> Pending:
+        """What is in the buffer. Both threads count: where they do it at once, the next tick sets it right."""
         self._pending, self._added = self._store.pending(), 0
         return self._pending
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _beside(self, work: Callable[[], T]) -> T:
+        """As `_in_thread`, while updates are accepted."""
+        return await asyncio.get_running_loop().run_in_executor(self._folder, work)

@@ -10,6 +10,7 @@ from random import Random
 from urllib.parse import urlsplit
 
 import pytest
+from oidc_workshop import Issuer
 from postgresql_workshop import new_database, running
 
 from fedstep.features.parts import Choice, Flag, Hats
@@ -19,7 +20,9 @@ from fedstep.federation.transport import Answer
 from fedstep.federation.wire import Shape, Update, shape
 from fedstep.server.app import make_app
 from fedstep.server.buffer import Folding
+from fedstep.server.lineage import starting_vectors
 from fedstep.server.settings import Settings
+from fedstep.server.store import Store
 
 SMALL = Schema(
     (
@@ -160,3 +163,22 @@ def update() -> Callable[..., Update]:
         return made._replace(**changes)
 
     return make
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    """Whom a CI's tokens come from."""
+    made = Issuer()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def store(url: str, ours: Shape) -> Iterator[Store]:
+    """A store that was just made."""
+    opened = Store(url, ours)
+    opened.start(starting_vectors(b"", ours), 0.0)
+    yield opened
+    opened.close()

@@ -1,17 +1,30 @@
 """From (epsilon, delta) to noise and back."""
 
 import sys
+from array import array
 from math import log, sqrt
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fedstep.errors import MissingExtra, UsageError
-from fedstep.federation.wire import Promise
-from fedstep.server.accounting import budget_of, epsilon_of
+from fedstep.federation.wire import Model, Promise, pack_model, unpack_model
+from fedstep.server.accounting import (
+    MOST_DAYS,
+    MOST_DELTA,
+    MOST_EPSILON,
+    MOST_RELEASES,
+    budget_of,
+    epsilon_of,
+)
 
 YEAR = Promise(8.0, 1e-6, 52, 7.0)
+HEADS = {"flaky": array("f", [0.0])}
+
+
+def positive(most: float) -> st.SearchStrategy[float]:
+    return st.floats(0.0, most, exclude_min=True)
 
 
 def test_the_noise_of_a_promise_keeps_it_and_a_thousandth_less_would_not():
@@ -57,6 +70,23 @@ def test_what_is_spent_grows_with_every_release_up_to_the_promise():
 def test_a_promise_that_means_nothing_is_refused(promise: Promise):
     with pytest.raises(UsageError):
         budget_of(promise)
+
+
+@given(
+    st.builds(
+        Promise,
+        positive(MOST_EPSILON),
+        positive(MOST_DELTA),
+        st.integers(1, MOST_RELEASES),
+        positive(MOST_DAYS),
+    )
+)
+@example(Promise(8.0, 1e-6, 52, 0.0416667))
+@example(Promise(8.0, 0.00012345, 52, 7.0))
+@example(Promise(0.3333333, 1e-6, 52, 7.0))
+def test_every_promise_in_range_comes_to_its_readers_as_it_was_given(promise: Promise):
+    model = Model("a" * 16, 1, 1, "2026-01-31T12:00Z", HEADS, HEADS, promise=promise)
+    assert unpack_model(pack_model(model)).promise == promise
 
 
 def test_without_dp_accounting_it_says_what_to_install(monkeypatch):

@@ -193,7 +193,7 @@ def test_of_an_endless_body_no_more_than_the_limit_and_a_piece_is_kept():
     taken = []
 
     class Endless:
-        headers: ClassVar = {}
+        scope: ClassVar = {"headers": []}
 
         async def stream(self):
             while True:

@@ -8,15 +8,16 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib.metadata import distribution
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
-import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from fedstep import __version__
 from fedstep.cli import leaves
+from fedstep.federation.tensors import LARGEST
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "docs" / "deploy"
@@ -44,8 +45,7 @@ def test_the_compose_file_fits_the_compose_specification():
 
 def test_caddy_takes_its_file():
     caddy = shutil.which("caddy")
-    if not caddy:
-        pytest.skip("needs Debian's caddy")
+    assert caddy, "caddy is not installed: run `make tools`, or apt-get install caddy"
     words = [caddy, "validate", "--adapter", "caddyfile", "--config", str(DEPLOY / "Caddyfile")]
     done = subprocess.run(
         words, env={**os.environ, "FEDSTEP_DOMAIN": "localhost"}, capture_output=True, text=True, timeout=60
@@ -98,9 +98,20 @@ def test_the_proxy_is_the_one_address_that_the_replicas_believe():
     proxy = COMPOSE["services"]["proxy"]["networks"]["proxied"]["ipv4_address"]
     assert {one["environment"]["FEDSTEP_PROXY_HEADERS"] for one in REPLICAS.values()} == {proxy}
     assert "request_body" in FILES["Caddyfile"]
-    assert "max_size 1MiB" in FILES["Caddyfile"], "as the aggregator's own limit"
+    assert LARGEST < 2 << 20
+    assert "max_size 2MiB" in FILES["Caddyfile"], "above the aggregator's own limit, whose answer has a reason"
     assert not any("ports" in one for one in REPLICAS.values()), "nobody else reaches a replica"
     assert "ports" not in COMPOSE["services"]["database"]
+
+
+def test_no_container_is_given_the_address_of_the_proxy():
+    """Docker draws addresses from the range, and starts with its first one."""
+    (pool,) = COMPOSE["networks"]["proxied"]["ipam"]["config"]
+    proxy = ip_address(COMPOSE["services"]["proxy"]["networks"]["proxied"]["ipv4_address"])
+    subnet, given = ip_network(pool["subnet"]), ip_network(pool["ip_range"])
+    assert given.subnet_of(subnet)
+    assert proxy in subnet
+    assert proxy not in given
 
 
 def test_nothing_runs_as_root_and_health_is_readiness():

@@ -33,11 +33,11 @@ BIN = str(Path(sys.executable).parent)
 
 
 @contextmanager
-def started(line: str, folder: Path, env: dict[str, str]) -> Iterator[str]:
+def started(line: str, folder: Path, env: dict[str, str], umask: int = -1) -> Iterator[str]:
     """The URL of the aggregator that the line starts."""
     log = folder / "serve.log"
     words = bound(sys.executable, "-m", "fedstep", *shlex.split(line)[1:], *HERE)
-    with log.open("wb") as file, subprocess.Popen(words, stderr=file, cwd=folder, env=env) as server:
+    with log.open("wb") as file, subprocess.Popen(words, stderr=file, cwd=folder, env=env, umask=umask) as server:
         try:
             end = time.monotonic() + 30
             while "aggregator on " not in log.read_text():
@@ -77,24 +77,29 @@ def test_the_page_works_from_the_first_line_to_the_last(tmp_path, database):
     self_signed(tmp_path / "fullchain.pem", tmp_path / "key.pem")
     env = {name: value for name, value in os.environ.items() if not name.startswith("FEDSTEP_")}
     env |= {"PATH": f"{BIN}{os.pathsep}{env['PATH']}", "PYTHONSAFEPATH": "1"}
-    served = 0
+    served, umask = 0, -1
     for line in LINES:
         if line.startswith("export "):
             name, _, value = line.removeprefix("export ").partition("=")
             env[name] = value.replace("postgresql://fedstep:PASSWORD@db.example.org/fedstep", database)
         elif line.startswith("fedstep serve "):
-            with started(line, tmp_path, env) as url:
+            with started(line, tmp_path, env, umask) as url:
                 served += 1
                 assert sent(url, (tmp_path / "token").read_text().strip(), served) == 202
                 assert sent(url, "a-stranger-s-guess", served) == 401
                 assert requests.get(f"{url}/readyz", timeout=20, verify=False).status_code == 200
         elif line.startswith("fedstep "):
-            done = subprocess.run(["bash", "-ec", line], cwd=tmp_path, env=env, capture_output=True, timeout=60)
+            words = ["bash", "-ec", line]
+            done = subprocess.run(words, cwd=tmp_path, env=env, umask=umask, capture_output=True, timeout=60)
             assert done.returncode == 0, (line, done.stderr)
+        elif line.startswith("umask "):
+            umask = int(line.removeprefix("umask "), 8)
         else:
             # Containers need a daemon; their files are held to linters and to `--help` in test_server_deploy.
             assert line.startswith(("pip install", "docker compose -f docs/deploy/")), line
     assert served == 4
+    for secret in ("token", "fedstep.db", "backup.jsonl.gz"):
+        assert (tmp_path / secret).stat().st_mode & 0o077 == 0, f"others read {secret}"
 
 
 def test_the_options_of_the_example_file_start_an_aggregator(tmp_path):

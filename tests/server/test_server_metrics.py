@@ -16,7 +16,7 @@ from fedstep.federation.wire import pack_update
 from fedstep.model.linear import zeros
 from fedstep.server import operations
 from fedstep.server.buffer import Folding
-from fedstep.server.logs import JsonLines, start_logging
+from fedstep.server.logs import JsonLines, TextLines, start_logging
 from fedstep.server.metrics import Metrics
 from fedstep.server.operations import Operations
 from fedstep.server.problems import Problem
@@ -259,6 +259,14 @@ def test_an_accepted_update_is_one_line_with_whose_it_is(open_aggregator, settin
     assert "peer" not in line
     assert line["time"].endswith("Z")
     assert (line["level"], line["logger"], line["base"]) == ("debug", "fedstep.server", 0)
+
+
+def test_a_line_for_a_person_says_whose_request_was_refused_and_is_one_line():
+    record = logging.LogRecord("fedstep.server", logging.WARNING, "", 0, "refused a request", None, None)
+    plain = TextLines().format(record)
+    record.fields = {"status": 400, "owner": "acme", "project": "acme/web", "peer": "::1\nforged"}
+    told = TextLines().format(record)
+    assert told == f'{plain} (owner="acme" project="acme/web" peer="::1\\nforged")'
 
 
 def test_a_traceback_is_part_of_its_line():

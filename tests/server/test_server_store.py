@@ -1,49 +1,23 @@
 """What outlives the process."""
 
 import asyncio
+import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from store_workshop import fold, gated, offer, rows
 
 from fedstep.errors import UsageError
-from fedstep.federation.wire import Score, pack_update
 from fedstep.model.linear import zeros
-from fedstep.server.aggregate import Rules
 from fedstep.server.buffer import Folding
 from fedstep.server.database import connected, needed
-from fedstep.server.gate import Active, Gate
+from fedstep.server.gate import Active
 from fedstep.server.lineage import contributions, starting_vectors
-from fedstep.server.store import Accepted, Offer, Refused, Store
-from fedstep.server.trial import next_version
+from fedstep.server.store import Accepted, Refused, Store
 from fedstep.server.writer import Writer
-
-RULES = {"flaky": Rules(1.0), "build-duration": Rules(0.2)}
-
-
-def fold(moment):
-    return next_version(moment, RULES, None)
-
-
-def offer(update) -> Offer:
-    return Offer(update.id, update.project, "open", update.base, pack_update(update), update.scores)
-
-
-def rows(url: str, query: str) -> list[tuple]:
-    engine = connected(url)
-    with engine.begin() as connection:
-        found = [tuple(row) for row in connection.exec_driver_sql(query)]
-    engine.dispose()
-    return found
-
-
-@pytest.fixture
-def store(url, ours):
-    opened = Store(url, ours)
-    opened.start(starting_vectors(b"", ours), 0.0)
-    yield opened
-    opened.close()
 
 
 def test_a_store_starts_with_version_0_and_later_with_the_newest(store, ours, url, update):
@@ -100,6 +74,58 @@ def test_a_fold_that_fails_leaves_the_buffer_and_the_versions_alone(store, updat
     assert store.pending().updates == 1
     assert store.start({}, 3.0).version == 0
     assert store.fold(fold, 4.0).version == 1
+
+
+def test_a_fold_of_what_changed_while_it_was_made_is_not_written_and_is_made_again(store, update, url):
+    store.accept([offer(update(1)), offer(update(2, project=2))], 0, 10, 1.0)
+
+    def slow(moment):
+        engine = connected(url)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"delete from updates where id = '{1:032x}'")
+        engine.dispose()
+        return fold(moment)
+
+    assert store.fold(slow, 2.0) is None
+    assert (store.newest(), store.pending().updates) == (0, 1)
+    assert store.fold(fold, 3.0).version == 1
+    assert rows(url, "select version, updates from versions order by version") == [(0, 0), (1, 1)]
+
+
+def test_updates_that_were_read_when_they_came_fold_as_those_read_from_the_store(tmp_path, ours, update):
+    heads = []
+    for name, known in (("a", True), ("b", False)):
+        with closing(Store(f"sqlite:///{tmp_path / name}.db", ours)) as store:
+            store.start(starting_vectors(b"", ours), 0.0)
+            made = [update(number, project=number) for number in range(8)]
+            store.accept([replace(offer(one), update=one if known else None) for one in made], 0, 10, 1.0)
+            heads.append(store.fold(fold, 9.0).vectors)
+    assert heads[0] == heads[1]
+
+
+def test_updates_are_acknowledged_while_a_fold_is_made(store, ours, url, update):
+    began, acknowledged, order = threading.Event(), threading.Event(), []
+
+    def slow(moment):
+        began.set()
+        acknowledged.wait(30)
+        order.append("folded")
+        return fold(moment)
+
+    async def offers() -> None:
+        writer = Writer(Store(url, ours), Folding(updates=1, seconds=3600.0), slow, 100)
+        writing = asyncio.create_task(writer.run(store.current(), lambda _: None))
+        await writer.offer(offer(update(1)))
+        await asyncio.to_thread(began.wait, 30)
+        await asyncio.wait_for(writer.offer(offer(update(2))), 20)
+        order.append("acknowledged")
+        acknowledged.set()
+        await writer.stop()
+        await writing
+        writer.close()
+
+    asyncio.run(offers())
+    assert order[:2] == ["acknowledged", "folded"]
 
 
 def test_the_order_of_arrival_in_one_buffer_does_not_matter_bit_for_bit(tmp_path, ours, update):
@@ -169,103 +195,43 @@ def test_a_file_that_is_no_database_is_a_usage_error(tmp_path: Path, ours):
         Store(f"sqlite:///{tmp_path / 'a.db'}", ours)
 
 
-def gated(moment):
-    return next_version(moment, RULES, Gate(alone=3))
-
-
-def scored(update, number: int, base: int, trial: int, difference: float = -0.5, project: int = 7):
-    scores = {"flaky": Score(trial, difference)}
-    return offer(update(number, base, project=project, scores=scores))
-
-
-def on_trial(store) -> dict[str, tuple[int, int]]:
-    return {trial.head: (trial.version, trial.votes) for trial in store.lineage(10).trials}
-
-
-def test_a_vote_is_on_disk_with_the_update_that_carried_it_and_counts_once(store, ours, url, update):
-    store.accept([offer(update(1, project=7))], 0, 10, 1.0)
-    store.fold(gated, 2.0)
-    assert on_trial(store) == {"flaky": (1, 0), "build-duration": (1, 0)}
-    store.accept([scored(update, 2, 1, 1), scored(update, 2, 1, 1)], 1, 10, 3.0)
-    store.close()
-    again = Store(url, ours)
-    again.accept([scored(update, 2, 1, 1)], 1, 10, 4.0)
-    assert on_trial(again)["flaky"] == (1, 1)
-    again.close()
-
-
-def test_a_vote_that_cannot_be_written_takes_its_update_with_it(store, update, monkeypatch):
-    store.accept([offer(update(1))], 0, 10, 1.0)
-    store.fold(gated, 2.0)
-
-    def full_disk(*_arguments):
-        raise OSError("disk is full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("fedstep.server.ledger.Ledger.vote", full_disk)
-        with pytest.raises(OSError, match="full"):
-            store.accept([scored(update, 2, 1, 1)], 1, 10, 3.0)
-    assert store.pending().updates == 0
-    assert not store.accept([scored(update, 2, 1, 1)], 1, 10, 3.0)[0].repeat
-
-
-@pytest.mark.parametrize("trial", [0, 2, 99])
-def test_a_vote_on_a_trial_that_is_over_or_to_come_is_no_vote(store, update, url, trial: int):
-    store.accept([offer(update(1))], 0, 10, 1.0)
-    store.fold(gated, 2.0)
-    store.accept([scored(update, 2, 1, trial)], 1, 10, 3.0)
-    assert rows(url, "select * from votes") == []
-
-
-def test_votes_promote_one_head_and_the_lineage_keeps_every_figure(store, update):
-    store.accept([offer(update(1, project=7))], 0, 10, 1.0)
-    store.fold(gated, 2.0)
-    store.accept([scored(update, number, 1, 1) for number in (2, 3, 4)], 1, 10, 3.0)
-    store.fold(gated, 4.0)
-    current = store.current()
-    assert current.head.sources == {"flaky": 1, "build-duration": 0}
-    assert current.head.production == 2
-    assert current.production == {"flaky": store.vectors(1)["flaky"], "build-duration": zeros(3)}
-    (ended,) = store.lineage(10).verdicts
-    assert (ended.head, ended.trial, ended.against, ended.outcome) == ("flaky", 1, 0, "promoted")
-    assert ended.figures["counted"] == 3
-    assert ended.figures.keys() >= {"votes", "mean", "low", "high", "allowed", "spent", "projects", "active_projects"}
-    assert on_trial(store) == {"flaky": (2, 0), "build-duration": (1, 0)}
-
-
-def test_a_verdict_is_in_the_log_once_its_fold_is_on_disk_and_not_when_that_fails(store, update, monkeypatch, caplog):
-    store.accept([offer(update(1, project=7))], 0, 10, 1.0)
-    store.fold(gated, 2.0)
-    store.accept([scored(update, number, 1, 1) for number in (2, 3, 4)], 1, 10, 3.0)
-
-    def no_room(*_):
-        raise OSError("no space left")
-
-    with caplog.at_level("INFO", "fedstep.server"):
-        with monkeypatch.context() as broken:
-            broken.setattr("fedstep.server.ledger.Ledger.end", no_room)
-            with pytest.raises(OSError, match="no space left"):
-                store.fold(gated, 4.0)
-        assert caplog.records == []
-        store.fold(gated, 5.0)
-    assert [line.fields["outcome"] for line in caplog.records] == ["promoted"]
-
-
 def kept(url: str) -> list[str]:
     return [number for (number,) in rows(url, "select id from updates order by received")]
 
 
-def test_a_quiet_store_lets_go_of_updates_of_thirty_days_ago_with_the_next_fold(store, update, url):
+def test_a_store_lets_go_of_updates_of_thirty_days_ago_once_a_day(store, update, url):
     days = 86_400.0
     first, second, third = update(1), update(2), update(3)
     store.accept([offer(first)], 0, 10, 0.0)
     store.fold(gated, 1.0)
     store.accept([offer(second)], 1, 10, 29 * days)
-    store.fold(gated, 29 * days + 1)
+    store.tidy(29.5 * days)
     assert kept(url) == [first.id, second.id]
-    store.accept([offer(third)], 2, 10, 31 * days)
-    store.fold(gated, 31 * days + 1)
+    store.accept([offer(third)], 1, 10, 30 * days)
+    store.tidy(30.1 * days)
+    assert kept(url) == [first.id, second.id, third.id], "not yet a day since the last time"
+    store.tidy(30.6 * days)
     assert kept(url) == [second.id, third.id]
+
+
+def test_a_writer_that_nobody_sends_to_and_that_folds_nothing_lets_go_by_the_clock_alone(store, url, ours, update):
+    now = [0.0]
+
+    async def quiet() -> None:
+        writer = Writer(Store(url, ours), Folding(updates=1000, seconds=1e9), fold, 100, lambda: now[0])
+        writing = asyncio.create_task(writer.run(store.current(), lambda _: None))
+        await writer.offer(offer(update(1)))
+        assert kept(url) == [update(1).id]
+        now[0] = 31 * 86_400.0
+        async with asyncio.timeout(30):
+            while kept(url):
+                await asyncio.sleep(0.1)
+        await writer.stop()
+        await writing
+        writer.close()
+
+    asyncio.run(quiet())
+    assert store.newest() == 0
 
 
 def test_a_store_that_is_started_anew_lets_go_of_updates_of_thirty_days_ago(store, update, url):
@@ -277,62 +243,6 @@ def test_a_store_that_is_started_anew_lets_go_of_updates_of_thirty_days_ago(stor
     assert kept(url) == []
 
 
-def test_the_margin_that_is_gone_is_remembered(store, update):
-    figures = []
-
-    def step(moment):
-        figures.append(moment.spent)
-        made = next_version(moment, RULES, Gate())
-        ended = [replace(one, verdict=replace(one.verdict, spent=0.07)) for one in made.decisions]
-        return replace(made, decisions=tuple(ended))
-
-    store.accept([offer(update(1, project=7))], 0, 10, 1.0)
-    store.fold(step, 2.0)
-    store.accept([scored(update, number, 1, 1, 0.0) for number in range(2, 40)], 1, 10, 3.0)
-    store.fold(step, 4.0)
-    store.fold(step, 5.0)
-    assert figures == [{}, {}, {"flaky": 0.07}]
-
-
-def test_a_rollback_makes_a_new_version_of_an_old_production_and_ends_the_trials(store, update):
-    store.accept([offer(update(1))], 0, 10, 1.0)
-    store.fold(fold, 2.0)
-    store.accept([offer(update(2))], 1, 10, 3.0)
-    store.fold(gated, 4.0)
-    assert on_trial(store)
-    made = store.roll_back(0, 5.0)
-    current = store.current()
-    assert (made.version, current.head.version, current.head.production) == (3, 3, 3)
-    assert current.head.vectors == current.production == store.vectors(0)
-    assert on_trial(store) == {}
-    assert {ended.outcome for ended in store.lineage(10).verdicts} == {"rollback"}
-    store.fold(gated, 6.0)
-    assert store.current().production == store.vectors(0), "production stays until something is shown to be better"
-    assert store.roll_back(1, 7.0).vectors == store.vectors(1)
-
-
-def test_nothing_from_before_a_rollback_is_folded_again(store, update):
-    store.accept([offer(update(1))], 0, 10, 1.0)
-    store.fold(fold, 2.0)
-    store.roll_back(0, 3.0)
-    store.accept([offer(update(2))], 2, 10, 4.0)
-    store.fold(gated, 5.0)
-    seen = []
-
-    def look(moment):
-        seen.extend(stored.folded for stored in moment.since(moment.current.trials["flaky"].against))
-        return next_version(moment, RULES, None)
-
-    store.fold(look, 6.0)
-    assert seen == [3]
-
-
-def test_a_rollback_to_a_version_that_is_not_there_is_a_usage_error(store):
-    with pytest.raises(UsageError, match="no version 9"):
-        store.roll_back(9, 1.0)
-    assert store.newest() == 0
-
-
 def test_updates_that_nobody_could_need_again_go_after_a_week_and_their_receipts_stay(store, update, url):
     day = 86_400.0
     store.accept([offer(update(1))], 0, 1000, 0.0)
@@ -340,6 +250,7 @@ def test_updates_that_nobody_could_need_again_go_after_a_week_and_their_receipts
         store.fold(fold, float(number))
     store.accept([offer(update(2))], 99, 1000, 8 * day)
     store.fold(fold, 8 * day)
+    store.tidy(8 * day)
     assert rows(url, "select id from updates") == [(f"{2:032x}",)]
     assert store.accept([offer(update(1))], 100, 1000, 9 * day)[0].repeat
 

@@ -3,6 +3,7 @@
 import gzip
 import logging
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def test_a_token_is_replaced_without_a_gap_and_revoked_by_name_or_by_id(book):
     assert book.revoke("acme", 5.0) == 2
     assert book.senders() == {}
     assert len(book.listed()) == 3
-    with pytest.raises(UsageError, match="no token is named"):
+    with pytest.raises(UsageError, match="no token in use is named"):
         book.revoke("acme", 6.0)
 
 
@@ -139,7 +140,10 @@ def test_the_commands_make_list_and_revoke(tmp_path):
     assert token.startswith("fedstep_")
     assert "acme/web" in listed
     assert token not in listed + made.stderr
+    assert re.search(r"^[0-9a-f]{8} acme/web made \d{4}-\d\d-\d\dT\d\d:\d\dZ$", listed, re.M)
     assert "1 revoked" in run("server", "token", "revoke", "acme/web", "--store", store).stdout
+    with pytest.raises(UsageError, match="no token in use is named 'acme/web'"):
+        run("server", "token", "revoke", "acme/web", "--store", store)
     assert "revoked" in run("server", "token", "list", "--store", store).stdout
 
 

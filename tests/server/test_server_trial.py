@@ -14,7 +14,8 @@ from fedstep.server.gate import Active, Gate, Vote
 from fedstep.server.lineage import fold_stored, next_head
 from fedstep.server.records import Current, Moment, Stored, Trial, Version
 from fedstep.server.suspects import suspects
-from fedstep.server.trial import REFOLD_SECONDS, next_version
+from fedstep.server.tracks import REFOLD_SECONDS
+from fedstep.server.trial import next_version
 from fedstep.server.verdict_log import log_verdicts
 
 RULES = {"flaky": Rules(1.0, decay=0.0), "build-duration": Rules(0.2, decay=0.0)}

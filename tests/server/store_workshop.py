@@ -1,0 +1,30 @@
+"""What the tests of the store offer it, and how they look into its tables."""
+
+from fedstep.federation.wire import pack_update
+from fedstep.server.aggregate import Rules
+from fedstep.server.database import connected
+from fedstep.server.gate import Gate
+from fedstep.server.store import Offer
+from fedstep.server.trial import next_version
+
+RULES = {"flaky": Rules(1.0), "build-duration": Rules(0.2)}
+
+
+def fold(moment):
+    return next_version(moment, RULES, None)
+
+
+def gated(moment):
+    return next_version(moment, RULES, Gate(alone=3))
+
+
+def offer(update) -> Offer:
+    return Offer(update.id, update.project, "open", update.base, pack_update(update), update.scores)
+
+
+def rows(url: str, query: str) -> list[tuple]:
+    engine = connected(url)
+    with engine.begin() as connection:
+        found = [tuple(row) for row in connection.exec_driver_sql(query)]
+    engine.dispose()
+    return found

@@ -1,0 +1,73 @@
+"""Which issuers and whose projects the options `--oidc` and `--allow` let in."""
+
+import pytest
+
+from fedstep.errors import UsageError
+from fedstep.server.identity import Denied, Sender
+from fedstep.server.issuers import Pattern, issuers_of
+
+
+@pytest.mark.parametrize(
+    ("glob", "path", "fits"),
+    [
+        ("acme", "acme/web", True),
+        ("ACME/Web", "acme/web", True),
+        ("acme/w*", "acme/web", True),
+        ("acme/w*", "acme/api", False),
+        ("acme", "acme-evil/web", False),
+        ("acme/web", "acme", False),
+        ("group/*", "group/sub/project", True),
+        ("*/web", "anyone/web", True),
+        ("*", "", True),
+        ("acme", "", False),
+    ],
+)
+def test_a_pattern_is_compared_segment_by_segment(glob, path, fits):
+    assert Pattern(glob).matches(path) is fits
+
+
+def test_patterns_by_id_do_not_look_at_names():
+    (github,) = issuers_of(["github"], ["github#7/*"])
+    named = {"repository_id": 42, "repository_owner_id": 8, "repository": "7/web"}
+    assert isinstance(github.sender(named), Denied)
+    assert github.sender({**named, "repository_owner_id": 7, "repository": "moved/web"}) == Sender(
+        "github:7", "github:7/42"
+    )
+
+
+def test_a_claim_with_a_slash_cannot_look_like_a_project_of_another_owner():
+    (ci,) = issuers_of(["ci=https://ci.example,project=job,owner=team"], ["ci#a/*"])
+    honest = ci.sender({"team": "a", "job": "b/c"})
+    assert isinstance(honest, Sender)
+    assert honest.project.count("/") == 1
+    assert isinstance(ci.sender({"team": "a/b", "job": "c"}), Denied)
+
+
+def test_issuers_and_patterns_with_their_defaults():
+    github, corp = issuers_of(
+        ["github", "corp=https://gitlab.corp.example,like=gitlab"], ["github:acme/*", "github#9/*", "corp:*"]
+    )
+    assert (github.project, len(github.allowed), corp.owner) == ("repository_id", 2, "namespace_id")
+    assert corp.allowed == (Pattern("*"),)
+
+
+@pytest.mark.parametrize(
+    ("given", "allow", "match"),
+    [
+        (["github"], [], "every project of github"),
+        (["github", "gitlab"], ["github:acme"], "every project of gitlab"),
+        (["github", "gitlab"], ["acme"], "no issuer"),
+        (["github"], ["gitlab:acme"], "no issuer"),
+        (["github"], ["a b"], "no pattern"),
+        (["github", "github"], ["github:*"], "twice"),
+        (["somewhere"], ["*"], "no issuer"),
+        (["ci=http://ci.example,like=github"], ["*"], "no issuer"),
+        (["ci=https://ci.example"], ["*"], "which claims"),
+        (["ci=https://ci.example,like=github,audience=x"], ["*"], "which claims"),
+        (["ci=https://ci.example:port,like=github"], ["*"], "no issuer"),
+        (["ci=https://user:word@ci.example,like=github"], ["*"], "no issuer"),
+    ],
+)
+def test_options_that_would_let_in_nobody_or_everybody_are_refused(given, allow, match):
+    with pytest.raises(UsageError, match=match):
+        issuers_of(given, allow)

@@ -1,8 +1,10 @@
 """The command line: which commands there are, configuration, errors, exit codes."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from typing import NoReturn
@@ -16,7 +18,8 @@ from fedstep.errors import FedstepError
 __all__ = ["FAMILIES", "commands", "leaves", "main"]
 
 EXIT_CODES = """Exit codes: 0 done, or degraded without --strict; 2 usage. With --strict: 3 reports or git,
-4 history, 5 aggregator, 6 something is not installed. 130 interrupted."""
+4 history, 5 aggregator, 6 something is not installed. 130 interrupted, 143 terminated."""
+TERMINATED = 143
 
 # A command's module is loaded when the command is asked for: no command pays for the options of the others.
 FAMILIES = {
@@ -55,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name that the terminal's encoding lacks is no reason to fail
             stream.reconfigure(errors="backslashreplace")
+    with suppress(ValueError):  # not in the main thread: whoever runs us there has signals of their own
+        signal.signal(signal.SIGTERM, _leave)
     try:
         code = commands.main(args=arguments, prog_name="fedstep", standalone_mode=False) or 0
     except FedstepError as error:
@@ -67,6 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = 130
         say("interrupted")
     sys.exit(code)
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    """End as after an error, so that git is ended too and files are put away; a second signal ends the process."""
+    signal.signal(number, signal.SIG_DFL)
+    raise SystemExit(TERMINATED)
 
 
 @click.group(

@@ -13,6 +13,7 @@ from fedstep import __version__
 from fedstep.features.schema import schema
 from fedstep.federation.kept import Kept
 from fedstep.forecast import Forecaster
+from fedstep.history.files import CORRECTION, MODEL, OUTLOOK
 from fedstep.history.home import Home
 from fedstep.history.memory import recall
 from fedstep.history.summary import Summary, pack_builds, unpack_builds
@@ -22,7 +23,6 @@ from fedstep.report.findings import TestRisk
 __all__ = ["FLAKIEST", "Outlook", "keep_outlook", "outlook", "work_out"]
 
 FLAKIEST = 10  # tests named in a prediction
-FILE = "outlook.json"
 
 
 class Outlook(NamedTuple):
@@ -37,7 +37,7 @@ class Outlook(NamedTuple):
 def outlook(home: Home, kept: Kept, forecaster: Forecaster) -> Outlook:
     """The outlook of this history with this model: from the cache where it still holds, else worked out."""
     try:
-        content = home.read(FILE)
+        content = home.read(OUTLOOK)
         fields = json.loads(content) if content else {}
         if fields.get("stamp") == _stamp(home, kept):
             summary = Summary(count=fields["count"], builds=unpack_builds(fields["builds"]))
@@ -65,16 +65,14 @@ def keep_outlook(home: Home, kept: Kept, forecaster: Forecaster) -> Outlook:
         "builds": pack_builds(fresh.summary.builds),
         "flakiest": [risk._asdict() for risk in fresh.flakiest],
     }
-    home.write(FILE, json.dumps(content, separators=(",", ":"), allow_nan=False).encode())
+    home.write(OUTLOOK, json.dumps(content, separators=(",", ":"), allow_nan=False).encode())
     return fresh
 
 
 def _stamp(home: Home, kept: Kept) -> str:
     """A name for everything an outlook is made from: version, schema, model, what was learned, and the records."""
     parts = (*home.log.files(), __version__, schema().digest, kept.url, kept.model.created)
-    versions = (
-        f"{kept.model.production_version} {crc32(home.read('model.safetensors'))} {crc32(home.read('correction.json'))}"
-    )
+    versions = f"{kept.model.production_version} {crc32(home.read(MODEL))} {crc32(home.read(CORRECTION))}"
     return f"{crc32(' '.join(parts).encode())} {len(parts)} {versions}"
 
 

@@ -171,9 +171,11 @@ def record(home: Home, seen: Observation, words: Words) -> bool:
 
 
 def named(home: Home, evidence: Evidence) -> Build:
-    """The build under its name: a keyed hash of the job run and of its reports."""
-    ci = evidence.situation.ci
-    name = home.keyed("build", ci.vendor, ci.run, str(ci.attempt), ci.job, ci.cell, evidence.reports.digest)
+    """The build under its name: a keyed hash of the job run, in a CI that names none of the commit, and its reports."""
+    ci, change = evidence.situation.ci, evidence.situation.change
+    commit = change.commit if isinstance(change, Change) and ci.vendor != "local" else ""
+    run = ci.run or commit
+    name = home.keyed("build", ci.vendor, run, str(ci.attempt), ci.job, ci.cell, evidence.reports.digest)
     return Build(name, evidence.situation, evidence.finished_at, evidence.duration, evidence.outcome, evidence.reports)
 
 

@@ -7,7 +7,15 @@ import click
 
 from fedstep.build.record import BuildOutcome, Evidence, Reports, Situation
 from fedstep.commands.options import FORMAT, HELPER, HISTORY, JUNIT, NETWORK, OUTCOME, PART, STRICT, Given, option
-from fedstep.commands.place import aggregator_of, mark_start, place_of, readable, run_name
+from fedstep.commands.place import (
+    aggregator_of,
+    mark_start,
+    marked_start,
+    nameless,
+    place_of,
+    readable,
+    travels,
+)
 from fedstep.commands.sinks import exit_code, finish, say, show, tell_ci, unsaid
 from fedstep.commands.travel import fetched, published, worse
 from fedstep.errors import FedstepError, HistoryError
@@ -40,16 +48,18 @@ def train(**given: Any) -> int:
     from fedstep.training import train as train_step
 
     place = place_of(given)
-    problems = fetched(given, place)
+    problems = fetched(given, place, given["budget"] / 3)
     try:
         place.home.prepare()
         evidence = _evidence(given, place)
         words, aggregator = words_of_tests(place.root), aggregator_of(given, place)
-        trained = train_step(place.home, evidence, words, aggregator, place.now, given["keep"])
+        withheld = _withheld(given, place)
+        trained = train_step(place.home, evidence, words, aggregator, place.now, given["keep"], withheld)
     except HistoryError as error:
         return _without_history(given, place, error)
     problems = problems or published(given, place)  # after a fetch that failed nothing is tried again
-    training, problems = _muted(worse(trained.training, problems), place, (*problems, *trained.problems))
+    training = _noticed(worse(trained.training, problems), nameless(place.ci))
+    training, problems = _muted(training, place, (*problems, *trained.problems))
     return finish(given, place, training, training_text, problems)
 
 
@@ -112,6 +122,21 @@ def triage(**given: Any) -> int:
     return finish(given, place, judged, triage_text, problems)
 
 
+def _withheld(given: Given, place: Workplace) -> str:
+    """Why this build adds nothing to what is sent, "" where it does.
+
+    A CI's cache gives every pull request a copy of its target's history, with the same rows waiting: each would send
+    them again.
+    """
+    copied = place.ci.event == "pull_request" and not travels(given)
+    return "a pull request's rows stay with it" if copied else ""
+
+
+def _noticed(training: Training, notice: str) -> Training:
+    """The finding with one more warning, if there is one."""
+    return training._replace(warnings=(*training.warnings, notice)) if notice else training
+
+
 def _muted(finding: F, place: Workplace, problems: Problems) -> tuple[F, Problems]:
     """The finding with its muted failures apart, and what is wrong with the mute list among the problems."""
     from datetime import date  # 2 ms that a prediction need not pay
@@ -148,7 +173,7 @@ def _evidence(given: Given, place: Workplace) -> Evidence:
     from fedstep.steps import measure, outcome_of, situated
 
     reports, change = read_junit(place, given["junit"]), built_change(place)
-    duration = measure(place.ci, place.home.started(run_name(place)), reports, place.now)
+    duration = measure(place.ci, marked_start(place), reports, place.now)
     situation = situated(place.ci, change, duration, place.now)
     outcome = BuildOutcome(given["outcome"]) if given["outcome"] else outcome_of(place.ci, reports)
     return Evidence(situation, place.now, duration, outcome, reports)

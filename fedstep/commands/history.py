@@ -1,14 +1,13 @@
 """The history itself: show it, bring histories together, make it smaller, learn it again, forget it."""
 
 import os
-from dataclasses import replace
 from typing import Any
 
 import click
 
 from fedstep.build.record import Absent
 from fedstep.commands.forget import OUT_OF_REACH, PATIENT_SECONDS, SURELY, confirm, doomed, erase
-from fedstep.commands.options import HISTORY, PART, Given, option
+from fedstep.commands.options import FORMAT, HISTORY, PART, Given, option
 from fedstep.commands.place import part_of, place_of, travels
 from fedstep.commands.sinks import say, show
 from fedstep.commands.travel import channel_of, fetch_now, publish_now
@@ -19,7 +18,6 @@ from fedstep.workplace import Workplace
 __all__ = ["history"]
 
 ASKING_SECONDS = 2.0  # for a remote that is only asked what it has
-CACHES = ("backlog.json", "correction.json", "summary.json", "outlook.json")
 
 
 @click.group()
@@ -30,21 +28,22 @@ def history() -> None:
 @history.command("show")
 @HISTORY
 @PART
-@option("format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the output.")
+@FORMAT
 def show_history(**given: Any) -> int:
     """Say where the history is, what it holds, and how far it has travelled.
 
     \b
     Example: fedstep history show --history git
     """
-    from fedstep.commands.history_view import overview_json, overview_text
+    from fedstep.commands.history_view import overview_json, overview_markdown, overview_text
     from fedstep.history.overview import overview, travel_of
 
     place = place_of(given)
     seen = overview(place.home)
     travel = travel_of(place.home, channel_of(given, place), ASKING_SECONDS) if travels(given) else Absent("a folder")
     say(*seen.warnings)
-    show((overview_json if given["format"] == "json" else overview_text)(seen, travel))
+    render = {"json": overview_json, "markdown": overview_markdown, "text": overview_text}[given["format"]]
+    show(render(seen, travel))
     return 0
 
 
@@ -156,21 +155,19 @@ def _published(given: Given, place: Workplace, keep: int) -> str:
 def _rebuilt(home: Home) -> str:
     """Learn all again; what waits to be sent stays as it was, or rows that were sent would be sent again."""
     try:
-        from fedstep.model.catch_up import catch_up, load_state, store_state
+        from fedstep.model.catch_up import learn_again, store_state
     except ImportError as error:
         remedy = "Run: pip install 'fedstep[train]'. Nothing was changed"
         raise MissingExtra(f"{error.name or 'scikit-learn'} is not installed", remedy) from error
     from fedstep.federation.kept import kept_model
-    from fedstep.history.log import remove
+    from fedstep.history.lock import alone
     from fedstep.outlook import keep_outlook
     from fedstep.steps import forecaster_for
 
-    waiting, kept = load_state(home).backlog.waiting, kept_model(home)
-    for name in CACHES:
-        remove(home.path(name))
-    progress = catch_up(home, kept.model.production)
-    backlog = progress.state.backlog._replace(waiting=waiting)
-    store_state(home, replace(progress.state, backlog=backlog))
+    kept = kept_model(home)
+    with alone(home):
+        progress = learn_again(home, kept.model.production)
+        store_state(home, progress.state)
     keep_outlook(home, kept, forecaster_for(home, kept))
     say(*progress.warnings)
     return f"{progress.records} builds learned, {progress.ripened} rows"

@@ -5,20 +5,22 @@ import time
 from typing import Any
 
 from fedstep.build.gitrun import common_folder, repository_root
-from fedstep.build.record import Absent
+from fedstep.build.record import Absent, CiRun
 from fedstep.commands.options import Given
+from fedstep.commands.sinks import say
 from fedstep.errors import FedstepError, HistoryError, UsageError
 from fedstep.history.home import Home
-from fedstep.workplace import Workplace, find_workplace
+from fedstep.workplace import Workplace, find_workplace, in_ci
 
 __all__ = [
     "aggregator_of",
     "mark_start",
+    "marked_start",
+    "nameless",
     "needed_aggregator",
     "part_of",
     "place_of",
     "readable",
-    "run_name",
     "travels",
 ]
 
@@ -66,16 +68,32 @@ def readable(place: Workplace) -> tuple[Workplace, tuple[FedstepError, ...]]:
 
 
 def mark_start(place: Workplace) -> tuple[FedstepError, ...]:
-    """Remember that the job starts now; the error survived, if any."""
+    """Remember that the job starts now, where the CI names its run; the error survived, if any."""
     try:
         place.home.prepare()
-        place.home.mark_start(run_name(place), place.now)
+        if place.ci.run:
+            place.home.mark_start(_run_name(place), place.now)
     except HistoryError as error:
         return (error,)
     return ()
 
 
-def run_name(place: Workplace) -> str:
+def marked_start(place: Workplace) -> float | None:
+    """When `mark_start` was called in this job run; None where it was not, or nothing tells this run from another."""
+    return place.home.started(_run_name(place)) if place.ci.run else None
+
+
+def nameless(ci: CiRun) -> str:
+    """What is lost in a CI that names no run and no start, and the remedy; "" elsewhere."""
+    if ci.run or isinstance(ci.started_at, float) or not in_ci(ci):
+        return ""
+    return (
+        "this CI does not tell which run this is: the build's time is the sum of its tests' times. "
+        "Set FEDSTEP_CI_RUN to a number of the run, for all steps"
+    )
+
+
+def _run_name(place: Workplace) -> str:
     """A keyed hash that names the job run."""
     ci = place.ci
     return place.home.keyed("run", ci.vendor, ci.run, str(ci.attempt), ci.job, ci.cell)
@@ -90,7 +108,6 @@ def aggregator_of(given: Given, place: Workplace) -> Any:
 
 def needed_aggregator(given: Given, place: Workplace) -> Any:
     """The aggregator. Raises UsageError where none is given."""
-    from fedstep.federation.ci_token import ci_send
     from fedstep.federation.exchange import Aggregator
     from fedstep.federation.patience import Patience
 
@@ -98,7 +115,7 @@ def needed_aggregator(given: Given, place: Workplace) -> Any:
         raise UsageError("no aggregator is given", "Give one with --aggregator or FEDSTEP_AGGREGATOR")
     spent = time.time() - place.now
     patience = Patience(timeout=given["timeout"], deadline=time.monotonic() + given["budget"] - spent)
-    send = ci_send(given["aggregator"], given["token"], os.environ)
+    send = _send_to(given["aggregator"], given["token"])
     return Aggregator(given["aggregator"], send, patience, _helper_of(given))
 
 
@@ -106,7 +123,6 @@ def _helper_of(given: Given) -> Any:
     """The helper, or the reason why there is none. Raises UsageError for one that is the aggregator itself."""
     from urllib.parse import urlsplit
 
-    from fedstep.federation.ci_token import ci_send
     from fedstep.federation.twins import Peer
 
     url = given.get("helper") or ""
@@ -114,4 +130,15 @@ def _helper_of(given: Given) -> Any:
         return Absent("no helper is configured")
     if urlsplit(url).netloc.lower() == urlsplit(given["aggregator"]).netloc.lower():
         raise UsageError("--helper is the aggregator itself, which would hold both halves", "Give the helper's URL.")
-    return Peer(url, ci_send(url, given["helper_token"], os.environ))
+    return Peer(url, _send_to(url, given["helper_token"]))
+
+
+def _send_to(url: str, token: str) -> Any:
+    """What asks there. A token that others can read on its way is said: in a network of one's own that may be meant."""
+    from fedstep.federation.ci_token import ci_send
+    from fedstep.federation.transport import exposed, redacted
+
+    send = ci_send(url, token, os.environ)
+    if token.strip() and exposed(url):
+        say(f"the token for {redacted(url)} travels for everyone on the way to read. Use an https:// URL")
+    return send

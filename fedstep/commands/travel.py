@@ -25,15 +25,21 @@ FRESH_FOR = 4 * 3600.0  # seconds in which a developer's commands do not ask the
 RETRY_AFTER = 15 * 60.0  # seconds after an attempt that failed
 
 
-def fetched(given: Given, place: Workplace) -> Problems:
-    """Take in what others have published, where the history is one that travels; the errors survived."""
+def fetched(given: Given, place: Workplace, seconds: float = 0.0) -> Problems:
+    """Take in what others have published, where the history is one that travels; the errors survived.
+
+    The remote is asked, for so many seconds; with 0 only where that is due.
+    """
     if given["history"] != "git":
         return ()
     if not travels(given):
         remedy = f"Run it inside a clone; the folder {WITHOUT_GIT} is used"
         return (HistoryError("--history git needs a git repository, and this is none", remedy),)
     try:
-        _fetch_if_due(given, place)
+        if seconds:
+            fetch_now(given, place, seconds)
+        else:
+            _fetch_if_due(given, place)
     except HistoryError as error:
         with suppress(HistoryError):
             _take_what_is_here(given, place)
@@ -84,13 +90,11 @@ def publish_now(given: Given, place: Workplace, keep: int, seconds: float) -> bo
 
 
 def _fetch_if_due(given: Given, place: Workplace) -> None:
-    """In CI and before learning always; by hand when the last fetch is old; else take in what git has fetched since."""
+    """In CI always; by hand when the last fetch is old; else take in what git has fetched since."""
     from fedstep.history.intake import load_seen
 
     seen = load_seen(place.home)
-    if "budget" in given:
-        fetch_now(given, place, given["budget"] / 3)
-    elif in_ci(place.ci):
+    if in_ci(place.ci):
         fetch_now(given, place, IN_CI_SECONDS)
     elif place.now - seen.fetched_at >= FRESH_FOR and place.now - seen.tried_at >= RETRY_AFTER:
         fetch_now(given, place, BY_HAND_SECONDS)

@@ -12,12 +12,12 @@ from fedstep.federation.gzipped import inflate
 from fedstep.federation.tensors import LARGEST, unpack
 from fedstep.federation.transport import Answer, Send, redacted
 from fedstep.federation.wire import hour
+from fedstep.history.files import SENT
 from fedstep.history.home import Home
-from fedstep.history.log import list_folder, remove
+from fedstep.history.log import append, list_folder, remove
 
 __all__ = ["KEPT_BYTES", "Audit", "Sent", "host_of", "last_sent", "read_audit", "recorded"]
 
-LOG = "sent/log.jsonl"
 SUFFIX = ".safetensors"
 KEPT_BYTES = 20  # of so many updates, the last ones, the bytes themselves are kept
 
@@ -79,7 +79,7 @@ def read_audit(home: Home) -> Audit:
     """The record. HistoryError where it cannot be read."""
     found: dict[tuple[str, str], Sent] = {}
     damaged = 0
-    for line in filter(None, home.read(LOG).splitlines()):
+    for line in filter(None, home.read(SENT).splitlines()):
         try:
             _take(json.loads(line), found)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -123,9 +123,8 @@ def _note_answer(home: Home, digest: str, host: str, status: int) -> None:
 
 
 def _append(home: Home, fields: Mapping[str, object]) -> None:
-    """One write, so that jobs which share the folder do not mix; the first newline ends a line that a crash cut."""
-    with open(home.path(LOG), "ab", buffering=0) as file:
-        file.write(f"\n{json.dumps(fields)}\n".encode())
+    """The first newline ends a line that a crash cut."""
+    append(home.path(SENT), f"\n{json.dumps(fields)}\n".encode())
 
 
 def _trim(home: Home, kept: Set[str]) -> None:

@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping
 from urllib.parse import quote, urlsplit
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable, UsageError
-from fedstep.federation.transport import Answer, Send, redacted, requests_send
+from fedstep.federation.transport import Answer, Send, exposed, redacted, requests_send
 
 __all__ = ["ci_send", "job_token", "may_ask"]
 
 WHERE, WITH = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 OTHERWISE = "or set FEDSTEP_TOKEN to a token of the aggregator."
-HERE = {"localhost", "127.0.0.1", "::1"}
 
 
 def ci_send(url: str, token: str, env: Mapping[str, str]) -> Send:
@@ -60,8 +59,7 @@ def job_token(aggregator: str, env: Mapping[str, str], timeout: float) -> str:
             f"{redacted(aggregator)} wants a token, and this job may not ask GitHub for one",
             f"Give the job `permissions: id-token: write`, {OTHERWISE}",
         )
-    parts = urlsplit(aggregator)
-    if parts.scheme != "https" and parts.hostname not in HERE:
+    if exposed(aggregator):
         raise AggregatorError(
             f"{redacted(aggregator)} wants a token, and it would travel for everyone to read", "Use its https:// URL."
         )

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,36 +13,37 @@ from fedstep.federation.transport import Send
 from fedstep.federation.wire import LARGEST, unpack_update
 from fedstep.history.log import write_first
 
-__all__ = ["Flushed", "Kept", "Outbox", "Waiting", "flush", "flush_by"]
+__all__ = ["Flushed", "Outbox", "Waiting", "flush", "flush_by"]
 
-SUFFIX, DAMAGED, SECRET = ".safetensors", ".damaged", ".seed"
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """The id of the update kept, and the ids of older ones that had to go for it."""
-
-    id: str
-    dropped: tuple[str, ...]
+SUFFIX, DAMAGED, SECRET, PARTIAL = ".safetensors", ".damaged", ".seed", ".partial"
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The bytes of each update by id, oldest first, and one sentence for each file that is none."""
+    """The bytes of each update by id, oldest first, and each file that is none with the reason."""
 
     updates: tuple[tuple[str, bytes], ...]
-    warnings: tuple[str, ...]
+    damaged: tuple[tuple[Path, str], ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence for each file that is no update."""
+        return tuple(f"{path} is no update ({reason}); delete it" for path, reason in self.damaged)
 
 
 @dataclass(frozen=True, slots=True)
 class Flushed:
-    """What became of the updates: acknowledged, refused (and removed), still waiting; what went wrong; warnings."""
+    """What became of the updates: acknowledged, refused (and removed), still waiting; what went wrong; warnings.
+
+    `bodies` are the bytes of those that were acknowledged, in the order of `sent`.
+    """
 
     sent: tuple[Receipt, ...]
     refused: tuple[UpdateRefused, ...]
     waiting: int
     failures: tuple[AggregatorError, ...]
     warnings: tuple[str, ...]
+    bodies: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,31 +53,44 @@ class Outbox:
     folder: Path
     most: int = 50
 
-    def keep(self, update: bytes) -> Kept:
-        """Stores the update under its id, whole or not at all. Raises WireError, HistoryError."""
+    def keep(self, update: bytes) -> str:
+        """Stores the update under its id, whole or not at all; the oldest goes for it. Raises as `keeping`."""
+        with self.keeping(update) as number:
+            return number
+
+    @contextmanager
+    def keeping(self, update: bytes) -> Iterator[str]:
+        """The id of the update, which is on the disk already, and in the outbox once the block has ended well.
+
+        In the block its rows are taken from those that wait: whatever breaks off there, they are sent once at most.
+        Raises WireError, HistoryError.
+        """
         number = unpack_update(update).id
-        partial = self.folder / f"{number}.{os.getpid()}.partial"
+        partial = self.folder / f"{number}.{os.urandom(4).hex()}{PARTIAL}"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(update)
-            partial.replace(self._path(number))
-            return Kept(number, self._trim())
-        except OSError as error:
-            raise HistoryError(
-                f"the update cannot be kept in {self.folder} ({error.strerror})", "Make the folder writable."
-            ) from error
+            with self._explained():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                _write(partial, update)
+            yield number
+            with self._explained():
+                partial.replace(self._path(number))
+        finally:
+            _remove(partial)
+        self._trim()
 
     def waiting(self) -> Waiting:
-        """All updates, oldest first. A file that is none is renamed to *.damaged, with a warning."""
-        updates, warnings = [], []
+        """All updates, oldest first. Files that are none are told of, and left alone."""
+        updates, damaged = [], []
         for path in self._paths(SUFFIX):
             try:
                 updates.append((path.stem, _update(path)))
             except FileNotFoundError:
                 continue  # another job sent it meanwhile
-            except (OSError, WireError) as error:
-                warnings.append(_set_aside(path, error))
-        return Waiting(tuple(updates), tuple(warnings))
+            except WireError as error:
+                damaged.append((path, str(error.args[0])))
+            except OSError as error:
+                damaged.append((path, str(error.strerror)))
+        return Waiting(tuple(updates), tuple(damaged))
 
     def seed(self, number: str, fresh: Callable[[], bytes]) -> bytes:
         """The secret that an update is split by: `fresh` the first time, the same until the update is gone.
@@ -106,12 +121,20 @@ class Outbox:
             return []
         return [self.folder / name for _, name in sorted(found) if name.endswith(suffix)]
 
-    def _trim(self) -> tuple[str, ...]:
-        for path in self._paths(DAMAGED)[: -self.most]:
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise HistoryError(
+                f"the update cannot be kept in {self.folder} ({error.strerror})", "Make the folder writable."
+            ) from error
+
+    def _trim(self) -> None:
+        for path in (*self._paths(DAMAGED)[: -self.most], *self._paths(PARTIAL)[: -self.most]):
             _remove(path)
-        old = self._paths(SUFFIX)[: -self.most]
-        _ = [_remove(path.with_suffix(SECRET)) for path in old]
-        return tuple(path.stem for path in old if _remove(path))
+        for path in self._paths(SUFFIX)[: -self.most]:
+            self.drop(path.stem)
 
 
 def flush(outbox: Outbox, url: str, send: Send, patience: Patience | None = None) -> Flushed:
@@ -121,14 +144,20 @@ def flush(outbox: Outbox, url: str, send: Send, patience: Patience | None = None
 
 
 def flush_by(outbox: Outbox, post: Callable[[bytes], Receipt], patience: Patience) -> Flushed:
-    """As `flush`, in another way of sending: `post` raises AggregatorError like `push`."""
+    """As `flush`, in another way of sending: `post` raises AggregatorError like `push`.
+
+    A file that is no update is renamed to *.damaged, with a warning.
+    """
     waiting = outbox.waiting()
+    warnings = tuple(_set_aside(path, reason) for path, reason in waiting.damaged)
     sent: list[Receipt] = []
+    bodies: list[bytes] = []
     refused: list[UpdateRefused] = []
     failures: list[AggregatorError] = []
     for number, update in _until_deadline(waiting.updates, patience):
         try:
             sent.append(post(update))
+            bodies.append(update)
         except UpdateRefused as error:
             refused.append(error)
         except AggregatorError as error:
@@ -136,7 +165,7 @@ def flush_by(outbox: Outbox, post: Callable[[bytes], Receipt], patience: Patienc
             break
         outbox.drop(number)
     left = len(waiting.updates) - len(sent) - len(refused)
-    return Flushed(tuple(sent), tuple(refused), left, tuple(failures), waiting.warnings)
+    return Flushed(tuple(sent), tuple(refused), left, tuple(failures), warnings, tuple(bodies))
 
 
 def _until_deadline(updates: tuple[tuple[str, bytes], ...], patience: Patience) -> Iterator[tuple[str, bytes]]:
@@ -154,8 +183,14 @@ def _update(path: Path) -> bytes:
     return body
 
 
-def _set_aside(path: Path, error: Exception) -> str:
-    reason = error.args[0] if isinstance(error, WireError) else getattr(error, "strerror", error)
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _set_aside(path: Path, reason: str) -> str:
     try:
         path.replace(path.with_suffix(DAMAGED))
     except OSError:
@@ -163,9 +198,6 @@ def _set_aside(path: Path, error: Exception) -> str:
     return f"{path} is no update ({reason}); set aside as {path.stem}{DAMAGED}"
 
 
-def _remove(path: Path) -> bool:
-    try:
+def _remove(path: Path) -> None:
+    with suppress(OSError):
         path.unlink()
-    except OSError:
-        return False
-    return True

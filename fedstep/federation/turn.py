@@ -4,11 +4,11 @@ import json
 from typing import NamedTuple
 
 from fedstep.federation.kept import Kept
+from fedstep.history.files import TURNS
 from fedstep.history.home import Home
 
 __all__ = ["Turns", "budget_is_spent", "is_turn", "read_turns", "took_turn"]
 
-FILE = "contributed.json"
 DAY = 86_400.0
 
 
@@ -27,7 +27,7 @@ class Turns(NamedTuple):
 def read_turns(home: Home, url: str) -> Turns:
     """What was given to this aggregator; nothing where the file tells of another one, or is damaged."""
     try:
-        found = json.loads(home.read(FILE) or b"{}")
+        found = json.loads(home.read(TURNS) or b"{}")
         turns = Turns(str(found["url"]), int(found["made"]), float(found["last"]), bool(found["over"]))
     except (ValueError, KeyError, TypeError):
         return Turns(url)
@@ -61,4 +61,4 @@ def budget_is_spent(home: Home, url: str) -> None:
 
 
 def _write(home: Home, turns: Turns) -> None:
-    home.write(FILE, json.dumps(turns._asdict()).encode())
+    home.write(TURNS, json.dumps(turns._asdict()).encode())

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from fedstep.build.gitrun import Ran, common_folder, run_git
 from fedstep.build.gittalk import TIMED_OUT, last_words, talk
 from fedstep.errors import HistoryError
-from fedstep.history.log import remove, write_copy
+from fedstep.history.log import list_folder, remove, write_copy
 from fedstep.history.shared import REF
 
 __all__ = [
@@ -23,6 +23,8 @@ __all__ = [
     "set_local",
 ]
 
+_SHALLOW = "shallow."
+_LEFT_BEHIND = 3600.0  # seconds; no fetch or push of ours lasts so long
 _STALE_LOCK = 60.0  # seconds; git holds the lock of a ref for milliseconds
 _LARGEST_PACKED_REFS = 16 << 20
 _FETCH = (
@@ -108,7 +110,8 @@ def _only_what_is_new(root: str, home: str, known: str) -> Iterator[Mapping[str,
     if not known:
         yield {}
         return
-    path, cut_off = f"{home}/shallow.{os.urandom(4).hex()}", b""
+    _remove_left_behind(home)
+    path, cut_off = f"{home}/{_SHALLOW}{os.urandom(4).hex()}", b""
     with suppress(OSError), open(f"{common_folder(root)}/shallow", "rb") as file:
         cut_off = file.read()
     write_copy(path, cut_off + known.encode() + b"\n")
@@ -116,6 +119,15 @@ def _only_what_is_new(root: str, home: str, known: str) -> Iterator[Mapping[str,
         yield {"GIT_SHALLOW_FILE": path}
     finally:
         remove(path)
+
+
+def _remove_left_behind(home: str) -> None:
+    """Delete such files of processes that were killed."""
+    for name in list_folder(home):
+        path = f"{home}/{name}"
+        with suppress(OSError):
+            if name.startswith(_SHALLOW) and time.time() - os.lstat(path).st_mtime > _LEFT_BEHIND:
+                remove(path)
 
 
 def set_local(root: str, commit: str, expected: str = "") -> bool:

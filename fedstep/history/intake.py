@@ -9,15 +9,16 @@ from typing import NamedTuple
 from fedstep.build.gitobjects import Objects, Stored, TooLarge, open_objects
 from fedstep.build.record import Absent
 from fedstep.errors import HistoryError
+from fedstep.history.files import SUMMARY, TRAVEL, TRAVELLING
 from fedstep.history.gitref import Channel
 from fedstep.history.home import Home
 from fedstep.history.log import is_record, remove, write_copy
-from fedstep.history.shared import CACHES, LARGEST_CACHE, LARGEST_RECORD, REF, Shared, read_shared
+from fedstep.history.shared import LARGEST_CACHE, LARGEST_RECORD, REF, Shared, read_shared
+from fedstep.history.takeover import Content, take_learned, take_notes
 
 __all__ = ["Seen", "Taken", "keep_seen", "known_floor", "load_seen", "take_in", "whole_records"]
 
 LARGEST_TOTAL = 1 << 30  # bytes of records taken in at once
-FILE = "travel.json"
 
 
 class Seen(NamedTuple):
@@ -41,7 +42,7 @@ class Taken(NamedTuple):
 def load_seen(home: Home) -> Seen:
     """What is known of the ref; nothing where the file is not there or damaged."""
     try:
-        fields = json.loads(home.read(FILE) or b"{}")
+        fields = json.loads(home.read(TRAVEL) or b"{}")
         times = float(fields.get("fetched_at", 0)), float(fields.get("tried_at", 0))
         return Seen(str(fields.get("commit", "")), str(fields.get("remote", "")), *times)
     except (ValueError, TypeError, AttributeError):
@@ -50,7 +51,7 @@ def load_seen(home: Home) -> Seen:
 
 def keep_seen(home: Home, seen: Seen) -> None:
     """Replace what is known of the ref."""
-    write_copy(home.path(FILE), json.dumps(seen._asdict()).encode())
+    write_copy(home.path(TRAVEL), json.dumps(seen._asdict()).encode())
 
 
 def take_in(home: Home, channel: Channel) -> Taken:
@@ -64,8 +65,11 @@ def take_in(home: Home, channel: Channel) -> Taken:
         seen, floor = load_seen(home), max(shared.floor, known_floor(home))
         _take_key_and_floor(home, shared.key, floor)
         local = _above(home, floor)
-        if shared.commit != seen.commit and (local <= shared.records.keys() or not home.read("summary.json")):
-            _take_caches(home, objects, shared.caches)
+        if shared.commit != seen.commit:
+            content = _content_of(objects, shared.caches)
+            if local <= shared.records.keys() or not home.read(SUMMARY):
+                take_learned(home, content)
+            take_notes(home, content)
         taken = _take_records(home, objects, shared, {name for name in shared.records if name > floor} - local)
     keep_seen(home, seen._replace(commit=shared.commit))
     return taken
@@ -103,12 +107,15 @@ def _take_key_and_floor(home: Home, key: str, floor: str) -> None:
             home.write(name, f"{text}\n".encode())
 
 
-def _take_caches(home: Home, objects: Objects, caches: Mapping[str, str]) -> None:
-    """Replace what was learned here: others have learned all of it and more."""
-    for name in CACHES:
-        found = objects.read(caches[name], LARGEST_CACHE) if name in caches else Absent("is not shared")
-        if isinstance(found, Stored) and found.kind == "blob":
-            write_copy(home.path(name), found.content)
+def _content_of(objects: Objects, caches: Mapping[str, str]) -> Content:
+    """What the ref holds of each file that travels, by its path in a home."""
+    oids = {TRAVELLING[name]: oid for name, oid in caches.items()}
+
+    def content(path: str) -> bytes:
+        found = objects.read(oids[path], LARGEST_CACHE) if path in oids else Absent("is not shared")
+        return found.content if isinstance(found, Stored) and found.kind == "blob" else b""
+
+    return content
 
 
 def _take_records(home: Home, objects: Objects, shared: Shared, names: set[str]) -> Taken:

@@ -11,6 +11,7 @@ from fedstep.history.entry import Entry, decode, encode
 
 __all__ = [
     "Log",
+    "append",
     "build_of",
     "is_record",
     "list_folder",
@@ -44,6 +45,13 @@ def write_copy(path: str, content: bytes) -> None:
     """`write_atomically` for what is kept elsewhere too: the disk is not waited for."""
     with _scratch(path, content, lambda _: None) as scratch:
         os.replace(scratch, path)
+
+
+def append(path: str, content: bytes) -> None:
+    """Add to the end of a file in one write, so that jobs which share it do not mix. OSError."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "ab", buffering=0) as file:
+        file.write(content)
 
 
 def list_folder(path: str) -> list[str]:

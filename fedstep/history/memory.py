@@ -8,6 +8,7 @@ from typing import NamedTuple
 from fedstep.build.record import Dropped
 from fedstep.errors import HistoryError
 from fedstep.history.entry import Entry
+from fedstep.history.files import SUMMARY
 from fedstep.history.home import Home
 from fedstep.history.log import build_of
 from fedstep.history.summary import Summary, fold, load_summary, save_summary
@@ -37,7 +38,7 @@ def recall(home: Home) -> Remembered:
 def read_summary(home: Home) -> Summary:
     """The cached summary; an empty one where there is none, or none that can be used: it is made again."""
     try:
-        content = home.read("summary.json")
+        content = home.read(SUMMARY)
         return load_summary(content) if content else Summary()
     except HistoryError:
         return Summary()
@@ -45,7 +46,7 @@ def read_summary(home: Home) -> Summary:
 
 def store_summary(home: Home, summary: Summary) -> None:
     """Replace the cached summary."""
-    home.write("summary.json", save_summary(summary))
+    home.write(SUMMARY, save_summary(summary))
 
 
 def unseen(home: Home, summary: Summary) -> Iterator[tuple[str, Entry | Dropped]]:

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import NamedTuple
 
 from fedstep.build.gitobjects import Stored, open_objects
@@ -10,9 +10,10 @@ from fedstep.build.gitrun import common_folder
 from fedstep.build.record import Absent
 from fedstep.errors import HistoryError, UsageError
 from fedstep.history.home import Home
-from fedstep.history.intake import known_floor
+from fedstep.history.intake import known_floor, load_seen, whole_records
 from fedstep.history.log import build_of, is_record, list_folder, write_copy
-from fedstep.history.shared import LARGEST_RECORD, read_shared
+from fedstep.history.shared import LARGEST_RECORD, checked_key, read_shared
+from fedstep.history.takeover import take_learned, take_notes
 
 __all__ = ["Merged", "merge_folder", "merge_ref"]
 
@@ -37,7 +38,25 @@ def merge_folder(home: Home, folder: str) -> Merged:
     source = next((path for path in candidates if any(map(is_record, list_folder(path)))), "")
     if not source:
         raise UsageError(f"{folder} holds no records", "Give the folder of a history, or a ref of this repository")
-    return _merged(home, list_folder(source), lambda name: _bytes_of(os.path.join(source, name)))
+    records = set(filter(is_record, list_folder(source)))
+    if os.path.basename(source) == "builds":
+        _take_over(home, Home(os.path.dirname(source)), records)
+    return _merged(home, records, lambda name: _bytes_of(os.path.join(source, name)))
+
+
+def _take_over(home: Home, other: Home, records: Set[str]) -> None:
+    """Where the other history has all records of this one and more, take what it has learned and knows to be sent."""
+
+    def content(path: str) -> bytes:
+        found = _bytes_of(other.path(path))
+        return b"" if isinstance(found, Absent) else found
+
+    local, key = whole_records(home), checked_key(content("key").decode("ascii", "replace").strip())
+    if key and not local and not load_seen(home).commit:  # a ref has one key for all that share it
+        home.write("key", f"{key}\n".encode())
+    if local < records and home.read("key").decode("ascii", "replace").strip() == key:
+        take_learned(home, content)
+        take_notes(home, content)
 
 
 def merge_ref(home: Home, root: str, ref: str, part: str) -> Merged:

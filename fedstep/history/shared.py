@@ -8,10 +8,10 @@ from typing import NamedTuple
 from fedstep.build.gitobjects import Objects, Stored, TooLarge, TreeEntry, parse_tree
 from fedstep.build.record import Absent
 from fedstep.errors import HistoryError
+from fedstep.history.files import TRAVELLING
 from fedstep.history.log import build_of, is_record
 
 __all__ = [
-    "CACHES",
     "FILE",
     "FOLDER",
     "LARGEST_CACHE",
@@ -19,6 +19,7 @@ __all__ = [
     "REF",
     "Shared",
     "United",
+    "checked_key",
     "folder_name",
     "month_of",
     "read_shared",
@@ -26,7 +27,6 @@ __all__ = [
 ]
 
 REF = "refs/fedstep/history"
-CACHES = ("backlog.json", "correction.json", "summary.json", "outlook.json", "model.safetensors", "model.json")
 FOLDER, FILE = "40000", "100644"
 LARGEST_RECORD = LARGEST_CACHE = 64 << 20  # bytes, as they are stored
 LARGEST_TREE = 8 << 20  # bytes of one folder's list: 80,000 records of one month
@@ -107,12 +107,17 @@ def read_shared(objects: Objects, part: str, ref: str = REF) -> Shared:
         tree=tree,
         records=dict(reader.records(shelf.values())),
         caches={entry.name: entry.oid for entry in reader.below(shelf.get("cache")) if reader.is_cache(entry)},
-        key=_checked_key(reader.text(root.get("key"))),
+        key=checked_key(reader.text(root.get("key"))),
         floor=_checked_floor(reader.text(shelf.get("floor"))),
         others=tuple(e for e in root.values() if e.name not in ("key", "parts") and part),
         parts=tuple(parts.values()),
         ignored=tuple(reader.ignored),
     )
+
+
+def checked_key(text: str) -> str:
+    """The key of a project as it is written in its file, "" where it is none."""
+    return text if len(text) == 64 and not text.strip("0123456789abcdef") else ""
 
 
 class _Reader(NamedTuple):
@@ -157,7 +162,7 @@ class _Reader(NamedTuple):
         return self._passes(entry, FOLDER, 0 < len(entry.name) <= 255 and _ENCODED.issuperset(entry.name))
 
     def is_cache(self, entry: TreeEntry) -> bool:
-        return self._passes(entry, FILE, entry.name in CACHES)
+        return self._passes(entry, FILE, entry.name in TRAVELLING)
 
     def _passes(self, entry: TreeEntry, mode: str, named_well: bool) -> bool:
         good = named_well and entry.mode == mode
@@ -173,10 +178,6 @@ def _is_folder(name: str) -> bool:
 def _is_month(name: str) -> bool:
     year, dash, month = name[:4], name[4:5], name[5:]
     return len(name) == 7 and dash == "-" and name.isascii() and year.isdigit() and month.isdigit()
-
-
-def _checked_key(text: str) -> str:
-    return text if len(text) == 64 and not text.strip("0123456789abcdef") else ""
 
 
 def _checked_floor(text: str) -> str:

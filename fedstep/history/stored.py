@@ -8,8 +8,9 @@ from fedstep.build.gitobjects import TreeEntry, write_blobs, write_commit, write
 from fedstep.build.gitrun import Ran
 from fedstep.build.gittalk import last_words
 from fedstep.errors import HistoryError
+from fedstep.history.files import MODEL, MODEL_NOTE, TRAVELLING
 from fedstep.history.home import Home
-from fedstep.history.shared import CACHES, FILE, FOLDER, Shared, United, folder_name, month_of
+from fedstep.history.shared import FILE, FOLDER, Shared, United, folder_name, month_of
 
 __all__ = ["Store", "store", "without_part"]
 
@@ -32,7 +33,7 @@ def store(target: Store, home: Home, shared: Shared, united: United) -> str:
     oids = _blobs(target.root, home, shared, united)
     months = groupby(united.records, month_of)
     named = [(month, [TreeEntry(FILE, name, oids[name]) for name in names]) for month, names in months]
-    caches = [TreeEntry(FILE, name, oids[name]) for name in CACHES if name in oids]
+    caches = [TreeEntry(FILE, name, oids[name]) for name in TRAVELLING if name in oids]
     folders = [*named, *([("cache", caches)] if caches else [])]
     trees = _done(write_trees(target.root, [entries for _, entries in folders])) if folders else ()
     shelf = [TreeEntry(FOLDER, name, oid) for (name, _), oid in zip(folders, trees, strict=True)]
@@ -63,13 +64,13 @@ def _one_tree(root: str, name: str, entries: list[TreeEntry]) -> list[TreeEntry]
 
 def _blobs(root: str, home: Home, shared: Shared, united: United) -> dict[str, str]:
     """The object of each file that belongs into the commit, by its name there."""
-    caches = [name for name in CACHES if os.path.exists(home.path(name))]
+    caches = [name for name, path in TRAVELLING.items() if os.path.exists(home.path(path))]
     fresh = [name for name in united.records if name not in shared.records]
     names = [*fresh, *caches, "key", *(["floor"] if united.floor else [])]
-    paths = [*(f"builds/{name}" for name in fresh), *names[len(fresh) :]]
+    paths = [*(f"builds/{name}" for name in fresh), *(TRAVELLING.get(name, name) for name in names[len(fresh) :])]
     oids = dict(zip(names, _done(write_blobs(root, [os.path.abspath(home.path(path)) for path in paths])), strict=True))
-    if "model.json" in shared.caches and oids.get("model.safetensors") == shared.caches.get("model.safetensors"):
-        oids["model.json"] = shared.caches["model.json"]  # it says when the model was last asked for: no news
+    if MODEL_NOTE in shared.caches and oids.get(MODEL) == shared.caches.get(MODEL):
+        oids[MODEL_NOTE] = shared.caches[MODEL_NOTE]  # it says when the model was last asked for: no news
     return {**shared.records, **oids}
 
 

@@ -10,6 +10,7 @@ from fedstep.build.record import Dropped, Evidence
 from fedstep.errors import MissingExtra
 from fedstep.federation.kept import Kept, kept_model
 from fedstep.history.home import Home
+from fedstep.history.lock import alone
 from fedstep.importers.parallel import Crew, read_all
 from fedstep.importers.past import Past, Pending, Read, Wanted, in_order
 from fedstep.outlook import keep_outlook
@@ -55,15 +56,17 @@ def backfill(
     Whatever stops it (Ctrl-C, a source that fails), what was learned until then is stored, and the next run goes on.
     Raises MissingExtra without scikit-learn, HistoryError, and what the source raises.
     """
-    work = _Work(home, ALL if past.chosen else wanted, keep, progress, clock)
-    try:
-        for dropped in past.dropped:
-            work.drop(dropped)
-        for read in in_order(read_all(past._replace(pending=work.unknown(past.pending)), crew)):
-            work.take(read)
-        work.lessons.finish()
-    finally:
-        work.lessons.store(keep)
+    with alone(home):
+        work = _Work(home, ALL if past.chosen else wanted, keep, progress, clock)
+        try:
+            for dropped in past.dropped:
+                work.drop(dropped)
+            for read in in_order(read_all(past._replace(pending=work.unknown(past.pending)), crew)):
+                work.take(read)
+            work.lessons.finish()
+        finally:
+            work.lessons.finish_again()
+            work.lessons.store(keep)
     keep_outlook(home, work.kept, forecaster_for(home, work.kept))
     return work.result()
 

@@ -4,19 +4,18 @@ import os
 from collections.abc import Iterable
 
 from fedstep.errors import HistoryError
+from fedstep.history.files import IMPORTED
 from fedstep.history.home import Home
 
 __all__ = ["Ledger"]
-
-FILE = "imported"
 
 
 class Ledger:
     """Keyed hashes of builds, and of what they were read from; one a line in a file that only grows."""
 
     def __init__(self, home: Home) -> None:
-        self.path = home.path(FILE)
-        lines = home.read(FILE).decode("ascii", "replace").split("\n")
+        self.path = home.path(IMPORTED)
+        lines = home.read(IMPORTED).decode("ascii", "replace").split("\n")
         self.names = {line for line in lines if len(line) == 32}
         self.whole = not lines[-1]  # else the last line was cut off by a full disk or a kill
 

@@ -1,6 +1,7 @@
 """A history in memory while past builds are learned into it, in the order in which they ended. Needs scikit-learn."""
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from itertools import count, takewhile
@@ -22,7 +23,8 @@ from fedstep.history.memory import forget_pruned
 from fedstep.history.summary import fold
 from fedstep.importers.ledger import Ledger
 from fedstep.importers.twins import Twins
-from fedstep.model.catch_up import State, load_state, store_state
+from fedstep.model.catch_up import State, load_state, lost, store_state, waiting_rows
+from fedstep.model.labels import Ripe
 from fedstep.model.learner import absorb
 from fedstep.model.state import Backlog
 from fedstep.steps import author_of, named, turn_of
@@ -47,6 +49,8 @@ class Lessons:
         self.warnings: list[str] = []
         self._again: set[bytes] | None = None  # rows of records that are learned a second time, and were sent
         self._waited: set[bytes] = set()  # rows that waited to be sent before that
+        if lost(home):
+            self._start_again(waiting_rows(home))
 
     def known_under(self, key: tuple[str, ...]) -> int:
         """How many builds imports have learned from this thing of a source; 0 where it has to be read."""
@@ -83,6 +87,11 @@ class Lessons:
         while self.unlearned:
             self._take(self.unlearned.popleft())
 
+    def finish_again(self) -> None:
+        """`finish`, if records are being learned once more: left for later, their rows would be sent once more."""
+        if self._again is not None:
+            self.finish()
+
     def store(self, keep: int) -> None:
         """Write the caches, then leave the `keep` newest records in the log."""
         summary = forget_pruned(self.home, self.state.summary)
@@ -93,14 +102,17 @@ class Lessons:
     def _catch_up(self, ended: str) -> None:
         """Learn the records of the log that ended before this; from the first again if later ones are learned."""
         if ended < self.newest:
-            self.newest = ""
-            waiting = self.state.backlog.waiting
-            self._waited = {_mark(head, ripe.row) for head, rows in waiting.items() for ripe in rows}
-            self._again = set()
-            self.unlearned = deque(self.home.log.files())
-            self.state, self.rows = State(), 0
+            self._start_again(self.state.backlog.waiting)
         while self.unlearned and self.unlearned[0] < ended:
             self._take(self.unlearned.popleft())
+
+    def _start_again(self, waiting: Mapping[str, Sequence[Ripe]]) -> None:
+        """Learn all records once more; of their rows only those that waited until now are sent."""
+        self.newest = ""
+        self._waited = {_mark(head, ripe.row) for head, rows in waiting.items() for ripe in rows}
+        self._again = set()
+        self.unlearned = deque(self.home.log.files())
+        self.state, self.rows = State(), 0
 
     def _take(self, file: str, fresh: bool = False) -> None:
         """Fold in and learn one record, as it stands in the log."""

@@ -1,7 +1,7 @@
 """Everything that a build will need, looked at in the order in which it needs it."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from fedstep.build.record import Absent
@@ -16,6 +16,7 @@ from fedstep.looking.job import check_ci, check_git, check_reports, check_start
 from fedstep.looking.keeping import check_builds, check_folder, check_model, check_outbox
 from fedstep.looking.machine import check_disk, check_packages, check_proxies
 from fedstep.looking.token import seen_token
+from fedstep.looking.variables import check_variables
 from fedstep.report.diagnosis import OK, PROBLEM, Check, Diagnosis
 from fedstep.workplace import Workplace, in_ci
 
@@ -29,16 +30,19 @@ def diagnose(
     secret: str,
     mark: float | None,
     env: Mapping[str, str],
+    options: Collection[str],
 ) -> Diagnosis:
     """All checks. The history is read and, but for a file that comes and goes, not written.
 
-    `aggregator` is asked twice at most, within its patience; `mark` is when `fedstep predict` said that the job began.
+    `aggregator` is asked twice at most, within its patience; `mark` is when `fedstep predict` said that the job began;
+    `options` are the variables that give one.
     """
     url = "" if isinstance(aggregator, Absent) else aggregator.url
     with ThreadPoolExecutor(1) as waiting:  # for the network, while the rest is looked at
         exchange = waiting.submit(_exchange, aggregator, secret, place.now)
         here = (
             *check_packages(in_ci(place.ci)),
+            check_variables(env, options),
             check_ci(place.ci),
             check_start(place.ci, mark, place.now),
             check_git(place.root, place.ci),

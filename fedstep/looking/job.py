@@ -44,7 +44,8 @@ def check_start(ci: CiRun, mark: float | None, now: float) -> Check:
     if ci.vendor == "local":
         return Check("Job start", OK, "not told: a build by hand is timed by its tests")
     says = f"{ci.started_at.reason}: builds are timed by their tests alone"
-    return Check("Job start", WARNING, says, "Run fedstep predict as the first step of the job")
+    fix = "Run fedstep predict as the first step of the job"
+    return Check("Job start", WARNING, says, fix if ci.run else f"{fix}, with FEDSTEP_CI_RUN set for all steps")
 
 
 def _since(who: str, started: float, now: float) -> Check:

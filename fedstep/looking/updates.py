@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from fedstep.build.record import Absent
 from fedstep.errors import HistoryError, WireError
-from fedstep.federation.audit import last_sent
+from fedstep.federation.audit import last_sent, read_audit
 from fedstep.federation.kept import kept_model
 from fedstep.federation.tensors import LARGEST
 from fedstep.federation.wire import pack_update, unpack_update
@@ -38,6 +38,8 @@ def next_update(home: Home) -> Chosen | Absent:
 def last_update(home: Home) -> Chosen | Absent:
     """The last update that was acknowledged, in the bytes that were sent."""
     body = last_sent(home)
+    if not body and read_audit(home).sent:
+        return Absent("its bytes are on the machine that sent it. Run fedstep inspect --audit for what is known here")
     if not body:
         return Absent("no update was ever sent from this history")
     try:

@@ -175,6 +175,7 @@ def _exchange(exchange: Exchange | Absent) -> Json:
         "url": exchange.url,
         "sent": [{"bytes": update.size, "rows": dict(update.rows)} for update in exchange.sent],
         "unsent": exchange.unsent,
+        "withheld": exchange.withheld or None,
         "head": {"before": exchange.head_before, "after": exchange.head_after},
         "production": {"before": exchange.production_before, "after": exchange.production_after},
     }

@@ -151,6 +151,7 @@ class Exchange(NamedTuple):
     head_after: int = 0
     production_before: int = 0
     production_after: int = 0
+    withheld: str = ""  # why this build adds nothing to what is sent
 
 
 class Training(NamedTuple):

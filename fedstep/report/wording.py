@@ -89,7 +89,8 @@ def learned(rows: Rows) -> str:
 def exchanged(exchange: Exchange) -> str:
     """What was sent and which versions came back."""
     total = sum(update.size for update in exchange.sent)
-    sent = f"{count(len(exchange.sent), 'update')} sent ({size(total)})" if exchange.sent else "nothing to send yet"
+    nothing = f"nothing is sent: {exchange.withheld}" if exchange.withheld else "nothing to send yet"
+    sent = f"{count(len(exchange.sent), 'update')} sent ({size(total)})" if exchange.sent else nothing
     waiting = f", {exchange.unsent:,} waiting in the outbox" if exchange.unsent else ""
     head = _step("head", exchange.head_before, exchange.head_after)
     return f"{sent}{waiting}; {head}, {_step('production', exchange.production_before, exchange.production_after)}"

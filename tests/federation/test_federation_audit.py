@@ -10,6 +10,7 @@ import pytest
 from fedstep.errors import AggregatorError, AggregatorUnreachable
 from fedstep.federation.audit import KEPT_BYTES, last_sent, read_audit, recorded
 from fedstep.federation.exchange import Aggregator, deliver
+from fedstep.federation.kept import keep_model, starter_bytes
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.patience import Patience
 from fedstep.federation.transport import Answer, Send
@@ -28,7 +29,9 @@ def update(number: int = 0) -> bytes:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    return Home(str(tmp_path / "history"))
+    made = Home(str(tmp_path / "history"))
+    keep_model(made, starter_bytes(), "", URL, NOON)
+    return made
 
 
 def delivered(home: Home, answer: Callable[[], Answer], *bodies: bytes) -> list[bytes]:

@@ -110,7 +110,7 @@ def test_while_github_cannot_be_reached_the_update_waits(stand_in):
 
 
 def test_a_token_does_not_travel_in_the_clear(stand_in, monkeypatch):
-    monkeypatch.setattr("fedstep.federation.ci_token.HERE", set())
+    monkeypatch.setattr("fedstep.federation.transport.HERE", set())
     with pytest.raises(AggregatorError, match="for everyone to read"):
         ask(ci_send(stand_in.url, "", stand_in.env()))
     assert json.dumps(stand_in.asked).count("token") == 0

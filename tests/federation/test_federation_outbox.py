@@ -21,11 +21,9 @@ def body(number: int) -> bytes:
     return pack_update(Update("a" * 16, 0, f"{number:032x}", "c" * 32, {"flaky": 64}, delta))
 
 
-def keep(outbox: Outbox, number: int):
+def keep(outbox: Outbox, number: int) -> None:
     """Keeps update `number` as if at that second."""
-    kept = outbox.keep(body(number))
-    os.utime(outbox.folder / f"{kept.id}.safetensors", (number, number))
-    return kept
+    os.utime(outbox.folder / f"{outbox.keep(body(number))}.safetensors", (number, number))
 
 
 def answering(*statuses: int):
@@ -64,10 +62,9 @@ def test_the_same_update_is_kept_once(outbox):
     assert len(outbox.waiting().updates) == 1
 
 
-def test_a_full_outbox_lets_the_oldest_go_and_says_so(outbox):
-    for number in (1, 2, 3):
-        assert keep(outbox, number).dropped == ()
-    assert keep(outbox, 4).dropped == (f"{1:032x}",)
+def test_a_full_outbox_lets_the_oldest_go(outbox):
+    for number in (1, 2, 3, 4):
+        keep(outbox, number)
     assert [int(number, 16) for number, _ in outbox.waiting().updates] == [2, 3, 4]
 
 
@@ -79,11 +76,32 @@ def test_damaged_files_are_set_aside_with_a_warning_and_the_others_count(outbox)
     (outbox.folder / f"{5:032x}.safetensors").mkdir()
     (outbox.folder / "empty.safetensors").touch()
     (outbox.folder / "README").touch()
+    before = sorted(outbox.folder.iterdir())
     waiting = outbox.waiting()
     assert [number for number, _ in waiting.updates] == [f"{1:032x}"]
     assert len(waiting.warnings) == 4
-    assert all("set aside" in warning for warning in waiting.warnings)
-    assert outbox.waiting().warnings == ()
+    assert sorted(outbox.folder.iterdir()) == before, "who only looks renames nothing"
+    flushed = flush(outbox, URL, answering(500), ONCE)
+    assert [warning.rpartition("; ")[2].startswith("set aside as ") for warning in flushed.warnings] == [True] * 4
+    assert (outbox.waiting().warnings, flushed.waiting) == ((), 1)
+
+
+def test_a_flush_gives_back_the_bytes_of_what_arrived(outbox):
+    for number in (1, 2, 3):
+        keep(outbox, number)
+    assert flush(outbox, URL, answering(202, 422, 202), ONCE).bodies == (body(1), body(3))
+
+
+def test_an_update_is_in_the_outbox_only_once_its_rows_are_taken_from_those_that_wait(outbox):
+    keeping = outbox.keeping(body(1))
+    keeping.__enter__()
+    assert outbox.waiting().updates == ()
+    broken = KeyboardInterrupt()
+    assert not keeping.__exit__(type(broken), broken, None)
+    assert list(outbox.folder.iterdir()) == []
+    with outbox.keeping(body(1)) as number:
+        assert len(list(outbox.folder.glob("*.partial"))) == 1, "what cannot be written is known before"
+    assert outbox.waiting().updates == ((number, body(1)),)
 
 
 def test_what_was_set_aside_is_bounded_too(outbox):

@@ -7,7 +7,7 @@ import pytest
 from fedstep.errors import BudgetSpent, Declined, UpdateRefused, WireError
 from fedstep.federation.client import push
 from fedstep.federation.exchange import Aggregator, deliver
-from fedstep.federation.kept import Kept, starter_model
+from fedstep.federation.kept import Kept, keep_model, starter_bytes, starter_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.patience import Patience
 from fedstep.federation.tensors import pack, unpack
@@ -89,21 +89,23 @@ def test_a_spent_budget_and_a_second_batch_are_no_refusals_like_others():
         assert type(raised.value) is kind
 
 
+def declining(method: str, *_: object) -> Answer:
+    """An aggregator with a model, and no room in this project's budget."""
+    body = pack_model(starter_model()._replace(promise=WEEKLY))
+    return Answer(200, {"etag": '"1"'}, body) if method == "GET" else refusing("budget-spent")()
+
+
 def test_what_the_aggregator_says_of_the_budget_is_remembered_and_the_update_is_not_sent_again(home):
     outbox = Outbox(Path(home.outbox))
     outbox.keep(update())
-    deliver(home, Aggregator(URL, refusing("budget-spent"), Patience(waits=())))
+    keep_model(home, starter_bytes(), "", URL, THURSDAY)
+    deliver(home, Aggregator(URL, declining, Patience(waits=())))
     assert outbox.waiting().updates == ()
     assert read_turns(home, URL).over
 
 
 def test_a_project_past_its_budget_trains_without_a_problem(home):
     """It had an update waiting; the aggregator declines it, and the build is learned as ever."""
-
-    def declining(method: str, *_: object) -> Answer:
-        body = pack_model(starter_model()._replace(promise=WEEKLY))
-        return Answer(200, {"etag": '"1"'}, body) if method == "GET" else refusing("budget-spent")()
-
     Outbox(Path(home.outbox)).keep(update())
     hub = Aggregator(URL, declining, Patience(waits=()))
     trained = train(home, next(iter(drawn_builds(30, 1))), lambda _runs: {}, hub, THURSDAY, 100)
@@ -120,7 +122,9 @@ def test_a_promise_comes_back_as_it_was_sent(promise):
     assert unpack_model(pack_model(starter_model()._replace(promise=promise))).promise == promise
 
 
-@pytest.mark.parametrize("word", ["", "8/1e-06/52", "0/1e-06/52/7", "nan/1e-06/52/7", "8/1e-06/0/7", "8/1e-06/52/7/1"])
+@pytest.mark.parametrize(
+    "word", ["", "8/1e-06/52", "0/1e-06/52/7", "nan/1e-06/52/7", "8/1e-06/0/7", "8/1e-999/52/7", "8/1e-06/52/7/1"]
+)
 def test_a_promise_that_is_none_makes_the_message_no_model(word):
     tensors = unpack(pack_model(starter_model()._replace(promise=WEEKLY)))
     with pytest.raises(WireError):

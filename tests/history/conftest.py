@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from history_workshop import Clone, clone, new_remote
 
 from fedstep.history.home import Home
 
@@ -13,3 +14,21 @@ def home(tmp_path: Path) -> Home:
     made = Home(tmp_path / "home")
     made.prepare()
     return made
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Path:
+    """A bare repository."""
+    return new_remote(tmp_path)
+
+
+@pytest.fixture
+def ada(remote: Path, tmp_path: Path) -> Clone:
+    """A clone of it."""
+    return clone(remote, tmp_path / "ada")
+
+
+@pytest.fixture
+def bob(remote: Path, tmp_path: Path) -> Clone:
+    """Another clone of it."""
+    return clone(remote, tmp_path / "bob")

@@ -121,9 +121,32 @@ def test_a_lost_or_damaged_cache_is_learned_again_as_it_was(
         home.write(lost, damage)
     progress = catch_up(home, starter_model().production)
     assert progress.records == BUILDS
-    assert_same(progress.state, before)
+    after = before if lost != "backlog.json" else replace(before, backlog=before.backlog._replace(waiting={}))
+    assert_same(progress.state, after)
     store_state(home, progress.state)
-    assert_same(load_state(home), before)
+    assert_same(load_state(home), after)
+
+
+@pytest.mark.parametrize("lost", [(), ("backlog.json",), ("backlog.json", "correction.json")])
+def test_of_what_is_learned_again_only_rows_that_waited_wait(lived: Home, tmp_path: Path, lost: Sequence[str]) -> None:
+    """What was sent is not known any more: the backlog tells what was not; without it nothing is sent again."""
+    home, state = copy_of(lived, tmp_path), load_state(lived)
+    one = state.backlog.waiting["flaky"][-1:]
+    store_state(home, replace(state, backlog=state.backlog._replace(waiting={"flaky": one})))
+    (home.folder / "summary.json").unlink()
+    for name in lost[:1]:
+        (home.folder / name).unlink()
+    for name in lost[1:]:
+        home.write(name, b"damaged")
+    waiting = catch_up(home, starter_model().production).state.backlog.waiting
+    assert repr(waiting) == repr({} if lost else {"flaky": one})
+
+
+def test_a_log_that_was_never_learned_waits_as_a_whole(lived: Home, tmp_path: Path) -> None:
+    home = copy_of(lived, tmp_path)
+    for name in ("summary.json", "correction.json", "backlog.json"):
+        (home.folder / name).unlink()
+    assert_same(catch_up(home, starter_model().production).state, load_state(lived))
 
 
 def test_nothing_new_teaches_nothing(lived: Home) -> None:
@@ -138,7 +161,9 @@ def test_caches_of_different_generations_are_learned_again(lived: Home, tmp_path
     home.write("summary.json", lived.read("summary.json"))
     home.write("correction.json", lived.read("correction.json"))
     assert load_state(home) == State()
-    assert_same(catch_up(home, starter_model().production).state, load_state(lived))
+    before = load_state(lived)
+    unsent = replace(before, backlog=before.backlog._replace(waiting={}))
+    assert_same(catch_up(home, starter_model().production).state, unsent)
 
 
 def test_rows_are_labelled_after_pruning_as_before(lived: Home, tmp_path: Path) -> None:

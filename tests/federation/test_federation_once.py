@@ -1,0 +1,273 @@
+"""A row leaves once: whatever breaks off, is copied or learned again, no other update carries it too."""
+
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from fedstep.build.record import Absent, BuildOutcome, CiRun, Duration, Evidence, Outcome, Reports, Situation, TestRun
+from fedstep.commands import history as commands
+from fedstep.errors import HistoryError
+from fedstep.federation.exchange import Aggregator
+from fedstep.federation.kept import Kept, starter_bytes, starter_model
+from fedstep.federation.outbox import Outbox
+from fedstep.federation.patience import Patience
+from fedstep.federation.transport import Answer
+from fedstep.history.home import Home
+from fedstep.history.lock import Busy, alone
+from fedstep.history.merging import merge_folder
+from fedstep.importers.lessons import Lessons
+from fedstep.model.catch_up import waiting_rows
+from fedstep.training import Trained, learn, train
+
+NOW = 1_790_000_000.0
+URL = "https://hub.example"
+KEPT = Kept(starter_model(), url=URL)
+BATCH = 8  # builds
+NOBODY = Absent("no aggregator is configured")
+
+
+class Cut(Home):
+    """A home in which one file cannot be written any more: the process is killed there."""
+
+    def write(self, name: str, content: bytes) -> None:
+        if name == "correction.json":
+            raise KeyboardInterrupt
+        super().write(name, content)
+
+
+class Hub:
+    """An aggregator that has a model and takes updates, or answers with another status."""
+
+    def __init__(self, status: int = 200) -> None:
+        self.status, self.taken = status, 0
+
+    def send(self, method: str, _path: str, headers: dict[str, str], _body: bytes, _timeout: float) -> Answer:
+        if self.status != 200:
+            return Answer(self.status, {}, b"")
+        if method == "GET":
+            return Answer(200, {"etag": '"1"'}, starter_bytes())
+        self.taken += 1
+        return Answer(202, {}, b'{"receipt": "r-%s", "version": 1}' % headers["Idempotency-Key"].encode())
+
+    @property
+    def aggregator(self) -> Aggregator:
+        return Aggregator(URL, self.send, Patience(waits=()))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(str(tmp_path / "home"))
+    made.prepare()
+    return made
+
+
+def evidence(number: int) -> Evidence:
+    ci, at = CiRun(vendor="github", run=str(number), job="test", branch="main", event="push"), NOW + 1000 * number
+    reports = Reports((TestRun("shop.Cart#adds", Outcome.PASSED, 0.5),), 1, (), str(number))
+    return Evidence(
+        Situation(ci, Absent("no git"), at - 60), at, Duration(60.0, "github"), BuildOutcome.PASSED, reports
+    )
+
+
+def build(home: Home, *numbers: int, aggregator: Aggregator | Absent = NOBODY, withheld: str = "") -> Trained:
+    """Train on each; what came of the last one."""
+    for number in numbers:
+        trained = train(home, evidence(number), lambda _runs: {}, aggregator, NOW, 500, withheld)
+    return trained
+
+
+def copy_of(home: Home, name: str) -> Home:
+    return Home(shutil.copytree(home.folder, f"{home.folder}-{name}"))
+
+
+def unsent(home: Home) -> set[str]:
+    """The builds whose rows wait."""
+    return {ripe.row.subject for ripe in waiting_rows(home).get("build-failure", ())}
+
+
+def updates(home: Home) -> list[str]:
+    return [number for number, _ in Outbox(Path(home.outbox)).waiting().updates]
+
+
+def names(home: Home) -> list[str]:
+    return [name[-36:-4] for name in home.log.files()]
+
+
+def test_copies_of_one_history_that_withhold_their_rows_leave_them_to_the_original(home):
+    """What a CI's cache gives to pull requests."""
+    build(home, *range(1, BATCH))
+    copies = [copy_of(home, name) for name in ("one", "other")]
+    hub = Hub()
+    for number, copy in enumerate(copies, 100):
+        exchange = build(copy, number, aggregator=hub.aggregator, withheld="it is a copy").training.exchange
+        assert (exchange.withheld, exchange.sent, updates(copy)) == ("it is a copy", (), [])
+        assert len(unsent(copy)) == BATCH, "the copy has learned its own build"
+    assert hub.taken == 0
+    build(home, BATCH, aggregator=hub.aggregator)
+    assert (hub.taken, unsent(home)) == (1, set())
+
+
+def test_a_train_that_is_killed_while_it_stores_sends_no_row_twice(home):
+    build(home, *range(1, BATCH + 1))
+    learn(home, KEPT)
+    assert (len(updates(home)), unsent(home)) == (1, set())
+    with pytest.raises(KeyboardInterrupt):
+        build(Cut(home.folder), BATCH + 1)
+    assert unsent(home) == {names(home)[-1]}
+    build(home, *range(BATCH + 2, 2 * BATCH))
+    repaired = names(home)[BATCH + 1]
+    assert unsent(home) == set(names(home)[BATCH:]) - {repaired}, "but for the build that learned all again"
+
+
+def test_an_update_whose_rows_still_wait_is_not_in_the_outbox(home):
+    build(home, *range(1, BATCH + 1))
+    with pytest.raises(KeyboardInterrupt):
+        learn(Cut(home.folder), KEPT)
+    assert updates(home) == []
+
+
+def test_a_rebuild_that_breaks_off_loses_no_cache(home, monkeypatch):
+    build(home, *range(1, BATCH + 1))
+    learn(home, KEPT)
+    before = home.read("backlog.json"), home.read("correction.json"), home.read("summary.json")
+    with monkeypatch.context() as stopped:
+        stopped.setattr("fedstep.model.catch_up.fold", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            commands._rebuilt(home)
+    assert (home.read("backlog.json"), home.read("correction.json"), home.read("summary.json")) == before
+    learn(home, KEPT)
+    assert len(updates(home)) == 1
+
+
+def test_two_never_learn_in_one_home_at_once(home):
+    build(home, *range(1, BATCH))
+    began, ended = threading.Event(), threading.Event()
+
+    def learning() -> None:
+        with alone(home):
+            began.set()
+            ended.wait(30)
+
+    other = threading.Thread(target=learning)
+    other.start()
+    assert began.wait(30)
+    try:
+        with pytest.raises(Busy, match="another fedstep is learning"), alone(home, 0.0):
+            pass
+        state = home.read("backlog.json")
+        threading.Timer(0.3, ended.set).start()
+        build(home, BATCH)
+        assert ended.is_set(), "it has waited"
+        assert home.read("backlog.json") != state
+    finally:
+        ended.set()
+        other.join()
+
+
+def test_who_cannot_wait_any_longer_keeps_the_build_for_the_next(home, monkeypatch):
+    build(home, 1)
+    monkeypatch.setattr("fedstep.training.alone", lambda of: alone(of, 0.0))
+    with alone(home):
+        trained = build(home, 2)
+    assert not any(isinstance(problem, HistoryError) for problem in trained.problems)
+    assert [line for line in trained.training.warnings if "another fedstep is learning" in line]
+    build(home, 3)
+    assert unsent(home) == set(names(home))
+
+
+def test_after_a_pull_that_failed_no_update_is_made_and_its_rows_wait(home):
+    """Where the machine is thrown away its outbox goes with it, and the rows travel in the backlog."""
+    build(home, *range(1, BATCH))
+    trained = build(home, BATCH, aggregator=Hub(503).aggregator)
+    assert trained.training.status == "degraded"
+    assert (updates(home), len(unsent(home))) == ([], BATCH)
+    hub = Hub()
+    build(home, BATCH + 1, aggregator=hub.aggregator)
+    assert (hub.taken, unsent(home)) == (1, set())
+
+
+def test_a_damaged_update_is_told_of_although_nothing_can_be_sent(home):
+    Path(home.outbox).mkdir()
+    Path(home.outbox, f"{'a' * 32}.safetensors").write_bytes(b"cut")
+    for status, said in ((503, "delete it"), (200, "set aside")):
+        told = build(home, status, aggregator=Hub(status).aggregator).training.warnings
+        assert [line for line in told if "is no update" in line and said in line]
+
+
+def test_a_history_that_knows_less_takes_over_what_the_other_has_learned_and_sent(home):
+    """Two agents of Jenkins with an archive: what one has sent the other knows to be sent."""
+    build(home, 1, 2)
+    other = copy_of(home, "agent")
+    build(home, *range(3, BATCH + 1))
+    learn(home, KEPT)
+    merged = merge_folder(other, home.folder)
+    assert (merged.added, merged.known) == (BATCH - 2, 2)
+    build(other, BATCH + 1)
+    assert unsent(other) == set(names(other)[BATCH:])
+
+
+def test_a_history_with_builds_of_its_own_keeps_what_it_has_learned(home):
+    build(home, 1, 2)
+    other = copy_of(home, "agent")
+    build(other, 3)
+    own = other.read("correction.json")
+    build(home, 4)
+    assert merge_folder(other, home.folder).added == 1
+    assert other.read("correction.json") == own
+
+
+def test_a_backup_of_a_history_brings_back_no_row_that_was_sent_since(home):
+    build(home, *range(1, BATCH + 1))
+    backup = copy_of(home, "backup")
+    learn(home, KEPT)
+    merge_folder(home, backup.folder)
+    assert (len(unsent(backup)), unsent(home)) == (BATCH, set())
+
+
+def test_an_empty_history_becomes_the_one_that_is_merged_into_it(home, tmp_path):
+    build(home, 1, 2)
+    empty = Home(str(tmp_path / "empty"))
+    empty.prepare()
+    assert merge_folder(empty, home.folder).added == 2
+    assert empty.key() == home.key()
+    assert empty.read("backlog.json") == home.read("backlog.json")
+
+
+@pytest.mark.parametrize("key", [b"", b"../../etc/passwd\n", b"\xff" * 64])
+def test_a_folder_with_a_key_that_is_none_gives_its_records_alone(home, tmp_path, key):
+    build(home, 1)
+    home.write("key", key)
+    empty = Home(str(tmp_path / "empty"))
+    empty.prepare()
+    ours = empty.key()
+    assert merge_folder(empty, home.folder).added == 1
+    assert (empty.key(), empty.read("backlog.json")) == (ours, b"")
+
+
+def test_an_import_sends_nothing_of_a_history_whose_caches_were_lost(home):
+    build(home, *range(1, BATCH + 1))
+    learn(home, KEPT)
+    home.write("summary.json", b"damaged")
+    lessons = Lessons(home, KEPT)
+    lessons.finish()
+    lessons.store(500)
+    assert (len(updates(home)), unsent(home)) == (1, set())
+
+
+def test_an_import_that_breaks_off_while_it_learns_again_has_no_row_left_to_send_twice(home):
+    build(home, *range(2, BATCH + 2))
+    learn(home, KEPT)
+    lessons = Lessons(home, KEPT)
+    assert lessons.learn(evidence(1)), "before all others: they are learned again after it"
+    lessons.finish_again()
+    lessons.store(500)
+    learn(home, KEPT)
+    assert unsent(home) == {names(home)[0]}
+
+
+def test_a_home_that_cannot_be_written_has_no_lock(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(HistoryError, match="cannot write"), alone(Home(str(tmp_path / "file" / "home"))):
+        pass

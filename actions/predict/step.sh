@@ -68,12 +68,13 @@ train() {
 triage() {
   read_globs
   find_fedstep
-  local stale=0
+  local stale=0 said=''
   if [ -n "${FEDSTEP_AGGREGATOR:-}" ]; then
-    FEDSTEP_STRICT=true "${fedstep[@]}" pull || stale=$?
+    said=$(FEDSTEP_STRICT=true "${fedstep[@]}" pull 2>&1) || stale=$?
+    [ "$stale" != 0 ] || echo "$said"
   fi
   run triage ${reports[@]+"${reports[@]}"}
-  [ "$stale" = 0 ] || give_up "$stale" "The model was not pulled; the reason is in this step's log. What was pulled before is used."
+  [ "$stale" = 0 ] || give_up "$stale" "The model was not pulled, what was pulled before is used: ${said#fedstep: }"
 }
 
 reports=()
@@ -146,14 +147,16 @@ python_in() {
 }
 
 give_up() {
+  local reason="${2//\%/%25}" newline=$'\n' # or the runner would take it for an escape, or for the end
+  reason="${reason//$newline/%0A}"
   echo "status=degraded" >>"$GITHUB_OUTPUT"
   case "$FEDSTEP_STRICT" in
     true)
-      echo "::error title=fedstep::$2"
+      echo "::error title=fedstep::$reason"
       exit "$1"
       ;;
   esac
-  echo "::warning title=fedstep::$2"
+  echo "::warning title=fedstep::$reason"
   exit 0
 }
 

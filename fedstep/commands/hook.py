@@ -42,7 +42,7 @@ def install_hook(context: click.Context, /, **given: Any) -> int:
     typed = {key: value for key, value in given.items() if context.get_parameter_source(key) == TYPED}
     install(_found(), bool(typed.get("strict")), part_of(typed))
     now = _found()
-    show(f"{now.path} is installed{'; the one that was there runs first' if now.before else ''}\n")
+    _tell(now, "installed", "runs first")
     if now.shared:
         say(f"{os.path.dirname(now.path)} is outside this repository (core.hooksPath): the hook runs in others, too")
     return 0
@@ -57,7 +57,7 @@ def uninstall_hook() -> int:
     """
     found = _found()
     uninstall(found)
-    show(f"{found.path} is removed{'; the one that was there before is back' if found.before else ''}\n")
+    _tell(found, "removed", "is back")
     return 0
 
 
@@ -69,9 +69,9 @@ def status() -> int:
     Example: fedstep hook status
     """
     found = _found()
-    beside = "; another hook runs first" if found.state == "ours" and found.before else ""
-    show(f"{STATES[found.state]}{beside}: {found.path}\n")
-    return 0 if found.state == "ours" else 1
+    ours = found.state == "ours"
+    _tell(found, STATES[found.state], "runs first" if ours else "is kept beside it")
+    return 0 if ours else 1
 
 
 @hook.command("run")
@@ -137,6 +137,11 @@ def _at_most(seconds: float, strict: bool) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def _tell(hook: Hook, state: str, other: str) -> None:
+    """Say how our hook is, and the one that was there before, if any."""
+    show(f"{hook.path} is {state}{f'; the one that was there before {other}' if hook.before else ''}\n")
 
 
 def _found() -> Hook:

@@ -70,6 +70,7 @@ def test_a_token_that_may_not_push_is_one_clear_sentence_and_the_build_stays_gre
     assert REF not in git("-C", remote, "for-each-ref")
 
 
+@pytest.mark.full
 def test_a_run_of_a_fork_reads_the_ref_predicts_and_records_nothing(act, fedstep, remote, tmp_path):
     given = {"COMMAND": fedstep, "HISTORY": "git", "REPORTS": "report.xml"}
     act(LOOP, "--matrix", "cell:one", **given, GITHUB_RUN_ID="1")

@@ -117,6 +117,7 @@ def test_a_job_with_the_permission_needs_no_secret(act, fedstep, issuer, closed_
     assert set(issuer.audiences) == {closed_aggregator}, "a token for this aggregator alone"
 
 
+@pytest.mark.full
 def test_a_job_without_the_permission_is_told_which_in_one_sentence(act, fedstep, issuer, closed_aggregator):
     run = trained(act, fedstep, closed_aggregator)
     assert run.outputs("train")["status"] == "degraded"

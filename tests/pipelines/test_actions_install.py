@@ -39,7 +39,8 @@ def forget_tools(tmp_path):
     shutil.rmtree(tools)
 
 
-@pytest.mark.parametrize("without", ["", pytest.param("uv", marks=pytest.mark.full)], ids=["uv", "pip"])
+@pytest.mark.full
+@pytest.mark.parametrize("without", ["", "uv"], ids=["uv", "pip"])
 def test_it_installs_once_from_a_folder_without_an_index_and_then_comes_from_the_cache(
     act, wheelhouse, tmp_path, without
 ):
@@ -76,6 +77,7 @@ def test_the_example_of_the_documentation_installs_and_runs(act, repository, whe
     assert "the project stands in" not in run.log
 
 
+@pytest.mark.full
 def test_where_nothing_can_be_installed_the_fedstep_of_the_runner_is_used_and_named(act):
     run = one(act, **NEITHER)
     assert run.code == 0, run.log
@@ -97,6 +99,7 @@ def test_an_installation_that_fails_is_one_warning_and_fails_the_build_only_if_s
     assert strict.outputs("train")["status"] == "degraded"
 
 
+@pytest.mark.full
 def test_what_may_change_without_a_new_version_is_installed_for_each_job(act, wheelhouse, repository, tmp_path):
     shutil.copytree(wheelhouse, repository / "wheels")
     for run_id in ("1", "2"):

@@ -1,16 +1,24 @@
 """The script with which a workflow mirrors an action, against real bare repositories."""
 
+import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
+
+from fedstep import __version__
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
 def remote(tmp_path):
-    folder = tmp_path / "train.git"
+    return bare(tmp_path / "train.git")
+
+
+def bare(folder):
     git("init", "-q", "--bare", "-b", "main", folder)
     return folder
 
@@ -57,3 +65,33 @@ def test_a_version_is_published_once(remote):
     assert again.returncode != 0
     assert "already exists" in again.stderr
     assert git("-C", remote, "for-each-ref") == before
+
+
+def test_every_folder_of_actions_is_mirrored_when_its_packages_are_of_the_tag():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/mirror.yml").read_text())["jobs"]["mirror"]
+    assert sorted(workflow["strategy"]["matrix"]["action"]) == sorted(
+        path.name for path in (ROOT / "actions").iterdir()
+    )
+    (check,) = [
+        step["run"] for step in workflow["steps"] if "TAG" in step.get("env", {}) and "TOKEN" not in step["env"]
+    ]
+    for folder in (ROOT / "actions").iterdir():
+        for tag, code in ((f"v{__version__}", 0), ("v99.0.0", 1)):
+            env = {"PATH": os.environ["PATH"], "ACTION": folder.name, "TAG": tag}
+            assert subprocess.run(["bash", "-ec", check], cwd=ROOT, env=env, capture_output=True).returncode == code
+
+
+def test_a_gitlab_gets_the_component_with_the_commands_of_the_documentation(tmp_path):
+    github, ours = bare(tmp_path / "gitlab.git"), bare(tmp_path / "ours.git")
+    (commands,) = re.findall(r"^```sh\n(git clone .*?)^```", (ROOT / "docs/gitlab.md").read_text(), re.M | re.S)
+    for address, folder in (("https://github.com", github), ("https://gitlab.example.org", ours)):
+        commands = commands.replace(f"{address}/fedstep/gitlab.git", folder.as_uri())
+    for version in ("v1.0.0", "v1.1.0"):
+        assert mirrored(github, version, "actions/gitlab").returncode == 0
+        work = tmp_path / version
+        work.mkdir()
+        subprocess.run(["sh", "-ec", commands], cwd=work, check=True, capture_output=True, timeout=60)
+        assert version in git("-C", ours, "tag", "--points-at", "v1").split(), "v1 moves with each version"
+    assert (
+        git("-C", ours, "show", "v1:templates/train.yml") == (ROOT / "actions/gitlab/templates/train.yml").read_text()
+    )

@@ -162,7 +162,7 @@ def test_the_model_of_the_aggregator_judges_and_a_dead_one_is_one_warning(act, f
     assert bad.outputs("triage")["status"] == "degraded"
     assert "test_sleeps" in bad.summary(), "judged all the same"
     (warning,) = [text for text in bad.obeyed("warning") if "not pulled" in text]
-    assert "the reason is in this step's log" in warning
+    assert "127.0.0.1:9 cannot be reached" in warning
     assert act(JUDGE, **given, STRICT="true").code == 1
 
 

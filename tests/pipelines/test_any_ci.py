@@ -28,7 +28,8 @@ def start(repository: Path, tmp_path: Path) -> Run:
 
     def go(shell: str, **more: str) -> "subprocess.Popen[str]":
         path = f"{Path(sys.executable).parent}{os.pathsep}/usr/bin{os.pathsep}/bin"
-        env = {"PATH": path, "HOME": str(tmp_path), "BUILD_NUMBER": "1", "BRANCH": "main", **more}
+        env = {"PATH": path, "HOME": str(tmp_path), "BUILD_NUMBER": "1", "BRANCH": "main"}
+        env |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **more}
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen([shell, RECIPE], cwd=repository, env=env, start_new_session=True, **pipes)
 

@@ -5,6 +5,8 @@ import re
 import pytest
 from jenkins_workshop import DEAD, EXAMPLES, ROOT, controller, keep_environment
 
+QUICK = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "FEDSTEP_TIMEOUT": "1"}
+
 
 @pytest.fixture
 def jenkins(repository, tmp_path):
@@ -14,7 +16,7 @@ def jenkins(repository, tmp_path):
 
 def test_the_declarative_pipeline_predicts_runs_the_tests_and_trains(jenkins):
     pipeline = {"jenkinsfile": str(EXAMPLES / "Jenkinsfile"), "credentials": {"fedstep": "x"}}
-    (result,) = jenkins(pipeline | {"environment": {"FEDSTEP_AGGREGATOR": DEAD}})
+    (result,) = jenkins(pipeline | {"environment": {"FEDSTEP_AGGREGATOR": DEAD, **QUICK}})
     assert "error" not in result, result
     _, tests, trained = result["told"]
     assert tests["sh"] == "pytest --junit-xml=report.xml"
@@ -27,7 +29,7 @@ def test_the_declarative_pipeline_predicts_runs_the_tests_and_trains(jenkins):
 
 def test_the_scripted_pipeline_lets_a_regression_fail_the_build_and_says_which_test(jenkins, repository):
     (repository / "test_shop.py").write_text("def test_adds():\n    assert 1 + 1 == 3\n")
-    (result,) = jenkins({"jenkinsfile": str(EXAMPLES / "Jenkinsfile.scripted")})
+    (result,) = jenkins({"jenkinsfile": str(EXAMPLES / "Jenkinsfile.scripted"), "environment": QUICK})
     assert "error" not in result, result
     assert [said["sh"].partition(" ")[2] for said in result["told"] if "sh" in said] == [
         "predict", "--junit-xml=report.xml", "triage", "train"

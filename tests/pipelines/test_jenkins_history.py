@@ -89,6 +89,7 @@ def test_an_archive_that_cannot_be_copied_costs_a_message_and_fails_only_the_str
     assert said in strict["error"]["message"]
 
 
+@pytest.mark.full
 def test_a_broken_archive_is_left_out_and_replaced(jenkins, fedstep, repository, tmp_path):
     place = tmp_path / "archives" / "6" / "fedstep-archive"
     place.mkdir(parents=True)

@@ -21,7 +21,7 @@ if defined WITH_ARCHIVE (
     if exist "!WITH_ARCHIVE!" call :unpack 1>&2
 )
 set "reports="
-for /L %%n in (0,1,99) do if defined WITH_JUNIT_%%n set "reports=!reports! --junit "!WITH_JUNIT_%%n!""
+for /L %%n in (0,1,99) do if defined WITH_JUNIT_%%n call :report %%n
 set "FEDSTEP_DOTENV=!WORKSPACE_TMP!\fedstep-%RANDOM%%RANDOM%.env"
 set "FEDSTEP_FINDINGS=!FEDSTEP_DOTENV!.json"
 !fedstep! !WITH_SUBCOMMAND!!reports! 1>&2
@@ -38,14 +38,22 @@ echo FEDSTEP_STATUS=degraded
 if /i "!FEDSTEP_STRICT!"=="true" exit /b !code!
 exit /b 0
 
+:report
+set "reports=!reports! --junit "!WITH_JUNIT_%1!""
+exit /b 0
+
 :install
 set "installed="
 if exist "!venv!\installed" set /p installed=<"!venv!\installed"
 if "!installed!"=="!WITH_PACKAGE!" exit /b 0
 if not defined WITH_PYTHON set "WITH_PYTHON=python"
+if not defined PIP_DEFAULT_TIMEOUT set "PIP_DEFAULT_TIMEOUT=15"
+if not defined PIP_RETRIES set "PIP_RETRIES=1"
 echo Installing !WITH_PACKAGE!
-"!WITH_PYTHON!" -I -m venv --clear "!venv!" || exit /b 1
-"!venv!\Scripts\python.exe" -I -m pip install --quiet --disable-pip-version-check -- "!WITH_PACKAGE!" || exit /b 1
+"!WITH_PYTHON!" -I -m venv --clear "!venv!"
+if not "!errorlevel!"=="0" exit /b 1
+"!venv!\Scripts\python.exe" -I -m pip install --quiet --disable-pip-version-check -- "!WITH_PACKAGE!"
+if not "!errorlevel!"=="0" exit /b 1
 >"!venv!\installed" echo !WITH_PACKAGE!
 exit /b 0
 

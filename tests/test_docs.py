@@ -128,6 +128,8 @@ def test_the_exit_codes_of_the_reference_are_those_of_the_errors():
         ("github.md", "github.yml"),
         ("github.md", "github-team.yml"),
         ("github.md", "github-forks.yml"),
+        ("github.md", "github-service.yml"),
+        ("github.md", "github-services.yml"),
         ("jenkins.md", "Jenkinsfile"),
     ],
 )

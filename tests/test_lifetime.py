@@ -16,7 +16,7 @@ input()
 """
 
 
-@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is part of util-linux")
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not here: run `make tools` (util-linux)")
 def test_what_a_killed_run_had_started_ends_with_it():
     with subprocess.Popen([sys.executable, "-c", RUN], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
         assert run.stdout.readline() == b"up\n"

@@ -1,5 +1,6 @@
 """The outlook: a prediction from the cache is the prediction, and a cache that no longer fits is not used."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,20 @@ from fedstep.training import learn
 from tests.benchmarks.project import drawn_builds
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    made = Home(str(tmp_path))
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a history that has learned 45 builds."""
+    folder = tmp_path_factory.mktemp("grown")
+    made = Home(str(folder))
     made.prepare()
     grow(made, 0, 45)
-    return made
+    return folder
+
+
+@pytest.fixture
+def home(grown: Path, tmp_path: Path) -> Home:
+    """A copy of it."""
+    return Home(str(shutil.copytree(grown, tmp_path / "home")))
 
 
 def grow(home: Home, first: int, last: int) -> None:

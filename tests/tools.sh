@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Installs the programs that the tests run and Debian has; says what is missing where it may not install.
 set -euo pipefail
-declare -A package=([git]=git [groovy]=groovy [java]=default-jre-headless [chromium]=chromium [initdb]=postgresql)
+declare -A package=(
+  [git]=git [groovy]=groovy [java]=default-jre-headless [chromium]=chromium [initdb]=postgresql [caddy]=caddy
+  [setpriv]=util-linux
+)
 PATH=$PATH:$(printf '%s:' /usr/lib/postgresql/*/bin)  # where Debian keeps initdb
 missing=()
 for program in "${!package[@]}"; do

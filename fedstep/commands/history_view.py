@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 from fedstep.build.record import Absent
 from fedstep.history.overview import Overview, Travel
+from fedstep.report.markup import code, page, table
 
-__all__ = ["overview_json", "overview_text"]
+__all__ = ["overview_json", "overview_markdown", "overview_text"]
 
 LABEL = 14
 MOST_STREAMS = 10
@@ -17,6 +18,11 @@ SHORT = 12  # hex digits of a commit
 def overview_text(seen: Overview, travel: Travel | Absent) -> str:
     """A line for each fact."""
     return "".join(f"{label:<{LABEL}}{_printable(text)}\n" for label, text in _lines(seen, travel))
+
+
+def overview_markdown(seen: Overview, travel: Travel | Absent) -> str:
+    """The same for a step summary."""
+    return page("## fedstep: history", table(("", ""), [(label, code(text)) for label, text in _lines(seen, travel)]))
 
 
 def overview_json(seen: Overview, travel: Travel | Absent) -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fedstep.build.record import Absent
-from fedstep.commands.options import HISTORY, JUNIT, PART, Given, option
-from fedstep.commands.place import aggregator_of, place_of, run_name
+from fedstep.commands.options import HISTORY, JUNIT, PART, Given, option, option_variables
+from fedstep.commands.place import aggregator_of, marked_start, place_of
 from fedstep.commands.sinks import say, show
 from fedstep.errors import HistoryError, UsageError
 from fedstep.workplace import Workplace
@@ -141,7 +141,8 @@ def doctor(**given: Any) -> int:
     if not isinstance(aggregator, Absent):
         end = time.monotonic() + NETWORK_SECONDS  # whatever the start took
         aggregator = replace(aggregator, patience=replace(aggregator.patience, waits=(), deadline=end))
-    diagnosis = diagnose(place, given["junit"], aggregator, given["token"], _mark(place), os.environ)
+    variables = option_variables(click.get_current_context().find_root().command)
+    diagnosis = diagnose(place, given["junit"], aggregator, given["token"], _mark(place), os.environ, variables)
     _show(given, "diagnosis", diagnosis)
     return int(bool(diagnosis.count(PROBLEM)))
 
@@ -149,7 +150,7 @@ def doctor(**given: Any) -> int:
 def _mark(place: Workplace) -> float | None:
     """When `fedstep predict` said that this job began; None where it did not, or the history cannot be read."""
     try:
-        return place.home.started(run_name(place)) if place.home.read("key") else None
+        return marked_start(place) if place.home.read("key") else None
     except HistoryError:
         return None
 

@@ -17,6 +17,7 @@ __all__ = [
     "STRICT",
     "Given",
     "option",
+    "option_variables",
     "together",
 ]
 
@@ -24,9 +25,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 Given = dict[str, Any]  # option values by name, as click gives them
 
 
-def option(name: str, **settings: Any) -> Callable[[F], F]:
-    """An option that also comes from FEDSTEP_<NAME>."""
-    return click.option(f"--{name}", envvar=f"FEDSTEP_{name.upper().replace('-', '_')}", **settings)
+def option(name: str, *alias: str, **settings: Any) -> Callable[[F], F]:
+    """An option that also comes from FEDSTEP_<NAME>; an alias is another word for it on the command line."""
+    variable = f"FEDSTEP_{name.upper().replace('-', '_')}"
+    return click.option(f"--{name}", *alias, name.replace("-", "_"), envvar=variable, **settings)
+
+
+def option_variables(command: click.Command) -> frozenset[str]:
+    """The variables that give an option of this command, or of one below it."""
+    own = frozenset(each.envvar for each in command.params if isinstance(each.envvar, str))
+    if not isinstance(command, click.Group):
+        return own
+    with click.Context(command) as context:
+        below = (command.get_command(context, name) for name in command.list_commands(context))
+        return own.union(*(option_variables(each) for each in below if each))
 
 
 def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:

@@ -20,7 +20,7 @@ TASKS = ("build-duration", "build-failure", "test-duration", "flaky", "triage")
 MODES = ("federated", "local", "pooled", "global-only")
 ATTACKS = (
     *("reconstruct", "words", "strangers", "membership", "identify"),
-    *("difference", "probe", "liar", "leader", "helper"),
+    *("difference", "probe", "liar", "leader", "helper", "build-membership"),
 )
 
 
@@ -43,14 +43,14 @@ def demo(**given: Any) -> int:
 @option("mode", type=click.Choice(MODES), default="federated", show_default=True, help="Who learns from whom.")
 @option("hold-out", metavar="PROJECT", multiple=True, help="Gives nothing to the others. Can be repeated.")
 @option("seed", type=int, default=1, show_default=True, help="Of the second interleaving and of what is drawn.")
-@option("jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-@option("backend", type=click.Choice(["loky", "dask"]), default="loky", show_default=True, help="What runs them.")
+@option("jobs", type=click.IntRange(0), default=1, show_default=True, help="Processes; 0: one a core.")
+@option("backend", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="Whose they are.")
 @option("cold-start", is_flag=True, help="Score the first ten builds of a project too.")
 @option("privacy", metavar="EPSILON", type=click.FloatRange(0), help="What differential privacy costs, of flaky tests.")
 @option("participants", type=click.IntRange(1), default=100, show_default=True, help="Drawn projects, of --privacy.")
 @option("releases", type=click.IntRange(1), default=5, show_default=True, help="Times each contributes, of --privacy.")
 @option("attack", type=click.Choice([*ATTACKS, "all"]), help="What an attacker learns, or breaks; without --task.")
-@option("json", metavar="FILE", default="", help="Write the figures to this file.")
+@option("figures", "--json", metavar="FILE", default="", help="Write the figures to this file, as JSON.")
 @option("html", metavar="FILE", default="", help="Write a page to look at.")
 def simulate(**given: Any) -> int:
     """Replay recorded histories as a federation, and score every prediction beside simple ones.
@@ -82,7 +82,7 @@ def simulate(**given: Any) -> int:
     )
     study = run_study(given["corpus"], plan, _progress)
     show(study_text(study))
-    _write(given["json"], study_json(study))
+    _write(given["figures"], study_json(study))
     if given["html"]:
         alone = run_study(given["corpus"], replace(plan, mode="local"), _progress) if plan.mode == "federated" else None
         _write(given["html"], study_page(study, alone))
@@ -102,19 +102,19 @@ def _privacy(given: Given) -> int:
     ]
     studies = tuple(_progress(run_private(given["corpus"], plans), "learning", len(plans)))
     show(private_text(studies))
-    _write(given["json"], private_json(studies))
+    _write(given["figures"], private_json(studies))
     return 0
 
 
 def _attack(given: Given) -> int:
     """Attack what leaves a project, with every protection off, by default and on."""
-    from fedstep.simulate.attacks.study import attacks_json, attacks_text, run_attacks
+    from fedstep.simulate.attacks.study import attacks_json, attacks_on, attacks_text, run_attacks
 
-    names = ATTACKS if given["attack"] == "all" else (given["attack"],)
+    names = attacks_on(given["corpus"]) if given["attack"] == "all" else (given["attack"],)
     found = _progress(run_attacks(given["corpus"], names, given["seed"]), "attacking", len(names))
     findings = tuple(finding for one in found for finding in one)
     show(attacks_text(findings))
-    _write(given["json"], attacks_json(findings))
+    _write(given["figures"], attacks_json(findings))
     return 0
 
 

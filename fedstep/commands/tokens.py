@@ -56,7 +56,7 @@ def list_(**given: Any) -> int:
     """
     with _book(given["store"], needed=True) as book:
         kept = book.listed()
-    lines = (f"{one.id} {one.name} made {_day(one.created)}{_until(one.revoked)}\n" for one in kept)
+    lines = (f"{one.id} {one.name} made {_moment(one.created)}{_until(one.revoked)}\n" for one in kept)
     show("".join(lines) or "no tokens\n")
     return 0
 
@@ -91,9 +91,9 @@ def _book(store: str, needed: bool = False) -> "Iterator[TokenBook]":
         book.close()
 
 
-def _day(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(seconds))
 
 
 def _until(revoked: float | None) -> str:
-    return "" if revoked is None else f", revoked {_day(revoked)}"
+    return "" if revoked is None else f", revoked {_moment(revoked)}"

@@ -1,19 +1,19 @@
 """Leave one project out: the shared model of all the others, which has learned nothing of the one that is scored."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from fedstep.features.schema import schema
 from fedstep.model.labels import Ripe
 from fedstep.model.state import Backlog
-from fedstep.simulate.cases import Case, read_steps
+from fedstep.simulate.cases import Case, Step, read_steps
 from fedstep.simulate.extract import Extracted
 from fedstep.simulate.participant import Participant, Prediction
 from fedstep.simulate.shared import Alone, Federation
 
-__all__ = ["PASSES", "lessons", "predicted", "train_global"]
+__all__ = ["PASSES", "labelled", "lessons", "predicted", "train_global"]
 
 # Passes over all rows, each batch one update: chosen with each project left out in turn.
 PASSES = {"flaky": 5, "triage": 10, "build-failure": 3, "build-duration": 2}
@@ -22,9 +22,14 @@ MOST_ROWS = 3000  # of one project and head, drawn: no project may speak for all
 
 def lessons(project: Extracted) -> tuple[Ripe, ...]:
     """Every row of the project whose label became known, in that order."""
+    return labelled(read_steps(project.path))
+
+
+def labelled(steps: Iterable[Step]) -> tuple[Ripe, ...]:
+    """Every row of these steps whose label became known, in that order."""
     waiting: dict[int, Case] = {}
     rows: list[Ripe] = []
-    for step in read_steps(project.path):
+    for step in steps:
         rows += [Ripe(waiting.pop(one.key).row, one.label, one.weight) for one in step.known]
         waiting |= {case.key: case for case in step.cases}
     return tuple(rows)

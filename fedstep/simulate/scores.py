@@ -77,4 +77,5 @@ def _means(projects: Mapping[str, Scores]) -> Scores:
 
 
 def _quantile(values: list[float], share: float) -> float:
-    return float(np.nanquantile(values, share))
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.quantile(known, share)) if known else float("nan")

@@ -51,7 +51,7 @@ class StudyPlan:
     held_out: tuple[str, ...] = ()
     seed: int = 1
     jobs: int = 1
-    backend: str = "loky"
+    backend: str = "local"
     cold_start: bool = False  # score the first builds too
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from joblib import parallel_config
+from joblib import cpu_count, parallel_config
 
 from fedstep.errors import MissingExtra
 
@@ -12,13 +12,14 @@ __all__ = ["workers"]
 
 @contextmanager
 def workers(backend: str, jobs: int) -> Iterator[None]:
-    """Everything that joblib runs inside is run by `jobs` processes, or by Dask.
+    """Everything that joblib runs inside is run by `jobs` processes (0: one a core), or by Dask.
 
     Dask's workers are those of the scheduler that DASK_SCHEDULER_ADDRESS names, which need to see the same files;
     without one, `jobs` processes of this machine. Raises MissingExtra where Dask is not installed.
     """
+    jobs = jobs or cpu_count()
     if backend != "dask":
-        with parallel_config(backend=backend, n_jobs=jobs):
+        with parallel_config(backend="loky", n_jobs=jobs):
             yield
         return
     try:

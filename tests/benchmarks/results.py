@@ -34,8 +34,10 @@ class Bench:
             return
         print(f"{name}: fedstep simulate --task {task} {' '.join(arguments)}", flush=True)
         unfinished = target.with_suffix(".part")
-        command = [sys.executable, "-m", "fedstep", "simulate", "--task", task, *arguments, "--figures", str(unfinished)]
-        subprocess.run([*command, "--jobs", "2"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "fedstep", "simulate", "--task", task, *arguments, "--jobs", "2"]
+        subprocess.run(
+            [*command, "--figures", str(unfinished)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         unfinished.rename(target)
 
     def has(self, name: str) -> bool:

@@ -52,16 +52,16 @@ def share_figures() -> list[Figure]:
 
 
 def split_figure(target: float, runs: int = 51) -> Figure:
-    """From an update of every head to the bytes of both halves."""
+    """From an update of every head to the bytes of both halves, in time of the processor: others do not slow it."""
     update, bounds = dense(schema()), {name: head.clip for name, head in schema().heads.items()}
     took = []
     for _ in range(runs):
-        began = time.perf_counter()
+        began = time.process_time()
         for half in split(update, bounds, os.urandom(32)):
             pack_half(half)
-        took.append(1000 * (time.perf_counter() - began))
+        took.append(1000 * (time.process_time() - began))
     value = round(statistics.median(took), 2)
-    return _figure("split an update in two", value, "ms", target, "the clock", value <= target)
+    return _figure("split an update in two", value, "ms", target, "CPU time", value <= target)
 
 
 def bytes_figure(target: float) -> Figure:

@@ -191,7 +191,7 @@ class Case(NamedTuple):
     words: Sequence[str]
 
 
-ASK = ("train", "push", "pull", "action train", "jenkins train", "gitlab", "any CI")
+ASK = ("train", "push", "pull", "action train", "action triage", "jenkins train", "gitlab", "any CI")
 LEARN = ("train", "action train", "jenkins train", "gitlab", "any CI")
 MARK = ("predict", "action predict", "jenkins predict")
 READ = (*MARK, "triage", "hook")
@@ -207,9 +207,9 @@ CASES: dict[str, Case] = {
     "damaged caches": Case(damaging("summary.json", "outlook.json", "correction.json", "backlog.json"), (), ()),
     "damaged model": Case(damaging("model.safetensors"), (*READ, "any CI"), ("the pulled model cannot be used",)),
     "damaged key": Case(damaging("key"), (*LEARN, *MARK), ("key is damaged", "Delete it")),
-    "damaged record": Case(damaged_record, (*LEARN, *READ), ("is skipped",)),
-    "full disk": Case(mounting(FULL), (*LEARN, *MARK, "push", "pull", "plugin"), ("No space left",)),
-    "read-only": Case(mounting(LOCKED), (*LEARN, *MARK, "push", "pull"), ("Read-only",)),
+    "damaged record": Case(damaged_record, (*LEARN, *READ, "action triage"), ("is skipped",)),
+    "full disk": Case(mounting(FULL), (*LEARN, *MARK, "push", "pull", "plugin", "action triage"), ("No space left",)),
+    "read-only": Case(mounting(LOCKED), (*LEARN, *MARK, "push", "pull", "action triage"), ("Read-only",)),
     "a year ahead": Case(clock(365 * 86_400), (), ()),
     "a year behind": Case(clock(-365 * 86_400), (), ()),
     "no scikit-learn": Case(without_sklearn, LEARN, ("sklearn is not installed", "pip install")),

@@ -175,6 +175,7 @@ SURFACES: dict[str, Callable[[Job], Ended]] = {
     "plugin": plugin,
     "action train": action("train"),
     "action predict": action("predict"),
+    "action triage": action("triage"),
     "jenkins train": jenkins("train"),
     "jenkins predict": jenkins("predict"),
     "gitlab": gitlab,

@@ -157,7 +157,9 @@ def test_a_table_of_results_is_learned_and_predicted_from(fresh: Checkout) -> No
 
 
 @pytest.mark.parametrize(
-    ("order", "jobs"), [(signal.SIGINT, "2"), (signal.SIGKILL, "1")], ids=["Ctrl-C, two processes", "kill"]
+    ("order", "jobs"),
+    [pytest.param(signal.SIGINT, "2", marks=pytest.mark.full), (signal.SIGKILL, "1")],
+    ids=["Ctrl-C, two processes", "kill"],
 )
 def test_what_an_interrupted_import_has_learned_stays_and_the_next_one_goes_on(
     fresh: Checkout, tmp_path: Path, order: signal.Signals, jobs: str

@@ -3,22 +3,39 @@
 import os
 import re
 import shlex
+from pathlib import Path
 
 import pytest
-from cli_workshop import Checkout, Ran, answering, by_method, dead_port, forty_tests, server
+from cli_workshop import Checkout, Ran, answering, by_method, dead_port, forty_tests, new_checkout, server
 
 CASES = forty_tests(12)
 HELD = re.compile(r"forgotten by http://\S+: 1 update and \d votes?\n")
 
 
+def having_sent(place: Checkout, hub: str) -> Checkout:
+    (place.history / "key").write_text(os.urandom(32).hex())
+    ran = place.run("train", "--junit", place.report(CASES), "--aggregator", hub)
+    assert ran.code == 0, ran.err
+    assert place.outbox() == []
+    return place
+
+
 @pytest.fixture
 def sent(connected: Checkout, hub: str) -> Checkout:
     """A project of its own, which has sent one update."""
-    (connected.history / "key").write_text(os.urandom(32).hex())
-    ran = connected.run("train", "--junit", connected.report(CASES), "--aggregator", hub)
-    assert ran.code == 0, ran.err
-    assert connected.outbox() == []
-    return connected
+    return having_sent(connected, hub)
+
+
+@pytest.fixture(scope="module")
+def sent_history(tmp_path_factory: pytest.TempPathFactory, connected_history: Path, hub: str) -> Path:
+    """The history of another such project."""
+    return having_sent(new_checkout(tmp_path_factory.mktemp("sent") / "repo", connected_history), hub).history
+
+
+@pytest.fixture
+def kept(tmp_path: Path, sent_history: Path) -> Checkout:
+    """A copy of it, for tests in which the aggregator forgets nothing."""
+    return new_checkout(tmp_path / "repo", sent_history)
 
 
 def in_words(ran: Ran) -> str:
@@ -44,16 +61,16 @@ def test_it_asks_first_and_deletes_nothing_where_nobody_can_be_asked(sent: Check
     assert HELD.search(sent.run("forget", "--yes", "--aggregator", hub).out), "the aggregator still had it"
 
 
-def test_whoever_says_no_keeps_everything(sent: Checkout, hub: str) -> None:
+def test_whoever_says_no_keeps_everything(kept: Checkout, hub: str) -> None:
     person, terminal = os.openpty()
     os.write(person, b"n\n")
-    with sent.start("forget", "--aggregator", hub, stdin=terminal) as process:
+    with kept.start("forget", "--aggregator", hub, stdin=terminal) as process:
         _, talk = process.communicate(timeout=60)
     os.close(person)
     os.close(terminal)
     assert process.returncode == 2
     assert "nothing is deleted" in talk
-    assert len(sent.builds()) == 13
+    assert len(kept.builds()) == 13
 
 
 def test_a_dry_run_names_both_and_deletes_neither(sent: Checkout, hub: str) -> None:
@@ -66,11 +83,11 @@ def test_a_dry_run_names_both_and_deletes_neither(sent: Checkout, hub: str) -> N
     assert HELD.search(sent.run("forget", "--yes", "--aggregator", hub).out)
 
 
-def test_where_updates_were_sent_the_aggregator_has_to_be_named(sent: Checkout, hub: str) -> None:
-    ran = sent.run("forget", "--yes")
+def test_where_updates_were_sent_the_aggregator_has_to_be_named(kept: Checkout, hub: str) -> None:
+    ran = kept.run("forget", "--yes")
     assert ran.code == 2
     assert f"updates were sent to {hub.removeprefix('http://')}, and no aggregator is named" in ran.err
-    assert len(sent.builds()) == 13
+    assert len(kept.builds()) == 13
 
 
 def test_a_history_that_sent_nothing_needs_no_aggregator(experienced: Checkout) -> None:
@@ -93,9 +110,9 @@ def test_an_aggregator_that_is_away_costs_the_exit_code_and_can_be_asked_again(s
     assert "nothing, it held no update" in sent.run(*again[:-1], hub, "--yes").out
 
 
-def test_another_aggregator_that_got_updates_is_named(sent: Checkout, hub: str) -> None:
+def test_another_aggregator_that_got_updates_is_named(kept: Checkout, hub: str) -> None:
     with dead_port() as url:
-        ran = sent.run("forget", "--dry-run", "--aggregator", url)
+        ran = kept.run("forget", "--dry-run", "--aggregator", url)
     assert f"updates were sent to {hub.removeprefix('http://')} too" in ran.err
 
 
@@ -149,12 +166,12 @@ def test_without_the_key_nothing_is_asked_under_another_pseudonym(fresh: Checkou
     assert "the key of this project is not here" in ran.err
 
 
-def test_a_run_of_a_fork_deletes_nothing(sent: Checkout, hub: str) -> None:
-    fork = sent.with_env(CI="true", GITLAB_CI="true", CI_MERGE_REQUEST_SOURCE_PROJECT_ID="2", CI_PROJECT_ID="1")
+def test_a_run_of_a_fork_deletes_nothing(kept: Checkout, hub: str) -> None:
+    fork = kept.with_env(CI="true", GITLAB_CI="true", CI_MERGE_REQUEST_SOURCE_PROJECT_ID="2", CI_PROJECT_ID="1")
     ran = fork.run("forget", "--yes", "--aggregator", hub)
     assert ran.code == 2
     assert "fork" in ran.err
-    assert len(sent.builds()) == 13
+    assert len(kept.builds()) == 13
 
 
 def test_what_is_sent_afterwards_has_another_pseudonym(sent: Checkout, hub: str) -> None:

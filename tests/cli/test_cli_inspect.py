@@ -5,16 +5,18 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cli_workshop import Checkout, answering, by_method, forty_tests, server
+from cli_workshop import Checkout, answering, by_method, forty_tests, new_checkout, server
 
 from fedstep.federation.gzipped import inflate
 from fedstep.federation.kept import starter_bytes
 from fedstep.federation.tensors import LARGEST, unpack
 
 CASES = forty_tests(12)
+TOKEN = "t" * 20
 MODEL = answering("200 OK", starter_bytes(), "Content-Type: application/octet-stream")
 RECEIPT = answering("202 Accepted", b'{"receipt": "r1", "version": 1}')
 
@@ -44,6 +46,30 @@ def listening() -> Iterator[tuple[str, list[bytes]]]:
         yield url, got
 
 
+@dataclass(frozen=True)
+class Sent:
+    """What an aggregator got from one `train` with a token, and the history that this left."""
+
+    requests: tuple[bytes, ...]
+    history: Path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, connected_history: Path) -> Sent:
+    """One train for all that look at what it sent."""
+    place = new_checkout(tmp_path_factory.mktemp("trained") / "repo", connected_history).with_env(FEDSTEP_TOKEN=TOKEN)
+    with listening() as (url, got):
+        ran = place.with_env(FEDSTEP_AGGREGATOR=url).run("train", "--junit", place.report(CASES))
+    assert ran.code == 0, ran.err
+    return Sent(tuple(got), place.history)
+
+
+@pytest.fixture
+def sender(tmp_path: Path, trained: Sent) -> Checkout:
+    """A copy of the project that sent it."""
+    return new_checkout(tmp_path / "repo", trained.history)
+
+
 def body_of(request: bytes) -> bytes:
     head, _, body = request.partition(b"\r\n\r\n")
     return inflate(body, LARGEST) if b"content-encoding: gzip" in head.lower() else body
@@ -61,14 +87,10 @@ def test_the_next_update_is_made_from_the_rows_that_wait_and_nothing_is_written(
     assert f"SHA-256       {digest}\n" in ran.out, "it is the same every time"
 
 
-def test_what_is_shown_is_what_train_sends_to_the_last_bit(connected):
-    with listening() as (url, got):
-        with_rows = connected.with_env(FEDSTEP_AGGREGATOR=url)
-        trained = with_rows.run("train", "--junit", connected.report(CASES))
-    assert len(got) == 1, trained.err
-    (request,) = got
+def test_what_is_shown_is_what_train_sends_to_the_last_bit(trained, sender):
+    (request,) = trained.requests
     sent = unpack(body_of(request))
-    shown = seen(connected, "--last")["update"]
+    shown = seen(sender, "--last")["update"]
     assert shown["origin"] == "sent"
     assert shown["bytes"] == len(body_of(request))
     assert shown["bytes_compressed"] == len(request.partition(b"\r\n\r\n")[2])
@@ -79,11 +101,9 @@ def test_what_is_shown_is_what_train_sends_to_the_last_bit(connected):
         assert sorted(head["coefficients"].values()) == sorted(filter(None, vector))
 
 
-def test_every_header_that_fedstep_sets_is_shown(connected):
-    place = connected.with_env(FEDSTEP_TOKEN="t" * 20)
-    with listening() as (url, got):
-        assert place.run("train", "--junit", place.report(CASES), "--aggregator", url).code == 0
-    lines = got[0].partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
+def test_every_header_that_fedstep_sets_is_shown(trained, sender):
+    place = sender.with_env(FEDSTEP_TOKEN=TOKEN)
+    lines = trained.requests[0].partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
     on_the_wire = {line.partition(":")[0]: line.partition(":")[2].strip() for line in lines}
     of_the_library = {"Host", "User-Agent", "Content-Length", "Connection", "Accept-Encoding"}
     shown = seen(place, "--last")["headers"]
@@ -91,7 +111,7 @@ def test_every_header_that_fedstep_sets_is_shown(connected):
     assert {name: value for name, value in shown.items() if name != "Authorization"} == {
         name: on_the_wire[name] for name in shown if name != "Authorization"
     }
-    assert "t" * 20 not in place.run("inspect", "--last").out
+    assert TOKEN not in place.run("inspect", "--last").out
 
 
 def test_an_update_that_waits_in_the_outbox_is_the_next_one(connected):
@@ -106,10 +126,8 @@ def test_an_update_that_waits_in_the_outbox_is_the_next_one(connected):
     assert files(connected) == before, "the damaged one is left for push to set aside"
 
 
-def test_without_scikit_learn_the_last_one_is_shown_and_said_why(connected, without_sklearn):
-    with listening() as (url, _):
-        assert connected.run("train", "--junit", connected.report(CASES), "--aggregator", url).code == 0
-    ran = without_sklearn(connected).run("inspect")
+def test_without_scikit_learn_the_last_one_is_shown_and_said_why(sender, without_sklearn):
+    ran = without_sklearn(sender).run("inspect")
     assert ran.code == 0
     assert "the last one sent" in ran.out
     assert "pip install 'fedstep[train]'" in ran.err
@@ -125,27 +143,25 @@ def test_before_anything_is_known_there_is_a_reason_and_no_folder(fresh):
     assert not fresh.history.exists()
 
 
-def test_no_string_of_a_report_is_in_the_update_and_one_that_is_exits_3(connected):
-    report = connected.report(CASES)
-    with listening() as (url, _):
-        assert connected.run("train", "--junit", report, "--aggregator", url).code == 0
-    ran = connected.run("inspect", "--last", "--against", report)
+def test_no_string_of_a_report_is_in_the_update_and_one_that_is_exits_3(sender):
+    report = sender.report(CASES)
+    ran = sender.run("inspect", "--last", "--against", report)
     assert ran.code == 0, ran.out
     assert "none occurs in the update's bytes" in " ".join(ran.out.split())
-    project = seen(connected, "--last")["update"]["metadata"]["project"]
-    leaky = connected.report([(project, "passed", 0.1)], "leaky.xml")
-    ran = connected.run("inspect", "--last", report, "--against", leaky)
+    project = seen(sender, "--last")["update"]["metadata"]["project"]
+    leaky = sender.report([(project, "passed", 0.1)], "leaky.xml")
+    ran = sender.run("inspect", "--last", report, "--against", leaky)
     assert ran.code == 3
     assert "in the metadata project" in ran.out
-    found = json.loads(connected.run("inspect", "--last", "--json", leaky).out)["against"]
+    found = json.loads(sender.run("inspect", "--last", "--json", leaky).out)["against"]
     assert found["holds"] is False
     assert project in {leak["text"] for leak in found["found"]}
 
 
 @pytest.mark.parametrize("name", ["missing.xml", "empty.xml"])
-def test_a_report_that_says_nothing_proves_nothing(connected, name):
-    (connected.root / "empty.xml").write_text("<testsuites/>")
-    ran = connected.run("inspect", "--against", name)
+def test_a_report_that_says_nothing_proves_nothing(sender, name):
+    (sender.root / "empty.xml").write_text("<testsuites/>")
+    ran = sender.run("inspect", "--last", "--against", name)
     assert ran.code == 3
     assert "nothing is shown" in ran.out
 
@@ -173,9 +189,9 @@ def test_a_record_that_cannot_be_kept_costs_one_warning_and_nothing_leaves(conne
     assert len(connected.outbox()) == 1
 
 
-def test_a_jwt_is_decoded_and_its_signature_is_not_shown(connected):
+def test_a_jwt_is_decoded_and_its_signature_is_not_shown(sender):
     header, claims = "eyJhbGciOiJSUzI1NiJ9", "eyJhY3RvciI6Im9jdG9jYXQifQ"  # {"alg":"RS256"}, {"actor":"octocat"}
-    ran = connected.with_env(FEDSTEP_TOKEN=f"{header}.{claims}.c2lnbmF0dXJl").run("inspect")
+    ran = sender.with_env(FEDSTEP_TOKEN=f"{header}.{claims}.c2lnbmF0dXJl").run("inspect", "--last")
     assert "octocat" in ran.out
     assert "tells a person" in ran.out
     assert "c2lnbmF0dXJl" not in ran.out

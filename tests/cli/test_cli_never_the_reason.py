@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from cli_workshop import Checkout, dead_port, forty_tests, new_checkout
+from cli_workshop import Checkout, answering, by_method, forty_tests, new_checkout, server
 from never_failures import CASES
 from never_surfaces import SURFACES, Ended, Job, prepared
 
+from fedstep.federation.kept import starter_bytes
 from fedstep.history.entry import Entry
 from fedstep.history.log import Log
 
@@ -21,7 +22,12 @@ SHORT = {
         ("predict", "damaged key"),
         ("hook", "damaged record"),
     ),
-    *(("action predict", "full disk"), ("jenkins predict", "read-only"), ("plugin", "read-only")),
+    *(
+        ("action predict", "full disk"),
+        ("action triage", "down"),
+        ("jenkins predict", "read-only"),
+        ("plugin", "read-only"),
+    ),
     *(("predict", "a year ahead"), ("triage", "a year behind"), ("train", "full disk"), ("train", "no scikit-learn")),
 }
 STEPS = {"any CI": 2}  # it predicts, and learns
@@ -36,7 +42,8 @@ PAIRS = [
 def waiting_history(tmp_path_factory: pytest.TempPathFactory, connected_history: Path) -> Path:
     """A history with an update in its outbox, and one build more."""
     place = new_checkout(tmp_path_factory.mktemp("waiting") / "repo", connected_history)
-    with dead_port() as url:
+    model = answering("200 OK", starter_bytes(), "Content-Type: application/octet-stream")
+    with server(by_method(GET=model, POST=answering("503 Service Unavailable"))) as url:
         assert place.run("train", "--junit", place.report(forty_tests(12)), "--aggregator", url).code == 0
     assert len(place.outbox()) == 1
     return place.history

@@ -11,6 +11,7 @@ from fedstep.cli import leaves
 HEAVY = ("numpy", "scipy", "sklearn", "joblib", "requests", "urllib3")
 COMMANDS = {" ".join(path): command for path, command in leaves()}
 NAMES = sorted(COMMANDS)
+VARIABLES = sorted({parameter.envvar for command in COMMANDS.values() for parameter in command.params} - {None})
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,22 @@ def test_reports_and_strictness_come_from_files_and_from_the_environment(experie
     assert experienced.with_env(FEDSTEP_JUNIT="one.xml missing.xml").run("triage").code == 3
     relaxed = experienced.with_env(FEDSTEP_JUNIT="missing.xml", FEDSTEP_STRICT="false")
     assert relaxed.run("triage").code == 0
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_variable_has_one_meaning_and_whatever_it_may_say_every_command_with_it_takes(variable):
+    """A variable or a key of a file is there for all commands at once."""
+    having = [p for command in COMMANDS.values() for p in command.params if p.envvar == variable]
+    assert len({(p.opts[0], repr(p.type), p.multiple, p.metavar) for p in having}) == 1
+
+
+def test_a_flag_of_one_command_leaves_another_as_it_was(experienced):
+    """FEDSTEP_JSON was the file of `simulate` once, which then wrote its figures to one called 1."""
+    spoken = experienced.with_env(FEDSTEP_JSON="1", FEDSTEP_FORMAT="markdown")
+    assert spoken.run("status").out.startswith("{")
+    assert spoken.run("history", "show").out.startswith("#")
+    (experienced.root / ".fedstep.toml").write_text("json = true\n")
+    assert experienced.run("status").out.startswith("{")
 
 
 def test_a_stray_variable_does_not_become_an_option(experienced):

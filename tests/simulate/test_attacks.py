@@ -21,7 +21,7 @@ from fedstep.simulate.attacks.membership import membership_finding
 from fedstep.simulate.attacks.probe import attack_by_probes
 from fedstep.simulate.attacks.reconstruct import row_findings
 from fedstep.simulate.attacks.scene import Scene, make_scene, presence
-from fedstep.simulate.attacks.study import ATTACKS, attacks_table
+from fedstep.simulate.attacks.study import ATTACKS, BUILD_ATTACKS, attacks_table
 from fedstep.simulate.attacks.view import NOISE, OFF, PROTECTIONS, PULLED, SHARES, views
 from fedstep.simulate.attacks.words import attack_strangers, word_findings
 
@@ -73,12 +73,17 @@ def test_a_row_that_is_sent_alone_is_recovered_word_for_word(scene):
     assert found["whole rows"].yardstick < 0.1
 
 
-def test_a_batch_names_all_its_listed_words_and_a_sum_of_five_no_longer_whose_they_are(scene):
+def test_a_batch_names_its_words_except_rare_ones_and_a_sum_of_five_no_longer_whose_they_are(scene):
     batch, total = (by_measure(word_findings("words", one, scene), one.name) for one in (DEFAULT, SHARES))
     assert batch["precision of words"].reached == 1.0
-    assert batch["recall of words"].reached > 0.99
-    assert total["recall of words"].reached > 0.99
+    assert 0.5 < batch["recall of words"].reached < 0.9
     assert total["precision of words"].reached < 0.7
+
+
+def test_no_row_of_a_batch_is_found_whole_and_rows_kept_home_are_found_nearly_as_well(scene):
+    found = by_measure(row_findings("reconstruct", DEFAULT, scene), "default")
+    assert found["whole rows"].reached == found["whole flaky rows"].reached == 0.0
+    assert found["F1 of rows"].reached - found["F1 of rows kept home"].reached < 0.05
 
 
 def test_no_word_outside_the_list_changes_an_update_and_with_an_open_list_every_one_does(scene):
@@ -91,6 +96,10 @@ def test_membership_is_plain_in_one_row_and_hidden_by_noise(scene):
     alone, noised = (membership_finding("membership", one, scene).reached for one in (OFF, NOISE))
     assert alone > 0.9
     assert noised < 0.75
+
+
+def test_membership_is_nearly_hidden_in_a_sum_of_five_that_rare_words_are_not_in(scene):
+    assert membership_finding("membership", SHARES, scene).reached < 0.65
 
 
 def test_an_update_is_linked_to_its_project_by_its_words_alone(scene):
@@ -115,8 +124,8 @@ def test_who_only_pulls_sees_less_of_a_project_in_a_fold_of_ten_than_the_aggrega
 
 def test_a_vote_on_one_word_tells_who_uses_it_and_a_noised_one_does_not(scene):
     found = {one.protection: one.reached for one in attack_by_probes(scene)}
-    assert found["default"] == 1.0
-    assert found["epsilon 8"] < 0.8
+    assert found["default"] > 0.8
+    assert found["epsilon 8"] < 0.65
 
 
 def test_a_liar_that_nothing_stops_ruins_the_model_and_the_rules_of_a_fold_hold_him(scene):
@@ -148,12 +157,12 @@ def test_too_few_tests_are_an_error_that_says_what_is_needed(tmp_path):
 
 
 def test_the_command_knows_every_attack():
-    assert (*ATTACKS,) == study.ATTACKS
+    assert (*ATTACKS, *BUILD_ATTACKS) == study.ATTACKS
 
 
 def test_the_command_needs_no_task_and_writes_what_it_prints(corpus, tmp_path):
     path = tmp_path / "found.json"
-    ran = CliRunner().invoke(study.simulate, ["--attack", "strangers", "--json", str(path), str(corpus)])
+    ran = CliRunner().invoke(study.simulate, ["--attack", "strangers", "--figures", str(path), str(corpus)])
     assert ran.exit_code == 0, ran.output
     assert "words outside the list" in ran.output
     found = json.loads(path.read_text())
@@ -170,4 +179,4 @@ def test_the_page_has_the_figures_of_every_attack():
     page = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
     head, line = attacks_table([]).splitlines()
     assert f"{head}\n{line}\n" in page
-    assert all(f"\n| {name} |" in page for name in ATTACKS)
+    assert all(f"\n| {name} |" in page for name in (*ATTACKS, *BUILD_ATTACKS))

@@ -62,7 +62,7 @@ def test_projects_that_cannot_be_ranked_are_an_error_that_says_why(tmp_path):
 
 def test_the_command_prints_the_three_ways_and_the_loss(corpus, tmp_path):
     options = ["--task", "flaky", "--privacy", "8", "--participants", "4", "--releases", "1"]
-    ran = CliRunner().invoke(simulate, [*options, "--json", str(tmp_path / "a.json"), str(corpus)])
+    ran = CliRunner().invoke(simulate, [*options, "--figures", str(tmp_path / "a.json"), str(corpus)])
     assert ran.exit_code == 0, ran.output
     assert "without differential privacy" in ran.output
     assert "epsilon 8, delta 1e-06" in ran.output

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from fedstep.features.schema import schema
-from fedstep.federation.shares import HEAVIEST, LEVELS
+from fedstep.federation.shares import LEVELS
 from fedstep.federation.wire import Model, Update, pack_update, unpack_update
 from fedstep.model.linear import margin
 from fedstep.server.aggregate import Contribution, Rules, aggregate, clipped, norm, rules_for
@@ -27,6 +27,7 @@ __all__ = ["attack_with_lies"]
 
 PASSES = 3  # over all members
 LOUD = 100.0  # times an honest delta, where nothing stops it
+BOUNDLESS = 1e12  # not infinite: where the lies have won, honest deltas are of length 0
 Step = Callable[[Real, Sequence[Real]], Real]
 
 
@@ -61,7 +62,7 @@ def _delta(member: Member, head: Real) -> Real:
 
 
 def _unprotected(head: Real, fold: Sequence[Real]) -> Real:
-    return _folded(head, fold, Rules(inf, longer=inf))
+    return _folded(head, fold, Rules(BOUNDLESS, longer=inf))
 
 
 def _plain(head: Real, fold: Sequence[Real]) -> Real:
@@ -81,7 +82,7 @@ def _shared(head: Real, fold: Sequence[Real]) -> Real:
     steps = np.rint(np.sum([clipped(fold[0], room), *fold[1:]], axis=0) * LEVELS / clip).astype(np.int64)
     found = lifted(steps.view(np.uint64), np.zeros(len(steps), np.uint64), len(fold), len(steps))
     standing = Standing(_current(head), 1, {}, {}, {}, 0.0)
-    made = next_shared(standing, {HEAD: HeadSum(found, len(fold), HEAVIEST)}, rules_for(schema()), None)
+    made = next_shared(standing, {HEAD: HeadSum(found, 1.0 / LEVELS)}, rules_for(schema()), None)
     return np.array(wide(made.version.vectors[HEAD]), np.float64)
 
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from fedstep.build.record import Absent
 from fedstep.errors import InputError
 from fedstep.features.flaky import group_of
-from fedstep.features.parts import Words
 from fedstep.features.schema import schema
 from fedstep.federation.batch import make_update
 from fedstep.federation.tensors import Vector
@@ -92,12 +91,8 @@ def make_scene(places: Sequence[Path], seed: int, views: int = 40) -> Scene:
 
 def word_columns() -> NDArray[np.intp]:
     """The coordinates of words, of names and of source, in ascending order."""
-    parts, start, found = schema().heads[HEAD].parts, 0, []
-    for part in parts:
-        if isinstance(part, Words):
-            found.append(np.arange(start, start + len(part.names())))
-        start += len(part.names())
-    return np.concatenate(found)
+    lists = schema().heads[HEAD].word_lists()
+    return np.concatenate([np.arange(start, start + len(words.names())) for start, words in lists])
 
 
 def presence(rows: Sequence[Ripe]) -> NDArray[np.bool_]:
@@ -133,8 +128,7 @@ def _weighed(rows: Sequence[Ripe]) -> tuple[Ripe, ...]:
 
 def _members(name: str, rows: Sequence[Ripe], draw: random.Random) -> Iterator[Member]:
     """Members of whole classes: each has twice a batch of tests, and sends half of them."""
-    size = schema().heads[HEAD].minimum_rows
-    ordered = _by_class(rows, draw)
+    size, ordered = schema().heads[HEAD].minimum_rows, _by_class(rows, draw)
     for start in range(0, min(len(ordered), 2 * size * MOST_MEMBERS) - 2 * size + 1, 2 * size):
         tests = draw.sample(ordered[start : start + 2 * size], 2 * size)
         sent, rest = tuple(tests[:size]), tuple(tests[size:])

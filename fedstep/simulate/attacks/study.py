@@ -3,8 +3,11 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
+from fedstep.simulate.attacks.build_membership import attack_builds
+from fedstep.simulate.attacks.build_scene import BuildScene, make_build_scene
 from fedstep.simulate.attacks.difference import attack_versions
 from fedstep.simulate.attacks.finding import Finding
 from fedstep.simulate.attacks.halves import attack_as_helper, attack_as_leader
@@ -15,8 +18,9 @@ from fedstep.simulate.attacks.probe import attack_by_probes
 from fedstep.simulate.attacks.reconstruct import attack_rows
 from fedstep.simulate.attacks.scene import Scene, make_scene
 from fedstep.simulate.attacks.words import attack_strangers, attack_words
+from fedstep.simulate.corpus import projects_below
 
-__all__ = ["ATTACKS", "attacks_json", "attacks_table", "attacks_text", "run_attacks"]
+__all__ = ["ATTACKS", "BUILD_ATTACKS", "attacks_json", "attacks_on", "attacks_table", "attacks_text", "run_attacks"]
 
 ATTACKS: Mapping[str, Callable[[Scene], Iterator[Finding]]] = {
     "reconstruct": attack_rows,
@@ -31,11 +35,21 @@ ATTACKS: Mapping[str, Callable[[Scene], Iterator[Finding]]] = {
     "helper": attack_as_helper,
 }
 
+BUILD_ATTACKS: Mapping[str, Callable[[BuildScene], Iterator[Finding]]] = {"build-membership": attack_builds}
+
+
+def attacks_on(places: Sequence[Path]) -> tuple[str, ...]:
+    """The attacks that something is recorded for below the places; those on tests where nothing is."""
+    kinds = {project.kind for project in projects_below(places, ("tests", "builds"))}
+    builds = (*BUILD_ATTACKS,) if "builds" in kinds else ()
+    return builds if kinds == {"builds"} else (*ATTACKS, *builds)
+
 
 def run_attacks(places: Sequence[Path], names: Iterable[str], seed: int) -> Iterator[tuple[Finding, ...]]:
-    """What each of these attacks found on the recorded tests below the places. Raises InputError."""
-    scene = make_scene(places, seed)
-    return (tuple(ATTACKS[name](scene)) for name in names)
+    """What each of these attacks found on the recorded tests or builds below the places. Raises InputError."""
+    tests, builds = cache(lambda: make_scene(places, seed)), cache(lambda: make_build_scene(places, seed))
+    for name in names:
+        yield tuple(BUILD_ATTACKS[name](builds()) if name in BUILD_ATTACKS else ATTACKS[name](tests()))
 
 
 def attacks_text(findings: Sequence[Finding]) -> str:

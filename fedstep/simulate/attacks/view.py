@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedstep.features.schema import schema
-from fedstep.federation.shares import LEVELS, pad_bytes, split
+from fedstep.federation.shares import LEVELS, head_seeds, pad_bytes, split
 from fedstep.federation.wire import Promise, unpack_update
 from fedstep.model.labels import Ripe
 from fedstep.model.sgd import learn_shared
@@ -37,6 +37,7 @@ __all__ = [
     "fitting",
     "noise_of",
     "private_moment",
+    "pulled",
     "sums_of",
     "views",
 ]
@@ -103,13 +104,12 @@ def _sum(members: Sequence[Member], draw: random.Random) -> Real:
     return sums_of([one.body for one in members], draw)[:-1] * (schema().heads[HEAD].clip / LEVELS)
 
 
-def sums_of(bodies: Sequence[bytes], draw: random.Random) -> Real:
+def sums_of(bodies: Sequence[bytes], draw: random.Random, head: str = HEAD) -> Real:
     """The sum of shares of these updates, in steps of the grid; the last number is that of the scores."""
-    size = schema().heads[HEAD].size()
-    halves = [split(unpack_update(body), {HEAD: schema().heads[HEAD].clip}, draw.randbytes(32)) for body in bodies]
-    masked = summed((half.vectors[HEAD].tobytes() for half, _ in halves), size + 1)
-    seeds = {half.id: half.seed for _, half in halves}
-    pads = summed_pads(seeds, schema().digest, HEAD, size + 1, size + 1)
+    size, bounds = schema().heads[head].size(), {name: one.clip for name, one in schema().heads.items()}
+    halves = [split(unpack_update(body), bounds, draw.randbytes(32)) for body in bodies]
+    masked = summed((half.vectors[head].tobytes() for half, _ in halves), size + 1)
+    pads = summed_pads((head_seeds(half)[head] for _, half in halves), size + 1)
     return lifted(masked, pads, len(bodies), size).astype(np.float64)
 
 
@@ -140,10 +140,10 @@ def noise_of(releases: int, draw: random.Random) -> Noise:
     return Noise(multiplier, draw.randrange, LIFE / releases)
 
 
-def private_moment(bodies: Sequence[bytes], trial: Trial | None = None) -> Moment:
-    """The updates of as many projects, about to be folded into the first version."""
-    heads = {HEAD: schema().heads[HEAD].start()}
-    head = Version(0, 0, 0.0, heads, {HEAD: 0})
+def private_moment(bodies: Sequence[bytes], trial: Trial | None = None, names: Sequence[str] = (HEAD,)) -> Moment:
+    """The updates of as many projects, about to be folded into the first version of the heads with these names."""
+    heads = {name: schema().heads[name].start() for name in names}
+    head = Version(0, 0, 0.0, heads, dict.fromkeys(names, 0))
     stored = tuple(Stored(body, project=str(number)) for number, body in enumerate(bodies))
     trials: Mapping[str, Trial] = {HEAD: trial} if trial else {}
     return Moment(Current(head, heads, trials), stored, {}, Active(0, 0), {}, {}, lambda _: (), 0.0)
@@ -168,7 +168,7 @@ def _masked(members: Sequence[Member], draw: random.Random) -> Real:
 def _seeded(members: Sequence[Member], draw: random.Random) -> Real:
     """All that a helper has of one update: the pad that its seed gives."""
     _, half = split(unpack_update(members[0].body), {HEAD: schema().heads[HEAD].clip}, draw.randbytes(32))
-    return _signed(pad_bytes(half.seed, half.schema, half.id, HEAD, schema().heads[HEAD].size() + 1))
+    return _signed(pad_bytes(head_seeds(half)[HEAD], schema().heads[HEAD].size() + 1))
 
 
 def _signed(residues: bytes) -> Real:

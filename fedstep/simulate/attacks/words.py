@@ -86,7 +86,7 @@ def attack_strangers(scene: Scene) -> Iterator[Finding]:
 
 def _strangers(tests: Sequence[RerunTest]) -> tuple[int, int, int]:
     """Of the first batch of tests: words outside the list read from an open one, from ours, and how many there are."""
-    tests = tests[: schema().heads[HEAD].minimum_rows]
+    tests = _first_batch(tests)
     listed = schema().words("source").index
     outside = [tuple(word for word in sub_words(test.identifiers) if word not in listed) for test in tests]
     unknown = sorted({word for words in outside for word in words})
@@ -96,6 +96,12 @@ def _strangers(tests: Sequence[RerunTest]) -> tuple[int, int, int]:
     ]
     same = _sent(_ripe(tests)) == _sent(_ripe(without))
     return _read_from_open_list(_ripe(tests), outside, unknown), 0 if same else len(unknown), len(unknown)
+
+
+def _first_batch(tests: Sequence[RerunTest]) -> Sequence[RerunTest]:
+    """The fewest of them that make an update: two updates that do not exist would be the same."""
+    counts = range(schema().heads[HEAD].minimum_rows, len(tests) + 1)
+    return next((tests[:count] for count in counts if _sent(_ripe(tests[:count]))), ())
 
 
 def _ripe(tests: Sequence[RerunTest]) -> tuple[Ripe, ...]:

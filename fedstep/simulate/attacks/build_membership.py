@@ -1,0 +1,140 @@
+"""Was this build in it? As for a test, by a classifier that has seen shadow updates of other projects.
+
+The attacker knows all of the candidate, what was known before it started, how long it took and how it ended, and
+weighs what he sees by how updates of his own projects vary.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.metrics import roc_auc_score
+
+from fedstep.features.schema import schema
+from fedstep.federation.shares import LEVELS
+from fedstep.server.aggregate import rules_for
+from fedstep.server.gate import Gate
+from fedstep.server.lineage import wide
+from fedstep.server.private_step import next_private
+from fedstep.simulate.attacks.build_scene import HEADS, Builder, BuildScene, Lesson, Steps
+from fedstep.simulate.attacks.finding import Finding
+from fedstep.simulate.attacks.scene import Real
+from fedstep.simulate.attacks.view import FEWEST, RELEASES, noise_of, private_moment, pulled, sums_of
+
+__all__ = ["WAYS", "Way", "attack_builds", "build_finding"]
+
+SMALLEST = 1e-9
+RIDGE = 0.1  # of the mean variance: a hundred updates do not tell how 110 coordinates go together
+
+
+class Way(NamedTuple):
+    """How many builders are in what is seen, how many builds of the first are, and how it is made."""
+
+    name: str
+    members: int
+    see: Callable[[Sequence[Builder], random.Random], Steps]
+    builds: int = 8
+
+
+class Usual(NamedTuple):
+    """What updates are like where nobody knows whose they are: the mean, and the inverse of the covariance."""
+
+    mean: Real
+    precision: Real
+
+
+def attack_builds(scene: BuildScene) -> Iterator[Finding]:
+    """AUC of "in" against "of the same project and days, and not in"; guessing is a half."""
+    most = min(len(scene.own), len(scene.attacked))
+    for way in WAYS:
+        if way.members <= most:
+            yield build_finding(way, scene)
+
+
+def build_finding(way: Way, scene: BuildScene) -> Finding:
+    """Trained on the attacker's own builders, tried on the attacked ones; no project is in both."""
+    usual = {head: _usual(np.array([one.deltas()[head] for one in scene.own])) for head in HEADS}
+    shadows = _candidates(way, scene.own, scene, usual)
+    signs, truth = _candidates(way, scene.attacked, scene, usual)
+    learner = GradientBoostingClassifier(n_estimators=60, max_depth=3, subsample=0.5, random_state=scene.seed)
+    said = learner.fit(*shadows).predict_proba(signs)[:, 1]
+    return Finding("build-membership", "AUC", way.name, float(roc_auc_score(truth, said)), 0.5)
+
+
+def _usual(updates: Real) -> Usual:
+    covariance = np.cov(updates.T)
+    ridge = RIDGE * float(np.trace(covariance)) / len(covariance) or 1.0
+    precision = np.asarray(np.linalg.inv(covariance + ridge * np.eye(len(covariance))), np.float64)
+    return Usual(np.asarray(updates.mean(axis=0), np.float64), precision)
+
+
+def _candidates(
+    way: Way, builders: Sequence[Builder], scene: BuildScene, usual: Mapping[str, Usual]
+) -> tuple[Real, Real]:
+    """The signs of each candidate in so many views, each of another builder in turn, and whether it is in."""
+    draw, signs, truth = scene.draw(way.name, builders is scene.own), [], []
+    for number in range(scene.views):
+        first = builders[number % len(builders)]
+        others = draw.sample([one for one in builders if one is not first], way.members - 1)
+        seen = way.see((first, *others), draw)
+        inside = first.sent[: way.builds]
+        signs += [_signs(seen, one, usual, way.members) for one in (*inside, *first.rest)]
+        truth += [1.0] * len(inside) + [0.0] * len(first.rest)
+    return np.array(signs), np.array(truth)
+
+
+def _signs(seen: Steps, candidate: Lesson, usual: Mapping[str, Usual], members: int) -> list[float]:
+    """What speaks for a build: how the view lies to the step that the build would have taught alone."""
+    likely, signs = 0.0, []
+    for head, step in candidate.taught.items():
+        pull = step @ usual[head].precision
+        found, expected = float(pull @ (seen[head] - members * usual[head].mean)), float(pull @ step)
+        size = max(expected, SMALLEST)
+        signs += [*_compared(seen[head], step), found / size, found / size**0.5, size]
+        likely += found
+    return [*signs, likely]  # the log-likelihood ratio of both heads, where updates are Gaussian, up to its constant
+
+
+def _compared(seen: Real, step: Real) -> tuple[float, ...]:
+    """Cosine, the length along the step, what is left without it, and the coordinates of the step that moved so."""
+    length, whole = float(np.linalg.norm(step)), float(np.linalg.norm(seen))
+    along = float(seen @ step) / max(length * length, SMALLEST)
+    left = (float(np.linalg.norm(seen - step)) - whole) / max(length, SMALLEST)
+    there = np.abs(step) > SMALLEST
+    parts = seen[there] / step[there] if there.any() else np.zeros(1)
+    counts = float(np.mean(np.abs(parts) > SMALLEST)), float(np.mean(parts > 0))
+    sizes = float(parts.min()), float(np.median(parts)), float(parts.max())
+    return (along * length / max(whole, SMALLEST), along, left, *counts, *sizes, length, whole)
+
+
+def _one_build(members: Sequence[Builder], _: random.Random) -> Steps:
+    return members[0].sent[0].taught
+
+
+def _update(members: Sequence[Builder], _: random.Random) -> Steps:
+    return members[0].deltas()
+
+
+def _sum(members: Sequence[Builder], draw: random.Random) -> Steps:
+    bodies = [one.body for one in members]
+    return {head: sums_of(bodies, draw, head)[:-1] * (schema().heads[head].clip / LEVELS) for head in HEADS}
+
+
+def _noised(members: Sequence[Builder], draw: random.Random, releases: int) -> Steps:
+    rules = {head: rules_for(schema())[head] for head in HEADS}
+    moment = private_moment([one.body for one in members], names=HEADS)
+    after = next_private(moment, rules, Gate(), noise_of(releases, draw)).version.vectors
+    before = moment.current.head.vectors
+    return {head: pulled(wide(before[head]), wide(after[head]), rules[head]) for head in HEADS}
+
+
+WAYS = (
+    Way("off", 1, _one_build, builds=1),
+    Way("default", 1, _update),
+    *(Way(f"shares of {count}", count, _sum) for count in (FEWEST, 10, 20)),
+    Way("epsilon 8", FEWEST, partial(_noised, releases=RELEASES)),
+    Way("epsilon 8 in 1 release", FEWEST, partial(_noised, releases=1)),
+)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from fedstep.cli import leaves
+from fedstep.cli import TERMINATED, leaves
 from fedstep.report.outputs import KEYS
 
 ROOT = Path(__file__).parents[1]
@@ -119,7 +119,7 @@ def test_the_exit_codes_of_the_reference_are_those_of_the_errors():
     table = REFERENCE.partition("## Exit codes")[2].partition("\n## ")[0]
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.M)}
     used = {getattr(errors, name).exit_code for name in errors.__all__} - {1}
-    assert documented == used | {0, 130}
+    assert documented == used | {0, 130, TERMINATED}
 
 
 @pytest.mark.parametrize(

@@ -167,22 +167,16 @@ def test_a_redirect_to_another_host_does_not_get_the_token():
     assert asked == []
 
 
-def test_netrc_does_not_replace_the_token(tmp_path, monkeypatch):
-    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password hunter2\n")
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    asked = []
-
-    def behave(connection, request):
-        asked.append(request)
-        says("202 Accepted", RECEIPT)(connection, request)
-
-    with server(behave) as url:
-        push(UPDATE, url, requests_send(url, TOKEN), SHORT)
-    assert f"Bearer {TOKEN}".encode() in asked[0]
-
-
-@pytest.mark.parametrize(("user", "sent"), [("", b""), ("ann:key@", b"Basic " + b64encode(b"ann:key"))])
-def test_what_netrc_has_of_the_host_is_not_sent(tmp_path, monkeypatch, user, sent):
+@pytest.mark.parametrize(
+    ("user", "token", "sent"),
+    [
+        ("", "", []),
+        ("", TOKEN, [f"Bearer {TOKEN}".encode()]),
+        ("ann:key@", "", [b"Basic " + b64encode(b"ann:key")]),
+    ],
+    ids=["nobody", "token", "user of the URL"],
+)
+def test_what_netrc_has_of_the_host_is_not_sent(tmp_path, monkeypatch, user, token, sent):
     (tmp_path / "netrc").write_text("default login me password hunter2\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     asked = []
@@ -192,9 +186,9 @@ def test_what_netrc_has_of_the_host_is_not_sent(tmp_path, monkeypatch, user, sen
         says("202 Accepted", RECEIPT)(connection, request)
 
     with server(behave) as url:
-        push(UPDATE, url, requests_send(url.replace("//", f"//{user}")), SHORT)
-    said = [line.partition(b": ")[2] for line in asked[0].split(b"\r\n") if line.lower().startswith(b"authorization")]
-    assert said == [sent] * bool(user)
+        push(UPDATE, url, requests_send(url.replace("//", f"//{user}"), token), SHORT)
+    lines = (line.partition(b": ") for line in asked[0].split(b"\r\n"))
+    assert [value for name, _, value in lines if name.lower() == b"authorization"] == sent
 
 
 def test_https_goes_through_the_proxy_of_the_environment(monkeypatch):

@@ -11,23 +11,24 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import IO, Any
 
-from sqlalchemy import Connection, LargeBinary, Table, func, insert, select
+from sqlalchemy import Column, Connection, LargeBinary, Table, func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from fedstep.errors import UsageError
 from fedstep.server.database import reading
 from fedstep.server.migrations import open_engine
-from fedstep.server.tables import layouts, noised, pulses, schemas, spending, tables, tokens, versions
+from fedstep.server.tables import bodies, layouts, noised, pulses, schemas, spending, tables, tokens, updates, versions
 
 __all__ = ["export_store", "import_store"]
 
 FORMAT = "fedstep-store-1"
 LONGEST_LINE = 1 << 24  # bytes; a version of 2^18 coefficients has 1.4 million
 BATCH = 200  # rows
-LATER = (schemas.name, noised.name, spending.name)  # tables that files of an earlier fedstep lack
+LATER = (schemas.name, noised.name, spending.name, bodies.name)  # tables that files of an earlier fedstep lack
 REMEDY = "Give a file that `fedstep server export` of this version wrote."
 
 Row = dict[str, Any]  # values of a table's columns by name, as the database has them
+Columns = Mapping[str, list[Column[Any]]]  # by table, in the order of a row
 
 
 def export_store(url: str, path: str) -> int:
@@ -96,43 +97,56 @@ def _write(connection: Connection, file: IO[str]) -> int:
 
 def _read(connection: Connection, file: gzip.GzipFile) -> int:
     known = _tables()
-    if not _fits(_line(file)):
+    columns = _columns(_line(file))
+    if not columns:
         raise UsageError("the file has other tables than this version of fedstep", REMEDY)
     if any(connection.scalar(select(func.count()).select_from(table)) for table in (versions, tokens)):
         raise UsageError("the store is not empty", "Import into a new one.")
-    rows, count, told = _rows(file), 0, -1
+    rows, count, told = _rows(file, columns), 0, -1
     while batch := list(islice(rows, BATCH)):
         for name, values in batch:
             if name == "":
                 told = values["rows"]
             else:
-                connection.execute(insert(known[name]), values)
+                _insert(connection, known[name], values)
                 count += 1
     if told != count:
         raise UsageError(f"the file has {count} rows of {max(0, told)}", "It was cut off; export again.")
     return count
 
 
-def _fits(header: object) -> bool:
-    """Whether the file has our tables; those that came after the format may be missing."""
+def _insert(connection: Connection, table: Table, values: Row) -> None:
+    if table is updates and "body" in values:  # of an earlier fedstep, which had all in one row
+        connection.execute(insert(bodies), {"id": values["id"], "body": values.pop("body")})
+    connection.execute(insert(table), values)
+
+
+def _columns(header: object) -> Columns:
+    """What rows of the file have, by table; nothing where it has other tables than ours.
+
+    Those that came after the format may be missing.
+    """
     found = header.get("tables") if isinstance(header, dict) and header.get("format") == FORMAT else None
-    expected = {name: [column.name for column in table.columns] for name, table in _tables().items()}
-    return isinstance(found, dict) and expected == {name: expected[name] for name in LATER} | found
+    if not isinstance(found, dict):
+        return {}
+    columns = {name: list(table.columns) for name, table in _tables().items()}
+    if bodies.name not in found:
+        columns[updates.name].append(bodies.c.body)
+    expected = {name: [column.name for column in ours] for name, ours in columns.items()}
+    return columns if expected == {name: expected[name] for name in LATER} | found else {}
 
 
-def _rows(file: gzip.GzipFile) -> Iterator[tuple[str, Row]]:
+def _rows(file: gzip.GzipFile, columns: Columns) -> Iterator[tuple[str, Row]]:
     """Each row with the name of its table; at last what the file says about itself, under no name."""
-    known = _tables()
     while (found := _line(file)) is not None:
         if isinstance(found, dict):
             yield "", {"rows": found.get("rows")}
             if file.read(1):  # to the end of the file, where gzip has its checksum
                 raise ValueError("something follows the last row")
             return
-        if not isinstance(found, list) or not found or found[0] not in known:
+        if not isinstance(found, list) or not found or found[0] not in columns:
             raise ValueError("a row of no table")
-        columns = known[found[0]].columns
-        yield found[0], {c.name: _stored(c.type, v) for c, v in zip(columns, found[1:], strict=True)}
+        yield found[0], {c.name: _stored(c.type, v) for c, v in zip(columns[found[0]], found[1:], strict=True)}
 
 
 def _line(file: gzip.GzipFile) -> object:

@@ -3,14 +3,15 @@
 import json
 from collections.abc import Iterator, Mapping
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from fedstep.errors import UsageError
 from fedstep.federation.tensors import Vector, pack, unpack
+from fedstep.server.bodies import let_go
 from fedstep.server.inherit import Names
 from fedstep.server.ledger import Ledger
 from fedstep.server.records import Current, Stored, Version
-from fedstep.server.tables import schemas, updates, versions
+from fedstep.server.tables import bodies, schemas, updates, versions
 
 __all__ = ["DAY", "Chronicle"]
 
@@ -84,9 +85,9 @@ class Chronicle:
 
     def since(self, version: int) -> Iterator[Stored]:
         """The updates folded after a version that are still kept, fold by fold, a few in memory."""
-        query = select(updates.c.body, updates.c.owner, updates.c.folded, updates.c.project).where(
-            updates.c.schema == self._schema, updates.c.folded > version
-        )
+        query = select(bodies.c.body, updates.c.owner, updates.c.folded, updates.c.project)
+        query = query.join_from(updates, bodies, updates.c.id == bodies.c.id)
+        query = query.where(updates.c.schema == self._schema, updates.c.folded > version)
         query = query.order_by(updates.c.folded, updates.c.id).execution_options(yield_per=200)
         rows = self._connection.execute(query)
         return (Stored(row.body, row.owner, row.folded, row.project) for row in rows)
@@ -119,7 +120,7 @@ class Chronicle:
         Their receipts stay: a repeat counts once for ever.
         """
         settled = (updates.c.folded <= oldest) & (updates.c.received < now - KEPT_AT_LEAST_DAYS * DAY)
-        self._connection.execute(delete(updates).where(settled | (updates.c.received < now - KEPT_DAYS * DAY)))
+        let_go(self._connection, settled | (updates.c.received < now - KEPT_DAYS * DAY))
 
     def _together(self, sources: Mapping[str, int]) -> Mapping[str, Vector]:
         """Each head from the version that production has it from."""

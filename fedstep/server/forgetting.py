@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import Engine, delete
 from starlette.requests import Request
 
+from fedstep.server.bodies import let_go
 from fedstep.server.identity import Sender
 from fedstep.server.problems import Problem
 from fedstep.server.tables import updates, votes
@@ -47,5 +48,6 @@ def forget(engine: Engine, project: str, owner: str) -> Forgotten:
     with the project's own key.
     """
     with engine.begin() as connection:
-        doomed = (delete(table).where(table.c.project == project, table.c.owner == owner) for table in FORGOTTEN)
-        return Forgotten(*(connection.execute(statement).rowcount for statement in doomed))
+        gone = let_go(connection, (updates.c.project == project) & (updates.c.owner == owner))
+        cast = connection.execute(delete(votes).where(votes.c.project == project, votes.c.owner == owner))
+        return Forgotten(gone, cast.rowcount)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, insert, select
 
 from fedstep.federation.wire import Score, Update
+from fedstep.server.bodies import keep
 from fedstep.server.ledger import Ledger
 from fedstep.server.spending import Purse, took_part
-from fedstep.server.tables import receipts, updates
+from fedstep.server.tables import receipts
 
 __all__ = ["Accepted", "Intake", "Offer", "Refused"]
 
@@ -92,7 +93,7 @@ class Intake:
         # in the order of ids: two replicas that store the same ones wait for each other, not both for both
         named = [{"id": key, "receipt": _receipt(key), "version": head} for key in sorted(offer.id for offer in offers)]
         self._connection.execute(insert(receipts), named)
-        self._connection.execute(insert(updates), [self._row(offer, now) for offer in offers])
+        keep(self._connection, [self._row(offer, now) for offer in offers], {offer.id: offer.body for offer in offers})
         cast = ((offer.id, offer.project, offer.owner, offer.scores) for offer in offers)
         Ledger(self._connection, self._schema).vote(cast)
 
@@ -104,7 +105,6 @@ class Intake:
             "owner": offer.owner,
             "base": offer.base,
             "received": now,
-            "body": offer.body,
         }
 
 

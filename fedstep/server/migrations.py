@@ -62,5 +62,16 @@ def _index_the_buffer(connection: Connection) -> None:
         index.create(connection, checkfirst=True)
 
 
-STEPS: tuple[Callable[[Connection], None], ...] = (_index_the_buffer,)
+def _part_the_bodies(connection: Connection) -> None:
+    """Without DROP COLUMN: SQLite before 3.35 has none, and PostgreSQL would keep the bytes beside the new ones."""
+    kept = ", ".join(column.name for column in updates.columns)
+    connection.exec_driver_sql("INSERT INTO bodies (id, body) SELECT id, body FROM updates")
+    connection.exec_driver_sql(f"CREATE TABLE updates_kept AS SELECT {kept} FROM updates")
+    connection.exec_driver_sql("DROP TABLE updates")
+    updates.create(connection)
+    connection.exec_driver_sql(f"INSERT INTO updates ({kept}) SELECT {kept} FROM updates_kept")
+    connection.exec_driver_sql("DROP TABLE updates_kept")
+
+
+STEPS: tuple[Callable[[Connection], None], ...] = (_index_the_buffer, _part_the_bodies)
 LAYOUT = 1 + len(STEPS)

@@ -3,6 +3,7 @@
 from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 __all__ = [
+    "bodies",
     "layouts",
     "noised",
     "pulses",
@@ -43,9 +44,8 @@ updates = Table(
     Column("base", Integer, nullable=False),
     Column("received", Float, nullable=False),  # seconds since 1970
     Column("folded", Integer),  # the version it went into; NULL: in the buffer
-    Column("body", LargeBinary, nullable=False),
 )
-# All that is asked about the buffer is in the first, so that no body is read to count; the second is for folds again.
+# All that is asked about the buffer is in the first, so that no row is read to count; the second is for folds again.
 _waits = updates.c.folded.is_(None)
 Index(
     "updates_waiting",
@@ -59,6 +59,13 @@ Index(
 )
 Index("updates_folded", updates.c.folded, sqlite_where=~_waits, postgresql_where=~_waits)
 Index("updates_by_time", updates.c.received)
+
+bodies = Table(
+    "bodies",  # of the updates, one each: SQLite writes a row anew when it is marked as folded, and bodies are 16 kB
+    tables,
+    Column("id", String(32), primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+)
 
 receipts = Table(
     "receipts",

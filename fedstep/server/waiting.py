@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from fedstep.federation.wire import Update
+from fedstep.server.bodies import bodies_of
 from fedstep.server.buffer import Pending
 from fedstep.server.records import Stored
 from fedstep.server.tables import updates
@@ -35,21 +36,15 @@ class Waiting:
         found = select(updates.c.id, updates.c.owner, updates.c.project).where(updates.c.id.in_(chosen))
         rows = self._connection.execute(found.order_by(updates.c.received, updates.c.id)).all()
         read = {row.id: known.get(row.id) for row in rows}
-        bodies = self._bodies([number for number, update in read.items() if update is None])
+        unread = bodies_of(self._connection, [number for number, update in read.items() if update is None])
         return {
-            row.id: Stored(bodies.get(row.id, b""), row.owner, project=row.project, known=read[row.id]) for row in rows
+            row.id: Stored(unread.get(row.id, b""), row.owner, project=row.project, known=read[row.id]) for row in rows
         }
 
     def end(self, ids: Collection[str], version: int) -> bool:
         """From now on these are in the version; false where some of them do not wait any longer."""
         marked = update(updates).where(updates.c.id.in_(ids), self._unfolded).values(folded=version)
         return self._connection.execute(marked).rowcount == len(ids)
-
-    def _bodies(self, ids: Collection[str]) -> Mapping[str, bytes]:
-        rows = (
-            self._connection.execute(select(updates.c.id, updates.c.body).where(updates.c.id.in_(ids))) if ids else ()
-        )
-        return {row.id: row.body for row in rows}
 
     @property
     def _unfolded(self) -> ColumnElement[bool]:

@@ -17,7 +17,7 @@ from fedstep.server.aggregate import rules_for
 from fedstep.server.lineage import fold_stored
 from fedstep.server.records import Stored, Version
 from fedstep.server.store import Store
-from fedstep.server.tables import receipts, updates, verdicts, versions, votes
+from fedstep.server.tables import bodies, receipts, updates, verdicts, versions, votes
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,14 @@ def served_as_stored(store: str, url: str) -> Iterator[str]:
 def _receipts(connection: Connection, sent: Mapping[str, bytes], acknowledged: Mapping[str, str]) -> Iterator[str]:
     """Nothing acknowledged is missing or changed, nothing is there that nobody sent."""
     promised = {row.id: row.receipt for row in connection.execute(select(receipts))}
-    kept = {row.id: row.body for row in connection.execute(select(updates.c.id, updates.c.body))}
+    kept = _bodies(connection)
     for number, receipt in acknowledged.items():
         if promised.get(number) != receipt:
             yield f"{number} was acknowledged with {receipt}, the store has {promised.get(number)}"
         if kept.get(number) != sent.get(number):
             yield f"{number} was acknowledged, and its body is not in the store"
+    for number in kept.keys() ^ set(connection.scalars(select(updates.c.id))):
+        yield f"{number} has a row or a body, and not both"
     for number in promised.keys() ^ kept.keys():
         yield f"{number} has a receipt or a body, and not both"
     for number in kept.keys() - sent.keys():
@@ -90,8 +92,9 @@ def _folds(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -> 
     """Each head is what folding the updates of its version makes of the head before, to the bit."""
     rules = rules_for(schema())
     again = set(connection.scalars(select(verdicts.c.version).where(verdicts.c.refolded)))
+    query = select(updates.c.owner, updates.c.project, bodies.c.body).where(updates.c.id == bodies.c.id)
     for before, row in itertools.pairwise(chain):
-        rows = connection.execute(select(updates).where(updates.c.folded == row.version)).all()
+        rows = connection.execute(query.where(updates.c.folded == row.version)).all()
         stored = tuple(Stored(one.body, one.owner, project=one.project) for one in rows)
         start = Version(before.version, 0, 0.0, _vectors(before))
         if row.version not in again and fold_stored(start, stored, rules) != _vectors(row):
@@ -101,13 +104,17 @@ def _folds(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -> 
 def _votes(connection: Connection) -> Iterator[str]:
     """An open trial has one vote of each update that carried one, and none of any other."""
     cast = connection.execute(select(votes.c.update_id, votes.c.head, votes.c.trial)).all()
-    bodies = {row.id: row.body for row in connection.execute(select(updates.c.id, updates.c.body))}
+    kept = _bodies(connection)
     for (number, head, trial), count in Counter(map(tuple, cast)).items():
         if count > 1:
             yield f"{number} has {count} votes on {head} {trial}"
-        scores = unpack_update(bodies[number]).scores if number in bodies else {}
+        scores = unpack_update(kept[number]).scores if number in kept else {}
         if head not in scores or scores[head].trial != trial:
             yield f"{number} has a vote on {head} {trial} that it does not carry"
+
+
+def _bodies(connection: Connection) -> Mapping[str, bytes]:
+    return {row.id: row.body for row in connection.execute(select(bodies))}
 
 
 def _vectors(row: Row[tuple[object, ...]]) -> Mapping[str, Vector]:

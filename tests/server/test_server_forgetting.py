@@ -19,7 +19,7 @@ from fedstep.server.forgetting import FORGOTTEN, HEADER
 from fedstep.server.limits import Allowance, Allowances
 from fedstep.server.migrations import open_engine
 from fedstep.server.settings import Settings
-from fedstep.server.tables import receipts, tables, updates, votes
+from fedstep.server.tables import bodies, receipts, tables, updates, votes
 from fedstep.server.tokens import TokenBook
 
 PROJECT, STRANGER = f"{7:032x}", f"{8:032x}"
@@ -83,6 +83,7 @@ def test_what_waits_what_was_folded_and_the_votes_of_a_project_are_deleted_and_o
     for table in FORGOTTEN:
         assert left(either, table, project=PROJECT) == 0
         assert left(either, table, project=STRANGER) == 1
+    assert left(either, bodies) == left(either, bodies, id=update(1).id) == 1
 
 
 def test_every_table_that_has_a_project_is_forgotten_or_named_as_kept() -> None:
@@ -221,7 +222,8 @@ def test_an_update_that_was_folded_is_let_go_after_thirty_days(
         received = connection.scalar(select(func.min(updates.c.received)))
         for days, kept in ((29, 2), (31, 0)):
             Chronicle(connection, ours.digest).prune(-1, received + days * 86_400)
-            assert connection.scalar(select(func.count()).select_from(updates)) == kept
+            for table in (updates, bodies):
+                assert connection.scalar(select(func.count()).select_from(table)) == kept
         assert connection.scalar(select(func.count()).select_from(receipts)) == 2
     engine.dispose()
 
@@ -238,7 +240,8 @@ def test_an_update_that_was_never_folded_is_let_go_after_thirty_days_also_by_ano
         received = connection.scalar(select(func.min(updates.c.received)))
         for days, kept in ((29, 1), (31, 0)):
             Chronicle(connection, digest or ours.digest).prune(10**6, received + days * 86_400)
-            assert connection.scalar(select(func.count()).select_from(updates)) == kept
+            for table in (updates, bodies):
+                assert connection.scalar(select(func.count()).select_from(table)) == kept
         assert connection.scalar(select(func.count()).select_from(receipts)) == 1
     engine.dispose()
 

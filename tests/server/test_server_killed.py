@@ -55,8 +55,10 @@ def test_the_books_of_a_sound_store_have_nothing_wrong(books):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        ("DELETE FROM updates WHERE folded IS NULL", "its body is not in the store"),
-        ("UPDATE updates SET body = (SELECT body FROM updates WHERE folded = 2)", "its body is not in the store"),
+        ("DELETE FROM bodies", "its body is not in the store"),
+        ("UPDATE bodies SET body = (SELECT body FROM bodies ORDER BY id LIMIT 1)", "its body is not in the store"),
+        ("DELETE FROM updates WHERE folded IS NULL", "has a row or a body, and not both"),
+        ("INSERT INTO bodies (id, body) VALUES ('a', '')", "has a row or a body, and not both"),
         ("DELETE FROM receipts", "was acknowledged with"),
         ("UPDATE receipts SET receipt = 'another'", "was acknowledged with"),
         ("UPDATE updates SET folded = 2 WHERE folded = 1", "the updates say otherwise"),

@@ -5,20 +5,24 @@ import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import inspect
+from store_workshop import rows
 
 from fedstep.cli import commands
 from fedstep.errors import UsageError
 from fedstep.federation.wire import Score, pack_update
 from fedstep.server.aggregate import Rules
 from fedstep.server.buffer import Folding
+from fedstep.server.database import connected
 from fedstep.server.gate import Gate
 from fedstep.server.lineage import starting_vectors
 from fedstep.server.migrations import LAYOUT, open_engine
@@ -222,6 +226,40 @@ def test_a_store_moves_to_postgresql_and_goes_on_there(database, ours, update, t
     assert numbers == sorted(set(numbers))
 
 
+def earlier(file: Path) -> None:
+    """Makes of an export what it was while the bytes of an update were in one row with the rest."""
+    header, *lines, _end = map(json.loads, gzip.decompress(file.read_bytes()).splitlines())
+    header["tables"]["updates"].append("body")
+    del header["tables"]["bodies"]
+    sent = {row[1]: row[2] for row in lines if row[0] == "bodies"}
+    kept = [[*row, sent[row[1]]] if row[0] == "updates" else row for row in lines if row[0] != "bodies"]
+    written = "".join(json.dumps(one) + "\n" for one in (header, *kept, {"rows": len(kept)}))
+    file.write_bytes(gzip.compress(written.encode()))
+
+
+def test_an_export_of_an_earlier_layout_is_imported_with_every_byte(ours, update, tmp_path):
+    url, other, file = f"sqlite:///{tmp_path / 'a.db'}", f"sqlite:///{tmp_path / 'b.db'}", tmp_path / "a.gz"
+    filled(url, ours, update)
+    run("server", "export", str(file), "--store", url)
+    earlier(file)
+    run("server", "import", str(file), "--store", other)
+    for query in ALL_UPDATES:
+        assert rows(other, query) == rows(url, query) != []
+
+
+def test_an_export_of_an_earlier_layout_in_which_an_update_lacks_its_bytes_is_refused(ours, update, tmp_path):
+    url, other, file = f"sqlite:///{tmp_path / 'a.db'}", f"sqlite:///{tmp_path / 'b.db'}", tmp_path / "a.gz"
+    filled(url, ours, update)
+    run("server", "export", str(file), "--store", url)
+    earlier(file)
+    lines = map(json.loads, gzip.decompress(file.read_bytes()).splitlines())
+    cut = [row[:-1] if isinstance(row, list) and row[0] == "updates" else row for row in lines]
+    file.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in cut).encode()))
+    with pytest.raises(UsageError, match="cannot be imported"):
+        run("server", "import", str(file), "--store", other)
+    assert rows(other, "select id from updates") == []
+
+
 def test_the_commands_work_with_a_postgresql_store(database, tmp_path):
     with pytest.raises(UsageError, match="not there"):
         run("server", "status", "--store", database)
@@ -245,15 +283,33 @@ OLD_INDEX = "create index updates_in_buffer on updates (folded, schema)"
 SINCE = ("layouts", "schemas")  # tables that a store of fedstep 0.1 has not
 
 
-def aged(execute: Callable[[str], object]) -> None:
-    """Makes of a store what it was before layouts were numbered."""
-    for statement in (
+WITH_BODIES = (  # as rows were up to layout 2
+    "alter table updates add column body bytea",
+    "update updates set body = (select body from bodies where bodies.id = updates.id)",
+    "drop table bodies",
+)
+AGED = {
+    1: (
         *(f"drop table {name}" for name in SINCE),
         "drop index updates_waiting",
         "drop index updates_folded",
-    ):
-        execute(statement)
-    execute(OLD_INDEX)
+        OLD_INDEX,
+        *WITH_BODIES,
+    ),
+    2: (*WITH_BODIES, "update layouts set layout = 2"),
+}
+
+
+ALL_UPDATES = ("select * from updates order by id", "select id, body from bodies order by id")
+
+
+def inspected(url: str) -> list[tuple[str, bool]]:
+    """The tables by name, and of the updates each column with whether it may be empty."""
+    engine = connected(url)
+    found = inspect(engine)
+    made = [(column["name"], column["nullable"]) for column in found.get_columns("updates")]
+    engine.dispose()
+    return [*((name, True) for name in sorted(found.get_table_names())), *made]
 
 
 def indexes(url: str) -> set[str]:
@@ -265,16 +321,23 @@ def indexes(url: str) -> set[str]:
     return {name for name in found if name.startswith("updates_") and "pkey" not in name}
 
 
-def test_a_store_of_an_earlier_layout_is_migrated_with_all_that_it_has(url, ours, update, tmp_path):
+@pytest.mark.parametrize("layout", AGED)
+def test_a_store_of_an_earlier_layout_is_migrated_with_all_that_it_has(url, ours, update, tmp_path, layout):
     filled(url, ours, update)
     with opened(url, ours) as (store,):
         before = store.current(), store.lineage(99), store.pending()
+    kept, columns = [rows(url, query) for query in ALL_UPDATES], inspected(url)
     if "sqlite" in url:
         with sqlite3.connect(tmp_path / "a.db") as connection:
-            aged(connection.execute)
+            for statement in AGED[layout]:
+                connection.execute(statement)
     else:
-        aged(lambda statement: asked(url, statement))
+        for statement in AGED[layout]:
+            asked(url, statement)
+    assert inspected(url) != columns
     assert indexes(url) == {"updates_waiting", "updates_folded", "updates_by_time"}
+    assert [rows(url, query) for query in ALL_UPDATES] == kept
+    assert inspected(url) == columns
     with opened(url, ours) as (store,):
         assert (store.current(), store.lineage(99), store.pending()) == before
         assert store.fold(fold, 9.0).version == 5

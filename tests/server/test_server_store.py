@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 from store_workshop import fold, gated, offer, rows
 
 from fedstep.errors import UsageError
 from fedstep.model.linear import zeros
 from fedstep.server.buffer import Folding
-from fedstep.server.database import connected, needed
+from fedstep.server.database import connected, emptied_log, needed
 from fedstep.server.gate import Active
 from fedstep.server.lineage import contributions, starting_vectors
 from fedstep.server.store import Accepted, Refused, Store
@@ -196,7 +197,36 @@ def test_a_file_that_is_no_database_is_a_usage_error(tmp_path: Path, ours):
 
 
 def kept(url: str) -> list[str]:
-    return [number for (number,) in rows(url, "select id from updates order by received")]
+    found = [number for (number,) in rows(url, "select id from updates order by received")]
+    assert rows(url, "select id from bodies order by id") == [(number,) for number in sorted(found)]
+    return found
+
+
+def test_of_a_batch_that_cannot_be_stored_nothing_is_and_a_body_is_never_without_its_row(store, update, url):
+    first, second = offer(update(1)), offer(update(2))
+    rows(url, f"insert into bodies (id, body) values ('{second.id}', 'taken') returning id")
+    with pytest.raises(IntegrityError):
+        store.accept([first, second], 0, 10, 1.0)
+    assert rows(url, "select id from updates union all select id from receipts") == []
+    assert rows(url, f"delete from bodies where id = '{second.id}' returning id") == [(second.id,)]
+    assert kept(url) == []
+    store.accept([first, second], 0, 10, 1.0)
+    assert len(kept(url)) == 2
+
+
+def test_a_fold_writes_no_body_again(tmp_path, ours, update):
+    sizes = []
+    for length in (0, 100_000):
+        url = f"sqlite:///{tmp_path / str(length)}.db"
+        with closing(Store(url, ours)) as store:
+            store.start(starting_vectors(b"", ours), 0.0)
+            store.fold(fold, 1.0)  # SQLite has a 1 in no bytes, as NULL: no row would grow
+            offers = [replace(offer(one), update=one) for one in map(update, range(20))]
+            store.accept([replace(one, body=one.body + bytes(length)) for one in offers], 1, 10, 2.0)
+            emptied_log(store._engine)
+            assert store.fold(fold, 3.0).version == 2
+            sizes.append((tmp_path / f"{length}.db-wal").stat().st_size)
+    assert sizes[1] < sizes[0] + 100_000
 
 
 def test_a_store_lets_go_of_updates_of_thirty_days_ago_once_a_day(store, update, url):
@@ -251,7 +281,7 @@ def test_updates_that_nobody_could_need_again_go_after_a_week_and_their_receipts
     store.accept([offer(update(2))], 99, 1000, 8 * day)
     store.fold(fold, 8 * day)
     store.tidy(8 * day)
-    assert rows(url, "select id from updates") == [(f"{2:032x}",)]
+    assert kept(url) == [f"{2:032x}"]
     assert store.accept([offer(update(1))], 100, 1000, 9 * day)[0].repeat
 
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fedstep.errors import SchemaMismatch, WireError
+from fedstep.errors import WireError
 from fedstep.federation.tensors import Vector
 from fedstep.federation.wire import Shape, Update, check_update, unpack_update
 from fedstep.server.body import header, plain_body
@@ -17,7 +17,7 @@ from fedstep.server.metrics import Metrics
 from fedstep.server.problems import Problem, note
 from fedstep.server.settings import Limits
 from fedstep.server.store import Accepted, Offer, Refused
-from fedstep.server.taking import mismatch
+from fedstep.server.taking import check_fit
 
 __all__ = ["PATH", "Accepting", "Straight"]
 
@@ -97,14 +97,7 @@ class Accepting:
 
     def _check(self, update: Update, key: str) -> Mapping[str, bool]:
         """Whether each delta is as long as its bound. Raises Problem for an update that does not fit."""
-        if key != update.id:
-            raise Problem(400, "key", "Idempotency-Key must be the id of the update.")
-        try:
-            check_update(update, self._shape)
-        except SchemaMismatch as error:
-            raise mismatch(self._shape.digest, update.schema) from error
-        except WireError as error:
-            raise Problem(422, "does-not-fit", str(error)) from error
+        check_fit(update, key, check_update, self._shape)
         with np.errstate(over="ignore"):  # what has no square among C floats is too long, too
             lengths = {name: _length(delta) / self._bounds[name] for name, delta in update.deltas.items()}
         for name, length in lengths.items():

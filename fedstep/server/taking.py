@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from fedstep.errors import SchemaMismatch, WireError
 from fedstep.federation.halves import Masked, Seeded, check_half
-from fedstep.federation.wire import Shape
+from fedstep.federation.wire import Shape, Update
 from fedstep.server.body import plain_body
 from fedstep.server.door import Door
 from fedstep.server.metrics import Metrics
@@ -19,12 +19,13 @@ from fedstep.server.problems import Problem, as_json, note
 from fedstep.server.settings import Limits
 from fedstep.server.share_book import KEPT_SECONDS, HalfOffer, ShareBook
 
-__all__ = ["Batches", "Taking", "mismatch", "tidy"]
+__all__ = ["Batches", "Taking", "check_fit", "mismatch", "tidy"]
 
 LARGEST_BATCH = 256
 HOUR = 3600.0  # seconds
 log = logging.getLogger("fedstep.server")
 H = TypeVar("H", Masked, Seeded)
+M = TypeVar("M", Masked, Seeded, Update)
 Keep = Callable[[Sequence[HalfOffer], float], tuple[bool, ...]]
 
 
@@ -103,15 +104,20 @@ class Taking:
             half = unpack(body)
         except WireError as error:
             raise Problem(400, "not-an-update", str(error), reason=str(error.args[0])) from error
-        if request.headers.get("idempotency-key", "") != half.id:
-            raise Problem(400, "key", "Idempotency-Key must be the id of the update.")
-        try:
-            check_half(half, self._shape)
-        except SchemaMismatch as error:
-            raise mismatch(self._shape.digest, half.schema) from error
-        except WireError as error:
-            raise Problem(422, "does-not-fit", str(error)) from error
+        check_fit(half, request.headers.get("idempotency-key", ""), check_half, self._shape)
         return half
+
+
+def check_fit(message: M, key: str, check: Callable[[M, Shape], None], shape: Shape) -> None:
+    """Nothing. Raises Problem for a message that came under another key than its id, or that does not fit."""
+    if key != message.id:
+        raise Problem(400, "key", "Idempotency-Key must be the id of the update.")
+    try:
+        check(message, shape)
+    except SchemaMismatch as error:
+        raise mismatch(shape.digest, message.schema) from error
+    except WireError as error:
+        raise Problem(422, "does-not-fit", str(error)) from error
 
 
 def mismatch(ours: str, got: str) -> Problem:

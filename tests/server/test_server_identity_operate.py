@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from fedstep.features.schema import schema
 from fedstep.federation.wire import Update, pack_update, shape
 from fedstep.model.linear import zeros
 from fedstep.server.metrics import Metrics
-from tests.lifetime import bound
+from tests.lifetime import bound, url_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operate.md").read_text(encoding="utf-8")
 LINES = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.S) for line in block.splitlines()]
@@ -39,12 +38,7 @@ def started(line: str, folder: Path, env: dict[str, str], umask: int = -1) -> It
     words = bound(sys.executable, "-m", "fedstep", *shlex.split(line)[1:], *HERE)
     with log.open("wb") as file, subprocess.Popen(words, stderr=file, cwd=folder, env=env, umask=umask) as server:
         try:
-            end = time.monotonic() + 30
-            while "aggregator on " not in log.read_text():
-                assert server.poll() is None, log.read_text()
-                assert time.monotonic() < end, log.read_text()
-                time.sleep(0.05)
-            yield log.read_text().partition("aggregator on ")[2].partition(",")[0]
+            yield url_of(server, log)
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(20)

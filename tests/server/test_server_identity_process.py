@@ -24,7 +24,7 @@ from fedstep.cli import main
 from fedstep.errors import UsageError
 from fedstep.server.listen import checked
 from fedstep.server.settings import Tls
-from tests.lifetime import bound
+from tests.lifetime import bound, url_of
 
 TOKEN = "correct-horse-battery-staple"
 
@@ -37,12 +37,7 @@ def serving(folder: Path, *options: str, token: str = TOKEN) -> Iterator[tuple[s
     words = bound(sys.executable, "-m", "fedstep", "serve", "--port", "0", "--from-zero", *options)
     with log.open("wb") as file, subprocess.Popen(words, stderr=file, stdout=file, cwd=folder, env=env) as server:
         try:
-            end = time.monotonic() + 30
-            while "aggregator on " not in log.read_text():
-                assert server.poll() is None, log.read_text()
-                assert time.monotonic() < end, log.read_text()
-                time.sleep(0.05)
-            yield log.read_text().partition("aggregator on ")[2].partition(",")[0], server, log
+            yield url_of(server, log), server, log
         finally:
             if server.poll() is None:
                 server.send_signal(signal.SIGTERM)

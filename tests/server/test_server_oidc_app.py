@@ -24,7 +24,7 @@ from fedstep.federation.patience import Patience
 from fedstep.federation.wire import Update, pack_update, shape
 from fedstep.model.linear import zeros
 from fedstep.server.buffer import Folding
-from tests.lifetime import bound
+from tests.lifetime import bound, url_of
 
 
 def figures(house) -> str:
@@ -96,11 +96,7 @@ def serving(folder: Path, issuer: Issuer) -> Iterator[str]:
     log = folder / "log"
     with log.open("wb") as file, subprocess.Popen(words, stderr=file, cwd=folder, env=env) as server:
         try:
-            end = time.monotonic() + 30
-            while "aggregator on " not in log.read_text():
-                assert server.poll() is None, log.read_text()
-                assert time.monotonic() < end, log.read_text()
-                time.sleep(0.05)
+            url_of(server, log)
             yield url
         finally:
             server.send_signal(signal.SIGTERM)

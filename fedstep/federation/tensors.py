@@ -73,7 +73,7 @@ def _header(body: bytes) -> dict[str, object]:
     if len(body) < 8 or length > min(LONGEST_HEADER, len(body) - 8):
         raise WireError("the message is cut off or is not safetensors", REMEDY)
     try:
-        header = json.loads(body[8 : 8 + length].decode(), object_pairs_hook=_without_repeats)
+        header = _DECODER.decode(body[8 : 8 + length].rstrip(b" ").decode())
     except (ValueError, RecursionError) as error:
         raise WireError("the header of the message is not JSON without repeated keys", REMEDY) from error
     if not isinstance(header, dict):
@@ -86,6 +86,9 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) < len(pairs):
         raise ValueError("repeated key")
     return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_repeats)  # `json.loads` would make one for each message
 
 
 def _words(metadata: object) -> Mapping[str, str]:

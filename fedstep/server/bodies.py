@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, select
 
+from fedstep.server.inserting import insert_rows
 from fedstep.server.tables import bodies, updates
 
 __all__ = ["bodies_of", "keep", "let_go"]
@@ -11,8 +12,8 @@ __all__ = ["bodies_of", "keep", "let_go"]
 
 def keep(connection: Connection, rows: Sequence[Mapping[str, object]], sent: Mapping[str, bytes]) -> None:
     """Writes updates, and of each the bytes that were sent under its id."""
-    connection.execute(insert(updates), rows)
-    connection.execute(insert(bodies), [{"id": number, "body": body} for number, body in sent.items()])
+    insert_rows(connection, updates, rows)
+    insert_rows(connection, bodies, [{"id": number, "body": body} for number, body in sent.items()])
 
 
 def bodies_of(connection: Connection, ids: Collection[str]) -> Mapping[str, bytes]:

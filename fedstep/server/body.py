@@ -11,6 +11,7 @@ from fedstep.server.settings import Limits
 
 __all__ = ["bounded", "header", "plain_body"]
 
+HEADERS = "fedstep.headers"  # of a request's scope: the first of each name
 PATIENCE = 8  # a body over the limit is read up to this many times the limit, so that its sender sees the 413
 
 
@@ -32,12 +33,13 @@ async def plain_body(request: Request, limits: Limits) -> bytes:
 def header(request: Request, name: bytes) -> str:
     """The first of this name, which is in small letters; "" where there is none.
 
-    The view that Request has of its headers takes five times as long.
+    The view that Request has of its headers takes ten times as long.
     """
-    for key, value in request.scope["headers"]:
-        if key == name:
-            return bytes(value).decode("latin-1")
-    return ""
+    found = request.scope.get(HEADERS)
+    if found is None:
+        found = request.scope[HEADERS] = dict(reversed(request.scope["headers"]))
+    value: bytes = found.get(name, b"")
+    return value.decode("latin-1")
 
 
 async def bounded(request: Request, most: int) -> bytes:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from fedstep.errors import UsageError
 from fedstep.federation.tensors import Vector, pack, unpack
@@ -17,6 +17,8 @@ __all__ = ["DAY", "Chronicle"]
 
 DAY = 86_400.0
 KEPT_DAYS = 30  # of any update, of whatever schema, also where it was never folded
+# Asked once a batch, and made once: to make it takes longer.
+NEWEST = select(func.max(versions.c.version)).where(versions.c.schema == bindparam("ours"))
 KEPT_AT_LEAST_DAYS = 7  # of any update: they say who is active
 
 
@@ -28,8 +30,7 @@ class Chronicle:
 
     def number(self) -> int:
         """The number of the newest version; 0 where there is none."""
-        query = select(func.max(versions.c.version)).where(versions.c.schema == self._schema)
-        return self._connection.scalar(query) or 0
+        return self._connection.scalar(NEWEST, {"ours": self._schema}) or 0
 
     def unused(self) -> int:
         """The first number that no version of any schema has."""

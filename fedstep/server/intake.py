@@ -3,16 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, select
 
 from fedstep.federation.wire import Score, Update
 from fedstep.server.bodies import keep
+from fedstep.server.inserting import insert_rows
 from fedstep.server.ledger import Ledger
 from fedstep.server.spending import Purse, took_part
 from fedstep.server.tables import receipts
 
 __all__ = ["Accepted", "Intake", "Offer", "Refused"]
 
+# made once: that takes longer than to run it
+KNOWN = select(receipts).where(receipts.c.id.in_(bindparam("ids", expanding=True)))
 DECLINED = {
     "budget-spent": (
         "the project has spent its privacy budget",
@@ -84,7 +87,7 @@ class Intake:
         return tuple(_as_seen(outcomes[offer.id], id(offer) not in first) for offer in offers)
 
     def _receipts(self, ids: Sequence[str]) -> dict[str, Accepted | Refused]:
-        found = self._connection.execute(select(receipts).where(receipts.c.id.in_(ids)))
+        found = self._connection.execute(KNOWN, {"ids": ids})
         return {row.id: Accepted(row.receipt, row.version, repeat=True) for row in found}
 
     def _keep(self, offers: Sequence[Offer], head: int, now: float) -> None:
@@ -92,7 +95,7 @@ class Intake:
             return
         # in the order of ids: two replicas that store the same ones wait for each other, not both for both
         named = [{"id": key, "receipt": _receipt(key), "version": head} for key in sorted(offer.id for offer in offers)]
-        self._connection.execute(insert(receipts), named)
+        insert_rows(self._connection, receipts, named)
         keep(self._connection, [self._row(offer, now) for offer in offers], {offer.id: offer.body for offer in offers})
         cast = ((offer.id, offer.project, offer.owner, offer.scores) for offer in offers)
         Ledger(self._connection, self._schema).vote(cast)

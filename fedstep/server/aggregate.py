@@ -3,16 +3,18 @@
 Buffered asynchronous aggregation after FedBuff: Nguyen et al., AISTATS 2022.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedstep.features.schema import Schema
-from fedstep.server.outliers import Scaled, evened
-from fedstep.server.sums import Block, Groups, Part, Vector, apart, blocks, norm, total, within
+from fedstep.server.measured import measured
+from fedstep.server.outliers import evened
+from fedstep.server.sums import Figures, Groups, Rows, Vector, norm
 
 __all__ = [
     "Contribution",
@@ -35,7 +37,8 @@ class Rules:
 
     `projects_per_owner`: an owner's projects together move it no further than so many projects would. `longer`: in a
     fold of five projects or more, how much longer than the median project's a delta may be. `single`: how much of the
-    bound one coordinate may take, unless it moves in most projects.
+    bound one coordinate may take, unless it moves in most projects. `together`: however many projects a fold has, it
+    goes no further than the mean of their shares, so many times.
     """
 
     clip: float
@@ -44,11 +47,15 @@ class Rules:
     projects_per_owner: float = 4.0
     longer: float = 2.0
     single: float = 0.1
+    together: float = inf
     start: tuple[float, ...] = ()  # what is forgotten is forgotten towards these weights; empty: towards zero
 
 
 FEWEST = 5  # projects in a fold for a median to be taken
+TILE = 1 << 14  # coordinates of which the doubles stay in the processor's cache
+ROUNDING = 1e-9  # by which a delta that was shrunk to its bound may be longer
 RATES = {"build-failure": 0.3, "build-duration": 0.3}  # few rows, mixed projects: faster than this it hurts
+TOGETHER = {"flaky": 10.0}  # deltas are long: the sum of two hundred went too far
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,44 +75,46 @@ class Contribution:
 def rules_for(schema: Schema) -> Mapping[str, Rules]:
     """The default rules of each head."""
     return {
-        name: Rules(head.clip, RATES.get(name, 1.0), start=tuple(head.start())) for name, head in schema.heads.items()
+        name: Rules(head.clip, RATES.get(name, 1.0), together=TOGETHER.get(name, inf), start=tuple(head.start()))
+        for name, head in schema.heads.items()
     }
 
 
 def aggregate(head: Vector, updates: Sequence[Contribution], rules: Rules) -> Vector:
     """The head after one fold; without updates, the head itself.
 
-    Each project's weighted, clipped deltas are summed in id order, and the sum is clipped again: many updates of one
+    Each project's weighted, clipped deltas are summed in an order of their own, and the sum is clipped again: many updates of one
     project move the head no further than one. So it is with the projects of one owner, whose bound is wider. C floats
     come back, because that is what clients learn from.
     """
     if not updates:
         return head
     ordered = sorted(updates, key=_place)
-    found, projects = blocks([update.delta for update in ordered]), Groups.of(update.project for update in ordered)
-    bound = _bound(found, projects, rules)
-    taken = _taken(found, projects, bound, rules)
-    parts = (
-        Part(delta, staleness_weight(update.staleness) * scale, length)
-        for update, (delta, scale, length) in zip(ordered, taken, strict=True)
-    )
-    even = zip(ordered, parts, strict=True)
-    shares: list[Part] = []
-    for owner, owned in groupby(even, lambda pair: pair[0].owner):
-        mine: list[Part] = []
-        for _, pairs in groupby(owned, lambda pair: pair[0].project):
-            mine += within([part for _, part in pairs], bound)
-        shares += within(mine, rules.projects_per_owner * bound) if owner else mine
-    return moved(head, total(shares, len(head)), rules)
+    stale = np.array([staleness_weight(update.staleness) for update in ordered])
+    projects = Groups.of(update.project for update in ordered)
+    shares = Groups.of((update.owner, update.project) for update in ordered)
+    owners = Groups.of(update.owner or (update.project,) for update in ordered)
+    rows = measured([update.delta for update in ordered], stale, rules.clip, rules.longer)
+    bound = _bound(rows, projects, rules)
+    rows = rows._replace(scales=np.minimum(1.0, bound / np.where(rows.lengths, rows.lengths, bound)))
+    if len(projects.starts) >= FEWEST:
+        rows = evened(rows, projects, rules.single * bound)  # a delta spent on one word would drag that word anywhere
+    weights = _capped(rows, stale, shares, bound)
+    weights = _capped(rows, weights, owners, rules.projects_per_owner * bound)
+    return moved(head, rows.total(weights), _paced(ordered, rules))
 
 
-def moved(head: Vector, step: NDArray[np.float64], rules: Rules) -> Vector:
+def moved(head: Vector, step: NDArray[np.floating], rules: Rules) -> Vector:
     """The head after a step of summed deltas, at its rate and less what is forgotten."""
-    after = np.multiply(head, 1.0 - rules.decay, dtype=np.float64)
-    if rules.start:
-        after += rules.decay * np.array(rules.start)
-    after += rules.rate * step
-    return after.astype(np.float32)
+    start, after = np.array(rules.start), np.empty(len(head), np.float32)
+    for first in range(0, len(head), TILE):
+        here = slice(first, first + TILE)
+        part = (1.0 - rules.decay) * head[here].astype(np.float64)
+        if rules.start:
+            part += rules.decay * start[here]
+        part += rules.rate * step[here]
+        after[here] = part
+    return after
 
 
 def aggregate_heads(
@@ -121,30 +130,35 @@ def fold_bound(updates: Sequence[Contribution], rules: Rules) -> float:
     The constant leaves room for the longest honest delta, and a liar would always fill it. A median over projects stays
     honest while fewer than half of them lie; over fewer than five it would say little.
     """
-    found = blocks([update.delta for update in updates])
-    return _bound(found, Groups.of(update.project for update in updates), rules)
+    stale = np.ones(len(updates))
+    rows = measured([update.delta for update in updates], stale, rules.clip, rules.longer)
+    return _bound(rows, Groups.of(update.project for update in updates), rules)
 
 
-def _bound(found: Sequence[Block], projects: Groups, rules: Rules) -> float:
-    longest = projects.largest(np.concatenate([block.lengths for block in found]))
+def _bound(rows: Rows, projects: Groups, rules: Rules) -> float:
+    longest = projects.largest(rows.lengths)
     median = float(np.median(longest))
     return min(rules.clip, rules.longer * median) if len(longest) >= FEWEST and median else rules.clip
 
 
-def _taken(
-    found: Sequence[Block], projects: Groups, bound: float, rules: Rules
-) -> Iterator[tuple[Vector, float, float]]:
-    """Of each update what a step takes, how many times itself, and its length: nothing that sticks out or is too long.
+def _paced(updates: Sequence[Contribution], rules: Rules) -> Rules:
+    """The rules at the rate of a fold of so many projects, an owner's counted as far as they move the head.
 
-    One spent on one word would drag that word anywhere.
+    What was learned from one head by many says much the same many times: the sum of all of it goes too far.
     """
-    lengths = np.concatenate([block.lengths for block in found])
-    scales = np.minimum(1.0, bound / np.where(lengths, lengths, bound))
-    scaled: Sequence[Scaled] = tuple(map(Scaled, found, apart(scales, [block.rows for block in found])))
-    if len(projects.starts) >= FEWEST:
-        scaled = evened(scaled, projects, rules.single * bound)
-    for block, times in scaled:
-        yield from zip(block.rows, times.tolist(), block.lengths.tolist(), strict=True)
+    projects = {(update.owner or (update.project,), update.project) for update in updates}
+    owners = Counter(owner for owner, _ in projects)
+    counted = sum(min(number, rules.projects_per_owner) for number in owners.values())
+    return replace(rules, rate=min(rules.rate, rules.together / counted))
+
+
+def _capped(rows: Rows, weights: Figures, groups: Groups, most: float) -> Figures:
+    """Weights with which no group's sum is longer than `most`: the same ones, of those that cannot be."""
+    found = weights.copy()
+    for places in groups.above(weights * rows.scales * rows.lengths, most * (1.0 + ROUNDING)):
+        length = norm(rows.some(places).total(weights[places]))
+        found[places] *= min(1.0, most / length if length else 1.0)
+    return found
 
 
 def staleness_weight(staleness: int) -> float:
@@ -162,5 +176,5 @@ def clipped(delta: NDArray[np.floating], bound: float) -> NDArray[np.float64]:
     return delta.astype(np.float64) * min(1.0, bound / length if length else 1.0)
 
 
-def _place(update: Contribution) -> tuple[str, str, str]:
-    return update.owner, update.project, update.id
+def _place(update: Contribution) -> tuple[int, str, str, str]:
+    return update.staleness, update.owner, update.project, update.id

@@ -1,128 +1,142 @@
-"""Lengths and weighted sums of long vectors, in as few passes over the memory as that takes."""
+"""Weighted sums of vectors as C floats, in as few passes over the memory as that takes."""
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
-from itertools import groupby
-from math import isfinite, sqrt
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from math import sqrt
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Block", "Figures", "Groups", "Part", "Vector", "apart", "blocks", "measured", "norm", "total", "within"]
+__all__ = [
+    "TOGETHER",
+    "Cuts",
+    "Figures",
+    "Groups",
+    "Heaps",
+    "Matrix",
+    "Places",
+    "Rows",
+    "Vector",
+    "apart",
+    "norm",
+    "stacked",
+]
 
 Vector: TypeAlias = NDArray[np.float32]
+Matrix: TypeAlias = NDArray[np.float32]
 Figures: TypeAlias = NDArray[np.float64]
+Places: TypeAlias = NDArray[np.intp]
 Kind = TypeVar("Kind", bound=np.generic)
 
-ROOM = 1 << 16  # coordinates of a block: short vectors share the price of a call, and a long one is not copied
-RUN = 512  # coordinates squared and summed as C floats, before they are summed in double precision
-TOGETHER = 32  # vectors summed as C floats, likewise
-
-
-class Block(NamedTuple):
-    """Vectors of one size, one a row; the L2 norm of each, and what no coordinate of it is above."""
-
-    rows: NDArray[np.float32]
-    lengths: Figures
-    highest: Figures
+ROOM = 1 << 16  # coordinates of a stack: short vectors share the price of a call, and stay in the processor's cache
+MOST = 128  # vectors of a stack: the more are added to one sum, the more is lost by rounding
+FEW = 8  # to stack fewer than these costs more than it saves
+TOGETHER = 32  # long vectors whose sum is made apart, likewise
 
 
 class Groups(NamedTuple):
     """Which of a sequence are whose: their places group by group, and where in these each group begins."""
 
-    places: NDArray[np.intp]
-    starts: NDArray[np.intp]
+    places: Places
+    starts: Places
 
     @classmethod
-    def of(cls, names: Iterable[str]) -> "Groups":
+    def of(cls, names: Iterable[Hashable]) -> "Groups":
         """Those of the same name are a group. There must be one."""
-        numbers: dict[str, int] = {}
+        numbers: dict[Hashable, int] = {}
         found = np.array([numbers.setdefault(name, len(numbers)) for name in names])
         places = np.argsort(found, kind="stable")
         return cls(places, np.searchsorted(found[places], np.arange(len(numbers))))
 
-    def largest(self, values: NDArray[np.floating]) -> Figures:
-        """The largest value of each group, in each column if there are several."""
-        return np.maximum.reduceat(values[self.places], self.starts, axis=0, dtype=np.float64)
+    def largest(self, values: NDArray[Kind]) -> NDArray[Kind]:
+        """The largest value of each group, in each column if there are several, in whatever order."""
+        if len(self.starts) == len(self.places):
+            return values
+        return np.maximum.reduceat(values[self.places], self.starts, axis=0)
+
+    def above(self, values: Figures, most: float) -> Iterator[Places]:
+        """The places of each group whose values have a sum above `most`."""
+        sums = np.add.reduceat(values[self.places], self.starts)
+        ends = np.append(self.starts[1:], len(self.places))
+        for group in np.flatnonzero(sums > most):
+            yield self.places[self.starts[group] : ends[group]]
 
 
-class Part(NamedTuple):
-    """What a sum takes of a vector: so many times itself. `length` is the vector's."""
+class Heaps(NamedTuple):
+    """Sums of vectors that are known already, a row each, and the places of these vectors."""
 
-    vector: Vector
-    weight: float
-    length: float
+    places: Sequence[Sequence[int]] = ()
+    totals: Matrix = np.empty((0, 0), np.float32)
 
 
-def total(parts: Iterable[Part], size: int) -> NDArray[np.float64]:
-    """The sum, in an order that depends on the weights and on that of the parts alone.
+class Cuts(NamedTuple):
+    """Coordinates of which less is taken: of which vector, at which place, what it has there, what is taken of it."""
 
-    Vectors of one weight are multiplied by it together: most deltas are as short as they may be, and equally stale.
+    whose: Places = np.empty(0, np.intp)
+    places: Places = np.empty(0, np.intp)
+    values: Vector = np.empty(0, np.float32)
+    taken: Figures = np.empty(0)
+
+    def of(self, chosen: Places, count: int) -> "Cuts":
+        """Those of the chosen vectors among so many, which are now the only ones."""
+        numbers = np.full(count, -1)
+        numbers[chosen] = np.arange(len(chosen))
+        there = numbers[self.whose] >= 0
+        return Cuts(numbers[self.whose[there]], self.places[there], self.values[there], self.taken[there])
+
+
+class Rows(NamedTuple):
+    """Vectors of one size, one after the other, each to be taken `scales` times.
+
+    `stacks` has them again as rows of matrices; `lengths` has the L2 norm of each and `highest` what no coordinate of
+    it is above, before it is scaled and cut.
     """
-    whole, some = np.zeros(size), np.empty(size, np.float32)
-    for weight, alike in groupby(sorted(parts, key=_weight), _weight):
-        vectors = [part.vector for part in alike]
-        for start in range(0, len(vectors), TOGETHER):
-            some[:] = vectors[start]
-            for vector in vectors[start + 1 : start + TOGETHER]:
-                some += vector
-            if weight != 1.0:
-                some *= np.float32(weight)
-            whole += some
-    return whole
+
+    vectors: Sequence[Vector]
+    stacks: Sequence[Matrix]
+    lengths: Figures
+    highest: Figures
+    scales: Figures
+    heaps: Heaps = Heaps()
+    cuts: Cuts = Cuts()
+
+    def some(self, chosen: Places) -> "Rows":
+        """Those at these places."""
+        vectors = [self.vectors[place] for place in chosen]
+        figures = (self.lengths[chosen], self.highest[chosen], self.scales[chosen])
+        return Rows(vectors, stacked(vectors), *figures, cuts=self.cuts.of(chosen, len(self.vectors)))
+
+    def total(self, weights: Figures) -> Vector:
+        """The sum of what is taken of each, so many times: right to six digits of the lengths' sum."""
+        times = (weights * self.scales).astype(np.float32)
+        whole, left = np.zeros(len(self.vectors[0]), np.float32), times.copy()
+        if self.heaps.places:
+            whole += _from_heaps(self.heaps, left) @ self.heaps.totals
+        pairs = [(some, stack) for stack, some in apart(self.stacks, left) if some.any()] if left.any() else []
+        together = max(1, TOGETHER // len(self.stacks[0]))
+        for start in range(0, len(pairs), together):
+            whole += _sum(pairs[start : start + together])
+        whose, places, values, taken = self.cuts
+        if len(whose):
+            less = weights[whose] * taken - times[whose] * values.astype(np.float64)
+            whole += np.bincount(places, less, len(whole)).astype(np.float32)
+        return whole
 
 
-def within(parts: Sequence[Part], most: float) -> Sequence[Part]:
-    """Parts with the same sum, which is shrunk to a length of `most`: themselves, where they cannot be longer."""
-    if sum(part.weight * part.length for part in parts) <= most:
-        return parts
-    whole = total(parts, len(parts[0].vector))
-    length = norm(whole)
-    return (Part(whole.astype(np.float32), min(1.0, most / length if length else 1.0), length),)
-
-
-def blocks(vectors: Sequence[Vector]) -> tuple[Block, ...]:
-    """The vectors, which have one size, in their order."""
-    together = max(1, ROOM // max(1, len(vectors[0])))
-    if together == 1:
-        return measured([vector[np.newaxis] for vector in vectors])
-    return measured([np.stack(vectors[start : start + together]) for start in range(0, len(vectors), together)])
-
-
-def measured(stacks: Sequence[NDArray[np.float32]]) -> tuple[Block, ...]:
-    """A block of each, its rows measured in one pass, right to seven digits.
-
-    Numbers that have no square among C floats take a second pass.
-    """
-    with np.errstate(over="ignore"):
-        sums, highest = (np.concatenate(column) for column in zip(*map(_squares, stacks), strict=True))
-    lengths = np.sqrt(sums)
-    if not np.isfinite(lengths).all():
-        rows = (row for stack in stacks for row in stack)
-        lengths = np.array([found if isfinite(found) else norm(row) for found, row in zip(lengths, rows, strict=True)])
-    highest = 1.0001 * np.minimum(lengths, np.sqrt(highest))  # the squares are rounded
-    return tuple(map(Block, stacks, apart(lengths, stacks), apart(highest, stacks)))
-
-
-def apart(figures: NDArray[Kind], stacks: Iterable[Sized]) -> Iterator[NDArray[Kind]]:
-    """A figure of each row, stack by stack."""
+def apart(stacks: Sequence[Matrix], figures: NDArray[Kind]) -> Iterator[tuple[Matrix, NDArray[Kind]]]:
+    """Each stack with the figures of its rows."""
     start = 0
     for stack in stacks:
         start, begun = start + len(stack), start
-        yield figures[begun:start]
+        yield stack, figures[begun:start]
 
 
-def _squares(rows: NDArray[np.float32]) -> tuple[Figures, Figures]:
-    """Of each row the sum of its squares, and what no square of it is above."""
-    even = rows.shape[1] // RUN * RUN
-    runs = rows[:, :even].reshape(len(rows), even // RUN, RUN)
-    squares = np.vecdot(runs, runs)
-    sums = np.add.reduce(squares, axis=1, dtype=np.float64)
-    highest = np.maximum.reduce(squares, axis=1, initial=0.0)
-    if even == rows.shape[1]:
-        return sums, highest
-    rest = np.vecdot(rows[:, even:], rows[:, even:])
-    return sums + rest, np.maximum(highest, rest)
+def stacked(vectors: Sequence[Vector]) -> Sequence[Matrix]:
+    """The vectors as rows of matrices; long ones are alone, and not copied."""
+    together = min(MOST, ROOM // max(1, len(vectors[0])))
+    if together < FEW:
+        return [vector[np.newaxis] for vector in vectors]
+    return [np.stack(vectors[start : start + together]) for start in range(0, len(vectors), together)]
 
 
 def norm(vector: NDArray[np.floating]) -> float:
@@ -131,5 +145,18 @@ def norm(vector: NDArray[np.floating]) -> float:
     return sqrt(wide.dot(wide))
 
 
-def _weight(part: Part) -> float:
-    return part.weight
+def _from_heaps(heaps: Heaps, left: Vector) -> Vector:
+    """How many times each heap's sum is taken: not at all, unless all its vectors are alike. `left` loses them then."""
+    times = np.zeros(len(heaps.places), np.float32)
+    for number, places in enumerate(heaps.places):
+        if np.ptp(left[places]) == 0.0:
+            times[number] = left[places[0]]
+            left[places] = 0.0
+    return times
+
+
+def _sum(pairs: Sequence[tuple[Vector, Matrix]]) -> Vector:
+    whole: Vector = pairs[0][0] @ pairs[0][1]
+    for times, stack in pairs[1:]:
+        whole += times @ stack
+    return whole

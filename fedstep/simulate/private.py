@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, product
 from math import isfinite
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from fedstep.model.labels import Ripe
 from fedstep.model.state import Backlog
 from fedstep.server.accounting import budget_of
 from fedstep.server.aggregate import rules_for
+from fedstep.server.buffer import Folding
 from fedstep.server.gate import Active
 from fedstep.server.private_step import LIFE, Noise, next_private
 from fedstep.server.records import Current, Made, Moment, Stored, Version
@@ -144,17 +145,19 @@ def _learned(projects: Sequence[Sequence[Ripe]], releases: int, noise: Noise | N
     rules = {HEAD: rules_for(schema())[HEAD]}
     step = partial(next_private, noise=noise) if noise else next_version
     head = Version(0, 0, 0.0, {HEAD: schema().heads[HEAD].start()}, {HEAD: 0})
-    for period in range(releases):
-        updates = tuple(_updates(projects, head, draw))
+    several = len(projects) if noise else Folding().updates  # a period is one fold only where there is noise
+    for period, first in product(range(releases), range(0, len(projects), several)):
+        updates = tuple(_updates(projects[first : first + several], first, head, draw))
         moment = Moment(Current(head, head.vectors, {}), updates, {}, Active(0, 0), {}, {}, lambda _: (), period * WEEK)
         made: Made = step(moment, rules=rules, gate=None)
         head = made.version
     return head.vectors[HEAD]
 
 
-def _updates(projects: Sequence[Sequence[Ripe]], head: Version, draw: random.Random) -> Iterator[Stored]:
+def _updates(projects: Sequence[Sequence[Ripe]], first: int, head: Version, draw: random.Random) -> Iterator[Stored]:
+    """What each of the projects sends; they have the numbers from `first` on."""
     model = Model(schema().digest, head.version, head.version, "", head.vectors, head.vectors)
-    for number, rows in enumerate(projects):
+    for number, rows in enumerate(projects, first):
         backlog = Backlog(waiting={HEAD: tuple(draw.sample(rows, len(rows)))})
         update, _ = make_update(backlog, model, keyed_by(f"project {number} {head.version}"))
         if not isinstance(update, Absent):

@@ -1,5 +1,6 @@
 """The mathematics of a fold."""
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -9,7 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fedstep.features.schema import schema
-from fedstep.server.aggregate import Contribution, Rules, aggregate, aggregate_heads, clipped, fold_bound, rules_for
+from fedstep.server.aggregate import (
+    Contribution,
+    Rules,
+    aggregate,
+    aggregate_heads,
+    clipped,
+    fold_bound,
+    rules_for,
+    staleness_weight,
+)
 
 SIZE = 6
 RULES = Rules(clip=1.0, rate=0.5, decay=0.01)
@@ -120,3 +130,73 @@ def test_a_rare_coordinate_takes_a_tenth_of_the_bound_and_a_common_one_all_of_it
     moved = aggregate(np.zeros(SIZE, np.float32), [*honest, Contribution("x", "px", 0, rare)], still)
     assert moved[0] == pytest.approx(0.6, rel=1e-5)
     assert moved[1] == pytest.approx(still.single * 0.2, rel=1e-5)
+
+
+@given(st.integers(1, 60))
+def test_a_fold_of_many_projects_moves_the_head_as_far_as_ten_would(projects: int):
+    delta = np.full(SIZE, SIZE**-0.5, np.float32)  # as long as the bound
+    alike = [Contribution(f"{n}", f"p{n}", 0, delta) for n in range(projects)]
+    whole = Rules(clip=1.0, decay=0.0, together=10.0)
+    assert norm_of(aggregate(np.zeros(SIZE, np.float32), alike, whole)) == pytest.approx(min(projects, 10), rel=1e-5)
+    slow = Rules(clip=1.0, decay=0.0, rate=0.3, together=10.0)
+    moved = aggregate(np.zeros(SIZE, np.float32), alike, slow)
+    assert norm_of(moved) == pytest.approx(min(0.3 * projects, 10), rel=1e-5)
+
+
+@given(st.integers(1, 60))
+def test_one_more_project_changes_a_fold_by_at_most_twice_its_bound(projects: int):
+    """Once by what it says, once by what it takes from the others."""
+    delta = np.full(SIZE, SIZE**-0.5, np.float32)
+    honest = [Contribution(f"{n}", f"p{n}", 0, delta) for n in range(projects)]
+    liar = Contribution("x", "px", 0, -delta)
+    rules = replace(RULES, together=10.0)
+    moved = aggregate(HEAD, [*honest, liar], rules) - aggregate(HEAD, honest, rules)
+    assert norm_of(moved) <= 2.0 * rules.rate * rules.clip + 1e-4
+
+
+def test_many_projects_of_one_owner_slow_the_others_no_more_than_four_would():
+    delta, nothing = np.full(SIZE, SIZE**-0.5, np.float32), np.zeros(SIZE, np.float32)
+    others = [Contribution(f"{n}", f"p{n}", 0, delta, f"o{n}") for n in range(16)]
+    silent = [Contribution(f"x{n}", f"x{n}", 0, nothing, "me") for n in range(12)]
+    whole = Rules(clip=1.0, decay=0.0, together=10.0)
+    moved = aggregate(np.zeros(SIZE, np.float32), [*others, *silent], whole)
+    assert norm_of(moved) == pytest.approx(16 * 10 / (16 + 4), rel=1e-5)
+
+
+def test_many_updates_of_one_project_slow_the_others_no_more_than_one_would():
+    delta, nothing = np.full(SIZE, SIZE**-0.5, np.float32), np.zeros(SIZE, np.float32)
+    others = [Contribution(f"{n}", f"p{n}", 0, delta) for n in range(19)]
+    busy = [Contribution(f"x{n}", "busy", 0, nothing) for n in range(30)]
+    moved = aggregate(np.zeros(SIZE, np.float32), [*others, *busy], Rules(clip=1.0, decay=0.0, together=10.0))
+    assert norm_of(moved) == pytest.approx(19 * 10 / 20, rel=1e-5)
+
+
+def test_only_the_head_for_flaky_tests_goes_no_further_with_more_than_ten_projects():
+    together = {name: rules.together for name, rules in rules_for(schema()).items()}
+    assert together == {"flaky": 10.0, "triage": np.inf, "build-failure": np.inf, "build-duration": np.inf}
+
+
+@given(contributions.filter(bool))
+def test_a_fold_of_ten_projects_or_fewer_is_what_it_was_bit_for_bit(updates: list[Contribution]):
+    """Three projects send these; seven more make ten."""
+    ten = [*updates, *(Contribution(f"{n}", f"p{n}", 0, HEAD) for n in range(7))]
+    some = aggregate(HEAD, ten, Rules(clip=1.0, together=10.0))
+    assert some.tobytes() == aggregate(HEAD, ten, Rules(clip=1.0)).tobytes()
+
+
+@pytest.mark.parametrize("size", [40, 10_000])
+def test_a_fold_of_short_and_of_long_vectors_is_what_the_rules_say_in_double_precision(size: int):
+    dice = np.random.default_rng(size)
+    lengths = np.where(np.arange(80) % 9, 0.5, 3.0)  # nine of them are longer than they may be
+    drawn = dice.normal(0, 1, (80, size))
+    drawn *= (lengths / np.linalg.norm(drawn, axis=1))[:, np.newaxis]
+    updates = [
+        Contribution(f"{n}", f"p{n // 2}", n // 2 % 3, delta) for n, delta in enumerate(drawn.astype(np.float32))
+    ]
+    shares = [
+        clipped(sum(staleness_weight(update.staleness) * clipped(update.delta, 1.0) for update in pair), 1.0)
+        for pair in zip(updates[::2], updates[1::2], strict=True)
+    ]
+    still = Rules(clip=1.0, decay=0.0, single=1.0, together=float("inf"))
+    moved = aggregate(np.zeros(size, np.float32), updates, still)
+    np.testing.assert_allclose(moved, np.sum(shares, axis=0), atol=1e-6)

@@ -83,9 +83,9 @@ def rules_for(schema: Schema) -> Mapping[str, Rules]:
 def aggregate(head: Vector, updates: Sequence[Contribution], rules: Rules) -> Vector:
     """The head after one fold; without updates, the head itself.
 
-    Each project's weighted, clipped deltas are summed in an order of their own, and the sum is clipped again: many updates of one
-    project move the head no further than one. So it is with the projects of one owner, whose bound is wider. C floats
-    come back, because that is what clients learn from.
+    Each project's weighted, clipped deltas are summed, in an order of their own, and the sum is clipped again: many
+    updates of one project move the head no further than one. So it is with the projects of one owner, whose bound is
+    wider. C floats come back, because that is what clients learn from.
     """
     if not updates:
         return head

@@ -41,12 +41,14 @@ class Ledger:
 
     def active(self, now: float) -> Active:
         """Who sent an update in the last seven days."""
-        found = self._connection.execute(
-            select(func.count(func.distinct(updates.c.project)), func.count(func.distinct(updates.c.owner))).where(
-                updates.c.schema == self._schema, updates.c.received > now - ACTIVE_SECONDS
-            )
-        ).one()
-        return Active(*found)
+        return self.attendance(now)[0]
+
+    def attendance(self, now: float) -> tuple[Active, int]:
+        """Who sent an update in the last seven days, and how many updates that were."""
+        projects, owners = (func.count(func.distinct(column)) for column in (updates.c.project, updates.c.owner))
+        lately = (updates.c.schema == self._schema) & (updates.c.received > now - ACTIVE_SECONDS)
+        found, owning, sent = self._connection.execute(select(projects, owners, func.count()).where(lately)).one()
+        return Active(found, owning), sent
 
     def spent(self) -> Mapping[str, float]:
         """How much of the margin is gone, by head."""

@@ -25,6 +25,7 @@ from fedstep.server.problems import Problem
 __all__ = ["Page", "page_html"]
 
 KEPT_SECONDS = 5.0  # one look serves everyone for so long, however many ask
+RARELY = 20.0  # times as long as it took, if that is longer
 MOST_POINTS, MOST_ROWS, MOST_WORDS = 40, 12, 12
 WORDS = ("name=", "source=")  # how the coordinates begin that stand for words
 TEMPLATES = Path(__file__).parent / "templates"
@@ -44,7 +45,7 @@ class Page:
         self._overview, self._exposition, self._ours, self._gate = overview, exposition, ours, gate
         self._clock, self._one = clock, asyncio.Lock()
         self._seen: tuple[Look, str] | None = None
-        self._looked = -KEPT_SECONDS
+        self._again = 0.0  # when to look again, on the monotonic clock
 
     async def html(self) -> Response:
         """The page. Raises Problem: 503, the store cannot be read."""
@@ -61,11 +62,16 @@ class Page:
         self._overview.close()
 
     async def _newest(self) -> tuple[Look, str]:
-        """The look and its page, made in a thread: to look takes 35 ms and to draw 65, in which nobody else is kept."""
+        """The look and its page, made in a thread: to look takes 35 ms and to draw 65, in which nobody else is kept.
+
+        To look reads every update of a week. Where that takes long it is done as rarely.
+        """
         async with self._one:
-            if self._seen is None or time.monotonic() - self._looked >= KEPT_SECONDS:
+            began = time.monotonic()
+            if self._seen is None or began >= self._again:
                 self._seen = await asyncio.to_thread(self._draw)
-                self._looked = time.monotonic()
+                ended = time.monotonic()
+                self._again = ended + max(KEPT_SECONDS, RARELY * (ended - began))
             return self._seen
 
     def _draw(self) -> tuple[Look, str]:

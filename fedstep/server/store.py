@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from fedstep.federation.tensors import Vector
 from fedstep.federation.wire import Shape, Update
+from fedstep.server.attendance import Attendance
 from fedstep.server.buffer import Pending
 from fedstep.server.chronicle import DAY, Chronicle
 from fedstep.server.database import alone, alone_now, emptied_log, reading
@@ -49,6 +50,7 @@ class Store:
         self._shape = shape
         self._pruned = float("-inf")  # when updates were let go last, in seconds since 1970
         self._known: OrderedDict[str, Update] = OrderedDict()  # what came last, for the next fold
+        self._attendance = Attendance()
         self._turn = Lock()  # to write: SQLite would let the second one wait for long, and in no order
 
     def close(self) -> None:
@@ -156,6 +158,7 @@ class Store:
         """What was deleted of this owner's project, from the files too."""
         with self._turn:
             self._known.clear()
+            self._attendance.forget()
             gone = forget(self._engine, project, owner)
         emptied_log(self._engine)  # waits for a fold that reads, which waits for its turn
         return gone
@@ -173,6 +176,7 @@ class Store:
                 head = max(head, self._chronicle(connection).number())
                 outcomes = Intake(connection, self._shape.digest, self._purse).take(offers, head, staleness, now)
             self._remember(offers, outcomes)
+            self._attendance.came(len(offers))
         return outcomes
 
     def _remember(self, offers: Sequence[Offer], outcomes: Sequence[Accepted | Refused]) -> None:
@@ -198,7 +202,7 @@ class Store:
             current=chronicle.current(),
             buffered=tuple(buffered.values()),
             votes=ledger.votes(),
-            active=ledger.active(now),
+            active=self._attendance.active(now, lambda: ledger.attendance(now)),
             spent=ledger.spent(),
             refolded=ledger.refolded(),
             since=chronicle.since,

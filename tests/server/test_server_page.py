@@ -7,6 +7,7 @@ from base64 import b64encode
 from dataclasses import replace
 from hashlib import sha256
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -250,6 +251,25 @@ def test_one_look_serves_all_who_ask_at_once(grown):
 
     assert asyncio.run(ask()) == {200}
     assert looks == [NOW]
+    page.close()
+
+
+def test_a_look_is_kept_twenty_times_as_long_as_it_took(grown, monkeypatch):
+    hands = iter([0.0, 10.0, 209.0, 211.0, 212.0])  # asked, looked; asked; asked, looked
+    monkeypatch.setattr("fedstep.server.page.time", SimpleNamespace(monotonic=lambda: next(hands)))
+    looks = []
+
+    class Counting(Overview):
+        def look(self, now: float) -> Look:
+            looks.append(now)
+            return super().look(now)
+
+    page = Page(Counting(grown, shape(schema()), Gate()), Metrics().text, schema(), Gate(), lambda: NOW)
+    seen = []
+    for _ in range(3):
+        asyncio.run(page.status())
+        seen.append(len(looks))
+    assert seen == [1, 1, 2]
     page.close()
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from fedstep.build.ci import read_ci
 from fedstep.build.git import repository_root, start_change, start_outgoing
+from fedstep.build.patterns import matcher
 from fedstep.build.record import Absent, Change, CiRun, Reports, Situation, TestRun
 from fedstep.errors import InputError
 from fedstep.history.home import Home
@@ -50,9 +51,15 @@ def in_ci(ci: CiRun) -> bool:
     return ci.vendor != "local"
 
 
-def start_situation(place: Workplace) -> Callable[[], Situation]:
-    """The situation of a build that is about to start: in CI of the commit, by hand of what would be pushed."""
-    change = start_change(place.root, place.ci) if in_ci(place.ci) else start_outgoing(place.root)
+def start_situation(place: Workplace, reports: Sequence[str] = ()) -> Callable[[], Situation]:
+    """The situation of a build that is about to start: in CI of the commit, by hand of what would be pushed.
+
+    What the globs `reports` name, from the current folder, is not pushed while it is untracked.
+    """
+    if in_ci(place.ci):
+        change = start_change(place.root, place.ci)
+    else:
+        change = start_outgoing(place.root, is_report=matcher(reports, os.getcwd(), place.root))
     return lambda: Situation(_on_branch(place), change(), place.now)
 
 

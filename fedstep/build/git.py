@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from fedstep.build.gitparse import Commit, parse_names, parse_numstat, parse_objects, parse_status
 from fedstep.build.gitrun import Git, Ran, Run, fetched_commit, is_shallow, refusal, repository_root, run_git
@@ -18,6 +18,8 @@ __all__ = [
     "start_change",
     "start_outgoing",
 ]
+
+IsReport: TypeAlias = Callable[[str], bool]  # of a path from the root of the work tree
 
 FILE_LIMIT = 5_000
 _COUNTED_FILES = 200  # untracked files whose lines are counted, and how much of each
@@ -81,15 +83,18 @@ def start_change(root: str, ci: CiRun, run: Run = run_git) -> Callable[[], Chang
     return lambda: _built(git, ci, told, status(), parse_objects(asked, objects().out))
 
 
-def read_outgoing(root: str, run: Run = run_git) -> Change | Absent:
+def read_outgoing(root: str, run: Run = run_git, is_report: IsReport = lambda _: False) -> Change | Absent:
     """The work tree, untracked files included, against its upstream, else the default branch, else HEAD.
 
-    For a prediction before a push. `commit` and `tree` are "" unless the work tree is clean.
+    For a prediction before a push. `commit` and `tree` are "" unless the work tree is clean. Untracked files of which
+    `is_report` is true count as nothing: tests wrote them, and nobody pushes them.
     """
-    return start_outgoing(root, run)()
+    return start_outgoing(root, run, is_report)()
 
 
-def start_outgoing(root: str, run: Run = run_git) -> Callable[[], Change | Absent]:
+def start_outgoing(
+    root: str, run: Run = run_git, is_report: IsReport = lambda _: False
+) -> Callable[[], Change | Absent]:
     """`read_outgoing` in two steps: three git processes start now, the call that comes back waits for them."""
     top = repository_root(root)
     if not top:
@@ -100,7 +105,7 @@ def start_outgoing(root: str, run: Run = run_git) -> Callable[[], Change | Absen
     guess = git.start(*_DIFF, "--merge-base", "@{upstream}", "--")
     status = git.start(*_STATUS, "--untracked-files=all")
     objects = git.start("cat-file", "--batch", stdin=_batch(asked))
-    return lambda: _outgoing(git, status(), parse_objects(asked, objects().out), guess())
+    return lambda: _outgoing(git, status(), parse_objects(asked, objects().out), guess(), is_report)
 
 
 def list_files(root: str, run: Run = run_git) -> tuple[str, ...] | Absent:
@@ -125,10 +130,11 @@ def _built(git: Git, ci: CiRun, told: dict[str, str], status: Ran, found: dict[s
     return _change(head, not modified, diff, notices)
 
 
-def _outgoing(git: Git, status: Ran, found: dict[str, Commit], guess: Ran) -> Change | Absent:
+def _outgoing(git: Git, status: Ran, found: dict[str, Commit], guess: Ran, is_report: IsReport) -> Change | Absent:
     if status.code != 0:
         return refusal(status, git.root)
     seen = parse_status(status.out)
+    untracked = tuple(path for path in seen.untracked if not is_report(path))
     if guess.code == 0:
         diff = _Diff("merge-base with upstream", parse_numstat(guess.out))
     else:
@@ -136,12 +142,12 @@ def _outgoing(git: Git, status: Ran, found: dict[str, Commit], guess: Ran) -> Ch
     if not diff.base:
         return refusal(guess, git.root)
     room = max(0, FILE_LIMIT - len(diff.files))
-    added = tuple(_untracked(git.root, seen.untracked[:room]))
-    left_out = len(seen.untracked) - len(added)
+    added = tuple(_untracked(git.root, untracked[:room]))
+    left_out = len(untracked) - len(added)
     notices = [f"{left_out} untracked files left out"] if left_out else []
     if diff.base == "HEAD" and is_shallow(git.root):
         notices.append("shallow clone, compared with HEAD only; run git fetch --unshallow")
-    clean = not seen.modified and not seen.untracked
+    clean = not seen.modified and not untracked
     return _change(found.get("HEAD"), clean, _Diff(diff.base, diff.files + added), notices)
 
 

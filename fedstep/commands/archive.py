@@ -4,19 +4,11 @@ from typing import Any
 
 import click
 
-from fedstep.commands.options import option
+from fedstep.commands.options import STORE
 from fedstep.commands.sinks import show
 from fedstep.errors import MissingExtra
 
 __all__ = ["export", "import_"]
-
-STORE = option(
-    "store",
-    metavar="URL",
-    default="sqlite:///fedstep.db",
-    show_default=True,
-    help="Database of the aggregator: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.",
-)
 
 
 @click.command()

@@ -6,7 +6,19 @@ from typing import Any, TypeVar
 import click
 
 from fedstep.build.record import BuildOutcome, Evidence, Reports, Situation
-from fedstep.commands.options import FORMAT, HELPER, HISTORY, JUNIT, NETWORK, OUTCOME, PART, STRICT, Given, option
+from fedstep.commands.options import (
+    FORMAT,
+    HELPER,
+    HISTORY,
+    JUNIT,
+    NETWORK,
+    OUTCOME,
+    PART,
+    REPORTS,
+    STRICT,
+    Given,
+    option,
+)
 from fedstep.commands.place import (
     aggregator_of,
     mark_start,
@@ -64,6 +76,7 @@ def train(**given: Any) -> int:
 
 
 @click.command()
+@REPORTS
 @HISTORY
 @PART
 @FORMAT
@@ -79,7 +92,7 @@ def predict(**given: Any) -> int:
     from fedstep.steps import foresee
 
     place = place_of(given)
-    situation = start_situation(place)
+    situation = start_situation(place, given["junit"])
     place, problems = readable(place)
     if not problems:
         problems = fetched(given, place)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fedstep.build.gitrun import common_folder, repository_root
-from fedstep.commands.options import HISTORY, PART, STRICT, Given, option
+from fedstep.commands.options import HISTORY, PART, REPORTS, STRICT, Given, option
 from fedstep.commands.sinks import say, show
 from fedstep.errors import InputError
 from fedstep.prepush import Hook, find_hook, install, something_pushed, uninstall
@@ -77,6 +77,7 @@ def status() -> int:
 @hook.command("run")
 @click.argument("remote", nargs=-1, metavar="[REMOTE URL]")
 @option("within", type=click.FloatRange(0.1), default=3.0, show_default=True, help="Seconds, else no prediction.")
+@REPORTS
 @HISTORY
 @PART
 @STRICT
@@ -103,7 +104,7 @@ def _foretold(given: Given) -> int:
     from fedstep.workplace import start_situation
 
     place = place_of({**given, "history": _history(given)})
-    situation = start_situation(place)
+    situation = start_situation(place, given["junit"])
     place, problems = readable(place)
     problems = problems or fetched(given, place)
     prediction, problems = foresee(place.home, situation, kept_model(place.home), problems)

@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fedstep.build.record import Absent
-from fedstep.commands.options import HISTORY, JUNIT, PART, Given, option, option_variables
+from fedstep.commands.options import HELPER, HISTORY, JUNIT, PART, Given, option, option_variables
 from fedstep.commands.place import aggregator_of, marked_start, place_of
 from fedstep.commands.sinks import say, show
 from fedstep.errors import HistoryError, UsageError
 from fedstep.workplace import Workplace
 
 if TYPE_CHECKING:
+    from fedstep.history.table import TestTable
     from fedstep.report.explained import Explained
 
 __all__ = ["doctor", "explain", "inspect"]
@@ -28,7 +28,7 @@ TEXTS = {
     "diagnosis": "fedstep.report.doctor_text",
 }
 JSON = option("json", is_flag=True, help="JSON instead of text.")
-NETWORK_SECONDS = 1.0  # for both questions to the aggregator: with the rest all is over in two
+NETWORK_SECONDS = 1.0  # for all questions to the aggregator and its helper: with the rest all is over in two
 FOUND = 3  # the exit code where a string of the report was found, or the report could not be read
 
 
@@ -83,7 +83,7 @@ def explain(**given: Any) -> int:
     place = place_of(given)
     remembered = recall(place.home)
     say(*remembered.warnings)
-    found = _one_test(given["test"], remembered.summary.tests.ids)
+    found = _one_test(given["test"], remembered.summary.tests)
     if not found:
         return UsageError.exit_code
     explained = explain_test(place.home, remembered.summary, found, place.now, remembered.warnings)
@@ -91,13 +91,15 @@ def explain(**given: Any) -> int:
     return _write_page(given["html"], explained) if given["html"] else 0
 
 
-def _one_test(wanted: str, tests: Sequence[str]) -> str:
-    """The one test that is meant; "" after having said which it could be."""
+def _one_test(wanted: str, table: "TestTable") -> str:
+    """The one test that is meant, by its id or the one before a rename; "" after having said which it could be."""
+    from fedstep.history.table import formerly
     from fedstep.looking.matching import MOST_MATCHES, matches, nearest
 
+    tests, now = table.ids, formerly(table)
     if not tests:
         raise HistoryError("no test of this project is known yet", "Run fedstep train after your tests")
-    found = matches(wanted, tests)
+    found = matches(wanted, tests) or tuple(now[former] for former in matches(wanted, tuple(now)))
     if len(found) == 1:
         return found[0]
     if found:
@@ -124,6 +126,7 @@ def _write_page(path: str, explained: "Explained") -> int:
 @JUNIT
 @option("aggregator", metavar="URL", default="", help="Look whether it answers, and whether it takes updates.")
 @option("token", metavar="TOKEN", default="", help="For the aggregator; keep it in FEDSTEP_TOKEN.")
+@HELPER
 @JSON
 @HISTORY
 @PART

@@ -14,6 +14,8 @@ __all__ = [
     "NETWORK",
     "OUTCOME",
     "PART",
+    "REPORTS",
+    "STORE",
     "STRICT",
     "Given",
     "option",
@@ -59,6 +61,7 @@ FORMAT = option(
     "format", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True, help="Of the output."
 )
 JUNIT = option("junit", metavar="GLOB", multiple=True, help="Test reports; ** matches any folders. Can be repeated.")
+REPORTS = option("junit", metavar="GLOB", multiple=True, help="Test reports: untracked ones are no change of yours.")
 OUTCOME = option(
     "outcome",
     type=click.Choice(["", "passed", "unstable", "failed"]),
@@ -74,4 +77,11 @@ NETWORK = together(
 HELPER = together(
     option("helper", metavar="URL", default="", help="Split updates: half to it, half to the aggregator."),
     option("helper-token", metavar="TOKEN", default="", help="For the helper; keep it in FEDSTEP_HELPER_TOKEN."),
+)
+STORE = option(
+    "store",
+    metavar="URL",
+    default="sqlite:///fedstep.db",
+    show_default=True,
+    help="Database of the aggregator: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.",
 )

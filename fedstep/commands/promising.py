@@ -3,11 +3,14 @@
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from fedstep.commands.options import Given, option, together
+from fedstep.errors import UsageError
 
 __all__ = ["PROMISING", "promising"]
 
+TERMS = "privacy_delta", "privacy_releases", "privacy_days"
 RANGE = click.FloatRange(0, min_open=True)
 
 PROMISING = together(
@@ -25,10 +28,21 @@ PROMISING = together(
 
 
 def promising(given: Given) -> dict[str, Any]:
-    """The settings that these options mean, by name; no promise without an epsilon."""
+    """The settings that these options mean, by name; none without an epsilon. Raises UsageError for terms alone."""
     from fedstep.federation.wire import Promise
 
     if given["privacy_epsilon"] is None:
+        _check_silence()
         return {}
-    names = ("privacy_epsilon", "privacy_delta", "privacy_releases", "privacy_days")
-    return {"promise": Promise(*(given[name] for name in names))}
+    return {"promise": Promise(*(given[name] for name in ("privacy_epsilon", *TERMS)))}
+
+
+def _check_silence() -> None:
+    """Raises UsageError where somebody gave terms of a promise: without an epsilon there is none."""
+    source = click.get_current_context().get_parameter_source
+    idle = [f"--{name.replace('_', '-')}" for name in TERMS if source(name) != ParameterSource.DEFAULT]
+    if idle:
+        raise UsageError(
+            f"without --privacy-epsilon nothing is promised, and {', '.join(idle)} would do nothing",
+            "Give --privacy-epsilon, or leave these out, in the environment and in files, too.",
+        )

@@ -11,7 +11,7 @@ import click
 
 from fedstep.commands.archive import export, import_
 from fedstep.commands.guarding import GUARDS, guards
-from fedstep.commands.options import option
+from fedstep.commands.options import STORE, option
 from fedstep.commands.promising import PROMISING, promising
 from fedstep.commands.sharing import SHARING, sharing
 from fedstep.commands.sinks import say, show
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
     from fedstep.server.store import Store
 
 __all__ = ["serve", "server"]
-
-STORE = option(
-    "store",
-    metavar="URL",
-    default="sqlite:///fedstep.db",
-    show_default=True,
-    help="Database of the aggregator: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.",
-)
 
 
 @click.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fedstep.commands.options import option
+from fedstep.commands.options import STORE
 from fedstep.commands.sinks import say, show
 from fedstep.errors import MissingExtra
 
@@ -15,14 +15,6 @@ if TYPE_CHECKING:
     from fedstep.server.tokens import TokenBook
 
 __all__ = ["token"]
-
-STORE = option(
-    "store",
-    metavar="URL",
-    default="sqlite:///fedstep.db",
-    show_default=True,
-    help="Database of the aggregator: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.",
-)
 
 
 @click.group()

@@ -14,6 +14,7 @@ __all__ = [
     "TestTable",
     "add_test",
     "decayed_rate",
+    "formerly",
     "name_words",
     "numbers",
     "with_tests",
@@ -76,6 +77,14 @@ def numbers(table: TestTable) -> dict[str, int]:
     """The row of each test, by its id and by the one it had before."""
     return {former: number for number, former in enumerate(table.former) if former} | {
         test: number for number, test in enumerate(table.ids)
+    }
+
+
+def formerly(table: TestTable) -> dict[str, str]:
+    """The id of each renamed test by the one it had before, unless that is another test now."""
+    known = set(table.ids)
+    return {
+        former: test for test, former in zip(table.ids, table.former, strict=True) if former and former not in known
     }
 
 

@@ -1,15 +1,17 @@
-"""What a doctor sees of the aggregator: how fast it answers, its model and clock, and whether it knows the token."""
+"""What a doctor sees of the aggregator and its helper: do they answer, in time and in our schema, do they know us."""
 
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from math import isnan, nan
 
+from fedstep.build.record import Absent
 from fedstep.errors import AggregatorError, FedstepError
 from fedstep.features.schema import schema
-from fedstep.federation.client import Fetched, pull
+from fedstep.federation.client import UPDATES, Fetched, pull
 from fedstep.federation.exchange import Aggregator
-from fedstep.federation.transport import Answer, redacted
+from fedstep.federation.transport import Answer, Send, redacted
+from fedstep.federation.twins import SHARES
 from fedstep.federation.wire import shape
 from fedstep.looking.token import expiry
 from fedstep.report.diagnosis import OK, PROBLEM, WARNING, Check
@@ -20,6 +22,7 @@ __all__ = ["check_aggregator", "check_token", "clock_check"]
 
 LARGEST_DIFFERENCE = 60.0  # seconds between two clocks; tokens are checked with about as much leeway
 MAKE_TOKEN = "Set FEDSTEP_TOKEN to one of the aggregator's tokens"
+FIND_HELPER = "Set FEDSTEP_HELPER to the URL of its helper, which whoever runs it can tell"
 KNOWN = (400, 415, 422)  # of an empty update: who sent it was asked first
 
 
@@ -47,7 +50,9 @@ def check_aggregator(aggregator: Aggregator, token: SeenToken) -> tuple[Check, .
     versions = f"production {model.production_version}, head {model.head_version}" if model else "no model"
     says = f"{where} answered in {1000 * watched.seconds:.0f} ms: {versions}, same schema"
     clock = clock_check(watched.answer.headers.get("date", ""), watched.at)
-    return (Check("Aggregator", OK, says), clock, _welcome(aggregator, token))
+    halves = bool(model and model.shares)
+    welcome = _welcome(aggregator, token, SHARES if halves else UPDATES)
+    return (Check("Aggregator", OK, says), clock, welcome, *_helper(aggregator, halves))
 
 
 def check_token(token: SeenToken, secret: str, now: float) -> Check:
@@ -81,12 +86,10 @@ def clock_check(date: str, at: float) -> Check:
     return Check("Clock", WARNING, says, "Set it right, with NTP: timedatectl set-ntp true")
 
 
-def _welcome(aggregator: Aggregator, token: SeenToken) -> Check:
+def _welcome(aggregator: Aggregator, token: SeenToken, path: str) -> Check:
     """Whether the aggregator would take an update from this sender: it names the sender before it looks at the body."""
-    headers = {"Accept": "application/json", "Content-Type": "application/octet-stream"}
-    left = max(aggregator.patience.end() - aggregator.patience.clock(), 0.05)
     try:
-        status = aggregator.send("POST", "/v1/updates", headers, b"", left).status
+        status = _knock(aggregator, aggregator.send, path)
     except FedstepError as error:
         return Check("Welcome", WARNING, f"whether it takes updates is unknown: {error.args[0]}")
     if status in KNOWN:
@@ -96,3 +99,37 @@ def _welcome(aggregator: Aggregator, token: SeenToken) -> Check:
         says = "it does not know this token" if token.kind != "none" else "it takes updates with a token only"
         return Check("Welcome", PROBLEM, f"{says} ({status})", MAKE_TOKEN)
     return Check("Welcome", WARNING, f"whether it takes updates is unknown: it answered {status} to an empty one")
+
+
+def _helper(aggregator: Aggregator, halves: bool) -> tuple[Check, ...]:
+    """Whether there is a helper where updates go in `halves`, none where they do not, and whether it takes its half."""
+    helper, where = aggregator.helper, redacted(aggregator.url)
+    if isinstance(helper, Absent):
+        says = f"{where} takes updates in two halves alone, and there is no helper for the other: nothing is sent"
+        return (Check("Helper", PROBLEM, says, FIND_HELPER),) if halves else ()
+    if not halves:
+        says = f"{where} takes updates whole, and with a helper halves are sent: it takes none of them"
+        return (Check("Helper", PROBLEM, says, "Unset FEDSTEP_HELPER, or correct --aggregator"),)
+    try:
+        status = _knock(aggregator, helper.send, SHARES)
+    except FedstepError as error:
+        return (Check("Helper", PROBLEM, error.args[0], error.remedy),)
+    return (_helper_welcome(redacted(helper.url), status),)
+
+
+def _helper_welcome(where: str, status: int) -> Check:
+    if status in KNOWN:
+        return Check("Helper", OK, f"{where} takes its half of an update from this sender")
+    if status in (401, 403):
+        fix = "Set FEDSTEP_HELPER_TOKEN to one of the helper's tokens"
+        return Check("Helper", PROBLEM, f"{where} does not know this sender ({status})", fix)
+    if status in (404, 405):
+        return Check("Helper", PROBLEM, f"{where} answered {status}: it takes no halves", FIND_HELPER)
+    return Check("Helper", WARNING, f"whether {where} takes halves is unknown: it answered {status} to an empty one")
+
+
+def _knock(aggregator: Aggregator, send: Send, path: str) -> int:
+    """The status that an empty update gets, in the time that is left. Raises FedstepError."""
+    headers = {"Accept": "application/json", "Content-Type": "application/octet-stream"}
+    left = max(aggregator.patience.end() - aggregator.patience.clock(), 0.05)
+    return send("POST", path, headers, b"", left).status

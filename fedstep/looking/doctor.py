@@ -34,8 +34,8 @@ def diagnose(
 ) -> Diagnosis:
     """All checks. The history is read and, but for a file that comes and goes, not written.
 
-    `aggregator` is asked twice at most, within its patience; `mark` is when `fedstep predict` said that the job began;
-    `options` are the variables that give one.
+    `aggregator` is asked twice at most and its helper once, within its patience; `mark` is when `fedstep predict` said
+    that the job began; `options` are the variables that give one.
     """
     url = "" if isinstance(aggregator, Absent) else aggregator.url
     with ThreadPoolExecutor(1) as waiting:  # for the network, while the rest is looked at
@@ -45,7 +45,7 @@ def diagnose(
             check_variables(env, options),
             check_ci(place.ci),
             check_start(place.ci, mark, place.now),
-            check_git(place.root, place.ci),
+            check_git(place.root, place.ci, globs),
             check_reports(globs, place.root),
             *_history(place, url),
             check_disk(os.path.abspath(place.home.folder)),

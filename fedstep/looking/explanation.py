@@ -11,6 +11,7 @@ from fedstep.federation.kept import kept_model
 from fedstep.forecast import WORTH_NAMING, Forecaster
 from fedstep.history.home import Home
 from fedstep.history.summary import Summary
+from fedstep.history.table import formerly
 from fedstep.looking.past_runs import past_runs
 from fedstep.looking.what_if import Subject, what_ifs
 from fedstep.model.calibration import probability, untried
@@ -25,6 +26,7 @@ def explain(home: Home, summary: Summary, test: str, now: float, warnings: tuple
     """All about one test of the summary, which must know it. Nothing is written."""
     table, kept = summary.tests, kept_model(home)
     number = table.ids.index(test)
+    former = next((old for old, now in formerly(table).items() if now == test), "")
     forecaster = forecaster_for(home, kept)
     platt = forecaster.correction.platt.get("flaky", untried("flaky"))
     subject = Subject(summary, number, tuple(column[number] for column in flaky_columns(table)))
@@ -39,6 +41,7 @@ def explain(home: Home, summary: Summary, test: str, now: float, warnings: tuple
     seconds = typical_seconds(table, number)
     return Explained(
         test=test,
+        former=former,
         probability=probability(platt, score),
         raw=sigmoid(score),
         threshold=WORTH_NAMING,
@@ -49,7 +52,7 @@ def explain(home: Home, summary: Summary, test: str, now: float, warnings: tuple
         contributions=tuple(sorted(shared, key=lambda one: (-abs(one.total), one.feature))),
         private=private,
         changes=what_ifs(subject, chance, lambda one: one >= WORTH_NAMING) if recently else (),
-        runs=past_runs(home, test, table.revealed[number]),
+        runs=past_runs(home, (test, former) if former else (test,), table.revealed[number]),
         runs_known=table.runs[number],
         failures=table.failures[number],
         flips=table.flips[number],

@@ -1,11 +1,13 @@
 """What a doctor sees of this job: the CI, its start, the change that git tells, the reports."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedstep.build.git import read_change, read_outgoing
 from fedstep.build.gitrun import Ran, Run, is_shallow, repository_root, run_git
 from fedstep.build.junit import expand, read_reports
+from fedstep.build.patterns import matcher
 from fedstep.build.record import Absent, CiRun, Dropped
 from fedstep.report.diagnosis import OK, PROBLEM, WARNING, Check
 from fedstep.report.units import count, size
@@ -55,15 +57,18 @@ def _since(who: str, started: float, now: float) -> Check:
     return Check("Job start", OK, f"{who} it: {seconds:.0f} s ago")
 
 
-def check_git(root: str, ci: CiRun, run: Run = run_git) -> Check:
-    """The change that git tells, and whether its history reaches far enough."""
+def check_git(root: str, ci: CiRun, globs: Sequence[str], run: Run = run_git) -> Check:
+    """The change that git tells, and whether its history reaches far enough; reports that `globs` name are none."""
     if not repository_root(root):
         return Check("Git", WARNING, "this folder is not in a git work tree: no change is known", "cd into a checkout")
 
     def hurried(folder: str, arguments: tuple[str, ...], stdin: bytes, seconds: float) -> Callable[[], Ran]:
         return run(folder, arguments, stdin, min(seconds, GIT_SECONDS))
 
-    change = read_outgoing(root, hurried) if ci.vendor == "local" else read_change(root, ci, hurried)
+    if ci.vendor == "local":
+        change = read_outgoing(root, hurried, matcher(globs, os.getcwd(), root))
+    else:
+        change = read_change(root, ci, hurried)
     if isinstance(change, Absent):
         told, _, command = change.reason.partition("; run: ")
         return Check("Git", WARNING, told, command)

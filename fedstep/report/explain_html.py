@@ -59,6 +59,7 @@ def explanation_html(explained: Explained) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{title}</title><style>{STYLE}{OWN_STYLE}</style></head><body><main>",
         f"<h1>{name(explained.test)}</h1>",
+        *([f"<p>Formerly {name(explained.former)}.</p>"] if explained.former else ()),
         f'<p class="lead">{text(verdict_words(explained), 400)}.</p>',
         *_tiles(explained),
         *_past(explained.runs),

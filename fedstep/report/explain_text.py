@@ -37,6 +37,7 @@ def explanation_text(explained: Explained) -> str:
     return page(
         (
             *row("Test", visible(explained.test, 240)),
+            *(row("Formerly", visible(explained.former, 240)) if explained.former else ()),
             *row("Likely flaky", verdict_words(explained)),
             *row("Past", past_words(explained)),
             *_strip(explained.runs),

@@ -73,6 +73,7 @@ class Explained:
     typical_seconds: float | Absent
     model: ModelUsed
     warnings: tuple[str, ...] = ()
+    former: str = ""  # its id before a rename: older runs have that
 
     @property
     def named(self) -> bool:

@@ -81,6 +81,7 @@ def explanation_json(explained: Explained) -> str:
     return written(
         {
             "test": explained.test,
+            "former": explained.former,
             "probability": round(explained.probability, 4),
             "probability_before_calibration": round(explained.raw, 4),
             "calibration": {"slope": round(explained.slope, 4), "offset": round(explained.offset, 4)},

@@ -1,176 +1,32 @@
-"""What each CI's variables say, one example a vendor, and that no variable is ever fatal."""
-
-from pathlib import Path
+"""What each CI's variables say of a job: which run it is, what it builds, and whether it can be trusted."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from ci_examples import (
+    AZURE,
+    BITBUCKET,
+    BUILDKITE,
+    CIRCLE,
+    DRONE,
+    FORK_PAYLOAD,
+    GITHUB,
+    GITHUB_PR,
+    GITLAB,
+    GITLAB_MR,
+    JENKINS,
+    JENKINS_PR,
+    OLD,
+    OWN_PAYLOAD,
+    SHA,
+    TEAMCITY,
+    TOLD,
+    TRAVIS,
+    WOODPECKER,
+    ZEROS,
+)
 
-from fedstep.build.ci import parse_outcome, parse_time, read_ci
-from fedstep.build.record import Absent, BuildOutcome, CiRun
-from fedstep.build.vendors import OURS, VENDORS
-
-FORK_PAYLOAD = (Path(__file__).parents[1] / "data" / "ci" / "pull_request_fork.json").read_text()
-OWN_PAYLOAD = FORK_PAYLOAD.replace("stranger/shop", "owner/shop")
-SHA, OLD = "0123456789abcdef0123456789abcdef01234567", "fedcba9876543210fedcba9876543210fedcba98"
-ZEROS = "0" * 40
-NOT_TOLD = CiRun()
-
-GITHUB = {
-    "CI": "true",
-    "GITHUB_ACTIONS": "true",
-    "GITHUB_RUN_ID": "77",
-    "GITHUB_RUN_ATTEMPT": "2",
-    "GITHUB_JOB": "test",
-    "GITHUB_REF_NAME": "main",
-    "GITHUB_EVENT_NAME": "push",
-    "GITHUB_SHA": SHA,
-    "GITHUB_ACTOR": "ada",
-    "RUNNER_OS": "Linux",
-    "FEDSTEP_CI_CELL": "os=linux,py=3.12",
-}
-GITHUB_PR = GITHUB | {
-    "GITHUB_EVENT_NAME": "pull_request",
-    "GITHUB_HEAD_REF": "topic",
-    "GITHUB_BASE_REF": "main",
-    "GITHUB_REF_NAME": "12/merge",
-}
-GITLAB = {
-    "CI": "true",
-    "GITLAB_CI": "true",
-    "CI_PIPELINE_ID": "5",
-    "CI_JOB_ID": "9",
-    "CI_JOB_NAME": "test 2/3",
-    "CI_JOB_GROUP_NAME": "test",
-    "CI_NODE_INDEX": "2",
-    "CI_JOB_STARTED_AT": "2026-01-02T03:04:05Z",
-    "CI_COMMIT_REF_NAME": "main",
-    "CI_PIPELINE_SOURCE": "push",
-    "CI_COMMIT_SHA": SHA,
-    "CI_COMMIT_BEFORE_SHA": OLD,
-    "CI_PROJECT_ID": "1",
-    "CI_JOB_STATUS": "failed",
-    "CI_RUNNER_EXECUTABLE_ARCH": "linux/amd64",
-}
-GITLAB_MR = GITLAB | {
-    "CI_PIPELINE_SOURCE": "merge_request_event",
-    "CI_MERGE_REQUEST_IID": "3",
-    "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME": "topic",
-    "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
-    "CI_MERGE_REQUEST_DIFF_BASE_SHA": OLD,
-    "CI_COMMIT_BEFORE_SHA": ZEROS,
-    "CI_MERGE_REQUEST_PROJECT_ID": "1",
-    "CI_MERGE_REQUEST_SOURCE_PROJECT_ID": "1",
-}
-JENKINS = {
-    "JENKINS_URL": "https://ci/",
-    "BUILD_TAG": "jenkins-shop-main-8",
-    "JOB_NAME": "shop/main",
-    "BUILD_NUMBER": "8",
-    "BRANCH_NAME": "main",
-    "GIT_COMMIT": SHA,
-    "GIT_PREVIOUS_COMMIT": OLD,
-    "FEDSTEP_CI_STARTED_AT": "1767323045000",
-    "FEDSTEP_CI_OUTCOME": "UNSTABLE",
-}
-JENKINS_PR = JENKINS | {
-    "JOB_NAME": "shop/PR-4",
-    "BRANCH_NAME": "PR-4",
-    "CHANGE_ID": "4",
-    "CHANGE_BRANCH": "topic",
-    "CHANGE_TARGET": "main",
-}
-CIRCLE = {
-    "CI": "true",
-    "CIRCLECI": "true",
-    "CIRCLE_WORKFLOW_ID": "w",
-    "CIRCLE_BUILD_NUM": "6",
-    "CIRCLE_JOB": "test",
-    "CIRCLE_NODE_INDEX": "1",
-    "CIRCLE_BRANCH": "main",
-    "CIRCLE_SHA1": SHA,
-}
-BUILDKITE = {
-    "CI": "true",
-    "BUILDKITE": "true",
-    "BUILDKITE_BUILD_ID": "b",
-    "BUILDKITE_RETRY_COUNT": "1",
-    "BUILDKITE_LABEL": "test",
-    "BUILDKITE_BRANCH": "topic",
-    "BUILDKITE_SOURCE": "webhook",
-    "BUILDKITE_PULL_REQUEST": "5",
-    "BUILDKITE_PULL_REQUEST_BASE_BRANCH": "main",
-    "BUILDKITE_PULL_REQUEST_REPO": "git://host/owner/shop.git",
-    "BUILDKITE_REPO": "git@host:owner/shop.git",
-    "BUILDKITE_COMMIT": "HEAD",
-    "BUILDKITE_COMMAND_EXIT_STATUS": "1",
-}
-AZURE = {
-    "TF_BUILD": "True",
-    "BUILD_BUILDID": "3",
-    "SYSTEM_COLLECTIONID": "c",
-    "SYSTEM_JOBATTEMPT": "1",
-    "SYSTEM_PHASENAME": "test",
-    "SYSTEM_JOBPOSITIONINPHASE": "2",
-    "BUILD_SOURCEBRANCH": "refs/heads/main",
-    "BUILD_REASON": "IndividualCI",
-    "BUILD_SOURCEVERSION": SHA,
-    "AGENT_JOBSTATUS": "SucceededWithIssues",
-    "AGENT_OS": "Windows_NT",
-}
-TRAVIS = {
-    "CI": "true",
-    "TRAVIS": "true",
-    "TRAVIS_BUILD_ID": "1",
-    "TRAVIS_JOB_ID": "2",
-    "TRAVIS_BRANCH": "main",
-    "TRAVIS_PULL_REQUEST": "false",
-    "TRAVIS_EVENT_TYPE": "cron",
-    "TRAVIS_COMMIT": SHA,
-    "TRAVIS_TEST_RESULT": "0",
-    "TRAVIS_OS_NAME": "osx",
-}
-BITBUCKET = {
-    "CI": "true",
-    "BITBUCKET_BUILD_NUMBER": "4",
-    "BITBUCKET_REPO_FULL_NAME": "o/s",
-    "BITBUCKET_STEP_UUID": "{u}",
-    "BITBUCKET_TAG": "v1",
-    "BITBUCKET_COMMIT": SHA,
-    "BITBUCKET_EXIT_CODE": "0",
-}
-TEAMCITY = {
-    "TEAMCITY_VERSION": "2026.1",
-    "TEAMCITY_PROJECT_NAME": "Shop",
-    "TEAMCITY_BUILDCONF_NAME": "Test",
-    "BUILD_NUMBER": "4",
-    "BUILD_VCS_NUMBER": SHA,
-}
-WOODPECKER = {
-    "CI": "woodpecker",
-    "CI_REPO": "o/s",
-    "CI_PIPELINE_NUMBER": "4",
-    "CI_WORKFLOW_NAME": "test",
-    "CI_COMMIT_BRANCH": "main",
-    "CI_PIPELINE_EVENT": "push",
-    "CI_COMMIT_SHA": SHA,
-    "CI_SYSTEM_PLATFORM": "linux/arm64",
-}
-DRONE = {
-    "CI": "true",
-    "DRONE": "true",
-    "DRONE_REPO": "o/s",
-    "DRONE_BUILD_NUMBER": "4",
-    "DRONE_STAGE_NAME": "test",
-    "DRONE_BRANCH": "main",
-    "DRONE_BUILD_EVENT": "push",
-    "DRONE_COMMIT_SHA": SHA,
-    "DRONE_COMMIT_BEFORE": OLD,
-    "DRONE_STAGE_STARTED": "1767323045",
-    "DRONE_BUILD_STATUS": "success",
-    "DRONE_STAGE_OS": "linux",
-}
-TOLD = {"branch": "main", "event": "push", "commit": SHA}
+from fedstep.build.ci import read_ci
+from fedstep.build.record import BuildOutcome, CiRun
+from fedstep.build.vendors import OURS
 
 
 @pytest.mark.parametrize(
@@ -360,86 +216,3 @@ def test_who_cannot_be_named_is_not_trusted(payload: str) -> None:
     ci = read_ci(GITHUB_PR, payload)
     assert ci.untrusted
     assert ci.commit_before == ""
-
-
-@pytest.mark.parametrize("text", ["", "x", "-3", "0", "9" * 5000, "²", "1.5", "0x1"])
-def test_an_attempt_that_is_no_number_is_the_first(text: str) -> None:
-    assert read_ci(GITHUB | {"GITHUB_RUN_ATTEMPT": text}).attempt == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("2026-01-02T03:04:05Z", 1767323045.0),
-        ("2026-01-02T05:04:05+02:00", 1767323045.0),
-        ("2026-01-02 03:04:05 UTC", 1767323045.0),
-        ("2026-01-02T03:04:05", 1767323045.0),
-        ("2026-01-02T03:04:05.250Z", 1767323045.25),
-        ("2026-01-02T03:04:05.123456789Z", 1767323045.123456),
-        ("1767323045", 1767323045.0),
-        (" 1767323045000 ", 1767323045.0),
-        ("1767323045.5", 1767323045.5),
-    ],
-)
-def test_times_are_read_in_three_forms(text: str, seconds: float) -> None:
-    assert parse_time(text) == seconds
-
-
-@pytest.mark.parametrize(
-    "text", ["", "yesterday", "0", "-1", "nan", "inf", "1e400", "12", "0001-01-01T00:00:00+23:59", "9" * 5000, "20:15"]
-)
-def test_what_is_no_time_is_absent_with_a_reason(text: str) -> None:
-    found = parse_time(text)
-    assert isinstance(found, Absent)
-    assert found.reason.endswith("is no time between 2000 and 2100")
-    assert len(found.reason) < 100
-
-
-@given(st.one_of(st.text(), st.floats().map(str), st.integers().map(str), st.datetimes().map(str)))
-def test_no_text_breaks_parse_time(text: str) -> None:
-    found = parse_time(text)
-    assert isinstance(found, Absent) or 946_684_800 <= found <= 4_102_444_800
-
-
-@pytest.mark.parametrize(
-    ("word", "outcome"),
-    [
-        ("Success", BuildOutcome.PASSED),
-        ("0", BuildOutcome.PASSED),
-        ("UNSTABLE", BuildOutcome.UNSTABLE),
-        ("failure", BuildOutcome.FAILED),
-        ("137", BuildOutcome.FAILED),
-        ("-1", BuildOutcome.FAILED),
-        ("cancelled", Absent("the job was cancelled")),
-        ("running", Absent("the job is still running")),
-        ("maybe", Absent("'maybe' is no outcome; passed, unstable or failed is expected")),
-    ],
-)
-def test_outcomes_have_common_words(word: str, outcome: BuildOutcome | Absent) -> None:
-    assert parse_outcome(word) == outcome
-
-
-NAMES = sorted(
-    {
-        name
-        for row in (*VENDORS, OURS)
-        for field in row
-        if isinstance(field, tuple)
-        for name in field
-        if isinstance(name, str)
-    }
-    | {"GITHUB_ACTOR", "GITHUB_REF_TYPE", "CI"}
-)
-HARD_TEXT = st.one_of(
-    st.text(max_size=30), st.sampled_from(["true", "1", SHA, "\ud800", "x" * 100_000, "refs/tags/", "a/b/"])
-)
-
-
-@given(st.dictionaries(st.sampled_from(NAMES), HARD_TEXT), HARD_TEXT, HARD_TEXT)
-def test_no_environment_is_fatal(env: dict[str, str], payload: str, platform: str) -> None:
-    ci = read_ci(env, payload, platform)
-    assert ci.vendor in ("github", "jenkins", "gitlab", "generic", "local")
-    assert ci.event in ("push", "pull_request", "schedule", "manual", "tag", "other", "")
-    assert ci.attempt >= 1
-    for text in (ci.run, ci.job, ci.cell, ci.branch, ci.base_branch, ci.commit, ci.commit_before):
-        assert len(text.encode("utf-8")) < 10_000

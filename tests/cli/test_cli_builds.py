@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 from cli_workshop import forty_tests
@@ -90,3 +91,17 @@ def test_two_jobs_at_once_both_count(job):
         assert "Traceback" not in err
     assert len(job.builds()) == 15
     job.no_leftovers()
+
+
+def test_reports_that_wait_in_the_work_tree_are_no_change(experienced):
+    def said(place, *more) -> str:
+        return json.loads(place.run("predict", "--format", "json", *more).out)["base"]
+
+    experienced.report(CASES)
+    (experienced.root / "shop" / "cart.py").write_text("total = 2\n")
+    assert said(experienced) == "2 files changed against merge-base with main"
+    assert said(experienced, "--junit", "*.xml") == "1 file changed against merge-base with main"
+    inside = replace(experienced, root=experienced.root / "shop").with_env(FEDSTEP_JUNIT="../report.xml")
+    assert said(inside) == "1 file changed against merge-base with main"
+    assert "1 file changed" in inside.run("hook", "run").out
+    assert "1 changed file against" in inside.run("doctor", "--json").out

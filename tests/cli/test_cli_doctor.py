@@ -92,6 +92,54 @@ def test_an_aggregator_is_asked_whether_it_takes_updates_and_told_nothing(tmp_pa
     assert not (experienced.history / "sent").exists()
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> Iterator[tuple[str, str]]:
+    """The URLs of a leader and its helper, who know the tokens 1111... and 2222..."""
+    folder, shared = tmp_path_factory.mktemp("pair"), ("--peer-token", "only-the-two-know-it")
+    with (
+        aggregator(folder / "helper", "--role", "helper", "--tokens", "2" * 20, *shared) as helper,
+        aggregator(folder / "leader", "--role", "leader", "--peer", helper, "--tokens", "1" * 20, *shared) as leader,
+    ):
+        yield leader, helper
+
+
+def test_a_leader_without_a_helper_is_a_problem_and_both_in_order_are_none(experienced, pair):
+    leader, helper = pair
+    known = experienced.with_env(FEDSTEP_TOKEN="1" * 20, FEDSTEP_AGGREGATOR=leader)
+    code, found = checks(known)
+    assert (code, found["Aggregator"][0], found["Welcome"][0]) == (1, "ok", "ok")
+    assert found["Helper"][0] == "problem"
+    assert "nothing is sent" in found["Helper"][1]
+    assert found["Helper"][2].startswith("Set FEDSTEP_HELPER ")
+    code, found = checks(known.with_env(FEDSTEP_HELPER=helper, FEDSTEP_HELPER_TOKEN="2" * 20))
+    assert (code, found["Helper"][0]) == (0, "ok")
+    assert helper in found["Helper"][1]
+
+
+def test_a_helper_that_does_not_answer_or_does_not_know_us_is_a_problem(experienced, pair):
+    leader, helper = pair
+    known = experienced.with_env(FEDSTEP_TOKEN="1" * 20, FEDSTEP_AGGREGATOR=leader)
+    state, says, fix = checks(known, "--helper", helper)[1]["Helper"]
+    assert (state, "(401)" in says, "FEDSTEP_HELPER_TOKEN" in fix) == ("problem", True, True)
+    with dead_port() as dead, server(hanging) as hangs:
+        for url in (dead, hangs):
+            code, found = checks(known, "--helper", url)
+            assert (code, found["Aggregator"][0], found["Helper"][0]) == (1, "ok", "problem")
+            assert url in found["Helper"][1]
+            assert found["Helper"][2]
+
+
+def test_a_helper_that_takes_no_halves_is_named_and_so_is_one_that_nobody_needs(tmp_path, experienced, pair):
+    leader, helper = pair
+    with aggregator(tmp_path) as plain:
+        known = experienced.with_env(FEDSTEP_TOKEN="1" * 20)
+        state, says, fix = checks(known, "--aggregator", leader, "--helper", plain)[1]["Helper"]
+        assert (state, "takes no halves" in says, "FEDSTEP_HELPER" in fix) == ("problem", True, True)
+        assert "Helper" not in checks(known, "--aggregator", plain)[1]
+        state, says, fix = checks(known, "--aggregator", plain, "--helper", helper)[1]["Helper"]
+    assert (state, "takes updates whole" in says, "Unset FEDSTEP_HELPER" in fix) == ("problem", True, True)
+
+
 def test_a_dead_network_is_a_problem_and_costs_a_second(experienced):
     with server(hanging) as hangs, black_hole() as hole, dead_port() as refuses:
         for url in (hangs, hole, refuses):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from cli_workshop import forty_tests, junit
 from playwright import sync_api as browser
 
 TEST = "shop.test_cart#test_7"  # failed in every third build
@@ -48,6 +49,16 @@ def test_an_ambiguous_or_unknown_name_lists_what_it_could_be(experienced):
     assert (ran.code, ran.out) == (2, "")
     assert "means 40 tests" in ran.err
     assert ran.err.count("shop.test_cart#") == 8
+
+
+def test_a_renamed_test_is_found_by_its_former_name_and_has_its_former_runs(experienced):
+    (experienced.root / "report.xml").write_text(junit(forty_tests(12)).replace("shop.test_cart", "store.test_cart"))
+    assert experienced.run("train", "--junit", "report.xml").code == 0
+    ran = experienced.run("explain", TEST, "--json")
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    assert (found["test"], found["former"]) == ("store.test_cart#test_7", TEST)
+    assert len(found["runs"]) == found["runs_known"] == 13
 
 
 @pytest.mark.parametrize("arguments", [("explain", "test_7"), ("explain", "test_7", "--json")])

@@ -54,6 +54,22 @@ def test_a_promise_of_zero_is_no_silent_promise_of_nothing(fresh, tmp_path, opti
     assert not (tmp_path / "aggregator.db").exists()
 
 
+@pytest.mark.parametrize("term", ["delta", "releases", "days"])
+def test_terms_of_a_promise_without_an_epsilon_are_named_and_nothing_is_served(fresh, tmp_path, term):
+    ran = fresh.run(*restarted(tmp_path), f"--privacy-{term}", "1")
+    assert ran.code == 2
+    assert f"--privacy-{term} would do nothing" in ran.err
+    assert "Give --privacy-epsilon" in ran.err
+    assert not (tmp_path / "aggregator.db").exists()
+
+
+def test_terms_from_the_environment_or_a_file_need_an_epsilon_like_typed_ones(fresh, tmp_path):
+    (fresh.root / ".fedstep.toml").write_text("privacy-days = 7.0\n")
+    ran = fresh.with_env(FEDSTEP_PRIVACY_DELTA="1e-6").run(*restarted(tmp_path))
+    assert ran.code == 2
+    assert "--privacy-delta, --privacy-days would do nothing" in ran.err
+
+
 def test_a_promise_is_said_to_clients_digit_by_digit(tmp_path):
     with aggregator(tmp_path, *ODD) as url:
         found = pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.promise

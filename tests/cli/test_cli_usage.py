@@ -110,6 +110,12 @@ def test_a_variable_has_one_meaning_and_whatever_it_may_say_every_command_with_i
     assert len({(p.opts[0], repr(p.type), p.multiple, p.metavar) for p in having}) == 1
 
 
+def test_all_commands_of_the_server_look_for_its_store_in_one_place():
+    having = {name: p for name, command in COMMANDS.items() for p in command.params if p.name == "store"}
+    assert having.keys() == {name for name in NAMES if name.startswith("server ")} | {"serve"}
+    assert len({(p.default, p.help) for p in having.values()}) == 1
+
+
 def test_a_flag_of_one_command_leaves_another_as_it_was(experienced):
     """FEDSTEP_JSON was the file of `simulate` once, which then wrote its figures to one called 1."""
     spoken = experienced.with_env(FEDSTEP_JSON="1", FEDSTEP_FORMAT="markdown")

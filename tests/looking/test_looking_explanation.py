@@ -1,5 +1,6 @@
 """An explanation adds up, says what `predict` says, and its "what if" is what then really happens."""
 
+import json
 import re
 from collections.abc import Sequence
 from math import log
@@ -19,7 +20,10 @@ from fedstep.looking.past_runs import MOST_RUNS
 from fedstep.model.calibration import Platt
 from fedstep.model.linear import Local
 from fedstep.model.state import Correction, save_correction
+from fedstep.report.explain_html import explanation_html
+from fedstep.report.explain_text import explanation_text
 from fedstep.report.explained import Explained, WhatIf
+from fedstep.report.look_json import explanation_json
 from fedstep.steps import forecaster_for
 
 SHAKY, STEADY, SLOW = "shop.CartTest#waitsForSleepyServer", "shop.CartTest#sums", "net.RetryTest#reconnects"
@@ -185,6 +189,35 @@ def test_more_runs_than_are_shown_are_the_newest(tmp_path: Path) -> None:
     assert len(runs) == MOST_RUNS
     assert {run.outcome for run in runs} == {"p"}
     assert [run.finished_at for run in runs] == sorted(run.finished_at for run in runs)
+
+
+def renamed(folder: Path, *last: dict[str, str]) -> tuple[Home, str]:
+    """A history whose class moved to another package after five builds, and the new id of the shaky test."""
+    home, now, steady = lived(folder, "ppfpk"), SHAKY.replace("shop.", "store."), STEADY.replace("shop.", "store.")
+    for number, letters in enumerate(({now: "p", steady: "p", SLOW: "p"}, {now: "f", steady: "p", SLOW: "p"}, *last)):
+        home.log.append(entry(10 + number, letters))
+    return home, now
+
+
+def test_the_runs_before_a_rename_are_explained_with_those_after_it(tmp_path: Path) -> None:
+    home, now = renamed(tmp_path)
+    found = explained(home, now)
+    assert found.former == SHAKY
+    assert "".join(run.outcome for run in found.runs) == "ppfpkpf"
+    assert "".join(run.metal for run in found.runs) == recall(home).summary.tests.revealed[0]
+    assert found.runs_known == len(found.runs)
+    assert f"\nFormerly      {SHAKY}\n" in explanation_text(found)
+    assert "<p>Formerly <code>" in explanation_html(found)
+    assert json.loads(explanation_json(found))["former"] == SHAKY
+    assert explained(home, SLOW).former == ""
+    assert "Formerly" not in explanation_text(explained(home, SLOW)) + explanation_html(explained(home, SLOW))
+
+
+def test_the_former_id_of_a_test_that_is_another_one_now_leads_to_that(tmp_path: Path) -> None:
+    both = {SHAKY: "p", SHAKY.replace("shop.", "store."): "p", SLOW: "p"}
+    home, now = renamed(tmp_path, both)
+    assert "".join(run.outcome for run in explained(home, SHAKY).runs) == "ppfpkp"
+    assert (explained(home, now).former, len(explained(home, now).runs)) == ("", 3)
 
 
 def test_a_damaged_record_is_left_out(tmp_path: Path) -> None:

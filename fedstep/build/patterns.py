@@ -1,0 +1,36 @@
+"""Which paths globs mean, told by the paths alone: the disk may hold a million files."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+
+__all__ = ["matcher"]
+
+
+def matcher(globs: Iterable[str], here: str, root: str) -> Callable[[str], bool]:
+    """Whether a path, from `root` with "/" between folders, is one that a glob means from the folder `here`.
+
+    As `junit.expand` reads globs: `**` is any folders, and what begins with a dot is named with its dot.
+
+    >>> matcher(("build/**/TEST-*.xml",), "/shop/api", "/shop")("api/build/unit/TEST-cart.xml")
+    True
+    """
+    wanted = [_parts(os.path.join(here, pattern), root) for pattern in globs]
+    return lambda path: any(_means(pattern, path.split("/")) for pattern in wanted)
+
+
+def _parts(pattern: str, root: str) -> Sequence[str]:
+    try:
+        return os.path.relpath(pattern, root).split(os.sep)
+    except ValueError:  # on another drive of Windows, where no file of the root is
+        return ()
+
+
+def _means(pattern: Sequence[str], path: Sequence[str]) -> bool:
+    if not pattern or not path:
+        return not pattern and not path
+    first, *rest = pattern
+    seen = first.startswith(".") or not path[0].startswith(".")
+    if first == "**":
+        return _means(rest, path) or (seen and (_means(pattern, path[1:]) or (not rest and len(path) == 1)))
+    return seen and fnmatchcase(path[0], first) and _means(rest, path[1:])

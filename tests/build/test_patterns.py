@@ -1,0 +1,54 @@
+"""Paths are told by their names as `--junit` finds them on the disk."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedstep.build.junit import expand
+from fedstep.build.patterns import matcher
+from fedstep.build.record import Dropped
+
+FILES = (
+    "a.xml",
+    ".hidden.xml",
+    "build/a.xml",
+    "build/unit/TEST-a.xml",
+    "build/.cache/a.xml",
+    ".out/TEST-b.xml",
+    "a/b/c",
+)
+PARTS = st.sampled_from(["**", "*", "***", "a", "build", "unit", ".out", ".*", "*.xml", "TEST-*.xml", "[ab]*", "?"])
+PATTERNS = st.lists(PARTS, min_size=1, max_size=4).map("/".join)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("tree")
+    for name in FILES:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def found(tree: Path, pattern: str, here: str) -> set[str]:
+    """The files that the pattern matches from a folder of the tree, on the disk."""
+    hits = (hit for hit in expand([pattern], tree / here) if not isinstance(hit, Dropped))
+    return {os.path.relpath(tree / here / name, tree) for name, _ in hits}
+
+
+@given(st.builds("".join, st.tuples(st.sampled_from(["", "./"]), PATTERNS)), st.sampled_from(["", "build", "a/b"]))
+def test_a_path_is_meant_by_the_globs_that_find_it(tree: Path, pattern: str, here: str) -> None:
+    means = matcher([pattern], str(tree / here), str(tree))
+    assert set(filter(means, FILES)) == found(tree, pattern, here)
+
+
+def test_whole_paths_and_those_that_lead_out_and_back_are_understood() -> None:
+    means = partial(matcher, here="/shop/api", root="/shop")
+    assert means(["/shop/build/*.xml"])("build/a.xml")
+    assert means(["../build/*.xml"])("build/a.xml")
+    assert not means(["../../other/*.xml"])("other/a.xml")
+    assert not means([])("a.xml")

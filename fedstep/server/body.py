@@ -43,16 +43,22 @@ def header(request: Request, name: bytes) -> str:
 
 
 async def bounded(request: Request, most: int) -> bytes:
-    """The body; of one that is larger than `most`, the first bytes, at least one more than `most`."""
+    """The body; of one that is larger than `most`, the first bytes, at least one more than `most`.
+
+    Raises ClientDisconnect.
+    """
     pieces: list[bytes] = []
-    seen = 0
-    async for piece in request.stream():
+    seen, more = 0, True
+    while more and seen <= PATIENCE * most:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece = message.get("body", b"")
         if seen <= most:
             pieces.append(piece)
         seen += len(piece)
-        if seen > PATIENCE * most:
-            break
-    return b"".join(pieces)
+        more = message.get("more_body", False)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 async def _received(request: Request, limits: Limits) -> bytes:

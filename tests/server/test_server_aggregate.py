@@ -26,7 +26,12 @@ RULES = Rules(clip=1.0, rate=0.5, decay=0.01)
 deltas = arrays(np.float32, SIZE, elements=st.floats(-(2.0**60), 2.0**60, width=32))
 contributions = st.lists(
     st.builds(
-        Contribution, id=st.uuids().map(str), project=st.sampled_from("abc"), staleness=st.integers(0, 50), delta=deltas
+        Contribution,
+        id=st.uuids().map(str),
+        project=st.sampled_from("abc"),
+        staleness=st.integers(0, 50),
+        delta=deltas,
+        owner=st.just(""),
     ),
     max_size=12,
     unique_by=lambda update: update.id,

@@ -11,10 +11,11 @@ from fedstep.federation.client import Fetched, NotModified, pull
 from fedstep.federation.kept import Kept, keep_model, kept_model, touch_model
 from fedstep.federation.outbox import Flushed, Outbox, flush
 from fedstep.federation.patience import Patience
+from fedstep.federation.shares import deviation_of
 from fedstep.federation.transport import Send, redacted
 from fedstep.federation.turn import budget_is_spent
 from fedstep.federation.twins import Peer, flush_halves
-from fedstep.federation.wire import shape
+from fedstep.federation.wire import Model, shape
 from fedstep.history.home import Home
 
 __all__ = ["Aggregator", "deliver", "refresh"]
@@ -48,37 +49,47 @@ def refresh(home: Home, aggregator: Aggregator, now: float) -> Kept:
 
 
 def deliver(home: Home, aggregator: Aggregator) -> Flushed:
-    """Send all updates that wait in the outbox; those that cannot be sent now stay in it.
+    """Send all updates that wait in the outbox, as the aggregator wants them; those that cannot be sent now stay in it.
 
     Nothing leaves whole for an aggregator that takes halves alone: it would refuse the update, and has seen it.
     """
     outbox, send = Outbox(Path(home.outbox)), recorded(home, aggregator.url, aggregator.send)
     helper = aggregator.helper
+    try:
+        served = _served(home, aggregator, outbox)
+        if isinstance(helper, Absent):
+            _check_whole(served, aggregator)
+    except AggregatorError as error:
+        waiting = outbox.waiting()
+        return Flushed((), (), len(waiting.updates), (error,), waiting.warnings)
     if isinstance(helper, Absent):
-        try:
-            _check_whole(home, aggregator, outbox)
-        except AggregatorError as error:
-            waiting = outbox.waiting()
-            return Flushed((), (), len(waiting.updates), (error,), waiting.warnings)
         flushed = flush(outbox, aggregator.url, send, aggregator.patience)
         if any(isinstance(error, BudgetSpent) for error in flushed.refused):
             budget_is_spent(home, aggregator.url)
         return flushed
-    noted = replace(helper, send=recorded(home, helper.url, helper.send))
-    return flush_halves(outbox, Peer(aggregator.url, send), noted, aggregator.patience)
+    noted, deviation = replace(helper, send=recorded(home, helper.url, helper.send)), 0
+    if not isinstance(served, Absent):
+        deviation = deviation_of(served.noise, served.shares)
+    return flush_halves(outbox, Peer(aggregator.url, send), noted, aggregator.patience, deviation)
 
 
-def _check_whole(home: Home, aggregator: Aggregator, outbox: Outbox) -> None:
-    """Raises AggregatorError where the aggregator takes no whole updates, as the model pulled from it says.
+def _served(home: Home, aggregator: Aggregator, outbox: Outbox) -> Model | Absent:
+    """The model last pulled from this aggregator, which says how it takes updates. Raises AggregatorError.
 
     One that no model was ever pulled from is asked, where an update waits for it.
     """
     kept = kept_model(home)
-    shares = kept.model.shares if kept.url == aggregator.url else 0
-    if kept.url != aggregator.url and outbox.waiting().updates:
-        found = pull(aggregator.url, "", aggregator.send, shape(schema()), aggregator.patience)
-        shares = found.model.shares if isinstance(found, Fetched) else 0
-    if shares:
+    if kept.url == aggregator.url:
+        return kept.model
+    if not outbox.waiting().updates:
+        return Absent("nothing waits for it")
+    found = pull(aggregator.url, "", aggregator.send, shape(schema()), aggregator.patience)
+    return found.model if isinstance(found, Fetched) else Absent("it names no model")
+
+
+def _check_whole(served: Model | Absent, aggregator: Aggregator) -> None:
+    """Raises AggregatorError where the aggregator takes no whole updates."""
+    if not isinstance(served, Absent) and served.shares:
         raise AggregatorError(
             f"{redacted(aggregator.url)} takes updates in two halves alone, and there is no helper for the other",
             "Give --helper the URL of its helper; until then nothing is sent",

@@ -1,6 +1,5 @@
 """The way of an update to two aggregators: a half to each, the same bytes until both have acknowledged them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from os import urandom
 
@@ -8,9 +7,10 @@ from fedstep.errors import AggregatorError, HistoryError, SchemaMismatch, Update
 from fedstep.features.schema import schema
 from fedstep.federation.client import Receipt, post
 from fedstep.federation.halves import SEED_BYTES, pack_half
+from fedstep.federation.noise import NO_NOISE, Noise
 from fedstep.federation.outbox import Flushed, Outbox, flush_by
 from fedstep.federation.patience import Patience
-from fedstep.federation.shares import split
+from fedstep.federation.shares import MOST_DEVIATION, deviations, split
 from fedstep.federation.transport import Send
 from fedstep.federation.wire import unpack_update
 
@@ -32,25 +32,34 @@ def flush_halves(
     leader: Peer,
     helper: Peer,
     patience: Patience | None = None,
-    fresh: Callable[[], bytes] = lambda: urandom(SEED_BYTES),
+    deviation: int = 0,
 ) -> Flushed:
     """Sends what waits, oldest first, each update in two halves; it leaves the outbox when both are acknowledged.
 
-    `fresh` gives the secret bytes of one split.
+    `deviation` is the usual one of the noise of an update that is split now. One that was split before goes out as it
+    was: two splits with one seed would tell what noise they differ in.
     """
     patience = patience or Patience()
 
     def both(update: bytes) -> Receipt:
         try:
-            seed = outbox.seed(unpack_update(update).id, fresh)
+            kept = outbox.seed(unpack_update(update).id, lambda: _secrets(deviation))
         except HistoryError as error:
             raise AggregatorError(str(error.args[0]), error.remedy) from error
-        return push_halves(update, seed, leader, helper, patience)
+        seed, noise = _opened(kept)
+        return push_halves(update, seed, leader, helper, patience, noise)
 
     return flush_by(outbox, both, patience)
 
 
-def push_halves(update: bytes, seed: bytes, leader: Peer, helper: Peer, patience: Patience | None = None) -> Receipt:
+def push_halves(
+    update: bytes,
+    seed: bytes,
+    leader: Peer,
+    helper: Peer,
+    patience: Patience | None = None,
+    noise: Noise = NO_NOISE,
+) -> Receipt:
     """The leader's receipt, once both have acknowledged their half of the update. Raises what `push` does.
 
     The helper comes first: what the leader has, it can propose at once.
@@ -62,9 +71,22 @@ def push_halves(update: bytes, seed: bytes, leader: Peer, helper: Peer, patience
             "It will not be sent.",
         )
     try:
-        first, second = split(whole, {name: head.clip for name, head in schema().heads.items()}, seed)
+        first, second = split(whole, {name: head.clip for name, head in schema().heads.items()}, seed, noise)
         masked, seeded = pack_half(first), pack_half(second)
     except WireError as error:
         raise UpdateRefused(f"an update cannot be split ({error.args[0]})", "It will not be sent.") from error
     post(SHARES, whole.id, seeded, helper.url, helper.send, patience)
     return post(SHARES, whole.id, masked, leader.url, leader.send, patience)
+
+
+def _secrets(deviation: int) -> bytes:
+    """What one split is made with, to be kept: the seed of the pads, that of the noise, and how much noise."""
+    return urandom(2 * SEED_BYTES) + deviation.to_bytes(4, "big")
+
+
+def _opened(kept: bytes) -> tuple[bytes, Noise]:
+    """The seed of the pads, and the noise. Raises UpdateRefused for bytes that are not what was kept."""
+    deviation = int.from_bytes(kept[2 * SEED_BYTES :], "big")
+    if len(kept) != 2 * SEED_BYTES + 4 or deviation > MOST_DEVIATION:
+        raise UpdateRefused("an update cannot be split: its secret is damaged", "It will not be sent.")
+    return kept[:SEED_BYTES], Noise(deviations(deviation, schema()), kept[SEED_BYTES : 2 * SEED_BYTES])

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from fedstep.errors import SchemaMismatch, WireError
 from fedstep.features.schema import Schema
-from fedstep.federation.bounds import bucket
+from fedstep.federation.bounds import MOST_NOISE, bucket
 from fedstep.federation.tensors import LARGEST, Tensors, Vector, pack, unpack
 
 __all__ = [
@@ -48,7 +48,7 @@ _MODEL_WORDS = {
 }
 _REAL = "(?:0|[1-9][0-9]{0,5})(?:[.][0-9]{1,20})?(?:e-[0-9]{2,3})?"  # all digits that a float may need below 1,000,000
 _PROMISE = re.compile(f"{_REAL}/{_REAL}/[1-9][0-9]{{0,5}}/{_REAL}")
-_MODEL_MAY = {"privacy": _PROMISE, "shares": re.compile("[1-9][0-9]{0,5}")}
+_MODEL_MAY = {"privacy": _PROMISE, "shares": re.compile("[1-9][0-9]{0,5}"), "noise": re.compile(_REAL)}
 _HEAD = re.compile("[a-z][a-z0-9-]{0,31}")
 
 
@@ -95,6 +95,7 @@ class Model(NamedTuple):
 
     `trials` has the version of each snapshot on trial, `trial` its vector; a head without a trial is in neither.
     `shares` is the fewest projects of a sum where updates are taken in two halves alone, 0 where they are taken whole.
+    `noise` is the standard deviation that the updates' noise has in such a sum, in units of each head's bound.
     """
 
     schema: str
@@ -107,6 +108,7 @@ class Model(NamedTuple):
     trial: Mapping[str, Vector] = MappingProxyType({})
     promise: Promise = NO_PROMISE
     shares: int = 0
+    noise: float = 0.0
 
 
 class Shape(NamedTuple):
@@ -153,6 +155,7 @@ def pack_model(model: Model) -> bytes:
         **{f"trial.{head}": str(version) for head, version in model.trials.items()},
         **({"privacy": _promise_word(model.promise)} if model.promise.releases else {}),
         **({"shares": str(model.shares)} if model.shares else {}),
+        **({"noise": str(model.noise)} if model.noise else {}),
     }
     tracks = (("head", model.head), ("production", model.production), ("trial", model.trial))
     vectors = {f"{track}/{name}": vector for track, heads in tracks for name, vector in heads.items()}
@@ -234,8 +237,15 @@ def _model(tensors: Tensors) -> Model:
         raise WireError("a snapshot on trial does not fit the model's head", REMEDY)
     versions = int(words["head"]), int(words["production"])
     promise = _promise(words["privacy"]) if "privacy" in optional else NO_PROMISE
-    shares = int(words.get("shares", "0"))
-    return Model(words["schema"], *versions, words["created"], head, production, trials, trial, promise, shares)
+    shares = int(words.get("shares", "0")), _noise(words)
+    return Model(words["schema"], *versions, words["created"], head, production, trials, trial, promise, *shares)
+
+
+def _noise(words: Mapping[str, str]) -> float:
+    noise = float(words.get("noise", "0"))
+    if "noise" in words and not (0.0 < noise <= MOST_NOISE and "shares" in words):
+        raise WireError(f"the noise {words['noise'][:100]} is not one of shares, or over {MOST_NOISE:g}", REMEDY)
+    return noise
 
 
 def _promise_word(promise: Promise) -> str:

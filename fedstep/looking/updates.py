@@ -8,7 +8,7 @@ from fedstep.errors import HistoryError, WireError
 from fedstep.federation.audit import last_sent, read_audit
 from fedstep.federation.kept import kept_model
 from fedstep.federation.tensors import LARGEST
-from fedstep.federation.wire import pack_update, unpack_update
+from fedstep.federation.wire import Model, pack_update, unpack_update
 from fedstep.history.home import Home
 
 __all__ = ["Chosen", "last_update", "next_update", "waiting_updates"]
@@ -29,7 +29,7 @@ def next_update(home: Home) -> Chosen | Absent:
     waiting = waiting_updates(home)
     if waiting:
         more = f"; {len(waiting) - 1} more behind it" if len(waiting) > 1 else ""
-        return Chosen(waiting[0], "outbox", f"it waits in the outbox{more}")
+        return Chosen(waiting[0], "outbox", f"it waits in the outbox{more}{_noise(kept_model(home).model)}")
     if not home.read("key"):
         return Absent("no build of this project is known yet. Run fedstep train after your tests")
     return _from_rows(home)
@@ -84,4 +84,12 @@ def _from_rows(home: Home) -> Chosen | Absent:
     if isinstance(update, Absent):
         return update
     when = "the next fedstep train" if kept.url else "a fedstep train with --aggregator"
-    return Chosen(pack_update(update), "rows", f"made from the rows that wait, as {when} would; nothing is written")
+    note = f"made from the rows that wait, as {when} would; nothing is written{_noise(kept.model)}"
+    return Chosen(pack_update(update), "rows", note)
+
+
+def _noise(model: Model) -> str:
+    """What is added to the numbers that are shown, before they leave in two halves."""
+    if not model.noise:
+        return ""
+    return f"; in a sum of {model.shares} its noise will be {model.noise:g} of a head's bound, drawn as it is split"

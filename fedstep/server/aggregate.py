@@ -27,6 +27,7 @@ __all__ = [
     "fold_bound",
     "moved",
     "norm",
+    "paced",
     "rules_for",
     "staleness_weight",
 ]
@@ -101,7 +102,15 @@ def aggregate(head: Vector, updates: Sequence[Contribution], rules: Rules) -> Ve
         rows = evened(rows, projects, rules.single * bound)  # a delta spent on one word would drag that word anywhere
     weights = _capped(rows, stale, shares, bound)
     weights = _capped(rows, weights, owners, rules.projects_per_owner * bound)
-    return moved(head, rows.total(weights), _paced(ordered, rules))
+    return moved(head, rows.total(weights), paced(rules, _counted(ordered, rules)))
+
+
+def paced(rules: Rules, projects: float) -> Rules:
+    """The rules at the rate of a step that so many projects, one at least, made together.
+
+    What many have learned from one head says much the same many times: the sum of all of it goes too far.
+    """
+    return replace(rules, rate=min(rules.rate, rules.together / projects))
 
 
 def moved(head: Vector, step: NDArray[np.floating], rules: Rules) -> Vector:
@@ -141,15 +150,11 @@ def _bound(rows: Rows, projects: Groups, rules: Rules) -> float:
     return min(rules.clip, rules.longer * median) if len(longest) >= FEWEST and median else rules.clip
 
 
-def _paced(updates: Sequence[Contribution], rules: Rules) -> Rules:
-    """The rules at the rate of a fold of so many projects, an owner's counted as far as they move the head.
-
-    What was learned from one head by many says much the same many times: the sum of all of it goes too far.
-    """
+def _counted(updates: Sequence[Contribution], rules: Rules) -> float:
+    """How many projects there are, an owner's counted as far as they move the head."""
     projects = {(update.owner or (update.project,), update.project) for update in updates}
     owners = Counter(owner for owner, _ in projects)
-    counted = sum(min(number, rules.projects_per_owner) for number in owners.values())
-    return replace(rules, rate=min(rules.rate, rules.together / counted))
+    return sum(min(number, rules.projects_per_owner) for number in owners.values())
 
 
 def _capped(rows: Rows, weights: Figures, groups: Groups, most: float) -> Figures:

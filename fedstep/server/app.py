@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import TypeAlias, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -42,11 +42,13 @@ from fedstep.server.taking import mismatch
 from fedstep.server.tokens import TokenBook
 from fedstep.server.writer import QueueFull, Writer
 
-__all__ = ["make_app", "serve"]
+__all__ = ["Aggregator", "application", "make_app", "serve"]
 
 MOST_LISTED = 200  # versions and verdicts
 log = logging.getLogger("fedstep.server")
 T = TypeVar("T")
+Routes: TypeAlias = Mapping[tuple[str, str], Callable[..., object]]  # what answers, by method and path
+Lifespan: TypeAlias = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
 
 def serve(
@@ -68,29 +70,19 @@ def serve(
 def make_app(settings: Settings, ours: Schema | None = None, clock: Callable[[], float] = time.time) -> Starlette:
     """The application with its store open. Raises UsageError for settings that cannot work."""
     aggregator = Aggregator(settings, ours or schema(), clock)
-    routes = {
-        "/v1/model": aggregator.model,
-        "/v1/versions": aggregator.versions,
-        "/healthz": aggregator.health,
-        "/readyz": aggregator.ready,
-        "/metrics": aggregator.figures,
-        "/": aggregator.page,
-        "/v1/status": aggregator.status,
-        "/openapi.json": aggregator.described,
-    }
-    # shares come another way: there the route has another answer
-    straight = [Middleware(Straight, path=PATH, to=aggregator.update)] if settings.role == "alone" else []
+    straight = Middleware(Straight, path=PATH, to=aggregator.update)
+    return application(aggregator, aggregator.routes(), aggregator.lifespan, straight)
+
+
+def application(aggregator: "Aggregator", routes: Routes, lifespan: Lifespan, *straight: Middleware) -> Starlette:
+    """The application of an aggregator that answers these routes and works as long as `lifespan` lasts."""
     app = Starlette(
-        routes=[
-            Route(PATH, aggregator.update, methods=["POST"]),
-            Route("/v1/forget", aggregator.forget, methods=["POST"]),
-            *(Route(path, answer, methods=["GET"]) for path, answer in routes.items()),
-        ],
+        routes=[Route(path, answer, methods=[method]) for (method, path), answer in routes.items()],
         middleware=[Middleware(Timed, metrics=aggregator.metrics), *straight],
         exception_handlers={Problem: aggregator.refuse, HTTPException: on_http_error, Exception: on_crash},
-        lifespan=aggregator.lifespan,
+        lifespan=lifespan,
     )
-    app.state.stopping, app.state.metrics = aggregator.stopping, aggregator.metrics
+    app.state.stopping = aggregator.stopping
     return app
 
 
@@ -98,7 +90,7 @@ class Aggregator:
     """The routes, and the writer behind them."""
 
     def __init__(self, settings: Settings, ours: Schema, clock: Callable[[], float]) -> None:
-        self._limits, self._shape, self._terms = settings.limits, shape(ours), (settings.promise, settings.shares)
+        self._limits, self._shape, self._terms = settings.limits, shape(ours), settings.terms
         self._rules = {**rules_for(ours), **settings.rules}
         self._kept = kept = promised(settings, self._rules)
         self.metrics, self._book = Metrics(discreet=bool(kept.budget)), TokenBook(settings.store)
@@ -121,6 +113,21 @@ class Aggregator:
         )
         self._page = Page(overview, self.metrics.text, ours, settings.gate, clock)
         self._document = as_json(document(self._shape))
+
+    def routes(self) -> Routes:
+        """What answers where, by method and path."""
+        return {
+            ("POST", PATH): self.update,
+            ("POST", "/v1/forget"): self.forget,
+            ("GET", "/v1/model"): self.model,
+            ("GET", "/v1/versions"): self.versions,
+            ("GET", "/healthz"): self.health,
+            ("GET", "/readyz"): self.ready,
+            ("GET", "/metrics"): self.figures,
+            ("GET", "/"): self.page,
+            ("GET", "/v1/status"): self.status,
+            ("GET", "/openapi.json"): self.described,
+        }
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:

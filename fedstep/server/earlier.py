@@ -21,9 +21,9 @@ log = logging.getLogger("fedstep.server")
 class Earlier:
     """What was served last of each schema. In whatever thread, but not in that of the requests: it reads the store."""
 
-    def __init__(self, url: str, promise: Promise = NO_PROMISE, shares: int = 0) -> None:
+    def __init__(self, url: str, promise: Promise = NO_PROMISE, shares: int = 0, noise: float = 0.0) -> None:
         """Raises UsageError when the database cannot be opened."""
-        self._promise, self._shares = promise, shares
+        self._terms = promise, shares, noise
         self._engine = open_engine(url)
         self._reader = reading(self._engine)
         self._made: dict[str, Served] = {}
@@ -53,5 +53,5 @@ class Earlier:
             if chronicle.newest() is None:
                 return None
             current = chronicle.current()
-        made = self._made[schema] = served(schema, current, self._promise, self._shares)
+        made = self._made[schema] = served(schema, current, *self._terms)
         return made

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from fedstep.errors import AggregatorError, WireError
 from fedstep.features.schema import Schema
 from fedstep.federation.halves import Masked, residue_bytes, unpack_masked
+from fedstep.federation.shares import deviation_of, deviations
 from fedstep.federation.transport import Answer as Heard
 from fedstep.federation.transport import Send, requests_send
 from fedstep.federation.wire import shape
@@ -26,7 +27,7 @@ from fedstep.server.leader_book import LeaderBook, Settled
 from fedstep.server.metrics import CONTENT_TYPE, Metrics
 from fedstep.server.problems import Problem, as_json
 from fedstep.server.records import Current
-from fedstep.server.rounds import Answer, Part, Proposal, signature, unpack_answer, unpack_proposal
+from fedstep.server.rounds import LATEST_HEARD, Answer, Part, Proposal, signature, unpack_answer, unpack_proposal
 from fedstep.server.settings import Settings
 from fedstep.server.share_book import HalfOffer
 from fedstep.server.share_openapi import leader_document
@@ -62,6 +63,7 @@ class Leader:
         batches = Batches(self._book.keep, settings.limits.queue, clock)
         self._taking = Taking(self._door, settings.limits, self._shape, batches, metrics)
         self._step = partial(next_shared, rules={**rules_for(ours), **settings.rules}, gate=settings.gate)
+        self._deviations = deviations(deviation_of(settings.noise, settings.fewest), ours)
         self._newest, self._least = self._book.newest(), 0
 
     @asynccontextmanager
@@ -122,7 +124,8 @@ class Leader:
             self._book.give_up(proposal.number)
             return Settled()
         answer = self._answered(heard, body, proposal)
-        settled = self._book.settle(proposal, answer, self._step, self._settings.fewest, self._clock())
+        fewest, noise = self._settings.fewest, self._deviations
+        settled = self._book.settle(proposal, answer, self._step, fewest, self._clock(), noise)
         if settled.version:
             self._newest = settled.version.version
         return settled
@@ -182,9 +185,12 @@ def _log(settled: Settled | None) -> None:
 
 
 def _newest_round(heard: Heard) -> int:
-    """The helper's last round in its refusal; -1 where it names none."""
+    """The helper's last round in its refusal; -1 where it names none. Raises AggregatorError for one that cannot be."""
     try:
         newest = int(str(json.loads(heard.body)["newest"])[:18])
     except (ValueError, TypeError, LookupError, RecursionError):
         return -1
+    if newest > LATEST_HEARD:
+        told = f"it names {newest} as its last round, and no helper has had more than {LATEST_HEARD}"
+        raise AggregatorError(told, "It lies, or its store is damaged: start it with an empty one.")
     return max(-1, newest)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
@@ -23,6 +24,7 @@ from fedstep.server.verdict_log import log_verdicts
 
 __all__ = ["LeaderBook", "Settled"]
 
+NONE: Mapping[str, int] = MappingProxyType({})
 Choose = Callable[[tuple[Waiting, ...], Current], tuple[Part, ...]]
 Step = Callable[[Standing, Mapping[str, HeadSum]], Made]
 
@@ -76,8 +78,19 @@ class LeaderBook(ShareBook):
         with self._engine.begin() as connection:
             connection.execute(update(rounds).where(rounds.c.number == number).values(settled=True))
 
-    def settle(self, proposal: Proposal, answer: Answer, step: Step, fewest: int, now: float) -> Settled:
-        """Adds up what the helper released and writes the version that `step` makes of it, all in one transaction."""
+    def settle(
+        self,
+        proposal: Proposal,
+        answer: Answer,
+        step: Step,
+        fewest: int,
+        now: float,
+        deviations: Mapping[str, int] = NONE,
+    ) -> Settled:
+        """Adds up what the helper released and writes the version that `step` makes of it, all in one transaction.
+
+        `deviations` are by head those of each update's noise, in steps of the grid.
+        """
         with self._engine.begin() as connection:
             alone(connection, FOLDING)
             mine = rounds.c.number == proposal.number
@@ -89,7 +102,8 @@ class LeaderBook(ShareBook):
             sums, spoiled = {}, []
             for pads in answer.parts:
                 try:
-                    sums[pads.head] = self._sum(connection, pads, trials[pads.head], current, fewest)
+                    noise = deviations.get(pads.head, 0)
+                    sums[pads.head] = self._sum(connection, pads, trials[pads.head], current, fewest, noise)
                 except WireError as error:
                     spoiled.append(f"{pads.head}: {error}")
                 self._mark(connection, pads, proposal.number)
@@ -104,18 +118,20 @@ class LeaderBook(ShareBook):
         log_verdicts(made.decisions)
         return Settled(made.version, folded, tuple(spoiled))
 
-    def _sum(self, connection: Connection, pads: Pads, trial: int, current: Current, fewest: int) -> HeadSum:
+    def _sum(
+        self, connection: Connection, pads: Pads, trial: int, current: Current, fewest: int, deviation: int
+    ) -> HeadSum:
         """Raises WireError where fewer projects than `fewest` were released, or the sum is none of honest updates."""
         which = now_waiting(self._schema) & halves.c.id.in_(pads.ids) & (halves.c.head == pads.head)
         rows = connection.execute(select(halves.c.project, halves.c.base, halves.c.body).where(which)).all()
         if len(rows) < len(pads.ids) or len({row.project for row in rows}) < max(fewest, len(rows)):
             raise WireError("the helper released the updates of too few projects", "Nothing of it is used.")
         size = len(current.head.vectors[pads.head])
-        steps = lifted(summed((row.body for row in rows), len(pads.total)), pads.total, len(rows), size)
+        steps = lifted(summed((row.body for row in rows), len(pads.total)), pads.total, len(rows), size, deviation)
         scored = trial >= 0 and pads.head in current.trials and current.trials[pads.head].version == trial
         release = Release(len(rows), float(steps[size]) / LEVELS) if scored else Release(0, 0.0)
         weights = (weight(row.base, current.head.version) for row in rows)
-        return HeadSum(steps[:size], min(weights) / HEAVIEST / LEVELS, release)
+        return HeadSum(steps[:size], min(weights) / HEAVIEST / LEVELS, release, len(rows))
 
     def _mark(self, connection: Connection, pads: Pads, number: int) -> None:
         which = halves.c.id.in_(pads.ids) & (halves.c.head == pads.head)

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
-from starlette.routing import Route
 
 from fedstep.errors import UsageError
 from fedstep.features.schema import Schema, schema
@@ -40,23 +39,24 @@ def make_leader_app(
     clock: Callable[[], float] = time.time,
     ask: Send | None = None,
 ) -> Starlette:
-    """A plain aggregator's application, which takes shares instead of updates. `ask` reaches the helper."""
-    made = app.make_app(settings, ours, clock)
-    leader, inner = Leader(settings, ours or schema(), clock, made.state.metrics, ask), made.router.lifespan_context
+    """A plain aggregator's application that takes shares instead of updates. `ask` reaches the helper."""
+    known = ours or schema()
+    aggregator = app.Aggregator(settings, known, clock)
+    leader = Leader(settings, known, clock, aggregator.metrics, ask)
 
     @asynccontextmanager
     async def lifespan(given: Starlette) -> AsyncIterator[None]:
-        async with inner(given), leader.lifespan():
+        async with aggregator.lifespan(given), leader.lifespan():
             yield
 
-    routes = {"/v1/updates": leader.plain, "/v1/shares": leader.share, "/v1/forget": leader.forget}
-    made.router.routes[:0] = [
-        *(Route(path, answer, methods=["POST"]) for path, answer in routes.items()),
-        Route("/metrics", leader.figures, methods=["GET"]),
-        Route("/openapi.json", leader.described, methods=["GET"]),
-    ]
-    made.router.lifespan_context = lifespan
-    return made
+    instead = {
+        ("POST", "/v1/updates"): leader.plain,
+        ("POST", "/v1/shares"): leader.share,
+        ("POST", "/v1/forget"): leader.forget,
+        ("GET", "/metrics"): leader.figures,
+        ("GET", "/openapi.json"): leader.described,
+    }
+    return app.application(aggregator, {**aggregator.routes(), **instead}, lifespan)
 
 
 def _check(settings: Settings) -> None:

@@ -18,6 +18,7 @@ from fedstep.errors import WireError
 from fedstep.federation.shares import MOST_SUMMED
 
 __all__ = [
+    "LATEST_HEARD",
     "Answer",
     "Pads",
     "Part",
@@ -33,6 +34,8 @@ __all__ = [
 
 Residues = NDArray[np.uint64]  # numbers modulo 2^64
 
+ROUNDS = 1 << 31  # what a database's integers hold
+LATEST_HEARD = ROUNDS // 2  # as many are left to a leader that believed it; at one a second either half lasts 34 years
 REMEDY = "Both aggregators need the same version of fedstep."
 HEAD, ID = re.compile("[a-z][a-z0-9-]{0,31}"), re.compile("[0-9a-f]{32}")
 
@@ -138,7 +141,7 @@ def _check(proposal: Proposal) -> None:
     heads = [part.head for part in proposal.parts]
     ids = [number for part in proposal.parts for number in part.pairs]
     words = [*ids, *(pair for part in proposal.parts for pair in part.pairs.values())]
-    if type(proposal.number) is not int or not 0 < proposal.number < 1 << 31 or not isinstance(proposal.schema, str):
+    if type(proposal.number) is not int or not 0 < proposal.number < ROUNDS or not isinstance(proposal.schema, str):
         raise ValueError("no number of a round, or no schema")
     if not heads or len(set(heads)) < len(heads) or not all(map(HEAD.fullmatch, heads)):
         raise ValueError("no head, one twice, or one of no name")

@@ -40,7 +40,7 @@ class Served:
         return Response(self.packed, 200, headers | {"Content-Encoding": "gzip"}, "application/octet-stream")
 
 
-def served(digest: str, current: Current, promise: Promise = NO_PROMISE, shares: int = 0) -> Served:
+def served(digest: str, current: Current, promise: Promise = NO_PROMISE, shares: int = 0, noise: float = 0.0) -> Served:
     """What is served while this is current: head, production, and the snapshots on trial."""
     head, trials = current.head, current.trials
     model = Model(
@@ -54,6 +54,7 @@ def served(digest: str, current: Current, promise: Promise = NO_PROMISE, shares:
         trial={name: trial.vector for name, trial in trials.items()},
         promise=promise,
         shares=shares,
+        noise=noise,
     )
     body = pack_model(model)
     etag = f'"{head.version}-{blake2b(body, digest_size=8).hexdigest()}"'

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fedstep.federation.bounds import NOISE
 from fedstep.federation.wire import LARGEST, NO_PROMISE, Promise
 from fedstep.server.aggregate import Rules
 from fedstep.server.buffer import Folding
@@ -40,7 +41,7 @@ class Settings:
     of the `issuers` have to be made for; `private_model`: readers need a token, too. `proxies` are the addresses whose
     X-Forwarded-For is believed. A `promise` switches differential privacy on. As `role` leader or helper it takes
     shares: `peer` is the helper's URL, `peer_token` what the two know each other by, `fewest` how many projects a sum
-    must have.
+    must have, `noise` the standard deviation of noise in it, in units of each head's bound.
     """
 
     host: str = "127.0.0.1"
@@ -63,6 +64,7 @@ class Settings:
     peer: str = ""
     peer_token: str = field(default="", repr=False)
     fewest: int = 5
+    noise: float = NOISE
     log_format: str = "text"
     log_level: str = "info"
 
@@ -70,3 +72,8 @@ class Settings:
     def shares(self) -> int:
         """The fewest projects of a sum where updates are taken in two halves alone, 0 where they are taken whole."""
         return self.fewest if self.role == "leader" else 0
+
+    @property
+    def terms(self) -> tuple[Promise, int, float]:
+        """What is served with every model, for clients to go by: the promise, `shares`, and the noise of shares."""
+        return self.promise, self.shares, self.noise if self.shares else 0.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from fedstep.errors import WireError
 from fedstep.federation.shares import LEVELS, MOST_SUMMED, pad_bytes
 from fedstep.federation.tensors import Vector
-from fedstep.server.aggregate import Rules, moved, norm
+from fedstep.server.aggregate import Rules, moved, norm, paced
 from fedstep.server.gate import Gate
 from fedstep.server.gate_sums import Release, judge_sums
 from fedstep.server.lineage import narrow, wide
@@ -17,19 +18,23 @@ from fedstep.server.records import Current, Made
 from fedstep.server.rounds import Residues
 from fedstep.server.tracks import Birth, Track
 
-__all__ = ["HeadSum", "Standing", "lifted", "next_shared", "summed", "summed_pads"]
+__all__ = ["HeadSum", "Standing", "lifted", "longest", "next_shared", "summed", "summed_pads"]
+
+FAR = 8.0  # standard deviations that the length of noise may be off
 
 
 @dataclass(frozen=True, slots=True)
 class HeadSum:
     """What a round brought for one head: the sum in steps of a grid, each `scale` of the head's bound.
 
-    `release` has the updates' scores of the snapshot on trial; without votes where they need not have scored it.
+    `release` has the updates' scores of the snapshot on trial; without votes where they need not have scored it. Of so
+    many `projects` it is; 1 where nobody may know.
     """
 
     steps: NDArray[np.int64]
     scale: float
     release: Release = field(default_factory=lambda: Release(0, 0.0))
+    projects: int = 1
 
 
 def summed(vectors: Iterable[bytes], size: int) -> Residues:
@@ -45,18 +50,29 @@ def summed_pads(seeds: Iterable[bytes], size: int) -> Residues:
     return summed((pad_bytes(seed, size) for seed in seeds), size)
 
 
-def lifted(masked: Residues, pads: Residues, updates: int, size: int) -> NDArray[np.int64]:
+def lifted(masked: Residues, pads: Residues, updates: int, size: int, deviation: int = 0) -> NDArray[np.int64]:
     """The sum of so many updates in steps of the grid, with its sign; the first `size` numbers are those of a delta.
 
-    Raises WireError for one that updates within their bounds cannot have: somebody lied, and nothing of it is used.
+    `deviation` is that of the noise of each. Raises WireError for a sum that updates within their bounds do not have:
+    somebody lied, and nothing of it is used.
     """
     if updates > MOST_SUMMED:
         raise WireError(f"a sum of {updates} updates could overflow", f"At most {MOST_SUMMED} are summed.")
     steps: NDArray[np.int64] = (masked + pads).view(np.int64)
-    most = updates * (LEVELS + 0.5 * size**0.5)  # the length of a delta, and of what rounding to the grid adds
-    if np.abs(steps.astype(np.float64)).max(initial=0.0) > most or norm(steps[:size].astype(np.float64)) > most:
+    numbers = steps.astype(np.float64)
+    beyond = np.abs(numbers[size:]).max(initial=0.0) > updates * LEVELS
+    if beyond or norm(numbers[:size]) > longest(updates, size, deviation):
         raise WireError("the sum is not one of updates within their bounds", "A sender or the helper lies.")
     return steps
+
+
+def longest(updates: int, size: int, deviation: int) -> float:
+    """The length in steps of the grid that the sum of so many deltas is not above, each of `size` numbers.
+
+    What noise adds is above this with a chance of exp(-32) (Laurent and Massart 2000, lemma 1).
+    """
+    most = updates * (LEVELS + 0.5 * sqrt(size))  # the length of a delta, and of what rounding to the grid adds
+    return most + deviation * sqrt(updates) * (sqrt(size) + FAR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +103,7 @@ def next_shared(standing: Standing, sums: Mapping[str, HeadSum], rules: Mapping[
 def _moved(vector: Vector, found: HeadSum, rules: Rules) -> Vector:
     """The head after the sum, as after a fold of plain updates that no cap has touched."""
     step = found.steps.astype(np.float64) * (found.scale * rules.clip)
-    return narrow(moved(wide(vector), step, rules))
+    return narrow(moved(wide(vector), step, paced(rules, found.projects)))
 
 
 def _judged(standing: Standing, birth: Birth, name: str, vector: Vector, gate: Gate) -> Track:

@@ -17,8 +17,10 @@ from pathlib import Path
 
 from fedstep.features.parts import Flag
 from fedstep.features.schema import Head, Schema, schema
+from fedstep.federation.bounds import NOISE
 from fedstep.federation.halves import pack_half
-from fedstep.federation.shares import split
+from fedstep.federation.noise import Noise
+from fedstep.federation.shares import deviation_of, deviations, split
 from fedstep.federation.wire import Score, Update, pack_update
 from tests.lifetime import bound
 
@@ -54,10 +56,10 @@ def share_figures() -> list[Figure]:
 def split_figure(target: float, runs: int = 51) -> Figure:
     """From an update of every head to the bytes of both halves, in time of the processor: others do not slow it."""
     update, bounds = dense(schema()), {name: head.clip for name, head in schema().heads.items()}
-    took = []
+    noise, took = deviations(deviation_of(NOISE, 5), schema()), []
     for _ in range(runs):
         began = time.process_time()
-        for half in split(update, bounds, os.urandom(32)):
+        for half in split(update, bounds, os.urandom(32), Noise(noise, os.urandom(32))):
             pack_half(half)
         took.append(1000 * (time.process_time() - began))
     value = round(statistics.median(took), 2)

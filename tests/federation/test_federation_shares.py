@@ -288,7 +288,7 @@ def test_an_update_whose_seed_cannot_be_kept_is_not_sent(outbox):
     assert (flushed.waiting, len(flushed.failures), leader.bodies) == (1, 1, [])
 
 
-@pytest.mark.parametrize("damaged", [b"", b"x" * 33])
+@pytest.mark.parametrize("damaged", [b"", b"x" * 32, b"x" * 69, b"\xff" * 68])
 def test_an_update_whose_seed_is_damaged_is_let_go_and_nothing_leaves(outbox, damaged):
     outbox.seed(f"{1:032x}", lambda: damaged)
     leader, helper = Listener(202), Listener(202)
@@ -315,6 +315,7 @@ def test_an_update_of_another_schema_is_refused_before_anything_leaves(outbox):
 
 def test_with_a_helper_halves_leave_and_nothing_else_and_both_are_on_record(tmp_path):
     home, leader, helper = Home(str(tmp_path)), Listener(202), Listener(202)
+    keep_model(home, pack_model(starter_model()._replace(shares=5)), "", leader.peer.url, 0.0)
     Outbox(tmp_path / "outbox").keep(real())
     second = Peer("https://two.example", helper.peer.send)
     flushed = deliver(home, Aggregator(leader.peer.url, leader.peer.send, ONCE, second))

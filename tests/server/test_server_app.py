@@ -195,10 +195,9 @@ def test_of_an_endless_body_no_more_than_the_limit_and_a_piece_is_kept():
     class Endless:
         scope: ClassVar = {"headers": []}
 
-        async def stream(self):
-            while True:
-                taken.append(1)
-                yield bytes(100)
+        async def receive(self):
+            taken.append(1)
+            return {"type": "http.request", "body": bytes(100), "more_body": True}
 
     with pytest.raises(Problem, match="too-large"):
         asyncio.run(plain_body(Endless(), Limits(body=1000)))

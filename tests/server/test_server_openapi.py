@@ -164,7 +164,7 @@ def test_the_protocol_lists_the_words_of_an_update() -> None:
 
 def test_the_protocol_lists_the_words_of_a_model() -> None:
     vectors = {HEAD.name: array("f", [0.0] * HEAD.size())}
-    body = pack_model(Model("0" * 16, 1, 1, hour(0), vectors, vectors, {HEAD.name: 1}, vectors, PROMISE, 5))
+    body = pack_model(Model("0" * 16, 1, 1, hour(0), vectors, vectors, {HEAD.name: 1}, vectors, PROMISE, 5, 0.04))
     unpacked = unpack(body)
     found = {word.replace(HEAD.name, "<head>") for word in (*unpacked.words, *unpacked.vectors)}
     assert sorted(first_cells(section("Model"))) == sorted(found)

@@ -276,6 +276,7 @@ def test_the_documents_have_every_route_and_are_valid(tmp_path):
         assert used == set(document["components"]["schemas"])
         routes = {route.path for route in app.routes} - {"/v1/updates"}
         assert routes == set(document["paths"])
+        assert len(app.routes) == len({(route.path, *sorted(route.methods)) for route in app.routes}), "hidden routes"
 
 
 @pytest.mark.parametrize(

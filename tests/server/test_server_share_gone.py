@@ -1,22 +1,31 @@
 """What leader and helper let go of, from their files too, and what no project and no change of schema can stop."""
 
+import json
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from books_workshop import BOUNDS, FEWEST, OURS, SIZES, STALENESS, Pair, drawn, offers, seed_of
+from shares_workshop import PEER_TOKEN
 from sqlalchemy import func, select
 
-from fedstep.errors import WireError
+from fedstep.errors import AggregatorError, WireError
 from fedstep.federation.halves import NEWEST_VERSION, Seeded, check_half
 from fedstep.federation.shares import head_seeds, split
+from fedstep.federation.transport import Answer
+from fedstep.federation.wire import shape
+from fedstep.server.helper import SIGNATURE
 from fedstep.server.helper_book import HelperBook
+from fedstep.server.leader import Leader
 from fedstep.server.leader_book import LeaderBook
+from fedstep.server.metrics import Metrics
 from fedstep.server.migrations import open_engine
-from fedstep.server.rounds import unpack_proposal
+from fedstep.server.rounds import LATEST_HEARD, pack_answer, signature, unpack_proposal
+from fedstep.server.rounds import Answer as Released
 from fedstep.server.share_book import KEPT_SECONDS, MOST_LOOKED_AT
 from fedstep.server.share_tables import halves, rounds
+from fedstep.server.store import Store
 
 BOTH = ("flaky", "triage")
 
@@ -168,3 +177,32 @@ def test_every_version_that_fits_is_kept_by_every_database(url, trial):
     with closing(LeaderBook(url, OURS.digest)) as book:
         assert book.keep([half], 1.0) == (False,)
         assert [(one.trial, one.base) for one in book.waiting()] == [(trial, half.base)]
+
+
+@pytest.mark.parametrize("named", [LATEST_HEARD + 1, 2**31 - 2, 2**31, 10**30])
+def test_a_helper_that_names_a_round_that_cannot_be_does_not_stop_a_leader_for_good(settings, small, update, named):
+    said, asked = {"newest": str(named)}, []
+
+    def ask(_method, _path, _headers, body, _timeout):
+        asked.append(unpack_proposal(body).number)
+        if said:
+            return Answer(409, {}, json.dumps(said).encode())
+        answer = pack_answer(Released(asked[-1], ()))
+        return Answer(200, {SIGNATURE.lower(): signature(PEER_TOKEN, body, answer)}, answer)
+
+    role = replace(settings, role="leader", peer_token=PEER_TOKEN, fewest=2)
+    bounds = {name: head.clip for name, head in small.heads.items()}
+    with closing(Store(role.store, shape(small))) as store:
+        store.start({name: head.start() for name, head in small.heads.items()}, 0.0)
+    leader = Leader(role, small, lambda: 9.0, Metrics(), ask)
+    with closing(leader._book), closing(leader._tokens):
+        for number in (1, 2):
+            half = split(update(number), bounds, seed_of(number))[0]
+            leader._book.keep([leader._offer(half, half.project, "owner")], 1.0)
+        with pytest.raises(AggregatorError, match=r"as its last round.*start it with an empty one"):
+            leader.round()
+        said["newest"] = str(LATEST_HEARD)
+        leader.round()
+        said.clear()
+        leader.round()
+    assert asked == [1, 1, LATEST_HEARD + 1]

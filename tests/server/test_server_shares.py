@@ -3,6 +3,7 @@
 import re
 from array import array
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.errors import WireError
+from fedstep.federation.bounds import MOST_NOISE
 from fedstep.federation.halves import Masked, Seeded, residue_bytes
-from fedstep.federation.shares import HEAVIEST, LEVELS, MOST_SUMMED, head_seeds, quantised, split
+from fedstep.federation.noise import gaussian
+from fedstep.federation.shares import HEAVIEST, LEVELS, MOST_SUMMED, deviation_of, head_seeds, quantised, split
 from fedstep.federation.wire import Update
 from fedstep.model.linear import zeros
 from fedstep.server.aggregate import Contribution, aggregate
@@ -26,7 +29,7 @@ from fedstep.server.lineage import wide
 from fedstep.server.records import Current, Trial, Version
 from fedstep.server.rounds import Part, Proposal, pack_proposal, signature, unpack_answer, unpack_proposal
 from fedstep.server.share_book import KEPT_SECONDS
-from fedstep.server.shared_sums import HeadSum, Standing, lifted, next_shared, summed, summed_pads
+from fedstep.server.shared_sums import HeadSum, Standing, lifted, longest, next_shared, summed, summed_pads
 
 
 def waiting(number: int, **changes: object) -> Waiting:
@@ -115,6 +118,26 @@ def test_a_sum_that_no_honest_updates_have_is_refused(wrong):
         lifted(np.array(wrong, np.int64).view(np.uint64), np.zeros(2, np.uint64), 3, 2)
 
 
+def test_honest_noise_is_let_through_and_a_sum_that_is_longer_than_it_makes_one_is_not():
+    size, updates, deviation = 2561, 10, deviation_of(MOST_NOISE, 2)
+    direction = [0.999 * size**-0.5] * size
+    drawn = [gaussian(deviation, bytes([number] * 32), "a test", size) for number in range(updates)]
+    steps = np.sum([[*quantised(direction, 1.0, noise), LEVELS] for noise in drawn], axis=0)
+    none = np.zeros(size + 1, np.uint64)
+    assert lifted(steps.view(np.uint64), none, updates, size, deviation).tolist() == steps.tolist()
+    steps[0] += round(longest(updates, size, deviation))
+    with pytest.raises(WireError, match="lies"):
+        lifted(steps.view(np.uint64), none, updates, size, deviation)
+
+
+@pytest.mark.parametrize("deviation", [0, 1 << 16])
+def test_noise_is_no_room_for_a_score(deviation):
+    for score, lies in ((3 * LEVELS, False), (3 * LEVELS + 1, True)):
+        steps = np.array([0, 0, score], np.int64).view(np.uint64)
+        with pytest.raises(WireError) if lies else nullcontext():
+            lifted(steps, np.zeros(3, np.uint64), 3, 2, deviation)
+
+
 # what sums lead to
 
 
@@ -126,7 +149,7 @@ def standing(**changes: object) -> Standing:
 
 def head_sum(updates: list[Update], **changes: object) -> HeadSum:
     steps = np.sum([quantised(update.deltas["flaky"], 0.5) for update in updates], axis=0)
-    return replace(HeadSum(steps, 1.0 / LEVELS), **changes)
+    return replace(HeadSum(steps, 1.0 / LEVELS, projects=len(updates)), **changes)
 
 
 def test_a_head_moves_as_after_a_fold_of_the_same_updates_in_the_clear():
@@ -137,6 +160,15 @@ def test_a_head_moves_as_after_a_fold_of_the_same_updates_in_the_clear():
     assert list(made.version.vectors["flaky"]) == pytest.approx(wanted, abs=4 * 0.5 / LEVELS + 1e-6)
     assert made.version.vectors["triage"] == zeros(2)
     assert (made.version.version, made.version.production) == (4, 4)
+
+
+def test_a_sum_of_many_projects_moves_a_head_as_many_times_their_mean_as_the_rules_say():
+    updates = [drawn(number) for number in range(4)]
+    whole, held = (
+        next_shared(standing(), {"flaky": head_sum(updates)}, rules, None).version.vectors["flaky"]
+        for rules in (RULES, {**RULES, "flaky": replace(RULES["flaky"], together=3.0)})
+    )
+    assert list(held) == pytest.approx([3 / 4 * number for number in whole], abs=1e-7)
 
 
 def test_a_stale_sum_moves_a_head_less():
@@ -217,7 +249,8 @@ def test_an_answer_to_something_else_is_none(answer):
 def test_every_test_that_the_page_names_is_there():
     root = Path(__file__).parents[2]
     named = set(re.findall(r"`(test_\w+)`", (root / "docs/secure-aggregation.md").read_text(encoding="utf-8")))
-    places = [*(root / "tests/server").glob("test_server_*.py"), root / "tests/federation/test_federation_shares.py"]
+    clients = (root / f"tests/federation/test_federation_{name}.py" for name in ("shares", "noise"))
+    places = [*(root / "tests/server").glob("test_server_*.py"), *clients]
     there = "".join(place.read_text(encoding="utf-8") for place in places)
     assert len(named) > 10
     assert {name for name in named if f"def {name}(" not in there} == set()

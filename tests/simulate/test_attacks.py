@@ -9,6 +9,7 @@ from random import Random
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from sklearn.metrics import roc_auc_score
 
 from fedstep.commands import study
 from fedstep.errors import InputError, UsageError
@@ -19,10 +20,11 @@ from fedstep.simulate.attacks.identify import identity_finding
 from fedstep.simulate.attacks.liar import attack_with_lies
 from fedstep.simulate.attacks.membership import membership_finding
 from fedstep.simulate.attacks.probe import attack_by_probes
+from fedstep.simulate.attacks.reading import Reader, usual_chances
 from fedstep.simulate.attacks.reconstruct import row_findings
-from fedstep.simulate.attacks.scene import Scene, make_scene, presence
+from fedstep.simulate.attacks.scene import Scene, make_scene, presence, words_of
 from fedstep.simulate.attacks.study import ATTACKS, BUILD_ATTACKS, attacks_table
-from fedstep.simulate.attacks.view import NOISE, OFF, PROTECTIONS, PULLED, SHARES, views
+from fedstep.simulate.attacks.view import NOISE, OFF, PROTECTIONS, PULLED, SHARES, shares_of, views
 from fedstep.simulate.attacks.words import attack_strangers, word_findings
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +86,30 @@ def test_no_row_of_a_batch_is_found_whole_and_rows_kept_home_are_found_nearly_as
     found = by_measure(row_findings("reconstruct", DEFAULT, scene), "default")
     assert found["whole rows"].reached == found["whole flaky rows"].reached == 0.0
     assert found["F1 of rows"].reached - found["F1 of rows kept home"].reached < 0.05
+
+
+def test_a_reader_learns_from_a_sum_which_words_are_there_until_its_noise_hides_them_and_not_sooner(scene):
+    usual = usual_chances(scene).rows
+    unsure = (usual > 0.01) & (usual < 0.5)
+
+    def told(noise: float) -> float:
+        protection, found = shares_of(5, noise), []
+        reader = Reader(protection, scene, "a test")
+        for view in views(protection, scene.attacked, scene, "a test"):
+            lift = reader.chances(view).rows[unsure] / usual[unsure]
+            found.append(roc_auc_score(words_of(view.rows)[unsure], lift))
+        return float(np.mean(found))
+
+    plain, little, enough = told(0.0), told(0.001), told(0.2)
+    assert min(plain, little) > 0.55, "noise that hides nothing must not stop the attacker"
+    assert abs(enough - 0.5) < 0.03
+
+
+def test_rows_of_a_sum_with_the_noise_of_production_are_at_guessing(scene):
+    found = by_measure(row_findings("reconstruct", SHARES, scene), SHARES.name)
+    for kind in ("rows", "flaky rows", "rows kept home"):
+        assert found[f"F1 of {kind}"].reached < found[f"F1 of {kind}"].yardstick + 0.05
+    assert found["whole rows"].reached == found["whole flaky rows"].reached == 0.0
 
 
 def test_no_word_outside_the_list_changes_an_update_and_with_an_open_list_every_one_does(scene):

@@ -14,6 +14,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from fedstep.features.schema import schema
+from fedstep.federation.bounds import NOISE as SHARED_NOISE
 from fedstep.federation.shares import LEVELS
 from fedstep.server.aggregate import rules_for
 from fedstep.server.gate import Gate
@@ -118,9 +119,9 @@ def _update(members: Sequence[Builder], _: random.Random) -> Steps:
     return members[0].deltas()
 
 
-def _sum(members: Sequence[Builder], draw: random.Random) -> Steps:
+def _sum(members: Sequence[Builder], draw: random.Random, noise: float = SHARED_NOISE) -> Steps:
     bodies = [one.body for one in members]
-    return {head: sums_of(bodies, draw, head)[:-1] * (schema().heads[head].clip / LEVELS) for head in HEADS}
+    return {head: sums_of(bodies, draw, head, noise)[:-1] * (schema().heads[head].clip / LEVELS) for head in HEADS}
 
 
 def _noised(members: Sequence[Builder], draw: random.Random, releases: int) -> Steps:
@@ -135,6 +136,7 @@ WAYS = (
     Way("off", 1, _one_build, builds=1),
     Way("default", 1, _update),
     *(Way(f"shares of {count}", count, _sum) for count in (FEWEST, 10, 20)),
+    Way(f"shares of {FEWEST}, no noise", FEWEST, partial(_sum, noise=0.0)),
     Way("epsilon 8", FEWEST, partial(_noised, releases=RELEASES)),
     Way("epsilon 8 in 1 release", FEWEST, partial(_noised, releases=1)),
 )

@@ -11,7 +11,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from fedstep.features.schema import schema
-from fedstep.federation.shares import LEVELS
+from fedstep.federation.bounds import NOISE as SHARED_NOISE
+from fedstep.federation.noise import gaussian
+from fedstep.federation.shares import LEVELS, deviation_of
 from fedstep.federation.wire import Model, Update, pack_update, unpack_update
 from fedstep.model.linear import margin
 from fedstep.server.aggregate import Contribution, Rules, aggregate, clipped, norm, rules_for
@@ -36,7 +38,7 @@ def attack_with_lies(scene: Scene) -> Iterator[Finding]:
     for name, step in (
         (OFF.name, _unprotected),
         ("default", _plain),
-        (SHARES.name, _shared),
+        (SHARES.name, partial(_shared, draw=scene.draw("liar noise"))),
         (NOISE.name, partial(_noised, draw=scene.draw("liar"))),
     ):
         lied, honest = (_ranked(_learned(scene, step, lies), scene.own) for lies in (True, False))
@@ -75,14 +77,19 @@ def _folded(head: Real, fold: Sequence[Real], rules: Rules) -> Real:
     return np.array(aggregate(head.astype(np.float32), parts, rules), np.float64)
 
 
-def _shared(head: Real, fold: Sequence[Real]) -> Real:
-    """Nobody sees a length: a liar takes what the sum of all may have, less what the others need of it."""
+def _shared(head: Real, fold: Sequence[Real], draw: random.Random) -> Real:
+    """Nobody sees a length: a liar takes what the sum of all may have, less what the others need of it.
+
+    The others noise what they send.
+    """
     clip = schema().heads[HEAD].clip
     room = len(fold) * clip - float(sum(norm(one) for one in fold[1:]))
-    steps = np.rint(np.sum([clipped(fold[0], room), *fold[1:]], axis=0) * LEVELS / clip).astype(np.int64)
-    found = lifted(steps.view(np.uint64), np.zeros(len(steps), np.uint64), len(fold), len(steps))
+    deviation, size = deviation_of(SHARED_NOISE, SHARES.members), len(head)
+    noise = np.sum([gaussian(deviation, draw.randbytes(32), HEAD, size) for _ in fold[1:]], axis=0)
+    steps = np.rint(np.sum([clipped(fold[0], room), *fold[1:]], axis=0) * LEVELS / clip + noise).astype(np.int64)
+    found = lifted(steps.view(np.uint64), np.zeros(size, np.uint64), len(fold), size, deviation)
     standing = Standing(_current(head), 1, {}, {}, {}, 0.0)
-    made = next_shared(standing, {HEAD: HeadSum(found, 1.0 / LEVELS)}, rules_for(schema()), None)
+    made = next_shared(standing, {HEAD: HeadSum(found, 1.0 / LEVELS, projects=len(fold))}, rules_for(schema()), None)
     return np.array(wide(made.version.vectors[HEAD]), np.float64)
 
 

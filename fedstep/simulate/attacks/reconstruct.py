@@ -1,26 +1,27 @@
 """The rows of an update, put together again from the numbers alone."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedstep.model.labels import Ripe
 from fedstep.simulate.attacks.finding import Finding
-from fedstep.simulate.attacks.scene import Member, Real, Scene, presence, word_columns
+from fedstep.simulate.attacks.reading import Chances, Reader, usual_chances
+from fedstep.simulate.attacks.scene import Real, Scene, presence, word_columns
 from fedstep.simulate.attacks.view import CURVE, PROTECTIONS, Protection, View, fitting, views
 from fedstep.simulate.attacks.words import SMALLEST, SPARSE
 
 __all__ = ["attack_rows", "reconstructed", "row_findings"]
 
 ALIKE = 1e-4  # relative: words of the same rows move alike, but for rounding
+SIZES = (5, 10, 15, 20, 30, 45)  # words of a row
 LOUD = (0.0, 0.25, 0.5)  # of the largest rise: a flaky test among steady ones moves its words up, and far
 Rows = NDArray[np.bool_]
 
 
 def attack_rows(scene: Scene) -> Iterator[Finding]:
-    """How near the nearest reconstruction comes to each row; guessing draws as many rows by the base rate of words.
+    """How near the nearest reconstruction comes to each row; guessing names as many rows by how usual words are.
 
     "Kept home" are rows of the same classes that are not in what is seen: what is reached there too is known of the
     project, not of a row.
@@ -31,34 +32,16 @@ def attack_rows(scene: Scene) -> Iterator[Finding]:
 
 def row_findings(attack: str, protection: Protection, scene: Scene) -> Iterator[Finding]:
     """F1 of the words of a row, the share of rows found as a whole, and both of flaky tests' rows alone."""
-    known, chance = _known(scene), np.random.default_rng(scene.seed)
+    usual, reader, chance = usual_chances(scene), Reader(protection, scene, attack), np.random.default_rng(scene.seed)
     sent, kept = _Tries(), _Tries()
     for view in views(protection, scene.attacked, scene, attack):
         count = 1 if protection.one_row else len(view.rows) * len(view.members)
-        found, drawn = reconstructed(view, known, count, chance), _drawn(known.rates, count, chance)
-        sent.add(view.rows, found, drawn)
-        kept.add(view.members[0].rest, found, drawn)
+        found, guessed = reconstructed(view, reader.chances(view), count, chance), _likely(usual, count, chance)
+        sent.add(view.rows, found, guessed)
+        kept.add(view.members[0].rest, found, guessed)
     for kind, flaky in (("rows", False), ("flaky rows", True)):
         yield from sent.findings(attack, kind, protection.name, flaky)
-        yield from list(kept.findings(attack, f"{kind} kept home", protection.name, flaky))[:1]
-
-
-class Known(NamedTuple):
-    """What his own projects tell the attacker of a word: the share of rows that have it, and where it stood still."""
-
-    rates: Real
-    hidden: Real
-
-
-def _known(scene: Scene) -> Known:
-    rows = presence([ripe for one in scene.own for ripe in one.rows])
-    still = np.concatenate([np.tile(_still(one), (len(one.rows), 1)) for one in scene.own])
-    return Known(rows.mean(axis=0), (rows & still).sum(axis=0) / np.maximum(1, still.sum(axis=0)))
-
-
-def _still(member: Member) -> Rows:
-    """The words that its update is silent about."""
-    return np.asarray(np.abs(member.delta()[word_columns()]) <= SMALLEST)
+        yield from kept.findings(attack, f"{kind} kept home", protection.name, flaky)
 
 
 class _Tries:
@@ -85,22 +68,33 @@ class _Tries:
             yield Finding(attack, f"whole {kind}", protection, *whole)
 
 
-def reconstructed(view: View, known: Known, count: int, chance: np.random.Generator) -> Rows:
-    """At most so many rows that may be behind the view, the surest first, then guesses among the words that moved.
+def reconstructed(view: View, chances: Chances, count: int, chance: np.random.Generator) -> Rows:
+    """At most so many rows that may be behind the view, the surest first, then those that its words make likely.
 
     Words that are in the same rows only have moved by the same amount: such a set is a part of a row, and most often
-    of one alone; what nearly all rows have is added to it. Words that rose most are those of a flaky test. A word that
-    stood still may be a veiled one: it is guessed as often as it was there in projects of his own where it stood still.
+    of one alone; what nearly all rows have is added to it. Words that rose most are those of a flaky test.
     """
     moved = view.vector[word_columns()]
     present = np.abs(moved) > SMALLEST
     sparse = present.mean() < SPARSE
-    usual = known.rates > 0.5
+    usual = chances.rows > 0.5
     sure = [present] if sparse and count == 1 else [moved > share * max(moved.max(), SMALLEST) for share in LOUD]
     together = [group | (usual & present) for group in _together(moved, present)] if sparse else []
-    found = (sure + together)[:count]
-    guesses = _drawn(np.where(present, known.rates, known.hidden), count - len(found), chance)
-    return np.concatenate([np.array(found, bool).reshape(-1, len(moved)), guesses])
+    room = count - count // 2 if count > 1 else 0
+    found = np.array((sure + together)[: count - room], bool).reshape(-1, len(moved))
+    return np.concatenate([found, _likely(chances, count - len(found), chance)])
+
+
+def _likely(chances: Chances, count: int, chance: np.random.Generator) -> Rows:
+    """So many rows: of the likeliest words, as many as rows have, and drawn ones, a quarter of them flaky."""
+    best = [_best(likely, size) for likely in reversed(chances) for size in SIZES] if count > 4 * len(SIZES) else []
+    left = count - len(best)
+    drawn = _drawn(chances.flaky, left // 4, chance), _drawn(chances.rows, left - left // 4, chance)
+    return np.concatenate([np.array(best, bool).reshape(-1, len(chances.rows)), *drawn])
+
+
+def _best(likely: Real, size: int) -> NDArray[np.bool_]:
+    return _marked(np.argsort(-likely, kind="stable")[:size], len(likely))
 
 
 def _together(moved: Real, present: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:

@@ -8,7 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fedstep.features.schema import schema
-from fedstep.federation.shares import LEVELS, head_seeds, pad_bytes, split
+from fedstep.federation.bounds import NOISE as SHARED_NOISE
+from fedstep.federation.noise import Noise as Drawn
+from fedstep.federation.shares import LEVELS, deviation_of, deviations, head_seeds, pad_bytes, split
 from fedstep.federation.wire import Promise, unpack_update
 from fedstep.model.labels import Ripe
 from fedstep.model.sgd import learn_shared
@@ -38,6 +40,7 @@ __all__ = [
     "noise_of",
     "private_moment",
     "pulled",
+    "shares_of",
     "sums_of",
     "views",
 ]
@@ -99,18 +102,29 @@ def _update(members: Sequence[Member], _: random.Random) -> Real:
     return members[0].delta()
 
 
-def _sum(members: Sequence[Member], draw: random.Random) -> Real:
-    """The sum that leader and helper put together of the halves of all."""
-    return sums_of([one.body for one in members], draw)[:-1] * (schema().heads[HEAD].clip / LEVELS)
+def shares_of(count: int, noise: float = SHARED_NOISE, note: str = "") -> Protection:
+    """The sum that leader and helper put together of the halves of so many."""
+
+    def see(members: Sequence[Member], draw: random.Random) -> Real:
+        return sums_of([one.body for one in members], draw, noise=noise)[:-1] * (schema().heads[HEAD].clip / LEVELS)
+
+    return Protection(f"shares of {count}{note}", count, see)
 
 
-def sums_of(bodies: Sequence[bytes], draw: random.Random, head: str = HEAD) -> Real:
-    """The sum of shares of these updates, in steps of the grid; the last number is that of the scores."""
+def sums_of(bodies: Sequence[bytes], draw: random.Random, head: str = HEAD, noise: float = SHARED_NOISE) -> Real:
+    """The sum of shares of these updates, in steps of the grid; the last number is that of the scores.
+
+    Each is noised so that a sum of so many has this noise, in units of the head's bound.
+    """
     size, bounds = schema().heads[head].size(), {name: one.clip for name, one in schema().heads.items()}
-    halves = [split(unpack_update(body), bounds, draw.randbytes(32)) for body in bodies]
+    drawn = Drawn(deviations(deviation_of(noise, len(bodies)), schema()), b"")
+    halves = [
+        split(unpack_update(body), bounds, draw.randbytes(32), drawn._replace(secret=draw.randbytes(32)))
+        for body in bodies
+    ]
     masked = summed((half.vectors[head].tobytes() for half, _ in halves), size + 1)
     pads = summed_pads((head_seeds(half)[head] for _, half in halves), size + 1)
-    return lifted(masked, pads, len(bodies), size).astype(np.float64)
+    return lifted(masked, pads, len(bodies), size, drawn.deviations[head]).astype(np.float64)
 
 
 def _fold(members: Sequence[Member], _: random.Random) -> Real:
@@ -177,7 +191,7 @@ def _signed(residues: bytes) -> Real:
 
 
 OFF = Protection("off", 1, _one_row, one_row=True)
-SHARES = Protection(f"shares of {FEWEST}", FEWEST, _sum)
+SHARES = shares_of(FEWEST)
 NOISE = Protection(f"epsilon {EPSILON:g}", FEWEST, _noised(RELEASES))
 PROTECTIONS = (OFF, Protection("default", 1, _update), SHARES, NOISE)
 PULLED = (
@@ -189,6 +203,8 @@ PULLED = (
 LEADER = Protection("leader's half", 1, _masked)
 HELPER = Protection("helper's half", 1, _seeded)
 CURVE = (
-    *(Protection(f"shares of {count}", count, _sum) for count in (10, 20)),
+    shares_of(FEWEST, 0.0, ", no noise"),
+    shares_of(10),
+    shares_of(20),
     Protection(f"epsilon {EPSILON:g} in 1 release", FEWEST, _noised(1)),
 )

@@ -16,7 +16,7 @@ def matcher(globs: Iterable[str], here: str, root: str) -> Callable[[str], bool]
     True
     """
     wanted = [_parts(os.path.join(here, pattern), root) for pattern in globs]
-    return lambda path: any(_means(pattern, path.split("/")) for pattern in wanted)
+    return lambda path: any(_may_mean(pattern, path) and _means(pattern, path.split("/")) for pattern in wanted)
 
 
 def _parts(pattern: str, root: str) -> Sequence[str]:
@@ -24,6 +24,11 @@ def _parts(pattern: str, root: str) -> Sequence[str]:
         return os.path.relpath(pattern, root).split(os.sep)
     except ValueError:  # on another drive of Windows, where no file of the root is
         return ()
+
+
+def _may_mean(pattern: Sequence[str], path: str) -> bool:
+    """Whether the last part fits, which it hardly ever does: there may be a million paths."""
+    return bool(pattern) and (pattern[-1] == "**" or fnmatchcase(path.rpartition("/")[2], pattern[-1]))
 
 
 def _means(pattern: Sequence[str], path: Sequence[str]) -> bool:

@@ -1,10 +1,13 @@
 """Options of `serve` for one of two aggregators that each hold half of every update."""
 
+from math import isnan
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from fedstep.commands.options import Given, option, together
+from fedstep.errors import UsageError
 from fedstep.federation.bounds import MOST_NOISE, NOISE
 
 __all__ = ["SHARING", "sharing"]
@@ -31,6 +34,14 @@ SHARING = together(
 
 
 def sharing(given: Given) -> dict[str, Any]:
-    """The settings that these options mean, by name."""
+    """The settings that these options mean, by name. Raises UsageError for noise that nobody would add."""
+    source = click.get_current_context().get_parameter_source("noise")
+    if given["role"] != "leader" and source != ParameterSource.DEFAULT:
+        raise UsageError(
+            f"--role {given['role']} has no noise, and --noise would do nothing",
+            "Give it to the leader, or leave it out, in the environment and in files, too.",
+        )
+    if isnan(given["noise"]):
+        raise UsageError("--noise is not a number", f"Give one from 0 to {MOST_NOISE:g}.")
     plain = {name: given[name] for name in ("role", "peer", "fewest", "noise")}
     return plain | {"peer_token": given["peer_token"].strip()}

@@ -67,9 +67,11 @@ def deliver(home: Home, aggregator: Aggregator) -> Flushed:
         if any(isinstance(error, BudgetSpent) for error in flushed.refused):
             budget_is_spent(home, aggregator.url)
         return flushed
-    noted, deviation = replace(helper, send=recorded(home, helper.url, helper.send)), 0
-    if not isinstance(served, Absent):
-        deviation = deviation_of(served.noise, served.shares)
+    if isinstance(served, Absent):  # nothing waited then; what came since would be split without its noise
+        waiting = outbox.waiting()
+        return Flushed((), (), len(waiting.updates), (), waiting.warnings)
+    noted = replace(helper, send=recorded(home, helper.url, helper.send))
+    deviation = deviation_of(served.noise, served.shares)
     return flush_halves(outbox, Peer(aggregator.url, send), noted, aggregator.patience, deviation)
 
 

@@ -40,6 +40,7 @@ MODULUS = 1 << 64
 LEVELS = 1 << 20  # steps of the grid from 0 to the bound: 16 times coarser than a C float, and no coordinate is larger
 REACH = 0.2  # of a score's range: it is drawn in to this, as in the gate, so that no lie weighs more
 HEAVIEST = 1 << 6  # the weight of a sum of fresh updates
+USUAL_SUM = 5  # projects in a sum where nobody says otherwise
 MOST_SUMMED = 1 << 10  # updates in one sum
 MOST_DEVIATION = int(MOST_NOISE * LEVELS)  # of one update's noise, in a head of whole batches
 LARGEST = LEVELS + ceil(FARTHEST * LOUDEST * MOST_DEVIATION)  # that a number of one update can be, noise and all
@@ -69,10 +70,12 @@ def split(update: Update, bounds: Mapping[str, float], seed: bytes, noise: Noise
 def deviation_of(noise: float, fewest: int) -> int:
     """The standard deviation, in steps of the grid, of each update's noise where `fewest` of them add up to `noise`.
 
+    A leader that names more than five gets no less of it: the helper may open sums of five.
+
     >>> deviation_of(0.5, 4) / LEVELS
     0.25
     """
-    return ceil(noise * LEVELS / sqrt(max(1, fewest)))
+    return ceil(noise * LEVELS / sqrt(max(1, min(fewest, USUAL_SUM))))
 
 
 def deviations(usual: int, ours: Schema) -> Mapping[str, int]:

@@ -23,6 +23,7 @@ __all__ = ["check_aggregator", "check_token", "clock_check"]
 LARGEST_DIFFERENCE = 60.0  # seconds between two clocks; tokens are checked with about as much leeway
 MAKE_TOKEN = "Set FEDSTEP_TOKEN to one of the aggregator's tokens"
 FIND_HELPER = "Set FEDSTEP_HELPER to the URL of its helper, which whoever runs it can tell"
+HURRY = 0.5  # seconds that have to be left for silence to mean something
 KNOWN = (400, 415, 422)  # of an empty update: who sent it was asked first
 
 
@@ -110,10 +111,13 @@ def _helper(aggregator: Aggregator, halves: bool) -> tuple[Check, ...]:
     if not halves:
         says = f"{where} takes updates whole, and with a helper halves are sent: it takes none of them"
         return (Check("Helper", PROBLEM, says, "Unset FEDSTEP_HELPER, or correct --aggregator"),)
+    began = aggregator.patience.end() - aggregator.patience.clock()
     try:
         status = _knock(aggregator, helper.send, SHARES)
     except FedstepError as error:
-        return (Check("Helper", PROBLEM, error.args[0], error.remedy),)
+        hurried = began < HURRY
+        says = f"whether it takes halves is unknown: {error.args[0]}" if hurried else error.args[0]
+        return (Check("Helper", WARNING if hurried else PROBLEM, says, error.remedy),)
     return (_helper_welcome(redacted(helper.url), status),)
 
 

@@ -92,4 +92,4 @@ def _noise(model: Model) -> str:
     """What is added to the numbers that are shown, before they leave in two halves."""
     if not model.noise:
         return ""
-    return f"; in a sum of {model.shares} its noise will be {model.noise:g} of a head's bound, drawn as it is split"
+    return f"; as it is split it gets noise: {model.noise:g} of a head's bound in a sum of {model.shares}"

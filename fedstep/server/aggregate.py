@@ -4,7 +4,7 @@ Buffered asynchronous aggregation after FedBuff: Nguyen et al., AISTATS 2022.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import NamedTuple
@@ -37,7 +37,7 @@ __all__ = [
 class Rules:
     """How one head moves: the L2 bound of each project's share, the step of a fold, the part of it forgotten.
 
-    `projects_per_owner`: an owner's projects together move it no further than so many projects would. `longer`: in a
+    `projects_per_owner`: an owner's projects together add no more to a fold than so many projects would. `longer`: in a
     fold of five projects or more, how much longer than the median project's a delta may be. `single`: how much of the
     bound one coordinate may take, unless it moves in most projects. `together`: however many projects a fold has, it
     goes no further than the mean of their shares, so many times.
@@ -97,20 +97,25 @@ def aggregate(head: Vector, updates: Sequence[Contribution], rules: Rules) -> Ve
     owners = Groups.of(update.owner or (update.project,) for update in ordered)
     rows = measured([update.delta for update in ordered], stale, rules.clip, rules.longer)
     bound = _bound(rows, projects, rules)
+    moving = zip(ordered, rows.lengths, strict=True)  # who says nothing slows nobody
+    senders = [(update.owner, update.project) for update, length in moving if length]
     rows = rows._replace(scales=np.minimum(1.0, bound / np.where(rows.lengths, rows.lengths, bound)))
     if len(projects.starts) >= FEWEST:
         rows = evened(rows, projects, rules.single * bound)  # a delta spent on one word would drag that word anywhere
     weights = _capped(rows, stale, shares, bound)
     weights = _capped(rows, weights, owners, rules.projects_per_owner * bound)
-    return moved(head, rows.total(weights), paced(rules, _counted(ordered, rules)))
+    return moved(head, rows.total(weights), paced(rules, senders))
 
 
-def paced(rules: Rules, projects: float) -> Rules:
-    """The rules at the rate of a step that so many projects, one at least, made together.
+def paced(rules: Rules, senders: Iterable[tuple[str, str]]) -> Rules:
+    """The rules at the rate of a step that these made together, owner and project each.
 
-    What many have learned from one head says much the same many times: the sum of all of it goes too far.
+    What many have learned from one head says much the same many times: the sum of all of it goes too far. An owner's
+    projects count as far as they move the head.
     """
-    return replace(rules, rate=min(rules.rate, rules.together / projects))
+    owners = Counter(owner or (project,) for owner, project in set(senders))
+    projects = sum(min(number, rules.projects_per_owner) for number in owners.values())
+    return replace(rules, rate=min(rules.rate, rules.together / max(1.0, projects)))
 
 
 def moved(head: Vector, step: NDArray[np.floating], rules: Rules) -> Vector:
@@ -148,13 +153,6 @@ def _bound(rows: Rows, projects: Groups, rules: Rules) -> float:
     longest = projects.largest(rows.lengths)
     median = float(np.median(longest))
     return min(rules.clip, rules.longer * median) if len(longest) >= FEWEST and median else rules.clip
-
-
-def _counted(updates: Sequence[Contribution], rules: Rules) -> float:
-    """How many projects there are, an owner's counted as far as they move the head."""
-    projects = {(update.owner or (update.project,), update.project) for update in updates}
-    owners = Counter(owner for owner, _ in projects)
-    return sum(min(number, rules.projects_per_owner) for number in owners.values())
 
 
 def _capped(rows: Rows, weights: Figures, groups: Groups, most: float) -> Figures:

@@ -7,18 +7,20 @@ from sqlalchemy import Connection, Table
 
 __all__ = ["insert_rows"]
 
+MOST = 999  # values of a statement that any SQLite takes
 PLACES = {"sqlite": "?", "postgresql": "%s"}  # for a value, in the driver's own words
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
-    """Writes rows, which have the same columns, with as few statements as their number has ones in binary.
+    """Writes rows, which have the same columns, in few statements: of as many as are a power of two.
 
     Python's SQLite lets other threads run before each statement, and has to wait for its turn after it: row by row a
     batch would take as long as a fold that is made at the same time. So few texts are remembered by the driver.
     """
     done, names = 0, tuple(rows[0]) if rows else ()
     while done < len(rows):
-        some = rows[done : done + (1 << (len(rows) - done).bit_length() - 1)]
+        most = min(len(rows) - done, MOST // len(names))
+        some = rows[done : done + (1 << most.bit_length() - 1)]
         text = _statement(table, names, len(some), PLACES[connection.dialect.name])
         connection.exec_driver_sql(text, tuple(row[name] for row in some for name in names))
         done += len(some)

@@ -123,7 +123,9 @@ class LeaderBook(ShareBook):
     ) -> HeadSum:
         """Raises WireError where fewer projects than `fewest` were released, or the sum is none of honest updates."""
         which = now_waiting(self._schema) & halves.c.id.in_(pads.ids) & (halves.c.head == pads.head)
-        rows = connection.execute(select(halves.c.project, halves.c.base, halves.c.body).where(which)).all()
+        rows = connection.execute(
+            select(halves.c.owner, halves.c.project, halves.c.base, halves.c.body).where(which)
+        ).all()
         if len(rows) < len(pads.ids) or len({row.project for row in rows}) < max(fewest, len(rows)):
             raise WireError("the helper released the updates of too few projects", "Nothing of it is used.")
         size = len(current.head.vectors[pads.head])
@@ -131,7 +133,8 @@ class LeaderBook(ShareBook):
         scored = trial >= 0 and pads.head in current.trials and current.trials[pads.head].version == trial
         release = Release(len(rows), float(steps[size]) / LEVELS) if scored else Release(0, 0.0)
         weights = (weight(row.base, current.head.version) for row in rows)
-        return HeadSum(steps[:size], min(weights) / HEAVIEST / LEVELS, release, len(rows))
+        senders = [(row.owner, row.project) for row in rows]
+        return HeadSum(steps[:size], min(weights) / HEAVIEST / LEVELS, release, senders)
 
     def _mark(self, connection: Connection, pads: Pads, number: int) -> None:
         which = halves.c.id.in_(pads.ids) & (halves.c.head == pads.head)

@@ -25,7 +25,7 @@ from fedstep.server.problems import Problem
 __all__ = ["Page", "page_html"]
 
 KEPT_SECONDS = 5.0  # one look serves everyone for so long, however many ask
-RARELY = 20.0  # times as long as it took, if that is longer
+RARELY, SELDOM = 20.0, 300.0  # times as long as it took, if that is longer; but not longer than so many seconds
 MOST_POINTS, MOST_ROWS, MOST_WORDS = 40, 12, 12
 WORDS = ("name=", "source=")  # how the coordinates begin that stand for words
 TEMPLATES = Path(__file__).parent / "templates"
@@ -71,7 +71,7 @@ class Page:
             if self._seen is None or began >= self._again:
                 self._seen = await asyncio.to_thread(self._draw)
                 ended = time.monotonic()
-                self._again = ended + max(KEPT_SECONDS, RARELY * (ended - began))
+                self._again = ended + max(KEPT_SECONDS, min(SELDOM, RARELY * (ended - began)))
             return self._seen
 
     def _draw(self) -> tuple[Look, str]:

@@ -68,7 +68,8 @@ def _check(settings: Settings) -> None:
         )
     if settings.promise != NO_PROMISE:
         raise UsageError(
-            f"--role {settings.role} has no noise, and --privacy-epsilon promises some", "Choose one of the two."
+            f"of --role {settings.role} no noise is accounted for, and --privacy-epsilon promises that",
+            "Choose one of the two.",
         )
     if settings.role == "helper":
         return

@@ -1,6 +1,6 @@
 """The mathematics of sums of shares: sums without their pads, and the version that they lead to. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 
@@ -27,14 +27,14 @@ FAR = 8.0  # standard deviations that the length of noise may be off
 class HeadSum:
     """What a round brought for one head: the sum in steps of a grid, each `scale` of the head's bound.
 
-    `release` has the updates' scores of the snapshot on trial; without votes where they need not have scored it. Of so
-    many `projects` it is; 1 where nobody may know.
+    `release` has the updates' scores of the snapshot on trial; without votes where they need not have scored it.
+    `senders` are owner and project of each update; none where nobody may know.
     """
 
     steps: NDArray[np.int64]
     scale: float
     release: Release = field(default_factory=lambda: Release(0, 0.0))
-    projects: int = 1
+    senders: Sequence[tuple[str, str]] = ()
 
 
 def summed(vectors: Iterable[bytes], size: int) -> Residues:
@@ -62,7 +62,10 @@ def lifted(masked: Residues, pads: Residues, updates: int, size: int, deviation:
     numbers = steps.astype(np.float64)
     beyond = np.abs(numbers[size:]).max(initial=0.0) > updates * LEVELS
     if beyond or norm(numbers[:size]) > longest(updates, size, deviation):
-        raise WireError("the sum is not one of updates within their bounds", "A sender or the helper lies.")
+        raise WireError(
+            "the sum is not one of updates within their bounds",
+            "A sender or the helper lies, or --noise is lower than it was.",
+        )
     return steps
 
 
@@ -103,7 +106,7 @@ def next_shared(standing: Standing, sums: Mapping[str, HeadSum], rules: Mapping[
 def _moved(vector: Vector, found: HeadSum, rules: Rules) -> Vector:
     """The head after the sum, as after a fold of plain updates that no cap has touched."""
     step = found.steps.astype(np.float64) * (found.scale * rules.clip)
-    return narrow(moved(wide(vector), step, paced(rules, found.projects)))
+    return narrow(moved(wide(vector), step, paced(rules, found.senders)))
 
 
 def _judged(standing: Standing, birth: Birth, name: str, vector: Vector, gate: Gate) -> Track:

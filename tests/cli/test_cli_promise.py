@@ -74,3 +74,18 @@ def test_a_promise_is_said_to_clients_digit_by_digit(tmp_path):
     with aggregator(tmp_path, *ODD) as url:
         found = pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.promise
     assert found == Promise(0.3333333, 0.00012345, 52, 0.0416667)
+
+
+@pytest.mark.parametrize("words", [("--noise", "0.1"), ("--role", "helper", "--noise", "0.1")])
+def test_noise_that_nobody_would_add_is_refused_and_nothing_is_served(fresh, tmp_path, words):
+    ran = fresh.run(*restarted(tmp_path), *words)
+    assert ran.code == 2
+    assert "--noise would do nothing" in ran.err
+    assert not (tmp_path / "aggregator.db").exists()
+
+
+def test_noise_that_is_no_number_is_refused(fresh, tmp_path):
+    ran = fresh.run(*restarted(tmp_path), "--role", "leader", "--noise", "nan")
+    assert ran.code == 2
+    assert "--noise" in ran.err
+    assert "same version" not in ran.err

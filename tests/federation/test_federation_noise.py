@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fedstep.errors import AggregatorUnreachable, WireError
 from fedstep.features.schema import schema
 from fedstep.federation.bounds import MOST_NOISE, NOISE, loudness
-from fedstep.federation.exchange import Aggregator, deliver
+from fedstep.federation.exchange import Aggregator, _served, deliver
 from fedstep.federation.halves import Masked, Seeded, unpack_masked, unpack_seeded
 from fedstep.federation.kept import keep_model, starter_model
 from fedstep.federation.noise import CHANCE, FARTHEST, NO_NOISE, Noise, gaussian
@@ -116,10 +116,15 @@ def test_the_largest_sum_with_the_most_noise_fits_with_its_sign_also_when_weight
     assert deviation_of(MOST_NOISE, 1) == MOST_DEVIATION
 
 
-@given(st.integers(2, 1000))
+@given(st.integers(2, 5))
 def test_as_many_updates_as_a_sum_needs_have_the_noise_that_is_asked_for(fewest):
     total = deviation_of(NOISE, fewest) * fewest**0.5 / LEVELS
     assert NOISE <= total < NOISE * 1.01
+
+
+@given(st.integers(5, 10**6))
+def test_a_leader_that_names_more_projects_gets_no_less_noise_of_each(fewest):
+    assert deviation_of(NOISE, fewest) == deviation_of(NOISE, 5)
 
 
 def test_the_same_secret_draws_the_same_for_one_purpose_and_other_noise_for_every_other():
@@ -204,4 +209,22 @@ def test_who_looks_at_the_next_update_is_told_of_the_noise_it_will_get(tmp_path)
     Outbox(tmp_path / "outbox").keep(pack_update(real()))
     assert "noise" not in next_update(home).note
     keep_model(home, pack_model(starter_model()._replace(shares=5, noise=0.04)), "", "https://one.example", 0.0)
-    assert "in a sum of 5 its noise will be 0.04 of a head's bound" in next_update(home).note
+    assert "as it is split it gets noise: 0.04 of a head's bound in a sum of 5" in next_update(home).note
+
+
+def test_what_another_job_keeps_after_nothing_waited_is_not_split_without_its_noise(tmp_path, monkeypatch):
+    home, asked = Home(str(tmp_path)), []
+
+    def served(*words):
+        found = _served(*words)
+        Outbox(tmp_path / "outbox").keep(pack_update(real()))
+        return found
+
+    def send(_method, path, *_rest) -> Answer:
+        asked.append(path)
+        return Answer(202, {}, b"{}")
+
+    monkeypatch.setattr("fedstep.federation.exchange._served", served)
+    flushed = deliver(home, Aggregator("https://one.example", send, ONCE, Peer("https://two.example", send)))
+    assert (flushed.sent, asked) == ((), [])
+    assert len(Outbox(tmp_path / "outbox").waiting().updates) == 1

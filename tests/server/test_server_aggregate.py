@@ -160,18 +160,26 @@ def test_one_more_project_changes_a_fold_by_at_most_twice_its_bound(projects: in
 
 
 def test_many_projects_of_one_owner_slow_the_others_no_more_than_four_would():
-    delta, nothing = np.full(SIZE, SIZE**-0.5, np.float32), np.zeros(SIZE, np.float32)
+    delta, whisper = np.full(SIZE, SIZE**-0.5, np.float32), np.full(SIZE, 1e-9, np.float32)
     others = [Contribution(f"{n}", f"p{n}", 0, delta, f"o{n}") for n in range(16)]
-    silent = [Contribution(f"x{n}", f"x{n}", 0, nothing, "me") for n in range(12)]
+    silent = [Contribution(f"x{n}", f"x{n}", 0, whisper, "me") for n in range(12)]
     whole = Rules(clip=1.0, decay=0.0, together=10.0)
     moved = aggregate(np.zeros(SIZE, np.float32), [*others, *silent], whole)
     assert norm_of(moved) == pytest.approx(16 * 10 / (16 + 4), rel=1e-5)
 
 
-def test_many_updates_of_one_project_slow_the_others_no_more_than_one_would():
+def test_who_sends_zeros_slows_nobody():
     delta, nothing = np.full(SIZE, SIZE**-0.5, np.float32), np.zeros(SIZE, np.float32)
+    others = [Contribution(f"{n}", f"p{n}", 0, delta) for n in range(30)]
+    silent = [Contribution(f"x{n}", f"x{n}", 0, nothing) for n in range(20)]
+    moved = aggregate(np.zeros(SIZE, np.float32), [*others, *silent], Rules(clip=1.0, decay=0.0, together=10.0))
+    assert norm_of(moved) == pytest.approx(10.0, rel=1e-5)
+
+
+def test_many_updates_of_one_project_slow_the_others_no_more_than_one_would():
+    delta, whisper = np.full(SIZE, SIZE**-0.5, np.float32), np.full(SIZE, 1e-9, np.float32)
     others = [Contribution(f"{n}", f"p{n}", 0, delta) for n in range(19)]
-    busy = [Contribution(f"x{n}", "busy", 0, nothing) for n in range(30)]
+    busy = [Contribution(f"x{n}", "busy", 0, whisper) for n in range(30)]
     moved = aggregate(np.zeros(SIZE, np.float32), [*others, *busy], Rules(clip=1.0, decay=0.0, together=10.0))
     assert norm_of(moved) == pytest.approx(19 * 10 / 20, rel=1e-5)
 

@@ -149,7 +149,7 @@ def standing(**changes: object) -> Standing:
 
 def head_sum(updates: list[Update], **changes: object) -> HeadSum:
     steps = np.sum([quantised(update.deltas["flaky"], 0.5) for update in updates], axis=0)
-    return replace(HeadSum(steps, 1.0 / LEVELS, projects=len(updates)), **changes)
+    return replace(HeadSum(steps, 1.0 / LEVELS, senders=[("", update.project) for update in updates]), **changes)
 
 
 def test_a_head_moves_as_after_a_fold_of_the_same_updates_in_the_clear():
@@ -169,6 +169,18 @@ def test_a_sum_of_many_projects_moves_a_head_as_many_times_their_mean_as_the_rul
         for rules in (RULES, {**RULES, "flaky": replace(RULES["flaky"], together=3.0)})
     )
     assert list(held) == pytest.approx([3 / 4 * number for number in whole], abs=1e-7)
+
+
+def test_projects_of_one_owner_slow_a_sum_no_more_than_four_would():
+    updates = [drawn(number) for number in range(4)]
+    rules = {**RULES, "flaky": replace(RULES["flaky"], together=5.0)}
+    theirs = [(f"o{number}", f"p{number}") for number in range(4)]
+    mine = [("me", f"x{number}") for number in range(40)]
+    whole, held = (
+        next_shared(standing(), {"flaky": head_sum(updates, senders=senders)}, rules, None).version.vectors["flaky"]
+        for senders in (theirs, [*theirs, *mine])
+    )
+    assert list(held) == pytest.approx([5 / 8 * number for number in whole], abs=1e-7)
 
 
 def test_a_stale_sum_moves_a_head_less():

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from fedstep.commands.study import simulate
 from fedstep.errors import InputError
+from fedstep.server.trial import next_version
 from fedstep.simulate.private import PrivatePlan, run_private
 
 
@@ -52,6 +53,19 @@ def test_a_study_comes_out_the_same_again_and_another_seed_draws_other_noise(cor
 def test_every_project_with_three_flaky_tests_is_held_out_once(corpus):
     (study,) = run_private([corpus], [PrivatePlan(0.0, 4, 1)])
     assert set(study.projects) == {f"project{number}" for number in range(5)}
+
+
+def test_without_privacy_ten_projects_are_a_fold_and_all_of_them_are_folded(corpus, monkeypatch):
+    folds = []
+
+    def watched(moment, **given):
+        folds.append([stored.project for stored in moment.buffered])
+        return next_version(moment, **given)
+
+    monkeypatch.setattr("fedstep.simulate.private.next_version", watched)
+    aucs(corpus, PrivatePlan(0.0, 12, 2))
+    ten, two = [str(number) for number in range(10)], ["10", "11"]
+    assert folds == [ten, two, ten, two] * 4  # two periods for each group that is held out
 
 
 def test_projects_that_cannot_be_ranked_are_an_error_that_says_why(tmp_path):

@@ -7,7 +7,7 @@ from fedstep.federation.wire import Shape
 from fedstep.server.buffer import Pending
 from fedstep.server.metrics import Metrics
 from fedstep.server.spending import FREE, Purse
-from fedstep.server.store import Accepted, Offer, Refused, Step, Store, Version
+from fedstep.server.store import Accepted, Offer, Refused, Step, Store, Version, Write
 
 __all__ = ["ObservedStore"]
 
@@ -32,11 +32,17 @@ class ObservedStore(Store):
         self._metrics.waiting(found)
         return found
 
-    def fold(self, step: Step, now: float, ripe: Callable[[Pending], bool] = lambda _: True) -> Version | None:
+    def fold(
+        self,
+        step: Step,
+        now: float,
+        ripe: Callable[[Pending], bool] = lambda _: True,
+        write: Write = lambda work: work(),
+    ) -> Version | None:
         """As the store does. What was left to another replica is not counted."""
         began, failed = time.perf_counter(), True
         try:
-            made = super().fold(step, now, ripe)
+            made = super().fold(step, now, ripe, write)
             failed = False
             return made
         finally:

@@ -28,9 +28,10 @@ from fedstep.server.spending import FREE, Purse, check_promise, keep_noised, kno
 from fedstep.server.verdict_log import log_verdicts
 from fedstep.server.waiting import Waiting
 
-__all__ = ["Accepted", "Offer", "Refused", "Store", "Version"]
+__all__ = ["Accepted", "Offer", "Refused", "Store", "Version", "Write"]
 
 Step = Callable[[Moment], Made]
+Write = Callable[[Callable[[], bool]], bool]
 
 MOST_FOLDED = 1000  # updates in memory at once; what the buffer has beyond it is folded next
 TRIES = 3  # to store a batch of which another replica stores a part at the same moment
@@ -124,11 +125,18 @@ class Store:
         with self._reader.begin() as connection:
             return self._ledger(connection).active(now)
 
-    def fold(self, step: Step, now: float, ripe: Callable[[Pending], bool] = lambda _: True) -> Version | None:
+    def fold(
+        self,
+        step: Step,
+        now: float,
+        ripe: Callable[[Pending], bool] = lambda _: True,
+        write: Write = lambda work: work(),
+    ) -> Version | None:
         """The version that `step` makes of the newest one and the buffer, written at once with all that it decides.
 
         Updates are accepted while it is made. None while another replica folds, where what would be folded is not
-        `ripe`, and where it changed meanwhile: another one was faster, went back or forgot a project.
+        `ripe`, and where it changed meanwhile: another one was faster, went back or forgot a project. `write` calls
+        what writes, in whatever thread.
         """
         with self._reader.begin() as looking:
             found = self._moment(looking, now, ripe) if alone_now(looking, FOLDING) else None
@@ -137,7 +145,7 @@ class Store:
             moment, buffered = found
             made = step(moment)
             looking.execute(select(1))  # raises where the connection was lost, and the lock with it
-            if not self._written(made, moment, buffered):
+            if not write(lambda: self._written(made, moment, buffered)):
                 return None
         log_verdicts(made.decisions)
         return made.version

@@ -85,8 +85,8 @@ class Writer:
 
     def close(self) -> None:
         """Ends the threads and the store."""
-        self._thread.shutdown()
         self._folder.shutdown()
+        self._thread.shutdown()
         self._store.close()
 
     async def _batch(self) -> list[tuple[Offer, asyncio.Future[Accepted | Refused]]]:
@@ -149,7 +149,13 @@ class Writer:
         self._store.tidy(self._clock())
         before = self._count()
         if due(before, self._clock(), self._folding):
-            made = self._store.fold(self._step, self._clock(), lambda now: due(now, self._clock(), self._folding))
+            made = self._store.fold(
+                self._step,
+                self._clock(),
+                lambda now: due(now, self._clock(), self._folding),
+                # where others write: two threads that do would wait for each other, and for their turns in between
+                lambda work: self._thread.submit(work).result(),
+            )
             self._count()
             if made:
                 log.info(

@@ -5,6 +5,7 @@ from functools import reduce
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 __all__ = [
     "FORMAT",
@@ -18,6 +19,7 @@ __all__ = [
     "STORE",
     "STRICT",
     "Given",
+    "given_names",
     "option",
     "option_variables",
     "together",
@@ -41,6 +43,12 @@ def option_variables(command: click.Command) -> frozenset[str]:
     with click.Context(command) as context:
         below = (command.get_command(context, name) for name in command.list_commands(context))
         return own.union(*(option_variables(each) for each in below if each))
+
+
+def given_names(*names: str) -> tuple[str, ...]:
+    """Those of the running command's options that somebody gave: on the command line, in the environment, in a file."""
+    source = click.get_current_context().get_parameter_source
+    return tuple(f"--{name.replace('_', '-')}" for name in names if source(name) != ParameterSource.DEFAULT)
 
 
 def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:

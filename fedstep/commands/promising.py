@@ -3,9 +3,8 @@
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from fedstep.commands.options import Given, option, together
+from fedstep.commands.options import Given, given_names, option, together
 from fedstep.errors import UsageError
 
 __all__ = ["PROMISING", "promising"]
@@ -39,8 +38,7 @@ def promising(given: Given) -> dict[str, Any]:
 
 def _check_silence() -> None:
     """Raises UsageError where somebody gave terms of a promise: without an epsilon there is none."""
-    source = click.get_current_context().get_parameter_source
-    idle = [f"--{name.replace('_', '-')}" for name in TERMS if source(name) != ParameterSource.DEFAULT]
+    idle = given_names(*TERMS)
     if idle:
         raise UsageError(
             f"without --privacy-epsilon nothing is promised, and {', '.join(idle)} would do nothing",

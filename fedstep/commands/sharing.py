@@ -4,9 +4,8 @@ from math import isnan
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from fedstep.commands.options import Given, option, together
+from fedstep.commands.options import Given, given_names, option, together
 from fedstep.errors import UsageError
 from fedstep.federation.bounds import MOST_NOISE, NOISE
 
@@ -35,8 +34,7 @@ SHARING = together(
 
 def sharing(given: Given) -> dict[str, Any]:
     """The settings that these options mean, by name. Raises UsageError for noise that nobody would add."""
-    source = click.get_current_context().get_parameter_source("noise")
-    if given["role"] != "leader" and source != ParameterSource.DEFAULT:
+    if given["role"] != "leader" and given_names("noise"):
         raise UsageError(
             f"--role {given['role']} has no noise, and --noise would do nothing",
             "Give it to the leader, or leave it out, in the environment and in files, too.",

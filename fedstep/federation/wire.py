@@ -237,8 +237,8 @@ def _model(tensors: Tensors) -> Model:
         raise WireError("a snapshot on trial does not fit the model's head", REMEDY)
     versions = int(words["head"]), int(words["production"])
     promise = _promise(words["privacy"]) if "privacy" in optional else NO_PROMISE
-    shares = int(words.get("shares", "0")), _noise(words)
-    return Model(words["schema"], *versions, words["created"], head, production, trials, trial, promise, *shares)
+    shares, noise = int(words.get("shares", "0")), _noise(words)
+    return Model(words["schema"], *versions, words["created"], head, production, trials, trial, promise, shares, noise)
 
 
 def _noise(words: Mapping[str, str]) -> float:

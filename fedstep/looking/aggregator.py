@@ -111,11 +111,10 @@ def _helper(aggregator: Aggregator, halves: bool) -> tuple[Check, ...]:
     if not halves:
         says = f"{where} takes updates whole, and with a helper halves are sent: it takes none of them"
         return (Check("Helper", PROBLEM, says, "Unset FEDSTEP_HELPER, or correct --aggregator"),)
-    began = aggregator.patience.end() - aggregator.patience.clock()
+    hurried = _left(aggregator) < HURRY
     try:
         status = _knock(aggregator, helper.send, SHARES)
     except FedstepError as error:
-        hurried = began < HURRY
         says = f"whether it takes halves is unknown: {error.args[0]}" if hurried else error.args[0]
         return (Check("Helper", WARNING if hurried else PROBLEM, says, error.remedy),)
     return (_helper_welcome(redacted(helper.url), status),)
@@ -135,5 +134,9 @@ def _helper_welcome(where: str, status: int) -> Check:
 def _knock(aggregator: Aggregator, send: Send, path: str) -> int:
     """The status that an empty update gets, in the time that is left. Raises FedstepError."""
     headers = {"Accept": "application/json", "Content-Type": "application/octet-stream"}
-    left = max(aggregator.patience.end() - aggregator.patience.clock(), 0.05)
-    return send("POST", path, headers, b"", left).status
+    return send("POST", path, headers, b"", max(_left(aggregator), 0.05)).status
+
+
+def _left(aggregator: Aggregator) -> float:
+    """The seconds until all of it has to be over."""
+    return aggregator.patience.end() - aggregator.patience.clock()

@@ -17,9 +17,9 @@ __all__ = ["DAY", "Chronicle"]
 
 DAY = 86_400.0
 KEPT_DAYS = 30  # of any update, of whatever schema, also where it was never folded
-# Asked once a batch, and made once: to make it takes longer.
-NEWEST = select(func.max(versions.c.version)).where(versions.c.schema == bindparam("ours"))
 KEPT_AT_LEAST_DAYS = 7  # of any update: they say who is active
+# asked once a batch, and made once: that takes longer
+NEWEST = select(func.max(versions.c.version)).where(versions.c.schema == bindparam("ours"))
 
 
 class Chronicle:

@@ -12,7 +12,7 @@ PLACES = {"sqlite": "?", "postgresql": "%s"}  # for a value, in the driver's own
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
-    """Writes rows, which have the same columns, in few statements: of as many as are a power of two.
+    """Writes rows, which have the same columns, in few statements, each of a power of two of them.
 
     Python's SQLite lets other threads run before each statement, and has to wait for its turn after it: row by row a
     batch would take as long as a fold that is made at the same time. So few texts are remembered by the driver.

@@ -1,6 +1,5 @@
 """Noise inside shares: how it is drawn, how far it reaches, and that an update goes out again with the same."""
 
-import json
 from array import array
 from math import erf, exp, sqrt
 from statistics import NormalDist, fmean, pstdev
@@ -8,8 +7,9 @@ from statistics import NormalDist, fmean, pstdev
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from share_listener import Listener
 
-from fedstep.errors import AggregatorUnreachable, WireError
+from fedstep.errors import WireError
 from fedstep.features.schema import schema
 from fedstep.federation.bounds import MOST_NOISE, NOISE, loudness
 from fedstep.federation.exchange import Aggregator, _served, deliver
@@ -60,25 +60,6 @@ def opened(masked: Masked, seeded: Seeded) -> list[int]:
     pads = array("Q", pad_bytes(head_seeds(seeded)[HEAD], len(vector)))
     sums = [(number + pad) % MODULUS for number, pad in zip(vector, pads, strict=True)]
     return [number - MODULUS if number >= MODULUS // 2 else number for number in sums]
-
-
-class Listener:
-    """One of the two aggregators: answers with these statuses, the last one for ever, and keeps what came."""
-
-    def __init__(self, *statuses: int, served: bytes = b"") -> None:
-        self.statuses, self.bodies, self.served, self.asked = list(statuses), [], served, 0
-        self.peer = Peer("https://one.example", self._send)
-
-    def _send(self, method, _path, headers, body, _timeout) -> Answer:
-        if method == "GET":
-            self.asked += 1
-            return Answer(200, {}, self.served)
-        self.bodies.append(body)
-        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
-        if not status:
-            raise AggregatorUnreachable("nobody is there")
-        receipt = {"receipt": f"r-{headers['Idempotency-Key']}", "version": 1}
-        return Answer(status, {}, json.dumps(receipt).encode())
 
 
 def test_what_is_drawn_has_the_deviation_and_no_more_than_chance_beside_it():

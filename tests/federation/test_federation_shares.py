@@ -9,8 +9,9 @@ from hashlib import shake_128
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from share_listener import Listener
 
-from fedstep.errors import AggregatorError, AggregatorUnreachable, HistoryError, SchemaMismatch, WireError
+from fedstep.errors import AggregatorError, HistoryError, SchemaMismatch, WireError
 from fedstep.features.schema import schema
 from fedstep.federation.audit import read_audit
 from fedstep.federation.bounds import clip
@@ -214,23 +215,6 @@ def test_halves_of_other_heads_sizes_or_schemas_do_not_fit():
             check_half(half, OURS._replace(sizes={"flaky": 3}))
     with pytest.raises(WireError, match="flaky"):
         check_half(MASKED, OURS._replace(sizes={"flaky": 4, "build-duration": 2}))
-
-
-class Listener:
-    """One of the two aggregators: answers with these statuses, the last one for ever, and keeps what came."""
-
-    def __init__(self, *statuses: int) -> None:
-        self.statuses, self.bodies = list(statuses), []
-        self.peer = Peer("https://one.example", self._send)
-
-    def _send(self, _method, path, headers, body, _timeout) -> Answer:
-        assert path == "/v1/shares"
-        self.bodies.append(body)
-        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
-        if not status:
-            raise AggregatorUnreachable("nobody is there")
-        receipt = {"receipt": f"r-{headers['Idempotency-Key']}", "version": 1}
-        return Answer(status, {}, json.dumps(receipt).encode())
 
 
 def real(number: int = 1, **changes: object) -> bytes:

@@ -236,15 +236,20 @@ def test_the_status_is_that_of_the_store(open_aggregator, settings, ours, update
     }
 
 
-def test_one_look_serves_all_who_ask_at_once(grown):
-    looks = []
+def watched(store: str) -> tuple[Page, list[float]]:
+    """A page, and when its store was looked at."""
+    looks: list[float] = []
 
     class Counting(Overview):
         def look(self, now: float) -> Look:
             looks.append(now)
             return super().look(now)
 
-    page = Page(Counting(grown, shape(schema()), Gate()), Metrics().text, schema(), Gate(), lambda: NOW)
+    return Page(Counting(store, shape(schema()), Gate()), Metrics().text, schema(), Gate(), lambda: NOW), looks
+
+
+def test_one_look_serves_all_who_ask_at_once(grown):
+    page, looks = watched(grown)
 
     async def ask() -> set[int]:
         return {answer.status_code for answer in await asyncio.gather(*(page.html() for _ in range(10)))}
@@ -257,14 +262,7 @@ def test_one_look_serves_all_who_ask_at_once(grown):
 def test_a_look_is_kept_twenty_times_as_long_as_it_took(grown, monkeypatch):
     hands = iter([0.0, 10.0, 209.0, 211.0, 212.0])  # asked, looked; asked; asked, looked
     monkeypatch.setattr("fedstep.server.page.time", SimpleNamespace(monotonic=lambda: next(hands)))
-    looks = []
-
-    class Counting(Overview):
-        def look(self, now: float) -> Look:
-            looks.append(now)
-            return super().look(now)
-
-    page = Page(Counting(grown, shape(schema()), Gate()), Metrics().text, schema(), Gate(), lambda: NOW)
+    page, looks = watched(grown)
     seen = []
     for _ in range(3):
         asyncio.run(page.status())

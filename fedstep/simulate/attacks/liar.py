@@ -89,12 +89,8 @@ def _shared(head: Real, fold: Sequence[Real], draw: random.Random) -> Real:
     steps = np.rint(np.sum([clipped(fold[0], room), *fold[1:]], axis=0) * LEVELS / clip + noise).astype(np.int64)
     found = lifted(steps.view(np.uint64), np.zeros(size, np.uint64), len(fold), size, deviation)
     standing = Standing(_current(head), 1, {}, {}, {}, 0.0)
-    made = next_shared(
-        standing,
-        {HEAD: HeadSum(found, 1.0 / LEVELS, senders=[("", str(number)) for number in range(len(fold))])},
-        rules_for(schema()),
-        None,
-    )
+    senders = [("", str(number)) for number in range(len(fold))]
+    made = next_shared(standing, {HEAD: HeadSum(found, 1.0 / LEVELS, senders=senders)}, rules_for(schema()), None)
     return np.array(wide(made.version.vectors[HEAD]), np.float64)
 
 

@@ -1,6 +1,8 @@
 """How the database of a store is opened: SQLite in one file, or PostgreSQL for any number of replicas."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -60,11 +62,18 @@ def alone(connection: Connection, work: str) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(_key(work))))
 
 
-def alone_now(connection: Connection, work: str) -> bool:
-    """Whether no other transaction does this work; if so, none will before the end of this one."""
-    if connection.dialect.name != "postgresql":
-        return True
-    return bool(connection.scalar(select(func.pg_try_advisory_xact_lock(_key(work)))))
+@contextmanager
+def alone_now(engine: Engine, work: str) -> Iterator[Callable[[], object] | None]:
+    """None where another process does this work; else none will while this lasts, and what is given raises if it could.
+
+    It could where the connection was lost, and the lock with it. Of SQLite's there is one process.
+    """
+    if engine.dialect.name != "postgresql":
+        yield lambda: None
+        return
+    with engine.begin() as connection:
+        free = connection.scalar(select(func.pg_try_advisory_xact_lock(_key(work))))
+        yield (lambda: connection.execute(select(1))) if free else None
 
 
 def emptied_log(engine: Engine) -> None:

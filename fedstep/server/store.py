@@ -2,12 +2,12 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
 from types import MappingProxyType
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from fedstep.federation.tensors import Vector
@@ -138,13 +138,13 @@ class Store:
         `ripe`, and where it changed meanwhile: another one was faster, went back or forgot a project. `write` calls
         what writes, in whatever thread.
         """
-        with self._reader.begin() as looking:
-            found = self._moment(looking, now, ripe) if alone_now(looking, FOLDING) else None
-            if found is None:
+        with alone_now(self._reader, FOLDING) as check:
+            found = self._found(now, ripe) if check else None
+            if check is None or found is None:
                 return None
             moment, buffered = found
             made = step(moment)
-            looking.execute(select(1))  # raises where the connection was lost, and the lock with it
+            check()
             if not write(lambda: self._written(made, moment, buffered)):
                 return None
         log_verdicts(made.decisions)
@@ -195,6 +195,11 @@ class Store:
         while len(self._known) > MOST_FOLDED:
             self._known.popitem(last=False)
 
+    def _found(self, now: float, ripe: Callable[[Pending], bool]) -> tuple[Moment, Mapping[str, Stored]] | None:
+        """As `_moment`, of this moment; it is over before the fold is made, or SQLite's log would grow as long."""
+        with self._reader.begin() as connection:
+            return self._moment(connection, now, ripe)
+
     def _moment(
         self, connection: Connection, now: float, ripe: Callable[[Pending], bool]
     ) -> tuple[Moment, Mapping[str, Stored]] | None:
@@ -213,12 +218,17 @@ class Store:
             active=self._attendance.active(now, lambda: ledger.attendance(now)),
             spent=ledger.spent(),
             refolded=ledger.refolded(),
-            since=chronicle.since,
+            since=self._since,
             now=now,
             noised=known_noised(connection, self._shape.digest),
             unused=chronicle.unused(),
         )
         return moment, buffered
+
+    def _since(self, version: int) -> Iterator[Stored]:
+        """As the chronicle's, of the moment that it is asked for; who reads it reads all of it."""
+        with self._reader.begin() as connection:
+            yield from self._chronicle(connection).since(version)
 
     def _written(self, made: Made, moment: Moment, buffered: Mapping[str, Stored]) -> bool:
         """Whether all of it is on disk: nothing where the newest version or the buffer is not what it was made of."""

@@ -1,6 +1,7 @@
 """What outlives the process."""
 
 import asyncio
+import sqlite3
 import threading
 import time
 from contextlib import closing
@@ -75,6 +76,20 @@ def test_a_fold_that_fails_leaves_the_buffer_and_the_versions_alone(store, updat
     assert store.pending().updates == 1
     assert store.start({}, 3.0).version == 0
     assert store.fold(fold, 4.0).version == 1
+
+
+def test_while_a_fold_is_made_nothing_keeps_sqlites_log_from_being_emptied(tmp_path, ours, update):
+    file = tmp_path / "a.db"
+
+    def emptying(moment):
+        with closing(sqlite3.connect(file)) as other:
+            assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+        return fold(moment)
+
+    with closing(Store(f"sqlite:///{file}", ours)) as alone:
+        alone.start({name: zeros(size) for name, size in ours.sizes.items()}, 0.0)
+        alone.accept([offer(update(1))], 0, 10, 1.0)
+        assert alone.fold(emptying, 2.0).version == 1
 
 
 def test_a_fold_of_what_changed_while_it_was_made_is_not_written_and_is_made_again(store, update, url):

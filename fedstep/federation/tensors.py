@@ -72,8 +72,10 @@ def _header(body: bytes) -> dict[str, object]:
     length = int.from_bytes(body[:8], "little")
     if len(body) < 8 or length > min(LONGEST_HEADER, len(body) - 8):
         raise WireError("the message is cut off or is not safetensors", REMEDY)
+    text = body[8 : 8 + length]
+    end = text.rfind(b"}") + 1  # what fills it up is not searched through
     try:
-        header = _DECODER.decode(body[8 : 8 + length].rstrip(b" ").decode())
+        header = _DECODER.decode(text[:end].decode()) if text[end:] == b" " * (length - end) else None
     except (ValueError, RecursionError) as error:
         raise WireError("the header of the message is not JSON without repeated keys", REMEDY) from error
     if not isinstance(header, dict):

@@ -4,32 +4,34 @@ Buffered asynchronous aggregation after FedBuff: Nguyen et al., AISTATS 2022.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
+from operator import itemgetter
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedstep.features.schema import Schema
+from fedstep.server.crowd import Crowd, Groups, Sender, numbered
 from fedstep.server.measured import measured
 from fedstep.server.outliers import evened
-from fedstep.server.sums import Figures, Groups, Places, Rows, Vector, norm
+from fedstep.server.sums import Figures, Places, Rows, Vector, norm
 
 __all__ = [
     "Contribution",
     "Rules",
     "Vector",
     "aggregate",
-    "aggregate_heads",
     "clipped",
     "fold_bound",
+    "folded",
     "moved",
     "norm",
     "paced",
     "rules_for",
-    "staleness_weight",
 ]
 
 
@@ -60,17 +62,19 @@ RATES = {"build-failure": 0.3, "build-duration": 0.3}  # few rows, mixed project
 TOGETHER = {"flaky": 10.0}  # deltas are long: the sum of two hundred went too far
 
 
-class Contribution(NamedTuple):  # a fold makes thousands, and a dataclass that is frozen takes five times as long
-    """One project's delta for one head; `staleness` counts the folds since the head that it was learned from.
-
-    `owner` is who answers for the project; "" where that is not known, and then it counts for itself.
-    """
+class Contribution(NamedTuple):
+    """One project's delta for one head, and whose it is: as `Sender`."""
 
     id: str
     project: str
     staleness: int
     delta: Vector
     owner: str = ""
+
+    @property
+    def sender(self) -> Sender:
+        """Without the delta."""
+        return Sender(self.staleness, self.owner, self.project, self.id)
 
 
 def rules_for(schema: Schema) -> Mapping[str, Rules]:
@@ -82,38 +86,44 @@ def rules_for(schema: Schema) -> Mapping[str, Rules]:
 
 
 def aggregate(head: Vector, updates: Sequence[Contribution], rules: Rules) -> Vector:
-    """The head after one fold; without updates, the head itself.
+    """The head after one fold of these, in whatever order they come; without any, the head itself."""
+    ordered = sorted(((update.sender, update.delta) for update in updates), key=itemgetter(0))
+    crowd = Crowd.of([sender for sender, _ in ordered])
+    return folded(head, {place: delta for place, (_, delta) in enumerate(ordered)}, crowd, rules)
 
-    Each project's weighted, clipped deltas are summed, in an order of their own, and the sum is clipped again: many
-    updates of one project move the head no further than one. So it is with the projects of one owner, whose bound is
-    wider. C floats come back, because that is what clients learn from.
+
+def folded(head: Vector, deltas: Mapping[int, Vector], everyone: Crowd, rules: Rules) -> Vector:
+    """The head after one fold of the deltas, by ascending place in the crowd; without any, the head itself.
+
+    Each project's weighted, clipped deltas are summed, and the sum is clipped again: many updates of one project move
+    the head no further than one. So it is with the projects of one owner, whose bound is wider. C floats come back,
+    because that is what clients learn from.
     """
-    if not updates:
+    if not deltas:
         return head
-    ordered = sorted(updates, key=_place)
-    stale = np.array([staleness_weight(update.staleness) for update in ordered])
-    projects = Groups.of(update.project for update in ordered)
-    shares = Groups.of((update.owner, update.project) for update in ordered)
-    owners = Groups.of(update.owner or (update.project,) for update in ordered)
-    rows = measured([update.delta for update in ordered], stale, rules.clip, rules.longer)
+    crowd = everyone.some(list(deltas))
+    projects, shares, owners = Groups.of(crowd.projects), Groups.of(crowd.shares), Groups.of(crowd.owners)
+    rows = measured(list(deltas.values()), crowd.stale, rules.clip, rules.longer)
     bound = _bound(rows, projects, rules)
-    moving = zip(ordered, rows.lengths, strict=True)  # who says nothing slows nobody
-    senders = [(update.owner, update.project) for update, length in moving if length]
-    rows = rows._replace(scales=np.minimum(1.0, bound / np.where(rows.lengths, rows.lengths, bound)))
+    moving = rows.lengths > 0.0  # who says nothing slows nobody
+    rows = rows._replace(scales=np.minimum(1.0, bound / np.where(moving, rows.lengths, bound)))
     if len(projects.starts) >= FEWEST:
         rows = evened(rows, projects, rules.single * bound)  # a delta spent on one word would drag that word anywhere
-    weights = _capped(rows, stale, shares, bound)
+    weights = _capped(rows, crowd.stale, shares, bound)
     weights = _capped(rows, weights, owners, rules.projects_per_owner * bound)
+    senders = zip(crowd.owners[moving].tolist(), crowd.shares[moving].tolist(), strict=True)
     return moved(head, rows.total(weights), paced(rules, senders))
 
 
-def paced(rules: Rules, senders: Iterable[tuple[str, str]]) -> Rules:
-    """The rules at the rate of a step that these made together, owner and project each.
+def paced(rules: Rules, senders: Iterable[tuple[Hashable, Hashable]]) -> Rules:
+    """The rules at the rate of a step that these made together: who answers for it, and what project of theirs it is.
 
     What many have learned from one head says much the same many times: the sum of all of it goes too far. An owner's
     projects count as far as they move the head.
     """
-    owners = Counter(owner or (project,) for owner, project in set(senders))
+    if rules.together == inf:
+        return rules
+    owners = Counter(owner for owner, _ in set(senders))
     projects = sum(min(number, rules.projects_per_owner) for number in owners.values())
     return replace(rules, rate=min(rules.rate, rules.together / max(1.0, projects)))
 
@@ -131,13 +141,6 @@ def moved(head: Vector, step: NDArray[np.floating], rules: Rules) -> Vector:
     return after
 
 
-def aggregate_heads(
-    heads: Mapping[str, Vector], updates: Mapping[str, Sequence[Contribution]], rules: Mapping[str, Rules]
-) -> Mapping[str, Vector]:
-    """Every head after one fold of the updates by name of the head."""
-    return {name: aggregate(head, updates.get(name, ()), rules[name]) for name, head in heads.items()}
-
-
 def fold_bound(updates: Sequence[Contribution], rules: Rules) -> float:
     """The L2 bound of each project's share in this fold: the constant one, or closer where most deltas are short.
 
@@ -146,13 +149,13 @@ def fold_bound(updates: Sequence[Contribution], rules: Rules) -> float:
     """
     stale = np.ones(len(updates))
     rows = measured([update.delta for update in updates], stale, rules.clip, rules.longer)
-    return _bound(rows, Groups.of(update.project for update in updates), rules)
+    return _bound(rows, Groups.of(numbered(update.project for update in updates)), rules)
 
 
 def _bound(rows: Rows, projects: Groups, rules: Rules) -> float:
     longest = projects.largest(rows.lengths)
-    median = float(np.median(longest))
-    return min(rules.clip, rules.longer * median) if len(longest) >= FEWEST and median else rules.clip
+    middle = median(longest.tolist()) if len(longest) >= FEWEST else 0.0
+    return min(rules.clip, rules.longer * middle) if middle else rules.clip
 
 
 def _capped(rows: Rows, weights: Figures, groups: Groups, most: float) -> Figures:
@@ -173,20 +176,7 @@ def _sum_of(rows: Rows, weights: Figures, places: Places) -> Vector:
     return rows.total(theirs)
 
 
-def staleness_weight(staleness: int) -> float:
-    """1 for a delta learned from the newest head, falling as 1 / sqrt(1 + staleness).
-
-    >>> staleness_weight(3)
-    0.5
-    """
-    return float((1.0 + max(0, staleness)) ** -0.5)
-
-
 def clipped(delta: NDArray[np.floating], bound: float) -> NDArray[np.float64]:
     """The delta in double precision, shrunk to an L2 norm of at most `bound`."""
     length = norm(delta)
     return delta.astype(np.float64) * min(1.0, bound / length if length else 1.0)
-
-
-def _place(update: Contribution) -> tuple[int, str, str, str]:
-    return update.staleness, update.owner, update.project, update.id

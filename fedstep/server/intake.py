@@ -1,7 +1,7 @@
 """How offered updates are judged and kept. Each call is inside a transaction, and what it says holds once that ends."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection, bindparam, select
 
@@ -125,4 +125,4 @@ def _receipt(number: str) -> str:
 
 def _as_seen(outcome: Accepted | Refused, repeat: bool) -> Accepted | Refused:
     """The same offer twice in one batch: the second is a repeat, too."""
-    return Accepted(outcome.receipt, outcome.version, repeat) if isinstance(outcome, Accepted) else outcome
+    return replace(outcome, repeat=True) if repeat and isinstance(outcome, Accepted) else outcome

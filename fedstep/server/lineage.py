@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
@@ -11,7 +12,8 @@ from fedstep.federation.tensors import Vector
 from fedstep.federation.wire import Shape, check_model, unpack_model
 from fedstep.model.linear import zeros
 from fedstep.server import aggregate
-from fedstep.server.aggregate import Contribution, Rules, aggregate_heads
+from fedstep.server.aggregate import Contribution, Rules, folded
+from fedstep.server.crowd import Crowd, Sender
 from fedstep.server.records import Stored, Version
 
 __all__ = ["contributions", "fold_again", "fold_stored", "narrow", "next_head", "starting_vectors", "wide"]
@@ -38,12 +40,15 @@ def next_head(head: Version, bodies: Iterable[bytes], rules: Mapping[str, Rules]
 
 def fold_stored(head: Version, updates: Iterable[Stored], rules: Mapping[str, Rules]) -> Mapping[str, Vector]:
     """The vectors after these updates, in whatever order they come."""
-    by_head: dict[str, list[Contribution]] = {}
-    for stored in updates:
-        for name, contribution in contributions(stored, head.version):
-            by_head.setdefault(name, []).append(contribution)
-    vectors = {name: wide(vector) for name, vector in head.vectors.items()}
-    return {name: narrow(vector) for name, vector in aggregate_heads(vectors, by_head, rules).items()}
+    sent = sorted(((_sender(stored, head.version), stored) for stored in updates), key=itemgetter(0))
+    everyone = Crowd.of([sender for sender, _ in sent])
+    deltas: dict[str, dict[int, aggregate.Vector]] = {name: {} for name in head.vectors}
+    for place, (_, stored) in enumerate(sent):
+        for name, delta in stored.update().deltas.items():
+            deltas[name][place] = wide(delta)
+    return {
+        name: narrow(folded(wide(vector), deltas[name], everyone, rules[name])) for name, vector in head.vectors.items()
+    }
 
 
 def fold_again(
@@ -54,8 +59,8 @@ def fold_again(
     The updates come in the order of their folds, those of the fold that makes `version` last; one fold is in memory.
     """
     vector = wide(start)
-    for folded, generation in groupby(updates, lambda stored: stored.folded):
-        base = (version if folded < 0 else folded) - 1
+    for fold, generation in groupby(updates, lambda stored: stored.folded):
+        base = (version if fold < 0 else fold) - 1
         found = (pair for stored in generation for pair in contributions(stored, base))
         kept = [part for head, part in found if head == name and not {part.project, part.owner} & set(without)]
         vector = aggregate.aggregate(vector, kept, rules)
@@ -64,10 +69,14 @@ def fold_again(
 
 def contributions(stored: Stored, version: int) -> Iterator[tuple[str, Contribution]]:
     """What an update adds to each of its heads when it is folded into `version`."""
+    sender = _sender(stored, version)
+    for name, delta in stored.update().deltas.items():
+        yield name, Contribution(sender.id, sender.project, sender.staleness, wide(delta), sender.owner)
+
+
+def _sender(stored: Stored, version: int) -> Sender:
     update = stored.update()
-    for name, delta in update.deltas.items():
-        project = stored.project or update.project
-        yield name, Contribution(update.id, project, version - update.base, wide(delta), stored.owner)
+    return Sender(version - update.base, stored.owner, stored.project or update.project, update.id)
 
 
 def wide(vector: Vector) -> aggregate.Vector:

@@ -2,6 +2,7 @@
 
 from bisect import insort
 from collections.abc import Sequence
+from math import nan
 
 import numpy as np
 
@@ -19,10 +20,10 @@ def measured(vectors: Sequence[Vector], kinds: Figures, most: float, times: floa
     longer than `most` and than `times` the median of those before them: these are likely to be taken equally often.
     """
     stacks, size = stacked(vectors), len(vectors[0])
-    squares = np.zeros((len(vectors), size // RUN + 1), np.float32)
+    squares = np.zeros((len(vectors), max(1, -(-size // RUN))), np.float32)
     with np.errstate(over="ignore"):
         if len(stacks) == len(vectors):
-            heaps = _heaped(stacks, squares, kinds, most, times)
+            heaps = _heaped(vectors, squares, kinds, most, times)
         else:
             heaps = Heaps((), np.empty((0, size), np.float32))
             for stack, figures in apart(stacks, squares):
@@ -32,34 +33,38 @@ def measured(vectors: Sequence[Vector], kinds: Figures, most: float, times: floa
     return Rows(vectors, stacks, lengths, highest, np.ones(len(vectors)), heaps)
 
 
-def _heaped(stacks: Sequence[Matrix], squares: Matrix, kinds: Figures, most: float, times: float) -> Heaps:
+def _heaped(vectors: Sequence[Vector], squares: Matrix, kinds: Figures, most: float, times: float) -> Heaps:
     """The sums; writes the squares down on the way."""
+    heaps = len(vectors) // TOGETHER + 1 + np.count_nonzero(np.diff(kinds))
+    totals = np.empty((heaps, len(vectors[0])), np.float32)
     places: list[list[int]] = []
-    totals = np.empty((len(stacks) // TOGETHER + 1 + np.count_nonzero(np.diff(kinds)), stacks[0].shape[1]), np.float32)
-    ones, before = np.ones(squares.shape[1], np.float32), list[float]()
-    for place, stack in enumerate(stacks):
-        _square(stack, squares[place : place + 1])
-        length = float(squares[place].dot(ones)) ** 0.5
+    kind, total = nan, totals[0]
+    before, ones = list[float](), np.ones(squares.shape[1], np.float32)
+    for place, (vector, figures, its) in enumerate(zip(vectors, squares, kinds.tolist(), strict=True)):
+        _square(vector, figures)
+        length = float(figures.dot(ones)) ** 0.5
         insort(before, length)
         if length > most or length > times * before[len(before) // 2]:
             continue
-        if not places or len(places[-1]) == TOGETHER or kinds[place] != kinds[places[-1][0]]:
-            totals[len(places)] = 0.0
-            places.append([])
-        total = totals[len(places) - 1]
-        total += stack[0]
-        places[-1].append(place)
+        if its == kind and len(places[-1]) < TOGETHER:
+            np.add(total, vector, total)
+            places[-1].append(place)
+        else:
+            kind, total = its, totals[len(places)]
+            total[:] = vector
+            places.append([place])
     return Heaps(places, totals[: len(places)])
 
 
-def _square(rows: Matrix, squares: Matrix) -> None:
+def _square(rows: Vector | Matrix, squares: Vector | Matrix) -> None:
     """Writes down the sums of the squares of each run, and of what is left at the end."""
-    count, size = rows.shape
-    rest = size % RUN
-    runs = (rows[:, : size - rest] if rest else rows).reshape(count, size // RUN, RUN)
-    np.vecdot(runs, runs, out=squares[:, :-1])
+    whole, rest = divmod(rows.shape[-1], RUN)
+    if whole:
+        runs = rows[..., : whole * RUN].reshape(*rows.shape[:-1], whole, RUN)
+        np.vecdot(runs, runs, squares[..., :whole])
     if rest:
-        np.vecdot(rows[:, -rest:], rows[:, -rest:], out=squares[:, -1])
+        last = rows[..., -rest:]
+        np.vecdot(last, last, squares[..., -1])
 
 
 def _lengths(vectors: Sequence[Vector], squares: Matrix) -> Figures:

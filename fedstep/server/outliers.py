@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fedstep.server.sums import Cuts, Figures, Groups, Places, Rows, Vector, apart
+from fedstep.server.crowd import Groups
+from fedstep.server.sums import Cuts, Figures, Places, Rows, Vector, apart
 
 __all__ = ["evened"]
 

@@ -11,7 +11,8 @@ from itertools import groupby
 import numpy as np
 
 from fedstep.federation.wire import Score
-from fedstep.server.aggregate import Rules, staleness_weight
+from fedstep.server.aggregate import Rules
+from fedstep.server.crowd import staleness_weight
 from fedstep.server.gate import Gate
 from fedstep.server.gate_sums import Release
 from fedstep.server.lineage import contributions

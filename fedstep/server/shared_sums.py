@@ -106,7 +106,8 @@ def next_shared(standing: Standing, sums: Mapping[str, HeadSum], rules: Mapping[
 def _moved(vector: Vector, found: HeadSum, rules: Rules) -> Vector:
     """The head after the sum, as after a fold of plain updates that no cap has touched."""
     step = found.steps.astype(np.float64) * (found.scale * rules.clip)
-    return narrow(moved(wide(vector), step, paced(rules, found.senders)))
+    senders = ((owner or (project,), project) for owner, project in found.senders)
+    return narrow(moved(wide(vector), step, paced(rules, senders)))
 
 
 def _judged(standing: Standing, birth: Birth, name: str, vector: Vector, gate: Gate) -> Track:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from math import ceil
 
-from fedstep.server.aggregate import Contribution, Vector, clipped, staleness_weight
+from fedstep.server.aggregate import Contribution, Vector, clipped
+from fedstep.server.crowd import staleness_weight
 
 __all__ = ["suspects"]
 

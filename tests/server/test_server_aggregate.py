@@ -14,12 +14,12 @@ from fedstep.server.aggregate import (
     Contribution,
     Rules,
     aggregate,
-    aggregate_heads,
     clipped,
     fold_bound,
+    folded,
     rules_for,
-    staleness_weight,
 )
+from fedstep.server.crowd import Crowd, Sender, staleness_weight
 
 SIZE = 6
 RULES = Rules(clip=1.0, rate=0.5, decay=0.01)
@@ -71,9 +71,9 @@ def test_without_updates_nothing_moves_and_nothing_is_forgotten():
 
 def test_a_head_that_nobody_updated_stays_as_it_is():
     delta = np.ones(SIZE, np.float32) / 10
-    heads = aggregate_heads({"a": HEAD, "b": HEAD}, {"a": [Contribution("1", "p", 0, delta)]}, {"a": RULES, "b": RULES})
-    assert heads["b"] is HEAD
-    assert not np.array_equal(heads["a"], HEAD)
+    one = Crowd.of([Sender(0, "", "p", "1")])
+    assert folded(HEAD, {}, one, RULES) is HEAD
+    assert not np.array_equal(folded(HEAD, {0: delta}, one, RULES), HEAD)
 
 
 def test_the_head_that_was_given_is_not_changed():

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from fedstep.server.crowd import Groups, numbered
 from fedstep.server.measured import measured
 from fedstep.server.outliers import evened
-from fedstep.server.sums import FEW, ROOM, Groups
+from fedstep.server.sums import FEW, ROOM
 
 SIZE, MOST = 4, 0.25
 LONG = ROOM // FEW + 1
@@ -29,7 +30,7 @@ def plainly(rows: np.ndarray, names: list[str]) -> np.ndarray:
 
 def taken(vectors: list[np.ndarray], names: list[str], scales: np.ndarray) -> np.ndarray:
     rows = measured(vectors, np.ones(len(vectors)), 1.0, 2.0)._replace(scales=scales)
-    found = evened(rows, Groups.of(names), MOST)
+    found = evened(rows, Groups.of(numbered(names)), MOST)
     return np.array([found.some(np.array([number])).total(np.ones(1)) for number in range(len(vectors))])
 
 
@@ -52,4 +53,4 @@ def test_a_long_delta_is_cut_like_a_short_one(common):
 
 def test_where_nothing_sticks_out_the_deltas_are_themselves():
     rows = measured([np.full(SIZE, 0.1, np.float32)] * 5, np.ones(5), 1.0, 2.0)
-    assert evened(rows, Groups.of("abcde"), MOST) is rows
+    assert evened(rows, Groups.of(numbered("abcde")), MOST) is rows

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedstep.server.sums import FEW, ROOM, TOGETHER, Cuts, Groups, Heaps, Rows, stacked
+from fedstep.server.sums import FEW, ROOM, TOGETHER, Cuts, Heaps, Rows, stacked
 
 SIZE = 5
 numbers = st.floats(-1e3, 1e3, width=32)
@@ -31,8 +31,9 @@ def exact(vectors, weights) -> np.ndarray:
 def test_a_sum_is_that_of_double_precision_to_six_digits_of_its_largest_part(drawn):
     vectors, weights = [vector for vector, _ in drawn], np.array([weight for _, weight in drawn])
     most = max(float(np.abs(vector).max()) for vector in vectors)
+    least = float(np.finfo(np.float32).smallest_subnormal)  # half of it has no digits at all
     np.testing.assert_allclose(
-        rows_of(vectors).total(weights), exact(vectors, weights), atol=1e-6 * most * len(vectors)
+        rows_of(vectors).total(weights), exact(vectors, weights), atol=(1e-6 * most + least) * len(vectors)
     )
 
 
@@ -78,24 +79,3 @@ def test_vectors_in_stacks_are_the_same_in_the_same_order(size):
 def test_a_long_vector_is_not_copied():
     vector = np.ones(ROOM, np.float32)
     assert np.shares_memory(stacked([vector, vector])[1], vector)
-
-
-groups = st.lists(st.tuples(st.sampled_from("abc"), numbers, numbers), min_size=1, max_size=20)
-
-
-@given(groups)
-def test_the_largest_of_a_group_is_that_of_its_members_in_each_column(drawn):
-    values = np.array([row[1:] for row in drawn])
-    found = Groups.of(name for name, *_ in drawn).largest(values)
-    named = dict.fromkeys(name for name, *_ in drawn)
-    expected = [values[[row[0] == name for row in drawn]].max(axis=0) for name in named]
-    np.testing.assert_array_equal(found, expected)
-
-
-@given(groups, numbers)
-def test_the_groups_above_a_number_are_those_whose_members_sum_to_more(drawn, most):
-    names, values = [row[0] for row in drawn], np.array([round(row[1]) + 0.5 for row in drawn])
-    sums = {name: sum(value for own, value in zip(names, values, strict=True) if own == name) for name in names}
-    found = [set(places.tolist()) for places in Groups.of(names).above(values, round(most))]
-    expected = [{n for n, own in enumerate(names) if own == name} for name in sums if sums[name] > round(most)]
-    assert found == expected

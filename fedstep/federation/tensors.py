@@ -5,9 +5,11 @@ Written here, because `safetensors.serialize` orders the metadata at random: the
 """
 
 import json
+import re
 import sys
 from array import array
 from collections.abc import Mapping
+from functools import lru_cache
 from math import isfinite
 from typing import NamedTuple, TypeAlias
 
@@ -21,9 +23,12 @@ LARGEST = 1 << 20  # bytes of one message, compressed or not
 LONGEST_HEADER = 1 << 14  # bytes; four heads on two tracks take less than 1 kB
 MOST_TENSORS = 32
 MEMBERS = {"dtype", "shape", "data_offsets"}
+# As we write it, and the safetensors library. Without braces in it, it ends at the first one.
+METADATA_FIRST = re.compile(rb'\{"__metadata__":(\{[^{}]*\}),')
 REMEDY = "Delete it or fetch it again; if it was just made, both sides need the same version of fedstep."
 
 Vector: TypeAlias = "array[float]"
+Places: TypeAlias = tuple[tuple[str, int, int], ...]
 
 
 class Tensors(NamedTuple):
@@ -55,27 +60,31 @@ def unpack(body: bytes) -> Tensors:
     """What the bytes say. WireError for any bytes that are not F32 vectors of finite numbers within the bounds."""
     if len(body) > LARGEST:
         raise WireError(f"the message has {len(body)} bytes, more than {LARGEST}", REMEDY)
-    header = _header(body)
-    words = _words(header.pop("__metadata__", {}))
-    if not 0 < len(header) <= MOST_TENSORS:
-        raise WireError(f"the message has {len(header)} tensors, 1 to {MOST_TENSORS} are allowed", REMEDY)
-    if any(not isinstance(entry, dict) or entry.keys() != MEMBERS for entry in header.values()):
-        raise WireError(f"a tensor of the message has not exactly {', '.join(sorted(MEMBERS))}", REMEDY)
-    try:
-        pairs = deserialize(body)  # type: ignore[no-untyped-call]  # its stub has no types
-    except SafetensorError as error:
-        raise WireError(f"the message is not safetensors ({str(error)[:80]!a})", REMEDY) from error
-    return Tensors(words, {name: _vector(name, tensor) for name, tensor in pairs})
+    text, start = _header(body)
+    usual = METADATA_FIRST.match(text)
+    if usual:
+        words, places = _words(_json(usual[1])), _usual_places(b"{" + text[usual.end() :], len(body) - start)
+    else:
+        header = _json(text)
+        words, places = _words(header.pop("__metadata__", {})), _places(header, body)
+    vectors = {name: _vector(body[start + first : start + end]) for name, first, end in places}
+    _check_finite(body[start + 3 :: 4], vectors)
+    return Tensors(words, vectors)
 
 
-def _header(body: bytes) -> dict[str, object]:
+def _header(body: bytes) -> tuple[bytes, int]:
+    """The JSON without the spaces that fill it up, and where the numbers start."""
     length = int.from_bytes(body[:8], "little")
     if len(body) < 8 or length > min(LONGEST_HEADER, len(body) - 8):
         raise WireError("the message is cut off or is not safetensors", REMEDY)
     text = body[8 : 8 + length]
-    end = text.rfind(b"}") + 1  # what fills it up is not searched through
+    end = text.rfind(b"}") + 1  # what fills it up is compared, not searched through
+    return (text[:end] if text[end:] == b" " * (length - end) else text), 8 + length
+
+
+def _json(text: bytes) -> dict[str, object]:
     try:
-        header = _DECODER.decode(text[:end].decode()) if text[end:] == b" " * (length - end) else None
+        header = _DECODER.decode(text.decode())
     except (ValueError, RecursionError) as error:
         raise WireError("the header of the message is not JSON without repeated keys", REMEDY) from error
     if not isinstance(header, dict):
@@ -99,21 +108,48 @@ def _words(metadata: object) -> Mapping[str, str]:
     return metadata
 
 
-def _vector(name: str, tensor: Mapping[str, object]) -> Vector:
-    shape, numbers = tensor["shape"], tensor["data"]
-    if tensor["dtype"] != "F32" or not isinstance(shape, list) or len(shape) != 1:
-        raise WireError(f"the tensor {_shown(name)} is not one vector of F32", REMEDY)
+@lru_cache(maxsize=64)  # what senders send is laid out in few ways, and to find out how takes longer than all the rest
+def _usual_places(entries: bytes, size: int) -> Places:
+    """As `_places`, of so many bytes of numbers and the header without its metadata."""
+    header = _json(entries)
+    if "__metadata__" in header:
+        raise WireError("the header of the message is not JSON without repeated keys", REMEDY)
+    return _places(header, len(entries).to_bytes(8, "little") + entries + bytes(size))
+
+
+def _places(header: Mapping[str, object], body: bytes) -> Places:
+    """The name of each vector, and where among the numbers it begins and ends: they follow each other without gaps."""
+    if not 0 < len(header) <= MOST_TENSORS:
+        raise WireError(f"the message has {len(header)} tensors, 1 to {MOST_TENSORS} are allowed", REMEDY)
+    if any(not isinstance(entry, dict) or entry.keys() != MEMBERS for entry in header.values()):
+        raise WireError(f"a tensor of the message has not exactly {', '.join(sorted(MEMBERS))}", REMEDY)
+    try:
+        pairs = deserialize(body)  # type: ignore[no-untyped-call]  # its stub has no types
+    except SafetensorError as error:
+        raise WireError(f"the message is not safetensors ({str(error)[:80]!a})", REMEDY) from error
+    for name, tensor in pairs:
+        if tensor["dtype"] != "F32" or len(tensor["shape"]) != 1:
+            raise WireError(f"the tensor {_shown(name)} is not one vector of F32", REMEDY)
+    return tuple((name, *header[name]["data_offsets"]) for name, _ in pairs)  # type: ignore[index]  # looked at above
+
+
+def _vector(numbers: bytes) -> Vector:
     vector = array("f")
-    assert isinstance(numbers, bytes | bytearray)
     vector.frombytes(numbers)
     if sys.byteorder == "big":
         vector.byteswap()
-    # Of one that is not finite the byte of sign and exponent is 0x7f or 0xff, as above 2^126: few are looked at closer.
-    # A sum of at most 2^18 C floats cannot overflow a double: it is finite exactly when each of them is.
-    highest = numbers[3::4]
-    if (b"\x7f" in highest or b"\xff" in highest) and not isfinite(sum(vector)):
-        raise WireError(f"the tensor {_shown(name)} has a number that is not finite", REMEDY)
     return vector
+
+
+def _check_finite(highest: bytes, vectors: Mapping[str, Vector]) -> None:
+    """Raises WireError for a number that is not finite; `highest` has the highest byte of each.
+
+    Of one that is not, that byte is 0x7f or 0xff, as above 2^126: few are looked at closer. A sum of at most 2^18 C
+    floats cannot overflow a double: it is finite exactly when each of them is.
+    """
+    for name, vector in vectors.items() if b"\x7f" in highest or b"\xff" in highest else ():
+        if not isfinite(sum(vector)):
+            raise WireError(f"the tensor {_shown(name)} has a number that is not finite", REMEDY)
 
 
 def _shown(name: str) -> str:

@@ -111,7 +111,7 @@ class Accepting:
 
 def _length(delta: Vector) -> float:
     numbers = np.frombuffer(delta, np.float32)
-    return sqrt(numbers.dot(numbers))
+    return sqrt(np.vecdot(numbers, numbers))
 
 
 def _read(body: bytes) -> Update:

@@ -7,7 +7,7 @@ from fedstep.federation.wire import Shape
 from fedstep.server.buffer import Pending
 from fedstep.server.metrics import Metrics
 from fedstep.server.spending import FREE, Purse
-from fedstep.server.store import Accepted, Offer, Refused, Step, Store, Version, Write
+from fedstep.server.store import Accepted, Offer, Refused, Step, Store, Version, Write, at_once
 
 __all__ = ["ObservedStore"]
 
@@ -37,7 +37,7 @@ class ObservedStore(Store):
         step: Step,
         now: float,
         ripe: Callable[[Pending], bool] = lambda _: True,
-        write: Write = lambda work: work(),
+        write: Write = at_once,
     ) -> Version | None:
         """As the store does. What was left to another replica is not counted."""
         began, failed = time.perf_counter(), True

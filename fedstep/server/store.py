@@ -4,8 +4,8 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from threading import Lock
 from types import MappingProxyType
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
@@ -28,10 +28,10 @@ from fedstep.server.spending import FREE, Purse, check_promise, keep_noised, kno
 from fedstep.server.verdict_log import log_verdicts
 from fedstep.server.waiting import Waiting
 
-__all__ = ["Accepted", "Offer", "Refused", "Store", "Version", "Write"]
+__all__ = ["Accepted", "Offer", "Refused", "Store", "Version", "Write", "at_once"]
 
 Step = Callable[[Moment], Made]
-Write = Callable[[Callable[[], bool]], bool]
+T = TypeVar("T")
 
 MOST_FOLDED = 1000  # updates in memory at once; what the buffer has beyond it is folded next
 TRIES = 3  # to store a batch of which another replica stores a part at the same moment
@@ -40,8 +40,23 @@ NAMELESS: Names = MappingProxyType({})
 log = logging.getLogger("fedstep.server")
 
 
+class Write(Protocol):
+    """Calls what writes to the database, in whatever thread does that."""
+
+    def __call__(self, work: Callable[[], T]) -> T:
+        """What the work gives."""
+
+
+def at_once(work: Callable[[], T]) -> T:
+    """As `Write`, in the thread that calls it."""
+    return work()
+
+
 class Store:
-    """One database for one schema. The writer owns it: one thread accepts, and another one may fold beside it."""
+    """One database for one schema. The writer owns it: one thread writes, and another one may fold beside it.
+
+    Two that write would wait for each other: SQLite lets the second one wait for long, and in no order.
+    """
 
     def __init__(self, url: str, shape: Shape, purse: Purse = FREE) -> None:
         """Raises UsageError when the database cannot be opened."""
@@ -52,7 +67,6 @@ class Store:
         self._pruned = float("-inf")  # when updates were let go last, in seconds since 1970
         self._known: OrderedDict[str, Update] = OrderedDict()  # what came last, for the next fold
         self._attendance = Attendance()
-        self._turn = Lock()  # to write: SQLite would let the second one wait for long, and in no order
 
     def close(self) -> None:
         """Ends the connections."""
@@ -77,16 +91,11 @@ class Store:
             made = Version(first, first, now, begun, dict.fromkeys(begun, first))
             return chronicle.add(made, parent=None, folded=0)
 
-    def tidy(self, now: float) -> None:
+    def tidy(self, now: float, write: Write = at_once) -> None:
         """Lets go of what is too old, at most once a day, from the files too."""
-        if now - self._pruned < DAY:
-            return
-        with self._turn, self._engine.begin() as connection:
-            chronicle = self._chronicle(connection)
-            newest = chronicle.newest()
-            if newest:
-                self._prune(chronicle, newest, now)
-        emptied_log(self._engine)
+        if now - self._pruned >= DAY:
+            write(lambda: self._tidied(now))
+            emptied_log(self._engine)
 
     def current(self) -> Current:
         """What is to be served. Raises UsageError where nothing of this schema was ever started."""
@@ -130,13 +139,12 @@ class Store:
         step: Step,
         now: float,
         ripe: Callable[[Pending], bool] = lambda _: True,
-        write: Write = lambda work: work(),
+        write: Write = at_once,
     ) -> Version | None:
         """The version that `step` makes of the newest one and the buffer, written at once with all that it decides.
 
         Updates are accepted while it is made. None while another replica folds, where what would be folded is not
-        `ripe`, and where it changed meanwhile: another one was faster, went back or forgot a project. `write` calls
-        what writes, in whatever thread.
+        `ripe`, and where it changed meanwhile: another one was faster, went back or forgot a project.
         """
         with alone_now(self._reader, FOLDING) as check:
             found = self._found(now, ripe) if check else None
@@ -162,13 +170,10 @@ class Store:
             self._ledger(connection).roll_back(made, version)
             return made
 
-    def forget(self, project: str, owner: str) -> Forgotten:
+    def forget(self, project: str, owner: str, write: Write = at_once) -> Forgotten:
         """What was deleted of this owner's project, from the files too."""
-        with self._turn:
-            self._known.clear()
-            self._attendance.forget()
-            gone = forget(self._engine, project, owner)
-        emptied_log(self._engine)  # waits for a fold that reads, which waits for its turn
+        gone = write(lambda: self._forgotten(project, owner))
+        emptied_log(self._engine)  # waits for who reads
         return gone
 
     def lineage(self, most: int) -> Lineage:
@@ -179,13 +184,24 @@ class Store:
     def _accepted(
         self, offers: Sequence[Offer], head: int, staleness: int, now: float
     ) -> tuple[Accepted | Refused, ...]:
-        with self._turn:
-            with self._engine.begin() as connection:
-                head = max(head, self._chronicle(connection).number())
-                outcomes = Intake(connection, self._shape.digest, self._purse).take(offers, head, staleness, now)
-            self._remember(offers, outcomes)
-            self._attendance.came(len(offers))
+        with self._engine.begin() as connection:
+            head = max(head, self._chronicle(connection).number())
+            outcomes = Intake(connection, self._shape.digest, self._purse).take(offers, head, staleness, now)
+        self._remember(offers, outcomes)
+        self._attendance.came(len(offers))
         return outcomes
+
+    def _tidied(self, now: float) -> None:
+        with self._engine.begin() as connection:
+            chronicle = self._chronicle(connection)
+            newest = chronicle.newest()
+            if newest:
+                self._prune(chronicle, newest, now)
+
+    def _forgotten(self, project: str, owner: str) -> Forgotten:
+        self._known.clear()
+        self._attendance.forget()
+        return forget(self._engine, project, owner)
 
     def _remember(self, offers: Sequence[Offer], outcomes: Sequence[Accepted | Refused]) -> None:
         """What the stored ones say, of as many as one fold takes: the next fold need not read their bytes."""
@@ -232,7 +248,7 @@ class Store:
 
     def _written(self, made: Made, moment: Moment, buffered: Mapping[str, Stored]) -> bool:
         """Whether all of it is on disk: nothing where the newest version or the buffer is not what it was made of."""
-        with self._turn, self._engine.connect() as connection, connection.begin() as transaction:
+        with self._engine.connect() as connection, connection.begin() as transaction:
             chronicle, ledger, now = self._chronicle(connection), self._ledger(connection), moment.now
             unchanged = chronicle.number() == moment.current.head.version and chronicle.unused() == moment.unused
             if not unchanged or not self._waiting(connection).end(buffered, made.version.version):

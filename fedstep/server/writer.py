@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ __all__ = ["QueueFull", "Writer"]
 
 LARGEST_BATCH = 256
 TURNS = 3  # of the event loop, from bytes on a socket to an offer
+NICE = 5  # for the thread that folds: of a processor that another one wants, too, it gets a quarter
 LONGEST_TICK = 1.0  # seconds between looks at the clock
 log = logging.getLogger("fedstep.server")
 T = TypeVar("T")
@@ -36,7 +39,8 @@ class Writer:
         self._store, self._folding, self._step, self._clock = store, folding, step, clock
         self._queue: list[tuple[Offer, asyncio.Future[Accepted | Refused]]] = []
         self._most, self._stopping, self._offered = queue, False, asyncio.Event()
-        self._thread, self._folder = ThreadPoolExecutor(1, "fedstep-store"), ThreadPoolExecutor(1, "fedstep-fold")
+        self._thread = ThreadPoolExecutor(1, "fedstep-store")
+        self._folder = ThreadPoolExecutor(1, "fedstep-fold", _give_way)
         self._pending, self._added = store.pending(), 0  # and how many were stored since
         self._next_look = 0.0
         self._tick = min(LONGEST_TICK, folding.seconds)
@@ -74,7 +78,7 @@ class Writer:
     async def forget(self, project: str, owner: str) -> Forgotten:
         """What was deleted of a project, once that is on disk. Raises what the database raises."""
         # not beside a fold: that has read what is to be forgotten, and keeps the database's log from being emptied
-        gone = await self._beside(lambda: self._store.forget(project, owner))
+        gone = await self._beside(lambda: self._store.forget(project, owner, self._write))
         await self._in_thread(self._count)
         return gone
 
@@ -146,15 +150,14 @@ class Writer:
             await asyncio.sleep(self._tick)
 
     def _looked(self, newest: int) -> Current | None:
-        self._store.tidy(self._clock())
+        self._store.tidy(self._clock(), self._write)
         before = self._count()
         if due(before, self._clock(), self._folding):
             made = self._store.fold(
                 self._step,
                 self._clock(),
                 lambda now: due(now, self._clock(), self._folding),
-                # where others write: two threads that do would wait for each other, and for their turns in between
-                lambda work: self._thread.submit(work).result(),
+                self._write,
             )
             self._count()
             if made:
@@ -172,9 +175,19 @@ class Writer:
         self._pending, self._added = self._store.pending(), 0
         return self._pending
 
+    def _write(self, work: Callable[[], T]) -> T:
+        """As `Write`: for the thread that folds."""
+        return self._thread.submit(work).result()
+
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def _beside(self, work: Callable[[], T]) -> T:
         """As `_in_thread`, while updates are accepted."""
         return await asyncio.get_running_loop().run_in_executor(self._folder, work)
+
+
+def _give_way() -> None:
+    """Who sends waits for an answer, and nobody for a fold. On Linux alone a thread has a priority of its own."""
+    if sys.platform == "linux":
+        os.nice(NICE)

@@ -96,6 +96,22 @@ def test_vectors_may_lie_in_another_order_than_they_are_named():
     assert unpack(body).vectors == {"a": array("f", [1.0, 2.0]), "b": array("f", [3.0])}
 
 
+@given(updates())
+def test_a_header_with_spaces_or_with_its_metadata_last_says_the_same(update):
+    body = wire.pack_update(update)
+    start = 8 + int.from_bytes(body[:8], "little")
+    header = json.loads(body[8:start])
+    last = {**{name: entry for name, entry in header.items() if name != "__metadata__"}, **header}
+    for text in (json.dumps(header), json.dumps(last)):
+        assert unpack(framed(text, body[start:])) == unpack(body)
+
+
+def test_metadata_that_comes_again_is_a_repeated_key():
+    header = '{"__metadata__":{},"flaky":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"__metadata__":{}}'
+    with pytest.raises(WireError, match="repeated keys"):
+        unpack(framed(header, bytes(4)))
+
+
 def refused(body: bytes) -> None:
     for unpacked in (wire.unpack_update, wire.unpack_model):
         with pytest.raises(WireError) as error:

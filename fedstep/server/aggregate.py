@@ -56,7 +56,6 @@ class Rules:
 
 
 FEWEST = 5  # projects in a fold for a median to be taken
-TILE = 1 << 14  # coordinates of which the doubles stay in the processor's cache
 ROUNDING = 1e-9  # by which a delta that was shrunk to its bound may be longer
 RATES = {"build-failure": 0.3, "build-duration": 0.3}  # few rows, mixed projects: faster than this it hurts
 TOGETHER = {"flaky": 10.0}  # deltas are long: the sum of two hundred went too far
@@ -130,14 +129,10 @@ def paced(rules: Rules, senders: Iterable[tuple[Hashable, Hashable]]) -> Rules:
 
 def moved(head: Vector, step: NDArray[np.floating], rules: Rules) -> Vector:
     """The head after a step of summed deltas, at its rate and less what is forgotten."""
-    start, after = np.array(rules.start), np.empty(len(head), np.float32)
-    for first in range(0, len(head), TILE):
-        here = slice(first, first + TILE)
-        part = (1.0 - rules.decay) * head[here].astype(np.float64)
-        if rules.start:
-            part += rules.decay * start[here]
-        part += rules.rate * step[here]
-        after[here] = part
+    after = np.float32(1.0 - rules.decay) * head
+    if rules.start:
+        after += rules.decay * np.array(rules.start)
+    after += rules.rate * step
     return after
 
 

@@ -40,11 +40,11 @@ def next_head(head: Version, bodies: Iterable[bytes], rules: Mapping[str, Rules]
 
 def fold_stored(head: Version, updates: Iterable[Stored], rules: Mapping[str, Rules]) -> Mapping[str, Vector]:
     """The vectors after these updates, in whatever order they come."""
-    sent = sorted(((_sender(stored, head.version), stored) for stored in updates), key=itemgetter(0))
+    sent = sorted((_sent(stored, head.version) for stored in updates), key=itemgetter(0))
     everyone = Crowd.of([sender for sender, _ in sent])
     deltas: dict[str, dict[int, aggregate.Vector]] = {name: {} for name in head.vectors}
-    for place, (_, stored) in enumerate(sent):
-        for name, delta in stored.update().deltas.items():
+    for place, (_, parts) in enumerate(sent):
+        for name, delta in parts.items():
             deltas[name][place] = wide(delta)
     return {
         name: narrow(folded(wide(vector), deltas[name], everyone, rules[name])) for name, vector in head.vectors.items()
@@ -69,14 +69,16 @@ def fold_again(
 
 def contributions(stored: Stored, version: int) -> Iterator[tuple[str, Contribution]]:
     """What an update adds to each of its heads when it is folded into `version`."""
-    sender = _sender(stored, version)
-    for name, delta in stored.update().deltas.items():
+    sender, parts = _sent(stored, version)
+    for name, delta in parts.items():
         yield name, Contribution(sender.id, sender.project, sender.staleness, wide(delta), sender.owner)
 
 
-def _sender(stored: Stored, version: int) -> Sender:
+def _sent(stored: Stored, version: int) -> tuple[Sender, Mapping[str, Vector]]:
+    """Whose it is, and its deltas by head."""
     update = stored.update()
-    return Sender(version - update.base, stored.owner, stored.project or update.project, update.id)
+    sender = Sender(version - update.base, stored.owner, stored.project or update.project, update.id)
+    return sender, update.deltas
 
 
 def wide(vector: Vector) -> aggregate.Vector:

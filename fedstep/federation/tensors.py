@@ -23,12 +23,12 @@ LARGEST = 1 << 20  # bytes of one message, compressed or not
 LONGEST_HEADER = 1 << 14  # bytes; four heads on two tracks take less than 1 kB
 MOST_TENSORS = 32
 MEMBERS = {"dtype", "shape", "data_offsets"}
-# As we write it, and the safetensors library. Without braces in it, it ends at the first one.
-METADATA_FIRST = re.compile(rb'\{"__metadata__":(\{[^{}]*\}),')
+# As we write it, and the safetensors library. Where no text in it has a brace or an escape, it ends at the first brace.
+METADATA_FIRST = re.compile(rb'\{"__metadata__":(\{(?:"[^"\\{}]*":"[^"\\{}]*",?)*\}),')
 REMEDY = "Delete it or fetch it again; if it was just made, both sides need the same version of fedstep."
 
 Vector: TypeAlias = "array[float]"
-Places: TypeAlias = tuple[tuple[str, int, int], ...]
+Layout: TypeAlias = tuple[tuple[str, int, int], ...]
 
 
 class Tensors(NamedTuple):
@@ -63,11 +63,11 @@ def unpack(body: bytes) -> Tensors:
     text, start = _header(body)
     usual = METADATA_FIRST.match(text)
     if usual:
-        words, places = _words(_json(usual[1])), _usual_places(b"{" + text[usual.end() :], len(body) - start)
+        words, layout = _words(_json(usual[1])), _usual_layout(b"{" + text[usual.end() :], len(body) - start)
     else:
         header = _json(text)
-        words, places = _words(header.pop("__metadata__", {})), _places(header, body)
-    vectors = {name: _vector(body[start + first : start + end]) for name, first, end in places}
+        words, layout = _words(header.pop("__metadata__", {})), _layout(header, body)
+    vectors = {name: _vector(body[start + first : start + end]) for name, first, end in layout}
     _check_finite(body[start + 3 :: 4], vectors)
     return Tensors(words, vectors)
 
@@ -109,15 +109,15 @@ def _words(metadata: object) -> Mapping[str, str]:
 
 
 @lru_cache(maxsize=64)  # what senders send is laid out in few ways, and to find out how takes longer than all the rest
-def _usual_places(entries: bytes, size: int) -> Places:
-    """As `_places`, of so many bytes of numbers and the header without its metadata."""
+def _usual_layout(entries: bytes, size: int) -> Layout:
+    """As `_layout`, of so many bytes of numbers and the header without its metadata."""
     header = _json(entries)
     if "__metadata__" in header:
         raise WireError("the header of the message is not JSON without repeated keys", REMEDY)
-    return _places(header, len(entries).to_bytes(8, "little") + entries + bytes(size))
+    return _layout(header, len(entries).to_bytes(8, "little") + entries + bytes(size))
 
 
-def _places(header: Mapping[str, object], body: bytes) -> Places:
+def _layout(header: Mapping[str, object], body: bytes) -> Layout:
     """The name of each vector, and where among the numbers it begins and ends: they follow each other without gaps."""
     if not 0 < len(header) <= MOST_TENSORS:
         raise WireError(f"the message has {len(header)} tensors, 1 to {MOST_TENSORS} are allowed", REMEDY)

@@ -111,7 +111,7 @@ class Accepting:
 
 def _length(delta: Vector) -> float:
     numbers = np.frombuffer(delta, np.float32)
-    return sqrt(np.vecdot(numbers, numbers))
+    return sqrt(np.vecdot(numbers, numbers))  # unlike `dot` it keeps the interpreter: a fold would take it meanwhile
 
 
 def _read(body: bytes) -> Update:

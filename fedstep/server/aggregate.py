@@ -61,7 +61,7 @@ RATES = {"build-failure": 0.3, "build-duration": 0.3}  # few rows, mixed project
 TOGETHER = {"flaky": 10.0}  # deltas are long: the sum of two hundred went too far
 
 
-class Contribution(NamedTuple):
+class Contribution(NamedTuple):  # a fold again makes thousands, and a frozen dataclass takes five times as long
     """One project's delta for one head, and whose it is: as `Sender`."""
 
     id: str

@@ -73,7 +73,7 @@ class Crowd(NamedTuple):
         )
 
     def some(self, places: Sequence[int]) -> "Crowd":
-        """Those at these places, which ascend."""
+        """Those at these places, which ascend: as many as there are, are all."""
         if len(places) == len(self.stale):
             return self
         chosen = np.array(places)

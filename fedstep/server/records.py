@@ -78,9 +78,10 @@ class Current:
 class Moment:
     """All that the next version is made of.
 
-    `since` gives the accepted updates that were folded after a version, in the order of their folds; `spent` is the
-    margin gone by head, `refolded` when each head was last folded again. `noised` has what folds with differential
-    privacy told of the open trials, by head. `unused` is the first number that no version of any schema has.
+    `since` gives the accepted updates that were folded after a version, in the order of their folds, as they are when
+    it is called; `spent` is the margin gone by head, `refolded` when each head was last folded again. `noised` has what
+    folds with differential privacy told of the open trials, by head. `unused` is the first number that no version of
+    any schema has.
     """
 
     current: Current

@@ -146,7 +146,7 @@ class Store:
         Updates are accepted while it is made. None while another replica folds, where what would be folded is not
         `ripe`, and where it changed meanwhile: another one was faster, went back or forgot a project.
         """
-        with alone_now(self._reader, FOLDING) as check:
+        with alone_now(self._engine, FOLDING) as check:
             found = self._found(now, ripe) if check else None
             if check is None or found is None:
                 return None

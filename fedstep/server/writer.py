@@ -41,7 +41,8 @@ class Writer:
         self._most, self._stopping, self._offered = queue, False, asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "fedstep-store")
         self._folder = ThreadPoolExecutor(1, "fedstep-fold", _give_way)
-        self._pending, self._added = store.pending(), 0  # and how many were stored since
+        # by the thread that writes: it begins here, and not with the priority of the one that folds
+        self._pending, self._added = self._thread.submit(store.pending).result(), 0  # and how many were stored since
         self._next_look = 0.0
         self._tick = min(LONGEST_TICK, folding.seconds)
 
@@ -77,7 +78,7 @@ class Writer:
 
     async def forget(self, project: str, owner: str) -> Forgotten:
         """What was deleted of a project, once that is on disk. Raises what the database raises."""
-        # not beside a fold: that has read what is to be forgotten, and keeps the database's log from being emptied
+        # not beside a fold: that has read what is to be forgotten
         gone = await self._beside(lambda: self._store.forget(project, owner, self._write))
         await self._in_thread(self._count)
         return gone
@@ -190,4 +191,5 @@ class Writer:
 def _give_way() -> None:
     """Who sends waits for an answer, and nobody for a fold. On Linux alone a thread has a priority of its own."""
     if sys.platform == "linux":
-        os.nice(NICE)
+        with suppress(OSError):  # a sandbox may forbid it, and a thread that cannot begin would never fold
+            os.nice(NICE)

@@ -106,6 +106,23 @@ def test_a_header_with_spaces_or_with_its_metadata_last_says_the_same(update):
         assert unpack(framed(text, body[start:])) == unpack(body)
 
 
+def test_metadata_may_have_braces_and_escapes_and_is_text():
+    assert unpack(framed('{"__metadata__":{"a":"},\\u00e9"},' + TENSOR + "}", bytes(4))).words == {"a": "},\u00e9"}
+    for half in ('{"a":"\\ud800"}', '{"\\ud800":"a"}'):
+        with pytest.raises(WireError):
+            unpack(framed('{"__metadata__":' + half + "," + TENSOR + "}", bytes(4)))
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("wrong", [b"\x00\x00\xc0\x7f", b"\x00\x00\x80\xff"])
+def test_a_number_that_is_not_finite_is_refused_in_whatever_vector_it_is(place, wrong):
+    body = pack({"format": "x"}, {name: array("f", [3e38]) for name in "abc"})
+    assert unpack(body).vectors["c"][0] == pytest.approx(3e38)
+    numbers = body[: len(body) - 12] + b"".join(wrong if n == place else bytes(4) for n in range(3))
+    with pytest.raises(WireError, match=f"'{'abc'[place]}' has a number that is not finite"):
+        unpack(numbers)
+
+
 def test_metadata_that_comes_again_is_a_repeated_key():
     header = '{"__metadata__":{},"flaky":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"__metadata__":{}}'
     with pytest.raises(WireError, match="repeated keys"):

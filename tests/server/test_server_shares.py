@@ -171,6 +171,15 @@ def test_a_sum_of_many_projects_moves_a_head_as_many_times_their_mean_as_the_rul
     assert list(held) == pytest.approx([3 / 4 * number for number in whole], abs=1e-7)
 
 
+def test_projects_without_an_owner_count_each_for_itself():
+    updates = [drawn(number) for number in range(8)]
+    whole, held = (
+        next_shared(standing(), {"flaky": head_sum(updates)}, rules, None).version.vectors["flaky"]
+        for rules in (RULES, {**RULES, "flaky": replace(RULES["flaky"], together=4.0)})
+    )
+    assert list(held) == pytest.approx([4 / 8 * number for number in whole], abs=1e-7)
+
+
 def test_projects_of_one_owner_slow_a_sum_no_more_than_four_would():
     updates = [drawn(number) for number in range(4)]
     rules = {**RULES, "flaky": replace(RULES["flaky"], together=5.0)}

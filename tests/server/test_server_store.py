@@ -1,9 +1,7 @@
 """What outlives the process."""
 
 import asyncio
-import os
 import sqlite3
-import sys
 import threading
 import time
 from contextlib import closing
@@ -259,33 +257,6 @@ def test_a_store_lets_go_of_updates_of_thirty_days_ago_once_a_day(store, update,
     assert kept(url) == [first.id, second.id, third.id], "not yet a day since the last time"
     store.tidy(30.6 * days)
     assert kept(url) == [second.id, third.id]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux alone")
-def test_a_fold_gives_way_to_those_who_send_and_what_it_writes_does_not(store, url, ours, update):
-    nice: dict[str, int] = {}
-
-    def noted(moment):
-        nice["fold"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-        return fold(moment)
-
-    class Noting(Store):
-        def _written(self, *made):
-            nice["write"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-            return super()._written(*made)
-
-    async def folded() -> None:
-        writer, done = Writer(Noting(url, ours), Folding(updates=1), noted, 100), asyncio.Event()
-        writing = asyncio.create_task(writer.run(store.current(), lambda _: done.set()))
-        await writer.offer(offer(update(1)))
-        await asyncio.wait_for(done.wait(), 30)
-        await writer.stop()
-        await writing
-        writer.close()
-
-    asyncio.run(folded())
-    ours = os.getpriority(os.PRIO_PROCESS, 0)
-    assert nice == {"fold": min(19, ours + 5), "write": ours}
 
 
 def test_a_writer_that_nobody_sends_to_and_that_folds_nothing_lets_go_by_the_clock_alone(store, url, ours, update):

@@ -1,11 +1,11 @@
-"""How the database of a store is opened: SQLite in one file, or PostgreSQL for any number of replicas."""
+"""How the database of a store is opened and shared: SQLite in one file, or PostgreSQL for any number of replicas."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select
 from sqlalchemy.engine import URL, make_url
@@ -14,14 +14,27 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from fedstep.errors import MissingExtra, UsageError
 from fedstep.server.tables import versions
 
-__all__ = ["alone", "alone_now", "connected", "emptied_log", "failing", "needed", "reading"]
+__all__ = ["Write", "alone", "alone_now", "at_once", "connected", "emptied_log", "failing", "needed", "reading"]
 
 SQLITE, POSTGRESQL = ("sqlite", "sqlite+pysqlite"), ("postgresql", "postgres", "postgresql+psycopg")
 # A database that is gone is noticed in seconds; libpq alone would wait for minutes.
 PATIENCE = {"connect_timeout": "5", "tcp_user_timeout": "10000", "application_name": "fedstep"}
 LONG, BRIEFLY = 5000, 50  # milliseconds that SQLite waits for others
+T = TypeVar("T")
 TRIES = 20  # to empty its log, each after a pause
 REMEDY = "Give one like sqlite:///fedstep.db or postgresql://USER:PASSWORD@HOST/DATABASE."
+
+
+class Write(Protocol):
+    """Calls what writes to the database, in whatever thread does that."""
+
+    def __call__(self, work: Callable[[], T]) -> T:
+        """What the work gives."""
+
+
+def at_once(work: Callable[[], T]) -> T:
+    """As `Write`, in the thread that calls it."""
+    return work()
 
 
 def needed(store: str) -> str:

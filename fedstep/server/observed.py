@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 
 from fedstep.federation.wire import Shape
 from fedstep.server.buffer import Pending
+from fedstep.server.database import Write, at_once
 from fedstep.server.metrics import Metrics
 from fedstep.server.spending import FREE, Purse
-from fedstep.server.store import Accepted, Offer, Refused, Step, Store, Version, Write, at_once
+from fedstep.server.store import Accepted, Offer, Refused, Step, Store, Version
 
 __all__ = ["ObservedStore"]
 

@@ -1,21 +1,19 @@
 """What outlives the process: updates, their receipts, every version of head with its parent, and the trials."""
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from fedstep.federation.tensors import Vector
-from fedstep.federation.wire import Shape, Update
+from fedstep.federation.wire import Shape
 from fedstep.server.attendance import Attendance
 from fedstep.server.buffer import Pending
 from fedstep.server.chronicle import DAY, Chronicle
-from fedstep.server.database import alone, alone_now, emptied_log, reading
+from fedstep.server.database import Write, alone, alone_now, at_once, emptied_log, reading
 from fedstep.server.forgetting import Forgotten, forget
 from fedstep.server.gate import Active
 from fedstep.server.inherit import Names, inherited
@@ -23,33 +21,21 @@ from fedstep.server.intake import Accepted, Intake, Offer, Refused
 from fedstep.server.ledger import Ledger
 from fedstep.server.listing import Lineage, lineage
 from fedstep.server.migrations import open_engine
+from fedstep.server.recent import Recent
 from fedstep.server.records import Current, Made, Moment, Stored, Version
 from fedstep.server.spending import FREE, Purse, check_promise, keep_noised, known_noised
 from fedstep.server.verdict_log import log_verdicts
 from fedstep.server.waiting import Waiting
 
-__all__ = ["Accepted", "Offer", "Refused", "Store", "Version", "Write", "at_once"]
+__all__ = ["Accepted", "Offer", "Refused", "Store", "Version"]
 
 Step = Callable[[Moment], Made]
-T = TypeVar("T")
 
 MOST_FOLDED = 1000  # updates in memory at once; what the buffer has beyond it is folded next
 TRIES = 3  # to store a batch of which another replica stores a part at the same moment
 FOLDING = "fold"  # of one store's replicas one at a time makes a version
 NAMELESS: Names = MappingProxyType({})
 log = logging.getLogger("fedstep.server")
-
-
-class Write(Protocol):
-    """Calls what writes to the database, in whatever thread does that."""
-
-    def __call__(self, work: Callable[[], T]) -> T:
-        """What the work gives."""
-
-
-def at_once(work: Callable[[], T]) -> T:
-    """As `Write`, in the thread that calls it."""
-    return work()
 
 
 class Store:
@@ -65,7 +51,7 @@ class Store:
         self._reader = reading(self._engine)
         self._shape = shape
         self._pruned = float("-inf")  # when updates were let go last, in seconds since 1970
-        self._known: OrderedDict[str, Update] = OrderedDict()  # what came last, for the next fold
+        self._recent = Recent(MOST_FOLDED)
         self._attendance = Attendance()
 
     def close(self) -> None:
@@ -187,7 +173,7 @@ class Store:
         with self._engine.begin() as connection:
             head = max(head, self._chronicle(connection).number())
             outcomes = Intake(connection, self._shape.digest, self._purse).take(offers, head, staleness, now)
-        self._remember(offers, outcomes)
+        self._recent.came(offers, outcomes)
         self._attendance.came(len(offers))
         return outcomes
 
@@ -199,17 +185,9 @@ class Store:
                 self._prune(chronicle, newest, now)
 
     def _forgotten(self, project: str, owner: str) -> Forgotten:
-        self._known.clear()
+        self._recent.clear()
         self._attendance.forget()
         return forget(self._engine, project, owner)
-
-    def _remember(self, offers: Sequence[Offer], outcomes: Sequence[Accepted | Refused]) -> None:
-        """What the stored ones say, of as many as one fold takes: the next fold need not read their bytes."""
-        for offer, outcome in zip(offers, outcomes, strict=True):
-            if offer.update and isinstance(outcome, Accepted) and not outcome.repeat:
-                self._known[offer.id] = offer.update
-        while len(self._known) > MOST_FOLDED:
-            self._known.popitem(last=False)
 
     def _found(self, now: float, ripe: Callable[[Pending], bool]) -> tuple[Moment, Mapping[str, Stored]] | None:
         """As `_moment`, of this moment; it is over before the fold is made, or SQLite's log would grow as long."""
@@ -222,7 +200,7 @@ class Store:
         """All that the next version is made of, and what of it is in the buffer, by id; None where that is not ripe."""
         chronicle, ledger = self._chronicle(connection), self._ledger(connection)
         waiting = self._waiting(connection)
-        buffered = waiting.first(MOST_FOLDED, self._known)
+        buffered = waiting.first(MOST_FOLDED, self._recent.updates)
         projects = len({stored.project for stored in buffered.values()})
         if not ripe(replace(waiting.counted(), projects=projects)):
             return None
@@ -258,8 +236,7 @@ class Store:
             chronicle.add(made.version, parent=moment.current.head.version, folded=self._told(buffered))
             ledger.begin(made.trials)
             ledger.end(made.decisions, made.version)
-            for number in buffered:
-                self._known.pop(number, None)
+        self._recent.went(buffered)
         return True
 
     def _prune(self, chronicle: Chronicle, newest: Version, now: float) -> None:

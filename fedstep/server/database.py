@@ -20,9 +20,9 @@ SQLITE, POSTGRESQL = ("sqlite", "sqlite+pysqlite"), ("postgresql", "postgres", "
 # A database that is gone is noticed in seconds; libpq alone would wait for minutes.
 PATIENCE = {"connect_timeout": "5", "tcp_user_timeout": "10000", "application_name": "fedstep"}
 LONG, BRIEFLY = 5000, 50  # milliseconds that SQLite waits for others
-T = TypeVar("T")
 TRIES = 20  # to empty its log, each after a pause
 REMEDY = "Give one like sqlite:///fedstep.db or postgresql://USER:PASSWORD@HOST/DATABASE."
+T = TypeVar("T")
 
 
 class Write(Protocol):

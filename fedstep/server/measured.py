@@ -47,7 +47,7 @@ def _heaped(vectors: Sequence[Vector], squares: Matrix, kinds: Figures, most: fl
         if length > most or length > times * before[len(before) // 2]:
             continue
         if its == kind and len(places[-1]) < TOGETHER:
-            np.add(total, vector, total)
+            total += vector
             places[-1].append(place)
         else:
             kind, total = its, totals[len(places)]

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 from fedstep.federation.wire import Shape
 from fedstep.server.buffer import Pending
-from fedstep.server.database import Write, at_once
 from fedstep.server.metrics import Metrics
 from fedstep.server.spending import FREE, Purse
 from fedstep.server.store import Accepted, Offer, Refused, Step, Store, Version
@@ -33,17 +32,11 @@ class ObservedStore(Store):
         self._metrics.waiting(found)
         return found
 
-    def fold(
-        self,
-        step: Step,
-        now: float,
-        ripe: Callable[[Pending], bool] = lambda _: True,
-        write: Write = at_once,
-    ) -> Version | None:
+    def fold(self, step: Step, now: float, ripe: Callable[[Pending], bool] = lambda _: True) -> Version | None:
         """As the store does. What was left to another replica is not counted."""
         began, failed = time.perf_counter(), True
         try:
-            made = super().fold(step, now, ripe, write)
+            made = super().fold(step, now, ripe)
             failed = False
             return made
         finally:

@@ -46,6 +46,7 @@ class Store:
 
     def __init__(self, url: str, shape: Shape, purse: Purse = FREE) -> None:
         """Raises UsageError when the database cannot be opened."""
+        self.write: Write = at_once  # where a fold, `forget` and `tidy` write: the writer has a thread for it
         self._purse = purse
         self._engine: Engine = open_engine(url)
         self._reader = reading(self._engine)
@@ -77,10 +78,10 @@ class Store:
             made = Version(first, first, now, begun, dict.fromkeys(begun, first))
             return chronicle.add(made, parent=None, folded=0)
 
-    def tidy(self, now: float, write: Write = at_once) -> None:
+    def tidy(self, now: float) -> None:
         """Lets go of what is too old, at most once a day, from the files too."""
         if now - self._pruned >= DAY:
-            write(lambda: self._tidied(now))
+            self.write(lambda: self._tidied(now))
             emptied_log(self._engine)
 
     def current(self) -> Current:
@@ -120,13 +121,7 @@ class Store:
         with self._reader.begin() as connection:
             return self._ledger(connection).active(now)
 
-    def fold(
-        self,
-        step: Step,
-        now: float,
-        ripe: Callable[[Pending], bool] = lambda _: True,
-        write: Write = at_once,
-    ) -> Version | None:
+    def fold(self, step: Step, now: float, ripe: Callable[[Pending], bool] = lambda _: True) -> Version | None:
         """The version that `step` makes of the newest one and the buffer, written at once with all that it decides.
 
         Updates are accepted while it is made. None while another replica folds, where what would be folded is not
@@ -139,7 +134,7 @@ class Store:
             moment, buffered = found
             made = step(moment)
             check()
-            if not write(lambda: self._written(made, moment, buffered)):
+            if not self.write(lambda: self._written(made, moment, buffered)):
                 return None
         log_verdicts(made.decisions)
         return made.version
@@ -156,9 +151,9 @@ class Store:
             self._ledger(connection).roll_back(made, version)
             return made
 
-    def forget(self, project: str, owner: str, write: Write = at_once) -> Forgotten:
+    def forget(self, project: str, owner: str) -> Forgotten:
         """What was deleted of this owner's project, from the files too."""
-        gone = write(lambda: self._forgotten(project, owner))
+        gone = self.write(lambda: self._forgotten(project, owner))
         emptied_log(self._engine)  # waits for who reads
         return gone
 

@@ -41,6 +41,7 @@ class Writer:
         self._most, self._stopping, self._offered = queue, False, asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "fedstep-store")
         self._folder = ThreadPoolExecutor(1, "fedstep-fold", _give_way)
+        store.write = self._write
         # by the thread that writes: it begins here, and not with the priority of the one that folds
         self._pending, self._added = self._thread.submit(store.pending).result(), 0  # and how many were stored since
         self._next_look = 0.0
@@ -79,7 +80,7 @@ class Writer:
     async def forget(self, project: str, owner: str) -> Forgotten:
         """What was deleted of a project, once that is on disk. Raises what the database raises."""
         # not beside a fold: that has read what is to be forgotten
-        gone = await self._beside(lambda: self._store.forget(project, owner, self._write))
+        gone = await self._beside(lambda: self._store.forget(project, owner))
         await self._in_thread(self._count)
         return gone
 
@@ -151,15 +152,10 @@ class Writer:
             await asyncio.sleep(self._tick)
 
     def _looked(self, newest: int) -> Current | None:
-        self._store.tidy(self._clock(), self._write)
+        self._store.tidy(self._clock())
         before = self._count()
         if due(before, self._clock(), self._folding):
-            made = self._store.fold(
-                self._step,
-                self._clock(),
-                lambda now: due(now, self._clock(), self._folding),
-                self._write,
-            )
+            made = self._store.fold(self._step, self._clock(), lambda now: due(now, self._clock(), self._folding))
             self._count()
             if made:
                 log.info(

@@ -21,9 +21,7 @@ def test_a_silent_helper_is_a_problem_and_one_that_had_no_time_is_unknown(slow, 
 
     def leader(method, *_rest) -> Answer:
         now[0] += slow
-        return (
-            Answer(200, {}, pack_model(starter_model()._replace(shares=5))) if method == "GET" else Answer(400, {}, b"")
-        )
+        return Answer(200, {}, MODEL) if method == "GET" else Answer(400, {}, b"")
 
     def helper(*_words) -> Answer:
         raise AggregatorUnreachable("https://two.example gave no answer", "Is it up?")

@@ -162,22 +162,15 @@ def test_a_head_moves_as_after_a_fold_of_the_same_updates_in_the_clear():
     assert (made.version.version, made.version.production) == (4, 4)
 
 
-def test_a_sum_of_many_projects_moves_a_head_as_many_times_their_mean_as_the_rules_say():
-    updates = [drawn(number) for number in range(4)]
+@pytest.mark.parametrize(("projects", "most"), [(4, 3.0), (8, 4.0)])
+def test_a_sum_of_many_projects_moves_a_head_as_many_times_their_mean_as_the_rules_say(projects, most):
+    """Each counts for itself: they have no owners."""
+    updates = [drawn(number) for number in range(projects)]
     whole, held = (
         next_shared(standing(), {"flaky": head_sum(updates)}, rules, None).version.vectors["flaky"]
-        for rules in (RULES, {**RULES, "flaky": replace(RULES["flaky"], together=3.0)})
+        for rules in (RULES, {**RULES, "flaky": replace(RULES["flaky"], together=most)})
     )
-    assert list(held) == pytest.approx([3 / 4 * number for number in whole], abs=1e-7)
-
-
-def test_projects_without_an_owner_count_each_for_itself():
-    updates = [drawn(number) for number in range(8)]
-    whole, held = (
-        next_shared(standing(), {"flaky": head_sum(updates)}, rules, None).version.vectors["flaky"]
-        for rules in (RULES, {**RULES, "flaky": replace(RULES["flaky"], together=4.0)})
-    )
-    assert list(held) == pytest.approx([4 / 8 * number for number in whole], abs=1e-7)
+    assert list(held) == pytest.approx([most / projects * number for number in whole], abs=1e-7)
 
 
 def test_projects_of_one_owner_slow_a_sum_no_more_than_four_would():

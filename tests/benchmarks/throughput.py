@@ -88,21 +88,34 @@ def _durable(key: str, unit: str, target: float, met: bool, found: Mapping[str, 
     }
 
 
+def serving(folder: Path) -> "subprocess.Popen[bytes]":
+    """An aggregator on a core of its own, with its store in the folder."""
+    return started(folder / "log", "--store", f"sqlite:///{folder / 'a.db'}", *OPTIONS, before=_pinned(0), token=TOKEN)
+
+
+def serving_nothing(folder: Path) -> "subprocess.Popen[bytes]":
+    """The bare server on the same core, with its log in the folder."""
+    with (folder / "log").open("wb") as sink:
+        return subprocess.Popen([*_pinned(0), sys.executable, "-c", BARE], stdout=sink, stderr=sink)
+
+
+def asking(url: str, what: str = "updates") -> Sequence[str]:
+    """The command that keeps a server busy, on another core."""
+    parts = urlsplit(url)
+    words = [what, str(parts.hostname), str(parts.port), str(CONNECTIONS), str(SECONDS), TOKEN]
+    return [*_pinned(1), sys.executable, "-m", "tests.benchmarks.load", *words]
+
+
 @contextmanager
 def _aggregator(folder: Path) -> Iterator[str]:
-    folder.mkdir(exist_ok=True)
-    log = folder / "log"
-    process = started(log, "--store", f"sqlite:///{folder / 'a.db'}", *OPTIONS, before=_pinned(0), token=TOKEN)
-    yield from _until_asked(process, log)
+    folder.mkdir()
+    yield from _until_asked(serving(folder), folder / "log")
     shutil.rmtree(folder)
 
 
 @contextmanager
 def _bare(folder: Path) -> Iterator[str]:
-    log = folder / "bare.log"
-    with log.open("wb") as sink:
-        process = subprocess.Popen([*_pinned(0), sys.executable, "-c", BARE], stdout=sink, stderr=sink)
-    yield from _until_asked(process, log)
+    yield from _until_asked(serving_nothing(folder), folder / "log")
 
 
 def _until_asked(process: "subprocess.Popen[bytes]", log: Path) -> Iterator[str]:
@@ -116,10 +129,7 @@ def _until_asked(process: "subprocess.Popen[bytes]", log: Path) -> Iterator[str]
 def _rate(server: AbstractContextManager[str], what: str = "updates") -> Mapping[str, float]:
     """What the client measured. Raises RuntimeError where not every answer was a 202, or a model."""
     with server as url:
-        parts = urlsplit(url)
-        words = [what, str(parts.hostname), str(parts.port), str(CONNECTIONS), str(SECONDS), TOKEN]
-        command = [*_pinned(1), sys.executable, "-m", "tests.benchmarks.load", *words]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=SECONDS + 60)
+        done = subprocess.run(asking(url, what), stdout=subprocess.PIPE, text=True, check=True, timeout=SECONDS + 60)
     found = json.loads(done.stdout)
     if set(found["statuses"]) != {"202" if what == "updates" else "200"}:
         raise RuntimeError(f"not every request was served: {found['statuses']}")

@@ -5,7 +5,7 @@ BIN := .venv/bin
 CORPORA ?= ../shared/corpora
 REPLAY ?= ../shared/tools/replay_junit.py
 
-.PHONY: demo test test-full check bench soak evaluate evaluate-privacy starter vocabulary tools clean
+.PHONY: demo docs test test-full check bench soak evaluate evaluate-privacy starter vocabulary tools clean
 
 demo: .venv/demo  ## recorded builds of real projects against a real aggregator; writes demo-report.html
 	$(BIN)/fedstep demo
@@ -20,20 +20,23 @@ check: .venv/dev  ## lint, types, architecture, docs: seconds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest tests/test_architecture.py tests/test_docs.py
+	$(BIN)/pytest tests/test_architecture.py tests/test_docs.py tests/test_docs_site.py
 
-bench: .venv/dev  ## writes docs/benchmarks.json, each figure beside its yardstick of the same run
-	$(BIN)/python -m tests.benchmarks docs/benchmarks.json
+docs: .venv/dev  ## the documentation site, in .venv/site; builds without a network, and fails on a broken link
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: .venv/dev  ## writes docs/reference/benchmarks.json, each figure beside its yardstick of the same run
+	$(BIN)/python -m tests.benchmarks docs/reference/benchmarks.json
 
 soak: .venv/dev  ## kills the aggregator a hundred times under load and accounts for every receipt
 	$(BIN)/python -m tests.benchmarks.soak 100
 
-evaluate: .venv/dev  ## recorded CI through train, predict and triage, counts asserted; then the table of docs/results.md
+evaluate: .venv/dev  ## recorded CI through train, predict and triage, counts asserted; then the table of docs/reference/results.md
 	$(BIN)/python -m tests.benchmarks.evaluate $(CORPORA) $(REPLAY)
 	rm -rf .venv/evaluate
 	$(BIN)/python -m tests.benchmarks.results $(CORPORA) $(REPLAY) .venv/evaluate
 
-evaluate-privacy: .venv/dev  ## every figure of docs/privacy.md and docs/attacks.md
+evaluate-privacy: .venv/dev  ## every figure of docs/explanation/privacy.md and docs/explanation/attacks.md
 	CORPORA=$(CORPORA) $(BIN)/python -m tests.benchmarks.privacy .venv/evaluate-privacy
 	$(BIN)/python -m tests.benchmarks.attacks $(CORPORA) .venv/evaluate-privacy
 

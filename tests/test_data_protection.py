@@ -1,4 +1,4 @@
-"""docs/data-protection.md claims nothing that a test of this suite or a citation does not support."""
+"""docs/explanation/data-protection.md claims nothing that a test of this suite or a citation does not support."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from fedstep.steps import observe, record
 from tests.benchmarks.project import drawn_builds
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs/data-protection.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/explanation/data-protection.md").read_text(encoding="utf-8")
 TESTS = {
     name
     for path in (ROOT / "tests").rglob("test_*.py")
@@ -20,7 +20,7 @@ TESTS = {
 }
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| field")]
 LAWS = re.split(r"^## ", PAGE, flags=re.M)[2:]
-CITATION = re.compile(r"\b(Art\. \d+|Recital \d+|Chapter V|45 CFR 16\d\.\d+|1798\.1\d\d)|`test_\w+`|\]\([\w-]+\.md\)")
+CITATION = re.compile(r"\b(Art\. \d+|Recital \d+|Chapter V|45 CFR 16\d\.\d+|1798\.1\d\d)|`test_\w+`|\]\([\w./-]+\.md\)")
 
 
 def cells(row: str) -> list[str]:

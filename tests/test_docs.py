@@ -11,7 +11,7 @@ from fedstep.cli import TERMINATED, leaves
 from fedstep.report.outputs import KEYS
 
 ROOT = Path(__file__).parents[1]
-REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## fedstep ([\w -]+)\n(.*?)(?=^## |\Z)", REFERENCE, re.M | re.S))
 COMMANDS = {" ".join(path): command for path, command in leaves()}
@@ -61,8 +61,10 @@ def test_every_command_has_its_section_and_every_section_its_command():
 def test_every_option_of_a_command_is_in_its_table_and_no_other(name):
     documented, there = set(rows(SECTIONS[name])), set(options(name))
     missing, invented = sorted(there - documented), sorted(documented - there)
-    assert not missing, f"docs/reference.md, fedstep {name}: add {', '.join(missing)}"
-    assert not invented, f"docs/reference.md, fedstep {name}: remove {', '.join(invented)}, which --help does not know"
+    assert not missing, f"docs/reference/cli.md, fedstep {name}: add {', '.join(missing)}"
+    assert not invented, (
+        f"docs/reference/cli.md, fedstep {name}: remove {', '.join(invented)}, which --help does not know"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,7 +76,7 @@ def test_the_tables_have_the_variables_and_defaults_of_the_program(name):
         expected = "off" if found.is_flag else "none" if empty else f"`{found.default}`"
         if (variable, default) != (f"`{found.envvar}`", expected):
             wrong.append(f"{option} says {variable}, {default}; it is `{found.envvar}`, {expected}")
-    assert not wrong, f"docs/reference.md, fedstep {name}: {'; '.join(wrong)}"
+    assert not wrong, f"docs/reference/cli.md, fedstep {name}: {'; '.join(wrong)}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -83,7 +85,7 @@ def test_the_example_of_the_help_is_the_one_of_the_reference(name):
     assert example in SECTIONS[name]
 
 
-@pytest.mark.parametrize(("path", "text"), [("README.md", README), ("docs/reference.md", REFERENCE)])
+@pytest.mark.parametrize(("path", "text"), [("README.md", README), ("docs/reference/cli.md", REFERENCE)])
 def test_every_option_and_variable_named_in_a_text_exists(path, text):
     known = {option for name in NAMES for option in options(name)} | {"--help", "--version"}
     lines = [line for line in text.splitlines() if "fedstep" in line and "pip " not in line]
@@ -92,7 +94,7 @@ def test_every_option_and_variable_named_in_a_text_exists(path, text):
     assert not unknown, f"{path} names options that no command has: {unknown}"
 
 
-@pytest.mark.parametrize(("path", "text"), [("README.md", README), ("docs/reference.md", REFERENCE)])
+@pytest.mark.parametrize(("path", "text"), [("README.md", README), ("docs/reference/cli.md", REFERENCE)])
 def test_every_shell_line_that_runs_fedstep_parses(path, text):
     wrong = []
     for line in shell_lines(text):
@@ -105,7 +107,7 @@ def test_every_shell_line_that_runs_fedstep_parses(path, text):
 
 def test_the_readme_names_every_command():
     missing = [name for name in NAMES if f"fedstep {name}" not in README + REFERENCE]
-    assert not missing, f"neither README.md nor docs/reference.md names {missing}"
+    assert not missing, f"neither README.md nor docs/reference/cli.md names {missing}"
 
 
 def test_the_outputs_of_the_reference_are_those_of_the_program():
@@ -125,12 +127,12 @@ def test_the_exit_codes_of_the_reference_are_those_of_the_errors():
 @pytest.mark.parametrize(
     ("page", "example"),
     [
-        ("github.md", "github.yml"),
-        ("github.md", "github-team.yml"),
-        ("github.md", "github-forks.yml"),
-        ("github.md", "github-service.yml"),
-        ("github.md", "github-services.yml"),
-        ("jenkins.md", "Jenkinsfile"),
+        ("how-to/github.md", "github.yml"),
+        ("how-to/github.md", "github-team.yml"),
+        ("how-to/github.md", "github-forks.yml"),
+        ("how-to/github.md", "github-service.yml"),
+        ("how-to/github.md", "github-services.yml"),
+        ("how-to/jenkins.md", "Jenkinsfile"),
     ],
 )
 def test_the_examples_of_the_pages_are_the_files_that_the_tests_run(page: str, example: str) -> None:

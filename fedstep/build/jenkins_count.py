@@ -1,6 +1,6 @@
 """How many tests Jenkins' JUnit plugin counts in the same files, by its own rules, to explain differences.
 
-Rules read in the plugin's SuiteResult, CaseResult and TestResult: `docs/reports.md` has them in words.
+Rules read in the plugin's SuiteResult, CaseResult and TestResult: `docs/reference/reports.md` has them in words.
 """
 
 from collections.abc import Callable, Iterable

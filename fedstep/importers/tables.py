@@ -96,7 +96,7 @@ def _kind(path: Path) -> str:
         return "results"
     if {"seconds", "outcome"} <= columns:
         return "builds"
-    raise InputError(f"{path} has neither the columns of builds.csv nor of results.csv", "See docs/import.md")
+    raise InputError(f"{path} has neither the columns of builds.csv nor of results.csv", "See docs/how-to/import.md")
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def document(shape: Shape) -> Json:
             "title": "fedstep aggregator",
             "version": __version__,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-            "description": "Coefficients in, one model out. docs/protocol.md has the bytes of the two messages.",
+            "description": "Receives updates, serves models. Messages: see docs/reference/protocol.md.",
         },
         "paths": {
             "/v1/updates": {"post": _updates()},

@@ -3,7 +3,7 @@
     python -m fedstep.simulate.starter FOLDER... > fedstep/model/starter.safetensors
 
 The folders hold projects as `fedstep simulate` reads them. The same input gives the same bytes. Licences of what it
-was learned from: docs/data.md.
+was learned from: docs/reference/data.md.
 """
 
 import sys

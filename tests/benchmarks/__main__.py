@@ -1,6 +1,6 @@
 """`make bench`: every figure with its target and its yardstick of the same run, written as JSON.
 
-python -m tests.benchmarks docs/benchmarks.json
+python -m tests.benchmarks docs/reference/benchmarks.json
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What attackers reach on recorded tests: the table of docs/attacks.md, made again.
+"""What attackers reach on recorded tests: the table of docs/explanation/attacks.md, made again.
 
 python -m tests.benchmarks.attacks CORPORA FOLDER
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from fedstep.simulate.attacks.finding import Finding
 from fedstep.simulate.attacks.study import attacks_table
 
-PAGE = Path(__file__).parents[2] / "docs" / "attacks.md"
+PAGE = Path(__file__).parents[2] / "docs/explanation/attacks.md"
 START, END = "<!-- table: start -->\n", "<!-- table: end -->\n"
 
 

@@ -1,4 +1,4 @@
-"""What differential privacy costs: the table of docs/privacy.md, made again.
+"""What differential privacy costs: the table of docs/explanation/privacy.md, made again.
 
 python -m tests.benchmarks.privacy FOLDER
 
@@ -19,7 +19,7 @@ from fedstep.simulate.private import PrivatePlan, PrivateStudy, run_private
 from fedstep.simulate.private_text import private_json
 
 BEGIN, END = "<!-- made by `make evaluate-privacy`: begin -->", "<!-- made by `make evaluate-privacy`: end -->"
-PAGE = Path(__file__).parents[2] / "docs" / "privacy.md"
+PAGE = Path(__file__).parents[2] / "docs/explanation/privacy.md"
 PARTICIPANTS = (25, 50, 100, 200)
 FIRST = (100, 50, 25, 200)  # what matters most is known first
 EPSILONS = (0.0, inf, 8.0, 4.0, 2.0)

@@ -1,4 +1,4 @@
-"""Studies all recorded corpora with `fedstep simulate` and writes the table of docs/results.md.
+"""Studies all recorded corpora with `fedstep simulate` and writes the table of docs/reference/results.md.
 
     python -m tests.benchmarks.results CORPORA REPLAY FOLDER [--table-only]
 
@@ -16,7 +16,7 @@ from statistics import mean, median
 from tests.benchmarks.results_lines import LINES, REPLAY_SEEDS, SEEDS, Figures, Line
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "results.md"
+PAGE = ROOT / "docs/reference/results.md"
 START, END = "<!-- table: start -->\n", "<!-- table: end -->\n"
 
 

@@ -1,4 +1,4 @@
-"""The lines of the table of docs/results.md: what is asked, of which studies, and what was to be reached."""
+"""The lines of the table of docs/reference/results.md: what is asked, of which studies, and what was to be reached."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a million projects take, worked out from docs/benchmarks.json; rewrites the table of docs/scale.md.
+"""Compute the load of a million projects from benchmarks.json, and rewrite the table of docs/explanation/scale.md.
 
 python -m tests.benchmarks.scale
 """
@@ -12,7 +12,7 @@ from fedstep.features.schema import schema
 from fedstep.server.chronicle import DAY, KEPT_AT_LEAST_DAYS, KEPT_DAYS
 
 ROOT = Path(__file__).parents[2]
-PAGE, FIGURES = ROOT / "docs" / "scale.md", ROOT / "docs" / "benchmarks.json"
+PAGE, FIGURES = ROOT / "docs/explanation/scale.md", ROOT / "docs/reference/benchmarks.json"
 START, END = "<!-- table: start -->", "<!-- table: end -->"
 PROJECTS, BUILDS = 1_000_000, 20  # a day
 PEAK = 4.0  # of the mean: most builds are in the working hours of two continents
@@ -88,7 +88,7 @@ def figures_of(path: Path) -> Mapping[str, float]:
 
 
 def rewrite() -> None:
-    """Makes the table of docs/scale.md agree with docs/benchmarks.json."""
+    """Makes the table of docs/explanation/scale.md agree with docs/reference/benchmarks.json."""
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), figures_of(FIGURES)), encoding="utf-8")
 
 

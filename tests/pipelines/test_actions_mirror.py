@@ -83,7 +83,7 @@ def test_every_folder_of_actions_is_mirrored_when_its_packages_are_of_the_tag():
 
 def test_a_gitlab_gets_the_component_with_the_commands_of_the_documentation(tmp_path):
     github, ours = bare(tmp_path / "gitlab.git"), bare(tmp_path / "ours.git")
-    (commands,) = re.findall(r"^```sh\n(git clone .*?)^```", (ROOT / "docs/gitlab.md").read_text(), re.M | re.S)
+    (commands,) = re.findall(r"^```sh\n(git clone .*?)^```", (ROOT / "docs/how-to/gitlab.md").read_text(), re.M | re.S)
     for address, folder in (("https://github.com", github), ("https://gitlab.example.org", ours)):
         commands = commands.replace(f"{address}/fedstep/gitlab.git", folder.as_uri())
     for version in ("v1.0.0", "v1.1.0"):

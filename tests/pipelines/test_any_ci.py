@@ -90,7 +90,7 @@ def test_a_job_that_is_stopped_teaches_nothing(start, repository):
 
 
 def test_the_page_has_the_recipe_and_every_variable():
-    page = (RECIPE.parents[3] / "docs" / "any-ci.md").read_text()
+    page = (RECIPE.parents[3] / "docs/how-to/any-ci.md").read_text()
     assert RECIPE.read_text() in page
     known = {
         name for field in OURS if isinstance(field, tuple) for name in field if str(name).startswith("FEDSTEP_CI_")

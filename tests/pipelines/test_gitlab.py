@@ -277,7 +277,7 @@ def test_every_input_is_described_and_used():
 
 
 def test_the_page_has_the_examples_and_every_input_with_its_default():
-    page = (HERE.parents[1] / "docs" / "gitlab.md").read_text()
+    page = (HERE.parents[1] / "docs/how-to/gitlab.md").read_text()
     assert all(example.read_text() in page for example in (EXAMPLE, PREDICT))
     declared = component_inputs("train")
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))

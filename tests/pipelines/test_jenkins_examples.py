@@ -41,6 +41,6 @@ def test_the_scripted_pipeline_lets_a_regression_fail_the_build_and_says_which_t
 
 
 def test_the_pages_show_the_pipelines_that_run_here():
-    page = (ROOT / "docs" / "jenkins.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/how-to/jenkins.md").read_text(encoding="utf-8")
     for example in EXAMPLES.glob("Jenkinsfile*"):
         assert example.read_text(encoding="utf-8").strip() in page, example.name

@@ -1,4 +1,4 @@
-"""docs/start.md, followed to the letter in a new project: every command of its consoles, and what each one shows."""
+"""Run every console command of docs/tutorial/start.md in a new project, and compare what it prints."""
 
 import doctest
 import os
@@ -54,7 +54,7 @@ def test_every_command_of_the_first_ten_minutes_shows_what_the_page_says(tmp_pat
     git = ("git", "-c", "user.name=A", "-c", "user.email=a@example.org", "-C", str(project))
     for words in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-q", "-m", "Begin")):
         subprocess.run([*git, *words], check=True, timeout=20)
-    steps = consoles((ROOT / "docs/start.md").read_text(encoding="utf-8"))
+    steps = consoles((ROOT / "docs/tutorial/start.md").read_text(encoding="utf-8"))
     assert len(steps) == 8
     for command, expected in steps:
         ran = subprocess.run(["sh", "-c", command], cwd=project, env=env, capture_output=True, text=True, timeout=300)

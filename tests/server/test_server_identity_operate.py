@@ -1,4 +1,4 @@
-"""docs/operate.md, done as it says, in a clean folder."""
+"""docs/how-to/operate.md, done as it says, in a clean folder."""
 
 import datetime
 import os
@@ -24,7 +24,7 @@ from fedstep.model.linear import zeros
 from fedstep.server.metrics import Metrics
 from tests.lifetime import bound, url_of
 
-PAGE = (Path(__file__).parents[2] / "docs" / "operate.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/how-to/operate.md").read_text(encoding="utf-8")
 LINES = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.S) for line in block.splitlines()]
 TOML = re.findall(r"```toml\n(.*?)```", PAGE, re.S)[0]
 HERE = ("--host", "127.0.0.1", "--port", "0")  # tests listen on this machine alone, on a free port
@@ -111,7 +111,7 @@ def test_every_figure_on_the_page_is_one_that_the_aggregator_has():
 
 
 def test_every_test_that_the_threat_model_names_is_there():
-    model = (Path(__file__).parents[2] / "docs" / "threat-model.md").read_text(encoding="utf-8")
+    model = (Path(__file__).parents[2] / "docs/explanation/threat-model.md").read_text(encoding="utf-8")
     named = re.findall(r"`(test_\w+(?:\.py|\.\.\.)?)`?", model)
     sources = {path.name: path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("test_*.py")}
     everything = "\n".join(sources.values())

@@ -1,4 +1,4 @@
-"""The OpenAPI document and docs/protocol.md say what the code does."""
+"""The OpenAPI document and docs/reference/protocol.md say what the code does."""
 
 import ast
 import json
@@ -25,7 +25,7 @@ from fedstep.server.gate import Verdict
 from fedstep.server.openapi import document
 
 ROOT = Path(__file__).parents[2]
-PROTOCOL = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
+PROTOCOL = (ROOT / "docs/reference/protocol.md").read_text(encoding="utf-8")
 PROMISE = Promise(8.0, 1e-6, 52, 7.0)
 SERVER = ROOT / "fedstep/server"
 HEAD = schema().heads["build-duration"]

@@ -1,4 +1,4 @@
-"""docs/scale.md says what the figures of docs/benchmarks.json and the constants of the code come to."""
+"""Check docs/explanation/scale.md against benchmarks.json and the constants of the code."""
 
 import pytest
 

@@ -262,7 +262,9 @@ def test_an_answer_to_something_else_is_none(answer):
 
 def test_every_test_that_the_page_names_is_there():
     root = Path(__file__).parents[2]
-    named = set(re.findall(r"`(test_\w+)`", (root / "docs/secure-aggregation.md").read_text(encoding="utf-8")))
+    named = set(
+        re.findall(r"`(test_\w+)`", (root / "docs/explanation/secure-aggregation.md").read_text(encoding="utf-8"))
+    )
     clients = (root / f"tests/federation/test_federation_{name}.py" for name in ("shares", "noise"))
     places = [*(root / "tests/server").glob("test_server_*.py"), *clients]
     there = "".join(place.read_text(encoding="utf-8") for place in places)
@@ -271,7 +273,7 @@ def test_every_test_that_the_page_names_is_there():
 
 
 def test_the_page_lists_the_words_of_both_halves_and_the_limits_of_the_code():
-    page = (Path(__file__).parents[2] / "docs/secure-aggregation.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs/explanation/secure-aggregation.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([^`]+)` \| [^|]+ \| ([^|]+) \|", page, re.M))
     assert {*Masked._fields, *Seeded._fields} - {"trials", "vectors"} <= rows.keys()
     assert {word for word, helper in rows.items() if helper == "yes"} == {*Seeded._fields} - {"trials"} | {

@@ -1,10 +1,10 @@
-"""Every attack of docs/threat-model.md names a test that is there."""
+"""Every attack of docs/explanation/threat-model.md names a test that is there."""
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/explanation/threat-model.md").read_text(encoding="utf-8")
 ROWS = [line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.startswith("| ")]
 ATTACKS = [row for row in ROWS if row[-1] != "shown by" and not row[0].startswith("-")]
 SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))

@@ -202,7 +202,7 @@ def test_neither_a_task_nor_an_attack_is_an_error_that_names_both(corpus):
 
 
 def test_the_page_has_the_figures_of_every_attack():
-    page = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/explanation/attacks.md").read_text(encoding="utf-8")
     head, line = attacks_table([]).splitlines()
     assert f"{head}\n{line}\n" in page
     assert all(f"\n| {name} |" in page for name in (*ATTACKS, *BUILD_ATTACKS))

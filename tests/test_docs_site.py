@@ -1,0 +1,46 @@
+"""The documentation site: it builds without warnings, and its pages load nothing from another host."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LOADED = re.compile(
+    r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["']?(?:https?:)?//|<link\b(?![^>]*rel=["']?canonical)[^>]*\bhref=["']?(?:https?:)?//"""
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a strict build."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder
+
+
+class TestSite:
+    def test_every_page_is_built(self, site: Path) -> None:
+        """Each Markdown file below docs/ has an HTML page."""
+        for page in (ROOT / "docs").rglob("*.md"):
+            assert (site / page.relative_to(ROOT / "docs")).with_suffix(".html").exists(), page.name
+
+    def test_pages_load_nothing_from_another_host(self, site: Path) -> None:
+        """Fonts, scripts, style sheets and images come from the site itself."""
+        for page in site.rglob("*.html"):
+            assert not LOADED.findall(page.read_text(encoding="utf-8")), page.name
+
+    def test_every_decision_is_in_the_index(self) -> None:
+        """The index of the decisions lists each file with the title, date and status that it states."""
+        folder = ROOT / "docs/decisions"
+        index = (folder / "index.md").read_text(encoding="utf-8")
+        for page in folder.glob("[0-9]*.md"):
+            heading, _, state, *_ = page.read_text(encoding="utf-8").splitlines()
+            number, title = re.fullmatch(r"# (\d{4}): (.+)", heading).groups()  # type: ignore[union-attr]
+            status, date = re.match(r"Status: (\w+)[^.]*?.*?\. Date: (\d{4}-\d\d-\d\d)\.", state).groups()  # type: ignore[union-attr]
+            row = f"| [{number}]({page.name}) | {title} | {date} | {status.lower()}"
+            assert row in index, row

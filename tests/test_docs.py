@@ -9,6 +9,7 @@ import pytest
 
 from fedstep.cli import TERMINATED, leaves
 from fedstep.report.outputs import KEYS
+from tests import make_cli_reference
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
@@ -53,6 +54,11 @@ def shell_lines(markdown: str) -> list[str]:
     return [line for line in lines if re.match(r"fedstep [a-z-]", line)]
 
 
+def test_the_reference_is_generated_from_the_program():
+    """Usage and options in docs/reference/cli.md are those of `--help`."""
+    assert make_cli_reference.render_page(REFERENCE) == REFERENCE, "run python -m tests.make_cli_reference"
+
+
 def test_every_command_has_its_section_and_every_section_its_command():
     assert sorted(SECTIONS) == NAMES
 
@@ -88,9 +94,11 @@ def test_the_example_of_the_help_is_the_one_of_the_reference(name):
 @pytest.mark.parametrize(("path", "text"), [("README.md", README), ("docs/reference/cli.md", REFERENCE)])
 def test_every_option_and_variable_named_in_a_text_exists(path, text):
     known = {option for name in NAMES for option in options(name)} | {"--help", "--version"}
+    known |= {word for name in NAMES for each in COMMANDS[name].params for word in each.opts}
     lines = [line for line in text.splitlines() if "fedstep" in line and "pip " not in line]
-    named = {(option, line) for line in lines for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", line)}
-    unknown = sorted(option for option, _ in named if option not in known)
+    named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", "\n".join(lines)))
+    named |= set(re.findall(r"`(--[a-z][\w-]*)", text))
+    unknown = sorted(named - known)
     assert not unknown, f"{path} names options that no command has: {unknown}"
 
 

@@ -16,7 +16,7 @@ PAGE = (ROOT / "docs/explanation/data-protection.md").read_text(encoding="utf-8"
 TESTS = {
     name
     for path in (ROOT / "tests").rglob("test_*.py")
-    for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.M)
+    for name in re.findall(r"^ *def (test_\w+)", path.read_text(encoding="utf-8"), re.M)
 }
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| field")]
 LAWS = re.split(r"^## ", PAGE, flags=re.M)[2:]

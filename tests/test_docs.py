@@ -54,101 +54,100 @@ def shell_lines(markdown: str) -> list[str]:
     return [line for line in lines if re.match(r"fedstep [a-z-]", line)]
 
 
-def test_the_reference_is_generated_from_the_program():
-    """Usage and options in docs/reference/cli.md are those of `--help`."""
-    assert make_cli_reference.render_page(REFERENCE) == REFERENCE, "run python -m tests.make_cli_reference"
+class TestCommandReference:
+    def test_the_reference_is_generated_from_the_program(self):
+        """Usage and options in docs/reference/cli.md are those of `--help`."""
+        assert make_cli_reference.render_page(REFERENCE) == REFERENCE, "run python -m tests.make_cli_reference"
+
+    def test_every_command_has_one_section(self):
+        """Every command has its section, and every section its command."""
+        assert sorted(SECTIONS) == NAMES
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_every_option_of_a_command_is_in_its_table_and_no_other(self, name):
+        documented, there = set(rows(SECTIONS[name])), set(options(name))
+        missing, invented = sorted(there - documented), sorted(documented - there)
+        assert not missing, f"docs/reference/cli.md, fedstep {name}: add {', '.join(missing)}"
+        assert not invented, (
+            f"docs/reference/cli.md, fedstep {name}: remove {', '.join(invented)}, which --help does not know"
+        )
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_tables_have_the_variables_and_defaults_of_the_program(self, name):
+        """The tables have the variables and defaults of the program."""
+        wrong = []
+        for option, (_, variable, default, _) in rows(SECTIONS[name]).items():
+            found = options(name)[option]
+            empty = found.multiple or found.default in ("", None) or not isinstance(found.default, str | int | float)
+            expected = "off" if found.is_flag else "none" if empty else f"`{found.default}`"
+            if (variable, default) != (f"`{found.envvar}`", expected):
+                wrong.append(f"{option} says {variable}, {default}; it is `{found.envvar}`, {expected}")
+        assert not wrong, f"docs/reference/cli.md, fedstep {name}: {'; '.join(wrong)}"
 
 
-def test_every_command_has_its_section_and_every_section_its_command():
-    assert sorted(SECTIONS) == NAMES
+class TestTexts:
+    @pytest.mark.parametrize("name", NAMES)
+    def test_the_example_of_the_help_is_the_one_of_the_reference(self, name):
+        example = re.findall(r"Example: (fedstep .+)", COMMANDS[name].help)[0]
+        assert example in SECTIONS[name]
+
+    @pytest.mark.parametrize(("path", "text"), [("README.md", README), ("docs/reference/cli.md", REFERENCE)])
+    def test_every_option_and_variable_named_in_a_text_exists(self, path, text):
+        known = {option for name in NAMES for option in options(name)} | {"--help", "--version"}
+        known |= {word for name in NAMES for each in COMMANDS[name].params for word in each.opts}
+        lines = [line for line in text.splitlines() if "fedstep" in line and "pip " not in line]
+        named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", "\n".join(lines)))
+        named |= set(re.findall(r"`(--[a-z][\w-]*)", text))
+        unknown = sorted(named - known)
+        assert not unknown, f"{path} names options that no command has: {unknown}"
+
+    @pytest.mark.parametrize(("path", "text"), [("README.md", README), ("docs/reference/cli.md", REFERENCE)])
+    def test_every_shell_line_that_runs_fedstep_parses(self, path, text):
+        wrong = []
+        for line in shell_lines(text):
+            try:
+                parsed(line)
+            except (click.UsageError, KeyError, IndexError) as error:
+                wrong.append(f"{line!r}: {getattr(error, 'message', error)}")
+        assert not wrong, f"{path}: {wrong}"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_option_of_a_command_is_in_its_table_and_no_other(name):
-    documented, there = set(rows(SECTIONS[name])), set(options(name))
-    missing, invented = sorted(there - documented), sorted(documented - there)
-    assert not missing, f"docs/reference/cli.md, fedstep {name}: add {', '.join(missing)}"
-    assert not invented, (
-        f"docs/reference/cli.md, fedstep {name}: remove {', '.join(invented)}, which --help does not know"
+class TestOutputsAndExamples:
+    def test_the_readme_names_every_command(self):
+        missing = [name for name in NAMES if f"fedstep {name}" not in README + REFERENCE]
+        assert not missing, f"neither README.md nor docs/reference/cli.md names {missing}"
+
+    def test_the_outputs_of_the_reference_are_those_of_the_program(self):
+        table = REFERENCE.partition("## Outputs")[2].partition("\n## ")[0]
+        assert re.findall(r"^\| `([\w-]+)` \|", table, re.M) == list(KEYS)
+
+    def test_the_exit_codes_of_the_reference_are_those_of_the_errors(self):
+        from fedstep import errors
+
+        table = REFERENCE.partition("## Exit codes")[2].partition("\n## ")[0]
+        documented = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.M)}
+        used = {getattr(errors, name).exit_code for name in errors.__all__} - {1}
+        assert documented == used | {0, 130, TERMINATED}
+
+
+class TestLinks:
+    @pytest.mark.parametrize(
+        ("page", "example"),
+        [
+            ("how-to/github.md", "github.yml"),
+            ("how-to/github.md", "github-team.yml"),
+            ("how-to/github.md", "github-forks.yml"),
+            ("how-to/github.md", "github-service.yml"),
+            ("how-to/github.md", "github-services.yml"),
+            ("how-to/jenkins.md", "Jenkinsfile"),
+        ],
     )
+    def test_examples_of_the_pages_are_the_files_that_tests_run(self, page: str, example: str) -> None:
+        """The examples of the pages are the files that the tests run."""
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        assert (ROOT / "tests/pipelines/examples" / example).read_text(encoding="utf-8").strip() in text
 
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_tables_have_the_variables_and_defaults_of_the_program(name):
-    wrong = []
-    for option, (_, variable, default, _) in rows(SECTIONS[name]).items():
-        found = options(name)[option]
-        empty = found.multiple or found.default in ("", None) or not isinstance(found.default, str | int | float)
-        expected = "off" if found.is_flag else "none" if empty else f"`{found.default}`"
-        if (variable, default) != (f"`{found.envvar}`", expected):
-            wrong.append(f"{option} says {variable}, {default}; it is `{found.envvar}`, {expected}")
-    assert not wrong, f"docs/reference/cli.md, fedstep {name}: {'; '.join(wrong)}"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_example_of_the_help_is_the_one_of_the_reference(name):
-    example = re.findall(r"Example: (fedstep .+)", COMMANDS[name].help)[0]
-    assert example in SECTIONS[name]
-
-
-@pytest.mark.parametrize(("path", "text"), [("README.md", README), ("docs/reference/cli.md", REFERENCE)])
-def test_every_option_and_variable_named_in_a_text_exists(path, text):
-    known = {option for name in NAMES for option in options(name)} | {"--help", "--version"}
-    known |= {word for name in NAMES for each in COMMANDS[name].params for word in each.opts}
-    lines = [line for line in text.splitlines() if "fedstep" in line and "pip " not in line]
-    named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", "\n".join(lines)))
-    named |= set(re.findall(r"`(--[a-z][\w-]*)", text))
-    unknown = sorted(named - known)
-    assert not unknown, f"{path} names options that no command has: {unknown}"
-
-
-@pytest.mark.parametrize(("path", "text"), [("README.md", README), ("docs/reference/cli.md", REFERENCE)])
-def test_every_shell_line_that_runs_fedstep_parses(path, text):
-    wrong = []
-    for line in shell_lines(text):
-        try:
-            parsed(line)
-        except (click.UsageError, KeyError, IndexError) as error:
-            wrong.append(f"{line!r}: {getattr(error, 'message', error)}")
-    assert not wrong, f"{path}: {wrong}"
-
-
-def test_the_readme_names_every_command():
-    missing = [name for name in NAMES if f"fedstep {name}" not in README + REFERENCE]
-    assert not missing, f"neither README.md nor docs/reference/cli.md names {missing}"
-
-
-def test_the_outputs_of_the_reference_are_those_of_the_program():
-    table = REFERENCE.partition("## Outputs")[2].partition("\n## ")[0]
-    assert re.findall(r"^\| `([\w-]+)` \|", table, re.M) == list(KEYS)
-
-
-def test_the_exit_codes_of_the_reference_are_those_of_the_errors():
-    from fedstep import errors
-
-    table = REFERENCE.partition("## Exit codes")[2].partition("\n## ")[0]
-    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.M)}
-    used = {getattr(errors, name).exit_code for name in errors.__all__} - {1}
-    assert documented == used | {0, 130, TERMINATED}
-
-
-@pytest.mark.parametrize(
-    ("page", "example"),
-    [
-        ("how-to/github.md", "github.yml"),
-        ("how-to/github.md", "github-team.yml"),
-        ("how-to/github.md", "github-forks.yml"),
-        ("how-to/github.md", "github-service.yml"),
-        ("how-to/github.md", "github-services.yml"),
-        ("how-to/jenkins.md", "Jenkinsfile"),
-    ],
-)
-def test_the_examples_of_the_pages_are_the_files_that_the_tests_run(page: str, example: str) -> None:
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    assert (ROOT / "tests/pipelines/examples" / example).read_text(encoding="utf-8").strip() in text
-
-
-def test_every_link_of_the_docs_leads_somewhere() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    def test_every_link_of_the_docs_leads_somewhere(self) -> None:
+        for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+            for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"

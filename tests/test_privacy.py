@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
-from test_architecture import imports, inside, modules, tree
 
 from fedstep.errors import WireError
 from fedstep.federation.client import push
@@ -18,6 +17,7 @@ from fedstep.history.home import Home
 from fedstep.training import train
 from tests.benchmarks.project import drawn_builds
 from tests.benchmarks.server import aggregator
+from tests.test_architecture import imports, inside, modules, tree
 
 # What can open a connection without an HTTP library, or call something that can.
 SOCKETS = {

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from git_workshop import commit, git
+
+from tests.helpers.git import commit, git
 
 
 @pytest.fixture

@@ -1,7 +1,11 @@
 """What each CI's variables say of a job: which run it is, what it builds, and whether it can be trusted."""
 
 import pytest
-from ci_examples import (
+
+from fedstep.build.ci import read_ci
+from fedstep.build.record import BuildOutcome, CiRun
+from fedstep.build.vendors import OURS
+from tests.helpers.ci import (
     AZURE,
     BITBUCKET,
     BUILDKITE,
@@ -23,10 +27,6 @@ from ci_examples import (
     WOODPECKER,
     ZEROS,
 )
-
-from fedstep.build.ci import read_ci
-from fedstep.build.record import BuildOutcome, CiRun
-from fedstep.build.vendors import OURS
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 """The words of a CI's variables: times, outcomes, attempts, and that no variable is ever fatal."""
 
 import pytest
-from ci_examples import GITHUB, SHA
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.build.ci import parse_outcome, parse_time, read_ci
 from fedstep.build.record import Absent, BuildOutcome
 from fedstep.build.vendors import OURS, VENDORS
+from tests.helpers.ci import GITHUB, SHA
 
 
 @pytest.mark.parametrize("text", ["", "x", "-3", "0", "9" * 5000, "²", "1.5", "0x1"])

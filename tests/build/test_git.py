@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from git_workshop import LOCAL, changed, commit, git, write
 
 from fedstep.build.git import list_files, read_change, read_outgoing, repository_root
 from fedstep.build.record import CiRun, FileChange
+from tests.helpers.git import LOCAL, changed, commit, git, write
 
 pytestmark = pytest.mark.usefixtures("no_user_configuration")
 

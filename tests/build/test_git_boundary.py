@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from git_workshop import LOCAL, changed, commit, git, write
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from fedstep.build.git import list_files, read_change, read_outgoing, start_outg
 from fedstep.build.gitparse import parse_numstat, parse_objects, parse_status
 from fedstep.build.gitrun import Ran, Run, run_git
 from fedstep.build.record import Absent, CiRun
+from tests.helpers.git import LOCAL, changed, commit, git, write
 
 pytestmark = pytest.mark.usefixtures("no_user_configuration")
 

@@ -5,11 +5,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from git_workshop import LOCAL, changed, commit, git, write
 
 from fedstep.build.git import FILE_LIMIT, read_change, read_outgoing
 from fedstep.build.patterns import matcher
 from fedstep.build.record import Absent, FileChange
+from tests.helpers.git import LOCAL, changed, commit, git, write
 
 pytestmark = pytest.mark.usefixtures("no_user_configuration")
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cli_workshop import Checkout, aggregator, bare_env, forty_tests, junit, new_checkout, template
+
+from tests.helpers.cli import Checkout, aggregator, bare_env, forty_tests, junit, new_checkout, template
 
 RECORDED = 12
 

@@ -9,7 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from cli_workshop import Behaviour, Checkout, answering, ended, forty_tests, junit, server
+
+from tests.helpers.cli import Behaviour, Checkout, answering, ended, forty_tests, junit, server
 
 RUN = {
     "id": 7,

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import pytest
 import requests
-from cli_workshop import Checkout, forty_tests, read_request, server
 
 from fedstep.features.schema import schema
 from fedstep.federation.gzipped import inflate
 from fedstep.federation.kept import starter_bytes
 from fedstep.federation.tensors import LARGEST
 from fedstep.federation.wire import unpack_update
+from tests.helpers.cli import Checkout, forty_tests, read_request, server
 
 CASES = forty_tests(12)
 WATCHER = """

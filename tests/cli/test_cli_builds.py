@@ -5,7 +5,8 @@ import time
 from dataclasses import replace
 
 import pytest
-from cli_workshop import forty_tests
+
+from tests.helpers.cli import forty_tests
 
 CASES = forty_tests(12)
 CI = {"CI": "true", "FEDSTEP_CI_RUN": "77", "FEDSTEP_CI_JOB": "test", "FEDSTEP_CI_BRANCH": "main"}

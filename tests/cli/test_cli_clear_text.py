@@ -1,7 +1,8 @@
 """A token that others can read on its way is said, once a run, with what to do; what cannot be read is not."""
 
 import pytest
-from cli_workshop import Checkout, dead_port
+
+from tests.helpers.cli import Checkout, dead_port
 
 TOKEN = "tok-correct-horse-battery"
 SAID = "travels for everyone on the way to read. Use an https:// URL"

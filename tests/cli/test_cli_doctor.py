@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from cli_workshop import Checkout, aggregator, answering, dead_port, forty_tests, hanging, new_checkout, server
 
 from fedstep.federation.kept import starter_bytes
+from tests.helpers.cli import Checkout, aggregator, answering, dead_port, forty_tests, hanging, new_checkout, server
 
 CI = {"CI": "true", "FEDSTEP_CI_RUN": "77", "FEDSTEP_CI_JOB": "test", "FEDSTEP_CI_BRANCH": "main"}
 WITHOUT_SKLEARN = """

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_workshop import forty_tests, junit
 from playwright import sync_api as browser
+
+from tests.helpers.cli import forty_tests, junit
 
 TEST = "shop.test_cart#test_7"  # failed in every third build
 

@@ -6,7 +6,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from cli_workshop import Checkout, Ran, answering, by_method, dead_port, forty_tests, new_checkout, server
+
+from tests.helpers.cli import Checkout, Ran, answering, by_method, dead_port, forty_tests, new_checkout, server
 
 CASES = forty_tests(12)
 HELD = re.compile(r"forgotten by http://\S+: 1 update and \d votes?\n")

@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cli_workshop import Checkout, bare_env, forty_tests, junit, new_checkout
+
+from tests.helpers.cli import Checkout, bare_env, forty_tests, junit, new_checkout
 
 CASES = forty_tests(12)
 REF = "refs/fedstep/history"

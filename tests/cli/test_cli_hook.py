@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_workshop import Checkout, new_checkout
 
 from fedstep.build.record import Absent
 from fedstep.commands.hook import NAMED
 from fedstep.history.shared import folder_name
 from fedstep.report.findings import ModelUsed, Prediction, TestRisk
 from fedstep.report.text import prediction_text
+from tests.helpers.cli import Checkout, new_checkout
 
 ROOT = Path(__file__).parents[2]
 TELLS = '#!/bin/sh\n{ echo "args $1"; cat; } > "$(dirname "$0")/told"\nexit ${MINE:-0}\n'

@@ -4,8 +4,9 @@ import html
 import re
 
 import pytest
-from cli_workshop import parse_github_output
 from markdown_it import MarkdownIt
+
+from tests.helpers.cli import parse_github_output
 
 ESC = "\x1b"
 NAMES = (

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cli_workshop import Checkout, answering, by_method, forty_tests, new_checkout, server
 
 from fedstep.federation.gzipped import inflate
 from fedstep.federation.kept import starter_bytes
 from fedstep.federation.tensors import LARGEST, unpack
+from tests.helpers.cli import Checkout, answering, by_method, forty_tests, new_checkout, server
 
 CASES = forty_tests(12)
 TOKEN = "t" * 20

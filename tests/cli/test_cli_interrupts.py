@@ -7,7 +7,8 @@ import threading
 import time
 
 import pytest
-from cli_workshop import COMMAND, aggregator, ended, forty_tests, server
+
+from tests.helpers.cli import COMMAND, aggregator, ended, forty_tests, server
 
 CASES = forty_tests(12)
 

@@ -3,7 +3,7 @@
 import json
 import time
 
-from cli_workshop import aggregator, forty_tests, new_checkout
+from tests.helpers.cli import aggregator, forty_tests, new_checkout
 
 CASES = forty_tests(7)  # all pass
 FAILING = forty_tests(12)  # test_7 fails, as it did in every third build before

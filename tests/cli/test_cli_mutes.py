@@ -5,12 +5,12 @@ from collections.abc import Callable
 from datetime import date, timedelta
 
 import pytest
-from cli_workshop import Checkout, forty_tests, parse_github_output
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.build.mutes import FILE, Mute, Mutes, muted_by, parse_mutes
 from fedstep.errors import InputError
+from tests.helpers.cli import Checkout, forty_tests, parse_github_output
 
 TODAY = date.today()
 LATER, PAST = (TODAY + timedelta(days=30)).isoformat(), (TODAY - timedelta(days=30)).isoformat()

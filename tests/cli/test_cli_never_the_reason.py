@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from cli_workshop import Checkout, answering, by_method, forty_tests, new_checkout, server
-from never_failures import CASES
-from never_surfaces import SURFACES, Ended, Job, prepared
 
 from fedstep.federation.kept import starter_bytes
 from fedstep.history.entry import Entry
 from fedstep.history.log import Log
+from tests.helpers.cli import Checkout, answering, by_method, forty_tests, new_checkout, server
+from tests.helpers.faults import CASES
+from tests.helpers.surfaces import SURFACES, Ended, Job, prepared
 
 # One of each surface and of each failure; the whole product is for `make test-full`.
 SHORT = {

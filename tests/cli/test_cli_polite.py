@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from cli_workshop import (
+
+from fedstep.federation.kept import starter_bytes
+from tests.helpers.cli import (
     SYSTEM_PATH,
     answering,
     babbling,
@@ -18,8 +20,6 @@ from cli_workshop import (
     parse_github_output,
     server,
 )
-
-from fedstep.federation.kept import starter_bytes
 
 CASES = forty_tests(12)
 HURRY = ("--timeout", "1", "--budget", "4")

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from cli_workshop import aggregator
 
 from fedstep.features.schema import schema
 from fedstep.federation.client import pull, push
@@ -11,13 +10,14 @@ from fedstep.federation.patience import Patience
 from fedstep.federation.transport import requests_send
 from fedstep.federation.wire import Promise, Update, pack_update, shape
 from fedstep.model.linear import zeros
+from tests.helpers.cli import aggregator
 
 PATIENCE = Patience(timeout=20.0, waits=(0.1, 0.2))
 ODD = ("--privacy-epsilon", "0.3333333", "--privacy-delta", "0.00012345", "--privacy-days", "0.0416667")
 
 
 def restarted(folder: Path) -> tuple[str, ...]:
-    """Words for an aggregator on the store that `cli_workshop.aggregator` has in the folder."""
+    """Words for an aggregator on the store that `helpers.cli.aggregator` has in the folder."""
     return "serve", "--port", "0", "--store", f"sqlite:///{folder / 'aggregator.db'}"
 
 

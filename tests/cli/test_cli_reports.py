@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cli_workshop import Checkout
+
+from tests.helpers.cli import Checkout
 
 SAMPLES = Path(__file__).parents[1] / "data" / "junit"
 EXPECTED = json.loads((SAMPLES / "expected.json").read_text(encoding="utf-8"))

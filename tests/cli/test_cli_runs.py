@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_workshop import Checkout, ended, forty_tests
+
+from tests.helpers.cli import Checkout, ended, forty_tests
 
 CASES = forty_tests(12)
 NAMELESS = {"CI": "true", "FEDSTEP_CI_BRANCH": "main"}

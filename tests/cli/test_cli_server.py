@@ -4,7 +4,6 @@ import time
 from contextlib import closing
 
 import pytest
-from cli_workshop import aggregator
 
 from fedstep.features.schema import schema
 from fedstep.federation.client import pull, push
@@ -16,6 +15,7 @@ from fedstep.server.aggregate import rules_for
 from fedstep.server.gate import Gate
 from fedstep.server.store import Offer, Store
 from fedstep.server.trial import next_version
+from tests.helpers.cli import aggregator
 
 PATIENCE = Patience(timeout=10.0, waits=(0.1, 0.2))
 

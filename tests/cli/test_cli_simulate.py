@@ -9,9 +9,9 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from cli_workshop import Checkout, Ran
 
 from fedstep.cli import main
+from tests.helpers.cli import Checkout, Ran
 
 COLUMNS = ("build", "started_at", "seconds", "outcome", "branch", "event", "author")
 

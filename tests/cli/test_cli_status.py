@@ -2,7 +2,7 @@
 
 import json
 
-from cli_workshop import Checkout, aggregator, forty_tests
+from tests.helpers.cli import Checkout, aggregator, forty_tests
 
 
 def privacy(place: Checkout) -> str:

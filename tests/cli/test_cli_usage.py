@@ -4,9 +4,9 @@ import re
 import shlex
 
 import pytest
-from cli_workshop import forty_tests
 
 from fedstep.cli import leaves
+from tests.helpers.cli import forty_tests
 
 HEAVY = ("numpy", "scipy", "sklearn", "joblib", "requests", "urllib3")
 COMMANDS = {" ".join(path): command for path, command in leaves()}

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from history_workshop import Clone, clone, new_remote
 
 from fedstep.history.home import Home
+from tests.helpers.history import Clone, clone, new_remote
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from history_workshop import NOW, Clone, clone, git, listed, new_remote, recorded
 
 from fedstep.build.gitrun import Ran
 from fedstep.build.gittalk import last_words
 from fedstep.errors import HistoryError
 from fedstep.history.shared import REF
 from fedstep.history.sync import publish, withdraw
+from tests.helpers.history import NOW, Clone, clone, git, listed, new_remote, recorded
 
 
 def test_what_one_clone_publishes_another_has(ada, bob):

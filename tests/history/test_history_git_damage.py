@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from history_workshop import ENVIRONMENT, clone, git, recorded
 
 from fedstep.errors import HistoryError
 from fedstep.history.entry import Entry
 from fedstep.history.shared import REF
 from tests.benchmarks.history_race import JOB, race
+from tests.helpers.history import ENVIRONMENT, clone, git, recorded
 
 
 def test_four_jobs_at_once_lose_nothing_in_three_rounds(remote, tmp_path):

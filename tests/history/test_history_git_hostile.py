@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
-from history_workshop import Clone, blob, clone, git, listed, new_remote, recorded, rewrite
 
 from fedstep.errors import UsageError
 from fedstep.history.merging import merge_folder, merge_ref
 from fedstep.history.shared import LARGEST_RECORD, REF
+from tests.helpers.history import Clone, blob, clone, git, listed, new_remote, recorded, rewrite
 
 GOOD, BETTER, BEST = (f"{1_790_900_000_000:014d}-{number:032x}.rec" for number in (7, 8, 9))  # of 2026-10
 NOVEMBER = f"{1_795_000_000_000:014d}-{9:032x}.rec"

@@ -7,9 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from history_workshop import ENVIRONMENT, Clone, clone, git, new_remote, recorded
 
 from fedstep.errors import HistoryError
+from tests.helpers.history import ENVIRONMENT, Clone, clone, git, new_remote, recorded
 
 
 class Backend(BaseHTTPRequestHandler):

@@ -25,15 +25,15 @@ def entry(number: int, ended: float | None = None) -> Entry:
 WRITER = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {here!r})
-from test_history_log import Log, entry
+sys.path.insert(0, {root!r})
+from tests.history.test_history_log import Log, entry
 for number in range(int(sys.argv[2]), int(sys.argv[3])):
     Log(Path(sys.argv[1])).append(entry(number))
 """
 
 
 def writer(folder: Path, first: int, end: int) -> subprocess.Popen[bytes]:
-    program = WRITER.format(here=str(Path(__file__).parent))
+    program = WRITER.format(root=str(Path(__file__).parents[2]))
     return subprocess.Popen([sys.executable, "-c", program, str(folder), str(first), str(end)])
 
 

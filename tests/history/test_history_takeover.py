@@ -4,7 +4,6 @@ import json
 from itertools import count
 
 import pytest
-from history_workshop import NOW, Clone
 
 from fedstep.build.record import BuildOutcome
 from fedstep.errors import HistoryError
@@ -17,6 +16,7 @@ from fedstep.history.home import Home
 from fedstep.history.lock import alone
 from fedstep.history.merging import merge_folder
 from fedstep.history.takeover import take_notes
+from tests.helpers.history import NOW, Clone
 
 URL = "https://hub.example"
 NUMBERS = count(1)

@@ -5,12 +5,12 @@ import socket
 from pathlib import Path
 
 import pytest
-from importers_stand_in import Patience, Reply, asker, new_home, serving
 
 from fedstep.build.record import Absent
 from fedstep.errors import InputError
 from fedstep.importers.answers import MOST, Answers, KeptAnswer
 from fedstep.importers.web import TooLarge, Unreachable
+from tests.helpers.importers import Patience, Reply, asker, new_home, serving
 
 NOW = 1_700_000_000.0
 

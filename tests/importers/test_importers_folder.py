@@ -1,6 +1,5 @@
 """Facts about folders of recorded builds."""
 
-import json
 import random
 from pathlib import Path
 
@@ -14,33 +13,11 @@ from fedstep.history.memory import recall
 from fedstep.importers.backfill import backfill
 from fedstep.importers.folder import build_folders, folder_past, read_folder
 from fedstep.importers.past import Wanted
-
-CASE = '<testcase classname="org.acme.{0}Test" name="works" time="0.{0}">{1}</testcase>'
-FLAKE = '<flakyFailure type="java.net.ConnectException" message="x">at x</flakyFailure>'
-
-
-def write(folder: Path, number: int, cases: str = "", **changed: object) -> Path:
-    """A build as a replay of recorded CI leaves it."""
-    told = {
-        "build": f"acme-{number:05d}",
-        "started_at": f"2026-01-{number:02d}T08:00:00Z",
-        "seconds": 100.0 + number,
-        "branch": "main",
-        "event": "push",
-        "attempt": 1,
-        "commit": f"{number:040x}",
-        "outcome": "passed",
-        "changes": [{"path": "src/main/java/org/acme/A.java", "added": 3, "deleted": 1}],
-    }
-    at = folder / f"{number:05d}"
-    at.mkdir(parents=True)
-    (at / "build.json").write_text(json.dumps({**told, **changed}))
-    (at / "report.xml").write_text(f"<testsuites><testsuite name='x'>{cases}</testsuite></testsuites>")
-    return at
+from tests.helpers.builds import CASE, FLAKE, write_build
 
 
 def test_a_recorded_build_is_evidence(tmp_path: Path) -> None:
-    found = read_folder(write(tmp_path, 3, CASE.format(1, "") + CASE.format(2, FLAKE)))
+    found = read_folder(write_build(tmp_path, 3, CASE.format(1, "") + CASE.format(2, FLAKE)))
     assert isinstance(found, Evidence)
     assert found.duration == Duration(103.0, "recorded")
     assert found.finished_at - found.situation.started_at == 103.0
@@ -52,8 +29,8 @@ def test_a_recorded_build_is_evidence(tmp_path: Path) -> None:
 
 
 def test_without_an_outcome_the_tests_decide(tmp_path: Path) -> None:
-    failed = read_folder(write(tmp_path, 1, CASE.format(1, "<failure/>"), outcome=""))
-    passed = read_folder(write(tmp_path, 2, CASE.format(1, ""), outcome="who knows"))
+    failed = read_folder(write_build(tmp_path, 1, CASE.format(1, "<failure/>"), outcome=""))
+    passed = read_folder(write_build(tmp_path, 2, CASE.format(1, ""), outcome="who knows"))
     assert isinstance(failed, Evidence)
     assert isinstance(passed, Evidence)
     assert (failed.outcome, passed.outcome) == (BuildOutcome.FAILED, BuildOutcome.PASSED)
@@ -74,7 +51,7 @@ BAD = [
 
 @pytest.mark.parametrize("changed", BAD)
 def test_a_bad_build_is_named_with_its_reason(tmp_path: Path, changed: dict[str, object]) -> None:
-    at = write(tmp_path, 1, **changed)
+    at = write_build(tmp_path, 1, **changed)
     found = read_folder(at)
     assert isinstance(found, Dropped)
     assert found.source == str(at / "build.json")
@@ -90,8 +67,8 @@ def test_any_bytes_in_a_build_json_are_dropped(tmp_path_factory: pytest.TempPath
 
 
 def test_folders_come_in_the_order_in_which_their_builds_ended(tmp_path: Path) -> None:
-    long_one, short_one = write(tmp_path, 1, seconds=200_000.0), write(tmp_path, 2)
-    bad = write(tmp_path / "deep", 9, started_at="?")
+    long_one, short_one = write_build(tmp_path, 1, seconds=200_000.0), write_build(tmp_path, 2)
+    bad = write_build(tmp_path / "deep", 9, started_at="?")
     assert build_folders(tmp_path) == (bad, short_one, long_one)
 
 
@@ -99,7 +76,7 @@ def test_a_backfill_learns_each_build_once_and_names_the_bad_one(tmp_path: Path)
     draw = random.Random(1)
     for number in range(1, 29):
         cases = "".join(CASE.format(n, FLAKE if n == 3 and draw.random() < 0.4 else "") for n in range(6))
-        write(tmp_path / "acme", number, cases, **({"seconds": None} if number == 5 else {}))
+        write_build(tmp_path / "acme", number, cases, **({"seconds": None} if number == 5 else {}))
     home = Home(tmp_path / "home")
     home.prepare()
     first = backfill(home, folder_past(tmp_path / "acme", Wanted()))

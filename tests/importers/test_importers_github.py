@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from importers_stand_in import Patience, Reply, StandIn, asker, new_home, serving
 
 from fedstep.build.junit import read_reports
 from fedstep.build.record import BuildOutcome, Change, Dropped, Duration, Evidence, Outcome
@@ -18,6 +17,7 @@ from fedstep.importers.backfill import backfill
 from fedstep.importers.github import github_past
 from fedstep.importers.github_jobs import Job, owner_of
 from fedstep.importers.past import Past, Wanted
+from tests.helpers.importers import Patience, Reply, StandIn, asker, new_home, serving
 
 REPORT = (
     '<testsuite name="s"><testcase classname="org.acme.ATest" name="works" time="0.5"/>'

@@ -6,13 +6,13 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from importers_stand_in import Patience, Reply, asker, new_home, serving
 
 from fedstep.build.record import BuildOutcome, Change, Dropped, Duration, Evidence, Outcome
 from fedstep.errors import InputError
 from fedstep.importers.backfill import backfill
 from fedstep.importers.gitlab import gitlab_past
 from fedstep.importers.past import Past, Wanted
+from tests.helpers.importers import Patience, Reply, asker, new_home, serving
 
 CASES = [
     {

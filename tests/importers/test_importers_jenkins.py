@@ -9,7 +9,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from importers_stand_in import Reply, StandIn, asker, new_home, serving
 
 from fedstep.build.record import Absent, BuildOutcome, Change, Dropped, Duration, Evidence, FileChange, Outcome
 from fedstep.errors import InputError
@@ -18,6 +17,7 @@ from fedstep.importers.jenkins_home import jenkins_home_past
 from fedstep.importers.jenkins_url import jenkins_url_past
 from fedstep.importers.past import Past, Wanted
 from fedstep.importers.places import past_at
+from tests.helpers.importers import Reply, StandIn, asker, new_home, serving
 
 STARTED = 1_700_000_000_000  # ms
 

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import distributed
 import pytest
-from test_importers_folder import CASE, FLAKE, write
 
 from fedstep.build.record import Dropped, Evidence
 from fedstep.errors import UsageError
 from fedstep.importers.folder import folder_past
 from fedstep.importers.parallel import AHEAD, Crew, read_all
 from fedstep.importers.past import Past, Pending, Wanted
+from tests.helpers.builds import CASE, FLAKE, write_build
 
 
 def recorded(folder: Path, builds: int) -> Past:
     for number in range(1, builds + 1):
         failing = '<failure type="E" message="m"/>'
         cases = CASE.format(1, FLAKE) + CASE.format(2, failing) + '<testcase classname="a" name="b" file="t.py"/>'
-        write(folder, number, cases, **({"seconds": None} if number == 3 else {}))
+        write_build(folder, number, cases, **({"seconds": None} if number == 3 else {}))
     return folder_past(folder, Wanted())
 
 

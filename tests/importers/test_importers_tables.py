@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from importers_stand_in import new_home
 
 from fedstep.build.record import Absent, BuildOutcome, Dropped, Duration, Evidence, Outcome
 from fedstep.errors import InputError
@@ -16,6 +15,7 @@ from fedstep.history.memory import recall
 from fedstep.importers.backfill import backfill
 from fedstep.importers.past import Past, Wanted
 from fedstep.importers.tables import tables_past
+from tests.helpers.importers import new_home
 
 Rows = list[Mapping[str, object]]
 

@@ -19,11 +19,11 @@ import jwt
 import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
-from gitlab_workshop import SHELLS, TEMPLATES, InputRefused, Job, component, gitlab_variables, pipeline, run_job
 from jwt.algorithms import RSAAlgorithm
 
 from fedstep import __version__
 from fedstep.report.outputs import KEYS
+from tests.helpers.gitlab import SHELLS, TEMPLATES, InputRefused, Job, component, gitlab_variables, pipeline, run_job
 from tests.lifetime import bound
 
 HERE = Path(__file__).parent

@@ -4,10 +4,10 @@ import re
 import zipfile
 
 import pytest
-from jenkins_workshop import DEAD, LIBRARY, controller, predict, recording, talk, train, triage
 
 from fedstep import __version__
 from fedstep.report.outputs import KEYS
+from tests.helpers.jenkins import DEAD, LIBRARY, controller, predict, recording, talk, train, triage
 
 VERDICTS = (
     *("status", "failuresFlaky", "failuresReal", "failuresUnsure", "failuresMuted", "onlyFlaky", "incident", "tests"),

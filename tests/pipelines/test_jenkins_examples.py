@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from jenkins_workshop import DEAD, EXAMPLES, ROOT, controller, keep_environment
+
+from tests.helpers.jenkins import DEAD, EXAMPLES, ROOT, controller, keep_environment
 
 QUICK = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "FEDSTEP_TIMEOUT": "1"}
 

@@ -6,7 +6,8 @@ import subprocess
 import tarfile
 
 import pytest
-from jenkins_workshop import controller, predict, recording, talk, train
+
+from tests.helpers.jenkins import controller, predict, recording, talk, train
 
 
 @pytest.fixture

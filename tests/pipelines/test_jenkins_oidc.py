@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from jenkins_workshop import controller, talk, train
 
+from tests.helpers.jenkins import controller, talk, train
 from tests.lifetime import bound
 
 AUDIENCE = "https://fedstep.example.org"

@@ -7,7 +7,8 @@ import shutil
 import subprocess
 
 import pytest
-from jenkins_workshop import JAVA_HOME, LIBRARY, groovy
+
+from tests.helpers.jenkins import JAVA_HOME, LIBRARY, groovy
 
 BROKEN = """
 import com.cloudbees.groovy.cps.NonCPS

@@ -6,7 +6,8 @@ import time
 from itertools import zip_longest
 
 import pytest
-from jenkins_workshop import controller, predict, recording, talk, train, triage
+
+from tests.helpers.jenkins import controller, predict, recording, talk, train, triage
 
 FLAKY = {"test": "a#waits", "verdict": "flaky", "flaky_probability": 0.9, "reasons": [{"says": "it ran out of time"}]}
 REAL = {"test": "b#adds", "verdict": "regression", "flaky_probability": 0.1, "reasons": []}

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pip._vendor.distlib
 import pytest
-from jenkins_workshop import LIBRARY
+
+from tests.helpers.jenkins import LIBRARY
 
 pytestmark = pytest.mark.full
 

@@ -8,7 +8,7 @@ PAGE = (ROOT / "docs/explanation/threat-model.md").read_text(encoding="utf-8")
 ROWS = [line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.startswith("| ")]
 ATTACKS = [row for row in ROWS if row[-1] != "shown by" and not row[0].startswith("-")]
 SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-TESTS = set(re.findall(r"^(?:async )?def (test_\w+)", SOURCES, re.M))
+TESTS = set(re.findall(r"^ *(?:async )?def (test_\w+)", SOURCES, re.M))
 
 
 def test_every_attack_has_a_defence_and_names_a_test():

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
-from cli_workshop import SYSTEM_PATH, Checkout, forty_tests
+
+from tests.helpers.cli import SYSTEM_PATH, Checkout, forty_tests
+from tests.helpers.gitlab import SHELLS, gitlab_variables, pipeline, run_job
 
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "tests" / "pipelines"))
-from gitlab_workshop import SHELLS, gitlab_variables, pipeline, run_job  # noqa: E402
 
 BIN = Path(sys.executable).parent
 PATIENCE = 240.0  # seconds until a surface counts as hanging, on a machine that does much else

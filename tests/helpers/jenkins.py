@@ -15,7 +15,7 @@ from typing import Any
 
 from fedstep import __version__
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "pipelines"
 ROOT = HERE.parent.parent
 LIBRARY = ROOT / "jenkins"
 EXAMPLES = HERE / "examples"

@@ -12,12 +12,13 @@ from functools import cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from cli_workshop import answering, babbling, dead_port, hanging, server
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from never_surfaces import Job
+
+from tests.helpers.cli import answering, babbling, dead_port, hanging, server
+from tests.helpers.surfaces import Job
 
 Around = Callable[[Job], AbstractContextManager[Job]]
 HURRY = {"FEDSTEP_TIMEOUT": "3", "FEDSTEP_BUDGET": "60"}  # a loaded machine may need seconds before it asks

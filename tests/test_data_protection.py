@@ -27,43 +27,41 @@ def cells(row: str) -> list[str]:
     return [cell.strip() for cell in row.strip("|").split("|")]
 
 
-def test_every_test_that_the_page_names_exists() -> None:
-    named = set(re.findall(r"`(test_\w+)`", PAGE))
-    assert len(named) > 20
-    assert named - TESTS == set()
+class TestPage:
+    def test_every_test_that_the_page_names_exists(self) -> None:
+        named = set(re.findall(r"`(test_\w+)`", PAGE))
+        assert len(named) > 20
+        assert named - TESTS == set()
+
+    @pytest.mark.parametrize("row", ROWS, ids=lambda row: cells(row)[0][:40])
+    def test_every_row_has_all_its_cells_and_names_a_test(self, row: str) -> None:
+        assert len(cells(row)) == 6
+        assert all(cells(row))
+        assert re.search(r"`test_\w+`", cells(row)[5])
+
+    def test_every_field_of_an_update_has_its_row(self) -> None:
+        fields = " ".join(cells(row)[0] for row in ROWS)
+        assert [name for name in (*MEANINGS, *BY_HEAD) if f"`{name}`" not in fields] == []
+
+    def test_every_paragraph_on_a_law_cites_it_or_names_a_test(self) -> None:
+        paragraphs = [paragraph for law in LAWS for paragraph in law.split("\n\n")[1:] if paragraph.strip()]
+        assert len(paragraphs) > 8
+        assert [paragraph[:60] for paragraph in paragraphs if not CITATION.search(paragraph)] == []
+
+    def test_the_page_is_no_longer_than_two_pages(self) -> None:
+        assert len(PAGE.split()) < 1400
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: cells(row)[0][:40])
-def test_every_row_has_all_its_cells_and_names_a_test(row: str) -> None:
-    assert len(cells(row)) == 6
-    assert all(cells(row))
-    assert re.search(r"`test_\w+`", cells(row)[5])
+class TestHistory:
+    def test_the_history_has_no_mail_address(self, tmp_path: Path) -> None:
+        from fedstep.federation.kept import Kept
 
-
-def test_every_field_of_an_update_has_its_row() -> None:
-    fields = " ".join(cells(row)[0] for row in ROWS)
-    assert [name for name in (*MEANINGS, *BY_HEAD) if f"`{name}`" not in fields] == []
-
-
-def test_every_paragraph_on_a_law_cites_it_or_names_a_test() -> None:
-    paragraphs = [paragraph for law in LAWS for paragraph in law.split("\n\n")[1:] if paragraph.strip()]
-    assert len(paragraphs) > 8
-    assert [paragraph[:60] for paragraph in paragraphs if not CITATION.search(paragraph)] == []
-
-
-def test_the_page_is_no_longer_than_two_pages() -> None:
-    assert len(PAGE.split()) < 1400
-
-
-def test_the_history_has_no_mail_address(tmp_path: Path) -> None:
-    from fedstep.federation.kept import Kept
-
-    home = Home(str(tmp_path / "history"))
-    home.prepare()
-    (evidence,) = drawn_builds(20, 1)
-    assert record(home, observe(home, evidence, Kept(starter_model())), lambda _: {})
-    (name,) = home.log.files()
-    entry = home.log.read(name)
-    assert evidence.situation.change.author == "a@example.org"
-    assert re.fullmatch("[0-9a-f]{16}", entry.author)
-    assert "example.org" not in str(entry)
+        home = Home(str(tmp_path / "history"))
+        home.prepare()
+        (evidence,) = drawn_builds(20, 1)
+        assert record(home, observe(home, evidence, Kept(starter_model())), lambda _: {})
+        (name,) = home.log.files()
+        entry = home.log.read(name)
+        assert evidence.situation.change.author == "a@example.org"
+        assert re.fullmatch("[0-9a-f]{16}", entry.author)
+        assert "example.org" not in str(entry)

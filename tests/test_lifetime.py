@@ -16,18 +16,20 @@ input()
 """
 
 
-@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not here: run `make tools` (util-linux)")
-def test_what_a_killed_run_had_started_ends_with_it():
-    with subprocess.Popen([sys.executable, "-c", RUN], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
-        assert run.stdout.readline() == b"up\n"
-        run.kill()
-        assert run.stdout.read() == b"", "the end of file comes when the last of them has closed it"
-    assert run.returncode == -9
+class TestBoundProcess:
+    @pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not here: run `make tools` (util-linux)")
+    def test_processes_of_a_killed_run_end_with_it(self):
+        """What a killed test run had started ends with it."""
+        with subprocess.Popen([sys.executable, "-c", RUN], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
+            assert run.stdout.readline() == b"up\n"
+            run.kill()
+            assert run.stdout.read() == b"", "the end of file comes when the last of them has closed it"
+        assert run.returncode == -9
 
-
-def test_a_bound_command_is_the_command_itself_with_its_pid_and_its_exit_code():
-    with subprocess.Popen(
-        bound(sys.executable, "-c", "import os; print(os.getpid()); raise SystemExit(7)"), stdout=subprocess.PIPE
-    ) as one:
-        assert int(one.stdout.read()) == one.pid
-    assert one.returncode == 7
+    def test_command_keeps_its_pid_and_exit_code(self):
+        """A bound command is the command itself, with its own pid and exit code."""
+        with subprocess.Popen(
+            bound(sys.executable, "-c", "import os; print(os.getpid()); raise SystemExit(7)"), stdout=subprocess.PIPE
+        ) as one:
+            assert int(one.stdout.read()) == one.pid
+        assert one.returncode == 7

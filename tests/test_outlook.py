@@ -37,31 +37,31 @@ def grow(home: Home, first: int, last: int) -> None:
     learn(home, kept_model(home))
 
 
-def test_the_cache_says_what_the_history_says(home: Home) -> None:
-    kept = kept_model(home)
-    forecaster = forecaster_for(home, kept)
-    # Sure enough that some test is listed, whatever the key of this history makes of its rows.
-    forecaster = forecaster._replace(correction=forecaster.correction._replace(platt={"flaky": Platt(offset=2.0)}))
-    worked_out = work_out(home, forecaster)
-    keep_outlook(home, kept, forecaster)
-    cached = outlook(home, kept, forecaster)
-    assert cached.summary.tests.ids == [], "it came from the cache"
-    assert cached.flakiest == worked_out.flakiest != ()
-    assert cached.tests_known == worked_out.tests_known == 120
-    assert cached.summary.count == worked_out.summary.count
-    assert repr(cached.summary.builds) == repr(worked_out.summary.builds)
+class TestCachedPrediction:
+    def test_the_cache_says_what_the_history_says(self, home: Home) -> None:
+        kept = kept_model(home)
+        forecaster = forecaster_for(home, kept)
+        # Sure enough that some test is listed, whatever the key of this history makes of its rows.
+        forecaster = forecaster._replace(correction=forecaster.correction._replace(platt={"flaky": Platt(offset=2.0)}))
+        worked_out = work_out(home, forecaster)
+        keep_outlook(home, kept, forecaster)
+        cached = outlook(home, kept, forecaster)
+        assert cached.summary.tests.ids == [], "it came from the cache"
+        assert cached.flakiest == worked_out.flakiest != ()
+        assert cached.tests_known == worked_out.tests_known == 120
+        assert cached.summary.count == worked_out.summary.count
+        assert repr(cached.summary.builds) == repr(worked_out.summary.builds)
 
-
-@pytest.mark.parametrize("change", ["record", "correction", "model", "damage"])
-def test_a_cache_that_no_longer_fits_is_not_used(home: Home, change: str) -> None:
-    kept = kept_model(home)
-    forecaster = forecaster_for(home, kept)
-    keep_outlook(home, kept, forecaster)
-    if change == "record":
-        grow(home, 45, 46)
-    else:
-        file = {"correction": "correction.json", "model": "model.safetensors", "damage": "outlook.json"}[change]
-        home.write(file, home.read(file)[:-3] + b"x")
-    fresh = outlook(home, kept, forecaster)
-    assert len(fresh.summary.tests.ids) == 120, "it was worked out"
-    assert fresh.summary.count == (46 if change == "record" else 45)
+    @pytest.mark.parametrize("change", ["record", "correction", "model", "damage"])
+    def test_a_cache_that_no_longer_fits_is_not_used(self, home: Home, change: str) -> None:
+        kept = kept_model(home)
+        forecaster = forecaster_for(home, kept)
+        keep_outlook(home, kept, forecaster)
+        if change == "record":
+            grow(home, 45, 46)
+        else:
+            file = {"correction": "correction.json", "model": "model.safetensors", "damage": "outlook.json"}[change]
+            home.write(file, home.read(file)[:-3] + b"x")
+        fresh = outlook(home, kept, forecaster)
+        assert len(fresh.summary.tests.ids) == 120, "it was worked out"
+        assert fresh.summary.count == (46 if change == "record" else 45)

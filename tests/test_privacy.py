@@ -66,81 +66,79 @@ def users(libraries: Iterable[str]) -> set[str]:
     }
 
 
-def test_two_modules_can_reach_a_network_the_transport_and_the_one_that_reads_a_ci() -> None:
-    assert users({"requests", "urllib3", "httpx", "aiohttp"}) == {"federation.transport", "importers.web"}
-    assert users(SOCKETS) == set()
-    assert users({"subprocess"}) | callers("system") | callers("popen") == STARTING.keys()
+class TestNetworkAccess:
+    def test_only_transport_and_importers_reach_a_network(self) -> None:
+        """Two modules can reach a network: the transport, and the one that reads a CI."""
+        assert users({"requests", "urllib3", "httpx", "aiohttp"}) == {"federation.transport", "importers.web"}
+        assert users(SOCKETS) == set()
+        assert users({"subprocess"}) | callers("system") | callers("popen") == STARTING.keys()
+
+    def test_the_module_that_reads_a_ci_only_asks(self) -> None:
+        assert called(tree("importers.web")) & {"get", "post", "put", "patch", "delete", "request"} == {"get"}
+
+    def test_who_sends_anything_is_on_a_list_of_four(self) -> None:
+        found = {
+            name
+            for name in rooms()
+            for node in ast.walk(tree(name))
+            if isinstance(node, ast.Constant) and node.value in METHODS
+        }
+        assert found == POSTING.keys()
+
+    def test_posted_updates_come_from_the_outbox(self) -> None:
+        """One function makes an update, and what is posted comes from the outbox."""
+        assert callers("Update") == {"federation.batch", "federation.wire"}  # made from rows, read from bytes
+        assert callers("make_update") == callers("pack_update") == {"training", "importers.lessons", "looking.updates"}
+        assert callers("push") - {"history.sync"} == {"federation.outbox"}  # sync's own pushes a ref with git
+        assert callers("post") == {"federation.client", "federation.outbox", "federation.twins"}
+        assert callers("flush_by") == {"federation.outbox", "federation.twins"}
+        assert callers("deliver") == {"commands.exchange", "training"}
+
+    def test_everything_that_is_delivered_goes_through_the_record(self) -> None:
+        deliver = next(
+            node
+            for node in ast.walk(tree("federation.exchange"))
+            if isinstance(node, ast.FunctionDef) and node.name == "deliver"
+        )
+        assert {"recorded", "flush", "flush_halves"} <= called(deliver)
+        assert callers("flush_halves") == {"federation.exchange"}
+        sends = [one for one in ast.walk(deliver) if isinstance(one, ast.Attribute) and one.attr == "send"]
+        noted = [one for one in ast.walk(deliver) if isinstance(one, ast.Call) and called(one) == {"recorded"}]
+        inside_noted = [one for call in noted for one in ast.walk(call) if isinstance(one, ast.Attribute)]
+        assert [ast.unparse(one) for one in sends if one not in inside_noted] == []
 
 
-def test_the_module_that_reads_a_ci_only_asks() -> None:
-    assert called(tree("importers.web")) & {"get", "post", "put", "patch", "delete", "request"} == {"get"}
+class TestRequests:
+    @pytest.mark.parametrize("body", [b"", b"org.acme.CartTest", b'{"tests": ["CartTest"]}', b"PK\x03\x04"])
+    def test_what_is_no_update_reaches_no_socket(self, body: bytes) -> None:
+        sent: list[bytes] = []
 
+        def send(_method: str, _path: str, _headers: Mapping[str, str], body: bytes, _timeout: float) -> Answer:
+            sent.append(body)
+            return Answer(202, {}, b'{"receipt": "r", "version": 1}')
 
-def test_who_sends_anything_is_on_a_list_of_four() -> None:
-    found = {
-        name
-        for name in rooms()
-        for node in ast.walk(tree(name))
-        if isinstance(node, ast.Constant) and node.value in METHODS
-    }
-    assert found == POSTING.keys()
+        with pytest.raises(WireError):
+            push(body, "http://here", send)
+        assert sent == []
 
+    def test_no_name_branch_author_commit_or_path_is_in_what_is_sent(self, tmp_path: Path) -> None:
+        home, seen, updates = Home(str(tmp_path / "history")), [], 0
+        home.prepare()
+        with aggregator(tmp_path) as url:
+            real = requests_send(url)
 
-def test_one_function_makes_an_update_and_what_is_posted_comes_from_the_outbox() -> None:
-    """`looking` makes the next one to show it, and cannot send: it does not import the outbox's way out."""
-    assert callers("Update") == {"federation.batch", "federation.wire"}  # made from rows, read from bytes
-    assert callers("make_update") == callers("pack_update") == {"training", "importers.lessons", "looking.updates"}
-    assert callers("push") - {"history.sync"} == {"federation.outbox"}  # sync's own pushes a ref with git
-    assert callers("post") == {"federation.client", "federation.outbox", "federation.twins"}
-    assert callers("flush_by") == {"federation.outbox", "federation.twins"}
-    assert callers("deliver") == {"commands.exchange", "training"}
+            def send(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
+                nonlocal updates
+                plain = inflate(body, LARGEST) if headers.get("Content-Encoding") == "gzip" else body
+                seen.append(f"{method} {path} {dict(headers)}".encode() + plain)
+                updates += method == "POST"
+                return real(method, path, headers, body, timeout)
 
-
-def test_everything_that_is_delivered_goes_through_the_record() -> None:
-    deliver = next(
-        node
-        for node in ast.walk(tree("federation.exchange"))
-        if isinstance(node, ast.FunctionDef) and node.name == "deliver"
-    )
-    assert {"recorded", "flush", "flush_halves"} <= called(deliver)
-    assert callers("flush_halves") == {"federation.exchange"}
-    sends = [one for one in ast.walk(deliver) if isinstance(one, ast.Attribute) and one.attr == "send"]
-    noted = [one for one in ast.walk(deliver) if isinstance(one, ast.Call) and called(one) == {"recorded"}]
-    inside_noted = [one for call in noted for one in ast.walk(call) if isinstance(one, ast.Attribute)]
-    assert [ast.unparse(one) for one in sends if one not in inside_noted] == []
-
-
-@pytest.mark.parametrize("body", [b"", b"org.acme.CartTest", b'{"tests": ["CartTest"]}', b"PK\x03\x04"])
-def test_what_is_no_update_reaches_no_socket(body: bytes) -> None:
-    sent: list[bytes] = []
-
-    def send(_method: str, _path: str, _headers: Mapping[str, str], body: bytes, _timeout: float) -> Answer:
-        sent.append(body)
-        return Answer(202, {}, b'{"receipt": "r", "version": 1}')
-
-    with pytest.raises(WireError):
-        push(body, "http://here", send)
-    assert sent == []
-
-
-def test_no_name_branch_author_commit_or_path_is_in_what_is_sent(tmp_path: Path) -> None:
-    home, seen, updates = Home(str(tmp_path / "history")), [], 0
-    home.prepare()
-    with aggregator(tmp_path) as url:
-        real = requests_send(url)
-
-        def send(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
-            nonlocal updates
-            plain = inflate(body, LARGEST) if headers.get("Content-Encoding") == "gzip" else body
-            seen.append(f"{method} {path} {dict(headers)}".encode() + plain)
-            updates += method == "POST"
-            return real(method, path, headers, body, timeout)
-
-        builds = list(drawn_builds(120, 25))
-        for evidence in builds:
-            train(home, evidence, lambda _runs: {}, Aggregator(url, send, Patience()), evidence.finished_at, 500)
-    assert updates > 1
-    secrets = {"a@example.org", "src/org/acme", "org.acme", builds[-1].situation.change.commit, home.key().hex()}
-    for run in builds[0].reports.tests:
-        secrets |= {run.test, run.test.partition("#")[2]}
-    assert [word for word in secrets for body in seen if word.encode() in body] == []
+            builds = list(drawn_builds(120, 25))
+            for evidence in builds:
+                train(home, evidence, lambda _runs: {}, Aggregator(url, send, Patience()), evidence.finished_at, 500)
+        assert updates > 1
+        secrets = {"a@example.org", "src/org/acme", "org.acme", builds[-1].situation.change.commit, home.key().hex()}
+        for run in builds[0].reports.tests:
+            secrets |= {run.test, run.test.partition("#")[2]}
+        assert [word for word in secrets for body in seen if word.encode() in body] == []

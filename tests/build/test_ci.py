@@ -29,190 +29,198 @@ from tests.helpers.ci import (
 )
 
 
-@pytest.mark.parametrize(
-    ("env", "expected"),
-    [
-        (GITHUB, CiRun("github", "77", 2, "test", "os=linux,py=3.12", **TOLD, os="linux")),
-        (
-            GITLAB,
-            CiRun(
-                "gitlab",
-                "5/9",
-                1,
-                "test",
-                "2",
-                **TOLD,
-                commit_before=OLD,
-                started_at=1767323045.0,
-                outcome=BuildOutcome.FAILED,
-                os="linux",
+class TestVendors:
+    @pytest.mark.parametrize(
+        ("env", "expected"),
+        [
+            (GITHUB, CiRun("github", "77", 2, "test", "os=linux,py=3.12", **TOLD, os="linux")),
+            (
+                GITLAB,
+                CiRun(
+                    "gitlab",
+                    "5/9",
+                    1,
+                    "test",
+                    "2",
+                    **TOLD,
+                    commit_before=OLD,
+                    started_at=1767323045.0,
+                    outcome=BuildOutcome.FAILED,
+                    os="linux",
+                ),
             ),
-        ),
-        (
-            JENKINS,
-            CiRun(
-                "jenkins",
-                "shop/main/8",
-                1,
-                "shop",
-                "",
-                "main",
-                commit=SHA,
-                commit_before=OLD,
-                started_at=1767323045.0,
-                outcome=BuildOutcome.UNSTABLE,
+            (
+                JENKINS,
+                CiRun(
+                    "jenkins",
+                    "shop/main/8",
+                    1,
+                    "shop",
+                    "",
+                    "main",
+                    commit=SHA,
+                    commit_before=OLD,
+                    started_at=1767323045.0,
+                    outcome=BuildOutcome.UNSTABLE,
+                ),
             ),
-        ),
-        (CIRCLE, CiRun("generic", "w/6", 1, "test", "1", branch="main", commit=SHA)),
-        (
-            BUILDKITE,
-            CiRun("generic", "b", 2, "test", "", "topic", "main", "pull_request", outcome=BuildOutcome.FAILED),
-        ),
-        (AZURE, CiRun("generic", "c/3", 1, "test", "2", **TOLD, outcome=BuildOutcome.UNSTABLE, os="windows")),
-        (
-            TRAVIS,
-            CiRun(
-                "generic", "1/2", branch="main", event="schedule", commit=SHA, outcome=BuildOutcome.PASSED, os="macos"
+            (CIRCLE, CiRun("generic", "w/6", 1, "test", "1", branch="main", commit=SHA)),
+            (
+                BUILDKITE,
+                CiRun("generic", "b", 2, "test", "", "topic", "main", "pull_request", outcome=BuildOutcome.FAILED),
             ),
-        ),
-        (BITBUCKET, CiRun("generic", "o/s/4/{u}", event="tag", commit=SHA, outcome=BuildOutcome.PASSED)),
-        (TEAMCITY, CiRun("generic", "Shop/Test/4", 1, "Test", commit=SHA)),
-        (WOODPECKER, CiRun("generic", "o/s/4", 1, "test", **TOLD, os="linux")),
-        (
-            DRONE,
-            CiRun(
-                "generic",
-                "o/s/4",
-                1,
-                "test",
-                **TOLD,
-                commit_before=OLD,
-                started_at=1767323045.0,
-                outcome=BuildOutcome.PASSED,
-                os="linux",
+            (AZURE, CiRun("generic", "c/3", 1, "test", "2", **TOLD, outcome=BuildOutcome.UNSTABLE, os="windows")),
+            (
+                TRAVIS,
+                CiRun(
+                    "generic",
+                    "1/2",
+                    branch="main",
+                    event="schedule",
+                    commit=SHA,
+                    outcome=BuildOutcome.PASSED,
+                    os="macos",
+                ),
             ),
-        ),
-        ({"CI": "true"}, CiRun("generic")),
-        ({"FEDSTEP_CI_RUN": "r"}, CiRun("generic", "r")),
-        ({}, CiRun("local")),
-        ({"CI": "false"}, CiRun("local")),
-    ],
-)
-def test_each_vendor_is_read(env: dict[str, str], expected: CiRun) -> None:
-    assert read_ci(env) == expected
-
-
-def test_the_platform_is_the_system_where_the_ci_does_not_tell() -> None:
-    assert [read_ci({}, platform=name).os for name in ("linux", "win32", "darwin", "plan9")] == [
-        "linux",
-        "windows",
-        "macos",
-        "",
-    ]
-    assert read_ci(GITHUB | {"RUNNER_OS": "macOS"}, platform="linux").os == "macos"
-
-
-def test_our_variables_outrank_every_vendors() -> None:
-    ours = {name: "7" for row in OURS[2:] if isinstance(row, tuple) for name in row}
-    ours |= {
-        "FEDSTEP_CI_EVENT": "manual",
-        "FEDSTEP_CI_COMMIT": OLD,
-        "FEDSTEP_CI_STARTED_AT": "2026-01-02T04:04:05+01:00",
-        "FEDSTEP_CI_OUTCOME": "passed",
-    }
-    for env in (GITHUB, GITLAB, GITLAB_MR, JENKINS_PR, CIRCLE, BUILDKITE, AZURE, DRONE):
-        ci = read_ci(env | ours)
-        assert (ci.run, ci.attempt, ci.job, ci.cell, ci.branch, ci.base_branch) == ("7", 7, "7", "7", "7", "7")
-        assert (ci.event, ci.commit, ci.started_at, ci.outcome) == ("manual", OLD, 1767323045.0, BuildOutcome.PASSED)
-
-
-def test_a_pull_request_names_its_branch_its_target_and_a_commit_of_it() -> None:
-    github = read_ci(GITHUB_PR, OWN_PAYLOAD)
-    assert (github.branch, github.base_branch, github.event) == ("topic", "main", "pull_request")
-    assert (github.commit, github.commit_before, github.untrusted) == (SHA, "3" * 40, False)
-    gitlab = read_ci(GITLAB_MR)
-    assert (gitlab.branch, gitlab.base_branch, gitlab.event) == ("topic", "main", "pull_request")
-    assert (gitlab.commit_before, gitlab.untrusted) == (OLD, False)
-    jenkins = read_ci(JENKINS_PR)
-    assert (jenkins.branch, jenkins.base_branch, jenkins.event) == ("topic", "main", "pull_request")
-    assert (jenkins.job, jenkins.commit_before, jenkins.untrusted) == ("shop", "", False)
-
-
-def test_a_push_has_the_tip_before_it_and_a_new_branch_has_none() -> None:
-    assert read_ci(GITHUB, f'{{"before": "{OLD}"}}').commit_before == OLD
-    assert read_ci(GITHUB, f'{{"before": "{ZEROS}"}}').commit_before == ""
-    assert read_ci(GITLAB | {"CI_COMMIT_BEFORE_SHA": ZEROS}).commit_before == ""
-
-
-def test_tags_are_tags() -> None:
-    assert read_ci(GITHUB | {"GITHUB_REF_TYPE": "tag"}).event == "tag"
-    assert read_ci(GITLAB | {"CI_COMMIT_TAG": "v1"}).event == "tag"
-    assert read_ci(JENKINS | {"TAG_NAME": "v1"}).event == "tag"
-    azure = read_ci(AZURE | {"BUILD_SOURCEBRANCH": "refs/tags/v1"})
-    assert (azure.event, azure.branch) == ("tag", "v1")
-
-
-@pytest.mark.parametrize(
-    ("word", "event"),
-    [("schedule", "schedule"), ("workflow_dispatch", "manual"), ("release", "tag"), ("issues", "other"), ("", "")],
-)
-def test_events_have_common_words(word: str, event: str) -> None:
-    assert read_ci(GITHUB | {"GITHUB_EVENT_NAME": word}).event == event
-
-
-@pytest.mark.parametrize(
-    "env",
-    [
-        GITLAB_MR | {"CI_MERGE_REQUEST_SOURCE_PROJECT_ID": "2"},
-        GITLAB_MR | {"CI_MERGE_REQUEST_SOURCE_PROJECT_ID": "2", "CI_PROJECT_ID": "2"},
-        JENKINS_PR | {"CHANGE_FORK": "stranger"},
-        CIRCLE | {"CIRCLE_PR_REPONAME": "shop", "CIRCLE_PR_USERNAME": "stranger"},
-        BUILDKITE | {"BUILDKITE_PULL_REQUEST_REPO": "https://host/stranger/shop.git"},
-        AZURE | {"SYSTEM_PULLREQUEST_ISFORK": "True"},
-        TRAVIS | {"TRAVIS_PULL_REQUEST_SLUG": "stranger/shop", "TRAVIS_REPO_SLUG": "owner/shop"},
-        WOODPECKER | {"CI_COMMIT_PULL_REQUEST": "3"},
-        DRONE | {"DRONE_PULL_REQUEST": "3"},
-        GITHUB | {"GITHUB_ACTOR": "dependabot[bot]"},
-        GITHUB | {"GITHUB_TRIGGERING_ACTOR": "dependabot[bot]"},
-    ],
-)
-def test_forks_and_dependabot_are_untrusted(env: dict[str, str]) -> None:
-    assert read_ci(env).untrusted
-
-
-@pytest.mark.parametrize("event", ["pull_request", "pull_request_target"])
-def test_a_fork_on_github_is_known_by_the_event_file(event: str) -> None:
-    env = GITHUB_PR | {"GITHUB_EVENT_NAME": event}
-    assert read_ci(env, FORK_PAYLOAD).untrusted
-    assert not read_ci(env, OWN_PAYLOAD).untrusted
-    assert read_ci(env, OWN_PAYLOAD.replace('"stranger"', '"dependabot[bot]"')).untrusted
-
-
-def test_a_workflow_run_is_as_trusted_as_the_run_it_follows() -> None:
-    env = GITHUB | {"GITHUB_EVENT_NAME": "workflow_run"}
-    payload = (
-        '{"workflow_run": {"head_repository": {"full_name": "%s/shop"}}, "repository": {"full_name": "owner/shop"}}'
+            (BITBUCKET, CiRun("generic", "o/s/4/{u}", event="tag", commit=SHA, outcome=BuildOutcome.PASSED)),
+            (TEAMCITY, CiRun("generic", "Shop/Test/4", 1, "Test", commit=SHA)),
+            (WOODPECKER, CiRun("generic", "o/s/4", 1, "test", **TOLD, os="linux")),
+            (
+                DRONE,
+                CiRun(
+                    "generic",
+                    "o/s/4",
+                    1,
+                    "test",
+                    **TOLD,
+                    commit_before=OLD,
+                    started_at=1767323045.0,
+                    outcome=BuildOutcome.PASSED,
+                    os="linux",
+                ),
+            ),
+            ({"CI": "true"}, CiRun("generic")),
+            ({"FEDSTEP_CI_RUN": "r"}, CiRun("generic", "r")),
+            ({}, CiRun("local")),
+            ({"CI": "false"}, CiRun("local")),
+        ],
     )
-    assert read_ci(env, payload % "stranger").untrusted
-    assert not read_ci(env, payload % "owner").untrusted
+    def test_each_vendor_is_read(self, env: dict[str, str], expected: CiRun) -> None:
+        assert read_ci(env) == expected
+
+    def test_the_platform_is_the_system_where_the_ci_does_not_tell(self) -> None:
+        assert [read_ci({}, platform=name).os for name in ("linux", "win32", "darwin", "plan9")] == [
+            "linux",
+            "windows",
+            "macos",
+            "",
+        ]
+        assert read_ci(GITHUB | {"RUNNER_OS": "macOS"}, platform="linux").os == "macos"
+
+    def test_our_variables_outrank_every_vendors(self) -> None:
+        ours = {name: "7" for row in OURS[2:] if isinstance(row, tuple) for name in row}
+        ours |= {
+            "FEDSTEP_CI_EVENT": "manual",
+            "FEDSTEP_CI_COMMIT": OLD,
+            "FEDSTEP_CI_STARTED_AT": "2026-01-02T04:04:05+01:00",
+            "FEDSTEP_CI_OUTCOME": "passed",
+        }
+        for env in (GITHUB, GITLAB, GITLAB_MR, JENKINS_PR, CIRCLE, BUILDKITE, AZURE, DRONE):
+            ci = read_ci(env | ours)
+            assert (ci.run, ci.attempt, ci.job, ci.cell, ci.branch, ci.base_branch) == ("7", 7, "7", "7", "7", "7")
+            assert (ci.event, ci.commit, ci.started_at, ci.outcome) == (
+                "manual",
+                OLD,
+                1767323045.0,
+                BuildOutcome.PASSED,
+            )
 
 
-@pytest.mark.parametrize(
-    "payload",
-    [
-        "",
-        "{",
-        "[]",
-        "null",
-        "1" * 5000,
-        "[" * 100_000,
-        '{"pull_request": []}',
-        '{"pull_request": {"head": {"repo": null}, "base": {"repo": {"full_name": "owner/shop"}}}}',
-        '{"pull_request": {"head": {"repo": {"full_name": {}}}, "base": {"sha": 5, "repo": 3}}, "before": []}',
-        '{"repository": {"full_name": 7}, "pull_request": {"user": "x", "head": "y"}}',
-    ],
-)
-def test_who_cannot_be_named_is_not_trusted(payload: str) -> None:
-    ci = read_ci(GITHUB_PR, payload)
-    assert ci.untrusted
-    assert ci.commit_before == ""
+class TestBranchesAndEvents:
+    def test_pull_request_names_branch_target_and_commit(self) -> None:
+        """A pull request names its branch, its target and a commit of it."""
+        github = read_ci(GITHUB_PR, OWN_PAYLOAD)
+        assert (github.branch, github.base_branch, github.event) == ("topic", "main", "pull_request")
+        assert (github.commit, github.commit_before, github.untrusted) == (SHA, "3" * 40, False)
+        gitlab = read_ci(GITLAB_MR)
+        assert (gitlab.branch, gitlab.base_branch, gitlab.event) == ("topic", "main", "pull_request")
+        assert (gitlab.commit_before, gitlab.untrusted) == (OLD, False)
+        jenkins = read_ci(JENKINS_PR)
+        assert (jenkins.branch, jenkins.base_branch, jenkins.event) == ("topic", "main", "pull_request")
+        assert (jenkins.job, jenkins.commit_before, jenkins.untrusted) == ("shop", "", False)
+
+    def test_a_push_has_the_tip_before_it_and_a_new_branch_has_none(self) -> None:
+        assert read_ci(GITHUB, f'{{"before": "{OLD}"}}').commit_before == OLD
+        assert read_ci(GITHUB, f'{{"before": "{ZEROS}"}}').commit_before == ""
+        assert read_ci(GITLAB | {"CI_COMMIT_BEFORE_SHA": ZEROS}).commit_before == ""
+
+    def test_tags_are_tags(self) -> None:
+        assert read_ci(GITHUB | {"GITHUB_REF_TYPE": "tag"}).event == "tag"
+        assert read_ci(GITLAB | {"CI_COMMIT_TAG": "v1"}).event == "tag"
+        assert read_ci(JENKINS | {"TAG_NAME": "v1"}).event == "tag"
+        azure = read_ci(AZURE | {"BUILD_SOURCEBRANCH": "refs/tags/v1"})
+        assert (azure.event, azure.branch) == ("tag", "v1")
+
+    @pytest.mark.parametrize(
+        ("word", "event"),
+        [("schedule", "schedule"), ("workflow_dispatch", "manual"), ("release", "tag"), ("issues", "other"), ("", "")],
+    )
+    def test_events_have_common_words(self, word: str, event: str) -> None:
+        assert read_ci(GITHUB | {"GITHUB_EVENT_NAME": word}).event == event
+
+
+class TestTrust:
+    @pytest.mark.parametrize(
+        "env",
+        [
+            GITLAB_MR | {"CI_MERGE_REQUEST_SOURCE_PROJECT_ID": "2"},
+            GITLAB_MR | {"CI_MERGE_REQUEST_SOURCE_PROJECT_ID": "2", "CI_PROJECT_ID": "2"},
+            JENKINS_PR | {"CHANGE_FORK": "stranger"},
+            CIRCLE | {"CIRCLE_PR_REPONAME": "shop", "CIRCLE_PR_USERNAME": "stranger"},
+            BUILDKITE | {"BUILDKITE_PULL_REQUEST_REPO": "https://host/stranger/shop.git"},
+            AZURE | {"SYSTEM_PULLREQUEST_ISFORK": "True"},
+            TRAVIS | {"TRAVIS_PULL_REQUEST_SLUG": "stranger/shop", "TRAVIS_REPO_SLUG": "owner/shop"},
+            WOODPECKER | {"CI_COMMIT_PULL_REQUEST": "3"},
+            DRONE | {"DRONE_PULL_REQUEST": "3"},
+            GITHUB | {"GITHUB_ACTOR": "dependabot[bot]"},
+            GITHUB | {"GITHUB_TRIGGERING_ACTOR": "dependabot[bot]"},
+        ],
+    )
+    def test_forks_and_dependabot_are_untrusted(self, env: dict[str, str]) -> None:
+        assert read_ci(env).untrusted
+
+    @pytest.mark.parametrize("event", ["pull_request", "pull_request_target"])
+    def test_a_fork_on_github_is_known_by_the_event_file(self, event: str) -> None:
+        env = GITHUB_PR | {"GITHUB_EVENT_NAME": event}
+        assert read_ci(env, FORK_PAYLOAD).untrusted
+        assert not read_ci(env, OWN_PAYLOAD).untrusted
+        assert read_ci(env, OWN_PAYLOAD.replace('"stranger"', '"dependabot[bot]"')).untrusted
+
+    def test_a_workflow_run_is_as_trusted_as_the_run_it_follows(self) -> None:
+        env = GITHUB | {"GITHUB_EVENT_NAME": "workflow_run"}
+        payload = (
+            '{"workflow_run": {"head_repository": {"full_name": "%s/shop"}}, "repository": {"full_name": "owner/shop"}}'
+        )
+        assert read_ci(env, payload % "stranger").untrusted
+        assert not read_ci(env, payload % "owner").untrusted
+
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            "",
+            "{",
+            "[]",
+            "null",
+            "1" * 5000,
+            "[" * 100_000,
+            '{"pull_request": []}',
+            '{"pull_request": {"head": {"repo": null}, "base": {"repo": {"full_name": "owner/shop"}}}}',
+            '{"pull_request": {"head": {"repo": {"full_name": {}}}, "base": {"sha": 5, "repo": 3}}, "before": []}',
+            '{"repository": {"full_name": 7}, "pull_request": {"user": "x", "head": "y"}}',
+        ],
+    )
+    def test_unnamed_author_is_not_trusted(self, payload: str) -> None:
+        """Whoever cannot be named is not trusted."""
+        ci = read_ci(GITHUB_PR, payload)
+        assert ci.untrusted
+        assert ci.commit_before == ""

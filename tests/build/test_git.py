@@ -12,175 +12,172 @@ from tests.helpers.git import LOCAL, changed, commit, git, write
 pytestmark = pytest.mark.usefixtures("no_user_configuration")
 
 
-def test_a_root_commit_is_compared_with_nothing(repo: Path) -> None:
-    change = changed(read_change(str(repo), LOCAL))
-    assert change.files == (FileChange("a.txt", 2, 0),)
-    assert change.base == "nothing: a root commit"
-    assert change.commit == git(repo, "rev-parse", "HEAD")
-    assert change.tree == git(repo, "rev-parse", "HEAD^{tree}")
-    assert change.author == "ada@example.org"
-    assert change.notice == ""
+class TestComparedCommits:
+    def test_a_root_commit_is_compared_with_nothing(self, repo: Path) -> None:
+        change = changed(read_change(str(repo), LOCAL))
+        assert change.files == (FileChange("a.txt", 2, 0),)
+        assert change.base == "nothing: a root commit"
+        assert change.commit == git(repo, "rev-parse", "HEAD")
+        assert change.tree == git(repo, "rev-parse", "HEAD^{tree}")
+        assert change.author == "ada@example.org"
+        assert change.notice == ""
+
+    def test_a_commit_is_compared_with_its_first_parent(self, repo: Path) -> None:
+        commit(repo, "a.txt", "one\nthree\nfour\n")
+        change = changed(read_change(str(repo), LOCAL))
+        assert (change.files, change.base) == ((FileChange("a.txt", 2, 1),), "first parent")
+        assert change.notice == ""
+
+    def test_push_is_compared_with_the_tip_before_it(self, repo: Path) -> None:
+        """A push of several commits is compared with the tip before it."""
+        before = git(repo, "rev-parse", "HEAD")
+        commit(repo, "b.txt")
+        commit(repo, "c.txt")
+        change = changed(read_change(str(repo), CiRun(commit_before=before)))
+        assert [file.path for file in change.files] == ["b.txt", "c.txt"]
+        assert change.base == "commit before the push"
+
+    def test_forced_push_over_an_unknown_tip_uses_the_parent(self, repo: Path) -> None:
+        """A forced push over an unknown tip falls back to the parent and says so."""
+        commit(repo, "b.txt")
+        change = changed(read_change(str(repo), CiRun(commit_before="ab" * 20)))
+        assert [file.path for file in change.files] == ["b.txt"]
+        assert change.notice.startswith("commit before the push not found, compared with the first parent only")
+
+    def test_pull_request_is_compared_with_the_merge_base(self, repo: Path, tmp_path: Path) -> None:
+        """A pull request is compared with the merge base of its target."""
+        clone = tmp_path / "clone"
+        git(tmp_path, "clone", "-q", str(repo), "clone")
+        commit(repo, "later-on-main.txt")
+        git(clone, "checkout", "-qb", "topic")
+        commit(clone, "b.txt")
+        commit(clone, "c.txt")
+        git(clone, "fetch", "-q")
+        change = changed(read_change(str(clone), CiRun(base_branch="main")))
+        assert [file.path for file in change.files] == ["b.txt", "c.txt"]
+        assert change.base == "merge-base with origin/main"
+
+    def test_a_fetched_target_is_used_where_no_remote_branch_is_kept(self, repo: Path, tmp_path: Path) -> None:
+        git(repo, "checkout", "-qb", "topic")
+        commit(repo, "b.txt")
+        commit(repo, "c.txt")
+        git(tmp_path, "init", "-q", "-b", "work", "clone")
+        clone = tmp_path / "clone"
+        git(clone, "fetch", "-q", str(repo), "topic")
+        git(clone, "checkout", "-q", "--detach", "FETCH_HEAD")
+        git(clone, "fetch", "-q", str(repo), "main")
+        change = changed(read_change(str(clone), CiRun(base_branch="main")))
+        assert [file.path for file in change.files] == ["b.txt", "c.txt"]
+        assert change.base == "merge-base with the fetched main"
+
+    def test_merge_commit_of_a_pull_request_needs_one_parent(self, repo: Path) -> None:
+        """A merge commit of a pull request needs only its first parent."""
+        git(repo, "checkout", "-qb", "topic")
+        commit(repo, "b.txt")
+        git(repo, "checkout", "-q", "main")
+        commit(repo, "m.txt")
+        git(repo, "checkout", "-q", "--detach")
+        git(repo, "merge", "-q", "--no-ff", "-m", "merge", "topic")
+        change = changed(read_change(str(repo), CiRun(base_branch="gone")))
+        assert ([file.path for file in change.files], change.base, change.notice) == (["b.txt"], "first parent", "")
+
+    def test_criss_cross_merges_still_give_a_merge_base(self, repo: Path) -> None:
+        git(repo, "checkout", "-qb", "topic")
+        commit(repo, "b.txt")
+        git(repo, "checkout", "-q", "main")
+        commit(repo, "m.txt")
+        main_tip, topic_tip = git(repo, "rev-parse", "main"), git(repo, "rev-parse", "topic")
+        git(repo, "merge", "-q", "--no-ff", "-m", "1", topic_tip)
+        git(repo, "checkout", "-q", "topic")
+        git(repo, "merge", "-q", "--no-ff", "-m", "2", main_tip)
+        commit(repo, "c.txt")
+        change = changed(read_change(str(repo), CiRun(base_branch="main")))
+        assert change.base == "merge-base with main"
+        assert "c.txt" in [file.path for file in change.files]
+
+    @pytest.mark.parametrize(
+        ("vendor", "remedy"),
+        [
+            ("github", "fetch-depth: 0"),
+            ("gitlab", "GIT_DEPTH: 0"),
+            ("jenkins", "Advanced clone behaviours"),
+            ("local", "full"),
+        ],
+    )
+    def test_a_shallow_clone_is_named_with_its_remedy(
+        self, repo: Path, tmp_path: Path, vendor: str, remedy: str
+    ) -> None:
+        commit(repo, "b.txt")
+        git(tmp_path, "clone", "-q", "--depth", "1", f"file://{repo}", "shallow")
+        change = changed(read_change(str(tmp_path / "shallow"), CiRun(vendor=vendor)))
+        assert (change.files, change.base) == ((), "")
+        assert change.notice.startswith("shallow clone, the change cannot be seen; ")
+        assert remedy in change.notice
+        assert change.commit == git(repo, "rev-parse", "HEAD")
 
 
-def test_a_commit_is_compared_with_its_first_parent(repo: Path) -> None:
-    commit(repo, "a.txt", "one\nthree\nfour\n")
-    change = changed(read_change(str(repo), LOCAL))
-    assert (change.files, change.base) == ((FileChange("a.txt", 2, 1),), "first parent")
-    assert change.notice == ""
+class TestWorkTree:
+    def test_modified_tracked_files_are_no_evidence_about_the_commit(self, repo: Path) -> None:
+        write(repo, "a.txt", "other\n")
+        change = changed(read_change(str(repo), LOCAL))
+        assert (change.commit, change.tree) == ("", "")
+        assert "no evidence" in change.notice
+
+    def test_what_a_build_leaves_untracked_does_not_matter(self, repo: Path) -> None:
+        write(repo, "target/report.xml")
+        assert changed(read_change(str(repo), LOCAL)).commit != ""
 
 
-def test_a_push_of_several_commits_is_compared_with_the_tip_before_it(repo: Path) -> None:
-    before = git(repo, "rev-parse", "HEAD")
-    commit(repo, "b.txt")
-    commit(repo, "c.txt")
-    change = changed(read_change(str(repo), CiRun(commit_before=before)))
-    assert [file.path for file in change.files] == ["b.txt", "c.txt"]
-    assert change.base == "commit before the push"
+class TestChangedFiles:
+    def test_renames_and_binaries_are_told_apart(self, repo: Path) -> None:
+        commit(repo, "long.txt", "".join(f"line {n}\n" for n in range(50)))
+        git(repo, "mv", "long.txt", "moved.txt")
+        write(repo, "pixel.png", b"\x89PNG\0\0\1")
+        commit(repo, "z.txt", "")
+        files = {file.path: file for file in changed(read_change(str(repo), LOCAL)).files}
+        assert files["moved.txt"] == FileChange("moved.txt", 0, 0, "long.txt")
+        assert files["pixel.png"] == FileChange("pixel.png", 0, 0)
+
+    def test_odd_paths_are_whole_and_can_be_encoded(self, repo: Path) -> None:
+        names = ["tab\there", "line\nbreak", 'quo"te', "žluťoučký.py", " space ", "-dash", "a\tb\tc"]
+        for name in names:
+            write(repo, name)
+        os.close(os.open(os.fsencode(repo) + b"/bad\xff\xfe", os.O_CREAT))
+        git(repo, "add", "-A")
+        git(repo, "commit", "-qm", "odd")
+        paths = {file.path for file in changed(read_change(str(repo), LOCAL)).files}
+        assert paths == {*names, "bad\\xff\\xfe"}
+        assert all(path.encode("utf-8") for path in paths)
+
+    def test_a_submodule_is_one_file(self, repo: Path, tmp_path: Path) -> None:
+        git(tmp_path, "init", "-q", "-b", "main", "library")
+        commit(tmp_path / "library", "lib.txt")
+        git(repo, "submodule", "--quiet", "add", str(tmp_path / "library"), "vendor/library")
+        git(repo, "commit", "-qm", "submodule")
+        files = changed(read_change(str(repo), LOCAL)).files
+        assert {file.path for file in files} == {".gitmodules", "vendor/library"}
+        write(repo, "vendor/library/lib.txt", "dirty inside\n")
+        assert changed(read_change(str(repo), LOCAL)).commit != ""
+        assert changed(read_change(str(repo / "vendor/library"), LOCAL)).base == "nothing: a root commit"
 
 
-def test_a_forced_push_over_an_unknown_tip_falls_back_to_the_parent_and_says_so(repo: Path) -> None:
-    commit(repo, "b.txt")
-    change = changed(read_change(str(repo), CiRun(commit_before="ab" * 20)))
-    assert [file.path for file in change.files] == ["b.txt"]
-    assert change.notice.startswith("commit before the push not found, compared with the first parent only")
+class TestRepositories:
+    def test_a_detached_head_and_a_worktree_are_read_like_any_other(self, repo: Path, tmp_path: Path) -> None:
+        head = commit(repo, "b.txt")
+        git(repo, "worktree", "add", "-q", "--detach", str(tmp_path / "tree"))
+        for folder in (repo, tmp_path / "tree"):
+            change = changed(read_change(str(folder), LOCAL))
+            assert (change.commit, change.base) == (head, "first parent")
+        write(tmp_path / "tree", "new.txt")
+        outgoing = changed(read_outgoing(str(tmp_path / "tree")))
+        assert (outgoing.files, outgoing.base) == ((FileChange("new.txt", 2, 0),), "merge-base with main")
 
+    def test_a_folder_below_the_root_gives_the_whole_change(self, repo: Path) -> None:
+        commit(repo, "sub/b.txt")
+        commit(repo, "c.txt")
+        assert changed(read_change(str(repo / "sub"), LOCAL)).files == (FileChange("c.txt", 2, 0),)
+        assert repository_root(str(repo / "sub")) == str(repo)
 
-def test_a_pull_request_is_compared_with_the_merge_base_of_its_target(repo: Path, tmp_path: Path) -> None:
-    clone = tmp_path / "clone"
-    git(tmp_path, "clone", "-q", str(repo), "clone")
-    commit(repo, "later-on-main.txt")
-    git(clone, "checkout", "-qb", "topic")
-    commit(clone, "b.txt")
-    commit(clone, "c.txt")
-    git(clone, "fetch", "-q")
-    change = changed(read_change(str(clone), CiRun(base_branch="main")))
-    assert [file.path for file in change.files] == ["b.txt", "c.txt"]
-    assert change.base == "merge-base with origin/main"
-
-
-def test_a_fetched_target_is_used_where_no_remote_branch_is_kept(repo: Path, tmp_path: Path) -> None:
-    git(repo, "checkout", "-qb", "topic")
-    commit(repo, "b.txt")
-    commit(repo, "c.txt")
-    git(tmp_path, "init", "-q", "-b", "work", "clone")
-    clone = tmp_path / "clone"
-    git(clone, "fetch", "-q", str(repo), "topic")
-    git(clone, "checkout", "-q", "--detach", "FETCH_HEAD")
-    git(clone, "fetch", "-q", str(repo), "main")
-    change = changed(read_change(str(clone), CiRun(base_branch="main")))
-    assert [file.path for file in change.files] == ["b.txt", "c.txt"]
-    assert change.base == "merge-base with the fetched main"
-
-
-def test_a_merge_commit_of_a_pull_request_needs_only_its_first_parent(repo: Path) -> None:
-    git(repo, "checkout", "-qb", "topic")
-    commit(repo, "b.txt")
-    git(repo, "checkout", "-q", "main")
-    commit(repo, "m.txt")
-    git(repo, "checkout", "-q", "--detach")
-    git(repo, "merge", "-q", "--no-ff", "-m", "merge", "topic")
-    change = changed(read_change(str(repo), CiRun(base_branch="gone")))
-    assert ([file.path for file in change.files], change.base, change.notice) == (["b.txt"], "first parent", "")
-
-
-def test_criss_cross_merges_still_give_a_merge_base(repo: Path) -> None:
-    git(repo, "checkout", "-qb", "topic")
-    commit(repo, "b.txt")
-    git(repo, "checkout", "-q", "main")
-    commit(repo, "m.txt")
-    main_tip, topic_tip = git(repo, "rev-parse", "main"), git(repo, "rev-parse", "topic")
-    git(repo, "merge", "-q", "--no-ff", "-m", "1", topic_tip)
-    git(repo, "checkout", "-q", "topic")
-    git(repo, "merge", "-q", "--no-ff", "-m", "2", main_tip)
-    commit(repo, "c.txt")
-    change = changed(read_change(str(repo), CiRun(base_branch="main")))
-    assert change.base == "merge-base with main"
-    assert "c.txt" in [file.path for file in change.files]
-
-
-@pytest.mark.parametrize(
-    ("vendor", "remedy"),
-    [
-        ("github", "fetch-depth: 0"),
-        ("gitlab", "GIT_DEPTH: 0"),
-        ("jenkins", "Advanced clone behaviours"),
-        ("local", "full"),
-    ],
-)
-def test_a_shallow_clone_is_named_with_its_remedy(repo: Path, tmp_path: Path, vendor: str, remedy: str) -> None:
-    commit(repo, "b.txt")
-    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{repo}", "shallow")
-    change = changed(read_change(str(tmp_path / "shallow"), CiRun(vendor=vendor)))
-    assert (change.files, change.base) == ((), "")
-    assert change.notice.startswith("shallow clone, the change cannot be seen; ")
-    assert remedy in change.notice
-    assert change.commit == git(repo, "rev-parse", "HEAD")
-
-
-def test_modified_tracked_files_are_no_evidence_about_the_commit(repo: Path) -> None:
-    write(repo, "a.txt", "other\n")
-    change = changed(read_change(str(repo), LOCAL))
-    assert (change.commit, change.tree) == ("", "")
-    assert "no evidence" in change.notice
-
-
-def test_what_a_build_leaves_untracked_does_not_matter(repo: Path) -> None:
-    write(repo, "target/report.xml")
-    assert changed(read_change(str(repo), LOCAL)).commit != ""
-
-
-def test_renames_and_binaries_are_told_apart(repo: Path) -> None:
-    commit(repo, "long.txt", "".join(f"line {n}\n" for n in range(50)))
-    git(repo, "mv", "long.txt", "moved.txt")
-    write(repo, "pixel.png", b"\x89PNG\0\0\1")
-    commit(repo, "z.txt", "")
-    files = {file.path: file for file in changed(read_change(str(repo), LOCAL)).files}
-    assert files["moved.txt"] == FileChange("moved.txt", 0, 0, "long.txt")
-    assert files["pixel.png"] == FileChange("pixel.png", 0, 0)
-
-
-def test_odd_paths_are_whole_and_can_be_encoded(repo: Path) -> None:
-    names = ["tab\there", "line\nbreak", 'quo"te', "žluťoučký.py", " space ", "-dash", "a\tb\tc"]
-    for name in names:
-        write(repo, name)
-    os.close(os.open(os.fsencode(repo) + b"/bad\xff\xfe", os.O_CREAT))
-    git(repo, "add", "-A")
-    git(repo, "commit", "-qm", "odd")
-    paths = {file.path for file in changed(read_change(str(repo), LOCAL)).files}
-    assert paths == {*names, "bad\\xff\\xfe"}
-    assert all(path.encode("utf-8") for path in paths)
-
-
-def test_a_submodule_is_one_file(repo: Path, tmp_path: Path) -> None:
-    git(tmp_path, "init", "-q", "-b", "main", "library")
-    commit(tmp_path / "library", "lib.txt")
-    git(repo, "submodule", "--quiet", "add", str(tmp_path / "library"), "vendor/library")
-    git(repo, "commit", "-qm", "submodule")
-    files = changed(read_change(str(repo), LOCAL)).files
-    assert {file.path for file in files} == {".gitmodules", "vendor/library"}
-    write(repo, "vendor/library/lib.txt", "dirty inside\n")
-    assert changed(read_change(str(repo), LOCAL)).commit != ""
-    assert changed(read_change(str(repo / "vendor/library"), LOCAL)).base == "nothing: a root commit"
-
-
-def test_a_detached_head_and_a_worktree_are_read_like_any_other(repo: Path, tmp_path: Path) -> None:
-    head = commit(repo, "b.txt")
-    git(repo, "worktree", "add", "-q", "--detach", str(tmp_path / "tree"))
-    for folder in (repo, tmp_path / "tree"):
-        change = changed(read_change(str(folder), LOCAL))
-        assert (change.commit, change.base) == (head, "first parent")
-    write(tmp_path / "tree", "new.txt")
-    outgoing = changed(read_outgoing(str(tmp_path / "tree")))
-    assert (outgoing.files, outgoing.base) == ((FileChange("new.txt", 2, 0),), "merge-base with main")
-
-
-def test_a_folder_below_the_root_gives_the_whole_change(repo: Path) -> None:
-    commit(repo, "sub/b.txt")
-    commit(repo, "c.txt")
-    assert changed(read_change(str(repo / "sub"), LOCAL)).files == (FileChange("c.txt", 2, 0),)
-    assert repository_root(str(repo / "sub")) == str(repo)
-
-
-def test_tracked_files_are_listed_with_their_odd_names(repo: Path) -> None:
-    commit(repo, "ž\n/b.py")
-    assert list_files(str(repo)) == ("a.txt", "ž\n/b.py")
+    def test_tracked_files_are_listed_with_their_odd_names(self, repo: Path) -> None:
+        commit(repo, "ž\n/b.py")
+        assert list_files(str(repo)) == ("a.txt", "ž\n/b.py")

@@ -26,138 +26,140 @@ def counting(calls: list[tuple[str, ...]]) -> Run:
     return run
 
 
-# --- few processes, nothing run, nothing written
-
-
-def test_the_common_cases_take_three_processes(clone: Path) -> None:
-    commit(clone, "b.txt")
-    calls: list[tuple[str, ...]] = []
-    collect = start_outgoing(str(clone), counting(calls))
-    assert len(calls) == 3
-    changed(collect())
-    assert len(calls) == 3
-    calls.clear()
-    changed(read_change(str(clone), LOCAL, counting(calls)))
-    assert len(calls) == 3
-
-
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
-def test_nothing_in_the_repository_runs_and_nothing_is_written(repo: Path, tmp_path: Path) -> None:
-    bell = tmp_path / "bell"
-    script = write(tmp_path, "evil.sh", f"#!/bin/sh\ntouch {bell}\ncat\n")
-    script.chmod(0o755)
-    commit(repo, "b.txt")
-    for key in ("core.fsmonitor", "diff.external", "core.pager", "diff.x.command", "diff.x.textconv", "gpg.program"):
-        git(repo, "config", key, str(script))
-    for key in ("core.sshCommand", "core.editor", "credential.helper"):
-        git(repo, "config", key, str(script))
-    git(repo, "config", "log.showSignature", "true")
-    for hook in ("post-index-change", "fsmonitor-watchman", "reference-transaction"):
-        write(repo, f".git/hooks/{hook}", script.read_bytes()).chmod(0o755)
-    write(repo, ".gitattributes", "*.txt diff=x\n")
-    bell.unlink(missing_ok=True)
-    write(repo, "a.txt", "other\n")
-    os.utime(repo / "b.txt", (1, 1))  # a stale index entry that git would like to refresh
-    before = snapshot(repo)
-    changed(read_change(str(repo), CiRun(base_branch="main")))
-    outgoing = changed(read_outgoing(str(repo)))
-    assert [file.path for file in outgoing.files] == ["a.txt", ".gitattributes"], "a stale entry is no change"
-    list_files(str(repo))
-    assert not bell.exists()
-    assert snapshot(repo) == before
-    subprocess.run(["git", "status"], cwd=repo, capture_output=True, check=False)
-    assert bell.exists(), "the trap itself works: plain git runs the script"
+class TestProcesses:
+    # --- few processes, nothing run, nothing written
+    def test_the_common_cases_take_three_processes(self, clone: Path) -> None:
+        commit(clone, "b.txt")
+        calls: list[tuple[str, ...]] = []
+        collect = start_outgoing(str(clone), counting(calls))
+        assert len(calls) == 3
+        changed(collect())
+        assert len(calls) == 3
+        calls.clear()
+        changed(read_change(str(clone), LOCAL, counting(calls)))
+        assert len(calls) == 3
 
+    def test_nothing_in_the_repository_runs_and_nothing_is_written(self, repo: Path, tmp_path: Path) -> None:
+        bell = tmp_path / "bell"
+        script = write(tmp_path, "evil.sh", f"#!/bin/sh\ntouch {bell}\ncat\n")
+        script.chmod(0o755)
+        commit(repo, "b.txt")
+        for key in (
+            "core.fsmonitor",
+            "diff.external",
+            "core.pager",
+            "diff.x.command",
+            "diff.x.textconv",
+            "gpg.program",
+        ):
+            git(repo, "config", key, str(script))
+        for key in ("core.sshCommand", "core.editor", "credential.helper"):
+            git(repo, "config", key, str(script))
+        git(repo, "config", "log.showSignature", "true")
+        for hook in ("post-index-change", "fsmonitor-watchman", "reference-transaction"):
+            write(repo, f".git/hooks/{hook}", script.read_bytes()).chmod(0o755)
+        write(repo, ".gitattributes", "*.txt diff=x\n")
+        bell.unlink(missing_ok=True)
+        write(repo, "a.txt", "other\n")
+        os.utime(repo / "b.txt", (1, 1))  # a stale index entry that git would like to refresh
+        before = snapshot(repo)
+        changed(read_change(str(repo), CiRun(base_branch="main")))
+        outgoing = changed(read_outgoing(str(repo)))
+        assert [file.path for file in outgoing.files] == ["a.txt", ".gitattributes"], "a stale entry is no change"
+        list_files(str(repo))
+        assert not bell.exists()
+        assert snapshot(repo) == before
+        subprocess.run(["git", "status"], cwd=repo, capture_output=True, check=False)
+        assert bell.exists(), "the trap itself works: plain git runs the script"
 
-def test_a_partial_clone_fetches_nothing(repo: Path, tmp_path: Path) -> None:
-    commit(repo, "b.txt")
-    git(repo, "config", "uploadpack.allowFilter", "true")
-    git(tmp_path, "clone", "-q", "--no-checkout", "--filter=blob:none", f"file://{repo}", "partial")
-    before = set(snapshot(tmp_path / "partial"))
-    read_change(str(tmp_path / "partial"), LOCAL)
-    assert set(snapshot(tmp_path / "partial")) == before
-
-
-def test_a_hostile_branch_name_is_no_option_and_no_command(repo: Path) -> None:
-    commit(repo, "b.txt")
-    for name in ("--output=/tmp/x", "main\nHEAD", "a b", "$(touch x)", "\0", "x" * 10_000, "\udcff"):
-        change = changed(read_change(str(repo), CiRun(base_branch=name, commit_before="--help")))
-        assert change.base == "first parent"
-
-
-# --- git that does not answer
-
-
-def test_no_git_no_repository_and_a_bare_one_are_absent(
-    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "plain").mkdir()
-    git(tmp_path, "init", "-q", "--bare", "bare")
-    for folder in (tmp_path / "plain", tmp_path / "bare", tmp_path / "missing"):
-        assert read_change(str(folder), LOCAL) == Absent("not a git work tree")
-        assert read_outgoing(str(folder)) == Absent("not a git work tree")
-    monkeypatch.setenv("PATH", str(tmp_path / "plain"))
-    for found in (read_change(str(repo), LOCAL), read_outgoing(str(repo)), list_files(str(repo))):
-        assert found == Absent("git is not installed or not on the PATH")
+    def test_a_partial_clone_fetches_nothing(self, repo: Path, tmp_path: Path) -> None:
+        commit(repo, "b.txt")
+        git(repo, "config", "uploadpack.allowFilter", "true")
+        git(tmp_path, "clone", "-q", "--no-checkout", "--filter=blob:none", f"file://{repo}", "partial")
+        before = set(snapshot(tmp_path / "partial"))
+        read_change(str(tmp_path / "partial"), LOCAL)
+        assert set(snapshot(tmp_path / "partial")) == before
 
 
 def answering(ran: Ran) -> Run:
     return lambda *_: lambda: ran
 
 
-@pytest.mark.parametrize(
-    ("err", "remedy"),
-    [
-        ("fatal: detected dubious ownership in repository at '/x'", "git config --global --add safe.directory '"),
-        ("fatal: unsafe repository ('/x' is owned by someone else)", "git config --global --add safe.directory '"),
-        ("fatal: not a git repository: (null)", "not a git work tree"),
-        ("fatal: bad config line 1 in file .git/config", "git failed: fatal: bad config line 1 in file .git/config"),
-        ("", "git failed: exit code 128"),
-    ],
-)
-def test_a_refusal_says_what_to_do(repo: Path, err: str, remedy: str) -> None:
-    for found in (
-        read_change(str(repo), LOCAL, answering(Ran(128, b"", err))),
-        read_outgoing(str(repo), answering(Ran(128, b"", err))),
-    ):
+class TestRefusals:
+    def test_a_hostile_branch_name_is_no_option_and_no_command(self, repo: Path) -> None:
+        commit(repo, "b.txt")
+        for name in ("--output=/tmp/x", "main\nHEAD", "a b", "$(touch x)", "\0", "x" * 10_000, "\udcff"):
+            change = changed(read_change(str(repo), CiRun(base_branch=name, commit_before="--help")))
+            assert change.base == "first parent"
+
+    # --- git that does not answer
+    def test_no_git_no_repository_and_a_bare_one_are_absent(
+        self, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "plain").mkdir()
+        git(tmp_path, "init", "-q", "--bare", "bare")
+        for folder in (tmp_path / "plain", tmp_path / "bare", tmp_path / "missing"):
+            assert read_change(str(folder), LOCAL) == Absent("not a git work tree")
+            assert read_outgoing(str(folder)) == Absent("not a git work tree")
+        monkeypatch.setenv("PATH", str(tmp_path / "plain"))
+        for found in (read_change(str(repo), LOCAL), read_outgoing(str(repo)), list_files(str(repo))):
+            assert found == Absent("git is not installed or not on the PATH")
+
+    @pytest.mark.parametrize(
+        ("err", "remedy"),
+        [
+            ("fatal: detected dubious ownership in repository at '/x'", "git config --global --add safe.directory '"),
+            ("fatal: unsafe repository ('/x' is owned by someone else)", "git config --global --add safe.directory '"),
+            ("fatal: not a git repository: (null)", "not a git work tree"),
+            (
+                "fatal: bad config line 1 in file .git/config",
+                "git failed: fatal: bad config line 1 in file .git/config",
+            ),
+            ("", "git failed: exit code 128"),
+        ],
+    )
+    def test_a_refusal_says_what_to_do(self, repo: Path, err: str, remedy: str) -> None:
+        for found in (
+            read_change(str(repo), LOCAL, answering(Ran(128, b"", err))),
+            read_outgoing(str(repo), answering(Ran(128, b"", err))),
+        ):
+            assert isinstance(found, Absent)
+            assert remedy in found.reason
+
+    def test_a_git_of_another_owner_is_refused_with_the_remedy(
+        self, repo: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+        found = read_outgoing(str(repo))
         assert isinstance(found, Absent)
-        assert remedy in found.reason
+        assert found.reason.endswith(f"safe.directory '{repo}'")
+
+    def test_a_git_that_hangs_is_given_up(self, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write(tmp_path, "bin/git", "#!/bin/sh\nexec sleep 60\n").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+        assert run_git(str(repo), ("status",), b"HEAD\n", 0.1)().err == "timeout"
+        found = read_change(str(repo), LOCAL, lambda root, args, stdin, _: run_git(root, args, stdin, 0.1))
+        assert found == Absent("git did not answer within 5 s")
 
 
-def test_a_git_of_another_owner_is_refused_with_the_remedy(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    found = read_outgoing(str(repo))
-    assert isinstance(found, Absent)
-    assert found.reason.endswith(f"safe.directory '{repo}'")
+class TestAnswers:
+    # --- bytes
+    @given(st.binary(max_size=200))
+    def test_no_bytes_break_the_parsers(self, out: bytes) -> None:
+        for file in parse_numstat(out):
+            assert file.added >= 0
+            assert file.path.encode("utf-8") is not None
+        parse_status(out)
+        parse_objects(("HEAD", "HEAD^1"), out)
 
-
-def test_a_git_that_hangs_is_given_up(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, "bin/git", "#!/bin/sh\nexec sleep 60\n").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    assert run_git(str(repo), ("status",), b"HEAD\n", 0.1)().err == "timeout"
-    found = read_change(str(repo), LOCAL, lambda root, args, stdin, _: run_git(root, args, stdin, 0.1))
-    assert found == Absent("git did not answer within 5 s")
-
-
-# --- bytes
-
-
-@given(st.binary(max_size=200))
-def test_no_bytes_break_the_parsers(out: bytes) -> None:
-    for file in parse_numstat(out):
-        assert file.added >= 0
-        assert file.path.encode("utf-8") is not None
-    parse_status(out)
-    parse_objects(("HEAD", "HEAD^1"), out)
-
-
-def test_missing_objects_do_not_shift_the_others() -> None:
-    body = b"tree aa\nparent bb\nauthor A <a@b> 1 +0000\n\nmessage"
-    out = b"x missing\nab12 commit %d\n%s\ny ambiguous\n" % (len(body), body)
-    found = parse_objects(("x", "HEAD", "y", "unanswered"), out)
-    assert list(found) == ["HEAD"]
-    assert found["HEAD"] == ("ab12", "aa", "a@b", 1)
+    def test_missing_objects_do_not_shift_the_others(self) -> None:
+        body = b"tree aa\nparent bb\nauthor A <a@b> 1 +0000\n\nmessage"
+        out = b"x missing\nab12 commit %d\n%s\ny ambiguous\n" % (len(body), body)
+        found = parse_objects(("x", "HEAD", "y", "unanswered"), out)
+        assert list(found) == ["HEAD"]
+        assert found["HEAD"] == ("ab12", "aa", "a@b", 1)

@@ -18,59 +18,57 @@ def _read(document: bytes) -> tuple[list[str], list[Dropped]]:
     return [i.test for i in items if isinstance(i, TestRun)], [i for i in items if isinstance(i, Dropped)]
 
 
-def test_a_hundred_thousand_nested_suites_are_read():
-    tests, dropped = _read(b"<testsuite name='s'>" * 100_000 + b"<testcase name='n'/>" + b"</testsuite>" * 100_000)
-    assert tests == ["s/s/s/s/s/s/s/s#n"]
-    assert dropped == []
+class TestMemory:
+    def test_a_hundred_thousand_nested_suites_are_read(self):
+        tests, dropped = _read(b"<testsuite name='s'>" * 100_000 + b"<testcase name='n'/>" + b"</testsuite>" * 100_000)
+        assert tests == ["s/s/s/s/s/s/s/s#n"]
+        assert dropped == []
 
+    def test_deeper_nesting_stops_and_keeps_what_stands(self):
+        tests, dropped = _read(b"<testsuite><testcase name='n'/>" + b"<x>" * 300_000)
+        assert tests == ["#n"]
+        assert "250,000 nested" in dropped[0].reason
 
-def test_deeper_nesting_stops_and_keeps_what_stands():
-    tests, dropped = _read(b"<testsuite><testcase name='n'/>" + b"<x>" * 300_000)
-    assert tests == ["#n"]
-    assert "250,000 nested" in dropped[0].reason
-
-
-@pytest.mark.parametrize(
-    "giant", [b"<testcase name='" + b"n" * 4_500_000 + b"'/>", b"<!--" + b"-a" * 2_300_000 + b"-->"]
-)
-def test_a_giant_tag_stops_and_keeps_what_stands(giant):
-    tests, dropped = _read(b"<testsuite><testcase name='n'/>" + giant + b"</testsuite>")
-    assert tests == ["#n"]
-    assert [item.reason for item in dropped] == ["a single tag is longer than 4 MB; the cases before are kept"]
-
-
-def test_giant_text_and_cdata_are_no_giant_tags():
-    noise = (
-        b"<system-out>"
-        + b"x" * 6_000_000
-        + b"</system-out><system-err><![CDATA["
-        + b"<]]" * 2_000_000
-        + b"]]></system-err>"
+    @pytest.mark.parametrize(
+        "giant", [b"<testcase name='" + b"n" * 4_500_000 + b"'/>", b"<!--" + b"-a" * 2_300_000 + b"-->"]
     )
-    assert _read(b"<testsuite><testcase name='n'>" + noise + b"</testcase></testsuite>") == (["#n"], [])
+    def test_a_giant_tag_stops_and_keeps_what_stands(self, giant):
+        tests, dropped = _read(b"<testsuite><testcase name='n'/>" + giant + b"</testsuite>")
+        assert tests == ["#n"]
+        assert [item.reason for item in dropped] == ["a single tag is longer than 4 MB; the cases before are kept"]
+
+    def test_giant_text_and_cdata_are_no_giant_tags(self):
+        noise = (
+            b"<system-out>"
+            + b"x" * 6_000_000
+            + b"</system-out><system-err><![CDATA["
+            + b"<]]" * 2_000_000
+            + b"]]></system-err>"
+        )
+        assert _read(b"<testsuite><testcase name='n'>" + noise + b"</testcase></testsuite>") == (["#n"], [])
 
 
-@pytest.mark.parametrize("before", [b"", b"<!-- [ -->", b"<?xml version='1.0'?><!-- <!DOCTYPE a [ -->", b"<?p [?>"])
-def test_a_dtd_of_its_own_is_refused_before_any_entity_is_read(before):
-    bomb = (
-        b"<!DOCTYPE testsuite SYSTEM '[' [<!ENTITY a '"
-        + b"x" * 100
-        + b"'>]><testsuite><testcase name='&a;'/></testsuite>"
-    )
-    tests, dropped = _read(before + bomb)
-    assert tests == []
-    assert not dropped[0].kept
-    assert "its own DTD" in dropped[0].reason
+class TestDtd:
+    @pytest.mark.parametrize("before", [b"", b"<!-- [ -->", b"<?xml version='1.0'?><!-- <!DOCTYPE a [ -->", b"<?p [?>"])
+    def test_a_dtd_of_its_own_is_refused_before_any_entity_is_read(self, before):
+        bomb = (
+            b"<!DOCTYPE testsuite SYSTEM '[' [<!ENTITY a '"
+            + b"x" * 100
+            + b"'>]><testsuite><testcase name='&a;'/></testsuite>"
+        )
+        tests, dropped = _read(before + bomb)
+        assert tests == []
+        assert not dropped[0].kept
+        assert "its own DTD" in dropped[0].reason
 
+    def test_prolog_that_could_hide_a_dtd_is_refused(self):
+        """A prolog that could hide a DTD behind 64 kilobytes is refused."""
+        tests, dropped = _read(b"<!--" + b" " * BLOCK + b"--><!DOCTYPE a [<!ENTITY b 'c'>]><testcase name='&b;'/>")
+        assert (tests, [item.reason for item in dropped]) == ([], ["no root element in the first 64 kB"])
 
-def test_a_prolog_that_could_hide_a_dtd_behind_64_kilobytes_is_refused():
-    tests, dropped = _read(b"<!--" + b" " * BLOCK + b"--><!DOCTYPE a [<!ENTITY b 'c'>]><testcase name='&b;'/>")
-    assert (tests, [item.reason for item in dropped]) == ([], ["no root element in the first 64 kB"])
-
-
-def test_a_comment_full_of_brackets_is_read():
-    document = b"<!-- <!DOCTYPE " + b"[" * 20_000 + b" --><testcase name='n'/>"
-    assert _read(document) == (["#n"], [])
+    def test_a_comment_full_of_brackets_is_read(self):
+        document = b"<!-- <!DOCTYPE " + b"[" * 20_000 + b" --><testcase name='n'/>"
+        assert _read(document) == (["#n"], [])
 
 
 def _many(count: int, odd: bytes = b"", at: int = -1) -> bytes:
@@ -79,60 +77,58 @@ def _many(count: int, odd: bytes = b"", at: int = -1) -> bytes:
     return b"<testsuite>" + body + b"</testsuite>"
 
 
-@pytest.mark.parametrize("at", [0, 1399, 1400, 2000, 3999])
-def test_repair_yields_every_case_once_wherever_the_damage_is(at):
-    tests, dropped = _read(_many(4000, b"\x1b", at))
-    assert len(tests) == len(set(tests)) == 4000
-    assert tests[at] == f"c#{at}#x1B"
-    assert dropped[0].source == f"r.xml:{at + 1}"
-
-
-def test_what_was_yielded_before_unrepairable_damage_is_not_yielded_twice():
-    for padding in range(0, 64, 3):
-        document = b"<testsuite>" + b" " * padding + _many(4000)[11:] + b"</nonsense>"
-        tests, _ = _read(document[: -len(b"</testsuite></nonsense>")] + b"</nonsense>")
+class TestRepair:
+    @pytest.mark.parametrize("at", [0, 1399, 1400, 2000, 3999])
+    def test_repair_yields_every_case_once_wherever_the_damage_is(self, at):
+        tests, dropped = _read(_many(4000, b"\x1b", at))
         assert len(tests) == len(set(tests)) == 4000
+        assert tests[at] == f"c#{at}#x1B"
+        assert dropped[0].source == f"r.xml:{at + 1}"
 
+    def test_nothing_is_yielded_twice_after_unrepairable_damage(self):
+        """What was yielded before unrepairable damage is not yielded twice."""
+        for padding in range(0, 64, 3):
+            document = b"<testsuite>" + b" " * padding + _many(4000)[11:] + b"</nonsense>"
+            tests, _ = _read(document[: -len(b"</testsuite></nonsense>")] + b"</nonsense>")
+            assert len(tests) == len(set(tests)) == 4000
 
-@pytest.mark.parametrize(
-    ("odd", "read"),
-    [
-        (b"&#x1b;", "#x1B"),
-        (b"&nbsp;", "&nbsp;"),
-        (b"&amp;", "&"),
-        (b"&#233;", "é"),
-        (b"\xc3\xa9&", "é&"),
-        (b"\xe9", "é"),
-    ],
-)
-def test_a_name_is_repaired_alike_across_a_block_border(odd, read):
-    for shift in range(len(odd) + 2):
-        head = b"<testsuite><x>\x02</x>"
-        filler = b" " * (BLOCK - len(head) - len(b"<testcase name='") - shift)
-        tests, _ = _read(head + filler + b"<testcase name='" + odd + b"'/></testsuite>")
-        assert tests == [f"#{read}"], shift
+    @pytest.mark.parametrize(
+        ("odd", "read"),
+        [
+            (b"&#x1b;", "#x1B"),
+            (b"&nbsp;", "&nbsp;"),
+            (b"&amp;", "&"),
+            (b"&#233;", "é"),
+            (b"\xc3\xa9&", "é&"),
+            (b"\xe9", "é"),
+        ],
+    )
+    def test_a_name_is_repaired_alike_across_a_block_border(self, odd, read):
+        for shift in range(len(odd) + 2):
+            head = b"<testsuite><x>\x02</x>"
+            filler = b" " * (BLOCK - len(head) - len(b"<testcase name='") - shift)
+            tests, _ = _read(head + filler + b"<testcase name='" + odd + b"'/></testsuite>")
+            assert tests == [f"#{read}"], shift
 
+    @pytest.mark.parametrize("section", [b"<![CDATA[ & ]]>", b"<!-- & -->", b"<?p & ?>"])
+    def test_a_section_is_recognised_across_a_block_border(self, section):
+        for shift in range(len(section) + 2):
+            head = b"<testsuite><x>\x02</x>"
+            filler = b" " * (BLOCK - len(head) - shift)
+            _, dropped = _read(head + filler + section + b"</testsuite>")
+            assert [item.reason for item in dropped] == ["a character that XML does not allow (1 in this file)"], shift
 
-@pytest.mark.parametrize("section", [b"<![CDATA[ & ]]>", b"<!-- & -->", b"<?p & ?>"])
-def test_a_section_is_recognised_across_a_block_border(section):
-    for shift in range(len(section) + 2):
-        head = b"<testsuite><x>\x02</x>"
-        filler = b" " * (BLOCK - len(head) - shift)
-        _, dropped = _read(head + filler + section + b"</testsuite>")
-        assert [item.reason for item in dropped] == ["a character that XML does not allow (1 in this file)"], shift
+    def test_ampersand_in_a_section_is_no_repair(self):
+        """Sections that may hold an ampersand are not counted as repaired."""
+        _, dropped = _read(b"<testsuite><x>\x02</x><x><![CDATA[a & b]]><!-- c & d --></x></testsuite>")
+        assert [item.reason for item in dropped] == ["a character that XML does not allow (1 in this file)"]
 
+    def test_short_reads_change_nothing(self):
+        class Dribble(io.BytesIO):
+            def read(self, size=-1):
+                return super().read(min(size, 777))
 
-def test_sections_that_may_hold_an_ampersand_are_not_counted_as_repaired():
-    _, dropped = _read(b"<testsuite><x>\x02</x><x><![CDATA[a & b]]><!-- c & d --></x></testsuite>")
-    assert [item.reason for item in dropped] == ["a character that XML does not allow (1 in this file)"]
-
-
-def test_short_reads_change_nothing():
-    class Dribble(io.BytesIO):
-        def read(self, size=-1):
-            return super().read(min(size, 777))
-
-    assert list(iter_cases(Dribble(_many(4000)), "r.xml")) == list(iter_cases(io.BytesIO(_many(4000)), "r.xml"))
+        assert list(iter_cases(Dribble(_many(4000)), "r.xml")) == list(iter_cases(io.BytesIO(_many(4000)), "r.xml"))
 
 
 CHILD = """
@@ -146,16 +142,17 @@ with open(sys.argv[1], "rb") as stream:
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space through /proc")
-@pytest.mark.parametrize("end", [b"", b"\x1b"], ids=["whole", "repaired"])
-@pytest.mark.parametrize("kind", ["dense", "loud", "one-line"])
-def test_twenty_megabytes_are_read_in_24_more(tmp_path: Path, kind: str, end: bytes):
-    case = b'<testcase classname="tests.integration.TestCart" name="test_adds_items" time="0.004" />'
-    loud = b'<testcase name="n"><failure type="E">' + b"a &lt; b\n" * 250_000 + b"</failure></testcase>"
-    one_line = b"<system-out>" + b"x" * 20_000_000 + b"</system-out>"
-    body, count = {"dense": (case * 230_000, 230_000), "loud": (loud * 8, 8), "one-line": (one_line, 0)}[kind]
-    report = tmp_path / "r.xml"
-    report.write_bytes(b"<testsuite>" + body + b"<x>" + end + b"</x></testsuite>")
-    done = subprocess.run([sys.executable, "-c", CHILD, str(report)], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert int(done.stdout) == count + bool(end)
+class TestSize:
+    @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space through /proc")
+    @pytest.mark.parametrize("end", [b"", b"\x1b"], ids=["whole", "repaired"])
+    @pytest.mark.parametrize("kind", ["dense", "loud", "one-line"])
+    def test_twenty_megabytes_are_read_in_24_more(self, tmp_path: Path, kind: str, end: bytes):
+        case = b'<testcase classname="tests.integration.TestCart" name="test_adds_items" time="0.004" />'
+        loud = b'<testcase name="n"><failure type="E">' + b"a &lt; b\n" * 250_000 + b"</failure></testcase>"
+        one_line = b"<system-out>" + b"x" * 20_000_000 + b"</system-out>"
+        body, count = {"dense": (case * 230_000, 230_000), "loud": (loud * 8, 8), "one-line": (one_line, 0)}[kind]
+        report = tmp_path / "r.xml"
+        report.write_bytes(b"<testsuite>" + body + b"<x>" + end + b"</x></testsuite>")
+        done = subprocess.run([sys.executable, "-c", CHILD, str(report)], capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert int(done.stdout) == count + bool(end)

@@ -39,42 +39,41 @@ def _document(rows: list[tuple[str, str, Outcome, float]]) -> bytes:
     return f"{head}\n<testsuites><testsuite name='s'>{body}</testsuite></testsuites>".encode()
 
 
-@given(documents)
-def test_any_bytes_give_runs_and_notes_and_never_raise(document):
-    items = list(iter_cases(io.BytesIO(document), "r.xml"))
-    assert all(isinstance(item, TestRun | Dropped) for item in items)
-    assert all(i.seconds >= 0 or math.isnan(i.seconds) for i in items if isinstance(i, TestRun))
-    assert isinstance(read_reports([("r.xml", lambda: io.BytesIO(document))]), Reports)
+class TestReports:
+    @given(documents)
+    def test_any_bytes_give_runs_and_notes_and_never_raise(self, document):
+        items = list(iter_cases(io.BytesIO(document), "r.xml"))
+        assert all(isinstance(item, TestRun | Dropped) for item in items)
+        assert all(i.seconds >= 0 or math.isnan(i.seconds) for i in items if isinstance(i, TestRun))
+        assert isinstance(read_reports([("r.xml", lambda: io.BytesIO(document))]), Reports)
+
+    @given(st.lists(st.sampled_from(FRAGMENTS)).map(b"".join))
+    def test_whatever_follows_a_complete_case_the_case_is_kept(self, rest):
+        items = list(iter_cases(io.BytesIO(b"<testsuite><testcase name='first'/>" + rest), "r.xml"))
+        assert [i.test for i in items if isinstance(i, TestRun)].count("#first") == 1
+
+    @given(st.lists(cases, max_size=20))
+    def test_written_cases_are_read_back(self, rows):
+        items = list(iter_cases(io.BytesIO(_document(rows)), "r.xml"))
+        expected = [(f"{group.removeprefix('./')}#{name}", outcome, time) for group, name, outcome, time in rows]
+        assert [(run.test, run.outcome, run.seconds) for run in items] == expected
+
+    @given(st.lists(cases, max_size=8), st.data())
+    def test_a_report_cut_at_any_byte_keeps_a_prefix_of_its_cases(self, rows, data):
+        document = _document(rows)
+        cut = document[: data.draw(st.integers(0, len(document)))]
+        whole = list(iter_cases(io.BytesIO(document), "r.xml"))
+        kept = [item for item in iter_cases(io.BytesIO(cut), "r.xml") if isinstance(item, TestRun)]
+        assert kept == whole[: len(kept)]
+        assert len(kept) == cut.count(b"</testcase>")
 
 
-@given(st.lists(st.sampled_from(FRAGMENTS)).map(b"".join))
-def test_whatever_follows_a_complete_case_the_case_is_kept(rest):
-    items = list(iter_cases(io.BytesIO(b"<testsuite><testcase name='first'/>" + rest), "r.xml"))
-    assert [i.test for i in items if isinstance(i, TestRun)].count("#first") == 1
-
-
-@given(st.lists(cases, max_size=20))
-def test_written_cases_are_read_back(rows):
-    items = list(iter_cases(io.BytesIO(_document(rows)), "r.xml"))
-    expected = [(f"{group.removeprefix('./')}#{name}", outcome, time) for group, name, outcome, time in rows]
-    assert [(run.test, run.outcome, run.seconds) for run in items] == expected
-
-
-@given(st.lists(cases, max_size=8), st.data())
-def test_a_report_cut_at_any_byte_keeps_a_prefix_of_its_cases(rows, data):
-    document = _document(rows)
-    cut = document[: data.draw(st.integers(0, len(document)))]
-    whole = list(iter_cases(io.BytesIO(document), "r.xml"))
-    kept = [item for item in iter_cases(io.BytesIO(cut), "r.xml") if isinstance(item, TestRun)]
-    assert kept == whole[: len(kept)]
-    assert len(kept) == cut.count(b"</testcase>")
-
-
-@given(st.lists(st.sampled_from(list(Outcome)), min_size=1, max_size=6), st.randoms())
-def test_attempts_settle_the_same_in_any_order_and_grouping(outcomes, random):
-    text = "".join(outcomes)
-    cut = random.randrange(1, len(text) + 1)
-    parts = [part for part in (text[:cut], text[cut:]) if part]
-    assert settle("".join(settle(part) for part in parts)) == settle(text)
-    random.shuffle(outcomes)
-    assert settle("".join(outcomes)) == settle(text)
+class TestAttempts:
+    @given(st.lists(st.sampled_from(list(Outcome)), min_size=1, max_size=6), st.randoms())
+    def test_attempts_settle_the_same_in_any_order_and_grouping(self, outcomes, random):
+        text = "".join(outcomes)
+        cut = random.randrange(1, len(text) + 1)
+        parts = [part for part in (text[:cut], text[cut:]) if part]
+        assert settle("".join(settle(part) for part in parts)) == settle(text)
+        random.shuffle(outcomes)
+        assert settle("".join(outcomes)) == settle(text)

@@ -40,15 +40,16 @@ def found(tree: Path, pattern: str, here: str) -> set[str]:
     return {os.path.relpath(tree / here / name, tree) for name, _ in hits}
 
 
-@given(st.builds("".join, st.tuples(st.sampled_from(["", "./"]), PATTERNS)), st.sampled_from(["", "build", "a/b"]))
-def test_a_path_is_meant_by_the_globs_that_find_it(tree: Path, pattern: str, here: str) -> None:
-    means = matcher([pattern], str(tree / here), str(tree))
-    assert set(filter(means, FILES)) == found(tree, pattern, here)
+class TestGlobs:
+    @given(st.builds("".join, st.tuples(st.sampled_from(["", "./"]), PATTERNS)), st.sampled_from(["", "build", "a/b"]))
+    def test_a_path_is_meant_by_the_globs_that_find_it(self, tree: Path, pattern: str, here: str) -> None:
+        means = matcher([pattern], str(tree / here), str(tree))
+        assert set(filter(means, FILES)) == found(tree, pattern, here)
 
-
-def test_whole_paths_and_those_that_lead_out_and_back_are_understood() -> None:
-    means = partial(matcher, here="/shop/api", root="/shop")
-    assert means(["/shop/build/*.xml"])("build/a.xml")
-    assert means(["../build/*.xml"])("build/a.xml")
-    assert not means(["../../other/*.xml"])("other/a.xml")
-    assert not means([])("a.xml")
+    def test_absolute_and_parent_paths_are_understood(self) -> None:
+        """Whole paths, and those that lead out of the root and back, are understood."""
+        means = partial(matcher, here="/shop/api", root="/shop")
+        assert means(["/shop/build/*.xml"])("build/a.xml")
+        assert means(["../build/*.xml"])("build/a.xml")
+        assert not means(["../../other/*.xml"])("other/a.xml")
+        assert not means([])("a.xml")

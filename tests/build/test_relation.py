@@ -37,46 +37,47 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("test", "path", "expected"), CASES)
-def test_the_relation_of_a_test_to_a_file(test: str, path: str, expected: str) -> None:
-    assert relation(test, [FileChange(path)]) == expected
+class TestRelation:
+    @pytest.mark.parametrize(("test", "path", "expected"), CASES)
+    def test_the_relation_of_a_test_to_a_file(self, test: str, path: str, expected: str) -> None:
+        assert relation(test, [FileChange(path)]) == expected
+
+    def test_the_nearest_of_several_files_counts(self) -> None:
+        files = [FileChange("docs/a.md"), FileChange("pom.xml"), FileChange("org/foo/Other.java")]
+        assert relation("org.foo.BarTest#works", files) == "near"
+        assert relation("org.foo.BarTest#works", files[:2]) == "build-file"
+
+    def test_package_is_the_directory_that_the_class_names(self) -> None:
+        """The package of a test is the directory that its class names."""
+        tests = (
+            "org.foo.BarTest$Inner#works",
+            "tests.unit.test_cart.TestCart#sums",
+            "src/cart.test.js#adds up",
+            "Cart#adds",
+        )
+        assert [package_of(test) for test in tests] == ["org/foo", "tests/unit", "src", ""]
+
+    def test_no_change_is_a_relation_of_its_own(self) -> None:
+        assert relation("org.foo.BarTest#works", []) == "nothing"
 
 
-def test_the_nearest_of_several_files_counts() -> None:
-    files = [FileChange("docs/a.md"), FileChange("pom.xml"), FileChange("org/foo/Other.java")]
-    assert relation("org.foo.BarTest#works", files) == "near"
-    assert relation("org.foo.BarTest#works", files[:2]) == "build-file"
-
-
-def test_the_package_of_a_test_is_the_directory_that_its_class_names() -> None:
-    tests = (
-        "org.foo.BarTest$Inner#works",
-        "tests.unit.test_cart.TestCart#sums",
-        "src/cart.test.js#adds up",
-        "Cart#adds",
+class TestBuildFiles:
+    @pytest.mark.parametrize(
+        "path",
+        ["pom.xml", "a/build.gradle.kts", "pyproject.toml", "go.sum", "Dockerfile.dev", "x/dev-requirements.txt"],
     )
-    assert [package_of(test) for test in tests] == ["org/foo", "tests/unit", "src", ""]
+    def test_files_that_say_how_to_build_are_build_files(self, path: str) -> None:
+        assert is_build_file(path)
+
+    @pytest.mark.parametrize(
+        "path", ["src/pom.xml.md", "mypom.xml", "src/makefile.py", "docs/package.json.md", "a/.github/workflows/x"]
+    )
+    def test_files_that_only_look_like_it_are_not(self, path: str) -> None:
+        assert not is_build_file(path)
 
 
-def test_no_change_is_a_relation_of_its_own() -> None:
-    assert relation("org.foo.BarTest#works", []) == "nothing"
-
-
-@pytest.mark.parametrize(
-    "path", ["pom.xml", "a/build.gradle.kts", "pyproject.toml", "go.sum", "Dockerfile.dev", "x/dev-requirements.txt"]
-)
-def test_files_that_say_how_to_build_are_build_files(path: str) -> None:
-    assert is_build_file(path)
-
-
-@pytest.mark.parametrize(
-    "path", ["src/pom.xml.md", "mypom.xml", "src/makefile.py", "docs/package.json.md", "a/.github/workflows/x"]
-)
-def test_files_that_only_look_like_it_are_not(path: str) -> None:
-    assert not is_build_file(path)
-
-
-@given(st.text(max_size=30), st.lists(st.text(max_size=20).map(FileChange), max_size=4))
-def test_any_names_have_a_relation_that_the_schema_knows(test: str, files: list[FileChange]) -> None:
-    change = next(part for part in schema().heads["triage"].parts if part.name == "change")
-    assert f"change={relation(test, files)}" in change.names()
+class TestAnyNames:
+    @given(st.text(max_size=30), st.lists(st.text(max_size=20).map(FileChange), max_size=4))
+    def test_any_names_have_a_relation_that_the_schema_knows(self, test: str, files: list[FileChange]) -> None:
+        change = next(part for part in schema().heads["triage"].parts if part.name == "change")
+        assert f"change={relation(test, files)}" in change.names()

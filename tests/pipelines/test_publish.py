@@ -1,0 +1,111 @@
+"""The workflow that publishes the package, run by act up to the upload."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fedstep import __version__
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+WORKFLOW = ROOT / ".github" / "workflows" / "publish.yml"
+JOBS: dict[str, Any] = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Return a repository of its own with the files of this checkout in one commit."""
+    folder = tmp_path / "fedstep"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    git = ("git", "-c", "user.name=A", "-c", "user.email=a@example.org", "-C", str(folder))
+    for words in (
+        ("init", "-q", "-b", "main"),
+        ("remote", "add", "origin", "https://github.com/fedstep/fedstep.git"),
+        ("add", "-A"),
+        ("commit", "-q", "-m", "Release"),
+    ):
+        subprocess.run([*git, *words], check=True, timeout=60)
+    return folder
+
+
+@pytest.fixture
+def build(act: Callable[..., Any], tmp_path: Path) -> Callable[[str], Any]:
+    """Return a function that runs the job `build` for a tag."""
+
+    def run(tag: str) -> Any:
+        event = tmp_path / "event.json"
+        event.write_text(json.dumps({"ref": f"refs/tags/{tag}"}))
+        stand_ins = {
+            use: HERE / "stand-ins" / name
+            for use in re.findall(r"uses: (actions/[\w-]+@\w+)", WORKFLOW.read_text(encoding="utf-8"))
+            for name in ("setup-python", "upload-artifact")
+            if f"/{name}@" in use
+        }
+        flags = [flag for use, folder in stand_ins.items() for flag in ("--local-repository", f"{use}={folder}")]
+        registry = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_"))}
+        return act(WORKFLOW, "-j", "build", "-e", str(event), *flags, **registry)
+
+    return run
+
+
+class TestBuild:
+    """The job that builds and checks the distributions."""
+
+    @pytest.mark.full
+    def test_keeps_the_distributions_of_the_tag(self, build: Callable[[str], Any]) -> None:
+        """The wheel is installed and run by the workflow; here its content is checked."""
+        run = build(f"v{__version__}")
+        assert run.code == 0, run.log
+        wheel_name, sdist_name = f"fedstep-{__version__}-py3-none-any.whl", f"fedstep-{__version__}.tar.gz"
+        names = sorted(path.name for path in (run.kept / "distributions").iterdir() if path.name != ".gitignore")
+        assert names == [wheel_name, sdist_name]
+        assert f"fedstep, version {__version__}" in run.log
+        with zipfile.ZipFile(run.kept / "distributions" / wheel_name) as wheel:
+            top = {name.partition("/")[0] for name in wheel.namelist()}
+        assert top == {"fedstep", f"fedstep-{__version__}.dist-info"}
+
+    @pytest.mark.full
+    def test_stops_when_the_tag_is_not_the_version(self, build: Callable[[str], Any]) -> None:
+        """A forgotten version bump must not reach PyPI, where a version can never be replaced."""
+        run = build("v99.0.0")
+        assert run.code != 0
+        assert "The tag is v99.0.0" in run.log
+        assert not (run.kept / "distributions").exists()
+
+
+class TestPrivileges:
+    """The permissions of the jobs."""
+
+    def test_only_the_upload_may_ask_for_an_identity(self) -> None:
+        """Code of the repository and of its build tools runs in the job that has no privilege."""
+        assert yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["permissions"] == {}
+        assert JOBS["build"]["permissions"] == {"contents": "read"}
+        assert JOBS["upload"]["permissions"] == {"id-token": "write"}
+
+    def test_the_upload_runs_no_shell_and_uses_no_secret(self) -> None:
+        """Trusted publishing needs no password; the environment asks a maintainer for a review."""
+        steps = JOBS["upload"]["steps"]
+        assert [step for step in steps if "run" in step] == []
+        assert "secrets." not in WORKFLOW.read_text(encoding="utf-8")
+        assert JOBS["upload"]["environment"]["name"] == "pypi"
+        assert steps[-1]["with"]["attestations"] is True

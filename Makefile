@@ -4,26 +4,43 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORPORA ?= ../shared/corpora
 REPLAY ?= ../shared/tools/replay_junit.py
+# `tests/unit` mirrors `fedstep/`; the folders after it are moved into it one by one.
+UNIT = $(wildcard tests/unit tests/build tests/features tests/history tests/model tests/report)
+PROSE = README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CODE_OF_CONDUCT.md docs
 
-.PHONY: demo docs test test-full check bench soak evaluate evaluate-privacy starter vocabulary tools clean
+.PHONY: demo docs prose test-unit test test-full coverage check lock bench soak evaluate evaluate-privacy starter vocabulary tools clean
 
 demo: .venv/demo  ## recorded builds of real projects against a real aggregator; writes demo-report.html
 	$(BIN)/fedstep demo
 
-test: tools .venv/dev  ## the suite
+test-unit: .venv/dev  ## the tests of pure functions, without servers and pipelines: under a minute
+	$(BIN)/pytest -n 2 -m "not full and not slow" $(UNIT)
+
+test: tools .venv/dev  ## the whole suite except what is marked `full`
 	$(BIN)/pytest -n 2
 
 test-full: tools .venv/dev  ## what takes long: pipelines run whole, every failure on every surface, replicas under load
 	$(BIN)/pytest -n 2 -m full
 
-check: .venv/dev  ## lint, types, architecture, docs: seconds
+coverage: .venv/dev  ## branch coverage of the unit tests; fails below `fail_under` of pyproject.toml
+	$(BIN)/pytest -n 2 -m "not full and not slow" $(UNIT) --cov --cov-report=term
+
+check: .venv/dev  ## lint, spelling, types, architecture, docs: seconds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/pytest tests/test_architecture.py tests/test_docs.py tests/test_docs_site.py
 
+prose: .venv/dev  ## words and phrases in the documentation that CONTRIBUTING.md advises against; warns only
+	-$(BIN)/proselint check --config tests/proselint.json $(PROSE)
+	$(BIN)/python -m tests.prose $(PROSE)
+
 docs: .venv/dev  ## the documentation site, in .venv/site; builds without a network, and fails on a broken link
 	$(BIN)/mkdocs build --strict --quiet
+
+lock: .venv/dev  ## resolves the dependencies again into uv.lock
+	$(BIN)/uv lock --upgrade
 
 bench: .venv/dev  ## writes docs/reference/benchmarks.json, each figure beside its yardstick of the same run
 	$(BIN)/python -m tests.benchmarks docs/reference/benchmarks.json

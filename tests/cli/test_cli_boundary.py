@@ -91,72 +91,6 @@ def seen(tmp_path: Path) -> list[tuple[str, object]]:
     return [ast.literal_eval(line) for line in (tmp_path / "seen").read_text().splitlines()]
 
 
-def test_a_train_step_sends_the_pull_the_update_and_the_question_for_its_token_and_nothing_else(
-    connected: Checkout, github: Callable, watched: Callable, tmp_path: Path
-) -> None:
-    with (
-        keeping(as_aggregator) as (url, to_aggregator),
-        keeping(lambda _: ("200 OK", json.dumps({"value": TOKEN}).encode())) as (issuer, to_github),
-    ):
-        place = watched(github(connected)).with_env(
-            ACTIONS_ID_TOKEN_REQUEST_URL=f"{issuer}/token?v=2", ACTIONS_ID_TOKEN_REQUEST_TOKEN="request-token"
-        )
-        ran = place.run("train", "--junit", place.report(CASES), "--aggregator", url)
-        assert ran.code == 0, ran.err
-        events = seen(tmp_path)
-        addresses = {("127.0.0.1", int(one.rpartition(":")[2])) for one in (url, issuer)}
-
-    assert {tuple(told) for event, told in events if event == "socket.connect"} == addresses
-    assert {told for event, told in events if event == "socket.getaddrinfo"} == {"127.0.0.1"}
-    assert [event for event, _ in events if event.startswith("socket.send") or "gethostby" in event] == []
-    assert_only_local_git(events)
-
-    refused, pulled, pushed = to_aggregator
-    (asked,) = to_github
-    agent, close = f"python-requests/{requests.__version__}", {"Connection": "keep-alive"}
-    pull = {
-        "Host": url.removeprefix("http://"),
-        "User-Agent": agent,
-        "Accept-Encoding": "gzip",
-        "Accept": "application/octet-stream",
-        **close,
-    }
-    etag = {"If-None-Match": refused.headers["If-None-Match"]} if "If-None-Match" in refused.headers else {}
-    signed = {"Authorization": f"Bearer {TOKEN}"}
-    assert refused == Request(f"GET /v1/model?schema={schema().digest} HTTP/1.1", {**pull, **etag}, b"")
-    assert pulled == refused._replace(headers={**pull, **etag, **signed})
-    assert asked.line == f"GET /token?v=2&audience=http%3A%2F%2F127.0.0.1%3A{url.rpartition(':')[2]} HTTP/1.1"
-    assert asked.headers["Authorization"] == "Bearer request-token"
-    assert asked.body == b""
-
-    (kept,) = (place.history / "sent").glob("*.safetensors")
-    update = inflate(pushed.body, LARGEST) if "Content-Encoding" in pushed.headers else pushed.body
-    assert update == kept.read_bytes()
-    assert pushed.line == "POST /v1/updates HTTP/1.1"
-    known = {**pull, **signed, "Accept": "application/json", "Content-Type": "application/octet-stream"}
-    known |= {"Idempotency-Key": unpack_update(update).id, "Content-Length": str(len(pushed.body))}
-    known |= {"Content-Encoding": "gzip"} if len(pushed.body) < len(update) else {}
-    assert {name: value for name, value in pushed.headers.items() if name != "Accept-Encoding"} == {
-        name: value for name, value in known.items() if name != "Accept-Encoding"
-    }
-    (on_record,) = json.loads(connected.run("inspect", "--audit", "--json").out)["sent"]
-    assert on_record["sha256"] == kept.stem
-
-
-@pytest.mark.parametrize(
-    "command", [("predict",), ("triage", "--junit", "report.xml"), ("inspect",), ("explain", "test_7")]
-)
-def test_what_only_looks_connects_to_nobody(
-    connected: Checkout, github: Callable, watched: Callable, tmp_path: Path, command: tuple[str, ...]
-) -> None:
-    connected.report(CASES)
-    place = watched(github(connected)).with_env(FEDSTEP_AGGREGATOR="http://127.0.0.1:9")
-    assert place.run(*command).code == 0
-    events = seen(tmp_path) if (tmp_path / "seen").exists() else []
-    assert [told for told in events if told[0].startswith("socket.")] == []
-    assert_only_local_git(events)
-
-
 def assert_only_local_git(events: list[tuple[str, object]]) -> None:
     started = [told for event, told in events if event == "subprocess.Popen"]
     assert {Path(str(command[0])).name for command in started if isinstance(command, list)} <= {"git"}
@@ -164,25 +98,92 @@ def assert_only_local_git(events: list[tuple[str, object]]) -> None:
     assert [event for event, _ in events if event in ("os.system", "os.exec", "os.posix_spawn")] == []
 
 
-def test_the_watcher_sees_a_connection(fresh: Checkout, watched: Callable, tmp_path: Path) -> None:
-    """Without this the two tests above could see nothing and pass."""
-    got: list[bytes] = []
+class TestConnections:
+    def test_train_sends_pull_update_and_token_request_only(
+        self, connected: Checkout, github: Callable, watched: Callable, tmp_path: Path
+    ) -> None:
+        """A train step sends the pull, the update and the question for its token, and nothing else."""
+        with (
+            keeping(as_aggregator) as (url, to_aggregator),
+            keeping(lambda _: ("200 OK", json.dumps({"value": TOKEN}).encode())) as (issuer, to_github),
+        ):
+            place = watched(github(connected)).with_env(
+                ACTIONS_ID_TOKEN_REQUEST_URL=f"{issuer}/token?v=2", ACTIONS_ID_TOKEN_REQUEST_TOKEN="request-token"
+            )
+            ran = place.run("train", "--junit", place.report(CASES), "--aggregator", url)
+            assert ran.code == 0, ran.err
+            events = seen(tmp_path)
+            addresses = {("127.0.0.1", int(one.rpartition(":")[2])) for one in (url, issuer)}
 
-    def behave(connection: socket.socket, request: bytes) -> None:
-        got.append(request)
-        connection.close()
+        assert {tuple(told) for event, told in events if event == "socket.connect"} == addresses
+        assert {told for event, told in events if event == "socket.getaddrinfo"} == {"127.0.0.1"}
+        assert [event for event, _ in events if event.startswith("socket.send") or "gethostby" in event] == []
+        assert_only_local_git(events)
 
-    with server(behave) as url:
-        place = watched(fresh)
-        place.run("pull", "--aggregator", url, "--timeout", "1")
-        port = int(url.rpartition(":")[2])
-    assert ("socket.connect", ["127.0.0.1", port]) in seen(tmp_path)
-    assert got
+        refused, pulled, pushed = to_aggregator
+        (asked,) = to_github
+        agent, close = f"python-requests/{requests.__version__}", {"Connection": "keep-alive"}
+        pull = {
+            "Host": url.removeprefix("http://"),
+            "User-Agent": agent,
+            "Accept-Encoding": "gzip",
+            "Accept": "application/octet-stream",
+            **close,
+        }
+        etag = {"If-None-Match": refused.headers["If-None-Match"]} if "If-None-Match" in refused.headers else {}
+        signed = {"Authorization": f"Bearer {TOKEN}"}
+        assert refused == Request(f"GET /v1/model?schema={schema().digest} HTTP/1.1", {**pull, **etag}, b"")
+        assert pulled == refused._replace(headers={**pull, **etag, **signed})
+        assert asked.line == f"GET /token?v=2&audience=http%3A%2F%2F127.0.0.1%3A{url.rpartition(':')[2]} HTTP/1.1"
+        assert asked.headers["Authorization"] == "Bearer request-token"
+        assert asked.body == b""
+
+        (kept,) = (place.history / "sent").glob("*.safetensors")
+        update = inflate(pushed.body, LARGEST) if "Content-Encoding" in pushed.headers else pushed.body
+        assert update == kept.read_bytes()
+        assert pushed.line == "POST /v1/updates HTTP/1.1"
+        known = {**pull, **signed, "Accept": "application/json", "Content-Type": "application/octet-stream"}
+        known |= {"Idempotency-Key": unpack_update(update).id, "Content-Length": str(len(pushed.body))}
+        known |= {"Content-Encoding": "gzip"} if len(pushed.body) < len(update) else {}
+        assert {name: value for name, value in pushed.headers.items() if name != "Accept-Encoding"} == {
+            name: value for name, value in known.items() if name != "Accept-Encoding"
+        }
+        (on_record,) = json.loads(connected.run("inspect", "--audit", "--json").out)["sent"]
+        assert on_record["sha256"] == kept.stem
+
+    @pytest.mark.parametrize(
+        "command", [("predict",), ("triage", "--junit", "report.xml"), ("inspect",), ("explain", "test_7")]
+    )
+    def test_what_only_looks_connects_to_nobody(
+        self, connected: Checkout, github: Callable, watched: Callable, tmp_path: Path, command: tuple[str, ...]
+    ) -> None:
+        connected.report(CASES)
+        place = watched(github(connected)).with_env(FEDSTEP_AGGREGATOR="http://127.0.0.1:9")
+        assert place.run(*command).code == 0
+        events = seen(tmp_path) if (tmp_path / "seen").exists() else []
+        assert [told for told in events if told[0].startswith("socket.")] == []
+        assert_only_local_git(events)
+
+    def test_the_watcher_sees_a_connection(self, fresh: Checkout, watched: Callable, tmp_path: Path) -> None:
+        """Without this the two tests above could see nothing and pass."""
+        got: list[bytes] = []
+
+        def behave(connection: socket.socket, request: bytes) -> None:
+            got.append(request)
+            connection.close()
+
+        with server(behave) as url:
+            place = watched(fresh)
+            place.run("pull", "--aggregator", url, "--timeout", "1")
+            port = int(url.rpartition(":")[2])
+        assert ("socket.connect", ["127.0.0.1", port]) in seen(tmp_path)
+        assert got
 
 
-def test_a_request_with_something_behind_it_is_noticed() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.sendall(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nabc")
-        with pytest.raises(AssertionError, match="nothing follows"):
-            parsed(read_request(theirs))
+class TestRequests:
+    def test_a_request_with_something_behind_it_is_noticed(self) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.sendall(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nabc")
+            with pytest.raises(AssertionError, match="nothing follows"):
+                parsed(read_request(theirs))

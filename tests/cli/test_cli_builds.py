@@ -18,91 +18,96 @@ def job(experienced, without_sklearn):
     return without_sklearn(experienced.with_env(**CI))
 
 
-def test_the_same_report_twice_counts_once_and_says_so(job):
-    report = job.report(CASES)
-    first, second = (json.loads(job.run("train", "--junit", report, "--format", "json").out) for _ in range(2))
-    assert first["build"] == second["build"]
-    assert len(job.builds()) == 13
-    assert not any("already" in warning for warning in first["warnings"])
-    assert any("in the history already; nothing is learned twice" in warning for warning in second["warnings"])
+class TestBuildIdentity:
+    def test_the_same_report_twice_counts_once_and_says_so(self, job):
+        report = job.report(CASES)
+        first, second = (json.loads(job.run("train", "--junit", report, "--format", "json").out) for _ in range(2))
+        assert first["build"] == second["build"]
+        assert len(job.builds()) == 13
+        assert not any("already" in warning for warning in first["warnings"])
+        assert any("in the history already; nothing is learned twice" in warning for warning in second["warnings"])
+
+    @pytest.mark.parametrize(
+        "another",
+        [
+            {"FEDSTEP_CI_ATTEMPT": "2"},
+            {"FEDSTEP_CI_CELL": "3.12"},
+            {"FEDSTEP_CI_RUN": "78"},
+            {"FEDSTEP_CI_JOB": "lint"},
+        ],
+    )
+    def test_rerun_cell_run_and_job_are_other_builds(self, job, another):
+        """A rerun, a matrix cell, another run and another job are other builds."""
+        report = job.report(CASES)
+        assert job.run("train", "--junit", report).code == 0
+        assert job.with_env(**another).run("train", "--junit", report).code == 0
+        assert len(job.builds()) == 14
 
 
-@pytest.mark.parametrize(
-    "another",
-    [{"FEDSTEP_CI_ATTEMPT": "2"}, {"FEDSTEP_CI_CELL": "3.12"}, {"FEDSTEP_CI_RUN": "78"}, {"FEDSTEP_CI_JOB": "lint"}],
-)
-def test_a_rerun_a_matrix_cell_another_run_and_another_job_are_other_builds(job, another):
-    report = job.report(CASES)
-    assert job.run("train", "--junit", report).code == 0
-    assert job.with_env(**another).run("train", "--junit", report).code == 0
-    assert len(job.builds()) == 14
+class TestTimes:
+    def test_a_mark_of_predict_at_the_start_times_the_job(self, job):
+        began = time.time()
+        assert job.run("predict").code == 0
+        assert job.run("predict").code == 0, "the first mark stands"
+        time.sleep(0.5)
+        told = json.loads(job.run("train", "--junit", job.report(CASES), "--format", "json").out)
+        assert told["duration"]["source"] == "mark"
+        assert 0.5 < told["duration"]["seconds"] < time.time() - began
+        other = json.loads(
+            job.with_env(FEDSTEP_CI_RUN="78").run("train", "--junit", "report.xml", "--format", "json").out
+        )
+        assert other["duration"]["source"] == "tests", "a mark is of one run"
+
+    def test_a_start_that_the_ci_tells_times_the_job(self, job):
+        started = job.with_env(FEDSTEP_CI_STARTED_AT=str(int(time.time()) - 300))
+        told = json.loads(started.run("train", "--junit", job.report(CASES), "--format", "json").out)
+        assert told["duration"]["source"] == "generic"
+        assert 299 < told["duration"]["seconds"] < 400
+
+    def test_a_start_in_the_future_gives_no_time_and_a_reason(self, job):
+        started = job.with_env(FEDSTEP_CI_STARTED_AT=str(int(time.time()) + 3600))
+        told = json.loads(started.run("train", "--junit", job.report(CASES), "--format", "json").out)
+        assert told["duration"]["seconds"] is None
+        assert "clocks" in told["duration"]["reason"]
+
+    def test_test_times_stand_in_where_no_start_is_known(self, job):
+        told = json.loads(job.run("train", "--junit", job.report(CASES), "--format", "json").out)
+        assert told["duration"]["source"] == "tests"
+        assert told["duration"]["seconds"] == pytest.approx(sum(seconds for _, _, seconds in CASES), abs=0.01)
 
 
-def test_a_mark_of_predict_at_the_start_times_the_job(job):
-    began = time.time()
-    assert job.run("predict").code == 0
-    assert job.run("predict").code == 0, "the first mark stands"
-    time.sleep(0.5)
-    told = json.loads(job.run("train", "--junit", job.report(CASES), "--format", "json").out)
-    assert told["duration"]["source"] == "mark"
-    assert 0.5 < told["duration"]["seconds"] < time.time() - began
-    other = json.loads(job.with_env(FEDSTEP_CI_RUN="78").run("train", "--junit", "report.xml", "--format", "json").out)
-    assert other["duration"]["source"] == "tests", "a mark is of one run"
+class TestOutcomes:
+    def test_the_outcome_is_the_options_else_the_cis_else_the_tests(self, job):
+        report = job.report(forty_tests(7))  # all pass
 
+        def outcome(place, *more: str) -> str:
+            return json.loads(place.run("train", "--junit", report, "--format", "json", *more).out)["outcome"]
 
-def test_a_start_that_the_ci_tells_times_the_job(job):
-    started = job.with_env(FEDSTEP_CI_STARTED_AT=str(int(time.time()) - 300))
-    told = json.loads(started.run("train", "--junit", job.report(CASES), "--format", "json").out)
-    assert told["duration"]["source"] == "generic"
-    assert 299 < told["duration"]["seconds"] < 400
+        assert outcome(job) == "passed"
+        assert outcome(job.with_env(FEDSTEP_CI_OUTCOME="failure")) == "failed"
+        assert outcome(job.with_env(FEDSTEP_CI_OUTCOME="failure"), "--outcome", "unstable") == "unstable"
 
+    def test_two_jobs_at_once_both_count(self, job):
+        report = job.report(CASES)
+        cells = [job.with_env(FEDSTEP_CI_CELL=str(cell)) for cell in range(3)]
+        running = [cell.start("train", "--junit", report) for cell in cells]
+        for process in running:
+            with process:
+                _, err = process.communicate(timeout=60)
+            assert process.returncode == 0
+            assert "Traceback" not in err
+        assert len(job.builds()) == 15
+        job.no_leftovers()
 
-def test_a_start_in_the_future_gives_no_time_and_a_reason(job):
-    started = job.with_env(FEDSTEP_CI_STARTED_AT=str(int(time.time()) + 3600))
-    told = json.loads(started.run("train", "--junit", job.report(CASES), "--format", "json").out)
-    assert told["duration"]["seconds"] is None
-    assert "clocks" in told["duration"]["reason"]
+    def test_reports_that_wait_in_the_work_tree_are_no_change(self, experienced):
+        def said(place, *more) -> str:
+            return json.loads(place.run("predict", "--format", "json", *more).out)["base"]
 
-
-def test_test_times_stand_in_where_no_start_is_known(job):
-    told = json.loads(job.run("train", "--junit", job.report(CASES), "--format", "json").out)
-    assert told["duration"]["source"] == "tests"
-    assert told["duration"]["seconds"] == pytest.approx(sum(seconds for _, _, seconds in CASES), abs=0.01)
-
-
-def test_the_outcome_is_the_options_else_the_cis_else_the_tests(job):
-    report = job.report(forty_tests(7))  # all pass
-
-    def outcome(place, *more: str) -> str:
-        return json.loads(place.run("train", "--junit", report, "--format", "json", *more).out)["outcome"]
-
-    assert outcome(job) == "passed"
-    assert outcome(job.with_env(FEDSTEP_CI_OUTCOME="failure")) == "failed"
-    assert outcome(job.with_env(FEDSTEP_CI_OUTCOME="failure"), "--outcome", "unstable") == "unstable"
-
-
-def test_two_jobs_at_once_both_count(job):
-    report = job.report(CASES)
-    cells = [job.with_env(FEDSTEP_CI_CELL=str(cell)) for cell in range(3)]
-    running = [cell.start("train", "--junit", report) for cell in cells]
-    for process in running:
-        with process:
-            _, err = process.communicate(timeout=60)
-        assert process.returncode == 0
-        assert "Traceback" not in err
-    assert len(job.builds()) == 15
-    job.no_leftovers()
-
-
-def test_reports_that_wait_in_the_work_tree_are_no_change(experienced):
-    def said(place, *more) -> str:
-        return json.loads(place.run("predict", "--format", "json", *more).out)["base"]
-
-    experienced.report(CASES)
-    (experienced.root / "shop" / "cart.py").write_text("total = 2\n")
-    assert said(experienced) == "2 files changed against merge-base with main"
-    assert said(experienced, "--junit", "*.xml") == "1 file changed against merge-base with main"
-    inside = replace(experienced, root=experienced.root / "shop").with_env(FEDSTEP_JUNIT="../report.xml")
-    assert said(inside) == "1 file changed against merge-base with main"
-    assert "1 file changed" in inside.run("hook", "run").out
-    assert "1 changed file against" in inside.run("doctor", "--json").out
+        experienced.report(CASES)
+        (experienced.root / "shop" / "cart.py").write_text("total = 2\n")
+        assert said(experienced) == "2 files changed against merge-base with main"
+        assert said(experienced, "--junit", "*.xml") == "1 file changed against merge-base with main"
+        inside = replace(experienced, root=experienced.root / "shop").with_env(FEDSTEP_JUNIT="../report.xml")
+        assert said(inside) == "1 file changed against merge-base with main"
+        assert "1 file changed" in inside.run("hook", "run").out
+        assert "1 changed file against" in inside.run("doctor", "--json").out

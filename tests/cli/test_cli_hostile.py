@@ -70,68 +70,65 @@ def rendered(markdown: str) -> tuple[set[str], set[str]]:
     return {tag for tag, _ in tags}, {target for target in targets if not target.startswith("data:image/")}
 
 
-@pytest.mark.parametrize("style", ["text", "json", "markdown"])
-@pytest.mark.parametrize("command", ["triage", "train"])
-def test_no_hostile_name_reaches_the_runner_the_terminal_or_the_summary(
-    tmp_path, hostile, without_sklearn, command, style
-):
-    place = without_sklearn(hostile) if style != "text" else hostile
-    ran = place.run(command, "--junit", "report.xml", "--format", style)
-    assert ran.code == 0
-    assert len(re.findall("pwned", ran.out)) > 3, "the names are shown, harmless"
+class TestNames:
+    @pytest.mark.parametrize("style", ["text", "json", "markdown"])
+    @pytest.mark.parametrize("command", ["triage", "train"])
+    def test_no_hostile_name_reaches_an_output_unescaped(self, tmp_path, hostile, without_sklearn, command, style):
+        """No hostile name reaches the runner, the terminal or the summary."""
+        place = without_sklearn(hostile) if style != "text" else hostile
+        ran = place.run(command, "--junit", "report.xml", "--format", style)
+        assert ran.code == 0
+        assert len(re.findall("pwned", ran.out)) > 3, "the names are shown, harmless"
 
-    written = re.split(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]", ran.out + ran.err)
-    commands = [line for line in written if obeyed(line)]
-    assert [line for line in commands if not line.startswith("::warning ")] == []
-    assert 0 < len(commands) <= 10
-    assert not any(obeyed(line) for line in re.split(r"[\n\r]", ran.out)), "stdout is the result alone"
-    for line in commands:
-        properties, _, message = line.removeprefix("::warning ").partition("::")
-        assert {word.partition("=")[0] for word in properties.split(",")} <= {"file", "line", "title"}
-        assert not obeyed(message)
+        written = re.split(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]", ran.out + ran.err)
+        commands = [line for line in written if obeyed(line)]
+        assert [line for line in commands if not line.startswith("::warning ")] == []
+        assert 0 < len(commands) <= 10
+        assert not any(obeyed(line) for line in re.split(r"[\n\r]", ran.out)), "stdout is the result alone"
+        for line in commands:
+            properties, _, message = line.removeprefix("::warning ").partition("::")
+            assert {word.partition("=")[0] for word in properties.split(",")} <= {"file", "line", "title"}
+            assert not obeyed(message)
 
-    for text in (ran.out, ran.err):
-        assert re.findall(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069]", text) == []
+        for text in (ran.out, ran.err):
+            assert re.findall(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069]", text) == []
 
-    told = parse_github_output((tmp_path / "output").read_text())
-    assert set(told) == KEYS
-    assert told["status"] in ("local", "degraded")
-    assert all("\n" not in value and value.isascii() for value in told.values())
-    assert not set("$`;|&<>()'") & set("".join(told.values()))
+        told = parse_github_output((tmp_path / "output").read_text())
+        assert set(told) == KEYS
+        assert told["status"] in ("local", "degraded")
+        assert all("\n" not in value and value.isascii() for value in told.values())
+        assert not set("$`;|&<>()'") & set("".join(told.values()))
 
-    summary = (tmp_path / "summary").read_text(encoding="utf-8")
-    assert "pwned" in summary
-    elements, links = rendered(summary)
-    assert elements.isdisjoint({"script", "a"}), "no element and no link of theirs"
-    assert links == set()
-    assert ESC not in summary
-    assert not any(obeyed(line) for line in summary.splitlines())
-    assert not (place.root / "pwned").exists()
+        summary = (tmp_path / "summary").read_text(encoding="utf-8")
+        assert "pwned" in summary
+        elements, links = rendered(summary)
+        assert elements.isdisjoint({"script", "a"}), "no element and no link of theirs"
+        assert links == set()
+        assert ESC not in summary
+        assert not any(obeyed(line) for line in summary.splitlines())
+        assert not (place.root / "pwned").exists()
 
+    def test_the_delimiter_of_the_outputs_is_another_each_time(self, tmp_path, experienced, github):
+        place = github(experienced)
+        for _ in range(2):
+            assert place.run("predict").code == 0
+        delimiters = re.findall(r"^status<<(\S+)$", (tmp_path / "output").read_text(), re.M)
+        assert len(set(delimiters)) == 2
+        assert all(len(delimiter) >= 16 for delimiter in delimiters)
 
-def test_the_delimiter_of_the_outputs_is_another_each_time(tmp_path, experienced, github):
-    place = github(experienced)
-    for _ in range(2):
-        assert place.run("predict").code == 0
-    delimiters = re.findall(r"^status<<(\S+)$", (tmp_path / "output").read_text(), re.M)
-    assert len(set(delimiters)) == 2
-    assert all(len(delimiter) >= 16 for delimiter in delimiters)
+    def test_a_hostile_branch_and_file_name_do_no_more(self, experienced, github):
+        place = github(experienced).with_env(GITHUB_REF_NAME="::error::pwned\n::error::x", GITHUB_JOB="a\n::error::b")
+        (place.root / "::error::pwned\n::error::x.py").write_text("x = 1\n")
+        ran = place.run("predict")
+        assert ran.code == 0
+        assert not any(obeyed(line) for line in (ran.out + ran.err).splitlines())
+        missing = place.run("triage", "--junit", "::error::x\n::error::y")
+        assert missing.code == 0
+        assert not any(obeyed(line) for line in (missing.out + missing.err).splitlines())
 
-
-def test_a_hostile_branch_and_file_name_do_no_more(experienced, github):
-    place = github(experienced).with_env(GITHUB_REF_NAME="::error::pwned\n::error::x", GITHUB_JOB="a\n::error::b")
-    (place.root / "::error::pwned\n::error::x.py").write_text("x = 1\n")
-    ran = place.run("predict")
-    assert ran.code == 0
-    assert not any(obeyed(line) for line in (ran.out + ran.err).splitlines())
-    missing = place.run("triage", "--junit", "::error::x\n::error::y")
-    assert missing.code == 0
-    assert not any(obeyed(line) for line in (missing.out + missing.err).splitlines())
-
-
-def test_gitlabs_outputs_are_one_plain_line_each(tmp_path, hostile):
-    place = hostile.with_env(FEDSTEP_DOTENV=str(tmp_path / "dotenv"))
-    assert place.run("triage", "--junit", "report.xml").code == 0
-    lines = (tmp_path / "dotenv").read_text().splitlines()
-    assert all(re.fullmatch(r"FEDSTEP_[A-Z_]+=[ -~]*", line) for line in lines)
-    assert "FEDSTEP_STATUS=local" in lines
+    def test_gitlabs_outputs_are_one_plain_line_each(self, tmp_path, hostile):
+        place = hostile.with_env(FEDSTEP_DOTENV=str(tmp_path / "dotenv"))
+        assert place.run("triage", "--junit", "report.xml").code == 0
+        lines = (tmp_path / "dotenv").read_text().splitlines()
+        assert all(re.fullmatch(r"FEDSTEP_[A-Z_]+=[ -~]*", line) for line in lines)
+        assert "FEDSTEP_STATUS=local" in lines

@@ -75,124 +75,127 @@ def body_of(request: bytes) -> bytes:
     return inflate(body, LARGEST) if b"content-encoding: gzip" in head.lower() else body
 
 
-def test_the_next_update_is_made_from_the_rows_that_wait_and_nothing_is_written(connected):
-    before = files(connected)
-    ran = connected.run("inspect")
-    assert ran.code == 0, ran.err
-    assert files(connected) == before
-    assert "the next one: made from the rows that wait" in ran.out
-    assert re.search(r"build-failure from 8\+ rows: \d+ of \d+, length", ran.out)
-    assert "Token         none is configured" in ran.out
-    digest = seen(connected)["update"]["sha256"]
-    assert f"SHA-256       {digest}\n" in ran.out, "it is the same every time"
+class TestNextUpdate:
+    def test_next_update_is_made_without_writing_anything(self, connected):
+        """The next update is made from the rows that wait, and nothing is written."""
+        before = files(connected)
+        ran = connected.run("inspect")
+        assert ran.code == 0, ran.err
+        assert files(connected) == before
+        assert "the next one: made from the rows that wait" in ran.out
+        assert re.search(r"build-failure from 8\+ rows: \d+ of \d+, length", ran.out)
+        assert "Token         none is configured" in ran.out
+        digest = seen(connected)["update"]["sha256"]
+        assert f"SHA-256       {digest}\n" in ran.out, "it is the same every time"
+
+    def test_what_is_shown_is_what_train_sends_to_the_last_bit(self, trained, sender):
+        (request,) = trained.requests
+        sent = unpack(body_of(request))
+        shown = seen(sender, "--last")["update"]
+        assert shown["origin"] == "sent"
+        assert shown["bytes"] == len(body_of(request))
+        assert shown["bytes_compressed"] == len(request.partition(b"\r\n\r\n")[2])
+        assert shown["metadata"] == dict(sent.words)
+        for name, vector in sent.vectors.items():
+            head = shown["heads"][name]
+            assert head["size"] == len(vector)
+            assert sorted(head["coefficients"].values()) == sorted(filter(None, vector))
+
+    def test_every_header_that_fedstep_sets_is_shown(self, trained, sender):
+        place = sender.with_env(FEDSTEP_TOKEN=TOKEN)
+        lines = trained.requests[0].partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
+        on_the_wire = {line.partition(":")[0]: line.partition(":")[2].strip() for line in lines}
+        of_the_library = {"Host", "User-Agent", "Content-Length", "Connection", "Accept-Encoding"}
+        shown = seen(place, "--last")["headers"]
+        assert set(shown) == set(on_the_wire) - of_the_library
+        assert {name: value for name, value in shown.items() if name != "Authorization"} == {
+            name: on_the_wire[name] for name in shown if name != "Authorization"
+        }
+        assert TOKEN not in place.run("inspect", "--last").out
+
+    def test_an_update_that_waits_in_the_outbox_is_the_next_one(self, connected):
+        with server(by_method(GET=MODEL, POST=answering("503 Service Unavailable"))) as url:
+            connected.run("train", "--junit", connected.report(CASES), "--aggregator", url, "--timeout", "2")
+        (name,) = connected.outbox()
+        (connected.history / "outbox" / "damaged.safetensors").write_bytes(b"no update")
+        before = files(connected)
+        shown = seen(connected)["update"]
+        assert shown["origin"] == "outbox"
+        assert shown["metadata"]["id"] == name.removesuffix(".safetensors")
+        assert files(connected) == before, "the damaged one is left for push to set aside"
+
+    def test_without_scikit_learn_the_last_one_is_shown_and_said_why(self, sender, without_sklearn):
+        ran = without_sklearn(sender).run("inspect")
+        assert ran.code == 0
+        assert "the last one sent" in ran.out
+        assert "pip install 'fedstep[train]'" in ran.err
 
 
-def test_what_is_shown_is_what_train_sends_to_the_last_bit(trained, sender):
-    (request,) = trained.requests
-    sent = unpack(body_of(request))
-    shown = seen(sender, "--last")["update"]
-    assert shown["origin"] == "sent"
-    assert shown["bytes"] == len(body_of(request))
-    assert shown["bytes_compressed"] == len(request.partition(b"\r\n\r\n")[2])
-    assert shown["metadata"] == dict(sent.words)
-    for name, vector in sent.vectors.items():
-        head = shown["heads"][name]
-        assert head["size"] == len(vector)
-        assert sorted(head["coefficients"].values()) == sorted(filter(None, vector))
+class TestAbsence:
+    def test_empty_project_has_a_reason_and_no_folder(self, fresh):
+        """Before anything is known there is a reason and no folder."""
+        ran = fresh.run("inspect")
+        assert ran.code == 0
+        assert "none: no build of this project is known yet" in ran.out
+        assert "update was ever sent" in ran.out
+        assert not fresh.history.exists()
+        assert "nothing" in fresh.run("inspect", "--audit").out
+        assert not fresh.history.exists()
 
 
-def test_every_header_that_fedstep_sets_is_shown(trained, sender):
-    place = sender.with_env(FEDSTEP_TOKEN=TOKEN)
-    lines = trained.requests[0].partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
-    on_the_wire = {line.partition(":")[0]: line.partition(":")[2].strip() for line in lines}
-    of_the_library = {"Host", "User-Agent", "Content-Length", "Connection", "Accept-Encoding"}
-    shown = seen(place, "--last")["headers"]
-    assert set(shown) == set(on_the_wire) - of_the_library
-    assert {name: value for name, value in shown.items() if name != "Authorization"} == {
-        name: on_the_wire[name] for name in shown if name != "Authorization"
-    }
-    assert TOKEN not in place.run("inspect", "--last").out
+class TestReports:
+    def test_report_string_in_the_update_exits_3(self, sender):
+        """No string of a report is in the update, and one that is exits 3."""
+        report = sender.report(CASES)
+        ran = sender.run("inspect", "--last", "--against", report)
+        assert ran.code == 0, ran.out
+        assert "none occurs in the update's bytes" in " ".join(ran.out.split())
+        project = seen(sender, "--last")["update"]["metadata"]["project"]
+        leaky = sender.report([(project, "passed", 0.1)], "leaky.xml")
+        ran = sender.run("inspect", "--last", report, "--against", leaky)
+        assert ran.code == 3
+        assert "in the metadata project" in ran.out
+        found = json.loads(sender.run("inspect", "--last", "--json", leaky).out)["against"]
+        assert found["holds"] is False
+        assert project in {leak["text"] for leak in found["found"]}
+
+    @pytest.mark.parametrize("name", ["missing.xml", "empty.xml"])
+    def test_a_report_that_says_nothing_proves_nothing(self, sender, name):
+        (sender.root / "empty.xml").write_text("<testsuites/>")
+        ran = sender.run("inspect", "--last", "--against", name)
+        assert ran.code == 3
+        assert "nothing is shown" in ran.out
 
 
-def test_an_update_that_waits_in_the_outbox_is_the_next_one(connected):
-    with server(by_method(GET=MODEL, POST=answering("503 Service Unavailable"))) as url:
-        connected.run("train", "--junit", connected.report(CASES), "--aggregator", url, "--timeout", "2")
-    (name,) = connected.outbox()
-    (connected.history / "outbox" / "damaged.safetensors").write_bytes(b"no update")
-    before = files(connected)
-    shown = seen(connected)["update"]
-    assert shown["origin"] == "outbox"
-    assert shown["metadata"]["id"] == name.removesuffix(".safetensors")
-    assert files(connected) == before, "the damaged one is left for push to set aside"
+class TestRecord:
+    def test_everything_ever_sent_is_on_record(self, connected, hub):
+        assert connected.run("train", "--junit", connected.report(CASES), "--aggregator", hub).code == 0
+        ran = connected.run("inspect", "--audit")
+        assert ran.code == 0
+        assert "1 update" in ran.out
+        assert hub.removeprefix("http://") in ran.out
+        assert "accepted" in ran.out
+        (sent,) = json.loads(connected.run("inspect", "--audit", "--json").out)["sent"]
+        assert sent["sha256"] == seen(connected, "--last")["update"]["sha256"]
+        assert sent["hour"].endswith(":00Z")
+        assert sent["rows"]["build-failure"] == 8
+
+    def test_nothing_leaves_without_a_record(self, connected):
+        """A record that cannot be kept costs one warning, and nothing leaves."""
+        Path(connected.history / "sent").write_text("a file where the folder should be")
+        with listening() as (url, got):
+            ran = connected.run("train", "--junit", connected.report(CASES), "--aggregator", url)
+        assert ran.code == 0
+        assert [line for line in ran.warnings if "cannot be noted" in line] == ran.warnings
+        assert got == []
+        assert len(connected.outbox()) == 1
 
 
-def test_without_scikit_learn_the_last_one_is_shown_and_said_why(sender, without_sklearn):
-    ran = without_sklearn(sender).run("inspect")
-    assert ran.code == 0
-    assert "the last one sent" in ran.out
-    assert "pip install 'fedstep[train]'" in ran.err
-
-
-def test_before_anything_is_known_there_is_a_reason_and_no_folder(fresh):
-    ran = fresh.run("inspect")
-    assert ran.code == 0
-    assert "none: no build of this project is known yet" in ran.out
-    assert "update was ever sent" in ran.out
-    assert not fresh.history.exists()
-    assert "nothing" in fresh.run("inspect", "--audit").out
-    assert not fresh.history.exists()
-
-
-def test_no_string_of_a_report_is_in_the_update_and_one_that_is_exits_3(sender):
-    report = sender.report(CASES)
-    ran = sender.run("inspect", "--last", "--against", report)
-    assert ran.code == 0, ran.out
-    assert "none occurs in the update's bytes" in " ".join(ran.out.split())
-    project = seen(sender, "--last")["update"]["metadata"]["project"]
-    leaky = sender.report([(project, "passed", 0.1)], "leaky.xml")
-    ran = sender.run("inspect", "--last", report, "--against", leaky)
-    assert ran.code == 3
-    assert "in the metadata project" in ran.out
-    found = json.loads(sender.run("inspect", "--last", "--json", leaky).out)["against"]
-    assert found["holds"] is False
-    assert project in {leak["text"] for leak in found["found"]}
-
-
-@pytest.mark.parametrize("name", ["missing.xml", "empty.xml"])
-def test_a_report_that_says_nothing_proves_nothing(sender, name):
-    (sender.root / "empty.xml").write_text("<testsuites/>")
-    ran = sender.run("inspect", "--last", "--against", name)
-    assert ran.code == 3
-    assert "nothing is shown" in ran.out
-
-
-def test_everything_ever_sent_is_on_record(connected, hub):
-    assert connected.run("train", "--junit", connected.report(CASES), "--aggregator", hub).code == 0
-    ran = connected.run("inspect", "--audit")
-    assert ran.code == 0
-    assert "1 update" in ran.out
-    assert hub.removeprefix("http://") in ran.out
-    assert "accepted" in ran.out
-    (sent,) = json.loads(connected.run("inspect", "--audit", "--json").out)["sent"]
-    assert sent["sha256"] == seen(connected, "--last")["update"]["sha256"]
-    assert sent["hour"].endswith(":00Z")
-    assert sent["rows"]["build-failure"] == 8
-
-
-def test_a_record_that_cannot_be_kept_costs_one_warning_and_nothing_leaves(connected):
-    Path(connected.history / "sent").write_text("a file where the folder should be")
-    with listening() as (url, got):
-        ran = connected.run("train", "--junit", connected.report(CASES), "--aggregator", url)
-    assert ran.code == 0
-    assert [line for line in ran.warnings if "cannot be noted" in line] == ran.warnings
-    assert got == []
-    assert len(connected.outbox()) == 1
-
-
-def test_a_jwt_is_decoded_and_its_signature_is_not_shown(sender):
-    header, claims = "eyJhbGciOiJSUzI1NiJ9", "eyJhY3RvciI6Im9jdG9jYXQifQ"  # {"alg":"RS256"}, {"actor":"octocat"}
-    ran = sender.with_env(FEDSTEP_TOKEN=f"{header}.{claims}.c2lnbmF0dXJl").run("inspect", "--last")
-    assert "octocat" in ran.out
-    assert "tells a person" in ran.out
-    assert "c2lnbmF0dXJl" not in ran.out
-    assert claims not in ran.out
+class TestToken:
+    def test_a_jwt_is_decoded_and_its_signature_is_not_shown(self, sender):
+        header, claims = "eyJhbGciOiJSUzI1NiJ9", "eyJhY3RvciI6Im9jdG9jYXQifQ"  # {"alg":"RS256"}, {"actor":"octocat"}
+        ran = sender.with_env(FEDSTEP_TOKEN=f"{header}.{claims}.c2lnbmF0dXJl").run("inspect", "--last")
+        assert "octocat" in ran.out
+        assert "tells a person" in ran.out
+        assert "c2lnbmF0dXJl" not in ran.out
+        assert claims not in ran.out

@@ -56,17 +56,6 @@ def job(tmp_path: Path, connected_history: Path, waiting_history: Path, hub: str
     return prepared(place, tmp_path / "outside", hub, surface)
 
 
-@pytest.mark.parametrize(("surface", "failure"), PAIRS)
-def test_a_failure_costs_one_warning_and_nothing_else(job: Job, surface: str, failure: str) -> None:
-    around, touched, words = CASES[failure]
-    with around(job) as broken:
-        ended = SURFACES[surface](broken)
-    assert ended.code == 0, ended.out + ended.err
-    assert "Traceback" not in ended.out + ended.err
-    assert_warned(ended, words if surface in touched else (), STEPS.get(surface, 1))
-    assert_whole(job.place, getattr(broken, "damaged", ""))
-
-
 def assert_warned(ended: Ended, words: Sequence[str], steps: int) -> None:
     """A warning that has these words, and at most one a step; none where there are no words."""
     assert bool(words) <= len(ended.warnings) <= bool(words) * steps, ended.out + ended.err
@@ -83,6 +72,18 @@ def assert_whole(place: Checkout, damaged: str) -> None:
     assert len(log.files()) in (12, 13)
 
 
-def test_every_surface_and_every_failure_has_its_turn_in_the_short_list() -> None:
-    assert {surface for surface, _ in SHORT} == set(SURFACES)
-    assert {failure for _, failure in SHORT} == set(CASES)
+class TestFaults:
+    @pytest.mark.parametrize(("surface", "failure"), PAIRS)
+    def test_a_failure_costs_one_warning_and_nothing_else(self, job: Job, surface: str, failure: str) -> None:
+        around, touched, words = CASES[failure]
+        with around(job) as broken:
+            ended = SURFACES[surface](broken)
+        assert ended.code == 0, ended.out + ended.err
+        assert "Traceback" not in ended.out + ended.err
+        assert_warned(ended, words if surface in touched else (), STEPS.get(surface, 1))
+        assert_whole(job.place, getattr(broken, "damaged", ""))
+
+    def test_short_list_has_every_surface_and_every_failure(self) -> None:
+        """Every surface and every failure has its turn in the short list."""
+        assert {surface for surface, _ in SHORT} == set(SURFACES)
+        assert {failure for _, failure in SHORT} == set(CASES)

@@ -27,65 +27,64 @@ def sent() -> bytes:
     return pack_update(Update(schema().digest, 0, "1" * 32, "7" * 32, {"build-duration": 8}, {"build-duration": delta}))
 
 
-def test_what_was_sent_under_a_promise_is_not_served_without_it(fresh, tmp_path):
-    with aggregator(tmp_path, "--privacy-epsilon", "8") as url:
-        push(sent(), url, requests_send(url), PATIENCE)
-    ran = fresh.run(*restarted(tmp_path))
-    assert ran.code == 2
-    assert "promise of differential privacy" in ran.err
-    assert "--privacy-epsilon" in ran.err
-    assert "--store" in ran.err
-    with aggregator(tmp_path, "--privacy-epsilon", "8") as url:
-        assert pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.head_version == 0
+class TestRestarts:
+    def test_what_was_sent_under_a_promise_is_not_served_without_it(self, fresh, tmp_path):
+        with aggregator(tmp_path, "--privacy-epsilon", "8") as url:
+            push(sent(), url, requests_send(url), PATIENCE)
+        ran = fresh.run(*restarted(tmp_path))
+        assert ran.code == 2
+        assert "promise of differential privacy" in ran.err
+        assert "--privacy-epsilon" in ran.err
+        assert "--store" in ran.err
+        with aggregator(tmp_path, "--privacy-epsilon", "8") as url:
+            assert pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.head_version == 0
+
+    def test_a_promise_that_nobody_relied_on_can_be_given_up(self, tmp_path):
+        with aggregator(tmp_path, "--privacy-epsilon", "8"):
+            pass
+        with aggregator(tmp_path) as url:
+            assert pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.promise.releases == 0
 
 
-def test_a_promise_that_nobody_relied_on_can_be_given_up(tmp_path):
-    with aggregator(tmp_path, "--privacy-epsilon", "8"):
-        pass
-    with aggregator(tmp_path) as url:
-        assert pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.promise.releases == 0
+class TestTerms:
+    @pytest.mark.parametrize("option", ["epsilon", "delta", "days"])
+    def test_a_promise_of_zero_is_no_silent_promise_of_nothing(self, fresh, tmp_path, option):
+        ran = fresh.run(*restarted(tmp_path), "--privacy-epsilon", "8", f"--privacy-{option}", "0")
+        assert ran.code == 2
+        assert f"--privacy-{option}" in ran.err
+        assert not (tmp_path / "aggregator.db").exists()
 
+    @pytest.mark.parametrize("term", ["delta", "releases", "days"])
+    def test_terms_without_an_epsilon_are_named(self, fresh, tmp_path, term):
+        """Terms of a promise without an epsilon are named, and nothing is served."""
+        ran = fresh.run(*restarted(tmp_path), f"--privacy-{term}", "1")
+        assert ran.code == 2
+        assert f"--privacy-{term} would do nothing" in ran.err
+        assert "Give --privacy-epsilon" in ran.err
+        assert not (tmp_path / "aggregator.db").exists()
 
-@pytest.mark.parametrize("option", ["epsilon", "delta", "days"])
-def test_a_promise_of_zero_is_no_silent_promise_of_nothing(fresh, tmp_path, option):
-    ran = fresh.run(*restarted(tmp_path), "--privacy-epsilon", "8", f"--privacy-{option}", "0")
-    assert ran.code == 2
-    assert f"--privacy-{option}" in ran.err
-    assert not (tmp_path / "aggregator.db").exists()
+    def test_terms_from_any_source_need_an_epsilon(self, fresh, tmp_path):
+        """Terms from the environment or a file need an epsilon like typed ones."""
+        (fresh.root / ".fedstep.toml").write_text("privacy-days = 7.0\n")
+        ran = fresh.with_env(FEDSTEP_PRIVACY_DELTA="1e-6").run(*restarted(tmp_path))
+        assert ran.code == 2
+        assert "--privacy-delta, --privacy-days would do nothing" in ran.err
 
+    def test_a_promise_is_said_to_clients_digit_by_digit(self, tmp_path):
+        with aggregator(tmp_path, *ODD) as url:
+            found = pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.promise
+        assert found == Promise(0.3333333, 0.00012345, 52, 0.0416667)
 
-@pytest.mark.parametrize("term", ["delta", "releases", "days"])
-def test_terms_of_a_promise_without_an_epsilon_are_named_and_nothing_is_served(fresh, tmp_path, term):
-    ran = fresh.run(*restarted(tmp_path), f"--privacy-{term}", "1")
-    assert ran.code == 2
-    assert f"--privacy-{term} would do nothing" in ran.err
-    assert "Give --privacy-epsilon" in ran.err
-    assert not (tmp_path / "aggregator.db").exists()
+    @pytest.mark.parametrize("words", [("--noise", "0.1"), ("--role", "helper", "--noise", "0.1")])
+    def test_noise_that_adds_nothing_is_refused(self, fresh, tmp_path, words):
+        """Noise that nobody would add is refused, and nothing is served."""
+        ran = fresh.run(*restarted(tmp_path), *words)
+        assert ran.code == 2
+        assert "--noise would do nothing" in ran.err
+        assert not (tmp_path / "aggregator.db").exists()
 
-
-def test_terms_from_the_environment_or_a_file_need_an_epsilon_like_typed_ones(fresh, tmp_path):
-    (fresh.root / ".fedstep.toml").write_text("privacy-days = 7.0\n")
-    ran = fresh.with_env(FEDSTEP_PRIVACY_DELTA="1e-6").run(*restarted(tmp_path))
-    assert ran.code == 2
-    assert "--privacy-delta, --privacy-days would do nothing" in ran.err
-
-
-def test_a_promise_is_said_to_clients_digit_by_digit(tmp_path):
-    with aggregator(tmp_path, *ODD) as url:
-        found = pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.promise
-    assert found == Promise(0.3333333, 0.00012345, 52, 0.0416667)
-
-
-@pytest.mark.parametrize("words", [("--noise", "0.1"), ("--role", "helper", "--noise", "0.1")])
-def test_noise_that_nobody_would_add_is_refused_and_nothing_is_served(fresh, tmp_path, words):
-    ran = fresh.run(*restarted(tmp_path), *words)
-    assert ran.code == 2
-    assert "--noise would do nothing" in ran.err
-    assert not (tmp_path / "aggregator.db").exists()
-
-
-def test_noise_that_is_no_number_is_refused(fresh, tmp_path):
-    ran = fresh.run(*restarted(tmp_path), "--role", "leader", "--noise", "nan")
-    assert ran.code == 2
-    assert "--noise" in ran.err
-    assert "same version" not in ran.err
+    def test_noise_that_is_no_number_is_refused(self, fresh, tmp_path):
+        ran = fresh.run(*restarted(tmp_path), "--role", "leader", "--noise", "nan")
+        assert ran.code == 2
+        assert "--noise" in ran.err
+        assert "same version" not in ran.err

@@ -50,59 +50,59 @@ def url(tmp_path) -> str:
     return url
 
 
-def test_status_says_what_is_served_what_is_on_trial_and_what_waits(fresh, url):
-    ran = fresh.run("server", "status", "--store", url)
-    assert (ran.code, ran.err) == (0, "")
-    assert "head 2 of 1970-01-01T00:00Z" in ran.out
-    assert "production 2 (build-duration from 1, build-failure from 0, flaky from 0, triage from 0)" in ran.out
-    assert "on trial: build-duration 2 against 1 since 1970-01-01T00:00Z, 1 vote\n" in ran.out
-    assert "to be folded: 1 update of 1 project\n" in ran.out
+class TestStatus:
+    def test_says_what_is_served_on_trial_and_waiting(self, fresh, url):
+        """Status says what is served, what is on trial and what waits."""
+        ran = fresh.run("server", "status", "--store", url)
+        assert (ran.code, ran.err) == (0, "")
+        assert "head 2 of 1970-01-01T00:00Z" in ran.out
+        assert "production 2 (build-duration from 1, build-failure from 0, flaky from 0, triage from 0)" in ran.out
+        assert "on trial: build-duration 2 against 1 since 1970-01-01T00:00Z, 1 vote\n" in ran.out
+        assert "to be folded: 1 update of 1 project\n" in ran.out
 
 
-def test_versions_lists_every_verdict_with_its_figures(fresh, url):
-    ran = fresh.with_env(FEDSTEP_STORE=url).run("server", "versions")
-    assert ran.code == 0
-    assert "version 2 of 1970-01-01T00:00Z: 2 updates after 1, production 2" in ran.out
-    assert "at 2 promoted: build-duration 1 against 0 (votes 2, counted 2, projects 1, " in ran.out
-    one = fresh.run("server", "versions", "--store", url, "--most", "1").out
-    assert [line.split(" of ")[0] for line in one.splitlines() if line.startswith("version ")] == ["version 2"]
+class TestVersions:
+    def test_versions_lists_every_verdict_with_its_figures(self, fresh, url):
+        ran = fresh.with_env(FEDSTEP_STORE=url).run("server", "versions")
+        assert ran.code == 0
+        assert "version 2 of 1970-01-01T00:00Z: 2 updates after 1, production 2" in ran.out
+        assert "at 2 promoted: build-duration 1 against 0 (votes 2, counted 2, projects 1, " in ran.out
+        one = fresh.run("server", "versions", "--store", url, "--most", "1").out
+        assert [line.split(" of ")[0] for line in one.splitlines() if line.startswith("version ")] == ["version 2"]
 
+    def test_a_rollback_is_a_new_version_and_can_be_rolled_back(self, fresh, url):
+        assert fresh.run("server", "rollback", "1", "--store", url).out.startswith("version 3: ")
+        told = fresh.run("server", "versions", "--store", url).out
+        assert "at 3 rollback: build-duration back to the production of version 1" in told
+        assert fresh.run("server", "rollback", "2", "--store", url).out.startswith("version 4: ")
+        with closing(Store(url, shape(schema()))) as store:
+            assert store.current().production["build-duration"] == store.vectors(1)["build-duration"]
 
-def test_a_rollback_is_a_new_version_and_can_be_rolled_back(fresh, url):
-    assert fresh.run("server", "rollback", "1", "--store", url).out.startswith("version 3: ")
-    told = fresh.run("server", "versions", "--store", url).out
-    assert "at 3 rollback: build-duration back to the production of version 1" in told
-    assert fresh.run("server", "rollback", "2", "--store", url).out.startswith("version 4: ")
-    with closing(Store(url, shape(schema()))) as store:
-        assert store.current().production["build-duration"] == store.vectors(1)["build-duration"]
+    @pytest.mark.parametrize(
+        ("arguments", "named"),
+        [
+            (("status", "--store", "sqlite:///no-such.db"), "no-such.db"),
+            (("versions", "--store", "mysql://x"), "mysql"),
+            (("rollback", "99"), "no version 99"),
+            (("rollback", "soon"), "soon"),
+            (("rollback",), "VERSION"),
+        ],
+    )
+    def test_a_wrong_store_or_version_exits_2_and_names_it(self, fresh, url, arguments, named):
+        ran = fresh.with_env(FEDSTEP_STORE=url).run("server", *arguments)
+        assert ran.code == 2
+        assert named in ran.err
+        assert list(fresh.root.glob("*.db")) == []
 
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (("status", "--store", "sqlite:///no-such.db"), "no-such.db"),
-        (("versions", "--store", "mysql://x"), "mysql"),
-        (("rollback", "99"), "no version 99"),
-        (("rollback", "soon"), "soon"),
-        (("rollback",), "VERSION"),
-    ],
-)
-def test_a_wrong_store_or_version_exits_2_and_names_it(fresh, url, arguments, named):
-    ran = fresh.with_env(FEDSTEP_STORE=url).run("server", *arguments)
-    assert ran.code == 2
-    assert named in ran.err
-    assert list(fresh.root.glob("*.db")) == []
-
-
-def test_a_running_aggregator_serves_what_was_rolled_back_to(fresh, tmp_path):
-    store = f"sqlite:///{tmp_path / 'running.db'}"
-    with aggregator(tmp_path, "--buffer", "1", "--wait", "0.1", "--ungated", "--store", store) as url:
-        first = pulled(url)
-        push(pack_update(sent(1)), url, requests_send(url), PATIENCE)
-        assert wait_for(url, 1).production != first.production
-        assert fresh.run("server", "rollback", "0", "--store", store).code == 0
-        again = wait_for(url, 2)
-        assert again.production == again.head == first.production
+    def test_a_running_aggregator_serves_what_was_rolled_back_to(self, fresh, tmp_path):
+        store = f"sqlite:///{tmp_path / 'running.db'}"
+        with aggregator(tmp_path, "--buffer", "1", "--wait", "0.1", "--ungated", "--store", store) as url:
+            first = pulled(url)
+            push(pack_update(sent(1)), url, requests_send(url), PATIENCE)
+            assert wait_for(url, 1).production != first.production
+            assert fresh.run("server", "rollback", "0", "--store", store).code == 0
+            again = wait_for(url, 2)
+            assert again.production == again.head == first.production
 
 
 def pulled(url: str) -> Model:

@@ -61,113 +61,113 @@ past_builds = st.lists(
 plans = st.builds(Planned, **situations)
 
 
-@given(past_builds, plans)
-def test_features_depend_only_on_builds_finished_before_the_start(past: list[PastBuild], now: Planned) -> None:
-    known = [build for build in past if build.finished_at <= now.started_at]
-    assert duration_features(past, now) == duration_features(known, now)
-    assert failure_features(past, now) == failure_features(known, now)
-    assert jenkins_estimate(past, now) == jenkins_estimate(known, now)
+class TestPastBuilds:
+    @given(past_builds, plans)
+    def test_features_depend_only_on_builds_finished_before(self, past: list[PastBuild], now: Planned) -> None:
+        """Features depend only on builds that finished before the start."""
+        known = [build for build in past if build.finished_at <= now.started_at]
+        assert duration_features(past, now) == duration_features(known, now)
+        assert failure_features(past, now) == failure_features(known, now)
+        assert jenkins_estimate(past, now) == jenkins_estimate(known, now)
+
+    @given(past_builds, plans, st.randoms())
+    def test_builds_that_finish_later_may_stand_in_any_order(
+        self, past: list[PastBuild], now: Planned, random: object
+    ) -> None:
+        later = [build._replace(finished_at=now.started_at + 1) for build in past]
+        shuffled = sorted(later, key=lambda _: random.random())  # type: ignore[attr-defined]
+        assert duration_features([*past, *later], now) == duration_features([*shuffled, *past], now)
+        assert failure_features([*past, *later], now) == failure_features([*shuffled, *past], now)
+
+    @given(past_builds, plans)
+    def test_any_past_gives_finite_features_of_the_schema(self, past: list[PastBuild], now: Planned) -> None:
+        duration, failure = duration_features(past, now), failure_features(past, now)
+        rows = [schema().heads["build-failure"].encode(failure)]
+        if not isinstance(duration, Absent):
+            assert 0 < duration[0].seconds < math.inf
+            assert 0.02 <= duration[0].spread <= 1.0
+            rows.append(schema().heads["build-duration"].encode(duration[1]))
+        assert all(math.isfinite(value) for row in rows for value in row.values)
 
 
-@given(past_builds, plans, st.randoms())
-def test_builds_that_finish_later_may_stand_in_any_order(past: list[PastBuild], now: Planned, random: object) -> None:
-    later = [build._replace(finished_at=now.started_at + 1) for build in past]
-    shuffled = sorted(later, key=lambda _: random.random())  # type: ignore[attr-defined]
-    assert duration_features([*past, *later], now) == duration_features([*shuffled, *past], now)
-    assert failure_features([*past, *later], now) == failure_features([*shuffled, *past], now)
+class TestSchema:
+    @given(past_builds, plans)
+    def test_every_raw_value_has_a_part_in_the_schema(self, past: list[PastBuild], now: Planned) -> None:
+        assert set(failure_features(past, now)) == {part.name for part in schema().heads["build-failure"].parts}
+        duration = duration_features(past, now)
+        if not isinstance(duration, Absent):
+            assert set(duration[1]) <= {part.name for part in schema().heads["build-duration"].parts}
+
+    def test_views_name_distances_that_exist(self) -> None:
+        distances = resemblance([past_build(1)], planned(), {"age": 1.0}).distances
+        assert {distance for distance, _ in (*VIEWS.values(), *FAILURE_VIEWS.values())} <= set(distances)
 
 
-@given(past_builds, plans)
-def test_any_past_gives_finite_features_of_the_schema(past: list[PastBuild], now: Planned) -> None:
-    duration, failure = duration_features(past, now), failure_features(past, now)
-    rows = [schema().heads["build-failure"].encode(failure)]
-    if not isinstance(duration, Absent):
-        assert 0 < duration[0].seconds < math.inf
-        assert 0.02 <= duration[0].spread <= 1.0
-        rows.append(schema().heads["build-duration"].encode(duration[1]))
-    assert all(math.isfinite(value) for row in rows for value in row.values)
+class TestDuration:
+    def test_a_steady_project_is_expected_to_stay_as_it_is(self) -> None:
+        past = [past_build(number, seconds=120.0) for number in range(20, 0, -1)]
+        estimate, raw = _known(past, planned())
+        assert estimate.seconds == pytest.approx(120.0)
+        assert estimate.spread == 0.02
+        assert list(raw.values()) == pytest.approx([0.0] * len(raw))
+
+    def test_a_departure_and_its_correction_undo_each_other(self) -> None:
+        estimate = Estimate(seconds=200.0, spread=0.1, builds=20)
+        assert estimate.corrected(estimate.departure(250.0)) == pytest.approx(250.0)
+        assert estimate.corrected(0.0) == 200.0
+
+    def test_the_estimate_follows_builds_of_the_same_kind(self) -> None:
+        quick = [past_build(number, seconds=60.0, event="push") for number in range(20, 10, -1)]
+        slow = [past_build(number, seconds=600.0, event="schedule") for number in range(10, 0, -1)]
+        estimate, _ = _known([*quick, *slow], planned(event="push"))
+        assert estimate.seconds < 70.0
+
+    def test_a_job_never_seen_has_no_estimate(self) -> None:
+        assert isinstance(duration_features([past_build(1)], planned(stream="lint")), Absent)
+        assert isinstance(jenkins_estimate([past_build(1)], planned(stream="lint")), Absent)
+
+    def test_a_build_still_running_is_not_known(self) -> None:
+        assert finished([past_build(1, seconds=7200.0)], planned()) == []
 
 
-@given(past_builds, plans)
-def test_every_raw_value_has_a_part_in_the_schema(past: list[PastBuild], now: Planned) -> None:
-    assert set(failure_features(past, now)) == {part.name for part in schema().heads["build-failure"].parts}
-    duration = duration_features(past, now)
-    if not isinstance(duration, Absent):
-        assert set(duration[1]) <= {part.name for part in schema().heads["build-duration"].parts}
+class TestFailureRate:
+    def test_a_branch_that_fails_is_expected_to_fail_again(self) -> None:
+        bad = [past_build(number, outcome="failed", branch="topic") for number in range(20, 10, -1)]
+        good = [past_build(number, branch="main") for number in range(10, 0, -1)]
+        on_topic, on_main = (failure_features([*bad, *good], planned(branch=branch)) for branch in ("topic", "main"))
+        assert isinstance(on_topic["similar"], float)
+        assert isinstance(on_main["similar"], float)
+        assert on_main["similar"] < 0 < on_topic["similar"]
+        assert (on_topic["branch-failing"], on_topic["failing"], on_topic["passing"]) == (10.0, 0.0, 10.0)
+
+    def test_a_first_build_is_at_the_rate_of_an_average_project(self) -> None:
+        assert failure_features([], planned())["similar"] == pytest.approx(math.log(0.3 / 0.7) / 2)
 
 
-def test_views_name_distances_that_exist() -> None:
-    distances = resemblance([past_build(1)], planned(), {"age": 1.0}).distances
-    assert {distance for distance, _ in (*VIEWS.values(), *FAILURE_VIEWS.values())} <= set(distances)
+class TestJenkinsEstimate:
+    @pytest.mark.parametrize(
+        ("builds", "seconds"),
+        [
+            ([(10, "passed"), (20, "passed"), (30, "unstable"), (40, "passed")], 30.0),
+            ([(10, "passed"), (100, "failed"), (20, "passed"), (30, "passed"), (200, "failed")], 20.0),
+            ([(100, "failed"), (10, "passed"), (200, "failed"), (20, "unstable")], (10 + 20 + 200) / 3),
+            ([(100, "failed"), (200, "failed"), (300, "failed"), (400, "failed")], 300.0),
+            ([(10, "passed"), (50, "not_built")], 10.0),
+        ],
+    )
+    def test_jenkins_takes_three_good_builds_and_fills_from_failures(
+        self, builds: list[tuple[float, str]], seconds: float
+    ) -> None:
+        past = [past_build(len(builds) - place, *build) for place, build in enumerate(builds)]
+        assert jenkins_estimate(past, planned()) == pytest.approx(seconds)
+
+    def test_a_build_that_was_never_built_gives_jenkins_nothing(self) -> None:
+        assert isinstance(jenkins_estimate([past_build(1, outcome="not_built")], planned()), Absent)
 
 
-def test_a_steady_project_is_expected_to_stay_as_it_is() -> None:
-    past = [past_build(number, seconds=120.0) for number in range(20, 0, -1)]
-    estimate, raw = _known(past, planned())
-    assert estimate.seconds == pytest.approx(120.0)
-    assert estimate.spread == 0.02
-    assert list(raw.values()) == pytest.approx([0.0] * len(raw))
-
-
-def test_a_departure_and_its_correction_undo_each_other() -> None:
-    estimate = Estimate(seconds=200.0, spread=0.1, builds=20)
-    assert estimate.corrected(estimate.departure(250.0)) == pytest.approx(250.0)
-    assert estimate.corrected(0.0) == 200.0
-
-
-def test_the_estimate_follows_builds_of_the_same_kind() -> None:
-    quick = [past_build(number, seconds=60.0, event="push") for number in range(20, 10, -1)]
-    slow = [past_build(number, seconds=600.0, event="schedule") for number in range(10, 0, -1)]
-    estimate, _ = _known([*quick, *slow], planned(event="push"))
-    assert estimate.seconds < 70.0
-
-
-def test_a_job_never_seen_has_no_estimate() -> None:
-    assert isinstance(duration_features([past_build(1)], planned(stream="lint")), Absent)
-    assert isinstance(jenkins_estimate([past_build(1)], planned(stream="lint")), Absent)
-
-
-def test_a_build_still_running_is_not_known() -> None:
-    assert finished([past_build(1, seconds=7200.0)], planned()) == []
-
-
-def test_a_branch_that_fails_is_expected_to_fail_again() -> None:
-    bad = [past_build(number, outcome="failed", branch="topic") for number in range(20, 10, -1)]
-    good = [past_build(number, branch="main") for number in range(10, 0, -1)]
-    on_topic, on_main = (failure_features([*bad, *good], planned(branch=branch)) for branch in ("topic", "main"))
-    assert isinstance(on_topic["similar"], float)
-    assert isinstance(on_main["similar"], float)
-    assert on_main["similar"] < 0 < on_topic["similar"]
-    assert (on_topic["branch-failing"], on_topic["failing"], on_topic["passing"]) == (10.0, 0.0, 10.0)
-
-
-def test_a_first_build_is_at_the_rate_of_an_average_project() -> None:
-    assert failure_features([], planned())["similar"] == pytest.approx(math.log(0.3 / 0.7) / 2)
-
-
-@pytest.mark.parametrize(
-    ("builds", "seconds"),
-    [
-        ([(10, "passed"), (20, "passed"), (30, "unstable"), (40, "passed")], 30.0),
-        ([(10, "passed"), (100, "failed"), (20, "passed"), (30, "passed"), (200, "failed")], 20.0),
-        ([(100, "failed"), (10, "passed"), (200, "failed"), (20, "unstable")], (10 + 20 + 200) / 3),
-        ([(100, "failed"), (200, "failed"), (300, "failed"), (400, "failed")], 300.0),
-        ([(10, "passed"), (50, "not_built")], 10.0),
-    ],
-)
-def test_jenkins_takes_three_good_builds_and_fills_from_failures(
-    builds: list[tuple[float, str]], seconds: float
-) -> None:
-    past = [past_build(len(builds) - place, *build) for place, build in enumerate(builds)]
-    assert jenkins_estimate(past, planned()) == pytest.approx(seconds)
-
-
-def test_a_build_that_was_never_built_gives_jenkins_nothing() -> None:
-    assert isinstance(jenkins_estimate([past_build(1, outcome="not_built")], planned()), Absent)
-
-
-def test_a_heavy_value_pulls_the_weighted_median() -> None:
-    assert quantile([1.0, 2.0, 3.0], [1.0, 1.0, 100.0], 0.5) == pytest.approx(3.0, abs=0.05)
+class TestWeightedMedian:
+    def test_a_heavy_value_pulls_the_weighted_median(self) -> None:
+        assert quantile([1.0, 2.0, 3.0], [1.0, 1.0, 100.0], 0.5) == pytest.approx(3.0, abs=0.05)
 
 
 def _known(past: list[PastBuild], now: Planned) -> tuple[Estimate, dict[str, object]]:

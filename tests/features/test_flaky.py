@@ -35,70 +35,53 @@ def part(values: tuple[object, ...], name: str) -> object:
     return values[[one.name for one in HEAD.parts].index(name)]
 
 
-def test_a_test_without_a_past_has_only_its_name() -> None:
-    (values,) = flaky_values(with_tests(TestTable(), ["org.foo.TimeoutTest#waits"]))
-    assert part(values, "bias") == 1.0
-    assert (part(values, "runs"), part(values, "failure-rate-5")) == (0, 0.0)
-    assert part(values, "time-rank") is None
-    assert part(values, "runs-since-failure") is None
-    assert part(values, "classmates-flip-rate") is None
-    assert part(values, "source") is None
-    names = {HEAD.names()[index] for index in HEAD.encode_values(values).indices}
-    assert {"bias", "runs=0", "name=timeout", "source-words=absent"} <= names
+class TestNewTests:
+    def test_a_test_without_a_past_has_only_its_name(self) -> None:
+        (values,) = flaky_values(with_tests(TestTable(), ["org.foo.TimeoutTest#waits"]))
+        assert part(values, "bias") == 1.0
+        assert (part(values, "runs"), part(values, "failure-rate-5")) == (0, 0.0)
+        assert part(values, "time-rank") is None
+        assert part(values, "runs-since-failure") is None
+        assert part(values, "classmates-flip-rate") is None
+        assert part(values, "source") is None
+        names = {HEAD.names()[index] for index in HEAD.encode_values(values).indices}
+        assert {"bias", "runs=0", "name=timeout", "source-words=absent"} <= names
+
+    def test_one_value_a_part_for_each_test(self) -> None:
+        table = history(1).tests
+        assert {len(values) for values in flaky_values(table)} == {len(HEAD.parts)}
+        assert len(flaky_values(table)) == len(table.ids)
+        assert flaky_values(TestTable()) == []
+
+    @settings(deadline=None, max_examples=30)
+    @given(st.integers(0, 10**6))
+    def test_the_order_of_tests_changes_no_feature(self, seed: int) -> None:
+        table = history(seed).tests
+        order = list(range(len(table.ids)))
+        Random(seed).shuffle(order)
+        mixed = TestTable(*([getattr(table, column.name)[n] for n in order] for column in fields(TestTable)))
+        values, others = flaky_values(table), flaky_values(mixed)
+        assert [values[n] for n in order] == others
 
 
-def test_one_value_a_part_for_each_test() -> None:
-    table = history(1).tests
-    assert {len(values) for values in flaky_values(table)} == {len(HEAD.parts)}
-    assert len(flaky_values(table)) == len(table.ids)
-    assert flaky_values(TestTable()) == []
+class TestClassmates:
+    @settings(deadline=None, max_examples=30)
+    @given(st.integers(0, 10**6))
+    def test_classmates_leave_the_test_itself_out(self, seed: int) -> None:
+        table = history(seed).tests
+        for number, test in enumerate(table.ids):
+            before = part(flaky_values(table)[number], "classmates-flip-rate")
+            alone = table.copy()
+            alone.flipped_100[number] = 0.0 if alone.flipped_100[number] else 1.0
+            assert part(flaky_values(alone)[number], "classmates-flip-rate") == before
+            assert group_of(test).startswith("a.B")
 
-
-@settings(deadline=None, max_examples=30)
-@given(st.integers(0, 10**6))
-def test_the_order_of_tests_changes_no_feature(seed: int) -> None:
-    table = history(seed).tests
-    order = list(range(len(table.ids)))
-    Random(seed).shuffle(order)
-    mixed = TestTable(*([getattr(table, column.name)[n] for n in order] for column in fields(TestTable)))
-    values, others = flaky_values(table), flaky_values(mixed)
-    assert [values[n] for n in order] == others
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.integers(0, 10**6))
-def test_classmates_leave_the_test_itself_out(seed: int) -> None:
-    table = history(seed).tests
-    for number, test in enumerate(table.ids):
-        before = part(flaky_values(table)[number], "classmates-flip-rate")
-        alone = table.copy()
-        alone.flipped_100[number] = 0.0 if alone.flipped_100[number] else 1.0
-        assert part(flaky_values(alone)[number], "classmates-flip-rate") == before
-        assert group_of(test).startswith("a.B")
-
-
-def test_a_test_alone_in_its_class_has_no_classmates() -> None:
-    summary = fold(Summary(), "1", entry(1, (TestRun("a.B#x", Outcome.FLAKED), TestRun("a.C#x", Outcome.PASSED))))
-    assert [part(values, "classmates-flip-rate") for values in flaky_values(summary.tests)] == [None, None]
-    more = fold(summary, "2", entry(2, (TestRun("a.B#y", Outcome.PASSED),)))
-    assert part(flaky_values(more.tests)[2], "classmates-flip-rate") == 1.0
-    assert part(flaky_values(more.tests)[0], "classmates-flip-rate") == 0.0
-
-
-def test_values_have_three_digits_so_that_no_row_is_a_fingerprint() -> None:
-    for values in flaky_values(history(3).tests):
-        assert all(value == rounded(value) for value in values if isinstance(value, float))
-
-
-def test_a_rate_counts_recent_runs_more() -> None:
-    def rate(letters: str) -> object:
-        summary = Summary()
-        for number, letter in enumerate(letters):
-            summary = fold(summary, str(number), entry(number, (TestRun("a.B#x", Outcome(letter)),)))
-        return part(flaky_values(summary.tests)[0], "failure-rate-5")
-
-    assert rate("ppppc") > rate("cpppp") > 0.0  # type: ignore[operator]
-    assert rate("ccccc") == 1.0
+    def test_a_test_alone_in_its_class_has_no_classmates(self) -> None:
+        summary = fold(Summary(), "1", entry(1, (TestRun("a.B#x", Outcome.FLAKED), TestRun("a.C#x", Outcome.PASSED))))
+        assert [part(values, "classmates-flip-rate") for values in flaky_values(summary.tests)] == [None, None]
+        more = fold(summary, "2", entry(2, (TestRun("a.B#y", Outcome.PASSED),)))
+        assert part(flaky_values(more.tests)[2], "classmates-flip-rate") == 1.0
+        assert part(flaky_values(more.tests)[0], "classmates-flip-rate") == 0.0
 
 
 def timed(*seconds: float) -> list[object]:
@@ -107,37 +90,53 @@ def timed(*seconds: float) -> list[object]:
     return [part(values, "time-rank") for values in flaky_values(fold(Summary(), "1", entry(1, runs)).tests)]
 
 
-def test_a_time_is_ranked_among_those_of_the_project() -> None:
-    assert timed(0.01, 5.0, 0.3, 60.0) == [-0.75, 0.25, -0.25, 0.75]
-    assert timed(1.0, 1.0, 1.0) == [0.0, 0.0, 0.0]
-    assert timed(0.01, float("nan"), 5.0) == [-0.5, None, 0.5]
+class TestValues:
+    def test_values_are_rounded_so_that_no_row_is_a_fingerprint(self) -> None:
+        """Values have three digits, so that no row is a fingerprint."""
+        for values in flaky_values(history(3).tests):
+            assert all(value == rounded(value) for value in values if isinstance(value, float))
+
+    def test_a_rate_counts_recent_runs_more(self) -> None:
+        def rate(letters: str) -> object:
+            summary = Summary()
+            for number, letter in enumerate(letters):
+                summary = fold(summary, str(number), entry(number, (TestRun("a.B#x", Outcome(letter)),)))
+            return part(flaky_values(summary.tests)[0], "failure-rate-5")
+
+        assert rate("ppppc") > rate("cpppp") > 0.0  # type: ignore[operator]
+        assert rate("ccccc") == 1.0
+
+    def test_a_time_is_ranked_among_those_of_the_project(self) -> None:
+        assert timed(0.01, 5.0, 0.3, 60.0) == [-0.75, 0.25, -0.25, 0.75]
+        assert timed(1.0, 1.0, 1.0) == [0.0, 0.0, 0.0]
+        assert timed(0.01, float("nan"), 5.0) == [-0.5, None, 0.5]
+
+    @given(st.lists(st.integers(0, 12), max_size=30), st.integers(1, 5))
+    def test_a_slower_machine_changes_no_rank(self, doublings: list[int], slower: int) -> None:
+        ranks = timed(*(0.002 * 2**n for n in doublings))
+        assert ranks == timed(*(0.002 * 2 ** (n + slower) for n in doublings))
+        assert sum(ranks) == pytest.approx(0.0, abs=0.01 * len(ranks))  # type: ignore[arg-type]
 
 
-@given(st.lists(st.integers(0, 12), max_size=30), st.integers(1, 5))
-def test_a_slower_machine_changes_no_rank(doublings: list[int], slower: int) -> None:
-    ranks = timed(*(0.002 * 2**n for n in doublings))
-    assert ranks == timed(*(0.002 * 2 ** (n + slower) for n in doublings))
-    assert sum(ranks) == pytest.approx(0.0, abs=0.01 * len(ranks))  # type: ignore[arg-type]
+class TestNames:
+    def test_no_coordinate_is_named_after_a_project(self) -> None:
+        private = with_tests(TestTable(), ["com.zyxcorp.SecretzyxTest#qqzyx"])
+        (values,) = flaky_values(private)
+        names = [HEAD.names()[index] for index in HEAD.encode_values(values).indices]
+        assert not [name for name in names if "zyx" in name]
+        assert not [name for head in schema().heads.values() for name in head.names() if "zyx" in name]
 
+    def test_the_head_and_the_triage_head_share_a_tests_past(self) -> None:
+        table = history(4).tests
+        past = history_values(table)
+        assert [values[1 : 1 + len(past[0])] for values in flaky_values(table)] == past
+        names = [[one.name for one in schema().heads[head].parts[1 : 1 + len(past[0])]] for head in ("flaky", "triage")]
+        assert names[0] == names[1]
 
-def test_no_coordinate_is_named_after_a_project() -> None:
-    private = with_tests(TestTable(), ["com.zyxcorp.SecretzyxTest#qqzyx"])
-    (values,) = flaky_values(private)
-    names = [HEAD.names()[index] for index in HEAD.encode_values(values).indices]
-    assert not [name for name in names if "zyx" in name]
-    assert not [name for head in schema().heads.values() for name in head.names() if "zyx" in name]
-
-
-def test_the_head_and_the_triage_head_share_a_tests_past() -> None:
-    table = history(4).tests
-    past = history_values(table)
-    assert [values[1 : 1 + len(past[0])] for values in flaky_values(table)] == past
-    names = [[one.name for one in schema().heads[head].parts[1 : 1 + len(past[0])]] for head in ("flaky", "triage")]
-    assert names[0] == names[1]
-
-
-def test_typical_seconds_are_none_where_no_report_gave_one() -> None:
-    table = fold(Summary(), "1", entry(1, (TestRun("a#x", Outcome.PASSED), TestRun("a#y", Outcome.PASSED, 2.0)))).tests
-    assert typical_seconds(table, 0) is None
-    assert typical_seconds(table, 1) == pytest.approx(2.0, rel=1e-3)
-    assert table.last_flip == [NEVER, NEVER]
+    def test_typical_seconds_are_none_where_no_report_gave_one(self) -> None:
+        table = fold(
+            Summary(), "1", entry(1, (TestRun("a#x", Outcome.PASSED), TestRun("a#y", Outcome.PASSED, 2.0)))
+        ).tests
+        assert typical_seconds(table, 0) is None
+        assert typical_seconds(table, 1) == pytest.approx(2.0, rel=1e-3)
+        assert table.last_flip == [NEVER, NEVER]

@@ -48,71 +48,70 @@ def many(letter: str, count: int = 40) -> tuple[TestRun, ...]:
     return tuple(TestRun(f"a.B{n % 4}Test#t{n}", Outcome(letter)) for n in range(count))
 
 
-def test_a_build_of_five_thousand_tests_stores_about_250_flaky_rows() -> None:
-    horizon = schema().heads["flaky"].horizon
-    one = build(1, many("p", 5000))
-    made = rows(Summary(), one, lambda test, runs: is_due(crc32(test.encode()), runs, horizon))
-    assert 200 <= len(made["flaky"]) <= 300
-    assert made["triage"] == ()
+class TestTestRows:
+    def test_five_thousand_tests_give_about_250_flaky_rows(self) -> None:
+        """A build of five thousand tests stores about 250 flaky rows."""
+        horizon = schema().heads["flaky"].horizon
+        one = build(1, many("p", 5000))
+        made = rows(Summary(), one, lambda test, runs: is_due(crc32(test.encode()), runs, horizon))
+        assert 200 <= len(made["flaky"]) <= 300
+        assert made["triage"] == ()
+
+    def test_a_row_knows_how_many_runs_came_before_it(self) -> None:
+        summary = known(build(1, many("p", 2)), build(2, many("p", 1)))
+        made = rows(summary, build(3, many("p", 3)))
+        assert [row.run for row in made["flaky"]] == [2, 1, 0]
+
+    def test_each_failure_outside_incidents_gives_a_triage_row(self) -> None:
+        """Each failure gives a triage row, and an incident gives none."""
+        few = (TestRun("a#x", Outcome.FAILED), TestRun("a#y", Outcome.FLAKED), TestRun("a#z", Outcome.PASSED))
+        assert [row.subject for row in rows(Summary(), build(1, few))["triage"]] == ["a#x", "a#y"]
+        assert rows(Summary(), build(1, many("f")))["triage"] == ()
+
+    def test_failure_in_an_incident_gives_no_flaky_row(self) -> None:
+        """A failure in an incident gives no flaky row, for its run is not counted."""
+        runs = (*many("f", 30), TestRun("c#fine", Outcome.PASSED), TestRun("c#skipped", Outcome.SKIPPED))
+        one = build(1, runs)
+        assert [row.subject for row in rows(Summary(), one)["flaky"]] == ["c#fine"]
+        assert known(one).tests.ids == ["c#fine"]
 
 
-def test_a_row_knows_how_many_runs_came_before_it() -> None:
-    summary = known(build(1, many("p", 2)), build(2, many("p", 1)))
-    made = rows(summary, build(3, many("p", 3)))
-    assert [row.run for row in made["flaky"]] == [2, 1, 0]
+class TestBuildRows:
+    def test_build_gives_one_row_a_task_where_outcome_is_known(self) -> None:
+        """The build gives one failure row and one duration row where both are known."""
+        summary = known(build(1, ()), build(2, ()))
+        made = rows(summary, build(3, (TestRun("a#x", Outcome.FAILED),)))
+        assert [row.target for row in made["build-failure"]] == [1.0]
+        assert [round(row.target, 6) for row in made["build-duration"]] == [0.0]
+        assert made["build-failure"][0].subject == f"{3:032x}"
+        assert rows(Summary(), build(3, ()))["build-duration"] == ()
+        assert rows(summary, build(3, (), duration=Absent("unknown")))["build-duration"] == ()
 
+    def test_rows_depend_on_the_past_alone(self) -> None:
+        past = [build(n, (TestRun("a#x", Outcome("pfk"[n % 3]), 0.1 * n),)) for n in range(9)]
+        now = build(20, (TestRun("a#x", Outcome.FAILED, 3.0), TestRun("a#y", Outcome.PASSED, 1.0)))
+        summary = known(*past)
+        before = repr(rows(summary, now))
+        known(*past, now, build(30, many("f")))
+        assert repr(rows(summary, now)) == before
 
-def test_each_failure_gives_a_triage_row_and_an_incident_gives_none() -> None:
-    few = (TestRun("a#x", Outcome.FAILED), TestRun("a#y", Outcome.FLAKED), TestRun("a#z", Outcome.PASSED))
-    assert [row.subject for row in rows(Summary(), build(1, few))["triage"]] == ["a#x", "a#y"]
-    assert rows(Summary(), build(1, many("f")))["triage"] == ()
+    def test_the_order_of_tests_in_the_report_changes_no_row(self) -> None:
+        summary = known(*(build(n, many("pfk"[n % 3], 9)) for n in range(6)))
+        runs = (*many("f", 9), TestRun("new#t", Outcome.PASSED))
+        straight, reverse = (rows(summary, build(9, order)) for order in (runs, runs[::-1]))
+        for head in ("flaky", "triage"):
+            assert sorted(map(repr, straight[head])) == sorted(map(repr, reverse[head]))
 
+    def test_private_features_are_named_and_never_coordinates(self) -> None:
+        assert test_private("a.B#x") == ("test=a.B#x", "class=a.B")
+        planned = plan(build(1, ()).situation, STREAM, "a1")
+        assert build_private(planned) == ("branch=main", f"job={STREAM}", "author=a1")
+        assert build_private(planned._replace(branch="", author="")) == (f"job={STREAM}",)
 
-def test_a_failure_in_an_incident_gives_no_flaky_row_for_its_run_is_not_counted() -> None:
-    runs = (*many("f", 30), TestRun("c#fine", Outcome.PASSED), TestRun("c#skipped", Outcome.SKIPPED))
-    one = build(1, runs)
-    assert [row.subject for row in rows(Summary(), one)["flaky"]] == ["c#fine"]
-    assert known(one).tests.ids == ["c#fine"]
-
-
-def test_the_build_gives_one_failure_row_and_one_duration_row_where_both_are_known() -> None:
-    summary = known(build(1, ()), build(2, ()))
-    made = rows(summary, build(3, (TestRun("a#x", Outcome.FAILED),)))
-    assert [row.target for row in made["build-failure"]] == [1.0]
-    assert [round(row.target, 6) for row in made["build-duration"]] == [0.0]
-    assert made["build-failure"][0].subject == f"{3:032x}"
-    assert rows(Summary(), build(3, ()))["build-duration"] == ()
-    assert rows(summary, build(3, (), duration=Absent("unknown")))["build-duration"] == ()
-
-
-def test_rows_depend_on_the_past_alone() -> None:
-    past = [build(n, (TestRun("a#x", Outcome("pfk"[n % 3]), 0.1 * n),)) for n in range(9)]
-    now = build(20, (TestRun("a#x", Outcome.FAILED, 3.0), TestRun("a#y", Outcome.PASSED, 1.0)))
-    summary = known(*past)
-    before = repr(rows(summary, now))
-    known(*past, now, build(30, many("f")))
-    assert repr(rows(summary, now)) == before
-
-
-def test_the_order_of_tests_in_the_report_changes_no_row() -> None:
-    summary = known(*(build(n, many("pfk"[n % 3], 9)) for n in range(6)))
-    runs = (*many("f", 9), TestRun("new#t", Outcome.PASSED))
-    straight, reverse = (rows(summary, build(9, order)) for order in (runs, runs[::-1]))
-    for head in ("flaky", "triage"):
-        assert sorted(map(repr, straight[head])) == sorted(map(repr, reverse[head]))
-
-
-def test_private_features_are_named_and_never_coordinates() -> None:
-    assert test_private("a.B#x") == ("test=a.B#x", "class=a.B")
-    planned = plan(build(1, ()).situation, STREAM, "a1")
-    assert build_private(planned) == ("branch=main", f"job={STREAM}", "author=a1")
-    assert build_private(planned._replace(branch="", author="")) == (f"job={STREAM}",)
-
-
-def test_the_last_commit_is_that_of_the_stream() -> None:
-    builds = known(build(1, ()), build(2, ())).builds
-    assert last_commit(builds, STREAM) == "c2"
-    assert last_commit(builds, "other") == ""
+    def test_the_last_commit_is_that_of_the_stream(self) -> None:
+        builds = known(build(1, ()), build(2, ())).builds
+        assert last_commit(builds, STREAM) == "c2"
+        assert last_commit(builds, "other") == ""
 
 
 test_private.__test__ = False  # type: ignore[attr-defined]  # pytest: the function under test, not a test

@@ -25,49 +25,47 @@ def value_of(part: Part, draw: Random) -> Value:
     return draw.choice([0.0, 1, draw.uniform(-3, 3), draw.expovariate(0.01)])
 
 
-@pytest.mark.parametrize("name", HEAD_NAMES)
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6))
-def test_margins_by_column_are_the_margins_of_the_rows(name: str, seed: int) -> None:
-    draw, head = Random(seed), HEADS[name]
-    weights = [draw.gauss(0, 1) for _ in range(head.size())]
-    rows = [tuple(value_of(part, draw) for part in head.parts) for _ in range(3)]
-    expected = [margin(weights, *head.encode_values(row)) for row in rows]
-    assert head.margins(weights, list(zip(*rows, strict=True))) == pytest.approx(expected, abs=1e-9)
+class TestCoordinates:
+    @pytest.mark.parametrize("name", HEAD_NAMES)
+    @settings(max_examples=25, deadline=None)
+    @given(st.integers(0, 10**6))
+    def test_margins_by_column_are_the_margins_of_the_rows(self, name: str, seed: int) -> None:
+        draw, head = Random(seed), HEADS[name]
+        weights = [draw.gauss(0, 1) for _ in range(head.size())]
+        rows = [tuple(value_of(part, draw) for part in head.parts) for _ in range(3)]
+        expected = [margin(weights, *head.encode_values(row)) for row in rows]
+        assert head.margins(weights, list(zip(*rows, strict=True))) == pytest.approx(expected, abs=1e-9)
+
+    @pytest.mark.parametrize("name", HEAD_NAMES)
+    @settings(max_examples=25, deadline=None)
+    @given(st.integers(0, 10**6))
+    def test_coordinates_ascend_and_stay_inside(self, name: str, seed: int) -> None:
+        draw, head = Random(seed), HEADS[name]
+        indices, values = head.encode_values([value_of(part, draw) for part in head.parts])
+        assert list(indices) == sorted(set(indices))
+        assert all(0 <= index < head.size() for index in indices)
+        assert len(indices) == len(values)
+
+    @pytest.mark.parametrize("name", HEAD_NAMES)
+    def test_every_coordinate_has_one_name(self, name: str) -> None:
+        names = HEADS[name].names()
+        assert len(names) == len(set(names)) == HEADS[name].size()
+
+    def test_values_by_name_are_the_values_in_order(self) -> None:
+        head = HEADS["triage"]
+        raw = {"bias": 1.0, "runs": 7, "change": "near", "failure-kind": "timeout"}
+        assert head.encode(raw) == head.encode_values([raw.get(part.name) for part in head.parts])
+        assert "change=near" in {head.names()[index] for index in head.encode(raw).indices}
+
+    def test_a_row_of_the_wrong_length_is_an_error(self) -> None:
+        with pytest.raises(ValueError, match="zip"):
+            HEADS["triage"].encode_values([1.0])
 
 
-@pytest.mark.parametrize("name", HEAD_NAMES)
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6))
-def test_coordinates_ascend_and_stay_inside(name: str, seed: int) -> None:
-    draw, head = Random(seed), HEADS[name]
-    indices, values = head.encode_values([value_of(part, draw) for part in head.parts])
-    assert list(indices) == sorted(set(indices))
-    assert all(0 <= index < head.size() for index in indices)
-    assert len(indices) == len(values)
-
-
-@pytest.mark.parametrize("name", HEAD_NAMES)
-def test_every_coordinate_has_one_name(name: str) -> None:
-    names = HEADS[name].names()
-    assert len(names) == len(set(names)) == HEADS[name].size()
-
-
-def test_values_by_name_are_the_values_in_order() -> None:
-    head = HEADS["triage"]
-    raw = {"bias": 1.0, "runs": 7, "change": "near", "failure-kind": "timeout"}
-    assert head.encode(raw) == head.encode_values([raw.get(part.name) for part in head.parts])
-    assert "change=near" in {head.names()[index] for index in head.encode(raw).indices}
-
-
-def test_a_row_of_the_wrong_length_is_an_error() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        HEADS["triage"].encode_values([1.0])
-
-
-def test_the_heads_are_the_four_tasks_in_order() -> None:
-    assert tuple(HEADS) == HEAD_NAMES
-    assert all(name == head.name for name, head in HEADS.items())
+class TestTasks:
+    def test_the_heads_are_the_four_tasks_in_order(self) -> None:
+        assert tuple(HEADS) == HEAD_NAMES
+        assert all(name == head.name for name, head in HEADS.items())
 
 
 BASE = Head("flaky", (Flag("bias"), Hats("runs", (0.0, 1.0)), Words("name", {"a": 0, "b": 1})), 1.0, 50, 20, 20)
@@ -88,37 +86,38 @@ CHANGES = [
 ]
 
 
-def test_the_digest_changes_with_every_constant() -> None:
-    digests = {Schema((head,)).digest for head in (BASE, *CHANGES)}
-    assert len(digests) == 1 + len(CHANGES)
-    assert all(len(digest) == 16 and int(digest, 16) >= 0 for digest in digests)
+class TestDigest:
+    def test_the_digest_changes_with_every_constant(self) -> None:
+        digests = {Schema((head,)).digest for head in (BASE, *CHANGES)}
+        assert len(digests) == 1 + len(CHANGES)
+        assert all(len(digest) == 16 and int(digest, 16) >= 0 for digest in digests)
+
+    def test_the_same_constants_give_the_same_digest(self) -> None:
+        again = Head(
+            "flaky", (Flag("bias"), Hats("runs", (0.0, 1.0)), Words("name", {"a": 0, "b": 1})), 1.0, 50, 20, 20
+        )
+        assert Schema((again,)).digest == Schema((BASE,)).digest
 
 
-def test_the_same_constants_give_the_same_digest() -> None:
-    again = Head("flaky", (Flag("bias"), Hats("runs", (0.0, 1.0)), Words("name", {"a": 0, "b": 1})), 1.0, 50, 20, 20)
-    assert Schema((again,)).digest == Schema((BASE,)).digest
+class TestLists:
+    def test_the_horizon_is_not_longer_than_what_the_table_remembers(self) -> None:
+        assert HEADS["flaky"].horizon <= RECENT
+        assert HEADS["triage"].horizon + 1 <= RECENT
 
+    def test_the_closed_lists_are_lower_case_words(self) -> None:
+        for part in ("name", "source"):
+            words = schema().words(part).index
+            assert 500 < len(words) < 5000
+            assert all(word.isascii() and word.isalpha() and word.islower() for word in words)
 
-def test_the_horizon_is_not_longer_than_what_the_table_remembers() -> None:
-    assert HEADS["flaky"].horizon <= RECENT
-    assert HEADS["triage"].horizon + 1 <= RECENT
-
-
-def test_the_closed_lists_are_lower_case_words() -> None:
-    for part in ("name", "source"):
-        words = schema().words(part).index
-        assert 500 < len(words) < 5000
-        assert all(word.isascii() and word.isalpha() and word.islower() for word in words)
-
-
-def test_every_failure_kind_is_in_the_schema() -> None:
-    kinds = (
-        "TimeoutException",
-        "ConnectException",
-        "InterruptedException",
-        "MemoryError",
-        "AssertionError",
-        "NullPointerException",
-    )
-    known = {failure_kind(kind) for kind in (*kinds, "IOException", "IllegalStateException", "Zebra")}
-    assert known == set(FAILURE_KINDS)
+    def test_every_failure_kind_is_in_the_schema(self) -> None:
+        kinds = (
+            "TimeoutException",
+            "ConnectException",
+            "InterruptedException",
+            "MemoryError",
+            "AssertionError",
+            "NullPointerException",
+        )
+        known = {failure_kind(kind) for kind in (*kinds, "IOException", "IllegalStateException", "Zebra")}
+        assert known == set(FAILURE_KINDS)

@@ -47,29 +47,6 @@ def past(letters: str, test: str = "org.foo.BarTest#works") -> Summary:
     return summary
 
 
-def test_a_failure_is_seen_with_its_circumstances() -> None:
-    runs = (
-        TestRun("org.foo.BarTest#works", Outcome.FAILED, 5.0, "java.net.ConnectException"),
-        TestRun("org.foo.BarTest#other", Outcome.CONFIRMED),
-        TestRun("org.foo.BazTest#fine", Outcome.PASSED),
-        TestRun("org.foo.QuxTest#fails", Outcome.FLAKED),
-    )
-    found = facts(past("ppf"), build(9, runs))
-    assert set(found) == {runs[0].test, runs[1].test, runs[3].test}
-    here = found["org.foo.BarTest#works"]
-    assert (here["failures-in-a-row"], here["failures-in-build"], here["classmates-failing"]) == (1, 3, 1)
-    assert (here["change"], here["files-changed"], here["failure-kind"]) == ("itself", 2, "connection")
-    assert (here["seconds"], here["seconds-ratio"]) == (5.0, pytest.approx(2.3))
-    assert here["same-commit"] == "unseen"
-    new = found["org.foo.QuxTest#fails"]
-    assert (new["runs"], new["change"], new["failure-kind"], new["seconds"]) == (0, "near", None, None)
-
-
-def test_without_git_the_change_is_absent_and_says_nothing() -> None:
-    found = facts(past("p"), build(9, (TestRun("a#b", Outcome.FAILED),), Absent("no git")))
-    assert (found["a#b"]["change"], found["a#b"]["files-changed"], found["a#b"]["evidence-change"]) == (None, None, 0.0)
-
-
 ELSEWHERE = Change("c3", "", "ann", (FileChange("docs/a.md", 1, 0),))
 
 
@@ -83,77 +60,103 @@ def failed(outcome: Outcome = Outcome.FAILED, change: Change = ELSEWHERE, *other
     return build(30, (TestRun("org.foo.BarTest#works", outcome), *others), change)
 
 
-def test_a_past_of_flips_is_evidence_for_a_flake() -> None:
-    assert evidence(past("pppppppppp"), failed(), "past") < evidence(past("ppppfppfpp"), failed(), "past")
+class TestEvidence:
+    def test_a_failure_is_seen_with_its_circumstances(self) -> None:
+        runs = (
+            TestRun("org.foo.BarTest#works", Outcome.FAILED, 5.0, "java.net.ConnectException"),
+            TestRun("org.foo.BarTest#other", Outcome.CONFIRMED),
+            TestRun("org.foo.BazTest#fine", Outcome.PASSED),
+            TestRun("org.foo.QuxTest#fails", Outcome.FLAKED),
+        )
+        found = facts(past("ppf"), build(9, runs))
+        assert set(found) == {runs[0].test, runs[1].test, runs[3].test}
+        here = found["org.foo.BarTest#works"]
+        assert (here["failures-in-a-row"], here["failures-in-build"], here["classmates-failing"]) == (1, 3, 1)
+        assert (here["change"], here["files-changed"], here["failure-kind"]) == ("itself", 2, "connection")
+        assert (here["seconds"], here["seconds-ratio"]) == (5.0, pytest.approx(2.3))
+        assert here["same-commit"] == "unseen"
+        new = found["org.foo.QuxTest#fails"]
+        assert (new["runs"], new["change"], new["failure-kind"], new["seconds"]) == (0, "near", None, None)
+
+    def test_without_git_the_change_is_absent_and_says_nothing(self) -> None:
+        found = facts(past("p"), build(9, (TestRun("a#b", Outcome.FAILED),), Absent("no git")))
+        assert (found["a#b"]["change"], found["a#b"]["files-changed"], found["a#b"]["evidence-change"]) == (
+            None,
+            None,
+            0.0,
+        )
+
+    def test_a_past_of_flips_is_evidence_for_a_flake(self) -> None:
+        assert evidence(past("pppppppppp"), failed(), "past") < evidence(past("ppppfppfpp"), failed(), "past")
+
+    def test_repeated_failures_are_evidence_for_a_regression(self) -> None:
+        """Failures in a row and reruns that fail are evidence for a regression."""
+        assert evidence(past("pppp"), failed(), "repeats") == 0.0
+        assert evidence(past("pppp"), failed(Outcome.CONFIRMED), "repeats") < -1.0
+        assert evidence(past("pppff"), failed(), "repeats") < evidence(past("pppf"), failed(), "repeats") < 0.0
+
+    def test_continued_failure_keeps_its_first_change(self) -> None:
+        """A failure that goes on keeps the change and the companions with which it began."""
+        summary = past("pppp")
+        other = TestRun("org.foo.QuxTest#works", Outcome.FAILED)
+        began = failed(Outcome.FAILED, CHANGE, other)
+        summary = fold(summary, "x", entry_of(began, "||mark", ""))
+        later = failed()
+        assert evidence(summary, later, "change") == evidence(past("pppp"), began, "change") < 0.0
+        assert evidence(summary, later, "companions") == evidence(past("pppp"), began, "companions") < 0.0
+        assert evidence(past("pppp"), later, "change") > 0.0
+
+    def test_pass_on_the_same_commit_is_evidence_for_a_flake(self) -> None:
+        """A pass on the same commit or in a rerun is evidence for a flake."""
+        assert evidence(past("p"), failed(), "commit", "c3") == PASSED_ON_COMMIT
+        assert evidence(past("p"), failed(Outcome.FLAKED), "commit") == PASSED_ON_COMMIT
+        assert evidence(past("pf"), failed(), "commit", "c3") == 0.0
+
+    def test_untrained_model_counts_evidence_and_nothing_else(self) -> None:
+        """Before any learning the evidence counts in full, and nothing else does."""
+        start = dict(zip(HEAD.names(), HEAD.start(), strict=True))
+        assert {name for name, weight in start.items() if weight} == {f"evidence-{name}" for name in EVIDENCE}
+        assert set(start.values()) == {0.0, 1.0}
+        rows = triage_values(past("pppp").tests, failed(), "")
+        (values,) = (row for _, row in rows)
+        total = sum(evidence(past("pppp"), failed(), name) for name in EVIDENCE)
+        assert margin(HEAD.start(), *HEAD.encode_values(values)) == pytest.approx(total)
+
+    @pytest.mark.parametrize(
+        ("letters", "expected"), [("p", "passed"), ("k", "passed"), ("pf", "failed"), ("pc", "failed")]
+    )
+    def test_a_rerun_of_the_commit_before_is_told_how_it_went(self, letters: str, expected: str) -> None:
+        one = build(9, (TestRun("org.foo.BarTest#works", Outcome.FAILED),))
+        assert facts(past(letters), one, previous="c2")["org.foo.BarTest#works"]["same-commit"] == expected
+        assert facts(past(letters), one, previous="c1")["org.foo.BarTest#works"]["same-commit"] == "unseen"
 
 
-def test_failures_in_a_row_and_reruns_that_fail_are_evidence_for_a_regression() -> None:
-    assert evidence(past("pppp"), failed(), "repeats") == 0.0
-    assert evidence(past("pppp"), failed(Outcome.CONFIRMED), "repeats") < -1.0
-    assert evidence(past("pppff"), failed(), "repeats") < evidence(past("pppf"), failed(), "repeats") < 0.0
+class TestRows:
+    def test_a_build_without_failures_has_no_rows(self) -> None:
+        assert facts(past("p"), build(9, (TestRun("org.foo.BarTest#works", Outcome.PASSED),))) == {}
+
+    def test_the_build_itself_is_not_among_its_features(self) -> None:
+        summary = past("ppp")
+        text = repr(summary)
+        facts(summary, build(9, (TestRun("org.foo.BarTest#works", Outcome.FAILED),)))
+        assert repr(summary) == text
 
 
-def test_a_failure_that_goes_on_keeps_the_change_and_the_companions_with_which_it_began() -> None:
-    summary = past("pppp")
-    other = TestRun("org.foo.QuxTest#works", Outcome.FAILED)
-    began = failed(Outcome.FAILED, CHANGE, other)
-    summary = fold(summary, "x", entry_of(began, "||mark", ""))
-    later = failed()
-    assert evidence(summary, later, "change") == evidence(past("pppp"), began, "change") < 0.0
-    assert evidence(summary, later, "companions") == evidence(past("pppp"), began, "companions") < 0.0
-    assert evidence(past("pppp"), later, "change") > 0.0
-
-
-def test_a_pass_on_the_same_commit_or_in_a_rerun_is_evidence_for_a_flake() -> None:
-    assert evidence(past("p"), failed(), "commit", "c3") == PASSED_ON_COMMIT
-    assert evidence(past("p"), failed(Outcome.FLAKED), "commit") == PASSED_ON_COMMIT
-    assert evidence(past("pf"), failed(), "commit", "c3") == 0.0
-
-
-def test_before_any_learning_the_evidence_counts_in_full_and_nothing_else_does() -> None:
-    start = dict(zip(HEAD.names(), HEAD.start(), strict=True))
-    assert {name for name, weight in start.items() if weight} == {f"evidence-{name}" for name in EVIDENCE}
-    assert set(start.values()) == {0.0, 1.0}
-    rows = triage_values(past("pppp").tests, failed(), "")
-    (values,) = (row for _, row in rows)
-    total = sum(evidence(past("pppp"), failed(), name) for name in EVIDENCE)
-    assert margin(HEAD.start(), *HEAD.encode_values(values)) == pytest.approx(total)
-
-
-@pytest.mark.parametrize(
-    ("letters", "expected"), [("p", "passed"), ("k", "passed"), ("pf", "failed"), ("pc", "failed")]
-)
-def test_a_rerun_of_the_commit_before_is_told_how_it_went(letters: str, expected: str) -> None:
-    one = build(9, (TestRun("org.foo.BarTest#works", Outcome.FAILED),))
-    assert facts(past(letters), one, previous="c2")["org.foo.BarTest#works"]["same-commit"] == expected
-    assert facts(past(letters), one, previous="c1")["org.foo.BarTest#works"]["same-commit"] == "unseen"
-
-
-def test_a_build_without_failures_has_no_rows() -> None:
-    assert facts(past("p"), build(9, (TestRun("org.foo.BarTest#works", Outcome.PASSED),))) == {}
-
-
-def test_the_build_itself_is_not_among_its_features() -> None:
-    summary = past("ppp")
-    text = repr(summary)
-    facts(summary, build(9, (TestRun("org.foo.BarTest#works", Outcome.FAILED),)))
-    assert repr(summary) == text
-
-
-@pytest.mark.parametrize(
-    ("failure_type", "kind"),
-    [
-        ("", None),
-        ("java.util.concurrent.TimeoutException", "timeout"),
-        ("requests.exceptions.ConnectionError", "connection"),
-        ("AssertionError", "assertion"),
-        ("org.junit.ComparisonFailure", "assertion"),
-        ("TypeError", "null"),
-        ("FileNotFoundError", "io"),
-        ("java.lang.OutOfMemoryError", "memory"),
-        ("ZeroDivisionError", "other"),
-    ],
-)
-def test_an_exception_type_becomes_one_of_the_public_kinds(failure_type: str, kind: str | None) -> None:
-    assert failure_kind(failure_type) == kind
-    assert kind is None or kind in FAILURE_KINDS
+class TestFailureKinds:
+    @pytest.mark.parametrize(
+        ("failure_type", "kind"),
+        [
+            ("", None),
+            ("java.util.concurrent.TimeoutException", "timeout"),
+            ("requests.exceptions.ConnectionError", "connection"),
+            ("AssertionError", "assertion"),
+            ("org.junit.ComparisonFailure", "assertion"),
+            ("TypeError", "null"),
+            ("FileNotFoundError", "io"),
+            ("java.lang.OutOfMemoryError", "memory"),
+            ("ZeroDivisionError", "other"),
+        ],
+    )
+    def test_an_exception_type_becomes_one_of_the_public_kinds(self, failure_type: str, kind: str | None) -> None:
+        assert failure_kind(failure_type) == kind
+        assert kind is None or kind in FAILURE_KINDS

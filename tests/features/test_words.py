@@ -6,28 +6,27 @@ from hypothesis import strategies as st
 from fedstep.features.words import sub_words
 
 
-def test_names_split_at_capitals_acronyms_digits_and_signs() -> None:
-    assert sub_words(["XMLHttpRequest", "waits_for-2ndReply"]) == (
-        "for",
-        "http",
-        "nd",
-        "reply",
-        "request",
-        "waits",
-        "xml",
-    )
-    assert sub_words(["shouldParseJSON", "a", "B2", "été"]) == ("json", "parse", "should")
+class TestWords:
+    def test_names_split_at_capitals_acronyms_digits_and_signs(self) -> None:
+        assert sub_words(["XMLHttpRequest", "waits_for-2ndReply"]) == (
+            "for",
+            "http",
+            "nd",
+            "reply",
+            "request",
+            "waits",
+            "xml",
+        )
+        assert sub_words(["shouldParseJSON", "a", "B2", "été"]) == ("json", "parse", "should")
 
+    @given(st.lists(st.text(max_size=20)))
+    def test_words_are_distinct_lower_case_and_sorted(self, names: list[str]) -> None:
+        words = sub_words(names)
+        assert list(words) == sorted(set(words))
+        assert all(word.isascii() and word.isalpha() and word.islower() and len(word) > 1 for word in words)
 
-@given(st.lists(st.text(max_size=20)))
-def test_words_are_distinct_lower_case_and_sorted(names: list[str]) -> None:
-    words = sub_words(names)
-    assert list(words) == sorted(set(words))
-    assert all(word.isascii() and word.isalpha() and word.islower() and len(word) > 1 for word in words)
-
-
-@given(st.lists(st.text(alphabet="abAB_ ", max_size=8)), st.randoms())
-def test_the_order_of_names_says_nothing(names: list[str], draw) -> None:  # type: ignore[no-untyped-def]
-    shuffled = list(names)
-    draw.shuffle(shuffled)
-    assert sub_words(shuffled) == sub_words(names)
+    @given(st.lists(st.text(alphabet="abAB_ ", max_size=8)), st.randoms())
+    def test_the_order_of_names_says_nothing(self, names: list[str], draw) -> None:  # type: ignore[no-untyped-def]
+        shuffled = list(names)
+        draw.shuffle(shuffled)
+        assert sub_words(shuffled) == sub_words(names)

@@ -85,21 +85,16 @@ def packed_with(**changes: object) -> bytes:
     return zlib.compress(json.dumps({**json.loads(zlib.decompress(encode(WHOLE))), **changes}).encode())
 
 
-def test_a_record_comes_back_whole() -> None:
-    assert same(decode(encode(WHOLE)), WHOLE)
+class TestEncoding:
+    def test_a_record_comes_back_whole(self) -> None:
+        assert same(decode(encode(WHOLE)), WHOLE)
 
-
-@settings(max_examples=40, deadline=None)
-@given(entries)
-def test_every_entry_comes_back_and_the_same_entry_gives_the_same_bytes(entry: Entry) -> None:
-    assert same(decode(encode(entry)), entry)
-    assert encode(decode(encode(entry))) == encode(entry)
-
-
-@given(st.binary(max_size=200))
-def test_any_bytes_are_an_entry_or_a_history_error(packed: bytes) -> None:
-    refused(packed)
-    refused(zlib.compress(packed))
+    @settings(max_examples=40, deadline=None)
+    @given(entries)
+    def test_entry_round_trips_and_its_bytes_are_stable(self, entry: Entry) -> None:
+        """Every entry comes back, and the same entry gives the same bytes."""
+        assert same(decode(encode(entry)), entry)
+        assert encode(decode(encode(entry))) == encode(entry)
 
 
 json_values = st.recursive(
@@ -109,49 +104,52 @@ json_values = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted(json.loads(zlib.decompress(encode(WHOLE))))), json_values)
-def test_a_field_of_any_other_kind_is_an_entry_or_a_history_error(field: str, value: object) -> None:
-    refused(packed_with(**{field: value}))
+class TestDamage:
+    @given(st.binary(max_size=200))
+    def test_any_bytes_are_an_entry_or_a_history_error(self, packed: bytes) -> None:
+        refused(packed)
+        refused(zlib.compress(packed))
 
+    @given(st.sampled_from(sorted(json.loads(zlib.decompress(encode(WHOLE))))), json_values)
+    def test_field_of_any_kind_is_an_entry_or_a_history_error(self, field: str, value: object) -> None:
+        """A field of any other kind is an entry or a history error."""
+        refused(packed_with(**{field: value}))
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"tests": [1, 2]},
-        {"outcomes": "p"},
-        {"outcomes": "p?"},
-        {"started_at": math.nan},
-        {"finished_at": math.inf},
-        {"seconds": math.inf},
-        {"files": ["abcd"]},
-        {"files": [["a", "b", 0, ""]]},
-        {"format": 99},
-        {"rows": {"flaky": [["t", 1, ["x"], [1.0], [], None]]}},
-    ],
-)
-def test_a_field_that_would_fail_in_a_later_room_is_refused_at_the_door(changes: dict[str, object]) -> None:
-    assert refused(packed_with(**changes))
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"tests": [1, 2]},
+            {"outcomes": "p"},
+            {"outcomes": "p?"},
+            {"started_at": math.nan},
+            {"finished_at": math.inf},
+            {"seconds": math.inf},
+            {"files": ["abcd"]},
+            {"files": [["a", "b", 0, ""]]},
+            {"format": 99},
+            {"rows": {"flaky": [["t", 1, ["x"], [1.0], [], None]]}},
+        ],
+    )
+    def test_field_that_would_fail_later_is_refused_on_reading(self, changes: dict[str, object]) -> None:
+        """A field that would fail in later code is refused when the record is read."""
+        assert refused(packed_with(**changes))
 
+    def test_deep_nesting_is_refused(self) -> None:
+        assert refused(zlib.compress(b"[" * 200_000))
 
-def test_deep_nesting_is_refused() -> None:
-    assert refused(zlib.compress(b"[" * 200_000))
+    @given(st.data())
+    def test_a_record_cut_anywhere_is_refused(self, data: st.DataObject) -> None:
+        packed = encode(WHOLE)
+        assert refused(packed[: data.draw(st.integers(0, len(packed) - 1))])
 
+    @given(st.data())
+    def test_a_flipped_bit_is_refused_or_changes_nothing(self, data: st.DataObject) -> None:
+        packed = bytearray(encode(WHOLE))
+        packed[data.draw(st.integers(0, len(packed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        assert refused(bytes(packed)) or same(decode(bytes(packed)), WHOLE)
 
-@given(st.data())
-def test_a_record_cut_anywhere_is_refused(data: st.DataObject) -> None:
-    packed = encode(WHOLE)
-    assert refused(packed[: data.draw(st.integers(0, len(packed) - 1))])
-
-
-@given(st.data())
-def test_a_flipped_bit_is_refused_or_changes_nothing(data: st.DataObject) -> None:
-    packed = bytearray(encode(WHOLE))
-    packed[data.draw(st.integers(0, len(packed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    assert refused(bytes(packed)) or same(decode(bytes(packed)), WHOLE)
-
-
-def test_a_bomb_is_refused_in_bounded_memory() -> None:
-    program = """
+    def test_a_bomb_is_refused_in_bounded_memory(self) -> None:
+        program = """
 import resource, sys
 from fedstep.errors import HistoryError
 from fedstep.history.entry import decode
@@ -162,15 +160,17 @@ try:
 except HistoryError:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    squeeze = zlib.compressobj()
-    bomb = b"".join(squeeze.compress(bytes(1 << 20)) for _ in range(240)) + squeeze.flush()
-    done = subprocess.run([sys.executable, "-c", program], input=bomb, capture_output=True, check=True)
-    unit = 1 if sys.platform == "darwin" else 1024
-    assert int(done.stdout) * unit < 160 << 20
+        squeeze = zlib.compressobj()
+        bomb = b"".join(squeeze.compress(bytes(1 << 20)) for _ in range(240)) + squeeze.flush()
+        done = subprocess.run([sys.executable, "-c", program], input=bomb, capture_output=True, check=True)
+        unit = 1 if sys.platform == "darwin" else 1024
+        assert int(done.stdout) * unit < 160 << 20
 
 
-def test_a_time_is_kept_to_the_millisecond_and_a_value_to_six_digits() -> None:
-    row = Row("t", 0, (1,), (1 / 3,), (), 2 / 3)
-    kept = decode(encode(WHOLE._replace(tests=(TestRun("t", Outcome.PASSED, 0.0014),), rows={"triage": (row,)})))
-    assert kept.tests[0].seconds == 0.001
-    assert kept.rows["triage"][0] == Row("t", 0, (1,), (0.333333,), (), 0.666667)
+class TestPrecision:
+    def test_times_have_milliseconds_and_values_six_digits(self) -> None:
+        """A time is kept to the millisecond and a value to six digits."""
+        row = Row("t", 0, (1,), (1 / 3,), (), 2 / 3)
+        kept = decode(encode(WHOLE._replace(tests=(TestRun("t", Outcome.PASSED, 0.0014),), rows={"triage": (row,)})))
+        assert kept.tests[0].seconds == 0.001
+        assert kept.rows["triage"][0] == Row("t", 0, (1,), (0.333333,), (), 0.666667)

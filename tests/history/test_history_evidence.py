@@ -28,52 +28,54 @@ def past(flips: float, spells: float, mates: float = 0.0) -> float:
     return of_past(base, "org.foo.BarTest#a", flips, spells, 50.0)
 
 
-def test_flips_speak_for_a_flake_and_a_quiet_past_against_one() -> None:
-    assert past(0, 0) < 0 < past(1, 1) < past(5, 5)
+class TestFlips:
+    def test_flips_speak_for_a_flake_and_a_quiet_past_against_one(self) -> None:
+        assert past(0, 0) < 0 < past(1, 1) < past(5, 5)
+
+    def test_spells_that_were_no_flips_count_less_than_flips(self) -> None:
+        base = base_of(QUIET, *([0.0] * 20, [0.0] * 20, [50.0] * 20))
+        none, spells, flips = (
+            of_past(base, QUIET[0], *counts, 50.0) for counts in ((0.0, 0.0), (0.0, 2.0), (2.0, 2.0))
+        )
+        assert none < spells < flips
+
+    def test_flips_of_class_mates_speak_for_a_flake(self) -> None:
+        assert past(0, 0) < past(0, 0, mates=4)
+
+    def test_a_broken_test_stays_broken_and_a_flake_does_not(self) -> None:
+        assert of_repeats(0, 0, 50) == 0.0
+        assert of_repeats(2, 0, 50) < of_repeats(1, 0, 50) < 0
+        assert of_repeats(1, 40, 50) == 0.0
 
 
-def test_spells_that_were_no_flips_count_less_than_flips() -> None:
-    base = base_of(QUIET, *([0.0] * 20, [0.0] * 20, [50.0] * 20))
-    none, spells, flips = (of_past(base, QUIET[0], *counts, 50.0) for counts in ((0.0, 0.0), (0.0, 2.0), (2.0, 2.0)))
-    assert none < spells < flips
+class TestChanges:
+    @pytest.mark.parametrize(("path", "classes"), [("src/org/foo/Bar.java", 100), ("src/org/foo/Else.java", 100)])
+    def test_change_naming_one_class_says_more_than_all_classes(self, path: str, classes: int) -> None:
+        """A change that names one class of many says more than one that names all."""
+        change = touched([FileChange(path)])
+        relation = change.relation("org.foo.BarTest#a")
+        many = shares_of(change, ["org.foo.BarTest", *(f"org.p{n}.A{n}Test" for n in range(classes))])
+        alone = shares_of(change, ["org.foo.BarTest"])
+        assert of_change(relation, many) < -1.0
+        assert -0.4 < of_change(relation, alone) < 0.0
+
+    def test_change_elsewhere_speaks_for_a_flake(self) -> None:
+        """A change elsewhere speaks for a flake, and an unknown one for nothing."""
+        shares = shares_of(touched(()), ["a"])
+        assert of_change("elsewhere", shares) == of_change("nothing", shares) > 0.0
+        assert of_change(None, shares) == 0.0
+        assert of_change("build-file", shares) < 0.0
+
+    def test_companions_are_counted_by_package_and_class(self) -> None:
+        counts = companions(["org.foo.A#x", "org.foo.A#y", "org.foo.B#x", "org.bar.C#x"])
+        assert (counts["org/foo", ""], counts["org/foo", "org.foo.A"], counts["org/bar", ""]) == (3, 2, 1)
+        assert of_companions(0) == 0.0
+        assert of_companions(9) == of_companions(4) < of_companions(1) < 0.0
 
 
-def test_flips_of_class_mates_speak_for_a_flake() -> None:
-    assert past(0, 0) < past(0, 0, mates=4)
-
-
-def test_a_broken_test_stays_broken_and_a_flake_does_not() -> None:
-    assert of_repeats(0, 0, 50) == 0.0
-    assert of_repeats(2, 0, 50) < of_repeats(1, 0, 50) < 0
-    assert of_repeats(1, 40, 50) == 0.0
-
-
-@pytest.mark.parametrize(("path", "classes"), [("src/org/foo/Bar.java", 100), ("src/org/foo/Else.java", 100)])
-def test_a_change_that_names_one_class_of_many_says_more_than_one_that_names_all(path: str, classes: int) -> None:
-    change = touched([FileChange(path)])
-    relation = change.relation("org.foo.BarTest#a")
-    many = shares_of(change, ["org.foo.BarTest", *(f"org.p{n}.A{n}Test" for n in range(classes))])
-    alone = shares_of(change, ["org.foo.BarTest"])
-    assert of_change(relation, many) < -1.0
-    assert -0.4 < of_change(relation, alone) < 0.0
-
-
-def test_a_change_elsewhere_speaks_for_a_flake_and_an_unknown_one_for_nothing() -> None:
-    shares = shares_of(touched(()), ["a"])
-    assert of_change("elsewhere", shares) == of_change("nothing", shares) > 0.0
-    assert of_change(None, shares) == 0.0
-    assert of_change("build-file", shares) < 0.0
-
-
-def test_companions_are_counted_by_package_and_class() -> None:
-    counts = companions(["org.foo.A#x", "org.foo.A#y", "org.foo.B#x", "org.bar.C#x"])
-    assert (counts["org/foo", ""], counts["org/foo", "org.foo.A"], counts["org/bar", ""]) == (3, 2, 1)
-    assert of_companions(0) == 0.0
-    assert of_companions(9) == of_companions(4) < of_companions(1) < 0.0
-
-
-@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=8))
-def test_evidence_of_any_past_is_finite(tests: list[tuple[float, float, float]]) -> None:
-    ids = [f"a.B{n % 2}Test#t{n}" for n in range(len(tests))]
-    base = base_of(ids, *(list(column) for column in zip(*tests, strict=True)))
-    assert all(isfinite(of_past(base, test, *row)) for test, row in zip(ids, tests, strict=True))
+class TestAnyPast:
+    @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=8))
+    def test_evidence_of_any_past_is_finite(self, tests: list[tuple[float, float, float]]) -> None:
+        ids = [f"a.B{n % 2}Test#t{n}" for n in range(len(tests))]
+        base = base_of(ids, *(list(column) for column in zip(*tests, strict=True)))
+        assert all(isfinite(of_past(base, test, *row)) for test, row in zip(ids, tests, strict=True))

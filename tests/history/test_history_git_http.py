@@ -93,29 +93,30 @@ def packed(repository: Path) -> int:
     return int(counts["in-pack"])
 
 
-@pytest.mark.parametrize("options", [(), ("--depth", "1")])
-def test_a_history_travels_over_http_a_few_objects_at_a_time(remote, backend, tmp_path, options):
-    ada = over_http(remote, backend, tmp_path / "ada", *options)
-    bob = over_http(remote, backend, tmp_path / "bob", *options)
-    git(bob.root, "config", "transfer.unpackLimit", "1")
-    for number in range(40):
-        ada.record(number)
-    ada.publish()
-    assert bob.receive().added == 40
-    at_remote, at_bob = packed(remote), packed(bob.root)
-    ada.record(41)
-    ada.publish()
-    assert bob.receive().added == 1
-    assert 0 < packed(remote) - at_remote < 10
-    assert 0 < packed(bob.root) - at_bob < 10
-
-
-def test_a_token_that_may_read_and_not_write_is_told_what_is_missing(remote, backend, tmp_path):
-    ada = over_http(remote, backend, tmp_path / "ada")
-    name = ada.record(1)
-    backend.forbidden = "receive-pack"
-    with pytest.raises(HistoryError, match=r"origin did not take the history .*403.*Let this job write"):
+class TestHttpRemote:
+    @pytest.mark.parametrize("options", [(), ("--depth", "1")])
+    def test_a_history_travels_over_http_a_few_objects_at_a_time(self, remote, backend, tmp_path, options):
+        ada = over_http(remote, backend, tmp_path / "ada", *options)
+        bob = over_http(remote, backend, tmp_path / "bob", *options)
+        git(bob.root, "config", "transfer.unpackLimit", "1")
+        for number in range(40):
+            ada.record(number)
         ada.publish()
-    backend.forbidden = ""
-    ada.publish()
-    assert recorded(remote) == [name]
+        assert bob.receive().added == 40
+        at_remote, at_bob = packed(remote), packed(bob.root)
+        ada.record(41)
+        ada.publish()
+        assert bob.receive().added == 1
+        assert 0 < packed(remote) - at_remote < 10
+        assert 0 < packed(bob.root) - at_bob < 10
+
+    def test_read_only_token_is_told_what_is_missing(self, remote, backend, tmp_path):
+        """A token that may read and not write is told what is missing."""
+        ada = over_http(remote, backend, tmp_path / "ada")
+        name = ada.record(1)
+        backend.forbidden = "receive-pack"
+        with pytest.raises(HistoryError, match=r"origin did not take the history .*403.*Let this job write"):
+            ada.publish()
+        backend.forbidden = ""
+        ada.publish()
+        assert recorded(remote) == [name]

@@ -10,25 +10,26 @@ from fedstep.errors import HistoryError
 from fedstep.history.home import OLDEST_MARK, Home
 
 
-def test_a_prepared_home_is_hidden_from_git_and_has_a_key_that_stays(home: Home) -> None:
-    key = home.key()
-    home.prepare()
-    assert len(key) == 32
-    assert home.key() == key
-    assert home.read(".gitignore") == b"*\n"
+class TestKey:
+    def test_prepared_home_is_hidden_from_git_and_keeps_its_key(self, home: Home) -> None:
+        """A prepared home is hidden from git and has a key that stays."""
+        key = home.key()
+        home.prepare()
+        assert len(key) == 32
+        assert home.key() == key
+        assert home.read(".gitignore") == b"*\n"
 
+    def test_two_homes_have_different_keys_and_hashes(self, home: Home, tmp_path: Path) -> None:
+        """Two homes have different keys, and hash the same words apart."""
+        other = Home(tmp_path / "other")
+        other.prepare()
+        assert home.keyed("build", "1") != other.keyed("build", "1")
+        assert home.keyed("build", "1") == home.hasher()("build", "1")
+        assert home.keyed("ab", "c") != home.keyed("a", "bc")
+        assert len(home.keyed("\udcff")) == 32
 
-def test_two_homes_have_different_keys_and_hash_the_same_words_apart(home: Home, tmp_path: Path) -> None:
-    other = Home(tmp_path / "other")
-    other.prepare()
-    assert home.keyed("build", "1") != other.keyed("build", "1")
-    assert home.keyed("build", "1") == home.hasher()("build", "1")
-    assert home.keyed("ab", "c") != home.keyed("a", "bc")
-    assert len(home.keyed("\udcff")) == 32
-
-
-def test_processes_that_prepare_at_once_agree_on_one_key(tmp_path: Path) -> None:
-    program = """
+    def test_processes_that_prepare_at_once_agree_on_one_key(self, tmp_path: Path) -> None:
+        program = """
 import sys
 from pathlib import Path
 from fedstep.history.home import Home
@@ -40,58 +41,59 @@ for home in homes:  # all start each home at once: they wait for one another
     home.prepare()
     print(home.key().hex())
 """
-    commands = [[sys.executable, "-c", program, str(tmp_path), name] for name in "abc"]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for command in commands]
-    told = {process.communicate(timeout=60)[0] for process in processes}
-    keys = "".join(f"{Home(tmp_path / str(number)).key().hex()}\n" for number in range(40))
-    assert told == {keys.encode()}
+        commands = [[sys.executable, "-c", program, str(tmp_path), name] for name in "abc"]
+        processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for command in commands]
+        told = {process.communicate(timeout=60)[0] for process in processes}
+        keys = "".join(f"{Home(tmp_path / str(number)).key().hex()}\n" for number in range(40))
+        assert told == {keys.encode()}
+
+    @pytest.mark.parametrize("content", [b"", b"xyz", b"abcd", b"\xff" * 64, b"00" * 33])
+    def test_a_damaged_key_is_named_with_a_remedy(self, home: Home, content: bytes) -> None:
+        home.write("key", content)
+        with pytest.raises(HistoryError, match=r"key is damaged\. Delete it"):
+            home.key()
 
 
-@pytest.mark.parametrize("content", [b"", b"xyz", b"abcd", b"\xff" * 64, b"00" * 33])
-def test_a_damaged_key_is_named_with_a_remedy(home: Home, content: bytes) -> None:
-    home.write("key", content)
-    with pytest.raises(HistoryError, match=r"key is damaged\. Delete it"):
-        home.key()
+class TestFiles:
+    def test_missing_file_is_empty_and_unreadable_one_an_error(self, home: Home) -> None:
+        """A file that is not there is empty, and one that cannot be read is an error."""
+        assert home.read("nothing") == b""
+        (home.folder / "folder").mkdir()
+        with pytest.raises(HistoryError, match="cannot read"):
+            home.read("folder")
 
 
-def test_a_file_that_is_not_there_is_empty_and_one_that_cannot_be_read_is_an_error(home: Home) -> None:
-    assert home.read("nothing") == b""
-    (home.folder / "folder").mkdir()
-    with pytest.raises(HistoryError, match="cannot read"):
-        home.read("folder")
+class TestMarks:
+    def test_the_first_mark_of_a_run_stands_and_each_run_has_its_own(self, home: Home) -> None:
+        home.mark_start("a" * 32, 1000.0)
+        home.mark_start("b" * 32, 1001.5)
+        home.mark_start("a" * 32, 1002.0)
+        assert home.started("a" * 32) == 1000.0
+        assert home.started("b" * 32) == 1001.5
+        assert home.started("c" * 32) is None
 
+    def test_a_mark_older_than_a_week_goes_and_a_damaged_one_is_none(self, home: Home) -> None:
+        home.mark_start("a", 1000.0)
+        home.write("marks/b", b"soon")
+        assert home.started("b") is None
+        home.mark_start("c", 1000.0 + OLDEST_MARK)
+        assert sorted(mark.name for mark in (home.folder / "marks").iterdir()) == ["c"]
 
-def test_the_first_mark_of_a_run_stands_and_each_run_has_its_own(home: Home) -> None:
-    home.mark_start("a" * 32, 1000.0)
-    home.mark_start("b" * 32, 1001.5)
-    home.mark_start("a" * 32, 1002.0)
-    assert home.started("a" * 32) == 1000.0
-    assert home.started("b" * 32) == 1001.5
-    assert home.started("c" * 32) is None
-
-
-def test_a_mark_older_than_a_week_goes_and_a_damaged_one_is_none(home: Home) -> None:
-    home.mark_start("a", 1000.0)
-    home.write("marks/b", b"soon")
-    assert home.started("b") is None
-    home.mark_start("c", 1000.0 + OLDEST_MARK)
-    assert sorted(mark.name for mark in (home.folder / "marks").iterdir()) == ["c"]
-
-
-def test_jobs_that_start_at_once_lose_no_mark(tmp_path: Path) -> None:
-    program = """
+    def test_jobs_that_start_at_once_lose_no_mark(self, tmp_path: Path) -> None:
+        program = """
 import sys
 from pathlib import Path
 from fedstep.history.home import Home
 for number in range(20):
     Home(Path(sys.argv[1])).mark_start(f"{sys.argv[2]}{number}", 1000.0)
 """
-    processes = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), name]) for name in "ab"]
-    assert [process.wait(60) for process in processes] == [0, 0]
-    assert all(Home(tmp_path).started(f"{name}{number}") == 1000.0 for name in "ab" for number in range(20))
+        processes = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), name]) for name in "ab"]
+        assert [process.wait(60) for process in processes] == [0, 0]
+        assert all(Home(tmp_path).started(f"{name}{number}") == 1000.0 for name in "ab" for number in range(20))
 
 
-def test_a_folder_that_cannot_be_made_is_a_history_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(HistoryError, match="cannot write"):
-        Home(tmp_path / "file" / "home").prepare()
+class TestFolder:
+    def test_a_folder_that_cannot_be_made_is_a_history_error(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"")
+        with pytest.raises(HistoryError, match="cannot write"):
+            Home(tmp_path / "file" / "home").prepare()

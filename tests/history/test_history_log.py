@@ -37,124 +37,120 @@ def writer(folder: Path, first: int, end: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", program, str(folder), str(first), str(end)])
 
 
-def test_records_are_listed_in_the_order_in_which_their_builds_ended(tmp_path: Path) -> None:
-    log = Log(tmp_path)
-    late, early = log.append(entry(1, ended=1_800_000_000.0)), log.append(entry(2))
-    assert log.files() == [early, late]
+class TestRecords:
+    def test_records_are_listed_in_the_order_of_their_ends(self, tmp_path: Path) -> None:
+        """Records are listed in the order in which their builds ended."""
+        log = Log(tmp_path)
+        late, early = log.append(entry(1, ended=1_800_000_000.0)), log.append(entry(2))
+        assert log.files() == [early, late]
+
+    def test_a_build_that_is_there_is_left_as_it_is(self, tmp_path: Path) -> None:
+        log = Log(tmp_path)
+        name = log.append(entry(1))
+        log.append(entry(1)._replace(branch="other"))
+        assert log.files() == [name]
+        kept = log.read(name)
+        assert isinstance(kept, Entry)
+        assert kept.branch == ""
+        assert log.has(entry(1).name)
+        assert not log.has(entry(2).name)
+
+    def test_names_that_are_no_records_are_ignored(self, tmp_path: Path) -> None:
+        for name in (".x.tmp", "notes.txt", f"{1:014d}-{'g' * 32}.rec", f"{1:014d}-{'a' * 32}.rec.bak"):
+            (tmp_path / name).write_bytes(b"")
+        assert Log(tmp_path).files() == []
+        assert Log(tmp_path / "absent").files() == []
+
+    def test_truncated_record_is_skipped_with_a_warning(self, home: Home) -> None:
+        """A record cut in the middle is skipped with a warning, and the rest counts."""
+        names = [home.log.append(entry(number)) for number in range(4)]
+        cut, flipped = (home.folder / "builds" / name for name in names[1:3])
+        cut.write_bytes(cut.read_bytes()[:40])
+        content = bytearray(flipped.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        flipped.write_bytes(content)
+        known = recall(home)
+        assert known.summary.count == 2
+        assert [warning.partition(" ")[0] for warning in known.warnings] == names[1:3]
+        assert all("is skipped" in warning for warning in known.warnings)
 
 
-def test_a_build_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
-    log = Log(tmp_path)
-    name = log.append(entry(1))
-    log.append(entry(1)._replace(branch="other"))
-    assert log.files() == [name]
-    kept = log.read(name)
-    assert isinstance(kept, Entry)
-    assert kept.branch == ""
-    assert log.has(entry(1).name)
-    assert not log.has(entry(2).name)
+class TestWriters:
+    def test_two_writers_at_once_lose_nothing(self, tmp_path: Path) -> None:
+        writers = [writer(tmp_path, 0, 60), writer(tmp_path, 40, 100)]
+        assert [one.wait(60) for one in writers] == [0, 0]
+        log = Log(tmp_path)
+        read = [item for _, item in log.entries(log.files())]
+        assert {item.name for item in read if isinstance(item, Entry)} == {entry(number).name for number in range(100)}
+        assert len(read) == 100
 
+    def test_a_writer_that_is_killed_leaves_no_half_record(self, tmp_path: Path) -> None:
+        log = Log(tmp_path)
+        process = writer(tmp_path, 0, 1_000_000)
+        deadline = time.monotonic() + 60
+        while len(log.files()) < 20 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        names = log.files()
+        assert len(names) >= 20
+        assert not [item for _, item in log.entries(names) if isinstance(item, Dropped)]
 
-def test_names_that_are_no_records_are_ignored(tmp_path: Path) -> None:
-    for name in (".x.tmp", "notes.txt", f"{1:014d}-{'g' * 32}.rec", f"{1:014d}-{'a' * 32}.rec.bak"):
-        (tmp_path / name).write_bytes(b"")
-    assert Log(tmp_path).files() == []
-    assert Log(tmp_path / "absent").files() == []
-
-
-def test_a_record_cut_in_the_middle_is_skipped_with_a_warning_and_the_rest_counts(home: Home) -> None:
-    names = [home.log.append(entry(number)) for number in range(4)]
-    cut, flipped = (home.folder / "builds" / name for name in names[1:3])
-    cut.write_bytes(cut.read_bytes()[:40])
-    content = bytearray(flipped.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    flipped.write_bytes(content)
-    known = recall(home)
-    assert known.summary.count == 2
-    assert [warning.partition(" ")[0] for warning in known.warnings] == names[1:3]
-    assert all("is skipped" in warning for warning in known.warnings)
-
-
-def test_two_writers_at_once_lose_nothing(tmp_path: Path) -> None:
-    writers = [writer(tmp_path, 0, 60), writer(tmp_path, 40, 100)]
-    assert [one.wait(60) for one in writers] == [0, 0]
-    log = Log(tmp_path)
-    read = [item for _, item in log.entries(log.files())]
-    assert {item.name for item in read if isinstance(item, Entry)} == {entry(number).name for number in range(100)}
-    assert len(read) == 100
-
-
-def test_a_writer_that_is_killed_leaves_no_half_record(tmp_path: Path) -> None:
-    log = Log(tmp_path)
-    process = writer(tmp_path, 0, 1_000_000)
-    deadline = time.monotonic() + 60
-    while len(log.files()) < 20 and time.monotonic() < deadline:
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    names = log.files()
-    assert len(names) >= 20
-    assert not [item for _, item in log.entries(names) if isinstance(item, Dropped)]
-
-
-def test_a_reader_sees_the_old_content_or_the_new_one(tmp_path: Path) -> None:
-    path, size = tmp_path / "summary.json", 1 << 20
-    program = """
+    def test_a_reader_sees_the_old_content_or_the_new_one(self, tmp_path: Path) -> None:
+        path, size = tmp_path / "summary.json", 1 << 20
+        program = """
 import sys
 from pathlib import Path
 from fedstep.history.log import write_atomically
 for number in range(60):
     write_atomically(Path(sys.argv[1]), bytes([65 + number % 26]) * int(sys.argv[2]))
 """
-    write_atomically(path, b"A" * size)
-    process = subprocess.Popen([sys.executable, "-c", program, str(path), str(size)])
-    seen = set()
-    while process.poll() is None:
-        content = path.read_bytes()
-        assert len(content) == size
-        assert content == content[:1] * size
-        seen.add(content[:1])
-    assert process.returncode == 0
-    assert len(seen) > 1
-    assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
+        write_atomically(path, b"A" * size)
+        process = subprocess.Popen([sys.executable, "-c", program, str(path), str(size)])
+        seen = set()
+        while process.poll() is None:
+            content = path.read_bytes()
+            assert len(content) == size
+            assert content == content[:1] * size
+            seen.add(content[:1])
+        assert process.returncode == 0
+        assert len(seen) > 1
+        assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
+
+    def test_of_several_first_writers_one_wins(self, tmp_path: Path) -> None:
+        write_first(tmp_path / "key", b"one")
+        write_first(tmp_path / "key", b"two")
+        assert (tmp_path / "key").read_bytes() == b"one"
+        assert [file.name for file in tmp_path.iterdir()] == ["key"]
+
+    def test_the_first_wins_also_where_the_file_system_has_no_links(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_source: str, _target: str) -> None:
+            raise PermissionError(1, "Operation not permitted")  # what Linux says on vfat
+
+        monkeypatch.setattr(os, "link", refuse)
+        write_first(tmp_path / "key", b"one")
+        write_first(tmp_path / "key", b"two")
+        assert (tmp_path / "key").read_bytes() == b"one"
+        assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+    def test_a_folder_that_cannot_be_written_is_named_with_a_remedy(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"")
+        with pytest.raises(HistoryError, match=r"file/builds.*Free space"):
+            Log(tmp_path / "file" / "builds").append(entry(1))
 
 
-def test_of_several_first_writers_one_wins(tmp_path: Path) -> None:
-    write_first(tmp_path / "key", b"one")
-    write_first(tmp_path / "key", b"two")
-    assert (tmp_path / "key").read_bytes() == b"one"
-    assert [file.name for file in tmp_path.iterdir()] == ["key"]
+class TestPruning:
+    def test_pruning_keeps_the_newest(self, tmp_path: Path) -> None:
+        log = Log(tmp_path)
+        names = [log.append(entry(number)) for number in range(5)]
+        assert log.prune(10) == 0
+        assert log.prune(2) == 3
+        assert log.files() == names[3:]
+        assert log.prune(0) == 0
 
-
-def test_the_first_wins_also_where_the_file_system_has_no_links(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_source: str, _target: str) -> None:
-        raise PermissionError(1, "Operation not permitted")  # what Linux says on vfat
-
-    monkeypatch.setattr(os, "link", refuse)
-    write_first(tmp_path / "key", b"one")
-    write_first(tmp_path / "key", b"two")
-    assert (tmp_path / "key").read_bytes() == b"one"
-    assert [path.name for path in tmp_path.iterdir()] == ["key"]
-
-
-def test_a_folder_that_cannot_be_written_is_named_with_a_remedy(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(HistoryError, match=r"file/builds.*Free space"):
-        Log(tmp_path / "file" / "builds").append(entry(1))
-
-
-def test_pruning_keeps_the_newest(tmp_path: Path) -> None:
-    log = Log(tmp_path)
-    names = [log.append(entry(number)) for number in range(5)]
-    assert log.prune(10) == 0
-    assert log.prune(2) == 3
-    assert log.files() == names[3:]
-    assert log.prune(0) == 0
-
-
-def test_a_record_that_went_away_is_dropped_with_a_reason(tmp_path: Path) -> None:
-    found = Log(tmp_path).read("gone")
-    assert isinstance(found, Dropped)
-    assert found.source == "gone"
+    def test_a_record_that_went_away_is_dropped_with_a_reason(self, tmp_path: Path) -> None:
+        found = Log(tmp_path).read("gone")
+        assert isinstance(found, Dropped)
+        assert found.source == "gone"

@@ -70,30 +70,31 @@ def same(one: Summary, other: Summary) -> bool:
     return known and repr(one.builds) == repr(other.builds)
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10_000))
-def test_a_summary_comes_back_whole_and_goes_on_as_if_it_had_not_been_stored(seed: int) -> None:
-    entries = drawn(seed)
-    half = folded(entries[:6])
-    loaded = load_summary(save_summary(half))
-    assert same(loaded, half)
-    for one in entries[6:]:
-        loaded = load_summary(save_summary(fold(loaded, one.name, decode(encode(one)))))
-    assert same(loaded, folded(entries))
+class TestEncoding:
+    @settings(max_examples=20, deadline=None)
+    @given(st.integers(0, 10_000))
+    def test_stored_summary_goes_on_as_if_never_stored(self, seed: int) -> None:
+        """A summary comes back whole and goes on as if it had not been stored."""
+        entries = drawn(seed)
+        half = folded(entries[:6])
+        loaded = load_summary(save_summary(half))
+        assert same(loaded, half)
+        for one in entries[6:]:
+            loaded = load_summary(save_summary(fold(loaded, one.name, decode(encode(one)))))
+        assert same(loaded, folded(entries))
 
+    @given(st.binary(max_size=60) | st.sampled_from([b"[]", b"{}", b"[" * 100_000, b'{"format":1}']))
+    def test_bytes_that_are_no_summary_are_a_history_error(self, content: bytes) -> None:
+        with pytest.raises(HistoryError):
+            load_summary(content)
 
-@given(st.binary(max_size=60) | st.sampled_from([b"[]", b"{}", b"[" * 100_000, b'{"format":1}']))
-def test_bytes_that_are_no_summary_are_a_history_error(content: bytes) -> None:
-    with pytest.raises(HistoryError):
-        load_summary(content)
-
-
-@pytest.mark.parametrize("key", ["tests", "builds", "seen", "count"])
-@pytest.mark.parametrize("value", [None, 5, [], {"ids": ["a"]}, "x"])
-def test_a_damaged_column_is_a_history_error_or_an_honest_summary(key: str, value: object) -> None:
-    content = {**json.loads(save_summary(folded(drawn(1)))), key: value}
-    with suppress(HistoryError):
-        assert isinstance(load_summary(json.dumps(content).encode()), Summary)
+    @pytest.mark.parametrize("key", ["tests", "builds", "seen", "count"])
+    @pytest.mark.parametrize("value", [None, 5, [], {"ids": ["a"]}, "x"])
+    def test_damaged_column_is_an_error_or_an_honest_summary(self, key: str, value: object) -> None:
+        """A damaged column is a history error or an honest summary."""
+        content = {**json.loads(save_summary(folded(drawn(1)))), key: value}
+        with suppress(HistoryError):
+            assert isinstance(load_summary(json.dumps(content).encode()), Summary)
 
 
 def filled(home: Home, entries: list[Entry]) -> Summary:
@@ -104,69 +105,69 @@ def filled(home: Home, entries: list[Entry]) -> Summary:
     return summary
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"\x00\xff", b"[]"])
-def test_a_damaged_or_missing_summary_is_made_again(home: Home, damage: bytes) -> None:
-    summary = filled(home, drawn(2))
-    home.write("summary.json", damage)
-    assert same(recall(home).summary, summary)
+class TestCache:
+    @pytest.mark.parametrize("damage", [b"", b"{", b"\x00\xff", b"[]"])
+    def test_a_damaged_or_missing_summary_is_made_again(self, home: Home, damage: bytes) -> None:
+        summary = filled(home, drawn(2))
+        home.write("summary.json", damage)
+        assert same(recall(home).summary, summary)
+
+    def test_a_summary_of_another_schema_is_made_again(self, home: Home) -> None:
+        summary = filled(home, drawn(3))
+        stored = json.loads(home.read("summary.json"))
+        home.write("summary.json", json.dumps({**stored, "schema": "0" * 16, "count": 77}).encode())
+        assert same(recall(home).summary, summary)
 
 
-def test_a_summary_of_another_schema_is_made_again(home: Home) -> None:
-    summary = filled(home, drawn(3))
-    stored = json.loads(home.read("summary.json"))
-    home.write("summary.json", json.dumps({**stored, "schema": "0" * 16, "count": 77}).encode())
-    assert same(recall(home).summary, summary)
+class TestBuilds:
+    def test_one_build_at_a_time_gives_the_summary_of_all(self, home: Home) -> None:
+        """One build after another gives the summary of all at once."""
+        entries = drawn(4)
+        for one in entries:
+            home.log.append(one)
+            store_summary(home, recall(home).summary)
+        step_by_step = recall(home).summary
+        (home.folder / "summary.json").unlink()
+        assert same(recall(home).summary, step_by_step)
 
-
-def test_one_build_after_another_gives_the_summary_of_all_at_once(home: Home) -> None:
-    entries = drawn(4)
-    for one in entries:
+    def test_the_same_build_twice_counts_once(self, home: Home) -> None:
+        one = entry(1, (TestRun("a#b", Outcome.PASSED),))
         home.log.append(one)
-        store_summary(home, recall(home).summary)
-    step_by_step = recall(home).summary
-    (home.folder / "summary.json").unlink()
-    assert same(recall(home).summary, step_by_step)
+        home.log.append(one._replace(finished_at=one.finished_at + 5))  # as after a merge of two logs
+        assert len(home.log.files()) == 2
+        summary = recall(home).summary
+        assert (summary.count, summary.tests.runs) == (1, [1])
+        assert list(unseen(home, summary)) == []
+
+    def test_what_a_build_leaves_behind_is_what_was_planned_of_it(self) -> None:
+        ci = CiRun(job="unit", branch="topic", base_branch="main", event="pull_request")
+        change = Change("c0ffee", "", "me", (FileChange("pom.xml", 3, 4), FileChange("a/B.java", 1, 0)))
+        for known in (change, Absent("no git")):
+            situation = Situation(ci, known, 1_700_000_000.25)
+            build = Build("a" * 32, situation, 1_700_000_100.0, Duration(99.0, "mark"), BuildOutcome.FAILED, Reports())
+            planned = plan(situation, "unit||mark", "author" if known is change else "")
+            past = past_build(entry_of(build, planned.stream, planned.author))
+            assert {name: getattr(past, name) for name in Planned._fields} == planned._asdict()
 
 
-def test_the_same_build_twice_counts_once(home: Home) -> None:
-    one = entry(1, (TestRun("a#b", Outcome.PASSED),))
-    home.log.append(one)
-    home.log.append(one._replace(finished_at=one.finished_at + 5))  # as after a merge of two logs
-    assert len(home.log.files()) == 2
-    summary = recall(home).summary
-    assert (summary.count, summary.tests.runs) == (1, [1])
-    assert list(unseen(home, summary)) == []
+class TestPruning:
+    def test_old_builds_and_tests_that_no_longer_run_are_forgotten(self) -> None:
+        summary = folded([entry(0, (TestRun("gone#a", Outcome.PASSED),))])
+        for number in range(1, FORGET_AFTER + 2):
+            summary = fold(summary, str(number), entry(number, (TestRun("here#a", Outcome.PASSED),)))
+        assert summary.tests.ids == ["here#a"]
+        assert len(summary.builds) == MAXIMUM_BUILDS
+        assert summary.count == FORGET_AFTER + 2
 
+    def test_pruned_records_are_no_longer_named(self, home: Home) -> None:
+        """Pruned records are no longer named, and an empty listing forgets nothing."""
+        summary = filled(home, drawn(5))
+        home.log.prune(4)
+        assert forget_pruned(home, summary).seen == frozenset(home.log.files())
+        for name in home.log.files():
+            (home.folder / "builds" / name).unlink()
+        assert forget_pruned(home, summary).seen == summary.seen
 
-def test_what_a_build_leaves_behind_is_what_was_planned_of_it() -> None:
-    ci = CiRun(job="unit", branch="topic", base_branch="main", event="pull_request")
-    change = Change("c0ffee", "", "me", (FileChange("pom.xml", 3, 4), FileChange("a/B.java", 1, 0)))
-    for known in (change, Absent("no git")):
-        situation = Situation(ci, known, 1_700_000_000.25)
-        build = Build("a" * 32, situation, 1_700_000_100.0, Duration(99.0, "mark"), BuildOutcome.FAILED, Reports())
-        planned = plan(situation, "unit||mark", "author" if known is change else "")
-        past = past_build(entry_of(build, planned.stream, planned.author))
-        assert {name: getattr(past, name) for name in Planned._fields} == planned._asdict()
-
-
-def test_old_builds_and_tests_that_no_longer_run_are_forgotten() -> None:
-    summary = folded([entry(0, (TestRun("gone#a", Outcome.PASSED),))])
-    for number in range(1, FORGET_AFTER + 2):
-        summary = fold(summary, str(number), entry(number, (TestRun("here#a", Outcome.PASSED),)))
-    assert summary.tests.ids == ["here#a"]
-    assert len(summary.builds) == MAXIMUM_BUILDS
-    assert summary.count == FORGET_AFTER + 2
-
-
-def test_pruned_records_are_no_longer_named_and_an_empty_listing_forgets_nothing(home: Home) -> None:
-    summary = filled(home, drawn(5))
-    home.log.prune(4)
-    assert forget_pruned(home, summary).seen == frozenset(home.log.files())
-    for name in home.log.files():
-        (home.folder / "builds" / name).unlink()
-    assert forget_pruned(home, summary).seen == summary.seen
-
-
-def test_a_generation_names_the_set_of_records() -> None:
-    assert generation(Summary(frozenset("ab"))) == generation(Summary(frozenset("ba")))
-    assert generation(Summary(frozenset("ab"))) != generation(Summary(frozenset("abc")))
+    def test_a_generation_names_the_set_of_records(self) -> None:
+        assert generation(Summary(frozenset("ab"))) == generation(Summary(frozenset("ba")))
+        assert generation(Summary(frozenset("ab"))) != generation(Summary(frozenset("abc")))

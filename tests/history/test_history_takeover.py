@@ -41,122 +41,124 @@ def sent(place: Clone, *bodies: bytes) -> None:
         send("POST", "/v1/updates", {}, body, 1.0)
 
 
-@pytest.mark.parametrize(("at", "used"), [(50.0, b"ours"), (150.0, b"theirs")])
-def test_the_model_of_the_ref_is_taken_where_it_was_asked_for_later(ada, bob, at, used):
-    pulled(ada, b"theirs", at)
-    publish(ada)
-    pulled(bob, b"ours", 100.0)
-    bob.receive()
-    assert bob.home.read(MODEL) == used
-    publish(bob)
-    ada.receive()
-    assert ada.home.read(MODEL) == used
-
-
-def test_a_fresh_clone_gets_the_model(ada, bob):
-    pulled(ada, b"model", 1.0)
-    publish(ada)
-    bob.receive()
-    assert (bob.home.read(MODEL), json.loads(bob.home.read(MODEL_NOTE))["fetched_at"]) == (b"model", 1.0)
-
-
-@pytest.mark.parametrize("note", [b"", b"[]", b"{", b'{"fetched_at": "soon"}', b'{"fetched_at": NaN}', b"\xff"])
-def test_a_damaged_note_of_the_ref_replaces_no_model(ada, bob, note):
-    pulled(ada, b"theirs", 1.0)
-    ada.home.write(MODEL_NOTE, note)
-    publish(ada)
-    pulled(bob, b"ours", 0.0)
-    bob.receive()
-    assert bob.home.read(MODEL) == b"ours"
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "after"),
-    [
-        (None, Turns(URL, 1, 100.0), Turns(URL, 1, 100.0)),
-        (Turns(URL, 1, 100.0), Turns(URL, 2, 200.0), Turns(URL, 2, 200.0)),
-        (Turns(URL, 2, 200.0), Turns(URL, 1, 100.0), Turns(URL, 2, 200.0)),
-        (Turns(URL, 2, 200.0), Turns(URL, 2, 200.0, over=True), Turns(URL, 2, 200.0, over=True)),
-        (Turns(URL, 2, 200.0, over=True), Turns(URL, 2, 200.0), Turns(URL, 2, 200.0, over=True)),
-    ],
-)
-def test_what_was_given_under_differential_privacy_is_known_to_every_clone(ada, bob, ours, theirs, after):
-    """Also to one with builds that are not published: it does not take over what was learned."""
-    ada.home.prepare()
-    ada.home.write(TURNS, json.dumps(theirs._asdict()).encode())
-    publish(ada)
-    bob.record(next(NUMBERS))
-    if ours:
-        bob.home.write(TURNS, json.dumps(ours._asdict()).encode())
-    bob.receive()
-    assert read_turns(bob.home, URL) == after
-
-
-def test_what_was_sent_from_any_machine_is_on_record_on_all(ada, bob):
-    sent(ada, b"first", b"second")
-    publish(ada)
-    sent(bob, b"third")
-    publish(bob)
-    ada.receive()
-    for place in (ada, bob):
-        audit = read_audit(place.home)
-        assert (len(audit.sent), audit.damaged) == (3, 0)
-        assert {one.answer for one in audit.sent} == {202}
-    assert read_audit(ada.home).sent[:2] == read_audit(bob.home).sent[1:]
-
-
-def test_nothing_is_noted_twice_however_often_it_travels(ada, bob):
-    sent(ada, b"first")
-    for _ in range(3):
+class TestModel:
+    @pytest.mark.parametrize(("at", "used"), [(50.0, b"ours"), (150.0, b"theirs")])
+    def test_later_model_of_the_ref_is_taken(self, ada, bob, at, used):
+        """The model of the ref is taken where it was asked for later."""
+        pulled(ada, b"theirs", at)
         publish(ada)
+        pulled(bob, b"ours", 100.0)
+        bob.receive()
+        assert bob.home.read(MODEL) == used
         publish(bob)
         ada.receive()
-    assert len(read_audit(ada.home).sent) == 1
-    assert len(ada.home.read("sent/log.jsonl").split()) == len(bob.home.read("sent/log.jsonl").split())
+        assert ada.home.read(MODEL) == used
 
-
-def test_lines_that_are_none_are_counted_as_damaged_and_break_nothing(ada, bob):
-    sent(ada, b"first")
-    with open(ada.home.path("sent/log.jsonl"), "ab") as file:
-        file.write(b"\n\xff\xfe\n")
-    publish(ada)
-    bob.receive()
-    assert (len(read_audit(bob.home).sent), read_audit(bob.home).damaged) == (1, 1)
-
-
-def test_a_key_that_is_on_the_ref_stays_whatever_is_merged(ada, bob, tmp_path):
-    """The ref has one key for all parts; this part has no build yet."""
-    publish(ada)
-    part = Clone(bob.root, "api")
-    part.home.prepare()
-    part.receive()
-    other = Home(str(tmp_path / "folder"))
-    other.prepare()
-    other.log.append(Entry("7" * 32, NOW, NOW + 30, 30.0, "unit||mark", BuildOutcome.PASSED))
-    assert merge_folder(part.home, other.folder).added == 1
-    assert part.home.key() == ada.home.key() != other.key()
-
-
-def test_what_was_learned_is_not_replaced_while_somebody_learns(ada, bob):
-    ada.home.prepare()
-    for name in LEARNED:
-        ada.home.write(name, b"{}")
-    publish(ada)
-    bob.home.prepare()
-    with alone(bob.home), pytest.raises(HistoryError, match="another fedstep is learning"):
+    def test_a_fresh_clone_gets_the_model(self, ada, bob):
+        pulled(ada, b"model", 1.0)
+        publish(ada)
         bob.receive()
-    assert bob.home.read(LEARNED[0]) == b""
-    bob.receive()
-    assert bob.home.read(LEARNED[0]) == b"{}"
+        assert (bob.home.read(MODEL), json.loads(bob.home.read(MODEL_NOTE))["fetched_at"]) == (b"model", 1.0)
+
+    @pytest.mark.parametrize("note", [b"", b"[]", b"{", b'{"fetched_at": "soon"}', b'{"fetched_at": NaN}', b"\xff"])
+    def test_a_damaged_note_of_the_ref_replaces_no_model(self, ada, bob, note):
+        pulled(ada, b"theirs", 1.0)
+        ada.home.write(MODEL_NOTE, note)
+        publish(ada)
+        pulled(bob, b"ours", 0.0)
+        bob.receive()
+        assert bob.home.read(MODEL) == b"ours"
 
 
-def test_a_copy_without_notes_brings_none(home):
-    before = sorted(home.folder.iterdir())
-    take_notes(home, lambda _: b"")
-    assert sorted(home.folder.iterdir()) == before
+class TestSent:
+    @pytest.mark.parametrize(
+        ("ours", "theirs", "after"),
+        [
+            (None, Turns(URL, 1, 100.0), Turns(URL, 1, 100.0)),
+            (Turns(URL, 1, 100.0), Turns(URL, 2, 200.0), Turns(URL, 2, 200.0)),
+            (Turns(URL, 2, 200.0), Turns(URL, 1, 100.0), Turns(URL, 2, 200.0)),
+            (Turns(URL, 2, 200.0), Turns(URL, 2, 200.0, over=True), Turns(URL, 2, 200.0, over=True)),
+            (Turns(URL, 2, 200.0, over=True), Turns(URL, 2, 200.0), Turns(URL, 2, 200.0, over=True)),
+        ],
+    )
+    def test_private_contributions_are_known_to_every_clone(self, ada, bob, ours, theirs, after):
+        """What was given under differential privacy is known to every clone."""
+        ada.home.prepare()
+        ada.home.write(TURNS, json.dumps(theirs._asdict()).encode())
+        publish(ada)
+        bob.record(next(NUMBERS))
+        if ours:
+            bob.home.write(TURNS, json.dumps(ours._asdict()).encode())
+        bob.receive()
+        assert read_turns(bob.home, URL) == after
+
+    def test_what_was_sent_from_any_machine_is_on_record_on_all(self, ada, bob):
+        sent(ada, b"first", b"second")
+        publish(ada)
+        sent(bob, b"third")
+        publish(bob)
+        ada.receive()
+        for place in (ada, bob):
+            audit = read_audit(place.home)
+            assert (len(audit.sent), audit.damaged) == (3, 0)
+            assert {one.answer for one in audit.sent} == {202}
+        assert read_audit(ada.home).sent[:2] == read_audit(bob.home).sent[1:]
+
+    def test_nothing_is_noted_twice_however_often_it_travels(self, ada, bob):
+        sent(ada, b"first")
+        for _ in range(3):
+            publish(ada)
+            publish(bob)
+            ada.receive()
+        assert len(read_audit(ada.home).sent) == 1
+        assert len(ada.home.read("sent/log.jsonl").split()) == len(bob.home.read("sent/log.jsonl").split())
+
+    def test_invalid_lines_are_counted_and_break_nothing(self, ada, bob):
+        """Lines that are none are counted as damaged and break nothing."""
+        sent(ada, b"first")
+        with open(ada.home.path("sent/log.jsonl"), "ab") as file:
+            file.write(b"\n\xff\xfe\n")
+        publish(ada)
+        bob.receive()
+        assert (len(read_audit(bob.home).sent), read_audit(bob.home).damaged) == (1, 1)
 
 
-def test_secrets_and_what_is_of_one_machine_alone_stay_off_the_list_of_what_travels():
-    assert len({file.path for file in FILES}) == len(FILES)
-    assert not {"key", "outbox", "marks", "travel.json", "learning.lock", "sent"} & set(TRAVELLING.values())
-    assert all("/" not in name for name in TRAVELLING)
+class TestKey:
+    def test_a_key_that_is_on_the_ref_stays_whatever_is_merged(self, ada, bob, tmp_path):
+        """The ref has one key for all parts; this part has no build yet."""
+        publish(ada)
+        part = Clone(bob.root, "api")
+        part.home.prepare()
+        part.receive()
+        other = Home(str(tmp_path / "folder"))
+        other.prepare()
+        other.log.append(Entry("7" * 32, NOW, NOW + 30, 30.0, "unit||mark", BuildOutcome.PASSED))
+        assert merge_folder(part.home, other.folder).added == 1
+        assert part.home.key() == ada.home.key() != other.key()
+
+
+class TestLearning:
+    def test_what_was_learned_is_not_replaced_while_somebody_learns(self, ada, bob):
+        ada.home.prepare()
+        for name in LEARNED:
+            ada.home.write(name, b"{}")
+        publish(ada)
+        bob.home.prepare()
+        with alone(bob.home), pytest.raises(HistoryError, match="another fedstep is learning"):
+            bob.receive()
+        assert bob.home.read(LEARNED[0]) == b""
+        bob.receive()
+        assert bob.home.read(LEARNED[0]) == b"{}"
+
+    def test_a_copy_without_notes_brings_none(self, home):
+        before = sorted(home.folder.iterdir())
+        take_notes(home, lambda _: b"")
+        assert sorted(home.folder.iterdir()) == before
+
+
+class TestFiles:
+    def test_secrets_and_local_files_do_not_travel(self):
+        """Secrets, and what is of one machine alone, stay off the list of what travels."""
+        assert len({file.path for file in FILES}) == len(FILES)
+        assert not {"key", "outbox", "marks", "travel.json", "learning.lock", "sent"} & set(TRAVELLING.values())
+        assert all("/" not in name for name in TRAVELLING)

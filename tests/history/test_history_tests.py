@@ -59,166 +59,172 @@ def revealed(*steps: Step | str) -> str:
 ELSEWHERE = tuple(TestRun(f"org.other{n}.A{n}Test#works", Outcome.PASSED) for n in range(12))
 
 
-def test_a_test_that_passed_in_a_rerun_is_a_gold_flake() -> None:
-    assert revealed("p", "k", "p") == "-g-"
+class TestStreams:
+    def test_a_test_that_passed_in_a_rerun_is_a_gold_flake(self) -> None:
+        assert revealed("p", "k", "p") == "-g-"
+
+    def test_pass_and_failure_of_one_commit_in_a_stream_are_gold(self) -> None:
+        """A failure and a pass of one commit in two builds of one stream are gold."""
+        assert revealed("p", Step("f", "same"), Step("p", "same")) == "-g-"
+        assert revealed("p", Step("p", "same"), Step("f", "same")) == "--g"
+
+    def test_the_same_outcomes_in_two_streams_are_no_flake(self) -> None:
+        one, other = "linux||mark", "windows||mark"
+        assert revealed(Step("p", "a", stream=one), Step("f", "a", stream=other)) == "--"
+        assert "g" not in revealed(
+            Step("f", "a", stream=other),
+            Step("p", "a", stream=one),
+            Step("f", "a", stream=other),
+            Step("p", "b", stream=one),
+        )
+
+    def test_a_test_that_is_broken_on_one_system_alone_never_flips(self) -> None:
+        matrix = [
+            Step(outcome, f"{n}", stream=name) for n in range(8) for outcome, name in (("p", "linux"), ("f", "win"))
+        ]
+        assert set(revealed(*matrix)) == {"-"}
+
+    def test_flip_is_seen_through_builds_of_another_stream(self) -> None:
+        """A flip in one stream is seen through the builds of another."""
+        one, other = "linux", "windows"
+        steps = [Step("p", stream=one), Step("p", stream=other), Step("f", stream=one), Step("p", stream=other)]
+        assert revealed(*steps, Step("p", stream=one)) == "--s--"
 
 
-def test_a_failure_and_a_pass_of_one_commit_in_two_builds_of_one_stream_are_gold() -> None:
-    assert revealed("p", Step("f", "same"), Step("p", "same")) == "-g-"
-    assert revealed("p", Step("p", "same"), Step("f", "same")) == "--g"
+class TestRelatedChanges:
+    def test_lone_failure_without_a_related_change_is_silver(self) -> None:
+        """Passed, failed once and passed with nothing related changed is silver."""
+        assert revealed("p", "f", "p") == "-s-"
 
-
-def test_the_same_outcomes_in_two_streams_are_no_flake() -> None:
-    one, other = "linux||mark", "windows||mark"
-    assert revealed(Step("p", "a", stream=one), Step("f", "a", stream=other)) == "--"
-    assert "g" not in revealed(
-        Step("f", "a", stream=other),
-        Step("p", "a", stream=one),
-        Step("f", "a", stream=other),
-        Step("p", "b", stream=one),
+    @pytest.mark.parametrize(
+        "file", ["src/main/java/org/acme/Cart.java", "src/test/java/org/acme/Other.java", "pom.xml"]
     )
+    @pytest.mark.parametrize("at", [1, 2])
+    def test_related_change_explains_a_failure_or_a_pass(self, file: str, at: int) -> None:
+        """A related change at the failure or at the pass explains it."""
+        steps = [Step(outcome, others=ELSEWHERE) for outcome in "pfp"]
+        steps[at] = replace(steps[at], file=file)
+        assert revealed(*steps) == "---"
+
+    def test_class_named_by_every_change_explains_nothing(self) -> None:
+        """A change that names a class explains nothing where every change does."""
+        assert revealed("p", Step("f", file="src/main/java/org/acme/Cart.java"), "p") == "-s-"
+
+    def test_frequent_flipper_flips_again_whatever_changed(self) -> None:
+        """A test that has flipped often flips again, whatever changed."""
+        named = Step("f", file="src/main/java/org/acme/Cart.java", others=ELSEWHERE)
+        assert (
+            revealed(*(Step(outcome, others=ELSEWHERE) for outcome in "ppfppfppp"), named, Step("p")) == "--s--s---s-"
+        )
+
+    def test_continued_failures_are_flips_of_flaky_tests_only(self) -> None:
+        """Failures that go on are no flips unless the test fails often."""
+        seldom, often = "p" * 12 + "ffffp", "pfpfpfpfpfpfp" + "ffp"
+        assert "s" not in revealed(*seldom)
+        assert revealed(*often)[-3:] == "ss-"
+
+    def test_quiet_companions_speak_for_a_regression(self) -> None:
+        """Quiet tests of other classes that begin to fail with it speak for a regression."""
+
+        def build(letter: str) -> Step:
+            mates = tuple(TestRun(f"org.acme.Other{n}Test#works", Outcome(letter)) for n in range(3))
+            return Step(letter, others=(*ELSEWHERE, *mates))
+
+        assert revealed(*map(build, "ppfp")) == "----"
+        assert revealed(*(Step(letter, others=ELSEWHERE) for letter in "ppfp")) == "--s-"
 
 
-def test_a_test_that_is_broken_on_one_system_alone_never_flips() -> None:
-    matrix = [Step(outcome, f"{n}", stream=name) for n in range(8) for outcome, name in (("p", "linux"), ("f", "win"))]
-    assert set(revealed(*matrix)) == {"-"}
+class TestFailures:
+    def test_two_failures_in_a_row_are_no_flip(self) -> None:
+        assert revealed("p", "f", "f", "p") == "----"
 
+    def test_a_failure_in_every_rerun_is_no_flip(self) -> None:
+        assert revealed("p", "c", "p") == "---"
 
-def test_a_flip_in_one_stream_is_seen_through_the_builds_of_another() -> None:
-    one, other = "linux", "windows"
-    steps = [Step("p", stream=one), Step("p", stream=other), Step("f", stream=one), Step("p", stream=other)]
-    assert revealed(*steps, Step("p", stream=one)) == "--s--"
+    def test_a_test_that_failed_at_first_sight_is_no_flip(self) -> None:
+        assert revealed("f", "p") == "--"
 
+    def test_passing_rerun_reveals_the_open_failure_before_it(self) -> None:
+        """A rerun that passes reveals the open failure before it, too."""
+        assert revealed("p", "f", "k", "p") == "-sg-"
+        assert revealed("p", "k", "k", "k") == "-ggg"
 
-def test_passed_failed_once_and_passed_with_nothing_related_changed_is_silver() -> None:
-    assert revealed("p", "f", "p") == "-s-"
-
-
-@pytest.mark.parametrize("file", ["src/main/java/org/acme/Cart.java", "src/test/java/org/acme/Other.java", "pom.xml"])
-@pytest.mark.parametrize("at", [1, 2])
-def test_a_related_change_at_the_failure_or_at_the_pass_explains_it(file: str, at: int) -> None:
-    steps = [Step(outcome, others=ELSEWHERE) for outcome in "pfp"]
-    steps[at] = replace(steps[at], file=file)
-    assert revealed(*steps) == "---"
-
-
-def test_a_change_that_names_a_class_explains_nothing_where_every_change_does() -> None:
-    assert revealed("p", Step("f", file="src/main/java/org/acme/Cart.java"), "p") == "-s-"
-
-
-def test_a_test_that_has_flipped_often_flips_again_whatever_changed() -> None:
-    named = Step("f", file="src/main/java/org/acme/Cart.java", others=ELSEWHERE)
-    assert revealed(*(Step(outcome, others=ELSEWHERE) for outcome in "ppfppfppp"), named, Step("p")) == "--s--s---s-"
-
-
-def test_failures_that_go_on_are_no_flips_unless_the_test_fails_often() -> None:
-    seldom, often = "p" * 12 + "ffffp", "pfpfpfpfpfpfp" + "ffp"
-    assert "s" not in revealed(*seldom)
-    assert revealed(*often)[-3:] == "ss-"
-
-
-def test_quiet_tests_of_other_classes_that_begin_to_fail_with_it_speak_for_a_regression() -> None:
-    def build(letter: str) -> Step:
-        mates = tuple(TestRun(f"org.acme.Other{n}Test#works", Outcome(letter)) for n in range(3))
-        return Step(letter, others=(*ELSEWHERE, *mates))
-
-    assert revealed(*map(build, "ppfp")) == "----"
-    assert revealed(*(Step(letter, others=ELSEWHERE) for letter in "ppfp")) == "--s-"
-
-
-def test_two_failures_in_a_row_are_no_flip() -> None:
-    assert revealed("p", "f", "f", "p") == "----"
-
-
-def test_a_failure_in_every_rerun_is_no_flip() -> None:
-    assert revealed("p", "c", "p") == "---"
-
-
-def test_a_test_that_failed_at_first_sight_is_no_flip() -> None:
-    assert revealed("f", "p") == "--"
-
-
-def test_a_rerun_that_passes_reveals_the_open_failure_before_it_too() -> None:
-    assert revealed("p", "f", "k", "p") == "-sg-"
-    assert revealed("p", "k", "k", "k") == "-ggg"
-
-
-def test_skips_are_left_out() -> None:
-    table = after("p", "s", "f", "s", "p")
-    assert table.recent == ["pfp"]
-    assert table.runs == [3]
-    assert table.revealed == ["-s-"]
+    def test_skips_are_left_out(self) -> None:
+        table = after("p", "s", "f", "s", "p")
+        assert table.recent == ["pfp"]
+        assert table.runs == [3]
+        assert table.revealed == ["-s-"]
 
 
 CROWD = tuple(TestRun(f"org.acme.Other{n}Test#works", Outcome.FAILED) for n in range(12))
 
 
-def test_failures_in_an_incident_are_no_evidence() -> None:
-    table = after("p", Step("f", others=CROWD), "p")
-    assert table.ids == [TEST]
-    assert (table.recent, table.failures, table.flips) == (["pp"], [0], [0])
+class TestIncidents:
+    def test_failures_in_an_incident_are_no_evidence(self) -> None:
+        table = after("p", Step("f", others=CROWD), "p")
+        assert table.ids == [TEST]
+        assert (table.recent, table.failures, table.flips) == (["pp"], [0], [0])
+
+    def test_incident_rerun_makes_no_gold_of_repeated_failures(self) -> None:
+        """A rerun of an incident makes no gold of what fails again."""
+        assert revealed("p", Step("f", "same", others=CROWD), Step("f", "same")) == "--"
+
+    def test_ten_failures_and_three_in_ten_are_an_incident(self) -> None:
+        passes = tuple(TestRun(f"a#{n}", Outcome.PASSED) for n in range(24))
+        assert is_incident((*CROWD[:10], *passes[:23]))
+        assert not is_incident((*CROWD[:10], *passes[:24]))
+        assert not is_incident(CROWD[:9])
 
 
-def test_a_rerun_of_an_incident_makes_no_gold_of_what_fails_again() -> None:
-    assert revealed("p", Step("f", "same", others=CROWD), Step("f", "same")) == "--"
+class TestColumns:
+    def test_folding_never_changes_its_input(self) -> None:
+        summary = Summary()
+        for number, outcome in enumerate("pfpkc"):
+            before, text = summary, repr(summary)
+            summary = fold(summary, str(number), entry(number, Step(outcome)))
+            assert repr(before) == text
+            assert before != summary
 
+    def test_blank_rows_leave_the_table_as_it_is(self) -> None:
+        table = after("p", "f")
+        text = repr(table)
+        more = with_tests(table, ("new", TEST, "new"))
+        assert more.ids == [TEST, "new"]
+        assert more.runs == [2, 0]
+        assert repr(table) == text
 
-def test_ten_failures_and_three_in_ten_are_an_incident() -> None:
-    passes = tuple(TestRun(f"a#{n}", Outcome.PASSED) for n in range(24))
-    assert is_incident((*CROWD[:10], *passes[:23]))
-    assert not is_incident((*CROWD[:10], *passes[:24]))
-    assert not is_incident(CROWD[:9])
+    def test_times_are_a_decayed_mean_of_logs(self) -> None:
+        summary = Summary()
+        for number in range(60):
+            step = entry(number, Step("p"))
+            slow = TestRun(TEST, Outcome.PASSED, 0.1 if number < 30 else 10.0)
+            summary = fold(summary, str(number), step._replace(tests=(slow,)))
+        assert 0.5 < 2.718281828 ** summary.tests.log_seconds[0] < 10.0
 
+    @given(st.lists(st.sampled_from("pfcks"), max_size=40), st.integers(0, 2**40 - 1))
+    def test_columns_stay_of_one_length_and_rates_stay_rates(self, outcomes: Sequence[str], commits: int) -> None:
+        table = after(*(Step(outcome, commit=str((commits >> n) & 1)) for n, outcome in enumerate(outcomes)))
+        assert {len(getattr(table, name)) for name in table.__slots__} == {len(table.ids)}
+        for number in range(len(table.ids)):
+            assert len(table.recent[number]) == len(table.revealed[number]) <= RECENT
+            assert table.flips[number] <= table.runs[number]
+            assert 0 <= decayed_rate(table.failed_5[number], table.runs[number], 1 / 5) <= 1
+            marked = zip(table.recent[number], table.revealed[number], strict=True)
+            assert all(letter == "-" or outcome in "fck" for outcome, letter in marked)
 
-def test_folding_never_changes_its_input() -> None:
-    summary = Summary()
-    for number, outcome in enumerate("pfpkc"):
-        before, text = summary, repr(summary)
-        summary = fold(summary, str(number), entry(number, Step(outcome)))
-        assert repr(before) == text
-        assert before != summary
-
-
-def test_blank_rows_leave_the_table_as_it_is() -> None:
-    table = after("p", "f")
-    text = repr(table)
-    more = with_tests(table, ("new", TEST, "new"))
-    assert more.ids == [TEST, "new"]
-    assert more.runs == [2, 0]
-    assert repr(table) == text
-
-
-def test_times_are_a_decayed_mean_of_logs() -> None:
-    summary = Summary()
-    for number in range(60):
-        step = entry(number, Step("p"))
-        slow = TestRun(TEST, Outcome.PASSED, 0.1 if number < 30 else 10.0)
-        summary = fold(summary, str(number), step._replace(tests=(slow,)))
-    assert 0.5 < 2.718281828 ** summary.tests.log_seconds[0] < 10.0
-
-
-@given(st.lists(st.sampled_from("pfcks"), max_size=40), st.integers(0, 2**40 - 1))
-def test_columns_stay_of_one_length_and_rates_stay_rates(outcomes: Sequence[str], commits: int) -> None:
-    table = after(*(Step(outcome, commit=str((commits >> n) & 1)) for n, outcome in enumerate(outcomes)))
-    assert {len(getattr(table, name)) for name in table.__slots__} == {len(table.ids)}
-    for number in range(len(table.ids)):
-        assert len(table.recent[number]) == len(table.revealed[number]) <= RECENT
-        assert table.flips[number] <= table.runs[number]
-        assert 0 <= decayed_rate(table.failed_5[number], table.runs[number], 1 / 5) <= 1
-        marked = zip(table.recent[number], table.revealed[number], strict=True)
-        assert all(letter == "-" or outcome in "fck" for outcome, letter in marked)
-
-
-@pytest.mark.parametrize(
-    ("test", "words"),
-    [
-        ("org.acme.timeout.CacheTest#waits", {"cache", "test", "waits"}),
-        ("tests/cache/test_timeout.py#test_wait", {"timeout", "test", "wait"}),
-        ("tests.test_cache#test_wait", {"cache", "test", "wait"}),
-        ("CacheTest", {"cache", "test"}),
-    ],
-)
-def test_the_words_of_a_name_are_those_of_its_class_or_file_without_the_package(test: str, words: set[str]) -> None:
-    listed = schema().words("name")
-    assert {word for word, number in listed.index.items() if number in name_words(test)} == words & set(listed.index)
-    assert words & set(listed.index)
+    @pytest.mark.parametrize(
+        ("test", "words"),
+        [
+            ("org.acme.timeout.CacheTest#waits", {"cache", "test", "waits"}),
+            ("tests/cache/test_timeout.py#test_wait", {"timeout", "test", "wait"}),
+            ("tests.test_cache#test_wait", {"cache", "test", "wait"}),
+            ("CacheTest", {"cache", "test"}),
+        ],
+    )
+    def test_words_of_a_name_leave_the_package_out(self, test: str, words: set[str]) -> None:
+        """The words of a name are those of its class or file, without the package."""
+        listed = schema().words("name")
+        assert {word for word, number in listed.index.items() if number in name_words(test)} == words & set(
+            listed.index
+        )
+        assert words & set(listed.index)

@@ -21,19 +21,19 @@ def kept(times: list[float]) -> str:
     return text
 
 
-@given(st.lists(st.floats(0, 9e5), max_size=50))
-def test_the_newest_times_come_back_in_order_to_an_eighth_of_a_percent(times: list[float]) -> None:
-    newest = [max(seconds, SHORTEST) for seconds in times[-WINDOW:]]
-    assert read_times(kept(times)) == pytest.approx(newest, rel=1.3e-3)
+class TestEncoding:
+    @given(st.lists(st.floats(0, 9e5), max_size=50))
+    def test_newest_times_come_back_to_an_eighth_of_a_percent(self, times: list[float]) -> None:
+        """The newest times come back in order, to an eighth of a percent."""
+        newest = [max(seconds, SHORTEST) for seconds in times[-WINDOW:]]
+        assert read_times(kept(times)) == pytest.approx(newest, rel=1.3e-3)
 
+    @given(st.floats(0, allow_infinity=False))
+    def test_any_time_is_two_characters_that_json_writes_as_they_are(self, seconds: float) -> None:
+        assert len(json.dumps(kept([seconds]))) == 4
 
-@given(st.floats(0, allow_infinity=False))
-def test_any_time_is_two_characters_that_json_writes_as_they_are(seconds: float) -> None:
-    assert len(json.dumps(kept([seconds]))) == 4
-
-
-def test_a_time_of_more_than_eleven_days_is_kept_as_eleven_days() -> None:
-    assert read_times(kept([1e12]))[0] == pytest.approx(11 * 86_400, rel=0.05)
+    def test_a_time_of_more_than_eleven_days_is_kept_as_eleven_days(self) -> None:
+        assert read_times(kept([1e12]))[0] == pytest.approx(11 * 86_400, rel=0.05)
 
 
 def folded(*times: float) -> Summary:
@@ -45,7 +45,8 @@ def folded(*times: float) -> Summary:
     return summary
 
 
-def test_the_table_keeps_the_times_that_reports_gave() -> None:
-    summary = folded(0.1, float("nan"), 0.3)
-    assert read_times(summary.tests.times[0]) == pytest.approx((0.1, 0.3), rel=2e-3)
-    assert load_summary(save_summary(summary)) == summary
+class TestTable:
+    def test_the_table_keeps_the_times_that_reports_gave(self) -> None:
+        summary = folded(0.1, float("nan"), 0.3)
+        assert read_times(summary.tests.times[0]) == pytest.approx((0.1, 0.3), rel=2e-3)
+        assert load_summary(save_summary(summary)) == summary

@@ -21,47 +21,44 @@ from fedstep.model.calibration import (
 from fedstep.model.linear import sigmoid
 
 
-@pytest.mark.parametrize(("slope", "offset"), [(0.4, -1.5), (2.0, 1.0), (1.0, -3.0)])
-def test_probabilities_become_calibrated_when_margins_have_a_wrong_slope_and_offset(
-    slope: float, offset: float
-) -> None:
-    draw, platt = random.Random(3), Platt()
-    stream = [draw.gauss(0, 1.5) for _ in range(6000)]
-    late: list[tuple[float, float]] = []
-    for number, margin in enumerate(stream):
-        truth = sigmoid(slope * margin + offset)
-        label = float(draw.random() < truth)
-        if number >= 3000:
-            late.append((probability(platt, margin), truth))
-        platt = observe_outcome(platt, margin, label)
-    assert sum(abs(said - truth) for said, truth in late) / len(late) < 0.04
-    assert abs(sum(said - truth for said, truth in late)) / len(late) < 0.02
+class TestProbabilities:
+    @pytest.mark.parametrize(("slope", "offset"), [(0.4, -1.5), (2.0, 1.0), (1.0, -3.0)])
+    def test_wrong_slope_and_offset_of_margins_are_corrected(self, slope: float, offset: float) -> None:
+        """Probabilities become calibrated when margins have a wrong slope and offset."""
+        draw, platt = random.Random(3), Platt()
+        stream = [draw.gauss(0, 1.5) for _ in range(6000)]
+        late: list[tuple[float, float]] = []
+        for number, margin in enumerate(stream):
+            truth = sigmoid(slope * margin + offset)
+            label = float(draw.random() < truth)
+            if number >= 3000:
+                late.append((probability(platt, margin), truth))
+            platt = observe_outcome(platt, margin, label)
+        assert sum(abs(said - truth) for said, truth in late) / len(late) < 0.04
+        assert abs(sum(said - truth for said, truth in late)) / len(late) < 0.02
 
+    def test_margin_is_the_log_odds_before_any_outcome(self) -> None:
+        """Before any outcome a margin is the log odds, but of flaky a cautious one."""
+        for head in set(HEAD_NAMES) - {"flaky"}:
+            assert probability(untried(head), 1.3) == pytest.approx(sigmoid(1.3))
+        assert probability(untried("flaky"), -3.0) == pytest.approx(sigmoid(-3.0))
+        assert sigmoid(-6.0) < probability(untried("flaky"), -6.0) < probability(untried("flaky"), 3.0) < sigmoid(3.0)
 
-def test_before_any_outcome_a_margin_is_the_log_odds_but_of_flaky_a_cautious_one() -> None:
-    for head in set(HEAD_NAMES) - {"flaky"}:
-        assert probability(untried(head), 1.3) == pytest.approx(sigmoid(1.3))
-    assert probability(untried("flaky"), -3.0) == pytest.approx(sigmoid(-3.0))
-    assert sigmoid(-6.0) < probability(untried("flaky"), -6.0) < probability(untried("flaky"), 3.0) < sigmoid(3.0)
+    def test_the_scaling_of_triage_is_trusted_longer(self) -> None:
+        triage, failure = (observe_outcome(untried(head), 2.0, 0.0) for head in ("triage", "build-failure"))
+        assert failure.offset < triage.offset < 0.0
+        assert failure.slope < triage.slope < 1.0
 
+    def test_the_slope_never_turns_round(self) -> None:
+        platt = Platt()
+        for number in range(2000):
+            margin = 3.0 if number % 2 else -3.0
+            platt = observe_outcome(platt, margin, float(margin < 0))
+        assert platt.slope >= 0.1
 
-def test_the_scaling_of_triage_is_trusted_longer() -> None:
-    triage, failure = (observe_outcome(untried(head), 2.0, 0.0) for head in ("triage", "build-failure"))
-    assert failure.offset < triage.offset < 0.0
-    assert failure.slope < triage.slope < 1.0
-
-
-def test_the_slope_never_turns_round() -> None:
-    platt = Platt()
-    for number in range(2000):
-        margin = 3.0 if number % 2 else -3.0
-        platt = observe_outcome(platt, margin, float(margin < 0))
-    assert platt.slope >= 0.1
-
-
-def test_a_lighter_outcome_moves_less() -> None:
-    heavy, light = (observe_outcome(Platt(), 1.0, 0.0, weight) for weight in (1.0, 0.5))
-    assert heavy.offset < light.offset < 0
+    def test_a_lighter_outcome_moves_less(self) -> None:
+        heavy, light = (observe_outcome(Platt(), 1.0, 0.0, weight) for weight in (1.0, 0.5))
+        assert heavy.offset < light.offset < 0
 
 
 STREAMS = {  # residuals in spreads
@@ -75,37 +72,37 @@ STREAMS = {  # residuals in spreads
 }
 
 
-@pytest.mark.parametrize("name", STREAMS)
-def test_intervals_cover_nine_in_ten(name: str) -> None:
-    draw, trackers, inside = random.Random(5), Trackers(), 0
-    for number in range(7000):
-        residual = STREAMS[name](draw, number)
-        inside += number >= 2000 and trackers.low <= residual <= trackers.high
-        trackers = observe_residual(trackers, residual)
-    assert 0.88 <= inside / 5000 <= 0.92
+class TestIntervals:
+    @pytest.mark.parametrize("name", STREAMS)
+    def test_intervals_cover_nine_in_ten(self, name: str) -> None:
+        draw, trackers, inside = random.Random(5), Trackers(), 0
+        for number in range(7000):
+            residual = STREAMS[name](draw, number)
+            inside += number >= 2000 and trackers.low <= residual <= trackers.high
+            trackers = observe_residual(trackers, residual)
+        assert 0.88 <= inside / 5000 <= 0.92
+
+    @given(st.lists(st.floats(-50, 50), max_size=60))
+    def test_the_low_end_stays_below_the_high_end(self, residuals: list[float]) -> None:
+        trackers = Trackers()
+        for residual in residuals:
+            trackers = observe_residual(trackers, residual)
+            assert trackers.low < 0 < trackers.high
 
 
-@given(st.lists(st.floats(-50, 50), max_size=60))
-def test_the_low_end_stays_below_the_high_end(residuals: list[float]) -> None:
-    trackers = Trackers()
-    for residual in residuals:
-        trackers = observe_residual(trackers, residual)
-        assert trackers.low < 0 < trackers.high
+class TestSteps:
+    @given(st.floats(-1e3, 1e3), st.sampled_from([0.0, 1.0]), st.floats(0.1, 1.0))
+    def test_a_platt_step_stays_finite_and_remembers_more(self, margin: float, label: float, weight: float) -> None:
+        platt = observe_outcome(Platt(), margin, label, weight)
+        assert math.isfinite(platt.slope)
+        assert math.isfinite(platt.offset)
+        assert platt.slope_weight >= 30.0
 
-
-@given(st.floats(-1e3, 1e3), st.sampled_from([0.0, 1.0]), st.floats(0.1, 1.0))
-def test_a_platt_step_stays_finite_and_remembers_more(margin: float, label: float, weight: float) -> None:
-    platt = observe_outcome(Platt(), margin, label, weight)
-    assert math.isfinite(platt.slope)
-    assert math.isfinite(platt.offset)
-    assert platt.slope_weight >= 30.0
-
-
-def test_a_score_is_the_mean_of_what_was_seen() -> None:
-    score = Score()
-    for chance, label in ((0.8, 1.0), (0.4, 0.0), (0.5, 1.0)):
-        score = score_outcome(score, chance, label)
-    assert score.observed == 3
-    assert score.positives == pytest.approx(2 / 3)
-    assert score.log_loss == pytest.approx(-(math.log(0.8) + math.log(0.6) + math.log(0.5)) / 3)
-    assert score_outcome(Score(), 0.0, 1.0).log_loss == pytest.approx(-math.log(0.001))
+    def test_a_score_is_the_mean_of_what_was_seen(self) -> None:
+        score = Score()
+        for chance, label in ((0.8, 1.0), (0.4, 0.0), (0.5, 1.0)):
+            score = score_outcome(score, chance, label)
+        assert score.observed == 3
+        assert score.positives == pytest.approx(2 / 3)
+        assert score.log_loss == pytest.approx(-(math.log(0.8) + math.log(0.6) + math.log(0.5)) / 3)
+        assert score_outcome(Score(), 0.0, 1.0).log_loss == pytest.approx(-math.log(0.001))

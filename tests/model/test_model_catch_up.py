@@ -97,120 +97,98 @@ def assert_same(one: State, other: State) -> None:
     assert numbers(one.correction) == pytest.approx(numbers(other.correction), abs=1e-9, rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("lost", "damage"),
-    [
-        ("summary.json", None),
-        ("correction.json", None),
-        ("backlog.json", None),
-        ("summary.json", b"{}"),
-        ("correction.json", b""),
-        ("backlog.json", b"\x1f\x8b\x08\x00 garbage"),
-    ],
-)
-def test_a_lost_or_damaged_cache_is_learned_again_as_it_was(
-    lived: Home, tmp_path: Path, lost: str, damage: bytes | None
-) -> None:
-    before = load_state(lived)
-    assert before.summary.count == BUILDS
-    assert before.correction.local
-    home = copy_of(lived, tmp_path)
-    if damage is None:
-        (home.folder / lost).unlink()
-    else:
-        home.write(lost, damage)
-    progress = catch_up(home, starter_model().production)
-    assert progress.records == BUILDS
-    after = before if lost != "backlog.json" else replace(before, backlog=before.backlog._replace(waiting={}))
-    assert_same(progress.state, after)
-    store_state(home, progress.state)
-    assert_same(load_state(home), after)
+class TestLostCache:
+    @pytest.mark.parametrize(
+        ("lost", "damage"),
+        [
+            ("summary.json", None),
+            ("correction.json", None),
+            ("backlog.json", None),
+            ("summary.json", b"{}"),
+            ("correction.json", b""),
+            ("backlog.json", b"\x1f\x8b\x08\x00 garbage"),
+        ],
+    )
+    def test_a_lost_or_damaged_cache_is_learned_again_as_it_was(
+        self, lived: Home, tmp_path: Path, lost: str, damage: bytes | None
+    ) -> None:
+        before = load_state(lived)
+        assert before.summary.count == BUILDS
+        assert before.correction.local
+        home = copy_of(lived, tmp_path)
+        if damage is None:
+            (home.folder / lost).unlink()
+        else:
+            home.write(lost, damage)
+        progress = catch_up(home, starter_model().production)
+        assert progress.records == BUILDS
+        after = before if lost != "backlog.json" else replace(before, backlog=before.backlog._replace(waiting={}))
+        assert_same(progress.state, after)
+        store_state(home, progress.state)
+        assert_same(load_state(home), after)
+
+    @pytest.mark.parametrize("lost", [(), ("backlog.json",), ("backlog.json", "correction.json")])
+    def test_of_what_is_learned_again_only_rows_that_waited_wait(
+        self, lived: Home, tmp_path: Path, lost: Sequence[str]
+    ) -> None:
+        """What was sent is not known any more: the backlog tells what was not; without it nothing is sent again."""
+        home, state = copy_of(lived, tmp_path), load_state(lived)
+        one = state.backlog.waiting["flaky"][-1:]
+        store_state(home, replace(state, backlog=state.backlog._replace(waiting={"flaky": one})))
+        (home.folder / "summary.json").unlink()
+        for name in lost[:1]:
+            (home.folder / name).unlink()
+        for name in lost[1:]:
+            home.write(name, b"damaged")
+        waiting = catch_up(home, starter_model().production).state.backlog.waiting
+        assert repr(waiting) == repr({} if lost else {"flaky": one})
+
+    def test_a_log_that_was_never_learned_waits_as_a_whole(self, lived: Home, tmp_path: Path) -> None:
+        home = copy_of(lived, tmp_path)
+        for name in ("summary.json", "correction.json", "backlog.json"):
+            (home.folder / name).unlink()
+        assert_same(catch_up(home, starter_model().production).state, load_state(lived))
+
+    def test_nothing_new_teaches_nothing(self, lived: Home) -> None:
+        progress = catch_up(lived, starter_model().production)
+        assert (progress.records, progress.ripened) == (0, 0)
+        assert_same(progress.state, load_state(lived))
+
+    def test_caches_of_different_generations_are_learned_again(self, lived: Home, tmp_path: Path) -> None:
+        home = copy_of(lived, tmp_path)
+        store_state(home, State())
+        home.write("summary.json", lived.read("summary.json"))
+        home.write("correction.json", lived.read("correction.json"))
+        assert load_state(home) == State()
+        before = load_state(lived)
+        unsent = replace(before, backlog=before.backlog._replace(waiting={}))
+        assert_same(catch_up(home, starter_model().production).state, unsent)
 
 
-@pytest.mark.parametrize("lost", [(), ("backlog.json",), ("backlog.json", "correction.json")])
-def test_of_what_is_learned_again_only_rows_that_waited_wait(lived: Home, tmp_path: Path, lost: Sequence[str]) -> None:
-    """What was sent is not known any more: the backlog tells what was not; without it nothing is sent again."""
-    home, state = copy_of(lived, tmp_path), load_state(lived)
-    one = state.backlog.waiting["flaky"][-1:]
-    store_state(home, replace(state, backlog=state.backlog._replace(waiting={"flaky": one})))
-    (home.folder / "summary.json").unlink()
-    for name in lost[:1]:
-        (home.folder / name).unlink()
-    for name in lost[1:]:
-        home.write(name, b"damaged")
-    waiting = catch_up(home, starter_model().production).state.backlog.waiting
-    assert repr(waiting) == repr({} if lost else {"flaky": one})
+class TestRecords:
+    def test_rows_are_labelled_after_pruning_as_before(self, lived: Home, tmp_path: Path) -> None:
+        home = copy_of(lived, tmp_path)
+        home.log.prune(30)
+        for name in ("summary.json", "correction.json", "backlog.json"):
+            (home.folder / name).unlink()
+        state = catch_up(home, starter_model().production).state
+        assert state.summary.count == 30
+        flaky = state.backlog.recent["flaky"]
+        assert flaky
+        assert all(row.run < 30 for row in (ripe.row for ripe in flaky))
+        assert all(row.run < 30 for row in state.backlog.pending["flaky"])
 
-
-def test_a_log_that_was_never_learned_waits_as_a_whole(lived: Home, tmp_path: Path) -> None:
-    home = copy_of(lived, tmp_path)
-    for name in ("summary.json", "correction.json", "backlog.json"):
-        (home.folder / name).unlink()
-    assert_same(catch_up(home, starter_model().production).state, load_state(lived))
-
-
-def test_nothing_new_teaches_nothing(lived: Home) -> None:
-    progress = catch_up(lived, starter_model().production)
-    assert (progress.records, progress.ripened) == (0, 0)
-    assert_same(progress.state, load_state(lived))
-
-
-def test_caches_of_different_generations_are_learned_again(lived: Home, tmp_path: Path) -> None:
-    home = copy_of(lived, tmp_path)
-    store_state(home, State())
-    home.write("summary.json", lived.read("summary.json"))
-    home.write("correction.json", lived.read("correction.json"))
-    assert load_state(home) == State()
-    before = load_state(lived)
-    unsent = replace(before, backlog=before.backlog._replace(waiting={}))
-    assert_same(catch_up(home, starter_model().production).state, unsent)
-
-
-def test_rows_are_labelled_after_pruning_as_before(lived: Home, tmp_path: Path) -> None:
-    home = copy_of(lived, tmp_path)
-    home.log.prune(30)
-    for name in ("summary.json", "correction.json", "backlog.json"):
-        (home.folder / name).unlink()
-    state = catch_up(home, starter_model().production).state
-    assert state.summary.count == 30
-    flaky = state.backlog.recent["flaky"]
-    assert flaky
-    assert all(row.run < 30 for row in (ripe.row for ripe in flaky))
-    assert all(row.run < 30 for row in state.backlog.pending["flaky"])
-
-
-def test_a_damaged_record_is_skipped_once_and_the_rest_is_learned(lived: Home, tmp_path: Path) -> None:
-    home = copy_of(lived, tmp_path)
-    damaged = home.log.files()[30]
-    home.write(f"builds/{damaged}", b"half")
-    home.write("summary.json", b"")
-    progress = catch_up(home, starter_model().production)
-    assert progress.records == BUILDS - 1
-    assert [damaged in warning for warning in progress.warnings] == [True]
-    store_state(home, progress.state)
-    assert catch_up(home, starter_model().production).warnings == ()
-
-
-def test_each_test_gives_one_flaky_row_a_horizon(lived: Home) -> None:
-    ripe = [one.row for one in load_state(lived).backlog.waiting["flaky"]]
-    waiting = load_state(lived).backlog.pending["flaky"]
-    for test in (FLAKY, *STEADY):
-        turns = [row.run for row in (*ripe, *waiting) if row.subject == test]
-        assert len(turns) in (3, 4)
-        assert {later - sooner for sooner, later in pairwise(turns)} == {20}
-
-
-def test_positives_ripen_no_sooner_than_negatives(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    live(home, 45, learning=False)
-    state, ages = State(), set()
-    for name in home.log.files():
-        seen = state.summary.count
-        (home.folder / "hidden").mkdir(exist_ok=True)
-        state = _learn_one(home, state, name)
-        for ripe in _new(state.backlog.recent.get("flaky", ()), ages):
-            assert seen + 1 - ripe.row.run == 20
-    assert {ripe.label for ripe in state.backlog.recent["flaky"]} == {0.0, 1.0}
+    def test_damaged_record_is_skipped_once(self, lived: Home, tmp_path: Path) -> None:
+        """A damaged record is skipped once, and the rest is learned."""
+        home = copy_of(lived, tmp_path)
+        damaged = home.log.files()[30]
+        home.write(f"builds/{damaged}", b"half")
+        home.write("summary.json", b"")
+        progress = catch_up(home, starter_model().production)
+        assert progress.records == BUILDS - 1
+        assert [damaged in warning for warning in progress.warnings] == [True]
+        store_state(home, progress.state)
+        assert catch_up(home, starter_model().production).warnings == ()
 
 
 def _learn_one(home: Home, state: State, name: str) -> State:
@@ -231,47 +209,66 @@ def _new(ripe: Sequence[Ripe], known: set[tuple[str, int]]) -> list[Ripe]:
     return fresh
 
 
-def test_a_flaky_test_is_ranked_first_after_sixty_builds(lived: Home) -> None:
-    state = load_state(lived)
-    ranked = Forecaster(starter_model().production, state.correction).flakiest(state.summary, 5, at_least=0.0)
-    assert ranked[0].test == FLAKY
-    assert ranked[0].probability > 0.5 > ranked[1].probability
-    assert ranked[0].flips == state.summary.tests.flips[state.summary.tests.ids.index(FLAKY)] > 5
-    assert ranked[0].last_outcomes.count("k") > 1
-    assert ranked[0].reasons
-    assert any(reason.feature == f"test={FLAKY}" for reason in ranked[0].reasons)
+class TestRows:
+    def test_each_test_gives_one_flaky_row_a_horizon(self, lived: Home) -> None:
+        ripe = [one.row for one in load_state(lived).backlog.waiting["flaky"]]
+        waiting = load_state(lived).backlog.pending["flaky"]
+        for test in (FLAKY, *STEADY):
+            turns = [row.run for row in (*ripe, *waiting) if row.subject == test]
+            assert len(turns) in (3, 4)
+            assert {later - sooner for sooner, later in pairwise(turns)} == {20}
+
+    def test_positives_ripen_no_sooner_than_negatives(self, tmp_path: Path) -> None:
+        home = Home(tmp_path)
+        live(home, 45, learning=False)
+        state, ages = State(), set()
+        for name in home.log.files():
+            seen = state.summary.count
+            (home.folder / "hidden").mkdir(exist_ok=True)
+            state = _learn_one(home, state, name)
+            for ripe in _new(state.backlog.recent.get("flaky", ()), ages):
+                assert seen + 1 - ripe.row.run == 20
+        assert {ripe.label for ripe in state.backlog.recent["flaky"]} == {0.0, 1.0}
+
+    def test_a_flaky_test_is_ranked_first_after_sixty_builds(self, lived: Home) -> None:
+        state = load_state(lived)
+        ranked = Forecaster(starter_model().production, state.correction).flakiest(state.summary, 5, at_least=0.0)
+        assert ranked[0].test == FLAKY
+        assert ranked[0].probability > 0.5 > ranked[1].probability
+        assert ranked[0].flips == state.summary.tests.flips[state.summary.tests.ids.index(FLAKY)] > 5
+        assert ranked[0].last_outcomes.count("k") > 1
+        assert ranked[0].reasons
+        assert any(reason.feature == f"test={FLAKY}" for reason in ranked[0].reasons)
+
+    def test_rows_are_kept_only_where_they_are_learned_again(self, lived: Home) -> None:
+        recent = load_state(lived).backlog.recent
+        assert {head: len(rows) for head, rows in recent.items() if rows}.keys() <= {"flaky", "triage"}
+        assert 0 < len(recent["flaky"]) <= 30
+
+    def test_the_same_build_observed_again_is_not_recorded(self, lived: Home, tmp_path: Path) -> None:
+        home = copy_of(lived, tmp_path)
+        again = observe(home, evidence(0, random.Random(7)), kept_model(home))
+        assert record(home, again, lambda _: {}) is False
+        assert len(home.log.files()) == BUILDS
+
+    def test_rows_made_earlier_do_not_change_with_later_builds(self, lived: Home, tmp_path: Path) -> None:
+        shorter = Home(tmp_path)
+        shorter.write("key", lived.read("key"))
+        live(shorter, 25, learning=False)
+        for name in shorter.log.files():
+            assert repr(shorter.log.read(name)) == repr(lived.log.read(name))
 
 
-def test_rows_are_kept_only_where_they_are_learned_again(lived: Home) -> None:
-    recent = load_state(lived).backlog.recent
-    assert {head: len(rows) for head, rows in recent.items() if rows}.keys() <= {"flaky", "triage"}
-    assert 0 < len(recent["flaky"]) <= 30
-
-
-def test_the_same_build_observed_again_is_not_recorded(lived: Home, tmp_path: Path) -> None:
-    home = copy_of(lived, tmp_path)
-    again = observe(home, evidence(0, random.Random(7)), kept_model(home))
-    assert record(home, again, lambda _: {}) is False
-    assert len(home.log.files()) == BUILDS
-
-
-def test_rows_made_earlier_do_not_change_with_later_builds(lived: Home, tmp_path: Path) -> None:
-    shorter = Home(tmp_path)
-    shorter.write("key", lived.read("key"))
-    live(shorter, 25, learning=False)
-    for name in shorter.log.files():
-        assert repr(shorter.log.read(name)) == repr(lived.log.read(name))
-
-
-def test_private_names_stay_private(lived: Home) -> None:
-    summary = recall(lived).summary
-    names = {name for head in ("flaky", "triage") for name in _coordinates(head)}
-    assert not [name for name in names if "acme" in name.lower() or "part0" in name.lower()]
-    kept = load_state(lived).correction.local["flaky"].private
-    assert set(kept) <= {f"test={t}" for t in summary.tests.ids} | {
-        f"class={t.split('#')[0]}" for t in summary.tests.ids
-    }
-    assert replace(summary, count=0) != summary
+class TestPrivacy:
+    def test_private_names_stay_private(self, lived: Home) -> None:
+        summary = recall(lived).summary
+        names = {name for head in ("flaky", "triage") for name in _coordinates(head)}
+        assert not [name for name in names if "acme" in name.lower() or "part0" in name.lower()]
+        kept = load_state(lived).correction.local["flaky"].private
+        assert set(kept) <= {f"test={t}" for t in summary.tests.ids} | {
+            f"class={t.split('#')[0]}" for t in summary.tests.ids
+        }
+        assert replace(summary, count=0) != summary
 
 
 def _coordinates(head: str) -> tuple[str, ...]:

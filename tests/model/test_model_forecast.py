@@ -69,122 +69,127 @@ def known(*builds: Build) -> Summary:
 PLANNED = plan(build(100).situation, STREAM, "a1")
 
 
-@pytest.mark.parametrize("builds", [0, 1, 2])
-def test_before_three_builds_time_and_risk_are_absent_with_a_reason(builds: int) -> None:
-    summary, forecaster = known(*map(build, range(builds))), Forecaster(MODEL, Correction())
-    time, risk = forecaster.duration(summary, PLANNED), forecaster.failure(summary, PLANNED)
-    assert isinstance(time, Absent)
-    assert isinstance(risk, Absent)
-    assert time.reason.startswith(f"{builds} build")
-    assert "3 needed" in time.reason
-    assert "3 needed" in risk.reason
+class TestDuration:
+    @pytest.mark.parametrize("builds", [0, 1, 2])
+    def test_too_few_builds_give_no_time_or_risk(self, builds: int) -> None:
+        """Before three builds, time and risk are absent with a reason."""
+        summary, forecaster = known(*map(build, range(builds))), Forecaster(MODEL, Correction())
+        time, risk = forecaster.duration(summary, PLANNED), forecaster.failure(summary, PLANNED)
+        assert isinstance(time, Absent)
+        assert isinstance(risk, Absent)
+        assert time.reason.startswith(f"{builds} build")
+        assert "3 needed" in time.reason
+        assert "3 needed" in risk.reason
+
+    def test_builds_of_another_stream_are_not_counted(self) -> None:
+        found = Forecaster(MODEL, Correction()).duration(
+            known(*map(build, range(9))), PLANNED._replace(stream="e2e||mark")
+        )
+        assert isinstance(found, Absent)
+        assert found.reason.startswith("0 builds")
+
+    def test_a_steady_project_is_expected_to_stay_steady(self) -> None:
+        summary = known(*(build(n, seconds=300.0 + n % 3) for n in range(20)))
+        found = Forecaster(MODEL, Correction()).duration(summary, PLANNED)
+        assert not isinstance(found, Absent)
+        assert found.low < found.seconds < found.high
+        assert found.seconds == pytest.approx(301, rel=0.05)
+        assert found.jenkins_seconds == pytest.approx(301, rel=0.01)
+        assert found.source == "mark"
+
+    def test_the_interval_is_the_streams_own(self) -> None:
+        summary = known(*(build(n, seconds=250.0 + 50 * (n % 3)) for n in range(20)))
+        wide = Forecaster(MODEL, Correction(trackers={STREAM: Trackers(low=-8.0, high=8.0)})).duration(summary, PLANNED)
+        narrow = Forecaster(MODEL, Correction(trackers={STREAM: Trackers(low=-0.5, high=0.5)})).duration(
+            summary, PLANNED
+        )
+        assert not isinstance(wide, Absent)
+        assert not isinstance(narrow, Absent)
+        assert wide.seconds == narrow.seconds
+        assert wide.low < narrow.low < narrow.high < wide.high
 
 
-def test_builds_of_another_stream_are_not_counted() -> None:
-    found = Forecaster(MODEL, Correction()).duration(known(*map(build, range(9))), PLANNED._replace(stream="e2e||mark"))
-    assert isinstance(found, Absent)
-    assert found.reason.startswith("0 builds")
+class TestRisk:
+    def test_failing_project_is_riskier_than_a_passing_one(self) -> None:
+        """A project that always fails is riskier than one that never does."""
+        forecaster = Forecaster(MODEL, Correction())
+        good = forecaster.failure(known(*(build(n, "p" * 20) for n in range(15))), PLANNED)
+        bad = forecaster.failure(known(*(build(n, "f" + "p" * 19) for n in range(15))), PLANNED)
+        assert not isinstance(good, Absent)
+        assert not isinstance(bad, Absent)
+        assert good.probability < 0.4 < bad.probability
+        assert bad.reasons
+
+    def test_flaking_test_ranks_above_quiet_ones(self) -> None:
+        """The model ranks a test that flakes above those that do not."""
+        summary = known(*(build(n, "p" * 7 + ("k" if n % 4 == 0 else "p") + "p" * 12) for n in range(30)))
+        ranked = Forecaster(MODEL, Correction()).flakiest(summary, 4, at_least=0.0)
+        assert len(ranked) == 4
+        assert ranked[0].test == TESTS[7]
+        assert [risk.probability for risk in ranked] == sorted((risk.probability for risk in ranked), reverse=True)
+        sizes = [abs(reason.contribution) for reason in ranked[0].reasons]
+        assert sizes == sorted(sizes, reverse=True)
+        assert "bias" not in {reason.feature for reason in ranked[0].reasons}
+
+    def test_a_test_that_no_longer_runs_is_not_predicted(self) -> None:
+        summary = known(build(0, "k"), *(build(n, "s" + "p" * 19) for n in range(1, 22)))
+        assert TESTS[0] not in {
+            risk.test for risk in Forecaster(MODEL, Correction()).flakiest(summary, 20, at_least=0.0)
+        }
+
+    def test_local_weights_and_calibration_move_the_prediction(self) -> None:
+        summary = known(*(build(n, "p" * 20) for n in range(5)))
+        plain = Forecaster(MODEL, Correction({}, {"flaky": Platt()})).flakiest(summary, 20, at_least=0.0)
+        local = Local({}, {f"test={TESTS[3]}": 4.0, f"class={TESTS[3].partition('#')[0]}": 1.0})
+        moved = Forecaster(MODEL, Correction({"flaky": local}, {"flaky": Platt(1.0, -1.0)})).flakiest(
+            summary, 20, at_least=0.0
+        )
+        assert moved[0].test == TESTS[3]
+
+        def odds(chance: float) -> float:
+            return math.log(chance / (1 - chance))
+
+        before = next(risk.probability for risk in plain if risk.test == TESTS[3])
+        assert odds(moved[0].probability) == pytest.approx(odds(before) + 5.0 - 1.0)
+        assert {reason.feature for reason in moved[0].reasons} >= set(local.private)
 
 
-def test_a_steady_project_is_expected_to_stay_steady() -> None:
-    summary = known(*(build(n, seconds=300.0 + n % 3) for n in range(20)))
-    found = Forecaster(MODEL, Correction()).duration(summary, PLANNED)
-    assert not isinstance(found, Absent)
-    assert found.low < found.seconds < found.high
-    assert found.seconds == pytest.approx(301, rel=0.05)
-    assert found.jenkins_seconds == pytest.approx(301, rel=0.01)
-    assert found.source == "mark"
+class TestVerdicts:
+    def test_a_verdict_comes_from_the_triage_head(self) -> None:
+        summary = known(*(build(n, "p" * 20) for n in range(5)))
+        now = build(9, "pfp")
+        (verdict,) = Forecaster(MODEL, Correction()).failures(summary, now, STREAM)
+        assert verdict.test == TESTS[1]
+        assert verdict.verdict == verdict_of(verdict.flaky_probability)
+        bias = [0.0] * schema().heads["triage"].size()
+        bias[0] = -2.0
+        (told,) = Forecaster({**MODEL, "triage": bias}, Correction()).failures(summary, now, STREAM)
+        assert told.flaky_probability == pytest.approx(sigmoid(margin(bias, (0,), (1.0,))))
+        assert told.verdict == "regression"
 
+    def test_failures_are_told_with_the_likeliest_flake_first(self) -> None:
+        summary = known(*(build(n, ("k" if n % 3 == 0 else "p") + "p" * 19) for n in range(12)))
+        verdicts = Forecaster(MODEL, Correction()).failures(summary, build(30, "ff" + "p" * 18), STREAM)
+        assert [one.test for one in verdicts] == [TESTS[0], TESTS[1]]
 
-def test_the_interval_is_the_streams_own() -> None:
-    summary = known(*(build(n, seconds=250.0 + 50 * (n % 3)) for n in range(20)))
-    wide = Forecaster(MODEL, Correction(trackers={STREAM: Trackers(low=-8.0, high=8.0)})).duration(summary, PLANNED)
-    narrow = Forecaster(MODEL, Correction(trackers={STREAM: Trackers(low=-0.5, high=0.5)})).duration(summary, PLANNED)
-    assert not isinstance(wide, Absent)
-    assert not isinstance(narrow, Absent)
-    assert wide.seconds == narrow.seconds
-    assert wide.low < narrow.low < narrow.high < wide.high
-
-
-def test_a_project_that_always_fails_is_riskier_than_one_that_never_does() -> None:
-    forecaster = Forecaster(MODEL, Correction())
-    good = forecaster.failure(known(*(build(n, "p" * 20) for n in range(15))), PLANNED)
-    bad = forecaster.failure(known(*(build(n, "f" + "p" * 19) for n in range(15))), PLANNED)
-    assert not isinstance(good, Absent)
-    assert not isinstance(bad, Absent)
-    assert good.probability < 0.4 < bad.probability
-    assert bad.reasons
-
-
-def test_the_model_ranks_a_test_that_flakes_above_those_that_do_not() -> None:
-    summary = known(*(build(n, "p" * 7 + ("k" if n % 4 == 0 else "p") + "p" * 12) for n in range(30)))
-    ranked = Forecaster(MODEL, Correction()).flakiest(summary, 4, at_least=0.0)
-    assert len(ranked) == 4
-    assert ranked[0].test == TESTS[7]
-    assert [risk.probability for risk in ranked] == sorted((risk.probability for risk in ranked), reverse=True)
-    sizes = [abs(reason.contribution) for reason in ranked[0].reasons]
-    assert sizes == sorted(sizes, reverse=True)
-    assert "bias" not in {reason.feature for reason in ranked[0].reasons}
-
-
-def test_a_test_that_no_longer_runs_is_not_predicted() -> None:
-    summary = known(build(0, "k"), *(build(n, "s" + "p" * 19) for n in range(1, 22)))
-    assert TESTS[0] not in {risk.test for risk in Forecaster(MODEL, Correction()).flakiest(summary, 20, at_least=0.0)}
-
-
-def test_local_weights_and_calibration_move_the_prediction() -> None:
-    summary = known(*(build(n, "p" * 20) for n in range(5)))
-    plain = Forecaster(MODEL, Correction({}, {"flaky": Platt()})).flakiest(summary, 20, at_least=0.0)
-    local = Local({}, {f"test={TESTS[3]}": 4.0, f"class={TESTS[3].partition('#')[0]}": 1.0})
-    moved = Forecaster(MODEL, Correction({"flaky": local}, {"flaky": Platt(1.0, -1.0)})).flakiest(
-        summary, 20, at_least=0.0
+    @pytest.mark.parametrize(
+        ("chance", "word"),
+        [
+            (1.0, "flaky"),
+            (FLAKY_ABOVE, "flaky"),
+            (FLAKY_ABOVE - 1e-9, "unsure"),
+            (REGRESSION_BELOW + 1e-9, "unsure"),
+            (REGRESSION_BELOW, "regression"),
+            (0.0, "regression"),
+        ],
     )
-    assert moved[0].test == TESTS[3]
-
-    def odds(chance: float) -> float:
-        return math.log(chance / (1 - chance))
-
-    before = next(risk.probability for risk in plain if risk.test == TESTS[3])
-    assert odds(moved[0].probability) == pytest.approx(odds(before) + 5.0 - 1.0)
-    assert {reason.feature for reason in moved[0].reasons} >= set(local.private)
+    def test_a_verdict_has_two_thresholds(self, chance: float, word: str) -> None:
+        assert verdict_of(chance) == word
 
 
-def test_a_verdict_comes_from_the_triage_head() -> None:
-    summary = known(*(build(n, "p" * 20) for n in range(5)))
-    now = build(9, "pfp")
-    (verdict,) = Forecaster(MODEL, Correction()).failures(summary, now, STREAM)
-    assert verdict.test == TESTS[1]
-    assert verdict.verdict == verdict_of(verdict.flaky_probability)
-    bias = [0.0] * schema().heads["triage"].size()
-    bias[0] = -2.0
-    (told,) = Forecaster({**MODEL, "triage": bias}, Correction()).failures(summary, now, STREAM)
-    assert told.flaky_probability == pytest.approx(sigmoid(margin(bias, (0,), (1.0,))))
-    assert told.verdict == "regression"
-
-
-def test_failures_are_told_with_the_likeliest_flake_first() -> None:
-    summary = known(*(build(n, ("k" if n % 3 == 0 else "p") + "p" * 19) for n in range(12)))
-    verdicts = Forecaster(MODEL, Correction()).failures(summary, build(30, "ff" + "p" * 18), STREAM)
-    assert [one.test for one in verdicts] == [TESTS[0], TESTS[1]]
-
-
-@pytest.mark.parametrize(
-    ("chance", "word"),
-    [
-        (1.0, "flaky"),
-        (FLAKY_ABOVE, "flaky"),
-        (FLAKY_ABOVE - 1e-9, "unsure"),
-        (REGRESSION_BELOW + 1e-9, "unsure"),
-        (REGRESSION_BELOW, "regression"),
-        (0.0, "regression"),
-    ],
-)
-def test_a_verdict_has_two_thresholds(chance: float, word: str) -> None:
-    assert verdict_of(chance) == word
-
-
-def test_predicting_loads_no_numpy() -> None:
-    program = """
+class TestImports:
+    def test_predicting_loads_no_numpy(self) -> None:
+        program = """
 import sys
 from fedstep.federation.kept import starter_model
 from fedstep.forecast import Forecaster
@@ -194,5 +199,5 @@ summary = load_summary(save_summary(Summary()))
 print(Forecaster(starter_model().production, Correction()).flakiest(summary, 3, at_least=0.0))
 print(sorted({"numpy", "scipy", "sklearn", "joblib", "requests", "hypothesis"} & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:2] == ["()", "[]"]
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout.split("\n")[:2] == ["()", "[]"]

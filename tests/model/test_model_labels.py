@@ -42,69 +42,67 @@ def label(head: str, letters: str, run: int) -> Ripe:
     return ripe[0]
 
 
-@pytest.mark.parametrize("letters", ["p" * HORIZON, "k" + "p" * 19, "p" * 19 + "k"])
-def test_a_flaky_row_ripens_when_its_horizon_is_over_whatever_its_label(letters: str) -> None:
-    for known in range(1, HORIZON):
-        ripe, waiting = ripen("flaky", [row(0)], table_of(letters[:known]))
-        assert (ripe, waiting) == ([], [row(0)])
-    assert label("flaky", letters, 0).label == float("k" in letters)
+class TestFlakyRows:
+    @pytest.mark.parametrize("letters", ["p" * HORIZON, "k" + "p" * 19, "p" * 19 + "k"])
+    def test_flaky_row_ripens_when_its_horizon_is_over(self, letters: str) -> None:
+        """A flaky row ripens when its horizon is over, whatever its label."""
+        for known in range(1, HORIZON):
+            ripe, waiting = ripen("flaky", [row(0)], table_of(letters[:known]))
+            assert (ripe, waiting) == ([], [row(0)])
+        assert label("flaky", letters, 0).label == float("k" in letters)
+
+    def test_a_flip_before_the_row_says_nothing_about_it(self) -> None:
+        assert label("flaky", "pk" + "p" * 20, 2).label == 0.0
+        assert label("flaky", "pfp" + "p" * 20, 3).label == 0.0
+
+    def test_silver_flip_weighs_less_than_gold_or_negative(self) -> None:
+        """A silver flip weighs less than a gold one and a negative."""
+        assert label("flaky", "pf" + "p" * 19, 1) == Ripe(row(1), 1.0, SILVER_WEIGHT)
+        assert label("flaky", "pk" + "p" * 19, 1) == Ripe(row(1), 1.0, 1.0)
+        assert label("flaky", "pc" + "p" * 19, 1) == Ripe(row(1), 0.0, 1.0)
+        assert label("flaky", "pfpk" + "p" * 17, 1).weight == 1.0
 
 
-def test_a_flip_before_the_row_says_nothing_about_it() -> None:
-    assert label("flaky", "pk" + "p" * 20, 2).label == 0.0
-    assert label("flaky", "pfp" + "p" * 20, 3).label == 0.0
+class TestFailureRows:
+    def test_a_failure_is_judged_by_the_run_after_it(self) -> None:
+        assert ripen("triage", [row(1)], table_of("pf")) == ([], [row(1)])
+        assert label("triage", "pfp", 1) == Ripe(row(1), 1.0, 1.0)
+        assert label("triage", "pff", 1) == Ripe(row(1), 0.0, 1.0)
+
+    def test_a_gold_flake_stays_one_when_the_next_run_flakes_too(self) -> None:
+        assert label("triage", "pkk", 1) == Ripe(row(1), 1.0, 1.0)
+        assert label("triage", "pfk", 1) == Ripe(row(1), 1.0, 1.0)
+
+    def test_pass_in_another_cell_does_not_judge_a_failure(self) -> None:
+        """A failure in one cell of a matrix is not judged by a pass in another."""
+        assert ripen("triage", [row(1)], table_of("pfp", streams="aab")) == ([], [row(1)])
+        ripe, waiting = ripen("triage", [row(1)], table_of("pfpp", streams="aaba"))
+        assert (ripe, waiting) == ([Ripe(row(1), 1.0, 1.0)], [])
 
 
-def test_a_silver_flip_weighs_less_than_a_gold_one_and_a_negative() -> None:
-    assert label("flaky", "pf" + "p" * 19, 1) == Ripe(row(1), 1.0, SILVER_WEIGHT)
-    assert label("flaky", "pk" + "p" * 19, 1) == Ripe(row(1), 1.0, 1.0)
-    assert label("flaky", "pc" + "p" * 19, 1) == Ripe(row(1), 0.0, 1.0)
-    assert label("flaky", "pfpk" + "p" * 17, 1).weight == 1.0
+class TestRipening:
+    def test_a_row_with_a_target_is_ripe_at_once(self) -> None:
+        assert ripen("build-failure", [row(0, "b", 1.0)], TestTable()) == ([Ripe(row(0, "b", 1.0), 1.0)], [])
+
+    def test_a_forgotten_test_leaves_no_row(self) -> None:
+        assert ripen("flaky", [row(0, "gone#t")], table_of("p")) == ([], [])
 
 
-def test_a_failure_is_judged_by_the_run_after_it() -> None:
-    assert ripen("triage", [row(1)], table_of("pf")) == ([], [row(1)])
-    assert label("triage", "pfp", 1) == Ripe(row(1), 1.0, 1.0)
-    assert label("triage", "pff", 1) == Ripe(row(1), 0.0, 1.0)
+class TestSampling:
+    def test_a_test_that_waits_gives_no_second_row(self) -> None:
+        assert ripen("flaky", [row(0), row(1)], table_of("pp")) == ([], [row(0)])
 
+    def test_a_row_has_the_number_of_its_run_in_the_table(self) -> None:
+        assert numbered([row(480), row(7, "build")], table_of("ppp")) == [row(2), row(7, "build")]
 
-def test_a_gold_flake_stays_one_when_the_next_run_flakes_too() -> None:
-    assert label("triage", "pkk", 1) == Ripe(row(1), 1.0, 1.0)
-    assert label("triage", "pfk", 1) == Ripe(row(1), 1.0, 1.0)
+    @given(st.integers(0, 2**32), st.integers(0, 500))
+    def test_a_test_is_due_once_a_horizon(self, hashed: int, start: int) -> None:
+        assert sum(is_due(hashed, run, HORIZON) for run in range(start, start + HORIZON)) == 1
 
+    def test_a_build_of_five_thousand_tests_gives_about_250_rows(self) -> None:
+        horizon = schema().heads["flaky"].horizon
+        due = sum(is_due(crc32(f"org.acme.C{n}Test#t".encode()), 40, horizon) for n in range(5000))
+        assert 200 <= due <= 300
 
-def test_a_failure_in_one_cell_of_a_matrix_is_not_judged_by_a_pass_in_another() -> None:
-    assert ripen("triage", [row(1)], table_of("pfp", streams="aab")) == ([], [row(1)])
-    ripe, waiting = ripen("triage", [row(1)], table_of("pfpp", streams="aaba"))
-    assert (ripe, waiting) == ([Ripe(row(1), 1.0, 1.0)], [])
-
-
-def test_a_row_with_a_target_is_ripe_at_once() -> None:
-    assert ripen("build-failure", [row(0, "b", 1.0)], TestTable()) == ([Ripe(row(0, "b", 1.0), 1.0)], [])
-
-
-def test_a_forgotten_test_leaves_no_row() -> None:
-    assert ripen("flaky", [row(0, "gone#t")], table_of("p")) == ([], [])
-
-
-def test_a_test_that_waits_gives_no_second_row() -> None:
-    assert ripen("flaky", [row(0), row(1)], table_of("pp")) == ([], [row(0)])
-
-
-def test_a_row_has_the_number_of_its_run_in_the_table() -> None:
-    assert numbered([row(480), row(7, "build")], table_of("ppp")) == [row(2), row(7, "build")]
-
-
-@given(st.integers(0, 2**32), st.integers(0, 500))
-def test_a_test_is_due_once_a_horizon(hashed: int, start: int) -> None:
-    assert sum(is_due(hashed, run, HORIZON) for run in range(start, start + HORIZON)) == 1
-
-
-def test_a_build_of_five_thousand_tests_gives_about_250_rows() -> None:
-    horizon = schema().heads["flaky"].horizon
-    due = sum(is_due(crc32(f"org.acme.C{n}Test#t".encode()), 40, horizon) for n in range(5000))
-    assert 200 <= due <= 300
-
-
-def test_groups_are_distinct_subjects() -> None:
-    assert groups([Ripe(row(0), 1.0), Ripe(row(20), 0.0), Ripe(row(0, "b"), 0.0)]) == 2
+    def test_groups_are_distinct_subjects(self) -> None:
+        assert groups([Ripe(row(0), 1.0), Ripe(row(20), 0.0), Ripe(row(0, "b"), 0.0)]) == 2

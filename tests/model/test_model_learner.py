@@ -35,29 +35,28 @@ def folded(builds: int) -> Summary:
     return summary
 
 
-@pytest.mark.parametrize("recent", [0, 5, 20, 30, 45])
-def test_a_new_row_is_learned_with_the_last_thirty(recent: int) -> None:
-    known = tuple(ripe(number, float(number % 2)) for number in range(recent))
-    waiting = Row(TEST, 0, (0, 2), (1.0, 1.0), (f"test={TEST}",), math.nan)
-    backlog = Backlog({"flaky": (waiting,)}, {}, {"flaky": known})
-    learned = absorb(Correction(), backlog, entry(19), folded(20).tests, ZEROS)
-    expected = learn_local("flaky", ZEROS["flaky"], Local(), [*known[-30:], Ripe(waiting, 1.0)])
-    assert learned.correction.local["flaky"] == expected
-    assert learned.ripened == 1
-    assert learned.backlog.pending["flaky"] == ()
-    assert learned.correction.scores["flaky"].observed == 1
+class TestLearning:
+    @pytest.mark.parametrize("recent", [0, 5, 20, 30, 45])
+    def test_a_new_row_is_learned_with_the_last_thirty(self, recent: int) -> None:
+        known = tuple(ripe(number, float(number % 2)) for number in range(recent))
+        waiting = Row(TEST, 0, (0, 2), (1.0, 1.0), (f"test={TEST}",), math.nan)
+        backlog = Backlog({"flaky": (waiting,)}, {}, {"flaky": known})
+        learned = absorb(Correction(), backlog, entry(19), folded(20).tests, ZEROS)
+        expected = learn_local("flaky", ZEROS["flaky"], Local(), [*known[-30:], Ripe(waiting, 1.0)])
+        assert learned.correction.local["flaky"] == expected
+        assert learned.ripened == 1
+        assert learned.backlog.pending["flaky"] == ()
+        assert learned.correction.scores["flaky"].observed == 1
 
+    def test_what_waits_and_what_is_replayed_is_bounded(self) -> None:
+        many = tuple(ripe(number) for number in range(MOST_WAITING + 5))
+        backlog = Backlog({}, {"triage": many}, {"triage": many})
+        after = absorb(Correction(), backlog, entry(1), folded(2).tests, ZEROS).backlog
+        assert after.waiting["triage"] == many[-MOST_WAITING:]
+        assert after.recent["triage"] == many[-REPLAYED["triage"] :]
 
-def test_what_waits_and_what_is_replayed_is_bounded() -> None:
-    many = tuple(ripe(number) for number in range(MOST_WAITING + 5))
-    backlog = Backlog({}, {"triage": many}, {"triage": many})
-    after = absorb(Correction(), backlog, entry(1), folded(2).tests, ZEROS).backlog
-    assert after.waiting["triage"] == many[-MOST_WAITING:]
-    assert after.recent["triage"] == many[-REPLAYED["triage"] :]
-
-
-def test_rows_of_another_schema_are_not_learned() -> None:
-    row = Row("b", 0, (0,), (1.0,), (), 1.0)
-    for digest, count in ((schema().digest, 1), ("0" * 16, 0)):
-        known = entry(1)._replace(schema=digest, rows={"build-failure": (row,)})
-        assert absorb(Correction(), Backlog(), known, folded(2).tests, ZEROS).ripened == count
+    def test_rows_of_another_schema_are_not_learned(self) -> None:
+        row = Row("b", 0, (0,), (1.0,), (), 1.0)
+        for digest, count in ((schema().digest, 1), ("0" * 16, 0)):
+            known = entry(1)._replace(schema=digest, rows={"build-failure": (row,)})
+            assert absorb(Correction(), Backlog(), known, folded(2).tests, ZEROS).ripened == count

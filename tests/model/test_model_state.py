@@ -41,30 +41,29 @@ corrections = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
-@given(corrections)
-def test_a_correction_comes_back_exactly(correction: Correction) -> None:
-    assert load_correction(save_correction(correction, "abc")) == (correction, "abc")
+class TestCaches:
+    @settings(max_examples=40, deadline=None)
+    @given(corrections)
+    def test_a_correction_comes_back_exactly(self, correction: Correction) -> None:
+        assert load_correction(save_correction(correction, "abc")) == (correction, "abc")
 
+    @settings(max_examples=30, deadline=None)
+    @given(st.builds(Backlog, many, ripes, ripes))
+    def test_backlog_round_trips_and_its_bytes_are_stable(self, backlog: Backlog) -> None:
+        """A backlog comes back exactly, and the same one gives the same bytes."""
+        packed = save_backlog(backlog, "abc")
+        assert load_backlog(packed) == (backlog, "abc")
+        assert save_backlog(load_backlog(packed)[0], "abc") == packed
 
-@settings(max_examples=30, deadline=None)
-@given(st.builds(Backlog, many, ripes, ripes))
-def test_a_backlog_comes_back_exactly_and_the_same_one_gives_the_same_bytes(backlog: Backlog) -> None:
-    packed = save_backlog(backlog, "abc")
-    assert load_backlog(packed) == (backlog, "abc")
-    assert save_backlog(load_backlog(packed)[0], "abc") == packed
-
-
-@given(st.binary(max_size=80))
-def test_any_bytes_are_a_history_error(content: bytes) -> None:
-    with pytest.raises(HistoryError):
-        load_correction(content)
-    for packed in (content, content[::-1], save_backlog(Backlog(), "abc")[:20] + content):
+    @given(st.binary(max_size=80))
+    def test_any_bytes_are_a_history_error(self, content: bytes) -> None:
         with pytest.raises(HistoryError):
-            load_backlog(packed)
+            load_correction(content)
+        for packed in (content, content[::-1], save_backlog(Backlog(), "abc")[:20] + content):
+            with pytest.raises(HistoryError):
+                load_backlog(packed)
 
-
-def test_what_another_schema_has_learned_is_a_history_error() -> None:
-    content = json.loads(save_correction(Correction(), "abc"))
-    with pytest.raises(HistoryError, match="another version"):
-        load_correction(json.dumps({**content, "schema": "0" * 16}).encode())
+    def test_what_another_schema_has_learned_is_a_history_error(self) -> None:
+        content = json.loads(save_correction(Correction(), "abc"))
+        with pytest.raises(HistoryError, match="another version"):
+            load_correction(json.dumps({**content, "schema": "0" * 16}).encode())

@@ -284,7 +284,10 @@ def test_the_page_has_the_examples_and_every_input_with_its_default():
     assert list(rows) == list(declared)
     told = {name: rows[name].strip("`").replace("none", "") for name in rows if name != "package"}
     assert told == {name: str(declared[name]["default"]) for name in told}
-    assert all(f"`{name}`" in page.partition("## A prediction before all other jobs")[2] for name in component_inputs("predict"))
+    assert all(
+        f"`{name}`" in page.partition("## A prediction before all other jobs")[2]
+        for name in component_inputs("predict")
+    )
 
 
 def component_inputs(name: str) -> dict[str, dict[str, object]]:

@@ -90,7 +90,7 @@ def read_junit(place: Workplace, globs: Sequence[str]) -> Reports:
     """The reports that the globs name, from the current folder."""
     from pathlib import Path
 
-    from fedstep.build.junit import expand, read_reports
+    from fedstep.ingest.junit import expand, read_reports
 
     return read_reports(expand(globs, Path.cwd()), place.root)
 

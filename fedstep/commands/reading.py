@@ -25,16 +25,15 @@ def reports(**given: Any) -> int:
     Example: fedstep reports 'build/**/TEST-*.xml'
     """
     from fedstep.build.gitrun import repository_root
-    from fedstep.build.junit import expand
-    from fedstep.build.survey import survey, together
+    from fedstep.ingest.junit import combine_files, expand, summarize
     from fedstep.report.reports_table import Survey, survey_json, survey_markdown, survey_text
 
     here = os.getcwd()
     globs = given["files"] or given["junit"]
     if not globs:
         raise UsageError("no report is given", "Name files, or set --junit")
-    readings = tuple(survey(expand(globs, Path(here)), repository_root(here) or here))
-    found = Survey(readings, together(readings))
+    readings = tuple(summarize(expand(globs, Path(here)), repository_root(here) or here))
+    found = Survey(readings, combine_files(readings))
     show({"json": survey_json, "markdown": survey_markdown, "text": survey_text}[given["format"]](found))
     refused = [drop for reading in readings for drop in reading.dropped if not drop.kept]
     problems = tuple(InputError(f"{drop.source}: {drop.reason}") for drop in refused)

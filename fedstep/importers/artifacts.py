@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import IO, BinaryIO, TypeVar, cast
 
-from fedstep.build.junit import ReportFile
 from fedstep.build.record import Dropped
+from fedstep.ingest.junit import ReportFile
 
 T = TypeVar("T")
 

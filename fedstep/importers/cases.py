@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from fedstep.build.attempts import last_attempt, settle
-from fedstep.build.attributes import LONGEST_NAME, LONGEST_TEXT, failure_word, tamed
 from fedstep.build.record import TestRun
+from fedstep.ingest.cases import MAX_NAME, MAX_TEXT, failure_word, make_identity
+from fedstep.ingest.junit import combine_outcomes, merge_attempts
 
 __all__ = ["identity", "kind_of_failure", "settled"]
 
@@ -14,19 +14,20 @@ def settled(runs: Iterable[TestRun]) -> tuple[TestRun, ...]:
     tests: dict[str, TestRun] = {}
     attempts: dict[str, str] = {}
     for run in runs:
-        tests[run.test] = last_attempt(tests[run.test], run) if run.test in tests else run
+        tests[run.test] = merge_attempts(tests[run.test], run) if run.test in tests else run
         attempts[run.test] = attempts.get(run.test, "") + run.outcome
     repeated = {test for test, outcomes in attempts.items() if len(outcomes) > 1}
     return tuple(
-        run._replace(outcome=settle(attempts[test])) if test in repeated else run for test, run in tests.items()
+        run._replace(outcome=combine_outcomes(attempts[test])) if test in repeated else run
+        for test, run in tests.items()
     )
 
 
 def identity(test: str) -> str:
     """A test's name `class#name` as the reader of reports would write it: printable, and not endless."""
-    return test if len(test) <= LONGEST_NAME and test.isprintable() else tamed(test)
+    return test if len(test) <= MAX_NAME and test.isprintable() else make_identity(test)
 
 
 def kind_of_failure(text: str) -> str:
     """The exception or the first word at the beginning of a message or stack trace."""
-    return failure_word(text[:LONGEST_TEXT])
+    return failure_word(text[:MAX_TEXT])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from fedstep.build.ci import parse_outcome, parse_time
-from fedstep.build.junit import expand, read_reports
 from fedstep.build.record import (
     Absent,
     BuildOutcome,
@@ -21,6 +20,7 @@ from fedstep.build.record import (
     Situation,
 )
 from fedstep.importers.past import Found, Past, Pending, Wanted, newest
+from fedstep.ingest.junit import expand, read_reports
 
 __all__ = ["build_folders", "folder_past", "read_folder"]
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from fedstep.build.junit import ReportFile, read_reports
 from fedstep.build.record import Absent, Dropped, Reports
 from fedstep.importers.artifacts import LARGEST_ZIP, zip_reports
 from fedstep.importers.asker import Asker
+from fedstep.ingest.junit import ReportFile, read_reports
 
 __all__ = ["no_reports", "read_artifacts"]
 

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from fedstep.build.attributes import seconds as parse_seconds
 from fedstep.build.ci import parse_time
 from fedstep.build.record import (
     Absent,
@@ -27,6 +26,7 @@ from fedstep.importers.asker import Asker
 from fedstep.importers.cases import identity, kind_of_failure, settled
 from fedstep.importers.past import Found, Past, Pending, Wanted, newest
 from fedstep.importers.web import TooLarge
+from fedstep.ingest.cases import parse_seconds
 
 __all__ = ["gitlab_past"]
 

@@ -2,14 +2,19 @@
 
 from collections.abc import Callable
 from typing import Any, Protocol
-from xml.parsers import expat
 
-from fedstep.build.attributes import LONGEST_NAME
-from fedstep.build.attributes import seconds as parse_seconds
-from fedstep.build.markup import Damaged, Refused, Repairs, blocks, feed, recoded
-from fedstep.build.mend import mended
 from fedstep.build.record import Outcome, TestRun
 from fedstep.importers.cases import identity, kind_of_failure
+from fedstep.ingest.cases import MAX_NAME, parse_seconds
+from fedstep.ingest.xml import (
+    DamagedDocument,
+    RejectedDocument,
+    Repairs,
+    Tokenizer,
+    convert_to_utf8,
+    read_blocks,
+    repair,
+)
 
 __all__ = ["Cases", "Facts", "event_of", "parse"]
 
@@ -26,51 +31,51 @@ class Handler(Protocol):
 def parse(make: Callable[[], Any], path: str) -> Any:
     """The handler after the file, up to the place where it stops being XML.
 
-    Jenkins writes XML 1.1, where control characters are allowed: what expat refuses is mended and read again. Raises
+    Jenkins writes XML 1.1, where control characters are allowed: what expat refuses is repaired and read again. Raises
     OSError, and ValueError for a document that is refused: it declares a DTD, or has no root.
     """
-    for mend in (False, True):
+    for is_damaged in (False, True):
         handler = make()
-        parser = _parser(handler)
+        tokenizer = _tokenizer(handler)
         repairs = Repairs()
         with open(path, "rb") as stream:
-            chunks = recoded(blocks(stream), repairs)
+            chunks = convert_to_utf8(read_blocks(stream), repairs)
             try:
-                for _ in feed(parser, mended(chunks, repairs) if mend else chunks, repairs, lambda: True):
+                for _ in tokenizer.read(repair(chunks, repairs) if is_damaged else chunks, repairs):
                     pass
                 return handler
-            except Damaged as damage:
+            except DamagedDocument as damage:
                 if damage.truncated:
                     return handler
-            except Refused as refusal:
-                raise ValueError(str(refusal)) from refusal
+            except RejectedDocument as rejection:
+                raise ValueError(str(rejection)) from rejection
     return handler
 
 
-def _parser(handler: Handler) -> expat.XMLParserType:
-    parser = expat.ParserCreate("utf-8")
+def _tokenizer(handler: Handler) -> Tokenizer:
+    tokenizer = Tokenizer()
     path: list[str] = []
     texts: list[str] = []
 
     def start(name: str, _attributes: dict[str, str]) -> None:
         if len(path) > 1000:
-            raise Damaged(parser.CurrentLineNumber, "more than 1,000 nested elements", truncated=True)
+            raise DamagedDocument(tokenizer.line, "more than 1,000 nested elements", truncated=True)
         path.append(name)
         texts.clear()
-        parser.CharacterDataHandler = listen if handler.start(name, path) else None
+        tokenizer.set_text_handler(listen if handler.start(name, path) else None)
 
     def listen(text: str) -> None:
         if len(texts) < 20:  # the beginning: a stack trace comes in a piece a line
-            texts.append(text[:LONGEST_NAME])
+            texts.append(text[:MAX_NAME])
 
     def end(name: str) -> None:
-        parser.CharacterDataHandler = None
+        tokenizer.set_text_handler(None)
         handler.end(name, path, "".join(texts))
         texts.clear()
         path.pop()
 
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    return parser
+    tokenizer.set_handlers(start, end)
+    return tokenizer
 
 
 class Facts:

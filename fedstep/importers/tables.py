@@ -13,7 +13,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from fedstep.build.attributes import seconds as parse_seconds
 from fedstep.build.ci import parse_outcome, parse_time
 from fedstep.build.record import (
     Absent,
@@ -32,6 +31,7 @@ from fedstep.build.vendors import EVENTS
 from fedstep.errors import InputError
 from fedstep.importers.cases import identity, settled
 from fedstep.importers.past import Found, Past, Pending, Wanted, newest
+from fedstep.ingest.cases import parse_seconds
 
 __all__ = ["tables_past"]
 

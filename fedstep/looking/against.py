@@ -1,17 +1,23 @@
 """Proof for one report: none of its strings occurs in an update, except words of the public list."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple
-from xml.parsers import expat
 
-from fedstep.build.junit import ReportFile
-from fedstep.build.markup import Damaged, Refused, Repairs, blocks, feed, recoded
-from fedstep.build.mend import mended
 from fedstep.build.record import Dropped
 from fedstep.features.schema import schema
 from fedstep.features.words import sub_words
 from fedstep.federation.tensors import Tensors, pack, unpack
+from fedstep.ingest.junit import ReportFile
+from fedstep.ingest.xml import (
+    DamagedDocument,
+    RejectedDocument,
+    Repairs,
+    Tokenizer,
+    convert_to_utf8,
+    read_blocks,
+    repair,
+)
 from fedstep.report.inspected import Leak, Proof
 
 __all__ = ["Strings", "leaks_in", "prove", "strings_of"]
@@ -76,7 +82,7 @@ def _read(file: ReportFile, texts: set[str], unread: list[Dropped]) -> bool:
         with opener() as stream:
             try:
                 texts.update(_xml_texts(stream))
-            except (Damaged, Refused) as error:
+            except (DamagedDocument, RejectedDocument) as error:
                 stream.seek(0)
                 texts.update(_plain_texts(stream))
                 unread.append(Dropped(source, f"no XML to its end ({error}); read as plain text", kept=True))
@@ -89,19 +95,21 @@ def _read(file: ReportFile, texts: set[str], unread: list[Dropped]) -> bool:
 def _xml_texts(stream: BinaryIO) -> set[str]:
     """Every attribute value, text and comment."""
     texts: set[str] = set()
-    begun: list[bool] = []
-    parser = expat.ParserCreate("utf-8")
-    parser.buffer_text = True
+    has_root = False
+    tokenizer = Tokenizer()
+    tokenizer.join_text()
 
-    def element(_name: str, attributes: dict[str, str]) -> None:
-        begun.append(True)
+    def start(_name: str, attributes: dict[str, str]) -> None:
+        nonlocal has_root
+        has_root = True
         texts.update(attributes.values())
 
-    take: Callable[[str], None] = texts.add
-    parser.StartElementHandler = element
-    parser.CharacterDataHandler = parser.CommentHandler = take
+    tokenizer.set_handlers(start, None)
+    tokenizer.set_text_handler(texts.add)
+    tokenizer.set_comment_handler(texts.add)
     repairs = Repairs()
-    for _ in feed(parser, mended(recoded(blocks(stream), repairs), repairs), repairs, lambda: bool(begun)):
+    chunks = repair(convert_to_utf8(read_blocks(stream), repairs), repairs)
+    for _ in tokenizer.read(chunks, repairs, lambda: has_root):
         pass
     return texts
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from fedstep.build.junit import expand
 from fedstep.build.record import Absent
 from fedstep.features.schema import schema
 from fedstep.federation.audit import KEPT_BYTES, read_audit
@@ -12,6 +11,7 @@ from fedstep.federation.bounds import norm
 from fedstep.federation.gzipped import deflate
 from fedstep.federation.tensors import Vector, unpack
 from fedstep.history.home import Home
+from fedstep.ingest.junit import expand
 from fedstep.looking.against import prove
 from fedstep.looking.updates import Chosen, last_update, next_update
 from fedstep.report.inspected import (

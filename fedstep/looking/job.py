@@ -6,9 +6,9 @@ from pathlib import Path
 
 from fedstep.build.git import read_change, read_outgoing
 from fedstep.build.gitrun import Ran, Run, is_shallow, repository_root, run_git
-from fedstep.build.junit import expand, read_reports
 from fedstep.build.patterns import matcher
 from fedstep.build.record import Absent, CiRun, Dropped
+from fedstep.ingest.junit import expand, read_reports
 from fedstep.report.diagnosis import OK, PROBLEM, WARNING, Check
 from fedstep.report.units import count, size
 

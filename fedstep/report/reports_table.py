@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import fsum, isnan
 
-from fedstep.build.jenkins_count import UNREADABLE
 from fedstep.build.record import Absent, Dropped, Outcome, TestRun
-from fedstep.build.survey import FileReading
+from fedstep.ingest.jenkins_compat import UNREADABLE
+from fedstep.ingest.junit import FileReading
 from fedstep.report.as_json import _written as written
 from fedstep.report.escape import columns, shorten, visible
 from fedstep.report.lines import WIDTH, page, wrapped

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fedstep.build.attempts import joined
 from fedstep.build.ci import parse_time
 from fedstep.build.record import (
     NO_SECONDS,
@@ -22,6 +21,7 @@ from fedstep.build.record import (
     Situation,
     TestRun,
 )
+from fedstep.ingest.junit import combine_runs
 
 __all__ = ["read_results"]
 
@@ -110,7 +110,7 @@ def _evidence(results: Sequence[Result]) -> Evidence:
     """The build of these rows; without a time of its own it ends as if its tests had run one after another."""
     runs: dict[str, TestRun] = {}
     for _, _, run in results:
-        runs[run.test] = joined(runs[run.test], run) if run.test in runs else run
+        runs[run.test] = combine_runs(runs[run.test], run) if run.test in runs else run
     total = sum(run.seconds for run in runs.values() if run.seconds > 0)
     return Evidence(
         situation=Situation(CiRun(vendor="recorded", run=results[0].build), UNKNOWN_CHANGE, results[0].started_at),

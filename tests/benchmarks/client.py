@@ -110,7 +110,7 @@ def junit_figures(megabytes: int, ratio_target: float, memory_target: float) -> 
         _large_report(report, megabytes)
         bare = "import sys, xml.etree.ElementTree as E\nfor _, e in E.iterparse(sys.argv[1]): e.clear()"
         ours = (
-            "import sys\nfrom fedstep.build.junit import iter_cases\n"
+            "import sys\nfrom fedstep.ingest.junit import iter_cases\n"
             "n = sum(1 for _ in iter_cases(open(sys.argv[1], 'rb'), 'x'))\n"
             # Not getrusage: its maximum is that of the process that forked.
             "print(n, open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"

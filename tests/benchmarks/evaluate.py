@@ -70,7 +70,7 @@ def _replayed(replay: Path, work: Path) -> list[tuple[str, list[Path]]]:
 
 def _count_everything(name: str, builds: list[Path]) -> None:
     """Our reader and a plain count of the XML agree on every report; totals are those of the corpus' own README."""
-    from fedstep.build.junit import expand, read_reports
+    from fedstep.ingest.junit import expand, read_reports
 
     ours, plain = Counter[str](), Counter[str]()
     for build in builds:

@@ -8,15 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.attempts import joined
-from fedstep.build.dialect import RULES
-from fedstep.build.document import Document
-from fedstep.build.jenkins_count import JenkinsCount, JenkinsCounter
-from fedstep.build.junit import read_reports
-from fedstep.build.markup import blocks
 from fedstep.build.record import Absent, Dropped, Outcome, Reports, TestRun
-from fedstep.build.survey import FileReading, survey
-from fedstep.build.xcresult import LARGEST
+from fedstep.ingest.dialects import MAX_JSON_BYTES, RULES
+from fedstep.ingest.jenkins_compat import JenkinsCount, JenkinsCounter
+from fedstep.ingest.junit import Document, FileReading, combine_runs, read_reports, summarize
+from fedstep.ingest.xml import read_blocks
 
 FOLDER = Path(__file__).parents[1] / "data" / "junit"
 ROOT = "/home/ada/shop"
@@ -69,8 +65,8 @@ class TestAttempts:
 
     def test_a_second_failure_that_took_another_time_is_an_attempt(self):
         first, second = (TestRun("t", Outcome.FAILED, seconds) for seconds in (1.0, 1.001))
-        assert joined(first, first).outcome == Outcome.FAILED
-        assert joined(first, second).outcome == Outcome.CONFIRMED
+        assert combine_runs(first, first).outcome == Outcome.FAILED
+        assert combine_runs(first, second).outcome == Outcome.CONFIRMED
 
 
 class TestTools:
@@ -132,7 +128,7 @@ class TestRefusals:
             (b"{" + b'"testNodes": [' * 200_000, "not JSON"),
             (b'{"testNodes": ' + b"[" * 200_000, "not JSON"),
             (b'{"testNodes": {}}', "JSON, but not"),
-            (b'{"testNodes": [' + b" " * LARGEST + b"]}", "JSON of more than 32 MB"),
+            (b'{"testNodes": [' + b" " * MAX_JSON_BYTES + b"]}", "JSON of more than 32 MB"),
             (b'\xef\xbb\xbf\n {"a": 1}', "JSON, but not"),
         ],
     )
@@ -182,14 +178,14 @@ class TestAnyInput:
 
     @pytest.mark.parametrize("root", [b"<TestRun>", b"<robot>", b"<robot><test name='t'>", b"<testsuite>"])
     def test_deep_nesting_stops_in_every_format(self, root):
-        (reading,) = survey([("r.xml", lambda: io.BytesIO(root + b"<x>" * 300_000))])
+        (reading,) = summarize([("r.xml", lambda: io.BytesIO(root + b"<x>" * 300_000))])
         assert "250,000 nested" in reading.dropped[-1].reason
         assert reading.jenkins == JenkinsCount(1, 1, 0) or isinstance(reading.jenkins, Absent)
 
     @given(st.lists(st.sampled_from(FRAGMENTS)).map("".join))
     def test_any_foreign_format_gives_runs_and_notes(self, text):
         """Any pieces of foreign formats give runs and notes and never raise."""
-        (reading,) = survey([_text("r.xml", text)])
+        (reading,) = summarize([_text("r.xml", text)])
         assert isinstance(reading, FileReading)
         assert all(isinstance(item, TestRun) for item in reading.tests)
         assert all(isinstance(item, Dropped) for item in reading.dropped)
@@ -231,6 +227,6 @@ class TestDialects:
     def test_dialect_is_known_after_the_first_case(self):
         """A document can be iterated, with its dialect known after the first case."""
         with (FOLDER / "vitest.xml").open("rb") as stream:
-            document = Document(lambda: blocks(stream), "vitest.xml", "")
+            document = Document(lambda: read_blocks(stream), "vitest.xml", "")
             next(iter(document))
-            assert document.cases.signature.named("vitest tests")
+            assert document.signature.named("vitest tests")

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.attributes import failure_word, relative, seconds
-from fedstep.build.junit import expand, iter_cases, read_reports
 from fedstep.build.record import Absent, Dropped, Outcome, Reports, TestRun
-from fedstep.build.survey import survey
+from fedstep.ingest.cases import failure_word, parse_seconds, relative_path
+from fedstep.ingest.junit import expand, iter_cases, read_reports, summarize
 
 FOLDER = Path(__file__).parents[1] / "data" / "junit"
 
@@ -48,7 +47,7 @@ class TestSamples:
     def test_survey_finds_counts_dialect_and_what_jenkins_counts(self, name):
         """A survey finds the same counts, the dialect, and what Jenkins counts."""
         row = EXPECTED[name]
-        (reading,) = survey([_file(name)], row.get("root", ROOT))
+        (reading,) = summarize([_file(name)], row.get("root", ROOT))
         assert reading.tests == read(name, root=row.get("root", ROOT)).tests
         assert reading.dialect == row["dialect"]
         assert (None if isinstance(reading.jenkins, Absent) else list(reading.jenkins)) == row["jenkins"]
@@ -179,11 +178,11 @@ class TestCases:
         ],
     )
     def test_times_are_read_in_any_locale(self, text, value):
-        assert seconds(text) == pytest.approx(value)
+        assert parse_seconds(text) == pytest.approx(value)
 
     @pytest.mark.parametrize("text", ["-1", "NaN", "inf", "1e300", "soon", ".", ",", "1:30", "--1", "1.2.3,4,5"])
     def test_what_is_no_duration_is_no_seconds(self, text):
-        assert math.isnan(seconds(text))
+        assert math.isnan(parse_seconds(text))
 
     def test_failure_type_has_no_colours_and_at_most_100_characters(self):
         """A failure type has no colours and at most 100 characters."""
@@ -192,7 +191,7 @@ class TestCases:
         assert len(failure_word("x" * 500)) == 100
 
     def test_a_path_outside_the_root_stays_as_it_is(self):
-        assert relative("/home/a/shopping/x.py", "/home/a/shop") == "/home/a/shopping/x.py"
+        assert relative_path("/home/a/shopping/x.py", "/home/a/shop") == "/home/a/shopping/x.py"
 
 
 class TestSeveralFiles:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.junit import iter_cases
 from fedstep.build.record import Dropped, TestRun
+from fedstep.ingest.junit import iter_cases
 
 BLOCK = 65536
 
@@ -133,7 +133,7 @@ class TestRepair:
 
 CHILD = """
 import resource, sys
-from fedstep.build.junit import iter_cases
+from fedstep.ingest.junit import iter_cases
 pages = int(open("/proc/self/statm").read().split()[0])
 limit = pages * resource.getpagesize() + 24 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -7,9 +7,8 @@ from xml.sax.saxutils import quoteattr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.attempts import settle
-from fedstep.build.junit import iter_cases, read_reports
 from fedstep.build.record import Dropped, Outcome, Reports, TestRun
+from fedstep.ingest.junit import combine_outcomes, iter_cases, read_reports
 
 CHILDREN = {
     Outcome.PASSED: "<system-out><![CDATA[a & <b>]]></system-out>",
@@ -74,6 +73,6 @@ class TestAttempts:
         text = "".join(outcomes)
         cut = random.randrange(1, len(text) + 1)
         parts = [part for part in (text[:cut], text[cut:]) if part]
-        assert settle("".join(settle(part) for part in parts)) == settle(text)
+        assert combine_outcomes("".join(combine_outcomes(part) for part in parts)) == combine_outcomes(text)
         random.shuffle(outcomes)
-        assert settle("".join(outcomes)) == settle(text)
+        assert combine_outcomes("".join(outcomes)) == combine_outcomes(text)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.junit import read_reports
 from fedstep.build.record import Dropped
 from fedstep.importers.artifacts import zip_reports
+from fedstep.ingest.junit import read_reports
 
 REPORT = b'<testsuite name="s"><testcase classname="a" name="b"/></testsuite>'
 

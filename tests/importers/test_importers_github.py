@@ -9,7 +9,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from fedstep.build.junit import read_reports
 from fedstep.build.record import BuildOutcome, Change, Dropped, Duration, Evidence, Outcome
 from fedstep.errors import InputError
 from fedstep.history.home import Home
@@ -17,6 +16,7 @@ from fedstep.importers.backfill import backfill
 from fedstep.importers.github import github_past
 from fedstep.importers.github_jobs import Job, owner_of
 from fedstep.importers.past import Past, Wanted
+from fedstep.ingest.junit import read_reports
 from tests.helpers.importers import Patience, Reply, StandIn, asker, new_home, serving
 
 REPORT = (

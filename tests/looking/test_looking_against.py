@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.junit import expand
 from fedstep.features.schema import schema
 from fedstep.federation.tensors import pack
+from fedstep.ingest.junit import expand
 from fedstep.looking.against import leaks_in, prove, strings_of
 from fedstep.report.inspected import Proof
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.junit import expand, read_reports
 from fedstep.build.record import Outcome, Reports
+from fedstep.ingest.junit import expand, read_reports
 
 pytest_plugins = ["pytester"]
 

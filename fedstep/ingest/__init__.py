@@ -1,0 +1,1 @@
+"""Read what a finished build left behind: the test reports of any tool, in any state of repair."""

@@ -1,0 +1,180 @@
+"""The test cases of one report: how they are collected, and what their attributes mean.
+
+Attributes hold seconds in any locale, paths in either notation, identities and kinds of failures.
+"""
+
+import hashlib
+import re
+from collections import Counter
+
+from fedstep.build.record import NO_SECONDS, Dropped, Outcome, TestRun
+from fedstep.ingest.xml import Tokenizer, escape_character
+
+__all__ = [
+    "MAX_NAME",
+    "MAX_TEXT",
+    "MAX_TYPE",
+    "NAMELESS",
+    "CaseCollector",
+    "failure_word",
+    "is_absolute",
+    "make_identity",
+    "parse_integer",
+    "parse_seconds",
+    "relative_path",
+]
+
+MAX_NAME, MAX_TYPE, MAX_TEXT = 1000, 100, 400  # characters
+MAX_REPEATED = 100  # Dropped with the same reason in one file; the others are told as a number
+NAMELESS = "a test case without name and class"
+UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+TIME = re.compile(r"(-?\d[\d.,]*|-?[.,]\d+)([a-z]*)")
+EXCEPTION = re.compile(r"[\w.$\\]*(?:Error|Exception|Failure|Failed|Timeout|Warning)\b")
+THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+|\d{1,3}(?:\.\d{3})+")
+COLOUR = re.compile(r"(?:\x1b|#x1B)\[[\d;]*m")
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class CaseCollector:
+    """Collect the test cases of one report, and what was wrong with them, in the order of the report.
+
+    `root` is the folder below which paths become relative; `tokenizer` knows the line that is read.
+    """
+
+    def __init__(self, source: str, root: str, tokenizer: Tokenizer) -> None:
+        self.source, self.root = source, root.replace("\\", "/").rstrip("/")
+        self.count = 0  # cases, usable or not
+        self.items: list[TestRun | Dropped] = []  # stays the same list: a reader may keep its `append`
+        self._tokenizer = tokenizer
+        self._repeated: Counter[tuple[str, bool]] = Counter()
+        self._path = _path_pattern(self.root)
+        self._folder = self.root.rpartition("/")[2]  # found faster than a path in either notation
+
+    def take(self) -> list[TestRun | Dropped]:
+        """Return what was collected since the last call."""
+        items = self.items.copy()
+        self.items.clear()
+        return items
+
+    def add(
+        self,
+        group: str,
+        name: str,
+        outcome: Outcome,
+        seconds: float = NO_SECONDS,
+        failure_type: str = "",
+        file: str = "",
+        line: int = 0,
+    ) -> None:
+        """Add one attempt at the test `name` of the class or suite `group`."""
+        self.count += 1
+        if not name and not group:
+            self.drop(NAMELESS)
+            return
+        name = self._path.sub(_below_root, name) if self.root else name
+        test = make_identity(f"{relative_path(group, self.root)}#{name}")
+        place = relative_path(file, self.root)[:MAX_NAME]
+        self.items.append(TestRun(test, outcome, seconds, failure_type[:MAX_TYPE], place, line))
+
+    def drop(self, reason: str) -> None:
+        """Note a case that cannot be used, at this place of the file."""
+        self.note(reason, kept=False)
+
+    def note(self, reason: str, kept: bool) -> None:
+        """Note what is wrong at this place of the file; `kept`: the case is used all the same."""
+        self._repeated[reason, kept] += 1
+        if self._repeated[reason, kept] <= MAX_REPEATED:
+            self.items.append(Dropped(f"{self.source}:{self._tokenizer.line}", reason, kept))
+
+    def repeated_notes(self) -> list[Dropped]:
+        """Return one Dropped for each reason that came too often to be noted case by case."""
+        more = ((reason, kept, count - MAX_REPEATED) for (reason, kept), count in self._repeated.items())
+        return [Dropped(f"{self.source}:*", f"{n} more: {reason}", kept) for reason, kept, n in more if n > 0]
+
+    def identify(self, prefix: str, name: str) -> str:
+        """Return the identity of the test `name` of a class: on one line, short, without paths of this machine."""
+        if self._folder and self._folder in name:
+            name = self._path.sub(_below_root, name)
+        test = prefix + name
+        return test if len(test) <= MAX_NAME and test.isprintable() else make_identity(test)
+
+
+def parse_seconds(text: str) -> float:
+    """Return the seconds that `text` means in any locale, as `1,234.5`, `1.234,5`, `0,5` or `12 ms`; NaN for none.
+
+    A single comma is decimal: Surefire wrote `0,005` in some locales, and thousands always with decimals.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = _parse_localized(text)
+    return value if 0 <= value < 1e9 else NO_SECONDS
+
+
+def _parse_localized(text: str) -> float:
+    compact = re.sub(r"[\s'’_]", "", text[:60].lower()).replace("\u066b", ".").replace("\u066c", ",").replace("µ", "u")
+    time = TIME.fullmatch(compact)
+    if not time or time[2] not in UNITS:
+        return NO_SECONDS
+    number = time[1]
+    decimal_mark = max(".,", key=number.rfind)
+    number = number.replace("," if decimal_mark == "." else ".", "")
+    if number.count(decimal_mark) > 1:  # it separates thousands
+        return float(number.replace(decimal_mark, "")) if THOUSANDS.fullmatch(time[1]) else NO_SECONDS
+    return float(number.replace(decimal_mark, ".")) * UNITS[time[2]]
+
+
+def failure_word(message: str) -> str:
+    """Return the exception in the beginning of `message`, else its first word, at most 100 characters.
+
+    >>> failure_word('failed on setup with "TypeError: no"')
+    'TypeError'
+    """
+    message = COLOUR.sub("", message[:MAX_TEXT])
+    exception = EXCEPTION.search(message)
+    return (exception[0] if exception else next(iter(message.split()), "").rstrip(":"))[:MAX_TYPE]
+
+
+def relative_path(path: str, root: str) -> str:
+    r"""Return `path` with "/" as separator, and relative to `root` where it is below it.
+
+    >>> relative_path(r"D:\a\repo\src\x.py", "d:/a/repo")
+    'src/x.py'
+    """
+    path = path.replace("\\", "/")
+    path = re.sub("^file:///?(?=[A-Za-z]:|/)", "", path)
+    if root and (path.startswith(f"{root}/") or (root[1:2] == ":" and path.lower().startswith(f"{root}/".lower()))):
+        path = path[len(root) + 1 :]
+    return path.removeprefix("./")
+
+
+def _path_pattern(root: str) -> re.Pattern[str]:
+    """Return a pattern for a path below `root` in a text, in either notation of folders."""
+    folders = r"[\\/]".join(map(re.escape, root.split("/")))
+    return re.compile(rf"(?<![\w/.\\-]){folders}[\\/]([\w.\\/@+-]*)", re.I if root[1:2] == ":" else 0)
+
+
+def _below_root(path: re.Match[str]) -> str:
+    """Return what is left of a path that `_path_pattern` matched, with "/" as separator."""
+    return path[1].replace("\\", "/")
+
+
+def parse_integer(text: str) -> int:
+    """Return the number that `text` is, of at most 9 digits; 0 where it is none."""
+    return int(text) if text.isdecimal() and len(text) < 10 else 0
+
+
+def is_absolute(path: str) -> bool:
+    """Tell whether `path`, with "/" as separator, starts at a root or a drive."""
+    return path.startswith("/") or path[1:3] == ":/"
+
+
+def make_identity(test: str) -> str:
+    """Return `test` on one line and at most MAX_NAME characters long.
+
+    The rest of a long one becomes a hash, so that identities stay distinct.
+    """
+    test = UNPRINTABLE.sub(lambda match: escape_character(match[0]), test)
+    if len(test) <= MAX_NAME:
+        return test
+    return f"{test[: MAX_NAME - 17]}~{hashlib.sha256(test.encode()).hexdigest()[:16]}"

@@ -1,0 +1,366 @@
+"""The test reports of one build: from `--junit` globs to one TestRun per test, with all that was dropped on the way."""
+
+import glob
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from fedstep.build.record import Absent, Dropped, Outcome, Reports, TestRun
+from fedstep.ingest.cases import relative_path
+from fedstep.ingest.dialects import MAX_JSON_BYTES, Signature, XcresultReader, identify_tool
+from fedstep.ingest.jenkins_compat import JenkinsCount, JenkinsCounter
+from fedstep.ingest.junit_parser import JUnitHandler, ReportParser
+from fedstep.ingest.xml import (
+    BLOCK_BYTES,
+    DamagedDocument,
+    RejectedDocument,
+    Repairs,
+    convert_to_utf8,
+    read_blocks,
+    repair,
+)
+
+__all__ = [
+    "Document",
+    "FileReading",
+    "ReportFile",
+    "combine_files",
+    "combine_outcomes",
+    "combine_runs",
+    "expand",
+    "iter_cases",
+    "merge_attempts",
+    "merge_reruns",
+    "read_reports",
+    "summarize",
+]
+
+ReportFile = tuple[str, Callable[[], BinaryIO]]  # its name in messages, and how to open it
+NO_JUNIT = ("TRX", "Robot Framework output", "xcresult")
+
+
+class FileReading(NamedTuple):
+    """One file as it was read: its tests, each once, and what was repaired or refused in it."""
+
+    source: str
+    dialect: str = ""  # the tool that wrote it; "" for a file that is no report
+    cases: int = 0  # attempts that stand in it
+    tests: tuple[TestRun, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    jenkins: JenkinsCount | Absent = Absent("Jenkins' JUnit step does not read this format")
+
+
+def expand(globs: Iterable[str], root: Path) -> tuple[ReportFile | Dropped, ...]:
+    """Return the files that `globs` match below `root` (`**`: any folders), sorted, each once.
+
+    A glob that matches no file is Dropped.
+    """
+    files: dict[str, ReportFile] = {}
+    misses: list[Dropped] = []
+    for pattern in globs:
+        matches = glob.glob(pattern, root_dir=root, recursive=True)
+        paths = [root / name for name in matches if (root / name).is_file()]
+        if not paths:
+            misses.append(Dropped(pattern, "this glob matches no file"))
+        names = ((relative_path(str(path), root.as_posix()), path) for path in paths)
+        files |= {name: (name, _opener(path)) for name, path in names if name}
+    return (*misses, *(files[name] for name in sorted(files)))
+
+
+def _opener(path: Path) -> Callable[[], BinaryIO]:
+    return lambda: path.open("rb")
+
+
+def iter_cases(stream: BinaryIO, source: str, root: str = "") -> Iterator[TestRun | Dropped]:
+    """Yield every test case of one report, in its order; `stream` is seekable, memory is bounded, nothing is raised.
+
+    A Dropped whose source is `source` itself stands for the whole report, one with ":line" for a place in it.
+    Paths below `root` become relative to it. A report that needs repair is read a second time from its start.
+    """
+
+    def restart() -> Iterator[bytes]:
+        stream.seek(0)
+        return read_blocks(stream)
+
+    return iter(Document(restart, source, root))
+
+
+def read_reports(files: Iterable[ReportFile | Dropped], root: str = "") -> Reports:
+    """Return one TestRun per test of all `files`; a file that cannot be opened or read is Dropped.
+
+    Cases that share an identity are attempts of one test: both outcomes are a flake, only failures a confirmed
+    failure, and the seconds are those of the last attempt. A case that stands in two files word by word is one.
+    """
+    tests: dict[str, TestRun] = {}
+    dropped: list[Dropped] = []
+    sources: dict[bytes, str] = {}  # by digest, the first file with these bytes
+    for file in files:
+        if isinstance(file, Dropped):
+            dropped.append(file)
+            continue
+        digest = _read_file(file, root, tests, dropped)
+        if digest in sources:
+            dropped.append(_same_bytes(file[0], sources[digest]))
+        elif digest:
+            sources[digest] = file[0]
+    digest_of_all = hashlib.sha256(b"".join(sorted(sources))).hexdigest() if sources else ""
+    return Reports(tuple(tests.values()), len(sources), tuple(dropped), digest_of_all)
+
+
+def _read_file(file: ReportFile, root: str, tests: dict[str, TestRun], dropped: list[Dropped]) -> bytes:
+    """Add the file's tests to `tests`; return the digest of its bytes, empty for a file that is no report."""
+    source, opener = file
+    try:
+        with opener() as stream:
+            hashed = HashedFile(stream)
+            document = Document(hashed.restart, source, root)
+            _add_runs(tests, merge_reruns(document, dropped))
+            return hashed.digest() if document.is_report else b""
+    except OSError as error:
+        dropped.append(Dropped(source, f"cannot be read: {error.strerror or error}"))
+        return b""
+
+
+def _add_runs(tests: dict[str, TestRun], runs: Iterable[TestRun]) -> None:
+    for run in runs:
+        tests[run.test] = combine_runs(tests[run.test], run) if run.test in tests else run
+
+
+def _same_bytes(source: str, other_source: str) -> Dropped:
+    return Dropped(source, f"the same bytes as {other_source}")
+
+
+def summarize(files: Iterable[ReportFile | Dropped], root: str = "") -> Iterator[FileReading]:
+    """Yield what each file holds, one by one; a glob without a file is one without tests."""
+    jenkins = JenkinsCounter()
+    sources: dict[bytes, str] = {}
+    for file in files:
+        if isinstance(file, Dropped):
+            yield FileReading(file.source, dropped=(file,), jenkins=Absent("not a file"))
+        else:
+            yield _summarize_file(file, root, jenkins, sources)
+
+
+def _summarize_file(file: ReportFile, root: str, jenkins: JenkinsCounter, sources: dict[bytes, str]) -> FileReading:
+    source, opener = file
+    try:
+        with opener() as stream:
+            hashed = HashedFile(stream)
+            document = Document(hashed.restart, source, root)
+            dropped: list[Dropped] = []
+            tests = tuple(merge_reruns(document, dropped))
+            tool = identify_tool(document.signature)
+            first_source = sources.setdefault(hashed.digest(), source) if tool else source
+            if first_source != source:
+                dropped.append(_same_bytes(source, first_source))
+            reading = FileReading(source, tool, document.count, tests, tuple(dropped))
+            return reading if tool in NO_JUNIT else reading._replace(jenkins=jenkins.count(source, hashed.restart))
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or error}"
+        return FileReading(source, dropped=(Dropped(source, reason),), jenkins=Absent(reason))
+
+
+def combine_files(readings: Iterable[FileReading]) -> tuple[TestRun, ...]:
+    """Return the tests of the build that these files make, as `read_reports` has them: each once."""
+    tests: dict[str, TestRun] = {}
+    for reading in readings:
+        _add_runs(tests, reading.tests)
+    return tuple(tests.values())
+
+
+class HashedFile:
+    """A file's blocks, hashed as they are read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._hash, self._has_begun = stream, hashlib.sha256(), False
+
+    def restart(self) -> Iterator[bytes]:
+        """Yield the blocks from the start."""
+        if self._has_begun:
+            self._stream.seek(0)
+        self._has_begun = True
+        self._hash = hashlib.sha256()
+        for block in read_blocks(self._stream):
+            self._hash.update(block)
+            yield block
+
+    def digest(self) -> bytes:
+        """Return the digest of all bytes, also of those that were not read yet."""
+        for block in read_blocks(self._stream):
+            self._hash.update(block)
+        return self._hash.digest()
+
+
+class Document:
+    """One report, XML or JSON, to be iterated once in bounded memory; afterwards it knows what kind it was."""
+
+    def __init__(self, restart: Callable[[], Iterator[bytes]], source: str, root: str) -> None:
+        self._restart, self._source, self._root = restart, source, root
+        self._is_xcresult = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self.parser, self.repairs = ReportParser(self._source, self._root), Repairs()
+        self.damage: DamagedDocument | None = None
+        self.rejection = ""
+
+    @property
+    def is_report(self) -> bool:
+        """Tell whether the file is a report at all."""
+        return self._is_xcresult or self.parser.has_root()
+
+    @property
+    def signature(self) -> Signature:
+        """Return what tells the tool that wrote it."""
+        return Signature("xcresult") if self._is_xcresult else self.parser.signature
+
+    @property
+    def count(self) -> int:
+        """Return the number of cases that were read."""
+        return self.parser.collector.count
+
+    def __iter__(self) -> Iterator[TestRun | Dropped]:
+        chunks = self._restart()
+        head = next(chunks, b"")
+        if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
+            yield from self._read_json(chain((head,), chunks))
+        else:
+            yield from self._read_xml(chain((head,), chunks))
+        yield from self._final_notes()
+
+    def _read_json(self, chunks: Iterator[bytes]) -> Iterator[TestRun | Dropped]:
+        content = b"".join(islice(chunks, MAX_JSON_BYTES // BLOCK_BYTES))
+        if next(chunks, b""):
+            self.rejection = f"JSON of more than {MAX_JSON_BYTES >> 20} MB"
+            return
+        try:
+            XcresultReader(self.parser.collector).read(content)
+            self._is_xcresult = True
+        except RejectedDocument as rejection:
+            self.rejection = str(rejection)
+        yield from self.parser.collector.take()
+
+    def _read_xml(self, chunks: Iterator[bytes]) -> Iterator[TestRun | Dropped]:
+        """Yield the items of the document; read a damaged one again with repairs, and go on where it stopped."""
+        count = 0
+        for items in self._parse(convert_to_utf8(chunks, self.repairs)):
+            count += len(items)
+            yield from items
+        if self.damage and not self.damage.truncated:
+            self._begin()
+            repaired = repair(convert_to_utf8(self._restart(), self.repairs), self.repairs)
+            yield from islice(chain.from_iterable(self._parse(repaired)), count, None)
+
+    def _parse(self, chunks: Iterator[bytes]) -> Iterator[list[TestRun | Dropped]]:
+        collector = self.parser.collector
+        try:
+            for _ in self.parser.tokenizer.read(chunks, self.repairs, self.parser.has_root):
+                yield collector.take()
+        except DamagedDocument as damage:
+            self.damage = damage
+        except RejectedDocument as rejection:
+            self.rejection = str(rejection)
+        yield collector.take()
+
+    def _final_notes(self) -> Iterator[TestRun | Dropped]:
+        if self.rejection:
+            yield Dropped(self._source, self.rejection)
+        elif self.damage:
+            yield from self._note_damage(self.damage)
+        yield from self.parser.collector.repeated_notes()
+        if self.is_report:
+            for reason, count in self.repairs.counts.items():
+                place = f"{self._source}:{self.repairs.lines[reason]}"
+                yield Dropped(place, f"{reason} ({count} in this file)", True)
+
+    def _note_damage(self, damage: DamagedDocument) -> Iterator[TestRun | Dropped]:
+        if self.parser.handler:
+            self.parser.handler.finish()
+            yield from self.parser.collector.take()
+            yield Dropped(f"{self._source}:{damage.line}", f"{damage}; the cases before are kept", True)
+        elif damage.truncated:
+            yield Dropped(self._source, "empty, or it ends before its root element")
+        else:
+            yield Dropped(self._source, f"not XML: {damage}")
+
+
+def merge_reruns(document: Document, dropped: list[Dropped]) -> Iterator[TestRun]:
+    """Return one run for each test of the report; what is wrong with it goes to `dropped`."""
+    runs: dict[str, TestRun] = {}
+    attempts: dict[str, list[Outcome]] = {}  # of the tests that have more than one
+    for item in document:
+        if isinstance(item, Dropped):
+            dropped.append(item)
+        elif (earlier := runs.get(item.test)) is None:
+            runs[item.test] = item
+        else:
+            attempts.setdefault(item.test, [earlier.outcome]).append(item.outcome)
+            runs[item.test] = merge_attempts(earlier, item)
+    combine = _rule_of(document)
+    for test, outcomes in attempts.items():
+        runs[test] = runs[test]._replace(outcome=combine("".join(outcomes)))
+    return iter(runs.values())
+
+
+def _rule_of(document: Document) -> Callable[[str], Outcome]:
+    """Return how the outcomes of several attempts combine in this report."""
+    handler = document.parser.handler
+    if not isinstance(handler, JUnitHandler) or not handler.is_pytest:
+        return combine_outcomes
+    return _combine_pytest_reruns if document.damage or document.count > handler.declared else _combine_pytest_outcomes
+
+
+def combine_outcomes(outcomes: str) -> Outcome:
+    """Return the outcome of a test with these attempts; their order does not matter."""
+    failures = outcomes.count(Outcome.FAILED) + 2 * outcomes.count(Outcome.CONFIRMED)
+    if Outcome.FLAKED in outcomes or (failures and Outcome.PASSED in outcomes):
+        return Outcome.FLAKED
+    if failures:
+        return Outcome.CONFIRMED if failures > 1 else Outcome.FAILED
+    return Outcome.PASSED if Outcome.PASSED in outcomes else Outcome.SKIPPED
+
+
+def _combine_pytest_outcomes(outcomes: str) -> Outcome:
+    """Combine those of a report of pytest, where two failures in a row are one attempt: its call and its teardown."""
+    return combine_outcomes(re.sub("f+", "f", outcomes))
+
+
+def _combine_pytest_reruns(outcomes: str) -> Outcome:
+    """Combine those of pytest with pytest-rerunfailures or flaky, where order matters (seen with pytest 9.2).
+
+    They write an attempt that failed and is run again as a case that passed, and leave it out of the suite's `tests`.
+
+    >>> _combine_pytest_reruns("pp"), _combine_pytest_reruns("ppf")
+    (<Outcome.FLAKED: 'k'>, <Outcome.CONFIRMED: 'c'>)
+    """
+    attempts = re.sub("f+", "f", outcomes.replace(Outcome.SKIPPED, ""))
+    if len(attempts) < 2:
+        return _combine_pytest_outcomes(outcomes)
+    return Outcome.FLAKED if attempts.endswith(Outcome.PASSED) else Outcome.CONFIRMED
+
+
+def combine_runs(run: TestRun, other: TestRun) -> TestRun:
+    """Return the one run of a test that stands in two files.
+
+    Equal outcome and seconds are one measurement, copied, as Ant's merged report does. A copy may tell more: Robot's
+    output has the file and line that its xunit report lacks.
+    """
+    merged = merge_attempts(run, other)
+    is_copy = run.outcome == other.outcome and repr(run.seconds) == repr(other.seconds)
+    return merged._replace(outcome=run.outcome if is_copy else combine_outcomes(run.outcome + other.outcome))
+
+
+def merge_attempts(earlier: TestRun, later: TestRun) -> TestRun:
+    """Return the later run, with what only the earlier one tells."""
+    is_timed = later.seconds == later.seconds and later.outcome != Outcome.SKIPPED
+    return TestRun(
+        earlier.test,
+        later.outcome,
+        later.seconds if is_timed else earlier.seconds,
+        earlier.failure_type or later.failure_type,
+        earlier.file or later.file,
+        earlier.line or later.line,
+    )

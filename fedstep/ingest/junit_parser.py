@@ -1,0 +1,235 @@
+"""The parser of one XML report: its root element chooses the handler, and JUnit's handler is here."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fedstep.build.record import NO_SECONDS, Outcome, TestRun
+from fedstep.ingest.cases import (
+    MAX_NAME,
+    MAX_TEXT,
+    MAX_TYPE,
+    NAMELESS,
+    CaseCollector,
+    failure_word,
+    is_absolute,
+    parse_integer,
+    parse_seconds,
+    relative_path,
+)
+from fedstep.ingest.dialects import NO_SIGNATURE, RobotHandler, Signature, TrxHandler, advise
+from fedstep.ingest.xml import MAX_DEPTH, RejectedDocument, Tokenizer
+
+__all__ = ["JUnitHandler", "ReportParser"]
+
+FAILED, AGAIN, SKIPPED = 1, 2, 4
+MARKS = {"failure": FAILED, "error": FAILED, "skipped": SKIPPED, "disabled": SKIPPED}
+MARKS |= dict.fromkeys(("flakyFailure", "flakyError", "rerunFailure", "rerunError"), AGAIN)
+NO_CLASS = "\0"  # no class of an XML file has this name
+NOT_RUN = {"notrun", "skipped", "disabled", "ignored", "suppressed"}  # a `status` of GoogleTest and CTest
+MAX_SUITES = 8  # of the open ones in the name of a test without a class
+PASSED = Outcome.PASSED  # measured: an attribute of an enumeration costs 0.1 µs on Python 3.11
+new_tuple = tuple.__new__  # a NamedTuple's own constructor is a Python function, three times as slow
+
+
+class Suite(NamedTuple):
+    """An open `<testsuite>`."""
+
+    name: str
+    file: str
+    depth: int  # open elements, itself included
+
+
+class JUnitHandler:
+    """Handle one JUnit report of any tool; each case is added to `collector` at its end.
+
+    A report of 100 MB has a million cases, and each costs a microsecond more for every ten simple operations: what
+    most cases need is written out in `start`, `end` and `_finish_case`, and what few need is a method.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, collector: CaseCollector, signature: Signature) -> None:
+        self.signature = signature
+        self.is_pytest = signature.named("pytest tests")
+        self.declared = 0  # tests that the suites announce
+        self._is_node = signature.root == "testsuites" and not signature.top
+        self._is_playwright = tuple(signature.top)[:2] == ("id", "name") and "skipped" in signature.top
+        self._tokenizer, self._collector, self._append = tokenizer, collector, collector.items.append
+        self._suites: list[Suite] = []  # the open ones
+        self._suite_file = ""  # of the innermost one
+        self._depth = 0  # open elements that are no cases
+        self._case: dict[str, str] | None = None  # the attributes of the open one
+        self._has_case = False  # one was opened
+        self._marks, self._failure_type = 0, ""  # of the open case
+        self._failure_text = ""
+        self._is_reading_text = False
+        self._class, self._prefix = NO_CLASS, ""  # of the last case, and how the names of its class begin
+        self._project = ""
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """Handle the start of an element."""
+        if name == "testcase":
+            if self._case is not None:
+                self._collector.drop("a test case inside a test case")
+            if not self._has_case:
+                self._has_case, self.signature = True, self.signature._replace(case=attributes)
+            self._case, self._marks, self._failure_type = attributes, 0, ""
+        elif ":" in name:
+            self.start(name.rpartition(":")[2], attributes)
+        else:
+            self._start_other(name, attributes)
+
+    def end(self, name: str) -> None:
+        """Handle the end of an element."""
+        if name == "testcase":
+            case, self._case = self._case, None
+            if case is not None:
+                self._finish_case(case)
+        elif ":" in name:
+            self.end(name.rpartition(":")[2])
+        else:
+            self._end_other(name)
+
+    def finish(self) -> None:
+        """Note the case that was open when the document stopped."""
+        if self._case is not None:
+            self._collector.drop("the report stops inside this test case")
+
+    def _start_other(self, name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise self._tokenizer.too_deep()
+        if name == "testsuite":
+            self._start_suite(attributes)
+        elif self._case is not None and (mark := MARKS.get(name, 0)):
+            self._marks |= mark
+            if mark != SKIPPED and not self._failure_type:
+                self._start_failure(attributes)
+        elif name == "error" and self._suites and self._depth == self._suites[-1].depth + 1:
+            self._fail_suite(attributes)
+
+    def _end_other(self, name: str) -> None:
+        self._depth -= 1
+        if self._is_reading_text:
+            self._stop_reading_text()
+        if name == "testsuite" and self._suites:
+            self._suites.pop()
+            self._suite_file = self._suites[-1].file if self._suites else ""
+
+    def _start_suite(self, attributes: dict[str, str]) -> None:
+        if not self.signature.suite and not self._has_case:
+            self.signature = self.signature._replace(suite=attributes)
+        name = attributes.get("name", "")
+        self._suite_file = attributes.get("file", "")[:MAX_NAME]
+        self._suites.append(Suite(name[:MAX_TYPE], self._suite_file, self._depth))
+        self.is_pytest = self.is_pytest or name == "pytest"
+        if self._is_playwright:  # it runs the same tests in each of its projects, whose names it writes as hosts
+            self._project, self._class = attributes.get("hostname", "")[:MAX_TYPE], NO_CLASS
+        self.declared += parse_integer(attributes.get("tests", ""))
+
+    def _fail_suite(self, attributes: dict[str, str]) -> None:
+        """Add one failed test for a suite that could not even start, as Jenkins does."""
+        failure_type = attributes.get("type", "") or failure_word(attributes.get("message", ""))
+        suite = self._suites[-1]
+        self._collector.add(suite.name, "<init>", Outcome.FAILED, NO_SECONDS, failure_type, suite.file)
+
+    def _start_failure(self, attributes: dict[str, str]) -> None:
+        self._failure_type = attributes.get("type", "").strip()[:MAX_TYPE]
+        self._failure_type = self._failure_type or failure_word(attributes.get("message", ""))
+        if not self._failure_type:  # Jest and gotestsum have it in the text
+            self._is_reading_text = True
+            self._tokenizer.set_text_handler(self._read_text)
+
+    def _read_text(self, text: str) -> None:
+        self._failure_text = (self._failure_text + text[:MAX_TEXT]).lstrip()
+        if len(self._failure_text) >= MAX_TEXT:
+            self._stop_reading_text()
+
+    def _stop_reading_text(self) -> None:
+        self._tokenizer.set_text_handler(None)
+        self._failure_type = self._failure_type or failure_word(self._failure_text)
+        self._failure_text, self._is_reading_text = "", False
+
+    def _finish_case(self, case: dict[str, str]) -> None:
+        self._collector.count += 1
+        get = case.get
+        name, class_name, time = get("name", ""), get("classname") or get("class", ""), get("time")
+        if not name and not class_name:
+            self._collector.drop(NAMELESS)
+            return
+        file = self._file(case) if self._suite_file or "file" in case else ""
+        if class_name != self._class:
+            self._change_class(class_name, file)
+        test = self._collector.identify(self._prefix, name)
+        outcome = self._outcome(case) if self._marks or "status" in case else PASSED
+        seconds = parse_seconds(time) if time else NO_SECONDS
+        if time and seconds != seconds:  # NaN
+            self._collector.note(f"time {time[:40]!r} is not a duration", kept=True)
+        line = self._line(case["line"]) if "line" in case else 0
+        self._append(new_tuple(TestRun, (test, outcome, seconds, self._failure_type, file, line)))
+
+    def _file(self, case: dict[str, str]) -> str:
+        return relative_path(case.get("file") or self._suite_file, self._collector.root)[:MAX_NAME]
+
+    def _change_class(self, class_name: str, file: str) -> None:
+        if not class_name or (self._is_node and class_name == "test"):  # Node calls every class "test"
+            self._class, self._prefix = NO_CLASS, self._suite_prefix(file, class_name)
+        else:
+            project = f"[{self._project}] " if self._project else ""
+            self._class, self._prefix = class_name, f"{relative_path(class_name, self._collector.root)}#{project}"
+
+    def _suite_prefix(self, file: str, class_name: str) -> str:
+        """Return how the name of a test without a class of its own begins: with its file and its suites."""
+        suites = [relative_path(suite.name, self._collector.root) for suite in self._suites[-MAX_SUITES:] if suite.name]
+        if file and not is_absolute(file) and file not in suites:
+            suites.insert(0, file)
+        return ("/".join(suites) or class_name) + "#"
+
+    def _outcome(self, case: dict[str, str]) -> Outcome:
+        if self._marks & FAILED:
+            return Outcome.CONFIRMED if self._marks & AGAIN else Outcome.FAILED
+        if self._marks & AGAIN:
+            return Outcome.FLAKED
+        return Outcome.SKIPPED if self._marks & SKIPPED or case.get("status", "").lower() in NOT_RUN else PASSED
+
+    def _line(self, text: str) -> int:
+        if not text.isdecimal() or len(text) > 9:
+            return 0
+        return int(text) + self.is_pytest  # pytest's xunit1 counts from 0
+
+
+Handler = JUnitHandler | RobotHandler | TrxHandler
+HANDLERS: dict[str, Callable[[Tokenizer, CaseCollector, Signature], Handler]] = {
+    **dict.fromkeys(("testsuites", "testsuite", "testcase"), JUnitHandler),
+    "TestRun": TrxHandler,
+    "robot": RobotHandler,
+}
+
+
+class ReportParser:
+    """Parse one XML report; `handler` is chosen by its root element, and None before."""
+
+    def __init__(self, source: str, root: str) -> None:
+        self.tokenizer = Tokenizer()
+        self.collector = CaseCollector(source, root, self.tokenizer)
+        self.handler: Handler | None = None
+        self.tokenizer.set_handlers(self._start_root, None)
+
+    @property
+    def signature(self) -> Signature:
+        """Return the signature of what was read so far."""
+        return self.handler.signature if self.handler else NO_SIGNATURE
+
+    def has_root(self) -> bool:
+        """Tell whether the root element of a report was read."""
+        return self.handler is not None
+
+    def _start_root(self, name: str, attributes: dict[str, str]) -> None:
+        """Choose the handler, and let it handle this element and what follows."""
+        local_name = name.rpartition(":")[2]
+        if local_name not in HANDLERS:
+            root = name[:60]
+            raise RejectedDocument(
+                f"not a test report that is read here: its root element is <{root}>{advise(local_name)}"
+            )
+        self.handler = HANDLERS[local_name](self.tokenizer, self.collector, Signature(local_name, attributes))
+        self.tokenizer.set_handlers(self.handler.start, self.handler.end)
+        self.handler.start(name, attributes)

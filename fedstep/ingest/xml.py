@@ -1,0 +1,292 @@
+"""Read XML of unknown origin as a stream of events: in any encoding, repaired, without entities, in bounded memory."""
+
+import codecs
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import BinaryIO
+from xml.parsers import expat
+
+__all__ = [
+    "BLOCK_BYTES",
+    "MAX_DEPTH",
+    "DamagedDocument",
+    "RejectedDocument",
+    "Repairs",
+    "Tokenizer",
+    "convert_to_utf8",
+    "escape_character",
+    "read_blocks",
+    "repair",
+]
+
+BLOCK_BYTES = 65536
+MAX_DEPTH = 250_000  # open elements; expat keeps about 150 bytes for each
+MAX_TAG_BYTES = 4 * 2**20  # expat keeps an unfinished tag in memory, and reads it again with each block
+ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\bencoding\s*=\s*["']([A-Za-z][\w.-]*)""")
+DECLARATION = re.compile(rb"\s*(?:<\?xml\s[^>]*\?>)?")
+# The names of Python's text codecs. Others ("zip", "unicode_escape") would run a program that the file chooses.
+TEXT_CODEC = re.compile(r"iso(8859|2022)[-_]\w+|cp\d+|koi8-\w|mac-\w+|gb\w+|big5\w*|euc_\w+|shift_jis\w*")
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (b"<\0", "utf-16-le"),
+    (b"\0<", "utf-16-be"),
+)
+
+FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # XML 1.0, section 2.2
+PREDEFINED = "amp|lt|gt|quot|apos"  # the entities of XML 1.0, section 4.6
+# Each alternative begins with a literal character: Python then searches for these characters ten times as fast.
+TOKEN = re.compile(rf"<!\[CDATA\[|<!--|<\?|\]\]>|-->|\?>|&(?!(?:{PREDEFINED});)(?:#?\w{{1,32}};)?")
+CLOSING_TOKENS = {"<![CDATA[": "]]>", "<!--": "-->", "<?": "?>"}
+UNFINISHED_TOKEN = re.compile(r"(?:<[!?\[CDAT-]*|&#?\w{0,32}|\]{1,2}|-{1,2}|\?)\Z")
+MAX_TOKEN_CHARACTERS = 40
+
+
+class RejectedDocument(Exception):
+    """This document is not read at all; the text says why."""
+
+
+class DamagedDocument(Exception):
+    """The document stops being XML: at which line, why, and whether its end was reached."""
+
+    def __init__(self, line: int, reason: str, truncated: bool = False) -> None:
+        super().__init__(reason)
+        self.line, self.truncated = line, truncated
+
+
+@dataclass(slots=True)
+class Repairs:
+    """What was changed to make a document readable: how often, and the line of the first."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    lines: dict[str, int] = field(default_factory=dict)
+
+    def add(self, reason: str, line: int) -> None:
+        self.counts[reason] += 1
+        self.lines.setdefault(reason, line)
+
+
+class Tokenizer:
+    """Split one document into events: the start and the end of each element, and its text while it is asked for.
+
+    Expat calls the handlers directly; each call in between would cost 3 % of the time of a large report.
+    """
+
+    def __init__(self, encoding: str | None = "utf-8") -> None:
+        self._parser = expat.ParserCreate(encoding)
+
+    @property
+    def line(self) -> int:
+        """Return the number of the current line, from 1."""
+        return self._parser.CurrentLineNumber
+
+    def set_handlers(self, start: Callable[[str, dict[str, str]], None], end: Callable[[str], None] | None) -> None:
+        """Send the following events to `start` (name, attributes) and `end` (name); may be called by a handler."""
+        self._parser.StartElementHandler, self._parser.EndElementHandler = start, end
+
+    def set_text_handler(self, handler: Callable[[str], None] | None) -> None:
+        """Send text to `handler`, in pieces of any size; None skips text, which is much faster."""
+        self._parser.CharacterDataHandler = handler
+
+    def set_comment_handler(self, handler: Callable[[str], None]) -> None:
+        """Send the text of each comment to `handler`."""
+        self._parser.CommentHandler = handler
+
+    def join_text(self) -> None:
+        """Send the text between two tags in one piece where it fits expat's buffer."""
+        self._parser.buffer_text = True
+
+    def too_deep(self) -> DamagedDocument:
+        """Return the exception for a document with more than MAX_DEPTH open elements."""
+        return DamagedDocument(self.line, f"more than {MAX_DEPTH:,} nested elements")
+
+    def read(
+        self, chunks: Iterator[bytes], repairs: Repairs, has_root: Callable[[], bool] | None = None
+    ) -> Iterator[None]:
+        """Read `chunks`, and yield after each of them.
+
+        `has_root` says whether a root element was seen; where it is given, the first chunk has to contain it.
+        Raises DamagedDocument, and RejectedDocument for a document that declares its own DTD. The first chunk is
+        parsed piecewise up to each "[", so that a DTD is rejected before its entities are read.
+        """
+        parser = self._parser
+        parser.StartDoctypeDeclHandler = partial(_check_doctype, repairs)
+        size = 0
+        try:
+            for index, chunk in enumerate(chunks):
+                if index == 1 and has_root and not has_root():  # a DTD that starts later is not parsed piecewise
+                    raise RejectedDocument("no root element in the first 64 kB")
+                for piece in re.findall(rb"[^\[]*\[?", chunk) if index == 0 and b"<!DOCTYPE" in chunk else (chunk,):
+                    parser.Parse(piece)
+                size += len(chunk)
+                if size - max(parser.CurrentByteIndex, 0) > MAX_TAG_BYTES:
+                    raise DamagedDocument(self.line, "a single tag is longer than 4 MB")
+                yield
+        except expat.ExpatError as error:
+            raise DamagedDocument(error.lineno, expat.ErrorString(error.code)) from None
+        try:
+            parser.Parse(b"", True)
+        except expat.ExpatError as error:
+            raise DamagedDocument(error.lineno, "the file ends too early", truncated=True) from None
+        yield
+
+
+def _check_doctype(repairs: Repairs, _name: str, system: str | None, _public: str | None, internal: int) -> None:
+    if system:
+        repairs.add("an external DTD, never fetched", 1)
+    if internal:
+        raise RejectedDocument("it declares its own DTD; entities are never expanded nor fetched")
+
+
+def read_blocks(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the stream in blocks of at most 64 kB; the first one is full where the stream is that long."""
+    head = b""
+    while len(head) < BLOCK_BYTES and (block := stream.read(BLOCK_BYTES - len(head))):
+        head += block
+    yield head
+    while block := stream.read(BLOCK_BYTES):
+        yield block
+
+
+def convert_to_utf8(chunks: Iterator[bytes], repairs: Repairs) -> Iterator[bytes]:
+    """Yield the document in UTF-8 without byte order mark and XML declaration, with the same lines.
+
+    Raises nothing: a document in an unknown encoding is read as UTF-8, and that is a repair.
+    """
+    head = next(chunks, b"")
+    encoding = _find_encoding(head, repairs)
+    if encoding == "utf-8":
+        yield _remove_declaration(head.removeprefix(codecs.BOM_UTF8))
+        yield from chunks
+        return
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    yield _remove_declaration(decoder.decode(head).encode("utf-8", "replace"))
+    for chunk in chunks:
+        yield decoder.decode(chunk).encode("utf-8", "replace")
+    yield decoder.decode(b"", True).encode("utf-8", "replace")
+
+
+def _find_encoding(head: bytes, repairs: Repairs) -> str:
+    for mark, encoding in BOMS:
+        if head.startswith(mark):
+            return encoding
+    declared = ENCODING.match(head)
+    name = declared[1].decode("ascii") if declared else "utf-8"
+    try:
+        codec = codecs.lookup(name).name
+    except LookupError:
+        codec = ""
+    if codec in ("utf-8", "utf-8-sig", "ascii"):
+        return "utf-8"
+    # A document whose declaration can be read byte by byte is in none of the wide encodings.
+    if TEXT_CODEC.fullmatch(codec):
+        return codec
+    repairs.add(f"the declared encoding {name[:40]} cannot be right, read as UTF-8", 1)
+    return "utf-8"
+
+
+def _remove_declaration(head: bytes) -> bytes:
+    declaration = DECLARATION.match(head)
+    end = declaration.end() if declaration else 0
+    return b"\n" * head.count(b"\n", 0, end) + head[end:]
+
+
+def repair(chunks: Iterator[bytes], repairs: Repairs) -> Iterator[bytes]:
+    """Yield UTF-8 `chunks` in which XML allows every character and reference; tags are left as they are.
+
+    Test runners write control characters, stray "&" and bytes of another encoding.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    repairer = _Repairer(repairs)
+    for chunk in chunks:
+        yield repairer.repair(decoder.decode(chunk)).encode()
+    yield repairer.repair(decoder.decode(b"", True), is_last=True).encode()
+
+
+class _Repairer:
+    """Repair a document chunk by chunk.
+
+    Kept between chunks: the token that closes the open CDATA section, comment or processing instruction, the beginning
+    of a token that the next chunk may complete, and the line.
+    """
+
+    def __init__(self, repairs: Repairs) -> None:
+        self._repairs, self._closing_token, self._unfinished, self._line = repairs, "", "", 1
+
+    def repair(self, chunk: str, is_last: bool = False) -> str:
+        text = self._unfinished + chunk
+        unfinished = None if is_last else UNFINISHED_TOKEN.search(text, max(0, len(text) - MAX_TOKEN_CHARACTERS))
+        self._unfinished = unfinished[0] if unfinished else ""
+        text = text.removesuffix(self._unfinished)
+        pieces: list[str] = []
+        position = 0
+        for token in TOKEN.finditer(text):
+            pieces += self._repair_characters(text, position, token.start()), self._repair_token(token)
+            position = token.end()
+        pieces.append(self._repair_characters(text, position, len(text)))
+        self._line += text.count("\n")
+        return "".join(pieces)
+
+    def _repair_token(self, token: re.Match[str]) -> str:
+        """Return the token as it has to stand, and notice where sections begin and end: a "&" in them is allowed."""
+        if token[0].startswith("&"):
+            return token[0] if self._closing_token else self._repair_reference(token)
+        if not self._closing_token:
+            self._closing_token = CLOSING_TOKENS.get(token[0], "")
+        elif token[0] == self._closing_token:
+            self._closing_token = ""
+        return token[0]
+
+    def _repair_reference(self, token: re.Match[str]) -> str:
+        reference = token[0]
+        escaped = "&amp;" + reference[1:]
+        if not reference.startswith("&#"):
+            self._note("an & that starts no known entity", token.string, token.start())
+            return escaped
+        character = _decode_reference(reference[2:-1])
+        if character and not FORBIDDEN.match(character):
+            return reference
+        self._note("a reference to a character that XML does not allow", token.string, token.start())
+        return escape_character(character) if character else escaped
+
+    def _repair_characters(self, text: str, start: int, end: int) -> str:
+        pieces: list[str] = []
+        for match in FORBIDDEN.finditer(text, start, end):
+            pieces += text[start : match.start()], self._repair_character(match)
+            start = match.end()
+        return "".join((*pieces, text[start:end])) if pieces else text[start:end]
+
+    def _repair_character(self, match: re.Match[str]) -> str:
+        character = match[0]
+        if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8, as surrogateescape marks it
+            self._note("a byte that is not UTF-8, read as ISO-8859-1", match.string, match.start())
+            return chr(ord(character) - 0xDC00)
+        self._note("a character that XML does not allow", match.string, match.start())
+        return escape_character(character)
+
+    def _note(self, reason: str, text: str, position: int) -> None:
+        is_known = reason in self._repairs.counts  # lines are counted for the first only
+        self._repairs.add(reason, 0 if is_known else self._line + text.count("\n", 0, position))
+
+
+def escape_character(character: str) -> str:
+    """Return the character's number in pytest's notation, so that names that differ in it stay distinct.
+
+    >>> escape_character("\\x1b")
+    '#x1B'
+    """
+    return f"#x{ord(character):02X}"
+
+
+def _decode_reference(digits: str) -> str:
+    """Return the character of a numeric reference, "" where it has none: "x1b" is the escape character."""
+    if not re.fullmatch("x[0-9a-fA-F]+|[0-9]+", digits):
+        return ""
+    point = int(digits[1:], 16) if digits[0] == "x" else int(digits)
+    return chr(point) if point < 0x110000 else ""

@@ -30,7 +30,7 @@ check: .venv/dev  ## lint, spelling, types, architecture, docs: seconds
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	$(BIN)/mypy
-	$(BIN)/pytest tests/test_architecture.py tests/test_docs.py tests/test_docs_site.py
+	$(BIN)/pytest tests/test_architecture.py tests/test_docs.py tests/test_docs_site.py tests/test_repository.py
 
 prose: .venv/dev  ## words and phrases in the documentation that CONTRIBUTING.md advises against; warns only
 	-$(BIN)/proselint check --config tests/proselint.json $(PROSE)
@@ -39,8 +39,8 @@ prose: .venv/dev  ## words and phrases in the documentation that CONTRIBUTING.md
 docs: .venv/dev  ## the documentation site, in .venv/site; builds without a network, and fails on a broken link
 	$(BIN)/mkdocs build --strict --quiet
 
-lock: .venv/dev  ## resolves the dependencies again into uv.lock
-	$(BIN)/uv lock --upgrade
+lock: .venv/dev  ## brings uv.lock up to date with pyproject.toml
+	$(BIN)/uv lock
 
 bench: .venv/dev  ## writes docs/reference/benchmarks.json, each figure beside its yardstick of the same run
 	$(BIN)/python -m tests.benchmarks docs/reference/benchmarks.json

@@ -80,7 +80,7 @@ def test_the_schema_of_github_takes_every_file(schema, files, tool):
 
 def test_zizmor_finds_nothing(tool):
     flags = ("--offline", "--no-progress", "--format", "json", "--config", HERE / "zizmor.yml")
-    command = [tool("zizmor"), *flags, ROOT / "actions", *EXAMPLES, *WORKFLOWS]
+    command = [tool("zizmor"), *flags, ROOT / "actions", ROOT / ".github" / "dependabot.yml", *EXAMPLES, *WORKFLOWS]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, json.loads(done.stdout)) == (0, []), done.stdout + done.stderr
 

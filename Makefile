@@ -6,6 +6,9 @@ CORPORA ?= ../shared/corpora
 REPLAY ?= ../shared/tools/replay_junit.py
 # `tests/unit` mirrors `fedstep/`; the folders after it are moved into it one by one.
 UNIT = $(wildcard tests/unit tests/build tests/features tests/history tests/model tests/report)
+# Pages in plain terms: `make check` holds them to that. Add a page once `make prose` is silent about it.
+PLAIN = README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CODE_OF_CONDUCT.md docs/index.md docs/tutorial docs/how-to \
+  docs/reference/versions.md docs/reference/reports.md docs/explanation/architecture.md
 PROSE = README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CODE_OF_CONDUCT.md docs
 
 .PHONY: demo docs prose test-unit test test-full coverage check lock bench soak evaluate evaluate-privacy starter vocabulary tools clean
@@ -29,6 +32,8 @@ check: .venv/dev  ## lint, spelling, types, architecture, docs: seconds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/python -m tests.prose --strict $(PLAIN)
+	$(BIN)/proselint check --config tests/proselint.json $(PLAIN)
 	$(BIN)/mypy
 	$(BIN)/pytest tests/test_architecture.py tests/test_docs.py tests/test_docs_site.py tests/test_repository.py
 

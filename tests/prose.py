@@ -34,9 +34,8 @@ RULES: tuple[tuple[str, str], ...] = (
     # Literary or ambiguous sentences
     ("whoever", "anyone who"),
     (r"(?<=[.!?] )who (?!is\b|are\b|may\b|can\b)\w+", "anyone who"),
-    ("are welcome|is welcome", "may"),
     ("lets? go of", "delete, release"),
-    ("of ours|of yours|of theirs", "our, your, their"),
+    ("of ours|of yours", "our, your, their"),
     ("all else|what else", "everything else"),
     ("tells? of|told of|tells? much", "reveal"),
     ("make no sense|makes no sense", "is invalid"),

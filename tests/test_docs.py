@@ -17,6 +17,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## fedstep ([\w -]+)\n(.*?)(?=^## |\Z)", REFERENCE, re.M | re.S))
 COMMANDS = {" ".join(path): command for path, command in leaves()}
 NAMES = sorted(COMMANDS)
+PAGES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))]
+SEPARATOR = re.compile(r" [|]{1,2} | && |; (?:do )?| [|&{(] ")
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.M | re.S)
 
 
@@ -44,14 +46,11 @@ def parsed(line: str) -> None:
 
 
 def shell_lines(markdown: str) -> list[str]:
-    """The lines of code blocks that run fedstep, continued lines joined."""
-    blocks = (block.replace("\\\n", " ") for _, _, block in FENCE.findall(markdown))
-    lines = (
-        line.strip().removeprefix("- ").removeprefix("run: ").removeprefix("$ ")
-        for b in blocks
-        for line in b.splitlines()
-    )
-    return [line for line in lines if re.match(r"fedstep [a-z-]", line)]
+    """Return every command of the code blocks that runs fedstep: of pipes and lists of commands each part alone."""
+    blocks = [block.replace("\\\n", " ") for _, _, block in FENCE.findall(markdown)]
+    lines = (re.sub(r"^[\s-]*(run: |\$ )?", "", line) for block in blocks for line in block.splitlines())
+    parts = (re.sub(r"^(\w+=\S+ )+", "", part.strip()) for line in lines for part in SEPARATOR.split(line))
+    return [part for part in parts if re.match(r"fedstep [a-z-]", part)]
 
 
 class TestCommandReference:
@@ -101,10 +100,11 @@ class TestTexts:
         unknown = sorted(named - known)
         assert not unknown, f"{path} names options that no command has: {unknown}"
 
-    @pytest.mark.parametrize(("path", "text"), [("README.md", README), ("docs/reference/cli.md", REFERENCE)])
-    def test_every_shell_line_that_runs_fedstep_parses(self, path, text):
+    @pytest.mark.parametrize("path", PAGES)
+    def test_every_shell_line_that_runs_fedstep_parses(self, path):
+        """The parser of the program accepts each line `fedstep ...` in a code block of a page."""
         wrong = []
-        for line in shell_lines(text):
+        for line in shell_lines((ROOT / path).read_text(encoding="utf-8")):
             try:
                 parsed(line)
             except (click.UsageError, KeyError, IndexError) as error:

@@ -24,24 +24,6 @@ def zipped(*files: tuple[str, bytes]) -> io.BytesIO:
     return out
 
 
-def test_reports_are_read_at_any_depth_and_twice_if_they_need_mending() -> None:
-    damaged = REPORT.replace(b'"b"', b'"\x01b"')
-    inner = zipped(("deep/x.xml", REPORT)).getvalue()
-    archive = zipped(("target/TEST-a.XML", REPORT.replace(b'"a"', b'"c"')), ("d.xml", damaged), ("in.zip", inner))
-    reports = read_reports(zip_reports(archive, "artifact"))
-    assert reports.files == 3
-    assert {run.test for run in reports.tests} >= {"a#b", "c#b"}
-
-
-def test_a_path_that_climbs_out_is_a_name_and_nothing_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    archive = zipped(("../../evil.xml", REPORT), ("/etc/evil.xml", REPORT + b" "), ("C:\\evil.xml", REPORT + b"\n"))
-    assert read_reports(zip_reports(archive, "artifact")).files == 3
-    assert list(tmp_path.iterdir()) == []
-
-
 def _bomb() -> io.BytesIO:
     return zipped(("bomb.xml", b"<a>" + bytes(30_000_000)))
 
@@ -71,28 +53,45 @@ def _corrupt() -> io.BytesIO:
     return io.BytesIO(bytes(content))
 
 
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (_bomb, "hundreds of times its size"),
-        (_russian_dolls, "a zip inside a zip inside a zip"),
-        (_lying, ""),
-        (_encrypted, "is encrypted"),
-        (_corrupt, ""),
-        (lambda: io.BytesIO(b"PK\x03\x04 no zip"), "is no whole zip"),
-    ],
-    ids=["bomb", "dolls", "lying", "encrypted", "corrupt", "no zip"],
-)
-def test_a_hostile_zip_is_named_and_never_fatal(make: Callable[[], io.BytesIO], reason: str) -> None:
-    reports = read_reports(zip_reports(make(), "artifact"))
-    assert not reports.tests
-    assert any(reason in item.reason for item in reports.dropped), reports.dropped
+class TestZips:
+    def test_reports_are_read_at_any_depth(self) -> None:
+        """Reports are read at any depth, and twice if they need mending."""
+        damaged = REPORT.replace(b'"b"', b'"\x01b"')
+        inner = zipped(("deep/x.xml", REPORT)).getvalue()
+        archive = zipped(("target/TEST-a.XML", REPORT.replace(b'"a"', b'"c"')), ("d.xml", damaged), ("in.zip", inner))
+        reports = read_reports(zip_reports(archive, "artifact"))
+        assert reports.files == 3
+        assert {run.test for run in reports.tests} >= {"a#b", "c#b"}
 
+    def test_a_path_that_climbs_out_is_a_name_and_nothing_is_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        archive = zipped(("../../evil.xml", REPORT), ("/etc/evil.xml", REPORT + b" "), ("C:\\evil.xml", REPORT + b"\n"))
+        assert read_reports(zip_reports(archive, "artifact")).files == 3
+        assert list(tmp_path.iterdir()) == []
 
-@given(st.binary(max_size=300), st.integers(0, 200))
-def test_any_bytes_in_any_place_of_a_zip_are_read_or_named(noise: bytes, place: int) -> None:
-    content = bytearray(zipped(("a.xml", REPORT), ("b.xml", REPORT)).getvalue())
-    content[place : place + len(noise)] = noise
-    found = list(zip_reports(io.BytesIO(bytes(content)), "artifact"))
-    assert all(isinstance(one, Dropped | tuple) for one in found)
-    assert len(read_reports(found).tests) <= 2
+    @pytest.mark.parametrize(
+        ("make", "reason"),
+        [
+            (_bomb, "hundreds of times its size"),
+            (_russian_dolls, "a zip inside a zip inside a zip"),
+            (_lying, ""),
+            (_encrypted, "is encrypted"),
+            (_corrupt, ""),
+            (lambda: io.BytesIO(b"PK\x03\x04 no zip"), "is no whole zip"),
+        ],
+        ids=["bomb", "dolls", "lying", "encrypted", "corrupt", "no zip"],
+    )
+    def test_a_hostile_zip_is_named_and_never_fatal(self, make: Callable[[], io.BytesIO], reason: str) -> None:
+        reports = read_reports(zip_reports(make(), "artifact"))
+        assert not reports.tests
+        assert any(reason in item.reason for item in reports.dropped), reports.dropped
+
+    @given(st.binary(max_size=300), st.integers(0, 200))
+    def test_any_bytes_in_any_place_of_a_zip_are_read_or_named(self, noise: bytes, place: int) -> None:
+        content = bytearray(zipped(("a.xml", REPORT), ("b.xml", REPORT)).getvalue())
+        content[place : place + len(noise)] = noise
+        found = list(zip_reports(io.BytesIO(bytes(content)), "artifact"))
+        assert all(isinstance(one, Dropped | tuple) for one in found)
+        assert len(read_reports(found).tests) <= 2

@@ -93,36 +93,8 @@ def trained_live(folder: Path, builds: list[Evidence]) -> Home:
     return home
 
 
-def test_a_backfill_learns_what_training_live_would_have_learned(tmp_path: Path) -> None:
-    builds = [build(number) for number in range(30)]
-    live = trained_live(tmp_path / "live", builds)
-    home = new_home(tmp_path / "past")
-    done = backfill(home, past(*random.Random(1).sample(builds, 30)))
-    assert (done.recorded, done.known, done.tests) == (30, 0, 900)
-    assert caches(home) == caches(live)
-    assert home.log.files() == live.log.files()
-
-
 class Stops(Exception):
     pass
-
-
-@settings(max_examples=4, deadline=None)
-@given(st.lists(st.integers(1, 24), min_size=1, max_size=3), st.sampled_from([0.0, 10.0]))
-def test_an_import_that_is_stopped_and_run_again_gives_the_same_history(
-    tmp_path_factory: pytest.TempPathFactory, stops: list[int], tick: float
-) -> None:
-    builds = [build(number) for number in range(25)]
-    folder = tmp_path_factory.mktemp("stopped")
-    whole, home = new_home(folder / "whole"), new_home(folder / "home")
-    backfill(whole, past(*builds))
-    clock = count(0.0, tick)
-    for stop in stops:
-        with pytest.raises(Stops):
-            backfill(home, past(*builds), progress=partial(_stop_at, stop), clock=partial(next, clock))
-    done = backfill(home, past(*builds))
-    assert done.recorded + done.known == 25
-    assert caches(home) == caches(whole)
 
 
 def _stop_at(stop: int, done: int, _results: int) -> None:
@@ -130,139 +102,165 @@ def _stop_at(stop: int, done: int, _results: int) -> None:
         raise Stops
 
 
-def test_a_kill_between_two_stores_loses_nothing(tmp_path: Path) -> None:
-    builds = [build(number) for number in range(25)]
-    whole, home = new_home(tmp_path / "whole"), new_home(tmp_path / "home")
-    backfill(whole, past(*builds))
-    backfill(home, past(*builds[:10]))
-    kept = {name: home.read(name) for name in ("summary.json", "correction.json", "backlog.json")}
-    backfill(home, past(*builds[:17]))
-    for name, content in kept.items():  # as if the seven builds since had never been stored
-        home.write(name, content)
-    assert backfill(home, past(*builds)).recorded == 8
-    assert caches(home) == caches(whole)
+class TestOrder:
+    def test_a_backfill_learns_what_training_live_would_have_learned(self, tmp_path: Path) -> None:
+        builds = [build(number) for number in range(30)]
+        live = trained_live(tmp_path / "live", builds)
+        home = new_home(tmp_path / "past")
+        done = backfill(home, past(*random.Random(1).sample(builds, 30)))
+        assert (done.recorded, done.known, done.tests) == (30, 0, 900)
+        assert caches(home) == caches(live)
+        assert home.log.files() == live.log.files()
+
+    @settings(max_examples=4, deadline=None)
+    @given(st.lists(st.integers(1, 24), min_size=1, max_size=3), st.sampled_from([0.0, 10.0]))
+    def test_stopped_and_repeated_import_gives_the_same_history(
+        self, tmp_path_factory: pytest.TempPathFactory, stops: list[int], tick: float
+    ) -> None:
+        """An import that is stopped and run again gives the same history."""
+        builds = [build(number) for number in range(25)]
+        folder = tmp_path_factory.mktemp("stopped")
+        whole, home = new_home(folder / "whole"), new_home(folder / "home")
+        backfill(whole, past(*builds))
+        clock = count(0.0, tick)
+        for stop in stops:
+            with pytest.raises(Stops):
+                backfill(home, past(*builds), progress=partial(_stop_at, stop), clock=partial(next, clock))
+        done = backfill(home, past(*builds))
+        assert done.recorded + done.known == 25
+        assert caches(home) == caches(whole)
+
+    def test_a_kill_between_two_stores_loses_nothing(self, tmp_path: Path) -> None:
+        builds = [build(number) for number in range(25)]
+        whole, home = new_home(tmp_path / "whole"), new_home(tmp_path / "home")
+        backfill(whole, past(*builds))
+        backfill(home, past(*builds[:10]))
+        kept = {name: home.read(name) for name in ("summary.json", "correction.json", "backlog.json")}
+        backfill(home, past(*builds[:17]))
+        for name, content in kept.items():  # as if the seven builds since had never been stored
+            home.write(name, content)
+        assert backfill(home, past(*builds)).recorded == 8
+        assert caches(home) == caches(whole)
+
+    def test_builds_older_than_what_is_known_are_learned_before_it(self, tmp_path: Path) -> None:
+        builds = [build(number) for number in range(30)]
+        whole, home = new_home(tmp_path / "whole"), new_home(tmp_path / "home")
+        backfill(whole, past(*builds))
+        backfill(home, past(*builds[20:]))
+        backfill(home, past(*builds[:20]))
+        ours, theirs = recall(home).summary, recall(whole).summary
+        assert ours.builds == theirs.builds
+        assert ours.tests == theirs.tests
+        assert load_state(home).summary.count == 30
+
+    def test_a_build_counts_once_also_after_its_record_was_pruned(self, tmp_path: Path) -> None:
+        home, builds = new_home(tmp_path), [build(number) for number in range(30)]
+        first = backfill(home, past(*builds), keep=5)
+        assert (first.recorded, len(home.log.files()), recall(home).summary.count) == (30, 5, 30)
+        before = recall(home).summary
+        again = backfill(home, past(*builds), keep=5)
+        assert (again.recorded, again.known, again.rows) == (0, 30, 0)
+        after = recall(home).summary
+        assert (after.count, after.tests, after.builds) == (30, before.tests, before.builds)
 
 
-def test_builds_older_than_what_is_known_are_learned_before_it(tmp_path: Path) -> None:
-    builds = [build(number) for number in range(30)]
-    whole, home = new_home(tmp_path / "whole"), new_home(tmp_path / "home")
-    backfill(whole, past(*builds))
-    backfill(home, past(*builds[20:]))
-    backfill(home, past(*builds[:20]))
-    ours, theirs = recall(home).summary, recall(whole).summary
-    assert ours.builds == theirs.builds
-    assert ours.tests == theirs.tests
-    assert load_state(home).summary.count == 30
+class TestReading:
+    def test_a_damaged_list_of_imports_is_no_reason_to_fail(self, tmp_path: Path) -> None:
+        home, builds = new_home(tmp_path), [build(number) for number in range(4)]
+        backfill(home, past(*builds), keep=1)
+        home.write("imported", home.read("imported")[:-5] + b"\xff\xfe")
+        again = backfill(home, past(*builds), keep=2)
+        assert (again.recorded, again.known) == (0, 4)
+        assert backfill(home, past(*builds), keep=2).known == 4
 
+    def test_what_is_read_from_the_outlook_is_what_the_history_says(self, tmp_path: Path) -> None:
+        home = new_home(tmp_path)
+        backfill(home, past(*(build(number) for number in range(30))))
+        kept = kept_model(home)
+        known = outlook(home, kept, forecaster_for(home, kept))
+        assert known.summary.tests.ids == [], "it came from the cache"
+        assert known.tests_known == 30
+        assert known.flakiest[0].test == "org.acme.C3Test#t3"
 
-def test_a_build_counts_once_also_after_its_record_was_pruned(tmp_path: Path) -> None:
-    home, builds = new_home(tmp_path), [build(number) for number in range(30)]
-    first = backfill(home, past(*builds), keep=5)
-    assert (first.recorded, len(home.log.files()), recall(home).summary.count) == (30, 5, 30)
-    before = recall(home).summary
-    again = backfill(home, past(*builds), keep=5)
-    assert (again.recorded, again.known, again.rows) == (0, 30, 0)
-    after = recall(home).summary
-    assert (after.count, after.tests, after.builds) == (30, before.tests, before.builds)
+    def test_bad_builds_are_named_and_counted_and_the_others_learned(self, tmp_path: Path) -> None:
+        home = new_home(tmp_path)
+        bad = [Dropped(f"b{number}", "cannot be read") for number in range(30)]
+        done = backfill(home, past(build(1), *bad, build(2)))
+        assert (done.recorded, done.dropped) == (2, 30)
+        assert done.warnings[0] == "b0 cannot be read"
+        assert done.warnings[-1] == "10 more like these are not shown"
 
+    def test_unusable_reports_are_named_and_the_tests_learned(self, tmp_path: Path) -> None:
+        """Unusable reports of a build are named and its tests learned."""
+        one = build(1)
+        lost = (Dropped("a.xml", "not XML"), Dropped("b.xml", "not XML"), Dropped("c.xml", "mended", True))
+        done = backfill(new_home(tmp_path), past(one._replace(reports=one.reports._replace(dropped=lost))))
+        assert (done.recorded, done.dropped) == (1, 0)
+        assert done.warnings == ("r1: a.xml not XML (1 more in this build)",)
 
-def test_a_damaged_list_of_imports_is_no_reason_to_fail(tmp_path: Path) -> None:
-    home, builds = new_home(tmp_path), [build(number) for number in range(4)]
-    backfill(home, past(*builds), keep=1)
-    home.write("imported", home.read("imported")[:-5] + b"\xff\xfe")
-    again = backfill(home, past(*builds), keep=2)
-    assert (again.recorded, again.known) == (0, 4)
-    assert backfill(home, past(*builds), keep=2).known == 4
+    def test_only_wanted_builds_are_learned(self, tmp_path: Path) -> None:
+        builds = past(*(build(number, job=f"job-{number % 2}") for number in range(10)))
+        home = new_home(tmp_path)
+        done = backfill(home, builds, Wanted(since=START + 4 * HOUR, job="*-1"))
+        assert (done.recorded, done.known, done.tests) == (3, 0, 90)
+        assert {one.stream for one in recall(home).summary.builds} == {"job-1||recorded"}
 
-
-def test_what_is_read_from_the_outlook_is_what_the_history_says(tmp_path: Path) -> None:
-    home = new_home(tmp_path)
-    backfill(home, past(*(build(number) for number in range(30))))
-    kept = kept_model(home)
-    known = outlook(home, kept, forecaster_for(home, kept))
-    assert known.summary.tests.ids == [], "it came from the cache"
-    assert known.tests_known == 30
-    assert known.flakiest[0].test == "org.acme.C3Test#t3"
-
-
-def test_bad_builds_are_named_and_counted_and_the_others_learned(tmp_path: Path) -> None:
-    home = new_home(tmp_path)
-    bad = [Dropped(f"b{number}", "cannot be read") for number in range(30)]
-    done = backfill(home, past(build(1), *bad, build(2)))
-    assert (done.recorded, done.dropped) == (2, 30)
-    assert done.warnings[0] == "b0 cannot be read"
-    assert done.warnings[-1] == "10 more like these are not shown"
-
-
-def test_unusable_reports_of_a_build_are_named_and_its_tests_learned(tmp_path: Path) -> None:
-    one = build(1)
-    lost = (Dropped("a.xml", "not XML"), Dropped("b.xml", "not XML"), Dropped("c.xml", "mended", True))
-    done = backfill(new_home(tmp_path), past(one._replace(reports=one.reports._replace(dropped=lost))))
-    assert (done.recorded, done.dropped) == (1, 0)
-    assert done.warnings == ("r1: a.xml not XML (1 more in this build)",)
-
-
-def test_only_wanted_builds_are_learned(tmp_path: Path) -> None:
-    builds = past(*(build(number, job=f"job-{number % 2}") for number in range(10)))
-    home = new_home(tmp_path)
-    done = backfill(home, builds, Wanted(since=START + 4 * HOUR, job="*-1"))
-    assert (done.recorded, done.known, done.tests) == (3, 0, 90)
-    assert {one.stream for one in recall(home).summary.builds} == {"job-1||recorded"}
-
-
-@pytest.mark.parametrize(
-    ("job", "minutes", "same"), [("test", 0, True), ("lint", 0, False), ("test", 20, False)], ids=str
-)
-def test_a_build_that_train_recorded_is_not_learned_again_from_its_server(
-    tmp_path: Path, job: str, minutes: int, same: bool
-) -> None:
-    home = new_home(tmp_path)
-    live = build(5, "github", digest="of the files")
-    record(home, observe(home, live, kept_model(home)), lambda _runs: {})
-    told = build(5, "github", job=job)
-    later = told._replace(
-        situation=told.situation._replace(started_at=told.situation.started_at + 60 * minutes),
-        finished_at=told.finished_at + 60 * minutes + 5,
+    @pytest.mark.parametrize(
+        ("job", "minutes", "same"), [("test", 0, True), ("lint", 0, False), ("test", 20, False)], ids=str
     )
-    done = backfill(home, past(later))
-    assert (done.recorded, done.known) == ((0, 1) if same else (1, 0))
+    def test_build_that_train_recorded_is_not_learned_again(
+        self, tmp_path: Path, job: str, minutes: int, same: bool
+    ) -> None:
+        """A build that `train` recorded is not learned again from its server."""
+        home = new_home(tmp_path)
+        live = build(5, "github", digest="of the files")
+        record(home, observe(home, live, kept_model(home)), lambda _runs: {})
+        told = build(5, "github", job=job)
+        later = told._replace(
+            situation=told.situation._replace(started_at=told.situation.started_at + 60 * minutes),
+            finished_at=told.finished_at + 60 * minutes + 5,
+        )
+        done = backfill(home, past(later))
+        assert (done.recorded, done.known) == ((0, 1) if same else (1, 0))
 
 
-def test_a_thing_that_was_learned_is_not_read_again_and_its_builds_count_as_known(tmp_path: Path) -> None:
-    home, read = new_home(tmp_path), []
+class TestSources:
+    def test_learned_source_is_not_read_again(self, tmp_path: Path) -> None:
+        """A thing that was learned is not read again, and its builds count as known."""
+        home, read = new_home(tmp_path), []
 
-    def reading() -> tuple[Evidence, ...]:
-        read.append("once")
-        return build(1), build(2)
+        def reading() -> tuple[Evidence, ...]:
+            read.append("once")
+            return build(1), build(2)
 
-    source = Past(1, (Pending(START, reading, ("github", "acme/shop", "1")),))
-    assert backfill(home, source).recorded == 2
-    again = backfill(home, source)
-    assert (again.recorded, again.known, read) == (0, 2, ["once"])
+        source = Past(1, (Pending(START, reading, ("github", "acme/shop", "1")),))
+        assert backfill(home, source).recorded == 2
+        again = backfill(home, source)
+        assert (again.recorded, again.known, read) == (0, 2, ["once"])
 
+    def test_a_thing_with_a_part_that_cannot_be_read_is_read_again(self, tmp_path: Path) -> None:
+        home, read = new_home(tmp_path), []
 
-def test_a_thing_with_a_part_that_cannot_be_read_is_read_again(tmp_path: Path) -> None:
-    home, read = new_home(tmp_path), []
+        def reading() -> tuple[Evidence | Dropped, ...]:
+            read.append("again")
+            return build(1), Dropped("artifact x", "has expired")
 
-    def reading() -> tuple[Evidence | Dropped, ...]:
-        read.append("again")
-        return build(1), Dropped("artifact x", "has expired")
+        source = Past(1, (Pending(START, reading, ("github", "acme/shop", "1")),))
+        backfill(home, source)
+        again = backfill(home, source)
+        assert (again.known, again.dropped, read) == (1, 1, ["again", "again"])
 
-    source = Past(1, (Pending(START, reading, ("github", "acme/shop", "1")),))
-    backfill(home, source)
-    again = backfill(home, source)
-    assert (again.known, again.dropped, read) == (1, 1, ["again", "again"])
+    @given(st.lists(st.tuples(st.floats(0, 1e6), st.lists(st.floats(0, 1e5), max_size=3)), max_size=20))
+    def test_builds_of_overlapping_sources_come_in_order(self, things: list[tuple[float, list[float]]]) -> None:
+        """Builds of things that overlap come in the order of their ends."""
 
+        def reads() -> Iterator[tuple[Pending, tuple[Evidence, ...]]]:
+            for after, lasting in sorted(things):
+                found = tuple(build(1)._replace(finished_at=after + one) for one in lasting)
+                yield Pending(after, tuple), found
 
-@given(st.lists(st.tuples(st.floats(0, 1e6), st.lists(st.floats(0, 1e5), max_size=3)), max_size=20))
-def test_builds_of_things_that_overlap_come_in_the_order_of_their_ends(things: list[tuple[float, list[float]]]) -> None:
-    def reads() -> Iterator[tuple[Pending, tuple[Evidence, ...]]]:
-        for after, lasting in sorted(things):
-            found = tuple(build(1)._replace(finished_at=after + one) for one in lasting)
-            yield Pending(after, tuple), found
-
-    ends = [one.found.finished_at for one in in_order(reads()) if isinstance(one.found, Evidence)]
-    assert ends == sorted(after + one for after, lasting in things for one in lasting)
+        ends = [one.found.finished_at for one in in_order(reads()) if isinstance(one.found, Evidence)]
+        assert ends == sorted(after + one for after, lasting in things for one in lasting)
 
 
 class Screen(io.StringIO):
@@ -270,26 +268,27 @@ class Screen(io.StringIO):
         return True
 
 
-def test_the_bar_says_what_is_done_and_goes() -> None:
-    screen, clock = Screen(), count(0.0, 1.0)
-    bar = Bar(screen, 40, partial(next, clock))
-    bar(10, 5000)
-    bar.close()
-    assert (
-        screen.getvalue() == "\r[######..................] 10 of 40 builds, 5,000 test results, 5,000/s\x1b[K\r\x1b[K"
-    )
+class TestProgress:
+    def test_the_bar_says_what_is_done_and_goes(self) -> None:
+        screen, clock = Screen(), count(0.0, 1.0)
+        bar = Bar(screen, 40, partial(next, clock))
+        bar(10, 5000)
+        bar.close()
+        assert (
+            screen.getvalue()
+            == "\r[######..................] 10 of 40 builds, 5,000 test results, 5,000/s\x1b[K\r\x1b[K"
+        )
 
-
-def test_without_a_terminal_a_line_now_and_then_is_enough() -> None:
-    log, clock = io.StringIO(), count(0.0, 10.0)
-    bar = Bar(log, 40, partial(next, clock))
-    for done in range(1, 7):
-        bar(done, 600 * done)
-    bar.close()
-    assert log.getvalue().splitlines() == [
-        "fedstep: 3 of 40 builds, 1,800 test results, 60/s",
-        "fedstep: 6 of 40 builds, 3,600 test results, 60/s",
-    ]
+    def test_without_a_terminal_a_line_now_and_then_is_enough(self) -> None:
+        log, clock = io.StringIO(), count(0.0, 10.0)
+        bar = Bar(log, 40, partial(next, clock))
+        for done in range(1, 7):
+            bar(done, 600 * done)
+        bar.close()
+        assert log.getvalue().splitlines() == [
+            "fedstep: 3 of 40 builds, 1,800 test results, 60/s",
+            "fedstep: 6 of 40 builds, 3,600 test results, 60/s",
+        ]
 
 
 def waiting_builds(home: Home) -> list[str]:
@@ -297,19 +296,21 @@ def waiting_builds(home: Home) -> list[str]:
     return [ripe.row.subject for ripe in load_state(home).backlog.waiting["build-failure"]]
 
 
-def test_what_was_sent_is_not_sent_again_when_older_builds_are_learned_before_it(tmp_path: Path) -> None:
-    home = new_home(tmp_path)
-    weights = {name: zeros(head.size()) for name, head in schema().heads.items()}
-    model = Model(schema().digest, 1, 1, "2026-01-31T12:00Z", weights, weights)
-    keep_model(home, pack_model(model), "1", "https://fedstep.example.org", 0.0)
-    backfill(home, past(*(build(number) for number in range(10, 19))))
-    sent = {path.name: path.read_bytes() for path in (tmp_path / "outbox").iterdir()}
-    first = waiting_builds(home)
-    assert sent
-    assert len(first) == 1, "eight builds are a batch, one waits"
-    backfill(home, past(*(build(number) for number in range(3))))
-    waiting = waiting_builds(home)
-    assert len(waiting) == 4
-    assert len(set(waiting)) == 4
-    assert set(first) <= set(waiting)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "outbox").iterdir()} == sent
+class TestSentExamples:
+    def test_sent_examples_are_not_sent_again(self, tmp_path: Path) -> None:
+        """What was sent is not sent again when older builds are learned before it."""
+        home = new_home(tmp_path)
+        weights = {name: zeros(head.size()) for name, head in schema().heads.items()}
+        model = Model(schema().digest, 1, 1, "2026-01-31T12:00Z", weights, weights)
+        keep_model(home, pack_model(model), "1", "https://fedstep.example.org", 0.0)
+        backfill(home, past(*(build(number) for number in range(10, 19))))
+        sent = {path.name: path.read_bytes() for path in (tmp_path / "outbox").iterdir()}
+        first = waiting_builds(home)
+        assert sent
+        assert len(first) == 1, "eight builds are a batch, one waits"
+        backfill(home, past(*(build(number) for number in range(3))))
+        waiting = waiting_builds(home)
+        assert len(waiting) == 4
+        assert len(set(waiting)) == 4
+        assert set(first) <= set(waiting)
+        assert {path.name: path.read_bytes() for path in (tmp_path / "outbox").iterdir()} == sent

@@ -170,191 +170,203 @@ def evidence(found: list[object]) -> list[Evidence]:
     return [one for one in found if isinstance(one, Evidence)]
 
 
-def test_a_job_with_its_reports_is_a_build_named_as_train_names_it(tmp_path: Path) -> None:
-    (one,) = evidence(asked(new_home(tmp_path), GitHub([run(3)])))
-    ci = one.situation.ci
-    assert (ci.vendor, ci.run, ci.attempt, ci.job, ci.cell) == ("github", "3", 1, "test", "")
-    assert (ci.branch, ci.event, one.outcome, one.duration) == (
-        "main",
-        "push",
-        BuildOutcome.FAILED,
-        Duration(600, "github"),
-    )
-    assert one.situation.change == Change(f"{3:040x}", "", "ada@example.org")
-    assert [(r.test, r.outcome, r.seconds) for r in one.reports.tests] == [
-        ("org.acme.ATest#works", Outcome.PASSED, 0.5),
-        ("org.acme.ATest#fails", Outcome.FAILED, 0.1),
-    ]
-    here = read_reports([("x", lambda: io.BytesIO(REPORT.encode()))])
-    assert one.reports.digest == here.digest, "the same files, so the same build as the one that train recorded"
-
-
-def test_runs_are_paged_and_come_oldest_first(tmp_path: Path) -> None:
-    servers: list[StandIn] = []
-    found = evidence(asked(new_home(tmp_path), GitHub([run(number) for number in range(1, 6)]), keep=servers))
-    assert [one.situation.ci.run for one in found] == ["1", "2", "3", "4", "5"]
-    assert [path for path in servers[0].paths() if "/actions/runs?" in path] == [
-        "/repos/acme/shop/actions/runs?per_page=100",
-        "/repos/acme/shop/actions/runs?per_page=100&page=2",
-        "/repos/acme/shop/actions/runs?per_page=100&page=3",
-    ]
-
-
-def test_no_more_pages_are_asked_for_than_are_wanted(tmp_path: Path) -> None:
-    service = GitHub([run(number) for number in range(1, 9)])
-    for wanted in (Wanted(limit=2), Wanted(since=1767250800.0)):  # 07:00: two runs
-        servers: list[StandIn] = []
-        found = evidence(asked(new_home(tmp_path), service, wanted, servers))
-        assert [one.situation.ci.run for one in found] == ["7", "8"]
-        assert sum("/actions/runs?" in path for path in servers[0].paths()) <= 2
-
-
-def test_runs_of_forks_of_dependabot_and_those_that_go_on_are_left_out(tmp_path: Path) -> None:
-    fork = {"full_name": "stranger/shop"}
-    service = GitHub(
-        [
-            run(1, event="pull_request", head_repository=fork),
-            run(2, event="pull_request", head_repository=None),
-            run(3, actor={"login": "dependabot[bot]"}),
-            run(4, status="in_progress", conclusion=None),
-            run(5, event="pull_request", pull_requests=[{"base": {"ref": "release"}}]),
+class TestRuns:
+    def test_job_with_reports_is_named_as_train_names_it(self, tmp_path: Path) -> None:
+        """A job with its reports is a build, named as `train` names it."""
+        (one,) = evidence(asked(new_home(tmp_path), GitHub([run(3)])))
+        ci = one.situation.ci
+        assert (ci.vendor, ci.run, ci.attempt, ci.job, ci.cell) == ("github", "3", 1, "test", "")
+        assert (ci.branch, ci.event, one.outcome, one.duration) == (
+            "main",
+            "push",
+            BuildOutcome.FAILED,
+            Duration(600, "github"),
+        )
+        assert one.situation.change == Change(f"{3:040x}", "", "ada@example.org")
+        assert [(r.test, r.outcome, r.seconds) for r in one.reports.tests] == [
+            ("org.acme.ATest#works", Outcome.PASSED, 0.5),
+            ("org.acme.ATest#fails", Outcome.FAILED, 0.1),
         ]
-    )
-    (one,) = evidence(asked(new_home(tmp_path), service))
-    assert (one.situation.ci.run, one.situation.ci.event, one.situation.ci.base_branch) == (
-        "5",
-        "pull_request",
-        "release",
-    )
+        here = read_reports([("x", lambda: io.BytesIO(REPORT.encode()))])
+        assert one.reports.digest == here.digest, "the same files, so the same build as the one that train recorded"
+
+    def test_runs_are_paged_and_come_oldest_first(self, tmp_path: Path) -> None:
+        servers: list[StandIn] = []
+        found = evidence(asked(new_home(tmp_path), GitHub([run(number) for number in range(1, 6)]), keep=servers))
+        assert [one.situation.ci.run for one in found] == ["1", "2", "3", "4", "5"]
+        assert [path for path in servers[0].paths() if "/actions/runs?" in path] == [
+            "/repos/acme/shop/actions/runs?per_page=100",
+            "/repos/acme/shop/actions/runs?per_page=100&page=2",
+            "/repos/acme/shop/actions/runs?per_page=100&page=3",
+        ]
+
+    def test_no_more_pages_are_asked_for_than_are_wanted(self, tmp_path: Path) -> None:
+        service = GitHub([run(number) for number in range(1, 9)])
+        for wanted in (Wanted(limit=2), Wanted(since=1767250800.0)):  # 07:00: two runs
+            servers: list[StandIn] = []
+            found = evidence(asked(new_home(tmp_path), service, wanted, servers))
+            assert [one.situation.ci.run for one in found] == ["7", "8"]
+            assert sum("/actions/runs?" in path for path in servers[0].paths()) <= 2
+
+    def test_runs_of_forks_dependabot_and_unfinished_are_left_out(self, tmp_path: Path) -> None:
+        """Runs of forks, of Dependabot and those that go on are left out."""
+        fork = {"full_name": "stranger/shop"}
+        service = GitHub(
+            [
+                run(1, event="pull_request", head_repository=fork),
+                run(2, event="pull_request", head_repository=None),
+                run(3, actor={"login": "dependabot[bot]"}),
+                run(4, status="in_progress", conclusion=None),
+                run(5, event="pull_request", pull_requests=[{"base": {"ref": "release"}}]),
+            ]
+        )
+        (one,) = evidence(asked(new_home(tmp_path), service))
+        assert (one.situation.ci.run, one.situation.ci.event, one.situation.ci.base_branch) == (
+            "5",
+            "pull_request",
+            "release",
+        )
 
 
-def test_every_attempt_is_a_build_and_an_artifact_belongs_to_the_job_that_ran_when_it_was_made(tmp_path: Path) -> None:
-    service = GitHub([run(1, run_attempt=2)])
-    service.jobs[1] = [
-        job(1, "test", 1, 11),
-        job(1, "test", 21, 31, run_attempt=2, conclusion="success"),
-        job(1, "lint", 1, 2, conclusion="success"),
-        job(1, "deploy", 1, 2, conclusion="skipped", started_at=None, completed_at=None),
-    ]
-    passed = zipped(TEST_a_xml=REPORT.replace('<failure type="E" message="m"/>', ""))
-    service.artifacts[1] = [("test-1", 10, zipped(TEST_a_xml=REPORT)), ("test-2", 30, passed), ("logs", 10, b"no zip")]
-    first, second = evidence(asked(new_home(tmp_path), service))
-    assert [(one.situation.ci.attempt, one.outcome) for one in (first, second)] == [
-        (1, BuildOutcome.FAILED),
-        (2, BuildOutcome.PASSED),
-    ]
-    assert first.reports.tests[1].outcome == Outcome.FAILED
-    assert second.reports.tests[1].outcome == Outcome.PASSED
+class TestJobs:
+    def test_artifact_belongs_to_the_job_that_ran_at_its_time(self, tmp_path: Path) -> None:
+        """Every attempt is a build, and an artifact belongs to the job that ran when it was made."""
+        service = GitHub([run(1, run_attempt=2)])
+        service.jobs[1] = [
+            job(1, "test", 1, 11),
+            job(1, "test", 21, 31, run_attempt=2, conclusion="success"),
+            job(1, "lint", 1, 2, conclusion="success"),
+            job(1, "deploy", 1, 2, conclusion="skipped", started_at=None, completed_at=None),
+        ]
+        passed = zipped(TEST_a_xml=REPORT.replace('<failure type="E" message="m"/>', ""))
+        service.artifacts[1] = [
+            ("test-1", 10, zipped(TEST_a_xml=REPORT)),
+            ("test-2", 30, passed),
+            ("logs", 10, b"no zip"),
+        ]
+        first, second = evidence(asked(new_home(tmp_path), service))
+        assert [(one.situation.ci.attempt, one.outcome) for one in (first, second)] == [
+            (1, BuildOutcome.FAILED),
+            (2, BuildOutcome.PASSED),
+        ]
+        assert first.reports.tests[1].outcome == Outcome.FAILED
+        assert second.reports.tests[1].outcome == Outcome.PASSED
+
+    def test_the_cells_of_a_matrix_are_told_apart_by_name(self, tmp_path: Path) -> None:
+        service = GitHub([run(1)])
+        service.jobs[1] = [job(1, "test (ubuntu, 3.12)", 1, 11), job(1, "test (windows, 3.12)", 1, 15)]
+        service.artifacts[1] = [
+            ("reports-windows-3.12", 10, zipped(a_xml=REPORT)),
+            ("reports-ubuntu-3.12", 10, zipped(a_xml=REPORT)),
+        ]
+        found = evidence(asked(new_home(tmp_path), service))
+        assert {(one.situation.ci.job, one.situation.ci.cell) for one in found} == {
+            ("test", "ubuntu, 3.12"),
+            ("test", "windows, 3.12"),
+        }
+
+    def test_reports_without_an_owner_are_a_build_of_all_jobs(self, tmp_path: Path) -> None:
+        """Reports that no job can be told to own are a build of all."""
+        service = GitHub([run(1)])
+        service.jobs[1] = [job(1, "test (a)", 1, 11), job(1, "test (b)", 1, 15, conclusion="success")]
+        service.artifacts[1] = [("all-reports", 10, zipped(a_xml=REPORT))]
+        (one,) = evidence(asked(new_home(tmp_path), service))
+        assert (one.situation.ci.job, one.situation.ci.cell, one.duration) == ("test", "", Duration(840, "github"))
+        assert one.outcome == BuildOutcome.FAILED
+
+    def test_run_with_expired_reports_tells_time_and_outcome(self, tmp_path: Path) -> None:
+        """A run whose reports have expired still tells its time and outcome."""
+        service = GitHub([run(1)])
+        service.expired = {"test-reports"}
+        (one,) = evidence(asked(new_home(tmp_path), service))
+        assert (one.reports.tests, one.duration) == ((), Duration(600, "github"))
 
 
-def test_the_cells_of_a_matrix_are_told_apart_by_name(tmp_path: Path) -> None:
-    service = GitHub([run(1)])
-    service.jobs[1] = [job(1, "test (ubuntu, 3.12)", 1, 11), job(1, "test (windows, 3.12)", 1, 15)]
-    service.artifacts[1] = [
-        ("reports-windows-3.12", 10, zipped(a_xml=REPORT)),
-        ("reports-ubuntu-3.12", 10, zipped(a_xml=REPORT)),
-    ]
-    found = evidence(asked(new_home(tmp_path), service))
-    assert {(one.situation.ci.job, one.situation.ci.cell) for one in found} == {
-        ("test", "ubuntu, 3.12"),
-        ("test", "windows, 3.12"),
-    }
+class TestErrors:
+    def test_broken_report_in_an_artifact_is_named(self, tmp_path: Path) -> None:
+        """What is no report in an artifact is no matter, and a broken one is named."""
+        service = GitHub([run(1)])
+        content = zipped(**{"pom_xml": "<project/>", "a_xml": REPORT, "cut_xml": REPORT[:90], "log.txt": "x" * 1000})
+        service.artifacts[1] = [("test", 10, content), ("junit", 10, b"PK no zip")]
+        (one,) = evidence(asked(new_home(tmp_path), service))
+        assert len(one.reports.tests) == 2
+        lost = [item.source for item in one.reports.dropped if not item.kept]
+        assert "artifact junit" in lost
+        assert not any("pom" in source for source in lost)
+
+    def test_invalid_run_is_named_and_others_are_read(self, tmp_path: Path) -> None:
+        """A run that is not what the API says is named, and the others are read."""
+        service = GitHub([run(1), run(2)])
+        service.jobs[1] = [{"nonsense": True}]
+        found = asked(new_home(tmp_path), service)
+        assert isinstance(found[0], Dropped)
+        assert found[0].source == "run 1"
+        assert isinstance(found[1], Evidence)
+
+    @pytest.mark.parametrize(("project", "said"), [("acme/gone", "404"), ("acme/shop", "401")])
+    def test_a_refusal_names_what_to_do(self, tmp_path: Path, project: str, said: str) -> None:
+        token = "t0ken" if said == "404" else "wrong"
+        with serving(GitHub([run(1)])) as server, pytest.raises(InputError, match=f"{said}.*GITHUB_TOKEN"):
+            github_past(asker(new_home(tmp_path), server.url, token=token), project, Wanted(), ())
+
+    def test_import_waits_for_the_limit_and_uses_kept_answers(self, tmp_path: Path) -> None:
+        """An import waits for the limit, goes on, and asks cheaply the next time."""
+        service, patience, home = (
+            GitHub([run(number) for number in range(1, 6)]),
+            Patience(),
+            new_home(tmp_path / "home"),
+        )
+        left = [7]
+
+        def limited(path: str, headers: Mapping[str, str]) -> Reply:
+            if not left[0]:
+                left[0] = 100
+                reset = f"{patience.now + 900:.0f}"
+                return Reply(
+                    {"message": "API rate limit exceeded"},
+                    403,
+                    {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset},
+                )
+            left[0] -= 1
+            return service(path, headers)
+
+        def past(url: str) -> Past:
+            return github_past(asker(home, url, patience.manners()), "acme/shop", Wanted(), ())
+
+        with serving(service.stored) as storage, serving(limited) as server:
+            service.storage = storage.url
+            first = backfill(home, past(server.url))
+            assert (first.recorded, first.tests) == (5, 10)
+            assert [round(pause) for pause in patience.pauses] == [900]
+            before = len(server.asked)
+            again = backfill(home, past(server.url))
+            assert (again.recorded, again.known) == (0, 5)
+            repeated = server.asked[before:]
+            assert len(repeated) == 3, "the pages of runs, and nothing else"
+            assert all("if-none-match" in headers for _, headers in repeated)
 
 
-def test_reports_that_no_job_can_be_told_to_own_are_a_build_of_all(tmp_path: Path) -> None:
-    service = GitHub([run(1)])
-    service.jobs[1] = [job(1, "test (a)", 1, 11), job(1, "test (b)", 1, 15, conclusion="success")]
-    service.artifacts[1] = [("all-reports", 10, zipped(a_xml=REPORT))]
-    (one,) = evidence(asked(new_home(tmp_path), service))
-    assert (one.situation.ci.job, one.situation.ci.cell, one.duration) == ("test", "", Duration(840, "github"))
-    assert one.outcome == BuildOutcome.FAILED
+class TestOwners:
+    def test_the_owner_of_an_artifact(self) -> None:
+        jobs = (
+            Job("test (linux)", "success", 100.0, 200.0, 1),
+            Job("test (mac)", "success", 100.0, 900.0, 1),
+            Job("lint", "success", 100.0, 900.0, 1),
+        )
+        assert owner_of("junit-mac", 800.0, jobs) == jobs[1]
+        assert owner_of("test-mac", 150.0, jobs) == jobs[1]
+        assert owner_of("test", 150.0, jobs) is None
+        assert owner_of("anything", 150.0, jobs[:1]) == jobs[0]
+        assert owner_of("anything", 9e9, jobs[:1]) == jobs[0]
 
+    def test_a_job_can_be_chosen_by_its_key_or_by_the_name_of_a_cell(self, tmp_path: Path) -> None:
+        service = GitHub([run(1)])
+        service.jobs[1] = [job(1, "test (a)", 1, 11), job(1, "test (b)", 1, 15), job(1, "lint", 1, 5)]
+        service.artifacts[1] = []
 
-def test_a_run_whose_reports_have_expired_still_tells_its_time_and_outcome(tmp_path: Path) -> None:
-    service = GitHub([run(1)])
-    service.expired = {"test-reports"}
-    (one,) = evidence(asked(new_home(tmp_path), service))
-    assert (one.reports.tests, one.duration) == ((), Duration(600, "github"))
+        def learned(name: str) -> int:
+            with serving(service) as server:
+                wanted, home = Wanted(job=name), new_home(tmp_path / name)
+                return backfill(home, github_past(asker(home, server.url), "acme/shop", wanted, ()), wanted).recorded
 
-
-def test_what_is_no_report_in_an_artifact_is_no_matter_and_a_broken_one_is_named(tmp_path: Path) -> None:
-    service = GitHub([run(1)])
-    content = zipped(**{"pom_xml": "<project/>", "a_xml": REPORT, "cut_xml": REPORT[:90], "log.txt": "x" * 1000})
-    service.artifacts[1] = [("test", 10, content), ("junit", 10, b"PK no zip")]
-    (one,) = evidence(asked(new_home(tmp_path), service))
-    assert len(one.reports.tests) == 2
-    lost = [item.source for item in one.reports.dropped if not item.kept]
-    assert "artifact junit" in lost
-    assert not any("pom" in source for source in lost)
-
-
-def test_a_run_that_is_not_what_the_api_says_is_named_and_the_others_are_read(tmp_path: Path) -> None:
-    service = GitHub([run(1), run(2)])
-    service.jobs[1] = [{"nonsense": True}]
-    found = asked(new_home(tmp_path), service)
-    assert isinstance(found[0], Dropped)
-    assert found[0].source == "run 1"
-    assert isinstance(found[1], Evidence)
-
-
-@pytest.mark.parametrize(("project", "said"), [("acme/gone", "404"), ("acme/shop", "401")])
-def test_a_refusal_names_what_to_do(tmp_path: Path, project: str, said: str) -> None:
-    token = "t0ken" if said == "404" else "wrong"
-    with serving(GitHub([run(1)])) as server, pytest.raises(InputError, match=f"{said}.*GITHUB_TOKEN"):
-        github_past(asker(new_home(tmp_path), server.url, token=token), project, Wanted(), ())
-
-
-def test_an_import_waits_for_the_limit_goes_on_and_asks_cheaply_the_next_time(tmp_path: Path) -> None:
-    service, patience, home = GitHub([run(number) for number in range(1, 6)]), Patience(), new_home(tmp_path / "home")
-    left = [7]
-
-    def limited(path: str, headers: Mapping[str, str]) -> Reply:
-        if not left[0]:
-            left[0] = 100
-            reset = f"{patience.now + 900:.0f}"
-            return Reply(
-                {"message": "API rate limit exceeded"}, 403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
-            )
-        left[0] -= 1
-        return service(path, headers)
-
-    def past(url: str) -> Past:
-        return github_past(asker(home, url, patience.manners()), "acme/shop", Wanted(), ())
-
-    with serving(service.stored) as storage, serving(limited) as server:
-        service.storage = storage.url
-        first = backfill(home, past(server.url))
-        assert (first.recorded, first.tests) == (5, 10)
-        assert [round(pause) for pause in patience.pauses] == [900]
-        before = len(server.asked)
-        again = backfill(home, past(server.url))
-        assert (again.recorded, again.known) == (0, 5)
-        repeated = server.asked[before:]
-        assert len(repeated) == 3, "the pages of runs, and nothing else"
-        assert all("if-none-match" in headers for _, headers in repeated)
-
-
-def test_the_owner_of_an_artifact() -> None:
-    jobs = (
-        Job("test (linux)", "success", 100.0, 200.0, 1),
-        Job("test (mac)", "success", 100.0, 900.0, 1),
-        Job("lint", "success", 100.0, 900.0, 1),
-    )
-    assert owner_of("junit-mac", 800.0, jobs) == jobs[1]
-    assert owner_of("test-mac", 150.0, jobs) == jobs[1]
-    assert owner_of("test", 150.0, jobs) is None
-    assert owner_of("anything", 150.0, jobs[:1]) == jobs[0]
-    assert owner_of("anything", 9e9, jobs[:1]) == jobs[0]
-
-
-def test_a_job_can_be_chosen_by_its_key_or_by_the_name_of_a_cell(tmp_path: Path) -> None:
-    service = GitHub([run(1)])
-    service.jobs[1] = [job(1, "test (a)", 1, 11), job(1, "test (b)", 1, 15), job(1, "lint", 1, 5)]
-    service.artifacts[1] = []
-
-    def learned(name: str) -> int:
-        with serving(service) as server:
-            wanted, home = Wanted(job=name), new_home(tmp_path / name)
-            return backfill(home, github_past(asker(home, server.url), "acme/shop", wanted, ()), wanted).recorded
-
-    assert [learned(name) for name in ("test", "test (b)", "lint", "deploy")] == [2, 1, 1, 0]
+        assert [learned(name) for name in ("test", "test (b)", "lint", "deploy")] == [2, 1, 1, 0]

@@ -111,83 +111,89 @@ def asked(folder: Path, service: GitLab, wanted: Wanted = Wanted()) -> list[obje
         return [found for pending in past.pending for found in pending.read()]
 
 
-def test_a_job_with_its_report_is_a_build_named_as_train_names_it(tmp_path: Path) -> None:
-    (one,) = asked(tmp_path, GitLab(pipeline(3)))
-    assert isinstance(one, Evidence)
-    ci = one.situation.ci
-    assert (ci.vendor, ci.run, ci.job, ci.cell, ci.branch, ci.event) == ("gitlab", "3/30", "test", "", "main", "push")
-    assert (one.outcome, one.duration) == (BuildOutcome.FAILED, Duration(600.5, "gitlab"))
-    assert one.situation.change == Change(f"{3:040x}", "", "ada@example.org")
-    assert [(r.test, r.outcome, r.seconds, r.failure_type) for r in one.reports.tests] == [
-        ("shop.test_cart#works", Outcome.PASSED, 0.5, ""),
-        ("shop.test_cart#fails", Outcome.FAILED, 0.1, "ValueError"),
-        ("test#breaks", Outcome.FAILED, 0.0, "Boom"),
-        ("shop.test_cart#waits", Outcome.SKIPPED, 0.0, ""),
-    ]
+class TestPipelines:
+    def test_job_with_report_is_named_as_train_names_it(self, tmp_path: Path) -> None:
+        """A job with its report is a build, named as `train` names it."""
+        (one,) = asked(tmp_path, GitLab(pipeline(3)))
+        assert isinstance(one, Evidence)
+        ci = one.situation.ci
+        assert (ci.vendor, ci.run, ci.job, ci.cell, ci.branch, ci.event) == (
+            "gitlab",
+            "3/30",
+            "test",
+            "",
+            "main",
+            "push",
+        )
+        assert (one.outcome, one.duration) == (BuildOutcome.FAILED, Duration(600.5, "gitlab"))
+        assert one.situation.change == Change(f"{3:040x}", "", "ada@example.org")
+        assert [(r.test, r.outcome, r.seconds, r.failure_type) for r in one.reports.tests] == [
+            ("shop.test_cart#works", Outcome.PASSED, 0.5, ""),
+            ("shop.test_cart#fails", Outcome.FAILED, 0.1, "ValueError"),
+            ("test#breaks", Outcome.FAILED, 0.0, "Boom"),
+            ("shop.test_cart#waits", Outcome.SKIPPED, 0.0, ""),
+        ]
+
+    def test_finished_pipelines_come_oldest_first(self, tmp_path: Path) -> None:
+        """Pipelines are paged, come oldest first, and only finished ones."""
+        service = GitLab(*(pipeline(number) for number in range(1, 6)), pipeline(6, status="running"))
+        found = asked(tmp_path, service)
+        assert [one.situation.ci.run for one in found if isinstance(one, Evidence)] == [
+            "1/10",
+            "2/20",
+            "3/30",
+            "4/40",
+            "5/50",
+        ]
+        assert len(asked(tmp_path, service, Wanted(limit=2))) == 2
+        assert len(asked(tmp_path, service, Wanted(since=1767236400.0))) == 3  # from 03:00 on
+
+    @pytest.mark.parametrize("names", [("test 1/2", "test 2/2"), ("test: [linux]", "test: [mac]")])
+    def test_a_suite_of_parallel_jobs_is_one_build_of_all_of_them(self, tmp_path: Path, names: tuple[str, str]) -> None:
+        service = GitLab(pipeline(1))
+        service.jobs[1] = [job(1, names[0]), job(1, names[1], 5, status="success"), job(1, "lint", 1)]
+        (one,) = asked(tmp_path, service)
+        assert isinstance(one, Evidence)
+        assert (one.situation.ci.run, one.situation.ci.job, one.duration) == ("1", "test", Duration(900.5, "gitlab"))
+
+    def test_jobs_without_any_report_still_tell_time_and_outcome(self, tmp_path: Path) -> None:
+        service = GitLab(pipeline(1))
+        service.suites[1] = []
+        service.jobs[1] = [job(1, "build"), job(1, "lint", 1, status="success"), job(1, "deploy", 2, status="manual")]
+        found = asked(tmp_path, service)
+        assert [(one.situation.ci.job, one.outcome) for one in found if isinstance(one, Evidence)] == [
+            ("build", BuildOutcome.FAILED),
+            ("lint", BuildOutcome.PASSED),
+        ]
+        assert [type(one) for one in asked(tmp_path, service, Wanted(job="lint"))] == [Evidence]
 
 
-def test_pipelines_are_paged_come_oldest_first_and_only_finished_ones(tmp_path: Path) -> None:
-    service = GitLab(*(pipeline(number) for number in range(1, 6)), pipeline(6, status="running"))
-    found = asked(tmp_path, service)
-    assert [one.situation.ci.run for one in found if isinstance(one, Evidence)] == [
-        "1/10",
-        "2/20",
-        "3/30",
-        "4/40",
-        "5/50",
-    ]
-    assert len(asked(tmp_path, service, Wanted(limit=2))) == 2
-    assert len(asked(tmp_path, service, Wanted(since=1767236400.0))) == 3  # from 03:00 on
+class TestErrors:
+    def test_a_report_that_is_not_what_the_api_says_is_named(self, tmp_path: Path) -> None:
+        service = GitLab(pipeline(1), pipeline(2))
+        service.suites[1] = [{"name": "test", "test_cases": [{"status": "dubious"}]}]
+        bad, good = asked(tmp_path, service)
+        assert isinstance(bad, Dropped)
+        assert bad.source == "pipeline 1"
+        assert isinstance(good, Evidence)
 
+    def test_a_project_that_is_not_there_names_what_to_do(self, tmp_path: Path) -> None:
+        with serving(GitLab(pipeline(1))) as server, pytest.raises(InputError, match="404"):
+            gitlab_past(asker(new_home(tmp_path), f"{server.url}/api/v4"), "acme/gone", Wanted())
 
-@pytest.mark.parametrize("names", [("test 1/2", "test 2/2"), ("test: [linux]", "test: [mac]")])
-def test_a_suite_of_parallel_jobs_is_one_build_of_all_of_them(tmp_path: Path, names: tuple[str, str]) -> None:
-    service = GitLab(pipeline(1))
-    service.jobs[1] = [job(1, names[0]), job(1, names[1], 5, status="success"), job(1, "lint", 1)]
-    (one,) = asked(tmp_path, service)
-    assert isinstance(one, Evidence)
-    assert (one.situation.ci.run, one.situation.ci.job, one.duration) == ("1", "test", Duration(900.5, "gitlab"))
+    def test_an_import_waits_for_the_limit_and_is_learned_once(self, tmp_path: Path) -> None:
+        service, patience, home = GitLab(*(pipeline(number) for number in range(1, 5))), Patience(), new_home(tmp_path)
+        limits = iter([False, False, True])
 
+        def limited(path: str, headers: Mapping[str, str]) -> Reply:
+            if next(limits, False):
+                return Reply("Retry later", 429, {"Retry-After": "60", "RateLimit-Remaining": "0"})
+            return service(path, headers)
 
-def test_jobs_without_any_report_still_tell_time_and_outcome(tmp_path: Path) -> None:
-    service = GitLab(pipeline(1))
-    service.suites[1] = []
-    service.jobs[1] = [job(1, "build"), job(1, "lint", 1, status="success"), job(1, "deploy", 2, status="manual")]
-    found = asked(tmp_path, service)
-    assert [(one.situation.ci.job, one.outcome) for one in found if isinstance(one, Evidence)] == [
-        ("build", BuildOutcome.FAILED),
-        ("lint", BuildOutcome.PASSED),
-    ]
-    assert [type(one) for one in asked(tmp_path, service, Wanted(job="lint"))] == [Evidence]
+        def past(url: str) -> Past:
+            return gitlab_past(asker(home, f"{url}/api/v4", patience.manners()), "acme/web/shop", Wanted())
 
-
-def test_a_report_that_is_not_what_the_api_says_is_named(tmp_path: Path) -> None:
-    service = GitLab(pipeline(1), pipeline(2))
-    service.suites[1] = [{"name": "test", "test_cases": [{"status": "dubious"}]}]
-    bad, good = asked(tmp_path, service)
-    assert isinstance(bad, Dropped)
-    assert bad.source == "pipeline 1"
-    assert isinstance(good, Evidence)
-
-
-def test_a_project_that_is_not_there_names_what_to_do(tmp_path: Path) -> None:
-    with serving(GitLab(pipeline(1))) as server, pytest.raises(InputError, match="404"):
-        gitlab_past(asker(new_home(tmp_path), f"{server.url}/api/v4"), "acme/gone", Wanted())
-
-
-def test_an_import_waits_for_the_limit_and_is_learned_once(tmp_path: Path) -> None:
-    service, patience, home = GitLab(*(pipeline(number) for number in range(1, 5))), Patience(), new_home(tmp_path)
-    limits = iter([False, False, True])
-
-    def limited(path: str, headers: Mapping[str, str]) -> Reply:
-        if next(limits, False):
-            return Reply("Retry later", 429, {"Retry-After": "60", "RateLimit-Remaining": "0"})
-        return service(path, headers)
-
-    def past(url: str) -> Past:
-        return gitlab_past(asker(home, f"{url}/api/v4", patience.manners()), "acme/web/shop", Wanted())
-
-    with serving(limited) as server:
-        first, again = (backfill(home, past(server.url)) for _ in range(2))
-    assert (first.recorded, first.tests, again.recorded, again.known) == (4, 16, 0, 4)
-    assert patience.pauses == [60.5]
+        with serving(limited) as server:
+            first, again = (backfill(home, past(server.url)) for _ in range(2))
+        assert (first.recorded, first.tests, again.recorded, again.known) == (4, 16, 0, 4)
+        assert patience.pauses == [60.5]

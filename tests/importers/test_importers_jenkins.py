@@ -86,112 +86,112 @@ def read(home: Path, wanted: Wanted = Wanted()) -> list[Evidence]:  # noqa: B008
     return [one for one in builds if isinstance(one, Evidence)]
 
 
-def test_a_build_of_a_job_in_a_folder_is_named_as_train_names_it(tmp_path: Path) -> None:
-    put(tmp_path / "jobs" / "team" / "jobs" / "shop", 12)
-    (one,) = read(tmp_path)
-    ci = one.situation.ci
-    assert (ci.vendor, ci.run, ci.attempt, ci.job, ci.branch) == ("jenkins", "team/shop/12", 1, "team/shop", "")
-    assert (one.outcome, one.duration, ci.event) == (BuildOutcome.UNSTABLE, Duration(600.012, "jenkins"), "schedule")
-    assert one.situation.started_at == (STARTED + 12 * 3_600_000 + 5) / 1000
-    assert one.situation.change == Change(f"{12:040x}", "", "")
-    assert [(r.test, r.outcome, r.seconds, r.failure_type) for r in one.reports.tests] == [
-        ("org.acme.ATest#works", Outcome.PASSED, 0.5, ""),
-        ("org.acme.ATest#fails", Outcome.FAILED, 0.25, "java.lang.AssertionError"),
-        ("org.acme.ATest#waits", Outcome.SKIPPED, 0.0, ""),
-        ("org.acme.ATest#again", Outcome.FLAKED, 0.1, "once"),
-    ]
+class TestHome:
+    def test_a_build_of_a_job_in_a_folder_is_named_as_train_names_it(self, tmp_path: Path) -> None:
+        put(tmp_path / "jobs" / "team" / "jobs" / "shop", 12)
+        (one,) = read(tmp_path)
+        ci = one.situation.ci
+        assert (ci.vendor, ci.run, ci.attempt, ci.job, ci.branch) == ("jenkins", "team/shop/12", 1, "team/shop", "")
+        assert (one.outcome, one.duration, ci.event) == (
+            BuildOutcome.UNSTABLE,
+            Duration(600.012, "jenkins"),
+            "schedule",
+        )
+        assert one.situation.started_at == (STARTED + 12 * 3_600_000 + 5) / 1000
+        assert one.situation.change == Change(f"{12:040x}", "", "")
+        assert [(r.test, r.outcome, r.seconds, r.failure_type) for r in one.reports.tests] == [
+            ("org.acme.ATest#works", Outcome.PASSED, 0.5, ""),
+            ("org.acme.ATest#fails", Outcome.FAILED, 0.25, "java.lang.AssertionError"),
+            ("org.acme.ATest#waits", Outcome.SKIPPED, 0.0, ""),
+            ("org.acme.ATest#again", Outcome.FLAKED, 0.1, "once"),
+        ]
 
+    def test_the_branches_of_a_multibranch_job_are_one_job(self, tmp_path: Path) -> None:
+        shop = tmp_path / "jobs" / "shop"
+        put(shop / "branches" / "main", 1)
+        put(shop / "branches" / "feature-x.abc123", 2)
+        (shop / "branches" / "feature-x.abc123" / "name-utf8.txt").write_text("feature%2Fx")
+        put(shop / "branches" / "PR-7", 3, root="flow-build")
+        (shop / "branches" / "PR-7" / "config.xml").write_text(
+            "<?xml version='1.1'?><flow-definition><properties><x.BranchJobProperty><branch>"
+            "<head class='PullRequestSCMHead'><name>PR-7</name><number>7</number><target><name>main</name></target>"
+            "<sourceOwner>ada</sourceOwner>"
+            "<sourceBranch>fix/y</sourceBranch></head></branch></x.BranchJobProperty></properties></flow-definition>"
+        )
+        told = [(one.situation.ci.run, one.situation.ci.job, one.situation.ci.branch) for one in read(tmp_path)]
+        assert told == [
+            ("shop/main/1", "shop", "main"),
+            ("shop/feature%2Fx/2", "shop", "feature/x"),
+            ("shop/PR-7/3", "shop", "fix/y"),
+        ]
+        last = read(tmp_path)[2].situation.ci
+        assert (last.event, last.base_branch) == ("pull_request", "main")
 
-def test_the_branches_of_a_multibranch_job_are_one_job(tmp_path: Path) -> None:
-    shop = tmp_path / "jobs" / "shop"
-    put(shop / "branches" / "main", 1)
-    put(shop / "branches" / "feature-x.abc123", 2)
-    (shop / "branches" / "feature-x.abc123" / "name-utf8.txt").write_text("feature%2Fx")
-    put(shop / "branches" / "PR-7", 3, root="flow-build")
-    (shop / "branches" / "PR-7" / "config.xml").write_text(
-        "<?xml version='1.1'?><flow-definition><properties><x.BranchJobProperty><branch>"
-        "<head class='PullRequestSCMHead'><name>PR-7</name><number>7</number><target><name>main</name></target>"
-        "<sourceOwner>ada</sourceOwner>"
-        "<sourceBranch>fix/y</sourceBranch></head></branch></x.BranchJobProperty></properties></flow-definition>"
+    def test_the_cells_of_a_matrix_are_jobs_and_its_parent_is_none(self, tmp_path: Path) -> None:
+        matrix = tmp_path / "jobs" / "shop"
+        put(matrix, 4, tests=False, root="matrix-build")
+        put(matrix / "configurations" / "axis-os" / "linux" / "axis-jdk" / "21", 4, root="matrix-run")
+        put(matrix / "configurations" / "axis-os" / "mac" / "axis-jdk" / "21", 4, root="matrix-run")
+        assert [one.situation.ci.run for one in read(tmp_path)] == ["shop/jdk=21,os=linux/4", "shop/jdk=21,os=mac/4"]
+
+    def test_finished_builds_come_in_the_order_of_their_ends(self, tmp_path: Path) -> None:
+        """Builds come in the order of their ends, and only finished ones."""
+        for number, result in enumerate(("SUCCESS", "ABORTED", "FAILURE", "", "NOT_BUILT", "SUCCESS"), 1):
+            put(tmp_path / "jobs" / f"j{number % 2}", number, result=result)
+        (tmp_path / "jobs" / "j1" / "builds" / "lastStableBuild").symlink_to("1")
+        (tmp_path / "jobs" / "j1" / "builds" / "legacyIds").touch()
+        assert [one.situation.ci.run for one in read(tmp_path)] == ["j1/1", "j1/3", "j0/6"]
+        assert [one.situation.ci.run for one in read(tmp_path, Wanted(limit=1))] == ["j0/6"]
+        assert [one.situation.ci.run for one in read(tmp_path, Wanted(job="j1"))] == ["j1/1", "j1/3"]
+
+    def test_one_job_and_a_home_without_builds(self, tmp_path: Path) -> None:
+        put(tmp_path / "jobs" / "shop", 1)
+        assert [one.situation.ci.run for one in read(tmp_path / "jobs" / "shop")] == ["shop/1"]
+        (tmp_path / "empty" / "jobs").mkdir(parents=True)
+        with pytest.raises(InputError, match="no recorded build was found"):
+            past_at(tmp_path / "empty", Wanted())
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"<build><timestamp>soon</timestamp></build>",
+            b"<!DOCTYPE x [<!ENTITY a 'b'>]><build>&a;</build>",
+            b"\0" * 99,
+        ],
+        ids=["empty", "no time", "entities", "zeros"],
     )
-    told = [(one.situation.ci.run, one.situation.ci.job, one.situation.ci.branch) for one in read(tmp_path)]
-    assert told == [
-        ("shop/main/1", "shop", "main"),
-        ("shop/feature%2Fx/2", "shop", "feature/x"),
-        ("shop/PR-7/3", "shop", "fix/y"),
-    ]
-    last = read(tmp_path)[2].situation.ci
-    assert (last.event, last.base_branch) == ("pull_request", "main")
+    def test_a_broken_build_is_named(self, tmp_path: Path, content: bytes) -> None:
+        put(tmp_path / "jobs" / "shop", 1)
+        (tmp_path / "jobs" / "shop" / "builds" / "1" / "build.xml").write_bytes(content)
+        (one,) = found(jenkins_home_past(tmp_path, Wanted()))
+        assert isinstance(one, Dropped)
+        assert one.source.endswith("jobs/shop/builds/1/build.xml")
 
+    def test_results_that_are_cut_off_keep_what_stands(self, tmp_path: Path) -> None:
+        put(tmp_path / "jobs" / "shop", 1)
+        place = tmp_path / "jobs" / "shop" / "builds" / "1" / "junitResult.xml"
+        place.write_text(RESULT[: RESULT.index("<testName>waits")])
+        (one,) = read(tmp_path)
+        assert [run.test for run in one.reports.tests] == ["org.acme.ATest#works", "org.acme.ATest#fails"]
 
-def test_the_cells_of_a_matrix_are_jobs_and_its_parent_is_none(tmp_path: Path) -> None:
-    matrix = tmp_path / "jobs" / "shop"
-    put(matrix, 4, tests=False, root="matrix-build")
-    put(matrix / "configurations" / "axis-os" / "linux" / "axis-jdk" / "21", 4, root="matrix-run")
-    put(matrix / "configurations" / "axis-os" / "mac" / "axis-jdk" / "21", 4, root="matrix-run")
-    assert [one.situation.ci.run for one in read(tmp_path)] == ["shop/jdk=21,os=linux/4", "shop/jdk=21,os=mac/4"]
+    @given(content=st.binary(max_size=200) | st.text(alphabet="<>/casebuildrsult &;\n", max_size=200).map(str.encode))
+    def test_any_bytes_for_results_are_read_or_named(
+        self, tmp_path_factory: pytest.TempPathFactory, content: bytes
+    ) -> None:
+        home = tmp_path_factory.mktemp("any")
+        put(home / "jobs" / "shop", 1)
+        (home / "jobs" / "shop" / "builds" / "1" / "junitResult.xml").write_bytes(content)
+        (one,) = found(jenkins_home_past(home, Wanted()))
+        assert isinstance(one, Evidence | Dropped)
 
-
-def test_builds_come_in_the_order_of_their_ends_and_only_finished_ones(tmp_path: Path) -> None:
-    for number, result in enumerate(("SUCCESS", "ABORTED", "FAILURE", "", "NOT_BUILT", "SUCCESS"), 1):
-        put(tmp_path / "jobs" / f"j{number % 2}", number, result=result)
-    (tmp_path / "jobs" / "j1" / "builds" / "lastStableBuild").symlink_to("1")
-    (tmp_path / "jobs" / "j1" / "builds" / "legacyIds").touch()
-    assert [one.situation.ci.run for one in read(tmp_path)] == ["j1/1", "j1/3", "j0/6"]
-    assert [one.situation.ci.run for one in read(tmp_path, Wanted(limit=1))] == ["j0/6"]
-    assert [one.situation.ci.run for one in read(tmp_path, Wanted(job="j1"))] == ["j1/1", "j1/3"]
-
-
-def test_one_job_and_a_home_without_builds(tmp_path: Path) -> None:
-    put(tmp_path / "jobs" / "shop", 1)
-    assert [one.situation.ci.run for one in read(tmp_path / "jobs" / "shop")] == ["shop/1"]
-    (tmp_path / "empty" / "jobs").mkdir(parents=True)
-    with pytest.raises(InputError, match="no recorded build was found"):
-        past_at(tmp_path / "empty", Wanted())
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"<build><timestamp>soon</timestamp></build>",
-        b"<!DOCTYPE x [<!ENTITY a 'b'>]><build>&a;</build>",
-        b"\0" * 99,
-    ],
-    ids=["empty", "no time", "entities", "zeros"],
-)
-def test_a_broken_build_is_named(tmp_path: Path, content: bytes) -> None:
-    put(tmp_path / "jobs" / "shop", 1)
-    (tmp_path / "jobs" / "shop" / "builds" / "1" / "build.xml").write_bytes(content)
-    (one,) = found(jenkins_home_past(tmp_path, Wanted()))
-    assert isinstance(one, Dropped)
-    assert one.source.endswith("jobs/shop/builds/1/build.xml")
-
-
-def test_results_that_are_cut_off_keep_what_stands(tmp_path: Path) -> None:
-    put(tmp_path / "jobs" / "shop", 1)
-    place = tmp_path / "jobs" / "shop" / "builds" / "1" / "junitResult.xml"
-    place.write_text(RESULT[: RESULT.index("<testName>waits")])
-    (one,) = read(tmp_path)
-    assert [run.test for run in one.reports.tests] == ["org.acme.ATest#works", "org.acme.ATest#fails"]
-
-
-@given(content=st.binary(max_size=200) | st.text(alphabet="<>/casebuildrsult &;\n", max_size=200).map(str.encode))
-def test_any_bytes_for_results_are_read_or_named(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    home = tmp_path_factory.mktemp("any")
-    put(home / "jobs" / "shop", 1)
-    (home / "jobs" / "shop" / "builds" / "1" / "junitResult.xml").write_bytes(content)
-    (one,) = found(jenkins_home_past(home, Wanted()))
-    assert isinstance(one, Evidence | Dropped)
-
-
-def test_a_home_is_learned_once(tmp_path: Path) -> None:
-    for number in range(1, 9):
-        put(tmp_path / "home" / "jobs" / "shop", number)
-    history = new_home(tmp_path / "history")
-    first, again = (backfill(history, past_at(tmp_path / "home", Wanted())) for _ in range(2))
-    assert (first.recorded, first.tests, first.warnings) == (8, 32, ())
-    assert (again.recorded, again.known, again.rows) == (0, 8, 0)
+    def test_a_home_is_learned_once(self, tmp_path: Path) -> None:
+        for number in range(1, 9):
+            put(tmp_path / "home" / "jobs" / "shop", number)
+        history = new_home(tmp_path / "history")
+        first, again = (backfill(history, past_at(tmp_path / "home", Wanted())) for _ in range(2))
+        assert (first.recorded, first.tests, first.warnings) == (8, 32, ())
+        assert (again.recorded, again.known, again.rows) == (0, 8, 0)
 
 
 CASE = {"className": "org.acme.ATest", "duration": 0.5, "errorDetails": None, "name": "works", "status": "PASSED"}
@@ -301,59 +301,58 @@ def asked(
     return [one for one in builds if isinstance(one, Evidence)]
 
 
-def test_all_jobs_of_a_server_are_found_and_named_as_train_names_them(tmp_path: Path) -> None:
-    told = {
-        (one.situation.ci.run, one.situation.ci.job, one.situation.ci.branch) for one in asked(tmp_path, Jenkins(1))
-    }
-    assert told == {
-        ("plain/1", "plain", ""),
-        ("team/shop/feature%2Fx/1", "team/shop", "feature/x"),
-        ("team/shop/PR-7/1", "team/shop", "PR-7"),
-        ("team/m/jdk=21,os=linux/1", "team/m/jdk=21,os=linux", ""),
-    }
+class TestServer:
+    def test_jobs_of_a_server_are_named_as_train_names_them(self, tmp_path: Path) -> None:
+        """All jobs of a server are found and named as `train` names them."""
+        told = {
+            (one.situation.ci.run, one.situation.ci.job, one.situation.ci.branch) for one in asked(tmp_path, Jenkins(1))
+        }
+        assert told == {
+            ("plain/1", "plain", ""),
+            ("team/shop/feature%2Fx/1", "team/shop", "feature/x"),
+            ("team/shop/PR-7/1", "team/shop", "PR-7"),
+            ("team/m/jdk=21,os=linux/1", "team/m/jdk=21,os=linux", ""),
+        }
 
+    def test_a_build_of_a_server_tells_what_it_was_and_what_changed(self, tmp_path: Path) -> None:
+        (one,) = asked(tmp_path, Jenkins(1), at="/job/plain")
+        assert (one.outcome, one.duration) == (BuildOutcome.UNSTABLE, Duration(600.0, "jenkins"))
+        assert one.situation.ci.event == "manual"
+        files = (FileChange("src/A.java"), FileChange("pom.xml"))
+        assert one.situation.change == Change(f"{1:040x}", "", "ada@example.org", files, "the build before")
+        assert [(r.test, r.outcome, r.failure_type) for r in one.reports.tests] == [
+            ("org.acme.ATest#works", Outcome.PASSED, ""),
+            ("org.acme.ATest#fixed", Outcome.PASSED, ""),
+            ("org.acme.ATest#fails", Outcome.FAILED, "java.io.IOException"),
+            ("org.acme.ATest#waits", Outcome.SKIPPED, ""),
+        ]
 
-def test_a_build_of_a_server_tells_what_it_was_and_what_changed(tmp_path: Path) -> None:
-    (one,) = asked(tmp_path, Jenkins(1), at="/job/plain")
-    assert (one.outcome, one.duration) == (BuildOutcome.UNSTABLE, Duration(600.0, "jenkins"))
-    assert one.situation.ci.event == "manual"
-    files = (FileChange("src/A.java"), FileChange("pom.xml"))
-    assert one.situation.change == Change(f"{1:040x}", "", "ada@example.org", files, "the build before")
-    assert [(r.test, r.outcome, r.failure_type) for r in one.reports.tests] == [
-        ("org.acme.ATest#works", Outcome.PASSED, ""),
-        ("org.acme.ATest#fixed", Outcome.PASSED, ""),
-        ("org.acme.ATest#fails", Outcome.FAILED, "java.io.IOException"),
-        ("org.acme.ATest#waits", Outcome.SKIPPED, ""),
-    ]
+    def test_hundred_builds_are_asked_for_at_once(self, tmp_path: Path) -> None:
+        """A server is asked for a hundred builds at once and for no more than wanted."""
+        service = Jenkins(230)
+        service.builds["/job/plain/"][5].update(result="ABORTED")
+        service.builds["/job/plain/"][0].update(building=True, result=None)
+        servers: list[StandIn] = []
+        found = asked(tmp_path, service, Wanted(job="plain"), keep=servers)
+        assert [one.situation.ci.run for one in found[:2]] == ["plain/1", "plain/2"]
+        assert len(found) == 228
+        assert [len(one.reports.tests) for one in found[:2]] == [4, 0]
+        assert sum("allBuilds" in path for path in servers[0].paths()) == 3
+        servers.clear()
+        assert len(asked(tmp_path, service, Wanted(job="plain", limit=7), keep=servers)) == 7
+        assert sum("allBuilds" in path for path in servers[0].paths()) == 1
+        assert sum("testReport" in path for path in servers[0].paths()) == 7
 
+    def test_a_build_without_a_commit_and_without_a_duration_says_so(self, tmp_path: Path) -> None:
+        service = Jenkins(1)
+        service.builds["/job/plain/"] = [build_json(1, actions=[], changeSets=[], duration=0)]
+        (one,) = asked(tmp_path, service, at="/job/plain")
+        assert isinstance(one.situation.change, Absent)
+        assert isinstance(one.duration, Absent)
 
-def test_a_server_is_asked_for_a_hundred_builds_at_once_and_no_more_than_wanted(tmp_path: Path) -> None:
-    service = Jenkins(230)
-    service.builds["/job/plain/"][5].update(result="ABORTED")
-    service.builds["/job/plain/"][0].update(building=True, result=None)
-    servers: list[StandIn] = []
-    found = asked(tmp_path, service, Wanted(job="plain"), keep=servers)
-    assert [one.situation.ci.run for one in found[:2]] == ["plain/1", "plain/2"]
-    assert len(found) == 228
-    assert [len(one.reports.tests) for one in found[:2]] == [4, 0]
-    assert sum("allBuilds" in path for path in servers[0].paths()) == 3
-    servers.clear()
-    assert len(asked(tmp_path, service, Wanted(job="plain", limit=7), keep=servers)) == 7
-    assert sum("allBuilds" in path for path in servers[0].paths()) == 1
-    assert sum("testReport" in path for path in servers[0].paths()) == 7
-
-
-def test_a_build_without_a_commit_and_without_a_duration_says_so(tmp_path: Path) -> None:
-    service = Jenkins(1)
-    service.builds["/job/plain/"] = [build_json(1, actions=[], changeSets=[], duration=0)]
-    (one,) = asked(tmp_path, service, at="/job/plain")
-    assert isinstance(one.situation.change, Absent)
-    assert isinstance(one.duration, Absent)
-
-
-def test_a_page_that_is_no_jenkins_is_named(tmp_path: Path) -> None:
-    with (
-        serving(lambda _path, _headers: Reply(json.loads('["nothing"]'))) as server,
-        pytest.raises(InputError, match="does not answer as Jenkins does"),
-    ):
-        jenkins_url_past(asker(new_home(tmp_path), server.url), Wanted())
+    def test_a_page_that_is_no_jenkins_is_named(self, tmp_path: Path) -> None:
+        with (
+            serving(lambda _path, _headers: Reply(json.loads('["nothing"]'))) as server,
+            pytest.raises(InputError, match="does not answer as Jenkins does"),
+        ):
+            jenkins_url_past(asker(new_home(tmp_path), server.url), Wanted())

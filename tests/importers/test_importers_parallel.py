@@ -23,44 +23,44 @@ def recorded(folder: Path, builds: int) -> Past:
     return folder_past(folder, Wanted())
 
 
-def test_two_processes_read_what_one_reads_in_the_same_order(tmp_path: Path) -> None:
-    past = recorded(tmp_path, 20)
-    alone, together = list(read_all(past, Crew(1))), list(read_all(past, Crew(2)))
-    # No time is a time that is not equal to itself.
-    assert repr(together) == repr(alone)
-    assert sum(isinstance(found[0], Evidence) for _, found in together) == 19
-    assert isinstance(together[0][1][0], Dropped)
-
-
 def _touch(path: Path) -> tuple[Evidence, ...]:
     path.touch()
     return ()
 
 
-def test_what_is_not_yet_taken_is_not_read_either(tmp_path: Path) -> None:
-    pending = tuple(Pending(float(n), partial(_touch, tmp_path / str(n))) for n in range(40))
-    reads = read_all(Past(40, pending, apart=True), Crew(2))
-    next(reads)
-    assert len(list(tmp_path.iterdir())) <= 2 * AHEAD
-    assert len(list(reads)) == 39
-    assert len(list(tmp_path.iterdir())) == 40
+class TestProcesses:
+    def test_two_processes_read_what_one_reads_in_the_same_order(self, tmp_path: Path) -> None:
+        past = recorded(tmp_path, 20)
+        alone, together = list(read_all(past, Crew(1))), list(read_all(past, Crew(2)))
+        # No time is a time that is not equal to itself.
+        assert repr(together) == repr(alone)
+        assert sum(isinstance(found[0], Evidence) for _, found in together) == 19
+        assert isinstance(together[0][1][0], Dropped)
+
+    def test_what_is_not_yet_taken_is_not_read_either(self, tmp_path: Path) -> None:
+        pending = tuple(Pending(float(n), partial(_touch, tmp_path / str(n))) for n in range(40))
+        reads = read_all(Past(40, pending, apart=True), Crew(2))
+        next(reads)
+        assert len(list(tmp_path.iterdir())) <= 2 * AHEAD
+        assert len(list(reads)) == 39
+        assert len(list(tmp_path.iterdir())) == 40
 
 
-@pytest.mark.filterwarnings("ignore")  # of distributed's own start
-def test_a_dask_cluster_reads_what_one_process_reads(tmp_path: Path) -> None:
-    past = recorded(tmp_path, 12)
-    cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50
-    )
-    with cluster:
-        together = list(read_all(past, Crew(scheduler=cluster.scheduler_address)))
-    assert repr(together) == repr(list(read_all(past, Crew(1))))
+class TestDask:
+    @pytest.mark.filterwarnings("ignore")  # of distributed's own start
+    def test_a_dask_cluster_reads_what_one_process_reads(self, tmp_path: Path) -> None:
+        past = recorded(tmp_path, 12)
+        cluster = distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50
+        )
+        with cluster:
+            together = list(read_all(past, Crew(scheduler=cluster.scheduler_address)))
+        assert repr(together) == repr(list(read_all(past, Crew(1))))
 
-
-def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path) -> None:
-    past = recorded(tmp_path, 1)
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{held.getsockname()[1]}"
-        with pytest.raises(UsageError, match=f"no Dask scheduler answers at {address}"):
-            list(read_all(past, Crew(scheduler=address)))
+    def test_a_scheduler_that_does_not_answer_is_named(self, tmp_path: Path) -> None:
+        past = recorded(tmp_path, 1)
+        with socket.socket() as held:
+            held.bind(("127.0.0.1", 0))
+            address = f"tcp://127.0.0.1:{held.getsockname()[1]}"
+            with pytest.raises(UsageError, match=f"no Dask scheduler answers at {address}"):
+                list(read_all(past, Crew(scheduler=address)))

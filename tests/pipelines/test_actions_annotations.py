@@ -45,45 +45,43 @@ def annotate(repository, tmp_path, fedstep):
     return run
 
 
-@pytest.mark.parametrize(
-    ("case", "place"),
-    [
-        ("classname='tests.test_cart.TestCart' name='test_waits'", "file=tests/test_cart.py,line=10,"),
-        ("classname='tests.test_cart.TestCart' name='test_adds[1-2]'", "file=tests/test_cart.py,line=7,"),
-        ("classname='acme.PayTest' name='pays()'", "file=src/test/acme/PayTest.java,line=2,"),
-        ("classname='x' name='y' file='tests/test_cart.py' line='8'", "file=tests/test_cart.py,line=8,"),
-        ("classname='x' name='y' file='acme/PayTest.java' line='3'", "file=src/test/acme/PayTest.java,line=3,"),
-        ("classname='tests.test_cart' name='unknown'", "file=tests/test_cart.py,"),
-    ],
-)
-def test_an_annotation_stands_beside_the_failing_test(annotate, case, place):
-    (line,) = annotate(case)
-    assert line.startswith(f"::warning {place}")
+class TestAnnotations:
+    @pytest.mark.parametrize(
+        ("case", "place"),
+        [
+            ("classname='tests.test_cart.TestCart' name='test_waits'", "file=tests/test_cart.py,line=10,"),
+            ("classname='tests.test_cart.TestCart' name='test_adds[1-2]'", "file=tests/test_cart.py,line=7,"),
+            ("classname='acme.PayTest' name='pays()'", "file=src/test/acme/PayTest.java,line=2,"),
+            ("classname='x' name='y' file='tests/test_cart.py' line='8'", "file=tests/test_cart.py,line=8,"),
+            ("classname='x' name='y' file='acme/PayTest.java' line='3'", "file=src/test/acme/PayTest.java,line=3,"),
+            ("classname='tests.test_cart' name='unknown'", "file=tests/test_cart.py,"),
+        ],
+    )
+    def test_an_annotation_stands_beside_the_failing_test(self, annotate, case, place):
+        (line,) = annotate(case)
+        assert line.startswith(f"::warning {place}")
 
+    @pytest.mark.parametrize(
+        "case",
+        [
+            "classname='x' name='y' file='/etc/passwd' line='1'",
+            "classname='x' name='y' file='../outside.py' line='1'",
+            "classname='x' name='y' file='tests/no_such_file.py' line='1'",
+            "classname='nowhere.to.be.found' name='y'",
+        ],
+    )
+    def test_a_place_that_is_not_in_the_repository_is_not_named(self, annotate, case):
+        (line,) = annotate(case)
+        assert "file=" not in line
+        assert "line=" not in line
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        "classname='x' name='y' file='/etc/passwd' line='1'",
-        "classname='x' name='y' file='../outside.py' line='1'",
-        "classname='x' name='y' file='tests/no_such_file.py' line='1'",
-        "classname='nowhere.to.be.found' name='y'",
-    ],
-)
-def test_a_place_that_is_not_in_the_repository_is_not_named(annotate, case):
-    (line,) = annotate(case)
-    assert "file=" not in line
-    assert "line=" not in line
+    def test_a_link_out_of_the_repository_is_not_read(self, annotate):
+        (line,) = annotate("classname='tests.test_link' name='test_secret'")
+        assert "line=" not in line
 
-
-def test_a_link_out_of_the_repository_is_not_read(annotate):
-    (line,) = annotate("classname='tests.test_link' name='test_secret'")
-    assert "line=" not in line
-
-
-def test_of_many_failures_the_ten_least_likely_flaky_are_placed(annotate):
-    cases = [f"classname='tests.test_cart.TestCart' name='test_adds[{number}]'" for number in range(14)]
-    lines = annotate(*cases)
-    assert len(lines) == 10
-    assert all("file=tests/test_cart.py,line=7" in line for line in lines[:9])
-    assert "and 5 more" in lines[9]
+    def test_of_many_failures_the_ten_least_likely_flaky_are_placed(self, annotate):
+        cases = [f"classname='tests.test_cart.TestCart' name='test_adds[{number}]'" for number in range(14)]
+        lines = annotate(*cases)
+        assert len(lines) == 10
+        assert all("file=tests/test_cart.py,line=7" in line for line in lines[:9])
+        assert "and 5 more" in lines[9]

@@ -111,26 +111,27 @@ def granted(issuer):
     }
 
 
-def test_a_job_with_the_permission_needs_no_secret(act, fedstep, issuer, closed_aggregator):
-    run = trained(act, fedstep, closed_aggregator, **granted(issuer))
-    assert run.outputs("train")["status"] == "ok", run.log
-    assert set(issuer.audiences) == {closed_aggregator}, "a token for this aggregator alone"
+class TestToken:
+    def test_a_job_with_the_permission_needs_no_secret(self, act, fedstep, issuer, closed_aggregator):
+        run = trained(act, fedstep, closed_aggregator, **granted(issuer))
+        assert run.outputs("train")["status"] == "ok", run.log
+        assert set(issuer.audiences) == {closed_aggregator}, "a token for this aggregator alone"
 
+    @pytest.mark.full
+    def test_missing_permission_is_named_in_one_sentence(self, act, fedstep, issuer, closed_aggregator):
+        """A job without the permission is told which in one sentence."""
+        run = trained(act, fedstep, closed_aggregator)
+        assert run.outputs("train")["status"] == "degraded"
+        (line,) = {line.split("| ")[-1] for line in run.log.splitlines() if "id-token" in line and "fedstep:" in line}
+        assert f"{closed_aggregator} wants a token, and this job may not ask GitHub for one" in line
+        assert "permissions: id-token: write" in line
+        assert "permissions: id-token: write" in run.summary()
+        assert issuer.audiences == []
 
-@pytest.mark.full
-def test_a_job_without_the_permission_is_told_which_in_one_sentence(act, fedstep, issuer, closed_aggregator):
-    run = trained(act, fedstep, closed_aggregator)
-    assert run.outputs("train")["status"] == "degraded"
-    (line,) = {line.split("| ")[-1] for line in run.log.splitlines() if "id-token" in line and "fedstep:" in line}
-    assert f"{closed_aggregator} wants a token, and this job may not ask GitHub for one" in line
-    assert "permissions: id-token: write" in line
-    assert "permissions: id-token: write" in run.summary()
-    assert issuer.audiences == []
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("issuer", ["stranger/shop"], indirect=True)
-def test_a_job_of_a_stranger_is_refused_and_its_build_stays_green(act, fedstep, issuer, closed_aggregator):
-    run = trained(act, fedstep, closed_aggregator, **granted(issuer))
-    assert run.outputs("train")["status"] == "degraded"
-    assert issuer.audiences
+    @pytest.mark.full
+    @pytest.mark.parametrize("issuer", ["stranger/shop"], indirect=True)
+    def test_stranger_is_refused_and_its_build_stays_green(self, act, fedstep, issuer, closed_aggregator):
+        """A job of a stranger is refused, and its build stays green."""
+        run = trained(act, fedstep, closed_aggregator, **granted(issuer))
+        assert run.outputs("train")["status"] == "degraded"
+        assert issuer.audiences

@@ -39,72 +39,74 @@ def forget_tools(tmp_path):
     shutil.rmtree(tools)
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("without", ["", "uv"], ids=["uv", "pip"])
-def test_it_installs_once_from_a_folder_without_an_index_and_then_comes_from_the_cache(
-    act, wheelhouse, tmp_path, without
-):
-    nowhere = {"PIP_INDEX_URL": DEAD, "UV_DEFAULT_INDEX": DEAD}
-    given = {"PACKAGE": PACKAGE, "FIND_LINKS": wheelhouse, "without": without, **nowhere}
-    first = one(act, **given, GITHUB_RUN_ID="1")
-    assert first.code == 0, first.log
-    assert first.log.count("::group::Install") == 1, "train uses what predict installed"
-    assert len(environments(tmp_path)) == 1
-    forget_tools(tmp_path)
-    second = one(act, **given, GITHUB_RUN_ID="2")
-    assert second.code == 0, second.log
-    assert "::group::Install" not in second.log
-    assert second.log.count("restored from key: fedstep-environment-") == 1, "train finds what predict restored"
-    assert "; 1 build and " in second.summary(), "the history came from the cache, too"
+class TestInstallation:
+    @pytest.mark.full
+    @pytest.mark.parametrize("without", ["", "uv"], ids=["uv", "pip"])
+    def test_installs_once_without_an_index_then_from_the_cache(self, act, wheelhouse, tmp_path, without):
+        """It installs once from a folder without an index and then comes from the cache."""
+        nowhere = {"PIP_INDEX_URL": DEAD, "UV_DEFAULT_INDEX": DEAD}
+        given = {"PACKAGE": PACKAGE, "FIND_LINKS": wheelhouse, "without": without, **nowhere}
+        first = one(act, **given, GITHUB_RUN_ID="1")
+        assert first.code == 0, first.log
+        assert first.log.count("::group::Install") == 1, "train uses what predict installed"
+        assert len(environments(tmp_path)) == 1
+        forget_tools(tmp_path)
+        second = one(act, **given, GITHUB_RUN_ID="2")
+        assert second.code == 0, second.log
+        assert "::group::Install" not in second.log
+        assert second.log.count("restored from key: fedstep-environment-") == 1, "train finds what predict restored"
+        assert "; 1 build and " in second.summary(), "the history came from the cache, too"
 
-
-def test_the_example_of_the_documentation_installs_and_runs(act, repository, wheels, tmp_path):
-    """As it stands, but for the package."""
-    light = tmp_path / "github.yml"
-    text = EXAMPLE.read_text().replace("junit:", f"package: {PACKAGE}\n          junit:")
-    light.write_text(text.replace("predict@v1\n", f"predict@v1\n        with:\n          package: {PACKAGE}\n"))
-    for name in ("click.py", "fedstep.py"):
-        (repository / name).write_text("raise SystemExit('the project stands in for our modules')\n")
-    for command in (["add", "-A"], ["-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-qm", "Shadow"]):
-        subprocess.run(["git", "-C", str(repository), *command], check=True, timeout=20)
-    links = {"UV_FIND_LINKS": wheels["PIP_FIND_LINKS"].split()[0]}
-    variables = {**wheels, **links, "PYTHONPATH": ".", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    run = act(light, "--var", f"FEDSTEP_AGGREGATOR={DEAD}", **variables)
-    assert run.code == 0, run.log
-    assert "pip install 'fedstep[train]'" in run.log
-    assert run.log.count("::group::Install") == 1, "train uses what predict installed"
-    assert "Based on" in run.log
-    assert "the project stands in" not in run.log
-
-
-@pytest.mark.full
-def test_where_nothing_can_be_installed_the_fedstep_of_the_runner_is_used_and_named(act):
-    run = one(act, **NEITHER)
-    assert run.code == 0, run.log
-    assert run.outputs("train")["status"] == "local"
-    (first, second) = run.obeyed("notice")
-    assert first == second
-    assert first.startswith("fedstep==99 could not be installed; fedstep, version")
-
-
-def test_an_installation_that_fails_is_one_warning_and_fails_the_build_only_if_strict(act, tmp_path):
-    polite = one(act, **NEITHER, without="fedstep")
-    assert polite.code == 0, polite.log
-    assert polite.outputs("train")["status"] == polite.outputs("predict")["status"] == "degraded"
-    assert len(polite.obeyed("warning")) == 2, "one of predict, one of train"
-    assert all("could not be installed" in text for text in polite.obeyed("warning"))
-    assert environments(tmp_path) == []
-    strict = one(act, **NEITHER, without="fedstep", STRICT="true", PYTHON="/no/such/python")
-    assert strict.code == 1
-    assert strict.outputs("train")["status"] == "degraded"
-
-
-@pytest.mark.full
-def test_what_may_change_without_a_new_version_is_installed_for_each_job(act, wheelhouse, repository, tmp_path):
-    shutil.copytree(wheelhouse, repository / "wheels")
-    for run_id in ("1", "2"):
-        run = one(act, PACKAGE="fedstep", FIND_LINKS="wheels", without="fedstep", GITHUB_RUN_ID=run_id)
+    def test_the_example_of_the_documentation_installs_and_runs(self, act, repository, wheels, tmp_path):
+        """As it stands, but for the package."""
+        light = tmp_path / "github.yml"
+        text = EXAMPLE.read_text().replace("junit:", f"package: {PACKAGE}\n          junit:")
+        light.write_text(text.replace("predict@v1\n", f"predict@v1\n        with:\n          package: {PACKAGE}\n"))
+        for name in ("click.py", "fedstep.py"):
+            (repository / name).write_text("raise SystemExit('the project stands in for our modules')\n")
+        for command in (
+            ["add", "-A"],
+            ["-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-qm", "Shadow"],
+        ):
+            subprocess.run(["git", "-C", str(repository), *command], check=True, timeout=20)
+        links = {"UV_FIND_LINKS": wheels["PIP_FIND_LINKS"].split()[0]}
+        variables = {**wheels, **links, "PYTHONPATH": ".", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        run = act(light, "--var", f"FEDSTEP_AGGREGATOR={DEAD}", **variables)
         assert run.code == 0, run.log
-        assert run.log.count("::group::Install") == 1, run.log
-        assert "could not be installed" not in run.log
-    assert environments(tmp_path) == []
+        assert "pip install 'fedstep[train]'" in run.log
+        assert run.log.count("::group::Install") == 1, "train uses what predict installed"
+        assert "Based on" in run.log
+        assert "the project stands in" not in run.log
+
+    @pytest.mark.full
+    def test_fedstep_of_the_runner_is_used_where_none_installs(self, act):
+        """Where nothing can be installed, the fedstep of the runner is used and named."""
+        run = one(act, **NEITHER)
+        assert run.code == 0, run.log
+        assert run.outputs("train")["status"] == "local"
+        (first, second) = run.obeyed("notice")
+        assert first == second
+        assert first.startswith("fedstep==99 could not be installed; fedstep, version")
+
+    def test_failed_installation_fails_the_build_only_if_strict(self, act, tmp_path):
+        """An installation that fails is one warning and fails the build only if strict."""
+        polite = one(act, **NEITHER, without="fedstep")
+        assert polite.code == 0, polite.log
+        assert polite.outputs("train")["status"] == polite.outputs("predict")["status"] == "degraded"
+        assert len(polite.obeyed("warning")) == 2, "one of predict, one of train"
+        assert all("could not be installed" in text for text in polite.obeyed("warning"))
+        assert environments(tmp_path) == []
+        strict = one(act, **NEITHER, without="fedstep", STRICT="true", PYTHON="/no/such/python")
+        assert strict.code == 1
+        assert strict.outputs("train")["status"] == "degraded"
+
+    @pytest.mark.full
+    def test_changeable_package_is_installed_for_each_job(self, act, wheelhouse, repository, tmp_path):
+        """What may change without a new version is installed for each job."""
+        shutil.copytree(wheelhouse, repository / "wheels")
+        for run_id in ("1", "2"):
+            run = one(act, PACKAGE="fedstep", FIND_LINKS="wheels", without="fedstep", GITHUB_RUN_ID=run_id)
+            assert run.code == 0, run.log
+            assert run.log.count("::group::Install") == 1, run.log
+            assert "could not be installed" not in run.log
+        assert environments(tmp_path) == []

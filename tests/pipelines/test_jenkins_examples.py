@@ -15,33 +15,36 @@ def jenkins(repository, tmp_path):
     return controller(tmp_path, repository)
 
 
-def test_the_declarative_pipeline_predicts_runs_the_tests_and_trains(jenkins):
-    pipeline = {"jenkinsfile": str(EXAMPLES / "Jenkinsfile"), "credentials": {"fedstep": "x"}}
-    (result,) = jenkins(pipeline | {"environment": {"FEDSTEP_AGGREGATOR": DEAD, **QUICK}})
-    assert "error" not in result, result
-    _, tests, trained = result["told"]
-    assert tests["sh"] == "pytest --junit-xml=report.xml"
-    assert "1 passed" in tests["output"]
-    assert trained["sh"] == "fedstep train"
-    assert "FEDSTEP_STATUS=degraded" in trained["output"], "no aggregator answers there"
-    assert "1 report file" in trained["talk"]
-    assert re.fullmatch(r"fedstep: took .*, no test failed", result["description"])
+class TestPipelines:
+    def test_declarative_pipeline_predicts_tests_and_trains(self, jenkins):
+        """The Declarative pipeline predicts, runs the tests and trains."""
+        pipeline = {"jenkinsfile": str(EXAMPLES / "Jenkinsfile"), "credentials": {"fedstep": "x"}}
+        (result,) = jenkins(pipeline | {"environment": {"FEDSTEP_AGGREGATOR": DEAD, **QUICK}})
+        assert "error" not in result, result
+        _, tests, trained = result["told"]
+        assert tests["sh"] == "pytest --junit-xml=report.xml"
+        assert "1 passed" in tests["output"]
+        assert trained["sh"] == "fedstep train"
+        assert "FEDSTEP_STATUS=degraded" in trained["output"], "no aggregator answers there"
+        assert "1 report file" in trained["talk"]
+        assert re.fullmatch(r"fedstep: took .*, no test failed", result["description"])
+
+    def test_scripted_pipeline_fails_on_a_regression_by_name(self, jenkins, repository):
+        """The Scripted pipeline lets a regression fail the build and says which test."""
+        (repository / "test_shop.py").write_text("def test_adds():\n    assert 1 + 1 == 3\n")
+        (result,) = jenkins({"jenkinsfile": str(EXAMPLES / "Jenkinsfile.scripted"), "environment": QUICK})
+        assert "error" not in result, result
+        assert [said["sh"].partition(" ")[2] for said in result["told"] if "sh" in said] == [
+            "predict", "--junit-xml=report.xml", "triage", "train"
+        ]  # fmt: skip
+        assert result["result"] == "FAILURE"
+        (line,) = [said["echo"] for said in result["told"] if "echo" in said]
+        assert re.fullmatch(r"(regression|unsure): test_shop#test_adds", line)
+        assert "1 failed" in result["description"]
 
 
-def test_the_scripted_pipeline_lets_a_regression_fail_the_build_and_says_which_test(jenkins, repository):
-    (repository / "test_shop.py").write_text("def test_adds():\n    assert 1 + 1 == 3\n")
-    (result,) = jenkins({"jenkinsfile": str(EXAMPLES / "Jenkinsfile.scripted"), "environment": QUICK})
-    assert "error" not in result, result
-    assert [said["sh"].partition(" ")[2] for said in result["told"] if "sh" in said] == [
-        "predict", "--junit-xml=report.xml", "triage", "train"
-    ]  # fmt: skip
-    assert result["result"] == "FAILURE"
-    (line,) = [said["echo"] for said in result["told"] if "echo" in said]
-    assert re.fullmatch(r"(regression|unsure): test_shop#test_adds", line)
-    assert "1 failed" in result["description"]
-
-
-def test_the_pages_show_the_pipelines_that_run_here():
-    page = (ROOT / "docs/how-to/jenkins.md").read_text(encoding="utf-8")
-    for example in EXAMPLES.glob("Jenkinsfile*"):
-        assert example.read_text(encoding="utf-8").strip() in page, example.name
+class TestPages:
+    def test_the_pages_show_the_pipelines_that_run_here(self):
+        page = (ROOT / "docs/how-to/jenkins.md").read_text(encoding="utf-8")
+        for example in EXAMPLES.glob("Jenkinsfile*"):
+            assert example.read_text(encoding="utf-8").strip() in page, example.name

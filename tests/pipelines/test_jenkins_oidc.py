@@ -79,17 +79,17 @@ def id_token(issuer, audience):
     )
 
 
-@pytest.mark.full
-def test_an_id_token_opens_the_aggregator_and_one_for_somebody_else_does_not(
-    repository, tmp_path, issuer, private_aggregator, fedstep
-):
-    tokens = {"ours": id_token(issuer, AUDIENCE), "theirs": id_token(issuer, "https://elsewhere.example.org")}
-    given = {"command": fedstep, "junit": "report.xml", "aggregator": private_aggregator}
-    ours, theirs, none = controller(tmp_path, repository)(
-        *(train(**given, credentialsId=name) | {"credentials": tokens} for name in tokens), train(**given)
-    )
-    assert ours["returned"]["status"] == "ok", talk(ours)
-    assert theirs["returned"]["status"] == none["returned"]["status"] == "degraded"
-    assert "answered 401" in talk(theirs)
-    assert not any(token in json.dumps(result) for token in tokens.values() for result in (ours, theirs, none))
-    assert {result["result"] for result in (ours, theirs, none)} == {"SUCCESS"}
+class TestIdToken:
+    @pytest.mark.full
+    def test_token_of_this_job_alone_is_accepted(self, repository, tmp_path, issuer, private_aggregator, fedstep):
+        """An id token opens the aggregator, and one for somebody else does not."""
+        tokens = {"ours": id_token(issuer, AUDIENCE), "theirs": id_token(issuer, "https://elsewhere.example.org")}
+        given = {"command": fedstep, "junit": "report.xml", "aggregator": private_aggregator}
+        ours, theirs, none = controller(tmp_path, repository)(
+            *(train(**given, credentialsId=name) | {"credentials": tokens} for name in tokens), train(**given)
+        )
+        assert ours["returned"]["status"] == "ok", talk(ours)
+        assert theirs["returned"]["status"] == none["returned"]["status"] == "degraded"
+        assert "answered 401" in talk(theirs)
+        assert not any(token in json.dumps(result) for token in tokens.values() for result in (ours, theirs, none))
+        assert {result["result"] for result in (ours, theirs, none)} == {"SUCCESS"}

@@ -33,40 +33,41 @@ def rules(*paths):
     return json.loads(told)
 
 
-def test_no_step_is_called_where_jenkins_cannot_suspend_it(tmp_path):
-    broken = tmp_path / "Broken.groovy"
-    broken.write_text(BROKEN)
-    assert rules(*LIBRARY.rglob("*.groovy"), broken) == [
-        "Broken.groovy:4: class Broken is not Serializable",
-        "Broken.groovy:5: step sh in an initial value",
-        "Broken.groovy:6: step echo in a constructor",
-        "Broken.groovy:7: step readFile in toString",
-        "Broken.groovy:9: step libraryResource in a @NonCPS method",
-        "Broken.groovy:9: later, which is not @NonCPS, in a @NonCPS method",
-        "Broken.groovy:11: a closure for sort outside of @NonCPS",
-    ]
+class TestLibrary:
+    def test_no_step_is_called_where_jenkins_cannot_suspend_it(self, tmp_path):
+        broken = tmp_path / "Broken.groovy"
+        broken.write_text(BROKEN)
+        assert rules(*LIBRARY.rglob("*.groovy"), broken) == [
+            "Broken.groovy:4: class Broken is not Serializable",
+            "Broken.groovy:5: step sh in an initial value",
+            "Broken.groovy:6: step echo in a constructor",
+            "Broken.groovy:7: step readFile in toString",
+            "Broken.groovy:9: step libraryResource in a @NonCPS method",
+            "Broken.groovy:9: later, which is not @NonCPS, in a @NonCPS method",
+            "Broken.groovy:11: a closure for sort outside of @NonCPS",
+        ]
 
+    def test_every_method_of_the_helpers_is_outside_of_continuations(self):
+        for path in (LIBRARY / "src").rglob("*.groovy"):
+            lines = path.read_text().splitlines()
+            methods = [
+                number for number, line in enumerate(lines) if re.match(r"    (private )?static [^=]*\) \{", line)
+            ]
+            assert methods
+            assert [lines[number] for number in methods if lines[number - 1].strip() != "@NonCPS"] == [], path.name
 
-def test_every_method_of_the_helpers_is_outside_of_continuations():
-    for path in (LIBRARY / "src").rglob("*.groovy"):
-        lines = path.read_text().splitlines()
-        methods = [number for number, line in enumerate(lines) if re.match(r"    (private )?static [^=]*\) \{", line)]
-        assert methods
-        assert [lines[number] for number in methods if lines[number - 1].strip() != "@NonCPS"] == [], path.name
-
-
-@pytest.mark.full
-def test_the_linter_has_nothing_to_say_about_the_library(tmp_path):
-    npx = shutil.which("npx")
-    assert npx, "the linter needs Node.js"
-    config = LIBRARY / ".groovylintrc.json"
-    words = (npx, "--yes", "npm-groovy-lint@15.2.2", "--noserver", "--failon", "info")
-    done = subprocess.run(
-        [*words, "--config", config, "--path", LIBRARY, "--files", "**/*.groovy"],
-        env=os.environ | {"JAVA_HOME": JAVA_HOME, "npm_config_cache": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout
-    assert re.search(r"results in \S*6\S* linted files", done.stdout)
+    @pytest.mark.full
+    def test_the_linter_has_nothing_to_say_about_the_library(self, tmp_path):
+        npx = shutil.which("npx")
+        assert npx, "the linter needs Node.js"
+        config = LIBRARY / ".groovylintrc.json"
+        words = (npx, "--yes", "npm-groovy-lint@15.2.2", "--noserver", "--failon", "info")
+        done = subprocess.run(
+            [*words, "--config", config, "--path", LIBRARY, "--files", "**/*.groovy"],
+            env=os.environ | {"JAVA_HOME": JAVA_HOME, "npm_config_cache": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout
+        assert re.search(r"results in \S*6\S* linted files", done.stdout)

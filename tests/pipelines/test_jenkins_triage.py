@@ -41,98 +41,101 @@ def finding(*failures, **more):
     return json.dumps({"failures": [places | failure for failure in failures], **more}, indent=2) + "\n"
 
 
-def test_a_triage_returns_verdicts_with_the_most_real_failure_first(jenkins, fedstep):
-    (result,) = jenkins(triage(command=fedstep, junit="report.xml"))
-    judged = result["returned"]
-    assert judged["status"] == "degraded", "no build is known yet, and yet it is judged"
-    assert judged["failuresFlaky"] + judged["failuresReal"] + judged["failuresUnsure"] == 1
-    (test,) = judged["tests"]
-    assert test["name"] == "tests.test_cart#test_sleeps"
-    assert 0 < test["flakyProbability"] < 1
-    assert test["reasons"]
-    assert all(isinstance(reason, str) for reason in test["reasons"])
-    assert result["description"].startswith("fedstep: 1 failed: ")
-    assert result["result"] == "SUCCESS", "judging alone changes nothing"
+class TestVerdicts:
+    def test_verdicts_begin_with_the_most_real_failure(self, jenkins, fedstep):
+        """A triage returns verdicts with the most real failure first."""
+        (result,) = jenkins(triage(command=fedstep, junit="report.xml"))
+        judged = result["returned"]
+        assert judged["status"] == "degraded", "no build is known yet, and yet it is judged"
+        assert judged["failuresFlaky"] + judged["failuresReal"] + judged["failuresUnsure"] == 1
+        (test,) = judged["tests"]
+        assert test["name"] == "tests.test_cart#test_sleeps"
+        assert 0 < test["flakyProbability"] < 1
+        assert test["reasons"]
+        assert all(isinstance(reason, str) for reason in test["reasons"])
+        assert result["description"].startswith("fedstep: 1 failed: ")
+        assert result["result"] == "SUCCESS", "judging alone changes nothing"
+
+    def test_only_flaky_is_true_where_every_failure_is_flaky(self, judge):
+        """`onlyFlaky` is true where every failure is flaky, and nowhere else."""
+        judged = judge(
+            finding(FLAKY, FLAKY),
+            finding(FLAKY, REAL),
+            finding(FLAKY, UNSURE),
+            finding(FLAKY, incident=True),
+            finding(),
+            "",
+            '{\n  "failures": [\n',
+            finding(FLAKY, reports={"dropped": [{"source": "b.xml", "reason": "broken", "kept": False}]}),
+            finding(FLAKY, muted=[REAL]),
+            finding(muted=[REAL]),
+            finding(FLAKY, reports={"dropped": [{"source": "b.xml", "reason": "repaired", "kept": True}]}),
+        )
+        assert [result["returned"]["onlyFlaky"] for result in judged] == [True, *[False] * 7, True, True, True]
+        mixed = judged[1]["returned"]
+        assert [test["name"] for test in mixed["tests"]] == ["b#adds", "a#waits"]
+        assert (mixed["failuresFlaky"], mixed["failuresReal"]) == (1, 1)
+        assert mixed["tests"][1]["reasons"] == ["it ran out of time"]
+        assert judged[8]["returned"]["failuresMuted"] == 1
+
+    def test_invalid_json_fails_the_step_and_not_the_build(self, judge):
+        """A finding that is no JSON is an error of the step and not of the build."""
+        (result,) = judge("{\n  nonsense\n}\n")
+        assert result["returned"]["status"] == "degraded"
+        assert result["returned"]["onlyFlaky"] is False
+        assert result["result"] == "SUCCESS"
+        assert talk(result).count("ERROR: fedstep triage did not run; the build goes on") == 1
+
+    def test_of_six_hundred_failures_five_hundred_are_listed(self, judge):
+        """Six hundred failures are counted, and five hundred of them listed."""
+        (result,) = judge(finding(*[FLAKY] * 599, REAL))
+        assert result["returned"]["failuresFlaky"] == 599
+        assert len(result["returned"]["tests"]) == 500
+        assert result["returned"]["tests"][0]["name"] == "b#adds"
 
 
-def test_only_flaky_is_true_where_every_failure_is_flaky_and_nowhere_else(judge):
-    judged = judge(
-        finding(FLAKY, FLAKY),
-        finding(FLAKY, REAL),
-        finding(FLAKY, UNSURE),
-        finding(FLAKY, incident=True),
-        finding(),
-        "",
-        '{\n  "failures": [\n',
-        finding(FLAKY, reports={"dropped": [{"source": "b.xml", "reason": "broken", "kept": False}]}),
-        finding(FLAKY, muted=[REAL]),
-        finding(muted=[REAL]),
-        finding(FLAKY, reports={"dropped": [{"source": "b.xml", "reason": "repaired", "kept": True}]}),
+class TestDescription:
+    def test_description_keeps_other_text_and_has_one_line(self, judge):
+        """The description keeps what others wrote and has one line of ours."""
+        before = "Release 1.2\nfedstep: expected 4 min\nfedstep (jdk 17): no test failed"
+        one, cell, silent = judge(
+            finding(headline="took 5 min"),
+            finding(headline="took 5 min"),
+            finding(headline="took 5 min"),
+            description=before,
+            options=({}, {"cell": "jdk 17"}, {"describe": False}),
+        )
+        assert one["description"] == "Release 1.2\nfedstep (jdk 17): no test failed\nfedstep: took 5 min"
+        assert cell["description"] == "Release 1.2\nfedstep: expected 4 min\nfedstep (jdk 17): took 5 min"
+        assert silent["description"] == before
+
+    @pytest.mark.parametrize(
+        ("plugin", "shown"), [("badge-1", "shortText"), ("badge-3", "badge"), ("credentials-binding", None)]
     )
-    assert [result["returned"]["onlyFlaky"] for result in judged] == [True, *[False] * 7, True, True, True]
-    mixed = judged[1]["returned"]
-    assert [test["name"] for test in mixed["tests"]] == ["b#adds", "a#waits"]
-    assert (mixed["failuresFlaky"], mixed["failuresReal"]) == (1, 1)
-    assert mixed["tests"][1]["reasons"] == ["it ran out of time"]
-    assert judged[8]["returned"]["failuresMuted"] == 1
+    def test_failures_are_a_badge_where_the_plugin_is_there(self, jenkins, tmp_path, plugin, shown):
+        """Failures are a badge where a version of the plugin is there."""
+        does = (
+            'echo "FEDSTEP_FAILURES_FLAKY=2\nFEDSTEP_FAILURES_REAL=0" >>"$FEDSTEP_DOTENV"; '
+            'printf "{\n  \\"headline\\": \\"2 failed\\"\n}\n" >"$FEDSTEP_FINDINGS"'
+        )
+        (result,) = jenkins(
+            train(command=recording(tmp_path), cell="jdk 21", strict=True)
+            | {"environment": {"DO": does}, "plugins": [plugin]}
+        )
+        assert result["returned"]["status"] == "ok"
+        assert result["description"] == "fedstep (jdk 21): 2 failed"
+        assert "ERROR" not in talk(result), "the plugin's absence is no error"
+        badges = [said for said in result["told"] if "shortText" in said or "badge" in said]
+        assert badges == ([{shown: {"text": "jdk 21: 2 flaky"}}] if shown else [])
 
-
-def test_a_finding_that_is_no_json_is_an_error_of_the_step_and_not_of_the_build(judge):
-    (result,) = judge("{\n  nonsense\n}\n")
-    assert result["returned"]["status"] == "degraded"
-    assert result["returned"]["onlyFlaky"] is False
-    assert result["result"] == "SUCCESS"
-    assert talk(result).count("ERROR: fedstep triage did not run; the build goes on") == 1
-
-
-def test_six_hundred_failures_are_counted_and_five_hundred_of_them_listed(judge):
-    (result,) = judge(finding(*[FLAKY] * 599, REAL))
-    assert result["returned"]["failuresFlaky"] == 599
-    assert len(result["returned"]["tests"]) == 500
-    assert result["returned"]["tests"][0]["name"] == "b#adds"
-
-
-def test_the_description_keeps_what_others_wrote_and_has_one_line_of_ours(judge):
-    before = "Release 1.2\nfedstep: expected 4 min\nfedstep (jdk 17): no test failed"
-    one, cell, silent = judge(
-        finding(headline="took 5 min"),
-        finding(headline="took 5 min"),
-        finding(headline="took 5 min"),
-        description=before,
-        options=({}, {"cell": "jdk 17"}, {"describe": False}),
-    )
-    assert one["description"] == "Release 1.2\nfedstep (jdk 17): no test failed\nfedstep: took 5 min"
-    assert cell["description"] == "Release 1.2\nfedstep: expected 4 min\nfedstep (jdk 17): took 5 min"
-    assert silent["description"] == before
-
-
-@pytest.mark.parametrize(
-    ("plugin", "shown"), [("badge-1", "shortText"), ("badge-3", "badge"), ("credentials-binding", None)]
-)
-def test_failures_are_a_badge_where_a_version_of_the_plugin_is_there(jenkins, tmp_path, plugin, shown):
-    does = (
-        'echo "FEDSTEP_FAILURES_FLAKY=2\nFEDSTEP_FAILURES_REAL=0" >>"$FEDSTEP_DOTENV"; '
-        'printf "{\n  \\"headline\\": \\"2 failed\\"\n}\n" >"$FEDSTEP_FINDINGS"'
-    )
-    (result,) = jenkins(
-        train(command=recording(tmp_path), cell="jdk 21", strict=True)
-        | {"environment": {"DO": does}, "plugins": [plugin]}
-    )
-    assert result["returned"]["status"] == "ok"
-    assert result["description"] == "fedstep (jdk 21): 2 failed"
-    assert "ERROR" not in talk(result), "the plugin's absence is no error"
-    badges = [said for said in result["told"] if "shortText" in said or "badge" in said]
-    assert badges == ([{shown: {"text": "jdk 21: 2 flaky"}}] if shown else [])
-
-
-@pytest.mark.full
-def test_jenkins_own_estimate_stands_beside_ours(jenkins, fedstep):
-    passed = train(command=fedstep, junit="report.xml", outcome="passed")
-    jenkins(passed, passed, passed)
-    now = {"started": int(time.time() * 1000)}
-    later = {"environment": {"BUILD_NUMBER": "4"}}
-    predicted, trained = jenkins(predict(command=fedstep) | now | later, passed | now | later)
-    assert re.search(r"Build time +\d.*90 % between .*\(Jenkins would say ", talk(predicted)), talk(predicted)
-    assert re.fullmatch(r"fedstep: expected .* \(.* – .*; Jenkins would say .*\).*", predicted["description"])
-    assert re.search(r"Build +passed; .* the expected .*\(Jenkins would say ", " ".join(talk(trained).split()))
-    assert re.fullmatch(r"fedstep: took .*; Jenkins would say .*\), 1 failed: .*", trained["description"])
+    @pytest.mark.full
+    def test_jenkins_own_estimate_stands_beside_ours(self, jenkins, fedstep):
+        passed = train(command=fedstep, junit="report.xml", outcome="passed")
+        jenkins(passed, passed, passed)
+        now = {"started": int(time.time() * 1000)}
+        later = {"environment": {"BUILD_NUMBER": "4"}}
+        predicted, trained = jenkins(predict(command=fedstep) | now | later, passed | now | later)
+        assert re.search(r"Build time +\d.*90 % between .*\(Jenkins would say ", talk(predicted)), talk(predicted)
+        assert re.fullmatch(r"fedstep: expected .* \(.* – .*; Jenkins would say .*\).*", predicted["description"])
+        assert re.search(r"Build +passed; .* the expected .*\(Jenkins would say ", " ".join(talk(trained).split()))
+        assert re.fullmatch(r"fedstep: took .*; Jenkins would say .*\), 1 failed: .*", trained["description"])

@@ -86,34 +86,35 @@ def seen(folder):
     return [line.strip().rpartition('.exe" ')[2] for line in (folder / "seen").read_text().splitlines()]
 
 
-def test_the_reports_arrive_as_they_were_written_and_only_results_are_on_standard_output(agent, tmp_path):
-    globs = {"WITH_JUNIT_0": "**/TEST-*.xml", "WITH_JUNIT_12": "a & b (x) ^z.xml"}
-    done = agent(WITH_COMMAND=windows(tmp_path / "fedstep.exe"), WITH_SUBCOMMAND="train", **globs)
-    assert done.returncode == 0, done.stderr
-    assert seen(tmp_path) == ['train --junit "**/TEST-*.xml" --junit "a & b (x) ^z.xml"']
-    assert done.stdout.splitlines() == ["FEDSTEP_STATUS=ok", "{}"]
-    assert "some talk" in done.stderr
-    assert list((tmp_path / "a workspace@tmp").iterdir()) == [], "nothing is left behind"
+class TestBatchFile:
+    def test_reports_arrive_as_written_and_stdout_has_results(self, agent, tmp_path):
+        """The reports arrive as they were written, and only results are on standard output."""
+        globs = {"WITH_JUNIT_0": "**/TEST-*.xml", "WITH_JUNIT_12": "a & b (x) ^z.xml"}
+        done = agent(WITH_COMMAND=windows(tmp_path / "fedstep.exe"), WITH_SUBCOMMAND="train", **globs)
+        assert done.returncode == 0, done.stderr
+        assert seen(tmp_path) == ['train --junit "**/TEST-*.xml" --junit "a & b (x) ^z.xml"']
+        assert done.stdout.splitlines() == ["FEDSTEP_STATUS=ok", "{}"]
+        assert "some talk" in done.stderr
+        assert list((tmp_path / "a workspace@tmp").iterdir()) == [], "nothing is left behind"
 
+    def test_failing_command_is_one_warning_unless_strict(self, agent, tmp_path):
+        """A command that fails is one warning, and its exit code only if strict."""
+        given = {"WITH_COMMAND": windows(tmp_path / "fedstep.exe"), "WITH_SUBCOMMAND": "predict", "CODE": "5"}
+        polite, strict = agent(**given), agent(**given, FEDSTEP_STRICT="true")
+        assert (polite.returncode, strict.returncode) == (0, 5)
+        for done in (polite, strict):
+            assert done.stdout.splitlines()[-1] == "FEDSTEP_STATUS=degraded"
+            assert done.stderr.count("WARNING: fedstep predict did not finish") == 1
 
-def test_a_command_that_fails_is_one_warning_and_its_exit_code_only_if_strict(agent, tmp_path):
-    given = {"WITH_COMMAND": windows(tmp_path / "fedstep.exe"), "WITH_SUBCOMMAND": "predict", "CODE": "5"}
-    polite, strict = agent(**given), agent(**given, FEDSTEP_STRICT="true")
-    assert (polite.returncode, strict.returncode) == (0, 5)
-    for done in (polite, strict):
-        assert done.stdout.splitlines()[-1] == "FEDSTEP_STATUS=degraded"
-        assert done.stderr.count("WARNING: fedstep predict did not finish") == 1
-
-
-def test_it_installs_once_a_package_and_says_so_when_it_cannot(agent, tmp_path):
-    given = {"WITH_PYTHON": windows(tmp_path / "python.exe"), "WITH_SUBCOMMAND": "predict", "WITH_PACKAGE": PACKAGE}
-    assert agent(**given).returncode == 0
-    assert [line.split()[2] for line in seen(tmp_path)] == ["venv", "pip", "fedstep"]
-    assert PACKAGE in seen(tmp_path)[1]
-    assert agent(**given).returncode == 0
-    assert seen(tmp_path)[3:] == ["-I -m fedstep predict"], "the second build installs nothing"
-    broken = given | {"WITH_PACKAGE": "fedstep==99", "CODE": "1"}
-    polite, strict = agent(**broken), agent(**broken, FEDSTEP_STRICT="true")
-    assert (polite.returncode, strict.returncode) == (0, 6)
-    assert polite.stdout.splitlines() == ["FEDSTEP_STATUS=degraded"]
-    assert polite.stderr.count("WARNING: fedstep could not be installed") == 1
+    def test_it_installs_once_a_package_and_says_so_when_it_cannot(self, agent, tmp_path):
+        given = {"WITH_PYTHON": windows(tmp_path / "python.exe"), "WITH_SUBCOMMAND": "predict", "WITH_PACKAGE": PACKAGE}
+        assert agent(**given).returncode == 0
+        assert [line.split()[2] for line in seen(tmp_path)] == ["venv", "pip", "fedstep"]
+        assert PACKAGE in seen(tmp_path)[1]
+        assert agent(**given).returncode == 0
+        assert seen(tmp_path)[3:] == ["-I -m fedstep predict"], "the second build installs nothing"
+        broken = given | {"WITH_PACKAGE": "fedstep==99", "CODE": "1"}
+        polite, strict = agent(**broken), agent(**broken, FEDSTEP_STRICT="true")
+        assert (polite.returncode, strict.returncode) == (0, 6)
+        assert polite.stdout.splitlines() == ["FEDSTEP_STATUS=degraded"]
+        assert polite.stderr.count("WARNING: fedstep could not be installed") == 1

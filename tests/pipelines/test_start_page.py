@@ -44,25 +44,33 @@ def shows(expected: str, told: str) -> bool:
     return doctest.OutputChecker().check_output(wanted, got, LENIENT)
 
 
-@pytest.mark.full
-def test_every_command_of_the_first_ten_minutes_shows_what_the_page_says(tmp_path, fedstep):
-    project = tmp_path / "your-project"
-    project.mkdir()
-    (project / "test_shop.py").write_text(TESTS)
-    path = f"{Path(fedstep).parent}{os.pathsep}/usr/bin{os.pathsep}/bin"
-    env = {"PATH": path, "HOME": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    git = ("git", "-c", "user.name=A", "-c", "user.email=a@example.org", "-C", str(project))
-    for words in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-q", "-m", "Begin")):
-        subprocess.run([*git, *words], check=True, timeout=20)
-    steps = consoles((ROOT / "docs/tutorial/start.md").read_text(encoding="utf-8"))
-    assert len(steps) == 8
-    for command, expected in steps:
-        ran = subprocess.run(["sh", "-c", command], cwd=project, env=env, capture_output=True, text=True, timeout=300)
-        assert ran.stderr == "", command
-        assert shows(expected, ran.stdout), f"$ {command}\n{ran.stdout}"
+class TestConsoles:
+    @pytest.mark.full
+    def test_every_command_shows_what_the_page_says(self, tmp_path, fedstep):
+        """Every command of the first ten minutes shows what the page says."""
+        project = tmp_path / "your-project"
+        project.mkdir()
+        (project / "test_shop.py").write_text(TESTS)
+        path = f"{Path(fedstep).parent}{os.pathsep}/usr/bin{os.pathsep}/bin"
+        env = {
+            "PATH": path,
+            "HOME": str(tmp_path),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        git = ("git", "-c", "user.name=A", "-c", "user.email=a@example.org", "-C", str(project))
+        for words in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-q", "-m", "Begin")):
+            subprocess.run([*git, *words], check=True, timeout=20)
+        steps = consoles((ROOT / "docs/tutorial/start.md").read_text(encoding="utf-8"))
+        assert len(steps) == 8
+        for command, expected in steps:
+            ran = subprocess.run(
+                ["sh", "-c", command], cwd=project, env=env, capture_output=True, text=True, timeout=300
+            )
+            assert ran.stderr == "", command
+            assert shows(expected, ran.stdout), f"$ {command}\n{ran.stdout}"
 
-
-def test_a_page_that_shows_something_else_is_found():
-    assert shows("Build  1.5 s\n...\nStatus  local\n", "Build 22 s\nx\ny\nStatus local\n")
-    assert not shows("Build  1.5 s\nStatus  local\n", "Build 22 s\nx\nStatus local\n")
-    assert not shows("Tests  3 passed\n", "Tests 3 failed\n")
+    def test_a_page_that_shows_something_else_is_found(self):
+        assert shows("Build  1.5 s\n...\nStatus  local\n", "Build 22 s\nx\ny\nStatus local\n")
+        assert not shows("Build  1.5 s\nStatus  local\n", "Build 22 s\nx\nStatus local\n")
+        assert not shows("Tests  3 passed\n", "Tests 3 failed\n")

@@ -48,7 +48,7 @@ class CaseCollector:
         self._tokenizer = tokenizer
         self._repeated: Counter[tuple[str, bool]] = Counter()
         self._path = _path_pattern(self.root)
-        self._folder = self.root.rpartition("/")[2]  # found faster than a path in either notation
+        self.folder = self.root.rpartition("/")[2]  # found in a name faster than a path in either notation
 
     def take(self) -> list[TestRun | Dropped]:
         """Return what was collected since the last call."""
@@ -93,10 +93,9 @@ class CaseCollector:
 
     def identify(self, prefix: str, name: str) -> str:
         """Return the identity of the test `name` of a class: on one line, short, without paths of this machine."""
-        if self._folder and self._folder in name:
+        if self.folder and self.folder in name:
             name = self._path.sub(_below_root, name)
-        test = prefix + name
-        return test if len(test) <= MAX_NAME and test.isprintable() else make_identity(test)
+        return make_identity(prefix + name)
 
 
 def parse_seconds(text: str) -> float:

@@ -53,6 +53,7 @@ class JUnitHandler:
         self._is_node = signature.root == "testsuites" and not signature.top
         self._is_playwright = tuple(signature.top)[:2] == ("id", "name") and "skipped" in signature.top
         self._tokenizer, self._collector, self._append = tokenizer, collector, collector.items.append
+        self._folder = collector.folder
         self._suites: list[Suite] = []  # the open ones
         self._suite_file = ""  # of the innermost one
         self._depth = 0  # open elements that are no cases
@@ -158,7 +159,9 @@ class JUnitHandler:
         file = self._file(case) if self._suite_file or "file" in case else ""
         if class_name != self._class:
             self._change_class(class_name, file)
-        test = self._collector.identify(self._prefix, name)
+        test = self._prefix + name
+        if len(test) > MAX_NAME or not test.isprintable() or (self._folder and self._folder in name):
+            test = self._collector.identify(self._prefix, name)
         outcome = self._outcome(case) if self._marks or "status" in case else PASSED
         seconds = parse_seconds(time) if time else NO_SECONDS
         if time and seconds != seconds:  # NaN

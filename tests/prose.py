@@ -1,6 +1,7 @@
 """Report words in Markdown files that the project's style advises against.
 
-Run as `python -m tests.prose [--strict] PATH...`. Code is not read. Without `--strict` the exit code is 0.
+Run as `python -m tests.prose [--strict] PATH...`. Code is not read, nor what stands between `<!-- prose: off -->` and
+`<!-- prose: on -->`. Without `--strict` the exit code is 0.
 
 Proselint, which `make prose` runs first, knows worn phrases but cannot be given words of a project. Vale could, but its
 wheel downloads the program at the first run, so that it would not work without internet.
@@ -43,7 +44,7 @@ RULES: tuple[tuple[str, str], ...] = (
     (r"once an? (?:second|minute|hour|day|week)", "once per ..."),
     # Words of the glossary's table of old words
     ("folds?|folded|folding", "aggregation, aggregate"),
-    ("heads?", "task (its model), candidate (the newest model)"),
+    ("(?-i:[Hh]eads?)", "task (its model), candidate (the newest model)"),
     ("votes?", "evaluation"),
     ("snapshots?", "version on trial"),
     ("halves", "shares"),
@@ -51,6 +52,7 @@ RULES: tuple[tuple[str, str], ...] = (
 COMPILED = tuple(
     (re.compile(rf"(?<![\w/-])(?:{pattern})(?![\w/-])", re.IGNORECASE), advice) for pattern, advice in RULES
 )
+OFF, ON = "<!-- prose: off -->", "<!-- prose: on -->"
 FENCE = re.compile(r"^\s*(```|~~~)")
 CODE = re.compile(r"`[^`]*`|\]\([^)]*\)|https?://\S+|<!--.*?-->")
 
@@ -70,11 +72,13 @@ class Finding(NamedTuple):
 
 def find_words(path: Path, text: str) -> Iterator[Finding]:
     """Yield the words of a Markdown text that match a rule, in order, without those in code and in link targets."""
-    in_code = False
+    in_code = is_off = False
     for number, line in enumerate(text.splitlines(), start=1):
         if FENCE.match(line):
             in_code = not in_code
-        elif not in_code:
+        elif line.strip() in (OFF, ON):
+            is_off = line.strip() == OFF
+        elif not in_code and not is_off:
             prose = CODE.sub(lambda code: " " * len(code.group()), line)
             for pattern, advice in COMPILED:
                 for match in pattern.finditer(prose):

@@ -18,6 +18,13 @@ class TestFindWords:
         text = "`purse` [text](house.md) https://crowd.example\n\n```sh\nfold -w 80\n```\n"
         assert list(find_words(PAGE, text)) == []
 
+    def test_skips_what_is_switched_off(self) -> None:
+        text = "<!-- prose: off -->\nA purse.\n<!-- prose: on -->\nA door.\n"
+        assert [finding.line for finding in find_words(PAGE, text)] == [4]
+
+    def test_the_head_of_git_is_allowed(self) -> None:
+        assert list(find_words(PAGE, "A detached HEAD.")) == []
+
     def test_matches_whole_words_only(self) -> None:
         assert list(find_words(PAGE, "A warehouse, an outdoor manifold, a header.")) == []
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from fedstep import __version__
+from tests.pipelines.conftest import ActRun
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -49,10 +50,10 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def build(act: Callable[..., Any], tmp_path: Path) -> Callable[[str], Any]:
+def build(act: Callable[..., ActRun], tmp_path: Path) -> Callable[[str], ActRun]:
     """Return a function that runs the job `build` for a tag."""
 
-    def run(tag: str) -> Any:
+    def run(tag: str) -> ActRun:
         event = tmp_path / "event.json"
         event.write_text(json.dumps({"ref": f"refs/tags/{tag}"}))
         stand_ins = {
@@ -72,7 +73,7 @@ class TestBuild:
     """The job that builds and checks the distributions."""
 
     @pytest.mark.full
-    def test_keeps_the_distributions_of_the_tag(self, build: Callable[[str], Any]) -> None:
+    def test_keeps_the_distributions_of_the_tag(self, build: Callable[[str], ActRun]) -> None:
         """The wheel is installed and run by the workflow; here its content is checked."""
         run = build(f"v{__version__}")
         assert run.code == 0, run.log
@@ -85,7 +86,7 @@ class TestBuild:
         assert top == {"fedstep", f"fedstep-{__version__}.dist-info"}
 
     @pytest.mark.full
-    def test_stops_when_the_tag_is_not_the_version(self, build: Callable[[str], Any]) -> None:
+    def test_stops_when_the_tag_is_not_the_version(self, build: Callable[[str], ActRun]) -> None:
         """A forgotten version bump must not reach PyPI, where a version can never be replaced."""
         run = build("v99.0.0")
         assert run.code != 0

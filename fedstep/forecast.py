@@ -10,8 +10,8 @@ from fedstep.build.record import Absent, Build, TestRun
 from fedstep.features.builds import Planned
 from fedstep.features.duration import duration_features, jenkins_estimate
 from fedstep.features.failure import failure_features
-from fedstep.features.flaky import ACTIVE_BUILDS, flaky_columns, group_of
-from fedstep.features.parts import Features, Value
+from fedstep.features.flaky import ACTIVE_BUILDS, flaky_columns, group_of, row_of
+from fedstep.features.parts import Features, Raw
 from fedstep.features.rows import build_private, last_commit, test_private
 from fedstep.features.schema import Head, schema
 from fedstep.features.triage import triage_values
@@ -71,7 +71,7 @@ class Forecaster(NamedTuple):
         scores = list(map(add, shared, _private_margins(table, local)))
         lately = [number for number, seen in enumerate(table.seen) if seen >= recently]
         risks = (
-            self._test_risk(table, number, tuple(column[number] for column in columns), scores[number])
+            self._test_risk(table, number, row_of(columns, number), scores[number])
             for number in nlargest(most, lately, key=scores.__getitem__)
         )
         return tuple(risk for risk in risks if risk.probability >= at_least)
@@ -82,18 +82,18 @@ class Forecaster(NamedTuple):
         rows = triage_values(table, build, last_commit(summary.builds, stream))
         return tuple(sorted((self._verdict(run, values) for run, values in rows), key=lambda v: -v.flaky_probability))
 
-    def _verdict(self, run: TestRun, values: tuple[Value, ...]) -> FailureVerdict:
-        row, private = schema().heads["triage"].encode_values(values), test_private(run.test)
+    def _verdict(self, run: TestRun, values: Raw) -> FailureVerdict:
+        row, private = schema().heads["triage"].encode(values), test_private(run.test)
         chance = self._probability("triage", self._margin("triage", row, private))
         reasons = self._reasons("triage", row, private)
         return FailureVerdict(run.test, chance, reasons, verdict_of(chance), run.failure_type, run.file, run.line)
 
-    def _test_risk(self, table: TestTable, number: int, values: tuple[Value, ...], score: float) -> TestRisk:
+    def _test_risk(self, table: TestTable, number: int, values: Raw, score: float) -> TestRisk:
         test = table.ids[number]
         return TestRisk(
             test=test,
             probability=self._probability("flaky", score),
-            reasons=self._reasons("flaky", schema().heads["flaky"].encode_values(values), test_private(test)),
+            reasons=self._reasons("flaky", schema().heads["flaky"].encode(values), test_private(test)),
             runs=table.runs[number],
             failures=table.failures[number],
             flips=table.flips[number],

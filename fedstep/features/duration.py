@@ -83,8 +83,8 @@ def duration_features(past: Sequence[PastBuild], now: Planned) -> tuple[Estimate
     spread = _spread(high - low, highest - lowest)
     levels = {"low": low, "high": high, **_plain_levels(known, times)}
     levels |= {name: quantile(ascending, weighted(*view), 0.5) for name, view in VIEWS.items()}
-    raw = {name: _bounded((value - center) / spread) for name, value in levels.items()}
-    return Estimate(exp(center), spread, len(known)), raw
+    departures = {name: _bounded((value - center) / spread) for name, value in levels.items()}
+    return Estimate(exp(center), spread, len(known)), {"passed": None, **departures}  # no build may have passed
 
 
 def jenkins_estimate(past: Sequence[PastBuild], now: Planned) -> float | Absent:

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from math import exp
 
 from fedstep.build.relation import group_of
-from fedstep.features.parts import Value
+from fedstep.features.parts import Columns, Raw, Value
 from fedstep.history.tests import FAST, MIDDLE, NEVER, SLOW, SLOWEST, UNTIMED, TestTable, decayed_rate
 
-__all__ = ["flaky_columns", "flaky_values", "group_of", "history_values", "typical_seconds"]
+__all__ = ["flaky_columns", "flaky_values", "group_of", "history_columns", "row_of", "typical_seconds"]
 
 ACTIVE_BUILDS = 20  # a test that did not run in the last so many builds is not predicted
 
@@ -21,47 +21,49 @@ def typical_seconds(table: TestTable, number: int) -> float | None:
     return None if table.log_seconds[number] == UNTIMED else exp(table.log_seconds[number])
 
 
-def flaky_values(table: TestTable) -> list[tuple[Value, ...]]:
-    """For each test of the table the raw values of the flaky head's parts, in their order."""
-    return list(zip(*flaky_columns(table), strict=True))
+def flaky_values(table: TestTable) -> list[Raw]:
+    """Return, for each test of the table, the raw values of the flaky head by part name."""
+    columns = flaky_columns(table)
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def flaky_columns(table: TestTable) -> tuple[Sequence[Value], ...]:
-    """The raw values of each of the flaky head's parts, in their order, for all tests of the table."""
+def row_of(columns: Columns, number: int) -> Raw:
+    """Return the raw values by part name of the test in row `number`."""
+    return {name: column[number] for name, column in columns.items()}
+
+
+def flaky_columns(table: TestTable) -> Columns:
+    """Return the raw values of the flaky head by part name, each for all tests of the table."""
     spreads = zip(table.log_spread, table.runs, strict=True)
-    return (
-        [1.0] * len(table.ids),
-        *_history_columns(table),
-        _time_ranks(table.log_seconds),
-        [round(value, 1) if runs > 1 else None for value, runs in spreads],
-        [None if words is None else len(words) for words in table.source_words],
-        table.name_words,
-        table.source_words,
-    )
+    return {
+        "bias": [1.0] * len(table.ids),
+        **history_columns(table),
+        "time-rank": _time_ranks(table.log_seconds),
+        "seconds-variation": [round(value, 1) if runs > 1 else None for value, runs in spreads],
+        "source-words": [None if words is None else len(words) for words in table.source_words],
+        "name": table.name_words,
+        "source": table.source_words,
+    }
 
 
-def history_values(table: TestTable) -> list[tuple[Value, ...]]:
-    """For each test the raw values of the parts that the flaky and the triage head share, in their order."""
-    return list(zip(*_history_columns(table), strict=True))
-
-
-def _history_columns(table: TestTable) -> tuple[Sequence[Value], ...]:
+def history_columns(table: TestTable) -> Columns:
+    """Return the raw values of the parts that the flaky and the triage head share, each for all tests of the table."""
     failed_50, flipped_100 = _rates(table.failed_50, table.runs, SLOW), _rates(table.flipped_100, table.runs, SLOWEST)
     groups = [group_of(test) for test in table.ids]
     project = rounded(sum(flipped_100) / len(groups)) if groups else 0.0
-    return (
-        table.runs,
-        _rounded(_rates(table.failed_5, table.runs, FAST)),
-        _rounded(failed_50),
-        _rounded(_rates(table.flipped_20, table.runs, MIDDLE)),
-        _rounded(flipped_100),
-        _rounded(_rates(table.gold_100, table.runs, SLOWEST)),
-        _since(table.last_failure, table.runs),
-        _since(table.last_flip, table.runs),
-        _classmates(groups, flipped_100),
-        _classmates(groups, failed_50),
-        [project] * len(groups),
-    )
+    return {
+        "runs": table.runs,
+        "failure-rate-5": _rounded(_rates(table.failed_5, table.runs, FAST)),
+        "failure-rate-50": _rounded(failed_50),
+        "flip-rate-20": _rounded(_rates(table.flipped_20, table.runs, MIDDLE)),
+        "flip-rate-100": _rounded(flipped_100),
+        "gold-rate-100": _rounded(_rates(table.gold_100, table.runs, SLOWEST)),
+        "runs-since-failure": _since(table.last_failure, table.runs),
+        "runs-since-flip": _since(table.last_flip, table.runs),
+        "classmates-flip-rate": _classmates(groups, flipped_100),
+        "classmates-failure-rate": _classmates(groups, failed_50),
+        "project-flip-rate": [project] * len(groups),
+    }
 
 
 def _time_ranks(log_seconds: Sequence[float]) -> list[Value]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from math import isfinite, log
 from typing import NamedTuple
 
-__all__ = ["ABSENT", "Choice", "Features", "Flag", "Hats", "Part", "Raw", "Value", "Words"]
+__all__ = ["ABSENT", "Choice", "Columns", "Features", "Flag", "Hats", "Part", "Raw", "Value", "Words"]
 
 Value = float | str | Sequence[int] | None
-Raw = Mapping[str, Value]
+Raw = Mapping[str, Value]  # the value of each part, by its name
+Columns = Mapping[str, Sequence[Value]]  # the values of all rows for each part, by its name
 ABSENT = "absent"
 
 

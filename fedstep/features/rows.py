@@ -6,7 +6,7 @@ from fedstep.build.record import Absent, Build, BuildOutcome, Duration
 from fedstep.features.builds import PastBuild, Planned
 from fedstep.features.duration import Estimate, duration_features
 from fedstep.features.failure import failure_features
-from fedstep.features.flaky import flaky_values, group_of
+from fedstep.features.flaky import flaky_columns, group_of, row_of
 from fedstep.features.schema import schema
 from fedstep.features.triage import triage_values
 from fedstep.history.entry import Row
@@ -61,10 +61,10 @@ def flaky_rows(summary: Summary, build: Build, due: Callable[[str, int], bool]) 
     chosen = [places[test] for test in ran if due(test, table.runs[places[test]])]
     if not chosen:
         return ()
-    values = flaky_values(table)
+    columns = flaky_columns(table)
     head = schema().heads["flaky"]
     return tuple(
-        Row(table.ids[n], table.runs[n], *head.encode_values(values[n]), test_private(table.ids[n])) for n in chosen
+        Row(table.ids[n], table.runs[n], *head.encode(row_of(columns, n)), test_private(table.ids[n])) for n in chosen
     )
 
 
@@ -76,7 +76,7 @@ def triage_rows(summary: Summary, build: Build, planned: Planned) -> tuple[Row, 
     places = numbers(table)
     head = schema().heads["triage"]
     return tuple(
-        Row(run.test, table.runs[places[run.test]], *head.encode_values(values), test_private(run.test))
+        Row(run.test, table.runs[places[run.test]], *head.encode(values), test_private(run.test))
         for run, values in triage_values(table, build, last_commit(summary.builds, planned.stream))
     )
 

@@ -5,16 +5,17 @@ Every message names the schema's digest. Whatever is changed here changes the di
 
 import os
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from fedstep.features.parts import Choice, Features, Flag, Hats, Part, Raw, Value, Words
+from fedstep.features.parts import Choice, Columns, Features, Flag, Hats, Part, Raw, Value, Words
 
 __all__ = ["EVIDENCE", "FAILURE_KINDS", "HEAD_NAMES", "Head", "Schema", "schema"]
 
 VERSION = 2
+_T = TypeVar("_T")
 
 RATES = (0.0, 0.002, 0.01, 0.03, 0.1, 0.3, 1.0)
 RUNS = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
@@ -162,28 +163,37 @@ class Head(NamedTuple):
         return array("f", (starts.get(name, 0.0) for name in self.names()))
 
     def encode(self, raw: Raw) -> Features:
-        """The sparse row of raw values by part name; a part that is not named is absent."""
-        return self.encode_values([raw.get(part.name) for part in self.parts])
+        """Return the sparse row of raw values by part name; None marks an absent value.
 
-    def encode_values(self, raw: Sequence[Value]) -> Features:
-        """The sparse row of raw values in the order of the parts."""
+        Raise ValueError if a part has no value in `raw`, or if `raw` names something that is no part of this head.
+        """
         indices: list[int] = []
         values: list[float] = []
-        for start, part, value in zip(_starts(self.parts), self.parts, raw, strict=True):
+        for start, part, value in zip(_starts(self.parts), self.parts, self._in_order(raw), strict=True):
             for offset, weight in part.encode(value):
                 indices.append(start + offset)
                 values.append(weight)
         return Features(tuple(indices), tuple(values))
 
-    def margins(self, weights: Sequence[float], columns: Sequence[Sequence[Value]]) -> list[float]:
-        """The margin of every row, from the raw values of all rows column by column, in the order of the parts.
+    def margins(self, weights: Sequence[float], columns: Columns) -> list[float]:
+        """Return the margin of every row, from the raw values of all rows: one column for each part, by its name.
 
-        A margin equals `margin(weights, *encode_values(row))` up to the order of the sum. What a value adds is worked
+        A margin equals `margin(weights, *encode(row))` up to the order of the sum. What a value adds is worked
         out once: the 5,000 tests of a build share a few hundred values.
+
+        Raise ValueError if a part has no column, or if a column belongs to no part.
         """
         ends = (*_starts(self.parts)[1:], len(weights))
-        spans = zip(self.parts, columns, _starts(self.parts), ends, strict=True)
+        spans = zip(self.parts, self._in_order(columns), _starts(self.parts), ends, strict=True)
         return list(map(sum, zip(*(_added(part, column, weights[a:b]) for part, column, a, b in spans), strict=True)))
+
+    def _in_order(self, by_name: Mapping[str, _T]) -> list[_T]:
+        names = [part.name for part in self.parts]
+        if by_name.keys() != set(names):
+            missing = ", ".join(name for name in names if name not in by_name) or "none"
+            unknown = ", ".join(sorted(by_name.keys() - set(names))) or "none"
+            raise ValueError(f"the features do not fit the {self.name} head: missing {missing}; unknown {unknown}")
+        return [by_name[name] for name in names]
 
 
 class Schema:

@@ -1,14 +1,14 @@
 """The features of a failure: the test's past, what else failed, what changed, and how it failed."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isnan, log
 from typing import NamedTuple
 
 from fedstep.build.record import Build, Change, Outcome, TestRun
 from fedstep.build.relation import group_of
-from fedstep.features.flaky import history_values, rounded, typical_seconds
-from fedstep.features.parts import Value
+from fedstep.features.flaky import history_columns, rounded, row_of, typical_seconds
+from fedstep.features.parts import Raw, Value
 from fedstep.history.evidence import PASSED_ON_COMMIT
 from fedstep.history.scene import Scene, scene_of
 from fedstep.history.tests import TestTable, numbers
@@ -50,8 +50,10 @@ class _Failures(NamedTuple):
     scene: Scene
 
 
-def triage_values(table: TestTable, build: Build, previous_commit: str) -> list[tuple[TestRun, tuple[Value, ...]]]:
-    """For each failure of the build, with the table as it stood before it, the triage head's raw values in order.
+def triage_values(table: TestTable, build: Build, previous_commit: str) -> list[tuple[TestRun, Raw]]:
+    """Return each failure of the build with the triage head's raw values by part name.
+
+    `table` is the table as it stood before the build.
 
     Every failed test must have a row in the table (`with_tests`).
     """
@@ -60,8 +62,8 @@ def triage_values(table: TestTable, build: Build, previous_commit: str) -> list[
         return []
     failures = _failures(table, build, runs, previous_commit)
     rows = numbers(table)
-    history = history_values(table)
-    return [(run, _values(table, rows[run.test], run, failures, history[rows[run.test]])) for run in runs]
+    history = history_columns(table)
+    return [(run, _values(table, rows[run.test], run, failures, row_of(history, rows[run.test]))) for run in runs]
 
 
 def _failures(table: TestTable, build: Build, runs: Sequence[TestRun], previous_commit: str) -> _Failures:
@@ -76,17 +78,20 @@ def _failures(table: TestTable, build: Build, runs: Sequence[TestRun], previous_
     )
 
 
-def _values(
-    table: TestTable, number: int, run: TestRun, failures: _Failures, history: tuple[Value, ...]
-) -> tuple[Value, ...]:
+def _values(table: TestTable, number: int, run: TestRun, failures: _Failures, history: Raw) -> Raw:
     commit = _on_this_commit(table.recent[number], run, failures.same_commit)
     passed = PASSED_ON_COMMIT if commit in ("passed", "both") else 0.0
-    evidence = (round(nats, 2) for nats in (*_evidence(table, number, run, failures.scene), passed))
-    return 1.0, *history, *evidence, *_facts(table, number, run, failures, commit)
+    evidence = {**_evidence(table, number, run, failures.scene), "commit": passed}
+    return {
+        "bias": 1.0,
+        **history,
+        **{f"evidence-{name}": round(nats, 2) for name, nats in evidence.items()},
+        **_facts(table, number, run, failures, commit),
+    }
 
 
-def _evidence(table: TestTable, number: int, run: TestRun, scene: Scene) -> tuple[float, ...]:
-    """Past, repeats, change and companions; of a spell that goes on, the change and companions with which it began.
+def _evidence(table: TestTable, number: int, run: TestRun, scene: Scene) -> Mapping[str, float]:
+    """Return the evidence in nats by name; for a spell that goes on, the change and companions with which it began.
 
     A failure that was confirmed in every rerun counts as one more in a row.
     """
@@ -94,23 +99,23 @@ def _evidence(table: TestTable, number: int, run: TestRun, scene: Scene) -> tupl
     change = table.change[number] if streak else scene.change(run.test)
     companions = table.companions[number] if streak else scene.companions(run.test)
     repeats = scene.repeats(table, number, streak + (run.outcome == Outcome.CONFIRMED))
-    return scene.past(table, number), repeats, change, companions
+    return {"past": scene.past(table, number), "repeats": repeats, "change": change, "companions": companions}
 
 
-def _facts(table: TestTable, number: int, run: TestRun, failures: _Failures, commit: str) -> tuple[Value, ...]:
+def _facts(table: TestTable, number: int, run: TestRun, failures: _Failures, commit: str) -> Mapping[str, Value]:
     typical = typical_seconds(table, number)
     seconds = None if isnan(run.seconds) else max(run.seconds, 0.001)
-    return (
-        table.streak[number],
-        failures.failed,
-        failures.by_group[group_of(run.test)] - 1,
-        failures.scene.relation(run.test),
-        failures.files,
-        commit,
-        failure_kind(run.failure_type),
-        round(log(seconds / max(typical, 0.001)), 1) if typical and seconds else None,
-        rounded(seconds) if seconds else None,
-    )
+    return {
+        "failures-in-a-row": table.streak[number],
+        "failures-in-build": failures.failed,
+        "classmates-failing": failures.by_group[group_of(run.test)] - 1,
+        "change": failures.scene.relation(run.test),
+        "files-changed": failures.files,
+        "same-commit": commit,
+        "failure-kind": failure_kind(run.failure_type),
+        "seconds-ratio": round(log(seconds / max(typical, 0.001)), 1) if typical and seconds else None,
+        "seconds": rounded(seconds) if seconds else None,
+    }
 
 
 def _on_this_commit(recent: str, run: TestRun, same_commit: bool) -> str:

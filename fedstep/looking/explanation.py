@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from math import isnan
 
 from fedstep.build.record import Absent
-from fedstep.features.flaky import ACTIVE_BUILDS, flaky_columns, group_of, typical_seconds
-from fedstep.features.parts import Part, Value, Words
+from fedstep.features.flaky import ACTIVE_BUILDS, flaky_columns, group_of, row_of, typical_seconds
+from fedstep.features.parts import Part, Raw, Value, Words
 from fedstep.features.schema import schema
 from fedstep.federation.kept import kept_model
 from fedstep.forecast import WORTH_NAMING, Forecaster
@@ -29,11 +29,11 @@ def explain(home: Home, summary: Summary, test: str, now: float, warnings: tuple
     former = next((old for old, now in formerly(table).items() if now == test), "")
     forecaster = forecaster_for(home, kept)
     platt = forecaster.correction.platt.get("flaky", untried("flaky"))
-    subject = Subject(summary, number, tuple(column[number] for column in flaky_columns(table)))
+    subject = Subject(summary, number, row_of(flaky_columns(table), number))
     shared, private = _shared(forecaster, subject.values), _private(forecaster, test)
     beyond = sum(one.local for one in private)
 
-    def chance(values: Sequence[Value]) -> float:
+    def chance(values: Raw) -> float:
         return probability(platt, _total(_shared(forecaster, values)) + beyond)
 
     score = _total(shared) + beyond
@@ -62,13 +62,13 @@ def explain(home: Home, summary: Summary, test: str, now: float, warnings: tuple
     )
 
 
-def _shared(forecaster: Forecaster, values: Sequence[Value]) -> list[Contribution]:
+def _shared(forecaster: Forecaster, values: Raw) -> list[Contribution]:
     """What each part of the flaky head adds, each listed word for itself."""
     production = forecaster.production["flaky"]
     local = forecaster.correction.local.get("flaky", Local()).shared
     found, start = [], 0
-    for part, value in zip(schema().heads["flaky"].parts, values, strict=True):
-        for feature, shown, pairs in _pieces(part, value):
+    for part in schema().heads["flaky"].parts:
+        for feature, shown, pairs in _pieces(part, values[part.name]):
             ours = sum(production[start + offset] * weight for offset, weight in pairs)
             theirs = sum(local.get(start + offset, 0.0) * weight for offset, weight in pairs)
             found.append(Contribution(feature, shown, ours, theirs))

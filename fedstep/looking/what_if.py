@@ -5,8 +5,8 @@ from itertools import accumulate, chain, repeat
 from typing import NamedTuple
 
 from fedstep.build.record import NO_SECONDS, BuildOutcome, Outcome, TestRun
-from fedstep.features.flaky import flaky_columns, typical_seconds
-from fedstep.features.parts import Part, Value, Words
+from fedstep.features.flaky import flaky_columns, row_of, typical_seconds
+from fedstep.features.parts import Part, Raw, Value, Words
 from fedstep.features.schema import schema
 from fedstep.history.entry import Entry
 from fedstep.history.summary import Summary
@@ -22,8 +22,8 @@ WITHOUT = "without the word"
 QUICK = 0.1  # seconds
 WORTH_TELLING = 0.005  # of the probability
 
-Chance = Callable[[Sequence[Value]], float]
-"""The probability for raw values of the flaky head's parts, in their order."""
+Chance = Callable[[Raw], float]
+"""The probability for raw values of the flaky head by part name."""
 
 
 class Subject(NamedTuple):
@@ -31,7 +31,7 @@ class Subject(NamedTuple):
 
     summary: Summary
     number: int
-    values: tuple[Value, ...]
+    values: Raw
 
     @property
     def table(self) -> TestTable:
@@ -86,10 +86,7 @@ def _failures(subject: Subject, chance: Chance) -> Iterator[tuple[str, float]]:
 
 def _features(subject: Subject, chance: Chance) -> Iterator[tuple[str, float]]:
     before, parts = chance(subject.values), schema().heads["flaky"].parts
-    found = chain.from_iterable(
-        _of_part(subject, chance, place, part, value)
-        for place, (part, value) in enumerate(zip(parts, subject.values, strict=True))
-    )
+    found = chain.from_iterable(_of_part(subject, chance, part, subject.values[part.name]) for part in parts)
     return (
         (says, chance_then)
         for says, chance_then in found
@@ -97,20 +94,20 @@ def _features(subject: Subject, chance: Chance) -> Iterator[tuple[str, float]]:
     )
 
 
-def _of_part(subject: Subject, chance: Chance, place: int, part: Part, value: Value) -> Iterator[tuple[str, float]]:
+def _of_part(subject: Subject, chance: Chance, part: Part, value: Value) -> Iterator[tuple[str, float]]:
     """Without each of the words that would leave it lowest; of two other parts what would be best."""
     if isinstance(part, Words) and isinstance(value, Sequence) and not isinstance(value, str):
         listed, where = tuple(part.index), "name" if part.name == "name" else "source"
         without = (
-            (chance(_with(subject.values, place, tuple(other for other in value if other != word))), word)
+            (chance({**subject.values, part.name: tuple(other for other in value if other != word)}), word)
             for word in value
         )
         for lower, word in sorted(without)[:MOST_WORDS]:
             yield f"{WITHOUT} {listed[word]} in its {where}", lower
     elif part.name == "classmates-flip-rate" and value:
-        yield "if no other test of its class flipped", chance(_with(subject.values, place, 0.0))
+        yield "if no other test of its class flipped", chance({**subject.values, part.name: 0.0})
     elif part.name == "seconds" and isinstance(value, float) and value > QUICK:
-        yield f"if it took {QUICK:g} s", chance(_with(subject.values, place, QUICK))
+        yield f"if it took {QUICK:g} s", chance({**subject.values, part.name: QUICK})
 
 
 def _runner(subject: Subject) -> Callable[[TestTable, Outcome], TestTable]:
@@ -127,9 +124,5 @@ def _runner(subject: Subject) -> Callable[[TestTable, Outcome], TestTable]:
     return run
 
 
-def _values(table: TestTable, number: int) -> tuple[Value, ...]:
-    return tuple(column[number] for column in flaky_columns(table))
-
-
-def _with(values: Sequence[Value], place: int, value: Value) -> tuple[Value, ...]:
-    return (*values[:place], value, *values[place + 1 :])
+def _values(table: TestTable, number: int) -> Raw:
+    return row_of(flaky_columns(table), number)

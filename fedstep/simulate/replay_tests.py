@@ -146,7 +146,7 @@ def _last_words(replay: _Replay) -> Iterator[Case]:
     guesses = chances_of_flaking(table, table.ids)
     for number, values in enumerate(flaky_values(table)):
         test = table.ids[number]
-        row = Row(test, table.runs[number], *head.encode_values(values), test_private(test))
+        row = Row(test, table.runs[number], *head.encode(values), test_private(test))
         truth = float((replay.truth.tests or {}).get(test, nan))
         yield Case(replay.cases + number, "", row, truth, guesses[number])
 

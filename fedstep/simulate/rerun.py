@@ -23,7 +23,7 @@ def rerun_steps(tests: Sequence[RerunTest]) -> Iterator[Step]:
     AUC 0.69 against 0.75 on left-out projects), for half of all flaky tests fail less than once in a hundred runs.
     """
     table = _timed(with_tests(TestTable(), [test.test for test in tests]), tests)
-    encode = schema().heads["flaky"].encode_values
+    encode = schema().heads["flaky"].encode
     rows = [Row(test.test, 0, *encode(values), ()) for test, values in zip(tests, flaky_values(table), strict=True)]
     truths, weights = [float(test.flaky) for test in tests], fair_weights([test.flaky for test in tests])
     guesses = [{"flip-rate": 0.0, "seconds": 0.0 if isnan(test.seconds) else test.seconds} for test in tests]

@@ -96,7 +96,7 @@ class TestSchema:
         assert set(failure_features(past, now)) == {part.name for part in schema().heads["build-failure"].parts}
         duration = duration_features(past, now)
         if not isinstance(duration, Absent):
-            assert set(duration[1]) <= {part.name for part in schema().heads["build-duration"].parts}
+            assert set(duration[1]) == {part.name for part in schema().heads["build-duration"].parts}
 
     def test_views_name_distances_that_exist(self) -> None:
         distances = resemblance([past_build(1)], planned(), {"age": 1.0}).distances

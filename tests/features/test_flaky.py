@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstep.build.record import BuildOutcome, Outcome, TestRun
-from fedstep.features.flaky import flaky_values, group_of, history_values, rounded, typical_seconds
+from fedstep.features.flaky import flaky_values, group_of, history_columns, rounded, row_of, typical_seconds
+from fedstep.features.parts import Raw
 from fedstep.features.schema import schema
 from fedstep.history.entry import Entry
 from fedstep.history.summary import Summary, fold
@@ -31,8 +32,8 @@ def history(seed: int, builds: int = 15, tests: int = 8) -> Summary:
     return summary
 
 
-def part(values: tuple[object, ...], name: str) -> object:
-    return values[[one.name for one in HEAD.parts].index(name)]
+def part(values: Raw, name: str) -> object:
+    return values[name]
 
 
 class TestNewTests:
@@ -44,12 +45,13 @@ class TestNewTests:
         assert part(values, "runs-since-failure") is None
         assert part(values, "classmates-flip-rate") is None
         assert part(values, "source") is None
-        names = {HEAD.names()[index] for index in HEAD.encode_values(values).indices}
+        names = {HEAD.names()[index] for index in HEAD.encode(values).indices}
         assert {"bias", "runs=0", "name=timeout", "source-words=absent"} <= names
 
     def test_one_value_a_part_for_each_test(self) -> None:
         table = history(1).tests
-        assert {len(values) for values in flaky_values(table)} == {len(HEAD.parts)}
+        names = {one.name for one in HEAD.parts}
+        assert all(values.keys() == names for values in flaky_values(table))
         assert len(flaky_values(table)) == len(table.ids)
         assert flaky_values(TestTable()) == []
 
@@ -94,7 +96,7 @@ class TestValues:
     def test_values_are_rounded_so_that_no_row_is_a_fingerprint(self) -> None:
         """Values have three digits, so that no row is a fingerprint."""
         for values in flaky_values(history(3).tests):
-            assert all(value == rounded(value) for value in values if isinstance(value, float))
+            assert all(value == rounded(value) for value in values.values() if isinstance(value, float))
 
     def test_a_rate_counts_recent_runs_more(self) -> None:
         def rate(letters: str) -> object:
@@ -122,16 +124,18 @@ class TestNames:
     def test_no_coordinate_is_named_after_a_project(self) -> None:
         private = with_tests(TestTable(), ["com.zyxcorp.SecretzyxTest#qqzyx"])
         (values,) = flaky_values(private)
-        names = [HEAD.names()[index] for index in HEAD.encode_values(values).indices]
+        names = [HEAD.names()[index] for index in HEAD.encode(values).indices]
         assert not [name for name in names if "zyx" in name]
         assert not [name for head in schema().heads.values() for name in head.names() if "zyx" in name]
 
     def test_the_head_and_the_triage_head_share_a_tests_past(self) -> None:
         table = history(4).tests
-        past = history_values(table)
-        assert [values[1 : 1 + len(past[0])] for values in flaky_values(table)] == past
-        names = [[one.name for one in schema().heads[head].parts[1 : 1 + len(past[0])]] for head in ("flaky", "triage")]
-        assert names[0] == names[1]
+        past = history_columns(table)
+        for number, values in enumerate(flaky_values(table)):
+            assert {name: values[name] for name in past} == row_of(past, number)
+        parts = [[one for one in schema().heads[head].parts if one.name in past] for head in ("flaky", "triage")]
+        assert parts[0] == parts[1]
+        assert [one.name for one in parts[0]] == list(past)
 
     def test_typical_seconds_are_none_where_no_report_gave_one(self) -> None:
         table = fold(

@@ -32,16 +32,17 @@ class TestCoordinates:
     def test_margins_by_column_are_the_margins_of_the_rows(self, name: str, seed: int) -> None:
         draw, head = Random(seed), HEADS[name]
         weights = [draw.gauss(0, 1) for _ in range(head.size())]
-        rows = [tuple(value_of(part, draw) for part in head.parts) for _ in range(3)]
-        expected = [margin(weights, *head.encode_values(row)) for row in rows]
-        assert head.margins(weights, list(zip(*rows, strict=True))) == pytest.approx(expected, abs=1e-9)
+        rows = [{part.name: value_of(part, draw) for part in head.parts} for _ in range(3)]
+        columns = {part.name: [row[part.name] for row in rows] for part in head.parts}
+        expected = [margin(weights, *head.encode(row)) for row in rows]
+        assert head.margins(weights, columns) == pytest.approx(expected, abs=1e-9)
 
     @pytest.mark.parametrize("name", HEAD_NAMES)
     @settings(max_examples=25, deadline=None)
     @given(st.integers(0, 10**6))
     def test_coordinates_ascend_and_stay_inside(self, name: str, seed: int) -> None:
         draw, head = Random(seed), HEADS[name]
-        indices, values = head.encode_values([value_of(part, draw) for part in head.parts])
+        indices, values = head.encode({part.name: value_of(part, draw) for part in head.parts})
         assert list(indices) == sorted(set(indices))
         assert all(0 <= index < head.size() for index in indices)
         assert len(indices) == len(values)
@@ -51,15 +52,28 @@ class TestCoordinates:
         names = HEADS[name].names()
         assert len(names) == len(set(names)) == HEADS[name].size()
 
-    def test_values_by_name_are_the_values_in_order(self) -> None:
+    def test_the_order_of_named_values_changes_nothing(self) -> None:
         head = HEADS["triage"]
-        raw = {"bias": 1.0, "runs": 7, "change": "near", "failure-kind": "timeout"}
-        assert head.encode(raw) == head.encode_values([raw.get(part.name) for part in head.parts])
+        known = {"bias": 1.0, "runs": 7, "change": "near", "failure-kind": "timeout"}
+        raw: dict[str, Value] = {part.name: known.get(part.name) for part in head.parts}
+        assert head.encode(dict(reversed(raw.items()))) == head.encode(raw)
         assert "change=near" in {head.names()[index] for index in head.encode(raw).indices}
 
-    def test_a_row_of_the_wrong_length_is_an_error(self) -> None:
-        with pytest.raises(ValueError, match="zip"):
-            HEADS["triage"].encode_values([1.0])
+    def test_a_missing_feature_is_an_error_that_names_it(self) -> None:
+        head = HEADS["triage"]
+        raw: dict[str, Value] = {part.name: None for part in head.parts if part.name != "change"}
+        with pytest.raises(ValueError, match="triage head: missing change; unknown none"):
+            head.encode(raw)
+        with pytest.raises(ValueError, match="missing change"):
+            head.margins(head.start(), {name: [value] for name, value in raw.items()})
+
+    def test_an_unknown_feature_is_an_error_that_names_it(self) -> None:
+        head = HEADS["triage"]
+        raw: dict[str, Value] = {part.name: None for part in head.parts} | {"chnage": "near"}
+        with pytest.raises(ValueError, match="triage head: missing none; unknown chnage"):
+            head.encode(raw)
+        with pytest.raises(ValueError, match="unknown chnage"):
+            head.margins(head.start(), {name: [value] for name, value in raw.items()})
 
 
 class TestTasks:

@@ -35,8 +35,7 @@ def build(number: int, runs: tuple[TestRun, ...], change: Change | Absent = CHAN
 
 def facts(summary: Summary, one: Build, previous: str = "") -> dict[str, dict[str, object]]:
     table = with_tests(summary.tests, (run.test for run in one.failures()))
-    names = [part.name for part in HEAD.parts]
-    return {run.test: dict(zip(names, values, strict=True)) for run, values in triage_values(table, one, previous)}
+    return {run.test: dict(values) for run, values in triage_values(table, one, previous)}
 
 
 def past(letters: str, test: str = "org.foo.BarTest#works") -> Summary:
@@ -120,7 +119,7 @@ class TestEvidence:
         rows = triage_values(past("pppp").tests, failed(), "")
         (values,) = (row for _, row in rows)
         total = sum(evidence(past("pppp"), failed(), name) for name in EVIDENCE)
-        assert margin(HEAD.start(), *HEAD.encode_values(values)) == pytest.approx(total)
+        assert margin(HEAD.start(), *HEAD.encode(values)) == pytest.approx(total)
 
     @pytest.mark.parametrize(
         ("letters", "expected"), [("p", "passed"), ("k", "passed"), ("pf", "failed"), ("pc", "failed")]

@@ -28,8 +28,8 @@ WORDS = st.lists(st.sets(st.sampled_from(USUAL)), min_size=BATCH, max_size=BATCH
 
 def row(number: int, words: Sequence[str] = (), run: int = 0, label: float = 0.0) -> Ripe:
     """A row of one test as features make it, with these words in its source."""
-    listed = schema().words("source").listed(words)
-    return Ripe(Row(f"a.B#t{number}", run, *HEAD.encode({"bias": 1.0, "source": listed}), ()), label)
+    raw = {part.name: None for part in HEAD.parts} | {"bias": 1.0, "source": schema().words("source").listed(words)}
+    return Ripe(Row(f"a.B#t{number}", run, *HEAD.encode(raw), ()), label)
 
 
 def steady(words: Sequence[Sequence[str]]) -> tuple[Ripe, ...]:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from fedstep.features.schema import Schema, schema
 from fedstep.federation.wire import shape
 from fedstep.server.accepting import PATH, Accepting, Straight
-from fedstep.server.aggregate import rules_for
+from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.door import Door
 from fedstep.server.earlier import Earlier
 from fedstep.server.forgetting import named_project
@@ -91,7 +91,7 @@ class Aggregator:
 
     def __init__(self, settings: Settings, ours: Schema, clock: Callable[[], float]) -> None:
         self._limits, self._shape, self._terms = settings.limits, shape(ours), settings.terms
-        self._rules = {**rules_for(ours), **settings.rules}
+        self._rules = {**default_rules(ours), **settings.rules}
         self._kept = kept = promised(settings, self._rules)
         self.metrics, self._book = Metrics(discreet=bool(kept.budget)), TokenBook(settings.store)
         self._door = Door(settings, self._book)

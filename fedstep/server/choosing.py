@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedstep.federation.shares import HEAVIEST, MOST_SUMMED
+from fedstep.server.aggregation.vectors import staleness_weight
 from fedstep.server.buffer import Folding, Pending, due
-from fedstep.server.crowd import staleness_weight
 from fedstep.server.rounds import Part, one_each
 
 __all__ = ["Waiting", "chosen", "weight"]

@@ -18,7 +18,7 @@ from fedstep.federation.shares import deviation_of, deviations
 from fedstep.federation.transport import Answer as Heard
 from fedstep.federation.transport import Send, requests_send
 from fedstep.federation.wire import shape
-from fedstep.server.aggregate import rules_for
+from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.choosing import Waiting, chosen
 from fedstep.server.door import Door
 from fedstep.server.forgetting import Forgotten, named_project
@@ -62,7 +62,7 @@ class Leader:
         self._book = LeaderBook(settings.store, self._shape.digest)
         batches = Batches(self._book.keep, settings.limits.queue, clock)
         self._taking = Taking(self._door, settings.limits, self._shape, batches, metrics)
-        self._step = partial(next_shared, rules={**rules_for(ours), **settings.rules}, gate=settings.gate)
+        self._step = partial(next_shared, rules={**default_rules(ours), **settings.rules}, gate=settings.gate)
         self._deviations = deviations(deviation_of(settings.noise, settings.fewest), ours)
         self._newest, self._least = self._book.newest(), 0
 

@@ -11,9 +11,9 @@ from fedstep.features.schema import schema
 from fedstep.federation.tensors import Vector
 from fedstep.federation.wire import Shape, check_model, unpack_model
 from fedstep.model.linear import zeros
-from fedstep.server import aggregate
-from fedstep.server.aggregate import Contribution, Rules, folded
-from fedstep.server.crowd import Crowd, Sender
+from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution, aggregate, aggregate_task
+from fedstep.server.aggregation.vectors import Contributor, Contributors
+from fedstep.server.aggregation.vectors import Vector as FloatVector
 from fedstep.server.records import Stored, Version
 
 __all__ = ["contributions", "fold_again", "fold_stored", "narrow", "next_head", "starting_vectors", "wide"]
@@ -33,26 +33,29 @@ def starting_vectors(starter: bytes, shape: Shape) -> Mapping[str, Vector]:
     return model.head
 
 
-def next_head(head: Version, bodies: Iterable[bytes], rules: Mapping[str, Rules]) -> Mapping[str, Vector]:
+def next_head(head: Version, bodies: Iterable[bytes], rules: Mapping[str, AggregationRules]) -> Mapping[str, Vector]:
     """The vectors after the updates in `bodies`, in whatever order they come, from owners that are not known."""
     return fold_stored(head, map(Stored, bodies), rules)
 
 
-def fold_stored(head: Version, updates: Iterable[Stored], rules: Mapping[str, Rules]) -> Mapping[str, Vector]:
+def fold_stored(
+    head: Version, updates: Iterable[Stored], rules: Mapping[str, AggregationRules]
+) -> Mapping[str, Vector]:
     """The vectors after these updates, in whatever order they come."""
     sent = sorted((_sent(stored, head.version) for stored in updates), key=itemgetter(0))
-    everyone = Crowd.of([sender for sender, _ in sent])
-    deltas: dict[str, dict[int, aggregate.Vector]] = {name: {} for name in head.vectors}
+    everyone = Contributors.of([sender for sender, _ in sent])
+    deltas: dict[str, dict[int, FloatVector]] = {name: {} for name in head.vectors}
     for place, (_, parts) in enumerate(sent):
         for name, delta in parts.items():
             deltas[name][place] = wide(delta)
     return {
-        name: narrow(folded(wide(vector), deltas[name], everyone, rules[name])) for name, vector in head.vectors.items()
+        name: narrow(aggregate_task(wide(vector), deltas[name], everyone, rules[name]))
+        for name, vector in head.vectors.items()
     }
 
 
 def fold_again(
-    name: str, start: Vector, updates: Iterable[Stored], version: int, rules: Rules, without: Collection[str]
+    name: str, start: Vector, updates: Iterable[Stored], version: int, rules: AggregationRules, without: Collection[str]
 ) -> Vector:
     """One head after the same folds from another start, less the projects and owners in `without`.
 
@@ -63,7 +66,7 @@ def fold_again(
         base = (version if fold < 0 else fold) - 1
         found = (pair for stored in generation for pair in contributions(stored, base))
         kept = [part for head, part in found if head == name and not {part.project, part.owner} & set(without)]
-        vector = aggregate.aggregate(vector, kept, rules)
+        vector = aggregate(vector, kept, rules)
     return narrow(vector)
 
 
@@ -74,19 +77,19 @@ def contributions(stored: Stored, version: int) -> Iterator[tuple[str, Contribut
         yield name, Contribution(sender.id, sender.project, sender.staleness, wide(delta), sender.owner)
 
 
-def _sent(stored: Stored, version: int) -> tuple[Sender, Mapping[str, Vector]]:
+def _sent(stored: Stored, version: int) -> tuple[Contributor, Mapping[str, Vector]]:
     """Whose it is, and its deltas by head."""
     update = stored.update()
-    sender = Sender(version - update.base, stored.owner, stored.project or update.project, update.id)
+    sender = Contributor(version - update.base, stored.owner, stored.project or update.project, update.id)
     return sender, update.deltas
 
 
-def wide(vector: Vector) -> aggregate.Vector:
+def wide(vector: Vector) -> FloatVector:
     """The same numbers for numpy, not copied."""
     return np.frombuffer(vector, dtype=np.float32)
 
 
-def narrow(vector: aggregate.Vector) -> Vector:
+def narrow(vector: FloatVector) -> Vector:
     """The same numbers for the wire."""
     found = zeros(0)
     found.frombytes(vector.astype(np.float32).tobytes())

@@ -11,8 +11,8 @@ from itertools import groupby
 import numpy as np
 
 from fedstep.federation.wire import Score
-from fedstep.server.aggregate import Rules
-from fedstep.server.crowd import staleness_weight
+from fedstep.server.aggregation.fedbuff import AggregationRules
+from fedstep.server.aggregation.vectors import staleness_weight
 from fedstep.server.gate import Gate
 from fedstep.server.gate_sums import Release
 from fedstep.server.lineage import contributions
@@ -38,7 +38,7 @@ class Noise:
     share: float
 
 
-def next_private(moment: Moment, rules: Mapping[str, Rules], gate: Gate | None, noise: Noise) -> Made:
+def next_private(moment: Moment, rules: Mapping[str, AggregationRules], gate: Gate | None, noise: Noise) -> Made:
     """The next version. Whatever it says of the buffered updates it says of their noised sum."""
     heads = moment.current.head.vectors
     size = sum(map(len, heads.values())) + 2 * len(heads)
@@ -60,7 +60,7 @@ def _by_project(updates: Iterable[Stored]) -> Iterator[Sequence[Stored]]:
 
 
 def _vector(
-    moment: Moment, updates: Sequence[Stored], rules: Mapping[str, Rules], gate: Gate | None, share: float
+    moment: Moment, updates: Sequence[Stored], rules: Mapping[str, AggregationRules], gate: Gate | None, share: float
 ) -> Real:
     """One project's vector, not yet rounded: each head in units of its share, then each head's vote.
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from fedstep.errors import UsageError
 from fedstep.server.accounting import Budget, budget_of
-from fedstep.server.aggregate import Rules
+from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.buffer import Folding
 from fedstep.server.private_step import LIFE, Noise, next_private
 from fedstep.server.records import Made, Moment
@@ -30,7 +30,7 @@ class Promised:
     budget: Budget | None = None
 
 
-def promised(settings: Settings, rules: Mapping[str, Rules]) -> Promised:
+def promised(settings: Settings, rules: Mapping[str, AggregationRules]) -> Promised:
     """What these settings ask for. Raises UsageError for a promise that cannot be kept, MissingExtra."""
     if not settings.promise.releases:
         return Promised(partial(next_version, rules=rules, gate=settings.gate), settings.folding)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from fedstep.federation.bounds import NOISE
 from fedstep.federation.wire import LARGEST, NO_PROMISE, Promise
-from fedstep.server.aggregate import Rules
+from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.buffer import Folding
 from fedstep.server.gate import Gate
 from fedstep.server.issuers import Issuer
@@ -49,7 +49,7 @@ class Settings:
     store: str = "sqlite:///fedstep.db"
     tokens: tuple[str, ...] = field(default=(), repr=False)
     starter: bytes = field(default=b"", repr=False)
-    rules: Mapping[str, Rules] = field(default_factory=dict)
+    rules: Mapping[str, AggregationRules] = field(default_factory=dict)
     folding: Folding = field(default_factory=Folding)
     gate: Gate | None = field(default_factory=Gate)
     limits: Limits = field(default_factory=Limits)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from fedstep.errors import WireError
 from fedstep.federation.shares import LEVELS, MOST_SUMMED, pad_bytes
 from fedstep.federation.tensors import Vector
-from fedstep.server.aggregate import Rules, moved, norm, paced
+from fedstep.server.aggregation.fedbuff import AggregationRules, apply_step, scale_rate
+from fedstep.server.aggregation.vectors import norm
 from fedstep.server.gate import Gate
 from fedstep.server.gate_sums import Release, judge_sums
 from fedstep.server.lineage import narrow, wide
@@ -94,7 +95,9 @@ class Standing:
     now: float
 
 
-def next_shared(standing: Standing, sums: Mapping[str, HeadSum], rules: Mapping[str, Rules], gate: Gate | None) -> Made:
+def next_shared(
+    standing: Standing, sums: Mapping[str, HeadSum], rules: Mapping[str, AggregationRules], gate: Gate | None
+) -> Made:
     """The next version, each head moved by its sum and judged on its own. Without a gate production is head."""
     birth, tracks = Birth(standing.current, standing.number, standing.now, standing.restarted), {}
     for name, vector in birth.before.vectors.items():
@@ -103,11 +106,11 @@ def next_shared(standing: Standing, sums: Mapping[str, HeadSum], rules: Mapping[
     return birth.made(tracks)
 
 
-def _moved(vector: Vector, found: HeadSum, rules: Rules) -> Vector:
+def _moved(vector: Vector, found: HeadSum, rules: AggregationRules) -> Vector:
     """The head after the sum, as after a fold of plain updates that no cap has touched."""
     step = found.steps.astype(np.float64) * (found.scale * rules.clip)
     senders = ((owner or (project,), project) for owner, project in found.senders)
-    return narrow(moved(wide(vector), step, paced(rules, senders)))
+    return narrow(apply_step(wide(vector), step, scale_rate(rules, senders)))
 
 
 def _judged(standing: Standing, birth: Birth, name: str, vector: Vector, gate: Gate) -> Track:

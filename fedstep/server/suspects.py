@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from math import ceil
 
-from fedstep.server.aggregate import Contribution, Vector, clipped
-from fedstep.server.crowd import staleness_weight
+from fedstep.server.aggregation.fedbuff import Contribution, clip_delta
+from fedstep.server.aggregation.vectors import Vector, staleness_weight
 
 __all__ = ["suspects"]
 
@@ -18,7 +18,7 @@ def suspects(parts: Iterable[Contribution], damage: Vector, bound: float, share:
     by_project: dict[str, float] = {}
     direction = damage.astype(float)
     for part in parts:
-        along = staleness_weight(part.staleness) * float(clipped(part.delta, bound) @ direction)
+        along = staleness_weight(part.staleness) * float(clip_delta(part.delta, bound) @ direction)
         by_owner[part.owner] = by_owner.get(part.owner, 0.0) + along
         by_project[part.project] = by_project.get(part.project, 0.0) + along
     senders = by_owner if len(by_owner) >= owners else by_project

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 
 from fedstep.federation.tensors import Vector
-from fedstep.server.aggregate import Contribution, Rules
+from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution
 from fedstep.server.gate import Gate, judge
 from fedstep.server.lineage import contributions, fold_again, fold_stored, wide
 from fedstep.server.records import Made, Moment, Stored, Trial
@@ -14,7 +14,7 @@ from fedstep.server.tracks import Birth, Track
 __all__ = ["next_version"]
 
 
-def next_version(moment: Moment, rules: Mapping[str, Rules], gate: Gate | None) -> Made:
+def next_version(moment: Moment, rules: Mapping[str, AggregationRules], gate: Gate | None) -> Made:
     """The next version, each head judged on its own. Without a gate production is always the newest head."""
     birth = Birth(moment.current, moment.number, moment.now, moment.refolded)
     vectors = fold_stored(birth.before, moment.buffered, rules)
@@ -25,12 +25,12 @@ def next_version(moment: Moment, rules: Mapping[str, Rules], gate: Gate | None) 
     return birth.made(tracks)
 
 
-def _track(moment: Moment, birth: Birth, name: str, vector: Vector, rules: Rules, gate: Gate) -> Track:
+def _track(moment: Moment, birth: Birth, name: str, vector: Vector, rules: AggregationRules, gate: Gate) -> Track:
     verdict = judge(moment.votes.get(name, ()), moment.active, moment.spent.get(name, 0.0), gate)
     return birth.judged(name, vector, verdict, lambda trial: _folded_again(moment, trial, rules, gate))
 
 
-def _folded_again(moment: Moment, trial: Trial, rules: Rules, gate: Gate) -> tuple[Vector, int]:
+def _folded_again(moment: Moment, trial: Trial, rules: AggregationRules, gate: Gate) -> tuple[Vector, int]:
     """Head folded again from production without the suspects, and how many those are."""
     production, number = moment.current.production[trial.head], moment.number
     damage = wide(trial.vector) - wide(production)

@@ -23,7 +23,7 @@ from fedstep.federation.wire import Model, Promise, pack_update
 from fedstep.model.labels import Ripe
 from fedstep.model.state import Backlog
 from fedstep.server.accounting import budget_of
-from fedstep.server.aggregate import rules_for
+from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.buffer import Folding
 from fedstep.server.gate import Active
 from fedstep.server.private_step import LIFE, Noise, next_private
@@ -142,7 +142,7 @@ def _classes(rows: Sequence[Ripe]) -> list[Sequence[Ripe]]:
 
 def _learned(projects: Sequence[Sequence[Ripe]], releases: int, noise: Noise | None, draw: random.Random) -> Vector:
     """The head after so many periods, in each of which every project contributes all its rows."""
-    rules = {HEAD: rules_for(schema())[HEAD]}
+    rules = {HEAD: default_rules(schema())[HEAD]}
     step = partial(next_private, noise=noise) if noise else next_version
     head = Version(0, 0, 0.0, {HEAD: schema().heads[HEAD].start()}, {HEAD: 0})
     several = len(projects) if noise else Folding().updates  # a period is one fold only where there is noise

@@ -14,7 +14,7 @@ from fedstep.federation.wire import Model, check_update, pack_update, shape, unp
 from fedstep.model.labels import Ripe
 from fedstep.model.sgd import learn_shared
 from fedstep.model.state import Backlog
-from fedstep.server.aggregate import Contribution, aggregate, rules_for
+from fedstep.server.aggregation.fedbuff import Contribution, aggregate, default_rules
 
 __all__ = ["MODES", "Alone", "Federation", "Pool", "Reading", "Shared", "keyed_by"]
 
@@ -45,7 +45,7 @@ class Federation:
 
     def __init__(self, head: str, start: Sequence[float] | None = None) -> None:
         self._head, self._version = head, 0
-        self._rules, self._shape = rules_for(schema())[head], shape(schema())
+        self._rules, self._shape = default_rules(schema())[head], shape(schema())
         self.weights: Sequence[float] = start or schema().heads[head].start()
         self.sizes: list[int] = []  # bytes of each update
 

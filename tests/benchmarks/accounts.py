@@ -13,7 +13,7 @@ from fedstep.federation.client import Fetched, pull
 from fedstep.federation.tensors import Vector, unpack
 from fedstep.federation.transport import requests_send
 from fedstep.federation.wire import shape, unpack_update
-from fedstep.server.aggregate import rules_for
+from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.lineage import fold_stored
 from fedstep.server.records import Stored, Version
 from fedstep.server.store import Store
@@ -90,7 +90,7 @@ def _lineage(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -
 
 def _folds(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -> Iterator[str]:
     """Each head is what folding the updates of its version makes of the head before, to the bit."""
-    rules = rules_for(schema())
+    rules = default_rules(schema())
     again = set(connection.scalars(select(verdicts.c.version).where(verdicts.c.refolded)))
     query = select(updates.c.owner, updates.c.project, bodies.c.body).where(updates.c.id == bodies.c.id)
     for before, row in itertools.pairwise(chain):

@@ -12,7 +12,7 @@ from fedstep.errors import WireError
 from fedstep.federation.bounds import clip
 from fedstep.federation.wire import Score, Shape, Update, pack_update
 from fedstep.model.linear import zeros
-from fedstep.server.aggregate import Rules
+from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.gate import Active, Gate, Vote
 from fedstep.server.lineage import wide
 from fedstep.server.records import Current, Decision, Made, Moment, Stored, Version
@@ -26,7 +26,7 @@ SIZE = 1 + FACTS + WORDS
 ROWS = 50  # of a batch
 RATE = 0.003  # of the clients' learning; ten times fifty rows a fold must not overshoot
 BOUND = 0.1  # of a mean loss difference, in nats
-RULES = Rules(clip=1.0)
+RULES = AggregationRules(clip=1.0)
 TARGET = 1 + FACTS  # the word that the targeted attack is after
 SHAPE = Shape("a" * 16, {"flaky": SIZE})
 POISONS = ("scaled", "sign", "labels", "nan", "word")
@@ -55,7 +55,7 @@ class Plan:
     poison: str = ""
     share: float = 0.0
     gate: Gate | None = field(default_factory=Gate)
-    rules: Rules = RULES
+    rules: AggregationRules = RULES
     seed: int = 0
 
 

@@ -12,7 +12,7 @@ from random import Random
 
 from fedstep.federation.wire import Promise, Score, Update
 from fedstep.server.accounting import budget_of
-from fedstep.server.aggregate import Rules
+from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.gate import Active, Gate, Verdict, Vote, judge
 from fedstep.server.gate_sums import Release
 from fedstep.server.private_step import LIFE, Noise, next_private
@@ -78,7 +78,7 @@ def noised_trial(draw: Draw, seed: int, projects: int = 100, most: int = 400) ->
     trial is open after `most`.
     """
     promise, dice = Promise(8.0, 1e-6, 52, 7.0), Random(seed)
-    noise, rules = Noise(multiplier(promise), dice.randrange, LIFE / promise.releases), {"flaky": Rules(1.0)}
+    noise, rules = Noise(multiplier(promise), dice.randrange, LIFE / promise.releases), {"flaky": AggregationRules(1.0)}
     zero, delta = array("f", [0.0] * 4), array("f", [0.5] * 4)
     head, snapshot = Version(2, 0, 0.0, {"flaky": zero}, {"flaky": 0}), Trial("flaky", 1, 0, 0.0, delta)
     current = Current(head, {"flaky": zero}, {"flaky": snapshot})

@@ -11,7 +11,7 @@ from fedstep.federation.patience import Patience
 from fedstep.federation.transport import requests_send
 from fedstep.federation.wire import Model, Score, Update, pack_update, shape
 from fedstep.model.linear import zeros
-from fedstep.server.aggregate import rules_for
+from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.gate import Gate
 from fedstep.server.store import Offer, Store
 from fedstep.server.trial import next_version
@@ -40,7 +40,7 @@ def url(tmp_path) -> str:
         store.start({name: zeros(head.size()) for name, head in schema().heads.items()}, 0.0)
 
         def step(moment):
-            return next_version(moment, rules_for(schema()), Gate(alone=2))
+            return next_version(moment, default_rules(schema()), Gate(alone=2))
 
         store.accept([offer(sent(1))], 0, 10, 1.0)
         store.fold(step, 2.0)

@@ -9,7 +9,7 @@ from fedstep.federation.halves import residue_bytes
 from fedstep.federation.shares import split
 from fedstep.federation.wire import Score, Shape, Update
 from fedstep.model.linear import zeros
-from fedstep.server.aggregate import Rules
+from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.buffer import Folding
 from fedstep.server.choosing import chosen
 from fedstep.server.gate import Gate
@@ -22,7 +22,7 @@ from fedstep.server.store import Store
 
 SIZES = {"flaky": 4, "triage": 2}
 OURS = Shape("a" * 16, SIZES)
-RULES = {"flaky": Rules(clip=0.5), "triage": Rules(clip=1.0)}
+RULES = {"flaky": AggregationRules(clip=0.5), "triage": AggregationRules(clip=1.0)}
 BOUNDS = {name: rules.clip for name, rules in RULES.items()}
 AT_ONCE = Folding(updates=1, seconds=3600.0)
 FEWEST = 3

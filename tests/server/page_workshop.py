@@ -17,7 +17,7 @@ from fedstep.federation.kept import starter_bytes
 from fedstep.federation.tensors import Vector
 from fedstep.federation.wire import Score, Shape, Update, pack_update, shape
 from fedstep.model.linear import zeros
-from fedstep.server.aggregate import rules_for
+from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.gate import Gate
 from fedstep.server.lineage import starting_vectors
 from fedstep.server.store import Offer, Store
@@ -38,7 +38,7 @@ def grow(url: str, ours: Schema, until: float = NOW, rounds: int = len(DIFFERENC
     dice, fits = Random(7), shape(ours)
     store = Store(url, fits)
     version = store.start(starting_vectors(starter_bytes(), fits), until - 8 * DAY)
-    step = partial(next_version, rules=rules_for(ours), gate=Gate())
+    step = partial(next_version, rules=default_rules(ours), gate=Gate())
     for number in range(rounds):
         now = until - 6.4 * DAY * (rounds - 1 - number) / rounds
         current = store.current()

@@ -1,13 +1,13 @@
 """What the tests of the store offer it, and how they look into its tables."""
 
 from fedstep.federation.wire import pack_update
-from fedstep.server.aggregate import Rules
+from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.database import connected
 from fedstep.server.gate import Gate
 from fedstep.server.store import Offer
 from fedstep.server.trial import next_version
 
-RULES = {"flaky": Rules(1.0), "build-duration": Rules(0.2)}
+RULES = {"flaky": AggregationRules(1.0), "build-duration": AggregationRules(0.2)}
 
 
 def fold(moment):

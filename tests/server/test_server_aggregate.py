@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fedstep.features.schema import schema
-from fedstep.server.aggregate import (
+from fedstep.server.aggregation.fedbuff import (
+    AggregationRules,
     Contribution,
-    Rules,
     aggregate,
-    clipped,
-    fold_bound,
-    folded,
-    rules_for,
+    aggregate_task,
+    clip_delta,
+    default_rules,
+    norm_bound,
 )
-from fedstep.server.crowd import Crowd, Sender, staleness_weight
+from fedstep.server.aggregation.vectors import Contributor, Contributors, staleness_weight
 
 SIZE = 6
-RULES = Rules(clip=1.0, rate=0.5, decay=0.01)
+RULES = AggregationRules(clip=1.0, rate=0.5, decay=0.01)
 deltas = arrays(np.float32, SIZE, elements=st.floats(-(2.0**60), 2.0**60, width=32))
 contributions = st.lists(
     st.builds(
@@ -55,7 +55,7 @@ def test_one_project_moves_the_head_by_at_most_rate_times_bound(honest: list[Con
 
 @given(deltas, st.floats(1e-3, 1e3))
 def test_a_clipped_delta_is_never_longer_than_its_bound(delta: np.ndarray, bound: float):
-    assert np.linalg.norm(clipped(delta, bound)) <= bound * (1 + 1e-12)
+    assert np.linalg.norm(clip_delta(delta, bound)) <= bound * (1 + 1e-12)
 
 
 def test_a_fold_is_the_decayed_head_plus_rate_times_the_weighted_sum():
@@ -71,9 +71,9 @@ def test_without_updates_nothing_moves_and_nothing_is_forgotten():
 
 def test_a_head_that_nobody_updated_stays_as_it_is():
     delta = np.ones(SIZE, np.float32) / 10
-    one = Crowd.of([Sender(0, "", "p", "1")])
-    assert folded(HEAD, {}, one, RULES) is HEAD
-    assert not np.array_equal(folded(HEAD, {0: delta}, one, RULES), HEAD)
+    one = Contributors.of([Contributor(0, "", "p", "1")])
+    assert aggregate_task(HEAD, {}, one, RULES) is HEAD
+    assert not np.array_equal(aggregate_task(HEAD, {0: delta}, one, RULES), HEAD)
 
 
 def test_the_head_that_was_given_is_not_changed():
@@ -83,7 +83,7 @@ def test_the_head_that_was_given_is_not_changed():
 
 
 def test_every_head_of_the_schema_has_rules_with_its_own_bound():
-    rules = rules_for(schema())
+    rules = default_rules(schema())
     assert {name: rule.clip for name, rule in rules.items()} == {h.name: h.clip for h in schema().heads.values()}
     assert all(0 < rule.rate <= 1 and 0 <= rule.decay < 0.01 for rule in rules.values())
 
@@ -122,16 +122,16 @@ def test_among_five_projects_nobody_is_longer_than_twice_the_median():
     delta = np.full(SIZE, SIZE**-0.5, np.float32)
     honest = [Contribution(f"{n}", f"p{n}", 0, 0.01 * delta) for n in range(4)]
     liar = Contribution("x", "px", 0, -delta)
-    assert fold_bound([*honest, liar], RULES) == pytest.approx(0.02, rel=1e-5)
+    assert norm_bound([*honest, liar], RULES) == pytest.approx(0.02, rel=1e-5)
     assert (aggregate(np.zeros(SIZE, np.float32), [*honest, liar], RULES) > 0).all()
-    assert fold_bound([*honest[:3], liar], RULES) == RULES.clip, "too few for a median"
+    assert norm_bound([*honest[:3], liar], RULES) == RULES.clip, "too few for a median"
 
 
 def test_a_rare_coordinate_takes_a_tenth_of_the_bound_and_a_common_one_all_of_it():
     common, rare = np.zeros(SIZE, np.float32), np.zeros(SIZE, np.float32)
     common[0], rare[1] = 0.1, 0.1
     honest = [Contribution(f"{n}", f"p{n}", 0, common) for n in range(6)]
-    still = Rules(clip=1.0, decay=0.0)
+    still = AggregationRules(clip=1.0, decay=0.0)
     moved = aggregate(np.zeros(SIZE, np.float32), [*honest, Contribution("x", "px", 0, rare)], still)
     assert moved[0] == pytest.approx(0.6, rel=1e-5)
     assert moved[1] == pytest.approx(still.single * 0.2, rel=1e-5)
@@ -141,9 +141,9 @@ def test_a_rare_coordinate_takes_a_tenth_of_the_bound_and_a_common_one_all_of_it
 def test_a_fold_of_many_projects_moves_the_head_as_far_as_ten_would(projects: int):
     delta = np.full(SIZE, SIZE**-0.5, np.float32)  # as long as the bound
     alike = [Contribution(f"{n}", f"p{n}", 0, delta) for n in range(projects)]
-    whole = Rules(clip=1.0, decay=0.0, together=10.0)
+    whole = AggregationRules(clip=1.0, decay=0.0, together=10.0)
     assert norm_of(aggregate(np.zeros(SIZE, np.float32), alike, whole)) == pytest.approx(min(projects, 10), rel=1e-5)
-    slow = Rules(clip=1.0, decay=0.0, rate=0.3, together=10.0)
+    slow = AggregationRules(clip=1.0, decay=0.0, rate=0.3, together=10.0)
     moved = aggregate(np.zeros(SIZE, np.float32), alike, slow)
     assert norm_of(moved) == pytest.approx(min(0.3 * projects, 10), rel=1e-5)
 
@@ -163,7 +163,7 @@ def test_many_projects_of_one_owner_slow_the_others_no_more_than_four_would():
     delta, whisper = np.full(SIZE, SIZE**-0.5, np.float32), np.full(SIZE, 1e-9, np.float32)
     others = [Contribution(f"{n}", f"p{n}", 0, delta, f"o{n}") for n in range(16)]
     silent = [Contribution(f"x{n}", f"x{n}", 0, whisper, "me") for n in range(12)]
-    whole = Rules(clip=1.0, decay=0.0, together=10.0)
+    whole = AggregationRules(clip=1.0, decay=0.0, together=10.0)
     moved = aggregate(np.zeros(SIZE, np.float32), [*others, *silent], whole)
     assert norm_of(moved) == pytest.approx(16 * 10 / (16 + 4), rel=1e-5)
 
@@ -172,7 +172,9 @@ def test_who_sends_zeros_slows_nobody():
     delta, nothing = np.full(SIZE, SIZE**-0.5, np.float32), np.zeros(SIZE, np.float32)
     others = [Contribution(f"{n}", f"p{n}", 0, delta) for n in range(30)]
     silent = [Contribution(f"x{n}", f"x{n}", 0, nothing) for n in range(20)]
-    moved = aggregate(np.zeros(SIZE, np.float32), [*others, *silent], Rules(clip=1.0, decay=0.0, together=10.0))
+    moved = aggregate(
+        np.zeros(SIZE, np.float32), [*others, *silent], AggregationRules(clip=1.0, decay=0.0, together=10.0)
+    )
     assert norm_of(moved) == pytest.approx(10.0, rel=1e-5)
 
 
@@ -180,12 +182,14 @@ def test_many_updates_of_one_project_slow_the_others_no_more_than_one_would():
     delta, whisper = np.full(SIZE, SIZE**-0.5, np.float32), np.full(SIZE, 1e-9, np.float32)
     others = [Contribution(f"{n}", f"p{n}", 0, delta) for n in range(19)]
     busy = [Contribution(f"x{n}", "busy", 0, whisper) for n in range(30)]
-    moved = aggregate(np.zeros(SIZE, np.float32), [*others, *busy], Rules(clip=1.0, decay=0.0, together=10.0))
+    moved = aggregate(
+        np.zeros(SIZE, np.float32), [*others, *busy], AggregationRules(clip=1.0, decay=0.0, together=10.0)
+    )
     assert norm_of(moved) == pytest.approx(19 * 10 / 20, rel=1e-5)
 
 
 def test_only_the_head_for_flaky_tests_goes_no_further_with_more_than_ten_projects():
-    together = {name: rules.together for name, rules in rules_for(schema()).items()}
+    together = {name: rules.together for name, rules in default_rules(schema()).items()}
     assert together == {"flaky": 10.0, "triage": np.inf, "build-failure": np.inf, "build-duration": np.inf}
 
 
@@ -193,8 +197,8 @@ def test_only_the_head_for_flaky_tests_goes_no_further_with_more_than_ten_projec
 def test_a_fold_of_ten_projects_or_fewer_is_what_it_was_bit_for_bit(updates: list[Contribution]):
     """Three projects send these; seven more make ten."""
     ten = [*updates, *(Contribution(f"{n}", f"p{n}", 0, HEAD) for n in range(7))]
-    some = aggregate(HEAD, ten, Rules(clip=1.0, together=10.0))
-    assert some.tobytes() == aggregate(HEAD, ten, Rules(clip=1.0)).tobytes()
+    some = aggregate(HEAD, ten, AggregationRules(clip=1.0, together=10.0))
+    assert some.tobytes() == aggregate(HEAD, ten, AggregationRules(clip=1.0)).tobytes()
 
 
 @pytest.mark.parametrize("size", [40, 10_000])
@@ -207,9 +211,9 @@ def test_a_fold_of_short_and_of_long_vectors_is_what_the_rules_say_in_double_pre
         Contribution(f"{n}", f"p{n // 2}", n // 2 % 3, delta) for n, delta in enumerate(drawn.astype(np.float32))
     ]
     shares = [
-        clipped(sum(staleness_weight(update.staleness) * clipped(update.delta, 1.0) for update in pair), 1.0)
+        clip_delta(sum(staleness_weight(update.staleness) * clip_delta(update.delta, 1.0) for update in pair), 1.0)
         for pair in zip(updates[::2], updates[1::2], strict=True)
     ]
-    still = Rules(clip=1.0, decay=0.0, single=1.0, together=float("inf"))
+    still = AggregationRules(clip=1.0, decay=0.0, single=1.0, together=float("inf"))
     moved = aggregate(np.zeros(size, np.float32), updates, still)
     np.testing.assert_allclose(moved, np.sum(shares, axis=0), atol=1e-6)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.server.aggregate import Rules
+from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.gate import Active, Gate, Vote, counted, judge, upper
 from tests.benchmarks.federation import Plan, poisoned, run
 from tests.benchmarks.gate import CHAINS, MANY, Lies, chain, normal, rates, tried
@@ -144,5 +144,5 @@ def test_a_fifth_of_poisoned_updates_leaves_production_within_two_points_of_clea
 
 def test_without_the_bounds_of_a_fold_the_same_poison_does_harm(clean: float):
     """So that the tests above show a defence, and not a harmless attack."""
-    bare = Rules(clip=1.0, longer=1000.0, single=1.0)
+    bare = AggregationRules(clip=1.0, longer=1000.0, single=1.0)
     assert run(poisoned("word", 0.2, rules=bare, gate=None)).production < clean - 0.04

@@ -9,7 +9,7 @@ import pytest
 
 from fedstep.features.schema import schema
 from fedstep.federation.wire import Model, pack_update, shape
-from fedstep.server.aggregate import rules_for
+from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.gate import Gate
 from fedstep.server.lineage import starting_vectors
 from fedstep.server.store import Offer, Store
@@ -42,7 +42,7 @@ def books(tmp_path):
             for offer, answer in zip(offers, store.accept(offers, version.version, 100, turn), strict=True):
                 bodies[offer.id], promised[offer.id] = offer.body, answer.receipt
             if turn < 2:
-                version = store.fold(partial(next_version, rules=rules_for(schema()), gate=Gate()), turn + 0.5)
+                version = store.fold(partial(next_version, rules=default_rules(schema()), gate=Gate()), turn + 0.5)
     return url, tmp_path / "a.db", bodies, promised
 
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from fedstep.federation.wire import Update
 from fedstep.model.linear import zeros
-from fedstep.server.aggregate import Contribution, Rules, aggregate
+from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution, aggregate
 from fedstep.server.lineage import fold_stored, wide
 from fedstep.server.records import Stored, Version
 
 SIZES = {"flaky": 5, "build-duration": 3}
-RULES = {"flaky": Rules(1.0, together=4.0), "build-duration": Rules(0.2, projects_per_owner=2.0)}
+RULES = {"flaky": AggregationRules(1.0, together=4.0), "build-duration": AggregationRules(0.2, projects_per_owner=2.0)}
 numbers = st.floats(-2.0, 2.0, width=32)
 parts = st.fixed_dictionaries(
     {}, optional={name: st.lists(numbers, min_size=n, max_size=n) for name, n in SIZES.items()}
@@ -48,7 +48,7 @@ def test_each_head_is_folded_as_if_the_others_were_not_there(drawn):
 
 def test_the_project_of_an_identity_stands_before_the_one_that_an_update_claims():
     head = Version(0, 0, 0.0, {"flaky": zeros(5)})
-    rules = {"flaky": Rules(1.0, decay=0.0)}
+    rules = {"flaky": AggregationRules(1.0, decay=0.0)}
     claims = [stored(n, {"flaky": [1.0, 0.0, 0.0, 0.0, 0.0]}, f"p{n}", "", 0) for n in range(3)]
     assert fold_stored(head, claims, rules)["flaky"][0] == pytest.approx(3.0)
     assert fold_stored(head, [replace(one, project="web") for one in claims], rules)["flaky"][0] == pytest.approx(1.0)

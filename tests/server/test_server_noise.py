@@ -11,7 +11,7 @@ from fedstep.federation.outbox import Outbox
 from fedstep.federation.shares import deviation_of
 from fedstep.federation.twins import flush_halves
 from fedstep.federation.wire import pack_update, unpack_model
-from fedstep.server.aggregate import rules_for
+from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.records import Current, Version
 from fedstep.server.served import served
 from fedstep.server.settings import Settings
@@ -30,7 +30,7 @@ def test_the_noise_that_a_leader_asks_for_is_in_the_sum_and_so_in_its_next_versi
         assert len(flush_halves(outbox, peer(first), peer(second), PATIENCE, deviation).sent) == 5
         wait_for(lambda: pulled(first).head_version >= 1)
         after = pulled(first).head[HEAD]
-    rules = rules_for(schema())[HEAD]
+    rules = default_rules(schema())[HEAD]
     sums = [rules.rate * sum(column) for column in zip(*(update.deltas[HEAD] for update in updates), strict=True)]
     noise = [(number - plain) / (rules.rate * rules.clip) for number, plain in zip(after, sums, strict=True)]
     assert pstdev(noise) == pytest.approx(0.25 * (50 / 8) ** 0.5, rel=0.35)

@@ -6,13 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedstep.server.crowd import Groups, numbered
-from fedstep.server.measured import measured
-from fedstep.server.outliers import evened
-from fedstep.server.sums import FEW, ROOM
+from fedstep.server.aggregation.fedbuff import clip_coordinates
+from fedstep.server.aggregation.vectors import BLOCK, MIN_ROWS, DeltaBatch, GroupIndex, index_names
 
 SIZE, MOST = 4, 0.25
-LONG = ROOM // FEW + 1
+LONG = BLOCK // MIN_ROWS + 1
 values = st.sampled_from((0.0, 0.1, -0.125, 0.2, 0.5, -0.75, 2.0, -6.0))
 deltas = st.lists(
     st.tuples(st.sampled_from("abcdef"), arrays(np.float32, SIZE, elements=values), st.sampled_from((1.0, 0.5))),
@@ -29,9 +27,10 @@ def plainly(rows: np.ndarray, names: list[str]) -> np.ndarray:
 
 
 def taken(vectors: list[np.ndarray], names: list[str], scales: np.ndarray) -> np.ndarray:
-    rows = measured(vectors, np.ones(len(vectors)), 1.0, 2.0)._replace(scales=scales)
-    found = evened(rows, Groups.of(numbered(names)), MOST)
-    return np.array([found.some(np.array([number])).total(np.ones(1)) for number in range(len(vectors))])
+    batch = DeltaBatch.of(vectors, np.ones(len(vectors)))
+    batch = batch._replace(scales=scales, norms=batch.norms * scales, peaks=batch.peaks * scales)
+    found = clip_coordinates(batch, GroupIndex.of(index_names(names)), MOST)
+    return np.array([found.select(np.array([number])).weighted_sum(np.ones(1)) for number in range(len(vectors))])
 
 
 @given(deltas)
@@ -52,5 +51,5 @@ def test_a_long_delta_is_cut_like_a_short_one(common):
 
 
 def test_where_nothing_sticks_out_the_deltas_are_themselves():
-    rows = measured([np.full(SIZE, 0.1, np.float32)] * 5, np.ones(5), 1.0, 2.0)
-    assert evened(rows, Groups.of(numbered("abcde")), MOST) is rows
+    batch = DeltaBatch.of([np.full(SIZE, 0.1, np.float32)] * 5, np.ones(5))
+    assert clip_coordinates(batch, GroupIndex.of(index_names("abcde")), MOST) is batch

@@ -20,7 +20,7 @@ from store_workshop import rows
 from fedstep.cli import commands
 from fedstep.errors import UsageError
 from fedstep.federation.wire import Score, pack_update
-from fedstep.server.aggregate import Rules
+from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.buffer import Folding
 from fedstep.server.database import connected
 from fedstep.server.gate import Gate
@@ -31,7 +31,7 @@ from fedstep.server.tables import tables
 from fedstep.server.tokens import TokenBook
 from fedstep.server.trial import next_version
 
-RULES = {"flaky": Rules(1.0), "build-duration": Rules(0.2)}
+RULES = {"flaky": AggregationRules(1.0), "build-duration": AggregationRules(0.2)}
 
 
 def fold(moment):

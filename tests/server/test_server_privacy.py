@@ -21,7 +21,7 @@ from fedstep.errors import BudgetSpent, Declined
 from fedstep.federation.client import pull, push
 from fedstep.federation.patience import Patience
 from fedstep.federation.wire import Promise, Score, pack_update
-from fedstep.server.aggregate import Rules
+from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.gate import Active, Gate
 from fedstep.server.gate_sums import Release
 from fedstep.server.lineage import wide
@@ -34,7 +34,7 @@ from fedstep.server.tables import spending, votes
 
 URL = "http://here"
 ONCE = Patience(timeout=10.0, waits=())
-RULES = {"flaky": Rules(1.0, decay=0.0), "build-duration": Rules(0.2, decay=0.0)}
+RULES = {"flaky": AggregationRules(1.0, decay=0.0), "build-duration": AggregationRules(0.2, decay=0.0)}
 SHARE = 0.05
 WHISPER = Noise(1e-7, Random(1).randrange, SHARE)  # less than a step of the grid
 numbers = st.floats(-1e6, 1e6, allow_subnormal=False)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fedstep.federation.wire import Score, pack_update
-from fedstep.server.aggregate import Rules
+from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.gate import Active, Gate
 from fedstep.server.lineage import wide
 from fedstep.server.privacy import GRID, joined, quantised
@@ -22,7 +22,7 @@ from fedstep.server.private_step import LIFE, VOTE, Noise, next_private
 from fedstep.server.records import Current, Moment, Stored, Trial, Version
 from tests.benchmarks.gate import noised_rates, normal
 
-RULES = {"flaky": Rules(1.0, decay=0.0), "build-duration": Rules(0.2, decay=0.0)}
+RULES = {"flaky": AggregationRules(1.0, decay=0.0), "build-duration": AggregationRules(0.2, decay=0.0)}
 SIZES = {"flaky": 5, "build-duration": 3}
 SHARE = LIFE / 52
 NOISE = Noise(1e-7, Random(1).randrange, SHARE)  # less than a step of the grid

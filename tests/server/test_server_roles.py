@@ -25,14 +25,14 @@ from fedstep.federation.shares import LEVELS, pair_of, split
 from fedstep.federation.twins import SHARES, Peer, flush_halves, push_halves
 from fedstep.federation.wire import Promise, Score, Update, pack_update, shape
 from fedstep.history.home import Home
-from fedstep.server.aggregate import rules_for
+from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.helper import make_helper_app
 from fedstep.server.roles import make_leader_app, make_role_app
 from fedstep.server.rounds import Part, Proposal, pack_proposal, signature
 from fedstep.server.settings import Settings
 from fedstep.server.share_openapi import helper_document, leader_document
 
-HEADS, RULES = ("build-duration", "build-failure"), rules_for(schema())
+HEADS, RULES = ("build-duration", "build-failure"), default_rules(schema())
 BOUNDS = {name: head.clip for name, head in schema().heads.items()}
 SEED = bytes(range(32))
 ROUNDS = count(1)  # of the helper that tests share

@@ -20,7 +20,7 @@ from fedstep.federation.noise import gaussian
 from fedstep.federation.shares import HEAVIEST, LEVELS, MOST_SUMMED, deviation_of, head_seeds, quantised, split
 from fedstep.federation.wire import Update
 from fedstep.model.linear import zeros
-from fedstep.server.aggregate import Contribution, aggregate
+from fedstep.server.aggregation.fedbuff import Contribution, aggregate
 from fedstep.server.buffer import Folding
 from fedstep.server.choosing import Waiting, chosen, weight
 from fedstep.server.gate import Gate

@@ -9,7 +9,7 @@ import pytest
 
 from fedstep.federation.wire import pack_update
 from fedstep.model.linear import zeros
-from fedstep.server.aggregate import Contribution, Rules
+from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution
 from fedstep.server.gate import Active, Gate, Vote
 from fedstep.server.lineage import fold_stored, next_head
 from fedstep.server.records import Current, Moment, Stored, Trial, Version
@@ -18,7 +18,7 @@ from fedstep.server.tracks import REFOLD_SECONDS
 from fedstep.server.trial import next_version
 from fedstep.server.verdict_log import log_verdicts
 
-RULES = {"flaky": Rules(1.0, decay=0.0), "build-duration": Rules(0.2, decay=0.0)}
+RULES = {"flaky": AggregationRules(1.0, decay=0.0), "build-duration": AggregationRules(0.2, decay=0.0)}
 GATE = Gate()
 BETTER = tuple(Vote(f"p{n % 9}", f"o{n % 9}", -0.3) for n in range(60))
 WORSE = tuple(Vote(vote.project, vote.owner, 0.3) for vote in BETTER)

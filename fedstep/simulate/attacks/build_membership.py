@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from fedstep.features.schema import schema
 from fedstep.federation.bounds import NOISE as SHARED_NOISE
 from fedstep.federation.shares import LEVELS
-from fedstep.server.aggregate import rules_for
+from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.gate import Gate
 from fedstep.server.lineage import wide
 from fedstep.server.private_step import next_private
@@ -125,7 +125,7 @@ def _sum(members: Sequence[Builder], draw: random.Random, noise: float = SHARED_
 
 
 def _noised(members: Sequence[Builder], draw: random.Random, releases: int) -> Steps:
-    rules = {head: rules_for(schema())[head] for head in HEADS}
+    rules = {head: default_rules(schema())[head] for head in HEADS}
     moment = private_moment([one.body for one in members], names=HEADS)
     after = next_private(moment, rules, Gate(), noise_of(releases, draw)).version.vectors
     before = moment.current.head.vectors

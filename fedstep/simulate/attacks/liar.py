@@ -16,7 +16,14 @@ from fedstep.federation.noise import gaussian
 from fedstep.federation.shares import LEVELS, deviation_of
 from fedstep.federation.wire import Model, Update, pack_update, unpack_update
 from fedstep.model.linear import margin
-from fedstep.server.aggregate import Contribution, Rules, aggregate, clipped, norm, rules_for
+from fedstep.server.aggregation.fedbuff import (
+    AggregationRules,
+    Contribution,
+    aggregate,
+    clip_delta,
+    default_rules,
+)
+from fedstep.server.aggregation.vectors import norm
 from fedstep.server.lineage import narrow, wide
 from fedstep.server.private_step import next_private
 from fedstep.server.records import Current, Version
@@ -64,15 +71,15 @@ def _delta(member: Member, head: Real) -> Real:
 
 
 def _unprotected(head: Real, fold: Sequence[Real]) -> Real:
-    return _folded(head, fold, Rules(BOUNDLESS, longer=inf))
+    return _folded(head, fold, AggregationRules(BOUNDLESS, longer=inf))
 
 
 def _plain(head: Real, fold: Sequence[Real]) -> Real:
     """The liar sends as much as the door lets in; the rules of the fold do the rest."""
-    return _folded(head, [clipped(one, schema().heads[HEAD].clip) for one in fold], rules_for(schema())[HEAD])
+    return _folded(head, [clip_delta(one, schema().heads[HEAD].clip) for one in fold], default_rules(schema())[HEAD])
 
 
-def _folded(head: Real, fold: Sequence[Real], rules: Rules) -> Real:
+def _folded(head: Real, fold: Sequence[Real], rules: AggregationRules) -> Real:
     parts = [Contribution(str(number), str(number), 0, one.astype(np.float32)) for number, one in enumerate(fold)]
     return np.array(aggregate(head.astype(np.float32), parts, rules), np.float64)
 
@@ -86,18 +93,18 @@ def _shared(head: Real, fold: Sequence[Real], draw: random.Random) -> Real:
     room = len(fold) * clip - float(sum(norm(one) for one in fold[1:]))
     deviation, size = deviation_of(SHARED_NOISE, SHARES.members), len(head)
     noise = np.sum([gaussian(deviation, draw.randbytes(32), HEAD, size) for _ in fold[1:]], axis=0)
-    steps = np.rint(np.sum([clipped(fold[0], room), *fold[1:]], axis=0) * LEVELS / clip + noise).astype(np.int64)
+    steps = np.rint(np.sum([clip_delta(fold[0], room), *fold[1:]], axis=0) * LEVELS / clip + noise).astype(np.int64)
     found = lifted(steps.view(np.uint64), np.zeros(size, np.uint64), len(fold), size, deviation)
     standing = Standing(_current(head), 1, {}, {}, {}, 0.0)
     senders = [("", str(number)) for number in range(len(fold))]
-    made = next_shared(standing, {HEAD: HeadSum(found, 1.0 / LEVELS, senders=senders)}, rules_for(schema()), None)
+    made = next_shared(standing, {HEAD: HeadSum(found, 1.0 / LEVELS, senders=senders)}, default_rules(schema()), None)
     return np.array(wide(made.version.vectors[HEAD]), np.float64)
 
 
 def _noised(head: Real, fold: Sequence[Real], draw: random.Random) -> Real:
     bodies = [_body(number, one) for number, one in enumerate(fold)]
     moment = replace(private_moment(bodies), current=_current(head))
-    made = next_private(moment, {HEAD: rules_for(schema())[HEAD]}, None, noise_of(RELEASES, draw))
+    made = next_private(moment, {HEAD: default_rules(schema())[HEAD]}, None, noise_of(RELEASES, draw))
     return np.array(wide(made.version.vectors[HEAD]), np.float64)
 
 
@@ -108,7 +115,7 @@ def _current(head: Real) -> Current:
 
 def _body(number: int, delta: Real) -> bytes:
     """What the door lets in of it."""
-    within = array("f", clipped(delta, schema().heads[HEAD].clip))
+    within = array("f", clip_delta(delta, schema().heads[HEAD].clip))
     return pack_update(Update(schema().digest, 0, f"{number:032x}", f"{number:032x}", {HEAD: 32}, {HEAD: within}))
 
 

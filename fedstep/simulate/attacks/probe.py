@@ -12,7 +12,7 @@ from fedstep.federation.scores import score
 from fedstep.federation.shares import LEVELS, REACH
 from fedstep.federation.tensors import Vector
 from fedstep.federation.wire import unpack_update
-from fedstep.server.aggregate import rules_for
+from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.gate import Gate
 from fedstep.server.private_step import next_private
 from fedstep.server.records import Trial
@@ -79,7 +79,7 @@ def _of_a_sum(members: Sequence[Member], trial: Vector, draw: random.Random) -> 
 
 def _of_noise(members: Sequence[Member], trial: Vector, draw: random.Random) -> float:
     moment = private_moment(_bodies(members, trial), Trial(HEAD, 1, 0, 0.0, trial))
-    made = next_private(moment, {HEAD: rules_for(schema())[HEAD]}, Gate(), noise_of(RELEASES, draw))
+    made = next_private(moment, {HEAD: default_rules(schema())[HEAD]}, Gate(), noise_of(RELEASES, draw))
     return made.noised[HEAD].total
 
 

@@ -15,7 +15,14 @@ from fedstep.federation.wire import Promise, unpack_update
 from fedstep.model.labels import Ripe
 from fedstep.model.sgd import learn_shared
 from fedstep.server.accounting import budget_of
-from fedstep.server.aggregate import Contribution, Rules, Vector, aggregate, moved, rules_for
+from fedstep.server.aggregation.fedbuff import (
+    AggregationRules,
+    Contribution,
+    aggregate,
+    apply_step,
+    default_rules,
+)
+from fedstep.server.aggregation.vectors import Vector
 from fedstep.server.gate import Active, Gate
 from fedstep.server.lineage import contributions, wide
 from fedstep.server.private_step import LIFE, Noise, next_private
@@ -129,20 +136,20 @@ def sums_of(bodies: Sequence[bytes], draw: random.Random, head: str = HEAD, nois
 
 def _fold(members: Sequence[Member], _: random.Random) -> Real:
     """The difference of two versions, the second of which is the first after a fold of plain updates."""
-    start, rules = wide(schema().heads[HEAD].start()), rules_for(schema())[HEAD]
+    start, rules = wide(schema().heads[HEAD].start()), default_rules(schema())[HEAD]
     folded = [part for one in members for _, part in contributions(Stored(one.body), 0)]
     return pulled(start, aggregate(start, folded, rules), rules)
 
 
 def _fold_of_one_row(members: Sequence[Member], draw: random.Random) -> Real:
-    start, free = wide(schema().heads[HEAD].start()), Rules(inf, longer=inf)
+    start, free = wide(schema().heads[HEAD].start()), AggregationRules(inf, longer=inf)
     delta = _one_row(members, draw).astype(np.float32)
     return pulled(start, aggregate(start, [Contribution("", "", 0, delta)], free), free)
 
 
-def pulled(before: Vector, after: Vector, rules: Rules) -> Real:
+def pulled(before: Vector, after: Vector, rules: AggregationRules) -> Real:
     """The step between two versions, without what the rules, which everybody knows, have forgotten."""
-    kept = moved(before, np.zeros(len(before)), rules)
+    kept = apply_step(before, np.zeros(len(before)), rules)
     step: Real = (after.astype(np.float64) - kept) / rules.rate
     step[np.abs(step) < 1e-6] = 0.0  # what rounding to C floats leaves
     return step
@@ -165,7 +172,7 @@ def private_moment(bodies: Sequence[bytes], trial: Trial | None = None, names: S
 
 def _noised(releases: int) -> Callable[[Sequence[Member], random.Random], Real]:
     def see(members: Sequence[Member], draw: random.Random) -> Real:
-        rules = {HEAD: rules_for(schema())[HEAD]}
+        rules = {HEAD: default_rules(schema())[HEAD]}
         moment = private_moment([one.body for one in members])
         made = next_private(moment, rules, Gate(), noise_of(releases, draw))
         return pulled(wide(moment.current.head.vectors[HEAD]), wide(made.version.vectors[HEAD]), rules[HEAD])

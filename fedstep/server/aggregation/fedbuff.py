@@ -1,0 +1,206 @@
+"""Aggregate the deltas of many projects into the next vector of a task. Pure: no order of arrival, clock or disk.
+
+Buffered asynchronous aggregation after FedBuff: Nguyen et al., AISTATS 2022.
+"""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from operator import itemgetter
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedstep.features.schema import Schema
+from fedstep.server.aggregation.vectors import (
+    Contributor,
+    Contributors,
+    DeltaBatch,
+    Floats,
+    GroupIndex,
+    Vector,
+    index_names,
+    norm,
+)
+
+__all__ = [
+    "AggregationRules",
+    "Contribution",
+    "aggregate",
+    "aggregate_task",
+    "apply_step",
+    "clip_coordinates",
+    "clip_delta",
+    "compute_bound",
+    "default_rules",
+    "norm_bound",
+    "scale_rate",
+]
+
+MIN_PROJECTS = 5  # for a median over projects to say something
+ROUNDING = 1e-9  # relative excess of the norm of a delta that was shrunk to its bound
+MEDIAN_FACTOR = 3.0  # a coordinate may be this many times its median over the projects
+# Few examples from mixed projects: higher rates made these tasks worse.
+RATES = {"build-failure": 0.3, "build-duration": 0.3}
+# Deltas are long: the plain sum of two hundred projects went too far (docs/decisions/0023).
+TOGETHER = {"flaky": 10.0}
+
+
+@dataclass(frozen=True, slots=True)
+class AggregationRules:
+    """How an aggregation moves one task.
+
+    `clip` bounds the L2 norm of each project's part, `rate` multiplies the summed step, and `decay` is the part of the
+    distance to `start` (empty: to zero) that each aggregation takes back. The projects of one owner count no more than
+    `projects_per_owner` projects. With `MIN_PROJECTS` or more, no delta is longer than `longer` times the median over
+    the projects, and no coordinate takes more than the part `single` of the bound, unless most projects move it. The
+    step is at most `together` times the mean of the projects' parts.
+    """
+
+    clip: float
+    rate: float = 1.0
+    decay: float = 0.0005
+    projects_per_owner: float = 4.0
+    longer: float = 2.0
+    single: float = 0.1
+    together: float = inf
+    start: tuple[float, ...] = ()
+
+
+class Contribution(NamedTuple):  # replays make thousands, and a frozen dataclass takes five times as long to make
+    """One project's delta for one task; the other fields are those of `Contributor`."""
+
+    id: str
+    project: str
+    staleness: int
+    delta: Vector
+    owner: str = ""
+
+    @property
+    def contributor(self) -> Contributor:
+        """Return the origin of the delta."""
+        return Contributor(self.staleness, self.owner, self.project, self.id)
+
+
+def default_rules(schema: Schema) -> Mapping[str, AggregationRules]:
+    """Return the default rules of each task of the schema."""
+    return {
+        name: AggregationRules(
+            head.clip, RATES.get(name, 1.0), together=TOGETHER.get(name, inf), start=tuple(head.start())
+        )
+        for name, head in schema.heads.items()
+    }
+
+
+def aggregate(task: Vector, contributions: Sequence[Contribution], rules: AggregationRules) -> Vector:
+    """Return the vector of a task after one aggregation; the order of the contributions does not matter."""
+    ordered = sorted(((one.contributor, one.delta) for one in contributions), key=itemgetter(0))
+    contributors = Contributors.of([contributor for contributor, _ in ordered])
+    return aggregate_task(task, {index: delta for index, (_, delta) in enumerate(ordered)}, contributors, rules)
+
+
+def aggregate_task(
+    task: Vector, deltas: Mapping[int, Vector], everyone: Contributors, rules: AggregationRules
+) -> Vector:
+    """Return the vector of a task after one aggregation of its deltas; the same vector where there are none.
+
+    `deltas` maps ascending indices into `everyone` to float32 deltas of the task's size. Each delta is clipped, and so
+    is the weighted sum of each project's deltas, so that many updates move the task no further than one. The same holds
+    for the projects of one owner, with a wider bound.
+    """
+    if not deltas:
+        return task
+    contributors = everyone.select(list(deltas))
+    projects = GroupIndex.of(contributors.projects)
+    weights = contributors.staleness_weights
+    batch = DeltaBatch.of(list(deltas.values()), weights)
+    bound = compute_bound(batch.norms, projects, rules)
+
+    moving = batch.norms > 0.0  # a project that sends zeros does not slow down the others
+    batch = batch.clip_norms(bound)
+    if len(projects.starts) >= MIN_PROJECTS:
+        batch = clip_coordinates(batch, projects, rules.single * bound)
+
+    weights = cap_groups(batch, weights, GroupIndex.of(contributors.shares), bound)
+    weights = cap_groups(batch, weights, GroupIndex.of(contributors.owners), rules.projects_per_owner * bound)
+
+    step = batch.weighted_sum(weights)
+    senders = zip(contributors.owners[moving].tolist(), contributors.shares[moving].tolist(), strict=True)
+    return apply_step(task, step, scale_rate(rules, senders))
+
+
+def compute_bound(norms: Floats, projects: GroupIndex, rules: AggregationRules) -> float:
+    """Return the L2 bound of each project's part: `rules.clip`, or less where most deltas are short.
+
+    The constant leaves room for the longest honest delta, and an attacker would always fill it. A median over projects
+    stays honest while fewer than half of them attack.
+    """
+    longest = projects.largest(norms)
+    middle = median(longest.tolist()) if len(longest) >= MIN_PROJECTS else 0.0
+    return min(rules.clip, rules.longer * middle) if middle else rules.clip
+
+
+def clip_coordinates(batch: DeltaBatch, projects: GroupIndex, limit: float) -> DeltaBatch:
+    """Return the batch with coordinates clipped at `limit`, or at `MEDIAN_FACTOR` times their median over projects.
+
+    Without this, a delta spent on one rare word would move that word by a whole bound.
+    """
+    rows, columns, values = batch.above(limit)
+    if not len(rows):
+        return batch
+    limits = np.full(batch.size, limit)
+    candidates = np.unique(columns)
+    sizes = np.abs(batch.columns(candidates))
+    # Only these can have a median above limit / MEDIAN_FACTOR: medians of all candidates would cost ten times as much.
+    frequent = 2 * np.count_nonzero(sizes > limit / MEDIAN_FACTOR, axis=0) >= len(projects.starts)
+    if frequent.any():
+        medians = np.median(projects.largest(sizes[:, frequent]), axis=0)
+        limits[candidates[frequent]] = np.maximum(limit, MEDIAN_FACTOR * medians)
+    clipped = np.clip(values, -limits[columns], limits[columns])
+    return batch.replace(rows, columns, clipped)
+
+
+def cap_groups(batch: DeltaBatch, weights: Floats, groups: GroupIndex, limit: float) -> Floats:
+    """Return the weights, lowered so that the weighted sum of no group of rows has an L2 norm above `limit`."""
+    capped = weights.copy()
+    for rows in groups.above(weights * batch.norms, limit * (1.0 + ROUNDING)):
+        length = norm(batch.select(rows).weighted_sum(weights[rows]))
+        capped[rows] *= min(1.0, limit / length if length else 1.0)
+    return capped
+
+
+def scale_rate(rules: AggregationRules, senders: Iterable[tuple[Hashable, Hashable]]) -> AggregationRules:
+    """Return the rules at the rate for a step made by these pairs of owner and project (docs/decisions/0023).
+
+    Projects that learned from the same version say much the same, and the sum of many goes too far. An owner's projects
+    count as far as `projects_per_owner`.
+    """
+    if rules.together == inf:
+        return rules
+    owners = Counter(owner for owner, _ in set(senders))
+    projects = sum(min(count, rules.projects_per_owner) for count in owners.values())
+    return replace(rules, rate=min(rules.rate, rules.together / max(1.0, projects)))
+
+
+def apply_step(task: Vector, step: NDArray[np.floating], rules: AggregationRules) -> Vector:
+    """Return the vector of a task after a summed step at the rate of the rules, less its decay."""
+    after = np.float32(1.0 - rules.decay) * task
+    if rules.start:
+        after += rules.decay * np.array(rules.start)
+    after += rules.rate * step
+    return after
+
+
+def norm_bound(contributions: Sequence[Contribution], rules: AggregationRules) -> float:
+    """Return the L2 bound of each project's part in the aggregation of these contributions."""
+    norms = DeltaBatch.of([one.delta for one in contributions], np.ones(len(contributions))).norms
+    return compute_bound(norms, GroupIndex.of(index_names(one.project for one in contributions)), rules)
+
+
+def clip_delta(delta: NDArray[np.floating], bound: float) -> NDArray[np.float64]:
+    """Return the delta in double precision, shrunk to an L2 norm of at most `bound`."""
+    length = norm(delta)
+    return delta.astype(np.float64) * min(1.0, bound / length if length else 1.0)

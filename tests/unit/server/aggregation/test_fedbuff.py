@@ -1,0 +1,110 @@
+"""The aggregation of deltas, against the same rules written step by step in double precision."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution, aggregate
+from fedstep.server.aggregation.vectors import BLOCK, GROUP_ROWS, MIN_ROWS, RUN, DeltaBatch, compute_norms
+from tests.helpers.reference_aggregation import aggregate_plainly
+
+LONG = BLOCK // MIN_ROWS + 1
+SIZES = [1, 40, RUN, RUN + 1, LONG]
+
+
+def draw_contributions(seed: int, count: int, size: int) -> list[Contribution]:
+    """Return deltas of uneven length, some with large coordinates and some of zeros, of few owners and projects."""
+    dice = np.random.default_rng(seed)
+    deltas = dice.standard_normal((count, size)) / np.sqrt(size) * dice.lognormal(-0.5, 0.7, (count, 1))
+    large = dice.random((count, size)) < min(0.2, 8 / size)
+    deltas[large] += dice.normal(0, 0.5, large.sum())
+    deltas[dice.random(count) < 0.1] = 0.0
+    return [
+        Contribution(f"{row:04}", f"p{dice.integers(12)}", int(dice.integers(4)), delta, str(dice.choice(["", "a"])))
+        for row, delta in enumerate(deltas.astype(np.float32))
+    ]
+
+
+class TestAggregate:
+    @settings(max_examples=60, deadline=None)
+    @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.sampled_from(SIZES), st.sampled_from([3.0, np.inf]))
+    def test_agrees_with_the_rules_in_double_precision(self, seed, count, size, together):
+        """To the rounding of float32 deltas, factors and sums: six digits of what the deltas are together."""
+        contributions = draw_contributions(seed, count, size)
+        task = np.linspace(-1, 1, size).astype(np.float32)
+        rules = AggregationRules(clip=1.0, rate=0.7, decay=0.01, projects_per_owner=2.0, together=together)
+        expected = aggregate_plainly(task, contributions, rules)
+        np.testing.assert_allclose(aggregate(task, contributions, rules), expected, atol=1e-6 * (1 + count / 4))
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_order_of_arrival_does_not_matter_bit_for_bit(self, size):
+        contributions = draw_contributions(size, 50, size)
+        task, rules = np.zeros(size, np.float32), AggregationRules(clip=1.0)
+        expected = aggregate(task, contributions, rules)
+        assert aggregate(task, contributions[::-1], rules).tobytes() == expected.tobytes()
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_leaves_the_deltas_unchanged(self, size):
+        contributions = draw_contributions(size, 30, size)
+        before = [one.delta.copy() for one in contributions]
+        aggregate(np.zeros(size, np.float32), contributions, AggregationRules(clip=0.5))
+        np.testing.assert_array_equal([one.delta for one in contributions], before)
+
+
+class TestComputeNorms:
+    @pytest.mark.parametrize("size", [0, *SIZES])
+    @pytest.mark.parametrize("scale", [1e-15, 1.0, 1e18, 1e30])
+    def test_has_six_digits_and_bounds_every_coordinate(self, size, scale):
+        delta = (np.random.default_rng(size).normal(0, 1, size) * scale).astype(np.float32)
+        norms, peaks, _ = compute_norms([delta, delta], np.ones(2))
+        assert norms[1] == pytest.approx(np.linalg.norm(delta.astype(float)), rel=1e-6)
+        assert np.abs(delta).max(initial=0.0) <= peaks[1] <= 1.0001 * norms[1]
+
+    @pytest.mark.parametrize("size", [100, LONG])
+    def test_measures_each_delta_as_if_it_were_alone(self, size):
+        deltas = list(np.random.default_rng(size).normal(0, 1, (40, size)).astype(np.float32))
+        alone = [compute_norms([delta], np.ones(1))[0][0] for delta in deltas]
+        np.testing.assert_allclose(compute_norms(deltas, np.ones(40))[0], alone, rtol=1e-6)
+
+
+class TestPartialSums:
+    def test_long_rows_of_equal_weight_are_summed_in_groups(self):
+        weights = np.array([1.0] * (GROUP_ROWS + 2) + [0.5] * 3)
+        deltas = list(np.random.default_rng(0).normal(0, 1, (len(weights), LONG)).astype(np.float32))
+        found = DeltaBatch.of(deltas, weights).partial_sums
+        assert [(group.start, group.stop) for group in found.groups] == [(0, 32), (32, 34), (34, 37)]
+        for group, total in zip(found.groups, found.totals, strict=True):
+            np.testing.assert_allclose(total, np.sum(deltas[group], axis=0, dtype=float), atol=1e-4)
+
+    def test_short_rows_have_none(self):
+        assert DeltaBatch.of([np.ones(100, np.float32)] * 9, np.ones(9)).partial_sums.groups == ()
+
+    def test_counts_only_where_all_rows_have_one_factor(self):
+        deltas = [np.full(LONG, value, np.float32) for value in (1, 2, 4)]
+        batch = DeltaBatch.of(deltas, np.ones(3))
+        np.testing.assert_array_equal(batch.weighted_sum(np.full(3, 0.5)), np.full(LONG, 3.5))
+        np.testing.assert_array_equal(batch.weighted_sum(np.array([0.5, 1.0, 1.0])), np.full(LONG, 6.5))
+
+
+class TestWeightedSum:
+    @pytest.mark.parametrize("size", SIZES)
+    def test_of_more_rows_than_a_block_has_counts_each(self, size):
+        batch = DeltaBatch.of([np.ones(size, np.float32)] * 300, np.ones(300))
+        np.testing.assert_array_equal(batch.weighted_sum(np.full(300, 0.5)), np.full(size, 150))
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_of_selected_rows_is_that_of_all_with_zeros(self, size):
+        deltas = [one.delta for one in draw_contributions(size, 30, size)]
+        batch, weights = DeltaBatch.of(deltas, np.ones(30)).clip_norms(0.5), np.zeros(30)
+        selected = np.array([1, 4, 29])
+        weights[selected] = 0.5
+        some = batch.select(selected).weighted_sum(np.full(3, 0.5))
+        np.testing.assert_allclose(some, batch.weighted_sum(weights), atol=1e-6)
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_counts_replaced_values_instead_of_the_old_ones(self, size):
+        batch = DeltaBatch.of([np.full(size, 8.0, np.float32)] * 2, np.ones(2))._replace(scales=np.array([0.5, 1.0]))
+        changed = batch.replace(np.array([0]), np.array([0]), np.array([3.0]))
+        assert changed.weighted_sum(np.array([2.0, 1.0]))[0] == 2 * 3 + 8
+        assert batch.weighted_sum(np.array([2.0, 1.0]))[0] == 2 * 4 + 8

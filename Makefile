@@ -9,7 +9,7 @@ UNIT = $(wildcard tests/unit tests/build tests/features tests/history tests/mode
 # Pages in plain terms: `make check` holds them to that. Add a page once `make prose` is silent about it.
 PLAIN = README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CODE_OF_CONDUCT.md docs/index.md docs/tutorial docs/how-to \
   $(addprefix docs/reference/,data.md python.md reports.md results.md versions.md) \
-  $(addprefix docs/explanation/,architecture.md data-protection.md glossary.md history.md model.md)
+  $(addprefix docs/explanation/,architecture.md data-protection.md glossary.md history.md model.md threat-model.md) docs/decisions
 PROSE = README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CODE_OF_CONDUCT.md docs
 
 .PHONY: demo docs prose test-unit test test-full coverage check lock bench soak evaluate evaluate-privacy starter vocabulary tools clean

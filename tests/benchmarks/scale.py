@@ -14,9 +14,9 @@ from fedstep.server.chronicle import DAY, KEPT_AT_LEAST_DAYS, KEPT_DAYS
 ROOT = Path(__file__).parents[2]
 PAGE, FIGURES = ROOT / "docs/explanation/scale.md", ROOT / "docs/reference/benchmarks.json"
 START, END = "<!-- table: start -->", "<!-- table: end -->"
-PROJECTS, BUILDS = 1_000_000, 20  # a day
+PROJECTS, BUILDS = 1_000_000, 20  # per day
 PEAK = 4.0  # of the mean: most builds are in the working hours of two continents
-BUFFER = 1000  # updates a fold at this size, not the ten of the default
+BUFFER = 1000  # updates per aggregation at this size, not the ten of the default
 MODEL_BYTES = 3 * 4 * sum(head.size() for head in schema().heads.values())  # head, production and trial, barely gzipped
 PLAIN_BYTES = 4 * sum(head.size() for head in schema().heads.values()) + 700  # of a stored update with every head
 VERSION_BYTES, RECEIPT_BYTES = PLAIN_BYTES, 150  # a receipt with its index
@@ -50,24 +50,24 @@ def _row(case: Case, measured: Mapping[str, float]) -> Mapping[str, str]:
     peak_updates, peak_builds = PEAK * updates / DAY, PEAK * builds / DAY
     return {
         "builds for an update": str(case.builds_an_update),
-        "updates a day": _rounded(updates, 1e6, "million"),
-        "updates a second, mean": _rounded(updates / DAY),
-        "updates a second, peak": _rounded(peak_updates),
+        "updates per day": _rounded(updates, 1e6, "million"),
+        "updates per second, mean": _rounded(updates / DAY),
+        "updates per second, peak": _rounded(peak_updates),
         "cores that take updates at the peak": _rounded(peak_updates / taken) if taken else "not measured",
         "cores that answer pulls at the peak": _rounded(peak_builds / pulled) if pulled else "not measured",
         "in at the peak": _rounded(8 * peak_updates * sent, 1e6, "Mbit/s") if sent else "not measured",
         "out at the peak": _rounded(8 * peak_builds * MODEL_BYTES, 1e6, "Mbit/s"),
-        "out a month": _rounded(30 * builds * MODEL_BYTES, 1e12, "TB"),
+        "out per month": _rounded(30 * builds * MODEL_BYTES, 1e12, "TB"),
         f"updates kept, {KEPT_AT_LEAST_DAYS} days": _rounded(KEPT_AT_LEAST_DAYS * updates * PLAIN_BYTES, 1e9, "GB"),
         f"updates kept, {KEPT_DAYS} days": _rounded(KEPT_DAYS * updates * PLAIN_BYTES, 1e9, "GB"),
-        "receipts, a year": _rounded(365 * updates * RECEIPT_BYTES, 1e9, "GB"),
-        f"versions, a year, {BUFFER} updates a fold": _rounded(365 * updates / BUFFER * VERSION_BYTES, 1e9, "GB"),
-        f"folds a minute at the peak, {BUFFER} updates a fold": _rounded(60 * peak_updates / BUFFER),
+        "receipts, per year": _rounded(365 * updates * RECEIPT_BYTES, 1e9, "GB"),
+        f"versions, per year, {BUFFER} updates per aggregation": _rounded(365 * updates / BUFFER * VERSION_BYTES, 1e9, "GB"),
+        f"aggregations per minute at the peak, {BUFFER} updates each": _rounded(60 * peak_updates / BUFFER),
     }
 
 
 def measured(figures: Mapping[str, float]) -> Mapping[str, float]:
-    """Bytes of an update as it is sent, and updates and pulls a second on one core, as far as the figures have them."""
+    """Bytes of an update as it is sent, and updates and pulls per second on one core, as far as the figures have them."""
     names = {
         "sent": "update of a build of 5000 tests",
         "taken": "16 kB updates durable on SQLite, 32 connections, rate",

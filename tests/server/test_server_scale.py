@@ -17,8 +17,8 @@ def cells(name: str, figures: dict[str, float]) -> list[str]:
 
 
 def test_a_million_projects_of_twenty_builds_send_between_an_eighth_of_them_and_all():
-    assert cells("updates a day", {}) == ["2.5 million", "20 million"]
-    assert cells("updates a second, mean", {}) == ["29", "231"]
+    assert cells("updates per day", {}) == ["2.5 million", "20 million"]
+    assert cells("updates per second, mean", {}) == ["29", "231"]
 
 
 def test_cores_and_bandwidth_follow_the_figures_and_what_is_not_measured_is_said_to_be_so():

@@ -61,13 +61,15 @@ def _row(case: Case, measured: Mapping[str, float]) -> Mapping[str, str]:
         f"updates kept, {KEPT_AT_LEAST_DAYS} days": _rounded(KEPT_AT_LEAST_DAYS * updates * PLAIN_BYTES, 1e9, "GB"),
         f"updates kept, {KEPT_DAYS} days": _rounded(KEPT_DAYS * updates * PLAIN_BYTES, 1e9, "GB"),
         "receipts, per year": _rounded(365 * updates * RECEIPT_BYTES, 1e9, "GB"),
-        f"versions, per year, {BUFFER} updates per aggregation": _rounded(365 * updates / BUFFER * VERSION_BYTES, 1e9, "GB"),
+        f"versions, per year, {BUFFER} updates per aggregation": _rounded(
+            365 * updates / BUFFER * VERSION_BYTES, 1e9, "GB"
+        ),
         f"aggregations per minute at the peak, {BUFFER} updates each": _rounded(60 * peak_updates / BUFFER),
     }
 
 
 def measured(figures: Mapping[str, float]) -> Mapping[str, float]:
-    """Bytes of an update as it is sent, and updates and pulls per second on one core, as far as the figures have them."""
+    """Return the bytes of a sent update, and updates and pulls per second on one core, as far as measured."""
     names = {
         "sent": "update of a build of 5000 tests",
         "taken": "16 kB updates durable on SQLite, 32 connections, rate",

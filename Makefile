@@ -43,7 +43,7 @@ prose: .venv/dev  ## words and phrases in the documentation that CONTRIBUTING.md
 	$(BIN)/python -m tests.prose $(PROSE)
 
 docs: .venv/dev  ## the documentation site, in .venv/site; builds without a network, and fails on a broken link
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lock: .venv/dev  ## brings uv.lock up to date with pyproject.toml
 	$(BIN)/uv lock

@@ -64,13 +64,13 @@ evaluate-privacy: .venv/dev  ## every figure of docs/explanation/privacy.md and 
 	$(BIN)/python -m tests.benchmarks.attacks $(CORPORA) .venv/evaluate-privacy
 
 vocabulary: .venv/dev  ## the closed list of words, made again from its counts
-	$(BIN)/python -m fedstep.simulate.vocabulary $(CORPORA)/words.csv > fedstep/features/words.txt
+	$(BIN)/python -m tests.studies.vocabulary $(CORPORA)/words.csv > fedstep/schema/vocabulary.txt
 
 starter: .venv/dev  ## the starter model, made again from the licensed corpora
 	rm -rf .venv/replays && mkdir .venv/replays
 	for reruns in 0 1; do $(PYTHON) $(REPLAY) --out .venv/replays/$$reruns --builds 60 --reruns $$reruns --seed $$((reruns + 1)); done
 	for archive in $(CORPORA)/junit/*.tar.gz; do tar -xzf $$archive -C .venv/replays; done
-	$(BIN)/python -m fedstep.simulate.starter $(CORPORA) .venv/replays > .venv/starter.safetensors
+	$(BIN)/python -m tests.studies.starter $(CORPORA) .venv/replays > .venv/starter.safetensors
 	mv .venv/starter.safetensors fedstep/model/starter.safetensors
 
 tools:  ## what the tests need beside Python

@@ -9,7 +9,7 @@ __all__ = ["main"]
 def main() -> NoReturn:
     """Run the command line without collecting cycles: a step is over before that pays, and half its time is imports."""
     gc.disable()
-    from fedstep.cli import main as run
+    from fedstep.cli.main import main as run
 
     run()
 

@@ -5,9 +5,6 @@ from collections.abc import Callable, Mapping
 
 from fedstep.errors import UsageError
 
-__all__ = ["read_config"]
-
-
 KINDS = {
     list: "a list of strings",
     bool: "true or false",

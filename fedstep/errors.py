@@ -14,21 +14,6 @@ FedstepError
 └── MissingExtra          6  an optional part of fedstep is not installed
 """
 
-__all__ = [
-    "AggregatorError",
-    "AggregatorUnreachable",
-    "BudgetSpent",
-    "Declined",
-    "FedstepError",
-    "HistoryError",
-    "InputError",
-    "MissingExtra",
-    "SchemaMismatch",
-    "UpdateRefused",
-    "UsageError",
-    "WireError",
-]
-
 
 class FedstepError(Exception):
     """An expected failure. `str(error)` names the culprit, `error.remedy` says what to do about it."""
@@ -75,11 +60,11 @@ class UpdateRefused(AggregatorError):
     """The aggregator answered that it does not want this update; sending it again is pointless."""
 
 
-class Declined(UpdateRefused):
+class ContributionNotDue(UpdateRefused):
     """An aggregator with differential privacy has had what this project may contribute for now: nothing is wrong."""
 
 
-class BudgetSpent(Declined):
+class PrivacyBudgetExhausted(ContributionNotDue):
     """It has had all that the project may ever contribute: the project predicts, and contributes no longer."""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from fedstep.cli import leaves
+from fedstep.cli.main import iter_commands
 
 PAGE = Path(__file__).parents[1] / "docs/reference/cli.md"
 BEGIN, END = "<!-- generated from --help -->", "<!-- end -->"
@@ -23,7 +23,7 @@ MORE = {  # pages that say more about an option
 def render_page(page: str) -> str:
     """Return the page with the generated parts written anew, commands in the order of `fedstep --help`."""
     preamble = page.partition("## fedstep ")[0].rstrip()
-    sections = [render_section(" ".join(path), command, notes_of(page)) for path, command in leaves()]
+    sections = [render_section(" ".join(path), command, notes_of(page)) for path, command in iter_commands()]
     return "\n\n".join([preamble, *sections]) + "\n"
 
 

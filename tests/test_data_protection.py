@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.federation.kept import starter_model
-from fedstep.history.home import Home
-from fedstep.looking.inspection import BY_HEAD, MEANINGS
-from fedstep.steps import observe, record
+from fedstep.diagnostics.inspect import BY_HEAD, MEANINGS
+from fedstep.federation.model_cache import starter_model
+from fedstep.history.project_store import ProjectStore
+from fedstep.pipeline.operations import evaluate_build, record_build
 from tests.benchmarks.project import drawn_builds
 
 ROOT = Path(__file__).parents[1]
@@ -54,12 +54,12 @@ class TestPage:
 
 class TestHistory:
     def test_the_history_has_no_mail_address(self, tmp_path: Path) -> None:
-        from fedstep.federation.kept import Kept
+        from fedstep.federation.model_cache import CachedModel
 
-        home = Home(str(tmp_path / "history"))
+        home = ProjectStore(str(tmp_path / "history"))
         home.prepare()
         (evidence,) = drawn_builds(20, 1)
-        assert record(home, observe(home, evidence, Kept(starter_model())), lambda _: {})
+        assert record_build(home, evaluate_build(home, evidence, CachedModel(starter_model())), lambda _: {})
         (name,) = home.log.files()
         entry = home.log.read(name)
         assert evidence.situation.change.author == "a@example.org"

@@ -7,15 +7,15 @@ from pathlib import Path
 import click
 import pytest
 
-from fedstep.cli import TERMINATED, leaves
-from fedstep.report.outputs import KEYS
+from fedstep.cli.main import TERMINATED, iter_commands
+from fedstep.report.ci_outputs import KEYS
 from tests import make_cli_reference
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## fedstep ([\w -]+)\n(.*?)(?=^## |\Z)", REFERENCE, re.M | re.S))
-COMMANDS = {" ".join(path): command for path, command in leaves()}
+COMMANDS = {" ".join(path): command for path, command in iter_commands()}
 NAMES = sorted(COMMANDS)
 PAGES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))]
 SEPARATOR = re.compile(r" [|]{1,2} | && |; (?:do )?| [|&{(] ")

@@ -23,7 +23,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-OLD_LAYOUT = ("steps.py", "build", "looking", "commands", "history/home.py", "server/chronicle.py")
+OLD_LAYOUT = (
+    "steps.py",
+    "build",
+    "looking",
+    "commands",
+    "history/project_store.py",
+    "server/storage/version_repository.py",
+)
 
 
 class TestSite:

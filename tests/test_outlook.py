@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.federation.kept import kept_model
-from fedstep.history.home import Home
-from fedstep.model.calibration import Platt
-from fedstep.outlook import keep_outlook, outlook, work_out
-from fedstep.steps import forecaster_for, observe, record
-from fedstep.training import learn
+from fedstep.federation.model_cache import load_model
+from fedstep.history.project_store import ProjectStore
+from fedstep.model.calibration import PlattScaling
+from fedstep.pipeline.operations import evaluate_build, load_predictor, record_build
+from fedstep.pipeline.prediction_cache import load_prediction, save_prediction, work_out
+from fedstep.pipeline.train import learn
 from tests.benchmarks.project import drawn_builds
 
 
@@ -18,34 +18,36 @@ from tests.benchmarks.project import drawn_builds
 def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a history that has learned 45 builds."""
     folder = tmp_path_factory.mktemp("grown")
-    made = Home(str(folder))
+    made = ProjectStore(str(folder))
     made.prepare()
     grow(made, 0, 45)
     return folder
 
 
 @pytest.fixture
-def home(grown: Path, tmp_path: Path) -> Home:
+def home(grown: Path, tmp_path: Path) -> ProjectStore:
     """A copy of it."""
-    return Home(str(shutil.copytree(grown, tmp_path / "home")))
+    return ProjectStore(str(shutil.copytree(grown, tmp_path / "home")))
 
 
-def grow(home: Home, first: int, last: int) -> None:
+def grow(home: ProjectStore, first: int, last: int) -> None:
     for evidence in list(drawn_builds(120, last))[first:]:
-        kept = kept_model(home)
-        record(home, observe(home, evidence, kept), lambda _runs: {})
-    learn(home, kept_model(home))
+        kept = load_model(home)
+        record_build(home, evaluate_build(home, evidence, kept), lambda _runs: {})
+    learn(home, load_model(home))
 
 
 class TestCachedPrediction:
-    def test_the_cache_says_what_the_history_says(self, home: Home) -> None:
-        kept = kept_model(home)
-        forecaster = forecaster_for(home, kept)
+    def test_the_cache_says_what_the_history_says(self, home: ProjectStore) -> None:
+        kept = load_model(home)
+        forecaster = load_predictor(home, kept)
         # Sure enough that some test is listed, whatever the key of this history makes of its rows.
-        forecaster = forecaster._replace(correction=forecaster.correction._replace(platt={"flaky": Platt(offset=2.0)}))
+        forecaster = forecaster._replace(
+            correction=forecaster.correction._replace(platt={"flaky": PlattScaling(offset=2.0)})
+        )
         worked_out = work_out(home, forecaster)
-        keep_outlook(home, kept, forecaster)
-        cached = outlook(home, kept, forecaster)
+        save_prediction(home, kept, forecaster)
+        cached = load_prediction(home, kept, forecaster)
         assert cached.summary.tests.ids == [], "it came from the cache"
         assert cached.flakiest == worked_out.flakiest != ()
         assert cached.tests_known == worked_out.tests_known == 120
@@ -53,15 +55,15 @@ class TestCachedPrediction:
         assert repr(cached.summary.builds) == repr(worked_out.summary.builds)
 
     @pytest.mark.parametrize("change", ["record", "correction", "model", "damage"])
-    def test_a_cache_that_no_longer_fits_is_not_used(self, home: Home, change: str) -> None:
-        kept = kept_model(home)
-        forecaster = forecaster_for(home, kept)
-        keep_outlook(home, kept, forecaster)
+    def test_a_cache_that_no_longer_fits_is_not_used(self, home: ProjectStore, change: str) -> None:
+        kept = load_model(home)
+        forecaster = load_predictor(home, kept)
+        save_prediction(home, kept, forecaster)
         if change == "record":
             grow(home, 45, 46)
         else:
             file = {"correction": "correction.json", "model": "model.safetensors", "damage": "outlook.json"}[change]
             home.write(file, home.read(file)[:-3] + b"x")
-        fresh = outlook(home, kept, forecaster)
+        fresh = load_prediction(home, kept, forecaster)
         assert len(fresh.summary.tests.ids) == 120, "it was worked out"
         assert fresh.summary.count == (46 if change == "record" else 45)

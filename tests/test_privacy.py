@@ -8,13 +8,11 @@ import pytest
 
 from fedstep.errors import WireError
 from fedstep.federation.client import push
-from fedstep.federation.exchange import Aggregator
-from fedstep.federation.gzipped import inflate
-from fedstep.federation.patience import Patience
-from fedstep.federation.transport import Answer, requests_send
-from fedstep.federation.wire import LARGEST
-from fedstep.history.home import Home
-from fedstep.training import train
+from fedstep.federation.sync import Aggregator
+from fedstep.federation.tensors import LARGEST_MESSAGE, inflate
+from fedstep.federation.transport import HttpResponse, RetryPolicy, requests_send
+from fedstep.history.project_store import ProjectStore
+from fedstep.pipeline.train import train
 from tests.benchmarks.project import drawn_builds
 from tests.benchmarks.server import aggregator
 from tests.test_architecture import imports, inside, modules, tree
@@ -113,30 +111,30 @@ class TestRequests:
     def test_what_is_no_update_reaches_no_socket(self, body: bytes) -> None:
         sent: list[bytes] = []
 
-        def send(_method: str, _path: str, _headers: Mapping[str, str], body: bytes, _timeout: float) -> Answer:
+        def send(_method: str, _path: str, _headers: Mapping[str, str], body: bytes, _timeout: float) -> HttpResponse:
             sent.append(body)
-            return Answer(202, {}, b'{"receipt": "r", "version": 1}')
+            return HttpResponse(202, {}, b'{"receipt": "r", "version": 1}')
 
         with pytest.raises(WireError):
             push(body, "http://here", send)
         assert sent == []
 
     def test_no_name_branch_author_commit_or_path_is_in_what_is_sent(self, tmp_path: Path) -> None:
-        home, seen, updates = Home(str(tmp_path / "history")), [], 0
+        home, seen, updates = ProjectStore(str(tmp_path / "history")), [], 0
         home.prepare()
         with aggregator(tmp_path) as url:
             real = requests_send(url)
 
-            def send(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
+            def send(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
                 nonlocal updates
-                plain = inflate(body, LARGEST) if headers.get("Content-Encoding") == "gzip" else body
+                plain = inflate(body, LARGEST_MESSAGE) if headers.get("Content-Encoding") == "gzip" else body
                 seen.append(f"{method} {path} {dict(headers)}".encode() + plain)
                 updates += method == "POST"
                 return real(method, path, headers, body, timeout)
 
             builds = list(drawn_builds(120, 25))
             for evidence in builds:
-                train(home, evidence, lambda _runs: {}, Aggregator(url, send, Patience()), evidence.finished_at, 500)
+                train(home, evidence, lambda _runs: {}, Aggregator(url, send, RetryPolicy()), evidence.finished_at, 500)
         assert updates > 1
         secrets = {"a@example.org", "src/org/acme", "org.acme", builds[-1].situation.change.commit, home.key().hex()}
         for run in builds[0].reports.tests:

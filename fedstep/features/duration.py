@@ -1,21 +1,19 @@
-"""How long a build will take: the running estimate, and what its head may correct it by."""
+"""How long a build will take: the running estimate, and what its task may correct it by."""
 
 from collections.abc import Mapping, Sequence
 from math import exp, isfinite, log
 from operator import itemgetter
 from typing import NamedTuple
 
-from fedstep.build.record import Absent
-from fedstep.features.builds import PastBuild, Planned, finished, median, quantile, quantiles, resemblance
-from fedstep.features.parts import Raw
-
-__all__ = ["VIEWS", "Estimate", "duration_features", "jenkins_estimate"]
+from fedstep.history.builds import PastBuild, PlannedBuild, finished, median, quantile, quantiles, resemblance
+from fedstep.schema.encoders import Raw
+from fedstep.types import Unavailable
 
 NARROWEST, WIDEST = 0.02, 1.0  # bounds of the spread: 2 % and a factor of e
 FARTHEST = 3.0  # spreads
 JENKINS_BUILDS = 3
 YOUNG = 80  # builds; a younger stream changes faster, so an age costs twice as much at half of them
-NO_BUILD = Absent("no finished build of this job with a known duration")
+NO_BUILD = Unavailable("no finished build of this job with a known duration")
 
 # What one unit of each distance costs in resemblance, in nats; tuned on ten recorded projects, confirmed on nine.
 COSTS = {
@@ -44,9 +42,9 @@ VIEWS = {
 
 
 class Estimate(NamedTuple):
-    """The running estimate, which the head corrects in units of its spread.
+    """The running estimate, which the task corrects in units of its spread.
 
-    In spreads, steady and jumpy projects weigh the same in a shared head, and one interval width fits both.
+    In spreads, steady and jumpy projects weigh the same in a shared task, and one interval width fits both.
     """
 
     seconds: float
@@ -62,8 +60,8 @@ class Estimate(NamedTuple):
         return self.seconds * exp(self.spread * margin)
 
 
-def duration_features(past: Sequence[PastBuild], now: Planned) -> tuple[Estimate, Raw] | Absent:
-    """The running estimate of the stream, and the raw values of the head `build-duration`.
+def duration_features(past: Sequence[PastBuild], now: PlannedBuild) -> tuple[Estimate, Raw] | Unavailable:
+    """The running estimate of the stream, and the raw values of the task `build-duration`.
 
     The target of a row is `estimate.departure(seconds)`. Absent without a finished, timed build of the stream.
     """
@@ -87,7 +85,7 @@ def duration_features(past: Sequence[PastBuild], now: Planned) -> tuple[Estimate
     return Estimate(exp(center), spread, len(known)), {"passed": None, **departures}  # no build may have passed
 
 
-def jenkins_estimate(past: Sequence[PastBuild], now: Planned) -> float | Absent:
+def jenkins_estimate(past: Sequence[PastBuild], now: PlannedBuild) -> float | Unavailable:
     """What Jenkins >= 2.407 shows (LazyBuildMixIn.getEstimatedDurationCandidates): seconds.
 
     The mean of the three most recent finished builds at UNSTABLE or better, filled from the most recent at FAILURE.

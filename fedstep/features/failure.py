@@ -1,13 +1,11 @@
-"""How likely a build is to fail: what its head knows before the build starts."""
+"""How likely a build is to fail: what its task knows before the build starts."""
 
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from math import log
 
-from fedstep.features.builds import PastBuild, Planned, finished, resemblance
-from fedstep.features.parts import Raw
-
-__all__ = ["VIEWS", "failure_features"]
+from fedstep.history.builds import PastBuild, PlannedBuild, finished, resemblance
+from fedstep.schema.encoders import Raw
 
 PRIOR, PRIOR_BUILDS = 0.3, 2.0  # before anything is known: two builds at the failure rate of an average project
 OWN_BUILDS = 0.2  # weight of the project's own rate among the builds that resemble the planned one
@@ -40,8 +38,8 @@ VIEWS = {
 }
 
 
-def failure_features(past: Sequence[PastBuild], now: Planned) -> Raw:
-    """The raw values of the head `build-failure`: log-odds of failing, in halves, and plain facts.
+def failure_features(past: Sequence[PastBuild], now: PlannedBuild) -> Raw:
+    """The raw values of the task `build-failure`: log-odds of failing, in halves, and plain facts.
 
     `similar` is the rate among builds that resemble this one; every other rate is its difference from `similar`.
     """
@@ -61,7 +59,7 @@ def failure_features(past: Sequence[PastBuild], now: Planned) -> Raw:
     }
 
 
-def _facts(known: Sequence[PastBuild], now: Planned) -> Mapping[str, float | str | None]:
+def _facts(known: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str, float | str | None]:
     branch = [build for build in known if build.branch == now.branch] if now.branch else []
     return {
         "runs": float(len(known)),

@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import exp
 
-from fedstep.build.relation import group_of
-from fedstep.features.parts import Columns, Raw, Value
-from fedstep.history.tests import FAST, MIDDLE, NEVER, SLOW, SLOWEST, UNTIMED, TestTable, decayed_rate
-
-__all__ = ["flaky_columns", "flaky_values", "group_of", "history_columns", "row_of", "typical_seconds"]
+from fedstep.history.flakiness import FAST, MIDDLE, SLOW, SLOWEST
+from fedstep.history.test_table import NEVER, UNTIMED, TestTable, decayed_rate
+from fedstep.ingest.change_impact import group_of
+from fedstep.schema.encoders import Columns, Raw, Value
 
 ACTIVE_BUILDS = 20  # a test that did not run in the last so many builds is not predicted
 
@@ -22,7 +21,7 @@ def typical_seconds(table: TestTable, number: int) -> float | None:
 
 
 def flaky_values(table: TestTable) -> list[Raw]:
-    """Return, for each test of the table, the raw values of the flaky head by part name."""
+    """Return, for each test of the table, the raw values of the flaky task by part name."""
     columns = flaky_columns(table)
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
@@ -33,7 +32,7 @@ def row_of(columns: Columns, number: int) -> Raw:
 
 
 def flaky_columns(table: TestTable) -> Columns:
-    """Return the raw values of the flaky head by part name, each for all tests of the table."""
+    """Return the raw values of the flaky task by part name, each for all tests of the table."""
     spreads = zip(table.log_spread, table.runs, strict=True)
     return {
         "bias": [1.0] * len(table.ids),

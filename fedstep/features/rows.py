@@ -1,36 +1,66 @@
 """The rows of a build: the features of every prediction it is evidence for, as they stood before it ran."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from fedstep.build.record import Absent, Build, BuildOutcome, Duration
-from fedstep.features.builds import PastBuild, Planned
 from fedstep.features.duration import Estimate, duration_features
 from fedstep.features.failure import failure_features
-from fedstep.features.flaky import flaky_columns, group_of, row_of
-from fedstep.features.schema import schema
-from fedstep.features.triage import triage_values
-from fedstep.history.entry import Row
+from fedstep.features.flaky import flaky_columns, row_of
+from fedstep.features.triage_features import triage_values
+from fedstep.history.builds import PastBuild, PlannedBuild
+from fedstep.history.flakiness import evidence, is_incident
+from fedstep.history.records import Example
 from fedstep.history.summary import Summary
-from fedstep.history.tests import evidence, is_incident, numbers, with_tests
+from fedstep.history.test_table import numbers, with_tests
+from fedstep.ingest.change_impact import group_of, is_build_file
+from fedstep.schema.schema import schema
+from fedstep.types import Build, BuildContext, BuildOutcome, Change, CiRun, Duration, Unavailable
 
-__all__ = [
-    "build_private",
-    "duration_row",
-    "failure_row",
-    "flaky_rows",
-    "last_commit",
-    "rows_of_build",
-    "test_private",
-    "triage_rows",
-]
+
+def stream_of(ci: CiRun, source: str) -> str:
+    """The stream of a job run: job, matrix cell and the source of its duration. Only equal streams are compared."""
+    return "|".join((ci.job, ci.cell, source))
+
+
+def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
+    """The stream whose next build is predicted: this job's newest, else (on a laptop) the most frequent of late."""
+    own = stream_of(ci, "")
+    newest = next((build.stream for build in reversed(builds) if build.stream.startswith(own)), None)
+    if newest is not None:
+        return newest
+    counts = Counter(build.stream for build in builds[-50:]) if ci.vendor == "local" else Counter()
+    return counts.most_common(1)[0][0] if counts else own
+
+
+def plan(situation: BuildContext, stream: str, author: str) -> PlannedBuild:
+    """The planned build; `author` is the keyed hash that stands for the change's author."""
+    ci, change = situation.ci, situation.change
+    known = change if isinstance(change, Change) else None
+    day = situation.started_at / 86_400
+    return PlannedBuild(
+        stream=stream,
+        started_at=situation.started_at,
+        branch=ci.branch,
+        base_branch=ci.base_branch,
+        event=ci.event,
+        author=author if known else "",
+        commit=known.commit if known else "",
+        is_pr=ci.event == "pull_request" if ci.event else None,
+        hour=day % 1 * 24,
+        weekday=int(day + 3) % 7,
+        files=float(len(known.files)) if known else None,
+        lines=float(sum(file.added + file.deleted for file in known.files)) if known else None,
+        build_file_touched=any(is_build_file(file.path) for file in known.files) if known else None,
+    )
+
 
 FARTHEST = 50.0  # spreads; a target is held inside, so that one absurd time cannot throw a tracker off for good
 
 
 def rows_of_build(
-    summary: Summary, build: Build, planned: Planned, due: Callable[[str, int], bool]
-) -> Mapping[str, tuple[Row, ...]]:
-    """The rows by head, with the summary as it stood before the build.
+    summary: Summary, build: Build, planned: PlannedBuild, due: Callable[[str, int], bool]
+) -> Mapping[str, tuple[Example, ...]]:
+    """The rows by task, with the summary as it stood before the build.
 
     `due(test, runs)`: whether a test gives a flaky row. It gives one at most until the next horizon.
     """
@@ -47,13 +77,13 @@ def test_private(test: str) -> tuple[str, ...]:
     return (f"test={test}", f"class={group_of(test)}")
 
 
-def build_private(planned: Planned) -> tuple[str, ...]:
+def build_private(planned: PlannedBuild) -> tuple[str, ...]:
     """The private features of a build: its branch, its job and its author, where known."""
     named = (("branch", planned.branch), ("job", planned.stream), ("author", planned.author))
     return tuple(f"{kind}={value}" for kind, value in named if value)
 
 
-def flaky_rows(summary: Summary, build: Build, due: Callable[[str, int], bool]) -> tuple[Row, ...]:
+def flaky_rows(summary: Summary, build: Build, due: Callable[[str, int], bool]) -> tuple[Example, ...]:
     """A row for each test that ran and is due."""
     ran = [run.test for run in evidence(build.reports.tests)]
     table = with_tests(summary.tests, ran)
@@ -62,21 +92,22 @@ def flaky_rows(summary: Summary, build: Build, due: Callable[[str, int], bool]) 
     if not chosen:
         return ()
     columns = flaky_columns(table)
-    head = schema().heads["flaky"]
+    task = schema().tasks["flaky"]
     return tuple(
-        Row(table.ids[n], table.runs[n], *head.encode(row_of(columns, n)), test_private(table.ids[n])) for n in chosen
+        Example(table.ids[n], table.runs[n], *task.encode(row_of(columns, n)), test_private(table.ids[n]))
+        for n in chosen
     )
 
 
-def triage_rows(summary: Summary, build: Build, planned: Planned) -> tuple[Row, ...]:
+def triage_rows(summary: Summary, build: Build, planned: PlannedBuild) -> tuple[Example, ...]:
     """A row for each failure; none in an incident."""
     if is_incident(build.reports.tests):
         return ()
     table = with_tests(summary.tests, (run.test for run in build.failures()))
     places = numbers(table)
-    head = schema().heads["triage"]
+    task = schema().tasks["triage"]
     return tuple(
-        Row(run.test, table.runs[places[run.test]], *head.encode(values), test_private(run.test))
+        Example(run.test, table.runs[places[run.test]], *task.encode(values), test_private(run.test))
         for run, values in triage_values(table, build, last_commit(summary.builds, planned.stream))
     )
 
@@ -86,29 +117,29 @@ def last_commit(builds: tuple[PastBuild, ...], stream: str) -> str:
     return next((build.commit for build in reversed(builds) if build.stream == stream), "")
 
 
-def failure_row(past: Sequence[PastBuild], planned: Planned, name: str, outcome: str) -> Row:
+def failure_row(past: Sequence[PastBuild], planned: PlannedBuild, name: str, outcome: str) -> Example:
     """The row of one build: whether it does not pass."""
-    row = schema().heads["build-failure"].encode(failure_features(past, planned))
-    return Row(name, 0, *row, build_private(planned), float(outcome != BuildOutcome.PASSED))
+    row = schema().tasks["build-failure"].encode(failure_features(past, planned))
+    return Example(name, 0, *row, build_private(planned), float(outcome != BuildOutcome.PASSED))
 
 
 def duration_row(
-    past: Sequence[PastBuild], planned: Planned, name: str, seconds: float
-) -> tuple[Estimate, Row] | Absent:
+    past: Sequence[PastBuild], planned: PlannedBuild, name: str, seconds: float
+) -> tuple[Estimate, Example] | Unavailable:
     """The running estimate and the row of one build that took so long; Absent where nothing is known before it.
 
     Without private features: what a branch or author adds is in the estimate already, and they cost accuracy.
     """
     found = duration_features(past, planned)
-    if isinstance(found, Absent):
+    if isinstance(found, Unavailable):
         return found
     estimate, raw = found
     target = max(-FARTHEST, min(FARTHEST, estimate.departure(seconds)))
-    return estimate, Row(name, 0, *schema().heads["build-duration"].encode(raw), (), target)
+    return estimate, Example(name, 0, *schema().tasks["build-duration"].encode(raw), (), target)
 
 
-def _duration_rows(summary: Summary, build: Build, planned: Planned) -> tuple[Row, ...]:
+def _duration_rows(summary: Summary, build: Build, planned: PlannedBuild) -> tuple[Example, ...]:
     if not isinstance(build.duration, Duration) or build.duration.seconds <= 0:
         return ()
     found = duration_row(summary.builds, planned, build.name, build.duration.seconds)
-    return () if isinstance(found, Absent) else (found[1],)
+    return () if isinstance(found, Unavailable) else (found[1],)

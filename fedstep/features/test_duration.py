@@ -3,12 +3,9 @@
 from collections.abc import Sequence
 from math import exp
 
-from fedstep.build.record import Absent
-from fedstep.features.builds import quantile
-from fedstep.history.tests import TestTable
-from fedstep.history.times import SHORTEST, read_times
-
-__all__ = ["expected_seconds", "expected_test_seconds"]
+from fedstep.history.builds import quantile
+from fedstep.history.test_table import SHORTEST, TestTable, read_times
+from fedstep.types import Unavailable
 
 # All lie on a plateau: on six streams of tests, and for the width also on the times of 19 streams of builds, which
 # are steadier (worst stream 1.02 of the median of 20; with a fixed width of 25 %, 1.37).
@@ -16,10 +13,10 @@ KEPT = 0.9  # weight of a run against the one after it
 CLOSE = 2.0  # an expectation is close to a run that it misses by no more than so many usual misses ...
 NARROWEST, WIDEST = 0.05, 0.25  # ... which is at least 5 % and at most 25 %
 ROUNDS = 4  # one less is up to 1 % worse, more change less than that
-NO_TIME = Absent("no report gave a time of this test")
+NO_TIME = Unavailable("no report gave a time of this test")
 
 
-def expected_seconds(times: Sequence[float]) -> float | Absent:
+def expected_seconds(times: Sequence[float]) -> float | Unavailable:
     """The expected time of the next run in seconds, to the millisecond, from the past times, oldest first.
 
     The mode of the past under a bell curve on the relative error, recent runs weighing more: of all expectations the
@@ -43,7 +40,7 @@ def expected_seconds(times: Sequence[float]) -> float | Absent:
     return max(round(center, 3), SHORTEST)
 
 
-def expected_test_seconds(table: TestTable, number: int) -> float | Absent:
+def expected_test_seconds(table: TestTable, number: int) -> float | Unavailable:
     """The expected time of the test in that row of the table, in seconds; Absent without a time. Takes 0.1 ms."""
     return expected_seconds(read_times(table.times[number]))
 

@@ -9,16 +9,14 @@ from collections.abc import Callable, Mapping
 from urllib.parse import quote, urlsplit
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable, UsageError
-from fedstep.federation.transport import Answer, Send, exposed, redacted, requests_send
-
-__all__ = ["ci_send", "job_token", "may_ask"]
+from fedstep.federation.transport import HttpResponse, Transport, exposed, redacted, requests_send
 
 WHERE, WITH = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 OTHERWISE = "or set FEDSTEP_TOKEN to a token of the aggregator."
 
 
-def ci_send(url: str, token: str, env: Mapping[str, str]) -> Send:
-    """A `Send` with the token; with none, on GitHub Actions, one that asks for the job's token once it gets a 401.
+def ci_send(url: str, token: str, env: Mapping[str, str]) -> Transport:
+    """A `Transport` with the token; with none, on GitHub Actions, one that asks for the job's token once it gets a 401.
 
     Not before: the token tells the aggregator which repository this is, and an open one has no use for that. Raises
     UsageError for a URL or token that cannot be used.
@@ -26,9 +24,9 @@ def ci_send(url: str, token: str, env: Mapping[str, str]) -> Send:
     plain = requests_send(url, token)
     if token.strip() or env.get("GITHUB_ACTIONS") != "true":
         return plain
-    signed: list[Send] = []
+    signed: list[Transport] = []
 
-    def send(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
+    def send(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
         left = _countdown(timeout)
         if not signed:
             answer = plain(method, path, headers, body, left())
@@ -74,7 +72,7 @@ def job_token(aggregator: str, env: Mapping[str, str], timeout: float) -> str:
     return _value(answer)
 
 
-def _value(answer: Answer) -> str:
+def _value(answer: HttpResponse) -> str:
     try:
         value = json.loads(answer.body)["value"] if answer.status == 200 else None
     except (ValueError, TypeError, KeyError, RecursionError):

@@ -5,25 +5,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from fedstep.errors import AggregatorError, BudgetSpent, Declined, SchemaMismatch, UpdateRefused, WireError
-from fedstep.federation.gzipped import deflate, inflate
-from fedstep.federation.patience import Patience, ask_until
-from fedstep.federation.transport import Answer, Send, redacted
-from fedstep.federation.wire import LARGEST, Model, Shape, check_model, unpack_model, unpack_update
-
-__all__ = ["Fetched", "NotModified", "Receipt", "post", "pull", "push"]
+from fedstep.errors import (
+    AggregatorError,
+    ContributionNotDue,
+    PrivacyBudgetExhausted,
+    SchemaMismatch,
+    UpdateRefused,
+    WireError,
+)
+from fedstep.federation.messages import Model, SchemaShape, check_model, unpack_model, unpack_update
+from fedstep.federation.tensors import LARGEST_MESSAGE, deflate, inflate
+from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport, ask_until, redacted
 
 UPDATES = "/v1/updates"
 DECLINED: Mapping[str, type[UpdateRefused]] = {
-    "urn:fedstep:problem:budget-spent": BudgetSpent,
-    "urn:fedstep:problem:already-contributed": Declined,
+    "urn:fedstep:problem:budget-spent": PrivacyBudgetExhausted,
+    "urn:fedstep:problem:already-contributed": ContributionNotDue,
 }
 NOT_ONE = "Check that the URL is an aggregator's, and not a proxy's or a login page's."
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The aggregator's word that an update is stored: its receipt, and the version of head at that time."""
+    """The aggregator's word that an update is stored: its receipt, and the version of the candidate at that time."""
 
     id: str
     receipt: str
@@ -31,7 +35,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class FetchedModel:
     """A model, the bytes to keep, and the ETag to show next time; "" where none came."""
 
     model: Model
@@ -46,7 +50,7 @@ class NotModified:
     etag: str
 
 
-def push(update: bytes, url: str, send: Send, patience: Patience | None = None) -> Receipt:
+def push(update: bytes, url: str, send: Transport, patience: RetryPolicy | None = None) -> Receipt:
     """The receipt for one update, in the bytes that `pack_update` made. `url` is for the words of errors alone.
 
     Raises WireError for bytes that are no update, UpdateRefused (SchemaMismatch) when the aggregator will never take
@@ -62,8 +66,8 @@ def post(
     number: str,
     body: bytes,
     url: str,
-    send: Send,
-    patience: Patience | None = None,
+    send: Transport,
+    patience: RetryPolicy | None = None,
     encoding: Mapping[str, str] = MappingProxyType({}),
 ) -> Receipt:
     """The receipt for one message about the update with this id. Raises what `push` does."""
@@ -74,7 +78,7 @@ def post(
         "Idempotency-Key": number,
         **encoding,
     }
-    answer = ask_until(where, lambda left: send("POST", path, headers, body, left), patience or Patience())
+    answer = ask_until(where, lambda left: send("POST", path, headers, body, left), patience or RetryPolicy())
     if answer.status == 202:
         return _receipt(number, answer, where)
     if answer.status in (404, 405) and path != UPDATES:
@@ -84,7 +88,9 @@ def post(
     raise _refusal(answer, where)
 
 
-def pull(url: str, etag: str, send: Send, ours: Shape, patience: Patience | None = None) -> Fetched | NotModified:
+def pull(
+    url: str, etag: str, send: Transport, ours: SchemaShape, patience: RetryPolicy | None = None
+) -> FetchedModel | NotModified:
     """The newest model in our schema, unless it is the one with this ETag ("": none). Raises AggregatorError."""
     where = redacted(url)
     headers = {
@@ -93,7 +99,7 @@ def pull(url: str, etag: str, send: Send, ours: Shape, patience: Patience | None
         **({"If-None-Match": etag} if etag else {}),
     }
     path = f"/v1/model?schema={ours.digest}"
-    answer = ask_until(where, lambda left: send("GET", path, headers, b"", left), patience or Patience())
+    answer = ask_until(where, lambda left: send("GET", path, headers, b"", left), patience or RetryPolicy())
     if answer.status == 304 and etag:
         return NotModified(etag)
     if answer.status == 200:
@@ -101,7 +107,7 @@ def pull(url: str, etag: str, send: Send, ours: Shape, patience: Patience | None
     raise _refusal(answer, where)
 
 
-def _receipt(number: str, answer: Answer, where: str) -> Receipt:
+def _receipt(number: str, answer: HttpResponse, where: str) -> Receipt:
     found = _json(answer)
     receipt, version = found.get("receipt"), found.get("version")
     if not isinstance(receipt, str) or not isinstance(version, int) or isinstance(version, bool) or version < 0:
@@ -109,7 +115,7 @@ def _receipt(number: str, answer: Answer, where: str) -> Receipt:
     return Receipt(number, _printable(receipt, 200), version)
 
 
-def _fetched(answer: Answer, where: str, ours: Shape) -> Fetched:
+def _fetched(answer: HttpResponse, where: str, ours: SchemaShape) -> FetchedModel:
     try:
         body = _plain(answer)
         model = unpack_model(body)
@@ -117,17 +123,17 @@ def _fetched(answer: Answer, where: str, ours: Shape) -> Fetched:
     except WireError as error:
         raise AggregatorError(f"{where} answered 200 and no usable model ({error.args[0]})", NOT_ONE) from error
     etag = answer.headers.get("etag", "")
-    return Fetched(model, body, etag if etag == _printable(etag, 200) else "")
+    return FetchedModel(model, body, etag if etag == _printable(etag, 200) else "")
 
 
-def _plain(answer: Answer) -> bytes:
+def _plain(answer: HttpResponse) -> bytes:
     encoding = answer.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise WireError("the body is in an encoding that was not asked for")
-    return inflate(answer.body, LARGEST) if encoding == "gzip" else answer.body
+    return inflate(answer.body, LARGEST_MESSAGE) if encoding == "gzip" else answer.body
 
 
-def _refusal(answer: Answer, where: str) -> AggregatorError:
+def _refusal(answer: HttpResponse, where: str) -> AggregatorError:
     """The error that an answer means; its own words are shown bounded and printable, for they come from outside."""
     problem, status = _json(answer), answer.status
     said = f"{where} answered {status}"
@@ -160,7 +166,7 @@ def _refusal(answer: Answer, where: str) -> AggregatorError:
     return AggregatorError(said, NOT_ONE)
 
 
-def _json(answer: Answer) -> dict[str, object]:
+def _json(answer: HttpResponse) -> dict[str, object]:
     """The object in the body; an empty one where there is none."""
     try:
         found = json.loads(_plain(answer))
@@ -171,3 +177,31 @@ def _json(answer: Answer) -> dict[str, object]:
 
 def _printable(text: str, most: int) -> str:
     return "".join(letter for letter in text[:most] if letter.isprintable())
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureReceipt:
+    """How many updates and votes the aggregator deleted: zeros where it held none of this project, for this sender."""
+
+    updates: int
+    votes: int
+
+
+def ask_to_forget(project: str, url: str, send: Transport, patience: RetryPolicy | None = None) -> ErasureReceipt:
+    """What was deleted of the project with this pseudonym; asking twice is harmless. Raises AggregatorError."""
+    headers = {"Accept": "application/json", "Fedstep-Project": project}
+    where = redacted(url)
+    answer = ask_until(where, lambda left: send("POST", "/v1/forget", headers, b"", left), patience or RetryPolicy())
+    if answer.status == 200:
+        return _forgotten(answer, where)
+    if answer.status in (404, 405):
+        raise AggregatorError(f"{where} answered {answer.status}: it cannot be asked to forget", "Ask whoever runs it.")
+    raise _refusal(answer, where)
+
+
+def _forgotten(answer: HttpResponse, where: str) -> ErasureReceipt:
+    found = _json(answer)
+    updates, votes = (found.get(name) for name in ("updates", "votes"))
+    if type(updates) is not int or type(votes) is not int or min(updates, votes) < 0:
+        raise AggregatorError(f"{where} answered 200 and not how much it deleted", NOT_ONE)
+    return ErasureReceipt(updates, votes)

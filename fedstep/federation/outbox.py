@@ -1,25 +1,166 @@
 """Updates that wait until the aggregator has acknowledged or refused them: one file each."""
 
+import json
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 from fedstep.errors import AggregatorError, HistoryError, UpdateRefused, WireError
 from fedstep.federation.client import Receipt, push
-from fedstep.federation.patience import Patience
-from fedstep.federation.transport import Send
-from fedstep.federation.wire import LARGEST, unpack_update
-from fedstep.history.log import write_first
+from fedstep.federation.messages import hour, unpack_update
+from fedstep.federation.tensors import LARGEST_MESSAGE, inflate, unpack
+from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport, redacted
+from fedstep.history.project_store import SENT, ProjectStore, append, list_folder, remove, write_first
 
-__all__ = ["Flushed", "Outbox", "Waiting", "flush", "flush_by"]
+AUDIT_SUFFIX = ".safetensors"
+KEPT_BYTES = 20  # of so many updates, the last ones, the bytes themselves are kept
+
+
+class SentRecord(NamedTuple):
+    """One update that left for one host. `answer` is the last HTTP status that came back, 0 where none did."""
+
+    hour: str  # of the first attempt
+    sha256: str
+    size: int  # bytes, unpacked
+    rows: Mapping[str, int]  # bucketed counts, by task
+    base: str
+    schema: str
+    host: str
+    answer: int = 0
+
+
+class AuditLog(NamedTuple):
+    """Everything ever sent from this history, oldest first, and how many lines of the record cannot be read."""
+
+    sent: tuple[SentRecord, ...] = ()
+    damaged: int = 0
+
+
+def recorded(home: ProjectStore, url: str, send: Transport, clock: Callable[[], float] = time.time) -> Transport:
+    """The same `Transport`, which notes every body before it leaves; where that fails nothing leaves (AggregatorError)."""
+    host = host_of(url)
+
+    def noting(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
+        if not body:
+            return send(method, path, headers, body, timeout)
+        plain = inflate(body, LARGEST_MESSAGE) if headers.get("Content-Encoding") == "gzip" else body
+        digest = sha256(plain).hexdigest()
+        try:
+            _note(home, plain, digest, host, clock())
+        except (OSError, HistoryError) as error:
+            reason = getattr(error, "strerror", None) or error.args[0]
+            raise AggregatorError(
+                f"nothing is sent, because it cannot be noted in {home.path('sent')} ({reason})",
+                "Free space or make the folder writable; the update waits.",
+            ) from error
+        answer = send(method, path, headers, body, timeout)
+        _note_answer(home, digest, host, answer.status)
+        return answer
+
+    return noting
+
+
+def host_of(url: str) -> str:
+    """The host of an aggregator, as the record has it.
+
+    >>> host_of("https://me:secret@ci.example:8443/fed?key=1")
+    'ci.example:8443'
+    """
+    return redacted(url).partition("://")[2].partition("/")[0]
+
+
+def read_audit(home: ProjectStore) -> AuditLog:
+    """The record. HistoryError where it cannot be read."""
+    found: dict[tuple[str, str], SentRecord] = {}
+    damaged = 0
+    for line in filter(None, home.read(SENT).splitlines()):
+        try:
+            _take(json.loads(line), found)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            damaged += 1
+    return AuditLog(tuple(found.values()), damaged)
+
+
+def last_sent(home: ProjectStore) -> bytes:
+    """The bytes of the last update that was acknowledged, else of the last that left; b"" where none are kept."""
+    sent = read_audit(home).sent
+    ranked = [*(one for one in sent if one.answer != 202), *(one for one in sent if one.answer == 202)]
+    return next((body for one in reversed(ranked) if (body := home.read(f"sent/{one.sha256}{AUDIT_SUFFIX}"))), b"")
+
+
+def _note(home: ProjectStore, body: bytes, digest: str, host: str, now: float) -> None:
+    sent = read_audit(home).sent
+    if any((one.sha256, one.host) == (digest, host) for one in sent):
+        return
+    words = _words(body)
+    rows = {name.removeprefix("rows."): int(value) for name, value in words.items() if name.startswith("rows.")}
+    fields = {
+        "hour": hour(now),
+        "sha256": digest,
+        "size": len(body),
+        "rows": rows,
+        "base": words.get("base", ""),
+        "schema": words.get("schema", ""),
+        "host": host,
+    }
+    home.write(f"sent/{digest}{AUDIT_SUFFIX}", body)
+    _append(home, fields)
+    _trim(home, {digest, *(one.sha256 for one in sent[1 - KEPT_BYTES :])})
+
+
+def _note_answer(home: ProjectStore, digest: str, host: str, status: int) -> None:
+    try:
+        if not any((one.sha256, one.host, one.answer) == (digest, host, status) for one in read_audit(home).sent):
+            _append(home, {"sha256": digest, "host": host, "answer": status})
+    except (OSError, HistoryError):
+        pass  # that it left is on record; an exchange that happened is not called a failure for this
+
+
+def _append(home: ProjectStore, fields: Mapping[str, object]) -> None:
+    """The first newline ends a line that a crash cut."""
+    append(home.path(SENT), f"\n{json.dumps(fields)}\n".encode())
+
+
+def _trim(home: ProjectStore, kept: Set[str]) -> None:
+    for name in list_folder(home.path("sent")):
+        if name.endswith(AUDIT_SUFFIX) and name.removesuffix(AUDIT_SUFFIX) not in kept:
+            remove(os.path.join(home.path("sent"), name))
+
+
+def _words(body: bytes) -> Mapping[str, str]:
+    try:
+        return unpack(body).words
+    except WireError:
+        return {}
+
+
+def _take(fields: Mapping[str, object], found: dict[tuple[str, str], SentRecord]) -> None:
+    """Add what one line says. KeyError, TypeError or ValueError for a line that says nothing."""
+    key = str(fields["sha256"]), str(fields["host"])
+    if "answer" in fields:
+        found[key] = found[key]._replace(answer=int(str(fields["answer"])))
+        return
+    rows = dict(_counts(fields["rows"]))
+    base, schema, host = (str(fields[name]) for name in ("base", "schema", "host"))
+    found[key] = SentRecord(str(fields["hour"]), key[0], int(str(fields["size"])), rows, base, schema, host)
+
+
+def _counts(rows: object) -> Iterator[tuple[str, int]]:
+    if not isinstance(rows, dict):
+        raise TypeError("no counts by head")
+    return ((str(task), int(count)) for task, count in rows.items())
+
 
 SUFFIX, DAMAGED, SECRET, PARTIAL = ".safetensors", ".damaged", ".seed", ".partial"
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class OutboxContents:
     """The bytes of each update by id, oldest first, and each file that is none with the reason."""
 
     updates: tuple[tuple[str, bytes], ...]
@@ -32,7 +173,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Flushed:
+class DeliveryReport:
     """What became of the updates: acknowledged, refused (and removed), still waiting; what went wrong; warnings.
 
     `bodies` are the bytes of those that were acknowledged, in the order of `sent`.
@@ -78,7 +219,7 @@ class Outbox:
             _remove(partial)
         self._trim()
 
-    def waiting(self) -> Waiting:
+    def waiting(self) -> OutboxContents:
         """All updates, oldest first. Files that are none are told of, and left alone."""
         updates, damaged = [], []
         for path in self._paths(SUFFIX):
@@ -90,7 +231,7 @@ class Outbox:
                 damaged.append((path, str(error.args[0])))
             except OSError as error:
                 damaged.append((path, str(error.strerror)))
-        return Waiting(tuple(updates), tuple(damaged))
+        return OutboxContents(tuple(updates), tuple(damaged))
 
     def seed(self, number: str, fresh: Callable[[], bytes]) -> bytes:
         """The secret that an update is split by: `fresh` the first time, the same until the update is gone.
@@ -137,13 +278,13 @@ class Outbox:
             self.drop(path.stem)
 
 
-def flush(outbox: Outbox, url: str, send: Send, patience: Patience | None = None) -> Flushed:
+def flush(outbox: Outbox, url: str, send: Transport, patience: RetryPolicy | None = None) -> DeliveryReport:
     """Sends what waits, oldest first, until the deadline or the first failure that concerns all of them."""
-    patience = patience or Patience()
+    patience = patience or RetryPolicy()
     return flush_by(outbox, lambda update: push(update, url, send, patience), patience)
 
 
-def flush_by(outbox: Outbox, post: Callable[[bytes], Receipt], patience: Patience) -> Flushed:
+def flush_by(outbox: Outbox, post: Callable[[bytes], Receipt], patience: RetryPolicy) -> DeliveryReport:
     """As `flush`, in another way of sending: `post` raises AggregatorError like `push`.
 
     A file that is no update is renamed to *.damaged, with a warning.
@@ -165,10 +306,10 @@ def flush_by(outbox: Outbox, post: Callable[[bytes], Receipt], patience: Patienc
             break
         outbox.drop(number)
     left = len(waiting.updates) - len(sent) - len(refused)
-    return Flushed(tuple(sent), tuple(refused), left, tuple(failures), warnings, tuple(bodies))
+    return DeliveryReport(tuple(sent), tuple(refused), left, tuple(failures), warnings, tuple(bodies))
 
 
-def _until_deadline(updates: tuple[tuple[str, bytes], ...], patience: Patience) -> Iterator[tuple[str, bytes]]:
+def _until_deadline(updates: tuple[tuple[str, bytes], ...], patience: RetryPolicy) -> Iterator[tuple[str, bytes]]:
     for item in updates:
         if patience.clock() >= patience.deadline:
             return
@@ -177,7 +318,7 @@ def _until_deadline(updates: tuple[tuple[str, bytes], ...], patience: Patience) 
 
 def _update(path: Path) -> bytes:
     with path.open("rb") as file:
-        body = file.read(LARGEST + 1)
+        body = file.read(LARGEST_MESSAGE + 1)
     if unpack_update(body).id != path.stem:
         raise WireError("the update in it has another id")
     return body

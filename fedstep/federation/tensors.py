@@ -7,6 +7,7 @@ Written here, because `safetensors.serialize` orders the metadata at random: the
 import json
 import re
 import sys
+import zlib
 from array import array
 from collections.abc import Mapping
 from functools import lru_cache
@@ -17,10 +18,35 @@ from safetensors import SafetensorError, deserialize
 
 from fedstep.errors import WireError
 
-__all__ = ["LARGEST", "Tensors", "Vector", "pack", "unpack"]
+_GZIP = 31  # zlib's number for a gzip header and trailer around a window of 32 kB
 
-LARGEST = 1 << 20  # bytes of one message, compressed or not
-LONGEST_HEADER = 1 << 14  # bytes; four heads on two tracks take less than 1 kB
+
+def deflate(body: bytes) -> bytes:
+    """The same gzip bytes for the same body: no name and no time in the header."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, _GZIP)
+    return packer.compress(body) + packer.flush()
+
+
+def inflate(body: bytes, most: int) -> bytes:
+    """What was compressed, at most `most` bytes; WireError for anything but one whole gzip member within them.
+
+    >>> inflate(deflate(b"coefficients"), 100)
+    b'coefficients'
+    """
+    unpacker = zlib.decompressobj(_GZIP)
+    try:
+        plain = unpacker.decompress(body, most + 1)
+    except zlib.error as error:
+        raise WireError("the body says gzip and is not gzip", "Send one whole gzip member.") from error
+    if len(plain) > most:
+        raise WireError(f"the body inflates to more than {most} bytes", "Send less.")
+    if not unpacker.eof or unpacker.unused_data:
+        raise WireError("the gzip body is cut off or followed by other bytes", "Send one whole gzip member.")
+    return plain
+
+
+LARGEST_MESSAGE = 1 << 20  # bytes of one message, compressed or not
+LONGEST_HEADER = 1 << 14  # bytes; four tasks on two tracks take less than 1 kB
 MOST_TENSORS = 32
 MEMBERS = {"dtype", "shape", "data_offsets"}
 # As we write it, and the safetensors library. Where no text in it has a brace or an escape, it ends at the first brace.
@@ -58,8 +84,8 @@ def pack(words: Mapping[str, str], vectors: Mapping[str, Vector]) -> bytes:
 
 def unpack(body: bytes) -> Tensors:
     """What the bytes say. WireError for any bytes that are not F32 vectors of finite numbers within the bounds."""
-    if len(body) > LARGEST:
-        raise WireError(f"the message has {len(body)} bytes, more than {LARGEST}", REMEDY)
+    if len(body) > LARGEST_MESSAGE:
+        raise WireError(f"the message has {len(body)} bytes, more than {LARGEST_MESSAGE}", REMEDY)
     text, start = _header(body)
     usual = METADATA_FIRST.match(text)
     if usual:

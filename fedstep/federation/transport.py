@@ -1,27 +1,27 @@
-"""One HTTP exchange: what a `Send` is, and the real one on top of requests."""
+"""One HTTP exchange: what a `Transport` is, and the real one on top of requests."""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from queue import Empty, SimpleQueue
+from random import random
 from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable, UsageError
-from fedstep.federation.tensors import LARGEST
+from fedstep.federation.tensors import LARGEST_MESSAGE
 
-if TYPE_CHECKING:  # predict must not load an HTTP library
+if TYPE_CHECKING:
     from requests import PreparedRequest, Session
     from urllib3 import BaseHTTPResponse
-
-__all__ = ["Answer", "Send", "exposed", "redacted", "requests_send"]
 
 HERE = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """What came back: the status, the headers by lower-case name, the body as it came."""
 
     status: int
@@ -29,14 +29,16 @@ class Answer:
     body: bytes
 
 
-class Send(Protocol):
+class Transport(Protocol):
     """One exchange within `timeout` seconds. Raises AggregatorUnreachable, or AggregatorError: a retry is pointless."""
 
-    def __call__(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer: ...
+    def __call__(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float
+    ) -> HttpResponse: ...
 
 
-def requests_send(url: str, token: str = "") -> Send:
-    """A `Send` to the aggregator at `url`. Proxies, NO_PROXY and REQUESTS_CA_BUNDLE are honoured as requests does.
+def requests_send(url: str, token: str = "") -> Transport:
+    """A `Transport` to the aggregator at `url`. Proxies, NO_PROXY and REQUESTS_CA_BUNDLE are honoured as requests does.
 
     Redirects are not followed: the token belongs to one host. Raises UsageError for a URL or token that cannot be used.
     """
@@ -45,8 +47,8 @@ def requests_send(url: str, token: str = "") -> Send:
 
     session = requests.Session()
 
-    def send(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
-        def work() -> Answer:
+    def send(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
+        def work() -> HttpResponse:
             return _exchange(session, method, base + path, headers, body, sign, timeout)
 
         try:
@@ -112,12 +114,12 @@ def _unsigned(request: "PreparedRequest") -> "PreparedRequest":
     return request
 
 
-def _within(seconds: float, work: Callable[[], Answer]) -> Answer:
+def _within(seconds: float, work: Callable[[], HttpResponse]) -> HttpResponse:
     """What `work` returns or raises, or TimeoutError when it takes longer.
 
     A thread, because a socket's timeout bounds one read only (a slow drip never ends) and name resolution not at all.
     """
-    outcomes: SimpleQueue[Answer | Exception] = SimpleQueue()
+    outcomes: SimpleQueue[HttpResponse | Exception] = SimpleQueue()
 
     def run() -> None:
         try:
@@ -143,7 +145,7 @@ def _exchange(
     body: bytes,
     sign: "Callable[[PreparedRequest], PreparedRequest] | None",
     timeout: float,
-) -> Answer:
+) -> HttpResponse:
     import urllib3
     from requests.utils import get_auth_from_url
 
@@ -161,7 +163,7 @@ def _exchange(
             allow_redirects=False,
         ) as response:
             names = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(response.status_code, names, _read(response.raw, end))
+            return HttpResponse(response.status_code, names, _read(response.raw, end))
     except urllib3.exceptions.HTTPError as error:
         raise ConnectionError("the answer broke off") from error
 
@@ -171,9 +173,9 @@ def _read(raw: "BaseHTTPResponse", end: float) -> bytes:
     body = bytearray()
     for piece in raw.stream(1 << 14, decode_content=False):
         body += piece
-        if len(body) > LARGEST:
+        if len(body) > LARGEST_MESSAGE:
             raise AggregatorError(
-                f"the answer is larger than {LARGEST} bytes", "Check that the URL is an aggregator's."
+                f"the answer is larger than {LARGEST_MESSAGE} bytes", "Check that the URL is an aggregator's."
             )
         if time.monotonic() > end:
             raise TimeoutError
@@ -219,3 +221,67 @@ def _root(error: BaseException) -> str:
         handed = getattr(cause, "reason", None) or next(iter(cause.args), None)
         cause = cause.__cause__ or cause.__context__ or handed
     return text[:120]
+
+
+WORTH_ANOTHER_TRY = frozenset({408, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Seconds for one exchange, its retries included; the pauses between tries; the clock and the dice for both.
+
+    `deadline` is a time of `clock`, for everything together; each pause is stretched or shortened by up to a half.
+    """
+
+    timeout: float = 10.0
+    waits: tuple[float, ...] = (0.5, 1.0, 2.0)
+    deadline: float = inf
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    random: Callable[[], float] = random
+
+    def end(self) -> float:
+        """The time of `clock` at which an exchange that starts now is over."""
+        return min(self.clock() + self.timeout, self.deadline)
+
+
+def ask_until(url: str, ask: Callable[[float], HttpResponse], patience: RetryPolicy) -> HttpResponse:
+    """The first answer that another try would not change; `ask` gets the seconds left.
+
+    Raises AggregatorUnreachable when the time or the tries are over first.
+    """
+    end = patience.end()
+    trouble = AggregatorUnreachable(f"no time was left to ask {url}", "Raise --budget or --timeout.")
+    for wait in (*patience.waits, inf):
+        remaining = end - patience.clock()
+        if remaining <= 0:
+            break
+        pause = wait * (0.5 + patience.random())
+        try:
+            answer = ask(remaining)
+        except AggregatorUnreachable as error:
+            trouble = error
+        else:
+            if answer.status not in WORTH_ANOTHER_TRY:
+                return answer
+            pause = max(pause, _retry_after(answer))
+            trouble = _busy(url, answer)
+        if patience.clock() + pause >= end:
+            break
+        patience.sleep(pause)
+    raise trouble
+
+
+def _busy(url: str, answer: HttpResponse) -> AggregatorUnreachable:
+    seconds = _retry_after(answer)
+    asked = f" and asks to wait {seconds:.0f} s" if seconds else ""
+    return AggregatorUnreachable(
+        f"{url} answered {answer.status}{asked}",
+        "The next build tries again; if it stays, look at the aggregator's log.",
+    )
+
+
+def _retry_after(answer: HttpResponse) -> float:
+    """The seconds the server asks for; 0 when it does not say, or says it as a date."""
+    text = answer.headers.get("retry-after", "")
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 8 else 0.0

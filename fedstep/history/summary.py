@@ -2,23 +2,24 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from hashlib import sha256
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
-from fedstep.build.record import NO_SECONDS
-from fedstep.build.relation import is_build_file
 from fedstep.errors import HistoryError
-from fedstep.features.builds import PastBuild
-from fedstep.features.schema import schema
-from fedstep.history.entry import Entry
-from fedstep.history.tests import NEVER, TestTable, fold_tests
-
-__all__ = ["Summary", "fold", "load_summary", "pack_builds", "past_build", "save_summary", "unpack_builds"]
+from fedstep.history.builds import PastBuild
+from fedstep.history.flakiness import fold_tests
+from fedstep.history.project_store import SUMMARY, ProjectStore, build_of
+from fedstep.history.records import BuildRecord
+from fedstep.history.test_table import NEVER, TestTable
+from fedstep.ingest.change_impact import is_build_file
+from fedstep.schema.schema import schema
+from fedstep.types import NO_SECONDS, Dropped
 
 FORMAT = 1
-MAXIMUM_BUILDS = 400  # past builds kept for the build heads
+MAXIMUM_BUILDS = 400  # past builds kept for the build tasks
 FORGET_AFTER = 500  # builds in which a test did not run before it is forgotten
 
 
@@ -32,7 +33,7 @@ class Summary:
     builds: tuple[PastBuild, ...] = ()  # oldest first
 
 
-def fold(summary: Summary, file: str, entry: Entry) -> Summary:
+def fold(summary: Summary, file: str, entry: BuildRecord) -> Summary:
     """The summary after one more record."""
     tests = fold_tests(summary.tests, entry, _repeated(summary, entry), summary.count)
     return Summary(
@@ -43,7 +44,7 @@ def fold(summary: Summary, file: str, entry: Entry) -> Summary:
     )
 
 
-def _repeated(summary: Summary, entry: Entry) -> int:
+def _repeated(summary: Summary, entry: BuildRecord) -> int:
     """The number of the build before in the same stream if it built the same commit, else NEVER."""
     builds = summary.builds
     place = next((n for n in reversed(range(len(builds))) if builds[n].stream == entry.stream), NEVER)
@@ -51,8 +52,8 @@ def _repeated(summary: Summary, entry: Entry) -> int:
     return summary.count - len(builds) + place if same else NEVER
 
 
-def past_build(entry: Entry) -> PastBuild:
-    """What the build heads remember of a build."""
+def past_build(entry: BuildRecord) -> PastBuild:
+    """What the build tasks remember of a build."""
     day = entry.started_at / 86_400
     return PastBuild(
         stream=entry.stream,
@@ -81,7 +82,7 @@ def _forget(tests: TestTable, before: int) -> TestTable:
     return TestTable(*([getattr(tests, column.name)[n] for n in keep] for column in fields(tests)))
 
 
-def save_summary(summary: Summary) -> bytes:
+def encode_summary(summary: Summary) -> bytes:
     """The summary as JSON, tests and builds by column."""
     content = {
         "format": FORMAT,
@@ -94,8 +95,8 @@ def save_summary(summary: Summary) -> bytes:
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
 
-def load_summary(content: bytes) -> Summary:
-    """The summary of `save_summary`'s bytes. HistoryError where they are damaged or made for another schema."""
+def decode_summary(content: bytes) -> Summary:
+    """The summary of `encode_summary`'s bytes. HistoryError where they are damaged or made for another schema."""
     try:
         fields_ = json.loads(content)
         if (fields_["format"], fields_["schema"]) != (FORMAT, schema().digest):
@@ -152,3 +153,54 @@ def _dense(column: Any) -> list[Any]:
 
 def _plain(value: object) -> object:
     return None if isinstance(value, float) and not isfinite(value) else value
+
+
+class LoadedSummary(NamedTuple):
+    """The summary with every readable record folded in, and what had to be skipped."""
+
+    summary: Summary
+    warnings: tuple[str, ...] = ()
+
+
+def load_summary(home: ProjectStore) -> LoadedSummary:
+    """The summary as it is known now; records that the cache has not seen are folded in, in memory only."""
+    summary, warnings = read_summary(home), []
+    for name, entry in unprocessed_records(home, summary):
+        if isinstance(entry, Dropped):
+            warnings.append(f"{entry.source} is skipped: {entry.reason}")
+            summary = replace(summary, seen=summary.seen | {name})
+        else:
+            summary = fold(summary, name, entry)
+    return LoadedSummary(summary, tuple(warnings))
+
+
+def read_summary(home: ProjectStore) -> Summary:
+    """The cached summary; an empty one where there is none, or none that can be used: it is made again."""
+    try:
+        content = home.read(SUMMARY)
+        return decode_summary(content) if content else Summary()
+    except HistoryError:
+        return Summary()
+
+
+def store_summary(home: ProjectStore, summary: Summary) -> None:
+    """Replace the cached summary."""
+    home.write(SUMMARY, encode_summary(summary))
+
+
+def unprocessed_records(home: ProjectStore, summary: Summary) -> Iterator[tuple[str, BuildRecord | Dropped]]:
+    """The records that the summary does not know, oldest first, each read when it is asked for; a build counts once."""
+    known = {build_of(name) for name in summary.seen}
+    fresh = {build_of(name): name for name in reversed(home.log.files()) if build_of(name) not in known}
+    return home.log.entries(sorted(fresh.values()))
+
+
+def forget_pruned(home: ProjectStore, summary: Summary) -> Summary:
+    """The summary without the names of files that were pruned: those older than the oldest that is left."""
+    oldest = next(iter(home.log.files()), "")
+    return replace(summary, seen=frozenset(name for name in summary.seen if name >= oldest))
+
+
+def cache_key(summary: Summary) -> str:
+    """A name for the set of records a cache was made from: caches of different generations do not fit."""
+    return sha256("\n".join(sorted(summary.seen)).encode()).hexdigest()[:16]

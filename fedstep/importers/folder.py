@@ -6,23 +6,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedstep.build.ci import parse_outcome, parse_time
-from fedstep.build.record import (
-    Absent,
+from fedstep.importers.base import BuildFilter, Found, ImportItem, ImportSource, newest
+from fedstep.ingest.ci import parse_outcome, parse_time
+from fedstep.ingest.junit import expand, read_reports
+from fedstep.types import (
+    BuildContext,
     BuildOutcome,
     Change,
     CiRun,
     Dropped,
     Duration,
-    Evidence,
     FileChange,
+    FinishedBuild,
     Reports,
-    Situation,
+    Unavailable,
 )
-from fedstep.importers.past import Found, Past, Pending, Wanted, newest
-from fedstep.ingest.junit import expand, read_reports
-
-__all__ = ["build_folders", "folder_past", "read_folder"]
 
 SOURCE = "recorded"  # of the durations: the history that recorded them
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -33,18 +31,18 @@ def build_folders(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted((path.parent for path in folder.glob("**/build.json")), key=lambda path: (_ended(path), path)))
 
 
-def folder_past(folder: Path, wanted: Wanted) -> Past:
+def folder_past(folder: Path, wanted: BuildFilter) -> ImportSource:
     """The recorded builds below the folder, oldest first; times and jobs are those that each build.json tells."""
-    pending = (Pending(_ended(path), partial(_read, path)) for path in build_folders(folder))
+    pending = (ImportItem(_ended(path), partial(_read, path)) for path in build_folders(folder))
     chosen = newest((one for one in pending if not 0 < one.after < wanted.since), wanted)
-    return Past(len(chosen), chosen, apart=True)
+    return ImportSource(len(chosen), chosen, apart=True)
 
 
 def _read(folder: Path) -> tuple[Found, ...]:
     return (read_folder(folder),)
 
 
-def read_folder(folder: Path) -> Evidence | Dropped:
+def read_folder(folder: Path) -> FinishedBuild | Dropped:
     """The evidence of one recorded build, or why it cannot be used."""
     try:
         told = json.loads((folder / "build.json").read_bytes())
@@ -54,9 +52,9 @@ def read_folder(folder: Path) -> Evidence | Dropped:
         return Dropped(str(folder / "build.json"), f"cannot be read ({type(error).__name__}: {error})")
     reports = read_reports(expand(["**/*.xml"], folder), "")
     change = Change(_text(told, "commit"), "", _text(told, "author"), files, base="the first parent")
-    situation = Situation(ci, change._replace(tree=change.commit), started)
+    situation = BuildContext(ci, change._replace(tree=change.commit), started)
     outcome = parse_outcome(_text(told, "outcome"))
-    return Evidence(
+    return FinishedBuild(
         situation=situation,
         finished_at=started + seconds,
         duration=Duration(seconds, SOURCE),
@@ -76,7 +74,7 @@ def _ended(folder: Path) -> float:
 def _times(told: Mapping[str, Any]) -> tuple[float, float]:
     """Start and duration. ValueError where one of them is unusable."""
     started, seconds = parse_time(str(told["started_at"])), float(told["seconds"])
-    if isinstance(started, Absent):
+    if isinstance(started, Unavailable):
         raise ValueError(f"started_at {started.reason}")
     if not 0 < seconds < 1e8:
         raise ValueError(f"seconds {seconds:g} is no duration")

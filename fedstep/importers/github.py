@@ -1,53 +1,251 @@
 """Past builds on GitHub: a repository's workflow runs, their jobs, and the JUnit reports among their artifacts."""
 
-from collections.abc import Iterator, Mapping
+import io
+import re
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
 
-from fedstep.build.ci import parse_outcome, parse_time
-from fedstep.build.record import Absent, BuildOutcome, Change, CiRun, Dropped, Duration, Evidence, Reports, Situation
-from fedstep.build.vendors import EVENTS
 from fedstep.errors import InputError
-from fedstep.importers.asker import Asker
-from fedstep.importers.github_jobs import Job, base_of, cell_of, owner_of, read_jobs
-from fedstep.importers.github_reports import no_reports, read_artifacts
-from fedstep.importers.past import Found, Past, Pending, Wanted, newest
-from fedstep.importers.web import TooLarge
+from fedstep.importers.api_client import ApiClient, ResponseTooLarge
+from fedstep.importers.base import BuildFilter, Found, ImportItem, ImportSource, newest
+from fedstep.ingest.ci import parse_outcome, parse_time
+from fedstep.ingest.ci_vendors import EVENTS
+from fedstep.ingest.junit import ReportFile, read_reports
+from fedstep.types import (
+    BuildContext,
+    BuildOutcome,
+    Change,
+    CiRun,
+    Dropped,
+    Duration,
+    FinishedBuild,
+    Reports,
+    Unavailable,
+)
 
-__all__ = ["ARTIFACTS", "github_past"]
+T = TypeVar("T")
+
+
+LARGEST_ZIP = 512 << 20  # bytes of an artifact
+LARGEST_REPORT = 1 << 30  # bytes of one report, unpacked; it is parsed as a stream
+LARGEST_NESTED = 64 << 20  # bytes of a zip inside a zip
+LARGEST_ALL = 4 << 30  # bytes of everything in an artifact, unpacked
+MOST_FILES = 100_000
+STEEPEST = 200  # times: a report shrinks 10 to 30 times, a bomb 1,000
+DEEPEST = 2  # a zip in a zip
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, UnicodeError)
+
+
+def zip_reports(stream: BinaryIO, name: str, depth: int = DEEPEST) -> Iterator[ReportFile | Dropped]:
+    """The XML files of a zip, by name; each opens from the zip, which has to stay open. What is unfit is Dropped."""
+    try:
+        archive = zipfile.ZipFile(stream)
+        members = archive.infolist()
+    except (*_BROKEN, OSError) as error:
+        yield Dropped(name, f"is no whole zip ({type(error).__name__})")
+        return
+    total = 0
+    for member in members[:MOST_FILES]:
+        title = f"{name}/{member.filename}"
+        kind = member.filename.lower().rpartition(".")[2]
+        if member.is_dir() or kind not in ("xml", "zip"):
+            continue
+        total += member.file_size
+        if reason := _unfit(member, kind, total, depth):
+            yield Dropped(title, reason)
+        elif kind == "xml":
+            yield title, partial(_opened, archive, member)
+        else:
+            yield from _nested(archive, member, title, depth)
+    if len(members) > MOST_FILES:
+        yield Dropped(name, f"has {len(members):,} files, {MOST_FILES:,} were looked at")
+
+
+def _opened(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
+    return cast(BinaryIO, _ZipMember(lambda: archive.open(member)))
+
+
+def _unfit(member: zipfile.ZipInfo, kind: str, total: int, depth: int) -> str:
+    if member.flag_bits & 1:
+        return "is encrypted"
+    if kind == "zip" and depth <= 1:
+        return "is a zip inside a zip inside a zip"
+    if member.file_size > (LARGEST_REPORT if kind == "xml" else LARGEST_NESTED) or total > LARGEST_ALL:
+        return f"is too large unpacked ({member.file_size >> 20} MB)"
+    if member.file_size > 1 << 20 and member.file_size > STEEPEST * max(1, member.compress_size):
+        return "unpacks to hundreds of times its size"
+    return ""
+
+
+def _nested(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, title: str, depth: int
+) -> Iterator[ReportFile | Dropped]:
+    inner = tempfile.SpooledTemporaryFile(8 << 20)  # noqa: SIM115  it has to stay open; it goes with its last reader
+    try:
+        with archive.open(member) as packed:
+            while block := packed.read(1 << 16):
+                inner.write(block)
+    except (*_BROKEN, OSError) as error:
+        yield Dropped(title, f"cannot be unpacked ({type(error).__name__})")
+        return
+    inner.seek(0)
+    yield from zip_reports(cast(BinaryIO, inner), title, depth - 1)
+
+
+class _ZipMember(io.RawIOBase):
+    """A file of a zip that can be read from its start again; whatever is wrong with the zip is an OSError."""
+
+    def __init__(self, opener: Callable[[], IO[bytes]]) -> None:
+        self.opener = opener
+        self.stream = self._guarded(opener)
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, unpacked."""
+        return self._guarded(lambda: self.stream.read(size))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Return to the start."""
+        if offset or whence:
+            raise OSError("only the start can be returned to")
+        self.stream.close()
+        self.stream = self._guarded(self.opener)
+        return 0
+
+    def close(self) -> None:
+        """Close the file, not the zip."""
+        self.stream.close()
+        super().close()
+
+    @staticmethod
+    def _guarded(work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except _BROKEN as error:
+            raise OSError(0, f"the zip is damaged ({type(error).__name__})") from error
+
+
+RAN = ("success", "failure")
+SLACK = 60.0  # seconds between the clock of a runner and that of the API
+
+
+class WorkflowJob(NamedTuple):
+    """One job that ran to its end. Times are seconds since the epoch."""
+
+    name: str  # as shown: the key in the workflow, and in a matrix "key (value, value)"
+    conclusion: str  # success or failure
+    started: float
+    ended: float
+    attempt: int
+
+
+def read_jobs(asker: ApiClient, path: str) -> tuple[WorkflowJob, ...]:
+    """The jobs that passed or failed, of all attempts of a run. KeyError and the like for what is no list of jobs."""
+    listed = (job for page in asker.pages(path) for job in page["jobs"] if job["conclusion"] in RAN)
+    timed = ((job, parse_time(str(job["started_at"])), parse_time(str(job["completed_at"]))) for job in listed)
+    return tuple(
+        WorkflowJob(str(job["name"])[:500], str(job["conclusion"]), started, ended, int(job.get("run_attempt") or 1))
+        for job, started, ended in timed
+        if isinstance(started, float) and isinstance(ended, float)
+    )
+
+
+def base_of(job: WorkflowJob) -> str:
+    """The job's name without its matrix cell: what GITHUB_JOB is, unless the workflow names the job otherwise.
+
+    >>> base_of(WorkflowJob("test (ubuntu, 3.12)", "success", 0.0, 1.0, 1))
+    'test'
+    """
+    return _parts(job)[0]
+
+
+def cell_of(job: WorkflowJob) -> str:
+    """The values of the job's matrix cell as GitHub shows them; "" where it has none.
+
+    >>> cell_of(WorkflowJob("test (ubuntu, 3.12)", "success", 0.0, 1.0, 1))
+    'ubuntu, 3.12'
+    """
+    return _parts(job)[1]
+
+
+def owner_of(artifact: str, created_at: float, jobs: tuple[WorkflowJob, ...]) -> WorkflowJob | None:
+    """The job that made an artifact: the one that ran then, of several the one whose name it has; None in doubt."""
+    then = [job for job in jobs if job.started - SLACK <= created_at <= job.ended + SLACK] or list(jobs)
+    if len(then) == 1:
+        return then[0]
+    there = _words(artifact)
+    scores = [(len(_words(job.name) & there), job) for job in then]
+    best = max(score for score, _ in scores)
+    winners = [job for score, job in scores if score == best]
+    return winners[0] if best and len(winners) == 1 else None
+
+
+def _parts(job: WorkflowJob) -> tuple[str, str]:
+    found = re.fullmatch(r"(.+?) \((.+)\)", job.name)
+    return (found[1], found[2]) if found else (job.name, "")
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall(r"[a-z0-9.]+", name.lower()))
+
+
+def read_artifacts(asker: ApiClient, artifacts: Sequence[Mapping[str, Any]]) -> Reports:
+    """The reports of these artifacts together; files that are no reports are left out. Raises TooLarge."""
+    files: list[ReportFile | Dropped] = []
+    with ExitStack() as stack:
+        for artifact in artifacts:
+            name = f"artifact {artifact['name']}"
+            found = asker.file(str(artifact["archive_download_url"]), LARGEST_ZIP)
+            if isinstance(found, Unavailable):
+                files.append(Dropped(name, found.reason))
+            else:
+                files += zip_reports(stack.enter_context(found), name)
+        reports = read_reports(files)
+    return reports._replace(dropped=tuple(one for one in reports.dropped if "its root element is" not in one.reason))
+
+
+def no_reports(artifacts: Sequence[Mapping[str, Any]]) -> Reports:
+    """No reports, and the word that they have expired where they have."""
+    expired = [str(artifact["name"]) for artifact in artifacts if artifact.get("expired")]
+    return Reports(dropped=tuple(Dropped(f"artifact {name}", "has expired", True) for name in expired))
+
 
 ARTIFACTS = ("*test*", "*junit*", "*report*", "*surefire*", "*results*")  # without case
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
 
-class _Service(NamedTuple):
+class _GitHubRepository(NamedTuple):
     """The repository, and what is wanted of it."""
 
-    asker: Asker
+    asker: ApiClient
     project: str
-    wanted: Wanted
+    wanted: BuildFilter
     artifacts: tuple[str, ...]
 
     def path(self, rest: str) -> str:
         return f"repos/{self.project}/actions/{rest}"
 
 
-def github_past(asker: Asker, project: str, wanted: Wanted, artifacts: tuple[str, ...]) -> Past:
+def github_past(asker: ApiClient, project: str, wanted: BuildFilter, artifacts: tuple[str, ...]) -> ImportSource:
     """The finished runs of a repository, `OWNER/REPO`. Runs of forks and of Dependabot are left out.
 
     Raises InputError where the API refuses, or answers something else than it says.
     """
-    service = _Service(asker, project, wanted, artifacts or ARTIFACTS)
+    service = _GitHubRepository(asker, project, wanted, artifacts or ARTIFACTS)
     try:
         pending = [_pending(service, run) for run in _runs(service)]
     except _UNREADABLE as error:
         raise InputError(f"the runs of {project} are not what GitHub's API says ({error!r})", asker.remedy) from error
     chosen = newest(pending, wanted)
-    return Past(len(chosen), chosen, chosen=True)
+    return ImportSource(len(chosen), chosen, chosen=True)
 
 
-def _runs(service: _Service) -> Iterator[Mapping[str, Any]]:
+def _runs(service: _GitHubRepository) -> Iterator[Mapping[str, Any]]:
     """The finished runs, newest first, as far back as wanted.
 
     Not filtered by the API: with `status` or `created` it gives 1,000 runs at most.
@@ -72,39 +270,39 @@ def _is_foreign(run: Mapping[str, Any]) -> bool:
     return str(run["event"]).startswith("pull_request") and source != run["repository"]["full_name"]
 
 
-def _pending(service: _Service, run: Mapping[str, Any]) -> Pending:
+def _pending(service: _GitHubRepository, run: Mapping[str, Any]) -> ImportItem:
     kept = {name: run.get(name) for name in ("id", "name", "event", "head_branch", "head_sha", "created_at")}
     kept["base"] = (((run.get("pull_requests") or [{}])[0]).get("base") or {}).get("ref", "")
     kept["author"] = ((run.get("head_commit") or {}).get("author") or {}).get("email", "")
     key = ("github", service.asker.base, service.project, str(run["id"]), str(run.get("run_attempt", 1)))
     filters = (service.wanted.job, *service.artifacts)
-    return Pending(_time(run["created_at"]), partial(_read, service, kept), (*key, *filters))
+    return ImportItem(_time(run["created_at"]), partial(_read, service, kept), (*key, *filters))
 
 
 def _time(text: object) -> float:
     found = parse_time(str(text))
-    if isinstance(found, Absent):
+    if isinstance(found, Unavailable):
         raise ValueError(found.reason)
     return found
 
 
-def _read(service: _Service, run: Mapping[str, Any]) -> tuple[Found, ...]:
+def _read(service: _GitHubRepository, run: Mapping[str, Any]) -> tuple[Found, ...]:
     """The builds of one run: its jobs that have reports; all that ran where none has."""
     source = f"run {run['id']}"
     try:
         jobs = read_jobs(service.asker, service.path(f"runs/{run['id']}/jobs?filter=all&per_page=100"))
         jobs = tuple(job for job in jobs if service.wanted.has_job(base_of(job)) or service.wanted.has_job(job.name))
         return tuple(_builds(service, run, jobs)) if jobs else ()
-    except TooLarge as error:
+    except ResponseTooLarge as error:
         return (Dropped(source, str(error)),)
     except _UNREADABLE as error:
         return (Dropped(source, f"is not what GitHub's API says ({type(error).__name__}: {error})"),)
 
 
-def _builds(service: _Service, run: Mapping[str, Any], jobs: tuple[Job, ...]) -> Iterator[Found]:
+def _builds(service: _GitHubRepository, run: Mapping[str, Any], jobs: tuple[WorkflowJob, ...]) -> Iterator[Found]:
     listed = service.asker.pages(service.path(f"runs/{run['id']}/artifacts?per_page=100"))
     artifacts = [one for page in listed for one in page["artifacts"] if _is_wanted(service, one)]
-    owned: dict[Job | None, list[Mapping[str, Any]]] = {}
+    owned: dict[WorkflowJob | None, list[Mapping[str, Any]]] = {}
     for artifact in artifacts:
         if not artifact.get("expired"):
             owner = owner_of(str(artifact["name"]), _time(artifact["created_at"]), jobs)
@@ -115,28 +313,28 @@ def _builds(service: _Service, run: Mapping[str, Any], jobs: tuple[Job, ...]) ->
         yield _evidence(run, owner, found) if owner else _whole(run, jobs, found)
 
 
-def _is_wanted(service: _Service, artifact: Mapping[str, Any]) -> bool:
+def _is_wanted(service: _GitHubRepository, artifact: Mapping[str, Any]) -> bool:
     name = str(artifact["name"]).lower()
     return any(fnmatchcase(name, pattern.lower()) for pattern in service.artifacts)
 
 
-def _evidence(run: Mapping[str, Any], job: Job, reports: Reports) -> Evidence:
+def _evidence(run: Mapping[str, Any], job: WorkflowJob, reports: Reports) -> FinishedBuild:
     seconds = job.ended - job.started
     outcome = parse_outcome(job.conclusion)
-    return Evidence(
-        situation=Situation(_ci(run, job), _change(run), job.started),
+    return FinishedBuild(
+        situation=BuildContext(_ci(run, job), _change(run), job.started),
         finished_at=job.ended,
-        duration=Duration(seconds, "github") if seconds > 0 else Absent("the job has no duration"),
+        duration=Duration(seconds, "github") if seconds > 0 else Unavailable("the job has no duration"),
         outcome=outcome if isinstance(outcome, BuildOutcome) else BuildOutcome.FAILED,
         reports=reports,
     )
 
 
-def _whole(run: Mapping[str, Any], jobs: tuple[Job, ...], reports: Reports) -> Evidence:
+def _whole(run: Mapping[str, Any], jobs: tuple[WorkflowJob, ...], reports: Reports) -> FinishedBuild:
     """Reports that no single job can be told to own: a build of all these jobs together."""
     names = {base_of(job) for job in jobs}
     failed = any(job.conclusion != "success" for job in jobs)
-    together = Job(
+    together = WorkflowJob(
         names.pop() if len(names) == 1 else str(run["name"] or ""),
         "failure" if failed else "success",
         min(job.started for job in jobs),
@@ -146,7 +344,7 @@ def _whole(run: Mapping[str, Any], jobs: tuple[Job, ...], reports: Reports) -> E
     return _evidence(run, together, reports)
 
 
-def _ci(run: Mapping[str, Any], job: Job) -> CiRun:
+def _ci(run: Mapping[str, Any], job: WorkflowJob) -> CiRun:
     return CiRun(
         vendor="github",
         run=str(run["id"]),
@@ -159,6 +357,6 @@ def _ci(run: Mapping[str, Any], job: Job) -> CiRun:
     )
 
 
-def _change(run: Mapping[str, Any]) -> Change | Absent:
+def _change(run: Mapping[str, Any]) -> Change | Unavailable:
     commit = str(run["head_sha"] or "")
-    return Change(commit, "", str(run["author"] or "")) if commit else Absent("the run does not tell the commit")
+    return Change(commit, "", str(run["author"] or "")) if commit else Unavailable("the run does not tell the commit")

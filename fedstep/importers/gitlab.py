@@ -6,29 +6,34 @@ from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from fedstep.build.ci import parse_time
-from fedstep.build.record import (
-    Absent,
+from fedstep.errors import InputError
+from fedstep.importers.api_client import ApiClient, ResponseTooLarge
+from fedstep.importers.base import (
+    BuildFilter,
+    Found,
+    ImportItem,
+    ImportSource,
+    identity,
+    kind_of_failure,
+    newest,
+    settled,
+)
+from fedstep.ingest.cases import parse_seconds
+from fedstep.ingest.ci import parse_time
+from fedstep.ingest.ci_vendors import EVENTS
+from fedstep.types import (
+    BuildContext,
     BuildOutcome,
     Change,
     CiRun,
     Dropped,
     Duration,
-    Evidence,
+    FinishedBuild,
     Outcome,
     Reports,
-    Situation,
     TestRun,
+    Unavailable,
 )
-from fedstep.build.vendors import EVENTS
-from fedstep.errors import InputError
-from fedstep.importers.asker import Asker
-from fedstep.importers.cases import identity, kind_of_failure, settled
-from fedstep.importers.past import Found, Past, Pending, Wanted, newest
-from fedstep.importers.web import TooLarge
-from fedstep.ingest.cases import parse_seconds
-
-__all__ = ["gitlab_past"]
 
 OUTCOMES = {
     "success": Outcome.PASSED,
@@ -41,23 +46,23 @@ _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 Json = Mapping[str, Any]
 
 
-class _Service(NamedTuple):
+class _GitLabProject(NamedTuple):
     """The project, and what is wanted of it."""
 
-    asker: Asker
+    asker: ApiClient
     project: str
-    wanted: Wanted
+    wanted: BuildFilter
 
     def path(self, rest: str) -> str:
         return f"projects/{quote(self.project, safe='')}/pipelines{rest}"
 
 
-def gitlab_past(asker: Asker, project: str, wanted: Wanted) -> Past:
+def gitlab_past(asker: ApiClient, project: str, wanted: BuildFilter) -> ImportSource:
     """The finished pipelines of a project, a number or `GROUP/NAME`.
 
     Raises InputError where the API refuses, or answers something else than it says.
     """
-    service = _Service(asker, project, wanted)
+    service = _GitLabProject(asker, project, wanted)
     try:
         pending = [_pending(service, pipeline) for pipeline in _pipelines(service)]
     except _UNREADABLE as error:
@@ -65,10 +70,10 @@ def gitlab_past(asker: Asker, project: str, wanted: Wanted) -> Past:
             f"the pipelines of {project} are not what GitLab's API says ({error!r})", asker.remedy
         ) from error
     chosen = newest(pending, wanted)
-    return Past(len(chosen), chosen, chosen=True)
+    return ImportSource(len(chosen), chosen, chosen=True)
 
 
-def _pipelines(service: _Service) -> Iterator[Json]:
+def _pipelines(service: _GitLabProject) -> Iterator[Json]:
     """The finished pipelines, newest first, as far back as wanted."""
     found = 0
     for page in service.asker.pages(service.path("?per_page=100&order_by=id&sort=desc")):
@@ -82,20 +87,20 @@ def _pipelines(service: _Service) -> Iterator[Json]:
                     return
 
 
-def _pending(service: _Service, pipeline: Json) -> Pending:
+def _pending(service: _GitLabProject, pipeline: Json) -> ImportItem:
     number, changed = str(pipeline["id"]), str(pipeline.get("updated_at", ""))
     key = ("gitlab", service.asker.base, service.project, number, changed, service.wanted.job)
-    return Pending(_time(pipeline["created_at"]), partial(_read, service, pipeline), key)
+    return ImportItem(_time(pipeline["created_at"]), partial(_read, service, pipeline), key)
 
 
 def _time(text: object) -> float:
     found = parse_time(str(text))
-    if isinstance(found, Absent):
+    if isinstance(found, Unavailable):
         raise ValueError(found.reason)
     return found
 
 
-def _read(service: _Service, pipeline: Json) -> tuple[Found, ...]:
+def _read(service: _GitLabProject, pipeline: Json) -> tuple[Found, ...]:
     """The builds of one pipeline: its jobs that have reports; all that ran where none has."""
     number = pipeline["id"]
     try:
@@ -104,9 +109,9 @@ def _read(service: _Service, pipeline: Json) -> tuple[Found, ...]:
         if not jobs:
             return ()
         found = service.asker.page_if_there(service.path(f"/{number}/test_report"))
-        suites = [] if isinstance(found, Absent) else found.value["test_suites"]
+        suites = [] if isinstance(found, Unavailable) else found.value["test_suites"]
         return tuple(_builds(pipeline, jobs, suites))
-    except TooLarge as error:
+    except ResponseTooLarge as error:
         return (Dropped(f"pipeline {number}", str(error)),)
     except _UNREADABLE as error:
         return (Dropped(f"pipeline {number}", f"is not what GitLab's API says ({type(error).__name__}: {error})"),)
@@ -125,7 +130,7 @@ def _group(name: str) -> str:
     return re.sub(r"( \d+[/:]\d+|: \[.*\])$", "", name)
 
 
-def _builds(pipeline: Json, jobs: Sequence[Json], suites: Sequence[Json]) -> Iterator[Evidence]:
+def _builds(pipeline: Json, jobs: Sequence[Json], suites: Sequence[Json]) -> Iterator[FinishedBuild]:
     """A build for each suite, which is named as its job, or as the group of its parallel jobs."""
     told = 0
     for suite in suites:
@@ -138,13 +143,13 @@ def _builds(pipeline: Json, jobs: Sequence[Json], suites: Sequence[Json]) -> Ite
         yield from (_evidence(pipeline, [job], Reports()) for job in jobs)
 
 
-def _evidence(pipeline: Json, jobs: Sequence[Json], reports: Reports) -> Evidence:
+def _evidence(pipeline: Json, jobs: Sequence[Json], reports: Reports) -> FinishedBuild:
     started = min(_time(job["started_at"]) for job in jobs)
     ended = max(_time(job["finished_at"]) for job in jobs)
     failed = any(job["status"] == "failed" for job in jobs)
-    duration = Duration(ended - started, "gitlab") if ended > started else Absent("the job has no duration")
-    situation = Situation(_ci(pipeline, jobs), _change(pipeline, jobs[0]), started)
-    return Evidence(situation, ended, duration, BuildOutcome.FAILED if failed else BuildOutcome.PASSED, reports)
+    duration = Duration(ended - started, "gitlab") if ended > started else Unavailable("the job has no duration")
+    situation = BuildContext(_ci(pipeline, jobs), _change(pipeline, jobs[0]), started)
+    return FinishedBuild(situation, ended, duration, BuildOutcome.FAILED if failed else BuildOutcome.PASSED, reports)
 
 
 def _ci(pipeline: Json, jobs: Sequence[Json]) -> CiRun:
@@ -160,10 +165,10 @@ def _ci(pipeline: Json, jobs: Sequence[Json]) -> CiRun:
     )
 
 
-def _change(pipeline: Json, job: Json) -> Change | Absent:
+def _change(pipeline: Json, job: Json) -> Change | Unavailable:
     commit = str(pipeline.get("sha") or "")
     author = str((job.get("commit") or {}).get("author_email") or "")
-    return Change(commit, "", author) if commit else Absent("the pipeline does not tell the commit")
+    return Change(commit, "", author) if commit else Unavailable("the pipeline does not tell the commit")
 
 
 def _reports(suite: Json) -> Reports:

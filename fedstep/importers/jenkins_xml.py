@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from fedstep.build.record import Outcome, TestRun
-from fedstep.importers.cases import identity, kind_of_failure
+from fedstep.importers.base import identity, kind_of_failure
 from fedstep.ingest.cases import MAX_NAME, parse_seconds
 from fedstep.ingest.xml import (
     DamagedDocument,
@@ -15,13 +14,12 @@ from fedstep.ingest.xml import (
     read_blocks,
     repair,
 )
-
-__all__ = ["Cases", "Facts", "event_of", "parse"]
+from fedstep.types import Outcome, TestRun
 
 CAUSES = (("TimerTrigger", "schedule"), ("UserIdCause", "manual"), ("SCMTrigger", "push"), ("Push", "push"))
 
 
-class Handler(Protocol):
+class ElementHandler(Protocol):
     """Collects what it needs from the elements of a document; `path` is the names of the open ones."""
 
     def start(self, name: str, path: list[str]) -> bool: ...  # whether its text is wanted
@@ -52,7 +50,7 @@ def parse(make: Callable[[], Any], path: str) -> Any:
     return handler
 
 
-def _tokenizer(handler: Handler) -> Tokenizer:
+def _tokenizer(handler: ElementHandler) -> Tokenizer:
     tokenizer = Tokenizer()
     path: list[str] = []
     texts: list[str] = []
@@ -78,7 +76,7 @@ def _tokenizer(handler: Handler) -> Tokenizer:
     return tokenizer
 
 
-class Facts:
+class ElementTexts:
     """The first text of each wanted element, by its path below the root or by its name; and all element names."""
 
     def __init__(self, wanted: frozenset[str]) -> None:
@@ -112,7 +110,7 @@ CASE = frozenset({"className", "testName", "duration", "skipped", "errorStackTra
 AGAIN = {"flakyFailures", "flakyErrors", "rerunFailures", "rerunErrors"}
 
 
-class Cases:
+class JunitResultHandler:
     """The test cases of a junitResult.xml."""
 
     def __init__(self) -> None:

@@ -8,11 +8,9 @@ from contextlib import closing, contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
-from fedstep.build.record import Evidence, Outcome, TestRun
 from fedstep.errors import MissingExtra, UsageError
-from fedstep.importers.past import Found, Past, Pending
-
-__all__ = ["Crew", "read_all"]
+from fedstep.importers.base import Found, ImportItem, ImportSource
+from fedstep.types import FinishedBuild, Outcome, TestRun
 
 AHEAD = 4  # things a process is given at once: what is read and not yet learned stays in memory
 WORTH_IT = 40  # things from which on other processes are started unasked: a start takes a second
@@ -20,24 +18,24 @@ ANSWERS_WITHIN = 5  # seconds that a scheduler may take to answer
 _LETTERS = {outcome.value: outcome for outcome in Outcome}
 
 
-class Crew(NamedTuple):
+class WorkerPool(NamedTuple):
     """Who reads: so many processes of this machine (0: as many as it has cores, where it is worth it), or Dask's."""
 
     jobs: int = 0
     scheduler: str = ""  # address of a Dask scheduler
 
 
-class _Parcel(NamedTuple):
+class _PackedBuild(NamedTuple):
     """A build on its way between processes, its tests in columns: an object a test would cost more than its parsing."""
 
-    evidence: Evidence
+    evidence: FinishedBuild
     tests: list[str]
     outcomes: str
     seconds: "array[float]"
     more: dict[int, tuple[str, str, int]]
 
 
-def read_all(past: Past, crew: Crew) -> Iterator[tuple[Pending, tuple[Found, ...]]]:
+def read_all(past: ImportSource, crew: WorkerPool) -> Iterator[tuple[ImportItem, tuple[Found, ...]]]:
     """Everything of the source with what it gave, in the source's order.
 
     Raises UsageError where the scheduler cannot be reached, MissingExtra where joblib or Dask is not installed.
@@ -48,13 +46,15 @@ def read_all(past: Past, crew: Crew) -> Iterator[tuple[Pending, tuple[Found, ...
     return _read_apart(past.pending, jobs, crew.scheduler)
 
 
-def _jobs(past: Past, crew: Crew) -> int:
+def _jobs(past: ImportSource, crew: WorkerPool) -> int:
     if crew.jobs:
         return crew.jobs
     return len(os.sched_getaffinity(0)) if past.total >= WORTH_IT and hasattr(os, "sched_getaffinity") else 1
 
 
-def _read_apart(pending: Iterable[Pending], jobs: int, scheduler: str) -> Iterator[tuple[Pending, tuple[Found, ...]]]:
+def _read_apart(
+    pending: Iterable[ImportItem], jobs: int, scheduler: str
+) -> Iterator[tuple[ImportItem, tuple[Found, ...]]]:
     try:
         from joblib import Parallel, delayed
     except ImportError as error:
@@ -115,19 +115,19 @@ def _leave_interrupts() -> None:
 
 
 def _packed(read: Any) -> tuple[Any, ...]:
-    return tuple(_pack(found) if isinstance(found, Evidence) else found for found in read())
+    return tuple(_pack(found) if isinstance(found, FinishedBuild) else found for found in read())
 
 
-def _pack(evidence: Evidence) -> _Parcel:
+def _pack(evidence: FinishedBuild) -> _PackedBuild:
     tests = evidence.reports.tests
     more = {n: run[3:] for n, run in enumerate(tests) if run.failure_type or run.file or run.line}
     bare = evidence._replace(reports=evidence.reports._replace(tests=()))
     outcomes = "".join(run.outcome for run in tests)
-    return _Parcel(bare, [run.test for run in tests], outcomes, array("d", [run.seconds for run in tests]), more)
+    return _PackedBuild(bare, [run.test for run in tests], outcomes, array("d", [run.seconds for run in tests]), more)
 
 
 def _unpacked(parcel: Any) -> Found:
-    if not isinstance(parcel, _Parcel):
+    if not isinstance(parcel, _PackedBuild):
         return parcel  # type: ignore[no-any-return]
     letters = map(_LETTERS.__getitem__, parcel.outcomes)
     runs = list(map(TestRun, parcel.tests, letters, parcel.seconds))

@@ -7,8 +7,8 @@ import hashlib
 import re
 from collections import Counter
 
-from fedstep.build.record import NO_SECONDS, Dropped, Outcome, TestRun
 from fedstep.ingest.xml import Tokenizer, escape_character
+from fedstep.types import NO_SECONDS, Dropped, Outcome, TestRun
 
 __all__ = [
     "MAX_NAME",

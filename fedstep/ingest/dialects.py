@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from fedstep.build.record import NO_SECONDS, Outcome
 from fedstep.ingest.cases import MAX_NAME, MAX_TEXT, CaseCollector, failure_word, parse_integer, parse_seconds
 from fedstep.ingest.xml import MAX_DEPTH, RejectedDocument, Tokenizer
+from fedstep.types import NO_SECONDS, Outcome
 
 __all__ = [
     "MAX_JSON_BYTES",

@@ -6,8 +6,8 @@ The rules are those of the plugin's SuiteResult, CaseResult and TestResult; `doc
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from fedstep.build.record import Absent
 from fedstep.ingest.xml import MAX_DEPTH, DamagedDocument, RejectedDocument, Repairs, Tokenizer
+from fedstep.types import Unavailable
 
 __all__ = ["UNREADABLE", "JenkinsCount", "JenkinsCounter"]
 
@@ -42,7 +42,7 @@ class JenkinsCounter:
     def __init__(self) -> None:
         self._timestamps: dict[tuple[str, str | None], str | None] = {}  # by the suite's name and id
 
-    def count(self, source: str, blocks: Callable[[], Iterable[bytes]]) -> JenkinsCount | Absent:
+    def count(self, source: str, blocks: Callable[[], Iterable[bytes]]) -> JenkinsCount | Unavailable:
         """Return the counts of one file; Absent where they cannot be known: for a DTD of the file's own."""
         tokenizer = Tokenizer(encoding=None)
         handler = JenkinsHandler(tokenizer, source.rpartition("/")[2])
@@ -50,9 +50,9 @@ class JenkinsCounter:
             for _ in tokenizer.read(iter(blocks()), Repairs()):
                 pass
         except RejectedDocument as rejection:
-            return Absent(str(rejection))
+            return Unavailable(str(rejection))
         except (DamagedDocument, ValueError, LookupError):
-            return UNREADABLE if source.endswith(".xml") else Absent("Jenkins stops at a file that is not XML")
+            return UNREADABLE if source.endswith(".xml") else Unavailable("Jenkins stops at a file that is not XML")
         counts = [suite.counted for suite in handler.suites if self._is_new(suite)]
         return JenkinsCount(*map(sum, zip(*counts, strict=True))) if counts else NOTHING
 

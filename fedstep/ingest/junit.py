@@ -8,7 +8,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from fedstep.build.record import Absent, Dropped, Outcome, Reports, TestRun
 from fedstep.ingest.cases import relative_path
 from fedstep.ingest.dialects import MAX_JSON_BYTES, Signature, XcresultReader, identify_tool
 from fedstep.ingest.jenkins_compat import JenkinsCount, JenkinsCounter
@@ -22,6 +21,7 @@ from fedstep.ingest.xml import (
     read_blocks,
     repair,
 )
+from fedstep.types import Dropped, Outcome, Reports, TestRun, Unavailable
 
 __all__ = [
     "Document",
@@ -50,7 +50,7 @@ class FileReading(NamedTuple):
     cases: int = 0  # attempts that stand in it
     tests: tuple[TestRun, ...] = ()
     dropped: tuple[Dropped, ...] = ()
-    jenkins: JenkinsCount | Absent = Absent("Jenkins' JUnit step does not read this format")
+    jenkins: JenkinsCount | Unavailable = Unavailable("Jenkins' JUnit step does not read this format")
 
 
 def expand(globs: Iterable[str], root: Path) -> tuple[ReportFile | Dropped, ...]:
@@ -139,7 +139,7 @@ def summarize(files: Iterable[ReportFile | Dropped], root: str = "") -> Iterator
     sources: dict[bytes, str] = {}
     for file in files:
         if isinstance(file, Dropped):
-            yield FileReading(file.source, dropped=(file,), jenkins=Absent("not a file"))
+            yield FileReading(file.source, dropped=(file,), jenkins=Unavailable("not a file"))
         else:
             yield _summarize_file(file, root, jenkins, sources)
 
@@ -160,7 +160,7 @@ def _summarize_file(file: ReportFile, root: str, jenkins: JenkinsCounter, source
             return reading if tool in NO_JUNIT else reading._replace(jenkins=jenkins.count(source, hashed.restart))
     except OSError as error:
         reason = f"cannot be read: {error.strerror or error}"
-        return FileReading(source, dropped=(Dropped(source, reason),), jenkins=Absent(reason))
+        return FileReading(source, dropped=(Dropped(source, reason),), jenkins=Unavailable(reason))
 
 
 def combine_files(readings: Iterable[FileReading]) -> tuple[TestRun, ...]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fedstep.build.record import NO_SECONDS, Outcome, TestRun
 from fedstep.ingest.cases import (
     MAX_NAME,
     MAX_TEXT,
@@ -18,6 +17,7 @@ from fedstep.ingest.cases import (
 )
 from fedstep.ingest.dialects import NO_SIGNATURE, RobotHandler, Signature, TrxHandler, advise
 from fedstep.ingest.xml import MAX_DEPTH, RejectedDocument, Tokenizer
+from fedstep.types import NO_SECONDS, Outcome, TestRun
 
 __all__ = ["JUnitHandler", "ReportParser"]
 

@@ -1,1 +1,1 @@
-"""One linear head a task: learning by scikit-learn, prediction by a dot product."""
+"""One linear task a task: learning by scikit-learn, prediction by a dot product."""

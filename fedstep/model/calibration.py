@@ -5,19 +5,8 @@ from typing import NamedTuple
 
 from fedstep.model.linear import sigmoid
 
-__all__ = [
-    "Platt",
-    "Score",
-    "Trackers",
-    "observe_outcome",
-    "observe_residual",
-    "probability",
-    "score_outcome",
-    "untried",
-]
 
-
-class Platt(NamedTuple):
+class PlattScaling(NamedTuple):
     """Platt scaling, P(y) = sigmoid(slope * margin + offset), with a prior worth `slope_weight` and `offset_weight`.
 
     Platt, "Probabilistic outputs for support vector machines", 1999; the weights are the diagonal of the Hessian.
@@ -32,27 +21,27 @@ class Platt(NamedTuple):
 _UNTRIED = {
     # A local weight follows each single test closely, and margins with it come out too sure. Chosen on two replays,
     # confirmed on three; a chance of 5 % stays one.
-    "flaky": Platt(slope=0.8, offset=-0.6),
+    "flaky": PlattScaling(slope=0.8, offset=-0.6),
     # It starts from evidence, and its labels are only likely.
-    "triage": Platt(slope_weight=100.0, offset_weight=30.0),
+    "triage": PlattScaling(slope_weight=100.0, offset_weight=30.0),
 }
 
 
-def untried(head: str) -> Platt:
-    """The scaling of a head before any outcome is known."""
-    return _UNTRIED.get(head, Platt())
+def untried(task: str) -> PlattScaling:
+    """The scaling of a task before any outcome is known."""
+    return _UNTRIED.get(task, PlattScaling())
 
 
-def probability(platt: Platt, margin: float) -> float:
+def probability(platt: PlattScaling, margin: float) -> float:
     """The calibrated probability of a margin, in [0, 1].
 
-    >>> probability(Platt(), 0.0)
+    >>> probability(PlattScaling(), 0.0)
     0.5
     """
     return sigmoid(platt.slope * margin + platt.offset)
 
 
-def observe_outcome(platt: Platt, margin: float, label: float, weight: float = 1.0) -> Platt:
+def observe_outcome(platt: PlattScaling, margin: float, label: float, weight: float = 1.0) -> PlattScaling:
     """The scaling after one labelled margin: a diagonal Newton step on the log loss, with memory of all before.
 
     A slope never turns round: it stays above 0.1.
@@ -63,10 +52,10 @@ def observe_outcome(platt: Platt, margin: float, label: float, weight: float = 1
     offset_weight = platt.offset_weight + curvature
     error = weight * (chance - label)
     slope = max(0.1, platt.slope - error * margin / slope_weight)
-    return Platt(slope, platt.offset - error / offset_weight, slope_weight, offset_weight)
+    return PlattScaling(slope, platt.offset - error / offset_weight, slope_weight, offset_weight)
 
 
-class Trackers(NamedTuple):
+class QuantileTrackers(NamedTuple):
     """The 5 % and 95 % quantiles of a duration's residual, in spreads of its estimate, tracked online.
 
     An end moves outward by 0.95 of a step when it was exceeded and inward by 0.05 when not, so that in the long run it
@@ -82,14 +71,14 @@ STEP = 0.12  # spreads
 LEAST = 0.1  # spreads: an interval never closes
 
 
-def observe_residual(trackers: Trackers, residual: float, share: float = 0.05) -> Trackers:
+def observe_residual(trackers: QuantileTrackers, residual: float, share: float = 0.05) -> QuantileTrackers:
     """The trackers after one residual in spreads; `share` is how often each end may be exceeded."""
     low = trackers.low + STEP * (share - (residual < trackers.low))
     high = trackers.high + STEP * ((residual > trackers.high) - share)
-    return Trackers(min(low, -LEAST), max(high, LEAST))
+    return QuantileTrackers(min(low, -LEAST), max(high, LEAST))
 
 
-class Score(NamedTuple):
+class CalibrationScore(NamedTuple):
     """How predictions have fared so far, beside the base rate: decayed sums over about 200 predictions."""
 
     observed: int = 0
@@ -97,12 +86,12 @@ class Score(NamedTuple):
     positives: float = 0.0
 
 
-def score_outcome(score: Score, chance: float, label: float) -> Score:
+def score_outcome(score: CalibrationScore, chance: float, label: float) -> CalibrationScore:
     """The score after one prediction. Log loss is in nats, a chance is held inside [0.001, 0.999]."""
     held = min(max(chance, 0.001), 0.999)
     loss = -log(held if label else 1.0 - held)
     pace = max(1 / 200, 1 / (score.observed + 1))
-    return Score(
+    return CalibrationScore(
         score.observed + 1,
         score.log_loss + pace * (loss - score.log_loss),
         score.positives + pace * (label - score.positives),

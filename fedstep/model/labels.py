@@ -7,19 +7,18 @@ from collections.abc import Iterable, Sequence
 from math import isnan
 from typing import NamedTuple
 
-from fedstep.features.schema import schema
-from fedstep.history.entry import Row
-from fedstep.history.tests import GOLD, SILVER, TestTable, numbers
-
-__all__ = ["SILVER_WEIGHT", "Ripe", "groups", "is_due", "numbered", "ripen"]
+from fedstep.history.flakiness import GOLD, SILVER
+from fedstep.history.records import Example
+from fedstep.history.test_table import TestTable, numbers
+from fedstep.schema.schema import schema
 
 SILVER_WEIGHT = 0.5  # a silver flip may be a regression that was fixed elsewhere
 
 
-class Ripe(NamedTuple):
+class LabelledExample(NamedTuple):
     """A row with its label: 0 or 1, or log(seconds / estimate); and how much it counts."""
 
-    row: Row
+    row: Example
     label: float
     weight: float = 1.0
 
@@ -33,7 +32,7 @@ def is_due(test_hash: int, runs: int, horizon: int) -> bool:
     return runs % horizon == test_hash % horizon
 
 
-def numbered(rows: Iterable[Row], table: TestTable) -> list[Row]:
+def numbered(rows: Iterable[Example], table: TestTable) -> list[Example]:
     """The rows of the build folded in last, each with the number that its run has in this table.
 
     It differs from the number noted in the record where a concurrent build was folded in between, or where the table
@@ -44,41 +43,41 @@ def numbered(rows: Iterable[Row], table: TestTable) -> list[Row]:
     return [row if number is None else row._replace(run=table.runs[number] - 1) for row, number in known]
 
 
-def ripen(head: str, rows: Iterable[Row], table: TestTable) -> tuple[list[Ripe], list[Row]]:
+def resolve_labels(task: str, rows: Iterable[Example], table: TestTable) -> tuple[list[LabelledExample], list[Example]]:
     """The rows whose label is known by now, and those that have to wait: one a test, the first one given.
 
     Rows of forgotten tests are in neither.
     """
-    horizon = schema().heads[head].horizon
+    horizon = schema().tasks[task].horizon
     places = numbers(table) if horizon else {}
-    ripe: list[Ripe] = []
-    waiting: dict[str, Row] = {}
+    ripe: list[LabelledExample] = []
+    waiting: dict[str, Example] = {}
     for row in rows:
         if not isnan(row.target):
-            ripe.append(Ripe(row, row.target))
+            ripe.append(LabelledExample(row, row.target))
         elif row.subject not in places:
             continue
-        elif table.runs[places[row.subject]] < row.run + horizon or _is_open(head, row, table, places[row.subject]):
+        elif table.runs[places[row.subject]] < row.run + horizon or _is_open(task, row, table, places[row.subject]):
             waiting.setdefault(row.subject, row)
         else:
-            ripe.append(_labelled(head, row, table, places[row.subject]))
+            ripe.append(_labelled(task, row, table, places[row.subject]))
     return ripe, list(waiting.values())
 
 
-def _is_open(head: str, row: Row, table: TestTable, number: int) -> bool:
+def _is_open(task: str, row: Example, table: TestTable, number: int) -> bool:
     """A failure is judged by the run after it, in its own stream of a matrix: until then nothing is known of it."""
     newest = table.last_failure[number] == row.run
-    return head == "triage" and newest and (table.streak[number] > 0 or table.runs[number] == row.run + 1)
+    return task == "triage" and newest and (table.streak[number] > 0 or table.runs[number] == row.run + 1)
 
 
-def _labelled(head: str, row: Row, table: TestTable, number: int) -> Ripe:
+def _labelled(task: str, row: Example, table: TestTable, number: int) -> LabelledExample:
     letters = table.revealed[number]
     place = max(0, len(letters) - (table.runs[number] - row.run))
-    shown = letters[place : place + schema().heads[head].horizon]
+    shown = letters[place : place + schema().tasks[task].horizon]
     silver = SILVER in shown and GOLD not in shown
-    return Ripe(row, float(GOLD in shown or silver), SILVER_WEIGHT if silver and head == "flaky" else 1.0)
+    return LabelledExample(row, float(GOLD in shown or silver), SILVER_WEIGHT if silver and task == "flaky" else 1.0)
 
 
-def groups(rows: Sequence[Ripe]) -> int:
+def groups(rows: Sequence[LabelledExample]) -> int:
     """How many distinct tests or builds the rows are about."""
     return len({ripe.row.subject for ripe in rows})

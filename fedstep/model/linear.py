@@ -6,19 +6,17 @@ from math import exp
 from types import MappingProxyType
 from typing import NamedTuple
 
-__all__ = ["Local", "Reason", "margin", "sigmoid", "zeros"]
-
 Vector = array  # of C floats, type code "f": what the wire carries
 
 
-class Local(NamedTuple):
+class LocalWeights(NamedTuple):
     """What a project has learned beyond the shared model: corrections of coordinates, and private ones by name."""
 
     shared: Mapping[int, float] = MappingProxyType({})
     private: Mapping[str, float] = MappingProxyType({})
 
 
-class Reason(NamedTuple):
+class FeatureContribution(NamedTuple):
     """One feature's part in a prediction, in units of the margin."""
 
     feature: str

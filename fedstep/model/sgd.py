@@ -10,18 +10,16 @@ from scipy.sparse import csr_matrix
 from sklearn import config_context
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 
-from fedstep.model.labels import Ripe
-from fedstep.model.linear import Local
-
-__all__ = ["PACES", "Pace", "learn_local", "learn_shared"]
+from fedstep.model.labels import LabelledExample
+from fedstep.model.linear import LocalWeights
 
 NEGLIGIBLE = 1e-6  # shared corrections smaller than this are not kept
 NEGLIGIBLE_PRIVATE = 1e-3  # nor private weights: every quiet test would have one, and `predict` reads them all
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """The constants of one head's learning. `decay`: how much of a local weight is left after a batch."""
+class Hyperparameters:
+    """The constants of one task's learning. `decay`: how much of a local weight is left after a batch."""
 
     loss: str
     shared_rate: float
@@ -29,22 +27,24 @@ class Pace:
     decay: float = 0.999
 
 
-PACES: Mapping[str, Pace] = {
-    "flaky": Pace("log_loss", shared_rate=0.05, local_rate=0.05),
-    "triage": Pace("log_loss", shared_rate=0.005, local_rate=0.002),
-    "build-failure": Pace("log_loss", shared_rate=0.01, local_rate=0.03, decay=0.997),
-    "build-duration": Pace("epsilon_insensitive", shared_rate=0.001, local_rate=0.01),
+PACES: Mapping[str, Hyperparameters] = {
+    "flaky": Hyperparameters("log_loss", shared_rate=0.05, local_rate=0.05),
+    "triage": Hyperparameters("log_loss", shared_rate=0.005, local_rate=0.002),
+    "build-failure": Hyperparameters("log_loss", shared_rate=0.01, local_rate=0.03, decay=0.997),
+    "build-duration": Hyperparameters("epsilon_insensitive", shared_rate=0.001, local_rate=0.01),
 }
 
 
-def learn_shared(head: str, weights: Sequence[float], rows: Sequence[Ripe]) -> "array[float]":
+def learn_shared(task: str, weights: Sequence[float], rows: Sequence[LabelledExample]) -> "array[float]":
     """The weights after one pass over the rows, in the order given; private features are left out."""
     matrix = _matrix([ripe.row.indices for ripe in rows], [ripe.row.values for ripe in rows], len(weights))
-    pace = PACES[head]
+    pace = PACES[task]
     return array("f", _fit(pace, pace.shared_rate, np.array(weights, dtype=np.float64), matrix, rows))
 
 
-def learn_local(head: str, production: Sequence[float], local: Local, rows: Sequence[Ripe]) -> Local:
+def learn_local(
+    task: str, production: Sequence[float], local: LocalWeights, rows: Sequence[LabelledExample]
+) -> LocalWeights:
     """The local weights after one pass, fitted to what `production`, held fixed, leaves over.
 
     The joint weights start at production + local and take the steps; what they moved away from production is local.
@@ -56,10 +56,10 @@ def learn_local(head: str, production: Sequence[float], local: Local, rows: Sequ
     for index, value in local.shared.items():
         start[index] += value
     joint = np.concatenate([start, [local.private.get(name, 0.0) for name in names]])
-    pace = PACES[head]
+    pace = PACES[task]
     fitted = _fit(pace, pace.local_rate, joint, _with_private(rows, columns, len(joint)), rows)
     moved = (fitted[: len(shared)] - shared) * pace.decay
-    return Local(
+    return LocalWeights(
         {int(index): float(moved[index]) for index in np.flatnonzero(np.abs(moved) > NEGLIGIBLE)},
         _updated(local.private, names, fitted[len(shared) :] * pace.decay),
     )
@@ -76,7 +76,7 @@ def _updated(private: Mapping[str, float], names: Sequence[str], values: Any) ->
     return after
 
 
-def _with_private(rows: Sequence[Ripe], columns: Mapping[str, int], width: int) -> Any:
+def _with_private(rows: Sequence[LabelledExample], columns: Mapping[str, int], width: int) -> Any:
     indices = [(*ripe.row.indices, *(columns[name] for name in ripe.row.private)) for ripe in rows]
     values = [(*ripe.row.values, *(1.0 for _ in ripe.row.private)) for ripe in rows]
     return _matrix(indices, values, width)
@@ -89,7 +89,7 @@ def _matrix(indices: Sequence[Sequence[int]], values: Sequence[Sequence[float]],
     return csr_matrix((flat_values, flat_indices, starts), shape=(len(indices), width))
 
 
-def _fit(pace: Pace, rate: float, start: Any, matrix: Any, rows: Sequence[Ripe]) -> Any:
+def _fit(pace: Hyperparameters, rate: float, start: Any, matrix: Any, rows: Sequence[LabelledExample]) -> Any:
     """Coefficients after one partial_fit. `start` belongs to us: partial_fit writes into the array it is given.
 
     No intercept (sparse input scales its step by 0.01; the bias is a feature), no penalty (L2 makes every delta dense),
@@ -101,13 +101,13 @@ def _fit(pace: Pace, rate: float, start: Any, matrix: Any, rows: Sequence[Ripe])
         return _partial_fit(pace, rate, start, matrix, labels, _weights(rows))
 
 
-def _weights(rows: Sequence[Ripe]) -> Any:
+def _weights(rows: Sequence[LabelledExample]) -> Any:
     """The weights of the rows; None where all are 1, which saves scikit-learn a look at them."""
     weights = [ripe.weight for ripe in rows]
     return None if all(weight == 1.0 for weight in weights) else np.array(weights)
 
 
-def _partial_fit(pace: Pace, rate: float, start: Any, matrix: Any, labels: Any, weights: Any) -> Any:
+def _partial_fit(pace: Hyperparameters, rate: float, start: Any, matrix: Any, labels: Any, weights: Any) -> Any:
     common = {"penalty": None, "fit_intercept": False, "learning_rate": "constant", "eta0": rate, "shuffle": False}
     if pace.loss == "log_loss":
         learner = SGDClassifier(loss="log_loss", **common)

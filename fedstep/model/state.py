@@ -10,86 +10,83 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
-from fedstep.features.schema import schema
-from fedstep.history.columns import pack_rows, unpack_rows
-from fedstep.history.entry import Row
-from fedstep.model.calibration import Platt, Score, Trackers
-from fedstep.model.labels import Ripe
-from fedstep.model.linear import Local
-
-__all__ = ["Backlog", "Correction", "load_backlog", "load_correction", "save_backlog", "save_correction"]
+from fedstep.history.records import Example, pack_rows, unpack_rows
+from fedstep.model.calibration import CalibrationScore, PlattScaling, QuantileTrackers
+from fedstep.model.labels import LabelledExample
+from fedstep.model.linear import LocalWeights
+from fedstep.schema.schema import schema
 
 FORMAT = 1
 
 
-class Correction(NamedTuple):
+class LocalModel(NamedTuple):
     """What is added to the shared model: local weights, calibration, and how predictions fared."""
 
-    local: Mapping[str, Local] = MappingProxyType({})
-    platt: Mapping[str, Platt] = MappingProxyType({})
-    trackers: Mapping[str, Trackers] = MappingProxyType({})
-    scores: Mapping[str, Score] = MappingProxyType({})
+    local: Mapping[str, LocalWeights] = MappingProxyType({})
+    platt: Mapping[str, PlattScaling] = MappingProxyType({})
+    trackers: Mapping[str, QuantileTrackers] = MappingProxyType({})
+    scores: Mapping[str, CalibrationScore] = MappingProxyType({})
 
 
-class Backlog(NamedTuple):
-    """Rows by head: those without a label yet, those not yet sent, and the last ones learned, for replay."""
+class ExampleQueue(NamedTuple):
+    """Rows by task: those without a label yet, those not yet sent, and the last ones learned, for replay."""
 
-    pending: Mapping[str, tuple[Row, ...]] = MappingProxyType({})
-    waiting: Mapping[str, tuple[Ripe, ...]] = MappingProxyType({})
-    recent: Mapping[str, tuple[Ripe, ...]] = MappingProxyType({})
+    pending: Mapping[str, tuple[Example, ...]] = MappingProxyType({})
+    waiting: Mapping[str, tuple[LabelledExample, ...]] = MappingProxyType({})
+    recent: Mapping[str, tuple[LabelledExample, ...]] = MappingProxyType({})
 
 
-def save_correction(correction: Correction, generation: str) -> bytes:
+def save_correction(correction: LocalModel, generation: str) -> bytes:
     """JSON bytes. `generation` names the records it was learned from."""
     local = {
-        head: {"shared": {str(i): w for i, w in one.shared.items()}, "private": dict(one.private)}
-        for head, one in correction.local.items()
+        task: {"shared": {str(i): w for i, w in one.shared.items()}, "private": dict(one.private)}
+        for task, one in correction.local.items()
     }
     content = {
         **_stamp(generation),
         "local": local,
-        "platt": {head: platt._asdict() for head, platt in correction.platt.items()},
+        "platt": {task: platt._asdict() for task, platt in correction.platt.items()},
         "trackers": {key: trackers._asdict() for key, trackers in correction.trackers.items()},
-        "scores": {head: score._asdict() for head, score in correction.scores.items()},
+        "scores": {task: score._asdict() for task, score in correction.scores.items()},
     }
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
 
-def load_correction(content: bytes) -> tuple[Correction, str]:
+def load_correction(content: bytes) -> tuple[LocalModel, str]:
     """The correction and its generation. HistoryError where damaged or of another schema."""
     try:
         fields = _checked(json.loads(content))
         local = {
-            head: Local({int(i): w for i, w in one["shared"].items()}, one["private"])
-            for head, one in fields["local"].items()
+            task: LocalWeights({int(i): w for i, w in one["shared"].items()}, one["private"])
+            for task, one in fields["local"].items()
         }
-        platt = {head: Platt(**one) for head, one in fields["platt"].items()}
-        trackers = {key: Trackers(**one) for key, one in fields["trackers"].items()}
-        scores = {head: Score(**one) for head, one in fields["scores"].items()}
-        return Correction(local, platt, trackers, scores), fields["generation"]
+        platt = {task: PlattScaling(**one) for task, one in fields["platt"].items()}
+        trackers = {key: QuantileTrackers(**one) for key, one in fields["trackers"].items()}
+        scores = {task: CalibrationScore(**one) for task, one in fields["scores"].items()}
+        return LocalModel(local, platt, trackers, scores), fields["generation"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise HistoryError("the local model is damaged") from error
 
 
-def save_backlog(backlog: Backlog, generation: str) -> bytes:
+def save_backlog(backlog: ExampleQueue, generation: str) -> bytes:
     """JSON bytes with rows in columns."""
     content = {
         **_stamp(generation),
-        "pending": {head: pack_rows(rows) for head, rows in backlog.pending.items()},
-        "waiting": {head: _pack_ripe(rows) for head, rows in backlog.waiting.items()},
-        "recent": {head: _pack_ripe(rows) for head, rows in backlog.recent.items()},
+        "pending": {task: pack_rows(rows) for task, rows in backlog.pending.items()},
+        "waiting": {task: _pack_ripe(rows) for task, rows in backlog.waiting.items()},
+        "recent": {task: _pack_ripe(rows) for task, rows in backlog.recent.items()},
     }
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
 
-def load_backlog(content: bytes) -> tuple[Backlog, str]:
+def load_backlog(content: bytes) -> tuple[ExampleQueue, str]:
     """The backlog and its generation. HistoryError where damaged or of another schema."""
     try:
         fields = _checked(json.loads(content))
-        pending = {head: unpack_rows(rows) for head, rows in fields["pending"].items()}
-        waiting = {head: _unpack_ripe(rows) for head, rows in fields["waiting"].items()}
-        recent = {head: _unpack_ripe(rows) for head, rows in fields["recent"].items()}
-        return Backlog(pending, waiting, recent), fields["generation"]
+        pending = {task: unpack_rows(rows) for task, rows in fields["pending"].items()}
+        waiting = {task: _unpack_ripe(rows) for task, rows in fields["waiting"].items()}
+        recent = {task: _unpack_ripe(rows) for task, rows in fields["recent"].items()}
+        return ExampleQueue(pending, waiting, recent), fields["generation"]
     except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise HistoryError("the backlog of rows is damaged") from error
 
@@ -104,7 +101,7 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _pack_ripe(rows: Sequence[Ripe]) -> dict[str, object]:
+def _pack_ripe(rows: Sequence[LabelledExample]) -> dict[str, object]:
     return {
         "rows": pack_rows([ripe.row for ripe in rows]),
         "labels": [ripe.label for ripe in rows],
@@ -112,6 +109,6 @@ def _pack_ripe(rows: Sequence[Ripe]) -> dict[str, object]:
     }
 
 
-def _unpack_ripe(fields: Mapping[str, Any]) -> tuple[Ripe, ...]:
+def _unpack_ripe(fields: Mapping[str, Any]) -> tuple[LabelledExample, ...]:
     labelled = zip(unpack_rows(fields["rows"]), fields["labels"], fields["weights"], strict=True)
-    return tuple(Ripe(row, float(label), float(weight)) for row, label, weight in labelled)
+    return tuple(LabelledExample(row, float(label), float(weight)) for row, label, weight in labelled)

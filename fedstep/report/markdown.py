@@ -6,10 +6,23 @@ gets near 900 kB.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from fedstep.build.record import Absent, Dropped, Duration
-from fedstep.model.linear import Reason
-from fedstep.report.drawing import interval_drawing
-from fedstep.report.findings import (
+from fedstep.model.linear import FeatureContribution
+from fedstep.report.reasons import ReasonPhrase, causes
+from fedstep.report.text import (
+    by_urgency,
+    describe_history,
+    describe_reports,
+    exchanged,
+    interval,
+    known,
+    learned,
+    model_name,
+    sent_rows,
+    sparkline,
+    verdict_counts,
+)
+from fedstep.report.units import MOST_COLUMNS, percent, size, span, spread, visible
+from fedstep.results import (
     Exchange,
     FailureVerdict,
     Interval,
@@ -18,27 +31,78 @@ from fedstep.report.findings import (
     Prediction,
     Risk,
     TestRisk,
-    Training,
-    Triage,
+    TrainReport,
+    TriageReport,
 )
-from fedstep.report.markup import code, details, more, page, table
-from fedstep.report.reasons import Cause, causes
-from fedstep.report.units import percent, size, span, spread
-from fedstep.report.wording import (
-    by_urgency,
-    drawn,
-    exchanged,
-    interval,
-    known,
-    learned,
-    model_name,
-    past,
-    read,
-    sent_rows,
-    verdict_counts,
-)
+from fedstep.types import Dropped, Duration, Unavailable
 
-__all__ = ["failure_table", "prediction_markdown", "training_markdown", "triage_markdown"]
+CELLS = 60
+
+
+def interval_drawing(expected: Interval, actual: float) -> str:
+    """Two lines: the interval as `[==o==]` with the actual time as `x`, and the axis from 0 that they stand on.
+
+    >>> print(interval_drawing(Interval(30.0, 20.0, 40.0), 50.0))
+    |...................[=========o=========].........x..........
+    0 s                                                1 min 00 s
+    """
+    full = 1.2 * max(expected.high, actual, 1e-9)
+    low, high = _chart_cell(expected.low, full), _chart_cell(expected.high, full)
+    point, end = _chart_cell(expected.seconds, full), _chart_cell(actual, full)
+    cells = ["|", *"." * CELLS]
+    cells[low : high + 1] = ["="] * (high + 1 - low)
+    cells[low], cells[high], cells[point] = "[", "]", "o"
+    cells[end] = "x" if end != point else "*"
+    return f"{''.join(cells)}\n0 s{span(full):>{CELLS - 2}}"
+
+
+def _chart_cell(seconds: float, full: float) -> int:
+    share = seconds / full
+    return round(CELLS * min(max(share, 0.0), 1.0)) if share == share else 0  # NaN is not equal to itself
+
+
+def code(text: str, most: int = MOST_COLUMNS) -> str:
+    """Hostile text as a code span: nothing in it is markup, a mention or a reference.
+
+    >>> code("a`b")
+    '``a`b``'
+    """
+    shown = visible(text, most)
+    shown = shown if shown.strip() else "(blank)"
+    longest = max(map(len, "".join(c if c == "`" else " " for c in shown).split()), default=0)
+    fence, pad = "`" * (longest + 1), " " if shown[0] in "` " or shown[-1] in "` " else ""
+    return f"{fence}{pad}{shown}{pad}{fence}"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; the cells are Markdown of one line each."""
+    lines = (header, ["---"] * len(header), *(tuple(map(_cell, cells)) for cells in rows))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def details(summary: str, body: str) -> str:
+    """A body that is folded away until its summary is clicked."""
+    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
+
+
+def more(number: int) -> Iterator[str]:
+    """Says how many entries a limit left out, if any."""
+    if number > 0:
+        yield f"and {number:,} more"
+
+
+def page(*blocks: str) -> str:
+    """The blocks, with an empty line between them."""
+    return "\n\n".join(blocks) + "\n"
+
+
+def _cell(markdown: str) -> str:
+    """A pipe ends a cell, even inside a code span, unless a backslash escapes it.
+
+    Parsers disagree about two backslashes before a pipe: that pipe becomes a visible escape instead.
+    """
+    return markdown.replace("\\|", "\\\\x7c").replace("|", "\\|")
+
 
 MOST_FAILURES = 100
 MOST_TESTS = 25
@@ -64,19 +128,19 @@ def prediction_markdown(prediction: Prediction) -> str:
     )
 
 
-def triage_markdown(triage: Triage) -> str:
+def triage_markdown(triage: TriageReport) -> str:
     """Each failure of a report and how likely it is flaky."""
     return page(
         f"## fedstep: {_counts(triage)}",
         *_incident(triage.incident, triage.incident_reason),
         *_failures(triage.failures),
         *_muted(triage.muted),
-        details(read(triage.reading), _dropped(triage.reading.dropped)),
+        details(describe_reports(triage.reading), _dropped(triage.reading.dropped)),
         *_end(triage.model, triage.status, triage.warnings),
     )
 
 
-def training_markdown(training: Training) -> str:
+def training_markdown(training: TrainReport) -> str:
     """What a build was against what was expected, its failures, what was learned and what was sent."""
     return page(
         f"## fedstep: build {training.outcome.value}{_took(training.duration)}",
@@ -88,7 +152,7 @@ def training_markdown(training: Training) -> str:
         "### Learned and exchanged",
         f"{learned(training.rows)}.",
         *_exchange(training.exchange),
-        details(read(training.reading), _dropped(training.reading.dropped)),
+        details(describe_reports(training.reading), _dropped(training.reading.dropped)),
         *_end(training.model, training.status, training.warnings),
     )
 
@@ -101,32 +165,32 @@ def failure_table(failures: Sequence[FailureVerdict], most: int) -> Iterator[str
         yield from more(len(failures) - most)
 
 
-def _counts(triage: Triage) -> str:
+def _counts(triage: TriageReport) -> str:
     muted = f"{len(triage.muted):,} muted" if triage.muted else ""
     return ", ".join(filter(None, (verdict_counts(triage.failures), muted))) or "no test failed"
 
 
-def _expected(expected: Interval | Absent) -> str:
-    if isinstance(expected, Absent):
+def _expected(expected: Interval | Unavailable) -> str:
+    if isinstance(expected, Unavailable):
         return f"not known: {code(expected.reason)}"
     jenkins = expected.jenkins_seconds
-    beside = "" if isinstance(jenkins, Absent) else f" (Jenkins would say {span(jenkins)})"
+    beside = "" if isinstance(jenkins, Unavailable) else f" (Jenkins would say {span(jenkins)})"
     return f"**{span(expected.seconds)}**{interval(expected).removeprefix(span(expected.seconds))}{beside}"
 
 
-def _risk(risk: Risk | Absent) -> str:
-    if isinstance(risk, Absent):
+def _risk(risk: Risk | Unavailable) -> str:
+    if isinstance(risk, Unavailable):
         return f"not known: {code(risk.reason)}"
     return f"**{percent(risk.probability)}** likely to fail<br>{_because(risk.reasons, 'build')}".removesuffix("<br>")
 
 
-def _took(duration: Duration | Absent) -> str:
-    return "" if isinstance(duration, Absent) else f" after {span(duration.seconds)}"
+def _took(duration: Duration | Unavailable) -> str:
+    return "" if isinstance(duration, Unavailable) else f" after {span(duration.seconds)}"
 
 
-def _comparison(duration: Duration | Absent, expected: Interval | Absent) -> Iterator[str]:
-    missing = next((value for value in (duration, expected) if isinstance(value, Absent)), None)
-    if isinstance(duration, Absent) or isinstance(expected, Absent):
+def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailable) -> Iterator[str]:
+    missing = next((value for value in (duration, expected) if isinstance(value, Unavailable)), None)
+    if isinstance(duration, Unavailable) or isinstance(expected, Unavailable):
         yield f"The build's time was not compared: {code(missing.reason) if missing else ''}"
         return
     inside = "inside" if expected.low <= duration.seconds <= expected.high else "**outside**"
@@ -139,7 +203,7 @@ def _comparison(duration: Duration | Absent, expected: Interval | Absent) -> Ite
                 span(expected.seconds),
                 spread(expected.low, expected.high),
                 inside,
-                "–" if isinstance(jenkins, Absent) else span(jenkins),
+                "–" if isinstance(jenkins, Unavailable) else span(jenkins),
             ),
         ),
     )
@@ -183,21 +247,21 @@ def _risks(risks: Sequence[TestRisk]) -> Iterator[str]:
 
 
 def _test(risk: TestRisk) -> Sequence[str]:
-    runs = f"`{drawn(risk.last_outcomes)}`<br>" if risk.last_outcomes else ""
-    return (percent(risk.probability), code(risk.test), f"{runs}{past(risk)}", _because(risk.reasons))
+    runs = f"`{sparkline(risk.last_outcomes)}`<br>" if risk.last_outcomes else ""
+    return (percent(risk.probability), code(risk.test), f"{runs}{describe_history(risk)}", _because(risk.reasons))
 
 
-def _because(reasons: Iterable[Reason], subject: str = "test") -> str:
+def _because(reasons: Iterable[FeatureContribution], subject: str = "test") -> str:
     return "<br>".join(map(_cause, causes(reasons, subject)))
 
 
-def _cause(cause: Cause) -> str:
+def _cause(cause: ReasonPhrase) -> str:
     sign = "+" if cause.sign == "+" else "−"
     return " ".join(filter(None, (sign, cause.phrase, code(cause.word) if cause.word else "")))
 
 
-def _exchange(exchange: Exchange | Absent) -> Iterator[str]:
-    if isinstance(exchange, Absent):
+def _exchange(exchange: Exchange | Unavailable) -> Iterator[str]:
+    if isinstance(exchange, Unavailable):
         yield f"Nothing was exchanged: {code(exchange.reason)}"
         return
     steps = exchanged(exchange).replace("->", "→")
@@ -220,3 +284,39 @@ def _end(model: ModelUsed, status: str, warnings: Sequence[str]) -> Iterator[str
         yield "\n".join(f"- ⚠ {code(warning, MOST_OF_A_WARNING)}" for warning in warnings[:MOST_OTHERS])
         yield from more(len(warnings) - MOST_OTHERS)
     yield f"<sub>status {status}; {model_name(model)}{f' from {code(model.url)}' if model.url else ''}</sub>"
+
+
+MOST_CHARACTERS = 65_536  # GitHub refuses a longer comment
+_MOST_FAILURES = (20, 10, 5, 2, 0)
+
+
+def mark(name: str) -> str:
+    """The first line of the comments of one job, which nobody sees; `name` is its hash, in hex."""
+    return f"<!-- fedstep {name} -->"
+
+
+def is_worth_a_comment(finding: TriageReport | TrainReport) -> bool:
+    """Whether there is something to say where nothing was said before."""
+    return bool(finding.failures) or finding.incident
+
+
+def comment_markdown(finding: TriageReport | TrainReport, first_line: str, job: str, run_url: str) -> str:
+    """The failures and the time of one job, at most 65,536 characters, below the mark. `run_url` is the CI's own."""
+    written = (page(*_blocks(finding, first_line, job, run_url, most)) for most in _MOST_FAILURES)
+    return next(text for text in written if len(text) <= MOST_CHARACTERS)
+
+
+def _blocks(finding: TriageReport | TrainReport, first_line: str, job: str, run_url: str, most: int) -> Iterator[str]:
+    yield f"{first_line}\n### fedstep: {verdict_counts(finding.failures) or 'no test failed'} in {code(job)}"
+    if finding.incident:
+        yield f"**Incident**, no evidence about single tests: {code(finding.incident_reason)}"
+    yield from failure_table(finding.failures, most)
+    if isinstance(finding, TrainReport):
+        yield from _time(finding)
+    summary = f"[summary of the run]({run_url}); " if run_url else ""
+    yield f"<sub>{summary}status {finding.status}; {model_name(finding.model)}</sub>"
+
+
+def _time(training: TrainReport) -> Iterator[str]:
+    if not isinstance(training.duration, Unavailable) and not isinstance(training.expected, Unavailable):
+        yield f"It took {span(training.duration.seconds)}; expected {interval(training.expected)}."

@@ -1,20 +1,226 @@
-"""Names of features turned into phrases for people: `flip-rate-20=0.1` says how often a test changed its outcome."""
+"""What a feature means that has one answer: of a list, "" where its name is all there is, or a round number.
+
+`{n}` and `{whose}` are as in `phrases.py`. A number is here where its phrase would read oddly: none, or one.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from math import isfinite
+from math import exp, isfinite
 from typing import NamedTuple, TypeVar
 
-from fedstep.model.linear import Reason
-from fedstep.report.choices import CHOICES
-from fedstep.report.phrases import ABSENT, NUMBERS, PRIVATE, SCOPES, WORDS
+from fedstep.model.linear import FeatureContribution
+from fedstep.report.units import percent, span
 
-__all__ = ["Cause", "causes"]
+_OUTCOMES: Mapping[str, str] = {
+    "passed": "the last build {whose} passed",
+    "unstable": "tests failed in the last build {whose}",
+    "failed": "the last build {whose} failed",
+    "none": "no earlier build {whose} is known",
+}
+
+_RESEMBLING: Mapping[str, str] = {
+    "similar": "how builds like this one went",
+    "own": "how all builds of this job went",
+    "newest": "how the newest builds went",
+    "any-age": "how builds like this one went, old ones too",
+    "same-branch": "how builds of the same branch went",
+    "any-branch": "how builds of all branches went",
+    "any-kind": "how builds went, whatever started them",
+    "same-author": "how builds of the same author went",
+    "same-size": "how builds with as large a change went",
+    "same-hour": "how builds at this hour went",
+    "same-weekend": "how builds on such a day of the week went",
+    "same-before": "how builds went after such a build of their branch",
+    "same-previous": "how builds went after such a build of the job",
+    "low": "the shorter times of builds like this one",
+    "high": "the longer times of builds like this one",
+    "last-5": "how long the last five builds took",
+    "passed": "how long the last builds that passed took",
+}
+
+_ROUND: Mapping[str, Mapping[str, str]] = {
+    "runs": {"0": "has no earlier run", "1": "has 1 earlier run"},
+    "runs:build": {"0": "no earlier build {whose} is known", "1": "1 earlier build {whose} is known"},
+    "failure-rate": {"0": "never failed in its last {n} runs"},
+    "failure-rate:build": {"0": "none of the recent builds {whose} failed"},
+    "rate:build": {"0": "none of the recent builds {whose} failed"},
+    "failing:build": {"0": "no build {whose} failed just before", "1": "1 build {whose} failed just before"},
+    "passing:build": {"0": "no build {whose} passed just before", "1": "1 build {whose} passed just before"},
+    "flip-rate": {"0": "never changed its outcome in its last {n} runs"},
+    "gold-rate": {"0": "never passed and failed on one commit in its last {n} runs"},
+    "runs-since-failure": {"1": "last failed 1 run ago"},
+    "runs-since-flip": {"1": "last changed its outcome 1 run ago"},
+    "classmates-flip-rate": {"0": "no other test of its class changed its outcome"},
+    "classmates-failure-rate": {"0": "no other test of its class failed"},
+    "project-flip-rate": {"0": "no test of this project changed its outcome"},
+    "seconds-variation": {"0": "its time hardly varies"},
+    "source-words": {"0": "its source has no known word"},
+    "failures-in-a-row": {"0": "had not failed just before", "1": "failed once just before"},
+    "failures-in-build": {"1": "no other test failed in this build"},
+    "classmates-failing": {"0": "no other test of its class fails with it", "1": "1 test of its class fails with it"},
+    "files-changed": {"0": "no file changed", "1": "1 file changed"},
+    "files:build": {"0": "no file changed", "1": "1 file changed"},
+    "lines:build": {"0": "no line changed", "1": "1 line changed"},
+}
+
+CHOICES: Mapping[str, Mapping[str, str]] = {
+    "change": {
+        "itself": "this change touches the test itself",
+        "near": "this change touches files near it",
+        "build-file": "this change touches a build file",
+        "elsewhere": "this change touches other files only",
+        "nothing": "nothing changed since it passed",
+    },
+    "same-commit": {
+        "passed": "it passed before on this commit",
+        "failed": "it failed before on this commit",
+        "both": "it passed and failed before on this commit",
+        "unseen": "its first run on this commit",
+    },
+    "failure-kind": {
+        "assertion": "an assertion failed",
+        "timeout": "it ran out of time",
+        "connection": "a connection failed",
+        "null": "it met a null reference",
+        "state": "it met an illegal state",
+        "io": "input or output failed",
+        "memory": "it ran out of memory",
+        "concurrency": "threads got in each other's way",
+        "other": "an uncommon kind of failure",
+    },
+    "event": {
+        "push": "a push started it",
+        "pull_request": "a pull request started it",
+        "schedule": "a schedule started it",
+        "manual": "somebody started it by hand",
+        "tag": "a tag started it",
+    },
+    "evidence-past": {"": "how often it, its class and the project flipped before"},
+    "evidence-repeats": {"": "whether it goes on failing"},
+    "evidence-change": {"": "what this change touches"},
+    "evidence-companions": {"": "quiet tests of its package that fail with it"},
+    "evidence-commit": {"": "it passed on this very commit"},
+    "time-rank": {"": "how long it takes beside the project's other tests"},
+    "build-file": {"True": "this change touches a build file", "False": "this change touches no build file"},
+    "last-outcome:build": _OUTCOMES,
+    "outcome:build": _OUTCOMES,
+    "last:build": {**_OUTCOMES, "": "how long the last build took"},
+    **{f"{name}:build": {"": phrase} for name, phrase in _RESEMBLING.items()},
+    **_ROUND,
+}
+
+
+def _plain(number: float) -> str:
+    return f"{number:g}"
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:g} %" if 0 < share < 0.01 else percent(share)
+
+
+def _ratio(logarithm: float) -> str:
+    return f"{exp(logarithm):.2g} ×"
+
+
+def _hour(hour: float) -> str:
+    return f"{hour:g} h"
+
+
+WORDS: Mapping[str, str] = {"name": "its name has", "source": "its source uses"}
+
+SCOPES: Mapping[str, str] = {
+    "branch": "of this branch",
+    "author": "of this author",
+    "base": "for this target branch",
+    "kind": "of this kind",
+    "job": "of this job",
+    "stream": "of this job",
+    "others": "of other branches",
+    "project": "of this project",
+}
+
+PRIVATE: Mapping[str, str] = {
+    "test": "what was learned here of this very test",
+    "class": "what was learned here of its class",
+    "branch": "what was learned here of this branch",
+    "job": "what was learned here of this job",
+    "author": "what was learned here of this author",
+}
+
+NUMBERS: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "runs": ("has {} earlier runs", _plain),
+    "runs:build": ("{} earlier builds {whose} are known", _plain),
+    "failure-rate": ("failed in {} of its last {n} runs", _share),
+    "failure-rate:build": ("{} of the recent builds {whose} failed", _share),
+    "rate:build": ("{} of the recent builds {whose} failed", _share),
+    "failing:build": ("{} builds {whose} failed in a row", _plain),
+    "passing:build": ("{} builds {whose} passed in a row", _plain),
+    "flip-rate": ("changed its outcome in {} of its last {n} runs", _share),
+    "gold-rate": ("passed and failed on one commit in {} of its last {n} runs", _share),
+    "runs-since-failure": ("last failed {} runs ago", _plain),
+    "runs-since-flip": ("last changed its outcome {} runs ago", _plain),
+    "classmates-flip-rate": ("tests of its class change outcome in {} of runs", _share),
+    "classmates-failure-rate": ("tests of its class fail in {} of runs", _share),
+    "project-flip-rate": ("tests of this project change outcome in {} of runs", _share),
+    "seconds": ("takes {}", span),
+    "seconds-variation": ("its time varies by {}", _share),
+    "source-words": ("its source has {} known words", _plain),
+    "failures-in-a-row": ("failed {} times in a row before", _plain),
+    "failures-in-build": ("{} tests failed in this build", _plain),
+    "classmates-failing": ("{} tests of its class fail with it", _plain),
+    "files-changed": ("{} files changed", _plain),
+    "files:build": ("{} files changed", _plain),
+    "lines:build": ("{} lines changed", _plain),
+    "hour:build": ("starts at {} UTC", _hour),
+    "seconds-ratio": ("took {} its usual time", _ratio),
+    "last:build": ("the last build {whose} took {} the usual time", _ratio),
+    "last-passed:build": ("the last build that passed took {} the usual time", _ratio),
+    "last-failed:build": ("the last build that failed took {} the usual time", _ratio),
+    "minimum:build": ("the shortest of {n} builds took {} the usual time", _ratio),
+    "maximum:build": ("the longest of {n} builds took {} the usual time", _ratio),
+    "gap:build": ("the last build {whose} started {} before", span),
+    "idle:build": ("the last build {whose} ended {} before", span),
+}
+
+ABSENT: Mapping[str, str] = {
+    "runs": "no earlier run is known",
+    "failure-rate": "no earlier run is known",
+    "flip-rate": "no earlier run is known",
+    "gold-rate": "no earlier run is known",
+    "runs-since-failure": "no failure of it is known",
+    "runs-since-flip": "it never changed its outcome",
+    "classmates-flip-rate": "no runs of its class are known",
+    "classmates-failure-rate": "no runs of its class are known",
+    "seconds": "its time is not known",
+    "seconds-variation": "its time is not known",
+    "seconds-ratio": "its usual time is not known",
+    "source-words": "its source was not found",
+    "files-changed": "the change is not known",
+    "project-flip-rate": "no runs of this project are known",
+    "failures-in-a-row": "no earlier run is known",
+    **dict.fromkeys(("failures-in-build", "classmates-failing"), "the other failures are not known"),
+    **dict.fromkeys(("files:build", "lines:build"), "the change is not known"),
+    "hour:build": "its hour is not known",
+    **dict.fromkeys(
+        (
+            "runs:build",
+            "failing:build",
+            "passing:build",
+            "failure-rate:build",
+            "rate:build",
+            "last:build",
+            "gap:build",
+            "idle:build",
+        ),
+        "no earlier build {whose} is known",
+    ),
+}
+
 
 SMALLEST = 0.005  # of the margin: rounds to 0.00 and moves no probability by half a percent
 Entry = TypeVar("Entry")
 
 
-class Cause(NamedTuple):
+class ReasonPhrase(NamedTuple):
     """One phrase, the word it ends with ("" for most), and the sum of its contributions to the margin."""
 
     phrase: str
@@ -27,10 +233,10 @@ class Cause(NamedTuple):
         return "+" if self.contribution > 0 else "-"
 
 
-def causes(reasons: Iterable[Reason], subject: str = "test", most: int = 3) -> tuple[Cause, ...]:
+def causes(reasons: Iterable[FeatureContribution], subject: str = "test", most: int = 3) -> tuple[ReasonPhrase, ...]:
     """The `most` largest causes; neighbouring knots of one number are one cause. `subject`: test or build.
 
-    >>> causes([Reason("seconds=1", 0.5), Reason("seconds=3", 0.25)])
+    >>> causes([FeatureContribution("seconds=1", 0.5), FeatureContribution("seconds=3", 0.25)])
     (Cause(phrase='takes 1–3 s', word='', contribution=0.75),)
     """
     sums: dict[str, float] = {}
@@ -43,7 +249,7 @@ def causes(reasons: Iterable[Reason], subject: str = "test", most: int = 3) -> t
     ranked = sorted(
         (key for key in sums if key != "bias" and abs(sums[key]) >= SMALLEST), key=lambda key: -abs(sums[key])
     )
-    return tuple(Cause(*_phrase(key, answers[key], subject), sums[key]) for key in ranked[:most])
+    return tuple(ReasonPhrase(*_phrase(key, answers[key], subject), sums[key]) for key in ranked[:most])
 
 
 def _phrase(key: str, answers: list[str], subject: str) -> tuple[str, str]:

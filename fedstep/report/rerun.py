@@ -3,11 +3,33 @@
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from fedstep.report.findings import FailureVerdict
+from fedstep.ingest.mutes import Mutes, muted_by
+from fedstep.results import FailureVerdict, MutedFailure, TrainReport, TriageReport
 
-__all__ = ["RUNNERS", "Selection", "selection"]
+F = TypeVar("F", TriageReport, TrainReport)
+
+
+class _Sorted(NamedTuple):
+    open: tuple[FailureVerdict, ...]
+    muted: tuple[MutedFailure, ...]
+
+
+def set_apart(finding: F, mutes: Mutes) -> F:
+    """The finding with its muted failures apart, and a warning for each entry of the list that does not count."""
+    parted = _parted(finding.failures, mutes)
+    warnings = (*finding.warnings, *mutes.complaints)
+    return finding._replace(failures=parted.open, muted=parted.muted, warnings=warnings)
+
+
+def _parted(failures: Sequence[FailureVerdict], mutes: Mutes) -> _Sorted:
+    found = [(failure, muted_by(failure.test, mutes)) for failure in failures]
+    return _Sorted(
+        tuple(failure for failure, by in found if not by),
+        tuple(MutedFailure(failure, mute.owner, mute.reason, mute.until) for failure, by in found for mute in by),
+    )
+
 
 IsFile = Callable[[str], bool]
 
@@ -16,14 +38,14 @@ _JAVA_PARAMETERS = re.compile(r"[(\[{].*", re.S)  # pays(int)[2], pays[2], pays{
 _GO_TEST = re.compile(r"(?:Test|Fuzz|Example)\w*")
 
 
-class Selection(NamedTuple):
+class RerunSelection(NamedTuple):
     """The arguments as one line, "" for none, and the tests that this runner cannot be told."""
 
     line: str
     left_out: tuple[str, ...] = ()
 
 
-def selection(runner: str, failures: Sequence[FailureVerdict], is_file: IsFile) -> Selection:
+def selection(runner: str, failures: Sequence[FailureVerdict], is_file: IsFile) -> RerunSelection:
     """The arguments that make `runner`, one of RUNNERS, run these failed tests again and no others.
 
     `is_file` says of a path from the current folder whether it is there: a report of pytest names modules, pytest wants
@@ -32,7 +54,7 @@ def selection(runner: str, failures: Sequence[FailureVerdict], is_file: IsFile) 
     unprintable = [failure for failure in failures if not failure.test.isprintable()]
     usable = [failure for failure in failures if failure.test.isprintable()]
     words, left_out = RUNNERS[runner](usable, is_file)
-    return Selection(shlex.join(words), tuple(failure.test for failure in (*unprintable, *left_out)))
+    return RerunSelection(shlex.join(words), tuple(failure.test for failure in (*unprintable, *left_out)))
 
 
 _Words = tuple[list[str], list[FailureVerdict]]  # arguments, and the failures that they do not cover

@@ -14,35 +14,28 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from fedstep.features.schema import Schema, schema
-from fedstep.federation.wire import shape
-from fedstep.server.accepting import PATH, Accepting, Straight
+from fedstep.federation.messages import shape
+from fedstep.schema.schema import Schema, schema
 from fedstep.server.aggregation.fedbuff import default_rules
-from fedstep.server.door import Door
-from fedstep.server.earlier import Earlier
-from fedstep.server.forgetting import named_project
-from fedstep.server.inherit import names_of
-from fedstep.server.lineage import starting_vectors
-from fedstep.server.listen import checked, listener, run
-from fedstep.server.logs import start_logging
-from fedstep.server.metrics import Metrics, Timed
-from fedstep.server.observed import ObservedStore
+from fedstep.server.aggregation.inputs import CurrentModels
+from fedstep.server.aggregation.schema_migration import names_of
+from fedstep.server.aggregation.step import starting_vectors
+from fedstep.server.auth import RequestGuard
+from fedstep.server.dashboard.page import DashboardPage
+from fedstep.server.dashboard.snapshot import DashboardReader, ShareDashboardReader
+from fedstep.server.dp.private_step import promised
+from fedstep.server.health import HealthEndpoints
+from fedstep.server.http_messages import HttpProblem, as_json, on_crash, on_http_error, on_problem
+from fedstep.server.listener import checked, listener, run, start_logging
+from fedstep.server.metrics import Metrics, ObservedStore, TimedApp
+from fedstep.server.models import LegacyModels, ServedModel, served
 from fedstep.server.openapi import document
-from fedstep.server.operations import Operations
-from fedstep.server.overview import Overview
-from fedstep.server.page import Page
-from fedstep.server.problems import Problem, as_json, on_crash, on_http_error, on_problem
-from fedstep.server.promised import promised
-from fedstep.server.records import Current
-from fedstep.server.served import Served, served
 from fedstep.server.settings import Settings
-from fedstep.server.share_overview import ShareOverview
-from fedstep.server.store import Accepted, Offer, Refused
-from fedstep.server.taking import mismatch
+from fedstep.server.storage.erasure import named_project
+from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
 from fedstep.server.tokens import TokenBook
+from fedstep.server.update_endpoint import PATH, FastRoute, UpdateEndpoint, mismatch
 from fedstep.server.writer import QueueFull, Writer
-
-__all__ = ["Aggregator", "application", "make_app", "serve"]
 
 MOST_LISTED = 200  # versions and verdicts
 log = logging.getLogger("fedstep.server")
@@ -69,24 +62,24 @@ def serve(
 
 def make_app(settings: Settings, ours: Schema | None = None, clock: Callable[[], float] = time.time) -> Starlette:
     """The application with its store open. Raises UsageError for settings that cannot work."""
-    aggregator = Aggregator(settings, ours or schema(), clock)
-    straight = Middleware(Straight, path=PATH, to=aggregator.update)
+    aggregator = AggregatorApp(settings, ours or schema(), clock)
+    straight = Middleware(FastRoute, path=PATH, to=aggregator.update)
     return application(aggregator, aggregator.routes(), aggregator.lifespan, straight)
 
 
-def application(aggregator: "Aggregator", routes: Routes, lifespan: Lifespan, *straight: Middleware) -> Starlette:
+def application(aggregator: "AggregatorApp", routes: Routes, lifespan: Lifespan, *straight: Middleware) -> Starlette:
     """The application of an aggregator that answers these routes and works as long as `lifespan` lasts."""
     app = Starlette(
         routes=[Route(path, answer, methods=[method]) for (method, path), answer in routes.items()],
-        middleware=[Middleware(Timed, metrics=aggregator.metrics), *straight],
-        exception_handlers={Problem: aggregator.refuse, HTTPException: on_http_error, Exception: on_crash},
+        middleware=[Middleware(TimedApp, metrics=aggregator.metrics), *straight],
+        exception_handlers={HttpProblem: aggregator.refuse, HTTPException: on_http_error, Exception: on_crash},
         lifespan=lifespan,
     )
     app.state.stopping = aggregator.stopping
     return app
 
 
-class Aggregator:
+class AggregatorApp:
     """The routes, and the writer behind them."""
 
     def __init__(self, settings: Settings, ours: Schema, clock: Callable[[], float]) -> None:
@@ -94,24 +87,24 @@ class Aggregator:
         self._rules = {**default_rules(ours), **settings.rules}
         self._kept = kept = promised(settings, self._rules)
         self.metrics, self._book = Metrics(discreet=bool(kept.budget)), TokenBook(settings.store)
-        self._door = Door(settings, self._book)
-        self._operations = Operations(self._book, self.metrics, lambda: not self._writing.done())
+        self._door = RequestGuard(settings, self._book)
+        self._operations = HealthEndpoints(self._book, self.metrics, lambda: not self._writing.done())
         self.stopping = self._operations.stop
         store = ObservedStore(settings.store, self._shape, self.metrics, kept.purse)
         store.start(starting_vectors(settings.starter, self._shape), clock(), names_of(ours))
-        self._earlier = Earlier(settings.store, *self._terms)
+        self._earlier = LegacyModels(settings.store, *self._terms)
         self._writer = Writer(store, kept.folding, kept.step, settings.limits.queue, clock)
         self._current = store.current()
         self._publish(self._current)
         bounds = {name: rules.clip for name, rules in self._rules.items()}
         # with noise votes are told when they are folded, not one by one
-        self.update = Accepting(
+        self.update = UpdateEndpoint(
             self._door, settings.limits, self._shape, bounds, self._offered, self.metrics, self.refuse, not kept.budget
         )
-        overview = (ShareOverview if settings.shares else Overview)(
+        overview = (ShareDashboardReader if settings.shares else DashboardReader)(
             settings.store, self._shape, settings.gate, kept.budget
         )
-        self._page = Page(overview, self.metrics.text, ours, settings.gate, clock)
+        self._page = DashboardPage(overview, self.metrics.text, ours, settings.gate, clock)
         self._document = as_json(document(self._shape))
 
     def routes(self) -> Routes:
@@ -148,7 +141,7 @@ class Aggregator:
             self._earlier.close()
 
     async def model(self, request: Request) -> Response:
-        """GET /v1/model: head, production and trials of the schema asked for, of ours where none is."""
+        """GET /v1/model: candidate, production and trials of the schema asked for, of ours where none is."""
         await self._door.reader(request)
         asked = request.query_params.get("schema", self._shape.digest)
         ours = asked == self._shape.digest
@@ -199,15 +192,15 @@ class Aggregator:
 
     def refuse(self, request: Request, problem: Exception) -> Response:
         """The document of a Problem, logged; that of an update is counted by its name."""
-        if request.url.path == PATH and isinstance(problem, Problem):
+        if request.url.path == PATH and isinstance(problem, HttpProblem):
             self.metrics.became(problem.name)
         return on_problem(request, problem)
 
-    def _publish(self, current: Current) -> None:
-        self._served: Served = served(self._shape.digest, current, *self._terms)
+    def _publish(self, current: CurrentModels) -> None:
+        self._served: ServedModel = served(self._shape.digest, current, *self._terms)
         self.metrics.serving(current)
 
-    async def _offered(self, offer: Offer) -> Accepted | Refused:
+    async def _offered(self, offer: UpdateOffer) -> StoredReceipt | UpdateRejected:
         return await self._done(self._writer.offer(offer))
 
     async def _done(self, work: Awaitable[T]) -> T:
@@ -215,8 +208,8 @@ class Aggregator:
         try:
             return await work
         except QueueFull as error:
-            raise Problem(503, "busy", "Too many updates at once. Send it again later.", retry_after=2) from error
+            raise HttpProblem(503, "busy", "Too many updates at once. Send it again later.", retry_after=2) from error
         except Exception as error:
-            raise Problem(
+            raise HttpProblem(
                 503, "store", "The store does not take updates now. Send it again later.", retry_after=10
             ) from error

@@ -1,6 +1,6 @@
-"""The gate: whether a snapshot of a head may go into production. Pure; valid whenever it is looked at.
+"""The gate: whether a snapshot of a task may go into production. Pure; valid whenever it is looked at.
 
-A vote is what one update says of one head: the mean clipped loss difference, trial less production, on rows that
+A vote is what one update says of one task: the mean clipped loss difference, trial less production, on rows that
 nobody has learned; in units of its bound, so in [-1, 1]. Confidence sequences by betting: Waudby-Smith and Ramdas,
 "Estimating means of bounded random variables by betting", JRSS B 2024; Howard et al., Annals of Statistics 2021.
 """
@@ -8,12 +8,11 @@ nobody has learned; in units of its bound, so in [-1, 1]. Confidence sequences b
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from math import log, sqrt
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-__all__ = ["Active", "Gate", "Outcome", "Verdict", "Vote", "counted", "judge", "outcome_of", "spent_after", "upper"]
 
 Outcome = Literal["open", "promoted", "rejected", "undecided"]
 Array = NDArray[np.float64]
@@ -45,7 +44,7 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class Vote:
+class Evaluation:
     """One update's word on one snapshot: below 0, it was better than production."""
 
     project: str
@@ -54,7 +53,7 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
-class Active:
+class ActiveCounts:
     """Distinct projects and owners that have sent something lately."""
 
     projects: int
@@ -87,12 +86,12 @@ class Verdict:
         return {name: value for name, value in asdict(self).items() if name != "outcome"}
 
 
-def judge(votes: Sequence[Vote], active: Active, spent: float, gate: Gate) -> Verdict:
+def judge_trial(votes: Sequence[Evaluation], active: ActiveCounts, spent: float, gate: Gate) -> Verdict:
     """The verdict on a trial after these votes, in the order they came, with `spent` of the margin gone before it.
 
     "undecided" gives way to a newer snapshot, "open" goes on.
     """
-    heard = counted(votes, active, gate)
+    heard = eligible_votes(votes, active, gate)
     differences = np.array([vote.difference for vote in heard], np.float64)
     alone = active.projects <= 1
     liars = 0.0 if alone else gate.liars
@@ -114,24 +113,24 @@ def judge(votes: Sequence[Vote], active: Active, spent: float, gate: Gate) -> Ve
         low=low,
         high=high,
         allowed=allowed,
-        spent=spent_after(spent, high, mean, alone, gate) if outcome == "promoted" else spent,
+        spent=margin_after(spent, high, mean, alone, gate) if outcome == "promoted" else spent,
     )
 
 
-def counted(votes: Sequence[Vote], active: Active, gate: Gate) -> tuple[Vote, ...]:
+def eligible_votes(votes: Sequence[Evaluation], active: ActiveCounts, gate: Gate) -> tuple[Evaluation, ...]:
     """The votes that count, the first ones of each project and owner: none has more than its share of them."""
     fair = _capped(votes, lambda vote: vote.project, active.projects, gate)
     return tuple(_capped(fair, lambda vote: vote.owner, active.owners, gate))
 
 
-def upper(values: Array, alpha: float) -> float:
+def upper_bound(values: Array, alpha: float) -> float:
     """A bound that the mean of values in [0, 1] exceeds at no time, but for a chance of `alpha`.
 
     The smallest mean against which a bettor, who wins when values are below it, has made 1/alpha of 1 (Ville).
 
-    >>> upper(np.array([]), 0.01)
+    >>> upper_bound(np.array([]), 0.01)
     1.0
-    >>> bool(upper(np.full(100, 0.5), 0.01) < 0.6)
+    >>> bool(upper_bound(np.full(100, 0.5), 0.01) < 0.6)
     True
     """
     below, above = (float(values.mean()), 1.0) if len(values) else (1.0, 1.0)
@@ -154,8 +153,8 @@ def _honest(differences: Array, liars: float, gate: Gate) -> tuple[float, float,
     """Bounds for the mean of the honest votes, drawn in, whatever the liars say; and a cautious mean."""
     reach, share = gate.reach, 1.0 - liars
     scaled = (np.clip(differences, -reach, reach) + reach) / (2 * reach)
-    high = 2 * reach * upper(scaled, gate.wrong_promotion) - reach
-    low = reach - 2 * reach * upper(1.0 - scaled, gate.wrong_rejection)
+    high = 2 * reach * upper_bound(scaled, gate.wrong_promotion) - reach
+    low = reach - 2 * reach * upper_bound(1.0 - scaled, gate.wrong_rejection)
     mean = 2 * reach * float(scaled.mean()) - reach if len(scaled) else 0.0
     return (low - liars * reach) / share, (high + liars * reach) / share, (mean + liars * reach) / share
 
@@ -169,14 +168,14 @@ def outcome_of(enough: bool, votes: int, low: float, high: float, allowed: float
     return "undecided" if votes >= gate.most else "open"
 
 
-def _enough(heard: Sequence[Vote], active: Active, gate: Gate) -> bool:
+def _enough(heard: Sequence[Evaluation], active: ActiveCounts, gate: Gate) -> bool:
     """Whether enough distinct projects and owners voted, of those that are there."""
     return len({vote.project for vote in heard}) >= min(gate.voters, active.projects) and (
         len({vote.owner for vote in heard}) >= min(gate.voters, active.owners)
     )
 
 
-def spent_after(spent: float, high: float, mean: float, alone: bool, gate: Gate) -> float:
+def margin_after(spent: float, high: float, mean: float, alone: bool, gate: Gate) -> float:
     """The losses admitted once this snapshot is in production.
 
     What it may be worse is admitted. A proven improvement gives back half of its cautious mean (whoever stops as soon
@@ -188,7 +187,7 @@ def spent_after(spent: float, high: float, mean: float, alone: bool, gate: Gate)
     return max(0.0, spent + (min(high, gate.margin) if high > 0.0 else min(0.0, mean / 2)))
 
 
-def _capped(votes: Iterable[Vote], key: Callable[[Vote], str], active: int, gate: Gate) -> list[Vote]:
+def _capped(votes: Iterable[Evaluation], key: Callable[[Evaluation], str], active: int, gate: Gate) -> list[Evaluation]:
     """The first votes of each key, as many as keep every key within its share; few keys may have any share."""
     votes = list(votes)
     counts = Counter(map(key, votes))
@@ -204,3 +203,76 @@ def _capped(votes: Iterable[Vote], key: Callable[[Vote], str], active: int, gate
         if seen[key(vote)] <= most:
             kept.append(vote)
     return kept
+
+
+TUNED = 5.0  # the bound is closest at about twelve times this variance, and valid at any
+COUNTED = 4.0  # standard deviations by which a noised count may be too low
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSum:
+    """The votes that one fold tells of, one a project, as their count and their sum.
+
+    Each vote is drawn in to the gate's reach and divided by it, so that it is in [-1, 1] and `total` in [-votes,
+    votes]. `noise_variance` is that of the noise in `total`, plus that of the noise in `votes` where both have some.
+    """
+
+    votes: float
+    total: float
+    noise_variance: float = 0.0
+
+
+def judge_evaluation_sums(releases: Sequence[EvaluationSum], gate: Gate, spent: float = 0.0) -> Verdict:
+    """The verdict on a trial after these releases, with `spent` of the margin gone before it.
+
+    The rules and error rates are those of `gate.judge`; nothing is known of single projects, so that no cap on their
+    share is applied here. The figure `counted` is how many votes without noise would say as much; `projects` and
+    `owners` are the most votes of one release.
+    """
+    votes, variance = sum(release.votes for release in releases), _variance(releases)
+    worth = max(0.0, votes) ** 2 / variance if variance else 0.0
+    low, high, mean = _honest_sums(releases, votes, variance, gate)
+    distinct = max(0, round(max((release.votes for release in releases), default=0.0)))
+    allowed = max(0.0, gate.margin - spent)
+    outcome = outcome_of(distinct >= gate.voters, int(worth), low, high, allowed, gate)
+    return Verdict(
+        outcome=outcome,
+        votes=max(0, round(votes)),
+        counted=int(worth),
+        projects=distinct,
+        owners=distinct,
+        active_projects=distinct,
+        active_owners=distinct,
+        mean=mean,
+        low=low,
+        high=high,
+        allowed=allowed,
+        spent=margin_after(spent, high, mean, False, gate) if outcome == "promoted" else spent,
+    )
+
+
+def _variance(releases: Sequence[EvaluationSum]) -> float:
+    """What the sum of the votes may vary by: 1 for each vote, and the noise."""
+    noise = sum(release.noise_variance for release in releases)
+    return noise + max(0.0, sum(release.votes for release in releases) + COUNTED * sqrt(noise))
+
+
+def _honest_sums(
+    releases: Sequence[EvaluationSum], votes: float, variance: float, gate: Gate
+) -> tuple[float, float, float]:
+    """Bounds for the mean of the honest votes whatever the liars say, and a cautious mean, in units of the bound."""
+    lies, share = gate.liars * gate.reach, 1.0 - gate.liars
+    if votes <= 0.0:
+        return (-gate.reach - lies) / share, (gate.reach + lies) / share, lies / share
+    total = sum(release.total for release in releases)
+    tuned = TUNED + releases[0].noise_variance  # known before the sums are: what they say must not choose it
+    low = (total - _deviation(variance, tuned, gate.wrong_rejection)) / votes
+    high = (total + _deviation(variance, tuned, gate.wrong_promotion)) / votes
+    low, high, mean = (gate.reach * max(-1.0, min(1.0, value)) for value in (low, high, total / votes))
+    return (low - lies) / share, (high + lies) / share, (mean + lies) / share
+
+
+def _deviation(variance: float, tuned: float, alpha: float) -> float:
+    """How far the sum is above its expectation at no time, but for a chance of `alpha`."""
+    wide = variance + tuned
+    return sqrt(2.0 * wide * log(sqrt(wide / tuned) / (2.0 * alpha) + 1.0))

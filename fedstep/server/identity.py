@@ -7,13 +7,11 @@ from ipaddress import ip_address
 
 from fedstep.errors import UsageError
 
-__all__ = ["OPEN", "Denied", "Doorkeeper", "Sender", "Verify", "digest_of", "doorkeeper", "is_loopback"]
-
 SHORTEST_TOKEN = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
+class Identity:
     """Who answers for a request, and for which project; "" is not known.
 
     Of a static token `acme` and `acme/web`, of a CI's token `github:ID` and `github:ID/ID`.
@@ -28,7 +26,7 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
-class Denied:
+class AccessDenied:
     """Why a request is turned away, and what would help; `known`: who it is was shown, and that is not enough."""
 
     reason: str
@@ -36,51 +34,51 @@ class Denied:
     known: bool = False
 
 
-Verify = Callable[[str, str], Awaitable[Sender | Denied]]  # of a token that is none of ours, and its digest
+Verify = Callable[[str, str], Awaitable[Identity | AccessDenied]]  # of a token that is none of ours, and its digest
 
-OPEN = Sender("")
+OPEN = Identity("")
 
 
-class Doorkeeper:
+class TokenAuthenticator:
     """Knows the SHA-256 of the tokens. Open as long as there never was one.
 
     A plain look-up by hash: tokens have so many random bits that a fast hash cannot be searched, and the time it takes
     depends on the hash, which nobody can steer towards a known one.
     """
 
-    def __init__(self, fixed: Mapping[str, Sender], is_open: bool, verify: Verify | None = None) -> None:
+    def __init__(self, fixed: Mapping[str, Identity], is_open: bool, verify: Verify | None = None) -> None:
         self._fixed, self._known, self._verify = fixed, fixed, verify
         self.is_open = is_open
 
-    def learn(self, stored: Mapping[str, Sender]) -> None:
+    def learn(self, stored: Mapping[str, Identity]) -> None:
         """Takes these for the tokens of the store. The first one closes an open door for good."""
         self._known = {**stored, **self._fixed}
         self.is_open = self.is_open and not stored
 
-    async def identify(self, authorization: str) -> Sender | Denied:
+    async def identify(self, authorization: str) -> Identity | AccessDenied:
         """The sender behind an Authorization header ("": none came). Raises what the verifier raises."""
         if self.is_open:
             return OPEN
         scheme, _, token = authorization.partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
-            return Denied("no token came with the request", "Send it as `Authorization: Bearer TOKEN`.")
+            return AccessDenied("no token came with the request", "Send it as `Authorization: Bearer TOKEN`.")
         digest = digest_of(token)
         known = self._known.get(digest)
         if known:
             return known
         if self._verify and token.count(".") == 2:
             return await self._verify(token, digest)
-        return Denied("the token is not known here", "Use one of its tokens.")
+        return AccessDenied("the token is not known here", "Use one of its tokens.")
 
 
 def doorkeeper(
     host: str,
     tokens: Sequence[str],
-    stored: Mapping[str, Sender] | None = None,
+    stored: Mapping[str, Identity] | None = None,
     verify: Verify | None = None,
     closed: bool = False,
-) -> Doorkeeper:
+) -> TokenAuthenticator:
     """The doorkeeper for an aggregator on `host`. UsageError when strangers could send, or guess a token.
 
     `closed`: a proxy brings strangers even to a loopback address, or there once were tokens.
@@ -97,8 +95,8 @@ def doorkeeper(
             f"without a token anyone who reaches {host} could send updates",
             "Make one with `fedstep server token create`, give one in FEDSTEP_TOKENS, or listen on --host 127.0.0.1.",
         )
-    fixed = {digest_of(token.strip()): Sender(f"token:{digest_of(token.strip())[:8]}") for token in tokens}
-    keeper = Doorkeeper(fixed, not (tokens or verify) and needs_none, verify)
+    fixed = {digest_of(token.strip()): Identity(f"token:{digest_of(token.strip())[:8]}") for token in tokens}
+    keeper = TokenAuthenticator(fixed, not (tokens or verify) and needs_none, verify)
     keeper.learn(stored or {})
     return keeper
 

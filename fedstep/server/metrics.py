@@ -1,16 +1,18 @@
 """What is counted and timed, for Prometheus. No label names a project or an owner."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fedstep.server.buffer import Pending
-from fedstep.server.records import Current
-
-__all__ = ["CONTENT_TYPE", "Metrics", "Timed"]
+from fedstep.federation.messages import SchemaShape
+from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion
+from fedstep.server.aggregation.policy import BufferStatus
+from fedstep.server.dp.budget import FREE, BudgetPolicy
+from fedstep.server.storage.store import Step, Store
+from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -84,15 +86,15 @@ class Metrics:
         # their children by label, looked up in a tenth of the time that `labels` takes; the labels are few
         self._became, self._request = cache(self._updates.labels), cache(self._requests.labels)
         self._delta, self._clip = cache(self._deltas.labels), cache(self._clipped.labels)
-        self._heads: dict[tuple[str, bool], int] = {}  # deltas since the last look: a lock and a float for each add up
+        self._tasks: dict[tuple[str, bool], int] = {}  # deltas since the last look: a lock and a float for each add up
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""
-        told, self._heads = self._heads, {}
-        for (head, clipped), count in told.items():
-            self._delta(head).inc(count)
+        told, self._tasks = self._tasks, {}
+        for (task, clipped), count in told.items():
+            self._delta(task).inc(count)
             if clipped:
-                self._clip(head).inc(count)
+                self._clip(task).inc(count)
         return generate_latest(self._registry)
 
     def became(self, outcome: str) -> None:
@@ -103,26 +105,26 @@ class Metrics:
         """A half became this."""
         self._shares.labels(outcome).inc()
 
-    def in_halves(self, pending: Pending) -> None:
+    def in_halves(self, pending: BufferStatus) -> None:
         """This waits in halves."""
         self._halves.set(pending.updates)
         self._sharing.set(pending.projects)
 
     def accepted(self, staleness: int, at_bound: Mapping[str, bool]) -> None:
-        """What an accepted update was like; `at_bound` by head."""
+        """What an accepted update was like; `at_bound` by task."""
         self._staleness.observe(max(0, staleness))
-        for head in at_bound.items():
-            self._heads[head] = self._heads.get(head, 0) + 1
+        for task in at_bound.items():
+            self._tasks[task] = self._tasks.get(task, 0) + 1
 
-    def waiting(self, pending: Pending) -> None:
+    def waiting(self, pending: BufferStatus) -> None:
         """This waits in the buffer."""
         self._buffer.set(pending.updates)
         self._projects.set(pending.projects)
 
-    def serving(self, current: Current) -> None:
+    def serving(self, current: CurrentModels) -> None:
         """This is served from now on."""
-        self._version.labels("head").set(current.head.version)
-        self._version.labels("production").set(current.head.production)
+        self._version.labels("head").set(current.candidate.version)
+        self._version.labels("production").set(current.candidate.production)
         self._trial.clear()
         for name, trial in current.trials.items():
             self._trial.labels(name).set(trial.version)
@@ -152,7 +154,7 @@ def _of_shares(registry: CollectorRegistry) -> tuple[Counter, Gauge, Gauge]:
     )
 
 
-class Timed:
+class TimedApp:
     """An application around another one, which times its answers."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -173,3 +175,39 @@ class Timed:
             await self._app(scope, receive, noted)
         finally:
             self._metrics.answered(scope["path"], status, time.perf_counter() - began)
+
+
+class ObservedStore(Store):
+    """A store that tells the metrics what it does."""
+
+    def __init__(self, url: str, shape: SchemaShape, metrics: Metrics, purse: BudgetPolicy = FREE) -> None:
+        super().__init__(url, shape, purse)
+        self._metrics = metrics
+
+    def accept(
+        self, offers: Sequence[UpdateOffer], task: int, staleness: int, now: float
+    ) -> tuple[StoredReceipt | UpdateRejected, ...]:
+        """As the store does."""
+        began = time.perf_counter()
+        outcomes = super().accept(offers, task, staleness, now)
+        self._metrics.committed(time.perf_counter() - began)
+        return outcomes
+
+    def pending(self) -> BufferStatus:
+        """As the store does."""
+        found = super().pending()
+        self._metrics.waiting(found)
+        return found
+
+    def fold(
+        self, step: Step, now: float, ripe: Callable[[BufferStatus], bool] = lambda _: True
+    ) -> ModelVersion | None:
+        """As the store does. What was left to another replica is not counted."""
+        began, failed = time.perf_counter(), True
+        try:
+            made = super().fold(step, now, ripe)
+            failed = False
+            return made
+        finally:
+            if failed or made:
+                self._metrics.folded(time.perf_counter() - began, not failed)

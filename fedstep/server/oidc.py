@@ -1,30 +1,276 @@
-"""Tokens that a CI gives its jobs: a JWT is verified, project and owner are kept, the rest is forgotten.
+"""Who vouches for CI jobs: the issuers of OIDC tokens, which of their claims matter, and who of theirs may come in."""
 
-OpenID Connect Core 1.0, section 3.1.3.7; RFC 7519; RFC 8725 for what goes wrong with them.
-"""
-
+import asyncio
 import json
+import logging
+import re
 import time
 from base64 import urlsafe_b64decode
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from hashlib import sha256
+from math import inf
 from typing import Any
+from urllib.parse import urlsplit
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt import PyJWK
 from jwt import exceptions as wrong
+from jwt.exceptions import PyJWTError
 
-from fedstep.server.identity import Denied, Sender
-from fedstep.server.issuers import Issuer
-from fedstep.server.keys import ALGORITHMS, Fetch, Keys, fetched
+from fedstep.errors import AggregatorError, UsageError, WireError
+from fedstep.federation.transport import requests_send
+from fedstep.server.identity import AccessDenied, Identity, is_loopback
 
-__all__ = ["Verifier"]
+LONGEST_PATTERN = 200  # characters of a claim that is kept
+FORM = "Give github, gitlab, NAME=URL,like=gitlab or NAME=URL,project=CLAIM,owner=CLAIM,path=CLAIM."
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Some projects of one issuer, by the segments of their path, or of OWNER-ID/PROJECT-ID."""
+
+    glob: str
+    by_id: bool = False
+
+    def matches(self, path: str) -> bool:
+        """Whether the first segments fit; letters of either case, because the services' own paths are so.
+
+        >>> [Pattern(glob).matches("Acme/web") for glob in ("acme", "acme/w*", "acm", "*")]
+        [True, True, False, True]
+        """
+        wanted, found = self.glob.lower().split("/"), path.lower().split("/")
+        return len(found) >= len(wanted) and all(map(fnmatchcase, found, wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """An issuer by the name that patterns and identities have for it; the claims that say project, owner and path."""
+
+    name: str
+    url: str
+    project: str
+    owner: str
+    path: str
+    allowed: tuple[Pattern, ...] = ()
+
+    def sender(self, claims: Mapping[str, object]) -> Identity | AccessDenied:
+        """Project and owner of verified claims; nothing else of them is kept."""
+        project, owner, path = (_text(claims.get(name)) for name in (self.project, self.owner, self.path))
+        if not project or not owner:
+            missing = self.owner if project else self.project
+            return AccessDenied(
+                f"the token of {self.name} has no usable claim {missing}", "Name the claims in --oidc.", True
+            )
+        whose, what = _label(owner), _label(project)
+        if not any(one.matches(f"{whose}/{what}" if one.by_id else path) for one in self.allowed):
+            return AccessDenied(
+                f"no pattern of this aggregator lets that project of {self.name} in",
+                "Whoever runs it can add one with --allow.",
+                True,
+            )
+        return Identity(f"{self.name}:{whose}", f"{self.name}:{whose}/{what}")
+
+
+# The claims as docs.github.com and docs.gitlab.com describe them; ids, because names can be registered again by others.
+GITHUB = Issuer(
+    "github", "https://token.actions.githubusercontent.com", "repository_id", "repository_owner_id", "repository"
+)
+GITLAB = Issuer("gitlab", "https://gitlab.com", "project_id", "namespace_id", "project_path")
+KNOWN = {issuer.name: issuer for issuer in (GITHUB, GITLAB)}
+
+
+def issuers_of(given: Sequence[str], allow: Sequence[str]) -> tuple[Issuer, ...]:
+    """The issuers as the options name them, each with its patterns. Raises UsageError, also for one without any."""
+    found = [_issuer(text) for text in given]
+    names = [issuer.name for issuer in found]
+    if len(set(names)) < len(names) or len({issuer.url for issuer in found}) < len(found):
+        raise UsageError("--oidc names the same issuer twice", FORM)
+    patterns: dict[str, list[Pattern]] = {name: [] for name in names}
+    for text in allow:
+        name, pattern = _pattern(text, names)
+        patterns[name].append(pattern)
+    for name in names:
+        if not patterns[name]:
+            raise UsageError(
+                f"every project of {name} could send updates",
+                f"Say which may: --allow '{name}:OWNER/*', or all: '{name}:*'.",
+            )
+    return tuple(replace(issuer, allowed=tuple(patterns[issuer.name])) for issuer in found)
+
+
+def fetchable(url: str) -> bool:
+    """Whether keys may come from there: HTTPS, or this very machine."""
+    try:
+        parts = urlsplit(url)
+        port_fits = parts.port != 0
+    except ValueError:
+        return False
+    usable = bool(parts.hostname) and port_fits and not parts.username and not parts.password
+    return usable and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or "")))
+
+
+def _issuer(text: str) -> Issuer:
+    if text in KNOWN:
+        return KNOWN[text]
+    place, *settings = text.split(",")
+    name, _, url = place.partition("=")
+    pairs = dict(pair.partition("=")[::2] for pair in settings)
+    if not re.fullmatch("[a-z][a-z0-9-]{0,19}", name) or not fetchable(url) or urlsplit(url).query:
+        raise UsageError(f"--oidc {text[:80]!r} is no issuer", FORM)
+    like = KNOWN.get(pairs.pop("like", ""), Issuer("", "", "", "", ""))
+    project, owner = pairs.pop("project", like.project), pairs.pop("owner", like.owner)
+    path = pairs.pop("path", like.path or project)
+    if not project or not owner or pairs:
+        raise UsageError(f"--oidc {text[:80]!r} does not say which claims are project and owner", FORM)
+    return Issuer(name, url, project, owner, path)
+
+
+def _pattern(text: str, names: Sequence[str]) -> tuple[str, Pattern]:
+    parts = re.fullmatch(r"(?:([a-z][a-z0-9-]*)([:#]))?([^\s:#]+)", text)
+    if not parts:
+        raise UsageError(f"--allow {text[:80]!r} is no pattern", "Give one like github:acme/* or github#1234/*.")
+    name = parts[1] or (names[0] if len(names) == 1 else "")
+    if name not in names:
+        raise UsageError(
+            f"--allow {text[:80]!r} is of no issuer that --oidc names", "Put its name before it: github:acme/*."
+        )
+    return name, Pattern(parts[3], by_id=parts[2] == "#")
+
+
+def _text(claim: object) -> str:
+    """A claim that can be an identity, else ""."""
+    text = str(claim) if isinstance(claim, str | int) and not isinstance(claim, bool) else ""
+    return text if len(text) <= LONGEST_PATTERN and text.isprintable() else ""
+
+
+def _label(text: str) -> str:
+    """A short word for an id: itself where it is one; a slash would make it look like another owner's project."""
+    return text if re.fullmatch(r"[\w.-]{1,40}", text, re.ASCII) else sha256(text.encode()).hexdigest()[:32]
+
+
+ALGORITHMS = {"RSA": "RS256", "EC": "ES256"}  # pinned: by the kind of key, whatever a token or a key set says
+FRESH = 3600.0  # seconds that keys are used without a look
+USABLE = 86_400.0  # seconds that keys are used while their issuer cannot be reached
+BETWEEN = 60.0  # seconds between looks, however many unknown keys tokens name
+AFTER_FAILURE = 10.0
+TIMEOUT = 5.0  # seconds for each of the two documents
+LARGEST = 1 << 18  # bytes of either
+MOST_KEYS = 100
+SHORTEST_RSA = 2048  # bits
+log = logging.getLogger("fedstep.server")
+
+Fetch = Callable[[str], bytes]
+
+
+class IssuerUnreachable(Exception):
+    """The keys cannot be had now, so nothing can be said about a token; worth another try after so many seconds."""
+
+    def __init__(self, issuer: str, seconds: float) -> None:
+        super().__init__(issuer)
+        self.issuer, self.seconds = issuer, max(1, round(seconds))
+
+
+def fetch_keys(url: str) -> bytes:
+    """The document at a URL, bounded in size and time, redirects not followed. Raises AggregatorError, WireError."""
+    parts = urlsplit(url)
+    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    send = requests_send(f"{parts.scheme}://{parts.netloc}")
+    answer = send("GET", path, {"Accept": "application/json", "Accept-Encoding": "identity"}, b"", TIMEOUT)
+    if answer.status != 200 or len(answer.body) > LARGEST:
+        raise WireError(f"{parts.hostname} answered {answer.status} with {len(answer.body)} bytes")
+    return answer.body
+
+
+class IssuerKeys:
+    """The keys of one issuer by their names. One look at a time, however many ask."""
+
+    def __init__(
+        self, name: str, url: str, fetch: Fetch = fetch_keys, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._name, self._url, self._fetch, self._clock = name, url, fetch, clock
+        self._keys: Mapping[str, PyJWK] = {}
+        self._fetched, self._next, self._failed = -inf, -inf, False
+        self._looking = asyncio.Lock()
+        self._background: asyncio.Task[None] | None = None
+
+    async def key(self, kid: str) -> PyJWK | None:
+        """The key of this name; None where its issuer has none. Raises IssuerUnreachable while that cannot be known."""
+        if self._clock() - self._fetched > USABLE:
+            self._keys = {}
+        if kid in self._keys:
+            if self._clock() - self._fetched > FRESH and self._clock() >= self._next and not self._looking.locked():
+                self._background = asyncio.create_task(self._look())  # nobody waits for what is still good
+            return self._keys[kid]
+        await self._look()
+        if kid not in self._keys and self._failed:
+            raise IssuerUnreachable(self._name, self._next - self._clock())
+        return self._keys.get(kid)
+
+    async def _look(self) -> None:
+        async with self._looking:
+            if self._clock() < self._next:
+                return
+            try:
+                self._keys = await asyncio.to_thread(self._read)
+                self._fetched, self._failed = self._clock(), False
+            except (AggregatorError, WireError) as error:
+                self._failed = True
+                log.warning("the keys of %s cannot be had: %s", self._name, error.args[0])
+            self._next = self._clock() + (AFTER_FAILURE if self._failed else BETWEEN)
+
+    def _read(self) -> Mapping[str, PyJWK]:
+        """Both documents, one after the other (OpenID Connect Discovery 1.0, section 4)."""
+        about = _object(self._fetch(f"{self._url.rstrip('/')}/.well-known/openid-configuration"))
+        place = about.get("jwks_uri")
+        if about.get("issuer") != self._url:
+            raise WireError("its discovery document is another issuer's")
+        if not isinstance(place, str) or not fetchable(place):
+            raise WireError("its discovery document names no place for keys that is HTTPS")
+        return read_keys(self._fetch(place))
+
+
+def read_keys(document: bytes) -> Mapping[str, PyJWK]:
+    """The keys of a JWK set (RFC 7517) that can verify the two kinds of signature. Raises WireError for no set."""
+    given = _object(document).get("keys")
+    if not isinstance(given, list) or len(given) > MOST_KEYS:
+        raise WireError("its keys are no JWK set, or too many")
+    return {jwk["kid"]: key for jwk in given if isinstance(jwk, dict) and (key := _key(jwk))}
+
+
+def _key(jwk: dict[str, Any]) -> PyJWK | None:
+    kid, algorithm = jwk.get("kid"), ALGORITHMS.get(str(jwk.get("kty")))
+    if not isinstance(kid, str) or not algorithm:
+        return None
+    if jwk.get("use", "sig") != "sig" or jwk.get("alg", algorithm) != algorithm or jwk.get("crv", "P-256") != "P-256":
+        return None
+    try:
+        key = PyJWK({name: value for name, value in jwk.items() if name != "d"}, algorithm)
+    except (PyJWTError, ValueError, TypeError):
+        return None
+    weak = isinstance(key.key, RSAPublicKey) and key.key.key_size < SHORTEST_RSA
+    return None if weak else key
+
+
+def _object(document: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise WireError("its document is no JSON") from error
+    if not isinstance(found, dict):
+        raise WireError("its document is no JSON object")
+    return found
+
 
 LEEWAY = 30  # seconds that clocks may differ
 LONGEST = 1 << 14  # characters of a token; GitHub's and GitLab's have about 2,000
 MOST_REMEMBERED = 10_000  # verified tokens, by digest
 LONGEST_REMEMBERED = 3600.0  # seconds: then its key has to be there still
 ASK_AGAIN = "Ask the CI for a new one just before it is sent."
-MALFORMED = Denied("the token is malformed", "Send it as the CI gave it.")
+MALFORMED = AccessDenied("the token is malformed", "Send it as the CI gave it.")
 REASONS: tuple[tuple[type[Exception], str, str], ...] = (
     (wrong.ExpiredSignatureError, "the token has expired", ASK_AGAIN),
     (
@@ -42,13 +288,17 @@ class Verifier:
     """Verifies the tokens of some issuers, for one audience. Whom it knew it knows again until the token expires."""
 
     def __init__(
-        self, issuers: Sequence[Issuer], audience: str, fetch: Fetch = fetched, clock: Callable[[], float] = time.time
+        self,
+        issuers: Sequence[Issuer],
+        audience: str,
+        fetch: Fetch = fetch_keys,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._issuers = {issuer.url: (issuer, Keys(issuer.name, issuer.url, fetch)) for issuer in issuers}
+        self._issuers = {issuer.url: (issuer, IssuerKeys(issuer.name, issuer.url, fetch)) for issuer in issuers}
         self._audience, self._clock = audience.rstrip("/"), clock
-        self._known: OrderedDict[str, tuple[float, Sender]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[float, Identity]] = OrderedDict()
 
-    async def __call__(self, token: str, digest: str) -> Sender | Denied:
+    async def __call__(self, token: str, digest: str) -> Identity | AccessDenied:
         """Whose token it is. Raises IssuerUnreachable while that cannot be known."""
         expires, sender = self._known.get(digest, (0.0, None))
         if sender and self._clock() < expires:
@@ -58,25 +308,25 @@ class Verifier:
         except (wrong.PyJWTError, ValueError, RecursionError, OverflowError) as error:
             return self._why_not(error)
 
-    async def _verified(self, token: str, digest: str) -> Sender | Denied:
+    async def _verified(self, token: str, digest: str) -> Identity | AccessDenied:
         if len(token) > LONGEST:
-            return Denied(f"the token has more than {LONGEST} characters", "Send it as the CI gave it.")
+            return AccessDenied(f"the token has more than {LONGEST} characters", "Send it as the CI gave it.")
         # Read before they are verified for one thing alone: which key of which issuer verifies them. Not by PyJWT,
         # which needs 0.1 ms each time it takes a token apart.
         header, told = (_unverified(part) for part in token.split(".")[:2])
         kid, algorithm, claimed = header.get("kid"), header.get("alg"), told.get("iss")
         if algorithm not in ALGORITHMS.values() or not isinstance(kid, str):
-            return Denied(
+            return AccessDenied(
                 "the token is not signed with RS256 or ES256 by a named key", "Use a token that the CI issued."
             )
         issuer, keys = self._issuers.get(claimed, (None, None)) if isinstance(claimed, str) else (None, None)
         if not issuer or not keys:
-            return Denied(
+            return AccessDenied(
                 "the issuer of the token is not known here", "Whoever runs the aggregator can add it with --oidc."
             )
         key = await keys.key(kid)
         if key is None:
-            return Denied("the key of the token is not one of its issuer's", ASK_AGAIN)
+            return AccessDenied("the key of the token is not one of its issuer's", ASK_AGAIN)
         claims = jwt.decode(
             token,
             key,
@@ -88,18 +338,20 @@ class Verifier:
         )
         return self._remembered(digest, claims, issuer.sender(claims))
 
-    def _remembered(self, digest: str, claims: dict[str, Any], sender: Sender | Denied) -> Sender | Denied:
-        if isinstance(sender, Sender):
+    def _remembered(
+        self, digest: str, claims: dict[str, Any], sender: Identity | AccessDenied
+    ) -> Identity | AccessDenied:
+        if isinstance(sender, Identity):
             self._known[digest] = (min(float(claims["exp"]), self._clock() + LONGEST_REMEMBERED), sender)
             while len(self._known) > MOST_REMEMBERED:
                 self._known.popitem(last=False)
         return sender
 
-    def _why_not(self, error: Exception) -> Denied:
+    def _why_not(self, error: Exception) -> AccessDenied:
         """In words of our own: those of the libraries may quote the token."""
         for kind, reason, remedy in REASONS:
             if isinstance(error, kind):
-                return Denied(reason, remedy.format(self._audience))
+                return AccessDenied(reason, remedy.format(self._audience))
         return MALFORMED
 
 

@@ -1,13 +1,14 @@
 """The OpenAPI document of the routes, as a value: https://spec.openapis.org/oas/v3.1.1.html"""
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from fedstep import __version__
-from fedstep.federation.wire import LARGEST, Shape
-from fedstep.server.forgetting import HEADER
-
-__all__ = ["document"]
+from fedstep.federation.messages import SchemaShape
+from fedstep.federation.tensors import LARGEST_MESSAGE
+from fedstep.server.storage.erasure import HEADER
 
 Json = Mapping[str, object]
 
@@ -37,7 +38,7 @@ PURPOSE = {
 }
 
 
-def document(shape: Shape) -> Json:
+def document(shape: SchemaShape) -> Json:
     """The whole of it, for an aggregator of this shape."""
     return {
         "openapi": "3.1.0",
@@ -83,8 +84,8 @@ def _updates() -> Json:
         ],
         "requestBody": {
             "required": True,
-            "description": f"safetensors, at most {LARGEST} bytes before and after decompression.",
-            "content": {BINARY: {"schema": {"type": "string", "format": "binary", "maxLength": LARGEST}}},
+            "description": f"safetensors, at most {LARGEST_MESSAGE} bytes before and after decompression.",
+            "content": {BINARY: {"schema": {"type": "string", "format": "binary", "maxLength": LARGEST_MESSAGE}}},
         },
         "responses": {
             "202": {"description": "The update is on disk.", "content": _json("Receipt")},
@@ -108,7 +109,7 @@ def _forget() -> Json:
     }
 
 
-def _model(shape: Shape) -> Json:
+def _model(shape: SchemaShape) -> Json:
     asked = _parameter("schema", "query", {**DIGEST, "examples": [shape.digest]}, "The digest of the reader's schema.")
     have = _parameter("If-None-Match", "header", WORD, "ETags that the reader has.")
     headers = {"ETag": {"description": "Weak for the gzipped form.", "required": True, "schema": WORD}}
@@ -241,3 +242,49 @@ def _versions() -> Json:
     lists = {"versions": shown, "trials": open_trial, "verdicts": ended}
     arrays = {name: {"type": "array", "items": _object(item)} for name, item in lists.items()}
     return _object({"schema": DIGEST, **arrays})
+
+
+KEPT_BY_THE_HELPER = ("/v1/forget", "/openapi.json", "/healthz", "/readyz", "/metrics")
+OF_A_MODEL = ("Status", "Versions")
+ROUND_REFUSALS = ("400", "401", "408", "409", "413", "415", "422", "500", "503")
+
+
+def leader_document(shape: SchemaShape) -> Mapping[str, object]:
+    """The document of an aggregator that takes masked updates instead of whole ones."""
+    whole = _copied(shape)
+    sending = whole["paths"].pop("/v1/updates")["post"]
+    return whole | {"paths": {"/v1/shares": {"post": _half(sending, "masked")}, **whole["paths"]}}
+
+
+def helper_document(shape: SchemaShape) -> Mapping[str, object]:
+    """The document of a helper: it takes seeds, and answers the leader alone."""
+    whole = _copied(shape)
+    sending = whole["paths"]["/v1/updates"]["post"]
+    halves = {"/v1/shares": {"post": _half(sending, "seed")}, "/v1/rounds": {"post": _round(sending)}}
+    paths = halves | {name: whole["paths"][name] for name in KEPT_BY_THE_HELPER}
+    schemas = {name: found for name, found in whole["components"]["schemas"].items() if name not in OF_A_MODEL}
+    return whole | {"paths": paths, "components": whole["components"] | {"schemas": schemas}}
+
+
+def _copied(shape: SchemaShape) -> dict[str, Any]:  # Any: JSON of any depth
+    found: dict[str, Any] = json.loads(json.dumps(document(shape)))
+    return found
+
+
+def _half(sending: Mapping[str, Any], kind: str) -> Mapping[str, object]:
+    return {**sending, "summary": f"Send one half of an update: the {kind}.", "operationId": "sendHalf"}
+
+
+def _round(sending: Mapping[str, Any]) -> Mapping[str, object]:
+    refusals = {status: sending["responses"][status] for status in ROUND_REFUSALS}
+    anything = {"application/json": {"schema": {"type": "object"}}}
+    return {
+        "summary": "Ask for the sums of the pads of a set of updates; for the leader alone.",
+        "operationId": "round",
+        "security": [{"token": []}],
+        "parameters": [
+            {"name": "Fedstep-Signature", "in": "header", "required": True, "schema": {"type": "string"}},
+        ],
+        "requestBody": {"required": True, "content": anything},
+        "responses": {"200": {"description": "The sums, signed.", "content": anything}, **refusals},
+    }

@@ -3,23 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fedstep.federation.bounds import NOISE
-from fedstep.federation.wire import LARGEST, NO_PROMISE, Promise
+from fedstep.federation.messages import NO_PROMISE, NOISE, PrivacyGuarantee
+from fedstep.federation.tensors import LARGEST_MESSAGE
 from fedstep.server.aggregation.fedbuff import AggregationRules
-from fedstep.server.buffer import Folding
+from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.gate import Gate
-from fedstep.server.issuers import Issuer
-from fedstep.server.limits import Allowances
-
-__all__ = ["Limits", "Settings", "Tls"]
+from fedstep.server.oidc import Issuer
+from fedstep.server.rate_limits import Allowances
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one sender may take: bytes of a body, of a request's head, seconds for either, updates in the queue."""
 
-    body: int = LARGEST
-    head: int = 1 << 15
+    body: int = LARGEST_MESSAGE
+    header_bytes: int = 1 << 15
     seconds: float = 20.0
     queue: int = 1000
 
@@ -36,12 +34,12 @@ class Tls:
 class Settings:
     """One aggregator. Without tokens and issuers it is open, and then listens on loopback only.
 
-    `starter` is the model (safetensors bytes) to begin with where the store has none; empty: zeros. `rules` by head;
-    those not named have the defaults. Without a gate production is always the newest head. `audience` is what CI tokens
+    `starter` is the model (safetensors bytes) to begin with where the store has none; empty: zeros. `rules` by task;
+    those not named have the defaults. Without a gate production is always the candidate. `audience` is what CI tokens
     of the `issuers` have to be made for; `private_model`: readers need a token, too. `proxies` are the addresses whose
     X-Forwarded-For is believed. A `promise` switches differential privacy on. As `role` leader or helper it takes
     shares: `peer` is the helper's URL, `peer_token` what the two know each other by, `fewest` how many projects a sum
-    must have, `noise` the standard deviation of noise in it, in units of each head's bound.
+    must have, `noise` the standard deviation of noise in it, in units of each task's bound.
     """
 
     host: str = "127.0.0.1"
@@ -50,7 +48,7 @@ class Settings:
     tokens: tuple[str, ...] = field(default=(), repr=False)
     starter: bytes = field(default=b"", repr=False)
     rules: Mapping[str, AggregationRules] = field(default_factory=dict)
-    folding: Folding = field(default_factory=Folding)
+    folding: BufferPolicy = field(default_factory=BufferPolicy)
     gate: Gate | None = field(default_factory=Gate)
     limits: Limits = field(default_factory=Limits)
     issuers: tuple[Issuer, ...] = ()
@@ -59,7 +57,7 @@ class Settings:
     private_model: bool = False
     tls: Tls | None = None
     proxies: tuple[str, ...] = ()
-    promise: Promise = NO_PROMISE
+    promise: PrivacyGuarantee = NO_PROMISE
     role: str = "alone"
     peer: str = ""
     peer_token: str = field(default="", repr=False)
@@ -74,6 +72,6 @@ class Settings:
         return self.fewest if self.role == "leader" else 0
 
     @property
-    def terms(self) -> tuple[Promise, int, float]:
+    def terms(self) -> tuple[PrivacyGuarantee, int, float]:
         """What is served with every model, for clients to go by: the promise, `shares`, and the noise of shares."""
         return self.promise, self.shares, self.noise if self.shares else 0.0

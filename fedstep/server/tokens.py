@@ -10,19 +10,16 @@ from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from fedstep.errors import UsageError
-from fedstep.server.database import reading
-from fedstep.server.identity import Sender, digest_of
-from fedstep.server.migrations import open_engine
-from fedstep.server.tables import pulses, tokens
-
-__all__ = ["Kept", "TokenBook"]
+from fedstep.server.identity import Identity, digest_of
+from fedstep.server.storage.engine import open_engine, reading
+from fedstep.server.storage.tables import pulses, tokens
 
 PREFIX = "fedstep_"  # so that those who scan for leaked secrets find it
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,39}(/[A-Za-z0-9][\w.-]{0,39})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredToken:
     """A token as far as it is kept: the first digits of its hash, its name, since when, and until when it counted."""
 
     id: str
@@ -68,13 +65,13 @@ class TokenBook:
             raise UsageError(f"no token in use is named {named[:80]!r}", remedy)
         return count
 
-    def listed(self) -> tuple[Kept, ...]:
+    def listed(self) -> tuple[StoredToken, ...]:
         """All tokens there ever were, by name."""
         with self._reader.begin() as connection:
             rows = connection.execute(select(tokens).order_by(tokens.c.name, tokens.c.created)).all()
-        return tuple(Kept(row.hash[:8], row.name, row.created, row.revoked) for row in rows)
+        return tuple(StoredToken(row.hash[:8], row.name, row.created, row.revoked) for row in rows)
 
-    def senders(self) -> Mapping[str, Sender]:
+    def senders(self) -> Mapping[str, Identity]:
         """Whose the accepted tokens are, by hash."""
         with self._reader.begin() as connection:
             rows = connection.execute(select(tokens.c.hash, tokens.c.name).where(tokens.c.revoked.is_(None))).all()
@@ -87,6 +84,6 @@ class TokenBook:
                 connection.execute(insert(pulses).values(name="pulse", at=now))
 
 
-def _sender(name: str) -> Sender:
+def _sender(name: str) -> Identity:
     owner, _, project = name.partition("/")
-    return Sender(owner, name if project else "")
+    return Identity(owner, name if project else "")

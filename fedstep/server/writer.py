@@ -10,13 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
-from fedstep.server.buffer import Folding, Pending, due, lacking
-from fedstep.server.forgetting import Forgotten
-from fedstep.server.listing import Lineage
-from fedstep.server.records import Current
-from fedstep.server.store import Accepted, Offer, Refused, Step, Store
-
-__all__ = ["QueueFull", "Writer"]
+from fedstep.server.aggregation.inputs import CurrentModels
+from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus, due, lacking
+from fedstep.server.storage.erasure import ErasureResult
+from fedstep.server.storage.store import Step, Store
+from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
+from fedstep.server.storage.version_repository import VersionListing
 
 LARGEST_BATCH = 256
 TURNS = 3  # of the event loop, from bytes on a socket to an offer
@@ -34,10 +33,10 @@ class Writer:
     """Owns the store. An offer is answered when it is on disk; all that waited meanwhile share the next commit."""
 
     def __init__(
-        self, store: Store, folding: Folding, step: Step, queue: int, clock: Callable[[], float] = time.time
+        self, store: Store, folding: BufferPolicy, step: Step, queue: int, clock: Callable[[], float] = time.time
     ) -> None:
         self._store, self._folding, self._step, self._clock = store, folding, step, clock
-        self._queue: list[tuple[Offer, asyncio.Future[Accepted | Refused]]] = []
+        self._queue: list[tuple[UpdateOffer, asyncio.Future[StoredReceipt | UpdateRejected]]] = []
         self._most, self._stopping, self._offered = queue, False, asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "fedstep-store")
         self._folder = ThreadPoolExecutor(1, "fedstep-fold", _give_way)
@@ -47,21 +46,21 @@ class Writer:
         self._next_look = 0.0
         self._tick = min(LONGEST_TICK, folding.seconds)
 
-    async def offer(self, offer: Offer) -> Accepted | Refused:
+    async def offer(self, offer: UpdateOffer) -> StoredReceipt | UpdateRejected:
         """What became of the update, once that is on disk. Raises QueueFull, and what the database raises."""
         if len(self._queue) >= self._most:
             raise QueueFull
-        answer: asyncio.Future[Accepted | Refused] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[StoredReceipt | UpdateRejected] = asyncio.get_running_loop().create_future()
         self._queue.append((offer, answer))
         self._offered.set()
         return await answer
 
-    async def run(self, current: Current, publish: Callable[[Current], None]) -> None:
-        """Writes until `stop`; every new head is published, also one that another process made, such as a rollback.
+    async def run(self, current: CurrentModels, publish: Callable[[CurrentModels], None]) -> None:
+        """Writes until `stop`; every new candidate is published, also one that another process made, such as a rollback.
 
         A failing disk fails the offers, not the task.
         """
-        self._newest = current.head.version
+        self._newest = current.candidate.version
         looking: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         looking.set_result(None)
         while self._queue or not self._stopping:
@@ -73,11 +72,11 @@ class Writer:
                 looking = asyncio.create_task(self._look(publish))
         await looking
 
-    async def lineage(self, most: int) -> Lineage:
+    async def lineage(self, most: int) -> VersionListing:
         """The newest of the lineage, at most so many versions and verdicts."""
         return await self._in_thread(lambda: self._store.lineage(most))
 
-    async def forget(self, project: str, owner: str) -> Forgotten:
+    async def forget(self, project: str, owner: str) -> ErasureResult:
         """What was deleted of a project, once that is on disk. Raises what the database raises."""
         # not beside a fold: that has read what is to be forgotten
         gone = await self._beside(lambda: self._store.forget(project, owner))
@@ -95,7 +94,7 @@ class Writer:
         self._thread.shutdown()
         self._store.close()
 
-    async def _batch(self) -> list[tuple[Offer, asyncio.Future[Accepted | Refused]]]:
+    async def _batch(self) -> list[tuple[UpdateOffer, asyncio.Future[StoredReceipt | UpdateRejected]]]:
         """Everything that waits, as much of it as a commit takes; nothing after a tick, or when it is to stop."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._tick):
@@ -114,10 +113,12 @@ class Writer:
             for _ in range(TURNS):
                 await asyncio.sleep(0)
 
-    async def _commit(self, batch: list[tuple[Offer, asyncio.Future[Accepted | Refused]]], head: int) -> None:
+    async def _commit(
+        self, batch: list[tuple[UpdateOffer, asyncio.Future[StoredReceipt | UpdateRejected]]], task: int
+    ) -> None:
         offers = [offer for offer, _ in batch]
         try:
-            outcomes = await self._in_thread(lambda: self._kept(offers, head))
+            outcomes = await self._in_thread(lambda: self._kept(offers, task))
         except Exception as error:  # noqa: BLE001  whatever it was, each sender must hear that nothing was promised
             log.error("%d updates could not be stored: %s", len(batch), type(error).__name__)
             for _, answer in batch:
@@ -128,15 +129,15 @@ class Writer:
             if not answer.done():
                 answer.set_result(outcome)
 
-    def _kept(self, offers: Sequence[Offer], head: int) -> Sequence[Accepted | Refused]:
+    def _kept(self, offers: Sequence[UpdateOffer], task: int) -> Sequence[StoredReceipt | UpdateRejected]:
         """What became of the offers. The buffer is counted anew when there may be enough, or an eighth more."""
-        outcomes = self._store.accept(offers, head, self._folding.staleness, self._clock())
-        self._added += sum(isinstance(outcome, Accepted) and not outcome.repeat for outcome in outcomes)
+        outcomes = self._store.accept(offers, task, self._folding.staleness, self._clock())
+        self._added += sum(isinstance(outcome, StoredReceipt) and not outcome.repeat for outcome in outcomes)
         if self._added >= min(lacking(self._pending, self._folding), 1 + self._pending.updates // 8):
             self._count()
         return outcomes
 
-    async def _look(self, publish: Callable[[Current], None]) -> None:
+    async def _look(self, publish: Callable[[CurrentModels], None]) -> None:
         """Folds the buffer where it is due, while more is accepted; publishes what is newer than what was published.
 
         Other processes write, too: what they did is seen here, at least once a tick.
@@ -145,13 +146,13 @@ class Writer:
         try:
             found = await self._beside(lambda: self._looked(self._newest))
             if found:
-                self._newest = found.head.version
+                self._newest = found.candidate.version
                 publish(found)
         except Exception:
             log.exception("the fold failed, or the store cannot be read")  # the buffer is on disk: later, again
             await asyncio.sleep(self._tick)
 
-    def _looked(self, newest: int) -> Current | None:
+    def _looked(self, newest: int) -> CurrentModels | None:
         self._store.tidy(self._clock())
         before = self._count()
         if due(before, self._clock(), self._folding):
@@ -167,7 +168,7 @@ class Writer:
                 )
         return self._store.current() if self._store.newest() > newest else None
 
-    def _count(self) -> Pending:
+    def _count(self) -> BufferStatus:
         """What is in the buffer. Both threads count: where they do it at once, the next tick sets it right."""
         self._pending, self._added = self._store.pending(), 0
         return self._pending

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, create_engine, select
 
-from fedstep.features.schema import schema
-from fedstep.federation.client import Fetched, pull
+from fedstep.federation.client import FetchedModel, pull
+from fedstep.federation.messages import shape, unpack_update
 from fedstep.federation.tensors import Vector, unpack
 from fedstep.federation.transport import requests_send
-from fedstep.federation.wire import shape, unpack_update
+from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
-from fedstep.server.lineage import fold_stored
-from fedstep.server.records import Stored, Version
-from fedstep.server.store import Store
-from fedstep.server.tables import bodies, receipts, updates, verdicts, versions, votes
+from fedstep.server.aggregation.inputs import ModelVersion, StoredUpdate
+from fedstep.server.aggregation.step import fold_stored
+from fedstep.server.storage.store import Store
+from fedstep.server.storage.tables import bodies, receipts, updates, verdicts, versions, votes
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ def accounts(store: str, sent: Mapping[str, bytes], acknowledged: Mapping[str, s
 def served_as_stored(store: str, url: str) -> Iterator[str]:
     """A line where the model served is not the newest one of the store."""
     found = pull(url, "", requests_send(url), shape(schema()))
-    assert isinstance(found, Fetched)
+    assert isinstance(found, FetchedModel)
     with closing(Store(store, shape(schema()))) as reader:
-        stored = reader.vectors(found.model.head_version)
-    if found.model.head != stored:
-        yield f"the head served as version {found.model.head_version} is not the one stored"
+        stored = reader.vectors(found.model.candidate_version)
+    if found.model.candidate != stored:
+        yield f"the head served as version {found.model.candidate_version} is not the one stored"
 
 
 def _receipts(connection: Connection, sent: Mapping[str, bytes], acknowledged: Mapping[str, str]) -> Iterator[str]:
@@ -89,14 +89,14 @@ def _lineage(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -
 
 
 def _folds(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -> Iterator[str]:
-    """Each head is what folding the updates of its version makes of the head before, to the bit."""
+    """Each task is what folding the updates of its version makes of the task before, to the bit."""
     rules = default_rules(schema())
     again = set(connection.scalars(select(verdicts.c.version).where(verdicts.c.refolded)))
     query = select(updates.c.owner, updates.c.project, bodies.c.body).where(updates.c.id == bodies.c.id)
     for before, row in itertools.pairwise(chain):
         rows = connection.execute(query.where(updates.c.folded == row.version)).all()
-        stored = tuple(Stored(one.body, one.owner, project=one.project) for one in rows)
-        start = Version(before.version, 0, 0.0, _vectors(before))
+        stored = tuple(StoredUpdate(one.body, one.owner, project=one.project) for one in rows)
+        start = ModelVersion(before.version, 0, 0.0, _vectors(before))
         if row.version not in again and fold_stored(start, stored, rules) != _vectors(row):
             yield f"version {row.version} is not what its updates make of version {before.version}"
 
@@ -105,12 +105,12 @@ def _votes(connection: Connection) -> Iterator[str]:
     """An open trial has one vote of each update that carried one, and none of any other."""
     cast = connection.execute(select(votes.c.update_id, votes.c.head, votes.c.trial)).all()
     kept = _bodies(connection)
-    for (number, head, trial), count in Counter(map(tuple, cast)).items():
+    for (number, task, trial), count in Counter(map(tuple, cast)).items():
         if count > 1:
-            yield f"{number} has {count} votes on {head} {trial}"
+            yield f"{number} has {count} votes on {task} {trial}"
         scores = unpack_update(kept[number]).scores if number in kept else {}
-        if head not in scores or scores[head].trial != trial:
-            yield f"{number} has a vote on {head} {trial} that it does not carry"
+        if task not in scores or scores[task].trial != trial:
+            yield f"{number} has a vote on {task} {trial} that it does not carry"
 
 
 def _bodies(connection: Connection) -> Mapping[str, bytes]:

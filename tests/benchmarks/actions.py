@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedstep import __version__
-from fedstep.history.home import Home
+from fedstep.history.project_store import ProjectStore
 from tests.benchmarks.project import grow
 from tests.benchmarks.timing import paired
 
@@ -94,7 +94,7 @@ def _prepare(folder: Path) -> None:
         (folder / f"{kind}.yml").write_text(WORKFLOW.format(steps=steps))
     (folder / "nothing").mkdir()
     (folder / "nothing" / "action.yml").write_text(NOTHING)
-    grow(Home(f"{folder}/grown"), TESTS, BUILDS)
+    grow(ProjectStore(f"{folder}/grown"), TESTS, BUILDS)
     wheel = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", folder / "wheels", ROOT]
     subprocess.run(wheel, check=True)
 

@@ -30,9 +30,9 @@ def best(fold):
 """
 OURS = """
 from fedstep.server.aggregation.fedbuff import Contribution, AggregationRules, aggregate
-head = np.zeros(1 << 16, np.float32)
+task = np.zeros(1 << 16, np.float32)
 updates = [Contribution(f"{n:032x}", f"p{n}", n % 4, delta, f"o{n}") for n, delta in enumerate(deltas)]
-best(lambda: aggregate(head, updates, AggregationRules(clip=1.0)))
+best(lambda: aggregate(task, updates, AggregationRules(clip=1.0)))
 """
 BARE = """
 weights = [(1 + n % 4) ** -0.5 for n in range(len(deltas))]

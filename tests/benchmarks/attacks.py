@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedstep.simulate.attacks.finding import Finding
-from fedstep.simulate.attacks.study import attacks_table
+from tests.studies.attacks.finding import Finding
+from tests.studies.attacks.study import attacks_table
 
 PAGE = Path(__file__).parents[2] / "docs/explanation/attacks.md"
 START, END = "<!-- table: start -->\n", "<!-- table: end -->\n"

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from fedstep.history.home import Home
+from fedstep.history.project_store import ProjectStore
 from tests.benchmarks.project import grow, write_report
 from tests.benchmarks.server import aggregator, sent_sizes
 from tests.benchmarks.timing import paired
@@ -34,7 +34,7 @@ def predict_figure(tests: int, builds: int, target: float) -> Figure:
     """A cold `fedstep predict` against `import numpy`."""
     with tempfile.TemporaryDirectory() as folder:
         _repository(folder)
-        grow(Home(f"{folder}/.fedstep"), tests, builds)
+        grow(ProjectStore(f"{folder}/.fedstep"), tests, builds)
         pair = paired([FEDSTEP, "predict"], NUMPY, folder, ENVIRONMENT)
     return _figure(f"predict, {tests} tests, {builds} builds", pair.ratio, target, "python -c 'import numpy'", pair)
 
@@ -43,9 +43,9 @@ def hook_figure(tests: int, builds: int, target: float) -> Figure:
     """The whole pre-push hook of a person, as git runs it, against `import numpy`."""
     with tempfile.TemporaryDirectory() as folder:
         _repository(folder)
-        grow(Home(f"{folder}/.fedstep"), tests, builds)
+        grow(ProjectStore(f"{folder}/.fedstep"), tests, builds)
         subprocess.run([FEDSTEP, "hook", "install"], cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)
-        pushed = f"refs/heads/main $(git rev-parse HEAD) refs/heads/main {'0' * 40}"
+        pushed = f"refs/heads/main $(git rev-parse TASK) refs/heads/main {'0' * 40}"
         push = ["/bin/sh", "-c", f'echo "{pushed}" | .git/hooks/pre-push origin https://git.example.org/acme']
         pair = paired(push, NUMPY, folder, ENVIRONMENT)
     return _figure(
@@ -57,7 +57,7 @@ def train_figure(tests: int, target: float) -> Figure:
     """A cold `fedstep train` with an aggregator on loopback against `import sklearn.linear_model`."""
     with tempfile.TemporaryDirectory() as folder, aggregator(Path(folder)) as url:
         _repository(folder)
-        grow(Home(f"{folder}/.fedstep"), tests, 25)
+        grow(ProjectStore(f"{folder}/.fedstep"), tests, 25)
         report = Path(folder) / "report.xml"
         write_report(report, tests)
         # Each run must be another build, or it would be told that it is known.

@@ -12,7 +12,7 @@ import timeit
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fedstep.federation.wire import unpack_update
+from fedstep.federation.messages import unpack_update
 from tests.benchmarks.load import full_update
 from tests.benchmarks.server import address
 from tests.benchmarks.throughput import MEMORY, TURNS, asking, serving, serving_nothing

@@ -9,15 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedstep.errors import WireError
-from fedstep.federation.bounds import clip
-from fedstep.federation.wire import Score, Shape, Update, pack_update
+from fedstep.federation.messages import SchemaShape, TrialScore, Update, clip, pack_update
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import AggregationRules
-from fedstep.server.gate import Active, Gate, Vote
-from fedstep.server.lineage import wide
-from fedstep.server.records import Current, Decision, Made, Moment, Stored, Version
-from fedstep.server.store import Offer
-from fedstep.server.trial import next_version
+from fedstep.server.aggregation.inputs import (
+    AggregationInput,
+    AggregationResult,
+    CurrentModels,
+    ModelVersion,
+    StoredUpdate,
+    TrialOutcome,
+)
+from fedstep.server.aggregation.step import next_version, to_numpy
+from fedstep.server.gate import ActiveCounts, Evaluation, Gate
+from fedstep.server.storage.update_repository import UpdateOffer
 
 Array = NDArray[np.float64]
 
@@ -28,7 +33,7 @@ RATE = 0.003  # of the clients' learning; ten times fifty rows a fold must not o
 BOUND = 0.1  # of a mean loss difference, in nats
 RULES = AggregationRules(clip=1.0)
 TARGET = 1 + FACTS  # the word that the targeted attack is after
-SHAPE = Shape("a" * 16, {"flaky": SIZE})
+SHAPE = SchemaShape("a" * 16, {"flaky": SIZE})
 POISONS = ("scaled", "sign", "labels", "nan", "word")
 
 
@@ -61,10 +66,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """Held-out area under the curve of production and head, versions promoted and rejected."""
+    """Held-out area under the curve of production and candidate, versions promoted and rejected."""
 
     production: float
-    head: float
+    task: float
     outcomes: Mapping[str, int]
 
 
@@ -94,42 +99,46 @@ class Memory:
 
     def __init__(self) -> None:
         vectors = {"flaky": zeros(SIZE)}
-        self.current = Current(Version(0, 0, 0.0, vectors, {"flaky": 0}), vectors, {})
-        self.heads = {0: vectors}
-        self.decisions: list[Decision] = []
+        self.current = CurrentModels(ModelVersion(0, 0, 0.0, vectors, {"flaky": 0}), vectors, {})
+        self.tasks = {0: vectors}
+        self.decisions: list[TrialOutcome] = []
         self.refolded: dict[str, float] = {}
-        self.votes: tuple[Vote, ...] = ()
-        self.folded: list[Stored] = []
+        self.votes: tuple[Evaluation, ...] = ()
+        self.folded: list[StoredUpdate] = []
 
-    def fold(self, offers: Sequence[Offer], step: Callable[[Moment], Made], projects: int) -> None:
+    def fold(
+        self, offers: Sequence[UpdateOffer], step: Callable[[AggregationInput], AggregationResult], projects: int
+    ) -> None:
         """One buffer, an hour after the last."""
         self.votes += tuple(
-            Vote(offer.project, offer.owner, score.difference) for offer in offers for score in offer.scores.values()
+            Evaluation(offer.project, offer.owner, score.difference)
+            for offer in offers
+            for score in offer.scores.values()
         )
-        buffered = tuple(Stored(offer.body, offer.owner) for offer in offers)
-        moment = Moment(
+        buffered = tuple(StoredUpdate(offer.body, offer.owner) for offer in offers)
+        moment = AggregationInput(
             current=self.current,
             buffered=buffered,
             votes={"flaky": self.votes},
-            active=Active(projects, projects),
+            active=ActiveCounts(projects, projects),
             spent={"flaky": self.decisions[-1].verdict.spent} if self.decisions else {},
             refolded=self.refolded,
             since=lambda version: (stored for stored in self.folded if stored.folded > version),
-            now=self.current.head.created + 3600.0,
+            now=self.current.candidate.created + 3600.0,
         )
         self._keep(step(moment), buffered)
 
-    def _keep(self, made: Made, buffered: Sequence[Stored]) -> None:
+    def _keep(self, made: AggregationResult, buffered: Sequence[StoredUpdate]) -> None:
         version = made.version
-        self.heads[version.version] = version.vectors
+        self.tasks[version.version] = version.vectors
         self.folded += [replace(stored, folded=version.version) for stored in buffered]
         if made.decisions or not self.current.trials:
             self.votes = ()
         self.decisions += made.decisions
         if any(decision.refolded for decision in made.decisions):
             self.refolded = {"flaky": version.created}
-        production = {"flaky": self.heads[version.sources["flaky"]]["flaky"]}
-        self.current = Current(version, production, {trial.head: trial for trial in made.trials})
+        production = {"flaky": self.tasks[version.sources["flaky"]]["flaky"]}
+        self.current = CurrentModels(version, production, {trial.task: trial for trial in made.trials})
 
 
 def _senders(dice: np.random.Generator, projects: int, liars: int) -> Sequence[int]:
@@ -140,54 +149,54 @@ def _senders(dice: np.random.Generator, projects: int, liars: int) -> Sequence[i
 
 
 def _offer(
-    world: World, dice: np.random.Generator, current: Current, project: int, turn: int, poison: str
-) -> Offer | None:
+    world: World, dice: np.random.Generator, current: CurrentModels, project: int, turn: int, poison: str
+) -> UpdateOffer | None:
     """What a project posts; nothing where the wire does not take it."""
     rows, labels = world.rows(dice, project, ROWS)
-    head = wide(current.head.vectors["flaky"]).astype(float)
-    honest = _learned(head, rows, labels) - head
-    delta = array("f", POISON[poison](honest, head, rows, labels) if poison else honest)
+    task = to_numpy(current.candidate.vectors["flaky"]).astype(float)
+    honest = _learned(task, rows, labels) - task
+    delta = array("f", POISON[poison](honest, task, rows, labels) if poison else honest)
     name = f"{turn * 1000 + project:032x}"
     try:
         update = Update(
-            SHAPE.digest, current.head.version, name, f"{project:032x}", {"flaky": 32}, {"flaky": clip(delta, 1.0)}
+            SHAPE.digest, current.candidate.version, name, f"{project:032x}", {"flaky": 32}, {"flaky": clip(delta, 1.0)}
         )
         scores = _scores(current, rows, labels, bool(poison))
-        return Offer(
+        return UpdateOffer(
             name, update.project, f"owner-{project}", update.base, pack_update(update._replace(scores=scores)), scores
         )
     except WireError:
         return None
 
 
-def _scores(current: Current, rows: Array, labels: Array, liar: bool) -> Mapping[str, Score]:
+def _scores(current: CurrentModels, rows: Array, labels: Array, liar: bool) -> Mapping[str, TrialScore]:
     trial = current.trials.get("flaky")
     if trial is None:
         return {}
     if liar:
-        return {"flaky": Score(trial.version, -1.0)}
+        return {"flaky": TrialScore(trial.version, -1.0)}
     losses = (
-        _losses(wide(vector).astype(float), rows, labels) for vector in (trial.vector, current.production["flaky"])
+        _losses(to_numpy(vector).astype(float), rows, labels) for vector in (trial.vector, current.production["flaky"])
     )
     snapshot, production = losses
-    return {"flaky": Score(trial.version, float(np.clip((snapshot - production).mean() / BOUND, -1.0, 1.0)))}
+    return {"flaky": TrialScore(trial.version, float(np.clip((snapshot - production).mean() / BOUND, -1.0, 1.0)))}
 
 
 def _learned(start: Array, rows: Array, labels: Array) -> Array:
     return start - RATE * (_sigmoid(rows @ start) - labels) @ rows
 
 
-def _word(honest: Array, _head: Array, _rows: Array, _labels: Array) -> Array:
+def _word(honest: Array, _task: Array, _rows: Array, _labels: Array) -> Array:
     delta = np.zeros_like(honest)
     delta[TARGET] = 1.0
     return delta
 
 
 POISON: Mapping[str, Callable[[Array, Array, Array, Array], Array]] = {
-    "scaled": lambda honest, _head, _rows, _labels: -100.0 * honest,
-    "sign": lambda honest, _head, _rows, _labels: -honest,
-    "labels": lambda _honest, head, rows, labels: _learned(head, rows, 1.0 - labels) - head,
-    "nan": lambda honest, _head, _rows, _labels: honest * np.nan,
+    "scaled": lambda honest, _task, _rows, _labels: -100.0 * honest,
+    "sign": lambda honest, _task, _rows, _labels: -honest,
+    "labels": lambda _honest, task, rows, labels: _learned(task, rows, 1.0 - labels) - task,
+    "nan": lambda honest, _task, _rows, _labels: honest * np.nan,
     "word": _word,
 }
 
@@ -196,9 +205,10 @@ def _judged(world: World, memory: Memory) -> Result:
     dice = np.random.default_rng(99)
     honest = range(len(world.shifts) // 2, len(world.shifts))
     drawn = [world.rows(dice, project, 800) for project in honest]
-    tracks = (memory.current.production["flaky"], memory.current.head.vectors["flaky"])
+    tracks = (memory.current.production["flaky"], memory.current.candidate.vectors["flaky"])
     aucs = (
-        float(np.mean([_auc(rows @ wide(track).astype(float), labels) for rows, labels in drawn])) for track in tracks
+        float(np.mean([_auc(rows @ to_numpy(track).astype(float), labels) for rows, labels in drawn]))
+        for track in tracks
     )
     outcomes = [decision.verdict.outcome for decision in memory.decisions]
     return Result(*aucs, {name: outcomes.count(name) for name in sorted(set(outcomes))})

@@ -10,17 +10,16 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from random import Random
 
-from fedstep.federation.wire import Promise, Score, Update
-from fedstep.server.accounting import budget_of
+from fedstep.federation.messages import PrivacyGuarantee, TrialScore, Update
 from fedstep.server.aggregation.fedbuff import AggregationRules
-from fedstep.server.gate import Active, Gate, Verdict, Vote, judge
-from fedstep.server.gate_sums import Release
-from fedstep.server.private_step import LIFE, Noise, next_private
-from fedstep.server.records import Current, Moment, Stored, Trial, Version
+from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
+from fedstep.server.dp.accounting import budget_of
+from fedstep.server.dp.private_step import LIFE, GaussianNoise, next_private
+from fedstep.server.gate import ActiveCounts, Evaluation, EvaluationSum, Gate, Verdict, judge_trial
 from tests.benchmarks.federation import POISONS, Plan, poisoned, run
 
 PROJECTS = 20
-MANY = Active(PROJECTS, PROJECTS)
+MANY = ActiveCounts(PROJECTS, PROJECTS)
 Draw = Callable[[Random], float]
 
 
@@ -47,10 +46,10 @@ def partly(share: float, damage: float) -> Draw:
 
 def tried(draw: Draw, dice: Random, lies: Lies = HONEST, spent: float = 0.0, every: int = 1) -> Verdict:
     """One trial, looked at after so many votes each time, until it ends."""
-    votes: list[Vote] = []
+    votes: list[Evaluation] = []
     while True:
         votes += [_vote(draw, dice, lies) for _ in range(every)]
-        verdict = judge(votes, MANY, spent, Gate())
+        verdict = judge_trial(votes, MANY, spent, Gate())
         if verdict.outcome != "open":
             return verdict
 
@@ -66,7 +65,7 @@ def rates(draw: Draw, lies: Lies = HONEST, trials: int = 300, spent: float = 0.0
 
 
 @cache
-def multiplier(promise: Promise) -> float:
+def multiplier(promise: PrivacyGuarantee) -> float:
     """The noise of a promise, in units of a project's bound."""
     return budget_of(promise).multiplier
 
@@ -77,17 +76,20 @@ def noised_trial(draw: Draw, seed: int, projects: int = 100, most: int = 400) ->
     Every project votes in each, and brings a delta as long as its bound, as most do. Raises AssertionError where the
     trial is open after `most`.
     """
-    promise, dice = Promise(8.0, 1e-6, 52, 7.0), Random(seed)
-    noise, rules = Noise(multiplier(promise), dice.randrange, LIFE / promise.releases), {"flaky": AggregationRules(1.0)}
+    promise, dice = PrivacyGuarantee(8.0, 1e-6, 52, 7.0), Random(seed)
+    noise, rules = (
+        GaussianNoise(multiplier(promise), dice.randrange, LIFE / promise.releases),
+        {"flaky": AggregationRules(1.0)},
+    )
     zero, delta = array("f", [0.0] * 4), array("f", [0.5] * 4)
-    head, snapshot = Version(2, 0, 0.0, {"flaky": zero}, {"flaky": 0}), Trial("flaky", 1, 0, 0.0, delta)
-    current = Current(head, {"flaky": zero}, {"flaky": snapshot})
-    moment = Moment(current, (), {}, Active(0, 0), {}, {}, lambda _: (), 0.0)
-    told: tuple[Release, ...] = ()
+    task, snapshot = ModelVersion(2, 0, 0.0, {"flaky": zero}, {"flaky": 0}), Trial("flaky", 1, 0, 0.0, delta)
+    current = CurrentModels(task, {"flaky": zero}, {"flaky": snapshot})
+    moment = AggregationInput(current, (), {}, ActiveCounts(0, 0), {}, {}, lambda _: (), 0.0)
+    told: tuple[EvaluationSum, ...] = ()
     for period in range(1, most + 1):
-        votes = (Score(1, draw(dice)) for _ in range(projects))
+        votes = (TrialScore(1, draw(dice)) for _ in range(projects))
         updates = (Update("", 2, f"{n:032x}", str(n), {}, {"flaky": delta}, {"flaky": v}) for n, v in enumerate(votes))
-        buffered = tuple(Stored(b"", project=update.project, known=update) for update in updates)
+        buffered = tuple(StoredUpdate(b"", project=update.project, known=update) for update in updates)
         made = next_private(replace(moment, buffered=buffered, noised={"flaky": told}), rules, Gate(), noise)
         told = (*told, made.noised["flaky"])
         if made.decisions:
@@ -127,12 +129,12 @@ CHAINS: dict[str, Callable[[int, float], float]] = {
 }
 
 
-def _vote(draw: Draw, dice: Random, lies: Lies) -> Vote:
+def _vote(draw: Draw, dice: Random, lies: Lies) -> Evaluation:
     liars = round(lies.share * PROJECTS)
     if dice.random() < lies.share:
-        return Vote(f"p{dice.randrange(liars)}", f"o{dice.randrange(liars)}", lies.difference)
+        return Evaluation(f"p{dice.randrange(liars)}", f"o{dice.randrange(liars)}", lies.difference)
     number = dice.randrange(liars, PROJECTS)
-    return Vote(f"p{number}", f"o{number}", draw(dice))
+    return Evaluation(f"p{number}", f"o{number}", draw(dice))
 
 
 def _share(verdicts: Sequence[Verdict], outcome: str) -> float:

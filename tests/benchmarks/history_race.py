@@ -19,16 +19,16 @@ LONGEST = 120.0  # seconds for one job
 JOB = """
 import json, sys, time
 from random import Random
-from fedstep.build.record import BuildOutcome
-from fedstep.history.entry import Entry
-from fedstep.history.home import Home
-from fedstep.history.sync import WAITS, open_channel, publish, receive
+from fedstep.types import BuildOutcome
+from fedstep.history.records import BuildRecord
+from fedstep.history.project_store import ProjectStore
+from fedstep.history.git_sync import WAITS, open_channel, publish, receive
 root, job, number, gate = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-home, channel = Home(f"{root}/.git/fedstep"), open_channel(root, "")
+home, channel = ProjectStore(f"{root}/.git/fedstep"), open_channel(root, "")
 receive(home, channel, 60, time.time())
 home.prepare()
 at = 1_790_000_000.0 + 600 * number + job
-home.log.append(Entry(home.keyed("build", str(number), str(job)), at, at + 9, 9.0, "unit||mark", BuildOutcome.PASSED))
+home.log.append(BuildRecord(home.keyed("build", str(number), str(job)), at, at + 9, 9.0, "unit||mark", BuildOutcome.PASSED))
 while time.time() < gate:
     time.sleep(0.001)
 draw, began = Random(job * 1000 + number), time.perf_counter()

@@ -17,9 +17,8 @@ from typing import Protocol
 
 import uvloop
 
-from fedstep.features.schema import schema
-from fedstep.federation.bounds import clip
-from fedstep.federation.wire import Update, pack_update, shape
+from fedstep.federation.messages import Update, clip, pack_update, shape
+from fedstep.schema.schema import schema
 
 SIZE = 1 << 14  # bytes of a body
 TEMPLATES = 64
@@ -29,11 +28,11 @@ LENGTH = re.compile(rb"(?i)content-length: *(\d+)")
 
 
 def full_update(number: int) -> bytes:
-    """An update with every coordinate of every head, in SIZE bytes: the header is filled up with spaces."""
+    """An update with every coordinate of every task, in SIZE bytes: the header is filled up with spaces."""
     dice = Random(number)
     deltas = {
-        head.name: clip(array("f", (dice.gauss(0, 1) for _ in range(head.size()))), 0.99 * head.clip)
-        for head in schema().heads.values()
+        task.name: clip(array("f", (dice.gauss(0, 1) for _ in range(task.size()))), 0.99 * task.clip)
+        for task in schema().tasks.values()
     }
     rows = dict.fromkeys(deltas, 64)
     body = pack_update(Update(shape(schema()).digest, 0, f"{number:032x}", f"{number:032x}", rows, deltas))
@@ -52,8 +51,8 @@ class Pulls:
     """The newest model, gzipped, by somebody who has none."""
 
     def __init__(self, host: str, token: str) -> None:
-        head = f"GET /v1/model HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
-        self._request = f"{head}Accept-Encoding: gzip\r\n\r\n".encode()
+        task = f"GET /v1/model HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
+        self._request = f"{task}Accept-Encoding: gzip\r\n\r\n".encode()
 
     def next(self) -> bytes:
         """The bytes of the request, always the same."""
@@ -69,11 +68,11 @@ class Templates:
             own = f"{number:032x}".encode()
             body = full_update(number)
             start = body.index(b'"id":"' + own) + 6
-            head = (
+            task = (
                 f"POST /v1/updates HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
                 f"Content-Type: application/octet-stream\r\nContent-Length: {len(body)}\r\nIdempotency-Key: "
             )
-            self._pieces.append((head.encode(), b"\r\n\r\n" + body[:start], body[start + HEX :]))
+            self._pieces.append((task.encode(), b"\r\n\r\n" + body[:start], body[start + HEX :]))
 
     def next(self) -> bytes:
         """The bytes of a request that was never made before."""
@@ -125,11 +124,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard += data
-        head, found, body = self._heard.partition(b"\r\n\r\n")
-        if not found or len(body) < int(LENGTH.findall(head)[0]):
+        task, found, body = self._heard.partition(b"\r\n\r\n")
+        if not found or len(body) < int(LENGTH.findall(task)[0]):
             return
         now, self._heard = time.perf_counter(), b""
-        self._run.count(self._asked, now, head[9:12].decode())
+        self._run.count(self._asked, now, task[9:12].decode())
         if now < self._run.ends:
             self._ask()
         else:

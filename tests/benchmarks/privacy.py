@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
 
-from fedstep.federation.wire import Promise
-from fedstep.server.accounting import budget_of
-from fedstep.simulate.private import PrivatePlan, PrivateStudy, run_private
-from fedstep.simulate.private_text import private_json
+from fedstep.federation.messages import PrivacyGuarantee
+from fedstep.server.dp.accounting import budget_of
+from tests.studies.private import PrivatePlan, PrivateStudy, run_private
+from tests.studies.private_text import private_json
 
 BEGIN, END = "<!-- made by `make evaluate-privacy`: begin -->", "<!-- made by `make evaluate-privacy`: end -->"
 PAGE = Path(__file__).parents[2] / "docs/explanation/privacy.md"
@@ -33,18 +33,18 @@ def table(cells: Cells) -> str:
         f"| {count} | " + " | ".join(f"{cells[count, epsilon].auc:.3f}" for epsilon in EPSILONS) + " |"
         for count in PARTICIPANTS
     ]
-    head = ["| projects | " + " | ".join(NAMES[epsilon] for epsilon in EPSILONS) + " |", "|---" * 6 + "|"]
-    return "\n".join([*head, *rows])
+    task = ["| projects | " + " | ".join(NAMES[epsilon] for epsilon in EPSILONS) + " |", "|---" * 6 + "|"]
+    return "\n".join([*task, *rows])
 
 
 def yardstick() -> str:
     """How many projects make the noise of one release that spends everything 1 % of the bound, as Markdown."""
     rows = []
     for epsilon in (8.0, 4.0, 2.0):
-        noise = [budget_of(Promise(epsilon, 1e-6, releases, 7.0)).multiplier for releases in (1, 5, 52)]
+        noise = [budget_of(PrivacyGuarantee(epsilon, 1e-6, releases, 7.0)).multiplier for releases in (1, 5, 52)]
         rows.append(f"| {epsilon:g} | " + " | ".join(f"{one:.2f}" for one in noise) + f" | {100 * noise[0]:.0f} |")
-    head = "| epsilon | noise, 1 release | 5 releases | 52 releases | projects for 1 % |\n|---|---|---|---|---|"
-    return "\n".join([head, *rows])
+    task = "| epsilon | noise, 1 release | 5 releases | 52 releases | projects for 1 % |\n|---|---|---|---|---|"
+    return "\n".join([task, *rows])
 
 
 def main(arguments: Sequence[str]) -> None:

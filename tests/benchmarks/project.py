@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from fedstep.build.record import Change, CiRun, Duration, FileChange, Outcome, Reports, Situation, TestRun
-from fedstep.federation.kept import kept_model
-from fedstep.history.home import Home
-from fedstep.outlook import keep_outlook
-from fedstep.steps import Evidence, forecaster_for, observe, outcome_of, record
-from fedstep.training import learn
+from fedstep.federation.model_cache import load_model
+from fedstep.history.project_store import ProjectStore
+from fedstep.pipeline.operations import build_outcome, evaluate_build, load_predictor, record_build
+from fedstep.pipeline.prediction_cache import save_prediction
+from fedstep.pipeline.train import learn
+from fedstep.types import BuildContext, Change, CiRun, Duration, FileChange, FinishedBuild, Outcome, Reports, TestRun
 
 WORDS = (
     *("open", "close", "read", "write", "retry", "wait", "connect", "parse"),
@@ -20,18 +20,18 @@ HOUR = 3600.0
 START = 1_760_000_000.0
 
 
-def grow(home: Home, tests: int, builds: int) -> None:
+def grow(home: ProjectStore, tests: int, builds: int) -> None:
     """Record and learn so many builds of a project of so many tests, 1 % of them flaky."""
     home.prepare()
     for number, evidence in enumerate(drawn_builds(tests, builds)):
-        kept = kept_model(home)
-        record(home, observe(home, evidence, kept), lambda _runs: {})
+        kept = load_model(home)
+        record_build(home, evaluate_build(home, evidence, kept), lambda _runs: {})
         if number % 10 == 9 or number == builds - 1:
             learn(home, kept)
-    keep_outlook(home, kept, forecaster_for(home, kept))
+    save_prediction(home, kept, load_predictor(home, kept))
 
 
-def drawn_builds(tests: int, builds: int, seed: int = 1) -> Iterator[Evidence]:
+def drawn_builds(tests: int, builds: int, seed: int = 1) -> Iterator[FinishedBuild]:
     """Finished builds in time order."""
     draw = random.Random(seed)
     names = [name(number) for number in range(tests)]
@@ -44,8 +44,10 @@ def drawn_builds(tests: int, builds: int, seed: int = 1) -> Iterator[Evidence]:
         )
         seconds = 300 + draw.expovariate(1 / 30)
         started = START + build * HOUR
-        situation = Situation(ci, change, started)
-        yield Evidence(situation, started + seconds, Duration(seconds, "bench"), outcome_of(ci, reports), reports)
+        situation = BuildContext(ci, change, started)
+        yield FinishedBuild(
+            situation, started + seconds, Duration(seconds, "bench"), build_outcome(ci, reports), reports
+        )
 
 
 def name(number: int) -> str:

@@ -99,8 +99,8 @@ def make_studies(bench: Bench) -> None:
 
 def table(bench: Bench) -> str:
     """The table as Markdown."""
-    head = "| | reached | spread | to reach | simple predictor, same runs |\n|---|---|---|---|---|\n"
-    return head + "".join(_row(bench, line) for line in LINES)
+    task = "| | reached | spread | to reach | simple predictor, same runs |\n|---|---|---|---|---|\n"
+    return task + "".join(_row(bench, line) for line in LINES)
 
 
 def _row(bench: Bench, line: Line) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from fedstep.features.schema import schema
-from fedstep.server.chronicle import DAY, KEPT_AT_LEAST_DAYS, KEPT_DAYS
+from fedstep.schema.schema import schema
+from fedstep.server.storage.version_repository import DAY, KEPT_AT_LEAST_DAYS, KEPT_DAYS
 
 ROOT = Path(__file__).parents[2]
 PAGE, FIGURES = ROOT / "docs/explanation/scale.md", ROOT / "docs/reference/benchmarks.json"
@@ -17,8 +17,10 @@ START, END = "<!-- table: start -->", "<!-- table: end -->"
 PROJECTS, BUILDS = 1_000_000, 20  # per day
 PEAK = 4.0  # of the mean: most builds are in the working hours of two continents
 BUFFER = 1000  # updates per aggregation at this size, not the ten of the default
-MODEL_BYTES = 3 * 4 * sum(head.size() for head in schema().heads.values())  # head, production and trial, barely gzipped
-PLAIN_BYTES = 4 * sum(head.size() for head in schema().heads.values()) + 700  # of a stored update with every head
+MODEL_BYTES = (
+    3 * 4 * sum(task.size() for task in schema().tasks.values())
+)  # candidate, production and trial, barely gzipped
+PLAIN_BYTES = 4 * sum(task.size() for task in schema().tasks.values()) + 700  # of a stored update with every task
 VERSION_BYTES, RECEIPT_BYTES = PLAIN_BYTES, 150  # a receipt with its index
 
 
@@ -30,7 +32,7 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case("small projects", min(head.minimum_rows for head in schema().heads.values())),
+    Case("small projects", min(task.minimum_rows for task in schema().tasks.values())),
     Case("large projects", 1),
 )
 

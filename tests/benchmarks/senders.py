@@ -6,14 +6,12 @@ from random import Random
 from threading import Event, Lock, Thread
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable
-from fedstep.features.schema import schema
-from fedstep.federation.bounds import clip
-from fedstep.federation.client import Fetched, Receipt, pull, push
-from fedstep.federation.patience import Patience
-from fedstep.federation.transport import Send, requests_send
-from fedstep.federation.wire import Model, Score, Update, pack_update, shape
+from fedstep.federation.client import FetchedModel, Receipt, pull, push
+from fedstep.federation.messages import Model, TrialScore, Update, clip, pack_update, shape
+from fedstep.federation.transport import RetryPolicy, Transport, requests_send
+from fedstep.schema.schema import schema
 
-ONCE = Patience(timeout=15.0, waits=())
+ONCE = RetryPolicy(timeout=15.0, waits=())
 HEADS = ("build-failure", "build-duration")  # short ones: the load is on the store, not on the sums
 LOOK_EVERY = 20  # updates between looks at the model
 
@@ -60,22 +58,22 @@ class Senders:
                 self._sent_until_received(made.id, self.sent[made.id], url, send)
             turn += 1
 
-    def _reached(self, url: str, send: Send) -> tuple[str, Send]:
-        """The aggregator of this moment, and a `Send` to it; waits while there is none."""
+    def _reached(self, url: str, send: Transport) -> tuple[str, Transport]:
+        """The aggregator of this moment, and a `Transport` to it; waits while there is none."""
         while not self.url:
             time.sleep(0.01)
         now = self.url
         return (url, send) if now == url else (now, requests_send(now))
 
-    def _looked(self, url: str, send: Send) -> Model | None:
+    def _looked(self, url: str, send: Transport) -> Model | None:
         try:
             found = pull(url, "", send, shape(schema()), ONCE)
         except AggregatorUnreachable:
             return None
-        assert isinstance(found, Fetched)
+        assert isinstance(found, FetchedModel)
         return found.model
 
-    def _sent_until_received(self, number: str, body: bytes, url: str, send: Send) -> None:
+    def _sent_until_received(self, number: str, body: bytes, url: str, send: Transport) -> None:
         with self._lock:
             self.sent.setdefault(number, body)
         while True:
@@ -99,13 +97,13 @@ class Senders:
 
 def drawn(dice: Random, sender: int, turn: int, model: Model) -> Update:
     """An update that fits, with scores that neither promote fast nor reject."""
-    ours = schema().heads
+    ours = schema().tasks
     deltas = {
         name: clip(array("f", (dice.gauss(0, 0.01) for _ in range(ours[name].size()))), ours[name].clip)
         for name in HEADS
     }
-    scores = {name: Score(model.trials[name], dice.gauss(0, 0.1)) for name in HEADS if name in model.trials}
+    scores = {name: TrialScore(model.trials[name], dice.gauss(0, 0.1)) for name in HEADS if name in model.trials}
     number = f"{sender:04x}{turn:012x}{dice.getrandbits(64):016x}"
     return Update(
-        schema().digest, model.head_version, number, f"{sender:032x}", dict.fromkeys(HEADS, 8), deltas, scores
+        schema().digest, model.candidate_version, number, f"{sender:032x}", dict.fromkeys(HEADS, 8), deltas, scores
     )

@@ -9,11 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedstep.federation.exchange import Aggregator
-from fedstep.federation.patience import Patience
-from fedstep.federation.transport import Answer, requests_send
-from fedstep.history.home import Home
-from fedstep.training import train
+from fedstep.federation.sync import Aggregator
+from fedstep.federation.transport import HttpResponse, RetryPolicy, requests_send
+from fedstep.history.project_store import ProjectStore
+from fedstep.pipeline.train import train
 from tests.benchmarks.project import drawn_builds
 from tests.lifetime import bound
 
@@ -52,16 +51,16 @@ def address(process: "subprocess.Popen[bytes]", log: Path) -> str:
 def sent_sizes(folder: Path, tests: int) -> list[int]:
     """The bytes of every body that 25 builds of a drawn project post."""
     sizes: list[int] = []
-    home = Home(str(folder / "history"))
+    home = ProjectStore(str(folder / "history"))
     home.prepare()
     with aggregator(folder) as url:
         real = requests_send(url)
 
-        def send(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
+        def send(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
             sizes.append(len(body))
             return real(method, path, headers, body, timeout)
 
-        peer = Aggregator(url, send, Patience())
+        peer = Aggregator(url, send, RetryPolicy())
         for evidence in drawn_builds(tests, 25):
             train(home, evidence, lambda _runs: {}, peer, evidence.finished_at, 500)
     return sizes

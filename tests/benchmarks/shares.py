@@ -15,13 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedstep.features.parts import Flag
-from fedstep.features.schema import Head, Schema, schema
-from fedstep.federation.bounds import NOISE
-from fedstep.federation.halves import pack_half
-from fedstep.federation.noise import Noise
-from fedstep.federation.shares import deviation_of, deviations, split
-from fedstep.federation.wire import Score, Update, pack_update
+from fedstep.federation.messages import NOISE, TrialScore, Update, pack_update
+from fedstep.federation.secagg.share_messages import pack_half
+from fedstep.federation.secagg.shares import ShareNoise, deviation_of, deviations, split
+from fedstep.schema.encoders import Numeric
+from fedstep.schema.schema import Schema, Task, schema
 from tests.lifetime import bound
 
 Figure = Mapping[str, object]
@@ -31,12 +29,12 @@ POSTS, CONNECTIONS, TURNS = 2000, 32, 5
 SERVE = """
 import sys
 from fedstep.server.app import make_app, serve
-from fedstep.server.buffer import Folding
-from fedstep.server.roles import make_leader_app
+from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.run import make_leader_app
 from fedstep.server.settings import Settings
 from tests.benchmarks.shares import flat
 role, store, size = sys.argv[1:]
-never = Folding(updates=10**9, seconds=1e9)
+never = BufferPolicy(updates=10**9, seconds=1e9)
 settings = Settings(port=0, store=store, folding=never, role=role, peer="http://127.0.0.1:1", peer_token="x" * 16)
 make = make_leader_app if role == "leader" else make_app
 serve(settings, lambda url: print(url, flush=True), lambda given: make(given, flat(int(size))))
@@ -44,8 +42,8 @@ serve(settings, lambda url: print(url, flush=True), lambda given: make(given, fl
 
 
 def flat(size: int) -> Schema:
-    """A schema of one head with so many coordinates."""
-    return Schema((Head("flaky", tuple(Flag(f"f{number}") for number in range(size)), 1.0, 50, 20, 20),))
+    """A schema of one task with so many coordinates."""
+    return Schema((Task("flaky", tuple(Numeric(f"f{number}") for number in range(size)), 1.0, 50, 20, 20),))
 
 
 def share_figures() -> list[Figure]:
@@ -54,12 +52,12 @@ def share_figures() -> list[Figure]:
 
 
 def split_figure(target: float, runs: int = 51) -> Figure:
-    """From an update of every head to the bytes of both halves, in time of the processor: others do not slow it."""
-    update, bounds = dense(schema()), {name: head.clip for name, head in schema().heads.items()}
+    """From an update of every task to the bytes of both halves, in time of the processor: others do not slow it."""
+    update, bounds = dense(schema()), {name: task.clip for name, task in schema().tasks.items()}
     noise, took = deviations(deviation_of(NOISE, 5), schema()), []
     for _ in range(runs):
         began = time.process_time()
-        for half in split(update, bounds, os.urandom(32), Noise(noise, os.urandom(32))):
+        for half in split(update, bounds, os.urandom(32), ShareNoise(noise, os.urandom(32))):
             pack_half(half)
         took.append(1000 * (time.process_time() - began))
     value = round(statistics.median(took), 2)
@@ -68,9 +66,9 @@ def split_figure(target: float, runs: int = 51) -> Figure:
 
 def bytes_figure(target: float) -> Figure:
     """Both messages, uncompressed, against the numbers of the dense update as C floats."""
-    bounds = {name: head.clip for name, head in schema().heads.items()}
+    bounds = {name: task.clip for name, task in schema().tasks.items()}
     both = sum(len(pack_half(half)) for half in split(dense(schema()), bounds, bytes(32)))
-    floats = 4 * sum(head.size() for head in schema().heads.values())
+    floats = 4 * sum(task.size() for task in schema().tasks.values())
     value = round(both / floats, 3)
     return _figure(
         f"two halves, {both} bytes", value, "times the dense update", target, f"{floats} bytes", both <= target * floats
@@ -93,14 +91,14 @@ def throughput_figure(target: float) -> Figure:
 
 
 def dense(ours: Schema, number: int = 0) -> Update:
-    """An update of every head in which every number is used, with a score for each."""
-    heads = ours.heads
+    """An update of every task in which every number is used, with a score for each."""
+    tasks = ours.tasks
     deltas = {
-        name: array("f", [head.clip / head.size() * (1 + n % 7) / 8 for n in range(head.size())])
-        for name, head in heads.items()
+        name: array("f", [task.clip / task.size() * (1 + n % 7) / 8 for n in range(task.size())])
+        for name, task in tasks.items()
     }
-    scores = {name: Score(119, 0.1) for name in heads}
-    return Update(ours.digest, 0, f"{number:032x}", f"{number:032x}", dict.fromkeys(heads, 64), deltas, scores)
+    scores = {name: TrialScore(119, 0.1) for name in tasks}
+    return Update(ours.digest, 0, f"{number:032x}", f"{number:032x}", dict.fromkeys(tasks, 64), deltas, scores)
 
 
 def _plain_body(size: int) -> bytes:
@@ -124,10 +122,10 @@ def _rate(role: str, path: str, size: int, body_of: object) -> float:
 
 
 def _request(path: str, name: bytes, body: bytes) -> bytes:
-    head = (
+    task = (
         f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\nIdempotency-Key: {name.decode()}\r\n\r\n"
     )
-    return head.encode() + body
+    return task.encode() + body
 
 
 async def _send_all(port: int, posts: Sequence[bytes]) -> None:
@@ -137,9 +135,9 @@ async def _send_all(port: int, posts: Sequence[bytes]) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for post in left:
             writer.write(post)
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert b" 202 " in head.split(b"\r\n")[0], head
-            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            task = await reader.readuntil(b"\r\n\r\n")
+            assert b" 202 " in task.split(b"\r\n")[0], task
+            length = next(line for line in task.lower().split(b"\r\n") if line.startswith(b"content-length:"))
             await reader.readexactly(int(length.split(b":")[1]))
         writer.close()
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fedstep.build.ci import read_ci
-from fedstep.build.record import BuildOutcome, CiRun
-from fedstep.build.vendors import OURS
+from fedstep.ingest.ci import read_ci
+from fedstep.ingest.ci_vendors import OURS
+from fedstep.types import BuildOutcome, CiRun
 from tests.helpers.ci import (
     AZURE,
     BITBUCKET,

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.ci import parse_outcome, parse_time, read_ci
-from fedstep.build.record import Absent, BuildOutcome
-from fedstep.build.vendors import OURS, VENDORS
+from fedstep.ingest.ci import parse_outcome, parse_time, read_ci
+from fedstep.ingest.ci_vendors import OURS, VENDORS
+from fedstep.types import BuildOutcome, Unavailable
 from tests.helpers.ci import GITHUB, SHA
 
 
@@ -40,14 +40,14 @@ class TestTimes:
     )
     def test_what_is_no_time_is_absent_with_a_reason(self, text: str) -> None:
         found = parse_time(text)
-        assert isinstance(found, Absent)
+        assert isinstance(found, Unavailable)
         assert found.reason.endswith("is no time between 2000 and 2100")
         assert len(found.reason) < 100
 
     @given(st.one_of(st.text(), st.floats().map(str), st.integers().map(str), st.datetimes().map(str)))
     def test_no_text_breaks_parse_time(self, text: str) -> None:
         found = parse_time(text)
-        assert isinstance(found, Absent) or 946_684_800 <= found <= 4_102_444_800
+        assert isinstance(found, Unavailable) or 946_684_800 <= found <= 4_102_444_800
 
 
 class TestOutcomes:
@@ -60,12 +60,12 @@ class TestOutcomes:
             ("failure", BuildOutcome.FAILED),
             ("137", BuildOutcome.FAILED),
             ("-1", BuildOutcome.FAILED),
-            ("cancelled", Absent("the job was cancelled")),
-            ("running", Absent("the job is still running")),
-            ("maybe", Absent("'maybe' is no outcome; passed, unstable or failed is expected")),
+            ("cancelled", Unavailable("the job was cancelled")),
+            ("running", Unavailable("the job is still running")),
+            ("maybe", Unavailable("'maybe' is no outcome; passed, unstable or failed is expected")),
         ],
     )
-    def test_outcomes_have_common_words(self, word: str, outcome: BuildOutcome | Absent) -> None:
+    def test_outcomes_have_common_words(self, word: str, outcome: BuildOutcome | Unavailable) -> None:
         assert parse_outcome(word) == outcome
 
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.record import Absent, Dropped, Outcome, Reports, TestRun
 from fedstep.ingest.dialects import MAX_JSON_BYTES, RULES
 from fedstep.ingest.jenkins_compat import JenkinsCount, JenkinsCounter
 from fedstep.ingest.junit import Document, FileReading, combine_runs, read_reports, summarize
 from fedstep.ingest.xml import read_blocks
+from fedstep.types import Dropped, Outcome, Reports, TestRun, Unavailable
 
 FOLDER = Path(__file__).parents[1] / "data" / "junit"
 ROOT = "/home/ada/shop"
@@ -34,7 +34,7 @@ def outcomes(*names: str) -> dict[str, str]:
     return {run.test: run.outcome for run in read(*names).tests}
 
 
-def counted(text: str) -> JenkinsCount | Absent:
+def counted(text: str) -> JenkinsCount | Unavailable:
     return JenkinsCounter().count("r.xml", lambda: [text.encode()])
 
 
@@ -180,7 +180,7 @@ class TestAnyInput:
     def test_deep_nesting_stops_in_every_format(self, root):
         (reading,) = summarize([("r.xml", lambda: io.BytesIO(root + b"<x>" * 300_000))])
         assert "250,000 nested" in reading.dropped[-1].reason
-        assert reading.jenkins == JenkinsCount(1, 1, 0) or isinstance(reading.jenkins, Absent)
+        assert reading.jenkins == JenkinsCount(1, 1, 0) or isinstance(reading.jenkins, Unavailable)
 
     @given(st.lists(st.sampled_from(FRAGMENTS)).map("".join))
     def test_any_foreign_format_gives_runs_and_notes(self, text):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.git import list_files, read_change, read_outgoing, repository_root
-from fedstep.build.record import CiRun, FileChange
+from fedstep.ingest.git import list_files, read_change, read_outgoing
+from fedstep.ingest.git_process import repository_root
+from fedstep.types import CiRun, FileChange
 from tests.helpers.git import LOCAL, changed, commit, git, write
 
 pytestmark = pytest.mark.usefixtures("no_user_configuration")

@@ -9,17 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.git import list_files, read_change, read_outgoing, start_outgoing
-from fedstep.build.gitparse import parse_numstat, parse_objects, parse_status
-from fedstep.build.gitrun import Ran, Run, run_git
-from fedstep.build.record import Absent, CiRun
+from fedstep.ingest.git import (
+    list_files,
+    parse_numstat,
+    parse_objects,
+    parse_status,
+    read_change,
+    read_outgoing,
+    start_outgoing,
+)
+from fedstep.ingest.git_process import GitResult, Run, run_git
+from fedstep.types import CiRun, Unavailable
 from tests.helpers.git import LOCAL, changed, commit, git, write
 
 pytestmark = pytest.mark.usefixtures("no_user_configuration")
 
 
 def counting(calls: list[tuple[str, ...]]) -> Run:
-    def run(root: str, arguments: tuple[str, ...], stdin: bytes, seconds: float) -> Callable[[], Ran]:
+    def run(root: str, arguments: tuple[str, ...], stdin: bytes, seconds: float) -> Callable[[], GitResult]:
         calls.append(arguments)
         return run_git(root, arguments, stdin, seconds)
 
@@ -86,7 +93,7 @@ class TestProcesses:
         assert set(snapshot(tmp_path / "partial")) == before
 
 
-def answering(ran: Ran) -> Run:
+def answering(ran: GitResult) -> Run:
     return lambda *_: lambda: ran
 
 
@@ -104,11 +111,11 @@ class TestRefusals:
         (tmp_path / "plain").mkdir()
         git(tmp_path, "init", "-q", "--bare", "bare")
         for folder in (tmp_path / "plain", tmp_path / "bare", tmp_path / "missing"):
-            assert read_change(str(folder), LOCAL) == Absent("not a git work tree")
-            assert read_outgoing(str(folder)) == Absent("not a git work tree")
+            assert read_change(str(folder), LOCAL) == Unavailable("not a git work tree")
+            assert read_outgoing(str(folder)) == Unavailable("not a git work tree")
         monkeypatch.setenv("PATH", str(tmp_path / "plain"))
         for found in (read_change(str(repo), LOCAL), read_outgoing(str(repo)), list_files(str(repo))):
-            assert found == Absent("git is not installed or not on the PATH")
+            assert found == Unavailable("git is not installed or not on the PATH")
 
     @pytest.mark.parametrize(
         ("err", "remedy"),
@@ -125,10 +132,10 @@ class TestRefusals:
     )
     def test_a_refusal_says_what_to_do(self, repo: Path, err: str, remedy: str) -> None:
         for found in (
-            read_change(str(repo), LOCAL, answering(Ran(128, b"", err))),
-            read_outgoing(str(repo), answering(Ran(128, b"", err))),
+            read_change(str(repo), LOCAL, answering(GitResult(128, b"", err))),
+            read_outgoing(str(repo), answering(GitResult(128, b"", err))),
         ):
-            assert isinstance(found, Absent)
+            assert isinstance(found, Unavailable)
             assert remedy in found.reason
 
     def test_a_git_of_another_owner_is_refused_with_the_remedy(
@@ -136,7 +143,7 @@ class TestRefusals:
     ) -> None:
         monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
         found = read_outgoing(str(repo))
-        assert isinstance(found, Absent)
+        assert isinstance(found, Unavailable)
         assert found.reason.endswith(f"safe.directory '{repo}'")
 
     def test_a_git_that_hangs_is_given_up(self, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +151,7 @@ class TestRefusals:
         monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
         assert run_git(str(repo), ("status",), b"HEAD\n", 0.1)().err == "timeout"
         found = read_change(str(repo), LOCAL, lambda root, args, stdin, _: run_git(root, args, stdin, 0.1))
-        assert found == Absent("git did not answer within 5 s")
+        assert found == Unavailable("git did not answer within 5 s")
 
 
 class TestAnswers:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.git import FILE_LIMIT, read_change, read_outgoing
-from fedstep.build.patterns import matcher
-from fedstep.build.record import Absent, FileChange
+from fedstep.ingest.git import FILE_LIMIT, read_change, read_outgoing
+from fedstep.ingest.globs import matcher
+from fedstep.types import FileChange, Unavailable
 from tests.helpers.git import LOCAL, changed, commit, git, write
 
 pytestmark = pytest.mark.usefixtures("no_user_configuration")
@@ -59,7 +59,7 @@ class TestComparedCommits:
         git(tmp_path, "add", "staged.txt")
         change = changed(read_outgoing(str(tmp_path)))
         assert (change.files, change.base) == ((FileChange("staged.txt", 2, 0),), "nothing: no commit yet")
-        assert read_change(str(tmp_path), LOCAL) == Absent("the repository has no commit yet")
+        assert read_change(str(tmp_path), LOCAL) == Unavailable("the repository has no commit yet")
 
 
 class TestLimits:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.record import Absent, Dropped, Outcome, Reports, TestRun
 from fedstep.ingest.cases import failure_word, parse_seconds, relative_path
 from fedstep.ingest.junit import expand, iter_cases, read_reports, summarize
+from fedstep.types import Dropped, Outcome, Reports, TestRun, Unavailable
 
 FOLDER = Path(__file__).parents[1] / "data" / "junit"
 
@@ -50,7 +50,7 @@ class TestSamples:
         (reading,) = summarize([_file(name)], row.get("root", ROOT))
         assert reading.tests == read(name, root=row.get("root", ROOT)).tests
         assert reading.dialect == row["dialect"]
-        assert (None if isinstance(reading.jenkins, Absent) else list(reading.jenkins)) == row["jenkins"]
+        assert (None if isinstance(reading.jenkins, Unavailable) else list(reading.jenkins)) == row["jenkins"]
 
     def test_every_sample_is_in_the_table_and_in_the_readme(self):
         names = {path.name for path in FOLDER.iterdir() if path.suffix in (".xml", ".trx", ".json")} - {"expected.json"}

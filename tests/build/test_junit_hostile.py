@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.record import Dropped, TestRun
 from fedstep.ingest.junit import iter_cases
+from fedstep.types import Dropped, TestRun
 
 BLOCK = 65536
 

@@ -7,8 +7,8 @@ from xml.sax.saxutils import quoteattr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.record import Dropped, Outcome, Reports, TestRun
 from fedstep.ingest.junit import combine_outcomes, iter_cases, read_reports
+from fedstep.types import Dropped, Outcome, Reports, TestRun
 
 CHILDREN = {
     Outcome.PASSED: "<system-out><![CDATA[a & <b>]]></system-out>",

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.patterns import matcher
-from fedstep.build.record import Dropped
+from fedstep.ingest.globs import matcher
 from fedstep.ingest.junit import expand
+from fedstep.types import Dropped
 
 FILES = (
     "a.xml",

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.record import FileChange
-from fedstep.build.relation import is_build_file, package_of, relation
-from fedstep.features.schema import schema
+from fedstep.ingest.change_impact import is_build_file, package_of, relation
+from fedstep.schema.schema import schema
+from fedstep.types import FileChange
 
 CASES = [
     ("org.foo.BarTest#works", "src/main/java/org/foo/Bar.java", "itself"),

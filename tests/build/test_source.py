@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build import source
-from fedstep.build.functions import SUFFIXES, read_source, words_of
-from fedstep.build.record import Absent, Outcome, TestRun
-from fedstep.build.source import SourceIndex, walk_files
+from fedstep.ingest import source
+from fedstep.ingest.test_source import SUFFIXES, SourceIndex, read_source, walk_files, words_of
+from fedstep.types import Outcome, TestRun, Unavailable
 
 SAMPLES = Path(__file__).parents[1] / "data" / "source"
 
@@ -20,19 +19,19 @@ def run_of(test: str, file: str = "") -> TestRun:
     return TestRun(test, Outcome.PASSED, file=file)
 
 
-def words(root: Path, test: str, file: str = "") -> tuple[str, ...] | Absent:
+def words(root: Path, test: str, file: str = "") -> tuple[str, ...] | Unavailable:
     return source.test_words(run_of(test, file), str(root), SourceIndex(walk_files(str(root))))
 
 
 def sample(test: str, file: str = "") -> set[str]:
     found = words(SAMPLES, test, file)
-    assert not isinstance(found, Absent), found.reason
+    assert not isinstance(found, Unavailable), found.reason
     return set(found)
 
 
 def reason(root: Path, test: str, file: str = "") -> str:
     found = words(root, test, file)
-    assert isinstance(found, Absent)
+    assert isinstance(found, Unavailable)
     return found.reason
 
 
@@ -128,7 +127,7 @@ class TestProjectFiles:
         assert reason(root, "x#test_key", "../secret/test_key.py").startswith("no source file")
         index = SourceIndex(["folder/test_key.py", "../secret/test_key.py"])
         found = source.test_words(run_of("test_key#test_key"), str(root), index)
-        assert found == Absent("folder/test_key.py leads out of the project")
+        assert found == Unavailable("folder/test_key.py leads out of the project")
 
     def test_a_pipe_is_not_opened(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "test_pipe.py")
@@ -171,7 +170,7 @@ class TestProjectFiles:
             for n in range(17)
         ]
         assert all("connect" in each for each in found if isinstance(each, tuple))
-        assert not any(isinstance(each, Absent) for each in found)
+        assert not any(isinstance(each, Unavailable) for each in found)
 
 
 HOSTILE = ["a(", "it(", "{", '"', "/*", "(a)", "x(b)", "'''", "@a\n", "each(", "/[", '\\"', "\\'", "`\\", '"""\\', "(/"]
@@ -200,4 +199,4 @@ class TestAnyInput:
     @given(st.text(max_size=80), st.text(max_size=40))
     def test_no_identity_breaks_the_look_up(self, test: str, file: str) -> None:
         index = SourceIndex(["tests/test_orders.py", "a.ts"])
-        assert isinstance(source.test_words(run_of(test, file), str(SAMPLES), index), (tuple, Absent))
+        assert isinstance(source.test_words(run_of(test, file), str(SAMPLES), index), (tuple, Unavailable))

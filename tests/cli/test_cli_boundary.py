@@ -12,11 +12,10 @@ from typing import NamedTuple
 import pytest
 import requests
 
-from fedstep.features.schema import schema
-from fedstep.federation.gzipped import inflate
-from fedstep.federation.kept import starter_bytes
-from fedstep.federation.tensors import LARGEST
-from fedstep.federation.wire import unpack_update
+from fedstep.federation.messages import unpack_update
+from fedstep.federation.model_cache import starter_bytes
+from fedstep.federation.tensors import LARGEST_MESSAGE, inflate
+from fedstep.schema.schema import schema
 from tests.helpers.cli import Checkout, forty_tests, read_request, server
 
 CASES = forty_tests(12)
@@ -139,7 +138,7 @@ class TestConnections:
         assert asked.body == b""
 
         (kept,) = (place.history / "sent").glob("*.safetensors")
-        update = inflate(pushed.body, LARGEST) if "Content-Encoding" in pushed.headers else pushed.body
+        update = inflate(pushed.body, LARGEST_MESSAGE) if "Content-Encoding" in pushed.headers else pushed.body
         assert update == kept.read_bytes()
         assert pushed.line == "POST /v1/updates HTTP/1.1"
         known = {**pull, **signed, "Accept": "application/json", "Content-Type": "application/octet-stream"}

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from fedstep.federation.kept import starter_bytes
+from fedstep.federation.model_cache import starter_bytes
 from tests.helpers.cli import Checkout, aggregator, answering, dead_port, forty_tests, hanging, new_checkout, server
 
 CI = {"CI": "true", "FEDSTEP_CI_RUN": "77", "FEDSTEP_CI_JOB": "test", "FEDSTEP_CI_BRANCH": "main"}

@@ -132,7 +132,7 @@ class TestPredictions:
             with ran:
                 _, err = ran.communicate(timeout=60)
             loaded = {line.rpartition("|")[2].strip() for line in err.splitlines() if line.startswith("import time:")}
-            assert "fedstep.history.intake" in loaded
+            assert "fedstep.history.merge" in loaded
             assert not {"numpy", "sklearn", "scipy", "requests", "urllib3"} & loaded
         plain = laptop.start("predict", "--history", ".fedstep", python=("-X", "importtime"))
         with plain:

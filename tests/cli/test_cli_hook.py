@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.record import Absent
-from fedstep.commands.hook import NAMED
-from fedstep.history.shared import folder_name
-from fedstep.report.findings import ModelUsed, Prediction, TestRisk
+from fedstep.cli.hook import NAMED
+from fedstep.history.git_ref import folder_name
 from fedstep.report.text import prediction_text
+from fedstep.results import ModelUsed, Prediction, TestRisk
+from fedstep.types import Unavailable
 from tests.helpers.cli import Checkout, new_checkout
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ class TestPrediction:
 
     def test_of_many_flaky_tests_the_first_three_are_named(self) -> None:
         risks = tuple(TestRisk(f"shop#test_{number}", 0.9 - number / 10) for number in range(5))
-        said = prediction_text(Prediction("ok", Absent("no"), Absent("no"), risks, ModelUsed()), most=NAMED)
+        said = prediction_text(Prediction("ok", Unavailable("no"), Unavailable("no"), risks, ModelUsed()), most=NAMED)
         assert [f"test_{number}" in said for number in range(5)] == [True, True, True, False, False]
         assert "and 2 more" in said
 

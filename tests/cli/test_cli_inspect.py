@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.federation.gzipped import inflate
-from fedstep.federation.kept import starter_bytes
-from fedstep.federation.tensors import LARGEST, unpack
+from fedstep.federation.model_cache import starter_bytes
+from fedstep.federation.tensors import LARGEST_MESSAGE, inflate, unpack
 from tests.helpers.cli import Checkout, answering, by_method, forty_tests, new_checkout, server
 
 CASES = forty_tests(12)
@@ -72,7 +71,7 @@ def sender(tmp_path: Path, trained: Sent) -> Checkout:
 
 def body_of(request: bytes) -> bytes:
     head, _, body = request.partition(b"\r\n\r\n")
-    return inflate(body, LARGEST) if b"content-encoding: gzip" in head.lower() else body
+    return inflate(body, LARGEST_MESSAGE) if b"content-encoding: gzip" in head.lower() else body
 
 
 class TestNextUpdate:

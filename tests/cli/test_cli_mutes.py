@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.mutes import FILE, Mute, Mutes, muted_by, parse_mutes
 from fedstep.errors import InputError
+from fedstep.ingest.mutes import FILE, Mute, Mutes, muted_by, parse_mutes
 from tests.helpers.cli import Checkout, forty_tests, parse_github_output
 
 TODAY = date.today()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.federation.kept import starter_bytes
-from fedstep.history.entry import Entry
-from fedstep.history.log import Log
+from fedstep.federation.model_cache import starter_bytes
+from fedstep.history.project_store import RecordLog
+from fedstep.history.records import BuildRecord
 from tests.helpers.cli import Checkout, answering, by_method, forty_tests, new_checkout, server
 from tests.helpers.faults import CASES
 from tests.helpers.surfaces import SURFACES, Ended, Job, prepared
@@ -66,8 +66,8 @@ def assert_whole(place: Checkout, damaged: str) -> None:
     """No scratch file anywhere, every record can be read, and the next prediction is made."""
     place.no_leftovers()
     assert [path.name for path in place.root.iterdir() if path.name.startswith(".fedstep.")] == []
-    log = Log(str(place.history / "builds"))
-    unread = [name for name in log.files() if not isinstance(log.read(name), Entry)]
+    log = RecordLog(str(place.history / "builds"))
+    unread = [name for name in log.files() if not isinstance(log.read(name), BuildRecord)]
     assert unread == [damaged] * bool(damaged)
     assert len(log.files()) in (12, 13)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.federation.kept import starter_bytes
+from fedstep.federation.model_cache import starter_bytes
 from tests.helpers.cli import (
     SYSTEM_PATH,
     answering,

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.features.schema import schema
 from fedstep.federation.client import pull, push
-from fedstep.federation.patience import Patience
-from fedstep.federation.transport import requests_send
-from fedstep.federation.wire import Promise, Update, pack_update, shape
+from fedstep.federation.messages import PrivacyGuarantee, Update, pack_update, shape
+from fedstep.federation.transport import RetryPolicy, requests_send
 from fedstep.model.linear import zeros
+from fedstep.schema.schema import schema
 from tests.helpers.cli import aggregator
 
-PATIENCE = Patience(timeout=20.0, waits=(0.1, 0.2))
+PATIENCE = RetryPolicy(timeout=20.0, waits=(0.1, 0.2))
 ODD = ("--privacy-epsilon", "0.3333333", "--privacy-delta", "0.00012345", "--privacy-days", "0.0416667")
 
 
@@ -73,7 +72,7 @@ class TestTerms:
     def test_a_promise_is_said_to_clients_digit_by_digit(self, tmp_path):
         with aggregator(tmp_path, *ODD) as url:
             found = pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.promise
-        assert found == Promise(0.3333333, 0.00012345, 52, 0.0416667)
+        assert found == PrivacyGuarantee(0.3333333, 0.00012345, 52, 0.0416667)
 
     @pytest.mark.parametrize("words", [("--noise", "0.1"), ("--role", "helper", "--noise", "0.1")])
     def test_noise_that_adds_nothing_is_refused(self, fresh, tmp_path, words):

@@ -5,31 +5,31 @@ from contextlib import closing
 
 import pytest
 
-from fedstep.features.schema import schema
 from fedstep.federation.client import pull, push
-from fedstep.federation.patience import Patience
-from fedstep.federation.transport import requests_send
-from fedstep.federation.wire import Model, Score, Update, pack_update, shape
+from fedstep.federation.messages import Model, TrialScore, Update, pack_update, shape
+from fedstep.federation.transport import RetryPolicy, requests_send
 from fedstep.model.linear import zeros
+from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
+from fedstep.server.aggregation.step import next_version
 from fedstep.server.gate import Gate
-from fedstep.server.store import Offer, Store
-from fedstep.server.trial import next_version
+from fedstep.server.storage.store import Store
+from fedstep.server.storage.update_repository import UpdateOffer
 from tests.helpers.cli import aggregator
 
-PATIENCE = Patience(timeout=10.0, waits=(0.1, 0.2))
+PATIENCE = RetryPolicy(timeout=10.0, waits=(0.1, 0.2))
 
 
 def sent(number: int, base: int = 0, trial: int = -1) -> Update:
     delta = zeros(schema().heads["build-duration"].size())
     delta[number % len(delta)] = 0.1
-    scores = {"build-duration": Score(trial, -0.5)} if trial >= 0 else {}
+    scores = {"build-duration": TrialScore(trial, -0.5)} if trial >= 0 else {}
     name = f"{number:032x}"
     return Update(schema().digest, base, name, "7" * 32, {"build-duration": 8}, {"build-duration": delta}, scores)
 
 
-def offer(update: Update) -> Offer:
-    return Offer(update.id, update.project, "open", update.base, pack_update(update), update.scores)
+def offer(update: Update) -> UpdateOffer:
+    return UpdateOffer(update.id, update.project, "open", update.base, pack_update(update), update.scores)
 
 
 @pytest.fixture

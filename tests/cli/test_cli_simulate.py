@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.cli import main
+from fedstep.cli.main import main
 from tests.helpers.cli import Checkout, Ran
 
 COLUMNS = ("build", "started_at", "seconds", "outcome", "branch", "event", "author")

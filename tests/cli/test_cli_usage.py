@@ -5,11 +5,11 @@ import shlex
 
 import pytest
 
-from fedstep.cli import leaves
+from fedstep.cli.main import iter_commands
 from tests.helpers.cli import forty_tests
 
 HEAVY = ("numpy", "scipy", "sklearn", "joblib", "requests", "urllib3")
-COMMANDS = {" ".join(path): command for path, command in leaves()}
+COMMANDS = {" ".join(path): command for path, command in iter_commands()}
 NAMES = sorted(COMMANDS)
 VARIABLES = sorted({parameter.envvar for command in COMMANDS.values() for parameter in command.params} - {None})
 

@@ -1,4 +1,4 @@
-"""Facts about what the two build heads know before a build starts."""
+"""Facts about what the two build tasks know before a build starts."""
 
 import math
 
@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.record import Absent
-from fedstep.features.builds import PastBuild, Planned, finished, quantile, resemblance
 from fedstep.features.duration import VIEWS, Estimate, duration_features, jenkins_estimate
 from fedstep.features.failure import VIEWS as FAILURE_VIEWS
 from fedstep.features.failure import failure_features
-from fedstep.features.schema import schema
+from fedstep.history.builds import PastBuild, PlannedBuild, finished, quantile, resemblance
+from fedstep.schema.schema import schema
+from fedstep.types import Unavailable
 
 NOON = 1_700_000_000.0
 
@@ -25,8 +25,8 @@ def past_build(number: int, seconds: float = 100.0, outcome: str = "passed", **k
     return build._replace(**known)  # type: ignore[arg-type]
 
 
-def planned(**known: object) -> Planned:
-    return Planned(stream="tests", started_at=NOON)._replace(**known)  # type: ignore[arg-type]
+def planned(**known: object) -> PlannedBuild:
+    return PlannedBuild(stream="tests", started_at=NOON)._replace(**known)  # type: ignore[arg-type]
 
 
 names = st.sampled_from(["", "main", "topic"])
@@ -58,12 +58,12 @@ past_builds = st.lists(
     ),
     max_size=40,
 )
-plans = st.builds(Planned, **situations)
+plans = st.builds(PlannedBuild, **situations)
 
 
 class TestPastBuilds:
     @given(past_builds, plans)
-    def test_features_depend_only_on_builds_finished_before(self, past: list[PastBuild], now: Planned) -> None:
+    def test_features_depend_only_on_builds_finished_before(self, past: list[PastBuild], now: PlannedBuild) -> None:
         """Features depend only on builds that finished before the start."""
         known = [build for build in past if build.finished_at <= now.started_at]
         assert duration_features(past, now) == duration_features(known, now)
@@ -72,7 +72,7 @@ class TestPastBuilds:
 
     @given(past_builds, plans, st.randoms())
     def test_builds_that_finish_later_may_stand_in_any_order(
-        self, past: list[PastBuild], now: Planned, random: object
+        self, past: list[PastBuild], now: PlannedBuild, random: object
     ) -> None:
         later = [build._replace(finished_at=now.started_at + 1) for build in past]
         shuffled = sorted(later, key=lambda _: random.random())  # type: ignore[attr-defined]
@@ -80,23 +80,23 @@ class TestPastBuilds:
         assert failure_features([*past, *later], now) == failure_features([*shuffled, *past], now)
 
     @given(past_builds, plans)
-    def test_any_past_gives_finite_features_of_the_schema(self, past: list[PastBuild], now: Planned) -> None:
+    def test_any_past_gives_finite_features_of_the_schema(self, past: list[PastBuild], now: PlannedBuild) -> None:
         duration, failure = duration_features(past, now), failure_features(past, now)
-        rows = [schema().heads["build-failure"].encode(failure)]
-        if not isinstance(duration, Absent):
+        rows = [schema().tasks["build-failure"].encode(failure)]
+        if not isinstance(duration, Unavailable):
             assert 0 < duration[0].seconds < math.inf
             assert 0.02 <= duration[0].spread <= 1.0
-            rows.append(schema().heads["build-duration"].encode(duration[1]))
+            rows.append(schema().tasks["build-duration"].encode(duration[1]))
         assert all(math.isfinite(value) for row in rows for value in row.values)
 
 
 class TestSchema:
     @given(past_builds, plans)
-    def test_every_raw_value_has_a_part_in_the_schema(self, past: list[PastBuild], now: Planned) -> None:
-        assert set(failure_features(past, now)) == {part.name for part in schema().heads["build-failure"].parts}
+    def test_every_raw_value_has_a_part_in_the_schema(self, past: list[PastBuild], now: PlannedBuild) -> None:
+        assert set(failure_features(past, now)) == {part.name for part in schema().tasks["build-failure"].parts}
         duration = duration_features(past, now)
-        if not isinstance(duration, Absent):
-            assert set(duration[1]) == {part.name for part in schema().heads["build-duration"].parts}
+        if not isinstance(duration, Unavailable):
+            assert set(duration[1]) == {part.name for part in schema().tasks["build-duration"].parts}
 
     def test_views_name_distances_that_exist(self) -> None:
         distances = resemblance([past_build(1)], planned(), {"age": 1.0}).distances
@@ -123,8 +123,8 @@ class TestDuration:
         assert estimate.seconds < 70.0
 
     def test_a_job_never_seen_has_no_estimate(self) -> None:
-        assert isinstance(duration_features([past_build(1)], planned(stream="lint")), Absent)
-        assert isinstance(jenkins_estimate([past_build(1)], planned(stream="lint")), Absent)
+        assert isinstance(duration_features([past_build(1)], planned(stream="lint")), Unavailable)
+        assert isinstance(jenkins_estimate([past_build(1)], planned(stream="lint")), Unavailable)
 
     def test_a_build_still_running_is_not_known(self) -> None:
         assert finished([past_build(1, seconds=7200.0)], planned()) == []
@@ -162,7 +162,7 @@ class TestJenkinsEstimate:
         assert jenkins_estimate(past, planned()) == pytest.approx(seconds)
 
     def test_a_build_that_was_never_built_gives_jenkins_nothing(self) -> None:
-        assert isinstance(jenkins_estimate([past_build(1, outcome="not_built")], planned()), Absent)
+        assert isinstance(jenkins_estimate([past_build(1, outcome="not_built")], planned()), Unavailable)
 
 
 class TestWeightedMedian:
@@ -170,7 +170,7 @@ class TestWeightedMedian:
         assert quantile([1.0, 2.0, 3.0], [1.0, 1.0, 100.0], 0.5) == pytest.approx(3.0, abs=0.05)
 
 
-def _known(past: list[PastBuild], now: Planned) -> tuple[Estimate, dict[str, object]]:
+def _known(past: list[PastBuild], now: PlannedBuild) -> tuple[Estimate, dict[str, object]]:
     features = duration_features(past, now)
-    assert not isinstance(features, Absent), features.reason
+    assert not isinstance(features, Unavailable), features.reason
     return features[0], dict(features[1])

@@ -7,20 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.build.record import BuildOutcome, Outcome, TestRun
-from fedstep.features.flaky import flaky_values, group_of, history_columns, rounded, row_of, typical_seconds
-from fedstep.features.parts import Raw
-from fedstep.features.schema import schema
-from fedstep.history.entry import Entry
+from fedstep.features.flaky import flaky_values, history_columns, rounded, row_of, typical_seconds
+from fedstep.history.records import BuildRecord
 from fedstep.history.summary import Summary, fold
-from fedstep.history.tests import NEVER, TestTable, with_tests
+from fedstep.history.test_table import NEVER, TestTable, with_tests
+from fedstep.ingest.change_impact import group_of
+from fedstep.schema.encoders import Raw
+from fedstep.schema.schema import schema
+from fedstep.types import BuildOutcome, Outcome, TestRun
 
-HEAD = schema().heads["flaky"]
+TASK = schema().tasks["flaky"]
 
 
-def entry(number: int, runs: tuple[TestRun, ...]) -> Entry:
+def entry(number: int, runs: tuple[TestRun, ...]) -> BuildRecord:
     at = 1_700_000_000.0 + 600 * number
-    return Entry(f"{number:032x}", at, at + 9, 9.0, "unit||mark", BuildOutcome.PASSED, tests=runs)
+    return BuildRecord(f"{number:032x}", at, at + 9, 9.0, "unit||mark", BuildOutcome.PASSED, tests=runs)
 
 
 def history(seed: int, builds: int = 15, tests: int = 8) -> Summary:
@@ -45,12 +46,12 @@ class TestNewTests:
         assert part(values, "runs-since-failure") is None
         assert part(values, "classmates-flip-rate") is None
         assert part(values, "source") is None
-        names = {HEAD.names()[index] for index in HEAD.encode(values).indices}
+        names = {TASK.names()[index] for index in TASK.encode(values).indices}
         assert {"bias", "runs=0", "name=timeout", "source-words=absent"} <= names
 
     def test_one_value_a_part_for_each_test(self) -> None:
         table = history(1).tests
-        names = {one.name for one in HEAD.parts}
+        names = {one.name for one in TASK.parts}
         assert all(values.keys() == names for values in flaky_values(table))
         assert len(flaky_values(table)) == len(table.ids)
         assert flaky_values(TestTable()) == []
@@ -124,16 +125,16 @@ class TestNames:
     def test_no_coordinate_is_named_after_a_project(self) -> None:
         private = with_tests(TestTable(), ["com.zyxcorp.SecretzyxTest#qqzyx"])
         (values,) = flaky_values(private)
-        names = [HEAD.names()[index] for index in HEAD.encode(values).indices]
+        names = [TASK.names()[index] for index in TASK.encode(values).indices]
         assert not [name for name in names if "zyx" in name]
-        assert not [name for head in schema().heads.values() for name in head.names() if "zyx" in name]
+        assert not [name for task in schema().tasks.values() for name in task.names() if "zyx" in name]
 
     def test_the_head_and_the_triage_head_share_a_tests_past(self) -> None:
         table = history(4).tests
         past = history_columns(table)
         for number, values in enumerate(flaky_values(table)):
             assert {name: values[name] for name in past} == row_of(past, number)
-        parts = [[one for one in schema().heads[head].parts if one.name in past] for head in ("flaky", "triage")]
+        parts = [[one for one in schema().tasks[task].parts if one.name in past] for task in ("flaky", "triage")]
         assert parts[0] == parts[1]
         assert [one.name for one in parts[0]] == list(past)
 

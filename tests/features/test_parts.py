@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.features.parts import ABSENT, Choice, Flag, Hats, Words
+from fedstep.schema.encoders import ABSENT, BagOfWords, Categorical, Numeric, PiecewiseLinear
 
 knots = (
     st.lists(st.integers(0, 10**7).map(lambda n: n / 1000), min_size=2, max_size=8, unique=True).map(sorted).map(tuple)
 )
 
-WORDS = Words("word", {"sleep": 0, "thread": 1, "wait": 2})
+WORDS = BagOfWords("word", {"sleep": 0, "thread": 1, "wait": 2})
 
 
 class TestNumbers:
@@ -20,7 +20,7 @@ class TestNumbers:
     def test_hats_sum_to_one_on_at_most_two_neighbours(
         self, scale: tuple[float, ...], value: float, logarithmic: bool
     ) -> None:
-        pairs = Hats("x", scale, logarithmic).encode(value)
+        pairs = PiecewiseLinear("x", scale, logarithmic).encode(value)
         assert sum(weight for _, weight in pairs) == pytest.approx(1.0)
         assert all(0.0 < weight <= 1.0 for _, weight in pairs)
         assert len(pairs) == 1 or pairs[1][0] == pairs[0][0] + 1
@@ -28,30 +28,30 @@ class TestNumbers:
 
     @given(knots, st.booleans())
     def test_a_knot_is_its_own_coordinate(self, scale: tuple[float, ...], logarithmic: bool) -> None:
-        hats = Hats("x", scale, logarithmic)
+        hats = PiecewiseLinear("x", scale, logarithmic)
         assert [hats.encode(knot) for knot in scale] == [((number, 1.0),) for number in range(len(scale))]
 
     @given(knots, st.floats(0, 1e4), st.floats(0, 1e4))
     def test_hats_keep_the_order_of_values(self, scale: tuple[float, ...], one: float, other: float) -> None:
         def place(value: float) -> float:
-            return sum(offset * weight for offset, weight in Hats("x", scale, True).encode(value))
+            return sum(offset * weight for offset, weight in PiecewiseLinear("x", scale, True).encode(value))
 
         low, high = sorted((one, other))
         assert place(low) <= place(high) + 1e-9
 
     @pytest.mark.parametrize("value", [None, math.nan, math.inf, "text"])
     def test_what_is_no_number_is_absent(self, value: object) -> None:
-        hats = Hats("x", (0.0, 1.0))
+        hats = PiecewiseLinear("x", (0.0, 1.0))
         assert hats.encode(value) == ((2, 1.0),)
         assert hats.names()[2] == f"x={ABSENT}"
 
     def test_beyond_the_outer_knots_the_value_is_held(self) -> None:
-        hats = Hats("x", (1.0, 2.0))
+        hats = PiecewiseLinear("x", (1.0, 2.0))
         assert hats.encode(-5) == hats.encode(1.0)
         assert hats.encode(99) == hats.encode(2.0)
 
     def test_logarithmic_hats_are_linear_in_the_log(self) -> None:
-        hats = Hats("x", (0.0, 1.0, 3.0), logarithmic=True)
+        hats = PiecewiseLinear("x", (0.0, 1.0, 3.0), logarithmic=True)
         (_, left), (_, right) = hats.encode(math.sqrt(2 * 4) - 1)
         assert left == pytest.approx(right)
 
@@ -59,12 +59,12 @@ class TestNumbers:
 class TestLists:
     @given(st.text(max_size=8) | st.none() | st.integers())
     def test_an_answer_outside_the_list_has_no_coordinate(self, value: object) -> None:
-        choice = Choice("event", ("push", "tag"))
+        choice = Categorical("event", ("push", "tag"))
         assert bool(choice.encode(value)) == (value in ("push", "tag"))
 
     def test_a_flag_is_its_value_and_nothing_where_absent(self) -> None:
-        assert Flag("own").encode(-0.5) == ((0, -0.5),)
-        assert Flag("own").encode(0.0) == Flag("own").encode(None) == ()
+        assert Numeric("own").encode(-0.5) == ((0, -0.5),)
+        assert Numeric("own").encode(0.0) == Numeric("own").encode(None) == ()
 
 
 class TestWords:
@@ -81,7 +81,11 @@ class TestWords:
 
 
 class TestNames:
-    @pytest.mark.parametrize("part", [Flag("f"), Hats("h", (0.0, 1.0)), Choice("c", ("a", "b")), WORDS])
-    def test_every_coordinate_is_named_after_its_part(self, part: Flag | Hats | Choice | Words) -> None:
+    @pytest.mark.parametrize(
+        "part", [Numeric("f"), PiecewiseLinear("h", (0.0, 1.0)), Categorical("c", ("a", "b")), WORDS]
+    )
+    def test_every_coordinate_is_named_after_its_part(
+        self, part: Numeric | PiecewiseLinear | Categorical | BagOfWords
+    ) -> None:
         assert all(name == part.name or name.startswith(f"{part.name}=") for name in part.names())
         assert len(set(part.names())) == len(part.names())

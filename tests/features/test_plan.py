@@ -1,8 +1,8 @@
 """Facts about what is known of a build before it starts."""
 
-from fedstep.build.record import Absent, Change, CiRun, FileChange, Situation
-from fedstep.features.builds import PastBuild
-from fedstep.features.plan import plan, stream_of, usual_stream
+from fedstep.features.rows import plan, stream_of, usual_stream
+from fedstep.history.builds import PastBuild
+from fedstep.types import BuildContext, Change, CiRun, FileChange, Unavailable
 
 MONDAY_NOON = 1_700_481_600.0  # 2023-11-20 12:00 UTC
 CI = CiRun(vendor="github", job="unit", cell="py=3.11", branch="main", event="push")
@@ -15,13 +15,13 @@ def past(stream: str, number: int = 0) -> PastBuild:
 class TestPlan:
     def test_a_plan_says_when_what_and_how_much(self) -> None:
         change = Change("c0ffee", "", "ann", (FileChange("pom.xml", 2, 3), FileChange("a.py", 5, 0)))
-        planned = plan(Situation(CI, change, MONDAY_NOON), "unit|py=3.11|mark", "a1")
+        planned = plan(BuildContext(CI, change, MONDAY_NOON), "unit|py=3.11|mark", "a1")
         assert (planned.weekday, planned.hour, planned.is_pr) == (0, 12.0, False)
         assert (planned.files, planned.lines, planned.build_file_touched) == (2.0, 10.0, True)
         assert (planned.author, planned.commit, planned.branch) == ("a1", "c0ffee", "main")
 
     def test_what_git_does_not_tell_is_none(self) -> None:
-        planned = plan(Situation(CI._replace(event=""), Absent("no git"), MONDAY_NOON), "s", "a1")
+        planned = plan(BuildContext(CI._replace(event=""), Unavailable("no git"), MONDAY_NOON), "s", "a1")
         assert (planned.files, planned.lines, planned.build_file_touched, planned.is_pr) == (None, None, None, None)
         assert (planned.author, planned.commit) == ("", "")
 

@@ -3,31 +3,30 @@
 from collections.abc import Callable
 from zlib import crc32
 
-from fedstep.build.record import (
-    Absent,
+from fedstep.features.rows import build_private, last_commit, plan, rows_of_build, test_private
+from fedstep.history.records import make_record
+from fedstep.history.summary import Summary, fold
+from fedstep.model.labels import is_due
+from fedstep.schema.schema import schema
+from fedstep.types import (
     Build,
+    BuildContext,
     BuildOutcome,
     Change,
     CiRun,
     Duration,
     Outcome,
     Reports,
-    Situation,
     TestRun,
+    Unavailable,
 )
-from fedstep.features.plan import plan
-from fedstep.features.rows import build_private, last_commit, rows_of_build, test_private
-from fedstep.features.schema import schema
-from fedstep.history.entry import entry_of
-from fedstep.history.summary import Summary, fold
-from fedstep.model.labels import is_due
 
 STREAM = "unit||mark"
 
 
 def build(number: int, runs: tuple[TestRun, ...], **known: object) -> Build:
     change = Change(f"c{number}", "", "ann", ())
-    situation = Situation(CiRun(job="unit", branch="main", event="push"), change, 1_700_000_000.0 + 600 * number)
+    situation = BuildContext(CiRun(job="unit", branch="main", event="push"), change, 1_700_000_000.0 + 600 * number)
     outcome = BuildOutcome.FAILED if any(run.outcome in "fc" for run in runs) else BuildOutcome.PASSED
     made = Build(f"{number:032x}", situation, situation.started_at + 60, Duration(60.0, "mark"), outcome, Reports(runs))
     return made._replace(**known)  # type: ignore[arg-type]
@@ -40,7 +39,7 @@ def rows(summary: Summary, one: Build, due: Callable[[str, int], bool] = lambda 
 def known(*builds: Build) -> Summary:
     summary = Summary()
     for one in builds:
-        summary = fold(summary, one.name, entry_of(one, STREAM, "a1"))
+        summary = fold(summary, one.name, make_record(one, STREAM, "a1"))
     return summary
 
 
@@ -51,7 +50,7 @@ def many(letter: str, count: int = 40) -> tuple[TestRun, ...]:
 class TestTestRows:
     def test_five_thousand_tests_give_about_250_flaky_rows(self) -> None:
         """A build of five thousand tests stores about 250 flaky rows."""
-        horizon = schema().heads["flaky"].horizon
+        horizon = schema().tasks["flaky"].horizon
         one = build(1, many("p", 5000))
         made = rows(Summary(), one, lambda test, runs: is_due(crc32(test.encode()), runs, horizon))
         assert 200 <= len(made["flaky"]) <= 300
@@ -85,7 +84,7 @@ class TestBuildRows:
         assert [round(row.target, 6) for row in made["build-duration"]] == [0.0]
         assert made["build-failure"][0].subject == f"{3:032x}"
         assert rows(Summary(), build(3, ()))["build-duration"] == ()
-        assert rows(summary, build(3, (), duration=Absent("unknown")))["build-duration"] == ()
+        assert rows(summary, build(3, (), duration=Unavailable("unknown")))["build-duration"] == ()
 
     def test_rows_depend_on_the_past_alone(self) -> None:
         past = [build(n, (TestRun("a#x", Outcome("pfk"[n % 3]), 0.1 * n),)) for n in range(9)]
@@ -99,8 +98,8 @@ class TestBuildRows:
         summary = known(*(build(n, many("pfk"[n % 3], 9)) for n in range(6)))
         runs = (*many("f", 9), TestRun("new#t", Outcome.PASSED))
         straight, reverse = (rows(summary, build(9, order)) for order in (runs, runs[::-1]))
-        for head in ("flaky", "triage"):
-            assert sorted(map(repr, straight[head])) == sorted(map(repr, reverse[head]))
+        for task in ("flaky", "triage"):
+            assert sorted(map(repr, straight[task])) == sorted(map(repr, reverse[task]))
 
     def test_private_features_are_named_and_never_coordinates(self) -> None:
         assert test_private("a.B#x") == ("test=a.B#x", "class=a.B")

@@ -6,83 +6,90 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.features.parts import Choice, Flag, Hats, Part, Value, Words
-from fedstep.features.schema import FAILURE_KINDS, HEAD_NAMES, Head, Schema, schema
-from fedstep.features.triage import failure_kind
-from fedstep.history.tests import RECENT
+from fedstep.features.triage_features import failure_kind
+from fedstep.history.test_table import RECENT
 from fedstep.model.linear import margin
+from fedstep.schema.encoders import BagOfWords, Categorical, Encoder, Numeric, PiecewiseLinear, Value
+from fedstep.schema.schema import FAILURE_KINDS, TASK_NAMES, Schema, Task, schema
 
-HEADS = schema().heads
+HEADS = schema().tasks
 
 
-def value_of(part: Part, draw: Random) -> Value:
+def value_of(part: Encoder, draw: Random) -> Value:
     if draw.random() < 0.15:
         return None
-    if isinstance(part, Words):
+    if isinstance(part, BagOfWords):
         return tuple(sorted(draw.sample(range(len(part.index)), draw.randrange(6))))
-    if isinstance(part, Choice):
+    if isinstance(part, Categorical):
         return draw.choice([*part.options, "other word"])
     return draw.choice([0.0, 1, draw.uniform(-3, 3), draw.expovariate(0.01)])
 
 
 class TestCoordinates:
-    @pytest.mark.parametrize("name", HEAD_NAMES)
+    @pytest.mark.parametrize("name", TASK_NAMES)
     @settings(max_examples=25, deadline=None)
     @given(st.integers(0, 10**6))
     def test_margins_by_column_are_the_margins_of_the_rows(self, name: str, seed: int) -> None:
-        draw, head = Random(seed), HEADS[name]
-        weights = [draw.gauss(0, 1) for _ in range(head.size())]
-        rows = [{part.name: value_of(part, draw) for part in head.parts} for _ in range(3)]
-        columns = {part.name: [row[part.name] for row in rows] for part in head.parts}
-        expected = [margin(weights, *head.encode(row)) for row in rows]
-        assert head.margins(weights, columns) == pytest.approx(expected, abs=1e-9)
+        draw, task = Random(seed), HEADS[name]
+        weights = [draw.gauss(0, 1) for _ in range(task.size())]
+        rows = [{part.name: value_of(part, draw) for part in task.parts} for _ in range(3)]
+        columns = {part.name: [row[part.name] for row in rows] for part in task.parts}
+        expected = [margin(weights, *task.encode(row)) for row in rows]
+        assert task.margins(weights, columns) == pytest.approx(expected, abs=1e-9)
 
-    @pytest.mark.parametrize("name", HEAD_NAMES)
+    @pytest.mark.parametrize("name", TASK_NAMES)
     @settings(max_examples=25, deadline=None)
     @given(st.integers(0, 10**6))
     def test_coordinates_ascend_and_stay_inside(self, name: str, seed: int) -> None:
-        draw, head = Random(seed), HEADS[name]
-        indices, values = head.encode({part.name: value_of(part, draw) for part in head.parts})
+        draw, task = Random(seed), HEADS[name]
+        indices, values = task.encode({part.name: value_of(part, draw) for part in task.parts})
         assert list(indices) == sorted(set(indices))
-        assert all(0 <= index < head.size() for index in indices)
+        assert all(0 <= index < task.size() for index in indices)
         assert len(indices) == len(values)
 
-    @pytest.mark.parametrize("name", HEAD_NAMES)
+    @pytest.mark.parametrize("name", TASK_NAMES)
     def test_every_coordinate_has_one_name(self, name: str) -> None:
         names = HEADS[name].names()
         assert len(names) == len(set(names)) == HEADS[name].size()
 
     def test_the_order_of_named_values_changes_nothing(self) -> None:
-        head = HEADS["triage"]
+        task = HEADS["triage"]
         known = {"bias": 1.0, "runs": 7, "change": "near", "failure-kind": "timeout"}
-        raw: dict[str, Value] = {part.name: known.get(part.name) for part in head.parts}
-        assert head.encode(dict(reversed(raw.items()))) == head.encode(raw)
-        assert "change=near" in {head.names()[index] for index in head.encode(raw).indices}
+        raw: dict[str, Value] = {part.name: known.get(part.name) for part in task.parts}
+        assert task.encode(dict(reversed(raw.items()))) == task.encode(raw)
+        assert "change=near" in {task.names()[index] for index in task.encode(raw).indices}
 
     def test_a_missing_feature_is_an_error_that_names_it(self) -> None:
-        head = HEADS["triage"]
-        raw: dict[str, Value] = {part.name: None for part in head.parts if part.name != "change"}
+        task = HEADS["triage"]
+        raw: dict[str, Value] = {part.name: None for part in task.parts if part.name != "change"}
         with pytest.raises(ValueError, match="triage head: missing change; unknown none"):
-            head.encode(raw)
+            task.encode(raw)
         with pytest.raises(ValueError, match="missing change"):
-            head.margins(head.start(), {name: [value] for name, value in raw.items()})
+            task.margins(task.start(), {name: [value] for name, value in raw.items()})
 
     def test_an_unknown_feature_is_an_error_that_names_it(self) -> None:
-        head = HEADS["triage"]
-        raw: dict[str, Value] = {part.name: None for part in head.parts} | {"chnage": "near"}
+        task = HEADS["triage"]
+        raw: dict[str, Value] = {part.name: None for part in task.parts} | {"chnage": "near"}
         with pytest.raises(ValueError, match="triage head: missing none; unknown chnage"):
-            head.encode(raw)
+            task.encode(raw)
         with pytest.raises(ValueError, match="unknown chnage"):
-            head.margins(head.start(), {name: [value] for name, value in raw.items()})
+            task.margins(task.start(), {name: [value] for name, value in raw.items()})
 
 
 class TestTasks:
     def test_the_heads_are_the_four_tasks_in_order(self) -> None:
-        assert tuple(HEADS) == HEAD_NAMES
-        assert all(name == head.name for name, head in HEADS.items())
+        assert tuple(HEADS) == TASK_NAMES
+        assert all(name == task.name for name, task in HEADS.items())
 
 
-BASE = Head("flaky", (Flag("bias"), Hats("runs", (0.0, 1.0)), Words("name", {"a": 0, "b": 1})), 1.0, 50, 20, 20)
+BASE = Task(
+    "flaky",
+    (Numeric("bias"), PiecewiseLinear("runs", (0.0, 1.0)), BagOfWords("name", {"a": 0, "b": 1})),
+    1.0,
+    50,
+    20,
+    20,
+)
 CHANGES = [
     BASE._replace(name="other"),
     BASE._replace(clip=0.5),
@@ -91,24 +98,29 @@ CHANGES = [
     BASE._replace(horizon=10),
     BASE._replace(parts=BASE.parts[:2]),
     BASE._replace(parts=(BASE.parts[1], BASE.parts[0], BASE.parts[2])),
-    BASE._replace(parts=(Flag("bias2"), *BASE.parts[1:])),
-    BASE._replace(parts=(Flag("bias", start=1.0), *BASE.parts[1:])),
-    BASE._replace(parts=(BASE.parts[0], Hats("runs", (0.0, 1.0000001)), BASE.parts[2])),
-    BASE._replace(parts=(BASE.parts[0], Hats("runs", (0.0, 1.0), logarithmic=True), BASE.parts[2])),
-    BASE._replace(parts=(BASE.parts[0], Choice("runs", ("0", "1", "absent")), BASE.parts[2])),
-    BASE._replace(parts=(*BASE.parts[:2], Words("name", {"a": 0, "c": 1}))),
+    BASE._replace(parts=(Numeric("bias2"), *BASE.parts[1:])),
+    BASE._replace(parts=(Numeric("bias", start=1.0), *BASE.parts[1:])),
+    BASE._replace(parts=(BASE.parts[0], PiecewiseLinear("runs", (0.0, 1.0000001)), BASE.parts[2])),
+    BASE._replace(parts=(BASE.parts[0], PiecewiseLinear("runs", (0.0, 1.0), logarithmic=True), BASE.parts[2])),
+    BASE._replace(parts=(BASE.parts[0], Categorical("runs", ("0", "1", "absent")), BASE.parts[2])),
+    BASE._replace(parts=(*BASE.parts[:2], BagOfWords("name", {"a": 0, "c": 1}))),
 ]
 
 
 class TestDigest:
     def test_the_digest_changes_with_every_constant(self) -> None:
-        digests = {Schema((head,)).digest for head in (BASE, *CHANGES)}
+        digests = {Schema((task,)).digest for task in (BASE, *CHANGES)}
         assert len(digests) == 1 + len(CHANGES)
         assert all(len(digest) == 16 and int(digest, 16) >= 0 for digest in digests)
 
     def test_the_same_constants_give_the_same_digest(self) -> None:
-        again = Head(
-            "flaky", (Flag("bias"), Hats("runs", (0.0, 1.0)), Words("name", {"a": 0, "b": 1})), 1.0, 50, 20, 20
+        again = Task(
+            "flaky",
+            (Numeric("bias"), PiecewiseLinear("runs", (0.0, 1.0)), BagOfWords("name", {"a": 0, "b": 1})),
+            1.0,
+            50,
+            20,
+            20,
         )
         assert Schema((again,)).digest == Schema((BASE,)).digest
 

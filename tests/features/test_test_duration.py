@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.record import Absent
 from fedstep.features.test_duration import expected_seconds, expected_test_seconds
-from fedstep.history.tests import TestTable, with_tests
-from fedstep.history.times import SHORTEST, with_time
+from fedstep.history.test_table import SHORTEST, TestTable, with_tests, with_time
+from fedstep.types import Unavailable
 
 seconds = st.floats(0, 1e6)
 histories = st.lists(seconds, min_size=1, max_size=20)
@@ -17,7 +16,7 @@ histories = st.lists(seconds, min_size=1, max_size=20)
 
 def expected(times: Sequence[float]) -> float:
     value = expected_seconds(times)
-    assert not isinstance(value, Absent)
+    assert not isinstance(value, Unavailable)
     return value
 
 
@@ -42,7 +41,7 @@ class TestExpectedSeconds:
         assert value == round(value, 3)
 
     def test_a_test_without_a_time_has_no_expectation(self) -> None:
-        assert isinstance(expected_seconds([]), Absent)
+        assert isinstance(expected_seconds([]), Unavailable)
 
 
 class TestMovingTimes:
@@ -68,4 +67,4 @@ class TestRows:
         for time in (0.2, 0.21, 0.2):
             table.times[0] = with_time(table.times[0], time)
         assert expected_test_seconds(table, 0) == pytest.approx(0.203, abs=0.002)
-        assert isinstance(expected_test_seconds(table, 1), Absent)
+        assert isinstance(expected_test_seconds(table, 1), Unavailable)

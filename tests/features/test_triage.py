@@ -2,9 +2,16 @@
 
 import pytest
 
-from fedstep.build.record import (
-    Absent,
+from fedstep.features.triage_features import failure_kind, triage_values
+from fedstep.history.flakiness import PASSED_ON_COMMIT
+from fedstep.history.records import make_record
+from fedstep.history.summary import Summary, fold
+from fedstep.history.test_table import with_tests
+from fedstep.model.linear import margin
+from fedstep.schema.schema import EVIDENCE, FAILURE_KINDS, schema
+from fedstep.types import (
     Build,
+    BuildContext,
     BuildOutcome,
     Change,
     CiRun,
@@ -12,23 +19,16 @@ from fedstep.build.record import (
     FileChange,
     Outcome,
     Reports,
-    Situation,
     TestRun,
+    Unavailable,
 )
-from fedstep.features.schema import EVIDENCE, FAILURE_KINDS, schema
-from fedstep.features.triage import failure_kind, triage_values
-from fedstep.history.entry import entry_of
-from fedstep.history.evidence import PASSED_ON_COMMIT
-from fedstep.history.summary import Summary, fold
-from fedstep.history.tests import with_tests
-from fedstep.model.linear import margin
 
-HEAD = schema().heads["triage"]
+TASK = schema().tasks["triage"]
 CHANGE = Change("c2", "", "ann", (FileChange("src/org/foo/Bar.java", 1, 0), FileChange("docs/a.md", 1, 0)))
 
 
-def build(number: int, runs: tuple[TestRun, ...], change: Change | Absent = CHANGE) -> Build:
-    situation = Situation(CiRun(), change, 1_700_000_000.0 + 600 * number)
+def build(number: int, runs: tuple[TestRun, ...], change: Change | Unavailable = CHANGE) -> Build:
+    situation = BuildContext(CiRun(), change, 1_700_000_000.0 + 600 * number)
     duration = Duration(60.0, "mark")
     return Build(f"{number:032x}", situation, situation.started_at + 60, duration, BuildOutcome.FAILED, Reports(runs))
 
@@ -42,7 +42,7 @@ def past(letters: str, test: str = "org.foo.BarTest#works") -> Summary:
     summary = Summary()
     for number, letter in enumerate(letters):
         one = build(number, (TestRun(test, Outcome(letter), 0.5),), Change(f"p{number}", "", "ann", ()))
-        summary = fold(summary, str(number), entry_of(one, "||mark", ""))
+        summary = fold(summary, str(number), make_record(one, "||mark", ""))
     return summary
 
 
@@ -78,7 +78,7 @@ class TestEvidence:
         assert (new["runs"], new["change"], new["failure-kind"], new["seconds"]) == (0, "near", None, None)
 
     def test_without_git_the_change_is_absent_and_says_nothing(self) -> None:
-        found = facts(past("p"), build(9, (TestRun("a#b", Outcome.FAILED),), Absent("no git")))
+        found = facts(past("p"), build(9, (TestRun("a#b", Outcome.FAILED),), Unavailable("no git")))
         assert (found["a#b"]["change"], found["a#b"]["files-changed"], found["a#b"]["evidence-change"]) == (
             None,
             None,
@@ -99,7 +99,7 @@ class TestEvidence:
         summary = past("pppp")
         other = TestRun("org.foo.QuxTest#works", Outcome.FAILED)
         began = failed(Outcome.FAILED, CHANGE, other)
-        summary = fold(summary, "x", entry_of(began, "||mark", ""))
+        summary = fold(summary, "x", make_record(began, "||mark", ""))
         later = failed()
         assert evidence(summary, later, "change") == evidence(past("pppp"), began, "change") < 0.0
         assert evidence(summary, later, "companions") == evidence(past("pppp"), began, "companions") < 0.0
@@ -113,13 +113,13 @@ class TestEvidence:
 
     def test_untrained_model_counts_evidence_and_nothing_else(self) -> None:
         """Before any learning the evidence counts in full, and nothing else does."""
-        start = dict(zip(HEAD.names(), HEAD.start(), strict=True))
+        start = dict(zip(TASK.names(), TASK.start(), strict=True))
         assert {name for name, weight in start.items() if weight} == {f"evidence-{name}" for name in EVIDENCE}
         assert set(start.values()) == {0.0, 1.0}
         rows = triage_values(past("pppp").tests, failed(), "")
         (values,) = (row for _, row in rows)
         total = sum(evidence(past("pppp"), failed(), name) for name in EVIDENCE)
-        assert margin(HEAD.start(), *HEAD.encode(values)) == pytest.approx(total)
+        assert margin(TASK.start(), *TASK.encode(values)) == pytest.approx(total)
 
     @pytest.mark.parametrize(
         ("letters", "expected"), [("p", "passed"), ("k", "passed"), ("pf", "failed"), ("pc", "failed")]

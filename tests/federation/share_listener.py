@@ -3,8 +3,8 @@
 import json
 
 from fedstep.errors import AggregatorUnreachable
-from fedstep.federation.transport import Answer
-from fedstep.federation.twins import Peer
+from fedstep.federation.secagg.share_client import Endpoint
+from fedstep.federation.transport import HttpResponse
 
 __all__ = ["Listener"]
 
@@ -14,16 +14,16 @@ class Listener:
 
     def __init__(self, *statuses: int, served: bytes = b"") -> None:
         self.statuses, self.bodies, self.served, self.asked = list(statuses), [], served, 0
-        self.peer = Peer("https://one.example", self._send)
+        self.peer = Endpoint("https://one.example", self._send)
 
-    def _send(self, method, path, headers, body, _timeout) -> Answer:
+    def _send(self, method, path, headers, body, _timeout) -> HttpResponse:
         if method == "GET":
             self.asked += 1
-            return Answer(200, {}, self.served)
+            return HttpResponse(200, {}, self.served)
         assert path == "/v1/shares"
         self.bodies.append(body)
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         if not status:
             raise AggregatorUnreachable("nobody is there")
         receipt = {"receipt": f"r-{headers['Idempotency-Key']}", "version": 1}
-        return Answer(status, {}, json.dumps(receipt).encode())
+        return HttpResponse(status, {}, json.dumps(receipt).encode())

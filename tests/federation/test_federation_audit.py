@@ -8,17 +8,15 @@ from pathlib import Path
 import pytest
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable
-from fedstep.federation.audit import KEPT_BYTES, last_sent, read_audit, recorded
-from fedstep.federation.exchange import Aggregator, deliver
-from fedstep.federation.kept import keep_model, starter_bytes
-from fedstep.federation.outbox import Outbox
-from fedstep.federation.patience import Patience
-from fedstep.federation.transport import Answer, Send
-from fedstep.federation.wire import Update, pack_update
-from fedstep.history.home import Home
+from fedstep.federation.messages import Update, pack_update
+from fedstep.federation.model_cache import save_model, starter_bytes
+from fedstep.federation.outbox import KEPT_BYTES, Outbox, last_sent, read_audit, recorded
+from fedstep.federation.sync import Aggregator, push_pending
+from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport
+from fedstep.history.project_store import ProjectStore
 
 URL = "https://ada:secret@fedstep.example.org:8443/fed?key=1"
-ACCEPTED = Answer(202, {}, b'{"receipt": "r1", "version": 3}')
+ACCEPTED = HttpResponse(202, {}, b'{"receipt": "r1", "version": 3}')
 NOON = 1_790_000_000.0  # 2026-09-21T14:13:20Z
 
 
@@ -28,31 +26,31 @@ def update(number: int = 0) -> bytes:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    made = Home(str(tmp_path / "history"))
-    keep_model(made, starter_bytes(), "", URL, NOON)
+def home(tmp_path: Path) -> ProjectStore:
+    made = ProjectStore(str(tmp_path / "history"))
+    save_model(made, starter_bytes(), "", URL, NOON)
     return made
 
 
-def delivered(home: Home, answer: Callable[[], Answer], *bodies: bytes) -> list[bytes]:
+def delivered(home: ProjectStore, answer: Callable[[], HttpResponse], *bodies: bytes) -> list[bytes]:
     """Deliver these updates to an aggregator with this answer; what arrived there."""
     arrived: list[bytes] = []
 
-    def send(_method: str, _path: str, _headers: object, body: bytes, _timeout: float) -> Answer:
+    def send(_method: str, _path: str, _headers: object, body: bytes, _timeout: float) -> HttpResponse:
         arrived.append(body)
         return answer()
 
     for body in bodies:
         Outbox(Path(home.outbox)).keep(body)
-    deliver(home, Aggregator(URL, send, Patience(waits=(), timeout=1)))
+    push_pending(home, Aggregator(URL, send, RetryPolicy(waits=(), timeout=1)))
     return arrived
 
 
-def unreachable() -> Answer:
+def unreachable() -> HttpResponse:
     raise AggregatorUnreachable("nobody there")
 
 
-def test_an_update_that_was_acknowledged_is_on_record_with_its_bytes(home: Home) -> None:
+def test_an_update_that_was_acknowledged_is_on_record_with_its_bytes(home: ProjectStore) -> None:
     body = update()
     delivered(home, lambda: ACCEPTED, body)
     (sent,) = read_audit(home).sent
@@ -67,18 +65,18 @@ def test_an_update_that_was_acknowledged_is_on_record_with_its_bytes(home: Home)
     assert b"secret" not in home.read("sent/log.jsonl")
 
 
-def test_the_time_on_record_is_an_hour(home: Home) -> None:
+def test_the_time_on_record_is_an_hour(home: ProjectStore) -> None:
     send = recorded(home, URL, lambda *_: ACCEPTED, clock=lambda: NOON)
     send("POST", "/v1/updates", {}, update(), 1.0)
     assert read_audit(home).sent[0].hour == "2026-09-21T14:00Z"
 
 
-def test_bytes_that_left_without_an_answer_are_on_record_too(home: Home) -> None:
+def test_bytes_that_left_without_an_answer_are_on_record_too(home: ProjectStore) -> None:
     assert len(delivered(home, unreachable, update())) == 1
     (sent,) = read_audit(home).sent
     assert sent.answer == 0
-    delivered(home, lambda: Answer(503, {}, b""))
-    delivered(home, lambda: Answer(503, {}, b""))
+    delivered(home, lambda: HttpResponse(503, {}, b""))
+    delivered(home, lambda: HttpResponse(503, {}, b""))
     assert [one.answer for one in read_audit(home).sent] == [503]
     lines = list(filter(None, home.read("sent/log.jsonl").splitlines()))
     assert len(lines) == len(set(lines)), "said once"
@@ -86,16 +84,16 @@ def test_bytes_that_left_without_an_answer_are_on_record_too(home: Home) -> None
     assert [one.answer for one in read_audit(home).sent] == [202]
 
 
-def test_nothing_leaves_that_cannot_be_noted(home: Home) -> None:
+def test_nothing_leaves_that_cannot_be_noted(home: ProjectStore) -> None:
     Outbox(Path(home.outbox)).keep(update())
     Path(home.path("sent")).write_text("a file where the folder should be")
     arrived: list[bytes] = []
 
-    def send(_method: str, _path: str, _headers: object, body: bytes, _timeout: float) -> Answer:
+    def send(_method: str, _path: str, _headers: object, body: bytes, _timeout: float) -> HttpResponse:
         arrived.append(body)
         return ACCEPTED
 
-    flushed = deliver(home, Aggregator(URL, send, Patience(waits=())))
+    flushed = push_pending(home, Aggregator(URL, send, RetryPolicy(waits=())))
     assert arrived == []
     assert flushed.waiting == 1
     assert "cannot be noted" in str(flushed.failures[0])
@@ -103,12 +101,12 @@ def test_nothing_leaves_that_cannot_be_noted(home: Home) -> None:
         recorded(home, URL, send)("POST", "/v1/updates", {}, update(), 1.0)
 
 
-def test_a_question_without_a_body_is_not_on_record(home: Home) -> None:
+def test_a_question_without_a_body_is_not_on_record(home: ProjectStore) -> None:
     recorded(home, URL, lambda *_: ACCEPTED)("GET", "/v1/model", {}, b"", 1.0)
     assert read_audit(home).sent == ()
 
 
-def test_every_update_stays_on_record_and_the_last_ones_with_their_bytes(home: Home) -> None:
+def test_every_update_stays_on_record_and_the_last_ones_with_their_bytes(home: ProjectStore) -> None:
     bodies = [update(number) for number in range(KEPT_BYTES + 5)]
     for body in bodies:
         delivered(home, lambda: ACCEPTED, body)
@@ -118,7 +116,7 @@ def test_every_update_stays_on_record_and_the_last_ones_with_their_bytes(home: H
     assert last_sent(home) == bodies[-1]
 
 
-def test_a_line_that_was_cut_off_costs_only_itself(home: Home) -> None:
+def test_a_line_that_was_cut_off_costs_only_itself(home: ProjectStore) -> None:
     delivered(home, lambda: ACCEPTED, update(1))
     with open(home.path("sent/log.jsonl"), "ab") as file:
         file.write(b'{"hour": "2026-09-21T1')
@@ -128,18 +126,18 @@ def test_a_line_that_was_cut_off_costs_only_itself(home: Home) -> None:
 
 
 @pytest.mark.parametrize("line", [b"[]", b"\xff", b'{"sha256": "a", "host": "h", "answer": 202}', b'{"sha256": 1}'])
-def test_a_line_that_says_nothing_is_counted(home: Home, line: bytes) -> None:
+def test_a_line_that_says_nothing_is_counted(home: ProjectStore, line: bytes) -> None:
     home.write("sent/log.jsonl", line + b"\n")
     assert read_audit(home) == read_audit(home)._replace(sent=(), damaged=1)
 
 
-def test_a_host_and_a_digest_are_one_line_whatever_is_retried(home: Home) -> None:
-    answers = iter((Answer(500, {}, b""), Answer(500, {}, b""), ACCEPTED))
+def test_a_host_and_a_digest_are_one_line_whatever_is_retried(home: ProjectStore) -> None:
+    answers = iter((HttpResponse(500, {}, b""), HttpResponse(500, {}, b""), ACCEPTED))
 
-    def send(*_: object) -> Answer:
+    def send(*_: object) -> HttpResponse:
         return next(answers)
 
-    noting: Send = recorded(home, URL, send)
+    noting: Transport = recorded(home, URL, send)
     for _ in range(3):
         noting("POST", "/v1/updates", {}, update(), 1.0)
     lines = [json.loads(line) for line in home.read("sent/log.jsonl").splitlines() if line]

@@ -14,33 +14,32 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fedstep.build.record import (
+from fedstep.federation.messages import MOST_ROWS, TrialScore, Update, bucket, norm, pack_update, unpack_update
+from fedstep.federation.model_cache import starter_model
+from fedstep.federation.update_builder import make_update
+from fedstep.history.project_store import ProjectStore
+from fedstep.history.records import Example
+from fedstep.model.labels import LabelledExample, groups
+from fedstep.model.linear import zeros
+from fedstep.model.state import ExampleQueue
+from fedstep.model.training import learn_new_records
+from fedstep.pipeline.operations import evaluate_build, record_build
+from fedstep.schema.schema import schema
+from fedstep.types import (
+    BuildContext,
     BuildOutcome,
     Change,
     CiRun,
     Dropped,
     Duration,
-    Evidence,
     FileChange,
+    FinishedBuild,
     Outcome,
     Reports,
-    Situation,
     TestRun,
 )
-from fedstep.features.schema import schema
-from fedstep.federation.batch import make_update
-from fedstep.federation.bounds import MOST_ROWS, bucket, norm
-from fedstep.federation.kept import starter_model
-from fedstep.federation.wire import Score, Update, pack_update, unpack_update
-from fedstep.history.entry import Row
-from fedstep.history.home import Home
-from fedstep.model.catch_up import catch_up
-from fedstep.model.labels import Ripe, groups
-from fedstep.model.linear import zeros
-from fedstep.model.state import Backlog
-from fedstep.steps import observe, record
 
-HEADS = schema().heads
+HEADS = schema().tasks
 SECRET = st.text(min_size=8, max_size=24).filter(lambda text: not anyhow(text))  # words of ours are drawn, too
 SECRETS = st.lists(SECRET, min_size=3, max_size=6, unique=True)
 COUNTS = st.fixed_dictionaries({name: st.integers(0, 130) for name in HEADS})
@@ -54,8 +53,8 @@ NOTHING = Update(
     "0" * 32,
     "0" * 32,
     dict.fromkeys(HEADS, 1),
-    {name: zeros(head.size()) for name, head in HEADS.items()},
-    dict.fromkeys(HEADS, Score(0, 0.0)),
+    {name: zeros(task.size()) for name, task in HEADS.items()},
+    dict.fromkeys(HEADS, TrialScore(0, 0.0)),
 )
 RANDOM_LOOKING = re.compile(rb"[0-9a-f]{32}")
 
@@ -92,11 +91,11 @@ def found(secrets: Sequence[str], update: Update) -> list[str]:
     return [secret for secret in secrets for trace in traces(secret) if trace in body]
 
 
-def drawn(count: int, size: int, distinct: int, secrets: Sequence[str], dice: Random) -> tuple[Ripe, ...]:
+def drawn(count: int, size: int, distinct: int, secrets: Sequence[str], dice: Random) -> tuple[LabelledExample, ...]:
     """Rows whose names are secrets, of so many distinct tests or builds."""
     return tuple(
-        Ripe(
-            Row(
+        LabelledExample(
+            Example(
                 f"{secrets[n % len(secrets)]} {n % distinct}",
                 n,
                 tuple(sorted(dice.sample(range(size), 3))),
@@ -109,12 +108,12 @@ def drawn(count: int, size: int, distinct: int, secrets: Sequence[str], dice: Ra
     )
 
 
-def made(home: Home, waiting: Mapping[str, tuple[Ripe, ...]]) -> Update | None:
-    update, _ = make_update(Backlog(waiting=waiting), starter_model(), home.keyed)
+def made(home: ProjectStore, waiting: Mapping[str, tuple[LabelledExample, ...]]) -> Update | None:
+    update, _ = make_update(ExampleQueue(waiting=waiting), starter_model(), home.keyed)
     return update if isinstance(update, Update) else None
 
 
-def telling_builds(secrets: Sequence[str], began: int = MORNING) -> Iterator[Evidence]:
+def telling_builds(secrets: Sequence[str], began: int = MORNING) -> Iterator[FinishedBuild]:
     """Finished builds, an hour apart, with secrets in every string there is. Every third fails."""
     for number in range(BUILDS):
 
@@ -133,8 +132,8 @@ def telling_builds(secrets: Sequence[str], began: int = MORNING) -> Iterator[Evi
         reports = Reports(tests, 1, (Dropped(word(1), word(2), kept=True),), f"{word(3)}{number}")
         began_now = began + number * 3600
         outcome = BuildOutcome.FAILED if failed else BuildOutcome.PASSED
-        yield Evidence(
-            Situation(ci, change, began_now),
+        yield FinishedBuild(
+            BuildContext(ci, change, began_now),
             began_now + 300 + number,
             Duration(300 + number, "given"),
             outcome,
@@ -144,36 +143,36 @@ def telling_builds(secrets: Sequence[str], began: int = MORNING) -> Iterator[Evi
 
 def learned(folder: Path, secrets: Sequence[str], key: str = "ab" * 32, began: int = MORNING) -> Update:
     """The update that a project with these builds would send."""
-    home, model = Home(str(folder)), starter_model()
+    home, model = ProjectStore(str(folder)), starter_model()
     folder.mkdir()
     home.write("key", key.encode())
     for evidence in telling_builds(secrets, began):
         kept = starter_kept(model)
-        assert record(home, observe(home, evidence, kept), lambda _: {secrets[0]: (secrets[1],)})
-    backlog = catch_up(home, model.production).state.backlog
+        assert record_build(home, evaluate_build(home, evidence, kept), lambda _: {secrets[0]: (secrets[1],)})
+    backlog = learn_new_records(home, model.production).state.backlog
     update, _ = make_update(backlog, model, home.keyed)
     assert isinstance(update, Update), update
     return update
 
 
 def starter_kept(model: object) -> object:
-    from fedstep.federation.kept import Kept
+    from fedstep.federation.model_cache import CachedModel
 
-    return Kept(model)
+    return CachedModel(model)
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    made = Home(str(tmp_path_factory.mktemp("key") / "history"))
+def home(tmp_path_factory: pytest.TempPathFactory) -> ProjectStore:
+    made = ProjectStore(str(tmp_path_factory.mktemp("key") / "history"))
     made.prepare()
     return made
 
 
 @given(SECRETS, st.integers(0, 2**32))
 @hypothesis_settings(deadline=None, max_examples=25)
-def test_no_string_of_a_row_is_in_its_update_in_any_encoding(home: Home, secrets: list[str], seed: int) -> None:
+def test_no_string_of_a_row_is_in_its_update_in_any_encoding(home: ProjectStore, secrets: list[str], seed: int) -> None:
     dice = Random(seed)
-    update = made(home, {name: drawn(60, head.size(), 60, secrets, dice) for name, head in HEADS.items()})
+    update = made(home, {name: drawn(60, task.size(), 60, secrets, dice) for name, task in HEADS.items()})
     assert update is not None
     assert update.deltas.keys() == HEADS.keys()
     assert found(secrets, update) == []
@@ -198,7 +197,7 @@ def test_a_string_that_were_in_an_update_would_be_found() -> None:
 @given(SECRETS, COUNTS, st.integers(1, 60), st.integers(0, 2**32))
 @hypothesis_settings(deadline=None, max_examples=40)
 def test_a_head_leaves_with_a_whole_batch_alone_clipped_and_its_count_in_a_bucket(
-    home: Home, secrets: list[str], counts: dict[str, int], distinct: int, seed: int
+    home: ProjectStore, secrets: list[str], counts: dict[str, int], distinct: int, seed: int
 ) -> None:
     dice = Random(seed)
     waiting = {name: drawn(count, HEADS[name].size(), distinct, secrets, dice) for name, count in counts.items()}
@@ -217,13 +216,13 @@ def test_a_head_leaves_with_a_whole_batch_alone_clipped_and_its_count_in_a_bucke
 
 
 @pytest.mark.parametrize(("head", "rows", "distinct"), [("flaky", 50, 20), ("triage", 50, 20)])
-def test_heads_about_tests_wait_for_fifty_rows_of_twenty_tests(head: str, rows: int, distinct: int) -> None:
-    assert (HEADS[head].minimum_rows, HEADS[head].minimum_groups) == (rows, distinct)
+def test_heads_about_tests_wait_for_fifty_rows_of_twenty_tests(task: str, rows: int, distinct: int) -> None:
+    assert (HEADS[task].minimum_rows, HEADS[task].minimum_groups) == (rows, distinct)
 
 
 @pytest.mark.parametrize("head", ["build-failure", "build-duration"])
-def test_heads_about_builds_wait_for_eight_builds(head: str) -> None:
-    assert (HEADS[head].minimum_rows, HEADS[head].minimum_groups) == (8, 8)
+def test_heads_about_builds_wait_for_eight_builds(task: str) -> None:
+    assert (HEADS[task].minimum_rows, HEADS[task].minimum_groups) == (8, 8)
 
 
 @given(st.integers(1, 1 << 40))
@@ -236,7 +235,7 @@ def test_a_count_is_told_as_a_power_of_two_that_is_not_above_it(count: int) -> N
 
 def test_the_fields_of_an_update_are_these_and_none_is_a_time() -> None:
     assert Update._fields == ("schema", "base", "id", "project", "rows", "deltas", "scores")
-    assert not [name for head in HEADS.values() for name in (head.name,) if re.search("time|date|clock", name)]
+    assert not [name for task in HEADS.values() for name in (task.name,) if re.search("time|date|clock", name)]
 
 
 @given(SECRETS)

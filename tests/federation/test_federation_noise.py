@@ -9,55 +9,66 @@ from hypothesis import given
 from hypothesis import strategies as st
 from share_listener import Listener
 
+from fedstep.diagnostics.inspect import next_update
 from fedstep.errors import WireError
-from fedstep.features.schema import schema
-from fedstep.federation.bounds import MOST_NOISE, NOISE, loudness
-from fedstep.federation.exchange import Aggregator, _served, deliver
-from fedstep.federation.halves import Masked, Seeded, unpack_masked, unpack_seeded
-from fedstep.federation.kept import keep_model, starter_model
-from fedstep.federation.noise import CHANCE, FARTHEST, NO_NOISE, Noise, gaussian
+from fedstep.federation.messages import (
+    MOST_NOISE,
+    NOISE,
+    TrialScore,
+    Update,
+    loudness,
+    pack_model,
+    pack_update,
+    unpack_model,
+)
+from fedstep.federation.model_cache import save_model, starter_model
 from fedstep.federation.outbox import Outbox
-from fedstep.federation.patience import Patience
-from fedstep.federation.shares import (
+from fedstep.federation.secagg.share_client import Endpoint, flush_halves
+from fedstep.federation.secagg.share_messages import MaskedShare, SeedShare, unpack_masked, unpack_seeded
+from fedstep.federation.secagg.shares import (
+    CHANCE,
+    FARTHEST,
     HEAVIEST,
     LARGEST,
     LEVELS,
     MODULUS,
     MOST_DEVIATION,
     MOST_SUMMED,
+    NO_NOISE,
+    ShareNoise,
     deviation_of,
     deviations,
-    head_seeds,
+    gaussian,
     pad_bytes,
     quantised,
     split,
+    task_seeds,
 )
-from fedstep.federation.transport import Answer
-from fedstep.federation.twins import Peer, flush_halves
-from fedstep.federation.wire import Score, Update, pack_model, pack_update, unpack_model
-from fedstep.history.home import Home
-from fedstep.looking.updates import next_update
+from fedstep.federation.sync import Aggregator, _served, push_pending
+from fedstep.federation.transport import HttpResponse, RetryPolicy
+from fedstep.history.project_store import ProjectStore
+from fedstep.schema.schema import schema
 
 SEED, SECRET = bytes(range(32)), bytes(range(32, 64))
 USUAL = deviation_of(NOISE, 5)
-ONCE = Patience(timeout=1.0, waits=())
-HEAD = "build-failure"
-CLIP, SIZE = schema().heads[HEAD].clip, schema().heads[HEAD].size()
-NOISY = Noise(deviations(USUAL, schema()), SECRET)
+ONCE = RetryPolicy(timeout=1.0, waits=())
+TASK = "build-failure"
+CLIP, SIZE = schema().tasks[TASK].clip, schema().tasks[TASK].size()
+NOISY = ShareNoise(deviations(USUAL, schema()), SECRET)
 ENDS = -(1 << 63), (1 << 63) - 1  # the least and the largest that 64 bits can be
 
 
 def real(number: int = 1, score: float = 0.0) -> Update:
     """An update in the real schema, half as long as it may be."""
     delta = array("f", [0.5 * CLIP * SIZE**-0.5] * SIZE)
-    scores = {HEAD: Score(1, score)} if score else {}
-    return Update(schema().digest, 0, f"{number:032x}", "c" * 32, {HEAD: 8}, {HEAD: delta}, scores)
+    scores = {TASK: TrialScore(1, score)} if score else {}
+    return Update(schema().digest, 0, f"{number:032x}", "c" * 32, {TASK: 8}, {TASK: delta}, scores)
 
 
-def opened(masked: Masked, seeded: Seeded) -> list[int]:
+def opened(masked: MaskedShare, seeded: SeedShare) -> list[int]:
     """The signed steps of the grid that both halves hide."""
-    vector = masked.vectors[HEAD]
-    pads = array("Q", pad_bytes(head_seeds(seeded)[HEAD], len(vector)))
+    vector = masked.vectors[TASK]
+    pads = array("Q", pad_bytes(task_seeds(seeded)[TASK], len(vector)))
     sums = [(number + pad) % MODULUS for number, pad in zip(vector, pads, strict=True)]
     return [number - MODULUS if number >= MODULUS // 2 else number for number in sums]
 
@@ -117,25 +128,25 @@ def test_the_same_secret_draws_the_same_for_one_purpose_and_other_noise_for_ever
 
 def test_heads_that_few_rows_make_a_batch_of_have_more_noise_and_no_head_less():
     found = deviations(USUAL, schema())
-    rows = {name: head.minimum_rows for name, head in schema().heads.items()}
+    rows = {name: task.minimum_rows for name, task in schema().tasks.items()}
     assert {name for name in rows if found[name] == USUAL} == {name for name in rows if rows[name] == 50}
     assert all(found[name] == pytest.approx(USUAL * (50 / rows[name]) ** 0.5, abs=1) for name in rows)
 
 
 def test_the_halves_of_a_noised_update_add_up_to_it_and_its_noise_and_the_score_has_none():
-    plain, noised = (opened(*split(real(score=0.1), {HEAD: CLIP}, SEED, one)) for one in (NO_NOISE, NOISY))
+    plain, noised = (opened(*split(real(score=0.1), {TASK: CLIP}, SEED, one)) for one in (NO_NOISE, NOISY))
     apart = [one - other for one, other in zip(noised[:-1], plain[:-1], strict=True)]
-    expected = gaussian(NOISY.deviations[HEAD], SECRET, f"{real().id} {HEAD}", SIZE)
+    expected = gaussian(NOISY.deviations[TASK], SECRET, f"{real().id} {TASK}", SIZE)
     assert all(abs(one - other) <= 1 for one, other in zip(apart, expected, strict=True))
     assert noised[-1] == plain[-1] == LEVELS // 2
 
 
 def test_the_helpers_half_says_nothing_of_the_noise():
     (first, seeded), (second, same) = (
-        split(real(), {HEAD: CLIP}, SEED, NOISY._replace(secret=secret)) for secret in (SECRET, bytes(32))
+        split(real(), {TASK: CLIP}, SEED, NOISY._replace(secret=secret)) for secret in (SECRET, bytes(32))
     )
     assert seeded == same
-    assert not {*first.vectors[HEAD][:-1]} & {*second.vectors[HEAD][:-1]}
+    assert not {*first.vectors[TASK][:-1]} & {*second.vectors[TASK][:-1]}
 
 
 @pytest.mark.parametrize("later", [0, 7, USUAL])
@@ -161,15 +172,17 @@ def test_every_update_has_noise_of_its_own(tmp_path):
 
 @pytest.mark.parametrize("known", [True, False])
 def test_the_noise_is_that_which_the_leaders_model_asks_for_also_where_none_was_pulled(tmp_path, known):
-    home = Home(str(tmp_path))
+    home = ProjectStore(str(tmp_path))
     body = pack_model(starter_model()._replace(shares=5, noise=0.5))
     leader, helper = Listener(202, served=body), Listener(202)
     Outbox(tmp_path / "outbox").keep(pack_update(real()))
     if known:
-        keep_model(home, body, "", leader.peer.url, 0.0)
-    deliver(home, Aggregator(leader.peer.url, leader.peer.send, ONCE, Peer("https://two.example", helper.peer.send)))
+        save_model(home, body, "", leader.peer.url, 0.0)
+    push_pending(
+        home, Aggregator(leader.peer.url, leader.peer.send, ONCE, Endpoint("https://two.example", helper.peer.send))
+    )
     *steps, _score = opened(unpack_masked(*leader.bodies), unpack_seeded(*helper.bodies))
-    assert pstdev(steps) == pytest.approx(deviations(deviation_of(0.5, 5), schema())[HEAD], rel=0.3)
+    assert pstdev(steps) == pytest.approx(deviations(deviation_of(0.5, 5), schema())[TASK], rel=0.3)
     assert leader.asked == (not known)
 
 
@@ -186,26 +199,26 @@ def test_a_model_that_asks_for_absurd_noise_is_none(changes):
 
 
 def test_who_looks_at_the_next_update_is_told_of_the_noise_it_will_get(tmp_path):
-    home = Home(str(tmp_path))
+    home = ProjectStore(str(tmp_path))
     Outbox(tmp_path / "outbox").keep(pack_update(real()))
     assert "noise" not in next_update(home).note
-    keep_model(home, pack_model(starter_model()._replace(shares=5, noise=0.04)), "", "https://one.example", 0.0)
+    save_model(home, pack_model(starter_model()._replace(shares=5, noise=0.04)), "", "https://one.example", 0.0)
     assert "as it is split it gets noise: 0.04 of a head's bound in a sum of 5" in next_update(home).note
 
 
 def test_what_another_job_keeps_after_nothing_waited_is_not_split_without_its_noise(tmp_path, monkeypatch):
-    home, asked = Home(str(tmp_path)), []
+    home, asked = ProjectStore(str(tmp_path)), []
 
     def served(*words):
         found = _served(*words)
         Outbox(tmp_path / "outbox").keep(pack_update(real()))
         return found
 
-    def send(_method, path, *_rest) -> Answer:
+    def send(_method, path, *_rest) -> HttpResponse:
         asked.append(path)
-        return Answer(202, {}, b"{}")
+        return HttpResponse(202, {}, b"{}")
 
-    monkeypatch.setattr("fedstep.federation.exchange._served", served)
-    flushed = deliver(home, Aggregator("https://one.example", send, ONCE, Peer("https://two.example", send)))
+    monkeypatch.setattr("fedstep.federation.sync._served", served)
+    flushed = push_pending(home, Aggregator("https://one.example", send, ONCE, Endpoint("https://two.example", send)))
     assert (flushed.sent, asked) == ((), [])
     assert len(Outbox(tmp_path / "outbox").waiting().updates) == 1

@@ -6,29 +6,37 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.record import Absent, BuildOutcome, CiRun, Duration, Evidence, Outcome, Reports, Situation, TestRun
-from fedstep.commands import history as commands
+from fedstep.cli import history as commands
 from fedstep.errors import HistoryError
-from fedstep.federation.exchange import Aggregator
-from fedstep.federation.kept import Kept, starter_bytes, starter_model
+from fedstep.federation.model_cache import CachedModel, starter_bytes, starter_model
 from fedstep.federation.outbox import Outbox
-from fedstep.federation.patience import Patience
-from fedstep.federation.transport import Answer
-from fedstep.history.home import Home
-from fedstep.history.lock import Busy, alone
-from fedstep.history.merging import merge_folder
-from fedstep.importers.lessons import Lessons
-from fedstep.model.catch_up import waiting_rows
-from fedstep.training import Trained, learn, train
+from fedstep.federation.sync import Aggregator
+from fedstep.federation.transport import HttpResponse, RetryPolicy
+from fedstep.history.merge import merge_folder
+from fedstep.history.project_store import Busy, ProjectStore, exclusive
+from fedstep.importers.backfill_run import BackfillTrainer
+from fedstep.model.training import waiting_rows
+from fedstep.pipeline.train import TrainResult, learn, train
+from fedstep.types import (
+    BuildContext,
+    BuildOutcome,
+    CiRun,
+    Duration,
+    FinishedBuild,
+    Outcome,
+    Reports,
+    TestRun,
+    Unavailable,
+)
 
 NOW = 1_790_000_000.0
 URL = "https://hub.example"
-KEPT = Kept(starter_model(), url=URL)
+KEPT = CachedModel(starter_model(), url=URL)
 BATCH = 8  # builds
-NOBODY = Absent("no aggregator is configured")
+NOBODY = Unavailable("no aggregator is configured")
 
 
-class Cut(Home):
+class Cut(ProjectStore):
     """A home in which one file cannot be written any more: the process is killed there."""
 
     def write(self, name: str, content: bytes) -> None:
@@ -43,55 +51,57 @@ class Hub:
     def __init__(self, status: int = 200) -> None:
         self.status, self.taken = status, 0
 
-    def send(self, method: str, _path: str, headers: dict[str, str], _body: bytes, _timeout: float) -> Answer:
+    def send(self, method: str, _path: str, headers: dict[str, str], _body: bytes, _timeout: float) -> HttpResponse:
         if self.status != 200:
-            return Answer(self.status, {}, b"")
+            return HttpResponse(self.status, {}, b"")
         if method == "GET":
-            return Answer(200, {"etag": '"1"'}, starter_bytes())
+            return HttpResponse(200, {"etag": '"1"'}, starter_bytes())
         self.taken += 1
-        return Answer(202, {}, b'{"receipt": "r-%s", "version": 1}' % headers["Idempotency-Key"].encode())
+        return HttpResponse(202, {}, b'{"receipt": "r-%s", "version": 1}' % headers["Idempotency-Key"].encode())
 
     @property
     def aggregator(self) -> Aggregator:
-        return Aggregator(URL, self.send, Patience(waits=()))
+        return Aggregator(URL, self.send, RetryPolicy(waits=()))
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    made = Home(str(tmp_path / "home"))
+def home(tmp_path: Path) -> ProjectStore:
+    made = ProjectStore(str(tmp_path / "home"))
     made.prepare()
     return made
 
 
-def evidence(number: int) -> Evidence:
+def evidence(number: int) -> FinishedBuild:
     ci, at = CiRun(vendor="github", run=str(number), job="test", branch="main", event="push"), NOW + 1000 * number
     reports = Reports((TestRun("shop.Cart#adds", Outcome.PASSED, 0.5),), 1, (), str(number))
-    return Evidence(
-        Situation(ci, Absent("no git"), at - 60), at, Duration(60.0, "github"), BuildOutcome.PASSED, reports
+    return FinishedBuild(
+        BuildContext(ci, Unavailable("no git"), at - 60), at, Duration(60.0, "github"), BuildOutcome.PASSED, reports
     )
 
 
-def build(home: Home, *numbers: int, aggregator: Aggregator | Absent = NOBODY, withheld: str = "") -> Trained:
+def build(
+    home: ProjectStore, *numbers: int, aggregator: Aggregator | Unavailable = NOBODY, withheld: str = ""
+) -> TrainResult:
     """Train on each; what came of the last one."""
     for number in numbers:
         trained = train(home, evidence(number), lambda _runs: {}, aggregator, NOW, 500, withheld)
     return trained
 
 
-def copy_of(home: Home, name: str) -> Home:
-    return Home(shutil.copytree(home.folder, f"{home.folder}-{name}"))
+def copy_of(home: ProjectStore, name: str) -> ProjectStore:
+    return ProjectStore(shutil.copytree(home.folder, f"{home.folder}-{name}"))
 
 
-def unsent(home: Home) -> set[str]:
+def unsent(home: ProjectStore) -> set[str]:
     """The builds whose rows wait."""
     return {ripe.row.subject for ripe in waiting_rows(home).get("build-failure", ())}
 
 
-def updates(home: Home) -> list[str]:
+def updates(home: ProjectStore) -> list[str]:
     return [number for number, _ in Outbox(Path(home.outbox)).waiting().updates]
 
 
-def names(home: Home) -> list[str]:
+def names(home: ProjectStore) -> list[str]:
     return [name[-36:-4] for name in home.log.files()]
 
 
@@ -133,7 +143,7 @@ def test_a_rebuild_that_breaks_off_loses_no_cache(home, monkeypatch):
     learn(home, KEPT)
     before = home.read("backlog.json"), home.read("correction.json"), home.read("summary.json")
     with monkeypatch.context() as stopped:
-        stopped.setattr("fedstep.model.catch_up.fold", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        stopped.setattr("fedstep.model.training.fold", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             commands._rebuilt(home)
     assert (home.read("backlog.json"), home.read("correction.json"), home.read("summary.json")) == before
@@ -146,7 +156,7 @@ def test_two_never_learn_in_one_home_at_once(home):
     began, ended = threading.Event(), threading.Event()
 
     def learning() -> None:
-        with alone(home):
+        with exclusive(home):
             began.set()
             ended.wait(30)
 
@@ -154,7 +164,7 @@ def test_two_never_learn_in_one_home_at_once(home):
     other.start()
     assert began.wait(30)
     try:
-        with pytest.raises(Busy, match="another fedstep is learning"), alone(home, 0.0):
+        with pytest.raises(Busy, match="another fedstep is learning"), exclusive(home, 0.0):
             pass
         state = home.read("backlog.json")
         threading.Timer(0.3, ended.set).start()
@@ -168,8 +178,8 @@ def test_two_never_learn_in_one_home_at_once(home):
 
 def test_who_cannot_wait_any_longer_keeps_the_build_for_the_next(home, monkeypatch):
     build(home, 1)
-    monkeypatch.setattr("fedstep.training.alone", lambda of: alone(of, 0.0))
-    with alone(home):
+    monkeypatch.setattr("fedstep.pipeline.train.alone", lambda of: exclusive(of, 0.0))
+    with exclusive(home):
         trained = build(home, 2)
     assert not any(isinstance(problem, HistoryError) for problem in trained.problems)
     assert [line for line in trained.training.warnings if "another fedstep is learning" in line]
@@ -228,7 +238,7 @@ def test_a_backup_of_a_history_brings_back_no_row_that_was_sent_since(home):
 
 def test_an_empty_history_becomes_the_one_that_is_merged_into_it(home, tmp_path):
     build(home, 1, 2)
-    empty = Home(str(tmp_path / "empty"))
+    empty = ProjectStore(str(tmp_path / "empty"))
     empty.prepare()
     assert merge_folder(empty, home.folder).added == 2
     assert empty.key() == home.key()
@@ -239,7 +249,7 @@ def test_an_empty_history_becomes_the_one_that_is_merged_into_it(home, tmp_path)
 def test_a_folder_with_a_key_that_is_none_gives_its_records_alone(home, tmp_path, key):
     build(home, 1)
     home.write("key", key)
-    empty = Home(str(tmp_path / "empty"))
+    empty = ProjectStore(str(tmp_path / "empty"))
     empty.prepare()
     ours = empty.key()
     assert merge_folder(empty, home.folder).added == 1
@@ -250,7 +260,7 @@ def test_an_import_sends_nothing_of_a_history_whose_caches_were_lost(home):
     build(home, *range(1, BATCH + 1))
     learn(home, KEPT)
     home.write("summary.json", b"damaged")
-    lessons = Lessons(home, KEPT)
+    lessons = BackfillTrainer(home, KEPT)
     lessons.finish()
     lessons.store(500)
     assert (len(updates(home)), unsent(home)) == (1, set())
@@ -259,7 +269,7 @@ def test_an_import_sends_nothing_of_a_history_whose_caches_were_lost(home):
 def test_an_import_that_breaks_off_while_it_learns_again_has_no_row_left_to_send_twice(home):
     build(home, *range(2, BATCH + 2))
     learn(home, KEPT)
-    lessons = Lessons(home, KEPT)
+    lessons = BackfillTrainer(home, KEPT)
     assert lessons.learn(evidence(1)), "before all others: they are learned again after it"
     lessons.finish_again()
     lessons.store(500)
@@ -269,5 +279,5 @@ def test_an_import_that_breaks_off_while_it_learns_again_has_no_row_left_to_send
 
 def test_a_home_that_cannot_be_written_has_no_lock(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(HistoryError, match="cannot write"), alone(Home(str(tmp_path / "file" / "home"))):
+    with pytest.raises(HistoryError, match="cannot write"), exclusive(ProjectStore(str(tmp_path / "file" / "home"))):
         pass

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from fedstep.errors import AggregatorUnreachable, HistoryError, WireError
+from fedstep.federation.messages import Update, pack_update
 from fedstep.federation.outbox import Outbox, flush
-from fedstep.federation.patience import Patience
-from fedstep.federation.transport import Answer
-from fedstep.federation.wire import Update, pack_update
+from fedstep.federation.transport import HttpResponse, RetryPolicy
 
-ONCE = Patience(timeout=1.0, waits=())
+ONCE = RetryPolicy(timeout=1.0, waits=())
 URL = "https://ci.example.org"
 
 
@@ -32,7 +31,7 @@ def answering(*statuses: int):
 
     def send(_method, _path, headers, _body, _timeout):
         receipt = b'{"receipt": "r-%s", "version": 1}' % headers["Idempotency-Key"].encode()
-        return Answer(left.pop(0), {}, receipt)
+        return HttpResponse(left.pop(0), {}, receipt)
 
     return send
 
@@ -144,7 +143,7 @@ def test_a_flush_stops_at_a_failure_that_concerns_all_and_keeps_the_rest(outbox,
 
 def test_a_flush_sends_nothing_after_its_deadline(outbox):
     keep(outbox, 1)
-    flushed = flush(outbox, URL, answering(), Patience(deadline=5.0, clock=lambda: 5.0))
+    flushed = flush(outbox, URL, answering(), RetryPolicy(deadline=5.0, clock=lambda: 5.0))
     assert (flushed.sent, flushed.failures, flushed.waiting) == ((), (), 1)
 
 

@@ -8,20 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.features.schema import HEAD_NAMES, schema
-from fedstep.federation.batch import make_update
-from fedstep.federation.scores import BOUND, loss, score
-from fedstep.federation.wire import Model, pack_update, unpack_update
-from fedstep.history.entry import Row
-from fedstep.model.labels import Ripe
+from fedstep.federation.messages import Model, pack_update, unpack_update
+from fedstep.federation.update_builder import BOUND, loss, make_update, score
+from fedstep.history.records import Example
+from fedstep.model.labels import LabelledExample
 from fedstep.model.linear import zeros
-from fedstep.model.state import Backlog
+from fedstep.model.state import ExampleQueue
+from fedstep.schema.schema import TASK_NAMES, schema
 
-SIZES = {name: head.size() for name, head in schema().heads.items()}
+SIZES = {name: task.size() for name, task in schema().tasks.items()}
 
 
-def drawn(count: int, label: float = 1.0, weight: float = 1.0) -> tuple[Ripe, ...]:
-    return tuple(Ripe(Row(f"t{n}", 0, (0, 1 + n % 3), (1.0, 0.5), ()), label, weight) for n in range(count))
+def drawn(count: int, label: float = 1.0, weight: float = 1.0) -> tuple[LabelledExample, ...]:
+    return tuple(
+        LabelledExample(Example(f"t{n}", 0, (0, 1 + n % 3), (1.0, 0.5), ()), label, weight) for n in range(count)
+    )
 
 
 def model(bias: float, **trials: int) -> Model:
@@ -36,9 +37,9 @@ def keyed(*parts: str) -> str:
     return f"{len(parts):032x}"
 
 
-@pytest.mark.parametrize("head", HEAD_NAMES)
-def test_a_snapshot_that_is_production_scores_nothing(head: str) -> None:
-    found = score(head, model(0.0, **{head.replace("-", "_"): 7}), drawn(10))
+@pytest.mark.parametrize("head", TASK_NAMES)
+def test_a_snapshot_that_is_production_scores_nothing(task: str) -> None:
+    found = score(task, model(0.0, **{task.replace("-", "_"): 7}), drawn(10))
     assert found == (7, 0.0)
 
 
@@ -62,7 +63,10 @@ def test_a_score_is_the_weighted_mean_in_units_of_the_bound():
 def test_where_positives_are_rare_a_snapshot_that_ranks_them_better_scores_better():
     """One row in twenty gains much and the others lose a little: cut row by row it would look worse."""
     dice = Random(1)
-    rows = tuple(Ripe(Row(f"t{n}", 0, (0, 1), (1.0, float(n % 20 == 0)), ()), float(n % 20 == 0)) for n in range(100))
+    rows = tuple(
+        LabelledExample(Example(f"t{n}", 0, (0, 1), (1.0, float(n % 20 == 0)), ()), float(n % 20 == 0))
+        for n in range(100)
+    )
     trial = zeros(SIZES["flaky"])
     trial[0], trial[1] = -2.9, 3.0
     before = zeros(SIZES["flaky"])
@@ -73,19 +77,21 @@ def test_where_positives_are_rare_a_snapshot_that_ranks_them_better_scores_bette
 
 
 def test_the_loss_of_a_time_is_its_absolute_error():
-    row = Ripe(Row("b", 0, (0,), (2.0,), ()), 0.5)
+    row = LabelledExample(Example("b", 0, (0,), (2.0,), ()), 0.5)
     assert loss("build-duration", [1.0], row) == 1.5
 
 
 @given(st.floats(-1e4, 1e4))
 def test_the_loss_of_a_chance_is_its_log_loss_without_overflow(weight: float):
-    right, wrong = (loss("flaky", [weight], Ripe(Row("t", 0, (0,), (1.0,), ()), label)) for label in (1.0, 0.0))
+    right, wrong = (
+        loss("flaky", [weight], LabelledExample(Example("t", 0, (0,), (1.0,), ()), label)) for label in (1.0, 0.0)
+    )
     assert right - wrong == pytest.approx(-weight, rel=1e-9, abs=1e-9)
     assert min(right, wrong) <= math.log(2)
 
 
 def test_an_update_scores_the_heads_on_trial_and_no_others_with_what_it_has_not_learned():
-    backlog = Backlog(waiting={"flaky": drawn(50), "build-failure": drawn(8)})
+    backlog = ExampleQueue(waiting={"flaky": drawn(50), "build-failure": drawn(8)})
     tried = model(0.05, flaky=7)
     made, left = make_update(backlog, tried, keyed)
     assert made.scores == {"flaky": score("flaky", tried, drawn(50))}
@@ -94,12 +100,12 @@ def test_an_update_scores_the_heads_on_trial_and_no_others_with_what_it_has_not_
 
 
 def test_without_a_trial_an_update_has_no_score():
-    made, _ = make_update(Backlog(waiting={"flaky": drawn(50)}), model(0.0), keyed)
+    made, _ = make_update(ExampleQueue(waiting={"flaky": drawn(50)}), model(0.0), keyed)
     assert made.scores == {}
     assert len(unpack_update(pack_update(made)).deltas["flaky"]) == SIZES["flaky"]
 
 
 def test_the_snapshot_on_trial_changes_nothing_of_what_is_learned():
-    backlog = Backlog(waiting={"flaky": drawn(50)})
+    backlog = ExampleQueue(waiting={"flaky": drawn(50)})
     plain, tried = (make_update(backlog, one, keyed)[0] for one in (model(0.0), model(3.0, flaky=7)))
     assert plain.deltas == tried.deltas

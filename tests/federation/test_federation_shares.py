@@ -12,45 +12,49 @@ from hypothesis import strategies as st
 from share_listener import Listener
 
 from fedstep.errors import AggregatorError, HistoryError, SchemaMismatch, WireError
-from fedstep.features.schema import schema
-from fedstep.federation.audit import read_audit
-from fedstep.federation.bounds import clip
-from fedstep.federation.exchange import Aggregator, deliver
-from fedstep.federation.halves import Masked, Seeded, check_half, pack_half, unpack_masked, unpack_seeded
-from fedstep.federation.kept import keep_model, starter_model
-from fedstep.federation.outbox import Outbox
-from fedstep.federation.patience import Patience
-from fedstep.federation.shares import (
+from fedstep.federation.messages import SchemaShape, TrialScore, Update, clip, pack_model, pack_update
+from fedstep.federation.model_cache import save_model, starter_model
+from fedstep.federation.outbox import Outbox, read_audit
+from fedstep.federation.secagg.share_client import Endpoint, flush_halves, push_halves
+from fedstep.federation.secagg.share_messages import (
+    MaskedShare,
+    SeedShare,
+    check_half,
+    pack_half,
+    unpack_masked,
+    unpack_seeded,
+)
+from fedstep.federation.secagg.shares import (
     HEAVIEST,
     LEVELS,
     MODULUS,
     MOST_SUMMED,
     REACH,
-    head_seeds,
     pad_bytes,
     pair_of,
     quantised,
     split,
+    task_seeds,
 )
-from fedstep.federation.transport import Answer
-from fedstep.federation.twins import Peer, flush_halves, push_halves
-from fedstep.federation.wire import Score, Shape, Update, pack_model, pack_update
-from fedstep.history.home import Home
+from fedstep.federation.sync import Aggregator, push_pending
+from fedstep.federation.transport import HttpResponse, RetryPolicy
+from fedstep.history.project_store import ProjectStore
+from fedstep.schema.schema import schema
 from fedstep.server.gate import Gate
 
 SEED = bytes(range(32))
 BOUNDS = {"flaky": 1.0, "build-duration": 0.1}
 DELTAS = {"flaky": array("f", [0.5, -0.25, 0.0]), "build-duration": array("f", [0.1 * (1 - 2**-23), -0.01])}
-UPDATE = Update("a" * 16, 7, "b" * 32, "c" * 32, dict.fromkeys(DELTAS, 8), DELTAS, {"flaky": Score(5, -0.1)})
+UPDATE = Update("a" * 16, 7, "b" * 32, "c" * 32, dict.fromkeys(DELTAS, 8), DELTAS, {"flaky": TrialScore(5, -0.1)})
 MASKED, SEEDED = split(UPDATE, BOUNDS, SEED)
-OURS = Shape("a" * 16, {"flaky": 3, "build-duration": 2})
-ONCE = Patience(timeout=1.0, waits=())
+OURS = SchemaShape("a" * 16, {"flaky": 3, "build-duration": 2})
+ONCE = RetryPolicy(timeout=1.0, waits=())
 
 
-def opened(masked: Masked, seeded: Seeded, head: str) -> list[int]:
-    """The signed steps of the grid that both halves of one head hide."""
-    vector = masked.vectors[head]
-    pads = array("Q", pad_bytes(head_seeds(seeded)[head], len(vector)))
+def opened(masked: MaskedShare, seeded: SeedShare, task: str) -> list[int]:
+    """The signed steps of the grid that both halves of one task hide."""
+    vector = masked.vectors[task]
+    pads = array("Q", pad_bytes(task_seeds(seeded)[task], len(vector)))
     sums = [(number + pad) % MODULUS for number, pad in zip(vector, pads, strict=True)]
     return [number - MODULUS if number >= MODULUS // 2 else number for number in sums]
 
@@ -61,7 +65,7 @@ vectors = st.lists(st.floats(-1.0, 1.0, width=32), min_size=1, max_size=20)
 @given(vectors, st.sampled_from([0.1, 0.2, 1.0]), st.floats(-1.0, 1.0, width=32), st.binary(min_size=32, max_size=32))
 def test_the_halves_add_up_to_any_update_within_its_bounds_to_half_a_step(numbers, bound, score, seed):
     delta = clip(array("f", numbers), bound)
-    update = UPDATE._replace(deltas={"flaky": delta}, rows={"flaky": 8}, scores={"flaky": Score(1, score)})
+    update = UPDATE._replace(deltas={"flaky": delta}, rows={"flaky": 8}, scores={"flaky": TrialScore(1, score)})
     *steps, vote = opened(*split(update, {"flaky": bound}, seed), "flaky")
     assert all(abs(step - number * LEVELS / bound) <= 0.5 + 1e-6 for step, number in zip(steps, delta, strict=True))
     assert abs(vote - max(-REACH, min(REACH, score)) / REACH * LEVELS) <= 0.5 + 1e-6
@@ -94,16 +98,16 @@ def test_the_same_seed_gives_the_same_halves_and_the_pad_is_shake_128_of_the_hea
     assert split(UPDATE, BOUNDS, SEED) == (MASKED, SEEDED)
     told = f"fedstep head 1\0{'a' * 16}\0{'b' * 32}\0flaky\0\1".encode()
     secret = hmac.digest(SEED, told, "sha256")
-    assert head_seeds(SEEDED)["flaky"] == secret
+    assert task_seeds(SEEDED)["flaky"] == secret
     assert pad_bytes(secret, 2) == shake_128(b"fedstep pad 2\0" + secret).digest(16)
 
 
 def test_the_seed_of_one_head_opens_no_other():
-    seeds = head_seeds(SEEDED)
+    seeds = task_seeds(SEEDED)
     assert len({SEED, *seeds.values()}) == 1 + len(DELTAS)
-    found = head_seeds(SEEDED._replace(seed=seeds["flaky"])).values()
+    found = task_seeds(SEEDED._replace(seed=seeds["flaky"])).values()
     assert not {*found} & {*seeds.values()}
-    right, wrong = (array("Q", pad_bytes(seeds[head], 3)) for head in ("build-duration", "flaky"))
+    right, wrong = (array("Q", pad_bytes(seeds[task], 3)) for task in ("build-duration", "flaky"))
     assert opened(MASKED, SEEDED, "build-duration")[1] == round(-0.01 / 0.1 * LEVELS)
     assert not {*right} & {*wrong}
 
@@ -129,12 +133,12 @@ def test_the_largest_weighted_sum_fits_with_its_sign_and_the_bound_is_the_worst_
 
 
 def test_two_messages_are_at_most_2_1_times_the_bytes_of_the_dense_update():
-    heads = schema().heads
-    deltas = {name: array("f", [head.clip / head.size()] * head.size()) for name, head in heads.items()}
-    scores = dict.fromkeys(heads, Score(10**6, 0.5))
-    update = Update(schema().digest, 10**6, "b" * 32, "c" * 32, dict.fromkeys(heads, 2048), deltas, scores)
-    halves = split(update, {name: head.clip for name, head in heads.items()}, SEED)
-    assert sum(len(pack_half(half)) for half in halves) <= 2.1 * 4 * sum(head.size() for head in heads.values())
+    tasks = schema().tasks
+    deltas = {name: array("f", [task.clip / task.size()] * task.size()) for name, task in tasks.items()}
+    scores = dict.fromkeys(tasks, TrialScore(10**6, 0.5))
+    update = Update(schema().digest, 10**6, "b" * 32, "c" * 32, dict.fromkeys(tasks, 2048), deltas, scores)
+    halves = split(update, {name: task.clip for name, task in tasks.items()}, SEED)
+    assert sum(len(pack_half(half)) for half in halves) <= 2.1 * 4 * sum(task.size() for task in tasks.values())
 
 
 def test_messages_are_read_as_they_were_written():
@@ -164,7 +168,7 @@ def test_any_bytes_are_no_half_or_raise_a_wire_error(body):
             unpack(body)
 
 
-def rewritten(half: Masked | Seeded, **words: object) -> bytes:
+def rewritten(half: MaskedShare | SeedShare, **words: object) -> bytes:
     """The bytes of a half with other metadata; a word that is None is gone."""
     body = pack_half(half)
     length = int.from_bytes(body[:8], "little")
@@ -219,7 +223,7 @@ def test_halves_of_other_heads_sizes_or_schemas_do_not_fit():
 
 def real(number: int = 1, **changes: object) -> bytes:
     """An update in the real schema."""
-    delta = array("f", [0.01] * schema().heads["build-duration"].size())
+    delta = array("f", [0.01] * schema().tasks["build-duration"].size())
     update = Update(schema().digest, 0, f"{number:032x}", "c" * 32, {"build-duration": 8}, {"build-duration": delta})
     return pack_update(update._replace(**changes))
 
@@ -298,11 +302,11 @@ def test_an_update_of_another_schema_is_refused_before_anything_leaves(outbox):
 
 
 def test_with_a_helper_halves_leave_and_nothing_else_and_both_are_on_record(tmp_path):
-    home, leader, helper = Home(str(tmp_path)), Listener(202), Listener(202)
-    keep_model(home, pack_model(starter_model()._replace(shares=5)), "", leader.peer.url, 0.0)
+    home, leader, helper = ProjectStore(str(tmp_path)), Listener(202), Listener(202)
+    save_model(home, pack_model(starter_model()._replace(shares=5)), "", leader.peer.url, 0.0)
     Outbox(tmp_path / "outbox").keep(real())
-    second = Peer("https://two.example", helper.peer.send)
-    flushed = deliver(home, Aggregator(leader.peer.url, leader.peer.send, ONCE, second))
+    second = Endpoint("https://two.example", helper.peer.send)
+    flushed = push_pending(home, Aggregator(leader.peer.url, leader.peer.send, ONCE, second))
     assert len(flushed.sent) == 1
     assert unpack_masked(*leader.bodies).id == unpack_seeded(*helper.bodies).id
     assert [(one.host, one.answer) for one in read_audit(home).sent] == [("two.example", 202), ("one.example", 202)]
@@ -310,17 +314,17 @@ def test_with_a_helper_halves_leave_and_nothing_else_and_both_are_on_record(tmp_
 
 @pytest.mark.parametrize("kept_from", ["https://one.example", "https://another.example", ""])
 def test_without_a_helper_nothing_leaves_for_an_aggregator_of_halves(tmp_path, kept_from):
-    home, asked = Home(str(tmp_path)), []
+    home, asked = ProjectStore(str(tmp_path)), []
     body = pack_model(starter_model()._replace(shares=5 if kept_from == "https://one.example" else 0))
     Outbox(tmp_path / "outbox").keep(real())
     if kept_from:
-        keep_model(home, body, "", kept_from, 0.0)
+        save_model(home, body, "", kept_from, 0.0)
 
-    def leader(method, path, _headers, _body, _timeout) -> Answer:
+    def leader(method, path, _headers, _body, _timeout) -> HttpResponse:
         asked.append((method, path.partition("?")[0]))
-        return Answer(200, {}, pack_model(starter_model()._replace(shares=5)))
+        return HttpResponse(200, {}, pack_model(starter_model()._replace(shares=5)))
 
-    flushed = deliver(home, Aggregator("https://one.example", leader, ONCE))
+    flushed = push_pending(home, Aggregator("https://one.example", leader, ONCE))
     assert (flushed.sent, flushed.refused, flushed.waiting) == ((), (), 1)
     assert [failure.remedy.partition(";")[0] for failure in flushed.failures] == ["Give --helper the URL of its helper"]
     assert asked == ([] if kept_from == "https://one.example" else [("GET", "/v1/model")])

@@ -18,12 +18,11 @@ import responses
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable, FedstepError, UsageError
 from fedstep.federation.client import push
-from fedstep.federation.patience import Patience
-from fedstep.federation.transport import redacted, requests_send
-from fedstep.federation.wire import Update, pack_update
+from fedstep.federation.messages import Update, pack_update
+from fedstep.federation.transport import RetryPolicy, redacted, requests_send
 
 TOKEN = "tok-correct-horse-battery"
-SHORT = Patience(timeout=0.6, waits=(0.05,))
+SHORT = RetryPolicy(timeout=0.6, waits=(0.05,))
 UPDATE = pack_update(Update("a" * 16, 3, "b" * 32, "c" * 32, {"flaky": 64}, {"flaky": array("f", [0.5, 0.0])}))
 RECEIPT = json.dumps({"receipt": "r", "version": 7}).encode()
 
@@ -104,7 +103,7 @@ def endless_header(connection: socket.socket, _asked: bytes) -> None:
         connection.sendall(b"y" * (1 << 16))
 
 
-def failure(url: str, token: str = TOKEN, patience: Patience = SHORT) -> FedstepError:
+def failure(url: str, token: str = TOKEN, patience: RetryPolicy = SHORT) -> FedstepError:
     """The error of a push; it came by itself, whatever the other side does, and shows no secret."""
     with pytest.raises(AggregatorError) as error:
         push(UPDATE, url, requests_send(url, token), patience)
@@ -269,7 +268,7 @@ def test_what_requests_raises_becomes_words_of_our_own(raised, kind, remedy):
 
 def test_the_room_loads_no_http_library_until_it_is_used():
     program = (
-        "import sys, fedstep.federation.outbox, fedstep.federation.wire\n"
+        "import sys, fedstep.federation.outbox, fedstep.federation.messages\n"
         "print([name for name in ('requests', 'urllib3', 'http.client', 'numpy', 'starlette') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"

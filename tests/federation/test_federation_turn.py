@@ -4,36 +4,42 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.errors import BudgetSpent, Declined, UpdateRefused, WireError
+from fedstep.errors import ContributionNotDue, PrivacyBudgetExhausted, UpdateRefused, WireError
 from fedstep.federation.client import push
-from fedstep.federation.exchange import Aggregator, deliver
-from fedstep.federation.kept import Kept, keep_model, starter_bytes, starter_model
+from fedstep.federation.messages import NO_PROMISE, PrivacyGuarantee, Update, pack_model, pack_update, unpack_model
+from fedstep.federation.model_cache import CachedModel, save_model, starter_bytes, starter_model
 from fedstep.federation.outbox import Outbox
-from fedstep.federation.patience import Patience
+from fedstep.federation.sync import (
+    Aggregator,
+    ContributionLog,
+    mark_exhausted,
+    may_contribute,
+    push_pending,
+    read_turns,
+    record_contribution,
+)
 from fedstep.federation.tensors import pack, unpack
-from fedstep.federation.transport import Answer
-from fedstep.federation.turn import Turns, budget_is_spent, is_turn, read_turns, took_turn
-from fedstep.federation.wire import NO_PROMISE, Promise, Update, pack_model, pack_update, unpack_model
-from fedstep.history.home import Home
+from fedstep.federation.transport import HttpResponse, RetryPolicy
+from fedstep.history.project_store import ProjectStore
 from fedstep.model.linear import zeros
-from fedstep.training import train
+from fedstep.pipeline.train import train
 from tests.benchmarks.project import drawn_builds
 
 URL = "https://hub.example"
-WEEKLY = Promise(8.0, 1e-6, 3, 7.0)
+WEEKLY = PrivacyGuarantee(8.0, 1e-6, 3, 7.0)
 DAY = 86_400.0
 THURSDAY = 7 * DAY * 2900  # a period begins: periods are counted from the epoch, which was one
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    made = Home(str(tmp_path / "history"))
+def home(tmp_path: Path) -> ProjectStore:
+    made = ProjectStore(str(tmp_path / "history"))
     made.prepare()
     return made
 
 
-def asked(at: float, promise: Promise = WEEKLY, url: str = URL) -> Kept:
-    return Kept(starter_model()._replace(promise=promise), fetched_at=at, url=url)
+def asked(at: float, promise: PrivacyGuarantee = WEEKLY, url: str = URL) -> CachedModel:
+    return CachedModel(starter_model()._replace(promise=promise), fetched_at=at, url=url)
 
 
 def update() -> bytes:
@@ -42,64 +48,68 @@ def update() -> bytes:
 
 def refusing(name: str):
     body = f'{{"type": "urn:fedstep:problem:{name}", "detail": "no"}}'.encode()
-    return lambda *_: Answer(422, {}, body)
+    return lambda *_: HttpResponse(422, {}, body)
 
 
 def test_without_a_promise_it_is_always_its_turn(home):
-    took_turn(home, asked(THURSDAY, NO_PROMISE))
-    assert is_turn(home, asked(THURSDAY, NO_PROMISE))
-    assert read_turns(home, URL) == Turns(URL)
+    record_contribution(home, asked(THURSDAY, NO_PROMISE))
+    assert may_contribute(home, asked(THURSDAY, NO_PROMISE))
+    assert read_turns(home, URL) == ContributionLog(URL)
 
 
 def test_a_period_ends_with_the_calendar_and_not_seven_days_after_the_last_batch(home):
-    took_turn(home, asked(THURSDAY + 6 * DAY))
-    assert not is_turn(home, asked(THURSDAY + 6.9 * DAY))
-    assert is_turn(home, asked(THURSDAY + 7.1 * DAY))
+    record_contribution(home, asked(THURSDAY + 6 * DAY))
+    assert not may_contribute(home, asked(THURSDAY + 6.9 * DAY))
+    assert may_contribute(home, asked(THURSDAY + 7.1 * DAY))
 
 
 def test_while_nobody_can_be_asked_nothing_more_is_made(home):
     """The kept model is as old as before, whatever the clock says."""
-    took_turn(home, asked(THURSDAY))
-    assert not is_turn(home, asked(THURSDAY))
+    record_contribution(home, asked(THURSDAY))
+    assert not may_contribute(home, asked(THURSDAY))
 
 
 def test_after_the_last_contribution_there_is_no_turn_any_more(home):
     for week in range(3):
-        assert is_turn(home, asked(THURSDAY + week * 7 * DAY))
-        took_turn(home, asked(THURSDAY + week * 7 * DAY))
-    assert not is_turn(home, asked(THURSDAY + 99 * 7 * DAY))
+        assert may_contribute(home, asked(THURSDAY + week * 7 * DAY))
+        record_contribution(home, asked(THURSDAY + week * 7 * DAY))
+    assert not may_contribute(home, asked(THURSDAY + 99 * 7 * DAY))
 
 
 def test_another_aggregator_has_a_budget_of_its_own(home):
-    budget_is_spent(home, URL)
-    assert not is_turn(home, asked(THURSDAY))
-    assert is_turn(home, asked(THURSDAY, url="https://other.example"))
+    mark_exhausted(home, URL)
+    assert not may_contribute(home, asked(THURSDAY))
+    assert may_contribute(home, asked(THURSDAY, url="https://other.example"))
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"url": "https://hub.example", "made": "x"}', b"\xff"])
 def test_a_damaged_note_is_no_note(home, content):
     home.write("contributed.json", content)
-    assert read_turns(home, URL) == Turns(URL)
+    assert read_turns(home, URL) == ContributionLog(URL)
 
 
 def test_a_spent_budget_and_a_second_batch_are_no_refusals_like_others():
-    for name, kind in (("budget-spent", BudgetSpent), ("already-contributed", Declined), ("stale", UpdateRefused)):
+    for name, kind in (
+        ("budget-spent", PrivacyBudgetExhausted),
+        ("already-contributed", ContributionNotDue),
+        ("stale", UpdateRefused),
+    ):
         with pytest.raises(kind) as raised:
-            push(update(), URL, refusing(name), Patience(waits=()))
+            push(update(), URL, refusing(name), RetryPolicy(waits=()))
         assert type(raised.value) is kind
 
 
-def declining(method: str, *_: object) -> Answer:
+def declining(method: str, *_: object) -> HttpResponse:
     """An aggregator with a model, and no room in this project's budget."""
     body = pack_model(starter_model()._replace(promise=WEEKLY))
-    return Answer(200, {"etag": '"1"'}, body) if method == "GET" else refusing("budget-spent")()
+    return HttpResponse(200, {"etag": '"1"'}, body) if method == "GET" else refusing("budget-spent")()
 
 
 def test_what_the_aggregator_says_of_the_budget_is_remembered_and_the_update_is_not_sent_again(home):
     outbox = Outbox(Path(home.outbox))
     outbox.keep(update())
-    keep_model(home, starter_bytes(), "", URL, THURSDAY)
-    deliver(home, Aggregator(URL, declining, Patience(waits=())))
+    save_model(home, starter_bytes(), "", URL, THURSDAY)
+    push_pending(home, Aggregator(URL, declining, RetryPolicy(waits=())))
     assert outbox.waiting().updates == ()
     assert read_turns(home, URL).over
 
@@ -107,7 +117,7 @@ def test_what_the_aggregator_says_of_the_budget_is_remembered_and_the_update_is_
 def test_a_project_past_its_budget_trains_without_a_problem(home):
     """It had an update waiting; the aggregator declines it, and the build is learned as ever."""
     Outbox(Path(home.outbox)).keep(update())
-    hub = Aggregator(URL, declining, Patience(waits=()))
+    hub = Aggregator(URL, declining, RetryPolicy(waits=()))
     trained = train(home, next(iter(drawn_builds(30, 1))), lambda _runs: {}, hub, THURSDAY, 100)
     assert trained.problems == ()
     assert trained.training.status == "ok"
@@ -116,7 +126,7 @@ def test_a_project_past_its_budget_trains_without_a_problem(home):
 
 
 @pytest.mark.parametrize(
-    "promise", [WEEKLY, Promise(0.5, 1.5e-5, 1, 1e-5), Promise(12.25, 0.001, 99_999, 0.5), NO_PROMISE]
+    "promise", [WEEKLY, PrivacyGuarantee(0.5, 1.5e-5, 1, 1e-5), PrivacyGuarantee(12.25, 0.001, 99_999, 0.5), NO_PROMISE]
 )
 def test_a_promise_comes_back_as_it_was_sent(promise):
     assert unpack_model(pack_model(starter_model()._replace(promise=promise))).promise == promise

@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 from safetensors import deserialize
 
 from fedstep.errors import SchemaMismatch, WireError
-from fedstep.features.schema import schema
 from fedstep.federation import bounds, wire
-from fedstep.federation.gzipped import deflate, inflate
-from fedstep.federation.tensors import pack, unpack
+from fedstep.federation.tensors import deflate, inflate, pack, unpack
+from fedstep.schema.schema import schema
 
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 vectors = st.lists(floats, min_size=1, max_size=40).map(lambda numbers: array("f", numbers))
 names = st.from_regex("[a-z][a-z0-9-]{0,31}", fullmatch=True)
-heads = st.dictionaries(names, vectors, min_size=1, max_size=5)
+tasks = st.dictionaries(names, vectors, min_size=1, max_size=5)
 digests, ids = st.from_regex("[0-9a-f]{16}", fullmatch=True), st.from_regex("[0-9a-f]{32}", fullmatch=True)
 versions = st.integers(0, 10**15 - 1)
 shares = st.floats(-1.0, 1.0, width=32)
@@ -28,20 +27,20 @@ header_bytes = st.sampled_from(b' 0123456789[]{},:"F')  # what turns a header in
 
 @st.composite
 def updates(draw):
-    deltas = draw(heads)
+    deltas = draw(tasks)
     rows = {name: 2 ** draw(st.integers(0, 20)) for name in deltas}
-    scores = {name: wire.Score(draw(versions), draw(shares)) for name in deltas if draw(st.booleans())}
+    scores = {name: wire.TrialScore(draw(versions), draw(shares)) for name in deltas if draw(st.booleans())}
     return wire.Update(draw(digests), draw(versions), draw(ids), draw(ids), rows, deltas, scores)
 
 
 @st.composite
 def models(draw):
-    head = draw(heads)
+    task = draw(tasks)
     created = wire.hour(draw(st.integers(0, 4_000_000_000)))
-    production = {name: array("f", [draw(floats)] * len(vector)) for name, vector in head.items()}
-    trial = {name: array("f", [draw(floats)] * len(vector)) for name, vector in head.items() if draw(st.booleans())}
+    production = {name: array("f", [draw(floats)] * len(vector)) for name, vector in task.items()}
+    trial = {name: array("f", [draw(floats)] * len(vector)) for name, vector in task.items() if draw(st.booleans())}
     trials = {name: draw(versions) for name in trial}
-    tracks = head, production, trials, trial
+    tracks = task, production, trials, trial
     return wire.Model(draw(digests), draw(versions), draw(versions), created, *tracks, shares=draw(st.integers(0, 999)))
 
 
@@ -71,7 +70,7 @@ def test_equal_values_are_equal_bytes(update, dice):
 
 @given(updates())
 def test_safetensors_itself_reads_what_is_written(update):
-    """A score is the last coordinate of its head's vector."""
+    """A score is the last coordinate of its task's vector."""
     read = {name: array("f", tensor["data"]) for name, tensor in deserialize(wire.pack_update(update))}
     scores = {name: [score.difference] for name, score in update.scores.items()}
     assert read == {name: delta + array("f", scores.get(name, [])) for name, delta in update.deltas.items()}
@@ -264,10 +263,10 @@ def test_metadata_is_exactly_what_it_should_be(changes):
         {"deltas": {"Secret Name": array("f", [1.0])}, "rows": {"Secret Name": 64}},
         {"deltas": {"flaky": array("f", [float("nan")])}},
         {"deltas": {"flaky": array("f", bytes(4 << 18))}},
-        {"scores": {"flaky": wire.Score(4, 1.5)}},
-        {"scores": {"flaky": wire.Score(4, float("nan"))}},
-        {"scores": {"flaky": wire.Score(-4, 0.5)}},
-        {"scores": {"triage": wire.Score(4, 0.5)}},
+        {"scores": {"flaky": wire.TrialScore(4, 1.5)}},
+        {"scores": {"flaky": wire.TrialScore(4, float("nan"))}},
+        {"scores": {"flaky": wire.TrialScore(-4, 0.5)}},
+        {"scores": {"triage": wire.TrialScore(4, 0.5)}},
     ],
 )
 def test_an_update_that_nobody_would_accept_is_not_packed(wrong):
@@ -275,7 +274,7 @@ def test_an_update_that_nobody_would_accept_is_not_packed(wrong):
         wire.pack_update(UPDATE._replace(**wrong))
 
 
-def test_both_tracks_of_a_model_have_the_same_heads():
+def test_both_tracks_of_a_model_have_the_same_tasks():
     for production in ({}, {"flaky": array("f", [0.0, 0.0])}, {"other": array("f", [0.0])}):
         with pytest.raises(WireError, match="same heads"):
             wire.pack_model(MODEL._replace(production=production))
@@ -299,7 +298,7 @@ def test_a_snapshot_on_trial_is_of_a_head_of_the_model_and_has_its_version(wrong
 
 
 def test_a_message_must_fit_the_schema_of_this_side():
-    ours = wire.Shape("a" * 16, {"flaky": 2, "triage": 1})
+    ours = wire.SchemaShape("a" * 16, {"flaky": 2, "triage": 1})
     wire.check_update(UPDATE, ours)
     with pytest.raises(SchemaMismatch, match=r"aaaa.*ffff"):
         wire.check_update(UPDATE, ours._replace(digest="f" * 16))
@@ -317,7 +316,7 @@ def test_an_update_of_all_heads_is_at_most_16_kb_on_the_wire():
         name: bounds.clip(array("f", (((n * 7919) % 2003 - 1001) / 997 for n in range(size))), 1.0)
         for name, size in shape.sizes.items()
     }
-    scores = {name: wire.Score(10**6, 0.123) for name in dense}
+    scores = {name: wire.TrialScore(10**6, 0.123) for name in dense}
     body = wire.pack_update(wire.Update(shape.digest, 1, "b" * 32, "c" * 32, dict.fromkeys(dense, 64), dense, scores))
     assert int.from_bytes(body[:8], "little") < 800
     assert min(len(body), len(deflate(body))) <= 16384

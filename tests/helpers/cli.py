@@ -93,7 +93,7 @@ class Checkout:
         (self.root / name).write_text(text)
         self.git("add", name)
         self.git("commit", "-q", "-m", f"change {name}")
-        return self.git("rev-parse", "HEAD").strip()
+        return self.git("rev-parse", "TASK").strip()
 
     def report(self, cases: Sequence[Case], name: str = "report.xml") -> str:
         (self.root / name).write_text(junit(cases))
@@ -225,25 +225,25 @@ def server(behave: Behaviour) -> Iterator[str]:
 
 
 def read_request(connection: socket.socket) -> bytes:
-    """The whole request: head, and the body that Content-Length promises."""
+    """The whole request: task, and the body that Content-Length promises."""
     received = b""
     while b"\r\n\r\n" not in received:
         received += (piece := connection.recv(1 << 16))
         if not piece:
             return received
-    head, _, body = received.partition(b"\r\n\r\n")
-    lengths = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    task, _, body = received.partition(b"\r\n\r\n")
+    lengths = [line.split(b":")[1] for line in task.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     while len(body) < int(next(iter(lengths), b"0")):
         body += connection.recv(1 << 16)
-    return head + b"\r\n\r\n" + body
+    return task + b"\r\n\r\n" + body
 
 
 def answering(status: str, body: bytes = b"", *headers: str) -> Behaviour:
     """A server with one answer."""
-    head = "\r\n".join((f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers))
+    task = "\r\n".join((f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers))
 
     def behave(connection: socket.socket, _request: bytes) -> None:
-        connection.sendall(f"{head}\r\n\r\n".encode() + body)
+        connection.sendall(f"{task}\r\n\r\n".encode() + body)
         connection.close()
 
     return behave

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from fedstep.build.record import Absent, Change, CiRun
+from fedstep.types import Change, CiRun, Unavailable
 
 LOCAL = CiRun()
 
@@ -27,6 +27,6 @@ def commit(folder: Path, name: str, text: str | bytes = "one\ntwo\n") -> str:
     return git(folder, "rev-parse", "HEAD")
 
 
-def changed(found: Change | Absent) -> Change:
+def changed(found: Change | Unavailable) -> Change:
     assert isinstance(found, Change), found
     return found

@@ -5,13 +5,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedstep.build.record import BuildOutcome
-from fedstep.history.entry import Entry
-from fedstep.history.gitref import Channel
-from fedstep.history.home import Home
-from fedstep.history.intake import Taken
-from fedstep.history.shared import REF
-from fedstep.history.sync import Published, open_channel, publish, receive
+from fedstep.history.git_ref import REF
+from fedstep.history.git_sync import PublishResult, open_channel, publish, receive
+from fedstep.history.git_transport import GitChannel
+from fedstep.history.merge import ImportResult
+from fedstep.history.project_store import ProjectStore
+from fedstep.history.records import BuildRecord
+from fedstep.types import BuildOutcome
 
 NOW = 1_795_000_000.0
 ENVIRONMENT = {
@@ -41,24 +41,24 @@ class Clone:
     part: str = ""
 
     @property
-    def home(self) -> Home:
+    def home(self) -> ProjectStore:
         folder = Path(git(self.root, "rev-parse", "--path-format=absolute", "--git-common-dir").strip())
-        return Home(str(folder / "fedstep" / "parts" / self.part if self.part else folder / "fedstep"))
+        return ProjectStore(str(folder / "fedstep" / "parts" / self.part if self.part else folder / "fedstep"))
 
     @property
-    def channel(self) -> Channel:
+    def channel(self) -> GitChannel:
         return open_channel(str(self.root), self.part)
 
     def record(self, number: int, month: int = 0) -> str:
         """Record a build and return its file's name."""
         self.home.prepare()
         at = NOW + number * 60 - month * 31 * 86_400
-        return self.home.log.append(Entry(f"{number:032x}", at, at + 30, 30.0, "unit||mark", BuildOutcome.PASSED))
+        return self.home.log.append(BuildRecord(f"{number:032x}", at, at + 30, 30.0, "unit||mark", BuildOutcome.PASSED))
 
-    def publish(self, keep: int = 0, seconds: float = 30.0) -> Published:
+    def publish(self, keep: int = 0, seconds: float = 30.0) -> PublishResult:
         return publish(self.home, self.channel, keep, NOW, seconds, waits=(0.01,) * 8)
 
-    def receive(self, seconds: float = 30.0) -> Taken:
+    def receive(self, seconds: float = 30.0) -> ImportResult:
         return receive(self.home, self.channel, seconds, NOW)
 
 

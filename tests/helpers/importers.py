@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from fedstep.history.home import Home
-from fedstep.importers.answers import Answers
-from fedstep.importers.asker import Asker, Manners
-from fedstep.importers.web import requests_get
+from fedstep.history.project_store import ProjectStore
+from fedstep.importers.api_client import ApiClient, RateLimitPolicy, ResponseCache, requests_get
 
 
 @dataclass(frozen=True)
@@ -83,19 +81,21 @@ class Patience:
         self.pauses.append(seconds)
         self.now += seconds
 
-    def manners(self, **changed: object) -> Manners:
+    def manners(self, **changed: object) -> RateLimitPolicy:
         settings = {"waits": (1.0, 2.0), "random": lambda: 0.5, "timeout": 10.0, **changed}
-        return Manners(clock=lambda: self.now, sleep=self.sleep, tell=self.told.append, **settings)  # type: ignore[arg-type]
+        return RateLimitPolicy(clock=lambda: self.now, sleep=self.sleep, tell=self.told.append, **settings)  # type: ignore[arg-type]
 
 
-def new_home(folder: Path) -> Home:
+def new_home(folder: Path) -> ProjectStore:
     """A history with a key."""
-    home = Home(str(folder))
+    home = ProjectStore(str(folder))
     home.prepare()
     return home
 
 
-def asker(home: Home, url: str, manners: Manners | None = None, token: str = "t0ken") -> Asker:
+def asker(home: ProjectStore, url: str, manners: RateLimitPolicy | None = None, token: str = "t0ken") -> ApiClient:
     """An asker over a real socket."""
     secret = {"Authorization": f"Bearer {token}"}
-    return Asker(requests_get(secret), url, Answers(home), manners or Patience().manners(), "Check GITHUB_TOKEN")
+    return ApiClient(
+        requests_get(secret), url, ResponseCache(home), manners or Patience().manners(), "Check GITHUB_TOKEN"
+    )

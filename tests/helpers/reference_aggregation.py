@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedstep.server.aggregation.fedbuff import MEDIAN_FACTOR, MIN_PROJECTS, AggregationRules, Contribution
-from fedstep.server.aggregation.vectors import Vector, staleness_weight
+from fedstep.server.aggregation.vectors import FloatArray, staleness_weight
 
 Real = NDArray[np.float64]
 
 
-def aggregate_plainly(task: Vector, contributions: Sequence[Contribution], rules: AggregationRules) -> Real:
+def aggregate_plainly(task: FloatArray, contributions: Sequence[Contribution], rules: AggregationRules) -> Real:
     """Return the vector of a task after one aggregation; needs at least one contribution."""
     deltas = [one.delta.astype(float) for one in contributions]
     projects = _indices([one.project for one in contributions])

@@ -87,7 +87,15 @@ def hook(job: Job) -> Ended:
 
 def plugin(job: Job) -> Ended:
     """pytest with our options: its own exit code says that a test failed, and so it counts."""
-    options = ("-p", "fedstep.pytest_plugin", "-p", "no:cacheprovider", "--fedstep-rerun", "--fedstep-record", "r.xml")
+    options = (
+        "-p",
+        "fedstep.pytest_plugin.plugin",
+        "-p",
+        "no:cacheprovider",
+        "--fedstep-rerun",
+        "--fedstep-record",
+        "r.xml",
+    )
     ended = job.run(BIN / "pytest", *options, "test_shop.py", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     assert "1 failed, 1 passed" in ended.out, ended.out + ended.err
     return ended._replace(code=ended.code - 1)

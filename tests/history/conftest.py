@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.history.home import Home
+from fedstep.history.project_store import ProjectStore
 from tests.helpers.history import Clone, clone, new_remote
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def home(tmp_path: Path) -> ProjectStore:
     """A prepared, empty home."""
-    made = Home(tmp_path / "home")
+    made = ProjectStore(tmp_path / "home")
     made.prepare()
     return made
 

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.build.record import BuildOutcome, FileChange, Outcome, TestRun
 from fedstep.errors import HistoryError
-from fedstep.history.entry import Entry, Row, decode, encode
+from fedstep.history.records import BuildRecord, Example, decode, encode
+from fedstep.types import BuildOutcome, FileChange, Outcome, TestRun
 
 texts = st.text(max_size=20)
 times = st.integers(0, 4_000_000_000_000).map(lambda ms: ms / 1000)
 seconds = st.integers(0, 10**8).map(lambda ms: ms / 1000) | st.just(math.nan)
 unit = st.floats(-5, 5).map(lambda value: round(value, 6))
 rows = st.builds(
-    Row,
+    Example,
     subject=texts,
     run=st.integers(0, 10**6),
     indices=st.lists(st.integers(0, 4000), max_size=4).map(tuple),
@@ -28,7 +28,7 @@ rows = st.builds(
     target=unit | st.just(math.nan),
 )
 entries = st.builds(
-    Entry,
+    BuildRecord,
     name=texts,
     started_at=times,
     finished_at=times,
@@ -49,7 +49,7 @@ entries = st.builds(
     schema=texts,
     rows=st.dictionaries(texts, st.lists(rows, max_size=3).map(tuple), max_size=2),
 )
-WHOLE = Entry(
+WHOLE = BuildRecord(
     name="ab" * 16,
     started_at=1_700_000_000.5,
     finished_at=1_700_000_060.5,
@@ -64,18 +64,18 @@ WHOLE = Entry(
     ),
     source_words={"a#passes": ("sleep", "wait")},
     schema="0123456789abcdef",
-    rows={"flaky": (Row("a#passes", 4, (0, 7), (1.0, 0.5), ("test=a#passes",)),)},
+    rows={"flaky": (Example("a#passes", 4, (0, 7), (1.0, 0.5), ("test=a#passes",)),)},
 )
 
 
-def same(one: Entry, other: Entry) -> bool:
+def same(one: BuildRecord, other: BuildRecord) -> bool:
     """Equality in which an unknown time equals an unknown time: NaN prints as it is."""
     return repr(one) == repr(other)
 
 
 def refused(packed: bytes) -> bool:
     try:
-        assert isinstance(decode(packed), Entry)
+        assert isinstance(decode(packed), BuildRecord)
     except HistoryError:
         return True
     return False
@@ -91,7 +91,7 @@ class TestEncoding:
 
     @settings(max_examples=40, deadline=None)
     @given(entries)
-    def test_entry_round_trips_and_its_bytes_are_stable(self, entry: Entry) -> None:
+    def test_entry_round_trips_and_its_bytes_are_stable(self, entry: BuildRecord) -> None:
         """Every entry comes back, and the same entry gives the same bytes."""
         assert same(decode(encode(entry)), entry)
         assert encode(decode(encode(entry))) == encode(entry)
@@ -152,7 +152,7 @@ class TestDamage:
         program = """
 import resource, sys
 from fedstep.errors import HistoryError
-from fedstep.history.entry import decode
+from fedstep.history.records import decode
 bomb = sys.stdin.buffer.read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
@@ -170,7 +170,7 @@ except HistoryError:
 class TestPrecision:
     def test_times_have_milliseconds_and_values_six_digits(self) -> None:
         """A time is kept to the millisecond and a value to six digits."""
-        row = Row("t", 0, (1,), (1 / 3,), (), 2 / 3)
+        row = Example("t", 0, (1,), (1 / 3,), (), 2 / 3)
         kept = decode(encode(WHOLE._replace(tests=(TestRun("t", Outcome.PASSED, 0.0014),), rows={"triage": (row,)})))
         assert kept.tests[0].seconds == 0.001
-        assert kept.rows["triage"][0] == Row("t", 0, (1,), (0.333333,), (), 0.666667)
+        assert kept.rows["triage"][0] == Example("t", 0, (1,), (0.333333,), (), 0.666667)

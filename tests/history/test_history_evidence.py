@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.record import FileChange
-from fedstep.build.relation import touched
-from fedstep.history.evidence import (
+from fedstep.history.flakiness import (
     base_of,
     companions,
     of_change,
@@ -17,6 +15,8 @@ from fedstep.history.evidence import (
     of_repeats,
     shares_of,
 )
+from fedstep.ingest.change_impact import touched
+from fedstep.types import FileChange
 
 QUIET = [f"org.p{n}.A{n}Test#t" for n in range(20)]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fedstep.errors import HistoryError
-from fedstep.history.entry import Entry
-from fedstep.history.shared import REF
+from fedstep.history.git_ref import REF
+from fedstep.history.records import BuildRecord
 from tests.benchmarks.history_race import JOB, race
 from tests.helpers.history import ENVIRONMENT, clone, git, recorded
 
@@ -42,7 +42,7 @@ class TestConcurrentJobs:
         ada.publish()
         assert len(recorded(remote)) == 8
         assert recorded(remote) == ada.home.log.files()
-        assert all(isinstance(entry, Entry) for _, entry in ada.home.log.entries(ada.home.log.files()))
+        assert all(isinstance(entry, BuildRecord) for _, entry in ada.home.log.entries(ada.home.log.files()))
         for repository in (remote, ada.root):
             git(repository, "fsck", "--connectivity-only")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fedstep.errors import UsageError
-from fedstep.history.merging import merge_folder, merge_ref
-from fedstep.history.shared import LARGEST_RECORD, REF
+from fedstep.history.git_ref import LARGEST_RECORD, REF
+from fedstep.history.merge import merge_folder, merge_ref
 from tests.helpers.history import Clone, blob, clone, git, listed, new_remote, recorded, rewrite
 
 GOOD, BETTER, BEST = (f"{1_790_900_000_000:014d}-{number:032x}.rec" for number in (7, 8, 9))  # of 2026-10

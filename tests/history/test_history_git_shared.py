@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.gitobjects import parse_tree
-from fedstep.history.log import is_record
-from fedstep.history.shared import folder_name, month_of, unite
+from fedstep.history.git_ref import folder_name, month_of, unite
+from fedstep.history.project_store import is_record
+from fedstep.ingest.git_objects import parse_tree
 
 
 def name(number: int) -> str:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from fedstep.errors import HistoryError
-from fedstep.history.home import OLDEST_MARK, Home
+from fedstep.history.project_store import OLDEST_MARK, ProjectStore
 
 
 class TestKey:
-    def test_prepared_home_is_hidden_from_git_and_keeps_its_key(self, home: Home) -> None:
+    def test_prepared_home_is_hidden_from_git_and_keeps_its_key(self, home: ProjectStore) -> None:
         """A prepared home is hidden from git and has a key that stays."""
         key = home.key()
         home.prepare()
@@ -19,9 +19,9 @@ class TestKey:
         assert home.key() == key
         assert home.read(".gitignore") == b"*\n"
 
-    def test_two_homes_have_different_keys_and_hashes(self, home: Home, tmp_path: Path) -> None:
+    def test_two_homes_have_different_keys_and_hashes(self, home: ProjectStore, tmp_path: Path) -> None:
         """Two homes have different keys, and hash the same words apart."""
-        other = Home(tmp_path / "other")
+        other = ProjectStore(tmp_path / "other")
         other.prepare()
         assert home.keyed("build", "1") != other.keyed("build", "1")
         assert home.keyed("build", "1") == home.hasher()("build", "1")
@@ -32,8 +32,8 @@ class TestKey:
         program = """
 import sys
 from pathlib import Path
-from fedstep.history.home import Home
-homes = [Home(Path(sys.argv[1]) / str(number)) for number in range(40)]
+from fedstep.history.project_store import ProjectStore
+homes = [ProjectStore(Path(sys.argv[1]) / str(number)) for number in range(40)]
 for home in homes:  # all start each home at once: they wait for one another
     (home.folder.parent / f"{home.folder.name}.{sys.argv[2]}").touch()
     while not all((home.folder.parent / f"{home.folder.name}.{other}").exists() for other in "abc"):
@@ -44,18 +44,18 @@ for home in homes:  # all start each home at once: they wait for one another
         commands = [[sys.executable, "-c", program, str(tmp_path), name] for name in "abc"]
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for command in commands]
         told = {process.communicate(timeout=60)[0] for process in processes}
-        keys = "".join(f"{Home(tmp_path / str(number)).key().hex()}\n" for number in range(40))
+        keys = "".join(f"{ProjectStore(tmp_path / str(number)).key().hex()}\n" for number in range(40))
         assert told == {keys.encode()}
 
     @pytest.mark.parametrize("content", [b"", b"xyz", b"abcd", b"\xff" * 64, b"00" * 33])
-    def test_a_damaged_key_is_named_with_a_remedy(self, home: Home, content: bytes) -> None:
+    def test_a_damaged_key_is_named_with_a_remedy(self, home: ProjectStore, content: bytes) -> None:
         home.write("key", content)
         with pytest.raises(HistoryError, match=r"key is damaged\. Delete it"):
             home.key()
 
 
 class TestFiles:
-    def test_missing_file_is_empty_and_unreadable_one_an_error(self, home: Home) -> None:
+    def test_missing_file_is_empty_and_unreadable_one_an_error(self, home: ProjectStore) -> None:
         """A file that is not there is empty, and one that cannot be read is an error."""
         assert home.read("nothing") == b""
         (home.folder / "folder").mkdir()
@@ -64,7 +64,7 @@ class TestFiles:
 
 
 class TestMarks:
-    def test_the_first_mark_of_a_run_stands_and_each_run_has_its_own(self, home: Home) -> None:
+    def test_the_first_mark_of_a_run_stands_and_each_run_has_its_own(self, home: ProjectStore) -> None:
         home.mark_start("a" * 32, 1000.0)
         home.mark_start("b" * 32, 1001.5)
         home.mark_start("a" * 32, 1002.0)
@@ -72,7 +72,7 @@ class TestMarks:
         assert home.started("b" * 32) == 1001.5
         assert home.started("c" * 32) is None
 
-    def test_a_mark_older_than_a_week_goes_and_a_damaged_one_is_none(self, home: Home) -> None:
+    def test_a_mark_older_than_a_week_goes_and_a_damaged_one_is_none(self, home: ProjectStore) -> None:
         home.mark_start("a", 1000.0)
         home.write("marks/b", b"soon")
         assert home.started("b") is None
@@ -83,17 +83,17 @@ class TestMarks:
         program = """
 import sys
 from pathlib import Path
-from fedstep.history.home import Home
+from fedstep.history.project_store import ProjectStore
 for number in range(20):
-    Home(Path(sys.argv[1])).mark_start(f"{sys.argv[2]}{number}", 1000.0)
+    ProjectStore(Path(sys.argv[1])).mark_start(f"{sys.argv[2]}{number}", 1000.0)
 """
         processes = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), name]) for name in "ab"]
         assert [process.wait(60) for process in processes] == [0, 0]
-        assert all(Home(tmp_path).started(f"{name}{number}") == 1000.0 for name in "ab" for number in range(20))
+        assert all(ProjectStore(tmp_path).started(f"{name}{number}") == 1000.0 for name in "ab" for number in range(20))
 
 
 class TestFolder:
     def test_a_folder_that_cannot_be_made_is_a_history_error(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(HistoryError, match="cannot write"):
-            Home(tmp_path / "file" / "home").prepare()
+            ProjectStore(tmp_path / "file" / "home").prepare()

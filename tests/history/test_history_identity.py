@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.build.record import BuildOutcome, FileChange, Outcome, TestRun
-from fedstep.history.entry import Entry
-from fedstep.history.identity import renames
-from fedstep.history.summary import Summary, fold, load_summary, save_summary
-from fedstep.history.tests import TestTable, name_words, numbers
+from fedstep.history.records import BuildRecord
+from fedstep.history.renames import renames
+from fedstep.history.summary import Summary, decode_summary, encode_summary, fold
+from fedstep.history.test_table import TestTable, name_words, numbers
+from fedstep.types import BuildOutcome, FileChange, Outcome, TestRun
 
 CART = ("org.shop.CartTest#adds", "org.shop.CartTest#rounds", "org.shop.CartTest$Empty#has")
 OTHER = "org.shop.StockTest#counts"
@@ -137,17 +137,19 @@ class TestRenaming:
         assert renames([], known, []) == {}
 
 
-def entry(number: int, tests: Sequence[str], *files: FileChange, outcome: str = "p", stream: str = "unit") -> Entry:
+def entry(
+    number: int, tests: Sequence[str], *files: FileChange, outcome: str = "p", stream: str = "unit"
+) -> BuildRecord:
     at = 1_700_000_000.0 + 600 * number
-    made = Entry(f"{number:032x}", at, at + 60, 60.0, stream, BuildOutcome.PASSED, commit=f"{number:040x}")
+    made = BuildRecord(f"{number:032x}", at, at + 60, 60.0, stream, BuildOutcome.PASSED, commit=f"{number:040x}")
     runs = tuple(TestRun(test, Outcome(outcome), 0.1) for test in tests)
     return made._replace(tests=runs, change_known=True, files=files)
 
 
-def after(*entries: Entry) -> TestTable:
+def after(*entries: BuildRecord) -> TestTable:
     summary = Summary()
     for one in entries:
-        summary = load_summary(save_summary(fold(summary, one.name, one)))
+        summary = decode_summary(encode_summary(fold(summary, one.name, one)))
     return summary.tests
 
 

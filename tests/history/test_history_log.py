@@ -9,17 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.record import BuildOutcome, Dropped
 from fedstep.errors import HistoryError
-from fedstep.history.entry import Entry
-from fedstep.history.home import Home
-from fedstep.history.log import Log, write_atomically, write_first
-from fedstep.history.memory import recall
+from fedstep.history.project_store import ProjectStore, RecordLog, write_atomically, write_first
+from fedstep.history.records import BuildRecord
+from fedstep.history.summary import load_summary
+from fedstep.types import BuildOutcome, Dropped
 
 
-def entry(number: int, ended: float | None = None) -> Entry:
+def entry(number: int, ended: float | None = None) -> BuildRecord:
     at = 1_700_000_000.0 + 60 * number
-    return Entry(f"{number:032x}", at, ended or at + 30, 30.0, "unit||mark", BuildOutcome.PASSED)
+    return BuildRecord(f"{number:032x}", at, ended or at + 30, 30.0, "unit||mark", BuildOutcome.PASSED)
 
 
 WRITER = """
@@ -40,17 +39,17 @@ def writer(folder: Path, first: int, end: int) -> subprocess.Popen[bytes]:
 class TestRecords:
     def test_records_are_listed_in_the_order_of_their_ends(self, tmp_path: Path) -> None:
         """Records are listed in the order in which their builds ended."""
-        log = Log(tmp_path)
+        log = RecordLog(tmp_path)
         late, early = log.append(entry(1, ended=1_800_000_000.0)), log.append(entry(2))
         assert log.files() == [early, late]
 
     def test_a_build_that_is_there_is_left_as_it_is(self, tmp_path: Path) -> None:
-        log = Log(tmp_path)
+        log = RecordLog(tmp_path)
         name = log.append(entry(1))
         log.append(entry(1)._replace(branch="other"))
         assert log.files() == [name]
         kept = log.read(name)
-        assert isinstance(kept, Entry)
+        assert isinstance(kept, BuildRecord)
         assert kept.branch == ""
         assert log.has(entry(1).name)
         assert not log.has(entry(2).name)
@@ -58,10 +57,10 @@ class TestRecords:
     def test_names_that_are_no_records_are_ignored(self, tmp_path: Path) -> None:
         for name in (".x.tmp", "notes.txt", f"{1:014d}-{'g' * 32}.rec", f"{1:014d}-{'a' * 32}.rec.bak"):
             (tmp_path / name).write_bytes(b"")
-        assert Log(tmp_path).files() == []
-        assert Log(tmp_path / "absent").files() == []
+        assert RecordLog(tmp_path).files() == []
+        assert RecordLog(tmp_path / "absent").files() == []
 
-    def test_truncated_record_is_skipped_with_a_warning(self, home: Home) -> None:
+    def test_truncated_record_is_skipped_with_a_warning(self, home: ProjectStore) -> None:
         """A record cut in the middle is skipped with a warning, and the rest counts."""
         names = [home.log.append(entry(number)) for number in range(4)]
         cut, flipped = (home.folder / "builds" / name for name in names[1:3])
@@ -69,7 +68,7 @@ class TestRecords:
         content = bytearray(flipped.read_bytes())
         content[len(content) // 2] ^= 0xFF
         flipped.write_bytes(content)
-        known = recall(home)
+        known = load_summary(home)
         assert known.summary.count == 2
         assert [warning.partition(" ")[0] for warning in known.warnings] == names[1:3]
         assert all("is skipped" in warning for warning in known.warnings)
@@ -79,13 +78,15 @@ class TestWriters:
     def test_two_writers_at_once_lose_nothing(self, tmp_path: Path) -> None:
         writers = [writer(tmp_path, 0, 60), writer(tmp_path, 40, 100)]
         assert [one.wait(60) for one in writers] == [0, 0]
-        log = Log(tmp_path)
+        log = RecordLog(tmp_path)
         read = [item for _, item in log.entries(log.files())]
-        assert {item.name for item in read if isinstance(item, Entry)} == {entry(number).name for number in range(100)}
+        assert {item.name for item in read if isinstance(item, BuildRecord)} == {
+            entry(number).name for number in range(100)
+        }
         assert len(read) == 100
 
     def test_a_writer_that_is_killed_leaves_no_half_record(self, tmp_path: Path) -> None:
-        log = Log(tmp_path)
+        log = RecordLog(tmp_path)
         process = writer(tmp_path, 0, 1_000_000)
         deadline = time.monotonic() + 60
         while len(log.files()) < 20 and time.monotonic() < deadline:
@@ -101,7 +102,7 @@ class TestWriters:
         program = """
 import sys
 from pathlib import Path
-from fedstep.history.log import write_atomically
+from fedstep.history.project_store import write_atomically
 for number in range(60):
     write_atomically(Path(sys.argv[1]), bytes([65 + number % 26]) * int(sys.argv[2]))
 """
@@ -138,12 +139,12 @@ for number in range(60):
     def test_a_folder_that_cannot_be_written_is_named_with_a_remedy(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(HistoryError, match=r"file/builds.*Free space"):
-            Log(tmp_path / "file" / "builds").append(entry(1))
+            RecordLog(tmp_path / "file" / "builds").append(entry(1))
 
 
 class TestPruning:
     def test_pruning_keeps_the_newest(self, tmp_path: Path) -> None:
-        log = Log(tmp_path)
+        log = RecordLog(tmp_path)
         names = [log.append(entry(number)) for number in range(5)]
         assert log.prune(10) == 0
         assert log.prune(2) == 3
@@ -151,6 +152,6 @@ class TestPruning:
         assert log.prune(0) == 0
 
     def test_a_record_that_went_away_is_dropped_with_a_reason(self, tmp_path: Path) -> None:
-        found = Log(tmp_path).read("gone")
+        found = RecordLog(tmp_path).read("gone")
         assert isinstance(found, Dropped)
         assert found.source == "gone"

@@ -8,10 +8,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.build.record import (
+from fedstep.errors import HistoryError
+from fedstep.features.rows import plan
+from fedstep.history.builds import PlannedBuild
+from fedstep.history.project_store import ProjectStore
+from fedstep.history.records import BuildRecord, decode, encode, make_record
+from fedstep.history.summary import (
+    FORGET_AFTER,
+    MAXIMUM_BUILDS,
+    Summary,
+    cache_key,
+    decode_summary,
+    encode_summary,
+    fold,
+    forget_pruned,
+    load_summary,
+    past_build,
+    store_summary,
+    unprocessed_records,
+)
+from fedstep.types import (
     NO_SECONDS,
-    Absent,
     Build,
+    BuildContext,
     BuildOutcome,
     Change,
     CiRun,
@@ -19,25 +38,18 @@ from fedstep.build.record import (
     FileChange,
     Outcome,
     Reports,
-    Situation,
     TestRun,
+    Unavailable,
 )
-from fedstep.errors import HistoryError
-from fedstep.features.builds import Planned
-from fedstep.features.plan import plan
-from fedstep.history.entry import Entry, decode, encode, entry_of
-from fedstep.history.home import Home
-from fedstep.history.memory import forget_pruned, generation, recall, store_summary, unseen
-from fedstep.history.summary import FORGET_AFTER, MAXIMUM_BUILDS, Summary, fold, load_summary, past_build, save_summary
 
 
-def entry(number: int, tests: tuple[TestRun, ...] = (), **known: object) -> Entry:
+def entry(number: int, tests: tuple[TestRun, ...] = (), **known: object) -> BuildRecord:
     at = 1_700_000_000.0 + 600 * number
-    made = Entry(f"{number:032x}", at, at + 60, 60.0, "unit||mark", BuildOutcome.PASSED, tests=tests)
+    made = BuildRecord(f"{number:032x}", at, at + 60, 60.0, "unit||mark", BuildOutcome.PASSED, tests=tests)
     return made._replace(**known)
 
 
-def drawn(seed: int, builds: int = 12) -> list[Entry]:
+def drawn(seed: int, builds: int = 12) -> list[BuildRecord]:
     draw = random.Random(seed)
     outcomes = [Outcome(letter) for letter in "ppppfcks"]
     return [
@@ -57,7 +69,7 @@ def drawn(seed: int, builds: int = 12) -> list[Entry]:
     ]
 
 
-def folded(entries: list[Entry]) -> Summary:
+def folded(entries: list[BuildRecord]) -> Summary:
     summary = Summary()
     for one in entries:
         summary = fold(summary, one.name, decode(encode(one)))
@@ -77,77 +89,77 @@ class TestEncoding:
         """A summary comes back whole and goes on as if it had not been stored."""
         entries = drawn(seed)
         half = folded(entries[:6])
-        loaded = load_summary(save_summary(half))
+        loaded = decode_summary(encode_summary(half))
         assert same(loaded, half)
         for one in entries[6:]:
-            loaded = load_summary(save_summary(fold(loaded, one.name, decode(encode(one)))))
+            loaded = decode_summary(encode_summary(fold(loaded, one.name, decode(encode(one)))))
         assert same(loaded, folded(entries))
 
     @given(st.binary(max_size=60) | st.sampled_from([b"[]", b"{}", b"[" * 100_000, b'{"format":1}']))
     def test_bytes_that_are_no_summary_are_a_history_error(self, content: bytes) -> None:
         with pytest.raises(HistoryError):
-            load_summary(content)
+            decode_summary(content)
 
     @pytest.mark.parametrize("key", ["tests", "builds", "seen", "count"])
     @pytest.mark.parametrize("value", [None, 5, [], {"ids": ["a"]}, "x"])
     def test_damaged_column_is_an_error_or_an_honest_summary(self, key: str, value: object) -> None:
         """A damaged column is a history error or an honest summary."""
-        content = {**json.loads(save_summary(folded(drawn(1)))), key: value}
+        content = {**json.loads(encode_summary(folded(drawn(1)))), key: value}
         with suppress(HistoryError):
-            assert isinstance(load_summary(json.dumps(content).encode()), Summary)
+            assert isinstance(decode_summary(json.dumps(content).encode()), Summary)
 
 
-def filled(home: Home, entries: list[Entry]) -> Summary:
+def filled(home: ProjectStore, entries: list[BuildRecord]) -> Summary:
     for one in entries:
         home.log.append(one)
-    summary = recall(home).summary
+    summary = load_summary(home).summary
     store_summary(home, summary)
     return summary
 
 
 class TestCache:
     @pytest.mark.parametrize("damage", [b"", b"{", b"\x00\xff", b"[]"])
-    def test_a_damaged_or_missing_summary_is_made_again(self, home: Home, damage: bytes) -> None:
+    def test_a_damaged_or_missing_summary_is_made_again(self, home: ProjectStore, damage: bytes) -> None:
         summary = filled(home, drawn(2))
         home.write("summary.json", damage)
-        assert same(recall(home).summary, summary)
+        assert same(load_summary(home).summary, summary)
 
-    def test_a_summary_of_another_schema_is_made_again(self, home: Home) -> None:
+    def test_a_summary_of_another_schema_is_made_again(self, home: ProjectStore) -> None:
         summary = filled(home, drawn(3))
         stored = json.loads(home.read("summary.json"))
         home.write("summary.json", json.dumps({**stored, "schema": "0" * 16, "count": 77}).encode())
-        assert same(recall(home).summary, summary)
+        assert same(load_summary(home).summary, summary)
 
 
 class TestBuilds:
-    def test_one_build_at_a_time_gives_the_summary_of_all(self, home: Home) -> None:
+    def test_one_build_at_a_time_gives_the_summary_of_all(self, home: ProjectStore) -> None:
         """One build after another gives the summary of all at once."""
         entries = drawn(4)
         for one in entries:
             home.log.append(one)
-            store_summary(home, recall(home).summary)
-        step_by_step = recall(home).summary
+            store_summary(home, load_summary(home).summary)
+        step_by_step = load_summary(home).summary
         (home.folder / "summary.json").unlink()
-        assert same(recall(home).summary, step_by_step)
+        assert same(load_summary(home).summary, step_by_step)
 
-    def test_the_same_build_twice_counts_once(self, home: Home) -> None:
+    def test_the_same_build_twice_counts_once(self, home: ProjectStore) -> None:
         one = entry(1, (TestRun("a#b", Outcome.PASSED),))
         home.log.append(one)
         home.log.append(one._replace(finished_at=one.finished_at + 5))  # as after a merge of two logs
         assert len(home.log.files()) == 2
-        summary = recall(home).summary
+        summary = load_summary(home).summary
         assert (summary.count, summary.tests.runs) == (1, [1])
-        assert list(unseen(home, summary)) == []
+        assert list(unprocessed_records(home, summary)) == []
 
     def test_what_a_build_leaves_behind_is_what_was_planned_of_it(self) -> None:
         ci = CiRun(job="unit", branch="topic", base_branch="main", event="pull_request")
         change = Change("c0ffee", "", "me", (FileChange("pom.xml", 3, 4), FileChange("a/B.java", 1, 0)))
-        for known in (change, Absent("no git")):
-            situation = Situation(ci, known, 1_700_000_000.25)
+        for known in (change, Unavailable("no git")):
+            situation = BuildContext(ci, known, 1_700_000_000.25)
             build = Build("a" * 32, situation, 1_700_000_100.0, Duration(99.0, "mark"), BuildOutcome.FAILED, Reports())
             planned = plan(situation, "unit||mark", "author" if known is change else "")
-            past = past_build(entry_of(build, planned.stream, planned.author))
-            assert {name: getattr(past, name) for name in Planned._fields} == planned._asdict()
+            past = past_build(make_record(build, planned.stream, planned.author))
+            assert {name: getattr(past, name) for name in PlannedBuild._fields} == planned._asdict()
 
 
 class TestPruning:
@@ -159,7 +171,7 @@ class TestPruning:
         assert len(summary.builds) == MAXIMUM_BUILDS
         assert summary.count == FORGET_AFTER + 2
 
-    def test_pruned_records_are_no_longer_named(self, home: Home) -> None:
+    def test_pruned_records_are_no_longer_named(self, home: ProjectStore) -> None:
         """Pruned records are no longer named, and an empty listing forgets nothing."""
         summary = filled(home, drawn(5))
         home.log.prune(4)
@@ -169,5 +181,5 @@ class TestPruning:
         assert forget_pruned(home, summary).seen == summary.seen
 
     def test_a_generation_names_the_set_of_records(self) -> None:
-        assert generation(Summary(frozenset("ab"))) == generation(Summary(frozenset("ba")))
-        assert generation(Summary(frozenset("ab"))) != generation(Summary(frozenset("abc")))
+        assert cache_key(Summary(frozenset("ab"))) == cache_key(Summary(frozenset("ba")))
+        assert cache_key(Summary(frozenset("ab"))) != cache_key(Summary(frozenset("abc")))

@@ -5,17 +5,14 @@ from itertools import count
 
 import pytest
 
-from fedstep.build.record import BuildOutcome
 from fedstep.errors import HistoryError
-from fedstep.federation.audit import read_audit, recorded
-from fedstep.federation.transport import Answer
-from fedstep.federation.turn import Turns, read_turns
-from fedstep.history.entry import Entry
-from fedstep.history.files import FILES, LEARNED, MODEL, MODEL_NOTE, TRAVELLING, TURNS
-from fedstep.history.home import Home
-from fedstep.history.lock import alone
-from fedstep.history.merging import merge_folder
-from fedstep.history.takeover import take_notes
+from fedstep.federation.outbox import read_audit, recorded
+from fedstep.federation.sync import ContributionLog, read_turns
+from fedstep.federation.transport import HttpResponse
+from fedstep.history.merge import merge_folder, take_notes
+from fedstep.history.project_store import FILES, LEARNED, MODEL, MODEL_NOTE, TRAVELLING, TURNS, ProjectStore, exclusive
+from fedstep.history.records import BuildRecord
+from fedstep.types import BuildOutcome
 from tests.helpers.history import NOW, Clone
 
 URL = "https://hub.example"
@@ -36,7 +33,7 @@ def pulled(place: Clone, model: bytes, at: float) -> None:
 
 def sent(place: Clone, *bodies: bytes) -> None:
     place.home.prepare()
-    send = recorded(place.home, URL, lambda *_: Answer(202, {}, b""), clock=lambda: 1.0)
+    send = recorded(place.home, URL, lambda *_: HttpResponse(202, {}, b""), clock=lambda: 1.0)
     for body in bodies:
         send("POST", "/v1/updates", {}, body, 1.0)
 
@@ -74,11 +71,19 @@ class TestSent:
     @pytest.mark.parametrize(
         ("ours", "theirs", "after"),
         [
-            (None, Turns(URL, 1, 100.0), Turns(URL, 1, 100.0)),
-            (Turns(URL, 1, 100.0), Turns(URL, 2, 200.0), Turns(URL, 2, 200.0)),
-            (Turns(URL, 2, 200.0), Turns(URL, 1, 100.0), Turns(URL, 2, 200.0)),
-            (Turns(URL, 2, 200.0), Turns(URL, 2, 200.0, over=True), Turns(URL, 2, 200.0, over=True)),
-            (Turns(URL, 2, 200.0, over=True), Turns(URL, 2, 200.0), Turns(URL, 2, 200.0, over=True)),
+            (None, ContributionLog(URL, 1, 100.0), ContributionLog(URL, 1, 100.0)),
+            (ContributionLog(URL, 1, 100.0), ContributionLog(URL, 2, 200.0), ContributionLog(URL, 2, 200.0)),
+            (ContributionLog(URL, 2, 200.0), ContributionLog(URL, 1, 100.0), ContributionLog(URL, 2, 200.0)),
+            (
+                ContributionLog(URL, 2, 200.0),
+                ContributionLog(URL, 2, 200.0, over=True),
+                ContributionLog(URL, 2, 200.0, over=True),
+            ),
+            (
+                ContributionLog(URL, 2, 200.0, over=True),
+                ContributionLog(URL, 2, 200.0),
+                ContributionLog(URL, 2, 200.0, over=True),
+            ),
         ],
     )
     def test_private_contributions_are_known_to_every_clone(self, ada, bob, ours, theirs, after):
@@ -130,9 +135,9 @@ class TestKey:
         part = Clone(bob.root, "api")
         part.home.prepare()
         part.receive()
-        other = Home(str(tmp_path / "folder"))
+        other = ProjectStore(str(tmp_path / "folder"))
         other.prepare()
-        other.log.append(Entry("7" * 32, NOW, NOW + 30, 30.0, "unit||mark", BuildOutcome.PASSED))
+        other.log.append(BuildRecord("7" * 32, NOW, NOW + 30, 30.0, "unit||mark", BuildOutcome.PASSED))
         assert merge_folder(part.home, other.folder).added == 1
         assert part.home.key() == ada.home.key() != other.key()
 
@@ -144,7 +149,7 @@ class TestLearning:
             ada.home.write(name, b"{}")
         publish(ada)
         bob.home.prepare()
-        with alone(bob.home), pytest.raises(HistoryError, match="another fedstep is learning"):
+        with exclusive(bob.home), pytest.raises(HistoryError, match="another fedstep is learning"):
             bob.receive()
         assert bob.home.read(LEARNED[0]) == b""
         bob.receive()

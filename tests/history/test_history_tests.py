@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.record import BuildOutcome, FileChange, Outcome, TestRun
-from fedstep.features.schema import schema
-from fedstep.history.entry import Entry
+from fedstep.history.flakiness import is_incident
+from fedstep.history.records import BuildRecord
 from fedstep.history.summary import Summary, fold
-from fedstep.history.tests import RECENT, TestTable, decayed_rate, is_incident, name_words, with_tests
+from fedstep.history.test_table import RECENT, TestTable, decayed_rate, name_words, with_tests
+from fedstep.schema.schema import schema
+from fedstep.types import BuildOutcome, FileChange, Outcome, TestRun
 
 TEST = "org.acme.CartTest#sums"
 
@@ -27,10 +28,10 @@ class Step:
     others: tuple[TestRun, ...] = ()
 
 
-def entry(number: int, step: Step) -> Entry:
+def entry(number: int, step: Step) -> BuildRecord:
     at = 1_700_000_000.0 + 600 * number
     runs = (TestRun(TEST, Outcome(step.outcome), 0.1),) if step.outcome else ()
-    return Entry(
+    return BuildRecord(
         name=f"{number:032x}",
         started_at=at,
         finished_at=at + 60,

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.record import BuildOutcome, Outcome, TestRun
-from fedstep.history.entry import Entry
-from fedstep.history.summary import Summary, fold, load_summary, save_summary
-from fedstep.history.times import SHORTEST, WINDOW, read_times, with_time
+from fedstep.history.records import BuildRecord
+from fedstep.history.summary import Summary, decode_summary, encode_summary, fold
+from fedstep.history.test_table import SHORTEST, WINDOW, read_times, with_time
+from fedstep.types import BuildOutcome, Outcome, TestRun
 
 TEST = "a.B#works"
 
@@ -40,7 +40,7 @@ def folded(*times: float) -> Summary:
     summary = Summary()
     for number, seconds in enumerate(times):
         run = TestRun(TEST, Outcome.PASSED, seconds)
-        entry = Entry(f"{number:032x}", 1e9 + number, 1e9 + number, 60.0, "", BuildOutcome.PASSED, tests=(run,))
+        entry = BuildRecord(f"{number:032x}", 1e9 + number, 1e9 + number, 60.0, "", BuildOutcome.PASSED, tests=(run,))
         summary = fold(summary, str(number), entry)
     return summary
 
@@ -49,4 +49,4 @@ class TestTable:
     def test_the_table_keeps_the_times_that_reports_gave(self) -> None:
         summary = folded(0.1, float("nan"), 0.3)
         assert read_times(summary.tests.times[0]) == pytest.approx((0.1, 0.3), rel=2e-3)
-        assert load_summary(save_summary(summary)) == summary
+        assert decode_summary(encode_summary(summary)) == summary

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.record import Dropped
-from fedstep.importers.artifacts import zip_reports
+from fedstep.importers.github import zip_reports
 from fedstep.ingest.junit import read_reports
+from fedstep.types import Dropped
 
 REPORT = b'<testsuite name="s"><testcase classname="a" name="b"/></testsuite>'
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.record import Absent
 from fedstep.errors import InputError
-from fedstep.importers.answers import MOST, Answers, KeptAnswer
-from fedstep.importers.web import TooLarge, Unreachable
+from fedstep.importers.api_client import MOST, CachedResponse, ResponseCache, ResponseTooLarge, ServiceUnreachable
+from fedstep.types import Unavailable
 from tests.helpers.importers import Patience, Reply, asker, new_home, serving
 
 NOW = 1_700_000_000.0
@@ -81,8 +80,8 @@ class TestErrors:
 
     def test_what_may_be_missing_is_absent(self, tmp_path: Path) -> None:
         with serving(lambda _path, _headers: Reply(status=404)) as server:
-            assert isinstance(asker(new_home(tmp_path), server.url).page_if_there("testReport"), Absent)
-            assert isinstance(asker(new_home(tmp_path), server.url).file(f"{server.url}/zip", 100), Absent)
+            assert isinstance(asker(new_home(tmp_path), server.url).page_if_there("testReport"), Unavailable)
+            assert isinstance(asker(new_home(tmp_path), server.url).file(f"{server.url}/zip", 100), Unavailable)
 
 
 class TestKeptAnswers:
@@ -108,9 +107,9 @@ class TestKeptAnswers:
             assert "if-none-match" not in server.asked[1][1]
 
     def test_the_answers_kept_stay_few(self, tmp_path: Path) -> None:
-        answers = Answers(new_home(tmp_path))
+        answers = ResponseCache(new_home(tmp_path))
         for number in range(MOST + 5):
-            answers.keep(f"u{number}", KeptAnswer("e", "", b"[]"))
+            answers.keep(f"u{number}", CachedResponse("e", "", b"[]"))
         assert len(list((tmp_path / "answers").iterdir())) <= MOST
 
 
@@ -144,7 +143,7 @@ class TestTransport:
 
             with serving(redirecting) as server:
                 found = asker(new_home(tmp_path), server.url).file(f"{server.url}/a", 1000)
-                assert not isinstance(found, Absent)
+                assert not isinstance(found, Unavailable)
                 assert found.read() == b"PK"
                 found.close()
                 assert [headers["authorization"] for _, headers in server.asked] == ["Bearer t0ken"] * 2
@@ -160,7 +159,7 @@ class TestTransport:
     def test_an_answer_that_is_too_large_is_not_read_to_its_end(self, tmp_path: Path) -> None:
         with (
             serving(lambda _path, _headers: Reply(body=b"x" * 3_000_000)) as server,
-            pytest.raises(TooLarge, match="larger than 1 MB"),
+            pytest.raises(ResponseTooLarge, match="larger than 1 MB"),
         ):
             asker(new_home(tmp_path), server.url).file(f"{server.url}/zip", 1 << 20)
 
@@ -170,7 +169,7 @@ class TestTransport:
             found = asker(new_home(tmp_path), server.url, Patience().manners(timeout=0.5)).file(
                 f"{server.url}/zip", 1000
             )
-            assert not isinstance(found, Absent)
+            assert not isinstance(found, Unavailable)
             assert found.read() == b"PK"
             found.close()
 
@@ -179,7 +178,7 @@ class TestTransport:
         with socket.socket() as held:
             held.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{held.getsockname()[1]}"
-            with pytest.raises(Unreachable) as raised:
+            with pytest.raises(ServiceUnreachable) as raised:
                 asker(new_home(tmp_path), url, patience.manners()).page("runs?secret=1")
         assert f"{url}/runs cannot be reached" in str(raised.value)
         assert "secret" not in str(raised.value)

@@ -12,37 +12,36 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.build.record import (
+from fedstep.federation.messages import Model, pack_model
+from fedstep.federation.model_cache import load_model, save_model
+from fedstep.history.project_store import ProjectStore
+from fedstep.history.summary import load_summary
+from fedstep.importers.backfill_run import backfill
+from fedstep.importers.base import BuildFilter, ImportItem, ImportSource, ProgressBar, in_order
+from fedstep.model.linear import zeros
+from fedstep.model.training import load_state
+from fedstep.pipeline.operations import evaluate_build, load_predictor, record_build
+from fedstep.pipeline.prediction_cache import load_prediction
+from fedstep.pipeline.train import learn
+from fedstep.schema.schema import schema
+from fedstep.types import (
+    BuildContext,
     BuildOutcome,
     Change,
     CiRun,
     Dropped,
     Duration,
-    Evidence,
     FileChange,
+    FinishedBuild,
     Outcome,
     Reports,
-    Situation,
     TestRun,
 )
-from fedstep.features.schema import schema
-from fedstep.federation.kept import keep_model, kept_model
-from fedstep.federation.wire import Model, pack_model
-from fedstep.history.home import Home
-from fedstep.history.memory import recall
-from fedstep.importers.backfill import backfill
-from fedstep.importers.past import Past, Pending, Wanted, in_order
-from fedstep.importers.progress import Bar
-from fedstep.model.catch_up import load_state
-from fedstep.model.linear import zeros
-from fedstep.outlook import outlook
-from fedstep.steps import forecaster_for, observe, record
-from fedstep.training import learn
 
 START, HOUR = 1_700_000_000.0, 3600.0
 
 
-def build(number: int, vendor: str = "recorded", job: str = "test", digest: str = "") -> Evidence:
+def build(number: int, vendor: str = "recorded", job: str = "test", digest: str = "") -> FinishedBuild:
     """A build of thirty tests, one of which flakes often."""
     draw = random.Random(number)
     runs = tuple(
@@ -55,8 +54,8 @@ def build(number: int, vendor: str = "recorded", job: str = "test", digest: str 
     ci = CiRun(vendor=vendor, run=f"r{number}", job=job, branch="main", event="push")
     change = Change(f"{number // 2:040x}", "", "ada@example.org", (FileChange("src/Main.java", number % 7, 1),))
     started = START + number * HOUR
-    return Evidence(
-        Situation(ci, change, started),
+    return FinishedBuild(
+        BuildContext(ci, change, started),
         started + 300 + number,
         Duration(300.0 + number, vendor),
         BuildOutcome.FAILED if failed else BuildOutcome.PASSED,
@@ -64,31 +63,33 @@ def build(number: int, vendor: str = "recorded", job: str = "test", digest: str 
     )
 
 
-def past(*builds: Evidence | Dropped) -> Past:
-    pending = [Pending(one.finished_at if isinstance(one, Evidence) else 0.0, partial(tuple, (one,))) for one in builds]
-    return Past(len(pending), sorted(pending, key=lambda one: one.after))
+def past(*builds: FinishedBuild | Dropped) -> ImportSource:
+    pending = [
+        ImportItem(one.finished_at if isinstance(one, FinishedBuild) else 0.0, partial(tuple, (one,))) for one in builds
+    ]
+    return ImportSource(len(pending), sorted(pending, key=lambda one: one.after))
 
 
-def new_home(folder: Path) -> Home:
+def new_home(folder: Path) -> ProjectStore:
     """A history with a key that is always the same: names, and what is due when, depend on it."""
-    home = Home(str(folder))
+    home = ProjectStore(str(folder))
     home.prepare()
     home.write("key", b"11" * 32)
     return home
 
 
-def caches(home: Home) -> dict[str, object]:
+def caches(home: ProjectStore) -> dict[str, object]:
     """What is made from the log, as it stands on the disk."""
     names = ("summary.json", "correction.json", "backlog.json")
     return {name: json.loads(home.read(name)) for name in names}
 
 
-def trained_live(folder: Path, builds: list[Evidence]) -> Home:
+def trained_live(folder: Path, builds: list[FinishedBuild]) -> ProjectStore:
     """The same builds, one `train` after the other."""
     home = new_home(folder)
     for one in builds:
-        kept = kept_model(home)
-        record(home, observe(home, one, kept), lambda _runs: {})
+        kept = load_model(home)
+        record_build(home, evaluate_build(home, one, kept), lambda _runs: {})
         learn(home, kept)
     return home
 
@@ -148,7 +149,7 @@ class TestOrder:
         backfill(whole, past(*builds))
         backfill(home, past(*builds[20:]))
         backfill(home, past(*builds[:20]))
-        ours, theirs = recall(home).summary, recall(whole).summary
+        ours, theirs = load_summary(home).summary, load_summary(whole).summary
         assert ours.builds == theirs.builds
         assert ours.tests == theirs.tests
         assert load_state(home).summary.count == 30
@@ -156,11 +157,11 @@ class TestOrder:
     def test_a_build_counts_once_also_after_its_record_was_pruned(self, tmp_path: Path) -> None:
         home, builds = new_home(tmp_path), [build(number) for number in range(30)]
         first = backfill(home, past(*builds), keep=5)
-        assert (first.recorded, len(home.log.files()), recall(home).summary.count) == (30, 5, 30)
-        before = recall(home).summary
+        assert (first.recorded, len(home.log.files()), load_summary(home).summary.count) == (30, 5, 30)
+        before = load_summary(home).summary
         again = backfill(home, past(*builds), keep=5)
         assert (again.recorded, again.known, again.rows) == (0, 30, 0)
-        after = recall(home).summary
+        after = load_summary(home).summary
         assert (after.count, after.tests, after.builds) == (30, before.tests, before.builds)
 
 
@@ -176,8 +177,8 @@ class TestReading:
     def test_what_is_read_from_the_outlook_is_what_the_history_says(self, tmp_path: Path) -> None:
         home = new_home(tmp_path)
         backfill(home, past(*(build(number) for number in range(30))))
-        kept = kept_model(home)
-        known = outlook(home, kept, forecaster_for(home, kept))
+        kept = load_model(home)
+        known = load_prediction(home, kept, load_predictor(home, kept))
         assert known.summary.tests.ids == [], "it came from the cache"
         assert known.tests_known == 30
         assert known.flakiest[0].test == "org.acme.C3Test#t3"
@@ -201,9 +202,9 @@ class TestReading:
     def test_only_wanted_builds_are_learned(self, tmp_path: Path) -> None:
         builds = past(*(build(number, job=f"job-{number % 2}") for number in range(10)))
         home = new_home(tmp_path)
-        done = backfill(home, builds, Wanted(since=START + 4 * HOUR, job="*-1"))
+        done = backfill(home, builds, BuildFilter(since=START + 4 * HOUR, job="*-1"))
         assert (done.recorded, done.known, done.tests) == (3, 0, 90)
-        assert {one.stream for one in recall(home).summary.builds} == {"job-1||recorded"}
+        assert {one.stream for one in load_summary(home).summary.builds} == {"job-1||recorded"}
 
     @pytest.mark.parametrize(
         ("job", "minutes", "same"), [("test", 0, True), ("lint", 0, False), ("test", 20, False)], ids=str
@@ -214,7 +215,7 @@ class TestReading:
         """A build that `train` recorded is not learned again from its server."""
         home = new_home(tmp_path)
         live = build(5, "github", digest="of the files")
-        record(home, observe(home, live, kept_model(home)), lambda _runs: {})
+        record_build(home, evaluate_build(home, live, load_model(home)), lambda _runs: {})
         told = build(5, "github", job=job)
         later = told._replace(
             situation=told.situation._replace(started_at=told.situation.started_at + 60 * minutes),
@@ -229,11 +230,11 @@ class TestSources:
         """A thing that was learned is not read again, and its builds count as known."""
         home, read = new_home(tmp_path), []
 
-        def reading() -> tuple[Evidence, ...]:
+        def reading() -> tuple[FinishedBuild, ...]:
             read.append("once")
             return build(1), build(2)
 
-        source = Past(1, (Pending(START, reading, ("github", "acme/shop", "1")),))
+        source = ImportSource(1, (ImportItem(START, reading, ("github", "acme/shop", "1")),))
         assert backfill(home, source).recorded == 2
         again = backfill(home, source)
         assert (again.recorded, again.known, read) == (0, 2, ["once"])
@@ -241,11 +242,11 @@ class TestSources:
     def test_a_thing_with_a_part_that_cannot_be_read_is_read_again(self, tmp_path: Path) -> None:
         home, read = new_home(tmp_path), []
 
-        def reading() -> tuple[Evidence | Dropped, ...]:
+        def reading() -> tuple[FinishedBuild | Dropped, ...]:
             read.append("again")
             return build(1), Dropped("artifact x", "has expired")
 
-        source = Past(1, (Pending(START, reading, ("github", "acme/shop", "1")),))
+        source = ImportSource(1, (ImportItem(START, reading, ("github", "acme/shop", "1")),))
         backfill(home, source)
         again = backfill(home, source)
         assert (again.known, again.dropped, read) == (1, 1, ["again", "again"])
@@ -254,12 +255,12 @@ class TestSources:
     def test_builds_of_overlapping_sources_come_in_order(self, things: list[tuple[float, list[float]]]) -> None:
         """Builds of things that overlap come in the order of their ends."""
 
-        def reads() -> Iterator[tuple[Pending, tuple[Evidence, ...]]]:
+        def reads() -> Iterator[tuple[ImportItem, tuple[FinishedBuild, ...]]]:
             for after, lasting in sorted(things):
                 found = tuple(build(1)._replace(finished_at=after + one) for one in lasting)
-                yield Pending(after, tuple), found
+                yield ImportItem(after, tuple), found
 
-        ends = [one.found.finished_at for one in in_order(reads()) if isinstance(one.found, Evidence)]
+        ends = [one.found.finished_at for one in in_order(reads()) if isinstance(one.found, FinishedBuild)]
         assert ends == sorted(after + one for after, lasting in things for one in lasting)
 
 
@@ -271,7 +272,7 @@ class Screen(io.StringIO):
 class TestProgress:
     def test_the_bar_says_what_is_done_and_goes(self) -> None:
         screen, clock = Screen(), count(0.0, 1.0)
-        bar = Bar(screen, 40, partial(next, clock))
+        bar = ProgressBar(screen, 40, partial(next, clock))
         bar(10, 5000)
         bar.close()
         assert (
@@ -281,7 +282,7 @@ class TestProgress:
 
     def test_without_a_terminal_a_line_now_and_then_is_enough(self) -> None:
         log, clock = io.StringIO(), count(0.0, 10.0)
-        bar = Bar(log, 40, partial(next, clock))
+        bar = ProgressBar(log, 40, partial(next, clock))
         for done in range(1, 7):
             bar(done, 600 * done)
         bar.close()
@@ -291,7 +292,7 @@ class TestProgress:
         ]
 
 
-def waiting_builds(home: Home) -> list[str]:
+def waiting_builds(home: ProjectStore) -> list[str]:
     """The builds whose rows wait to be sent."""
     return [ripe.row.subject for ripe in load_state(home).backlog.waiting["build-failure"]]
 
@@ -302,7 +303,7 @@ class TestSentExamples:
         home = new_home(tmp_path)
         weights = {name: zeros(head.size()) for name, head in schema().heads.items()}
         model = Model(schema().digest, 1, 1, "2026-01-31T12:00Z", weights, weights)
-        keep_model(home, pack_model(model), "1", "https://fedstep.example.org", 0.0)
+        save_model(home, pack_model(model), "1", "https://fedstep.example.org", 0.0)
         backfill(home, past(*(build(number) for number in range(10, 19))))
         sent = {path.name: path.read_bytes() for path in (tmp_path / "outbox").iterdir()}
         first = waiting_builds(home)

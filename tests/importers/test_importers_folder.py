@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.record import BuildOutcome, Change, Dropped, Duration, Evidence, Outcome
-from fedstep.history.home import Home
-from fedstep.history.memory import recall
-from fedstep.importers.backfill import backfill
+from fedstep.history.project_store import ProjectStore
+from fedstep.history.summary import load_summary
+from fedstep.importers.backfill_run import backfill
+from fedstep.importers.base import BuildFilter
 from fedstep.importers.folder import build_folders, folder_past, read_folder
-from fedstep.importers.past import Wanted
+from fedstep.types import BuildOutcome, Change, Dropped, Duration, FinishedBuild, Outcome
 from tests.helpers.builds import CASE, FLAKE, write_build
 
 BAD = [
@@ -31,7 +31,7 @@ BAD = [
 class TestBuildFolder:
     def test_a_recorded_build_is_evidence(self, tmp_path: Path) -> None:
         found = read_folder(write_build(tmp_path, 3, CASE.format(1, "") + CASE.format(2, FLAKE)))
-        assert isinstance(found, Evidence)
+        assert isinstance(found, FinishedBuild)
         assert found.duration == Duration(103.0, "recorded")
         assert found.finished_at - found.situation.started_at == 103.0
         assert [run.outcome for run in found.reports.tests] == [Outcome.PASSED, Outcome.FLAKED]
@@ -43,8 +43,8 @@ class TestBuildFolder:
     def test_without_an_outcome_the_tests_decide(self, tmp_path: Path) -> None:
         failed = read_folder(write_build(tmp_path, 1, CASE.format(1, "<failure/>"), outcome=""))
         passed = read_folder(write_build(tmp_path, 2, CASE.format(1, ""), outcome="who knows"))
-        assert isinstance(failed, Evidence)
-        assert isinstance(passed, Evidence)
+        assert isinstance(failed, FinishedBuild)
+        assert isinstance(passed, FinishedBuild)
         assert (failed.outcome, passed.outcome) == (BuildOutcome.FAILED, BuildOutcome.PASSED)
 
     @pytest.mark.parametrize("changed", BAD)
@@ -76,16 +76,16 @@ class TestFolders:
         for number in range(1, 29):
             cases = "".join(CASE.format(n, FLAKE if n == 3 and draw.random() < 0.4 else "") for n in range(6))
             write_build(tmp_path / "acme", number, cases, **({"seconds": None} if number == 5 else {}))
-        home = Home(tmp_path / "home")
+        home = ProjectStore(tmp_path / "home")
         home.prepare()
-        first = backfill(home, folder_past(tmp_path / "acme", Wanted()))
+        first = backfill(home, folder_past(tmp_path / "acme", BuildFilter()))
         assert (first.recorded, first.known, first.tests) == (27, 0, 27 * 6)
         assert first.rows > 27
         assert len(first.warnings) == 1
         assert "00005/build.json cannot be read" in first.warnings[0]
-        summary = recall(home).summary
+        summary = load_summary(home).summary
         assert summary.count == 27
         assert summary.tests.flips[summary.tests.ids.index("org.acme.3Test#works")] > 3
-        again = backfill(home, folder_past(tmp_path / "acme", Wanted()))
+        again = backfill(home, folder_past(tmp_path / "acme", BuildFilter()))
         assert (again.recorded, again.known, again.rows) == (0, 27, 0)
-        assert recall(home).summary.count == 27
+        assert load_summary(home).summary.count == 27

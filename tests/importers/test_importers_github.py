@@ -9,14 +9,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from fedstep.build.record import BuildOutcome, Change, Dropped, Duration, Evidence, Outcome
 from fedstep.errors import InputError
-from fedstep.history.home import Home
-from fedstep.importers.backfill import backfill
-from fedstep.importers.github import github_past
-from fedstep.importers.github_jobs import Job, owner_of
-from fedstep.importers.past import Past, Wanted
+from fedstep.history.project_store import ProjectStore
+from fedstep.importers.backfill_run import backfill
+from fedstep.importers.base import BuildFilter, ImportSource
+from fedstep.importers.github import WorkflowJob, github_past, owner_of
 from fedstep.ingest.junit import read_reports
+from fedstep.types import BuildOutcome, Change, Dropped, Duration, FinishedBuild, Outcome
 from tests.helpers.importers import Patience, Reply, StandIn, asker, new_home, serving
 
 REPORT = (
@@ -155,7 +154,9 @@ def zip_hash(text: str) -> int:
     return zipfile.crc32(text.encode())  # type: ignore[attr-defined,no-any-return]
 
 
-def asked(home: Home, service: GitHub, wanted: Wanted = Wanted(), keep: list[StandIn] | None = None) -> list[object]:  # noqa: B008
+def asked(
+    home: ProjectStore, service: GitHub, wanted: BuildFilter = BuildFilter(), keep: list[StandIn] | None = None
+) -> list[object]:  # noqa: B008
     """Everything that the repository's past gives, in the order in which its runs were made."""
     with serving(service.stored) as storage, serving(service) as server:
         service.storage = storage.url
@@ -165,9 +166,9 @@ def asked(home: Home, service: GitHub, wanted: Wanted = Wanted(), keep: list[Sta
         return [found for pending in past.pending for found in pending.read()]
 
 
-def evidence(found: list[object]) -> list[Evidence]:
-    assert all(isinstance(one, Evidence) for one in found), found
-    return [one for one in found if isinstance(one, Evidence)]
+def evidence(found: list[object]) -> list[FinishedBuild]:
+    assert all(isinstance(one, FinishedBuild) for one in found), found
+    return [one for one in found if isinstance(one, FinishedBuild)]
 
 
 class TestRuns:
@@ -202,7 +203,7 @@ class TestRuns:
 
     def test_no_more_pages_are_asked_for_than_are_wanted(self, tmp_path: Path) -> None:
         service = GitHub([run(number) for number in range(1, 9)])
-        for wanted in (Wanted(limit=2), Wanted(since=1767250800.0)):  # 07:00: two runs
+        for wanted in (BuildFilter(limit=2), BuildFilter(since=1767250800.0)):  # 07:00: two runs
             servers: list[StandIn] = []
             found = evidence(asked(new_home(tmp_path), service, wanted, servers))
             assert [one.situation.ci.run for one in found] == ["7", "8"]
@@ -301,13 +302,13 @@ class TestErrors:
         found = asked(new_home(tmp_path), service)
         assert isinstance(found[0], Dropped)
         assert found[0].source == "run 1"
-        assert isinstance(found[1], Evidence)
+        assert isinstance(found[1], FinishedBuild)
 
     @pytest.mark.parametrize(("project", "said"), [("acme/gone", "404"), ("acme/shop", "401")])
     def test_a_refusal_names_what_to_do(self, tmp_path: Path, project: str, said: str) -> None:
         token = "t0ken" if said == "404" else "wrong"
         with serving(GitHub([run(1)])) as server, pytest.raises(InputError, match=f"{said}.*GITHUB_TOKEN"):
-            github_past(asker(new_home(tmp_path), server.url, token=token), project, Wanted(), ())
+            github_past(asker(new_home(tmp_path), server.url, token=token), project, BuildFilter(), ())
 
     def test_import_waits_for_the_limit_and_uses_kept_answers(self, tmp_path: Path) -> None:
         """An import waits for the limit, goes on, and asks cheaply the next time."""
@@ -330,8 +331,8 @@ class TestErrors:
             left[0] -= 1
             return service(path, headers)
 
-        def past(url: str) -> Past:
-            return github_past(asker(home, url, patience.manners()), "acme/shop", Wanted(), ())
+        def past(url: str) -> ImportSource:
+            return github_past(asker(home, url, patience.manners()), "acme/shop", BuildFilter(), ())
 
         with serving(service.stored) as storage, serving(limited) as server:
             service.storage = storage.url
@@ -349,9 +350,9 @@ class TestErrors:
 class TestOwners:
     def test_the_owner_of_an_artifact(self) -> None:
         jobs = (
-            Job("test (linux)", "success", 100.0, 200.0, 1),
-            Job("test (mac)", "success", 100.0, 900.0, 1),
-            Job("lint", "success", 100.0, 900.0, 1),
+            WorkflowJob("test (linux)", "success", 100.0, 200.0, 1),
+            WorkflowJob("test (mac)", "success", 100.0, 900.0, 1),
+            WorkflowJob("lint", "success", 100.0, 900.0, 1),
         )
         assert owner_of("junit-mac", 800.0, jobs) == jobs[1]
         assert owner_of("test-mac", 150.0, jobs) == jobs[1]
@@ -366,7 +367,7 @@ class TestOwners:
 
         def learned(name: str) -> int:
             with serving(service) as server:
-                wanted, home = Wanted(job=name), new_home(tmp_path / name)
+                wanted, home = BuildFilter(job=name), new_home(tmp_path / name)
                 return backfill(home, github_past(asker(home, server.url), "acme/shop", wanted, ()), wanted).recorded
 
         assert [learned(name) for name in ("test", "test (b)", "lint", "deploy")] == [2, 1, 1, 0]

@@ -7,11 +7,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from fedstep.build.record import BuildOutcome, Change, Dropped, Duration, Evidence, Outcome
 from fedstep.errors import InputError
-from fedstep.importers.backfill import backfill
+from fedstep.importers.backfill_run import backfill
+from fedstep.importers.base import BuildFilter, ImportSource
 from fedstep.importers.gitlab import gitlab_past
-from fedstep.importers.past import Past, Wanted
+from fedstep.types import BuildOutcome, Change, Dropped, Duration, FinishedBuild, Outcome
 from tests.helpers.importers import Patience, Reply, asker, new_home, serving
 
 CASES = [
@@ -105,7 +105,7 @@ class GitLab:
         return Reply(items[2 * number - 2 : 2 * number], headers={"Link": link} if more else {})
 
 
-def asked(folder: Path, service: GitLab, wanted: Wanted = Wanted()) -> list[object]:  # noqa: B008
+def asked(folder: Path, service: GitLab, wanted: BuildFilter = BuildFilter()) -> list[object]:  # noqa: B008
     with serving(service) as server:
         past = gitlab_past(asker(new_home(folder), f"{server.url}/api/v4"), "acme/web/shop", wanted)
         return [found for pending in past.pending for found in pending.read()]
@@ -115,7 +115,7 @@ class TestPipelines:
     def test_job_with_report_is_named_as_train_names_it(self, tmp_path: Path) -> None:
         """A job with its report is a build, named as `train` names it."""
         (one,) = asked(tmp_path, GitLab(pipeline(3)))
-        assert isinstance(one, Evidence)
+        assert isinstance(one, FinishedBuild)
         ci = one.situation.ci
         assert (ci.vendor, ci.run, ci.job, ci.cell, ci.branch, ci.event) == (
             "gitlab",
@@ -138,22 +138,22 @@ class TestPipelines:
         """Pipelines are paged, come oldest first, and only finished ones."""
         service = GitLab(*(pipeline(number) for number in range(1, 6)), pipeline(6, status="running"))
         found = asked(tmp_path, service)
-        assert [one.situation.ci.run for one in found if isinstance(one, Evidence)] == [
+        assert [one.situation.ci.run for one in found if isinstance(one, FinishedBuild)] == [
             "1/10",
             "2/20",
             "3/30",
             "4/40",
             "5/50",
         ]
-        assert len(asked(tmp_path, service, Wanted(limit=2))) == 2
-        assert len(asked(tmp_path, service, Wanted(since=1767236400.0))) == 3  # from 03:00 on
+        assert len(asked(tmp_path, service, BuildFilter(limit=2))) == 2
+        assert len(asked(tmp_path, service, BuildFilter(since=1767236400.0))) == 3  # from 03:00 on
 
     @pytest.mark.parametrize("names", [("test 1/2", "test 2/2"), ("test: [linux]", "test: [mac]")])
     def test_a_suite_of_parallel_jobs_is_one_build_of_all_of_them(self, tmp_path: Path, names: tuple[str, str]) -> None:
         service = GitLab(pipeline(1))
         service.jobs[1] = [job(1, names[0]), job(1, names[1], 5, status="success"), job(1, "lint", 1)]
         (one,) = asked(tmp_path, service)
-        assert isinstance(one, Evidence)
+        assert isinstance(one, FinishedBuild)
         assert (one.situation.ci.run, one.situation.ci.job, one.duration) == ("1", "test", Duration(900.5, "gitlab"))
 
     def test_jobs_without_any_report_still_tell_time_and_outcome(self, tmp_path: Path) -> None:
@@ -161,11 +161,11 @@ class TestPipelines:
         service.suites[1] = []
         service.jobs[1] = [job(1, "build"), job(1, "lint", 1, status="success"), job(1, "deploy", 2, status="manual")]
         found = asked(tmp_path, service)
-        assert [(one.situation.ci.job, one.outcome) for one in found if isinstance(one, Evidence)] == [
+        assert [(one.situation.ci.job, one.outcome) for one in found if isinstance(one, FinishedBuild)] == [
             ("build", BuildOutcome.FAILED),
             ("lint", BuildOutcome.PASSED),
         ]
-        assert [type(one) for one in asked(tmp_path, service, Wanted(job="lint"))] == [Evidence]
+        assert [type(one) for one in asked(tmp_path, service, BuildFilter(job="lint"))] == [FinishedBuild]
 
 
 class TestErrors:
@@ -175,11 +175,11 @@ class TestErrors:
         bad, good = asked(tmp_path, service)
         assert isinstance(bad, Dropped)
         assert bad.source == "pipeline 1"
-        assert isinstance(good, Evidence)
+        assert isinstance(good, FinishedBuild)
 
     def test_a_project_that_is_not_there_names_what_to_do(self, tmp_path: Path) -> None:
         with serving(GitLab(pipeline(1))) as server, pytest.raises(InputError, match="404"):
-            gitlab_past(asker(new_home(tmp_path), f"{server.url}/api/v4"), "acme/gone", Wanted())
+            gitlab_past(asker(new_home(tmp_path), f"{server.url}/api/v4"), "acme/gone", BuildFilter())
 
     def test_an_import_waits_for_the_limit_and_is_learned_once(self, tmp_path: Path) -> None:
         service, patience, home = GitLab(*(pipeline(number) for number in range(1, 5))), Patience(), new_home(tmp_path)
@@ -190,8 +190,8 @@ class TestErrors:
                 return Reply("Retry later", 429, {"Retry-After": "60", "RateLimit-Remaining": "0"})
             return service(path, headers)
 
-        def past(url: str) -> Past:
-            return gitlab_past(asker(home, f"{url}/api/v4", patience.manners()), "acme/web/shop", Wanted())
+        def past(url: str) -> ImportSource:
+            return gitlab_past(asker(home, f"{url}/api/v4", patience.manners()), "acme/web/shop", BuildFilter())
 
         with serving(limited) as server:
             first, again = (backfill(home, past(server.url)) for _ in range(2))

@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.record import Absent, BuildOutcome, Change, Dropped, Duration, Evidence, FileChange, Outcome
 from fedstep.errors import InputError
-from fedstep.importers.backfill import backfill
-from fedstep.importers.jenkins_home import jenkins_home_past
-from fedstep.importers.jenkins_url import jenkins_url_past
-from fedstep.importers.past import Past, Wanted
-from fedstep.importers.places import past_at
+from fedstep.importers.backfill_run import backfill
+from fedstep.importers.base import BuildFilter, ImportSource
+from fedstep.importers.jenkins import jenkins_home_past, jenkins_url_past
+from fedstep.importers.registry import past_at
+from fedstep.types import BuildOutcome, Change, Dropped, Duration, FileChange, FinishedBuild, Outcome, Unavailable
 from tests.helpers.importers import Reply, StandIn, asker, new_home, serving
 
 STARTED = 1_700_000_000_000  # ms
@@ -76,14 +75,14 @@ def put(folder: Path, number: int, tests: bool = True, **changed: str) -> None:
         (at / "junitResult.xml").write_text(RESULT)
 
 
-def found(past: Past) -> list[Evidence | Dropped]:
+def found(past: ImportSource) -> list[FinishedBuild | Dropped]:
     return [one for pending in past.pending for one in pending.read()]
 
 
-def read(home: Path, wanted: Wanted = Wanted()) -> list[Evidence]:  # noqa: B008
+def read(home: Path, wanted: BuildFilter = BuildFilter()) -> list[FinishedBuild]:  # noqa: B008
     builds = found(jenkins_home_past(home, wanted))
-    assert all(isinstance(one, Evidence) for one in builds), builds
-    return [one for one in builds if isinstance(one, Evidence)]
+    assert all(isinstance(one, FinishedBuild) for one in builds), builds
+    return [one for one in builds if isinstance(one, FinishedBuild)]
 
 
 class TestHome:
@@ -141,15 +140,15 @@ class TestHome:
         (tmp_path / "jobs" / "j1" / "builds" / "lastStableBuild").symlink_to("1")
         (tmp_path / "jobs" / "j1" / "builds" / "legacyIds").touch()
         assert [one.situation.ci.run for one in read(tmp_path)] == ["j1/1", "j1/3", "j0/6"]
-        assert [one.situation.ci.run for one in read(tmp_path, Wanted(limit=1))] == ["j0/6"]
-        assert [one.situation.ci.run for one in read(tmp_path, Wanted(job="j1"))] == ["j1/1", "j1/3"]
+        assert [one.situation.ci.run for one in read(tmp_path, BuildFilter(limit=1))] == ["j0/6"]
+        assert [one.situation.ci.run for one in read(tmp_path, BuildFilter(job="j1"))] == ["j1/1", "j1/3"]
 
     def test_one_job_and_a_home_without_builds(self, tmp_path: Path) -> None:
         put(tmp_path / "jobs" / "shop", 1)
         assert [one.situation.ci.run for one in read(tmp_path / "jobs" / "shop")] == ["shop/1"]
         (tmp_path / "empty" / "jobs").mkdir(parents=True)
         with pytest.raises(InputError, match="no recorded build was found"):
-            past_at(tmp_path / "empty", Wanted())
+            past_at(tmp_path / "empty", BuildFilter())
 
     @pytest.mark.parametrize(
         "content",
@@ -164,7 +163,7 @@ class TestHome:
     def test_a_broken_build_is_named(self, tmp_path: Path, content: bytes) -> None:
         put(tmp_path / "jobs" / "shop", 1)
         (tmp_path / "jobs" / "shop" / "builds" / "1" / "build.xml").write_bytes(content)
-        (one,) = found(jenkins_home_past(tmp_path, Wanted()))
+        (one,) = found(jenkins_home_past(tmp_path, BuildFilter()))
         assert isinstance(one, Dropped)
         assert one.source.endswith("jobs/shop/builds/1/build.xml")
 
@@ -182,14 +181,14 @@ class TestHome:
         home = tmp_path_factory.mktemp("any")
         put(home / "jobs" / "shop", 1)
         (home / "jobs" / "shop" / "builds" / "1" / "junitResult.xml").write_bytes(content)
-        (one,) = found(jenkins_home_past(home, Wanted()))
-        assert isinstance(one, Evidence | Dropped)
+        (one,) = found(jenkins_home_past(home, BuildFilter()))
+        assert isinstance(one, FinishedBuild | Dropped)
 
     def test_a_home_is_learned_once(self, tmp_path: Path) -> None:
         for number in range(1, 9):
             put(tmp_path / "home" / "jobs" / "shop", number)
         history = new_home(tmp_path / "history")
-        first, again = (backfill(history, past_at(tmp_path / "home", Wanted())) for _ in range(2))
+        first, again = (backfill(history, past_at(tmp_path / "home", BuildFilter())) for _ in range(2))
         assert (first.recorded, first.tests, first.warnings) == (8, 32, ())
         assert (again.recorded, again.known, again.rows) == (0, 8, 0)
 
@@ -287,18 +286,18 @@ class Jenkins:
         return Reply(self.items[place]) if place in self.items else Reply(status=404, body=b"<html>")
 
 
-ALL = Wanted()
+ALL = BuildFilter()
 
 
 def asked(
-    folder: Path, service: Jenkins, wanted: Wanted = ALL, at: str = "", keep: list[StandIn] | None = None
-) -> list[Evidence]:
+    folder: Path, service: Jenkins, wanted: BuildFilter = ALL, at: str = "", keep: list[StandIn] | None = None
+) -> list[FinishedBuild]:
     with serving(service) as server:
         if keep is not None:
             keep.append(server)
         builds = found(jenkins_url_past(asker(new_home(folder), f"{server.url}{at}"), wanted))
-    assert all(isinstance(one, Evidence) for one in builds), builds
-    return [one for one in builds if isinstance(one, Evidence)]
+    assert all(isinstance(one, FinishedBuild) for one in builds), builds
+    return [one for one in builds if isinstance(one, FinishedBuild)]
 
 
 class TestServer:
@@ -333,13 +332,13 @@ class TestServer:
         service.builds["/job/plain/"][5].update(result="ABORTED")
         service.builds["/job/plain/"][0].update(building=True, result=None)
         servers: list[StandIn] = []
-        found = asked(tmp_path, service, Wanted(job="plain"), keep=servers)
+        found = asked(tmp_path, service, BuildFilter(job="plain"), keep=servers)
         assert [one.situation.ci.run for one in found[:2]] == ["plain/1", "plain/2"]
         assert len(found) == 228
         assert [len(one.reports.tests) for one in found[:2]] == [4, 0]
         assert sum("allBuilds" in path for path in servers[0].paths()) == 3
         servers.clear()
-        assert len(asked(tmp_path, service, Wanted(job="plain", limit=7), keep=servers)) == 7
+        assert len(asked(tmp_path, service, BuildFilter(job="plain", limit=7), keep=servers)) == 7
         assert sum("allBuilds" in path for path in servers[0].paths()) == 1
         assert sum("testReport" in path for path in servers[0].paths()) == 7
 
@@ -347,12 +346,12 @@ class TestServer:
         service = Jenkins(1)
         service.builds["/job/plain/"] = [build_json(1, actions=[], changeSets=[], duration=0)]
         (one,) = asked(tmp_path, service, at="/job/plain")
-        assert isinstance(one.situation.change, Absent)
-        assert isinstance(one.duration, Absent)
+        assert isinstance(one.situation.change, Unavailable)
+        assert isinstance(one.duration, Unavailable)
 
     def test_a_page_that_is_no_jenkins_is_named(self, tmp_path: Path) -> None:
         with (
             serving(lambda _path, _headers: Reply(json.loads('["nothing"]'))) as server,
             pytest.raises(InputError, match="does not answer as Jenkins does"),
         ):
-            jenkins_url_past(asker(new_home(tmp_path), server.url), Wanted())
+            jenkins_url_past(asker(new_home(tmp_path), server.url), BuildFilter())

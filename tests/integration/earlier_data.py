@@ -229,7 +229,7 @@ def history_output(work: Path, archive: str = "history.tar.gz") -> dict[str, obj
     place = clone(work / "checkout")
     unpack(archive, place.root)
     next_report(place.root / "report.xml")
-    variables = ci(900, place.git("rev-parse", "HEAD").strip())
+    variables = ci(900, place.git("rev-parse", "TASK").strip())
     seen: dict[str, object] = {
         "history show": place.json("history", "show", "--format", "json"),
         "status": place.json("status", "--json"),
@@ -265,7 +265,7 @@ def git_history_output(work: Path) -> dict[str, object]:
     place.git("fetch", "-q", "origin", "refs/fedstep/history:refs/fedstep/history")
     next_report(place.root / "report.xml")
     git = ("--history", "git")
-    variables = ci(901, place.git("rev-parse", "HEAD").strip())
+    variables = ci(901, place.git("rev-parse", "TASK").strip())
     merged = place.run("history", "merge", *git)
     assert merged.code == 0, merged.err
     shown = place.json("history", "show", *git, "--format", "json")
@@ -281,7 +281,7 @@ def git_history_output(work: Path) -> dict[str, object]:
 def figures(text: str) -> list[list[str]]:
     """Return the numbers and times of each line, sorted, and no word: words and order of these texts may change.
 
-    >>> figures("head 12 of 2026-11-29T16:57Z\\nschema 01ab\\n")
+    >>> figures("task 12 of 2026-11-29T16:57Z\\nschema 01ab\\n")
     [['12', '2026-11-29T16:57Z']]
     """
     pattern = r"\d{4}-\d\d-\d\dT[\d:]+Z|(?<![\w.-])-?\d(?:[\d.]*\d)?(?:e[+-]\d+)?(?![\w.]*\w)"

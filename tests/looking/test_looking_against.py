@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.features.schema import schema
+from fedstep.diagnostics.inspect import leaks_in, prove, strings_of
 from fedstep.federation.tensors import pack
 from fedstep.ingest.junit import expand
-from fedstep.looking.against import leaks_in, prove, strings_of
-from fedstep.report.inspected import Proof
+from fedstep.report.inspection import LeakProof
+from fedstep.schema.schema import schema
 
 REPORT = """<?xml version="1.0"?>
 <!-- built by Secretbuilder -->
@@ -30,7 +30,7 @@ def update(**words: str) -> bytes:
     return pack(fields | {"rows.flaky": "64"} | words, {"flaky": array("f", [0.0, 0.5, -0.25])})
 
 
-def proof(tmp_path: Path, body: bytes, text: bytes | str = REPORT) -> Proof:
+def proof(tmp_path: Path, body: bytes, text: bytes | str = REPORT) -> LeakProof:
     (tmp_path / "report.xml").write_bytes(text if isinstance(text, bytes) else text.encode())
     return prove(body, expand(["*.xml"], tmp_path))
 

@@ -8,63 +8,59 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.record import NO_SECONDS, BuildOutcome, Outcome, TestRun
-from fedstep.features.schema import schema
-from fedstep.federation.kept import kept_model
-from fedstep.history.entry import Entry
-from fedstep.history.home import Home
-from fedstep.history.memory import generation, recall
-from fedstep.history.summary import Summary
-from fedstep.looking.explanation import explain
-from fedstep.looking.past_runs import MOST_RUNS
-from fedstep.model.calibration import Platt
-from fedstep.model.linear import Local
-from fedstep.model.state import Correction, save_correction
-from fedstep.report.explain_html import explanation_html
-from fedstep.report.explain_text import explanation_text
-from fedstep.report.explained import Explained, WhatIf
-from fedstep.report.look_json import explanation_json
-from fedstep.steps import forecaster_for
+from fedstep.diagnostics.explain import MOST_RUNS, explain
+from fedstep.federation.model_cache import load_model
+from fedstep.history.project_store import ProjectStore
+from fedstep.history.records import BuildRecord
+from fedstep.history.summary import Summary, cache_key, load_summary
+from fedstep.model.calibration import PlattScaling
+from fedstep.model.linear import LocalWeights
+from fedstep.model.state import LocalModel, save_correction
+from fedstep.pipeline.operations import load_predictor
+from fedstep.report.explanation import TestExplanation, WhatIf, explanation_html, explanation_text
+from fedstep.report.json import explanation_json
+from fedstep.schema.schema import schema
+from fedstep.types import NO_SECONDS, BuildOutcome, Outcome, TestRun
 
 SHAKY, STEADY, SLOW = "shop.CartTest#waitsForSleepyServer", "shop.CartTest#sums", "net.RetryTest#reconnects"
-CORRECTION = Correction(
-    {"flaky": Local({0: 0.2, 3: -0.1}, {f"test={SHAKY}": 0.7, "class=shop.CartTest": -0.2, "class=other": 9.0})},
-    {"flaky": Platt(0.8, 0.3)},
+CORRECTION = LocalModel(
+    {"flaky": LocalWeights({0: 0.2, 3: -0.1}, {f"test={SHAKY}": 0.7, "class=shop.CartTest": -0.2, "class=other": 9.0})},
+    {"flaky": PlattScaling(0.8, 0.3)},
 )
 
 
-NAMES = schema().heads["flaky"].names()
-CALM = Correction({"flaky": Local({NAMES.index("bias"): -3.0, NAMES.index("name=server"): 2.0}, {})})
+NAMES = schema().tasks["flaky"].names()
+CALM = LocalModel({"flaky": LocalWeights({NAMES.index("bias"): -3.0, NAMES.index("name=server"): 2.0}, {})})
 
 
-def entry(number: int, letters: dict[str, str], **more: object) -> Entry:
+def entry(number: int, letters: dict[str, str], **more: object) -> BuildRecord:
     runs = tuple(TestRun(test, Outcome(letter), 0.5 if test == SLOW else 0.02) for test, letter in letters.items())
     end = 1_790_000_000.0 + 3600 * number
     told = {"stream": "test||mark", "outcome": BuildOutcome.PASSED, "tests": runs, "branch": "main"}
-    return Entry(f"{number:032x}", end - 60, end, 60.0, **{**told, "commit": f"{number:040x}", **more})  # type: ignore[arg-type]
+    return BuildRecord(f"{number:032x}", end - 60, end, 60.0, **{**told, "commit": f"{number:040x}", **more})  # type: ignore[arg-type]
 
 
-def lived(folder: Path, shaky: str, correction: Correction = CORRECTION) -> Home:
+def lived(folder: Path, shaky: str, correction: LocalModel = CORRECTION) -> ProjectStore:
     """A history in which one test went like these letters and two always passed."""
-    home = Home(str(folder / "history"))
+    home = ProjectStore(str(folder / "history"))
     home.prepare()
     for number, letter in enumerate(shaky):
         home.log.append(entry(number, {SHAKY: letter, STEADY: "p", SLOW: "p"}))
-    home.write("correction.json", save_correction(correction, generation(Summary())))
+    home.write("correction.json", save_correction(correction, cache_key(Summary())))
     return home
 
 
-def explained(home: Home, test: str = SHAKY) -> Explained:
-    return explain(home, recall(home).summary, test, 0.0)
+def explained(home: ProjectStore, test: str = SHAKY) -> TestExplanation:
+    return explain(home, load_summary(home).summary, test, 0.0)
 
 
-def predicted(home: Home) -> dict[str, float]:
+def predicted(home: ProjectStore) -> dict[str, float]:
     """What `predict` would say of each test."""
-    forecaster = forecaster_for(home, kept_model(home))
-    return {risk.test: risk.probability for risk in forecaster.flakiest(recall(home).summary, 9, at_least=0.0)}
+    forecaster = load_predictor(home, load_model(home))
+    return {risk.test: risk.probability for risk in forecaster.flakiest(load_summary(home).summary, 9, at_least=0.0)}
 
 
-def change(found: Explained, start: str) -> WhatIf:
+def change(found: TestExplanation, start: str) -> WhatIf:
     return next(one for one in found.changes if one.says.startswith(start))
 
 
@@ -89,7 +85,7 @@ def test_shared_local_and_private_are_kept_apart(tmp_path: Path) -> None:
         ("this test", 0.7, 0.0),
         ("its class", -0.2, 0.0),
     ]
-    names = schema().heads["flaky"].names()
+    names = schema().tasks["flaky"].names()
     moved = {names[index].partition("=")[0] for index in (0, 3)}
     assert {one.feature for one in found.contributions if one.local} <= moved
     assert any(one.local for one in found.contributions)
@@ -153,13 +149,13 @@ def test_an_explanation_writes_nothing(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def metals(home: Home) -> str:
+def metals(home: ProjectStore) -> str:
     return "".join(run.metal for run in explained(home).runs)
 
 
 def test_flips_are_where_the_table_of_tests_has_them(tmp_path: Path) -> None:
     home = lived(tmp_path, "ppfppkpcpffppp")
-    table = recall(home).summary.tests
+    table = load_summary(home).summary.tests
     assert metals(home) == table.revealed[table.ids.index(SHAKY)]
     assert metals(home)[5] == "g"
     assert "".join(run.outcome for run in explained(home).runs) == "ppfppkpcpffppp"
@@ -191,7 +187,7 @@ def test_more_runs_than_are_shown_are_the_newest(tmp_path: Path) -> None:
     assert [run.finished_at for run in runs] == sorted(run.finished_at for run in runs)
 
 
-def renamed(folder: Path, *last: dict[str, str]) -> tuple[Home, str]:
+def renamed(folder: Path, *last: dict[str, str]) -> tuple[ProjectStore, str]:
     """A history whose class moved to another package after five builds, and the new id of the shaky test."""
     home, now, steady = lived(folder, "ppfpk"), SHAKY.replace("shop.", "store."), STEADY.replace("shop.", "store.")
     for number, letters in enumerate(({now: "p", steady: "p", SLOW: "p"}, {now: "f", steady: "p", SLOW: "p"}, *last)):
@@ -204,7 +200,7 @@ def test_the_runs_before_a_rename_are_explained_with_those_after_it(tmp_path: Pa
     found = explained(home, now)
     assert found.former == SHAKY
     assert "".join(run.outcome for run in found.runs) == "ppfpkpf"
-    assert "".join(run.metal for run in found.runs) == recall(home).summary.tests.revealed[0]
+    assert "".join(run.metal for run in found.runs) == load_summary(home).summary.tests.revealed[0]
     assert found.runs_known == len(found.runs)
     assert f"\nFormerly      {SHAKY}\n" in explanation_text(found)
     assert "<p>Formerly <code>" in explanation_html(found)
@@ -228,7 +224,7 @@ def test_a_damaged_record_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_test_that_nobody_timed_has_no_typical_time(tmp_path: Path) -> None:
-    home = Home(str(tmp_path / "history"))
+    home = ProjectStore(str(tmp_path / "history"))
     home.prepare()
     untimed: Sequence[TestRun] = (TestRun(SHAKY, Outcome.PASSED, NO_SECONDS),)
     home.log.append(entry(1, {}, tests=tuple(untimed)))

@@ -2,15 +2,14 @@
 
 import pytest
 
+from fedstep.diagnostics.aggregator import check_aggregator
 from fedstep.errors import AggregatorUnreachable
-from fedstep.federation.exchange import Aggregator
-from fedstep.federation.kept import starter_model
-from fedstep.federation.patience import Patience
-from fedstep.federation.transport import Answer
-from fedstep.federation.twins import Peer
-from fedstep.federation.wire import pack_model
-from fedstep.looking.aggregator import check_aggregator
-from fedstep.report.inspected import SeenToken
+from fedstep.federation.messages import pack_model
+from fedstep.federation.model_cache import starter_model
+from fedstep.federation.secagg.share_client import Endpoint
+from fedstep.federation.sync import Aggregator
+from fedstep.federation.transport import HttpResponse, RetryPolicy
+from fedstep.report.inspection import InspectedToken
 
 MODEL = pack_model(starter_model()._replace(shares=5))
 
@@ -19,17 +18,17 @@ MODEL = pack_model(starter_model()._replace(shares=5))
 def test_a_silent_helper_is_a_problem_and_one_that_had_no_time_is_unknown(slow, state):
     now = [0.0]
 
-    def leader(method, *_rest) -> Answer:
+    def leader(method, *_rest) -> HttpResponse:
         now[0] += slow
-        return Answer(200, {}, MODEL) if method == "GET" else Answer(400, {}, b"")
+        return HttpResponse(200, {}, MODEL) if method == "GET" else HttpResponse(400, {}, b"")
 
-    def helper(*_words) -> Answer:
+    def helper(*_words) -> HttpResponse:
         raise AggregatorUnreachable("https://two.example gave no answer", "Is it up?")
 
-    patience = Patience(timeout=1.0, waits=(), deadline=1.0, clock=lambda: now[0])
+    patience = RetryPolicy(timeout=1.0, waits=(), deadline=1.0, clock=lambda: now[0])
     found = check_aggregator(
-        Aggregator("https://one.example", leader, patience, Peer("https://two.example", helper)),
-        SeenToken("none"),
+        Aggregator("https://one.example", leader, patience, Endpoint("https://two.example", helper)),
+        InspectedToken("none"),
     )
     said = {check.name: check for check in found}["Helper"]
     assert said.state == state

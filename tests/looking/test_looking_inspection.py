@@ -6,20 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.record import Absent
+from fedstep.diagnostics.inspect import (
+    headers_of,
+    inspection_of,
+    last_update,
+    next_update,
+    seen_update,
+    waiting_updates,
+)
 from fedstep.errors import WireError
-from fedstep.features.schema import schema
-from fedstep.federation.audit import recorded
+from fedstep.federation.messages import Update, pack_update
+from fedstep.federation.outbox import recorded
 from fedstep.federation.tensors import pack
-from fedstep.federation.transport import Answer
-from fedstep.federation.wire import Update, pack_update
-from fedstep.history.home import Home
-from fedstep.looking.inspection import headers_of, inspection_of, seen_update
-from fedstep.looking.updates import last_update, next_update, waiting_updates
+from fedstep.federation.transport import HttpResponse
+from fedstep.history.project_store import ProjectStore
 from fedstep.model.linear import zeros
-from fedstep.report.inspected import SeenToken
+from fedstep.report.inspection import InspectedToken
+from fedstep.schema.schema import schema
+from fedstep.types import Unavailable
 
-SIZE = schema().heads["build-failure"].size()
+SIZE = schema().tasks["build-failure"].size()
 
 
 def packed(*moved: tuple[int, float]) -> bytes:
@@ -31,11 +37,11 @@ def packed(*moved: tuple[int, float]) -> bytes:
 
 
 def test_every_coefficient_that_moved_has_its_name_the_largest_first() -> None:
-    (head,) = seen_update(packed((1, 0.125), (SIZE - 1, -0.5)), "rows").heads
-    names = schema().heads["build-failure"].names()
-    assert [(one.name, one.value) for one in head.coefficients] == [(names[-1], -0.5), (names[1], 0.125)]
-    assert (head.rows, head.size, head.clip) == (8, SIZE, schema().heads["build-failure"].clip)
-    assert head.norm == pytest.approx((0.125**2 + 0.5**2) ** 0.5)
+    (task,) = seen_update(packed((1, 0.125), (SIZE - 1, -0.5)), "rows").tasks
+    names = schema().tasks["build-failure"].names()
+    assert [(one.name, one.value) for one in task.coefficients] == [(names[-1], -0.5), (names[1], 0.125)]
+    assert (task.rows, task.size, task.clip) == (8, SIZE, schema().tasks["build-failure"].clip)
+    assert task.norm == pytest.approx((0.125**2 + 0.5**2) ** 0.5)
 
 
 def test_every_field_of_an_update_has_a_meaning() -> None:
@@ -48,17 +54,17 @@ def test_the_score_of_a_trial_is_no_change_of_a_coefficient() -> None:
     delta = array("f", [*zeros(SIZE), 0.75])
     words = {"format": "fedstep-update-1", "trial.build-failure": "12", "rows.build-failure": "8"}
     seen = seen_update(pack(words, {"build-failure": delta}), "sent")
-    (head,) = seen.heads
-    assert [(one.name, one.value) for one in head.coefficients] == [
+    (task,) = seen.tasks
+    assert [(one.name, one.value) for one in task.coefficients] == [
         ("loss of version 12 on trial, less production's", 0.75)
     ]
-    assert head.norm == 0.0
+    assert task.norm == 0.0
     assert [one.name for one in seen.fields if "not known" in one.meaning] == []
 
 
 def test_a_vector_of_another_version_has_numbers_for_names() -> None:
     seen = seen_update(pack({"format": "fedstep-update-9", "new": "x"}, {"later": array("f", [0.0, 1.0])}), "sent")
-    assert seen.heads[0].coefficients[0].name == "later[1]"
+    assert seen.tasks[0].coefficients[0].name == "later[1]"
     assert {one.name for one in seen.fields if "not known" in one.meaning} == {"new"}
 
 
@@ -73,25 +79,25 @@ def test_the_headers_follow_the_token_and_the_size() -> None:
 
 
 def test_the_oldest_update_of_the_outbox_is_the_next_one(tmp_path: Path) -> None:
-    home = Home(str(tmp_path))
+    home = ProjectStore(str(tmp_path))
     (tmp_path / "outbox").mkdir()
     for age, name in ((30, "b"), (20, "c"), (10, "damaged")):
         path = tmp_path / "outbox" / f"{name}.safetensors"
         path.write_bytes(b"damaged" if name == "damaged" else packed((0, age)))
         os.utime(path, (1_000_000 - age, 1_000_000 - age))
     (tmp_path / "outbox" / "x.partial").write_bytes(packed((0, 1.0)))
-    assert [seen_update(body, "").heads[0].coefficients[0].value for body in waiting_updates(home)] == [30, 20]
+    assert [seen_update(body, "").tasks[0].coefficients[0].value for body in waiting_updates(home)] == [30, 20]
     chosen = next_update(home)
     assert getattr(chosen, "note", "") == "it waits in the outbox; 1 more behind it"
     assert len(list((tmp_path / "outbox").iterdir())) == 4, "nothing is set aside"
-    found = inspection_of(home, False, SeenToken("none"), ())
+    found = inspection_of(home, False, InspectedToken("none"), ())
     assert getattr(found.update, "origin", "") == "outbox"
 
 
 def test_half_of_an_update_is_not_shown_as_one(tmp_path: Path) -> None:
-    home = Home(str(tmp_path / "history"))
-    send = recorded(home, "https://fedstep.example.org", lambda *_: Answer(202, {}, b"{}"))
+    home = ProjectStore(str(tmp_path / "history"))
+    send = recorded(home, "https://fedstep.example.org", lambda *_: HttpResponse(202, {}, b"{}"))
     send("POST", "/v1/shares", {}, b"half of an update", 1.0)
     found = last_update(home)
-    assert isinstance(found, Absent)
+    assert isinstance(found, Unavailable)
     assert "two halves" in found.reason

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.looking.matching import MOST_MATCHES, matches, nearest
+from fedstep.diagnostics.explain import MOST_MATCHES, matches, nearest
 
 TESTS = ("shop.CartTest#sums", "shop.CartTest#sumsTwice", "shop.BillTest#sums", "net.RetryTest#reconnectsAfterTimeout")
 

@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.record import Absent
-from fedstep.looking.token import CHECKED, IGNORED, KEPT, claims_of, expiry, presented, seen_token
-from fedstep.report.inspect_text import inspection_text
-from fedstep.report.inspected import Inspection
-from fedstep.report.look_json import inspection_json
-from fedstep.server.identity import Sender
-from fedstep.server.issuers import GITHUB, GITLAB, Issuer, Pattern
+from fedstep.diagnostics.aggregator import CHECKED, IGNORED, KEPT, claims_of, expiry, presented, seen_token
+from fedstep.report.inspection import Inspection, inspection_text
+from fedstep.report.json import inspection_json
+from fedstep.server.identity import Identity
+from fedstep.server.oidc import GITHUB, GITLAB, Issuer, Pattern
+from fedstep.types import Unavailable
 
 WHERE, WITH = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 SIGNATURE = "c2lnbmF0dXJlLXRoYXQtbmV2ZXItc2hvd3M"
@@ -52,7 +51,7 @@ def listening(behave: Callable[[socket.socket, bytes], None]) -> Iterator[str]:
 
 
 def shown(token: str) -> str:
-    inspection = Inspection(Absent("nothing"), seen_token(token))
+    inspection = Inspection(Unavailable("nothing"), seen_token(token))
     return inspection_text(inspection) + inspection_json(inspection)
 
 
@@ -77,7 +76,7 @@ def test_what_an_aggregator_keeps_of_a_token_is_marked_as_kept(issuer: Issuer) -
     kept, held_against_patterns = {issuer.project, issuer.owner}, issuer.path
     claims = dict.fromkeys((*kept, held_against_patterns, "ref", "sha", "actor", "user_email", "jti"), "1")
     sender = replace(issuer, allowed=(Pattern("*"),)).sender(claims)
-    assert isinstance(sender, Sender)
+    assert isinstance(sender, Identity)
     fates = {one.name: one.fate for one in seen_token(jwt(claims={**claims, "iss": issuer.url, "exp": 1})).fields}
     assert {name for name, fate in fates.items() if fate == KEPT} == kept
     assert {fates[name] for name in (held_against_patterns, "iss", "exp", "header.alg", "header.kid")} == {CHECKED}
@@ -104,7 +103,7 @@ def test_the_token_that_github_would_give_is_asked_for_and_shown() -> None:
     assert asked == ["/token?v=2&audience=https%3A%2F%2Ffedstep.example.org"]
     assert [one.name for one in seen.fields if one.fate == KEPT] == ["repository_id", "repository_owner_id"]
     assert "when the aggregator answers 401" in seen.note
-    assert "request-token" not in inspection_text(Inspection(Absent("nothing"), seen))
+    assert "request-token" not in inspection_text(Inspection(Unavailable("nothing"), seen))
 
 
 def test_without_an_aggregator_github_is_not_asked_and_that_is_said() -> None:
@@ -119,7 +118,7 @@ def test_where_github_gives_no_token_the_reason_is_shown() -> None:
     env = {"GITHUB_ACTIONS": "true", WHERE: "http://127.0.0.1:1/", WITH: "request-token"}
     seen = presented("", "https://fedstep.example.org", env)
     assert seen.kind == "none"
-    assert "gives this job no token" in inspection_text(Inspection(Absent("nothing"), seen))
+    assert "gives this job no token" in inspection_text(Inspection(Unavailable("nothing"), seen))
 
 
 @pytest.mark.parametrize("token", [jwt(), jwt(claims={"jti": "1"}), jwt({"alg": "none"}, {"a": [1, {"b": None}]})])

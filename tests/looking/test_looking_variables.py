@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 import pytest
 
-from fedstep.cli import commands
-from fedstep.commands.options import option_variables
-from fedstep.looking.variables import check_variables, read_besides_options
+from fedstep.cli.main import commands
+from fedstep.cli.options import option_variables
+from fedstep.diagnostics.doctor import check_variables, read_besides_options
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = option_variables(commands)

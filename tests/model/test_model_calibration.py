@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.features.schema import HEAD_NAMES
 from fedstep.model.calibration import (
-    Platt,
-    Score,
-    Trackers,
+    CalibrationScore,
+    PlattScaling,
+    QuantileTrackers,
     observe_outcome,
     observe_residual,
     probability,
@@ -19,13 +18,14 @@ from fedstep.model.calibration import (
     untried,
 )
 from fedstep.model.linear import sigmoid
+from fedstep.schema.schema import TASK_NAMES
 
 
 class TestProbabilities:
     @pytest.mark.parametrize(("slope", "offset"), [(0.4, -1.5), (2.0, 1.0), (1.0, -3.0)])
     def test_wrong_slope_and_offset_of_margins_are_corrected(self, slope: float, offset: float) -> None:
         """Probabilities become calibrated when margins have a wrong slope and offset."""
-        draw, platt = random.Random(3), Platt()
+        draw, platt = random.Random(3), PlattScaling()
         stream = [draw.gauss(0, 1.5) for _ in range(6000)]
         late: list[tuple[float, float]] = []
         for number, margin in enumerate(stream):
@@ -39,25 +39,25 @@ class TestProbabilities:
 
     def test_margin_is_the_log_odds_before_any_outcome(self) -> None:
         """Before any outcome a margin is the log odds, but of flaky a cautious one."""
-        for head in set(HEAD_NAMES) - {"flaky"}:
-            assert probability(untried(head), 1.3) == pytest.approx(sigmoid(1.3))
+        for task in set(TASK_NAMES) - {"flaky"}:
+            assert probability(untried(task), 1.3) == pytest.approx(sigmoid(1.3))
         assert probability(untried("flaky"), -3.0) == pytest.approx(sigmoid(-3.0))
         assert sigmoid(-6.0) < probability(untried("flaky"), -6.0) < probability(untried("flaky"), 3.0) < sigmoid(3.0)
 
     def test_the_scaling_of_triage_is_trusted_longer(self) -> None:
-        triage, failure = (observe_outcome(untried(head), 2.0, 0.0) for head in ("triage", "build-failure"))
+        triage, failure = (observe_outcome(untried(task), 2.0, 0.0) for task in ("triage", "build-failure"))
         assert failure.offset < triage.offset < 0.0
         assert failure.slope < triage.slope < 1.0
 
     def test_the_slope_never_turns_round(self) -> None:
-        platt = Platt()
+        platt = PlattScaling()
         for number in range(2000):
             margin = 3.0 if number % 2 else -3.0
             platt = observe_outcome(platt, margin, float(margin < 0))
         assert platt.slope >= 0.1
 
     def test_a_lighter_outcome_moves_less(self) -> None:
-        heavy, light = (observe_outcome(Platt(), 1.0, 0.0, weight) for weight in (1.0, 0.5))
+        heavy, light = (observe_outcome(PlattScaling(), 1.0, 0.0, weight) for weight in (1.0, 0.5))
         assert heavy.offset < light.offset < 0
 
 
@@ -75,7 +75,7 @@ STREAMS = {  # residuals in spreads
 class TestIntervals:
     @pytest.mark.parametrize("name", STREAMS)
     def test_intervals_cover_nine_in_ten(self, name: str) -> None:
-        draw, trackers, inside = random.Random(5), Trackers(), 0
+        draw, trackers, inside = random.Random(5), QuantileTrackers(), 0
         for number in range(7000):
             residual = STREAMS[name](draw, number)
             inside += number >= 2000 and trackers.low <= residual <= trackers.high
@@ -84,7 +84,7 @@ class TestIntervals:
 
     @given(st.lists(st.floats(-50, 50), max_size=60))
     def test_the_low_end_stays_below_the_high_end(self, residuals: list[float]) -> None:
-        trackers = Trackers()
+        trackers = QuantileTrackers()
         for residual in residuals:
             trackers = observe_residual(trackers, residual)
             assert trackers.low < 0 < trackers.high
@@ -93,16 +93,16 @@ class TestIntervals:
 class TestSteps:
     @given(st.floats(-1e3, 1e3), st.sampled_from([0.0, 1.0]), st.floats(0.1, 1.0))
     def test_a_platt_step_stays_finite_and_remembers_more(self, margin: float, label: float, weight: float) -> None:
-        platt = observe_outcome(Platt(), margin, label, weight)
+        platt = observe_outcome(PlattScaling(), margin, label, weight)
         assert math.isfinite(platt.slope)
         assert math.isfinite(platt.offset)
         assert platt.slope_weight >= 30.0
 
     def test_a_score_is_the_mean_of_what_was_seen(self) -> None:
-        score = Score()
+        score = CalibrationScore()
         for chance, label in ((0.8, 1.0), (0.4, 0.0), (0.5, 1.0)):
             score = score_outcome(score, chance, label)
         assert score.observed == 3
         assert score.positives == pytest.approx(2 / 3)
         assert score.log_loss == pytest.approx(-(math.log(0.8) + math.log(0.6) + math.log(0.5)) / 3)
-        assert score_outcome(Score(), 0.0, 1.0).log_loss == pytest.approx(-math.log(0.001))
+        assert score_outcome(CalibrationScore(), 0.0, 1.0).log_loss == pytest.approx(-math.log(0.001))

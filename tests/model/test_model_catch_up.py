@@ -8,33 +8,33 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.record import (
+from fedstep.federation.model_cache import load_model, starter_model
+from fedstep.history.project_store import ProjectStore
+from fedstep.history.summary import load_summary, store_summary
+from fedstep.model.labels import LabelledExample
+from fedstep.model.predictor import Predictor
+from fedstep.model.state import LocalModel
+from fedstep.model.training import LearnedState, learn_new_records, load_state, store_state
+from fedstep.pipeline.operations import evaluate_build, record_build
+from fedstep.types import (
+    BuildContext,
     BuildOutcome,
     Change,
     CiRun,
     Duration,
-    Evidence,
     FileChange,
+    FinishedBuild,
     Outcome,
     Reports,
-    Situation,
     TestRun,
 )
-from fedstep.federation.kept import kept_model, starter_model
-from fedstep.forecast import Forecaster
-from fedstep.history.home import Home
-from fedstep.history.memory import recall, store_summary
-from fedstep.model.catch_up import State, catch_up, load_state, store_state
-from fedstep.model.labels import Ripe
-from fedstep.model.state import Correction
-from fedstep.steps import observe, record
 
 FLAKY = "org.acme.web.SocketTest#waitsForServer"
 BUILDS = 62
 STEADY = tuple(f"org.acme.core.Part{n % 6}Test#case{n}" for n in range(23))
 
 
-def evidence(number: int, draw: random.Random) -> Evidence:
+def evidence(number: int, draw: random.Random) -> FinishedBuild:
     """A build of 24 tests, one of them flaky at 30 %; a regression now and then."""
     failing = draw.random() < 0.1
     runs = [TestRun(FLAKY, Outcome.FLAKED if draw.random() < 0.3 else Outcome.PASSED, 0.5)]
@@ -49,49 +49,49 @@ def evidence(number: int, draw: random.Random) -> Evidence:
     seconds = 300 * draw.lognormvariate(0, 0.2)
     outcome = BuildOutcome.FAILED if failing else BuildOutcome.PASSED
     reports = Reports(tuple(runs), 1, (), f"{number:064x}")
-    return Evidence(Situation(ci, change, at), at + seconds, Duration(seconds, "mark"), outcome, reports)
+    return FinishedBuild(BuildContext(ci, change, at), at + seconds, Duration(seconds, "mark"), outcome, reports)
 
 
-def live(home: Home, builds: int, learning: bool = True) -> None:
+def live(home: ProjectStore, builds: int, learning: bool = True) -> None:
     home.prepare()
     draw = random.Random(7)
     production = starter_model().production
     for number in range(builds):
-        record(home, observe(home, evidence(number, draw), kept_model(home)), lambda _: {})
+        record_build(home, evaluate_build(home, evidence(number, draw), load_model(home)), lambda _: {})
         if learning and number % 4 == 1:
-            store_state(home, catch_up(home, production).state)
+            store_state(home, learn_new_records(home, production).state)
         elif not learning:
-            store_summary(home, recall(home).summary)
+            store_summary(home, load_summary(home).summary)
 
 
 @pytest.fixture(scope="module")
-def lived(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    home = Home(tmp_path_factory.mktemp("lived"))
+def lived(tmp_path_factory: pytest.TempPathFactory) -> ProjectStore:
+    home = ProjectStore(tmp_path_factory.mktemp("lived"))
     live(home, BUILDS)
     return home
 
 
-def copy_of(home: Home, folder: Path) -> Home:
-    other = Home(folder / "copy")
+def copy_of(home: ProjectStore, folder: Path) -> ProjectStore:
+    other = ProjectStore(folder / "copy")
     for path in home.folder.rglob("*"):
         if path.is_file():
             other.write(str(path.relative_to(home.folder)), path.read_bytes())
     return other
 
 
-def numbers(correction: Correction) -> dict[str, float]:
+def numbers(correction: LocalModel) -> dict[str, float]:
     """Every learned number by its place."""
     found: dict[str, float] = {}
-    for head, local in correction.local.items():
-        found |= {f"{head} {index}": weight for index, weight in local.shared.items()}
-        found |= {f"{head} {name}": weight for name, weight in local.private.items()}
+    for task, local in correction.local.items():
+        found |= {f"{task} {index}": weight for index, weight in local.shared.items()}
+        found |= {f"{task} {name}": weight for name, weight in local.private.items()}
     for kind in ("platt", "trackers", "scores"):
         for name, value in getattr(correction, kind).items():
             found |= {f"{kind} {name} {field}": getattr(value, field) for field in value.__slots__}
     return found
 
 
-def assert_same(one: State, other: State) -> None:
+def assert_same(one: LearnedState, other: LearnedState) -> None:
     assert one.summary == other.summary
     assert repr(one.backlog) == repr(other.backlog)
     assert numbers(one.correction) == pytest.approx(numbers(other.correction), abs=1e-9, rel=1e-9)
@@ -110,7 +110,7 @@ class TestLostCache:
         ],
     )
     def test_a_lost_or_damaged_cache_is_learned_again_as_it_was(
-        self, lived: Home, tmp_path: Path, lost: str, damage: bytes | None
+        self, lived: ProjectStore, tmp_path: Path, lost: str, damage: bytes | None
     ) -> None:
         before = load_state(lived)
         assert before.summary.count == BUILDS
@@ -120,7 +120,7 @@ class TestLostCache:
             (home.folder / lost).unlink()
         else:
             home.write(lost, damage)
-        progress = catch_up(home, starter_model().production)
+        progress = learn_new_records(home, starter_model().production)
         assert progress.records == BUILDS
         after = before if lost != "backlog.json" else replace(before, backlog=before.backlog._replace(waiting={}))
         assert_same(progress.state, after)
@@ -129,7 +129,7 @@ class TestLostCache:
 
     @pytest.mark.parametrize("lost", [(), ("backlog.json",), ("backlog.json", "correction.json")])
     def test_of_what_is_learned_again_only_rows_that_waited_wait(
-        self, lived: Home, tmp_path: Path, lost: Sequence[str]
+        self, lived: ProjectStore, tmp_path: Path, lost: Sequence[str]
     ) -> None:
         """What was sent is not known any more: the backlog tells what was not; without it nothing is sent again."""
         home, state = copy_of(lived, tmp_path), load_state(lived)
@@ -140,77 +140,77 @@ class TestLostCache:
             (home.folder / name).unlink()
         for name in lost[1:]:
             home.write(name, b"damaged")
-        waiting = catch_up(home, starter_model().production).state.backlog.waiting
+        waiting = learn_new_records(home, starter_model().production).state.backlog.waiting
         assert repr(waiting) == repr({} if lost else {"flaky": one})
 
-    def test_a_log_that_was_never_learned_waits_as_a_whole(self, lived: Home, tmp_path: Path) -> None:
+    def test_a_log_that_was_never_learned_waits_as_a_whole(self, lived: ProjectStore, tmp_path: Path) -> None:
         home = copy_of(lived, tmp_path)
         for name in ("summary.json", "correction.json", "backlog.json"):
             (home.folder / name).unlink()
-        assert_same(catch_up(home, starter_model().production).state, load_state(lived))
+        assert_same(learn_new_records(home, starter_model().production).state, load_state(lived))
 
-    def test_nothing_new_teaches_nothing(self, lived: Home) -> None:
-        progress = catch_up(lived, starter_model().production)
+    def test_nothing_new_teaches_nothing(self, lived: ProjectStore) -> None:
+        progress = learn_new_records(lived, starter_model().production)
         assert (progress.records, progress.ripened) == (0, 0)
         assert_same(progress.state, load_state(lived))
 
-    def test_caches_of_different_generations_are_learned_again(self, lived: Home, tmp_path: Path) -> None:
+    def test_caches_of_different_generations_are_learned_again(self, lived: ProjectStore, tmp_path: Path) -> None:
         home = copy_of(lived, tmp_path)
-        store_state(home, State())
+        store_state(home, LearnedState())
         home.write("summary.json", lived.read("summary.json"))
         home.write("correction.json", lived.read("correction.json"))
-        assert load_state(home) == State()
+        assert load_state(home) == LearnedState()
         before = load_state(lived)
         unsent = replace(before, backlog=before.backlog._replace(waiting={}))
-        assert_same(catch_up(home, starter_model().production).state, unsent)
+        assert_same(learn_new_records(home, starter_model().production).state, unsent)
 
 
 class TestRecords:
-    def test_rows_are_labelled_after_pruning_as_before(self, lived: Home, tmp_path: Path) -> None:
+    def test_rows_are_labelled_after_pruning_as_before(self, lived: ProjectStore, tmp_path: Path) -> None:
         home = copy_of(lived, tmp_path)
         home.log.prune(30)
         for name in ("summary.json", "correction.json", "backlog.json"):
             (home.folder / name).unlink()
-        state = catch_up(home, starter_model().production).state
+        state = learn_new_records(home, starter_model().production).state
         assert state.summary.count == 30
         flaky = state.backlog.recent["flaky"]
         assert flaky
         assert all(row.run < 30 for row in (ripe.row for ripe in flaky))
         assert all(row.run < 30 for row in state.backlog.pending["flaky"])
 
-    def test_damaged_record_is_skipped_once(self, lived: Home, tmp_path: Path) -> None:
+    def test_damaged_record_is_skipped_once(self, lived: ProjectStore, tmp_path: Path) -> None:
         """A damaged record is skipped once, and the rest is learned."""
         home = copy_of(lived, tmp_path)
         damaged = home.log.files()[30]
         home.write(f"builds/{damaged}", b"half")
         home.write("summary.json", b"")
-        progress = catch_up(home, starter_model().production)
+        progress = learn_new_records(home, starter_model().production)
         assert progress.records == BUILDS - 1
         assert [damaged in warning for warning in progress.warnings] == [True]
         store_state(home, progress.state)
-        assert catch_up(home, starter_model().production).warnings == ()
+        assert learn_new_records(home, starter_model().production).warnings == ()
 
 
-def _learn_one(home: Home, state: State, name: str) -> State:
-    from fedstep.history.entry import Entry
+def _learn_one(home: ProjectStore, state: LearnedState, name: str) -> LearnedState:
+    from fedstep.history.records import BuildRecord
     from fedstep.history.summary import fold
-    from fedstep.model.learner import absorb
+    from fedstep.model.training import learn_record
 
     entry = home.log.read(name)
-    assert isinstance(entry, Entry)
+    assert isinstance(entry, BuildRecord)
     summary = fold(state.summary, name, entry)
-    learned = absorb(state.correction, state.backlog, entry, summary.tests, starter_model().production)
-    return State(summary, learned.correction, learned.backlog)
+    learned = learn_record(state.correction, state.backlog, entry, summary.tests, starter_model().production)
+    return LearnedState(summary, learned.correction, learned.backlog)
 
 
-def _new(ripe: Sequence[Ripe], known: set[tuple[str, int]]) -> list[Ripe]:
+def _new(ripe: Sequence[LabelledExample], known: set[tuple[str, int]]) -> list[LabelledExample]:
     fresh = [one for one in ripe if (one.row.subject, one.row.run) not in known]
     known |= {(one.row.subject, one.row.run) for one in ripe}
     return fresh
 
 
 class TestRows:
-    def test_each_test_gives_one_flaky_row_a_horizon(self, lived: Home) -> None:
+    def test_each_test_gives_one_flaky_row_a_horizon(self, lived: ProjectStore) -> None:
         ripe = [one.row for one in load_state(lived).backlog.waiting["flaky"]]
         waiting = load_state(lived).backlog.pending["flaky"]
         for test in (FLAKY, *STEADY):
@@ -219,9 +219,9 @@ class TestRows:
             assert {later - sooner for sooner, later in pairwise(turns)} == {20}
 
     def test_positives_ripen_no_sooner_than_negatives(self, tmp_path: Path) -> None:
-        home = Home(tmp_path)
+        home = ProjectStore(tmp_path)
         live(home, 45, learning=False)
-        state, ages = State(), set()
+        state, ages = LearnedState(), set()
         for name in home.log.files():
             seen = state.summary.count
             (home.folder / "hidden").mkdir(exist_ok=True)
@@ -230,9 +230,9 @@ class TestRows:
                 assert seen + 1 - ripe.row.run == 20
         assert {ripe.label for ripe in state.backlog.recent["flaky"]} == {0.0, 1.0}
 
-    def test_a_flaky_test_is_ranked_first_after_sixty_builds(self, lived: Home) -> None:
+    def test_a_flaky_test_is_ranked_first_after_sixty_builds(self, lived: ProjectStore) -> None:
         state = load_state(lived)
-        ranked = Forecaster(starter_model().production, state.correction).flakiest(state.summary, 5, at_least=0.0)
+        ranked = Predictor(starter_model().production, state.correction).flakiest(state.summary, 5, at_least=0.0)
         assert ranked[0].test == FLAKY
         assert ranked[0].probability > 0.5 > ranked[1].probability
         assert ranked[0].flips == state.summary.tests.flips[state.summary.tests.ids.index(FLAKY)] > 5
@@ -240,19 +240,19 @@ class TestRows:
         assert ranked[0].reasons
         assert any(reason.feature == f"test={FLAKY}" for reason in ranked[0].reasons)
 
-    def test_rows_are_kept_only_where_they_are_learned_again(self, lived: Home) -> None:
+    def test_rows_are_kept_only_where_they_are_learned_again(self, lived: ProjectStore) -> None:
         recent = load_state(lived).backlog.recent
-        assert {head: len(rows) for head, rows in recent.items() if rows}.keys() <= {"flaky", "triage"}
+        assert {task: len(rows) for task, rows in recent.items() if rows}.keys() <= {"flaky", "triage"}
         assert 0 < len(recent["flaky"]) <= 30
 
-    def test_the_same_build_observed_again_is_not_recorded(self, lived: Home, tmp_path: Path) -> None:
+    def test_the_same_build_observed_again_is_not_recorded(self, lived: ProjectStore, tmp_path: Path) -> None:
         home = copy_of(lived, tmp_path)
-        again = observe(home, evidence(0, random.Random(7)), kept_model(home))
-        assert record(home, again, lambda _: {}) is False
+        again = evaluate_build(home, evidence(0, random.Random(7)), load_model(home))
+        assert record_build(home, again, lambda _: {}) is False
         assert len(home.log.files()) == BUILDS
 
-    def test_rows_made_earlier_do_not_change_with_later_builds(self, lived: Home, tmp_path: Path) -> None:
-        shorter = Home(tmp_path)
+    def test_rows_made_earlier_do_not_change_with_later_builds(self, lived: ProjectStore, tmp_path: Path) -> None:
+        shorter = ProjectStore(tmp_path)
         shorter.write("key", lived.read("key"))
         live(shorter, 25, learning=False)
         for name in shorter.log.files():
@@ -260,9 +260,9 @@ class TestRows:
 
 
 class TestPrivacy:
-    def test_private_names_stay_private(self, lived: Home) -> None:
-        summary = recall(lived).summary
-        names = {name for head in ("flaky", "triage") for name in _coordinates(head)}
+    def test_private_names_stay_private(self, lived: ProjectStore) -> None:
+        summary = load_summary(lived).summary
+        names = {name for task in ("flaky", "triage") for name in _coordinates(task)}
         assert not [name for name in names if "acme" in name.lower() or "part0" in name.lower()]
         kept = load_state(lived).correction.local["flaky"].private
         assert set(kept) <= {f"test={t}" for t in summary.tests.ids} | {
@@ -271,7 +271,7 @@ class TestPrivacy:
         assert replace(summary, count=0) != summary
 
 
-def _coordinates(head: str) -> tuple[str, ...]:
-    from fedstep.features.schema import schema
+def _coordinates(task: str) -> tuple[str, ...]:
+    from fedstep.schema.schema import schema
 
-    return schema().heads[head].names()
+    return schema().tasks[task].names()

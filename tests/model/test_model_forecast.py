@@ -6,9 +6,17 @@ import sys
 
 import pytest
 
-from fedstep.build.record import (
-    Absent,
+from fedstep.features.rows import plan
+from fedstep.history.records import make_record
+from fedstep.history.summary import Summary, fold
+from fedstep.model.calibration import PlattScaling, QuantileTrackers
+from fedstep.model.linear import LocalWeights, margin, sigmoid
+from fedstep.model.predictor import FLAKY_ABOVE, REGRESSION_BELOW, Predictor, verdict_of
+from fedstep.model.state import LocalModel
+from fedstep.schema.schema import schema
+from fedstep.types import (
     Build,
+    BuildContext,
     BuildOutcome,
     Change,
     CiRun,
@@ -16,24 +24,16 @@ from fedstep.build.record import (
     FileChange,
     Outcome,
     Reports,
-    Situation,
     TestRun,
+    Unavailable,
 )
-from fedstep.features.plan import plan
-from fedstep.features.schema import schema
-from fedstep.forecast import FLAKY_ABOVE, REGRESSION_BELOW, Forecaster, verdict_of
-from fedstep.history.entry import entry_of
-from fedstep.history.summary import Summary, fold
-from fedstep.model.calibration import Platt, Trackers
-from fedstep.model.linear import Local, margin, sigmoid
-from fedstep.model.state import Correction
 
 STREAM = "unit||mark"
 
 
-def weights(head: str, **named: float) -> list[float]:
-    """A head with these weights by coordinate, and zeros elsewhere."""
-    names = schema().heads[head].names()
+def weights(task: str, **named: float) -> list[float]:
+    """A task with these weights by coordinate, and zeros elsewhere."""
+    names = schema().tasks[task].names()
     found = [0.0] * len(names)
     for name, weight in named.items():
         found[names.index(name)] = weight
@@ -52,7 +52,7 @@ TESTS = tuple(f"org.acme.core.Part{n % 4}Test#case{n}" for n in range(20))
 
 def build(number: int, letters: str = "", seconds: float = 300.0) -> Build:
     change = Change(f"c{number}", "", "ann", (FileChange("docs/a.md", 1, 0),))
-    situation = Situation(CiRun(job="unit", branch="main", event="push"), change, 1_760_000_000.0 + 7200 * number)
+    situation = BuildContext(CiRun(job="unit", branch="main", event="push"), change, 1_760_000_000.0 + 7200 * number)
     runs = tuple(TestRun(test, Outcome(letter), 0.1) for test, letter in zip(TESTS, letters, strict=False))
     outcome = BuildOutcome.FAILED if set(letters) & set("fc") else BuildOutcome.PASSED
     end = situation.started_at + seconds
@@ -62,7 +62,7 @@ def build(number: int, letters: str = "", seconds: float = 300.0) -> Build:
 def known(*builds: Build) -> Summary:
     summary = Summary()
     for one in builds:
-        summary = fold(summary, one.name, entry_of(one, STREAM, "a1"))
+        summary = fold(summary, one.name, make_record(one, STREAM, "a1"))
     return summary
 
 
@@ -73,25 +73,25 @@ class TestDuration:
     @pytest.mark.parametrize("builds", [0, 1, 2])
     def test_too_few_builds_give_no_time_or_risk(self, builds: int) -> None:
         """Before three builds, time and risk are absent with a reason."""
-        summary, forecaster = known(*map(build, range(builds))), Forecaster(MODEL, Correction())
+        summary, forecaster = known(*map(build, range(builds))), Predictor(MODEL, LocalModel())
         time, risk = forecaster.duration(summary, PLANNED), forecaster.failure(summary, PLANNED)
-        assert isinstance(time, Absent)
-        assert isinstance(risk, Absent)
+        assert isinstance(time, Unavailable)
+        assert isinstance(risk, Unavailable)
         assert time.reason.startswith(f"{builds} build")
         assert "3 needed" in time.reason
         assert "3 needed" in risk.reason
 
     def test_builds_of_another_stream_are_not_counted(self) -> None:
-        found = Forecaster(MODEL, Correction()).duration(
+        found = Predictor(MODEL, LocalModel()).duration(
             known(*map(build, range(9))), PLANNED._replace(stream="e2e||mark")
         )
-        assert isinstance(found, Absent)
+        assert isinstance(found, Unavailable)
         assert found.reason.startswith("0 builds")
 
     def test_a_steady_project_is_expected_to_stay_steady(self) -> None:
         summary = known(*(build(n, seconds=300.0 + n % 3) for n in range(20)))
-        found = Forecaster(MODEL, Correction()).duration(summary, PLANNED)
-        assert not isinstance(found, Absent)
+        found = Predictor(MODEL, LocalModel()).duration(summary, PLANNED)
+        assert not isinstance(found, Unavailable)
         assert found.low < found.seconds < found.high
         assert found.seconds == pytest.approx(301, rel=0.05)
         assert found.jenkins_seconds == pytest.approx(301, rel=0.01)
@@ -99,12 +99,14 @@ class TestDuration:
 
     def test_the_interval_is_the_streams_own(self) -> None:
         summary = known(*(build(n, seconds=250.0 + 50 * (n % 3)) for n in range(20)))
-        wide = Forecaster(MODEL, Correction(trackers={STREAM: Trackers(low=-8.0, high=8.0)})).duration(summary, PLANNED)
-        narrow = Forecaster(MODEL, Correction(trackers={STREAM: Trackers(low=-0.5, high=0.5)})).duration(
+        wide = Predictor(MODEL, LocalModel(trackers={STREAM: QuantileTrackers(low=-8.0, high=8.0)})).duration(
             summary, PLANNED
         )
-        assert not isinstance(wide, Absent)
-        assert not isinstance(narrow, Absent)
+        narrow = Predictor(MODEL, LocalModel(trackers={STREAM: QuantileTrackers(low=-0.5, high=0.5)})).duration(
+            summary, PLANNED
+        )
+        assert not isinstance(wide, Unavailable)
+        assert not isinstance(narrow, Unavailable)
         assert wide.seconds == narrow.seconds
         assert wide.low < narrow.low < narrow.high < wide.high
 
@@ -112,18 +114,18 @@ class TestDuration:
 class TestRisk:
     def test_failing_project_is_riskier_than_a_passing_one(self) -> None:
         """A project that always fails is riskier than one that never does."""
-        forecaster = Forecaster(MODEL, Correction())
+        forecaster = Predictor(MODEL, LocalModel())
         good = forecaster.failure(known(*(build(n, "p" * 20) for n in range(15))), PLANNED)
         bad = forecaster.failure(known(*(build(n, "f" + "p" * 19) for n in range(15))), PLANNED)
-        assert not isinstance(good, Absent)
-        assert not isinstance(bad, Absent)
+        assert not isinstance(good, Unavailable)
+        assert not isinstance(bad, Unavailable)
         assert good.probability < 0.4 < bad.probability
         assert bad.reasons
 
     def test_flaking_test_ranks_above_quiet_ones(self) -> None:
         """The model ranks a test that flakes above those that do not."""
         summary = known(*(build(n, "p" * 7 + ("k" if n % 4 == 0 else "p") + "p" * 12) for n in range(30)))
-        ranked = Forecaster(MODEL, Correction()).flakiest(summary, 4, at_least=0.0)
+        ranked = Predictor(MODEL, LocalModel()).flakiest(summary, 4, at_least=0.0)
         assert len(ranked) == 4
         assert ranked[0].test == TESTS[7]
         assert [risk.probability for risk in ranked] == sorted((risk.probability for risk in ranked), reverse=True)
@@ -134,14 +136,14 @@ class TestRisk:
     def test_a_test_that_no_longer_runs_is_not_predicted(self) -> None:
         summary = known(build(0, "k"), *(build(n, "s" + "p" * 19) for n in range(1, 22)))
         assert TESTS[0] not in {
-            risk.test for risk in Forecaster(MODEL, Correction()).flakiest(summary, 20, at_least=0.0)
+            risk.test for risk in Predictor(MODEL, LocalModel()).flakiest(summary, 20, at_least=0.0)
         }
 
     def test_local_weights_and_calibration_move_the_prediction(self) -> None:
         summary = known(*(build(n, "p" * 20) for n in range(5)))
-        plain = Forecaster(MODEL, Correction({}, {"flaky": Platt()})).flakiest(summary, 20, at_least=0.0)
-        local = Local({}, {f"test={TESTS[3]}": 4.0, f"class={TESTS[3].partition('#')[0]}": 1.0})
-        moved = Forecaster(MODEL, Correction({"flaky": local}, {"flaky": Platt(1.0, -1.0)})).flakiest(
+        plain = Predictor(MODEL, LocalModel({}, {"flaky": PlattScaling()})).flakiest(summary, 20, at_least=0.0)
+        local = LocalWeights({}, {f"test={TESTS[3]}": 4.0, f"class={TESTS[3].partition('#')[0]}": 1.0})
+        moved = Predictor(MODEL, LocalModel({"flaky": local}, {"flaky": PlattScaling(1.0, -1.0)})).flakiest(
             summary, 20, at_least=0.0
         )
         assert moved[0].test == TESTS[3]
@@ -158,18 +160,18 @@ class TestVerdicts:
     def test_a_verdict_comes_from_the_triage_head(self) -> None:
         summary = known(*(build(n, "p" * 20) for n in range(5)))
         now = build(9, "pfp")
-        (verdict,) = Forecaster(MODEL, Correction()).failures(summary, now, STREAM)
+        (verdict,) = Predictor(MODEL, LocalModel()).failures(summary, now, STREAM)
         assert verdict.test == TESTS[1]
         assert verdict.verdict == verdict_of(verdict.flaky_probability)
-        bias = [0.0] * schema().heads["triage"].size()
+        bias = [0.0] * schema().tasks["triage"].size()
         bias[0] = -2.0
-        (told,) = Forecaster({**MODEL, "triage": bias}, Correction()).failures(summary, now, STREAM)
+        (told,) = Predictor({**MODEL, "triage": bias}, LocalModel()).failures(summary, now, STREAM)
         assert told.flaky_probability == pytest.approx(sigmoid(margin(bias, (0,), (1.0,))))
         assert told.verdict == "regression"
 
     def test_failures_are_told_with_the_likeliest_flake_first(self) -> None:
         summary = known(*(build(n, ("k" if n % 3 == 0 else "p") + "p" * 19) for n in range(12)))
-        verdicts = Forecaster(MODEL, Correction()).failures(summary, build(30, "ff" + "p" * 18), STREAM)
+        verdicts = Predictor(MODEL, LocalModel()).failures(summary, build(30, "ff" + "p" * 18), STREAM)
         assert [one.test for one in verdicts] == [TESTS[0], TESTS[1]]
 
     @pytest.mark.parametrize(
@@ -191,12 +193,12 @@ class TestImports:
     def test_predicting_loads_no_numpy(self) -> None:
         program = """
 import sys
-from fedstep.federation.kept import starter_model
-from fedstep.forecast import Forecaster
-from fedstep.history.summary import Summary, load_summary, save_summary
-from fedstep.model.state import Correction
-summary = load_summary(save_summary(Summary()))
-print(Forecaster(starter_model().production, Correction()).flakiest(summary, 3, at_least=0.0))
+from fedstep.federation.model_cache import starter_model
+from fedstep.model.predictor import Predictor
+from fedstep.history.summary import Summary, decode_summary, encode_summary
+from fedstep.model.state import LocalModel
+summary = decode_summary(encode_summary(Summary()))
+print(Predictor(starter_model().production, LocalModel()).flakiest(summary, 3, at_least=0.0))
 print(sorted({"numpy", "scipy", "sklearn", "joblib", "requests", "hypothesis"} & set(sys.modules)))
 """
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.record import BuildOutcome, FileChange, Outcome, TestRun
-from fedstep.features.schema import schema
-from fedstep.history.entry import Entry, Row
+from fedstep.history.records import BuildRecord, Example
 from fedstep.history.summary import Summary, fold
-from fedstep.history.tests import TestTable
-from fedstep.model.labels import SILVER_WEIGHT, Ripe, groups, is_due, numbered, ripen
+from fedstep.history.test_table import TestTable
+from fedstep.model.labels import SILVER_WEIGHT, LabelledExample, groups, is_due, numbered, resolve_labels
+from fedstep.schema.schema import schema
+from fedstep.types import BuildOutcome, FileChange, Outcome, TestRun
 
 TEST = "a.BTest#t"
 HORIZON = 20
@@ -24,7 +24,7 @@ def table_of(letters: str, streams: str = "") -> TestTable:
         stream = streams[number] if streams else "unit||mark"
         at = 1_700_000_000.0 + 600 * number
         run = TestRun(TEST, Outcome(letter))
-        entry = Entry(
+        entry = BuildRecord(
             f"{number:032x}", at, at + 9, 9.0, stream, BuildOutcome.PASSED,
             commit=str(number), change_known=True, files=(FileChange("docs/x.md"),), tests=(run,),
         )  # fmt: skip
@@ -32,12 +32,12 @@ def table_of(letters: str, streams: str = "") -> TestTable:
     return summary.tests
 
 
-def row(run: int, subject: str = TEST, target: float = math.nan) -> Row:
-    return Row(subject, run, (0,), (1.0,), (), target)
+def row(run: int, subject: str = TEST, target: float = math.nan) -> Example:
+    return Example(subject, run, (0,), (1.0,), (), target)
 
 
-def label(head: str, letters: str, run: int) -> Ripe:
-    ripe, waiting = ripen(head, [row(run)], table_of(letters))
+def label(task: str, letters: str, run: int) -> LabelledExample:
+    ripe, waiting = resolve_labels(task, [row(run)], table_of(letters))
     assert waiting == []
     return ripe[0]
 
@@ -47,7 +47,7 @@ class TestFlakyRows:
     def test_flaky_row_ripens_when_its_horizon_is_over(self, letters: str) -> None:
         """A flaky row ripens when its horizon is over, whatever its label."""
         for known in range(1, HORIZON):
-            ripe, waiting = ripen("flaky", [row(0)], table_of(letters[:known]))
+            ripe, waiting = resolve_labels("flaky", [row(0)], table_of(letters[:known]))
             assert (ripe, waiting) == ([], [row(0)])
         assert label("flaky", letters, 0).label == float("k" in letters)
 
@@ -57,40 +57,43 @@ class TestFlakyRows:
 
     def test_silver_flip_weighs_less_than_gold_or_negative(self) -> None:
         """A silver flip weighs less than a gold one and a negative."""
-        assert label("flaky", "pf" + "p" * 19, 1) == Ripe(row(1), 1.0, SILVER_WEIGHT)
-        assert label("flaky", "pk" + "p" * 19, 1) == Ripe(row(1), 1.0, 1.0)
-        assert label("flaky", "pc" + "p" * 19, 1) == Ripe(row(1), 0.0, 1.0)
+        assert label("flaky", "pf" + "p" * 19, 1) == LabelledExample(row(1), 1.0, SILVER_WEIGHT)
+        assert label("flaky", "pk" + "p" * 19, 1) == LabelledExample(row(1), 1.0, 1.0)
+        assert label("flaky", "pc" + "p" * 19, 1) == LabelledExample(row(1), 0.0, 1.0)
         assert label("flaky", "pfpk" + "p" * 17, 1).weight == 1.0
 
 
 class TestFailureRows:
     def test_a_failure_is_judged_by_the_run_after_it(self) -> None:
-        assert ripen("triage", [row(1)], table_of("pf")) == ([], [row(1)])
-        assert label("triage", "pfp", 1) == Ripe(row(1), 1.0, 1.0)
-        assert label("triage", "pff", 1) == Ripe(row(1), 0.0, 1.0)
+        assert resolve_labels("triage", [row(1)], table_of("pf")) == ([], [row(1)])
+        assert label("triage", "pfp", 1) == LabelledExample(row(1), 1.0, 1.0)
+        assert label("triage", "pff", 1) == LabelledExample(row(1), 0.0, 1.0)
 
     def test_a_gold_flake_stays_one_when_the_next_run_flakes_too(self) -> None:
-        assert label("triage", "pkk", 1) == Ripe(row(1), 1.0, 1.0)
-        assert label("triage", "pfk", 1) == Ripe(row(1), 1.0, 1.0)
+        assert label("triage", "pkk", 1) == LabelledExample(row(1), 1.0, 1.0)
+        assert label("triage", "pfk", 1) == LabelledExample(row(1), 1.0, 1.0)
 
     def test_pass_in_another_cell_does_not_judge_a_failure(self) -> None:
         """A failure in one cell of a matrix is not judged by a pass in another."""
-        assert ripen("triage", [row(1)], table_of("pfp", streams="aab")) == ([], [row(1)])
-        ripe, waiting = ripen("triage", [row(1)], table_of("pfpp", streams="aaba"))
-        assert (ripe, waiting) == ([Ripe(row(1), 1.0, 1.0)], [])
+        assert resolve_labels("triage", [row(1)], table_of("pfp", streams="aab")) == ([], [row(1)])
+        ripe, waiting = resolve_labels("triage", [row(1)], table_of("pfpp", streams="aaba"))
+        assert (ripe, waiting) == ([LabelledExample(row(1), 1.0, 1.0)], [])
 
 
 class TestRipening:
     def test_a_row_with_a_target_is_ripe_at_once(self) -> None:
-        assert ripen("build-failure", [row(0, "b", 1.0)], TestTable()) == ([Ripe(row(0, "b", 1.0), 1.0)], [])
+        assert resolve_labels("build-failure", [row(0, "b", 1.0)], TestTable()) == (
+            [LabelledExample(row(0, "b", 1.0), 1.0)],
+            [],
+        )
 
     def test_a_forgotten_test_leaves_no_row(self) -> None:
-        assert ripen("flaky", [row(0, "gone#t")], table_of("p")) == ([], [])
+        assert resolve_labels("flaky", [row(0, "gone#t")], table_of("p")) == ([], [])
 
 
 class TestSampling:
     def test_a_test_that_waits_gives_no_second_row(self) -> None:
-        assert ripen("flaky", [row(0), row(1)], table_of("pp")) == ([], [row(0)])
+        assert resolve_labels("flaky", [row(0), row(1)], table_of("pp")) == ([], [row(0)])
 
     def test_a_row_has_the_number_of_its_run_in_the_table(self) -> None:
         assert numbered([row(480), row(7, "build")], table_of("ppp")) == [row(2), row(7, "build")]
@@ -100,9 +103,12 @@ class TestSampling:
         assert sum(is_due(hashed, run, HORIZON) for run in range(start, start + HORIZON)) == 1
 
     def test_a_build_of_five_thousand_tests_gives_about_250_rows(self) -> None:
-        horizon = schema().heads["flaky"].horizon
+        horizon = schema().tasks["flaky"].horizon
         due = sum(is_due(crc32(f"org.acme.C{n}Test#t".encode()), 40, horizon) for n in range(5000))
         assert 200 <= due <= 300
 
     def test_groups_are_distinct_subjects(self) -> None:
-        assert groups([Ripe(row(0), 1.0), Ripe(row(20), 0.0), Ripe(row(0, "b"), 0.0)]) == 2
+        assert (
+            groups([LabelledExample(row(0), 1.0), LabelledExample(row(20), 0.0), LabelledExample(row(0, "b"), 0.0)])
+            == 2
+        )

@@ -12,25 +12,25 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 
-from fedstep.features.schema import HEAD_NAMES
-from fedstep.history.entry import Row
-from fedstep.model.labels import Ripe
-from fedstep.model.linear import Local, margin, sigmoid, zeros
+from fedstep.history.records import Example
+from fedstep.model.labels import LabelledExample
+from fedstep.model.linear import LocalWeights, margin, sigmoid, zeros
 from fedstep.model.sgd import NEGLIGIBLE, NEGLIGIBLE_PRIVATE, PACES, learn_local, learn_shared
+from fedstep.schema.schema import TASK_NAMES
 
 SIZE = 30
-LOG_HEADS = [head for head in HEAD_NAMES if PACES[head].loss == "log_loss"]
+LOG_HEADS = [task for task in TASK_NAMES if PACES[task].loss == "log_loss"]
 
 
-def drawn(head: str, count: int, seed: int = 1) -> list[Ripe]:
+def drawn(task: str, count: int, seed: int = 1) -> list[LabelledExample]:
     draw = random.Random(seed)
     rows = []
     for number in range(count):
         indices = tuple(sorted(draw.sample(range(SIZE), 4)))
         values = tuple(round(draw.uniform(0.1, 1), 3) for _ in indices)
-        label = float(draw.random() < 0.4) if head in LOG_HEADS else draw.gauss(0, 0.5)
+        label = float(draw.random() < 0.4) if task in LOG_HEADS else draw.gauss(0, 0.5)
         private = (f"test=t{number % 5}", f"class=c{number % 2}")
-        rows.append(Ripe(Row(f"t{number}", 0, indices, values, private), label, draw.choice([0.5, 1.0])))
+        rows.append(LabelledExample(Example(f"t{number}", 0, indices, values, private), label, draw.choice([0.5, 1.0])))
     return rows
 
 
@@ -39,12 +39,12 @@ def weights(seed: int = 2) -> "array[float]":
     return array("f", [draw.gauss(0, 0.5) for _ in range(SIZE)])
 
 
-def by_hand(head: str, start: Sequence[float], rows: Sequence[Ripe], rate: float) -> list[float]:
+def by_hand(task: str, start: Sequence[float], rows: Sequence[LabelledExample], rate: float) -> list[float]:
     """One pass of plain stochastic gradient descent."""
     moved = list(map(float, start))
     for (_, _, indices, values, _, _), label, weight in rows:
         score = sum(moved[index] * value for index, value in zip(indices, values, strict=True))
-        if head in LOG_HEADS:
+        if task in LOG_HEADS:
             slope = sigmoid(score) - label
         else:
             slope = math.copysign(1.0, score - label) if score != label else 0.0
@@ -53,7 +53,7 @@ def by_hand(head: str, start: Sequence[float], rows: Sequence[Ripe], rate: float
     return moved
 
 
-def dense(rows: Sequence[Ripe]) -> csr_matrix:
+def dense(rows: Sequence[LabelledExample]) -> csr_matrix:
     matrix = np.zeros((len(rows), SIZE))
     for number, ripe in enumerate(rows):
         matrix[number, list(ripe.row.indices)] = ripe.row.values
@@ -61,11 +61,11 @@ def dense(rows: Sequence[Ripe]) -> csr_matrix:
 
 
 class TestScikitLearn:
-    @pytest.mark.parametrize("head", HEAD_NAMES)
-    def test_prediction_is_scikit_learns_to_twelve_digits(self, head: str) -> None:
-        rows = drawn(head, 50)
+    @pytest.mark.parametrize("head", TASK_NAMES)
+    def test_prediction_is_scikit_learns_to_twelve_digits(self, task: str) -> None:
+        rows = drawn(task, 50)
         coefficients = np.array(weights(), dtype=np.float64)
-        if head in LOG_HEADS:
+        if task in LOG_HEADS:
             model = SGDClassifier(loss="log_loss", fit_intercept=False)
             model.classes_, model.coef_, model.intercept_ = (
                 np.array([0.0, 1.0]),
@@ -82,28 +82,28 @@ class TestScikitLearn:
         ours = [margin(coefficients.tolist(), ripe.row.indices, ripe.row.values) for ripe in rows]
         assert ours == pytest.approx(theirs, abs=1e-12)
 
-    @pytest.mark.parametrize("head", HEAD_NAMES)
-    def test_shared_learning_is_plain_gradient_descent(self, head: str) -> None:
-        rows, start = drawn(head, 80), weights()
-        learned = learn_shared(head, start, rows)
-        assert list(learned) == pytest.approx(by_hand(head, start, rows, PACES[head].shared_rate), abs=1e-6)
+    @pytest.mark.parametrize("head", TASK_NAMES)
+    def test_shared_learning_is_plain_gradient_descent(self, task: str) -> None:
+        rows, start = drawn(task, 80), weights()
+        learned = learn_shared(task, start, rows)
+        assert list(learned) == pytest.approx(by_hand(task, start, rows, PACES[task].shared_rate), abs=1e-6)
         assert learned != start
 
-    @pytest.mark.parametrize("head", HEAD_NAMES)
-    def test_learning_changes_nothing_it_is_given(self, head: str) -> None:
-        rows, start, local = drawn(head, 20), weights(), Local({3: 0.5}, {"test=t1": 0.25})
+    @pytest.mark.parametrize("head", TASK_NAMES)
+    def test_learning_changes_nothing_it_is_given(self, task: str) -> None:
+        rows, start, local = drawn(task, 20), weights(), LocalWeights({3: 0.5}, {"test=t1": 0.25})
         text = repr((rows, start, local))
-        learn_shared(head, start, rows)
-        learn_local(head, start, local, rows)
+        learn_shared(task, start, rows)
+        learn_local(task, start, local, rows)
         assert repr((rows, start, local)) == text
 
-    @pytest.mark.parametrize("head", HEAD_NAMES)
-    def test_learning_goes_on_bit_for_bit_where_it_stopped(self, head: str) -> None:
-        rows, start = drawn(head, 60), weights()
-        whole = learn_local(head, start, Local(), rows)
+    @pytest.mark.parametrize("head", TASK_NAMES)
+    def test_learning_goes_on_bit_for_bit_where_it_stopped(self, task: str) -> None:
+        rows, start = drawn(task, 60), weights()
+        whole = learn_local(task, start, LocalWeights(), rows)
         from fedstep.model import sgd
 
-        pace = PACES[head]
+        pace = PACES[task]
         names = [f"{n}" for n in range(SIZE)]
         assert names
         at_once = sgd._fit(pace, 0.05, np.array(start, dtype=np.float64), dense(rows), rows)
@@ -119,9 +119,9 @@ class TestLocalWeights:
         bare = [ripe._replace(row=ripe.row._replace(private=())) for ripe in rows]
         assert learn_shared("flaky", weights(), rows) == learn_shared("flaky", weights(), bare)
 
-    @pytest.mark.parametrize("head", HEAD_NAMES)
-    def test_production_and_local_together_are_the_joint_fit(self, head: str) -> None:
-        rows, production, pace = drawn(head, 60), weights(), PACES[head]
+    @pytest.mark.parametrize("head", TASK_NAMES)
+    def test_production_and_local_together_are_the_joint_fit(self, task: str) -> None:
+        rows, production, pace = drawn(task, 60), weights(), PACES[task]
         names = sorted({name for ripe in rows for name in ripe.row.private})
         joint_rows = [
             ripe._replace(
@@ -132,8 +132,8 @@ class TestLocalWeights:
             )
             for ripe in rows
         ]
-        joint = by_hand(head, [*production, *[0.0] * len(names)], joint_rows, pace.local_rate)
-        local = learn_local(head, production, Local(), rows)
+        joint = by_hand(task, [*production, *[0.0] * len(names)], joint_rows, pace.local_rate)
+        local = learn_local(task, production, LocalWeights(), rows)
         for index in range(SIZE):
             moved = (joint[index] - production[index]) * pace.decay
             assert local.shared.get(index, 0.0) == pytest.approx(moved, abs=2 * NEGLIGIBLE)
@@ -143,15 +143,15 @@ class TestLocalWeights:
             )
 
     def test_local_weights_decay_where_nothing_is_learned(self) -> None:
-        untouched = Ripe(Row("t", 0, (1,), (1.0,), ("test=t",)), 1.0)
-        local = learn_local("flaky", [0.0] * SIZE, Local({5: 1.0, 6: NEGLIGIBLE}), [untouched])
+        untouched = LabelledExample(Example("t", 0, (1,), (1.0,), ("test=t",)), 1.0)
+        local = learn_local("flaky", [0.0] * SIZE, LocalWeights({5: 1.0, 6: NEGLIGIBLE}), [untouched])
         assert local.shared[5] == pytest.approx(PACES["flaky"].decay)
         assert 6 not in local.shared
 
     def test_private_weights_are_kept_by_name(self) -> None:
-        first = Ripe(Row("a", 0, (0,), (1.0,), ("test=a", "class=x")), 1.0)
-        second = Ripe(Row("b", 0, (0,), (1.0,), ("test=b", "class=x")), 0.0)
-        local = learn_local("flaky", [0.0] * SIZE, Local(), [first])
+        first = LabelledExample(Example("a", 0, (0,), (1.0,), ("test=a", "class=x")), 1.0)
+        second = LabelledExample(Example("b", 0, (0,), (1.0,), ("test=b", "class=x")), 0.0)
+        local = learn_local("flaky", [0.0] * SIZE, LocalWeights(), [first])
         assert local.private["test=a"] > 0
         later = learn_local("flaky", [0.0] * SIZE, local, [second])
         assert later.private["test=a"] == local.private["test=a"]
@@ -161,11 +161,11 @@ class TestLocalWeights:
 
 class TestNumbers:
     @settings(max_examples=30)
-    @given(st.integers(0, 10**6), st.sampled_from(HEAD_NAMES))
-    def test_learned_numbers_are_finite(self, seed: int, head: str) -> None:
+    @given(st.integers(0, 10**6), st.sampled_from(TASK_NAMES))
+    def test_learned_numbers_are_finite(self, seed: int, task: str) -> None:
         """Learned numbers are finite, and rows outside stay untouched."""
-        rows = drawn(head, 8, seed)
-        learned = learn_shared(head, zeros(SIZE), rows)
+        rows = drawn(task, 8, seed)
+        learned = learn_shared(task, zeros(SIZE), rows)
         touched = {index for ripe in rows for index in ripe.row.indices}
         assert all(math.isfinite(weight) for weight in learned)
         assert all(learned[index] == 0.0 for index in range(SIZE) if index not in touched)

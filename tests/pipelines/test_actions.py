@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.report.outputs import KEYS
+from fedstep.report.ci_outputs import KEYS
 
 HERE = Path(__file__).parent
 LOOP = HERE / "workflows" / "loop.yml"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedstep import __version__
-from fedstep.report.outputs import KEYS
+from fedstep.report.ci_outputs import KEYS
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.vendors import OURS
+from fedstep.ingest.ci_vendors import OURS
 
 RECIPE = Path(__file__).parent / "examples" / "any-ci.sh"
 SHELLS = ("dash", pytest.param("bash", marks=pytest.mark.full))

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from fedstep import __version__
-from fedstep.report.outputs import KEYS
+from fedstep.report.ci_outputs import KEYS
 from tests.helpers.gitlab import SHELLS, TEMPLATES, InputRefused, Job, component, gitlab_variables, pipeline, run_job
 from tests.lifetime import bound
 

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from fedstep import __version__
-from fedstep.report.outputs import KEYS
+from fedstep.report.ci_outputs import KEYS
 from tests.helpers.jenkins import DEAD, LIBRARY, controller, predict, recording, talk, train, triage
 
 VERDICTS = (

@@ -83,6 +83,6 @@ def shop(pytester: pytest.Pytester, learned: Path, monkeypatch: pytest.MonkeyPat
         (pytester.path / "notes.md").write_text("far away\n")
         git(pytester.path, "add", ".")
         git(pytester.path, "commit", "-q", "-m", "notes")
-        return pytester.runpytest_subprocess("-p", "fedstep.pytest_plugin", "-p", "no:cacheprovider", *options)
+        return pytester.runpytest_subprocess("-p", "fedstep.pytest_plugin.plugin", "-p", "no:cacheprovider", *options)
 
     return run

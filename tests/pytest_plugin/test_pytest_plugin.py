@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.record import Outcome, Reports
 from fedstep.ingest.junit import expand, read_reports
+from fedstep.types import Outcome, Reports
 
 pytest_plugins = ["pytester"]
 
@@ -38,7 +38,7 @@ class TestActivation:
         found = shop(
             "\ndef test_loaded(request):\n"
             "    import sys\n"
-            "    assert {m for m in sys.modules if m.startswith('fedstep')} == {'fedstep', 'fedstep.pytest_plugin'}\n"
+            "    assert {m for m in sys.modules if m.startswith('fedstep')} == {'fedstep', 'fedstep.pytest_plugin.plugin'}\n"
             "    assert not request.config.pluginmanager.has_plugin('fedstep-session')\n",
             "-k",
             "loaded",

@@ -4,24 +4,24 @@ from collections.abc import Callable
 
 import pytest
 
-from fedstep.build.record import Absent, BuildOutcome, Dropped, Duration
-from fedstep.model.linear import Reason
-from fedstep.report.findings import (
+from fedstep.model.linear import FeatureContribution
+from fedstep.results import (
+    ExampleCounts,
     Exchange,
     FailureVerdict,
     Interval,
     ModelUsed,
     Prediction,
-    Reading,
+    ReportCounts,
     Risk,
-    Rows,
     SentUpdate,
     TestRisk,
-    Training,
-    Triage,
+    TrainReport,
+    TriageReport,
 )
+from fedstep.types import BuildOutcome, Dropped, Duration, Unavailable
 
-Findings = tuple[Prediction, Triage, Training]
+Findings = tuple[Prediction, TriageReport, TrainReport]
 MODEL = ModelUsed("production", 42, 7_260.0, "https://fedstep.acme.example")
 INTERVAL = Interval(250.4, 212.0, 305.0, "jenkins", 281.0)
 
@@ -33,10 +33,10 @@ def risks(name: str) -> tuple[TestRisk, ...]:
             test=name,
             probability=0.62,
             reasons=(
-                Reason("source=sleep", 0.41),
-                Reason("flip-rate-20=0.1", 0.5),
-                Reason("flip-rate-20=0.3", 0.35),
-                Reason("failure-rate-50=0.03", -0.2),
+                FeatureContribution("source=sleep", 0.41),
+                FeatureContribution("flip-rate-20=0.1", 0.5),
+                FeatureContribution("flip-rate-20=0.3", 0.35),
+                FeatureContribution("failure-rate-50=0.03", -0.2),
             ),
             runs=30,
             failures=4,
@@ -45,18 +45,26 @@ def risks(name: str) -> tuple[TestRisk, ...]:
             file=name,
             line=42,
         ),
-        TestRisk("com.acme.cart.CartTest#totals", 0.21, (Reason("runs=absent", 0.3),)),
+        TestRisk("com.acme.cart.CartTest#totals", 0.21, (FeatureContribution("runs=absent", 0.3),)),
     )
 
 
 def failures(name: str) -> tuple[FailureVerdict, ...]:
     """A flake with the given name everywhere, and a regression."""
     return (
-        FailureVerdict(name, 0.91, (Reason("failure-kind=timeout", 0.9), Reason(name, 0.4)), "flaky", name, name, 42),
+        FailureVerdict(
+            name,
+            0.91,
+            (FeatureContribution("failure-kind=timeout", 0.9), FeatureContribution(name, 0.4)),
+            "flaky",
+            name,
+            name,
+            42,
+        ),
         FailureVerdict(
             "com.acme.cart.CartTest#totals",
             0.04,
-            (Reason("change=itself", -1.2), Reason("failures-in-a-row=2", -0.4)),
+            (FeatureContribution("change=itself", -1.2), FeatureContribution("failures-in-a-row=2", -0.4)),
             "regression",
             "org.opentest4j.AssertionFailedError",
             "src/test/java/com/acme/cart/CartTest.java",
@@ -67,14 +75,14 @@ def failures(name: str) -> tuple[FailureVerdict, ...]:
 
 def findings(name: str) -> Findings:
     """One finding of each kind in which every free text is `name`."""
-    reading = Reading(4, 1204, (Dropped(name, name), Dropped("target/TEST-b.xml", "control character", kept=True)))
-    risk = Risk(0.18, (Reason("failure-rate-20=0.2", 0.4), Reason("files-changed=3", -0.2)))
+    reading = ReportCounts(4, 1204, (Dropped(name, name), Dropped("target/TEST-b.xml", "control character", kept=True)))
+    risk = Risk(0.18, (FeatureContribution("failure-rate-20=0.2", 0.4), FeatureContribution("files-changed=3", -0.2)))
     exchange = Exchange(name, (SentUpdate(3_120, (("flaky", 32), ("build-duration", 8))),), 0, 41, 42, 40, 41)
     model = ModelUsed("production", 42, 7_260.0, name)
     return (
         Prediction("ok", INTERVAL, risk, risks(name), model, name, (name,), 120, 1204),
-        Triage("ok", failures(name), model, reading, warnings=(name,)),
-        Training(
+        TriageReport("ok", failures(name), model, reading, warnings=(name,)),
+        TrainReport(
             "ok",
             "5f" * 16,
             BuildOutcome.UNSTABLE,
@@ -84,7 +92,7 @@ def findings(name: str) -> Findings:
             risks(name),
             model,
             reading,
-            Rows(64, 71, 71, 310),
+            ExampleCounts(64, 71, 71, 310),
             exchange,
             incident=True,
             incident_reason=name,
@@ -160,11 +168,11 @@ def named() -> Callable[[str], Findings]:
 @pytest.fixture(scope="session")
 def nothing_known() -> Findings:
     """Findings of the first build of a new user without git, reports or an aggregator."""
-    absent = Absent("no build of this project is known yet")
+    absent = Unavailable("no build of this project is known yet")
     return (
         Prediction("local", absent, absent, (), ModelUsed()),
-        Triage("local", (), ModelUsed(), Reading()),
-        Training(
+        TriageReport("local", (), ModelUsed(), ReportCounts()),
+        TrainReport(
             "local",
             "",
             BuildOutcome.PASSED,
@@ -173,8 +181,8 @@ def nothing_known() -> Findings:
             (),
             (),
             ModelUsed(),
-            Reading(),
-            Rows(),
-            Absent("no aggregator is configured"),
+            ReportCounts(),
+            ExampleCounts(),
+            Unavailable("no aggregator is configured"),
         ),
     )

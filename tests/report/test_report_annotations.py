@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.report.annotations import failure_annotations, flaky_annotations
-from fedstep.report.escape import visible
-from fedstep.report.findings import FailureVerdict, Prediction, TestRisk, Training, Triage
+from fedstep.report.ci_outputs import failure_annotations, flaky_annotations
+from fedstep.report.units import visible
+from fedstep.results import FailureVerdict, Prediction, TestRisk, TrainReport, TriageReport
 
-Findings = tuple[Prediction, Triage, Training]
+Findings = tuple[Prediction, TriageReport, TrainReport]
 
 
 def parsed(line: str) -> tuple[str, dict[str, str], str]:

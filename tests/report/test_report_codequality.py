@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.report.codequality import MOST_ENTRIES, code_quality
-from fedstep.report.findings import FailureVerdict, Prediction, Training, Triage
+from fedstep.report.ci_outputs import MOST_ENTRIES, code_quality
+from fedstep.results import FailureVerdict, Prediction, TrainReport, TriageReport
 
-Findings = tuple[Prediction, Triage, Training]
+Findings = tuple[Prediction, TriageReport, TrainReport]
 
 
 def entries(*failures: FailureVerdict) -> list[dict[str, Any]]:

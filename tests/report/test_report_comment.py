@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from fedstep.report.comment import comment_markdown, is_worth_a_comment, mark
-from fedstep.report.findings import FailureVerdict, ModelUsed, Prediction, Reading, Training, Triage
+from fedstep.report.markdown import comment_markdown, is_worth_a_comment, mark
+from fedstep.results import FailureVerdict, ModelUsed, Prediction, ReportCounts, TrainReport, TriageReport
 
-Findings = tuple[Prediction, Triage, Training]
+Findings = tuple[Prediction, TriageReport, TrainReport]
 PARSER = MarkdownIt("commonmark").enable("table")
 MARK = mark("0123abcd")
 
 
-def written(finding: Triage | Training, job: str = "test") -> str:
+def written(finding: TriageReport | TrainReport, job: str = "test") -> str:
     return comment_markdown(finding, MARK, job, "https://ci.example/acme/shop/actions/runs/5")
 
 
@@ -53,7 +53,7 @@ def test_it_is_never_longer_than_github_takes(named: Callable[[str], Findings], 
 
 
 def test_only_failures_and_incidents_are_worth_telling_anybody() -> None:
-    quiet = Triage("ok", (), ModelUsed(), Reading())
+    quiet = TriageReport("ok", (), ModelUsed(), ReportCounts())
     assert not is_worth_a_comment(quiet)
     assert is_worth_a_comment(quiet._replace(failures=(FailureVerdict("a", 0.5),)))
     incident = quiet._replace(incident=True, incident_reason="61 of 80 tests failed at once")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.report.escape import columns, shorten, visible
+from fedstep.report.units import columns, shorten, visible
 
 PIECES = (
     "::",

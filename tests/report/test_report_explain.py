@@ -9,13 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.build.record import Absent
-from fedstep.report.escape import columns, visible
-from fedstep.report.explain_html import explanation_html
-from fedstep.report.explain_text import explanation_text
-from fedstep.report.explained import Contribution, Explained, SeenRun, WhatIf
-from fedstep.report.findings import ModelUsed
-from fedstep.report.look_json import explanation_json
+from fedstep.report.explanation import (
+    ExplainedFeature,
+    SeenRun,
+    TestExplanation,
+    WhatIf,
+    explanation_html,
+    explanation_text,
+)
+from fedstep.report.json import explanation_json
+from fedstep.report.units import columns, visible
+from fedstep.results import ModelUsed
+from fedstep.types import Unavailable
 
 VOID = {"meta", "br", "wbr"}
 DAY = 86_400.0
@@ -61,8 +66,8 @@ def runs(name: str) -> tuple[SeenRun, ...]:
     )
 
 
-def explained(name: str = "shop.CartTest#sums") -> Explained:
-    return Explained(
+def explained(name: str = "shop.CartTest#sums") -> TestExplanation:
+    return TestExplanation(
         test=name,
         probability=0.34,
         raw=0.41,
@@ -72,12 +77,12 @@ def explained(name: str = "shop.CartTest#sums") -> Explained:
         slope=0.9,
         offset=-0.1,
         contributions=(
-            Contribution("flip-rate-20", "0.1", 0.85, -0.02),
-            Contribution("source=sleep", "yes", 0.41, 0.0),
-            Contribution("runs", "30", -0.5, 0.0),
-            Contribution("bias", "1", 0.0, 0.001),
+            ExplainedFeature("flip-rate-20", "0.1", 0.85, -0.02),
+            ExplainedFeature("source=sleep", "yes", 0.41, 0.0),
+            ExplainedFeature("runs", "30", -0.5, 0.0),
+            ExplainedFeature("bias", "1", 0.0, 0.001),
         ),
-        private=(Contribution("this test", "", 0.0, 0.3), Contribution("its class", "", 0.0, 0.0)),
+        private=(ExplainedFeature("this test", "", 0.0, 0.3), ExplainedFeature("its class", "", 0.0, 0.0)),
         changes=(WhatIf("after 12 more passes", 0.04, False), WhatIf("after one failure", 0.5, True)),
         runs=runs(name),
         runs_known=5,
@@ -159,7 +164,7 @@ def test_the_page_draws_a_bar_a_run_and_a_dot_a_time() -> None:
 
 
 def test_a_test_without_runs_or_times_is_a_page() -> None:
-    bare = replace(explained(), runs=(), changes=(), typical_seconds=Absent("no report gave a time"))
+    bare = replace(explained(), runs=(), changes=(), typical_seconds=Unavailable("no report gave a time"))
     assert "no report gave a time" in Page(explanation_html(bare)).text
     untimed = replace(explained(), runs=runs("x")[4:])
     assert "No report gave a time" in Page(explanation_html(untimed)).text

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from fedstep.build.record import Absent
-from fedstep.report.findings import ModelUsed, Prediction, Reading, Training, Triage
-from fedstep.report.headline import headline
+from fedstep.report.json import headline
+from fedstep.results import ModelUsed, Prediction, ReportCounts, TrainReport, TriageReport
+from fedstep.types import Unavailable
 
-Findings = tuple[Prediction, Triage, Training]
+Findings = tuple[Prediction, TriageReport, TrainReport]
 
 
 def test_a_prediction_is_the_time_with_jenkins_own_beside_it_the_risk_and_the_number_of_flaky_tests(
@@ -37,9 +37,9 @@ def test_an_incident_says_nothing_of_single_failures(ordinary: Findings) -> None
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    nothing = Absent("nothing is known")
+    nothing = Unavailable("nothing is known")
     assert headline(Prediction("local", nothing, nothing, (), ModelUsed())) == "build time not known yet"
-    assert headline(Triage("local", (), ModelUsed(), Reading())) == "no test failed"
+    assert headline(TriageReport("local", (), ModelUsed(), ReportCounts())) == "no test failed"
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

@@ -5,12 +5,12 @@ from html.parser import HTMLParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.build.record import Absent, BuildOutcome
-from fedstep.model.linear import Reason
-from fedstep.report.demo import Demo, DemoBuild, DemoProject, DemoTest, Federation, accuracy
-from fedstep.report.escape import visible
-from fedstep.report.findings import Interval, TestRisk
-from fedstep.report.html import demo_html
+from fedstep.evaluation.demo_page import DemoProject, DemoReport, DemoTest, DemoTraffic, accuracy, demo_html
+from fedstep.model.linear import FeatureContribution
+from fedstep.report.charts import TimedBuild
+from fedstep.report.units import visible
+from fedstep.results import Interval, TestRisk
+from fedstep.types import BuildOutcome, Unavailable
 
 VOID = {"meta", "br", "wbr"}
 
@@ -41,10 +41,10 @@ class Page(HTMLParser):
         self.text += data
 
 
-def builds(seconds: float = 100.0) -> tuple[DemoBuild, ...]:
-    first = DemoBuild(1, seconds, Absent("no build yet"), BuildOutcome.PASSED)
+def builds(seconds: float = 100.0) -> tuple[TimedBuild, ...]:
+    first = TimedBuild(1, seconds, Unavailable("no build yet"), BuildOutcome.PASSED)
     later = [
-        DemoBuild(
+        TimedBuild(
             number, seconds + number, Interval(seconds, 0.8 * seconds, seconds + 5.0, "mark", seconds + 20.0), outcome
         )
         for number, outcome in ((2, BuildOutcome.PASSED), (3, BuildOutcome.FAILED), (10, BuildOutcome.UNSTABLE))
@@ -52,10 +52,12 @@ def builds(seconds: float = 100.0) -> tuple[DemoBuild, ...]:
     return (first, *later)
 
 
-def demo(name: str) -> Demo:
-    risk = TestRisk(name, 0.4, (Reason("source=sleep", 0.4), Reason(name, 0.3)), 30, 2, 3, "ppfp")
-    tests = (DemoTest(risk, True), DemoTest(risk._replace(probability=0.1), False), DemoTest(risk, Absent(name)))
-    return Demo((DemoProject(name, builds(), tests, name),), Federation((900, 3_100), 2, 2, 1), 41.0, name)
+def demo(name: str) -> DemoReport:
+    risk = TestRisk(
+        name, 0.4, (FeatureContribution("source=sleep", 0.4), FeatureContribution(name, 0.3)), 30, 2, 3, "ppfp"
+    )
+    tests = (DemoTest(risk, True), DemoTest(risk._replace(probability=0.1), False), DemoTest(risk, Unavailable(name)))
+    return DemoReport((DemoProject(name, builds(), tests, name),), DemoTraffic((900, 3_100), 2, 2, 1), 41.0, name)
 
 
 def shown(page: Page) -> str:
@@ -98,20 +100,20 @@ def test_the_figures_are_those_of_the_builds() -> None:
 
 
 def test_a_build_longer_than_the_axis_is_told() -> None:
-    slow = DemoBuild(11, 90_000.0, Absent("none"), BuildOutcome.PASSED)
+    slow = TimedBuild(11, 90_000.0, Unavailable("none"), BuildOutcome.PASSED)
     many = tuple(build for _ in range(10) for build in builds())
-    page = demo_html(Demo((DemoProject("a", (*many, slow)),), Federation()))
+    page = demo_html(DemoReport((DemoProject("a", (*many, slow)),), DemoTraffic()))
     assert "1 build longer than the axis, at its top: up to 25 h 00 min" in page
 
 
 def test_an_empty_demonstration_is_a_page() -> None:
-    assert "no batch was full" in Page(demo_html(Demo((), Federation()))).text
+    assert "no batch was full" in Page(demo_html(DemoReport((), DemoTraffic()))).text
     alone = DemoProject("a", builds()[:1])
-    assert "no build with both estimates" in Page(demo_html(Demo((alone,), Federation()))).text
+    assert "no build with both estimates" in Page(demo_html(DemoReport((alone,), DemoTraffic()))).text
 
 
 def test_accuracy_compares_the_same_builds() -> None:
     figures = accuracy(builds())
-    assert not isinstance(figures, Absent)
+    assert not isinstance(figures, Unavailable)
     assert (figures.builds, figures.mean_error, figures.jenkins_mean_error) == (3, 5.0, 15.0)
     assert figures.coverage == 2 / 3

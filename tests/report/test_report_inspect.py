@@ -2,44 +2,55 @@
 
 import json
 
-from fedstep.build.record import Absent, Dropped
-from fedstep.report.diagnosis import OK, PROBLEM, WARNING, Check, Diagnosis
-from fedstep.report.doctor_text import diagnosis_text
-from fedstep.report.escape import columns
-from fedstep.report.inspect_text import MOST, inspection_text, record_text
-from fedstep.report.inspected import (
+from fedstep.report.inspection import (
+    MOST,
+    AuditRecord,
     Coefficient,
-    Field,
+    InspectedField,
+    InspectedTask,
+    InspectedToken,
+    InspectedUpdate,
     Inspection,
     Leak,
+    LeakProof,
     PastUpdate,
-    Proof,
-    Record,
-    SeenHead,
-    SeenToken,
-    SeenUpdate,
+    inspection_text,
+    record_text,
 )
-from fedstep.report.look_json import diagnosis_json, inspection_json, record_json
+from fedstep.report.json import diagnosis_json, inspection_json, record_json
+from fedstep.report.text_tables import diagnosis_text
+from fedstep.report.units import columns
+from fedstep.results import OK, PROBLEM, WARNING, Diagnosis, DiagnosticCheck
+from fedstep.types import Dropped, Unavailable
 
 MANY = tuple(Coefficient(f"name=word{number}", 0.5 - number / 100) for number in range(MOST + 7))
 
 
 def inspection(name: str = "x") -> Inspection:
-    heads = (SeenHead("flaky", 64, 3446, 0.29, 1.0, MANY), SeenHead(name, 0, 2, 0.1, 0.0, (Coefficient(name, -0.1),)))
-    fields = (Field("base", "3", "version of the model it was learned from"), Field(name, name, "?"))
-    update = SeenUpdate("outbox", "it waits in the outbox", 14_672, 2_141, "ab" * 32, fields, heads)
-    token = SeenToken("jwt", 900, "", (Field(name, name, "", "a person"),))
-    proof = Proof(1, 40, 3, 2, (Leak(name, "in the numbers"),), (Dropped(name, name),))
-    return Inspection(update, token, (Field("Accept", "application/json", "constant"),), proof, (name,))
+    tasks = (
+        InspectedTask("flaky", 64, 3446, 0.29, 1.0, MANY),
+        InspectedTask(name, 0, 2, 0.1, 0.0, (Coefficient(name, -0.1),)),
+    )
+    fields = (InspectedField("base", "3", "version of the model it was learned from"), InspectedField(name, name, "?"))
+    update = InspectedUpdate("outbox", "it waits in the outbox", 14_672, 2_141, "ab" * 32, fields, tasks)
+    token = InspectedToken("jwt", 900, "", (InspectedField(name, name, "", "a person"),))
+    proof = LeakProof(1, 40, 3, 2, (Leak(name, "in the numbers"),), (Dropped(name, name),))
+    return Inspection(update, token, (InspectedField("Accept", "application/json", "constant"),), proof, (name,))
 
 
-def record(name: str = "x") -> Record:
+def record(name: str = "x") -> AuditRecord:
     sent = PastUpdate("2026-11-21T22:00Z", "cd" * 32, 14_672, ((name, 64),), name, name, name, 0)
-    return Record((sent, PastUpdate("2026-11-21T23:00Z", "ef" * 32, 900, (("flaky", 64),), "3", "s", "h", 202)), 1, 20)
+    return AuditRecord(
+        (sent, PastUpdate("2026-11-21T23:00Z", "ef" * 32, 900, (("flaky", 64),), "3", "s", "h", 202)), 1, 20
+    )
 
 
 def diagnosis(name: str = "x") -> Diagnosis:
-    checks = (Check("CI", OK, name), Check("Git", WARNING, name, name), Check("Reports", PROBLEM, name, name))
+    checks = (
+        DiagnosticCheck("CI", OK, name),
+        DiagnosticCheck("Git", WARNING, name, name),
+        DiagnosticCheck("Reports", PROBLEM, name, name),
+    )
     return Diagnosis(checks)
 
 
@@ -86,12 +97,12 @@ def test_sizes_are_bytes_and_the_proof_is_a_sentence() -> None:
 
 
 def test_an_empty_proof_claims_nothing() -> None:
-    empty = Inspection(inspection().update, SeenToken("none"), proof=Proof())
+    empty = Inspection(inspection().update, InspectedToken("none"), proof=LeakProof())
     assert "nothing is shown" in inspection_text(empty)
 
 
 def test_nothing_to_look_at_has_a_reason() -> None:
-    none = Inspection(Absent("no batch is full yet"), SeenToken("none"))
+    none = Inspection(Unavailable("no batch is full yet"), InspectedToken("none"))
     assert "none: no batch is full yet" in inspection_text(none)
     assert json.loads(inspection_json(none))["update"] == {"origin": None, "reason": "no batch is full yet"}
 
@@ -101,7 +112,7 @@ def test_the_record_tells_an_answer_from_none() -> None:
     assert "none" in first
     assert "accepted" in second
     assert "1 line of the record cannot be read" in record_text(record())
-    assert "nothing" in record_text(Record())
+    assert "nothing" in record_text(AuditRecord())
     assert [one["answer"] for one in json.loads(record_json(record()))["sent"]] == [None, 202]
 
 
@@ -109,4 +120,4 @@ def test_a_diagnosis_counts_and_names_the_fix() -> None:
     text = diagnosis_text(diagnosis("run this"))
     assert text.count("-> run this") == 2
     assert text.endswith("1 problem, 1 warning.\n")
-    assert diagnosis_text(Diagnosis((Check("CI", OK, "none"),))).endswith("Nothing needs fixing.\n")
+    assert diagnosis_text(Diagnosis((DiagnosticCheck("CI", OK, "none"),))).endswith("Nothing needs fixing.\n")

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.report.as_json import prediction_json, training_json, triage_json
-from fedstep.report.findings import Interval, ModelUsed, Prediction, Risk, TestRisk, Training, Triage
+from fedstep.report.json import prediction_json, training_json, triage_json
+from fedstep.results import Interval, ModelUsed, Prediction, Risk, TestRisk, TrainReport, TriageReport
 
-Findings = tuple[Prediction, Triage, Training]
+Findings = tuple[Prediction, TriageReport, TrainReport]
 
 
 def refused(constant: str) -> float:

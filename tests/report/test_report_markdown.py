@@ -7,13 +7,12 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from fedstep.build.record import Absent, Dropped
-from fedstep.report.escape import visible
-from fedstep.report.findings import FailureVerdict, ModelUsed, Prediction, Reading, TestRisk, Training, Triage
-from fedstep.report.markdown import prediction_markdown, training_markdown, triage_markdown
-from fedstep.report.markup import code, table
+from fedstep.report.markdown import code, prediction_markdown, table, training_markdown, triage_markdown
+from fedstep.report.units import visible
+from fedstep.results import FailureVerdict, ModelUsed, Prediction, ReportCounts, TestRisk, TrainReport, TriageReport
+from fedstep.types import Dropped, Unavailable
 
-Findings = tuple[Prediction, Triage, Training]
+Findings = tuple[Prediction, TriageReport, TrainReport]
 PARSER = MarkdownIt("commonmark").enable("table").enable("strikethrough")
 OURS = {"<br>", "<sub>", "</sub>", "<details><summary>What was sent</summary>\n", "</details>\n"}
 
@@ -80,7 +79,7 @@ def test_a_summary_of_a_huge_build_stays_under_the_limit(named: Callable[[str], 
         FailureVerdict(name, 0.5, triage.failures[0].reasons, "unsure", name, name, 1) for _ in range(20_000)
     )
     risks = tuple(TestRisk(name, 0.5, prediction.flaky[0].reasons) for _ in range(20_000))
-    reading = Reading(1, 1, (Dropped(name, name),) * 20_000)
+    reading = ReportCounts(1, 1, (Dropped(name, name),) * 20_000)
     warnings = (name,) * 20_000
     huge = training._replace(failures=failures, flakiest=risks, reading=reading, warnings=warnings)
     markdown = training_markdown(huge)
@@ -108,10 +107,12 @@ def test_the_first_build_of_a_new_user_reads_well(nothing_known: Findings) -> No
 
 
 def test_an_incident_is_called_one() -> None:
-    triage = Triage("ok", (), ModelUsed(), Reading(), incident=True, incident_reason="61 of 80 tests failed at once")
+    triage = TriageReport(
+        "ok", (), ModelUsed(), ReportCounts(), incident=True, incident_reason="61 of 80 tests failed at once"
+    )
     assert "**Incident**, no evidence about single tests: `61 of 80 tests failed at once`" in triage_markdown(triage)
 
 
 def test_absence_gives_its_reason() -> None:
-    prediction = Prediction("local", Absent("3 builds seen, 5 needed"), Absent("no branch"), (), ModelUsed())
+    prediction = Prediction("local", Unavailable("3 builds seen, 5 needed"), Unavailable("no branch"), (), ModelUsed())
     assert "not known: `3 builds seen, 5 needed`" in prediction_markdown(prediction)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.report.findings import Interval, ModelUsed, Prediction, Risk, TestRisk, Training, Triage
-from fedstep.report.outputs import KEYS, dotenv, github_output, outputs
+from fedstep.report.ci_outputs import KEYS, dotenv, github_output, outputs
+from fedstep.results import Interval, ModelUsed, Prediction, Risk, TestRisk, TrainReport, TriageReport
 
-Findings = tuple[Prediction, Triage, Training]
+Findings = tuple[Prediction, TriageReport, TrainReport]
 DELIMITER = "ghadelimiter5f1c"
 
 

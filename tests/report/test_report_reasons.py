@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedstep.report
-from fedstep.features.builds import Planned
 from fedstep.features.rows import build_private
 from fedstep.features.rows import test_private as private_of_test
-from fedstep.features.schema import HEAD_NAMES, schema
-from fedstep.model.linear import Reason
-from fedstep.report.drawing import interval_drawing
-from fedstep.report.findings import Interval
+from fedstep.history.builds import PlannedBuild
+from fedstep.model.linear import FeatureContribution
+from fedstep.report.markdown import interval_drawing
 from fedstep.report.reasons import causes
 from fedstep.report.units import percent, size, span
+from fedstep.results import Interval
+from fedstep.schema.schema import TASK_NAMES, schema
 
 MODULES = [module.name for module in pkgutil.iter_modules(fedstep.report.__path__, "fedstep.report.")]
 
@@ -30,30 +30,36 @@ def test_the_examples_hold(module: str) -> None:
 
 
 def test_neighbouring_knots_are_one_cause() -> None:
-    (cause,) = causes([Reason("failure-rate-50=0.03", 0.3), Reason("failure-rate-50=0.1", 0.2)])
+    (cause,) = causes(
+        [FeatureContribution("failure-rate-50=0.03", 0.3), FeatureContribution("failure-rate-50=0.1", 0.2)]
+    )
     assert cause.phrase == "failed in 3–10 % of its last 50 runs"
     assert cause.contribution == 0.5
 
 
 def test_words_stay_apart() -> None:
-    first, second = causes([Reason("source=sleep", 0.3), Reason("source=thread", -0.4)])
+    first, second = causes([FeatureContribution("source=sleep", 0.3), FeatureContribution("source=thread", -0.4)])
     assert (first.phrase, first.word, first.sign) == ("its source uses", "thread", "-")
     assert (second.word, second.sign) == ("sleep", "+")
 
 
 def test_the_bias_and_the_negligible_are_no_causes() -> None:
-    assert causes([Reason("bias", 3.0), Reason("seconds=1", 0.001)]) == ()
+    assert causes([FeatureContribution("bias", 3.0), FeatureContribution("seconds=1", 0.001)]) == ()
 
 
 def test_a_sum_decides_what_counts_most() -> None:
-    reasons = [Reason("source=sleep", 0.5), Reason("seconds=1", 0.3), Reason("seconds=3", 0.3)]
+    reasons = [
+        FeatureContribution("source=sleep", 0.5),
+        FeatureContribution("seconds=1", 0.3),
+        FeatureContribution("seconds=3", 0.3),
+    ]
     assert [cause.word for cause in causes(reasons)] == ["", "sleep"]
 
 
 def test_an_unknown_feature_is_its_own_word() -> None:
-    (cause,) = causes([Reason("moon=full", 0.5)])
+    (cause,) = causes([FeatureContribution("moon=full", 0.5)])
     assert (cause.phrase, cause.word) == ("", "moon=full")
-    (cause,) = causes([Reason("novelty", 0.5)])
+    (cause,) = causes([FeatureContribution("novelty", 0.5)])
     assert cause.word == "novelty"
 
 
@@ -88,45 +94,47 @@ def test_an_unknown_feature_is_its_own_word() -> None:
     ],
 )
 def test_a_feature_reads_as_a_phrase(feature: str, subject: str, phrase: str) -> None:
-    (cause,) = causes([Reason(feature, 1.0)], subject)
+    (cause,) = causes([FeatureContribution(feature, 1.0)], subject)
     assert (cause.phrase, cause.word) == (phrase, "")
 
 
-def subject(head: str) -> str:
-    return "build" if head.startswith("build") else "test"
+def subject(task: str) -> str:
+    return "build" if task.startswith("build") else "test"
 
 
-@pytest.mark.parametrize("head", HEAD_NAMES)
-def test_every_feature_of_every_head_has_a_phrase(head: str) -> None:
-    names = set(schema().heads[head].names()) - {"bias"}
-    unsaid = {name for name in names for cause in causes([Reason(name, 1.0)], subject(head)) if not cause.phrase}
+@pytest.mark.parametrize("head", TASK_NAMES)
+def test_every_feature_of_every_head_has_a_phrase(task: str) -> None:
+    names = set(schema().tasks[task].names()) - {"bias"}
+    unsaid = {
+        name for name in names for cause in causes([FeatureContribution(name, 1.0)], subject(task)) if not cause.phrase
+    }
     assert not unsaid
 
 
 def test_every_private_feature_has_a_phrase_without_what_it_names() -> None:
-    planned = Planned("job", 0.0, branch="main", author="somebody")
+    planned = PlannedBuild("job", 0.0, branch="main", author="somebody")
     for name in (*private_of_test("shop.Cart#pays"), *build_private(planned)):
-        (cause,) = causes([Reason(name, 1.0)], "test")
+        (cause,) = causes([FeatureContribution(name, 1.0)], "test")
         assert cause.phrase
         assert cause.word == ""
 
 
-@pytest.mark.parametrize("head", HEAD_NAMES)
-def test_one_is_followed_by_no_plural_and_none_by_no_number(head: str) -> None:
-    names = [name for name in schema().heads[head].names() if name.endswith(("=0", "=1"))]
-    phrases = [cause.phrase for name in names for cause in causes([Reason(name, 1.0)], subject(head))]
+@pytest.mark.parametrize("head", TASK_NAMES)
+def test_one_is_followed_by_no_plural_and_none_by_no_number(task: str) -> None:
+    names = [name for name in schema().tasks[task].names() if name.endswith(("=0", "=1"))]
+    phrases = [cause.phrase for name in names for cause in causes([FeatureContribution(name, 1.0)], subject(task))]
     plural = r"(^|\s)1 (earlier )?(runs|builds|files|lines|tests|times|known words)\b|\b0 %"
     assert [phrase for phrase in phrases if re.search(plural, phrase)] == []
 
 
 def test_a_value_between_none_and_a_knot_is_no_round_number() -> None:
-    (cause,) = causes([Reason("gold-rate-100=0", 0.3), Reason("gold-rate-100=0.002", 0.2)])
+    (cause,) = causes([FeatureContribution("gold-rate-100=0", 0.3), FeatureContribution("gold-rate-100=0.002", 0.2)])
     assert cause.phrase == "passed and failed on one commit in 0–0.2 % of its last 100 runs"
 
 
 @given(st.text(), st.floats(allow_nan=False), st.sampled_from(("test", "build")))
 def test_no_feature_name_breaks_the_phrases(feature: str, contribution: float, subject: str) -> None:
-    for cause in causes([Reason(feature, contribution)], subject):
+    for cause in causes([FeatureContribution(feature, contribution)], subject):
         assert cause.phrase or cause.word or not feature
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.report.findings import FailureVerdict
 from fedstep.report.rerun import RUNNERS, selection
+from fedstep.results import FailureVerdict
 
 FILES = {"tests/test_cart.py", "shop/test_a.py", "src/cart.test.js", "src/bank.test.js", "-x/test_b.py"}
 

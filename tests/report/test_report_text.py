@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.build.record import Absent
-from fedstep.report.escape import columns
-from fedstep.report.findings import FailureVerdict, ModelUsed, Prediction, Reading, TestRisk, Training, Triage
 from fedstep.report.text import prediction_text, training_text, triage_text, warning_text
+from fedstep.report.units import columns
+from fedstep.results import FailureVerdict, ModelUsed, Prediction, ReportCounts, TestRisk, TrainReport, TriageReport
+from fedstep.types import Unavailable
 
-Findings = tuple[Prediction, Triage, Training]
-NOT_ASKED = Absent("not asked")
+Findings = tuple[Prediction, TriageReport, TrainReport]
+NOT_ASKED = Unavailable("not asked")
 
 
 def written(findings: Findings, colour: bool = False) -> list[str]:
@@ -90,7 +90,7 @@ def test_long_lists_end_with_how_many_more() -> None:
     prediction = Prediction("ok", NOT_ASKED, NOT_ASKED, risks, ModelUsed())
     assert "and 15 more" in prediction_text(prediction)
     failures = tuple(FailureVerdict(f"test{number}", 0.5) for number in range(35))
-    assert "and 5 more" in triage_text(Triage("ok", failures, ModelUsed(), Reading()))
+    assert "and 5 more" in triage_text(TriageReport("ok", failures, ModelUsed(), ReportCounts()))
 
 
 def test_text_loads_nothing_heavy() -> None:

@@ -4,27 +4,25 @@ from array import array
 from pathlib import Path
 from random import Random
 
-from fedstep.federation.bounds import clip
-from fedstep.federation.halves import residue_bytes
-from fedstep.federation.shares import split
-from fedstep.federation.wire import Score, Shape, Update
+from fedstep.federation.messages import SchemaShape, TrialScore, Update, clip
+from fedstep.federation.secagg.share_messages import residue_bytes
+from fedstep.federation.secagg.shares import split
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import AggregationRules
-from fedstep.server.buffer import Folding
-from fedstep.server.choosing import chosen
+from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.gate import Gate
-from fedstep.server.helper_book import HelperBook, seed_offer
-from fedstep.server.leader_book import LeaderBook
-from fedstep.server.rounds import unpack_answer, unpack_proposal
-from fedstep.server.share_book import HalfOffer
-from fedstep.server.shared_sums import next_shared
-from fedstep.server.store import Store
+from fedstep.server.secagg.helper import HelperStore, seed_offer
+from fedstep.server.secagg.leader import LeaderStore
+from fedstep.server.secagg.rounds import chosen, unpack_answer, unpack_proposal
+from fedstep.server.secagg.share_store import ShareOffer
+from fedstep.server.secagg.sums import next_shared
+from fedstep.server.storage.store import Store
 
 SIZES = {"flaky": 4, "triage": 2}
-OURS = Shape("a" * 16, SIZES)
+OURS = SchemaShape("a" * 16, SIZES)
 RULES = {"flaky": AggregationRules(clip=0.5), "triage": AggregationRules(clip=1.0)}
 BOUNDS = {name: rules.clip for name, rules in RULES.items()}
-AT_ONCE = Folding(updates=1, seconds=3600.0)
+AT_ONCE = BufferPolicy(updates=1, seconds=3600.0)
 FEWEST = 3
 STALENESS = 10
 
@@ -33,20 +31,20 @@ def seed_of(number: int) -> bytes:
     return Random(number).randbytes(32)
 
 
-def drawn(number: int, heads: tuple[str, ...] = ("flaky",), base: int = 0, trial: int = -1, score: float = 0.0):
+def drawn(number: int, tasks: tuple[str, ...] = ("flaky",), base: int = 0, trial: int = -1, score: float = 0.0):
     dice = Random(number)
-    deltas = {head: clip(array("f", [dice.gauss(0, 1) for _ in range(SIZES[head])]), BOUNDS[head]) for head in heads}
-    scores = dict.fromkeys(heads, Score(trial, score)) if trial >= 0 else {}
+    deltas = {task: clip(array("f", [dice.gauss(0, 1) for _ in range(SIZES[task])]), BOUNDS[task]) for task in tasks}
+    scores = dict.fromkeys(tasks, TrialScore(trial, score)) if trial >= 0 else {}
     name = f"{number:032x}"
-    return Update("a" * 16, base, name, name, dict.fromkeys(heads, 8), deltas, scores)
+    return Update("a" * 16, base, name, name, dict.fromkeys(tasks, 8), deltas, scores)
 
 
-def offers(update: Update, project: str = "") -> tuple[HalfOffer, HalfOffer]:
+def offers(update: Update, project: str = "") -> tuple[ShareOffer, ShareOffer]:
     """What leader and helper keep of an update."""
     masked, seeded = split(update, BOUNDS, seed_of(int(update.id, 16)))
     whose = project or update.project, "owner"
-    vectors = {head: residue_bytes(vector) for head, vector in masked.vectors.items()}
-    first = HalfOffer(update.id, *whose, masked.pair, masked.trials, vectors, update.base)
+    vectors = {task: residue_bytes(vector) for task, vector in masked.vectors.items()}
+    first = ShareOffer(update.id, *whose, masked.pair, masked.trials, vectors, update.base)
     return first, seed_offer(seeded, *whose)
 
 
@@ -55,9 +53,9 @@ class Pair:
 
     def __init__(self, folder: Path, gate: Gate | None = None, schema: str = OURS.digest) -> None:
         self.urls, self.gate = [f"sqlite:///{folder / name}.db" for name in ("leader", "helper")], gate
-        self.store = Store(self.urls[0], Shape(schema, SIZES))
+        self.store = Store(self.urls[0], SchemaShape(schema, SIZES))
         self.store.start({name: zeros(size) for name, size in SIZES.items()}, 0.0)
-        self.leader, self.helper = LeaderBook(self.urls[0], schema), HelperBook(self.urls[1], schema)
+        self.leader, self.helper = LeaderStore(self.urls[0], schema), HelperStore(self.urls[1], schema)
 
     def close(self) -> None:
         for book in (self.store, self.leader, self.helper):
@@ -71,7 +69,7 @@ class Pair:
     def plan(self, fewest: int = FEWEST) -> bytes:
         def choose(waiting, current):
             trials = {name: trial.version for name, trial in current.trials.items()}
-            return chosen(waiting, current.head.version, trials, 9.0, AT_ONCE, fewest)
+            return chosen(waiting, current.candidate.version, trials, 9.0, AT_ONCE, fewest)
 
         return self.leader.planned(choose, STALENESS)
 

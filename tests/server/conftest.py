@@ -13,21 +13,20 @@ import pytest
 from oidc_workshop import Issuer
 from postgresql_workshop import new_database, running
 
-from fedstep.features.parts import Choice, Flag, Hats
-from fedstep.features.schema import Head, Schema
-from fedstep.federation.bounds import clip
-from fedstep.federation.transport import Answer
-from fedstep.federation.wire import Shape, Update, shape
+from fedstep.federation.messages import SchemaShape, Update, clip, shape
+from fedstep.federation.transport import HttpResponse
+from fedstep.schema.encoders import Categorical, Numeric, PiecewiseLinear
+from fedstep.schema.schema import Schema, Task
+from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.aggregation.step import starting_vectors
 from fedstep.server.app import make_app
-from fedstep.server.buffer import Folding
-from fedstep.server.lineage import starting_vectors
 from fedstep.server.settings import Settings
-from fedstep.server.store import Store
+from fedstep.server.storage.store import Store
 
 SMALL = Schema(
     (
-        Head("flaky", (Flag("bias"), Hats("rate", (0.0, 0.5, 1.0))), 1.0, 50, 20, 20),
-        Head("build-duration", (Flag("bias"), Choice("event", ("push", "tag"))), 0.2, 8, 8, 0),
+        Task("flaky", (Numeric("bias"), PiecewiseLinear("rate", (0.0, 0.5, 1.0))), 1.0, 50, 20, 20),
+        Task("build-duration", (Numeric("bias"), Categorical("event", ("push", "tag"))), 0.2, 8, 8, 0),
     )
 )
 
@@ -46,10 +45,10 @@ class InProcess:
     def run(self, work: object, timeout: float) -> object:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
 
-    def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
+    def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
         return self.run(self._ask(method, path, headers, body), timeout)
 
-    async def _ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def _ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> HttpResponse:
         parts = urlsplit(path)
         names = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         scope = {
@@ -76,7 +75,7 @@ class InProcess:
 
         await self.app(scope, receive, send)
         found = {name.decode().lower(): value.decode() for name, value in sent[0]["headers"]}
-        return Answer(sent[0]["status"], found, b"".join(message.get("body", b"") for message in sent[1:]))
+        return HttpResponse(sent[0]["status"], found, b"".join(message.get("body", b"") for message in sent[1:]))
 
     def close(self) -> None:
         self.run(self.life.__aexit__(None, None, None), 5)
@@ -106,12 +105,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def small() -> Schema:
-    """A schema of two short heads."""
+    """A schema of two short tasks."""
     return SMALL
 
 
 @pytest.fixture
-def ours() -> Shape:
+def ours() -> SchemaShape:
     """The shape of the small schema."""
     return shape(SMALL)
 
@@ -119,7 +118,7 @@ def ours() -> Shape:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Folds every second update, and by time hardly ever; without a gate."""
-    return Settings(store=f"sqlite:///{tmp_path / 'a.db'}", folding=Folding(updates=2, seconds=3600.0), gate=None)
+    return Settings(store=f"sqlite:///{tmp_path / 'a.db'}", folding=BufferPolicy(updates=2, seconds=3600.0), gate=None)
 
 
 @pytest.fixture
@@ -176,7 +175,7 @@ def issuer() -> Iterator[Issuer]:
 
 
 @pytest.fixture
-def store(url: str, ours: Shape) -> Iterator[Store]:
+def store(url: str, ours: SchemaShape) -> Iterator[Store]:
     """A store that was just made."""
     opened = Store(url, ours)
     opened.start(starting_vectors(b"", ours), 0.0)

@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from fedstep.features.parts import Choice, Flag, Hats
-from fedstep.features.schema import Head, Schema
+from fedstep.schema.encoders import Categorical, Numeric, PiecewiseLinear
+from fedstep.schema.schema import Schema, Task
 
 __all__ = ["FIXED", "FOLDER", "KEY", "bodies"]
 
@@ -24,15 +24,15 @@ SIZES = {"build-duration": 3, "flaky": 5}
 
 
 class Fixed(Schema):
-    """A schema of two short heads."""
+    """A schema of two short tasks."""
 
     digest = DIGEST
 
 
 FIXED = Fixed(
     (
-        Head("flaky", (Flag("bias"), Hats("rate", (0.0, 0.5, 1.0))), 1.0, 50, 20, 20),
-        Head("build-duration", (Flag("bias"), Choice("event", ("push", "tag"))), 0.2, 8, 8, 0),
+        Task("flaky", (Numeric("bias"), PiecewiseLinear("rate", (0.0, 0.5, 1.0))), 1.0, 50, 20, 20),
+        Task("build-duration", (Numeric("bias"), Categorical("event", ("push", "tag"))), 0.2, 8, 8, 0),
     )
 )
 
@@ -323,7 +323,7 @@ def _misfits() -> Iterator[tuple[str, bytes]]:
         ("no-coordinates", {"build-duration": 3, "flaky": 0}),
         ("unknown-head", {"build-duration": 3, "other": 5}),
     ):
-        rows = {f"rows.{head}": "8" for head in sizes}
+        rows = {f"rows.{task}": "8" for task in sizes}
         meta = {**words(rows_flaky=None, rows_build__duration=None), **rows}
         yield f"422-{name}", body({"__metadata__": meta, **tensors(sizes)}, bytes(4 * sum(sizes.values())))
     score_alone = {"__metadata__": words(trial_flaky="0"), **tensors({"build-duration": 3, "flaky": 1})}

@@ -10,7 +10,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from fedstep.server.issuers import issuers_of
+from fedstep.server.oidc import issuers_of
 
 AUDIENCE = "https://fedstep.example.org"
 RSA = [rsa.generate_private_key(65537, 2048) for _ in range(2)]

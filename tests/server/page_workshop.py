@@ -12,16 +12,16 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from fedstep.features.schema import Schema
-from fedstep.federation.kept import starter_bytes
+from fedstep.federation.messages import SchemaShape, TrialScore, Update, pack_update, shape
+from fedstep.federation.model_cache import starter_bytes
 from fedstep.federation.tensors import Vector
-from fedstep.federation.wire import Score, Shape, Update, pack_update, shape
 from fedstep.model.linear import zeros
+from fedstep.schema.schema import Schema
 from fedstep.server.aggregation.fedbuff import default_rules
+from fedstep.server.aggregation.step import next_version, starting_vectors
 from fedstep.server.gate import Gate
-from fedstep.server.lineage import starting_vectors
-from fedstep.server.store import Offer, Store
-from fedstep.server.trial import next_version
+from fedstep.server.storage.store import Store
+from fedstep.server.storage.update_repository import UpdateOffer
 from tests.lifetime import bound
 
 __all__ = ["NOW", "PROJECTS", "grow", "running"]
@@ -55,10 +55,12 @@ def grow(url: str, ours: Schema, until: float = NOW, rounds: int = len(DIFFERENC
     store.close()
 
 
-def _offer(dice: Random, fits: Shape, base: int, trials: dict[str, int], worse: float, project: int) -> Offer:
+def _offer(
+    dice: Random, fits: SchemaShape, base: int, trials: dict[str, int], worse: float, project: int
+) -> UpdateOffer:
     deltas = {name: _delta(dice, size) for name, size in fits.sizes.items()}
     scores = {
-        name: Score(trial, array("f", [max(-1.0, min(1.0, dice.gauss(worse, 0.08)))])[0])
+        name: TrialScore(trial, array("f", [max(-1.0, min(1.0, dice.gauss(worse, 0.08)))])[0])
         for name, trial in trials.items()
     }
     identity = f"{dice.getrandbits(128):032x}"
@@ -71,7 +73,7 @@ def _offer(dice: Random, fits: Shape, base: int, trials: dict[str, int], worse: 
         deltas,
         scores,
     )
-    return Offer(identity, made.project, f"owner-{project}", base, pack_update(made), scores)
+    return UpdateOffer(identity, made.project, f"owner-{project}", base, pack_update(made), scores)
 
 
 def _delta(dice: Random, size: int) -> Vector:

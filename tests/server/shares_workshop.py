@@ -11,16 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-from fedstep.features.schema import schema
-from fedstep.federation.bounds import clip
 from fedstep.federation.client import pull
-from fedstep.federation.patience import Patience
-from fedstep.federation.transport import requests_send
-from fedstep.federation.twins import Peer
-from fedstep.federation.wire import Model, Update, shape
+from fedstep.federation.messages import Model, Update, clip, shape
+from fedstep.federation.secagg.share_client import Endpoint
+from fedstep.federation.transport import RetryPolicy, requests_send
+from fedstep.schema.schema import schema
 from tests.lifetime import bound
 
-PATIENCE = Patience(timeout=20.0, waits=(0.1, 0.2))
+PATIENCE = RetryPolicy(timeout=20.0, waits=(0.1, 0.2))
 PEER_TOKEN = "only-leader-and-helper-know-it"
 
 
@@ -58,9 +56,9 @@ def logged(folder: Path, words: str) -> bool:
     return any(words in log.read_text() for log in folder.glob("log-*"))
 
 
-def peer(url: str) -> Peer:
+def peer(url: str) -> Endpoint:
     """The way to a process."""
-    return Peer(url, requests_send(url))
+    return Endpoint(url, requests_send(url))
 
 
 def pulled(url: str) -> Model:
@@ -77,10 +75,10 @@ def wait_for(done: Callable[[], bool], why: Callable[[], object] = lambda: "it d
 
 
 def drawn(number: int, base: int = 0, project: int | None = None) -> Update:
-    """An update of the two smaller heads, each number another id and, unless given, another project."""
-    dice, heads = Random(number), schema().heads
+    """An update of the two smaller tasks, each number another id and, unless given, another project."""
+    dice, tasks = Random(number), schema().tasks
     deltas = {
-        name: clip(array("f", (dice.gauss(0, 1) for _ in range(heads[name].size()))), heads[name].clip)
+        name: clip(array("f", (dice.gauss(0, 1) for _ in range(tasks[name].size()))), tasks[name].clip)
         for name in ("build-duration", "build-failure")
     }
     whose = f"{number if project is None else project:032x}"

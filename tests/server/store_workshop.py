@@ -1,11 +1,11 @@
 """What the tests of the store offer it, and how they look into its tables."""
 
-from fedstep.federation.wire import pack_update
+from fedstep.federation.messages import pack_update
 from fedstep.server.aggregation.fedbuff import AggregationRules
-from fedstep.server.database import connected
+from fedstep.server.aggregation.step import next_version
 from fedstep.server.gate import Gate
-from fedstep.server.store import Offer
-from fedstep.server.trial import next_version
+from fedstep.server.storage.engine import connected
+from fedstep.server.storage.update_repository import UpdateOffer
 
 RULES = {"flaky": AggregationRules(1.0), "build-duration": AggregationRules(0.2)}
 
@@ -18,8 +18,8 @@ def gated(moment):
     return next_version(moment, RULES, Gate(alone=3))
 
 
-def offer(update) -> Offer:
-    return Offer(update.id, update.project, "open", update.base, pack_update(update), update.scores)
+def offer(update) -> UpdateOffer:
+    return UpdateOffer(update.id, update.project, "open", update.base, pack_update(update), update.scores)
 
 
 def rows(url: str, query: str) -> list[tuple]:

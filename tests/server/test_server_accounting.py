@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fedstep.errors import MissingExtra, UsageError
-from fedstep.federation.wire import Model, Promise, pack_model, unpack_model
-from fedstep.server.accounting import (
+from fedstep.federation.messages import Model, PrivacyGuarantee, pack_model, unpack_model
+from fedstep.server.dp.accounting import (
     MOST_DAYS,
     MOST_DELTA,
     MOST_EPSILON,
@@ -19,7 +19,7 @@ from fedstep.server.accounting import (
     epsilon_of,
 )
 
-YEAR = Promise(8.0, 1e-6, 52, 7.0)
+YEAR = PrivacyGuarantee(8.0, 1e-6, 52, 7.0)
 HEADS = {"flaky": array("f", [0.0])}
 
 
@@ -42,7 +42,7 @@ def test_no_more_is_claimed_than_the_proven_bound_of_zcdp():
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 200), st.floats(0.5, 16.0))
 def test_four_times_the_contributions_need_twice_the_noise(releases: int, epsilon: float):
-    one, four = (budget_of(Promise(epsilon, 1e-6, releases * times, 7.0)).multiplier for times in (1, 4))
+    one, four = (budget_of(PrivacyGuarantee(epsilon, 1e-6, releases * times, 7.0)).multiplier for times in (1, 4))
     assert four == pytest.approx(2 * one, rel=1e-6)
 
 
@@ -57,34 +57,34 @@ def test_what_is_spent_grows_with_every_release_up_to_the_promise():
 @pytest.mark.parametrize(
     "promise",
     [
-        Promise(0.0, 1e-6, 52, 7.0),
-        Promise(-1.0, 1e-6, 52, 7.0),
-        Promise(float("nan"), 1e-6, 52, 7.0),
-        Promise(8.0, 0.0, 52, 7.0),
-        Promise(8.0, 0.5, 52, 7.0),
-        Promise(8.0, 1e-6, 0, 7.0),
-        Promise(8.0, 1e-6, 52, 0.0),
-        Promise(8.0, 1e-6, 52, float("inf")),
+        PrivacyGuarantee(0.0, 1e-6, 52, 7.0),
+        PrivacyGuarantee(-1.0, 1e-6, 52, 7.0),
+        PrivacyGuarantee(float("nan"), 1e-6, 52, 7.0),
+        PrivacyGuarantee(8.0, 0.0, 52, 7.0),
+        PrivacyGuarantee(8.0, 0.5, 52, 7.0),
+        PrivacyGuarantee(8.0, 1e-6, 0, 7.0),
+        PrivacyGuarantee(8.0, 1e-6, 52, 0.0),
+        PrivacyGuarantee(8.0, 1e-6, 52, float("inf")),
     ],
 )
-def test_a_promise_that_means_nothing_is_refused(promise: Promise):
+def test_a_promise_that_means_nothing_is_refused(promise: PrivacyGuarantee):
     with pytest.raises(UsageError):
         budget_of(promise)
 
 
 @given(
     st.builds(
-        Promise,
+        PrivacyGuarantee,
         positive(MOST_EPSILON),
         positive(MOST_DELTA),
         st.integers(1, MOST_RELEASES),
         positive(MOST_DAYS),
     )
 )
-@example(Promise(8.0, 1e-6, 52, 0.0416667))
-@example(Promise(8.0, 0.00012345, 52, 7.0))
-@example(Promise(0.3333333, 1e-6, 52, 7.0))
-def test_every_promise_in_range_comes_to_its_readers_as_it_was_given(promise: Promise):
+@example(PrivacyGuarantee(8.0, 1e-6, 52, 0.0416667))
+@example(PrivacyGuarantee(8.0, 0.00012345, 52, 7.0))
+@example(PrivacyGuarantee(0.3333333, 1e-6, 52, 7.0))
+def test_every_promise_in_range_comes_to_its_readers_as_it_was_given(promise: PrivacyGuarantee):
     model = Model("a" * 16, 1, 1, "2026-01-31T12:00Z", HEADS, HEADS, promise=promise)
     assert unpack_model(pack_model(model)).promise == promise
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedstep.features.schema import schema
+from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import (
     AggregationRules,
     Contribution,
@@ -36,20 +36,20 @@ contributions = st.lists(
     max_size=12,
     unique_by=lambda update: update.id,
 )
-HEAD = np.linspace(-1, 1, SIZE).astype(np.float32)
+TASK = np.linspace(-1, 1, SIZE).astype(np.float32)
 
 
 @given(contributions, st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_matter_bit_for_bit(updates: list[Contribution], dice: Random):
     shuffled = dice.sample(updates, len(updates))
-    assert aggregate(HEAD, updates, RULES).tobytes() == aggregate(HEAD, shuffled, RULES).tobytes()
+    assert aggregate(TASK, updates, RULES).tobytes() == aggregate(TASK, shuffled, RULES).tobytes()
 
 
 @given(contributions, st.lists(deltas, min_size=1, max_size=20))
 def test_one_project_moves_the_head_by_at_most_rate_times_bound(honest: list[Contribution], poison: list[np.ndarray]):
     liar = [Contribution(f"liar-{number}", "liar", 0, delta) for number, delta in enumerate(poison)]
-    moved = aggregate(HEAD, honest + liar, RULES).astype(float) - aggregate(HEAD, honest, RULES)
-    decayed = RULES.decay * np.linalg.norm(HEAD) if not honest else 0.0
+    moved = aggregate(TASK, honest + liar, RULES).astype(float) - aggregate(TASK, honest, RULES)
+    decayed = RULES.decay * np.linalg.norm(TASK) if not honest else 0.0
     assert np.linalg.norm(moved) <= RULES.rate * RULES.clip + decayed + 1e-5
 
 
@@ -61,30 +61,30 @@ def test_a_clipped_delta_is_never_longer_than_its_bound(delta: np.ndarray, bound
 def test_a_fold_is_the_decayed_head_plus_rate_times_the_weighted_sum():
     delta = np.array([0.3, 0, 0, 0, 0, 0.4], np.float32)
     updates = [Contribution("1", "a", 0, delta), Contribution("2", "b", 3, delta)]
-    expected = 0.99 * HEAD + 0.5 * (1.0 + 0.5) * delta
-    np.testing.assert_allclose(aggregate(HEAD, updates, RULES), expected, rtol=1e-6)
+    expected = 0.99 * TASK + 0.5 * (1.0 + 0.5) * delta
+    np.testing.assert_allclose(aggregate(TASK, updates, RULES), expected, rtol=1e-6)
 
 
 def test_without_updates_nothing_moves_and_nothing_is_forgotten():
-    assert aggregate(HEAD, (), RULES) is HEAD
+    assert aggregate(TASK, (), RULES) is TASK
 
 
 def test_a_head_that_nobody_updated_stays_as_it_is():
     delta = np.ones(SIZE, np.float32) / 10
     one = Contributors.of([Contributor(0, "", "p", "1")])
-    assert aggregate_task(HEAD, {}, one, RULES) is HEAD
-    assert not np.array_equal(aggregate_task(HEAD, {0: delta}, one, RULES), HEAD)
+    assert aggregate_task(TASK, {}, one, RULES) is TASK
+    assert not np.array_equal(aggregate_task(TASK, {0: delta}, one, RULES), TASK)
 
 
 def test_the_head_that_was_given_is_not_changed():
-    before = HEAD.copy()
-    aggregate(HEAD, [Contribution("1", "a", 0, np.ones(SIZE, np.float32))], RULES)
-    np.testing.assert_array_equal(HEAD, before)
+    before = TASK.copy()
+    aggregate(TASK, [Contribution("1", "a", 0, np.ones(SIZE, np.float32))], RULES)
+    np.testing.assert_array_equal(TASK, before)
 
 
 def test_every_head_of_the_schema_has_rules_with_its_own_bound():
     rules = default_rules(schema())
-    assert {name: rule.clip for name, rule in rules.items()} == {h.name: h.clip for h in schema().heads.values()}
+    assert {name: rule.clip for name, rule in rules.items()} == {h.name: h.clip for h in schema().tasks.values()}
     assert all(0 < rule.rate <= 1 and 0 <= rule.decay < 0.01 for rule in rules.values())
 
 
@@ -155,7 +155,7 @@ def test_one_more_project_changes_a_fold_by_at_most_twice_its_bound(projects: in
     honest = [Contribution(f"{n}", f"p{n}", 0, delta) for n in range(projects)]
     liar = Contribution("x", "px", 0, -delta)
     rules = replace(RULES, together=10.0)
-    moved = aggregate(HEAD, [*honest, liar], rules) - aggregate(HEAD, honest, rules)
+    moved = aggregate(TASK, [*honest, liar], rules) - aggregate(TASK, honest, rules)
     assert norm_of(moved) <= 2.0 * rules.rate * rules.clip + 1e-4
 
 
@@ -196,9 +196,9 @@ def test_only_the_head_for_flaky_tests_goes_no_further_with_more_than_ten_projec
 @given(contributions.filter(bool))
 def test_a_fold_of_ten_projects_or_fewer_is_what_it_was_bit_for_bit(updates: list[Contribution]):
     """Three projects send these; seven more make ten."""
-    ten = [*updates, *(Contribution(f"{n}", f"p{n}", 0, HEAD) for n in range(7))]
-    some = aggregate(HEAD, ten, AggregationRules(clip=1.0, together=10.0))
-    assert some.tobytes() == aggregate(HEAD, ten, AggregationRules(clip=1.0)).tobytes()
+    ten = [*updates, *(Contribution(f"{n}", f"p{n}", 0, TASK) for n in range(7))]
+    some = aggregate(TASK, ten, AggregationRules(clip=1.0, together=10.0))
+    assert some.tobytes() == aggregate(TASK, ten, AggregationRules(clip=1.0)).tobytes()
 
 
 @pytest.mark.parametrize("size", [40, 10_000])

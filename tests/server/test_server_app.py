@@ -16,21 +16,20 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import OperationalError
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable, SchemaMismatch, UpdateRefused
-from fedstep.federation.client import Fetched, NotModified, pull, push
-from fedstep.federation.gzipped import deflate
+from fedstep.federation.client import FetchedModel, NotModified, pull, push
+from fedstep.federation.messages import Model, TrialScore, hour, pack_model, pack_update, unpack_model
 from fedstep.federation.outbox import Outbox, flush
-from fedstep.federation.patience import Patience
-from fedstep.federation.wire import Model, Score, hour, pack_model, pack_update, unpack_model
+from fedstep.federation.tensors import deflate
+from fedstep.federation.transport import RetryPolicy
 from fedstep.model.linear import zeros
-from fedstep.server.body import bounded, plain_body
-from fedstep.server.buffer import Folding
+from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.gate import Gate
-from fedstep.server.problems import Problem
+from fedstep.server.http_messages import HttpProblem, bounded, plain_body
 from fedstep.server.settings import Limits
-from fedstep.server.store import Store
+from fedstep.server.storage.store import Store
 
 URL = "http://here"
-ONCE = Patience(timeout=5.0, waits=())
+ONCE = RetryPolicy(timeout=5.0, waits=())
 TOKEN = "correct-horse-battery-staple"
 
 
@@ -42,7 +41,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def version(house, ours) -> int:
-    return pull(URL, "", house.send, ours, ONCE).model.head_version
+    return pull(URL, "", house.send, ours, ONCE).model.candidate_version
 
 
 def post(house, body: bytes, key: str, **headers: str):
@@ -67,8 +66,8 @@ def test_pushed_updates_become_the_next_head_and_production(open_aggregator, set
         until(lambda: version(house, ours) == 1)
         after = pull(URL, before.etag, house.send, ours, ONCE)
         assert {receipt.version for receipt in receipts} == {0}
-        assert after.model.head != before.model.head
-        assert after.model.production == after.model.head
+        assert after.model.candidate != before.model.candidate
+        assert after.model.production == after.model.candidate
         assert isinstance(pull(URL, after.etag, house.send, ours, ONCE), NotModified)
 
 
@@ -96,14 +95,14 @@ def test_a_restart_keeps_versions_receipts_and_the_buffer(open_aggregator, setti
 
 
 def test_time_folds_a_buffer_that_does_not_fill(open_aggregator, settings, ours, update):
-    hurried = replace(settings, folding=Folding(updates=100, seconds=0.1))
+    hurried = replace(settings, folding=BufferPolicy(updates=100, seconds=0.1))
     with open_aggregator(hurried) as house:
         push(pack_update(update(1)), URL, house.send, ONCE)
         until(lambda: version(house, ours) == 1)
 
 
 def test_a_lone_project_waits_for_a_second_one(open_aggregator, settings, ours, update):
-    shy = replace(settings, folding=Folding(updates=2, seconds=0.05, projects=2))
+    shy = replace(settings, folding=BufferPolicy(updates=2, seconds=0.05, projects=2))
     with open_aggregator(shy) as house:
         for number in (1, 2, 3):
             push(pack_update(update(number, project=7)), URL, house.send, ONCE)
@@ -121,7 +120,7 @@ def test_it_starts_from_the_starter_model_of_its_schema_and_else_from_zeros(open
         body = pack_model(starter._replace(schema=digest))
         given = replace(settings, store=f"sqlite:///{tmp_path / str(number)}.db", starter=body)
         with open_aggregator(given) as house:
-            assert pull(URL, "", house.send, ours, ONCE).model.head["flaky"][0] == first
+            assert pull(URL, "", house.send, ours, ONCE).model.candidate["flaky"][0] == first
 
 
 def test_the_model_is_gzipped_for_those_who_take_it(open_aggregator, settings, ours):
@@ -199,7 +198,7 @@ def test_of_an_endless_body_no_more_than_the_limit_and_a_piece_is_kept():
             taken.append(1)
             return {"type": "http.request", "body": bytes(100), "more_body": True}
 
-    with pytest.raises(Problem, match="too-large"):
+    with pytest.raises(HttpProblem, match="too-large"):
         asyncio.run(plain_body(Endless(), Limits(body=1000)))
     assert len(taken) < 100
     assert len(asyncio.run(bounded(Endless(), 1000))) <= 1100
@@ -234,7 +233,7 @@ def test_with_a_token_senders_need_it_and_readers_do_not(open_aggregator, settin
     made = update(1)
     caplog.set_level(logging.DEBUG)
     with open_aggregator(replace(settings, tokens=(TOKEN,))) as house:
-        assert isinstance(pull(URL, "", house.send, ours, ONCE), Fetched)
+        assert isinstance(pull(URL, "", house.send, ours, ONCE), FetchedModel)
         with pytest.raises(AggregatorError, match="token") as error:
             push(pack_update(made), URL, house.send, ONCE)
         assert not isinstance(error.value, UpdateRefused)
@@ -257,7 +256,7 @@ def test_a_store_that_fails_promises_nothing_and_the_update_waits(
 
     with open_aggregator(settings) as house:
         with monkeypatch.context() as patch:
-            patch.setattr("fedstep.server.intake.Intake._keep", full_disk)
+            patch.setattr("fedstep.server.storage.update_repository.Intake._keep", full_disk)
             failed = flush(outbox, URL, house.send, ONCE)
             assert isinstance(failed.failures[0], AggregatorUnreachable)
             assert (failed.waiting, failed.sent) == (1, ())
@@ -266,7 +265,7 @@ def test_a_store_that_fails_promises_nothing_and_the_update_waits(
 
 
 def test_a_fold_that_fails_is_tried_again_and_loses_nothing(open_aggregator, settings, ours, update, monkeypatch):
-    hurried = replace(settings, folding=Folding(updates=1, seconds=0.05))
+    hurried = replace(settings, folding=BufferPolicy(updates=1, seconds=0.05))
     calls, fold = [], Store.fold
 
     def fails_once(self, *arguments):
@@ -275,7 +274,7 @@ def test_a_fold_that_fails_is_tried_again_and_loses_nothing(open_aggregator, set
             raise OperationalError("insert", {}, OSError("database is locked"))
         return fold(self, *arguments)
 
-    monkeypatch.setattr("fedstep.server.store.Store.fold", fails_once)
+    monkeypatch.setattr("fedstep.server.storage.store.Store.fold", fails_once)
     with open_aggregator(hurried) as house:
         push(pack_update(update(1)), URL, house.send, ONCE)
         until(lambda: version(house, ours) == 1)
@@ -289,10 +288,10 @@ def test_runners_try_a_snapshot_and_their_scores_put_it_into_production(open_agg
         until(lambda: version(house, ours) == 1)
         model = pull(URL, "", house.send, ours, ONCE).model
         assert model.trials == {"flaky": 1, "build-duration": 1}
-        assert model.trial == model.head
-        assert model.production != model.head
+        assert model.trial == model.candidate
+        assert model.production != model.candidate
         for number in (3, 4):
-            scores = {"flaky": Score(1, -0.25)}
+            scores = {"flaky": TrialScore(1, -0.25)}
             push(pack_update(update(number, 1, project=7, scores=scores)), URL, house.send, ONCE)
         until(lambda: version(house, ours) == 2)
         after = pull(URL, "", house.send, ours, ONCE).model
@@ -307,7 +306,7 @@ def test_runners_try_a_snapshot_and_their_scores_put_it_into_production(open_agg
 
 
 def test_a_rollback_by_another_process_is_served_within_a_tick(open_aggregator, settings, ours, update):
-    with open_aggregator(replace(settings, folding=Folding(updates=1, seconds=0.05))) as house:
+    with open_aggregator(replace(settings, folding=BufferPolicy(updates=1, seconds=0.05))) as house:
         first = pull(URL, "", house.send, ours, ONCE).model
         push(pack_update(update(1)), URL, house.send, ONCE)
         until(lambda: version(house, ours) == 1)

@@ -4,19 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.server.buffer import Folding, Pending, due, lacking
+from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus, due, lacking
 
-RULES = Folding(updates=10, seconds=60.0, projects=2)
+RULES = BufferPolicy(updates=10, seconds=60.0, projects=2)
 
 
 @pytest.mark.parametrize(
     ("pending", "now", "expected"),
     [
-        (Pending(0, 0, 0.0), 1e9, False),
-        (Pending(9, 2, 100.0), 159.0, False),
-        (Pending(9, 2, 100.0), 160.0, True),
-        (Pending(10, 2, 100.0), 100.0, True),
-        (Pending(10, 1, 100.0), 1e9, False),
+        (BufferStatus(0, 0, 0.0), 1e9, False),
+        (BufferStatus(9, 2, 100.0), 159.0, False),
+        (BufferStatus(9, 2, 100.0), 160.0, True),
+        (BufferStatus(10, 2, 100.0), 100.0, True),
+        (BufferStatus(10, 1, 100.0), 1e9, False),
     ],
 )
 def test_it_is_due_after_enough_updates_or_time_and_never_with_too_few_projects(pending, now, expected):
@@ -25,7 +25,7 @@ def test_it_is_due_after_enough_updates_or_time_and_never_with_too_few_projects(
 
 @given(st.integers(0, 50), st.integers(0, 50), st.floats(0, 1e6), st.floats(0, 1e6))
 def test_what_is_due_stays_due(updates, projects, oldest, later):
-    pending = Pending(updates, projects, oldest)
+    pending = BufferStatus(updates, projects, oldest)
     assert not due(pending, oldest, RULES) or due(pending, oldest + later, RULES)
 
 
@@ -40,8 +40,8 @@ def test_what_is_due_stays_due(updates, projects, oldest, later):
 def test_fewer_than_are_lacking_never_make_it_due_and_so_many_of_new_projects_do(
     updates, projects, enough, hidden, come, new
 ):
-    rules = Folding(updates=enough, seconds=60.0, projects=hidden)
-    short = lacking(Pending(updates, min(projects, updates), 0.0), rules)
-    after = Pending(updates + come, min(projects, updates) + min(new, come), 0.0)
+    rules = BufferPolicy(updates=enough, seconds=60.0, projects=hidden)
+    short = lacking(BufferStatus(updates, min(projects, updates), 0.0), rules)
+    after = BufferStatus(updates + come, min(projects, updates) + min(new, come), 0.0)
     assert come >= short or not due(after, 0.0, rules)
-    assert due(Pending(updates + short, min(projects, updates) + short, 0.0), 0.0, rules) or updates + short == 0
+    assert due(BufferStatus(updates + short, min(projects, updates) + short, 0.0), 0.0, rules) or updates + short == 0

@@ -16,15 +16,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from fedstep import __version__
-from fedstep.cli import leaves
-from fedstep.federation.tensors import LARGEST
+from fedstep.cli.main import iter_commands
+from fedstep.federation.tensors import LARGEST_MESSAGE
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "docs" / "deploy"
 FILES = {path.name: path.read_text(encoding="utf-8") for path in DEPLOY.iterdir()}
 COMPOSE = yaml.safe_load(FILES["compose.yaml"])
 REPLICAS = {name: one for name, one in COMPOSE["services"].items() if name.startswith("replica")}
-OPTIONS = {p.opts[0]: p for path, command in leaves() if path == ("serve",) for p in command.params}
+OPTIONS = {p.opts[0]: p for path, command in iter_commands() if path == ("serve",) for p in command.params}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -67,7 +67,7 @@ def test_the_replicas_start_with_what_the_files_say():
     baked = dict(re.findall(r"(FEDSTEP_\w+)=(\S+)", FILES["Dockerfile"]))
     given = {**baked, **REPLICAS["replica-1"]["environment"]}
     values = {name: filled(str(value), answers) for name, value in given.items()}
-    serve = next(command for path, command in leaves() if path == ("serve",))
+    serve = next(command for path, command in iter_commands() if path == ("serve",))
     found = serve.make_context(
         "serve", [option for name, value in values.items() for option in flag(name, value)]
     ).params
@@ -98,7 +98,7 @@ def test_the_proxy_is_the_one_address_that_the_replicas_believe():
     proxy = COMPOSE["services"]["proxy"]["networks"]["proxied"]["ipv4_address"]
     assert {one["environment"]["FEDSTEP_PROXY_HEADERS"] for one in REPLICAS.values()} == {proxy}
     assert "request_body" in FILES["Caddyfile"]
-    assert LARGEST < 2 << 20
+    assert LARGEST_MESSAGE < 2 << 20
     assert "max_size 2MiB" in FILES["Caddyfile"], "above the aggregator's own limit, whose answer has a reason"
     assert not any("ports" in one for one in REPLICAS.values()), "nobody else reaches a replica"
     assert "ports" not in COMPOSE["services"]["database"]

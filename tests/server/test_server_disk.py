@@ -15,8 +15,8 @@ from typing import NamedTuple
 import pytest
 import requests
 
-from fedstep.features.schema import schema
-from fedstep.federation.wire import Model, pack_update, shape
+from fedstep.federation.messages import Model, pack_update, shape
+from fedstep.schema.schema import schema
 from tests.benchmarks.accounts import accounts
 from tests.benchmarks.senders import Senders, drawn
 from tests.benchmarks.server import address, started

@@ -11,15 +11,15 @@ import pytest
 from sqlalchemy import func, insert, select
 
 from fedstep.federation.client import Receipt, push
-from fedstep.federation.transport import Answer, Send
-from fedstep.federation.wire import Shape, Update, pack_update
-from fedstep.server.buffer import Folding
-from fedstep.server.chronicle import Chronicle
-from fedstep.server.forgetting import FORGOTTEN, HEADER
-from fedstep.server.limits import Allowance, Allowances
-from fedstep.server.migrations import open_engine
+from fedstep.federation.messages import SchemaShape, Update, pack_update
+from fedstep.federation.transport import HttpResponse, Transport
+from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.rate_limits import Allowance, Allowances
 from fedstep.server.settings import Settings
-from fedstep.server.tables import bodies, receipts, tables, updates, votes
+from fedstep.server.storage.engine import open_engine
+from fedstep.server.storage.erasure import FORGOTTEN, HEADER
+from fedstep.server.storage.tables import bodies, receipts, tables, updates, votes
+from fedstep.server.storage.version_repository import VersionRepository
 from fedstep.server.tokens import TokenBook
 
 PROJECT, STRANGER = f"{7:032x}", f"{8:032x}"
@@ -29,26 +29,26 @@ KEPT_OF_A_PROJECT = {"spending"}  # of privacy: who is forgotten may not spend i
 @pytest.fixture
 def either(url: str) -> Settings:
     """An aggregator on each kind of database, which folds every second update."""
-    return Settings(store=url, folding=Folding(updates=2, seconds=3600.0), gate=None)
+    return Settings(store=url, folding=BufferPolicy(updates=2, seconds=3600.0), gate=None)
 
 
-def asked(send: Send, project: str = PROJECT, token: str = "") -> Answer:
+def asked(send: Transport, project: str = PROJECT, token: str = "") -> HttpResponse:
     headers = {HEADER: project, **({"Authorization": f"Bearer {token}"} if token else {})}
     return send("POST", "/v1/forget", headers, b"", 5)
 
 
-def forgot(answer: Answer) -> dict[str, int]:
+def forgot(answer: HttpResponse) -> dict[str, int]:
     assert answer.status == 200, answer.body
     return json.loads(answer.body)
 
 
-def with_token(send: Send, token: str) -> Send:
+def with_token(send: Transport, token: str) -> Transport:
     return lambda method, path, headers, body, timeout: send(
         method, path, {**headers, "Authorization": f"Bearer {token}"}, body, timeout
     )
 
 
-def pushed(send: Send, update: Update, token: str = "") -> Receipt:
+def pushed(send: Transport, update: Update, token: str = "") -> Receipt:
     return push(pack_update(update), "http://here", with_token(send, token) if token else send)
 
 
@@ -203,7 +203,7 @@ def test_the_bytes_are_gone_from_the_files_of_the_store_too(
     def found() -> list[str]:
         return [path.name for path in tmp_path.iterdir() if needle in path.read_bytes()]
 
-    waiting = Settings(store=settings.store, folding=Folding(updates=9, seconds=3600.0), gate=None)
+    waiting = Settings(store=settings.store, folding=BufferPolicy(updates=9, seconds=3600.0), gate=None)
     with open_aggregator(waiting) as house:
         pushed(house.send, telling)
         assert found() != []
@@ -212,7 +212,7 @@ def test_the_bytes_are_gone_from_the_files_of_the_store_too(
 
 
 def test_an_update_that_was_folded_is_let_go_after_thirty_days(
-    settings: Settings, open_aggregator: Callable, update: Callable, ours: Shape
+    settings: Settings, open_aggregator: Callable, update: Callable, ours: SchemaShape
 ) -> None:
     with open_aggregator(settings) as house:
         pushed(house.send, update(1, project=7))
@@ -221,7 +221,7 @@ def test_an_update_that_was_folded_is_let_go_after_thirty_days(
     with engine.begin() as connection:
         received = connection.scalar(select(func.min(updates.c.received)))
         for days, kept in ((29, 2), (31, 0)):
-            Chronicle(connection, ours.digest).prune(-1, received + days * 86_400)
+            VersionRepository(connection, ours.digest).prune(-1, received + days * 86_400)
             for table in (updates, bodies):
                 assert connection.scalar(select(func.count()).select_from(table)) == kept
         assert connection.scalar(select(func.count()).select_from(receipts)) == 2
@@ -230,16 +230,16 @@ def test_an_update_that_was_folded_is_let_go_after_thirty_days(
 
 @pytest.mark.parametrize("digest", ["", "b" * 16])
 def test_an_update_that_was_never_folded_is_let_go_after_thirty_days_also_by_another_schema(
-    settings: Settings, open_aggregator: Callable, update: Callable, ours: Shape, digest: str
+    settings: Settings, open_aggregator: Callable, update: Callable, ours: SchemaShape, digest: str
 ) -> None:
-    waiting = Settings(store=settings.store, folding=Folding(updates=9, seconds=3600.0), gate=None)
+    waiting = Settings(store=settings.store, folding=BufferPolicy(updates=9, seconds=3600.0), gate=None)
     with open_aggregator(waiting) as house:
         pushed(house.send, update(1, project=7))
     engine = open_engine(settings.store)
     with engine.begin() as connection:
         received = connection.scalar(select(func.min(updates.c.received)))
         for days, kept in ((29, 1), (31, 0)):
-            Chronicle(connection, digest or ours.digest).prune(10**6, received + days * 86_400)
+            VersionRepository(connection, digest or ours.digest).prune(10**6, received + days * 86_400)
             for table in (updates, bodies):
                 assert connection.scalar(select(func.count()).select_from(table)) == kept
         assert connection.scalar(select(func.count()).select_from(receipts)) == 1

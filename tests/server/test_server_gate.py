@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstep.server.aggregation.fedbuff import AggregationRules
-from fedstep.server.gate import Active, Gate, Vote, counted, judge, upper
+from fedstep.server.gate import ActiveCounts, Evaluation, Gate, eligible_votes, judge_trial, upper_bound
 from tests.benchmarks.federation import Plan, poisoned, run
 from tests.benchmarks.gate import CHAINS, MANY, Lies, chain, normal, rates, tried
 
@@ -17,8 +17,8 @@ GATE = Gate()
 differences = st.lists(st.floats(-1.0, 1.0), max_size=60)
 
 
-def votes(values, projects: int = 20) -> list[Vote]:
-    return [Vote(f"p{n % projects}", f"o{n % projects}", value) for n, value in enumerate(values)]
+def votes(values, projects: int = 20) -> list[Evaluation]:
+    return [Evaluation(f"p{n % projects}", f"o{n % projects}", value) for n, value in enumerate(values)]
 
 
 def test_an_honest_snapshot_is_promoted_after_a_median_of_at_most_40_votes():
@@ -67,36 +67,36 @@ def test_with_the_margin_spent_only_an_improvement_promotes_and_gives_back_less_
 def test_after_200_votes_without_a_verdict_the_trial_gives_way():
     """Half of the votes up and half down: neither better nor worse can be shown."""
     undecided = [0.2 if n % 5 < 3 else -0.2 for n in range(200)]
-    assert judge(votes(undecided[:199]), MANY, 0.0, GATE).outcome == "open"
-    assert judge(votes(undecided), MANY, 0.0, GATE).outcome == "undecided"
+    assert judge_trial(votes(undecided[:199]), MANY, 0.0, GATE).outcome == "open"
+    assert judge_trial(votes(undecided), MANY, 0.0, GATE).outcome == "undecided"
 
 
 @pytest.mark.parametrize(("projects", "active", "outcome"), [(4, 20, "open"), (5, 20, "promoted"), (3, 3, "promoted")])
 def test_it_needs_five_projects_or_all_that_are_active(projects: int, active: int, outcome: str):
     heard = votes([-0.5] * 60, projects)
-    assert judge(heard, Active(active, active), 0.0, GATE).outcome == outcome
+    assert judge_trial(heard, ActiveCounts(active, active), 0.0, GATE).outcome == outcome
 
 
 def test_alone_production_follows_after_20_votes_unless_it_is_shown_worse():
-    alone = Active(1, 1)
-    assert judge(votes([0.01] * 4, 1), alone, 0.15, GATE).outcome == "open"
-    assert judge(votes([0.01, -0.01] * 10, 1), alone, 0.15, GATE).outcome == "promoted"
-    assert judge(votes([0.5] * 30, 1), alone, 0.15, GATE).outcome == "rejected"
+    alone = ActiveCounts(1, 1)
+    assert judge_trial(votes([0.01] * 4, 1), alone, 0.15, GATE).outcome == "open"
+    assert judge_trial(votes([0.01, -0.01] * 10, 1), alone, 0.15, GATE).outcome == "promoted"
+    assert judge_trial(votes([0.5] * 30, 1), alone, 0.15, GATE).outcome == "rejected"
 
 
 def test_one_project_and_one_owner_have_at_most_their_share_of_the_votes():
-    loud = [Vote("loud", "o-loud", 1.0)] * 100 + votes([0.0] * 40)
-    heard = counted(loud, MANY, GATE)
+    loud = [Evaluation("loud", "o-loud", 1.0)] * 100 + votes([0.0] * 40)
+    heard = eligible_votes(loud, MANY, GATE)
     assert sum(vote.project == "loud" for vote in heard) <= GATE.share * len(heard)
-    puppets = [Vote(f"puppet{n}", "one", 1.0) for n in range(100)] + votes([0.0] * 40)
-    heard = counted(puppets, MANY, GATE)
+    puppets = [Evaluation(f"puppet{n}", "one", 1.0) for n in range(100)] + votes([0.0] * 40)
+    heard = eligible_votes(puppets, MANY, GATE)
     assert sum(vote.owner == "one" for vote in heard) <= GATE.share * len(heard)
 
 
 @given(st.lists(st.integers(0, 8), max_size=80), st.integers(1, 30))
 def test_counting_keeps_the_order_and_every_project_is_heard(senders: list[int], active: int):
-    cast = [Vote(f"p{sender}", f"o{sender}", float(n % 3 - 1)) for n, sender in enumerate(senders)]
-    heard = counted(cast, Active(active, active), GATE)
+    cast = [Evaluation(f"p{sender}", f"o{sender}", float(n % 3 - 1)) for n, sender in enumerate(senders)]
+    heard = eligible_votes(cast, ActiveCounts(active, active), GATE)
     assert {vote.project for vote in heard} == {vote.project for vote in cast}
     rest = iter(cast)
     assert all(any(vote is other for other in rest) for vote in heard)
@@ -106,10 +106,10 @@ def test_counting_keeps_the_order_and_every_project_is_heard(senders: list[int],
 @settings(deadline=None)
 def test_the_bound_is_over_the_mean_and_falls_with_more_of_the_same(values: list[float], alpha: float):
     array = np.array(values)
-    bound = upper(array, alpha)
+    bound = upper_bound(array, alpha)
     assert array.mean() <= bound <= 1.0
-    assert upper(np.tile(array, 3), alpha) <= bound + 1e-3
-    assert upper(array, alpha / 2) >= bound - 1e-3
+    assert upper_bound(np.tile(array, 3), alpha) <= bound + 1e-3
+    assert upper_bound(array, alpha / 2) >= bound - 1e-3
 
 
 @given(differences, st.randoms(use_true_random=False))
@@ -118,7 +118,7 @@ def test_the_order_of_the_votes_does_not_matter(values: list[float], dice: Rando
     """Where nobody's votes are capped."""
     free = replace(GATE, share=1.0)
     cast = votes(values)
-    first, second = (judge(some, MANY, 0.0, free) for some in (cast, dice.sample(cast, len(cast))))
+    first, second = (judge_trial(some, MANY, 0.0, free) for some in (cast, dice.sample(cast, len(cast))))
     assert first.outcome == second.outcome
     assert first.high == pytest.approx(second.high, abs=1e-3)
 
@@ -126,7 +126,7 @@ def test_the_order_of_the_votes_does_not_matter(values: list[float], dice: Rando
 @given(differences, st.floats(0.0, 0.15))
 @settings(deadline=None, max_examples=50)
 def test_every_verdict_has_its_figures_and_never_spends_over_the_margin(values: list[float], spent: float):
-    verdict = judge(votes(values), MANY, spent, GATE)
+    verdict = judge_trial(votes(values), MANY, spent, GATE)
     assert verdict.low <= verdict.mean <= verdict.high or not values
     assert 0.0 <= verdict.spent <= GATE.margin + 1e-9
     assert verdict.figures().keys() >= {"counted", "mean", "low", "high", "allowed", "spent", "projects"}

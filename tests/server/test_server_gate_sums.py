@@ -9,30 +9,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.server.gate import Gate, Verdict
-from fedstep.server.gate_sums import Release, judge_sums
+from fedstep.server.gate import EvaluationSum, Gate, Verdict, judge_evaluation_sums
 
 GATE = Gate()
 NOISE = 40.0  # standard deviation, of the total and of the count each
 finite = st.floats(-1.0, 1.0)
-releases = st.lists(st.builds(Release, st.floats(0.0, 50.0), st.floats(-50.0, 50.0), st.floats(0.0, 500.0)), max_size=8)
+releases = st.lists(
+    st.builds(EvaluationSum, st.floats(0.0, 50.0), st.floats(-50.0, 50.0), st.floats(0.0, 500.0)), max_size=8
+)
 
 
-def drawn(mean: float, projects: int, noise: float, seed: int, spread: float = 0.1) -> Iterator[Release]:
+def drawn(mean: float, projects: int, noise: float, seed: int, spread: float = 0.1) -> Iterator[EvaluationSum]:
     """Releases of honest votes of this mean in units of the bound, each drawn in to the reach."""
     dice = np.random.default_rng(seed)
     while True:
         differences = np.clip(dice.normal(mean, spread, projects), -GATE.reach, GATE.reach) / GATE.reach
         noised = dice.normal(0.0, noise, 2) if noise else (0.0, 0.0)
-        yield Release(projects + noised[0], float(differences.sum()) + noised[1], 2.0 * noise**2)
+        yield EvaluationSum(projects + noised[0], float(differences.sum()) + noised[1], 2.0 * noise**2)
 
 
-def tried(source: Iterator[Release], gate: Gate = GATE, spent: float = 0.0) -> Verdict:
+def tried(source: Iterator[EvaluationSum], gate: Gate = GATE, spent: float = 0.0) -> Verdict:
     """One trial, looked at after every release, until it ends."""
-    seen: list[Release] = []
+    seen: list[EvaluationSum] = []
     for release in islice(source, 400):
         seen.append(release)
-        verdict = judge_sums(seen, gate, spent)
+        verdict = judge_evaluation_sums(seen, gate, spent)
         if verdict.outcome != "open":
             return verdict
     raise AssertionError("the trial never ended")
@@ -63,13 +64,13 @@ def test_no_more_honest_snapshots_are_rejected_than_said_without_room_for_lies(p
     """The widest votes there are, and no liars allowed for: the bound itself is tried, at every look."""
     strict = replace(GATE, liars=0.0, most=10_000, margin=-1.0)
     looks = [list(islice(drawn(0.0, projects, noise, seed, 1.0), 60)) for seed in range(200)]
-    wrong = [any(judge_sums(seen[:n], strict).low > 0.0 for n in range(1, 61)) for seen in looks]
+    wrong = [any(judge_evaluation_sums(seen[:n], strict).low > 0.0 for n in range(1, 61)) for seen in looks]
     assert sum(wrong) / len(wrong) <= GATE.wrong_rejection
 
 
 def test_a_fifth_of_liars_neither_promotes_damage_nor_rejects_what_is_good():
-    def lying(mean: float, lie: float, seed: int) -> Iterator[Release]:
-        return (Release(one.votes * 1.25, one.total + lie * one.votes / 4) for one in drawn(mean, 20, 0.0, seed))
+    def lying(mean: float, lie: float, seed: int) -> Iterator[EvaluationSum]:
+        return (EvaluationSum(one.votes * 1.25, one.total + lie * one.votes / 4) for one in drawn(mean, 20, 0.0, seed))
 
     assert all(tried(lying(0.3, -1.0, seed)).outcome != "promoted" for seed in range(50))
     assert all(tried(lying(0.0, 1.0, seed)).outcome != "rejected" for seed in range(50))
@@ -89,13 +90,13 @@ def test_a_trial_that_noise_drowns_is_undecided_only_when_it_is_worth_the_most_v
 
 
 def test_fewer_projects_than_the_gate_asks_for_decide_nothing():
-    few = [Release(4.0, -4.0)] * 49
-    assert judge_sums(few, GATE).outcome == "open"
-    assert judge_sums([Release(5.0, -5.0)] * 39, GATE).outcome == "promoted"
+    few = [EvaluationSum(4.0, -4.0)] * 49
+    assert judge_evaluation_sums(few, GATE).outcome == "open"
+    assert judge_evaluation_sums([EvaluationSum(5.0, -5.0)] * 39, GATE).outcome == "promoted"
 
 
 def test_no_release_says_nothing():
-    verdict = judge_sums([], GATE)
+    verdict = judge_evaluation_sums([], GATE)
     assert (verdict.outcome, verdict.votes, verdict.low, verdict.high) == (
         "open",
         0,
@@ -105,16 +106,16 @@ def test_no_release_says_nothing():
 
 
 @given(releases)
-def test_bounds_hold_the_mean_and_noise_never_narrows_them(seen: list[Release]):
-    verdict = judge_sums(seen, GATE)
+def test_bounds_hold_the_mean_and_noise_never_narrows_them(seen: list[EvaluationSum]):
+    verdict = judge_evaluation_sums(seen, GATE)
     assert verdict.low <= verdict.mean <= verdict.high or verdict.votes <= 0
     later = [replace(one, noise_variance=one.noise_variance + 100.0) for one in seen[1:]]
-    noisier = judge_sums([*seen[:1], *later], GATE)
+    noisier = judge_evaluation_sums([*seen[:1], *later], GATE)
     assert noisier.low <= verdict.low + 1e-9
     assert noisier.high >= verdict.high - 1e-9
 
 
 @given(st.integers(5, 100), finite)
 def test_more_releases_of_the_same_mean_say_more(votes: int, mean: float):
-    row = [judge_sums([Release(votes, votes * mean)] * count, GATE) for count in (1, 2, 4, 8)]
+    row = [judge_evaluation_sums([EvaluationSum(votes, votes * mean)] * count, GATE) for count in (1, 2, 4, 8)]
     assert all(later.high - later.low <= earlier.high - earlier.low + 1e-9 for earlier, later in pairwise(row))

@@ -13,12 +13,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fedstep.errors import WireError
-from fedstep.federation.gzipped import deflate, inflate
-from fedstep.federation.wire import LARGEST, unpack_model, unpack_update
-from fedstep.server.buffer import Folding
+from fedstep.federation.messages import unpack_model, unpack_update
+from fedstep.federation.tensors import LARGEST_MESSAGE, deflate, inflate
+from fedstep.server.aggregation.policy import BufferPolicy
 
 FILES = sorted(FOLDER.iterdir())
-MOST_BYTES = 8 * LARGEST  # in memory at once for one body: itself, inflated, its header and what the log says
+MOST_BYTES = 8 * LARGEST_MESSAGE  # in memory at once for one body: itself, inflated, its header and what the log says
 ROOM = 200_000  # bytes of memory for a small message, whatever it claims to be
 relaxed = hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -26,7 +26,7 @@ relaxed = hypothesis_settings(max_examples=200, deadline=None, suppress_health_c
 @pytest.fixture
 def house(open_aggregator, settings):
     """One aggregator for all bodies of a test, as each leaves it as it was."""
-    with open_aggregator(replace(settings, folding=Folding(updates=1000, seconds=3600.0)), FIXED) as opened:
+    with open_aggregator(replace(settings, folding=BufferPolicy(updates=1000, seconds=3600.0)), FIXED) as opened:
         yield opened
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from fedstep.errors import UsageError
-from fedstep.federation.wire import pack_update
-from fedstep.server.identity import OPEN, Denied, Sender, digest_of, doorkeeper, is_loopback
+from fedstep.federation.messages import pack_update
+from fedstep.server.identity import OPEN, AccessDenied, Identity, digest_of, doorkeeper, is_loopback
 from fedstep.server.settings import Settings
 
 TOKEN = "correct-horse-battery-staple"
@@ -34,8 +34,8 @@ def test_behind_a_proxy_or_once_it_had_tokens_not_even_loopback_is_open(host):
 def test_with_tokens_any_host_will_do_and_a_known_token_is_let_in():
     keeper = doorkeeper("0.0.0.0", (TOKEN, TOKEN + "2"))
     first, second = (asyncio.run(keeper.identify(header)) for header in (f"Bearer {TOKEN}", f"bearer  {TOKEN}2 "))
-    assert isinstance(first, Sender)
-    assert isinstance(second, Sender)
+    assert isinstance(first, Identity)
+    assert isinstance(second, Identity)
     assert first != second
 
 
@@ -44,7 +44,7 @@ def test_with_tokens_any_host_will_do_and_a_known_token_is_let_in():
 )
 def test_everyone_else_is_denied_with_a_remedy_and_without_an_echo(header):
     denied = asyncio.run(doorkeeper("0.0.0.0", (TOKEN,)).identify(header))
-    assert isinstance(denied, Denied)
+    assert isinstance(denied, AccessDenied)
     assert denied.remedy
     assert TOKEN not in denied.reason + denied.remedy
 
@@ -60,17 +60,19 @@ def test_neither_settings_nor_the_doorkeeper_show_a_token():
 
 
 def test_tokens_of_the_store_come_and_go_and_those_of_the_environment_stay():
-    keeper = doorkeeper("0.0.0.0", (TOKEN,), {digest_of("stored" * 4): Sender("acme", "acme/web")})
-    assert asyncio.run(keeper.identify("Bearer " + "stored" * 4)) == Sender("acme", "acme/web")
+    keeper = doorkeeper("0.0.0.0", (TOKEN,), {digest_of("stored" * 4): Identity("acme", "acme/web")})
+    assert asyncio.run(keeper.identify("Bearer " + "stored" * 4)) == Identity("acme", "acme/web")
     keeper.learn({})
-    assert isinstance(asyncio.run(keeper.identify("Bearer " + "stored" * 4)), Denied)
-    assert isinstance(asyncio.run(keeper.identify(f"Bearer {TOKEN}")), Sender)
+    assert isinstance(asyncio.run(keeper.identify("Bearer " + "stored" * 4)), AccessDenied)
+    assert isinstance(asyncio.run(keeper.identify(f"Bearer {TOKEN}")), Identity)
 
 
 def test_who_is_not_known_keeps_the_project_that_the_update_claims_and_who_is_does_not():
     assert OPEN.pseudonym("a" * 32) == "a" * 32
-    assert Sender("acme").pseudonym("a" * 32) == "a" * 32
-    assert Sender("acme", "acme/web").pseudonym("a" * 32) == Sender("acme", "acme/web").pseudonym("b" * 32) != "a" * 32
+    assert Identity("acme").pseudonym("a" * 32) == "a" * 32
+    assert (
+        Identity("acme", "acme/web").pseudonym("a" * 32) == Identity("acme", "acme/web").pseudonym("b" * 32) != "a" * 32
+    )
 
 
 def test_an_open_aggregator_does_not_believe_that_a_proxy_brings_this_machine(open_aggregator, settings, update):

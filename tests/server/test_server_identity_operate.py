@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fedstep.features.schema import schema
-from fedstep.federation.wire import Update, pack_update, shape
+from fedstep.federation.messages import Update, pack_update, shape
 from fedstep.model.linear import zeros
+from fedstep.schema.schema import schema
 from fedstep.server.metrics import Metrics
 from tests.lifetime import bound, url_of
 

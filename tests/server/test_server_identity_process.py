@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fedstep.cli import main
+from fedstep.cli.main import main
 from fedstep.errors import UsageError
-from fedstep.server.listen import checked
+from fedstep.server.listener import checked
 from fedstep.server.settings import Tls
 from tests.lifetime import bound, url_of
 
@@ -108,8 +108,8 @@ def test_from_sigterm_on_a_request_under_way_is_finished_and_the_process_leaves_
     with serving(tmp_path) as (url, server, log):
         host, port = url.removeprefix("http://").split(":")
         slow = socket.create_connection((host, int(port)), timeout=10)
-        head = f"POST /v1/updates HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 5\r\n\r\n"
-        slow.sendall(head.encode())
+        task = f"POST /v1/updates HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 5\r\n\r\n"
+        slow.sendall(task.encode())
         until_read = requests.get(f"{url}/readyz", timeout=10)
         assert until_read.status_code == 200
         server.send_signal(signal.SIGTERM)

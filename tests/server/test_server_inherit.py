@@ -12,26 +12,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.features.parts import Choice, Flag, Hats
-from fedstep.features.schema import Head, Schema
 from fedstep.federation.client import pull, push
-from fedstep.federation.patience import Patience
-from fedstep.federation.wire import pack_update, shape, unpack_model
-from fedstep.server.buffer import Folding
-from fedstep.server.inherit import inherited, names_of
-from fedstep.server.migrations import open_engine
+from fedstep.federation.messages import pack_update, shape, unpack_model
+from fedstep.federation.transport import RetryPolicy
+from fedstep.schema.encoders import Categorical, Numeric, PiecewiseLinear
+from fedstep.schema.schema import Schema, Task
+from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.aggregation.schema_migration import inherited, names_of
 from fedstep.server.settings import Settings
-from fedstep.server.store import Store
+from fedstep.server.storage.engine import open_engine
+from fedstep.server.storage.store import Store
 
-OLD = Schema((Head("flaky", (Flag("bias"), Hats("rate", (0.0, 0.5, 1.0)), Flag("gone")), 1.0, 50, 20, 20),))
+OLD = Schema(
+    (Task("flaky", (Numeric("bias"), PiecewiseLinear("rate", (0.0, 0.5, 1.0)), Numeric("gone")), 1.0, 50, 20, 20),)
+)
 NEW = Schema(
     (
-        Head("flaky", (Flag("new"), Hats("rate", (0.0, 0.5, 2.0)), Flag("bias")), 1.0, 50, 20, 20),
-        Head("triage", (Flag("bias"), Choice("event", ("push", "tag"))), 1.0, 8, 8, 0),
+        Task("flaky", (Numeric("new"), PiecewiseLinear("rate", (0.0, 0.5, 2.0)), Numeric("bias")), 1.0, 50, 20, 20),
+        Task("triage", (Numeric("bias"), Categorical("event", ("push", "tag"))), 1.0, 8, 8, 0),
     )
 )
 STARTS = {"flaky": array("f", [-2, 0, 0, 0, 0, -4]), "triage": array("f", [1, 0, 0])}
-URL, ONCE = "http://here", Patience(timeout=10.0, waits=())
+URL, ONCE = "http://here", RetryPolicy(timeout=10.0, waits=())
 weights = st.lists(st.floats(-9, 9, width=32), min_size=6, max_size=6).map(lambda found: array("f", found))
 
 
@@ -80,9 +82,11 @@ def test_a_store_that_was_started_with_one_schema_goes_on_with_its_production_in
         pass
     with caplog.at_level(logging.INFO), closing(started(url, NEW, STARTS)) as store:
         begun = store.current()
-    assert begun.head.version == 1
+    assert begun.candidate.version == 1
     assert (
-        begun.head.vectors == begun.production == {"flaky": array("f", [-2, 2, 3, 0, 5, 1]), "triage": STARTS["triage"]}
+        begun.candidate.vectors
+        == begun.production
+        == {"flaky": array("f", [-2, 2, 3, 0, 5, 1]), "triage": STARTS["triage"]}
     )
     assert "4 of its coefficients" in caplog.text
     with closing(started(url, NEW, {})) as again:
@@ -90,7 +94,7 @@ def test_a_store_that_was_started_with_one_schema_goes_on_with_its_production_in
 
 
 def test_the_newest_of_several_schemas_is_the_one_that_is_inherited(url):
-    middle = Schema((Head("flaky", (Flag("bias"),), 1.0, 50, 20, 20),))
+    middle = Schema((Task("flaky", (Numeric("bias"),), 1.0, 50, 20, 20),))
     for schema, bias in ((OLD, [1, 2, 3, 4, 5, 6]), (middle, [7])):
         started(url, schema, {"flaky": array("f", bias)}).close()
     with closing(Store(url, shape(OLD))) as back:
@@ -108,8 +112,8 @@ def test_a_schema_whose_names_are_not_known_is_not_inherited(url):
 
 def wider(schema: Schema) -> Schema:
     """The same features and one more, in another order."""
-    flaky, duration = schema.heads.values()
-    return Schema((duration, flaky._replace(parts=(Flag("added"), *flaky.parts))))
+    flaky, duration = schema.tasks.values()
+    return Schema((duration, flaky._replace(parts=(Numeric("added"), *flaky.parts))))
 
 
 def get(house, digest: str):
@@ -122,11 +126,11 @@ def test_an_updated_aggregator_starts_from_the_old_model_and_still_serves_it(
 ):
     if kind == "postgresql":
         settings = replace(settings, store=request.getfixturevalue("database"))
-    settings = replace(settings, folding=Folding(updates=1, seconds=0.05))
+    settings = replace(settings, folding=BufferPolicy(updates=1, seconds=0.05))
     with open_aggregator(settings) as house:
         push(pack_update(update(1)), URL, house.send, ONCE)
         end = time.monotonic() + 20
-        while (old := unpack_model((before := get(house, ours.digest)).body)).head_version < 1:
+        while (old := unpack_model((before := get(house, ours.digest)).body)).candidate_version < 1:
             assert time.monotonic() < end, "the update is not folded"
             time.sleep(0.02)
     new = wider(small)
@@ -134,7 +138,7 @@ def test_an_updated_aggregator_starts_from_the_old_model_and_still_serves_it(
         begun = pull(URL, "", house.send, shape(new), ONCE).model
         assert begun.production["flaky"] == array("f", [0.0, *old.production["flaky"]])
         assert begun.production["build-duration"] == old.production["build-duration"]
-        assert begun.head_version == 2
+        assert begun.candidate_version == 2
         after = get(house, ours.digest)
         assert (after.status, after.body, after.headers["etag"]) == (200, before.body, before.headers["etag"])
         known = house.send("GET", f"/v1/model?schema={ours.digest}", {"If-None-Match": after.headers["etag"]}, b"", 10)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Column, Connection, Integer, LargeBinary, MetaData, String, Table, create_engine, event, select
 
-from fedstep.server.inserting import insert_rows
+from fedstep.server.storage.engine import insert_rows
 
 THINGS = Table("things", MetaData(), Column("id", Integer), Column("name", String), Column("body", LargeBinary))
 ROW = st.tuples(st.text(), st.binary(max_size=50))

@@ -7,13 +7,13 @@ from random import Random
 
 import pytest
 
-from fedstep.features.schema import schema
-from fedstep.federation.wire import Model, pack_update, shape
+from fedstep.federation.messages import Model, pack_update, shape
+from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
+from fedstep.server.aggregation.step import next_version, starting_vectors
 from fedstep.server.gate import Gate
-from fedstep.server.lineage import starting_vectors
-from fedstep.server.store import Offer, Store
-from fedstep.server.trial import next_version
+from fedstep.server.storage.store import Store
+from fedstep.server.storage.update_repository import UpdateOffer
 from tests.benchmarks.accounts import accounts
 from tests.benchmarks.senders import drawn
 from tests.benchmarks.soak import soak
@@ -38,7 +38,7 @@ def books(tmp_path):
             trials = {} if turn == 0 else {"build-failure": 1, "build-duration": 1}
             model = Model(ours.digest, version.version, 0, "", {}, {}, trials)
             made = [drawn(dice, sender, turn, model) for sender in range(4)]
-            offers = [Offer(one.id, one.project, "", one.base, pack_update(one), one.scores) for one in made]
+            offers = [UpdateOffer(one.id, one.project, "", one.base, pack_update(one), one.scores) for one in made]
             for offer, answer in zip(offers, store.accept(offers, version.version, 100, turn), strict=True):
                 bodies[offer.id], promised[offer.id] = offer.body, answer.receipt
             if turn < 2:

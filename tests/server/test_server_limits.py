@@ -7,17 +7,17 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fedstep.federation.wire import pack_update
-from fedstep.server.identity import OPEN, Sender
-from fedstep.server.limits import Allowance, Allowances, Limiter, Meter
+from fedstep.federation.messages import pack_update
+from fedstep.server.identity import OPEN, Identity
+from fedstep.server.rate_limits import Allowance, AllowanceMeter, Allowances, RateLimiter
 from fedstep.server.tokens import TokenBook
 
-WEB, API = Sender("acme", "acme/web"), Sender("acme", "acme/api")
+WEB, API = Identity("acme", "acme/web"), Identity("acme", "acme/api")
 TIGHT = Allowances(project=(Allowance(2, 60.0),), owner=(Allowance(3, 60.0),))
 
 
 def test_so_many_at_once_and_then_one_as_time_goes():
-    limiter = Limiter(TIGHT)
+    limiter = RateLimiter(TIGHT)
     assert [limiter.take(WEB, 0.0) for _ in range(3)] == [("", 0), ("", 0), ("project", 30)]
     assert limiter.take(WEB, 29.0) == ("project", 1)
     assert limiter.take(WEB, 30.0) == ("", 0)
@@ -25,14 +25,14 @@ def test_so_many_at_once_and_then_one_as_time_goes():
 
 
 def test_an_owner_has_one_allowance_for_all_its_projects():
-    limiter = Limiter(TIGHT)
+    limiter = RateLimiter(TIGHT)
     assert [limiter.take(WEB, 0.0)[0], limiter.take(WEB, 0.0)[0], limiter.take(API, 0.0)[0]] == ["", "", ""]
     assert limiter.take(API, 0.0) == ("owner", 20)
-    assert limiter.take(Sender("other", "other/web"), 0.0) == ("", 0)
+    assert limiter.take(Identity("other", "other/web"), 0.0) == ("", 0)
 
 
 def test_what_is_refused_costs_nothing():
-    limiter = Limiter(TIGHT)
+    limiter = RateLimiter(TIGHT)
     for _ in range(100):
         limiter.take(WEB, 0.0)
     assert limiter.take(API, 0.0) == ("", 0)
@@ -40,7 +40,7 @@ def test_what_is_refused_costs_nothing():
 
 
 def test_a_day_is_a_bucket_like_a_minute():
-    limiter = Limiter(Allowances.of(rates=(0, 0), quotas=(10, 0)))
+    limiter = RateLimiter(Allowances.of(rates=(0, 0), quotas=(10, 0)))
     assert [limiter.take(WEB, float(second))[0] for second in range(10)] == [""] * 10
     who, seconds = limiter.take(WEB, 10.0)
     assert who == "project"
@@ -48,12 +48,12 @@ def test_a_day_is_a_bucket_like_a_minute():
 
 
 def test_without_limits_and_on_this_machine_nobody_waits():
-    free, tight = Limiter(Allowances.of((0, 0), (0, 0))), Limiter(TIGHT)
+    free, tight = RateLimiter(Allowances.of((0, 0), (0, 0))), RateLimiter(TIGHT)
     assert {free.take(WEB, 0.0) for _ in range(1000)} == {tight.take(OPEN, 0.0) for _ in range(1000)} == {("", 0)}
 
 
 def test_the_memory_is_bounded_and_the_longest_absent_is_forgotten():
-    meter = Meter((Allowance(1, 60.0),), most_keys=3)
+    meter = AllowanceMeter((Allowance(1, 60.0),), most_keys=3)
     for key in ("a", "b", "c", "a", "d"):
         meter.take(key, meter.level(key, 0.0))
     assert len(meter._levels) == 3
@@ -64,7 +64,7 @@ def test_the_memory_is_bounded_and_the_longest_absent_is_forgotten():
 @hypothesis_settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(0.0, 30.0), max_size=60), st.integers(1, 8), st.floats(1.0, 100.0))
 def test_in_no_span_more_than_the_burst_and_the_rate_allow(pauses, most, seconds):
-    meter, now, taken = Meter((Allowance(most, seconds),)), 0.0, []
+    meter, now, taken = AllowanceMeter((Allowance(most, seconds),)), 0.0, []
     for pause in pauses:
         now += pause
         level = meter.level("x", now)
@@ -79,7 +79,7 @@ def test_in_no_span_more_than_the_burst_and_the_rate_allow(pauses, most, seconds
 
 
 def test_a_clock_that_goes_back_gives_nothing():
-    meter = Meter((Allowance(1, 60.0),))
+    meter = AllowanceMeter((Allowance(1, 60.0),))
     meter.take("x", meter.level("x", 100.0))
     assert meter.level("x", 50.0).wait == 60.0
     assert meter.level("x", 160.0).wait == 0.0

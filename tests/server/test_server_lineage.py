@@ -1,4 +1,4 @@
-"""A fold of updates as one of the deltas of each head."""
+"""A fold of updates as one of the deltas of each task."""
 
 from array import array
 from dataclasses import replace
@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.federation.wire import Update
+from fedstep.federation.messages import Update
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution, aggregate
-from fedstep.server.lineage import fold_stored, wide
-from fedstep.server.records import Stored, Version
+from fedstep.server.aggregation.inputs import ModelVersion, StoredUpdate
+from fedstep.server.aggregation.step import fold_stored, to_numpy
 
 SIZES = {"flaky": 5, "build-duration": 3}
 RULES = {"flaky": AggregationRules(1.0, together=4.0), "build-duration": AggregationRules(0.2, projects_per_owner=2.0)}
@@ -26,29 +26,29 @@ sent = st.lists(
 )
 
 
-def stored(place: int, deltas: dict[str, list[float]], project: str, owner: str, base: int) -> Stored:
+def stored(place: int, deltas: dict[str, list[float]], project: str, owner: str, base: int) -> StoredUpdate:
     vectors = {name: array("f", values) for name, values in deltas.items()}
     update = Update("", base, f"{place:032x}", project, dict.fromkeys(vectors, 8), vectors)
-    return Stored(b"", owner, known=update)
+    return StoredUpdate(b"", owner, known=update)
 
 
 @given(sent)
 def test_each_head_is_folded_as_if_the_others_were_not_there(drawn):
-    """Whatever heads an update has: what it weighs and who answers for it stays with its delta."""
-    head = Version(9, 9, 0.0, {name: array("f", [0.5] * size) for name, size in SIZES.items()})
+    """Whatever tasks an update has: what it weighs and who answers for it stays with its delta."""
+    task = ModelVersion(9, 9, 0.0, {name: array("f", [0.5] * size) for name, size in SIZES.items()})
     updates = [stored(place, *one) for place, one in enumerate(drawn)]
-    for name, vector in fold_stored(head, updates, RULES).items():
+    for name, vector in fold_stored(task, updates, RULES).items():
         alone = [
             Contribution(f"{place:032x}", project, 9 - base, np.array(deltas[name], np.float32), owner)
             for place, (deltas, project, owner, base) in enumerate(drawn)
             if name in deltas
         ]
-        assert wide(vector).tolist() == aggregate(wide(head.vectors[name]), alone, RULES[name]).tolist()
+        assert to_numpy(vector).tolist() == aggregate(to_numpy(task.vectors[name]), alone, RULES[name]).tolist()
 
 
 def test_the_project_of_an_identity_stands_before_the_one_that_an_update_claims():
-    head = Version(0, 0, 0.0, {"flaky": zeros(5)})
+    task = ModelVersion(0, 0, 0.0, {"flaky": zeros(5)})
     rules = {"flaky": AggregationRules(1.0, decay=0.0)}
     claims = [stored(n, {"flaky": [1.0, 0.0, 0.0, 0.0, 0.0]}, f"p{n}", "", 0) for n in range(3)]
-    assert fold_stored(head, claims, rules)["flaky"][0] == pytest.approx(3.0)
-    assert fold_stored(head, [replace(one, project="web") for one in claims], rules)["flaky"][0] == pytest.approx(1.0)
+    assert fold_stored(task, claims, rules)["flaky"][0] == pytest.approx(3.0)
+    assert fold_stored(task, [replace(one, project="web") for one in claims], rules)["flaky"][0] == pytest.approx(1.0)

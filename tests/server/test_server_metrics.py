@@ -12,16 +12,16 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fedstep.federation.wire import pack_update
+from fedstep.federation.messages import pack_update
 from fedstep.model.linear import zeros
 from fedstep.server import operations
-from fedstep.server.buffer import Folding
-from fedstep.server.logs import JsonLines, TextLines, start_logging
+from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion, Trial
+from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.health import HealthEndpoints
+from fedstep.server.http_messages import HttpProblem
+from fedstep.server.listener import JsonLines, TextLines, start_logging
 from fedstep.server.metrics import Metrics
-from fedstep.server.operations import Operations
-from fedstep.server.problems import Problem
-from fedstep.server.records import Current, Trial, Version
-from fedstep.server.store import Store
+from fedstep.server.storage.store import Store
 from fedstep.server.tokens import TokenBook
 from fedstep.server.writer import Writer
 
@@ -50,7 +50,7 @@ def until(holds) -> None:
 
 
 def test_updates_are_counted_by_what_became_of_them(open_aggregator, settings, update):
-    with open_aggregator(replace(settings, folding=Folding(updates=9, seconds=3600.0))) as house:
+    with open_aggregator(replace(settings, folding=BufferPolicy(updates=9, seconds=3600.0))) as house:
         for made in (update(1), update(1), update(2), update(3, base=5), update(4, schema="f" * 16)):
             post(house, made)
         post(house, update(5), b"nonsense")
@@ -80,7 +80,7 @@ def test_strangers_are_counted_too_and_no_label_comes_from_them(open_aggregator,
 
 def test_buffer_versions_folds_staleness_and_clipping_are_seen(open_aggregator, settings, ours, update):
     short = {name: zeros(size) for name, size in ours.sizes.items()}
-    with open_aggregator(replace(settings, folding=Folding(updates=3, seconds=3600.0))) as house:
+    with open_aggregator(replace(settings, folding=BufferPolicy(updates=3, seconds=3600.0))) as house:
         post(house, update(1))
         post(house, update(2, deltas=short))
         until(lambda: figures(house)["fedstep_buffer_updates", ""] == 2)
@@ -99,10 +99,10 @@ def test_buffer_versions_folds_staleness_and_clipping_are_seen(open_aggregator, 
 
 
 def test_a_trial_is_seen_while_it_runs():
-    metrics, head = Metrics(), Version(7, 3, 0.0, {}, {})
-    metrics.serving(Current(head, {}, {"flaky": Trial("flaky", 6, 3, 0.0, zeros(1))}))
+    metrics, task = Metrics(), ModelVersion(7, 3, 0.0, {}, {})
+    metrics.serving(CurrentModels(task, {}, {"flaky": Trial("flaky", 6, 3, 0.0, zeros(1))}))
     assert b'fedstep_trial_version{head="flaky"} 6.0' in metrics.text()
-    metrics.serving(Current(head, {}, {}))
+    metrics.serving(CurrentModels(task, {}, {}))
     assert b"fedstep_trial_version{" not in metrics.text()
 
 
@@ -111,7 +111,7 @@ def test_a_fold_that_fails_is_counted(open_aggregator, settings, update, monkeyp
         raise OSError("disk")
 
     monkeypatch.setattr(Store, "fold", fails)
-    with open_aggregator(replace(settings, folding=Folding(updates=1, seconds=0.05))) as house:
+    with open_aggregator(replace(settings, folding=BufferPolicy(updates=1, seconds=0.05))) as house:
         assert post(house, update(1)).status == 202
         until(lambda: figures(house).get(("fedstep_folds_total", "failed"), 0) >= 1)
 
@@ -168,7 +168,7 @@ def test_however_many_ask_the_store_is_written_once_a_second(tmp_path):
             book.beat(now)
 
     async def ask() -> None:
-        asked = Operations(Counting(), Metrics(), lambda: True)
+        asked = HealthEndpoints(Counting(), Metrics(), lambda: True)
         await asyncio.gather(*(asked.ready(0) for _ in range(50)))
         await asked.ready(0)
 
@@ -188,9 +188,9 @@ def test_a_store_that_hangs_costs_one_thread_and_not_one_for_each_who_asks(monke
             end.wait(10)
 
     async def ask() -> None:
-        asked = Operations(Hanging(), Metrics(), lambda: True)
+        asked = HealthEndpoints(Hanging(), Metrics(), lambda: True)
         for _ in range(3):
-            with pytest.raises(Problem, match="cannot be written"):
+            with pytest.raises(HttpProblem, match="cannot be written"):
                 await asked.ready(0)
         end.set()
 

@@ -5,18 +5,17 @@ from statistics import pstdev
 import pytest
 from shares_workshop import PATIENCE, drawn, helper, leader, peer, pulled, wait_for
 
-from fedstep.features.schema import schema
-from fedstep.federation.bounds import NOISE
+from fedstep.federation.messages import NOISE, pack_update, unpack_model
 from fedstep.federation.outbox import Outbox
-from fedstep.federation.shares import deviation_of
-from fedstep.federation.twins import flush_halves
-from fedstep.federation.wire import pack_update, unpack_model
+from fedstep.federation.secagg.share_client import flush_halves
+from fedstep.federation.secagg.shares import deviation_of
+from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
-from fedstep.server.records import Current, Version
-from fedstep.server.served import served
+from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion
+from fedstep.server.models import served
 from fedstep.server.settings import Settings
 
-HEAD = "build-failure"
+TASK = "build-failure"
 
 
 def test_the_noise_that_a_leader_asks_for_is_in_the_sum_and_so_in_its_next_version(tmp_path):
@@ -28,17 +27,17 @@ def test_the_noise_that_a_leader_asks_for_is_in_the_sum_and_so_in_its_next_versi
         assert (asked.shares, asked.noise) == (5, 0.25)
         deviation = deviation_of(asked.noise, asked.shares)
         assert len(flush_halves(outbox, peer(first), peer(second), PATIENCE, deviation).sent) == 5
-        wait_for(lambda: pulled(first).head_version >= 1)
-        after = pulled(first).head[HEAD]
-    rules = default_rules(schema())[HEAD]
-    sums = [rules.rate * sum(column) for column in zip(*(update.deltas[HEAD] for update in updates), strict=True)]
+        wait_for(lambda: pulled(first).candidate_version >= 1)
+        after = pulled(first).task[TASK]
+    rules = default_rules(schema())[TASK]
+    sums = [rules.rate * sum(column) for column in zip(*(update.deltas[TASK] for update in updates), strict=True)]
     noise = [(number - plain) / (rules.rate * rules.clip) for number, plain in zip(after, sums, strict=True)]
     assert pstdev(noise) == pytest.approx(0.25 * (50 / 8) ** 0.5, rel=0.35)
 
 
 @pytest.mark.parametrize(("role", "given", "said"), [("leader", NOISE, NOISE), ("leader", 0.0, 0.0), ("alone", 0.5, 0)])
 def test_a_model_names_noise_where_there_are_shares_and_some_is_asked_for(role, given, said):
-    start = {name: head.start() for name, head in schema().heads.items()}
-    current = Current(Version(0, 0, 0.0, start, dict.fromkeys(start, 0)), start, {})
+    start = {name: task.start() for name, task in schema().tasks.items()}
+    current = CurrentModels(ModelVersion(0, 0, 0.0, start, dict.fromkeys(start, 0)), start, {})
     made = served(schema().digest, current, *Settings(role=role, noise=given).terms)
     assert unpack_model(made.body).noise == said

@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 from oidc_workshop import AUDIENCE, EC, RSA, Issuer, public
 
 from fedstep.errors import WireError
-from fedstep.server.identity import Denied, Sender, digest_of
-from fedstep.server.issuers import issuers_of
-from fedstep.server.keys import BETWEEN, IssuerUnreachable, Keys, fetched, read_keys
-from fedstep.server.oidc import Verifier
+from fedstep.server.identity import AccessDenied, Identity, digest_of
+from fedstep.server.oidc import BETWEEN, IssuerKeys, IssuerUnreachable, Verifier, fetch_keys, issuers_of, read_keys
 
 
 @pytest.fixture
@@ -26,16 +24,16 @@ def verify(issuer):
     return lambda token: asyncio.run(verifier(token, digest_of(token)))
 
 
-def why(found: Sender | Denied) -> str:
-    assert isinstance(found, Denied)
+def why(found: Identity | AccessDenied) -> str:
+    assert isinstance(found, AccessDenied)
     assert found.remedy
     return found.reason
 
 
 def test_project_and_owner_of_a_verified_token_are_all_that_is_known_of_it(issuer, verify):
-    assert verify(issuer.token()) == Sender("ci:7", "ci:7/42")
-    assert verify(issuer.token(EC, "curve", "ES256", repository_id="43")) == Sender("ci:7", "ci:7/43")
-    assert verify(issuer.token(aud=[AUDIENCE + "/", "others"])) == Sender("ci:7", "ci:7/42")
+    assert verify(issuer.token()) == Identity("ci:7", "ci:7/42")
+    assert verify(issuer.token(EC, "curve", "ES256", repository_id="43")) == Identity("ci:7", "ci:7/43")
+    assert verify(issuer.token(aud=[AUDIENCE + "/", "others"])) == Identity("ci:7", "ci:7/42")
 
 
 def test_two_projects_of_one_owner_have_two_pseudonyms_and_a_claim_changes_neither(issuer, verify):
@@ -70,8 +68,8 @@ def test_a_token_that_is_not_for_here_and_now_and_them_is_denied(issuer, verify,
 
 def test_a_little_difference_of_the_clocks_is_forgiven(issuer, verify):
     now = int(time.time())
-    assert isinstance(verify(issuer.token(exp=now - 10)), Sender)
-    assert isinstance(verify(issuer.token(nbf=now + 10, iat=now + 10)), Sender)
+    assert isinstance(verify(issuer.token(exp=now - 10)), Identity)
+    assert isinstance(verify(issuer.token(nbf=now + 10, iat=now + 10)), Identity)
     assert "expired" in why(verify(issuer.token(exp=now - 60)))
 
 
@@ -85,24 +83,24 @@ def test_other_algorithms_than_the_two_are_denied_whatever_key_they_are_signed_w
 
 def test_a_public_key_is_no_secret_to_sign_with(issuer, verify):
     """The classic: HS256 over the published RSA key, with a header that says RS256 and one that says HS256."""
-    head = {"alg": "RS256", "kid": "one", "typ": "JWT"}
+    task = {"alg": "RS256", "kid": "one", "typ": "JWT"}
     body = issuer.token().split(".")[1]
     forged = jwt.encode({}, "x" * 32, "HS256").split(".")[2]
-    text = base64.urlsafe_b64encode(json.dumps(head).encode()).decode().rstrip("=")
+    text = base64.urlsafe_b64encode(json.dumps(task).encode()).decode().rstrip("=")
     assert "signature" in why(verify(f"{text}.{body}.{forged}"))
 
 
 def test_a_key_of_the_wrong_kind_or_of_another_is_denied(issuer, verify):
     assert "signature" in why(verify(issuer.token(RSA[1])))
-    assert isinstance(verify(issuer.token(EC, "one", "ES256")), Denied)
-    assert isinstance(verify(issuer.token(RSA[0], "curve", "RS256")), Denied)
+    assert isinstance(verify(issuer.token(EC, "one", "ES256")), AccessDenied)
+    assert isinstance(verify(issuer.token(RSA[0], "curve", "RS256")), AccessDenied)
 
 
 def test_a_token_that_was_changed_is_denied(issuer, verify):
-    head, body, signature = issuer.token().split(".")
+    task, body, signature = issuer.token().split(".")
     other = issuer.token(repository_id="43").split(".")[1]
-    assert "signature" in why(verify(f"{head}.{other}.{signature}"))
-    assert isinstance(verify(f"{head}.{body}."), Denied)
+    assert "signature" in why(verify(f"{task}.{other}.{signature}"))
+    assert isinstance(verify(f"{task}.{body}."), AccessDenied)
 
 
 def test_a_huge_token_is_denied_before_anything_is_read(issuer, verify):
@@ -112,9 +110,9 @@ def test_a_huge_token_is_denied_before_anything_is_read(issuer, verify):
 
 @pytest.mark.parametrize("payload", ["[" * 9_000, "{}", "[]", "1", '{"iss":{}}', '{"iss":null}', "\x00"])
 def test_payloads_that_are_no_claims_are_denied(verify, payload):
-    head = base64.urlsafe_b64encode(b'{"alg":"RS256","kid":"one"}').decode().rstrip("=")
+    task = base64.urlsafe_b64encode(b'{"alg":"RS256","kid":"one"}').decode().rstrip("=")
     text = base64.urlsafe_b64encode(payload.encode()).decode().rstrip("=")
-    assert isinstance(verify(f"{head}.{text}.AAAA"), Denied)
+    assert isinstance(verify(f"{task}.{text}.AAAA"), AccessDenied)
 
 
 @hypothesis_settings(max_examples=200, deadline=None)
@@ -122,7 +120,7 @@ def test_payloads_that_are_no_claims_are_denied(verify, payload):
 def test_any_bytes_for_a_token_are_denied_and_raise_nothing(parts, encoded):
     verifier = Verifier(issuers_of(["github"], ["*"]), AUDIENCE, fetch=lambda _: b"{}")
     texts = [base64.urlsafe_b64encode(part).decode() if encoded else part.decode("latin-1") for part in parts]
-    assert isinstance(asyncio.run(verifier(".".join(texts), "digest")), Denied)
+    assert isinstance(asyncio.run(verifier(".".join(texts), "digest")), AccessDenied)
 
 
 def test_a_known_token_is_not_verified_again_until_it_expires(issuer):
@@ -130,7 +128,7 @@ def test_a_known_token_is_not_verified_again_until_it_expires(issuer):
     verifier = Verifier(issuer.issuers(), AUDIENCE, clock=lambda: now[0])
     token = issuer.token()
 
-    async def asks() -> list[Sender | Denied]:
+    async def asks() -> list[Identity | AccessDenied]:
         first = await verifier(token, digest_of(token))
         issuer.keys = []
         again = await verifier("not even looked at", digest_of(token))
@@ -138,8 +136,8 @@ def test_a_known_token_is_not_verified_again_until_it_expires(issuer):
         return [first, again, await verifier("not.a.token", digest_of(token))]
 
     first, again, later = asyncio.run(asks())
-    assert first == again == Sender("ci:7", "ci:7/42")
-    assert isinstance(later, Denied)
+    assert first == again == Identity("ci:7", "ci:7/42")
+    assert isinstance(later, AccessDenied)
 
 
 def test_a_token_that_lives_long_is_verified_again_after_an_hour(issuer):
@@ -147,7 +145,7 @@ def test_a_token_that_lives_long_is_verified_again_after_an_hour(issuer):
     verifier = Verifier(issuer.issuers(), AUDIENCE, clock=lambda: now[0])
     token = issuer.token(exp=9_000_000_000)
 
-    async def asks() -> list[Sender | Denied]:
+    async def asks() -> list[Identity | AccessDenied]:
         found = [await verifier(token, "digest")]
         now[0] += 3500
         found.append(await verifier("no.to.ken", "digest"))
@@ -155,13 +153,13 @@ def test_a_token_that_lives_long_is_verified_again_after_an_hour(issuer):
         return [*found, await verifier("no.to.ken", "digest")]
 
     first, known, verified = asyncio.run(asks())
-    assert first == known == Sender("ci:7", "ci:7/42")
-    assert isinstance(verified, Denied)
+    assert first == known == Identity("ci:7", "ci:7/42")
+    assert isinstance(verified, AccessDenied)
 
 
 def test_keys_that_turn_are_found_and_one_that_is_gone_is_not_used_again(issuer):
     now = [0.0]
-    keys = Keys("ci", issuer.url, clock=lambda: now[0])
+    keys = IssuerKeys("ci", issuer.url, clock=lambda: now[0])
 
     async def turn() -> list[bool]:
         found = [await keys.key("one") is not None]
@@ -175,7 +173,7 @@ def test_keys_that_turn_are_found_and_one_that_is_gone_is_not_used_again(issuer)
 
 def test_however_many_unknown_keys_are_named_the_issuer_is_asked_once_a_minute(issuer):
     now = [0.0]
-    keys = Keys("ci", issuer.url, clock=lambda: now[0])
+    keys = IssuerKeys("ci", issuer.url, clock=lambda: now[0])
 
     async def attack() -> int:
         await asyncio.gather(*(keys.key(f"made up {number}") for number in range(50)))
@@ -192,7 +190,7 @@ def test_however_many_unknown_keys_are_named_the_issuer_is_asked_once_a_minute(i
 
 def test_keys_that_are_old_are_looked_at_again_while_they_are_used(issuer):
     now = [0.0]
-    keys = Keys("ci", issuer.url, clock=lambda: now[0])
+    keys = IssuerKeys("ci", issuer.url, clock=lambda: now[0])
 
     async def hour() -> None:
         await keys.key("one")
@@ -206,7 +204,7 @@ def test_keys_that_are_old_are_looked_at_again_while_they_are_used(issuer):
 
 def test_known_keys_outlive_an_issuer_that_is_away_for_a_day_and_no_longer(issuer):
     now = [0.0]
-    keys = Keys("ci", issuer.url, clock=lambda: now[0])
+    keys = IssuerKeys("ci", issuer.url, clock=lambda: now[0])
 
     async def away() -> None:
         await keys.key("one")
@@ -229,17 +227,17 @@ def test_known_keys_outlive_an_issuer_that_is_away_for_a_day_and_no_longer(issue
 def test_documents_that_make_no_sense_are_as_if_the_issuer_was_away(issuer, wrong):
     issuer.answer = wrong
     with pytest.raises(IssuerUnreachable) as error:
-        asyncio.run(Keys("ci", issuer.url).key("one"))
+        asyncio.run(IssuerKeys("ci", issuer.url).key("one"))
     assert 1 <= error.value.seconds <= 60
 
 
 def test_a_discovery_document_cannot_speak_for_another_issuer_or_send_for_keys_in_the_clear(issuer):
     issuer.named = "https://token.actions.githubusercontent.com"
     with pytest.raises(IssuerUnreachable):
-        asyncio.run(Keys("ci", issuer.url).key("one"))
+        asyncio.run(IssuerKeys("ci", issuer.url).key("one"))
     about = {"issuer": "https://ci.example", "jwks_uri": "http://ci.example/keys"}
     with pytest.raises(IssuerUnreachable):
-        asyncio.run(Keys("ci", "https://ci.example", fetch=lambda _: json.dumps(about).encode()).key("one"))
+        asyncio.run(IssuerKeys("ci", "https://ci.example", fetch=lambda _: json.dumps(about).encode()).key("one"))
 
 
 def test_of_a_key_set_only_keys_that_can_sign_for_the_two_algorithms_are_used():
@@ -265,4 +263,4 @@ def test_redirects_are_not_followed_and_nobody_answers_for_a_closed_port():
     lone = Issuer()
     lone.close()
     with pytest.raises(Exception, match="cannot be reached"):
-        fetched(f"{lone.url}/keys")
+        fetch_keys(f"{lone.url}/keys")

@@ -3,8 +3,8 @@
 import pytest
 
 from fedstep.errors import UsageError
-from fedstep.server.identity import Denied, Sender
-from fedstep.server.issuers import Pattern, issuers_of
+from fedstep.server.identity import AccessDenied, Identity
+from fedstep.server.oidc import Pattern, issuers_of
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def test_a_pattern_is_compared_segment_by_segment(glob, path, fits):
 def test_patterns_by_id_do_not_look_at_names():
     (github,) = issuers_of(["github"], ["github#7/*"])
     named = {"repository_id": 42, "repository_owner_id": 8, "repository": "7/web"}
-    assert isinstance(github.sender(named), Denied)
-    assert github.sender({**named, "repository_owner_id": 7, "repository": "moved/web"}) == Sender(
+    assert isinstance(github.sender(named), AccessDenied)
+    assert github.sender({**named, "repository_owner_id": 7, "repository": "moved/web"}) == Identity(
         "github:7", "github:7/42"
     )
 
@@ -38,9 +38,9 @@ def test_patterns_by_id_do_not_look_at_names():
 def test_a_claim_with_a_slash_cannot_look_like_a_project_of_another_owner():
     (ci,) = issuers_of(["ci=https://ci.example,project=job,owner=team"], ["ci#a/*"])
     honest = ci.sender({"team": "a", "job": "b/c"})
-    assert isinstance(honest, Sender)
+    assert isinstance(honest, Identity)
     assert honest.project.count("/") == 1
-    assert isinstance(ci.sender({"team": "a/b", "job": "c"}), Denied)
+    assert isinstance(ci.sender({"team": "a/b", "job": "c"}), AccessDenied)
 
 
 def test_issuers_and_patterns_with_their_defaults():

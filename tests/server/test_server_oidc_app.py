@@ -17,13 +17,13 @@ import pytest
 from oidc_workshop import AUDIENCE, Issuer
 
 from fedstep.errors import AggregatorError
-from fedstep.features.schema import schema
 from fedstep.federation.ci_token import ci_send
-from fedstep.federation.client import Fetched, pull, push
-from fedstep.federation.patience import Patience
-from fedstep.federation.wire import Update, pack_update, shape
+from fedstep.federation.client import FetchedModel, pull, push
+from fedstep.federation.messages import Update, pack_update, shape
+from fedstep.federation.transport import RetryPolicy
 from fedstep.model.linear import zeros
-from fedstep.server.buffer import Folding
+from fedstep.schema.schema import schema
+from fedstep.server.aggregation.policy import BufferPolicy
 from tests.lifetime import bound, url_of
 
 
@@ -76,7 +76,7 @@ def test_what_an_identity_says_counts_and_not_the_project_that_an_update_claims(
     open_aggregator, settings, issuer, update
 ):
     with open_aggregator(
-        replace(settings, issuers=issuer.issuers(), audience=AUDIENCE, folding=Folding(updates=9, seconds=3600.0))
+        replace(settings, issuers=issuer.issuers(), audience=AUDIENCE, folding=BufferPolicy(updates=9, seconds=3600.0))
     ) as house:
         for number in (1, 2, 3):
             assert post(house, update(number, project=number + 10), issuer.token()).status == 202
@@ -113,8 +113,8 @@ def test_a_job_on_github_without_any_secret_pulls_and_sends(tmp_path, issuer):
     deltas = {"build-duration": zeros(ours.sizes["build-duration"])}
     made = Update(ours.digest, 0, "1" * 32, "2" * 32, {"build-duration": 8}, deltas)
     with serving(tmp_path, issuer) as url:
-        send, patience = ci_send(url, "", env), Patience(timeout=20.0)
-        assert isinstance(pull(url, "", send, ours, patience), Fetched)
+        send, patience = ci_send(url, "", env), RetryPolicy(timeout=20.0)
+        assert isinstance(pull(url, "", send, ours, patience), FetchedModel)
         assert push(pack_update(made), url, send, patience).version == 0
         with pytest.raises(AggregatorError, match="id-token: write"):
             pull(url, "", ci_send(url, "", {"GITHUB_ACTIONS": "true"}), ours, patience)

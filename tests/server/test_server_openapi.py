@@ -17,18 +17,27 @@ from hypothesis import settings as hypothesis_settings
 from page_workshop import grow, running
 from starlette.routing import Route
 
-from fedstep.features.schema import schema
-from fedstep.federation.tensors import LARGEST, LONGEST_HEADER, MOST_TENSORS, unpack
-from fedstep.federation.wire import Model, Promise, Score, Update, hour, pack_model, pack_update, shape
+from fedstep.federation.messages import (
+    Model,
+    PrivacyGuarantee,
+    TrialScore,
+    Update,
+    hour,
+    pack_model,
+    pack_update,
+    shape,
+)
+from fedstep.federation.tensors import LARGEST_MESSAGE, LONGEST_HEADER, MOST_TENSORS, unpack
+from fedstep.schema.schema import schema
 from fedstep.server.app import make_app
 from fedstep.server.gate import Verdict
 from fedstep.server.openapi import document
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = (ROOT / "docs/reference/protocol.md").read_text(encoding="utf-8")
-PROMISE = Promise(8.0, 1e-6, 52, 7.0)
+PROMISE = PrivacyGuarantee(8.0, 1e-6, 52, 7.0)
 SERVER = ROOT / "fedstep/server"
-HEAD = schema().heads["build-duration"]
+TASK = schema().tasks["build-duration"]
 
 
 def plain() -> dict:
@@ -82,8 +91,8 @@ def test_the_document_is_served_as_it_is_here(url: str) -> None:
     ],
 )
 def test_what_becomes_of_a_real_update_is_in_the_document(url: str, changes: dict, key: str, status: int) -> None:
-    delta = array("f", [0.0] * HEAD.size())
-    update = Update(schema().digest, 12, f"{status:032x}", "1" * 32, {HEAD.name: 8}, {HEAD.name: delta})
+    delta = array("f", [0.0] * TASK.size())
+    update = Update(schema().digest, 12, f"{status:032x}", "1" * 32, {TASK.name: 8}, {TASK.name: delta})
     body = pack_update(update._replace(**changes))
     answer = requests.post(f"{url}/v1/updates", body, headers={"Idempotency-Key": key or update.id}, timeout=5)
     assert answer.status_code == status
@@ -128,7 +137,7 @@ def test_the_document_is_valid_openapi_3_1() -> None:
 def test_the_document_has_every_route_and_no_other(settings, small) -> None:
     app = make_app(settings, small)
     routes = {(method, route.path) for route in app.routes if isinstance(route, Route) for method in route.methods}
-    assert {route for route in routes if route[0] != "HEAD"} == set(operations())
+    assert {route for route in routes if route[0] != "TASK"} == set(operations())
 
 
 def test_every_status_of_a_problem_is_in_the_document() -> None:
@@ -154,19 +163,19 @@ def test_the_protocol_lists_every_route_with_its_statuses() -> None:
 
 
 def test_the_protocol_lists_the_words_of_an_update() -> None:
-    delta = array("f", [0.0] * HEAD.size())
+    delta = array("f", [0.0] * TASK.size())
     body = pack_update(
-        Update("0" * 16, 1, "0" * 32, "1" * 32, {HEAD.name: 8}, {HEAD.name: delta}, {HEAD.name: Score(1, 0.5)})
+        Update("0" * 16, 1, "0" * 32, "1" * 32, {TASK.name: 8}, {TASK.name: delta}, {TASK.name: TrialScore(1, 0.5)})
     )
-    found = {word.replace(HEAD.name, "<head>") for word in unpack(body).words}
+    found = {word.replace(TASK.name, "<head>") for word in unpack(body).words}
     assert sorted(first_cells(section("Update"))) == sorted({*found, "<head>"})
 
 
 def test_the_protocol_lists_the_words_of_a_model() -> None:
-    vectors = {HEAD.name: array("f", [0.0] * HEAD.size())}
-    body = pack_model(Model("0" * 16, 1, 1, hour(0), vectors, vectors, {HEAD.name: 1}, vectors, PROMISE, 5, 0.04))
+    vectors = {TASK.name: array("f", [0.0] * TASK.size())}
+    body = pack_model(Model("0" * 16, 1, 1, hour(0), vectors, vectors, {TASK.name: 1}, vectors, PROMISE, 5, 0.04))
     unpacked = unpack(body)
-    found = {word.replace(HEAD.name, "<head>") for word in (*unpacked.words, *unpacked.vectors)}
+    found = {word.replace(TASK.name, "<head>") for word in (*unpacked.words, *unpacked.vectors)}
     assert sorted(first_cells(section("Model"))) == sorted(found)
 
 
@@ -177,6 +186,6 @@ def test_the_protocol_lists_the_figures_of_a_verdict() -> None:
 
 def test_the_limits_of_the_protocol_are_those_of_the_code() -> None:
     text = section("Bytes")
-    assert f"{LARGEST:,} bytes" in text
+    assert f"{LARGEST_MESSAGE:,} bytes" in text
     assert f"{LONGEST_HEADER:,} bytes" in text
     assert f"{MOST_TENSORS} tensors" in text

@@ -16,20 +16,27 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from page_workshop import NOW, PROJECTS, grow
 
-from fedstep.features.schema import schema
-from fedstep.federation.gzipped import deflate
-from fedstep.federation.wire import pack_update, shape
+from fedstep.federation.messages import pack_update, shape
+from fedstep.federation.tensors import deflate
 from fedstep.model.linear import zeros
+from fedstep.schema.schema import schema
+from fedstep.server.dashboard.page import (
+    SHAPES,
+    TEMPLATES,
+    DashboardPage,
+    ProcessCounters,
+    TrialPoint,
+    figures,
+    page_html,
+    trials_chart,
+)
+from fedstep.server.dashboard.snapshot import DashboardReader, DashboardSnapshot
 from fedstep.server.gate import Gate
+from fedstep.server.http_messages import HttpProblem
 from fedstep.server.metrics import Metrics
-from fedstep.server.overview import Look, Overview
-from fedstep.server.page import TEMPLATES, Page, page_html
-from fedstep.server.page_chart import SHAPES, Point, trials_chart
-from fedstep.server.page_figures import Figures, figures
-from fedstep.server.problems import Problem
-from fedstep.server.store import Store
+from fedstep.server.storage.store import Store
 
-QUIET = Figures(0, 0, {}, {}, ())
+QUIET = ProcessCounters(0, 0, {}, {}, ())
 VOID = {"meta", "br", "line", "rect", "path"}
 
 
@@ -75,9 +82,9 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def look(grown: str) -> Look:
+def look(grown: str) -> DashboardSnapshot:
     """One look into it."""
-    overview = Overview(grown, shape(schema()), Gate())
+    overview = DashboardReader(grown, shape(schema()), Gate())
     try:
         return overview.look(NOW)
     finally:
@@ -190,7 +197,7 @@ def test_the_refusals_the_clipping_and_the_staleness_are_those_of_the_metrics(lo
     for name in ("stale", "stale", "repeat", "too-long"):
         metrics.became(name)
     found = figures(metrics.text())
-    assert found == Figures(
+    assert found == ProcessCounters(
         10, 1, {"stale": 2, "too-long": 1}, {"flaky": 0.4}, [("0 folds", 0.1), ("3 to 4 folds", 0.9)]
     )
     text = words(page_html(look, found, schema(), Gate()))
@@ -236,16 +243,16 @@ def test_the_status_is_that_of_the_store(open_aggregator, settings, ours, update
     }
 
 
-def watched(store: str) -> tuple[Page, list[float]]:
+def watched(store: str) -> tuple[DashboardPage, list[float]]:
     """A page, and when its store was looked at."""
     looks: list[float] = []
 
-    class Counting(Overview):
-        def look(self, now: float) -> Look:
+    class Counting(DashboardReader):
+        def look(self, now: float) -> DashboardSnapshot:
             looks.append(now)
             return super().look(now)
 
-    return Page(Counting(store, shape(schema()), Gate()), Metrics().text, schema(), Gate(), lambda: NOW), looks
+    return DashboardPage(Counting(store, shape(schema()), Gate()), Metrics().text, schema(), Gate(), lambda: NOW), looks
 
 
 def test_one_look_serves_all_who_ask_at_once(grown):
@@ -261,7 +268,7 @@ def test_one_look_serves_all_who_ask_at_once(grown):
 
 def test_a_look_is_kept_twenty_times_as_long_as_it_took(grown, monkeypatch):
     hands = iter([0.0, 10.0, 209.0, 211.0, 212.0])  # asked, looked; asked; asked, looked
-    monkeypatch.setattr("fedstep.server.page.time", SimpleNamespace(monotonic=lambda: next(hands)))
+    monkeypatch.setattr("fedstep.server.dashboard.page.time", SimpleNamespace(monotonic=lambda: next(hands)))
     page, looks = watched(grown)
     seen = []
     for _ in range(3):
@@ -273,8 +280,8 @@ def test_a_look_is_kept_twenty_times_as_long_as_it_took(grown, monkeypatch):
 
 def test_a_store_that_cannot_be_read_is_503_and_tried_again(tmp_path, small):
     url = f"sqlite:///{tmp_path / 'a.db'}"
-    page = Page(Overview(url, shape(small), None), Metrics().text, small, None, lambda: NOW)
-    with pytest.raises(Problem, match="503 store"):
+    page = DashboardPage(DashboardReader(url, shape(small), None), Metrics().text, small, None, lambda: NOW)
+    with pytest.raises(HttpProblem, match="503 store"):
         asyncio.run(page.status())
     store = Store(url, shape(small))
     store.start({name: zeros(size) for name, size in shape(small).sizes.items()}, NOW)
@@ -285,7 +292,7 @@ def test_a_store_that_cannot_be_read_is_503_and_tried_again(tmp_path, small):
 
 bounds = st.floats(-1, 1, width=32)
 points = st.builds(
-    Point, st.integers(0, 10**6), st.sampled_from([*SHAPES, "else"]), bounds, bounds, bounds, st.floats(0, 0.15)
+    TrialPoint, st.integers(0, 10**6), st.sampled_from([*SHAPES, "else"]), bounds, bounds, bounds, st.floats(0, 0.15)
 )
 
 

@@ -10,7 +10,7 @@ import pytest
 from page_workshop import grow, running
 from playwright import sync_api as browsers
 
-from fedstep.features.schema import schema
+from fedstep.schema.schema import schema
 
 CHROMIUM = Path("/usr/bin/chromium")  # `make tools` installs it
 LOOKS = (("light", 1100), ("dark", 1100), ("light", 390))

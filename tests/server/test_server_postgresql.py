@@ -17,19 +17,18 @@ from click.testing import CliRunner
 from sqlalchemy import inspect
 from store_workshop import rows
 
-from fedstep.cli import commands
+from fedstep.cli.main import commands
 from fedstep.errors import UsageError
-from fedstep.federation.wire import Score, pack_update
+from fedstep.federation.messages import TrialScore, pack_update
 from fedstep.server.aggregation.fedbuff import AggregationRules
-from fedstep.server.buffer import Folding
-from fedstep.server.database import connected
+from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.aggregation.step import next_version, starting_vectors
 from fedstep.server.gate import Gate
-from fedstep.server.lineage import starting_vectors
-from fedstep.server.migrations import LAYOUT, open_engine
-from fedstep.server.store import Accepted, Offer, Store
-from fedstep.server.tables import tables
+from fedstep.server.storage.engine import LAYOUT, connected, open_engine
+from fedstep.server.storage.store import Store
+from fedstep.server.storage.tables import tables
+from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer
 from fedstep.server.tokens import TokenBook
-from fedstep.server.trial import next_version
 
 RULES = {"flaky": AggregationRules(1.0), "build-duration": AggregationRules(0.2)}
 
@@ -38,8 +37,8 @@ def fold(moment):
     return next_version(moment, RULES, Gate(alone=3))
 
 
-def offer(update) -> Offer:
-    return Offer(update.id, update.project, "open", update.base, pack_update(update), update.scores)
+def offer(update) -> UpdateOffer:
+    return UpdateOffer(update.id, update.project, "open", update.base, pack_update(update), update.scores)
 
 
 @contextmanager
@@ -84,7 +83,7 @@ def test_what_two_replicas_get_at_the_same_moment_has_one_receipt_and_counts_onc
     gate = threading.Barrier(2)
     with opened(database, ours, 2) as stores:
 
-        def accept(store: Store) -> list[Accepted]:
+        def accept(store: Store) -> list[StoredReceipt]:
             found = []
             for number in range(rounds):
                 offers = [offer(update(number * size + one)) for one in range(size)]
@@ -165,7 +164,7 @@ def test_a_server_that_is_gone_answers_503_and_takes_updates_again_when_it_is_ba
 
 
 def test_every_route_answers_from_postgresql(database, settings, open_aggregator, update):
-    settings = replace(settings, store=database, folding=Folding(updates=1, seconds=0.05), gate=Gate())
+    settings = replace(settings, store=database, folding=BufferPolicy(updates=1, seconds=0.05), gate=Gate())
     with open_aggregator(settings) as house:
         for number in (1, 2):
             made = update(number, project=7)
@@ -199,12 +198,12 @@ def filled(url: str, ours, update) -> None:
     with opened(url, ours) as (store,):
         store.accept([offer(update(1))], 0, 10, 1.0)
         store.fold(fold, 2.0)
-        votes = [offer(update(number, 1, project=7, scores={"flaky": Score(1, -0.5)})) for number in (2, 3, 4)]
+        votes = [offer(update(number, 1, project=7, scores={"flaky": TrialScore(1, -0.5)})) for number in (2, 3, 4)]
         store.accept(votes[:2], 1, 10, 3.0)
         store.fold(fold, 4.0)
         store.roll_back(1, 5.0)
         store.fold(fold, 6.0)
-        store.accept([offer(update(5, 4, project=7, scores={"flaky": Score(4, 0.5)}))], 4, 10, 7.0)
+        store.accept([offer(update(5, 4, project=7, scores={"flaky": TrialScore(4, 0.5)}))], 4, 10, 7.0)
 
 
 def test_a_store_moves_to_postgresql_and_goes_on_there(database, ours, update, tmp_path):
@@ -218,7 +217,7 @@ def test_a_store_moves_to_postgresql_and_goes_on_there(database, ours, update, t
         assert after.lineage(99) == before.lineage(99)
         assert after.accept([offer(update(1))], 4, 10, 8.0)[0].repeat
         assert [kept.name for kept in book.listed()] == ["acme/web"]
-        late = offer(update(6, 4, project=7, scores={"flaky": Score(4, 0.5)}))
+        late = offer(update(6, 4, project=7, scores={"flaky": TrialScore(4, 0.5)}))
         after.accept([late], 4, 10, 9.0)
         after.roll_back(0, 10.0)
     assert token not in str(asked(database, "select * from tokens"))

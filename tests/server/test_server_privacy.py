@@ -17,26 +17,25 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedstep.errors import BudgetSpent, Declined
+from fedstep.errors import ContributionNotDue, PrivacyBudgetExhausted
 from fedstep.federation.client import pull, push
-from fedstep.federation.patience import Patience
-from fedstep.federation.wire import Promise, Score, pack_update
+from fedstep.federation.messages import PrivacyGuarantee, TrialScore, pack_update
+from fedstep.federation.transport import RetryPolicy
 from fedstep.server.aggregation.fedbuff import AggregationRules
-from fedstep.server.gate import Active, Gate
-from fedstep.server.gate_sums import Release
-from fedstep.server.lineage import wide
-from fedstep.server.privacy import GRID, discrete_gaussian, noised_sum, quantised, variance_of
-from fedstep.server.private_step import Noise, next_private
-from fedstep.server.records import Current, Moment, Stored, Trial, Version
-from fedstep.server.spending import Purse
-from fedstep.server.store import Store
-from fedstep.server.tables import spending, votes
+from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
+from fedstep.server.aggregation.step import to_numpy
+from fedstep.server.dp.budget import BudgetPolicy
+from fedstep.server.dp.mechanism import GRID, discrete_gaussian, noised_sum, quantised, variance_of
+from fedstep.server.dp.private_step import GaussianNoise, next_private
+from fedstep.server.gate import ActiveCounts, EvaluationSum, Gate
+from fedstep.server.storage.store import Store
+from fedstep.server.storage.tables import spending, votes
 
 URL = "http://here"
-ONCE = Patience(timeout=10.0, waits=())
+ONCE = RetryPolicy(timeout=10.0, waits=())
 RULES = {"flaky": AggregationRules(1.0, decay=0.0), "build-duration": AggregationRules(0.2, decay=0.0)}
 SHARE = 0.05
-WHISPER = Noise(1e-7, Random(1).randrange, SHARE)  # less than a step of the grid
+WHISPER = GaussianNoise(1e-7, Random(1).randrange, SHARE)  # less than a step of the grid
 numbers = st.floats(-1e6, 1e6, allow_subnormal=False)
 vectors_of = arrays(np.float64, st.integers(1, 40), elements=numbers)
 
@@ -102,27 +101,29 @@ def test_the_variance_is_never_below_what_was_asked():
 # one fold
 
 
-def heads(value: float) -> dict[str, array]:
+def tasks(value: float) -> dict[str, array]:
     return {"flaky": array("f", [value] * 5), "build-duration": array("f", [value] * 3)}
 
 
-def moment_of(*buffered: Stored, noised: dict | None = None) -> Moment:
-    """Version 4, its flaky head on trial as version 3."""
-    head = Version(4, 0, 1000.0, heads(0.0), {"flaky": 0, "build-duration": 0})
-    trials = {"flaky": Trial("flaky", 3, 0, 900.0, heads(0.1)["flaky"])}
-    current = Current(head, heads(0.0), trials)
-    return Moment(current, buffered, {}, Active(9, 9), {}, {}, lambda _: (), 2000.0, noised or {})
+def moment_of(*buffered: StoredUpdate, noised: dict | None = None) -> AggregationInput:
+    """Version 4, its flaky task on trial as version 3."""
+    task = ModelVersion(4, 0, 1000.0, tasks(0.0), {"flaky": 0, "build-duration": 0})
+    trials = {"flaky": Trial("flaky", 3, 0, 900.0, tasks(0.1)["flaky"])}
+    current = CurrentModels(task, tasks(0.0), trials)
+    return AggregationInput(current, buffered, {}, ActiveCounts(9, 9), {}, {}, lambda _: (), 2000.0, noised or {})
 
 
-def stored(update, number: int, difference: float | None = None, **changes) -> Stored:
-    scores = {} if difference is None else {"flaky": Score(3, difference)}
-    return Stored(pack_update(update(number, base=4, scores=scores, **changes)))
+def stored(update, number: int, difference: float | None = None, **changes) -> StoredUpdate:
+    scores = {} if difference is None else {"flaky": TrialScore(3, difference)}
+    return StoredUpdate(pack_update(update(number, base=4, scores=scores, **changes)))
 
 
 def units(made) -> np.ndarray:
     """What a fold from zero moved, in units of a project's bound."""
     moved = made.version.vectors
-    return np.concatenate([wide(moved["flaky"]) / SHARE, wide(moved["build-duration"]) / (SHARE * 0.2)]).astype(float)
+    return np.concatenate([to_numpy(moved["flaky"]) / SHARE, to_numpy(moved["build-duration"]) / (SHARE * 0.2)]).astype(
+        float
+    )
 
 
 def test_one_project_moves_all_heads_together_by_its_bound_at_most(update):
@@ -156,16 +157,16 @@ def test_votes_are_counted_and_summed_in_units_of_the_reach(update):
 
 
 def test_votes_on_another_snapshot_do_not_count(update):
-    late = Stored(pack_update(update(1, base=4, scores={"flaky": Score(2, 0.5)})))
+    late = StoredUpdate(pack_update(update(1, base=4, scores={"flaky": TrialScore(2, 0.5)})))
     assert next_private(moment_of(late), RULES, Gate(), WHISPER).noised["flaky"].votes == pytest.approx(0, abs=1e-3)
 
 
 def test_the_trial_is_judged_by_all_noised_votes_so_far_and_by_no_others(update):
-    bad = {"flaky": tuple(Release(40.0, 40.0, 1.0) for _ in range(5))}
+    bad = {"flaky": tuple(EvaluationSum(40.0, 40.0, 1.0) for _ in range(5))}
     made = next_private(replace(moment_of(stored(update, 1)), noised=bad), RULES, Gate(), WHISPER)
     (decision,) = made.decisions
     assert (decision.verdict.outcome, decision.left_out) == ("rejected", 0)
-    assert made.version.vectors["flaky"] == heads(0.0)["flaky"]  # back to production, and nobody's updates looked at
+    assert made.version.vectors["flaky"] == tasks(0.0)["flaky"]  # back to production, and nobody's updates looked at
 
 
 def test_what_leaves_a_fold_is_a_function_of_the_noised_sum_alone(update):
@@ -173,8 +174,10 @@ def test_what_leaves_a_fold_is_a_function_of_the_noised_sum_alone(update):
     delta = {"flaky": array("f", [0.002, -0.001, 0.0, 0.0, 0.0]), "build-duration": array("f", [0.0] * 3)}
     halves = {name: array("f", [x / 2 for x in vector]) for name, vector in delta.items()}
     one = moment_of(*(stored(update, n, deltas=halves) for n in (1, 2)))
-    other = moment_of(stored(update, 3, deltas=delta), stored(update, 4, deltas=heads(0.0)))
-    made = [next_private(moment, RULES, Gate(), Noise(5.0, Random(2).randrange, SHARE)) for moment in (one, other)]
+    other = moment_of(stored(update, 3, deltas=delta), stored(update, 4, deltas=tasks(0.0)))
+    made = [
+        next_private(moment, RULES, Gate(), GaussianNoise(5.0, Random(2).randrange, SHARE)) for moment in (one, other)
+    ]
     assert (made[0].noised, made[0].decisions) == (made[1].noised, made[1].decisions)
     assert np.allclose(units(made[0]), units(made[1]), atol=1e-4)  # up to a step of the grid
 
@@ -187,7 +190,7 @@ def promising(settings) -> Callable[..., object]:
     """Settings with a promise; the period is long unless it is given."""
 
     def make(releases: int = 2, days: float = 7.0, epsilon: float = 8.0):
-        return replace(settings, gate=Gate(), promise=Promise(epsilon, 1e-6, releases, days))
+        return replace(settings, gate=Gate(), promise=PrivacyGuarantee(epsilon, 1e-6, releases, days))
 
     return make
 
@@ -207,16 +210,16 @@ def get(house, path: str) -> str:
 
 def test_the_model_says_what_is_promised(open_aggregator, promising, ours):
     with open_aggregator(promising()) as house:
-        assert pull(URL, "", house.send, ours, ONCE).model.promise == Promise(8.0, 1e-6, 2, 7.0)
+        assert pull(URL, "", house.send, ours, ONCE).model.promise == PrivacyGuarantee(8.0, 1e-6, 2, 7.0)
 
 
 def test_a_project_contributes_once_in_a_period_and_a_repeat_is_no_second_one(open_aggregator, promising, update):
     with open_aggregator(promising()) as house:
         first = push(pack_update(update(1, project=7)), URL, house.send, ONCE)
         assert push(pack_update(update(1, project=7)), URL, house.send, ONCE) == first
-        with pytest.raises(Declined, match="has contributed in this period") as declined:
+        with pytest.raises(ContributionNotDue, match="has contributed in this period") as declined:
             push(pack_update(update(2, project=7)), URL, house.send, ONCE)
-        assert not isinstance(declined.value, BudgetSpent)
+        assert not isinstance(declined.value, PrivacyBudgetExhausted)
         push(pack_update(update(3, project=8)), URL, house.send, ONCE)
 
 
@@ -225,7 +228,7 @@ def test_updates_wait_for_the_next_period_however_many_there_are(open_aggregator
         for number in range(1, 6):
             push(pack_update(update(number)), URL, house.send, ONCE)
         time.sleep(0.3)
-        assert pull(URL, "", house.send, ours, ONCE).model.head_version == 0
+        assert pull(URL, "", house.send, ours, ONCE).model.candidate_version == 0
 
 
 def test_each_period_has_its_noised_release_and_past_its_budget_a_project_is_refused(
@@ -236,13 +239,13 @@ def test_each_period_has_its_noised_release_and_past_its_budget_a_project_is_ref
         for turn in (1, 2):
             until(lambda: time.time() % period < period / 4)
             push(pack_update(update(turn, base=turn - 1, project=7)), URL, house.send, ONCE)
-            until(lambda turn=turn: pull(URL, "", house.send, ours, ONCE).model.head_version == turn)
+            until(lambda turn=turn: pull(URL, "", house.send, ours, ONCE).model.candidate_version == turn)
         time.sleep(period)
-        with pytest.raises(BudgetSpent, match="contributes no longer"):
+        with pytest.raises(PrivacyBudgetExhausted, match="contributes no longer"):
             push(pack_update(update(3, base=2, project=7)), URL, house.send, ONCE)
         push(pack_update(update(4, base=2, project=8)), URL, house.send, ONCE)
-        head = pull(URL, "", house.send, ours, ONCE).model.head
-        assert all(head["flaky"])  # every coordinate has noise
+        task = pull(URL, "", house.send, ours, ONCE).model.candidate
+        assert all(task["flaky"])  # every coordinate has noise
         status = json.loads(get(house, "/v1/status"))
     assert status["privacy"]["spent_at_most"] == pytest.approx(8.0, rel=1e-6)
 
@@ -250,22 +253,22 @@ def test_each_period_has_its_noised_release_and_past_its_budget_a_project_is_ref
 def test_neither_a_restart_nor_forgetting_nor_another_store_file_gives_the_budget_back(
     tmp_path, promising, update, ours
 ):
-    store = Store(promising().store, ours, Purse(0.5, 0.5, 60.0))
+    store = Store(promising().store, ours, BudgetPolicy(0.5, 0.5, 60.0))
     with store._engine.begin() as connection:
         connection.execute(spending.insert().values(project="p" * 32, rho=0.5, last=0.0))
     store.forget("p" * 32, "")
     store.close()
-    from fedstep.server.archive import export_store, import_store
+    from fedstep.server.storage.archive import export_store, import_store
 
     export_store(promising().store, str(tmp_path / "a.gz"))
     import_store(f"sqlite:///{tmp_path / 'b.db'}", str(tmp_path / "a.gz"))
-    again = Store(f"sqlite:///{tmp_path / 'b.db'}", ours, Purse(0.5, 0.5, 60.0))
+    again = Store(f"sqlite:///{tmp_path / 'b.db'}", ours, BudgetPolicy(0.5, 0.5, 60.0))
     again.start({name: array("f", bytes(4 * size)) for name, size in ours.sizes.items()}, 0.0)
-    from fedstep.server.store import Offer, Refused
+    from fedstep.server.storage.update_repository import UpdateOffer, UpdateRejected
 
-    (outcome,) = again.accept([Offer("1" * 32, "p" * 32, "", 0, pack_update(update(1)))], 0, 100, 999.0)
+    (outcome,) = again.accept([UpdateOffer("1" * 32, "p" * 32, "", 0, pack_update(update(1)))], 0, 100, 999.0)
     again.close()
-    assert isinstance(outcome, Refused)
+    assert isinstance(outcome, UpdateRejected)
     assert outcome.problem == (422, "budget-spent")
 
 
@@ -289,7 +292,7 @@ def test_what_is_published_does_not_tell_how_many_take_part_or_who_votes(open_ag
 def test_single_votes_are_not_even_kept(open_aggregator, promising, update, ours):
     settings = promising()
     with open_aggregator(settings) as house:
-        push(pack_update(update(1, scores={"flaky": Score(0, 0.5)})), URL, house.send, ONCE)
+        push(pack_update(update(1, scores={"flaky": TrialScore(0, 0.5)})), URL, house.send, ONCE)
     store = Store(settings.store, ours)
     with store._engine.connect() as connection:
         assert connection.execute(votes.select()).all() == []
@@ -299,7 +302,7 @@ def test_single_votes_are_not_even_kept(open_aggregator, promising, update, ours
 @hypothesis_settings(max_examples=60)
 @given(st.lists(st.floats(0.0, 400.0), max_size=30), st.integers(1, 5), st.sampled_from([7.0, 60.0]))
 def test_no_order_of_requests_lets_a_project_spend_more_than_it_has_or_twice_in_a_period(times, most, seconds):
-    purse, rho, last, taken = Purse(0.1, 0.1 * most, seconds), 0.0, 0.0, []
+    purse, rho, last, taken = BudgetPolicy(0.1, 0.1 * most, seconds), 0.0, 0.0, []
     for now in sorted(times):
         if not taken or not purse.refusal(rho, last, now):
             rho, last = rho + purse.cost, now
@@ -309,7 +312,7 @@ def test_no_order_of_requests_lets_a_project_spend_more_than_it_has_or_twice_in_
 
 
 def test_chance_comes_from_the_operating_system(settings):
-    from fedstep.server.promised import promised
+    from fedstep.server.dp.private_step import promised
 
-    kept = promised(replace(settings, promise=Promise(8.0, 1e-6, 2, 7.0)), RULES)
+    kept = promised(replace(settings, promise=PrivacyGuarantee(8.0, 1e-6, 2, 7.0)), RULES)
     assert kept.step.keywords["noise"].below is secrets.randbelow

@@ -13,22 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedstep.federation.wire import Score, pack_update
+from fedstep.federation.messages import TrialScore, pack_update
 from fedstep.server.aggregation.fedbuff import AggregationRules
-from fedstep.server.gate import Active, Gate
-from fedstep.server.lineage import wide
-from fedstep.server.privacy import GRID, joined, quantised
-from fedstep.server.private_step import LIFE, VOTE, Noise, next_private
-from fedstep.server.records import Current, Moment, Stored, Trial, Version
+from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
+from fedstep.server.aggregation.step import to_numpy
+from fedstep.server.dp.mechanism import GRID, clip_and_concatenate, quantised
+from fedstep.server.dp.private_step import LIFE, VOTE, GaussianNoise, next_private
+from fedstep.server.gate import ActiveCounts, Gate
 from tests.benchmarks.gate import noised_rates, normal
 
 RULES = {"flaky": AggregationRules(1.0, decay=0.0), "build-duration": AggregationRules(0.2, decay=0.0)}
 SIZES = {"flaky": 5, "build-duration": 3}
 SHARE = LIFE / 52
-NOISE = Noise(1e-7, Random(1).randrange, SHARE)  # less than a step of the grid
+NOISE = GaussianNoise(1e-7, Random(1).randrange, SHARE)  # less than a step of the grid
 BOTH = ("flaky", "build-duration")
 deltas_of = arrays(np.float64, st.integers(1, 30), elements=st.floats(-1e6, 1e6, allow_subnormal=False))
-saying = st.lists(st.one_of(st.none(), st.floats(-1.0, 1.0)), min_size=4, max_size=4)  # of four heads
+saying = st.lists(st.one_of(st.none(), st.floats(-1.0, 1.0)), min_size=4, max_size=4)  # of four tasks
 
 
 def votes_of(said: list[float | None]) -> np.ndarray:
@@ -37,7 +37,7 @@ def votes_of(said: list[float | None]) -> np.ndarray:
 
 @given(deltas_of, saying)
 def test_no_project_is_longer_than_its_bound_with_its_votes_and_on_the_grid(deltas, said):
-    vector = joined(deltas, votes_of(said))
+    vector = clip_and_concatenate(deltas, votes_of(said))
     steps = quantised(vector)
     assert np.linalg.norm(vector) <= 1.0 + 1e-12
     assert sum(int(step) ** 2 for step in steps) <= GRID**2
@@ -46,34 +46,36 @@ def test_no_project_is_longer_than_its_bound_with_its_votes_and_on_the_grid(delt
 @given(deltas_of, saying)
 def test_a_vote_is_as_long_beside_any_delta_as_beside_none(deltas, said):
     votes = votes_of(said)
-    assert np.abs(quantised(joined(deltas, votes))[-len(votes) :] - votes * GRID).max() < 2.0  # steps
+    assert np.abs(quantised(clip_and_concatenate(deltas, votes))[-len(votes) :] - votes * GRID).max() < 2.0  # steps
 
 
 @given(deltas_of, saying)
 def test_deltas_keep_their_direction_and_lose_no_more_than_the_votes_take(deltas, said):
     votes, length = votes_of(said), float(np.linalg.norm(deltas))
-    left = joined(deltas, votes)[: len(deltas)]
+    left = clip_and_concatenate(deltas, votes)[: len(deltas)]
     assert np.linalg.norm(left) == pytest.approx(min(length, sqrt(1.0 - votes @ votes)), abs=1e-9)
     assert left @ deltas == pytest.approx(np.linalg.norm(left) * length, rel=1e-6, abs=1e-9)
 
 
-def moment_of(*buffered: Stored) -> Moment:
-    """Version 4, both heads on trial as version 3."""
+def moment_of(*buffered: StoredUpdate) -> AggregationInput:
+    """Version 4, both tasks on trial as version 3."""
     zeros = {name: array("f", [0.0] * size) for name, size in SIZES.items()}
-    head = Version(4, 0, 1000.0, zeros, dict.fromkeys(SIZES, 0))
+    task = ModelVersion(4, 0, 1000.0, zeros, dict.fromkeys(SIZES, 0))
     trials = {name: Trial(name, 3, 0, 900.0, array("f", [0.1] * size)) for name, size in SIZES.items()}
-    return Moment(Current(head, zeros, trials), buffered, {}, Active(9, 9), {}, {}, lambda _: (), 2000.0)
+    return AggregationInput(
+        CurrentModels(task, zeros, trials), buffered, {}, ActiveCounts(9, 9), {}, {}, lambda _: (), 2000.0
+    )
 
 
-def stored(update, number: int, differences: tuple[float, ...] = (), owner: str = "", **changes) -> Stored:
+def stored(update, number: int, differences: tuple[float, ...] = (), owner: str = "", **changes) -> StoredUpdate:
     """An update whose deltas are as long as their bounds, nineteen times what a release has room for."""
-    scores = {name: Score(3, value) for name, value in zip(BOTH, differences, strict=False)}
-    return Stored(pack_update(update(number, base=4, scores=scores, **changes)), owner)
+    scores = {name: TrialScore(3, value) for name, value in zip(BOTH, differences, strict=False)}
+    return StoredUpdate(pack_update(update(number, base=4, scores=scores, **changes)), owner)
 
 
 def moved(made) -> float:
-    """How far all heads moved together, in units of a project's bound."""
-    units = [wide(made.version.vectors[name]) / (SHARE * RULES[name].clip) for name in BOTH]
+    """How far all tasks moved together, in units of a project's bound."""
+    units = [to_numpy(made.version.vectors[name]) / (SHARE * RULES[name].clip) for name in BOTH]
     return float(np.linalg.norm(np.concatenate(units)))
 
 
@@ -97,7 +99,7 @@ def test_who_sends_in_the_name_of_another_project_is_not_clipped_with_it(update)
     told = next_private(moment_of(mine, theirs), RULES, Gate(), NOISE)
     assert told.noised["flaky"].votes == pytest.approx(2.0, abs=1e-3)
     alone = [next_private(moment_of(one), RULES, Gate(), NOISE).version.vectors["flaky"] for one in (mine, theirs)]
-    assert wide(told.version.vectors["flaky"]) == pytest.approx(wide(alone[0]) + wide(alone[1]), abs=1e-4)
+    assert to_numpy(told.version.vectors["flaky"]) == pytest.approx(to_numpy(alone[0]) + to_numpy(alone[1]), abs=1e-4)
 
 
 def test_an_owners_many_updates_of_one_project_are_one_part(update):

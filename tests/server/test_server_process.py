@@ -13,27 +13,26 @@ from dataclasses import replace
 import pytest
 
 from fedstep.errors import UsageError
-from fedstep.features.schema import schema
 from fedstep.federation.client import NotModified, pull, push
-from fedstep.federation.patience import Patience
-from fedstep.federation.transport import requests_send
-from fedstep.federation.wire import Score, Update, pack_update, shape
+from fedstep.federation.messages import TrialScore, Update, pack_update, shape
+from fedstep.federation.transport import RetryPolicy, requests_send
 from fedstep.model.linear import zeros
+from fedstep.schema.schema import schema
 from fedstep.server.app import serve
-from fedstep.server.listen import listener
+from fedstep.server.listener import listener
 from fedstep.server.settings import Settings
-from fedstep.server.store import Store
+from fedstep.server.storage.store import Store
 from tests.lifetime import bound
 
-PATIENCE = Patience(timeout=10.0, waits=(0.1, 0.2))
+PATIENCE = RetryPolicy(timeout=10.0, waits=(0.1, 0.2))
 SERVE = """
 import sys
 from fedstep.server.app import serve
-from fedstep.server.buffer import Folding
+from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.settings import Limits, Settings
 store, updates, seconds, slow = sys.argv[1:]
 serve(
-    Settings(port=0, store=store, folding=Folding(int(updates), float(seconds)), limits=Limits(seconds=float(slow))),
+    Settings(port=0, store=store, folding=BufferPolicy(int(updates), float(seconds)), limits=Limits(seconds=float(slow))),
     lambda url: print(url, flush=True),
 )
 """
@@ -59,20 +58,20 @@ def process(tmp_path, updates: int = 3, seconds: float = 3600.0, slow: float = 2
 
 
 def made(number: int, base: int = 0) -> Update:
-    delta = zeros(schema().heads["build-duration"].size())
+    delta = zeros(schema().tasks["build-duration"].size())
     delta[number % len(delta)] = 0.1
     return Update(
         schema().digest, base, f"{number:032x}", f"{number:032x}", {"build-duration": 8}, {"build-duration": delta}
     )
 
 
-def head(url: str) -> int:
-    return pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.head_version
+def task(url: str) -> int:
+    return pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.candidate_version
 
 
 def wait_for(url: str, version: int) -> None:
     end = time.monotonic() + 10
-    while head(url) != version:
+    while task(url) != version:
         assert time.monotonic() < end, f"no version {version} inside 10 s"
         time.sleep(0.02)
 
@@ -98,12 +97,12 @@ def test_kill_9_between_acknowledgement_and_fold_loses_nothing(tmp_path):
         receipts = [push(pack_update(made(number)), url, requests_send(url), PATIENCE) for number in range(2)]
         os.kill(pid, signal.SIGKILL)
     with process(tmp_path, updates=3) as (url, _):
-        assert head(url) == 0
+        assert task(url) == 0
         assert push(pack_update(made(0)), url, requests_send(url), PATIENCE) == receipts[0]
-        assert head(url) == 0
+        assert task(url) == 0
         push(pack_update(made(2)), url, requests_send(url), PATIENCE)
         wait_for(url, 1)
-        vector = pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.head["build-duration"]
+        vector = pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.candidate["build-duration"]
         assert all(vector[number] > 0 for number in range(3))
 
 
@@ -114,7 +113,7 @@ def test_kill_9_in_the_middle_of_a_trial_keeps_every_vote(tmp_path):
         wait_for(url, 1)
     with process(tmp_path, updates=100) as (url, pid):
         for number in (1, 2, 3):
-            scored = made(number, 1)._replace(scores={"build-duration": Score(1, 0.5)})
+            scored = made(number, 1)._replace(scores={"build-duration": TrialScore(1, 0.5)})
             push(pack_update(scored), url, requests_send(url), PATIENCE)
         os.kill(pid, signal.SIGKILL)
     with closing(Store(store, shape(schema()))) as reader:
@@ -132,7 +131,7 @@ def test_slow_and_endless_senders_are_cut_off_and_others_are_served(tmp_path):
         begun = b"POST /v1/updates HTTP/1.1\r\nHost: here\r\nContent-Length: 5000\r\n"
         for sent in (b"", begun, begun + b"\r\n123", b"GET / HTTP/1.1\r\nX: " + b"x" * 200_000):
             with socket.create_connection((host, int(port)), timeout=10) as slow:
-                assert head(url) == 0
+                assert task(url) == 0
                 answer = _all_of(slow, sent)
                 assert answer == b"" or b" 408 " in answer.split(b"\r\n")[0]
 

@@ -18,15 +18,14 @@ import psycopg
 import pytest
 
 from fedstep.errors import FedstepError
-from fedstep.features.schema import schema
 from fedstep.federation.client import pull
-from fedstep.federation.patience import Patience
-from fedstep.federation.transport import requests_send
-from fedstep.federation.wire import Update, pack_update, shape
+from fedstep.federation.messages import Update, pack_update, shape
+from fedstep.federation.transport import RetryPolicy, requests_send
 from fedstep.model.linear import zeros
+from fedstep.schema.schema import schema
 from tests.lifetime import bound
 
-PATIENCE = Patience(timeout=30.0, waits=(0.2, 0.5))
+PATIENCE = RetryPolicy(timeout=30.0, waits=(0.2, 0.5))
 SENDERS, LONGEST = 6, 120.0  # seconds until everything is acknowledged and folded, on a machine that does other things
 
 
@@ -55,11 +54,11 @@ def _address(log: Path, server: subprocess.Popen) -> str:
 
 def body(number: int, base: int) -> tuple[str, bytes]:
     """An update's id and its bytes."""
-    delta = zeros(schema().heads["build-duration"].size())
+    delta = zeros(schema().tasks["build-duration"].size())
     delta[number % len(delta)] = 0.01
     project = f"{number % 40:032x}"
-    heads = {"build-duration": 8}, {"build-duration": delta}
-    return f"{number:032x}", pack_update(Update(schema().digest, base, f"{number:032x}", project, *heads))
+    tasks = {"build-duration": 8}, {"build-duration": delta}
+    return f"{number:032x}", pack_update(Update(schema().digest, base, f"{number:032x}", project, *tasks))
 
 
 def deliver(number: int, urls: tuple[str, ...], base: int, end: float) -> tuple[str, int]:
@@ -90,8 +89,8 @@ def send(numbers: range, urls: tuple[str, ...], acknowledged: dict[str, str], en
             enough.set()
 
 
-def head(url: str) -> int:
-    return pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.head_version
+def task(url: str) -> int:
+    return pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.candidate_version
 
 
 @pytest.mark.parametrize("updates", [10, pytest.param(100, marks=pytest.mark.full)])
@@ -105,13 +104,13 @@ def test_no_receipt_is_lost_or_counted_twice_when_one_replica_is_killed(database
             sending = [pool.submit(send, share, (doomed, other), acknowledged, enough) for share in shares]
             enough.wait(LONGEST)
             os.kill(process.pid, 9)
-            after = head(other)
+            after = task(other)
             for one in sending:
                 one.result()
         newest = _when_folded(database)
         assert newest > after, "the replica that is left goes on folding"
         end = time.monotonic() + LONGEST
-        while head(other) < newest:
+        while task(other) < newest:
             assert time.monotonic() < end, "what was folded is not served"
             time.sleep(0.1)
     _account(database, acknowledged, SENDERS * updates)

@@ -16,24 +16,23 @@ import requests
 from shares_workshop import PATIENCE, PEER_TOKEN, drawn, helper, leader, logged, peer, pulled, serving, wait_for
 
 from fedstep.errors import AggregatorError, UpdateRefused, UsageError
-from fedstep.features.schema import schema
-from fedstep.federation.audit import read_audit
 from fedstep.federation.client import post, push
-from fedstep.federation.halves import pack_half
-from fedstep.federation.outbox import Outbox
-from fedstep.federation.shares import LEVELS, pair_of, split
-from fedstep.federation.twins import SHARES, Peer, flush_halves, push_halves
-from fedstep.federation.wire import Promise, Score, Update, pack_update, shape
-from fedstep.history.home import Home
+from fedstep.federation.messages import PrivacyGuarantee, TrialScore, Update, pack_update, shape
+from fedstep.federation.outbox import Outbox, read_audit
+from fedstep.federation.secagg.share_client import SHARES, Endpoint, flush_halves, push_halves
+from fedstep.federation.secagg.share_messages import pack_half
+from fedstep.federation.secagg.shares import LEVELS, pair_of, split
+from fedstep.history.project_store import ProjectStore
+from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
-from fedstep.server.helper import make_helper_app
-from fedstep.server.roles import make_leader_app, make_role_app
-from fedstep.server.rounds import Part, Proposal, pack_proposal, signature
+from fedstep.server.openapi import helper_document, leader_document
+from fedstep.server.run import make_leader_app, make_role_app
+from fedstep.server.secagg.helper import make_helper_app
+from fedstep.server.secagg.rounds import Proposal, RoundPart, pack_proposal, signature
 from fedstep.server.settings import Settings
-from fedstep.server.share_openapi import helper_document, leader_document
 
 HEADS, RULES = ("build-duration", "build-failure"), default_rules(schema())
-BOUNDS = {name: head.clip for name, head in schema().heads.items()}
+BOUNDS = {name: task.clip for name, task in schema().tasks.items()}
 SEED = bytes(range(32))
 ROUNDS = count(1)  # of the helper that tests share
 
@@ -59,17 +58,17 @@ def send_masked(update: Update, url: str) -> None:
 
 def made_of(url: str, updates: list[Update], version: int = 1) -> None:
     """Waits for a version, which has to be one fold of these fresh updates onto zeros, with no cap."""
-    wait_for(lambda: pulled(url).head_version >= version)
+    wait_for(lambda: pulled(url).candidate_version >= version)
     model = pulled(url)
-    for head in HEADS:
-        sums = [RULES[head].rate * sum(column) for column in zip(*(u.deltas[head] for u in updates), strict=True)]
-        tolerance = len(updates) * RULES[head].clip / LEVELS + 1e-6
-        assert list(model.head[head]) == pytest.approx(sums, abs=tolerance)
+    for task in HEADS:
+        sums = [RULES[task].rate * sum(column) for column in zip(*(u.deltas[task] for u in updates), strict=True)]
+        tolerance = len(updates) * RULES[task].clip / LEVELS + 1e-6
+        assert list(model.candidate[task]) == pytest.approx(sums, abs=tolerance)
 
 
-def proposed(number: int, updates: list[Update], head: str = "build-failure") -> bytes:
+def proposed(number: int, updates: list[Update], task: str = "build-failure") -> bytes:
     pairs = {update.id: pair_of(SEED) for update in updates}
-    return pack_proposal(Proposal(number, schema().digest, (Part(head, -1, pairs),)))
+    return pack_proposal(Proposal(number, schema().digest, (RoundPart(task, -1, pairs),)))
 
 
 def ask(url: str, body: bytes, token: str = PEER_TOKEN, signed: str = PEER_TOKEN) -> requests.Response:
@@ -93,7 +92,7 @@ def test_halves_are_folded_as_whole_updates_would_be_and_a_client_that_vanished_
             send(update, first, second)
             send(update, first, second)  # a repeat counts once
         made_of(first, updates)
-        assert pulled(first).head["flaky"] == schema().heads["flaky"].start()
+        assert pulled(first).task["flaky"] == schema().tasks["flaky"].start()
 
 
 @pytest.mark.full
@@ -104,12 +103,12 @@ def test_with_the_helper_away_both_halves_wait_and_the_same_bytes_go_out_later(t
     nowhere = f"http://127.0.0.1:{port}"
     with leader(tmp_path, nowhere) as (first, _):
 
-        def watched(to: Peer) -> Peer:
+        def watched(to: Endpoint) -> Endpoint:
             def noting(method, path, headers, body, timeout):
                 seen.append(body)
                 return to.send(method, path, headers, body, timeout)
 
-            return Peer(to.url, noting)
+            return Endpoint(to.url, noting)
 
         for number in range(5):
             outbox.keep(pack_update(drawn(number)))
@@ -140,7 +139,7 @@ def test_a_leader_killed_after_its_proposal_folds_once(tmp_path):
         with leader(tmp_path, second) as (first, _):
             made_of(first, updates)
         with leader(tmp_path, second) as (first, _):
-            assert pulled(first).head_version == 1
+            assert pulled(first).candidate_version == 1
 
 
 @pytest.mark.full
@@ -165,7 +164,7 @@ def test_with_another_peer_token_nothing_is_combined(tmp_path):
         for number in range(5):
             send(drawn(number), first, second)
         wait_for(lambda: logged(tmp_path / "leader", "the helper answered 401"))
-        assert pulled(first).head_version == 0
+        assert pulled(first).candidate_version == 0
 
 
 def test_the_helper_releases_no_sum_of_fewer_projects_than_it_counts_itself(shared_helper):
@@ -231,7 +230,7 @@ def test_half_of_a_forgotten_project_is_gone_and_not_taken_again(shared_helper):
         json.dumps({"round": 1, "schema": schema().digest, "parts": []}).encode(),
         json.dumps({"round": True, "schema": schema().digest, "parts": [["flaky"]]}).encode(),
         proposed(0, [drawn(1)]),
-        proposed(1, [drawn(1)], head="Flaky\n"),
+        proposed(1, [drawn(1)], task="Flaky\n"),
     ],
 )
 def test_a_proposal_that_is_none_is_refused_by_the_helper(body, shared_helper):
@@ -239,7 +238,7 @@ def test_a_proposal_that_is_none_is_refused_by_the_helper(body, shared_helper):
 
 
 def test_a_proposal_for_another_schema_or_head_is_refused(shared_helper):
-    assert ask(shared_helper, proposed(1, [drawn(1)], head="other")).status_code == 422
+    assert ask(shared_helper, proposed(1, [drawn(1)], task="other")).status_code == 422
     assert ask(shared_helper, proposed(1, [drawn(1)]).replace(b"a", b"b")).status_code in (400, 409)
 
 
@@ -257,7 +256,7 @@ def test_each_takes_its_own_half_alone(tmp_path, shared_helper):
             assert not isinstance(caught.value, UpdateRefused), "it waits until the URL is right"
         with pytest.raises(UpdateRefused, match="version 5"):
             send_masked(drawn(1, base=5), first)
-        wild = drawn(1)._replace(scores={"build-failure": Score(10**15 - 1, 0.1)})
+        wild = drawn(1)._replace(scores={"build-failure": TrialScore(10**15 - 1, 0.1)})
         for half, url in ((send_masked, first), (send_seed, shared_helper)):
             with pytest.raises(UpdateRefused, match="cannot be"):
                 half(wild, url)
@@ -287,7 +286,7 @@ def test_the_documents_have_every_route_and_are_valid(tmp_path):
         ({"role": "leader", "peer": ""}, "--peer"),
         ({"role": "leader", "peer": "http://h.example"}, "https://"),
         ({"role": "leader", "peer": "https://["}, "--peer"),
-        ({"role": "helper", "promise": Promise(epsilon=8.0)}, "--privacy-epsilon"),
+        ({"role": "helper", "promise": PrivacyGuarantee(epsilon=8.0)}, "--privacy-epsilon"),
     ],
 )
 def test_roles_that_cannot_work_are_said_before_anything_listens(tmp_path, changes, said):
@@ -309,7 +308,7 @@ def test_a_client_without_a_helper_shows_the_leader_nothing_and_says_once_what_t
         assert tried.stderr.count("Give --helper") == 1
     assert (never_pulled.returncode, pulled_once.returncode, after.returncode) == (5, 0, 0)
     assert not logged(tmp_path / "leader", "shares-only"), "it would have been refused, and seen"
-    assert read_audit(Home(str(tmp_path / ".fedstep"))).sent == ()
+    assert read_audit(ProjectStore(str(tmp_path / ".fedstep"))).sent == ()
 
 
 @pytest.mark.full

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedstep.features.schema import schema
+from fedstep.schema.schema import schema
 from tests.benchmarks.scale import FIGURES, MODEL_BYTES, PAGE, PLAIN_BYTES, figures_of, measured, page, table
 
 
@@ -32,6 +32,6 @@ def test_cores_and_bandwidth_follow_the_figures_and_what_is_not_measured_is_said
 
 
 def test_the_sizes_are_those_of_the_schema():
-    coordinates = sum(head.size() for head in schema().heads.values())
+    coordinates = sum(task.size() for task in schema().tasks.values())
     assert pytest.approx(3 * 4 * coordinates) == MODEL_BYTES
     assert 4 * coordinates < PLAIN_BYTES < 4 * coordinates + 1000

@@ -1,4 +1,4 @@
-"""Shares on disk: a round makes one version, each head of an update is released once, and what must be gone is gone."""
+"""Shares on disk: a round makes one version, each task of an update is released once, and what must be gone is gone."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -8,15 +8,14 @@ import pytest
 from books_workshop import AT_ONCE, FEWEST, SIZES, STALENESS, Pair, drawn, offers, seed_of
 
 from fedstep.errors import WireError
-from fedstep.federation.shares import LEVELS, REACH, pair_of
-from fedstep.federation.wire import Shape, Update
+from fedstep.federation.messages import SchemaShape, Update
+from fedstep.federation.secagg.shares import LEVELS, REACH, pair_of
 from fedstep.model.linear import zeros
-from fedstep.server.choosing import chosen
 from fedstep.server.gate import Gate
-from fedstep.server.helper_book import HelperBook
-from fedstep.server.leader_book import LeaderBook
-from fedstep.server.rounds import Part, Proposal, unpack_answer, unpack_proposal
-from fedstep.server.store import Store
+from fedstep.server.secagg.helper import HelperStore
+from fedstep.server.secagg.leader import LeaderStore
+from fedstep.server.secagg.rounds import Proposal, RoundPart, chosen, unpack_answer, unpack_proposal
+from fedstep.server.storage.store import Store
 
 
 @pytest.fixture
@@ -26,11 +25,11 @@ def pair(tmp_path) -> Iterator[Pair]:
 
 
 def opened_sum(pair: Pair) -> list[float]:
-    return list(pair.store.current().head.vectors["flaky"])
+    return list(pair.store.current().candidate.vectors["flaky"])
 
 
-def wanted(updates: list[Update], head: str = "flaky"):
-    step = [sum(column) for column in zip(*(update.deltas[head] for update in updates), strict=True)]
+def wanted(updates: list[Update], task: str = "flaky"):
+    step = [sum(column) for column in zip(*(update.deltas[task] for update in updates), strict=True)]
     return pytest.approx(step, abs=len(updates) / LEVELS + 1e-6)
 
 
@@ -40,15 +39,15 @@ def test_a_round_makes_one_version_of_what_both_have(pair):
     settled = pair.fold()
     assert (settled.version.version, settled.updates, settled.spoiled) == (1, 4, ())
     assert opened_sum(pair) == wanted(updates)
-    assert list(pair.store.current().head.vectors["triage"]) == wanted(updates, "triage")
+    assert list(pair.store.current().candidate.vectors["triage"]) == wanted(updates, "triage")
     assert pair.plan() == b""
     assert pair.store.lineage(1).versions[0].updates == 4
 
 
 def test_a_sum_takes_a_number_that_no_version_of_another_schema_has(pair):
-    with closing(Store(pair.urls[0], Shape("b" * 16, {"flaky": 1}))) as other:
+    with closing(Store(pair.urls[0], SchemaShape("b" * 16, {"flaky": 1}))) as other:
         other.start({"flaky": zeros(1)}, 1.0)
-        taken = other.current().head.version
+        taken = other.current().candidate.version
     pair.keep(*(drawn(number) for number in range(4)))
     assert pair.fold().version.version == taken + 1
 
@@ -68,9 +67,9 @@ def test_a_plan_is_final_until_it_is_settled_also_after_a_crash(pair):
     body = pair.plan()
     answer = pair.helper.answer(unpack_proposal(body), FEWEST, SIZES)
     pair.keep(drawn(3))
-    with closing(LeaderBook(pair.urls[0], "a" * 16)) as restarted:
+    with closing(LeaderStore(pair.urls[0], "a" * 16)) as restarted:
         assert restarted.planned(lambda *_: pytest.fail("there is a plan"), STALENESS) == body
-    with closing(HelperBook(pair.urls[1], "a" * 16)) as restarted:
+    with closing(HelperStore(pair.urls[1], "a" * 16)) as restarted:
         assert restarted.answer(unpack_proposal(body), FEWEST, SIZES) == answer
     assert pair.settle(body, answer).version.version == 1
     assert pair.settle(body, answer).version is None
@@ -122,7 +121,7 @@ def test_two_updates_of_one_project_are_never_in_one_sum(pair):
     body = pair.plan()
     assert len(unpack_proposal(body).parts[0].pairs) == 3
     both = {number.id: pair_of(seed_of(int(number.id, 16))) for number in map(drawn, (1, 2, 3, 4))}
-    forced = Proposal(9, "a" * 16, (Part("flaky", -1, both),))
+    forced = Proposal(9, "a" * 16, (RoundPart("flaky", -1, both),))
     answer = unpack_answer(pair.helper.answer(forced, FEWEST, SIZES), forced, SIZES)
     assert len(answer.parts[0].ids) == 3
 
@@ -143,7 +142,7 @@ def test_a_liars_sum_is_thrown_away_and_the_next_one_counts(pair):
 
 def test_a_leader_that_lost_its_rounds_goes_on_after_those_of_the_helper(pair):
     pair.keep(*(drawn(number) for number in range(3)))
-    pair.helper.answer(Proposal(41, "a" * 16, (Part("flaky", -1, {"f" * 32: "f" * 32}),)), FEWEST, SIZES)
+    pair.helper.answer(Proposal(41, "a" * 16, (RoundPart("flaky", -1, {"f" * 32: "f" * 32}),)), FEWEST, SIZES)
     body = pair.plan()
     with pytest.raises(WireError, match="over"):
         pair.helper.answer(unpack_proposal(body), FEWEST, SIZES)
@@ -169,14 +168,14 @@ def test_scores_of_the_snapshot_on_trial_promote_it_by_their_sums_alone(tmp_path
         assert set(pair.store.current().trials) == {"flaky"}
         for turn in range(1, 40):
             trial = pair.store.current().trials["flaky"].version
-            head = pair.store.newest()
-            pair.keep(*(drawn(10 * turn + n, base=head, trial=trial, score=-REACH) for n in range(6)))
+            task = pair.store.newest()
+            pair.keep(*(drawn(10 * turn + n, base=task, trial=trial, score=-REACH) for n in range(6)))
             pair.fold()
             if pair.store.lineage(9).verdicts:
                 break
         (verdict,) = pair.store.lineage(9).verdicts
         assert (verdict.outcome, verdict.trial, verdict.figures["votes"]) == ("promoted", 1, 6 * turn)
-        assert pair.store.current().head.sources["flaky"] == 1
+        assert pair.store.current().candidate.sources["flaky"] == 1
 
 
 def test_scores_of_a_snapshot_that_is_no_longer_on_trial_are_not_told(pair):

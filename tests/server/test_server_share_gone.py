@@ -11,21 +11,18 @@ from shares_workshop import PEER_TOKEN
 from sqlalchemy import func, select
 
 from fedstep.errors import AggregatorError, WireError
-from fedstep.federation.halves import NEWEST_VERSION, Seeded, check_half
-from fedstep.federation.shares import head_seeds, split
-from fedstep.federation.transport import Answer
-from fedstep.federation.wire import shape
-from fedstep.server.helper import SIGNATURE
-from fedstep.server.helper_book import HelperBook
-from fedstep.server.leader import Leader
-from fedstep.server.leader_book import LeaderBook
+from fedstep.federation.messages import shape
+from fedstep.federation.secagg.share_messages import NEWEST_VERSION, SeedShare, check_half
+from fedstep.federation.secagg.shares import split, task_seeds
+from fedstep.federation.transport import HttpResponse
 from fedstep.server.metrics import Metrics
-from fedstep.server.migrations import open_engine
-from fedstep.server.rounds import LATEST_HEARD, pack_answer, signature, unpack_proposal
-from fedstep.server.rounds import Answer as Released
-from fedstep.server.share_book import KEPT_SECONDS, MOST_LOOKED_AT
-from fedstep.server.share_tables import halves, rounds
-from fedstep.server.store import Store
+from fedstep.server.secagg.helper import SIGNATURE, HelperStore
+from fedstep.server.secagg.leader import Leader, LeaderStore
+from fedstep.server.secagg.rounds import LATEST_HEARD, pack_answer, signature, unpack_proposal
+from fedstep.server.secagg.rounds import RoundReply as Released
+from fedstep.server.secagg.share_store import KEPT_SECONDS, MOST_LOOKED_AT, halves, rounds
+from fedstep.server.storage.engine import open_engine
+from fedstep.server.storage.store import Store
 
 BOTH = ("flaky", "triage")
 
@@ -37,17 +34,17 @@ def pair(tmp_path):
 
 
 def secrets(number: int) -> dict[str, bytes]:
-    """The seed of an update, and that of each of its heads, as a helper could have them."""
+    """The seed of an update, and that of each of its tasks, as a helper could have them."""
     update = drawn(number, BOTH)
     seed = seed_of(number)
-    return {"": seed, **head_seeds(Seeded(update.schema, update.id, update.project, dict.fromkeys(BOTH, -1), seed))}
+    return {"": seed, **task_seeds(SeedShare(update.schema, update.id, update.project, dict.fromkeys(BOTH, -1), seed))}
 
 
 def in_files(folder: Path, numbers: range) -> dict[str, int]:
-    """How many of the seeds of these updates are in any file of the helper, by head; "": of whole updates."""
+    """How many of the seeds of these updates are in any file of the helper, by task; "": of whole updates."""
     everything = b"".join(path.read_bytes() for path in folder.glob("helper.db*"))
-    found = [{head: secret in everything for head, secret in secrets(number).items()} for number in numbers]
-    return {head: sum(one[head] for one in found) for head in ("", *BOTH)}
+    found = [{task: secret in everything for task, secret in secrets(number).items()} for number in numbers]
+    return {task: sum(one[task] for one in found) for task in ("", *BOTH)}
 
 
 def counted(url: str, table: object = halves, *which: object) -> int:
@@ -69,7 +66,7 @@ def test_a_helper_has_no_seed_that_opens_more_than_one_head(pair, tmp_path):
 def test_what_is_released_of_one_head_is_gone_while_another_waits(pair, tmp_path):
     pair.keep(*(drawn(number, BOTH) for number in range(3)))
     whole = unpack_proposal(pair.plan())
-    flaky = replace(whole, parts=tuple(part for part in whole.parts if part.head == "flaky"))
+    flaky = replace(whole, parts=tuple(part for part in whole.parts if part.task == "flaky"))
     pair.helper.answer(flaky, FEWEST, SIZES)
     assert in_files(tmp_path, range(3)) == {"": 0, "flaky": 0, "triage": 3}
 
@@ -137,7 +134,7 @@ def test_a_round_of_a_schema_that_was_left_does_not_stop_the_next_one(pair, tmp_
 
 def test_halves_of_another_schema_are_let_go_after_their_time(pair):
     pair.keep(*(drawn(number) for number in range(3)))
-    for url, book in zip(pair.urls, (LeaderBook, HelperBook), strict=True):
+    for url, book in zip(pair.urls, (LeaderStore, HelperStore), strict=True):
         with closing(book(url, "b" * 16)) as later:
             assert later.let_go(KEPT_SECONDS) == 3
         assert counted(url, halves, halves.c.body.is_not(None)) == 0
@@ -174,7 +171,7 @@ def test_a_half_that_was_learned_from_a_version_that_no_database_can_hold_is_ref
 @pytest.mark.parametrize("trial", [-1, NEWEST_VERSION])
 def test_every_version_that_fits_is_kept_by_every_database(url, trial):
     half = offers(drawn(1, base=max(0, trial), trial=trial))[0]
-    with closing(LeaderBook(url, OURS.digest)) as book:
+    with closing(LeaderStore(url, OURS.digest)) as book:
         assert book.keep([half], 1.0) == (False,)
         assert [(one.trial, one.base) for one in book.waiting()] == [(trial, half.base)]
 
@@ -186,14 +183,14 @@ def test_a_helper_that_names_a_round_that_cannot_be_does_not_stop_a_leader_for_g
     def ask(_method, _path, _headers, body, _timeout):
         asked.append(unpack_proposal(body).number)
         if said:
-            return Answer(409, {}, json.dumps(said).encode())
+            return HttpResponse(409, {}, json.dumps(said).encode())
         answer = pack_answer(Released(asked[-1], ()))
-        return Answer(200, {SIGNATURE.lower(): signature(PEER_TOKEN, body, answer)}, answer)
+        return HttpResponse(200, {SIGNATURE.lower(): signature(PEER_TOKEN, body, answer)}, answer)
 
     role = replace(settings, role="leader", peer_token=PEER_TOKEN, fewest=2)
-    bounds = {name: head.clip for name, head in small.heads.items()}
+    bounds = {name: task.clip for name, task in small.tasks.items()}
     with closing(Store(role.store, shape(small))) as store:
-        store.start({name: head.start() for name, head in small.heads.items()}, 0.0)
+        store.start({name: task.start() for name, task in small.tasks.items()}, 0.0)
     leader = Leader(role, small, lambda: 9.0, Metrics(), ask)
     with closing(leader._book), closing(leader._tokens):
         for number in (1, 2):

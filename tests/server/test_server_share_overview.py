@@ -10,19 +10,18 @@ from shares_workshop import PATIENCE, helper, leader, peer
 from shares_workshop import drawn as real
 from sqlalchemy import select
 
-from fedstep.features.schema import schema
 from fedstep.federation.client import post
-from fedstep.federation.halves import pack_half
-from fedstep.federation.shares import split
-from fedstep.federation.twins import SHARES, push_halves
-from fedstep.federation.wire import pack_update
-from fedstep.server.buffer import Pending
-from fedstep.server.gate import Active, Gate
-from fedstep.server.migrations import open_engine
-from fedstep.server.share_book import KEPT_SECONDS
-from fedstep.server.share_overview import ShareOverview
-from fedstep.server.share_tables import halves
-from fedstep.server.taking import tidy
+from fedstep.federation.messages import pack_update
+from fedstep.federation.secagg.share_client import SHARES, push_halves
+from fedstep.federation.secagg.share_messages import pack_half
+from fedstep.federation.secagg.shares import split
+from fedstep.schema.schema import schema
+from fedstep.server.aggregation.policy import BufferStatus
+from fedstep.server.dashboard.snapshot import ShareDashboardReader
+from fedstep.server.gate import ActiveCounts, Gate
+from fedstep.server.secagg.share_store import KEPT_SECONDS, halves
+from fedstep.server.storage.engine import open_engine
+from fedstep.server.update_endpoint import tidy
 
 DAY = 86_400.0
 NOW = 100 * DAY
@@ -37,7 +36,7 @@ def pair(tmp_path):
 
 @pytest.fixture
 def overview(pair):
-    with closing(ShareOverview(pair.urls[0], OURS, Gate())) as made:
+    with closing(ShareDashboardReader(pair.urls[0], OURS, Gate())) as made:
         yield made
 
 
@@ -48,7 +47,7 @@ def keep(pair: Pair, number: int, whose: str, received: float) -> None:
 def test_an_update_of_several_heads_waits_once(pair, overview):
     for number, whose in enumerate("aab"):
         keep(pair, number, whose, NOW + number)
-    assert overview.look(NOW + 9).pending == Pending(3, 2, NOW)
+    assert overview.look(NOW + 9).pending == BufferStatus(3, 2, NOW)
     assert overview.look(NOW + 9).status()["waiting"] == {"updates": 3, "projects": 2}
 
 
@@ -57,10 +56,10 @@ def test_who_sent_in_the_last_week_is_active_also_after_the_round(pair, overview
     assert pair.fold().updates == 3
     keep(pair, 7, "new", 2.0)
     look = overview.look(DAY)
-    assert (look.pending.updates, look.active) == (1, Active(4, 1))
+    assert (look.pending.updates, look.active) == (1, ActiveCounts(4, 1))
     assert sum(day.updates for day in look.days) == 4
     assert look.volumes[0] == 4
-    assert overview.look(9 * DAY).active == Active(0, 0)
+    assert overview.look(9 * DAY).active == ActiveCounts(0, 0)
 
 
 def test_a_project_that_was_forgotten_is_not_counted(pair, overview):
@@ -96,14 +95,14 @@ def test_a_book_that_nobody_sends_to_lets_go_by_the_clock_alone(pair):
         tidying.cancel()
 
     asyncio.run(quiet())
-    assert pair.leader.counted() == Pending(0, 0, 0.0)
+    assert pair.leader.counted() == BufferStatus(0, 0, 0.0)
 
 
 def test_two_processes_count_the_halves_that_wait_and_those_they_refused(tmp_path):
     with helper(tmp_path) as (second, _), leader(tmp_path, second) as (first, _):
         for number in (1, 2):
             push_halves(pack_update(real(number)), SEED, peer(first), peer(second), PATIENCE)
-        bounds = {name: head.clip for name, head in schema().heads.items()}
+        bounds = {name: task.clip for name, task in schema().tasks.items()}
         lonely = split(real(3), bounds, SEED)[1]
         for _ in range(2):
             post(SHARES, lonely.id, pack_half(lonely), second, peer(second).send, PATIENCE)

@@ -14,11 +14,12 @@ from store_workshop import fold, gated, offer, rows
 
 from fedstep.errors import UsageError
 from fedstep.model.linear import zeros
-from fedstep.server.buffer import Folding
-from fedstep.server.database import connected, emptied_log, needed
-from fedstep.server.gate import Active
-from fedstep.server.lineage import contributions, starting_vectors
-from fedstep.server.store import Accepted, Refused, Store
+from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.aggregation.step import contributions, starting_vectors
+from fedstep.server.gate import ActiveCounts
+from fedstep.server.storage.engine import connected, needed, truncate_wal
+from fedstep.server.storage.store import Store
+from fedstep.server.storage.update_repository import StoredReceipt, UpdateRejected
 from fedstep.server.writer import Writer
 
 
@@ -49,10 +50,10 @@ def test_the_same_update_twice_in_one_batch_is_stored_once(store, update):
 
 def test_too_stale_and_unknown_bases_are_refused_but_a_repeat_never_is(store, update):
     stale, future, fine = store.accept([offer(update(1, 4)), offer(update(2, 16)), offer(update(3, 5))], 15, 10, 1.0)
-    assert isinstance(stale, Refused)
-    assert isinstance(future, Refused)
-    assert isinstance(fine, Accepted)
-    assert isinstance(store.accept([offer(update(3, 5))], 99, 10, 1.0)[0], Accepted)
+    assert isinstance(stale, UpdateRejected)
+    assert isinstance(future, UpdateRejected)
+    assert isinstance(fine, StoredReceipt)
+    assert isinstance(store.accept([offer(update(3, 5))], 99, 10, 1.0)[0], StoredReceipt)
 
 
 def test_a_fold_makes_a_child_and_keeps_every_version(store, update, url):
@@ -109,14 +110,14 @@ def test_a_fold_of_what_changed_while_it_was_made_is_not_written_and_is_made_aga
 
 
 def test_updates_that_were_read_when_they_came_fold_as_those_read_from_the_store(tmp_path, ours, update):
-    heads = []
+    tasks = []
     for name, known in (("a", True), ("b", False)):
         with closing(Store(f"sqlite:///{tmp_path / name}.db", ours)) as store:
             store.start(starting_vectors(b"", ours), 0.0)
             made = [update(number, project=number) for number in range(8)]
             store.accept([replace(offer(one), update=one if known else None) for one in made], 0, 10, 1.0)
-            heads.append(store.fold(fold, 9.0).vectors)
-    assert heads[0] == heads[1]
+            tasks.append(store.fold(fold, 9.0).vectors)
+    assert tasks[0] == tasks[1]
 
 
 def test_updates_are_acknowledged_while_a_fold_is_made(store, ours, url, update):
@@ -129,7 +130,7 @@ def test_updates_are_acknowledged_while_a_fold_is_made(store, ours, url, update)
         return fold(moment)
 
     async def offers() -> None:
-        writer = Writer(Store(url, ours), Folding(updates=1, seconds=3600.0), slow, 100)
+        writer = Writer(Store(url, ours), BufferPolicy(updates=1, seconds=3600.0), slow, 100)
         writing = asyncio.create_task(writer.run(store.current(), lambda _: None))
         await writer.offer(offer(update(1)))
         await asyncio.to_thread(began.wait, 30)
@@ -145,15 +146,15 @@ def test_updates_are_acknowledged_while_a_fold_is_made(store, ours, url, update)
 
 
 def test_the_order_of_arrival_in_one_buffer_does_not_matter_bit_for_bit(tmp_path, ours, update):
-    heads = []
+    tasks = []
     for name, order in (("a", (1, 2, 3, 4)), ("b", (4, 2, 1, 3))):
         store = Store(f"sqlite:///{tmp_path / name}.db", ours)
         store.start(starting_vectors(b"", ours), 0.0)
         for number in order:
             store.accept([offer(update(number))], 0, 10, float(number))
-        heads.append(store.fold(fold, 9.0).vectors)
+        tasks.append(store.fold(fold, 9.0).vectors)
         store.close()
-    assert heads[0] == heads[1]
+    assert tasks[0] == tasks[1]
 
 
 def test_another_schema_starts_after_the_last_version_and_leaves_the_old_buffer(store, ours, update, url):
@@ -238,7 +239,7 @@ def test_a_fold_writes_no_body_again(tmp_path, ours, update):
             store.fold(fold, 1.0)  # SQLite has a 1 in no bytes, as NULL: no row would grow
             offers = [replace(offer(one), update=one) for one in map(update, range(20))]
             store.accept([replace(one, body=one.body + bytes(length)) for one in offers], 1, 10, 2.0)
-            emptied_log(store._engine)
+            truncate_wal(store._engine)
             assert store.fold(fold, 3.0).version == 2
             sizes.append((tmp_path / f"{length}.db-wal").stat().st_size)
     assert sizes[1] < sizes[0] + 100_000
@@ -263,7 +264,7 @@ def test_a_writer_that_nobody_sends_to_and_that_folds_nothing_lets_go_by_the_clo
     now = [0.0]
 
     async def quiet() -> None:
-        writer = Writer(Store(url, ours), Folding(updates=1000, seconds=1e9), fold, 100, lambda: now[0])
+        writer = Writer(Store(url, ours), BufferPolicy(updates=1000, seconds=1e9), fold, 100, lambda: now[0])
         writing = asyncio.create_task(writer.run(store.current(), lambda _: None))
         await writer.offer(offer(update(1)))
         assert kept(url) == [update(1).id]
@@ -303,8 +304,8 @@ def test_updates_that_nobody_could_need_again_go_after_a_week_and_their_receipts
 def test_who_sent_nothing_for_a_week_is_not_waited_for(store, update):
     store.accept([offer(update(1, project=1)), offer(update(2, project=2))], 0, 10, 0.0)
     store.accept([offer(update(3, project=2))], 0, 10, 6 * 86_400.0)
-    assert store.active(6 * 86_400.0) == Active(2, 1)
-    assert store.active(8 * 86_400.0) == Active(1, 1)
+    assert store.active(6 * 86_400.0) == ActiveCounts(2, 1)
+    assert store.active(8 * 86_400.0) == ActiveCounts(1, 1)
 
 
 def test_to_look_at_a_store_that_is_not_there_does_not_make_it(url, ours):
@@ -331,7 +332,7 @@ def test_the_claimed_project_counts_only_where_the_identity_has_none(store, upda
 
 
 def test_one_busy_project_neither_holds_up_others_nor_is_folded_alone(store, update, monkeypatch):
-    monkeypatch.setattr("fedstep.server.store.MOST_FOLDED", 4)
+    monkeypatch.setattr("fedstep.server.storage.store.MOST_FOLDED", 4)
     store.accept([offer(update(number, project=1)) for number in range(9)], 0, 10, 1.0)
 
     def two(pending):
@@ -360,7 +361,7 @@ def test_a_long_queue_is_not_counted_after_every_batch(store, url, ours, update)
             return super().pending()
 
     async def offers() -> int:
-        writer = Writer(Counting(url, ours), Folding(updates=1000, seconds=3600.0), fold, 100)
+        writer = Writer(Counting(url, ours), BufferPolicy(updates=1000, seconds=3600.0), fold, 100)
         writing = asyncio.create_task(writer.run(store.current(), lambda _: None))
         answers = [await writer.offer(offer(update(number))) for number in range(200)]
         await writer.stop()

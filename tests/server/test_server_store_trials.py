@@ -6,20 +6,20 @@ import pytest
 from store_workshop import RULES, fold, gated, offer, rows
 
 from fedstep.errors import UsageError
-from fedstep.federation.wire import Score
+from fedstep.federation.messages import TrialScore
 from fedstep.model.linear import zeros
+from fedstep.server.aggregation.step import next_version
 from fedstep.server.gate import Gate
-from fedstep.server.store import Store
-from fedstep.server.trial import next_version
+from fedstep.server.storage.store import Store
 
 
 def scored(update, number: int, base: int, trial: int, difference: float = -0.5, project: int = 7):
-    scores = {"flaky": Score(trial, difference)}
+    scores = {"flaky": TrialScore(trial, difference)}
     return offer(update(number, base, project=project, scores=scores))
 
 
 def on_trial(store) -> dict[str, tuple[int, int]]:
-    return {trial.head: (trial.version, trial.votes) for trial in store.lineage(10).trials}
+    return {trial.task: (trial.version, trial.votes) for trial in store.lineage(10).trials}
 
 
 def test_a_vote_is_on_disk_with_the_update_that_carried_it_and_counts_once(store, ours, url, update):
@@ -42,7 +42,7 @@ def test_a_vote_that_cannot_be_written_takes_its_update_with_it(store, update, m
         raise OSError("disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("fedstep.server.ledger.Ledger.vote", full_disk)
+        patch.setattr("fedstep.server.storage.trial_repository.Ledger.vote", full_disk)
         with pytest.raises(OSError, match="full"):
             store.accept([scored(update, 2, 1, 1)], 1, 10, 3.0)
     assert store.pending().updates == 0
@@ -63,11 +63,11 @@ def test_votes_promote_one_head_and_the_lineage_keeps_every_figure(store, update
     store.accept([scored(update, number, 1, 1) for number in (2, 3, 4)], 1, 10, 3.0)
     store.fold(gated, 4.0)
     current = store.current()
-    assert current.head.sources == {"flaky": 1, "build-duration": 0}
-    assert current.head.production == 2
+    assert current.candidate.sources == {"flaky": 1, "build-duration": 0}
+    assert current.candidate.production == 2
     assert current.production == {"flaky": store.vectors(1)["flaky"], "build-duration": zeros(3)}
     (ended,) = store.lineage(10).verdicts
-    assert (ended.head, ended.trial, ended.against, ended.outcome) == ("flaky", 1, 0, "promoted")
+    assert (ended.task, ended.trial, ended.against, ended.outcome) == ("flaky", 1, 0, "promoted")
     assert ended.figures["counted"] == 3
     assert ended.figures.keys() >= {"votes", "mean", "low", "high", "allowed", "spent", "projects", "active_projects"}
     assert on_trial(store) == {"flaky": (2, 0), "build-duration": (1, 0)}
@@ -83,7 +83,7 @@ def test_a_verdict_is_in_the_log_once_its_fold_is_on_disk_and_not_when_that_fail
 
     with caplog.at_level("INFO", "fedstep.server"):
         with monkeypatch.context() as broken:
-            broken.setattr("fedstep.server.ledger.Ledger.end", no_room)
+            broken.setattr("fedstep.server.storage.trial_repository.Ledger.end", no_room)
             with pytest.raises(OSError, match="no space left"):
                 store.fold(gated, 4.0)
         assert caplog.records == []
@@ -116,8 +116,8 @@ def test_a_rollback_makes_a_new_version_of_an_old_production_and_ends_the_trials
     assert on_trial(store)
     made = store.roll_back(0, 5.0)
     current = store.current()
-    assert (made.version, current.head.version, current.head.production) == (3, 3, 3)
-    assert current.head.vectors == current.production == store.vectors(0)
+    assert (made.version, current.candidate.version, current.candidate.production) == (3, 3, 3)
+    assert current.candidate.vectors == current.production == store.vectors(0)
     assert on_trial(store) == {}
     assert {ended.outcome for ended in store.lineage(10).verdicts} == {"rollback"}
     store.fold(gated, 6.0)

@@ -13,11 +13,11 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from fedstep.cli import commands
+from fedstep.cli.main import commands
 from fedstep.errors import UsageError
-from fedstep.federation.wire import pack_update
+from fedstep.federation.messages import pack_update
 from fedstep.server import door
-from fedstep.server.identity import Sender, digest_of
+from fedstep.server.identity import Identity, digest_of
 from fedstep.server.tokens import TokenBook
 
 
@@ -31,7 +31,7 @@ def book(tmp_path):
 def test_a_token_names_its_owner_and_its_project_and_only_its_hash_is_kept(book, tmp_path):
     token = book.create("acme/web", 0.0)
     assert len(token) > 43
-    assert book.senders() == {digest_of(token): Sender("acme", "acme/web")}
+    assert book.senders() == {digest_of(token): Identity("acme", "acme/web")}
     assert token.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert book.listed()[0].id == digest_of(token)[:8]
 

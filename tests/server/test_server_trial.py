@@ -1,4 +1,4 @@
-"""What a fold decides: promotion, rejection, the next trial; each head on its own."""
+"""What a fold decides: promotion, rejection, the next trial; each task on its own."""
 
 from array import array
 from collections.abc import Iterator
@@ -7,48 +7,44 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedstep.federation.wire import pack_update
+from fedstep.federation.messages import pack_update
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution
-from fedstep.server.gate import Active, Gate, Vote
-from fedstep.server.lineage import fold_stored, next_head
-from fedstep.server.records import Current, Moment, Stored, Trial, Version
-from fedstep.server.suspects import suspects
-from fedstep.server.tracks import REFOLD_SECONDS
-from fedstep.server.trial import next_version
-from fedstep.server.verdict_log import log_verdicts
+from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
+from fedstep.server.aggregation.step import REFOLD_SECONDS, fold_stored, log_verdicts, next_task, next_version, suspects
+from fedstep.server.gate import ActiveCounts, Evaluation, Gate
 
 RULES = {"flaky": AggregationRules(1.0, decay=0.0), "build-duration": AggregationRules(0.2, decay=0.0)}
 GATE = Gate()
-BETTER = tuple(Vote(f"p{n % 9}", f"o{n % 9}", -0.3) for n in range(60))
-WORSE = tuple(Vote(vote.project, vote.owner, 0.3) for vote in BETTER)
+BETTER = tuple(Evaluation(f"p{n % 9}", f"o{n % 9}", -0.3) for n in range(60))
+WORSE = tuple(Evaluation(vote.project, vote.owner, 0.3) for vote in BETTER)
 
 
 def vectors(value: float) -> dict[str, array]:
     return {"flaky": array("f", [value] * 5), "build-duration": array("f", [value] * 3)}
 
 
-def stored(update, numbers, folded: int = -1) -> tuple[Stored, ...]:
-    return tuple(Stored(pack_update(update(n, base=0)), f"o{n}", folded) for n in numbers)
+def stored(update, numbers, folded: int = -1) -> tuple[StoredUpdate, ...]:
+    return tuple(StoredUpdate(pack_update(update(n, base=0)), f"o{n}", folded) for n in numbers)
 
 
 @pytest.fixture
-def moment(update) -> Moment:
-    """Version 4 with production of version 0, version 3 of the flaky head on trial, two updates in the buffer."""
-    head = Version(4, 0, 1000.0, vectors(0.4), {"flaky": 0, "build-duration": 0})
+def moment(update) -> AggregationInput:
+    """Version 4 with production of version 0, version 3 of the flaky task on trial, two updates in the buffer."""
+    task = ModelVersion(4, 0, 1000.0, vectors(0.4), {"flaky": 0, "build-duration": 0})
     trials = {"flaky": Trial("flaky", 3, 0, 900.0, vectors(0.3)["flaky"])}
     past = stored(update, (1, 2, 3), 1) + stored(update, (4, 5), 3)
 
-    def since(version: int) -> Iterator[Stored]:
+    def since(version: int) -> Iterator[StoredUpdate]:
         return (one for one in past if one.folded > version)
 
-    current = Current(head, vectors(0.0), trials)
-    return Moment(current, stored(update, (6, 7)), {}, Active(9, 9), {}, {}, since, 2000.0)
+    current = CurrentModels(task, vectors(0.0), trials)
+    return AggregationInput(current, stored(update, (6, 7)), {}, ActiveCounts(9, 9), {}, {}, since, 2000.0)
 
 
 def test_while_a_trial_is_open_head_moves_and_production_does_not(moment):
     made = next_version(moment, RULES, GATE)
-    assert made.version.vectors == fold_stored(moment.current.head, moment.buffered, RULES)
+    assert made.version.vectors == fold_stored(moment.current.candidate, moment.buffered, RULES)
     assert (made.version.version, made.version.production) == (5, 0)
     assert made.version.sources == {"flaky": 0, "build-duration": 0}
     assert made.decisions == ()
@@ -56,15 +52,15 @@ def test_while_a_trial_is_open_head_moves_and_production_does_not(moment):
 
 def test_a_head_without_a_trial_begins_one_with_its_newest_vector(moment):
     made = next_version(moment, RULES, GATE)
-    fresh = {trial.head: trial for trial in made.trials}
+    fresh = {trial.task: trial for trial in made.trials}
     assert fresh["flaky"] == moment.current.trials["flaky"]
     vector = made.version.vectors["build-duration"]
     assert fresh["build-duration"] == Trial("build-duration", 5, 0, 2000.0, vector)
 
 
 def test_nothing_is_tried_while_head_is_what_production_is(moment):
-    head = moment.current.head
-    still = replace(moment, current=Current(head, head.vectors, {}), buffered=())
+    task = moment.current.candidate
+    still = replace(moment, current=CurrentModels(task, task.vectors, {}), buffered=())
     assert next_version(still, RULES, GATE).trials == ()
 
 
@@ -75,7 +71,7 @@ def test_a_promotion_changes_one_head_and_the_version_of_production_and_the_next
     (decision,) = made.decisions
     assert decision.verdict.outcome == "promoted"
     assert decision.trial.version == 3
-    assert {trial.head: (trial.version, trial.against) for trial in made.trials}["flaky"] == (5, 3)
+    assert {trial.task: (trial.version, trial.against) for trial in made.trials}["flaky"] == (5, 3)
 
 
 def test_the_log_has_a_line_for_each_verdict_with_the_figures_that_led_to_it(moment, caplog):
@@ -94,26 +90,26 @@ def test_after_a_rejection_head_is_production_with_all_updates_folded_again_but_
     assert (decision.verdict.outcome, decision.refolded) == ("rejected", True)
     assert 1 <= decision.left_out <= 2
     assert made.version.sources["flaky"] == 0
-    assert made.version.vectors["flaky"] != fold_stored(moment.current.head, moment.buffered, RULES)["flaky"]
-    folded = fold_stored(moment.current.head, moment.buffered, RULES)
+    assert made.version.vectors["flaky"] != fold_stored(moment.current.candidate, moment.buffered, RULES)["flaky"]
+    folded = fold_stored(moment.current.candidate, moment.buffered, RULES)
     assert made.version.vectors["build-duration"] == folded["build-duration"], "the other head goes on"
-    assert {trial.head: trial.version for trial in made.trials}["flaky"] == 5
+    assert {trial.task: trial.version for trial in made.trials}["flaky"] == 5
 
 
 def test_folding_again_with_nobody_under_suspicion_is_what_the_folds_were(update):
     """From the same start, through the same folds, bit for bit."""
-    honest = Version(0, 0, 0.0, vectors(0.0), {"flaky": 0, "build-duration": 0})
-    first = next_head(honest, [one.body for one in stored(update, (1, 2, 3))], RULES)
-    second = fold_stored(Version(1, 0, 0.0, first), stored(update, (4, 5)), RULES)
+    honest = ModelVersion(0, 0, 0.0, vectors(0.0), {"flaky": 0, "build-duration": 0})
+    first = next_task(honest, [one.body for one in stored(update, (1, 2, 3))], RULES)
+    second = fold_stored(ModelVersion(1, 0, 0.0, first), stored(update, (4, 5)), RULES)
     away = {name: array("f", [-1.0] * len(vector)) for name, vector in first.items()}
-    current = Current(replace(honest, version=1, vectors=first), honest.vectors, {})
+    current = CurrentModels(replace(honest, version=1, vectors=first), honest.vectors, {})
     damage = Trial("flaky", 1, 0, 0.0, away["flaky"])
     past = stored(update, (1, 2, 3), 1)
-    moment = Moment(
+    moment = AggregationInput(
         replace(current, trials={"flaky": damage}),
         stored(update, (4, 5)),
         {"flaky": WORSE},
-        Active(9, 9),
+        ActiveCounts(9, 9),
         {},
         {},
         lambda version: iter(one for one in past if one.folded > version),
@@ -129,17 +125,17 @@ def test_a_head_is_folded_again_once_a_day(moment):
     lately = replace(moment, votes={"flaky": WORSE}, refolded={"flaky": moment.now - REFOLD_SECONDS / 2})
     made = next_version(lately, RULES, GATE)
     assert [(one.verdict.outcome, one.refolded) for one in made.decisions] == [("rejected", False)]
-    assert made.version.vectors == fold_stored(moment.current.head, moment.buffered, RULES)
+    assert made.version.vectors == fold_stored(moment.current.candidate, moment.buffered, RULES)
     again = replace(lately, refolded={"flaky": moment.now - REFOLD_SECONDS})
     assert next_version(again, RULES, GATE).decisions[0].refolded
 
 
 def test_a_trial_without_a_verdict_gives_way_to_the_newest_head(moment):
-    torn = tuple(Vote(f"p{n % 9}", f"o{n % 9}", 0.2 if n % 5 < 3 else -0.2) for n in range(GATE.most))
+    torn = tuple(Evaluation(f"p{n % 9}", f"o{n % 9}", 0.2 if n % 5 < 3 else -0.2) for n in range(GATE.most))
     made = next_version(replace(moment, votes={"flaky": torn}), RULES, GATE)
     assert made.decisions[0].verdict.outcome == "undecided"
     assert made.version.production == 0
-    assert {trial.head: trial.version for trial in made.trials}["flaky"] == 5
+    assert {trial.task: trial.version for trial in made.trials}["flaky"] == 5
 
 
 def test_without_a_gate_production_is_always_the_newest_head(moment):
@@ -167,18 +163,20 @@ def test_nobody_who_went_the_other_way_is_a_suspect():
 
 
 def test_a_damage_is_undone_where_its_makers_are_a_fifth(update):
-    """Ten senders, two of whom push one coordinate: after the rejection head is what the eight made."""
-    start = Version(0, 0, 0.0, {"flaky": zeros(5)}, {"flaky": 0})
+    """Ten senders, two of whom push one coordinate: after the rejection task is what the eight made."""
+    start = ModelVersion(0, 0, 0.0, {"flaky": zeros(5)}, {"flaky": 0})
     rules = {"flaky": replace(RULES["flaky"], longer=100.0, single=1.0)}
     push, pull = array("f", [0, 0, 0, 0, 1.0]), array("f", [0.1, -0.1, 0.1, 0, 0])
     sent = [
-        Stored(pack_update(update(n, deltas={"flaky": push if n < 2 else pull}, rows={"flaky": 64})), f"o{n}", 1)
+        StoredUpdate(pack_update(update(n, deltas={"flaky": push if n < 2 else pull}, rows={"flaky": 64})), f"o{n}", 1)
         for n in range(10)
     ]
     damaged = fold_stored(start, sent, rules)
     trial = Trial("flaky", 1, 0, 0.0, damaged["flaky"])
-    current = Current(Version(1, 0, 0.0, damaged, {"flaky": 0}), start.vectors, {"flaky": trial})
-    moment = Moment(current, (), {"flaky": WORSE}, Active(9, 9), {}, {}, lambda _version: iter(sent), 0.0)
+    current = CurrentModels(ModelVersion(1, 0, 0.0, damaged, {"flaky": 0}), start.vectors, {"flaky": trial})
+    moment = AggregationInput(
+        current, (), {"flaky": WORSE}, ActiveCounts(9, 9), {}, {}, lambda _version: iter(sent), 0.0
+    )
     made = next_version(moment, rules, GATE)
     assert made.version.vectors == fold_stored(start, sent[2:], rules)
     assert made.decisions[0].left_out == 2

@@ -12,8 +12,8 @@ import pytest
 from store_workshop import fold, offer
 
 from fedstep.server import writer as module
-from fedstep.server.buffer import Folding
-from fedstep.server.store import Store
+from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.storage.store import Store
 from fedstep.server.writer import Writer
 
 WRITING = ("_accepted", "_written", "_tidied", "_forgotten")
@@ -42,7 +42,7 @@ class Noting(Store):
 
 
 @asynccontextmanager
-async def writing(store: Store, folding: Folding):
+async def writing(store: Store, folding: BufferPolicy):
     """A writer at work, and what is set when it has made a version."""
     writer, made = Writer(store, folding, fold, 100), asyncio.Event()
     work = asyncio.create_task(writer.run(store.current(), lambda _: made.set()))
@@ -55,7 +55,7 @@ async def writing(store: Store, folding: Folding):
 
 
 async def folded(store: Store, *offers) -> None:
-    async with writing(store, Folding(updates=1)) as (writer, made), asyncio.timeout(30):
+    async with writing(store, BufferPolicy(updates=1)) as (writer, made), asyncio.timeout(30):
         for one in offers:
             await writer.offer(one)
         await made.wait()
@@ -79,7 +79,7 @@ def test_all_that_is_written_is_written_by_one_thread(url, ours, update):
     first = update(1)
 
     async def everything(noting: Store) -> None:
-        async with writing(noting, Folding(updates=1)) as (writer, made), asyncio.timeout(30):
+        async with writing(noting, BufferPolicy(updates=1)) as (writer, made), asyncio.timeout(30):
             await writer.forget(first.project, "open")
             await writer.offer(offer(first))
             await made.wait()

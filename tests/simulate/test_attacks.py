@@ -11,21 +11,21 @@ import pytest
 from click.testing import CliRunner
 from sklearn.metrics import roc_auc_score
 
-from fedstep.commands import study
+from fedstep.cli import study
 from fedstep.errors import InputError, UsageError
-from fedstep.features.schema import schema
-from fedstep.simulate.attacks.finding import Finding
-from fedstep.simulate.attacks.halves import attack_as_helper, attack_as_leader
-from fedstep.simulate.attacks.identify import identity_finding
-from fedstep.simulate.attacks.liar import attack_with_lies
-from fedstep.simulate.attacks.membership import membership_finding
-from fedstep.simulate.attacks.probe import attack_by_probes
-from fedstep.simulate.attacks.reading import Reader, usual_chances
-from fedstep.simulate.attacks.reconstruct import row_findings
-from fedstep.simulate.attacks.scene import Scene, make_scene, presence, words_of
-from fedstep.simulate.attacks.study import ATTACKS, BUILD_ATTACKS, attacks_table
-from fedstep.simulate.attacks.view import NOISE, OFF, PROTECTIONS, PULLED, SHARES, shares_of, views
-from fedstep.simulate.attacks.words import attack_strangers, word_findings
+from fedstep.schema.schema import schema
+from tests.studies.attacks.finding import Finding
+from tests.studies.attacks.halves import attack_as_helper, attack_as_leader
+from tests.studies.attacks.identify import identity_finding
+from tests.studies.attacks.liar import attack_with_lies
+from tests.studies.attacks.membership import membership_finding
+from tests.studies.attacks.probe import attack_by_probes
+from tests.studies.attacks.reading import Reader, usual_chances
+from tests.studies.attacks.reconstruct import row_findings
+from tests.studies.attacks.scene import AttackScene, make_scene, presence, words_of
+from tests.studies.attacks.study import ATTACKS, BUILD_ATTACKS, attacks_table
+from tests.studies.attacks.view import NOISE, OFF, PROTECTIONS, PULLED, SHARES, shares_of, views
+from tests.studies.attacks.words import attack_strangers, word_findings
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = PROTECTIONS[1]
@@ -52,7 +52,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scene(corpus: Path) -> Scene:
+def scene(corpus: Path) -> AttackScene:
     return make_scene([corpus], seed=1, views=8)
 
 
@@ -161,7 +161,7 @@ def test_a_liar_that_nothing_stops_ruins_the_model_and_the_rules_of_a_fold_hold_
 
 
 def test_the_same_seed_sees_the_same_and_another_one_other_members(corpus, scene):
-    def vectors(one: Scene) -> Iterator[bytes]:
+    def vectors(one: AttackScene) -> Iterator[bytes]:
         return (view.vector.tobytes() for view in views(SHARES, one.attacked, one, "a test"))
 
     again, other = (make_scene([corpus], seed=seed, views=8) for seed in (1, 2))
@@ -170,7 +170,7 @@ def test_the_same_seed_sees_the_same_and_another_one_other_members(corpus, scene
 
 def test_the_words_of_a_row_are_those_that_its_coordinates_say(scene):
     rows = scene.own[0].rows
-    names = schema().heads["flaky"].names()
+    names = schema().tasks["flaky"].names()
     worded = [sum(names[index].startswith(("name=", "source=")) for index in ripe.row.indices) for ripe in rows]
     assert presence(rows).sum(axis=1).tolist() == worded
     assert np.mean(worded) > 5
@@ -203,6 +203,6 @@ def test_neither_a_task_nor_an_attack_is_an_error_that_names_both(corpus):
 
 def test_the_page_has_the_figures_of_every_attack():
     page = (ROOT / "docs/explanation/attacks.md").read_text(encoding="utf-8")
-    head, line = attacks_table([]).splitlines()
-    assert f"{head}\n{line}\n" in page
+    task, line = attacks_table([]).splitlines()
+    assert f"{task}\n{line}\n" in page
     assert all(f"\n| {name} |" in page for name in (*ATTACKS, *BUILD_ATTACKS))

@@ -7,13 +7,13 @@ from random import Random
 import pytest
 from click.testing import CliRunner
 
-from fedstep.commands import study
+from fedstep.cli import study
 from fedstep.errors import InputError
-from fedstep.features.schema import schema
-from fedstep.federation.wire import unpack_update
-from fedstep.simulate.attacks.build_membership import WAYS, Way, build_finding
-from fedstep.simulate.attacks.build_scene import HEADS, BuildScene, make_build_scene
-from fedstep.simulate.attacks.study import ATTACKS, BUILD_ATTACKS, attacks_on
+from fedstep.federation.messages import unpack_update
+from fedstep.schema.schema import schema
+from tests.studies.attacks.build_membership import WAYS, Way, build_finding
+from tests.studies.attacks.build_scene import HEADS, BuildScene, make_build_scene
+from tests.studies.attacks.study import ATTACKS, BUILD_ATTACKS, attacks_on
 
 PROJECTS, BUILDS = 8, 60
 
@@ -47,7 +47,7 @@ def way(name: str) -> Way:
 
 
 def test_a_batch_of_builds_is_what_production_sends_and_the_others_of_those_days_are_not_in_it(scene):
-    size = schema().heads[HEADS[0]].minimum_rows
+    size = schema().tasks[HEADS[0]].minimum_rows
     for one in (*scene.own, *scene.attacked):
         assert unpack_update(one.body).deltas.keys() == {*HEADS}
         sent, kept = ({lesson.rows[HEADS[0]].row.subject for lesson in part} for part in (one.sent, one.rest))

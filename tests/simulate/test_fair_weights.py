@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.simulate.rerun import ENOUGH, FLAKY_SHARE, MOST, PROJECT, fair_weights
+from fedstep.evaluation.replay_tests import ENOUGH, FLAKY_SHARE, MOST, PROJECT, fair_weights
 
 
 @given(st.lists(st.booleans(), max_size=400))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.build.record import Absent, BuildOutcome, Dropped, Duration, Evidence
-from fedstep.simulate.results_table import read_results
+from fedstep.evaluation.corpus import read_results
+from fedstep.types import BuildOutcome, Dropped, Duration, FinishedBuild, Unavailable
 
 HEADER = "build,started_at,test,seconds,outcome\n"
 RESULTS = (
@@ -20,16 +20,16 @@ RESULTS = (
 )
 
 
-def read(tmp_path: Path, text: str) -> list[Evidence | Dropped]:
+def read(tmp_path: Path, text: str) -> list[FinishedBuild | Dropped]:
     (tmp_path / "results.csv").write_text(text)
     return list(read_results(tmp_path / "results.csv"))
 
 
-def builds(items: list[Evidence | Dropped]) -> list[Evidence]:
-    return [item for item in items if isinstance(item, Evidence)]
+def builds(items: list[FinishedBuild | Dropped]) -> list[FinishedBuild]:
+    return [item for item in items if isinstance(item, FinishedBuild)]
 
 
-def dropped(items: list[Evidence | Dropped]) -> list[Dropped]:
+def dropped(items: list[FinishedBuild | Dropped]) -> list[Dropped]:
     return [item for item in items if isinstance(item, Dropped)]
 
 
@@ -99,7 +99,7 @@ def test_a_build_from_before_the_one_above_it_is_dropped(tmp_path: Path) -> None
 
 def test_a_build_without_times_has_no_duration(tmp_path: Path) -> None:
     (build,) = builds(read(tmp_path, HEADER + "1,2026-01-01 03:00:00,a,,passed\n"))
-    assert isinstance(build.duration, Absent)
+    assert isinstance(build.duration, Unavailable)
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.build.record import BuildOutcome, Change, CiRun, Duration, Evidence, Outcome, Reports, Situation, TestRun
-from fedstep.features.builds import PastBuild
-from fedstep.simulate.cases import Case, Known, Step, read_steps, write_steps
-from fedstep.simulate.extract import Extracted
-from fedstep.simulate.participant import Participant
-from fedstep.simulate.replay_builds import build_steps
-from fedstep.simulate.replay_tests import Truth, test_steps
-from fedstep.simulate.schedule import interleaved
-from fedstep.simulate.shared import Alone, Federation, Reading
+from fedstep.evaluation.corpus import BuildStep, Case, KnownLabel, read_steps, write_steps
+from fedstep.evaluation.replay import Extracted, build_steps, interleaved
+from fedstep.evaluation.replay_tests import Truth, test_steps
+from fedstep.evaluation.simulated_federation import LocalOnly, ReadOnlyLearner, SimulatedFederation, SimulatedProject
+from fedstep.history.builds import PastBuild
+from fedstep.types import BuildContext, BuildOutcome, Change, CiRun, Duration, FinishedBuild, Outcome, Reports, TestRun
 
 HOUR = 3600.0
 TESTS = ("a.NetTest#waits", "a.NetTest#reads", "b.FileTest#opens", "b.FileTest#closes")
@@ -35,18 +32,18 @@ def past_builds(draw: random.Random, count: int) -> list[PastBuild]:
     return builds
 
 
-def reports(draw: random.Random, count: int) -> list[Evidence]:
+def reports(draw: random.Random, count: int) -> list[FinishedBuild]:
     """Builds of four tests, of which one flakes."""
     made = []
     for number in range(count):
         runs = [TestRun(test, Outcome.FAILED if draw.random() < 0.2 else Outcome.PASSED, 0.1) for test in TESTS]
-        situation = Situation(CiRun(run=str(number)), Change(f"{number:x}", "", ""), 1_760_000_000.0 + HOUR * number)
+        situation = BuildContext(CiRun(run=str(number)), Change(f"{number:x}", "", ""), 1_760_000_000.0 + HOUR * number)
         finished, outcome = situation.started_at + 60, BuildOutcome.PASSED
-        made.append(Evidence(situation, finished, Duration(60.0, "recorded"), outcome, Reports(tuple(runs))))
+        made.append(FinishedBuild(situation, finished, Duration(60.0, "recorded"), outcome, Reports(tuple(runs))))
     return made
 
 
-def features(steps: Sequence[Step]) -> list[object]:
+def features(steps: Sequence[BuildStep]) -> list[object]:
     """What every case was predicted from."""
     return [
         (case.row.indices, case.row.values, case.row.private, case.estimate) for step in steps for case in step.cases
@@ -54,9 +51,9 @@ def features(steps: Sequence[Step]) -> list[object]:
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10_000), place=st.integers(0, 39), head=st.sampled_from(("build-duration", "build-failure")))
+@given(seed=st.integers(0, 10_000), place=st.integers(0, 39), task=st.sampled_from(("build-duration", "build-failure")))
 def test_a_build_has_no_effect_on_what_is_said_of_builds_that_start_before_it_ends(
-    seed: int, place: int, head: str
+    seed: int, place: int, task: str
 ) -> None:
     builds = past_builds(random.Random(seed), 40)
     other = "passed" if builds[place].outcome == "failed" else "failed"
@@ -64,20 +61,20 @@ def test_a_build_has_no_effect_on_what_is_said_of_builds_that_start_before_it_en
     changed[place] = builds[place]._replace(seconds=builds[place].seconds * 3, outcome=other)
     ended = builds[place].finished_at
     before = sum(build.started_at < ended for build in builds)
-    here, there = (features(list(build_steps(some, head))[:before]) for some in (builds, changed))
+    here, there = (features(list(build_steps(some, task))[:before]) for some in (builds, changed))
     assert here == there
     assert here or place < 10
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10_000), place=st.integers(1, 29), head=st.sampled_from(("flaky", "triage")))
-def test_a_verdict_has_no_effect_on_what_is_said_before_it(seed: int, place: int, head: str) -> None:
+@given(seed=st.integers(0, 10_000), place=st.integers(1, 29), task=st.sampled_from(("flaky", "triage")))
+def test_a_verdict_has_no_effect_on_what_is_said_before_it(seed: int, place: int, task: str) -> None:
     builds = reports(random.Random(seed), 30)
     flipped = {Outcome.PASSED: Outcome.FAILED, Outcome.FAILED: Outcome.PASSED}
     runs = tuple(run._replace(outcome=flipped[run.outcome]) for run in builds[place].reports.tests)
     changed = [*builds]
     changed[place] = builds[place]._replace(reports=Reports(runs))
-    here, there = (list(test_steps(some, head, Truth())) for some in (builds, changed))
+    here, there = (list(test_steps(some, task, Truth())) for some in (builds, changed))
     assert features(here[:place]) == features(there[:place])
     assert [step.known for step in here[: place + 1]] == [step.known for step in there[: place + 1]]
 
@@ -85,8 +82,8 @@ def test_a_verdict_has_no_effect_on_what_is_said_before_it(seed: int, place: int
 def test_the_truth_changes_no_row_and_no_label() -> None:
     builds = reports(random.Random(3), 60)
     told = {(str(number), test): number % 3 == 0 for number in range(60) for test in TESTS}
-    for head in ("flaky", "triage"):
-        blind, seeing = (list(test_steps(builds, head, truth)) for truth in (Truth(), Truth(told)))
+    for task in ("flaky", "triage"):
+        blind, seeing = (list(test_steps(builds, task, truth)) for truth in (Truth(), Truth(told)))
         assert features(blind) == features(seeing)
         labels = [
             [(one.key, one.label, one.weight) for step in steps for one in step.known] for steps in (blind, seeing)
@@ -121,7 +118,9 @@ def spooled(folder: Path, seed: int, count: int = 60) -> Extracted:
 def said(projects: Sequence[Extracted], shared: object, name: str, reading: Sequence[str] = ()) -> dict[int, float]:
     """What was said of one project's builds while all of them lived side by side."""
     participants = {
-        one.project: Participant(one.project, "build-failure", Reading(shared) if one.project in reading else shared)  # type: ignore[arg-type]
+        one.project: SimulatedProject(
+            one.project, "build-failure", ReadOnlyLearner(shared) if one.project in reading else shared
+        )  # type: ignore[arg-type]
         for one in projects
     }
     predictions = [one for project, step in interleaved(projects) for one in participants[project].live(step)]
@@ -136,22 +135,24 @@ def test_what_is_said_does_not_depend_on_labels_that_come_later(tmp_path: Path) 
         mixed = [*steps[:place], *changed[place:]]
         path = tmp_path / "mixed.jsonl"
         count = write_steps(path, mixed)
-        here = said([one], Alone("build-failure"), "1")
-        there = said([replace(one, path=path, steps=count)], Alone("build-failure"), "1")
+        here = said([one], LocalOnly("build-failure"), "1")
+        there = said([replace(one, path=path, steps=count)], LocalOnly("build-failure"), "1")
         assert {n: said for n, said in here.items() if n < place} == {n: said for n, said in there.items() if n < place}
         assert here != there
 
 
 def test_alone_nobody_else_matters_and_in_a_federation_others_do(tmp_path: Path) -> None:
     one, other = spooled(tmp_path, 1), spooled(tmp_path, 2)
-    assert said([one], Alone("build-failure"), "1") == said([one, other], Alone("build-failure"), "1")
-    assert said([one], Federation("build-failure"), "1") != said([one, other], Federation("build-failure"), "1")
+    assert said([one], LocalOnly("build-failure"), "1") == said([one, other], LocalOnly("build-failure"), "1")
+    assert said([one], SimulatedFederation("build-failure"), "1") != said(
+        [one, other], SimulatedFederation("build-failure"), "1"
+    )
 
 
 def test_a_project_that_is_held_out_gives_nothing_to_the_others(tmp_path: Path) -> None:
     one, other = spooled(tmp_path, 1), spooled(tmp_path, 2)
-    without = said([one], Federation("build-failure"), "1")
-    assert said([one, other], Federation("build-failure"), "1", reading=("2",)) == without
+    without = said([one], SimulatedFederation("build-failure"), "1")
+    assert said([one, other], SimulatedFederation("build-failure"), "1", reading=("2",)) == without
 
 
 @pytest.mark.parametrize("seed", [None, 1, 2])
@@ -180,4 +181,4 @@ def test_steps_survive_their_file(tmp_path: Path) -> None:
         values = zip((c for s in back for c in s.cases), (c for s in steps for c in s.cases), strict=True)
         assert all(one.row.values == pytest.approx(two.row.values, abs=1e-6) for one, two in values)
         assert any(isinstance(case, Case) for step in back for case in step.cases)
-        assert any(isinstance(known, Known) for step in back for known in step.known)
+        assert any(isinstance(known, KnownLabel) for step in back for known in step.known)

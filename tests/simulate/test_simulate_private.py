@@ -9,10 +9,10 @@ from random import Random
 import pytest
 from click.testing import CliRunner
 
-from fedstep.commands.study import simulate
+from fedstep.cli.evaluate import simulate
 from fedstep.errors import InputError
-from fedstep.server.trial import next_version
-from fedstep.simulate.private import PrivatePlan, run_private
+from fedstep.server.aggregation.step import next_version
+from tests.studies.private import PrivatePlan, run_private
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_without_privacy_ten_projects_are_a_fold_and_all_of_them_are_folded(corp
         folds.append([stored.project for stored in moment.buffered])
         return next_version(moment, **given)
 
-    monkeypatch.setattr("fedstep.simulate.private.next_version", watched)
+    monkeypatch.setattr("tests.studies.private.next_version", watched)
     aucs(corpus, PrivatePlan(0.0, 12, 2))
     ten, two = [str(number) for number in range(10)], ["10", "11"]
     assert folds == [ten, two, ten, two] * 4  # two periods for each group that is held out

@@ -7,9 +7,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.build.record import Dropped
-from fedstep.features.builds import PastBuild, Planned
-from fedstep.simulate.tables import in_order, planned_of, read_builds, read_tests
+from fedstep.evaluation.corpus import in_order, planned_of, read_builds, read_tests
+from fedstep.history.builds import PastBuild, PlannedBuild
+from fedstep.types import Dropped
 
 BUILDS = """job,started_at,seconds,outcome,branch,is_pr,lines_added,lines_deleted,files_changed,hour
 unit,2026-01-02T03:00:00Z,60,passed,main,0,3,4,2,
@@ -53,7 +53,7 @@ def test_gaps_stand_for_a_clock_that_is_not_told(tmp_path: Path) -> None:
 def test_what_is_planned_knows_neither_outcome_nor_time(tmp_path: Path) -> None:
     (tmp_path / "builds.csv").write_text(BUILDS)
     planned = planned_of(read_builds(tmp_path / "builds.csv")[0][0])
-    assert type(planned) is Planned
+    assert type(planned) is PlannedBuild
     assert planned.branch == "topic"
     assert not hasattr(planned, "outcome")
     assert not hasattr(planned, "seconds")

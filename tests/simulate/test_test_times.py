@@ -3,23 +3,33 @@
 import random
 from statistics import median
 
-from fedstep.build.record import Absent, BuildOutcome, CiRun, Duration, Evidence, Outcome, Reports, Situation, TestRun
-from fedstep.simulate.test_times import TimedRun, predict_test_times
+from fedstep.evaluation.replay_tests import TimedRun, predict_test_times
+from fedstep.types import (
+    BuildContext,
+    BuildOutcome,
+    CiRun,
+    Duration,
+    FinishedBuild,
+    Outcome,
+    Reports,
+    TestRun,
+    Unavailable,
+)
 
 HOUR = 3600.0
 
 
-def build(number: int, *runs: TestRun, lasts: float = 60.0) -> Evidence:
-    situation = Situation(CiRun(), Absent("not told"), 1_760_000_000.0 + HOUR * number)
+def build(number: int, *runs: TestRun, lasts: float = 60.0) -> FinishedBuild:
+    situation = BuildContext(CiRun(), Unavailable("not told"), 1_760_000_000.0 + HOUR * number)
     finished_at = situation.started_at + lasts
-    return Evidence(situation, finished_at, Duration(lasts, "recorded"), BuildOutcome.PASSED, Reports(runs))
+    return FinishedBuild(situation, finished_at, Duration(lasts, "recorded"), BuildOutcome.PASSED, Reports(runs))
 
 
 def run(test: str, seconds: float, outcome: str = "p") -> TestRun:
     return TestRun(test, Outcome(outcome), seconds)
 
 
-def noisy(count: int) -> list[Evidence]:
+def noisy(count: int) -> list[FinishedBuild]:
     draw = random.Random(3)
     return [build(n, *(run(f"a.B#t{t}", draw.lognormvariate(t - 3, 0.5)) for t in range(4))) for n in range(count)]
 

@@ -9,8 +9,8 @@ from string import ascii_lowercase
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.features.schema import schema
-from fedstep.simulate.vocabulary import MAXIMUM_LETTERS, MINIMUM_PROJECTS, closed_vocabulary
+from fedstep.schema.schema import schema
+from tests.studies.vocabulary import MAXIMUM_LETTERS, MINIMUM_PROJECTS, closed_vocabulary
 
 
 def row(word: str, names: object, sources: object) -> dict[str, str]:
@@ -41,7 +41,7 @@ def test_the_script_writes_what_the_schema_reads(tmp_path: Path) -> None:
         writer = csv.DictWriter(file, row("", 0, 0))
         writer.writeheader()
         writer.writerows([row("timeout", 30, 30), row("zebracorp", 1, 1)])
-    command = [sys.executable, "-m", "fedstep.simulate.vocabulary", str(tmp_path / "words.csv")]
+    command = [sys.executable, "-m", "tests.studies.vocabulary", str(tmp_path / "words.csv")]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[0].startswith("#")
     assert lines[1:] == ["timeout ns"]

@@ -14,14 +14,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedstep.features.schema import Schema
+from fedstep.schema.schema import Schema
 from fedstep.server.aggregation.vectors import (
     Contributor,
     Contributors,
     DeltaBatch,
+    FloatArray,
     Floats,
     GroupIndex,
-    Vector,
     index_names,
     norm,
 )
@@ -76,7 +76,7 @@ class Contribution(NamedTuple):  # replays make thousands, and a frozen dataclas
     id: str
     project: str
     staleness: int
-    delta: Vector
+    delta: FloatArray
     owner: str = ""
 
     @property
@@ -89,13 +89,13 @@ def default_rules(schema: Schema) -> Mapping[str, AggregationRules]:
     """Return the default rules of each task of the schema."""
     return {
         name: AggregationRules(
-            head.clip, RATES.get(name, 1.0), together=TOGETHER.get(name, inf), start=tuple(head.start())
+            task.clip, RATES.get(name, 1.0), together=TOGETHER.get(name, inf), start=tuple(task.start())
         )
-        for name, head in schema.heads.items()
+        for name, task in schema.tasks.items()
     }
 
 
-def aggregate(task: Vector, contributions: Sequence[Contribution], rules: AggregationRules) -> Vector:
+def aggregate(task: FloatArray, contributions: Sequence[Contribution], rules: AggregationRules) -> FloatArray:
     """Return the vector of a task after one aggregation; the order of the contributions does not matter."""
     ordered = sorted(((one.contributor, one.delta) for one in contributions), key=itemgetter(0))
     contributors = Contributors.of([contributor for contributor, _ in ordered])
@@ -103,8 +103,8 @@ def aggregate(task: Vector, contributions: Sequence[Contribution], rules: Aggreg
 
 
 def aggregate_task(
-    task: Vector, deltas: Mapping[int, Vector], everyone: Contributors, rules: AggregationRules
-) -> Vector:
+    task: FloatArray, deltas: Mapping[int, FloatArray], everyone: Contributors, rules: AggregationRules
+) -> FloatArray:
     """Return the vector of a task after one aggregation of its deltas; the same vector where there are none.
 
     `deltas` maps ascending indices into `everyone` to float32 deltas of the task's size. Each delta is clipped, and so
@@ -185,7 +185,7 @@ def scale_rate(rules: AggregationRules, senders: Iterable[tuple[Hashable, Hashab
     return replace(rules, rate=min(rules.rate, rules.together / max(1.0, projects)))
 
 
-def apply_step(task: Vector, step: NDArray[np.floating], rules: AggregationRules) -> Vector:
+def apply_step(task: FloatArray, step: NDArray[np.floating], rules: AggregationRules) -> FloatArray:
     """Return the vector of a task after a summed step at the rate of the rules, less its decay."""
     after = np.float32(1.0 - rules.decay) * task
     if rules.start:

@@ -16,7 +16,7 @@ __all__ = [
     "GroupIndex",
     "Indices",
     "PartialSums",
-    "Vector",
+    "FloatArray",
     "compute_norms",
     "index_names",
     "is_long",
@@ -24,7 +24,7 @@ __all__ = [
     "staleness_weight",
 ]
 
-Vector: TypeAlias = NDArray[np.float32]
+FloatArray: TypeAlias = NDArray[np.float32]
 Floats: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.intp]
 Element = TypeVar("Element", bound=np.generic)
@@ -124,14 +124,14 @@ class DeltaBatch(NamedTuple):
     block by block: one matrix of 100 rows of 65,536 coordinates made an aggregation 25 % slower.
     """
 
-    rows: Sequence[Vector]
+    rows: Sequence[FloatArray]
     norms: Floats
     peaks: Floats
     scales: Floats
     partial_sums: PartialSums = PartialSums()
 
     @classmethod
-    def of(cls, deltas: Sequence[Vector], weights: Floats) -> Self:
+    def of(cls, deltas: Sequence[FloatArray], weights: Floats) -> Self:
         """Measure deltas of one size; norms are right to six digits, and long deltas of equal weight are summed."""
         norms, peaks, partial_sums = compute_norms(deltas, weights)
         return cls(deltas, norms, peaks, np.ones(len(deltas)), partial_sums)
@@ -172,7 +172,7 @@ class DeltaBatch(NamedTuple):
             replaced[row][columns[start:end]] = unscaled[start:end]
         return self._replace(rows=replaced, partial_sums=PartialSums())
 
-    def weighted_sum(self, weights: Floats) -> Vector:
+    def weighted_sum(self, weights: Floats) -> FloatArray:
         """Return the sum of the scaled rows, each times its weight, right to six digits of the sum of their norms."""
         factors = (weights * self.scales).astype(np.float32)
         total = np.zeros(self.size, np.float32)
@@ -194,7 +194,7 @@ class DeltaBatch(NamedTuple):
         return type(self)(deltas, self.norms[rows], self.peaks[rows], self.scales[rows])
 
 
-def compute_norms(deltas: Sequence[Vector], weights: Floats) -> tuple[Floats, Floats, PartialSums]:
+def compute_norms(deltas: Sequence[FloatArray], weights: Floats) -> tuple[Floats, Floats, PartialSums]:
     """Return the L2 norm of each delta, an upper bound of the sizes of its coordinates, and sums made on the way."""
     squares = np.zeros((len(deltas), len(deltas[0]) // RUN + 1), np.float32)
     partial_sums = PartialSums()
@@ -221,7 +221,7 @@ def is_long(size: int) -> bool:
     return MIN_ROWS * size > BLOCK
 
 
-def _measure_and_sum(deltas: Sequence[Vector], squares: NDArray[np.float32], total: Vector) -> None:
+def _measure_and_sum(deltas: Sequence[FloatArray], squares: NDArray[np.float32], total: FloatArray) -> None:
     """Write the sums of squares of each delta, and the sum of the deltas."""
     total[:] = 0.0
     for delta, row_squares in zip(deltas, squares, strict=True):
@@ -249,7 +249,7 @@ def _equal_runs(weights: Floats) -> list[slice]:
     ]
 
 
-def _blocks(rows: Sequence[Vector]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+def _blocks(rows: Sequence[FloatArray]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Yield the rows as matrices of at most `BLOCK` coordinates, each with the slice of rows that it has."""
     if not rows:
         return

@@ -2,10 +2,10 @@
 
 import pytest
 
-from fedstep.build.record import TestRun
 from fedstep.ingest.dialects import RobotHandler, TrxHandler
 from fedstep.ingest.junit_parser import JUnitHandler, ReportParser
 from fedstep.ingest.xml import RejectedDocument, Repairs
+from fedstep.types import TestRun
 
 
 def _parse(document: bytes, root: str = "") -> tuple[ReportParser, list[str]]:

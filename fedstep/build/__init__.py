@@ -1,1 +1,0 @@
-"""Reads a build: reports, git, CI variables, test source in; values out."""

@@ -1,0 +1,63 @@
+"""The lineage as text for whoever runs the aggregator. Pure."""
+
+from collections.abc import Iterable
+
+from fedstep.server.aggregation.policy import BufferStatus
+from fedstep.server.gate import ActiveCounts
+from fedstep.server.storage.version_repository import OpenTrial, TrialSummary, VersionListing
+
+
+def format_status(lineage: VersionListing, pending: BufferStatus, active: ActiveCounts) -> str:
+    """What is served, what is on trial, what waits."""
+    if not lineage.versions:
+        return f"schema {lineage.schema}: nothing was ever served\n"
+    newest = lineage.versions[0]
+    sources = ", ".join(f"{task} from {version}" for task, version in sorted(newest.sources.items()))
+    lines = [
+        f"schema {lineage.schema}",
+        f"head {newest.version} of {newest.created}",
+        f"production {newest.production} ({sources})",
+        *(_on_trial(trial) for trial in lineage.trials),
+        f"to be folded: {_count(pending.updates, 'update')} of {_count(pending.projects, 'project')}",
+        f"active in the last 7 days: {_count(active.projects, 'project')} of {_count(active.owners, 'owner')}",
+    ]
+    return _text(lines)
+
+
+def format_versions(lineage: VersionListing) -> str:
+    """The versions, then the verdicts, newest first."""
+    lines = [
+        f"version {shown.version} of {shown.created}: {_made_from(shown.parent, shown.updates)}, "
+        f"production {shown.production}"
+        for shown in lineage.versions
+    ]
+    return _text([*lines, *map(_on_trial, lineage.trials), *map(_ended, lineage.verdicts)])
+
+
+def _made_from(parent: int | None, updates: int) -> str:
+    return "start of its schema" if parent is None else f"{_count(updates, 'update')} after {parent}"
+
+
+def _on_trial(trial: OpenTrial) -> str:
+    cast = _count(trial.votes, "vote")
+    return f"on trial: {trial.task} {trial.version} against {trial.against} since {trial.began}, {cast}"
+
+
+def _ended(ended: TrialSummary) -> str:
+    if ended.outcome == "rollback":
+        return f"at {ended.version} rollback: {ended.task} back to the production of version {ended.against}"
+    figures = ", ".join(f"{name} {_number(value)}" for name, value in ended.figures.items())
+    again = f"; folded again without {_count(ended.left_out, 'sender')}" if ended.refolded else ""
+    return f"at {ended.version} {ended.outcome}: {ended.task} {ended.trial} against {ended.against} ({figures}){again}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)

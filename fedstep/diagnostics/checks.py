@@ -1,0 +1,121 @@
+"""What a doctor sees of the history folder: whether it can be kept, what is in it, what waits in it."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fedstep.errors import HistoryError
+from fedstep.federation.model_cache import CachedModel, load_model
+from fedstep.federation.outbox import DAMAGED, SUFFIX
+from fedstep.federation.sync import ContributionLog, read_turns
+from fedstep.history.project_store import ProjectStore, list_folder, remove
+from fedstep.history.summary import LoadedSummary
+from fedstep.report.units import count, size, span
+from fedstep.results import OK, PROBLEM, WARNING, Diagnosis, DiagnosticCheck
+from fedstep.schema.schema import schema
+
+FEWEST_BUILDS = 3  # before a time is predicted
+OLD_MODEL = 30 * 86_400  # seconds
+
+
+def check_folder(home: ProjectStore) -> DiagnosticCheck:
+    """Whether the folder is there, can be written, and has a key that can be used."""
+    if not os.path.lexists(home.folder):
+        above = Path(home.folder).parent
+        if not os.access(above, os.W_OK):
+            return DiagnosticCheck(
+                "History", PROBLEM, f"{home.folder} cannot be made", "Point --history at another folder"
+            )
+        return DiagnosticCheck(
+            "History", WARNING, f"{home.folder} is not there yet", "fedstep train after your tests makes it"
+        )
+    try:
+        if home.read("key"):
+            home.key()
+        files = list_folder(home.folder)
+        home.write(".doctor", b"")
+        remove(home.path(".doctor"))
+    except HistoryError as error:
+        return DiagnosticCheck("History", PROBLEM, str(error.args[0]), error.remedy)
+    taken = sum(path.stat().st_size for path in Path(home.folder).rglob("*") if path.is_file())
+    return DiagnosticCheck(
+        "History", OK, f"{home.folder}: {size(taken)} in {count(len(files), 'entry', 'entries')}, writable"
+    )
+
+
+def check_builds(remembered: LoadedSummary, in_ci: bool) -> DiagnosticCheck:
+    """How much of the project's past is known."""
+    summary = remembered.summary
+    says = f"{count(summary.count, 'build')} and {count(len(summary.tests.ids), 'test')} known"
+    if remembered.warnings:
+        more = f" ({len(remembered.warnings) - 1} more)" if len(remembered.warnings) > 1 else ""
+        return DiagnosticCheck(
+            "Builds", WARNING, f"{says}; {remembered.warnings[0]}{more}", "Delete the files that it names"
+        )
+    if summary.count >= FEWEST_BUILDS:
+        return DiagnosticCheck("Builds", OK, says)
+    kept = "Keep the history folder from build to build: a cache, or the workspace"
+    learn = "fedstep train --junit GLOB after each build, or fedstep backfill FOLDER"
+    return DiagnosticCheck(
+        "Builds", WARNING, f"{says}; times are predicted from {FEWEST_BUILDS} on", kept if in_ci else learn
+    )
+
+
+def check_model(kept: CachedModel, now: float, url: str) -> DiagnosticCheck:
+    """Which model answers, and whether it is of this schema."""
+    ours = f"feature schema {schema().digest}"
+    if kept.warning:
+        return DiagnosticCheck("Model", PROBLEM, f"{kept.warning}; {ours}", f"fedstep pull --aggregator {url or 'URL'}")
+    if not kept.url:
+        return DiagnosticCheck("Model", OK, f"the starter model, shipped with fedstep; {ours}")
+    age = max(0.0, now - kept.fetched_at)
+    says = f"production {kept.model.production_version} from {kept.url}, pulled {span(age)} ago; {ours}"
+    old = age > OLD_MODEL
+    return DiagnosticCheck(
+        "Model", WARNING if old else OK, says, f"fedstep pull --aggregator {kept.url}" if old else ""
+    )
+
+
+def check_outbox(home: ProjectStore, url: str) -> DiagnosticCheck:
+    """What waits to be sent."""
+    names = list_folder(home.outbox)
+    waiting = sum(name.endswith(SUFFIX) for name in names)
+    damaged = sum(name.endswith(DAMAGED) for name in names)
+    says = f"{count(waiting, 'update')} waiting" + (f", {damaged:,} damaged and set aside" if damaged else "")
+    fix = f"fedstep push --aggregator {url or 'URL'}" if waiting else f"rm {home.outbox}/*{DAMAGED}" if damaged else ""
+    return DiagnosticCheck("Outbox", WARNING if waiting or damaged else OK, says, fix)
+
+
+def standing(home: ProjectStore, now: float) -> Diagnosis:
+    """History, model, outbox, privacy; nobody is asked."""
+    folder = check_folder(home)
+    if folder.state == PROBLEM or not os.path.lexists(home.folder):
+        return Diagnosis((folder,))
+    try:
+        kept = load_model(home)
+        builds = DiagnosticCheck("Builds", OK, f"{count(len(home.log.files()), 'build')} recorded")
+        turns = read_turns(home, kept.url)
+        return Diagnosis(
+            (folder, builds, check_model(kept, now, kept.url), check_outbox(home, kept.url), check_privacy(kept, turns))
+        )
+    except HistoryError as error:
+        return Diagnosis((folder, DiagnosticCheck("Builds", PROBLEM, str(error.args[0]), error.remedy)))
+
+
+def check_privacy(kept: CachedModel, turns: ContributionLog) -> DiagnosticCheck:
+    """What the aggregator promises, and how much of the budget is left."""
+    if not kept.url:
+        return DiagnosticCheck("Privacy", OK, "nothing is sent: no aggregator was ever asked")
+    promise = kept.model.promise
+    if not promise.releases:
+        return DiagnosticCheck("Privacy", OK, "no differential privacy: an update is sent whenever a batch is full")
+    says = (
+        f"differential privacy, epsilon {promise.epsilon:g} at delta {promise.delta:g}: "
+        f"{turns.made} of {count(promise.releases, 'contribution')} made, one in {promise.days:g} days"
+    )
+    if turns.over or turns.made >= promise.releases:
+        return DiagnosticCheck(
+            "Privacy", OK, f"{says}; the budget is spent: this project predicts and contributes no longer"
+        )
+    last = f"; the last on {datetime.fromtimestamp(turns.last, UTC):%Y-%m-%d}" if turns.made else ""
+    return DiagnosticCheck("Privacy", OK, f"{says}{last}")

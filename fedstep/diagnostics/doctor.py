@@ -1,0 +1,303 @@
+"""What a doctor sees of this job: the CI, its start, the change that git tells, the reports."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fedstep import __version__
+from fedstep.diagnostics.aggregator import check_aggregator, check_token, seen_token
+from fedstep.diagnostics.checks import check_builds, check_folder, check_model, check_outbox
+from fedstep.errors import HistoryError
+from fedstep.federation.model_cache import CachedModel, load_model
+from fedstep.federation.sync import Aggregator
+from fedstep.federation.transport import redacted
+from fedstep.history.project_store import ProjectStore
+from fedstep.history.summary import LoadedSummary, Summary, load_summary
+from fedstep.ingest.ci_vendors import OURS
+from fedstep.ingest.git import read_change, read_outgoing
+from fedstep.ingest.git_process import GitResult, Run, is_shallow, repository_root, run_git
+from fedstep.ingest.globs import matcher
+from fedstep.ingest.junit import expand, read_reports
+from fedstep.pipeline.context import RunContext, in_ci
+from fedstep.report.ci_outputs import KEYS
+from fedstep.report.units import count, size
+from fedstep.results import OK, PROBLEM, WARNING, Diagnosis, DiagnosticCheck
+from fedstep.types import CiRun, Dropped, Unavailable
+
+MOST_REPORTS = 20_000_000  # bytes of reports that are read; of more only the files are counted
+GIT_SECONDS = 1.0
+DEEPER = {
+    "github": "Set fetch-depth: 0 on actions/checkout",
+    "gitlab": "Set the variable GIT_DEPTH: 0",
+    "jenkins": 'Turn off "Shallow clone" in the "Advanced clone behaviours" of the git plugin',
+}
+
+
+def check_ci(ci: CiRun) -> DiagnosticCheck:
+    """Which CI this is and what it tells of the job."""
+    if ci.vendor == "local":
+        return DiagnosticCheck("CI", OK, "none: a developer's machine")
+    facts = (("run", ci.run), ("job", ci.job), ("branch", ci.branch), ("event", ci.event))
+    told = ", ".join(f"{name} {value}" for name, value in facts if value)
+    if ci.untrusted:
+        return DiagnosticCheck(
+            "CI", WARNING, f"{ci.vendor}, {told}: from a fork or Dependabot, nothing is learned or sent"
+        )
+    if not ci.run:
+        fix = "export FEDSTEP_CI_RUN=<a number of this run>, FEDSTEP_CI_JOB and FEDSTEP_CI_BRANCH"
+        return DiagnosticCheck("CI", WARNING, f"{ci.vendor}: it does not tell which run this is", fix)
+    return DiagnosticCheck("CI", OK, f"{ci.vendor}, {told}")
+
+
+def check_start(ci: CiRun, mark: float | None, now: float) -> DiagnosticCheck:
+    """Where the duration of the build will come from."""
+    if isinstance(ci.started_at, float):
+        return _since("the CI tells", ci.started_at, now)
+    if mark is not None:
+        return _since("fedstep predict marked", mark, now)
+    if ci.vendor == "local":
+        return DiagnosticCheck("Job start", OK, "not told: a build by hand is timed by its tests")
+    says = f"{ci.started_at.reason}: builds are timed by their tests alone"
+    fix = "Run fedstep predict as the first step of the job"
+    return DiagnosticCheck(
+        "Job start", WARNING, says, fix if ci.run else f"{fix}, with FEDSTEP_CI_RUN set for all steps"
+    )
+
+
+def _since(who: str, started: float, now: float) -> DiagnosticCheck:
+    seconds = now - started
+    if seconds < 0:
+        return DiagnosticCheck(
+            "Job start", PROBLEM, f"{who} a start {-seconds:.0f} s in the future", "Set the clock right"
+        )
+    return DiagnosticCheck("Job start", OK, f"{who} it: {seconds:.0f} s ago")
+
+
+def check_git(root: str, ci: CiRun, globs: Sequence[str], run: Run = run_git) -> DiagnosticCheck:
+    """The change that git tells, and whether its history reaches far enough; reports that `globs` name are none."""
+    if not repository_root(root):
+        return DiagnosticCheck(
+            "Git", WARNING, "this folder is not in a git work tree: no change is known", "cd into a checkout"
+        )
+
+    def hurried(folder: str, arguments: tuple[str, ...], stdin: bytes, seconds: float) -> Callable[[], GitResult]:
+        return run(folder, arguments, stdin, min(seconds, GIT_SECONDS))
+
+    if ci.vendor == "local":
+        change = read_outgoing(root, hurried, matcher(globs, os.getcwd(), root))
+    else:
+        change = read_change(root, ci, hurried)
+    if isinstance(change, Unavailable):
+        told, _, command = change.reason.partition("; run: ")
+        return DiagnosticCheck("Git", WARNING, told, command)
+    against = f"against {change.base}" if change.base else "against nothing: no base is known"
+    says = f"{count(len(change.files), 'changed file')} {against}"
+    if is_shallow(root):
+        fix = DEEPER.get(ci.vendor, "git fetch --unshallow")
+        return DiagnosticCheck("Git", WARNING, f"{says}; the clone is shallow, its history is cut off", fix)
+    return DiagnosticCheck("Git", OK if change.base else WARNING, "; ".join(filter(None, (says, change.notice))))
+
+
+def check_reports(globs: Sequence[str], root: str) -> DiagnosticCheck:
+    """The reports that --junit matches, and what they hold."""
+    if not globs:
+        fix = "Name them, here and for train: fedstep doctor --junit 'build/**/TEST-*.xml'"
+        return DiagnosticCheck("Reports", WARNING, "no --junit is given", fix)
+    found = expand(globs, Path.cwd())
+    misses = [one.source for one in found if isinstance(one, Dropped)]
+    if misses:
+        says = f"{', '.join(misses)} matches no file below {Path.cwd()}"
+        return DiagnosticCheck("Reports", PROBLEM, says, "Run it after the tests, and check --junit")
+    bytes_ = sum(_length(Path.cwd() / one[0]) for one in found)
+    if bytes_ > MOST_REPORTS:
+        return DiagnosticCheck("Reports", OK, f"{count(len(found), 'file')} of {size(bytes_)} (too much to read here)")
+    reports = read_reports(found, root)
+    lost = [drop for drop in reports.dropped if not drop.kept]
+    says = f"{count(reports.files, 'file')}, {count(len(reports.tests), 'test')}"
+    if lost or not reports.tests:
+        why = f"; {lost[0].source}: {lost[0].reason}" if lost else "; no test in them"
+        return DiagnosticCheck("Reports", PROBLEM, says + why, "Check --junit and what writes the reports")
+    return DiagnosticCheck("Reports", OK, says)
+
+
+def _length(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # reading it will tell why
+
+
+LEAST_SPACE, LITTLE_SPACE = 50_000_000, 500_000_000  # bytes
+OLDEST_SKLEARN = (1, 9)
+INSTALL = "pip install 'fedstep[train]'"
+PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
+BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+def check_packages(in_ci: bool) -> tuple[DiagnosticCheck, ...]:
+    """The versions of fedstep and of what it needs."""
+    ours = f"fedstep {__version__}, Python {sys.version.split()[0]} on {sys.platform}"
+    light = ", ".join(f"{name} {installed(name) or 'missing'}" for name in ("click", "requests", "safetensors"))
+    return (DiagnosticCheck("Versions", OK, f"{ours}; {light}"), _sklearn(in_ci))
+
+
+def installed(name: str, module: str = "") -> str:
+    """The version of an installed distribution, "" where it, or its module, is not there. Nothing is imported."""
+    try:
+        return version(name) if find_spec(module or name) else ""
+    except (PackageNotFoundError, ImportError, ValueError):
+        return ""
+
+
+def _sklearn(in_ci: bool) -> DiagnosticCheck:
+    found = installed("scikit-learn", "sklearn")
+    others = ", ".join(f"{name} {installed(name) or 'missing'}" for name in ("numpy", "scipy"))
+    if not found:
+        missing = "scikit-learn is not installed: builds are kept and learned later"
+        return DiagnosticCheck(
+            "Learning", PROBLEM if in_ci else WARNING, missing, f"{INSTALL} (predict and triage need nothing)"
+        )
+    digits = (piece for piece in found.split(".")[:2])
+    if tuple(int(piece) if piece.isdecimal() else 0 for piece in digits) < OLDEST_SKLEARN:
+        return DiagnosticCheck("Learning", PROBLEM, f"scikit-learn {found} is older than 1.9", INSTALL)
+    return DiagnosticCheck("Learning", PROBLEM if "missing" in others else OK, f"scikit-learn {found}, {others}")
+
+
+def check_disk(folder: str) -> DiagnosticCheck:
+    """The space left where the history lives."""
+    while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
+        folder = os.path.dirname(folder)
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return DiagnosticCheck("Disk", WARNING, f"the space of {folder} is unknown: {error.strerror}")
+    state = PROBLEM if free < LEAST_SPACE else WARNING if free < LITTLE_SPACE else OK
+    return DiagnosticCheck("Disk", state, f"{free / 1e9:,.1f} GB free at {folder}", "Free space" if state != OK else "")
+
+
+def check_proxies(env: Mapping[str, str], url: str) -> DiagnosticCheck:
+    """The variables that decide how requests travel."""
+    found = {name: env.get(name) or env.get(name.lower(), "") for name in PROXIES}
+    bundles = {name: env[name] for name in BUNDLES if env.get(name)}
+    missing = [name for name, path in bundles.items() if not os.path.exists(path)]
+    told = [f"{name}={value if name == 'NO_PROXY' else redacted(value)}" for name, value in found.items() if value]
+    says = ", ".join([*told, *(f"{name}={path}" for name, path in bundles.items())]) or "no proxy is set"
+    if missing:
+        return DiagnosticCheck(
+            "Network", PROBLEM, f"{says}; the file is not there", f"Correct {missing[0]}, or unset it"
+        )
+    host = _host(url)
+    if host in ("localhost", "127.0.0.1", "::1") and _proxied(found) and host not in found["NO_PROXY"]:
+        return DiagnosticCheck(
+            "Network", WARNING, f"{says}: a proxy for {host}, which it cannot reach", f"export NO_PROXY={host}"
+        )
+    return DiagnosticCheck("Network", OK, says)
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _proxied(found: Mapping[str, str]) -> bool:
+    return bool(found["HTTP_PROXY"] or found["HTTPS_PROXY"] or found["ALL_PROXY"])
+
+
+MARK = "FEDSTEP_"
+MOST_NAMED = 8
+FILES = ("DOTENV", "SUMMARY", "FINDINGS", "COMMENT", "COMMENT_TOKEN", "CODE_QUALITY")  # where results go
+TOKENS = ("ID_TOKEN", "JENKINS_TOKEN")
+COMPONENT = ("WITH_COMMAND", "WITH_JUNIT", "WITH_PACKAGE", "WITH_PYTHON", "WITH_SECONDS")  # GitLab's
+
+
+def read_besides_options() -> frozenset[str]:
+    """The variables that are no option's: about the run, files, tokens, and outputs that an earlier job handed on."""
+    told = {name for names in OURS if isinstance(names, tuple) for name in names if isinstance(name, str)}
+    outputs = (key.upper().replace("-", "_") for key in KEYS)
+    return frozenset(told | {f"{MARK}{name}" for name in (*FILES, *TOKENS, *COMPONENT, *outputs)})
+
+
+def check_variables(env: Mapping[str, str], options: Collection[str]) -> DiagnosticCheck:
+    """Which of our variables are set, no value of them; those that nothing reads, with the name that may be meant."""
+    known = read_besides_options().union(options)
+    found = sorted(name for name in env if name.startswith(MARK))
+    unknown = [name for name in found if name not in known]
+    if unknown:
+        says = f"nothing reads {', '.join(_guess(name, known) for name in unknown[:MOST_NAMED])}"
+        return DiagnosticCheck("Variables", WARNING, says, "Correct the name, or unset it")
+    listed = ", ".join(found[:MOST_NAMED]) + (f" and {len(found) - MOST_NAMED} more" if found[MOST_NAMED:] else "")
+    return DiagnosticCheck(
+        "Variables", OK, f"{count(len(found), 'variable')} set: {listed}" if found else "none of ours is set"
+    )
+
+
+def _guess(name: str, known: Collection[str]) -> str:
+    alike = get_close_matches(name.removeprefix(MARK), [each.removeprefix(MARK) for each in known], 1, 0.7)
+    return f"{name} ({MARK}{alike[0]}?)" if alike else name
+
+
+def diagnose(
+    place: RunContext,
+    globs: Sequence[str],
+    aggregator: Aggregator | Unavailable,
+    secret: str,
+    mark: float | None,
+    env: Mapping[str, str],
+    options: Collection[str],
+) -> Diagnosis:
+    """All checks. The history is read and, but for a file that comes and goes, not written.
+
+    `aggregator` is asked twice at most and its helper once, within its patience; `mark` is when `fedstep predict` said
+    that the job began; `options` are the variables that give one.
+    """
+    url = "" if isinstance(aggregator, Unavailable) else aggregator.url
+    with ThreadPoolExecutor(1) as waiting:  # for the network, while the rest is looked at
+        exchange = waiting.submit(_exchange, aggregator, secret, place.now)
+        here = (
+            *check_packages(in_ci(place.ci)),
+            check_variables(env, options),
+            check_ci(place.ci),
+            check_start(place.ci, mark, place.now),
+            check_git(place.root, place.ci, globs),
+            check_reports(globs, place.root),
+            *_history(place, url),
+            check_disk(os.path.abspath(place.home.folder)),
+            check_proxies(env, url),
+        )
+    return Diagnosis((*here, *exchange.result()))
+
+
+def _history(place: RunContext, url: str) -> tuple[DiagnosticCheck, ...]:
+    folder = check_folder(place.home)
+    try:
+        remembered, kept = _known(place.home, folder)
+        builds = check_builds(remembered, in_ci(place.ci))
+        return (folder, builds, check_model(kept, place.now, url), check_outbox(place.home, url))
+    except HistoryError as error:
+        return (
+            folder,
+            *(() if folder.state == PROBLEM else (DiagnosticCheck("Builds", PROBLEM, error.args[0], error.remedy),)),
+        )
+
+
+def _known(home: ProjectStore, folder: DiagnosticCheck) -> tuple[LoadedSummary, CachedModel]:
+    """What the history holds; nothing where there is none yet."""
+    if not os.path.lexists(home.folder) and folder.state != PROBLEM:
+        return LoadedSummary(Summary()), load_model(home)
+    return load_summary(home), load_model(home)
+
+
+def _exchange(aggregator: Aggregator | Unavailable, secret: str, now: float) -> tuple[DiagnosticCheck, ...]:
+    token = seen_token(secret)
+    if isinstance(aggregator, Unavailable):
+        return (DiagnosticCheck("Aggregator", OK, "none is configured: this project's own history is used"),)
+    return (check_token(token, secret, now), *check_aggregator(aggregator, token))

@@ -1,0 +1,287 @@
+"""What would change a verdict: the model asked again about the same test after a single change."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from difflib import get_close_matches
+from itertools import accumulate, chain, repeat
+from math import isnan
+from typing import NamedTuple
+
+from fedstep.features.flaky import ACTIVE_BUILDS, flaky_columns, row_of, typical_seconds
+from fedstep.federation.model_cache import load_model
+from fedstep.history.flakiness import NOTHING, evidence, fold_tests
+from fedstep.history.project_store import ProjectStore, build_of
+from fedstep.history.records import BuildRecord
+from fedstep.history.summary import Summary
+from fedstep.history.test_table import NEVER, TestTable, formerly
+from fedstep.ingest.change_impact import group_of
+from fedstep.model.calibration import probability, untried
+from fedstep.model.linear import LocalWeights, sigmoid
+from fedstep.model.predictor import WORTH_NAMING, Predictor
+from fedstep.pipeline.operations import describe_model, load_predictor
+from fedstep.report.explanation import ExplainedFeature, SeenRun, TestExplanation, WhatIf
+from fedstep.schema.encoders import BagOfWords, Encoder, Raw, Value, sub_words
+from fedstep.schema.schema import schema
+from fedstep.types import NO_SECONDS, BuildOutcome, Dropped, Outcome, TestRun, Unavailable
+
+MOST_RUNS = 60
+MOST_RECORDS = 300  # read at most: a record of 5,000 tests takes 15 ms
+
+
+def past_runs(home: ProjectStore, ids: Collection[str], revealed: str) -> tuple[SeenRun, ...]:
+    """The newest runs of the test, oldest first; records that cannot be read are left out.
+
+    `ids` are its id and the one before a rename: no build has both. `revealed` is what the table of tests has beside
+    its last outcomes, a letter a run that is evidence.
+    """
+    runs: list[SeenRun] = []
+    letters = list(revealed)
+    for entry, run, counts in _newest(home, ids):
+        metal = letters.pop() if counts and letters else NOTHING
+        runs.append(_seen(entry, run, metal, incident=not counts and run.outcome != Outcome.SKIPPED))
+    return tuple(reversed(runs))
+
+
+def _newest(home: ProjectStore, ids: Collection[str]) -> Iterator[tuple[BuildRecord, TestRun, bool]]:
+    """The newest records in which the test is, with its run, and whether that is evidence."""
+    files = {build_of(name): name for name in home.log.files()}  # a build that is there twice counts once
+    left = MOST_RUNS
+    for _, entry in home.log.entries(sorted(files.values(), reverse=True)[:MOST_RECORDS]):
+        run = None if isinstance(entry, Dropped) else next((run for run in entry.tests if run.test in ids), None)
+        if run is None or isinstance(entry, Dropped):
+            continue
+        yield entry, run, any(one.test == run.test for one in evidence(entry.tests))
+        left -= 1
+        if not left:
+            return
+
+
+def _seen(entry: BuildRecord, run: TestRun, metal: str, incident: bool) -> SeenRun:
+    return SeenRun(
+        entry.finished_at, str(run.outcome), run.seconds, metal, entry.branch, entry.commit, run.failure_type, incident
+    )
+
+
+PASSES = (1, 2, 3, 5, 8, 12, 20, 30, 45, 70, 100, 150, 200)
+FEW_PASSES = 20  # told of where no number of passes would change the verdict
+MOST_WORDS = 3
+WITHOUT = "without the word"
+QUICK = 0.1  # seconds
+WORTH_TELLING = 0.005  # of the probability
+
+Chance = Callable[[Raw], float]
+"""The probability for raw values of the flaky task by part name."""
+
+
+class ExplainedTest(NamedTuple):
+    """The test in question: the history, its row in the table of tests, its raw values as they are."""
+
+    summary: Summary
+    number: int
+    values: Raw
+
+    @property
+    def table(self) -> TestTable:
+        """The table of all tests."""
+        return self.summary.tests
+
+
+def what_ifs(subject: ExplainedTest, chance: Chance, is_named: Callable[[float], bool]) -> tuple[WhatIf, ...]:
+    """Single changes, each with the probability that the model would give: more runs first, then other features.
+
+    While a run is added all other tests stay as they are.
+    """
+    named = is_named(chance(subject.values))
+    changes = chain(_passes(subject, chance, is_named, named), _failures(subject, chance), _features(subject, chance))
+    return tuple(WhatIf(says, probability, is_named(probability)) for says, probability in changes)
+
+
+def _passes(
+    subject: ExplainedTest, chance: Chance, is_named: Callable[[float], bool], named: bool
+) -> Iterator[tuple[str, float]]:
+    """After the first number of passes that changes the verdict; where none does, after a few.
+
+    A table of 5,000 tests takes 20 ms: not every number is tried. Between the last that did not change it and the first
+    that did, halving finds one that does where one pass fewer does not.
+    """
+    run, known = _runner(subject), {0: subject.table}
+
+    def after(passes: int) -> float:
+        start = max(number for number in known if number <= passes)
+        *_, known[passes] = accumulate(repeat(Outcome.PASSED, passes - start), run, initial=known[start])
+        return chance(_values(known[passes], subject.number))
+
+    right = next((passes for passes in PASSES if is_named(after(passes)) != named), 0)
+    left = max((passes for passes in PASSES if passes < right), default=0)
+    while right - left > 1:
+        middle = (left + right) // 2
+        left, right = (middle, right) if is_named(after(middle)) == named else (left, middle)
+    passes = right or FEW_PASSES
+    yield f"after {passes} more {'pass' if passes == 1 else 'passes'}", after(passes)
+
+
+def _failures(subject: ExplainedTest, chance: Chance) -> Iterator[tuple[str, float]]:
+    cases = (
+        ("after one failure", (Outcome.FAILED,)),
+        ("after one failure and a pass, nothing related changed", (Outcome.FAILED, Outcome.PASSED)),
+        ("after a failure that passes when it is rerun (a gold flip)", (Outcome.FLAKED,)),
+    )
+    for says, outcomes in cases:
+        *_, last = accumulate(outcomes, _runner(subject), initial=subject.table)
+        yield says, chance(_values(last, subject.number))
+
+
+def _features(subject: ExplainedTest, chance: Chance) -> Iterator[tuple[str, float]]:
+    before, parts = chance(subject.values), schema().tasks["flaky"].parts
+    found = chain.from_iterable(_of_part(subject, chance, part, subject.values[part.name]) for part in parts)
+    return (
+        (says, chance_then)
+        for says, chance_then in found
+        if abs(chance_then - before) >= WORTH_TELLING and not (says.startswith(WITHOUT) and chance_then > before)
+    )
+
+
+def _of_part(subject: ExplainedTest, chance: Chance, part: Encoder, value: Value) -> Iterator[tuple[str, float]]:
+    """Without each of the words that would leave it lowest; of two other parts what would be best."""
+    if isinstance(part, BagOfWords) and isinstance(value, Sequence) and not isinstance(value, str):
+        listed, where = tuple(part.index), "name" if part.name == "name" else "source"
+        without = (
+            (chance({**subject.values, part.name: tuple(other for other in value if other != word)}), word)
+            for word in value
+        )
+        for lower, word in sorted(without)[:MOST_WORDS]:
+            yield f"{WITHOUT} {listed[word]} in its {where}", lower
+    elif part.name == "classmates-flip-rate" and value:
+        yield "if no other test of its class flipped", chance({**subject.values, part.name: 0.0})
+    elif part.name == "seconds" and isinstance(value, float) and value > QUICK:
+        yield f"if it took {QUICK:g} s", chance({**subject.values, part.name: QUICK})
+
+
+def _runner(subject: ExplainedTest) -> Callable[[TestTable, Outcome], TestTable]:
+    """A function from a table to the table after one more run of the test, in the stream in which it failed last."""
+    test = subject.table.ids[subject.number]
+    seconds = typical_seconds(subject.table, subject.number) or NO_SECONDS
+    stream = subject.table.failed_in[subject.number]
+
+    def run(table: TestTable, outcome: Outcome) -> TestTable:
+        runs = (TestRun(test, outcome, seconds),)
+        entry = BuildRecord("", 0.0, 0.0, NO_SECONDS, stream, BuildOutcome.PASSED, change_known=True, tests=runs)
+        return fold_tests(table, entry, NEVER, subject.summary.count)
+
+    return run
+
+
+def _values(table: TestTable, number: int) -> Raw:
+    return row_of(flaky_columns(table), number)
+
+
+def explain(
+    home: ProjectStore, summary: Summary, test: str, now: float, warnings: tuple[str, ...] = ()
+) -> TestExplanation:
+    """All about one test of the summary, which must know it. Nothing is written."""
+    table, kept = summary.tests, load_model(home)
+    number = table.ids.index(test)
+    former = next((old for old, now in formerly(table).items() if now == test), "")
+    forecaster = load_predictor(home, kept)
+    platt = forecaster.correction.platt.get("flaky", untried("flaky"))
+    subject = ExplainedTest(summary, number, row_of(flaky_columns(table), number))
+    shared, private = _shared(forecaster, subject.values), _private(forecaster, test)
+    beyond = sum(one.local for one in private)
+
+    def chance(values: Raw) -> float:
+        return probability(platt, _total(_shared(forecaster, values)) + beyond)
+
+    score = _total(shared) + beyond
+    recently = table.seen[number] >= summary.count - ACTIVE_BUILDS
+    seconds = typical_seconds(table, number)
+    return TestExplanation(
+        test=test,
+        former=former,
+        probability=probability(platt, score),
+        raw=sigmoid(score),
+        threshold=WORTH_NAMING,
+        horizon=schema().tasks["flaky"].horizon,
+        recently=recently,
+        slope=platt.slope,
+        offset=platt.offset,
+        contributions=tuple(sorted(shared, key=lambda one: (-abs(one.total), one.feature))),
+        private=private,
+        changes=what_ifs(subject, chance, lambda one: one >= WORTH_NAMING) if recently else (),
+        runs=past_runs(home, (test, former) if former else (test,), table.revealed[number]),
+        runs_known=table.runs[number],
+        failures=table.failures[number],
+        flips=table.flips[number],
+        typical_seconds=Unavailable("no report gave a time") if seconds is None else seconds,
+        model=describe_model(kept, now),
+        warnings=warnings,
+    )
+
+
+def _shared(forecaster: Predictor, values: Raw) -> list[ExplainedFeature]:
+    """What each part of the flaky task adds, each listed word for itself."""
+    production = forecaster.production["flaky"]
+    local = forecaster.correction.local.get("flaky", LocalWeights()).shared
+    found, start = [], 0
+    for part in schema().tasks["flaky"].parts:
+        for feature, shown, pairs in _pieces(part, values[part.name]):
+            ours = sum(production[start + offset] * weight for offset, weight in pairs)
+            theirs = sum(local.get(start + offset, 0.0) * weight for offset, weight in pairs)
+            found.append(ExplainedFeature(feature, shown, ours, theirs))
+        start += len(part.names())
+    return found
+
+
+def _pieces(part: Encoder, value: Value) -> Iterator[tuple[str, str, Sequence[tuple[int, float]]]]:
+    """The features of one part: name, value in a few characters, and its coordinates with their values."""
+    pairs = part.encode(value)
+    if isinstance(part, BagOfWords):
+        names = tuple(part.index)
+        yield from ((f"{part.name}={names[offset]}", "yes", ((offset, weight),)) for offset, weight in pairs)
+    else:
+        yield (
+            part.name,
+            "absent" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value),
+            pairs,
+        )
+
+
+def _private(forecaster: Predictor, test: str) -> tuple[ExplainedFeature, ...]:
+    """The private weights of the test and of its class: known to this project alone."""
+    weights = forecaster.correction.local.get("flaky", LocalWeights()).private
+    named = (("this test", f"test={test}"), ("its class", f"class={group_of(test)}"))
+    return tuple(ExplainedFeature(shown, "", 0.0, weights.get(name, 0.0)) for shown, name in named)
+
+
+def _total(contributions: Sequence[ExplainedFeature]) -> float:
+    total = sum(one.total for one in contributions)
+    assert not isnan(total)
+    return total
+
+
+MOST_MATCHES = 8
+MOST_COMPARED = 300  # names that are compared letter by letter
+
+
+def matches(wanted: str, tests: Sequence[str]) -> tuple[str, ...]:
+    """The tests of the first kind that has any: this very id, this very name, this part of an id, in any case.
+
+    >>> matches("b", ["A#b", "A#bc"])
+    ('A#b',)
+    """
+    small = wanted.lower()
+    kinds = (
+        lambda test: test == wanted,
+        lambda test: test.endswith(f"#{wanted}"),
+        lambda test: wanted in test,
+        lambda test: small in test.lower(),
+    )
+    found = (tuple(filter(kind, tests)) for kind in kinds)
+    return next((some for some in found if some), ())
+
+
+def nearest(wanted: str, tests: Sequence[str]) -> tuple[str, ...]:
+    """The tests whose names are most like it: those that share most words with it, compared letter by letter."""
+    words = set(sub_words((wanted,)))
+    shared = sorted(tests, key=lambda test: -len(words.intersection(sub_words((test,)))))[:MOST_COMPARED]
+    names = {test.rpartition("#")[2]: test for test in reversed(shared)}
+    alike = get_close_matches(wanted.rpartition("#")[2], names, MOST_MATCHES, 0.5)
+    return tuple(names[name] for name in alike) or tuple(get_close_matches(wanted, shared, MOST_MATCHES, 0.3))

@@ -1,0 +1,268 @@
+"""The demonstration: recorded builds of real projects train and predict against an aggregator on this machine."""
+
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from fedstep import __version__
+from fedstep.errors import AggregatorError
+from fedstep.evaluation.corpus import evidence_of, read_builds
+from fedstep.evaluation.demo_page import Accuracy, DemoProject, DemoReport, DemoTest, DemoTraffic, accuracy, demo_html
+from fedstep.federation.sync import Aggregator
+from fedstep.federation.transport import RetryPolicy, requests_send
+from fedstep.history.project_store import ProjectStore
+from fedstep.history.summary import load_summary
+from fedstep.importers.folder import build_folders, read_folder
+from fedstep.pipeline.train import train
+from fedstep.report.charts import TimedBuild
+from fedstep.report.units import percent, shorten, size, span, visible
+from fedstep.results import Exchange, Interval, TestRisk, TrainReport
+from fedstep.types import Dropped, Duration, FinishedBuild, TestRun, Unavailable
+
+LATEST = 3  # builds shown of each project
+_ROW = "{:<26} {:>5}  {:>12} {:>12}  {:<25} {:>12}"
+_HIT = {True: "it flaked", False: "it did not"}
+
+
+def demo_text(demo: DemoReport) -> str:
+    """Three blocks: times of the latest builds, accuracy by project, likely flakes and whether they were."""
+    lines = (*_times(demo), "", *_accuracies(demo), "", *_flakes(demo), "", *_wire(demo))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _times(demo: DemoReport) -> Iterator[str]:
+    yield f"Build time, predicted before each build ran (the last {LATEST} builds of each project)"
+    yield _ROW.format("", "build", "predicted", "actual", "90 % interval", "Jenkins")
+    for project in demo.projects:
+        for build in project.builds[-LATEST:]:
+            yield _time(project, build)
+
+
+def _time(project: DemoProject, build: TimedBuild) -> str:
+    name = shorten(visible(project.name), 26)
+    expected = build.expected
+    if not isinstance(expected, Interval):
+        return _ROW.format(name, build.number, "-", span(build.seconds), expected.reason, "-").rstrip()
+    inside = "" if expected.low <= build.seconds <= expected.high else " missed"
+    jenkins = expected.jenkins_seconds
+    shown = "-" if isinstance(jenkins, Unavailable) else span(jenkins)
+    ends = f"{span(expected.low)} – {span(expected.high)}{inside}"
+    return _ROW.format(name, build.number, span(expected.seconds), span(build.seconds), ends, shown)
+
+
+def _accuracies(demo: DemoReport) -> Iterator[str]:
+    yield "Mean absolute error over all builds that both could predict"
+    yield f"{'':<26} {'builds':>6} {'fedstep':>10} {'Jenkins':>10} {'ratio':>6} {'in interval':>12}"
+    for project in demo.projects:
+        found = accuracy(project.builds)
+        if isinstance(found, Accuracy):
+            yield (
+                f"{shorten(visible(project.name), 26):<26} {found.builds:>6} {span(found.mean_error):>10} "
+                f"{span(found.jenkins_mean_error):>10} {found.ratio:>6.2f} {percent(found.coverage):>12}"
+            )
+
+
+def _flakes(demo: DemoReport) -> Iterator[str]:
+    yield "Tests called most likely to flake after three fifths of the builds, and what they did after that"
+    for project in demo.projects:
+        for test in project.tests:
+            yield f"{shorten(visible(project.name), 26):<26} {percent(test.risk.probability):>5}  {_fate(test)}"
+
+
+def _fate(test: DemoTest) -> str:
+    fate = test.flaked.reason if isinstance(test.flaked, Unavailable) else _HIT[test.flaked]
+    return f"{fate:<10}  {shorten(visible(test.risk.test), 60)}"
+
+
+def _wire(demo: DemoReport) -> Iterator[str]:
+    wire = demo.federation
+    largest = size(max(wire.sizes)) if wire.sizes else "0 B"
+    yield (
+        f"{wire.participants} projects sent {len(wire.sizes)} updates, {size(sum(wire.sizes))} together, the largest "
+        f"{largest}; the aggregator, which began from zero, made {wire.versions} versions of the model. "
+        f"Took {span(demo.seconds)}."
+    )
+
+
+SAMPLE = Path(__file__).parent / "sample"
+ASKED_AT = 0.6  # share of a project's builds after which its likely flakes are written down
+START_SECONDS = 20.0  # the aggregator has so long to start
+MEASURED = "measured: reports of the project's own test suite"
+DRAWN = "measured failure rates (FlakeFlagger, BSD-3-Clause); order of runs drawn"
+JENKINS = "pull-request builds on Jenkins (LRTS, MIT)"
+SOURCES = {
+    "kevinsawicki-http-request": DRAWN,
+    "square-okhttp": DRAWN,
+    "hadoop": JENKINS,
+    "james": JENKINS,
+    "rustlang": "runs of GitHub Actions (github-actions-build-duration-replication, MIT)",
+}
+
+
+@dataclass(slots=True)
+class _Participant:
+    """A project on its way through its builds."""
+
+    name: str
+    home: ProjectStore
+    evidence: Sequence[FinishedBuild]
+    builds: list[TimedBuild] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    asked: tuple[TestRisk, ...] = ()
+    last: TrainReport | None = None
+
+
+def run(output: str, say: Callable[..., None]) -> int:
+    """Run the demonstration, print its table and write its page; 1 when the aggregator cannot be used."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="fedstep-demo-") as folder, _aggregator(Path(folder)) as url:
+        participants = _participants(Path(folder))
+        total = sum(len(participant.evidence) for participant in participants)
+        say(f"{len(participants)} projects, {total} recorded builds, aggregator on {url}")
+        with click.progressbar(_interleaved(participants), length=total, label="builds", file=sys.stderr) as bar:
+            for participant, evidence in bar:
+                _live_through(participant, evidence, url)
+        demo = _demo(participants, time.monotonic() - began)
+    click.echo(demo_text(demo), nl=False)
+    Path(output).write_text(demo_html(demo), encoding="utf-8")
+    say(f"the page is {output}")
+    return 0
+
+
+@contextmanager
+def _aggregator(folder: Path) -> Iterator[str]:
+    """The URL of a real aggregator process with its store in the folder; it is stopped at the end."""
+    log = folder / "aggregator.log"
+    # From zero: the starter model was learned from these very projects, it knows the answers.
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "fedstep",
+        "serve",
+        "--from-zero",
+        "--port",
+        "0",
+        "--buffer",
+        "4",
+        "--wait",
+        "1",
+    ]
+    with log.open("wb") as sink:
+        process = subprocess.Popen([*command, "--store", f"sqlite:///{folder / 'aggregator.db'}"], stderr=sink)
+    try:
+        yield _address(process, log)
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    """Where the aggregator listens, as soon as it says so."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        if found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text()):
+            return found[0]
+        time.sleep(0.05)
+    said = log.read_text()[-500:].strip()
+    raise AggregatorError(f"the aggregator did not start: {said}", "Is fedstep[server] installed?")
+
+
+def _participants(folder: Path) -> list[_Participant]:
+    with_tests = [_with_tests(archive, folder) for archive in sorted(SAMPLE.glob("*.tar.xz"))]
+    return with_tests + [_times_only(table, folder) for table in sorted(SAMPLE.glob("*.builds.csv"))]
+
+
+def _with_tests(archive: Path, folder: Path) -> _Participant:
+    name = archive.name.removesuffix(".tar.xz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder / "builds" / name, filter="data")
+    found = (read_folder(path) for path in build_folders(folder / "builds" / name))
+    evidence = [item for item in found if not isinstance(item, Dropped)]
+    return _participant(name, folder, sorted(evidence, key=lambda item: item.situation.started_at))
+
+
+def _times_only(table: Path, folder: Path) -> _Participant:
+    builds, _ = read_builds(table)
+    return _participant(
+        table.name.removesuffix(".builds.csv"),
+        folder,
+        [evidence_of(*item) for item in zip(builds, range(len(builds)), strict=True)],
+    )
+
+
+def _participant(name: str, folder: Path, evidence: Sequence[FinishedBuild]) -> _Participant:
+    home = ProjectStore(str(folder / "homes" / name))
+    home.prepare()
+    return _Participant(name, home, evidence)
+
+
+def _interleaved(participants: Sequence[_Participant]) -> Iterator[tuple[_Participant, FinishedBuild]]:
+    """Every build, each project's stream stretched over the same time."""
+    places = sorted(
+        ((number + 0.5) / len(one.evidence), index, number)
+        for index, one in enumerate(participants)
+        for number in range(len(one.evidence))
+    )
+    return ((participants[index], participants[index].evidence[number]) for _, index, number in places)
+
+
+def _live_through(participant: _Participant, evidence: FinishedBuild, url: str) -> None:
+    """One build of one project, through the same train step as in a pipeline."""
+    number = len(participant.builds) + 1
+    now = evidence.finished_at
+    aggregator = Aggregator(url, requests_send(url), RetryPolicy(deadline=time.monotonic() + 30))
+    training = train(participant.home, evidence, _no_words, aggregator, now, keep=500).training
+    seconds = evidence.duration.seconds if isinstance(evidence.duration, Duration) else 0.0
+    participant.builds.append(TimedBuild(number, seconds, training.expected, evidence.outcome))
+    participant.last = training
+    if isinstance(training.exchange, Exchange):
+        participant.sizes += [update.size for update in training.exchange.sent]
+    if number == int(ASKED_AT * len(participant.evidence)):
+        participant.asked = training.flakiest[:5]
+
+
+def _demo(participants: Sequence[_Participant], seconds: float) -> DemoReport:
+    exchanges = [one.last.exchange for one in participants if one.last and isinstance(one.last.exchange, Exchange)]
+    federation = DemoTraffic(
+        sizes=tuple(size for one in participants for size in one.sizes),
+        versions=max((exchange.candidate_after for exchange in exchanges), default=0),
+        production=max((exchange.production_after for exchange in exchanges), default=0),
+        participants=len(participants),
+    )
+    return DemoReport(tuple(_project(one) for one in participants), federation, seconds, f"fedstep {__version__}")
+
+
+def _project(participant: _Participant) -> DemoProject:
+    source = SOURCES.get(participant.name, MEASURED)
+    return DemoProject(participant.name, tuple(participant.builds), _what_became(participant), source)
+
+
+def _what_became(participant: _Participant) -> tuple[DemoTest, ...]:
+    """The tests once called likely to flake, and whether they flipped in the builds after that."""
+    table = load_summary(participant.home).summary.tests
+    flips = dict(zip(table.ids, table.flips, strict=True))
+    runs = dict(zip(table.ids, table.runs, strict=True))
+    return tuple(
+        DemoTest(
+            risk,
+            flips.get(risk.test, 0) > risk.flips
+            if runs.get(risk.test, 0) > risk.runs
+            else Unavailable("it did not run again"),
+        )
+        for risk in participant.asked
+    )
+
+
+def _no_words(_runs: tuple[TestRun, ...]) -> Mapping[str, tuple[str, ...]]:
+    """Recorded builds come without their sources."""
+    return {}

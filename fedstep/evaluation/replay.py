@@ -1,0 +1,225 @@
+"""Turns a recorded project into the file of its steps, for one task."""
+
+import csv
+import json
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush, merge
+from pathlib import Path
+
+from fedstep.evaluation.baselines import chances_of_failure, times
+from fedstep.evaluation.corpus import (
+    BuildStep,
+    Case,
+    KnownLabel,
+    Project,
+    in_order,
+    iter_builds,
+    planned_of,
+    read_results,
+    read_steps,
+    read_tests,
+    write_steps,
+)
+from fedstep.evaluation.replay_tests import Truth, predict_test_times, rerun_steps, test_steps
+from fedstep.features.rows import duration_row, failure_row, stream_of
+from fedstep.history.builds import PastBuild
+from fedstep.history.records import make_record
+from fedstep.history.summary import MAXIMUM_BUILDS, past_build
+from fedstep.importers.folder import build_folders, read_folder
+from fedstep.ingest.ci import parse_time
+from fedstep.model.predictor import FEWEST_BUILDS
+from fedstep.types import Build, Change, Dropped, FinishedBuild, Unavailable
+
+Past = tuple[PastBuild, ...]
+
+
+def build_steps(builds: Iterable[PastBuild], task: str) -> Iterator[BuildStep]:
+    """A step for each build, given in the order of starts; at the end one in which the last labels become known."""
+    running: list[tuple[float, int, PastBuild]] = []
+    past: deque[PastBuild] = deque(maxlen=MAXIMUM_BUILDS)
+    labels: dict[int, float] = {}
+    number = -1
+    for number, build in enumerate(builds):
+        known = []
+        while running and running[0][0] <= build.started_at:
+            _, key, done = heappop(running)
+            past.append(done)
+            known += [KnownLabel(key, labels.pop(key))] if key in labels else []
+        case = MAKERS[task](tuple(past), build, number)
+        if not isinstance(case, Unavailable):
+            labels[number] = case.row.target
+        heappush(running, (build.finished_at, number, build))
+        yield BuildStep(number, tuple(known), () if isinstance(case, Unavailable) else (case,))
+    yield BuildStep(number + 1, tuple(KnownLabel(key, label) for key, label in labels.items()), ())
+
+
+def _duration_case(past: Past, build: PastBuild, number: int) -> Case | Unavailable:
+    planned = planned_of(build)
+    found = duration_row(past, planned, str(number), build.seconds)
+    if isinstance(found, Unavailable):
+        return found
+    estimate, row = found
+    scored = estimate.builds >= FEWEST_BUILDS
+    return Case(
+        number, build.stream, row, build.seconds, times(past, planned), (estimate.seconds, estimate.spread), scored
+    )
+
+
+def _failure_case(past: Past, build: PastBuild, number: int) -> Case | Unavailable:
+    planned = planned_of(build)
+    row = failure_row(past, planned, str(number), build.outcome)
+    return Case(
+        number, build.stream, row, row.target, chances_of_failure(past, planned), scored=len(past) >= FEWEST_BUILDS
+    )
+
+
+MAKERS: dict[str, Callable[[Past, PastBuild, int], Case | Unavailable]] = {
+    "build-duration": _duration_case,
+    "build-failure": _failure_case,
+}
+
+
+MOST_NAMED = 20  # bad rows that are told one by one; all are counted
+TEST_TASKS = ("flaky", "triage")
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """A project's file of steps, how many, and what of its records could not be used."""
+
+    project: str
+    path: Path
+    steps: int
+    dropped: int = 0
+    named: tuple[Dropped, ...] = ()
+
+
+@dataclass(slots=True)
+class _Bin:
+    """Where bad rows go while the good ones pass."""
+
+    count: int = 0
+    named: list[Dropped] = field(default_factory=list)
+
+    def sift(self, items: Iterator[object]) -> Iterator[object]:
+        for item in items:
+            if not isinstance(item, Dropped):
+                yield item
+                continue
+            self.count += 1
+            if len(self.named) < MOST_NAMED:
+                self.named.append(item)
+
+
+def extract(project: Project, task: str, reruns: Project | None, path: Path) -> Extracted:
+    """Write the project's steps for this task to `path`; `reruns`: the table of its tests' reruns."""
+    dropped = _Bin()
+    count = write_steps(path, READERS[project.kind](project, task, reruns, dropped))
+    return Extracted(project.name, path, count, dropped.count, tuple(dropped.named))
+
+
+def time_tests(project: Project, path: Path) -> Extracted:
+    """Write what is expected of every timed test run of the project, one line a run, to `path`."""
+    dropped, count = _Bin(), 0
+    with path.open("w", encoding="utf-8") as file:
+        for run in predict_test_times(_evidence(project, dropped)):
+            file.write(json.dumps([run.build, run.seconds, run.expected, run.median_20], separators=(",", ":")) + "\n")
+            count += 1
+    return Extracted(project.name, path, count, dropped.count, tuple(dropped.named))
+
+
+def _evidence(project: Project, dropped: _Bin) -> Iterator[FinishedBuild]:
+    """The builds of a project with reports, in the order of starts."""
+    if project.kind == "results":
+        items: Iterator[FinishedBuild | Dropped] = read_results(project.path)
+    else:
+        items = map(read_folder, sorted(build_folders(project.path), key=_started))
+    return (item for item in dropped.sift(items) if isinstance(item, FinishedBuild))
+
+
+def _from_builds(project: Project, task: str, _: Project | None, dropped: _Bin) -> Iterator[BuildStep]:
+    builds = (build for build in dropped.sift(in_order(iter_builds(project.path))) if isinstance(build, PastBuild))
+    return build_steps(builds, task)
+
+
+def _from_folders(project: Project, task: str, reruns: Project | None, dropped: _Bin) -> Iterator[BuildStep]:
+    builds = _evidence(project, dropped)
+    if task in TEST_TASKS:
+        return test_steps(builds, task, Truth(_kinds(project.beside("truth.csv")), _flaky(reruns)))
+    return build_steps(map(_past, builds), task)
+
+
+def _from_tests(project: Project, _task: str, _reruns: Project | None, _dropped: _Bin) -> Iterator[BuildStep]:
+    return rerun_steps(read_tests(project.path))
+
+
+def _from_results(project: Project, task: str, _: Project | None, dropped: _Bin) -> Iterator[BuildStep]:
+    return test_steps(_evidence(project, dropped), task, Truth())
+
+
+READERS: Mapping[str, Callable[[Project, str, Project | None, _Bin], Iterator[BuildStep]]] = {
+    "builds": _from_builds,
+    "folders": _from_folders,
+    "results": _from_results,
+    "tests": _from_tests,
+}
+
+
+def _started(folder: Path) -> float:
+    """When the build started, in seconds since the epoch; 0 where that cannot be read."""
+    try:
+        started = parse_time(str(json.loads((folder / "build.json").read_bytes())["started_at"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
+    return started if isinstance(started, float) else 0.0
+
+
+def _past(evidence: FinishedBuild) -> PastBuild:
+    ci, duration = evidence.situation.ci, evidence.duration
+    build = Build("", evidence.situation, evidence.finished_at, duration, evidence.outcome, evidence.reports)
+    author = evidence.situation.change.author if isinstance(evidence.situation.change, Change) else ""
+    return past_build(make_record(build, stream_of(ci, "recorded"), author))
+
+
+def _kinds(path: Path) -> Mapping[tuple[str, str], bool] | None:
+    """By build and test whether the failure was a flake; None where nobody has written that down."""
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        return {(row["build"], row["test"]): row["kind"] == "flake" for row in csv.DictReader(file)}
+
+
+def _flaky(reruns: Project | None) -> Mapping[str, bool] | None:
+    return {test.test: test.flaky for test in read_tests(reruns.path)} if reruns else None
+
+
+def interleaved(projects: Sequence[Extracted], seed: int | None = None) -> Iterator[tuple[str, BuildStep]]:
+    """Every step with its project's name, in the order of a common time from 0 to 1.
+
+    Without a seed the n-th of N steps happens at (n + 1/2) / N, with one at the n-th of N drawn times; a project's own
+    order is kept either way. One step of each project is in memory.
+    """
+    streams = (_placed(project, number, seed) for number, project in enumerate(projects))
+    return ((projects[number].project, step) for _, number, step in merge(*streams, key=lambda item: item[:2]))
+
+
+def _placed(project: Extracted, number: int, seed: int | None) -> Iterator[tuple[float, int, BuildStep]]:
+    times = (
+        _regular(project.steps) if seed is None else _drawn(project.steps, random.Random(f"{seed} {project.project}"))
+    )
+    return zip(times, iter(lambda: number, None), read_steps(project.path), strict=False)
+
+
+def _regular(count: int) -> Iterator[float]:
+    return ((number + 0.5) / count for number in range(count))
+
+
+def _drawn(count: int, draw: random.Random) -> Iterator[float]:
+    """Ascending times, uniform in [0, 1], one after the other: the smallest of the k that are left."""
+    time = 0.0
+    for left in range(count, 0, -1):
+        time += (1.0 - time) * (1.0 - draw.random() ** (1.0 / left))
+        yield time

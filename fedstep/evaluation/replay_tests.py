@@ -1,0 +1,273 @@
+"""The steps of the two tasks about tests: recorded reports through the production rooms, in memory."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import isnan, log, nan
+from typing import NamedTuple
+from zlib import crc32
+
+from fedstep.evaluation.baselines import chances_of_flaking
+from fedstep.evaluation.corpus import BuildStep, Case, KnownLabel, RerunTest
+from fedstep.features.flaky import flaky_values
+from fedstep.features.rows import flaky_rows, plan, stream_of, test_private, triage_rows
+from fedstep.features.test_duration import expected_seconds
+from fedstep.history.builds import PlannedBuild, median
+from fedstep.history.flakiness import evidence
+from fedstep.history.records import Example, make_record
+from fedstep.history.summary import Summary, fold
+from fedstep.history.test_table import WINDOW, TestTable, read_times, with_tests, with_time
+from fedstep.model.labels import LabelledExample, is_due, numbered, resolve_labels
+from fedstep.schema.encoders import sub_words
+from fedstep.schema.schema import schema
+from fedstep.types import Build, Duration, FinishedBuild, Outcome, TestRun, Unavailable
+
+
+class Truth(NamedTuple):
+    """What really happened, for scoring alone: by build and test whether the failure was a flake; by test, ever."""
+
+    kinds: Mapping[tuple[str, str], bool] | None = None
+    tests: Mapping[str, bool] | None = None
+
+
+@dataclass(slots=True)
+class _Replay:
+    """The project at one moment."""
+
+    task: str
+    truth: Truth
+    summary: Summary = field(default_factory=Summary)
+    pending: list[Example] = field(default_factory=list)
+    keys: dict[tuple[str, int], int] = field(default_factory=dict)  # of the cases whose rows are pending
+    asked_at: dict[int, int] = field(default_factory=dict)  # by key, the number of the case's build
+    builds: list[str] = field(default_factory=list)  # folded in, by the name that the recorder gave
+    running: list[tuple[float, int, "_Started"]] = field(default_factory=list)
+    cases: int = 0
+
+
+class _Started(NamedTuple):
+    build: Build
+    planned: PlannedBuild
+    rows: tuple[Example, ...]
+    first_key: int
+
+
+def test_steps(builds: Iterable[FinishedBuild], task: str, truth: Truth) -> Iterator[BuildStep]:
+    """A step for each build, given in the order of starts.
+
+    What is said of tests is said when their reports are there: known are the builds that ended before this one did.
+    With a truth by test, only the last step is scored: what is said of every test when the history is over.
+    """
+    replay = _Replay(task, truth)
+    number = -1
+    for number, finished in enumerate(builds):
+        known = _finish(replay, finished.finished_at)
+        yield BuildStep(number, known, _start(replay, number, finished))
+    known = _finish(replay, float("inf"))
+    yield BuildStep(number + 1, known, tuple(_last_words(replay)) if truth.tests is not None else ())
+
+
+test_steps.__test__ = False  # type: ignore[attr-defined]  # pytest: no test
+
+
+def _start(replay: _Replay, number: int, evidence: FinishedBuild) -> tuple[Case, ...]:
+    """The cases of a build that starts now; it goes on running."""
+    ci = evidence.situation.ci
+    build = Build(
+        f"{number:032x}",
+        evidence.situation,
+        evidence.finished_at,
+        evidence.duration,
+        evidence.outcome,
+        evidence.reports,
+    )
+    source = build.duration.source if isinstance(build.duration, Duration) else ""
+    planned = plan(build.situation, stream_of(ci, source), "")
+    rows = ROWS[replay.task](replay.summary, build, planned)
+    guesses = _guesses(replay, rows)
+    first = replay.cases
+    cases = tuple(
+        Case(
+            first + n, planned.stream, row, _kind(replay, ci.run, row.subject), guess, scored=replay.truth.tests is None
+        )
+        for n, (row, guess) in enumerate(zip(rows, guesses, strict=True))
+    )
+    replay.cases += len(rows)
+    replay.asked_at |= {case.key: number for case in cases}
+    heappush(replay.running, (evidence.finished_at, number, _Started(build, planned, rows, first)))
+    return cases
+
+
+def _finish(replay: _Replay, now: float) -> tuple[KnownLabel, ...]:
+    """Fold in the builds that have ended by now; the labels that this reveals."""
+    known: list[KnownLabel] = []
+    while replay.running and replay.running[0][0] <= now:
+        _, _, (build, planned, rows, first) = heappop(replay.running)
+        replay.summary = fold(replay.summary, build.name, make_record(build, planned.stream, ""))
+        replay.builds.append(build.situation.ci.run)
+        fresh = numbered(rows, replay.summary.tests)
+        replay.keys |= {(row.subject, row.run): first + n for n, row in enumerate(fresh)}
+        ripe, replay.pending = resolve_labels(replay.task, (*replay.pending, *fresh), replay.summary.tests)
+        known += [_known(replay, one) for one in ripe]
+        waiting = {(row.subject, row.run) for row in replay.pending}
+        replay.keys = {place: key for place, key in replay.keys.items() if place in waiting}
+    return tuple(known)
+
+
+def _known(replay: _Replay, ripe: LabelledExample) -> KnownLabel:
+    key = replay.keys[ripe.row.subject, ripe.row.run]
+    return KnownLabel(key, ripe.label, ripe.weight, _flaked(replay, ripe.row.subject, replay.asked_at[key]))
+
+
+def _kind(replay: _Replay, build: str, test: str) -> float:
+    """Whether this failure was a flake, where that is the question and the truth is known."""
+    kinds = replay.truth.kinds
+    return float(kinds.get((build, test), nan)) if replay.task == "triage" and kinds is not None else nan
+
+
+def _flaked(replay: _Replay, test: str, since: int) -> float:
+    """Whether the test flaked in a build since then, where that is the question and the truth is known."""
+    kinds = replay.truth.kinds
+    if replay.task != "flaky" or kinds is None:
+        return nan
+    return float(any(kinds.get((build, test), False) for build in replay.builds[since:]))
+
+
+def _guesses(replay: _Replay, rows: Sequence[Example]) -> Sequence[Mapping[str, float]]:
+    if not rows:
+        return ()
+    tests = [row.subject for row in rows]
+    return chances_of_flaking(with_tests(replay.summary.tests, tests), tests)
+
+
+def _last_words(replay: _Replay) -> Iterator[Case]:
+    """A case for every test, scored by whether it is known to be flaky."""
+    table, task = replay.summary.tests, schema().tasks["flaky"]
+    guesses = chances_of_flaking(table, table.ids)
+    for number, values in enumerate(flaky_values(table)):
+        test = table.ids[number]
+        row = Example(test, table.runs[number], *task.encode(values), test_private(test))
+        truth = float((replay.truth.tests or {}).get(test, nan))
+        yield Case(replay.cases + number, "", row, truth, guesses[number])
+
+
+def _due(test: str, runs: int) -> bool:
+    return is_due(crc32(test.encode()), runs, schema().tasks["flaky"].horizon)
+
+
+ROWS: dict[str, Callable[[Summary, Build, PlannedBuild], tuple[Example, ...]]] = {
+    "flaky": lambda summary, build, _: flaky_rows(summary, build, _due),
+    "triage": triage_rows,
+}
+
+
+PROJECT, FLAKY_SHARE, ENOUGH, MOST = 1000.0, 0.05, 10, 5.0  # a plateau: half or twice as much changes little
+
+
+def rerun_steps(tests: Sequence[RerunTest]) -> Iterator[BuildStep]:
+    """Two steps: a case for each test, then what it turned out to be, which is whether it ever flipped in its reruns.
+
+    The chance that it flips within the task's horizon would be the exact label; with it words are ranked worse (mean
+    AUC 0.69 against 0.75 on left-out projects), for half of all flaky tests fail less than once in a hundred runs.
+    """
+    table = _timed(with_tests(TestTable(), [test.test for test in tests]), tests)
+    encode = schema().tasks["flaky"].encode
+    rows = [Example(test.test, 0, *encode(values), ()) for test, values in zip(tests, flaky_values(table), strict=True)]
+    truths, weights = [float(test.flaky) for test in tests], fair_weights([test.flaky for test in tests])
+    guesses = [{"flip-rate": 0.0, "seconds": 0.0 if isnan(test.seconds) else test.seconds} for test in tests]
+    yield BuildStep(
+        0,
+        (),
+        tuple(Case(key, "", row, truths[key], guesses[key]) for key, row in enumerate(rows)),
+    )
+    yield BuildStep(1, tuple(map(KnownLabel, range(len(truths)), truths, weights)), ())
+
+
+def fair_weights(flaky: Sequence[bool]) -> list[float]:
+    """What each test of one project counts, so that neither large projects nor those with many flaky tests rule.
+
+    All tests count PROJECT together, the flaky ones FLAKY_SHARE of it; none counts more than MOST. A project with few
+    flaky tests counts less: it has little to say.
+
+    >>> fair_weights([True, False])
+    [5.0, 5.0]
+    """
+    positives = sum(flaky)
+    total = PROJECT * min(1.0, positives / ENOUGH)
+    of_flaky = min(MOST, total * FLAKY_SHARE / max(1, positives))
+    of_steady = min(MOST, total * (1.0 - FLAKY_SHARE) / max(1, len(flaky) - positives))
+    return [of_flaky if one else of_steady for one in flaky]
+
+
+def _timed(table: TestTable, tests: Sequence[RerunTest]) -> TestTable:
+    """The table with each test's time and the words of its source, still without a run."""
+    listed = schema().words("source").listed
+    for number, test in enumerate(tests):
+        if not isnan(test.seconds):
+            table.log_seconds[number] = log(max(test.seconds, 0.001))
+        table.source_words[number] = listed(sub_words(test.identifiers))
+    return table
+
+
+FIRST_BUILDS = 10  # not scored
+FEWEST_TIMES = 3  # known of a test before it is scored
+FINEST = 0.01  # seconds; below it a report in milliseconds tells little more than its own rounding
+
+
+class TimedRun(NamedTuple):
+    """One run of a test, and what was expected of it before its build started. Times are seconds."""
+
+    test: str
+    build: int  # its number in the stream, from 0
+    seconds: float  # > 0
+    expected: float
+    median_20: float  # may be 0, where reports round to it
+
+    def is_resolved(self) -> bool:
+        """Whether the test's times can be told from rounding.
+
+        By its past alone: to ask the run itself would select the runs that took longer than usual.
+        """
+        return self.median_20 >= FINEST
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The recent times by test: as the history keeps them, and as they were reported."""
+
+    kept: dict[str, str] = field(default_factory=dict)
+    reported: dict[str, deque[float]] = field(default_factory=dict)
+
+    def learn(self, tests: tuple[TestRun, ...]) -> None:
+        """Take in the times of a finished build; failures in an incident tell nothing, as everywhere."""
+        for run in evidence(tests):
+            if run.seconds >= 0:
+                self.kept[run.test] = with_time(self.kept.get(run.test, ""), run.seconds)
+                self.reported.setdefault(run.test, deque(maxlen=WINDOW)).append(run.seconds)
+
+
+def predict_test_times(builds: Iterable[FinishedBuild]) -> Iterator[TimedRun]:
+    """The timed runs of all builds but the first 10, of tests with three known times; the builds are in time order.
+
+    Known are the builds that had finished when a build started; skipped runs and times of 0 are not scored. Memory
+    grows with the tests, 20 times each, and the builds that overlap, not with the number of builds.
+    """
+    known = _Known()
+    running: list[tuple[float, int, tuple[TestRun, ...]]] = []
+    for number, build in enumerate(builds):
+        while running and running[0][0] <= build.situation.started_at:
+            known.learn(heappop(running)[2])
+        if number >= FIRST_BUILDS:
+            yield from _timed_runs(known, number, build.reports.tests)
+        heappush(running, (build.finished_at, number, build.reports.tests))
+
+
+def _timed_runs(known: _Known, number: int, tests: tuple[TestRun, ...]) -> Iterator[TimedRun]:
+    for run in tests:
+        times = known.reported.get(run.test, ())
+        if run.outcome == Outcome.SKIPPED or not run.seconds > 0 or len(times) < FEWEST_TIMES:
+            continue
+        expected = expected_seconds(read_times(known.kept[run.test]))
+        if not isinstance(expected, Unavailable):
+            yield TimedRun(run.test, number, run.seconds, expected, median(tuple(times)))

@@ -1,0 +1,437 @@
+"""How good predicted chances are: do they rank, do they mean what they say, and what does the shipped threshold do."""
+
+import random
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import nan
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, matthews_corrcoef, roc_auc_score
+
+from fedstep.evaluation.replay_tests import FINEST
+from fedstep.evaluation.simulated_federation import CasePrediction
+from fedstep.model.predictor import FLAKY_ABOVE, WORTH_NAMING
+
+Column: TypeAlias = NDArray[np.float64]
+
+
+class Tally:
+    """Columns that grow by a prediction; what a simple predictor did not say is NaN."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, array[float]] = {
+            name: array("d") for name in ("number", "said", "low", "high", "truth")
+        }
+        self._guesses: dict[str, array[float]] = {}
+
+    def add(self, one: CasePrediction) -> None:
+        """One more prediction whose truth is known."""
+        count = len(self)
+        for name, column in self._columns.items():
+            column.append(getattr(one, name))
+        for name in one.guesses.keys() - self._guesses.keys():
+            self._guesses[name] = array("d", [nan]) * count
+        for name, column in self._guesses.items():
+            column.append(one.guesses.get(name, nan))
+
+    def __len__(self) -> int:
+        return len(self._columns["said"])
+
+    def column(self, name: str) -> Column:
+        """`number`, `said`, `low`, `high` or `truth`, one value a prediction."""
+        return np.array(self._columns[name])
+
+    def guesses(self) -> Mapping[str, Column]:
+        """What each simple predictor said, by its name."""
+        return {name: np.array(column) for name, column in sorted(self._guesses.items())}
+
+
+FIRST_SCORED = 10  # builds of a project are lived through before one is scored
+COLD = (5, 50)  # builds of a project in which little is known of it
+ENOUGH = 200  # builds from which the coverage of one project means something
+JENKINS = "jenkins"
+Scores = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The scored predictions of one project, as columns."""
+
+    said: Column
+    low: Column
+    high: Column
+    truth: Column
+    guesses: Mapping[str, Column]
+
+
+def times_of(tally: Tally, first: int = FIRST_SCORED) -> Scores:
+    """The scores of one project over the builds that both fedstep and Jenkins could predict; {} where there is none.
+
+    `mae` in seconds; `mae_ratio_jenkins` and `mae_ratio_<guess>` below 1 where fedstep is nearer; `mdape`, the median
+    of |said - truth| / truth; `coverage_90`; `interval_ratio`, the median of upper / lower end, and
+    `interval_ratio_constant`, that of the one width, found afterwards, that covers as much.
+    """
+    seen = _scored_times(tally, first, None)
+    if not len(seen.truth):
+        return {}
+    error = np.abs(seen.said - seen.truth)
+    inside = (seen.low <= seen.truth) & (seen.truth <= seen.high)
+    return {
+        "builds": float(len(error)),
+        "mae": float(error.mean()),
+        "mdape": _mdape_by_project(seen.said, seen.truth),
+        "within_20": float((error <= 0.2 * seen.truth).mean()),
+        "coverage_90": float(inside.mean()),
+        "covered": float(inside.sum()),
+        "interval_ratio": float(np.median(seen.high / seen.low)),
+        "interval_ratio_constant": _constant_ratio(seen, float(inside.mean())),
+        "mae_ratio_jenkins_cold": _ratio(_scored_times(tally, *COLD), JENKINS),
+        **{f"mae_ratio_{name}": _ratio(seen, name) for name in seen.guesses},
+        **{f"mdape_{name}": _mdape_by_project(guess, seen.truth) for name, guess in seen.guesses.items()},
+    }
+
+
+def summary_of_times(projects: Mapping[str, Scores]) -> Scores:
+    """The scores of all projects together."""
+    ratios = _all(projects, "mae_ratio_jenkins")
+    long = [scores["coverage_90"] for scores in projects.values() if scores["builds"] >= ENOUGH] or [float("nan")]
+    builds = sum(_all(projects, "builds"))
+    return {
+        "mae_ratio_jenkins": _median(ratios),
+        "mae_ratio_jenkins_mean": float(np.mean(ratios)),
+        "mae_ratio_jenkins_worst": float(np.max(ratios)),
+        "mae_ratio_jenkins_cold": _median(_all(projects, "mae_ratio_jenkins_cold")),
+        "mdape": _median(_all(projects, "mdape")),
+        "within_20": float(np.average(_all(projects, "within_20"), weights=_all(projects, "builds"))),
+        "coverage_90": sum(_all(projects, "covered")) / builds,
+        "coverage_90_min": min(long),
+        "coverage_90_max": max(long),
+        "interval_ratio": _median(_all(projects, "interval_ratio")),
+        "interval_ratio_constant": _median(_all(projects, "interval_ratio_constant")),
+        "wins": float(np.mean(np.array(ratios) < 1)),
+    }
+
+
+def baselines_of_times(projects: Mapping[str, Scores]) -> Mapping[str, Scores]:
+    """For each simple predictor its error over that of Jenkins, and its own median percentage error."""
+    names = sorted({key.removeprefix("mdape_") for scores in projects.values() for key in scores if "mdape_" in key})
+    return {name: _baseline(projects, name) for name in names}
+
+
+def _baseline(projects: Mapping[str, Scores], name: str) -> Scores:
+    ratios = [
+        scores["mae_ratio_jenkins"] / scores[f"mae_ratio_{name}"]
+        for scores in projects.values()
+        if scores.get(f"mae_ratio_{name}")
+    ]
+    return {
+        "mae_ratio_jenkins": _median(ratios),
+        "mae_ratio_jenkins_mean": float(np.mean(ratios)),
+        "mdape": _median([scores[f"mdape_{name}"] for scores in projects.values() if f"mdape_{name}" in scores]),
+    }
+
+
+def _scored_times(tally: Tally, first: int, end: int | None) -> _Seen:
+    number, guesses = tally.column("number"), tally.guesses()
+    keep = (number >= first) & (number < (np.inf if end is None else end))
+    keep &= np.isfinite(guesses.get(JENKINS, np.full(len(number), np.nan)))
+    said, low, high, truth = (tally.column(name)[keep] for name in ("said", "low", "high", "truth"))
+    return _Seen(said, low, high, truth, {name: column[keep] for name, column in guesses.items()})
+
+
+def _ratio(seen: _Seen, name: str) -> float:
+    """The mean absolute error over that of a guess; NaN where there is nothing to compare."""
+    theirs = np.abs(seen.guesses[name] - seen.truth).mean() if len(seen.truth) else 0.0
+    return float(np.abs(seen.said - seen.truth).mean() / theirs) if theirs else float("nan")
+
+
+def _mdape_by_project(said: Column, truth: Column) -> float:
+    return float(np.median(np.abs(said - truth) / truth))
+
+
+def _constant_ratio(seen: _Seen, coverage: float) -> float:
+    """Upper over lower end of the narrowest fixed interval around what was said that covers this share, afterwards."""
+    misses = np.sort(np.log(seen.truth / seen.said))
+    span = max(int(np.ceil(coverage * len(misses))) - 1, 0)
+    widths = misses[span:] - misses[: len(misses) - span]
+    return float(np.exp(widths.min()))
+
+
+def _all(projects: Mapping[str, Scores], name: str) -> list[float]:
+    return [scores[name] for scores in projects.values()]
+
+
+def _median(values: list[float]) -> float:
+    return float(np.nanmedian(values))
+
+
+Point = tuple[float, float]
+AGES = (0, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000_000)  # builds of a project, ends of the groups
+BINS = 10
+FEWEST_POSITIVES = 20  # predictions in a bin, or a share of one project would look like a rule
+
+
+def learning_curve(tallies: Mapping[str, Tally]) -> Sequence[float]:
+    """For each group of ages the mean over projects of the error, in units of the yardstick's; NaN where none has it.
+
+    For durations the yardstick is Jenkins' mean absolute error, for chances the Brier score of the base rate.
+    """
+    groups = pairwise(AGES)
+    return [_mean_auc([_error(tally, start, end) for tally in tallies.values()]) for start, end in groups]
+
+
+def calibration_curve(tallies: Mapping[str, Tally]) -> Sequence[Point]:
+    """Of the predictions in each tenth of [0, 1] the mean chance said and the share that came true."""
+    said = np.concatenate([tally.column("said") for tally in tallies.values()])
+    truth = np.concatenate([tally.column("truth") for tally in tallies.values()])
+    bins = np.minimum((said * BINS).astype(int), BINS - 1)
+    filled = [number for number in range(BINS) if (bins == number).sum() >= FEWEST_POSITIVES]
+    return [(float(said[bins == number].mean()), float(truth[bins == number].mean())) for number in filled]
+
+
+def _error(tally: Tally, start: int, end: int) -> float:
+    number, said, truth = (tally.column(name) for name in ("number", "said", "truth"))
+    guess = tally.guesses().get(JENKINS)
+    keep = (number >= start) & (number < end)
+    if guess is None:
+        return _skill_error(said[keep], truth[keep])
+    keep &= np.isfinite(guess)
+    yardstick = np.abs(guess[keep] - truth[keep]).sum()
+    return float(np.abs(said[keep] - truth[keep]).sum() / yardstick) if yardstick else float("nan")
+
+
+def _skill_error(said: Column, truth: Column) -> float:
+    if len(truth) < FEWEST_POSITIVES or not 0 < truth.sum() < len(truth):
+        return float("nan")
+    return float(((said - truth) ** 2).sum() / ((truth.mean() - truth) ** 2).sum())
+
+
+def _mean_auc(values: Sequence[float]) -> float:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")
+
+
+FEWEST = 3  # positives, and negatives, from which a project's ranking is scored
+HELD = 1e-4  # chances are held inside [HELD, 1 - HELD] where their logarithm is taken
+
+
+def chances_of(tally: Tally, threshold: float, first: int = FIRST_SCORED) -> Scores:
+    """The scores of one project; `auc`, `ap` and `mcc` only with three of each kind; {} where nothing was scored.
+
+    `auc_<guess>` and `ap_<guess>` for each simple predictor; `auc_unseen` over tests that have not flipped yet.
+    """
+    said, truth, guesses = _seen(tally, first)
+    if not len(truth):
+        return {}
+    scores = {"predictions": float(len(truth)), "positives": float(truth.sum())}
+    if not _rankable(truth):
+        return scores
+    scores |= {**_ranking(said, truth), "mcc": float(matthews_corrcoef(truth, said >= threshold))}
+    for name, guess in guesses.items():
+        scores |= {f"{key}_{name}": value for key, value in _ranking(np.nan_to_num(guess), truth).items()}
+    return {**scores, **_unseen(said, truth, guesses)}
+
+
+def summary_of_chances(
+    projects: Mapping[str, Scores], tallies: Sequence[Tally], threshold: float, first: int = FIRST_SCORED
+) -> Scores:
+    """The scores of all projects together; what is pooled is pooled over their predictions.
+
+    `regressions_suppressed`: the share of what is no flake that was called one.
+    """
+    said, truth = (np.concatenate(columns) for columns in zip(*(_seen(one, first)[:2] for one in tallies), strict=True))
+    negatives = truth == 0
+    suppressed = float((said[negatives] >= threshold).mean()) if negatives.any() else float("nan")
+    return {
+        **{name: _mean(projects, name) for name in ("auc", "ap", "mcc", "auc_unseen") if _any(projects, name)},
+        "pooled_ap": float(average_precision_score(truth, said)) if truth.any() else float("nan"),
+        "brier_skill": _brier_skill(said, truth),
+        "calibration_slope": _slope(said, truth),
+        "regressions_suppressed": suppressed,
+        "threshold": threshold,
+        "projects_ranked": float(sum("auc" in scores for scores in projects.values())),
+        "predictions": float(len(truth)),
+        "positives": float(truth.sum()),
+    }
+
+
+def baselines_of_chances(
+    projects: Mapping[str, Scores], tallies: Sequence[Tally], first: int = FIRST_SCORED
+) -> Mapping[str, Scores]:
+    """The same for each simple predictor; its chance is taken as it is."""
+    names = sorted({name for tally in tallies for name in tally.guesses()})
+    truth = np.concatenate([_seen(tally, first)[1] for tally in tallies])
+    found = {}
+    for name in names:
+        guess = np.concatenate([np.nan_to_num(_seen(tally, first)[2].get(name, np.zeros(0))) for tally in tallies])
+        keys = [key for key in ("auc", "ap", "auc_unseen") if _any(projects, f"{key}_{name}")]
+        found[name] = {key: _mean(projects, f"{key}_{name}") for key in keys}
+        if len(guess) == len(truth) and guess.max(initial=0.0) <= 1.0:
+            found[name] |= {"brier_skill": _brier_skill(guess, truth)}
+    return found
+
+
+def _seen(tally: Tally, first: int) -> tuple[Column, Column, Mapping[str, Column]]:
+    keep = tally.column("number") >= first
+    guesses = {name: column[keep] for name, column in tally.guesses().items()}
+    return tally.column("said")[keep], tally.column("truth")[keep], guesses
+
+
+def _rankable(truth: Column) -> bool:
+    return bool(min(truth.sum(), (1 - truth).sum()) >= FEWEST)
+
+
+def _ranking(said: Column, truth: Column) -> Scores:
+    return {"auc": float(roc_auc_score(truth, said)), "ap": float(average_precision_score(truth, said))}
+
+
+def _unseen(said: Column, truth: Column, guesses: Mapping[str, Column]) -> Scores:
+    """The ranking of tests that have not flipped yet: of those a flip rate knows nothing."""
+    unseen = guesses.get("flip-rate", np.ones(len(truth))) == 0
+    if not _rankable(truth[unseen]):
+        return {}
+    others = {f"auc_unseen_{name}": guess for name, guess in guesses.items()}
+    return {
+        "auc_unseen": float(roc_auc_score(truth[unseen], said[unseen])),
+        **{key: float(roc_auc_score(truth[unseen], np.nan_to_num(guess[unseen]))) for key, guess in others.items()},
+    }
+
+
+def _brier_skill(said: Column, truth: Column) -> float:
+    """1 - Brier score / that of always saying the base rate (Brier 1950); above 0 is better than the base rate."""
+    base = ((truth.mean() - truth) ** 2).mean()
+    return float(1 - ((said - truth) ** 2).mean() / base) if base else float("nan")
+
+
+def _slope(said: Column, truth: Column) -> float:
+    """The slope of a logistic regression of the truth on the said log-odds: 1 where chances mean what they say.
+
+    Cox, "Two further applications of a model for binary regression", 1958.
+    """
+    if not 0 < truth.sum() < len(truth):
+        return float("nan")
+    held = np.clip(said, HELD, 1 - HELD)
+    odds = np.log(held / (1 - held)).reshape(-1, 1)
+    return float(LogisticRegression(C=np.inf).fit(odds, truth).coef_[0, 0])
+
+
+def _any(projects: Mapping[str, Scores], name: str) -> bool:
+    return any(name in scores for scores in projects.values())
+
+
+def _mean(projects: Mapping[str, Scores], name: str) -> float:
+    return float(np.mean([scores[name] for scores in projects.values() if name in scores]))
+
+
+MEDIAN = "median-20"
+
+
+def test_times_of(tally: Tally) -> Scores:
+    """The scores of one project; {} where no time can be told from the rounding of reports.
+
+    `mdape` and `mdape_ratio`, over that of the median of 20: runs of tests whose past median is 10 ms or more. The
+    same over all timed runs as `_all`, and over runs that themselves took 10 ms or more, which selects by what is to be
+    predicted, as `_by_outcome`. A ratio is left out where the median of 20 hits most runs exactly.
+    """
+    said, truth, guess = tally.column("said"), tally.column("truth"), tally.guesses()[MEDIAN]
+    keep = guess >= FINEST
+    if not keep.any():
+        return {}
+    scores = {"runs": float(keep.sum()), "mdape": _mdape(said[keep], truth[keep])}
+    scores[f"mdape_{MEDIAN}"] = _mdape(guess[keep], truth[keep])
+    rules = {"": keep, "_all": truth > 0, "_by_outcome": truth >= FINEST}
+    for name, chosen in rules.items():
+        theirs = _mdape(guess[chosen], truth[chosen])
+        if theirs:
+            scores[f"mdape_ratio{name}"] = _mdape(said[chosen], truth[chosen]) / theirs
+    return scores
+
+
+test_times_of.__test__ = False  # type: ignore[attr-defined]  # pytest: no test
+
+
+def summary_of_test_times(projects: Mapping[str, Scores]) -> Scores:
+    """Medians over projects."""
+    names = ("mdape", "mdape_ratio", "mdape_ratio_all", "mdape_ratio_by_outcome")
+    columns = {name: [scores[name] for scores in projects.values() if name in scores] for name in names}
+    return {name: float(np.median(values)) for name, values in columns.items() if values}
+
+
+def baselines_of_test_times(projects: Mapping[str, Scores]) -> Mapping[str, Scores]:
+    """The median of the last 20 times."""
+    return {MEDIAN: {"mdape": float(np.median([scores[f"mdape_{MEDIAN}"] for scores in projects.values()]))}}
+
+
+def _mdape(said: Column, truth: Column) -> float:
+    return float(np.median(np.abs(said - truth) / truth)) if len(truth) else 0.0
+
+
+Tallies = Mapping[str, Tally]
+THRESHOLDS = {"triage": FLAKY_ABOVE, "flaky": WORTH_NAMING, "build-failure": 0.5}  # what the reports act on
+DRAWS = 1000  # of the bootstrap: Efron, "Bootstrap methods: another look at the jackknife", 1979
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """The scores of one task, as functions of the tallies by project."""
+
+    project: Callable[[Tally], Scores]
+    summary: Callable[[Mapping[str, Scores], Tallies], Scores]
+    baselines: Callable[[Mapping[str, Scores], Tallies], Mapping[str, Scores]]
+    drawn: Callable[[Mapping[str, Scores]], Scores]  # the part of the summary that projects alone make
+
+    def projects(self, tallies: Tallies) -> Mapping[str, Scores]:
+        """The scores of each project that has any."""
+        return {name: scores for name, tally in tallies.items() if (scores := self.project(tally))}
+
+    def intervals(self, projects: Mapping[str, Scores], seed: int) -> Mapping[str, tuple[float, float]]:
+        """The 95 % bootstrap interval of each score over projects: what another choice of projects might have given."""
+        draw, names = random.Random(seed), sorted(projects)
+        found: dict[str, list[float]] = {}
+        for _ in range(DRAWS):
+            chosen = {str(number): projects[name] for number, name in enumerate(draw.choices(names, k=len(names)))}
+            for name, value in self.drawn(chosen).items():
+                found.setdefault(name, []).append(value)
+        return {name: (_quantile(values, 0.025), _quantile(values, 0.975)) for name, values in found.items()}
+
+
+def scoring_of(task: str, from_the_first: bool) -> Scoring:
+    """The scoring of a task; `from_the_first`: the first ten builds count too."""
+    first = 0 if from_the_first else FIRST_SCORED
+    if task == "build-duration":
+        return Scoring(
+            lambda tally: times_of(tally, first),
+            lambda projects, _: summary_of_times(projects),
+            lambda projects, _: baselines_of_times(projects),
+            summary_of_times,
+        )
+    if task == "test-duration":
+        return Scoring(
+            test_times_of,
+            lambda projects, _: summary_of_test_times(projects),
+            lambda projects, _: baselines_of_test_times(projects),
+            summary_of_test_times,
+        )
+    threshold = THRESHOLDS[task]
+    return Scoring(
+        lambda tally: chances_of(tally, threshold, first),
+        lambda projects, tallies: summary_of_chances(projects, list(tallies.values()), threshold, first),
+        lambda projects, tallies: baselines_of_chances(projects, list(tallies.values()), first),
+        _means,
+    )
+
+
+def _means(projects: Mapping[str, Scores]) -> Scores:
+    names = ("auc", "ap", "mcc", "auc_unseen")
+    columns = {name: [scores[name] for scores in projects.values() if name in scores] for name in names}
+    return {name: float(np.mean(values)) for name, values in columns.items() if values}
+
+
+def _quantile(values: list[float], share: float) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.quantile(known, share)) if known else float("nan")

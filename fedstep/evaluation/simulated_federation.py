@@ -1,0 +1,263 @@
+"""The shared weights of one task while histories are replayed: from nobody, from a federation, from one pool."""
+
+import random
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from math import isnan
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from fedstep.evaluation.corpus import BuildStep, Case, KnownLabel, read_steps
+from fedstep.evaluation.replay import Extracted
+from fedstep.features.duration import Estimate
+from fedstep.federation.messages import Model, check_update, pack_update, shape, unpack_update
+from fedstep.federation.update_builder import make_update
+from fedstep.model.calibration import QuantileTrackers, probability, untried
+from fedstep.model.labels import LabelledExample
+from fedstep.model.linear import LocalWeights
+from fedstep.model.sgd import learn_shared
+from fedstep.model.state import ExampleQueue, LocalModel
+from fedstep.model.training import absorb_ripe, full_margin
+from fedstep.schema.schema import schema
+from fedstep.server.aggregation.fedbuff import Contribution, aggregate, default_rules
+from fedstep.types import Unavailable
+
+
+class SharedLearner(Protocol):
+    """What a project predicts with besides its own weights, and what it gives its rows to."""
+
+    @property
+    def weights(self) -> Sequence[float]:
+        """The shared weights as they are now."""
+
+    def offer(self, project: str, backlog: ExampleQueue) -> ExampleQueue:
+        """Take the waiting rows of a project, if they are enough; the backlog without them."""
+
+
+class LocalOnly:
+    """Nobody shares anything: the shared weights stay what they are, zero if not given."""
+
+    def __init__(self, task: str, start: Sequence[float] | None = None) -> None:
+        self.weights: Sequence[float] = start or schema().tasks[task].start()
+
+    def offer(self, project: str, backlog: ExampleQueue) -> ExampleQueue:  # noqa: ARG002
+        return backlog._replace(waiting={})
+
+
+class SimulatedFederation:
+    """Updates in the wire format, aggregated as they come: recorded builds lie minutes apart, a fold waits for one."""
+
+    def __init__(self, task: str, start: Sequence[float] | None = None) -> None:
+        self._task, self._version = task, 0
+        self._rules, self._shape = default_rules(schema())[task], shape(schema())
+        self.weights: Sequence[float] = start or schema().tasks[task].start()
+        self.sizes: list[int] = []  # bytes of each update
+
+    def offer(self, project: str, backlog: ExampleQueue) -> ExampleQueue:
+        model = Model(schema().digest, self._version, self._version, "", self._tasks(), self._tasks())
+        update, left = make_update(backlog, model, keyed_by(project))
+        if not isinstance(update, Unavailable):
+            self.receive(pack_update(update))
+        return left
+
+    def receive(self, body: bytes) -> None:
+        """Fold one update into the task, as the aggregator does."""
+        update = unpack_update(body)
+        check_update(update, self._shape)
+        delta = np.array(update.deltas[self._task], np.float32)
+        contribution = Contribution(update.id, update.project, self._version - update.base, delta)
+        folded = aggregate(np.array(self.weights, np.float32), [contribution], self._rules)
+        self.weights, self._version = array("f", folded.tobytes()), self._version + 1
+        self.sizes.append(len(body))
+
+    def _tasks(self) -> Mapping[str, "array[float]"]:
+        return {self._task: array("f", self.weights)}
+
+
+class ReadOnlyLearner:
+    """What somebody else shares, as seen by a project that gives nothing."""
+
+    def __init__(self, shared: SharedLearner) -> None:
+        self._shared = shared
+
+    @property
+    def weights(self) -> Sequence[float]:
+        return self._shared.weights
+
+    def offer(self, project: str, backlog: ExampleQueue) -> ExampleQueue:  # noqa: ARG002
+        return backlog._replace(waiting={})
+
+
+class PooledLearner:
+    """One learner that sees all rows as they are: the bound that no federation can be expected to pass."""
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+        self.weights: Sequence[float] = schema().tasks[task].start()
+
+    def offer(self, project: str, backlog: ExampleQueue) -> ExampleQueue:  # noqa: ARG002
+        rows: Sequence[LabelledExample] = backlog.waiting.get(self._task, ())
+        if rows:
+            self.weights = learn_shared(self._task, self.weights, rows)
+        return backlog._replace(waiting={})
+
+
+MODES = {"federated": SimulatedFederation, "local": LocalOnly, "pooled": PooledLearner}
+
+
+def keyed_by(project: str) -> Callable[..., str]:
+    """A stand-in for a project's own key."""
+
+    def keyed(*parts: str) -> str:
+        return blake2b("\0".join((project, *parts)).encode(), digest_size=16).hexdigest()
+
+    return keyed
+
+
+class CasePrediction(NamedTuple):
+    """What was said of one case, and what came of it: seconds with an interval, or a chance (`low` and `high` too)."""
+
+    project: str
+    number: int  # of the build in its project, from 0
+    said: float
+    low: float
+    high: float
+    truth: float
+    guesses: Mapping[str, float]
+
+
+class _Asked(NamedTuple):
+    case: Case
+    prediction: CasePrediction
+
+
+class SimulatedProject:
+    """A project with weights and a calibration of its own on top of the shared ones."""
+
+    def __init__(self, name: str, task: str, shared: SharedLearner, learns: bool = True) -> None:
+        self._name, self._task, self._shared, self._learns = name, task, shared, learns
+        self._correction, self._backlog = LocalModel(), ExampleQueue()
+        self._asked: dict[int, _Asked] = {}
+
+    def live(self, step: BuildStep) -> Iterator[CasePrediction]:
+        """Learn what is known by the start of this build, then predict it; the predictions whose truth is known."""
+        for batch in _batches_of_project(self._task, step.known):
+            yield from self._learn(batch)
+        for case in step.cases:
+            prediction = self._predict(step.number, case)
+            self._asked[case.key] = _Asked(case, prediction)
+            if case.scored and not isnan(case.truth):
+                yield prediction
+
+    def _learn(self, batch: Sequence[KnownLabel]) -> Iterator[CasePrediction]:
+        asked = [self._asked.pop(known.key) for known in batch]
+        if self._learns:
+            self._absorb(
+                [
+                    LabelledExample(one.case.row, known.label, known.weight)
+                    for one, known in zip(asked, batch, strict=True)
+                ],
+                asked[0].case.stream,
+            )
+        for one, known in zip(asked, batch, strict=True):
+            if one.case.scored and isnan(one.case.truth):
+                yield one.prediction._replace(truth=known.label if isnan(known.truth) else known.truth)
+
+    def _absorb(self, ripe: Sequence[LabelledExample], stream: str) -> None:
+        correction, backlog = absorb_ripe(
+            self._task, self._correction, self._backlog, ripe, self._shared.weights, stream
+        )
+        self._correction, self._backlog = correction, self._shared.offer(self._name, backlog)
+
+    def _predict(self, number: int, case: Case) -> CasePrediction:
+        local = self._correction.local.get(self._task, LocalWeights())
+        score = full_margin(self._shared.weights, local, case.row)
+        said, low, high = self._meant(case, score)
+        return CasePrediction(self._name, number, said, low, high, case.truth, case.guesses)
+
+    def _meant(self, case: Case, score: float) -> tuple[float, float, float]:
+        if self._task != "build-duration":
+            chance = probability(self._correction.platt.get(self._task, untried(self._task)), score)
+            return chance, chance, chance
+        estimate = Estimate(*case.estimate, 0)
+        trackers = self._correction.trackers.get(case.stream, QuantileTrackers())
+        return (
+            estimate.corrected(score),
+            estimate.corrected(score + trackers.low),
+            estimate.corrected(score + trackers.high),
+        )
+
+
+def _batches_of_project(task: str, known: Sequence[KnownLabel]) -> Iterator[Sequence[KnownLabel]]:
+    """What one record reveals is learned together: of a build one label, of its tests all."""
+    if task.startswith("build-"):
+        yield from ((one,) for one in known)
+    elif known:
+        yield known
+
+
+# Passes over all rows, each batch one update: chosen with each project left out in turn.
+PASSES = {"flaky": 5, "triage": 10, "build-failure": 3, "build-duration": 2}
+MOST_ROWS = 3000  # of one project and task, drawn: no project may speak for all
+
+
+def lessons(project: Extracted) -> tuple[LabelledExample, ...]:
+    """Every row of the project whose label became known, in that order."""
+    return labelled(read_steps(project.path))
+
+
+def labelled(steps: Iterable[BuildStep]) -> tuple[LabelledExample, ...]:
+    """Every row of these steps whose label became known, in that order."""
+    waiting: dict[int, Case] = {}
+    rows: list[LabelledExample] = []
+    for step in steps:
+        rows += [LabelledExample(waiting.pop(one.key).row, one.label, one.weight) for one in step.known]
+        waiting |= {case.key: case for case in step.cases}
+    return tuple(rows)
+
+
+def train_global(task: str, projects: Mapping[str, Sequence[LabelledExample]], seed: int) -> Sequence[float]:
+    """The task learned from these projects alone: batches of one project each, updates through the aggregation.
+
+    The weights are averaged over the second half of the passes (Polyak and Juditsky, "Acceleration of stochastic
+    approximation by averaging", 1992).
+    """
+    draw, federation = random.Random(f"{seed} {task}"), SimulatedFederation(task)
+    kept: list[Sequence[float]] = []
+    chosen = {name: _chosen(rows, draw) for name, rows in projects.items()}
+    for number in range(PASSES[task]):
+        _one_pass(task, federation, chosen, draw)
+        if number >= PASSES[task] // 2:
+            kept.append(federation.weights)
+    return [float(weight) for weight in np.mean(kept, axis=0)]
+
+
+def predicted(task: str, project: Extracted, weights: Sequence[float]) -> Iterator[CasePrediction]:
+    """What this shared model alone says of every case of a project."""
+    participant = SimulatedProject(project.project, task, LocalOnly(task, weights), learns=False)
+    for step in read_steps(project.path):
+        yield from participant.live(step)
+
+
+def _chosen(rows: Sequence[LabelledExample], draw: random.Random) -> Sequence[LabelledExample]:
+    return rows if len(rows) <= MOST_ROWS else draw.sample(rows, MOST_ROWS)
+
+
+def _one_pass(
+    task: str, federation: SimulatedFederation, projects: Mapping[str, Sequence[LabelledExample]], draw: random.Random
+) -> None:
+    size = schema().tasks[task].minimum_rows
+    backlogs = dict.fromkeys(projects, ExampleQueue())
+    batches = [
+        (name, batch) for name, rows in projects.items() for batch in _batches(draw.sample(rows, len(rows)), size)
+    ]
+    draw.shuffle(batches)
+    for name, batch in batches:
+        waiting = (*backlogs[name].waiting.get(task, ()), *batch)
+        backlogs[name] = federation.offer(name, ExampleQueue(waiting={task: waiting}))
+
+
+def _batches(rows: Sequence[LabelledExample], size: int) -> Iterator[Sequence[LabelledExample]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))

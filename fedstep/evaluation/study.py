@@ -1,0 +1,222 @@
+"""One study: recorded projects, a task and a mode in; predictions, scores and yardsticks out."""
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import nan
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from joblib import Parallel, cpu_count, delayed, parallel_config
+
+from fedstep.errors import InputError, MissingExtra, UsageError
+from fedstep.evaluation.corpus import Project, find_projects
+from fedstep.evaluation.replay import Extracted, extract, interleaved, time_tests
+from fedstep.evaluation.scores import Scores, Scoring, Tally, scoring_of
+from fedstep.evaluation.simulated_federation import (
+    MODES,
+    CasePrediction,
+    ReadOnlyLearner,
+    SimulatedProject,
+    lessons,
+    predicted,
+    train_global,
+)
+from fedstep.types import Dropped
+
+
+@contextmanager
+def workers(backend: str, jobs: int) -> Iterator[None]:
+    """Everything that joblib runs inside is run by `jobs` processes (0: one a core), or by Dask.
+
+    Dask's workers are those of the scheduler that DASK_SCHEDULER_ADDRESS names, which need to see the same files;
+    without one, `jobs` processes of this machine. Raises MissingExtra where Dask is not installed.
+    """
+    jobs = jobs or cpu_count()
+    if backend != "dask":
+        with parallel_config(backend="loky", n_jobs=jobs):
+            yield
+        return
+    try:
+        from dask import config
+        from distributed import Client
+    except ImportError as error:
+        raise MissingExtra("Dask is not installed", "Run: pip install 'fedstep[dask]'") from error
+    own = {} if config.get("scheduler-address", None) else {"n_workers": jobs, "threads_per_worker": 1}
+    with Client(**own, dashboard_address=None) as client, parallel_config(backend="dask", client=client):  # type: ignore[no-untyped-call]
+        yield
+
+
+# Which layouts a task can be studied on.
+TASKS = {
+    "build-duration": ("builds", "folders"),
+    "build-failure": ("builds", "folders"),
+    "test-duration": ("results", "folders"),
+    "flaky": ("folders", "results", "tests"),
+    "triage": ("folders", "results"),
+}
+ALL_MODES = (*MODES, "global-only")
+T = TypeVar("T")
+
+
+class StudyProgress(Protocol):
+    """Shows how far something is that has so many parts; gives back the parts."""
+
+    def __call__(self, parts: Iterable[T], label: str, count: int) -> Iterable[T]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPlan:
+    """What to study. `held_out` projects give nothing to the others; in `global-only` they alone are scored."""
+
+    task: str
+    mode: str = "federated"
+    held_out: tuple[str, ...] = ()
+    seed: int = 1
+    jobs: int = 1
+    backend: str = "local"
+    cold_start: bool = False  # score the first builds too
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What came out: scores by project, of all, of the simple predictors; intervals; what could not be read."""
+
+    plan: StudyPlan
+    projects: Mapping[str, Scores]
+    summary: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]  # 95 %, by drawing projects
+    baselines: Mapping[str, Scores]
+    second: Mapping[str, float]  # the summary of another interleaving; {} where order plays no part
+    dropped: int
+    named: tuple[Dropped, ...]
+    tallies: Mapping[str, Tally] = field(repr=False)
+
+
+def run_study(places: Sequence[Path], plan: StudyPlan, progress: StudyProgress) -> Study:
+    """Replay the projects below the places. Raises InputError where there is nothing to replay."""
+    projects = find_projects(places, TASKS[plan.task])
+    unknown = set(plan.held_out) - {project.name for project in projects}
+    if unknown:
+        raise UsageError(f"--hold-out {sorted(unknown)[0]}: no such project", "Name one as its folder is called")
+    with tempfile.TemporaryDirectory(prefix="fedstep-simulate-") as folder:
+        extracted = _extracted(projects, plan, Path(folder), progress)
+        scoring = scoring_of(plan.task, plan.cold_start or _static(projects))
+        tallies = _tallied(_predictions(extracted, plan, None, progress))
+        again = (
+            _tallied(_predictions(extracted, plan, plan.seed, progress))
+            if plan.mode in MODES and plan.task != "test-duration"
+            else {}
+        )
+    return _study(plan, scoring, extracted, tallies, again)
+
+
+def _study(
+    plan: StudyPlan,
+    scoring: Scoring,
+    extracted: Sequence[Extracted],
+    tallies: Mapping[str, Tally],
+    again: Mapping[str, Tally],
+) -> Study:
+    scores = scoring.projects(tallies)
+    if not scores:
+        raise InputError("no prediction could be scored", "A project needs more than ten builds, or give --cold-start")
+    return Study(
+        plan,
+        scores,
+        scoring.summary(scores, tallies),
+        scoring.intervals(scores, plan.seed),
+        scoring.baselines(scores, tallies),
+        scoring.summary(scoring.projects(again), again) if again else {},
+        sum(one.dropped for one in extracted),
+        tuple(dropped for one in extracted for dropped in one.named),
+        tallies,
+    )
+
+
+def _extracted(projects: Sequence[Project], plan: StudyPlan, folder: Path, progress: StudyProgress) -> list[Extracted]:
+    """The files of steps, one a project; a table of reruns beside folders of the same name is their truth."""
+    reruns = {project.name: project for project in projects if project.kind == "tests"}
+    played = [project for project in projects if project.kind != "tests" or not _is_truth(project, projects)]
+    paths = [folder / f"{number}.jsonl" for number in range(len(played))]
+    if plan.task == "test-duration":
+        jobs = [delayed(time_tests)(*one) for one in zip(played, paths, strict=True)]
+    else:
+        jobs = [
+            delayed(extract)(project, plan.task, reruns.get(project.name), path)
+            for project, path in zip(played, paths, strict=True)
+        ]
+    with workers(plan.backend, plan.jobs):
+        done = Parallel(return_as="generator")(jobs)
+        return list(progress(done, "reading", len(played)))
+
+
+def _is_truth(project: Project, projects: Sequence[Project]) -> bool:
+    return any(other.name == project.name and other.kind == "folders" for other in projects)
+
+
+def _static(projects: Sequence[Project]) -> bool:
+    """Tests without a history: there is no first build to leave out."""
+    return all(project.kind == "tests" for project in projects)
+
+
+def _predictions(
+    extracted: Sequence[Extracted], plan: StudyPlan, seed: int | None, progress: StudyProgress
+) -> Iterator[CasePrediction]:
+    if plan.task == "test-duration":
+        return _timed(extracted)
+    if plan.mode == "global-only":
+        return _left_out_in_turn(extracted, plan, progress)
+    return _lived_through(extracted, plan, seed, progress)
+
+
+def _lived_through(
+    extracted: Sequence[Extracted], plan: StudyPlan, seed: int | None, progress: StudyProgress
+) -> Iterator[CasePrediction]:
+    shared = MODES[plan.mode](plan.task)
+    reading = ReadOnlyLearner(shared)
+    participants = {
+        one.project: SimulatedProject(one.project, plan.task, reading if one.project in plan.held_out else shared)
+        for one in extracted
+    }
+    steps = progress(interleaved(extracted, seed), plan.mode, sum(one.steps for one in extracted))
+    for name, step in steps:
+        yield from participants[name].live(step)
+
+
+def _timed(extracted: Sequence[Extracted]) -> Iterator[CasePrediction]:
+    """The times of tests are predicted from their own past alone: no mode makes a difference."""
+    for one in extracted:
+        with one.path.open(encoding="utf-8") as file:
+            for build, seconds, expected, median_20 in map(json.loads, file):
+                yield CasePrediction(one.project, build, expected, nan, nan, seconds, {"median-20": median_20})
+
+
+def _left_out_in_turn(
+    extracted: Sequence[Extracted], plan: StudyPlan, progress: StudyProgress
+) -> Iterator[CasePrediction]:
+    """Each project in turn, or each one held out, with the model of all others."""
+    rows = {one.project: lessons(one) for one in extracted}
+    turns = [one for one in extracted if not plan.held_out or one.project in plan.held_out]
+    excluded = set(plan.held_out)
+    jobs = (
+        delayed(train_global)(
+            plan.task,
+            {name: some for name, some in rows.items() if name != one.project and name not in excluded},
+            plan.seed,
+        )
+        for one in turns
+    )
+    with workers(plan.backend, plan.jobs):
+        models = Parallel(return_as="generator")(jobs)
+        for one, weights in zip(turns, progress(models, "leaving out", len(turns)), strict=True):
+            yield from predicted(plan.task, one, weights)
+
+
+def _tallied(predictions: Iterable[CasePrediction]) -> Mapping[str, Tally]:
+    tallies: dict[str, Tally] = {}
+    for one in predictions:
+        tallies.setdefault(one.project, Tally()).add(one)
+    return dict(sorted(tallies.items()))

@@ -1,0 +1,62 @@
+"""The model that predicts: the one last pulled, as the history keeps it, else the starter model of the package."""
+
+import json
+import os
+from typing import NamedTuple
+
+from fedstep.errors import FedstepError
+from fedstep.federation.messages import Model, check_model, shape, unpack_model
+from fedstep.history.project_store import ProjectStore
+from fedstep.schema.schema import schema
+
+_STARTER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "model", "starter.safetensors")
+
+
+class CachedModel(NamedTuple):
+    """A model and where it came from. `url` is "" for the starter model, `warning` says why it had to be that one."""
+
+    model: Model
+    etag: str = ""
+    fetched_at: float = 0.0  # seconds since the epoch: when the aggregator last said that this is the newest
+    url: str = ""
+    warning: str = ""
+
+
+def load_model(home: ProjectStore) -> CachedModel:
+    """The model last pulled, whole and of this schema; else the starter model."""
+    body = home.read("model.safetensors")
+    if not body:
+        return CachedModel(starter_model())
+    try:
+        model = unpack_model(body)
+        check_model(model, shape(schema()))
+        about = json.loads(home.read("model.json") or b"{}")
+        return CachedModel(
+            model, str(about.get("etag", "")), float(about.get("fetched_at", 0)), str(about.get("url", ""))
+        )
+    except (FedstepError, ValueError, TypeError, AttributeError) as error:
+        return CachedModel(
+            starter_model(), warning=f"the pulled model cannot be used ({error}); the starter model answers"
+        )
+
+
+def save_model(home: ProjectStore, body: bytes, etag: str, url: str, now: float) -> None:
+    """Store a model as it came, beside where and when it did."""
+    home.write("model.safetensors", body)
+    mark_current(home, etag, url, now)
+
+
+def mark_current(home: ProjectStore, etag: str, url: str, now: float) -> None:
+    """Note that the aggregator has just called the stored model the newest."""
+    home.write("model.json", json.dumps({"etag": etag, "fetched_at": round(now), "url": url}).encode())
+
+
+def starter_bytes() -> bytes:
+    """The starter model of the package, as it is on the wire."""
+    with open(_STARTER, "rb") as file:
+        return file.read()
+
+
+def starter_model() -> Model:
+    """The starter model: learned from public recorded CI by `python -m tests.studies.starter`."""
+    return unpack_model(starter_bytes())

@@ -1,0 +1,88 @@
+"""The way of an update to two aggregators: a half to each, the same bytes until both have acknowledged them."""
+
+from dataclasses import dataclass
+from os import urandom
+
+from fedstep.errors import AggregatorError, HistoryError, SchemaMismatch, UpdateRefused, WireError
+from fedstep.federation.client import Receipt, post
+from fedstep.federation.messages import unpack_update
+from fedstep.federation.outbox import DeliveryReport, Outbox, flush_by
+from fedstep.federation.secagg.share_messages import SEED_BYTES, pack_half
+from fedstep.federation.secagg.shares import MOST_DEVIATION, NO_NOISE, ShareNoise, deviations, split
+from fedstep.federation.transport import RetryPolicy, Transport
+from fedstep.schema.schema import schema
+
+SHARES = "/v1/shares"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One of the two: where it is, and how it is reached."""
+
+    url: str
+    send: Transport
+
+
+def flush_halves(
+    outbox: Outbox,
+    leader: Endpoint,
+    helper: Endpoint,
+    patience: RetryPolicy | None = None,
+    deviation: int = 0,
+) -> DeliveryReport:
+    """Sends what waits, oldest first, each update in two halves; it leaves the outbox when both are acknowledged.
+
+    `deviation` is the usual one of the noise of an update that is split now. One that was split before goes out as it
+    was: two splits with one seed would tell what noise they differ in.
+    """
+    patience = patience or RetryPolicy()
+
+    def both(update: bytes) -> Receipt:
+        try:
+            kept = outbox.seed(unpack_update(update).id, lambda: _secrets(deviation))
+        except HistoryError as error:
+            raise AggregatorError(str(error.args[0]), error.remedy) from error
+        seed, noise = _opened(kept)
+        return push_halves(update, seed, leader, helper, patience, noise)
+
+    return flush_by(outbox, both, patience)
+
+
+def push_halves(
+    update: bytes,
+    seed: bytes,
+    leader: Endpoint,
+    helper: Endpoint,
+    patience: RetryPolicy | None = None,
+    noise: ShareNoise = NO_NOISE,
+) -> Receipt:
+    """The leader's receipt, once both have acknowledged their half of the update. Raises what `push` does.
+
+    The helper comes first: what the leader has, it can propose at once.
+    """
+    whole = unpack_update(update)
+    if whole.schema != schema().digest:
+        raise SchemaMismatch(
+            f"an update of the feature schema {whole.schema} waits, this fedstep has {schema().digest}",
+            "It will not be sent.",
+        )
+    try:
+        first, second = split(whole, {name: task.clip for name, task in schema().tasks.items()}, seed, noise)
+        masked, seeded = pack_half(first), pack_half(second)
+    except WireError as error:
+        raise UpdateRefused(f"an update cannot be split ({error.args[0]})", "It will not be sent.") from error
+    post(SHARES, whole.id, seeded, helper.url, helper.send, patience)
+    return post(SHARES, whole.id, masked, leader.url, leader.send, patience)
+
+
+def _secrets(deviation: int) -> bytes:
+    """What one split is made with, to be kept: the seed of the pads, that of the noise, and how much noise."""
+    return urandom(2 * SEED_BYTES) + deviation.to_bytes(4, "big")
+
+
+def _opened(kept: bytes) -> tuple[bytes, ShareNoise]:
+    """The seed of the pads, and the noise. Raises UpdateRefused for bytes that are not what was kept."""
+    deviation = int.from_bytes(kept[2 * SEED_BYTES :], "big")
+    if len(kept) != 2 * SEED_BYTES + 4 or deviation > MOST_DEVIATION:
+        raise UpdateRefused("an update cannot be split: its secret is damaged", "It will not be sent.")
+    return kept[:SEED_BYTES], ShareNoise(deviations(deviation, schema()), kept[SEED_BYTES : 2 * SEED_BYTES])

@@ -1,0 +1,181 @@
+"""The two messages of secure aggregation, one to each of two aggregators: alone each is noise.
+
+Both are safetensors (https://github.com/huggingface/safetensors#format), written in one way only: other bytes are none.
+"""
+
+import json
+import re
+import sys
+from array import array
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
+
+from fedstep.errors import SchemaMismatch, WireError
+from fedstep.federation.messages import SchemaShape
+from fedstep.federation.tensors import LARGEST_MESSAGE
+
+MASKED, SEEDED = "fedstep-masked-2", "fedstep-seed-2"
+SEED_BYTES = 32
+LONGEST_HEADER = 1 << 12  # bytes; four tasks take about 600
+MOST_HEADS = 32
+NEWEST_VERSION = (1 << 31) - 1  # what a database's integers hold
+REMEDY = "Both sides need the same version of fedstep."
+
+_NUMBER = "0|[1-9][0-9]{0,14}"
+_HEAD = "[a-z][a-z0-9-]{0,31}"
+_WORDS = {"schema": "[0-9a-f]{16}", "id": "[0-9a-f]{32}", "project": "[0-9a-f]{32}"}
+
+Residues: TypeAlias = "array[int]"  # type code "Q": numbers modulo 2^64
+
+
+class MaskedShare(NamedTuple):
+    """For the leader: by task the quantised delta with the score as its last number, less the pad, modulo 2^64.
+
+    `trials` has every task of the update: the version of the snapshot that its score is about, -1 where it has none.
+    `pair` is the hash of the seed that the pads come from, so that halves of two splits are never put together.
+    """
+
+    schema: str
+    base: int
+    id: str
+    project: str
+    pair: str
+    trials: Mapping[str, int]
+    vectors: Mapping[str, Residues]
+
+
+class SeedShare(NamedTuple):
+    """For the helper: the 32 bytes that all pads of one update come from, and the tasks that it has."""
+
+    schema: str
+    id: str
+    project: str
+    trials: Mapping[str, int]
+    seed: bytes
+
+
+def pack_half(half: MaskedShare | SeedShare) -> bytes:
+    """The bytes of either message; equal messages give equal bytes. WireError for one that nobody would accept."""
+    body = _packed(half)
+    if isinstance(half, MaskedShare):
+        unpack_masked(body)
+    else:
+        unpack_seeded(body)
+    return body
+
+
+def unpack_masked(body: bytes) -> MaskedShare:
+    """The leader's half in these bytes. Raises WireError."""
+    words, lengths, numbers = _read(body, MASKED, {**_WORDS, "base": _NUMBER, "pair": "[0-9a-f]{32}"})
+    trials, vectors, start = _trials(words), {}, 0
+    for task in sorted(trials):
+        end = start + 8 * lengths.get(task, 0)
+        vectors[task] = residues(numbers[start:end])
+        start = end
+    names = words["id"], words["project"], words["pair"]
+    half = MaskedShare(words["schema"], int(words["base"]), *names, trials, vectors)
+    _check_form(half, body)
+    return half
+
+
+def unpack_seeded(body: bytes) -> SeedShare:
+    """The helper's half in these bytes. Raises WireError."""
+    words, _, seed = _read(body, SEEDED, _WORDS)
+    if len(seed) != SEED_BYTES:
+        raise WireError(f"the seed has {len(seed)} bytes, not {SEED_BYTES}", REMEDY)
+    half = SeedShare(words["schema"], words["id"], words["project"], _trials(words), seed)
+    _check_form(half, body)
+    return half
+
+
+def check_half(half: MaskedShare | SeedShare, ours: SchemaShape) -> None:
+    """Raises SchemaMismatch for another schema, WireError for a task that is unknown or of another size.
+
+    WireError too for a version that nobody can have made yet.
+    """
+    if half.schema != ours.digest:
+        raise SchemaMismatch(f"the message has the feature schema {half.schema}, this side {ours.digest}", REMEDY)
+    base = half.base if isinstance(half, MaskedShare) else 0
+    if max([base, *half.trials.values()]) > NEWEST_VERSION:
+        raise WireError("it was learned from, or scored, a version that there cannot be", "Run fedstep pull.")
+    lengths = {task: len(vector) for task, vector in half.vectors.items()} if isinstance(half, MaskedShare) else {}
+    for task in half.trials:
+        wanted = ours.sizes.get(task, -1) + 1
+        if not wanted or lengths.get(task, wanted) != wanted:
+            raise WireError(f"the head {task} is unknown, or has not {wanted} coordinates", REMEDY)
+
+
+def _packed(half: MaskedShare | SeedShare) -> bytes:
+    words = {"schema": half.schema, "id": half.id, "project": half.project}
+    words |= {f"trial.{task}": str(trial) if trial >= 0 else "none" for task, trial in half.trials.items()}
+    tensors: list[tuple[str, str, int, bytes]]
+    if isinstance(half, MaskedShare):
+        words |= {"format": MASKED, "base": str(half.base), "pair": half.pair}
+        tensors = [(task, "U64", len(vector), residue_bytes(vector)) for task, vector in sorted(half.vectors.items())]
+    else:
+        words |= {"format": SEEDED}
+        tensors = [("seed", "U8", len(half.seed), half.seed)]
+    header: dict[str, object] = {"__metadata__": dict(sorted(words.items()))}
+    start = 0
+    for name, dtype, length, numbers in tensors:
+        header[name] = {"dtype": dtype, "shape": [length], "data_offsets": [start, start + len(numbers)]}
+        start += len(numbers)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join((len(text).to_bytes(8, "little"), text, *(numbers for *_, numbers in tensors)))
+
+
+def _check_form(half: MaskedShare | SeedShare, body: bytes) -> None:
+    """Written anew it has to be the same bytes: no gap, no overlap, no repeated key, nothing behind the end."""
+    if _packed(half) != body:
+        raise WireError("the message is not in the one form that it may have", REMEDY)
+
+
+def _read(body: bytes, wanted: str, patterns: Mapping[str, str]) -> tuple[Mapping[str, str], Mapping[str, int], bytes]:
+    """The words, the length of each tensor as the header claims it, and the bytes of the numbers."""
+    length = int.from_bytes(body[:8], "little")
+    if len(body) > LARGEST_MESSAGE or len(body) < 8 or length > min(LONGEST_HEADER, len(body) - 8):
+        raise WireError("the message is too large, cut off or not safetensors", REMEDY)
+    try:
+        header = json.loads(body[8 : 8 + length].decode("ascii"))
+        words = dict(header.pop("__metadata__"))
+        lengths = {name: int(entry["shape"][0]) for name, entry in header.items()}
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        raise WireError("the header of the message cannot be read", REMEDY) from error
+    if words.pop("format", "") != wanted:
+        raise WireError(f"the message is not of the format {wanted}", REMEDY)
+    _check_words(words, patterns)
+    return words, lengths, body[8 + length :]
+
+
+def _check_words(words: Mapping[str, object], patterns: Mapping[str, str]) -> None:
+    for name, value in words.items():
+        found = patterns.get(name, "none|" + _NUMBER if re.fullmatch(f"trial[.]{_HEAD}", name) else "")
+        if not found or not isinstance(value, str) or not re.fullmatch(found, value):
+            raise WireError(f"the metadata {name[:40]!a} is unknown or has no valid value", REMEDY)
+    tasks = len(words) - len(patterns)
+    if not patterns.keys() <= words.keys() or not 0 < tasks <= MOST_HEADS:
+        raise WireError("the metadata of the message is not whole, or names no head", REMEDY)
+
+
+def _trials(words: Mapping[str, str]) -> Mapping[str, int]:
+    named = {name.removeprefix("trial."): value for name, value in words.items() if name.startswith("trial.")}
+    return {task: -1 if value == "none" else int(value) for task, value in sorted(named.items())}
+
+
+def residues(numbers: bytes) -> Residues:
+    """The little-endian numbers of 8 bytes each in these bytes."""
+    vector = array("Q")
+    vector.frombytes(numbers[: len(numbers) // 8 * 8])
+    if sys.byteorder == "big":
+        vector.byteswap()
+    return vector
+
+
+def residue_bytes(vector: Residues) -> bytes:
+    """The numbers as little-endian bytes, 8 each."""
+    if sys.byteorder == "little":
+        return vector.tobytes()
+    swapped = vector[:]
+    swapped.byteswap()
+    return swapped.tobytes()

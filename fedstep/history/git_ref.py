@@ -1,0 +1,247 @@
+"""What the ref of a travelling history holds: its layout, read with suspicion, and how two histories become one."""
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
+
+from fedstep.errors import HistoryError
+from fedstep.history.project_store import MODEL, MODEL_NOTE, TRAVELLING, ProjectStore, build_of, is_record
+from fedstep.ingest.git_objects import (
+    GitObject,
+    ObjectReader,
+    ObjectTooLarge,
+    TreeEntry,
+    parse_tree,
+    write_blobs,
+    write_commit,
+    write_trees,
+)
+from fedstep.ingest.git_process import GitResult, last_words
+from fedstep.types import Unavailable
+
+REF = "refs/fedstep/history"
+FOLDER, FILE = "40000", "100644"
+LARGEST_RECORD = LARGEST_CACHE = 64 << 20  # bytes, as they are stored
+LARGEST_TREE = 8 << 20  # bytes of one folder's list: 80,000 records of one month
+MOST_MONTHS = 600
+_SMALL = 1 << 16
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_ENCODED = _PLAIN | {"%"}
+
+
+class SharedHistory(NamedTuple):
+    """What the ref holds of one part of the repository, and what else has to stay in it."""
+
+    commit: str = ""  # "" where the ref is not there
+    tree: str = ""  # of the commit
+    records: Mapping[str, str] = MappingProxyType({})  # record file -> object id
+    caches: Mapping[str, str] = MappingProxyType({})  # file -> object id
+    key: str = ""  # the project's key, 64 hex digits
+    floor: str = ""  # the newest record file that was pruned: none up to it comes back
+    others: tuple[TreeEntry, ...] = ()  # of the root, what belongs to other parts
+    parts: tuple[TreeEntry, ...] = ()  # of `parts`, the folders of other parts
+    ignored: tuple[str, ...] = ()  # what is no part of a history, shortened for people
+
+
+class MergedHistory(NamedTuple):
+    """The records of two histories together, oldest first, and the floor below which nothing comes back."""
+
+    records: tuple[str, ...]
+    floor: str
+
+
+def unite(names: Iterable[str], floor: str, keep: int) -> MergedHistory:
+    """The newest `keep` records (0: all) above the floor, each build once; the floor rises to what had to go.
+
+    Commutative, associative and idempotent, so that the order in which machines meet does not matter.
+    """
+    earliest = {build_of(name): name for name in sorted(set(names), reverse=True) if name > floor}
+    records = sorted(earliest.values())
+    surplus = records[:-keep] if keep else []
+    return MergedHistory(tuple(records[len(surplus) :]), surplus[-1] if surplus else floor)
+
+
+def month_of(record: str) -> str:
+    """The folder of a record: the month, UTC, in which its build ended.
+
+    >>> month_of("01793577600000-00000000000000000000000000000000.rec")
+    '2026-11'
+    """
+    return time.strftime("%Y-%m", time.gmtime(int(record[:14]) / 1000))
+
+
+def folder_name(part: str) -> str:
+    """One folder name for the path of a part.
+
+    >>> folder_name("services/api")
+    'services%2Fapi'
+    """
+    return "".join(
+        letter if letter in _PLAIN else "".join(f"%{byte:02X}" for byte in letter.encode("utf-8", "replace"))
+        for letter in part
+    )
+
+
+def read_shared(objects: ObjectReader, part: str, ref: str = REF) -> SharedHistory:
+    """What the ref holds of this part; an empty value where there is no such ref. HistoryError if not all is there."""
+    commit = objects.read(f"{ref}^{{commit}}", _SMALL)
+    if not isinstance(commit, GitObject):
+        return SharedHistory()
+    reader = _TreeReader(objects, [])
+    tree = commit.content.removeprefix(b"tree ").partition(b"\n")[0].decode("ascii", "replace")
+    root = {entry.name: entry for entry in reader.folder(tree) if reader.is_known(entry)}
+    parts = {entry.name: entry for entry in reader.below(root.get("parts")) if reader.is_part(entry)}
+    shelf = root
+    if part:
+        ours = parts.pop(folder_name(part), None)
+        shelf = {entry.name: entry for entry in reader.below(ours) if reader.is_known(entry)}
+    return SharedHistory(
+        commit=commit.oid,
+        tree=tree,
+        records=dict(reader.records(shelf.values())),
+        caches={entry.name: entry.oid for entry in reader.below(shelf.get("cache")) if reader.is_cache(entry)},
+        key=checked_key(reader.text(root.get("key"))),
+        floor=_checked_floor(reader.text(shelf.get("floor"))),
+        others=tuple(e for e in root.values() if e.name not in ("key", "parts") and part),
+        parts=tuple(parts.values()),
+        ignored=tuple(reader.ignored),
+    )
+
+
+def checked_key(text: str) -> str:
+    """The key of a project as it is written in its file, "" where it is none."""
+    return text if len(text) == 64 and not text.strip("0123456789abcdef") else ""
+
+
+class _TreeReader(NamedTuple):
+    """Reads folders no deeper than the layout goes, and notes what does not belong there."""
+
+    objects: ObjectReader
+    ignored: list[str]
+
+    def folder(self, name: str) -> Iterator[TreeEntry]:
+        found = self.present(name, LARGEST_TREE)
+        if isinstance(found, GitObject) and found.kind == "tree":
+            return parse_tree(found.content, len(found.oid))
+        self.ignored.append("a folder that is none or too large")
+        return iter(())
+
+    def present(self, name: str, most: int) -> GitObject | ObjectTooLarge:
+        """The object, which the commit names: where it is missing, nothing may be published in place of it."""
+        found = self.objects.read(name, most)
+        if isinstance(found, Unavailable):
+            raise HistoryError(f"this clone has a part of {REF} only", f"Run: git update-ref -d {REF}, and fetch again")
+        return found
+
+    def below(self, entry: TreeEntry | None) -> Iterator[TreeEntry]:
+        return self.folder(entry.oid) if entry else iter(())
+
+    def text(self, entry: TreeEntry | None) -> str:
+        found = self.present(entry.oid, _SMALL) if entry else None
+        return found.content.decode("ascii", "replace").strip() if isinstance(found, GitObject) else ""
+
+    def records(self, shelf: Iterable[TreeEntry]) -> Iterator[tuple[str, str]]:
+        months = sorted(entry for entry in shelf if _is_month(entry.name))[-MOST_MONTHS:]
+        for month in months:
+            for entry in self.below(month):
+                if self._passes(entry, FILE, is_record(entry.name) and month_of(entry.name) == month.name):
+                    yield entry.name, entry.oid
+
+    def is_known(self, entry: TreeEntry) -> bool:
+        named = entry.name in ("key", "floor")
+        return self._passes(entry, FILE if named else FOLDER, named or _is_folder(entry.name))
+
+    def is_part(self, entry: TreeEntry) -> bool:
+        return self._passes(entry, FOLDER, 0 < len(entry.name) <= 255 and _ENCODED.issuperset(entry.name))
+
+    def is_cache(self, entry: TreeEntry) -> bool:
+        return self._passes(entry, FILE, entry.name in TRAVELLING)
+
+    def _passes(self, entry: TreeEntry, mode: str, named_well: bool) -> bool:
+        good = named_well and entry.mode == mode
+        if not good:
+            self.ignored.append(repr(entry.name[:60]))
+        return good
+
+
+def _is_folder(name: str) -> bool:
+    return name in ("cache", "parts") or _is_month(name)
+
+
+def _is_month(name: str) -> bool:
+    year, dash, month = name[:4], name[4:5], name[5:]
+    return len(name) == 7 and dash == "-" and name.isascii() and year.isdigit() and month.isdigit()
+
+
+def _checked_floor(text: str) -> str:
+    return text if is_record(text) else ""
+
+
+T = TypeVar("T", str, tuple[str, ...])
+
+
+class GitWriter(NamedTuple):
+    """Where the objects go, for which part, and the time that a commit bears."""
+
+    root: str
+    part: str
+    now: float
+
+
+def store(target: GitWriter, home: ProjectStore, shared: SharedHistory, united: MergedHistory) -> str:
+    """The commit of this history beside the other parts that are shared; the shared commit where nothing is new.
+
+    HistoryError where git cannot store it.
+    """
+    oids = _blobs(target.root, home, shared, united)
+    months = groupby(united.records, month_of)
+    named = [(month, [TreeEntry(FILE, name, oids[name]) for name in names]) for month, names in months]
+    caches = [TreeEntry(FILE, name, oids[name]) for name in TRAVELLING if name in oids]
+    folders = [*named, *([("cache", caches)] if caches else [])]
+    trees = _done(write_trees(target.root, [entries for _, entries in folders])) if folders else ()
+    shelf = [TreeEntry(FOLDER, name, oid) for (name, _), oid in zip(folders, trees, strict=True)]
+    shelf += [TreeEntry(FILE, "floor", oids["floor"])] if united.floor else []
+    return _committed(target, shared, shelf, oids["key"])
+
+
+def without_part(target: GitWriter, home: ProjectStore, shared: SharedHistory) -> str:
+    """The commit of what is shared without this part; the shared commit where it is not in it."""
+    (key,) = _done(write_blobs(target.root, [os.path.abspath(home.path("key"))]))
+    return _committed(target, shared, [], key)
+
+
+def _committed(target: GitWriter, shared: SharedHistory, shelf: list[TreeEntry], key: str) -> str:
+    if target.part:
+        own = _one_tree(target.root, folder_name(target.part), shelf)
+        top, parts = [*shared.others], [*shared.parts, *own]
+    else:
+        top, parts = shelf, [*shared.parts]
+    top += _one_tree(target.root, "parts", parts)
+    (tree,) = _done(write_trees(target.root, [[*top, TreeEntry(FILE, "key", key)]]))
+    return shared.commit if tree == shared.tree else _done(write_commit(target.root, tree, target.now))
+
+
+def _one_tree(root: str, name: str, entries: list[TreeEntry]) -> list[TreeEntry]:
+    return [TreeEntry(FOLDER, name, oid) for oid in _done(write_trees(root, [entries]))] if entries else []
+
+
+def _blobs(root: str, home: ProjectStore, shared: SharedHistory, united: MergedHistory) -> dict[str, str]:
+    """The object of each file that belongs into the commit, by its name there."""
+    caches = [name for name, path in TRAVELLING.items() if os.path.exists(home.path(path))]
+    fresh = [name for name in united.records if name not in shared.records]
+    names = [*fresh, *caches, "key", *(["floor"] if united.floor else [])]
+    paths = [*(f"builds/{name}" for name in fresh), *(TRAVELLING.get(name, name) for name in names[len(fresh) :])]
+    oids = dict(zip(names, _done(write_blobs(root, [os.path.abspath(home.path(path)) for path in paths])), strict=True))
+    if MODEL_NOTE in shared.caches and oids.get(MODEL) == shared.caches.get(MODEL):
+        oids[MODEL_NOTE] = shared.caches[MODEL_NOTE]  # it says when the model was last asked for: no news
+    return {**shared.records, **oids}
+
+
+def _done(found: T | GitResult) -> T:
+    """What git has written. HistoryError where it has not."""
+    if isinstance(found, GitResult):
+        raise HistoryError(f"git cannot store the history ({last_words(found)})", "Check the permissions of .git")
+    return found

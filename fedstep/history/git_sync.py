@@ -1,0 +1,136 @@
+"""A home and its ref: taking in what others have published, and publishing what they lack, without losing either."""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from fedstep.errors import HistoryError
+from fedstep.history.git_ref import REF, GitWriter, SharedHistory, store, unite, without_part
+from fedstep.history.git_transport import GitChannel, fetch, find_remote, local_commit, push, set_local
+from fedstep.history.merge import ImportResult, SyncState, keep_seen, known_floor, load_seen, take_in, whole_records
+from fedstep.history.project_store import ProjectStore
+from fedstep.ingest.git_process import TIMED_OUT, GitResult, last_words
+
+ALLOW = f"Let this job write to {REF} (on GitHub: contents: write)"
+WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 1.6, 1.6, 1.6, 1.6)  # seconds before each further attempt
+# In the words of git, of servers that are git, and of JGit.
+LATE = ("stale info", "fetch first", "non-fast-forward", "lock", "already exists", "old value", "failed to update ref")
+
+
+class PublishResult(NamedTuple):
+    """The commit of the ref, whether it is a new one, and how many attempts that took."""
+
+    commit: str
+    new: bool
+    attempts: int
+
+
+def open_channel(root: str, part: str) -> GitChannel:
+    """The channel of this repository and part, with the remote that its configuration names."""
+    return GitChannel(root, find_remote(root), part)
+
+
+def receive(home: ProjectStore, channel: GitChannel, seconds: float, now: float) -> ImportResult:
+    """Fetch the ref and take it in; without a remote, take in the ref of this clone. HistoryError where that failed."""
+    seen = load_seen(home)._replace(tried_at=now)
+    keep_seen(home, seen)
+    there = bool(channel.remote) and fetch(channel, home.folder, seconds)
+    taken = take_in(home, channel)
+    remote = taken.shared.commit if there else ""
+    keep_seen(home, SyncState(taken.shared.commit, remote, now if channel.remote else seen.fetched_at, now))
+    return taken._replace(remote=remote)
+
+
+def publish(
+    home: ProjectStore, channel: GitChannel, keep: int, now: float, seconds: float, waits: Iterable[float] = WAITS
+) -> PublishResult:
+    """Make the ref hold what the home and others know (`keep` records, 0: all); of jobs at once each gets its turn.
+
+    HistoryError where the remote does not take it in this time: all of it stays in the home, for the next run.
+    """
+    return _change(home, channel, lambda taken: _stored(home, channel, taken.shared, keep, now), now, seconds, waits)
+
+
+def withdraw(
+    home: ProjectStore, channel: GitChannel, now: float, seconds: float, waits: Iterable[float] = WAITS
+) -> PublishResult:
+    """Make the ref hold this part no more. HistoryError as in `publish`."""
+    place = GitWriter(channel.root, channel.part, now)
+    return _change(home, channel, lambda taken: without_part(place, home, taken.shared), now, seconds, waits)
+
+
+def _change(
+    home: ProjectStore,
+    channel: GitChannel,
+    commit_after: Callable[[ImportResult], str],
+    now: float,
+    seconds: float,
+    waits: Iterable[float],
+) -> PublishResult:
+    """Take in, make a commit of it, offer it; again from the start whenever another job was first."""
+    deadline = time.monotonic() + seconds
+    taken: ImportResult | None = _already_taken(home, channel)
+    failed_at, why = "never", "no time was left for it"
+    for attempt, wait in enumerate((0.0, *waits), 1):
+        if time.monotonic() + wait >= deadline:
+            break
+        time.sleep(wait)
+        taken = taken or receive(home, channel, deadline - time.monotonic(), now)
+        commit = commit_after(taken)
+        ran = _offer(channel, home, taken, commit, deadline - time.monotonic())
+        if ran.code == 0:
+            keep_seen(home, load_seen(home)._replace(commit=commit, remote=commit if channel.remote else ""))
+            return PublishResult(commit, commit != (taken.remote if channel.remote else taken.shared.commit), attempt)
+        if ran.code == TIMED_OUT or (not _was_late(ran) and failed_at == taken.remote):
+            raise _refused(home, channel, last_words(ran))
+        failed_at, why = taken.remote, f"other jobs were first {attempt} times"
+        taken = None
+    raise _refused(home, channel, why, "Raise --budget" if failed_at == "never" else ALLOW)
+
+
+def _already_taken(home: ProjectStore, channel: GitChannel) -> ImportResult | None:
+    """What the ref holds, where it is still as the remote last showed it; else None: ask again."""
+    seen = load_seen(home)
+    if channel.remote and not (seen.remote and local_commit(channel.root) == seen.remote):
+        return None
+    taken = take_in(home, channel)
+    return taken._replace(remote=seen.remote) if seen.remote in ("", taken.shared.commit) else None
+
+
+def _stored(home: ProjectStore, channel: GitChannel, shared: SharedHistory, keep: int, now: float) -> str:
+    """The commit of what is here and what is shared; "" where there is nothing at all."""
+    floor = known_floor(home)
+    united = unite([*shared.records, *whole_records(home)], floor, keep)
+    if not united.records and not shared.commit:
+        return ""
+    if united.floor != floor:
+        home.write("floor", f"{united.floor}\n".encode())
+    return store(GitWriter(channel.root, channel.part, now), home, shared, united)
+
+
+def _offer(channel: GitChannel, home: ProjectStore, taken: ImportResult, commit: str, seconds: float) -> GitResult:
+    """What git said of making the ref this commit, if it is still as it was taken: at the remote, else here."""
+    before = taken.shared.commit
+    if not commit:
+        return GitResult(0)
+    if not channel.remote:
+        moved = commit == before or set_local(channel.root, commit, before or "0" * len(commit))
+        return GitResult(0 if moved else 1, b"stale info")
+    if commit == taken.remote:
+        return GitResult(0)
+    ran = push(channel, home.folder, commit, taken.remote, seconds)
+    if ran.code == 0:
+        set_local(channel.root, commit)
+    return ran
+
+
+def _was_late(ran: GitResult) -> bool:
+    """Whether another job was first, in the words of git and of the servers."""
+    text = (ran.out.decode("utf-8", "replace") + ran.err).lower()
+    return any(words in text for words in LATE)
+
+
+def _refused(home: ProjectStore, channel: GitChannel, why: str, remedy: str = ALLOW) -> HistoryError:
+    where = channel.remote or "git"
+    kept = f"All of it is in {home.folder}, and the next run that can publishes it"
+    return HistoryError(f"{where} did not take the history ({why})", f"{remedy}. {kept}")

@@ -1,0 +1,172 @@
+"""The ref in git: which remote it travels to, fetching it, pushing it, setting and deleting it."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from fedstep.errors import HistoryError
+from fedstep.history.git_ref import REF
+from fedstep.history.project_store import list_folder, remove, write_copy
+from fedstep.ingest.git_process import (
+    SECONDS_EACH,
+    TIMED_OUT,
+    GitResult,
+    common_folder,
+    is_shallow,
+    last_words,
+    run_git,
+    talk,
+)
+
+_SHALLOW = "shallow."
+_LEFT_BEHIND = 3600.0  # seconds; no fetch or push of ours lasts so long
+_STALE_LOCK = 60.0  # seconds; git holds the lock of a ref for milliseconds
+_LARGEST_PACKED_REFS = 16 << 20
+_FETCH = (
+    *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"),
+    *("--no-auto-maintenance", "--no-filter", "--refmap="),
+)
+_PUSH = ("push", "--porcelain", "--quiet", "--no-verify", "--no-signed")
+
+
+class GitChannel(NamedTuple):
+    """The repository in which a history travels, the remote it travels to ("": none), and the part it is of."""
+
+    root: str
+    remote: str = ""
+    part: str = ""
+
+
+def find_remote(root: str) -> str:
+    """The remote that `git config fedstep.remote` names, else origin, else the first one; "" where there is none."""
+    asked = ("config", "--null", "--get-regexp", r"^(fedstep\.remote|remote\..*\.url)$")
+    lines = run_git(root, asked)().out.decode("utf-8", "replace").split("\0")
+    values = dict(line.split("\n", 1) for line in lines if "\n" in line)
+    names = [key[len("remote.") : -len(".url")] for key in values if key.startswith("remote.")]
+    wanted = (values.get("fedstep.remote"), "origin", *sorted(names))
+    return next((name for name in wanted if name in names and not name.startswith("-")), "")
+
+
+def local_commit(root: str) -> str:
+    """The commit of the ref in this clone, read without starting git; "" where there is none or git must be asked."""
+    folder = common_folder(root)
+    with suppress(OSError, UnicodeDecodeError), open(f"{folder}/{REF}", encoding="ascii") as file:
+        return file.read(200).strip()
+    with suppress(OSError, UnicodeDecodeError):
+        with open(f"{folder}/packed-refs", encoding="utf-8") as file:
+            lines = file.read(_LARGEST_PACKED_REFS).splitlines()
+        return next((line.split(" ")[0] for line in lines if line.endswith(f" {REF}")), "")
+    return ""
+
+
+def fetch(channel: GitChannel, home: str, seconds: float) -> bool:
+    """Bring the remote's ref here, in place of ours; False where the remote has none. HistoryError where it failed.
+
+    Nothing of ours is lost: what is not published is in the home, and the ref is made from it again.
+    """
+    known = local_commit(channel.root)
+    ran = _fetch(channel, home, known, seconds)
+    if ran.code and ".lock'" in ran.err and _break_stale_lock(channel.root):
+        ran = _fetch(channel, home, known, seconds)
+    if ran.code and "couldn't find remote ref" in ran.err.lower():
+        return False
+    if ran.code == TIMED_OUT:
+        remedy = f"Run: git fetch {channel.remote} +{REF}:{REF}"
+        raise HistoryError(f"{channel.remote} did not send the history within {seconds:.1f} s", remedy)
+    if ran.code:
+        remedy = f"Try: git ls-remote {channel.remote}. What is here is used, and the next run that can publishes it"
+        raise HistoryError(f"the history was not fetched from {channel.remote} ({last_words(ran)})", remedy)
+    return True
+
+
+def _fetch(channel: GitChannel, home: str, known: str, seconds: float) -> GitResult:
+    # Without a common history git would offer all commits of the project one by one.
+    tips = (f"--negotiation-tip={known}",) if known else ()
+    modest = () if known else ("-c", "fetch.negotiationAlgorithm=noop")
+    with _send_only_new_objects(channel.root, home, known) as more:
+        return talk(channel.root, (*modest, *_FETCH, *tips, channel.remote, f"+{REF}:{REF}"), seconds, more)
+
+
+def push(channel: GitChannel, home: str, commit: str, expected: str, seconds: float) -> GitResult:
+    """What git said of making the remote's ref this commit, which it refuses unless the ref is the expected one."""
+    lease = f"--force-with-lease={REF}:{expected}"
+    with _send_only_new_objects(channel.root, home, expected) as more:
+        return talk(channel.root, (*_PUSH, lease, channel.remote, f"{commit}:{REF}"), seconds, more)
+
+
+@contextmanager
+def _send_only_new_objects(root: str, home: str, known: str) -> Iterator[Mapping[str, str]]:
+    """Yield the variables with which git sends only the objects that the other side lacks; none where it cannot.
+
+    Between commits without common history git sends everything, unless one of them is shallow: then it looks into that
+    commit's files. So the commit that both sides have is listed as shallow, in a file for one process: in
+    `.git/shallow` it would change what the clone is. Measured with 500 builds of 1,000 tests and git 2.39: a publish
+    sends 30 kB in place of 1.9 MB, and takes 0.05 s in place of 0.35 s.
+    """
+    if not known:
+        yield {}
+        return
+    _remove_left_behind(home)
+    path, cut_off = f"{home}/{_SHALLOW}{os.urandom(4).hex()}", b""
+    with suppress(OSError), open(f"{common_folder(root)}/shallow", "rb") as file:
+        cut_off = file.read()
+    write_copy(path, cut_off + known.encode() + b"\n")
+    try:
+        yield {"GIT_SHALLOW_FILE": path} if _reads_shallow_file(root, path) else {}
+    finally:
+        remove(path)
+
+
+def _reads_shallow_file(root: str, path: str) -> bool:
+    """Tell whether this git knows GIT_SHALLOW_FILE, which it uses among its own processes and does not document.
+
+    `path` is a file that lists a shallow commit: git has to call a full clone shallow with it, and a shallow clone full
+    with an empty name. The question takes 2 ms.
+    """
+    value, expected = ("", b"false") if is_shallow(root) else (path, b"true")
+    ran = talk(root, ("rev-parse", "--is-shallow-repository"), SECONDS_EACH, {"GIT_SHALLOW_FILE": value})
+    return ran.code == 0 and ran.out.strip() == expected
+
+
+def _remove_left_behind(home: str) -> None:
+    """Delete such files of processes that were killed."""
+    for name in list_folder(home):
+        path = f"{home}/{name}"
+        with suppress(OSError):
+            if name.startswith(_SHALLOW) and time.time() - os.lstat(path).st_mtime > _LEFT_BEHIND:
+                remove(path)
+
+
+def set_local(root: str, commit: str, expected: str = "") -> bool:
+    """Make the ref of this clone the commit, if it is the expected one ("": whatever it is, zeros: none) still."""
+    words = ("update-ref", REF, commit, *((expected,) if expected else ()))
+    return run_git(root, words)().code == 0 or (_break_stale_lock(root) and run_git(root, words)().code == 0)
+
+
+def delete_local(root: str) -> None:
+    """Delete the ref of this clone, if it is there. HistoryError where that fails."""
+    ran = run_git(root, ("update-ref", "-d", REF))()
+    if ran.code:
+        raise HistoryError(f"{REF} of this clone was not deleted ({last_words(ran)})", f"Run: git update-ref -d {REF}")
+
+
+def delete_remote(channel: GitChannel, seconds: float) -> None:
+    """Delete the ref of the remote, if it is there. HistoryError where that fails."""
+    ran = talk(channel.root, (*_PUSH, channel.remote, f":{REF}"), seconds)
+    if ran.code and "remote ref does not exist" not in ran.err:
+        remedy = f"Run: git push {channel.remote} :{REF}"
+        raise HistoryError(f"{REF} of {channel.remote} was not deleted ({last_words(ran)})", remedy)
+
+
+def _break_stale_lock(root: str) -> bool:
+    """Delete the lock of the ref that a killed git left behind; whether there was one."""
+    path = f"{common_folder(root)}/{REF}.lock"
+    try:
+        stale = time.time() - os.lstat(path).st_mtime > _STALE_LOCK
+    except OSError:
+        return False
+    if stale:
+        remove(path)
+    return stale

@@ -1,0 +1,100 @@
+"""What a history holds, as values: how much, from when to when, and how far it has travelled."""
+
+import os
+from collections import Counter
+from typing import NamedTuple
+
+from fedstep.history.git_ref import REF, read_shared
+from fedstep.history.git_transport import GitChannel
+from fedstep.history.merge import known_floor, load_seen, whole_records
+from fedstep.history.project_store import ProjectStore, build_of
+from fedstep.history.summary import cache_key, load_summary, read_summary
+from fedstep.ingest.git_objects import open_objects
+from fedstep.ingest.git_process import last_words, talk
+from fedstep.types import Unavailable
+
+NONE = Unavailable("no build is known")
+
+
+class HistoryOverview(NamedTuple):
+    """One history. Times are seconds since the epoch, sizes bytes."""
+
+    folder: str
+    builds: int
+    unlearned: int  # builds that no cache knows yet
+    tests: int
+    first: float | Unavailable  # when its oldest and its newest build ended
+    last: float | Unavailable
+    streams: tuple[tuple[str, int], ...]  # job|cell|source of the time, and how many of the last 400 builds; most first
+    record_bytes: int
+    all_bytes: int
+    generation: str  # of the caches
+    pruned_up_to: str  # record file, "" where nothing was pruned from the ref
+    warnings: tuple[str, ...]
+
+
+class RefStatus(NamedTuple):
+    """The ref of a history: what this clone has, what the remote has."""
+
+    ref: str
+    local: str  # commit, "" where there is none
+    remote_name: str  # "" where there is no remote
+    remote: str | Unavailable  # commit, "" where it has none
+    unpublished: int  # records that the ref of this clone lacks
+    fetched_at: float  # seconds since the epoch, 0.0: never
+
+
+def overview(home: ProjectStore) -> HistoryOverview:
+    """What this history holds."""
+    cached, remembered, names = read_summary(home), load_summary(home), home.log.files()
+    learned = set(map(build_of, cached.seen))
+    streams = Counter(build.stream for build in remembered.summary.builds)
+    return HistoryOverview(
+        folder=home.folder,
+        builds=len(names),
+        unlearned=sum(build_of(name) not in learned for name in names),
+        tests=len(remembered.summary.tests.ids),
+        first=_ended(names[0]) if names else NONE,
+        last=_ended(names[-1]) if names else NONE,
+        streams=tuple(streams.most_common()),
+        record_bytes=_size(home.path("builds")),
+        all_bytes=_size(home.folder),
+        generation=cache_key(cached),
+        pruned_up_to=known_floor(home),
+        warnings=remembered.warnings,
+    )
+
+
+def travel_of(home: ProjectStore, channel: GitChannel, seconds: float) -> RefStatus:
+    """The state of the ref; the remote is asked, for so many seconds at most."""
+    with open_objects(channel.root) as objects:
+        shared = None if isinstance(objects, Unavailable) else read_shared(objects, channel.part)
+    return RefStatus(
+        ref=REF,
+        local=shared.commit if shared else "",
+        remote_name=channel.remote,
+        remote=_asked(channel, seconds) if channel.remote else Unavailable("there is no remote"),
+        unpublished=len(whole_records(home) - (shared.records.keys() if shared else set())),
+        fetched_at=load_seen(home).fetched_at,
+    )
+
+
+def _asked(channel: GitChannel, seconds: float) -> str | Unavailable:
+    ran = talk(channel.root, ("ls-remote", channel.remote, REF), seconds)
+    if ran.code:
+        return Unavailable(f"did not answer: {last_words(ran)}")
+    return ran.out.decode("ascii", "replace").partition("\t")[0]
+
+
+def _ended(record: str) -> float:
+    return int(record[:14]) / 1000
+
+
+def _size(folder: str) -> int:
+    """The bytes of all files below."""
+    return sum(
+        os.lstat(os.path.join(path, name)).st_size
+        for path, _, names in os.walk(folder)
+        for name in names
+        if os.path.lexists(os.path.join(path, name))
+    )

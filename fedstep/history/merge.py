@@ -1,0 +1,298 @@
+"""Taking in what a ref holds: records, key, floor and caches become files of the home."""
+
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Mapping, Set
+from contextlib import suppress
+from typing import NamedTuple
+
+from fedstep.errors import HistoryError, UsageError
+from fedstep.history.git_ref import LARGEST_CACHE, LARGEST_RECORD, REF, SharedHistory, checked_key, read_shared
+from fedstep.history.git_transport import GitChannel
+from fedstep.history.project_store import (
+    LEARNED,
+    MODEL,
+    MODEL_NOTE,
+    SENT,
+    SUMMARY,
+    TRAVEL,
+    TRAVELLING,
+    TURNS,
+    ProjectStore,
+    append,
+    build_of,
+    exclusive,
+    is_record,
+    list_folder,
+    remove,
+    write_copy,
+)
+from fedstep.ingest.git_objects import GitObject, ObjectReader, ObjectTooLarge, open_objects
+from fedstep.ingest.git_process import common_folder
+from fedstep.types import Unavailable
+
+WAIT = 1.0  # seconds for one who learns here at this moment
+
+Content = Callable[[str], bytes]  # the bytes of a file of the other copy, by its path there; b"" where it has none
+
+
+def take_learned(home: ProjectStore, content: Content) -> None:
+    """Replace what was learned here: the other copy has learned all of it and more, and knows what was sent."""
+    learned = {path: found for path in LEARNED if (found := content(path))}
+    if not learned:
+        return
+    with exclusive(home, WAIT):
+        for path, found in learned.items():
+            write_copy(home.path(path), found)
+
+
+def take_notes(home: ProjectStore, content: Content) -> None:
+    """Take the model and the note of what was given where they are later ones, and all that was sent from there."""
+    if _later(home, MODEL_NOTE, content, "fetched_at") and (model := content(MODEL)):
+        write_copy(home.path(MODEL), model)
+        write_copy(home.path(MODEL_NOTE), content(MODEL_NOTE))
+    if _later(home, TURNS, content, "last", "made", "over"):
+        write_copy(home.path(TURNS), content(TURNS))
+    known = set(home.read(SENT).split(b"\n"))
+    if missing := [line for line in content(SENT).split(b"\n") if line and line not in known]:
+        _append(home.path(SENT), b"\n%s\n" % b"\n".join(missing))
+
+
+def _append(path: str, content: bytes) -> None:
+    try:
+        append(path, content)
+    except OSError as error:
+        remedy = "Free space or point --history at a folder that can be written"
+        raise HistoryError(f"cannot write {path}: {error.strerror}", remedy) from error
+
+
+def _later(home: ProjectStore, path: str, content: Content, *fields: str) -> bool:
+    return _moment(content(path), fields) > _moment(home.read(path), fields)
+
+
+def _moment(content: bytes, fields: tuple[str, ...]) -> tuple[float, ...]:
+    """These numbers of a JSON object; () where it has not all of them, which is before everything."""
+    with suppress(ValueError, LookupError, TypeError, RecursionError, OverflowError):
+        told = json.loads(content)
+        return tuple(float(told[field]) for field in fields)
+    return ()
+
+
+LARGEST_TOTAL = 1 << 30  # bytes of records taken in at once
+
+
+class SyncState(NamedTuple):
+    """What this home knows of its ref: the commits taken in and last seen at the remote, and when it was asked."""
+
+    commit: str = ""
+    remote: str = ""  # "" while the remote has no such ref, or was never reached
+    fetched_at: float = 0.0  # seconds since the epoch
+    tried_at: float = 0.0
+
+
+class ImportResult(NamedTuple):
+    """What the ref holds now, how many of its records are new here, and what was left out."""
+
+    shared: SharedHistory
+    added: int = 0
+    warnings: tuple[str, ...] = ()
+    remote: str = ""  # the commit that the remote has, as far as is known
+
+
+def load_seen(home: ProjectStore) -> SyncState:
+    """What is known of the ref; nothing where the file is not there or damaged."""
+    try:
+        fields = json.loads(home.read(TRAVEL) or b"{}")
+        times = float(fields.get("fetched_at", 0)), float(fields.get("tried_at", 0))
+        return SyncState(str(fields.get("commit", "")), str(fields.get("remote", "")), *times)
+    except (ValueError, TypeError, AttributeError):
+        return SyncState()
+
+
+def keep_seen(home: ProjectStore, seen: SyncState) -> None:
+    """Replace what is known of the ref."""
+    write_copy(home.path(TRAVEL), json.dumps(seen._asdict()).encode())
+
+
+def take_in(home: ProjectStore, channel: GitChannel) -> ImportResult:
+    """What the ref of this clone holds; the home gets every record, the key and the caches that it lacks."""
+    with open_objects(channel.root) as objects:
+        if isinstance(objects, Unavailable):
+            raise HistoryError(f"the history cannot be read, {objects.reason}", "Install git")
+        shared = read_shared(objects, channel.part)
+        if not shared.commit:
+            return ImportResult(shared)
+        seen, floor = load_seen(home), max(shared.floor, known_floor(home))
+        _take_key_and_floor(home, shared.key, floor)
+        local = _above(home, floor)
+        if shared.commit != seen.commit:
+            content = _content_of(objects, shared.caches)
+            if local <= shared.records.keys() or not home.read(SUMMARY):
+                take_learned(home, content)
+            take_notes(home, content)
+        taken = _take_records(home, objects, shared, {name for name in shared.records if name > floor} - local)
+    keep_seen(home, seen._replace(commit=shared.commit))
+    return taken
+
+
+def known_floor(home: ProjectStore) -> str:
+    """The newest record that was pruned, "" where none was."""
+    text = home.read("floor").decode("ascii", "replace").strip()
+    return text if is_record(text) else ""
+
+
+def whole_records(home: ProjectStore) -> set[str]:
+    """The record files that are not empty: a power cut may leave a name without its bytes."""
+    names = set()
+    for name in home.log.files():
+        with suppress(OSError):
+            if os.path.getsize(home.path(f"builds/{name}")):
+                names.add(name)
+    return names
+
+
+def _above(home: ProjectStore, floor: str) -> set[str]:
+    """The records of the home above the floor; the others are deleted: they were pruned for everyone."""
+    local = whole_records(home)
+    doomed = {name for name in local if name <= floor}
+    for name in doomed:
+        remove(home.path(f"builds/{name}"))
+    return local - doomed
+
+
+def _take_key_and_floor(home: ProjectStore, key: str, floor: str) -> None:
+    """The key that is shared wins: else two machines would have two pseudonyms, and name one build twice."""
+    for name, text in (("key", key), ("floor", floor)):
+        if text and home.read(name).decode("ascii", "replace").strip() != text:
+            home.write(name, f"{text}\n".encode())
+
+
+def _content_of(objects: ObjectReader, caches: Mapping[str, str]) -> Content:
+    """What the ref holds of each file that travels, by its path in a home."""
+    oids = {TRAVELLING[name]: oid for name, oid in caches.items()}
+
+    def content(path: str) -> bytes:
+        found = objects.read(oids[path], LARGEST_CACHE) if path in oids else Unavailable("is not shared")
+        return found.content if isinstance(found, GitObject) and found.kind == "blob" else b""
+
+    return content
+
+
+def _take_records(home: ProjectStore, objects: ObjectReader, shared: SharedHistory, names: set[str]) -> ImportResult:
+    """Write these records into the home. What is too large is said, and goes from the ref when it is next published."""
+    added, total, refused = 0, 0, {}
+    warnings = list(_told(shared.ignored))
+    for name in sorted(names, reverse=True):
+        found = objects.read(shared.records[name], LARGEST_RECORD)
+        if isinstance(found, Unavailable):
+            raise HistoryError(f"{name} of {REF} {found.reason}", f"Run: git update-ref -d {REF}, and fetch again")
+        if isinstance(found, ObjectTooLarge) or found.kind != "blob":
+            refused[name] = found.reason if isinstance(found, ObjectTooLarge) else f"is a {found.kind}"
+            continue
+        total += len(found.content)
+        if total > LARGEST_TOTAL:
+            warnings.append(f"{REF} has more than {LARGEST_TOTAL >> 20} MB: older records are left there")
+            break
+        write_copy(home.path(f"builds/{name}"), found.content)
+        added += 1
+    warnings += [f"{name} of {REF} is refused: it {why}" for name, why in list(refused.items())[:3]]
+    kept = {name: oid for name, oid in shared.records.items() if name not in refused}
+    return ImportResult(shared._replace(records=kept), added, tuple(warnings))
+
+
+def _told(ignored: tuple[str, ...]) -> tuple[str, ...]:
+    count = f"{len(ignored)} {'entry' if len(ignored) == 1 else 'entries'}"
+    return (f"{count} of {REF} belong to no history and are ignored, first {ignored[0]}",) if ignored else ()
+
+
+class MergeResult(NamedTuple):
+    """How many records were added, were here already, were pruned here before; and why others were refused."""
+
+    added: int = 0
+    known: int = 0
+    pruned: int = 0
+    refused: tuple[str, ...] = ()
+
+
+def merge_folder(home: ProjectStore, folder: str) -> MergeResult:
+    """Add the records of a folder: a history, a clone that has one, or the records themselves."""
+    candidates = (
+        os.path.join(folder, "builds"),
+        os.path.join(folder, ".fedstep", "builds"),
+        os.path.join(common_folder(folder), "fedstep", "builds"),
+        folder,
+    )
+    source = next((path for path in candidates if any(map(is_record, list_folder(path)))), "")
+    if not source:
+        raise UsageError(f"{folder} holds no records", "Give the folder of a history, or a ref of this repository")
+    records = set(filter(is_record, list_folder(source)))
+    if os.path.basename(source) == "builds":
+        _take_over(home, ProjectStore(os.path.dirname(source)), records)
+    return _merged(home, records, lambda name: _bytes_of(os.path.join(source, name)))
+
+
+def _take_over(home: ProjectStore, other: ProjectStore, records: Set[str]) -> None:
+    """Where the other history has all records of this one and more, take what it has learned and knows to be sent."""
+
+    def content(path: str) -> bytes:
+        found = _bytes_of(other.path(path))
+        return b"" if isinstance(found, Unavailable) else found
+
+    local, key = whole_records(home), checked_key(content("key").decode("ascii", "replace").strip())
+    if key and not local and not load_seen(home).commit:  # a ref has one key for all that share it
+        home.write("key", f"{key}\n".encode())
+    if local < records and home.read("key").decode("ascii", "replace").strip() == key:
+        take_learned(home, content)
+        take_notes(home, content)
+
+
+def merge_ref(home: ProjectStore, root: str, ref: str, part: str) -> MergeResult:
+    """Add the records of a ref or commit of the repository at `root`."""
+    if not ref.isprintable() or ref.startswith("-"):
+        raise UsageError(f"{ref[:80]!r} is no ref", "Give a folder or a ref of this repository")
+    with open_objects(root) as objects:
+        if isinstance(objects, Unavailable):
+            raise HistoryError(f"{ref} cannot be read, {objects.reason}", "Install git")
+        shared = read_shared(objects, part, ref)
+        if not shared.commit:
+            raise UsageError(f"{ref} is neither a folder nor a ref of this repository", "Fetch it first")
+        if not shared.records:
+            raise UsageError(f"{ref} holds no records", "Give the folder of a history, or its ref")
+
+        def content(name: str) -> bytes | Unavailable:
+            found = objects.read(shared.records[name], LARGEST_RECORD)
+            return found.content if isinstance(found, GitObject) else Unavailable(found.reason)
+
+        return _merged(home, shared.records, content)
+
+
+def _merged(home: ProjectStore, names: Iterable[str], content: Callable[[str], bytes | Unavailable]) -> MergeResult:
+    here, floor = {build_of(name) for name in home.log.files()}, known_floor(home)
+    added, known, pruned, refused = 0, 0, 0, []
+    for name in sorted(filter(is_record, names)):
+        if build_of(name) in here:
+            known += 1
+        elif name <= floor:
+            pruned += 1
+        elif isinstance(found := content(name), Unavailable):
+            refused.append(f"{name} is left out: it {found.reason}")
+        else:
+            write_copy(home.path(f"builds/{name}"), found)
+            here.add(build_of(name))
+            added += 1
+    return MergeResult(added, known, pruned, tuple(refused))
+
+
+def _bytes_of(path: str) -> bytes | Unavailable:
+    """The bytes of a regular file that is not too large; links, pipes and devices are not opened."""
+    try:
+        about = os.lstat(path)
+        if not stat.S_ISREG(about.st_mode):
+            return Unavailable("is no file")
+        if about.st_size > LARGEST_RECORD:
+            return Unavailable(f"has {about.st_size} bytes, more than the {LARGEST_RECORD} allowed")
+        with open(path, "rb") as file:
+            return file.read(LARGEST_RECORD)
+    except OSError as error:
+        return Unavailable(f"cannot be read ({error.strerror})")

@@ -1,0 +1,315 @@
+"""The log: an append-only folder of records, one file a build; merging two logs is copying files."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import NamedTuple
+
+from fedstep.errors import HistoryError
+from fedstep.history.records import BuildRecord, decode, encode
+from fedstep.types import Dropped
+
+BACKLOG, CORRECTION, SUMMARY, OUTLOOK = "backlog.json", "correction.json", "summary.json", "outlook.json"
+MODEL, MODEL_NOTE, TURNS, SENT = "model.safetensors", "model.json", "contributed.json", "sent/log.jsonl"
+TRAVEL, IMPORTED, LOCK = "travel.json", "imported", "learning.lock"
+
+
+class LayoutEntry(NamedTuple):
+    """A file or folder of a home, and how another machine's copy of it is taken over ("": not at all)."""
+
+    path: str
+    what: str
+    taken: str = ""  # theirs, union; together: all of them or none; newer: the one that was asked for later
+    alias: str = ""  # its name in the ref, where it has another one there
+
+
+FILES = (
+    LayoutEntry("key", "the project's secret", "theirs"),
+    LayoutEntry("floor", "up to which record all are pruned", "newer"),
+    LayoutEntry("builds", "the records, which everything else is learned from", "union"),
+    LayoutEntry(BACKLOG, "rows without a label yet, and rows not yet sent", "together"),
+    LayoutEntry(CORRECTION, "what the project has learned for itself", "together"),
+    LayoutEntry(SUMMARY, "what the records say of each test", "together"),
+    LayoutEntry(OUTLOOK, "what predictions start from", "together"),
+    LayoutEntry(MODEL, "the model last pulled", "newer"),
+    LayoutEntry(MODEL_NOTE, "where and when it was pulled", "newer"),
+    LayoutEntry(TURNS, "what was given to an aggregator with differential privacy", "newer"),
+    LayoutEntry(SENT, "everything that was ever sent", "union", alias="sent.jsonl"),
+    LayoutEntry("sent", "beside it the bytes of the last ones"),
+    LayoutEntry("outbox", "updates that are not acknowledged yet"),
+    LayoutEntry(TRAVEL, "what is known of the ref"),
+    LayoutEntry(IMPORTED, "what past builds were learned from"),
+    LayoutEntry("marks", "when jobs began"),
+    LayoutEntry(LOCK, "held by whoever learns"),
+    LayoutEntry(".gitignore", "hides all this from git"),
+)
+LEARNED = tuple(file.path for file in FILES if file.taken == "together")
+TRAVELLING = MappingProxyType(
+    {file.alias or file.path: file.path for file in FILES if file.taken and file.path not in ("key", "floor", "builds")}
+)
+"""Beside key, floor and records: the name in the ref of each file that travels, and its path in the home."""
+
+
+def write_atomically(path: str, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a part. HistoryError if it cannot."""
+    with _scratch(path, content) as scratch:
+        os.replace(scratch, path)
+
+
+def write_first(path: str, content: bytes) -> None:
+    """`write_atomically`, except that a file that is there stays: of several writers at once the first one wins."""
+    with _scratch(path, content) as scratch, contextlib.suppress(FileExistsError):
+        try:
+            os.link(scratch, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links, as on memory sticks: a crash may leave a part there
+            with open(path, "xb") as file:
+                file.write(content)
+                os.fsync(file.fileno())
+
+
+def write_copy(path: str, content: bytes) -> None:
+    """`write_atomically` for what is kept elsewhere too: the disk is not waited for."""
+    with _scratch(path, content, lambda _: None) as scratch:
+        os.replace(scratch, path)
+
+
+def append(path: str, content: bytes) -> None:
+    """Add to the end of a file in one write, so that jobs which share it do not mix. OSError."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "ab", buffering=0) as file:
+        file.write(content)
+
+
+def list_folder(path: str) -> list[str]:
+    """The names in a folder, sorted; none where there is no folder. HistoryError where it cannot be listed."""
+    try:
+        return sorted(os.listdir(path))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise HistoryError(f"cannot list {path}: {error.strerror}", "Check its permissions") from error
+
+
+def remove(path: str) -> None:
+    """Delete a file, if it is there and can be deleted: what stays now goes next time."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+@contextlib.contextmanager
+def _scratch(path: str, content: bytes, settle: Callable[[int], None] = os.fsync) -> Iterator[str]:
+    """A file beside `path` with the content, safe on the disk; gone afterwards, whatever happens."""
+    folder, name = os.path.split(path)
+    # Not the process number: two containers that share a folder may both be process 7.
+    scratch = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(scratch, "wb") as file:
+            file.write(content)
+            file.flush()
+            settle(file.fileno())
+        yield scratch
+    except OSError as error:
+        remedy = "Free space or point --history at a folder that can be written"
+        raise HistoryError(f"cannot write {path}: {error.strerror or error}", remedy) from error
+    finally:
+        remove(scratch)
+
+
+def is_record(name: str) -> bool:
+    """Whether this is a record's name; told without a regular expression: `predict` lists 500.
+
+    `<14 digits>-<32 hex digits>.rec`
+    """
+    digits, hexes = name[:14], name[15:47]
+    shaped = len(name) == 51 and name[14] == "-" and name[47:] == ".rec" and digits.isascii() and digits.isdigit()
+    return shaped and not hexes.strip("0123456789abcdef")
+
+
+def build_of(file: str) -> str:
+    """The name of the build whose record this file is."""
+    return file[-36:-4]
+
+
+class RecordLog(NamedTuple):
+    """Records under `folder`, in files named by end and build: a listing is in the order in which they were learned."""
+
+    folder: str
+
+    def files(self) -> list[str]:
+        """The names of all record files, the build that ended first first; names that are no records are ignored."""
+        return [name for name in list_folder(self.folder) if is_record(name)]
+
+    def has(self, build: str) -> bool:
+        """Whether a record of this build is there, whenever it ended."""
+        return any(build_of(name) == build for name in self.files())
+
+    def append(self, entry: BuildRecord) -> str:
+        """Write the record and return its file name; a build that is there already is left as it is."""
+        name = f"{max(0, round(entry.finished_at * 1000)):014d}-{entry.name}.rec"
+        path = os.path.join(self.folder, name)
+        if not os.path.exists(path):
+            write_atomically(path, encode(entry))
+        return name
+
+    def read(self, name: str) -> BuildRecord | Dropped:
+        """The record in this file, or why it is skipped."""
+        try:
+            with open(os.path.join(self.folder, name), "rb") as file:
+                return decode(file.read())
+        except (OSError, HistoryError) as error:
+            return Dropped(name, str(error))
+
+    def entries(self, names: list[str]) -> Iterator[tuple[str, BuildRecord | Dropped]]:
+        """The records of these files, in the order given."""
+        return ((name, self.read(name)) for name in names)
+
+    def prune(self, keep: int) -> int:
+        """Delete all but the `keep` newest records; returns how many went."""
+        doomed = self.files()[:-keep] if keep > 0 else []
+        for name in doomed:
+            remove(os.path.join(self.folder, name))
+        return len(doomed)
+
+
+OLDEST_MARK = 7 * 86_400  # seconds: a job start older than a week belongs to nobody
+
+
+class ProjectStore(NamedTuple):
+    """Paths below one folder, and the project's secret key, which leaves it on the ref of a shared history alone."""
+
+    folder: str
+
+    @property
+    def log(self) -> RecordLog:
+        """The records."""
+        return RecordLog(self.path("builds"))
+
+    @property
+    def outbox(self) -> str:
+        """The folder of updates that are not yet acknowledged."""
+        return self.path("outbox")
+
+    def path(self, name: str) -> str:
+        """The path of a file of this folder. Not a pathlib.Path: loading that costs every prediction 9 ms."""
+        return os.path.join(self.folder, name)
+
+    def prepare(self) -> None:
+        """Make the folder, hidden from git, and its key. HistoryError where it cannot be written."""
+        if not os.path.exists(self.path(".gitignore")):
+            write_atomically(self.path(".gitignore"), b"*\n")
+        if not os.path.exists(self.path("key")):
+            write_first(self.path("key"), f"{os.urandom(32).hex()}\n".encode())
+
+    def key(self) -> bytes:
+        """The project's 32 secret bytes. HistoryError where the file is missing or damaged."""
+        try:
+            key = bytes.fromhex(self.read("key").decode().strip())
+        except ValueError as error:
+            raise HistoryError(f"{self.path('key')} is damaged", "Delete it to start under a new pseudonym") from error
+        if len(key) != 32:
+            raise HistoryError(f"{self.path('key')} is damaged", "Delete it to start under a new pseudonym")
+        return key
+
+    def hasher(self) -> Callable[..., str]:
+        """A function from words to 32 hex digits that stand for them and cannot be reversed without the key."""
+        key = self.key()
+        return lambda *words: blake2b("\0".join(words).encode(errors="replace"), key=key, digest_size=16).hexdigest()
+
+    def keyed(self, *words: str) -> str:
+        """`hasher` for one use."""
+        return self.hasher()(*words)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file of this folder; b"" where there is none."""
+        try:
+            with open(self.path(name), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise HistoryError(f"cannot read {self.path(name)}: {error.strerror}", "Check its permissions") from error
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a file of this folder whole."""
+        write_atomically(self.path(name), content)
+
+    def mark_start(self, run: str, now: float) -> None:
+        """Remember when a job run started, for the train step at its end; the first mark stands."""
+        for mark in list_folder(self.path("marks")):
+            if now - (self.started(mark) or 0.0) >= OLDEST_MARK:
+                remove(self.path(f"marks/{mark}"))
+        # A file for each job run: jobs that start at once on one machine do not overwrite each other's.
+        write_first(self.path(f"marks/{run}"), f"{now:.3f}\n".encode())
+
+    def started(self, run: str) -> float | None:
+        """When `mark_start` was called for this job run; None when it was not, or the mark is damaged."""
+        try:
+            return float(self.read(f"marks/{run}"))
+        except ValueError:
+            return None
+
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+
+SECONDS = 10.0  # to wait for another; learning one build takes it about one
+EVERY = 0.05
+
+
+class Busy(HistoryError):
+    """Another process learns in this home and did not end in time."""
+
+
+@contextmanager
+def exclusive(home: ProjectStore, seconds: float = SECONDS) -> Iterator[None]:
+    """Nobody else is in such a block of this home. Raises Busy after so many seconds, HistoryError.
+
+    The system takes the lock from a process that ends, however it ends. Not to be entered twice by one process.
+    """
+    deadline = time.monotonic() + seconds
+    with _opened(home) as number:
+        while not _taken(number):
+            if time.monotonic() >= deadline:
+                raise Busy(f"another fedstep is learning in {home.folder}", "Nothing to do, the next one learns it too")
+            time.sleep(EVERY)
+        yield
+
+
+@contextmanager
+def _opened(home: ProjectStore) -> Iterator[int]:
+    path = home.path(LOCK)
+    try:
+        os.makedirs(home.folder, exist_ok=True)
+        number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        remedy = "Free space or point --history at a folder that can be written"
+        raise HistoryError(f"cannot write {path}: {error.strerror}", remedy) from error
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+def _taken(number: int) -> bool:
+    """Whether the lock is ours now. On a file system without locks it is: there nothing keeps two apart."""
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,226 @@
+"""One record of the log: what the project keeps of a build, and the bytes it is kept as."""
+
+import json
+import sys
+import zlib
+from array import array
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain, pairwise
+from math import isfinite, isnan
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from fedstep.errors import HistoryError
+from fedstep.types import NO_SECONDS, Build, BuildOutcome, Change, Duration, FileChange, Outcome, TestRun
+
+FORMAT = 1
+MAXIMUM_FILES = 500  # changed files kept of one build
+MAXIMUM_BYTES = 64 << 20  # of one record, unpacked: a build of a million tests takes about 50 MB
+
+
+class Example(NamedTuple):
+    """The features of one prediction as they stood before the build ran; its label comes later."""
+
+    subject: str  # the test, or the name of the build
+    run: int  # how many runs of the test were known when the row was made
+    indices: tuple[int, ...]  # into the task's coordinates
+    values: tuple[float, ...]
+    private: tuple[str, ...]  # names of private features: "class=org.foo.BarTest"
+    target: float = NO_SECONDS  # a target known at once: 0/1, or log(seconds / estimate); else NO_SECONDS
+
+
+class BuildRecord(NamedTuple):
+    """A finished build as the history keeps it. Times are seconds since the epoch, UTC."""
+
+    name: str
+    started_at: float
+    finished_at: float
+    seconds: float  # NO_SECONDS where the duration is unknown
+    stream: str  # job, matrix cell and source of the duration: builds of one stream are comparable
+    outcome: BuildOutcome
+    branch: str = ""
+    base_branch: str = ""
+    event: str = ""
+    author: str = ""  # a keyed hash
+    commit: str = ""
+    change_known: bool = False
+    files: tuple[FileChange, ...] = ()
+    tests: tuple[TestRun, ...] = ()
+    source_words: Mapping[str, tuple[str, ...]] = MappingProxyType({})  # test -> listed words of its source
+    schema: str = ""  # digest of the schema the rows were made with
+    rows: Mapping[str, tuple[Example, ...]] = MappingProxyType({})  # by task
+
+
+def make_record(build: Build, stream: str, author: str) -> BuildRecord:
+    """What the history keeps of a build, before its rows are made; at most MAXIMUM_FILES changed files."""
+    ci, change, duration = build.situation.ci, build.situation.change, build.duration
+    known = change if isinstance(change, Change) else None
+    return BuildRecord(
+        name=build.name,
+        started_at=build.situation.started_at,
+        finished_at=build.finished_at,
+        seconds=duration.seconds if isinstance(duration, Duration) else NO_SECONDS,
+        stream=stream,
+        outcome=build.outcome,
+        branch=ci.branch,
+        base_branch=ci.base_branch,
+        event=ci.event,
+        author=author,
+        commit=known.commit if known else "",
+        change_known=known is not None,
+        files=known.files[:MAXIMUM_FILES] if known else (),
+        tests=build.reports.tests,
+    )
+
+
+def encode(entry: BuildRecord) -> bytes:
+    """The entry as zlib-compressed JSON; the same entry gives the same bytes."""
+    tests = entry.tests
+    fields = {
+        "format": FORMAT,
+        "name": entry.name,
+        "started_at": round(entry.started_at, 3),
+        "finished_at": round(entry.finished_at, 3),
+        "seconds": _number(entry.seconds),
+        "stream": entry.stream,
+        "outcome": entry.outcome.value,
+        "branch": entry.branch,
+        "base_branch": entry.base_branch,
+        "event": entry.event,
+        "author": entry.author,
+        "commit": entry.commit,
+        "change_known": entry.change_known,
+        "files": [[file.path, file.added, file.deleted, file.renamed_from] for file in entry.files],
+        "tests": [run.test for run in tests],
+        "outcomes": "".join(run.outcome for run in tests),
+        "milliseconds": [-1 if isnan(run.seconds) else round(run.seconds * 1000) for run in tests],
+        "failure_types": {run.test: run.failure_type for run in tests if run.failure_type},
+        "source_words": {test: list(words) for test, words in entry.source_words.items()},
+        "schema": entry.schema,
+        "rows": {task: [_pack_row(row) for row in rows] for task, rows in entry.rows.items()},
+    }
+    text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return zlib.compress(text.encode(), 6)
+
+
+def decode(packed: bytes) -> BuildRecord:
+    """The entry of `encode`'s bytes. HistoryError where they are cut, damaged, too large or of a newer format."""
+    try:
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(packed, MAXIMUM_BYTES)
+        if not unpacker.eof:
+            raise HistoryError("the record is cut short or larger than 64 MB")
+        return _entry(json.loads(text))
+    except (zlib.error, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise HistoryError("the record is damaged", "It is skipped; delete the file to silence this") from error
+
+
+def _entry(fields: Mapping[str, Any]) -> BuildRecord:
+    if fields["format"] != FORMAT:
+        raise HistoryError(f"the record has format {fields['format']}, this fedstep reads {FORMAT}", "Upgrade fedstep")
+    kinds = fields["failure_types"]
+    tests = tuple(
+        TestRun(_text(test), Outcome(letter), NO_SECONDS if ms < 0 else ms / 1000, _text(kinds.get(test, "")))
+        for test, letter, ms in zip(fields["tests"], fields["outcomes"], fields["milliseconds"], strict=True)
+    )
+    return BuildRecord(
+        name=str(fields["name"]),
+        started_at=_finite(fields["started_at"]),
+        finished_at=_finite(fields["finished_at"]),
+        seconds=_seconds(fields["seconds"]),
+        stream=str(fields["stream"]),
+        outcome=BuildOutcome(fields["outcome"]),
+        branch=str(fields["branch"]),
+        base_branch=str(fields["base_branch"]),
+        event=str(fields["event"]),
+        author=str(fields["author"]),
+        commit=str(fields["commit"]),
+        change_known=bool(fields["change_known"]),
+        files=tuple(
+            FileChange(_text(path), int(added), int(deleted), _text(before))
+            for path, added, deleted, before in fields["files"]
+        ),
+        tests=tests,
+        source_words={test: tuple(map(_text, words)) for test, words in fields["source_words"].items()},
+        schema=str(fields["schema"]),
+        rows={task: tuple(_unpack_row(row) for row in rows) for task, rows in fields["rows"].items()},
+    )
+
+
+def _text(value: object) -> str:
+    """The value, which is a string. TypeError where it is none: it would fail in a room that trusts the record."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _finite(value: float) -> float:
+    if not isfinite(value):
+        raise ValueError(f"{value} is no time")
+    return float(value)
+
+
+def _number(value: float) -> float | None:
+    return None if isnan(value) else round(value, 6)
+
+
+def _seconds(value: float | None) -> float:
+    return NO_SECONDS if value is None else _finite(value)
+
+
+def _pack_row(row: Example) -> list[object]:
+    """The row as a JSON list."""
+    values = [round(value, 6) for value in row.values]
+    return [row.subject, row.run, row.indices, values, row.private, _number(row.target)]
+
+
+def _unpack_row(fields: list[Any]) -> Example:
+    """The row of `_pack_row`'s list."""
+    subject, run, indices, values, private, target = fields
+    features = tuple(map(int, indices)), tuple(map(float, values))
+    return Example(_text(subject), int(run), *features, tuple(map(_text, private)), _seconds(target))
+
+
+LARGEST = 1 << 28  # bytes of one column, unpacked
+
+
+def pack_rows(rows: Sequence[Example]) -> dict[str, object]:
+    """The rows as JSON values: names as they are, coordinates and values as compressed little-endian numbers."""
+    return {
+        "subjects": [row.subject for row in rows],
+        "runs": [row.run for row in rows],
+        "private": [row.private for row in rows],
+        "targets": [None if isnan(row.target) else row.target for row in rows],
+        "sizes": [len(row.indices) for row in rows],
+        "indices": _pack(array("I", chain.from_iterable(row.indices for row in rows))),
+        "values": _pack(array("d", chain.from_iterable(row.values for row in rows))),
+    }
+
+
+def unpack_rows(columns: Mapping[str, Any]) -> tuple[Example, ...]:
+    """The rows of `pack_rows`, exactly. ValueError, KeyError, TypeError or zlib.error for anything else."""
+    indices, values = _unpack("I", columns["indices"]), _unpack("d", columns["values"])
+    ends = list(accumulate(columns["sizes"], initial=0))
+    if not len(indices) == len(values) == ends[-1]:
+        raise ValueError("the columns have different lengths")
+    targets = (NO_SECONDS if target is None else float(target) for target in columns["targets"])
+    named = zip(columns["subjects"], columns["runs"], pairwise(ends), columns["private"], targets, strict=True)
+    return tuple(
+        Example(str(subject), int(run), tuple(indices[start:end]), tuple(values[start:end]), tuple(private), target)
+        for subject, run, (start, end), private, target in named
+    )
+
+
+def _pack(numbers: "array[Any]") -> str:
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return b64encode(zlib.compress(numbers.tobytes(), 1)).decode()
+
+
+def _unpack(code: str, text: str) -> "array[Any]":
+    numbers = array(code)
+    numbers.frombytes(zlib.decompressobj().decompress(b64decode(text), LARGEST))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers

@@ -1,0 +1,111 @@
+"""The services whose past builds can be asked for: which one, at which URL, signed with which token."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from fedstep.errors import InputError, UsageError
+from fedstep.history.project_store import ProjectStore
+from fedstep.importers.api_client import ApiClient, RateLimitPolicy, ResponseCache, requests_get
+from fedstep.importers.base import BuildFilter, ImportSource
+from fedstep.importers.folder import folder_past
+
+TABLES = ("builds.csv", "builds.csv.gz", "results.csv", "results.csv.gz")
+
+
+def past_at(path: Path, wanted: BuildFilter) -> ImportSource:
+    """The past builds at this path. InputError where it holds none of a kind that is known."""
+    if path.is_file() or any((path / name).is_file() for name in TABLES):
+        from fedstep.importers.csv_tables import tables_past
+
+        return tables_past(path, wanted)
+    if (path / "jobs").is_dir() or (path / "builds").is_dir():
+        from fedstep.importers.jenkins import jenkins_home_past
+
+        past = jenkins_home_past(path, wanted)
+    else:
+        past = folder_past(path, wanted)
+    if not past.total and not wanted.limited():
+        remedy = "Give a folder of builds with a build.json each, builds.csv or results.csv, or a Jenkins home"
+        raise InputError(f"no recorded build was found in {path}", remedy)
+    return past
+
+
+GITHUB, GITLAB = "https://api.github.com", "https://gitlab.com/api/v4"
+
+
+def service_past(
+    given: Mapping[str, Any], env: Mapping[str, str], home: ProjectStore, wanted: BuildFilter, manners: RateLimitPolicy
+) -> ImportSource:
+    """The past builds of the service that the options name. UsageError for a URL, name or token that cannot be used."""
+    if given["github"]:
+        from fedstep.importers.github import github_past
+
+        asker = _github(given["api"] or env.get("GITHUB_API_URL") or GITHUB, env, home, manners)
+        return github_past(asker, _project(given["github"], "--github"), wanted, tuple(given["artifact"]))
+    if given["gitlab"]:
+        from fedstep.importers.gitlab import gitlab_past
+
+        asker = _gitlab(given["api"] or env.get("CI_API_V4_URL") or GITLAB, env, home, manners)
+        return gitlab_past(asker, _project(given["gitlab"], "--gitlab"), wanted)
+    from fedstep.importers.jenkins import jenkins_url_past
+
+    return jenkins_url_past(_jenkins(given["source"], given["user"], env, home, manners), wanted)
+
+
+def _github(url: str, env: Mapping[str, str], home: ProjectStore, manners: RateLimitPolicy) -> ApiClient:
+    token = _token(env, "GITHUB_TOKEN", "GH_TOKEN")
+    remedy = "Check the name, and that GITHUB_TOKEN may read the actions of this repository"
+    secret = {"X-GitHub-Api-Version": "2022-11-28", **_bearer(token)}
+    return ApiClient(requests_get(secret), _base(url), ResponseCache(home), manners, remedy)
+
+
+def _gitlab(url: str, env: Mapping[str, str], home: ProjectStore, manners: RateLimitPolicy) -> ApiClient:
+    token = _token(env, "GITLAB_TOKEN")
+    remedy = "Check the name, and that GITLAB_TOKEN has the scope read_api"
+    return ApiClient(requests_get(_bearer(token)), _base(url), ResponseCache(home), manners, remedy)
+
+
+def _jenkins(url: str, user: str, env: Mapping[str, str], home: ProjectStore, manners: RateLimitPolicy) -> ApiClient:
+    token = _token(env, "FEDSTEP_JENKINS_TOKEN", "JENKINS_TOKEN")
+    remedy = "Check the URL, and give --user and an API token of that user in FEDSTEP_JENKINS_TOKEN"
+    if bool(user) != bool(token):
+        raise UsageError("--user and FEDSTEP_JENKINS_TOKEN belong together", "Give both, or none")
+    pair = base64.b64encode(f"{user}:{token}".encode()).decode()
+    secret = {"Authorization": f"Basic {pair}"} if user else {}
+    return ApiClient(requests_get(secret), _base(url), ResponseCache(home), manners, remedy)
+
+
+def _token(env: Mapping[str, str], *names: str) -> str:
+    token = next((env[name].strip() for name in names if env.get(name, "").strip()), "")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise UsageError(f"{names[0]} has a character that no token has", "Copy it again")
+    return token
+
+
+def _bearer(token: str) -> Mapping[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _project(name: str, option: str) -> str:
+    """The name, if it is one: it becomes part of a URL."""
+    usable = all(part not in ("", ".", "..") for part in name.split("/")) and not set(name) & set("?#%\\ ")
+    if not usable or not name.isprintable() or (option == "--github" and name.count("/") != 1):
+        form = "OWNER/REPO" if option == "--github" else "a number or GROUP/NAME"
+        raise UsageError(f"{option} {name[:100]} names no project", f"Give {form}")
+    return name
+
+
+def _base(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.username or parts.password:
+        raise UsageError(
+            "the URL of the API cannot be used", "Give one like https://ci.example.org, tokens in the environment"
+        )
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"

@@ -1,0 +1,218 @@
+"""The CI's variables as one value. Nothing in them is fatal: what cannot be read is absent, with a reason."""
+
+import json
+import math
+from collections.abc import Mapping
+
+from fedstep.ingest.ci_vendors import EVENTS, OURS, OUTCOMES, UNFINISHED, VENDORS, CiVendor
+from fedstep.types import BuildOutcome, CiRun, Unavailable
+
+_TEXT_LIMIT = 500
+_PAYLOAD_LIMIT = 30 * 1024 * 1024  # characters; GitHub cuts webhook payloads at 25 MB
+_YEAR_2000, _YEAR_2100 = 946_684_800.0, 4_102_444_800.0
+_NEVER = ("", "false", "0", "no", "none", "null")
+_LOCAL = CiVendor(name="local", marks=(), run=())
+_SYSTEMS = {
+    "linux": "linux",
+    "windows": "windows",
+    "win32": "windows",
+    "macos": "macos",
+    "darwin": "macos",
+    "osx": "macos",
+}
+_DEPENDABOT = "dependabot[bot]"
+# Their code, or the code they hand on, may come from a fork although the event belongs to the base repository.
+_FORK_EVENTS = (
+    "pull_request",
+    "pull_request_target",
+    "pull_request_review",
+    "pull_request_review_comment",
+    "workflow_run",
+)
+
+
+def read_ci(env: Mapping[str, str], event_payload: str = "", platform: str = "") -> CiRun:
+    """What the variables say about this job run; `FEDSTEP_CI_*` outranks the vendor's own.
+
+    `event_payload` is the text of the file that GITHUB_EVENT_PATH names, `platform` is `sys.platform`.
+    """
+    vendor = next((row for row in VENDORS if any(_is_marked(env, mark) for mark in row.marks)), _LOCAL)
+    if vendor is _LOCAL and any(_is_marked(env, mark) for mark in OURS.marks):
+        vendor = OURS
+    event_word = _first(env, OURS.event + vendor.event)
+    payload = _parse_payload(event_payload) if vendor.name == "github" else {}
+    event = _event(env, vendor, event_word)
+    return CiRun(
+        vendor=vendor.name,
+        run=_first(env, OURS.run) or "/".join(filter(None, (_text(env, name) for name in vendor.run))),
+        attempt=_attempt(env, vendor),
+        job=_first(env, OURS.job) or _job(env, vendor),
+        cell=_first(env, OURS.cell + vendor.cell),
+        branch=_branch(_first(env, OURS.branch + vendor.branch)),
+        base_branch=_branch(_first(env, OURS.base_branch + vendor.base_branch)),
+        event=event,
+        commit=_hex(_first(env, OURS.commit + vendor.commit)),
+        commit_before=_commit_before(env, vendor, event, payload),
+        started_at=_started_at(env, vendor),
+        outcome=_outcome(env, vendor),
+        untrusted=_is_untrusted(env, vendor, event) or _is_untrusted_on_github(env, vendor, payload),
+        os=_system(_first(env, vendor.os)) or _system(platform),
+    )
+
+
+def parse_time(text: str) -> float | Unavailable:
+    """Seconds since the epoch from ISO 8601 (UTC if it names no zone), epoch seconds or epoch milliseconds.
+
+    >>> parse_time("2026-01-02T03:04:05Z") == parse_time("1767323045000") == 1767323045.0
+    True
+    """
+    stripped = text.strip()[:_TEXT_LIMIT]
+    try:
+        seconds = float(stripped)
+        seconds = seconds / 1000 if seconds > 1e11 else seconds
+    except ValueError:
+        seconds = _parse_iso(stripped)
+    if _YEAR_2000 <= seconds <= _YEAR_2100:
+        return seconds
+    return Unavailable(f"{stripped[:40]!r} is no time between 2000 and 2100")
+
+
+def parse_outcome(word: str) -> BuildOutcome | Unavailable:
+    """A CI's word for how a job went, or its exit code."""
+    known = word.strip().lower()
+    if known in OUTCOMES:
+        return OUTCOMES[known]
+    if known in UNFINISHED:
+        return Unavailable(UNFINISHED[known])
+    if known.removeprefix("-").isdecimal():
+        return BuildOutcome.FAILED if known.strip("-0") else BuildOutcome.PASSED
+    return Unavailable(f"{word[:40]!r} is no outcome; passed, unstable or failed is expected")
+
+
+def _parse_iso(text: str) -> float:
+    from datetime import UTC, datetime  # 4 ms that a prediction by hand need not pay
+
+    try:
+        moment = datetime.fromisoformat(text.removesuffix(" UTC"))
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def _text(env: Mapping[str, str], name: str) -> str:
+    return env.get(name, "").encode("utf-8", "replace").decode()[:_TEXT_LIMIT].strip()
+
+
+def _first(env: Mapping[str, str], names: tuple[str, ...]) -> str:
+    return next((text for name in names if (text := _text(env, name))), "")
+
+
+def _is_set(env: Mapping[str, str], name: str) -> bool:
+    return _text(env, name).lower() not in _NEVER
+
+
+def _is_marked(env: Mapping[str, str], mark: str) -> bool:
+    name, _, value = mark.partition("=")
+    return _text(env, name).lower() == value if value else _is_set(env, name)
+
+
+def _attempt(env: Mapping[str, str], vendor: CiVendor) -> int:
+    ours = _first(env, OURS.attempt)
+    told, first = (ours, 1) if ours else (_first(env, vendor.attempt), vendor.first_attempt)
+    return int(told) - first + 1 if told.isdecimal() and len(told) < 7 and int(told) >= first else 1
+
+
+def _job(env: Mapping[str, str], vendor: CiVendor) -> str:
+    job = _first(env, vendor.job)
+    return job.rpartition("/")[0] or job if vendor.branch_folder and _is_set(env, vendor.branch_folder) else job
+
+
+def _branch(text: str) -> str:
+    return text.removeprefix("refs/heads/").removeprefix("refs/tags/").removeprefix("origin/")
+
+
+def _event(env: Mapping[str, str], vendor: CiVendor, word: str) -> str:
+    if not _first(env, OURS.event):
+        if any(_is_set(env, name) for name in vendor.pull_request):
+            return "pull_request"
+        if _first(env, vendor.tag) or _text(env, "GITHUB_REF_TYPE") == "tag":
+            return "tag"
+        if any(_text(env, name).startswith("refs/tags/") for name in vendor.branch):
+            return "tag"
+    return EVENTS.get(word.lower(), "other") if word else ""
+
+
+def _hex(text: str) -> str:
+    known = text.lower()
+    return known if len(known) >= 7 and known.strip("0") and not known.strip("0123456789abcdef") else ""
+
+
+def _started_at(env: Mapping[str, str], vendor: CiVendor) -> float | Unavailable:
+    text = _first(env, OURS.started_at + vendor.started_at)
+    return parse_time(text) if text else CiRun().started_at
+
+
+def _outcome(env: Mapping[str, str], vendor: CiVendor) -> BuildOutcome | Unavailable:
+    text = _first(env, OURS.outcome + vendor.outcome)
+    return parse_outcome(text) if text else CiRun().outcome
+
+
+def _system(text: str) -> str:
+    """A system's name from "Windows_NT", "linux/amd64" or "darwin"."""
+    word = text.lower().partition("/")[0].partition("_")[0].partition("-")[0]
+    return _SYSTEMS.get(word, "")
+
+
+def _is_untrusted(env: Mapping[str, str], vendor: CiVendor, event: str) -> bool:
+    if any(_is_set(env, name) for name in vendor.fork):
+        return True
+    if event == "pull_request" and not vendor.tells_forks:
+        return True
+    pairs = ((_repository(_text(env, one)), _repository(_text(env, other))) for one, other in vendor.fork_pairs)
+    return any(one and other and one != other for one, other in pairs)
+
+
+def _repository(text: str) -> str:
+    """Owner and name, in whatever form of address: "git@host:a/b.git" and "https://host/a/b" are one repository."""
+    return "/".join(text.lower().removesuffix("/").removesuffix(".git").replace(":", "/").split("/")[-2:])
+
+
+def _is_untrusted_on_github(env: Mapping[str, str], vendor: CiVendor, payload: object) -> bool:
+    if vendor.name != "github":
+        return False
+    people = (
+        env.get("GITHUB_ACTOR"),
+        env.get("GITHUB_TRIGGERING_ACTOR"),
+        _dig(payload, "pull_request", "user", "login"),
+    )
+    if _DEPENDABOT in people:
+        return True
+    if _text(env, "GITHUB_EVENT_NAME") not in _FORK_EVENTS:
+        return False
+    source = _dig(payload, "pull_request", "head", "repo") or _dig(payload, "workflow_run", "head_repository")
+    home = _dig(payload, "pull_request", "base", "repo", "full_name") or _dig(payload, "repository", "full_name")
+    # Names, not the flag `fork`: a project that is a fork itself has its own pull requests. Who cannot be named (the
+    # fork was deleted, the payload cannot be read) is not trusted.
+    return home is None or _dig(source, "full_name") != home
+
+
+def _commit_before(env: Mapping[str, str], vendor: CiVendor, event: str, payload: object) -> str:
+    """Of a pull request a commit of its target, of a push the old tip: what the build is to be compared with."""
+    if event == "pull_request":
+        told = _first(env, vendor.base_commit) or _dig(payload, "pull_request", "base", "sha")
+    else:
+        told = _first(env, vendor.commit_before) or _dig(payload, "before")
+    return _hex(told) if isinstance(told, str) else ""
+
+
+def _parse_payload(text: str) -> object:
+    try:
+        return json.loads(text) if len(text) <= _PAYLOAD_LIMIT else {}
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _dig(value: object, *keys: str) -> object:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,254 @@
+"""The CI systems, one table row each: which variable says what. No other room knows a vendor's name."""
+
+from typing import NamedTuple
+
+from fedstep.types import BuildOutcome
+
+Names = tuple[str, ...]
+
+
+class CiVendor(NamedTuple):
+    """Variable names by what they say. Of several names the first that is set counts; `run` joins all of them.
+
+    A NamedTuple: a frozen dataclass of this size takes 3 ms of every start.
+    """
+
+    name: str  # as in `CiRun.vendor`
+    marks: Names  # it is this system if one of them is set; NAME=value: to this value
+    run: Names
+    attempt: Names = ()
+    first_attempt: int = 1  # what a first attempt is called
+    job: Names = ()
+    branch_folder: str = ""  # if set, the last folder of `job` is the branch, which is no part of the job
+    cell: Names = ()
+    branch: Names = ()
+    base_branch: Names = ()
+    event: Names = ()
+    pull_request: Names = ()  # set, and not "false": a pull request
+    tag: Names = ()
+    commit: Names = ()
+    commit_before: Names = ()  # the tip before a push
+    base_commit: Names = ()  # a commit of a pull request's target
+    started_at: Names = ()
+    outcome: Names = ()
+    os: Names = ()
+    fork: Names = ()  # set, and not "false": from a fork
+    fork_pairs: tuple[tuple[str, str], ...] = ()  # two repositories that differ: from a fork
+    tells_forks: bool = True  # if not, every pull request may be a stranger's
+
+
+OURS = CiVendor(
+    name="generic",
+    marks=("FEDSTEP_CI_RUN",),
+    run=("FEDSTEP_CI_RUN",),
+    attempt=("FEDSTEP_CI_ATTEMPT",),
+    job=("FEDSTEP_CI_JOB",),
+    cell=("FEDSTEP_CI_CELL",),
+    branch=("FEDSTEP_CI_BRANCH",),
+    base_branch=("FEDSTEP_CI_BASE_BRANCH",),
+    event=("FEDSTEP_CI_EVENT",),
+    commit=("FEDSTEP_CI_COMMIT",),
+    started_at=("FEDSTEP_CI_STARTED_AT",),
+    outcome=("FEDSTEP_CI_OUTCOME",),
+)
+
+VENDORS = (
+    CiVendor(
+        name="github",  # forks, Dependabot and the commit before are told by the event file alone
+        marks=("GITHUB_ACTIONS",),
+        run=("GITHUB_RUN_ID",),
+        attempt=("GITHUB_RUN_ATTEMPT",),
+        job=("GITHUB_JOB",),
+        branch=("GITHUB_HEAD_REF", "GITHUB_REF_NAME"),
+        base_branch=("GITHUB_BASE_REF",),
+        event=("GITHUB_EVENT_NAME",),
+        commit=("GITHUB_SHA",),
+        os=("RUNNER_OS",),
+    ),
+    CiVendor(
+        name="gitlab",
+        marks=("GITLAB_CI",),
+        run=("CI_PIPELINE_ID", "CI_JOB_ID"),  # a retried job keeps its pipeline and gets a new job id
+        job=("CI_JOB_GROUP_NAME", "CI_JOB_NAME"),
+        cell=("CI_NODE_INDEX",),
+        branch=(
+            "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME",
+            "CI_EXTERNAL_PULL_REQUEST_SOURCE_BRANCH_NAME",
+            "CI_COMMIT_REF_NAME",
+        ),
+        base_branch=("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "CI_EXTERNAL_PULL_REQUEST_TARGET_BRANCH_NAME"),
+        event=("CI_PIPELINE_SOURCE",),
+        pull_request=("CI_MERGE_REQUEST_IID", "CI_EXTERNAL_PULL_REQUEST_IID"),
+        tag=("CI_COMMIT_TAG",),
+        commit=("CI_COMMIT_SHA",),
+        commit_before=("CI_COMMIT_BEFORE_SHA",),
+        base_commit=("CI_MERGE_REQUEST_DIFF_BASE_SHA", "CI_EXTERNAL_PULL_REQUEST_TARGET_BRANCH_SHA"),
+        started_at=("CI_JOB_STARTED_AT",),
+        outcome=("CI_JOB_STATUS",),
+        os=("CI_RUNNER_EXECUTABLE_ARCH",),
+        fork_pairs=(
+            ("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "CI_PROJECT_ID"),
+            ("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "CI_MERGE_REQUEST_PROJECT_ID"),
+            ("CI_EXTERNAL_PULL_REQUEST_SOURCE_REPOSITORY", "CI_EXTERNAL_PULL_REQUEST_TARGET_REPOSITORY"),
+        ),
+    ),
+    CiVendor(
+        name="jenkins",
+        marks=("JENKINS_URL", "JENKINS_HOME", "HUDSON_URL"),
+        run=("JOB_NAME", "BUILD_NUMBER"),  # BUILD_TAG is the same with "/" made "-": not unique
+        job=("JOB_NAME",),
+        branch_folder="BRANCH_NAME",
+        branch=("CHANGE_BRANCH", "BRANCH_NAME", "GIT_LOCAL_BRANCH", "GIT_BRANCH"),
+        base_branch=("CHANGE_TARGET",),
+        event=("BUILD_CAUSE", "ROOT_BUILD_CAUSE"),
+        pull_request=("CHANGE_ID",),
+        tag=("TAG_NAME",),
+        commit=("GIT_COMMIT",),
+        commit_before=("GIT_PREVIOUS_COMMIT",),
+        fork=("CHANGE_FORK",),
+    ),
+    CiVendor(
+        name="generic",  # CircleCI
+        marks=("CIRCLECI",),
+        run=("CIRCLE_WORKFLOW_ID", "CIRCLE_BUILD_NUM"),
+        job=("CIRCLE_JOB",),
+        cell=("CIRCLE_NODE_INDEX",),
+        branch=("CIRCLE_BRANCH",),
+        pull_request=("CIRCLE_PULL_REQUEST", "CIRCLE_PR_NUMBER"),
+        tag=("CIRCLE_TAG",),
+        commit=("CIRCLE_SHA1",),
+        fork=("CIRCLE_PR_REPONAME", "CIRCLE_PR_USERNAME"),  # set on pull requests from forks only
+    ),
+    CiVendor(
+        name="generic",  # Buildkite
+        marks=("BUILDKITE",),
+        run=("BUILDKITE_BUILD_ID",),
+        attempt=("BUILDKITE_RETRY_COUNT",),
+        first_attempt=0,
+        job=("BUILDKITE_STEP_KEY", "BUILDKITE_LABEL"),
+        cell=("BUILDKITE_PARALLEL_JOB",),
+        branch=("BUILDKITE_BRANCH",),
+        base_branch=("BUILDKITE_PULL_REQUEST_BASE_BRANCH",),
+        event=("BUILDKITE_SOURCE",),
+        pull_request=("BUILDKITE_PULL_REQUEST",),
+        tag=("BUILDKITE_TAG",),
+        commit=("BUILDKITE_COMMIT",),
+        outcome=("BUILDKITE_COMMAND_EXIT_STATUS",),
+        fork_pairs=(("BUILDKITE_PULL_REQUEST_REPO", "BUILDKITE_REPO"),),
+    ),
+    CiVendor(
+        name="generic",  # Azure Pipelines
+        marks=("TF_BUILD",),
+        run=("SYSTEM_COLLECTIONID", "BUILD_BUILDID"),
+        attempt=("SYSTEM_JOBATTEMPT",),
+        job=("SYSTEM_PHASENAME", "AGENT_JOBNAME"),
+        cell=("SYSTEM_JOBPOSITIONINPHASE",),
+        branch=("SYSTEM_PULLREQUEST_SOURCEBRANCH", "BUILD_SOURCEBRANCH"),
+        base_branch=("SYSTEM_PULLREQUEST_TARGETBRANCH",),
+        event=("BUILD_REASON",),
+        pull_request=("SYSTEM_PULLREQUEST_PULLREQUESTID",),
+        commit=("BUILD_SOURCEVERSION",),
+        outcome=("AGENT_JOBSTATUS",),
+        os=("AGENT_OS",),
+        fork=("SYSTEM_PULLREQUEST_ISFORK",),
+    ),
+    CiVendor(
+        name="generic",  # Travis CI
+        marks=("TRAVIS",),
+        run=("TRAVIS_BUILD_ID", "TRAVIS_JOB_ID"),
+        job=("TRAVIS_JOB_NAME",),
+        branch=("TRAVIS_PULL_REQUEST_BRANCH", "TRAVIS_BRANCH"),
+        event=("TRAVIS_EVENT_TYPE",),
+        pull_request=("TRAVIS_PULL_REQUEST",),
+        tag=("TRAVIS_TAG",),
+        commit=("TRAVIS_COMMIT",),
+        outcome=("TRAVIS_TEST_RESULT",),
+        os=("TRAVIS_OS_NAME",),
+        fork_pairs=(("TRAVIS_PULL_REQUEST_SLUG", "TRAVIS_REPO_SLUG"),),
+    ),
+    CiVendor(
+        name="generic",  # Bitbucket Pipelines, which runs nothing for pull requests from forks
+        marks=("BITBUCKET_BUILD_NUMBER",),
+        run=("BITBUCKET_REPO_FULL_NAME", "BITBUCKET_BUILD_NUMBER", "BITBUCKET_STEP_UUID"),
+        attempt=("BITBUCKET_STEP_RUN_NUMBER",),
+        cell=("BITBUCKET_PARALLEL_STEP",),
+        branch=("BITBUCKET_BRANCH",),
+        base_branch=("BITBUCKET_PR_DESTINATION_BRANCH",),
+        pull_request=("BITBUCKET_PR_ID",),
+        tag=("BITBUCKET_TAG",),
+        commit=("BITBUCKET_COMMIT",),
+        outcome=("BITBUCKET_EXIT_CODE",),
+    ),
+    CiVendor(
+        name="generic",  # TeamCity
+        marks=("TEAMCITY_VERSION",),
+        run=("TEAMCITY_PROJECT_NAME", "TEAMCITY_BUILDCONF_NAME", "BUILD_NUMBER"),
+        job=("TEAMCITY_BUILDCONF_NAME",),
+        commit=("BUILD_VCS_NUMBER",),
+    ),
+    CiVendor(
+        name="generic",  # Woodpecker
+        marks=("CI=woodpecker",),
+        run=("CI_REPO", "CI_PIPELINE_NUMBER"),
+        job=("CI_WORKFLOW_NAME",),
+        cell=("CI_WORKFLOW_NUMBER",),
+        branch=("CI_COMMIT_SOURCE_BRANCH", "CI_COMMIT_BRANCH"),
+        base_branch=("CI_COMMIT_TARGET_BRANCH",),
+        event=("CI_PIPELINE_EVENT",),
+        pull_request=("CI_COMMIT_PULL_REQUEST",),
+        tag=("CI_COMMIT_TAG",),
+        commit=("CI_COMMIT_SHA",),
+        os=("CI_SYSTEM_PLATFORM",),
+        tells_forks=False,
+    ),
+    CiVendor(
+        name="generic",  # Drone
+        marks=("DRONE",),
+        run=("DRONE_REPO", "DRONE_BUILD_NUMBER"),
+        job=("DRONE_STAGE_NAME",),
+        branch=("DRONE_SOURCE_BRANCH", "DRONE_BRANCH"),
+        base_branch=("DRONE_TARGET_BRANCH",),
+        event=("DRONE_BUILD_EVENT",),
+        pull_request=("DRONE_PULL_REQUEST",),
+        tag=("DRONE_TAG",),
+        commit=("DRONE_COMMIT_SHA",),
+        commit_before=("DRONE_COMMIT_BEFORE",),
+        started_at=("DRONE_STAGE_STARTED",),
+        outcome=("DRONE_BUILD_STATUS",),
+        os=("DRONE_STAGE_OS",),
+        tells_forks=False,
+    ),
+    CiVendor(name="generic", marks=("CI",), run=()),  # any other
+)
+
+EVENTS = {
+    word: event
+    for event, words in {
+        "push": "push webhook individualci batchedci scmtrigger",
+        "pull_request": "pull_request pull_request_target pull_request_review pullrequest merge_request_event "
+        "external_pull_request_event pull_request_metadata pull_request_closed",
+        "schedule": "schedule scheduled cron timertrigger",
+        "manual": "manual workflow_dispatch repository_dispatch web webide ui custom manualtrigger",
+        "tag": "tag release",
+    }.items()
+    for word in words.split()
+}
+OUTCOMES = {
+    word: outcome
+    for outcome, words in {
+        BuildOutcome.PASSED: "passed success succeeded ok 0",
+        BuildOutcome.UNSTABLE: "unstable succeededwithissues",
+        BuildOutcome.FAILED: "failed failure error",
+    }.items()
+    for word in words.split()
+}
+UNFINISHED = {
+    "cancelled": "the job was cancelled",
+    "canceled": "the job was cancelled",
+    "aborted": "the job was aborted",
+    "not_built": "the job was not built",
+    "skipped": "the job was skipped",
+    "running": "the job is still running",
+    "pending": "the job is still running",
+    "null": "the job is still running",  # Jenkins' currentBuild.result before its end
+}

@@ -1,0 +1,341 @@
+"""What changed, as git tells it: in the commit that was built, and in what is about to be pushed."""
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeAlias
+
+from fedstep.ingest.git_process import (
+    GitResult,
+    GitRunner,
+    Run,
+    fetched_commit,
+    is_shallow,
+    refusal,
+    repository_root,
+    run_git,
+)
+from fedstep.types import Change, CiRun, FileChange, Unavailable
+
+
+class Commit(NamedTuple):
+    """A commit object; `parents` counts those it names, also where a shallow clone does not have them."""
+
+    oid: str
+    tree: str
+    author: str  # e-mail
+    parents: int
+
+
+class Status(NamedTuple):
+    """The work tree: whether tracked files differ from HEAD, what is untracked, whether an upstream is there."""
+
+    modified: bool
+    untracked: tuple[str, ...]
+    upstream: bool
+
+
+def parse_numstat(out: bytes) -> tuple[FileChange, ...]:
+    r"""The files of `git diff --numstat -z`; what is no such line is passed over.
+
+    >>> parse_numstat(b"3\t1\ta.py\x00-\t-\t\x00old.png\x00new.png\x00")[1]
+    FileChange(path='new.png', added=0, deleted=0, renamed_from='old.png')
+    """
+    fields = iter(out.split(b"\0"))
+    changes = []
+    for field in fields:
+        added, _, rest = field.partition(b"\t")
+        deleted, tab, path = rest.partition(b"\t")
+        if not tab:
+            continue
+        before, after = (b"", path) if path else (next(fields, b""), next(fields, b""))
+        changes.append(FileChange(_name(after), _lines(added), _lines(deleted), _name(before)))
+    return tuple(changes)
+
+
+def parse_status(out: bytes) -> Status:
+    """The answer of `git status --porcelain=v2 -z --branch --no-renames`."""
+    entries = out.split(b"\0")
+    untracked = tuple(_name(entry[2:]) for entry in entries if entry.startswith(b"? "))
+    modified = any(entry[:2] in (b"1 ", b"2 ", b"u ") for entry in entries)
+    return Status(modified, untracked, any(entry.startswith(b"# branch.ab ") for entry in entries))
+
+
+def parse_objects(asked: Sequence[str], out: bytes) -> dict[str, Commit]:
+    """Asked name -> commit, from `git cat-file --batch`, which answers in order and skips nothing."""
+    found, at = {}, 0
+    for name in asked:
+        end = out.find(b"\n", at)
+        if end < 0:
+            break
+        header, at = out[at:end].split(b" "), end + 1
+        if len(header) != 3 or not header[2].isdigit():
+            continue
+        size = int(header[2])
+        if header[1] == b"commit":
+            found[name] = _commit(header[0], out[at : at + size])
+        at += size + 1
+    return found
+
+
+def parse_names(out: bytes) -> tuple[str, ...]:
+    """The paths of a `-z` list."""
+    return tuple(_name(name) for name in out.split(b"\0") if name)
+
+
+def _commit(oid: bytes, body: bytes) -> Commit:
+    head = body.partition(b"\n\n")[0].split(b"\n")
+    tree = next((line[5:] for line in head if line.startswith(b"tree ")), b"")
+    author = next((line for line in head if line.startswith(b"author ")), b"")
+    email = author.rpartition(b"<")[2].partition(b">")[0]
+    return Commit(_name(oid), _name(tree), _name(email), sum(line.startswith(b"parent ") for line in head))
+
+
+def _name(raw: bytes) -> str:
+    # A path is bytes to git. Escaped, not replaced: two odd paths stay two paths, and any sink can encode them.
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _lines(count: bytes) -> int:
+    return int(count) if count.isdigit() and len(count) < 12 else 0  # "-": a binary file
+
+
+IsReport: TypeAlias = Callable[[str], bool]  # of a path from the root of the work tree
+
+FILE_LIMIT = 5_000
+_COUNTED_FILES = 200  # untracked files whose lines are counted, and how much of each
+_COUNTED_BYTES = 256 * 1024
+_DIFF = (
+    *("diff", "--numstat", "-z", "-M", "-l400", "--no-ext-diff", "--no-textconv"),
+    *("--no-relative", "--no-color", "--submodule=short", "--ignore-submodules=dirty"),
+)
+_STATUS = ("status", "--porcelain=v2", "-z", "--branch", "--no-renames", "--ignore-submodules=dirty")
+_EMPTY_TREES = (  # of sha1 and sha256 repositories; git knows them without storing them
+    "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+    "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
+)
+_DEFAULT_BRANCHES = {
+    "refs/remotes/origin/HEAD": "origin/HEAD",
+    "refs/remotes/origin/main": "origin/main",
+    "refs/remotes/origin/master": "origin/master",
+    "refs/heads/main": "main",
+    "refs/heads/master": "master",
+}
+_NOT_A_WORK_TREE = Unavailable("not a git work tree")
+_DEEPER = {
+    "github": "set fetch-depth: 0 on actions/checkout",
+    "gitlab": "set the variable GIT_DEPTH: 0",
+    "jenkins": 'turn off "Shallow clone" in the git plugin\'s "Advanced clone behaviours"',
+}
+
+
+class _Base(NamedTuple):
+    commit: str
+    label: str  # "" where nothing could be compared
+
+
+class _Diff(NamedTuple):
+    base: str
+    files: tuple[FileChange, ...]
+
+
+_NO_DIFF = _Diff("", ())
+
+
+def read_change(root: str, ci: CiRun, run: Run = run_git) -> Change | Unavailable:
+    """The change that the checked-out commit brings: what a running or finished build tests.
+
+    Compared with the merge-base with a pull request's target, else with the tip before the push, else with the first
+    parent, else (a root commit) with nothing. `commit` and `tree` are "" where tracked files were modified.
+    """
+    return start_change(root, ci, run)()
+
+
+def start_change(root: str, ci: CiRun, run: Run = run_git) -> Callable[[], Change | Unavailable]:
+    """`read_change` in two steps: git starts now, the call that comes back waits for it."""
+    top = repository_root(root)
+    if not top:
+        return lambda: _NOT_A_WORK_TREE
+    git = GitRunner(top, run)
+    told = _told_bases(top, ci)
+    asked = ("HEAD", "HEAD^1", *told)
+    status = git.start(*_STATUS, "--untracked-files=no")
+    objects = git.start("cat-file", "--batch", stdin=_batch(asked))
+    return lambda: _built(git, ci, told, status(), parse_objects(asked, objects().out))
+
+
+def read_outgoing(root: str, run: Run = run_git, is_report: IsReport = lambda _: False) -> Change | Unavailable:
+    """The work tree, untracked files included, against its upstream, else the default branch, else HEAD.
+
+    For a prediction before a push. `commit` and `tree` are "" unless the work tree is clean. Untracked files of which
+    `is_report` is true count as nothing: tests wrote them, and nobody pushes them.
+    """
+    return start_outgoing(root, run, is_report)()
+
+
+def start_outgoing(
+    root: str, run: Run = run_git, is_report: IsReport = lambda _: False
+) -> Callable[[], Change | Unavailable]:
+    """`read_outgoing` in two steps: three git processes start now, the call that comes back waits for them."""
+    top = repository_root(root)
+    if not top:
+        return lambda: _NOT_A_WORK_TREE
+    git = GitRunner(top, run)
+    asked = ("HEAD", *_DEFAULT_BRANCHES)
+    # A guess that is most often right; then nothing more is asked. It goes first because it takes longest.
+    guess = git.start(*_DIFF, "--merge-base", "@{upstream}", "--")
+    status = git.start(*_STATUS, "--untracked-files=all")
+    objects = git.start("cat-file", "--batch", stdin=_batch(asked))
+    return lambda: _outgoing(git, status(), parse_objects(asked, objects().out), guess(), is_report)
+
+
+def list_files(root: str, run: Run = run_git) -> tuple[str, ...] | Unavailable:
+    """The tracked files relative to `root`, "/" between folders: what a `SourceIndex` is made of."""
+    ran = GitRunner(root, run).start("ls-files", "-z", "--cached")()
+    return parse_names(ran.out) if ran.code == 0 else refusal(ran, root)
+
+
+def _built(
+    git: GitRunner, ci: CiRun, told: dict[str, str], status: GitResult, found: dict[str, Commit]
+) -> Change | Unavailable:
+    if status.code != 0:
+        return refusal(status, git.root)
+    if "HEAD" not in found:
+        return Unavailable("the repository has no commit yet")
+    head = found["HEAD"]
+    bases = [_Base(found[name].oid, label) for name, label in told.items() if name in found]
+    diff = _compare(git, bases, head.oid)
+    if not diff.base:
+        diff = _against_parent(git, head, found.get("HEAD^1"))
+    modified = parse_status(status.out).modified
+    notices = [_reach_notice(git.root, ci, told, diff, head)]
+    notices += ["tracked files were modified: no evidence about the commit"] if modified else []
+    return _change(head, not modified, diff, notices)
+
+
+def _outgoing(
+    git: GitRunner, status: GitResult, found: dict[str, Commit], guess: GitResult, is_report: IsReport
+) -> Change | Unavailable:
+    if status.code != 0:
+        return refusal(status, git.root)
+    seen = parse_status(status.out)
+    untracked = tuple(path for path in seen.untracked if not is_report(path))
+    if guess.code == 0:
+        diff = _Diff("merge-base with upstream", parse_numstat(guess.out))
+    else:
+        diff = _against_default(git, found, seen.upstream)
+    if not diff.base:
+        return refusal(guess, git.root)
+    room = max(0, FILE_LIMIT - len(diff.files))
+    added = tuple(_untracked(git.root, untracked[:room]))
+    left_out = len(untracked) - len(added)
+    notices = [f"{left_out} untracked files left out"] if left_out else []
+    if diff.base == "HEAD" and is_shallow(git.root):
+        notices.append("shallow clone, compared with HEAD only; run git fetch --unshallow")
+    clean = not seen.modified and not untracked
+    return _change(found.get("HEAD"), clean, _Diff(diff.base, diff.files + added), notices)
+
+
+def _change(head: Commit | None, clean: bool, diff: _Diff, notices: list[str]) -> Change:
+    excess = len(diff.files) - FILE_LIMIT
+    if excess > 0:
+        notices = [*notices, f"{FILE_LIMIT} of {len(diff.files)} changed files were read"]
+    return Change(
+        commit=head.oid if head and clean else "",
+        tree=head.tree if head and clean else "",
+        author=head.author if head else "",
+        files=diff.files[:FILE_LIMIT],
+        base=diff.base,
+        notice="; ".join(filter(None, notices)),
+    )
+
+
+def _against_parent(git: GitRunner, head: Commit, parent: Commit | None) -> _Diff:
+    if parent is not None:
+        return _compare(git, [_Base(parent.oid, "first parent")], head.oid)
+    if head.parents:
+        return _NO_DIFF
+    ran = git.start(*_DIFF, _EMPTY_TREES[len(head.oid) > 40], head.oid, "--")()
+    return _Diff("nothing: a root commit", parse_numstat(ran.out)) if ran.code == 0 else _NO_DIFF
+
+
+def _against_default(git: GitRunner, found: dict[str, Commit], upstream: bool) -> _Diff:
+    if "HEAD" not in found:
+        return _first_commit(git)
+    bases = [_Base("@{upstream}", "merge-base with upstream")] if upstream else []
+    bases += [
+        _Base(found[ref].oid, f"merge-base with {name}") for ref, name in _DEFAULT_BRANCHES.items() if ref in found
+    ]
+    return _compare(git, [*bases, _Base("HEAD", "HEAD")])
+
+
+def _first_commit(git: GitRunner) -> _Diff:
+    for tree in _EMPTY_TREES:
+        ran = git.start(*_DIFF, tree, "--")()
+        if ran.code == 0:
+            return _Diff("nothing: no commit yet", parse_numstat(ran.out))
+    return _NO_DIFF
+
+
+def _compare(git: GitRunner, bases: Iterable[_Base], *target: str) -> _Diff:
+    """From the first base that shares history with the target commit, or with HEAD and the work tree on top."""
+    for base in bases:
+        ran = git.start(*_DIFF, "--merge-base", base.commit, *target, "--")()
+        if ran.code != 0:  # several merge-bases, or a git before 2.30
+            ran = _compare_with_ancestor(git, base, target)
+        if ran.code == 0:
+            return _Diff(base.label, parse_numstat(ran.out))
+    return _NO_DIFF
+
+
+def _compare_with_ancestor(git: GitRunner, base: _Base, target: tuple[str, ...]) -> GitResult:
+    ancestor = git.start("merge-base", base.commit, *(target or ("HEAD",)))()
+    if ancestor.code != 0:
+        return ancestor
+    return git.start(*_DIFF, ancestor.out.decode("ascii", "replace").strip(), *target, "--")()
+
+
+def _told_bases(root: str, ci: CiRun) -> dict[str, str]:
+    """Revision -> label, best first: what the CI's variables say the build is to be compared with."""
+    target = ci.base_branch if ci.base_branch.isprintable() and " " not in ci.base_branch else ""
+    if not target:
+        return {ci.commit_before: "commit before the push"} if ci.commit_before.isalnum() else {}
+    bases = {
+        f"refs/remotes/origin/{target}": f"merge-base with origin/{target}",
+        fetched_commit(root, target): f"merge-base with the fetched {target}",
+        ci.commit_before: "merge-base with the CI's base commit",
+        f"refs/heads/{target}": f"merge-base with {target}",
+    }
+    return {revision: label for revision, label in bases.items() if revision}
+
+
+def _reach_notice(root: str, ci: CiRun, told: dict[str, str], diff: _Diff, head: Commit) -> str:
+    whole = diff.base in told.values() or diff.base.startswith("nothing")
+    exact = diff.base == "first parent" and (not told or (ci.base_branch != "" and head.parents > 1))
+    if whole or exact:
+        return ""
+    effect = "compared with the first parent only" if diff.base else "the change cannot be seen"
+    if is_shallow(root):
+        return f"shallow clone, {effect}; {_DEEPER.get(ci.vendor, 'clone with full history')}"
+    return f"{next(iter(told.values()), 'the base')} not found, {effect}; fetch it before this step"
+
+
+def _untracked(root: str, paths: tuple[str, ...]) -> Iterable[FileChange]:
+    for order, path in enumerate(paths):
+        yield FileChange(path, _line_count(f"{root}/{path}") if order < _COUNTED_FILES else 0)
+
+
+def _line_count(path: str) -> int:
+    """Lines of a regular text file, 0 for any other; links, pipes and devices are not opened."""
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return 0
+        with open(path, "rb") as file:
+            text = file.read(_COUNTED_BYTES)
+    except (OSError, ValueError):
+        return 0
+    return 0 if b"\0" in text else text.count(b"\n") + (not text.endswith(b"\n") and text != b"")
+
+
+def _batch(names: Iterable[str]) -> bytes:
+    return "".join(f"{name}\n" for name in names).encode("utf-8", "replace")

@@ -1,0 +1,243 @@
+"""Running git without letting a repository run anything, write anything or fetch anything."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from fedstep.types import Unavailable
+
+SECONDS_EACH = 5.0
+SECONDS_TOTAL = 10.0
+_NOT_INSTALLED, _TIMED_OUT = 127, 124
+_FETCH_LIMIT = 256 * 1024
+_LEAST_PATIENCE = 0.2  # an early-started process that is done is still collected after a late call
+
+# The command line outranks every configuration file, so a repository cannot turn these back on.
+_SAFE_OPTIONS = (
+    "--no-optional-locks",
+    "--no-pager",
+    *("-c", "core.fsmonitor=false"),
+    *("-c", "core.hooksPath=" + os.devnull),
+    *("-c", "diff.external="),
+    *("-c", "diff.autoRefreshIndex=false"),  # git diff writes the index in spite of --no-optional-locks
+    *("-c", "submodule.recurse=false"),
+    *("-c", "safe.bareRepository=explicit"),
+)
+# Set by git for its hooks: they would point a `fedstep predict` in a pre-push hook at another place.
+_HOOK_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_EXTERNAL_DIFF", "GIT_NAMESPACE")
+_SAFE_VARIABLES = {
+    "LC_ALL": "C",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_ALLOW_PROTOCOL": "none",  # a partial clone would fetch missing objects on demand
+    "GIT_NO_LAZY_FETCH": "1",
+}
+
+
+class GitResult(NamedTuple):
+    """What one git process said."""
+
+    code: int
+    out: bytes = b""
+    err: str = ""
+
+
+Run = Callable[[str, tuple[str, ...], bytes, float], Callable[[], GitResult]]
+"""(folder, arguments, standard input, seconds allowed) -> a call that waits for the process just started."""
+
+
+def run_git(
+    root: str, arguments: tuple[str, ...], stdin: bytes = b"", seconds: float = SECONDS_EACH
+) -> Callable[[], GitResult]:
+    """Start `git` in `root`; the call that comes back waits for its end, at most until `seconds` after the start."""
+    deadline = time.monotonic() + seconds
+    try:
+        process = subprocess.Popen(
+            command_of(root, arguments),
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=safe_environment(os.environ),
+        )
+    except (OSError, ValueError) as error:
+        ran = GitResult(_NOT_INSTALLED, b"", str(error))
+        return lambda: ran
+    _feed(process, stdin)
+    return lambda: _collect(process, deadline)
+
+
+def command_of(root: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """The words that run git in `root` with nothing of the repository's own in the way."""
+    return ("git", *_SAFE_OPTIONS, "-C", root, *arguments)
+
+
+def safe_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables for a git that asks nothing, fetches nothing and stays in the folder it is told."""
+    kept = {k: v for k, v in variables.items() if k not in _HOOK_VARIABLES and not k.startswith("GIT_TRACE")}
+    return kept | _SAFE_VARIABLES
+
+
+def _feed(process: subprocess.Popen[bytes], stdin: bytes) -> None:
+    if process.stdin is None:
+        return
+    try:
+        process.stdin.write(stdin)
+        process.stdin.close()
+    except OSError:
+        pass  # git ended before it read its input; its exit code and stderr tell why
+    process.stdin = None
+
+
+def _collect(process: subprocess.Popen[bytes], deadline: float) -> GitResult:
+    try:
+        out, err = process.communicate(timeout=max(_LEAST_PATIENCE, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return GitResult(_TIMED_OUT, b"", "timeout")
+    return GitResult(process.returncode, out, err.decode("utf-8", "replace"))
+
+
+class GitRunner:
+    """git in one folder, with one time budget over all its calls."""
+
+    def __init__(self, root: str, run: Run, seconds: float = SECONDS_TOTAL) -> None:
+        self.root = root
+        self._run = run
+        self._deadline = time.monotonic() + seconds
+
+    def start(self, *arguments: str, stdin: bytes = b"") -> Callable[[], GitResult]:
+        """Start one git process; the call that comes back waits for it."""
+        seconds = min(SECONDS_EACH, self._deadline - time.monotonic())
+        if seconds <= 0:
+            return lambda: GitResult(_TIMED_OUT, b"", "timeout")
+        return self._run(self.root, arguments, stdin, seconds)
+
+
+def refusal(ran: GitResult, root: str) -> Unavailable:
+    """Why git gave no answer, and what to do about it."""
+    if ran.code == _NOT_INSTALLED:
+        return Unavailable("git is not installed or not on the PATH")
+    if ran.code == _TIMED_OUT:
+        return Unavailable(f"git did not answer within {SECONDS_EACH:g} s")
+    if "dubious ownership" in ran.err or "unsafe repository" in ran.err:
+        return Unavailable(
+            f"git refuses a folder of another owner; run: git config --global --add safe.directory '{root}'"
+        )
+    if "not a git repository" in ran.err or "must be run in a work tree" in ran.err:
+        return Unavailable("not a git work tree")
+    lines = ran.err.strip().splitlines()
+    return Unavailable(f"git failed: {lines[-1][:200] if lines else f'exit code {ran.code}'}")
+
+
+def repository_root(start: str) -> str:
+    """The nearest folder at or above `start` that holds `.git` (a folder, or a file in worktrees), else ""."""
+    folder = os.path.abspath(start)
+    while True:
+        if os.path.exists(folder + "/.git"):
+            return folder
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return ""
+        folder = parent
+
+
+def is_shallow(root: str) -> bool:
+    """Whether the history of the clone at `root` is cut off, told by a file and not by another process."""
+    return os.path.exists(common_folder(root) + "/shallow")
+
+
+def common_folder(root: str) -> str:
+    """The folder of git that all worktrees of a repository share: objects, refs and configuration."""
+    folder = _git_folder(root)
+    return os.path.normpath(os.path.join(folder, _first_line(folder + "/commondir")))
+
+
+def fetched_commit(root: str, branch: str) -> str:
+    """The commit of `branch` in the last `git fetch`, where clones keep no remote branches; "" if it is not there."""
+    try:
+        with open(_git_folder(root) + "/FETCH_HEAD", encoding="utf-8", errors="replace") as file:
+            lines = file.read(_FETCH_LIMIT).splitlines()
+    except OSError:
+        return ""
+    return next((line.split("\t")[0] for line in lines if f"branch '{branch}' of " in line), "")
+
+
+def _git_folder(root: str) -> str:
+    linked = _first_line(root + "/.git").removeprefix("gitdir: ")  # a worktree's or a submodule's
+    return os.path.join(root, linked or ".git")
+
+
+def _first_line(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.readline(4096).rstrip("\n")
+    except OSError:
+        return ""
+
+
+NOT_INSTALLED, TIMED_OUT = 127, 124
+_PATIENCE = 0.3  # seconds between asking a process to end and ending it
+_OPTIONS = (
+    *("-c", "gc.auto=0"),
+    *("-c", "maintenance.auto=false"),
+    *("-c", "push.followTags=false"),
+    *("-c", "push.gpgSign=false"),
+    *("-c", "push.recurseSubmodules=no"),
+)
+_FREED = ("GIT_ALLOW_PROTOCOL", "GIT_NO_LAZY_FETCH")  # taken away from every other git of ours
+_NO_QUESTIONS = {"SSH_ASKPASS_REQUIRE": "never", "GCM_INTERACTIVE": "never"}
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+
+
+def talk(root: str, arguments: tuple[str, ...], seconds: float, more: Mapping[str, str] | None = None) -> GitResult:
+    """What `git` said that may reach a remote, or that it was ended after so many seconds."""
+    try:
+        process = subprocess.Popen(
+            command_of(root, (*_OPTIONS, *arguments)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(os.environ) | dict(more or {}),
+            # A session of its own: ssh finds no terminal to ask on, and all that git started can be ended with it.
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        return GitResult(NOT_INSTALLED, b"", str(error))
+    try:
+        out, err = process.communicate(timeout=max(0.0, seconds))
+    except subprocess.TimeoutExpired:
+        _end(process)
+        return GitResult(TIMED_OUT, b"", "timeout")
+    except BaseException:
+        _end(process)
+        raise
+    return GitResult(process.returncode, out, err.decode("utf-8", "replace"))
+
+
+def last_words(ran: GitResult) -> str:
+    """The last line that git said, short, printable and without a password in an address."""
+    lines = [line for line in ran.err.splitlines() if line.strip() and not line.startswith("hint:")]
+    words = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "")
+    shown = "".join(letter if letter.isprintable() else "?" for letter in words.strip()[:200])
+    return _CREDENTIALS.sub("", shown) or f"exit code {ran.code}"
+
+
+def _environment(variables: Mapping[str, str]) -> dict[str, str]:
+    safe = {name: value for name, value in safe_environment(variables).items() if name not in _FREED}
+    return safe | {name: variables[name] for name in _FREED if name in variables} | _NO_QUESTIONS
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End the process and all that it started; asked first, because git then takes its locks away."""
+    for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
+        with suppress(OSError):
+            os.killpg(process.pid, number) if hasattr(os, "killpg") else process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=_PATIENCE)
+            return

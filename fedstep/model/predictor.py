@@ -1,0 +1,150 @@
+"""Predictions as findings: shared and local weights, calibrated, each with its reasons. Loads no numpy."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import nlargest
+from itertools import repeat
+from operator import add
+from typing import NamedTuple
+
+from fedstep.features.duration import duration_features, jenkins_estimate
+from fedstep.features.failure import failure_features
+from fedstep.features.flaky import ACTIVE_BUILDS, flaky_columns, row_of
+from fedstep.features.rows import build_private, last_commit, test_private
+from fedstep.features.triage_features import triage_values
+from fedstep.history.builds import PlannedBuild
+from fedstep.history.summary import Summary
+from fedstep.history.test_table import TestTable, with_tests
+from fedstep.ingest.change_impact import group_of
+from fedstep.model.calibration import QuantileTrackers, probability, untried
+from fedstep.model.linear import FeatureContribution, LocalWeights, margin
+from fedstep.model.state import LocalModel
+from fedstep.results import FailureVerdict, Interval, Risk, TestRisk
+from fedstep.schema.encoders import Raw, SparseVector
+from fedstep.schema.schema import Task, schema
+from fedstep.types import Build, TestRun, Unavailable
+
+FLAKY_ABOVE = 0.7  # a failure is called flaky from this probability on: suppressing a regression costs more
+REGRESSION_BELOW = 0.3
+WORTH_NAMING = 0.05  # a test is named as likely to flake from this probability on
+FEWEST_BUILDS = 3  # a time is predicted once so many builds of the stream are known
+
+
+class Predictor(NamedTuple):
+    """The model that predicts: what everyone shares (production) and what this project added to it."""
+
+    production: Mapping[str, Sequence[float]]
+    correction: LocalModel
+
+    def duration(self, summary: Summary, planned: PlannedBuild) -> Interval | Unavailable:
+        """The time the build will take, its 90 % interval and Jenkins' estimate; Absent before three builds."""
+        timed = sum(build.stream == planned.stream and build.seconds > 0 for build in summary.builds)
+        if timed < FEWEST_BUILDS:
+            return Unavailable(f"{_builds(timed)} with a known time seen, {FEWEST_BUILDS} needed")
+        found = duration_features(summary.builds, planned)
+        if isinstance(found, Unavailable):
+            return found
+        estimate, raw = found
+        row = schema().tasks["build-duration"].encode(raw)
+        margin_ = self._margin("build-duration", row, ())
+        trackers = self.correction.trackers.get(planned.stream, QuantileTrackers())
+        low, seconds, high = (estimate.corrected(margin_ + spreads) for spreads in (trackers.low, 0.0, trackers.high))
+        source = planned.stream.rpartition("|")[2]
+        return Interval(seconds, low, high, source, jenkins_estimate(summary.builds, planned))
+
+    def failure(self, summary: Summary, planned: PlannedBuild) -> Risk | Unavailable:
+        """The risk that the build does not pass; Absent before three builds."""
+        if len(summary.builds) < FEWEST_BUILDS:
+            return Unavailable(f"{_builds(len(summary.builds))} seen, {FEWEST_BUILDS} needed")
+        row = schema().tasks["build-failure"].encode(failure_features(summary.builds, planned))
+        private = build_private(planned)
+        chance = self._probability("build-failure", self._margin("build-failure", row, private))
+        return Risk(chance, self._reasons("build-failure", row, private))
+
+    def flakiest(self, summary: Summary, most: int, at_least: float = WORTH_NAMING) -> tuple[TestRisk, ...]:
+        """The `most` tests, of those that ran lately, most likely to flake in their next 20 runs; each `at_least`."""
+        table = summary.tests
+        task, local = schema().tasks["flaky"], self._local("flaky")
+        columns = flaky_columns(table)
+        shared = task.margins(self._summed(task, local), columns)
+        recently = summary.count - ACTIVE_BUILDS
+        scores = list(map(add, shared, _private_margins(table, local)))
+        lately = [number for number, seen in enumerate(table.seen) if seen >= recently]
+        risks = (
+            self._test_risk(table, number, row_of(columns, number), scores[number])
+            for number in nlargest(most, lately, key=scores.__getitem__)
+        )
+        return tuple(risk for risk in risks if risk.probability >= at_least)
+
+    def failures(self, summary: Summary, build: Build, stream: str) -> tuple[FailureVerdict, ...]:
+        """A verdict for each failure of the build, most likely flaky first; the summary does not know the build yet."""
+        table = with_tests(summary.tests, (run.test for run in build.failures()))
+        rows = triage_values(table, build, last_commit(summary.builds, stream))
+        return tuple(sorted((self._verdict(run, values) for run, values in rows), key=lambda v: -v.flaky_probability))
+
+    def _verdict(self, run: TestRun, values: Raw) -> FailureVerdict:
+        row, private = schema().tasks["triage"].encode(values), test_private(run.test)
+        chance = self._probability("triage", self._margin("triage", row, private))
+        reasons = self._reasons("triage", row, private)
+        return FailureVerdict(run.test, chance, reasons, verdict_of(chance), run.failure_type, run.file, run.line)
+
+    def _test_risk(self, table: TestTable, number: int, values: Raw, score: float) -> TestRisk:
+        test = table.ids[number]
+        return TestRisk(
+            test=test,
+            probability=self._probability("flaky", score),
+            reasons=self._reasons("flaky", schema().tasks["flaky"].encode(values), test_private(test)),
+            runs=table.runs[number],
+            failures=table.failures[number],
+            flips=table.flips[number],
+            last_outcomes=table.recent[number],
+        )
+
+    def _local(self, task: str) -> LocalWeights:
+        return self.correction.local.get(task, LocalWeights())
+
+    def _summed(self, task: Task, local: LocalWeights) -> list[float]:
+        weights = list(self.production[task.name])
+        for index, value in local.shared.items():
+            weights[index] += value
+        return weights
+
+    def _margin(self, task: str, row: SparseVector, private: Sequence[str]) -> float:
+        local = self._local(task)
+        weights = self._summed(schema().tasks[task], local)
+        return margin(weights, *row) + sum(local.private.get(name, 0.0) for name in private)
+
+    def _probability(self, task: str, score: float) -> float:
+        return probability(self.correction.platt.get(task, untried(task)), score)
+
+    def _reasons(self, task: str, row: SparseVector, private: Sequence[str]) -> tuple[FeatureContribution, ...]:
+        local, names = self._local(task), schema().tasks[task].names()
+        weights = self._summed(schema().tasks[task], local)
+        parts = [
+            FeatureContribution(names[i], weights[i] * value)
+            for i, value in zip(*row, strict=True)
+            if names[i] != "bias"
+        ]
+        parts += [FeatureContribution(name, local.private[name]) for name in private if name in local.private]
+        return tuple(sorted(parts, key=lambda reason: -abs(reason.contribution)))
+
+
+def _builds(count: int) -> str:
+    return f"{count} {'build' if count == 1 else 'builds'}"
+
+
+def verdict_of(chance: float) -> str:
+    """The word for a probability that a failure is flaky: flaky, regression or unsure."""
+    if chance >= FLAKY_ABOVE:
+        return "flaky"
+    return "regression" if chance <= REGRESSION_BELOW else "unsure"
+
+
+def _private_margins(table: TestTable, local: LocalWeights) -> Iterable[float]:
+    """What the private weights of each test and of its class add to its margin."""
+    if not local.private:
+        return repeat(0.0, len(table.ids))
+    weigh = local.private.get
+    own = (weigh(f"test={test}", 0.0) for test in table.ids)
+    groups = [group_of(test) for test in table.ids]
+    of_class = {group: weigh(f"class={group}", 0.0) for group in set(groups)}
+    return map(add, own, map(of_class.__getitem__, groups))

@@ -1,0 +1,241 @@
+"""Learns every record that the caches have not seen, and keeps what was learned. Needs scikit-learn."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from fedstep.errors import HistoryError
+from fedstep.history.project_store import BACKLOG, CORRECTION, ProjectStore
+from fedstep.history.records import BuildRecord, Example
+from fedstep.history.summary import (
+    Summary,
+    cache_key,
+    fold,
+    forget_pruned,
+    read_summary,
+    store_summary,
+    unprocessed_records,
+)
+from fedstep.history.test_table import TestTable
+from fedstep.model.calibration import (
+    CalibrationScore,
+    QuantileTrackers,
+    observe_outcome,
+    observe_residual,
+    probability,
+    score_outcome,
+    untried,
+)
+from fedstep.model.labels import LabelledExample, numbered, resolve_labels
+from fedstep.model.linear import LocalWeights, margin
+from fedstep.model.sgd import learn_local
+from fedstep.model.state import (
+    ExampleQueue,
+    LocalModel,
+    load_backlog,
+    load_correction,
+    save_backlog,
+    save_correction,
+)
+from fedstep.schema.schema import TASK_NAMES, schema
+from fedstep.types import Dropped, Unavailable
+
+MOST_WAITING = 2000  # rows of one task that wait to be sent; without an aggregator the oldest go
+REPLAYED = {"flaky": 30, "triage": 30}  # recent rows learned again with each new batch; builds gain nothing by it
+
+Production = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class LearnStep:
+    """The correction and the backlog after a record, and how many rows it ripened."""
+
+    correction: LocalModel
+    backlog: ExampleQueue
+    ripened: int
+
+
+def learn_record(
+    correction: LocalModel, backlog: ExampleQueue, entry: BuildRecord, table: TestTable, production: Production
+) -> LearnStep:
+    """Learn from one more record; `table` already has it folded in, `production` is held fixed."""
+    ripened = 0
+    for task in TASK_NAMES:
+        fresh = entry.rows.get(task, ()) if entry.schema == schema().digest else ()
+        ripe, pending = resolve_labels(task, (*backlog.pending.get(task, ()), *numbered(fresh, table)), table)
+        backlog = backlog._replace(pending={**backlog.pending, task: tuple(pending)})
+        correction, backlog = absorb_ripe(task, correction, backlog, ripe, production[task], entry.stream)
+        ripened += len(ripe)
+    return LearnStep(correction, backlog, ripened)
+
+
+def absorb_ripe(
+    task: str,
+    correction: LocalModel,
+    backlog: ExampleQueue,
+    ripe: Sequence[LabelledExample],
+    weights: Sequence[float],
+    stream: str,
+) -> tuple[LocalModel, ExampleQueue]:
+    """Learn rows of one task that have just ripened; `weights` are its production, `stream` is their build's."""
+    learned = _learn(task, correction, backlog.recent.get(task, ()), ripe, weights, stream)
+    return learned, _file(task, backlog, ripe)
+
+
+def full_margin(weights: Sequence[float], local: LocalWeights, row: Example) -> float:
+    """The margin of shared and local weights together."""
+    correction = sum(local.shared.get(index, 0.0) * value for index, value in zip(row.indices, row.values, strict=True))
+    return margin(weights, row.indices, row.values) + correction + sum(local.private.get(p, 0.0) for p in row.private)
+
+
+def _learn(
+    task: str,
+    before: LocalModel,
+    recent: Sequence[LabelledExample],
+    ripe: Sequence[LabelledExample],
+    weights: Sequence[float],
+    stream: str,
+) -> LocalModel:
+    """Calibrate on the fresh rows first, each with the model that has not seen it; then learn them."""
+    if not ripe:
+        return before
+    local = before.local.get(task, LocalWeights())
+    after = before
+    for one in ripe:
+        score = full_margin(weights, local, one.row)
+        after = (
+            _observe_time(after, stream, one, score) if task == "build-duration" else _observe(after, task, one, score)
+        )
+    learned = learn_local(task, weights, local, [*_newest(recent, REPLAYED.get(task, 0)), *ripe])
+    return after._replace(local={**after.local, task: learned})
+
+
+def _observe(correction: LocalModel, task: str, ripe: LabelledExample, score: float) -> LocalModel:
+    platt = correction.platt.get(task, untried(task))
+    fared = score_outcome(correction.scores.get(task, CalibrationScore()), probability(platt, score), ripe.label)
+    return correction._replace(
+        platt={**correction.platt, task: observe_outcome(platt, score, ripe.label, ripe.weight)},
+        scores={**correction.scores, task: fared},
+    )
+
+
+def _observe_time(correction: LocalModel, stream: str, ripe: LabelledExample, score: float) -> LocalModel:
+    trackers = correction.trackers.get(stream, QuantileTrackers())
+    return correction._replace(trackers={**correction.trackers, stream: observe_residual(trackers, ripe.label - score)})
+
+
+def _file(task: str, backlog: ExampleQueue, ripe: Sequence[LabelledExample]) -> ExampleQueue:
+    waiting = (*backlog.waiting.get(task, ()), *ripe)[-MOST_WAITING:]
+    recent = _newest((*backlog.recent.get(task, ()), *ripe), REPLAYED.get(task, 0))
+    return backlog._replace(waiting={**backlog.waiting, task: waiting}, recent={**backlog.recent, task: recent})
+
+
+def _newest(rows: Sequence[LabelledExample], most: int) -> tuple[LabelledExample, ...]:
+    return tuple(rows[max(0, len(rows) - most) :])
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedState:
+    """All that is made from the log."""
+
+    summary: Summary = field(default_factory=Summary)
+    correction: LocalModel = field(default_factory=LocalModel)
+    backlog: ExampleQueue = field(default_factory=ExampleQueue)
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUpProgress:
+    """The state after catching up: how many records it took, how many rows ripened, and what was skipped."""
+
+    state: LearnedState
+    records: int = 0
+    ripened: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def load_state(home: ProjectStore) -> LearnedState:
+    """The cached state, or an empty one (then all is learned again) unless its parts fit each other."""
+    state = _cached(home)
+    return LearnedState() if isinstance(state, Unavailable) else state
+
+
+def lost(home: ProjectStore) -> bool:
+    """Whether something was learned here and its caches are damaged, in part gone, or do not fit each other."""
+    return isinstance(_cached(home), Unavailable) and _was_learned(home)
+
+
+def waiting_rows(home: ProjectStore) -> Mapping[str, tuple[LabelledExample, ...]]:
+    """The rows that wait to be sent, whether or not the other caches fit; none where that cannot be read."""
+    try:
+        return load_backlog(home.read(BACKLOG))[0].waiting
+    except HistoryError:
+        return {}
+
+
+def store_state(home: ProjectStore, state: LearnedState) -> None:
+    """Keep the state; whoever reads between the writes sees generations that do not fit, and learns again."""
+    name = cache_key(state.summary)
+    home.write(BACKLOG, save_backlog(state.backlog, name))
+    home.write(CORRECTION, save_correction(state.correction, name))
+    store_summary(home, state.summary)
+
+
+def learn_new_records(home: ProjectStore, production: Production) -> CatchUpProgress:
+    """The state with every record of the log learned, oldest first; stored by `store_state`, not here."""
+    state = _cached(home)
+    if not isinstance(state, Unavailable):
+        return _caught_up(home, state, production)
+    return learn_again(home, production) if _was_learned(home) else _caught_up(home, LearnedState(), production)
+
+
+def learn_again(home: ProjectStore, production: Production) -> CatchUpProgress:
+    """The same from nothing. Only rows that waited to be sent wait: of the others nobody knows that they were not."""
+    progress = _caught_up(home, LearnedState(), production)
+    backlog = progress.state.backlog._replace(waiting=waiting_rows(home))
+    return replace(progress, state=replace(progress.state, backlog=backlog))
+
+
+def _caught_up(home: ProjectStore, state: LearnedState, production: Production) -> CatchUpProgress:
+    progress = CatchUpProgress(replace(state, summary=forget_pruned(home, state.summary)))
+    for name, entry in unprocessed_records(home, progress.state.summary):
+        progress = (
+            _after(progress, name, entry, production) if not isinstance(entry, Dropped) else _past(progress, entry)
+        )
+    return progress
+
+
+def _after(progress: CatchUpProgress, name: str, entry: BuildRecord, production: Production) -> CatchUpProgress:
+    state = progress.state
+    summary = fold(state.summary, name, entry)
+    learned = learn_record(state.correction, state.backlog, entry, summary.tests, production)
+    return CatchUpProgress(
+        LearnedState(summary, learned.correction, learned.backlog),
+        progress.records + 1,
+        progress.ripened + learned.ripened,
+        progress.warnings,
+    )
+
+
+def _past(progress: CatchUpProgress, dropped: Dropped) -> CatchUpProgress:
+    summary = progress.state.summary
+    return replace(
+        progress,
+        state=replace(progress.state, summary=replace(summary, seen=summary.seen | {dropped.source})),
+        warnings=(*progress.warnings, f"{dropped.source} is skipped: {dropped.reason}"),
+    )
+
+
+def _cached(home: ProjectStore) -> LearnedState | Unavailable:
+    summary = read_summary(home)
+    try:
+        backlog, at_backlog = load_backlog(home.read(BACKLOG))
+        correction, at_correction = load_correction(home.read(CORRECTION))
+    except HistoryError as error:
+        return Unavailable(str(error))
+    fits = at_backlog == at_correction == cache_key(summary)
+    return (
+        LearnedState(summary, correction, backlog) if fits else Unavailable("the caches are of different generations")
+    )
+
+
+def _was_learned(home: ProjectStore) -> bool:
+    return any(map(home.read, (BACKLOG, CORRECTION)))

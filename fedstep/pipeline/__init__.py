@@ -1,0 +1,1 @@
+"""fedstep/pipeline."""

@@ -1,0 +1,153 @@
+"""What a session of pytest has seen of each test: its attempts, each in the phases setup, call and teardown."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from xml.sax.saxutils import quoteattr
+
+import pytest
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt at a test, while its phases come in."""
+
+    outcome: str = "passed"  # passed, failed, skipped
+    seconds: float = 0.0
+    message: str = ""  # of the first failure: "AssertionError: 3 != 4"
+    failed_reports: int = 0  # as pytest counts failures: call and teardown are two
+
+
+@dataclass(slots=True)
+class TestAttempts:
+    """One test and its attempts in order."""
+
+    node_id: str
+    file: str  # from pytest's root
+    line: int  # 1-based, 0 where unknown
+    attempts: list[Attempt] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it failed, and did not pass in its last attempt."""
+        return self.attempts[-1].outcome != "passed" and any(attempt.outcome == "failed" for attempt in self.attempts)
+
+
+class SessionAttempts:
+    """All tests of a session by node id, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self.tests: dict[str, TestAttempts] = {}
+        self._open: dict[tuple[str, str], Attempt] = {}
+
+    def add(self, report: pytest.TestReport) -> None:
+        """Take one phase of one attempt in."""
+        test = self.tests.setdefault(report.nodeid, TestAttempts(report.nodeid, *_place(report)))
+        key = (report.nodeid, str(getattr(report, "worker_id", "")))  # `--dist each` runs a test in several workers
+        if report.when == "setup" or key not in self._open:
+            self._open[key] = Attempt()
+            test.attempts.append(self._open[key])
+        _note(self._open[key], report)
+
+    def failures(self) -> tuple[str, ...]:
+        """The node ids of the tests that failed and did not pass in their last attempt."""
+        return tuple(node_id for node_id, test in self.tests.items() if test.failed)
+
+    def __iter__(self) -> Iterator[TestAttempts]:
+        return iter(self.tests.values())
+
+
+def identity(node_id: str, prefix: str = "") -> tuple[str, str]:
+    """Class and name of a test as in the reports of pytest's `--junit-xml`, from which histories are learned.
+
+    >>> identity("shop/test_cart.py::TestCart::test_pay[a::b]")
+    ('shop.test_cart.TestCart', 'test_pay[a::b]')
+    """
+    address, bracket, parameters = node_id.partition("[")
+    path, *names = address.split("::")
+    module = path.removesuffix(".py").replace("/", ".")
+    *classes, name = names or [""]
+    return ".".join(filter(None, (prefix, module, *classes))), f"{name}{bracket}{parameters}"
+
+
+def _place(report: pytest.TestReport) -> tuple[str, int]:
+    file, line, _ = report.location
+    return file, 0 if line is None else line + 1
+
+
+def _note(attempt: Attempt, report: pytest.TestReport) -> None:
+    """pytest-rerunfailures gives the outcome `rerun` to a failure that it is about to run again."""
+    attempt.seconds += max(0.0, report.duration)
+    outcome = str(report.outcome)
+    if outcome in ("failed", "rerun"):
+        attempt.outcome = "failed"
+        attempt.message = attempt.message or _message(report)
+        attempt.failed_reports += outcome == "failed"
+    elif outcome == "skipped" and attempt.outcome == "passed":
+        attempt.outcome = "skipped"
+
+
+def _message(report: pytest.TestReport) -> str:
+    """The exception and the beginning of what it says; a report may have any object as its `longrepr`."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = str(getattr(crash, "message", "") or report.longrepr or "failed")
+    return next(iter(text.strip().splitlines()), "failed")[:200]
+
+
+_HEAD = '<?xml version="1.0" encoding="utf-8"?>\n<testsuites>\n<testsuite name="fedstep">\n'
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def record_of(tests: Iterable[TestAttempts], folder: str = "", prefix: str = "") -> str:
+    """The document. `folder` is pytest's root as seen from the repository's; `prefix` that of `--junit-prefix`.
+
+    A failure that passed later is a `flakyFailure`; one that never passed is a `failure`, and a `rerunFailure` for each
+    further attempt. The time is that of the last attempt.
+    """
+    lines = "".join(_case(test, folder, prefix) for test in tests if test.attempts)
+    return f"{_HEAD}{lines}</testsuite>\n</testsuites>\n"
+
+
+def write_record(path: str, text: str) -> None:
+    """Write the document, whole or not at all. Raises OSError."""
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    scratch = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(scratch, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(scratch, path)
+    finally:
+        if os.path.exists(scratch):
+            os.remove(scratch)
+
+
+def _case(test: TestAttempts, folder: str, prefix: str) -> str:
+    group, name = identity(test.node_id, prefix)
+    place = {"file": os.path.normpath(os.path.join(folder, test.file)).replace(os.sep, "/"), "line": str(test.line)}
+    told = {"classname": group, "name": name, "time": f"{test.attempts[-1].seconds:.3f}"}
+    told |= place if test.line else {}
+    attributes = " ".join(f"{key}={_quoted(value)}" for key, value in told.items())
+    inside = "".join(_outcomes(test.attempts))
+    return f"<testcase {attributes}>{inside}</testcase>\n" if inside else f"<testcase {attributes}/>\n"
+
+
+def _outcomes(attempts: list[Attempt]) -> Iterator[str]:
+    """The elements inside a test case; none for a test that passed at once."""
+    failures = [attempt for attempt in attempts if attempt.outcome == "failed"]
+    if not failures:
+        if all(attempt.outcome == "skipped" for attempt in attempts):
+            yield "<skipped/>"
+        return
+    if any(attempt.outcome == "passed" for attempt in attempts):
+        first, others = "flakyFailure", "flakyFailure"
+    else:
+        first, others = "failure", "rerunFailure"
+    for number, failure in enumerate(failures):
+        yield f"<{others if number else first} message={_quoted(failure.message)}/>"
+
+
+def _quoted(text: str) -> str:
+    """An attribute's value; what XML cannot hold stands as an escape."""
+    return quoteattr(_NO_XML.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text))

@@ -1,0 +1,203 @@
+"""The step's outputs for later steps: GITHUB_OUTPUT for GitHub Actions, a dotenv report for GitLab."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from math import isfinite
+from string import ascii_letters, digits
+
+from fedstep.model.linear import FeatureContribution
+from fedstep.report.reasons import causes
+from fedstep.report.text import by_urgency, describe_history
+from fedstep.report.units import percent, visible
+from fedstep.results import FailureVerdict, Interval, Prediction, Risk, TestRisk, TrainReport, TriageReport
+from fedstep.types import Unavailable
+
+MOST_ANNOTATIONS = 10  # GitHub drops what one step writes beyond ten of a level
+MOST_PATH = 4_000
+TITLES = {"flaky": "Likely flaky", "regression": "Likely a regression", "unsure": "Flaky or a regression"}
+
+
+def failure_annotations(failures: Sequence[FailureVerdict]) -> str:
+    """One `::warning` line a failure, the least likely flaky first, ten lines at most."""
+    return _limited("warning", [_failure(failure) for failure in by_urgency(failures)])
+
+
+def flaky_annotations(risks: Sequence[TestRisk]) -> str:
+    """One `::notice` line a test likely to flake, ten lines at most."""
+    return _limited("notice", [_risk_annotation(risk) for risk in risks])
+
+
+def _failure(failure: FailureVerdict) -> str:
+    title = f"{TITLES.get(failure.verdict, 'Failed')} ({percent(failure.flaky_probability)} flaky)"
+    message = f"{visible(failure.test)}{because(failure.reasons)}"
+    return _command("warning", failure.file, failure.line, title, message)
+
+
+def _risk_annotation(risk: TestRisk) -> str:
+    title = f"Likely to flake ({percent(risk.probability)})"
+    return _command(
+        "notice", risk.file, risk.line, title, f"{visible(risk.test)}: {describe_history(risk)}{because(risk.reasons)}"
+    )
+
+
+def because(reasons: Iterable[FeatureContribution]) -> str:
+    """The largest reasons in brackets, with a blank before them; "" where there are none."""
+    parts = [" ".join(filter(None, (c.sign, c.phrase, visible(c.word, 40)))) for c in causes(reasons)]
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _limited(level: str, commands: Sequence[str]) -> str:
+    if len(commands) > MOST_ANNOTATIONS:
+        shown = commands[: MOST_ANNOTATIONS - 1]
+        more = f"and {len(commands) - len(shown):,} more: see the step summary"
+        commands = [*shown, _command(level, "", 0, "fedstep", more)]
+    return "".join(f"{command}\n" for command in commands)
+
+
+def _command(level: str, file: str, line: int, title: str, message: str) -> str:
+    properties = {"file": file if is_path(file) else "", "line": str(line) if line > 0 else "", "title": title}
+    if not properties["file"]:
+        del properties["line"]
+    written = ",".join(f"{key}={_property(value)}" for key, value in properties.items() if value)
+    return f"::{level} {written}::{_message(message)}"
+
+
+def is_path(file: str) -> bool:
+    """A path inside the workspace. One that had to be escaped would point nowhere."""
+    inside = not file.startswith(("/", "\\")) and file[1:2] != ":" and ".." not in file.replace("\\", "/").split("/")
+    return inside and file == visible(file, MOST_PATH)
+
+
+def _message(text: str) -> str:
+    """The escapes of the runner's own `@actions/core`, in which "%" comes first."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _message(text).replace(":", "%3A").replace(",", "%2C")
+
+
+MOST_ENTRIES = 500  # GitLab refuses reports of many megabytes; a merge request shows a few dozen
+_SEVERITIES = {"regression": "major", "unsure": "minor", "flaky": "info"}
+
+
+def code_quality(failures: Sequence[FailureVerdict]) -> str:
+    """A JSON list with one entry a failure whose file is known, the least likely flaky first.
+
+    The fields are those that GitLab takes from Code Climate (docs.gitlab.com, "Code quality report format").
+    """
+    placed = [failure for failure in by_urgency(failures) if failure.file and is_path(failure.file)]
+    return f"{json.dumps([_entry(failure) for failure in placed[:MOST_ENTRIES]], indent=1)}\n"
+
+
+def _entry(failure: FailureVerdict) -> dict[str, object]:
+    title = f"{TITLES.get(failure.verdict, 'Failed')} ({percent(failure.flaky_probability)} flaky)"
+    return {
+        "description": f"{title}: {visible(failure.test)}{because(failure.reasons)}",
+        "check_name": f"fedstep/{failure.verdict}",
+        "fingerprint": _fingerprint(failure),
+        "severity": _SEVERITIES.get(failure.verdict, "minor"),
+        "location": {"path": failure.file.removeprefix("./"), "lines": {"begin": max(failure.line, 1)}},
+    }
+
+
+def _fingerprint(failure: FailureVerdict) -> str:
+    """Without line and probability: GitLab shows what the target branch does not have, and both change all the time."""
+    named = "\0".join((failure.verdict, failure.test, failure.file))
+    return blake2b(named.encode(errors="backslashreplace"), digest_size=16).hexdigest()
+
+
+KEYS = (
+    "status",
+    "eta-seconds",
+    "eta-low",
+    "eta-high",
+    "failure-risk",
+    "flaky-count",
+    "flaky-tests",
+    "failures-flaky",
+    "failures-real",
+    "model-version",
+)
+MOST_CHARACTERS = 4_000  # of the list of tests: GitLab refuses a dotenv report over 5 kB
+_PLAIN = frozenset(f"{ascii_letters}{digits}_./:-")
+
+
+def outputs(finding: Prediction | TriageReport | TrainReport) -> dict[str, str]:
+    """A value for every key of KEYS, "" for what this step does not tell; each one line of ASCII.
+
+    Nothing in a value means anything to a shell, even where a pipeline pastes it into a script: in the list of tests
+    all but letters, digits and `_./:-` is a JSON escape. `failures-real` counts the likely regressions.
+    """
+    values = {"status": finding.status, "model-version": str(finding.model.version)}
+    match finding:
+        case Prediction():
+            values |= _duration(finding.duration) | _risk_output(finding.risk) | _flaky(finding.flaky)
+        case TrainReport():
+            values |= _duration(finding.expected) | _flaky(finding.flakiest) | _failures(finding.failures)
+        case TriageReport():
+            values |= _failures(finding.failures)
+    return {key: values.get(key, "") for key in KEYS}
+
+
+def github_output(values: Mapping[str, str], delimiter: str) -> str:
+    """Lines to append to the file GITHUB_OUTPUT. `delimiter` must be random: raises ValueError where a value has it."""
+    if not delimiter.isalnum() or any(delimiter in value for value in values.values()):
+        raise ValueError("a delimiter of letters and digits that occurs in no value is needed")
+    return "".join(f"{key}<<{delimiter}\n{value}\n{delimiter}\n" for key, value in values.items())
+
+
+def dotenv(values: Mapping[str, str], prefix: str = "FEDSTEP_") -> str:
+    """One `FEDSTEP_KEY=value` line a value that is not empty.
+
+    GitLab takes everything after the first `=` as it stands and knows no quotes; a shell that sources the file finds
+    nothing to expand.
+    """
+    lines = (f"{prefix}{key.upper().replace('-', '_')}={value}\n" for key, value in values.items() if value)
+    return "".join(lines)
+
+
+def _duration(expected: Interval | Unavailable) -> dict[str, str]:
+    if isinstance(expected, Unavailable):
+        return {}
+    ends = {"eta-seconds": expected.seconds, "eta-low": expected.low, "eta-high": expected.high}
+    return {key: f"{seconds:.1f}" for key, seconds in ends.items() if isfinite(seconds)}
+
+
+def _risk_output(risk: Risk | Unavailable) -> dict[str, str]:
+    if isinstance(risk, Unavailable) or not isfinite(risk.probability):
+        return {}
+    return {"failure-risk": f"{risk.probability:.3f}"}
+
+
+def _flaky(risks: Sequence[TestRisk]) -> dict[str, str]:
+    return {"flaky-count": str(len(risks)), "flaky-tests": _listed(risk.test for risk in risks)}
+
+
+def _failures(failures: Sequence[FailureVerdict]) -> dict[str, str]:
+    counts = {verdict: sum(failure.verdict == verdict for failure in failures) for verdict in ("flaky", "regression")}
+    return {"failures-flaky": str(counts["flaky"]), "failures-real": str(counts["regression"])}
+
+
+def _listed(names: Iterable[str]) -> str:
+    """A JSON list of whole names, as many from the start as fit."""
+    written, room = [], MOST_CHARACTERS
+    for name in names:
+        item = _inert(name)
+        room -= len(item) + 1
+        if room < 0:
+            break
+        written.append(item)
+    return f"[{','.join(written)}]"
+
+
+def _inert(name: str) -> str:
+    """The name as a JSON string in which a shell, a template or a log reader finds nothing to obey."""
+    name = name.encode("utf-8", "backslashreplace").decode()
+    return '"' + "".join(character if character in _PLAIN else _escaped(character) for character in name) + '"'
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))

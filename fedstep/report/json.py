@@ -1,0 +1,362 @@
+"""Findings as JSON for other programs: stable keys in snake_case, ASCII only, null for what is not known."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from math import isfinite, isnan
+
+from fedstep.model.linear import FeatureContribution
+from fedstep.report.explanation import METALS, ExplainedFeature, SeenRun, TestExplanation, phrase_of
+from fedstep.report.inspection import AuditRecord, InspectedToken, InspectedUpdate, Inspection, LeakProof
+from fedstep.report.reasons import causes
+from fedstep.report.text import verdict_counts
+from fedstep.report.units import count, percent, span, spread
+from fedstep.results import (
+    PROBLEM,
+    WARNING,
+    Diagnosis,
+    Exchange,
+    FailureVerdict,
+    Interval,
+    ModelUsed,
+    MutedFailure,
+    Prediction,
+    ReportCounts,
+    Risk,
+    TestRisk,
+    TrainReport,
+    TriageReport,
+)
+from fedstep.types import Duration, Unavailable
+
+
+def headline(finding: Prediction | TriageReport | TrainReport) -> str:
+    """What matters most of it, Jenkins' own estimate beside ours; no name from the code under test is in it."""
+    parts: tuple[str, ...]
+    match finding:
+        case Prediction():
+            parts = (_expected(finding.duration), _risk_clause(finding.risk), _flaky(len(finding.flaky)))
+        case TrainReport():
+            parts = (_took(finding.duration, finding.expected), _failed(finding))
+        case TriageReport():
+            parts = (_failed(finding),)
+    return ", ".join(filter(None, parts))
+
+
+def _expected(expected: Interval | Unavailable) -> str:
+    if isinstance(expected, Unavailable):
+        return "build time not known yet"
+    jenkins = expected.jenkins_seconds
+    beside = "" if isinstance(jenkins, Unavailable) else f"; Jenkins would say {span(jenkins)}"
+    return f"expected {span(expected.seconds)} ({spread(expected.low, expected.high)}{beside})"
+
+
+def _took(duration: Duration | Unavailable, expected: Interval | Unavailable) -> str:
+    took = "" if isinstance(duration, Unavailable) else f"took {span(duration.seconds)}"
+    return ", ".join(filter(None, (took, "" if isinstance(expected, Unavailable) else _expected(expected))))
+
+
+def _risk_clause(risk: Risk | Unavailable) -> str:
+    return "" if isinstance(risk, Unavailable) else f"{percent(risk.probability)} likely to fail"
+
+
+def _flaky(tests: int) -> str:
+    return f"{count(tests, 'test')} likely to flake" if tests else ""
+
+
+def _failed(finding: TrainReport | TriageReport) -> str:
+    failures: tuple[FailureVerdict, ...] = finding.failures
+    if finding.incident:
+        return f"{len(failures):,} failed at once: an incident"
+    muted = f"{len(finding.muted):,} muted" if finding.muted else ""
+    counts = ", ".join(filter(None, (verdict_counts(failures), muted)))
+    return f"{len(failures) + len(finding.muted):,} failed: {counts}" if counts else "no test failed"
+
+
+Json = dict[str, object]
+
+
+def prediction_json(prediction: Prediction) -> str:
+    """One object; lines end with a newline."""
+    return _written(
+        {
+            "status": prediction.status,
+            "headline": headline(prediction),
+            "duration": _interval(prediction.duration),
+            "failure_risk": _risk(prediction.risk),
+            "flaky": [_test(risk) for risk in prediction.flaky],
+            "model": _model(prediction.model),
+            "base": prediction.base,
+            "builds_known": prediction.builds_known,
+            "tests_known": prediction.tests_known,
+            "warnings": list(prediction.warnings),
+        }
+    )
+
+
+def triage_json(triage: TriageReport) -> str:
+    """One object; lines end with a newline."""
+    return _written(
+        {
+            "status": triage.status,
+            "headline": headline(triage),
+            "incident": triage.incident,
+            "incident_reason": triage.incident_reason,
+            "failures": [_failure(failure) for failure in triage.failures],
+            "muted": [_muted(muted) for muted in triage.muted],
+            "model": _model(triage.model),
+            "reports": _reading(triage.reading),
+            "warnings": list(triage.warnings),
+        }
+    )
+
+
+def training_json(training: TrainReport) -> str:
+    """One object; lines end with a newline."""
+    rows = training.rows
+    return _written(
+        {
+            "status": training.status,
+            "headline": headline(training),
+            "build": training.build,
+            "outcome": training.outcome.value,
+            "duration": _duration(training.duration),
+            "expected": _interval(training.expected),
+            "incident": training.incident,
+            "incident_reason": training.incident_reason,
+            "failures": [_failure(failure) for failure in training.failures],
+            "muted": [_muted(muted) for muted in training.muted],
+            "flakiest": [_test(risk) for risk in training.flakiest],
+            "model": _model(training.model),
+            "reports": _reading(training.reading),
+            "rows": {
+                "scored": rows.scored,
+                "ripened": rows.ripened,
+                "learned": rows.learned,
+                "waiting": rows.waiting,
+            },
+            "exchange": _exchange(training.exchange),
+            "warnings": list(training.warnings),
+        }
+    )
+
+
+def _interval(expected: Interval | Unavailable) -> Json:
+    if isinstance(expected, Unavailable):
+        return {"seconds": None, "reason": expected.reason}
+    return {
+        "seconds": _rounded(expected.seconds, 3),
+        "low": _rounded(expected.low, 3),
+        "high": _rounded(expected.high, 3),
+        "source": expected.source,
+        "jenkins_seconds": _rounded(expected.jenkins_seconds, 3),
+        "reasons": _reasons(expected.reasons, "build"),
+    }
+
+
+def _risk(risk: Risk | Unavailable) -> Json:
+    if isinstance(risk, Unavailable):
+        return {"probability": None, "reason": risk.reason}
+    return {"probability": _rounded(risk.probability), "reasons": _reasons(risk.reasons, "build")}
+
+
+def _test(risk: TestRisk) -> Json:
+    return {
+        "test": risk.test,
+        "probability": _rounded(risk.probability),
+        "reasons": _reasons(risk.reasons),
+        "runs": risk.runs,
+        "failures": risk.failures,
+        "flips": risk.flips,
+        "last_outcomes": risk.last_outcomes,
+        "file": risk.file,
+        "line": risk.line,
+    }
+
+
+def _failure(failure: FailureVerdict) -> Json:
+    return {
+        "test": failure.test,
+        "flaky_probability": _rounded(failure.flaky_probability),
+        "verdict": failure.verdict,
+        "reasons": _reasons(failure.reasons),
+        "failure_type": failure.failure_type,
+        "file": failure.file,
+        "line": failure.line,
+    }
+
+
+def _muted(muted: MutedFailure) -> Json:
+    return {**_failure(muted.failure), "owner": muted.owner, "reason": muted.reason, "until": muted.until}
+
+
+def _reasons(reasons: Iterable[FeatureContribution], subject: str = "test") -> list[Json]:
+    return [
+        {"says": f"{cause.phrase} {cause.word}".strip(), "contribution": _rounded(cause.contribution)}
+        for cause in causes(reasons, subject)
+    ]
+
+
+def _model(model: ModelUsed) -> Json:
+    return {
+        "kind": model.kind,
+        "version": model.version,
+        "age_seconds": _rounded(model.age_seconds, 0),
+        "url": model.url,
+    }
+
+
+def _reading(reading: ReportCounts) -> Json:
+    dropped = [{"source": drop.source, "reason": drop.reason, "kept": drop.kept} for drop in reading.dropped]
+    return {"files": reading.files, "tests": reading.tests, "dropped": dropped}
+
+
+def _duration(duration: Duration | Unavailable) -> Json:
+    if isinstance(duration, Unavailable):
+        return {"seconds": None, "reason": duration.reason}
+    return {"seconds": _rounded(duration.seconds, 3), "source": duration.source}
+
+
+def _exchange(exchange: Exchange | Unavailable) -> Json:
+    if isinstance(exchange, Unavailable):
+        return {"url": None, "reason": exchange.reason}
+    return {
+        "url": exchange.url,
+        "sent": [{"bytes": update.size, "rows": dict(update.rows)} for update in exchange.sent],
+        "unsent": exchange.unsent,
+        "withheld": exchange.withheld or None,
+        "head": {"before": exchange.candidate_before, "after": exchange.candidate_after},
+        "production": {"before": exchange.production_before, "after": exchange.production_after},
+    }
+
+
+def _rounded(number: float | Unavailable, digits: int = 4) -> float | None:
+    """JSON has no NaN: what is not a finite number is null."""
+    return round(number, digits) if not isinstance(number, Unavailable) and isfinite(number) else None
+
+
+def _written(value: Json) -> str:
+    """A log reader obeys `##[` wherever it stands; "#" occurs in strings only, where JSON may escape it."""
+    text = json.dumps(_whole(value), indent=2, allow_nan=False)
+    return text.replace("##", "#\\u0023") + "\n"
+
+
+def _whole(value: object) -> object:
+    """The same value with lone surrogates, which no UTF-8 can carry, as visible escapes."""
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {key: _whole(item) for key, item in value.items()}
+        case list():
+            return [_whole(item) for item in value]
+    return value
+
+
+def inspection_json(inspection: Inspection) -> str:
+    """One object; lines end with a newline."""
+    return _written(
+        {
+            "update": _update(inspection.update),
+            "token": _token(inspection.token),
+            "headers": {header.name: header.value for header in inspection.headers},
+            "against": _proof(inspection.proof),
+            "warnings": list(inspection.warnings),
+        }
+    )
+
+
+def record_json(record: AuditRecord) -> str:
+    """One object; lines end with a newline."""
+    sent = [{**asdict(one), "rows": dict(one.rows), "answer": one.answer or None} for one in record.sent]
+    return _written({"sent": list(sent), "damaged_lines": record.damaged, "bytes_kept_of_the_last": record.kept})
+
+
+def _update(seen: InspectedUpdate | Unavailable) -> Json:
+    if isinstance(seen, Unavailable):
+        return {"origin": None, "reason": seen.reason}
+    return {
+        "origin": seen.origin,
+        "note": seen.note,
+        "bytes": seen.size,
+        "bytes_compressed": seen.packed,
+        "sha256": seen.sha256,
+        "metadata": {one.name: one.value for one in seen.fields},
+        "heads": {
+            task.name: {
+                "rows": task.rows,
+                "size": task.size,
+                "norm": round(task.norm, 6),
+                "clip": task.clip,
+                "coefficients": {one.name: one.value for one in task.coefficients},
+            }
+            for task in seen.tasks
+        },
+    }
+
+
+def _token(token: InspectedToken) -> Json:
+    return {**asdict(token), "fields": [asdict(one) for one in token.fields]}
+
+
+def _proof(proof: LeakProof | Unavailable) -> Json | None:
+    if isinstance(proof, Unavailable):
+        return None
+    return {
+        "holds": proof.holds,
+        "reports": proof.files,
+        "strings": proof.strings,
+        "left_out_listed": proof.listed,
+        "left_out_short": proof.short,
+        "found": [asdict(leak) for leak in proof.leaks],
+        "unread": [drop._asdict() for drop in proof.unread],
+    }
+
+
+def explanation_json(explained: TestExplanation) -> str:
+    """One object; lines end with a newline."""
+    seconds = explained.typical_seconds
+    return _written(
+        {
+            "test": explained.test,
+            "former": explained.former,
+            "probability": round(explained.probability, 4),
+            "probability_before_calibration": round(explained.raw, 4),
+            "calibration": {"slope": round(explained.slope, 4), "offset": round(explained.offset, 4)},
+            "named": explained.named,
+            "named_from": explained.threshold,
+            "horizon": explained.horizon,
+            "ran_lately": explained.recently,
+            "runs_known": explained.runs_known,
+            "failures": explained.failures,
+            "flips": explained.flips,
+            "typical_seconds": None if isinstance(seconds, Unavailable) else round(seconds, 3),
+            "runs": [_run(run) for run in explained.runs],
+            "contributions": [_contribution(one) for one in explained.contributions],
+            "private": [{"feature": one.feature, "local": round(one.local, 6)} for one in explained.private],
+            "changes": [{**asdict(one), "probability": round(one.probability, 4)} for one in explained.changes],
+            "model": {"kind": explained.model.kind, "version": explained.model.version, "url": explained.model.url},
+            "warnings": list(explained.warnings),
+        }
+    )
+
+
+def _contribution(one: ExplainedFeature) -> Json:
+    numbers = {"shared": round(one.shared, 6), "local": round(one.local, 6)}
+    return {"feature": one.feature, "value": one.value, "says": phrase_of(one), **numbers}
+
+
+def _run(run: SeenRun) -> Json:
+    seconds = None if isnan(run.seconds) else run.seconds
+    return {**asdict(run), "seconds": seconds, "metal": METALS.get(run.metal)}
+
+
+def diagnosis_json(diagnosis: Diagnosis) -> str:
+    """One object; lines end with a newline."""
+    return _written(
+        {
+            "problems": diagnosis.count(PROBLEM),
+            "warnings": diagnosis.count(WARNING),
+            "checks": [asdict(check) for check in diagnosis.checks],
+        }
+    )

@@ -1,0 +1,183 @@
+"""What each report file holds, as a table: what was read, what was repaired, what was refused and why."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import fsum, isnan
+
+from fedstep.ingest.jenkins_compat import UNREADABLE
+from fedstep.ingest.junit import FileReading
+from fedstep.report.json import _written as written
+from fedstep.report.markdown import code, more, table
+from fedstep.report.markdown import page as markdown_page
+from fedstep.report.text import WIDTH, page, wrapped
+from fedstep.report.units import columns, count, shorten, span, visible
+from fedstep.results import PROBLEM, WARNING, Diagnosis, DiagnosticCheck
+from fedstep.types import Dropped, Outcome, TestRun, Unavailable
+
+NAME, TEXT = 9, 23  # columns at which a check's name begins, and what it says
+
+
+def diagnosis_text(diagnosis: Diagnosis) -> str:
+    """The diagnosis; lines end with a newline."""
+    lines = (line for check in diagnosis.checks for line in _check(check))
+    return page((*lines, "", _sum(diagnosis)))
+
+
+def _check(check: DiagnosticCheck) -> Iterator[str]:
+    first, *rest = wrapped(visible(check.says, 600), TEXT) or ("",)
+    yield f"{check.state:<{NAME}}{check.name:<{TEXT - NAME}}{first[TEXT:]}"
+    yield from rest
+    if check.fix:
+        yield from wrapped(f"-> {visible(check.fix, 600)}", TEXT)
+
+
+def _sum(diagnosis: Diagnosis) -> str:
+    problems, warnings = diagnosis.count(PROBLEM), diagnosis.count(WARNING)
+    if not problems and not warnings:
+        return "Nothing needs fixing."
+    return f"{count(problems, 'problem')}, {count(warnings, 'warning')}."
+
+
+HEADS = ("File", "Dialect", "Tests", "Pass", "Fail", "Skip", "Flaky", "Time", "Repaired", "Refused")
+MOST_LINES = 50  # of repairs or refusals in text; JSON has all
+MOST_FILES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSurvey:
+    """The readings of all files, and the tests of the build that they make together, each once."""
+
+    files: tuple[FileReading, ...]
+    tests: tuple[TestRun, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    tests: int
+    passed: int
+    failed: int
+    skipped: int
+    flaky: int
+    seconds: float
+
+
+def survey_text(survey: ReportSurvey) -> str:
+    """The table, then where Jenkins counts otherwise, what was repaired and what was refused; at most 100 columns."""
+    rows = [*_rows(survey.files[:MOST_FILES]), _total(survey)]
+    widths = [max(map(columns, column)) for column in zip(HEADS, *rows, strict=True)]
+    widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * len(widths[1:]))
+    lines = [_line(row, widths) for row in (HEADS, *rows)]
+    if len(survey.files) > MOST_FILES:
+        lines.insert(-1, f"... {count(len(survey.files) - MOST_FILES, 'more file')}, in --format json")
+    for title, told in _sections(survey.files):
+        lines += ["", f"{title}:", *(line for text in told for line in wrapped(visible(text, 4 * WIDTH), 2))]
+    return page(lines)
+
+
+def survey_markdown(survey: ReportSurvey) -> str:
+    """The same for a step summary."""
+    rows = [(code(row[0]), *row[1:]) for row in _rows(survey.files[:MOST_FILES])]
+    parts = [table(HEADS, [*rows, _total(survey)]), *more(len(survey.files) - MOST_FILES)]
+    for title, told in _sections(survey.files):
+        parts += [f"### {title}", table(("",), [(code(text),) for text in told])]
+    return markdown_page("## fedstep: test reports", *parts)
+
+
+def survey_json(survey: ReportSurvey) -> str:
+    """One object; lines end with a newline."""
+    total = _json_counts(_counts(survey.tests))
+    return written({"files": [_json_file(file) for file in survey.files], "total": total})
+
+
+def _rows(files: Sequence[FileReading]) -> Iterator[tuple[str, ...]]:
+    for file in files:
+        repaired, refused = _split(file)
+        name = visible(file.source)
+        yield (name, file.dialect or "none", *_numbers(_counts(file.tests)), str(len(repaired)), str(len(refused)))
+
+
+def _total(survey: ReportSurvey) -> tuple[str, ...]:
+    """Tests of several files that are attempts at one test count once, as `train` counts them."""
+    lost = [_split(file) for file in survey.files]
+    ends = (str(sum(len(pair[side]) for pair in lost)) for side in (0, 1))
+    return (count(len(survey.files), "file"), "", *_numbers(_counts(survey.tests)), *ends)
+
+
+def _numbers(counts: _Counts) -> tuple[str, ...]:
+    whole = (counts.tests, counts.passed, counts.failed, counts.skipped, counts.flaky)
+    return (*(f"{number:,}" for number in whole), span(counts.seconds))
+
+
+def _counts(tests: Sequence[TestRun]) -> _Counts:
+    letters = [run.outcome for run in tests]
+    passed, skipped, flaky = map(letters.count, (Outcome.PASSED, Outcome.SKIPPED, Outcome.FLAKED))
+    seconds = fsum(run.seconds for run in tests if not isnan(run.seconds))
+    return _Counts(len(tests), passed, len(tests) - passed - skipped - flaky, skipped, flaky, seconds)
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    """Names to the left, numbers to the right."""
+    cells = [_padded(shorten(cell, width), width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+    return "  ".join([*cells, *(cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True))])
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - columns(text))
+
+
+def _sections(files: Sequence[FileReading]) -> Iterator[tuple[str, list[str]]]:
+    split = [_split(file) for file in files]
+    for title, told in (
+        ("Jenkins counts otherwise", [line for file in files for line in _jenkins(file)]),
+        ("Repaired", [f"{drop.source}: {drop.reason}" for repaired, _ in split for drop in repaired]),
+        ("Refused", [f"{drop.source}: {drop.reason}" for _, refused in split for drop in refused]),
+    ):
+        if told:
+            rest = len(told) - MOST_LINES
+            yield title, told[:MOST_LINES] + ([f"... {rest:,} more, in --format json"] if rest > 0 else [])
+
+
+def _jenkins(file: FileReading) -> Iterator[str]:
+    """What Jenkins shows for the file and why, where that differs. Flaky tests have passed, for Jenkins."""
+    theirs, ours = file.jenkins, _counts(file.tests)
+    if isinstance(theirs, Unavailable) or tuple(theirs) == (ours.tests, ours.failed, ours.skipped):
+        return
+    if theirs is UNREADABLE:
+        why = "it cannot parse the file, and makes a failed test of that"
+    elif theirs.tests == file.cases > ours.tests:
+        why = f"it counts each of {file.cases:,} attempts"
+    elif theirs.tests < ours.tests:
+        why = "it drops a suite that repeats the name and time of another"
+    else:
+        why = "it knows fewer marks of a test that failed or was skipped"
+    yield f"{file.source}: {count(theirs.tests, 'test')}, {theirs.failed:,} failed, {theirs.skipped:,} skipped; {why}"
+
+
+def _split(file: FileReading) -> tuple[list[Dropped], list[Dropped]]:
+    """What was repaired, what was refused."""
+    return [drop for drop in file.dropped if drop.kept], [drop for drop in file.dropped if not drop.kept]
+
+
+def _json_file(file: FileReading) -> dict[str, object]:
+    repaired, refused = ([{"source": drop.source, "reason": drop.reason} for drop in part] for part in _split(file))
+    jenkins = {"reason": file.jenkins.reason} if isinstance(file.jenkins, Unavailable) else file.jenkins._asdict()
+    return {
+        "file": file.source,
+        "dialect": file.dialect,
+        **_json_counts(_counts(file.tests)),
+        "attempts": file.cases,
+        "jenkins": jenkins,
+        "repaired": repaired,
+        "refused": refused,
+    }
+
+
+def _json_counts(counts: _Counts) -> dict[str, object]:
+    return {
+        "tests": counts.tests,
+        "passed": counts.passed,
+        "failed": counts.failed,
+        "skipped": counts.skipped,
+        "flaky": counts.flaky,
+        "seconds": round(counts.seconds, 3),
+    }

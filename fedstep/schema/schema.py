@@ -1,0 +1,310 @@
+"""The contract of the shared space: which features each task has, in which order, on which fixed public scales.
+
+Every message names the schema's digest. Whatever is changed here changes the digest: raise VERSION with it.
+"""
+
+import os
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, cached_property
+from hashlib import sha256
+from typing import NamedTuple, TypeVar
+
+from fedstep.schema.encoders import (
+    BagOfWords,
+    Categorical,
+    Columns,
+    Encoder,
+    Numeric,
+    PiecewiseLinear,
+    Raw,
+    SparseVector,
+    Value,
+)
+
+VERSION = 2
+_T = TypeVar("_T")
+
+RATES = (0.0, 0.002, 0.01, 0.03, 0.1, 0.3, 1.0)
+RUNS = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+SECONDS = (0.0, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0)
+OUTCOMES = ("passed", "unstable", "failed", "none")
+STREAKS = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
+GAPS = (0.0, 60.0, 300.0, 1800.0, 7200.0, 28800.0, 86400.0, 604800.0)  # seconds
+FAILURE_RATES = (
+    "similar",
+    "own",
+    "newest",
+    "any-age",
+    "same-branch",
+    "any-branch",
+    "any-kind",
+    "same-author",
+    "same-size",
+    "same-hour",
+    "same-before",
+    "same-previous",
+)
+DURATION_LEVELS = (
+    "newest",
+    "any-age",
+    "any-branch",
+    "same-branch",
+    "same-author",
+    "same-size",
+    "same-hour",
+    "same-weekend",
+    "low",
+    "high",
+    "last",
+    "last-5",
+    "passed",
+)
+SIZES = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
+FAILURE_KINDS = ("assertion", "timeout", "connection", "null", "state", "io", "memory", "concurrency", "other")
+EVENTS = ("push", "pull_request", "schedule", "manual", "tag", "other")
+EVIDENCE = ("past", "repeats", "change", "companions", "commit")  # for a flake: `history.evidence`
+RELATIONS = ("itself", "near", "build-file", "elsewhere", "nothing")
+
+
+def _history_of_a_test() -> tuple[Encoder, ...]:
+    """What both tasks about tests know of a test's past, in the same order and on the same scales."""
+    return (
+        PiecewiseLinear("runs", RUNS, logarithmic=True),
+        PiecewiseLinear("failure-rate-5", RATES, logarithmic=True),
+        PiecewiseLinear("failure-rate-50", RATES, logarithmic=True),
+        PiecewiseLinear("flip-rate-20", RATES, logarithmic=True),
+        PiecewiseLinear("flip-rate-100", RATES, logarithmic=True),
+        PiecewiseLinear("gold-rate-100", RATES, logarithmic=True),
+        PiecewiseLinear("runs-since-failure", RUNS, logarithmic=True),
+        PiecewiseLinear("runs-since-flip", RUNS, logarithmic=True),
+        PiecewiseLinear("classmates-flip-rate", RATES, logarithmic=True),
+        PiecewiseLinear("classmates-failure-rate", RATES, logarithmic=True),
+        PiecewiseLinear("project-flip-rate", (0.0, 0.0005, 0.002, 0.01, 0.05), logarithmic=True),
+    )
+
+
+def _flaky(words: Sequence[tuple[str, str]]) -> tuple[Encoder, ...]:
+    return (
+        Numeric(
+            "bias", start=-4.0
+        ),  # a test or two in a hundred: nobody should be told that every second test may flake
+        *_history_of_a_test(),
+        Numeric("time-rank"),  # a straight line: knots on seconds fit the projects at hand and rank others worse
+        PiecewiseLinear("seconds-variation", (0.0, 0.1, 0.3, 1.0, 2.0)),
+        PiecewiseLinear("source-words", (0.0, 10.0, 30.0, 100.0, 300.0), logarithmic=True),
+        BagOfWords("name", _index(words, "n")),
+        BagOfWords("source", _index(words, "s")),
+    )
+
+
+def _triage() -> tuple[Encoder, ...]:
+    """Evidence for a flake, in nats, that counts in full before anything is learned; plain facts to correct it by."""
+    return (
+        Numeric("bias"),
+        *_history_of_a_test(),
+        *(Numeric(f"evidence-{name}", start=1.0) for name in EVIDENCE),
+        PiecewiseLinear("failures-in-a-row", (0.0, 1.0, 2.0, 3.0, 10.0)),
+        PiecewiseLinear("failures-in-build", (1.0, 2.0, 3.0, 10.0, 30.0, 100.0), logarithmic=True),
+        PiecewiseLinear("classmates-failing", (0.0, 1.0, 2.0, 5.0, 20.0), logarithmic=True),
+        Categorical("change", RELATIONS),
+        PiecewiseLinear("files-changed", SIZES, logarithmic=True),
+        Categorical("same-commit", ("passed", "failed", "both", "unseen")),
+        Categorical("failure-kind", FAILURE_KINDS),
+        PiecewiseLinear("seconds-ratio", (-3.0, -1.0, 0.0, 1.0, 3.0)),
+        PiecewiseLinear("seconds", SECONDS, logarithmic=True),
+    )
+
+
+def _build_failure() -> tuple[Encoder, ...]:
+    """Log-odds of failing among builds that resemble the planned one, and plain facts about the builds before."""
+    return (
+        Numeric("bias"),
+        *(Numeric(name) for name in FAILURE_RATES),
+        PiecewiseLinear("runs", (1.0, 3.0, 10.0, 30.0, 100.0), logarithmic=True),
+        PiecewiseLinear("failing", STREAKS),
+        PiecewiseLinear("passing", STREAKS),
+        Categorical("last-outcome", OUTCOMES),
+        PiecewiseLinear("branch-runs", STREAKS),
+        PiecewiseLinear("branch-failing", STREAKS),
+        PiecewiseLinear("branch-passing", STREAKS),
+        Categorical("branch-outcome", OUTCOMES),
+        PiecewiseLinear("branch-gap", GAPS, logarithmic=True),
+        PiecewiseLinear("hour", (0.0, 4.0, 8.0, 12.0, 16.0, 20.0, 24.0)),
+        PiecewiseLinear("files", SIZES, logarithmic=True),
+        PiecewiseLinear("lines", SIZES, logarithmic=True),
+    )
+
+
+def _build_duration() -> tuple[Encoder, ...]:
+    """Departures of other estimates from the running one, in half spreads; no bias: the estimate is the middle."""
+    return tuple(Numeric(name) for name in DURATION_LEVELS)
+
+
+class Task(NamedTuple):
+    """One task's linear task: its parts in order and the public constants of its learning.
+
+    `clip` bounds the L2 norm of one update. A batch is `minimum_rows` rows of `minimum_groups` distinct tests (builds,
+    for the build tasks). `horizon` counts runs of the test from the row to its label; 0: labelled at once.
+    """
+
+    name: str
+    parts: tuple[Encoder, ...]
+    clip: float
+    minimum_rows: int
+    minimum_groups: int
+    horizon: int
+
+    def names(self) -> tuple[str, ...]:
+        """The name of every coordinate, in order."""
+        return _names(self.parts)
+
+    def size(self) -> int:
+        """The number of coordinates."""
+        return sum(len(part.names()) for part in self.parts)
+
+    def word_lists(self) -> tuple[tuple[int, BagOfWords], ...]:
+        """The parts that are lists of words, each with its first coordinate."""
+        return _word_lists(self.parts)
+
+    def start(self) -> "array[float]":
+        """The weights before any learning: what the parts start with, else zero."""
+        starts = {part.name: part.start for part in self.parts if isinstance(part, Numeric)}
+        return array("f", (starts.get(name, 0.0) for name in self.names()))
+
+    def encode(self, raw: Raw) -> SparseVector:
+        """Return the sparse row of raw values by part name; None marks an absent value.
+
+        Raise ValueError if a part has no value in `raw`, or if `raw` names something that is no part of this task.
+        """
+        indices: list[int] = []
+        values: list[float] = []
+        for start, part, value in zip(_starts(self.parts), self.parts, self._in_order(raw), strict=True):
+            for offset, weight in part.encode(value):
+                indices.append(start + offset)
+                values.append(weight)
+        return SparseVector(tuple(indices), tuple(values))
+
+    def margins(self, weights: Sequence[float], columns: Columns) -> list[float]:
+        """Return the margin of every row, from the raw values of all rows: one column for each part, by its name.
+
+        A margin equals `margin(weights, *encode(row))` up to the order of the sum. What a value adds is worked
+        out once: the 5,000 tests of a build share a few hundred values.
+
+        Raise ValueError if a part has no column, or if a column belongs to no part.
+        """
+        ends = (*_starts(self.parts)[1:], len(weights))
+        spans = zip(self.parts, self._in_order(columns), _starts(self.parts), ends, strict=True)
+        return list(map(sum, zip(*(_added(part, column, weights[a:b]) for part, column, a, b in spans), strict=True)))
+
+    def _in_order(self, by_name: Mapping[str, _T]) -> list[_T]:
+        names = [part.name for part in self.parts]
+        if by_name.keys() != set(names):
+            missing = ", ".join(name for name in names if name not in by_name) or "none"
+            unknown = ", ".join(sorted(by_name.keys() - set(names))) or "none"
+            raise ValueError(f"the features do not fit the {self.name} head: missing {missing}; unknown {unknown}")
+        return [by_name[name] for name in names]
+
+
+class Schema:
+    """All tasks, and the digest that names them."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.tasks = {task.name: task for task in tasks}
+
+    def words(self, part: str) -> BagOfWords:
+        """The closed list of this name in the flaky task."""
+        return next(p for p in self.tasks["flaky"].parts if isinstance(p, BagOfWords) and p.name == part)
+
+    @cached_property
+    def digest(self) -> str:
+        """The first 16 hex digits of SHA-256 over the text of all tasks: every part and constant, in order."""
+        return sha256(f"fedstep {VERSION}\n{_canonical(self.tasks.values())}".encode()).hexdigest()[:16]
+
+
+TASK_NAMES = ("flaky", "triage", "build-failure", "build-duration")
+
+
+@cache
+def schema() -> Schema:
+    """The one schema of this version of fedstep."""
+    words = _vocabulary()
+    return Schema(
+        (
+            Task("flaky", _flaky(words), clip=1.0, minimum_rows=50, minimum_groups=20, horizon=20),
+            Task("triage", _triage(), clip=1.0, minimum_rows=50, minimum_groups=20, horizon=1),
+            Task("build-failure", _build_failure(), clip=0.2, minimum_rows=8, minimum_groups=8, horizon=0),
+            Task("build-duration", _build_duration(), clip=0.1, minimum_rows=8, minimum_groups=8, horizon=0),
+        )
+    )
+
+
+# The digest is made from these names: it must not change when a class is renamed.
+_DIGEST_NAMES = {
+    "Task(": "Head(",
+    "Numeric(": "Flag(",
+    "PiecewiseLinear(": "Hats(",
+    "Categorical(": "Choice(",
+    "BagOfWords(": "Words(",
+}
+
+
+def _canonical(tasks: Iterable[Task]) -> str:
+    """Return the text that the digest is made from."""
+    text = repr(tuple(tasks))
+    for name, digest_name in _DIGEST_NAMES.items():
+        text = text.replace(name, digest_name)
+    return text
+
+
+@cache
+def _names(parts: tuple[Encoder, ...]) -> tuple[str, ...]:
+    return tuple(name for part in parts for name in part.names())
+
+
+@cache
+def _starts(parts: tuple[Encoder, ...]) -> tuple[int, ...]:
+    starts, position = [], 0
+    for part in parts:
+        starts.append(position)
+        position += len(part.names())
+    return tuple(starts)
+
+
+@cache
+def _word_lists(parts: tuple[Encoder, ...]) -> tuple[tuple[int, BagOfWords], ...]:
+    return tuple(
+        (start, part) for start, part in zip(_starts(parts), parts, strict=True) if isinstance(part, BagOfWords)
+    )
+
+
+def _added(part: Encoder, column: Sequence[Value], weights: Sequence[float]) -> Iterable[float]:
+    """What each value of a column adds to its row's margin."""
+    if isinstance(part, BagOfWords):  # hardly any two tests have the same words
+        weigh = weights.__getitem__
+        return [sum(map(weigh, words)) * len(words) ** -0.5 if words else 0.0 for words in column]  # type: ignore[arg-type]
+    return map(_Margins(part, weights).__getitem__, column)
+
+
+class _Margins(dict[Value, float]):
+    """What each value of one part adds to the margin, worked out when it is first asked for."""
+
+    def __init__(self, part: Encoder, weights: Sequence[float]) -> None:
+        super().__init__()
+        self.part, self.weights = part, weights
+
+    def __missing__(self, value: Value) -> float:
+        weights = self.weights
+        added = self[value] = sum([weights[offset] * share for offset, share in self.part.encode(value)])
+        return added
+
+
+def _vocabulary() -> list[tuple[str, str]]:
+    """Each word of the closed list with "n" where it occurs in test names and "s" where in test source."""
+    with open(os.path.join(os.path.dirname(__file__), "vocabulary.txt"), encoding="ascii") as file:
+        pairs = (line.split() for line in file if not line.startswith("#"))
+        return [(word, where) for word, where in pairs]
+
+
+def _index(words: Sequence[tuple[str, str]], letter: str) -> dict[str, int]:
+    return {word: number for number, word in enumerate(word for word, where in words if letter in where)}

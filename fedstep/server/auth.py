@@ -1,0 +1,72 @@
+"""The door of the aggregator: who it is, and whether it was here too often."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from starlette.requests import Request
+
+from fedstep.server.http_messages import HttpProblem, header
+from fedstep.server.identity import OPEN, AccessDenied, Identity, doorkeeper
+from fedstep.server.oidc import IssuerUnreachable, Verifier
+from fedstep.server.rate_limits import RateLimiter
+from fedstep.server.settings import Settings
+from fedstep.server.tokens import TokenBook
+
+LOOK_SECONDS = 2.0  # between looks at the tokens of the store: so soon a revoked one is worthless
+THROUGH_A_PROXY = ("forwarded", "x-forwarded-for", "via")
+log = logging.getLogger("fedstep.server")
+
+
+class RequestGuard:
+    """Lets requests in, or raises the Problem with them."""
+
+    def __init__(self, settings: Settings, book: TokenBook, clock: Callable[[], float] = time.time) -> None:
+        """Raises UsageError when strangers could send."""
+        verify = Verifier(settings.issuers, settings.audience, clock=clock) if settings.issuers else None
+        closed = bool(settings.proxies or book.listed())
+        self._keeper = doorkeeper(settings.host, settings.tokens, book.senders(), verify, closed)
+        self._book, self._limiter = book, RateLimiter(settings.allowances)
+        self._private = settings.private_model
+
+    async def writer(self, request: Request) -> Identity:
+        """Who sends an update, which is counted. Raises Problem: 401, 403, 429, 503."""
+        sender = await self._identified(request)
+        who, seconds = self._limiter.take(sender, time.monotonic())
+        if seconds:
+            text = f"This {who} has sent more than it may for now. Send it again in {seconds} s."
+            raise HttpProblem(429, "too-many", text, retry_after=seconds, reason=who)
+        return sender
+
+    async def reader(self, request: Request) -> None:
+        """Nothing, where reading is open or the reader is known. Raises Problem: 401, 403, 503."""
+        if self._private:
+            await self._identified(request)
+
+    async def watch(self) -> None:
+        """Looks again and again which tokens the store has, until it is cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                self._keeper.learn(await asyncio.to_thread(self._book.senders))
+            except Exception:
+                log.exception("the tokens cannot be read; those known last are accepted")
+
+    async def _identified(self, request: Request) -> Identity:
+        try:
+            sender = await self._keeper.identify(header(request, b"authorization"))
+        except IssuerUnreachable as error:
+            text = f"The keys of {error.issuer} cannot be had now. Send it again later."
+            raise HttpProblem(503, "issuer", text, retry_after=error.seconds, reason=error.issuer) from error
+        if sender is OPEN and any(name in request.headers for name in THROUGH_A_PROXY):
+            sender = AccessDenied(
+                "it came through a proxy, and this aggregator is open to its own machine only", "Give it tokens."
+            )
+        if isinstance(sender, AccessDenied):
+            status, name = (403, "not-allowed") if sender.known else (401, "unknown-sender")
+            raise HttpProblem(
+                status, name, f"The sender is refused: {sender.reason}. {sender.remedy}", reason=sender.reason
+            )
+        request.scope.setdefault("state", {})["sender"] = sender  # as request.state, which takes ten times as long
+        return sender

@@ -1,0 +1,377 @@
+"""The page at `/`: what the aggregator serves, tries and was sent. Rendered here, without scripts, nothing fetched."""
+
+import asyncio
+import time
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.responses import Response
+
+from fedstep.errors import UsageError
+from fedstep.schema.schema import Schema
+from fedstep.server.dashboard.snapshot import VOLUMES, DashboardReader, DashboardSnapshot
+from fedstep.server.gate import Gate
+from fedstep.server.http_messages import HttpProblem
+from fedstep.server.storage.version_repository import TrialSummary
+
+ABOVE, TALL, STRIP, GAP = 8.0, 150.0, 32.0, 14.0  # free at the top, the trials, the margin below them, between them
+BASE = ABOVE + TALL + GAP + STRIP
+EDGE = 2.0  # per cent left free at either side
+SHAPES = {
+    "promoted": "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0",
+    "rejected": "M-5 -5L5 5M-5 5L5 -5",
+    "undecided": "M-5 0H5",
+    "open": "M0 -6L6 0L0 6L-6 0Z",
+    "rollback": "M0 -7L6 5H-6Z",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPoint:
+    """A trial's end, or an open one as it stands: how much worse than production the snapshot is, with its bounds.
+
+    `version` is where it is drawn, `spent` the margin gone after it. All in units of the bound.
+    """
+
+    version: int
+    outcome: str
+    mean: float
+    low: float
+    high: float
+    spent: float
+
+
+def trials_chart(label: str, points: Sequence[TrialPoint], margin: float, top: float) -> Markup:
+    """The trials of one task over versions, and the margin spent below; `top` is the end of the axis either way."""
+    first, last = min(point.version for point in points), max(point.version for point in points)
+    places = [_place(point.version, first, last) for point in points]
+    marks = Markup("").join(_mark(point, place, top) for point, place in zip(points, places, strict=True))
+    return Markup(
+        '<div class="plot"><svg class="trials" height="{}" role="img" aria-label="{}">{}{}{}{}</svg></div>'
+    ).format(f"{BASE + 18:g}", label, _grid(margin, top), marks, _spent(points, places, margin), _axis(first, last))
+
+
+def bar(share: float, kind: str = "") -> Markup:
+    """A horizontal bar of this share of its width."""
+    return Markup(
+        '<svg class="bar {}" height="8" aria-hidden="true"><rect class="all" width="100%" height="8" rx="3"/>'
+        '<rect class="part" width="{}%" height="8" rx="3"/></svg>'
+    ).format(kind, f"{100 * min(max(share, 0.0), 1.0):.1f}")
+
+
+def _grid(margin: float, top: float) -> Markup:
+    lines = ((top, "grid", "worse"), (margin, "margin", f"{margin:+.2f}"), (0.0, "zero", "0"), (-top, "grid", "better"))
+    return Markup("").join(
+        Markup('<line class="{}" x1="0" x2="100%" y1="{y}" y2="{y}"/><text x="-8" y="{}">{}</text>').format(
+            kind, f"{_y(value, top) + 4:.1f}", text, y=f"{_y(value, top):.1f}"
+        )
+        for value, kind, text in lines
+    )
+
+
+def _mark(point: TrialPoint, place: float, top: float) -> Markup:
+    if point.outcome == "rollback":
+        line = Markup('<line class="rollback" x1="{x}%" x2="{x}%" y1="{}" y2="{}"/>').format(
+            f"{ABOVE:g}", f"{ABOVE + TALL:g}", x=place
+        )
+        said, y = f"version {point.version}: rollback", ABOVE + TALL - 8
+    else:
+        ends = f"{_y(point.high, top):.1f}", f"{_y(point.low, top):.1f}"
+        line = Markup('<line class="bounds {}" x1="{x}%" x2="{x}%" y1="{}" y2="{}"/>').format(
+            point.outcome, *ends, x=place
+        )
+        said = f"version {point.version} {point.outcome}: {point.mean:+.3f}, {point.low:+.3f} to {point.high:+.3f}"
+        y = _y(point.mean, top)
+    return line + Markup('<svg x="{}%" y="{}"><path class="mark {}" d="{}"/><title>{}</title></svg>').format(
+        place, f"{y:.1f}", point.outcome, SHAPES.get(point.outcome, SHAPES["undecided"]), said
+    )
+
+
+def _spent(points: Sequence[TrialPoint], places: Sequence[float], margin: float) -> Markup:
+    """A step for each trial, from it to the next."""
+    ends = (*places[1:], 100.0)
+    steps = Markup("").join(
+        Markup('<rect class="spent" x="{}%" y="{}" width="{}%" height="{}"/>').format(
+            place, f"{BASE - tall:.1f}", f"{max(0.0, end - place):.2f}", f"{tall:.1f}"
+        )
+        for point, place, end in zip(points, places, ends, strict=True)
+        if (tall := STRIP * min(1.0, point.spent / margin if margin else 0.0)) > 0
+    )
+    frame = Markup(
+        '<line class="margin" x1="0" x2="100%" y1="{t}" y2="{t}"/>'
+        '<line class="zero" x1="0" x2="100%" y1="{b}" y2="{b}"/>'
+        '<text x="-8" y="{}">spent</text>'
+    )
+    return steps + frame.format(f"{BASE - STRIP / 2 + 4:.1f}", t=f"{BASE - STRIP:g}", b=f"{BASE:g}")
+
+
+def _axis(first: int, last: int) -> Markup:
+    y = f"{BASE + 15:g}"
+    text = Markup('<text class="{}" x="{}%" y="{}">version {}</text>')
+    if first == last:
+        return text.format("middle", 50, y, first)
+    return text.format("start", 0, y, first) + text.format("end", 100, y, last)
+
+
+def _place(version: int, first: int, last: int) -> float:
+    """Per cent from the left."""
+    return round(EDGE + (100 - 2 * EDGE) * ((version - first) / (last - first) if last > first else 0.5), 2)
+
+
+def _y(value: float, top: float) -> float:
+    """Pixels from above; better than production is below."""
+    return ABOVE + TALL / 2 * (1 - min(max(value / top, -1.0), 1.0))
+
+
+Samples = Sequence[tuple[Mapping[str, str], float]]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessCounters:
+    """Since this process began: updates by outcome, the share of deltas at their bound by task, and of staleness.
+
+    `refused` has the names of problems; `staleness` pairs words with shares of the accepted updates.
+    """
+
+    accepted: int
+    repeats: int
+    refused: Mapping[str, int]
+    clipped: Mapping[str, float]
+    staleness: Sequence[tuple[str, float]]
+
+
+def figures(exposition: bytes) -> ProcessCounters:
+    """What the text format says of them; nothing is zero where it says nothing."""
+    samples: dict[str, list[tuple[Mapping[str, str], float]]] = {}
+    for family in text_string_to_metric_families(exposition.decode()):
+        for sample in family.samples:
+            samples.setdefault(sample.name, []).append((sample.labels, sample.value))
+    outcomes: Counter[str] = Counter()
+    for name in ("fedstep_updates_total", "fedstep_shares_total"):
+        outcomes.update({labels["outcome"]: int(value) for labels, value in samples.get(name, ())})
+    accepted, repeats = outcomes.pop("accepted", 0), outcomes.pop("repeat", 0)
+    refused = dict(sorted(outcomes.items(), key=lambda pair: -pair[1]))
+    return ProcessCounters(accepted, repeats, refused, _clipped(samples), _staleness(samples))
+
+
+def _clipped(samples: Mapping[str, Samples]) -> Mapping[str, float]:
+    at_bound = {labels["head"]: value for labels, value in samples.get("fedstep_deltas_at_bound_total", ())}
+    deltas = {labels["head"]: value for labels, value in samples.get("fedstep_deltas_total", ())}
+    return {task: at_bound.get(task, 0.0) / count for task, count in deltas.items() if count}
+
+
+def _staleness(samples: Mapping[str, Samples]) -> Sequence[tuple[str, float]]:
+    """Shares between the bounds of the histogram; those without any update are left out."""
+    found = [(labels["le"], value) for labels, value in samples.get("fedstep_staleness_folds_bucket", ())]
+    total = found[-1][1] if found else 0.0
+    if not total:
+        return ()
+    steps = pairwise([("-1", 0.0), *found])
+    return [
+        (_folds(above, upto), (value - before) / total) for (above, before), (upto, value) in steps if value > before
+    ]
+
+
+def _folds(above: str, upto: str) -> str:
+    """
+    >>> _folds("2.0", "4.0"), _folds("0.0", "1.0"), _folds("128.0", "+Inf")
+    ('3 to 4 folds', '1 fold', '129 folds or more')
+    """
+    least = int(float(above)) + 1
+    if upto == "+Inf":
+        return f"{least} folds or more"
+    most = int(float(upto))
+    if least == most:
+        return "1 fold" if most == 1 else f"{most} folds"
+    return f"{least} to {most} folds"
+
+
+KEPT_SECONDS = 5.0  # one look serves everyone for so long, however many ask
+RARELY, SELDOM = 20.0, 300.0  # times as long as it took, if that is longer; but not longer than so many seconds
+MOST_POINTS, MOST_ROWS, MOST_WORDS = 40, 12, 12
+WORDS = ("name=", "source=")  # how the coordinates begin that stand for words
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+class DashboardPage:
+    """The page and the status, from one look into the store that everyone shares."""
+
+    def __init__(
+        self,
+        overview: DashboardReader,
+        exposition: Callable[[], bytes],
+        ours: Schema,
+        gate: Gate | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._overview, self._exposition, self._ours, self._gate = overview, exposition, ours, gate
+        self._clock, self._one = clock, asyncio.Lock()
+        self._seen: tuple[DashboardSnapshot, str] | None = None
+        self._again = 0.0  # when to look again, on the monotonic clock
+
+    async def html(self) -> Response:
+        """The page. Raises Problem: 503, the store cannot be read."""
+        _, text = await self._newest()
+        return Response(text, 200, {"Content-Security-Policy": policy(), **_HEADERS}, "text/html")
+
+    async def status(self) -> Mapping[str, object]:
+        """What is served, on trial and waiting. Raises Problem: 503, the store cannot be read."""
+        look, _ = await self._newest()
+        return look.status()
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._overview.close()
+
+    async def _newest(self) -> tuple[DashboardSnapshot, str]:
+        """The look and its page, made in a thread: to look takes 35 ms and to draw 65, in which nobody else is kept.
+
+        To look reads every update of a week. Where that takes long it is done as rarely.
+        """
+        async with self._one:
+            began = time.monotonic()
+            if self._seen is None or began >= self._again:
+                self._seen = await asyncio.to_thread(self._draw)
+                ended = time.monotonic()
+                self._again = ended + max(KEPT_SECONDS, min(SELDOM, RARELY * (ended - began)))
+            return self._seen
+
+    def _draw(self) -> tuple[DashboardSnapshot, str]:
+        try:
+            look = self._overview.look(self._clock())
+        except (SQLAlchemyError, UsageError) as error:
+            text = "The store cannot be read now. Try again later."
+            raise HttpProblem(503, "store", text, retry_after=10, reason=type(error).__name__) from error
+        return look, page_html(look, figures(self._exposition()), self._ours, self._gate)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """One task in the table, and its chart."""
+
+    name: str
+    source: int
+    trial: int | None
+    votes: int
+    mean: float
+    low: float
+    high: float
+    spent: float
+    chart: str
+
+
+def page_html(look: DashboardSnapshot, shown: ProcessCounters, ours: Schema, gate: Gate | None) -> str:
+    """The whole document. Pure."""
+    tasks = [_head_row(name, look, gate or Gate()) for name in ours.tasks]
+    busiest = max((day.updates for day in look.days), default=0) or 1
+    largest = max(look.volumes, default=0) or 1
+    volumes = [
+        (_volume_words(least, most), count, bar(count / largest))
+        for (least, most), count in zip(VOLUMES, look.volumes, strict=True)
+    ]
+    up, down = _words(look, ours)
+    return _template().render(
+        style=_style(),
+        look=look,
+        gate=gate,
+        tasks=tasks,
+        versions=look.lineage.versions[:MOST_ROWS],
+        verdicts=look.lineage.verdicts[:MOST_ROWS],
+        days=[(day, bar(day.updates / busiest)) for day in look.days],
+        sent=sum(day.updates for day in look.days),
+        volumes=volumes,
+        figures=shown,
+        clipped=[(name, share, bar(share)) for name, share in shown.clipped.items()],
+        staleness=[(folds, share, bar(share)) for folds, share in shown.staleness],
+        up=up,
+        down=down,
+        empty=not look.sent(),
+    )
+
+
+@cache
+def policy() -> str:
+    """The content security policy: nothing but this one style sheet, by its hash."""
+    digest = b64encode(sha256(_style().encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def _head_row(name: str, look: DashboardSnapshot, gate: Gate) -> TaskRow:
+    trial = next((trial for trial in look.lineage.trials if trial.task == name), None)
+    verdict = look.standing.get(name)
+    mean, low, high = (verdict.mean, verdict.low, verdict.high) if verdict else (0.0, 0.0, 0.0)
+    spent = look.spent.get(name, 0.0)
+    points = [_point(ended) for ended in reversed(look.lineage.verdicts) if ended.task == name]
+    if trial and verdict and verdict.counted:
+        points.append(TrialPoint(look.current.candidate.version, "open", mean, low, high, spent))
+    top = gate.reach * (1 + gate.liars) / (1 - gate.liars) * 1.05
+    chart = trials_chart(f"trials of {name} over versions", points[-MOST_POINTS:], gate.margin, top) if points else ""
+    source = look.current.candidate.sources[name]
+    votes = verdict.counted if verdict else 0
+    return TaskRow(name, source, trial.version if trial else None, votes, mean, low, high, spent, chart)
+
+
+def _point(ended: TrialSummary) -> TrialPoint:
+    mean, low, high, spent = (float(ended.figures.get(key, 0.0)) for key in ("mean", "low", "high", "spent"))
+    return TrialPoint(ended.version, ended.outcome, mean, low, high, spent)
+
+
+def _volume_words(least: int, most: int) -> str:
+    """
+    >>> _volume_words(2, 5), _volume_words(101, 0)
+    ('2 to 5 updates', '101 updates or more')
+    """
+    if not most:
+        return f"{least} updates or more"
+    return "1 update" if least == most else f"{least} to {most} updates"
+
+
+def _words(
+    look: DashboardSnapshot, ours: Schema
+) -> tuple[Sequence[tuple[str, float, str]], Sequence[tuple[str, float, str]]]:
+    """The words that raise the chance of a flake most in production, and those that lower it, each with a bar."""
+    task = ours.tasks.get("flaky")
+    if task is None:
+        return (), ()
+    weights = zip(task.names(), look.current.production["flaky"], strict=True)
+    known = sorted(((weight, name) for name, weight in weights if weight and name.startswith(WORDS)), reverse=True)
+    largest = max((abs(weight) for weight, _ in known), default=1.0)
+    rows = [(name, weight, bar(abs(weight) / largest, "up" if weight > 0 else "down")) for weight, name in known]
+    up = [row for row in rows if row[1] > 0][:MOST_WORDS]
+    return up, [row for row in reversed(rows) if row[1] < 0][:MOST_WORDS]
+
+
+@cache
+def _style() -> str:
+    return (TEMPLATES / "page.css").read_text(encoding="utf-8")
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FileSystemLoader(TEMPLATES),
+    )
+    return environment.get_template("page.html")

@@ -1,0 +1,177 @@
+"""Refusals as RFC 9457 problem documents: what was wrong, and what to do about it."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from fedstep.errors import WireError
+from fedstep.federation.tensors import inflate
+from fedstep.server.settings import Limits
+
+log = logging.getLogger("fedstep.server")
+
+
+class HttpProblem(Exception):
+    """A refusal: the status, a short name for programs, sentences for people, and members of its own.
+
+    `reason` is what the log has of it: words of ours, nothing that the sender wrote.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        name: str,
+        detail: str,
+        members: Mapping[str, str] | None = None,
+        *,
+        retry_after: int = 0,
+        reason: str = "",
+    ) -> None:
+        super().__init__(f"{status} {name}: {detail}")
+        self.status, self.name, self.detail, self.members = status, name, detail, members or {}
+        self.reason = reason
+        self.headers = _HEADERS.get(status, {}) | ({"Retry-After": str(retry_after)} if retry_after else {})
+
+
+# A sender that was cut off may still be sending: the connection cannot be used again.
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 408: {"Connection": "close"}, 413: {"Connection": "close"}}
+
+
+def on_problem(request: Request, problem: Exception) -> Response:
+    """The document of a Problem; the log gets its reason, and who it was as far as that is known."""
+    assert isinstance(problem, HttpProblem)
+    peer = request.client.host if request.client else ""
+    fields = {"status": problem.status, "problem": problem.name, "reason": problem.reason[:120], **_whose(request)}
+    fields |= {"peer": peer} if peer else {}
+    said = f": {fields['reason']}" if problem.reason else ""
+    what = f"update {fields['update']}" if "update" in fields else "a request"
+    log.warning("refused %s: %d %s%s", what, problem.status, problem.name, said, extra={"fields": fields})
+    return _document(problem)
+
+
+def note(request: Request, message: str, *words: object, **fields: object) -> None:
+    """A line in the debug log about a request that was served."""
+    if log.isEnabledFor(logging.DEBUG):  # a line costs more than all checks of an update together, 60 microseconds
+        log.debug(message, *words, extra={"fields": {**_whose(request), **fields}})
+
+
+def as_json(members: Mapping[str, object], status: int = 200) -> Response:
+    """An answer as JSON."""
+    return Response(json.dumps(members), status, media_type="application/json")
+
+
+def on_http_error(request: Request, error: Exception) -> Response:
+    """The document for a path or method that is not there."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    text = f"{request.method} {request.url.path[:80]} is not offered here."
+    return on_problem(request, HttpProblem(status, "not-here", text))
+
+
+def on_crash(_request: Request, _error: Exception) -> Response:
+    """The document for a fault of ours; the log has the trace."""
+    return _document(HttpProblem(500, "fault", "The aggregator failed. Try again later; its log says why."))
+
+
+def _document(problem: HttpProblem) -> Response:
+    members = {
+        "type": f"urn:fedstep:problem:{problem.name}",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        **problem.members,
+    }
+    headers = {**problem.headers, "X-Content-Type-Options": "nosniff"}
+    return Response(json.dumps(members), problem.status, headers, "application/problem+json")
+
+
+def _whose(request: Request) -> dict[str, object]:
+    """Who sent what, as far as it was found out: what is kept of an identity, never a token."""
+    sender, update = getattr(request.state, "sender", None), getattr(request.state, "update", "")
+    found = {
+        "owner": getattr(sender, "owner", ""),
+        "project": getattr(sender, "project", ""),
+        "update": update,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+HEADERS = "fedstep.headers"  # of a request's scope: the first of each name
+PATIENCE = 8  # a body over the limit is read up to this many times the limit, so that its sender sees the 413
+
+
+async def plain_body(request: Request, limits: Limits) -> bytes:
+    """The body after decompression. Raises Problem: 400, 408, 413 or 415."""
+    encoding = (header(request, b"content-encoding") or "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise HttpProblem(
+            415, "encoding", "The body is in an encoding that is not known here. Send it plain or as gzip."
+        )
+    body = await _received(request, limits)
+    if encoding == "identity":
+        return body
+    try:
+        return inflate(body, limits.body)
+    except WireError as error:
+        status, name = (413, "too-large") if "inflates" in str(error) else (400, "gzip")
+        raise HttpProblem(status, name, str(error)) from error
+
+
+def header(request: Request, name: bytes) -> str:
+    """The first of this name, which is in small letters; "" where there is none.
+
+    The view that Request has of its headers takes ten times as long.
+    """
+    found = request.scope.get(HEADERS)
+    if found is None:
+        found = request.scope[HEADERS] = dict(reversed(request.scope["headers"]))
+    value: bytes = found.get(name, b"")
+    return value.decode("latin-1")
+
+
+async def bounded(request: Request, most: int) -> bytes:
+    """The body; of one that is larger than `most`, the first bytes, at least one more than `most`.
+
+    Raises ClientDisconnect.
+    """
+    pieces: list[bytes] = []
+    seen, more = 0, True
+    while more and seen <= PATIENCE * most:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece = message.get("body", b"")
+        if seen <= most:
+            pieces.append(piece)
+        seen += len(piece)
+        more = message.get("more_body", False)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _received(request: Request, limits: Limits) -> bytes:
+    if _declared(request) > PATIENCE * limits.body:
+        raise _too_large(limits)
+    try:
+        async with asyncio.timeout(limits.seconds):
+            body = await bounded(request, limits.body)
+    except TimeoutError as error:
+        raise HttpProblem(408, "slow", f"The body took longer than {limits.seconds:g} s. Send it again.") from error
+    except ClientDisconnect as error:
+        raise HttpProblem(400, "cut-off", "The connection broke before the body was whole. Send it again.") from error
+    if len(body) > limits.body:
+        raise _too_large(limits)
+    return body
+
+
+def _too_large(limits: Limits) -> HttpProblem:
+    return HttpProblem(413, "too-large", f"The body has more than {limits.body} bytes. An update is a few kB.")
+
+
+def _declared(request: Request) -> int:
+    text = header(request, b"content-length")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0

@@ -1,0 +1,196 @@
+"""uvicorn with the limits that it lacks: a request's head has a size and a time."""
+
+import asyncio
+import gc
+import json
+import logging
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from fedstep.errors import UsageError
+from fedstep.server.settings import Limits, Settings, Tls
+
+MOST_CONNECTIONS = 1000
+SECONDS_TO_FINISH = 10
+TURN = 0.0005  # seconds that a thread works on while another one waits: a tenth of Python's own
+YOUNG = 10_000  # objects made before Python looks for garbage among them
+log = logging.getLogger("fedstep.server")
+
+
+def listener(host: str, port: int) -> socket.socket:
+    """A socket that connections already wait in. Raises UsageError when the address is taken or not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error})",
+            "Choose another --port or --host, or stop what uses it.",
+        ) from error
+
+
+def checked(tls: Tls) -> Tls:
+    """The same files. Raises UsageError where they are no certificate and its key."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, password="")
+    except (OSError, ssl.SSLError) as error:
+        cause = "they do not belong together, or are not PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise UsageError(
+            f"{tls.certificate} and {tls.key} cannot be used for TLS ({cause})",
+            "Give --tls-cert the certificate with its chain and --tls-key its key without a password, both in PEM.",
+        ) from error
+    return tls
+
+
+def run(app: ASGIApp, door: socket.socket, settings: Settings, stopping: Callable[[], None]) -> None:
+    """Serves until SIGTERM or SIGINT, calls `stopping`, then finishes the requests under way."""
+    config = uvicorn.Config(
+        app,
+        http=_bounded(settings.limits),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=list(settings.proxies),
+        ssl_certfile=settings.tls.certificate if settings.tls else None,
+        ssl_keyfile=settings.tls.key if settings.tls else None,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=SECONDS_TO_FINISH,
+    )
+    _settle()
+    # uvicorn raises the signal again once it is done, for the handler that was there before: let that be silence
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with suppress(KeyboardInterrupt):
+            _NotifyingServer(config, stopping).run(sockets=[door])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _settle() -> None:
+    """The process is to answer while it folds, and what it is made of is no garbage that has to be searched."""
+    sys.setswitchinterval(TURN)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG)
+
+
+class _NotifyingServer(uvicorn.Server):
+    """uvicorn, saying that it stops before it does."""
+
+    def __init__(self, config: uvicorn.Config, stopping: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._stopping()
+        super().handle_exit(sig, frame)
+
+
+def _bounded(limits: Limits) -> type[HttpToolsProtocol]:
+    """The protocol that hangs up on a head that is too long or too slow."""
+
+    class Bounded(HttpToolsProtocol):
+        head_bytes = 0
+        head_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+            super().connection_made(transport)
+            self._await_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._head_is_whole()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self.head_timer:
+                self.head_bytes += len(data)
+            super().data_received(data)
+            if self.head_timer and self.head_bytes > limits.header_bytes:
+                self._hang_up()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._await_head()
+
+        def on_headers_complete(self) -> None:
+            self._head_is_whole()
+            super().on_headers_complete()
+
+        def _await_head(self) -> None:
+            self._head_is_whole()
+            self.head_bytes, self.head_timer = 0, self.loop.call_later(limits.seconds, self._hang_up)
+
+        def _head_is_whole(self) -> None:
+            if self.head_timer:
+                self.head_timer.cancel()
+            self.head_timer = None
+
+        def _hang_up(self) -> None:
+            self._head_is_whole()
+            if self.transport and not self.transport.is_closing():
+                log.warning("hung up: the head of a request was too long or too slow")
+                self.transport.abort()
+
+    return Bounded
+
+
+FORMATS = ("text", "json")
+LEVELS = ("debug", "info", "warning")
+TEXT = "%(asctime)s %(levelname)s %(message)s"
+WHO = ("owner", "project", "peer")  # what a line's message does not say of its fields
+
+
+class TextLines(logging.Formatter):
+    """One line for a person; at its end whose request it is about, as far as that is known."""
+
+    def __init__(self) -> None:
+        super().__init__(TEXT)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line without a traceback."""
+        fields = getattr(record, "fields", {})
+        who = " ".join(f"{name}={json.dumps(fields[name])}" for name in WHO if name in fields)
+        line = super().formatMessage(record)
+        return f"{line} ({who})" if who else line
+
+
+class JsonLines(logging.Formatter):
+    """time, level, logger, message; the fields that a line was given; a traceback as one string."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        members = {
+            "time": f"{seconds}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            members["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(members)
+
+
+def start_logging(form: str, level: str) -> None:
+    """Sends the log of this process to standard error, in one of the FORMATS, from one of the LEVELS on.
+
+    Only ours is debugged: the libraries' debug lines quote what was sent.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    logging.basicConfig(level=max(logging.INFO, logging.getLevelName(level.upper())), handlers=[handler])
+    logging.getLogger("fedstep").setLevel(level.upper())

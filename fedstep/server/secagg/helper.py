@@ -1,0 +1,229 @@
+"""The helper: it holds the seeds of the pads, and tells the leader nothing but sums of pads of many projects."""
+
+import asyncio
+import hmac
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fedstep.errors import WireError
+from fedstep.federation.messages import shape
+from fedstep.federation.secagg.share_messages import SeedShare, unpack_seeded
+from fedstep.federation.secagg.shares import pair_of, task_seeds
+from fedstep.schema.schema import Schema, schema
+from fedstep.server.auth import RequestGuard
+from fedstep.server.health import HealthEndpoints
+from fedstep.server.http_messages import HttpProblem, as_json, on_crash, on_http_error, on_problem, plain_body
+from fedstep.server.metrics import Metrics, TimedApp
+from fedstep.server.openapi import helper_document
+from fedstep.server.secagg.rounds import (
+    MaskSum,
+    Proposal,
+    RoundPart,
+    RoundReply,
+    first_per_project,
+    pack_answer,
+    pack_proposal,
+    signature,
+    unpack_proposal,
+)
+from fedstep.server.secagg.share_store import ShareOffer, ShareStore, halves, now_waiting, rounds
+from fedstep.server.secagg.sums import summed_pads
+from fedstep.server.settings import Settings
+from fedstep.server.storage.engine import truncate_wal
+from fedstep.server.storage.erasure import ErasureResult, named_project
+from fedstep.server.tokens import TokenBook
+from fedstep.server.update_endpoint import ShareBatcher, ShareEndpoint, mismatch, tidy
+
+
+def seed_offer(half: SeedShare, project: str, owner: str) -> ShareOffer:
+    """What is kept of a half: not its seed, which would open tasks that were released while others wait."""
+    return ShareOffer(half.id, project, owner, pair_of(half.seed), half.trials, task_seeds(half))
+
+
+class HelperStore(ShareStore):
+    """The seeds of single tasks, and the rounds that they were released in."""
+
+    def answer(self, proposal: Proposal, fewest: int, sizes: Mapping[str, int]) -> bytes:
+        """The bytes of the answer, on disk when this returns; the same ones whenever the same proposal comes again.
+
+        Of each part as many updates as are here, of one project each, with the pair and the trial that the leader
+        names; nothing of it where they are fewer than `fewest`. Raises WireError for another proposal under a number
+        that is used, or one below it: what is released is final. Its seeds are then nowhere in the files.
+        """
+        body = pack_proposal(proposal)
+        with self._engine.begin() as connection:
+            known = connection.execute(select(rounds).where(rounds.c.number == proposal.number)).one_or_none()
+            if known and known.proposal == body and known.answer:
+                return bytes(known.answer)
+            newest = connection.scalar(select(func.max(rounds.c.number))) or 0
+            if proposal.number <= newest:
+                raise WireError(f"round {proposal.number} is over", f"The next one is {newest + 1}.")
+            parts = (self._released(connection, proposal.number, part, fewest, sizes) for part in proposal.parts)
+            answer = pack_answer(RoundReply(proposal.number, tuple(pads for pads in parts if pads)))
+            row = {"number": proposal.number, "proposal": body, "answer": answer, "settled": True}
+            connection.execute(delete(rounds))  # the newest says what is over
+            connection.execute(insert(rounds), row)
+        truncate_wal(self._engine)
+        return answer
+
+    def newest_round(self) -> int:
+        """The number of the last round; 0 before the first."""
+        with self._reader.begin() as connection:
+            return connection.scalar(select(func.max(rounds.c.number))) or 0
+
+    def _released(
+        self, connection: Connection, number: int, part: RoundPart, fewest: int, sizes: Mapping[str, int]
+    ) -> MaskSum | None:
+        seeds = self._seeds(connection, part)
+        if len(seeds) < fewest:
+            return None
+        total = summed_pads(seeds.values(), sizes[part.task] + (part.trial >= 0))
+        which = halves.c.id.in_(list(seeds)) & (halves.c.head == part.task)
+        connection.execute(update(halves).where(which).values(round=number, body=None))
+        return MaskSum(part.task, tuple(seeds), total)
+
+    def _seeds(self, connection: Connection, part: RoundPart) -> Mapping[str, bytes]:
+        """The seeds of the proposed updates that may be released, by id; of each project the one proposed first."""
+        which = halves.c.id.in_(list(part.pairs)) & (halves.c.head == part.task)
+        found: dict[str, Row[Any]] = {
+            row.id: row
+            for row in connection.execute(select(halves).where(now_waiting(self._schema), which))
+            if row.pair == part.pairs[row.id] and part.trial in (-1, row.trial)
+        }
+        projects = {key: row.project for key, row in found.items()}
+        return {
+            key: bytes(found[key].body) for key in first_per_project(filter(found.__contains__, part.pairs), projects)
+        }
+
+
+SIGNATURE = "Fedstep-Signature"
+log = logging.getLogger("fedstep.server")
+
+
+def make_helper_app(
+    settings: Settings, ours: Schema | None = None, clock: Callable[[], float] = time.time
+) -> Starlette:
+    """The application of the helper with its store open. Raises UsageError for settings that cannot work."""
+    helper = Helper(settings, ours or schema(), clock)
+    app = Starlette(
+        routes=[
+            Route("/v1/shares", helper.share, methods=["POST"]),
+            Route("/v1/rounds", helper.round, methods=["POST"]),
+            Route("/v1/forget", helper.forget, methods=["POST"]),
+            Route("/healthz", helper.health, methods=["GET"]),
+            Route("/readyz", helper.ready, methods=["GET"]),
+            Route("/metrics", helper.figures, methods=["GET"]),
+            Route("/openapi.json", helper.described, methods=["GET"]),
+        ],
+        middleware=[Middleware(TimedApp, metrics=helper.metrics)],
+        exception_handlers={HttpProblem: on_problem, HTTPException: on_http_error, Exception: on_crash},
+        lifespan=helper.lifespan,
+    )
+    app.state.stopping = helper.stopping
+    return app
+
+
+class Helper:
+    """The routes, and the book behind them."""
+
+    def __init__(self, settings: Settings, ours: Schema, clock: Callable[[], float]) -> None:
+        self._settings, self._shape, self._clock = settings, shape(ours), clock
+        self.metrics, self._tokens = Metrics(), TokenBook(settings.store)
+        self._door = RequestGuard(settings, self._tokens)
+        self._book = HelperStore(settings.store, self._shape.digest)
+        batches = ShareBatcher(self._book.keep, settings.limits.queue, clock)
+        self._taking = ShareEndpoint(self._door, settings.limits, self._shape, batches, self.metrics)
+        self._operations = HealthEndpoints(self._tokens, self.metrics, lambda: not self._tidying.done())
+        self.stopping = self._operations.stop
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        """What waits too long is let go while the application runs."""
+        self._tidying = asyncio.create_task(tidy(self._book, self._clock))
+        watching = asyncio.create_task(self._door.watch())
+        try:
+            yield
+        finally:
+            self.stopping()
+            watching.cancel()
+            self._tidying.cancel()
+            self._book.close()
+            self._tokens.close()
+
+    async def share(self, request: Request) -> Response:
+        """POST /v1/shares: 202 with a receipt once the seed is on disk."""
+        return await self._taking.take(request, unpack_seeded, seed_offer, 0)
+
+    async def round(self, request: Request) -> Response:
+        """POST /v1/rounds: the sums of the pads of what the leader proposes, signed."""
+        proposal, body = await self._proposed(request)
+        fewest, sizes = self._settings.fewest, self._shape.sizes
+        try:
+            answer = await asyncio.to_thread(self._book.answer, proposal, fewest, sizes)
+        except WireError as error:
+            newest = await asyncio.to_thread(self._book.newest_round)
+            raise HttpProblem(409, "round", str(error), {"newest": str(newest)}) from error
+        released = {part["head"]: len(part["ids"]) for part in json.loads(answer)["parts"]}
+        log.info(
+            "round %d: %d heads proposed, released %s", proposal.number, len(proposal.parts), released or "nothing"
+        )
+        headers = {SIGNATURE: signature(self._settings.peer_token, body, answer)}
+        return Response(answer, 200, headers, "application/json")
+
+    async def forget(self, request: Request) -> Response:
+        """POST /v1/forget: 200 with how many seeds were deleted of the sender's project."""
+        sender = await self._door.writer(request)
+        gone = await asyncio.to_thread(self._book.forget, named_project(request, sender), sender.owner)
+        log.info("a project was forgotten: %d halves", gone)
+        return as_json(ErasureResult(gone, 0).as_json())
+
+    async def health(self, _request: Request) -> Response:
+        """GET /healthz: whether to leave the process alone."""
+        return self._operations.health(0)
+
+    async def ready(self, _request: Request) -> Response:
+        """GET /readyz: whether to send it requests."""
+        return await self._operations.ready(0)
+
+    async def figures(self, request: Request) -> Response:
+        """GET /metrics: Prometheus' text format."""
+        await self._door.reader(request)
+        self.metrics.in_halves(await asyncio.to_thread(self._book.counted))
+        return self._operations.metrics()
+
+    async def described(self, _request: Request) -> Response:
+        """GET /openapi.json: the routes, for programs."""
+        return as_json(helper_document(self._shape))
+
+    async def _proposed(self, request: Request) -> tuple[Proposal, bytes]:
+        """The leader's proposal, and its bytes. Raises Problem for one that is not the leader's, or not for here."""
+        secret, headers = self._settings.peer_token, request.headers
+        given = headers.get("authorization", "").encode()
+        if not hmac.compare_digest(given, f"Bearer {secret}".encode()):
+            raise HttpProblem(
+                401, "unknown-sender", "The sender is not the leader of this helper.", reason="not the leader"
+            )
+        body = await plain_body(request, self._settings.limits)
+        if not hmac.compare_digest(headers.get(SIGNATURE, "").encode(), signature(secret, body).encode()):
+            raise HttpProblem(401, "unknown-sender", "The proposal is not signed by the leader.", reason="no signature")
+        try:
+            proposal = unpack_proposal(body)
+        except WireError as error:
+            raise HttpProblem(400, "not-an-update", str(error)) from error
+        if proposal.schema != self._shape.digest:
+            raise mismatch(self._shape.digest, proposal.schema)
+        if not self._shape.sizes.keys() >= {part.task for part in proposal.parts}:
+            raise HttpProblem(422, "does-not-fit", "The proposal names a head that is not known here.")
+        return proposal, body

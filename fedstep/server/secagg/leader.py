@@ -1,0 +1,361 @@
+"""The leader: it holds masked updates, asks the helper for sums of their pads, and makes versions of the sums."""
+
+import asyncio
+import hmac
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fedstep.errors import AggregatorError, WireError
+from fedstep.federation.messages import shape
+from fedstep.federation.secagg.share_messages import MaskedShare, residue_bytes, unpack_masked
+from fedstep.federation.secagg.shares import HEAVIEST, LEVELS, deviation_of, deviations
+from fedstep.federation.transport import HttpResponse as Heard
+from fedstep.federation.transport import Transport, requests_send
+from fedstep.schema.schema import Schema
+from fedstep.server.aggregation.fedbuff import default_rules
+from fedstep.server.aggregation.inputs import AggregationResult, CurrentModels, ModelVersion
+from fedstep.server.aggregation.step import log_verdicts
+from fedstep.server.auth import RequestGuard
+from fedstep.server.gate import EvaluationSum
+from fedstep.server.http_messages import HttpProblem, as_json
+from fedstep.server.metrics import CONTENT_TYPE, Metrics
+from fedstep.server.openapi import leader_document
+from fedstep.server.secagg.helper import SIGNATURE
+from fedstep.server.secagg.rounds import (
+    LATEST_HEARD,
+    MaskSum,
+    PendingShare,
+    Proposal,
+    RoundPart,
+    RoundReply,
+    chosen,
+    pack_proposal,
+    signature,
+    unpack_answer,
+    unpack_proposal,
+    weight,
+)
+from fedstep.server.secagg.share_store import ShareOffer, ShareStore, halves, now_waiting, releases, rounds, told_of
+from fedstep.server.secagg.sums import ModelState, TaskSum, next_shared, summed, unmask_sum
+from fedstep.server.settings import Settings
+from fedstep.server.storage.engine import advisory_lock
+from fedstep.server.storage.erasure import ErasureResult, forget, named_project
+from fedstep.server.storage.store import FOLDING
+from fedstep.server.storage.trial_repository import TrialRepository
+from fedstep.server.storage.version_repository import VersionRepository
+from fedstep.server.tokens import TokenBook
+from fedstep.server.update_endpoint import ShareBatcher, ShareEndpoint, tidy
+
+NONE: Mapping[str, int] = MappingProxyType({})
+Choose = Callable[[tuple[PendingShare, ...], CurrentModels], tuple[RoundPart, ...]]
+Step = Callable[[ModelState, Mapping[str, TaskSum]], AggregationResult]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """What a round led to: a version, where anything was released; and why sums of it were thrown away."""
+
+    version: ModelVersion | None = None
+    updates: int = 0
+    spoiled: tuple[str, ...] = ()
+
+
+class LeaderStore(ShareStore):
+    """The masked updates, and the rounds that they are summed in."""
+
+    def newest(self) -> int:
+        """The number of the newest version."""
+        with self._reader.begin() as connection:
+            return VersionRepository(connection, self._schema).number()
+
+    def forget(self, project: str, owner: str) -> int:
+        """As other books do, and what the store has of times before shares."""
+        plain = forget(self._engine, project, owner)
+        return plain.updates + super().forget(project, owner)
+
+    def planned(self, choose: Choose, staleness: int, least: int = 0) -> bytes:
+        """The proposal that is not settled, else a new one; b"" where there is nothing to propose.
+
+        A new one is of updates with at most this staleness, and has a number above `least`: what the helper says that
+        it has heard already. It takes the place of one of another schema: no helper answers that any more. One process
+        at a time.
+        """
+        with self._reader.begin() as connection:
+            waits = connection.scalar(select(rounds.c.proposal).where(~rounds.c.settled))
+            if waits and unpack_proposal(waits).schema == self._schema:
+                return bytes(waits)
+            current = VersionRepository(connection, self._schema).current()
+            parts = choose(self._waiting(connection, current.candidate.version - staleness), current)
+        if not parts:
+            return b""
+        with self._engine.begin() as connection:
+            number = max(least, connection.scalar(select(func.max(rounds.c.number))) or 0) + 1
+            body = pack_proposal(Proposal(number, self._schema, parts))
+            connection.execute(delete(rounds))  # the newest number is all that is needed of them
+            connection.execute(insert(rounds), {"number": number, "proposal": body, "settled": False})
+        return body
+
+    def give_up(self, number: int) -> None:
+        """Ends a round that the helper will never answer; what it proposed waits for another."""
+        with self._engine.begin() as connection:
+            connection.execute(update(rounds).where(rounds.c.number == number).values(settled=True))
+
+    def settle(
+        self,
+        proposal: Proposal,
+        answer: RoundReply,
+        step: Step,
+        fewest: int,
+        now: float,
+        deviations: Mapping[str, int] = NONE,
+    ) -> RoundResult:
+        """Adds up what the helper released and writes the version that `step` makes of it, all in one transaction.
+
+        `deviations` are by task those of each update's noise, in steps of the grid.
+        """
+        with self._engine.begin() as connection:
+            advisory_lock(connection, FOLDING)
+            mine = rounds.c.number == proposal.number
+            if not connection.execute(update(rounds).where(mine, ~rounds.c.settled).values(settled=True)).rowcount:
+                return RoundResult()
+            chronicle = VersionRepository(connection, self._schema)
+            current = chronicle.current()
+            trials = {part.task: part.trial for part in proposal.parts}
+            sums, spoiled = {}, []
+            for pads in answer.parts:
+                try:
+                    noise = deviations.get(pads.task, 0)
+                    sums[pads.task] = self._sum(connection, pads, trials[pads.task], current, fewest, noise)
+                except WireError as error:
+                    spoiled.append(f"{pads.task}: {error}")
+                self._mark(connection, pads, proposal.number)
+            self._miss(connection, proposal, answer)
+            if not sums:
+                return RoundResult(spoiled=tuple(spoiled))
+            self._note(connection, proposal.number, sums, trials)
+            made = step(self._standing(connection, current, chronicle.unused(), now), sums)
+            folded = len({number for pads in answer.parts for number in pads.ids})
+            chronicle.add(made.version, parent=current.candidate.version, folded=folded)
+            self._end(connection, made)
+        log_verdicts(made.decisions)
+        return RoundResult(made.version, folded, tuple(spoiled))
+
+    def _sum(
+        self, connection: Connection, pads: MaskSum, trial: int, current: CurrentModels, fewest: int, deviation: int
+    ) -> TaskSum:
+        """Raises WireError where fewer projects than `fewest` were released, or the sum is none of honest updates."""
+        which = now_waiting(self._schema) & halves.c.id.in_(pads.ids) & (halves.c.head == pads.task)
+        rows = connection.execute(
+            select(halves.c.owner, halves.c.project, halves.c.base, halves.c.body).where(which)
+        ).all()
+        if len(rows) < len(pads.ids) or len({row.project for row in rows}) < max(fewest, len(rows)):
+            raise WireError("the helper released the updates of too few projects", "Nothing of it is used.")
+        size = len(current.candidate.vectors[pads.task])
+        steps = unmask_sum(summed((row.body for row in rows), len(pads.total)), pads.total, len(rows), size, deviation)
+        scored = trial >= 0 and pads.task in current.trials and current.trials[pads.task].version == trial
+        release = EvaluationSum(len(rows), float(steps[size]) / LEVELS) if scored else EvaluationSum(0, 0.0)
+        weights = (weight(row.base, current.candidate.version) for row in rows)
+        senders = [(row.owner, row.project) for row in rows]
+        return TaskSum(steps[:size], min(weights) / HEAVIEST / LEVELS, release, senders)
+
+    def _mark(self, connection: Connection, pads: MaskSum, number: int) -> None:
+        which = halves.c.id.in_(pads.ids) & (halves.c.head == pads.task)
+        connection.execute(update(halves).where(which).values(round=number, body=None))
+
+    def _miss(self, connection: Connection, proposal: Proposal, answer: RoundReply) -> None:
+        released = {pads.task: set(pads.ids) for pads in answer.parts}
+        for part in proposal.parts:
+            left = part.pairs.keys() - released.get(part.task, set())
+            which = halves.c.id.in_(left) & (halves.c.head == part.task)
+            connection.execute(update(halves).where(which).values(missed=halves.c.missed + 1))
+
+    def _note(
+        self, connection: Connection, number: int, sums: Mapping[str, TaskSum], trials: Mapping[str, int]
+    ) -> None:
+        for task, found in sums.items():
+            if found.release.votes:
+                row = {"round": number, "head": task, "schema": self._schema, "trial": trials[task]}
+                told = {"votes": found.release.votes, "total": found.release.total}
+                connection.execute(insert(releases), row | told)
+
+    def _standing(self, connection: Connection, current: CurrentModels, number: int, now: float) -> ModelState:
+        ledger = TrialRepository(connection, self._schema)
+        trials = current.trials.items()
+        told = {name: told_of(connection, self._schema, name, trial.version) for name, trial in trials}
+        return ModelState(current, number, told, ledger.spent(), ledger.refolded(), now)
+
+    def _end(self, connection: Connection, made: AggregationResult) -> None:
+        ledger = TrialRepository(connection, self._schema)
+        ledger.begin(made.trials)
+        ledger.end(made.decisions, made.version)
+        for decision in made.decisions:
+            which = (releases.c.head == decision.trial.task) & (releases.c.trial == decision.trial.version)
+            connection.execute(delete(releases).where(which))
+
+
+PATIENCE = 10.0  # seconds for the helper's answer; a leader that stops waits for it
+LONGEST_PAUSE = 60.0  # seconds after a round that released nothing, or that the helper did not hear
+log = logging.getLogger("fedstep.server")
+
+
+class Leader:
+    """The routes that a leader has instead of a plain aggregator's, and the task that asks the helper."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ours: Schema,
+        clock: Callable[[], float],
+        metrics: Metrics,
+        ask: Transport | None = None,
+    ) -> None:
+        """Raises UsageError for settings that cannot work."""
+        self._metrics = metrics
+        self._settings, self._shape, self._clock = settings, shape(ours), clock
+        self._ask = ask or requests_send(settings.peer, settings.peer_token)
+        self._tokens = TokenBook(settings.store)
+        self._door = RequestGuard(settings, self._tokens)
+        self._book = LeaderStore(settings.store, self._shape.digest)
+        batches = ShareBatcher(self._book.keep, settings.limits.queue, clock)
+        self._taking = ShareEndpoint(self._door, settings.limits, self._shape, batches, metrics)
+        self._step = partial(next_shared, rules={**default_rules(ours), **settings.rules}, gate=settings.gate)
+        self._deviations = deviations(deviation_of(settings.noise, settings.fewest), ours)
+        self._newest, self._least = self._book.newest(), 0
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Rounds go on while the application runs. What one had begun is on disk and goes on with the next start."""
+        works = (self._run(), self._door.watch(), tidy(self._book, self._clock))
+        tasks = [asyncio.create_task(work) for work in works]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            self._book.close()
+            self._tokens.close()
+
+    async def share(self, request: Request) -> Response:
+        """POST /v1/shares: 202 with a receipt once the masked update is on disk."""
+        return await self._taking.take(request, unpack_masked, self._offer, self._newest)
+
+    async def plain(self, request: Request) -> Response:
+        """POST /v1/updates: refused. Raises Problem."""
+        await self._door.writer(request)
+        text = "This aggregator takes shares alone. Give --helper the URL of its helper, so that updates are split."
+        raise HttpProblem(422, "shares-only", text)
+
+    async def forget(self, request: Request) -> Response:
+        """POST /v1/forget: 200 with how many masked updates were deleted of the sender's project."""
+        sender = await self._door.writer(request)
+        gone = await asyncio.to_thread(self._book.forget, named_project(request, sender), sender.owner)
+        log.info("a project was forgotten: %d halves", gone)
+        return as_json(ErasureResult(gone, 0).as_json())
+
+    async def figures(self, request: Request) -> Response:
+        """GET /metrics: Prometheus' text format."""
+        await self._door.reader(request)
+        self._metrics.in_halves(await asyncio.to_thread(self._book.counted))
+        return Response(self._metrics.text(), 200, {"Content-Type": CONTENT_TYPE})
+
+    async def described(self, _request: Request) -> Response:
+        """GET /openapi.json: the routes, for programs."""
+        return as_json(leader_document(self._shape))
+
+    def round(self) -> RoundResult | None:
+        """One round, from its plan to its version; None where there is nothing to sum.
+
+        Raises AggregatorError where the helper did not answer: the round stays open, and is asked for again.
+        """
+        body = self._book.planned(self._choose, self._settings.folding.staleness, self._least)
+        if not body:
+            return None
+        proposal, secret = unpack_proposal(body), self._settings.peer_token
+        headers = {"Content-Type": "application/json", SIGNATURE: signature(secret, body)}
+        heard = self._ask("POST", "/v1/rounds", headers, body, PATIENCE)
+        if heard.status == 409 and (newest := _newest_round(heard)) >= 0:
+            self._least = newest
+            self._book.give_up(proposal.number)
+            return RoundResult()
+        answer = self._answered(heard, body, proposal)
+        fewest, noise = self._settings.fewest, self._deviations
+        settled = self._book.settle(proposal, answer, self._step, fewest, self._clock(), noise)
+        if settled.version:
+            self._newest = settled.version.version
+        return settled
+
+    def _choose(self, waiting: tuple[PendingShare, ...], current: CurrentModels) -> tuple[RoundPart, ...]:
+        folding, task = self._settings.folding, current.candidate.version
+        trials = {name: trial.version for name, trial in current.trials.items()}
+        return chosen(waiting, task, trials, self._clock(), folding, self._settings.fewest)
+
+    def _answered(self, heard: Heard, body: bytes, proposal: Proposal) -> RoundReply:
+        """Raises AggregatorError for an answer that is not the helper's, or none."""
+        if heard.status != 200:
+            raise AggregatorError(f"the helper answered {heard.status}", "Its log says why.")
+        wanted = signature(self._settings.peer_token, body, heard.body)
+        if not hmac.compare_digest(heard.headers.get(SIGNATURE.lower(), "").encode(), wanted.encode()):
+            raise AggregatorError("the answer is not signed by the helper", "Do both have one FEDSTEP_PEER_TOKEN?")
+        try:
+            return unpack_answer(heard.body, proposal, self._shape.sizes)
+        except WireError as error:
+            raise AggregatorError(str(error.args[0]), error.remedy) from error
+
+    def _offer(self, half: MaskedShare, project: str, owner: str) -> ShareOffer:
+        """Raises Problem for a half that was learned from a candidate that is too old, or not known."""
+        if not 0 <= self._newest - half.base <= self._settings.folding.staleness:
+            text = f"it was learned from version {half.base}, the newest here is {self._newest}"
+            raise HttpProblem(422, "stale", f"The update is refused: {text}. Run fedstep pull.", reason=text)
+        bodies = {task: residue_bytes(vector) for task, vector in half.vectors.items()}
+        return ShareOffer(half.id, project, owner, half.pair, half.trials, bodies, half.base)
+
+    async def _run(self) -> None:
+        tick = min(1.0, self._settings.folding.seconds)
+        pause = min(LONGEST_PAUSE, self._settings.folding.seconds)
+        while True:
+            idle = tick
+            try:
+                settled = await asyncio.to_thread(self.round)
+                self._newest = max(self._newest, await asyncio.to_thread(self._book.newest))
+                idle = pause if settled and not settled.version else tick
+                _log(settled)
+            except AggregatorError as error:
+                log.warning("a round waits for the helper: %s", error)
+                idle = pause
+            except Exception:
+                log.exception("a round failed")
+                idle = pause
+            await asyncio.sleep(idle)
+
+
+def _log(settled: RoundResult | None) -> None:
+    if settled and settled.version:
+        made = settled.version
+        log.info("version %d: %d updates; production %d", made.version, settled.updates, made.production)
+    elif settled and not settled.spoiled:
+        log.info("a round released nothing: the helper has too few of the projects")
+    for reason in settled.spoiled if settled else ():
+        log.warning("a sum was thrown away: %s", reason)
+
+
+def _newest_round(heard: Heard) -> int:
+    """The helper's last round in its refusal; -1 where it names none. Raises AggregatorError for one that cannot be."""
+    try:
+        newest = int(str(json.loads(heard.body)["newest"])[:18])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return -1
+    if newest > LATEST_HEARD:
+        told = f"it names {newest} as its last round, and no helper has had more than {LATEST_HEARD}"
+        raise AggregatorError(told, "It lies, or its store is damaged: start it with an empty one.")
+    return max(-1, newest)

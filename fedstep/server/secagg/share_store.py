@@ -1,0 +1,207 @@
+"""The halves that an aggregator holds: each counts once for ever, and waits until its round or its end."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import SQLAlchemyError
+
+from fedstep.errors import UsageError
+from fedstep.server.aggregation.policy import BufferStatus
+from fedstep.server.gate import EvaluationSum
+from fedstep.server.secagg.rounds import PendingShare
+from fedstep.server.storage.engine import open_engine, reading, truncate_wal
+
+own = MetaData()
+
+halves = Table(
+    "halves",  # one row for each task of an update; the rows stay, so that a repeat counts once for ever
+    own,
+    Column("id", String(32), primary_key=True),
+    Column("head", String(32), primary_key=True),
+    Column("schema", String(16), nullable=False),
+    Column("project", String(32), nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("base", Integer, nullable=False),  # of the leader's alone; the helper does not need it
+    Column("trial", Integer, nullable=False),  # the snapshot that it scored; -1: none
+    Column("pair", String(32), nullable=False),
+    Column("received", Float, nullable=False),  # seconds since 1970
+    Column("missed", Integer, nullable=False),  # rounds in which the helper did not release it
+    Column("round", Integer),  # that it was released in; 0: let go without; NULL: it waits
+    Column("body", LargeBinary),  # masked numbers, or the seed; gone with the round
+)
+Index("halves_waiting", halves.c.round, halves.c.schema)
+
+rounds = Table(
+    "rounds",  # the newest alone
+    own,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("proposal", LargeBinary, nullable=False),
+    Column("answer", LargeBinary),  # of the helper
+    Column("settled", Boolean, nullable=False),
+)
+
+releases = Table(
+    "releases",  # the sum of the scores of one snapshot in one round
+    own,
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("head", String(32), primary_key=True),
+    Column("schema", String(16), nullable=False),
+    Column("trial", Integer, nullable=False),
+    Column("votes", Integer, nullable=False),
+    Column("total", Float, nullable=False),  # in units of the gate's reach
+)
+
+
+def open_book(store: str) -> Engine:
+    """The database at a SQLAlchemy URL, with these tables too. Raises UsageError when it cannot be opened."""
+    engine = open_engine(store)
+    try:
+        own.create_all(engine)
+    except SQLAlchemyError as error:
+        engine.dispose()
+        cause = type(error).__name__
+        raise UsageError(f"the store has no room for shares ({cause})", "Can it be written?") from error
+    return engine
+
+
+def told_of(connection: Connection, schema: str, task: str, trial: int) -> tuple[EvaluationSum, ...]:
+    """What the rounds told of this snapshot on trial, the newest last."""
+    which = (releases.c.head == task) & (releases.c.trial == trial) & (releases.c.schema == schema)
+    rows = connection.execute(select(releases).where(which).order_by(releases.c.round))
+    return tuple(EvaluationSum(row.votes, row.total) for row in rows)
+
+
+KEPT_SECONDS = 7 * 86_400.0  # a half that was not released by then has no twin, or is of no use any more
+MOST_LOOKED_AT = 8192  # rows that wait
+
+
+@dataclass(frozen=True, slots=True)
+class ShareOffer:
+    """A half that fits: what the store must know of it, and the bytes of each of its tasks."""
+
+    id: str
+    project: str
+    owner: str
+    pair: str
+    trials: Mapping[str, int]
+    bodies: Mapping[str, bytes]
+    base: int = 0
+
+
+class ShareStore:
+    """The halves of one schema in one database. Every call is a transaction of its own, in whatever thread."""
+
+    def __init__(self, url: str, schema: str) -> None:
+        """Raises UsageError when the database cannot be opened."""
+        self._engine: Engine = open_book(url)
+        self._reader = reading(self._engine)
+        self._schema = schema
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._engine.dispose()
+
+    def keep(self, offers: Sequence[ShareOffer], now: float) -> tuple[bool, ...]:
+        """Whether each was known before; the others are on disk when this returns."""
+        repeats, new = [], dict[str, ShareOffer]()
+        with self._engine.begin() as connection:
+            known = set(connection.scalars(select(halves.c.id).where(halves.c.id.in_([offer.id for offer in offers]))))
+            for offer in offers:
+                repeats.append(offer.id in known or offer.id in new)
+                new.setdefault(offer.id, offer)
+            rows = [self._row(new[key], task, now) for key in new.keys() - known for task in new[key].trials]
+            if rows:
+                connection.execute(insert(halves), rows)
+        return tuple(repeats)
+
+    def let_go(self, before: float) -> int:
+        """How many rows were let go: those of any schema that wait since before this time. They are not taken again.
+
+        Of those that are older nothing is kept but their ids: nobody asks any more whose they were.
+        """
+        old = halves.c.received < before
+        with self._engine.begin() as connection:
+            waits = update(halves).where(old, halves.c.round.is_(None))
+            gone = connection.execute(waits.values(round=0, body=None)).rowcount
+            connection.execute(update(halves).where(old, halves.c.project != "").values(project="", owner=""))
+        truncate_wal(self._engine)
+        return gone
+
+    def forget(self, project: str, owner: str) -> int:
+        """How many halves of this owner's project were deleted; their ids stay, or a repeat would count anew."""
+        whose = (halves.c.project == project) & (halves.c.owner == owner)
+        blank = {"project": "", "owner": "", "body": None}
+        with self._engine.begin() as connection:
+            waited = connection.execute(update(halves).where(whose, halves.c.round.is_(None)).values(round=0)).rowcount
+            connection.execute(update(halves).where(whose).values(**blank))
+        truncate_wal(self._engine)
+        return waited
+
+    def waiting(self) -> tuple[PendingShare, ...]:
+        """The tasks that wait, without their bytes: as `_waiting` has them, learned from any version."""
+        with self._reader.begin() as connection:
+            return self._waiting(connection, 0)
+
+    def counted(self) -> BufferStatus:
+        """How many updates wait, of how many projects, since when."""
+        with self._reader.begin() as connection:
+            return in_halves(connection, self._schema)
+
+    def _waiting(self, connection: Connection, base: int) -> tuple[PendingShare, ...]:
+        """The tasks that wait and were learned from this version or a newer one; many of one project hold up nobody.
+
+        Each project's first of each task, then each one's second; first is what was missed least, then the oldest.
+        """
+        rank = halves.c.missed, halves.c.received, halves.c.id
+        turn = func.row_number().over(partition_by=(halves.c.project, halves.c.head), order_by=rank)
+        columns = ("id", "head", "project", "base", "trial", "pair", "received", "missed")
+        fresh = now_waiting(self._schema) & (halves.c.base >= base)
+        query = select(*(halves.c[name] for name in columns)).where(fresh)
+        first = query.order_by(turn, *rank).limit(MOST_LOOKED_AT)
+        return tuple(PendingShare(*row) for row in connection.execute(first))
+
+    def _row(self, offer: ShareOffer, task: str, now: float) -> dict[str, object]:
+        return {
+            "id": offer.id,
+            "head": task,
+            "schema": self._schema,
+            "project": offer.project,
+            "owner": offer.owner,
+            "base": offer.base,
+            "trial": offer.trials[task],
+            "pair": offer.pair,
+            "received": now,
+            "missed": 0,
+            "body": offer.bodies[task],
+        }
+
+
+def now_waiting(schema: str) -> ColumnElement[bool]:
+    """The rows that were neither released nor let go."""
+    return halves.c.round.is_(None) & (halves.c.schema == schema)
+
+
+def in_halves(connection: Connection, schema: str) -> BufferStatus:
+    """How many updates wait in halves, of how many projects, since when; with any of their tasks."""
+    ids, projects = (func.count(func.distinct(column)) for column in (halves.c.id, halves.c.project))
+    query = select(ids, projects, func.min(halves.c.received)).where(now_waiting(schema))
+    waiting, senders, oldest = connection.execute(query).one()
+    return BufferStatus(waiting, senders, oldest or 0.0)

@@ -1,0 +1,177 @@
+"""A whole store as one file, and back: for backups, and to move from one database to another.
+
+gzipped JSON lines: the tables with their columns, then one row a line, then how many rows there were.
+"""
+
+import gzip
+import json
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import IO, Any
+
+from sqlalchemy import Column, Connection, LargeBinary, Table, func, insert, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from fedstep.errors import UsageError
+from fedstep.server.storage.engine import open_engine, reading
+from fedstep.server.storage.tables import (
+    bodies,
+    layouts,
+    noised,
+    pulses,
+    schemas,
+    spending,
+    tables,
+    tokens,
+    updates,
+    versions,
+)
+
+FORMAT = "fedstep-store-1"
+LONGEST_LINE = 1 << 24  # bytes; a version of 2^18 coefficients has 1.4 million
+BATCH = 200  # rows
+LATER = (schemas.name, noised.name, spending.name, bodies.name)  # tables that files of an earlier fedstep lack
+REMEDY = "Give a file that `fedstep server export` of this version wrote."
+
+Row = dict[str, Any]  # values of a table's columns by name, as the database has them
+Columns = Mapping[str, list[Column[Any]]]  # by table, in the order of a row
+
+
+def export_store(url: str, path: str) -> int:
+    """How many rows were written to the file. A running aggregator goes on; the file has one moment of it.
+
+    The file appears when it is whole. Raises UsageError when it or the store cannot be used.
+    """
+    engine, part = open_engine(url), f"{path}.part"
+    try:
+        with reading(engine).begin() as connection, gzip.open(part, "wt", encoding="utf-8") as file:
+            count = _write(connection, file)
+        os.replace(part, path)
+    except (OSError, SQLAlchemyError) as error:
+        raise UsageError(f"the store cannot be exported to {path} ({_cause(error)})", "Is the disk full?") from error
+    finally:
+        engine.dispose()
+    return count
+
+
+def import_store(url: str, path: str) -> int:
+    """How many rows came from the file into an empty store, all of them or none. Raises UsageError."""
+    try:
+        with gzip.open(path, "rb") as file:
+            return _filled(url, file)
+    except (OSError, EOFError, ValueError, RecursionError, SQLAlchemyError) as error:
+        raise UsageError(f"{path} cannot be imported ({_cause(error)})", REMEDY) from error
+
+
+def _filled(url: str, file: gzip.GzipFile) -> int:
+    engine = open_engine(url)
+    try:
+        with engine.begin() as connection:
+            count = _read(connection, file)
+            _count_on(connection)
+            return count
+    finally:
+        engine.dispose()
+
+
+def _tables() -> Mapping[str, Table]:
+    return {table.name: table for table in tables.sorted_tables if table not in (layouts, pulses)}
+
+
+def _count_on(connection: Connection) -> None:
+    """PostgreSQL numbers new rows from a counter of its own, which does not see rows that bring their number."""
+    if connection.dialect.name == "postgresql":
+        for column in (table.autoincrement_column for table in _tables().values()):
+            if column is not None:
+                counter = func.pg_get_serial_sequence(column.table.name, column.name)
+                last = select(func.max(column)).scalar_subquery()
+                connection.execute(select(func.setval(counter, func.coalesce(last, 1), last.is_not(None))))
+
+
+def _write(connection: Connection, file: IO[str]) -> int:
+    known, count = _tables(), 0
+    columns = {name: [column.name for column in table.columns] for name, table in known.items()}
+    file.write(json.dumps({"format": FORMAT, "tables": columns}) + "\n")
+    for name, table in known.items():
+        query = select(table).order_by(*table.primary_key).execution_options(yield_per=BATCH)
+        for row in connection.execute(query):
+            count += 1
+            file.write(json.dumps([name, *map(_plain, row)]) + "\n")
+    file.write(json.dumps({"rows": count}) + "\n")
+    return count
+
+
+def _read(connection: Connection, file: gzip.GzipFile) -> int:
+    known = _tables()
+    columns = _columns(_line(file))
+    if not columns:
+        raise UsageError("the file has other tables than this version of fedstep", REMEDY)
+    if any(connection.scalar(select(func.count()).select_from(table)) for table in (versions, tokens)):
+        raise UsageError("the store is not empty", "Import into a new one.")
+    rows, count, told = _rows(file, columns), 0, -1
+    while batch := list(islice(rows, BATCH)):
+        for name, values in batch:
+            if name == "":
+                told = values["rows"]
+            else:
+                _insert(connection, known[name], values)
+                count += 1
+    if told != count:
+        raise UsageError(f"the file has {count} rows of {max(0, told)}", "It was cut off; export again.")
+    return count
+
+
+def _insert(connection: Connection, table: Table, values: Row) -> None:
+    if table is updates and "body" in values:  # of an earlier fedstep, which had all in one row
+        connection.execute(insert(bodies), {"id": values["id"], "body": values.pop("body")})
+    connection.execute(insert(table), values)
+
+
+def _columns(header: object) -> Columns:
+    """What rows of the file have, by table; nothing where it has other tables than ours.
+
+    Those that came after the format may be missing.
+    """
+    found = header.get("tables") if isinstance(header, dict) and header.get("format") == FORMAT else None
+    if not isinstance(found, dict):
+        return {}
+    columns = {name: list(table.columns) for name, table in _tables().items()}
+    if bodies.name not in found:
+        columns[updates.name].append(bodies.c.body)
+    expected = {name: [column.name for column in ours] for name, ours in columns.items()}
+    return columns if expected == {name: expected[name] for name in LATER} | found else {}
+
+
+def _rows(file: gzip.GzipFile, columns: Columns) -> Iterator[tuple[str, Row]]:
+    """Each row with the name of its table; at last what the file says about itself, under no name."""
+    while (found := _line(file)) is not None:
+        if isinstance(found, dict):
+            yield "", {"rows": found.get("rows")}
+            if file.read(1):  # to the end of the file, where gzip has its checksum
+                raise ValueError("something follows the last row")
+            return
+        if not isinstance(found, list) or not found or found[0] not in columns:
+            raise ValueError("a row of no table")
+        yield found[0], {c.name: _stored(c.type, v) for c, v in zip(columns[found[0]], found[1:], strict=True)}
+
+
+def _line(file: gzip.GzipFile) -> object:
+    """The next line as JSON; None at the end."""
+    line = file.readline(LONGEST_LINE)
+    if line and not line.endswith(b"\n"):
+        raise ValueError("a line that does not end")
+    return json.loads(line) if line else None
+
+
+def _plain(value: object) -> object:
+    return b64encode(value).decode() if isinstance(value, bytes | memoryview) else value
+
+
+def _stored(kind: object, value: Any) -> object:
+    return b64decode(value, validate=True) if isinstance(kind, LargeBinary) and value is not None else value
+
+
+def _cause(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or type(error).__name__)

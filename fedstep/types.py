@@ -1,0 +1,142 @@
+"""What a build is: the values every other room works on."""
+
+import math
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import NamedTuple
+
+NO_SECONDS = math.nan
+
+
+class Unavailable(NamedTuple):
+    """Something that is not there, and why: `Unavailable("not a git repository")`."""
+
+    reason: str
+
+
+class Outcome(StrEnum):
+    """How one test ended in one build, one letter each so that a build's outcomes are one string."""
+
+    PASSED = "p"
+    FAILED = "f"
+    CONFIRMED = "c"  # failed, and failed again in every rerun
+    FLAKED = "k"  # failed and passed in the same build: a gold flake
+    SKIPPED = "s"
+
+
+class BuildOutcome(StrEnum):
+    """How a build ended; `unstable` is Jenkins' word for "it built, and some tests failed"."""
+
+    PASSED = "passed"
+    UNSTABLE = "unstable"
+    FAILED = "failed"
+
+
+class TestRun(NamedTuple):
+    """One test case of one build. A NamedTuple: a report of 100 MB makes a million of these."""
+
+    test: str  # identity inside the project: "class#name", "/" in paths
+    outcome: Outcome
+    seconds: float = NO_SECONDS  # >= 0, or NO_SECONDS where the report has no time
+    failure_type: str = ""  # exception type or first word of the message; stays home
+    file: str = ""  # path relative to the repository root, where the report names it
+    line: int = 0  # 1-based, 0 where unknown
+
+
+TestRun.__test__ = False  # type: ignore[attr-defined]  # pytest: a value, not a test class
+
+
+class Dropped(NamedTuple):
+    """A file or case that was not used as it stood: dropped, or repaired and kept."""
+
+    source: str  # file, and where inside it
+    reason: str
+    kept: bool = False  # True: repaired, what stands was kept
+
+
+class Reports(NamedTuple):
+    """What a build's test reports say: one TestRun a test, and all that was dropped or repaired."""
+
+    tests: tuple[TestRun, ...] = ()
+    files: int = 0
+    dropped: tuple[Dropped, ...] = ()
+    digest: str = ""  # hex SHA-256 over the bytes of the files, in sorted order of their own digests
+
+
+class FileChange(NamedTuple):
+    """One line of `git diff --numstat`."""
+
+    path: str  # after the change, relative to the repository root
+    added: int = 0  # lines; 0 for a binary file
+    deleted: int = 0
+    renamed_from: str = ""
+
+
+class Change(NamedTuple):
+    """The change a build tests, as far as git can tell."""
+
+    commit: str  # hex; "" for a dirty work tree
+    tree: str  # hex of the tree that is built; "" for a dirty work tree
+    author: str  # e-mail of the last commit's author; stays home
+    files: tuple[FileChange, ...] = ()
+    base: str = ""  # what the files were compared with: "merge-base with origin/main", "first parent"
+    notice: str = ""  # a degraded reading and its remedy: "shallow clone; set fetch-depth: 0"
+
+
+class CiRun(NamedTuple):
+    """What the CI's variables say. Strings are "" where the CI does not tell."""
+
+    vendor: str = "local"  # github, jenkins, gitlab, generic, local
+    run: str = ""
+    attempt: int = 1
+    job: str = ""
+    cell: str = ""  # canonical text of the matrix cell
+    branch: str = ""
+    base_branch: str = ""  # the target of a pull request
+    event: str = ""  # push, pull_request, schedule, manual, tag or other
+    commit: str = ""
+    commit_before: str = ""  # the push's old tip, where told
+    started_at: float | Unavailable = Unavailable("this CI does not tell when the job started")
+    outcome: BuildOutcome | Unavailable = Unavailable("this CI does not tell how the job went")
+    untrusted: bool = False  # a fork's or Dependabot's run: nothing is sent
+    os: str = ""  # linux, windows, macos
+
+
+class Duration(NamedTuple):
+    """A build's wall time and what it was measured with; kinds of different source are never mixed."""
+
+    seconds: float
+    source: str  # jenkins, gitlab, ... (the CI's own start), mark (of `predict`), given, tests (their sum)
+
+
+class BuildContext(NamedTuple):
+    """All that is known before a build starts: the input of every prediction."""
+
+    ci: CiRun
+    change: Change | Unavailable
+    started_at: float  # seconds since the epoch, UTC
+
+
+class FinishedBuild(NamedTuple):
+    """What was read of a finished build, before it has a name."""
+
+    situation: BuildContext
+    finished_at: float  # seconds since the epoch
+    duration: Duration | Unavailable
+    outcome: BuildOutcome
+    reports: Reports
+
+
+class Build(NamedTuple):
+    """One finished job run."""
+
+    name: str  # hex, a keyed hash: the same job run twice has the same name
+    situation: BuildContext
+    finished_at: float  # seconds since the epoch: when its outcome and time were known
+    duration: Duration | Unavailable
+    outcome: BuildOutcome
+    reports: Reports
+
+    def failures(self) -> Iterable[TestRun]:
+        """The tests that failed at least once, flakes included."""
+        return (run for run in self.reports.tests if run.outcome in "fck")

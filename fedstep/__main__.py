@@ -3,8 +3,6 @@
 import gc
 from typing import NoReturn
 
-__all__ = ["main"]
-
 
 def main() -> NoReturn:
     """Run the command line without collecting cycles: a step is over before that pays, and half its time is imports."""

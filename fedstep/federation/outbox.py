@@ -42,7 +42,7 @@ class AuditLog(NamedTuple):
 
 
 def recorded(home: ProjectStore, url: str, send: Transport, clock: Callable[[], float] = time.time) -> Transport:
-    """The same `Transport`, which notes every body before it leaves; where that fails nothing leaves (AggregatorError)."""
+    """Return a transport that records every body before sending it. Raise AggregatorError if it cannot be recorded."""
     host = host_of(url)
 
     def noting(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:

@@ -92,7 +92,7 @@ def full_batches(backlog: ExampleQueue) -> Mapping[str, tuple[LabelledExample, .
 def make_update(
     backlog: ExampleQueue, model: Model, keyed: Callable[..., str]
 ) -> tuple[Update | Unavailable, ExampleQueue]:
-    """The update learned from all full batches, veiled, starting at `model.candidate`, and the backlog without their rows.
+    """Return the update learned from all full batches, and the queue without their examples.
 
     What is in it: one clipped change of coefficients a task, where a snapshot is on trial the mean clipped difference
     of losses on the same rows, the base version, bucketed counts and hashes by `keyed`, the project's own.

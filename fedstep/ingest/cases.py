@@ -10,20 +10,6 @@ from collections import Counter
 from fedstep.ingest.xml import Tokenizer, escape_character
 from fedstep.types import NO_SECONDS, Dropped, Outcome, TestRun
 
-__all__ = [
-    "MAX_NAME",
-    "MAX_TEXT",
-    "MAX_TYPE",
-    "NAMELESS",
-    "CaseCollector",
-    "failure_word",
-    "is_absolute",
-    "make_identity",
-    "parse_integer",
-    "parse_seconds",
-    "relative_path",
-]
-
 MAX_NAME, MAX_TYPE, MAX_TEXT = 1000, 100, 400  # characters
 MAX_REPEATED = 100  # Dropped with the same reason in one file; the others are told as a number
 NAMELESS = "a test case without name and class"

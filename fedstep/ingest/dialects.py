@@ -17,17 +17,6 @@ from fedstep.ingest.cases import MAX_NAME, MAX_TEXT, CaseCollector, failure_word
 from fedstep.ingest.xml import MAX_DEPTH, RejectedDocument, Tokenizer
 from fedstep.types import NO_SECONDS, Outcome
 
-__all__ = [
-    "MAX_JSON_BYTES",
-    "NO_SIGNATURE",
-    "RobotHandler",
-    "Signature",
-    "TrxHandler",
-    "XcresultReader",
-    "advise",
-    "identify_tool",
-]
-
 
 class Signature(NamedTuple):
     """The root element's name, and the attributes of the root, the first suite and the first test case."""

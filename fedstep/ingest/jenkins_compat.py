@@ -9,8 +9,6 @@ from typing import NamedTuple
 from fedstep.ingest.xml import MAX_DEPTH, DamagedDocument, RejectedDocument, Repairs, Tokenizer
 from fedstep.types import Unavailable
 
-__all__ = ["UNREADABLE", "JenkinsCount", "JenkinsCounter"]
-
 OTHER, SUITE, CASE = 0, 1, 2
 MARKS = {"failure": 1, "error": 1, "skipped": 2}
 

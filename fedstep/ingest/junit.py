@@ -23,21 +23,6 @@ from fedstep.ingest.xml import (
 )
 from fedstep.types import Dropped, Outcome, Reports, TestRun, Unavailable
 
-__all__ = [
-    "Document",
-    "FileReading",
-    "ReportFile",
-    "combine_files",
-    "combine_outcomes",
-    "combine_runs",
-    "expand",
-    "iter_cases",
-    "merge_attempts",
-    "merge_reruns",
-    "read_reports",
-    "summarize",
-]
-
 ReportFile = tuple[str, Callable[[], BinaryIO]]  # its name in messages, and how to open it
 NO_JUNIT = ("TRX", "Robot Framework output", "xcresult")
 

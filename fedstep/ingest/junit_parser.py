@@ -19,8 +19,6 @@ from fedstep.ingest.dialects import NO_SIGNATURE, RobotHandler, Signature, TrxHa
 from fedstep.ingest.xml import MAX_DEPTH, RejectedDocument, Tokenizer
 from fedstep.types import NO_SECONDS, Outcome, TestRun
 
-__all__ = ["JUnitHandler", "ReportParser"]
-
 FAILED, AGAIN, SKIPPED = 1, 2, 4
 MARKS = {"failure": FAILED, "error": FAILED, "skipped": SKIPPED, "disabled": SKIPPED}
 MARKS |= dict.fromkeys(("flakyFailure", "flakyError", "rerunFailure", "rerunError"), AGAIN)

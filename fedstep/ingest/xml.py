@@ -9,19 +9,6 @@ from functools import partial
 from typing import BinaryIO
 from xml.parsers import expat
 
-__all__ = [
-    "BLOCK_BYTES",
-    "MAX_DEPTH",
-    "DamagedDocument",
-    "RejectedDocument",
-    "Repairs",
-    "Tokenizer",
-    "convert_to_utf8",
-    "escape_character",
-    "read_blocks",
-    "repair",
-]
-
 BLOCK_BYTES = 65536
 MAX_DEPTH = 250_000  # open elements; expat keeps about 150 bytes for each
 MAX_TAG_BYTES = 4 * 2**20  # expat keeps an unfinished tag in memory, and reads it again with each block

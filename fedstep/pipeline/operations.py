@@ -1,6 +1,6 @@
 """The story, read aloud: foresee a build, judge its failures, observe it, learn from it, exchange what was learned.
 
-Every function takes values and a `ProjectStore`; what the machine is like (environment, clock, network) arrives as arguments.
+Every function takes values and a `ProjectStore`; environment, clock and network are arguments.
 """
 
 from collections.abc import Callable, Mapping

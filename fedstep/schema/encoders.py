@@ -21,7 +21,7 @@ class SparseVector(NamedTuple):
 
 
 class Numeric(NamedTuple):
-    """One coordinate, the value itself where it is given: `Numeric("bias")`. `start` is its weight before any learning."""
+    """One coordinate: the value itself, as in `Numeric("bias")`. `start` is its weight before any learning."""
 
     name: str
     start: float = 0.0

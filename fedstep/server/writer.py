@@ -56,7 +56,7 @@ class Writer:
         return await answer
 
     async def run(self, current: CurrentModels, publish: Callable[[CurrentModels], None]) -> None:
-        """Writes until `stop`; every new candidate is published, also one that another process made, such as a rollback.
+        """Write until `stop`; publish every new candidate, also one that another process made, such as a rollback.
 
         A failing disk fails the offers, not the task.
         """

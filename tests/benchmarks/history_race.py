@@ -28,7 +28,8 @@ home, channel = ProjectStore(f"{root}/.git/fedstep"), open_channel(root, "")
 receive(home, channel, 60, time.time())
 home.prepare()
 at = 1_790_000_000.0 + 600 * number + job
-home.log.append(BuildRecord(home.keyed("build", str(number), str(job)), at, at + 9, 9.0, "unit||mark", BuildOutcome.PASSED))
+name = home.keyed("build", str(number), str(job))
+home.log.append(BuildRecord(name, at, at + 9, 9.0, "unit||mark", BuildOutcome.PASSED))
 while time.time() < gate:
     time.sleep(0.001)
 draw, began = Random(job * 1000 + number), time.perf_counter()

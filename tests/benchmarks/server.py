@@ -14,7 +14,7 @@ from fedstep.federation.transport import HttpResponse, RetryPolicy, requests_sen
 from fedstep.history.project_store import ProjectStore
 from fedstep.pipeline.train import train
 from tests.benchmarks.project import drawn_builds
-from tests.lifetime import bound
+from tests.helpers.lifetime import bound
 
 TOKEN = "a-token-of-the-benchmarks-alone"
 

@@ -20,7 +20,7 @@ from fedstep.federation.secagg.share_messages import pack_half
 from fedstep.federation.secagg.shares import ShareNoise, deviation_of, deviations, split
 from fedstep.schema.encoders import Numeric
 from fedstep.schema.schema import Schema, Task, schema
-from tests.lifetime import bound
+from tests.helpers.lifetime import bound
 
 Figure = Mapping[str, object]
 

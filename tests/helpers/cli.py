@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 from xml.sax.saxutils import quoteattr
 
-from tests.lifetime import bound
+from tests.helpers.lifetime import bound
 
 COMMAND = (sys.executable, "-m", "fedstep")
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"

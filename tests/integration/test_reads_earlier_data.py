@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.earlier_data import (
+from tests.helpers.earlier_data import (
     DATA,
     NOW,
     PEER_TOKEN,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lifetime import bound
+from tests.helpers.lifetime import bound
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

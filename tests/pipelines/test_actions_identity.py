@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from tests.lifetime import bound
+from tests.helpers.lifetime import bound
 
 LOOP = Path(__file__).parent / "workflows" / "loop.yml"
 KEY = rsa.generate_private_key(65537, 2048)

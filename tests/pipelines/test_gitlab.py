@@ -24,7 +24,7 @@ from jwt.algorithms import RSAAlgorithm
 from fedstep import __version__
 from fedstep.report.ci_outputs import KEYS
 from tests.helpers.gitlab import SHELLS, TEMPLATES, InputRefused, Job, component, gitlab_variables, pipeline, run_job
-from tests.lifetime import bound
+from tests.helpers.lifetime import bound
 
 HERE = Path(__file__).parent
 EXAMPLE, PREDICT = HERE / "examples" / "gitlab.yml", HERE / "examples" / "gitlab-predict.yml"

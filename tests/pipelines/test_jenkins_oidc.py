@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.helpers.jenkins import controller, talk, train
-from tests.lifetime import bound
+from tests.helpers.lifetime import bound
 
 AUDIENCE = "https://fedstep.example.org"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)

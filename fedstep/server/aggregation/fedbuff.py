@@ -26,20 +26,6 @@ from fedstep.server.aggregation.vectors import (
     norm,
 )
 
-__all__ = [
-    "AggregationRules",
-    "Contribution",
-    "aggregate",
-    "aggregate_task",
-    "apply_step",
-    "clip_coordinates",
-    "clip_delta",
-    "compute_bound",
-    "default_rules",
-    "norm_bound",
-    "scale_rate",
-]
-
 MIN_PROJECTS = 5  # for a median over projects to say something
 ROUNDING = 1e-9  # relative excess of the norm of a delta that was shrunk to its bound
 MEDIAN_FACTOR = 3.0  # a coordinate may be this many times its median over the projects

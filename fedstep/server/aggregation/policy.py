@@ -8,7 +8,8 @@ class BufferPolicy:
     """Fold after `updates`, or after `seconds`, and never before `projects` distinct projects are in the buffer.
 
     A fold of one project's updates would show them to whoever pulls next; `projects` is how many must hide each other.
-    An update learned from a candidate more than `staleness` folds ago is refused. With a `period`, in seconds since 1970,
+    An update learned from a candidate more than `staleness` folds ago is refused. With a `period`, in seconds since
+    1970,
     what came in one is folded in the next, however much it is: the calendar tells nothing of who took part.
     """
 

@@ -8,22 +8,6 @@ from typing import NamedTuple, Self, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "Contributor",
-    "Contributors",
-    "DeltaBatch",
-    "Floats",
-    "GroupIndex",
-    "Indices",
-    "PartialSums",
-    "FloatArray",
-    "compute_norms",
-    "index_names",
-    "is_long",
-    "norm",
-    "staleness_weight",
-]
-
 FloatArray: TypeAlias = NDArray[np.float32]
 Floats: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.intp]

@@ -186,7 +186,7 @@ def chosen(
 
 
 def weight(base: int, task: int) -> int:
-    """The public weight of a delta learned from `base` when `candidate` is newest: 64 / sqrt(1 + staleness), in classes.
+    """Return the public weight of a delta learned from `base`: 64 / sqrt(1 + staleness), in classes.
 
     Each class has twice the staleness of the one before: 0, 1 to 2, 3 to 6, and so on.
 

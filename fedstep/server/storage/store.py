@@ -1,4 +1,4 @@
-"""What outlives the process: updates, their receipts, every version of the candidate with its parent, and the trials."""
+"""Store updates, receipts, every version with its parent, and the trials."""
 
 import logging
 from collections import OrderedDict

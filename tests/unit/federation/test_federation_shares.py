@@ -1,0 +1,336 @@
+"""Shares: together the update, alone nothing; and the two messages that carry them."""
+
+import hmac
+import json
+from array import array
+from collections import Counter
+from hashlib import shake_128
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedstep.errors import AggregatorError, HistoryError, SchemaMismatch, WireError
+from fedstep.federation.messages import SchemaShape, TrialScore, Update, clip, pack_model, pack_update
+from fedstep.federation.model_cache import save_model, starter_model
+from fedstep.federation.outbox import Outbox, read_audit
+from fedstep.federation.secagg.share_client import Endpoint, flush_halves, push_halves
+from fedstep.federation.secagg.share_messages import (
+    MaskedShare,
+    SeedShare,
+    check_half,
+    pack_half,
+    unpack_masked,
+    unpack_seeded,
+)
+from fedstep.federation.secagg.shares import (
+    HEAVIEST,
+    LEVELS,
+    MODULUS,
+    MOST_SUMMED,
+    REACH,
+    pad_bytes,
+    pair_of,
+    quantised,
+    split,
+    task_seeds,
+)
+from fedstep.federation.sync import Aggregator, push_pending
+from fedstep.federation.transport import HttpResponse, RetryPolicy
+from fedstep.history.project_store import ProjectStore
+from fedstep.schema.schema import schema
+from fedstep.server.gate import Gate
+from tests.helpers.share_listener import Listener
+
+SEED = bytes(range(32))
+BOUNDS = {"flaky": 1.0, "build-duration": 0.1}
+DELTAS = {"flaky": array("f", [0.5, -0.25, 0.0]), "build-duration": array("f", [0.1 * (1 - 2**-23), -0.01])}
+UPDATE = Update("a" * 16, 7, "b" * 32, "c" * 32, dict.fromkeys(DELTAS, 8), DELTAS, {"flaky": TrialScore(5, -0.1)})
+MASKED, SEEDED = split(UPDATE, BOUNDS, SEED)
+OURS = SchemaShape("a" * 16, {"flaky": 3, "build-duration": 2})
+ONCE = RetryPolicy(timeout=1.0, waits=())
+
+
+def opened(masked: MaskedShare, seeded: SeedShare, task: str) -> list[int]:
+    """The signed steps of the grid that both halves of one task hide."""
+    vector = masked.vectors[task]
+    pads = array("Q", pad_bytes(task_seeds(seeded)[task], len(vector)))
+    sums = [(number + pad) % MODULUS for number, pad in zip(vector, pads, strict=True)]
+    return [number - MODULUS if number >= MODULUS // 2 else number for number in sums]
+
+
+vectors = st.lists(st.floats(-1.0, 1.0, width=32), min_size=1, max_size=20)
+
+
+@given(vectors, st.sampled_from([0.1, 0.2, 1.0]), st.floats(-1.0, 1.0, width=32), st.binary(min_size=32, max_size=32))
+def test_the_halves_add_up_to_any_update_within_its_bounds_to_half_a_step(numbers, bound, score, seed):
+    delta = clip(array("f", numbers), bound)
+    update = UPDATE._replace(deltas={"flaky": delta}, rows={"flaky": 8}, scores={"flaky": TrialScore(1, score)})
+    *steps, vote = opened(*split(update, {"flaky": bound}, seed), "flaky")
+    assert all(abs(step - number * LEVELS / bound) <= 0.5 + 1e-6 for step, number in zip(steps, delta, strict=True))
+    assert abs(vote - max(-REACH, min(REACH, score)) / REACH * LEVELS) <= 0.5 + 1e-6
+
+
+def test_a_half_alone_is_uniform_whatever_it_hides():
+    """Chi-square of 64 kB in 256 classes: 99.9 % of uniform bytes are below 330."""
+    for value in (0.0, 1.0 / 128):
+        delta = array("f", [value] * 8192)
+        update = UPDATE._replace(deltas={"flaky": delta}, rows={"flaky": 8}, scores={})
+        seen = Counter(split(update, BOUNDS, SEED)[0].vectors["flaky"].tobytes())
+        mean = 8193 * 8 / 256
+        assert sum((seen[byte] - mean) ** 2 / mean for byte in range(256)) < 330
+
+
+def test_halves_of_the_same_numbers_have_nothing_in_common_where_anything_else_differs():
+    others = [
+        split(UPDATE, BOUNDS, bytes(32))[0],
+        split(UPDATE._replace(id="d" * 32), BOUNDS, SEED)[0],
+        split(UPDATE._replace(schema="e" * 16), BOUNDS, SEED)[0],
+    ]
+    for other in others:
+        assert not set(other.vectors["flaky"]) & set(MASKED.vectors["flaky"])
+    same = UPDATE._replace(deltas=dict.fromkeys(DELTAS, DELTAS["flaky"]), scores={})
+    vectors = split(same, BOUNDS | {"build-duration": 1.0}, SEED)[0].vectors
+    assert not set(vectors["flaky"]) & set(vectors["build-duration"])
+
+
+def test_the_same_seed_gives_the_same_halves_and_the_pad_is_shake_128_of_the_heads_own():
+    assert split(UPDATE, BOUNDS, SEED) == (MASKED, SEEDED)
+    told = f"fedstep head 1\0{'a' * 16}\0{'b' * 32}\0flaky\0\1".encode()
+    secret = hmac.digest(SEED, told, "sha256")
+    assert task_seeds(SEEDED)["flaky"] == secret
+    assert pad_bytes(secret, 2) == shake_128(b"fedstep pad 2\0" + secret).digest(16)
+
+
+def test_the_seed_of_one_head_opens_no_other():
+    seeds = task_seeds(SEEDED)
+    assert len({SEED, *seeds.values()}) == 1 + len(DELTAS)
+    found = task_seeds(SEEDED._replace(seed=seeds["flaky"])).values()
+    assert not {*found} & {*seeds.values()}
+    right, wrong = (array("Q", pad_bytes(seeds[task], 3)) for task in ("build-duration", "flaky"))
+    assert opened(MASKED, SEEDED, "build-duration")[1] == round(-0.01 / 0.1 * LEVELS)
+    assert not {*right} & {*wrong}
+
+
+def test_the_leaders_half_has_neither_the_seed_nor_a_part_of_it():
+    body = pack_half(MASKED)
+    assert pair_of(SEED) in body.decode(errors="replace")
+    assert SEED not in body
+    assert not any(SEED[start : start + 4].hex() in pair_of(SEED) for start in range(29))
+
+
+def test_nothing_over_its_bound_is_shared():
+    with pytest.raises(WireError, match="over its bound"):
+        split(UPDATE, BOUNDS | {"flaky": 0.4999}, SEED)
+    with pytest.raises(WireError, match="over its bound"):
+        quantised([float("inf")], 1.0)
+
+
+def test_the_largest_weighted_sum_fits_with_its_sign_and_the_bound_is_the_worst_case():
+    assert quantised([1.0, -1.0], 1.0).tolist() == [LEVELS, -LEVELS]
+    assert LEVELS * HEAVIEST * MOST_SUMMED < MODULUS // 2
+    assert Gate().reach == REACH
+
+
+def test_two_messages_are_at_most_2_1_times_the_bytes_of_the_dense_update():
+    tasks = schema().tasks
+    deltas = {name: array("f", [task.clip / task.size()] * task.size()) for name, task in tasks.items()}
+    scores = dict.fromkeys(tasks, TrialScore(10**6, 0.5))
+    update = Update(schema().digest, 10**6, "b" * 32, "c" * 32, dict.fromkeys(tasks, 2048), deltas, scores)
+    halves = split(update, {name: task.clip for name, task in tasks.items()}, SEED)
+    assert sum(len(pack_half(half)) for half in halves) <= 2.1 * 4 * sum(task.size() for task in tasks.values())
+
+
+def test_messages_are_read_as_they_were_written():
+    assert unpack_masked(pack_half(MASKED)) == MASKED
+    assert unpack_seeded(pack_half(SEEDED)) == SEEDED
+    assert MASKED.trials == SEEDED.trials == {"flaky": 5, "build-duration": -1}
+    check_half(MASKED, OURS)
+    check_half(SEEDED, OURS)
+
+
+@given(st.integers(0, 10_000), st.integers(0, 255))
+def test_any_changed_byte_is_another_message_or_none(place, value):
+    for half, unpack in ((MASKED, unpack_masked), (SEEDED, unpack_seeded)):
+        body = bytearray(pack_half(half))
+        body[place % len(body)] = value
+        try:
+            found = unpack(bytes(body))
+        except WireError:
+            continue
+        assert pack_half(found) == bytes(body)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_no_half_or_raise_a_wire_error(body):
+    for unpack in (unpack_masked, unpack_seeded):
+        with pytest.raises(WireError):
+            unpack(body)
+
+
+def rewritten(half: MaskedShare | SeedShare, **words: object) -> bytes:
+    """The bytes of a half with other metadata; a word that is None is gone."""
+    body = pack_half(half)
+    length = int.from_bytes(body[:8], "little")
+    header = json.loads(body[8 : 8 + length])
+    header["__metadata__"] = {k: v for k, v in (header["__metadata__"] | words).items() if v is not None}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + body[8 + length :]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"pair": None},
+        {"pair": "x" * 32},
+        {"base": "-1"},
+        {"base": "1\n"},
+        {"base": 7},
+        {"branch": "main"},
+        {"trial.Flaky": "1"},
+        {"trial.other": "1"},
+        {"trial.flaky": None},
+        {"trial.flaky": "soon"},
+        {"format": "fedstep-update-1"},
+        {"id": "b" * 31},
+        {"project": ["c"]},
+    ],
+)
+def test_metadata_that_is_not_exactly_ours_is_refused(words):
+    with pytest.raises(WireError):
+        unpack_masked(rewritten(MASKED, **words))
+
+
+def test_what_follows_the_end_and_seeds_of_another_length_are_refused():
+    with pytest.raises(WireError):
+        unpack_masked(pack_half(MASKED) + b"\0" * 8)
+    with pytest.raises(WireError, match="31 bytes"):
+        unpack_seeded(pack_half(SEEDED)[:-1])
+    with pytest.raises(WireError, match="too large"):
+        unpack_masked(bytes(2_000_000))
+
+
+def test_halves_of_other_heads_sizes_or_schemas_do_not_fit():
+    for half in (MASKED, SEEDED):
+        with pytest.raises(SchemaMismatch):
+            check_half(half, OURS._replace(digest="f" * 16))
+        with pytest.raises(WireError, match="build-duration"):
+            check_half(half, OURS._replace(sizes={"flaky": 3}))
+    with pytest.raises(WireError, match="flaky"):
+        check_half(MASKED, OURS._replace(sizes={"flaky": 4, "build-duration": 2}))
+
+
+def real(number: int = 1, **changes: object) -> bytes:
+    """An update in the real schema."""
+    delta = array("f", [0.01] * schema().tasks["build-duration"].size())
+    update = Update(schema().digest, 0, f"{number:032x}", "c" * 32, {"build-duration": 8}, {"build-duration": delta})
+    return pack_update(update._replace(**changes))
+
+
+@pytest.fixture
+def outbox(tmp_path) -> Outbox:
+    """One update waits in it."""
+    outbox = Outbox(tmp_path / "outbox")
+    outbox.keep(real())
+    return outbox
+
+
+def test_an_update_leaves_the_outbox_when_both_halves_are_acknowledged(outbox):
+    leader, helper = Listener(202), Listener(202)
+    flushed = flush_halves(outbox, leader.peer, helper.peer, ONCE)
+    assert ([receipt.id for receipt in flushed.sent], flushed.waiting) == ([f"{1:032x}"], 0)
+    masked, seeded = unpack_masked(leader.bodies[0]), unpack_seeded(helper.bodies[0])
+    assert masked.pair == pair_of(seeded.seed)
+    assert opened(masked, seeded, "build-duration")[:-1] == [round(0.1 * LEVELS)] * 13
+    assert list(outbox.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("first", "second"), [((0, 202), (202,)), ((202,), (0, 202)), ((500, 202), (202,))])
+def test_where_one_fails_the_update_waits_and_goes_out_again_in_the_same_bytes(outbox, first, second):
+    leader, helper = Listener(*first), Listener(*second)
+    failed = flush_halves(outbox, leader.peer, helper.peer, ONCE)
+    assert (len(failed.sent), failed.waiting, len(failed.failures)) == (0, 1, 1)
+    assert len(flush_halves(outbox, leader.peer, helper.peer, ONCE).sent) == 1
+    assert len(set(leader.bodies)) == len(set(helper.bodies)) == 1
+
+
+def test_a_half_that_is_refused_takes_the_update_with_it(outbox):
+    flushed = flush_halves(outbox, Listener(422).peer, Listener(202).peer, ONCE)
+    assert (len(flushed.refused), flushed.waiting) == (1, 0)
+    assert list(outbox.folder.iterdir()) == []
+
+
+def test_every_update_has_a_seed_of_its_own(outbox):
+    outbox.keep(real(2))
+    helper = Listener(202)
+    flush_halves(outbox, Listener(202).peer, helper.peer, ONCE)
+    first, second = (unpack_seeded(body).seed for body in helper.bodies)
+    assert first != second
+
+
+def test_an_update_whose_seed_cannot_be_kept_is_not_sent(outbox):
+    (outbox.folder / f"{1:032x}.seed").mkdir()
+    leader = Listener(202)
+    flushed = flush_halves(outbox, leader.peer, Listener(202).peer, ONCE)
+    assert (flushed.waiting, len(flushed.failures), leader.bodies) == (1, 1, [])
+
+
+@pytest.mark.parametrize("damaged", [b"", b"x" * 32, b"x" * 69, b"\xff" * 68])
+def test_an_update_whose_seed_is_damaged_is_let_go_and_nothing_leaves(outbox, damaged):
+    outbox.seed(f"{1:032x}", lambda: damaged)
+    leader, helper = Listener(202), Listener(202)
+    flushed = flush_halves(outbox, leader.peer, helper.peer, ONCE)
+    assert (len(flushed.refused), leader.bodies, helper.bodies) == (1, [], [])
+
+
+def test_a_seed_is_chosen_once_however_many_ask(outbox):
+    assert {outbox.seed("1" * 32, lambda number=number: bytes([number])) for number in range(3)} == {b"\0"}
+    outbox.drop("1" * 32)
+    assert outbox.seed("1" * 32, lambda: b"new") == b"new"
+    (outbox.folder / f"{'2' * 32}.seed").mkdir()
+    with pytest.raises(HistoryError):
+        outbox.seed("2" * 32, lambda: b"new")
+
+
+def test_an_update_of_another_schema_is_refused_before_anything_leaves(outbox):
+    outbox.drop(f"{1:032x}")
+    outbox.keep(real(3, schema="e" * 16))
+    leader, helper = Listener(202), Listener(202)
+    flushed = flush_halves(outbox, leader.peer, helper.peer, ONCE)
+    assert (len(flushed.refused), leader.bodies, helper.bodies) == (1, [], [])
+
+
+def test_with_a_helper_halves_leave_and_nothing_else_and_both_are_on_record(tmp_path):
+    home, leader, helper = ProjectStore(str(tmp_path)), Listener(202), Listener(202)
+    save_model(home, pack_model(starter_model()._replace(shares=5)), "", leader.peer.url, 0.0)
+    Outbox(tmp_path / "outbox").keep(real())
+    second = Endpoint("https://two.example", helper.peer.send)
+    flushed = push_pending(home, Aggregator(leader.peer.url, leader.peer.send, ONCE, second))
+    assert len(flushed.sent) == 1
+    assert unpack_masked(*leader.bodies).id == unpack_seeded(*helper.bodies).id
+    assert [(one.host, one.answer) for one in read_audit(home).sent] == [("two.example", 202), ("one.example", 202)]
+
+
+@pytest.mark.parametrize("kept_from", ["https://one.example", "https://another.example", ""])
+def test_without_a_helper_nothing_leaves_for_an_aggregator_of_halves(tmp_path, kept_from):
+    home, asked = ProjectStore(str(tmp_path)), []
+    body = pack_model(starter_model()._replace(shares=5 if kept_from == "https://one.example" else 0))
+    Outbox(tmp_path / "outbox").keep(real())
+    if kept_from:
+        save_model(home, body, "", kept_from, 0.0)
+
+    def leader(method, path, _headers, _body, _timeout) -> HttpResponse:
+        asked.append((method, path.partition("?")[0]))
+        return HttpResponse(200, {}, pack_model(starter_model()._replace(shares=5)))
+
+    flushed = push_pending(home, Aggregator("https://one.example", leader, ONCE))
+    assert (flushed.sent, flushed.refused, flushed.waiting) == ((), (), 1)
+    assert [failure.remedy.partition(";")[0] for failure in flushed.failures] == ["Give --helper the URL of its helper"]
+    assert asked == ([] if kept_from == "https://one.example" else [("GET", "/v1/model")])
+    assert read_audit(home).sent == ()
+
+
+def test_an_aggregator_without_shares_says_so_and_the_update_waits():
+    with pytest.raises(AggregatorError, match="takes no shares"):
+        push_halves(real(), SEED, Listener(202).peer, Listener(404).peer, ONCE)

@@ -1,0 +1,232 @@
+"""What each tool's report means beyond its counts: names that stay, attempts that meet, files that are copies."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedstep.ingest.dialects import MAX_JSON_BYTES, RULES
+from fedstep.ingest.jenkins_compat import JenkinsCount, JenkinsCounter
+from fedstep.ingest.junit import Document, FileReading, combine_runs, read_reports, summarize
+from fedstep.ingest.xml import read_blocks
+from fedstep.types import Dropped, Outcome, Reports, TestRun, Unavailable
+
+FOLDER = Path(__file__).parents[2] / "data" / "junit"
+ROOT = "/home/ada/shop"
+
+
+def _file(name: str):
+    return name, lambda: (FOLDER / name).open("rb")
+
+
+def _text(name: str, text: str):
+    return name, lambda: io.BytesIO(text.encode())
+
+
+def read(*names: str, root: str = ROOT) -> Reports:
+    return read_reports([_file(name) for name in names], root)
+
+
+def outcomes(*names: str) -> dict[str, str]:
+    return {run.test: run.outcome for run in read(*names).tests}
+
+
+def counted(text: str) -> JenkinsCount | Unavailable:
+    return JenkinsCounter().count("r.xml", lambda: [text.encode()])
+
+
+class TestAttempts:
+    def test_playwrights_projects_are_tests_of_their_own(self):
+        tests = outcomes("playwright-projects.xml")
+        assert (
+            tests["cart.pw.spec.js#[a] cart › rounds"] == tests["cart.pw.spec.js#[b] cart › rounds"] == Outcome.FAILED
+        )
+
+    def test_playwrights_retries_are_attempts(self):
+        tests = outcomes("playwright-retries.xml")
+        assert tests["cart.pw.spec.js#[a] cart › rounds"] == Outcome.CONFIRMED
+        assert tests["cart.pw.spec.js#[a] cart › flips"] == Outcome.FLAKED
+
+    def test_bazels_attempts_in_two_files_are_one_flake(self):
+        assert outcomes("bazel.xml", "bazel-attempt-2.xml") == {"shop/cart_test#shop/cart_test": Outcome.FLAKED}
+
+    @pytest.mark.parametrize(
+        "names", [("ant.xml", "ant-broken-class.xml", "ant-merged.xml"), ("robot-xunit.xml", "robot-output.xml")]
+    )
+    def test_a_second_file_that_repeats_the_first_confirms_nothing(self, names):
+        assert outcomes(*names) == outcomes(*names[:-1]) == outcomes(*reversed(names))
+
+    def test_a_copy_adds_the_file_and_line_that_the_first_lacks(self):
+        runs = {run.test: run for run in read("robot-xunit.xml", "robot-output.xml").tests}
+        assert (runs["Shop.Cart#Empties"].file, runs["Shop.Cart#Empties"].line) == ("cart.robot", 2)
+
+    def test_a_second_failure_that_took_another_time_is_an_attempt(self):
+        first, second = (TestRun("t", Outcome.FAILED, seconds) for seconds in (1.0, 1.001))
+        assert combine_runs(first, first).outcome == Outcome.FAILED
+        assert combine_runs(first, second).outcome == Outcome.CONFIRMED
+
+
+class TestTools:
+    def test_trx_classes_come_from_definitions_else_from_names(self):
+        """TRX results have their classes from the definitions, else from their names."""
+        runs = {run.test: run for run in read("dotnet.trx").tests}
+        assert list(runs) == [
+            "Shop.CartTests#Adds",
+            "Shop.CartTests#Rounds",
+            "Shop.CartTests#Ships",
+            "Shop.CartTests#Prices (1,2)",
+            "Shop.CartTests#Prices (2,3)",
+            'Shop.StockTests#Counts(unit: "a.b")',
+        ]
+        assert runs["Shop.CartTests#Rounds"].failure_type == "System.DivideByZeroException"
+        assert runs['Shop.StockTests#Counts(unit: "a.b")'].seconds == 86_400.5
+
+    def test_a_trx_file_that_is_cut_keeps_the_results_before(self):
+        whole = (FOLDER / "dotnet.trx").read_text(encoding="utf-8")
+        reports = read_reports([_text("t.trx", whole[: whole.index('executionId="e7"')])])
+        assert [run.test for run in reports.tests] == [
+            "Shop.CartTests#Adds", "#Rounds", "#Ships", "#Prices (1,2)", "#Prices (2,3)"
+        ]  # fmt: skip
+        assert [item.reason for item in reports.dropped] == ["the file ends too early; the cases before are kept"]
+
+    def test_xcode_repetitions_are_attempts_on_one_device_too(self):
+        runs = {run.test: run for run in read("xcresult.json").tests}
+        assert runs["ShopTests.CartTests#testFlips"].outcome == Outcome.FLAKED
+        assert runs["ShopTests.CartTests#testBreaks"].outcome == Outcome.CONFIRMED
+        assert runs["ShopTests.CartTests#testRounds"].failure_type == "XCTAssertEqual"
+        assert {"ShopTests.Prices#Positive prices(1)", "ShopTests.Prices#Positive prices(-1)"} <= set(runs)
+
+    def test_robot_3_tells_start_and_end_instead_of_seconds(self):
+        status = 'status="FAIL" starttime="20260105 09:00:00.000" endtime="20260105 09:00:01.250"'
+        text = (
+            '<robot><suite id="s1" name="Shop"><test name="Adds"><kw><status status="PASS"/></kw><status '
+            f"{status}/></test>"
+        )
+        (run,) = read_reports([_text("o.xml", text + "</suite></robot>")]).tests
+        assert (run.test, run.outcome, run.seconds) == ("Shop#Adds", Outcome.FAILED, 1.25)
+
+    def test_names_lose_the_root_in_the_notation_of_either_system(self):
+        windows = r"<testcase classname='c' name='reads D:\a\shop\data\x.txt and d:/A/Shop/y, not D:\a\shopping\z'/>"
+        (run,) = read_reports([_text("r.xml", windows)], r"D:\a\shop").tests
+        assert run.test == r"c#reads data/x.txt and y, not D:\a\shopping\z"
+
+    def test_a_suite_that_could_not_start_is_one_failed_test(self):
+        assert outcomes("suite-error.xml") == {"shop.StockTest#<init>": "f", "shop.CartTest#adds": "p"}
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(("name", "says"), [("nunit.xml", "--logger trx"), ("failsafe-summary.xml", "TEST-*.xml")])
+    def test_a_refusal_says_what_to_give_instead(self, name, says):
+        assert says in read(name).dropped[0].reason
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (b"{" + b'"testNodes": [' * 200_000, "not JSON"),
+            (b'{"testNodes": ' + b"[" * 200_000, "not JSON"),
+            (b'{"testNodes": {}}', "JSON, but not"),
+            (b'{"testNodes": [' + b" " * MAX_JSON_BYTES + b"]}", "JSON of more than 32 MB"),
+            (b'\xef\xbb\xbf\n {"a": 1}', "JSON, but not"),
+        ],
+    )
+    def test_json_that_is_deep_large_or_of_another_kind_is_refused(self, content, reason):
+        reports = read_reports([("x.json", lambda: io.BytesIO(content))])
+        assert (reports.tests, reports.files) == ((), 0)
+        assert reports.dropped[0].reason.startswith(reason)
+
+
+nodes = st.recursive(
+    st.none() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.fixed_dictionaries(
+            {"nodeType": st.sampled_from(["Test Case", "Repetition", "Device", "Arguments", "Unit test bundle", "x"])},
+            optional={
+                "children": st.lists(inner, max_size=3),
+                "name": inner,
+                "result": st.sampled_from(["Passed", "Failed", "unknown"]) | inner,
+                "durationInSeconds": st.floats() | st.booleans() | inner,
+                "nodeIdentifier": st.text(max_size=5) | inner,
+            },
+        )
+    ),
+    max_leaves=20,
+)
+
+
+FRAGMENTS = [
+    "<TestRun>", "<robot>", "<Results>", "<UnitTestResult testName='A.B' testId='1' outcome='Passed'>",
+    "</UnitTestResult>", "<InnerResults>", "</InnerResults>", "<ErrorInfo>", "<Message>a", "</Message>",
+    "<UnitTest id='1'>", "<TestMethod/>",
+    "<TestMethod className='A'/>", "</TestRun>", "<suite id='s' name='S'>", "<suite name='no id'>", "</suite>",
+    "</test>",
+    "<test id='t' name='T' line='x'>", "<status status='PASS' elapsed='-1'/>", "<status status='FAIL' starttime='x'>",
+    "</status>", "</robot>", "<kw>", "</kw>", "<testcase name='n'/>", "{", "\x01",
+]  # fmt: skip
+
+
+class TestAnyInput:
+    @given(nodes)
+    def test_any_tree_of_nodes_gives_runs_and_notes_and_never_raises(self, node):
+        content = json.dumps({"testNodes": [node]}).encode()
+        reports = read_reports([("x.json", lambda: io.BytesIO(content))])
+        assert reports.files == 1
+        assert all(run.test for run in reports.tests)
+
+    @pytest.mark.parametrize("root", [b"<TestRun>", b"<robot>", b"<robot><test name='t'>", b"<testsuite>"])
+    def test_deep_nesting_stops_in_every_format(self, root):
+        (reading,) = summarize([("r.xml", lambda: io.BytesIO(root + b"<x>" * 300_000))])
+        assert "250,000 nested" in reading.dropped[-1].reason
+        assert reading.jenkins == JenkinsCount(1, 1, 0) or isinstance(reading.jenkins, Unavailable)
+
+    @given(st.lists(st.sampled_from(FRAGMENTS)).map("".join))
+    def test_any_foreign_format_gives_runs_and_notes(self, text):
+        """Any pieces of foreign formats give runs and notes and never raise."""
+        (reading,) = summarize([_text("r.xml", text)])
+        assert isinstance(reading, FileReading)
+        assert all(isinstance(item, TestRun) for item in reading.tests)
+        assert all(isinstance(item, Dropped) for item in reading.dropped)
+        assert reading.tests == read_reports([_text("r.xml", text)]).tests
+
+
+class TestJenkinsCounts:
+    @pytest.mark.parametrize(
+        ("text", "count"),
+        [
+            ("<testsuite><testcase name='a'><failure/></testcase><testcase name='a'/></testsuite>", (2, 1, 0)),
+            ("<testsuite><testcase name='a'><failure/><skipped/></testcase></testsuite>", (1, 0, 1)),
+            ("<testsuite><testcase name='a' status='notrun'/></testsuite>", (1, 0, 0)),
+            ("<testsuite><testcase name='a'><flakyFailure/></testcase></testsuite>", (1, 0, 0)),
+            ("<testsuite><error/><error/><testcase name='a'/></testsuite>", (2, 1, 0)),
+            ("<testsuite><x><testcase name='a'/></x></testsuite>", (0, 0, 0)),
+            ("<testsuites><testsuite><testsuite><testcase name='a'/></testsuite></testsuite></testsuites>", (1, 0, 0)),
+            ("<anything><testcase name='a'/></anything>", (1, 0, 0)),
+            ("<testsuite><testcase name='a'/>", (1, 1, 0)),
+            ("", (1, 1, 0)),
+        ],
+    )
+    def test_jenkins_counts_by_its_own_rules(self, text, count):
+        assert counted(text) == count
+
+    def test_jenkins_discards_a_repeated_suite_in_another_file(self):
+        """Jenkins discards a suite of the same name and time, also in another file."""
+        suite = "<testsuite name='s' timestamp='{}'><testcase name='a'/></testsuite>"
+        counter = JenkinsCounter()
+        counts = [counter.count("r.xml", lambda t=t: [suite.format(t).encode()]) for t in ("09:00", "09:00", "10:00")]
+        assert [count.tests for count in counts] == [1, 0, 1]
+
+
+class TestDialects:
+    def test_every_dialect_of_the_rules_has_a_sample(self):
+        expected = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
+        assert {name for name, _ in RULES} == {row["dialect"] for row in expected.values()} - {""}
+
+    def test_dialect_is_known_after_the_first_case(self):
+        """A document can be iterated, with its dialect known after the first case."""
+        with (FOLDER / "vitest.xml").open("rb") as stream:
+            document = Document(lambda: read_blocks(stream), "vitest.xml", "")
+            next(iter(document))
+            assert document.signature.named("vitest tests")

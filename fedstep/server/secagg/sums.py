@@ -94,7 +94,7 @@ class ModelState:
 def next_shared(
     standing: ModelState, sums: Mapping[str, TaskSum], rules: Mapping[str, AggregationRules], gate: Gate | None
 ) -> AggregationResult:
-    """Return the next version, each task moved by its sum and judged on its own. No gate: production is the candidate."""
+    """Return the next version, each task moved by its sum and judged on its own; ungated, production is the candidate."""
     birth, tracks = VersionBuilder(standing.current, standing.number, standing.now, standing.restarted), {}
     for name, vector in birth.before.vectors.items():
         moved_on = _moved(vector, sums[name], rules[name]) if name in sums else vector

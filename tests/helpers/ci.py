@@ -93,7 +93,7 @@ BUILDKITE = {
     "BUILDKITE_PULL_REQUEST_BASE_BRANCH": "main",
     "BUILDKITE_PULL_REQUEST_REPO": "git://host/owner/shop.git",
     "BUILDKITE_REPO": "git@host:owner/shop.git",
-    "BUILDKITE_COMMIT": "TASK",
+    "BUILDKITE_COMMIT": "HEAD",
     "BUILDKITE_COMMAND_EXIT_STATUS": "1",
 }
 AZURE = {

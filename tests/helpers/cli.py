@@ -93,7 +93,7 @@ class Checkout:
         (self.root / name).write_text(text)
         self.git("add", name)
         self.git("commit", "-q", "-m", f"change {name}")
-        return self.git("rev-parse", "TASK").strip()
+        return self.git("rev-parse", "HEAD").strip()
 
     def report(self, cases: Sequence[Case], name: str = "report.xml") -> str:
         (self.root / name).write_text(junit(cases))

@@ -229,7 +229,7 @@ def history_output(work: Path, archive: str = "history.tar.gz") -> dict[str, obj
     place = clone(work / "checkout")
     unpack(archive, place.root)
     next_report(place.root / "report.xml")
-    variables = ci(900, place.git("rev-parse", "TASK").strip())
+    variables = ci(900, place.git("rev-parse", "HEAD").strip())
     seen: dict[str, object] = {
         "history show": place.json("history", "show", "--format", "json"),
         "status": place.json("status", "--json"),
@@ -265,7 +265,7 @@ def git_history_output(work: Path) -> dict[str, object]:
     place.git("fetch", "-q", "origin", "refs/fedstep/history:refs/fedstep/history")
     next_report(place.root / "report.xml")
     git = ("--history", "git")
-    variables = ci(901, place.git("rev-parse", "TASK").strip())
+    variables = ci(901, place.git("rev-parse", "HEAD").strip())
     merged = place.run("history", "merge", *git)
     assert merged.code == 0, merged.err
     shown = place.json("history", "show", *git, "--format", "json")

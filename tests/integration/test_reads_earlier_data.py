@@ -88,7 +88,7 @@ class TestHistoryRef:
         place.git("fetch", "-q", "origin", "refs/fedstep/history:refs/fedstep/history")
         place.git("remote", "remove", "origin")  # a bundle cannot be pushed to
         next_report(place.root / "report.xml")
-        commit = place.git("rev-parse", "TASK").strip()
+        commit = place.git("rev-parse", "HEAD").strip()
         trained = place.run("train", "--junit", "report.xml", "--history", "git", env=ci(904, commit))
         assert trained.code == 0, trained.err
         shown = place.json("history", "show", "--history", "git", "--format", "json")
@@ -213,7 +213,7 @@ class TestComparison:
         path = place.root / ".fedstep" / "model.safetensors"
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2])
-        predicted = place.json("predict", "--format", "json", env=ci(900, place.git("rev-parse", "TASK").strip()))
+        predicted = place.json("predict", "--format", "json", env=ci(900, place.git("rev-parse", "HEAD").strip()))
         found = differences(EXPECTED["history"]["predict"], predicted)
         assert any("/model/" in line for line in found), found
         assert any("/flaky/" in line for line in found), found

@@ -36,7 +36,7 @@ def _variables(folder: Path, known: str) -> dict[str, str]:
 class TestSendOnlyNewObjects:
     def test_known_commit_is_listed_as_shallow_for_one_call(self, clone: Path) -> None:
         home = clone / ".git" / "fedstep"
-        known = _git(clone, "rev-parse", "TASK").strip()
+        known = _git(clone, "rev-parse", "HEAD").strip()
         with _send_only_new_objects(str(clone), str(home), known) as variables:
             assert Path(variables["GIT_SHALLOW_FILE"]).read_text() == f"{known}\n"
         assert list(home.iterdir()) == []
@@ -45,7 +45,7 @@ class TestSendOnlyNewObjects:
         shallow = tmp_path / "shallow"
         _git(tmp_path, "clone", "-q", "--depth", "1", f"file://{clone}", str(shallow))
         (shallow / ".git" / "fedstep").mkdir()
-        known = _git(shallow, "rev-parse", "TASK").strip()
+        known = _git(shallow, "rev-parse", "HEAD").strip()
         with _send_only_new_objects(str(shallow), str(shallow / ".git" / "fedstep"), known) as variables:
             assert Path(variables["GIT_SHALLOW_FILE"]).read_text() == f"{known}\n" * 2
 
@@ -57,7 +57,7 @@ class TestSendOnlyNewObjects:
         self, clone: Path, tmp_path: Path, depth: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Such a git would send everything; the plain call does the same."""
-        known = _git(clone, "rev-parse", "TASK").strip()
+        known = _git(clone, "rev-parse", "HEAD").strip()
         if depth:
             (clone / ".git" / "shallow").write_text(f"{known}\n")
         wrapper = tmp_path / "bin" / "git"

@@ -12,7 +12,7 @@ PLAIN = README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CODE_OF_CONDUCT.md do
   $(addprefix docs/explanation/,architecture.md data-protection.md glossary.md history.md model.md threat-model.md) docs/decisions
 PROSE = README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CODE_OF_CONDUCT.md docs
 
-.PHONY: demo docs prose test-unit test test-full coverage check lock bench soak evaluate evaluate-privacy starter vocabulary tools clean
+.PHONY: demo docs prose test-unit test test-full coverage check lock bench soak evaluate evaluate-privacy starter vocabulary tools actions clean
 
 demo: .venv/demo  ## recorded builds of real projects against a real aggregator; writes demo-report.html
 	$(BIN)/fedstep demo
@@ -87,6 +87,9 @@ tools:  ## what the tests need beside Python
 .venv/dev: .venv/bin/python pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
+
+actions:  ## copies actions/common/step.sh into the three actions
+	@for action in predict train triage; do cp actions/common/step.sh actions/$$action/step.sh; done
 
 clean:
 	rm -rf .venv demo-report.html

@@ -13,6 +13,7 @@ git clone --quiet "$remote" "$work"
 git -C "$work" checkout --quiet -B main
 git -C "$work" rm -rq --ignore-unmatch .
 cp -R "$folder/." "$work/"
+[ ! -e "$folder/step.sh" ] || cp actions/common/step.sh "$work/" # its source, whatever the copy says
 cp LICENSE "$work/"
 git -C "$work" add --all
 git -C "$work" -c user.name=fedstep -c user.email=noreply@fedstep.invalid commit --quiet --allow-empty -m "$tag"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# One text in actions/predict, train and triage, because each folder is mirrored to a repository of its own.
+# The source of step.sh in actions/predict, train and triage: run `make actions` after a change. Each of them is
+# mirrored to a repository of its own, so each needs a copy.
 # Without `set -e`: whatever fails here ends in status=degraded, not in a red build.
 set -u
 

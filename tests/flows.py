@@ -19,8 +19,8 @@ from types import CodeType, FrameType
 
 from fedstep.federation.messages import TrialScore, Update, pack_update, shape
 from fedstep.schema.schema import schema
-from fedstep.server.settings import Settings
 from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.settings import Settings
 from tests.helpers.aggregator import InProcess
 from tests.helpers.cli import forty_tests, new_checkout
 

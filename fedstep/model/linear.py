@@ -16,13 +16,6 @@ class LocalWeights(NamedTuple):
     private: Mapping[str, float] = MappingProxyType({})
 
 
-class FeatureContribution(NamedTuple):
-    """One feature's part in a prediction, in units of the margin."""
-
-    feature: str
-    contribution: float
-
-
 def zeros(size: int) -> "array[float]":
     """A vector of `size` zeros."""
     return array("f", bytes(4 * size))

@@ -16,9 +16,9 @@ from fedstep.history.summary import Summary
 from fedstep.history.test_table import TestTable, with_tests
 from fedstep.ingest.change_impact import group_of
 from fedstep.model.calibration import QuantileTrackers, probability, untried
-from fedstep.model.linear import FeatureContribution, LocalWeights, margin
+from fedstep.model.linear import LocalWeights, margin
 from fedstep.model.state import LocalModel
-from fedstep.results import FailureVerdict, Interval, Risk, TestRisk
+from fedstep.results import FailureVerdict, FeatureContribution, Interval, Risk, TestRisk
 from fedstep.schema.encoders import Raw, SparseVector
 from fedstep.schema.schema import Task, schema
 from fedstep.types import Build, TestRun, Unavailable

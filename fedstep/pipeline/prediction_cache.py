@@ -13,9 +13,8 @@ from fedstep import __version__
 from fedstep.federation.model_cache import CachedModel
 from fedstep.history.project_store import CORRECTION, MODEL, OUTLOOK, ProjectStore
 from fedstep.history.summary import Summary, load_summary, pack_builds, unpack_builds
-from fedstep.model.linear import FeatureContribution
 from fedstep.model.predictor import Predictor
-from fedstep.results import TestRisk
+from fedstep.results import FeatureContribution, TestRisk
 from fedstep.schema.schema import schema
 
 FLAKIEST = 10  # tests named in a prediction

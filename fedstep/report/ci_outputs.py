@@ -6,11 +6,19 @@ from hashlib import blake2b
 from math import isfinite
 from string import ascii_letters, digits
 
-from fedstep.model.linear import FeatureContribution
 from fedstep.report.reasons import causes
 from fedstep.report.text import by_urgency, describe_history
 from fedstep.report.units import percent, visible
-from fedstep.results import FailureVerdict, Interval, Prediction, Risk, TestRisk, TrainReport, TriageReport
+from fedstep.results import (
+    FailureVerdict,
+    FeatureContribution,
+    Interval,
+    Prediction,
+    Risk,
+    TestRisk,
+    TrainReport,
+    TriageReport,
+)
 from fedstep.types import Unavailable
 
 MOST_ANNOTATIONS = 10  # GitHub drops what one step writes beyond ten of a level

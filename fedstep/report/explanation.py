@@ -5,13 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from fedstep.model.linear import FeatureContribution
 from fedstep.report.charts import TimedBuild, strip
 from fedstep.report.html import cell, meter, name, number, table, table_row, text, tile
 from fedstep.report.reasons import causes
 from fedstep.report.text import STYLE, WIDTH, model_name, padded, page, row, sparkline
 from fedstep.report.units import columns, count, percent, span, visible
-from fedstep.results import ModelUsed
+from fedstep.results import FeatureContribution, ModelUsed
 from fedstep.types import BuildOutcome, Unavailable
 
 METALS = {"g": "gold", "s": "silver"}

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from fedstep.model.linear import FeatureContribution
 from fedstep.report.reasons import causes
 from fedstep.report.units import visible
+from fedstep.results import FeatureContribution
 
 
 def text(hostile: str, most: int = 160) -> str:

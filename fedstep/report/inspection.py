@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
-from fedstep.model.linear import FeatureContribution
 from fedstep.report.reasons import ReasonPhrase, causes
 from fedstep.report.text import WIDTH, padded, page, row, sent_rows, wrapped
 from fedstep.report.units import columns, count, size, visible
+from fedstep.results import FeatureContribution
 from fedstep.types import Dropped, Unavailable
 
 

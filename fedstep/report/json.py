@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from math import isfinite, isnan
 
-from fedstep.model.linear import FeatureContribution
 from fedstep.report.explanation import METALS, ExplainedFeature, SeenRun, TestExplanation, phrase_of
 from fedstep.report.inspection import AuditRecord, InspectedToken, InspectedUpdate, Inspection, LeakProof
 from fedstep.report.reasons import causes
@@ -17,6 +16,7 @@ from fedstep.results import (
     Diagnosis,
     Exchange,
     FailureVerdict,
+    FeatureContribution,
     Interval,
     ModelUsed,
     MutedFailure,

@@ -6,7 +6,6 @@ gets near 900 kB.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from fedstep.model.linear import FeatureContribution
 from fedstep.report.reasons import ReasonPhrase, causes
 from fedstep.report.text import (
     by_urgency,
@@ -25,6 +24,7 @@ from fedstep.report.units import MOST_COLUMNS, percent, size, span, spread, visi
 from fedstep.results import (
     Exchange,
     FailureVerdict,
+    FeatureContribution,
     Interval,
     ModelUsed,
     MutedFailure,

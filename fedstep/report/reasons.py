@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import exp, isfinite
 from typing import NamedTuple, TypeVar
 
-from fedstep.model.linear import FeatureContribution
 from fedstep.report.units import percent, span
+from fedstep.results import FeatureContribution
 
 _OUTCOMES: Mapping[str, str] = {
     "passed": "the last build {whose} passed",

@@ -6,13 +6,13 @@ texts: stdout is the result, `warning_text` is for stderr.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from fedstep.model.linear import FeatureContribution
 from fedstep.report.reasons import ReasonPhrase, causes
 from fedstep.report.units import columns, count, percent, shorten, size, span, spread, visible
 from fedstep.results import (
     ExampleCounts,
     Exchange,
     FailureVerdict,
+    FeatureContribution,
     Interval,
     ModelUsed,
     MutedFailure,

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from fedstep.model.linear import FeatureContribution
 from fedstep.results import (
     ExampleCounts,
     Exchange,
     FailureVerdict,
+    FeatureContribution,
     Interval,
     ModelUsed,
     Prediction,

@@ -6,10 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstep.evaluation.demo_page import DemoProject, DemoReport, DemoTest, DemoTraffic, accuracy, demo_html
-from fedstep.model.linear import FeatureContribution
 from fedstep.report.charts import TimedBuild
 from fedstep.report.units import visible
-from fedstep.results import Interval, TestRisk
+from fedstep.results import FeatureContribution, Interval, TestRisk
 from fedstep.types import BuildOutcome, Unavailable
 
 VOID = {"meta", "br", "wbr"}

@@ -14,11 +14,10 @@ import fedstep.report
 from fedstep.features.rows import build_private
 from fedstep.features.rows import test_private as private_of_test
 from fedstep.history.builds import PlannedBuild
-from fedstep.model.linear import FeatureContribution
 from fedstep.report.markdown import interval_drawing
 from fedstep.report.reasons import causes
 from fedstep.report.units import percent, size, span
-from fedstep.results import Interval
+from fedstep.results import FeatureContribution, Interval
 from fedstep.schema.schema import TASK_NAMES, schema
 
 MODULES = [module.name for module in pkgutil.iter_modules(fedstep.report.__path__, "fedstep.report.")]

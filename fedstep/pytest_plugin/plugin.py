@@ -1,22 +1,10 @@
-"""What takes part in a session of pytest: it watches the reports, runs flaky failures again and writes the record."""
-
-import json
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+"""pytest plugin: declare the options, and load the rest of the plugin only for a session that uses one."""
 
 import pytest
 
-from fedstep.ingest.git_process import repository_root
-from fedstep.pytest_plugin.attempts import SessionAttempts, TestAttempts, identity, record_of, write_record
-from fedstep.report.units import count, visible
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The two options."""
+    """Declare `--fedstep-rerun` and `--fedstep-record`."""
     group = parser.getgroup("fedstep", "flaky tests (fedstep)")
     group.addoption(
         "--fedstep-rerun",
@@ -31,167 +19,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take part in the session, if an option asks for it; under xdist in the process that starts the workers."""
+    """Register the session plugin if an option asks for it; under xdist only in the process that starts the workers."""
     rerun, record = config.getoption("fedstep_rerun"), config.getoption("fedstep_record")
     if (rerun or record) and not hasattr(config, "workerinput") and not config.getoption("collectonly", False):
+        from fedstep.pytest_plugin.session_plugin import SessionPlugin
+
         config.pluginmanager.register(SessionPlugin(config, bool(rerun), record or ""), "fedstep-session")
-
-
-PATIENCE = 20.0  # seconds; a judgement of 5,000 tests takes less than one
-# The judgement is ours alone: nothing of it goes to the CI, and no setting of the project bends its output.
-_OUTPUTS = (
-    *("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "FEDSTEP_DOTENV", "FEDSTEP_SUMMARY", "FEDSTEP_RERUN_LIST"),
-    *("FEDSTEP_CODE_QUALITY", "FEDSTEP_FINDINGS", "FEDSTEP_COMMENT"),
-)
-
-
-class FlakyVerdicts(NamedTuple):
-    """The probability that a failure is flaky, by node id, for those judged flaky; or why nothing was judged."""
-
-    flaky: Mapping[str, float]
-    problem: str = ""
-
-
-def judged_flaky(tests: Iterable[TestAttempts], folder: str, place: str, prefix: str = "") -> FlakyVerdicts:
-    """The failures that are judged flaky, by the same model and history as `fedstep triage` in this `folder`.
-
-    `place` is pytest's root as seen from the repository's. Muted failures and those of an incident are not among them.
-    """
-    seen = {test.node_id: "#".join(identity(test.node_id, prefix)) for test in tests if test.failed}
-    try:
-        with tempfile.TemporaryDirectory(prefix="fedstep-") as scratch:
-            report = os.path.join(scratch, "session.xml")
-            with open(report, "w", encoding="utf-8") as file:
-                file.write(record_of(tests, place, prefix))
-            told = _triage(report, folder)
-        if told["incident"]:
-            return FlakyVerdicts({}, f"an incident, nothing is run again: {told['incident_reason']}")
-        flaky = {item["test"]: item["flaky_probability"] for item in told["failures"] if item["verdict"] == "flaky"}
-        return FlakyVerdicts({node_id: flaky[test] for node_id, test in seen.items() if test in flaky})
-    except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError) as error:
-        return FlakyVerdicts({}, f"nothing was judged: {type(error).__name__}: {error}")
-
-
-def _triage(report: str, folder: str) -> dict[str, Any]:
-    """What `fedstep triage` says. `-P`: a module of the project is not taken for one of ours."""
-    asked = ("--junit", report, "--format", "json", "--rerun-list", "")  # whatever .fedstep.toml would add
-    command = (sys.executable, "-P", "-m", "fedstep", "triage", *asked)
-    environment = {key: value for key, value in os.environ.items() if key not in _OUTPUTS}
-    ran = subprocess.run(
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE
-    )
-    if not ran.stdout.strip():
-        lines = ran.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise ValueError(lines[-1][:200] if lines else f"exit code {ran.returncode}")
-    told: dict[str, Any] = json.loads(ran.stdout)
-    return told
-
-
-MOST_RERUNS = 50  # tests; with more failures the session has another problem than flakes
-
-
-class SessionPlugin:
-    """The hooks of one session, in the process that reports: without xdist the only one."""
-
-    def __init__(self, config: pytest.Config, rerun: bool, record: str) -> None:
-        self.config, self.rerun = config, rerun
-        self.record = os.path.join(config.invocation_params.dir, record) if record else ""
-        self.attempts = SessionAttempts()
-        self.notes: list[str] = []
-        self._again: str = ""  # the node id of the test that is being run again
-        root = str(config.rootpath)
-        self._place = os.path.relpath(root, repository_root(root) or root)
-        self._prefix = str(config.getoption("junitprefix", None) or "")
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Every phase of every attempt."""
-        self.attempts.add(report)
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Of a second attempt: its test is counted once, as flaky, or as failed by its first attempt."""
-        if report.nodeid != self._again or not self._again:
-            return None
-        if report.failed:
-            return "rerun", "R", "FAILED AGAIN"
-        return ("flaky", "R", "FLAKY") if report.when == "call" and report.passed else None
-
-    # Not `wrapper=True`: pytest 7 would not load.
-    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, Any, None]:
-        """After all tests: judge the failures together, as `fedstep triage` does, and run the flaky ones again."""
-        outcome = yield
-        # An interrupted session, or one that stopped at its first failure, ends as it does.
-        if outcome.excinfo is None and self.rerun and not session.shouldstop and not session.shouldfail:
-            self._run_again(session)
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self) -> None:
-        """Write the record, also of an interrupted session."""
-        if not self.record:
-            return
-        try:
-            write_record(self.record, record_of(self.attempts, self._place, self._prefix))
-            self.notes.append(f"{count(len(self.attempts.tests), 'test')} recorded in {self.record}")
-        except OSError as error:
-            self.notes.append(f"the record was not written: {error}")
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """What was run again, and what went wrong here."""
-        if self.notes:
-            terminalreporter.section("fedstep")
-            for note in self.notes:
-                terminalreporter.write_line(visible(note, 500))
-
-    def _run_again(self, session: pytest.Session) -> None:
-        if not self.attempts.failures():
-            return
-        verdicts = judged_flaky(tuple(self.attempts), str(self.config.rootpath), self._place, self._prefix)
-        if verdicts.problem:
-            self.notes.append(verdicts.problem)
-        chosen = dict(list(verdicts.flaky.items())[:MOST_RERUNS])
-        failed = len(self.attempts.failures())
-        told = f"{len(verdicts.flaky)} of {count(failed, 'failure')} judged flaky"
-        self.notes.append(f"{told}, run again:" if chosen else told)
-        for item in _items(session, chosen):
-            self._one_again(session, item)
-            said = "failed again" if self.attempts.tests[item.nodeid].failed else "passed then"
-            self.notes.append(f"  {item.nodeid}: {100 * chosen[item.nodeid]:.0f} % flaky, {said}")
-
-    def _one_again(self, session: pytest.Session, item: pytest.Item) -> None:
-        """One more attempt; where it passes, the first one no longer fails the session."""
-        first = self.attempts.tests[item.nodeid].attempts[-1]
-        self._again = item.nodeid
-        try:
-            item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
-        finally:
-            self._again = ""
-        if not self.attempts.tests[item.nodeid].failed:
-            session.testsfailed -= first.failed_reports
-            self._forget_failures(item.nodeid)
-
-    def _forget_failures(self, node_id: str) -> None:
-        """Take the failures of a test out of what the terminal counts and prints."""
-        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
-        for category in ("failed", "error"):
-            reports = getattr(terminal, "stats", {}).get(category, [])
-            reports[:] = [report for report in reports if getattr(report, "nodeid", "") != node_id]
-
-
-def _items(session: pytest.Session, chosen: Mapping[str, float]) -> list[pytest.Item]:
-    """The collected tests of these node ids. Under xdist the workers have collected; then they are collected here."""
-    items = {item.nodeid: item for item in session.items} if hasattr(session, "items") else {}
-    if not all(node_id in items for node_id in chosen):
-        items = {item.nodeid: item for item in _collected(session, chosen)}
-    return [items[node_id] for node_id in chosen if node_id in items]
-
-
-def _collected(session: pytest.Session, node_ids: Iterable[str]) -> Sequence[pytest.Item]:
-    root, known = str(session.config.rootpath), session.testscollected
-    try:
-        return session.perform_collect([os.path.join(root, node_id) for node_id in node_ids])
-    except pytest.UsageError:  # a test that only its worker knows
-        return ()
-    finally:
-        session.testscollected = known

@@ -24,25 +24,23 @@ SOCKETS = {
 }
 # Who starts programs, and which.
 STARTING = {
-    "build.gitobjects": "git",
-    "build.gitrun": "git",
-    "build.gittalk": "git, with the remote of the repository itself",
-    "prepush": "the hook that was there before",
-    "session.verdicts": "fedstep itself",
+    "ingest.git_objects": "git",
+    "ingest.git_process": "git, with the remote of the repository itself too",
+    "cli.hook": "git",
+    "pytest_plugin.session_plugin": "fedstep itself",
 }
 # Who sends something, to whom and what; everyone else asks with a GET.
 POSTING = {
-    "federation.client": "an update, or half of one, to an aggregator",
-    "federation.forgetting": "an empty body and the pseudonym to an aggregator",
-    "looking.aggregator": "an empty body to an aggregator, to see whether it would be let in",
-    "commands.commenting": "a comment to the forge that the repository is on",
+    "federation.client": "an update, or a share of one, or a request to forget with an empty body, to an aggregator",
+    "diagnostics.aggregator": "an empty body to an aggregator, to see whether it would be let in",
+    "cli.output": "a comment to the forge that the repository is on",
 }
 METHODS = {"POST", "PUT", "PATCH", "DELETE"}
 
 
 def rooms() -> tuple[str, ...]:
     """The modules that run beside somebody's code: not the aggregator, not the simulations of a federation."""
-    return tuple(name for name in modules() if not inside(name, "server") and not inside(name, "simulate"))
+    return tuple(name for name in modules() if not inside(name, "server") and not inside(name, "evaluation"))
 
 
 def callers(function: str) -> set[str]:
@@ -67,12 +65,12 @@ def users(libraries: Iterable[str]) -> set[str]:
 class TestNetworkAccess:
     def test_only_transport_and_importers_reach_a_network(self) -> None:
         """Two modules can reach a network: the transport, and the one that reads a CI."""
-        assert users({"requests", "urllib3", "httpx", "aiohttp"}) == {"federation.transport", "importers.web"}
+        assert users({"requests", "urllib3", "httpx", "aiohttp"}) == {"federation.transport", "importers.api_client"}
         assert users(SOCKETS) == set()
         assert users({"subprocess"}) | callers("system") | callers("popen") == STARTING.keys()
 
     def test_the_module_that_reads_a_ci_only_asks(self) -> None:
-        assert called(tree("importers.web")) & {"get", "post", "put", "patch", "delete", "request"} == {"get"}
+        assert called(tree("importers.api_client")) & {"get", "post", "put", "patch", "delete", "request"} == {"get"}
 
     def test_who_sends_anything_is_on_a_list_of_four(self) -> None:
         found = {
@@ -85,23 +83,32 @@ class TestNetworkAccess:
 
     def test_posted_updates_come_from_the_outbox(self) -> None:
         """One function makes an update, and what is posted comes from the outbox."""
-        assert callers("Update") == {"federation.batch", "federation.wire"}  # made from rows, read from bytes
-        assert callers("make_update") == callers("pack_update") == {"training", "importers.lessons", "looking.updates"}
-        assert callers("push") - {"history.sync"} == {"federation.outbox"}  # sync's own pushes a ref with git
-        assert callers("post") == {"federation.client", "federation.outbox", "federation.twins"}
-        assert callers("flush_by") == {"federation.outbox", "federation.twins"}
-        assert callers("deliver") == {"commands.exchange", "training"}
+        assert callers("Update") == {
+            "federation.update_builder",
+            "federation.messages",
+        }  # made from rows, read from bytes
+        assert (
+            callers("make_update")
+            == callers("pack_update")
+            == {
+                *("pipeline.train", "importers.backfill_run", "diagnostics.inspect"),
+            }
+        )
+        assert callers("push") - {"history.git_sync"} == {"federation.outbox"}  # sync's own pushes a ref with git
+        assert callers("post") == {"federation.client", "federation.outbox", "federation.secagg.share_client"}
+        assert callers("flush_by") == {"federation.outbox", "federation.secagg.share_client"}
+        assert callers("push_pending") == {"cli.pipeline", "pipeline.train"}
 
     def test_everything_that_is_delivered_goes_through_the_record(self) -> None:
-        deliver = next(
+        push_pending = next(
             node
-            for node in ast.walk(tree("federation.exchange"))
-            if isinstance(node, ast.FunctionDef) and node.name == "deliver"
+            for node in ast.walk(tree("federation.sync"))
+            if isinstance(node, ast.FunctionDef) and node.name == "push_pending"
         )
-        assert {"recorded", "flush", "flush_halves"} <= called(deliver)
-        assert callers("flush_halves") == {"federation.exchange"}
-        sends = [one for one in ast.walk(deliver) if isinstance(one, ast.Attribute) and one.attr == "send"]
-        noted = [one for one in ast.walk(deliver) if isinstance(one, ast.Call) and called(one) == {"recorded"}]
+        assert {"recorded", "flush", "flush_halves"} <= called(push_pending)
+        assert callers("flush_halves") == {"federation.sync"}
+        sends = [one for one in ast.walk(push_pending) if isinstance(one, ast.Attribute) and one.attr == "send"]
+        noted = [one for one in ast.walk(push_pending) if isinstance(one, ast.Call) and called(one) == {"recorded"}]
         inside_noted = [one for call in noted for one in ast.walk(call) if isinstance(one, ast.Attribute)]
         assert [ast.unparse(one) for one in sends if one not in inside_noted] == []
 

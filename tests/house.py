@@ -1,0 +1,235 @@
+"""Measure the structure of the package against its aims: `python -m tests.house [--flows]`.
+
+Prints modules, lines, names that occur twice, imports between packages, cycles, docstrings that begin with a verb, and
+with --flows the modules that a reader opens per flow. Exits 1 when a figure is above its aim.
+"""
+
+import ast
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "fedstep"
+MOST_MODULES = 160  # without __init__.py
+MOST_LINES = 29_000
+LEAST_VERBS = 0.9  # share of function docstrings that begin with a verb
+
+# The packages that each package may import, and the single modules at the top of fedstep/. `server.*` is one package.
+ALLOWED_IMPORTS: Mapping[str, frozenset[str]] = {
+    "errors": frozenset(),
+    "types": frozenset(),
+    "config": frozenset({"errors"}),
+    "results": frozenset({"types"}),
+    "schema": frozenset(),
+    "ingest": frozenset({"errors", "types"}),
+    "history": frozenset({"errors", "types", "schema", "ingest"}),
+    "features": frozenset({"types", "schema", "ingest", "history"}),
+    "model": frozenset({"errors", "types", "results", "schema", "ingest", "history", "features"}),
+    "federation": frozenset({"errors", "types", "schema", "history", "model"}),
+    "report": frozenset({"types", "results", "ingest"}),
+    "pipeline": frozenset(
+        {"errors", "types", "results", "schema", "ingest", "history", "features", "model", "federation"}
+    ),
+    "importers": frozenset(
+        {"errors", "types", "schema", "ingest", "history", "features", "model", "federation", "pipeline"}
+    ),
+    "diagnostics": frozenset(
+        {"errors", "types", "results", "schema", "ingest", "history", "features", "model", "federation"}
+        | {"report", "pipeline"}
+    ),
+    "server": frozenset({"errors", "schema", "model", "federation"}),
+    "evaluation": frozenset(
+        {"errors", "types", "results", "schema", "ingest", "history", "features", "model", "federation"}
+        | {"report", "pipeline", "importers", "server"}
+    ),
+    "pytest_plugin": frozenset({"errors", "types", "results", "ingest", "report", "pipeline"}),
+    "cli": frozenset(
+        {"errors", "types", "results", "config", "schema", "ingest", "history", "features", "model", "federation"}
+        | {"report", "pipeline", "importers", "diagnostics", "evaluation", "server"}
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured figure: its name, its value, its aim, and what exceeds the aim."""
+
+    name: str
+    value: str
+    aim: str
+    problems: tuple[str, ...] = ()
+
+
+@cache
+def modules() -> Mapping[str, ast.Module]:
+    """Return the syntax tree of every module by its path below fedstep/."""
+    paths = sorted(PACKAGE.rglob("*.py"))
+    return {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def package_of(path: str) -> str:
+    """Return the package of a module, or the module's own name at the top of fedstep/."""
+    return path.partition("/")[0].removesuffix(".py")
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Yield the full names that the import statements of a tree name: `from a import b` is `a` and `a.b`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def package_edges() -> Mapping[tuple[str, str], frozenset[str]]:
+    """Return, for each pair of packages of which the first imports the second, the modules that do so."""
+    names = {package_of(path) for path in modules()}
+    edges: dict[tuple[str, str], set[str]] = {}
+    for path, tree in modules().items():
+        for name in imported(tree):
+            target = name.split(".")[1] if name.startswith("fedstep.") else ""
+            if target in names and target != package_of(path):
+                edges.setdefault((package_of(path), target), set()).add(path)
+    return {pair: frozenset(paths) for pair, paths in edges.items()}
+
+
+def forbidden_edges() -> tuple[str, ...]:
+    """Return the imports between packages that ALLOWED_IMPORTS does not name."""
+    free = {"__init__", "__main__"}
+    return tuple(
+        f"{source} imports {target}: {', '.join(sorted(paths))}"
+        for (source, target), paths in sorted(package_edges().items())
+        if source not in free and target not in free and target not in ALLOWED_IMPORTS.get(source, frozenset())
+    )
+
+
+def cycles() -> tuple[str, ...]:
+    """Return the cycles among the packages, as `a -> b -> a`."""
+    targets: dict[str, set[str]] = {}
+    for source, target in package_edges():
+        if source not in ("__init__", "__main__") and target not in ("__init__", "__main__"):
+            targets.setdefault(source, set()).add(target)
+    found: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            found.add(" -> ".join((*path[path.index(name) :], name)))
+            return
+        for target in sorted(targets.get(name, ())):
+            visit(target, (*path, name))
+
+    for name in sorted(targets):
+        visit(name, ())
+    return tuple(sorted(found))
+
+
+def repeated_file_names() -> tuple[str, ...]:
+    """Return the file names that occur more than once, __init__.py aside."""
+    return _repeated((path.rpartition("/")[2] for path in modules()), ignored={"__init__.py"})
+
+
+def repeated_class_names() -> tuple[str, ...]:
+    """Return the names of classes that occur more than once in the package."""
+    return _repeated(
+        node.name for tree in modules().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    )
+
+
+def _repeated(names: Iterable[str], ignored: Iterable[str] = ()) -> tuple[str, ...]:
+    return tuple(sorted(name for name, count in Counter(names).items() if count > 1 and name not in set(ignored)))
+
+
+def line_count() -> int:
+    """Return the lines of all modules, blank lines and comments included."""
+    return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py"))
+
+
+def docstring_verbs() -> tuple[int, int, tuple[str, ...]]:
+    """Return how many function docstrings begin with a verb, how many there are, and the others as `path:line: text`.
+
+    A verb is what pydocstyle's imperative mood check (D401) would not object to in spirit: the first word is no
+    article, pronoun, preposition or participle, and does not end in `s` as a third person does.
+    """
+    others, total = [], 0
+    for path, tree in modules().items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not (text := ast.get_docstring(node)):
+                continue
+            total += 1
+            if not _begins_with_verb(text):
+                others.append(f"{path}:{node.lineno}: {text.splitlines()[0]}")
+    return total - len(others), total, tuple(others)
+
+
+_NO_VERBS = frozenset(
+    (
+        *("a", "an", "the", "this", "that", "these", "those", "it", "its", "they", "their", "there", "some", "such"),
+        *("what", "whether", "how", "where", "who", "when", "why", "one", "all", "any", "each", "every", "no", "not"),
+        *("nothing", "as", "of", "for", "from", "in", "on", "by", "with", "if", "only", "also", "both"),
+    )
+)
+
+
+def _begins_with_verb(text: str) -> bool:
+    word = re.match(r"[A-Za-z]+", text)
+    if not word:
+        return False
+    first = word.group().lower()
+    return first not in _NO_VERBS and not re.search(r"(?:[^s]s|ed|ing)$", first)
+
+
+def measure() -> tuple[Figure, ...]:
+    """Return every figure of the structure beside its aim."""
+    count = sum(not path.endswith("__init__.py") for path in modules())
+    lines = line_count()
+    verbs, total, others = docstring_verbs()
+    return (
+        Figure("modules", str(count), f"at most {MOST_MODULES}", _over(count, MOST_MODULES)),
+        Figure("lines", f"{lines:,}", f"at most {MOST_LINES:,}", _over(lines, MOST_LINES)),
+        _listed("file names that occur twice", repeated_file_names()),
+        _listed("class names that occur twice", repeated_class_names()),
+        _listed("imports between packages that are not allowed", forbidden_edges()),
+        _listed("cycles between packages", cycles()),
+        Figure(
+            "function docstrings that begin with a verb",
+            f"{verbs} of {total} ({verbs / total:.0%})",
+            f"at least {LEAST_VERBS:.0%}",
+            others[:5] if verbs < LEAST_VERBS * total else (),
+        ),
+    )
+
+
+def _over(value: int, most: int) -> tuple[str, ...]:
+    return (f"{value - most:,} too many",) if value > most else ()
+
+
+def _listed(name: str, problems: tuple[str, ...]) -> Figure:
+    return Figure(name, str(len(problems)), "0", problems)
+
+
+def main(*, flows: bool) -> int:
+    """Print the figures. Return 1 when one of them misses its aim."""
+    figures = measure()
+    for figure in figures:
+        print(f"{figure.name}: {figure.value} (aim: {figure.aim})")
+        print("".join(f"  {problem}\n" for problem in figure.problems), end="")
+    print("imports between packages:")
+    for source in ALLOWED_IMPORTS:
+        targets = sorted(target for first, target in package_edges() if first == source and target != "__init__")
+        print(f"  {source} -> {', '.join(targets) or 'nothing'}")
+    failed = any(figure.problems for figure in figures)
+    if flows:
+        from tests.flows import main as print_flows
+
+        failed = bool(print_flows()) or failed
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(flows="--flows" in sys.argv))

@@ -15,7 +15,7 @@ from fedstep.history.project_store import ProjectStore
 from fedstep.pipeline.train import train
 from tests.benchmarks.project import drawn_builds
 from tests.benchmarks.server import aggregator
-from tests.test_architecture import imports, inside, modules, tree
+from tests.test_architecture import import_names, is_inside, trees
 
 # What can open a connection without an HTTP library, or call something that can.
 SOCKETS = {
@@ -40,12 +40,12 @@ METHODS = {"POST", "PUT", "PATCH", "DELETE"}
 
 def rooms() -> tuple[str, ...]:
     """The modules that run beside somebody's code: not the aggregator, not the simulations of a federation."""
-    return tuple(name for name in modules() if not inside(name, "server") and not inside(name, "evaluation"))
+    return tuple(name for name in trees() if not is_inside(name, "server") and not is_inside(name, "evaluation"))
 
 
 def callers(function: str) -> set[str]:
     """The rooms that call something of this name."""
-    return {name for name in rooms() if function in called(tree(name))}
+    return {name for name in rooms() if function in called(trees()[name])}
 
 
 def called(node: ast.AST) -> set[str]:
@@ -58,7 +58,9 @@ def users(libraries: Iterable[str]) -> set[str]:
     return {
         name
         for name in rooms()
-        if any(part in wanted for found in imports(ast.walk(tree(name))) for part in (found, found.partition(".")[0]))
+        if any(
+            part in wanted for found in import_names(name, at_import=False) for part in (found, found.partition(".")[0])
+        )
     }
 
 
@@ -70,13 +72,13 @@ class TestNetworkAccess:
         assert users({"subprocess"}) | callers("system") | callers("popen") == STARTING.keys()
 
     def test_the_module_that_reads_a_ci_only_asks(self) -> None:
-        assert called(tree("importers.api_client")) & {"get", "post", "put", "patch", "delete", "request"} == {"get"}
+        assert called(trees()["importers.api_client"]) & {"get", "post", "put", "patch", "delete", "request"} == {"get"}
 
     def test_who_sends_anything_is_on_a_list_of_four(self) -> None:
         found = {
             name
             for name in rooms()
-            for node in ast.walk(tree(name))
+            for node in ast.walk(trees()[name])
             if isinstance(node, ast.Constant) and node.value in METHODS
         }
         assert found == POSTING.keys()
@@ -102,7 +104,7 @@ class TestNetworkAccess:
     def test_everything_that_is_delivered_goes_through_the_record(self) -> None:
         push_pending = next(
             node
-            for node in ast.walk(tree("federation.sync"))
+            for node in ast.walk(trees()["federation.sync"])
             if isinstance(node, ast.FunctionDef) and node.name == "push_pending"
         )
         assert {"recorded", "flush", "flush_halves"} <= called(push_pending)

@@ -215,12 +215,12 @@ def test_a_head_leaves_with_a_whole_batch_alone_clipped_and_its_count_in_a_bucke
         assert norm(update.deltas[name]) <= HEADS[name].clip
 
 
-@pytest.mark.parametrize(("head", "rows", "distinct"), [("flaky", 50, 20), ("triage", 50, 20)])
+@pytest.mark.parametrize(("task", "rows", "distinct"), [("flaky", 50, 20), ("triage", 50, 20)])
 def test_heads_about_tests_wait_for_fifty_rows_of_twenty_tests(task: str, rows: int, distinct: int) -> None:
     assert (HEADS[task].minimum_rows, HEADS[task].minimum_groups) == (rows, distinct)
 
 
-@pytest.mark.parametrize("head", ["build-failure", "build-duration"])
+@pytest.mark.parametrize("task", ["build-failure", "build-duration"])
 def test_heads_about_builds_wait_for_eight_builds(task: str) -> None:
     assert (HEADS[task].minimum_rows, HEADS[task].minimum_groups) == (8, 8)
 

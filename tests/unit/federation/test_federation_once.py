@@ -178,7 +178,7 @@ def test_two_never_learn_in_one_home_at_once(home):
 
 def test_who_cannot_wait_any_longer_keeps_the_build_for_the_next(home, monkeypatch):
     build(home, 1)
-    monkeypatch.setattr("fedstep.pipeline.train.alone", lambda of: exclusive(of, 0.0))
+    monkeypatch.setattr("fedstep.pipeline.train.exclusive", lambda of: exclusive(of, 0.0))
     with exclusive(home):
         trained = build(home, 2)
     assert not any(isinstance(problem, HistoryError) for problem in trained.problems)

@@ -37,7 +37,7 @@ def keyed(*parts: str) -> str:
     return f"{len(parts):032x}"
 
 
-@pytest.mark.parametrize("head", TASK_NAMES)
+@pytest.mark.parametrize("task", TASK_NAMES)
 def test_a_snapshot_that_is_production_scores_nothing(task: str) -> None:
     found = score(task, model(0.0, **{task.replace("-", "_"): 7}), drawn(10))
     assert found == (7, 0.0)

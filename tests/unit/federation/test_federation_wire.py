@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from safetensors import deserialize
 
 from fedstep.errors import SchemaMismatch, WireError
-from fedstep.federation import bounds, wire
-from fedstep.federation.tensors import deflate, inflate, pack, unpack
+from fedstep.federation import messages
+from fedstep.federation.tensors import LARGEST_MESSAGE, deflate, inflate, pack, unpack
 from fedstep.schema.schema import schema
 
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -29,33 +29,35 @@ header_bytes = st.sampled_from(b' 0123456789[]{},:"F')  # what turns a header in
 def updates(draw):
     deltas = draw(tasks)
     rows = {name: 2 ** draw(st.integers(0, 20)) for name in deltas}
-    scores = {name: wire.TrialScore(draw(versions), draw(shares)) for name in deltas if draw(st.booleans())}
-    return wire.Update(draw(digests), draw(versions), draw(ids), draw(ids), rows, deltas, scores)
+    scores = {name: messages.TrialScore(draw(versions), draw(shares)) for name in deltas if draw(st.booleans())}
+    return messages.Update(draw(digests), draw(versions), draw(ids), draw(ids), rows, deltas, scores)
 
 
 @st.composite
 def models(draw):
     task = draw(tasks)
-    created = wire.hour(draw(st.integers(0, 4_000_000_000)))
+    created = messages.hour(draw(st.integers(0, 4_000_000_000)))
     production = {name: array("f", [draw(floats)] * len(vector)) for name, vector in task.items()}
     trial = {name: array("f", [draw(floats)] * len(vector)) for name, vector in task.items() if draw(st.booleans())}
     trials = {name: draw(versions) for name in trial}
     tracks = task, production, trials, trial
-    return wire.Model(draw(digests), draw(versions), draw(versions), created, *tracks, shares=draw(st.integers(0, 999)))
+    return messages.Model(
+        draw(digests), draw(versions), draw(versions), created, *tracks, shares=draw(st.integers(0, 999))
+    )
 
 
-UPDATE = wire.Update("a" * 16, 3, "b" * 32, "c" * 32, {"flaky": 64}, {"flaky": array("f", [0.5, -0.25])})
-MODEL = wire.Model("a" * 16, 4, 3, "2026-01-31T12:00Z", {"flaky": array("f", [1.0])}, {"flaky": array("f", [0.0])})
+UPDATE = messages.Update("a" * 16, 3, "b" * 32, "c" * 32, {"flaky": 64}, {"flaky": array("f", [0.5, -0.25])})
+MODEL = messages.Model("a" * 16, 4, 3, "2026-01-31T12:00Z", {"flaky": array("f", [1.0])}, {"flaky": array("f", [0.0])})
 
 
 @given(updates())
 def test_an_update_survives_the_wire(update):
-    assert wire.unpack_update(wire.pack_update(update)) == update
+    assert messages.unpack_update(messages.pack_update(update)) == update
 
 
 @given(models())
 def test_a_model_survives_the_wire(model):
-    assert wire.unpack_model(wire.pack_model(model)) == model
+    assert messages.unpack_model(messages.pack_model(model)) == model
 
 
 @given(updates(), st.randoms(use_true_random=False))
@@ -64,19 +66,19 @@ def test_equal_values_are_equal_bytes(update, dice):
         return dict(dice.sample(list(mapping.items()), len(mapping)))
 
     twin = update._replace(rows=shuffled(update.rows), deltas=shuffled(update.deltas))
-    assert wire.pack_update(twin) == wire.pack_update(update)
-    assert deflate(wire.pack_update(twin)) == deflate(wire.pack_update(update))
+    assert messages.pack_update(twin) == messages.pack_update(update)
+    assert deflate(messages.pack_update(twin)) == deflate(messages.pack_update(update))
 
 
 @given(updates())
 def test_safetensors_itself_reads_what_is_written(update):
     """A score is the last coordinate of its task's vector."""
-    read = {name: array("f", tensor["data"]) for name, tensor in deserialize(wire.pack_update(update))}
+    read = {name: array("f", tensor["data"]) for name, tensor in deserialize(messages.pack_update(update))}
     scores = {name: [score.difference] for name, score in update.scores.items()}
     assert read == {name: delta + array("f", scores.get(name, [])) for name, delta in update.deltas.items()}
 
 
-@given(st.sampled_from([wire.pack_update(UPDATE), wire.pack_model(MODEL)]), st.data())
+@given(st.sampled_from([messages.pack_update(UPDATE), messages.pack_model(MODEL)]), st.data())
 def test_whatever_is_read_here_safetensors_itself_reads_to_the_same_numbers(body, data):
     changed = bytearray(body)
     for _ in range(data.draw(st.integers(0, 3))):
@@ -97,7 +99,7 @@ def test_vectors_may_lie_in_another_order_than_they_are_named():
 
 @given(updates())
 def test_a_header_with_spaces_or_with_its_metadata_last_says_the_same(update):
-    body = wire.pack_update(update)
+    body = messages.pack_update(update)
     start = 8 + int.from_bytes(body[:8], "little")
     header = json.loads(body[8:start])
     last = {**{name: entry for name, entry in header.items() if name != "__metadata__"}, **header}
@@ -129,7 +131,7 @@ def test_metadata_that_comes_again_is_a_repeated_key():
 
 
 def refused(body: bytes) -> None:
-    for unpacked in (wire.unpack_update, wire.unpack_model):
+    for unpacked in (messages.unpack_update, messages.unpack_model):
         with pytest.raises(WireError) as error:
             unpacked(body)
         assert error.value.remedy
@@ -142,12 +144,12 @@ def test_any_bytes_are_a_wire_error(body):
     refused(body)
 
 
-@given(st.sampled_from([wire.pack_update(UPDATE), wire.pack_model(MODEL)]), st.data())
+@given(st.sampled_from([messages.pack_update(UPDATE), messages.pack_model(MODEL)]), st.data())
 def test_a_message_with_changed_bytes_is_a_value_or_a_wire_error(body, data):
     changed = bytearray(body)
     for _ in range(data.draw(st.integers(1, 3))):
         changed[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
-    for unpacked in (wire.unpack_update, wire.unpack_model):
+    for unpacked in (messages.unpack_update, messages.unpack_model):
         with suppress(WireError):
             unpacked(bytes(changed))
 
@@ -207,7 +209,7 @@ TENSOR = '"flaky":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
         framed('{"a\\u0000\\u001b[2J":{"dtype":"I32","shape":[1],"data_offsets":[0,4]}}', bytes(4)),
         framed("{" + ",".join(f'"{n}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for n in range(99)) + "}"),
         framed("{}" + " " * 20000),
-        bytes(wire.LARGEST + 1),
+        bytes(LARGEST_MESSAGE + 1),
     ],
 )
 def test_hostile_bytes_are_a_wire_error(body):
@@ -248,7 +250,7 @@ GOOD = {"format": "fedstep-update-1", "schema": "a" * 16, "base": "3", "id": "b"
 )
 def test_metadata_is_exactly_what_it_should_be(changes):
     words = {**GOOD, "rows.flaky": "64"}
-    wire.unpack_update(pack(words, {"flaky": array("f", [1.0])}))
+    messages.unpack_update(pack(words, {"flaky": array("f", [1.0])}))
     refused(pack({**words, **changes}, {"flaky": array("f", [1.0])}))
 
 
@@ -263,23 +265,23 @@ def test_metadata_is_exactly_what_it_should_be(changes):
         {"deltas": {"Secret Name": array("f", [1.0])}, "rows": {"Secret Name": 64}},
         {"deltas": {"flaky": array("f", [float("nan")])}},
         {"deltas": {"flaky": array("f", bytes(4 << 18))}},
-        {"scores": {"flaky": wire.TrialScore(4, 1.5)}},
-        {"scores": {"flaky": wire.TrialScore(4, float("nan"))}},
-        {"scores": {"flaky": wire.TrialScore(-4, 0.5)}},
-        {"scores": {"triage": wire.TrialScore(4, 0.5)}},
+        {"scores": {"flaky": messages.TrialScore(4, 1.5)}},
+        {"scores": {"flaky": messages.TrialScore(4, float("nan"))}},
+        {"scores": {"flaky": messages.TrialScore(-4, 0.5)}},
+        {"scores": {"triage": messages.TrialScore(4, 0.5)}},
     ],
 )
 def test_an_update_that_nobody_would_accept_is_not_packed(wrong):
     with pytest.raises(WireError):
-        wire.pack_update(UPDATE._replace(**wrong))
+        messages.pack_update(UPDATE._replace(**wrong))
 
 
 def test_both_tracks_of_a_model_have_the_same_tasks():
     for production in ({}, {"flaky": array("f", [0.0, 0.0])}, {"other": array("f", [0.0])}):
         with pytest.raises(WireError, match="same heads"):
-            wire.pack_model(MODEL._replace(production=production))
+            messages.pack_model(MODEL._replace(production=production))
     with pytest.raises(WireError):
-        wire.pack_model(MODEL._replace(created="2026-01-31T12:34Z"))
+        messages.pack_model(MODEL._replace(created="2026-01-31T12:34Z"))
 
 
 @pytest.mark.parametrize(
@@ -294,44 +296,46 @@ def test_both_tracks_of_a_model_have_the_same_tasks():
 )
 def test_a_snapshot_on_trial_is_of_a_head_of_the_model_and_has_its_version(wrong):
     with pytest.raises(WireError):
-        wire.pack_model(MODEL._replace(**wrong))
+        messages.pack_model(MODEL._replace(**wrong))
 
 
 def test_a_message_must_fit_the_schema_of_this_side():
-    ours = wire.SchemaShape("a" * 16, {"flaky": 2, "triage": 1})
-    wire.check_update(UPDATE, ours)
+    ours = messages.SchemaShape("a" * 16, {"flaky": 2, "triage": 1})
+    messages.check_update(UPDATE, ours)
     with pytest.raises(SchemaMismatch, match=r"aaaa.*ffff"):
-        wire.check_update(UPDATE, ours._replace(digest="f" * 16))
+        messages.check_update(UPDATE, ours._replace(digest="f" * 16))
     with pytest.raises(WireError, match="flaky has 2 coordinates, the schema says 3"):
-        wire.check_update(UPDATE, ours._replace(sizes={"flaky": 3}))
+        messages.check_update(UPDATE, ours._replace(sizes={"flaky": 3}))
     with pytest.raises(WireError, match="no such head"):
-        wire.check_update(UPDATE, ours._replace(sizes={}))
+        messages.check_update(UPDATE, ours._replace(sizes={}))
     with pytest.raises(WireError, match="lacks triage"):
-        wire.check_model(MODEL, ours._replace(sizes={"flaky": 1, "triage": 1}))
+        messages.check_model(MODEL, ours._replace(sizes={"flaky": 1, "triage": 1}))
 
 
 def test_an_update_of_all_heads_is_at_most_16_kb_on_the_wire():
-    shape = wire.shape(schema())
+    shape = messages.shape(schema())
     dense = {
-        name: bounds.clip(array("f", (((n * 7919) % 2003 - 1001) / 997 for n in range(size))), 1.0)
+        name: messages.clip(array("f", (((n * 7919) % 2003 - 1001) / 997 for n in range(size))), 1.0)
         for name, size in shape.sizes.items()
     }
-    scores = {name: wire.TrialScore(10**6, 0.123) for name in dense}
-    body = wire.pack_update(wire.Update(shape.digest, 1, "b" * 32, "c" * 32, dict.fromkeys(dense, 64), dense, scores))
+    scores = {name: messages.TrialScore(10**6, 0.123) for name in dense}
+    body = messages.pack_update(
+        messages.Update(shape.digest, 1, "b" * 32, "c" * 32, dict.fromkeys(dense, 64), dense, scores)
+    )
     assert int.from_bytes(body[:8], "little") < 800
     assert min(len(body), len(deflate(body))) <= 16384
 
 
 @given(vectors, st.floats(2.0**-20, 2.0**20))
 def test_clip_never_exceeds_the_bound_and_leaves_short_deltas_alone(delta, bound):
-    clipped = bounds.clip(delta, bound)
-    assert bounds.norm(clipped) <= bound
-    assert clipped is delta or bounds.norm(delta) > bound
+    clipped = messages.clip(delta, bound)
+    assert messages.norm(clipped) <= bound
+    assert clipped is delta or messages.norm(delta) > bound
 
 
-@given(vectors.filter(lambda delta: bounds.norm(delta) > 1.0))
+@given(vectors.filter(lambda delta: messages.norm(delta) > 1.0))
 def test_clip_keeps_the_direction(delta):
-    clipped, length = bounds.clip(delta, 1.0), bounds.norm(delta)
+    clipped, length = messages.clip(delta, 1.0), messages.norm(delta)
     assert all(
         short == pytest.approx(long / length, rel=1e-5, abs=1e-30) for short, long in zip(clipped, delta, strict=True)
     )
@@ -339,7 +343,7 @@ def test_clip_keeps_the_direction(delta):
 
 @given(st.integers(1, 2**30))
 def test_a_bucket_is_the_power_of_two_below_and_has_an_end(count):
-    bucket = bounds.bucket(count)
+    bucket = messages.bucket(count)
     assert bucket & (bucket - 1) == 0
     assert bucket <= count < 2 * bucket or bucket == 2**20
 

@@ -301,7 +301,7 @@ class TestSentExamples:
     def test_sent_examples_are_not_sent_again(self, tmp_path: Path) -> None:
         """What was sent is not sent again when older builds are learned before it."""
         home = new_home(tmp_path)
-        weights = {name: zeros(head.size()) for name, head in schema().heads.items()}
+        weights = {name: zeros(head.size()) for name, head in schema().tasks.items()}
         model = Model(schema().digest, 1, 1, "2026-01-31T12:00Z", weights, weights)
         save_model(home, pack_model(model), "1", "https://fedstep.example.org", 0.0)
         backfill(home, past(*(build(number) for number in range(10, 19))))

@@ -79,5 +79,5 @@ class TestBuildFiles:
 class TestAnyNames:
     @given(st.text(max_size=30), st.lists(st.text(max_size=20).map(FileChange), max_size=4))
     def test_any_names_have_a_relation_that_the_schema_knows(self, test: str, files: list[FileChange]) -> None:
-        change = next(part for part in schema().heads["triage"].parts if part.name == "change")
+        change = next(part for part in schema().tasks["triage"].parts if part.name == "change")
         assert f"change={relation(test, files)}" in change.names()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.ingest import source
 from fedstep.ingest.test_source import SUFFIXES, SourceIndex, read_source, walk_files, words_of
+from fedstep.ingest.test_source import test_words as find_words
 from fedstep.types import Outcome, TestRun, Unavailable
 
 SAMPLES = Path(__file__).parents[2] / "data" / "source"
@@ -20,7 +20,7 @@ def run_of(test: str, file: str = "") -> TestRun:
 
 
 def words(root: Path, test: str, file: str = "") -> tuple[str, ...] | Unavailable:
-    return source.test_words(run_of(test, file), str(root), SourceIndex(walk_files(str(root))))
+    return find_words(run_of(test, file), str(root), SourceIndex(walk_files(str(root))))
 
 
 def sample(test: str, file: str = "") -> set[str]:
@@ -126,7 +126,7 @@ class TestProjectFiles:
         assert reason(root, "folder.test_key#test_key").startswith("no source file")
         assert reason(root, "x#test_key", "../secret/test_key.py").startswith("no source file")
         index = SourceIndex(["folder/test_key.py", "../secret/test_key.py"])
-        found = source.test_words(run_of("test_key#test_key"), str(root), index)
+        found = find_words(run_of("test_key#test_key"), str(root), index)
         assert found == Unavailable("folder/test_key.py leads out of the project")
 
     def test_a_pipe_is_not_opened(self, tmp_path: Path) -> None:
@@ -165,9 +165,7 @@ class TestProjectFiles:
             (tmp_path / f"test_{number}.py").write_text(text)
         index = SourceIndex(walk_files(str(tmp_path)))
         found = [
-            source.test_words(run_of(f"test_{file}#test_{n}"), str(tmp_path), index)
-            for file in range(300)
-            for n in range(17)
+            find_words(run_of(f"test_{file}#test_{n}"), str(tmp_path), index) for file in range(300) for n in range(17)
         ]
         assert all("connect" in each for each in found if isinstance(each, tuple))
         assert not any(isinstance(each, Unavailable) for each in found)
@@ -199,4 +197,4 @@ class TestAnyInput:
     @given(st.text(max_size=80), st.text(max_size=40))
     def test_no_identity_breaks_the_look_up(self, test: str, file: str) -> None:
         index = SourceIndex(["tests/test_orders.py", "a.ts"])
-        assert isinstance(source.test_words(run_of(test, file), str(SAMPLES), index), (tuple, Unavailable))
+        assert isinstance(find_words(run_of(test, file), str(SAMPLES), index), (tuple, Unavailable))

@@ -202,7 +202,7 @@ class Task(NamedTuple):
         if by_name.keys() != set(names):
             missing = ", ".join(name for name in names if name not in by_name) or "none"
             unknown = ", ".join(sorted(by_name.keys() - set(names))) or "none"
-            raise ValueError(f"the features do not fit the {self.name} head: missing {missing}; unknown {unknown}")
+            raise ValueError(f"the features do not fit the {self.name} task: missing {missing}; unknown {unknown}")
         return [by_name[name] for name in names]
 
 

@@ -129,7 +129,7 @@ class TestNames:
         assert not [name for name in names if "zyx" in name]
         assert not [name for task in schema().tasks.values() for name in task.names() if "zyx" in name]
 
-    def test_the_head_and_the_triage_head_share_a_tests_past(self) -> None:
+    def test_flaky_and_triage_share_a_tests_past(self) -> None:
         table = history(4).tests
         past = history_columns(table)
         for number, values in enumerate(flaky_values(table)):

@@ -25,9 +25,9 @@ WRITER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from tests.unit.history.test_history_log import Log, entry
+from tests.unit.history.test_history_log import RecordLog, entry
 for number in range(int(sys.argv[2]), int(sys.argv[3])):
-    Log(Path(sys.argv[1])).append(entry(number))
+    RecordLog(Path(sys.argv[1])).append(entry(number))
 """
 
 

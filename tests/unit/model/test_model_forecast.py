@@ -157,7 +157,7 @@ class TestRisk:
 
 
 class TestVerdicts:
-    def test_a_verdict_comes_from_the_triage_head(self) -> None:
+    def test_a_verdict_comes_from_the_triage_task(self) -> None:
         summary = known(*(build(n, "p" * 20) for n in range(5)))
         now = build(9, "pfp")
         (verdict,) = Predictor(MODEL, LocalModel()).failures(summary, now, STREAM)

@@ -61,7 +61,7 @@ def dense(rows: Sequence[LabelledExample]) -> csr_matrix:
 
 
 class TestScikitLearn:
-    @pytest.mark.parametrize("head", TASK_NAMES)
+    @pytest.mark.parametrize("task", TASK_NAMES)
     def test_prediction_is_scikit_learns_to_twelve_digits(self, task: str) -> None:
         rows = drawn(task, 50)
         coefficients = np.array(weights(), dtype=np.float64)
@@ -82,14 +82,14 @@ class TestScikitLearn:
         ours = [margin(coefficients.tolist(), ripe.row.indices, ripe.row.values) for ripe in rows]
         assert ours == pytest.approx(theirs, abs=1e-12)
 
-    @pytest.mark.parametrize("head", TASK_NAMES)
+    @pytest.mark.parametrize("task", TASK_NAMES)
     def test_shared_learning_is_plain_gradient_descent(self, task: str) -> None:
         rows, start = drawn(task, 80), weights()
         learned = learn_shared(task, start, rows)
         assert list(learned) == pytest.approx(by_hand(task, start, rows, PACES[task].shared_rate), abs=1e-6)
         assert learned != start
 
-    @pytest.mark.parametrize("head", TASK_NAMES)
+    @pytest.mark.parametrize("task", TASK_NAMES)
     def test_learning_changes_nothing_it_is_given(self, task: str) -> None:
         rows, start, local = drawn(task, 20), weights(), LocalWeights({3: 0.5}, {"test=t1": 0.25})
         text = repr((rows, start, local))
@@ -97,7 +97,7 @@ class TestScikitLearn:
         learn_local(task, start, local, rows)
         assert repr((rows, start, local)) == text
 
-    @pytest.mark.parametrize("head", TASK_NAMES)
+    @pytest.mark.parametrize("task", TASK_NAMES)
     def test_learning_goes_on_bit_for_bit_where_it_stopped(self, task: str) -> None:
         rows, start = drawn(task, 60), weights()
         whole = learn_local(task, start, LocalWeights(), rows)
@@ -114,12 +114,12 @@ class TestScikitLearn:
 
 
 class TestLocalWeights:
-    def test_private_names_are_not_learned_by_the_shared_head(self) -> None:
+    def test_private_names_are_not_learned_by_the_shared_task(self) -> None:
         rows = drawn("flaky", 20)
         bare = [ripe._replace(row=ripe.row._replace(private=())) for ripe in rows]
         assert learn_shared("flaky", weights(), rows) == learn_shared("flaky", weights(), bare)
 
-    @pytest.mark.parametrize("head", TASK_NAMES)
+    @pytest.mark.parametrize("task", TASK_NAMES)
     def test_production_and_local_together_are_the_joint_fit(self, task: str) -> None:
         rows, production, pace = drawn(task, 60), weights(), PACES[task]
         names = sorted({name for ripe in rows for name in ripe.row.private})

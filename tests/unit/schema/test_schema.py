@@ -10,9 +10,9 @@ from fedstep.features.triage_features import failure_kind
 from fedstep.history.test_table import RECENT
 from fedstep.model.linear import margin
 from fedstep.schema.encoders import BagOfWords, Categorical, Encoder, Numeric, PiecewiseLinear, Value
-from fedstep.schema.schema import FAILURE_KINDS, TASK_NAMES, Schema, Task, schema
+from fedstep.schema.schema import FAILURE_KINDS, TASK_NAMES, VERSION, Schema, Task, schema
 
-HEADS = schema().tasks
+TASKS = schema().tasks
 
 
 def value_of(part: Encoder, draw: Random) -> Value:
@@ -30,7 +30,7 @@ class TestCoordinates:
     @settings(max_examples=25, deadline=None)
     @given(st.integers(0, 10**6))
     def test_margins_by_column_are_the_margins_of_the_rows(self, name: str, seed: int) -> None:
-        draw, task = Random(seed), HEADS[name]
+        draw, task = Random(seed), TASKS[name]
         weights = [draw.gauss(0, 1) for _ in range(task.size())]
         rows = [{part.name: value_of(part, draw) for part in task.parts} for _ in range(3)]
         columns = {part.name: [row[part.name] for row in rows] for part in task.parts}
@@ -41,7 +41,7 @@ class TestCoordinates:
     @settings(max_examples=25, deadline=None)
     @given(st.integers(0, 10**6))
     def test_coordinates_ascend_and_stay_inside(self, name: str, seed: int) -> None:
-        draw, task = Random(seed), HEADS[name]
+        draw, task = Random(seed), TASKS[name]
         indices, values = task.encode({part.name: value_of(part, draw) for part in task.parts})
         assert list(indices) == sorted(set(indices))
         assert all(0 <= index < task.size() for index in indices)
@@ -49,37 +49,37 @@ class TestCoordinates:
 
     @pytest.mark.parametrize("name", TASK_NAMES)
     def test_every_coordinate_has_one_name(self, name: str) -> None:
-        names = HEADS[name].names()
-        assert len(names) == len(set(names)) == HEADS[name].size()
+        names = TASKS[name].names()
+        assert len(names) == len(set(names)) == TASKS[name].size()
 
     def test_the_order_of_named_values_changes_nothing(self) -> None:
-        task = HEADS["triage"]
+        task = TASKS["triage"]
         known = {"bias": 1.0, "runs": 7, "change": "near", "failure-kind": "timeout"}
         raw: dict[str, Value] = {part.name: known.get(part.name) for part in task.parts}
         assert task.encode(dict(reversed(raw.items()))) == task.encode(raw)
         assert "change=near" in {task.names()[index] for index in task.encode(raw).indices}
 
     def test_a_missing_feature_is_an_error_that_names_it(self) -> None:
-        task = HEADS["triage"]
+        task = TASKS["triage"]
         raw: dict[str, Value] = {part.name: None for part in task.parts if part.name != "change"}
-        with pytest.raises(ValueError, match="triage head: missing change; unknown none"):
+        with pytest.raises(ValueError, match="triage task: missing change; unknown none"):
             task.encode(raw)
         with pytest.raises(ValueError, match="missing change"):
             task.margins(task.start(), {name: [value] for name, value in raw.items()})
 
     def test_an_unknown_feature_is_an_error_that_names_it(self) -> None:
-        task = HEADS["triage"]
+        task = TASKS["triage"]
         raw: dict[str, Value] = {part.name: None for part in task.parts} | {"chnage": "near"}
-        with pytest.raises(ValueError, match="triage head: missing none; unknown chnage"):
+        with pytest.raises(ValueError, match="triage task: missing none; unknown chnage"):
             task.encode(raw)
         with pytest.raises(ValueError, match="unknown chnage"):
             task.margins(task.start(), {name: [value] for name, value in raw.items()})
 
 
 class TestTasks:
-    def test_the_heads_are_the_four_tasks_in_order(self) -> None:
-        assert tuple(HEADS) == TASK_NAMES
-        assert all(name == task.name for name, task in HEADS.items())
+    def test_the_tasks_are_these_four_in_order(self) -> None:
+        assert tuple(TASKS) == TASK_NAMES
+        assert all(name == task.name for name, task in TASKS.items())
 
 
 BASE = Task(
@@ -108,6 +108,10 @@ CHANGES = [
 
 
 class TestDigest:
+    def test_the_digest_of_this_version_is_unchanged(self) -> None:
+        """Clients and aggregators of this version name the schema by this digest, whatever its classes are called."""
+        assert (VERSION, schema().digest) == (2, "011aa5753a00c749")
+
     def test_the_digest_changes_with_every_constant(self) -> None:
         digests = {Schema((task,)).digest for task in (BASE, *CHANGES)}
         assert len(digests) == 1 + len(CHANGES)
@@ -127,8 +131,8 @@ class TestDigest:
 
 class TestLists:
     def test_the_horizon_is_not_longer_than_what_the_table_remembers(self) -> None:
-        assert HEADS["flaky"].horizon <= RECENT
-        assert HEADS["triage"].horizon + 1 <= RECENT
+        assert TASKS["flaky"].horizon <= RECENT
+        assert TASKS["triage"].horizon + 1 <= RECENT
 
     def test_the_closed_lists_are_lower_case_words(self) -> None:
         for part in ("name", "source"):

@@ -127,7 +127,7 @@ class TrialRepository:
             insert(verdicts).values(
                 schema=self._schema,
                 version=version.version,
-                task=trial.task,
+                head=trial.task,
                 trial=trial.version,
                 against=trial.against,
                 began=trial.began,

@@ -256,7 +256,7 @@ def test_a_store_that_fails_promises_nothing_and_the_update_waits(
 
     with open_aggregator(settings) as house:
         with monkeypatch.context() as patch:
-            patch.setattr("fedstep.server.storage.update_repository.Intake._keep", full_disk)
+            patch.setattr("fedstep.server.storage.update_repository.UpdateRepository._keep", full_disk)
             failed = flush(outbox, URL, house.send, ONCE)
             assert isinstance(failed.failures[0], AggregatorUnreachable)
             assert (failed.waiting, failed.sent) == (1, ())
@@ -299,7 +299,7 @@ def test_runners_try_a_snapshot_and_their_scores_put_it_into_production(open_agg
         assert after.production["build-duration"] == model.production["build-duration"]
         assert after.production_version == 2
         found = json.loads(house.send("GET", "/v1/versions", {}, b"", 5).body)
-        assert [(ended["head"], ended["outcome"]) for ended in found["verdicts"]] == [("flaky", "promoted")]
+        assert [(ended["task"], ended["outcome"]) for ended in found["verdicts"]] == [("flaky", "promoted")]
         assert found["verdicts"][0]["figures"]["counted"] == 2
         assert [shown["version"] for shown in found["versions"]] == [2, 1, 0]
         assert {trial["head"]: trial["version"] for trial in found["trials"]} == {"flaky": 2, "build-duration": 1}

@@ -28,7 +28,7 @@ def test_the_noise_that_a_leader_asks_for_is_in_the_sum_and_so_in_its_next_versi
         deviation = deviation_of(asked.noise, asked.shares)
         assert len(flush_halves(outbox, peer(first), peer(second), PATIENCE, deviation).sent) == 5
         wait_for(lambda: pulled(first).candidate_version >= 1)
-        after = pulled(first).task[TASK]
+        after = pulled(first).candidate[TASK]
     rules = default_rules(schema())[TASK]
     sums = [rules.rate * sum(column) for column in zip(*(update.deltas[TASK] for update in updates), strict=True)]
     noise = [(number - plain) / (rules.rate * rules.clip) for number, plain in zip(after, sums, strict=True)]

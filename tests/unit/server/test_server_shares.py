@@ -231,8 +231,8 @@ def test_the_gate_judges_by_sums_of_scores():
 def test_a_rejection_sends_head_back_to_production():
     before = standing()
     moved = array("f", [1.0] * 4)
-    task = replace(before.current.candidate, vectors={**before.current.candidate.vectors, "flaky": moved})
-    current = replace(before.current, task=task, trials={"flaky": Trial("flaky", 2, 1, 0.0, moved)})
+    candidate = replace(before.current.candidate, vectors={**before.current.candidate.vectors, "flaky": moved})
+    current = replace(before.current, candidate=candidate, trials={"flaky": Trial("flaky", 2, 1, 0.0, moved)})
     releases = {"flaky": (EvaluationSum(10, 9.0),) * 20}
     made = next_shared(replace(before, current=current, releases=releases), {}, RULES, Gate())
     assert made.version.vectors["flaky"] == zeros(4)
@@ -283,7 +283,7 @@ def test_every_test_that_the_page_names_is_there():
         re.findall(r"`(test_\w+)`", (root / "docs/explanation/secure-aggregation.md").read_text(encoding="utf-8"))
     )
     clients = (root / f"tests/unit/federation/test_federation_{name}.py" for name in ("shares", "noise"))
-    places = [*(root / "tests/unit/server").glob("test_server_*.py"), *clients]
+    places = [*(root / "tests").glob("*/server/test_*.py"), *clients]
     there = "".join(place.read_text(encoding="utf-8") for place in places)
     assert len(named) > 10
     assert {name for name in named if f"def {name}(" not in there} == set()

@@ -42,7 +42,7 @@ def test_a_vote_that_cannot_be_written_takes_its_update_with_it(store, update, m
         raise OSError("disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("fedstep.server.storage.trial_repository.Ledger.vote", full_disk)
+        patch.setattr("fedstep.server.storage.trial_repository.TrialRepository.vote", full_disk)
         with pytest.raises(OSError, match="full"):
             store.accept([scored(update, 2, 1, 1)], 1, 10, 3.0)
     assert store.pending().updates == 0
@@ -83,7 +83,7 @@ def test_a_verdict_is_in_the_log_once_its_fold_is_on_disk_and_not_when_that_fail
 
     with caplog.at_level("INFO", "fedstep.server"):
         with monkeypatch.context() as broken:
-            broken.setattr("fedstep.server.storage.trial_repository.Ledger.end", no_room)
+            broken.setattr("fedstep.server.storage.trial_repository.TrialRepository.end", no_room)
             with pytest.raises(OSError, match="no space left"):
                 store.fold(gated, 4.0)
         assert caplog.records == []

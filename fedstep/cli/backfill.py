@@ -81,13 +81,13 @@ def _backfill(given: Options, home: "ProjectStore", wanted: "BuildFilter", past:
 def _past(given: Options, home: "ProjectStore", wanted: "BuildFilter") -> "ImportSource":
     """What there is to learn from."""
     if not (given["github"] or given["gitlab"] or _is_url(given["source"])):
-        from fedstep.importers.registry import past_at
+        from fedstep.importers.registry import open_path
 
-        return past_at(Path(given["source"]), wanted)
+        return open_path(Path(given["source"]), wanted)
     from fedstep.importers.api_client import RateLimitPolicy
-    from fedstep.importers.registry import service_past
+    from fedstep.importers.registry import open_service
 
-    return service_past(given, os.environ, home, wanted, RateLimitPolicy(tell=echo_warnings))
+    return open_service(given, os.environ, home, wanted, RateLimitPolicy(tell=echo_warnings))
 
 
 def _wanted(given: Options) -> "BuildFilter":

@@ -159,12 +159,12 @@ def _peers(given: Options, aggregator: "Aggregator | Unavailable") -> "tuple[Agg
 
 def _asked(peer: "Aggregator", pseudonym: str) -> "tuple[str, ErasureReceipt | AggregatorError]":
     """Who was asked, and what it deleted; or the error, which says how to ask again."""
-    from fedstep.federation.client import ask_to_forget
-    from fedstep.federation.transport import redacted
+    from fedstep.federation.client import request_erasure
+    from fedstep.federation.transport import redact_url
 
-    where = redacted(peer.url)
+    where = redact_url(peer.url)
     try:
-        return where, ask_to_forget(pseudonym, peer.url, peer.send, peer.patience)
+        return where, request_erasure(pseudonym, peer.url, peer.send, peer.patience)
     except AggregatorError as error:
         again = f"fedstep forget --pseudonym {pseudonym} --aggregator {where}"
         return where, AggregatorError(f"{where} has forgotten nothing: {error.args[0]}", f"Ask it again: {again}")

@@ -18,7 +18,7 @@ from fedstep.ingest.git_process import (
     SECONDS_EACH,
     GitResult,
     common_folder,
-    refusal,
+    explain_failure,
     repository_root,
     safe_environment,
 )
@@ -154,7 +154,9 @@ def _hooks_folder(root: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InputError(f"git does not say where its hooks are: {error}", "Check that git works here") from error
     if ran.returncode != 0:
-        raise InputError(refusal(GitResult(ran.returncode, b"", ran.stderr.decode("utf-8", "replace")), root).reason)
+        raise InputError(
+            explain_failure(GitResult(ran.returncode, b"", ran.stderr.decode("utf-8", "replace")), root).reason
+        )
     return os.path.normpath(os.path.join(root, os.fsdecode(ran.stdout).removesuffix("\n")))
 
 

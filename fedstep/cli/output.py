@@ -14,9 +14,9 @@ import click
 
 from fedstep.cli.options import Options
 from fedstep.errors import FedstepError, InputError
-from fedstep.federation.transport import Transport, requests_send
+from fedstep.federation.transport import Transport, requests_transport
 from fedstep.ingest.git import list_files
-from fedstep.ingest.test_source import SourceIndex, test_place, walk_files
+from fedstep.ingest.test_source import SourceIndex, locate_test, walk_files
 from fedstep.pipeline.context import RunContext, append, in_ci, read_event, replace
 from fedstep.report.markdown import comment_markdown, is_worth_a_comment, mark
 from fedstep.results import FailureVerdict, Prediction, TrainReport, TriageReport
@@ -46,7 +46,7 @@ def comment(
     first_line = mark(_hashed(env.get("GITHUB_WORKFLOW", ""), place.ci.job, place.ci.cell))
     try:
         talk = _GitHubApi(
-            requests_send(env.get(WHERE, ""), env.get(WITH, "")), env.get("GITHUB_REPOSITORY", ""), seconds
+            requests_transport(env.get(WHERE, ""), env.get(WITH, "")), env.get("GITHUB_REPOSITORY", ""), seconds
         )
         number = _pull_request(talk, _parsed(read_event(env)))
         if not number:
@@ -157,7 +157,7 @@ def placed(failures: Sequence[FailureVerdict], root: str) -> tuple[FailureVerdic
 
 def _placed(failure: FailureVerdict, root: str, index: SourceIndex) -> FailureVerdict:
     run = TestRun(failure.test, Outcome.FAILED, file=failure.file, line=failure.line)
-    file, line = test_place(run, root, index)
+    file, line = locate_test(run, root, index)
     return failure._replace(file=file, line=line)
 
 

@@ -180,12 +180,12 @@ def serve(**given: Any) -> int:
         from fedstep.server.settings import Settings
     except ImportError as error:
         raise _missing(error) from error
-    from fedstep.federation.model_cache import starter_bytes
+    from fedstep.federation.model_cache import load_starter_bytes
 
     tokens = tuple(token for token in (word.strip() for word in given["tokens"].split(",")) if token)
     folding = BufferPolicy(updates=given["buffer"], seconds=given["wait"], projects=given["projects"])
     gc.enable()  # the one command that stays
-    starter = b"" if given["from_zero"] else starter_bytes()
+    starter = b"" if given["from_zero"] else load_starter_bytes()
     gate = None if given["ungated"] else Gate()
     settings = Settings(given["host"], given["port"], given["store"], tokens, starter, folding=folding, gate=gate)
     settings = replace(settings, **guards(given), **sharing(given), **promising(given))

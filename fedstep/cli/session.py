@@ -128,12 +128,12 @@ def _helper_of(given: Options) -> Any:
 
 def _send_to(url: str, token: str) -> Any:
     """What asks there. A token that others can read on its way is said: in a network of one's own that may be meant."""
-    from fedstep.federation.ci_token import ci_send
-    from fedstep.federation.transport import exposed, redacted
+    from fedstep.federation.ci_token import ci_transport
+    from fedstep.federation.transport import is_exposed, redact_url
 
-    send = ci_send(url, token, os.environ)
-    if token.strip() and exposed(url):
-        echo_warnings(f"the token for {redacted(url)} travels for everyone on the way to read. Use an https:// URL")
+    send = ci_transport(url, token, os.environ)
+    if token.strip() and is_exposed(url):
+        echo_warnings(f"the token for {redact_url(url)} travels for everyone on the way to read. Use an https:// URL")
     return send
 
 

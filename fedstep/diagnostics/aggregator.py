@@ -9,12 +9,12 @@ from email.utils import parsedate_to_datetime
 from math import isnan, nan
 
 from fedstep.errors import AggregatorError, FedstepError
-from fedstep.federation.ci_token import job_token, may_ask
-from fedstep.federation.client import UPDATES, FetchedModel, pull
+from fedstep.federation.ci_token import can_request_token, request_job_token
+from fedstep.federation.client import UPDATES_PATH, FetchedModel, pull
 from fedstep.federation.messages import shape
-from fedstep.federation.secagg.share_client import SHARES
+from fedstep.federation.secagg.share_client import SHARES_PATH
 from fedstep.federation.sync import Aggregator
-from fedstep.federation.transport import HttpResponse, Transport, redacted
+from fedstep.federation.transport import HttpResponse, Transport, redact_url
 from fedstep.report.inspection import InspectedField, InspectedToken
 from fedstep.report.units import span
 from fedstep.results import OK, PROBLEM, WARNING, DiagnosticCheck
@@ -75,12 +75,12 @@ def seen_token(token: str) -> InspectedToken:
 
 def presented(token: str, aggregator: str, env: Mapping[str, str]) -> InspectedToken:
     """The token of the next request: the one configured, else the one that GitHub gives this job, asked for here."""
-    if token.strip() or not may_ask(env):
+    if token.strip() or not can_request_token(env):
         return seen_token(token)
     if not aggregator:
         return InspectedToken("none", note="; GitHub gives this job one, --aggregator URL shows what it tells")
     try:
-        given = seen_token(job_token(aggregator, env, SECONDS))
+        given = seen_token(request_job_token(aggregator, env, SECONDS))
     except AggregatorError as error:
         return InspectedToken("none", note=f"; {error.args[0]}")
     return replace(given, note=". GitHub gave it now; train asks for one when the aggregator answers 401")
@@ -158,7 +158,7 @@ class _RecordingTransport:
 
 def check_aggregator(aggregator: Aggregator, token: InspectedToken) -> tuple[DiagnosticCheck, ...]:
     """Pulls the model without keeping it, and asks whether an update would be let in by posting an empty one."""
-    watched, where = _RecordingTransport(aggregator), redacted(aggregator.url)
+    watched, where = _RecordingTransport(aggregator), redact_url(aggregator.url)
     try:
         fetched = pull(aggregator.url, "", watched, shape(schema()), aggregator.patience)
     except AggregatorError as error:
@@ -168,7 +168,7 @@ def check_aggregator(aggregator: Aggregator, token: InspectedToken) -> tuple[Dia
     says = f"{where} answered in {1000 * watched.seconds:.0f} ms: {versions}, same schema"
     clock = clock_check(watched.answer.headers.get("date", ""), watched.at)
     halves = bool(model and model.shares)
-    welcome = _welcome(aggregator, token, SHARES if halves else UPDATES)
+    welcome = _welcome(aggregator, token, SHARES_PATH if halves else UPDATES_PATH)
     return (DiagnosticCheck("Aggregator", OK, says), clock, welcome, *_helper(aggregator, halves))
 
 
@@ -224,7 +224,7 @@ def _welcome(aggregator: Aggregator, token: InspectedToken, path: str) -> Diagno
 
 def _helper(aggregator: Aggregator, halves: bool) -> tuple[DiagnosticCheck, ...]:
     """Whether there is a helper where updates go in `halves`, none where they do not, and whether it takes its half."""
-    helper, where = aggregator.helper, redacted(aggregator.url)
+    helper, where = aggregator.helper, redact_url(aggregator.url)
     if isinstance(helper, Unavailable):
         says = f"{where} takes updates in two halves alone, and there is no helper for the other: nothing is sent"
         return (DiagnosticCheck("Helper", PROBLEM, says, FIND_HELPER),) if halves else ()
@@ -233,11 +233,11 @@ def _helper(aggregator: Aggregator, halves: bool) -> tuple[DiagnosticCheck, ...]
         return (DiagnosticCheck("Helper", PROBLEM, says, "Unset FEDSTEP_HELPER, or correct --aggregator"),)
     hurried = _left(aggregator) < HURRY
     try:
-        status = _knock(aggregator, helper.send, SHARES)
+        status = _knock(aggregator, helper.send, SHARES_PATH)
     except FedstepError as error:
         says = f"whether it takes halves is unknown: {error.args[0]}" if hurried else error.args[0]
         return (DiagnosticCheck("Helper", WARNING if hurried else PROBLEM, says, error.remedy),)
-    return (_helper_welcome(redacted(helper.url), status),)
+    return (_helper_welcome(redact_url(helper.url), status),)
 
 
 def _helper_welcome(where: str, status: int) -> DiagnosticCheck:

@@ -7,7 +7,7 @@ from pathlib import Path
 from fedstep.errors import HistoryError
 from fedstep.federation.model_cache import CachedModel, load_model
 from fedstep.federation.outbox import DAMAGED, SUFFIX
-from fedstep.federation.sync import ContributionLog, read_turns
+from fedstep.federation.sync import ContributionLog, load_contributions
 from fedstep.history.project_store import ProjectStore, list_folder, remove
 from fedstep.history.summary import LoadedSummary
 from fedstep.report.units import count, size, span
@@ -94,7 +94,7 @@ def standing(home: ProjectStore, now: float) -> Diagnosis:
     try:
         kept = load_model(home)
         builds = DiagnosticCheck("Builds", OK, f"{count(len(home.log.files()), 'build')} recorded")
-        turns = read_turns(home, kept.url)
+        turns = load_contributions(home, kept.url)
         return Diagnosis(
             (folder, builds, check_model(kept, now, kept.url), check_outbox(home, kept.url), check_privacy(kept, turns))
         )

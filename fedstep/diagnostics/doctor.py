@@ -17,13 +17,13 @@ from fedstep.diagnostics.checks import check_builds, check_folder, check_model, 
 from fedstep.errors import HistoryError
 from fedstep.federation.model_cache import CachedModel, load_model
 from fedstep.federation.sync import Aggregator
-from fedstep.federation.transport import redacted
+from fedstep.federation.transport import redact_url
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import LoadedSummary, Summary, load_summary
-from fedstep.ingest.ci_vendors import OURS
+from fedstep.ingest.ci_vendors import FEDSTEP_VARIABLES
 from fedstep.ingest.git import read_change, read_outgoing
 from fedstep.ingest.git_process import GitResult, Run, is_shallow, repository_root, run_git
-from fedstep.ingest.globs import matcher
+from fedstep.ingest.globs import compile_globs
 from fedstep.ingest.junit import expand, read_reports
 from fedstep.pipeline.context import RunContext, in_ci
 from fedstep.report.ci_outputs import KEYS
@@ -91,7 +91,7 @@ def check_git(root: str, ci: CiRun, globs: Sequence[str], run: Run = run_git) ->
         return run(folder, arguments, stdin, min(seconds, GIT_SECONDS))
 
     if ci.vendor == "local":
-        change = read_outgoing(root, hurried, matcher(globs, os.getcwd(), root))
+        change = read_outgoing(root, hurried, compile_globs(globs, os.getcwd(), root))
     else:
         change = read_change(root, ci, hurried)
     if isinstance(change, Unavailable):
@@ -187,7 +187,7 @@ def check_proxies(env: Mapping[str, str], url: str) -> DiagnosticCheck:
     found = {name: env.get(name) or env.get(name.lower(), "") for name in PROXIES}
     bundles = {name: env[name] for name in BUNDLES if env.get(name)}
     missing = [name for name, path in bundles.items() if not os.path.exists(path)]
-    told = [f"{name}={value if name == 'NO_PROXY' else redacted(value)}" for name, value in found.items() if value]
+    told = [f"{name}={value if name == 'NO_PROXY' else redact_url(value)}" for name, value in found.items() if value]
     says = ", ".join([*told, *(f"{name}={path}" for name, path in bundles.items())]) or "no proxy is set"
     if missing:
         return DiagnosticCheck(
@@ -221,7 +221,7 @@ COMPONENT = ("WITH_COMMAND", "WITH_JUNIT", "WITH_PACKAGE", "WITH_PYTHON", "WITH_
 
 def read_besides_options() -> frozenset[str]:
     """The variables that are no option's: about the run, files, tokens, and outputs that an earlier job handed on."""
-    told = {name for names in OURS if isinstance(names, tuple) for name in names if isinstance(name, str)}
+    told = {name for names in FEDSTEP_VARIABLES if isinstance(names, tuple) for name in names if isinstance(name, str)}
     outputs = (key.upper().replace("-", "_") for key in KEYS)
     return frozenset(told | {f"{MARK}{name}" for name in (*FILES, *TOKENS, *COMPONENT, *outputs)})
 

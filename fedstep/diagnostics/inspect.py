@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 from fedstep.errors import HistoryError, WireError
 from fedstep.federation.messages import Model, norm, pack_update, unpack_update
 from fedstep.federation.model_cache import load_model
-from fedstep.federation.outbox import KEPT_BYTES, last_sent, read_audit
+from fedstep.federation.outbox import KEPT_BODIES, load_last_sent, read_audit
 from fedstep.federation.tensors import LARGEST_MESSAGE, Tensors, Vector, deflate, pack, unpack
 from fedstep.history.project_store import ProjectStore
 from fedstep.ingest.junit import ReportFile, expand
@@ -198,7 +198,7 @@ def next_update(home: ProjectStore) -> ChosenUpdate | Unavailable:
 
 def last_update(home: ProjectStore) -> ChosenUpdate | Unavailable:
     """The last update that was acknowledged, in the bytes that were sent."""
-    body = last_sent(home)
+    body = load_last_sent(home)
     if not body and read_audit(home).sent:
         return Unavailable(
             "its bytes are on the machine that sent it. Run fedstep inspect --audit for what is known here"
@@ -326,7 +326,7 @@ def past_updates(home: ProjectStore) -> AuditRecord:
     """Everything ever sent from this history. HistoryError where its record cannot be read."""
     audit = read_audit(home)
     sent = (PastUpdate(**{**one._asdict(), "rows": tuple(one.rows.items())}) for one in audit.sent)
-    return AuditRecord(tuple(sent), audit.damaged, KEPT_BYTES)
+    return AuditRecord(tuple(sent), audit.damaged, KEPT_BODIES)
 
 
 def _meaning(name: str) -> str:

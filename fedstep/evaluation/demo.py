@@ -18,10 +18,10 @@ from fedstep.errors import AggregatorError
 from fedstep.evaluation.corpus import evidence_of, read_builds
 from fedstep.evaluation.demo_page import Accuracy, DemoProject, DemoReport, DemoTest, DemoTraffic, accuracy, demo_html
 from fedstep.federation.sync import Aggregator
-from fedstep.federation.transport import RetryPolicy, requests_send
+from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import load_summary
-from fedstep.importers.folder import build_folders, read_folder
+from fedstep.importers.folder import find_build_folders, read_folder
 from fedstep.pipeline.train import train
 from fedstep.report.charts import TimedBuild
 from fedstep.report.units import percent, shorten, size, span, visible
@@ -186,7 +186,7 @@ def _with_tests(archive: Path, folder: Path) -> _Participant:
     name = archive.name.removesuffix(".tar.xz")
     with tarfile.open(archive) as packed:
         packed.extractall(folder / "builds" / name, filter="data")
-    found = (read_folder(path) for path in build_folders(folder / "builds" / name))
+    found = (read_folder(path) for path in find_build_folders(folder / "builds" / name))
     evidence = [item for item in found if not isinstance(item, Dropped)]
     return _participant(name, folder, sorted(evidence, key=lambda item: item.situation.started_at))
 
@@ -220,7 +220,7 @@ def _live_through(participant: _Participant, evidence: FinishedBuild, url: str) 
     """One build of one project, through the same train step as in a pipeline."""
     number = len(participant.builds) + 1
     now = evidence.finished_at
-    aggregator = Aggregator(url, requests_send(url), RetryPolicy(deadline=time.monotonic() + 30))
+    aggregator = Aggregator(url, requests_transport(url), RetryPolicy(deadline=time.monotonic() + 30))
     training = train(participant.home, evidence, _no_words, aggregator, now, keep=500).training
     seconds = evidence.duration.seconds if isinstance(evidence.duration, Duration) else 0.0
     participant.builds.append(TimedBuild(number, seconds, training.expected, evidence.outcome))

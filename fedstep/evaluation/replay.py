@@ -28,7 +28,7 @@ from fedstep.features.rows import duration_row, failure_row, stream_of
 from fedstep.history.builds import PastBuild
 from fedstep.history.records import make_record
 from fedstep.history.summary import MAXIMUM_BUILDS, past_build
-from fedstep.importers.folder import build_folders, read_folder
+from fedstep.importers.folder import find_build_folders, read_folder
 from fedstep.ingest.ci import parse_time
 from fedstep.model.predictor import FEWEST_BUILDS
 from fedstep.types import Build, Change, Dropped, FinishedBuild, Unavailable
@@ -136,7 +136,7 @@ def _evidence(project: Project, dropped: _Bin) -> Iterator[FinishedBuild]:
     if project.kind == "results":
         items: Iterator[FinishedBuild | Dropped] = read_results(project.path)
     else:
-        items = map(read_folder, sorted(build_folders(project.path), key=_started))
+        items = map(read_folder, sorted(find_build_folders(project.path), key=_started))
     return (item for item in dropped.sift(items) if isinstance(item, FinishedBuild))
 
 

@@ -9,19 +9,19 @@ from collections.abc import Callable, Mapping
 from urllib.parse import quote, urlsplit
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable, UsageError
-from fedstep.federation.transport import HttpResponse, Transport, exposed, redacted, requests_send
+from fedstep.federation.transport import HttpResponse, Transport, is_exposed, redact_url, requests_transport
 
 WHERE, WITH = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 OTHERWISE = "or set FEDSTEP_TOKEN to a token of the aggregator."
 
 
-def ci_send(url: str, token: str, env: Mapping[str, str]) -> Transport:
+def ci_transport(url: str, token: str, env: Mapping[str, str]) -> Transport:
     """A `Transport` with the token; with none, on GitHub Actions, one that asks for the job's token once it gets a 401.
 
     Not before: the token tells the aggregator which repository this is, and an open one has no use for that. Raises
     UsageError for a URL or token that cannot be used.
     """
-    plain = requests_send(url, token)
+    plain = requests_transport(url, token)
     if token.strip() or env.get("GITHUB_ACTIONS") != "true":
         return plain
     signed: list[Transport] = []
@@ -32,13 +32,13 @@ def ci_send(url: str, token: str, env: Mapping[str, str]) -> Transport:
             answer = plain(method, path, headers, body, left())
             if answer.status != 401:
                 return answer
-            signed.append(requests_send(url, job_token(url, env, left())))
+            signed.append(requests_transport(url, request_job_token(url, env, left())))
         return signed[0](method, path, headers, body, left())
 
     return send
 
 
-def may_ask(env: Mapping[str, str]) -> bool:
+def can_request_token(env: Mapping[str, str]) -> bool:
     """Whether this is a job that GitHub gives a token when it asks."""
     return env.get("GITHUB_ACTIONS") == "true" and bool(env.get(WHERE)) and bool(env.get(WITH))
 
@@ -49,21 +49,21 @@ def _countdown(seconds: float) -> Callable[[], float]:
     return lambda: max(0.001, end - time.monotonic())
 
 
-def job_token(aggregator: str, env: Mapping[str, str], timeout: float) -> str:
+def request_job_token(aggregator: str, env: Mapping[str, str], timeout: float) -> str:
     """The job's token for this aggregator alone. Raises AggregatorError with what the job lacks."""
     place = urlsplit(env.get(WHERE, ""))
     if not place.netloc or not env.get(WITH):
         raise AggregatorError(
-            f"{redacted(aggregator)} wants a token, and this job may not ask GitHub for one",
+            f"{redact_url(aggregator)} wants a token, and this job may not ask GitHub for one",
             f"Give the job `permissions: id-token: write`, {OTHERWISE}",
         )
-    if exposed(aggregator):
+    if is_exposed(aggregator):
         raise AggregatorError(
-            f"{redacted(aggregator)} wants a token, and it would travel for everyone to read", "Use its https:// URL."
+            f"{redact_url(aggregator)} wants a token, and it would travel for everyone to read", "Use its https:// URL."
         )
-    query = f"{place.query}&audience={quote(redacted(aggregator).rstrip('/'), safe='')}".lstrip("&")
+    query = f"{place.query}&audience={quote(redact_url(aggregator).rstrip('/'), safe='')}".lstrip("&")
     try:
-        ask = requests_send(f"{place.scheme}://{place.netloc}", env[WITH])
+        ask = requests_transport(f"{place.scheme}://{place.netloc}", env[WITH])
         answer = ask("GET", f"{place.path}?{query}", {"Accept": "application/json"}, b"", timeout)
     except AggregatorUnreachable as error:
         raise AggregatorUnreachable(f"GitHub gives this job no token ({error.args[0]})", "Run it again.") from error

@@ -15,14 +15,14 @@ from fedstep.errors import (
 )
 from fedstep.federation.messages import Model, SchemaShape, check_model, unpack_model, unpack_update
 from fedstep.federation.tensors import LARGEST_MESSAGE, deflate, inflate
-from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport, ask_until, redacted
+from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport, redact_url, send_with_retries
 
-UPDATES = "/v1/updates"
-DECLINED: Mapping[str, type[UpdateRefused]] = {
+UPDATES_PATH = "/v1/updates"
+REFUSALS: Mapping[str, type[UpdateRefused]] = {
     "urn:fedstep:problem:budget-spent": PrivacyBudgetExhausted,
     "urn:fedstep:problem:already-contributed": ContributionNotDue,
 }
-NOT_ONE = "Check that the URL is an aggregator's, and not a proxy's or a login page's."
+WRONG_URL = "Check that the URL is an aggregator's, and not a proxy's or a login page's."
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def push(update: bytes, url: str, send: Transport, patience: RetryPolicy | None 
     """
     number, packed = unpack_update(update).id, deflate(update)
     encoding = {"Content-Encoding": "gzip"} if len(packed) < len(update) else {}
-    return post(UPDATES, number, min(update, packed, key=len), url, send, patience, encoding)
+    return post(UPDATES_PATH, number, min(update, packed, key=len), url, send, patience, encoding)
 
 
 def post(
@@ -71,17 +71,17 @@ def post(
     encoding: Mapping[str, str] = MappingProxyType({}),
 ) -> Receipt:
     """The receipt for one message about the update with this id. Raises what `push` does."""
-    where = redacted(url)
+    where = redact_url(url)
     headers = {
         "Accept": "application/json",
         "Content-Type": "application/octet-stream",
         "Idempotency-Key": number,
         **encoding,
     }
-    answer = ask_until(where, lambda left: send("POST", path, headers, body, left), patience or RetryPolicy())
+    answer = send_with_retries(where, lambda left: send("POST", path, headers, body, left), patience or RetryPolicy())
     if answer.status == 202:
         return _receipt(number, answer, where)
-    if answer.status in (404, 405) and path != UPDATES:
+    if answer.status in (404, 405) and path != UPDATES_PATH:
         raise AggregatorError(
             f"{where} answered {answer.status}: it takes no shares", "Check --aggregator and --helper."
         )
@@ -92,14 +92,14 @@ def pull(
     url: str, etag: str, send: Transport, ours: SchemaShape, patience: RetryPolicy | None = None
 ) -> FetchedModel | NotModified:
     """The newest model in our schema, unless it is the one with this ETag ("": none). Raises AggregatorError."""
-    where = redacted(url)
+    where = redact_url(url)
     headers = {
         "Accept": "application/octet-stream",
         "Accept-Encoding": "gzip",
         **({"If-None-Match": etag} if etag else {}),
     }
     path = f"/v1/model?schema={ours.digest}"
-    answer = ask_until(where, lambda left: send("GET", path, headers, b"", left), patience or RetryPolicy())
+    answer = send_with_retries(where, lambda left: send("GET", path, headers, b"", left), patience or RetryPolicy())
     if answer.status == 304 and etag:
         return NotModified(etag)
     if answer.status == 200:
@@ -111,7 +111,7 @@ def _receipt(number: str, answer: HttpResponse, where: str) -> Receipt:
     found = _json(answer)
     receipt, version = found.get("receipt"), found.get("version")
     if not isinstance(receipt, str) or not isinstance(version, int) or isinstance(version, bool) or version < 0:
-        raise AggregatorError(f"{where} answered 202 without a receipt", NOT_ONE)
+        raise AggregatorError(f"{where} answered 202 without a receipt", WRONG_URL)
     return Receipt(number, _printable(receipt, 200), version)
 
 
@@ -121,7 +121,7 @@ def _fetched(answer: HttpResponse, where: str, ours: SchemaShape) -> FetchedMode
         model = unpack_model(body)
         check_model(model, ours)
     except WireError as error:
-        raise AggregatorError(f"{where} answered 200 and no usable model ({error.args[0]})", NOT_ONE) from error
+        raise AggregatorError(f"{where} answered 200 and no usable model ({error.args[0]})", WRONG_URL) from error
     etag = answer.headers.get("etag", "")
     return FetchedModel(model, body, etag if etag == _printable(etag, 200) else "")
 
@@ -139,7 +139,7 @@ def _refusal(answer: HttpResponse, where: str) -> AggregatorError:
     said = f"{where} answered {status}"
     detail = _printable(str(problem.get("detail") or problem.get("title") or ""), 300)
     if 300 <= status < 400 and answer.headers.get("location"):
-        target = _printable(redacted(answer.headers["location"]), 200)
+        target = _printable(redact_url(answer.headers["location"]), 200)
         return AggregatorError(
             f"{said} and points to {target}", "Redirects are not followed: give that URL if it is right."
         )
@@ -149,7 +149,7 @@ def _refusal(answer: HttpResponse, where: str) -> AggregatorError:
     if status == 403:
         return AggregatorError(f"{said}: this token may not do that", detail or "Ask whoever runs the aggregator.")
     if status in (404, 405):
-        return AggregatorError(f"{said}: there is no aggregator", NOT_ONE)
+        return AggregatorError(f"{said}: there is no aggregator", WRONG_URL)
     if status == 409 and "expected" in problem:
         ours, theirs = (_printable(str(problem.get(key, "")), 64) for key in ("got", "expected"))
         return SchemaMismatch(
@@ -161,9 +161,9 @@ def _refusal(answer: HttpResponse, where: str) -> AggregatorError:
             f"{said}: the update is too large", "A proxy before the aggregator has a lower limit; raise it."
         )
     if status in (400, 409, 410, 415, 422):
-        declined = DECLINED.get(str(problem.get("type")), UpdateRefused)
+        declined = REFUSALS.get(str(problem.get("type")), UpdateRefused)
         return declined(f"{said}: {detail or 'it does not want this'}", "It will not be sent again.")
-    return AggregatorError(said, NOT_ONE)
+    return AggregatorError(said, WRONG_URL)
 
 
 def _json(answer: HttpResponse) -> dict[str, object]:
@@ -187,11 +187,13 @@ class ErasureReceipt:
     votes: int
 
 
-def ask_to_forget(project: str, url: str, send: Transport, patience: RetryPolicy | None = None) -> ErasureReceipt:
+def request_erasure(project: str, url: str, send: Transport, patience: RetryPolicy | None = None) -> ErasureReceipt:
     """What was deleted of the project with this pseudonym; asking twice is harmless. Raises AggregatorError."""
     headers = {"Accept": "application/json", "Fedstep-Project": project}
-    where = redacted(url)
-    answer = ask_until(where, lambda left: send("POST", "/v1/forget", headers, b"", left), patience or RetryPolicy())
+    where = redact_url(url)
+    answer = send_with_retries(
+        where, lambda left: send("POST", "/v1/forget", headers, b"", left), patience or RetryPolicy()
+    )
     if answer.status == 200:
         return _forgotten(answer, where)
     if answer.status in (404, 405):
@@ -203,5 +205,5 @@ def _forgotten(answer: HttpResponse, where: str) -> ErasureReceipt:
     found = _json(answer)
     updates, votes = (found.get(name) for name in ("updates", "votes"))
     if type(updates) is not int or type(votes) is not int or min(updates, votes) < 0:
-        raise AggregatorError(f"{where} answered 200 and not how much it deleted", NOT_ONE)
+        raise AggregatorError(f"{where} answered 200 and not how much it deleted", WRONG_URL)
     return ErasureReceipt(updates, votes)

@@ -26,7 +26,7 @@ def load_model(home: ProjectStore) -> CachedModel:
     """The model last pulled, whole and of this schema; else the starter model."""
     body = home.read("model.safetensors")
     if not body:
-        return CachedModel(starter_model())
+        return CachedModel(load_starter_model())
     try:
         model = unpack_model(body)
         check_model(model, shape(schema()))
@@ -36,7 +36,7 @@ def load_model(home: ProjectStore) -> CachedModel:
         )
     except (FedstepError, ValueError, TypeError, AttributeError) as error:
         return CachedModel(
-            starter_model(), warning=f"the pulled model cannot be used ({error}); the starter model answers"
+            load_starter_model(), warning=f"the pulled model cannot be used ({error}); the starter model answers"
         )
 
 
@@ -51,12 +51,12 @@ def mark_current(home: ProjectStore, etag: str, url: str, now: float) -> None:
     home.write("model.json", json.dumps({"etag": etag, "fetched_at": round(now), "url": url}).encode())
 
 
-def starter_bytes() -> bytes:
+def load_starter_bytes() -> bytes:
     """The starter model of the package, as it is on the wire."""
     with open(_STARTER, "rb") as file:
         return file.read()
 
 
-def starter_model() -> Model:
+def load_starter_model() -> Model:
     """The starter model: learned from public recorded CI by `python -m tests.studies.starter`."""
-    return unpack_model(starter_bytes())
+    return unpack_model(load_starter_bytes())

@@ -14,11 +14,11 @@ from fedstep.errors import AggregatorError, HistoryError, UpdateRefused, WireErr
 from fedstep.federation.client import Receipt, push
 from fedstep.federation.messages import hour, unpack_update
 from fedstep.federation.tensors import LARGEST_MESSAGE, inflate, unpack
-from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport, redacted
+from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport, redact_url
 from fedstep.history.project_store import SENT, ProjectStore, append, list_folder, remove, write_first
 
 AUDIT_SUFFIX = ".safetensors"
-KEPT_BYTES = 20  # of so many updates, the last ones, the bytes themselves are kept
+KEPT_BODIES = 20  # of so many updates, the last ones, the bytes themselves are kept
 
 
 class SentRecord(NamedTuple):
@@ -41,7 +41,7 @@ class AuditLog(NamedTuple):
     damaged: int = 0
 
 
-def recorded(home: ProjectStore, url: str, send: Transport, clock: Callable[[], float] = time.time) -> Transport:
+def audit_transport(home: ProjectStore, url: str, send: Transport, clock: Callable[[], float] = time.time) -> Transport:
     """Return a transport that records every body before sending it. Raise AggregatorError if it cannot be recorded."""
     host = host_of(url)
 
@@ -71,7 +71,7 @@ def host_of(url: str) -> str:
     >>> host_of("https://me:secret@ci.example:8443/fed?key=1")
     'ci.example:8443'
     """
-    return redacted(url).partition("://")[2].partition("/")[0]
+    return redact_url(url).partition("://")[2].partition("/")[0]
 
 
 def read_audit(home: ProjectStore) -> AuditLog:
@@ -86,7 +86,7 @@ def read_audit(home: ProjectStore) -> AuditLog:
     return AuditLog(tuple(found.values()), damaged)
 
 
-def last_sent(home: ProjectStore) -> bytes:
+def load_last_sent(home: ProjectStore) -> bytes:
     """The bytes of the last update that was acknowledged, else of the last that left; b"" where none are kept."""
     sent = read_audit(home).sent
     ranked = [*(one for one in sent if one.answer != 202), *(one for one in sent if one.answer == 202)]
@@ -110,7 +110,7 @@ def _note(home: ProjectStore, body: bytes, digest: str, host: str, now: float) -
     }
     home.write(f"sent/{digest}{AUDIT_SUFFIX}", body)
     _append(home, fields)
-    _trim(home, {digest, *(one.sha256 for one in sent[1 - KEPT_BYTES :])})
+    _trim(home, {digest, *(one.sha256 for one in sent[1 - KEPT_BODIES :])})
 
 
 def _note_answer(home: ProjectStore, digest: str, host: str, status: int) -> None:
@@ -281,10 +281,10 @@ class Outbox:
 def flush(outbox: Outbox, url: str, send: Transport, patience: RetryPolicy | None = None) -> DeliveryReport:
     """Sends what waits, oldest first, until the deadline or the first failure that concerns all of them."""
     patience = patience or RetryPolicy()
-    return flush_by(outbox, lambda update: push(update, url, send, patience), patience)
+    return flush_with(outbox, lambda update: push(update, url, send, patience), patience)
 
 
-def flush_by(outbox: Outbox, post: Callable[[bytes], Receipt], patience: RetryPolicy) -> DeliveryReport:
+def flush_with(outbox: Outbox, post: Callable[[bytes], Receipt], patience: RetryPolicy) -> DeliveryReport:
     """As `flush`, in another way of sending: `post` raises AggregatorError like `push`.
 
     A file that is no update is renamed to *.damaged, with a warning.

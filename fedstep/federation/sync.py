@@ -9,15 +9,15 @@ from fedstep.errors import AggregatorError, PrivacyBudgetExhausted
 from fedstep.federation.client import FetchedModel, NotModified, pull
 from fedstep.federation.messages import Model, shape
 from fedstep.federation.model_cache import CachedModel, load_model, mark_current, save_model
-from fedstep.federation.outbox import DeliveryReport, Outbox, flush, recorded
-from fedstep.federation.secagg.share_client import Endpoint, flush_halves
-from fedstep.federation.secagg.shares import deviation_of
-from fedstep.federation.transport import RetryPolicy, Transport, redacted
+from fedstep.federation.outbox import DeliveryReport, Outbox, audit_transport, flush
+from fedstep.federation.secagg.share_client import Endpoint, flush_shares
+from fedstep.federation.secagg.shares import noise_deviation
+from fedstep.federation.transport import RetryPolicy, Transport, redact_url
 from fedstep.history.project_store import TURNS, ProjectStore
 from fedstep.schema.schema import schema
 from fedstep.types import Unavailable
 
-DAY = 86_400.0
+SECONDS_PER_DAY = 86_400.0
 
 
 class ContributionLog(NamedTuple):
@@ -32,7 +32,7 @@ class ContributionLog(NamedTuple):
     over: bool = False
 
 
-def read_turns(home: ProjectStore, url: str) -> ContributionLog:
+def load_contributions(home: ProjectStore, url: str) -> ContributionLog:
     """What was given to this aggregator; nothing where the file tells of another one, or is damaged."""
     try:
         found = json.loads(home.read(TURNS) or b"{}")
@@ -50,7 +50,7 @@ def may_contribute(home: ProjectStore, kept: CachedModel) -> bool:
     promise = kept.model.promise
     if not promise.releases:
         return True
-    turns, period = read_turns(home, kept.url), promise.days * DAY
+    turns, period = load_contributions(home, kept.url), promise.days * SECONDS_PER_DAY
     if turns.over or turns.made >= promise.releases:
         return False
     return not turns.made or kept.fetched_at // period > turns.last // period
@@ -59,13 +59,13 @@ def may_contribute(home: ProjectStore, kept: CachedModel) -> bool:
 def record_contribution(home: ProjectStore, kept: CachedModel) -> None:
     """Note that an update was made."""
     if kept.model.promise.releases:
-        turns = read_turns(home, kept.url)
+        turns = load_contributions(home, kept.url)
         _write(home, turns._replace(made=turns.made + 1, last=kept.fetched_at))
 
 
 def mark_exhausted(home: ProjectStore, url: str) -> None:
     """Note that this aggregator takes nothing from the project any more."""
-    _write(home, read_turns(home, url)._replace(over=True))
+    _write(home, load_contributions(home, url)._replace(over=True))
 
 
 def _write(home: ProjectStore, turns: ContributionLog) -> None:
@@ -105,7 +105,7 @@ def push_pending(home: ProjectStore, aggregator: Aggregator) -> DeliveryReport:
 
     Nothing leaves whole for an aggregator that takes halves alone: it would refuse the update, and has seen it.
     """
-    outbox, send = Outbox(Path(home.outbox)), recorded(home, aggregator.url, aggregator.send)
+    outbox, send = Outbox(Path(home.outbox)), audit_transport(home, aggregator.url, aggregator.send)
     helper = aggregator.helper
     try:
         served = _served(home, aggregator, outbox)
@@ -122,9 +122,9 @@ def push_pending(home: ProjectStore, aggregator: Aggregator) -> DeliveryReport:
     if isinstance(served, Unavailable):  # nothing waited then; what came since would be split without its noise
         waiting = outbox.waiting()
         return DeliveryReport((), (), len(waiting.updates), (), waiting.warnings)
-    noted = replace(helper, send=recorded(home, helper.url, helper.send))
-    deviation = deviation_of(served.noise, served.shares)
-    return flush_halves(outbox, Endpoint(aggregator.url, send), noted, aggregator.patience, deviation)
+    noted = replace(helper, send=audit_transport(home, helper.url, helper.send))
+    deviation = noise_deviation(served.noise, served.shares)
+    return flush_shares(outbox, Endpoint(aggregator.url, send), noted, aggregator.patience, deviation)
 
 
 def _served(home: ProjectStore, aggregator: Aggregator, outbox: Outbox) -> Model | Unavailable:
@@ -145,6 +145,6 @@ def _check_whole(served: Model | Unavailable, aggregator: Aggregator) -> None:
     """Raises AggregatorError where the aggregator takes no whole updates."""
     if not isinstance(served, Unavailable) and served.shares:
         raise AggregatorError(
-            f"{redacted(aggregator.url)} takes updates in two halves alone, and there is no helper for the other",
+            f"{redact_url(aggregator.url)} takes updates in two halves alone, and there is no helper for the other",
             "Give --helper the URL of its helper; until then nothing is sent",
         )

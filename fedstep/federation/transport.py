@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from requests import PreparedRequest, Session
     from urllib3 import BaseHTTPResponse
 
-HERE = {"localhost", "127.0.0.1", "::1"}
+LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ class Transport(Protocol):
     ) -> HttpResponse: ...
 
 
-def requests_send(url: str, token: str = "") -> Transport:
+def requests_transport(url: str, token: str = "") -> Transport:
     """A `Transport` to the aggregator at `url`. Proxies, NO_PROXY and REQUESTS_CA_BUNDLE are honoured as requests does.
 
     Redirects are not followed: the token belongs to one host. Raises UsageError for a URL or token that cannot be used.
     """
-    base, where, sign = _base(url), redacted(url), _signature(token)
+    base, where, sign = _base(url), redact_url(url), _signature(token)
     import requests
 
     session = requests.Session()
@@ -59,20 +59,20 @@ def requests_send(url: str, token: str = "") -> Transport:
     return send
 
 
-def exposed(url: str) -> bool:
+def is_exposed(url: str) -> bool:
     """Whether what is sent to this URL can be read on its way: it leaves the machine without TLS.
 
-    >>> exposed("http://ci.example"), exposed("https://ci.example"), exposed("http://127.0.0.1:8765")
+    >>> is_exposed("http://ci.example"), is_exposed("https://ci.example"), is_exposed("http://127.0.0.1:8765")
     (True, False, False)
     """
     parts = urlsplit(url)
-    return parts.scheme != "https" and parts.hostname not in HERE
+    return parts.scheme != "https" and parts.hostname not in LOOPBACK_HOSTS
 
 
-def redacted(url: str) -> str:
+def redact_url(url: str) -> str:
     """The URL without user, password, query and unprintable characters.
 
-    >>> redacted("https://me:secret@ci.example/fed?key=1")
+    >>> redact_url("https://me:secret@ci.example/fed?key=1")
     'https://ci.example/fed'
     """
     try:
@@ -91,7 +91,9 @@ def _base(url: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise UsageError(f"{redacted(url)} is not a URL of an aggregator", "Give one like https://fedstep.example.org.")
+        raise UsageError(
+            f"{redact_url(url)} is not a URL of an aggregator", "Give one like https://fedstep.example.org."
+        )
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
@@ -223,7 +225,7 @@ def _root(error: BaseException) -> str:
     return text[:120]
 
 
-WORTH_ANOTHER_TRY = frozenset({408, 429, 500, 502, 503, 504})
+RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +247,7 @@ class RetryPolicy:
         return min(self.clock() + self.timeout, self.deadline)
 
 
-def ask_until(url: str, ask: Callable[[float], HttpResponse], patience: RetryPolicy) -> HttpResponse:
+def send_with_retries(url: str, ask: Callable[[float], HttpResponse], patience: RetryPolicy) -> HttpResponse:
     """The first answer that another try would not change; `ask` gets the seconds left.
 
     Raises AggregatorUnreachable when the time or the tries are over first.
@@ -262,7 +264,7 @@ def ask_until(url: str, ask: Callable[[float], HttpResponse], patience: RetryPol
         except AggregatorUnreachable as error:
             trouble = error
         else:
-            if answer.status not in WORTH_ANOTHER_TRY:
+            if answer.status not in RETRIED_STATUSES:
                 return answer
             pause = max(pause, _retry_after(answer))
             trouble = _busy(url, answer)

@@ -15,7 +15,7 @@ from fedstep.schema.encoders import BagOfWords
 from fedstep.schema.schema import Task, schema
 from fedstep.types import Unavailable
 
-FEWEST = 3  # tests: of two, whoever knows the one knows the other
+MIN_TESTS_PER_WORD = 3  # tests: of two, whoever knows the one knows the other
 
 
 def suppress_rare_words(task: Task, rows: Sequence[LabelledExample]) -> tuple[LabelledExample, ...]:
@@ -24,7 +24,7 @@ def suppress_rare_words(task: Task, rows: Sequence[LabelledExample]) -> tuple[La
     if not listed:
         return tuple(rows)
     users = _users(rows, listed)
-    rare = frozenset(index for index, tests in users.items() if len(tests) < FEWEST)
+    rare = frozenset(index for index, tests in users.items() if len(tests) < MIN_TESTS_PER_WORD)
     return tuple(_without(task, rare, ripe) for ripe in rows)
 
 
@@ -55,10 +55,10 @@ def _listed(lists: tuple[tuple[int, BagOfWords], ...]) -> frozenset[int]:
     return frozenset(chain.from_iterable(range(start, start + len(words.index)) for start, words in lists))
 
 
-BOUND = 0.1  # of a batch's mean difference: nats for the chances, spreads for the time
+SCORE_BOUND = 0.1  # of a batch's mean difference: nats for the chances, spreads for the time
 
 
-def score(task: str, model: Model, rows: Sequence[LabelledExample]) -> TrialScore:
+def score_trial(task: str, model: Model, rows: Sequence[LabelledExample]) -> TrialScore:
     """The weighted mean loss difference of the rows, trial less production, by the shared tasks alone, clipped.
 
     In units of the bound, so in [-1, 1]. The mean is clipped and not each row: where one row in twenty is positive, a
@@ -66,12 +66,12 @@ def score(task: str, model: Model, rows: Sequence[LabelledExample]) -> TrialScor
     """
     production, trial = model.production[task], model.trial[task]
     weights = sum(ripe.weight for ripe in rows)
-    total = sum(ripe.weight * (loss(task, trial, ripe) - loss(task, production, ripe)) for ripe in rows)
-    difference = array("f", [max(-1.0, min(1.0, total / weights / BOUND))])[0]  # as the wire rounds it
+    total = sum(ripe.weight * (example_loss(task, trial, ripe) - example_loss(task, production, ripe)) for ripe in rows)
+    difference = array("f", [max(-1.0, min(1.0, total / weights / SCORE_BOUND))])[0]  # as the wire rounds it
     return TrialScore(model.trials[task], difference)
 
 
-def loss(task: str, weights: Sequence[float], ripe: LabelledExample) -> float:
+def example_loss(task: str, weights: Sequence[float], ripe: LabelledExample) -> float:
     """The log loss in nats of a chance, the absolute error in spreads of a time."""
     found = margin(weights, ripe.row.indices, ripe.row.values)
     if PACES[task].loss != "log_loss":
@@ -80,7 +80,7 @@ def loss(task: str, weights: Sequence[float], ripe: LabelledExample) -> float:
     return max(0.0, wrong) + log1p(exp(-abs(wrong)))
 
 
-def full_batches(backlog: ExampleQueue) -> Mapping[str, tuple[LabelledExample, ...]]:
+def select_full_batches(backlog: ExampleQueue) -> Mapping[str, tuple[LabelledExample, ...]]:
     """The waiting rows of each task that has enough of them, of enough distinct tests or builds."""
     return {
         name: backlog.waiting.get(name, ())
@@ -97,7 +97,7 @@ def make_update(
     What is in it: one clipped change of coefficients a task, where a snapshot is on trial the mean clipped difference
     of losses on the same rows, the base version, bucketed counts and hashes by `keyed`, the project's own.
     """
-    batches = full_batches(backlog)
+    batches = select_full_batches(backlog)
     if not batches:
         return Unavailable(_progress(backlog)), backlog
     told = {name: suppress_rare_words(schema().tasks[name], rows) for name, rows in batches.items()}
@@ -109,7 +109,7 @@ def make_update(
         rows={name: bucket(len(rows)) for name, rows in batches.items()},
         deltas={name: _delta(name, model.candidate[name], rows) for name, rows in told.items()},
         # the shared tasks have not learned these rows yet, so that they are a fair test of the snapshot
-        scores={name: score(name, model, rows) for name, rows in told.items() if name in model.trials},
+        scores={name: score_trial(name, model, rows) for name, rows in told.items() if name in model.trials},
     )
     return update, backlog._replace(waiting={**backlog.waiting, **dict.fromkeys(batches, ())})
 

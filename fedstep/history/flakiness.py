@@ -23,7 +23,7 @@ from fedstep.history.test_table import (
     numbers,
     with_time,
 )
-from fedstep.ingest.change_impact import ChangeImpact, group_of, package_of, touched
+from fedstep.ingest.change_impact import ChangeImpact, analyze_change, group_of, package_of
 from fedstep.schema.schema import schema
 from fedstep.types import FileChange, Outcome, TestRun
 
@@ -166,8 +166,8 @@ def scene_of(table: TestTable, failing: Iterable[str], files: Sequence[FileChang
     fresh = [test for test in failing if not table.streak[rows[test]] and not table.failures[rows[test]]]
     capacities = {runs: capacity(runs, PACE) for runs in set(table.runs)}
     base = base_of(table.ids, table.flipped_100, table.spells_100, [capacities[runs] for runs in table.runs])
-    known = None if files is None else touched(files)
-    return FailureContext(base, shares_of(known or touched(()), base.class_runs), known, companions(fresh))
+    known = None if files is None else analyze_change(files)
+    return FailureContext(base, shares_of(known or analyze_change(()), base.class_runs), known, companions(fresh))
 
 
 FAST, MIDDLE, SLOW, SLOWEST = 1 / 5, 1 / 20, 1 / 50, PACE

@@ -19,7 +19,7 @@ from fedstep.ingest.git_objects import (
     write_commit,
     write_trees,
 )
-from fedstep.ingest.git_process import GitResult, last_words
+from fedstep.ingest.git_process import GitResult, summarize_error
 from fedstep.types import Unavailable
 
 REF = "refs/fedstep/history"
@@ -243,5 +243,5 @@ def _blobs(root: str, home: ProjectStore, shared: SharedHistory, united: MergedH
 def _done(found: T | GitResult) -> T:
     """What git has written. HistoryError where it has not."""
     if isinstance(found, GitResult):
-        raise HistoryError(f"git cannot store the history ({last_words(found)})", "Check the permissions of .git")
+        raise HistoryError(f"git cannot store the history ({summarize_error(found)})", "Check the permissions of .git")
     return found

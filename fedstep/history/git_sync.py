@@ -9,7 +9,7 @@ from fedstep.history.git_ref import REF, GitWriter, SharedHistory, store, unite,
 from fedstep.history.git_transport import GitChannel, fetch, find_remote, local_commit, push, set_local
 from fedstep.history.merge import ImportResult, SyncState, keep_seen, known_floor, load_seen, take_in, whole_records
 from fedstep.history.project_store import ProjectStore
-from fedstep.ingest.git_process import TIMED_OUT, GitResult, last_words
+from fedstep.ingest.git_process import TIMED_OUT, GitResult, summarize_error
 
 ALLOW = f"Let this job write to {REF} (on GitHub: contents: write)"
 WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 1.6, 1.6, 1.6, 1.6)  # seconds before each further attempt
@@ -82,7 +82,7 @@ def _change(
             keep_seen(home, load_seen(home)._replace(commit=commit, remote=commit if channel.remote else ""))
             return PublishResult(commit, commit != (taken.remote if channel.remote else taken.shared.commit), attempt)
         if ran.code == TIMED_OUT or (not _was_late(ran) and failed_at == taken.remote):
-            raise _refused(home, channel, last_words(ran))
+            raise _refused(home, channel, summarize_error(ran))
         failed_at, why = taken.remote, f"other jobs were first {attempt} times"
         taken = None
     raise _refused(home, channel, why, "Raise --budget" if failed_at == "never" else ALLOW)

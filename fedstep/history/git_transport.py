@@ -15,9 +15,9 @@ from fedstep.ingest.git_process import (
     GitResult,
     common_folder,
     is_shallow,
-    last_words,
     run_git,
-    talk,
+    run_remote_git,
+    summarize_error,
 )
 
 _SHALLOW = "shallow."
@@ -77,7 +77,7 @@ def fetch(channel: GitChannel, home: str, seconds: float) -> bool:
         raise HistoryError(f"{channel.remote} did not send the history within {seconds:.1f} s", remedy)
     if ran.code:
         remedy = f"Try: git ls-remote {channel.remote}. What is here is used, and the next run that can publishes it"
-        raise HistoryError(f"the history was not fetched from {channel.remote} ({last_words(ran)})", remedy)
+        raise HistoryError(f"the history was not fetched from {channel.remote} ({summarize_error(ran)})", remedy)
     return True
 
 
@@ -86,14 +86,14 @@ def _fetch(channel: GitChannel, home: str, known: str, seconds: float) -> GitRes
     tips = (f"--negotiation-tip={known}",) if known else ()
     modest = () if known else ("-c", "fetch.negotiationAlgorithm=noop")
     with _send_only_new_objects(channel.root, home, known) as more:
-        return talk(channel.root, (*modest, *_FETCH, *tips, channel.remote, f"+{REF}:{REF}"), seconds, more)
+        return run_remote_git(channel.root, (*modest, *_FETCH, *tips, channel.remote, f"+{REF}:{REF}"), seconds, more)
 
 
 def push(channel: GitChannel, home: str, commit: str, expected: str, seconds: float) -> GitResult:
     """What git said of making the remote's ref this commit, which it refuses unless the ref is the expected one."""
     lease = f"--force-with-lease={REF}:{expected}"
     with _send_only_new_objects(channel.root, home, expected) as more:
-        return talk(channel.root, (*_PUSH, lease, channel.remote, f"{commit}:{REF}"), seconds, more)
+        return run_remote_git(channel.root, (*_PUSH, lease, channel.remote, f"{commit}:{REF}"), seconds, more)
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def _reads_shallow_file(root: str, path: str) -> bool:
     with an empty name. The question takes 2 ms.
     """
     value, expected = ("", b"false") if is_shallow(root) else (path, b"true")
-    ran = talk(root, ("rev-parse", "--is-shallow-repository"), SECONDS_EACH, {"GIT_SHALLOW_FILE": value})
+    ran = run_remote_git(root, ("rev-parse", "--is-shallow-repository"), SECONDS_EACH, {"GIT_SHALLOW_FILE": value})
     return ran.code == 0 and ran.out.strip() == expected
 
 
@@ -149,15 +149,17 @@ def delete_local(root: str) -> None:
     """Delete the ref of this clone, if it is there. HistoryError where that fails."""
     ran = run_git(root, ("update-ref", "-d", REF))()
     if ran.code:
-        raise HistoryError(f"{REF} of this clone was not deleted ({last_words(ran)})", f"Run: git update-ref -d {REF}")
+        raise HistoryError(
+            f"{REF} of this clone was not deleted ({summarize_error(ran)})", f"Run: git update-ref -d {REF}"
+        )
 
 
 def delete_remote(channel: GitChannel, seconds: float) -> None:
     """Delete the ref of the remote, if it is there. HistoryError where that fails."""
-    ran = talk(channel.root, (*_PUSH, channel.remote, f":{REF}"), seconds)
+    ran = run_remote_git(channel.root, (*_PUSH, channel.remote, f":{REF}"), seconds)
     if ran.code and "remote ref does not exist" not in ran.err:
         remedy = f"Run: git push {channel.remote} :{REF}"
-        raise HistoryError(f"{REF} of {channel.remote} was not deleted ({last_words(ran)})", remedy)
+        raise HistoryError(f"{REF} of {channel.remote} was not deleted ({summarize_error(ran)})", remedy)
 
 
 def _break_stale_lock(root: str) -> bool:

@@ -10,7 +10,7 @@ from fedstep.history.merge import known_floor, load_seen, whole_records
 from fedstep.history.project_store import ProjectStore, build_of
 from fedstep.history.summary import cache_key, load_summary, read_summary
 from fedstep.ingest.git_objects import open_objects
-from fedstep.ingest.git_process import last_words, talk
+from fedstep.ingest.git_process import run_remote_git, summarize_error
 from fedstep.types import Unavailable
 
 NONE = Unavailable("no build is known")
@@ -80,9 +80,9 @@ def travel_of(home: ProjectStore, channel: GitChannel, seconds: float) -> RefSta
 
 
 def _asked(channel: GitChannel, seconds: float) -> str | Unavailable:
-    ran = talk(channel.root, ("ls-remote", channel.remote, REF), seconds)
+    ran = run_remote_git(channel.root, ("ls-remote", channel.remote, REF), seconds)
     if ran.code:
-        return Unavailable(f"did not answer: {last_words(ran)}")
+        return Unavailable(f"did not answer: {summarize_error(ran)}")
     return ran.out.decode("ascii", "replace").partition("\t")[0]
 
 

@@ -20,8 +20,8 @@ from fedstep.types import Unavailable
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
 
-FOLDER = "answers"
-MOST, LARGEST = 500, 1 << 20  # files; bytes of one, packed
+CACHE_FOLDER = "answers"
+MAX_FILES, MAX_FILE_BYTES = 500, 1 << 20  # files; bytes of one, packed
 
 
 class CachedResponse(NamedTuple):
@@ -36,7 +36,7 @@ class ResponseCache:
     """A small cache in a history's folder; names of files are keyed hashes, and the oldest go."""
 
     def __init__(self, home: ProjectStore) -> None:
-        self.home, self.folder = home, home.path(FOLDER)
+        self.home, self.folder = home, home.path(CACHE_FOLDER)
         self.files = len(list_folder(self.folder))
 
     def find(self, url: str) -> CachedResponse | None:
@@ -52,25 +52,25 @@ class ResponseCache:
         """Keep an answer, unless it is large. HistoryError where it cannot be written."""
         fields = {**answer._asdict(), "body": answer.body.decode("utf-8", "replace")}
         content = zlib.compress(json.dumps(fields).encode(), 1)
-        if len(content) <= LARGEST:
+        if len(content) <= MAX_FILE_BYTES:
             self.home.write(self._name(url), content)
             self.files += 1
-        if self.files > MOST:
+        if self.files > MAX_FILES:
             self._forget()
 
     def _name(self, url: str) -> str:
-        return os.path.join(FOLDER, self.home.keyed("answer", url))
+        return os.path.join(CACHE_FOLDER, self.home.keyed("answer", url))
 
     def _forget(self) -> None:
         paths = [os.path.join(self.folder, name) for name in list_folder(self.folder)]
         paths.sort(key=lambda path: os.stat(path).st_mtime)
-        for path in paths[: len(paths) - MOST * 4 // 5]:
+        for path in paths[: len(paths) - MAX_FILES * 4 // 5]:
             remove(path)
-        self.files = min(len(paths), MOST * 4 // 5)
+        self.files = min(len(paths), MAX_FILES * 4 // 5)
 
 
-IN_MEMORY = 8 << 20  # bytes of a body; what is larger goes through a temporary file
-MOST_HOPS = 5
+MAX_MEMORY_BYTES = 8 << 20  # bytes of a body; what is larger goes through a temporary file
+MAX_REDIRECTS = 5
 REDIRECTS = {301, 302, 303, 307, 308}
 
 
@@ -96,7 +96,7 @@ class HttpGet(Protocol):
     def __call__(self, url: str, headers: Mapping[str, str], timeout: float, largest: int) -> ApiResponse: ...
 
 
-def requests_get(secret: Mapping[str, str]) -> HttpGet:
+def requests_getter(secret: Mapping[str, str]) -> HttpGet:
     """A `HttpGet` that signs with the headers `secret`, on the host that was asked and nowhere else.
 
     Artifacts are redirected to storage of another host; requests itself would take only `Authorization` away.
@@ -107,7 +107,7 @@ def requests_get(secret: Mapping[str, str]) -> HttpGet:
 
     def get(url: str, headers: Mapping[str, str], timeout: float, largest: int) -> ApiResponse:
         asked = _origin(url)
-        for _ in range(MOST_HOPS):
+        for _ in range(MAX_REDIRECTS):
             signed = secret if _origin(url) == asked else {}
             with _asked(session, url, headers, signed, timeout) as response:
                 if response.status_code not in REDIRECTS or "location" not in response.headers:
@@ -154,7 +154,7 @@ def _read(response: "Response", url: str, timeout: float, largest: int) -> ApiRe
     """The answer with its body read, at most `largest` bytes of it, within ten times the timeout."""
     from requests import exceptions as seen
 
-    body = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  handed on
+    body = tempfile.SpooledTemporaryFile(MAX_MEMORY_BYTES)  # noqa: SIM115  handed on
     end = time.monotonic() + 10 * timeout
     size = 0
     try:
@@ -172,10 +172,10 @@ def _read(response: "Response", url: str, timeout: float, largest: int) -> ApiRe
     return ApiResponse(response.status_code, names, body)  # type: ignore[arg-type]
 
 
-LARGEST_JSON = 128 << 20  # bytes
-BROKEN = frozenset({408, 500, 502, 503, 504})
+MAX_JSON_BYTES = 128 << 20  # bytes
+RETRIED_STATUSES = frozenset({408, 500, 502, 503, 504})
 GONE = frozenset({404, 410})
-MOST_LIMITS = 30  # times in a row that one request is told to wait
+MAX_RATE_LIMIT_WAITS = 30  # times in a row that one request is told to wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ class ApiClient:
         url = path if path.startswith(("http://", "https://")) else f"{self.base}/{path}"
         kept = self.answers.find(url)
         headers = {"Accept": "application/json", **({"If-None-Match": kept.etag} if kept else {})}
-        answer = self._ask(url, headers, LARGEST_JSON)
+        answer = self._ask(url, headers, MAX_JSON_BYTES)
         with answer.body as body:
             if answer.status in GONE:
                 return Unavailable(f"{_shown_url(url)} answers {answer.status}, not found")
@@ -250,7 +250,7 @@ class ApiClient:
     def _ask(self, url: str, headers: Mapping[str, str], largest: int) -> ApiResponse:
         """The first answer that another try would not change. InputError for a refusal."""
         waits = list(self.manners.waits)
-        for _ in range(MOST_LIMITS + len(waits)):
+        for _ in range(MAX_RATE_LIMIT_WAITS + len(waits)):
             try:
                 answer = self.get(url, headers, self.manners.timeout, largest)
             except ServiceUnreachable:
@@ -261,7 +261,7 @@ class ApiClient:
             asked = _asked_to_wait(answer, self.manners.clock())
             if asked is not None:
                 self._obey(url, asked)
-            elif answer.status in BROKEN and waits:
+            elif answer.status in RETRIED_STATUSES and waits:
                 self._pause(waits.pop(0))
             else:
                 return self._checked(url, answer)

@@ -23,7 +23,7 @@ from fedstep.federation.update_builder import make_update
 from fedstep.history.project_store import IMPORTED, ProjectStore, RecordLog, build_of, exclusive
 from fedstep.history.records import BuildRecord, Example, make_record
 from fedstep.history.summary import fold, forget_pruned
-from fedstep.importers.base import BuildFilter, ImportedBuild, ImportItem, ImportSource, in_order
+from fedstep.importers.base import BuildFilter, ImportedBuild, ImportItem, ImportSource, order_by_end
 from fedstep.importers.parallel import WorkerPool, read_all
 from fedstep.model.labels import LabelledExample
 from fedstep.model.state import ExampleQueue
@@ -34,10 +34,10 @@ from fedstep.schema.schema import schema
 from fedstep.types import Dropped, Duration, FinishedBuild, Unavailable
 
 STORE_EVERY = 30.0  # seconds: what is learned again after a kill, from the records, which are written at once
-TIDY_EVERY = 100_000  # test results: the collector is off in commands, and parsers are cycles
-MOST_NAMED = 20  # warnings; the others are counted
+COLLECT_EVERY = 100_000  # test results: the collector is off in commands, and parsers are cycles
+MAX_WARNINGS = 20  # warnings; the others are counted
 
-ALL, ALONE = BuildFilter(), WorkerPool(jobs=1)
+ALL_BUILDS, SINGLE_PROCESS = BuildFilter(), WorkerPool(jobs=1)
 
 Progress = Callable[[int, int], None]  # things of the source done, test results so far
 
@@ -57,9 +57,9 @@ class BackfillResult:
 def backfill(
     home: ProjectStore,
     past: ImportSource,
-    wanted: BuildFilter = ALL,
+    wanted: BuildFilter = ALL_BUILDS,
     keep: int = 500,
-    crew: WorkerPool = ALONE,
+    crew: WorkerPool = SINGLE_PROCESS,
     progress: Progress = lambda _done, _results: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> BackfillResult:
@@ -69,11 +69,11 @@ def backfill(
     Raises MissingExtra without scikit-learn, HistoryError, and what the source raises.
     """
     with exclusive(home):
-        work = _BackfillRun(home, ALL if past.chosen else wanted, keep, progress, clock)
+        work = _BackfillRun(home, ALL_BUILDS if past.chosen else wanted, keep, progress, clock)
         try:
             for dropped in past.dropped:
                 work.drop(dropped)
-            for read in in_order(read_all(past._replace(pending=work.unknown(past.pending)), crew)):
+            for read in order_by_end(read_all(past._replace(pending=work.unknown(past.pending)), crew)):
                 work.take(read)
             work.lessons.finish()
         finally:
@@ -112,7 +112,7 @@ class _BackfillRun:
             self._learn(read.found)
         self.lessons.note(read.key, read.builds)
         self.progress(self.done, self.total.tests)
-        if self.total.tests - self.tidied >= TIDY_EVERY:
+        if self.total.tests - self.tidied >= COLLECT_EVERY:
             self.tidied = self.total.tests
             gc.collect()
         if self.clock() - self.stored_at >= STORE_EVERY:
@@ -127,8 +127,8 @@ class _BackfillRun:
     def result(self) -> BackfillResult:
         """The counts; warnings of one kind are named a few times and then counted."""
         warnings = (*self.total.warnings, *self.lessons.warnings)
-        more = len(warnings) - MOST_NAMED
-        shown = warnings[:MOST_NAMED] + ((f"{more} more like these are not shown",) if more > 0 else ())
+        more = len(warnings) - MAX_WARNINGS
+        shown = warnings[:MAX_WARNINGS] + ((f"{more} more like these are not shown",) if more > 0 else ())
         return replace(self.total, rows=self.lessons.rows, warnings=shown)
 
     def _learn(self, evidence: FinishedBuild) -> None:
@@ -184,7 +184,7 @@ class ImportedBuilds:
 
 
 VENDORS = ("github", "gitlab", "jenkins")
-SLACK = 60.0  # seconds by which the clocks of a runner and of its server may differ
+CLOCK_TOLERANCE = 60.0  # seconds by which the clocks of a runner and of its server may differ
 
 
 class DuplicateFilter:
@@ -199,8 +199,8 @@ class DuplicateFilter:
         ci = evidence.situation.ci
         if not self.files or ci.vendor not in VENDORS:
             return False
-        first = bisect_left(self.files, _place(evidence.situation.started_at - SLACK))
-        last = bisect_right(self.files, _place(evidence.finished_at + SLACK))
+        first = bisect_left(self.files, _place(evidence.situation.started_at - CLOCK_TOLERANCE))
+        last = bisect_right(self.files, _place(evidence.finished_at + CLOCK_TOLERANCE))
         records = (self.read(file) for file in self.files[first:last])
         return any(not isinstance(one, Dropped) and _is_twin(one, evidence) for one in records)
 

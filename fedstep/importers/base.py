@@ -11,7 +11,7 @@ from fedstep.ingest.junit import combine_outcomes, merge_attempts
 from fedstep.types import Dropped, FinishedBuild, TestRun
 
 
-def settled(runs: Iterable[TestRun]) -> tuple[TestRun, ...]:
+def merge_repeated(runs: Iterable[TestRun]) -> tuple[TestRun, ...]:
     """One run a test: cases that share a name are its attempts."""
     tests: dict[str, TestRun] = {}
     attempts: dict[str, str] = {}
@@ -25,25 +25,25 @@ def settled(runs: Iterable[TestRun]) -> tuple[TestRun, ...]:
     )
 
 
-def identity(test: str) -> str:
+def clean_test_name(test: str) -> str:
     """A test's name `class#name` as the reader of reports would write it: printable, and not endless."""
     return test if len(test) <= MAX_NAME and test.isprintable() else make_identity(test)
 
 
-def kind_of_failure(text: str) -> str:
+def failure_kind(text: str) -> str:
     """The exception or the first word at the beginning of a message or stack trace."""
     return failure_word(text[:MAX_TEXT])
 
 
-Found = FinishedBuild | Dropped
-MOST_HELD = 64  # builds read that wait for one that ended earlier: some runs wait days for an approval
+ReadResult = FinishedBuild | Dropped
+MAX_HELD = 64  # builds read that wait for one that ended earlier: some runs wait days for an approval
 
 
 class ImportItem(NamedTuple):
     """One thing to be read: what it gives, none of which ended before `after` (seconds since the epoch)."""
 
     after: float
-    read: Callable[[], tuple[Found, ...]]
+    read: Callable[[], tuple[ReadResult, ...]]
     key: tuple[
         str, ...
     ] = ()  # names the thing at its source where it never changes: what was learned is not read again
@@ -77,7 +77,7 @@ class BuildFilter(NamedTuple):
         """Whether builds of this job are wanted."""
         return not self.job or job == self.job or fnmatchcase(job, self.job)
 
-    def has(self, found: Found) -> bool:
+    def has(self, found: ReadResult) -> bool:
         """Whether this build is wanted; what cannot be read is, so that it is named."""
         if isinstance(found, Dropped):
             return True
@@ -87,18 +87,18 @@ class BuildFilter(NamedTuple):
 class ImportedBuild(NamedTuple):
     """A build, or why there is none. The last of a thing that gave `builds` and nothing else names it with `key`."""
 
-    found: Found
+    found: ReadResult
     key: tuple[str, ...] = ()
     builds: int = 0
 
 
-def newest(pending: Iterable[ImportItem], wanted: BuildFilter) -> tuple[ImportItem, ...]:
+def select_newest(pending: Iterable[ImportItem], wanted: BuildFilter) -> tuple[ImportItem, ...]:
     """The newest `wanted.limit` of them, all where there is no limit; oldest first."""
     ordered = sorted(pending, key=lambda one: one.after)
     return tuple(ordered[-wanted.limit :] if wanted.limit else ordered)
 
 
-def in_order(reads: Iterable[tuple[ImportItem, tuple[Found, ...]]]) -> Iterator[ImportedBuild]:
+def order_by_end(reads: Iterable[tuple[ImportItem, tuple[ReadResult, ...]]]) -> Iterator[ImportedBuild]:
     """All that is read, in the order in which the builds ended.
 
     A build is held back until nothing that comes later can have ended before it; at most MOST_HELD are.
@@ -106,7 +106,7 @@ def in_order(reads: Iterable[tuple[ImportItem, tuple[Found, ...]]]) -> Iterator[
     held: list[tuple[float, int, ImportedBuild]] = []
     number = count()
     for pending, found in reads:
-        while held and (held[0][0] <= pending.after or len(held) > MOST_HELD):
+        while held and (held[0][0] <= pending.after or len(held) > MAX_HELD):
             yield heappop(held)[2]
         for ended, read in _marked(pending, found):
             heappush(held, (ended, next(number), read))
@@ -114,7 +114,7 @@ def in_order(reads: Iterable[tuple[ImportItem, tuple[Found, ...]]]) -> Iterator[
         yield heappop(held)[2]
 
 
-def _marked(pending: ImportItem, found: tuple[Found, ...]) -> list[tuple[float, ImportedBuild]]:
+def _marked(pending: ImportItem, found: tuple[ReadResult, ...]) -> list[tuple[float, ImportedBuild]]:
     """What was read with the time at which it ended, in that order."""
     timed = sorted(
         ((one.finished_at if isinstance(one, FinishedBuild) else pending.after, ImportedBuild(one)) for one in found),

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedstep.errors import InputError
-from fedstep.importers.base import BuildFilter, Found, ImportItem, ImportSource, identity, newest, settled
+from fedstep.importers.base import (
+    BuildFilter,
+    ImportItem,
+    ImportSource,
+    ReadResult,
+    clean_test_name,
+    merge_repeated,
+    select_newest,
+)
 from fedstep.ingest.cases import parse_seconds
 from fedstep.ingest.ci import parse_outcome, parse_time
 from fedstep.ingest.ci_vendors import EVENTS
@@ -54,7 +62,7 @@ class _TableSet(NamedTuple):
     results: Path | None
 
 
-def tables_past(path: Path, wanted: BuildFilter) -> ImportSource:
+def open_tables(path: Path, wanted: BuildFilter) -> ImportSource:
     """The builds of a table, or of both tables of a folder: a build's results join its row. InputError if unusable."""
     tables = _tables(path)
     rows: dict[str, FinishedBuild] = {}
@@ -69,7 +77,9 @@ def tables_past(path: Path, wanted: BuildFilter) -> ImportSource:
             alone.append(found)
     places = _listed(tables.results, rows, wanted) if tables.results else []
     alone += [one for run, one in rows.items() if run not in {place.build for place in places}]
-    singles = newest((ImportItem(one.finished_at, partial(tuple, (one,))) for one in alone if wanted.has(one)), wanted)
+    singles = select_newest(
+        (ImportItem(one.finished_at, partial(tuple, (one,))) for one in alone if wanted.has(one)), wanted
+    )
     chosen = {(place.build, place.attempt): place for place in places[-wanted.limit :]}
     streamed = _streamed(tables.results, rows, chosen) if tables.results else iter(())
     both = merge(singles, streamed, key=lambda one: one.after)
@@ -106,7 +116,7 @@ def _rows(path: Path) -> Iterator[Iterator[CsvRow]]:
         raise InputError(f"{path} cannot be read ({error})", "Check that the file is whole") from error
 
 
-def _builds(path: Path) -> Iterator[Found]:
+def _builds(path: Path) -> Iterator[ReadResult]:
     """Row by row a build or why there is none; without `started_at` the clock is the sum of seconds_since_previous."""
     clock = 0.0
     with _rows(path) as rows:
@@ -241,5 +251,5 @@ def _reports(path: Path, rows: Iterable[CsvRow], name: str) -> Reports:
         if outcome is None or not row.get("test"):
             dropped.append(Dropped(f"{path.name} {name}", f"{row.get('outcome', '')[:40]!r} is no outcome of a test"))
         else:
-            runs.append(TestRun(identity(row["test"]), outcome, parse_seconds(row.get("seconds") or "x")))
-    return Reports(settled(runs), 1, tuple(dropped), sha256(name.encode(errors="replace")).hexdigest())
+            runs.append(TestRun(clean_test_name(row["test"]), outcome, parse_seconds(row.get("seconds") or "x")))
+    return Reports(merge_repeated(runs), 1, tuple(dropped), sha256(name.encode(errors="replace")).hexdigest())

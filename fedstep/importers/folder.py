@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedstep.importers.base import BuildFilter, Found, ImportItem, ImportSource, newest
+from fedstep.importers.base import BuildFilter, ImportItem, ImportSource, ReadResult, select_newest
 from fedstep.ingest.ci import parse_outcome, parse_time
 from fedstep.ingest.junit import expand, read_reports
 from fedstep.types import (
@@ -26,19 +26,19 @@ SOURCE = "recorded"  # of the durations: the history that recorded them
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
-def build_folders(folder: Path) -> tuple[Path, ...]:
+def find_build_folders(folder: Path) -> tuple[Path, ...]:
     """The folders below (or the folder itself) that hold a build.json, in the order in which the builds ended."""
     return tuple(sorted((path.parent for path in folder.glob("**/build.json")), key=lambda path: (_ended(path), path)))
 
 
-def folder_past(folder: Path, wanted: BuildFilter) -> ImportSource:
+def open_folder(folder: Path, wanted: BuildFilter) -> ImportSource:
     """The recorded builds below the folder, oldest first; times and jobs are those that each build.json tells."""
-    pending = (ImportItem(_ended(path), partial(_read, path)) for path in build_folders(folder))
-    chosen = newest((one for one in pending if not 0 < one.after < wanted.since), wanted)
+    pending = (ImportItem(_ended(path), partial(_read, path)) for path in find_build_folders(folder))
+    chosen = select_newest((one for one in pending if not 0 < one.after < wanted.since), wanted)
     return ImportSource(len(chosen), chosen, apart=True)
 
 
-def _read(folder: Path) -> tuple[Found, ...]:
+def _read(folder: Path) -> tuple[ReadResult, ...]:
     return (read_folder(folder),)
 
 

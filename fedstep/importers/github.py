@@ -13,7 +13,7 @@ from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from fedstep.errors import InputError
 from fedstep.importers.api_client import ApiClient, ResponseTooLarge
-from fedstep.importers.base import BuildFilter, Found, ImportItem, ImportSource, newest
+from fedstep.importers.base import BuildFilter, ImportItem, ImportSource, ReadResult, select_newest
 from fedstep.ingest.ci import parse_outcome, parse_time
 from fedstep.ingest.ci_vendors import EVENTS
 from fedstep.ingest.junit import ReportFile, read_reports
@@ -32,17 +32,17 @@ from fedstep.types import (
 T = TypeVar("T")
 
 
-LARGEST_ZIP = 512 << 20  # bytes of an artifact
-LARGEST_REPORT = 1 << 30  # bytes of one report, unpacked; it is parsed as a stream
-LARGEST_NESTED = 64 << 20  # bytes of a zip inside a zip
-LARGEST_ALL = 4 << 30  # bytes of everything in an artifact, unpacked
-MOST_FILES = 100_000
-STEEPEST = 200  # times: a report shrinks 10 to 30 times, a bomb 1,000
-DEEPEST = 2  # a zip in a zip
+MAX_ZIP_BYTES = 512 << 20  # bytes of an artifact
+MAX_REPORT_BYTES = 1 << 30  # bytes of one report, unpacked; it is parsed as a stream
+MAX_NESTED_BYTES = 64 << 20  # bytes of a zip inside a zip
+MAX_UNPACKED_BYTES = 4 << 30  # bytes of everything in an artifact, unpacked
+MAX_MEMBERS = 100_000
+MAX_RATIO = 200  # times: a report shrinks 10 to 30 times, a bomb 1,000
+MAX_ZIP_DEPTH = 2  # a zip in a zip
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, UnicodeError)
 
 
-def zip_reports(stream: BinaryIO, name: str, depth: int = DEEPEST) -> Iterator[ReportFile | Dropped]:
+def iter_zip_reports(stream: BinaryIO, name: str, depth: int = MAX_ZIP_DEPTH) -> Iterator[ReportFile | Dropped]:
     """The XML files of a zip, by name; each opens from the zip, which has to stay open. What is unfit is Dropped."""
     try:
         archive = zipfile.ZipFile(stream)
@@ -51,7 +51,7 @@ def zip_reports(stream: BinaryIO, name: str, depth: int = DEEPEST) -> Iterator[R
         yield Dropped(name, f"is no whole zip ({type(error).__name__})")
         return
     total = 0
-    for member in members[:MOST_FILES]:
+    for member in members[:MAX_MEMBERS]:
         title = f"{name}/{member.filename}"
         kind = member.filename.lower().rpartition(".")[2]
         if member.is_dir() or kind not in ("xml", "zip"):
@@ -63,8 +63,8 @@ def zip_reports(stream: BinaryIO, name: str, depth: int = DEEPEST) -> Iterator[R
             yield title, partial(_opened, archive, member)
         else:
             yield from _nested(archive, member, title, depth)
-    if len(members) > MOST_FILES:
-        yield Dropped(name, f"has {len(members):,} files, {MOST_FILES:,} were looked at")
+    if len(members) > MAX_MEMBERS:
+        yield Dropped(name, f"has {len(members):,} files, {MAX_MEMBERS:,} were looked at")
 
 
 def _opened(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
@@ -76,9 +76,9 @@ def _unfit(member: zipfile.ZipInfo, kind: str, total: int, depth: int) -> str:
         return "is encrypted"
     if kind == "zip" and depth <= 1:
         return "is a zip inside a zip inside a zip"
-    if member.file_size > (LARGEST_REPORT if kind == "xml" else LARGEST_NESTED) or total > LARGEST_ALL:
+    if member.file_size > (MAX_REPORT_BYTES if kind == "xml" else MAX_NESTED_BYTES) or total > MAX_UNPACKED_BYTES:
         return f"is too large unpacked ({member.file_size >> 20} MB)"
-    if member.file_size > 1 << 20 and member.file_size > STEEPEST * max(1, member.compress_size):
+    if member.file_size > 1 << 20 and member.file_size > MAX_RATIO * max(1, member.compress_size):
         return "unpacks to hundreds of times its size"
     return ""
 
@@ -95,7 +95,7 @@ def _nested(
         yield Dropped(title, f"cannot be unpacked ({type(error).__name__})")
         return
     inner.seek(0)
-    yield from zip_reports(cast(BinaryIO, inner), title, depth - 1)
+    yield from iter_zip_reports(cast(BinaryIO, inner), title, depth - 1)
 
 
 class _ZipMember(io.RawIOBase):
@@ -131,7 +131,7 @@ class _ZipMember(io.RawIOBase):
 
 
 RAN = ("success", "failure")
-SLACK = 60.0  # seconds between the clock of a runner and that of the API
+CLOCK_TOLERANCE = 60.0  # seconds between the clock of a runner and that of the API
 
 
 class WorkflowJob(NamedTuple):
@@ -155,27 +155,29 @@ def read_jobs(asker: ApiClient, path: str) -> tuple[WorkflowJob, ...]:
     )
 
 
-def base_of(job: WorkflowJob) -> str:
+def workflow_key(job: WorkflowJob) -> str:
     """The job's name without its matrix cell: what GITHUB_JOB is, unless the workflow names the job otherwise.
 
-    >>> base_of(WorkflowJob("test (ubuntu, 3.12)", "success", 0.0, 1.0, 1))
+    >>> workflow_key(WorkflowJob("test (ubuntu, 3.12)", "success", 0.0, 1.0, 1))
     'test'
     """
     return _parts(job)[0]
 
 
-def cell_of(job: WorkflowJob) -> str:
+def matrix_cell(job: WorkflowJob) -> str:
     """The values of the job's matrix cell as GitHub shows them; "" where it has none.
 
-    >>> cell_of(WorkflowJob("test (ubuntu, 3.12)", "success", 0.0, 1.0, 1))
+    >>> matrix_cell(WorkflowJob("test (ubuntu, 3.12)", "success", 0.0, 1.0, 1))
     'ubuntu, 3.12'
     """
     return _parts(job)[1]
 
 
-def owner_of(artifact: str, created_at: float, jobs: tuple[WorkflowJob, ...]) -> WorkflowJob | None:
+def find_owner(artifact: str, created_at: float, jobs: tuple[WorkflowJob, ...]) -> WorkflowJob | None:
     """The job that made an artifact: the one that ran then, of several the one whose name it has; None in doubt."""
-    then = [job for job in jobs if job.started - SLACK <= created_at <= job.ended + SLACK] or list(jobs)
+    then = [job for job in jobs if job.started - CLOCK_TOLERANCE <= created_at <= job.ended + CLOCK_TOLERANCE] or list(
+        jobs
+    )
     if len(then) == 1:
         return then[0]
     there = _words(artifact)
@@ -200,16 +202,16 @@ def read_artifacts(asker: ApiClient, artifacts: Sequence[Mapping[str, Any]]) -> 
     with ExitStack() as stack:
         for artifact in artifacts:
             name = f"artifact {artifact['name']}"
-            found = asker.file(str(artifact["archive_download_url"]), LARGEST_ZIP)
+            found = asker.file(str(artifact["archive_download_url"]), MAX_ZIP_BYTES)
             if isinstance(found, Unavailable):
                 files.append(Dropped(name, found.reason))
             else:
-                files += zip_reports(stack.enter_context(found), name)
+                files += iter_zip_reports(stack.enter_context(found), name)
         reports = read_reports(files)
     return reports._replace(dropped=tuple(one for one in reports.dropped if "its root element is" not in one.reason))
 
 
-def no_reports(artifacts: Sequence[Mapping[str, Any]]) -> Reports:
+def note_expired(artifacts: Sequence[Mapping[str, Any]]) -> Reports:
     """No reports, and the word that they have expired where they have."""
     expired = [str(artifact["name"]) for artifact in artifacts if artifact.get("expired")]
     return Reports(dropped=tuple(Dropped(f"artifact {name}", "has expired", True) for name in expired))
@@ -231,7 +233,7 @@ class _GitHubRepository(NamedTuple):
         return f"repos/{self.project}/actions/{rest}"
 
 
-def github_past(asker: ApiClient, project: str, wanted: BuildFilter, artifacts: tuple[str, ...]) -> ImportSource:
+def open_github(asker: ApiClient, project: str, wanted: BuildFilter, artifacts: tuple[str, ...]) -> ImportSource:
     """The finished runs of a repository, `OWNER/REPO`. Runs of forks and of Dependabot are left out.
 
     Raises InputError where the API refuses, or answers something else than it says.
@@ -241,7 +243,7 @@ def github_past(asker: ApiClient, project: str, wanted: BuildFilter, artifacts: 
         pending = [_pending(service, run) for run in _runs(service)]
     except _UNREADABLE as error:
         raise InputError(f"the runs of {project} are not what GitHub's API says ({error!r})", asker.remedy) from error
-    chosen = newest(pending, wanted)
+    chosen = select_newest(pending, wanted)
     return ImportSource(len(chosen), chosen, chosen=True)
 
 
@@ -286,12 +288,14 @@ def _time(text: object) -> float:
     return found
 
 
-def _read(service: _GitHubRepository, run: Mapping[str, Any]) -> tuple[Found, ...]:
+def _read(service: _GitHubRepository, run: Mapping[str, Any]) -> tuple[ReadResult, ...]:
     """The builds of one run: its jobs that have reports; all that ran where none has."""
     source = f"run {run['id']}"
     try:
         jobs = read_jobs(service.asker, service.path(f"runs/{run['id']}/jobs?filter=all&per_page=100"))
-        jobs = tuple(job for job in jobs if service.wanted.has_job(base_of(job)) or service.wanted.has_job(job.name))
+        jobs = tuple(
+            job for job in jobs if service.wanted.has_job(workflow_key(job)) or service.wanted.has_job(job.name)
+        )
         return tuple(_builds(service, run, jobs)) if jobs else ()
     except ResponseTooLarge as error:
         return (Dropped(source, str(error)),)
@@ -299,17 +303,17 @@ def _read(service: _GitHubRepository, run: Mapping[str, Any]) -> tuple[Found, ..
         return (Dropped(source, f"is not what GitHub's API says ({type(error).__name__}: {error})"),)
 
 
-def _builds(service: _GitHubRepository, run: Mapping[str, Any], jobs: tuple[WorkflowJob, ...]) -> Iterator[Found]:
+def _builds(service: _GitHubRepository, run: Mapping[str, Any], jobs: tuple[WorkflowJob, ...]) -> Iterator[ReadResult]:
     listed = service.asker.pages(service.path(f"runs/{run['id']}/artifacts?per_page=100"))
     artifacts = [one for page in listed for one in page["artifacts"] if _is_wanted(service, one)]
     owned: dict[WorkflowJob | None, list[Mapping[str, Any]]] = {}
     for artifact in artifacts:
         if not artifact.get("expired"):
-            owner = owner_of(str(artifact["name"]), _time(artifact["created_at"]), jobs)
+            owner = find_owner(str(artifact["name"]), _time(artifact["created_at"]), jobs)
             owned.setdefault(owner, []).append(artifact)
     reports = {owner: read_artifacts(service.asker, ones) for owner, ones in owned.items()}
     with_reports = {owner: found for owner, found in reports.items() if found.tests}
-    for owner, found in (with_reports or dict.fromkeys(jobs, no_reports(artifacts))).items():
+    for owner, found in (with_reports or dict.fromkeys(jobs, note_expired(artifacts))).items():
         yield _evidence(run, owner, found) if owner else _whole(run, jobs, found)
 
 
@@ -332,7 +336,7 @@ def _evidence(run: Mapping[str, Any], job: WorkflowJob, reports: Reports) -> Fin
 
 def _whole(run: Mapping[str, Any], jobs: tuple[WorkflowJob, ...], reports: Reports) -> FinishedBuild:
     """Reports that no single job can be told to own: a build of all these jobs together."""
-    names = {base_of(job) for job in jobs}
+    names = {workflow_key(job) for job in jobs}
     failed = any(job.conclusion != "success" for job in jobs)
     together = WorkflowJob(
         names.pop() if len(names) == 1 else str(run["name"] or ""),
@@ -349,8 +353,8 @@ def _ci(run: Mapping[str, Any], job: WorkflowJob) -> CiRun:
         vendor="github",
         run=str(run["id"]),
         attempt=job.attempt,
-        job=base_of(job),
-        cell=cell_of(job),
+        job=workflow_key(job),
+        cell=matrix_cell(job),
         branch=str(run["head_branch"] or ""),
         base_branch=str(run["base"] or ""),
         event=EVENTS.get(str(run["event"]).lower(), "other"),

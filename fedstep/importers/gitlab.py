@@ -10,13 +10,13 @@ from fedstep.errors import InputError
 from fedstep.importers.api_client import ApiClient, ResponseTooLarge
 from fedstep.importers.base import (
     BuildFilter,
-    Found,
     ImportItem,
     ImportSource,
-    identity,
-    kind_of_failure,
-    newest,
-    settled,
+    ReadResult,
+    clean_test_name,
+    failure_kind,
+    merge_repeated,
+    select_newest,
 )
 from fedstep.ingest.cases import parse_seconds
 from fedstep.ingest.ci import parse_time
@@ -57,7 +57,7 @@ class _GitLabProject(NamedTuple):
         return f"projects/{quote(self.project, safe='')}/pipelines{rest}"
 
 
-def gitlab_past(asker: ApiClient, project: str, wanted: BuildFilter) -> ImportSource:
+def open_gitlab(asker: ApiClient, project: str, wanted: BuildFilter) -> ImportSource:
     """The finished pipelines of a project, a number or `GROUP/NAME`.
 
     Raises InputError where the API refuses, or answers something else than it says.
@@ -69,7 +69,7 @@ def gitlab_past(asker: ApiClient, project: str, wanted: BuildFilter) -> ImportSo
         raise InputError(
             f"the pipelines of {project} are not what GitLab's API says ({error!r})", asker.remedy
         ) from error
-    chosen = newest(pending, wanted)
+    chosen = select_newest(pending, wanted)
     return ImportSource(len(chosen), chosen, chosen=True)
 
 
@@ -100,7 +100,7 @@ def _time(text: object) -> float:
     return found
 
 
-def _read(service: _GitLabProject, pipeline: Json) -> tuple[Found, ...]:
+def _read(service: _GitLabProject, pipeline: Json) -> tuple[ReadResult, ...]:
     """The builds of one pipeline: its jobs that have reports; all that ran where none has."""
     number = pipeline["id"]
     try:
@@ -172,7 +172,7 @@ def _change(pipeline: Json, job: Json) -> Change | Unavailable:
 
 
 def _reports(suite: Json) -> Reports:
-    return Reports(settled(_run(case, str(suite["name"])) for case in suite["test_cases"]), 1)
+    return Reports(merge_repeated(_run(case, str(suite["name"])) for case in suite["test_cases"]), 1)
 
 
 def _run(case: Json, suite: str) -> TestRun:
@@ -180,7 +180,11 @@ def _run(case: Json, suite: str) -> TestRun:
     output = case.get("system_output") or case.get("stack_trace")
     text = output if isinstance(output, str) else str((output or {}).get("message", "")) if output else ""
     outcome = OUTCOMES[case["status"]]
-    kind = kind_of_failure(text) if outcome == Outcome.FAILED else ""
+    kind = failure_kind(text) if outcome == Outcome.FAILED else ""
     return TestRun(
-        identity(test), outcome, parse_seconds(str(case.get("execution_time"))), kind, str(case.get("file") or "")
+        clean_test_name(test),
+        outcome,
+        parse_seconds(str(case.get("execution_time"))),
+        kind,
+        str(case.get("file") or ""),
     )

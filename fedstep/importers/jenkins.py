@@ -12,15 +12,15 @@ from fedstep.errors import InputError
 from fedstep.importers.api_client import ApiClient, ResponseTooLarge
 from fedstep.importers.base import (
     BuildFilter,
-    Found,
     ImportItem,
     ImportSource,
-    identity,
-    kind_of_failure,
-    newest,
-    settled,
+    ReadResult,
+    clean_test_name,
+    failure_kind,
+    merge_repeated,
+    select_newest,
 )
-from fedstep.importers.jenkins_xml import ElementTexts, JunitResultHandler, event_of, parse
+from fedstep.importers.jenkins_xml import ElementTexts, JunitResultHandler, find_event, parse
 from fedstep.ingest.cases import parse_seconds
 from fedstep.ingest.ci import parse_outcome
 from fedstep.types import (
@@ -53,11 +53,11 @@ class JenkinsJob(NamedTuple):
     is_pr: bool = False
 
 
-def jenkins_home_past(home: Path, wanted: BuildFilter) -> ImportSource:
+def open_jenkins_home(home: Path, wanted: BuildFilter) -> ImportSource:
     """The finished builds of all jobs below a Jenkins home, or of one job's folder; oldest first."""
     jobs = [job for job in _home_jobs(str(home)) if wanted.has_job(job.job)]
     pending = (one for job in jobs for one in _home_builds(job))
-    chosen = newest((one for one in pending if one.after >= wanted.since), wanted)
+    chosen = select_newest((one for one in pending if one.after >= wanted.since), wanted)
     return ImportSource(len(chosen), chosen, apart=True)
 
 
@@ -177,7 +177,7 @@ def _ended(folder: str) -> float:
         return 0.0
 
 
-def _read_home_build(job: JenkinsJob, folder: str) -> tuple[Found, ...]:
+def _read_home_build(job: JenkinsJob, folder: str) -> tuple[ReadResult, ...]:
     """The evidence of one build; nothing for one that was aborted or still runs."""
     try:
         facts = _facts(folder)
@@ -195,7 +195,7 @@ def _read_home_build(job: JenkinsJob, folder: str) -> tuple[Found, ...]:
         job=job.job,
         branch=job.branch,
         base_branch=job.base_branch,
-        event="pull_request" if job.is_pr else event_of(facts.names),
+        event="pull_request" if job.is_pr else find_event(facts.names),
     )
     texts = facts.texts
     commit = texts.get("pullHash") or texts.get("hash") or facts.commits.get(number, "")
@@ -208,7 +208,7 @@ def _home_reports(folder: str) -> Reports:
     path = os.path.join(folder, "junitResult.xml")
     if not os.path.isfile(path):
         return Reports()
-    return Reports(settled(parse(JunitResultHandler, path).runs), 1)
+    return Reports(merge_repeated(parse(JunitResultHandler, path).runs), 1)
 
 
 Json = Mapping[str, Any]
@@ -240,7 +240,7 @@ class _ServerJob(NamedTuple):
     branch: str = ""
 
 
-def jenkins_url_past(asker: ApiClient, wanted: BuildFilter) -> ImportSource:
+def open_jenkins_server(asker: ApiClient, wanted: BuildFilter) -> ImportSource:
     """The finished builds of all jobs below the URL of a server, of a folder or of a job; oldest first.
 
     Raises InputError where the server refuses, or answers something else than Jenkins would.
@@ -250,7 +250,7 @@ def jenkins_url_past(asker: ApiClient, wanted: BuildFilter) -> ImportSource:
         pending = [one for job in jobs for one in _server_builds(asker, job, wanted)]
     except _UNREADABLE_ANSWER as error:
         raise InputError(f"{asker.base} does not answer as Jenkins does ({error!r})", asker.remedy) from error
-    chosen = newest(pending, wanted)
+    chosen = select_newest(pending, wanted)
     return ImportSource(len(chosen), chosen, chosen=True)
 
 
@@ -294,7 +294,7 @@ def _server_builds(asker: ApiClient, job: _ServerJob, wanted: BuildFilter) -> It
         start += PAGE
 
 
-def _read_server_build(asker: ApiClient, job: _ServerJob, build: Json) -> tuple[Found, ...]:
+def _read_server_build(asker: ApiClient, job: _ServerJob, build: Json) -> tuple[ReadResult, ...]:
     """The evidence of one build; without tests where the server has no test report of it."""
     source = f"{job.name} #{build['number']}"
     try:
@@ -319,7 +319,7 @@ def _evidence(job: _ServerJob, build: Json, reports: Reports) -> FinishedBuild:
         run=f"{job.name}/{build['number']}",
         job=job.job,
         branch=job.branch,
-        event="pull_request" if is_pr else event_of(causes),
+        event="pull_request" if is_pr else find_event(causes),
     )
     duration = Duration(seconds, "jenkins") if seconds > 0 else Unavailable("the build has no duration")
     return FinishedBuild(BuildContext(ci, _change(build), started), started + seconds, duration, outcome, reports)
@@ -340,11 +340,11 @@ def _change(build: Json) -> Change | Unavailable:
 
 def _server_reports(report: Json) -> Reports:
     cases = [_run(case, str(suite.get("name") or "")) for suite in report["suites"] for case in suite["cases"]]
-    return Reports(settled(cases), 1)
+    return Reports(merge_repeated(cases), 1)
 
 
 def _run(case: Json, suite: str) -> TestRun:
     test = f"{case.get('className') or suite}#{case.get('name') or ''}"
     outcome = OUTCOMES[case["status"]]
-    words = kind_of_failure(str(case.get("errorDetails") or "")) if outcome == Outcome.FAILED else ""
-    return TestRun(identity(test), outcome, parse_seconds(str(case.get("duration"))), words)
+    words = failure_kind(str(case.get("errorDetails") or "")) if outcome == Outcome.FAILED else ""
+    return TestRun(clean_test_name(test), outcome, parse_seconds(str(case.get("duration"))), words)

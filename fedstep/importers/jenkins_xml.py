@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from fedstep.importers.base import identity, kind_of_failure
+from fedstep.importers.base import clean_test_name, failure_kind
 from fedstep.ingest.cases import MAX_NAME, parse_seconds
 from fedstep.ingest.xml import (
     DamagedDocument,
@@ -146,10 +146,10 @@ class JunitResultHandler:
             outcome = Outcome.CONFIRMED if failed else Outcome.FLAKED
         if get("skipped") == "true":
             outcome = Outcome.SKIPPED
-        words = kind_of_failure(get("errorStackTrace") or get("errorDetails", "")) if failed else ""
-        self.runs.append(TestRun(identity(test), outcome, parse_seconds(get("duration", "x")), words))
+        words = failure_kind(get("errorStackTrace") or get("errorDetails", "")) if failed else ""
+        self.runs.append(TestRun(clean_test_name(test), outcome, parse_seconds(get("duration", "x")), words))
 
 
-def event_of(causes: set[str]) -> str:
+def find_event(causes: set[str]) -> str:
     """The event that the classes of causes tell; "" where they do not."""
     return next((event for word, event in CAUSES if any(word in cause for cause in causes)), "")

@@ -9,12 +9,12 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from fedstep.errors import MissingExtra, UsageError
-from fedstep.importers.base import Found, ImportItem, ImportSource
+from fedstep.importers.base import ImportItem, ImportSource, ReadResult
 from fedstep.types import FinishedBuild, Outcome, TestRun
 
-AHEAD = 4  # things a process is given at once: what is read and not yet learned stays in memory
-WORTH_IT = 40  # things from which on other processes are started unasked: a start takes a second
-ANSWERS_WITHIN = 5  # seconds that a scheduler may take to answer
+ITEMS_PER_PROCESS = 4  # things a process is given at once: what is read and not yet learned stays in memory
+MIN_ITEMS = 40  # things from which on other processes are started unasked: a start takes a second
+SCHEDULER_TIMEOUT = 5  # seconds that a scheduler may take to answer
 _LETTERS = {outcome.value: outcome for outcome in Outcome}
 
 
@@ -35,7 +35,7 @@ class _PackedBuild(NamedTuple):
     more: dict[int, tuple[str, str, int]]
 
 
-def read_all(past: ImportSource, crew: WorkerPool) -> Iterator[tuple[ImportItem, tuple[Found, ...]]]:
+def read_all(past: ImportSource, crew: WorkerPool) -> Iterator[tuple[ImportItem, tuple[ReadResult, ...]]]:
     """Everything of the source with what it gave, in the source's order.
 
     Raises UsageError where the scheduler cannot be reached, MissingExtra where joblib or Dask is not installed.
@@ -49,12 +49,12 @@ def read_all(past: ImportSource, crew: WorkerPool) -> Iterator[tuple[ImportItem,
 def _jobs(past: ImportSource, crew: WorkerPool) -> int:
     if crew.jobs:
         return crew.jobs
-    return len(os.sched_getaffinity(0)) if past.total >= WORTH_IT and hasattr(os, "sched_getaffinity") else 1
+    return len(os.sched_getaffinity(0)) if past.total >= MIN_ITEMS and hasattr(os, "sched_getaffinity") else 1
 
 
 def _read_apart(
     pending: Iterable[ImportItem], jobs: int, scheduler: str
-) -> Iterator[tuple[ImportItem, tuple[Found, ...]]]:
+) -> Iterator[tuple[ImportItem, tuple[ReadResult, ...]]]:
     try:
         from joblib import Parallel, delayed
     except ImportError as error:
@@ -76,13 +76,13 @@ def _at(scheduler: str, jobs: int) -> Iterator[tuple[dict[str, Any], int]]:
 
     common: dict[str, Any] = {"pre_dispatch": "all", "batch_size": 1}
     if not scheduler:
-        yield {**common, "n_jobs": jobs, "backend": "loky", "initializer": _leave_interrupts}, jobs * AHEAD
+        yield {**common, "n_jobs": jobs, "backend": "loky", "initializer": _leave_interrupts}, jobs * ITEMS_PER_PROCESS
         return
     with closing(_client(scheduler)) as client:
         if not (cores := sum(client.ncores().values())):
             raise UsageError("the Dask scheduler has no workers", "Start some with `dask worker ADDRESS`")
         with parallel_config(backend="dask", client=client):
-            yield common, cores * AHEAD
+            yield common, cores * ITEMS_PER_PROCESS
 
 
 def _client(scheduler: str) -> Any:
@@ -91,7 +91,7 @@ def _client(scheduler: str) -> Any:
     except ImportError as error:
         raise MissingExtra("Dask is not installed", "Run: pip install 'fedstep[dask]'") from error
     try:
-        return Client(scheduler, timeout=ANSWERS_WITHIN, set_as_default=False)  # type: ignore[no-untyped-call]
+        return Client(scheduler, timeout=SCHEDULER_TIMEOUT, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         remedy = "Start one with `dask scheduler`, and give its address, like tcp://10.0.0.5:8786"
         raise UsageError(f"no Dask scheduler answers at {scheduler[:200]}", remedy) from error
@@ -126,7 +126,7 @@ def _pack(evidence: FinishedBuild) -> _PackedBuild:
     return _PackedBuild(bare, [run.test for run in tests], outcomes, array("d", [run.seconds for run in tests]), more)
 
 
-def _unpacked(parcel: Any) -> Found:
+def _unpacked(parcel: Any) -> ReadResult:
     if not isinstance(parcel, _PackedBuild):
         return parcel  # type: ignore[no-any-return]
     letters = map(_LETTERS.__getitem__, parcel.outcomes)

@@ -8,25 +8,25 @@ from urllib.parse import urlsplit
 
 from fedstep.errors import InputError, UsageError
 from fedstep.history.project_store import ProjectStore
-from fedstep.importers.api_client import ApiClient, RateLimitPolicy, ResponseCache, requests_get
+from fedstep.importers.api_client import ApiClient, RateLimitPolicy, ResponseCache, requests_getter
 from fedstep.importers.base import BuildFilter, ImportSource
-from fedstep.importers.folder import folder_past
+from fedstep.importers.folder import open_folder
 
 TABLES = ("builds.csv", "builds.csv.gz", "results.csv", "results.csv.gz")
 
 
-def past_at(path: Path, wanted: BuildFilter) -> ImportSource:
+def open_path(path: Path, wanted: BuildFilter) -> ImportSource:
     """The past builds at this path. InputError where it holds none of a kind that is known."""
     if path.is_file() or any((path / name).is_file() for name in TABLES):
-        from fedstep.importers.csv_tables import tables_past
+        from fedstep.importers.csv_tables import open_tables
 
-        return tables_past(path, wanted)
+        return open_tables(path, wanted)
     if (path / "jobs").is_dir() or (path / "builds").is_dir():
-        from fedstep.importers.jenkins import jenkins_home_past
+        from fedstep.importers.jenkins import open_jenkins_home
 
-        past = jenkins_home_past(path, wanted)
+        past = open_jenkins_home(path, wanted)
     else:
-        past = folder_past(path, wanted)
+        past = open_folder(path, wanted)
     if not past.total and not wanted.limited():
         remedy = "Give a folder of builds with a build.json each, builds.csv or results.csv, or a Jenkins home"
         raise InputError(f"no recorded build was found in {path}", remedy)
@@ -36,36 +36,36 @@ def past_at(path: Path, wanted: BuildFilter) -> ImportSource:
 GITHUB, GITLAB = "https://api.github.com", "https://gitlab.com/api/v4"
 
 
-def service_past(
+def open_service(
     given: Mapping[str, Any], env: Mapping[str, str], home: ProjectStore, wanted: BuildFilter, manners: RateLimitPolicy
 ) -> ImportSource:
     """The past builds of the service that the options name. UsageError for a URL, name or token that cannot be used."""
     if given["github"]:
-        from fedstep.importers.github import github_past
+        from fedstep.importers.github import open_github
 
         asker = _github(given["api"] or env.get("GITHUB_API_URL") or GITHUB, env, home, manners)
-        return github_past(asker, _project(given["github"], "--github"), wanted, tuple(given["artifact"]))
+        return open_github(asker, _project(given["github"], "--github"), wanted, tuple(given["artifact"]))
     if given["gitlab"]:
-        from fedstep.importers.gitlab import gitlab_past
+        from fedstep.importers.gitlab import open_gitlab
 
         asker = _gitlab(given["api"] or env.get("CI_API_V4_URL") or GITLAB, env, home, manners)
-        return gitlab_past(asker, _project(given["gitlab"], "--gitlab"), wanted)
-    from fedstep.importers.jenkins import jenkins_url_past
+        return open_gitlab(asker, _project(given["gitlab"], "--gitlab"), wanted)
+    from fedstep.importers.jenkins import open_jenkins_server
 
-    return jenkins_url_past(_jenkins(given["source"], given["user"], env, home, manners), wanted)
+    return open_jenkins_server(_jenkins(given["source"], given["user"], env, home, manners), wanted)
 
 
 def _github(url: str, env: Mapping[str, str], home: ProjectStore, manners: RateLimitPolicy) -> ApiClient:
     token = _token(env, "GITHUB_TOKEN", "GH_TOKEN")
     remedy = "Check the name, and that GITHUB_TOKEN may read the actions of this repository"
     secret = {"X-GitHub-Api-Version": "2022-11-28", **_bearer(token)}
-    return ApiClient(requests_get(secret), _base(url), ResponseCache(home), manners, remedy)
+    return ApiClient(requests_getter(secret), _base(url), ResponseCache(home), manners, remedy)
 
 
 def _gitlab(url: str, env: Mapping[str, str], home: ProjectStore, manners: RateLimitPolicy) -> ApiClient:
     token = _token(env, "GITLAB_TOKEN")
     remedy = "Check the name, and that GITLAB_TOKEN has the scope read_api"
-    return ApiClient(requests_get(_bearer(token)), _base(url), ResponseCache(home), manners, remedy)
+    return ApiClient(requests_getter(_bearer(token)), _base(url), ResponseCache(home), manners, remedy)
 
 
 def _jenkins(url: str, user: str, env: Mapping[str, str], home: ProjectStore, manners: RateLimitPolicy) -> ApiClient:
@@ -75,7 +75,7 @@ def _jenkins(url: str, user: str, env: Mapping[str, str], home: ProjectStore, ma
         raise UsageError("--user and FEDSTEP_JENKINS_TOKEN belong together", "Give both, or none")
     pair = base64.b64encode(f"{user}:{token}".encode()).decode()
     secret = {"Authorization": f"Basic {pair}"} if user else {}
-    return ApiClient(requests_get(secret), _base(url), ResponseCache(home), manners, remedy)
+    return ApiClient(requests_getter(secret), _base(url), ResponseCache(home), manners, remedy)
 
 
 def _token(env: Mapping[str, str], *names: str) -> str:

@@ -54,7 +54,7 @@ class ChangeImpact(NamedTuple):
         return "elsewhere" if self.anything else "nothing"
 
 
-def touched(files: Sequence[FileChange]) -> ChangeImpact:
+def analyze_change(files: Sequence[FileChange]) -> ChangeImpact:
     """What the changed files touch."""
     split = [_split(file.path) for file in files]
     return ChangeImpact(
@@ -65,13 +65,13 @@ def touched(files: Sequence[FileChange]) -> ChangeImpact:
     )
 
 
-def relation(test: str, files: Sequence[FileChange]) -> str:
+def relate_test(test: str, files: Sequence[FileChange]) -> str:
     """The nearest relation of a test `class#name` to changed files, as `ChangeImpact` tells it.
 
-    >>> relation("org.foo.BarTest#works", [FileChange("src/main/java/org/foo/Bar.java")])
+    >>> relate_test("org.foo.BarTest#works", [FileChange("src/main/java/org/foo/Bar.java")])
     'itself'
     """
-    return touched(files).relation(test)
+    return analyze_change(files).relation(test)
 
 
 def group_of(test: str) -> str:

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 
-from fedstep.ingest.ci_vendors import EVENTS, OURS, OUTCOMES, UNFINISHED, VENDORS, CiVendor
+from fedstep.ingest.ci_vendors import EVENTS, FEDSTEP_VARIABLES, OUTCOMES, UNFINISHED, VENDORS, CiVendor
 from fedstep.types import BuildOutcome, CiRun, Unavailable
 
 _TEXT_LIMIT = 500
@@ -37,21 +37,21 @@ def read_ci(env: Mapping[str, str], event_payload: str = "", platform: str = "")
     `event_payload` is the text of the file that GITHUB_EVENT_PATH names, `platform` is `sys.platform`.
     """
     vendor = next((row for row in VENDORS if any(_is_marked(env, mark) for mark in row.marks)), _LOCAL)
-    if vendor is _LOCAL and any(_is_marked(env, mark) for mark in OURS.marks):
-        vendor = OURS
-    event_word = _first(env, OURS.event + vendor.event)
+    if vendor is _LOCAL and any(_is_marked(env, mark) for mark in FEDSTEP_VARIABLES.marks):
+        vendor = FEDSTEP_VARIABLES
+    event_word = _first(env, FEDSTEP_VARIABLES.event + vendor.event)
     payload = _parse_payload(event_payload) if vendor.name == "github" else {}
     event = _event(env, vendor, event_word)
     return CiRun(
         vendor=vendor.name,
-        run=_first(env, OURS.run) or "/".join(filter(None, (_text(env, name) for name in vendor.run))),
+        run=_first(env, FEDSTEP_VARIABLES.run) or "/".join(filter(None, (_text(env, name) for name in vendor.run))),
         attempt=_attempt(env, vendor),
-        job=_first(env, OURS.job) or _job(env, vendor),
-        cell=_first(env, OURS.cell + vendor.cell),
-        branch=_branch(_first(env, OURS.branch + vendor.branch)),
-        base_branch=_branch(_first(env, OURS.base_branch + vendor.base_branch)),
+        job=_first(env, FEDSTEP_VARIABLES.job) or _job(env, vendor),
+        cell=_first(env, FEDSTEP_VARIABLES.cell + vendor.cell),
+        branch=_branch(_first(env, FEDSTEP_VARIABLES.branch + vendor.branch)),
+        base_branch=_branch(_first(env, FEDSTEP_VARIABLES.base_branch + vendor.base_branch)),
         event=event,
-        commit=_hex(_first(env, OURS.commit + vendor.commit)),
+        commit=_hex(_first(env, FEDSTEP_VARIABLES.commit + vendor.commit)),
         commit_before=_commit_before(env, vendor, event, payload),
         started_at=_started_at(env, vendor),
         outcome=_outcome(env, vendor),
@@ -117,7 +117,7 @@ def _is_marked(env: Mapping[str, str], mark: str) -> bool:
 
 
 def _attempt(env: Mapping[str, str], vendor: CiVendor) -> int:
-    ours = _first(env, OURS.attempt)
+    ours = _first(env, FEDSTEP_VARIABLES.attempt)
     told, first = (ours, 1) if ours else (_first(env, vendor.attempt), vendor.first_attempt)
     return int(told) - first + 1 if told.isdecimal() and len(told) < 7 and int(told) >= first else 1
 
@@ -132,7 +132,7 @@ def _branch(text: str) -> str:
 
 
 def _event(env: Mapping[str, str], vendor: CiVendor, word: str) -> str:
-    if not _first(env, OURS.event):
+    if not _first(env, FEDSTEP_VARIABLES.event):
         if any(_is_set(env, name) for name in vendor.pull_request):
             return "pull_request"
         if _first(env, vendor.tag) or _text(env, "GITHUB_REF_TYPE") == "tag":
@@ -148,12 +148,12 @@ def _hex(text: str) -> str:
 
 
 def _started_at(env: Mapping[str, str], vendor: CiVendor) -> float | Unavailable:
-    text = _first(env, OURS.started_at + vendor.started_at)
+    text = _first(env, FEDSTEP_VARIABLES.started_at + vendor.started_at)
     return parse_time(text) if text else CiRun().started_at
 
 
 def _outcome(env: Mapping[str, str], vendor: CiVendor) -> BuildOutcome | Unavailable:
-    text = _first(env, OURS.outcome + vendor.outcome)
+    text = _first(env, FEDSTEP_VARIABLES.outcome + vendor.outcome)
     return parse_outcome(text) if text else CiRun().outcome
 
 

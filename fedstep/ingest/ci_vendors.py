@@ -37,7 +37,7 @@ class CiVendor(NamedTuple):
     tells_forks: bool = True  # if not, every pull request may be a stranger's
 
 
-OURS = CiVendor(
+FEDSTEP_VARIABLES = CiVendor(
     name="generic",
     marks=("FEDSTEP_CI_RUN",),
     run=("FEDSTEP_CI_RUN",),

@@ -9,9 +9,9 @@ from fedstep.ingest.git_process import (
     GitResult,
     GitRunner,
     Run,
+    explain_failure,
     fetched_commit,
     is_shallow,
-    refusal,
     repository_root,
     run_git,
 )
@@ -192,14 +192,14 @@ def start_outgoing(
 def list_files(root: str, run: Run = run_git) -> tuple[str, ...] | Unavailable:
     """The tracked files relative to `root`, "/" between folders: what a `SourceIndex` is made of."""
     ran = GitRunner(root, run).start("ls-files", "-z", "--cached")()
-    return parse_names(ran.out) if ran.code == 0 else refusal(ran, root)
+    return parse_names(ran.out) if ran.code == 0 else explain_failure(ran, root)
 
 
 def _built(
     git: GitRunner, ci: CiRun, told: dict[str, str], status: GitResult, found: dict[str, Commit]
 ) -> Change | Unavailable:
     if status.code != 0:
-        return refusal(status, git.root)
+        return explain_failure(status, git.root)
     if "HEAD" not in found:
         return Unavailable("the repository has no commit yet")
     head = found["HEAD"]
@@ -217,7 +217,7 @@ def _outgoing(
     git: GitRunner, status: GitResult, found: dict[str, Commit], guess: GitResult, is_report: IsReport
 ) -> Change | Unavailable:
     if status.code != 0:
-        return refusal(status, git.root)
+        return explain_failure(status, git.root)
     seen = parse_status(status.out)
     untracked = tuple(path for path in seen.untracked if not is_report(path))
     if guess.code == 0:
@@ -225,7 +225,7 @@ def _outgoing(
     else:
         diff = _against_default(git, found, seen.upstream)
     if not diff.base:
-        return refusal(guess, git.root)
+        return explain_failure(guess, git.root)
     room = max(0, FILE_LIMIT - len(diff.files))
     added = tuple(_untracked(git.root, untracked[:room]))
     left_out = len(untracked) - len(added)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import IO, NamedTuple
 
 from fedstep.errors import HistoryError
-from fedstep.ingest.git_process import GitResult, command_of, run_git, safe_environment
+from fedstep.ingest.git_process import GitResult, git_command, run_git, safe_environment
 from fedstep.types import Unavailable
 
 _AT_ONCE = 500  # files named to one process: its answer has to fit into a pipe
@@ -82,7 +82,7 @@ def open_objects(root: str, seconds: float = _SECONDS) -> Iterator[ObjectReader 
     """The objects of the repository at `root`; git is ended after so many seconds."""
     try:
         process = subprocess.Popen(
-            command_of(root, ("cat-file", "--batch")),
+            git_command(root, ("cat-file", "--batch")),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

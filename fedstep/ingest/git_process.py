@@ -58,7 +58,7 @@ def run_git(
     deadline = time.monotonic() + seconds
     try:
         process = subprocess.Popen(
-            command_of(root, arguments),
+            git_command(root, arguments),
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -71,7 +71,7 @@ def run_git(
     return lambda: _collect(process, deadline)
 
 
-def command_of(root: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
+def git_command(root: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
     """The words that run git in `root` with nothing of the repository's own in the way."""
     return ("git", *_SAFE_OPTIONS, "-C", root, *arguments)
 
@@ -119,7 +119,7 @@ class GitRunner:
         return self._run(self.root, arguments, stdin, seconds)
 
 
-def refusal(ran: GitResult, root: str) -> Unavailable:
+def explain_failure(ran: GitResult, root: str) -> Unavailable:
     """Why git gave no answer, and what to do about it."""
     if ran.code == _NOT_INSTALLED:
         return Unavailable("git is not installed or not on the PATH")
@@ -195,11 +195,13 @@ _NO_QUESTIONS = {"SSH_ASKPASS_REQUIRE": "never", "GCM_INTERACTIVE": "never"}
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 
 
-def talk(root: str, arguments: tuple[str, ...], seconds: float, more: Mapping[str, str] | None = None) -> GitResult:
+def run_remote_git(
+    root: str, arguments: tuple[str, ...], seconds: float, more: Mapping[str, str] | None = None
+) -> GitResult:
     """What `git` said that may reach a remote, or that it was ended after so many seconds."""
     try:
         process = subprocess.Popen(
-            command_of(root, (*_OPTIONS, *arguments)),
+            git_command(root, (*_OPTIONS, *arguments)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -220,7 +222,7 @@ def talk(root: str, arguments: tuple[str, ...], seconds: float, more: Mapping[st
     return GitResult(process.returncode, out, err.decode("utf-8", "replace"))
 
 
-def last_words(ran: GitResult) -> str:
+def summarize_error(ran: GitResult) -> str:
     """The last line that git said, short, printable and without a password in an address."""
     lines = [line for line in ran.err.splitlines() if line.strip() and not line.startswith("hint:")]
     words = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "")

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 
-def matcher(globs: Iterable[str], here: str, root: str) -> Callable[[str], bool]:
+def compile_globs(globs: Iterable[str], here: str, root: str) -> Callable[[str], bool]:
     """Whether a path, from `root` with "/" between folders, is one that a glob means from the folder `here`.
 
     As `junit.expand` reads globs: `**` is any folders, and what begins with a dot is named with its dot.
 
-    >>> matcher(("build/**/TEST-*.xml",), "/shop/api", "/shop")("api/build/unit/TEST-cart.xml")
+    >>> compile_globs(("build/**/TEST-*.xml",), "/shop/api", "/shop")("api/build/unit/TEST-cart.xml")
     True
     """
     wanted = [_parts(os.path.join(here, pattern), root) for pattern in globs]

@@ -25,7 +25,7 @@ NOTHING = JenkinsCount(0, 0, 0)
 UNREADABLE = JenkinsCount(1, 1, 0)  # Jenkins makes a failed test of a file that it cannot parse
 
 
-class Suite(NamedTuple):
+class CountedSuite(NamedTuple):
     """A suite that has tests, and how many."""
 
     name: str
@@ -54,7 +54,7 @@ class JenkinsCounter:
         counts = [suite.counted for suite in handler.suites if self._is_new(suite)]
         return JenkinsCount(*map(sum, zip(*counts, strict=True))) if counts else NOTHING
 
-    def _is_new(self, suite: Suite) -> bool:
+    def _is_new(self, suite: CountedSuite) -> bool:
         key = (suite.name, suite.id)
         if key in self._timestamps:
             return self._timestamps[key] != suite.timestamp or suite.timestamp is None
@@ -81,20 +81,20 @@ class OpenSuite:
         self.failed += marks == MARKS["failure"]
         self.skipped += marks >= MARKS["skipped"]
 
-    def finish(self, file: str) -> Suite:
+    def finish(self, file: str) -> CountedSuite:
         """Return the suite; one without a name has that of its file."""
         name = self.attributes.get("name", f"({file})")
         package = self.attributes.get("package", "") if "name" in self.attributes else ""
         full_name = f"{package}.{name}" if package else name
         counted = JenkinsCount(self.tests, self.failed, self.skipped)
-        return Suite(full_name, self.attributes.get("id"), self.attributes.get("timestamp"), counted)
+        return CountedSuite(full_name, self.attributes.get("id"), self.attributes.get("timestamp"), counted)
 
 
 class JenkinsHandler:
     """Handle one document: suites in suites, cases in suites, marks in cases; nothing in between counts."""
 
     def __init__(self, tokenizer: Tokenizer, file: str) -> None:
-        self.suites: list[Suite] = []
+        self.suites: list[CountedSuite] = []
         self._tokenizer, self._file = tokenizer, file
         self._kinds: list[int] = []  # of the open elements
         self._open_suites: list[OpenSuite] = []

@@ -29,7 +29,7 @@ PASSED = Outcome.PASSED  # measured: an attribute of an enumeration costs 0.1 µ
 new_tuple = tuple.__new__  # a NamedTuple's own constructor is a Python function, three times as slow
 
 
-class Suite(NamedTuple):
+class EnclosingSuite(NamedTuple):
     """An open `<testsuite>`."""
 
     name: str
@@ -52,7 +52,7 @@ class JUnitHandler:
         self._is_playwright = tuple(signature.top)[:2] == ("id", "name") and "skipped" in signature.top
         self._tokenizer, self._collector, self._append = tokenizer, collector, collector.items.append
         self._folder = collector.folder
-        self._suites: list[Suite] = []  # the open ones
+        self._suites: list[EnclosingSuite] = []  # the open ones
         self._suite_file = ""  # of the innermost one
         self._depth = 0  # open elements that are no cases
         self._case: dict[str, str] | None = None  # the attributes of the open one
@@ -118,7 +118,7 @@ class JUnitHandler:
             self.signature = self.signature._replace(suite=attributes)
         name = attributes.get("name", "")
         self._suite_file = attributes.get("file", "")[:MAX_NAME]
-        self._suites.append(Suite(name[:MAX_TYPE], self._suite_file, self._depth))
+        self._suites.append(EnclosingSuite(name[:MAX_TYPE], self._suite_file, self._depth))
         self.is_pytest = self.is_pytest or name == "pytest"
         if self._is_playwright:  # it runs the same tests in each of its projects, whose names it writes as hosts
             self._project, self._class = attributes.get("hostname", "")[:MAX_TYPE], NO_CLASS

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from fedstep.errors import FedstepError, InputError
 
-FILE = ".fedstep-mutes.toml"
+MUTES_FILE = ".fedstep-mutes.toml"
 LARGEST_FILE = 1 << 20  # bytes; about 5,000 entries
 KEYS = ("test", "owner", "reason", "until")
 EXAMPLE = 'Write [[mute]] with test = "...", owner = "...", reason = "..." and until = 2030-12-31'
@@ -40,12 +40,12 @@ class MuteList(NamedTuple):
 def read_mutes(root: str, today: str) -> MuteList:
     """The mute list at the repository root, empty where there is none; the error of a file that cannot be used."""
     try:
-        with open(os.path.join(root, FILE), "rb") as file:
+        with open(os.path.join(root, MUTES_FILE), "rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         return MuteList()
     except OSError as error:
-        return MuteList(problems=(InputError(f"{FILE} cannot be read, nothing is muted: {error.strerror}"),))
+        return MuteList(problems=(InputError(f"{MUTES_FILE} cannot be read, nothing is muted: {error.strerror}"),))
     try:
         return MuteList(parse_mutes(content, today))
     except InputError as error:
@@ -60,24 +60,26 @@ def parse_mutes(content: bytes, today: str) -> Mutes:
     import tomllib  # 15 ms, for those who have a list
 
     if len(content) > LARGEST_FILE:
-        raise InputError(f"{FILE} is larger than {LARGEST_FILE >> 20} MiB, nothing is muted", "Delete what is fixed")
+        raise InputError(
+            f"{MUTES_FILE} is larger than {LARGEST_FILE >> 20} MiB, nothing is muted", "Delete what is fixed"
+        )
     try:
         table = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{FILE} is no TOML, nothing is muted: {error}", EXAMPLE) from error
+        raise InputError(f"{MUTES_FILE} is no TOML, nothing is muted: {error}", EXAMPLE) from error
     listed = table.get("mute", [])
     if set(table) - {"mute"} or not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
-        raise InputError(f"{FILE} is no list of [[mute]] tables, nothing is muted", EXAMPLE)
+        raise InputError(f"{MUTES_FILE} is no list of [[mute]] tables, nothing is muted", EXAMPLE)
     entries = [(number, _entry(item), _unknown(item)) for number, item in enumerate(listed, 1)]
     complaints = tuple(_complaint(number, mute, unknown, today) for number, mute, unknown in entries)
     counting = (mute for (_, mute, _), said in zip(entries, complaints, strict=True) if not said)
     return Mutes(tuple(counting), tuple(filter(None, complaints)))
 
 
-def muted_by(test: str, mutes: Mutes) -> tuple[Mute, ...]:
+def find_mute(test: str, mutes: Mutes) -> tuple[Mute, ...]:
     """The first entry that names this test, by its identity or by a pattern; none where no entry does.
 
-    >>> muted_by("shop.CartTest#pays", Mutes((Mute("shop.*#pays", "ada", "#7", "2030-12-31"),)))[0].owner
+    >>> find_mute("shop.CartTest#pays", Mutes((Mute("shop.*#pays", "ada", "#7", "2030-12-31"),)))[0].owner
     'ada'
     """
     return tuple(mute for mute in mutes.entries if mute.test == test or fnmatchcase(test, _pattern(mute.test)))[:1]
@@ -110,7 +112,7 @@ def _unknown(item: Mapping[str, object]) -> str:
 def _complaint(number: int, mute: Mute, unknown: str, today: str) -> str:
     """Why an entry does not count; "" when it does."""
     whose = f" of {mute.owner}" if mute.owner else ""
-    entry = f"{FILE}: entry {number}, {mute.test or 'without a test'}{whose},"
+    entry = f"{MUTES_FILE}: entry {number}, {mute.test or 'without a test'}{whose},"
     missing = ", ".join(_missing(mute))
     if missing or unknown:
         wrong = f"it has no {missing}" if missing else f"it has the unknown key {unknown}"

@@ -65,7 +65,7 @@ def read_source(text: str, suffix: str) -> SourceText:
     return SourceText(bare, functions)
 
 
-def words_of(source: SourceText, function: SourceFunction) -> tuple[str, ...]:
+def extract_words(source: SourceText, function: SourceFunction) -> tuple[str, ...]:
     """The distinct words of a function, sorted, at most 300; keywords and strings count.
 
     The published vocabulary was counted that way: `public`, `throws` and the words of strings are in it.
@@ -275,15 +275,15 @@ def walk_files(root: str) -> Iterator[str]:
                 return
 
 
-def test_words(run: TestRun, root: str, index: SourceIndex) -> tuple[str, ...] | Unavailable:
+def read_test_words(run: TestRun, root: str, index: SourceIndex) -> tuple[str, ...] | Unavailable:
     """The words of the test's own function, sorted, at most 300: its name, signature, decorators and body."""
     path, file, function = _function(run, root, index)
     if isinstance(file, Unavailable):
         return file
-    return words_of(file, function) if function else Unavailable(f"no such test in {path}")
+    return extract_words(file, function) if function else Unavailable(f"no such test in {path}")
 
 
-def test_place(run: TestRun, root: str, index: SourceIndex) -> tuple[str, int]:
+def locate_test(run: TestRun, root: str, index: SourceIndex) -> tuple[str, int]:
     """The file of the project that has the test, "" where none is found, and its line there, 0 where not known."""
     path, file, function = _function(run, root, index)
     if run.line and run.file:

@@ -11,7 +11,7 @@ from fedstep.history.project_store import ProjectStore
 from fedstep.ingest.ci import read_ci
 from fedstep.ingest.git import start_change, start_outgoing
 from fedstep.ingest.git_process import repository_root
-from fedstep.ingest.globs import matcher
+from fedstep.ingest.globs import compile_globs
 from fedstep.types import BuildContext, Change, CiRun, Reports, TestRun, Unavailable
 
 LARGEST_EVENT = 30 << 20  # bytes; GitHub cuts webhook payloads at 25 MB
@@ -58,7 +58,7 @@ def start_situation(place: RunContext, reports: Sequence[str] = ()) -> Callable[
     if in_ci(place.ci):
         change = start_change(place.root, place.ci)
     else:
-        change = start_outgoing(place.root, is_report=matcher(reports, os.getcwd(), place.root))
+        change = start_outgoing(place.root, is_report=compile_globs(reports, os.getcwd(), place.root))
     return lambda: BuildContext(_on_branch(place), change(), place.now)
 
 
@@ -101,14 +101,14 @@ def words_of_tests(root: str) -> Callable[[tuple[TestRun, ...]], Mapping[str, tu
         if not runs:
             return {}
         from fedstep.ingest.git import list_files
-        from fedstep.ingest.test_source import SourceIndex, test_words, walk_files
+        from fedstep.ingest.test_source import SourceIndex, read_test_words, walk_files
         from fedstep.schema.encoders import sub_words
         from fedstep.schema.schema import schema
 
         tracked = list_files(root)
         index = SourceIndex(walk_files(root) if isinstance(tracked, Unavailable) else tracked)
         listed = schema().words("source").index
-        found = ((run.test, test_words(run, root, index)) for run in runs)
+        found = ((run.test, read_test_words(run, root, index)) for run in runs)
         return {
             test: tuple(word for word in sub_words(identifiers) if word in listed)
             for test, identifiers in found

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
-from fedstep.ingest.mutes import Mutes, muted_by
+from fedstep.ingest.mutes import Mutes, find_mute
 from fedstep.results import FailureVerdict, MutedFailure, TrainReport, TriageReport
 
 F = TypeVar("F", TriageReport, TrainReport)
@@ -24,7 +24,7 @@ def set_apart(finding: F, mutes: Mutes) -> F:
 
 
 def _parted(failures: Sequence[FailureVerdict], mutes: Mutes) -> _Sorted:
-    found = [(failure, muted_by(failure.test, mutes)) for failure in failures]
+    found = [(failure, find_mute(failure.test, mutes)) for failure in failures]
     return _Sorted(
         tuple(failure for failure, by in found if not by),
         tuple(MutedFailure(failure, mute.owner, mute.reason, mute.until) for failure, by in found for mute in by),

@@ -22,7 +22,7 @@ from jwt import exceptions as wrong
 from jwt.exceptions import PyJWTError
 
 from fedstep.errors import AggregatorError, UsageError, WireError
-from fedstep.federation.transport import requests_send
+from fedstep.federation.transport import requests_transport
 from fedstep.server.identity import AccessDenied, Identity, is_loopback
 
 LONGEST_PATTERN = 200  # characters of a claim that is kept
@@ -178,7 +178,7 @@ def fetch_keys(url: str) -> bytes:
     """The document at a URL, bounded in size and time, redirects not followed. Raises AggregatorError, WireError."""
     parts = urlsplit(url)
     path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-    send = requests_send(f"{parts.scheme}://{parts.netloc}")
+    send = requests_transport(f"{parts.scheme}://{parts.netloc}")
     answer = send("GET", path, {"Accept": "application/json", "Accept-Encoding": "identity"}, b"", TIMEOUT)
     if answer.status != 200 or len(answer.body) > LARGEST:
         raise WireError(f"{parts.hostname} answered {answer.status} with {len(answer.body)} bytes")

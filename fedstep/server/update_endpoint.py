@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fedstep.errors import SchemaMismatch, WireError
 from fedstep.federation.messages import SchemaShape, Update, check_update, unpack_update
-from fedstep.federation.secagg.share_messages import MaskedShare, SeedShare, check_half
+from fedstep.federation.secagg.share_messages import MaskedShare, SeedShare, check_share
 from fedstep.federation.tensors import Vector
 from fedstep.server.auth import RequestGuard
 from fedstep.server.http_messages import HttpProblem, as_json, header, note, plain_body
@@ -108,7 +108,7 @@ class ShareEndpoint:
             half = unpack(body)
         except WireError as error:
             raise HttpProblem(400, "not-an-update", str(error), reason=str(error.args[0])) from error
-        check_fit(half, request.headers.get("idempotency-key", ""), check_half, self._shape)
+        check_fit(half, request.headers.get("idempotency-key", ""), check_share, self._shape)
         return half
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, create_engine, select
 from fedstep.federation.client import FetchedModel, pull
 from fedstep.federation.messages import shape, unpack_update
 from fedstep.federation.tensors import Vector, unpack
-from fedstep.federation.transport import requests_send
+from fedstep.federation.transport import requests_transport
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.inputs import ModelVersion, StoredUpdate
@@ -47,7 +47,7 @@ def accounts(store: str, sent: Mapping[str, bytes], acknowledged: Mapping[str, s
 
 def served_as_stored(store: str, url: str) -> Iterator[str]:
     """A line where the model served is not the newest one of the store."""
-    found = pull(url, "", requests_send(url), shape(schema()))
+    found = pull(url, "", requests_transport(url), shape(schema()))
     assert isinstance(found, FetchedModel)
     with closing(Store(store, shape(schema()))) as reader:
         stored = reader.vectors(found.model.candidate_version)

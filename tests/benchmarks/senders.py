@@ -8,7 +8,7 @@ from threading import Event, Lock, Thread
 from fedstep.errors import AggregatorError, AggregatorUnreachable
 from fedstep.federation.client import FetchedModel, Receipt, pull, push
 from fedstep.federation.messages import Model, TrialScore, Update, clip, pack_update, shape
-from fedstep.federation.transport import RetryPolicy, Transport, requests_send
+from fedstep.federation.transport import RetryPolicy, Transport, requests_transport
 from fedstep.schema.schema import schema
 
 ONCE = RetryPolicy(timeout=15.0, waits=())
@@ -45,7 +45,7 @@ class Senders:
     def _send_on(self, number: int) -> None:
         dice, turn = Random(f"{self._seed}/{number}"), 0
         model: Model | None = None
-        url, send = "", requests_send("http://127.0.0.1:1")
+        url, send = "", requests_transport("http://127.0.0.1:1")
         while not self._stopping.is_set():
             url, send = self._reached(url, send)
             if turn % LOOK_EVERY == 0 or model is None:
@@ -63,7 +63,7 @@ class Senders:
         while not self.url:
             time.sleep(0.01)
         now = self.url
-        return (url, send) if now == url else (now, requests_send(now))
+        return (url, send) if now == url else (now, requests_transport(now))
 
     def _looked(self, url: str, send: Transport) -> Model | None:
         try:

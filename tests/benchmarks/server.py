@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedstep.federation.sync import Aggregator
-from fedstep.federation.transport import HttpResponse, RetryPolicy, requests_send
+from fedstep.federation.transport import HttpResponse, RetryPolicy, requests_transport
 from fedstep.history.project_store import ProjectStore
 from fedstep.pipeline.train import train
 from tests.benchmarks.project import drawn_builds
@@ -54,7 +54,7 @@ def sent_sizes(folder: Path, tests: int) -> list[int]:
     home = ProjectStore(str(folder / "history"))
     home.prepare()
     with aggregator(folder) as url:
-        real = requests_send(url)
+        real = requests_transport(url)
 
         def send(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
             sizes.append(len(body))

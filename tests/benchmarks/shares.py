@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedstep.federation.messages import NOISE, TrialScore, Update, pack_update
-from fedstep.federation.secagg.share_messages import pack_half
-from fedstep.federation.secagg.shares import ShareNoise, deviation_of, deviations, split
+from fedstep.federation.secagg.share_messages import pack_share
+from fedstep.federation.secagg.shares import ShareNoise, noise_deviation, scale_deviations, split_update
 from fedstep.schema.encoders import Numeric
 from fedstep.schema.schema import Schema, Task, schema
 from tests.helpers.lifetime import bound
@@ -54,11 +54,11 @@ def share_figures() -> list[Figure]:
 def split_figure(target: float, runs: int = 51) -> Figure:
     """From an update of every task to the bytes of both halves, in time of the processor: others do not slow it."""
     update, bounds = dense(schema()), {name: task.clip for name, task in schema().tasks.items()}
-    noise, took = deviations(deviation_of(NOISE, 5), schema()), []
+    noise, took = scale_deviations(noise_deviation(NOISE, 5), schema()), []
     for _ in range(runs):
         began = time.process_time()
-        for half in split(update, bounds, os.urandom(32), ShareNoise(noise, os.urandom(32))):
-            pack_half(half)
+        for half in split_update(update, bounds, os.urandom(32), ShareNoise(noise, os.urandom(32))):
+            pack_share(half)
         took.append(1000 * (time.process_time() - began))
     value = round(statistics.median(took), 2)
     return _figure("split an update in two", value, "ms", target, "CPU time", value <= target)
@@ -67,7 +67,7 @@ def split_figure(target: float, runs: int = 51) -> Figure:
 def bytes_figure(target: float) -> Figure:
     """Both messages, uncompressed, against the numbers of the dense update as C floats."""
     bounds = {name: task.clip for name, task in schema().tasks.items()}
-    both = sum(len(pack_half(half)) for half in split(dense(schema()), bounds, bytes(32)))
+    both = sum(len(pack_share(half)) for half in split_update(dense(schema()), bounds, bytes(32)))
     floats = 4 * sum(task.size() for task in schema().tasks.values())
     value = round(both / floats, 3)
     return _figure(
@@ -106,7 +106,7 @@ def _plain_body(size: int) -> bytes:
 
 
 def _masked_body(size: int) -> bytes:
-    return pack_half(split(dense(flat(size)), {"flaky": 1.0}, bytes(32))[0])
+    return pack_share(split_update(dense(flat(size)), {"flaky": 1.0}, bytes(32))[0])
 
 
 def _rate(role: str, path: str, size: int, body_of: object) -> float:

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from fedstep.history.project_store import ProjectStore
-from fedstep.importers.api_client import ApiClient, RateLimitPolicy, ResponseCache, requests_get
+from fedstep.importers.api_client import ApiClient, RateLimitPolicy, ResponseCache, requests_getter
 
 
 @dataclass(frozen=True)
@@ -97,5 +97,5 @@ def asker(home: ProjectStore, url: str, manners: RateLimitPolicy | None = None, 
     """An asker over a real socket."""
     secret = {"Authorization": f"Bearer {token}"}
     return ApiClient(
-        requests_get(secret), url, ResponseCache(home), manners or Patience().manners(), "Check GITHUB_TOKEN"
+        requests_getter(secret), url, ResponseCache(home), manners or Patience().manners(), "Check GITHUB_TOKEN"
     )

@@ -5,8 +5,8 @@ from pathlib import Path
 from random import Random
 
 from fedstep.federation.messages import SchemaShape, TrialScore, Update, clip
-from fedstep.federation.secagg.share_messages import residue_bytes
-from fedstep.federation.secagg.shares import split
+from fedstep.federation.secagg.share_messages import residues_to_bytes
+from fedstep.federation.secagg.shares import split_update
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.policy import BufferPolicy
@@ -41,9 +41,9 @@ def drawn(number: int, tasks: tuple[str, ...] = ("flaky",), base: int = 0, trial
 
 def offers(update: Update, project: str = "") -> tuple[ShareOffer, ShareOffer]:
     """What leader and helper keep of an update."""
-    masked, seeded = split(update, BOUNDS, seed_of(int(update.id, 16)))
+    masked, seeded = split_update(update, BOUNDS, seed_of(int(update.id, 16)))
     whose = project or update.project, "owner"
-    vectors = {task: residue_bytes(vector) for task, vector in masked.vectors.items()}
+    vectors = {task: residues_to_bytes(vector) for task, vector in masked.vectors.items()}
     first = ShareOffer(update.id, *whose, masked.pair, masked.trials, vectors, update.base)
     return first, seed_offer(seeded, *whose)
 

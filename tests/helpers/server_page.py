@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 from fedstep.federation.messages import SchemaShape, TrialScore, Update, pack_update, shape
-from fedstep.federation.model_cache import starter_bytes
+from fedstep.federation.model_cache import load_starter_bytes
 from fedstep.federation.tensors import Vector
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import Schema
@@ -37,7 +37,7 @@ def grow(url: str, ours: Schema, until: float = NOW, rounds: int = len(DIFFERENC
     """Fills the store at `url` with a week of drawn updates, the same ones each time; the newest are of `until`."""
     dice, fits = Random(7), shape(ours)
     store = Store(url, fits)
-    version = store.start(starting_vectors(starter_bytes(), fits), until - 8 * DAY)
+    version = store.start(starting_vectors(load_starter_bytes(), fits), until - 8 * DAY)
     step = partial(next_version, rules=default_rules(ours), gate=Gate())
     for number in range(rounds):
         now = until - 6.4 * DAY * (rounds - 1 - number) / rounds

@@ -14,7 +14,7 @@ from random import Random
 from fedstep.federation.client import pull
 from fedstep.federation.messages import Model, Update, clip, shape
 from fedstep.federation.secagg.share_client import Endpoint
-from fedstep.federation.transport import RetryPolicy, requests_send
+from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.schema.schema import schema
 from tests.helpers.lifetime import bound
 
@@ -58,12 +58,12 @@ def logged(folder: Path, words: str) -> bool:
 
 def peer(url: str) -> Endpoint:
     """The way to a process."""
-    return Endpoint(url, requests_send(url))
+    return Endpoint(url, requests_transport(url))
 
 
 def pulled(url: str) -> Model:
     """The model that it serves now."""
-    return pull(url, "", requests_send(url), shape(schema()), PATIENCE).model
+    return pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model
 
 
 def wait_for(done: Callable[[], bool], why: Callable[[], object] = lambda: "it did not happen in time") -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedstep.diagnostics.inspect import BY_HEAD, MEANINGS
-from fedstep.federation.model_cache import starter_model
+from fedstep.federation.model_cache import load_starter_model
 from fedstep.history.project_store import ProjectStore
 from fedstep.pipeline.operations import evaluate_build, record_build
 from tests.benchmarks.project import drawn_builds
@@ -59,7 +59,7 @@ class TestHistory:
         home = ProjectStore(str(tmp_path / "history"))
         home.prepare()
         (evidence,) = drawn_builds(20, 1)
-        assert record_build(home, evaluate_build(home, evidence, CachedModel(starter_model())), lambda _: {})
+        assert record_build(home, evaluate_build(home, evidence, CachedModel(load_starter_model())), lambda _: {})
         (name,) = home.log.files()
         entry = home.log.read(name)
         assert evidence.situation.change.author == "a@example.org"

@@ -10,7 +10,7 @@ from fedstep.errors import WireError
 from fedstep.federation.client import push
 from fedstep.federation.sync import Aggregator
 from fedstep.federation.tensors import LARGEST_MESSAGE, inflate
-from fedstep.federation.transport import HttpResponse, RetryPolicy, requests_send
+from fedstep.federation.transport import HttpResponse, RetryPolicy, requests_transport
 from fedstep.history.project_store import ProjectStore
 from fedstep.pipeline.train import train
 from tests.benchmarks.project import drawn_builds
@@ -132,7 +132,7 @@ class TestRequests:
         home, seen, updates = ProjectStore(str(tmp_path / "history")), [], 0
         home.prepare()
         with aggregator(tmp_path) as url:
-            real = requests_send(url)
+            real = requests_transport(url)
 
             def send(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
                 nonlocal updates

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.ingest.ci_vendors import OURS
+from fedstep.ingest.ci_vendors import FEDSTEP_VARIABLES
 
 RECIPE = Path(__file__).parent / "examples" / "any-ci.sh"
 SHELLS = ("dash", pytest.param("bash", marks=pytest.mark.full))
@@ -94,6 +94,10 @@ class TestPage:
         page = (RECIPE.parents[3] / "docs/how-to/any-ci.md").read_text()
         assert RECIPE.read_text() in page
         known = {
-            name for field in OURS if isinstance(field, tuple) for name in field if str(name).startswith("FEDSTEP_CI_")
+            name
+            for field in FEDSTEP_VARIABLES
+            if isinstance(field, tuple)
+            for name in field
+            if str(name).startswith("FEDSTEP_CI_")
         }
         assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == known

@@ -6,13 +6,13 @@ from os import urandom
 from fedstep.errors import AggregatorError, HistoryError, SchemaMismatch, UpdateRefused, WireError
 from fedstep.federation.client import Receipt, post
 from fedstep.federation.messages import unpack_update
-from fedstep.federation.outbox import DeliveryReport, Outbox, flush_by
-from fedstep.federation.secagg.share_messages import SEED_BYTES, pack_half
-from fedstep.federation.secagg.shares import MOST_DEVIATION, NO_NOISE, ShareNoise, deviations, split
+from fedstep.federation.outbox import DeliveryReport, Outbox, flush_with
+from fedstep.federation.secagg.share_messages import SEED_BYTES, pack_share
+from fedstep.federation.secagg.shares import MAX_DEVIATION, NO_NOISE, ShareNoise, scale_deviations, split_update
 from fedstep.federation.transport import RetryPolicy, Transport
 from fedstep.schema.schema import schema
 
-SHARES = "/v1/shares"
+SHARES_PATH = "/v1/shares"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Endpoint:
     send: Transport
 
 
-def flush_halves(
+def flush_shares(
     outbox: Outbox,
     leader: Endpoint,
     helper: Endpoint,
@@ -43,12 +43,12 @@ def flush_halves(
         except HistoryError as error:
             raise AggregatorError(str(error.args[0]), error.remedy) from error
         seed, noise = _opened(kept)
-        return push_halves(update, seed, leader, helper, patience, noise)
+        return push_shares(update, seed, leader, helper, patience, noise)
 
-    return flush_by(outbox, both, patience)
+    return flush_with(outbox, both, patience)
 
 
-def push_halves(
+def push_shares(
     update: bytes,
     seed: bytes,
     leader: Endpoint,
@@ -67,12 +67,12 @@ def push_halves(
             "It will not be sent.",
         )
     try:
-        first, second = split(whole, {name: task.clip for name, task in schema().tasks.items()}, seed, noise)
-        masked, seeded = pack_half(first), pack_half(second)
+        first, second = split_update(whole, {name: task.clip for name, task in schema().tasks.items()}, seed, noise)
+        masked, seeded = pack_share(first), pack_share(second)
     except WireError as error:
         raise UpdateRefused(f"an update cannot be split ({error.args[0]})", "It will not be sent.") from error
-    post(SHARES, whole.id, seeded, helper.url, helper.send, patience)
-    return post(SHARES, whole.id, masked, leader.url, leader.send, patience)
+    post(SHARES_PATH, whole.id, seeded, helper.url, helper.send, patience)
+    return post(SHARES_PATH, whole.id, masked, leader.url, leader.send, patience)
 
 
 def _secrets(deviation: int) -> bytes:
@@ -83,6 +83,6 @@ def _secrets(deviation: int) -> bytes:
 def _opened(kept: bytes) -> tuple[bytes, ShareNoise]:
     """The seed of the pads, and the noise. Raises UpdateRefused for bytes that are not what was kept."""
     deviation = int.from_bytes(kept[2 * SEED_BYTES :], "big")
-    if len(kept) != 2 * SEED_BYTES + 4 or deviation > MOST_DEVIATION:
+    if len(kept) != 2 * SEED_BYTES + 4 or deviation > MAX_DEVIATION:
         raise UpdateRefused("an update cannot be split: its secret is damaged", "It will not be sent.")
-    return kept[:SEED_BYTES], ShareNoise(deviations(deviation, schema()), kept[SEED_BYTES : 2 * SEED_BYTES])
+    return kept[:SEED_BYTES], ShareNoise(scale_deviations(deviation, schema()), kept[SEED_BYTES : 2 * SEED_BYTES])

@@ -14,11 +14,11 @@ from fedstep.errors import SchemaMismatch, WireError
 from fedstep.federation.messages import SchemaShape
 from fedstep.federation.tensors import LARGEST_MESSAGE
 
-MASKED, SEEDED = "fedstep-masked-2", "fedstep-seed-2"
+MASKED_FORMAT, SEED_FORMAT = "fedstep-masked-2", "fedstep-seed-2"
 SEED_BYTES = 32
-LONGEST_HEADER = 1 << 12  # bytes; four tasks take about 600
-MOST_HEADS = 32
-NEWEST_VERSION = (1 << 31) - 1  # what a database's integers hold
+MAX_HEADER_BYTES = 1 << 12  # bytes; four tasks take about 600
+MAX_TASKS = 32
+MAX_VERSION = (1 << 31) - 1  # what a database's integers hold
 REMEDY = "Both sides need the same version of fedstep."
 
 _NUMBER = "0|[1-9][0-9]{0,14}"
@@ -54,23 +54,23 @@ class SeedShare(NamedTuple):
     seed: bytes
 
 
-def pack_half(half: MaskedShare | SeedShare) -> bytes:
+def pack_share(half: MaskedShare | SeedShare) -> bytes:
     """The bytes of either message; equal messages give equal bytes. WireError for one that nobody would accept."""
     body = _packed(half)
     if isinstance(half, MaskedShare):
-        unpack_masked(body)
+        unpack_masked_share(body)
     else:
-        unpack_seeded(body)
+        unpack_seed_share(body)
     return body
 
 
-def unpack_masked(body: bytes) -> MaskedShare:
+def unpack_masked_share(body: bytes) -> MaskedShare:
     """The leader's half in these bytes. Raises WireError."""
-    words, lengths, numbers = _read(body, MASKED, {**_WORDS, "base": _NUMBER, "pair": "[0-9a-f]{32}"})
+    words, lengths, numbers = _read(body, MASKED_FORMAT, {**_WORDS, "base": _NUMBER, "pair": "[0-9a-f]{32}"})
     trials, vectors, start = _trials(words), {}, 0
     for task in sorted(trials):
         end = start + 8 * lengths.get(task, 0)
-        vectors[task] = residues(numbers[start:end])
+        vectors[task] = bytes_to_residues(numbers[start:end])
         start = end
     names = words["id"], words["project"], words["pair"]
     half = MaskedShare(words["schema"], int(words["base"]), *names, trials, vectors)
@@ -78,9 +78,9 @@ def unpack_masked(body: bytes) -> MaskedShare:
     return half
 
 
-def unpack_seeded(body: bytes) -> SeedShare:
+def unpack_seed_share(body: bytes) -> SeedShare:
     """The helper's half in these bytes. Raises WireError."""
-    words, _, seed = _read(body, SEEDED, _WORDS)
+    words, _, seed = _read(body, SEED_FORMAT, _WORDS)
     if len(seed) != SEED_BYTES:
         raise WireError(f"the seed has {len(seed)} bytes, not {SEED_BYTES}", REMEDY)
     half = SeedShare(words["schema"], words["id"], words["project"], _trials(words), seed)
@@ -88,7 +88,7 @@ def unpack_seeded(body: bytes) -> SeedShare:
     return half
 
 
-def check_half(half: MaskedShare | SeedShare, ours: SchemaShape) -> None:
+def check_share(half: MaskedShare | SeedShare, ours: SchemaShape) -> None:
     """Raises SchemaMismatch for another schema, WireError for a task that is unknown or of another size.
 
     WireError too for a version that nobody can have made yet.
@@ -96,7 +96,7 @@ def check_half(half: MaskedShare | SeedShare, ours: SchemaShape) -> None:
     if half.schema != ours.digest:
         raise SchemaMismatch(f"the message has the feature schema {half.schema}, this side {ours.digest}", REMEDY)
     base = half.base if isinstance(half, MaskedShare) else 0
-    if max([base, *half.trials.values()]) > NEWEST_VERSION:
+    if max([base, *half.trials.values()]) > MAX_VERSION:
         raise WireError("it was learned from, or scored, a version that there cannot be", "Run fedstep pull.")
     lengths = {task: len(vector) for task, vector in half.vectors.items()} if isinstance(half, MaskedShare) else {}
     for task in half.trials:
@@ -110,10 +110,12 @@ def _packed(half: MaskedShare | SeedShare) -> bytes:
     words |= {f"trial.{task}": str(trial) if trial >= 0 else "none" for task, trial in half.trials.items()}
     tensors: list[tuple[str, str, int, bytes]]
     if isinstance(half, MaskedShare):
-        words |= {"format": MASKED, "base": str(half.base), "pair": half.pair}
-        tensors = [(task, "U64", len(vector), residue_bytes(vector)) for task, vector in sorted(half.vectors.items())]
+        words |= {"format": MASKED_FORMAT, "base": str(half.base), "pair": half.pair}
+        tensors = [
+            (task, "U64", len(vector), residues_to_bytes(vector)) for task, vector in sorted(half.vectors.items())
+        ]
     else:
-        words |= {"format": SEEDED}
+        words |= {"format": SEED_FORMAT}
         tensors = [("seed", "U8", len(half.seed), half.seed)]
     header: dict[str, object] = {"__metadata__": dict(sorted(words.items()))}
     start = 0
@@ -134,7 +136,7 @@ def _check_form(half: MaskedShare | SeedShare, body: bytes) -> None:
 def _read(body: bytes, wanted: str, patterns: Mapping[str, str]) -> tuple[Mapping[str, str], Mapping[str, int], bytes]:
     """The words, the length of each tensor as the header claims it, and the bytes of the numbers."""
     length = int.from_bytes(body[:8], "little")
-    if len(body) > LARGEST_MESSAGE or len(body) < 8 or length > min(LONGEST_HEADER, len(body) - 8):
+    if len(body) > LARGEST_MESSAGE or len(body) < 8 or length > min(MAX_HEADER_BYTES, len(body) - 8):
         raise WireError("the message is too large, cut off or not safetensors", REMEDY)
     try:
         header = json.loads(body[8 : 8 + length].decode("ascii"))
@@ -154,7 +156,7 @@ def _check_words(words: Mapping[str, object], patterns: Mapping[str, str]) -> No
         if not found or not isinstance(value, str) or not re.fullmatch(found, value):
             raise WireError(f"the metadata {name[:40]!a} is unknown or has no valid value", REMEDY)
     tasks = len(words) - len(patterns)
-    if not patterns.keys() <= words.keys() or not 0 < tasks <= MOST_HEADS:
+    if not patterns.keys() <= words.keys() or not 0 < tasks <= MAX_TASKS:
         raise WireError("the metadata of the message is not whole, or names no head", REMEDY)
 
 
@@ -163,7 +165,7 @@ def _trials(words: Mapping[str, str]) -> Mapping[str, int]:
     return {task: -1 if value == "none" else int(value) for task, value in sorted(named.items())}
 
 
-def residues(numbers: bytes) -> Residues:
+def bytes_to_residues(numbers: bytes) -> Residues:
     """The little-endian numbers of 8 bytes each in these bytes."""
     vector = array("Q")
     vector.frombytes(numbers[: len(numbers) // 8 * 8])
@@ -172,7 +174,7 @@ def residues(numbers: bytes) -> Residues:
     return vector
 
 
-def residue_bytes(vector: Residues) -> bytes:
+def residues_to_bytes(vector: Residues) -> bytes:
     """The numbers as little-endian bytes, 8 each."""
     if sys.byteorder == "little":
         return vector.tobytes()

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from fedstep.errors import WireError
 from fedstep.federation.messages import LOUDEST, MOST_NOISE, Update, loudness
-from fedstep.federation.secagg.share_messages import MaskedShare, Residues, SeedShare, residues
+from fedstep.federation.secagg.share_messages import MaskedShare, Residues, SeedShare, bytes_to_residues
 from fedstep.schema.schema import Schema
 
-FARTHEST = 8.3  # standard deviations, which no draw goes beyond: the largest is that of a chance of 2^-53
+MAX_DRAW = 8.3  # standard deviations, which no draw goes beyond: the largest is that of a chance of 2^-53
 CHANCE = 2.0**-64 - 2.0**-116  # from [-2^63, 2^63) to within (-1/2, 1/2), also after rounding
 
 
@@ -33,7 +33,7 @@ class ShareNoise(NamedTuple):
 NO_NOISE = ShareNoise(MappingProxyType({}), b"")
 
 
-def gaussian(deviation: int, secret: bytes, purpose: str, size: int) -> Sequence[float]:
+def draw_gaussian(deviation: int, secret: bytes, purpose: str, size: int) -> Sequence[float]:
     """So many numbers in steps of the grid, drawn for this purpose: the same secret and purpose give the same ones.
 
     By inversion (Wichura, AS 241, in `statistics`) of 53 bits each, which SHAKE-128 (FIPS 202) makes of the secret.
@@ -43,23 +43,23 @@ def gaussian(deviation: int, secret: bytes, purpose: str, size: int) -> Sequence
     """
     from statistics import NormalDist  # predict draws nothing, and need not wait for all that this loads
 
-    words = residues(shake_128(f"fedstep noise 1\0{purpose}\0".encode() + secret).digest(8 * size))
+    words = bytes_to_residues(shake_128(f"fedstep noise 1\0{purpose}\0".encode() + secret).digest(8 * size))
     chances = [word * CHANCE + 0.5 for word in array("q", words.tobytes())]
     return list(map(NormalDist(0.0, deviation).inv_cdf, chances))
 
 
 MODULUS = 1 << 64
 LEVELS = 1 << 20  # steps of the grid from 0 to the bound: 16 times coarser than a C float, and no coordinate is larger
-REACH = 0.2  # of a score's range: it is drawn in to this, as in the gate, so that no lie weighs more
-HEAVIEST = 1 << 6  # the weight of a sum of fresh updates
-USUAL_SUM = 5  # projects in a sum where nobody says otherwise
-MOST_SUMMED = 1 << 10  # updates in one sum
-MOST_DEVIATION = int(MOST_NOISE * LEVELS)  # of one update's noise, in a task of whole batches
-LARGEST = LEVELS + ceil(FARTHEST * LOUDEST * MOST_DEVIATION)  # that a number of one update can be, noise and all
-assert LARGEST * HEAVIEST * MOST_SUMMED < MODULUS // 2, "a weighted sum has to fit, with its sign"
+SCORE_LIMIT = 0.2  # of a score's range: it is drawn in to this, as in the gate, so that no lie weighs more
+MAX_WEIGHT = 1 << 6  # the weight of a sum of fresh updates
+USUAL_SUM_SIZE = 5  # projects in a sum where nobody says otherwise
+MAX_SUMMED = 1 << 10  # updates in one sum
+MAX_DEVIATION = int(MOST_NOISE * LEVELS)  # of one update's noise, in a task of whole batches
+MAX_QUANTISED = LEVELS + ceil(MAX_DRAW * LOUDEST * MAX_DEVIATION)  # that a number of one update can be, noise and all
+assert MAX_QUANTISED * MAX_WEIGHT * MAX_SUMMED < MODULUS // 2, "a weighted sum has to fit, with its sign"
 
 
-def split(
+def split_update(
     update: Update, bounds: Mapping[str, float], seed: bytes, noise: ShareNoise = NO_NOISE
 ) -> tuple[MaskedShare, SeedShare]:
     """The halves of an update whose tasks are clipped to `bounds`. The same seed and noise give the same halves.
@@ -71,38 +71,40 @@ def split(
     trials = {task: update.scores[task].trial if task in update.scores else -1 for task in sorted(update.deltas)}
     seeded = SeedShare(update.schema, update.id, update.project, trials, seed)
     vectors = {}
-    for task, secret in task_seeds(seeded).items():
+    for task, secret in derive_task_seeds(seeded).items():
         score = update.scores[task].difference if task in update.scores else 0.0
         delta = update.deltas[task]
         deviation, purpose = noise.deviations.get(task, 0), f"{update.id} {task}"
-        drawn = gaussian(deviation, noise.secret, purpose, len(delta)) if deviation else repeat(0.0)
-        numbers = quantised(delta, bounds[task], drawn) + quantised([max(-REACH, min(REACH, score))], REACH)
-        vectors[task] = _subtract(numbers, residues(pad_bytes(secret, len(numbers))))
-    return MaskedShare(update.schema, update.base, update.id, update.project, pair_of(seed), trials, vectors), seeded
+        drawn = draw_gaussian(deviation, noise.secret, purpose, len(delta)) if deviation else repeat(0.0)
+        numbers = quantise(delta, bounds[task], drawn) + quantise(
+            [max(-SCORE_LIMIT, min(SCORE_LIMIT, score))], SCORE_LIMIT
+        )
+        vectors[task] = _subtract(numbers, bytes_to_residues(derive_pad(secret, len(numbers))))
+    return MaskedShare(update.schema, update.base, update.id, update.project, hash_seed(seed), trials, vectors), seeded
 
 
-def deviation_of(noise: float, fewest: int) -> int:
+def noise_deviation(noise: float, fewest: int) -> int:
     """The standard deviation, in steps of the grid, of each update's noise where `fewest` of them add up to `noise`.
 
     A leader that names more than five gets no less of it: the helper may open sums of five.
 
-    >>> deviation_of(0.5, 4) / LEVELS
+    >>> noise_deviation(0.5, 4) / LEVELS
     0.25
     """
-    return ceil(noise * LEVELS / sqrt(max(1, min(fewest, USUAL_SUM))))
+    return ceil(noise * LEVELS / sqrt(max(1, min(fewest, USUAL_SUM_SIZE))))
 
 
-def deviations(usual: int, ours: Schema) -> Mapping[str, int]:
+def scale_deviations(usual: int, ours: Schema) -> Mapping[str, int]:
     """By task the standard deviation of its noise: the usual one, and more where few rows make a batch."""
     return {name: round(usual * loudness(task.minimum_rows)) for name, task in ours.tasks.items()}
 
 
-def quantised(vector: Sequence[float], bound: float, noise: Iterable[float] = repeat(0.0)) -> "array[int]":
+def quantise(vector: Sequence[float], bound: float, noise: Iterable[float] = repeat(0.0)) -> "array[int]":
     """Each number in steps of bound / 2^20, with its noise in such steps, to the nearest.
 
     Raises WireError for one over the bound without its noise.
 
-    >>> quantised([0.5, -0.25], 0.5).tolist()
+    >>> quantise([0.5, -0.25], 0.5).tolist()
     [1048576, -524288]
     """
     if max(map(abs, vector), default=0.0) > bound:
@@ -111,7 +113,7 @@ def quantised(vector: Sequence[float], bound: float, noise: Iterable[float] = re
     return array("q", [round(number * steps + drawn) for number, drawn in zip(vector, noise, strict=False)])
 
 
-def task_seeds(half: SeedShare) -> Mapping[str, bytes]:
+def derive_task_seeds(half: SeedShare) -> Mapping[str, bytes]:
     """For each task of the update a seed of its own, which leads to no other: they are released one by one.
 
     HKDF-Expand (RFC 5869) with SHA-256 of the seed, for this schema, update and task, so that no pad is used twice.
@@ -120,12 +122,12 @@ def task_seeds(half: SeedShare) -> Mapping[str, bytes]:
     return {task: hmac.digest(half.seed, f"{whose}{task}\0\1".encode(), "sha256") for task in half.trials}
 
 
-def pad_bytes(seed: bytes, size: int) -> bytes:
+def derive_pad(seed: bytes, size: int) -> bytes:
     """The pad that a task's own seed gives: `size` little-endian numbers of 8 bytes, SHAKE-128 (FIPS 202) of it."""
     return shake_128(b"fedstep pad 2\0" + seed).digest(8 * size)
 
 
-def pair_of(seed: bytes) -> str:
+def hash_seed(seed: bytes) -> str:
     """What the leader may know of a seed: 32 hex digits of its hash, which name it and do not lead back to it."""
     return sha256(b"fedstep pair 1\0" + seed).hexdigest()[:32]
 

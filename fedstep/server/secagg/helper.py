@@ -19,8 +19,8 @@ from starlette.routing import Route
 
 from fedstep.errors import WireError
 from fedstep.federation.messages import shape
-from fedstep.federation.secagg.share_messages import SeedShare, unpack_seeded
-from fedstep.federation.secagg.shares import pair_of, task_seeds
+from fedstep.federation.secagg.share_messages import SeedShare, unpack_seed_share
+from fedstep.federation.secagg.shares import derive_task_seeds, hash_seed
 from fedstep.schema.schema import Schema, schema
 from fedstep.server.auth import RequestGuard
 from fedstep.server.health import HealthEndpoints
@@ -49,7 +49,7 @@ from fedstep.server.update_endpoint import ShareBatcher, ShareEndpoint, mismatch
 
 def seed_offer(half: SeedShare, project: str, owner: str) -> ShareOffer:
     """What is kept of a half: not its seed, which would open tasks that were released while others wait."""
-    return ShareOffer(half.id, project, owner, pair_of(half.seed), half.trials, task_seeds(half))
+    return ShareOffer(half.id, project, owner, hash_seed(half.seed), half.trials, derive_task_seeds(half))
 
 
 class HelperStore(ShareStore):
@@ -164,7 +164,7 @@ class Helper:
 
     async def share(self, request: Request) -> Response:
         """POST /v1/shares: 202 with a receipt once the seed is on disk."""
-        return await self._taking.take(request, unpack_seeded, seed_offer, 0)
+        return await self._taking.take(request, unpack_seed_share, seed_offer, 0)
 
     async def round(self, request: Request) -> Response:
         """POST /v1/rounds: the sums of the pads of what the leader proposes, signed."""

@@ -16,10 +16,10 @@ from starlette.responses import Response
 
 from fedstep.errors import AggregatorError, WireError
 from fedstep.federation.messages import shape
-from fedstep.federation.secagg.share_messages import MaskedShare, residue_bytes, unpack_masked
-from fedstep.federation.secagg.shares import HEAVIEST, LEVELS, deviation_of, deviations
+from fedstep.federation.secagg.share_messages import MaskedShare, residues_to_bytes, unpack_masked_share
+from fedstep.federation.secagg.shares import LEVELS, MAX_WEIGHT, noise_deviation, scale_deviations
 from fedstep.federation.transport import HttpResponse as Heard
-from fedstep.federation.transport import Transport, requests_send
+from fedstep.federation.transport import Transport, requests_transport
 from fedstep.schema.schema import Schema
 from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.inputs import AggregationResult, CurrentModels, ModelVersion
@@ -165,7 +165,7 @@ class LeaderStore(ShareStore):
         release = EvaluationSum(len(rows), float(steps[size]) / LEVELS) if scored else EvaluationSum(0, 0.0)
         weights = (weight(row.base, current.candidate.version) for row in rows)
         senders = [(row.owner, row.project) for row in rows]
-        return TaskSum(steps[:size], min(weights) / HEAVIEST / LEVELS, release, senders)
+        return TaskSum(steps[:size], min(weights) / MAX_WEIGHT / LEVELS, release, senders)
 
     def _mark(self, connection: Connection, pads: MaskSum, number: int) -> None:
         which = halves.c.id.in_(pads.ids) & (halves.c.head == pads.task)
@@ -221,14 +221,14 @@ class Leader:
         """Raises UsageError for settings that cannot work."""
         self._metrics = metrics
         self._settings, self._shape, self._clock = settings, shape(ours), clock
-        self._ask = ask or requests_send(settings.peer, settings.peer_token)
+        self._ask = ask or requests_transport(settings.peer, settings.peer_token)
         self._tokens = TokenBook(settings.store)
         self._door = RequestGuard(settings, self._tokens)
         self._book = LeaderStore(settings.store, self._shape.digest)
         batches = ShareBatcher(self._book.keep, settings.limits.queue, clock)
         self._taking = ShareEndpoint(self._door, settings.limits, self._shape, batches, metrics)
         self._step = partial(next_shared, rules={**default_rules(ours), **settings.rules}, gate=settings.gate)
-        self._deviations = deviations(deviation_of(settings.noise, settings.fewest), ours)
+        self._deviations = scale_deviations(noise_deviation(settings.noise, settings.fewest), ours)
         self._newest, self._least = self._book.newest(), 0
 
     @asynccontextmanager
@@ -248,7 +248,7 @@ class Leader:
 
     async def share(self, request: Request) -> Response:
         """POST /v1/shares: 202 with a receipt once the masked update is on disk."""
-        return await self._taking.take(request, unpack_masked, self._offer, self._newest)
+        return await self._taking.take(request, unpack_masked_share, self._offer, self._newest)
 
     async def plain(self, request: Request) -> Response:
         """POST /v1/updates: refused. Raises Problem."""
@@ -317,7 +317,7 @@ class Leader:
         if not 0 <= self._newest - half.base <= self._settings.folding.staleness:
             text = f"it was learned from version {half.base}, the newest here is {self._newest}"
             raise HttpProblem(422, "stale", f"The update is refused: {text}. Run fedstep pull.", reason=text)
-        bodies = {task: residue_bytes(vector) for task, vector in half.vectors.items()}
+        bodies = {task: residues_to_bytes(vector) for task, vector in half.vectors.items()}
         return ShareOffer(half.id, project, owner, half.pair, half.trials, bodies, half.base)
 
     async def _run(self) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedstep.errors import WireError
-from fedstep.federation.secagg.shares import HEAVIEST, MOST_SUMMED
+from fedstep.federation.secagg.shares import MAX_SUMMED, MAX_WEIGHT
 from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus, due
 from fedstep.server.aggregation.vectors import staleness_weight
 
@@ -133,7 +133,7 @@ def _check(proposal: Proposal) -> None:
         raise ValueError("no number of a round, or no schema")
     if not tasks or len(set(tasks)) < len(tasks) or not all(map(TASK.fullmatch, tasks)):
         raise ValueError("no head, one twice, or one of no name")
-    if not all(map(ID.fullmatch, words)) or any(not 0 < len(part.pairs) <= MOST_SUMMED for part in proposal.parts):
+    if not all(map(ID.fullmatch, words)) or any(not 0 < len(part.pairs) <= MAX_SUMMED for part in proposal.parts):
         raise ValueError("an id that is none, or too many")
     if any(type(part.trial) is not int or not -1 <= part.trial < 1 << 31 for part in proposal.parts):
         raise ValueError("a trial that is none")
@@ -193,7 +193,7 @@ def weight(base: int, task: int) -> int:
     >>> [weight(9 - staleness, 9) for staleness in range(5)]
     [64, 45, 45, 32, 32]
     """
-    return round(HEAVIEST * staleness_weight((1 << (1 + max(0, task - base)).bit_length() - 1) - 1))
+    return round(MAX_WEIGHT * staleness_weight((1 << (1 + max(0, task - base)).bit_length() - 1) - 1))
 
 
 def _part(
@@ -218,5 +218,5 @@ def _alike(group: Sequence[PendingShare], newest: int, fewest: int) -> tuple[Pen
     for least in sorted({weight(one.base, newest) for one in group}, reverse=True):
         ids = first_per_project((one.id for one in group if weight(one.base, newest) >= least), projects)
         if len(ids) >= fewest:
-            return tuple(by_id[number] for number in ids[:MOST_SUMMED])
+            return tuple(by_id[number] for number in ids[:MAX_SUMMED])
     return ()

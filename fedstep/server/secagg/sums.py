@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedstep.errors import WireError
-from fedstep.federation.secagg.shares import LEVELS, MOST_SUMMED, pad_bytes
+from fedstep.federation.secagg.shares import LEVELS, MAX_SUMMED, derive_pad
 from fedstep.federation.tensors import Vector
 from fedstep.server.aggregation.fedbuff import AggregationRules, apply_step, scale_rate
 from fedstep.server.aggregation.inputs import AggregationResult, CurrentModels
@@ -44,7 +44,7 @@ def summed(vectors: Iterable[bytes], size: int) -> Residues:
 
 def summed_pads(seeds: Iterable[bytes], size: int) -> Residues:
     """The sum of the first `size` numbers of the pads that these seeds of one task give."""
-    return summed((pad_bytes(seed, size) for seed in seeds), size)
+    return summed((derive_pad(seed, size) for seed in seeds), size)
 
 
 def unmask_sum(masked: Residues, pads: Residues, updates: int, size: int, deviation: int = 0) -> NDArray[np.int64]:
@@ -53,8 +53,8 @@ def unmask_sum(masked: Residues, pads: Residues, updates: int, size: int, deviat
     `deviation` is that of the noise of each. Raises WireError for a sum that updates within their bounds do not have:
     somebody lied, and nothing of it is used.
     """
-    if updates > MOST_SUMMED:
-        raise WireError(f"a sum of {updates} updates could overflow", f"At most {MOST_SUMMED} are summed.")
+    if updates > MAX_SUMMED:
+        raise WireError(f"a sum of {updates} updates could overflow", f"At most {MAX_SUMMED} are summed.")
     steps: NDArray[np.int64] = (masked + pads).view(np.int64)
     numbers = steps.astype(np.float64)
     beyond = np.abs(numbers[size:]).max(initial=0.0) > updates * LEVELS

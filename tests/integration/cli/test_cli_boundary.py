@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from fedstep.federation.messages import unpack_update
-from fedstep.federation.model_cache import starter_bytes
+from fedstep.federation.model_cache import load_starter_bytes
 from fedstep.federation.tensors import LARGEST_MESSAGE, inflate
 from fedstep.schema.schema import schema
 from tests.helpers.cli import Checkout, forty_tests, read_request, server
@@ -75,7 +75,7 @@ def as_aggregator(request: Request) -> tuple[str, bytes]:
         return "401 Unauthorized", b""
     if request.line.startswith("POST"):
         return "202 Accepted", b'{"receipt": "r1", "version": 1}'
-    return "200 OK", starter_bytes()
+    return "200 OK", load_starter_bytes()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.federation.model_cache import starter_bytes
+from fedstep.federation.model_cache import load_starter_bytes
 from tests.helpers.cli import (
     SYSTEM_PATH,
     answering,
@@ -25,7 +25,7 @@ CASES = forty_tests(12)
 HURRY = ("--timeout", "1", "--budget", "4")
 IN_TIME = 40.0  # seconds: the budget, and an interpreter with scikit-learn on a very busy machine
 PAGE = b"<html>Please log in</html>"
-MODEL = answering("200 OK", starter_bytes(), "Content-Type: application/octet-stream")
+MODEL = answering("200 OK", load_starter_bytes(), "Content-Type: application/octet-stream")
 in_full = partial(pytest.param, marks=pytest.mark.full)  # each is on a surface of test_cli_never_the_reason, too
 
 

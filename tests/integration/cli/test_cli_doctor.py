@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from fedstep.federation.model_cache import starter_bytes
+from fedstep.federation.model_cache import load_starter_bytes
 from tests.helpers.cli import Checkout, aggregator, answering, dead_port, forty_tests, hanging, new_checkout, server
 
 CI = {"CI": "true", "FEDSTEP_CI_RUN": "77", "FEDSTEP_CI_JOB": "test", "FEDSTEP_CI_BRANCH": "main"}
@@ -156,7 +156,7 @@ class TestAggregator:
     )
     def test_a_clock_that_is_wrong_is_seen_by_the_aggregators(self, experienced, seconds, state, words):
         date = time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + seconds))
-        with server(answering("200 OK", starter_bytes(), "Content-Type: application/octet-stream", date)) as url:
+        with server(answering("200 OK", load_starter_bytes(), "Content-Type: application/octet-stream", date)) as url:
             _, found = checks(experienced, "--aggregator", url)
         assert found["Clock"][0] == state
         assert words in found["Clock"][1]

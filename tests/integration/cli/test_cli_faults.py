@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.federation.model_cache import starter_bytes
+from fedstep.federation.model_cache import load_starter_bytes
 from fedstep.history.project_store import RecordLog
 from fedstep.history.records import BuildRecord
 from tests.helpers.cli import Checkout, answering, by_method, forty_tests, new_checkout, server
@@ -42,7 +42,7 @@ PAIRS = [
 def waiting_history(tmp_path_factory: pytest.TempPathFactory, connected_history: Path) -> Path:
     """A history with an update in its outbox, and one build more."""
     place = new_checkout(tmp_path_factory.mktemp("waiting") / "repo", connected_history)
-    model = answering("200 OK", starter_bytes(), "Content-Type: application/octet-stream")
+    model = answering("200 OK", load_starter_bytes(), "Content-Type: application/octet-stream")
     with server(by_method(GET=model, POST=answering("503 Service Unavailable"))) as url:
         assert place.run("train", "--junit", place.report(forty_tests(12)), "--aggregator", url).code == 0
     assert len(place.outbox()) == 1

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.federation.model_cache import starter_bytes
+from fedstep.federation.model_cache import load_starter_bytes
 from fedstep.federation.tensors import LARGEST_MESSAGE, inflate, unpack
 from tests.helpers.cli import Checkout, answering, by_method, forty_tests, new_checkout, server
 
 CASES = forty_tests(12)
 TOKEN = "t" * 20
-MODEL = answering("200 OK", starter_bytes(), "Content-Type: application/octet-stream")
+MODEL = answering("200 OK", load_starter_bytes(), "Content-Type: application/octet-stream")
 RECEIPT = answering("202 Accepted", b'{"receipt": "r1", "version": 1}')
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.errors import InputError
-from fedstep.ingest.mutes import FILE, Mute, Mutes, muted_by, parse_mutes
+from fedstep.ingest.mutes import MUTES_FILE, Mute, Mutes, find_mute, parse_mutes
 from tests.helpers.cli import Checkout, forty_tests, parse_github_output
 
 TODAY = date.today()
@@ -25,7 +25,7 @@ def entry(
 
 
 def muting(place: Checkout, *entries: str) -> Checkout:
-    (place.root / FILE).write_text("\n".join(entries))
+    (place.root / MUTES_FILE).write_text("\n".join(entries))
     return place
 
 
@@ -117,7 +117,7 @@ class TestEntries:
         ],
     )
     def test_a_file_that_is_no_mute_list_is_refused(self, content: bytes) -> None:
-        with pytest.raises(InputError, match=FILE):
+        with pytest.raises(InputError, match=MUTES_FILE):
             parse_mutes(content, TODAY.isoformat())
 
     def test_a_broken_mute_list_mutes_nothing_and_breaks_nothing(self, experienced: Checkout) -> None:
@@ -135,14 +135,14 @@ class TestPatterns:
     def test_any_pattern_matches_safely_and_a_name_itself(self, test: str, other: str) -> None:
         """Any pattern is matched without an error, and a name matches itself."""
         mutes = Mutes((Mute(test, "o", "r", LATER),))
-        assert muted_by(test, mutes) == mutes.entries
-        assert muted_by(other, mutes) in ((), mutes.entries)
+        assert find_mute(test, mutes) == mutes.entries
+        assert find_mute(other, mutes) in ((), mutes.entries)
 
     def test_only_stars_and_question_marks_match_others(self) -> None:
         """Brackets are letters, and only stars and question marks match others."""
         mutes = Mutes((Mute("a#b[1-*]", "o", "r", LATER),))
-        assert muted_by("a#b[1-x]", mutes)
-        assert not muted_by("a#b1", mutes)
+        assert find_mute("a#b[1-x]", mutes)
+        assert not find_mute("a#b1", mutes)
 
 
 class TestPrivacy:

@@ -6,7 +6,7 @@ import pytest
 
 from fedstep.federation.client import pull, push
 from fedstep.federation.messages import PrivacyGuarantee, Update, pack_update, shape
-from fedstep.federation.transport import RetryPolicy, requests_send
+from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import schema
 from tests.helpers.cli import aggregator
@@ -29,20 +29,20 @@ def sent() -> bytes:
 class TestRestarts:
     def test_what_was_sent_under_a_promise_is_not_served_without_it(self, fresh, tmp_path):
         with aggregator(tmp_path, "--privacy-epsilon", "8") as url:
-            push(sent(), url, requests_send(url), PATIENCE)
+            push(sent(), url, requests_transport(url), PATIENCE)
         ran = fresh.run(*restarted(tmp_path))
         assert ran.code == 2
         assert "promise of differential privacy" in ran.err
         assert "--privacy-epsilon" in ran.err
         assert "--store" in ran.err
         with aggregator(tmp_path, "--privacy-epsilon", "8") as url:
-            assert pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.head_version == 0
+            assert pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.head_version == 0
 
     def test_a_promise_that_nobody_relied_on_can_be_given_up(self, tmp_path):
         with aggregator(tmp_path, "--privacy-epsilon", "8"):
             pass
         with aggregator(tmp_path) as url:
-            assert pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.promise.releases == 0
+            assert pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.promise.releases == 0
 
 
 class TestTerms:
@@ -71,7 +71,7 @@ class TestTerms:
 
     def test_a_promise_is_said_to_clients_digit_by_digit(self, tmp_path):
         with aggregator(tmp_path, *ODD) as url:
-            found = pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.promise
+            found = pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.promise
         assert found == PrivacyGuarantee(0.3333333, 0.00012345, 52, 0.0416667)
 
     @pytest.mark.parametrize("words", [("--noise", "0.1"), ("--role", "helper", "--noise", "0.1")])

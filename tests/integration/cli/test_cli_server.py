@@ -7,7 +7,7 @@ import pytest
 
 from fedstep.federation.client import pull, push
 from fedstep.federation.messages import Model, TrialScore, Update, pack_update, shape
-from fedstep.federation.transport import RetryPolicy, requests_send
+from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
@@ -98,7 +98,7 @@ class TestVersions:
         store = f"sqlite:///{tmp_path / 'running.db'}"
         with aggregator(tmp_path, "--buffer", "1", "--wait", "0.1", "--ungated", "--store", store) as url:
             first = pulled(url)
-            push(pack_update(sent(1)), url, requests_send(url), PATIENCE)
+            push(pack_update(sent(1)), url, requests_transport(url), PATIENCE)
             assert wait_for(url, 1).production != first.production
             assert fresh.run("server", "rollback", "0", "--store", store).code == 0
             again = wait_for(url, 2)
@@ -106,7 +106,7 @@ class TestVersions:
 
 
 def pulled(url: str) -> Model:
-    return pull(url, "", requests_send(url), shape(schema()), PATIENCE).model
+    return pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model
 
 
 def wait_for(url: str, version: int) -> Model:

@@ -15,7 +15,7 @@ import pytest
 from fedstep.errors import UsageError
 from fedstep.federation.client import NotModified, pull, push
 from fedstep.federation.messages import TrialScore, Update, pack_update, shape
-from fedstep.federation.transport import RetryPolicy, requests_send
+from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import schema
 from fedstep.server.app import serve
@@ -71,7 +71,7 @@ def made(number: int, base: int = 0) -> Update:
 
 
 def task(url: str) -> int:
-    return pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.candidate_version
+    return pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.candidate_version
 
 
 def wait_for(url: str, version: int) -> None:
@@ -84,13 +84,13 @@ def wait_for(url: str, version: int) -> None:
 def test_push_fold_pull_and_a_restart_that_keeps_everything(tmp_path):
     ours = shape(schema())
     with process(tmp_path) as (url, _):
-        send = requests_send(url)
+        send = requests_transport(url)
         receipts = [push(pack_update(made(number)), url, send, PATIENCE) for number in range(3)]
         wait_for(url, 1)
         newest = pull(url, "", send, ours, PATIENCE)
         assert isinstance(pull(url, newest.etag, send, ours, PATIENCE), NotModified)
     with process(tmp_path) as (url, _):
-        send = requests_send(url)
+        send = requests_transport(url)
         assert isinstance(pull(url, newest.etag, send, ours, PATIENCE), NotModified)
         assert push(pack_update(made(1)), url, send, PATIENCE) == receipts[1]
     log = (tmp_path / "log").read_text()
@@ -99,33 +99,33 @@ def test_push_fold_pull_and_a_restart_that_keeps_everything(tmp_path):
 
 def test_kill_9_between_acknowledgement_and_fold_loses_nothing(tmp_path):
     with process(tmp_path, updates=3) as (url, pid):
-        receipts = [push(pack_update(made(number)), url, requests_send(url), PATIENCE) for number in range(2)]
+        receipts = [push(pack_update(made(number)), url, requests_transport(url), PATIENCE) for number in range(2)]
         os.kill(pid, signal.SIGKILL)
     with process(tmp_path, updates=3) as (url, _):
         assert task(url) == 0
-        assert push(pack_update(made(0)), url, requests_send(url), PATIENCE) == receipts[0]
+        assert push(pack_update(made(0)), url, requests_transport(url), PATIENCE) == receipts[0]
         assert task(url) == 0
-        push(pack_update(made(2)), url, requests_send(url), PATIENCE)
+        push(pack_update(made(2)), url, requests_transport(url), PATIENCE)
         wait_for(url, 1)
-        vector = pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.candidate["build-duration"]
+        vector = pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.candidate["build-duration"]
         assert all(vector[number] > 0 for number in range(3))
 
 
 def test_kill_9_in_the_middle_of_a_trial_keeps_every_vote(tmp_path):
     store = f"sqlite:///{tmp_path / 'a.db'}"
     with process(tmp_path, updates=1) as (url, _):
-        push(pack_update(made(0)), url, requests_send(url), PATIENCE)
+        push(pack_update(made(0)), url, requests_transport(url), PATIENCE)
         wait_for(url, 1)
     with process(tmp_path, updates=100) as (url, pid):
         for number in (1, 2, 3):
             scored = made(number, 1)._replace(scores={"build-duration": TrialScore(1, 0.5)})
-            push(pack_update(scored), url, requests_send(url), PATIENCE)
+            push(pack_update(scored), url, requests_transport(url), PATIENCE)
         os.kill(pid, signal.SIGKILL)
     with closing(Store(store, shape(schema()))) as reader:
         assert [(trial.version, trial.votes) for trial in reader.lineage(1).trials] == [(1, 3)]
     with process(tmp_path, updates=100) as (url, _):
-        push(pack_update(scored), url, requests_send(url), PATIENCE)
-        assert pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.trials == {"build-duration": 1}
+        push(pack_update(scored), url, requests_transport(url), PATIENCE)
+        assert pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.trials == {"build-duration": 1}
     with closing(Store(store, shape(schema()))) as reader:
         assert reader.lineage(1).trials[0].votes == 3, "the repeat is no second vote"
 
@@ -155,7 +155,7 @@ def _all_of(connection: socket.socket, sent: bytes) -> bytes:
 
 def test_a_body_over_the_limit_is_answered_413_even_while_it_is_sent(tmp_path):
     with process(tmp_path) as (url, _):
-        answer = requests_send(url)("POST", "/v1/updates", {"Idempotency-Key": "0" * 32}, bytes(3_000_000), 10.0)
+        answer = requests_transport(url)("POST", "/v1/updates", {"Idempotency-Key": "0" * 32}, bytes(3_000_000), 10.0)
         assert answer.status == 413
         assert answer.headers["content-type"] == "application/problem+json"
 

@@ -20,7 +20,7 @@ import pytest
 from fedstep.errors import FedstepError
 from fedstep.federation.client import pull
 from fedstep.federation.messages import Update, pack_update, shape
-from fedstep.federation.transport import RetryPolicy, requests_send
+from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import schema
 from tests.helpers.lifetime import bound
@@ -67,7 +67,7 @@ def deliver(number: int, urls: tuple[str, ...], base: int, end: float) -> tuple[
     for url in islice(cycle(urls), number % 2, None):
         assert time.monotonic() < end, f"update {number} is not acknowledged"
         try:
-            answer = requests_send(url)("POST", "/v1/updates", {"Idempotency-Key": key}, content, 20.0)
+            answer = requests_transport(url)("POST", "/v1/updates", {"Idempotency-Key": key}, content, 20.0)
         except FedstepError:
             continue
         if answer.status == 202:
@@ -90,7 +90,7 @@ def send(numbers: range, urls: tuple[str, ...], acknowledged: dict[str, str], en
 
 
 def task(url: str) -> int:
-    return pull(url, "", requests_send(url), shape(schema()), PATIENCE).model.candidate_version
+    return pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.candidate_version
 
 
 @pytest.mark.parametrize("updates", [10, pytest.param(100, marks=pytest.mark.full)])

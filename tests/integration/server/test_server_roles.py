@@ -18,9 +18,9 @@ from fedstep.errors import AggregatorError, UpdateRefused, UsageError
 from fedstep.federation.client import post, push
 from fedstep.federation.messages import PrivacyGuarantee, TrialScore, Update, pack_update, shape
 from fedstep.federation.outbox import Outbox, read_audit
-from fedstep.federation.secagg.share_client import SHARES, Endpoint, flush_halves, push_halves
-from fedstep.federation.secagg.share_messages import pack_half
-from fedstep.federation.secagg.shares import LEVELS, pair_of, split
+from fedstep.federation.secagg.share_client import SHARES_PATH, Endpoint, flush_shares, push_shares
+from fedstep.federation.secagg.share_messages import pack_share
+from fedstep.federation.secagg.shares import LEVELS, hash_seed, split_update
 from fedstep.history.project_store import ProjectStore
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
@@ -56,15 +56,15 @@ def shared_helper(tmp_path_factory: pytest.TempPathFactory):
 
 
 def send(update: Update, first: str, second: str) -> None:
-    push_halves(pack_update(update), SEED, peer(first), peer(second), PATIENCE)
+    push_shares(pack_update(update), SEED, peer(first), peer(second), PATIENCE)
 
 
 def send_seed(update: Update, url: str, seed: bytes = SEED) -> None:
-    post(SHARES, update.id, pack_half(split(update, BOUNDS, seed)[1]), url, peer(url).send, PATIENCE)
+    post(SHARES_PATH, update.id, pack_share(split_update(update, BOUNDS, seed)[1]), url, peer(url).send, PATIENCE)
 
 
 def send_masked(update: Update, url: str) -> None:
-    post(SHARES, update.id, pack_half(split(update, BOUNDS, SEED)[0]), url, peer(url).send, PATIENCE)
+    post(SHARES_PATH, update.id, pack_share(split_update(update, BOUNDS, SEED)[0]), url, peer(url).send, PATIENCE)
 
 
 def made_of(url: str, updates: list[Update], version: int = 1) -> None:
@@ -78,7 +78,7 @@ def made_of(url: str, updates: list[Update], version: int = 1) -> None:
 
 
 def proposed(number: int, updates: list[Update], task: str = "build-failure") -> bytes:
-    pairs = {update.id: pair_of(SEED) for update in updates}
+    pairs = {update.id: hash_seed(SEED) for update in updates}
     return pack_proposal(Proposal(number, schema().digest, (RoundPart(task, -1, pairs),)))
 
 
@@ -123,12 +123,12 @@ def test_with_the_helper_away_both_halves_wait_and_the_same_bytes_go_out_later(t
 
         for number in range(5):
             outbox.keep(pack_update(drawn(number)))
-        flushed = flush_halves(outbox, watched(peer(first)), watched(peer(nowhere)), PATIENCE)
+        flushed = flush_shares(outbox, watched(peer(first)), watched(peer(nowhere)), PATIENCE)
         assert (len(flushed.sent), flushed.waiting, len(flushed.failures)) == (0, 5, 1)
         tried = seen[0]
         with helper(tmp_path, "--port", str(port)) as (second, _):
             assert second == nowhere
-            flushed = flush_halves(outbox, watched(peer(first)), watched(peer(second)), PATIENCE)
+            flushed = flush_shares(outbox, watched(peer(first)), watched(peer(second)), PATIENCE)
             assert (len(flushed.sent), flushed.waiting) == (5, 0)
             assert seen.count(tried) > 1
             assert list(outbox.folder.iterdir()) == []

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from fedstep.federation.messages import NOISE as SHARED_NOISE
 from fedstep.federation.messages import Model, Update, pack_update, unpack_update
-from fedstep.federation.secagg.shares import LEVELS, deviation_of, gaussian
+from fedstep.federation.secagg.shares import LEVELS, draw_gaussian, noise_deviation
 from fedstep.model.linear import margin
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import (
@@ -88,8 +88,8 @@ def _shared(task: Real, fold: Sequence[Real], draw: random.Random) -> Real:
     """
     clip = schema().tasks[TASK].clip
     room = len(fold) * clip - float(sum(norm(one) for one in fold[1:]))
-    deviation, size = deviation_of(SHARED_NOISE, SHARES.members), len(task)
-    noise = np.sum([gaussian(deviation, draw.randbytes(32), TASK, size) for _ in fold[1:]], axis=0)
+    deviation, size = noise_deviation(SHARED_NOISE, SHARES.members), len(task)
+    noise = np.sum([draw_gaussian(deviation, draw.randbytes(32), TASK, size) for _ in fold[1:]], axis=0)
     steps = np.rint(np.sum([clip_delta(fold[0], room), *fold[1:]], axis=0) * LEVELS / clip + noise).astype(np.int64)
     found = unmask_sum(steps.view(np.uint64), np.zeros(size, np.uint64), len(fold), size, deviation)
     standing = ModelState(_current(task), 1, {}, {}, {}, 0.0)

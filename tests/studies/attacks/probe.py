@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from fedstep.federation.messages import unpack_update
-from fedstep.federation.secagg.shares import LEVELS, REACH
+from fedstep.federation.secagg.shares import LEVELS, SCORE_LIMIT
 from fedstep.federation.tensors import Vector
-from fedstep.federation.update_builder import score
+from fedstep.federation.update_builder import score_trial
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.inputs import Trial
@@ -64,7 +64,7 @@ def _shifted(place: int) -> Vector:
 
 
 def _of_one_row(members: Sequence[Member], trial: Vector, _: random.Random) -> float:
-    return score(TASK, head_model(trial), members[0].rows[:1]).difference
+    return score_trial(TASK, head_model(trial), members[0].rows[:1]).difference
 
 
 def _of_a_batch(members: Sequence[Member], trial: Vector, _: random.Random) -> float:
@@ -72,7 +72,7 @@ def _of_a_batch(members: Sequence[Member], trial: Vector, _: random.Random) -> f
 
 
 def _of_a_sum(members: Sequence[Member], trial: Vector, draw: random.Random) -> float:
-    return float(sums_of(_bodies(members, trial), draw)[-1]) / LEVELS * REACH
+    return float(sums_of(_bodies(members, trial), draw)[-1]) / LEVELS * SCORE_LIMIT
 
 
 def _of_noise(members: Sequence[Member], trial: Vector, draw: random.Random) -> float:

@@ -9,7 +9,14 @@ import numpy as np
 
 from fedstep.federation.messages import NOISE as SHARED_NOISE
 from fedstep.federation.messages import PrivacyGuarantee, unpack_update
-from fedstep.federation.secagg.shares import LEVELS, deviation_of, deviations, pad_bytes, split, task_seeds
+from fedstep.federation.secagg.shares import (
+    LEVELS,
+    derive_pad,
+    derive_task_seeds,
+    noise_deviation,
+    scale_deviations,
+    split_update,
+)
 from fedstep.federation.secagg.shares import ShareNoise as Drawn
 from fedstep.model.labels import LabelledExample
 from fedstep.model.sgd import learn_shared
@@ -102,13 +109,13 @@ def sums_of(bodies: Sequence[bytes], draw: random.Random, task: str = TASK, nois
     Each is noised so that a sum of so many has this noise, in units of the task's bound.
     """
     size, bounds = schema().tasks[task].size(), {name: one.clip for name, one in schema().tasks.items()}
-    drawn = Drawn(deviations(deviation_of(noise, len(bodies)), schema()), b"")
+    drawn = Drawn(scale_deviations(noise_deviation(noise, len(bodies)), schema()), b"")
     halves = [
-        split(unpack_update(body), bounds, draw.randbytes(32), drawn._replace(secret=draw.randbytes(32)))
+        split_update(unpack_update(body), bounds, draw.randbytes(32), drawn._replace(secret=draw.randbytes(32)))
         for body in bodies
     ]
     masked = summed((half.vectors[task].tobytes() for half, _ in halves), size + 1)
-    pads = summed_pads((task_seeds(half)[task] for _, half in halves), size + 1)
+    pads = summed_pads((derive_task_seeds(half)[task] for _, half in halves), size + 1)
     return unmask_sum(masked, pads, len(bodies), size, drawn.deviations[task]).astype(np.float64)
 
 
@@ -166,14 +173,14 @@ def _noised(releases: int) -> Callable[[Sequence[Member], random.Random], Real]:
 
 def _masked(members: Sequence[Member], draw: random.Random) -> Real:
     """All that a leader has of one update: numbers modulo 2^64."""
-    half, _ = split(unpack_update(members[0].body), {TASK: schema().tasks[TASK].clip}, draw.randbytes(32))
+    half, _ = split_update(unpack_update(members[0].body), {TASK: schema().tasks[TASK].clip}, draw.randbytes(32))
     return _signed(half.vectors[TASK].tobytes())
 
 
 def _seeded(members: Sequence[Member], draw: random.Random) -> Real:
     """All that a helper has of one update: the pad that its seed gives."""
-    _, half = split(unpack_update(members[0].body), {TASK: schema().tasks[TASK].clip}, draw.randbytes(32))
-    return _signed(pad_bytes(task_seeds(half)[TASK], schema().tasks[TASK].size() + 1))
+    _, half = split_update(unpack_update(members[0].body), {TASK: schema().tasks[TASK].clip}, draw.randbytes(32))
+    return _signed(derive_pad(derive_task_seeds(half)[TASK], schema().tasks[TASK].size() + 1))
 
 
 def _signed(residues: bytes) -> Real:

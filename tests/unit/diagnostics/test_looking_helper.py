@@ -5,13 +5,13 @@ import pytest
 from fedstep.diagnostics.aggregator import check_aggregator
 from fedstep.errors import AggregatorUnreachable
 from fedstep.federation.messages import pack_model
-from fedstep.federation.model_cache import starter_model
+from fedstep.federation.model_cache import load_starter_model
 from fedstep.federation.secagg.share_client import Endpoint
 from fedstep.federation.sync import Aggregator
 from fedstep.federation.transport import HttpResponse, RetryPolicy
 from fedstep.report.inspection import InspectedToken
 
-MODEL = pack_model(starter_model()._replace(shares=5))
+MODEL = pack_model(load_starter_model()._replace(shares=5))
 
 
 @pytest.mark.parametrize(("slow", "state"), [(0.0, "problem"), (0.35, "warning")])

@@ -16,7 +16,7 @@ from fedstep.diagnostics.inspect import (
 )
 from fedstep.errors import WireError
 from fedstep.federation.messages import Update, pack_update
-from fedstep.federation.outbox import recorded
+from fedstep.federation.outbox import audit_transport
 from fedstep.federation.tensors import pack
 from fedstep.federation.transport import HttpResponse
 from fedstep.history.project_store import ProjectStore
@@ -96,7 +96,7 @@ def test_the_oldest_update_of_the_outbox_is_the_next_one(tmp_path: Path) -> None
 
 def test_half_of_an_update_is_not_shown_as_one(tmp_path: Path) -> None:
     home = ProjectStore(str(tmp_path / "history"))
-    send = recorded(home, "https://fedstep.example.org", lambda *_: HttpResponse(202, {}, b"{}"))
+    send = audit_transport(home, "https://fedstep.example.org", lambda *_: HttpResponse(202, {}, b"{}"))
     send("POST", "/v1/shares", {}, b"half of an update", 1.0)
     found = last_update(home)
     assert isinstance(found, Unavailable)

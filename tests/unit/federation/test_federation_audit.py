@@ -9,8 +9,8 @@ import pytest
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable
 from fedstep.federation.messages import Update, pack_update
-from fedstep.federation.model_cache import save_model, starter_bytes
-from fedstep.federation.outbox import KEPT_BYTES, Outbox, last_sent, read_audit, recorded
+from fedstep.federation.model_cache import load_starter_bytes, save_model
+from fedstep.federation.outbox import KEPT_BODIES, Outbox, audit_transport, load_last_sent, read_audit
 from fedstep.federation.sync import Aggregator, push_pending
 from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport
 from fedstep.history.project_store import ProjectStore
@@ -28,7 +28,7 @@ def update(number: int = 0) -> bytes:
 @pytest.fixture
 def home(tmp_path: Path) -> ProjectStore:
     made = ProjectStore(str(tmp_path / "history"))
-    save_model(made, starter_bytes(), "", URL, NOON)
+    save_model(made, load_starter_bytes(), "", URL, NOON)
     return made
 
 
@@ -61,12 +61,12 @@ def test_an_update_that_was_acknowledged_is_on_record_with_its_bytes(home: Proje
         "fedstep.example.org:8443",
         202,
     )
-    assert last_sent(home) == body
+    assert load_last_sent(home) == body
     assert b"secret" not in home.read("sent/log.jsonl")
 
 
 def test_the_time_on_record_is_an_hour(home: ProjectStore) -> None:
-    send = recorded(home, URL, lambda *_: ACCEPTED, clock=lambda: NOON)
+    send = audit_transport(home, URL, lambda *_: ACCEPTED, clock=lambda: NOON)
     send("POST", "/v1/updates", {}, update(), 1.0)
     assert read_audit(home).sent[0].hour == "2026-09-21T14:00Z"
 
@@ -98,22 +98,22 @@ def test_nothing_leaves_that_cannot_be_noted(home: ProjectStore) -> None:
     assert flushed.waiting == 1
     assert "cannot be noted" in str(flushed.failures[0])
     with pytest.raises(AggregatorError, match="nothing is sent"):
-        recorded(home, URL, send)("POST", "/v1/updates", {}, update(), 1.0)
+        audit_transport(home, URL, send)("POST", "/v1/updates", {}, update(), 1.0)
 
 
 def test_a_question_without_a_body_is_not_on_record(home: ProjectStore) -> None:
-    recorded(home, URL, lambda *_: ACCEPTED)("GET", "/v1/model", {}, b"", 1.0)
+    audit_transport(home, URL, lambda *_: ACCEPTED)("GET", "/v1/model", {}, b"", 1.0)
     assert read_audit(home).sent == ()
 
 
 def test_every_update_stays_on_record_and_the_last_ones_with_their_bytes(home: ProjectStore) -> None:
-    bodies = [update(number) for number in range(KEPT_BYTES + 5)]
+    bodies = [update(number) for number in range(KEPT_BODIES + 5)]
     for body in bodies:
         delivered(home, lambda: ACCEPTED, body)
     assert len(read_audit(home).sent) == len(bodies)
     kept = {path.read_bytes() for path in Path(home.path("sent")).glob("*.safetensors")}
-    assert kept == set(bodies[-KEPT_BYTES:])
-    assert last_sent(home) == bodies[-1]
+    assert kept == set(bodies[-KEPT_BODIES:])
+    assert load_last_sent(home) == bodies[-1]
 
 
 def test_a_line_that_was_cut_off_costs_only_itself(home: ProjectStore) -> None:
@@ -137,7 +137,7 @@ def test_a_host_and_a_digest_are_one_line_whatever_is_retried(home: ProjectStore
     def send(*_: object) -> HttpResponse:
         return next(answers)
 
-    noting: Transport = recorded(home, URL, send)
+    noting: Transport = audit_transport(home, URL, send)
     for _ in range(3):
         noting("POST", "/v1/updates", {}, update(), 1.0)
     lines = [json.loads(line) for line in home.read("sent/log.jsonl").splitlines() if line]

@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fedstep.federation.messages import MOST_ROWS, TrialScore, Update, bucket, norm, pack_update, unpack_update
-from fedstep.federation.model_cache import starter_model
+from fedstep.federation.model_cache import load_starter_model
 from fedstep.federation.update_builder import make_update
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.records import Example
@@ -109,7 +109,7 @@ def drawn(count: int, size: int, distinct: int, secrets: Sequence[str], dice: Ra
 
 
 def made(home: ProjectStore, waiting: Mapping[str, tuple[LabelledExample, ...]]) -> Update | None:
-    update, _ = make_update(ExampleQueue(waiting=waiting), starter_model(), home.keyed)
+    update, _ = make_update(ExampleQueue(waiting=waiting), load_starter_model(), home.keyed)
     return update if isinstance(update, Update) else None
 
 
@@ -143,7 +143,7 @@ def telling_builds(secrets: Sequence[str], began: int = MORNING) -> Iterator[Fin
 
 def learned(folder: Path, secrets: Sequence[str], key: str = "ab" * 32, began: int = MORNING) -> Update:
     """The update that a project with these builds would send."""
-    home, model = ProjectStore(str(folder)), starter_model()
+    home, model = ProjectStore(str(folder)), load_starter_model()
     folder.mkdir()
     home.write("key", key.encode())
     for evidence in telling_builds(secrets, began):

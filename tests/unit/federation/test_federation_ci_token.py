@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable
-from fedstep.federation.ci_token import ci_send
+from fedstep.federation.ci_token import ci_transport
 
 
 class StandIn:
@@ -61,7 +61,7 @@ def ask(send) -> int:
 
 
 def test_a_job_without_a_token_asks_for_one_when_the_aggregator_wants_it_and_only_once(stand_in):
-    send = ci_send(f"{stand_in.url}/", "", stand_in.env())
+    send = ci_transport(f"{stand_in.url}/", "", stand_in.env())
     assert [ask(send), ask(send)] == [200, 200]
     paths = [urlsplit(path).path for path, _ in stand_in.asked]
     assert paths == ["/v1/model", "/token", "/v1/model", "/v1/model"]
@@ -72,24 +72,24 @@ def test_a_job_without_a_token_asks_for_one_when_the_aggregator_wants_it_and_onl
 
 def test_an_open_aggregator_learns_nothing_of_the_job(stand_in):
     stand_in.wanted = ""
-    assert ask(ci_send(stand_in.url, "", stand_in.env())) == 200
+    assert ask(ci_transport(stand_in.url, "", stand_in.env())) == 200
     assert stand_in.asked == [("/v1/model", "")]
 
 
 def test_a_token_that_was_given_is_the_one_that_is_sent(stand_in):
-    assert ask(ci_send(stand_in.url, "the.job.token", stand_in.env())) == 200
-    assert ask(ci_send(stand_in.url, "another", stand_in.env())) == 401
+    assert ask(ci_transport(stand_in.url, "the.job.token", stand_in.env())) == 200
+    assert ask(ci_transport(stand_in.url, "another", stand_in.env())) == 401
     assert not any(path.startswith("/token") for path, _ in stand_in.asked)
 
 
 def test_elsewhere_than_on_github_a_401_is_a_401(stand_in):
-    assert ask(ci_send(stand_in.url, "", stand_in.env(GITHUB_ACTIONS=""))) == 401
+    assert ask(ci_transport(stand_in.url, "", stand_in.env(GITHUB_ACTIONS=""))) == 401
 
 
 @pytest.mark.parametrize("lacking", ["ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"])
 def test_a_job_that_may_not_ask_hears_which_permission_it_lacks(stand_in, lacking):
     with pytest.raises(AggregatorError, match="id-token: write") as error:
-        ask(ci_send(stand_in.url, "", stand_in.env(**{lacking: ""})))
+        ask(ci_transport(stand_in.url, "", stand_in.env(**{lacking: ""})))
     assert "FEDSTEP_TOKEN" in str(error.value)
 
 
@@ -99,18 +99,18 @@ def test_a_job_that_may_not_ask_hears_which_permission_it_lacks(stand_in, lackin
 def test_a_token_that_is_not_granted_is_said_and_nothing_of_the_answer(stand_in, granted):
     stand_in.granted = granted
     with pytest.raises(AggregatorError, match="no token to this job") as error:
-        ask(ci_send(stand_in.url, "", stand_in.env()))
+        ask(ci_transport(stand_in.url, "", stand_in.env()))
     assert "request-token" not in str(error.value)
 
 
 def test_while_github_cannot_be_reached_the_update_waits(stand_in):
     away = stand_in.env(ACTIONS_ID_TOKEN_REQUEST_URL="http://127.0.0.1:9/token")
     with pytest.raises(AggregatorUnreachable, match="no token"):
-        ask(ci_send(stand_in.url, "", away))
+        ask(ci_transport(stand_in.url, "", away))
 
 
 def test_a_token_does_not_travel_in_the_clear(stand_in, monkeypatch):
-    monkeypatch.setattr("fedstep.federation.transport.HERE", set())
+    monkeypatch.setattr("fedstep.federation.transport.LOOPBACK_HOSTS", set())
     with pytest.raises(AggregatorError, match="for everyone to read"):
-        ask(ci_send(stand_in.url, "", stand_in.env()))
+        ask(ci_transport(stand_in.url, "", stand_in.env()))
     assert json.dumps(stand_in.asked).count("token") == 0

@@ -20,28 +20,28 @@ from fedstep.federation.messages import (
     pack_update,
     unpack_model,
 )
-from fedstep.federation.model_cache import save_model, starter_model
+from fedstep.federation.model_cache import load_starter_model, save_model
 from fedstep.federation.outbox import Outbox
-from fedstep.federation.secagg.share_client import Endpoint, flush_halves
-from fedstep.federation.secagg.share_messages import MaskedShare, SeedShare, unpack_masked, unpack_seeded
+from fedstep.federation.secagg.share_client import Endpoint, flush_shares
+from fedstep.federation.secagg.share_messages import MaskedShare, SeedShare, unpack_masked_share, unpack_seed_share
 from fedstep.federation.secagg.shares import (
     CHANCE,
-    FARTHEST,
-    HEAVIEST,
-    LARGEST,
     LEVELS,
+    MAX_DEVIATION,
+    MAX_DRAW,
+    MAX_QUANTISED,
+    MAX_SUMMED,
+    MAX_WEIGHT,
     MODULUS,
-    MOST_DEVIATION,
-    MOST_SUMMED,
     NO_NOISE,
     ShareNoise,
-    deviation_of,
-    deviations,
-    gaussian,
-    pad_bytes,
-    quantised,
-    split,
-    task_seeds,
+    derive_pad,
+    derive_task_seeds,
+    draw_gaussian,
+    noise_deviation,
+    quantise,
+    scale_deviations,
+    split_update,
 )
 from fedstep.federation.sync import Aggregator, _served, push_pending
 from fedstep.federation.transport import HttpResponse, RetryPolicy
@@ -50,11 +50,11 @@ from fedstep.schema.schema import schema
 from tests.helpers.share_listener import Listener
 
 SEED, SECRET = bytes(range(32)), bytes(range(32, 64))
-USUAL = deviation_of(NOISE, 5)
+USUAL = noise_deviation(NOISE, 5)
 ONCE = RetryPolicy(timeout=1.0, waits=())
 TASK = "build-failure"
 CLIP, SIZE = schema().tasks[TASK].clip, schema().tasks[TASK].size()
-NOISY = ShareNoise(deviations(USUAL, schema()), SECRET)
+NOISY = ShareNoise(scale_deviations(USUAL, schema()), SECRET)
 ENDS = -(1 << 63), (1 << 63) - 1  # the least and the largest that 64 bits can be
 
 
@@ -68,13 +68,13 @@ def real(number: int = 1, score: float = 0.0) -> Update:
 def opened(masked: MaskedShare, seeded: SeedShare) -> list[int]:
     """The signed steps of the grid that both halves hide."""
     vector = masked.vectors[TASK]
-    pads = array("Q", pad_bytes(task_seeds(seeded)[TASK], len(vector)))
+    pads = array("Q", derive_pad(derive_task_seeds(seeded)[TASK], len(vector)))
     sums = [(number + pad) % MODULUS for number, pad in zip(vector, pads, strict=True)]
     return [number - MODULUS if number >= MODULUS // 2 else number for number in sums]
 
 
 def test_what_is_drawn_has_the_deviation_and_no_more_than_chance_beside_it():
-    drawn = gaussian(USUAL, SECRET, "a test", 20_000)
+    drawn = draw_gaussian(USUAL, SECRET, "a test", 20_000)
     assert abs(fmean(drawn)) < 4 * USUAL / 20_000**0.5
     assert pstdev(drawn) == pytest.approx(USUAL, rel=0.02)
     ranks = sorted(NormalDist(0, USUAL).cdf(one) for one in drawn)
@@ -97,53 +97,53 @@ def test_rounded_it_is_the_discrete_gaussian_but_for_what_is_said(deviation):
 def test_no_draw_is_farther_out_than_is_said_whatever_the_bytes_are():
     least, largest = (NormalDist().inv_cdf(word * CHANCE + 0.5) for word in ENDS)
     assert least == -largest
-    assert FARTHEST - 0.2 < largest < FARTHEST
+    assert MAX_DRAW - 0.2 < largest < MAX_DRAW
 
 
 def test_the_largest_sum_with_the_most_noise_fits_with_its_sign_also_when_weighted():
-    utmost = NormalDist(0, MOST_DEVIATION * loudness(1)).inv_cdf(ENDS[1] * CHANCE + 0.5)
-    (number,) = quantised([CLIP], CLIP, [utmost])
-    assert LEVELS < number <= LARGEST
-    assert LARGEST * MOST_SUMMED * HEAVIEST < MODULUS // 2
-    assert deviation_of(MOST_NOISE, 1) == MOST_DEVIATION
+    utmost = NormalDist(0, MAX_DEVIATION * loudness(1)).inv_cdf(ENDS[1] * CHANCE + 0.5)
+    (number,) = quantise([CLIP], CLIP, [utmost])
+    assert LEVELS < number <= MAX_QUANTISED
+    assert MAX_QUANTISED * MAX_SUMMED * MAX_WEIGHT < MODULUS // 2
+    assert noise_deviation(MOST_NOISE, 1) == MAX_DEVIATION
 
 
 @given(st.integers(2, 5))
 def test_as_many_updates_as_a_sum_needs_have_the_noise_that_is_asked_for(fewest):
-    total = deviation_of(NOISE, fewest) * fewest**0.5 / LEVELS
+    total = noise_deviation(NOISE, fewest) * fewest**0.5 / LEVELS
     assert NOISE <= total < NOISE * 1.01
 
 
 @given(st.integers(5, 10**6))
 def test_a_leader_that_names_more_projects_gets_no_less_noise_of_each(fewest):
-    assert deviation_of(NOISE, fewest) == deviation_of(NOISE, 5)
+    assert noise_deviation(NOISE, fewest) == noise_deviation(NOISE, 5)
 
 
 def test_the_same_secret_draws_the_same_for_one_purpose_and_other_noise_for_every_other():
-    drawn = gaussian(USUAL, SECRET, "one", 5)
-    assert drawn == gaussian(USUAL, SECRET, "one", 5)
-    assert not {*drawn} & {*gaussian(USUAL, SECRET, "two", 5)}
-    assert not {*drawn} & {*gaussian(USUAL, SEED, "one", 5)}
+    drawn = draw_gaussian(USUAL, SECRET, "one", 5)
+    assert drawn == draw_gaussian(USUAL, SECRET, "one", 5)
+    assert not {*drawn} & {*draw_gaussian(USUAL, SECRET, "two", 5)}
+    assert not {*drawn} & {*draw_gaussian(USUAL, SEED, "one", 5)}
 
 
 def test_heads_that_few_rows_make_a_batch_of_have_more_noise_and_no_head_less():
-    found = deviations(USUAL, schema())
+    found = scale_deviations(USUAL, schema())
     rows = {name: task.minimum_rows for name, task in schema().tasks.items()}
     assert {name for name in rows if found[name] == USUAL} == {name for name in rows if rows[name] == 50}
     assert all(found[name] == pytest.approx(USUAL * (50 / rows[name]) ** 0.5, abs=1) for name in rows)
 
 
 def test_the_halves_of_a_noised_update_add_up_to_it_and_its_noise_and_the_score_has_none():
-    plain, noised = (opened(*split(real(score=0.1), {TASK: CLIP}, SEED, one)) for one in (NO_NOISE, NOISY))
+    plain, noised = (opened(*split_update(real(score=0.1), {TASK: CLIP}, SEED, one)) for one in (NO_NOISE, NOISY))
     apart = [one - other for one, other in zip(noised[:-1], plain[:-1], strict=True)]
-    expected = gaussian(NOISY.deviations[TASK], SECRET, f"{real().id} {TASK}", SIZE)
+    expected = draw_gaussian(NOISY.deviations[TASK], SECRET, f"{real().id} {TASK}", SIZE)
     assert all(abs(one - other) <= 1 for one, other in zip(apart, expected, strict=True))
     assert noised[-1] == plain[-1] == LEVELS // 2
 
 
 def test_the_helpers_half_says_nothing_of_the_noise():
     (first, seeded), (second, same) = (
-        split(real(), {TASK: CLIP}, SEED, NOISY._replace(secret=secret)) for secret in (SECRET, bytes(32))
+        split_update(real(), {TASK: CLIP}, SEED, NOISY._replace(secret=secret)) for secret in (SECRET, bytes(32))
     )
     assert seeded == same
     assert not {*first.vectors[TASK][:-1]} & {*second.vectors[TASK][:-1]}
@@ -155,8 +155,8 @@ def test_an_update_goes_out_again_with_the_noise_of_its_first_split_whatever_the
 ):
     outbox, leader, helper = Outbox(tmp_path / "outbox"), Listener(0, 202), Listener(202)
     outbox.keep(pack_update(real()))
-    assert flush_halves(outbox, leader.peer, helper.peer, ONCE, USUAL).waiting == 1
-    assert len(flush_halves(outbox, leader.peer, helper.peer, ONCE, later).sent) == 1
+    assert flush_shares(outbox, leader.peer, helper.peer, ONCE, USUAL).waiting == 1
+    assert len(flush_shares(outbox, leader.peer, helper.peer, ONCE, later).sent) == 1
     assert (len(leader.bodies), len(set(leader.bodies)), len(set(helper.bodies))) == (2, 1, 1)
 
 
@@ -164,8 +164,8 @@ def test_every_update_has_noise_of_its_own(tmp_path):
     outbox, leader, helper = Outbox(tmp_path / "outbox"), Listener(202), Listener(202)
     for number in (1, 2):
         outbox.keep(pack_update(real(number)))
-    flush_halves(outbox, leader.peer, helper.peer, ONCE, USUAL)
-    halves = zip(map(unpack_masked, leader.bodies), map(unpack_seeded, helper.bodies), strict=True)
+    flush_shares(outbox, leader.peer, helper.peer, ONCE, USUAL)
+    halves = zip(map(unpack_masked_share, leader.bodies), map(unpack_seed_share, helper.bodies), strict=True)
     first, second = (opened(*both) for both in halves)
     assert sum(one == other for one, other in zip(first[:-1], second[:-1], strict=True)) < 3
 
@@ -173,7 +173,7 @@ def test_every_update_has_noise_of_its_own(tmp_path):
 @pytest.mark.parametrize("known", [True, False])
 def test_the_noise_is_that_which_the_leaders_model_asks_for_also_where_none_was_pulled(tmp_path, known):
     home = ProjectStore(str(tmp_path))
-    body = pack_model(starter_model()._replace(shares=5, noise=0.5))
+    body = pack_model(load_starter_model()._replace(shares=5, noise=0.5))
     leader, helper = Listener(202, served=body), Listener(202)
     Outbox(tmp_path / "outbox").keep(pack_update(real()))
     if known:
@@ -181,28 +181,28 @@ def test_the_noise_is_that_which_the_leaders_model_asks_for_also_where_none_was_
     push_pending(
         home, Aggregator(leader.peer.url, leader.peer.send, ONCE, Endpoint("https://two.example", helper.peer.send))
     )
-    *steps, _score = opened(unpack_masked(*leader.bodies), unpack_seeded(*helper.bodies))
-    assert pstdev(steps) == pytest.approx(deviations(deviation_of(0.5, 5), schema())[TASK], rel=0.3)
+    *steps, _score = opened(unpack_masked_share(*leader.bodies), unpack_seed_share(*helper.bodies))
+    assert pstdev(steps) == pytest.approx(scale_deviations(noise_deviation(0.5, 5), schema())[TASK], rel=0.3)
     assert leader.asked == (not known)
 
 
 def test_a_model_says_how_much_noise_it_asks_for():
     for noise in (0.0, 1e-5, NOISE, MOST_NOISE):
-        model = starter_model()._replace(shares=5, noise=noise)
+        model = load_starter_model()._replace(shares=5, noise=noise)
         assert unpack_model(pack_model(model)).noise == noise
 
 
 @pytest.mark.parametrize("changes", [{"noise": 1.01}, {"noise": float("nan")}, {"noise": -0.1}, {"shares": 0}])
 def test_a_model_that_asks_for_absurd_noise_is_none(changes):
     with pytest.raises(WireError):
-        pack_model(starter_model()._replace(**{"shares": 5, "noise": 0.04, **changes}))
+        pack_model(load_starter_model()._replace(**{"shares": 5, "noise": 0.04, **changes}))
 
 
 def test_who_looks_at_the_next_update_is_told_of_the_noise_it_will_get(tmp_path):
     home = ProjectStore(str(tmp_path))
     Outbox(tmp_path / "outbox").keep(pack_update(real()))
     assert "noise" not in next_update(home).note
-    save_model(home, pack_model(starter_model()._replace(shares=5, noise=0.04)), "", "https://one.example", 0.0)
+    save_model(home, pack_model(load_starter_model()._replace(shares=5, noise=0.04)), "", "https://one.example", 0.0)
     assert "as it is split it gets noise: 0.04 of a head's bound in a sum of 5" in next_update(home).note
 
 

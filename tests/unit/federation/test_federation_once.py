@@ -8,7 +8,7 @@ import pytest
 
 from fedstep.cli import history as commands
 from fedstep.errors import HistoryError
-from fedstep.federation.model_cache import CachedModel, starter_bytes, starter_model
+from fedstep.federation.model_cache import CachedModel, load_starter_bytes, load_starter_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import Aggregator
 from fedstep.federation.transport import HttpResponse, RetryPolicy
@@ -31,7 +31,7 @@ from fedstep.types import (
 
 NOW = 1_790_000_000.0
 URL = "https://hub.example"
-KEPT = CachedModel(starter_model(), url=URL)
+KEPT = CachedModel(load_starter_model(), url=URL)
 BATCH = 8  # builds
 NOBODY = Unavailable("no aggregator is configured")
 
@@ -55,7 +55,7 @@ class Hub:
         if self.status != 200:
             return HttpResponse(self.status, {}, b"")
         if method == "GET":
-            return HttpResponse(200, {"etag": '"1"'}, starter_bytes())
+            return HttpResponse(200, {"etag": '"1"'}, load_starter_bytes())
         self.taken += 1
         return HttpResponse(202, {}, b'{"receipt": "r-%s", "version": 1}' % headers["Idempotency-Key"].encode())
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.federation.messages import Model, pack_update, unpack_update
-from fedstep.federation.update_builder import BOUND, loss, make_update, score
+from fedstep.federation.update_builder import SCORE_BOUND, example_loss, make_update, score_trial
 from fedstep.history.records import Example
 from fedstep.model.labels import LabelledExample
 from fedstep.model.linear import zeros
@@ -39,25 +39,25 @@ def keyed(*parts: str) -> str:
 
 @pytest.mark.parametrize("task", TASK_NAMES)
 def test_a_snapshot_that_is_production_scores_nothing(task: str) -> None:
-    found = score(task, model(0.0, **{task.replace("-", "_"): 7}), drawn(10))
+    found = score_trial(task, model(0.0, **{task.replace("-", "_"): 7}), drawn(10))
     assert found == (7, 0.0)
 
 
 def test_a_better_snapshot_scores_below_zero_and_a_worse_one_above():
-    assert score("flaky", model(0.01, flaky=7), drawn(10)).difference < 0
-    assert score("flaky", model(-0.01, flaky=7), drawn(10)).difference > 0
+    assert score_trial("flaky", model(0.01, flaky=7), drawn(10)).difference < 0
+    assert score_trial("flaky", model(-0.01, flaky=7), drawn(10)).difference > 0
 
 
 @given(st.floats(-1e30, 1e30), st.integers(0, 1))
 def test_a_score_is_between_minus_one_and_one(bias: float, label: int):
-    assert -1.0 <= score("flaky", model(bias, flaky=7), drawn(5, float(label))).difference <= 1.0
+    assert -1.0 <= score_trial("flaky", model(bias, flaky=7), drawn(5, float(label))).difference <= 1.0
 
 
 def test_a_score_is_the_weighted_mean_in_units_of_the_bound():
     rows = (*drawn(1, 1.0, 1.0), *drawn(1, 0.0, 0.5))
     gain = [math.log1p(math.exp(-0.02)) - math.log(2), math.log1p(math.exp(0.02)) - math.log(2)]
-    expected = (gain[0] + 0.5 * gain[1]) / 1.5 / BOUND
-    assert score("flaky", model(0.02, flaky=7), rows).difference == pytest.approx(expected, rel=1e-4)
+    expected = (gain[0] + 0.5 * gain[1]) / 1.5 / SCORE_BOUND
+    assert score_trial("flaky", model(0.02, flaky=7), rows).difference == pytest.approx(expected, rel=1e-4)
 
 
 def test_where_positives_are_rare_a_snapshot_that_ranks_them_better_scores_better():
@@ -73,18 +73,19 @@ def test_where_positives_are_rare_a_snapshot_that_ranks_them_better_scores_bette
     before[0] = -3.0
     base = model(0.0, flaky=7)
     better = base._replace(production={**base.production, "flaky": before}, trial={"flaky": trial})
-    assert score("flaky", better, dice.sample(rows, 100)).difference < -0.5
+    assert score_trial("flaky", better, dice.sample(rows, 100)).difference < -0.5
 
 
 def test_the_loss_of_a_time_is_its_absolute_error():
     row = LabelledExample(Example("b", 0, (0,), (2.0,), ()), 0.5)
-    assert loss("build-duration", [1.0], row) == 1.5
+    assert example_loss("build-duration", [1.0], row) == 1.5
 
 
 @given(st.floats(-1e4, 1e4))
 def test_the_loss_of_a_chance_is_its_log_loss_without_overflow(weight: float):
     right, wrong = (
-        loss("flaky", [weight], LabelledExample(Example("t", 0, (0,), (1.0,), ()), label)) for label in (1.0, 0.0)
+        example_loss("flaky", [weight], LabelledExample(Example("t", 0, (0,), (1.0,), ()), label))
+        for label in (1.0, 0.0)
     )
     assert right - wrong == pytest.approx(-weight, rel=1e-9, abs=1e-9)
     assert min(right, wrong) <= math.log(2)
@@ -94,7 +95,7 @@ def test_an_update_scores_the_heads_on_trial_and_no_others_with_what_it_has_not_
     backlog = ExampleQueue(waiting={"flaky": drawn(50), "build-failure": drawn(8)})
     tried = model(0.05, flaky=7)
     made, left = make_update(backlog, tried, keyed)
-    assert made.scores == {"flaky": score("flaky", tried, drawn(50))}
+    assert made.scores == {"flaky": score_trial("flaky", tried, drawn(50))}
     assert unpack_update(pack_update(made)) == made
     assert left.waiting == {"flaky": (), "build-failure": ()}
 

@@ -12,28 +12,28 @@ from hypothesis import strategies as st
 
 from fedstep.errors import AggregatorError, HistoryError, SchemaMismatch, WireError
 from fedstep.federation.messages import SchemaShape, TrialScore, Update, clip, pack_model, pack_update
-from fedstep.federation.model_cache import save_model, starter_model
+from fedstep.federation.model_cache import load_starter_model, save_model
 from fedstep.federation.outbox import Outbox, read_audit
-from fedstep.federation.secagg.share_client import Endpoint, flush_halves, push_halves
+from fedstep.federation.secagg.share_client import Endpoint, flush_shares, push_shares
 from fedstep.federation.secagg.share_messages import (
     MaskedShare,
     SeedShare,
-    check_half,
-    pack_half,
-    unpack_masked,
-    unpack_seeded,
+    check_share,
+    pack_share,
+    unpack_masked_share,
+    unpack_seed_share,
 )
 from fedstep.federation.secagg.shares import (
-    HEAVIEST,
     LEVELS,
+    MAX_SUMMED,
+    MAX_WEIGHT,
     MODULUS,
-    MOST_SUMMED,
-    REACH,
-    pad_bytes,
-    pair_of,
-    quantised,
-    split,
-    task_seeds,
+    SCORE_LIMIT,
+    derive_pad,
+    derive_task_seeds,
+    hash_seed,
+    quantise,
+    split_update,
 )
 from fedstep.federation.sync import Aggregator, push_pending
 from fedstep.federation.transport import HttpResponse, RetryPolicy
@@ -46,7 +46,7 @@ SEED = bytes(range(32))
 BOUNDS = {"flaky": 1.0, "build-duration": 0.1}
 DELTAS = {"flaky": array("f", [0.5, -0.25, 0.0]), "build-duration": array("f", [0.1 * (1 - 2**-23), -0.01])}
 UPDATE = Update("a" * 16, 7, "b" * 32, "c" * 32, dict.fromkeys(DELTAS, 8), DELTAS, {"flaky": TrialScore(5, -0.1)})
-MASKED, SEEDED = split(UPDATE, BOUNDS, SEED)
+MASKED, SEEDED = split_update(UPDATE, BOUNDS, SEED)
 OURS = SchemaShape("a" * 16, {"flaky": 3, "build-duration": 2})
 ONCE = RetryPolicy(timeout=1.0, waits=())
 
@@ -54,7 +54,7 @@ ONCE = RetryPolicy(timeout=1.0, waits=())
 def opened(masked: MaskedShare, seeded: SeedShare, task: str) -> list[int]:
     """The signed steps of the grid that both halves of one task hide."""
     vector = masked.vectors[task]
-    pads = array("Q", pad_bytes(task_seeds(seeded)[task], len(vector)))
+    pads = array("Q", derive_pad(derive_task_seeds(seeded)[task], len(vector)))
     sums = [(number + pad) % MODULUS for number, pad in zip(vector, pads, strict=True)]
     return [number - MODULUS if number >= MODULUS // 2 else number for number in sums]
 
@@ -66,9 +66,9 @@ vectors = st.lists(st.floats(-1.0, 1.0, width=32), min_size=1, max_size=20)
 def test_the_halves_add_up_to_any_update_within_its_bounds_to_half_a_step(numbers, bound, score, seed):
     delta = clip(array("f", numbers), bound)
     update = UPDATE._replace(deltas={"flaky": delta}, rows={"flaky": 8}, scores={"flaky": TrialScore(1, score)})
-    *steps, vote = opened(*split(update, {"flaky": bound}, seed), "flaky")
+    *steps, vote = opened(*split_update(update, {"flaky": bound}, seed), "flaky")
     assert all(abs(step - number * LEVELS / bound) <= 0.5 + 1e-6 for step, number in zip(steps, delta, strict=True))
-    assert abs(vote - max(-REACH, min(REACH, score)) / REACH * LEVELS) <= 0.5 + 1e-6
+    assert abs(vote - max(-SCORE_LIMIT, min(SCORE_LIMIT, score)) / SCORE_LIMIT * LEVELS) <= 0.5 + 1e-6
 
 
 def test_a_half_alone_is_uniform_whatever_it_hides():
@@ -76,60 +76,60 @@ def test_a_half_alone_is_uniform_whatever_it_hides():
     for value in (0.0, 1.0 / 128):
         delta = array("f", [value] * 8192)
         update = UPDATE._replace(deltas={"flaky": delta}, rows={"flaky": 8}, scores={})
-        seen = Counter(split(update, BOUNDS, SEED)[0].vectors["flaky"].tobytes())
+        seen = Counter(split_update(update, BOUNDS, SEED)[0].vectors["flaky"].tobytes())
         mean = 8193 * 8 / 256
         assert sum((seen[byte] - mean) ** 2 / mean for byte in range(256)) < 330
 
 
 def test_halves_of_the_same_numbers_have_nothing_in_common_where_anything_else_differs():
     others = [
-        split(UPDATE, BOUNDS, bytes(32))[0],
-        split(UPDATE._replace(id="d" * 32), BOUNDS, SEED)[0],
-        split(UPDATE._replace(schema="e" * 16), BOUNDS, SEED)[0],
+        split_update(UPDATE, BOUNDS, bytes(32))[0],
+        split_update(UPDATE._replace(id="d" * 32), BOUNDS, SEED)[0],
+        split_update(UPDATE._replace(schema="e" * 16), BOUNDS, SEED)[0],
     ]
     for other in others:
         assert not set(other.vectors["flaky"]) & set(MASKED.vectors["flaky"])
     same = UPDATE._replace(deltas=dict.fromkeys(DELTAS, DELTAS["flaky"]), scores={})
-    vectors = split(same, BOUNDS | {"build-duration": 1.0}, SEED)[0].vectors
+    vectors = split_update(same, BOUNDS | {"build-duration": 1.0}, SEED)[0].vectors
     assert not set(vectors["flaky"]) & set(vectors["build-duration"])
 
 
 def test_the_same_seed_gives_the_same_halves_and_the_pad_is_shake_128_of_the_heads_own():
-    assert split(UPDATE, BOUNDS, SEED) == (MASKED, SEEDED)
+    assert split_update(UPDATE, BOUNDS, SEED) == (MASKED, SEEDED)
     told = f"fedstep head 1\0{'a' * 16}\0{'b' * 32}\0flaky\0\1".encode()
     secret = hmac.digest(SEED, told, "sha256")
-    assert task_seeds(SEEDED)["flaky"] == secret
-    assert pad_bytes(secret, 2) == shake_128(b"fedstep pad 2\0" + secret).digest(16)
+    assert derive_task_seeds(SEEDED)["flaky"] == secret
+    assert derive_pad(secret, 2) == shake_128(b"fedstep pad 2\0" + secret).digest(16)
 
 
 def test_the_seed_of_one_head_opens_no_other():
-    seeds = task_seeds(SEEDED)
+    seeds = derive_task_seeds(SEEDED)
     assert len({SEED, *seeds.values()}) == 1 + len(DELTAS)
-    found = task_seeds(SEEDED._replace(seed=seeds["flaky"])).values()
+    found = derive_task_seeds(SEEDED._replace(seed=seeds["flaky"])).values()
     assert not {*found} & {*seeds.values()}
-    right, wrong = (array("Q", pad_bytes(seeds[task], 3)) for task in ("build-duration", "flaky"))
+    right, wrong = (array("Q", derive_pad(seeds[task], 3)) for task in ("build-duration", "flaky"))
     assert opened(MASKED, SEEDED, "build-duration")[1] == round(-0.01 / 0.1 * LEVELS)
     assert not {*right} & {*wrong}
 
 
 def test_the_leaders_half_has_neither_the_seed_nor_a_part_of_it():
-    body = pack_half(MASKED)
-    assert pair_of(SEED) in body.decode(errors="replace")
+    body = pack_share(MASKED)
+    assert hash_seed(SEED) in body.decode(errors="replace")
     assert SEED not in body
-    assert not any(SEED[start : start + 4].hex() in pair_of(SEED) for start in range(29))
+    assert not any(SEED[start : start + 4].hex() in hash_seed(SEED) for start in range(29))
 
 
 def test_nothing_over_its_bound_is_shared():
     with pytest.raises(WireError, match="over its bound"):
-        split(UPDATE, BOUNDS | {"flaky": 0.4999}, SEED)
+        split_update(UPDATE, BOUNDS | {"flaky": 0.4999}, SEED)
     with pytest.raises(WireError, match="over its bound"):
-        quantised([float("inf")], 1.0)
+        quantise([float("inf")], 1.0)
 
 
 def test_the_largest_weighted_sum_fits_with_its_sign_and_the_bound_is_the_worst_case():
-    assert quantised([1.0, -1.0], 1.0).tolist() == [LEVELS, -LEVELS]
-    assert LEVELS * HEAVIEST * MOST_SUMMED < MODULUS // 2
-    assert Gate().reach == REACH
+    assert quantise([1.0, -1.0], 1.0).tolist() == [LEVELS, -LEVELS]
+    assert LEVELS * MAX_WEIGHT * MAX_SUMMED < MODULUS // 2
+    assert Gate().reach == SCORE_LIMIT
 
 
 def test_two_messages_are_at_most_2_1_times_the_bytes_of_the_dense_update():
@@ -137,40 +137,40 @@ def test_two_messages_are_at_most_2_1_times_the_bytes_of_the_dense_update():
     deltas = {name: array("f", [task.clip / task.size()] * task.size()) for name, task in tasks.items()}
     scores = dict.fromkeys(tasks, TrialScore(10**6, 0.5))
     update = Update(schema().digest, 10**6, "b" * 32, "c" * 32, dict.fromkeys(tasks, 2048), deltas, scores)
-    halves = split(update, {name: task.clip for name, task in tasks.items()}, SEED)
-    assert sum(len(pack_half(half)) for half in halves) <= 2.1 * 4 * sum(task.size() for task in tasks.values())
+    halves = split_update(update, {name: task.clip for name, task in tasks.items()}, SEED)
+    assert sum(len(pack_share(half)) for half in halves) <= 2.1 * 4 * sum(task.size() for task in tasks.values())
 
 
 def test_messages_are_read_as_they_were_written():
-    assert unpack_masked(pack_half(MASKED)) == MASKED
-    assert unpack_seeded(pack_half(SEEDED)) == SEEDED
+    assert unpack_masked_share(pack_share(MASKED)) == MASKED
+    assert unpack_seed_share(pack_share(SEEDED)) == SEEDED
     assert MASKED.trials == SEEDED.trials == {"flaky": 5, "build-duration": -1}
-    check_half(MASKED, OURS)
-    check_half(SEEDED, OURS)
+    check_share(MASKED, OURS)
+    check_share(SEEDED, OURS)
 
 
 @given(st.integers(0, 10_000), st.integers(0, 255))
 def test_any_changed_byte_is_another_message_or_none(place, value):
-    for half, unpack in ((MASKED, unpack_masked), (SEEDED, unpack_seeded)):
-        body = bytearray(pack_half(half))
+    for half, unpack in ((MASKED, unpack_masked_share), (SEEDED, unpack_seed_share)):
+        body = bytearray(pack_share(half))
         body[place % len(body)] = value
         try:
             found = unpack(bytes(body))
         except WireError:
             continue
-        assert pack_half(found) == bytes(body)
+        assert pack_share(found) == bytes(body)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_no_half_or_raise_a_wire_error(body):
-    for unpack in (unpack_masked, unpack_seeded):
+    for unpack in (unpack_masked_share, unpack_seed_share):
         with pytest.raises(WireError):
             unpack(body)
 
 
 def rewritten(half: MaskedShare | SeedShare, **words: object) -> bytes:
     """The bytes of a half with other metadata; a word that is None is gone."""
-    body = pack_half(half)
+    body = pack_share(half)
     length = int.from_bytes(body[:8], "little")
     header = json.loads(body[8 : 8 + length])
     header["__metadata__"] = {k: v for k, v in (header["__metadata__"] | words).items() if v is not None}
@@ -199,26 +199,26 @@ def rewritten(half: MaskedShare | SeedShare, **words: object) -> bytes:
 )
 def test_metadata_that_is_not_exactly_ours_is_refused(words):
     with pytest.raises(WireError):
-        unpack_masked(rewritten(MASKED, **words))
+        unpack_masked_share(rewritten(MASKED, **words))
 
 
 def test_what_follows_the_end_and_seeds_of_another_length_are_refused():
     with pytest.raises(WireError):
-        unpack_masked(pack_half(MASKED) + b"\0" * 8)
+        unpack_masked_share(pack_share(MASKED) + b"\0" * 8)
     with pytest.raises(WireError, match="31 bytes"):
-        unpack_seeded(pack_half(SEEDED)[:-1])
+        unpack_seed_share(pack_share(SEEDED)[:-1])
     with pytest.raises(WireError, match="too large"):
-        unpack_masked(bytes(2_000_000))
+        unpack_masked_share(bytes(2_000_000))
 
 
 def test_halves_of_other_heads_sizes_or_schemas_do_not_fit():
     for half in (MASKED, SEEDED):
         with pytest.raises(SchemaMismatch):
-            check_half(half, OURS._replace(digest="f" * 16))
+            check_share(half, OURS._replace(digest="f" * 16))
         with pytest.raises(WireError, match="build-duration"):
-            check_half(half, OURS._replace(sizes={"flaky": 3}))
+            check_share(half, OURS._replace(sizes={"flaky": 3}))
     with pytest.raises(WireError, match="flaky"):
-        check_half(MASKED, OURS._replace(sizes={"flaky": 4, "build-duration": 2}))
+        check_share(MASKED, OURS._replace(sizes={"flaky": 4, "build-duration": 2}))
 
 
 def real(number: int = 1, **changes: object) -> bytes:
@@ -238,10 +238,10 @@ def outbox(tmp_path) -> Outbox:
 
 def test_an_update_leaves_the_outbox_when_both_halves_are_acknowledged(outbox):
     leader, helper = Listener(202), Listener(202)
-    flushed = flush_halves(outbox, leader.peer, helper.peer, ONCE)
+    flushed = flush_shares(outbox, leader.peer, helper.peer, ONCE)
     assert ([receipt.id for receipt in flushed.sent], flushed.waiting) == ([f"{1:032x}"], 0)
-    masked, seeded = unpack_masked(leader.bodies[0]), unpack_seeded(helper.bodies[0])
-    assert masked.pair == pair_of(seeded.seed)
+    masked, seeded = unpack_masked_share(leader.bodies[0]), unpack_seed_share(helper.bodies[0])
+    assert masked.pair == hash_seed(seeded.seed)
     assert opened(masked, seeded, "build-duration")[:-1] == [round(0.1 * LEVELS)] * 13
     assert list(outbox.folder.iterdir()) == []
 
@@ -249,14 +249,14 @@ def test_an_update_leaves_the_outbox_when_both_halves_are_acknowledged(outbox):
 @pytest.mark.parametrize(("first", "second"), [((0, 202), (202,)), ((202,), (0, 202)), ((500, 202), (202,))])
 def test_where_one_fails_the_update_waits_and_goes_out_again_in_the_same_bytes(outbox, first, second):
     leader, helper = Listener(*first), Listener(*second)
-    failed = flush_halves(outbox, leader.peer, helper.peer, ONCE)
+    failed = flush_shares(outbox, leader.peer, helper.peer, ONCE)
     assert (len(failed.sent), failed.waiting, len(failed.failures)) == (0, 1, 1)
-    assert len(flush_halves(outbox, leader.peer, helper.peer, ONCE).sent) == 1
+    assert len(flush_shares(outbox, leader.peer, helper.peer, ONCE).sent) == 1
     assert len(set(leader.bodies)) == len(set(helper.bodies)) == 1
 
 
 def test_a_half_that_is_refused_takes_the_update_with_it(outbox):
-    flushed = flush_halves(outbox, Listener(422).peer, Listener(202).peer, ONCE)
+    flushed = flush_shares(outbox, Listener(422).peer, Listener(202).peer, ONCE)
     assert (len(flushed.refused), flushed.waiting) == (1, 0)
     assert list(outbox.folder.iterdir()) == []
 
@@ -264,15 +264,15 @@ def test_a_half_that_is_refused_takes_the_update_with_it(outbox):
 def test_every_update_has_a_seed_of_its_own(outbox):
     outbox.keep(real(2))
     helper = Listener(202)
-    flush_halves(outbox, Listener(202).peer, helper.peer, ONCE)
-    first, second = (unpack_seeded(body).seed for body in helper.bodies)
+    flush_shares(outbox, Listener(202).peer, helper.peer, ONCE)
+    first, second = (unpack_seed_share(body).seed for body in helper.bodies)
     assert first != second
 
 
 def test_an_update_whose_seed_cannot_be_kept_is_not_sent(outbox):
     (outbox.folder / f"{1:032x}.seed").mkdir()
     leader = Listener(202)
-    flushed = flush_halves(outbox, leader.peer, Listener(202).peer, ONCE)
+    flushed = flush_shares(outbox, leader.peer, Listener(202).peer, ONCE)
     assert (flushed.waiting, len(flushed.failures), leader.bodies) == (1, 1, [])
 
 
@@ -280,7 +280,7 @@ def test_an_update_whose_seed_cannot_be_kept_is_not_sent(outbox):
 def test_an_update_whose_seed_is_damaged_is_let_go_and_nothing_leaves(outbox, damaged):
     outbox.seed(f"{1:032x}", lambda: damaged)
     leader, helper = Listener(202), Listener(202)
-    flushed = flush_halves(outbox, leader.peer, helper.peer, ONCE)
+    flushed = flush_shares(outbox, leader.peer, helper.peer, ONCE)
     assert (len(flushed.refused), leader.bodies, helper.bodies) == (1, [], [])
 
 
@@ -297,32 +297,32 @@ def test_an_update_of_another_schema_is_refused_before_anything_leaves(outbox):
     outbox.drop(f"{1:032x}")
     outbox.keep(real(3, schema="e" * 16))
     leader, helper = Listener(202), Listener(202)
-    flushed = flush_halves(outbox, leader.peer, helper.peer, ONCE)
+    flushed = flush_shares(outbox, leader.peer, helper.peer, ONCE)
     assert (len(flushed.refused), leader.bodies, helper.bodies) == (1, [], [])
 
 
 def test_with_a_helper_halves_leave_and_nothing_else_and_both_are_on_record(tmp_path):
     home, leader, helper = ProjectStore(str(tmp_path)), Listener(202), Listener(202)
-    save_model(home, pack_model(starter_model()._replace(shares=5)), "", leader.peer.url, 0.0)
+    save_model(home, pack_model(load_starter_model()._replace(shares=5)), "", leader.peer.url, 0.0)
     Outbox(tmp_path / "outbox").keep(real())
     second = Endpoint("https://two.example", helper.peer.send)
     flushed = push_pending(home, Aggregator(leader.peer.url, leader.peer.send, ONCE, second))
     assert len(flushed.sent) == 1
-    assert unpack_masked(*leader.bodies).id == unpack_seeded(*helper.bodies).id
+    assert unpack_masked_share(*leader.bodies).id == unpack_seed_share(*helper.bodies).id
     assert [(one.host, one.answer) for one in read_audit(home).sent] == [("two.example", 202), ("one.example", 202)]
 
 
 @pytest.mark.parametrize("kept_from", ["https://one.example", "https://another.example", ""])
 def test_without_a_helper_nothing_leaves_for_an_aggregator_of_halves(tmp_path, kept_from):
     home, asked = ProjectStore(str(tmp_path)), []
-    body = pack_model(starter_model()._replace(shares=5 if kept_from == "https://one.example" else 0))
+    body = pack_model(load_starter_model()._replace(shares=5 if kept_from == "https://one.example" else 0))
     Outbox(tmp_path / "outbox").keep(real())
     if kept_from:
         save_model(home, body, "", kept_from, 0.0)
 
     def leader(method, path, _headers, _body, _timeout) -> HttpResponse:
         asked.append((method, path.partition("?")[0]))
-        return HttpResponse(200, {}, pack_model(starter_model()._replace(shares=5)))
+        return HttpResponse(200, {}, pack_model(load_starter_model()._replace(shares=5)))
 
     flushed = push_pending(home, Aggregator("https://one.example", leader, ONCE))
     assert (flushed.sent, flushed.refused, flushed.waiting) == ((), (), 1)
@@ -333,4 +333,4 @@ def test_without_a_helper_nothing_leaves_for_an_aggregator_of_halves(tmp_path, k
 
 def test_an_aggregator_without_shares_says_so_and_the_update_waits():
     with pytest.raises(AggregatorError, match="takes no shares"):
-        push_halves(real(), SEED, Listener(202).peer, Listener(404).peer, ONCE)
+        push_shares(real(), SEED, Listener(202).peer, Listener(404).peer, ONCE)

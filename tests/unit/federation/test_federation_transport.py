@@ -19,7 +19,7 @@ import responses
 from fedstep.errors import AggregatorError, AggregatorUnreachable, FedstepError, UsageError
 from fedstep.federation.client import push
 from fedstep.federation.messages import Update, pack_update
-from fedstep.federation.transport import RetryPolicy, redacted, requests_send
+from fedstep.federation.transport import RetryPolicy, redact_url, requests_transport
 
 TOKEN = "tok-correct-horse-battery"
 SHORT = RetryPolicy(timeout=0.6, waits=(0.05,))
@@ -106,7 +106,7 @@ def endless_header(connection: socket.socket, _asked: bytes) -> None:
 def failure(url: str, token: str = TOKEN, patience: RetryPolicy = SHORT) -> FedstepError:
     """The error of a push; it came by itself, whatever the other side does, and shows no secret."""
     with pytest.raises(AggregatorError) as error:
-        push(UPDATE, url, requests_send(url, token), patience)
+        push(UPDATE, url, requests_transport(url, token), patience)
     said = "".join(traceback.format_exception(error.value))
     assert TOKEN not in said
     assert "hunter2" not in said
@@ -145,7 +145,7 @@ def test_a_good_answer_is_a_receipt_and_the_token_came_with_it():
         says("202 Accepted", RECEIPT)(connection, request)
 
     with server(behave) as url:
-        assert push(UPDATE, url + "/prefix/", requests_send(url + "/prefix/", TOKEN + "\n"), SHORT).version == 7
+        assert push(UPDATE, url + "/prefix/", requests_transport(url + "/prefix/", TOKEN + "\n"), SHORT).version == 7
     assert asked[0].startswith(b"POST /prefix/v1/updates HTTP/1.1\r\n")
     assert f"Authorization: Bearer {TOKEN}\r\n".encode() in asked[0]
 
@@ -153,7 +153,7 @@ def test_a_good_answer_is_a_receipt_and_the_token_came_with_it():
 def test_a_server_that_recovers_gets_the_update():
     answers = [says("503 Busy", b"", "Retry-After: 0"), says("202 Accepted", RECEIPT)]
     with server(lambda connection, request: answers.pop(0)(connection, request)) as url:
-        assert push(UPDATE, url, requests_send(url), SHORT).receipt == "r"
+        assert push(UPDATE, url, requests_transport(url), SHORT).receipt == "r"
 
 
 def test_a_redirect_to_another_host_does_not_get_the_token():
@@ -185,7 +185,7 @@ def test_what_netrc_has_of_the_host_is_not_sent(tmp_path, monkeypatch, user, tok
         says("202 Accepted", RECEIPT)(connection, request)
 
     with server(behave) as url:
-        push(UPDATE, url, requests_send(url.replace("//", f"//{user}"), token), SHORT)
+        push(UPDATE, url, requests_transport(url.replace("//", f"//{user}"), token), SHORT)
     lines = (line.partition(b": ") for line in asked[0].split(b"\r\n"))
     assert [value for name, _, value in lines if name.lower() == b"authorization"] == sent
 
@@ -209,7 +209,7 @@ def test_no_proxy_goes_past_it(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with server(says("202 Accepted", RECEIPT)) as url:
-        assert push(UPDATE, url, requests_send(url), SHORT).version == 7
+        assert push(UPDATE, url, requests_transport(url), SHORT).version == 7
 
 
 def test_a_ca_bundle_that_is_not_there_is_named(monkeypatch, tmp_path):
@@ -236,13 +236,13 @@ def test_secrets_in_the_url_are_not_shown():
 )
 def test_what_is_no_url_is_a_usage_error(url):
     with pytest.raises(UsageError):
-        requests_send(url)
+        requests_transport(url)
 
 
 @pytest.mark.parametrize("token", ["tök-en", "two words", "line\nbreak", "tab\there", "nul\0"])
 def test_a_token_that_cannot_be_sent_is_a_usage_error_that_does_not_show_it(token):
     with pytest.raises(UsageError) as error:
-        requests_send("https://ci.example.org", token)
+        requests_transport("https://ci.example.org", token)
     assert token not in str(error.value)
 
 
@@ -275,6 +275,6 @@ def test_the_room_loads_no_http_library_until_it_is_used():
 
 
 def test_a_url_is_shown_without_what_is_secret_in_it():
-    assert redacted("https://me:hunter2@h:1/p?token=t#f") == "https://h:1/p"
-    assert redacted("https://h/\x1b[2J") == "https://h/[2J"
-    assert "hunter2" not in redacted("http://me:hunter2@[")
+    assert redact_url("https://me:hunter2@h:1/p?token=t#f") == "https://h:1/p"
+    assert redact_url("https://h/\x1b[2J") == "https://h/[2J"
+    assert "hunter2" not in redact_url("http://me:hunter2@[")

@@ -7,15 +7,15 @@ import pytest
 from fedstep.errors import ContributionNotDue, PrivacyBudgetExhausted, UpdateRefused, WireError
 from fedstep.federation.client import push
 from fedstep.federation.messages import NO_PROMISE, PrivacyGuarantee, Update, pack_model, pack_update, unpack_model
-from fedstep.federation.model_cache import CachedModel, save_model, starter_bytes, starter_model
+from fedstep.federation.model_cache import CachedModel, load_starter_bytes, load_starter_model, save_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import (
     Aggregator,
     ContributionLog,
+    load_contributions,
     mark_exhausted,
     may_contribute,
     push_pending,
-    read_turns,
     record_contribution,
 )
 from fedstep.federation.tensors import pack, unpack
@@ -39,7 +39,7 @@ def home(tmp_path: Path) -> ProjectStore:
 
 
 def asked(at: float, promise: PrivacyGuarantee = WEEKLY, url: str = URL) -> CachedModel:
-    return CachedModel(starter_model()._replace(promise=promise), fetched_at=at, url=url)
+    return CachedModel(load_starter_model()._replace(promise=promise), fetched_at=at, url=url)
 
 
 def update() -> bytes:
@@ -54,7 +54,7 @@ def refusing(name: str):
 def test_without_a_promise_it_is_always_its_turn(home):
     record_contribution(home, asked(THURSDAY, NO_PROMISE))
     assert may_contribute(home, asked(THURSDAY, NO_PROMISE))
-    assert read_turns(home, URL) == ContributionLog(URL)
+    assert load_contributions(home, URL) == ContributionLog(URL)
 
 
 def test_a_period_ends_with_the_calendar_and_not_seven_days_after_the_last_batch(home):
@@ -85,7 +85,7 @@ def test_another_aggregator_has_a_budget_of_its_own(home):
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"url": "https://hub.example", "made": "x"}', b"\xff"])
 def test_a_damaged_note_is_no_note(home, content):
     home.write("contributed.json", content)
-    assert read_turns(home, URL) == ContributionLog(URL)
+    assert load_contributions(home, URL) == ContributionLog(URL)
 
 
 def test_a_spent_budget_and_a_second_batch_are_no_refusals_like_others():
@@ -101,17 +101,17 @@ def test_a_spent_budget_and_a_second_batch_are_no_refusals_like_others():
 
 def declining(method: str, *_: object) -> HttpResponse:
     """An aggregator with a model, and no room in this project's budget."""
-    body = pack_model(starter_model()._replace(promise=WEEKLY))
+    body = pack_model(load_starter_model()._replace(promise=WEEKLY))
     return HttpResponse(200, {"etag": '"1"'}, body) if method == "GET" else refusing("budget-spent")()
 
 
 def test_what_the_aggregator_says_of_the_budget_is_remembered_and_the_update_is_not_sent_again(home):
     outbox = Outbox(Path(home.outbox))
     outbox.keep(update())
-    save_model(home, starter_bytes(), "", URL, THURSDAY)
+    save_model(home, load_starter_bytes(), "", URL, THURSDAY)
     push_pending(home, Aggregator(URL, declining, RetryPolicy(waits=())))
     assert outbox.waiting().updates == ()
-    assert read_turns(home, URL).over
+    assert load_contributions(home, URL).over
 
 
 def test_a_project_past_its_budget_trains_without_a_problem(home):
@@ -129,13 +129,13 @@ def test_a_project_past_its_budget_trains_without_a_problem(home):
     "promise", [WEEKLY, PrivacyGuarantee(0.5, 1.5e-5, 1, 1e-5), PrivacyGuarantee(12.25, 0.001, 99_999, 0.5), NO_PROMISE]
 )
 def test_a_promise_comes_back_as_it_was_sent(promise):
-    assert unpack_model(pack_model(starter_model()._replace(promise=promise))).promise == promise
+    assert unpack_model(pack_model(load_starter_model()._replace(promise=promise))).promise == promise
 
 
 @pytest.mark.parametrize(
     "word", ["", "8/1e-06/52", "0/1e-06/52/7", "nan/1e-06/52/7", "8/1e-06/0/7", "8/1e-999/52/7", "8/1e-06/52/7/1"]
 )
 def test_a_promise_that_is_none_makes_the_message_no_model(word):
-    tensors = unpack(pack_model(starter_model()._replace(promise=WEEKLY)))
+    tensors = unpack(pack_model(load_starter_model()._replace(promise=WEEKLY)))
     with pytest.raises(WireError):
         unpack_model(pack({**tensors.words, "privacy": word}, tensors.vectors))

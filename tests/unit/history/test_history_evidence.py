@@ -15,7 +15,7 @@ from fedstep.history.flakiness import (
     of_repeats,
     shares_of,
 )
-from fedstep.ingest.change_impact import touched
+from fedstep.ingest.change_impact import analyze_change
 from fedstep.types import FileChange
 
 QUIET = [f"org.p{n}.A{n}Test#t" for n in range(20)]
@@ -52,7 +52,7 @@ class TestChanges:
     @pytest.mark.parametrize(("path", "classes"), [("src/org/foo/Bar.java", 100), ("src/org/foo/Else.java", 100)])
     def test_change_naming_one_class_says_more_than_all_classes(self, path: str, classes: int) -> None:
         """A change that names one class of many says more than one that names all."""
-        change = touched([FileChange(path)])
+        change = analyze_change([FileChange(path)])
         relation = change.relation("org.foo.BarTest#a")
         many = shares_of(change, ["org.foo.BarTest", *(f"org.p{n}.A{n}Test" for n in range(classes))])
         alone = shares_of(change, ["org.foo.BarTest"])
@@ -61,7 +61,7 @@ class TestChanges:
 
     def test_change_elsewhere_speaks_for_a_flake(self) -> None:
         """A change elsewhere speaks for a flake, and an unknown one for nothing."""
-        shares = shares_of(touched(()), ["a"])
+        shares = shares_of(analyze_change(()), ["a"])
         assert of_change("elsewhere", shares) == of_change("nothing", shares) > 0.0
         assert of_change(None, shares) == 0.0
         assert of_change("build-file", shares) < 0.0

@@ -9,7 +9,7 @@ import pytest
 from fedstep.errors import HistoryError
 from fedstep.history.git_ref import REF
 from fedstep.history.git_sync import publish, withdraw
-from fedstep.ingest.git_process import GitResult, last_words
+from fedstep.ingest.git_process import GitResult, summarize_error
 from tests.helpers.history import NOW, Clone, clone, git, listed, new_remote, recorded
 
 
@@ -229,10 +229,10 @@ class TestRemoteFailures:
         said = (
             "remote: hello\nfatal: unable to access 'https://ada:secret@example.org/x': \x1b[31mno\nhint: try again\n"
         )
-        words = last_words(GitResult(128, b"", said + "x" * 500 + "\n"))
+        words = summarize_error(GitResult(128, b"", said + "x" * 500 + "\n"))
         assert words.startswith("fatal: unable to access 'https://example.org/x'")
         assert words.isprintable()
-        assert last_words(GitResult(3, b"", "")) == "exit code 3"
+        assert summarize_error(GitResult(3, b"", "")) == "exit code 3"
 
 
 class TestPruning:

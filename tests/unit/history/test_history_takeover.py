@@ -6,8 +6,8 @@ from itertools import count
 import pytest
 
 from fedstep.errors import HistoryError
-from fedstep.federation.outbox import read_audit, recorded
-from fedstep.federation.sync import ContributionLog, read_turns
+from fedstep.federation.outbox import audit_transport, read_audit
+from fedstep.federation.sync import ContributionLog, load_contributions
 from fedstep.federation.transport import HttpResponse
 from fedstep.history.merge import merge_folder, take_notes
 from fedstep.history.project_store import FILES, LEARNED, MODEL, MODEL_NOTE, TRAVELLING, TURNS, ProjectStore, exclusive
@@ -33,7 +33,7 @@ def pulled(place: Clone, model: bytes, at: float) -> None:
 
 def sent(place: Clone, *bodies: bytes) -> None:
     place.home.prepare()
-    send = recorded(place.home, URL, lambda *_: HttpResponse(202, {}, b""), clock=lambda: 1.0)
+    send = audit_transport(place.home, URL, lambda *_: HttpResponse(202, {}, b""), clock=lambda: 1.0)
     for body in bodies:
         send("POST", "/v1/updates", {}, body, 1.0)
 
@@ -95,7 +95,7 @@ class TestSent:
         if ours:
             bob.home.write(TURNS, json.dumps(ours._asdict()).encode())
         bob.receive()
-        assert read_turns(bob.home, URL) == after
+        assert load_contributions(bob.home, URL) == after
 
     def test_what_was_sent_from_any_machine_is_on_record_on_all(self, ada, bob):
         sent(ada, b"first", b"second")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.importers.github import zip_reports
+from fedstep.importers.github import iter_zip_reports
 from fedstep.ingest.junit import read_reports
 from fedstep.types import Dropped
 
@@ -59,7 +59,7 @@ class TestZips:
         damaged = REPORT.replace(b'"b"', b'"\x01b"')
         inner = zipped(("deep/x.xml", REPORT)).getvalue()
         archive = zipped(("target/TEST-a.XML", REPORT.replace(b'"a"', b'"c"')), ("d.xml", damaged), ("in.zip", inner))
-        reports = read_reports(zip_reports(archive, "artifact"))
+        reports = read_reports(iter_zip_reports(archive, "artifact"))
         assert reports.files == 3
         assert {run.test for run in reports.tests} >= {"a#b", "c#b"}
 
@@ -68,7 +68,7 @@ class TestZips:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         archive = zipped(("../../evil.xml", REPORT), ("/etc/evil.xml", REPORT + b" "), ("C:\\evil.xml", REPORT + b"\n"))
-        assert read_reports(zip_reports(archive, "artifact")).files == 3
+        assert read_reports(iter_zip_reports(archive, "artifact")).files == 3
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ class TestZips:
         ids=["bomb", "dolls", "lying", "encrypted", "corrupt", "no zip"],
     )
     def test_a_hostile_zip_is_named_and_never_fatal(self, make: Callable[[], io.BytesIO], reason: str) -> None:
-        reports = read_reports(zip_reports(make(), "artifact"))
+        reports = read_reports(iter_zip_reports(make(), "artifact"))
         assert not reports.tests
         assert any(reason in item.reason for item in reports.dropped), reports.dropped
 
@@ -92,6 +92,6 @@ class TestZips:
     def test_any_bytes_in_any_place_of_a_zip_are_read_or_named(self, noise: bytes, place: int) -> None:
         content = bytearray(zipped(("a.xml", REPORT), ("b.xml", REPORT)).getvalue())
         content[place : place + len(noise)] = noise
-        found = list(zip_reports(io.BytesIO(bytes(content)), "artifact"))
+        found = list(iter_zip_reports(io.BytesIO(bytes(content)), "artifact"))
         assert all(isinstance(one, Dropped | tuple) for one in found)
         assert len(read_reports(found).tests) <= 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedstep.errors import InputError
-from fedstep.importers.api_client import MOST, CachedResponse, ResponseCache, ResponseTooLarge, ServiceUnreachable
+from fedstep.importers.api_client import MAX_FILES, CachedResponse, ResponseCache, ResponseTooLarge, ServiceUnreachable
 from fedstep.types import Unavailable
 from tests.helpers.importers import Patience, Reply, asker, new_home, serving
 
@@ -108,9 +108,9 @@ class TestKeptAnswers:
 
     def test_the_answers_kept_stay_few(self, tmp_path: Path) -> None:
         answers = ResponseCache(new_home(tmp_path))
-        for number in range(MOST + 5):
+        for number in range(MAX_FILES + 5):
             answers.keep(f"u{number}", CachedResponse("e", "", b"[]"))
-        assert len(list((tmp_path / "answers").iterdir())) <= MOST
+        assert len(list((tmp_path / "answers").iterdir())) <= MAX_FILES
 
 
 class TestPages:

@@ -17,7 +17,7 @@ from fedstep.federation.model_cache import load_model, save_model
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import load_summary
 from fedstep.importers.backfill_run import backfill
-from fedstep.importers.base import BuildFilter, ImportItem, ImportSource, ProgressBar, in_order
+from fedstep.importers.base import BuildFilter, ImportItem, ImportSource, ProgressBar, order_by_end
 from fedstep.model.linear import zeros
 from fedstep.model.training import load_state
 from fedstep.pipeline.operations import evaluate_build, load_predictor, record_build
@@ -260,7 +260,7 @@ class TestSources:
                 found = tuple(build(1)._replace(finished_at=after + one) for one in lasting)
                 yield ImportItem(after, tuple), found
 
-        ends = [one.found.finished_at for one in in_order(reads()) if isinstance(one.found, FinishedBuild)]
+        ends = [one.found.finished_at for one in order_by_end(reads()) if isinstance(one.found, FinishedBuild)]
         assert ends == sorted(after + one for after, lasting in things for one in lasting)
 
 

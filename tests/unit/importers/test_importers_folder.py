@@ -11,7 +11,7 @@ from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import load_summary
 from fedstep.importers.backfill_run import backfill
 from fedstep.importers.base import BuildFilter
-from fedstep.importers.folder import build_folders, folder_past, read_folder
+from fedstep.importers.folder import find_build_folders, open_folder, read_folder
 from fedstep.types import BuildOutcome, Change, Dropped, Duration, FinishedBuild, Outcome
 from tests.helpers.builds import CASE, FLAKE, write_build
 
@@ -62,14 +62,14 @@ class TestBuildFolder:
         folder = tmp_path_factory.mktemp("any")
         (folder / "build.json").write_bytes(content)
         assert isinstance(read_folder(folder), Dropped)
-        assert build_folders(folder) == (folder,)
+        assert find_build_folders(folder) == (folder,)
 
 
 class TestFolders:
     def test_folders_come_in_the_order_in_which_their_builds_ended(self, tmp_path: Path) -> None:
         long_one, short_one = write_build(tmp_path, 1, seconds=200_000.0), write_build(tmp_path, 2)
         bad = write_build(tmp_path / "deep", 9, started_at="?")
-        assert build_folders(tmp_path) == (bad, short_one, long_one)
+        assert find_build_folders(tmp_path) == (bad, short_one, long_one)
 
     def test_a_backfill_learns_each_build_once_and_names_the_bad_one(self, tmp_path: Path) -> None:
         draw = random.Random(1)
@@ -78,7 +78,7 @@ class TestFolders:
             write_build(tmp_path / "acme", number, cases, **({"seconds": None} if number == 5 else {}))
         home = ProjectStore(tmp_path / "home")
         home.prepare()
-        first = backfill(home, folder_past(tmp_path / "acme", BuildFilter()))
+        first = backfill(home, open_folder(tmp_path / "acme", BuildFilter()))
         assert (first.recorded, first.known, first.tests) == (27, 0, 27 * 6)
         assert first.rows > 27
         assert len(first.warnings) == 1
@@ -86,6 +86,6 @@ class TestFolders:
         summary = load_summary(home).summary
         assert summary.count == 27
         assert summary.tests.flips[summary.tests.ids.index("org.acme.3Test#works")] > 3
-        again = backfill(home, folder_past(tmp_path / "acme", BuildFilter()))
+        again = backfill(home, open_folder(tmp_path / "acme", BuildFilter()))
         assert (again.recorded, again.known, again.rows) == (0, 27, 0)
         assert load_summary(home).summary.count == 27

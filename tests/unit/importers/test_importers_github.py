@@ -13,7 +13,7 @@ from fedstep.errors import InputError
 from fedstep.history.project_store import ProjectStore
 from fedstep.importers.backfill_run import backfill
 from fedstep.importers.base import BuildFilter, ImportSource
-from fedstep.importers.github import WorkflowJob, github_past, owner_of
+from fedstep.importers.github import WorkflowJob, find_owner, open_github
 from fedstep.ingest.junit import read_reports
 from fedstep.types import BuildOutcome, Change, Dropped, Duration, FinishedBuild, Outcome
 from tests.helpers.importers import Patience, Reply, StandIn, asker, new_home, serving
@@ -165,7 +165,7 @@ def asked(
         service.storage = storage.url
         if keep is not None:
             keep.append(server)
-        past = github_past(asker(home, server.url), "acme/shop", wanted, ())
+        past = open_github(asker(home, server.url), "acme/shop", wanted, ())
         return [found for pending in past.pending for found in pending.read()]
 
 
@@ -311,7 +311,7 @@ class TestErrors:
     def test_a_refusal_names_what_to_do(self, tmp_path: Path, project: str, said: str) -> None:
         token = "t0ken" if said == "404" else "wrong"
         with serving(GitHub([run(1)])) as server, pytest.raises(InputError, match=f"{said}.*GITHUB_TOKEN"):
-            github_past(asker(new_home(tmp_path), server.url, token=token), project, BuildFilter(), ())
+            open_github(asker(new_home(tmp_path), server.url, token=token), project, BuildFilter(), ())
 
     def test_import_waits_for_the_limit_and_uses_kept_answers(self, tmp_path: Path) -> None:
         """An import waits for the limit, goes on, and asks cheaply the next time."""
@@ -335,7 +335,7 @@ class TestErrors:
             return service(path, headers)
 
         def past(url: str) -> ImportSource:
-            return github_past(asker(home, url, patience.manners()), "acme/shop", BuildFilter(), ())
+            return open_github(asker(home, url, patience.manners()), "acme/shop", BuildFilter(), ())
 
         with serving(service.stored) as storage, serving(limited) as server:
             service.storage = storage.url
@@ -357,11 +357,11 @@ class TestOwners:
             WorkflowJob("test (mac)", "success", 100.0, 900.0, 1),
             WorkflowJob("lint", "success", 100.0, 900.0, 1),
         )
-        assert owner_of("junit-mac", 800.0, jobs) == jobs[1]
-        assert owner_of("test-mac", 150.0, jobs) == jobs[1]
-        assert owner_of("test", 150.0, jobs) is None
-        assert owner_of("anything", 150.0, jobs[:1]) == jobs[0]
-        assert owner_of("anything", 9e9, jobs[:1]) == jobs[0]
+        assert find_owner("junit-mac", 800.0, jobs) == jobs[1]
+        assert find_owner("test-mac", 150.0, jobs) == jobs[1]
+        assert find_owner("test", 150.0, jobs) is None
+        assert find_owner("anything", 150.0, jobs[:1]) == jobs[0]
+        assert find_owner("anything", 9e9, jobs[:1]) == jobs[0]
 
     def test_a_job_can_be_chosen_by_its_key_or_by_the_name_of_a_cell(self, tmp_path: Path) -> None:
         service = GitHub([run(1)])
@@ -371,6 +371,6 @@ class TestOwners:
         def learned(name: str) -> int:
             with serving(service) as server:
                 wanted, home = BuildFilter(job=name), new_home(tmp_path / name)
-                return backfill(home, github_past(asker(home, server.url), "acme/shop", wanted, ()), wanted).recorded
+                return backfill(home, open_github(asker(home, server.url), "acme/shop", wanted, ()), wanted).recorded
 
         assert [learned(name) for name in ("test", "test (b)", "lint", "deploy")] == [2, 1, 1, 0]

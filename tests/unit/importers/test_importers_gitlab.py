@@ -10,7 +10,7 @@ import pytest
 from fedstep.errors import InputError
 from fedstep.importers.backfill_run import backfill
 from fedstep.importers.base import BuildFilter, ImportSource
-from fedstep.importers.gitlab import gitlab_past
+from fedstep.importers.gitlab import open_gitlab
 from fedstep.types import BuildOutcome, Change, Dropped, Duration, FinishedBuild, Outcome
 from tests.helpers.importers import Patience, Reply, asker, new_home, serving
 
@@ -107,7 +107,7 @@ class GitLab:
 
 def asked(folder: Path, service: GitLab, wanted: BuildFilter = BuildFilter()) -> list[object]:  # noqa: B008
     with serving(service) as server:
-        past = gitlab_past(asker(new_home(folder), f"{server.url}/api/v4"), "acme/web/shop", wanted)
+        past = open_gitlab(asker(new_home(folder), f"{server.url}/api/v4"), "acme/web/shop", wanted)
         return [found for pending in past.pending for found in pending.read()]
 
 
@@ -179,7 +179,7 @@ class TestErrors:
 
     def test_a_project_that_is_not_there_names_what_to_do(self, tmp_path: Path) -> None:
         with serving(GitLab(pipeline(1))) as server, pytest.raises(InputError, match="404"):
-            gitlab_past(asker(new_home(tmp_path), f"{server.url}/api/v4"), "acme/gone", BuildFilter())
+            open_gitlab(asker(new_home(tmp_path), f"{server.url}/api/v4"), "acme/gone", BuildFilter())
 
     def test_an_import_waits_for_the_limit_and_is_learned_once(self, tmp_path: Path) -> None:
         service, patience, home = GitLab(*(pipeline(number) for number in range(1, 5))), Patience(), new_home(tmp_path)
@@ -191,7 +191,7 @@ class TestErrors:
             return service(path, headers)
 
         def past(url: str) -> ImportSource:
-            return gitlab_past(asker(home, f"{url}/api/v4", patience.manners()), "acme/web/shop", BuildFilter())
+            return open_gitlab(asker(home, f"{url}/api/v4", patience.manners()), "acme/web/shop", BuildFilter())
 
         with serving(limited) as server:
             first, again = (backfill(home, past(server.url)) for _ in range(2))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from fedstep.errors import InputError
 from fedstep.importers.backfill_run import backfill
 from fedstep.importers.base import BuildFilter, ImportSource
-from fedstep.importers.jenkins import jenkins_home_past, jenkins_url_past
-from fedstep.importers.registry import past_at
+from fedstep.importers.jenkins import open_jenkins_home, open_jenkins_server
+from fedstep.importers.registry import open_path
 from fedstep.types import BuildOutcome, Change, Dropped, Duration, FileChange, FinishedBuild, Outcome, Unavailable
 from tests.helpers.importers import Reply, StandIn, asker, new_home, serving
 
@@ -80,7 +80,7 @@ def found(past: ImportSource) -> list[FinishedBuild | Dropped]:
 
 
 def read(home: Path, wanted: BuildFilter = BuildFilter()) -> list[FinishedBuild]:  # noqa: B008
-    builds = found(jenkins_home_past(home, wanted))
+    builds = found(open_jenkins_home(home, wanted))
     assert all(isinstance(one, FinishedBuild) for one in builds), builds
     return [one for one in builds if isinstance(one, FinishedBuild)]
 
@@ -148,7 +148,7 @@ class TestHome:
         assert [one.situation.ci.run for one in read(tmp_path / "jobs" / "shop")] == ["shop/1"]
         (tmp_path / "empty" / "jobs").mkdir(parents=True)
         with pytest.raises(InputError, match="no recorded build was found"):
-            past_at(tmp_path / "empty", BuildFilter())
+            open_path(tmp_path / "empty", BuildFilter())
 
     @pytest.mark.parametrize(
         "content",
@@ -163,7 +163,7 @@ class TestHome:
     def test_a_broken_build_is_named(self, tmp_path: Path, content: bytes) -> None:
         put(tmp_path / "jobs" / "shop", 1)
         (tmp_path / "jobs" / "shop" / "builds" / "1" / "build.xml").write_bytes(content)
-        (one,) = found(jenkins_home_past(tmp_path, BuildFilter()))
+        (one,) = found(open_jenkins_home(tmp_path, BuildFilter()))
         assert isinstance(one, Dropped)
         assert one.source.endswith("jobs/shop/builds/1/build.xml")
 
@@ -181,14 +181,14 @@ class TestHome:
         home = tmp_path_factory.mktemp("any")
         put(home / "jobs" / "shop", 1)
         (home / "jobs" / "shop" / "builds" / "1" / "junitResult.xml").write_bytes(content)
-        (one,) = found(jenkins_home_past(home, BuildFilter()))
+        (one,) = found(open_jenkins_home(home, BuildFilter()))
         assert isinstance(one, FinishedBuild | Dropped)
 
     def test_a_home_is_learned_once(self, tmp_path: Path) -> None:
         for number in range(1, 9):
             put(tmp_path / "home" / "jobs" / "shop", number)
         history = new_home(tmp_path / "history")
-        first, again = (backfill(history, past_at(tmp_path / "home", BuildFilter())) for _ in range(2))
+        first, again = (backfill(history, open_path(tmp_path / "home", BuildFilter())) for _ in range(2))
         assert (first.recorded, first.tests, first.warnings) == (8, 32, ())
         assert (again.recorded, again.known, again.rows) == (0, 8, 0)
 
@@ -295,7 +295,7 @@ def asked(
     with serving(service) as server:
         if keep is not None:
             keep.append(server)
-        builds = found(jenkins_url_past(asker(new_home(folder), f"{server.url}{at}"), wanted))
+        builds = found(open_jenkins_server(asker(new_home(folder), f"{server.url}{at}"), wanted))
     assert all(isinstance(one, FinishedBuild) for one in builds), builds
     return [one for one in builds if isinstance(one, FinishedBuild)]
 
@@ -354,4 +354,4 @@ class TestServer:
             serving(lambda _path, _headers: Reply(json.loads('["nothing"]'))) as server,
             pytest.raises(InputError, match="does not answer as Jenkins does"),
         ):
-            jenkins_url_past(asker(new_home(tmp_path), server.url), BuildFilter())
+            open_jenkins_server(asker(new_home(tmp_path), server.url), BuildFilter())

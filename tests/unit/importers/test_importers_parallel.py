@@ -9,8 +9,8 @@ import pytest
 
 from fedstep.errors import UsageError
 from fedstep.importers.base import BuildFilter, ImportItem, ImportSource
-from fedstep.importers.folder import folder_past
-from fedstep.importers.parallel import AHEAD, WorkerPool, read_all
+from fedstep.importers.folder import open_folder
+from fedstep.importers.parallel import ITEMS_PER_PROCESS, WorkerPool, read_all
 from fedstep.types import Dropped, FinishedBuild
 from tests.helpers.builds import CASE, FLAKE, write_build
 
@@ -20,7 +20,7 @@ def recorded(folder: Path, builds: int) -> ImportSource:
         failing = '<failure type="E" message="m"/>'
         cases = CASE.format(1, FLAKE) + CASE.format(2, failing) + '<testcase classname="a" name="b" file="t.py"/>'
         write_build(folder, number, cases, **({"seconds": None} if number == 3 else {}))
-    return folder_past(folder, BuildFilter())
+    return open_folder(folder, BuildFilter())
 
 
 def _touch(path: Path) -> tuple[FinishedBuild, ...]:
@@ -41,7 +41,7 @@ class TestProcesses:
         pending = tuple(ImportItem(float(n), partial(_touch, tmp_path / str(n))) for n in range(40))
         reads = read_all(ImportSource(40, pending, apart=True), WorkerPool(2))
         next(reads)
-        assert len(list(tmp_path.iterdir())) <= 2 * AHEAD
+        assert len(list(tmp_path.iterdir())) <= 2 * ITEMS_PER_PROCESS
         assert len(list(reads)) == 39
         assert len(list(tmp_path.iterdir())) == 40
 

@@ -3,7 +3,7 @@
 import pytest
 
 from fedstep.ingest.ci import read_ci
-from fedstep.ingest.ci_vendors import OURS
+from fedstep.ingest.ci_vendors import FEDSTEP_VARIABLES
 from fedstep.types import BuildOutcome, CiRun
 from tests.helpers.ci import (
     AZURE,
@@ -118,7 +118,7 @@ class TestVendors:
         assert read_ci(GITHUB | {"RUNNER_OS": "macOS"}, platform="linux").os == "macos"
 
     def test_our_variables_outrank_every_vendors(self) -> None:
-        ours = {name: "7" for row in OURS[2:] if isinstance(row, tuple) for name in row}
+        ours = {name: "7" for row in FEDSTEP_VARIABLES[2:] if isinstance(row, tuple) for name in row}
         ours |= {
             "FEDSTEP_CI_EVENT": "manual",
             "FEDSTEP_CI_COMMIT": OLD,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.ingest.ci import parse_outcome, parse_time, read_ci
-from fedstep.ingest.ci_vendors import OURS, VENDORS
+from fedstep.ingest.ci_vendors import FEDSTEP_VARIABLES, VENDORS
 from fedstep.types import BuildOutcome, Unavailable
 from tests.helpers.ci import GITHUB, SHA
 
@@ -72,7 +72,7 @@ class TestOutcomes:
 NAMES = sorted(
     {
         name
-        for row in (*VENDORS, OURS)
+        for row in (*VENDORS, FEDSTEP_VARIABLES)
         for field in row
         if isinstance(field, tuple)
         for name in field

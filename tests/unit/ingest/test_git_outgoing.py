@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedstep.ingest.git import FILE_LIMIT, read_change, read_outgoing
-from fedstep.ingest.globs import matcher
+from fedstep.ingest.globs import compile_globs
 from fedstep.types import FileChange, Unavailable
 from tests.helpers.git import LOCAL, changed, commit, git, write
 
@@ -85,7 +85,7 @@ class TestWorkTree:
         head = commit(clone, "b.txt")
         write(clone, "report.xml")
         write(clone, "build/unit/TEST-cart.xml")
-        reports = matcher(["report.xml", "build/**/TEST-*.xml"], str(clone), str(clone))
+        reports = compile_globs(["report.xml", "build/**/TEST-*.xml"], str(clone), str(clone))
         assert len(changed(read_outgoing(str(clone))).files) == 3
         change = changed(read_outgoing(str(clone), is_report=reports))
         assert (change.files, change.commit) == ((FileChange("b.txt", 2, 0),), head)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.ingest.globs import matcher
+from fedstep.ingest.globs import compile_globs
 from fedstep.ingest.junit import expand
 from fedstep.types import Dropped
 
@@ -43,12 +43,12 @@ def found(tree: Path, pattern: str, here: str) -> set[str]:
 class TestGlobs:
     @given(st.builds("".join, st.tuples(st.sampled_from(["", "./"]), PATTERNS)), st.sampled_from(["", "build", "a/b"]))
     def test_a_path_is_meant_by_the_globs_that_find_it(self, tree: Path, pattern: str, here: str) -> None:
-        means = matcher([pattern], str(tree / here), str(tree))
+        means = compile_globs([pattern], str(tree / here), str(tree))
         assert set(filter(means, FILES)) == found(tree, pattern, here)
 
     def test_absolute_and_parent_paths_are_understood(self) -> None:
         """Whole paths, and those that lead out of the root and back, are understood."""
-        means = partial(matcher, here="/shop/api", root="/shop")
+        means = partial(compile_globs, here="/shop/api", root="/shop")
         assert means(["/shop/build/*.xml"])("build/a.xml")
         assert means(["../build/*.xml"])("build/a.xml")
         assert not means(["../../other/*.xml"])("other/a.xml")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.ingest.test_source import SUFFIXES, SourceIndex, read_source, walk_files, words_of
-from fedstep.ingest.test_source import test_words as find_words
+from fedstep.ingest.test_source import SUFFIXES, SourceIndex, extract_words, read_source, walk_files
+from fedstep.ingest.test_source import read_test_words as find_words
 from fedstep.types import Outcome, TestRun, Unavailable
 
 SAMPLES = Path(__file__).parents[2] / "data" / "source"
@@ -182,7 +182,7 @@ class TestAnyInput:
         assert len(found.text) == len(text)
         for function in found.functions.values():
             assert 0 <= function.start < function.end <= len(text)
-            words_of(found, function)
+            extract_words(found, function)
 
     @pytest.mark.parametrize("suffix", [".py", ".java", ".js"])
     @pytest.mark.parametrize("unit", HOSTILE)

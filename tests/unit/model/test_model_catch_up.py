@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.federation.model_cache import load_model, starter_model
+from fedstep.federation.model_cache import load_model, load_starter_model
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import load_summary, store_summary
 from fedstep.model.labels import LabelledExample
@@ -55,7 +55,7 @@ def evidence(number: int, draw: random.Random) -> FinishedBuild:
 def live(home: ProjectStore, builds: int, learning: bool = True) -> None:
     home.prepare()
     draw = random.Random(7)
-    production = starter_model().production
+    production = load_starter_model().production
     for number in range(builds):
         record_build(home, evaluate_build(home, evidence(number, draw), load_model(home)), lambda _: {})
         if learning and number % 4 == 1:
@@ -120,7 +120,7 @@ class TestLostCache:
             (home.folder / lost).unlink()
         else:
             home.write(lost, damage)
-        progress = learn_new_records(home, starter_model().production)
+        progress = learn_new_records(home, load_starter_model().production)
         assert progress.records == BUILDS
         after = before if lost != "backlog.json" else replace(before, backlog=before.backlog._replace(waiting={}))
         assert_same(progress.state, after)
@@ -140,17 +140,17 @@ class TestLostCache:
             (home.folder / name).unlink()
         for name in lost[1:]:
             home.write(name, b"damaged")
-        waiting = learn_new_records(home, starter_model().production).state.backlog.waiting
+        waiting = learn_new_records(home, load_starter_model().production).state.backlog.waiting
         assert repr(waiting) == repr({} if lost else {"flaky": one})
 
     def test_a_log_that_was_never_learned_waits_as_a_whole(self, lived: ProjectStore, tmp_path: Path) -> None:
         home = copy_of(lived, tmp_path)
         for name in ("summary.json", "correction.json", "backlog.json"):
             (home.folder / name).unlink()
-        assert_same(learn_new_records(home, starter_model().production).state, load_state(lived))
+        assert_same(learn_new_records(home, load_starter_model().production).state, load_state(lived))
 
     def test_nothing_new_teaches_nothing(self, lived: ProjectStore) -> None:
-        progress = learn_new_records(lived, starter_model().production)
+        progress = learn_new_records(lived, load_starter_model().production)
         assert (progress.records, progress.ripened) == (0, 0)
         assert_same(progress.state, load_state(lived))
 
@@ -162,7 +162,7 @@ class TestLostCache:
         assert load_state(home) == LearnedState()
         before = load_state(lived)
         unsent = replace(before, backlog=before.backlog._replace(waiting={}))
-        assert_same(learn_new_records(home, starter_model().production).state, unsent)
+        assert_same(learn_new_records(home, load_starter_model().production).state, unsent)
 
 
 class TestRecords:
@@ -171,7 +171,7 @@ class TestRecords:
         home.log.prune(30)
         for name in ("summary.json", "correction.json", "backlog.json"):
             (home.folder / name).unlink()
-        state = learn_new_records(home, starter_model().production).state
+        state = learn_new_records(home, load_starter_model().production).state
         assert state.summary.count == 30
         flaky = state.backlog.recent["flaky"]
         assert flaky
@@ -184,11 +184,11 @@ class TestRecords:
         damaged = home.log.files()[30]
         home.write(f"builds/{damaged}", b"half")
         home.write("summary.json", b"")
-        progress = learn_new_records(home, starter_model().production)
+        progress = learn_new_records(home, load_starter_model().production)
         assert progress.records == BUILDS - 1
         assert [damaged in warning for warning in progress.warnings] == [True]
         store_state(home, progress.state)
-        assert learn_new_records(home, starter_model().production).warnings == ()
+        assert learn_new_records(home, load_starter_model().production).warnings == ()
 
 
 def _learn_one(home: ProjectStore, state: LearnedState, name: str) -> LearnedState:
@@ -199,7 +199,7 @@ def _learn_one(home: ProjectStore, state: LearnedState, name: str) -> LearnedSta
     entry = home.log.read(name)
     assert isinstance(entry, BuildRecord)
     summary = fold(state.summary, name, entry)
-    learned = learn_record(state.correction, state.backlog, entry, summary.tests, starter_model().production)
+    learned = learn_record(state.correction, state.backlog, entry, summary.tests, load_starter_model().production)
     return LearnedState(summary, learned.correction, learned.backlog)
 
 
@@ -232,7 +232,7 @@ class TestRows:
 
     def test_a_flaky_test_is_ranked_first_after_sixty_builds(self, lived: ProjectStore) -> None:
         state = load_state(lived)
-        ranked = Predictor(starter_model().production, state.correction).flakiest(state.summary, 5, at_least=0.0)
+        ranked = Predictor(load_starter_model().production, state.correction).flakiest(state.summary, 5, at_least=0.0)
         assert ranked[0].test == FLAKY
         assert ranked[0].probability > 0.5 > ranked[1].probability
         assert ranked[0].flips == state.summary.tests.flips[state.summary.tests.ids.index(FLAKY)] > 5

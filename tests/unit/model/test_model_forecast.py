@@ -193,12 +193,12 @@ class TestImports:
     def test_predicting_loads_no_numpy(self) -> None:
         program = """
 import sys
-from fedstep.federation.model_cache import starter_model
+from fedstep.federation.model_cache import load_starter_model
 from fedstep.model.predictor import Predictor
 from fedstep.history.summary import Summary, decode_summary, encode_summary
 from fedstep.model.state import LocalModel
 summary = decode_summary(encode_summary(Summary()))
-print(Predictor(starter_model().production, LocalModel()).flakiest(summary, 3, at_least=0.0))
+print(Predictor(load_starter_model().production, LocalModel()).flakiest(summary, 3, at_least=0.0))
 print(sorted({"numpy", "scipy", "sklearn", "joblib", "requests", "hypothesis"} & set(sys.modules)))
 """
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -6,8 +6,8 @@ import pytest
 
 from fedstep.federation.messages import NOISE, pack_update, unpack_model
 from fedstep.federation.outbox import Outbox
-from fedstep.federation.secagg.share_client import flush_halves
-from fedstep.federation.secagg.shares import deviation_of
+from fedstep.federation.secagg.share_client import flush_shares
+from fedstep.federation.secagg.shares import noise_deviation
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion
@@ -25,8 +25,8 @@ def test_the_noise_that_a_leader_asks_for_is_in_the_sum_and_so_in_its_next_versi
     with helper(tmp_path) as (second, _), leader(tmp_path, second, "--noise", "0.25", "--buffer", "5") as (first, _):
         asked = pulled(first)
         assert (asked.shares, asked.noise) == (5, 0.25)
-        deviation = deviation_of(asked.noise, asked.shares)
-        assert len(flush_halves(outbox, peer(first), peer(second), PATIENCE, deviation).sent) == 5
+        deviation = noise_deviation(asked.noise, asked.shares)
+        assert len(flush_shares(outbox, peer(first), peer(second), PATIENCE, deviation).sent) == 5
         wait_for(lambda: pulled(first).candidate_version >= 1)
         after = pulled(first).candidate[TASK]
     rules = default_rules(schema())[TASK]

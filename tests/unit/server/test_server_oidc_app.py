@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fedstep.errors import AggregatorError
-from fedstep.federation.ci_token import ci_send
+from fedstep.federation.ci_token import ci_transport
 from fedstep.federation.client import FetchedModel, pull, push
 from fedstep.federation.messages import Update, pack_update, shape
 from fedstep.federation.transport import RetryPolicy
@@ -113,9 +113,9 @@ def test_a_job_on_github_without_any_secret_pulls_and_sends(tmp_path, issuer):
     deltas = {"build-duration": zeros(ours.sizes["build-duration"])}
     made = Update(ours.digest, 0, "1" * 32, "2" * 32, {"build-duration": 8}, deltas)
     with serving(tmp_path, issuer) as url:
-        send, patience = ci_send(url, "", env), RetryPolicy(timeout=20.0)
+        send, patience = ci_transport(url, "", env), RetryPolicy(timeout=20.0)
         assert isinstance(pull(url, "", send, ours, patience), FetchedModel)
         assert push(pack_update(made), url, send, patience).version == 0
         with pytest.raises(AggregatorError, match="id-token: write"):
-            pull(url, "", ci_send(url, "", {"GITHUB_ACTIONS": "true"}), ours, patience)
+            pull(url, "", ci_transport(url, "", {"GITHUB_ACTIONS": "true"}), ours, patience)
     assert sum(path.startswith("/token?") for path in issuer.asked) == 1

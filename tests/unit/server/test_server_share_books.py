@@ -8,7 +8,7 @@ import pytest
 
 from fedstep.errors import WireError
 from fedstep.federation.messages import SchemaShape, Update
-from fedstep.federation.secagg.shares import LEVELS, REACH, pair_of
+from fedstep.federation.secagg.shares import LEVELS, SCORE_LIMIT, hash_seed
 from fedstep.model.linear import zeros
 from fedstep.server.gate import Gate
 from fedstep.server.secagg.helper import HelperStore
@@ -120,7 +120,7 @@ def test_two_updates_of_one_project_are_never_in_one_sum(pair):
     pair.keep(drawn(3), drawn(4))
     body = pair.plan()
     assert len(unpack_proposal(body).parts[0].pairs) == 3
-    both = {number.id: pair_of(seed_of(int(number.id, 16))) for number in map(drawn, (1, 2, 3, 4))}
+    both = {number.id: hash_seed(seed_of(int(number.id, 16))) for number in map(drawn, (1, 2, 3, 4))}
     forced = Proposal(9, "a" * 16, (RoundPart("flaky", -1, both),))
     answer = unpack_answer(pair.helper.answer(forced, FEWEST, SIZES), forced, SIZES)
     assert len(answer.parts[0].ids) == 3
@@ -169,7 +169,7 @@ def test_scores_of_the_snapshot_on_trial_promote_it_by_their_sums_alone(tmp_path
         for turn in range(1, 40):
             trial = pair.store.current().trials["flaky"].version
             task = pair.store.newest()
-            pair.keep(*(drawn(10 * turn + n, base=task, trial=trial, score=-REACH) for n in range(6)))
+            pair.keep(*(drawn(10 * turn + n, base=task, trial=trial, score=-SCORE_LIMIT) for n in range(6)))
             pair.fold()
             if pair.store.lineage(9).verdicts:
                 break

@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 
 from fedstep.errors import AggregatorError, WireError
 from fedstep.federation.messages import shape
-from fedstep.federation.secagg.share_messages import NEWEST_VERSION, SeedShare, check_half
-from fedstep.federation.secagg.shares import split, task_seeds
+from fedstep.federation.secagg.share_messages import MAX_VERSION, SeedShare, check_share
+from fedstep.federation.secagg.shares import derive_task_seeds, split_update
 from fedstep.federation.transport import HttpResponse
 from fedstep.server.metrics import Metrics
 from fedstep.server.secagg.helper import SIGNATURE, HelperStore
@@ -37,7 +37,10 @@ def secrets(number: int) -> dict[str, bytes]:
     """The seed of an update, and that of each of its tasks, as a helper could have them."""
     update = drawn(number, BOTH)
     seed = seed_of(number)
-    return {"": seed, **task_seeds(SeedShare(update.schema, update.id, update.project, dict.fromkeys(BOTH, -1), seed))}
+    return {
+        "": seed,
+        **derive_task_seeds(SeedShare(update.schema, update.id, update.project, dict.fromkeys(BOTH, -1), seed)),
+    }
 
 
 def in_files(folder: Path, numbers: range) -> dict[str, int]:
@@ -155,20 +158,20 @@ def test_of_all_rounds_the_newest_alone_is_kept_on_either_side(pair):
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_half_with_a_version_that_no_database_can_hold_is_refused(side):
-    check_half(split(drawn(1, trial=NEWEST_VERSION), BOUNDS, seed_of(1))[side], OURS)
-    for trial in (NEWEST_VERSION + 1, 10**15 - 1):
+    check_share(split_update(drawn(1, trial=MAX_VERSION), BOUNDS, seed_of(1))[side], OURS)
+    for trial in (MAX_VERSION + 1, 10**15 - 1):
         with pytest.raises(WireError, match="cannot be"):
-            check_half(split(drawn(1, trial=trial), BOUNDS, seed_of(1))[side], OURS)
+            check_share(split_update(drawn(1, trial=trial), BOUNDS, seed_of(1))[side], OURS)
 
 
 def test_a_half_that_was_learned_from_a_version_that_no_database_can_hold_is_refused():
-    for base, fits in ((NEWEST_VERSION, True), (NEWEST_VERSION + 1, False)):
-        half = split(drawn(1, base=base), BOUNDS, seed_of(1))[0]
+    for base, fits in ((MAX_VERSION, True), (MAX_VERSION + 1, False)):
+        half = split_update(drawn(1, base=base), BOUNDS, seed_of(1))[0]
         with nullcontext() if fits else pytest.raises(WireError, match="cannot be"):
-            check_half(half, OURS)
+            check_share(half, OURS)
 
 
-@pytest.mark.parametrize("trial", [-1, NEWEST_VERSION])
+@pytest.mark.parametrize("trial", [-1, MAX_VERSION])
 def test_every_version_that_fits_is_kept_by_every_database(url, trial):
     half = offers(drawn(1, base=max(0, trial), trial=trial))[0]
     with closing(LeaderStore(url, OURS.digest)) as book:
@@ -194,7 +197,7 @@ def test_a_helper_that_names_a_round_that_cannot_be_does_not_stop_a_leader_for_g
     leader = Leader(role, small, lambda: 9.0, Metrics(), ask)
     with closing(leader._book), closing(leader._tokens):
         for number in (1, 2):
-            half = split(update(number), bounds, seed_of(number))[0]
+            half = split_update(update(number), bounds, seed_of(number))[0]
             leader._book.keep([leader._offer(half, half.project, "owner")], 1.0)
         with pytest.raises(AggregatorError, match=r"as its last round.*start it with an empty one"):
             leader.round()

@@ -9,9 +9,9 @@ from sqlalchemy import select
 
 from fedstep.federation.client import post
 from fedstep.federation.messages import pack_update
-from fedstep.federation.secagg.share_client import SHARES, push_halves
-from fedstep.federation.secagg.share_messages import pack_half
-from fedstep.federation.secagg.shares import split
+from fedstep.federation.secagg.share_client import SHARES_PATH, push_shares
+from fedstep.federation.secagg.share_messages import pack_share
+from fedstep.federation.secagg.shares import split_update
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.policy import BufferStatus
 from fedstep.server.dashboard.snapshot import ShareDashboardReader
@@ -101,12 +101,12 @@ def test_a_book_that_nobody_sends_to_lets_go_by_the_clock_alone(pair):
 def test_two_processes_count_the_halves_that_wait_and_those_they_refused(tmp_path):
     with helper(tmp_path) as (second, _), leader(tmp_path, second) as (first, _):
         for number in (1, 2):
-            push_halves(pack_update(real(number)), SEED, peer(first), peer(second), PATIENCE)
+            push_shares(pack_update(real(number)), SEED, peer(first), peer(second), PATIENCE)
         bounds = {name: task.clip for name, task in schema().tasks.items()}
-        lonely = split(real(3), bounds, SEED)[1]
+        lonely = split_update(real(3), bounds, SEED)[1]
         for _ in range(2):
-            post(SHARES, lonely.id, pack_half(lonely), second, peer(second).send, PATIENCE)
-        assert requests.post(f"{first}{SHARES}", b"no half", timeout=30).status_code == 400
+            post(SHARES_PATH, lonely.id, pack_share(lonely), second, peer(second).send, PATIENCE)
+        assert requests.post(f"{first}{SHARES_PATH}", b"no half", timeout=30).status_code == 400
         status = requests.get(f"{first}/v1/status", timeout=30).json()
         assert status["waiting"] == {"updates": 2, "projects": 2}
         assert status["active"] == {"projects": 2, "owners": 1}

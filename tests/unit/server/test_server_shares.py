@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from fedstep.errors import WireError
 from fedstep.federation.messages import MOST_NOISE, Update
-from fedstep.federation.secagg.share_messages import MaskedShare, SeedShare, residue_bytes
+from fedstep.federation.secagg.share_messages import MaskedShare, SeedShare, residues_to_bytes
 from fedstep.federation.secagg.shares import (
-    HEAVIEST,
     LEVELS,
-    MOST_SUMMED,
-    deviation_of,
-    gaussian,
-    quantised,
-    split,
-    task_seeds,
+    MAX_SUMMED,
+    MAX_WEIGHT,
+    derive_task_seeds,
+    draw_gaussian,
+    noise_deviation,
+    quantise,
+    split_update,
 )
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import Contribution, aggregate
@@ -101,7 +101,7 @@ def test_one_without_a_twin_does_not_keep_its_projects_others_waiting():
 def test_weights_are_public_whole_numbers_that_fall_and_never_reach_zero():
     weights = [weight(0, staleness) for staleness in range(101)]
     assert weights == sorted(weights, reverse=True)
-    assert (weights[0], weights[3], weights[-1]) == (HEAVIEST, HEAVIEST // 2, HEAVIEST // 8)
+    assert (weights[0], weights[3], weights[-1]) == (MAX_WEIGHT, MAX_WEIGHT // 2, MAX_WEIGHT // 8)
 
 
 # how sums open
@@ -110,21 +110,21 @@ def test_weights_are_public_whole_numbers_that_fall_and_never_reach_zero():
 @given(st.lists(st.lists(st.floats(-0.25, 0.25, width=32), min_size=4, max_size=4), min_size=1, max_size=8))
 def test_the_sum_without_its_pads_is_the_sum_of_the_updates(rows):
     updates = [drawn(number)._replace(deltas={"flaky": array("f", row)}) for number, row in enumerate(rows)]
-    halves = [split(update, BOUNDS, seed_of(number)) for number, update in enumerate(updates)]
-    masked = summed((residue_bytes(first.vectors["flaky"]) for first, _ in halves), 5)
-    pads = summed_pads((task_seeds(second)["flaky"] for _, second in halves), 5)
+    halves = [split_update(update, BOUNDS, seed_of(number)) for number, update in enumerate(updates)]
+    masked = summed((residues_to_bytes(first.vectors["flaky"]) for first, _ in halves), 5)
+    pads = summed_pads((derive_task_seeds(second)["flaky"] for _, second in halves), 5)
     steps = unmask_sum(masked, pads, len(rows), 4)
-    assert steps[:4].tolist() == np.sum([quantised(row, 0.5) for row in rows], axis=0).tolist()
+    assert steps[:4].tolist() == np.sum([quantise(row, 0.5) for row in rows], axis=0).tolist()
     assert steps[4] == 0
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_most_updates_at_their_bounds_do_not_overflow_also_when_weighted(sign):
-    half = np.array([sign * LEVELS * MOST_SUMMED], np.int64).view(np.uint64)
-    steps = unmask_sum(half, np.zeros(1, np.uint64), MOST_SUMMED, 1)
-    assert int((steps * HEAVIEST)[0]) == sign * LEVELS * MOST_SUMMED * HEAVIEST
+    half = np.array([sign * LEVELS * MAX_SUMMED], np.int64).view(np.uint64)
+    steps = unmask_sum(half, np.zeros(1, np.uint64), MAX_SUMMED, 1)
+    assert int((steps * MAX_WEIGHT)[0]) == sign * LEVELS * MAX_SUMMED * MAX_WEIGHT
     with pytest.raises(WireError, match="overflow"):
-        unmask_sum(half, np.zeros(1, np.uint64), MOST_SUMMED + 1, 1)
+        unmask_sum(half, np.zeros(1, np.uint64), MAX_SUMMED + 1, 1)
 
 
 @pytest.mark.parametrize("wrong", [[3 * LEVELS + 3, 0], [-(1 << 63), 0], [2 * LEVELS, -3 * LEVELS], [1 << 40, 1]])
@@ -134,10 +134,10 @@ def test_a_sum_that_no_honest_updates_have_is_refused(wrong):
 
 
 def test_honest_noise_is_let_through_and_a_sum_that_is_longer_than_it_makes_one_is_not():
-    size, updates, deviation = 2561, 10, deviation_of(MOST_NOISE, 2)
+    size, updates, deviation = 2561, 10, noise_deviation(MOST_NOISE, 2)
     direction = [0.999 * size**-0.5] * size
-    drawn = [gaussian(deviation, bytes([number] * 32), "a test", size) for number in range(updates)]
-    steps = np.sum([[*quantised(direction, 1.0, noise), LEVELS] for noise in drawn], axis=0)
+    drawn = [draw_gaussian(deviation, bytes([number] * 32), "a test", size) for number in range(updates)]
+    steps = np.sum([[*quantise(direction, 1.0, noise), LEVELS] for noise in drawn], axis=0)
     none = np.zeros(size + 1, np.uint64)
     assert unmask_sum(steps.view(np.uint64), none, updates, size, deviation).tolist() == steps.tolist()
     steps[0] += round(longest(updates, size, deviation))
@@ -163,7 +163,7 @@ def standing(**changes: object) -> ModelState:
 
 
 def task_sum(updates: list[Update], **changes: object) -> TaskSum:
-    steps = np.sum([quantised(update.deltas["flaky"], 0.5) for update in updates], axis=0)
+    steps = np.sum([quantise(update.deltas["flaky"], 0.5) for update in updates], axis=0)
     return replace(TaskSum(steps, 1.0 / LEVELS, senders=[("", update.project) for update in updates]), **changes)
 
 
@@ -296,6 +296,6 @@ def test_the_page_lists_the_words_of_both_halves_and_the_limits_of_the_code():
     assert {word for word, helper in rows.items() if helper == "yes"} == {*SeedShare._fields} - {"trials"} | {
         "trial.<head>"
     }
-    assert f"at most {MOST_SUMMED:,} updates and a weight of at most {HEAVIEST}" in page
+    assert f"at most {MAX_SUMMED:,} updates and a weight of at most {MAX_WEIGHT}" in page
     assert LEVELS == 1 << 20
     assert KEPT_SECONDS == 7 * 86_400

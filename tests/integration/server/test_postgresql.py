@@ -1,0 +1,367 @@
+"""PostgreSQL as the store: what is its own, and what moves between it and SQLite."""
+
+import gzip
+import json
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import inspect
+
+from fedstep.cli.main import commands
+from fedstep.errors import UsageError
+from fedstep.federation.messages import TrialScore, pack_update
+from fedstep.server.aggregation.fedbuff import AggregationRules
+from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.aggregation.step import next_version, starting_vectors
+from fedstep.server.gate import Gate
+from fedstep.server.storage.engine import LAYOUT, connected, open_engine
+from fedstep.server.storage.store import Store
+from fedstep.server.storage.tables import tables
+from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer
+from fedstep.server.tokens import TokenBook
+from tests.helpers.server_store import rows
+
+RULES = {"flaky": AggregationRules(1.0), "build-duration": AggregationRules(0.2)}
+
+
+def fold(moment):
+    return next_version(moment, RULES, Gate(alone=3))
+
+
+def offer(update) -> UpdateOffer:
+    return UpdateOffer(update.id, update.project, "open", update.base, pack_update(update), update.scores)
+
+
+@contextmanager
+def opened(url: str, ours, count: int = 1) -> Iterator[tuple[Store, ...]]:
+    """So many replicas of one store."""
+    stores = tuple(Store(url, ours) for _ in range(count))
+    try:
+        for store in stores:
+            store.start(starting_vectors(b"", ours), 0.0)
+        yield stores
+    finally:
+        for store in stores:
+            store.close()
+
+
+def run(*words: str) -> str:
+    return CliRunner().invoke(commands, words, catch_exceptions=False, standalone_mode=False).output
+
+
+def asked(url: str, query: str) -> list[tuple]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(query)
+        return cursor.fetchall() if cursor.description else []
+
+
+class TestReplicas:
+    def test_replicas_starting_at_once_create_the_store_once(self, database, ours):
+        """Replicas that start at once make the tables and the first version once."""
+        gate = threading.Barrier(4)
+
+        def start(_number: int) -> int:
+            gate.wait(30)
+            with closing(Store(database, ours)) as store:
+                return store.start(starting_vectors(b"", ours), 0.0).version
+
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(start, range(4))) == [0] * 4
+        assert asked(database, "select version from versions") == [(0,)]
+        assert asked(database, "select layout from layouts") == [(LAYOUT,)]
+
+    def test_update_at_two_replicas_has_one_receipt_and_counts_once(self, database, ours, update):
+        """What two replicas get at the same moment has one receipt and counts once."""
+        rounds, size = 8, 20
+        gate = threading.Barrier(2)
+        with opened(database, ours, 2) as stores:
+
+            def accept(store: Store) -> list[StoredReceipt]:
+                found = []
+                for number in range(rounds):
+                    offers = [offer(update(number * size + one)) for one in range(size)]
+                    gate.wait(30)
+                    found += store.accept(offers if store is stores[0] else offers[::-1], 0, 10, 1.0)[
+                        :: 1 if store is stores[0] else -1
+                    ]
+                return found
+
+            with ThreadPoolExecutor(2) as pool:
+                first, second = pool.map(accept, stores)
+            assert [one.receipt for one in first] == [one.receipt for one in second]
+            assert all(one.repeat != other.repeat for one, other in zip(first, second, strict=True))
+            assert stores[0].pending().updates == rounds * size
+
+    def test_while_one_replica_aggregates_another_accepts(self, database, ours, update):
+        """While one replica aggregates, another does not, and it goes on accepting."""
+        with opened(database, ours, 2) as (one, other):
+            one.accept([offer(update(1))], 0, 10, 1.0)
+            seen = []
+
+            def folds(moment):
+                seen.append(other.fold(fold, 2.0))
+                seen.append(other.accept([offer(update(2))], 0, 10, 2.0)[0].repeat)
+                return fold(moment)
+
+            assert one.fold(folds, 3.0).version == 1
+            assert seen == [None, False]
+            assert other.pending().updates == 1
+            assert other.fold(fold, 4.0).version == 2
+            assert asked(database, "select id, folded from updates order by id") == [(f"{1:032x}", 1), (f"{2:032x}", 2)]
+
+    def test_two_schemas_on_one_store_never_make_the_same_version(self, database, ours, update):
+        with opened(database, ours) as (one,), opened(database, ours._replace(digest="f" * 16)) as (other,):
+            one.accept([offer(update(1))], 0, 10, 1.0)
+            assert (one.fold(fold, 2.0).version, other.fold(fold, 3.0).version, one.fold(fold, 4.0).version) == (
+                2,
+                3,
+                4,
+            )
+
+
+def end_connections(database: str) -> None:
+    ours = "application_name = 'fedstep' and datname = current_database()"
+    asked(database, f"select pg_terminate_backend(pid) from pg_stat_activity where {ours}")
+
+
+class TestConnections:
+    def test_lost_connection_loses_nothing_acknowledged(self, database, ours, update):
+        """A connection that is lost costs nothing that was acknowledged, and the next batch works."""
+        with opened(database, ours) as (store,):
+            store.accept([offer(update(1))], 0, 10, 1.0)
+            end_connections(database)
+            store.accept([offer(update(2))], 0, 10, 1.0)
+
+            def loses(_moment):
+                end_connections(database)
+                return fold(_moment)
+
+            with pytest.raises(Exception, match="terminating connection"):
+                store.fold(loses, 2.0)
+            assert store.pending().updates == 2
+            assert store.fold(fold, 3.0).version == 1
+
+    def test_lost_database_answers_503_until_it_is_back(self, database, settings, open_aggregator, update, caplog):
+        """A database that is gone leads to 503, and updates are accepted again when it is back."""
+
+        def post(house, made):
+            return house.send("POST", "/v1/updates", {"Idempotency-Key": made.id}, pack_update(made), 30).status
+
+        with open_aggregator(replace(settings, store=database)) as house, caplog.at_level(logging.DEBUG):
+            assert post(house, update(1)) == 202
+            name = database.rpartition("/")[2]
+            aside = database.replace(name, "postgres")
+            asked(aside, f"alter database {name} allow_connections false")
+            asked(aside, f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")
+            assert post(house, update(2)) == 503
+            asked(aside, f"alter database {name} allow_connections true")
+            assert post(house, update(2)) == 202
+        password = database.split(":")[2].partition("@")[0]
+        assert password not in caplog.text
+
+    def test_every_route_answers_from_postgresql(self, database, settings, open_aggregator, update):
+        settings = replace(settings, store=database, folding=BufferPolicy(updates=1, seconds=0.05), gate=Gate())
+        with open_aggregator(settings) as house:
+            for number in (1, 2):
+                made = update(number, project=7)
+                key = {"Idempotency-Key": made.id, "Fedstep-Project": made.project}
+                assert house.send("POST", "/v1/updates", key, pack_update(made), 30).status == 202
+            for path in (
+                "/",
+                "/v1/model",
+                "/v1/versions",
+                "/v1/status",
+                "/healthz",
+                "/readyz",
+                "/metrics",
+                "/openapi.json",
+            ):
+                assert house.send("GET", path, {}, b"", 30).status == 200, path
+            gone = json.loads(house.send("POST", "/v1/forget", key, b"", 30).body)
+            assert gone["updates"] == 2
+            assert json.loads(house.send("POST", "/v1/forget", key, b"", 30).body)["updates"] == 0
+
+    def test_wrong_passwords_are_neither_accepted_nor_shown(self, database):
+        wrong = database.replace("fedstep:", "fedstep:hunter2")
+        with pytest.raises(UsageError, match="cannot be opened") as error:
+            open_engine(wrong)
+        assert "password authentication failed" in str(error.value)
+        assert "hunter2" not in str(error.value)
+
+
+def filled(url: str, ours, update) -> None:
+    with opened(url, ours) as (store,):
+        store.accept([offer(update(1))], 0, 10, 1.0)
+        store.fold(fold, 2.0)
+        votes = [offer(update(number, 1, project=7, scores={"flaky": TrialScore(1, -0.5)})) for number in (2, 3, 4)]
+        store.accept(votes[:2], 1, 10, 3.0)
+        store.fold(fold, 4.0)
+        store.roll_back(1, 5.0)
+        store.fold(fold, 6.0)
+        store.accept([offer(update(5, 4, project=7, scores={"flaky": TrialScore(4, 0.5)}))], 4, 10, 7.0)
+
+
+def earlier(file: Path) -> None:
+    """Makes of an export what it was while the bytes of an update were in one row with the rest."""
+    header, *lines, _end = map(json.loads, gzip.decompress(file.read_bytes()).splitlines())
+    header["tables"]["updates"].append("body")
+    del header["tables"]["bodies"]
+    sent = {row[1]: row[2] for row in lines if row[0] == "bodies"}
+    kept = [[*row, sent[row[1]]] if row[0] == "updates" else row for row in lines if row[0] != "bodies"]
+    written = "".join(json.dumps(one) + "\n" for one in (header, *kept, {"rows": len(kept)}))
+    file.write_bytes(gzip.compress(written.encode()))
+
+
+class TestMoves:
+    def test_a_store_moves_to_postgresql_and_goes_on_there(self, database, ours, update, tmp_path):
+        url, file = f"sqlite:///{tmp_path / 'a.db'}", str(tmp_path / "a.gz")
+        filled(url, ours, update)
+        with closing(TokenBook(url)) as book:
+            token = book.create("acme/web", 0.0)
+        assert run("server", "export", file, "--store", url) == run("server", "import", file, "--store", database)
+        with opened(url, ours) as (before,), opened(database, ours) as (after,), closing(TokenBook(database)) as book:
+            assert after.current() == before.current()
+            assert after.lineage(99) == before.lineage(99)
+            assert after.accept([offer(update(1))], 4, 10, 8.0)[0].repeat
+            assert [kept.name for kept in book.listed()] == ["acme/web"]
+            late = offer(update(6, 4, project=7, scores={"flaky": TrialScore(4, 0.5)}))
+            after.accept([late], 4, 10, 9.0)
+            after.roll_back(0, 10.0)
+        assert token not in str(asked(database, "select * from tokens"))
+        numbers = [number for (number,) in asked(database, "select number from verdicts order by number")]
+        assert numbers == sorted(set(numbers))
+
+    def test_earlier_export_is_imported_with_every_byte(self, ours, update, tmp_path):
+        """An export of an earlier layout is imported with every byte."""
+        url, other, file = f"sqlite:///{tmp_path / 'a.db'}", f"sqlite:///{tmp_path / 'b.db'}", tmp_path / "a.gz"
+        filled(url, ours, update)
+        run("server", "export", str(file), "--store", url)
+        earlier(file)
+        run("server", "import", str(file), "--store", other)
+        for query in ALL_UPDATES:
+            assert rows(other, query) == rows(url, query) != []
+
+    def test_earlier_export_with_missing_bytes_is_refused(self, ours, update, tmp_path):
+        """An export of an earlier layout in which an update lacks its bytes is refused."""
+        url, other, file = f"sqlite:///{tmp_path / 'a.db'}", f"sqlite:///{tmp_path / 'b.db'}", tmp_path / "a.gz"
+        filled(url, ours, update)
+        run("server", "export", str(file), "--store", url)
+        earlier(file)
+        lines = map(json.loads, gzip.decompress(file.read_bytes()).splitlines())
+        cut = [row[:-1] if isinstance(row, list) and row[0] == "updates" else row for row in lines]
+        file.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in cut).encode()))
+        with pytest.raises(UsageError, match="cannot be imported"):
+            run("server", "import", str(file), "--store", other)
+        assert rows(other, "select id from updates") == []
+
+    def test_the_commands_work_with_a_postgresql_store(self, database, tmp_path):
+        with pytest.raises(UsageError, match="not there"):
+            run("server", "status", "--store", database)
+        assert asked(database, "select tablename from pg_tables where schemaname = 'public'") == []
+        run("server", "token", "create", "acme", "--store", database)
+        assert "acme" in run("server", "token", "list", "--store", database)
+        assert "nothing was ever served" in run("server", "status", "--store", database)
+        file = str(tmp_path / "b.gz")
+        assert "1 rows" in run("server", "export", file, "--store", database)
+        assert "1 revoked" in run("server", "token", "revoke", "acme", "--store", database)
+
+
+OLD_INDEX = "create index updates_in_buffer on updates (folded, schema)"
+SINCE = ("layouts", "schemas")  # tables that a store of fedstep 0.1 has not
+
+
+WITH_BODIES = (  # as rows were up to layout 2
+    "alter table updates add column body bytea",
+    "update updates set body = (select body from bodies where bodies.id = updates.id)",
+    "drop table bodies",
+)
+AGED = {
+    1: (
+        *(f"drop table {name}" for name in SINCE),
+        "drop index updates_waiting",
+        "drop index updates_folded",
+        OLD_INDEX,
+        *WITH_BODIES,
+    ),
+    2: (*WITH_BODIES, "update layouts set layout = 2"),
+}
+
+
+ALL_UPDATES = ("select * from updates order by id", "select id, body from bodies order by id")
+
+
+def inspected(url: str) -> list[tuple[str, bool]]:
+    """The tables by name, and of the updates each column with whether it may be empty."""
+    engine = connected(url)
+    found = inspect(engine)
+    made = [(column["name"], column["nullable"]) for column in found.get_columns("updates")]
+    engine.dispose()
+    return [*((name, True) for name in sorted(found.get_table_names())), *made]
+
+
+def indexes(url: str) -> set[str]:
+    engine = open_engine(url)
+    query = "select name from sqlite_master" if "sqlite" in url else "select indexname from pg_indexes"
+    with engine.begin() as connection:
+        found = {row[0] for row in connection.exec_driver_sql(query)}
+    engine.dispose()
+    return {name for name in found if name.startswith("updates_") and "pkey" not in name}
+
+
+class TestSchema:
+    def test_commits_are_durable_whatever_the_server_is_set_to(self, database, ours):
+        """Commits are durable, also where the server is configured otherwise."""
+        name = database.rpartition("/")[2]
+        asked(database, f"alter database {name} set synchronous_commit = off")
+        with opened(database, ours) as (store,), store._engine.connect() as connection:
+            assert connection.exec_driver_sql("show synchronous_commit").scalar() == "on"
+
+    @pytest.mark.parametrize("layout", AGED)
+    def test_store_of_an_earlier_layout_is_migrated_whole(self, url, ours, update, tmp_path, layout):
+        """A store of an earlier layout is migrated with all that it has."""
+        filled(url, ours, update)
+        with opened(url, ours) as (store,):
+            before = store.current(), store.lineage(99), store.pending()
+        kept, columns = [rows(url, query) for query in ALL_UPDATES], inspected(url)
+        if "sqlite" in url:
+            with sqlite3.connect(tmp_path / "a.db") as connection:
+                for statement in AGED[layout]:
+                    connection.execute(statement)
+        else:
+            for statement in AGED[layout]:
+                asked(url, statement)
+        assert inspected(url) != columns
+        assert indexes(url) == {"updates_waiting", "updates_folded", "updates_by_time"}
+        assert [rows(url, query) for query in ALL_UPDATES] == kept
+        assert inspected(url) == columns
+        with opened(url, ours) as (store,):
+            assert (store.current(), store.lineage(99), store.pending()) == before
+            assert store.fold(fold, 9.0).version == 5
+
+    def test_a_store_of_a_later_fedstep_is_refused_and_left_alone(self, url, ours):
+        with opened(url, ours):
+            pass
+        engine = open_engine(url)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"update layouts set layout = {LAYOUT + 1}")
+        with pytest.raises(UsageError, match="later fedstep"):
+            Store(url, ours)
+        with engine.begin() as connection:
+            assert connection.exec_driver_sql("select layout from layouts").scalar() == LAYOUT + 1
+        engine.dispose()
+
+    def test_every_table_is_in_an_export_or_named_as_left_out(self, ours, tmp_path, url, update):
+        file = tmp_path / "c.gz"
+        filled(url, ours, update)
+        run("server", "export", str(file), "--store", url)
+        header = json.loads(gzip.decompress(file.read_bytes()).splitlines()[0])
+        assert set(header["tables"]) == {table.name for table in tables.sorted_tables} - {"layouts", "pulses"}

@@ -1,0 +1,188 @@
+"""What a fold decides: promotion, rejection, the next trial; each task on its own."""
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedstep.federation.messages import pack_update
+from fedstep.model.linear import zeros
+from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution
+from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
+from fedstep.server.aggregation.step import REFOLD_SECONDS, fold_stored, log_verdicts, next_task, next_version, suspects
+from fedstep.server.gate import ActiveCounts, Evaluation, Gate
+
+RULES = {"flaky": AggregationRules(1.0, decay=0.0), "build-duration": AggregationRules(0.2, decay=0.0)}
+GATE = Gate()
+BETTER = tuple(Evaluation(f"p{n % 9}", f"o{n % 9}", -0.3) for n in range(60))
+WORSE = tuple(Evaluation(vote.project, vote.owner, 0.3) for vote in BETTER)
+
+
+def vectors(value: float) -> dict[str, array]:
+    return {"flaky": array("f", [value] * 5), "build-duration": array("f", [value] * 3)}
+
+
+def stored(update, numbers, folded: int = -1) -> tuple[StoredUpdate, ...]:
+    return tuple(StoredUpdate(pack_update(update(n, base=0)), f"o{n}", folded) for n in numbers)
+
+
+@pytest.fixture
+def moment(update) -> AggregationInput:
+    """Version 4 with production of version 0, version 3 of the flaky task on trial, two updates in the buffer."""
+    task = ModelVersion(4, 0, 1000.0, vectors(0.4), {"flaky": 0, "build-duration": 0})
+    trials = {"flaky": Trial("flaky", 3, 0, 900.0, vectors(0.3)["flaky"])}
+    past = stored(update, (1, 2, 3), 1) + stored(update, (4, 5), 3)
+
+    def since(version: int) -> Iterator[StoredUpdate]:
+        return (one for one in past if one.folded > version)
+
+    current = CurrentModels(task, vectors(0.0), trials)
+    return AggregationInput(current, stored(update, (6, 7)), {}, ActiveCounts(9, 9), {}, {}, since, 2000.0)
+
+
+class TestTrial:
+    def test_open_trial_moves_the_candidate_and_not_production(self, moment):
+        """While a trial is open, the candidate moves and production does not."""
+        made = next_version(moment, RULES, GATE)
+        assert made.version.vectors == fold_stored(moment.current.candidate, moment.buffered, RULES)
+        assert (made.version.version, made.version.production) == (5, 0)
+        assert made.version.sources == {"flaky": 0, "build-duration": 0}
+        assert made.decisions == ()
+
+    def test_task_without_a_trial_begins_one_with_its_candidate(self, moment):
+        """A task without a trial begins one with its newest vector."""
+        made = next_version(moment, RULES, GATE)
+        fresh = {trial.task: trial for trial in made.trials}
+        assert fresh["flaky"] == moment.current.trials["flaky"]
+        vector = made.version.vectors["build-duration"]
+        assert fresh["build-duration"] == Trial("build-duration", 5, 0, 2000.0, vector)
+
+    def test_nothing_is_tried_while_head_is_what_production_is(self, moment):
+        task = moment.current.candidate
+        still = replace(moment, current=CurrentModels(task, task.vectors, {}), buffered=())
+        assert next_version(still, RULES, GATE).trials == ()
+
+    def test_promotion_changes_one_task_and_begins_the_next_trial(self, moment):
+        """A promotion changes one task and the version of production, and the next trial begins."""
+        made = next_version(replace(moment, votes={"flaky": BETTER}), RULES, GATE)
+        assert made.version.sources == {"flaky": 3, "build-duration": 0}
+        assert made.version.production == 5
+        (decision,) = made.decisions
+        assert decision.verdict.outcome == "promoted"
+        assert decision.trial.version == 3
+        assert {trial.task: (trial.version, trial.against) for trial in made.trials}["flaky"] == (5, 3)
+
+    def test_log_has_one_line_per_verdict_with_its_figures(self, moment, caplog):
+        """The log has a line for each verdict with the figures that led to it."""
+        with caplog.at_level("INFO", "fedstep.server"):
+            log_verdicts(next_version(replace(moment, votes={"flaky": BETTER}), RULES, GATE).decisions)
+            log_verdicts(next_version(moment, RULES, GATE).decisions)
+        (line,) = caplog.records
+        assert line.getMessage().startswith("trial of flaky 3: promoted (votes 60, ")
+        assert line.fields["outcome"] == "promoted"
+        assert line.fields["high"] < GATE.margin
+
+
+class TestReplay:
+    def test_rejection_replays_all_updates_but_the_suspects(self, moment):
+        """After a rejection, the candidate is production with all updates aggregated again but those of suspects."""
+        made = next_version(replace(moment, votes={"flaky": WORSE}), RULES, GATE)
+        (decision,) = made.decisions
+        assert (decision.verdict.outcome, decision.refolded) == ("rejected", True)
+        assert 1 <= decision.left_out <= 2
+        assert made.version.sources["flaky"] == 0
+        assert made.version.vectors["flaky"] != fold_stored(moment.current.candidate, moment.buffered, RULES)["flaky"]
+        folded = fold_stored(moment.current.candidate, moment.buffered, RULES)
+        assert made.version.vectors["build-duration"] == folded["build-duration"], "the other head goes on"
+        assert {trial.task: trial.version for trial in made.trials}["flaky"] == 5
+
+    def test_replay_without_suspects_equals_the_aggregations(self, update):
+        """A replay without suspects gives what the aggregations gave.
+
+        From the same start, through the same aggregations, bit for bit.
+        """
+        honest = ModelVersion(0, 0, 0.0, vectors(0.0), {"flaky": 0, "build-duration": 0})
+        first = next_task(honest, [one.body for one in stored(update, (1, 2, 3))], RULES)
+        second = fold_stored(ModelVersion(1, 0, 0.0, first), stored(update, (4, 5)), RULES)
+        away = {name: array("f", [-1.0] * len(vector)) for name, vector in first.items()}
+        current = CurrentModels(replace(honest, version=1, vectors=first), honest.vectors, {})
+        damage = Trial("flaky", 1, 0, 0.0, away["flaky"])
+        past = stored(update, (1, 2, 3), 1)
+        moment = AggregationInput(
+            replace(current, trials={"flaky": damage}),
+            stored(update, (4, 5)),
+            {"flaky": WORSE},
+            ActiveCounts(9, 9),
+            {},
+            {},
+            lambda version: iter(one for one in past if one.folded > version),
+            0.0,
+        )
+        nobody = replace(GATE, liars=0.0)
+        made = next_version(moment, RULES, nobody)
+        assert (made.decisions[0].refolded, made.decisions[0].left_out) == (True, 0)
+        assert made.version.vectors["flaky"] == second["flaky"]
+
+    def test_a_head_is_folded_again_once_a_day(self, moment):
+        lately = replace(moment, votes={"flaky": WORSE}, refolded={"flaky": moment.now - REFOLD_SECONDS / 2})
+        made = next_version(lately, RULES, GATE)
+        assert [(one.verdict.outcome, one.refolded) for one in made.decisions] == [("rejected", False)]
+        assert made.version.vectors == fold_stored(moment.current.candidate, moment.buffered, RULES)
+        again = replace(lately, refolded={"flaky": moment.now - REFOLD_SECONDS})
+        assert next_version(again, RULES, GATE).decisions[0].refolded
+
+
+class TestGate:
+    def test_a_trial_without_a_verdict_gives_way_to_the_newest_head(self, moment):
+        torn = tuple(Evaluation(f"p{n % 9}", f"o{n % 9}", 0.2 if n % 5 < 3 else -0.2) for n in range(GATE.most))
+        made = next_version(replace(moment, votes={"flaky": torn}), RULES, GATE)
+        assert made.decisions[0].verdict.outcome == "undecided"
+        assert made.version.production == 0
+        assert {trial.task: trial.version for trial in made.trials}["flaky"] == 5
+
+    def test_without_a_gate_production_is_always_the_newest_head(self, moment):
+        made = next_version(moment, RULES, None)
+        assert made.version.sources == {"flaky": 5, "build-duration": 5}
+        assert (made.version.production, made.trials, made.decisions) == (5, (), ())
+
+
+def contribution(number: int, delta: list[float], owner: str) -> Contribution:
+    return Contribution(str(number), f"p{number}", 0, np.array(delta, np.float32), owner)
+
+
+class TestSuspects:
+    def test_suspects_are_owners_furthest_along_the_damage(self):
+        """Suspects are the owners whose deltas went furthest along the damage."""
+        damage = np.array([1.0, 0.0], np.float32)
+        parts = [contribution(n, [0.1 * n, 1.0], f"o{n}") for n in range(-4, 5)]
+        assert suspects(parts, damage, 9.0, 0.2, owners=5) == {"o4", "o3"}
+        assert suspects(parts, -damage, 9.0, 0.2, owners=5) == {"o-4", "o-3"}
+        assert suspects(parts, damage, 9.0, 0.2, owners=50) == {"p4", "p3"}, "too few owners: projects"
+
+    def test_nobody_who_went_the_other_way_is_a_suspect(self):
+        damage = np.array([1.0, 0.0], np.float32)
+        parts = [contribution(n, [-0.1, 1.0], f"o{n}") for n in range(10)]
+        assert suspects(parts, damage, 9.0, 0.2, owners=5) == frozenset()
+
+    def test_a_damage_is_undone_where_its_makers_are_a_fifth(self, update):
+        """Ten senders, two of whom push one coordinate: after the rejection task is what the eight made."""
+        start = ModelVersion(0, 0, 0.0, {"flaky": zeros(5)}, {"flaky": 0})
+        rules = {"flaky": replace(RULES["flaky"], longer=100.0, single=1.0)}
+        push, pull = array("f", [0, 0, 0, 0, 1.0]), array("f", [0.1, -0.1, 0.1, 0, 0])
+        sent = [
+            StoredUpdate(
+                pack_update(update(n, deltas={"flaky": push if n < 2 else pull}, rows={"flaky": 64})), f"o{n}", 1
+            )
+            for n in range(10)
+        ]
+        damaged = fold_stored(start, sent, rules)
+        trial = Trial("flaky", 1, 0, 0.0, damaged["flaky"])
+        current = CurrentModels(ModelVersion(1, 0, 0.0, damaged, {"flaky": 0}), start.vectors, {"flaky": trial})
+        moment = AggregationInput(
+            current, (), {"flaky": WORSE}, ActiveCounts(9, 9), {}, {}, lambda _version: iter(sent), 0.0
+        )
+        made = next_version(moment, rules, GATE)
+        assert made.version.vectors == fold_stored(start, sent[2:], rules)
+        assert made.decisions[0].left_out == 2

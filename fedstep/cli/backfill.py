@@ -67,7 +67,11 @@ def backfill(**given: Any) -> int:
 
 
 def _backfill(given: Options, home: "ProjectStore", wanted: "BuildFilter", past: "ImportSource") -> "BackfillResult":
-    from fedstep.importers.backfill_run import backfill as work
+    try:
+        from fedstep.importers.backfill_run import backfill as work
+    except ImportError as error:
+        remedy = "Run: pip install 'fedstep[train]'"
+        raise MissingExtra(f"nothing was learned, {error.name or 'scikit-learn'} is not installed", remedy) from error
     from fedstep.importers.base import ProgressBar
     from fedstep.importers.parallel import WorkerPool
 

@@ -21,7 +21,7 @@ def restarted(folder: Path) -> tuple[str, ...]:
 
 
 def sent() -> bytes:
-    delta = zeros(schema().heads["build-duration"].size())
+    delta = zeros(schema().tasks["build-duration"].size())
     delta[0] = 0.1
     return pack_update(Update(schema().digest, 0, "1" * 32, "7" * 32, {"build-duration": 8}, {"build-duration": delta}))
 

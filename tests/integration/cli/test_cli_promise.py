@@ -36,7 +36,7 @@ class TestRestarts:
         assert "--privacy-epsilon" in ran.err
         assert "--store" in ran.err
         with aggregator(tmp_path, "--privacy-epsilon", "8") as url:
-            assert pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.head_version == 0
+            assert pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.candidate_version == 0
 
     def test_a_promise_that_nobody_relied_on_can_be_given_up(self, tmp_path):
         with aggregator(tmp_path, "--privacy-epsilon", "8"):

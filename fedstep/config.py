@@ -1,4 +1,4 @@
-"""Options from files: `.fedstep.toml`, or the table `[tool.fedstep]` of `pyproject.toml`, at the repository root."""
+"""Read options from `.fedstep.toml`, or from the table `[tool.fedstep]` of `pyproject.toml`, at the repository root."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -12,21 +12,52 @@ KINDS = {
     float: "a number",
     str: "a string",
 }
+FILES: tuple[tuple[str, tuple[str, ...]], ...] = ((".fedstep.toml", ()), ("pyproject.toml", ("tool", "fedstep")))
 
 
 def read_config(root: str, kinds: Callable[[], Mapping[str, type]]) -> Mapping[str, object]:
-    """Option values by name, in the words of the command line: `{"aggregator": "https://..."}`.
+    """Return option values by name, as the command line spells them: `{"aggregator": "https://..."}`.
 
-    `kinds` gives the type of each option; it is asked only where a file has something to say. Raises UsageError for a
-    file that is no TOML, for a key that is no option and for a value of another type; it names the file and the key.
+    `kinds` returns the type of each option; it is called only if a file sets options.
+
+    Raises:
+        UsageError: The file is not TOML, a key is not an option, or a value has another type.
     """
-    for name, table in ((".fedstep.toml", ()), ("pyproject.toml", ("tool", "fedstep"))):
+    path, values = _read_table(root)
+    if not values:
+        return {}
+    known = kinds()
+    for key, value in values.items():
+        if key not in known:
+            raise UsageError(f"{path}: `{key}` is no option of fedstep", f"The options are: {', '.join(sorted(known))}")
+        _check_type(path, key, value, known[key])
+    return values
+
+
+def read_setting(name: str, root: str, environment: Mapping[str, str]) -> str:
+    """Return a text option from FEDSTEP_<NAME>, else from the configuration file at `root`, else "".
+
+    Raises:
+        UsageError: The file is not TOML, or the value is not a string.
+    """
+    variable = environment.get(f"FEDSTEP_{name.upper()}", "")
+    if variable:
+        return variable
+    path, values = _read_table(root)
+    value = values.get(name, "")
+    _check_type(path, name, value, str)
+    return str(value)
+
+
+def _read_table(root: str) -> tuple[str, Mapping[str, object]]:
+    """Return the path of the configuration file and its options; an empty table where there is none."""
+    for name, table in FILES:
         path = os.path.join(root, name)
         content = _read(path)
-        # tomllib costs 15 ms: it is loaded only for a file that has something to say.
+        # tomllib costs 15 ms: it is loaded only for a file that sets options.
         if content and (not table or b"tool.fedstep" in content):
-            return _checked(_parse(content, path), table, path, kinds())
-    return {}
+            return path, _find_table(_parse(content, path), table, path)
+    return "", {}
 
 
 def _read(path: str) -> bytes:
@@ -46,20 +77,18 @@ def _parse(content: bytes, path: str) -> Mapping[str, object]:
         raise UsageError(f"{path} is no TOML: {error}") from error
 
 
-def _checked(
-    values: Mapping[str, object], table: tuple[str, ...], path: str, kinds: Mapping[str, type]
-) -> Mapping[str, object]:
+def _find_table(document: Mapping[str, object], table: tuple[str, ...], path: str) -> Mapping[str, object]:
     for key in table:
-        inner = values.get(key, {})
+        inner = document.get(key, {})
         if not isinstance(inner, Mapping):
             raise UsageError(f"{path}: `{key}` is no table", f"Write [{'.'.join(table)}]")
-        values = inner
-    for key, value in values.items():
-        if key not in kinds:
-            raise UsageError(f"{path}: `{key}` is no option of fedstep", f"The options are: {', '.join(sorted(kinds))}")
-        if not _is_a(value, kinds[key]):
-            raise UsageError(f"{path}: `{key}` is {value!r}", f"Give {KINDS[kinds[key]]}")
-    return values
+        document = inner
+    return document
+
+
+def _check_type(path: str, key: str, value: object, kind: type) -> None:
+    if not _is_a(value, kind):
+        raise UsageError(f"{path}: `{key}` is {value!r}", f"Give {KINDS[kind]}")
 
 
 def _is_a(value: object, kind: type) -> bool:

@@ -6,7 +6,11 @@ NamedTuples: twelve frozen dataclasses cost `predict` 13 ms of start-up, these 3
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from fedstep.errors import FedstepError
 from fedstep.types import BuildOutcome, Dropped, Duration, Unavailable
+
+Problems = tuple[FedstepError, ...]
+"""Errors that a step survived; the message of each is also among its warnings."""
 
 
 class FeatureContribution(NamedTuple):
@@ -85,6 +89,7 @@ class FailureVerdict(NamedTuple):
     failure_type: str = ""
     file: str = ""
     line: int = 0  # 1-based, 0 where unknown
+    passed_on_rerun: bool = False  # in the same build
 
 
 class MutedFailure(NamedTuple):
@@ -125,6 +130,7 @@ class Prediction(NamedTuple):
     warnings: tuple[str, ...] = ()
     builds_known: int = 0
     tests_known: int = 0
+    problems: Problems = ()
 
 
 class TriageReport(NamedTuple):
@@ -138,13 +144,15 @@ class TriageReport(NamedTuple):
     incident_reason: str = ""  # "61 of 80 tests failed at once"
     warnings: tuple[str, ...] = ()
     muted: tuple[MutedFailure, ...] = ()  # not among `failures`
+    problems: Problems = ()
 
 
 class ExampleCounts(NamedTuple):
-    """What became of the rows of the history in this build."""
+    """Training examples of the history: how many were learned in this step, and how many wait to be sent.
 
-    scored: int = 0
-    ripened: int = 0
+    An example is scored and learned in the step in which its label becomes known, so one number counts all three.
+    """
+
     learned: int = 0
     waiting: int = 0
 
@@ -181,9 +189,10 @@ class TrainReport(NamedTuple):
     flakiest: tuple[TestRisk, ...]  # most likely first
     model: ModelUsed
     reading: ReportCounts
-    rows: ExampleCounts
+    examples: ExampleCounts
     exchange: Exchange | Unavailable
     incident: bool = False
     incident_reason: str = ""
     warnings: tuple[str, ...] = ()
     muted: tuple[MutedFailure, ...] = ()  # not among `failures`
+    problems: Problems = ()

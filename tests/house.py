@@ -24,7 +24,7 @@ ALLOWED_IMPORTS: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "types": frozenset(),
     "config": frozenset({"errors"}),
-    "results": frozenset({"types"}),
+    "results": frozenset({"errors", "types"}),
     "schema": frozenset(),
     "ingest": frozenset({"errors", "types"}),
     "history": frozenset({"errors", "types", "schema", "ingest"}),
@@ -42,15 +42,18 @@ ALLOWED_IMPORTS: Mapping[str, frozenset[str]] = {
         {"errors", "types", "results", "schema", "ingest", "history", "features", "model", "federation"}
         | {"report", "pipeline"}
     ),
+    "project": frozenset(
+        {"errors", "types", "results", "config", "ingest", "history", "federation", "pipeline", "diagnostics", "report"}
+    ),
     "server": frozenset({"errors", "schema", "model", "federation"}),
     "evaluation": frozenset(
         {"errors", "types", "results", "schema", "ingest", "history", "features", "model", "federation"}
         | {"report", "pipeline", "importers", "server"}
     ),
-    "pytest_plugin": frozenset({"errors", "types", "results", "ingest", "report", "pipeline"}),
+    "pytest_plugin": frozenset({"errors", "types", "results", "ingest", "report", "pipeline", "project"}),
     "cli": frozenset(
         {"errors", "types", "results", "config", "schema", "ingest", "history", "features", "model", "federation"}
-        | {"report", "pipeline", "importers", "diagnostics", "evaluation", "server"}
+        | {"report", "pipeline", "importers", "diagnostics", "evaluation", "server", "project"}
     ),
 }
 

@@ -52,8 +52,8 @@ def backfill(**given: Any) -> int:
     _check(given)
     try:
         echo_warnings(*map(str, fetch_history(given, place)))
-        place.home.prepare()
-        done = _backfill(given, place.home, wanted, _past(given, place.home, wanted))
+        place.store.prepare()
+        done = _backfill(given, place.store, wanted, _past(given, place.store, wanted))
         if uses_git_history(given):
             publish_now(given, place, given["keep"], PUBLISHING_SECONDS)
     except (HistoryError, MissingExtra, InputError) as error:

@@ -53,12 +53,12 @@ def inspect(**given: Any) -> int:
 
     place = context_from(given)
     if given["audit"]:
-        record = past_updates(place.home)
+        record = past_updates(place.store)
         _show(given, "record", record)
         return 0
     globs = (*given["against"], *given["reports"])
     told = presented(given["token"], given["aggregator"], os.environ)
-    found = inspection_of(place.home, given["last"], told, globs)
+    found = inspection_of(place.store, given["last"], told, globs)
     echo_warnings(*found.warnings)
     _show(given, "inspection", found)
     return 0 if isinstance(found.proof, Unavailable) or found.proof.holds else FOUND
@@ -80,12 +80,12 @@ def explain(**given: Any) -> int:
     from fedstep.history.summary import load_summary
 
     place = context_from(given)
-    remembered = load_summary(place.home)
+    remembered = load_summary(place.store)
     echo_warnings(*remembered.warnings)
     found = _one_test(given["test"], remembered.summary.tests)
     if not found:
         return UsageError.exit_code
-    explained = explain_test(place.home, remembered.summary, found, place.now, remembered.warnings)
+    explained = explain_test(place.store, remembered.summary, found, place.now, remembered.warnings)
     _show(given, "explanation", explained)
     return _write_page(given["html"], explained) if given["html"] else 0
 
@@ -154,7 +154,7 @@ def doctor(**given: Any) -> int:
 def _mark(place: RunContext) -> float | None:
     """When `fedstep predict` said that this job began; None where it did not, or the history cannot be read."""
     try:
-        return marked_start(place) if place.home.read("key") else None
+        return marked_start(place) if place.store.read("key") else None
     except HistoryError:
         return None
 

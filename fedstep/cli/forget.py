@@ -20,7 +20,7 @@ from fedstep.types import Unavailable
 
 if TYPE_CHECKING:
     from fedstep.federation.client import ErasureReceipt
-    from fedstep.federation.sync import Aggregator
+    from fedstep.federation.sync import AggregatorLink
 
 
 PATIENT_SECONDS = 120.0  # for a fetch or push that somebody waits for
@@ -74,7 +74,7 @@ def doomed(given: Options, place: RunContext) -> tuple[str, ...]:
     """What will be gone, for people. UsageError where the folder is no history: nothing else is ever deleted."""
     from fedstep.history.git_ref import REF
 
-    home = place.home
+    home = place.store
     inside = os.path.commonpath([os.path.realpath(place.root), os.path.realpath(home.folder)])
     if not uses_git_history(given) and (
         inside == os.path.realpath(home.folder) or not os.path.exists(home.path("key"))
@@ -101,9 +101,9 @@ def erase(given: Options, place: RunContext) -> None:
     """Delete the folder, and where the history travels its ref, with --remote there too. Raises HistoryError."""
     if uses_git_history(given):
         _forget_ref(given, place)
-    shutil.rmtree(place.home.folder, ignore_errors=True)
-    if os.path.exists(place.home.folder):
-        raise HistoryError(f"{place.home.folder} was not deleted whole", "Check its permissions")
+    shutil.rmtree(place.store.folder, ignore_errors=True)
+    if os.path.exists(place.store.folder):
+        raise HistoryError(f"{place.store.folder} was not deleted whole", "Check its permissions")
 
 
 def _record(home: ProjectStore) -> str:
@@ -123,7 +123,7 @@ def _require(given: Options, place: RunContext) -> None:
         raise UsageError("this run comes from a fork: nothing is deleted", "Run it by hand")
     if given["pseudonym"] and not re.fullmatch("[0-9a-f]{32}", given["pseudonym"]):
         raise UsageError("--pseudonym is not 32 hex digits", "It is the `project` that fedstep inspect shows")
-    hosts = dict.fromkeys(one.host for one in read_audit(place.home).sent)
+    hosts = dict.fromkeys(one.host for one in read_audit(place.store).sent)
     if not given["aggregator"] and (hosts or given["pseudonym"]):
         sent = f"updates were sent to {', '.join(hosts)}, and " if hosts else ""
         remedy = "Name it with --aggregator; `fedstep history forget` deletes the history alone"
@@ -138,9 +138,9 @@ def _require(given: Options, place: RunContext) -> None:
 
 def _pseudonym(given: Options, place: RunContext) -> str:
     """What aggregators call the project. UsageError where its key lies on the ref and was never fetched to here."""
-    if not given["pseudonym"] and not place.home.read("key"):
+    if not given["pseudonym"] and not place.store.read("key"):
         raise UsageError("the key of this project is not here", "Run `fedstep history merge` first, it fetches the key")
-    return given["pseudonym"] or place.home.keyed("project")
+    return given["pseudonym"] or place.store.keyed("project")
 
 
 def _urls(given: Options) -> tuple[str, ...]:
@@ -148,7 +148,7 @@ def _urls(given: Options) -> tuple[str, ...]:
     return tuple(filter(None, (given["aggregator"], given["aggregator"] and given["helper"])))
 
 
-def _peers(given: Options, aggregator: "Aggregator | Unavailable") -> "tuple[Aggregator, ...]":
+def _peers(given: Options, aggregator: "AggregatorLink | Unavailable") -> "tuple[AggregatorLink, ...]":
     """The aggregator and its helper, with time for both that begins now: people answer slowly."""
     if isinstance(aggregator, Unavailable):
         return ()
@@ -157,7 +157,7 @@ def _peers(given: Options, aggregator: "Aggregator | Unavailable") -> "tuple[Agg
     return (asked,) if isinstance(helper, Unavailable) else (asked, replace(asked, url=helper.url, send=helper.send))
 
 
-def _asked(peer: "Aggregator", pseudonym: str) -> "tuple[str, ErasureReceipt | AggregatorError]":
+def _asked(peer: "AggregatorLink", pseudonym: str) -> "tuple[str, ErasureReceipt | AggregatorError]":
     """Who was asked, and what it deleted; or the error, which says how to ask again."""
     from fedstep.federation.client import request_erasure
     from fedstep.federation.transport import redact_url
@@ -194,8 +194,8 @@ def _forget_ref(given: Options, place: RunContext) -> None:
     if given["remote"] and place.ci.untrusted:
         raise UsageError("this run comes from a fork: nothing is deleted on the remote", "Run it by hand")
     if channel.part:
-        place.home.prepare()
-        withdraw(place.home, channel if given["remote"] else channel._replace(remote=""), place.now, PATIENT_SECONDS)
+        place.store.prepare()
+        withdraw(place.store, channel if given["remote"] else channel._replace(remote=""), place.now, PATIENT_SECONDS)
         return
     if given["remote"]:
         delete_remote(channel, PATIENT_SECONDS)

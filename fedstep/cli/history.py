@@ -41,9 +41,9 @@ def show_history(**given: Any) -> int:
     from fedstep.history.history_overview import overview, travel_of
 
     place = context_from(given)
-    seen = overview(place.home)
+    seen = overview(place.store)
     travel = (
-        travel_of(place.home, channel_of(given, place), ASKING_SECONDS)
+        travel_of(place.store, channel_of(given, place), ASKING_SECONDS)
         if uses_git_history(given)
         else Unavailable("a folder")
     )
@@ -66,16 +66,16 @@ def merge(**given: Any) -> int:
     from fedstep.history.merge import MergeResult, merge_folder, merge_ref
 
     place = _prepared(given)
-    before = len(place.home.log.files())
+    before = len(place.store.log.files())
     if uses_git_history(given):
         fetch_now(given, place, PATIENT_SECONDS)
     elif not given["source"]:
         raise UsageError("nothing to merge is named", "Give a folder or a ref; --history git fetches from the remote")
-    merged = MergeResult(added=len(place.home.log.files()) - before)
+    merged = MergeResult(added=len(place.store.log.files()) - before)
     if given["source"] and os.path.isdir(given["source"]):
-        merged = merge_folder(place.home, given["source"])
+        merged = merge_folder(place.store, given["source"])
     elif given["source"]:
-        merged = merge_ref(place.home, place.root, given["source"], part_of(given))
+        merged = merge_ref(place.store, place.root, given["source"], part_of(given))
     echo_warnings(*merged.refused)
     published = _published(given, place, 0)
     gone = f", {merged.pruned} pruned before" if merged.pruned else ""
@@ -94,13 +94,13 @@ def prune(**given: Any) -> int:
     Example: fedstep history prune --keep 200
     """
     place = _prepared(given)
-    before = len(place.home.log.files())
+    before = len(place.store.log.files())
     if uses_git_history(given):
         fetch_now(given, place, PATIENT_SECONDS)
-        before = len(place.home.log.files())
+        before = len(place.store.log.files())
     published = _published(given, place, given["keep"])
-    place.home.log.prune(given["keep"])
-    kept = len(place.home.log.files())
+    place.store.log.prune(given["keep"])
+    kept = len(place.store.log.files())
     echo_result(f"{before - kept} builds deleted, {kept} kept{published}\n")
     return 0
 
@@ -117,7 +117,7 @@ def rebuild(**given: Any) -> int:
     place = _prepared(given)
     if uses_git_history(given):
         fetch_now(given, place, PATIENT_SECONDS)
-    told = _rebuilt(place.home)
+    told = _rebuilt(place.store)
     echo_result(f"{told}{_published(given, place, 0)}\n")
     return 0
 
@@ -145,7 +145,7 @@ def _prepared(given: Options) -> RunContext:
     place = context_from(given)
     if given["history"] == "git" and not uses_git_history(given):
         raise UsageError("--history git needs a git repository, and this is none", "Run it inside a clone")
-    place.home.prepare()
+    place.store.prepare()
     return place
 
 
@@ -167,7 +167,7 @@ def _rebuilt(home: ProjectStore) -> str:
         raise MissingExtra(f"{error.name or 'scikit-learn'} is not installed", remedy) from error
     from fedstep.federation.model_cache import load_model
     from fedstep.history.project_store import exclusive
-    from fedstep.pipeline.operations import load_predictor
+    from fedstep.pipeline.predict import load_predictor
     from fedstep.pipeline.prediction_cache import save_prediction
 
     kept = load_model(home)

@@ -249,18 +249,18 @@ def _foretold(given: Options) -> int:
     from fedstep.cli.output import exit_code
     from fedstep.cli.session import context_from, fetch_history, with_readable_store
     from fedstep.federation.model_cache import load_model
-    from fedstep.pipeline.context import start_situation
-    from fedstep.pipeline.operations import predict
+    from fedstep.pipeline.context import start_build_context
+    from fedstep.pipeline.predict import predict
     from fedstep.report.text import prediction_text
 
     place = context_from({**given, "history": _history(given)})
-    situation = start_situation(place, given["junit"])
+    situation = start_build_context(place, given["junit"])
     place, problems = with_readable_store(place)
     problems = problems or fetch_history(given, place)
-    prediction, problems = predict(place.home, situation, load_model(place.home), problems)
+    prediction = predict(place.store, situation, load_model(place.store), problems)
     echo_warnings(*prediction.warnings)
     echo_result(prediction_text(prediction, most=NAMED))
-    return exit_code(given, problems)
+    return exit_code(given, prediction.problems)
 
 
 def _history(given: Options) -> str:

@@ -33,7 +33,7 @@ from fedstep.cli.session import (
     with_readable_store,
 )
 from fedstep.errors import AggregatorError, FedstepError, HistoryError
-from fedstep.pipeline.context import RunContext, built_change, in_ci, read_junit, start_situation, words_of_tests
+from fedstep.pipeline.context import RunContext, built_change, in_ci, read_junit, start_build_context, words_of_tests
 from fedstep.results import TrainReport, TriageReport
 from fedstep.types import BuildContext, BuildOutcome, FinishedBuild, Reports
 
@@ -63,15 +63,15 @@ def train(**given: Any) -> int:
     place = context_from(given)
     problems = fetch_history(given, place, given["budget"] / 3)
     try:
-        place.home.prepare()
+        place.store.prepare()
         evidence = _evidence(given, place)
         words, aggregator = words_of_tests(place.root), aggregator_of(given, place)
         withheld = _withheld(given, place)
-        trained = train_step(place.home, evidence, words, aggregator, place.now, given["keep"], withheld)
+        trained = train_step(place.store, evidence, words, aggregator, place.now, given["keep"], withheld)
     except HistoryError as error:
         return _without_history(given, place, error)
     problems = problems or publish_history(given, place)  # after a fetch that failed nothing is tried again
-    training = _noticed(mark_degraded(trained.training, problems), missing_run_warning(place.ci))
+    training = _noticed(mark_degraded(trained, problems), missing_run_warning(place.ci))
     training, problems = _muted(training, place, (*problems, *trained.problems))
     return finish(given, place, training, training_text, problems)
 
@@ -89,18 +89,18 @@ def predict(**given: Any) -> int:
     Example: fedstep predict --format json
     """
     from fedstep.federation.model_cache import load_model
-    from fedstep.pipeline.operations import predict
+    from fedstep.pipeline.predict import predict
     from fedstep.report.text import prediction_text
 
     place = context_from(given)
-    situation = start_situation(place, given["junit"])
+    situation = start_build_context(place, given["junit"])
     place, problems = with_readable_store(place)
     if not problems:
         problems = fetch_history(given, place)
         if in_ci(place.ci) and not place.ci.untrusted:
             problems = (*problems, *mark_start(place))
-    prediction, problems = predict(place.home, situation, load_model(place.home), problems)
-    return finish(given, place, prediction, prediction_text, problems)
+    prediction = predict(place.store, situation, load_model(place.store), problems)
+    return finish(given, place, prediction, prediction_text, prediction.problems)
 
 
 @click.command()
@@ -122,15 +122,15 @@ def triage(**given: Any) -> int:
     Example: fedstep triage --junit 'build/**/TEST-*.xml'
     """
     from fedstep.federation.model_cache import load_model
-    from fedstep.pipeline.operations import triage
+    from fedstep.pipeline.triage import triage
     from fedstep.report.text import triage_text
 
     place, problems = with_readable_store(context_from(given))
     problems = problems or fetch_history(given, place)
     reports = read_junit(place, given["junit"])
     situation = BuildContext(place.ci, built_change(place), place.now)
-    judged, problems = triage(place.home, situation, reports, load_model(place.home), problems)
-    judged, problems = _muted(judged, place, problems)
+    judged = triage(place.store, situation, reports, load_model(place.store), problems)
+    judged, problems = _muted(judged, place, judged.problems)
     if given["rerun_list"]:
         return _rerun_list(given, judged, reports, problems)
     return finish(given, place, judged, triage_text, problems)
@@ -156,11 +156,11 @@ def _muted(finding: F, place: RunContext, problems: Problems) -> tuple[F, Proble
     from datetime import date  # 2 ms that a prediction need not pay
 
     from fedstep.ingest.mutes import MuteList, read_mutes
-    from fedstep.report.rerun import set_apart
+    from fedstep.pipeline.triage import separate_muted
 
     today = date.fromtimestamp(place.now).isoformat()
     listed: MuteList = read_mutes(place.root, today)  # mypy does not infer it where F has constraints
-    return set_apart(mark_degraded(finding, listed.problems), listed.mutes), (*problems, *listed.problems)
+    return separate_muted(mark_degraded(finding, listed.problems), listed.mutes), (*problems, *listed.problems)
 
 
 def _rerun_list(given: Options, judged: TriageReport, reports: Reports, problems: Problems) -> int:
@@ -184,7 +184,7 @@ def _rerun_list(given: Options, judged: TriageReport, reports: Reports, problems
 
 def _evidence(given: Options, place: RunContext) -> FinishedBuild:
     """What is read of the build that just ran."""
-    from fedstep.pipeline.operations import build_outcome, context_at, measure_duration
+    from fedstep.pipeline.train import build_outcome, context_at, measure_duration
 
     reports, change = read_junit(place, given["junit"]), built_change(place)
     duration = measure_duration(place.ci, marked_start(place), reports, place.now)
@@ -217,7 +217,7 @@ def push(**given: Any) -> int:
     from fedstep.federation.sync import push_pending
 
     place = context_from(given)
-    flushed = push_pending(place.home, needed_aggregator(given, place))
+    flushed = push_pending(place.store, needed_aggregator(given, place))
     problems = (*flushed.failures, *flushed.refused, *map(HistoryError, flushed.warnings))
     echo_warnings(*map(str, problems))
     echo_result(f"{len(flushed.sent)} sent, {len(flushed.refused)} refused, {flushed.waiting} waiting\n")
@@ -236,15 +236,15 @@ def pull(**given: Any) -> int:
     Example: fedstep pull --aggregator https://fedstep.example.org
     """
     from fedstep.federation.sync import pull_model
-    from fedstep.pipeline.operations import load_predictor
+    from fedstep.pipeline.predict import load_predictor
     from fedstep.pipeline.prediction_cache import save_prediction
 
     place = context_from(given)
     aggregator = needed_aggregator(given, place)
     try:
-        place.home.prepare()
-        kept = pull_model(place.home, aggregator, place.now)
-        save_prediction(place.home, kept, load_predictor(place.home, kept))
+        place.store.prepare()
+        kept = pull_model(place.store, aggregator, place.now)
+        save_prediction(place.store, kept, load_predictor(place.store, kept))
     except (AggregatorError, HistoryError) as error:
         echo_warnings(str(error))
         return exit_code(given, (error,))
@@ -267,6 +267,6 @@ def status(**given: Any) -> int:
     from fedstep.report.text_tables import diagnosis_text
 
     place = context_from(given)
-    found = standing(place.home, place.now)
+    found = standing(place.store, place.now)
     echo_result(diagnosis_json(found) if given["json"] else diagnosis_text(found))
     return 0

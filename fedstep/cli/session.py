@@ -9,8 +9,8 @@ from fedstep.cli.options import Options
 from fedstep.cli.output import echo_warnings
 from fedstep.errors import FedstepError, HistoryError, UsageError
 from fedstep.history.project_store import ProjectStore
-from fedstep.ingest.git_process import common_folder, repository_root
-from fedstep.pipeline.context import RunContext, find_context, in_ci
+from fedstep.ingest.git_process import repository_root
+from fedstep.pipeline.context import RunContext, find_context, in_ci, normalize_part
 from fedstep.results import Prediction, TrainReport, TriageReport
 from fedstep.types import CiRun, Unavailable
 
@@ -18,21 +18,11 @@ if TYPE_CHECKING:
     from fedstep.history.git_transport import GitChannel
 
 WITHOUT_GIT = ".fedstep"  # the folder, from the root, where a history that is to travel cannot
-LONGEST_PART = 80  # bytes; each may become three letters in the name of one folder
 
 
 def context_from(given: Options) -> RunContext:
     """The workplace, with the history that the options name: a folder, or the copy of a ref in the folder of git."""
-    folder, part = given["history"], part_of(given)
-    if uses_git_history(given):
-        folder = f"{common_folder(repository_root(os.getcwd()))}/fedstep"
-    elif folder == "git":
-        folder = WITHOUT_GIT
-    if part:
-        from fedstep.history.git_ref import folder_name
-
-        folder = f"{folder or WITHOUT_GIT}/parts/{folder_name(part)}"
-    return find_context(folder, os.environ)
+    return find_context(os.getcwd(), given["history"], part_of(given), os.environ)
 
 
 def uses_git_history(given: Options) -> bool:
@@ -42,30 +32,26 @@ def uses_git_history(given: Options) -> bool:
 
 def part_of(given: Options) -> str:
     """The part of the repository that has a history of its own. Raises UsageError for a path that leads out of it."""
-    path = str(given.get("path") or "").replace("\\", "/")
-    folders = [folder for folder in path.split("/") if folder not in ("", ".")]
-    if ".." in folders or path.startswith("/") or not path.isprintable() or len(path.encode()) > LONGEST_PART:
-        raise UsageError(f"--path {path[:80]!r} is no folder of this repository", "Give it from the root: services/api")
-    return "/".join(folders)
+    return normalize_part(str(given.get("path") or ""))
 
 
 def with_readable_store(place: RunContext) -> tuple[RunContext, tuple[FedstepError, ...]]:
     """The place itself; where its history cannot be read the same with an empty one, and why."""
     try:
-        place.home.read("key")
-        place.home.log.files()
+        place.store.read("key")
+        place.store.log.files()
     except HistoryError as error:
-        empty = ProjectStore(f"{place.home.folder}.{os.urandom(8).hex()}")
-        return place._replace(home=empty), (error,)
+        empty = ProjectStore(f"{place.store.folder}.{os.urandom(8).hex()}")
+        return place._replace(store=empty), (error,)
     return place, ()
 
 
 def mark_start(place: RunContext) -> tuple[FedstepError, ...]:
     """Remember that the job starts now, where the CI names its run; the error survived, if any."""
     try:
-        place.home.prepare()
+        place.store.prepare()
         if place.ci.run:
-            place.home.mark_start(_run_name(place), place.now)
+            place.store.mark_start(_run_name(place), place.now)
     except HistoryError as error:
         return (error,)
     return ()
@@ -73,7 +59,7 @@ def mark_start(place: RunContext) -> tuple[FedstepError, ...]:
 
 def marked_start(place: RunContext) -> float | None:
     """When `mark_start` was called in this job run; None where it was not, or nothing tells this run from another."""
-    return place.home.started(_run_name(place)) if place.ci.run else None
+    return place.store.started(_run_name(place)) if place.ci.run else None
 
 
 def missing_run_warning(ci: CiRun) -> str:
@@ -89,7 +75,7 @@ def missing_run_warning(ci: CiRun) -> str:
 def _run_name(place: RunContext) -> str:
     """A keyed hash that names the job run."""
     ci = place.ci
-    return place.home.keyed("run", ci.vendor, ci.run, str(ci.attempt), ci.job, ci.cell)
+    return place.store.keyed("run", ci.vendor, ci.run, str(ci.attempt), ci.job, ci.cell)
 
 
 def aggregator_of(given: Options, place: RunContext) -> Any:
@@ -101,7 +87,7 @@ def aggregator_of(given: Options, place: RunContext) -> Any:
 
 def needed_aggregator(given: Options, place: RunContext) -> Any:
     """The aggregator. Raises UsageError where none is given."""
-    from fedstep.federation.sync import Aggregator
+    from fedstep.federation.sync import AggregatorLink
     from fedstep.federation.transport import RetryPolicy
 
     if not given["aggregator"]:
@@ -109,7 +95,7 @@ def needed_aggregator(given: Options, place: RunContext) -> Any:
     spent = time.time() - place.now
     patience = RetryPolicy(timeout=given["timeout"], deadline=time.monotonic() + given["budget"] - spent)
     send = _send_to(given["aggregator"], given["token"])
-    return Aggregator(given["aggregator"], send, patience, _helper_of(given))
+    return AggregatorLink(given["aggregator"], send, patience, _helper_of(given))
 
 
 def _helper_of(given: Options) -> Any:
@@ -197,7 +183,7 @@ def fetch_now(given: Options, place: RunContext, seconds: float) -> None:
     """Fetch and take in, within this time; what is ignored is said. HistoryError where it failed."""
     from fedstep.history.git_sync import receive
 
-    echo_warnings(*receive(place.home, channel_of(given, place), seconds, place.now).warnings)
+    echo_warnings(*receive(place.store, channel_of(given, place), seconds, place.now).warnings)
 
 
 def publish_now(given: Options, place: RunContext, keep: int, seconds: float) -> bool:
@@ -207,14 +193,14 @@ def publish_now(given: Options, place: RunContext, keep: int, seconds: float) ->
     from fedstep.history.git_sync import WAITS, publish
 
     waits = tuple(wait * (0.5 + random()) for wait in WAITS)
-    return publish(place.home, channel_of(given, place), keep, place.now, seconds, waits).new
+    return publish(place.store, channel_of(given, place), keep, place.now, seconds, waits).new
 
 
 def _fetch_if_due(given: Options, place: RunContext) -> None:
     """In CI always; by hand when the last fetch is old; else take in what git has fetched since."""
     from fedstep.history.merge import load_seen
 
-    seen = load_seen(place.home)
+    seen = load_seen(place.store)
     if in_ci(place.ci):
         fetch_now(given, place, IN_CI_SECONDS)
     elif place.now - seen.fetched_at >= FRESH_FOR and place.now - seen.tried_at >= RETRY_AFTER:
@@ -228,5 +214,5 @@ def _take_what_is_here(given: Options, place: RunContext) -> None:
     from fedstep.history.git_transport import GitChannel, local_commit
     from fedstep.history.merge import load_seen, take_in
 
-    if local_commit(place.root) != load_seen(place.home).commit:
-        echo_warnings(*take_in(place.home, GitChannel(place.root, part=part_of(given))).warnings)
+    if local_commit(place.root) != load_seen(place.store).commit:
+        echo_warnings(*take_in(place.store, GitChannel(place.root, part=part_of(given))).warnings)

@@ -13,7 +13,7 @@ from fedstep.federation.ci_token import can_request_token, request_job_token
 from fedstep.federation.client import UPDATES_PATH, FetchedModel, pull
 from fedstep.federation.messages import shape
 from fedstep.federation.secagg.share_client import SHARES_PATH
-from fedstep.federation.sync import Aggregator
+from fedstep.federation.sync import AggregatorLink
 from fedstep.federation.transport import HttpResponse, Transport, redact_url
 from fedstep.report.inspection import InspectedField, InspectedToken
 from fedstep.report.units import span
@@ -146,7 +146,7 @@ KNOWN = (400, 415, 422)  # of an empty update: who sent it was asked first
 class _RecordingTransport:
     """A `Transport` that remembers what came back, and when."""
 
-    def __init__(self, aggregator: Aggregator) -> None:
+    def __init__(self, aggregator: AggregatorLink) -> None:
         self.inner, self.answer, self.seconds, self.at = aggregator.send, HttpResponse(0, {}, b""), nan, nan
 
     def __call__(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
@@ -156,7 +156,7 @@ class _RecordingTransport:
         return self.answer
 
 
-def check_aggregator(aggregator: Aggregator, token: InspectedToken) -> tuple[DiagnosticCheck, ...]:
+def check_aggregator(aggregator: AggregatorLink, token: InspectedToken) -> tuple[DiagnosticCheck, ...]:
     """Pulls the model without keeping it, and asks whether an update would be let in by posting an empty one."""
     watched, where = _RecordingTransport(aggregator), redact_url(aggregator.url)
     try:
@@ -205,7 +205,7 @@ def clock_check(date: str, at: float) -> DiagnosticCheck:
     return DiagnosticCheck("Clock", WARNING, says, "Set it right, with NTP: timedatectl set-ntp true")
 
 
-def _welcome(aggregator: Aggregator, token: InspectedToken, path: str) -> DiagnosticCheck:
+def _welcome(aggregator: AggregatorLink, token: InspectedToken, path: str) -> DiagnosticCheck:
     """Whether the aggregator would take an update from this sender: it names the sender before it looks at the body."""
     try:
         status = _knock(aggregator, aggregator.send, path)
@@ -222,7 +222,7 @@ def _welcome(aggregator: Aggregator, token: InspectedToken, path: str) -> Diagno
     )
 
 
-def _helper(aggregator: Aggregator, halves: bool) -> tuple[DiagnosticCheck, ...]:
+def _helper(aggregator: AggregatorLink, halves: bool) -> tuple[DiagnosticCheck, ...]:
     """Whether there is a helper where updates go in `halves`, none where they do not, and whether it takes its half."""
     helper, where = aggregator.helper, redact_url(aggregator.url)
     if isinstance(helper, Unavailable):
@@ -253,12 +253,12 @@ def _helper_welcome(where: str, status: int) -> DiagnosticCheck:
     )
 
 
-def _knock(aggregator: Aggregator, send: Transport, path: str) -> int:
+def _knock(aggregator: AggregatorLink, send: Transport, path: str) -> int:
     """The status that an empty update gets, in the time that is left. Raises FedstepError."""
     headers = {"Accept": "application/json", "Content-Type": "application/octet-stream"}
     return send("POST", path, headers, b"", max(_left(aggregator), 0.05)).status
 
 
-def _left(aggregator: Aggregator) -> float:
+def _left(aggregator: AggregatorLink) -> float:
     """The seconds until all of it has to be over."""
     return aggregator.patience.end() - aggregator.patience.clock()

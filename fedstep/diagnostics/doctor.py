@@ -16,7 +16,7 @@ from fedstep.diagnostics.aggregator import check_aggregator, check_token, seen_t
 from fedstep.diagnostics.checks import check_builds, check_folder, check_model, check_outbox
 from fedstep.errors import HistoryError
 from fedstep.federation.model_cache import CachedModel, load_model
-from fedstep.federation.sync import Aggregator
+from fedstep.federation.sync import AggregatorLink
 from fedstep.federation.transport import redact_url
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import LoadedSummary, Summary, load_summary
@@ -248,7 +248,7 @@ def _guess(name: str, known: Collection[str]) -> str:
 def diagnose(
     place: RunContext,
     globs: Sequence[str],
-    aggregator: Aggregator | Unavailable,
+    aggregator: AggregatorLink | Unavailable,
     secret: str,
     mark: float | None,
     env: Mapping[str, str],
@@ -270,18 +270,18 @@ def diagnose(
             check_git(place.root, place.ci, globs),
             check_reports(globs, place.root),
             *_history(place, url),
-            check_disk(os.path.abspath(place.home.folder)),
+            check_disk(os.path.abspath(place.store.folder)),
             check_proxies(env, url),
         )
     return Diagnosis((*here, *exchange.result()))
 
 
 def _history(place: RunContext, url: str) -> tuple[DiagnosticCheck, ...]:
-    folder = check_folder(place.home)
+    folder = check_folder(place.store)
     try:
-        remembered, kept = _known(place.home, folder)
+        remembered, kept = _known(place.store, folder)
         builds = check_builds(remembered, in_ci(place.ci))
-        return (folder, builds, check_model(kept, place.now, url), check_outbox(place.home, url))
+        return (folder, builds, check_model(kept, place.now, url), check_outbox(place.store, url))
     except HistoryError as error:
         return (
             folder,
@@ -296,7 +296,7 @@ def _known(home: ProjectStore, folder: DiagnosticCheck) -> tuple[LoadedSummary, 
     return load_summary(home), load_model(home)
 
 
-def _exchange(aggregator: Aggregator | Unavailable, secret: str, now: float) -> tuple[DiagnosticCheck, ...]:
+def _exchange(aggregator: AggregatorLink | Unavailable, secret: str, now: float) -> tuple[DiagnosticCheck, ...]:
     token = seen_token(secret)
     if isinstance(aggregator, Unavailable):
         return (DiagnosticCheck("Aggregator", OK, "none is configured: this project's own history is used"),)

@@ -6,6 +6,7 @@ from itertools import accumulate, chain, repeat
 from math import isnan
 from typing import NamedTuple
 
+from fedstep.errors import HistoryError, UsageError
 from fedstep.features.flaky import ACTIVE_BUILDS, flaky_columns, row_of, typical_seconds
 from fedstep.federation.model_cache import load_model
 from fedstep.history.flakiness import NOTHING, evidence, fold_tests
@@ -17,7 +18,7 @@ from fedstep.ingest.change_impact import group_of
 from fedstep.model.calibration import probability, untried
 from fedstep.model.linear import LocalWeights, sigmoid
 from fedstep.model.predictor import WORTH_NAMING, Predictor
-from fedstep.pipeline.operations import describe_model, load_predictor
+from fedstep.pipeline.predict import describe_model, load_predictor
 from fedstep.report.explanation import ExplainedFeature, SeenRun, TestExplanation, WhatIf
 from fedstep.schema.encoders import BagOfWords, Encoder, Raw, Value, sub_words
 from fedstep.schema.schema import schema
@@ -276,6 +277,27 @@ def matches(wanted: str, tests: Sequence[str]) -> tuple[str, ...]:
     )
     found = (tuple(filter(kind, tests)) for kind in kinds)
     return next((some for some in found if some), ())
+
+
+def find_test(name: str, table: TestTable) -> str:
+    """Return the id of the one test that `name` means: its id, a part of it, or the name before a rename.
+
+    Raises:
+        UsageError: No test fits, or several do.
+        HistoryError: The history knows no test.
+    """
+    if not table.ids:
+        raise HistoryError("no test of this project is known yet", "Run fedstep train after your tests")
+    renamed = formerly(table)
+    candidates = matches(name, table.ids) or tuple(renamed[old] for old in matches(name, tuple(renamed)))
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        listed = ", ".join(candidates[:MOST_MATCHES])
+        raise UsageError(f"{name} means {len(candidates)} tests", f"Give more of the name: {listed}")
+    similar = nearest(name, table.ids)
+    remedy = f"Did you mean: {', '.join(similar)}" if similar else "See fedstep predict"
+    raise UsageError(f"no test of the history is called {name}", remedy)
 
 
 def nearest(wanted: str, tests: Sequence[str]) -> tuple[str, ...]:

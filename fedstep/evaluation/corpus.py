@@ -120,7 +120,7 @@ TABLES = {"builds": "builds.csv", "results": "results.csv", "tests": "tests.csv"
 
 
 @dataclass(frozen=True, slots=True)
-class Project:
+class CorpusProject:
     """One recorded project. `kind` tells what is in `path`: a table of this name, or folders of builds."""
 
     name: str
@@ -132,7 +132,7 @@ class Project:
         return (self.path if self.path.is_dir() else self.path.parent) / name
 
 
-def find_projects(places: Iterable[Path], kinds: Iterable[str]) -> tuple[Project, ...]:
+def find_projects(places: Iterable[Path], kinds: Iterable[str]) -> tuple[CorpusProject, ...]:
     """The projects of these kinds below the places, by name; a project's name is that of its folder.
 
     Raises InputError where there is none, and where two of one kind have the same name.
@@ -148,23 +148,23 @@ def find_projects(places: Iterable[Path], kinds: Iterable[str]) -> tuple[Project
     return tuple(projects)
 
 
-def projects_below(places: Iterable[Path], kinds: Iterable[str]) -> tuple[Project, ...]:
+def projects_below(places: Iterable[Path], kinds: Iterable[str]) -> tuple[CorpusProject, ...]:
     """Every project of these kinds below the places, by path; none twice."""
     wanted = set(kinds)
     found = {project for place in places for project in _below(place) if project.kind in wanted}
     return tuple(sorted(found, key=lambda project: project.path))
 
 
-def _below(place: Path) -> Iterator[Project]:
+def _below(place: Path) -> Iterator[CorpusProject]:
     """Every project below a folder; a build's own folder is not entered."""
     for folder, inner, files in os.walk(place, followlinks=True):
         here = Path(folder).resolve()
         inner.sort()
         for kind, table in TABLES.items():
-            yield from (Project(here.name, kind, here / file) for file in (table, f"{table}.gz") if file in files)
+            yield from (CorpusProject(here.name, kind, here / file) for file in (table, f"{table}.gz") if file in files)
         builds = [name for name in inner if (here / name / "build.json").is_file()]
         if builds:
-            yield Project(here.name, "folders", here)
+            yield CorpusProject(here.name, "folders", here)
             inner[:] = [name for name in inner if name not in builds]
 
 

@@ -17,7 +17,7 @@ from fedstep import __version__
 from fedstep.errors import AggregatorError
 from fedstep.evaluation.corpus import evidence_of, read_builds
 from fedstep.evaluation.demo_page import Accuracy, DemoProject, DemoReport, DemoTest, DemoTraffic, accuracy, demo_html
-from fedstep.federation.sync import Aggregator
+from fedstep.federation.sync import AggregatorLink
 from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import load_summary
@@ -220,8 +220,8 @@ def _live_through(participant: _Participant, evidence: FinishedBuild, url: str) 
     """One build of one project, through the same train step as in a pipeline."""
     number = len(participant.builds) + 1
     now = evidence.finished_at
-    aggregator = Aggregator(url, requests_transport(url), RetryPolicy(deadline=time.monotonic() + 30))
-    training = train(participant.home, evidence, _no_words, aggregator, now, keep=500).training
+    aggregator = AggregatorLink(url, requests_transport(url), RetryPolicy(deadline=time.monotonic() + 30))
+    training = train(participant.home, evidence, _no_words, aggregator, now, keep=500)
     seconds = evidence.duration.seconds if isinstance(evidence.duration, Duration) else 0.0
     participant.builds.append(TimedBuild(number, seconds, training.expected, evidence.outcome))
     participant.last = training

@@ -13,8 +13,8 @@ from fedstep.evaluation.baselines import chances_of_failure, times
 from fedstep.evaluation.corpus import (
     BuildStep,
     Case,
+    CorpusProject,
     KnownLabel,
-    Project,
     in_order,
     iter_builds,
     planned_of,
@@ -114,14 +114,14 @@ class _Bin:
                 self.named.append(item)
 
 
-def extract(project: Project, task: str, reruns: Project | None, path: Path) -> Extracted:
+def extract(project: CorpusProject, task: str, reruns: CorpusProject | None, path: Path) -> Extracted:
     """Write the project's steps for this task to `path`; `reruns`: the table of its tests' reruns."""
     dropped = _Bin()
     count = write_steps(path, READERS[project.kind](project, task, reruns, dropped))
     return Extracted(project.name, path, count, dropped.count, tuple(dropped.named))
 
 
-def time_tests(project: Project, path: Path) -> Extracted:
+def time_tests(project: CorpusProject, path: Path) -> Extracted:
     """Write what is expected of every timed test run of the project, one line a run, to `path`."""
     dropped, count = _Bin(), 0
     with path.open("w", encoding="utf-8") as file:
@@ -131,7 +131,7 @@ def time_tests(project: Project, path: Path) -> Extracted:
     return Extracted(project.name, path, count, dropped.count, tuple(dropped.named))
 
 
-def _evidence(project: Project, dropped: _Bin) -> Iterator[FinishedBuild]:
+def _evidence(project: CorpusProject, dropped: _Bin) -> Iterator[FinishedBuild]:
     """The builds of a project with reports, in the order of starts."""
     if project.kind == "results":
         items: Iterator[FinishedBuild | Dropped] = read_results(project.path)
@@ -140,27 +140,31 @@ def _evidence(project: Project, dropped: _Bin) -> Iterator[FinishedBuild]:
     return (item for item in dropped.sift(items) if isinstance(item, FinishedBuild))
 
 
-def _from_builds(project: Project, task: str, _: Project | None, dropped: _Bin) -> Iterator[BuildStep]:
+def _from_builds(project: CorpusProject, task: str, _: CorpusProject | None, dropped: _Bin) -> Iterator[BuildStep]:
     builds = (build for build in dropped.sift(in_order(iter_builds(project.path))) if isinstance(build, PastBuild))
     return build_steps(builds, task)
 
 
-def _from_folders(project: Project, task: str, reruns: Project | None, dropped: _Bin) -> Iterator[BuildStep]:
+def _from_folders(
+    project: CorpusProject, task: str, reruns: CorpusProject | None, dropped: _Bin
+) -> Iterator[BuildStep]:
     builds = _evidence(project, dropped)
     if task in TEST_TASKS:
         return test_steps(builds, task, Truth(_kinds(project.beside("truth.csv")), _flaky(reruns)))
     return build_steps(map(_past, builds), task)
 
 
-def _from_tests(project: Project, _task: str, _reruns: Project | None, _dropped: _Bin) -> Iterator[BuildStep]:
+def _from_tests(
+    project: CorpusProject, _task: str, _reruns: CorpusProject | None, _dropped: _Bin
+) -> Iterator[BuildStep]:
     return rerun_steps(read_tests(project.path))
 
 
-def _from_results(project: Project, task: str, _: Project | None, dropped: _Bin) -> Iterator[BuildStep]:
+def _from_results(project: CorpusProject, task: str, _: CorpusProject | None, dropped: _Bin) -> Iterator[BuildStep]:
     return test_steps(_evidence(project, dropped), task, Truth())
 
 
-READERS: Mapping[str, Callable[[Project, str, Project | None, _Bin], Iterator[BuildStep]]] = {
+READERS: Mapping[str, Callable[[CorpusProject, str, CorpusProject | None, _Bin], Iterator[BuildStep]]] = {
     "builds": _from_builds,
     "folders": _from_folders,
     "results": _from_results,
@@ -192,7 +196,7 @@ def _kinds(path: Path) -> Mapping[tuple[str, str], bool] | None:
         return {(row["build"], row["test"]): row["kind"] == "flake" for row in csv.DictReader(file)}
 
 
-def _flaky(reruns: Project | None) -> Mapping[str, bool] | None:
+def _flaky(reruns: CorpusProject | None) -> Mapping[str, bool] | None:
     return {test.test: test.flaky for test in read_tests(reruns.path)} if reruns else None
 
 

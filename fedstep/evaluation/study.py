@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from fedstep.errors import InputError, MissingExtra, UsageError
-from fedstep.evaluation.corpus import Project, find_projects
+from fedstep.evaluation.corpus import CorpusProject, find_projects
 from fedstep.evaluation.replay import Extracted, extract, interleaved, time_tests
 from fedstep.evaluation.scores import Scores, Scoring, Tally, scoring_of
 from fedstep.evaluation.simulated_federation import (
@@ -136,7 +136,9 @@ def _study(
     )
 
 
-def _extracted(projects: Sequence[Project], plan: StudyPlan, folder: Path, progress: StudyProgress) -> list[Extracted]:
+def _extracted(
+    projects: Sequence[CorpusProject], plan: StudyPlan, folder: Path, progress: StudyProgress
+) -> list[Extracted]:
     """The files of steps, one a project; a table of reruns beside folders of the same name is their truth."""
     reruns = {project.name: project for project in projects if project.kind == "tests"}
     played = [project for project in projects if project.kind != "tests" or not _is_truth(project, projects)]
@@ -153,11 +155,11 @@ def _extracted(projects: Sequence[Project], plan: StudyPlan, folder: Path, progr
         return list(progress(done, "reading", len(played)))
 
 
-def _is_truth(project: Project, projects: Sequence[Project]) -> bool:
+def _is_truth(project: CorpusProject, projects: Sequence[CorpusProject]) -> bool:
     return any(other.name == project.name and other.kind == "folders" for other in projects)
 
 
-def _static(projects: Sequence[Project]) -> bool:
+def _static(projects: Sequence[CorpusProject]) -> bool:
     """Tests without a history: there is no first build to leave out."""
     return all(project.kind == "tests" for project in projects)
 

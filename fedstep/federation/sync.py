@@ -76,7 +76,7 @@ NO_HELPER = Unavailable("no helper is configured")
 
 
 @dataclass(frozen=True, slots=True)
-class Aggregator:
+class AggregatorLink:
     """Where to ask, how, and for how long; with a helper, each gets half of every update."""
 
     url: str
@@ -85,7 +85,7 @@ class Aggregator:
     helper: Endpoint | Unavailable = NO_HELPER
 
 
-def pull_model(home: ProjectStore, aggregator: Aggregator, now: float) -> CachedModel:
+def pull_model(home: ProjectStore, aggregator: AggregatorLink, now: float) -> CachedModel:
     """The newest model, pulled and kept; nothing is transferred when the kept one is the newest.
 
     Raises AggregatorError; the kept model then stays as it is.
@@ -100,7 +100,7 @@ def pull_model(home: ProjectStore, aggregator: Aggregator, now: float) -> Cached
     return load_model(home)
 
 
-def push_pending(home: ProjectStore, aggregator: Aggregator) -> DeliveryReport:
+def push_pending(home: ProjectStore, aggregator: AggregatorLink) -> DeliveryReport:
     """Send all updates that wait in the outbox, as the aggregator wants them; those that cannot be sent now stay in it.
 
     Nothing leaves whole for an aggregator that takes halves alone: it would refuse the update, and has seen it.
@@ -127,7 +127,7 @@ def push_pending(home: ProjectStore, aggregator: Aggregator) -> DeliveryReport:
     return flush_shares(outbox, Endpoint(aggregator.url, send), noted, aggregator.patience, deviation)
 
 
-def _served(home: ProjectStore, aggregator: Aggregator, outbox: Outbox) -> Model | Unavailable:
+def _served(home: ProjectStore, aggregator: AggregatorLink, outbox: Outbox) -> Model | Unavailable:
     """The model last pulled from this aggregator, which says how it takes updates. Raises AggregatorError.
 
     One that no model was ever pulled from is asked, where an update waits for it.
@@ -141,7 +141,7 @@ def _served(home: ProjectStore, aggregator: Aggregator, outbox: Outbox) -> Model
     return found.model if isinstance(found, FetchedModel) else Unavailable("it names no model")
 
 
-def _check_whole(served: Model | Unavailable, aggregator: Aggregator) -> None:
+def _check_whole(served: Model | Unavailable, aggregator: AggregatorLink) -> None:
     """Raises AggregatorError where the aggregator takes no whole updates."""
     if not isinstance(served, Unavailable) and served.shares:
         raise AggregatorError(

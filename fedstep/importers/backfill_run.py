@@ -28,8 +28,9 @@ from fedstep.importers.parallel import WorkerPool, read_all
 from fedstep.model.labels import LabelledExample
 from fedstep.model.state import ExampleQueue
 from fedstep.model.training import LearnedState, learn_record, load_state, lost, store_state, waiting_rows
-from fedstep.pipeline.operations import author_key, identify_build, load_predictor, sampling_rule
+from fedstep.pipeline.predict import author_key, load_predictor
 from fedstep.pipeline.prediction_cache import save_prediction
+from fedstep.pipeline.train import identify_build, sampling_rule
 from fedstep.schema.schema import schema
 from fedstep.types import Dropped, Duration, FinishedBuild, Unavailable
 

@@ -21,7 +21,7 @@ from fedstep.model.state import LocalModel
 from fedstep.results import FailureVerdict, FeatureContribution, Interval, Risk, TestRisk
 from fedstep.schema.encoders import Raw, SparseVector
 from fedstep.schema.schema import Task, schema
-from fedstep.types import Build, TestRun, Unavailable
+from fedstep.types import Build, Outcome, TestRun, Unavailable
 
 FLAKY_ABOVE = 0.7  # a failure is called flaky from this probability on: suppressing a regression costs more
 REGRESSION_BELOW = 0.3
@@ -85,7 +85,16 @@ class Predictor(NamedTuple):
         row, private = schema().tasks["triage"].encode(values), test_private(run.test)
         chance = self._probability("triage", self._margin("triage", row, private))
         reasons = self._reasons("triage", row, private)
-        return FailureVerdict(run.test, chance, reasons, verdict_of(chance), run.failure_type, run.file, run.line)
+        return FailureVerdict(
+            test=run.test,
+            flaky_probability=chance,
+            reasons=reasons,
+            verdict=verdict_of(chance),
+            failure_type=run.failure_type,
+            file=run.file,
+            line=run.line,
+            passed_on_rerun=run.outcome == Outcome.FLAKED,
+        )
 
     def _test_risk(self, table: TestTable, number: int, values: Raw, score: float) -> TestRisk:
         test = table.ids[number]

@@ -1,4 +1,4 @@
-"""Where fedstep runs: environment, clock, disk and repository, read here and handed on as values."""
+"""Read where fedstep runs: repository, CI, history, clock, reports and source; all else takes these as values."""
 
 import os
 import sys
@@ -6,38 +6,84 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from fedstep.errors import InputError
+from fedstep.errors import HistoryError, InputError, UsageError
 from fedstep.history.project_store import ProjectStore
 from fedstep.ingest.ci import read_ci
 from fedstep.ingest.git import start_change, start_outgoing
-from fedstep.ingest.git_process import repository_root
+from fedstep.ingest.git_process import common_folder, repository_root
 from fedstep.ingest.globs import compile_globs
+from fedstep.results import Problems
 from fedstep.types import BuildContext, Change, CiRun, Reports, TestRun, Unavailable
 
-LARGEST_EVENT = 30 << 20  # bytes; GitHub cuts webhook payloads at 25 MB
+DEFAULT_HISTORY = ".fedstep"  # folder at the repository root
+GIT_HISTORY = "git"  # the history that is shared through a ref of the repository
+LARGEST_EVENT = 30 << 20  # bytes; GitHub limits webhook payloads to 25 MB
+LONGEST_PART = 80  # bytes; each may become three letters of a folder name
 
 
 class RunContext(NamedTuple):
     """One checkout on one machine at one moment."""
 
-    root: str  # of the repository, or the current folder where there is none
-    home: ProjectStore
+    root: str  # of the repository, or `folder` where there is none
+    folder: str  # where fedstep was started; relative globs start here
+    store: ProjectStore
     ci: CiRun
     now: float  # seconds since the epoch
+    history: str = DEFAULT_HISTORY  # as it was asked for: a folder, or "git"
+    part: str = ""  # the part of the repository that has a history of its own: "services/api"
+
+    @property
+    def shares_history(self) -> bool:
+        """Whether the history is shared through a ref of this repository."""
+        return self.history == GIT_HISTORY and bool(repository_root(self.root))
 
 
-def find_context(history: str, env: Mapping[str, str]) -> RunContext:
-    """The workplace around the current folder; `history` is relative to the repository root."""
-    here = os.getcwd()
-    root = repository_root(here) or here
-    ci = read_ci(env, read_event(env), sys.platform)
-    folder = os.path.join(root, os.path.expanduser(history or ".fedstep"))
-    return RunContext(root, ProjectStore(folder), ci, time.time())
+def find_context(
+    folder: str, history: str, part: str, environment: Mapping[str, str], now: float | None = None
+) -> RunContext:
+    """Return the context around `folder`.
+
+    Args:
+        folder: Any folder of the repository.
+        history: A folder relative to the repository root, or "git".
+        part: A folder of the repository that has a history of its own, "" for the whole repository.
+        environment: The variables of the CI.
+        now: Seconds since the epoch; by default the clock's time.
+
+    Raises:
+        UsageError: `part` is not a folder of the repository.
+    """
+    folder = os.path.abspath(folder)
+    repository, part = repository_root(folder), normalize_part(part)
+    root = repository or folder
+    place = history or DEFAULT_HISTORY
+    if history == GIT_HISTORY:
+        place = f"{common_folder(root)}/fedstep" if repository else DEFAULT_HISTORY
+    if part:
+        from fedstep.history.git_ref import folder_name
+
+        place = f"{place}/parts/{folder_name(part)}"
+    ci = read_ci(environment, read_event(environment), sys.platform)
+    store = ProjectStore(os.path.join(root, os.path.expanduser(place)))
+    return RunContext(root, folder, store, ci, time.time() if now is None else now, history or DEFAULT_HISTORY, part)
 
 
-def read_event(env: Mapping[str, str]) -> str:
-    """The webhook payload of a GitHub run, "" where there is none."""
-    path = env.get("GITHUB_EVENT_PATH", "")
+def normalize_part(path: str) -> str:
+    """Return the path with "/" between its folders. Raises UsageError if it leads out of the repository.
+
+    >>> normalize_part("./services/api/")
+    'services/api'
+    """
+    path = path.replace("\\", "/")
+    folders = [folder for folder in path.split("/") if folder not in ("", ".")]
+    if ".." in folders or path.startswith("/") or not path.isprintable() or len(path.encode()) > LONGEST_PART:
+        raise UsageError(f"--path {path[:80]!r} is no folder of this repository", "Give it from the root: services/api")
+    return "/".join(folders)
+
+
+def read_event(environment: Mapping[str, str]) -> str:
+    """Return the webhook payload of a GitHub run, "" where there is none."""
+    path = environment.get("GITHUB_EVENT_PATH", "")
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(LARGEST_EVENT)
@@ -46,33 +92,68 @@ def read_event(env: Mapping[str, str]) -> str:
 
 
 def in_ci(ci: CiRun) -> bool:
-    """Whether this is a CI job and not a developer's machine."""
+    """Return whether this is a CI job and not a developer's machine."""
     return ci.vendor != "local"
 
 
-def start_situation(place: RunContext, reports: Sequence[str] = ()) -> Callable[[], BuildContext]:
-    """The situation of a build that is about to start: in CI of the commit, by hand of what would be pushed.
+def with_readable_store(context: RunContext) -> tuple[RunContext, Problems]:
+    """Return the context itself; if its history cannot be read, one with an empty history, and the error."""
+    try:
+        context.store.read("key")
+        context.store.log.files()
+    except HistoryError as error:
+        empty = ProjectStore(f"{context.store.folder}.{os.urandom(8).hex()}")
+        return context._replace(store=empty), (error,)
+    return context, ()
 
-    What the globs `reports` name, from the current folder, is not pushed while it is untracked.
+
+def mark_start(context: RunContext) -> Problems:
+    """Record that the job starts now, if the CI names its run; return the error survived."""
+    try:
+        context.store.prepare()
+        if context.ci.run:
+            context.store.mark_start(_run_name(context), context.now)
+    except HistoryError as error:
+        return (error,)
+    return ()
+
+
+def marked_start(context: RunContext) -> float | None:
+    """Return when `mark_start` was called in this job run; None if it was not, or the CI does not name the run."""
+    return context.store.started(_run_name(context)) if context.ci.run else None
+
+
+def missing_run_warning(ci: CiRun) -> str:
+    """Return what is lost in a CI that names neither run nor start, and the remedy; "" elsewhere."""
+    if ci.run or isinstance(ci.started_at, float) or not in_ci(ci):
+        return ""
+    return (
+        "this CI does not tell which run this is: the build's time is the sum of its tests' times. "
+        "Set FEDSTEP_CI_RUN to a number of the run, for all steps"
+    )
+
+
+def start_build_context(context: RunContext, reports: Sequence[str] = ()) -> Callable[[], BuildContext]:
+    """Start git, and return a function that waits for it and returns the context of the build about to start.
+
+    In CI the change is that of the commit; on a developer's machine it is what would be pushed. Files that match the
+    globs `reports` do not count while they are untracked.
     """
-    if in_ci(place.ci):
-        change = start_change(place.root, place.ci)
+    if in_ci(context.ci):
+        change = start_change(context.root, context.ci)
     else:
-        change = start_outgoing(place.root, is_report=compile_globs(reports, os.getcwd(), place.root))
-    return lambda: BuildContext(_on_branch(place), change(), place.now)
+        change = start_outgoing(context.root, is_report=compile_globs(reports, context.folder, context.root))
+    ci = context.ci if context.ci.branch else context.ci._replace(branch=current_branch(context.root))
+    return lambda: BuildContext(ci, change(), context.now)
 
 
-def built_change(place: RunContext) -> Change | Unavailable:
-    """The change of the commit that was built."""
-    return start_change(place.root, place.ci)()
-
-
-def _on_branch(place: RunContext) -> CiRun:
-    return place.ci if place.ci.branch else place.ci._replace(branch=current_branch(place.root))
+def built_change(context: RunContext) -> Change | Unavailable:
+    """Return the change of the commit that was built."""
+    return start_change(context.root, context.ci)()
 
 
 def current_branch(root: str) -> str:
-    """The branch that is checked out, "" for a detached HEAD or no repository; read without starting git."""
+    """Return the branch that is checked out, "" for a detached HEAD or no repository. Does not start git."""
     folder = os.path.join(root, ".git")
     try:
         if os.path.isfile(folder):
@@ -85,19 +166,22 @@ def current_branch(root: str) -> str:
     return head.removeprefix("ref: refs/heads/") if head.startswith("ref: refs/heads/") else ""
 
 
-def read_junit(place: RunContext, globs: Sequence[str]) -> Reports:
-    """The reports that the globs name, from the current folder."""
-    from pathlib import Path
+def read_junit(context: RunContext, globs: Sequence[str]) -> Reports:
+    """Read the reports that the globs match, relative to `context.folder`."""
+    from pathlib import Path  # 9 ms that a prediction does not need
 
     from fedstep.ingest.junit import expand, read_reports
 
-    return read_reports(expand(globs, Path.cwd()), place.root)
+    return read_reports(expand(globs, Path(context.folder)), context.root)
 
 
 def words_of_tests(root: str) -> Callable[[tuple[TestRun, ...]], Mapping[str, tuple[str, ...]]]:
-    """A function from tests to the listed words of their own source, for those whose source can be found."""
+    """Return a function from test runs to the vocabulary words of their own source, by test id.
 
-    def words(runs: tuple[TestRun, ...]) -> Mapping[str, tuple[str, ...]]:
+    Tests whose source is not found are left out.
+    """
+
+    def find_words(runs: tuple[TestRun, ...]) -> Mapping[str, tuple[str, ...]]:
         if not runs:
             return {}
         from fedstep.ingest.git import list_files
@@ -107,24 +191,30 @@ def words_of_tests(root: str) -> Callable[[tuple[TestRun, ...]], Mapping[str, tu
 
         tracked = list_files(root)
         index = SourceIndex(walk_files(root) if isinstance(tracked, Unavailable) else tracked)
-        listed = schema().words("source").index
-        found = ((run.test, read_test_words(run, root, index)) for run in runs)
+        vocabulary = schema().words("source").index
+        identifiers = ((run.test, read_test_words(run, root, index)) for run in runs)
         return {
-            test: tuple(word for word in sub_words(identifiers) if word in listed)
-            for test, identifiers in found
-            if not isinstance(identifiers, Unavailable)
+            test: tuple(word for word in sub_words(names) if word in vocabulary)
+            for test, names in identifiers
+            if not isinstance(names, Unavailable)
         }
 
-    return words
+    return find_words
+
+
+def _run_name(context: RunContext) -> str:
+    """Return a keyed hash that names the job run."""
+    ci = context.ci
+    return context.store.keyed("run", ci.vendor, ci.run, str(ci.attempt), ci.job, ci.cell)
 
 
 def append(path: str, text: str) -> None:
-    """Append to a file that the CI reads. InputError where it cannot be written."""
+    """Append to a file that the CI reads. Raises InputError if it cannot be written."""
     _write(path, "a", text)
 
 
 def replace(path: str, text: str) -> None:
-    """Write a file that the CI reads anew. InputError where it cannot be written."""
+    """Replace a file that the CI reads. Raises InputError if it cannot be written."""
     _write(path, "w", text)
 
 

@@ -1,8 +1,8 @@
-"""What a prediction needs of the history and nothing more, kept ready by whoever learned last.
+"""Cache what a prediction needs of the history: the recent builds, and the tests most likely to flake.
 
-Which tests are likely to flake does not depend on the change that is about to be pushed: it is known when a build has
-been learned. Reading the ranking instead of 5,000 tests halves a prediction's time. A cache: it is used only while
-every file that it was made from is the same.
+The tests most likely to flake do not depend on the next change: they are known once a build has been learned. Reading
+the ranking instead of 5,000 tests halves the time of a prediction. The cache is used only while every file that it was
+made from is unchanged.
 """
 
 import json
@@ -21,7 +21,7 @@ FLAKIEST = 10  # tests named in a prediction
 
 
 class CachedPrediction(NamedTuple):
-    """The history without its tests, how many there are, and the ones most likely to flake."""
+    """The history without its tests, the number of tests, and the tests most likely to flake."""
 
     summary: Summary  # with an empty table of tests when it comes from the cache
     tests_known: int
@@ -29,50 +29,50 @@ class CachedPrediction(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def load_prediction(home: ProjectStore, kept: CachedModel, forecaster: Predictor) -> CachedPrediction:
-    """The outlook of this history with this model: from the cache where it still holds, else worked out."""
+def load_prediction(store: ProjectStore, cached: CachedModel, predictor: Predictor) -> CachedPrediction:
+    """Return the cached prediction if it is still valid for this history and model, else compute it."""
     try:
-        content = home.read(OUTLOOK)
+        content = store.read(OUTLOOK)
         fields = json.loads(content) if content else {}
-        if fields.get("stamp") == _stamp(home, kept):
+        if fields.get("stamp") == _stamp(store, cached):
             summary = Summary(count=fields["count"], builds=unpack_builds(fields["builds"]))
             return CachedPrediction(
-                summary, fields["tests_known"], tuple(_risk(fields_) for fields_ in fields["flakiest"])
+                summary, fields["tests_known"], tuple(_unpack_risk(risk) for risk in fields["flakiest"])
             )
     except (ValueError, LookupError, TypeError, AttributeError):
-        pass  # damaged: it is worked out, and made again by the next train
-    return work_out(home, forecaster)
+        pass  # damaged: computed here, and written again by the next `train`
+    return compute_prediction(store, predictor)
 
 
-def work_out(home: ProjectStore, forecaster: Predictor) -> CachedPrediction:
-    """The outlook from the history itself."""
-    remembered = load_summary(home)
-    summary = remembered.summary
-    flakiest = forecaster.flakiest(summary, FLAKIEST)
-    return CachedPrediction(summary, len(summary.tests.ids), flakiest, remembered.warnings)
+def compute_prediction(store: ProjectStore, predictor: Predictor) -> CachedPrediction:
+    """Compute the prediction from the history itself."""
+    loaded = load_summary(store)
+    summary = loaded.summary
+    flakiest = predictor.flakiest(summary, FLAKIEST)
+    return CachedPrediction(summary, len(summary.tests.ids), flakiest, loaded.warnings)
 
 
-def save_prediction(home: ProjectStore, kept: CachedModel, forecaster: Predictor) -> CachedPrediction:
-    """Work the outlook out and keep it for the predictions to come. HistoryError where it cannot be written."""
-    fresh = work_out(home, forecaster)
+def save_prediction(store: ProjectStore, cached: CachedModel, predictor: Predictor) -> CachedPrediction:
+    """Compute and store what later predictions read. Raises HistoryError if it cannot be written."""
+    fresh = compute_prediction(store, predictor)
     content = {
-        "stamp": _stamp(home, kept),
+        "stamp": _stamp(store, cached),
         "count": fresh.summary.count,
         "tests_known": fresh.tests_known,
         "builds": pack_builds(fresh.summary.builds),
         "flakiest": [risk._asdict() for risk in fresh.flakiest],
     }
-    home.write(OUTLOOK, json.dumps(content, separators=(",", ":"), allow_nan=False).encode())
+    store.write(OUTLOOK, json.dumps(content, separators=(",", ":"), allow_nan=False).encode())
     return fresh
 
 
-def _stamp(home: ProjectStore, kept: CachedModel) -> str:
-    """A name for everything an outlook is made from: version, schema, model, what was learned, and the records."""
-    parts = (*home.log.files(), __version__, schema().digest, kept.url, kept.model.created)
-    versions = f"{kept.model.production_version} {crc32(home.read(MODEL))} {crc32(home.read(CORRECTION))}"
+def _stamp(store: ProjectStore, cached: CachedModel) -> str:
+    """Return a name for all that the cache is made from: version, schema, model, local weights and records."""
+    parts = (*store.log.files(), __version__, schema().digest, cached.url, cached.model.created)
+    versions = f"{cached.model.production_version} {crc32(store.read(MODEL))} {crc32(store.read(CORRECTION))}"
     return f"{crc32(' '.join(parts).encode())} {len(parts)} {versions}"
 
 
-def _risk(fields: dict[str, object]) -> TestRisk:
+def _unpack_risk(fields: dict[str, object]) -> TestRisk:
     reasons = tuple(FeatureContribution(*reason) for reason in fields["reasons"])  # type: ignore[attr-defined]
     return TestRisk(**{**fields, "reasons": reasons})  # type: ignore[arg-type]

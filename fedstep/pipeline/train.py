@@ -1,94 +1,175 @@
-"""One train step from evidence to report: whatever goes wrong on the way, what went right is kept and said."""
+"""Record a finished build, learn from it, and exchange what was learned with an aggregator.
 
-from collections.abc import Iterator
+Whatever fails on the way, what succeeded is kept, and the report names the errors.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from fedstep.errors import AggregatorError, ContributionNotDue, HistoryError, MissingExtra
+from fedstep.features.rows import plan, rows_of_build, stream_of
 from fedstep.federation.messages import Update, pack_update, unpack_update
 from fedstep.federation.model_cache import CachedModel, load_model
 from fedstep.federation.outbox import Outbox
-from fedstep.federation.sync import Aggregator, may_contribute, pull_model, push_pending, record_contribution
+from fedstep.federation.sync import AggregatorLink, may_contribute, pull_model, push_pending, record_contribution
+from fedstep.history.builds import PlannedBuild
 from fedstep.history.project_store import Busy, ProjectStore, exclusive
-from fedstep.pipeline.operations import (
-    BuildEvaluation,
-    Problems,
-    Words,
+from fedstep.history.records import make_record
+from fedstep.history.summary import Summary, load_summary
+from fedstep.pipeline.predict import (
+    author_key,
+    change_notices,
     change_problems,
-    count_reports,
     describe_model,
-    evaluate_build,
-    incident_reason,
     load_predictor,
-    record_build,
-    report_problems,
+    model_warnings,
 )
 from fedstep.pipeline.prediction_cache import load_prediction, save_prediction
-from fedstep.results import ExampleCounts, Exchange, SentUpdate, TestRisk, TrainReport
-from fedstep.types import FinishedBuild, Unavailable
+from fedstep.pipeline.triage import count_reports, incident_reason, outcome_of_tests, report_problems
+from fedstep.results import (
+    ExampleCounts,
+    Exchange,
+    FailureVerdict,
+    Interval,
+    Problems,
+    SentUpdate,
+    TestRisk,
+    TrainReport,
+)
+from fedstep.schema.schema import schema
+from fedstep.types import (
+    Build,
+    BuildContext,
+    BuildOutcome,
+    Change,
+    CiRun,
+    Duration,
+    FinishedBuild,
+    Reports,
+    TestRun,
+    Unavailable,
+)
 
 ALREADY_KNOWN = "this build is in the history already; nothing is learned twice"
 NO_PULL = "the model was not pulled"
 UNTRUSTED = "this run comes from a fork or Dependabot: nothing is learned or sent. Nothing to do, it counts once merged"
+LONGEST_BUILD = 7 * 86_400  # seconds; an earlier start is a wrong clock
+
+SourceWords = Callable[[tuple[TestRun, ...]], Mapping[str, tuple[str, ...]]]
+"""Returns by test id the words of the closed vocabulary that occur in the test's own source."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrainResult:
-    """The report of a train step, and the errors that it survived."""
+class BuildEvaluation(NamedTuple):
+    """A finished build beside what was predicted for it before anything was learned from it."""
 
-    training: TrainReport
-    problems: Problems
+    build: Build
+    planned: PlannedBuild
+    author: str  # keyed hash, "" where not known
+    summary: Summary  # as it was before the build
+    expected: Interval | Unavailable
+    failures: tuple[FailureVerdict, ...]
+    warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LearnResult:
-    """What learning did: rows that ripened and that wait, the warnings on the way."""
+class LearnResult(NamedTuple):
+    """How many examples were learned and are waiting, and what went wrong on the way."""
 
-    rows: ExampleCounts = field(default_factory=ExampleCounts)
+    examples: ExampleCounts = ExampleCounts()
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Pulled:
+class _Pull(NamedTuple):
     before: CachedModel
-    after: CachedModel
+    after: CachedModel  # the same as `before` where nothing was pulled
     problems: Problems = ()
 
 
 def train(
-    home: ProjectStore,
-    evidence: FinishedBuild,
-    words: Words,
-    aggregator: Aggregator | Unavailable,
+    store: ProjectStore,
+    finished: FinishedBuild,
+    source_words: SourceWords,
+    aggregator: AggregatorLink | Unavailable,
     now: float,
     keep: int,
     withheld: str = "",
-) -> TrainResult:
-    """Pull the model, judge the build with it, record and learn the build, send the update when a batch is full.
+) -> TrainReport:
+    """Pull the model, evaluate the build with it, record and learn the build, push an update if a batch is full.
 
-    No update is made where `withheld` says why.
+    Args:
+        store: The project's history, prepared for writing.
+        finished: The build as it was read.
+        source_words: Returns the vocabulary words of tests' own source.
+        aggregator: Where to pull and push, or why nothing is exchanged.
+        now: Seconds since the epoch.
+        keep: Number of builds that stay in the history.
+        withheld: Why this build must not add an update, "" if it may.
+
+    Raises:
+        HistoryError: The build cannot be recorded.
     """
-    trusted = not evidence.situation.ci.untrusted
-    pulled = _pull(home, aggregator if trusted else Unavailable(UNTRUSTED), now)
-    seen = evaluate_build(home, evidence, pulled.after)
+    trusted = not finished.situation.ci.untrusted
+    pull = _pull(store, aggregator if trusted else Unavailable(UNTRUSTED), now)
+    evaluation = evaluate_build(store, finished, pull.after)
     if not trusted:
-        flakiest = load_prediction(home, pulled.after, load_predictor(home, pulled.after)).flakiest
-        return _reported(flakiest, seen, pulled, LearnResult(warnings=(UNTRUSTED,)), Unavailable(UNTRUSTED), (), now)
-    fresh = record_build(home, seen, words)
-    home.log.prune(keep)
-    learned, problems = _learn(home, pulled, withheld)
-    exchange, more = _exchange(home, aggregator, pulled)
-    exchange = exchange if isinstance(exchange, Unavailable) else exchange._replace(withheld=withheld)
-    notes = learned if fresh else LearnResult(learned.rows, (ALREADY_KNOWN, *learned.warnings))
-    flakiest = save_prediction(home, pulled.after, load_predictor(home, pulled.after)).flakiest
-    return _reported(flakiest, seen, pulled, notes, exchange, (*pulled.problems, *problems, *more), now)
+        flakiest = load_prediction(store, pull.after, load_predictor(store, pull.after)).flakiest
+        return _report(flakiest, evaluation, pull, LearnResult(warnings=(UNTRUSTED,)), Unavailable(UNTRUSTED), (), now)
+    is_new = record_build(store, evaluation, source_words)
+    store.log.prune(keep)
+    learned, learn_problems = _learn(store, pull, withheld)
+    exchange, push_problems = _push(store, aggregator, pull, withheld)
+    if not is_new:
+        learned = learned._replace(warnings=(ALREADY_KNOWN, *learned.warnings))
+    flakiest = save_prediction(store, pull.after, load_predictor(store, pull.after)).flakiest
+    problems = (*pull.problems, *learn_problems, *push_problems)
+    return _report(flakiest, evaluation, pull, learned, exchange, problems, now)
 
 
-def learn(home: ProjectStore, kept: CachedModel, withheld: str = "") -> LearnResult:
-    """Learn every record not yet learned; put an update into the outbox when a batch is full. Needs scikit-learn.
+def evaluate_build(store: ProjectStore, finished: FinishedBuild, cached: CachedModel) -> BuildEvaluation:
+    """Return the finished build beside what the model predicts for it. Nothing is written."""
+    loaded, predictor = load_summary(store), load_predictor(store, cached)
+    summary, context = loaded.summary, finished.situation
+    build = identify_build(store, finished)
+    source = finished.duration.source if isinstance(finished.duration, Duration) else ""
+    author = author_key(store, context)
+    planned = plan(context, stream_of(context.ci, source), author)
+    return BuildEvaluation(
+        build=build,
+        planned=planned,
+        author=author,
+        summary=summary,
+        expected=predictor.duration(summary, planned),
+        failures=predictor.failures(summary, build, planned.stream),
+        warnings=(*loaded.warnings, *change_notices(context.change), *model_warnings(cached)),
+    )
 
-    No update is made where `withheld` says why: its rows wait. Raises MissingExtra, HistoryError.
+
+def record_build(store: ProjectStore, evaluation: BuildEvaluation, source_words: SourceWords) -> bool:
+    """Append the build and its training examples to the log; return False if it is there already."""
+    build, summary = evaluation.build, evaluation.summary
+    if store.log.has(build.name):
+        return False
+    table = summary.tests
+    known = {test for test, words in zip(table.ids, table.source_words, strict=True) if words is not None}
+    record = make_record(build, evaluation.planned.stream, evaluation.author)._replace(
+        source_words=source_words(tuple(run for run in build.reports.tests if run.test not in known)),
+        schema=schema().digest,
+        rows=rows_of_build(summary, build, evaluation.planned, sampling_rule(store)),
+    )
+    store.log.append(record)
+    return True
+
+
+def learn(store: ProjectStore, cached: CachedModel, withheld: str = "") -> LearnResult:
+    """Learn every record that is not learned yet; put an update into the outbox if a batch is full.
+
+    No update is made if `withheld` says why: the examples wait. Needs scikit-learn.
+
+    Raises:
+        MissingExtra: scikit-learn is not installed.
+        HistoryError: The state cannot be written, or another process holds the lock (`Busy`).
     """
     try:
         from fedstep.federation.update_builder import make_update
@@ -96,111 +177,161 @@ def learn(home: ProjectStore, kept: CachedModel, withheld: str = "") -> LearnRes
     except ImportError as error:
         remedy = "Run: pip install 'fedstep[train]'. The build is kept and will be learned then"
         raise MissingExtra(f"nothing was learned, {error.name or 'scikit-learn'} is not installed", remedy) from error
-    with exclusive(home):
-        progress = learn_new_records(home, kept.model.production)
+    with exclusive(store):
+        progress = learn_new_records(store, cached.model.production)
         state = progress.state
         update: Update | Unavailable = Unavailable(withheld)
-        if kept.url and not withheld and may_contribute(home, kept):
-            update, backlog = make_update(state.backlog, kept.model, home.keyed)
+        if cached.url and not withheld and may_contribute(store, cached):
+            update, backlog = make_update(state.backlog, cached.model, store.keyed)
             state = replace(state, backlog=backlog)
-        with _kept(home, kept, update):
-            store_state(home, state)
-    waiting = sum(len(rows) for rows in state.backlog.waiting.values())
-    return LearnResult(ExampleCounts(progress.ripened, progress.ripened, progress.ripened, waiting), progress.warnings)
+        with _committed_to_outbox(store, cached, update):
+            store_state(store, state)
+    waiting = sum(len(examples) for examples in state.backlog.waiting.values())
+    return LearnResult(ExampleCounts(progress.ripened, waiting), progress.warnings)
+
+
+def identify_build(store: ProjectStore, finished: FinishedBuild) -> Build:
+    """Return the build under its name: a keyed hash of the CI's job run and of the reports.
+
+    Where the CI names no run, the commit stands for it.
+    """
+    ci, change = finished.situation.ci, finished.situation.change
+    commit = change.commit if isinstance(change, Change) and ci.vendor != "local" else ""
+    run = ci.run or commit
+    name = store.keyed("build", ci.vendor, run, str(ci.attempt), ci.job, ci.cell, finished.reports.digest)
+    return Build(name, finished.situation, finished.finished_at, finished.duration, finished.outcome, finished.reports)
+
+
+def sampling_rule(store: ProjectStore) -> Callable[[str, int], bool]:
+    """Return a function that tells whether a test gives a flaky example at its n-th run.
+
+    Each test gives one per label horizon; a keyed hash of its name staggers them.
+    """
+    from fedstep.model.labels import is_due
+
+    horizon = schema().tasks["flaky"].horizon
+    keyed = store.hasher()
+    return lambda test, runs: is_due(int(keyed("turn", test)[:8], 16), runs, horizon)
+
+
+def measure_duration(ci: CiRun, mark: float | None, reports: Reports, now: float) -> Duration | Unavailable:
+    """Return the job's time from its start to `now`; without a known start the sum of its tests' times.
+
+    `mark` is when `fedstep predict` ran in this job, in seconds since the epoch; the CI's own start takes precedence.
+    """
+    started = ci.started_at if isinstance(ci.started_at, float) else mark
+    if started is not None:
+        source = ci.vendor if isinstance(ci.started_at, float) else "mark"
+        seconds = now - started
+        if 0 < seconds < LONGEST_BUILD:
+            return Duration(seconds, source)
+        return Unavailable(f"the job is said to have started {seconds:.0f} s ago; one of the clocks is wrong")
+    total = sum(run.seconds for run in reports.tests if run.seconds > 0)
+    return Duration(total, "tests") if total > 0 else Unavailable("no job start is known and the reports have no times")
+
+
+def context_at(ci: CiRun, change: Change | Unavailable, duration: Duration | Unavailable, now: float) -> BuildContext:
+    """Return the context of a job that ends at `now`.
+
+    Test times are not wall time: a job that is timed by them counts as started at `now`.
+    """
+    wall_time = duration.seconds if isinstance(duration, Duration) and duration.source != "tests" else 0.0
+    return BuildContext(ci, change, now - wall_time)
+
+
+def build_outcome(ci: CiRun, reports: Reports) -> BuildOutcome:
+    """Return the outcome that the CI reports, else the outcome of the tests."""
+    return ci.outcome if isinstance(ci.outcome, BuildOutcome) else outcome_of_tests(reports)
 
 
 @contextmanager
-def _kept(home: ProjectStore, kept: CachedModel, update: Update | Unavailable) -> Iterator[None]:
-    """The update is in the outbox once the block has stored that its rows do not wait any more."""
+def _committed_to_outbox(store: ProjectStore, cached: CachedModel, update: Update | Unavailable) -> Iterator[None]:
+    """Put the update into the outbox once the block has stored that its examples no longer wait."""
     if isinstance(update, Unavailable):
         yield
         return
-    with Outbox(Path(home.outbox)).keeping(pack_update(update)):
-        record_contribution(home, kept)
+    with Outbox(Path(store.outbox)).keeping(pack_update(update)):
+        record_contribution(store, cached)
         yield
 
 
-def _pull(home: ProjectStore, aggregator: Aggregator | Unavailable, now: float) -> _Pulled:
-    before = load_model(home)
+def _pull(store: ProjectStore, aggregator: AggregatorLink | Unavailable, now: float) -> _Pull:
+    before = load_model(store)
     if isinstance(aggregator, Unavailable):
-        return _Pulled(before, before)
+        return _Pull(before, before)
     try:
-        return _Pulled(before, pull_model(home, aggregator, now))
+        return _Pull(before, pull_model(store, aggregator, now))
     except AggregatorError as error:
-        return _Pulled(before, before, (error,))
+        return _Pull(before, before, (error,))
 
 
-def _learn(home: ProjectStore, pulled: _Pulled, withheld: str) -> tuple[LearnResult, Problems]:
-    """What was learned. After a pull that failed no update is made: it would be old before it could be sent."""
+def _learn(store: ProjectStore, pull: _Pull, withheld: str) -> tuple[LearnResult, Problems]:
+    """Learn; after a failed pull make no update: it would be outdated before it could be sent."""
     try:
-        return learn(home, pulled.after, withheld or (NO_PULL if pulled.problems else "")), ()
+        return learn(store, pull.after, withheld or (NO_PULL if pull.problems else "")), ()
     except MissingExtra as error:
         return LearnResult(), (error,)
     except Busy as error:
         return LearnResult(warnings=(str(error),)), ()
 
 
-def _exchange(
-    home: ProjectStore, aggregator: Aggregator | Unavailable, pulled: _Pulled
+def _push(
+    store: ProjectStore, aggregator: AggregatorLink | Unavailable, pull: _Pull, withheld: str
 ) -> tuple[Exchange | Unavailable, Problems]:
-    """Send what waits; after a pull that failed nothing is tried again, the updates wait for the next build."""
+    """Push pending updates; after a failed pull leave them for the next build."""
     if isinstance(aggregator, Unavailable):
         return aggregator, ()
-    if pulled.problems:
-        waiting = Outbox(Path(home.outbox)).waiting()
-        return _told(aggregator.url, (), len(waiting.updates), pulled), tuple(map(HistoryError, waiting.warnings))
-    flushed = push_pending(home, aggregator)
-    damaged = map(HistoryError, flushed.warnings)
-    refused = (error for error in flushed.refused if not isinstance(error, ContributionNotDue))
-    sent = tuple(map(_sent, flushed.bodies))
-    return _told(aggregator.url, sent, flushed.waiting, pulled), (*flushed.failures, *refused, *damaged)
-
-
-def _sent(body: bytes) -> SentUpdate:
-    return SentUpdate(len(body), tuple(unpack_update(body).rows.items()))
-
-
-def _told(url: str, sent: tuple[SentUpdate, ...], unsent: int, pulled: _Pulled) -> Exchange:
-    before, after = pulled.before.model, pulled.after.model
-    return Exchange(
-        url,
-        sent,
-        unsent,
-        before.candidate_version,
-        after.candidate_version,
-        before.production_version,
-        after.production_version,
+    sent: tuple[SentUpdate, ...] = ()
+    problems: Problems
+    if pull.problems:
+        pending = Outbox(Path(store.outbox)).waiting()
+        unsent, problems = len(pending.updates), tuple(map(HistoryError, pending.warnings))
+    else:
+        delivery = push_pending(store, aggregator)
+        refused = (error for error in delivery.refused if not isinstance(error, ContributionNotDue))
+        sent = tuple(SentUpdate(len(body), tuple(unpack_update(body).rows.items())) for body in delivery.bodies)
+        unsent, problems = delivery.waiting, (*delivery.failures, *refused, *map(HistoryError, delivery.warnings))
+    before, after = pull.before.model, pull.after.model
+    exchange = Exchange(
+        url=aggregator.url,
+        sent=sent,
+        unsent=unsent,
+        candidate_before=before.candidate_version,
+        candidate_after=after.candidate_version,
+        production_before=before.production_version,
+        production_after=after.production_version,
+        withheld=withheld,
     )
+    return exchange, problems
 
 
-def _reported(
+def _report(
     flakiest: tuple[TestRisk, ...],
-    seen: BuildEvaluation,
-    pulled: _Pulled,
+    evaluation: BuildEvaluation,
+    pull: _Pull,
     learned: LearnResult,
     exchange: Exchange | Unavailable,
     problems: Problems,
     now: float,
-) -> TrainResult:
-    reports = seen.build.reports
-    problems = (*report_problems(reports), *change_problems(seen.build.situation.change), *problems)
-    degraded = bool(problems) or seen.build.situation.ci.untrusted
-    status = "degraded" if degraded else "ok" if isinstance(exchange, Exchange) else "local"
-    training = TrainReport(
-        status=status,
-        build=seen.build.name,
-        outcome=seen.build.outcome,
-        duration=seen.build.duration,
-        expected=seen.expected,
-        failures=seen.failures,
+) -> TrainReport:
+    build = evaluation.build
+    problems = (*report_problems(build.reports), *change_problems(build.situation.change), *problems)
+    degraded = bool(problems) or build.situation.ci.untrusted
+    return TrainReport(
+        status="degraded" if degraded else "ok" if isinstance(exchange, Exchange) else "local",
+        build=build.name,
+        outcome=build.outcome,
+        duration=build.duration,
+        expected=evaluation.expected,
+        failures=evaluation.failures,
         flakiest=flakiest,
-        model=describe_model(pulled.after, now),
-        reading=count_reports(reports),
-        rows=learned.rows,
+        model=describe_model(pull.after, now),
+        reading=count_reports(build.reports),
+        examples=learned.examples,
         exchange=exchange,
-        incident=bool(incident_reason(reports)),
-        incident_reason=incident_reason(reports),
-        # Once each: a record that cannot be read is met when the build is judged, and again when the past is learned.
-        warnings=tuple(dict.fromkeys((*map(str, problems), *learned.warnings, *seen.warnings))),
+        incident=bool(incident_reason(build.reports)),
+        incident_reason=incident_reason(build.reports),
+        # Each once: a record that cannot be read is met in the evaluation, and again when the records are learned.
+        warnings=tuple(dict.fromkeys((*map(str, problems), *learned.warnings, *evaluation.warnings))),
+        problems=problems,
     )
-    return TrainResult(training, problems)

@@ -113,7 +113,7 @@ def triage_json(triage: TriageReport) -> str:
 
 def training_json(training: TrainReport) -> str:
     """One object; lines end with a newline."""
-    rows = training.rows
+    examples = training.examples
     return _written(
         {
             "status": training.status,
@@ -129,11 +129,12 @@ def training_json(training: TrainReport) -> str:
             "flakiest": [_test(risk) for risk in training.flakiest],
             "model": _model(training.model),
             "reports": _reading(training.reading),
+            # Three keys of the format with one number: an example is scored and learned when its label becomes known.
             "rows": {
-                "scored": rows.scored,
-                "ripened": rows.ripened,
-                "learned": rows.learned,
-                "waiting": rows.waiting,
+                "scored": examples.learned,
+                "ripened": examples.learned,
+                "learned": examples.learned,
+                "waiting": examples.waiting,
             },
             "exchange": _exchange(training.exchange),
             "warnings": list(training.warnings),

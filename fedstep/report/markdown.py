@@ -150,7 +150,7 @@ def training_markdown(training: TrainReport) -> str:
         *_muted(training.muted),
         *_risks(training.flakiest),
         "### Learned and exchanged",
-        f"{learned(training.rows)}.",
+        f"{learned(training.examples)}.",
         *_exchange(training.exchange),
         details(describe_reports(training.reading), _dropped(training.reading.dropped)),
         *_end(training.model, training.status, training.warnings),

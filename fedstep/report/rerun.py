@@ -3,33 +3,9 @@
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from fedstep.ingest.mutes import Mutes, find_mute
-from fedstep.results import FailureVerdict, MutedFailure, TrainReport, TriageReport
-
-F = TypeVar("F", TriageReport, TrainReport)
-
-
-class _Sorted(NamedTuple):
-    open: tuple[FailureVerdict, ...]
-    muted: tuple[MutedFailure, ...]
-
-
-def set_apart(finding: F, mutes: Mutes) -> F:
-    """The finding with its muted failures apart, and a warning for each entry of the list that does not count."""
-    parted = _parted(finding.failures, mutes)
-    warnings = (*finding.warnings, *mutes.complaints)
-    return finding._replace(failures=parted.open, muted=parted.muted, warnings=warnings)
-
-
-def _parted(failures: Sequence[FailureVerdict], mutes: Mutes) -> _Sorted:
-    found = [(failure, find_mute(failure.test, mutes)) for failure in failures]
-    return _Sorted(
-        tuple(failure for failure, by in found if not by),
-        tuple(MutedFailure(failure, mute.owner, mute.reason, mute.until) for failure, by in found for mute in by),
-    )
-
+from fedstep.results import FailureVerdict
 
 IsFile = Callable[[str], bool]
 

@@ -191,10 +191,9 @@ def describe_reports(reading: ReportCounts) -> str:
     return ", ".join(parts + [f"{lost:,} dropped"] * bool(lost) + [f"{repaired:,} repaired"] * bool(repaired))
 
 
-def learned(rows: ExampleCounts) -> str:
-    """What became of the history's rows."""
-    others = f"{rows.scored:,} scored, {rows.ripened:,} ripened, {rows.waiting:,} waiting"
-    return f"{count(rows.learned, 'row')} learned, {others}"
+def learned(examples: ExampleCounts) -> str:
+    """Say how many examples were learned and how many wait to be sent."""
+    return f"{count(examples.learned, 'example')} learned, {examples.waiting:,} waiting"
 
 
 def exchanged(exchange: Exchange) -> str:
@@ -273,7 +272,7 @@ def training_text(training: TrainReport, colour: bool = False) -> str:
         *row(
             "Tests", f"{describe_reports(training.reading)}; {_failure_count(training.failures, len(training.muted))}"
         ),
-        *row("Learned", f"{learned(training.rows)}; {_exchange(training)}"),
+        *row("Learned", f"{learned(training.examples)}; {_exchange(training)}"),
         *(row("Incident", visible(training.incident_reason)) if training.incident else ()),
         *_failures(training.failures),
         *_muted(training.muted),

@@ -7,9 +7,9 @@ from xml.sax.saxutils import quoteattr
 
 from fedstep.federation.model_cache import load_model
 from fedstep.history.project_store import ProjectStore
-from fedstep.pipeline.operations import build_outcome, evaluate_build, load_predictor, record_build
+from fedstep.pipeline.predict import load_predictor
 from fedstep.pipeline.prediction_cache import save_prediction
-from fedstep.pipeline.train import learn
+from fedstep.pipeline.train import build_outcome, evaluate_build, learn, record_build
 from fedstep.types import BuildContext, Change, CiRun, Duration, FileChange, FinishedBuild, Outcome, Reports, TestRun
 
 WORDS = (

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedstep.federation.sync import Aggregator
+from fedstep.federation.sync import AggregatorLink
 from fedstep.federation.transport import HttpResponse, RetryPolicy, requests_transport
 from fedstep.history.project_store import ProjectStore
 from fedstep.pipeline.train import train
@@ -60,7 +60,7 @@ def sent_sizes(folder: Path, tests: int) -> list[int]:
             sizes.append(len(body))
             return real(method, path, headers, body, timeout)
 
-        peer = Aggregator(url, send, RetryPolicy())
+        peer = AggregatorLink(url, send, RetryPolicy())
         for evidence in drawn_builds(tests, 25):
             train(home, evidence, lambda _runs: {}, peer, evidence.finished_at, 500)
     return sizes

@@ -8,7 +8,7 @@ import pytest
 from fedstep.diagnostics.inspect import BY_HEAD, MEANINGS
 from fedstep.federation.model_cache import load_starter_model
 from fedstep.history.project_store import ProjectStore
-from fedstep.pipeline.operations import evaluate_build, record_build
+from fedstep.pipeline.train import evaluate_build, record_build
 from tests.benchmarks.project import drawn_builds
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import pytest
 
 from fedstep.errors import WireError
 from fedstep.federation.client import push
-from fedstep.federation.sync import Aggregator
+from fedstep.federation.sync import AggregatorLink
 from fedstep.federation.tensors import LARGEST_MESSAGE, inflate
 from fedstep.federation.transport import HttpResponse, RetryPolicy, requests_transport
 from fedstep.history.project_store import ProjectStore
@@ -143,7 +143,14 @@ class TestRequests:
 
             builds = list(drawn_builds(120, 25))
             for evidence in builds:
-                train(home, evidence, lambda _runs: {}, Aggregator(url, send, RetryPolicy()), evidence.finished_at, 500)
+                train(
+                    home,
+                    evidence,
+                    lambda _runs: {},
+                    AggregatorLink(url, send, RetryPolicy()),
+                    evidence.finished_at,
+                    500,
+                )
         assert updates > 1
         secrets = {"a@example.org", "src/org/acme", "org.acme", builds[-1].situation.change.commit, home.key().hex()}
         for run in builds[0].reports.tests:

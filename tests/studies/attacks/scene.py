@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedstep.errors import InputError
-from fedstep.evaluation.corpus import Project, find_projects
+from fedstep.evaluation.corpus import CorpusProject, find_projects
 from fedstep.evaluation.replay import extract
 from fedstep.evaluation.simulated_federation import keyed_by, lessons
 from fedstep.federation.messages import Model, pack_update, unpack_update
@@ -50,7 +50,7 @@ class AttackScene:
     `views` is how many an attack gets of each kind, `seed` decides all that is drawn.
     """
 
-    projects: tuple[Project, ...]
+    projects: tuple[CorpusProject, ...]
     own: tuple[Member, ...]
     attacked: tuple[Member, ...]
     seed: int

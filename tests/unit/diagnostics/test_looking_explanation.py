@@ -16,7 +16,7 @@ from fedstep.history.summary import Summary, cache_key, load_summary
 from fedstep.model.calibration import PlattScaling
 from fedstep.model.linear import LocalWeights
 from fedstep.model.state import LocalModel, save_correction
-from fedstep.pipeline.operations import load_predictor
+from fedstep.pipeline.predict import load_predictor
 from fedstep.report.explanation import TestExplanation, WhatIf, explanation_html, explanation_text
 from fedstep.report.json import explanation_json
 from fedstep.schema.schema import schema

@@ -7,7 +7,7 @@ from fedstep.errors import AggregatorUnreachable
 from fedstep.federation.messages import pack_model
 from fedstep.federation.model_cache import load_starter_model
 from fedstep.federation.secagg.share_client import Endpoint
-from fedstep.federation.sync import Aggregator
+from fedstep.federation.sync import AggregatorLink
 from fedstep.federation.transport import HttpResponse, RetryPolicy
 from fedstep.report.inspection import InspectedToken
 
@@ -27,7 +27,7 @@ def test_a_silent_helper_is_a_problem_and_one_that_had_no_time_is_unknown(slow, 
 
     patience = RetryPolicy(timeout=1.0, waits=(), deadline=1.0, clock=lambda: now[0])
     found = check_aggregator(
-        Aggregator("https://one.example", leader, patience, Endpoint("https://two.example", helper)),
+        AggregatorLink("https://one.example", leader, patience, Endpoint("https://two.example", helper)),
         InspectedToken("none"),
     )
     said = {check.name: check for check in found}["Helper"]

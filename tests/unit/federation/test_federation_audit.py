@@ -11,7 +11,7 @@ from fedstep.errors import AggregatorError, AggregatorUnreachable
 from fedstep.federation.messages import Update, pack_update
 from fedstep.federation.model_cache import load_starter_bytes, save_model
 from fedstep.federation.outbox import KEPT_BODIES, Outbox, audit_transport, load_last_sent, read_audit
-from fedstep.federation.sync import Aggregator, push_pending
+from fedstep.federation.sync import AggregatorLink, push_pending
 from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport
 from fedstep.history.project_store import ProjectStore
 
@@ -42,7 +42,7 @@ def delivered(home: ProjectStore, answer: Callable[[], HttpResponse], *bodies: b
 
     for body in bodies:
         Outbox(Path(home.outbox)).keep(body)
-    push_pending(home, Aggregator(URL, send, RetryPolicy(waits=(), timeout=1)))
+    push_pending(home, AggregatorLink(URL, send, RetryPolicy(waits=(), timeout=1)))
     return arrived
 
 
@@ -93,7 +93,7 @@ def test_nothing_leaves_that_cannot_be_noted(home: ProjectStore) -> None:
         arrived.append(body)
         return ACCEPTED
 
-    flushed = push_pending(home, Aggregator(URL, send, RetryPolicy(waits=())))
+    flushed = push_pending(home, AggregatorLink(URL, send, RetryPolicy(waits=())))
     assert arrived == []
     assert flushed.waiting == 1
     assert "cannot be noted" in str(flushed.failures[0])

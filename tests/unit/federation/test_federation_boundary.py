@@ -23,7 +23,7 @@ from fedstep.model.labels import LabelledExample, groups
 from fedstep.model.linear import zeros
 from fedstep.model.state import ExampleQueue
 from fedstep.model.training import learn_new_records
-from fedstep.pipeline.operations import evaluate_build, record_build
+from fedstep.pipeline.train import evaluate_build, record_build
 from fedstep.schema.schema import schema
 from fedstep.types import (
     BuildContext,

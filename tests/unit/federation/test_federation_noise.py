@@ -43,7 +43,7 @@ from fedstep.federation.secagg.shares import (
     scale_deviations,
     split_update,
 )
-from fedstep.federation.sync import Aggregator, _served, push_pending
+from fedstep.federation.sync import AggregatorLink, _served, push_pending
 from fedstep.federation.transport import HttpResponse, RetryPolicy
 from fedstep.history.project_store import ProjectStore
 from fedstep.schema.schema import schema
@@ -179,7 +179,7 @@ def test_the_noise_is_that_which_the_leaders_model_asks_for_also_where_none_was_
     if known:
         save_model(home, body, "", leader.peer.url, 0.0)
     push_pending(
-        home, Aggregator(leader.peer.url, leader.peer.send, ONCE, Endpoint("https://two.example", helper.peer.send))
+        home, AggregatorLink(leader.peer.url, leader.peer.send, ONCE, Endpoint("https://two.example", helper.peer.send))
     )
     *steps, _score = opened(unpack_masked_share(*leader.bodies), unpack_seed_share(*helper.bodies))
     assert pstdev(steps) == pytest.approx(scale_deviations(noise_deviation(0.5, 5), schema())[TASK], rel=0.3)
@@ -219,6 +219,8 @@ def test_what_another_job_keeps_after_nothing_waited_is_not_split_without_its_no
         return HttpResponse(202, {}, b"{}")
 
     monkeypatch.setattr("fedstep.federation.sync._served", served)
-    flushed = push_pending(home, Aggregator("https://one.example", send, ONCE, Endpoint("https://two.example", send)))
+    flushed = push_pending(
+        home, AggregatorLink("https://one.example", send, ONCE, Endpoint("https://two.example", send))
+    )
     assert (flushed.sent, asked) == ((), [])
     assert len(Outbox(tmp_path / "outbox").waiting().updates) == 1

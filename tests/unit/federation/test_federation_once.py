@@ -10,13 +10,14 @@ from fedstep.cli import history as commands
 from fedstep.errors import HistoryError
 from fedstep.federation.model_cache import CachedModel, load_starter_bytes, load_starter_model
 from fedstep.federation.outbox import Outbox
-from fedstep.federation.sync import Aggregator
+from fedstep.federation.sync import AggregatorLink
 from fedstep.federation.transport import HttpResponse, RetryPolicy
 from fedstep.history.merge import merge_folder
 from fedstep.history.project_store import Busy, ProjectStore, exclusive
 from fedstep.importers.backfill_run import BackfillTrainer
 from fedstep.model.training import waiting_rows
-from fedstep.pipeline.train import TrainResult, learn, train
+from fedstep.pipeline.train import learn, train
+from fedstep.results import TrainReport
 from fedstep.types import (
     BuildContext,
     BuildOutcome,
@@ -60,8 +61,8 @@ class Hub:
         return HttpResponse(202, {}, b'{"receipt": "r-%s", "version": 1}' % headers["Idempotency-Key"].encode())
 
     @property
-    def aggregator(self) -> Aggregator:
-        return Aggregator(URL, self.send, RetryPolicy(waits=()))
+    def aggregator(self) -> AggregatorLink:
+        return AggregatorLink(URL, self.send, RetryPolicy(waits=()))
 
 
 @pytest.fixture
@@ -80,8 +81,8 @@ def evidence(number: int) -> FinishedBuild:
 
 
 def build(
-    home: ProjectStore, *numbers: int, aggregator: Aggregator | Unavailable = NOBODY, withheld: str = ""
-) -> TrainResult:
+    home: ProjectStore, *numbers: int, aggregator: AggregatorLink | Unavailable = NOBODY, withheld: str = ""
+) -> TrainReport:
     """Train on each; what came of the last one."""
     for number in numbers:
         trained = train(home, evidence(number), lambda _runs: {}, aggregator, NOW, 500, withheld)
@@ -111,7 +112,7 @@ def test_copies_of_one_history_that_withhold_their_rows_leave_them_to_the_origin
     copies = [copy_of(home, name) for name in ("one", "other")]
     hub = Hub()
     for number, copy in enumerate(copies, 100):
-        exchange = build(copy, number, aggregator=hub.aggregator, withheld="it is a copy").training.exchange
+        exchange = build(copy, number, aggregator=hub.aggregator, withheld="it is a copy").exchange
         assert (exchange.withheld, exchange.sent, updates(copy)) == ("it is a copy", (), [])
         assert len(unsent(copy)) == BATCH, "the copy has learned its own build"
     assert hub.taken == 0
@@ -182,7 +183,7 @@ def test_who_cannot_wait_any_longer_keeps_the_build_for_the_next(home, monkeypat
     with exclusive(home):
         trained = build(home, 2)
     assert not any(isinstance(problem, HistoryError) for problem in trained.problems)
-    assert [line for line in trained.training.warnings if "another fedstep is learning" in line]
+    assert [line for line in trained.warnings if "another fedstep is learning" in line]
     build(home, 3)
     assert unsent(home) == set(names(home))
 
@@ -191,7 +192,7 @@ def test_after_a_pull_that_failed_no_update_is_made_and_its_rows_wait(home):
     """Where the machine is thrown away its outbox goes with it, and the rows travel in the backlog."""
     build(home, *range(1, BATCH))
     trained = build(home, BATCH, aggregator=Hub(503).aggregator)
-    assert trained.training.status == "degraded"
+    assert trained.status == "degraded"
     assert (updates(home), len(unsent(home))) == ([], BATCH)
     hub = Hub()
     build(home, BATCH + 1, aggregator=hub.aggregator)
@@ -202,7 +203,7 @@ def test_a_damaged_update_is_told_of_although_nothing_can_be_sent(home):
     Path(home.outbox).mkdir()
     Path(home.outbox, f"{'a' * 32}.safetensors").write_bytes(b"cut")
     for status, said in ((503, "delete it"), (200, "set aside")):
-        told = build(home, status, aggregator=Hub(status).aggregator).training.warnings
+        told = build(home, status, aggregator=Hub(status).aggregator).warnings
         assert [line for line in told if "is no update" in line and said in line]
 
 

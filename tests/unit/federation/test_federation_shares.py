@@ -35,7 +35,7 @@ from fedstep.federation.secagg.shares import (
     quantise,
     split_update,
 )
-from fedstep.federation.sync import Aggregator, push_pending
+from fedstep.federation.sync import AggregatorLink, push_pending
 from fedstep.federation.transport import HttpResponse, RetryPolicy
 from fedstep.history.project_store import ProjectStore
 from fedstep.schema.schema import schema
@@ -306,7 +306,7 @@ def test_with_a_helper_halves_leave_and_nothing_else_and_both_are_on_record(tmp_
     save_model(home, pack_model(load_starter_model()._replace(shares=5)), "", leader.peer.url, 0.0)
     Outbox(tmp_path / "outbox").keep(real())
     second = Endpoint("https://two.example", helper.peer.send)
-    flushed = push_pending(home, Aggregator(leader.peer.url, leader.peer.send, ONCE, second))
+    flushed = push_pending(home, AggregatorLink(leader.peer.url, leader.peer.send, ONCE, second))
     assert len(flushed.sent) == 1
     assert unpack_masked_share(*leader.bodies).id == unpack_seed_share(*helper.bodies).id
     assert [(one.host, one.answer) for one in read_audit(home).sent] == [("two.example", 202), ("one.example", 202)]
@@ -324,7 +324,7 @@ def test_without_a_helper_nothing_leaves_for_an_aggregator_of_halves(tmp_path, k
         asked.append((method, path.partition("?")[0]))
         return HttpResponse(200, {}, pack_model(load_starter_model()._replace(shares=5)))
 
-    flushed = push_pending(home, Aggregator("https://one.example", leader, ONCE))
+    flushed = push_pending(home, AggregatorLink("https://one.example", leader, ONCE))
     assert (flushed.sent, flushed.refused, flushed.waiting) == ((), (), 1)
     assert [failure.remedy.partition(";")[0] for failure in flushed.failures] == ["Give --helper the URL of its helper"]
     assert asked == ([] if kept_from == "https://one.example" else [("GET", "/v1/model")])

@@ -10,7 +10,7 @@ from fedstep.federation.messages import NO_PROMISE, PrivacyGuarantee, Update, pa
 from fedstep.federation.model_cache import CachedModel, load_starter_bytes, load_starter_model, save_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import (
-    Aggregator,
+    AggregatorLink,
     ContributionLog,
     load_contributions,
     mark_exhausted,
@@ -109,7 +109,7 @@ def test_what_the_aggregator_says_of_the_budget_is_remembered_and_the_update_is_
     outbox = Outbox(Path(home.outbox))
     outbox.keep(update())
     save_model(home, load_starter_bytes(), "", URL, THURSDAY)
-    push_pending(home, Aggregator(URL, declining, RetryPolicy(waits=())))
+    push_pending(home, AggregatorLink(URL, declining, RetryPolicy(waits=())))
     assert outbox.waiting().updates == ()
     assert load_contributions(home, URL).over
 
@@ -117,11 +117,11 @@ def test_what_the_aggregator_says_of_the_budget_is_remembered_and_the_update_is_
 def test_a_project_past_its_budget_trains_without_a_problem(home):
     """It had an update waiting; the aggregator declines it, and the build is learned as ever."""
     Outbox(Path(home.outbox)).keep(update())
-    hub = Aggregator(URL, declining, RetryPolicy(waits=()))
+    hub = AggregatorLink(URL, declining, RetryPolicy(waits=()))
     trained = train(home, next(iter(drawn_builds(30, 1))), lambda _runs: {}, hub, THURSDAY, 100)
     assert trained.problems == ()
-    assert trained.training.status == "ok"
-    assert trained.training.warnings == ()
+    assert trained.status == "ok"
+    assert trained.warnings == ()
     assert list(Path(home.outbox).glob("*.safetensors")) == []
 
 

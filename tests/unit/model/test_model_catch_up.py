@@ -15,7 +15,7 @@ from fedstep.model.labels import LabelledExample
 from fedstep.model.predictor import Predictor
 from fedstep.model.state import LocalModel
 from fedstep.model.training import LearnedState, learn_new_records, load_state, store_state
-from fedstep.pipeline.operations import evaluate_build, record_build
+from fedstep.pipeline.train import evaluate_build, record_build
 from fedstep.types import (
     BuildContext,
     BuildOutcome,

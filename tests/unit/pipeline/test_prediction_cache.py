@@ -8,9 +8,9 @@ import pytest
 from fedstep.federation.model_cache import load_model
 from fedstep.history.project_store import ProjectStore
 from fedstep.model.calibration import PlattScaling
-from fedstep.pipeline.operations import evaluate_build, load_predictor, record_build
-from fedstep.pipeline.prediction_cache import load_prediction, save_prediction, work_out
-from fedstep.pipeline.train import learn
+from fedstep.pipeline.predict import load_predictor
+from fedstep.pipeline.prediction_cache import compute_prediction, load_prediction, save_prediction
+from fedstep.pipeline.train import evaluate_build, learn, record_build
 from tests.benchmarks.project import drawn_builds
 
 
@@ -25,29 +25,29 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def home(grown: Path, tmp_path: Path) -> ProjectStore:
+def store(grown: Path, tmp_path: Path) -> ProjectStore:
     """A copy of it."""
-    return ProjectStore(str(shutil.copytree(grown, tmp_path / "home")))
+    return ProjectStore(str(shutil.copytree(grown, tmp_path / "store")))
 
 
-def grow(home: ProjectStore, first: int, last: int) -> None:
+def grow(store: ProjectStore, first: int, last: int) -> None:
     for evidence in list(drawn_builds(120, last))[first:]:
-        kept = load_model(home)
-        record_build(home, evaluate_build(home, evidence, kept), lambda _runs: {})
-    learn(home, load_model(home))
+        cached_model = load_model(store)
+        record_build(store, evaluate_build(store, evidence, cached_model), lambda _runs: {})
+    learn(store, load_model(store))
 
 
 class TestCachedPrediction:
-    def test_the_cache_says_what_the_history_says(self, home: ProjectStore) -> None:
-        kept = load_model(home)
-        forecaster = load_predictor(home, kept)
+    def test_the_cache_says_what_the_history_says(self, store: ProjectStore) -> None:
+        cached_model = load_model(store)
+        predictor = load_predictor(store, cached_model)
         # Sure enough that some test is listed, whatever the key of this history makes of its rows.
-        forecaster = forecaster._replace(
-            correction=forecaster.correction._replace(platt={"flaky": PlattScaling(offset=2.0)})
+        predictor = predictor._replace(
+            correction=predictor.correction._replace(platt={"flaky": PlattScaling(offset=2.0)})
         )
-        worked_out = work_out(home, forecaster)
-        save_prediction(home, kept, forecaster)
-        cached = load_prediction(home, kept, forecaster)
+        worked_out = compute_prediction(store, predictor)
+        save_prediction(store, cached_model, predictor)
+        cached = load_prediction(store, cached_model, predictor)
         assert cached.summary.tests.ids == [], "it came from the cache"
         assert cached.flakiest == worked_out.flakiest != ()
         assert cached.tests_known == worked_out.tests_known == 120
@@ -55,15 +55,15 @@ class TestCachedPrediction:
         assert repr(cached.summary.builds) == repr(worked_out.summary.builds)
 
     @pytest.mark.parametrize("change", ["record", "correction", "model", "damage"])
-    def test_a_cache_that_no_longer_fits_is_not_used(self, home: ProjectStore, change: str) -> None:
-        kept = load_model(home)
-        forecaster = load_predictor(home, kept)
-        save_prediction(home, kept, forecaster)
+    def test_a_cache_that_no_longer_fits_is_not_used(self, store: ProjectStore, change: str) -> None:
+        cached_model = load_model(store)
+        predictor = load_predictor(store, cached_model)
+        save_prediction(store, cached_model, predictor)
         if change == "record":
-            grow(home, 45, 46)
+            grow(store, 45, 46)
         else:
             file = {"correction": "correction.json", "model": "model.safetensors", "damage": "outlook.json"}[change]
-            home.write(file, home.read(file)[:-3] + b"x")
-        fresh = load_prediction(home, kept, forecaster)
+            store.write(file, store.read(file)[:-3] + b"x")
+        fresh = load_prediction(store, cached_model, predictor)
         assert len(fresh.summary.tests.ids) == 120, "it was worked out"
         assert fresh.summary.count == (46 if change == "record" else 45)

@@ -92,7 +92,7 @@ def findings(name: str) -> Findings:
             risks(name),
             model,
             reading,
-            ExampleCounts(64, 71, 71, 310),
+            ExampleCounts(71, 310),
             exchange,
             incident=True,
             incident_reason=name,

@@ -1,0 +1,109 @@
+"""Predict the next build: its duration, its risk of failure, and the tests most likely to flake.
+
+The first of the three steps of a build, and the place to start reading: `predict` before the build, `triage` for its
+failures, `train` after it. Every function takes values and a `ProjectStore`; `fedstep.project` reads the environment.
+"""
+
+from collections.abc import Callable
+
+from fedstep.errors import HistoryError, InputError
+from fedstep.features.rows import plan, usual_stream
+from fedstep.federation.model_cache import CachedModel
+from fedstep.history.project_store import CORRECTION, ProjectStore
+from fedstep.history.summary import Summary
+from fedstep.model.predictor import Predictor
+from fedstep.model.state import LocalModel, load_correction
+from fedstep.pipeline.prediction_cache import load_prediction
+from fedstep.results import ModelUsed, Prediction, Problems
+from fedstep.types import BuildContext, Change, Unavailable
+
+
+def predict(
+    store: ProjectStore, build_context: Callable[[], BuildContext], cached: CachedModel, problems: Problems = ()
+) -> Prediction:
+    """Return what to expect of the build that `build_context` describes, with the `problems` survived so far.
+
+    `build_context` is called last: git computes the change in other processes while this one reads the history.
+    """
+    predictor = load_predictor(store, cached)
+    known = load_prediction(store, cached, predictor)
+    context = build_context()
+    planned = plan(context, usual_stream(known.summary.builds, context.ci), author_key(store, context))
+    problems = (*problems, *empty_history_problems(known.summary, problems), *change_problems(context.change))
+    return Prediction(
+        status=local_status(cached, problems),
+        duration=predictor.duration(known.summary, planned),
+        risk=predictor.failure(known.summary, planned),
+        flaky=known.flakiest,
+        model=describe_model(cached, context.started_at),
+        base=_describe_change(context.change),
+        warnings=(*map(str, problems), *known.warnings, *change_notices(context.change), *model_warnings(cached)),
+        builds_known=known.summary.count,
+        tests_known=known.tests_known,
+        problems=problems,
+    )
+
+
+def load_predictor(store: ProjectStore, cached: CachedModel) -> Predictor:
+    """Return a predictor that combines the shared model with what this project has learned."""
+    try:
+        correction, _ = load_correction(store.read(CORRECTION))
+    except HistoryError:  # not written yet, damaged, or of another version: `train` writes it again
+        correction = LocalModel()
+    return Predictor(cached.model.production, correction)
+
+
+def author_key(store: ProjectStore, context: BuildContext) -> str:
+    """Return a keyed hash of the change's author, "" where the author or the project's key is not known."""
+    change = context.change
+    if not isinstance(change, Change) or not change.author or not store.read("key"):
+        return ""
+    try:
+        return store.keyed("author", change.author)[:16]
+    except HistoryError:  # a damaged key stops `train`, which reports it; a prediction does without
+        return ""
+
+
+def describe_model(cached: CachedModel, now: float) -> ModelUsed:
+    """Return kind, version and age of the model for a report."""
+    if not cached.url:
+        return ModelUsed()
+    return ModelUsed("production", cached.model.production_version, max(0.0, now - cached.fetched_at), cached.url)
+
+
+def local_status(cached: CachedModel, problems: Problems) -> str:
+    """Return the status of a step that exchanges nothing: degraded, ok with a pulled model, else local."""
+    return "degraded" if problems else "ok" if cached.url else "local"
+
+
+def empty_history_problems(summary: Summary, problems: Problems) -> Problems:
+    """Return a problem if no build is known, unless `problems` already say that the history cannot be read."""
+    if summary.count or any(isinstance(problem, HistoryError) for problem in problems):
+        return ()
+    remedy = "Run fedstep train after your tests, and keep its folder from build to build"
+    return (HistoryError("no build of this project is known yet, the starter model alone answers", remedy),)
+
+
+def change_problems(change: Change | Unavailable) -> Problems:
+    """Return a problem if git did not reveal the change."""
+    if isinstance(change, Change):
+        return ()
+    remedy = "" if "run: " in change.reason else "Run fedstep in a git checkout, with git on the PATH"
+    return (InputError(f"the change is unknown, {change.reason}", remedy),)
+
+
+def change_notices(change: Change | Unavailable) -> tuple[str, ...]:
+    """Return the notice of a change that was read from a shallow clone or the like."""
+    return (change.notice,) if isinstance(change, Change) and change.notice else ()
+
+
+def model_warnings(cached: CachedModel) -> tuple[str, ...]:
+    """Return why the starter model had to replace a pulled one, if it had to."""
+    return (cached.warning,) if cached.warning else ()
+
+
+def _describe_change(change: Change | Unavailable) -> str:
+    if isinstance(change, Unavailable):
+        return change.reason
+    files = len(change.files)
+    return f"{files} {'file' if files == 1 else 'files'} changed against {change.base}" if change.base else ""

@@ -1,0 +1,98 @@
+"""Triage the failures of a finished build: flaky, regression or unsure, each with a probability and its reasons."""
+
+from typing import TypeVar
+
+from fedstep.errors import InputError
+from fedstep.features.rows import usual_stream
+from fedstep.federation.model_cache import CachedModel
+from fedstep.history.flakiness import is_incident
+from fedstep.history.project_store import ProjectStore
+from fedstep.history.summary import load_summary
+from fedstep.ingest.mutes import Mutes, find_mute
+from fedstep.pipeline.predict import (
+    change_notices,
+    change_problems,
+    describe_model,
+    empty_history_problems,
+    load_predictor,
+    local_status,
+    model_warnings,
+)
+from fedstep.results import MutedFailure, Problems, ReportCounts, TrainReport, TriageReport
+from fedstep.types import Build, BuildContext, BuildOutcome, Outcome, Reports, Unavailable
+
+Judged = TypeVar("Judged", TriageReport, TrainReport)
+
+
+def triage(
+    store: ProjectStore, context: BuildContext, reports: Reports, cached: CachedModel, problems: Problems = ()
+) -> TriageReport:
+    """Return a verdict for each failure in `reports`, with the `problems` survived so far. Nothing is written."""
+    loaded = load_summary(store)
+    stream = usual_stream(loaded.summary.builds, context.ci)
+    build = Build("", context, context.started_at, Unavailable("triage"), outcome_of_tests(reports), reports)
+    problems = (
+        *problems,
+        *empty_history_problems(loaded.summary, problems),
+        *report_problems(reports),
+        *change_problems(context.change),
+    )
+    return TriageReport(
+        status=local_status(cached, problems),
+        failures=load_predictor(store, cached).failures(loaded.summary, build, stream),
+        model=describe_model(cached, context.started_at),
+        reading=count_reports(reports),
+        incident=is_incident(reports.tests),
+        incident_reason=incident_reason(reports),
+        warnings=(
+            *map(str, problems),
+            *loaded.warnings,
+            *change_notices(context.change),
+            *model_warnings(cached),
+        ),
+        problems=problems,
+    )
+
+
+def separate_muted(report: Judged, mutes: Mutes) -> Judged:
+    """Move the failures that a mute names from `failures` to `muted`, and warn of each mute that does not count."""
+    muting = [(failure, find_mute(failure.test, mutes)) for failure in report.failures]
+    return report._replace(
+        failures=tuple(failure for failure, entries in muting if not entries),
+        muted=tuple(
+            MutedFailure(failure, mute.owner, mute.reason, mute.until)
+            for failure, entries in muting
+            for mute in entries
+        ),
+        warnings=(*report.warnings, *mutes.complaints),
+    )
+
+
+def outcome_of_tests(reports: Reports) -> BuildOutcome:
+    """Return failed if a test failed in all its attempts, else passed."""
+    return BuildOutcome.FAILED if any(run.outcome in "fc" for run in reports.tests) else BuildOutcome.PASSED
+
+
+def count_reports(reports: Reports) -> ReportCounts:
+    """Return how many files and tests were read, and what was dropped."""
+    return ReportCounts(reports.files, len(reports.tests), reports.dropped)
+
+
+def incident_reason(reports: Reports) -> str:
+    """Return why the whole build is an incident ("61 of 80 tests failed at once"), "" if it is none."""
+    if not is_incident(reports.tests):
+        return ""
+    failed = sum(run.outcome in "fc" for run in reports.tests)
+    ran = sum(run.outcome != Outcome.SKIPPED for run in reports.tests)
+    return f"{failed} of {ran} tests failed at once"
+
+
+def report_problems(reports: Reports) -> Problems:
+    """Return a problem if no report was read, or if files or cases had to be left out."""
+    if not reports.files and not reports.dropped:
+        return (InputError("no test report was read", "Give one with --junit 'path/**/*.xml'"),)
+    lost = [item for item in reports.dropped if not item.kept]
+    if not lost:
+        return ()
+    more = f" ({len(lost) - 1} more in --format json)" if len(lost) > 1 else ""
+    return (InputError(f"{lost[0].source}: {lost[0].reason}{more}", "Check --junit and what writes the reports"),)

@@ -1,0 +1,327 @@
+"""The public API: a repository with its configuration and history, and what fedstep does for it.
+
+Import these names from `fedstep`. Nothing here prints or ends the process: what went wrong is in the result.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from fedstep.errors import InputError, UsageError
+from fedstep.federation.model_cache import load_model
+from fedstep.ingest.git_process import repository_root
+from fedstep.pipeline.context import (
+    RunContext,
+    built_change,
+    find_context,
+    in_ci,
+    mark_start,
+    marked_start,
+    missing_run_warning,
+    start_build_context,
+    with_readable_store,
+    words_of_tests,
+)
+from fedstep.pipeline.context import (
+    read_junit as read_reports_of,
+)
+from fedstep.pipeline.predict import predict
+from fedstep.pipeline.shared_history import fetch_history, publish_history
+from fedstep.results import Prediction, Problems, TrainReport, TriageReport
+from fedstep.types import BuildContext, BuildOutcome, FinishedBuild, TestRun, Unavailable
+
+if TYPE_CHECKING:
+    from fedstep.federation.secagg.share_client import Endpoint
+    from fedstep.federation.sync import AggregatorLink
+    from fedstep.federation.transport import Transport
+    from fedstep.report.explanation import TestExplanation
+
+    Connect = Callable[[str, str], Transport]
+
+PULL_REQUEST = "a pull request's rows stay with it"
+
+Report = TypeVar("Report", Prediction, TriageReport, TrainReport)
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregator:
+    """An aggregator to exchange coefficients with.
+
+    Attributes:
+        url: Its address, such as `https://fedstep.example.org`.
+        token: The bearer token that it accepts. Without one, a job of GitHub Actions asks GitHub for its own token.
+        timeout: Seconds for one exchange, with its retries.
+        helper: The address of its helper: with one, each of the two receives a share of an update, and neither the
+            update itself.
+        helper_token: The bearer token that the helper accepts.
+    """
+
+    url: str
+    token: str = field(default="", repr=False)
+    timeout: float = 10.0
+    helper: str = ""
+    helper_token: str = field(default="", repr=False)
+
+
+class Project:
+    """A repository, its history, and the CI job or developer's machine that it is checked out on.
+
+    Methods return a report even if git, the history or the aggregator fails: `status` is then "degraded", `warnings`
+    say what happened, and `problems` are the errors. Errors that are raised are mistakes of the caller.
+    """
+
+    __slots__ = ("_clock", "_connect", "_environment", "folder", "history", "part")
+
+    def __init__(
+        self,
+        folder: str,
+        history: str,
+        part: str,
+        environment: Mapping[str, str],
+        clock: Callable[[], float],
+        connect: "Connect | None",
+    ) -> None:
+        """Use `Project.discover` instead."""
+        self.folder = folder
+        self.history = history
+        self.part = part
+        self._environment = environment
+        self._clock = clock
+        self._connect = connect
+
+    @classmethod
+    def discover(
+        cls,
+        path: str | os.PathLike[str] = ".",
+        *,
+        history: str | None = None,
+        part: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.time,
+        connect: "Connect | None" = None,
+    ) -> "Project":
+        """Return the project whose repository contains `path`.
+
+        Args:
+            path: A folder; report globs are relative to it.
+            history: The folder of the history, relative to the repository root; "git" for a history that is shared
+                through a ref of the repository. By default FEDSTEP_HISTORY, then the configuration file, then
+                `.fedstep`.
+            part: A folder of the repository that has a history of its own. By default FEDSTEP_PATH, then the
+                configuration file, then the whole repository.
+            environment: The variables of the CI. By default those of the process.
+            clock: Returns seconds since the epoch.
+            connect: Returns a transport for the URL and the token of an aggregator. By default HTTP.
+
+        Raises:
+            UsageError: The configuration file or `part` cannot be used.
+        """
+        folder = os.path.abspath(path)
+        environment = os.environ if environment is None else environment
+        if history is None or part is None:
+            from fedstep.config import read_setting
+
+            root = repository_root(folder) or folder
+            history = read_setting("history", root, environment) if history is None else history
+            part = read_setting("path", root, environment) if part is None else part
+        return cls(folder, history, part, environment, clock, connect)
+
+    def __repr__(self) -> str:
+        return f"Project.discover({self.folder!r}, history={self.history!r}, part={self.part!r})"
+
+    def context(self) -> RunContext:
+        """Return the repository, its history and the CI run at this moment."""
+        return find_context(self.folder, self.history, self.part, self._environment, self._clock())
+
+    def predict(self, reports: Sequence[str] = ()) -> Prediction:
+        """Return what to expect of the next build: its duration, its risk, the tests most likely to flake.
+
+        In CI it also records when the job started, which `train` needs for the build's duration.
+
+        Args:
+            reports: Globs of test reports: while such files are untracked, they are not a part of the change.
+        """
+        context = self.context()
+        build_context = start_build_context(context, reports)  # first: git works while the history is read
+        context, problems = with_readable_store(context)
+        warnings: tuple[str, ...] = ()
+        if not problems:
+            problems, warnings = fetch_history(context)
+            if in_ci(context.ci) and not context.ci.untrusted:
+                problems = (*problems, *mark_start(context))
+        prediction = predict(context.store, build_context, load_model(context.store), problems)
+        return _with_warnings(prediction, warnings)
+
+    def triage(self, reports: Sequence[str]) -> TriageReport:
+        """Return a verdict for each failure in the test reports that these globs match. Nothing is written."""
+        from fedstep.pipeline.triage import triage
+
+        context, problems = with_readable_store(self.context())
+        warnings: tuple[str, ...] = ()
+        if not problems:
+            problems, warnings = fetch_history(context)
+        read = read_reports_of(context, reports)
+        build_context = BuildContext(context.ci, built_change(context), context.now)
+        report = triage(context.store, build_context, read, load_model(context.store), problems)
+        return _without_muted(_with_warnings(report, warnings), context)
+
+    def train(
+        self,
+        reports: Sequence[str],
+        *,
+        aggregator: Aggregator | None = None,
+        outcome: BuildOutcome | None = None,
+        keep: int = 500,
+        budget: float = 30.0,
+    ) -> TrainReport:
+        """Record the build that just ran, learn from it, and exchange what was learned.
+
+        Args:
+            reports: Globs of test reports.
+            aggregator: Where to send updates and fetch the shared model. Without one nothing leaves the machine.
+            outcome: How the job ended, if neither the CI nor the tests tell.
+            keep: Number of builds kept in the history.
+            budget: Seconds for all network access together.
+
+        Raises:
+            UsageError: The aggregator's address cannot be used.
+            HistoryError: The history cannot be written, so that nothing was recorded.
+        """
+        from fedstep.pipeline.train import build_outcome, context_at, measure_duration, train
+
+        context = self.context()
+        problems, warnings = fetch_history(context, budget / 3)
+        context.store.prepare()
+        read, change = read_reports_of(context, reports), built_change(context)
+        duration = measure_duration(context.ci, marked_start(context), read, context.now)
+        finished = FinishedBuild(
+            context_at(context.ci, change, duration, context.now),
+            context.now,
+            duration,
+            outcome or build_outcome(context.ci, read),
+            read,
+        )
+        # A CI's cache gives each pull request a copy of its target's history, with the same examples waiting: each
+        # pull request would send them again.
+        withheld = PULL_REQUEST if context.ci.event == "pull_request" and not context.shares_history else ""
+        link: AggregatorLink | Unavailable = Unavailable("no aggregator is configured")
+        if aggregator:
+            link = self.link_to(aggregator, context.now, budget)
+            warnings = (*warnings, *unencrypted_token_warnings(aggregator))
+        report = train(context.store, finished, words_of_tests(context.root), link, context.now, keep, withheld)
+        if not problems:  # after a failed fetch the remote is not asked again
+            problems = publish_history(context, keep, budget - (self._clock() - context.now))
+        report = _with_warnings(_degrade(report, problems), (*warnings, missing_run_warning(context.ci)))
+        return _without_muted(report, context)
+
+    def explain(self, test: str) -> "TestExplanation":
+        """Return why a test is, or is not, likely to flake: its past, its features, and what would change that.
+
+        Args:
+            test: The id of the test, or a part of it that fits no other test.
+
+        Raises:
+            UsageError: No test of the history fits, or several do.
+            HistoryError: The history cannot be read, or knows no test.
+        """
+        from fedstep.diagnostics.explain import explain, find_test
+        from fedstep.history.summary import load_summary
+
+        context = self.context()
+        loaded = load_summary(context.store)
+        full_name = find_test(test, loaded.summary.tests)
+        return explain(context.store, loaded.summary, full_name, context.now, loaded.warnings)
+
+    def link_to(self, aggregator: Aggregator, started_at: float, budget: float) -> "AggregatorLink":
+        """Return a link to the aggregator that works until `budget` seconds after `started_at`."""
+        from fedstep.federation.sync import AggregatorLink
+        from fedstep.federation.transport import RetryPolicy
+
+        left = budget - (self._clock() - started_at)
+        policy = RetryPolicy(timeout=aggregator.timeout, deadline=time.monotonic() + left)
+        transport = self._transport(aggregator.url, aggregator.token)
+        return AggregatorLink(aggregator.url, transport, policy, self._helper(aggregator))
+
+    def _helper(self, aggregator: Aggregator) -> "Endpoint | Unavailable":
+        from urllib.parse import urlsplit
+
+        from fedstep.federation.secagg.share_client import Endpoint
+
+        if not aggregator.helper:
+            return Unavailable("no helper is configured")
+        if urlsplit(aggregator.helper).netloc.lower() == urlsplit(aggregator.url).netloc.lower():
+            raise UsageError(
+                "--helper is the aggregator itself, which would hold both halves", "Give the helper's URL."
+            )
+        return Endpoint(aggregator.helper, self._transport(aggregator.helper, aggregator.helper_token))
+
+    def _transport(self, url: str, token: str) -> "Transport":
+        if self._connect:
+            return self._connect(url, token)
+        from fedstep.federation.ci_token import ci_transport
+
+        return ci_transport(url, token, self._environment)
+
+
+def read_junit(path: str | os.PathLike[str]) -> tuple[TestRun, ...]:
+    """Return the test runs of one JUnit report, each test once, in any dialect that fedstep reads.
+
+    Raises:
+        InputError: The file cannot be read as a test report.
+    """
+    from glob import escape
+    from pathlib import Path
+
+    from fedstep.ingest.junit import expand, read_reports
+
+    file = Path(path).absolute()
+    reports = read_reports(expand((escape(file.name),), file.parent))
+    refused = [drop for drop in reports.dropped if not drop.kept]
+    if not reports.tests and refused:
+        raise InputError(f"{os.fspath(path)}: {refused[0].reason}", "Give it a test report")
+    return reports.tests
+
+
+def _with_warnings(report: Report, warnings: Sequence[str]) -> Report:
+    return report._replace(warnings=(*report.warnings, *filter(None, warnings)))
+
+
+def _degrade(report: Report, problems: Problems) -> Report:
+    """Return the report with these problems named first."""
+    if not problems:
+        return report
+    return report._replace(
+        status="degraded",
+        warnings=(*map(str, problems), *report.warnings),
+        problems=(*problems, *report.problems),
+    )
+
+
+Judged = TypeVar("Judged", TriageReport, TrainReport)
+
+
+def _without_muted(report: Judged, context: RunContext) -> Judged:
+    from datetime import date  # 2 ms that a prediction does not need
+
+    from fedstep.ingest.mutes import MuteList, read_mutes
+    from fedstep.pipeline.triage import separate_muted
+
+    listed: MuteList = read_mutes(  # mypy does not infer it where `Judged` has constraints
+        context.root, date.fromtimestamp(context.now).isoformat()
+    )
+    problems = (*report.problems, *listed.problems)
+    return separate_muted(_degrade(report, listed.problems)._replace(problems=problems), listed.mutes)
+
+
+def unencrypted_token_warnings(aggregator: Aggregator) -> tuple[str, ...]:
+    """Return a warning for each token that others can read on its way; in a private network that may be intended."""
+    from fedstep.federation.transport import is_exposed, redact_url
+
+    pairs = ((aggregator.url, aggregator.token), (aggregator.helper, aggregator.helper_token))
+    return tuple(
+        f"the token for {redact_url(url)} is sent unencrypted. Use an https:// URL"
+        for url, token in pairs
+        if url and token.strip() and is_exposed(url)
+    )

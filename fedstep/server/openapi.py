@@ -226,10 +226,10 @@ def _versions() -> Json:
         "production": COUNT,
         "sources": BY_HEAD,
     }
-    open_trial = {"head": WORD, "version": COUNT, "against": COUNT, "began": HOUR, "votes": COUNT}
+    open_trial = {"task": WORD, "version": COUNT, "against": COUNT, "began": HOUR, "votes": COUNT}
     ended = {
         "version": COUNT,
-        "head": WORD,
+        "task": WORD,
         "trial": COUNT,
         "against": COUNT,
         "began": HOUR,

@@ -21,7 +21,7 @@ PATIENCE = RetryPolicy(timeout=10.0, waits=(0.1, 0.2))
 
 
 def sent(number: int, base: int = 0, trial: int = -1) -> Update:
-    delta = zeros(schema().heads["build-duration"].size())
+    delta = zeros(schema().tasks["build-duration"].size())
     delta[number % len(delta)] = 0.1
     scores = {"build-duration": TrialScore(trial, -0.5)} if trial >= 0 else {}
     name = f"{number:032x}"
@@ -37,7 +37,7 @@ def url(tmp_path) -> str:
     """A store with versions 0, 1 and 2: the first snapshot was promoted with version 2."""
     url = f"sqlite:///{tmp_path / 'lived.db'}"
     with closing(Store(url, shape(schema()))) as store:
-        store.start({name: zeros(head.size()) for name, head in schema().heads.items()}, 0.0)
+        store.start({name: zeros(task.size()) for name, task in schema().tasks.items()}, 0.0)
 
         def step(moment):
             return next_version(moment, default_rules(schema()), Gate(alone=2))
@@ -111,7 +111,7 @@ def pulled(url: str) -> Model:
 
 def wait_for(url: str, version: int) -> Model:
     end = time.monotonic() + 15
-    while (found := pulled(url)).head_version != version:
-        assert time.monotonic() < end, found.head_version
+    while (found := pulled(url)).candidate_version != version:
+        assert time.monotonic() < end, found.candidate_version
         time.sleep(0.05)
     return found

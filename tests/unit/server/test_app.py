@@ -295,7 +295,7 @@ class TestFailures:
             assert [(ended["task"], ended["outcome"]) for ended in found["verdicts"]] == [("flaky", "promoted")]
             assert found["verdicts"][0]["figures"]["counted"] == 2
             assert [shown["version"] for shown in found["versions"]] == [2, 1, 0]
-            assert {trial["head"]: trial["version"] for trial in found["trials"]} == {"flaky": 2, "build-duration": 1}
+            assert {trial["task"]: trial["version"] for trial in found["trials"]} == {"flaky": 2, "build-duration": 1}
 
     def test_a_rollback_by_another_process_is_served_within_a_tick(self, open_aggregator, settings, ours, update):
         with open_aggregator(replace(settings, folding=BufferPolicy(updates=1, seconds=0.05))) as house:

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fedstep.federation.messages import pack_update
 from fedstep.model.linear import zeros
-from fedstep.server import operations
+from fedstep.server import health
 from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion, Trial
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.health import HealthEndpoints
@@ -127,8 +127,8 @@ def ready(house) -> tuple[int, str]:
 class TestReadiness:
     def test_is_ready_only_when_the_store_can_be_written(self, open_aggregator, settings, tmp_path, monkeypatch):
         """It is ready when the store can be written, and not while another process holds it."""
-        monkeypatch.setattr(operations, "BETWEEN", 0.0)
-        monkeypatch.setattr(operations, "PATIENCE", 0.2)
+        monkeypatch.setattr(health, "BETWEEN", 0.0)
+        monkeypatch.setattr(health, "PATIENCE", 0.2)
         with open_aggregator(settings) as house:
             assert ready(house)[0] == 200
             other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
@@ -176,7 +176,7 @@ class TestReadiness:
 
     def test_hanging_store_costs_one_thread_however_many_ask(self, monkeypatch):
         """A store that hangs costs one thread, not one for each request."""
-        monkeypatch.setattr(operations, "PATIENCE", 0.05)
+        monkeypatch.setattr(health, "PATIENCE", 0.05)
         calls, end = [], threading.Event()
 
         class Hanging:

@@ -70,9 +70,9 @@ def operations() -> dict[tuple[str, str], set[int]]:
 def problems() -> set[tuple[int, str]]:
     """The status and the name of every problem that the server's code names."""
     found = set()
-    for path in SERVER.glob("*.py"):
+    for path in SERVER.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            is_problem = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Problem"
+            is_problem = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "HttpProblem"
             parts = node.args if is_problem else node.elts if isinstance(node, ast.Tuple) else []
             values = [part.value for part in parts[:2] if isinstance(part, ast.Constant)]
             if len(values) == 2 and isinstance(values[0], int) and isinstance(values[1], str) and values[0] >= 400:

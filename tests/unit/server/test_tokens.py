@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from fedstep.cli.main import commands
 from fedstep.errors import UsageError
 from fedstep.federation.messages import pack_update
-from fedstep.server import door
+from fedstep.server import auth
 from fedstep.server.identity import Identity, digest_of
 from fedstep.server.tokens import TokenBook
 
@@ -43,7 +43,7 @@ def until(holds) -> None:
 @pytest.fixture
 def soon(monkeypatch):
     """A door that looks at the store all the time."""
-    monkeypatch.setattr(door, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(auth, "LOOK_SECONDS", 0.02)
 
 
 def run(*words: str):
@@ -119,7 +119,7 @@ class TestTokens:
         self, open_aggregator, settings, update, book, monkeypatch, caplog
     ):
         """A store whose tokens cannot be read keeps those known last."""
-        monkeypatch.setattr(door, "LOOK_SECONDS", 0.02)
+        monkeypatch.setattr(auth, "LOOK_SECONDS", 0.02)
         token = book.create("acme", 0.0)
         with open_aggregator(settings) as house:
 

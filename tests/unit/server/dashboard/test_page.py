@@ -182,7 +182,7 @@ class TestFigures:
     def test_words_are_those_with_the_largest_weights(self, look):
         """The words are those with the largest weights in production."""
         text = words(page_html(look, QUIET, schema(), Gate()))
-        names, weights = schema().heads["flaky"].names(), look.current.production["flaky"]
+        names, weights = schema().tasks["flaky"].names(), look.current.production["flaky"]
         pairs = [
             (weight, name) for name, weight in zip(names, weights, strict=True) if re.match("(name|source)=", name)
         ]

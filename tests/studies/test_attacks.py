@@ -65,144 +65,145 @@ def by_measure(findings: Iterable[Finding], protection: str) -> Mapping[str, Fin
     return {one.measure: one for one in findings if one.protection == protection}
 
 
-def test_the_attackers_own_projects_are_never_the_attacked_ones(scene):
-    assert {one.project for one in scene.own}.isdisjoint(one.project for one in scene.attacked)
+class TestReconstruction:
+    def test_the_attackers_own_projects_are_never_the_attacked_ones(self, scene):
+        assert {one.project for one in scene.own}.isdisjoint(one.project for one in scene.attacked)
+
+    def test_a_row_that_is_sent_alone_is_recovered_word_for_word(self, scene):
+        found = by_measure(row_findings("reconstruct", OFF, scene), "off")
+        assert found["whole rows"].reached == 1.0
+        assert found["whole rows"].yardstick < 0.1
+
+    def test_batch_reveals_common_words_and_a_sum_hides_whose(self, scene):
+        """A batch names its words except rare ones, and a sum of five no longer whose they are."""
+        batch, total = (by_measure(word_findings("words", one, scene), one.name) for one in (DEFAULT, SHARES))
+        assert batch["precision of words"].reached == 1.0
+        assert 0.5 < batch["recall of words"].reached < 0.9
+        assert total["precision of words"].reached < 0.7
+
+    def test_no_example_of_a_batch_is_found_whole(self, scene):
+        """No example of a batch is found whole, and examples that were not sent are found nearly as well."""
+        found = by_measure(row_findings("reconstruct", DEFAULT, scene), "default")
+        assert found["whole rows"].reached == found["whole flaky rows"].reached == 0.0
+        assert found["F1 of rows"].reached - found["F1 of rows kept home"].reached < 0.05
+
+    def test_noise_alone_hides_which_words_are_in_a_sum(self, scene):
+        """A reader learns from a sum which words are there until its noise hides them, and not sooner."""
+        usual = usual_chances(scene).rows
+        unsure = (usual > 0.01) & (usual < 0.5)
+
+        def told(noise: float) -> float:
+            protection, found = shares_of(5, noise), []
+            reader = Reader(protection, scene, "a test")
+            for view in views(protection, scene.attacked, scene, "a test"):
+                lift = reader.chances(view).rows[unsure] / usual[unsure]
+                found.append(roc_auc_score(words_of(view.rows)[unsure], lift))
+            return float(np.mean(found))
+
+        plain, little, enough = told(0.0), told(0.001), told(0.2)
+        assert min(plain, little) > 0.55, "noise that hides nothing must not stop the attacker"
+        assert abs(enough - 0.5) < 0.03
+
+    def test_production_noise_reduces_recovery_to_guessing(self, scene):
+        """Examples of a sum with the noise of production are at guessing."""
+        found = by_measure(row_findings("reconstruct", SHARES, scene), SHARES.name)
+        for kind in ("rows", "flaky rows", "rows kept home"):
+            assert found[f"F1 of {kind}"].reached < found[f"F1 of {kind}"].yardstick + 0.05
+        assert found["whole rows"].reached == found["whole flaky rows"].reached == 0.0
+
+    def test_unlisted_word_changes_updates_only_with_an_open_list(self, scene):
+        """No word outside the list changes an update, and with an open list every one does."""
+        off, *protected = attack_strangers(scene)
+        assert off.reached == 1.0
+        assert [one.reached for one in protected] == [0.0, 0.0, 0.0]
 
 
-def test_a_row_that_is_sent_alone_is_recovered_word_for_word(scene):
-    found = by_measure(row_findings("reconstruct", OFF, scene), "off")
-    assert found["whole rows"].reached == 1.0
-    assert found["whole rows"].yardstick < 0.1
+class TestMembership:
+    def test_membership_is_plain_in_one_row_and_hidden_by_noise(self, scene):
+        alone, noised = (membership_finding("membership", one, scene).reached for one in (OFF, NOISE))
+        assert alone > 0.9
+        assert noised < 0.75
+
+    def test_membership_is_nearly_hidden_in_a_sum_of_five(self, scene):
+        """Membership is nearly hidden in a sum of five that rare words are not in."""
+        assert membership_finding("membership", SHARES, scene).reached < 0.65
+
+    def test_an_update_is_linked_to_its_project_by_its_words_alone(self, scene):
+        found = identity_finding("identify", DEFAULT, scene)
+        assert found.reached > 2 * found.yardstick
+
+    @pytest.mark.parametrize("attack", [attack_as_leader, attack_as_helper])
+    def test_a_half_alone_gives_nothing_better_than_guessing(self, scene, attack):
+        found = {one.measure: one for one in attack(scene)}
+        assert found["F1 of rows"].reached <= found["F1 of rows"].yardstick + 0.05
+        assert found["precision of words"].reached <= found["precision of words"].yardstick + 0.05
+        assert abs(found["AUC"].reached - 0.5) < 0.15
+        assert found["whole rows"].reached == 0.0
+
+    def test_a_reader_of_versions_sees_less_than_the_aggregator(self, scene):
+        """A client that only pulls sees less of a project in an aggregation of ten than the aggregator in its
+        update.
+        """
+        versions = by_measure(word_findings("difference", PULLED[1], scene), "default")
+        update = by_measure(word_findings("words", DEFAULT, scene), "default")
+        assert versions["precision of words"].reached < 0.7 < update["precision of words"].reached
+
+    def test_vote_on_one_word_reveals_its_users_unless_noised(self, scene):
+        """An evaluation of one word reveals who uses it, and a noised one does not."""
+        found = {one.protection: one.reached for one in attack_by_probes(scene)}
+        assert found["default"] > 0.8
+        assert found["epsilon 8"] < 0.65
 
 
-def test_a_batch_names_its_words_except_rare_ones_and_a_sum_of_five_no_longer_whose_they_are(scene):
-    batch, total = (by_measure(word_findings("words", one, scene), one.name) for one in (DEFAULT, SHARES))
-    assert batch["precision of words"].reached == 1.0
-    assert 0.5 < batch["recall of words"].reached < 0.9
-    assert total["precision of words"].reached < 0.7
+class TestPoison:
+    def test_unlimited_liar_ruins_the_model_and_the_rules_stop_him(self, scene):
+        """A liar that nothing stops ruins the model, and the rules of the aggregation limit the damage."""
+        found = {one.protection: one for one in attack_with_lies(scene)}
+        assert found["off"].reached < 0.5 < 0.8 < found["off"].yardstick
+        assert found["default"].reached > found["default"].yardstick - 0.05
+
+    def test_seed_fixes_the_members_and_another_draws_others(self, corpus, scene):
+        """The same seed sees the same members and another one others."""
+
+        def vectors(one: AttackScene) -> Iterator[bytes]:
+            return (view.vector.tobytes() for view in views(SHARES, one.attacked, one, "a test"))
+
+        again, other = (make_scene([corpus], seed=seed, views=8) for seed in (1, 2))
+        assert list(vectors(scene)) == list(vectors(again)) != list(vectors(other))
+
+    def test_the_words_of_a_row_are_those_that_its_coordinates_say(self, scene):
+        rows = scene.own[0].rows
+        names = schema().tasks["flaky"].names()
+        worded = [sum(names[index].startswith(("name=", "source=")) for index in ripe.row.indices) for ripe in rows]
+        assert presence(rows).sum(axis=1).tolist() == worded
+        assert np.mean(worded) > 5
 
 
-def test_no_row_of_a_batch_is_found_whole_and_rows_kept_home_are_found_nearly_as_well(scene):
-    found = by_measure(row_findings("reconstruct", DEFAULT, scene), "default")
-    assert found["whole rows"].reached == found["whole flaky rows"].reached == 0.0
-    assert found["F1 of rows"].reached - found["F1 of rows kept home"].reached < 0.05
+class TestCommand:
+    def test_too_few_tests_are_an_error_that_says_what_is_needed(self, tmp_path):
+        (tmp_path / "tests.csv").write_text("test,seconds,flaky,failing_runs,passing_runs,tokens\nA#a,1,0,0,9,x\n")
+        with pytest.raises(InputError, match="too few recorded tests"):
+            make_scene([tmp_path], seed=1)
 
+    def test_the_command_knows_every_attack(self):
+        assert (*ATTACKS, *BUILD_ATTACKS) == study.ATTACKS
 
-def test_a_reader_learns_from_a_sum_which_words_are_there_until_its_noise_hides_them_and_not_sooner(scene):
-    usual = usual_chances(scene).rows
-    unsure = (usual > 0.01) & (usual < 0.5)
+    def test_the_command_needs_no_task_and_writes_what_it_prints(self, corpus, tmp_path):
+        path = tmp_path / "found.json"
+        ran = CliRunner().invoke(study.simulate, ["--attack", "strangers", "--figures", str(path), str(corpus)])
+        assert ran.exit_code == 0, ran.output
+        assert "words outside the list" in ran.output
+        found = json.loads(path.read_text())
+        assert [one["protection"] for one in found] == ["off (open list)", "default", "shares of 5", "epsilon 8"]
 
-    def told(noise: float) -> float:
-        protection, found = shares_of(5, noise), []
-        reader = Reader(protection, scene, "a test")
-        for view in views(protection, scene.attacked, scene, "a test"):
-            lift = reader.chances(view).rows[unsure] / usual[unsure]
-            found.append(roc_auc_score(words_of(view.rows)[unsure], lift))
-        return float(np.mean(found))
+    def test_neither_a_task_nor_an_attack_names_both_in_an_error(self, corpus):
+        """Neither a task nor an attack is an error that names both."""
+        ran = CliRunner().invoke(study.simulate, [str(corpus)])
+        assert isinstance(ran.exception, UsageError)
+        assert "--attack" in ran.exception.remedy
 
-    plain, little, enough = told(0.0), told(0.001), told(0.2)
-    assert min(plain, little) > 0.55, "noise that hides nothing must not stop the attacker"
-    assert abs(enough - 0.5) < 0.03
-
-
-def test_rows_of_a_sum_with_the_noise_of_production_are_at_guessing(scene):
-    found = by_measure(row_findings("reconstruct", SHARES, scene), SHARES.name)
-    for kind in ("rows", "flaky rows", "rows kept home"):
-        assert found[f"F1 of {kind}"].reached < found[f"F1 of {kind}"].yardstick + 0.05
-    assert found["whole rows"].reached == found["whole flaky rows"].reached == 0.0
-
-
-def test_no_word_outside_the_list_changes_an_update_and_with_an_open_list_every_one_does(scene):
-    off, *protected = attack_strangers(scene)
-    assert off.reached == 1.0
-    assert [one.reached for one in protected] == [0.0, 0.0, 0.0]
-
-
-def test_membership_is_plain_in_one_row_and_hidden_by_noise(scene):
-    alone, noised = (membership_finding("membership", one, scene).reached for one in (OFF, NOISE))
-    assert alone > 0.9
-    assert noised < 0.75
-
-
-def test_membership_is_nearly_hidden_in_a_sum_of_five_that_rare_words_are_not_in(scene):
-    assert membership_finding("membership", SHARES, scene).reached < 0.65
-
-
-def test_an_update_is_linked_to_its_project_by_its_words_alone(scene):
-    found = identity_finding("identify", DEFAULT, scene)
-    assert found.reached > 2 * found.yardstick
-
-
-@pytest.mark.parametrize("attack", [attack_as_leader, attack_as_helper])
-def test_a_half_alone_gives_nothing_better_than_guessing(scene, attack):
-    found = {one.measure: one for one in attack(scene)}
-    assert found["F1 of rows"].reached <= found["F1 of rows"].yardstick + 0.05
-    assert found["precision of words"].reached <= found["precision of words"].yardstick + 0.05
-    assert abs(found["AUC"].reached - 0.5) < 0.15
-    assert found["whole rows"].reached == 0.0
-
-
-def test_who_only_pulls_sees_less_of_a_project_in_a_fold_of_ten_than_the_aggregator_in_its_update(scene):
-    versions = by_measure(word_findings("difference", PULLED[1], scene), "default")
-    update = by_measure(word_findings("words", DEFAULT, scene), "default")
-    assert versions["precision of words"].reached < 0.7 < update["precision of words"].reached
-
-
-def test_a_vote_on_one_word_tells_who_uses_it_and_a_noised_one_does_not(scene):
-    found = {one.protection: one.reached for one in attack_by_probes(scene)}
-    assert found["default"] > 0.8
-    assert found["epsilon 8"] < 0.65
-
-
-def test_a_liar_that_nothing_stops_ruins_the_model_and_the_rules_of_a_fold_hold_him(scene):
-    found = {one.protection: one for one in attack_with_lies(scene)}
-    assert found["off"].reached < 0.5 < 0.8 < found["off"].yardstick
-    assert found["default"].reached > found["default"].yardstick - 0.05
-
-
-def test_the_same_seed_sees_the_same_and_another_one_other_members(corpus, scene):
-    def vectors(one: AttackScene) -> Iterator[bytes]:
-        return (view.vector.tobytes() for view in views(SHARES, one.attacked, one, "a test"))
-
-    again, other = (make_scene([corpus], seed=seed, views=8) for seed in (1, 2))
-    assert list(vectors(scene)) == list(vectors(again)) != list(vectors(other))
-
-
-def test_the_words_of_a_row_are_those_that_its_coordinates_say(scene):
-    rows = scene.own[0].rows
-    names = schema().tasks["flaky"].names()
-    worded = [sum(names[index].startswith(("name=", "source=")) for index in ripe.row.indices) for ripe in rows]
-    assert presence(rows).sum(axis=1).tolist() == worded
-    assert np.mean(worded) > 5
-
-
-def test_too_few_tests_are_an_error_that_says_what_is_needed(tmp_path):
-    (tmp_path / "tests.csv").write_text("test,seconds,flaky,failing_runs,passing_runs,tokens\nA#a,1,0,0,9,x\n")
-    with pytest.raises(InputError, match="too few recorded tests"):
-        make_scene([tmp_path], seed=1)
-
-
-def test_the_command_knows_every_attack():
-    assert (*ATTACKS, *BUILD_ATTACKS) == study.ATTACKS
-
-
-def test_the_command_needs_no_task_and_writes_what_it_prints(corpus, tmp_path):
-    path = tmp_path / "found.json"
-    ran = CliRunner().invoke(study.simulate, ["--attack", "strangers", "--figures", str(path), str(corpus)])
-    assert ran.exit_code == 0, ran.output
-    assert "words outside the list" in ran.output
-    found = json.loads(path.read_text())
-    assert [one["protection"] for one in found] == ["off (open list)", "default", "shares of 5", "epsilon 8"]
-
-
-def test_neither_a_task_nor_an_attack_is_an_error_that_names_both(corpus):
-    ran = CliRunner().invoke(study.simulate, [str(corpus)])
-    assert isinstance(ran.exception, UsageError)
-    assert "--attack" in ran.exception.remedy
-
-
-def test_the_page_has_the_figures_of_every_attack():
-    page = (ROOT / "docs/explanation/attacks.md").read_text(encoding="utf-8")
-    task, line = attacks_table([]).splitlines()
-    assert f"{task}\n{line}\n" in page
-    assert all(f"\n| {name} |" in page for name in (*ATTACKS, *BUILD_ATTACKS))
+    def test_the_page_has_the_figures_of_every_attack(self):
+        page = (ROOT / "docs/explanation/attacks.md").read_text(encoding="utf-8")
+        task, line = attacks_table([]).splitlines()
+        assert f"{task}\n{line}\n" in page
+        assert all(f"\n| {name} |" in page for name in (*ATTACKS, *BUILD_ATTACKS))

@@ -46,51 +46,48 @@ def way(name: str) -> Way:
     return next(one for one in WAYS if one.name == name)
 
 
-def test_a_batch_of_builds_is_what_production_sends_and_the_others_of_those_days_are_not_in_it(scene):
-    size = schema().tasks[HEADS[0]].minimum_rows
-    for one in (*scene.own, *scene.attacked):
-        assert unpack_update(one.body).deltas.keys() == {*HEADS}
-        sent, kept = ({lesson.rows[HEADS[0]].row.subject for lesson in part} for part in (one.sent, one.rest))
-        assert (len(sent), len(kept)) == (size, size)
-        assert sent.isdisjoint(kept)
+class TestMembership:
+    def test_batch_is_what_production_sends_without_the_other_builds(self, scene):
+        """A batch of builds is what production sends, and the others of those days are not in it."""
+        size = schema().tasks[HEADS[0]].minimum_rows
+        for one in (*scene.own, *scene.attacked):
+            assert unpack_update(one.body).deltas.keys() == {*HEADS}
+            sent, kept = ({lesson.rows[HEADS[0]].row.subject for lesson in part} for part in (one.sent, one.rest))
+            assert (len(sent), len(kept)) == (size, size)
+            assert sent.isdisjoint(kept)
+
+    def test_no_project_is_the_attackers_and_attacked(self, scene):
+        assert {one.project for one in scene.own}.isdisjoint(one.project for one in scene.attacked)
+
+    def test_a_build_that_is_sent_alone_is_found_and_noise_hides_it(self, scene):
+        alone, batch, noised = (build_finding(way(name), scene).reached for name in ("off", "default", "epsilon 8"))
+        assert alone > 0.95
+        assert batch > 0.65
+        assert noised < 0.62
+
+    def test_a_sum_of_builders_tells_less_than_the_batch_of_one(self, scene):
+        alone, many = (build_finding(way(name), scene).reached for name in ("default", "shares of 10"))
+        assert many < alone
+
+    def test_the_same_seed_finds_the_same(self, recorded, scene):
+        again = make_build_scene([recorded], seed=1, views=12)
+        assert build_finding(way("shares of 5"), again) == build_finding(way("shares of 5"), scene)
 
 
-def test_no_project_is_the_attackers_and_attacked(scene):
-    assert {one.project for one in scene.own}.isdisjoint(one.project for one in scene.attacked)
+class TestCorpus:
+    def test_all_attacks_are_those_that_something_is_recorded_for(self, recorded, tmp_path):
+        assert attacks_on([recorded]) == (*BUILD_ATTACKS,)
+        assert attacks_on([tmp_path]) == (*ATTACKS,)
+        (tmp_path / "tests.csv").touch()
+        assert attacks_on([tmp_path, recorded]) == (*ATTACKS, *BUILD_ATTACKS)
 
+    def test_too_few_builds_are_an_error_that_says_what_is_needed(self, tmp_path):
+        (tmp_path / "builds.csv").write_text("seconds,outcome\n60,passed\n")
+        with pytest.raises(InputError, match="too few recorded builds"):
+            make_build_scene([tmp_path], seed=1)
 
-def test_a_build_that_is_sent_alone_is_found_and_noise_hides_it(scene):
-    alone, batch, noised = (build_finding(way(name), scene).reached for name in ("off", "default", "epsilon 8"))
-    assert alone > 0.95
-    assert batch > 0.65
-    assert noised < 0.62
-
-
-def test_a_sum_of_builders_tells_less_than_the_batch_of_one(scene):
-    alone, many = (build_finding(way(name), scene).reached for name in ("default", "shares of 10"))
-    assert many < alone
-
-
-def test_the_same_seed_finds_the_same(recorded, scene):
-    again = make_build_scene([recorded], seed=1, views=12)
-    assert build_finding(way("shares of 5"), again) == build_finding(way("shares of 5"), scene)
-
-
-def test_all_attacks_are_those_that_something_is_recorded_for(recorded, tmp_path):
-    assert attacks_on([recorded]) == (*BUILD_ATTACKS,)
-    assert attacks_on([tmp_path]) == (*ATTACKS,)
-    (tmp_path / "tests.csv").touch()
-    assert attacks_on([tmp_path, recorded]) == (*ATTACKS, *BUILD_ATTACKS)
-
-
-def test_too_few_builds_are_an_error_that_says_what_is_needed(tmp_path):
-    (tmp_path / "builds.csv").write_text("seconds,outcome\n60,passed\n")
-    with pytest.raises(InputError, match="too few recorded builds"):
-        make_build_scene([tmp_path], seed=1)
-
-
-def test_tests_alone_are_no_builds_to_attack(tmp_path):
-    (tmp_path / "tests.csv").write_text("test,seconds,flaky,failing_runs,passing_runs,tokens\n")
-    ran = CliRunner().invoke(study.simulate, ["--attack", "build-membership", str(tmp_path)])
-    assert isinstance(ran.exception, InputError)
-    assert "builds.csv" in str(ran.exception)
+    def test_tests_alone_are_no_builds_to_attack(self, tmp_path):
+        (tmp_path / "tests.csv").write_text("test,seconds,flaky,failing_runs,passing_runs,tokens\n")
+        ran = CliRunner().invoke(study.simulate, ["--attack", "build-membership", str(tmp_path)])
+        assert isinstance(ran.exception, InputError)
+        assert "builds.csv" in str(ran.exception)

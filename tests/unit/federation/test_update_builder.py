@@ -1,0 +1,112 @@
+"""What a runner says of a snapshot on trial, and how it travels."""
+
+import math
+from array import array
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedstep.federation.messages import Model, pack_update, unpack_update
+from fedstep.federation.update_builder import SCORE_BOUND, example_loss, make_update, score_trial
+from fedstep.history.records import Example
+from fedstep.model.labels import LabelledExample
+from fedstep.model.linear import zeros
+from fedstep.model.state import ExampleQueue
+from fedstep.schema.schema import TASK_NAMES, schema
+
+SIZES = {name: task.size() for name, task in schema().tasks.items()}
+
+
+def drawn(count: int, label: float = 1.0, weight: float = 1.0) -> tuple[LabelledExample, ...]:
+    return tuple(
+        LabelledExample(Example(f"t{n}", 0, (0, 1 + n % 3), (1.0, 0.5), ()), label, weight) for n in range(count)
+    )
+
+
+def model(bias: float, **trials: int) -> Model:
+    """Production of zeros, and a snapshot that differs in its first coordinate."""
+    empty = {name: zeros(size) for name, size in SIZES.items()}
+    names = {name.replace("_", "-"): version for name, version in trials.items()}
+    snapshots = {name: array("f", [bias]) + zeros(SIZES[name] - 1) for name in names}
+    return Model(schema().digest, 9, 3, "2026-01-31T12:00Z", empty, empty, names, snapshots)
+
+
+def keyed(*parts: str) -> str:
+    return f"{len(parts):032x}"
+
+
+class TestScore:
+    @pytest.mark.parametrize("task", TASK_NAMES)
+    def test_a_snapshot_that_is_production_scores_nothing(self, task: str) -> None:
+        found = score_trial(task, model(0.0, **{task.replace("-", "_"): 7}), drawn(10))
+        assert found == (7, 0.0)
+
+    def test_better_snapshot_scores_below_zero_and_a_worse_above(self):
+        """A better snapshot scores below zero, and a worse one above."""
+        assert score_trial("flaky", model(0.01, flaky=7), drawn(10)).difference < 0
+        assert score_trial("flaky", model(-0.01, flaky=7), drawn(10)).difference > 0
+
+    @given(st.floats(-1e30, 1e30), st.integers(0, 1))
+    def test_a_score_is_between_minus_one_and_one(self, bias: float, label: int):
+        assert -1.0 <= score_trial("flaky", model(bias, flaky=7), drawn(5, float(label))).difference <= 1.0
+
+    def test_a_score_is_the_weighted_mean_in_units_of_the_bound(self):
+        rows = (*drawn(1, 1.0, 1.0), *drawn(1, 0.0, 0.5))
+        gain = [math.log1p(math.exp(-0.02)) - math.log(2), math.log1p(math.exp(0.02)) - math.log(2)]
+        expected = (gain[0] + 0.5 * gain[1]) / 1.5 / SCORE_BOUND
+        assert score_trial("flaky", model(0.02, flaky=7), rows).difference == pytest.approx(expected, rel=1e-4)
+
+    def test_rare_positives_ranked_better_score_better(self):
+        """Where positives are rare, a snapshot that ranks them better scores better.
+
+        One example in twenty gains much and the others lose a little: clipped one by one, it would look worse.
+        """
+        dice = Random(1)
+        rows = tuple(
+            LabelledExample(Example(f"t{n}", 0, (0, 1), (1.0, float(n % 20 == 0)), ()), float(n % 20 == 0))
+            for n in range(100)
+        )
+        trial = zeros(SIZES["flaky"])
+        trial[0], trial[1] = -2.9, 3.0
+        before = zeros(SIZES["flaky"])
+        before[0] = -3.0
+        base = model(0.0, flaky=7)
+        better = base._replace(production={**base.production, "flaky": before}, trial={"flaky": trial})
+        assert score_trial("flaky", better, dice.sample(rows, 100)).difference < -0.5
+
+    def test_the_loss_of_a_time_is_its_absolute_error(self):
+        row = LabelledExample(Example("b", 0, (0,), (2.0,), ()), 0.5)
+        assert example_loss("build-duration", [1.0], row) == 1.5
+
+    @given(st.floats(-1e4, 1e4))
+    def test_the_loss_of_a_chance_is_its_log_loss_without_overflow(self, weight: float):
+        right, wrong = (
+            example_loss("flaky", [weight], LabelledExample(Example("t", 0, (0,), (1.0,), ()), label))
+            for label in (1.0, 0.0)
+        )
+        assert right - wrong == pytest.approx(-weight, rel=1e-9, abs=1e-9)
+        assert min(right, wrong) <= math.log(2)
+
+
+class TestUpdate:
+    def test_update_scores_the_tasks_on_trial_on_unlearned_examples(self):
+        """An update scores the tasks on trial, and no others, with what it has not learned."""
+        backlog = ExampleQueue(waiting={"flaky": drawn(50), "build-failure": drawn(8)})
+        tried = model(0.05, flaky=7)
+        made, left = make_update(backlog, tried, keyed)
+        assert made.scores == {"flaky": score_trial("flaky", tried, drawn(50))}
+        assert unpack_update(pack_update(made)) == made
+        assert left.waiting == {"flaky": (), "build-failure": ()}
+
+    def test_without_a_trial_an_update_has_no_score(self):
+        made, _ = make_update(ExampleQueue(waiting={"flaky": drawn(50)}), model(0.0), keyed)
+        assert made.scores == {}
+        assert len(unpack_update(pack_update(made)).deltas["flaky"]) == SIZES["flaky"]
+
+    def test_snapshot_on_trial_does_not_change_what_is_learned(self):
+        """The snapshot on trial changes nothing of what is learned."""
+        backlog = ExampleQueue(waiting={"flaky": drawn(50)})
+        plain, tried = (make_update(backlog, one, keyed)[0] for one in (model(0.0), model(3.0, flaky=7)))
+        assert plain.deltas == tried.deltas

@@ -1,0 +1,118 @@
+"""The step summary, read back with a real Markdown parser: names stay code, and nothing else comes of them."""
+
+from collections.abc import Callable, Iterator
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from fedstep.report.markdown import code, prediction_markdown, table, training_markdown, triage_markdown
+from fedstep.report.units import visible
+from fedstep.results import FailureVerdict, ModelUsed, Prediction, ReportCounts, TestRisk, TrainReport, TriageReport
+from fedstep.types import Dropped, Unavailable
+
+Findings = tuple[Prediction, TriageReport, TrainReport]
+PARSER = MarkdownIt("commonmark").enable("table").enable("strikethrough")
+OURS = {"<br>", "<sub>", "</sub>", "<details><summary>What was sent</summary>\n", "</details>\n"}
+
+
+def written(findings: Findings) -> list[str]:
+    prediction, triage, training = findings
+    return [prediction_markdown(prediction), triage_markdown(triage), training_markdown(training)]
+
+
+def tokens(markdown: str) -> Iterator[Token]:
+    for token in PARSER.parse(markdown):
+        yield token
+        yield from token.children or ()
+
+
+def shape(markdown: str) -> list[str]:
+    """The kinds of a document's blocks: the same for every name, or a name has become markup."""
+    return [token.type for token in PARSER.parse(markdown)]
+
+
+def assert_only_code(markdown: str) -> None:
+    for token in tokens(markdown):
+        assert token.type not in {"link_open", "image", "em_open", "s_open"}
+        if token.type in {"html_inline", "html_block"}:
+            assert token.content in OURS or token.content.startswith("<details><summary>4 report files")
+        if token.type == "text":
+            assert "evil" not in token.content
+            assert "@" not in token.content
+
+
+class TestHostileNames:
+    def test_a_hostile_name_stays_code(self, named: Callable[[str], Findings], hostile: str) -> None:
+        name = hostile or " "
+        for markdown, ordinary in zip(written(named(name)), written(named("plain")), strict=True):
+            assert shape(markdown) == shape(ordinary)
+            assert_only_code(markdown)
+            assert not any(line.lstrip().startswith("::") for line in markdown.splitlines())
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.one_of(st.text(st.characters(codec=None), min_size=1), st.text("`|\\<>a \n&#@[]()*_:$", min_size=1)))
+    def test_any_name_stays_code(self, named: Callable[[str], Findings], name: str) -> None:
+        for markdown, ordinary in zip(written(named(name)), written(named("plain")), strict=True):
+            assert shape(markdown) == shape(ordinary)
+
+    @given(st.text("`|\\<>a &#@x", min_size=1))
+    def test_a_name_reads_back_from_its_code_span(self, name: str) -> None:
+        shown = visible(name) if name.strip() else "(blank)"
+        (span,) = [token for token in tokens(f"before {code(name)} after") if token.type == "code_inline"]
+        assert span.content == shown
+
+    @given(st.text("`|\\a x", min_size=1))
+    def test_a_name_reads_back_from_its_table_cell(self, name: str) -> None:
+        spans = [token for token in tokens(table(("", ""), [("x", code(name))])) if token.type == "code_inline"]
+        shown = visible(name) if name.strip() else "(blank)"
+        assert [span.content for span in spans] == [shown.replace("\\|", "\\\\x7c")]
+
+
+class TestSummary:
+    def test_a_summary_of_a_huge_build_stays_under_the_limit(self, named: Callable[[str], Findings]) -> None:
+        name = "<é漢`|" * 10_000
+        prediction, triage, training = named(name)
+        failures = tuple(
+            FailureVerdict(name, 0.5, triage.failures[0].reasons, "unsure", name, name, 1) for _ in range(20_000)
+        )
+        risks = tuple(TestRisk(name, 0.5, prediction.flaky[0].reasons) for _ in range(20_000))
+        reading = ReportCounts(1, 1, (Dropped(name, name),) * 20_000)
+        warnings = (name,) * 20_000
+        huge = training._replace(failures=failures, flakiest=risks, reading=reading, warnings=warnings)
+        markdown = training_markdown(huge)
+        assert len(markdown.encode()) < 900_000
+        assert "and 19,900 more" in markdown
+        assert len(prediction_markdown(prediction._replace(flaky=risks, warnings=warnings)).encode()) < 900_000
+        assert (
+            len(triage_markdown(triage._replace(failures=failures, reading=reading, warnings=warnings)).encode())
+            < 900_000
+        )
+
+    def test_training_compares_expected_and_actual_time(self, ordinary: Findings) -> None:
+        markdown = training_markdown(ordinary[2])
+        assert "| 4 min 22 s | 4 min 10 s | 3 min 32 s – 5 min 05 s | inside | 4 min 41 s |" in markdown
+        assert "[=====o=x======]" in markdown
+        assert "1 update sent (3.1 kB); head 41 → 42, production 40 → 41" in markdown
+        assert "flaky 32+, build-duration 8+" in markdown
+
+    def test_the_first_build_of_a_new_user_reads_well(self, nothing_known: Findings) -> None:
+        prediction, triage, training = written(nothing_known)
+        assert "not known: `no build of this project is known yet`" in prediction
+        assert "no test failed" in triage
+        assert "Nothing was exchanged: `no aggregator is configured`" in training
+
+    def test_an_incident_is_called_one(self) -> None:
+        triage = TriageReport(
+            "ok", (), ModelUsed(), ReportCounts(), incident=True, incident_reason="61 of 80 tests failed at once"
+        )
+        assert "**Incident**, no evidence about single tests: `61 of 80 tests failed at once`" in triage_markdown(
+            triage
+        )
+
+    def test_absence_gives_its_reason(self) -> None:
+        prediction = Prediction(
+            "local", Unavailable("3 builds seen, 5 needed"), Unavailable("no branch"), (), ModelUsed()
+        )
+        assert "not known: `3 builds seen, 5 needed`" in prediction_markdown(prediction)

@@ -1,0 +1,158 @@
+"""Reasons in words, and units, as people read them."""
+
+import doctest
+import importlib
+import math
+import pkgutil
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fedstep.report
+from fedstep.features.rows import build_private
+from fedstep.features.rows import test_private as private_of_test
+from fedstep.history.builds import PlannedBuild
+from fedstep.report.markdown import interval_drawing
+from fedstep.report.reasons import causes
+from fedstep.report.units import percent, size, span
+from fedstep.results import FeatureContribution, Interval
+from fedstep.schema.schema import TASK_NAMES, schema
+
+MODULES = [module.name for module in pkgutil.iter_modules(fedstep.report.__path__, "fedstep.report.")]
+
+
+class TestReasons:
+    @pytest.mark.parametrize("module", MODULES)
+    def test_the_examples_hold(self, module: str) -> None:
+        assert doctest.testmod(importlib.import_module(module)).failed == 0
+
+    def test_neighbouring_knots_are_one_cause(self) -> None:
+        (cause,) = causes(
+            [FeatureContribution("failure-rate-50=0.03", 0.3), FeatureContribution("failure-rate-50=0.1", 0.2)]
+        )
+        assert cause.phrase == "failed in 3–10 % of its last 50 runs"
+        assert cause.contribution == 0.5
+
+    def test_words_stay_apart(self) -> None:
+        first, second = causes([FeatureContribution("source=sleep", 0.3), FeatureContribution("source=thread", -0.4)])
+        assert (first.phrase, first.word, first.sign) == ("its source uses", "thread", "-")
+        assert (second.word, second.sign) == ("sleep", "+")
+
+    def test_the_bias_and_the_negligible_are_no_causes(self) -> None:
+        assert causes([FeatureContribution("bias", 3.0), FeatureContribution("seconds=1", 0.001)]) == ()
+
+    def test_a_sum_decides_what_counts_most(self) -> None:
+        reasons = [
+            FeatureContribution("source=sleep", 0.5),
+            FeatureContribution("seconds=1", 0.3),
+            FeatureContribution("seconds=3", 0.3),
+        ]
+        assert [cause.word for cause in causes(reasons)] == ["", "sleep"]
+
+    def test_an_unknown_feature_is_its_own_word(self) -> None:
+        (cause,) = causes([FeatureContribution("moon=full", 0.5)])
+        assert (cause.phrase, cause.word) == ("", "moon=full")
+        (cause,) = causes([FeatureContribution("novelty", 0.5)])
+        assert cause.word == "novelty"
+
+
+def subject(task: str) -> str:
+    return "build" if task.startswith("build") else "test"
+
+
+class TestPhrases:
+    @pytest.mark.parametrize(
+        ("feature", "subject", "phrase"),
+        [
+            ("runs-since-failure=3", "test", "last failed 3 runs ago"),
+            ("runs-since-flip=absent", "test", "it never changed its outcome"),
+            ("change=itself", "test", "this change touches the test itself"),
+            ("failure-kind=timeout", "test", "it ran out of time"),
+            ("classmates-flip-rate=0.002", "test", "tests of its class change outcome in 0.2 % of runs"),
+            ("seconds-ratio=1", "test", "took 2.7 × its usual time"),
+            ("failure-rate-20=0.2", "build", "20 % of the recent builds failed"),
+            ("branch-rate=0.2", "build", "20 % of the recent builds of this branch failed"),
+            ("branch-last=failed", "build", "the last build of this branch failed"),
+            ("branch-last=0.35", "build", "the last build of this branch took 1.4 × the usual time"),
+            ("runs-since-failure=1", "test", "last failed 1 run ago"),
+            ("gold-rate-100=0", "test", "never passed and failed on one commit in its last 100 runs"),
+            ("files-changed=1", "test", "1 file changed"),
+            ("failing=1", "build", "1 build failed just before"),
+            ("branch-passing=0", "build", "no build of this branch passed just before"),
+            ("branch-runs=1", "build", "1 earlier build of this branch is known"),
+            ("files=1", "build", "1 file changed"),
+            ("similar", "build", "how builds like this one went"),
+            ("last", "build", "how long the last build took"),
+            ("last-5", "build", "how long the last five builds took"),
+            ("time-rank=0.35", "test", "how long it takes beside the project's other tests"),
+            ("hour=8", "build", "starts at 8 h UTC"),
+            ("test=shop.Cart#pays", "test", "what was learned here of this very test"),
+            ("branch=main", "build", "what was learned here of this branch"),
+            ("author-rate=absent", "build", "no earlier build of this author is known"),
+        ],
+    )
+    def test_a_feature_reads_as_a_phrase(self, feature: str, subject: str, phrase: str) -> None:
+        (cause,) = causes([FeatureContribution(feature, 1.0)], subject)
+        assert (cause.phrase, cause.word) == (phrase, "")
+
+    @pytest.mark.parametrize("head", TASK_NAMES)
+    def test_every_feature_of_every_head_has_a_phrase(self, task: str) -> None:
+        names = set(schema().tasks[task].names()) - {"bias"}
+        unsaid = {
+            name
+            for name in names
+            for cause in causes([FeatureContribution(name, 1.0)], subject(task))
+            if not cause.phrase
+        }
+        assert not unsaid
+
+    def test_every_private_feature_has_a_phrase_without_names(self) -> None:
+        """Every private feature has a phrase without what it names."""
+        planned = PlannedBuild("job", 0.0, branch="main", author="somebody")
+        for name in (*private_of_test("shop.Cart#pays"), *build_private(planned)):
+            (cause,) = causes([FeatureContribution(name, 1.0)], "test")
+            assert cause.phrase
+            assert cause.word == ""
+
+    @pytest.mark.parametrize("head", TASK_NAMES)
+    def test_one_is_followed_by_no_plural_and_none_by_no_number(self, task: str) -> None:
+        names = [name for name in schema().tasks[task].names() if name.endswith(("=0", "=1"))]
+        phrases = [cause.phrase for name in names for cause in causes([FeatureContribution(name, 1.0)], subject(task))]
+        plural = r"(^|\s)1 (earlier )?(runs|builds|files|lines|tests|times|known words)\b|\b0 %"
+        assert [phrase for phrase in phrases if re.search(plural, phrase)] == []
+
+    def test_a_value_between_none_and_a_knot_is_no_round_number(self) -> None:
+        (cause,) = causes(
+            [FeatureContribution("gold-rate-100=0", 0.3), FeatureContribution("gold-rate-100=0.002", 0.2)]
+        )
+        assert cause.phrase == "passed and failed on one commit in 0–0.2 % of its last 100 runs"
+
+    @given(st.text(), st.floats(allow_nan=False), st.sampled_from(("test", "build")))
+    def test_no_feature_name_breaks_the_phrases(self, feature: str, contribution: float, subject: str) -> None:
+        for cause in causes([FeatureContribution(feature, contribution)], subject):
+            assert cause.phrase or cause.word or not feature
+
+
+class TestUnits:
+    @given(st.floats())
+    def test_every_number_can_be_written(self, number: float) -> None:
+        for text in (span(number), percent(number)):
+            assert text == "unknown" or text[0].isdigit() or text[0] in "<>-"
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [(0, "0 s"), (59.6, "1 min 00 s"), (3599.7, "1 h 00 min"), (7200, "2 h 00 min"), (math.nan, "unknown")],
+    )
+    def test_spans_round_to_whole_units(self, seconds: float, text: str) -> None:
+        assert span(seconds) == text
+
+    def test_sizes_round_to_whole_units(self) -> None:
+        assert (size(999), size(1_000), size(16_384), size(999_600)) == ("999 B", "1 kB", "16 kB", "1 MB")
+
+    @given(st.floats(), st.floats(), st.floats(), st.floats())
+    def test_any_interval_can_be_drawn(self, seconds: float, low: float, high: float, actual: float) -> None:
+        drawing, axis = interval_drawing(Interval(seconds, low, high), actual).split("\n")
+        assert len(drawing) == 61
+        assert axis.startswith("0 s")

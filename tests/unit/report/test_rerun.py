@@ -1,0 +1,122 @@
+"""The arguments that run some failures again: right for each runner, one line, and harmless in a shell."""
+
+import re
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedstep.report.rerun import RUNNERS, selection
+from fedstep.results import FailureVerdict
+
+FILES = {"tests/test_cart.py", "shop/test_a.py", "src/cart.test.js", "src/bank.test.js", "-x/test_b.py"}
+
+
+def failure(test: str, file: str = "") -> FailureVerdict:
+    return FailureVerdict(test, 0.9, verdict="flaky", file=file)
+
+
+def line(runner: str, *tests: str | FailureVerdict) -> str:
+    failures = [failure(test) if isinstance(test, str) else test for test in tests]
+    return selection(runner, failures, FILES.__contains__).line
+
+
+class TestPytest:
+    @pytest.mark.parametrize("runner", RUNNERS)
+    def test_no_failure_is_an_empty_line(self, runner: str) -> None:
+        assert selection(runner, (), FILES.__contains__) == ("", ())
+
+    def test_pytest_is_told_node_ids(self) -> None:
+        found = line("pytest", "tests.test_cart#test_pay", "tests.test_cart.TestCart#test_pay[a b]")
+        assert shlex.split(found) == ["tests/test_cart.py::test_pay", "tests/test_cart.py::TestCart::test_pay[a b]"]
+
+    def test_file_of_a_report_helps_outside_the_current_folder(self) -> None:
+        """The file of a report helps where the module is not below the current folder."""
+        told = failure("test_a.TestA.TestInner#test_b", "shop/test_a.py")
+        assert line("pytest", told) == "shop/test_a.py::TestA::TestInner::test_b"
+
+    def test_a_node_id_is_neither_an_option_nor_a_file_of_options(self) -> None:
+        assert line("pytest", "-x.test_b#test_c") == "./-x/test_b.py::test_c"
+
+    def test_a_test_whose_file_is_unknown_is_left_out_and_told(self) -> None:
+        assert selection("pytest", (failure("nowhere.test_x#test_y"),), FILES.__contains__) == (
+            "",
+            ("nowhere.test_x#test_y",),
+        )
+
+
+class TestRunners:
+    def test_maven_is_told_methods_by_class(self) -> None:
+        found = line("maven", "a.CartTest#pays", "a.BankTest#asks", "a.CartTest#fills", "a.CartTest#pays")
+        assert found == "'-Dtest=a.CartTest#pays+fills,a.BankTest#asks'"
+
+    @pytest.mark.parametrize(
+        ("name", "maven", "gradle"),
+        [
+            ("pays", "pays", "pays"),
+            ("pays()", "pays", "pays"),
+            ("pays(int)[2]", "pays", "pays"),
+            ("pays{int, int}[1]", "pays", "pays"),
+            ("pays[2]", "pays*", "pays*"),
+            ("pays, twice+more", "pays??twice?more", "pays**twice*more"),
+        ],
+    )
+    def test_parameters_and_odd_characters_of_java_methods(self, name: str, maven: str, gradle: str) -> None:
+        assert shlex.split(line("maven", f"a.B$C#{name}")) == [f"-Dtest=a.B$C#{maven}"]
+        assert shlex.split(line("gradle", f"a.B$C#{name}")) == ["--tests", f"a.B$C.{gradle}"]
+
+    def test_gradle_is_told_one_pattern_a_method(self) -> None:
+        assert line("gradle", "a.B#c", "a.B#d") == "--tests a.B.c --tests a.B.d"
+
+    def test_jest_is_told_full_names_and_their_files(self) -> None:
+        found = line("jest", failure("cart pays (twice)#cart pays (twice)", "src/cart.test.js"))
+        assert shlex.split(found) == ["--runTestsByPath", "src/cart.test.js", "-t", r"^(cart pays \(twice\))$"]
+
+    def test_jest_finds_titles_whose_describe_is_in_the_class(self) -> None:
+        """Jest finds a title whose `describe` is in the class or nowhere."""
+        pattern = shlex.split(line("jest", "cart#pays", "src/bank.test.js#asks"))[-1]
+        assert all(re.search(pattern, name) for name in ("cart pays", "pays", "asks"))
+        assert not any(re.search(pattern, name) for name in ("cart pays twice", "asks too", "art pays"))
+
+    def test_jest_is_told_no_files_where_one_is_unknown(self) -> None:
+        found = line("jest", failure("a#b", "src/cart.test.js"), failure("c#d"))
+        assert shlex.split(found)[0] == "-t"
+
+    def test_go_is_told_top_level_tests(self) -> None:
+        assert (
+            line("go", "shop/cart#TestPay", "shop/cart#TestPay/twice", "shop/bank#TestAsk")
+            == "-run '^(TestPay|TestAsk)$'"
+        )
+
+
+class TestShell:
+    @given(
+        st.sampled_from(sorted(RUNNERS)),
+        st.lists(
+            st.tuples(st.text(max_size=12), st.text(max_size=12), st.sampled_from(["", *sorted(FILES)])), max_size=4
+        ),
+    )
+    def test_any_name_gives_one_line_that_a_shell_only_splits(self, runner, names) -> None:
+        """Any name gives one line of words that a shell only splits."""
+        failures = [failure(f"{group}#{name}", file) for group, name, file in names]
+        found = selection(runner, failures, lambda path: path.endswith(".py") or path in FILES)
+        assert found.line == shlex.join(shlex.split(found.line))
+        assert found.line.isprintable()
+        options = [word for word in shlex.split(found.line) if word[:1] in ("-", "@")]
+        known = {
+            "pytest": "$^",
+            "maven": "-Dtest=",
+            "gradle": "--tests$",
+            "jest": "--runTestsByPath$|-t$",
+            "go": "-run$",
+        }
+        assert all(re.match(known[runner], word) for word in options)
+
+    @pytest.mark.parametrize("runner", RUNNERS)
+    def test_a_hostile_name_is_one_quoted_word_or_left_out(self, runner: str, hostile: str) -> None:
+        found = selection(
+            runner, [failure(f"tests.test_cart#{hostile}"), failure(f"{hostile}#TestX")], FILES.__contains__
+        )
+        assert "\n" not in found.line
+        assert shlex.join(shlex.split(found.line)) == found.line

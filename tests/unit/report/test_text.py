@@ -1,0 +1,95 @@
+"""The terminal's text: what it says, how wide it is, and that no name can take the terminal over."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedstep.report.text import prediction_text, training_text, triage_text, warning_text
+from fedstep.report.units import columns
+from fedstep.results import FailureVerdict, ModelUsed, Prediction, ReportCounts, TestRisk, TrainReport, TriageReport
+from fedstep.types import Unavailable
+
+Findings = tuple[Prediction, TriageReport, TrainReport]
+NOT_ASKED = Unavailable("not asked")
+
+
+def written(findings: Findings, colour: bool = False) -> list[str]:
+    prediction, triage, training = findings
+    return [prediction_text(prediction, colour), triage_text(triage, colour), training_text(training, colour)]
+
+
+def assert_harmless(text: str) -> None:
+    for line in text.split("\n"):
+        assert line == "" or line.isprintable()
+        assert not line.lstrip().startswith("::")
+        assert "##" not in line
+        assert columns(line) <= 100
+
+
+class TestHostileNames:
+    def test_a_hostile_name_writes_harmless_lines(self, named: Callable[[str], Findings], hostile: str) -> None:
+        for text, ordinary in zip(written(named(hostile)), written(named("plain")), strict=True):
+            assert_harmless(text)
+            assert abs(text.count("\n") - ordinary.count("\n")) < 40
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.text(st.characters(codec=None), max_size=200))
+    def test_any_name_writes_harmless_lines(self, named: Callable[[str], Findings], name: str) -> None:
+        for text in written(named(name)):
+            assert_harmless(text)
+
+    def test_a_warning_is_one_line(self, hostile: str) -> None:
+        text = warning_text((hostile,))
+        assert text.count("\n") == 1
+        assert text[:-1].isprintable()
+        assert "##" not in text
+
+
+class TestText:
+    def test_the_first_three_lines_say_the_essentials(self, ordinary: Findings) -> None:
+        lines = prediction_text(ordinary[0]).splitlines()
+        assert "4 min 10 s, 90 % between 3 min 32 s and 5 min 05 s (Jenkins would say 4 min 41 s)" in lines[0]
+        assert "18 % likely to fail: + 20 % of the recent builds failed" in lines[1]
+        assert "2 of 1,204 known tests" in lines[2]
+        assert 'its source uses "sleep"' in "".join(lines)
+
+    def test_regressions_come_before_flakes(self, ordinary: Findings) -> None:
+        text = triage_text(ordinary[1])
+        assert text.index("CartTest#totals") < text.index("RetryTest#reconnectsAfterTimeout")
+        assert "1 likely regression, 1 likely flaky" in text
+
+    def test_training_tells_whether_the_time_was_expected(self, ordinary: Findings) -> None:
+        assert "4 min 22 s, inside the expected 3 min 32 s – 5 min 05 s" in training_text(ordinary[2])
+
+    def test_the_first_build_of_a_new_user_reads_well(self, nothing_known: Findings) -> None:
+        prediction, triage, training = written(nothing_known)
+        assert "Build time    not known: no build of this project is known yet" in prediction
+        assert "starter model, shipped with fedstep" in prediction
+        assert "local: no aggregator is configured" in prediction
+        assert "no test failed" in triage
+        assert "time not known" in training
+
+    @pytest.mark.parametrize("place", range(3))
+    def test_colours_change_nothing_but_colours(self, ordinary: Findings, place: int) -> None:
+        coloured = written(ordinary, colour=True)[place]
+        for code in ("\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[0m"):
+            coloured = coloured.replace(code, "")
+        assert coloured == written(ordinary)[place]
+
+    def test_long_lists_end_with_how_many_more(self) -> None:
+        risks = tuple(TestRisk(f"test{number}", 0.5) for number in range(25))
+        prediction = Prediction("ok", NOT_ASKED, NOT_ASKED, risks, ModelUsed())
+        assert "and 15 more" in prediction_text(prediction)
+        failures = tuple(FailureVerdict(f"test{number}", 0.5) for number in range(35))
+        assert "and 5 more" in triage_text(TriageReport("ok", failures, ModelUsed(), ReportCounts()))
+
+    def test_text_loads_nothing_heavy(self) -> None:
+        script = f"import sys; sys.path[:0] = {sys.path!r}; import fedstep.report.text; print(*sys.modules)"
+        loaded = subprocess.run([sys.executable, "-S", "-c", script], capture_output=True, text=True, check=True)
+        assert not {"html", "json", "statistics", "logging", "numpy", "decimal", "textwrap"} & set(
+            loaded.stdout.split()
+        )

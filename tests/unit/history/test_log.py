@@ -25,7 +25,7 @@ WRITER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from tests.unit.history.test_history_log import RecordLog, entry
+from tests.unit.history.test_log import RecordLog, entry
 for number in range(int(sys.argv[2]), int(sys.argv[3])):
     RecordLog(Path(sys.argv[1])).append(entry(number))
 """

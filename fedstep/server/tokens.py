@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from fedstep.errors import UsageError
 from fedstep.server.identity import Identity, digest_of
 from fedstep.server.storage.engine import open_engine, reading
-from fedstep.server.storage.tables import pulses, tokens
+from fedstep.server.storage.tables import heartbeats, tokens
 
 PREFIX = "fedstep_"  # so that those who scan for leaked secrets find it
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,39}(/[A-Za-z0-9][\w.-]{0,39})?", re.ASCII)
@@ -80,8 +80,8 @@ class TokenBook:
     def beat(self, now: float) -> None:
         """Writes something, so that who asks knows that the store can be written. Raises what the database raises."""
         with suppress(IntegrityError), self._engine.begin() as connection:  # another replica wrote the first one
-            if not connection.execute(update(pulses).values(at=now)).rowcount:
-                connection.execute(insert(pulses).values(name="pulse", at=now))
+            if not connection.execute(update(heartbeats).values(at=now)).rowcount:
+                connection.execute(insert(heartbeats).values(name="pulse", at=now))
 
 
 def _sender(name: str) -> Identity:

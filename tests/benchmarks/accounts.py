@@ -17,7 +17,7 @@ from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.inputs import ModelVersion, StoredUpdate
 from fedstep.server.aggregation.step import fold_stored
 from fedstep.server.storage.store import Store
-from fedstep.server.storage.tables import bodies, receipts, updates, verdicts, versions, votes
+from fedstep.server.storage.tables import bodies, evaluations, receipts, updates, verdicts, versions
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _lineage(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -
     for before, row in itertools.pairwise(chain):
         if row.parent != before.version or row.created < before.created:
             yield f"version {row.version} does not follow version {before.version}"
-    folded = Counter(connection.scalars(select(updates.c.folded)))
+    folded = Counter(connection.scalars(select(updates.c.aggregated_in)))
     for row in chain:
         if folded.pop(row.version, 0) != row.updates:
             yield f"version {row.version} says that {row.updates} updates went into it, the updates say otherwise"
@@ -91,10 +91,10 @@ def _lineage(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -
 def _folds(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -> Iterator[str]:
     """Each task is what folding the updates of its version makes of the task before, to the bit."""
     rules = default_rules(schema())
-    again = set(connection.scalars(select(verdicts.c.version).where(verdicts.c.refolded)))
+    again = set(connection.scalars(select(verdicts.c.version).where(verdicts.c.replayed)))
     query = select(updates.c.owner, updates.c.project, bodies.c.body).where(updates.c.id == bodies.c.id)
     for before, row in itertools.pairwise(chain):
-        rows = connection.execute(query.where(updates.c.folded == row.version)).all()
+        rows = connection.execute(query.where(updates.c.aggregated_in == row.version)).all()
         stored = tuple(StoredUpdate(one.body, one.owner, project=one.project) for one in rows)
         start = ModelVersion(before.version, 0, 0.0, _vectors(before))
         if row.version not in again and fold_stored(start, stored, rules) != _vectors(row):
@@ -103,7 +103,7 @@ def _folds(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -> 
 
 def _votes(connection: Connection) -> Iterator[str]:
     """An open trial has one vote of each update that carried one, and none of any other."""
-    cast = connection.execute(select(votes.c.update_id, votes.c.head, votes.c.trial)).all()
+    cast = connection.execute(select(evaluations.c.update_id, evaluations.c.task, evaluations.c.trial)).all()
     kept = _bodies(connection)
     for (number, task, trial), count in Counter(map(tuple, cast)).items():
         if count > 1:

@@ -11,7 +11,7 @@ from fedstep.server.aggregation.policy import BufferStatus
 from fedstep.server.dp.accounting import PrivacyBudget
 from fedstep.server.dp.budget import known_noised, spent_by_all
 from fedstep.server.gate import ActiveCounts, Gate, Verdict, judge_evaluation_sums, judge_trial
-from fedstep.server.secagg.share_store import halves, in_halves, told_of
+from fedstep.server.secagg.share_store import in_halves, shares, told_of
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import updates
 from fedstep.server.storage.trial_repository import ACTIVE_SECONDS
@@ -174,13 +174,13 @@ class ShareDashboardReader(DashboardReader):
 
 
 def _active(connection: Connection, schema: str, now: float) -> ActiveCounts:
-    counts = select(func.count(func.distinct(halves.c.project)), func.count(func.distinct(halves.c.owner)))
-    recent = (halves.c.schema == schema) & (halves.c.received > now - ACTIVE_SECONDS) & (halves.c.project != "")
+    counts = select(func.count(func.distinct(shares.c.project)), func.count(func.distinct(shares.c.owner)))
+    recent = (shares.c.schema == schema) & (shares.c.received > now - ACTIVE_SECONDS) & (shares.c.project != "")
     projects, owners = connection.execute(counts.where(recent)).one()
     return ActiveCounts(projects, owners)
 
 
 def _sent() -> Subquery:
     """One row for each update, as the table of whole ones has; without those of projects that were forgotten."""
-    columns = halves.c.id, halves.c.schema, halves.c.project, halves.c.received
-    return select(*columns).where(halves.c.project != "").distinct().subquery()
+    columns = shares.c.id, shares.c.schema, shares.c.project, shares.c.received
+    return select(*columns).where(shares.c.project != "").distinct().subquery()

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from fedstep.errors import UsageError
 from fedstep.server.gate import EvaluationSum
-from fedstep.server.storage.tables import noised, spending, trials
+from fedstep.server.storage.tables import noisy_evaluations, privacy_spending, trials
 
 ALL = ""  # the row of a project that would have taken part in every release
 SLACK = 1e-9  # relative: what adding up floats may be off
@@ -41,7 +41,7 @@ FREE = BudgetPolicy()
 
 def check_promise(connection: Connection, purse: BudgetPolicy) -> None:
     """Raises UsageError where projects were promised noise and this one adds none: it would publish what they sent."""
-    if not purse.cost and connection.scalar(select(select(spending).exists())):
+    if not purse.cost and connection.scalar(select(select(privacy_spending).exists())):
         raise UsageError(
             "the store has updates that were sent under a promise of differential privacy, and none is given now",
             "Give --privacy-epsilon and its other options as before, or another --store.",
@@ -58,7 +58,7 @@ def took_part(
     for number, project, owner in sorted(offers):
         row = _row_of(project, owner)
         # before rows were apart by owner they were named by the project alone: what it spent then is spent
-        query = select(spending).where(spending.c.project.in_((row, project))).with_for_update()
+        query = select(privacy_spending).where(privacy_spending.c.project.in_((row, project))).with_for_update()
         found = {one.project: one for one in connection.execute(query)}
         rho, last = sum(one.rho for one in found.values()), max((one.last for one in found.values()), default=0.0)
         reason = purse.refusal(rho, last, now) if found else ""
@@ -71,16 +71,18 @@ def took_part(
 
 def spent_by_all(connection: Connection) -> float:
     """The rho of all releases there were: no project can have spent more."""
-    return connection.scalar(select(spending.c.rho).where(spending.c.project == ALL)) or 0.0
+    return connection.scalar(select(privacy_spending.c.rho).where(privacy_spending.c.project == ALL)) or 0.0
 
 
 def known_noised(connection: Connection, schema: str) -> Mapping[str, tuple[EvaluationSum, ...]]:
     """What the folds so far told of the open trials, by task, the newest last."""
     found: dict[str, tuple[EvaluationSum, ...]] = {}
-    ours = (noised.c.schema == schema) & (noised.c.schema == trials.c.schema)
-    query = select(noised).join(trials, ours & (noised.c.head == trials.c.head) & (noised.c.trial == trials.c.version))
-    for row in connection.execute(query.order_by(noised.c.number)):
-        found[row.head] = (*found.get(row.head, ()), EvaluationSum(row.votes, row.total, row.noise_variance))
+    ours = (noisy_evaluations.c.schema == schema) & (noisy_evaluations.c.schema == trials.c.schema)
+    query = select(noisy_evaluations).join(
+        trials, ours & (noisy_evaluations.c.task == trials.c.task) & (noisy_evaluations.c.trial == trials.c.version)
+    )
+    for row in connection.execute(query.order_by(noisy_evaluations.c.id)):
+        found[row.task] = (*found.get(row.task, ()), EvaluationSum(row.evaluations, row.total, row.noise_variance))
     return found
 
 
@@ -96,20 +98,20 @@ def keep_noised(
     rows: Sequence[Mapping[str, object]] = [
         {
             "schema": schema,
-            "head": task,
+            "task": task,
             "trial": on_trial[task],
-            "votes": release.votes,
+            "evaluations": release.votes,
             "total": release.total,
             "noise_variance": release.noise_variance,
         }
         for task, release in sorted(told.items())
     ]
-    others = ~noised.c.trial.in_(on_trial.values())
-    connection.execute(delete(noised).where(noised.c.schema == schema, others))
+    others = ~noisy_evaluations.c.trial.in_(on_trial.values())
+    connection.execute(delete(noisy_evaluations).where(noisy_evaluations.c.schema == schema, others))
     if rows:
-        connection.execute(insert(noised), rows)
+        connection.execute(insert(noisy_evaluations), rows)
     if cost:
-        rho = connection.scalar(select(spending.c.rho).where(spending.c.project == ALL))
+        rho = connection.scalar(select(privacy_spending.c.rho).where(privacy_spending.c.project == ALL))
         _charge(connection, ALL, rho, cost, now)
 
 
@@ -120,6 +122,8 @@ def _row_of(project: str, owner: str) -> str:
 
 def _charge(connection: Connection, project: str, rho: float | None, cost: float, now: float) -> None:
     if rho is None:
-        connection.execute(insert(spending).values(project=project, rho=cost, last=now))
+        connection.execute(insert(privacy_spending).values(project=project, rho=cost, last=now))
     else:
-        connection.execute(update(spending).where(spending.c.project == project).values(rho=rho + cost, last=now))
+        connection.execute(
+            update(privacy_spending).where(privacy_spending.c.project == project).values(rho=rho + cost, last=now)
+        )

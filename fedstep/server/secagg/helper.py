@@ -38,7 +38,7 @@ from fedstep.server.secagg.rounds import (
     signature,
     unpack_proposal,
 )
-from fedstep.server.secagg.share_store import ShareOffer, ShareStore, halves, now_waiting, rounds
+from fedstep.server.secagg.share_store import ShareOffer, ShareStore, now_waiting, rounds, shares
 from fedstep.server.secagg.sums import summed_pads
 from fedstep.server.settings import Settings
 from fedstep.server.storage.engine import truncate_wal
@@ -90,16 +90,16 @@ class HelperStore(ShareStore):
         if len(seeds) < fewest:
             return None
         total = summed_pads(seeds.values(), sizes[part.task] + (part.trial >= 0))
-        which = halves.c.id.in_(list(seeds)) & (halves.c.head == part.task)
-        connection.execute(update(halves).where(which).values(round=number, body=None))
+        which = shares.c.id.in_(list(seeds)) & (shares.c.task == part.task)
+        connection.execute(update(shares).where(which).values(round=number, body=None))
         return MaskSum(part.task, tuple(seeds), total)
 
     def _seeds(self, connection: Connection, part: RoundPart) -> Mapping[str, bytes]:
         """The seeds of the proposed updates that may be released, by id; of each project the one proposed first."""
-        which = halves.c.id.in_(list(part.pairs)) & (halves.c.head == part.task)
+        which = shares.c.id.in_(list(part.pairs)) & (shares.c.task == part.task)
         found: dict[str, Row[Any]] = {
             row.id: row
-            for row in connection.execute(select(halves).where(now_waiting(self._schema), which))
+            for row in connection.execute(select(shares).where(now_waiting(self._schema), which))
             if row.pair == part.pairs[row.id] and part.trial in (-1, row.trial)
         }
         projects = {key: row.project for key, row in found.items()}

@@ -44,7 +44,7 @@ from fedstep.server.secagg.rounds import (
     unpack_proposal,
     weight,
 )
-from fedstep.server.secagg.share_store import ShareOffer, ShareStore, halves, now_waiting, releases, rounds, told_of
+from fedstep.server.secagg.share_store import ShareOffer, ShareStore, now_waiting, releases, rounds, shares, told_of
 from fedstep.server.secagg.sums import ModelState, TaskSum, next_shared, summed, unmask_sum
 from fedstep.server.settings import Settings
 from fedstep.server.storage.engine import advisory_lock
@@ -153,9 +153,9 @@ class LeaderStore(ShareStore):
         self, connection: Connection, pads: MaskSum, trial: int, current: CurrentModels, fewest: int, deviation: int
     ) -> TaskSum:
         """Raises WireError where fewer projects than `fewest` were released, or the sum is none of honest updates."""
-        which = now_waiting(self._schema) & halves.c.id.in_(pads.ids) & (halves.c.head == pads.task)
+        which = now_waiting(self._schema) & shares.c.id.in_(pads.ids) & (shares.c.task == pads.task)
         rows = connection.execute(
-            select(halves.c.owner, halves.c.project, halves.c.base, halves.c.body).where(which)
+            select(shares.c.owner, shares.c.project, shares.c.base, shares.c.body).where(which)
         ).all()
         if len(rows) < len(pads.ids) or len({row.project for row in rows}) < max(fewest, len(rows)):
             raise WireError("the helper released the updates of too few projects", "Nothing of it is used.")
@@ -168,23 +168,23 @@ class LeaderStore(ShareStore):
         return TaskSum(steps[:size], min(weights) / MAX_WEIGHT / LEVELS, release, senders)
 
     def _mark(self, connection: Connection, pads: MaskSum, number: int) -> None:
-        which = halves.c.id.in_(pads.ids) & (halves.c.head == pads.task)
-        connection.execute(update(halves).where(which).values(round=number, body=None))
+        which = shares.c.id.in_(pads.ids) & (shares.c.task == pads.task)
+        connection.execute(update(shares).where(which).values(round=number, body=None))
 
     def _miss(self, connection: Connection, proposal: Proposal, answer: RoundReply) -> None:
         released = {pads.task: set(pads.ids) for pads in answer.parts}
         for part in proposal.parts:
             left = part.pairs.keys() - released.get(part.task, set())
-            which = halves.c.id.in_(left) & (halves.c.head == part.task)
-            connection.execute(update(halves).where(which).values(missed=halves.c.missed + 1))
+            which = shares.c.id.in_(left) & (shares.c.task == part.task)
+            connection.execute(update(shares).where(which).values(missed=shares.c.missed + 1))
 
     def _note(
         self, connection: Connection, number: int, sums: Mapping[str, TaskSum], trials: Mapping[str, int]
     ) -> None:
         for task, found in sums.items():
             if found.release.votes:
-                row = {"round": number, "head": task, "schema": self._schema, "trial": trials[task]}
-                told = {"votes": found.release.votes, "total": found.release.total}
+                row = {"round": number, "task": task, "schema": self._schema, "trial": trials[task]}
+                told = {"evaluations": found.release.votes, "total": found.release.total}
                 connection.execute(insert(releases), row | told)
 
     def _standing(self, connection: Connection, current: CurrentModels, number: int, now: float) -> ModelState:
@@ -198,7 +198,7 @@ class LeaderStore(ShareStore):
         ledger.begin(made.trials)
         ledger.end(made.decisions, made.version)
         for decision in made.decisions:
-            which = (releases.c.head == decision.trial.task) & (releases.c.trial == decision.trial.version)
+            which = (releases.c.task == decision.trial.task) & (releases.c.trial == decision.trial.version)
             connection.execute(delete(releases).where(which))
 
 

@@ -31,11 +31,11 @@ from fedstep.server.storage.engine import open_engine, reading, truncate_wal
 
 own = MetaData()
 
-halves = Table(
-    "halves",  # one row for each task of an update; the rows stay, so that a repeat counts once for ever
+shares = Table(
+    "shares",  # one row for each task of an update; the rows stay, so that a repeat counts once for ever
     own,
     Column("id", String(32), primary_key=True),
-    Column("head", String(32), primary_key=True),
+    Column("task", String(32), primary_key=True),
     Column("schema", String(16), nullable=False),
     Column("project", String(32), nullable=False),
     Column("owner", String(64), nullable=False),
@@ -47,7 +47,7 @@ halves = Table(
     Column("round", Integer),  # that it was released in; 0: let go without; NULL: it waits
     Column("body", LargeBinary),  # masked numbers, or the seed; gone with the round
 )
-Index("halves_waiting", halves.c.round, halves.c.schema)
+Index("shares_pending", shares.c.round, shares.c.schema)
 
 rounds = Table(
     "rounds",  # the newest alone
@@ -62,10 +62,10 @@ releases = Table(
     "releases",  # the sum of the scores of one snapshot in one round
     own,
     Column("round", Integer, primary_key=True, autoincrement=False),
-    Column("head", String(32), primary_key=True),
+    Column("task", String(32), primary_key=True),
     Column("schema", String(16), nullable=False),
     Column("trial", Integer, nullable=False),
-    Column("votes", Integer, nullable=False),
+    Column("evaluations", Integer, nullable=False),
     Column("total", Float, nullable=False),  # in units of the gate's reach
 )
 
@@ -84,9 +84,9 @@ def open_book(store: str) -> Engine:
 
 def told_of(connection: Connection, schema: str, task: str, trial: int) -> tuple[EvaluationSum, ...]:
     """What the rounds told of this snapshot on trial, the newest last."""
-    which = (releases.c.head == task) & (releases.c.trial == trial) & (releases.c.schema == schema)
+    which = (releases.c.task == task) & (releases.c.trial == trial) & (releases.c.schema == schema)
     rows = connection.execute(select(releases).where(which).order_by(releases.c.round))
-    return tuple(EvaluationSum(row.votes, row.total) for row in rows)
+    return tuple(EvaluationSum(row.evaluations, row.total) for row in rows)
 
 
 KEPT_SECONDS = 7 * 86_400.0  # a half that was not released by then has no twin, or is of no use any more
@@ -123,13 +123,13 @@ class ShareStore:
         """Whether each was known before; the others are on disk when this returns."""
         repeats, new = [], dict[str, ShareOffer]()
         with self._engine.begin() as connection:
-            known = set(connection.scalars(select(halves.c.id).where(halves.c.id.in_([offer.id for offer in offers]))))
+            known = set(connection.scalars(select(shares.c.id).where(shares.c.id.in_([offer.id for offer in offers]))))
             for offer in offers:
                 repeats.append(offer.id in known or offer.id in new)
                 new.setdefault(offer.id, offer)
             rows = [self._row(new[key], task, now) for key in new.keys() - known for task in new[key].trials]
             if rows:
-                connection.execute(insert(halves), rows)
+                connection.execute(insert(shares), rows)
         return tuple(repeats)
 
     def let_go(self, before: float) -> int:
@@ -137,21 +137,21 @@ class ShareStore:
 
         Of those that are older nothing is kept but their ids: nobody asks any more whose they were.
         """
-        old = halves.c.received < before
+        old = shares.c.received < before
         with self._engine.begin() as connection:
-            waits = update(halves).where(old, halves.c.round.is_(None))
+            waits = update(shares).where(old, shares.c.round.is_(None))
             gone = connection.execute(waits.values(round=0, body=None)).rowcount
-            connection.execute(update(halves).where(old, halves.c.project != "").values(project="", owner=""))
+            connection.execute(update(shares).where(old, shares.c.project != "").values(project="", owner=""))
         truncate_wal(self._engine)
         return gone
 
     def forget(self, project: str, owner: str) -> int:
         """How many halves of this owner's project were deleted; their ids stay, or a repeat would count anew."""
-        whose = (halves.c.project == project) & (halves.c.owner == owner)
+        whose = (shares.c.project == project) & (shares.c.owner == owner)
         blank = {"project": "", "owner": "", "body": None}
         with self._engine.begin() as connection:
-            waited = connection.execute(update(halves).where(whose, halves.c.round.is_(None)).values(round=0)).rowcount
-            connection.execute(update(halves).where(whose).values(**blank))
+            waited = connection.execute(update(shares).where(whose, shares.c.round.is_(None)).values(round=0)).rowcount
+            connection.execute(update(shares).where(whose).values(**blank))
         truncate_wal(self._engine)
         return waited
 
@@ -170,18 +170,18 @@ class ShareStore:
 
         Each project's first of each task, then each one's second; first is what was missed least, then the oldest.
         """
-        rank = halves.c.missed, halves.c.received, halves.c.id
-        turn = func.row_number().over(partition_by=(halves.c.project, halves.c.head), order_by=rank)
-        columns = ("id", "head", "project", "base", "trial", "pair", "received", "missed")
-        fresh = now_waiting(self._schema) & (halves.c.base >= base)
-        query = select(*(halves.c[name] for name in columns)).where(fresh)
+        rank = shares.c.missed, shares.c.received, shares.c.id
+        turn = func.row_number().over(partition_by=(shares.c.project, shares.c.task), order_by=rank)
+        columns = ("id", "task", "project", "base", "trial", "pair", "received", "missed")
+        fresh = now_waiting(self._schema) & (shares.c.base >= base)
+        query = select(*(shares.c[name] for name in columns)).where(fresh)
         first = query.order_by(turn, *rank).limit(MOST_LOOKED_AT)
         return tuple(PendingShare(*row) for row in connection.execute(first))
 
     def _row(self, offer: ShareOffer, task: str, now: float) -> dict[str, object]:
         return {
             "id": offer.id,
-            "head": task,
+            "task": task,
             "schema": self._schema,
             "project": offer.project,
             "owner": offer.owner,
@@ -196,12 +196,12 @@ class ShareStore:
 
 def now_waiting(schema: str) -> ColumnElement[bool]:
     """The rows that were neither released nor let go."""
-    return halves.c.round.is_(None) & (halves.c.schema == schema)
+    return shares.c.round.is_(None) & (shares.c.schema == schema)
 
 
 def in_halves(connection: Connection, schema: str) -> BufferStatus:
     """How many updates wait in halves, of how many projects, since when; with any of their tasks."""
-    ids, projects = (func.count(func.distinct(column)) for column in (halves.c.id, halves.c.project))
-    query = select(ids, projects, func.min(halves.c.received)).where(now_waiting(schema))
+    ids, projects = (func.count(func.distinct(column)) for column in (shares.c.id, shares.c.project))
+    query = select(ids, projects, func.min(shares.c.received)).where(now_waiting(schema))
     waiting, senders, oldest = connection.execute(query).one()
     return BufferStatus(waiting, senders, oldest or 0.0)

@@ -16,13 +16,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fedstep.errors import UsageError
 from fedstep.server.storage.engine import open_engine, reading
+from fedstep.server.storage.migrations import RENAMED_COLUMNS, RENAMED_TABLES
 from fedstep.server.storage.tables import (
     bodies,
+    heartbeats,
     layouts,
-    noised,
-    pulses,
+    noisy_evaluations,
+    privacy_spending,
     schemas,
-    spending,
     tables,
     tokens,
     updates,
@@ -32,7 +33,12 @@ from fedstep.server.storage.tables import (
 FORMAT = "fedstep-store-1"
 LONGEST_LINE = 1 << 24  # bytes; a version of 2^18 coefficients has 1.4 million
 BATCH = 200  # rows
-LATER = (schemas.name, noised.name, spending.name, bodies.name)  # tables that files of an earlier fedstep lack
+LATER = (
+    schemas.name,
+    noisy_evaluations.name,
+    privacy_spending.name,
+    bodies.name,
+)  # tables that files of an earlier fedstep lack
 REMEDY = "Give a file that `fedstep server export` of this version wrote."
 
 Row = dict[str, Any]  # values of a table's columns by name, as the database has them
@@ -77,7 +83,7 @@ def _filled(url: str, file: gzip.GzipFile) -> int:
 
 
 def _tables() -> Mapping[str, Table]:
-    return {table.name: table for table in tables.sorted_tables if table not in (layouts, pulses)}
+    return {table.name: table for table in tables.sorted_tables if table not in (layouts, heartbeats)}
 
 
 def _count_on(connection: Connection) -> None:
@@ -134,14 +140,24 @@ def _columns(header: object) -> Columns:
 
     Those that came after the format may be missing.
     """
-    found = header.get("tables") if isinstance(header, dict) and header.get("format") == FORMAT else None
-    if not isinstance(found, dict):
-        return {}
+    found = _tables_of(header)
     columns = {name: list(table.columns) for name, table in _tables().items()}
     if bodies.name not in found:
         columns[updates.name].append(bodies.c.body)
     expected = {name: [column.name for column in ours] for name, ours in columns.items()}
     return columns if expected == {name: expected[name] for name in LATER} | found else {}
+
+
+def _tables_of(header: object) -> dict[str, list[str]]:
+    """Return the columns of each table that a file has, by their present names; nothing for what is no header."""
+    found = header.get("tables") if isinstance(header, dict) and header.get("format") == FORMAT else None
+    if not isinstance(found, dict) or not all(isinstance(columns, list) for columns in found.values()):
+        return {}
+    named = {RENAMED_TABLES.get(name, name): columns for name, columns in found.items()}
+    return {
+        name: [RENAMED_COLUMNS.get(name, {}).get(str(column), str(column)) for column in columns]
+        for name, columns in named.items()
+    }
 
 
 def _rows(file: gzip.GzipFile, columns: Columns) -> Iterator[tuple[str, Row]]:
@@ -152,9 +168,10 @@ def _rows(file: gzip.GzipFile, columns: Columns) -> Iterator[tuple[str, Row]]:
             if file.read(1):  # to the end of the file, where gzip has its checksum
                 raise ValueError("something follows the last row")
             return
-        if not isinstance(found, list) or not found or found[0] not in columns:
+        table = RENAMED_TABLES.get(str(found[0]), str(found[0])) if isinstance(found, list) and found else ""
+        if not isinstance(found, list) or table not in columns:
             raise ValueError("a row of no table")
-        yield found[0], {c.name: _stored(c.type, v) for c, v in zip(columns[found[0]], found[1:], strict=True)}
+        yield table, {c.name: _stored(c.type, v) for c, v in zip(columns[table], found[1:], strict=True)}
 
 
 def _line(file: gzip.GzipFile) -> object:

@@ -8,12 +8,13 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, create_engine, delete, event, func, insert, inspect, select
+from sqlalchemy import Connection, Engine, Table, create_engine, event, func, inspect, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from fedstep.errors import MissingExtra, UsageError
-from fedstep.server.storage.tables import layouts, tables, updates, versions
+from fedstep.server.storage.migrations import LAYOUT, migrate, read_layout
+from fedstep.server.storage.tables import versions
 
 SQLITE, POSTGRESQL = ("sqlite", "sqlite+pysqlite"), ("postgresql", "postgres", "postgresql+psycopg")
 # A database that is gone is noticed in seconds; libpq alone would wait for minutes.
@@ -212,14 +213,15 @@ def _statement(table: Table, names: tuple[str, ...], rows: int, place: str) -> s
 
 
 def open_engine(store: str) -> Engine:
-    """The database at a URL, with its tables in our layout. Raises UsageError when it cannot be opened."""
+    """Return the database at a URL, with its tables in today's layout. Raise UsageError when it cannot be opened."""
     engine = connected(store)
     try:
         with reading(engine).begin() as connection:
-            ready = _layout(connection) == LAYOUT
-        if not ready:
+            is_current = read_layout(connection) == LAYOUT
+        if not is_current:
             with engine.begin() as connection:
-                _migrate(connection)
+                advisory_lock(connection, "layout")  # replicas start together
+                migrate(connection)
     except SQLAlchemyError as error:
         engine.dispose()
         raise failing(store, error) from error
@@ -227,46 +229,3 @@ def open_engine(store: str) -> Engine:
         engine.dispose()
         raise
     return engine
-
-
-def _migrate(connection: Connection) -> None:
-    """All in one transaction, and no two processes at once: replicas start together."""
-    advisory_lock(connection, "layout")
-    found = _layout(connection)
-    if found > LAYOUT:
-        raise UsageError(
-            f"the store is of a later fedstep (layout {found}, this one knows {LAYOUT})", "Install that version here."
-        )
-    tables.create_all(connection)
-    for step in STEPS[found - 1 :] if found else ():
-        step(connection)
-    connection.execute(delete(layouts))
-    connection.execute(insert(layouts).values(layout=LAYOUT))
-
-
-def _layout(connection: Connection) -> int:
-    """0: nothing is there; 1: a store from before layouts were numbered."""
-    if inspect(connection).has_table(layouts.name):
-        return connection.scalar(select(layouts.c.layout)) or 0
-    return int(inspect(connection).has_table(versions.name))
-
-
-def _index_the_buffer(connection: Connection) -> None:
-    connection.exec_driver_sql("DROP INDEX IF EXISTS updates_in_buffer")
-    for index in updates.indexes:
-        index.create(connection, checkfirst=True)
-
-
-def _part_the_bodies(connection: Connection) -> None:
-    """Without DROP COLUMN: SQLite before 3.35 has none, and PostgreSQL would keep the bytes beside the new ones."""
-    kept = ", ".join(column.name for column in updates.columns)
-    connection.exec_driver_sql("INSERT INTO bodies (id, body) SELECT id, body FROM updates")
-    connection.exec_driver_sql(f"CREATE TABLE updates_kept AS SELECT {kept} FROM updates")
-    connection.exec_driver_sql("DROP TABLE updates")
-    updates.create(connection)
-    connection.exec_driver_sql(f"INSERT INTO updates ({kept}) SELECT {kept} FROM updates_kept")
-    connection.exec_driver_sql("DROP TABLE updates_kept")
-
-
-STEPS: tuple[Callable[[Connection], None], ...] = (_index_the_buffer, _part_the_bodies)
-LAYOUT = 1 + len(STEPS)

@@ -8,12 +8,12 @@ from starlette.requests import Request
 
 from fedstep.server.http_messages import HttpProblem
 from fedstep.server.identity import Identity
-from fedstep.server.storage.tables import updates, votes
+from fedstep.server.storage.tables import evaluations, updates
 from fedstep.server.storage.update_repository import delete_updates
 
 HEADER = "Fedstep-Project"  # not in the path, where proxies would log it
 PSEUDONYM = re.compile("[0-9a-f]{32}")
-FORGOTTEN = (updates, votes)  # each has the columns project and owner
+FORGOTTEN = (updates, evaluations)  # each has the columns project and owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,5 +47,7 @@ def forget(engine: Engine, project: str, owner: str) -> ErasureResult:
     """
     with engine.begin() as connection:
         gone = delete_updates(connection, (updates.c.project == project) & (updates.c.owner == owner))
-        cast = connection.execute(delete(votes).where(votes.c.project == project, votes.c.owner == owner))
+        cast = connection.execute(
+            delete(evaluations).where(evaluations.c.project == project, evaluations.c.owner == owner)
+        )
         return ErasureResult(gone, cast.rowcount)

@@ -26,21 +26,21 @@ updates = Table(
     Column("owner", String(64), nullable=False),
     Column("base", Integer, nullable=False),
     Column("received", Float, nullable=False),  # seconds since 1970
-    Column("folded", Integer),  # the version it went into; NULL: in the buffer
+    Column("aggregated_in", Integer),  # the version it went into; NULL: in the buffer
 )
 # All that is asked about the buffer is in the first, so that no row is read to count; the second is for folds again.
-_waits = updates.c.folded.is_(None)
+_waits = updates.c.aggregated_in.is_(None)
 Index(
-    "updates_waiting",
+    "updates_pending",
     updates.c.schema,
     updates.c.project,
     updates.c.received,
     updates.c.id,
-    updates.c.folded,  # SQLite 3.40 reads the row itself for a column that is only in the condition
+    updates.c.aggregated_in,  # SQLite 3.40 reads the row itself for a column that is only in the condition
     sqlite_where=_waits,
     postgresql_where=_waits,
 )
-Index("updates_folded", updates.c.folded, sqlite_where=~_waits, postgresql_where=~_waits)
+Index("updates_by_version", updates.c.aggregated_in, sqlite_where=~_waits, postgresql_where=~_waits)
 Index("updates_by_time", updates.c.received)
 
 bodies = Table(
@@ -62,39 +62,39 @@ trials = Table(
     "trials",  # those that are open
     tables,
     Column("schema", String(16), primary_key=True),
-    Column("head", String(32), primary_key=True),
+    Column("task", String(32), primary_key=True),
     Column("version", Integer, nullable=False),  # of the snapshot
     Column("against", Integer, nullable=False),  # the version that production's task is from
     Column("began", Float, nullable=False),  # seconds since 1970
 )
 
-votes = Table(
-    "votes",
+evaluations = Table(
+    "evaluations",
     tables,
-    Column("number", Integer, primary_key=True),  # in the order of arrival
+    Column("id", Integer, primary_key=True),  # in the order of arrival
     Column("schema", String(16), nullable=False),
-    Column("head", String(32), nullable=False),
+    Column("task", String(32), nullable=False),
     Column("trial", Integer, nullable=False),  # the version of the snapshot
     Column("update_id", String(32), nullable=False),  # of the update that carried it
     Column("project", String(32), nullable=False),
     Column("owner", String(64), nullable=False),
     Column("difference", Float, nullable=False),  # of losses, trial less production, in units of the bound
 )
-Index("votes_by_trial", votes.c.trial, votes.c.head)
+Index("evaluations_by_trial", evaluations.c.trial, evaluations.c.task)
 
 verdicts = Table(
     "verdicts",  # how trials ended, and rollbacks
     tables,
-    Column("number", Integer, primary_key=True),
+    Column("id", Integer, primary_key=True),
     Column("schema", String(16), nullable=False),
     Column("version", Integer, nullable=False),  # the one made with it
-    Column("head", String(32), nullable=False),
+    Column("task", String(32), nullable=False),
     Column("trial", Integer, nullable=False),  # the version of the snapshot
     Column("against", Integer, nullable=False),
     Column("began", Float, nullable=False),
     Column("decided", Float, nullable=False),
     Column("outcome", String(16), nullable=False),  # promoted, rejected, undecided, rollback
-    Column("refolded", Boolean, nullable=False),
+    Column("replayed", Boolean, nullable=False),
     Column("left_out", Integer, nullable=False),  # projects or owners
     Column("spent", Float, nullable=False),  # of the margin, after it
     Column("figures", Text, nullable=False),  # JSON
@@ -104,7 +104,7 @@ schemas = Table(
     "schemas",  # what the coordinates of each task are called: a later schema starts from those that it kept
     tables,
     Column("schema", String(16), primary_key=True),
-    Column("head", String(32), primary_key=True),
+    Column("task", String(32), primary_key=True),
     Column("names", Text, nullable=False),  # JSON, in the order of the coordinates
 )
 
@@ -118,26 +118,28 @@ tokens = Table(
     Column("revoked", Float),  # NULL: it is accepted
 )
 
-spending = Table(
-    "spending",  # of privacy; nothing is ever deleted here, or a project that is forgotten could spend again
+privacy_spending = Table(
+    "privacy_spending",  # of privacy; nothing is ever deleted here, or a project that is forgotten could spend again
     tables,
     Column("project", String(32), primary_key=True),  # a hash of it and its owner; "": the sum of all releases
     Column("rho", Float, nullable=False),
     Column("last", Float, nullable=False),  # seconds since 1970
 )
 
-noised = Table(
-    "noised",  # the votes on open trials, where votes are known with noise alone
+noisy_evaluations = Table(
+    "noisy_evaluations",  # the votes on open trials, where votes are known with noise alone
     tables,
-    Column("number", Integer, primary_key=True),  # in the order of the folds
+    Column("id", Integer, primary_key=True),  # in the order of the folds
     Column("schema", String(16), nullable=False),
-    Column("head", String(32), nullable=False),
+    Column("task", String(32), nullable=False),
     Column("trial", Integer, nullable=False),  # the version of the snapshot
-    Column("votes", Float, nullable=False),
+    Column("evaluations", Float, nullable=False),
     Column("total", Float, nullable=False),  # in units of the gate's reach
     Column("noise_variance", Float, nullable=False),
 )
 
-pulses = Table("pulses", tables, Column("name", String(16), primary_key=True), Column("at", Float, nullable=False))
+heartbeats = Table(
+    "heartbeats", tables, Column("name", String(16), primary_key=True), Column("at", Float, nullable=False)
+)
 
 layouts = Table("layouts", tables, Column("layout", Integer, primary_key=True, autoincrement=False))  # one row

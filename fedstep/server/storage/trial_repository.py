@@ -9,7 +9,7 @@ from fedstep.federation.messages import TrialScore
 from fedstep.federation.tensors import Vector
 from fedstep.server.aggregation.inputs import ModelVersion, Trial, TrialOutcome
 from fedstep.server.gate import ActiveCounts, Evaluation
-from fedstep.server.storage.tables import trials, updates, verdicts, votes
+from fedstep.server.storage.tables import evaluations, trials, updates, verdicts
 
 ACTIVE_SECONDS = 7 * 86_400.0  # who sent nothing for so long is not waited for
 
@@ -22,14 +22,14 @@ class TrialRepository:
 
     def on_trial(self) -> Mapping[str, int]:
         """The version of the open trial of each task that has one."""
-        rows = self._connection.execute(select(trials.c.head, trials.c.version).where(trials.c.schema == self._schema))
-        return {row.head: row.version for row in rows}
+        rows = self._connection.execute(select(trials.c.task, trials.c.version).where(trials.c.schema == self._schema))
+        return {row.task: row.version for row in rows}
 
     def trials(self, vectors: Mapping[int, Mapping[str, Vector]]) -> Mapping[str, Trial]:
         """The open trials; `vectors` has the tasks of their versions."""
         rows = self._connection.execute(select(trials).where(trials.c.schema == self._schema))
         return {
-            row.head: Trial(row.head, row.version, row.against, row.began, vectors[row.version][row.head])
+            row.task: Trial(row.task, row.version, row.against, row.began, vectors[row.version][row.task])
             for row in rows
         }
 
@@ -51,19 +51,19 @@ class TrialRepository:
     def spent(self) -> Mapping[str, float]:
         """How much of the margin is gone, by task."""
         newest = (
-            select(func.max(verdicts.c.number)).where(verdicts.c.schema == self._schema).group_by(verdicts.c.head)
+            select(func.max(verdicts.c.id)).where(verdicts.c.schema == self._schema).group_by(verdicts.c.task)
         ).scalar_subquery()
-        rows = self._connection.execute(select(verdicts.c.head, verdicts.c.spent).where(verdicts.c.number.in_(newest)))
-        return {row.head: row.spent for row in rows}
+        rows = self._connection.execute(select(verdicts.c.task, verdicts.c.spent).where(verdicts.c.id.in_(newest)))
+        return {row.task: row.spent for row in rows}
 
     def refolded(self) -> Mapping[str, float]:
         """When each task was last folded again, in seconds since 1970."""
         rows = self._connection.execute(
-            select(verdicts.c.head, func.max(verdicts.c.decided).label("decided"))
-            .where(verdicts.c.schema == self._schema, verdicts.c.refolded)
-            .group_by(verdicts.c.head)
+            select(verdicts.c.task, func.max(verdicts.c.decided).label("decided"))
+            .where(verdicts.c.schema == self._schema, verdicts.c.replayed)
+            .group_by(verdicts.c.task)
         )
-        return {row.head: row.decided for row in rows}
+        return {row.task: row.decided for row in rows}
 
     def vote(self, cast: Iterable[tuple[str, str, str, Mapping[str, TrialScore]]]) -> None:
         """Keeps the scores (update, project, owner, scores) of those trials that are open; others are too late."""
@@ -72,7 +72,7 @@ class TrialRepository:
         rows = [
             {
                 "schema": self._schema,
-                "head": task,
+                "task": task,
                 "trial": score.trial,
                 "update_id": number,
                 "project": project,
@@ -84,13 +84,13 @@ class TrialRepository:
             if known.get(task) == score.trial
         ]
         if rows:
-            self._connection.execute(insert(votes), rows)
+            self._connection.execute(insert(evaluations), rows)
 
     def begin(self, begun: Sequence[Trial]) -> None:
         """Makes these the open trials, and no others."""
         self._connection.execute(delete(trials).where(trials.c.schema == self._schema))
         rows = [
-            {"schema": self._schema, "head": t.task, "version": t.version, "against": t.against, "began": t.began}
+            {"schema": self._schema, "task": t.task, "version": t.version, "against": t.against, "began": t.began}
             for t in begun
         ]
         if rows:
@@ -101,7 +101,9 @@ class TrialRepository:
         for decision in decisions:
             self._write(decision.trial, version, decision.verdict.outcome, decision.verdict.spent, decision)
             self._connection.execute(
-                delete(votes).where(votes.c.trial == decision.trial.version, votes.c.head == decision.trial.task)
+                delete(evaluations).where(
+                    evaluations.c.trial == decision.trial.version, evaluations.c.task == decision.trial.task
+                )
             )
 
     def roll_back(self, version: ModelVersion, target: int) -> None:
@@ -109,14 +111,14 @@ class TrialRepository:
         for task in version.vectors:
             trial = Trial(task, version.version, target, version.created, version.vectors[task])
             self._write(trial, version, "rollback", 0.0, None)
-        self._connection.execute(delete(votes).where(votes.c.schema == self._schema))
+        self._connection.execute(delete(evaluations).where(evaluations.c.schema == self._schema))
         self.begin(())
 
     def _votes_on(self, task: str, version: int) -> tuple[Evaluation, ...]:
         rows = self._connection.execute(
-            select(votes.c.project, votes.c.owner, votes.c.difference)
-            .where(votes.c.trial == version, votes.c.head == task, votes.c.schema == self._schema)
-            .order_by(votes.c.number)
+            select(evaluations.c.project, evaluations.c.owner, evaluations.c.difference)
+            .where(evaluations.c.trial == version, evaluations.c.task == task, evaluations.c.schema == self._schema)
+            .order_by(evaluations.c.id)
         )
         return tuple(Evaluation(row.project, row.owner, row.difference) for row in rows)
 
@@ -127,13 +129,13 @@ class TrialRepository:
             insert(verdicts).values(
                 schema=self._schema,
                 version=version.version,
-                head=trial.task,
+                task=trial.task,
                 trial=trial.version,
                 against=trial.against,
                 began=trial.began,
                 decided=version.created,
                 outcome=outcome,
-                refolded=bool(decision and decision.refolded),
+                replayed=bool(decision and decision.refolded),
                 left_out=decision.left_out if decision else 0,
                 spent=spent,
                 figures=json.dumps(decision.verdict.figures() if decision else {}),

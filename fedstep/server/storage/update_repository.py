@@ -188,9 +188,9 @@ class UpdateBuffer:
 
     def end(self, ids: Collection[str], version: int) -> bool:
         """From now on these are in the version; false where some of them do not wait any longer."""
-        marked = update(updates).where(updates.c.id.in_(ids), self._unfolded).values(folded=version)
+        marked = update(updates).where(updates.c.id.in_(ids), self._unfolded).values(aggregated_in=version)
         return self._connection.execute(marked).rowcount == len(ids)
 
     @property
     def _unfolded(self) -> ColumnElement[bool]:
-        return (updates.c.folded.is_(None)) & (updates.c.schema == self._schema)
+        return (updates.c.aggregated_in.is_(None)) & (updates.c.schema == self._schema)

@@ -11,7 +11,7 @@ from fedstep.federation.messages import hour
 from fedstep.federation.tensors import Vector, pack, unpack
 from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion, StoredUpdate
 from fedstep.server.aggregation.schema_migration import Names
-from fedstep.server.storage.tables import bodies, schemas, trials, updates, verdicts, versions, votes
+from fedstep.server.storage.tables import bodies, evaluations, schemas, trials, updates, verdicts, versions
 from fedstep.server.storage.trial_repository import TrialRepository
 from fedstep.server.storage.update_repository import delete_updates
 
@@ -88,16 +88,16 @@ class VersionRepository:
 
     def since(self, version: int) -> Iterator[StoredUpdate]:
         """The updates folded after a version that are still kept, fold by fold, a few in memory."""
-        query = select(bodies.c.body, updates.c.owner, updates.c.folded, updates.c.project)
+        query = select(bodies.c.body, updates.c.owner, updates.c.aggregated_in, updates.c.project)
         query = query.join_from(updates, bodies, updates.c.id == bodies.c.id)
-        query = query.where(updates.c.schema == self._schema, updates.c.folded > version)
-        query = query.order_by(updates.c.folded, updates.c.id).execution_options(yield_per=200)
+        query = query.where(updates.c.schema == self._schema, updates.c.aggregated_in > version)
+        query = query.order_by(updates.c.aggregated_in, updates.c.id).execution_options(yield_per=200)
         rows = self._connection.execute(query)
-        return (StoredUpdate(row.body, row.owner, row.folded, row.project) for row in rows)
+        return (StoredUpdate(row.body, row.owner, row.aggregated_in, row.project) for row in rows)
 
     def name(self, names: Names) -> None:
         """Writes what the coordinates of the schema are called, once."""
-        rows = [{"schema": self._schema, "head": task, "names": json.dumps(named)} for task, named in names.items()]
+        rows = [{"schema": self._schema, "task": task, "names": json.dumps(named)} for task, named in names.items()]
         known = select(func.count()).select_from(schemas).where(schemas.c.schema == self._schema)
         if rows and not self._connection.scalar(known):
             self._connection.execute(insert(schemas), rows)
@@ -113,7 +113,7 @@ class VersionRepository:
         row = self._connection.execute(query.order_by(versions.c.version.desc()).limit(1)).one_or_none()
         if row is None:
             return None
-        named = self._connection.execute(select(schemas.c.head, schemas.c.names).where(schemas.c.schema == row.schema))
+        named = self._connection.execute(select(schemas.c.task, schemas.c.names).where(schemas.c.schema == row.schema))
         names = {task: json.loads(text) for task, text in named}
         return row.schema, names, VersionRepository(self._connection, row.schema).production(row.version)
 
@@ -122,7 +122,7 @@ class VersionRepository:
 
         Their receipts stay: a repeat counts once for ever.
         """
-        settled = (updates.c.folded <= oldest) & (updates.c.received < now - KEPT_AT_LEAST_DAYS * DAY)
+        settled = (updates.c.aggregated_in <= oldest) & (updates.c.received < now - KEPT_AT_LEAST_DAYS * DAY)
         delete_updates(self._connection, settled | (updates.c.received < now - KEPT_DAYS * DAY))
 
     def _together(self, sources: Mapping[str, int]) -> Mapping[str, Vector]:
@@ -203,27 +203,31 @@ def _versions(connection: Connection, schema: str, most: int) -> tuple[VersionSu
 def _trials(connection: Connection, schema: str) -> tuple[OpenTrial, ...]:
     cast = (
         select(func.count())
-        .where(votes.c.schema == trials.c.schema, votes.c.head == trials.c.head, votes.c.trial == trials.c.version)
+        .where(
+            evaluations.c.schema == trials.c.schema,
+            evaluations.c.task == trials.c.task,
+            evaluations.c.trial == trials.c.version,
+        )
         .scalar_subquery()
     )
-    query = select(trials, cast.label("cast")).where(trials.c.schema == schema).order_by(trials.c.head)
+    query = select(trials, cast.label("cast")).where(trials.c.schema == schema).order_by(trials.c.task)
     return tuple(
-        OpenTrial(row.head, row.version, row.against, hour(row.began), row.cast) for row in connection.execute(query)
+        OpenTrial(row.task, row.version, row.against, hour(row.began), row.cast) for row in connection.execute(query)
     )
 
 
 def _ended(connection: Connection, schema: str, most: int) -> tuple[TrialSummary, ...]:
-    query = select(verdicts).where(verdicts.c.schema == schema).order_by(verdicts.c.number.desc()).limit(most)
+    query = select(verdicts).where(verdicts.c.schema == schema).order_by(verdicts.c.id.desc()).limit(most)
     return tuple(
         TrialSummary(
             row.version,
-            row.head,
+            row.task,
             row.trial,
             row.against,
             hour(row.began),
             hour(row.decided),
             row.outcome,
-            row.refolded,
+            row.replayed,
             row.left_out,
             json.loads(row.figures),
         )

@@ -59,20 +59,20 @@ class TestAudit:
         [
             ("DELETE FROM bodies", "its body is not in the store"),
             ("UPDATE bodies SET body = (SELECT body FROM bodies ORDER BY id LIMIT 1)", "its body is not in the store"),
-            ("DELETE FROM updates WHERE folded IS NULL", "has a row or a body, and not both"),
+            ("DELETE FROM updates WHERE aggregated_in IS NULL", "has a row or a body, and not both"),
             ("INSERT INTO bodies (id, body) VALUES ('a', '')", "has a row or a body, and not both"),
             ("DELETE FROM receipts", "was acknowledged with"),
             ("UPDATE receipts SET receipt = 'another'", "was acknowledged with"),
-            ("UPDATE updates SET folded = 2 WHERE folded = 1", "the updates say otherwise"),
-            ("UPDATE updates SET folded = 7 WHERE folded IS NULL", "versions that are not there"),
+            ("UPDATE updates SET aggregated_in = 2 WHERE aggregated_in = 1", "the updates say otherwise"),
+            ("UPDATE updates SET aggregated_in = 7 WHERE aggregated_in IS NULL", "versions that are not there"),
             ("UPDATE versions SET parent = 0 WHERE version = 2", "does not follow"),
             ("UPDATE versions SET version = 3 WHERE version = 2", "gap"),
             (("UPDATE versions SET vectors = (SELECT vectors FROM versions WHERE "
 "version = 0)"), "is not what its updates"),
-            (("INSERT INTO votes SELECT number + 100, schema, head, trial, update_id, project, owner, "
-"difference FROM votes"),
+            (("INSERT INTO evaluations SELECT id + 100, schema, task, trial, update_id, project, owner, "
+"difference FROM evaluations"),
              "has 2 votes"),
-            ("UPDATE votes SET trial = 2", "does not carry"),
+            ("UPDATE evaluations SET trial = 2", "does not carry"),
         ],
     )  # fmt: skip
     def test_the_books_say_what_was_lost_changed_or_counted_twice(self, books, damage, said):

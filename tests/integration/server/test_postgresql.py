@@ -23,7 +23,8 @@ from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.step import next_version, starting_vectors
 from fedstep.server.gate import Gate
-from fedstep.server.storage.engine import LAYOUT, connected, open_engine
+from fedstep.server.storage.engine import connected, open_engine
+from fedstep.server.storage.migrations import LAYOUT, RENAMED_COLUMNS, RENAMED_TABLES
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import tables
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer
@@ -116,7 +117,8 @@ class TestReplicas:
             assert seen == [None, False]
             assert other.pending().updates == 1
             assert other.fold(fold, 4.0).version == 2
-            assert asked(database, "select id, folded from updates order by id") == [(f"{1:032x}", 1), (f"{2:032x}", 2)]
+            query = "select id, aggregated_in from updates order by id"
+            assert asked(database, query) == [(f"{1:032x}", 1), (f"{2:032x}", 2)]
 
     def test_two_schemas_on_one_store_never_make_the_same_version(self, database, ours, update):
         with opened(database, ours) as (one,), opened(database, ours._replace(digest="f" * 16)) as (other,):
@@ -211,8 +213,15 @@ def filled(url: str, ours, update) -> None:
 
 
 def earlier(file: Path) -> None:
-    """Makes of an export what it was while the bytes of an update were in one row with the rest."""
+    """Rewrite an export as an earlier fedstep had it: with other names, and an update with its bytes in one row."""
     header, *lines, _end = map(json.loads, gzip.decompress(file.read_bytes()).splitlines())
+    earlier_names = {name: earlier for earlier, name in RENAMED_TABLES.items()}
+    for table, renamed in RENAMED_COLUMNS.items():
+        earlier_columns = {name: earlier for earlier, name in renamed.items()}
+        if table in header["tables"]:
+            columns = [earlier_columns.get(name, name) for name in header["tables"].pop(table)]
+            header["tables"][earlier_names.get(table, table)] = columns
+    lines = [[earlier_names.get(row[0], row[0]), *row[1:]] for row in lines]
     header["tables"]["updates"].append("body")
     del header["tables"]["bodies"]
     sent = {row[1]: row[2] for row in lines if row[0] == "bodies"}
@@ -237,7 +246,7 @@ class TestMoves:
             after.accept([late], 4, 10, 9.0)
             after.roll_back(0, 10.0)
         assert token not in str(asked(database, "select * from tokens"))
-        numbers = [number for (number,) in asked(database, "select number from verdicts order by number")]
+        numbers = [number for (number,) in asked(database, "select id from verdicts order by id")]
         assert numbers == sorted(set(numbers))
 
     def test_earlier_export_is_imported_with_every_byte(self, ours, update, tmp_path):
@@ -275,46 +284,59 @@ class TestMoves:
         assert "1 revoked" in run("server", "token", "revoke", "acme", "--store", database)
 
 
-OLD_INDEX = "create index updates_in_buffer on updates (folded, schema)"
-SINCE = ("layouts", "schemas")  # tables that a store of fedstep 0.1 has not
-
-
-WITH_BODIES = (  # as rows were up to layout 2
+SHARES = {"halves", "shares", "releases"}  # of leader and helper
+WITH_EARLIER_NAMES = (  # up to layout 3
+    *(f"drop index updates_{name}" for name in ("pending", "by_version")),
+    "drop index evaluations_by_trial",
+    *(
+        f"alter table {table} rename column {name} to {earlier}"
+        for table, columns in RENAMED_COLUMNS.items()
+        for earlier, name in columns.items()
+        if table not in SHARES
+    ),
+    *(f"alter table {name} rename to {earlier}" for earlier, name in RENAMED_TABLES.items() if earlier not in SHARES),
+    "create index updates_waiting on updates (schema, project, received, id, folded) where folded is null",
+    "create index updates_folded on updates (folded) where folded is not null",
+    "create index votes_by_trial on votes (trial, head)",
+    "update layouts set layout = 3",
+)
+WITH_BODIES = (  # up to layout 2
+    *WITH_EARLIER_NAMES,
     "alter table updates add column body bytea",
     "update updates set body = (select body from bodies where bodies.id = updates.id)",
     "drop table bodies",
+    "update layouts set layout = 2",
 )
-AGED = {
+EARLIER_LAYOUTS = {
     1: (
-        *(f"drop table {name}" for name in SINCE),
+        *WITH_BODIES,
+        *(f"drop table {name}" for name in ("layouts", "schemas", "noised", "spending", "pulses")),  # not there yet
         "drop index updates_waiting",
         "drop index updates_folded",
-        OLD_INDEX,
-        *WITH_BODIES,
+        "create index updates_in_buffer on updates (folded, schema)",
     ),
-    2: (*WITH_BODIES, "update layouts set layout = 2"),
+    2: WITH_BODIES,
+    3: WITH_EARLIER_NAMES,
 }
 
 
 ALL_UPDATES = ("select * from updates order by id", "select id, body from bodies order by id")
 
 
-def inspected(url: str) -> list[tuple[str, bool]]:
-    """The tables by name, and of the updates each column with whether it may be empty."""
+def describe_tables(url: str) -> dict[str, tuple[list[tuple[str, str, bool]], list[str], list[tuple[str, object]]]]:
+    """Return of each table its columns with type and whether they may be empty, its primary key and its indexes."""
     engine = connected(url)
-    found = inspect(engine)
-    made = [(column["name"], column["nullable"]) for column in found.get_columns("updates")]
+    inspector = inspect(engine)
+    described = {
+        name: (
+            [(column["name"], str(column["type"]), column["nullable"]) for column in inspector.get_columns(name)],
+            inspector.get_pk_constraint(name)["constrained_columns"],
+            sorted((str(index["name"]), index["column_names"]) for index in inspector.get_indexes(name)),
+        )
+        for name in inspector.get_table_names()
+    }
     engine.dispose()
-    return [*((name, True) for name in sorted(found.get_table_names())), *made]
-
-
-def indexes(url: str) -> set[str]:
-    engine = open_engine(url)
-    query = "select name from sqlite_master" if "sqlite" in url else "select indexname from pg_indexes"
-    with engine.begin() as connection:
-        found = {row[0] for row in connection.exec_driver_sql(query)}
-    engine.dispose()
-    return {name for name in found if name.startswith("updates_") and "pkey" not in name}
+    return described
 
 
 class TestSchema:
@@ -325,24 +347,24 @@ class TestSchema:
         with opened(database, ours) as (store,), store._engine.connect() as connection:
             assert connection.exec_driver_sql("show synchronous_commit").scalar() == "on"
 
-    @pytest.mark.parametrize("layout", AGED)
+    @pytest.mark.parametrize("layout", EARLIER_LAYOUTS)
     def test_store_of_an_earlier_layout_is_migrated_whole(self, url, ours, update, tmp_path, layout):
         """A store of an earlier layout is migrated with all that it has."""
         filled(url, ours, update)
         with opened(url, ours) as (store,):
             before = store.current(), store.lineage(99), store.pending()
-        kept, columns = [rows(url, query) for query in ALL_UPDATES], inspected(url)
+        kept, columns = [rows(url, query) for query in ALL_UPDATES], describe_tables(url)
         if "sqlite" in url:
             with sqlite3.connect(tmp_path / "a.db") as connection:
-                for statement in AGED[layout]:
+                for statement in EARLIER_LAYOUTS[layout]:
                     connection.execute(statement)
         else:
-            for statement in AGED[layout]:
+            for statement in EARLIER_LAYOUTS[layout]:
                 asked(url, statement)
-        assert inspected(url) != columns
-        assert indexes(url) == {"updates_waiting", "updates_folded", "updates_by_time"}
+        assert describe_tables(url) != columns
+        open_engine(url).dispose()
+        assert describe_tables(url) == columns
         assert [rows(url, query) for query in ALL_UPDATES] == kept
-        assert inspected(url) == columns
         with opened(url, ours) as (store,):
             assert (store.current(), store.lineage(99), store.pending()) == before
             assert store.fold(fold, 9.0).version == 5
@@ -364,4 +386,4 @@ class TestSchema:
         filled(url, ours, update)
         run("server", "export", str(file), "--store", url)
         header = json.loads(gzip.decompress(file.read_bytes()).splitlines()[0])
-        assert set(header["tables"]) == {table.name for table in tables.sorted_tables} - {"layouts", "pulses"}
+        assert set(header["tables"]) == {table.name for table in tables.sorted_tables} - {"layouts", "heartbeats"}

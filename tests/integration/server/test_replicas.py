@@ -122,7 +122,7 @@ def _when_folded(database: str) -> int:
     """The newest version, once nothing waits."""
     end = time.monotonic() + LONGEST
     with psycopg.connect(database, autocommit=True) as connection:
-        while connection.execute("select count(*) from updates where folded is null").fetchone() != (0,):
+        while connection.execute("select count(*) from updates where aggregated_in is null").fetchone() != (0,):
             assert time.monotonic() < end, "something is not folded"
             time.sleep(0.1)
         return connection.execute("select max(version) from versions").fetchone()[0]
@@ -130,7 +130,7 @@ def _when_folded(database: str) -> int:
 
 def _account(database: str, acknowledged: dict[str, str], sent: int) -> None:
     with psycopg.connect(database) as connection:
-        kept = connection.execute("select id, folded from updates").fetchall()
+        kept = connection.execute("select id, aggregated_in from updates").fetchall()
         receipts = dict(connection.execute("select id, receipt from receipts").fetchall())
         versions = connection.execute("select version, parent, updates from versions order by version").fetchall()
     assert len(acknowledged) == sent

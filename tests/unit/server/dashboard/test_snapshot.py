@@ -16,7 +16,7 @@ from fedstep.schema.schema import schema
 from fedstep.server.aggregation.policy import BufferStatus
 from fedstep.server.dashboard.snapshot import ShareDashboardReader
 from fedstep.server.gate import ActiveCounts, Gate
-from fedstep.server.secagg.share_store import KEPT_SECONDS, halves
+from fedstep.server.secagg.share_store import KEPT_SECONDS, shares
 from fedstep.server.storage.engine import open_engine
 from fedstep.server.update_endpoint import tidy
 from tests.helpers.server_books import OURS, Pair, drawn, offers
@@ -78,7 +78,7 @@ class TestActivity:
         for url, left in zip(pair.urls, ({"late"}, set()), strict=True):
             engine = open_engine(url)
             with engine.begin() as connection:
-                assert {row for row in connection.scalars(select(halves.c.project)) if row} == left
+                assert {row for row in connection.scalars(select(shares.c.project)) if row} == left
             engine.dispose()
         assert pair.leader.keep([offers(drawn(1))[0]], 60.0) == (True,)
 

@@ -15,7 +15,7 @@ from fedstep.server.gate import Gate
 from fedstep.server.run import make_leader_app
 from fedstep.server.settings import Settings
 from fedstep.server.storage.store import Store
-from fedstep.server.storage.tables import spending
+from fedstep.server.storage.tables import privacy_spending
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateRejected
 from tests.helpers.server_store import RULES, fold, offer, rows
 
@@ -54,13 +54,14 @@ class TestOwners:
         """What was spent before budgets were separated by owner stays spent."""
         with closing(opened(url, ours)) as store:
             with store._engine.begin() as connection:
-                connection.execute(spending.insert().values(project=update(1, project=7).project, rho=0.5, last=0.0))
+                row = {"project": update(1, project=7).project, "rho": 0.5, "last": 0.0}
+                connection.execute(privacy_spending.insert(), row)
             assert [sent(store, update(n, project=7), "acme", 61.0 * n) for n in (1, 2)] == ["", "budget-spent"]
 
     def test_the_store_does_not_show_by_pseudonym_who_has_spent(self, url, ours, update):
         with closing(opened(url, ours)) as store:
             sent(store, update(1, project=7), "acme", 61.0)
-        ((named, rho),) = rows(url, "SELECT project, rho FROM spending")
+        ((named, rho),) = rows(url, "SELECT project, rho FROM privacy_spending")
         assert rho == 0.5
         assert named not in (ALL, update(1, project=7).project)
 

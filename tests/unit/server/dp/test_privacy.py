@@ -29,7 +29,7 @@ from fedstep.server.dp.mechanism import GRID, discrete_gaussian, noised_sum, qua
 from fedstep.server.dp.private_step import GaussianNoise, next_private
 from fedstep.server.gate import ActiveCounts, EvaluationSum, Gate
 from fedstep.server.storage.store import Store
-from fedstep.server.storage.tables import spending, votes
+from fedstep.server.storage.tables import evaluations, privacy_spending
 
 URL = "http://here"
 ONCE = RetryPolicy(timeout=10.0, waits=())
@@ -258,7 +258,7 @@ class TestAggregator:
         """Neither a restart nor a deletion nor another store file gives the budget back."""
         store = Store(promising().store, ours, BudgetPolicy(0.5, 0.5, 60.0))
         with store._engine.begin() as connection:
-            connection.execute(spending.insert().values(project="p" * 32, rho=0.5, last=0.0))
+            connection.execute(privacy_spending.insert().values(project="p" * 32, rho=0.5, last=0.0))
         store.forget("p" * 32, "")
         store.close()
         from fedstep.server.storage.archive import export_store, import_store
@@ -297,7 +297,7 @@ class TestAggregator:
             push(pack_update(update(1, scores={"flaky": TrialScore(0, 0.5)})), URL, house.send, ONCE)
         store = Store(settings.store, ours)
         with store._engine.connect() as connection:
-            assert connection.execute(votes.select()).all() == []
+            assert connection.execute(evaluations.select()).all() == []
         store.close()
 
     @hypothesis_settings(max_examples=60)

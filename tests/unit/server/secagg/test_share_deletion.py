@@ -18,7 +18,7 @@ from fedstep.server.secagg.helper import SIGNATURE, HelperStore
 from fedstep.server.secagg.leader import Leader, LeaderStore
 from fedstep.server.secagg.rounds import LATEST_HEARD, pack_answer, signature, unpack_proposal
 from fedstep.server.secagg.rounds import RoundReply as Released
-from fedstep.server.secagg.share_store import KEPT_SECONDS, MOST_LOOKED_AT, halves, rounds
+from fedstep.server.secagg.share_store import KEPT_SECONDS, MOST_LOOKED_AT, rounds, shares
 from fedstep.server.storage.engine import open_engine
 from fedstep.server.storage.store import Store
 from tests.helpers.server_books import BOUNDS, FEWEST, OURS, SIZES, STALENESS, Pair, drawn, offers, seed_of
@@ -50,7 +50,7 @@ def in_files(folder: Path, numbers: range) -> dict[str, int]:
     return {task: sum(one[task] for one in found) for task in ("", *BOTH)}
 
 
-def counted(url: str, table: object = halves, *which: object) -> int:
+def counted(url: str, table: object = shares, *which: object) -> int:
     engine = open_engine(url)
     with engine.begin() as connection:
         found = connection.scalar(select(func.count()).select_from(table).where(*which))
@@ -138,7 +138,7 @@ class TestProgress:
         for url, book in zip(pair.urls, (LeaderStore, HelperStore), strict=True):
             with closing(book(url, "b" * 16)) as later:
                 assert later.let_go(KEPT_SECONDS) == 3
-            assert counted(url, halves, halves.c.body.is_not(None)) == 0
+            assert counted(url, shares, shares.c.body.is_not(None)) == 0
 
     # what does not grow
     def test_of_all_rounds_the_newest_alone_is_kept_on_either_side(self, pair):

@@ -18,12 +18,12 @@ from fedstep.server.rate_limits import Allowance, Allowances
 from fedstep.server.settings import Settings
 from fedstep.server.storage.engine import open_engine
 from fedstep.server.storage.erasure import FORGOTTEN, HEADER
-from fedstep.server.storage.tables import bodies, receipts, tables, updates, votes
+from fedstep.server.storage.tables import bodies, evaluations, receipts, tables, updates
 from fedstep.server.storage.version_repository import VersionRepository
 from fedstep.server.tokens import TokenBook
 
 PROJECT, STRANGER = f"{7:032x}", f"{8:032x}"
-KEPT_OF_A_PROJECT = {"spending"}  # of privacy: who is forgotten may not spend it again
+KEPT_OF_A_PROJECT = {"privacy_spending"}  # of privacy: who is forgotten may not spend it again
 
 
 @pytest.fixture
@@ -64,9 +64,9 @@ def left(settings: Settings, table: object, **wanted: str) -> int:
 
 def cast_vote(settings: Settings, project: str, owner: str = "") -> None:
     engine = open_engine(settings.store)
-    row = {"schema": "s", "head": "flaky", "trial": 1, "update_id": "u", "project": project, "owner": owner}
+    row = {"schema": "s", "task": "flaky", "trial": 1, "update_id": "u", "project": project, "owner": owner}
     with engine.begin() as connection:
-        connection.execute(insert(votes).values(**row, difference=0.1))
+        connection.execute(insert(evaluations).values(**row, difference=0.1))
     engine.dispose()
 
 
@@ -188,7 +188,7 @@ class TestRequest:
         with open_aggregator(settings) as house:
             pushed(house.send, update(1, project=7))
             engine = open_engine(settings.store)
-            votes.drop(engine)
+            evaluations.drop(engine)
             engine.dispose()
             answer = asked(house.send)
             assert (answer.status, json.loads(answer.body)["type"]) == (503, "urn:fedstep:problem:store")

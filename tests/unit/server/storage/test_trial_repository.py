@@ -54,7 +54,7 @@ class TestEvaluations:
         store.accept([offer(update(1))], 0, 10, 1.0)
         store.fold(gated, 2.0)
         store.accept([scored(update, 2, 1, trial)], 1, 10, 3.0)
-        assert rows(url, "select * from votes") == []
+        assert rows(url, "select * from evaluations") == []
 
 
 class TestVerdicts:

@@ -33,9 +33,8 @@ from fedstep.results import Prediction, Problems, TrainReport, TriageReport
 from fedstep.types import BuildContext, BuildOutcome, FinishedBuild, TestRun, Unavailable
 
 if TYPE_CHECKING:
-    from fedstep.federation.secagg.share_client import Endpoint
     from fedstep.federation.sync import AggregatorLink
-    from fedstep.federation.transport import Transport
+    from fedstep.federation.transport import Endpoint, Transport
     from fedstep.report.explanation import TestExplanation
 
     Connect = Callable[[str, str], Transport]
@@ -247,7 +246,7 @@ class Project:
     def _helper(self, aggregator: Aggregator) -> "Endpoint | Unavailable":
         from urllib.parse import urlsplit
 
-        from fedstep.federation.secagg.share_client import Endpoint
+        from fedstep.federation.transport import Endpoint
 
         if not aggregator.helper:
             return Unavailable("no helper is configured")

@@ -144,7 +144,7 @@ def doctor(**given: Any) -> int:
     aggregator = aggregator_of({**given, "timeout": NETWORK_SECONDS, "budget": NETWORK_SECONDS}, place)
     if not isinstance(aggregator, Unavailable):
         end = time.monotonic() + NETWORK_SECONDS  # whatever the start took
-        aggregator = replace(aggregator, patience=replace(aggregator.patience, waits=(), deadline=end))
+        aggregator = replace(aggregator, retry=replace(aggregator.retry, waits=(), deadline=end))
     variables = option_variables(click.get_current_context().find_root().command)
     diagnosis = diagnose(place, given["junit"], aggregator, given["token"], _mark(place), os.environ, variables)
     _show(given, "diagnosis", diagnosis)

@@ -152,8 +152,8 @@ def _peers(given: Options, aggregator: "AggregatorLink | Unavailable") -> "tuple
     """The aggregator and its helper, with time for both that begins now: people answer slowly."""
     if isinstance(aggregator, Unavailable):
         return ()
-    patience = replace(aggregator.patience, deadline=time.monotonic() + given["budget"])
-    asked, helper = replace(aggregator, patience=patience), aggregator.helper
+    retry = replace(aggregator.retry, deadline=time.monotonic() + given["budget"])
+    asked, helper = replace(aggregator, retry=retry), aggregator.helper
     return (asked,) if isinstance(helper, Unavailable) else (asked, replace(asked, url=helper.url, send=helper.send))
 
 
@@ -164,7 +164,7 @@ def _asked(peer: "AggregatorLink", pseudonym: str) -> "tuple[str, ErasureReceipt
 
     where = redact_url(peer.url)
     try:
-        return where, request_erasure(pseudonym, peer.url, peer.send, peer.patience)
+        return where, request_erasure(pseudonym, peer.url, peer.send, peer.retry)
     except AggregatorError as error:
         again = f"fedstep forget --pseudonym {pseudonym} --aggregator {where}"
         return where, AggregatorError(f"{where} has forgotten nothing: {error.args[0]}", f"Ask it again: {again}")

@@ -93,16 +93,16 @@ def needed_aggregator(given: Options, place: RunContext) -> Any:
     if not given["aggregator"]:
         raise UsageError("no aggregator is given", "Give one with --aggregator or FEDSTEP_AGGREGATOR")
     spent = time.time() - place.now
-    patience = RetryPolicy(timeout=given["timeout"], deadline=time.monotonic() + given["budget"] - spent)
+    retry = RetryPolicy(timeout=given["timeout"], deadline=time.monotonic() + given["budget"] - spent)
     send = _send_to(given["aggregator"], given["token"])
-    return AggregatorLink(given["aggregator"], send, patience, _helper_of(given))
+    return AggregatorLink(given["aggregator"], send, retry, _helper_of(given))
 
 
 def _helper_of(given: Options) -> Any:
     """The helper, or the reason why there is none. Raises UsageError for one that is the aggregator itself."""
     from urllib.parse import urlsplit
 
-    from fedstep.federation.secagg.share_client import Endpoint
+    from fedstep.federation.transport import Endpoint
 
     url = given.get("helper") or ""
     if not url:

@@ -160,7 +160,7 @@ def check_aggregator(aggregator: AggregatorLink, token: InspectedToken) -> tuple
     """Pulls the model without keeping it, and asks whether an update would be let in by posting an empty one."""
     watched, where = _RecordingTransport(aggregator), redact_url(aggregator.url)
     try:
-        fetched = pull(aggregator.url, "", watched, shape(schema()), aggregator.patience)
+        fetched = pull(aggregator.url, "", watched, shape(schema()), aggregator.retry)
     except AggregatorError as error:
         return (DiagnosticCheck("Aggregator", PROBLEM, error.args[0], error.remedy),)
     model = fetched.model if isinstance(fetched, FetchedModel) else None
@@ -261,4 +261,4 @@ def _knock(aggregator: AggregatorLink, send: Transport, path: str) -> int:
 
 def _left(aggregator: AggregatorLink) -> float:
     """The seconds until all of it has to be over."""
-    return aggregator.patience.end() - aggregator.patience.clock()
+    return aggregator.retry.end() - aggregator.retry.clock()

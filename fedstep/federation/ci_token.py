@@ -29,9 +29,9 @@ def ci_transport(url: str, token: str, env: Mapping[str, str]) -> Transport:
     def send(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
         left = _countdown(timeout)
         if not signed:
-            answer = plain(method, path, headers, body, left())
-            if answer.status != 401:
-                return answer
+            response = plain(method, path, headers, body, left())
+            if response.status != 401:
+                return response
             signed.append(requests_transport(url, request_job_token(url, env, left())))
         return signed[0](method, path, headers, body, left())
 
@@ -64,22 +64,22 @@ def request_job_token(aggregator: str, env: Mapping[str, str], timeout: float) -
     query = f"{place.query}&audience={quote(redact_url(aggregator).rstrip('/'), safe='')}".lstrip("&")
     try:
         ask = requests_transport(f"{place.scheme}://{place.netloc}", env[WITH])
-        answer = ask("GET", f"{place.path}?{query}", {"Accept": "application/json"}, b"", timeout)
+        response = ask("GET", f"{place.path}?{query}", {"Accept": "application/json"}, b"", timeout)
     except AggregatorUnreachable as error:
         raise AggregatorUnreachable(f"GitHub gives this job no token ({error.args[0]})", "Run it again.") from error
     except UsageError as error:
         raise AggregatorError(f"GitHub's {WHERE} or {WITH} cannot be used", f"Run it again, {OTHERWISE}") from error
-    return _value(answer)
+    return _value(response)
 
 
-def _value(answer: HttpResponse) -> str:
+def _value(response: HttpResponse) -> str:
     try:
-        value = json.loads(answer.body)["value"] if answer.status == 200 else None
+        value = json.loads(response.body)["value"] if response.status == 200 else None
     except (ValueError, TypeError, KeyError, RecursionError):
         value = None
     if not isinstance(value, str) or not value:
         raise AggregatorError(
-            f"GitHub answered {answer.status} and no token to this job",
+            f"GitHub answered {response.status} and no token to this job",
             f"Check `permissions: id-token: write`, {OTHERWISE}",
         )
     return value

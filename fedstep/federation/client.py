@@ -1,4 +1,4 @@
-"""The client's two questions: push an update, pull the model. What an answer means is decided here."""
+"""The client of an aggregator: push an update, pull the model, request erasure; and what each response means."""
 
 import json
 from collections.abc import Mapping
@@ -27,16 +27,16 @@ WRONG_URL = "Check that the URL is an aggregator's, and not a proxy's or a login
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The aggregator's word that an update is stored: its receipt, and the version of the candidate at that time."""
+    """The aggregator's confirmation that an update is stored, with the version of the candidate at that time."""
 
-    id: str
+    id: str  # of the update
     receipt: str
     version: int
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedModel:
-    """A model, the bytes to keep, and the ETag to show next time; "" where none came."""
+    """A pulled model, its bytes as they are cached, and its ETag ("" for none), which the next pull sends."""
 
     model: Model
     body: bytes
@@ -45,165 +45,177 @@ class FetchedModel:
 
 @dataclass(frozen=True, slots=True)
 class NotModified:
-    """The model with the ETag shown is still the newest."""
+    """The response that the model with the sent ETag is still the newest."""
 
     etag: str
 
 
-def push(update: bytes, url: str, send: Transport, patience: RetryPolicy | None = None) -> Receipt:
-    """The receipt for one update, in the bytes that `pack_update` made. `url` is for the words of errors alone.
+def push(update: bytes, url: str, send: Transport, retry: RetryPolicy | None = None) -> Receipt:
+    """Send one update, in the bytes that `pack_update` made, and return its receipt; `url` is used in errors alone.
 
-    Raises WireError for bytes that are no update, UpdateRefused (SchemaMismatch) when the aggregator will never take
-    it, AggregatorUnreachable when it may later, AggregatorError when something must be set right first.
+    Raises:
+        WireError: The bytes are not an update.
+        UpdateRefused: The aggregator will never accept it (SchemaMismatch: it has another feature schema).
+        AggregatorUnreachable: It may be accepted later.
+        AggregatorError: Something has to be corrected first.
     """
-    number, packed = unpack_update(update).id, deflate(update)
+    update_id, packed = unpack_update(update).id, deflate(update)
     encoding = {"Content-Encoding": "gzip"} if len(packed) < len(update) else {}
-    return post(UPDATES_PATH, number, min(update, packed, key=len), url, send, patience, encoding)
+    return post(UPDATES_PATH, update_id, min(update, packed, key=len), url, send, retry, encoding)
 
 
 def post(
     path: str,
-    number: str,
+    update_id: str,
     body: bytes,
     url: str,
     send: Transport,
-    patience: RetryPolicy | None = None,
+    retry: RetryPolicy | None = None,
     encoding: Mapping[str, str] = MappingProxyType({}),
 ) -> Receipt:
-    """The receipt for one message about the update with this id. Raises what `push` does."""
+    """Send one message about the update with this id and return its receipt. Raise what `push` raises."""
     where = redact_url(url)
     headers = {
         "Accept": "application/json",
         "Content-Type": "application/octet-stream",
-        "Idempotency-Key": number,
+        "Idempotency-Key": update_id,
         **encoding,
     }
-    answer = send_with_retries(where, lambda left: send("POST", path, headers, body, left), patience or RetryPolicy())
-    if answer.status == 202:
-        return _receipt(number, answer, where)
-    if answer.status in (404, 405) and path != UPDATES_PATH:
+    response = send_with_retries(where, lambda left: send("POST", path, headers, body, left), retry or RetryPolicy())
+    if response.status == 202:
+        return _parse_receipt(update_id, response, where)
+    if response.status in (404, 405) and path != UPDATES_PATH:
         raise AggregatorError(
-            f"{where} answered {answer.status}: it takes no shares", "Check --aggregator and --helper."
+            f"{where} answered {response.status}: it accepts no shares", "Check --aggregator and --helper."
         )
-    raise _refusal(answer, where)
+    raise _make_error(response, where)
 
 
 def pull(
-    url: str, etag: str, send: Transport, ours: SchemaShape, patience: RetryPolicy | None = None
+    url: str, etag: str, send: Transport, local_schema: SchemaShape, retry: RetryPolicy | None = None
 ) -> FetchedModel | NotModified:
-    """The newest model in our schema, unless it is the one with this ETag ("": none). Raises AggregatorError."""
+    """Return the newest model of the local schema, unless it is the one with this ETag ("" for none).
+
+    Raise AggregatorError.
+    """
     where = redact_url(url)
     headers = {
         "Accept": "application/octet-stream",
         "Accept-Encoding": "gzip",
         **({"If-None-Match": etag} if etag else {}),
     }
-    path = f"/v1/model?schema={ours.digest}"
-    answer = send_with_retries(where, lambda left: send("GET", path, headers, b"", left), patience or RetryPolicy())
-    if answer.status == 304 and etag:
+    path = f"/v1/model?schema={local_schema.digest}"
+    response = send_with_retries(where, lambda left: send("GET", path, headers, b"", left), retry or RetryPolicy())
+    if response.status == 304 and etag:
         return NotModified(etag)
-    if answer.status == 200:
-        return _fetched(answer, where, ours)
-    raise _refusal(answer, where)
+    if response.status == 200:
+        return _parse_model(response, where, local_schema)
+    raise _make_error(response, where)
 
 
-def _receipt(number: str, answer: HttpResponse, where: str) -> Receipt:
-    found = _json(answer)
-    receipt, version = found.get("receipt"), found.get("version")
+def _parse_receipt(update_id: str, response: HttpResponse, where: str) -> Receipt:
+    fields = _parse_json(response)
+    receipt, version = fields.get("receipt"), fields.get("version")
     if not isinstance(receipt, str) or not isinstance(version, int) or isinstance(version, bool) or version < 0:
         raise AggregatorError(f"{where} answered 202 without a receipt", WRONG_URL)
-    return Receipt(number, _printable(receipt, 200), version)
+    return Receipt(update_id, _to_printable(receipt, 200), version)
 
 
-def _fetched(answer: HttpResponse, where: str, ours: SchemaShape) -> FetchedModel:
+def _parse_model(response: HttpResponse, where: str, local_schema: SchemaShape) -> FetchedModel:
     try:
-        body = _plain(answer)
+        body = _decode_body(response)
         model = unpack_model(body)
-        check_model(model, ours)
+        check_model(model, local_schema)
     except WireError as error:
         raise AggregatorError(f"{where} answered 200 and no usable model ({error.args[0]})", WRONG_URL) from error
-    etag = answer.headers.get("etag", "")
-    return FetchedModel(model, body, etag if etag == _printable(etag, 200) else "")
+    etag = response.headers.get("etag", "")
+    return FetchedModel(model, body, etag if etag == _to_printable(etag, 200) else "")
 
 
-def _plain(answer: HttpResponse) -> bytes:
-    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
+def _decode_body(response: HttpResponse) -> bytes:
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise WireError("the body is in an encoding that was not asked for")
-    return inflate(answer.body, LARGEST_MESSAGE) if encoding == "gzip" else answer.body
+    return inflate(response.body, LARGEST_MESSAGE) if encoding == "gzip" else response.body
 
 
-def _refusal(answer: HttpResponse, where: str) -> AggregatorError:
-    """The error that an answer means; its own words are shown bounded and printable, for they come from outside."""
-    problem, status = _json(answer), answer.status
+def _make_error(response: HttpResponse, where: str) -> AggregatorError:
+    """Return the error that a response means; text of the server is cut and made printable, because it is untrusted."""
+    problem, status = _parse_json(response), response.status
     said = f"{where} answered {status}"
-    detail = _printable(str(problem.get("detail") or problem.get("title") or ""), 300)
-    if 300 <= status < 400 and answer.headers.get("location"):
-        target = _printable(redact_url(answer.headers["location"]), 200)
+    detail = _to_printable(str(problem.get("detail") or problem.get("title") or ""), 300)
+    if 300 <= status < 400 and response.headers.get("location"):
+        target = _to_printable(redact_url(response.headers["location"]), 200)
         return AggregatorError(
             f"{said} and points to {target}", "Redirects are not followed: give that URL if it is right."
         )
-    if status == 401:
-        remedy = f"{detail} Set FEDSTEP_TOKEN to one of its tokens.".lstrip()
-        return AggregatorError(f"{said}: it wants a token that it knows", remedy)
-    if status == 403:
-        return AggregatorError(f"{said}: this token may not do that", detail or "Ask whoever runs the aggregator.")
+    if status in (401, 403):
+        return _make_token_error(status, said, detail)
     if status in (404, 405):
         return AggregatorError(f"{said}: there is no aggregator", WRONG_URL)
     if status == 409 and "expected" in problem:
-        ours, theirs = (_printable(str(problem.get(key, "")), 64) for key in ("got", "expected"))
+        local, remote = (_to_printable(str(problem.get(key, "")), 64) for key in ("got", "expected"))
         return SchemaMismatch(
-            f"{where} has the feature schema {theirs}, this fedstep {ours}", "Use the version of fedstep that it uses."
+            f"{where} has the feature schema {remote}, this fedstep {local}", "Use the version of fedstep that it uses."
         )
     if status == 413:
-        # Kept, not dropped: the aggregator takes every update we make, so it is a proxy that somebody can set right.
+        # The update stays in the outbox: the aggregator accepts every update of ours, so a proxy is configured wrongly.
         return AggregatorError(
             f"{said}: the update is too large", "A proxy before the aggregator has a lower limit; raise it."
         )
     if status in (400, 409, 410, 415, 422):
-        declined = REFUSALS.get(str(problem.get("type")), UpdateRefused)
-        return declined(f"{said}: {detail or 'it does not want this'}", "It will not be sent again.")
+        refusal = REFUSALS.get(str(problem.get("type")), UpdateRefused)
+        return refusal(f"{said}: {detail or 'it does not want this'}", "It will not be sent again.")
     return AggregatorError(said, WRONG_URL)
 
 
-def _json(answer: HttpResponse) -> dict[str, object]:
-    """The object in the body; an empty one where there is none."""
+def _make_token_error(status: int, said: str, detail: str) -> AggregatorError:
+    if status == 401:
+        remedy = f"{detail} Set FEDSTEP_TOKEN to one of its tokens.".lstrip()
+        return AggregatorError(f"{said}: it wants a token that it knows", remedy)
+    return AggregatorError(f"{said}: this token may not do that", detail or "Ask whoever runs the aggregator.")
+
+
+def _parse_json(response: HttpResponse) -> dict[str, object]:
+    """Return the JSON object in the body; an empty one where there is none."""
     try:
-        found = json.loads(_plain(answer))
+        value = json.loads(_decode_body(response))
     except (ValueError, RecursionError, WireError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def _printable(text: str, most: int) -> str:
-    return "".join(letter for letter in text[:most] if letter.isprintable())
+def _to_printable(text: str, limit: int) -> str:
+    return "".join(letter for letter in text[:limit] if letter.isprintable())
 
 
 @dataclass(frozen=True, slots=True)
 class ErasureReceipt:
-    """How many updates and votes the aggregator deleted: zeros where it held none of this project, for this sender."""
+    """How many updates and evaluations the aggregator deleted: zeros where it held none of this project and sender."""
 
     updates: int
     votes: int
 
 
-def request_erasure(project: str, url: str, send: Transport, patience: RetryPolicy | None = None) -> ErasureReceipt:
-    """What was deleted of the project with this pseudonym; asking twice is harmless. Raises AggregatorError."""
+def request_erasure(project: str, url: str, send: Transport, retry: RetryPolicy | None = None) -> ErasureReceipt:
+    """Ask the aggregator to delete all data of the project with this pseudonym. Raise AggregatorError."""
     headers = {"Accept": "application/json", "Fedstep-Project": project}
     where = redact_url(url)
-    answer = send_with_retries(
-        where, lambda left: send("POST", "/v1/forget", headers, b"", left), patience or RetryPolicy()
+    response = send_with_retries(
+        where, lambda left: send("POST", "/v1/forget", headers, b"", left), retry or RetryPolicy()
     )
-    if answer.status == 200:
-        return _forgotten(answer, where)
-    if answer.status in (404, 405):
-        raise AggregatorError(f"{where} answered {answer.status}: it cannot be asked to forget", "Ask whoever runs it.")
-    raise _refusal(answer, where)
+    if response.status == 200:
+        return _parse_erasure(response, where)
+    if response.status in (404, 405):
+        raise AggregatorError(
+            f"{where} answered {response.status}: it cannot be asked to forget", "Ask whoever runs it."
+        )
+    raise _make_error(response, where)
 
 
-def _forgotten(answer: HttpResponse, where: str) -> ErasureReceipt:
-    found = _json(answer)
-    updates, votes = (found.get(name) for name in ("updates", "votes"))
+def _parse_erasure(response: HttpResponse, where: str) -> ErasureReceipt:
+    fields = _parse_json(response)
+    updates, votes = (fields.get(name) for name in ("updates", "votes"))
     if type(updates) is not int or type(votes) is not int or min(updates, votes) < 0:
         raise AggregatorError(f"{where} answered 200 and not how much it deleted", WRONG_URL)
     return ErasureReceipt(updates, votes)

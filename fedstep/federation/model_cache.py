@@ -22,15 +22,15 @@ class CachedModel(NamedTuple):
     warning: str = ""
 
 
-def load_model(home: ProjectStore) -> CachedModel:
+def load_model(store: ProjectStore) -> CachedModel:
     """The model last pulled, whole and of this schema; else the starter model."""
-    body = home.read("model.safetensors")
+    body = store.read("model.safetensors")
     if not body:
         return CachedModel(load_starter_model())
     try:
         model = unpack_model(body)
         check_model(model, shape(schema()))
-        about = json.loads(home.read("model.json") or b"{}")
+        about = json.loads(store.read("model.json") or b"{}")
         return CachedModel(
             model, str(about.get("etag", "")), float(about.get("fetched_at", 0)), str(about.get("url", ""))
         )
@@ -40,15 +40,15 @@ def load_model(home: ProjectStore) -> CachedModel:
         )
 
 
-def save_model(home: ProjectStore, body: bytes, etag: str, url: str, now: float) -> None:
+def save_model(store: ProjectStore, body: bytes, etag: str, url: str, now: float) -> None:
     """Store a model as it came, beside where and when it did."""
-    home.write("model.safetensors", body)
-    mark_current(home, etag, url, now)
+    store.write("model.safetensors", body)
+    mark_current(store, etag, url, now)
 
 
-def mark_current(home: ProjectStore, etag: str, url: str, now: float) -> None:
+def mark_current(store: ProjectStore, etag: str, url: str, now: float) -> None:
     """Note that the aggregator has just called the stored model the newest."""
-    home.write("model.json", json.dumps({"etag": etag, "fetched_at": round(now), "url": url}).encode())
+    store.write("model.json", json.dumps({"etag": etag, "fetched_at": round(now), "url": url}).encode())
 
 
 def load_starter_bytes() -> bytes:

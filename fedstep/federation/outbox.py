@@ -41,7 +41,9 @@ class AuditLog(NamedTuple):
     damaged: int = 0
 
 
-def audit_transport(home: ProjectStore, url: str, send: Transport, clock: Callable[[], float] = time.time) -> Transport:
+def audit_transport(
+    store: ProjectStore, url: str, send: Transport, clock: Callable[[], float] = time.time
+) -> Transport:
     """Return a transport that records every body before sending it. Raise AggregatorError if it cannot be recorded."""
     host = host_of(url)
 
@@ -51,15 +53,15 @@ def audit_transport(home: ProjectStore, url: str, send: Transport, clock: Callab
         plain = inflate(body, LARGEST_MESSAGE) if headers.get("Content-Encoding") == "gzip" else body
         digest = sha256(plain).hexdigest()
         try:
-            _note(home, plain, digest, host, clock())
+            _note(store, plain, digest, host, clock())
         except (OSError, HistoryError) as error:
             reason = getattr(error, "strerror", None) or error.args[0]
             raise AggregatorError(
-                f"nothing is sent, because it cannot be noted in {home.path('sent')} ({reason})",
+                f"nothing is sent, because it cannot be noted in {store.path('sent')} ({reason})",
                 "Free space or make the folder writable; the update waits.",
             ) from error
         answer = send(method, path, headers, body, timeout)
-        _note_answer(home, digest, host, answer.status)
+        _note_answer(store, digest, host, answer.status)
         return answer
 
     return noting
@@ -74,11 +76,11 @@ def host_of(url: str) -> str:
     return redact_url(url).partition("://")[2].partition("/")[0]
 
 
-def read_audit(home: ProjectStore) -> AuditLog:
+def read_audit(store: ProjectStore) -> AuditLog:
     """The record. HistoryError where it cannot be read."""
     found: dict[tuple[str, str], SentRecord] = {}
     damaged = 0
-    for line in filter(None, home.read(SENT).splitlines()):
+    for line in filter(None, store.read(SENT).splitlines()):
         try:
             _take(json.loads(line), found)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -86,15 +88,15 @@ def read_audit(home: ProjectStore) -> AuditLog:
     return AuditLog(tuple(found.values()), damaged)
 
 
-def load_last_sent(home: ProjectStore) -> bytes:
+def load_last_sent(store: ProjectStore) -> bytes:
     """The bytes of the last update that was acknowledged, else of the last that left; b"" where none are kept."""
-    sent = read_audit(home).sent
+    sent = read_audit(store).sent
     ranked = [*(one for one in sent if one.answer != 202), *(one for one in sent if one.answer == 202)]
-    return next((body for one in reversed(ranked) if (body := home.read(f"sent/{one.sha256}{AUDIT_SUFFIX}"))), b"")
+    return next((body for one in reversed(ranked) if (body := store.read(f"sent/{one.sha256}{AUDIT_SUFFIX}"))), b"")
 
 
-def _note(home: ProjectStore, body: bytes, digest: str, host: str, now: float) -> None:
-    sent = read_audit(home).sent
+def _note(store: ProjectStore, body: bytes, digest: str, host: str, now: float) -> None:
+    sent = read_audit(store).sent
     if any((one.sha256, one.host) == (digest, host) for one in sent):
         return
     words = _words(body)
@@ -108,28 +110,28 @@ def _note(home: ProjectStore, body: bytes, digest: str, host: str, now: float) -
         "schema": words.get("schema", ""),
         "host": host,
     }
-    home.write(f"sent/{digest}{AUDIT_SUFFIX}", body)
-    _append(home, fields)
-    _trim(home, {digest, *(one.sha256 for one in sent[1 - KEPT_BODIES :])})
+    store.write(f"sent/{digest}{AUDIT_SUFFIX}", body)
+    _append(store, fields)
+    _trim(store, {digest, *(one.sha256 for one in sent[1 - KEPT_BODIES :])})
 
 
-def _note_answer(home: ProjectStore, digest: str, host: str, status: int) -> None:
+def _note_answer(store: ProjectStore, digest: str, host: str, status: int) -> None:
     try:
-        if not any((one.sha256, one.host, one.answer) == (digest, host, status) for one in read_audit(home).sent):
-            _append(home, {"sha256": digest, "host": host, "answer": status})
+        if not any((one.sha256, one.host, one.answer) == (digest, host, status) for one in read_audit(store).sent):
+            _append(store, {"sha256": digest, "host": host, "answer": status})
     except (OSError, HistoryError):
         pass  # that it left is on record; an exchange that happened is not called a failure for this
 
 
-def _append(home: ProjectStore, fields: Mapping[str, object]) -> None:
+def _append(store: ProjectStore, fields: Mapping[str, object]) -> None:
     """The first newline ends a line that a crash cut."""
-    append(home.path(SENT), f"\n{json.dumps(fields)}\n".encode())
+    append(store.path(SENT), f"\n{json.dumps(fields)}\n".encode())
 
 
-def _trim(home: ProjectStore, kept: Set[str]) -> None:
-    for name in list_folder(home.path("sent")):
-        if name.endswith(AUDIT_SUFFIX) and name.removesuffix(AUDIT_SUFFIX) not in kept:
-            remove(os.path.join(home.path("sent"), name))
+def _trim(store: ProjectStore, cached: Set[str]) -> None:
+    for name in list_folder(store.path("sent")):
+        if name.endswith(AUDIT_SUFFIX) and name.removesuffix(AUDIT_SUFFIX) not in cached:
+            remove(os.path.join(store.path("sent"), name))
 
 
 def _words(body: bytes) -> Mapping[str, str]:
@@ -278,13 +280,13 @@ class Outbox:
             self.drop(path.stem)
 
 
-def flush(outbox: Outbox, url: str, send: Transport, patience: RetryPolicy | None = None) -> DeliveryReport:
+def flush(outbox: Outbox, url: str, send: Transport, retry: RetryPolicy | None = None) -> DeliveryReport:
     """Sends what waits, oldest first, until the deadline or the first failure that concerns all of them."""
-    patience = patience or RetryPolicy()
-    return flush_with(outbox, lambda update: push(update, url, send, patience), patience)
+    retry = retry or RetryPolicy()
+    return flush_with(outbox, lambda update: push(update, url, send, retry), retry)
 
 
-def flush_with(outbox: Outbox, post: Callable[[bytes], Receipt], patience: RetryPolicy) -> DeliveryReport:
+def flush_with(outbox: Outbox, post: Callable[[bytes], Receipt], retry: RetryPolicy) -> DeliveryReport:
     """As `flush`, in another way of sending: `post` raises AggregatorError like `push`.
 
     A file that is no update is renamed to *.damaged, with a warning.
@@ -295,7 +297,7 @@ def flush_with(outbox: Outbox, post: Callable[[bytes], Receipt], patience: Retry
     bodies: list[bytes] = []
     refused: list[UpdateRefused] = []
     failures: list[AggregatorError] = []
-    for number, update in _until_deadline(waiting.updates, patience):
+    for number, update in _until_deadline(waiting.updates, retry):
         try:
             sent.append(post(update))
             bodies.append(update)
@@ -309,9 +311,9 @@ def flush_with(outbox: Outbox, post: Callable[[bytes], Receipt], patience: Retry
     return DeliveryReport(tuple(sent), tuple(refused), left, tuple(failures), warnings, tuple(bodies))
 
 
-def _until_deadline(updates: tuple[tuple[str, bytes], ...], patience: RetryPolicy) -> Iterator[tuple[str, bytes]]:
+def _until_deadline(updates: tuple[tuple[str, bytes], ...], retry: RetryPolicy) -> Iterator[tuple[str, bytes]]:
     for item in updates:
-        if patience.clock() >= patience.deadline:
+        if retry.clock() >= retry.deadline:
             return
         yield item
 

@@ -1,4 +1,7 @@
-"""The two halves of an exchange, over what the history keeps: refresh the model, deliver the updates."""
+"""Exchange with the aggregator over what the history keeps: pull the model, push pending updates, count contributions.
+
+An update leaves at most once in a period where the aggregator guarantees differential privacy (`ContributionLog`).
+"""
 
 import json
 from dataclasses import dataclass, replace
@@ -10,141 +13,141 @@ from fedstep.federation.client import FetchedModel, NotModified, pull
 from fedstep.federation.messages import Model, shape
 from fedstep.federation.model_cache import CachedModel, load_model, mark_current, save_model
 from fedstep.federation.outbox import DeliveryReport, Outbox, audit_transport, flush
-from fedstep.federation.secagg.share_client import Endpoint, flush_shares
-from fedstep.federation.secagg.shares import noise_deviation
-from fedstep.federation.transport import RetryPolicy, Transport, redact_url
+from fedstep.federation.transport import Endpoint, RetryPolicy, Transport, redact_url
 from fedstep.history.project_store import TURNS, ProjectStore
 from fedstep.schema.schema import schema
 from fedstep.types import Unavailable
 
 SECONDS_PER_DAY = 86_400.0
-
-
-class ContributionLog(NamedTuple):
-    """What this history gave to the aggregator at `url`: how many batches, when the last (seconds since the epoch).
-
-    `over`: the aggregator said that the project's budget is spent.
-    """
-
-    url: str = ""
-    made: int = 0
-    last: float = 0.0
-    over: bool = False
-
-
-def load_contributions(home: ProjectStore, url: str) -> ContributionLog:
-    """What was given to this aggregator; nothing where the file tells of another one, or is damaged."""
-    try:
-        found = json.loads(home.read(TURNS) or b"{}")
-        turns = ContributionLog(str(found["url"]), int(found["made"]), float(found["last"]), bool(found["over"]))
-    except (ValueError, KeyError, TypeError):
-        return ContributionLog(url)
-    return turns if turns.url == url else ContributionLog(url)
-
-
-def may_contribute(home: ProjectStore, kept: CachedModel) -> bool:
-    """Whether an update may be made now: always where nothing is promised, else once in a period of the calendar.
-
-    Now is when the aggregator was last asked: whoever cannot reach it need not contribute.
-    """
-    promise = kept.model.promise
-    if not promise.releases:
-        return True
-    turns, period = load_contributions(home, kept.url), promise.days * SECONDS_PER_DAY
-    if turns.over or turns.made >= promise.releases:
-        return False
-    return not turns.made or kept.fetched_at // period > turns.last // period
-
-
-def record_contribution(home: ProjectStore, kept: CachedModel) -> None:
-    """Note that an update was made."""
-    if kept.model.promise.releases:
-        turns = load_contributions(home, kept.url)
-        _write(home, turns._replace(made=turns.made + 1, last=kept.fetched_at))
-
-
-def mark_exhausted(home: ProjectStore, url: str) -> None:
-    """Note that this aggregator takes nothing from the project any more."""
-    _write(home, load_contributions(home, url)._replace(over=True))
-
-
-def _write(home: ProjectStore, turns: ContributionLog) -> None:
-    home.write(TURNS, json.dumps(turns._asdict()).encode())
-
-
 NO_HELPER = Unavailable("no helper is configured")
 
 
 @dataclass(frozen=True, slots=True)
 class AggregatorLink:
-    """Where to ask, how, and for how long; with a helper, each gets half of every update."""
+    """The aggregator's URL, how it is reached and for how long; with a helper, each of the two gets one share."""
 
     url: str
     send: Transport
-    patience: RetryPolicy
+    retry: RetryPolicy
     helper: Endpoint | Unavailable = NO_HELPER
 
 
-def pull_model(home: ProjectStore, aggregator: AggregatorLink, now: float) -> CachedModel:
-    """The newest model, pulled and kept; nothing is transferred when the kept one is the newest.
+class ContributionLog(NamedTuple):
+    """What this history contributed to the aggregator at `url`; written to the store as JSON with these names."""
 
-    Raises AggregatorError; the kept model then stays as it is.
-    """
-    kept = load_model(home)
-    etag = kept.etag if kept.url == aggregator.url else ""
-    answer = pull(aggregator.url, etag, aggregator.send, shape(schema()), aggregator.patience)
-    if isinstance(answer, NotModified):
-        mark_current(home, etag, aggregator.url, now)
-    else:
-        save_model(home, answer.body, answer.etag, aggregator.url, now)
-    return load_model(home)
+    url: str = ""
+    made: int = 0  # updates
+    last: float = 0.0  # seconds since the epoch: the time of the last one
+    over: bool = False  # the aggregator said that the project's privacy budget is exhausted
 
 
-def push_pending(home: ProjectStore, aggregator: AggregatorLink) -> DeliveryReport:
-    """Send all updates that wait in the outbox, as the aggregator wants them; those that cannot be sent now stay in it.
-
-    Nothing leaves whole for an aggregator that takes halves alone: it would refuse the update, and has seen it.
-    """
-    outbox, send = Outbox(Path(home.outbox)), audit_transport(home, aggregator.url, aggregator.send)
-    helper = aggregator.helper
+def load_contributions(store: ProjectStore, url: str) -> ContributionLog:
+    """Return what was contributed to this aggregator; nothing where the file is about another one, or is damaged."""
     try:
-        served = _served(home, aggregator, outbox)
-        if isinstance(helper, Unavailable):
-            _check_whole(served, aggregator)
-    except AggregatorError as error:
-        waiting = outbox.waiting()
-        return DeliveryReport((), (), len(waiting.updates), (error,), waiting.warnings)
-    if isinstance(helper, Unavailable):
-        flushed = flush(outbox, aggregator.url, send, aggregator.patience)
-        if any(isinstance(error, PrivacyBudgetExhausted) for error in flushed.refused):
-            mark_exhausted(home, aggregator.url)
-        return flushed
-    if isinstance(served, Unavailable):  # nothing waited then; what came since would be split without its noise
-        waiting = outbox.waiting()
-        return DeliveryReport((), (), len(waiting.updates), (), waiting.warnings)
-    noted = replace(helper, send=audit_transport(home, helper.url, helper.send))
-    deviation = noise_deviation(served.noise, served.shares)
-    return flush_shares(outbox, Endpoint(aggregator.url, send), noted, aggregator.patience, deviation)
+        fields = json.loads(store.read(TURNS) or b"{}")
+        log = ContributionLog(str(fields["url"]), int(fields["made"]), float(fields["last"]), bool(fields["over"]))
+    except (ValueError, KeyError, TypeError):
+        return ContributionLog(url)
+    return log if log.url == url else ContributionLog(url)
 
 
-def _served(home: ProjectStore, aggregator: AggregatorLink, outbox: Outbox) -> Model | Unavailable:
-    """The model last pulled from this aggregator, which says how it takes updates. Raises AggregatorError.
+def may_contribute(store: ProjectStore, cached: CachedModel) -> bool:
+    """Tell whether an update may be made now: always without a privacy guarantee, else once in a calendar period.
 
-    One that no model was ever pulled from is asked, where an update waits for it.
+    "Now" is when the aggregator last answered: a project that cannot reach it has no use for an update.
     """
-    kept = load_model(home)
-    if kept.url == aggregator.url:
-        return kept.model
+    guarantee = cached.model.promise
+    if not guarantee.releases:
+        return True
+    log, period = load_contributions(store, cached.url), guarantee.days * SECONDS_PER_DAY
+    if log.over or log.made >= guarantee.releases:
+        return False
+    return not log.made or cached.fetched_at // period > log.last // period
+
+
+def record_contribution(store: ProjectStore, cached: CachedModel) -> None:
+    """Record that an update was made, where a privacy guarantee limits their number."""
+    if cached.model.promise.releases:
+        log = load_contributions(store, cached.url)
+        _save_contributions(store, log._replace(made=log.made + 1, last=cached.fetched_at))
+
+
+def mark_exhausted(store: ProjectStore, url: str) -> None:
+    """Record that this aggregator accepts no more updates of the project."""
+    _save_contributions(store, load_contributions(store, url)._replace(over=True))
+
+
+def _save_contributions(store: ProjectStore, log: ContributionLog) -> None:
+    store.write(TURNS, json.dumps(log._asdict()).encode())
+
+
+def pull_model(store: ProjectStore, aggregator: AggregatorLink, now: float) -> CachedModel:
+    """Pull the newest model into the store and return it; nothing is transferred when the cached one is the newest.
+
+    Raise AggregatorError; the cached model then stays as it is.
+    """
+    cached = load_model(store)
+    etag = cached.etag if cached.url == aggregator.url else ""
+    reply = pull(aggregator.url, etag, aggregator.send, shape(schema()), aggregator.retry)
+    if isinstance(reply, NotModified):
+        mark_current(store, etag, aggregator.url, now)
+    else:
+        save_model(store, reply.body, reply.etag, aggregator.url, now)
+    return load_model(store)
+
+
+def push_pending(store: ProjectStore, aggregator: AggregatorLink) -> DeliveryReport:
+    """Send all updates of the outbox in the form that the aggregator accepts; what cannot be sent now stays in it.
+
+    A whole update never goes to an aggregator that accepts shares only: it would reject the update, and would have
+    seen it.
+    """
+    outbox, send = Outbox(Path(store.outbox)), audit_transport(store, aggregator.url, aggregator.send)
+    try:
+        model = _served_model(store, aggregator, outbox)
+        if isinstance(aggregator.helper, Unavailable):
+            _check_accepts_whole_updates(model, aggregator)
+    except AggregatorError as error:
+        return _report_unsent(outbox, error)
+    if isinstance(aggregator.helper, Unavailable):
+        report = flush(outbox, aggregator.url, send, aggregator.retry)
+        if any(isinstance(error, PrivacyBudgetExhausted) for error in report.refused):
+            mark_exhausted(store, aggregator.url)
+        return report
+    if isinstance(model, Unavailable):  # the outbox was empty; an update added since would be split without its noise
+        return _report_unsent(outbox)
+    # Imported here alone: without a helper, secure aggregation is not loaded.
+    from fedstep.federation.secagg.share_client import flush_shares
+    from fedstep.federation.secagg.shares import noise_deviation
+
+    helper = replace(aggregator.helper, send=audit_transport(store, aggregator.helper.url, aggregator.helper.send))
+    deviation = noise_deviation(model.noise, model.shares)
+    return flush_shares(outbox, Endpoint(aggregator.url, send), helper, aggregator.retry, deviation)
+
+
+def _report_unsent(outbox: Outbox, *errors: AggregatorError) -> DeliveryReport:
+    waiting = outbox.waiting()
+    return DeliveryReport((), (), len(waiting.updates), errors, waiting.warnings)
+
+
+def _served_model(store: ProjectStore, aggregator: AggregatorLink, outbox: Outbox) -> Model | Unavailable:
+    """Return the model last pulled from this aggregator, which says in which form it accepts updates.
+
+    Where none was pulled from it and an update waits, pull it now. Raise AggregatorError.
+    """
+    cached = load_model(store)
+    if cached.url == aggregator.url:
+        return cached.model
     if not outbox.waiting().updates:
         return Unavailable("nothing waits for it")
-    found = pull(aggregator.url, "", aggregator.send, shape(schema()), aggregator.patience)
-    return found.model if isinstance(found, FetchedModel) else Unavailable("it names no model")
+    reply = pull(aggregator.url, "", aggregator.send, shape(schema()), aggregator.retry)
+    return reply.model if isinstance(reply, FetchedModel) else Unavailable("it names no model")
 
 
-def _check_whole(served: Model | Unavailable, aggregator: AggregatorLink) -> None:
-    """Raises AggregatorError where the aggregator takes no whole updates."""
-    if not isinstance(served, Unavailable) and served.shares:
+def _check_accepts_whole_updates(model: Model | Unavailable, aggregator: AggregatorLink) -> None:
+    """Raise AggregatorError where the aggregator accepts shares only."""
+    if not isinstance(model, Unavailable) and model.shares:
         raise AggregatorError(
-            f"{redact_url(aggregator.url)} takes updates in two halves alone, and there is no helper for the other",
+            f"{redact_url(aggregator.url)} accepts updates as two shares only, and no helper is configured",
             "Give --helper the URL of its helper; until then nothing is sent",
         )

@@ -1,4 +1,7 @@
-"""One HTTP exchange: what a `Transport` is, and the real one on top of requests."""
+"""HTTP exchanges with an aggregator: the `Transport` protocol, its implementation with requests, and retries.
+
+docs/decisions/0028 says why `RetryPolicy` is not `urllib3.Retry`.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -22,7 +25,7 @@ LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """What came back: the status, the headers by lower-case name, the body as it came."""
+    """The reply to one request: status, headers by lower-case name, and the body, still in its content encoding."""
 
     status: int
     headers: Mapping[str, str]
@@ -30,19 +33,30 @@ class HttpResponse:
 
 
 class Transport(Protocol):
-    """One exchange within `timeout` seconds. Raises AggregatorUnreachable, or AggregatorError: a retry is pointless."""
+    """Send one request and return its response within `timeout` seconds.
+
+    Raise AggregatorUnreachable where a retry may help, AggregatorError where it cannot.
+    """
 
     def __call__(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float
     ) -> HttpResponse: ...
 
 
-def requests_transport(url: str, token: str = "") -> Transport:
-    """A `Transport` to the aggregator at `url`. Proxies, NO_PROXY and REQUESTS_CA_BUNDLE are honoured as requests does.
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server's URL, and the transport that reaches it."""
 
-    Redirects are not followed: the token belongs to one host. Raises UsageError for a URL or token that cannot be used.
+    url: str
+    send: Transport
+
+
+def requests_transport(url: str, token: str = "") -> Transport:
+    """Return a `Transport` to the aggregator at `url` that uses requests, with its proxy and certificate settings.
+
+    Redirects are not followed: the token belongs to one host. Raise UsageError for an unusable URL or token.
     """
-    base, where, sign = _base(url), redact_url(url), _signature(token)
+    base, where, sign = _check_url(url), redact_url(url), _make_signer(token)
     import requests
 
     session = requests.Session()
@@ -52,15 +66,15 @@ def requests_transport(url: str, token: str = "") -> Transport:
             return _exchange(session, method, base + path, headers, body, sign, timeout)
 
         try:
-            return _within(timeout, work)
+            return _run_with_timeout(timeout, work)
         except (OSError, ValueError) as error:
-            raise _explained(error, where, timeout) from None  # its text may quote the URL with its password
+            raise _translate_error(error, where, timeout) from None  # its text may quote the URL with its password
 
     return send
 
 
 def is_exposed(url: str) -> bool:
-    """Whether what is sent to this URL can be read on its way: it leaves the machine without TLS.
+    """Tell whether a request to this URL leaves the machine without TLS, so that others can read it.
 
     >>> is_exposed("http://ci.example"), is_exposed("https://ci.example"), is_exposed("http://127.0.0.1:8765")
     (True, False, False)
@@ -70,7 +84,7 @@ def is_exposed(url: str) -> bool:
 
 
 def redact_url(url: str) -> str:
-    """The URL without user, password, query and unprintable characters.
+    """Return the URL without user, password, query and unprintable characters.
 
     >>> redact_url("https://me:secret@ci.example/fed?key=1")
     'https://ci.example/fed'
@@ -80,11 +94,12 @@ def redact_url(url: str) -> str:
     except ValueError:
         return "the aggregator's URL"
     host = parts.netloc.rpartition("@")[2]
-    shown = f"{parts.scheme}://{host}{parts.path}" if host else parts.path
-    return "".join(letter for letter in shown[:200] if letter.isprintable())
+    redacted = f"{parts.scheme}://{host}{parts.path}" if host else parts.path
+    return "".join(letter for letter in redacted[:200] if letter.isprintable())
 
 
-def _base(url: str) -> str:
+def _check_url(url: str) -> str:
+    """Return the URL without query and final slash. Raise UsageError for what is no HTTP URL."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -97,8 +112,8 @@ def _base(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
-def _signature(token: str) -> "Callable[[PreparedRequest], PreparedRequest] | None":
-    """What puts the token on a request; as `auth`, because ~/.netrc would overwrite a plain header."""
+def _make_signer(token: str) -> "Callable[[PreparedRequest], PreparedRequest] | None":
+    """Return a function for `auth` that adds the token to a request; ~/.netrc would overwrite a plain header."""
     secret = token.strip()
     if not secret:
         return None
@@ -112,14 +127,15 @@ def _signature(token: str) -> "Callable[[PreparedRequest], PreparedRequest] | No
     return sign
 
 
-def _unsigned(request: "PreparedRequest") -> "PreparedRequest":
+def _leave_unsigned(request: "PreparedRequest") -> "PreparedRequest":
     return request
 
 
-def _within(seconds: float, work: Callable[[], HttpResponse]) -> HttpResponse:
-    """What `work` returns or raises, or TimeoutError when it takes longer.
+def _run_with_timeout(seconds: float, work: Callable[[], HttpResponse]) -> HttpResponse:
+    """Return or raise what `work` does; raise TimeoutError when it takes longer.
 
-    A thread, because a socket's timeout bounds one read only (a slow drip never ends) and name resolution not at all.
+    It runs in a thread, because a socket's timeout bounds one read only (a server that sends a byte a second never
+    ends) and name resolution not at all.
     """
     outcomes: SimpleQueue[HttpResponse | Exception] = SimpleQueue()
 
@@ -159,19 +175,19 @@ def _exchange(
             url,
             data=body,
             headers=dict(headers),
-            auth=sign or (of_url if any(of_url) else _unsigned),  # none would send what ~/.netrc has of the host
+            auth=sign or (of_url if any(of_url) else _leave_unsigned),  # None would send what ~/.netrc has of the host
             timeout=timeout,
             stream=True,
             allow_redirects=False,
         ) as response:
             names = {name.lower(): value for name, value in response.headers.items()}
-            return HttpResponse(response.status_code, names, _read(response.raw, end))
+            return HttpResponse(response.status_code, names, _read_body(response.raw, end))
     except urllib3.exceptions.HTTPError as error:
         raise ConnectionError("the answer broke off") from error
 
 
-def _read(raw: "BaseHTTPResponse", end: float) -> bytes:
-    """The whole body as it came. AggregatorError when it is too large, TimeoutError when it takes too long."""
+def _read_body(raw: "BaseHTTPResponse", end: float) -> bytes:
+    """Return the whole body, not decoded. Raise AggregatorError when it is too large, TimeoutError when it is late."""
     body = bytearray()
     for piece in raw.stream(1 << 14, decode_content=False):
         body += piece
@@ -184,44 +200,48 @@ def _read(raw: "BaseHTTPResponse", end: float) -> bytes:
     return bytes(body)
 
 
-def _explained(error: Exception, where: str, timeout: float) -> AggregatorError:
-    """The error with its cause and remedy, in words of our own: those of the libraries quote URLs."""
-    from requests import exceptions as seen
+def _translate_error(error: Exception, where: str, timeout: float) -> AggregatorError:
+    """Return the error as an AggregatorError with cause and remedy; the libraries' own texts quote URLs."""
+    from requests import exceptions
 
-    if isinstance(error, TimeoutError | seen.Timeout):
+    if isinstance(error, TimeoutError | exceptions.Timeout):
         return AggregatorUnreachable(
             f"{where} gave no answer inside {timeout:.1f} s", "Is it up, or is a proxy needed?"
         )
-    if isinstance(error, seen.ProxyError):
+    if isinstance(error, exceptions.ProxyError):
         return AggregatorUnreachable(
-            f"the proxy on the way to {where} failed ({_root(error)})", "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
+            f"the proxy on the way to {where} failed ({_root_cause(error)})",
+            "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY.",
         )
-    if isinstance(error, seen.SSLError):
+    if isinstance(error, exceptions.SSLError):
         return AggregatorError(
-            f"the certificate of {where} is not trusted ({_root(error)})", "Set REQUESTS_CA_BUNDLE to your CA's file."
+            f"the certificate of {where} is not trusted ({_root_cause(error)})",
+            "Set REQUESTS_CA_BUNDLE to your CA's file.",
         )
     if "CA certificate bundle" in str(error):
         return AggregatorError(
             "the file of trusted certificates cannot be read", "Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE."
         )
-    if isinstance(error, seen.ConnectionError | seen.ChunkedEncodingError) or not isinstance(
-        error, seen.RequestException
+    if isinstance(error, exceptions.ConnectionError | exceptions.ChunkedEncodingError) or not isinstance(
+        error, exceptions.RequestException
     ):
-        return AggregatorUnreachable(f"{where} cannot be reached ({_root(error)})", "Check the URL and the network.")
+        return AggregatorUnreachable(
+            f"{where} cannot be reached ({_root_cause(error)})", "Check the URL and the network."
+        )
     return AggregatorError(f"{where} cannot be asked ({type(error).__name__})", "Check the URL and the proxy's URL.")
 
 
-def _root(error: BaseException) -> str:
-    """The deepest cause that the operating system or TLS gave a text to."""
+def _root_cause(error: BaseException) -> str:
+    """Return the text of the deepest cause that has one from the operating system or TLS, else the error's type."""
     text: str = type(error).__name__
     cause: object = error
     for _ in range(20):
         if not isinstance(cause, BaseException):
             break
         text = getattr(cause, "verify_message", "") or getattr(cause, "strerror", "") or text
-        # urllib3 and requests hand their causes on as a reason or an argument
-        handed = getattr(cause, "reason", None) or next(iter(cause.args), None)
-        cause = cause.__cause__ or cause.__context__ or handed
+        # urllib3 and requests pass their causes on as a reason or an argument
+        wrapped = getattr(cause, "reason", None) or next(iter(cause.args), None)
+        cause = cause.__cause__ or cause.__context__ or wrapped
     return text[:120]
 
 
@@ -230,60 +250,60 @@ RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Seconds for one exchange, its retries included; the pauses between tries; the clock and the dice for both.
+    """How long and how often a request is tried.
 
-    `deadline` is a time of `clock`, for everything together; each pause is stretched or shortened by up to a half.
+    `timeout` is the time for one request with all its retries, `deadline` a time of `clock` for all requests together.
     """
 
-    timeout: float = 10.0
-    waits: tuple[float, ...] = (0.5, 1.0, 2.0)
+    timeout: float = 10.0  # seconds
+    waits: tuple[float, ...] = (0.5, 1.0, 2.0)  # seconds between tries; each is varied by up to a half
     deadline: float = inf
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     random: Callable[[], float] = random
 
     def end(self) -> float:
-        """The time of `clock` at which an exchange that starts now is over."""
+        """Return the time of `clock` at which a request that starts now has to be over."""
         return min(self.clock() + self.timeout, self.deadline)
 
 
-def send_with_retries(url: str, ask: Callable[[float], HttpResponse], patience: RetryPolicy) -> HttpResponse:
-    """The first answer that another try would not change; `ask` gets the seconds left.
+def send_with_retries(url: str, send: Callable[[float], HttpResponse], retry: RetryPolicy) -> HttpResponse:
+    """Return the first response that another try would not change; `send` gets the seconds that are left.
 
-    Raises AggregatorUnreachable when the time or the tries are over first.
+    Raise AggregatorUnreachable when time or tries run out first.
     """
-    end = patience.end()
-    trouble = AggregatorUnreachable(f"no time was left to ask {url}", "Raise --budget or --timeout.")
-    for wait in (*patience.waits, inf):
-        remaining = end - patience.clock()
+    end = retry.end()
+    last_error = AggregatorUnreachable(f"no time was left to ask {url}", "Raise --budget or --timeout.")
+    for wait in (*retry.waits, inf):
+        remaining = end - retry.clock()
         if remaining <= 0:
             break
-        pause = wait * (0.5 + patience.random())
+        pause = wait * (0.5 + retry.random())
         try:
-            answer = ask(remaining)
+            response = send(remaining)
         except AggregatorUnreachable as error:
-            trouble = error
+            last_error = error
         else:
-            if answer.status not in RETRIED_STATUSES:
-                return answer
-            pause = max(pause, _retry_after(answer))
-            trouble = _busy(url, answer)
-        if patience.clock() + pause >= end:
+            if response.status not in RETRIED_STATUSES:
+                return response
+            pause = max(pause, _retry_after(response))
+            last_error = _busy_error(url, response)
+        if retry.clock() + pause >= end:
             break
-        patience.sleep(pause)
-    raise trouble
+        retry.sleep(pause)
+    raise last_error
 
 
-def _busy(url: str, answer: HttpResponse) -> AggregatorUnreachable:
-    seconds = _retry_after(answer)
+def _busy_error(url: str, response: HttpResponse) -> AggregatorUnreachable:
+    seconds = _retry_after(response)
     asked = f" and asks to wait {seconds:.0f} s" if seconds else ""
     return AggregatorUnreachable(
-        f"{url} answered {answer.status}{asked}",
+        f"{url} answered {response.status}{asked}",
         "The next build tries again; if it stays, look at the aggregator's log.",
     )
 
 
-def _retry_after(answer: HttpResponse) -> float:
-    """The seconds the server asks for; 0 when it does not say, or says it as a date."""
-    text = answer.headers.get("retry-after", "")
+def _retry_after(response: HttpResponse) -> float:
+    """Return the seconds that the server asks to wait; 0 when it does not, or gives a date."""
+    text = response.headers.get("retry-after", "")
     return float(text) if text.isascii() and text.isdigit() and len(text) < 8 else 0.0

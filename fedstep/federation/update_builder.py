@@ -6,7 +6,8 @@ from functools import cache
 from itertools import chain
 from math import exp, log1p
 
-from fedstep.federation.messages import Model, TrialScore, Update, bucket, clip
+from fedstep.federation.messages import Model, TrialScore, Update, bucket, norm
+from fedstep.federation.tensors import Vector
 from fedstep.model.labels import LabelledExample, groups
 from fedstep.model.linear import margin
 from fedstep.model.sgd import PACES, learn_shared
@@ -121,7 +122,7 @@ def _is_full(task: Task, rows: Sequence[LabelledExample]) -> bool:
 def _delta(name: str, task: Sequence[float], rows: Sequence[LabelledExample]) -> "array[float]":
     learned = learn_shared(name, task, rows)
     change = array("f", (after - before for after, before in zip(learned, task, strict=True)))
-    return clip(change, schema().tasks[name].clip)
+    return clip_update(change, schema().tasks[name].clip)
 
 
 def _row_names(batches: Mapping[str, Sequence[LabelledExample]]) -> list[str]:
@@ -133,3 +134,12 @@ def _progress(backlog: ExampleQueue) -> str:
         f"{name} {len(backlog.waiting.get(name, ()))} of {task.minimum_rows}" for name, task in schema().tasks.items()
     )
     return f"no batch is full yet (rows: {', '.join(parts)})"
+
+
+def clip_update(delta: Vector, bound: float) -> Vector:
+    """The delta itself, or shrunk to an L2 norm of at most `bound`."""
+    length = norm(delta)
+    if length <= bound:
+        return delta
+    share = bound / length * (1 - 2**-23)  # rounding to C floats must not carry the norm over the bound
+    return array("f", (number * share for number in delta))

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedstep.errors import WireError
-from fedstep.federation.messages import SchemaShape, TrialScore, Update, clip, pack_update
+from fedstep.federation.messages import SchemaShape, TrialScore, Update, pack_update
+from fedstep.federation.update_builder import clip_update
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.inputs import (
@@ -159,7 +160,12 @@ def _offer(
     name = f"{turn * 1000 + project:032x}"
     try:
         update = Update(
-            SHAPE.digest, current.candidate.version, name, f"{project:032x}", {"flaky": 32}, {"flaky": clip(delta, 1.0)}
+            SHAPE.digest,
+            current.candidate.version,
+            name,
+            f"{project:032x}",
+            {"flaky": 32},
+            {"flaky": clip_update(delta, 1.0)},
         )
         scores = _scores(current, rows, labels, bool(poison))
         return UpdateOffer(

@@ -17,7 +17,8 @@ from typing import Protocol
 
 import uvloop
 
-from fedstep.federation.messages import Update, clip, pack_update, shape
+from fedstep.federation.messages import Update, pack_update, shape
+from fedstep.federation.update_builder import clip_update
 from fedstep.schema.schema import schema
 
 SIZE = 1 << 14  # bytes of a body
@@ -31,7 +32,7 @@ def full_update(number: int) -> bytes:
     """An update with every coordinate of every task, in SIZE bytes: the header is filled up with spaces."""
     dice = Random(number)
     deltas = {
-        task.name: clip(array("f", (dice.gauss(0, 1) for _ in range(task.size()))), 0.99 * task.clip)
+        task.name: clip_update(array("f", (dice.gauss(0, 1) for _ in range(task.size()))), 0.99 * task.clip)
         for task in schema().tasks.values()
     }
     rows = dict.fromkeys(deltas, 64)

@@ -7,8 +7,9 @@ from threading import Event, Lock, Thread
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable
 from fedstep.federation.client import FetchedModel, Receipt, pull, push
-from fedstep.federation.messages import Model, TrialScore, Update, clip, pack_update, shape
+from fedstep.federation.messages import Model, TrialScore, Update, pack_update, shape
 from fedstep.federation.transport import RetryPolicy, Transport, requests_transport
+from fedstep.federation.update_builder import clip_update
 from fedstep.schema.schema import schema
 
 ONCE = RetryPolicy(timeout=15.0, waits=())
@@ -99,7 +100,7 @@ def drawn(dice: Random, sender: int, turn: int, model: Model) -> Update:
     """An update that fits, with scores that neither promote fast nor reject."""
     ours = schema().tasks
     deltas = {
-        name: clip(array("f", (dice.gauss(0, 0.01) for _ in range(ours[name].size()))), ours[name].clip)
+        name: clip_update(array("f", (dice.gauss(0, 0.01) for _ in range(ours[name].size()))), ours[name].clip)
         for name in HEADS
     }
     scores = {name: TrialScore(model.trials[name], dice.gauss(0, 0.1)) for name in HEADS if name in model.trials}

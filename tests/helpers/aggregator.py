@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from fedstep.federation.messages import SchemaShape, Update, clip, shape
+from fedstep.federation.messages import SchemaShape, Update, shape
 from fedstep.federation.transport import HttpResponse
+from fedstep.federation.update_builder import clip_update
 from fedstep.schema.encoders import Categorical, Numeric, PiecewiseLinear
 from fedstep.schema.schema import Schema, Task
 from fedstep.server.aggregation.policy import BufferPolicy
@@ -148,8 +149,8 @@ def update() -> Callable[..., Update]:
     def make(number: int, base: int = 0, project: int | None = None, **changes: object) -> Update:
         dice = Random(number)
         deltas = {
-            "flaky": clip(array("f", (dice.gauss(0, 1) for _ in range(5))), 1.0),
-            "build-duration": clip(array("f", (dice.gauss(0, 1) for _ in range(3))), 0.2),
+            "flaky": clip_update(array("f", (dice.gauss(0, 1) for _ in range(5))), 1.0),
+            "build-duration": clip_update(array("f", (dice.gauss(0, 1) for _ in range(3))), 0.2),
         }
         made = Update(
             shape(SMALL).digest,

@@ -4,9 +4,10 @@ from array import array
 from pathlib import Path
 from random import Random
 
-from fedstep.federation.messages import SchemaShape, TrialScore, Update, clip
+from fedstep.federation.messages import SchemaShape, TrialScore, Update
 from fedstep.federation.secagg.share_messages import residues_to_bytes
 from fedstep.federation.secagg.shares import split_update
+from fedstep.federation.update_builder import clip_update
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.policy import BufferPolicy
@@ -33,7 +34,9 @@ def seed_of(number: int) -> bytes:
 
 def drawn(number: int, tasks: tuple[str, ...] = ("flaky",), base: int = 0, trial: int = -1, score: float = 0.0):
     dice = Random(number)
-    deltas = {task: clip(array("f", [dice.gauss(0, 1) for _ in range(SIZES[task])]), BOUNDS[task]) for task in tasks}
+    deltas = {
+        task: clip_update(array("f", [dice.gauss(0, 1) for _ in range(SIZES[task])]), BOUNDS[task]) for task in tasks
+    }
     scores = dict.fromkeys(tasks, TrialScore(trial, score)) if trial >= 0 else {}
     name = f"{number:032x}"
     return Update("a" * 16, base, name, name, dict.fromkeys(tasks, 8), deltas, scores)

@@ -12,9 +12,9 @@ from pathlib import Path
 from random import Random
 
 from fedstep.federation.client import pull
-from fedstep.federation.messages import Model, Update, clip, shape
-from fedstep.federation.secagg.share_client import Endpoint
-from fedstep.federation.transport import RetryPolicy, requests_transport
+from fedstep.federation.messages import Model, Update, shape
+from fedstep.federation.transport import Endpoint, RetryPolicy, requests_transport
+from fedstep.federation.update_builder import clip_update
 from fedstep.schema.schema import schema
 from tests.helpers.lifetime import bound
 
@@ -78,7 +78,7 @@ def drawn(number: int, base: int = 0, project: int | None = None) -> Update:
     """An update of the two smaller tasks, each number another id and, unless given, another project."""
     dice, tasks = Random(number), schema().tasks
     deltas = {
-        name: clip(array("f", (dice.gauss(0, 1) for _ in range(tasks[name].size()))), tasks[name].clip)
+        name: clip_update(array("f", (dice.gauss(0, 1) for _ in range(tasks[name].size()))), tasks[name].clip)
         for name in ("build-duration", "build-failure")
     }
     whose = f"{number if project is None else project:032x}"

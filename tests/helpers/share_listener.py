@@ -3,8 +3,7 @@
 import json
 
 from fedstep.errors import AggregatorUnreachable
-from fedstep.federation.secagg.share_client import Endpoint
-from fedstep.federation.transport import HttpResponse
+from fedstep.federation.transport import Endpoint, HttpResponse
 
 __all__ = ["Listener"]
 

@@ -98,7 +98,7 @@ class TestNetworkAccess:
         )
         assert callers("push") - {"history.git_sync"} == {"federation.outbox"}  # sync's own pushes a ref with git
         assert callers("post") == {"federation.client", "federation.outbox", "federation.secagg.share_client"}
-        assert callers("flush_by") == {"federation.outbox", "federation.secagg.share_client"}
+        assert callers("flush_with") == {"federation.outbox", "federation.secagg.share_client"}
         assert callers("push_pending") == {"cli.pipeline", "pipeline.train"}
 
     def test_everything_that_is_delivered_goes_through_the_record(self) -> None:
@@ -107,10 +107,12 @@ class TestNetworkAccess:
             for node in ast.walk(trees()["federation.sync"])
             if isinstance(node, ast.FunctionDef) and node.name == "push_pending"
         )
-        assert {"recorded", "flush", "flush_halves"} <= called(push_pending)
-        assert callers("flush_halves") == {"federation.sync"}
+        assert {"audit_transport", "flush", "flush_shares"} <= called(push_pending)
+        assert callers("flush_shares") == {"federation.sync"}
         sends = [one for one in ast.walk(push_pending) if isinstance(one, ast.Attribute) and one.attr == "send"]
-        noted = [one for one in ast.walk(push_pending) if isinstance(one, ast.Call) and called(one) == {"recorded"}]
+        noted = [
+            one for one in ast.walk(push_pending) if isinstance(one, ast.Call) and called(one) == {"audit_transport"}
+        ]
         inside_noted = [one for call in noted for one in ast.walk(call) if isinstance(one, ast.Attribute)]
         assert [ast.unparse(one) for one in sends if one not in inside_noted] == []
 

@@ -18,9 +18,10 @@ from fedstep.errors import AggregatorError, UpdateRefused, UsageError
 from fedstep.federation.client import post, push
 from fedstep.federation.messages import PrivacyGuarantee, TrialScore, Update, pack_update, shape
 from fedstep.federation.outbox import Outbox, read_audit
-from fedstep.federation.secagg.share_client import SHARES_PATH, Endpoint, flush_shares, push_shares
+from fedstep.federation.secagg.share_client import SHARES_PATH, flush_shares, push_shares
 from fedstep.federation.secagg.share_messages import pack_share
 from fedstep.federation.secagg.shares import LEVELS, hash_seed, split_update
+from fedstep.federation.transport import Endpoint
 from fedstep.history.project_store import ProjectStore
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
@@ -262,7 +263,7 @@ class TestHelper:
             with pytest.raises(UpdateRefused, match="fedstep-seed-2"):
                 send_masked(drawn(1), shared_helper)
             for half in (send_seed, send_masked):
-                with pytest.raises(AggregatorError, match="takes no shares") as caught:
+                with pytest.raises(AggregatorError, match="accepts no shares") as caught:
                     half(drawn(1), alone)
                 assert not isinstance(caught.value, UpdateRefused), "it waits until the URL is right"
             with pytest.raises(UpdateRefused, match="version 5"):

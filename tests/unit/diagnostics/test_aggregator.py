@@ -6,9 +6,8 @@ from fedstep.diagnostics.aggregator import check_aggregator
 from fedstep.errors import AggregatorUnreachable
 from fedstep.federation.messages import pack_model
 from fedstep.federation.model_cache import load_starter_model
-from fedstep.federation.secagg.share_client import Endpoint
 from fedstep.federation.sync import AggregatorLink
-from fedstep.federation.transport import HttpResponse, RetryPolicy
+from fedstep.federation.transport import Endpoint, HttpResponse, RetryPolicy
 from fedstep.report.inspection import InspectedToken
 
 MODEL = pack_model(load_starter_model()._replace(shares=5))
@@ -27,9 +26,9 @@ class TestSilence:
         def helper(*_words) -> HttpResponse:
             raise AggregatorUnreachable("https://two.example gave no answer", "Is it up?")
 
-        patience = RetryPolicy(timeout=1.0, waits=(), deadline=1.0, clock=lambda: now[0])
+        retry = RetryPolicy(timeout=1.0, waits=(), deadline=1.0, clock=lambda: now[0])
         found = check_aggregator(
-            AggregatorLink("https://one.example", leader, patience, Endpoint("https://two.example", helper)),
+            AggregatorLink("https://one.example", leader, retry, Endpoint("https://two.example", helper)),
             InspectedToken("none"),
         )
         said = {check.name: check for check in found}["Helper"]

@@ -41,13 +41,13 @@ class World:
         self.slept.append(seconds)
         self.now += seconds
 
-    def patience(self, **changes) -> RetryPolicy:
+    def retry(self, **changes) -> RetryPolicy:
         return RetryPolicy(**{"clock": lambda: self.now, "sleep": self.sleep, "random": lambda: 0.5, **changes})
 
 
 def pushed(*answers: HttpResponse | Exception, **changes):
     world = World(*answers)
-    return push(UPDATE, URL, world.send, world.patience(**changes))
+    return push(UPDATE, URL, world.send, world.retry(**changes))
 
 
 def failed(kind: type[AggregatorError], *answers: HttpResponse | Exception) -> str:
@@ -69,7 +69,7 @@ class TestPush:
         """A push carries its id and is sent gzipped where that is shorter."""
         world = World(HttpResponse(202, {}, RECEIPT))
         large = pack_update(Update("a" * 16, 3, "b" * 32, "c" * 32, {"flaky": 64}, {"flaky": array("f", bytes(4000))}))
-        assert push(large, URL, world.send, world.patience()) == Receipt("b" * 32, "r", 7)
+        assert push(large, URL, world.send, world.retry()) == Receipt("b" * 32, "r", 7)
         method, path, headers, body, timeout = world.asked[0]
         assert (method, path, timeout) == ("POST", "/v1/updates", 10.0)
         assert headers["Idempotency-Key"] == "b" * 32
@@ -79,7 +79,7 @@ class TestPush:
     def test_what_is_no_update_is_not_sent(self):
         world = World(HttpResponse(202, {}, RECEIPT))
         with pytest.raises(WireError):
-            push(b"{}", URL, world.send, world.patience())
+            push(b"{}", URL, world.send, world.retry())
         assert world.asked == []
 
     @pytest.mark.parametrize(
@@ -92,37 +92,37 @@ class TestPush:
         """An unreachable aggregator is asked again with growing and random pauses."""
         world = World(AggregatorUnreachable("nobody is there", "Start it."))
         with pytest.raises(AggregatorUnreachable, match="nobody"):
-            push(UPDATE, URL, world.send, world.patience(random=lambda: 0.9))
+            push(UPDATE, URL, world.send, world.retry(random=lambda: 0.9))
         assert world.slept == pytest.approx([0.7, 1.4, 2.8])
         assert len(world.asked) == 4
 
     def test_an_error_that_a_retry_cannot_mend_is_raised_at_once(self):
         world = World(AggregatorError("the certificate is not trusted"))
         with pytest.raises(AggregatorError, match="certificate"):
-            push(UPDATE, URL, world.send, world.patience())
+            push(UPDATE, URL, world.send, world.retry())
         assert len(world.asked) == 1
 
     def test_retry_after_is_honoured_when_it_fits_and_else_said(self):
         world = World(HttpResponse(429, {"retry-after": "6"}, b""), HttpResponse(202, {}, RECEIPT))
-        push(UPDATE, URL, world.send, world.patience())
+        push(UPDATE, URL, world.send, world.retry())
         assert world.slept == [6.0]
         assert "asks to wait 60 s" in failed(AggregatorUnreachable, HttpResponse(503, {"retry-after": "60"}, b""))
 
     def test_tries_and_pauses_stay_inside_the_timeout(self):
         world = World(HttpResponse(500, {}, b""), seconds=2.0)
         with pytest.raises(AggregatorUnreachable):
-            push(UPDATE, URL, world.send, world.patience(timeout=5.0))
+            push(UPDATE, URL, world.send, world.retry(timeout=5.0))
         assert world.now <= 5.0
         assert [asked[-1] for asked in world.asked] == [5.0, 2.5]
 
     def test_the_deadline_of_the_budget_cuts_the_timeout_short(self):
         world = World(HttpResponse(202, {}, RECEIPT))
         world.now = 28.0
-        push(UPDATE, URL, world.send, world.patience(deadline=30.0))
+        push(UPDATE, URL, world.send, world.retry(deadline=30.0))
         assert world.asked[0][-1] == 2.0
         world.now = 30.0
         with pytest.raises(AggregatorUnreachable, match="no time was left"):
-            push(UPDATE, URL, world.send, world.patience(deadline=30.0))
+            push(UPDATE, URL, world.send, world.retry(deadline=30.0))
 
     def test_what_is_refused_for_good_says_why(self):
         assert "the delta is too long" in failed(UpdateRefused, problem(422, detail="the delta is too long"))
@@ -186,17 +186,17 @@ class TestAnswers:
         """Any answer to a pull is a model, "not modified" or an aggregator error."""
         world = World(HttpResponse(status, {"content-encoding": header, "etag": header, "location": header}, body))
         if status == 304 and etag:
-            assert pull(URL, etag, world.send, OURS, world.patience()) == NotModified(etag)
+            assert pull(URL, etag, world.send, OURS, world.retry()) == NotModified(etag)
         else:
             with pytest.raises(AggregatorError) as error:
-                pull(URL, etag, world.send, OURS, world.patience())
+                pull(URL, etag, world.send, OURS, world.retry())
             assert str(error.value).isprintable()
 
 
 class TestPull:
     def test_a_pull_brings_the_model_its_bytes_and_its_etag(self):
         world = World(HttpResponse(200, {"etag": '"4-x"', "content-encoding": "gzip"}, deflate(MODEL)))
-        fetched = pull(URL, '"3-x"', world.send, OURS, world.patience())
+        fetched = pull(URL, '"3-x"', world.send, OURS, world.retry())
         assert isinstance(fetched, FetchedModel)
         assert (fetched.body, fetched.etag, fetched.model.candidate_version) == (MODEL, '"4-x"', 4)
         method, path, headers, body, _ = world.asked[0]
@@ -205,9 +205,9 @@ class TestPull:
 
     def test_not_modified_counts_only_where_a_model_was_shown(self):
         world = World(HttpResponse(304, {}, b""))
-        assert pull(URL, '"3-x"', world.send, OURS, world.patience()) == NotModified('"3-x"')
+        assert pull(URL, '"3-x"', world.send, OURS, world.retry()) == NotModified('"3-x"')
         with pytest.raises(AggregatorError):
-            pull(URL, "", world.send, OURS, world.patience())
+            pull(URL, "", world.send, OURS, world.retry())
 
     @pytest.mark.parametrize(
         ("answer", "words"),
@@ -221,14 +221,14 @@ class TestPull:
     def test_a_200_that_is_no_model_is_an_aggregator_error(self, answer, words):
         world = World(answer)
         with pytest.raises(AggregatorError, match=words) as error:
-            pull(URL, "", world.send, OURS, world.patience())
+            pull(URL, "", world.send, OURS, world.retry())
         assert "secret" not in str(error.value)
 
     def test_a_model_of_another_schema_is_a_schema_mismatch(self):
         world = World(HttpResponse(200, {}, MODEL))
         with pytest.raises(SchemaMismatch):
-            pull(URL, "", world.send, SchemaShape("f" * 16, {"flaky": 2}), world.patience())
+            pull(URL, "", world.send, SchemaShape("f" * 16, {"flaky": 2}), world.retry())
 
     def test_an_etag_that_cannot_be_a_header_is_forgotten(self):
         world = World(HttpResponse(200, {"etag": '"x\r\nX: y"'}, MODEL))
-        assert pull(URL, "", world.send, OURS, world.patience()).etag == ""
+        assert pull(URL, "", world.send, OURS, world.retry()).etag == ""

@@ -1,5 +1,7 @@
 """One batch in a period: what the client makes where an aggregator promises differential privacy."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -143,3 +145,10 @@ class TestGuarantee:
         tensors = unpack(pack_model(load_starter_model()._replace(promise=WEEKLY)))
         with pytest.raises(WireError):
             unpack_model(pack({**tensors.words, "privacy": word}, tensors.vectors))
+
+
+class TestImports:
+    def test_train_without_helper_loads_no_secure_aggregation(self) -> None:
+        program = "import sys, fedstep.pipeline.train; print([name for name in sys.modules if 'secagg' in name])"
+        process = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+        assert process.stdout.strip() == "[]"

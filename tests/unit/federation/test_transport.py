@@ -103,10 +103,10 @@ def endless_header(connection: socket.socket, _asked: bytes) -> None:
         connection.sendall(b"y" * (1 << 16))
 
 
-def failure(url: str, token: str = TOKEN, patience: RetryPolicy = SHORT) -> FedstepError:
+def failure(url: str, token: str = TOKEN, retry: RetryPolicy = SHORT) -> FedstepError:
     """The error of a push; it came by itself, whatever the other side does, and shows no secret."""
     with pytest.raises(AggregatorError) as error:
-        push(UPDATE, url, requests_transport(url, token), patience)
+        push(UPDATE, url, requests_transport(url, token), retry)
     said = "".join(traceback.format_exception(error.value))
     assert TOKEN not in said
     assert "hunter2" not in said

@@ -119,9 +119,9 @@ class TestTokens:
         deltas = {"build-duration": zeros(ours.sizes["build-duration"])}
         made = Update(ours.digest, 0, "1" * 32, "2" * 32, {"build-duration": 8}, deltas)
         with serving(tmp_path, issuer) as url:
-            send, patience = ci_transport(url, "", env), RetryPolicy(timeout=20.0)
-            assert isinstance(pull(url, "", send, ours, patience), FetchedModel)
-            assert push(pack_update(made), url, send, patience).version == 0
+            send, retry = ci_transport(url, "", env), RetryPolicy(timeout=20.0)
+            assert isinstance(pull(url, "", send, ours, retry), FetchedModel)
+            assert push(pack_update(made), url, send, retry).version == 0
             with pytest.raises(AggregatorError, match="id-token: write"):
-                pull(url, "", ci_transport(url, "", {"GITHUB_ACTIONS": "true"}), ours, patience)
+                pull(url, "", ci_transport(url, "", {"GITHUB_ACTIONS": "true"}), ours, retry)
         assert sum(path.startswith("/token?") for path in issuer.asked) == 1

@@ -22,7 +22,7 @@ from fedstep.federation.messages import (
 )
 from fedstep.federation.model_cache import load_starter_model, save_model
 from fedstep.federation.outbox import Outbox
-from fedstep.federation.secagg.share_client import Endpoint, flush_shares
+from fedstep.federation.secagg.share_client import flush_shares
 from fedstep.federation.secagg.share_messages import MaskedShare, SeedShare, unpack_masked_share, unpack_seed_share
 from fedstep.federation.secagg.shares import (
     CHANCE,
@@ -43,8 +43,8 @@ from fedstep.federation.secagg.shares import (
     scale_deviations,
     split_update,
 )
-from fedstep.federation.sync import AggregatorLink, _served, push_pending
-from fedstep.federation.transport import HttpResponse, RetryPolicy
+from fedstep.federation.sync import AggregatorLink, _served_model, push_pending
+from fedstep.federation.transport import Endpoint, HttpResponse, RetryPolicy
 from fedstep.history.project_store import ProjectStore
 from fedstep.schema.schema import schema
 from tests.helpers.share_listener import Listener
@@ -215,7 +215,7 @@ class TestModels:
         home, asked = ProjectStore(str(tmp_path)), []
 
         def served(*words):
-            found = _served(*words)
+            found = _served_model(*words)
             Outbox(tmp_path / "outbox").keep(pack_update(real()))
             return found
 
@@ -223,7 +223,7 @@ class TestModels:
             asked.append(path)
             return HttpResponse(202, {}, b"{}")
 
-        monkeypatch.setattr("fedstep.federation.sync._served", served)
+        monkeypatch.setattr("fedstep.federation.sync._served_model", served)
         flushed = push_pending(
             home, AggregatorLink("https://one.example", send, ONCE, Endpoint("https://two.example", send))
         )

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.errors import AggregatorError, HistoryError, SchemaMismatch, WireError
-from fedstep.federation.messages import SchemaShape, TrialScore, Update, clip, pack_model, pack_update
+from fedstep.federation.messages import SchemaShape, TrialScore, Update, pack_model, pack_update
 from fedstep.federation.model_cache import load_starter_model, save_model
 from fedstep.federation.outbox import Outbox, read_audit
-from fedstep.federation.secagg.share_client import Endpoint, flush_shares, push_shares
+from fedstep.federation.secagg.share_client import flush_shares, push_shares
 from fedstep.federation.secagg.share_messages import (
     MaskedShare,
     SeedShare,
@@ -36,7 +36,8 @@ from fedstep.federation.secagg.shares import (
     split_update,
 )
 from fedstep.federation.sync import AggregatorLink, push_pending
-from fedstep.federation.transport import HttpResponse, RetryPolicy
+from fedstep.federation.transport import Endpoint, HttpResponse, RetryPolicy
+from fedstep.federation.update_builder import clip_update
 from fedstep.history.project_store import ProjectStore
 from fedstep.schema.schema import schema
 from fedstep.server.gate import Gate
@@ -68,7 +69,7 @@ class TestSplit:
     )
     def test_shares_add_up_to_the_update_within_half_a_step(self, numbers, bound, score, seed):
         """The shares add up to any update within its bounds, to half a step."""
-        delta = clip(array("f", numbers), bound)
+        delta = clip_update(array("f", numbers), bound)
         update = UPDATE._replace(deltas={"flaky": delta}, rows={"flaky": 8}, scores={"flaky": TrialScore(1, score)})
         *steps, vote = opened(*split_update(update, {"flaky": bound}, seed), "flaky")
         assert all(abs(step - number * LEVELS / bound) <= 0.5 + 1e-6 for step, number in zip(steps, delta, strict=True))
@@ -332,5 +333,5 @@ class TestPush:
 
     def test_aggregator_without_shares_says_so_and_keeps_it_waiting(self):
         """An aggregator without shares says so, and the update waits."""
-        with pytest.raises(AggregatorError, match="takes no shares"):
+        with pytest.raises(AggregatorError, match="accepts no shares"):
             push_shares(real(), SEED, Listener(202).peer, Listener(404).peer, ONCE)

@@ -93,9 +93,9 @@ def explain(**given: Any) -> int:
 def _one_test(wanted: str, table: "TestTable") -> str:
     """The one test that is meant, by its id or the one before a rename; "" after having said which it could be."""
     from fedstep.diagnostics.explain import MOST_MATCHES, matches, nearest
-    from fedstep.history.test_table import formerly
+    from fedstep.history.test_table import former_ids
 
-    tests, now = table.ids, formerly(table)
+    tests, now = table.ids, former_ids(table)
     if not tests:
         raise HistoryError("no test of this project is known yet", "Run fedstep train after your tests")
     found = matches(wanted, tests) or tuple(now[former] for former in matches(wanted, tuple(now)))

@@ -38,12 +38,12 @@ def show_history(**given: Any) -> int:
     Example: fedstep history show --history git
     """
 
-    from fedstep.history.history_overview import overview, travel_of
+    from fedstep.history.history_overview import describe_ref, summarize_history
 
     place = context_from(given)
-    seen = overview(place.store)
+    seen = summarize_history(place.store)
     travel = (
-        travel_of(place.store, channel_of(given, place), ASKING_SECONDS)
+        describe_ref(place.store, channel_of(given, place), ASKING_SECONDS)
         if uses_git_history(given)
         else Unavailable("a folder")
     )
@@ -161,7 +161,7 @@ def _published(given: Options, place: RunContext, keep: int) -> str:
 def _rebuilt(home: ProjectStore) -> str:
     """Learn all again; what waits to be sent stays as it was, or rows that were sent would be sent again."""
     try:
-        from fedstep.model.training import learn_again, store_state
+        from fedstep.model.training import relearn_all, save_state
     except ImportError as error:
         remedy = "Run: pip install 'fedstep[train]'. Nothing was changed"
         raise MissingExtra(f"{error.name or 'scikit-learn'} is not installed", remedy) from error
@@ -172,8 +172,8 @@ def _rebuilt(home: ProjectStore) -> str:
 
     kept = load_model(home)
     with exclusive(home):
-        progress = learn_again(home, kept.model.production)
-        store_state(home, progress.state)
+        progress = relearn_all(home, kept.model.production)
+        save_state(home, progress.state)
     save_prediction(home, kept, load_predictor(home, kept))
     echo_warnings(*progress.warnings)
     return f"{progress.records} builds learned, {progress.ripened} rows"

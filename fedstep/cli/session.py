@@ -181,9 +181,9 @@ def channel_of(given: Options, place: RunContext) -> "GitChannel":
 
 def fetch_now(given: Options, place: RunContext, seconds: float) -> None:
     """Fetch and take in, within this time; what is ignored is said. HistoryError where it failed."""
-    from fedstep.history.git_sync import receive
+    from fedstep.history.git_sync import fetch_and_import
 
-    echo_warnings(*receive(place.store, channel_of(given, place), seconds, place.now).warnings)
+    echo_warnings(*fetch_and_import(place.store, channel_of(given, place), seconds, place.now).warnings)
 
 
 def publish_now(given: Options, place: RunContext, keep: int, seconds: float) -> bool:
@@ -198,9 +198,9 @@ def publish_now(given: Options, place: RunContext, keep: int, seconds: float) ->
 
 def _fetch_if_due(given: Options, place: RunContext) -> None:
     """In CI always; by hand when the last fetch is old; else take in what git has fetched since."""
-    from fedstep.history.merge import load_seen
+    from fedstep.history.merge import load_sync_state
 
-    seen = load_seen(place.store)
+    seen = load_sync_state(place.store)
     if in_ci(place.ci):
         fetch_now(given, place, IN_CI_SECONDS)
     elif place.now - seen.fetched_at >= FRESH_FOR and place.now - seen.tried_at >= RETRY_AFTER:
@@ -212,7 +212,7 @@ def _fetch_if_due(given: Options, place: RunContext) -> None:
 def _take_what_is_here(given: Options, place: RunContext) -> None:
     """Take the ref of this clone in, if it is not the one that was taken in last: somebody has run `git fetch`."""
     from fedstep.history.git_transport import GitChannel, local_commit
-    from fedstep.history.merge import load_seen, take_in
+    from fedstep.history.merge import import_ref, load_sync_state
 
-    if local_commit(place.root) != load_seen(place.store).commit:
-        echo_warnings(*take_in(place.store, GitChannel(place.root, part=part_of(given))).warnings)
+    if local_commit(place.root) != load_sync_state(place.store).commit:
+        echo_warnings(*import_ref(place.store, GitChannel(place.root, part=part_of(given))).warnings)

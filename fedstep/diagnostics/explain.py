@@ -9,13 +9,13 @@ from typing import NamedTuple
 from fedstep.errors import HistoryError, UsageError
 from fedstep.features.flaky import ACTIVE_BUILDS, flaky_columns, row_of, typical_seconds
 from fedstep.federation.model_cache import load_model
-from fedstep.history.flakiness import NOTHING, evidence, fold_tests
-from fedstep.history.project_store import ProjectStore, build_of
+from fedstep.history.flakiness import NOTHING, apply_test_runs, informative_runs
+from fedstep.history.project_store import ProjectStore, build_name
 from fedstep.history.records import BuildRecord
 from fedstep.history.summary import Summary
-from fedstep.history.test_table import NEVER, TestTable, formerly
+from fedstep.history.test_table import NEVER, TestTable, former_ids
 from fedstep.ingest.change_impact import group_of
-from fedstep.model.calibration import probability, untried
+from fedstep.model.calibration import initial_scaling, probability
 from fedstep.model.linear import LocalWeights, sigmoid
 from fedstep.model.predictor import WORTH_NAMING, Predictor
 from fedstep.pipeline.predict import describe_model, load_predictor
@@ -44,13 +44,13 @@ def past_runs(home: ProjectStore, ids: Collection[str], revealed: str) -> tuple[
 
 def _newest(home: ProjectStore, ids: Collection[str]) -> Iterator[tuple[BuildRecord, TestRun, bool]]:
     """The newest records in which the test is, with its run, and whether that is evidence."""
-    files = {build_of(name): name for name in home.log.files()}  # a build that is there twice counts once
+    files = {build_name(name): name for name in home.log.files()}  # a build that is there twice counts once
     left = MOST_RUNS
     for _, entry in home.log.entries(sorted(files.values(), reverse=True)[:MOST_RECORDS]):
         run = None if isinstance(entry, Dropped) else next((run for run in entry.tests if run.test in ids), None)
         if run is None or isinstance(entry, Dropped):
             continue
-        yield entry, run, any(one.test == run.test for one in evidence(entry.tests))
+        yield entry, run, any(one.test == run.test for one in informative_runs(entry.tests))
         left -= 1
         if not left:
             return
@@ -166,7 +166,7 @@ def _runner(subject: ExplainedTest) -> Callable[[TestTable, Outcome], TestTable]
     def run(table: TestTable, outcome: Outcome) -> TestTable:
         runs = (TestRun(test, outcome, seconds),)
         entry = BuildRecord("", 0.0, 0.0, NO_SECONDS, stream, BuildOutcome.PASSED, change_known=True, tests=runs)
-        return fold_tests(table, entry, NEVER, subject.summary.count)
+        return apply_test_runs(table, entry, NEVER, subject.summary.count)
 
     return run
 
@@ -181,9 +181,9 @@ def explain(
     """All about one test of the summary, which must know it. Nothing is written."""
     table, kept = summary.tests, load_model(home)
     number = table.ids.index(test)
-    former = next((old for old, now in formerly(table).items() if now == test), "")
+    former = next((old for old, now in former_ids(table).items() if now == test), "")
     forecaster = load_predictor(home, kept)
-    platt = forecaster.correction.platt.get("flaky", untried("flaky"))
+    platt = forecaster.correction.platt.get("flaky", initial_scaling("flaky"))
     subject = ExplainedTest(summary, number, row_of(flaky_columns(table), number))
     shared, private = _shared(forecaster, subject.values), _private(forecaster, test)
     beyond = sum(one.local for one in private)
@@ -288,7 +288,7 @@ def find_test(name: str, table: TestTable) -> str:
     """
     if not table.ids:
         raise HistoryError("no test of this project is known yet", "Run fedstep train after your tests")
-    renamed = formerly(table)
+    renamed = former_ids(table)
     candidates = matches(name, table.ids) or tuple(renamed[old] for old in matches(name, tuple(renamed)))
     if len(candidates) == 1:
         return candidates[0]

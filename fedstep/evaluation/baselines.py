@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import exp, isfinite, log
 
 from fedstep.features.duration import jenkins_estimate
-from fedstep.history.builds import PastBuild, PlannedBuild, finished, median
+from fedstep.history.builds import PastBuild, PlannedBuild, finished_builds, median
 from fedstep.history.test_table import NEVER, TestTable
 from fedstep.ingest.change_impact import group_of
 from fedstep.types import Unavailable
@@ -15,7 +15,7 @@ PACE = 0.3  # of the exponential average: weight of the newest build
 
 def times(past: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str, float]:
     """Seconds by name: Jenkins' estimate, the last build, the median of 20, an exponential average of logs."""
-    builds = finished(past, now)
+    builds = finished_builds(past, now)
     known = [build.seconds for build in builds if isfinite(build.seconds) and build.seconds > 0]
     if not known:
         return {}
@@ -26,7 +26,7 @@ def times(past: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str, float]:
 
 def chances_of_failure(past: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str, float]:
     """Chances by name: the last outcome, the failure rate of the last 20 builds, and of those of the same branch."""
-    known = finished(past, now)
+    known = finished_builds(past, now)
     branch = [build for build in known if build.branch == now.branch]
     rate = _failed(known[-LATELY:])
     return {

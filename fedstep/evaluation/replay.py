@@ -24,7 +24,7 @@ from fedstep.evaluation.corpus import (
     write_steps,
 )
 from fedstep.evaluation.replay_tests import Truth, predict_test_times, rerun_steps, test_steps
-from fedstep.features.rows import duration_row, failure_row, stream_of
+from fedstep.features.rows import duration_example, failure_example, stream_name
 from fedstep.history.builds import PastBuild
 from fedstep.history.records import make_record
 from fedstep.history.summary import MAXIMUM_BUILDS, past_build
@@ -58,7 +58,7 @@ def build_steps(builds: Iterable[PastBuild], task: str) -> Iterator[BuildStep]:
 
 def _duration_case(past: Past, build: PastBuild, number: int) -> Case | Unavailable:
     planned = planned_of(build)
-    found = duration_row(past, planned, str(number), build.seconds)
+    found = duration_example(past, planned, str(number), build.seconds)
     if isinstance(found, Unavailable):
         return found
     estimate, row = found
@@ -70,7 +70,7 @@ def _duration_case(past: Past, build: PastBuild, number: int) -> Case | Unavaila
 
 def _failure_case(past: Past, build: PastBuild, number: int) -> Case | Unavailable:
     planned = planned_of(build)
-    row = failure_row(past, planned, str(number), build.outcome)
+    row = failure_example(past, planned, str(number), build.outcome)
     return Case(
         number, build.stream, row, row.target, chances_of_failure(past, planned), scored=len(past) >= FEWEST_BUILDS
     )
@@ -185,7 +185,7 @@ def _past(evidence: FinishedBuild) -> PastBuild:
     ci, duration = evidence.situation.ci, evidence.duration
     build = Build("", evidence.situation, evidence.finished_at, duration, evidence.outcome, evidence.reports)
     author = evidence.situation.change.author if isinstance(evidence.situation.change, Change) else ""
-    return past_build(make_record(build, stream_of(ci, "recorded"), author))
+    return past_build(make_record(build, stream_name(ci, "recorded"), author))
 
 
 def _kinds(path: Path) -> Mapping[tuple[str, str], bool] | None:

@@ -11,14 +11,14 @@ from zlib import crc32
 from fedstep.evaluation.baselines import chances_of_flaking
 from fedstep.evaluation.corpus import BuildStep, Case, KnownLabel, RerunTest
 from fedstep.features.flaky import flaky_values
-from fedstep.features.rows import flaky_rows, plan, stream_of, test_private, triage_rows
+from fedstep.features.rows import flaky_examples, plan_build, private_test_features, stream_name, triage_examples
 from fedstep.features.test_duration import expected_seconds
 from fedstep.history.builds import PlannedBuild, median
-from fedstep.history.flakiness import evidence
+from fedstep.history.flakiness import informative_runs
 from fedstep.history.records import Example, make_record
-from fedstep.history.summary import Summary, fold
+from fedstep.history.summary import Summary, apply_record
 from fedstep.history.test_table import WINDOW, TestTable, read_times, with_tests, with_time
-from fedstep.model.labels import LabelledExample, is_due, numbered, resolve_labels
+from fedstep.model.labels import LabelledExample, is_due, renumber_runs, resolve_labels
 from fedstep.schema.encoders import sub_words
 from fedstep.schema.schema import schema
 from fedstep.types import Build, Duration, FinishedBuild, Outcome, TestRun, Unavailable
@@ -83,7 +83,7 @@ def _start(replay: _Replay, number: int, evidence: FinishedBuild) -> tuple[Case,
         evidence.reports,
     )
     source = build.duration.source if isinstance(build.duration, Duration) else ""
-    planned = plan(build.situation, stream_of(ci, source), "")
+    planned = plan_build(build.situation, stream_name(ci, source), "")
     rows = ROWS[replay.task](replay.summary, build, planned)
     guesses = _guesses(replay, rows)
     first = replay.cases
@@ -104,9 +104,9 @@ def _finish(replay: _Replay, now: float) -> tuple[KnownLabel, ...]:
     known: list[KnownLabel] = []
     while replay.running and replay.running[0][0] <= now:
         _, _, (build, planned, rows, first) = heappop(replay.running)
-        replay.summary = fold(replay.summary, build.name, make_record(build, planned.stream, ""))
+        replay.summary = apply_record(replay.summary, build.name, make_record(build, planned.stream, ""))
         replay.builds.append(build.situation.ci.run)
-        fresh = numbered(rows, replay.summary.tests)
+        fresh = renumber_runs(rows, replay.summary.tests)
         replay.keys |= {(row.subject, row.run): first + n for n, row in enumerate(fresh)}
         ripe, replay.pending = resolve_labels(replay.task, (*replay.pending, *fresh), replay.summary.tests)
         known += [_known(replay, one) for one in ripe]
@@ -147,7 +147,7 @@ def _last_words(replay: _Replay) -> Iterator[Case]:
     guesses = chances_of_flaking(table, table.ids)
     for number, values in enumerate(flaky_values(table)):
         test = table.ids[number]
-        row = Example(test, table.runs[number], *task.encode(values), test_private(test))
+        row = Example(test, table.runs[number], *task.encode(values), private_test_features(test))
         truth = float((replay.truth.tests or {}).get(test, nan))
         yield Case(replay.cases + number, "", row, truth, guesses[number])
 
@@ -157,8 +157,8 @@ def _due(test: str, runs: int) -> bool:
 
 
 ROWS: dict[str, Callable[[Summary, Build, PlannedBuild], tuple[Example, ...]]] = {
-    "flaky": lambda summary, build, _: flaky_rows(summary, build, _due),
-    "triage": triage_rows,
+    "flaky": lambda summary, build, _: flaky_examples(summary, build, _due),
+    "triage": triage_examples,
 }
 
 
@@ -241,7 +241,7 @@ class _Known:
 
     def learn(self, tests: tuple[TestRun, ...]) -> None:
         """Take in the times of a finished build; failures in an incident tell nothing, as everywhere."""
-        for run in evidence(tests):
+        for run in informative_runs(tests):
             if run.seconds >= 0:
                 self.kept[run.test] = with_time(self.kept.get(run.test, ""), run.seconds)
                 self.reported.setdefault(run.test, deque(maxlen=WINDOW)).append(run.seconds)

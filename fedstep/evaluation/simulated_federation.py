@@ -14,12 +14,12 @@ from fedstep.evaluation.replay import Extracted
 from fedstep.features.duration import Estimate
 from fedstep.federation.messages import Model, check_update, pack_update, shape, unpack_update
 from fedstep.federation.update_builder import make_update
-from fedstep.model.calibration import QuantileTrackers, probability, untried
+from fedstep.model.calibration import QuantileTrackers, initial_scaling, probability
 from fedstep.model.labels import LabelledExample
 from fedstep.model.linear import LocalWeights
 from fedstep.model.sgd import learn_shared
 from fedstep.model.state import ExampleQueue, LocalModel
-from fedstep.model.training import absorb_ripe, full_margin
+from fedstep.model.training import full_margin, learn_examples
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import Contribution, aggregate, default_rules
 from fedstep.types import Unavailable
@@ -166,7 +166,7 @@ class SimulatedProject:
                 yield one.prediction._replace(truth=known.label if isnan(known.truth) else known.truth)
 
     def _absorb(self, ripe: Sequence[LabelledExample], stream: str) -> None:
-        correction, backlog = absorb_ripe(
+        correction, backlog = learn_examples(
             self._task, self._correction, self._backlog, ripe, self._shared.weights, stream
         )
         self._correction, self._backlog = correction, self._shared.offer(self._name, backlog)
@@ -179,7 +179,7 @@ class SimulatedProject:
 
     def _meant(self, case: Case, score: float) -> tuple[float, float, float]:
         if self._task != "build-duration":
-            chance = probability(self._correction.platt.get(self._task, untried(self._task)), score)
+            chance = probability(self._correction.platt.get(self._task, initial_scaling(self._task)), score)
             return chance, chance, chance
         estimate = Estimate(*case.estimate, 0)
         trackers = self._correction.trackers.get(case.stream, QuantileTrackers())

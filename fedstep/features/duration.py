@@ -5,7 +5,15 @@ from math import exp, isfinite, log
 from operator import itemgetter
 from typing import NamedTuple
 
-from fedstep.history.builds import PastBuild, PlannedBuild, finished, median, quantile, quantiles, resemblance
+from fedstep.history.builds import (
+    PastBuild,
+    PlannedBuild,
+    finished_builds,
+    median,
+    quantile,
+    quantiles,
+    weigh_by_similarity,
+)
 from fedstep.schema.encoders import Raw
 from fedstep.types import Unavailable
 
@@ -65,10 +73,10 @@ def duration_features(past: Sequence[PastBuild], now: PlannedBuild) -> tuple[Est
 
     The target of a row is `estimate.departure(seconds)`. Absent without a finished, timed build of the stream.
     """
-    known = [build for build in finished(past, now) if isfinite(build.seconds) and build.seconds > 0]
+    known = [build for build in finished_builds(past, now) if isfinite(build.seconds) and build.seconds > 0]
     if not known:
         return NO_BUILD
-    times, close = [log(build.seconds) for build in known], resemblance(known, now, _costs(len(known)))
+    times, close = [log(build.seconds) for build in known], weigh_by_similarity(known, now, _costs(len(known)))
     order = sorted(range(len(times)), key=times.__getitem__)
     by_time = itemgetter(*order, order[0])  # one more, for a getter of a single place gives no sequence
     ascending = by_time(times)[:-1]
@@ -90,7 +98,7 @@ def jenkins_estimate(past: Sequence[PastBuild], now: PlannedBuild) -> float | Un
 
     The mean of the three most recent finished builds at UNSTABLE or better, filled from the most recent at FAILURE.
     """
-    known = [build for build in finished(past, now) if isfinite(build.seconds) and build.seconds > 0]
+    known = [build for build in finished_builds(past, now) if isfinite(build.seconds) and build.seconds > 0]
     good = [build.seconds for build in known if build.outcome in ("passed", "unstable")]
     failed = [build.seconds for build in known if build.outcome == "failed"]
     chosen = (good[::-1] + failed[::-1])[:JENKINS_BUILDS]

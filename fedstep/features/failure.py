@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from math import log
 
-from fedstep.history.builds import PastBuild, PlannedBuild, finished, resemblance
+from fedstep.history.builds import PastBuild, PlannedBuild, finished_builds, weigh_by_similarity
 from fedstep.schema.encoders import Raw
 
 PRIOR, PRIOR_BUILDS = 0.3, 2.0  # before anything is known: two builds at the failure rate of an average project
@@ -43,9 +43,9 @@ def failure_features(past: Sequence[PastBuild], now: PlannedBuild) -> Raw:
 
     `similar` is the rate among builds that resemble this one; every other rate is its difference from `similar`.
     """
-    known = finished(past, now)
+    known = finished_builds(past, now)
     failed = [float(build.outcome != "passed") for build in known]
-    close = resemblance(known, now, COSTS)
+    close = weigh_by_similarity(known, now, COSTS)
     own = _rate(failed, [1.0] * len(failed), PRIOR, PRIOR_BUILDS)
     similar = _log_odds(_rate(failed, close.weights(), own, OWN_BUILDS))
     rates = {name: _rate(failed, close.weights(*view), own, OWN_BUILDS) for name, view in VIEWS.items()}

@@ -8,7 +8,7 @@ from fedstep.features.failure import failure_features
 from fedstep.features.flaky import flaky_columns, row_of
 from fedstep.features.triage_features import triage_values
 from fedstep.history.builds import PastBuild, PlannedBuild
-from fedstep.history.flakiness import evidence, is_incident
+from fedstep.history.flakiness import informative_runs, is_incident
 from fedstep.history.records import Example
 from fedstep.history.summary import Summary
 from fedstep.history.test_table import numbers, with_tests
@@ -17,14 +17,14 @@ from fedstep.schema.schema import schema
 from fedstep.types import Build, BuildContext, BuildOutcome, Change, CiRun, Duration, Unavailable
 
 
-def stream_of(ci: CiRun, source: str) -> str:
+def stream_name(ci: CiRun, source: str) -> str:
     """The stream of a job run: job, matrix cell and the source of its duration. Only equal streams are compared."""
     return "|".join((ci.job, ci.cell, source))
 
 
 def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
     """The stream whose next build is predicted: this job's newest, else (on a laptop) the most frequent of late."""
-    own = stream_of(ci, "")
+    own = stream_name(ci, "")
     newest = next((build.stream for build in reversed(builds) if build.stream.startswith(own)), None)
     if newest is not None:
         return newest
@@ -32,7 +32,7 @@ def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
     return counts.most_common(1)[0][0] if counts else own
 
 
-def plan(situation: BuildContext, stream: str, author: str) -> PlannedBuild:
+def plan_build(situation: BuildContext, stream: str, author: str) -> PlannedBuild:
     """The planned build; `author` is the keyed hash that stands for the change's author."""
     ci, change = situation.ci, situation.change
     known = change if isinstance(change, Change) else None
@@ -57,7 +57,7 @@ def plan(situation: BuildContext, stream: str, author: str) -> PlannedBuild:
 FARTHEST = 50.0  # spreads; a target is held inside, so that one absurd time cannot throw a tracker off for good
 
 
-def rows_of_build(
+def build_examples(
     summary: Summary, build: Build, planned: PlannedBuild, due: Callable[[str, int], bool]
 ) -> Mapping[str, tuple[Example, ...]]:
     """The rows by task, with the summary as it stood before the build.
@@ -65,27 +65,27 @@ def rows_of_build(
     `due(test, runs)`: whether a test gives a flaky row. It gives one at most until the next horizon.
     """
     return {
-        "flaky": flaky_rows(summary, build, due),
-        "triage": triage_rows(summary, build, planned),
-        "build-failure": (failure_row(summary.builds, planned, build.name, build.outcome),),
+        "flaky": flaky_examples(summary, build, due),
+        "triage": triage_examples(summary, build, planned),
+        "build-failure": (failure_example(summary.builds, planned, build.name, build.outcome),),
         "build-duration": _duration_rows(summary, build, planned),
     }
 
 
-def test_private(test: str) -> tuple[str, ...]:
+def private_test_features(test: str) -> tuple[str, ...]:
     """The private features of a test: itself and its class."""
     return (f"test={test}", f"class={group_of(test)}")
 
 
-def build_private(planned: PlannedBuild) -> tuple[str, ...]:
+def private_build_features(planned: PlannedBuild) -> tuple[str, ...]:
     """The private features of a build: its branch, its job and its author, where known."""
     named = (("branch", planned.branch), ("job", planned.stream), ("author", planned.author))
     return tuple(f"{kind}={value}" for kind, value in named if value)
 
 
-def flaky_rows(summary: Summary, build: Build, due: Callable[[str, int], bool]) -> tuple[Example, ...]:
+def flaky_examples(summary: Summary, build: Build, due: Callable[[str, int], bool]) -> tuple[Example, ...]:
     """A row for each test that ran and is due."""
-    ran = [run.test for run in evidence(build.reports.tests)]
+    ran = [run.test for run in informative_runs(build.reports.tests)]
     table = with_tests(summary.tests, ran)
     places = numbers(table)
     chosen = [places[test] for test in ran if due(test, table.runs[places[test]])]
@@ -94,12 +94,12 @@ def flaky_rows(summary: Summary, build: Build, due: Callable[[str, int], bool]) 
     columns = flaky_columns(table)
     task = schema().tasks["flaky"]
     return tuple(
-        Example(table.ids[n], table.runs[n], *task.encode(row_of(columns, n)), test_private(table.ids[n]))
+        Example(table.ids[n], table.runs[n], *task.encode(row_of(columns, n)), private_test_features(table.ids[n]))
         for n in chosen
     )
 
 
-def triage_rows(summary: Summary, build: Build, planned: PlannedBuild) -> tuple[Example, ...]:
+def triage_examples(summary: Summary, build: Build, planned: PlannedBuild) -> tuple[Example, ...]:
     """A row for each failure; none in an incident."""
     if is_incident(build.reports.tests):
         return ()
@@ -107,7 +107,7 @@ def triage_rows(summary: Summary, build: Build, planned: PlannedBuild) -> tuple[
     places = numbers(table)
     task = schema().tasks["triage"]
     return tuple(
-        Example(run.test, table.runs[places[run.test]], *task.encode(values), test_private(run.test))
+        Example(run.test, table.runs[places[run.test]], *task.encode(values), private_test_features(run.test))
         for run, values in triage_values(table, build, last_commit(summary.builds, planned.stream))
     )
 
@@ -117,13 +117,13 @@ def last_commit(builds: tuple[PastBuild, ...], stream: str) -> str:
     return next((build.commit for build in reversed(builds) if build.stream == stream), "")
 
 
-def failure_row(past: Sequence[PastBuild], planned: PlannedBuild, name: str, outcome: str) -> Example:
+def failure_example(past: Sequence[PastBuild], planned: PlannedBuild, name: str, outcome: str) -> Example:
     """The row of one build: whether it does not pass."""
     row = schema().tasks["build-failure"].encode(failure_features(past, planned))
-    return Example(name, 0, *row, build_private(planned), float(outcome != BuildOutcome.PASSED))
+    return Example(name, 0, *row, private_build_features(planned), float(outcome != BuildOutcome.PASSED))
 
 
-def duration_row(
+def duration_example(
     past: Sequence[PastBuild], planned: PlannedBuild, name: str, seconds: float
 ) -> tuple[Estimate, Example] | Unavailable:
     """The running estimate and the row of one build that took so long; Absent where nothing is known before it.
@@ -141,5 +141,5 @@ def duration_row(
 def _duration_rows(summary: Summary, build: Build, planned: PlannedBuild) -> tuple[Example, ...]:
     if not isinstance(build.duration, Duration) or build.duration.seconds <= 0:
         return ()
-    found = duration_row(summary.builds, planned, build.name, build.duration.seconds)
+    found = duration_example(summary.builds, planned, build.name, build.duration.seconds)
     return () if isinstance(found, Unavailable) else (found[1],)

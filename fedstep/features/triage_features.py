@@ -6,7 +6,7 @@ from math import isnan, log
 from typing import NamedTuple
 
 from fedstep.features.flaky import history_columns, rounded, row_of, typical_seconds
-from fedstep.history.flakiness import PASSED_ON_COMMIT, FailureContext, scene_of
+from fedstep.history.flakiness import PASSED_ON_COMMIT, FailureContext, failure_context
 from fedstep.history.test_table import TestTable, numbers
 from fedstep.ingest.change_impact import group_of
 from fedstep.schema.encoders import Raw, Value
@@ -71,7 +71,7 @@ def _failures(table: TestTable, build: Build, runs: Sequence[TestRun], previous_
         Counter(group_of(run.test) for run in runs),
         len(change.files) if change else None,
         bool(commit) and commit == previous_commit,
-        scene_of(table, [run.test for run in runs], change.files if change else None),
+        failure_context(table, [run.test for run in runs], change.files if change else None),
     )
 
 

@@ -15,7 +15,7 @@ from fedstep.federation.client import Receipt, push
 from fedstep.federation.messages import hour, unpack_update
 from fedstep.federation.tensors import LARGEST_MESSAGE, inflate, unpack
 from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport, redact_url
-from fedstep.history.project_store import SENT, ProjectStore, append, list_folder, remove, write_first
+from fedstep.history.project_store import SENT, ProjectStore, append, list_folder, remove, write_if_absent
 
 AUDIT_SUFFIX = ".safetensors"
 KEPT_BODIES = 20  # of so many updates, the last ones, the bytes themselves are kept
@@ -242,7 +242,7 @@ class Outbox:
         """
         path = self.folder / f"{number}{SECRET}"
         try:
-            write_first(str(path), fresh())
+            write_if_absent(str(path), fresh())
             return path.read_bytes()
         except OSError as error:
             raise HistoryError(f"{path} cannot be read ({error.strerror})", "Check its permissions.") from error

@@ -8,7 +8,7 @@ from math import exp, log1p
 
 from fedstep.federation.messages import Model, TrialScore, Update, bucket, norm
 from fedstep.federation.tensors import Vector
-from fedstep.model.labels import LabelledExample, groups
+from fedstep.model.labels import LabelledExample, count_subjects
 from fedstep.model.linear import margin
 from fedstep.model.sgd import PACES, learn_shared
 from fedstep.model.state import ExampleQueue
@@ -116,7 +116,7 @@ def make_update(
 
 
 def _is_full(task: Task, rows: Sequence[LabelledExample]) -> bool:
-    return len(rows) >= task.minimum_rows and groups(rows) >= task.minimum_groups
+    return len(rows) >= task.minimum_rows and count_subjects(rows) >= task.minimum_groups
 
 
 def _delta(name: str, task: Sequence[float], rows: Sequence[LabelledExample]) -> "array[float]":

@@ -68,14 +68,16 @@ class SimilarityWeights(NamedTuple):
         return [weight * exp(-cost * distance) if distance else weight for weight, distance in pairs]
 
 
-def finished(past: Sequence[PastBuild], now: PlannedBuild) -> list[PastBuild]:
+def finished_builds(past: Sequence[PastBuild], now: PlannedBuild) -> list[PastBuild]:
     """The builds of the same stream that had ended when `now` starts, at most 150, in the given order."""
     stream, start = now.stream, now.started_at
     newest = (build for build in reversed(past) if build.stream == stream and build.finished_at <= start)
     return list(islice(newest, WINDOW))[::-1]
 
 
-def resemblance(builds: Sequence[PastBuild], now: PlannedBuild, costs: Mapping[str, float]) -> SimilarityWeights:
+def weigh_by_similarity(
+    builds: Sequence[PastBuild], now: PlannedBuild, costs: Mapping[str, float]
+) -> SimilarityWeights:
     """How much each build, oldest first, resembles the planned one: a unit of each distance costs so many nats."""
     distances = _distances(builds, now)
     # A distance that is nowhere costs nothing: in most projects half of them are.

@@ -60,7 +60,7 @@ class ChangeShares(NamedTuple):
     near: float
 
 
-def base_of(
+def project_baseline(
     ids: Sequence[str], flips: Sequence[float], spells: Sequence[float], runs: Sequence[float]
 ) -> ProjectBaseline:
     """The base of a project from its tests' flips, spells of failure and runs: decayed sums of one pace."""
@@ -76,7 +76,7 @@ def base_of(
     return ProjectBaseline(class_flips, class_runs, sum(flips) / max(total, 1.0), break_rate)
 
 
-def of_past(base: ProjectBaseline, test: str, flips: float, spells: float, runs: float) -> float:
+def past_evidence(base: ProjectBaseline, test: str, flips: float, spells: float, runs: float) -> float:
     """How often the test flipped, shrunk to its class-mates and to the project, against how often tests break."""
     group, usual = group_of(test), base.flip_rate + LEAST_FLIPS
     others = max(0.0, base.class_flips[group] - flips), max(0.0, base.class_runs[group] - runs)
@@ -85,7 +85,7 @@ def of_past(base: ProjectBaseline, test: str, flips: float, spells: float, runs:
     return START + PAST_WEIGHT * max(PAST_LOW, min(PAST_HIGH, log(rate / base.break_rate)))
 
 
-def of_repeats(repeats: int, failures: int, runs: int) -> float:
+def repeat_evidence(repeats: int, failures: int, runs: int) -> float:
     """A test that goes on failing: what is broken stays so, a flake fails again as seldom as it does.
 
     `failures` and `runs` are those outside the failures in a row.
@@ -94,14 +94,14 @@ def of_repeats(repeats: int, failures: int, runs: int) -> float:
     return max(REPEAT_LOW, REPEAT_WEIGHT * repeats * log(chance / STAYS_BROKEN))
 
 
-def shares_of(touched: ChangeImpact, groups: Iterable[str]) -> ChangeShares:
+def change_shares(touched: ChangeImpact, groups: Iterable[str]) -> ChangeShares:
     """How much of the project a change names: naming one class of a hundred says more than one of two."""
     found = Counter(touched.relation(group) for group in groups)
     of = found.total() + 1.0
     return ChangeShares((found["itself"] + 0.5) / of, (found["itself"] + found["near"] + 0.5) / of)
 
 
-def of_change(relation: str | None, shares: ChangeShares) -> float:
+def change_evidence(relation: str | None, shares: ChangeShares) -> float:
     """Half of all regressions come from a change that names the test; a flake meets such a change by chance.
 
     0 where the change is not known.
@@ -112,7 +112,7 @@ def of_change(relation: str | None, shares: ChangeShares) -> float:
     return {None: 0.0, "build-file": BUILD_FILE}.get(relation, ELSEWHERE)
 
 
-def companions(tests: Iterable[str]) -> Counter[tuple[str, str]]:
+def count_companions(tests: Iterable[str]) -> Counter[tuple[str, str]]:
     """How many of the tests are of each package, by (package, ""), and of each class, by (package, class)."""
     counts: Counter[tuple[str, str]] = Counter()
     for test in tests:
@@ -120,7 +120,7 @@ def companions(tests: Iterable[str]) -> Counter[tuple[str, str]]:
     return counts
 
 
-def of_companions(count: int) -> float:
+def companion_evidence(count: int) -> float:
     """Tests of other classes in the package that never failed before and began to fail in the same build."""
     return -COMPANION * min(count, MOST_COMPANIONS)
 
@@ -143,31 +143,33 @@ class FailureContext(NamedTuple):
     def past(self, table: TestTable, number: int) -> float:
         """The evidence of how often the test flipped."""
         spells, runs = table.spells_100[number], capacity(table.runs[number], PACE)
-        return of_past(self.base, table.ids[number], table.flipped_100[number], spells, runs)
+        return past_evidence(self.base, table.ids[number], table.flipped_100[number], spells, runs)
 
     def repeats(self, table: TestTable, number: int, repeats: int) -> float:
         """The evidence of so many failures after the first of the test's open spell."""
         streak = table.streak[number]
-        return of_repeats(repeats, table.failures[number] - streak, table.runs[number] - streak)
+        return repeat_evidence(repeats, table.failures[number] - streak, table.runs[number] - streak)
 
     def change(self, test: str) -> float:
         """The evidence of the change."""
-        return of_change(self.relation(test), self.shares)
+        return change_evidence(self.relation(test), self.shares)
 
     def companions(self, test: str) -> float:
         """The evidence of the tests of other classes that begin to fail."""
         package = package_of(test)
-        return of_companions(self.fresh[package, ""] - self.fresh[package, group_of(test)])
+        return companion_evidence(self.fresh[package, ""] - self.fresh[package, group_of(test)])
 
 
-def scene_of(table: TestTable, failing: Iterable[str], files: Sequence[FileChange] | None) -> FailureContext:
+def failure_context(table: TestTable, failing: Iterable[str], files: Sequence[FileChange] | None) -> FailureContext:
     """The scene of a build in which these tests fail; the table has a row for each. `files` None: change not known."""
     rows = numbers(table)
     fresh = [test for test in failing if not table.streak[rows[test]] and not table.failures[rows[test]]]
     capacities = {runs: capacity(runs, PACE) for runs in set(table.runs)}
-    base = base_of(table.ids, table.flipped_100, table.spells_100, [capacities[runs] for runs in table.runs])
+    base = project_baseline(table.ids, table.flipped_100, table.spells_100, [capacities[runs] for runs in table.runs])
     known = None if files is None else analyze_change(files)
-    return FailureContext(base, shares_of(known or analyze_change(()), base.class_runs), known, companions(fresh))
+    return FailureContext(
+        base, change_shares(known or analyze_change(()), base.class_runs), known, count_companions(fresh)
+    )
 
 
 FAST, MIDDLE, SLOW, SLOWEST = 1 / 5, 1 / 20, 1 / 50, PACE
@@ -185,20 +187,20 @@ def is_incident(tests: Sequence[TestRun]) -> bool:
     return failed >= 10 and failed >= 0.3 * ran
 
 
-def evidence(tests: Sequence[TestRun]) -> list[TestRun]:
+def informative_runs(tests: Sequence[TestRun]) -> list[TestRun]:
     """The runs that say something about their tests: skipped ones do not, nor failures in an incident."""
     mute = "sfc" if is_incident(tests) else "s"
     return [run for run in tests if run.outcome not in mute]
 
 
-def fold_tests(table: TestTable, entry: BuildRecord, repeated: int, build_number: int) -> TestTable:
+def apply_test_runs(table: TestTable, entry: BuildRecord, repeated: int, build_number: int) -> TestTable:
     """The table after one more build. `repeated`: the build before in the stream, if of the same commit, else NEVER."""
-    runs, after = evidence(entry.tests), table.copy()
+    runs, after = informative_runs(entry.tests), table.copy()
     rows = {test: number for number, test in enumerate(after.ids)}
     if new := [run.test for run in entry.tests if run.test not in rows]:
-        from fedstep.history.renames import follow  # a prediction reads the history without ever needing it
+        from fedstep.history.renames import follow_renames  # a prediction reads the history without ever needing it
 
-        follow(after, rows, entry, new)
+        follow_renames(after, rows, entry, new)
     for run in runs:
         if run.test not in rows:
             rows[run.test] = add_test(after, run.test)
@@ -217,7 +219,7 @@ def _scene(table: TestTable, runs: Sequence[TestRun], entry: BuildRecord) -> Fai
     """The scene of the build; None where no test fails or goes on from a failure, for then nothing is judged."""
     failing = [run.test for run in runs if run.outcome in "fck"]
     files = entry.files if entry.change_known else None
-    return scene_of(table, failing, files) if failing or any(table.streak) else None
+    return failure_context(table, failing, files) if failing or any(table.streak) else None
 
 
 def _set_source_words(table: TestTable, rows: dict[str, int], entry: BuildRecord) -> None:

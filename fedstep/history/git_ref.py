@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from fedstep.errors import HistoryError
-from fedstep.history.project_store import MODEL, MODEL_NOTE, TRAVELLING, ProjectStore, build_of, is_record
+from fedstep.history.project_store import MODEL, MODEL_NOTE, TRAVELLING, ProjectStore, build_name, is_record_name
 from fedstep.ingest.git_objects import (
     GitObject,
     ObjectReader,
@@ -53,12 +53,12 @@ class MergedHistory(NamedTuple):
     floor: str
 
 
-def unite(names: Iterable[str], floor: str, keep: int) -> MergedHistory:
+def merge_records(names: Iterable[str], floor: str, keep: int) -> MergedHistory:
     """The newest `keep` records (0: all) above the floor, each build once; the floor rises to what had to go.
 
     Commutative, associative and idempotent, so that the order in which machines meet does not matter.
     """
-    earliest = {build_of(name): name for name in sorted(set(names), reverse=True) if name > floor}
+    earliest = {build_name(name): name for name in sorted(set(names), reverse=True) if name > floor}
     records = sorted(earliest.values())
     surplus = records[:-keep] if keep else []
     return MergedHistory(tuple(records[len(surplus) :]), surplus[-1] if surplus else floor)
@@ -103,7 +103,7 @@ def read_shared(objects: ObjectReader, part: str, ref: str = REF) -> SharedHisto
         tree=tree,
         records=dict(reader.records(shelf.values())),
         caches={entry.name: entry.oid for entry in reader.below(shelf.get("cache")) if reader.is_cache(entry)},
-        key=checked_key(reader.text(root.get("key"))),
+        key=parse_key(reader.text(root.get("key"))),
         floor=_checked_floor(reader.text(shelf.get("floor"))),
         others=tuple(e for e in root.values() if e.name not in ("key", "parts") and part),
         parts=tuple(parts.values()),
@@ -111,7 +111,7 @@ def read_shared(objects: ObjectReader, part: str, ref: str = REF) -> SharedHisto
     )
 
 
-def checked_key(text: str) -> str:
+def parse_key(text: str) -> str:
     """The key of a project as it is written in its file, "" where it is none."""
     return text if len(text) == 64 and not text.strip("0123456789abcdef") else ""
 
@@ -147,7 +147,7 @@ class _TreeReader(NamedTuple):
         months = sorted(entry for entry in shelf if _is_month(entry.name))[-MOST_MONTHS:]
         for month in months:
             for entry in self.below(month):
-                if self._passes(entry, FILE, is_record(entry.name) and month_of(entry.name) == month.name):
+                if self._passes(entry, FILE, is_record_name(entry.name) and month_of(entry.name) == month.name):
                     yield entry.name, entry.oid
 
     def is_known(self, entry: TreeEntry) -> bool:
@@ -177,7 +177,7 @@ def _is_month(name: str) -> bool:
 
 
 def _checked_floor(text: str) -> str:
-    return text if is_record(text) else ""
+    return text if is_record_name(text) else ""
 
 
 T = TypeVar("T", str, tuple[str, ...])
@@ -191,7 +191,7 @@ class GitWriter(NamedTuple):
     now: float
 
 
-def store(target: GitWriter, home: ProjectStore, shared: SharedHistory, united: MergedHistory) -> str:
+def write_history(target: GitWriter, home: ProjectStore, shared: SharedHistory, united: MergedHistory) -> str:
     """The commit of this history beside the other parts that are shared; the shared commit where nothing is new.
 
     HistoryError where git cannot store it.
@@ -207,7 +207,7 @@ def store(target: GitWriter, home: ProjectStore, shared: SharedHistory, united: 
     return _committed(target, shared, shelf, oids["key"])
 
 
-def without_part(target: GitWriter, home: ProjectStore, shared: SharedHistory) -> str:
+def write_without_part(target: GitWriter, home: ProjectStore, shared: SharedHistory) -> str:
     """The commit of what is shared without this part; the shared commit where it is not in it."""
     (key,) = _done(write_blobs(target.root, [os.path.abspath(home.path("key"))]))
     return _committed(target, shared, [], key)

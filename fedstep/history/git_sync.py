@@ -5,9 +5,17 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from fedstep.errors import HistoryError
-from fedstep.history.git_ref import REF, GitWriter, SharedHistory, store, unite, without_part
+from fedstep.history.git_ref import REF, GitWriter, SharedHistory, merge_records, write_history, write_without_part
 from fedstep.history.git_transport import GitChannel, fetch, find_remote, local_commit, push, set_local
-from fedstep.history.merge import ImportResult, SyncState, keep_seen, known_floor, load_seen, take_in, whole_records
+from fedstep.history.merge import (
+    ImportResult,
+    SyncState,
+    complete_records,
+    import_ref,
+    load_sync_state,
+    read_floor,
+    save_sync_state,
+)
 from fedstep.history.project_store import ProjectStore
 from fedstep.ingest.git_process import TIMED_OUT, GitResult, summarize_error
 
@@ -30,14 +38,14 @@ def open_channel(root: str, part: str) -> GitChannel:
     return GitChannel(root, find_remote(root), part)
 
 
-def receive(home: ProjectStore, channel: GitChannel, seconds: float, now: float) -> ImportResult:
+def fetch_and_import(home: ProjectStore, channel: GitChannel, seconds: float, now: float) -> ImportResult:
     """Fetch the ref and take it in; without a remote, take in the ref of this clone. HistoryError where that failed."""
-    seen = load_seen(home)._replace(tried_at=now)
-    keep_seen(home, seen)
+    seen = load_sync_state(home)._replace(tried_at=now)
+    save_sync_state(home, seen)
     there = bool(channel.remote) and fetch(channel, home.folder, seconds)
-    taken = take_in(home, channel)
+    taken = import_ref(home, channel)
     remote = taken.shared.commit if there else ""
-    keep_seen(home, SyncState(taken.shared.commit, remote, now if channel.remote else seen.fetched_at, now))
+    save_sync_state(home, SyncState(taken.shared.commit, remote, now if channel.remote else seen.fetched_at, now))
     return taken._replace(remote=remote)
 
 
@@ -56,7 +64,7 @@ def withdraw(
 ) -> PublishResult:
     """Make the ref hold this part no more. HistoryError as in `publish`."""
     place = GitWriter(channel.root, channel.part, now)
-    return _change(home, channel, lambda taken: without_part(place, home, taken.shared), now, seconds, waits)
+    return _change(home, channel, lambda taken: write_without_part(place, home, taken.shared), now, seconds, waits)
 
 
 def _change(
@@ -75,11 +83,13 @@ def _change(
         if time.monotonic() + wait >= deadline:
             break
         time.sleep(wait)
-        taken = taken or receive(home, channel, deadline - time.monotonic(), now)
+        taken = taken or fetch_and_import(home, channel, deadline - time.monotonic(), now)
         commit = commit_after(taken)
         ran = _offer(channel, home, taken, commit, deadline - time.monotonic())
         if ran.code == 0:
-            keep_seen(home, load_seen(home)._replace(commit=commit, remote=commit if channel.remote else ""))
+            save_sync_state(
+                home, load_sync_state(home)._replace(commit=commit, remote=commit if channel.remote else "")
+            )
             return PublishResult(commit, commit != (taken.remote if channel.remote else taken.shared.commit), attempt)
         if ran.code == TIMED_OUT or (not _was_late(ran) and failed_at == taken.remote):
             raise _refused(home, channel, summarize_error(ran))
@@ -90,22 +100,22 @@ def _change(
 
 def _already_taken(home: ProjectStore, channel: GitChannel) -> ImportResult | None:
     """What the ref holds, where it is still as the remote last showed it; else None: ask again."""
-    seen = load_seen(home)
+    seen = load_sync_state(home)
     if channel.remote and not (seen.remote and local_commit(channel.root) == seen.remote):
         return None
-    taken = take_in(home, channel)
+    taken = import_ref(home, channel)
     return taken._replace(remote=seen.remote) if seen.remote in ("", taken.shared.commit) else None
 
 
 def _stored(home: ProjectStore, channel: GitChannel, shared: SharedHistory, keep: int, now: float) -> str:
     """The commit of what is here and what is shared; "" where there is nothing at all."""
-    floor = known_floor(home)
-    united = unite([*shared.records, *whole_records(home)], floor, keep)
+    floor = read_floor(home)
+    united = merge_records([*shared.records, *complete_records(home)], floor, keep)
     if not united.records and not shared.commit:
         return ""
     if united.floor != floor:
         home.write("floor", f"{united.floor}\n".encode())
-    return store(GitWriter(channel.root, channel.part, now), home, shared, united)
+    return write_history(GitWriter(channel.root, channel.part, now), home, shared, united)
 
 
 def _offer(channel: GitChannel, home: ProjectStore, taken: ImportResult, commit: str, seconds: float) -> GitResult:

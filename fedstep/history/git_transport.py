@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from fedstep.errors import HistoryError
 from fedstep.history.git_ref import REF
-from fedstep.history.project_store import list_folder, remove, write_copy
+from fedstep.history.project_store import list_folder, remove, write_unsynced
 from fedstep.ingest.git_process import (
     SECONDS_EACH,
     TIMED_OUT,
@@ -112,7 +112,7 @@ def _send_only_new_objects(root: str, home: str, known: str) -> Iterator[Mapping
     path, cut_off = f"{home}/{_SHALLOW}{os.urandom(4).hex()}", b""
     with suppress(OSError), open(f"{common_folder(root)}/shallow", "rb") as file:
         cut_off = file.read()
-    write_copy(path, cut_off + known.encode() + b"\n")
+    write_unsynced(path, cut_off + known.encode() + b"\n")
     try:
         yield {"GIT_SHALLOW_FILE": path} if _reads_shallow_file(root, path) else {}
     finally:

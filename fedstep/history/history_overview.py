@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from fedstep.history.git_ref import REF, read_shared
 from fedstep.history.git_transport import GitChannel
-from fedstep.history.merge import known_floor, load_seen, whole_records
-from fedstep.history.project_store import ProjectStore, build_of
+from fedstep.history.merge import complete_records, load_sync_state, read_floor
+from fedstep.history.project_store import ProjectStore, build_name
 from fedstep.history.summary import cache_key, load_summary, read_summary
 from fedstep.ingest.git_objects import open_objects
 from fedstep.ingest.git_process import run_remote_git, summarize_error
@@ -44,15 +44,15 @@ class RefStatus(NamedTuple):
     fetched_at: float  # seconds since the epoch, 0.0: never
 
 
-def overview(home: ProjectStore) -> HistoryOverview:
+def summarize_history(home: ProjectStore) -> HistoryOverview:
     """What this history holds."""
     cached, remembered, names = read_summary(home), load_summary(home), home.log.files()
-    learned = set(map(build_of, cached.seen))
+    learned = set(map(build_name, cached.seen))
     streams = Counter(build.stream for build in remembered.summary.builds)
     return HistoryOverview(
         folder=home.folder,
         builds=len(names),
-        unlearned=sum(build_of(name) not in learned for name in names),
+        unlearned=sum(build_name(name) not in learned for name in names),
         tests=len(remembered.summary.tests.ids),
         first=_ended(names[0]) if names else NONE,
         last=_ended(names[-1]) if names else NONE,
@@ -60,12 +60,12 @@ def overview(home: ProjectStore) -> HistoryOverview:
         record_bytes=_size(home.path("builds")),
         all_bytes=_size(home.folder),
         generation=cache_key(cached),
-        pruned_up_to=known_floor(home),
+        pruned_up_to=read_floor(home),
         warnings=remembered.warnings,
     )
 
 
-def travel_of(home: ProjectStore, channel: GitChannel, seconds: float) -> RefStatus:
+def describe_ref(home: ProjectStore, channel: GitChannel, seconds: float) -> RefStatus:
     """The state of the ref; the remote is asked, for so many seconds at most."""
     with open_objects(channel.root) as objects:
         shared = None if isinstance(objects, Unavailable) else read_shared(objects, channel.part)
@@ -74,8 +74,8 @@ def travel_of(home: ProjectStore, channel: GitChannel, seconds: float) -> RefSta
         local=shared.commit if shared else "",
         remote_name=channel.remote,
         remote=_asked(channel, seconds) if channel.remote else Unavailable("there is no remote"),
-        unpublished=len(whole_records(home) - (shared.records.keys() if shared else set())),
-        fetched_at=load_seen(home).fetched_at,
+        unpublished=len(complete_records(home) - (shared.records.keys() if shared else set())),
+        fetched_at=load_sync_state(home).fetched_at,
     )
 
 

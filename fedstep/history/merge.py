@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from fedstep.errors import HistoryError, UsageError
-from fedstep.history.git_ref import LARGEST_CACHE, LARGEST_RECORD, REF, SharedHistory, checked_key, read_shared
+from fedstep.history.git_ref import LARGEST_CACHE, LARGEST_RECORD, REF, SharedHistory, parse_key, read_shared
 from fedstep.history.git_transport import GitChannel
 from fedstep.history.project_store import (
     LEARNED,
@@ -21,12 +21,12 @@ from fedstep.history.project_store import (
     TURNS,
     ProjectStore,
     append,
-    build_of,
+    build_name,
     exclusive,
-    is_record,
+    is_record_name,
     list_folder,
     remove,
-    write_copy,
+    write_unsynced,
 )
 from fedstep.ingest.git_objects import GitObject, ObjectReader, ObjectTooLarge, open_objects
 from fedstep.ingest.git_process import common_folder
@@ -37,23 +37,23 @@ WAIT = 1.0  # seconds for one who learns here at this moment
 Content = Callable[[str], bytes]  # the bytes of a file of the other copy, by its path there; b"" where it has none
 
 
-def take_learned(home: ProjectStore, content: Content) -> None:
+def import_learned(home: ProjectStore, content: Content) -> None:
     """Replace what was learned here: the other copy has learned all of it and more, and knows what was sent."""
     learned = {path: found for path in LEARNED if (found := content(path))}
     if not learned:
         return
     with exclusive(home, WAIT):
         for path, found in learned.items():
-            write_copy(home.path(path), found)
+            write_unsynced(home.path(path), found)
 
 
-def take_notes(home: ProjectStore, content: Content) -> None:
+def import_notes(home: ProjectStore, content: Content) -> None:
     """Take the model and the note of what was given where they are later ones, and all that was sent from there."""
     if _later(home, MODEL_NOTE, content, "fetched_at") and (model := content(MODEL)):
-        write_copy(home.path(MODEL), model)
-        write_copy(home.path(MODEL_NOTE), content(MODEL_NOTE))
+        write_unsynced(home.path(MODEL), model)
+        write_unsynced(home.path(MODEL_NOTE), content(MODEL_NOTE))
     if _later(home, TURNS, content, "last", "made", "over"):
-        write_copy(home.path(TURNS), content(TURNS))
+        write_unsynced(home.path(TURNS), content(TURNS))
     known = set(home.read(SENT).split(b"\n"))
     if missing := [line for line in content(SENT).split(b"\n") if line and line not in known]:
         _append(home.path(SENT), b"\n%s\n" % b"\n".join(missing))
@@ -100,7 +100,7 @@ class ImportResult(NamedTuple):
     remote: str = ""  # the commit that the remote has, as far as is known
 
 
-def load_seen(home: ProjectStore) -> SyncState:
+def load_sync_state(home: ProjectStore) -> SyncState:
     """What is known of the ref; nothing where the file is not there or damaged."""
     try:
         fields = json.loads(home.read(TRAVEL) or b"{}")
@@ -110,12 +110,12 @@ def load_seen(home: ProjectStore) -> SyncState:
         return SyncState()
 
 
-def keep_seen(home: ProjectStore, seen: SyncState) -> None:
+def save_sync_state(home: ProjectStore, seen: SyncState) -> None:
     """Replace what is known of the ref."""
-    write_copy(home.path(TRAVEL), json.dumps(seen._asdict()).encode())
+    write_unsynced(home.path(TRAVEL), json.dumps(seen._asdict()).encode())
 
 
-def take_in(home: ProjectStore, channel: GitChannel) -> ImportResult:
+def import_ref(home: ProjectStore, channel: GitChannel) -> ImportResult:
     """What the ref of this clone holds; the home gets every record, the key and the caches that it lacks."""
     with open_objects(channel.root) as objects:
         if isinstance(objects, Unavailable):
@@ -123,26 +123,26 @@ def take_in(home: ProjectStore, channel: GitChannel) -> ImportResult:
         shared = read_shared(objects, channel.part)
         if not shared.commit:
             return ImportResult(shared)
-        seen, floor = load_seen(home), max(shared.floor, known_floor(home))
+        seen, floor = load_sync_state(home), max(shared.floor, read_floor(home))
         _take_key_and_floor(home, shared.key, floor)
         local = _above(home, floor)
         if shared.commit != seen.commit:
             content = _content_of(objects, shared.caches)
             if local <= shared.records.keys() or not home.read(SUMMARY):
-                take_learned(home, content)
-            take_notes(home, content)
+                import_learned(home, content)
+            import_notes(home, content)
         taken = _take_records(home, objects, shared, {name for name in shared.records if name > floor} - local)
-    keep_seen(home, seen._replace(commit=shared.commit))
+    save_sync_state(home, seen._replace(commit=shared.commit))
     return taken
 
 
-def known_floor(home: ProjectStore) -> str:
+def read_floor(home: ProjectStore) -> str:
     """The newest record that was pruned, "" where none was."""
     text = home.read("floor").decode("ascii", "replace").strip()
-    return text if is_record(text) else ""
+    return text if is_record_name(text) else ""
 
 
-def whole_records(home: ProjectStore) -> set[str]:
+def complete_records(home: ProjectStore) -> set[str]:
     """The record files that are not empty: a power cut may leave a name without its bytes."""
     names = set()
     for name in home.log.files():
@@ -154,7 +154,7 @@ def whole_records(home: ProjectStore) -> set[str]:
 
 def _above(home: ProjectStore, floor: str) -> set[str]:
     """The records of the home above the floor; the others are deleted: they were pruned for everyone."""
-    local = whole_records(home)
+    local = complete_records(home)
     doomed = {name for name in local if name <= floor}
     for name in doomed:
         remove(home.path(f"builds/{name}"))
@@ -194,7 +194,7 @@ def _take_records(home: ProjectStore, objects: ObjectReader, shared: SharedHisto
         if total > LARGEST_TOTAL:
             warnings.append(f"{REF} has more than {LARGEST_TOTAL >> 20} MB: older records are left there")
             break
-        write_copy(home.path(f"builds/{name}"), found.content)
+        write_unsynced(home.path(f"builds/{name}"), found.content)
         added += 1
     warnings += [f"{name} of {REF} is refused: it {why}" for name, why in list(refused.items())[:3]]
     kept = {name: oid for name, oid in shared.records.items() if name not in refused}
@@ -223,10 +223,10 @@ def merge_folder(home: ProjectStore, folder: str) -> MergeResult:
         os.path.join(common_folder(folder), "fedstep", "builds"),
         folder,
     )
-    source = next((path for path in candidates if any(map(is_record, list_folder(path)))), "")
+    source = next((path for path in candidates if any(map(is_record_name, list_folder(path)))), "")
     if not source:
         raise UsageError(f"{folder} holds no records", "Give the folder of a history, or a ref of this repository")
-    records = set(filter(is_record, list_folder(source)))
+    records = set(filter(is_record_name, list_folder(source)))
     if os.path.basename(source) == "builds":
         _take_over(home, ProjectStore(os.path.dirname(source)), records)
     return _merged(home, records, lambda name: _bytes_of(os.path.join(source, name)))
@@ -239,12 +239,12 @@ def _take_over(home: ProjectStore, other: ProjectStore, records: Set[str]) -> No
         found = _bytes_of(other.path(path))
         return b"" if isinstance(found, Unavailable) else found
 
-    local, key = whole_records(home), checked_key(content("key").decode("ascii", "replace").strip())
-    if key and not local and not load_seen(home).commit:  # a ref has one key for all that share it
+    local, key = complete_records(home), parse_key(content("key").decode("ascii", "replace").strip())
+    if key and not local and not load_sync_state(home).commit:  # a ref has one key for all that share it
         home.write("key", f"{key}\n".encode())
     if local < records and home.read("key").decode("ascii", "replace").strip() == key:
-        take_learned(home, content)
-        take_notes(home, content)
+        import_learned(home, content)
+        import_notes(home, content)
 
 
 def merge_ref(home: ProjectStore, root: str, ref: str, part: str) -> MergeResult:
@@ -268,18 +268,18 @@ def merge_ref(home: ProjectStore, root: str, ref: str, part: str) -> MergeResult
 
 
 def _merged(home: ProjectStore, names: Iterable[str], content: Callable[[str], bytes | Unavailable]) -> MergeResult:
-    here, floor = {build_of(name) for name in home.log.files()}, known_floor(home)
+    here, floor = {build_name(name) for name in home.log.files()}, read_floor(home)
     added, known, pruned, refused = 0, 0, 0, []
-    for name in sorted(filter(is_record, names)):
-        if build_of(name) in here:
+    for name in sorted(filter(is_record_name, names)):
+        if build_name(name) in here:
             known += 1
         elif name <= floor:
             pruned += 1
         elif isinstance(found := content(name), Unavailable):
             refused.append(f"{name} is left out: it {found.reason}")
         else:
-            write_copy(home.path(f"builds/{name}"), found)
-            here.add(build_of(name))
+            write_unsynced(home.path(f"builds/{name}"), found)
+            here.add(build_name(name))
             added += 1
     return MergeResult(added, known, pruned, tuple(refused))
 

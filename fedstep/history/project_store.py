@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from fedstep.errors import HistoryError
-from fedstep.history.records import BuildRecord, decode, encode
+from fedstep.history.records import BuildRecord, decode_record, encode_record
 from fedstep.types import Dropped
 
 BACKLOG, CORRECTION, SUMMARY, OUTLOOK = "backlog.json", "correction.json", "summary.json", "outlook.json"
@@ -61,7 +61,7 @@ def write_atomically(path: str, content: bytes) -> None:
         os.replace(scratch, path)
 
 
-def write_first(path: str, content: bytes) -> None:
+def write_if_absent(path: str, content: bytes) -> None:
     """`write_atomically`, except that a file that is there stays: of several writers at once the first one wins."""
     with _scratch(path, content) as scratch, contextlib.suppress(FileExistsError):
         try:
@@ -74,7 +74,7 @@ def write_first(path: str, content: bytes) -> None:
                 os.fsync(file.fileno())
 
 
-def write_copy(path: str, content: bytes) -> None:
+def write_unsynced(path: str, content: bytes) -> None:
     """`write_atomically` for what is kept elsewhere too: the disk is not waited for."""
     with _scratch(path, content, lambda _: None) as scratch:
         os.replace(scratch, path)
@@ -123,7 +123,7 @@ def _scratch(path: str, content: bytes, settle: Callable[[int], None] = os.fsync
         remove(scratch)
 
 
-def is_record(name: str) -> bool:
+def is_record_name(name: str) -> bool:
     """Whether this is a record's name; told without a regular expression: `predict` lists 500.
 
     `<14 digits>-<32 hex digits>.rec`
@@ -133,7 +133,7 @@ def is_record(name: str) -> bool:
     return shaped and not hexes.strip("0123456789abcdef")
 
 
-def build_of(file: str) -> str:
+def build_name(file: str) -> str:
     """The name of the build whose record this file is."""
     return file[-36:-4]
 
@@ -145,25 +145,25 @@ class RecordLog(NamedTuple):
 
     def files(self) -> list[str]:
         """The names of all record files, the build that ended first first; names that are no records are ignored."""
-        return [name for name in list_folder(self.folder) if is_record(name)]
+        return [name for name in list_folder(self.folder) if is_record_name(name)]
 
     def has(self, build: str) -> bool:
         """Whether a record of this build is there, whenever it ended."""
-        return any(build_of(name) == build for name in self.files())
+        return any(build_name(name) == build for name in self.files())
 
     def append(self, entry: BuildRecord) -> str:
         """Write the record and return its file name; a build that is there already is left as it is."""
         name = f"{max(0, round(entry.finished_at * 1000)):014d}-{entry.name}.rec"
         path = os.path.join(self.folder, name)
         if not os.path.exists(path):
-            write_atomically(path, encode(entry))
+            write_atomically(path, encode_record(entry))
         return name
 
     def read(self, name: str) -> BuildRecord | Dropped:
         """The record in this file, or why it is skipped."""
         try:
             with open(os.path.join(self.folder, name), "rb") as file:
-                return decode(file.read())
+                return decode_record(file.read())
         except (OSError, HistoryError) as error:
             return Dropped(name, str(error))
 
@@ -206,7 +206,7 @@ class ProjectStore(NamedTuple):
         if not os.path.exists(self.path(".gitignore")):
             write_atomically(self.path(".gitignore"), b"*\n")
         if not os.path.exists(self.path("key")):
-            write_first(self.path("key"), f"{os.urandom(32).hex()}\n".encode())
+            write_if_absent(self.path("key"), f"{os.urandom(32).hex()}\n".encode())
 
     def key(self) -> bytes:
         """The project's 32 secret bytes. HistoryError where the file is missing or damaged."""
@@ -247,7 +247,7 @@ class ProjectStore(NamedTuple):
             if now - (self.started(mark) or 0.0) >= OLDEST_MARK:
                 remove(self.path(f"marks/{mark}"))
         # A file for each job run: jobs that start at once on one machine do not overwrite each other's.
-        write_first(self.path(f"marks/{run}"), f"{now:.3f}\n".encode())
+        write_if_absent(self.path(f"marks/{run}"), f"{now:.3f}\n".encode())
 
     def started(self, run: str) -> float | None:
         """When `mark_start` was called for this job run; None when it was not, or the mark is damaged."""
@@ -267,7 +267,7 @@ SECONDS = 10.0  # to wait for another; learning one build takes it about one
 EVERY = 0.05
 
 
-class Busy(HistoryError):
+class StoreLocked(HistoryError):
     """Another process learns in this home and did not end in time."""
 
 
@@ -281,7 +281,9 @@ def exclusive(home: ProjectStore, seconds: float = SECONDS) -> Iterator[None]:
     with _opened(home) as number:
         while not _taken(number):
             if time.monotonic() >= deadline:
-                raise Busy(f"another fedstep is learning in {home.folder}", "Nothing to do, the next one learns it too")
+                raise StoreLocked(
+                    f"another fedstep is learning in {home.folder}", "Nothing to do, the next one learns it too"
+                )
             time.sleep(EVERY)
         yield
 

@@ -74,7 +74,7 @@ def make_record(build: Build, stream: str, author: str) -> BuildRecord:
     )
 
 
-def encode(entry: BuildRecord) -> bytes:
+def encode_record(entry: BuildRecord) -> bytes:
     """The entry as zlib-compressed JSON; the same entry gives the same bytes."""
     tests = entry.tests
     fields = {
@@ -104,7 +104,7 @@ def encode(entry: BuildRecord) -> bytes:
     return zlib.compress(text.encode(), 6)
 
 
-def decode(packed: bytes) -> BuildRecord:
+def decode_record(packed: bytes) -> BuildRecord:
     """The entry of `encode`'s bytes. HistoryError where they are cut, damaged, too large or of a newer format."""
     try:
         unpacker = zlib.decompressobj()
@@ -185,7 +185,7 @@ def _unpack_row(fields: list[Any]) -> Example:
 LARGEST = 1 << 28  # bytes of one column, unpacked
 
 
-def pack_rows(rows: Sequence[Example]) -> dict[str, object]:
+def pack_examples(rows: Sequence[Example]) -> dict[str, object]:
     """The rows as JSON values: names as they are, coordinates and values as compressed little-endian numbers."""
     return {
         "subjects": [row.subject for row in rows],
@@ -198,8 +198,8 @@ def pack_rows(rows: Sequence[Example]) -> dict[str, object]:
     }
 
 
-def unpack_rows(columns: Mapping[str, Any]) -> tuple[Example, ...]:
-    """The rows of `pack_rows`, exactly. ValueError, KeyError, TypeError or zlib.error for anything else."""
+def unpack_examples(columns: Mapping[str, Any]) -> tuple[Example, ...]:
+    """The rows of `pack_examples`, exactly. ValueError, KeyError, TypeError or zlib.error for anything else."""
     indices, values = _unpack("I", columns["indices"]), _unpack("d", columns["values"])
     ends = list(accumulate(columns["sizes"], initial=0))
     if not len(indices) == len(values) == ends[-1]:

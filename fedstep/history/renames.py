@@ -20,7 +20,7 @@ _PARAMETERS = re.compile(r"\[|\(| with data set ")
 SHARED = 3  # tests that two classes of different names must have, and all alike, to be the same class
 
 
-def renames(
+def match_renames(
     known: Collection[str],
     ran: Collection[str],
     gone: Iterable[str],
@@ -184,7 +184,7 @@ def _inside(test: str, place: _FilePath) -> tuple[str, ...] | None:
     return None
 
 
-def follow(table: TestTable, rows: dict[str, int], entry: BuildRecord, new: Sequence[str]) -> None:
+def follow_renames(table: TestTable, rows: dict[str, int], entry: BuildRecord, new: Sequence[str]) -> None:
     """Give the rows of tests that were renamed to their new ids; an id that was left stands for its row.
 
     Both the table, which is being made, and `rows`, the row of each id, are brought up to date.
@@ -197,7 +197,7 @@ def follow(table: TestTable, rows: dict[str, int], entry: BuildRecord, new: Sequ
         return
     left = {former: number for number, former in enumerate(table.former) if former}
     returning = {test: table.ids[left[test]] for test in new if test in left and table.ids[left[test]] not in ran}
-    for old, test in renames(table.ids, ran, gone, entry.files, returning).items():
+    for old, test in match_renames(table.ids, ran, gone, entry.files, returning).items():
         number = rows[test] = rows.pop(old)
         table.ids[number], table.former[number] = test, old
         table.name_words[number] = name_words(test)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
 from fedstep.history.builds import PastBuild
-from fedstep.history.flakiness import fold_tests
-from fedstep.history.project_store import SUMMARY, ProjectStore, build_of
+from fedstep.history.flakiness import apply_test_runs
+from fedstep.history.project_store import SUMMARY, ProjectStore, build_name
 from fedstep.history.records import BuildRecord
 from fedstep.history.test_table import NEVER, TestTable
 from fedstep.ingest.change_impact import is_build_file
@@ -33,9 +33,9 @@ class Summary:
     builds: tuple[PastBuild, ...] = ()  # oldest first
 
 
-def fold(summary: Summary, file: str, entry: BuildRecord) -> Summary:
+def apply_record(summary: Summary, file: str, entry: BuildRecord) -> Summary:
     """The summary after one more record."""
-    tests = fold_tests(summary.tests, entry, _repeated(summary, entry), summary.count)
+    tests = apply_test_runs(summary.tests, entry, _repeated(summary, entry), summary.count)
     return Summary(
         seen=summary.seen | {file},
         count=summary.count + 1,
@@ -170,7 +170,7 @@ def load_summary(home: ProjectStore) -> LoadedSummary:
             warnings.append(f"{entry.source} is skipped: {entry.reason}")
             summary = replace(summary, seen=summary.seen | {name})
         else:
-            summary = fold(summary, name, entry)
+            summary = apply_record(summary, name, entry)
     return LoadedSummary(summary, tuple(warnings))
 
 
@@ -183,15 +183,15 @@ def read_summary(home: ProjectStore) -> Summary:
         return Summary()
 
 
-def store_summary(home: ProjectStore, summary: Summary) -> None:
+def save_summary(home: ProjectStore, summary: Summary) -> None:
     """Replace the cached summary."""
     home.write(SUMMARY, encode_summary(summary))
 
 
 def unprocessed_records(home: ProjectStore, summary: Summary) -> Iterator[tuple[str, BuildRecord | Dropped]]:
     """The records that the summary does not know, oldest first, each read when it is asked for; a build counts once."""
-    known = {build_of(name) for name in summary.seen}
-    fresh = {build_of(name): name for name in reversed(home.log.files()) if build_of(name) not in known}
+    known = {build_name(name) for name in summary.seen}
+    fresh = {build_name(name): name for name in reversed(home.log.files()) if build_name(name) not in known}
     return home.log.entries(sorted(fresh.values()))
 
 

@@ -68,7 +68,7 @@ def numbers(table: TestTable) -> dict[str, int]:
     }
 
 
-def formerly(table: TestTable) -> dict[str, str]:
+def former_ids(table: TestTable) -> dict[str, str]:
     """The id of each renamed test by the one it had before, unless that is another test now."""
     known = set(table.ids)
     return {

@@ -14,20 +14,27 @@ from itertools import count, takewhile
 from pathlib import Path
 
 from fedstep.errors import HistoryError, MissingExtra
-from fedstep.features.rows import plan, rows_of_build, stream_of
+from fedstep.features.rows import build_examples, plan_build, stream_name
 from fedstep.federation.messages import pack_update
 from fedstep.federation.model_cache import CachedModel, load_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import may_contribute, record_contribution
 from fedstep.federation.update_builder import make_update
-from fedstep.history.project_store import IMPORTED, ProjectStore, RecordLog, build_of, exclusive
+from fedstep.history.project_store import IMPORTED, ProjectStore, RecordLog, build_name, exclusive
 from fedstep.history.records import BuildRecord, Example, make_record
-from fedstep.history.summary import fold, forget_pruned
+from fedstep.history.summary import apply_record, forget_pruned
 from fedstep.importers.base import BuildFilter, ImportedBuild, ImportItem, ImportSource, order_by_end
 from fedstep.importers.parallel import WorkerPool, read_all
 from fedstep.model.labels import LabelledExample
 from fedstep.model.state import ExampleQueue
-from fedstep.model.training import LearnedState, learn_record, load_state, lost, store_state, waiting_rows
+from fedstep.model.training import (
+    LearnedState,
+    is_learned_state_lost,
+    learn_record,
+    load_state,
+    load_unsent,
+    save_state,
+)
 from fedstep.pipeline.predict import author_key, load_predictor
 from fedstep.pipeline.prediction_cache import save_prediction
 from fedstep.pipeline.train import identify_build, sampling_rule
@@ -229,8 +236,8 @@ class BackfillTrainer:
         state, files = load_state(home), home.log.files()
         self.state = replace(state, summary=forget_pruned(home, state.summary))
         self.ledger = ImportedBuilds(home)
-        self.names = {build_of(file) for file in files}
-        self.twins = DuplicateFilter(home.log, [file for file in files if build_of(file) not in self.ledger])
+        self.names = {build_name(file) for file in files}
+        self.twins = DuplicateFilter(home.log, [file for file in files if build_name(file) not in self.ledger])
         self.unlearned = deque(file for file in files if file not in self.state.summary.seen)
         self.newest = max(self.state.summary.seen, default="")  # learned before this import
         self.due = sampling_rule(home)
@@ -238,8 +245,8 @@ class BackfillTrainer:
         self.warnings: list[str] = []
         self._again: set[bytes] | None = None  # rows of records that are learned a second time, and were sent
         self._waited: set[bytes] = set()  # rows that waited to be sent before that
-        if lost(home):
-            self._start_again(waiting_rows(home))
+        if is_learned_state_lost(home):
+            self._start_again(load_unsent(home))
 
     def known_under(self, key: tuple[str, ...]) -> int:
         """How many builds imports have learned from this thing of a source; 0 where it has to be read."""
@@ -262,8 +269,8 @@ class BackfillTrainer:
         summary = self.state.summary
         source = evidence.duration.source if isinstance(evidence.duration, Duration) else ""
         author = author_key(self.home, evidence.situation)
-        planned = plan(evidence.situation, stream_of(evidence.situation.ci, source), author)
-        rows = rows_of_build(summary, build, planned, self.due)
+        planned = plan_build(evidence.situation, stream_name(evidence.situation.ci, source), author)
+        rows = build_examples(summary, build, planned, self.due)
         entry = make_record(build, planned.stream, author)._replace(schema=schema().digest, rows=rows)
         file = self.home.log.append(entry)
         self.names.add(build.name)
@@ -285,7 +292,7 @@ class BackfillTrainer:
         """Write the caches, then leave the `keep` newest records in the log."""
         summary = forget_pruned(self.home, self.state.summary)
         self.state = replace(self.state, summary=summary)
-        store_state(self.home, self.state)
+        save_state(self.home, self.state)
         self.home.log.prune(keep)
 
     def _catch_up(self, ended: str) -> None:
@@ -314,7 +321,7 @@ class BackfillTrainer:
 
     def _learn(self, file: str, entry: BuildRecord, fresh: bool) -> None:
         state = self.state
-        summary = fold(state.summary, file, entry)
+        summary = apply_record(state.summary, file, entry)
         learned = learn_record(state.correction, state.backlog, entry, summary.tests, self.kept.model.production)
         backlog = learned.backlog
         if self.kept.url:

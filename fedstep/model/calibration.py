@@ -27,7 +27,7 @@ _UNTRIED = {
 }
 
 
-def untried(task: str) -> PlattScaling:
+def initial_scaling(task: str) -> PlattScaling:
     """The scaling of a task before any outcome is known."""
     return _UNTRIED.get(task, PlattScaling())
 

@@ -32,7 +32,7 @@ def is_due(test_hash: int, runs: int, horizon: int) -> bool:
     return runs % horizon == test_hash % horizon
 
 
-def numbered(rows: Iterable[Example], table: TestTable) -> list[Example]:
+def renumber_runs(rows: Iterable[Example], table: TestTable) -> list[Example]:
     """The rows of the build folded in last, each with the number that its run has in this table.
 
     It differs from the number noted in the record where a concurrent build was folded in between, or where the table
@@ -78,6 +78,6 @@ def _labelled(task: str, row: Example, table: TestTable, number: int) -> Labelle
     return LabelledExample(row, float(GOLD in shown or silver), SILVER_WEIGHT if silver and task == "flaky" else 1.0)
 
 
-def groups(rows: Sequence[LabelledExample]) -> int:
+def count_subjects(rows: Sequence[LabelledExample]) -> int:
     """How many distinct tests or builds the rows are about."""
     return len({ripe.row.subject for ripe in rows})

@@ -9,13 +9,13 @@ from typing import NamedTuple
 from fedstep.features.duration import duration_features, jenkins_estimate
 from fedstep.features.failure import failure_features
 from fedstep.features.flaky import ACTIVE_BUILDS, flaky_columns, row_of
-from fedstep.features.rows import build_private, last_commit, test_private
+from fedstep.features.rows import last_commit, private_build_features, private_test_features
 from fedstep.features.triage_features import triage_values
 from fedstep.history.builds import PlannedBuild
 from fedstep.history.summary import Summary
 from fedstep.history.test_table import TestTable, with_tests
 from fedstep.ingest.change_impact import group_of
-from fedstep.model.calibration import QuantileTrackers, probability, untried
+from fedstep.model.calibration import QuantileTrackers, initial_scaling, probability
 from fedstep.model.linear import LocalWeights, margin
 from fedstep.model.state import LocalModel
 from fedstep.results import FailureVerdict, FeatureContribution, Interval, Risk, TestRisk
@@ -56,7 +56,7 @@ class Predictor(NamedTuple):
         if len(summary.builds) < FEWEST_BUILDS:
             return Unavailable(f"{_builds(len(summary.builds))} seen, {FEWEST_BUILDS} needed")
         row = schema().tasks["build-failure"].encode(failure_features(summary.builds, planned))
-        private = build_private(planned)
+        private = private_build_features(planned)
         chance = self._probability("build-failure", self._margin("build-failure", row, private))
         return Risk(chance, self._reasons("build-failure", row, private))
 
@@ -82,14 +82,14 @@ class Predictor(NamedTuple):
         return tuple(sorted((self._verdict(run, values) for run, values in rows), key=lambda v: -v.flaky_probability))
 
     def _verdict(self, run: TestRun, values: Raw) -> FailureVerdict:
-        row, private = schema().tasks["triage"].encode(values), test_private(run.test)
+        row, private = schema().tasks["triage"].encode(values), private_test_features(run.test)
         chance = self._probability("triage", self._margin("triage", row, private))
         reasons = self._reasons("triage", row, private)
         return FailureVerdict(
             test=run.test,
             flaky_probability=chance,
             reasons=reasons,
-            verdict=verdict_of(chance),
+            verdict=classify_failure(chance),
             failure_type=run.failure_type,
             file=run.file,
             line=run.line,
@@ -101,7 +101,7 @@ class Predictor(NamedTuple):
         return TestRisk(
             test=test,
             probability=self._probability("flaky", score),
-            reasons=self._reasons("flaky", schema().tasks["flaky"].encode(values), test_private(test)),
+            reasons=self._reasons("flaky", schema().tasks["flaky"].encode(values), private_test_features(test)),
             runs=table.runs[number],
             failures=table.failures[number],
             flips=table.flips[number],
@@ -123,7 +123,7 @@ class Predictor(NamedTuple):
         return margin(weights, *row) + sum(local.private.get(name, 0.0) for name in private)
 
     def _probability(self, task: str, score: float) -> float:
-        return probability(self.correction.platt.get(task, untried(task)), score)
+        return probability(self.correction.platt.get(task, initial_scaling(task)), score)
 
     def _reasons(self, task: str, row: SparseVector, private: Sequence[str]) -> tuple[FeatureContribution, ...]:
         local, names = self._local(task), schema().tasks[task].names()
@@ -141,7 +141,7 @@ def _builds(count: int) -> str:
     return f"{count} {'build' if count == 1 else 'builds'}"
 
 
-def verdict_of(chance: float) -> str:
+def classify_failure(chance: float) -> str:
     """The word for a probability that a failure is flaky: flaky, regression or unsure."""
     if chance >= FLAKY_ABOVE:
         return "flaky"

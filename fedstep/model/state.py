@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
-from fedstep.history.records import Example, pack_rows, unpack_rows
+from fedstep.history.records import Example, pack_examples, unpack_examples
 from fedstep.model.calibration import CalibrationScore, PlattScaling, QuantileTrackers
 from fedstep.model.labels import LabelledExample
 from fedstep.model.linear import LocalWeights
@@ -36,7 +36,7 @@ class ExampleQueue(NamedTuple):
     recent: Mapping[str, tuple[LabelledExample, ...]] = MappingProxyType({})
 
 
-def save_correction(correction: LocalModel, generation: str) -> bytes:
+def encode_local_model(correction: LocalModel, generation: str) -> bytes:
     """JSON bytes. `generation` names the records it was learned from."""
     local = {
         task: {"shared": {str(i): w for i, w in one.shared.items()}, "private": dict(one.private)}
@@ -52,7 +52,7 @@ def save_correction(correction: LocalModel, generation: str) -> bytes:
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
 
-def load_correction(content: bytes) -> tuple[LocalModel, str]:
+def decode_local_model(content: bytes) -> tuple[LocalModel, str]:
     """The correction and its generation. HistoryError where damaged or of another schema."""
     try:
         fields = _checked(json.loads(content))
@@ -68,22 +68,22 @@ def load_correction(content: bytes) -> tuple[LocalModel, str]:
         raise HistoryError("the local model is damaged") from error
 
 
-def save_backlog(backlog: ExampleQueue, generation: str) -> bytes:
+def encode_queue(backlog: ExampleQueue, generation: str) -> bytes:
     """JSON bytes with rows in columns."""
     content = {
         **_stamp(generation),
-        "pending": {task: pack_rows(rows) for task, rows in backlog.pending.items()},
+        "pending": {task: pack_examples(rows) for task, rows in backlog.pending.items()},
         "waiting": {task: _pack_ripe(rows) for task, rows in backlog.waiting.items()},
         "recent": {task: _pack_ripe(rows) for task, rows in backlog.recent.items()},
     }
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
 
-def load_backlog(content: bytes) -> tuple[ExampleQueue, str]:
+def decode_queue(content: bytes) -> tuple[ExampleQueue, str]:
     """The backlog and its generation. HistoryError where damaged or of another schema."""
     try:
         fields = _checked(json.loads(content))
-        pending = {task: unpack_rows(rows) for task, rows in fields["pending"].items()}
+        pending = {task: unpack_examples(rows) for task, rows in fields["pending"].items()}
         waiting = {task: _unpack_ripe(rows) for task, rows in fields["waiting"].items()}
         recent = {task: _unpack_ripe(rows) for task, rows in fields["recent"].items()}
         return ExampleQueue(pending, waiting, recent), fields["generation"]
@@ -103,12 +103,12 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _pack_ripe(rows: Sequence[LabelledExample]) -> dict[str, object]:
     return {
-        "rows": pack_rows([ripe.row for ripe in rows]),
+        "rows": pack_examples([ripe.row for ripe in rows]),
         "labels": [ripe.label for ripe in rows],
         "weights": [ripe.weight for ripe in rows],
     }
 
 
 def _unpack_ripe(fields: Mapping[str, Any]) -> tuple[LabelledExample, ...]:
-    labelled = zip(unpack_rows(fields["rows"]), fields["labels"], fields["weights"], strict=True)
+    labelled = zip(unpack_examples(fields["rows"]), fields["labels"], fields["weights"], strict=True)
     return tuple(LabelledExample(row, float(label), float(weight)) for row, label, weight in labelled)

@@ -8,33 +8,33 @@ from fedstep.history.project_store import BACKLOG, CORRECTION, ProjectStore
 from fedstep.history.records import BuildRecord, Example
 from fedstep.history.summary import (
     Summary,
+    apply_record,
     cache_key,
-    fold,
     forget_pruned,
     read_summary,
-    store_summary,
+    save_summary,
     unprocessed_records,
 )
 from fedstep.history.test_table import TestTable
 from fedstep.model.calibration import (
     CalibrationScore,
     QuantileTrackers,
+    initial_scaling,
     observe_outcome,
     observe_residual,
     probability,
     score_outcome,
-    untried,
 )
-from fedstep.model.labels import LabelledExample, numbered, resolve_labels
+from fedstep.model.labels import LabelledExample, renumber_runs, resolve_labels
 from fedstep.model.linear import LocalWeights, margin
 from fedstep.model.sgd import learn_local
 from fedstep.model.state import (
     ExampleQueue,
     LocalModel,
-    load_backlog,
-    load_correction,
-    save_backlog,
-    save_correction,
+    decode_local_model,
+    decode_queue,
+    encode_local_model,
+    encode_queue,
 )
 from fedstep.schema.schema import TASK_NAMES, schema
 from fedstep.types import Dropped, Unavailable
@@ -61,14 +61,14 @@ def learn_record(
     ripened = 0
     for task in TASK_NAMES:
         fresh = entry.rows.get(task, ()) if entry.schema == schema().digest else ()
-        ripe, pending = resolve_labels(task, (*backlog.pending.get(task, ()), *numbered(fresh, table)), table)
+        ripe, pending = resolve_labels(task, (*backlog.pending.get(task, ()), *renumber_runs(fresh, table)), table)
         backlog = backlog._replace(pending={**backlog.pending, task: tuple(pending)})
-        correction, backlog = absorb_ripe(task, correction, backlog, ripe, production[task], entry.stream)
+        correction, backlog = learn_examples(task, correction, backlog, ripe, production[task], entry.stream)
         ripened += len(ripe)
     return LearnStep(correction, backlog, ripened)
 
 
-def absorb_ripe(
+def learn_examples(
     task: str,
     correction: LocalModel,
     backlog: ExampleQueue,
@@ -110,7 +110,7 @@ def _learn(
 
 
 def _observe(correction: LocalModel, task: str, ripe: LabelledExample, score: float) -> LocalModel:
-    platt = correction.platt.get(task, untried(task))
+    platt = correction.platt.get(task, initial_scaling(task))
     fared = score_outcome(correction.scores.get(task, CalibrationScore()), probability(platt, score), ripe.label)
     return correction._replace(
         platt={**correction.platt, task: observe_outcome(platt, score, ripe.label, ripe.weight)},
@@ -158,39 +158,39 @@ def load_state(home: ProjectStore) -> LearnedState:
     return LearnedState() if isinstance(state, Unavailable) else state
 
 
-def lost(home: ProjectStore) -> bool:
+def is_learned_state_lost(home: ProjectStore) -> bool:
     """Whether something was learned here and its caches are damaged, in part gone, or do not fit each other."""
     return isinstance(_cached(home), Unavailable) and _was_learned(home)
 
 
-def waiting_rows(home: ProjectStore) -> Mapping[str, tuple[LabelledExample, ...]]:
+def load_unsent(home: ProjectStore) -> Mapping[str, tuple[LabelledExample, ...]]:
     """The rows that wait to be sent, whether or not the other caches fit; none where that cannot be read."""
     try:
-        return load_backlog(home.read(BACKLOG))[0].waiting
+        return decode_queue(home.read(BACKLOG))[0].waiting
     except HistoryError:
         return {}
 
 
-def store_state(home: ProjectStore, state: LearnedState) -> None:
+def save_state(home: ProjectStore, state: LearnedState) -> None:
     """Keep the state; whoever reads between the writes sees generations that do not fit, and learns again."""
     name = cache_key(state.summary)
-    home.write(BACKLOG, save_backlog(state.backlog, name))
-    home.write(CORRECTION, save_correction(state.correction, name))
-    store_summary(home, state.summary)
+    home.write(BACKLOG, encode_queue(state.backlog, name))
+    home.write(CORRECTION, encode_local_model(state.correction, name))
+    save_summary(home, state.summary)
 
 
 def learn_new_records(home: ProjectStore, production: Production) -> CatchUpProgress:
-    """The state with every record of the log learned, oldest first; stored by `store_state`, not here."""
+    """The state with every record of the log learned, oldest first; stored by `save_state`, not here."""
     state = _cached(home)
     if not isinstance(state, Unavailable):
         return _caught_up(home, state, production)
-    return learn_again(home, production) if _was_learned(home) else _caught_up(home, LearnedState(), production)
+    return relearn_all(home, production) if _was_learned(home) else _caught_up(home, LearnedState(), production)
 
 
-def learn_again(home: ProjectStore, production: Production) -> CatchUpProgress:
+def relearn_all(home: ProjectStore, production: Production) -> CatchUpProgress:
     """The same from nothing. Only rows that waited to be sent wait: of the others nobody knows that they were not."""
     progress = _caught_up(home, LearnedState(), production)
-    backlog = progress.state.backlog._replace(waiting=waiting_rows(home))
+    backlog = progress.state.backlog._replace(waiting=load_unsent(home))
     return replace(progress, state=replace(progress.state, backlog=backlog))
 
 
@@ -205,7 +205,7 @@ def _caught_up(home: ProjectStore, state: LearnedState, production: Production) 
 
 def _after(progress: CatchUpProgress, name: str, entry: BuildRecord, production: Production) -> CatchUpProgress:
     state = progress.state
-    summary = fold(state.summary, name, entry)
+    summary = apply_record(state.summary, name, entry)
     learned = learn_record(state.correction, state.backlog, entry, summary.tests, production)
     return CatchUpProgress(
         LearnedState(summary, learned.correction, learned.backlog),
@@ -227,8 +227,8 @@ def _past(progress: CatchUpProgress, dropped: Dropped) -> CatchUpProgress:
 def _cached(home: ProjectStore) -> LearnedState | Unavailable:
     summary = read_summary(home)
     try:
-        backlog, at_backlog = load_backlog(home.read(BACKLOG))
-        correction, at_correction = load_correction(home.read(CORRECTION))
+        backlog, at_backlog = decode_queue(home.read(BACKLOG))
+        correction, at_correction = decode_local_model(home.read(CORRECTION))
     except HistoryError as error:
         return Unavailable(str(error))
     fits = at_backlog == at_correction == cache_key(summary)

@@ -7,12 +7,12 @@ failures, `train` after it. Every function takes values and a `ProjectStore`; `f
 from collections.abc import Callable
 
 from fedstep.errors import HistoryError, InputError
-from fedstep.features.rows import plan, usual_stream
+from fedstep.features.rows import plan_build, usual_stream
 from fedstep.federation.model_cache import CachedModel
 from fedstep.history.project_store import CORRECTION, ProjectStore
 from fedstep.history.summary import Summary
 from fedstep.model.predictor import Predictor
-from fedstep.model.state import LocalModel, load_correction
+from fedstep.model.state import LocalModel, decode_local_model
 from fedstep.pipeline.prediction_cache import load_prediction
 from fedstep.results import ModelUsed, Prediction, Problems
 from fedstep.types import BuildContext, Change, Unavailable
@@ -28,7 +28,7 @@ def predict(
     predictor = load_predictor(store, cached)
     known = load_prediction(store, cached, predictor)
     context = build_context()
-    planned = plan(context, usual_stream(known.summary.builds, context.ci), author_key(store, context))
+    planned = plan_build(context, usual_stream(known.summary.builds, context.ci), author_key(store, context))
     problems = (*problems, *empty_history_problems(known.summary, problems), *change_problems(context.change))
     return Prediction(
         status=local_status(cached, problems),
@@ -47,7 +47,7 @@ def predict(
 def load_predictor(store: ProjectStore, cached: CachedModel) -> Predictor:
     """Return a predictor that combines the shared model with what this project has learned."""
     try:
-        correction, _ = load_correction(store.read(CORRECTION))
+        correction, _ = decode_local_model(store.read(CORRECTION))
     except HistoryError:  # not written yet, damaged, or of another version: `train` writes it again
         correction = LocalModel()
     return Predictor(cached.model.production, correction)

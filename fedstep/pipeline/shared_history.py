@@ -57,9 +57,9 @@ def publish_history(context: RunContext, keep: int, seconds: float) -> Problems:
 
 def fetch_now(context: RunContext, seconds: float) -> tuple[str, ...]:
     """Fetch and merge within `seconds`; return what was ignored. Raises HistoryError if the remote is not reached."""
-    from fedstep.history.git_sync import open_channel, receive
+    from fedstep.history.git_sync import fetch_and_import, open_channel
 
-    return receive(context.store, open_channel(context.root, context.part), seconds, context.now).warnings
+    return fetch_and_import(context.store, open_channel(context.root, context.part), seconds, context.now).warnings
 
 
 def publish_now(context: RunContext, keep: int, seconds: float) -> bool:
@@ -75,11 +75,11 @@ def publish_now(context: RunContext, keep: int, seconds: float) -> bool:
 
 def _seconds_due(context: RunContext) -> float:
     """Return how long to ask the remote now, 0 if that is not due."""
-    from fedstep.history.merge import load_seen
+    from fedstep.history.merge import load_sync_state
 
     if in_ci(context.ci):
         return CI_SECONDS
-    seen = load_seen(context.store)
+    seen = load_sync_state(context.store)
     is_fresh = context.now - seen.fetched_at < FRESH_SECONDS or context.now - seen.tried_at < RETRY_SECONDS
     return 0.0 if is_fresh else DEVELOPER_SECONDS
 
@@ -87,8 +87,8 @@ def _seconds_due(context: RunContext) -> float:
 def _merge_local(context: RunContext) -> tuple[str, ...]:
     """Merge the ref of this clone if it has changed since, as after `git fetch`; return what was ignored."""
     from fedstep.history.git_transport import GitChannel, local_commit
-    from fedstep.history.merge import load_seen, take_in
+    from fedstep.history.merge import import_ref, load_sync_state
 
-    if local_commit(context.root) == load_seen(context.store).commit:
+    if local_commit(context.root) == load_sync_state(context.store).commit:
         return ()
-    return take_in(context.store, GitChannel(context.root, part=context.part)).warnings
+    return import_ref(context.store, GitChannel(context.root, part=context.part)).warnings

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedstep.errors import AggregatorError, ContributionNotDue, HistoryError, MissingExtra
-from fedstep.features.rows import plan, rows_of_build, stream_of
+from fedstep.features.rows import build_examples, plan_build, stream_name
 from fedstep.federation.messages import Update, pack_update, unpack_update
 from fedstep.federation.model_cache import CachedModel, load_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import AggregatorLink, may_contribute, pull_model, push_pending, record_contribution
 from fedstep.history.builds import PlannedBuild
-from fedstep.history.project_store import Busy, ProjectStore, exclusive
+from fedstep.history.project_store import ProjectStore, StoreLocked, exclusive
 from fedstep.history.records import make_record
 from fedstep.history.summary import Summary, load_summary
 from fedstep.pipeline.predict import (
@@ -134,7 +134,7 @@ def evaluate_build(store: ProjectStore, finished: FinishedBuild, cached: CachedM
     build = identify_build(store, finished)
     source = finished.duration.source if isinstance(finished.duration, Duration) else ""
     author = author_key(store, context)
-    planned = plan(context, stream_of(context.ci, source), author)
+    planned = plan_build(context, stream_name(context.ci, source), author)
     return BuildEvaluation(
         build=build,
         planned=planned,
@@ -156,7 +156,7 @@ def record_build(store: ProjectStore, evaluation: BuildEvaluation, source_words:
     record = make_record(build, evaluation.planned.stream, evaluation.author)._replace(
         source_words=source_words(tuple(run for run in build.reports.tests if run.test not in known)),
         schema=schema().digest,
-        rows=rows_of_build(summary, build, evaluation.planned, sampling_rule(store)),
+        rows=build_examples(summary, build, evaluation.planned, sampling_rule(store)),
     )
     store.log.append(record)
     return True
@@ -169,11 +169,11 @@ def learn(store: ProjectStore, cached: CachedModel, withheld: str = "") -> Learn
 
     Raises:
         MissingExtra: scikit-learn is not installed.
-        HistoryError: The state cannot be written, or another process holds the lock (`Busy`).
+        HistoryError: The state cannot be written, or another process holds the lock (`StoreLocked`).
     """
     try:
         from fedstep.federation.update_builder import make_update
-        from fedstep.model.training import learn_new_records, store_state
+        from fedstep.model.training import learn_new_records, save_state
     except ImportError as error:
         remedy = "Run: pip install 'fedstep[train]'. The build is kept and will be learned then"
         raise MissingExtra(f"nothing was learned, {error.name or 'scikit-learn'} is not installed", remedy) from error
@@ -185,7 +185,7 @@ def learn(store: ProjectStore, cached: CachedModel, withheld: str = "") -> Learn
             update, backlog = make_update(state.backlog, cached.model, store.keyed)
             state = replace(state, backlog=backlog)
         with _committed_to_outbox(store, cached, update):
-            store_state(store, state)
+            save_state(store, state)
     waiting = sum(len(examples) for examples in state.backlog.waiting.values())
     return LearnResult(ExampleCounts(progress.ripened, waiting), progress.warnings)
 
@@ -271,7 +271,7 @@ def _learn(store: ProjectStore, pull: _Pull, withheld: str) -> tuple[LearnResult
         return learn(store, pull.after, withheld or (NO_PULL if pull.problems else "")), ()
     except MissingExtra as error:
         return LearnResult(), (error,)
-    except Busy as error:
+    except StoreLocked as error:
         return LearnResult(warnings=(str(error),)), ()
 
 

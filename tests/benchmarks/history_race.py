@@ -22,10 +22,10 @@ from random import Random
 from fedstep.types import BuildOutcome
 from fedstep.history.records import BuildRecord
 from fedstep.history.project_store import ProjectStore
-from fedstep.history.git_sync import WAITS, open_channel, publish, receive
+from fedstep.history.git_sync import WAITS, open_channel, publish, fetch_and_import
 root, job, number, gate = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 home, channel = ProjectStore(f"{root}/.git/fedstep"), open_channel(root, "")
-receive(home, channel, 60, time.time())
+fetch_and_import(home, channel, 60, time.time())
 home.prepare()
 at = 1_790_000_000.0 + 600 * number + job
 name = home.keyed("build", str(number), str(job))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedstep.history.git_ref import REF
-from fedstep.history.git_sync import PublishResult, open_channel, publish, receive
+from fedstep.history.git_sync import PublishResult, fetch_and_import, open_channel, publish
 from fedstep.history.git_transport import GitChannel
 from fedstep.history.merge import ImportResult
 from fedstep.history.project_store import ProjectStore
@@ -59,7 +59,7 @@ class Clone:
         return publish(self.home, self.channel, keep, NOW, seconds, waits=(0.01,) * 8)
 
     def receive(self, seconds: float = 30.0) -> ImportResult:
-        return receive(self.home, self.channel, seconds, NOW)
+        return fetch_and_import(self.home, self.channel, seconds, NOW)
 
 
 def new_remote(folder: Path, *options: str) -> Path:

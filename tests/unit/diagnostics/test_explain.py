@@ -15,7 +15,7 @@ from fedstep.history.records import BuildRecord
 from fedstep.history.summary import Summary, cache_key, load_summary
 from fedstep.model.calibration import PlattScaling
 from fedstep.model.linear import LocalWeights
-from fedstep.model.state import LocalModel, save_correction
+from fedstep.model.state import LocalModel, encode_local_model
 from fedstep.pipeline.predict import load_predictor
 from fedstep.report.explanation import TestExplanation, WhatIf, explanation_html, explanation_text
 from fedstep.report.json import explanation_json
@@ -46,7 +46,7 @@ def lived(folder: Path, shaky: str, correction: LocalModel = CORRECTION) -> Proj
     home.prepare()
     for number, letter in enumerate(shaky):
         home.log.append(entry(number, {SHAKY: letter, STEADY: "p", SLOW: "p"}))
-    home.write("correction.json", save_correction(correction, cache_key(Summary())))
+    home.write("correction.json", encode_local_model(correction, cache_key(Summary())))
     return home
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fedstep.features.duration import VIEWS, Estimate, duration_features, jenkins_estimate
 from fedstep.features.failure import VIEWS as FAILURE_VIEWS
 from fedstep.features.failure import failure_features
-from fedstep.history.builds import PastBuild, PlannedBuild, finished, quantile, resemblance
+from fedstep.history.builds import PastBuild, PlannedBuild, finished_builds, quantile, weigh_by_similarity
 from fedstep.schema.schema import schema
 from fedstep.types import Unavailable
 
@@ -99,7 +99,7 @@ class TestSchema:
             assert set(duration[1]) == {part.name for part in schema().tasks["build-duration"].parts}
 
     def test_views_name_distances_that_exist(self) -> None:
-        distances = resemblance([past_build(1)], planned(), {"age": 1.0}).distances
+        distances = weigh_by_similarity([past_build(1)], planned(), {"age": 1.0}).distances
         assert {distance for distance, _ in (*VIEWS.values(), *FAILURE_VIEWS.values())} <= set(distances)
 
 
@@ -127,7 +127,7 @@ class TestDuration:
         assert isinstance(jenkins_estimate([past_build(1)], planned(stream="lint")), Unavailable)
 
     def test_a_build_still_running_is_not_known(self) -> None:
-        assert finished([past_build(1, seconds=7200.0)], planned()) == []
+        assert finished_builds([past_build(1, seconds=7200.0)], planned()) == []
 
 
 class TestFailureRate:

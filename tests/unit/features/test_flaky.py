@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fedstep.features.flaky import flaky_values, history_columns, rounded, row_of, typical_seconds
 from fedstep.history.records import BuildRecord
-from fedstep.history.summary import Summary, fold
+from fedstep.history.summary import Summary, apply_record
 from fedstep.history.test_table import NEVER, TestTable, with_tests
 from fedstep.ingest.change_impact import group_of
 from fedstep.schema.encoders import Raw
@@ -29,7 +29,7 @@ def history(seed: int, builds: int = 15, tests: int = 8) -> Summary:
     letters = [Outcome(letter) for letter in "pppppfck"]
     for number in range(builds):
         runs = tuple(TestRun(f"a.B{n % 3}Test#t{n}", draw.choice(letters), draw.random()) for n in range(tests))
-        summary = fold(summary, str(number), entry(number, runs))
+        summary = apply_record(summary, str(number), entry(number, runs))
     return summary
 
 
@@ -80,9 +80,11 @@ class TestClassmates:
             assert group_of(test).startswith("a.B")
 
     def test_a_test_alone_in_its_class_has_no_classmates(self) -> None:
-        summary = fold(Summary(), "1", entry(1, (TestRun("a.B#x", Outcome.FLAKED), TestRun("a.C#x", Outcome.PASSED))))
+        summary = apply_record(
+            Summary(), "1", entry(1, (TestRun("a.B#x", Outcome.FLAKED), TestRun("a.C#x", Outcome.PASSED)))
+        )
         assert [part(values, "classmates-flip-rate") for values in flaky_values(summary.tests)] == [None, None]
-        more = fold(summary, "2", entry(2, (TestRun("a.B#y", Outcome.PASSED),)))
+        more = apply_record(summary, "2", entry(2, (TestRun("a.B#y", Outcome.PASSED),)))
         assert part(flaky_values(more.tests)[2], "classmates-flip-rate") == 1.0
         assert part(flaky_values(more.tests)[0], "classmates-flip-rate") == 0.0
 
@@ -90,7 +92,7 @@ class TestClassmates:
 def timed(*seconds: float) -> list[object]:
     """The time ranks of tests that took so long."""
     runs = tuple(TestRun(f"a.B#t{n}", Outcome.PASSED, value) for n, value in enumerate(seconds))
-    return [part(values, "time-rank") for values in flaky_values(fold(Summary(), "1", entry(1, runs)).tests)]
+    return [part(values, "time-rank") for values in flaky_values(apply_record(Summary(), "1", entry(1, runs)).tests)]
 
 
 class TestValues:
@@ -103,7 +105,7 @@ class TestValues:
         def rate(letters: str) -> object:
             summary = Summary()
             for number, letter in enumerate(letters):
-                summary = fold(summary, str(number), entry(number, (TestRun("a.B#x", Outcome(letter)),)))
+                summary = apply_record(summary, str(number), entry(number, (TestRun("a.B#x", Outcome(letter)),)))
             return part(flaky_values(summary.tests)[0], "failure-rate-5")
 
         assert rate("ppppc") > rate("cpppp") > 0.0  # type: ignore[operator]
@@ -139,7 +141,7 @@ class TestNames:
         assert [one.name for one in parts[0]] == list(past)
 
     def test_typical_seconds_are_none_where_no_report_gave_one(self) -> None:
-        table = fold(
+        table = apply_record(
             Summary(), "1", entry(1, (TestRun("a#x", Outcome.PASSED), TestRun("a#y", Outcome.PASSED, 2.0)))
         ).tests
         assert typical_seconds(table, 0) is None

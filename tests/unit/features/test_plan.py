@@ -1,6 +1,6 @@
 """Facts about what is known of a build before it starts."""
 
-from fedstep.features.rows import plan, stream_of, usual_stream
+from fedstep.features.rows import plan_build, stream_name, usual_stream
 from fedstep.history.builds import PastBuild
 from fedstep.types import BuildContext, Change, CiRun, FileChange, Unavailable
 
@@ -15,13 +15,13 @@ def past(stream: str, number: int = 0) -> PastBuild:
 class TestPlan:
     def test_a_plan_says_when_what_and_how_much(self) -> None:
         change = Change("c0ffee", "", "ann", (FileChange("pom.xml", 2, 3), FileChange("a.py", 5, 0)))
-        planned = plan(BuildContext(CI, change, MONDAY_NOON), "unit|py=3.11|mark", "a1")
+        planned = plan_build(BuildContext(CI, change, MONDAY_NOON), "unit|py=3.11|mark", "a1")
         assert (planned.weekday, planned.hour, planned.is_pr) == (0, 12.0, False)
         assert (planned.files, planned.lines, planned.build_file_touched) == (2.0, 10.0, True)
         assert (planned.author, planned.commit, planned.branch) == ("a1", "c0ffee", "main")
 
     def test_what_git_does_not_tell_is_none(self) -> None:
-        planned = plan(BuildContext(CI._replace(event=""), Unavailable("no git"), MONDAY_NOON), "s", "a1")
+        planned = plan_build(BuildContext(CI._replace(event=""), Unavailable("no git"), MONDAY_NOON), "s", "a1")
         assert (planned.files, planned.lines, planned.build_file_touched, planned.is_pr) == (None, None, None, None)
         assert (planned.author, planned.commit) == ("", "")
 
@@ -29,10 +29,10 @@ class TestPlan:
 class TestStreams:
     def test_streams_differ_by_job_cell_and_source(self) -> None:
         streams = {
-            stream_of(CI, "mark"),
-            stream_of(CI, "jenkins"),
-            stream_of(CI._replace(cell=""), "mark"),
-            stream_of(CI._replace(job="e2e"), "mark"),
+            stream_name(CI, "mark"),
+            stream_name(CI, "jenkins"),
+            stream_name(CI._replace(cell=""), "mark"),
+            stream_name(CI._replace(job="e2e"), "mark"),
         }
         assert len(streams) == 4
 

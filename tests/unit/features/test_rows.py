@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from zlib import crc32
 
-from fedstep.features.rows import build_private, last_commit, plan, rows_of_build, test_private
+from fedstep.features.rows import build_examples, last_commit, plan_build, private_build_features, private_test_features
 from fedstep.history.records import make_record
-from fedstep.history.summary import Summary, fold
+from fedstep.history.summary import Summary, apply_record
 from fedstep.model.labels import is_due
 from fedstep.schema.schema import schema
 from fedstep.types import (
@@ -33,13 +33,13 @@ def build(number: int, runs: tuple[TestRun, ...], **known: object) -> Build:
 
 
 def rows(summary: Summary, one: Build, due: Callable[[str, int], bool] = lambda _test, _runs: True):  # type: ignore[no-untyped-def]
-    return rows_of_build(summary, one, plan(one.situation, STREAM, "a1"), due)
+    return build_examples(summary, one, plan_build(one.situation, STREAM, "a1"), due)
 
 
 def known(*builds: Build) -> Summary:
     summary = Summary()
     for one in builds:
-        summary = fold(summary, one.name, make_record(one, STREAM, "a1"))
+        summary = apply_record(summary, one.name, make_record(one, STREAM, "a1"))
     return summary
 
 
@@ -102,10 +102,10 @@ class TestBuildRows:
             assert sorted(map(repr, straight[task])) == sorted(map(repr, reverse[task]))
 
     def test_private_features_are_named_and_never_coordinates(self) -> None:
-        assert test_private("a.B#x") == ("test=a.B#x", "class=a.B")
-        planned = plan(build(1, ()).situation, STREAM, "a1")
-        assert build_private(planned) == ("branch=main", f"job={STREAM}", "author=a1")
-        assert build_private(planned._replace(branch="", author="")) == (f"job={STREAM}",)
+        assert private_test_features("a.B#x") == ("test=a.B#x", "class=a.B")
+        planned = plan_build(build(1, ()).situation, STREAM, "a1")
+        assert private_build_features(planned) == ("branch=main", f"job={STREAM}", "author=a1")
+        assert private_build_features(planned._replace(branch="", author="")) == (f"job={STREAM}",)
 
     def test_the_last_commit_is_that_of_the_stream(self) -> None:
         builds = known(build(1, ()), build(2, ())).builds
@@ -113,4 +113,4 @@ class TestBuildRows:
         assert last_commit(builds, "other") == ""
 
 
-test_private.__test__ = False  # type: ignore[attr-defined]  # pytest: the function under test, not a test
+private_test_features.__test__ = False  # type: ignore[attr-defined]  # pytest: the function under test, not a test

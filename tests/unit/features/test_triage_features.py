@@ -5,7 +5,7 @@ import pytest
 from fedstep.features.triage_features import failure_kind, triage_values
 from fedstep.history.flakiness import PASSED_ON_COMMIT
 from fedstep.history.records import make_record
-from fedstep.history.summary import Summary, fold
+from fedstep.history.summary import Summary, apply_record
 from fedstep.history.test_table import with_tests
 from fedstep.model.linear import margin
 from fedstep.schema.schema import EVIDENCE, FAILURE_KINDS, schema
@@ -42,7 +42,7 @@ def past(letters: str, test: str = "org.foo.BarTest#works") -> Summary:
     summary = Summary()
     for number, letter in enumerate(letters):
         one = build(number, (TestRun(test, Outcome(letter), 0.5),), Change(f"p{number}", "", "ann", ()))
-        summary = fold(summary, str(number), make_record(one, "||mark", ""))
+        summary = apply_record(summary, str(number), make_record(one, "||mark", ""))
     return summary
 
 
@@ -99,7 +99,7 @@ class TestEvidence:
         summary = past("pppp")
         other = TestRun("org.foo.QuxTest#works", Outcome.FAILED)
         began = failed(Outcome.FAILED, CHANGE, other)
-        summary = fold(summary, "x", make_record(began, "||mark", ""))
+        summary = apply_record(summary, "x", make_record(began, "||mark", ""))
         later = failed()
         assert evidence(summary, later, "change") == evidence(past("pppp"), began, "change") < 0.0
         assert evidence(summary, later, "companions") == evidence(past("pppp"), began, "companions") < 0.0

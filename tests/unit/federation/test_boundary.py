@@ -19,7 +19,7 @@ from fedstep.federation.model_cache import load_starter_model
 from fedstep.federation.update_builder import make_update
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.records import Example
-from fedstep.model.labels import LabelledExample, groups
+from fedstep.model.labels import LabelledExample, count_subjects
 from fedstep.model.linear import zeros
 from fedstep.model.state import ExampleQueue
 from fedstep.model.training import learn_new_records
@@ -207,7 +207,7 @@ class TestCounts:
         whole = {
             name
             for name, rows in waiting.items()
-            if len(rows) >= HEADS[name].minimum_rows and groups(rows) >= HEADS[name].minimum_groups
+            if len(rows) >= HEADS[name].minimum_rows and count_subjects(rows) >= HEADS[name].minimum_groups
         }
         update = made(home, waiting)
         assert (set(update.deltas) if update else set()) == whole

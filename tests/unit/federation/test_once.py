@@ -13,9 +13,9 @@ from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import AggregatorLink
 from fedstep.federation.transport import HttpResponse, RetryPolicy
 from fedstep.history.merge import merge_folder
-from fedstep.history.project_store import Busy, ProjectStore, exclusive
+from fedstep.history.project_store import ProjectStore, StoreLocked, exclusive
 from fedstep.importers.backfill_run import BackfillTrainer
-from fedstep.model.training import waiting_rows
+from fedstep.model.training import load_unsent
 from fedstep.pipeline.train import learn, train
 from fedstep.results import TrainReport
 from fedstep.types import (
@@ -95,7 +95,7 @@ def copy_of(home: ProjectStore, name: str) -> ProjectStore:
 
 def unsent(home: ProjectStore) -> set[str]:
     """The builds whose rows wait."""
-    return {ripe.row.subject for ripe in waiting_rows(home).get("build-failure", ())}
+    return {ripe.row.subject for ripe in load_unsent(home).get("build-failure", ())}
 
 
 def updates(home: ProjectStore) -> list[str]:
@@ -146,7 +146,7 @@ class TestTraining:
         learn(home, KEPT)
         before = home.read("backlog.json"), home.read("correction.json"), home.read("summary.json")
         with monkeypatch.context() as stopped:
-            stopped.setattr("fedstep.model.training.fold", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            stopped.setattr("fedstep.model.training.apply_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 commands._rebuilt(home)
         assert (home.read("backlog.json"), home.read("correction.json"), home.read("summary.json")) == before
@@ -166,7 +166,7 @@ class TestTraining:
         other.start()
         assert began.wait(30)
         try:
-            with pytest.raises(Busy, match="another fedstep is learning"), exclusive(home, 0.0):
+            with pytest.raises(StoreLocked, match="another fedstep is learning"), exclusive(home, 0.0):
                 pass
             state = home.read("backlog.json")
             threading.Timer(0.3, ended.set).start()

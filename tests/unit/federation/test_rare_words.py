@@ -13,7 +13,7 @@ from fedstep.federation.update_builder import make_update, suppress_rare_words
 from fedstep.history.records import Example
 from fedstep.model.labels import LabelledExample
 from fedstep.model.state import ExampleQueue, LocalModel
-from fedstep.model.training import absorb_ripe
+from fedstep.model.training import learn_examples
 from fedstep.schema.schema import schema
 
 TASK = schema().tasks["flaky"]
@@ -74,7 +74,7 @@ class TestRareWords:
 
     def test_at_home_the_words_of_a_single_test_are_learned(self):
         rows = steady([(*USUAL, RARE[0]), *([USUAL] * (BATCH - 1))])
-        correction, backlog = absorb_ripe("flaky", LocalModel(), ExampleQueue(), rows, TASK.start(), "")
+        correction, backlog = learn_examples("flaky", LocalModel(), ExampleQueue(), rows, TASK.start(), "")
         assert correction.local["flaky"].shared[NAMES[f"source={RARE[0]}"]] < 0
         assert backlog.waiting["flaky"] == rows
 

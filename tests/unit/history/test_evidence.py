@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.history.flakiness import (
-    base_of,
-    companions,
-    of_change,
-    of_companions,
-    of_past,
-    of_repeats,
-    shares_of,
+    change_evidence,
+    change_shares,
+    companion_evidence,
+    count_companions,
+    past_evidence,
+    project_baseline,
+    repeat_evidence,
 )
 from fedstep.ingest.change_impact import analyze_change
 from fedstep.types import FileChange
@@ -24,8 +24,8 @@ QUIET = [f"org.p{n}.A{n}Test#t" for n in range(20)]
 def past(flips: float, spells: float, mates: float = 0.0) -> float:
     ids = [*QUIET, "org.foo.BarTest#a", "org.foo.BarTest#b"]
     flipped = [0.0] * 20 + [flips, mates]
-    base = base_of(ids, flipped, [*flipped[:20], spells, mates], [50.0] * 22)
-    return of_past(base, "org.foo.BarTest#a", flips, spells, 50.0)
+    base = project_baseline(ids, flipped, [*flipped[:20], spells, mates], [50.0] * 22)
+    return past_evidence(base, "org.foo.BarTest#a", flips, spells, 50.0)
 
 
 class TestFlips:
@@ -33,9 +33,9 @@ class TestFlips:
         assert past(0, 0) < 0 < past(1, 1) < past(5, 5)
 
     def test_spells_that_were_no_flips_count_less_than_flips(self) -> None:
-        base = base_of(QUIET, *([0.0] * 20, [0.0] * 20, [50.0] * 20))
+        base = project_baseline(QUIET, *([0.0] * 20, [0.0] * 20, [50.0] * 20))
         none, spells, flips = (
-            of_past(base, QUIET[0], *counts, 50.0) for counts in ((0.0, 0.0), (0.0, 2.0), (2.0, 2.0))
+            past_evidence(base, QUIET[0], *counts, 50.0) for counts in ((0.0, 0.0), (0.0, 2.0), (2.0, 2.0))
         )
         assert none < spells < flips
 
@@ -43,9 +43,9 @@ class TestFlips:
         assert past(0, 0) < past(0, 0, mates=4)
 
     def test_a_broken_test_stays_broken_and_a_flake_does_not(self) -> None:
-        assert of_repeats(0, 0, 50) == 0.0
-        assert of_repeats(2, 0, 50) < of_repeats(1, 0, 50) < 0
-        assert of_repeats(1, 40, 50) == 0.0
+        assert repeat_evidence(0, 0, 50) == 0.0
+        assert repeat_evidence(2, 0, 50) < repeat_evidence(1, 0, 50) < 0
+        assert repeat_evidence(1, 40, 50) == 0.0
 
 
 class TestChanges:
@@ -54,28 +54,28 @@ class TestChanges:
         """A change that names one class of many says more than one that names all."""
         change = analyze_change([FileChange(path)])
         relation = change.relation("org.foo.BarTest#a")
-        many = shares_of(change, ["org.foo.BarTest", *(f"org.p{n}.A{n}Test" for n in range(classes))])
-        alone = shares_of(change, ["org.foo.BarTest"])
-        assert of_change(relation, many) < -1.0
-        assert -0.4 < of_change(relation, alone) < 0.0
+        many = change_shares(change, ["org.foo.BarTest", *(f"org.p{n}.A{n}Test" for n in range(classes))])
+        alone = change_shares(change, ["org.foo.BarTest"])
+        assert change_evidence(relation, many) < -1.0
+        assert -0.4 < change_evidence(relation, alone) < 0.0
 
     def test_change_elsewhere_speaks_for_a_flake(self) -> None:
         """A change elsewhere speaks for a flake, and an unknown one for nothing."""
-        shares = shares_of(analyze_change(()), ["a"])
-        assert of_change("elsewhere", shares) == of_change("nothing", shares) > 0.0
-        assert of_change(None, shares) == 0.0
-        assert of_change("build-file", shares) < 0.0
+        shares = change_shares(analyze_change(()), ["a"])
+        assert change_evidence("elsewhere", shares) == change_evidence("nothing", shares) > 0.0
+        assert change_evidence(None, shares) == 0.0
+        assert change_evidence("build-file", shares) < 0.0
 
     def test_companions_are_counted_by_package_and_class(self) -> None:
-        counts = companions(["org.foo.A#x", "org.foo.A#y", "org.foo.B#x", "org.bar.C#x"])
+        counts = count_companions(["org.foo.A#x", "org.foo.A#y", "org.foo.B#x", "org.bar.C#x"])
         assert (counts["org/foo", ""], counts["org/foo", "org.foo.A"], counts["org/bar", ""]) == (3, 2, 1)
-        assert of_companions(0) == 0.0
-        assert of_companions(9) == of_companions(4) < of_companions(1) < 0.0
+        assert companion_evidence(0) == 0.0
+        assert companion_evidence(9) == companion_evidence(4) < companion_evidence(1) < 0.0
 
 
 class TestAnyPast:
     @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=8))
     def test_evidence_of_any_past_is_finite(self, tests: list[tuple[float, float, float]]) -> None:
         ids = [f"a.B{n % 2}Test#t{n}" for n in range(len(tests))]
-        base = base_of(ids, *(list(column) for column in zip(*tests, strict=True)))
-        assert all(isfinite(of_past(base, test, *row)) for test, row in zip(ids, tests, strict=True))
+        base = project_baseline(ids, *(list(column) for column in zip(*tests, strict=True)))
+        assert all(isfinite(past_evidence(base, test, *row)) for test, row in zip(ids, tests, strict=True))

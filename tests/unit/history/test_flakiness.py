@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fedstep.history.flakiness import is_incident
 from fedstep.history.records import BuildRecord
-from fedstep.history.summary import Summary, fold
+from fedstep.history.summary import Summary, apply_record
 from fedstep.history.test_table import RECENT, TestTable, decayed_rate, name_words, with_tests
 from fedstep.schema.schema import schema
 from fedstep.types import BuildOutcome, FileChange, Outcome, TestRun
@@ -48,7 +48,7 @@ def entry(number: int, step: Step) -> BuildRecord:
 def after(*steps: Step | str) -> TestTable:
     summary = Summary()
     for number, step in enumerate(steps):
-        summary = fold(summary, str(number), entry(number, Step(step) if isinstance(step, str) else step))
+        summary = apply_record(summary, str(number), entry(number, Step(step) if isinstance(step, str) else step))
     return summary.tests
 
 
@@ -182,7 +182,7 @@ class TestColumns:
         summary = Summary()
         for number, outcome in enumerate("pfpkc"):
             before, text = summary, repr(summary)
-            summary = fold(summary, str(number), entry(number, Step(outcome)))
+            summary = apply_record(summary, str(number), entry(number, Step(outcome)))
             assert repr(before) == text
             assert before != summary
 
@@ -199,7 +199,7 @@ class TestColumns:
         for number in range(60):
             step = entry(number, Step("p"))
             slow = TestRun(TEST, Outcome.PASSED, 0.1 if number < 30 else 10.0)
-            summary = fold(summary, str(number), step._replace(tests=(slow,)))
+            summary = apply_record(summary, str(number), step._replace(tests=(slow,)))
         assert 0.5 < 2.718281828 ** summary.tests.log_seconds[0] < 10.0
 
     @given(st.lists(st.sampled_from("pfcks"), max_size=40), st.integers(0, 2**40 - 1))

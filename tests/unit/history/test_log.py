@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedstep.errors import HistoryError
-from fedstep.history.project_store import ProjectStore, RecordLog, write_atomically, write_first
+from fedstep.history.project_store import ProjectStore, RecordLog, write_atomically, write_if_absent
 from fedstep.history.records import BuildRecord
 from fedstep.history.summary import load_summary
 from fedstep.types import BuildOutcome, Dropped
@@ -119,8 +119,8 @@ for number in range(60):
         assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
 
     def test_of_several_first_writers_one_wins(self, tmp_path: Path) -> None:
-        write_first(tmp_path / "key", b"one")
-        write_first(tmp_path / "key", b"two")
+        write_if_absent(tmp_path / "key", b"one")
+        write_if_absent(tmp_path / "key", b"two")
         assert (tmp_path / "key").read_bytes() == b"one"
         assert [file.name for file in tmp_path.iterdir()] == ["key"]
 
@@ -131,8 +131,8 @@ for number in range(60):
             raise PermissionError(1, "Operation not permitted")  # what Linux says on vfat
 
         monkeypatch.setattr(os, "link", refuse)
-        write_first(tmp_path / "key", b"one")
-        write_first(tmp_path / "key", b"two")
+        write_if_absent(tmp_path / "key", b"one")
+        write_if_absent(tmp_path / "key", b"two")
         assert (tmp_path / "key").read_bytes() == b"one"
         assert [path.name for path in tmp_path.iterdir()] == ["key"]
 

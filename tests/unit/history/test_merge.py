@@ -9,7 +9,7 @@ from fedstep.errors import HistoryError
 from fedstep.federation.outbox import audit_transport, read_audit
 from fedstep.federation.sync import ContributionLog, load_contributions
 from fedstep.federation.transport import HttpResponse
-from fedstep.history.merge import merge_folder, take_notes
+from fedstep.history.merge import import_notes, merge_folder
 from fedstep.history.project_store import FILES, LEARNED, MODEL, MODEL_NOTE, TRAVELLING, TURNS, ProjectStore, exclusive
 from fedstep.history.records import BuildRecord
 from fedstep.types import BuildOutcome
@@ -157,7 +157,7 @@ class TestLearning:
 
     def test_a_copy_without_notes_brings_none(self, home):
         before = sorted(home.folder.iterdir())
-        take_notes(home, lambda _: b"")
+        import_notes(home, lambda _: b"")
         assert sorted(home.folder.iterdir()) == before
 
 

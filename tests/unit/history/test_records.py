@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstep.errors import HistoryError
-from fedstep.history.records import BuildRecord, Example, decode, encode
+from fedstep.history.records import BuildRecord, Example, decode_record, encode_record
 from fedstep.types import BuildOutcome, FileChange, Outcome, TestRun
 
 texts = st.text(max_size=20)
@@ -75,26 +75,26 @@ def same(one: BuildRecord, other: BuildRecord) -> bool:
 
 def refused(packed: bytes) -> bool:
     try:
-        assert isinstance(decode(packed), BuildRecord)
+        assert isinstance(decode_record(packed), BuildRecord)
     except HistoryError:
         return True
     return False
 
 
 def packed_with(**changes: object) -> bytes:
-    return zlib.compress(json.dumps({**json.loads(zlib.decompress(encode(WHOLE))), **changes}).encode())
+    return zlib.compress(json.dumps({**json.loads(zlib.decompress(encode_record(WHOLE))), **changes}).encode())
 
 
 class TestEncoding:
     def test_a_record_comes_back_whole(self) -> None:
-        assert same(decode(encode(WHOLE)), WHOLE)
+        assert same(decode_record(encode_record(WHOLE)), WHOLE)
 
     @settings(max_examples=40, deadline=None)
     @given(entries)
     def test_entry_round_trips_and_its_bytes_are_stable(self, entry: BuildRecord) -> None:
         """Every entry comes back, and the same entry gives the same bytes."""
-        assert same(decode(encode(entry)), entry)
-        assert encode(decode(encode(entry))) == encode(entry)
+        assert same(decode_record(encode_record(entry)), entry)
+        assert encode_record(decode_record(encode_record(entry))) == encode_record(entry)
 
 
 json_values = st.recursive(
@@ -110,7 +110,7 @@ class TestDamage:
         refused(packed)
         refused(zlib.compress(packed))
 
-    @given(st.sampled_from(sorted(json.loads(zlib.decompress(encode(WHOLE))))), json_values)
+    @given(st.sampled_from(sorted(json.loads(zlib.decompress(encode_record(WHOLE))))), json_values)
     def test_field_of_any_kind_is_an_entry_or_a_history_error(self, field: str, value: object) -> None:
         """A field of any other kind is an entry or a history error."""
         refused(packed_with(**{field: value}))
@@ -139,24 +139,24 @@ class TestDamage:
 
     @given(st.data())
     def test_a_record_cut_anywhere_is_refused(self, data: st.DataObject) -> None:
-        packed = encode(WHOLE)
+        packed = encode_record(WHOLE)
         assert refused(packed[: data.draw(st.integers(0, len(packed) - 1))])
 
     @given(st.data())
     def test_a_flipped_bit_is_refused_or_changes_nothing(self, data: st.DataObject) -> None:
-        packed = bytearray(encode(WHOLE))
+        packed = bytearray(encode_record(WHOLE))
         packed[data.draw(st.integers(0, len(packed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-        assert refused(bytes(packed)) or same(decode(bytes(packed)), WHOLE)
+        assert refused(bytes(packed)) or same(decode_record(bytes(packed)), WHOLE)
 
     def test_a_bomb_is_refused_in_bounded_memory(self) -> None:
         program = """
 import resource, sys
 from fedstep.errors import HistoryError
-from fedstep.history.records import decode
+from fedstep.history.records import decode_record
 bomb = sys.stdin.buffer.read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    decode(bomb)
+    decode_record(bomb)
 except HistoryError:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
@@ -171,6 +171,8 @@ class TestPrecision:
     def test_times_have_milliseconds_and_values_six_digits(self) -> None:
         """A time is kept to the millisecond and a value to six digits."""
         row = Example("t", 0, (1,), (1 / 3,), (), 2 / 3)
-        kept = decode(encode(WHOLE._replace(tests=(TestRun("t", Outcome.PASSED, 0.0014),), rows={"triage": (row,)})))
+        kept = decode_record(
+            encode_record(WHOLE._replace(tests=(TestRun("t", Outcome.PASSED, 0.0014),), rows={"triage": (row,)}))
+        )
         assert kept.tests[0].seconds == 0.001
         assert kept.rows["triage"][0] == Example("t", 0, (1,), (0.333333,), (), 0.666667)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstep.history.records import BuildRecord
-from fedstep.history.renames import renames
-from fedstep.history.summary import Summary, decode_summary, encode_summary, fold
+from fedstep.history.renames import match_renames
+from fedstep.history.summary import Summary, apply_record, decode_summary, encode_summary
 from fedstep.history.test_table import TestTable, name_words, numbers
 from fedstep.types import BuildOutcome, FileChange, Outcome, TestRun
 
@@ -22,7 +22,7 @@ def moved(source: str, target: str) -> FileChange:
 
 def followed(old: Sequence[str], new: Sequence[str], *files: FileChange, staying: Sequence[str] = ()) -> dict[str, str]:
     """What is renamed where `old` went, `new` came and `staying` ran before and after."""
-    return renames([*old, *staying], [*new, *staying], old, files)
+    return match_renames([*old, *staying], [*new, *staying], old, files)
 
 
 class TestClasses:
@@ -116,25 +116,25 @@ class TestRenaming:
     def test_a_run_that_was_cut_short_has_moved_nothing(self):
         gone = [*CART, *(f"org.x.T#{n}" for n in range(9))]
         new = "org.shop.cart.CartTest#adds"
-        assert renames(gone, [new], gone) == {}
+        assert match_renames(gone, [new], gone) == {}
         files = [moved("src/org/shop/CartTest.java", "src/org/shop/cart/CartTest.java")]
-        assert renames(gone, [new], gone, files) == {"org.shop.CartTest#adds": new}
+        assert match_renames(gone, [new], gone, files) == {"org.shop.CartTest#adds": new}
 
     @settings(deadline=None)
     @given(sets, sets, st.lists(st.builds(FileChange, paths, renamed_from=paths), max_size=3), st.data())
     def test_a_renaming_is_one_to_one_from_what_went_to_what_came(self, known, ran, files, data):
         gone = data.draw(st.sets(st.sampled_from(sorted(known - ran)))) if known - ran else set()
-        pairs = renames(known, ran, gone, files)
+        pairs = match_renames(known, ran, gone, files)
         assert set(pairs) <= gone
         assert set(pairs.values()) <= ran - known
         assert len(set(pairs.values())) == len(pairs)
-        assert pairs == renames(sorted(known, reverse=True), sorted(ran), sorted(gone), files)
+        assert pairs == match_renames(sorted(known, reverse=True), sorted(ran), sorted(gone), files)
 
     @given(sets)
     def test_nothing_is_renamed_where_nothing_came_or_nothing_went(self, known):
-        assert renames(known, known, []) == {}
-        assert renames(known, set(), known) == {}
-        assert renames([], known, []) == {}
+        assert match_renames(known, known, []) == {}
+        assert match_renames(known, set(), known) == {}
+        assert match_renames([], known, []) == {}
 
 
 def entry(
@@ -149,7 +149,7 @@ def entry(
 def after(*entries: BuildRecord) -> TestTable:
     summary = Summary()
     for one in entries:
-        summary = decode_summary(encode_summary(fold(summary, one.name, one)))
+        summary = decode_summary(encode_summary(apply_record(summary, one.name, one)))
     return summary.tests
 
 
@@ -188,7 +188,7 @@ class TestRows:
     def test_returning_name_is_not_taken_for_a_third_test(self):
         """A name that comes back is not taken for a third test that went."""
         went = ["b.T#x", "c.T#x"]
-        assert renames([*went, OTHER], ["a.T#x", OTHER], went, (), {"a.T#x": "b.T#x"}) == {}
+        assert match_renames([*went, OTHER], ["a.T#x", OTHER], went, (), {"a.T#x": "b.T#x"}) == {}
 
     def test_a_renamed_test_has_the_words_of_its_new_name(self):
         old, new = "org.TimeoutTest#waits", "org.ServerTest#waits"

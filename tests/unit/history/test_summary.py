@@ -9,22 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstep.errors import HistoryError
-from fedstep.features.rows import plan
+from fedstep.features.rows import plan_build
 from fedstep.history.builds import PlannedBuild
 from fedstep.history.project_store import ProjectStore
-from fedstep.history.records import BuildRecord, decode, encode, make_record
+from fedstep.history.records import BuildRecord, decode_record, encode_record, make_record
 from fedstep.history.summary import (
     FORGET_AFTER,
     MAXIMUM_BUILDS,
     Summary,
+    apply_record,
     cache_key,
     decode_summary,
     encode_summary,
-    fold,
     forget_pruned,
     load_summary,
     past_build,
-    store_summary,
+    save_summary,
     unprocessed_records,
 )
 from fedstep.types import (
@@ -72,7 +72,7 @@ def drawn(seed: int, builds: int = 12) -> list[BuildRecord]:
 def folded(entries: list[BuildRecord]) -> Summary:
     summary = Summary()
     for one in entries:
-        summary = fold(summary, one.name, decode(encode(one)))
+        summary = apply_record(summary, one.name, decode_record(encode_record(one)))
     return summary
 
 
@@ -92,7 +92,7 @@ class TestEncoding:
         loaded = decode_summary(encode_summary(half))
         assert same(loaded, half)
         for one in entries[6:]:
-            loaded = decode_summary(encode_summary(fold(loaded, one.name, decode(encode(one)))))
+            loaded = decode_summary(encode_summary(apply_record(loaded, one.name, decode_record(encode_record(one)))))
         assert same(loaded, folded(entries))
 
     @given(st.binary(max_size=60) | st.sampled_from([b"[]", b"{}", b"[" * 100_000, b'{"format":1}']))
@@ -113,7 +113,7 @@ def filled(home: ProjectStore, entries: list[BuildRecord]) -> Summary:
     for one in entries:
         home.log.append(one)
     summary = load_summary(home).summary
-    store_summary(home, summary)
+    save_summary(home, summary)
     return summary
 
 
@@ -137,7 +137,7 @@ class TestBuilds:
         entries = drawn(4)
         for one in entries:
             home.log.append(one)
-            store_summary(home, load_summary(home).summary)
+            save_summary(home, load_summary(home).summary)
         step_by_step = load_summary(home).summary
         (home.folder / "summary.json").unlink()
         assert same(load_summary(home).summary, step_by_step)
@@ -157,7 +157,7 @@ class TestBuilds:
         for known in (change, Unavailable("no git")):
             situation = BuildContext(ci, known, 1_700_000_000.25)
             build = Build("a" * 32, situation, 1_700_000_100.0, Duration(99.0, "mark"), BuildOutcome.FAILED, Reports())
-            planned = plan(situation, "unit||mark", "author" if known is change else "")
+            planned = plan_build(situation, "unit||mark", "author" if known is change else "")
             past = past_build(make_record(build, planned.stream, planned.author))
             assert {name: getattr(past, name) for name in PlannedBuild._fields} == planned._asdict()
 
@@ -166,7 +166,7 @@ class TestPruning:
     def test_old_builds_and_tests_that_no_longer_run_are_forgotten(self) -> None:
         summary = folded([entry(0, (TestRun("gone#a", Outcome.PASSED),))])
         for number in range(1, FORGET_AFTER + 2):
-            summary = fold(summary, str(number), entry(number, (TestRun("here#a", Outcome.PASSED),)))
+            summary = apply_record(summary, str(number), entry(number, (TestRun("here#a", Outcome.PASSED),)))
         assert summary.tests.ids == ["here#a"]
         assert len(summary.builds) == MAXIMUM_BUILDS
         assert summary.count == FORGET_AFTER + 2

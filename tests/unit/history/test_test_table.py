@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.history.records import BuildRecord
-from fedstep.history.summary import Summary, decode_summary, encode_summary, fold
+from fedstep.history.summary import Summary, apply_record, decode_summary, encode_summary
 from fedstep.history.test_table import SHORTEST, WINDOW, read_times, with_time
 from fedstep.types import BuildOutcome, Outcome, TestRun
 
@@ -41,7 +41,7 @@ def folded(*times: float) -> Summary:
     for number, seconds in enumerate(times):
         run = TestRun(TEST, Outcome.PASSED, seconds)
         entry = BuildRecord(f"{number:032x}", 1e9 + number, 1e9 + number, 60.0, "", BuildOutcome.PASSED, tests=(run,))
-        summary = fold(summary, str(number), entry)
+        summary = apply_record(summary, str(number), entry)
     return summary
 
 

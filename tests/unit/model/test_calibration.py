@@ -11,11 +11,11 @@ from fedstep.model.calibration import (
     CalibrationScore,
     PlattScaling,
     QuantileTrackers,
+    initial_scaling,
     observe_outcome,
     observe_residual,
     probability,
     score_outcome,
-    untried,
 )
 from fedstep.model.linear import sigmoid
 from fedstep.schema.schema import TASK_NAMES
@@ -40,12 +40,17 @@ class TestProbabilities:
     def test_margin_is_the_log_odds_before_any_outcome(self) -> None:
         """Before any outcome a margin is the log odds, but of flaky a cautious one."""
         for task in set(TASK_NAMES) - {"flaky"}:
-            assert probability(untried(task), 1.3) == pytest.approx(sigmoid(1.3))
-        assert probability(untried("flaky"), -3.0) == pytest.approx(sigmoid(-3.0))
-        assert sigmoid(-6.0) < probability(untried("flaky"), -6.0) < probability(untried("flaky"), 3.0) < sigmoid(3.0)
+            assert probability(initial_scaling(task), 1.3) == pytest.approx(sigmoid(1.3))
+        assert probability(initial_scaling("flaky"), -3.0) == pytest.approx(sigmoid(-3.0))
+        assert (
+            sigmoid(-6.0)
+            < probability(initial_scaling("flaky"), -6.0)
+            < probability(initial_scaling("flaky"), 3.0)
+            < sigmoid(3.0)
+        )
 
     def test_the_scaling_of_triage_is_trusted_longer(self) -> None:
-        triage, failure = (observe_outcome(untried(task), 2.0, 0.0) for task in ("triage", "build-failure"))
+        triage, failure = (observe_outcome(initial_scaling(task), 2.0, 0.0) for task in ("triage", "build-failure"))
         assert failure.offset < triage.offset < 0.0
         assert failure.slope < triage.slope < 1.0
 

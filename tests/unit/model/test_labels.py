@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.history.records import BuildRecord, Example
-from fedstep.history.summary import Summary, fold
+from fedstep.history.summary import Summary, apply_record
 from fedstep.history.test_table import TestTable
-from fedstep.model.labels import SILVER_WEIGHT, LabelledExample, groups, is_due, numbered, resolve_labels
+from fedstep.model.labels import SILVER_WEIGHT, LabelledExample, count_subjects, is_due, renumber_runs, resolve_labels
 from fedstep.schema.schema import schema
 from fedstep.types import BuildOutcome, FileChange, Outcome, TestRun
 
@@ -28,7 +28,7 @@ def table_of(letters: str, streams: str = "") -> TestTable:
             f"{number:032x}", at, at + 9, 9.0, stream, BuildOutcome.PASSED,
             commit=str(number), change_known=True, files=(FileChange("docs/x.md"),), tests=(run,),
         )  # fmt: skip
-        summary = fold(summary, str(number), entry)
+        summary = apply_record(summary, str(number), entry)
     return summary.tests
 
 
@@ -96,7 +96,7 @@ class TestSampling:
         assert resolve_labels("flaky", [row(0), row(1)], table_of("pp")) == ([], [row(0)])
 
     def test_a_row_has_the_number_of_its_run_in_the_table(self) -> None:
-        assert numbered([row(480), row(7, "build")], table_of("ppp")) == [row(2), row(7, "build")]
+        assert renumber_runs([row(480), row(7, "build")], table_of("ppp")) == [row(2), row(7, "build")]
 
     @given(st.integers(0, 2**32), st.integers(0, 500))
     def test_a_test_is_due_once_a_horizon(self, hashed: int, start: int) -> None:
@@ -109,6 +109,8 @@ class TestSampling:
 
     def test_groups_are_distinct_subjects(self) -> None:
         assert (
-            groups([LabelledExample(row(0), 1.0), LabelledExample(row(20), 0.0), LabelledExample(row(0, "b"), 0.0)])
+            count_subjects(
+                [LabelledExample(row(0), 1.0), LabelledExample(row(20), 0.0), LabelledExample(row(0, "b"), 0.0)]
+            )
             == 2
         )

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from fedstep.history.records import BuildRecord, Example
-from fedstep.history.summary import Summary, fold
+from fedstep.history.summary import Summary, apply_record
 from fedstep.model.labels import LabelledExample
 from fedstep.model.linear import LocalWeights
 from fedstep.model.sgd import learn_local
@@ -31,7 +31,7 @@ def entry(number: int) -> BuildRecord:
 def folded(builds: int) -> Summary:
     summary = Summary()
     for number in range(builds):
-        summary = fold(summary, str(number), entry(number))
+        summary = apply_record(summary, str(number), entry(number))
     return summary
 
 

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from fedstep.features.rows import plan
+from fedstep.features.rows import plan_build
 from fedstep.history.records import make_record
-from fedstep.history.summary import Summary, fold
+from fedstep.history.summary import Summary, apply_record
 from fedstep.model.calibration import PlattScaling, QuantileTrackers
 from fedstep.model.linear import LocalWeights, margin, sigmoid
-from fedstep.model.predictor import FLAKY_ABOVE, REGRESSION_BELOW, Predictor, verdict_of
+from fedstep.model.predictor import FLAKY_ABOVE, REGRESSION_BELOW, Predictor, classify_failure
 from fedstep.model.state import LocalModel
 from fedstep.schema.schema import schema
 from fedstep.types import (
@@ -62,11 +62,11 @@ def build(number: int, letters: str = "", seconds: float = 300.0) -> Build:
 def known(*builds: Build) -> Summary:
     summary = Summary()
     for one in builds:
-        summary = fold(summary, one.name, make_record(one, STREAM, "a1"))
+        summary = apply_record(summary, one.name, make_record(one, STREAM, "a1"))
     return summary
 
 
-PLANNED = plan(build(100).situation, STREAM, "a1")
+PLANNED = plan_build(build(100).situation, STREAM, "a1")
 
 
 class TestDuration:
@@ -162,7 +162,7 @@ class TestVerdicts:
         now = build(9, "pfp")
         (verdict,) = Predictor(MODEL, LocalModel()).failures(summary, now, STREAM)
         assert verdict.test == TESTS[1]
-        assert verdict.verdict == verdict_of(verdict.flaky_probability)
+        assert verdict.verdict == classify_failure(verdict.flaky_probability)
         bias = [0.0] * schema().tasks["triage"].size()
         bias[0] = -2.0
         (told,) = Predictor({**MODEL, "triage": bias}, LocalModel()).failures(summary, now, STREAM)
@@ -186,7 +186,7 @@ class TestVerdicts:
         ],
     )
     def test_a_verdict_has_two_thresholds(self, chance: float, word: str) -> None:
-        assert verdict_of(chance) == word
+        assert classify_failure(chance) == word
 
 
 class TestImports:

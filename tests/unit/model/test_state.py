@@ -11,7 +11,14 @@ from fedstep.history.records import Example
 from fedstep.model.calibration import CalibrationScore, PlattScaling, QuantileTrackers
 from fedstep.model.labels import LabelledExample
 from fedstep.model.linear import LocalWeights
-from fedstep.model.state import ExampleQueue, LocalModel, load_backlog, load_correction, save_backlog, save_correction
+from fedstep.model.state import (
+    ExampleQueue,
+    LocalModel,
+    decode_local_model,
+    decode_queue,
+    encode_local_model,
+    encode_queue,
+)
 
 numbers = st.floats(-10, 10)
 short = numbers.map(lambda value: round(value, 6))
@@ -45,25 +52,25 @@ class TestCaches:
     @settings(max_examples=40, deadline=None)
     @given(corrections)
     def test_a_correction_comes_back_exactly(self, correction: LocalModel) -> None:
-        assert load_correction(save_correction(correction, "abc")) == (correction, "abc")
+        assert decode_local_model(encode_local_model(correction, "abc")) == (correction, "abc")
 
     @settings(max_examples=30, deadline=None)
     @given(st.builds(ExampleQueue, many, ripes, ripes))
     def test_backlog_round_trips_and_its_bytes_are_stable(self, backlog: ExampleQueue) -> None:
         """A backlog comes back exactly, and the same one gives the same bytes."""
-        packed = save_backlog(backlog, "abc")
-        assert load_backlog(packed) == (backlog, "abc")
-        assert save_backlog(load_backlog(packed)[0], "abc") == packed
+        packed = encode_queue(backlog, "abc")
+        assert decode_queue(packed) == (backlog, "abc")
+        assert encode_queue(decode_queue(packed)[0], "abc") == packed
 
     @given(st.binary(max_size=80))
     def test_any_bytes_are_a_history_error(self, content: bytes) -> None:
         with pytest.raises(HistoryError):
-            load_correction(content)
-        for packed in (content, content[::-1], save_backlog(ExampleQueue(), "abc")[:20] + content):
+            decode_local_model(content)
+        for packed in (content, content[::-1], encode_queue(ExampleQueue(), "abc")[:20] + content):
             with pytest.raises(HistoryError):
-                load_backlog(packed)
+                decode_queue(packed)
 
     def test_what_another_schema_has_learned_is_a_history_error(self) -> None:
-        content = json.loads(save_correction(LocalModel(), "abc"))
+        content = json.loads(encode_local_model(LocalModel(), "abc"))
         with pytest.raises(HistoryError, match="another version"):
-            load_correction(json.dumps({**content, "schema": "0" * 16}).encode())
+            decode_local_model(json.dumps({**content, "schema": "0" * 16}).encode())

@@ -10,11 +10,11 @@ import pytest
 
 from fedstep.federation.model_cache import load_model, load_starter_model
 from fedstep.history.project_store import ProjectStore
-from fedstep.history.summary import load_summary, store_summary
+from fedstep.history.summary import load_summary, save_summary
 from fedstep.model.labels import LabelledExample
 from fedstep.model.predictor import Predictor
 from fedstep.model.state import LocalModel
-from fedstep.model.training import LearnedState, learn_new_records, load_state, store_state
+from fedstep.model.training import LearnedState, learn_new_records, load_state, save_state
 from fedstep.pipeline.train import evaluate_build, record_build
 from fedstep.types import (
     BuildContext,
@@ -59,9 +59,9 @@ def live(home: ProjectStore, builds: int, learning: bool = True) -> None:
     for number in range(builds):
         record_build(home, evaluate_build(home, evidence(number, draw), load_model(home)), lambda _: {})
         if learning and number % 4 == 1:
-            store_state(home, learn_new_records(home, production).state)
+            save_state(home, learn_new_records(home, production).state)
         elif not learning:
-            store_summary(home, load_summary(home).summary)
+            save_summary(home, load_summary(home).summary)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ class TestLostCache:
         assert progress.records == BUILDS
         after = before if lost != "backlog.json" else replace(before, backlog=before.backlog._replace(waiting={}))
         assert_same(progress.state, after)
-        store_state(home, progress.state)
+        save_state(home, progress.state)
         assert_same(load_state(home), after)
 
     @pytest.mark.parametrize("lost", [(), ("backlog.json",), ("backlog.json", "correction.json")])
@@ -134,7 +134,7 @@ class TestLostCache:
         """What was sent is not known any more: the backlog tells what was not; without it nothing is sent again."""
         home, state = copy_of(lived, tmp_path), load_state(lived)
         one = state.backlog.waiting["flaky"][-1:]
-        store_state(home, replace(state, backlog=state.backlog._replace(waiting={"flaky": one})))
+        save_state(home, replace(state, backlog=state.backlog._replace(waiting={"flaky": one})))
         (home.folder / "summary.json").unlink()
         for name in lost[:1]:
             (home.folder / name).unlink()
@@ -156,7 +156,7 @@ class TestLostCache:
 
     def test_caches_of_different_generations_are_learned_again(self, lived: ProjectStore, tmp_path: Path) -> None:
         home = copy_of(lived, tmp_path)
-        store_state(home, LearnedState())
+        save_state(home, LearnedState())
         home.write("summary.json", lived.read("summary.json"))
         home.write("correction.json", lived.read("correction.json"))
         assert load_state(home) == LearnedState()
@@ -187,18 +187,18 @@ class TestRecords:
         progress = learn_new_records(home, load_starter_model().production)
         assert progress.records == BUILDS - 1
         assert [damaged in warning for warning in progress.warnings] == [True]
-        store_state(home, progress.state)
+        save_state(home, progress.state)
         assert learn_new_records(home, load_starter_model().production).warnings == ()
 
 
 def _learn_one(home: ProjectStore, state: LearnedState, name: str) -> LearnedState:
     from fedstep.history.records import BuildRecord
-    from fedstep.history.summary import fold
+    from fedstep.history.summary import apply_record
     from fedstep.model.training import learn_record
 
     entry = home.log.read(name)
     assert isinstance(entry, BuildRecord)
-    summary = fold(state.summary, name, entry)
+    summary = apply_record(state.summary, name, entry)
     learned = learn_record(state.correction, state.backlog, entry, summary.tests, load_starter_model().production)
     return LearnedState(summary, learned.correction, learned.backlog)
 

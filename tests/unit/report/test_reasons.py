@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedstep.report
-from fedstep.features.rows import build_private
-from fedstep.features.rows import test_private as private_of_test
+from fedstep.features.rows import private_build_features
+from fedstep.features.rows import private_test_features as private_of_test
 from fedstep.history.builds import PlannedBuild
 from fedstep.report.markdown import interval_drawing
 from fedstep.report.reasons import causes
@@ -111,7 +111,7 @@ class TestPhrases:
     def test_every_private_feature_has_a_phrase_without_names(self) -> None:
         """Every private feature has a phrase without what it names."""
         planned = PlannedBuild("job", 0.0, branch="main", author="somebody")
-        for name in (*private_of_test("shop.Cart#pays"), *build_private(planned)):
+        for name in (*private_of_test("shop.Cart#pays"), *private_build_features(planned)):
             (cause,) = causes([FeatureContribution(name, 1.0)], "test")
             assert cause.phrase
             assert cause.word == ""

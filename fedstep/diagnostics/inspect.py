@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from fedstep.errors import HistoryError, WireError
-from fedstep.federation.messages import Model, norm, pack_update, unpack_update
+from fedstep.federation.messages import Model, norm, pack_update, unpack_update, update_words
 from fedstep.federation.model_cache import load_model
 from fedstep.federation.outbox import KEPT_BODIES, load_last_sent, read_audit
 from fedstep.federation.tensors import LARGEST_MESSAGE, Tensors, Vector, deflate, pack, unpack
@@ -265,7 +265,8 @@ MEANINGS = {
     "id": "keyed hash of its rows; repeats count once",
     "project": "pseudonym: a keyed hash, one a history",
 }
-BY_HEAD = {"rows": "rows, rounded down to a power of two", "trial": "version on trial that they scored"}
+ROUNDED = "examples, rounded down to a power of two"
+BY_TASK = {"examples": ROUNDED, "rows": ROUNDED, "trial": "version on trial that they scored"}
 
 
 def inspection_of(home: ProjectStore, last: bool, told: InspectedToken, globs: Sequence[str]) -> Inspection:
@@ -299,10 +300,10 @@ def _chosen(home: ProjectStore, last: bool) -> tuple[ChosenUpdate | Unavailable,
 
 def seen_update(body: bytes, origin: str, note: str = "") -> InspectedUpdate:
     """What these bytes say. Raises WireError for bytes that are no safetensors."""
-    tensors = unpack(body)
+    tensors, known = unpack(body), update_words(body).words
     fields = tuple(InspectedField(name, value, _meaning(name)) for name, value in tensors.words.items())
     tasks = tuple(
-        _task(name, vector, tensors.words.get(f"rows.{name}", ""), tensors.words.get(f"trial.{name}", ""))
+        _task(name, vector, known.get(f"examples.{name}", ""), known.get(f"trial.{name}", ""))
         for name, vector in sorted(tensors.vectors.items())
     )
     packed = min(len(body), len(deflate(body)))
@@ -330,7 +331,7 @@ def past_updates(home: ProjectStore) -> AuditRecord:
 
 
 def _meaning(name: str) -> str:
-    return BY_HEAD.get(name.partition(".")[0], "") or MEANINGS.get(name, "not known to this page")
+    return BY_TASK.get(name.partition(".")[0], "") or MEANINGS.get(name, "not known to this page")
 
 
 def _task(name: str, vector: Vector, rows: str, trial: str) -> InspectedTask:

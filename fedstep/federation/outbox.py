@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from fedstep.errors import AggregatorError, HistoryError, UpdateRefused, WireError
 from fedstep.federation.client import Receipt, push
-from fedstep.federation.messages import hour, unpack_update
-from fedstep.federation.tensors import LARGEST_MESSAGE, inflate, unpack
+from fedstep.federation.messages import hour, unpack_update, update_words
+from fedstep.federation.tensors import LARGEST_MESSAGE, inflate
 from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport, redact_url
 from fedstep.history.project_store import SENT, ProjectStore, append, list_folder, remove, write_if_absent
 
@@ -100,7 +100,8 @@ def _note(store: ProjectStore, body: bytes, digest: str, host: str, now: float) 
     if any((one.sha256, one.host) == (digest, host) for one in sent):
         return
     words = _words(body)
-    rows = {name.removeprefix("rows."): int(value) for name, value in words.items() if name.startswith("rows.")}
+    counts = [(name.partition("."), value) for name, value in words.items()]
+    rows = {task: int(value) for (word, _, task), value in counts if word == "examples"}
     fields = {
         "hour": hour(now),
         "sha256": digest,
@@ -136,7 +137,7 @@ def _trim(store: ProjectStore, cached: Set[str]) -> None:
 
 def _words(body: bytes) -> Mapping[str, str]:
     try:
-        return unpack(body).words
+        return update_words(body).words
     except WireError:
         return {}
 

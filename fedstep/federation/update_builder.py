@@ -107,7 +107,7 @@ def make_update(
         base=model.candidate_version,
         id=keyed("update", *_row_names(batches)),
         project=keyed("project"),
-        rows={name: bucket(len(rows)) for name, rows in batches.items()},
+        examples={name: bucket(len(rows)) for name, rows in batches.items()},
         deltas={name: _delta(name, model.candidate[name], rows) for name, rows in told.items()},
         # the shared tasks have not learned these rows yet, so that they are a fair test of the snapshot
         scores={name: score_trial(name, model, rows) for name, rows in told.items() if name in model.trials},

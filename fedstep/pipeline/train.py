@@ -289,7 +289,7 @@ def _push(
     else:
         delivery = push_pending(store, aggregator)
         refused = (error for error in delivery.refused if not isinstance(error, ContributionNotDue))
-        sent = tuple(SentUpdate(len(body), tuple(unpack_update(body).rows.items())) for body in delivery.bodies)
+        sent = tuple(SentUpdate(len(body), tuple(unpack_update(body).examples.items())) for body in delivery.bodies)
         unsent, problems = delivery.waiting, (*delivery.failures, *refused, *map(HistoryError, delivery.warnings))
     before, after = pull.before.model, pull.after.model
     exchange = Exchange(

@@ -50,13 +50,13 @@ def bodies() -> Mapping[str, bytes]:
 def words(**changes: object) -> dict[str, object]:
     """The words of a good update, less those that are None."""
     good = {
-        "format": "fedstep-update-1",
+        "format": "fedstep-update-2",
         "schema": DIGEST,
         "base": "0",
         "id": KEY,
         "project": OTHER,
-        "rows.flaky": "64",
-        "rows.build-duration": "8",
+        "examples.flaky": "64",
+        "examples.build-duration": "8",
     }
     changed = {name.replace("__", "-").replace("_", "."): value for name, value in changes.items()}
     return {name: value for name, value in {**good, **changed}.items() if value is not None}
@@ -226,8 +226,8 @@ def _offsets() -> Iterator[tuple[str, bytes]]:
 def _tensors() -> Iterator[tuple[str, bytes]]:
     yield "400-tensors-none", body({"__metadata__": words()}, b"")
     many = {f"head-{number}": 1 for number in range(33)}
-    rows = {f"rows.{name}": "8" for name in many}
-    meta = {**words(rows_flaky=None, rows_build__duration=None), **rows}
+    rows = {f"examples.{name}": "8" for name in many}
+    meta = {**words(examples_flaky=None, examples_build__duration=None), **rows}
     yield "400-tensors-33", body({"__metadata__": meta, **tensors(many)}, bytes(4 * 33))
     for name, tensor in (
         ("empty", ""),
@@ -239,10 +239,10 @@ def _tensors() -> Iterator[tuple[str, bytes]]:
         ("format", "%s{0}"),
         ("right-to-left", "\u202eykalf"),
         ("long", "f" * 6_000),
-        ("track", "head/flaky"),
+        ("track", "candidate/flaky"),
         ("emoji", "\U0001f4a5"),
     ):
-        meta = {**words(rows_flaky=None, rows_build__duration=None), f"rows.{tensor}": "8"}
+        meta = {**words(examples_flaky=None, examples_build__duration=None), f"examples.{tensor}": "8"}
         yield f"400-name-{name}", body({"__metadata__": meta, **tensors({tensor: 5})}, bytes(20))
     for name, value in (("number", 7), ("list", [0, 12]), ("null", None), ("text", "F32")):
         yield f"400-tensor-is-{name}", body({"__metadata__": words(), **tensors(), "build-duration": value})
@@ -253,7 +253,7 @@ def _metadata() -> Iterator[tuple[str, bytes]]:
     for name, value in (
         ("null", None),
         ("list", []),
-        ("text", "fedstep-update-1"),
+        ("text", "fedstep-update-2"),
         ("nested", {**words(), "base": {"a": "0"}}),
         ("number", {**words(), "base": 0}),
         ("nothing", {}),
@@ -265,10 +265,10 @@ def _metadata() -> Iterator[tuple[str, bytes]]:
 
 
 def _words() -> Iterator[tuple[str, bytes]]:
-    for name in ("format", "schema", "base", "id", "project", "rows_flaky"):
+    for name in ("format", "schema", "base", "id", "project", "examples_flaky"):
         yield f"400-without-{name.replace('_', '-')}", good(**{name: None})
     for name, changes in (
-        ("format-of-a-model", {"format": "fedstep-model-1"}),
+        ("format-of-a-model", {"format": "fedstep-model-2"}),
         ("format-2", {"format": "fedstep-update-2"}),
         ("schema-upper", {"schema": DIGEST.upper()}),
         ("schema-long", {"schema": DIGEST * 500}),
@@ -284,10 +284,10 @@ def _words() -> Iterator[tuple[str, bytes]]:
         ("project-empty", {"project": ""}),
         ("project-sql", {"project": "'; DROP TABLE updates; --"}),
         ("project-path", {"project": "../" * 10 + "ab"}),
-        ("rows-zero", {"rows_flaky": "0"}),
-        ("rows-three", {"rows_flaky": "3"}),
-        ("rows-a-billion", {"rows_flaky": "1073741824"}),
-        ("rows-of-nobody", {"rows_other": "8"}),
+        ("rows-zero", {"examples_flaky": "0"}),
+        ("rows-three", {"examples_flaky": "3"}),
+        ("rows-a-billion", {"examples_flaky": "1073741824"}),
+        ("rows-of-nobody", {"examples_other": "8"}),
         ("trial-of-nobody", {"trial_other": "1"}),
         ("trial-negative", {"trial_flaky": "-1"}),
         ("trial-empty", {"trial_flaky": ""}),
@@ -323,8 +323,8 @@ def _misfits() -> Iterator[tuple[str, bytes]]:
         ("no-coordinates", {"build-duration": 3, "flaky": 0}),
         ("unknown-head", {"build-duration": 3, "other": 5}),
     ):
-        rows = {f"rows.{task}": "8" for task in sizes}
-        meta = {**words(rows_flaky=None, rows_build__duration=None), **rows}
+        rows = {f"examples.{task}": "8" for task in sizes}
+        meta = {**words(examples_flaky=None, examples_build__duration=None), **rows}
         yield f"422-{name}", body({"__metadata__": meta, **tensors(sizes)}, bytes(4 * sum(sizes.values())))
     score_alone = {"__metadata__": words(trial_flaky="0"), **tensors({"build-duration": 3, "flaky": 1})}
     yield "422-score-without-a-delta", body(score_alone, bytes(16))

@@ -102,7 +102,7 @@ def check_share(half: MaskedShare | SeedShare, ours: SchemaShape) -> None:
     for task in half.trials:
         wanted = ours.sizes.get(task, -1) + 1
         if not wanted or lengths.get(task, wanted) != wanted:
-            raise WireError(f"the head {task} is unknown, or has not {wanted} coordinates", REMEDY)
+            raise WireError(f"the task {task} is unknown, or has not {wanted} coordinates", REMEDY)
 
 
 def _packed(half: MaskedShare | SeedShare) -> bytes:

@@ -47,12 +47,12 @@ class TestFields:
 
     def test_every_field_of_an_update_has_a_meaning(self) -> None:
         fields = seen_update(packed((0, 1.0)), "rows").fields
-        assert {one.name for one in fields} == {"format", "schema", "base", "id", "project", "rows.build-failure"}
+        assert {one.name for one in fields} == {"format", "schema", "base", "id", "project", "examples.build-failure"}
         assert [one.name for one in fields if "not known" in one.meaning] == []
 
     def test_the_score_of_a_trial_is_no_change_of_a_coefficient(self) -> None:
         delta = array("f", [*zeros(SIZE), 0.75])
-        words = {"format": "fedstep-update-1", "trial.build-failure": "12", "rows.build-failure": "8"}
+        words = {"format": "fedstep-update-2", "trial.build-failure": "12", "examples.build-failure": "8"}
         seen = seen_update(pack(words, {"build-failure": delta}), "sent")
         (task,) = seen.tasks
         assert [(one.name, one.value) for one in task.coefficients] == [

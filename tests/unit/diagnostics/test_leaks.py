@@ -26,8 +26,8 @@ REPORT = """<?xml version="1.0"?>
 
 
 def update(**words: str) -> bytes:
-    fields = {"format": "fedstep-update-1", "schema": "0" * 16, "base": "3", "id": "1" * 32, "project": "2" * 32}
-    return pack(fields | {"rows.flaky": "64"} | words, {"flaky": array("f", [0.0, 0.5, -0.25])})
+    fields = {"format": "fedstep-update-2", "schema": "0" * 16, "base": "3", "id": "1" * 32, "project": "2" * 32}
+    return pack(fields | {"examples.flaky": "64"} | words, {"flaky": array("f", [0.0, 0.5, -0.25])})
 
 
 def proof(tmp_path: Path, body: bytes, text: bytes | str = REPORT) -> LeakProof:
@@ -70,7 +70,7 @@ class TestFindLeaks:
     def test_a_string_among_the_numbers_is_found(self, tmp_path: Path) -> None:
         smuggled = array("f")
         smuggled.frombytes(b"..org.acme.shop.")
-        body = pack({"format": "fedstep-update-1"}, {"flaky": smuggled})
+        body = pack({"format": "fedstep-update-2"}, {"flaky": smuggled})
         (*_, leak) = proof(tmp_path, body).leaks
         assert leak.place == "in the numbers"
 
@@ -83,7 +83,9 @@ class TestFindLeaks:
 
     def test_a_report_named_like_the_format_is_no_leak(self, tmp_path: Path) -> None:
         """A report named like the format is no leak: `flaky`, `project` and `schema` are in every update."""
-        named = '<testsuite name="flaky"><testcase classname="project" name="rows.flaky fedstep-update-1"/></testsuite>'
+        named = (
+            '<testsuite name="flaky"><testcase classname="project" name="examples.flaky fedstep-update-2"/></testsuite>'
+        )
         assert proof(tmp_path, update(), named).holds
         assert not proof(tmp_path, update(branch="flaky project"), named).holds
 

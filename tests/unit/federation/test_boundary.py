@@ -212,7 +212,7 @@ class TestCounts:
         update = made(home, waiting)
         assert (set(update.deltas) if update else set()) == whole
         for name in whole:
-            rows = update.rows[name]
+            rows = update.examples[name]
             assert rows & (rows - 1) == 0
             assert rows <= counts[name] < 2 * rows
             assert norm(update.deltas[name]) <= HEADS[name].clip
@@ -233,7 +233,7 @@ class TestCounts:
         assert told == MOST_ROWS or count < 2 * told
 
     def test_the_fields_of_an_update_are_these_and_none_is_a_time(self) -> None:
-        assert Update._fields == ("schema", "base", "id", "project", "rows", "deltas", "scores")
+        assert Update._fields == ("schema", "base", "id", "project", "examples", "deltas", "scores")
         assert not [name for task in HEADS.values() for name in (task.name,) if re.search("time|date|clock", name)]
 
 

@@ -65,7 +65,7 @@ class TestRoundTrip:
         def shuffled(mapping):
             return dict(dice.sample(list(mapping.items()), len(mapping)))
 
-        twin = update._replace(rows=shuffled(update.rows), deltas=shuffled(update.deltas))
+        twin = update._replace(examples=shuffled(update.examples), deltas=shuffled(update.deltas))
         assert messages.pack_update(twin) == messages.pack_update(update)
         assert deflate(messages.pack_update(twin)) == deflate(messages.pack_update(update))
 
@@ -142,7 +142,7 @@ def framed(header: str, numbers: bytes = b"") -> bytes:
 TENSOR = '"flaky":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
 
 
-GOOD = {"format": "fedstep-update-1", "schema": "a" * 16, "base": "3", "id": "b" * 32, "project": "c" * 32}
+GOOD = {"format": "fedstep-update-2", "schema": "a" * 16, "base": "3", "id": "b" * 32, "project": "c" * 32}
 
 
 class TestRefusals:
@@ -176,7 +176,8 @@ class TestRefusals:
 
     @given(
         st.dictionaries(
-            st.sampled_from(["flaky", "head/a", "__metadata__"]) | st.text(max_size=8), tensor_headers | json_values
+            st.sampled_from(["flaky", "candidate/a", "__metadata__"]) | st.text(max_size=8),
+            tensor_headers | json_values,
         ),
         st.binary(max_size=64),
     )
@@ -222,7 +223,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "changes",
         [
-            {"format": "fedstep-update-2"},
+            {"format": "fedstep-update-3"},
             {"schema": "A" * 16},
             {"schema": "a" * 17},
             {"base": "-1"},
@@ -232,10 +233,10 @@ class TestRefusals:
             {"id": "b" * 31},
             {"id": "../" + "b" * 29},
             {"project": "c" * 32 + "\n"},
-            {"rows.flaky": "63"},
-            {"rows.flaky": "0"},
-            {"rows.flaky": "4194304"},
-            {"rows.other": "64"},
+            {"examples.flaky": "63"},
+            {"examples.flaky": "0"},
+            {"examples.flaky": "4194304"},
+            {"examples.other": "64"},
             {"branch": "secret"},
             {"trial.other": "4"},
             {"trial.flaky": "-4"},
@@ -243,7 +244,7 @@ class TestRefusals:
         ],
     )
     def test_metadata_is_exactly_what_it_should_be(self, changes):
-        words = {**GOOD, "rows.flaky": "64"}
+        words = {**GOOD, "examples.flaky": "64"}
         messages.unpack_update(pack(words, {"flaky": array("f", [1.0])}))
         refused(pack({**words, **changes}, {"flaky": array("f", [1.0])}))
 
@@ -252,10 +253,10 @@ class TestRefusals:
         [
             {"id": "short"},
             {"base": -1},
-            {"rows": {"flaky": 50}},
-            {"rows": {}},
+            {"examples": {"flaky": 50}},
+            {"examples": {}},
             {"deltas": {}},
-            {"deltas": {"Secret Name": array("f", [1.0])}, "rows": {"Secret Name": 64}},
+            {"deltas": {"Secret Name": array("f", [1.0])}, "examples": {"Secret Name": 64}},
             {"deltas": {"flaky": array("f", [float("nan")])}},
             {"deltas": {"flaky": array("f", bytes(4 << 18))}},
             {"scores": {"flaky": messages.TrialScore(4, 1.5)}},
@@ -270,7 +271,7 @@ class TestRefusals:
 
     def test_both_tracks_of_a_model_have_the_same_tasks(self):
         for production in ({}, {"flaky": array("f", [0.0, 0.0])}, {"other": array("f", [0.0])}):
-            with pytest.raises(WireError, match="same heads"):
+            with pytest.raises(WireError, match="same tasks"):
                 messages.pack_model(MODEL._replace(production=production))
         with pytest.raises(WireError):
             messages.pack_model(MODEL._replace(created="2026-01-31T12:34Z"))
@@ -297,7 +298,7 @@ class TestRefusals:
             messages.check_update(UPDATE, ours._replace(digest="f" * 16))
         with pytest.raises(WireError, match="flaky has 2 coordinates, the schema says 3"):
             messages.check_update(UPDATE, ours._replace(sizes={"flaky": 3}))
-        with pytest.raises(WireError, match="no such head"):
+        with pytest.raises(WireError, match="no such task"):
             messages.check_update(UPDATE, ours._replace(sizes={}))
         with pytest.raises(WireError, match="lacks triage"):
             messages.check_model(MODEL, ours._replace(sizes={"flaky": 1, "triage": 1}))
@@ -350,3 +351,41 @@ class TestBounds:
         for sent in (body, deflate(body)[:-1], deflate(body) + b"x", deflate(b"") + body):
             with suppress(WireError):
                 assert len(inflate(sent, 100)) <= 100
+
+
+def version_1(body: bytes) -> bytes:
+    """Write a message of format 2 with the words of format 1."""
+    words, vectors = unpack(body)
+    words = {name.replace("examples.", "rows."): word for name, word in words.items()}
+    words = {name if name != "candidate" else "head": word for name, word in words.items()}
+    words["format"] = words["format"].removesuffix("2") + "1"
+    return pack(words, {name.replace("candidate/", "head/"): vector for name, vector in vectors.items()})
+
+
+class TestFormat1:
+    """Histories, outboxes and stores of earlier versions contain messages of format 1."""
+
+    @given(updates())
+    def test_an_update_is_read(self, update: messages.Update) -> None:
+        assert messages.unpack_update(version_1(messages.pack_update(update))) == update
+
+    @given(models())
+    def test_a_model_is_read(self, model: messages.Model) -> None:
+        assert messages.unpack_model(version_1(messages.pack_model(model))) == model
+
+    @pytest.mark.parametrize("word", ["examples.flaky", "candidate"])
+    def test_words_of_both_formats_are_refused(self, word: str) -> None:
+        words, vectors = unpack(version_1(messages.pack_update(UPDATE)))
+        refused(pack({**words, word: "64"}, vectors))
+        words, vectors = unpack(version_1(messages.pack_model(MODEL)))
+        refused(pack({**words, word: "4"}, vectors))
+
+    def test_tensors_of_both_formats_are_refused(self) -> None:
+        words, vectors = unpack(version_1(messages.pack_model(MODEL)))
+        refused(pack(words, {**vectors, "candidate/flaky": vectors["head/flaky"]}))
+
+    @pytest.mark.parametrize("body", [messages.pack_update(UPDATE), messages.pack_model(MODEL)])
+    def test_format_2_has_no_word_of_format_1(self, body: bytes) -> None:
+        words, vectors = unpack(body)
+        refused(pack({**words, "head": "4"}, vectors))
+        refused(pack({**words, "rows.flaky": "64"}, vectors))

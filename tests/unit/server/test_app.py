@@ -165,8 +165,8 @@ class TestRequests:
         long = {**fine.deltas, "build-duration": fine.deltas["flaky"][:3]}
         with open_aggregator(settings) as house:
             for wrong, name in (
-                (update(2, deltas={"flaky": zeros(4)}, rows={"flaky": 64}), "does-not-fit"),
-                (update(3, deltas={"other": zeros(5)}, rows={"other": 64}), "does-not-fit"),
+                (update(2, deltas={"flaky": zeros(4)}, examples={"flaky": 64}), "does-not-fit"),
+                (update(3, deltas={"other": zeros(5)}, examples={"other": 64}), "does-not-fit"),
                 (fine._replace(deltas=long), "too-long"),
                 (update(4, base=1), "stale"),
             ):

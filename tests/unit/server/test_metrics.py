@@ -232,7 +232,7 @@ class TestLog:
                 post(house, update(1), Content_Encoding="br", **signed),
                 post(house, update(2), b"x" * 1_100_000, **signed),
                 post(house, update(2, base=9), **signed),
-                post(house, update(2, deltas={"flaky": zeros(4)}, rows={"flaky": 64}), **signed),
+                post(house, update(2, deltas={"flaky": zeros(4)}, examples={"flaky": 64}), **signed),
                 post(house, update(2), Idempotency_Key="", **signed),
                 house.send("GET", "/nowhere", {}, b"", 5),
             ]

@@ -70,7 +70,7 @@ class TestSplit:
     def test_shares_add_up_to_the_update_within_half_a_step(self, numbers, bound, score, seed):
         """The shares add up to any update within its bounds, to half a step."""
         delta = clip_update(array("f", numbers), bound)
-        update = UPDATE._replace(deltas={"flaky": delta}, rows={"flaky": 8}, scores={"flaky": TrialScore(1, score)})
+        update = UPDATE._replace(deltas={"flaky": delta}, examples={"flaky": 8}, scores={"flaky": TrialScore(1, score)})
         *steps, vote = opened(*split_update(update, {"flaky": bound}, seed), "flaky")
         assert all(abs(step - number * LEVELS / bound) <= 0.5 + 1e-6 for step, number in zip(steps, delta, strict=True))
         assert abs(vote - max(-SCORE_LIMIT, min(SCORE_LIMIT, score)) / SCORE_LIMIT * LEVELS) <= 0.5 + 1e-6
@@ -82,7 +82,7 @@ class TestSplit:
         """
         for value in (0.0, 1.0 / 128):
             delta = array("f", [value] * 8192)
-            update = UPDATE._replace(deltas={"flaky": delta}, rows={"flaky": 8}, scores={})
+            update = UPDATE._replace(deltas={"flaky": delta}, examples={"flaky": 8}, scores={})
             seen = Counter(split_update(update, BOUNDS, SEED)[0].vectors["flaky"].tobytes())
             mean = 8193 * 8 / 256
             assert sum((seen[byte] - mean) ** 2 / mean for byte in range(256)) < 330
@@ -194,7 +194,7 @@ class TestMessages:
             {"trial.other": "1"},
             {"trial.flaky": None},
             {"trial.flaky": "soon"},
-            {"format": "fedstep-update-1"},
+            {"format": "fedstep-update-2"},
             {"id": "b" * 31},
             {"project": ["c"]},
         ],

@@ -173,7 +173,7 @@ class TestSuspects:
         push, pull = array("f", [0, 0, 0, 0, 1.0]), array("f", [0.1, -0.1, 0.1, 0, 0])
         sent = [
             StoredUpdate(
-                pack_update(update(n, deltas={"flaky": push if n < 2 else pull}, rows={"flaky": 64})), f"o{n}", 1
+                pack_update(update(n, deltas={"flaky": push if n < 2 else pull}, examples={"flaky": 64})), f"o{n}", 1
             )
             for n in range(10)
         ]

@@ -237,7 +237,7 @@ def causes(reasons: Iterable[FeatureContribution], subject: str = "test", most: 
     """The `most` largest causes; neighbouring knots of one number are one cause. `subject`: test or build.
 
     >>> causes([FeatureContribution("seconds=1", 0.5), FeatureContribution("seconds=3", 0.25)])
-    (Cause(phrase='takes 1–3 s', word='', contribution=0.75),)
+    (ReasonPhrase(phrase='takes 1–3 s', word='', contribution=0.75),)
     """
     sums: dict[str, float] = {}
     answers: dict[str, list[str]] = {}

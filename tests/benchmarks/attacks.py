@@ -19,9 +19,9 @@ START, END = "<!-- table: start -->\n", "<!-- table: end -->\n"
 
 
 def findings(corpora: Path, target: Path) -> Sequence[Finding]:
-    """What the command finds, all of it written to `target`."""
-    words = ["simulate", "--attack", "all", "--figures", str(target), str(corpora)]
-    subprocess.run([sys.executable, "-m", "fedstep", *words], check=True, stdout=subprocess.DEVNULL)
+    """Return the findings of the command, which writes them to `target`."""
+    command = [sys.executable, "-m", "tests.studies.attacks", "--figures", str(target), str(corpora)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return [Finding(**one) for one in json.loads(target.read_text(encoding="utf-8"))]
 
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from fedstep.federation.messages import PrivacyGuarantee
 from fedstep.server.dp.accounting import budget_of
-from tests.studies.private import PrivatePlan, PrivateStudy, run_private
-from tests.studies.private_text import private_json
+from tests.studies.private import PrivatePlan, PrivateStudy, private_json, run_private
 
 BEGIN, END = "<!-- made by `make evaluate-privacy`: begin -->", "<!-- made by `make evaluate-privacy`: end -->"
 PAGE = Path(__file__).parents[2] / "docs/explanation/privacy.md"

@@ -1,18 +1,24 @@
-"""What differential privacy costs: the shared task for flaky tests, learned with noise and without by as many projects.
+"""Measure what differential privacy costs: `python -m tests.studies.private [--epsilon 8] CORPUS...`.
 
-The projects are drawn from recorded ones: each has some classes of one of them, and what the model is scored on is
-held out whole. Mechanism, fold, updates and learning are those of production; the first model is empty.
+The shared task for flaky tests is learned with and without noise by the same number of projects. The projects are
+drawn from recorded ones: each has some classes of one of them, and the model is scored on recorded projects that are
+held out whole. Mechanism, aggregation, updates and learning are those of production; the first model is empty.
 """
 
+import json
 import random
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain, product
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 
+import click
+
+from fedstep.cli.evaluate import show_progress, write_file
+from fedstep.cli.output import echo_result
 from fedstep.errors import InputError
 from fedstep.evaluation.corpus import find_projects
 from fedstep.evaluation.replay import Extracted, extract
@@ -39,6 +45,7 @@ from fedstep.server.dp.accounting import budget_of
 from fedstep.server.dp.private_step import LIFE, GaussianNoise, next_private
 from fedstep.server.gate import ActiveCounts
 from fedstep.types import Unavailable
+from tests.studies.command import CORPUS, FIGURES, SEED, run_command
 
 TASK = "flaky"
 TESTS = 100  # of a project, and so the rows that it contributes in a period, each time all of them
@@ -185,3 +192,59 @@ def _updates(
 def _shuffled(classes: list[Sequence[LabelledExample]], draw: random.Random) -> list[Sequence[LabelledExample]]:
     draw.shuffle(classes)
     return classes
+
+
+def private_text(studies: Sequence[PrivateStudy]) -> str:
+    """Return a line for each way of learning, and the loss of AUC that the noise causes."""
+    plan = studies[-1].plan
+    best, noised = max(study.auc for study in studies[:-1]), studies[-1]
+    lines = [
+        f"flaky tests without a history, {plan.participants} projects with {plan.releases} contributions each, "
+        f"{len(noised.projects)} recorded projects held out in turn",
+        *(f"  {_describe_plan(study):<42} auc {study.auc:.3f}" for study in studies),
+        f"  loss of auc {best - noised.auc:.3f}, noise {noised.noise:.2f} times the bound of a project",
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def private_json(studies: Sequence[PrivateStudy]) -> str:
+    """Return all figures as JSON."""
+    return json.dumps([_json_fields(study) for study in studies], indent=2) + "\n"
+
+
+def _describe_plan(study: PrivateStudy) -> str:
+    if not study.plan.epsilon:
+        return "without differential privacy"
+    if not isfinite(study.plan.epsilon):
+        return "with its bounds, without noise"
+    return f"epsilon {study.plan.epsilon:g}, delta {study.plan.delta:g}"
+
+
+def _json_fields(study: PrivateStudy) -> dict[str, object]:
+    """Return the figures without an infinite epsilon, which JSON cannot express."""
+    plan = {name: value for name, value in asdict(study.plan).items() if name != "epsilon" or isfinite(value)}
+    return {**plan, "auc": study.auc, "noise": study.noise, "projects": dict(study.projects)}
+
+
+@click.command()
+@CORPUS
+@click.option("--epsilon", type=click.FloatRange(0, min_open=True), default=8.0, show_default=True, help="Budget.")
+@click.option("--participants", type=click.IntRange(1), default=100, show_default=True, help="Projects to draw.")
+@click.option("--releases", type=click.IntRange(1), default=5, show_default=True, help="Contributions of each project.")
+@SEED
+@FIGURES
+def private(
+    corpus: tuple[Path, ...], epsilon: float, participants: int, releases: int, seed: int, figures: str
+) -> None:
+    """Measure what differential privacy costs for flaky tests: without it, with its bounds, and with its noise.
+
+    CORPUS is a folder with a `tests.csv` for each project.
+    """
+    plans = [PrivatePlan(value, participants, releases, seed=seed) for value in (0.0, inf, epsilon)]
+    studies = tuple(show_progress(run_private(corpus, plans), "learning", len(plans)))
+    echo_result(private_text(studies))
+    write_file(figures, private_json(studies))
+
+
+if __name__ == "__main__":
+    run_command(private)

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from random import Random
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from sklearn.metrics import roc_auc_score
 
-from fedstep.cli import study
+from fedstep.cli.evaluate import simulate
 from fedstep.errors import InputError, UsageError
 from fedstep.schema.schema import schema
+from tests.studies.attacks.__main__ import attacks
 from tests.studies.attacks.finding import Finding
 from tests.studies.attacks.halves import attack_as_helper, attack_as_leader
 from tests.studies.attacks.identify import identity_finding
@@ -186,21 +188,25 @@ class TestCommand:
             make_scene([tmp_path], seed=1)
 
     def test_the_command_knows_every_attack(self):
-        assert (*ATTACKS, *BUILD_ATTACKS) == study.ATTACKS
+        (option,) = (parameter for parameter in attacks.params if parameter.name == "attack")
+        assert isinstance(option.type, click.Choice)
+        assert (*ATTACKS, *BUILD_ATTACKS, "all") == tuple(option.type.choices)
 
-    def test_the_command_needs_no_task_and_writes_what_it_prints(self, corpus, tmp_path):
+    def test_the_command_writes_what_it_prints(self, corpus, tmp_path):
         path = tmp_path / "found.json"
-        ran = CliRunner().invoke(study.simulate, ["--attack", "strangers", "--figures", str(path), str(corpus)])
+        ran = CliRunner().invoke(attacks, ["--attack", "strangers", "--figures", str(path), str(corpus)])
         assert ran.exit_code == 0, ran.output
         assert "words outside the list" in ran.output
-        found = json.loads(path.read_text())
-        assert [one["protection"] for one in found] == ["off (open list)", "default", "shares of 5", "epsilon 8"]
+        findings = json.loads(path.read_text())
+        protections = [finding["protection"] for finding in findings]
+        assert protections == ["off (open list)", "default", "shares of 5", "epsilon 8"]
 
-    def test_neither_a_task_nor_an_attack_names_both_in_an_error(self, corpus):
-        """Neither a task nor an attack is an error that names both."""
-        ran = CliRunner().invoke(study.simulate, [str(corpus)])
+    def test_simulate_without_a_task_names_the_tasks(self, corpus):
+        """`fedstep simulate` without a task is an error that names the tasks, and it has no attack."""
+        ran = CliRunner().invoke(simulate, [str(corpus)])
         assert isinstance(ran.exception, UsageError)
-        assert "--attack" in ran.exception.remedy
+        assert "build-duration" in ran.exception.remedy
+        assert {"attack", "privacy"}.isdisjoint(parameter.name for parameter in simulate.params)
 
     def test_the_page_has_the_figures_of_every_attack(self):
         page = (ROOT / "docs/explanation/attacks.md").read_text(encoding="utf-8")

@@ -7,10 +7,10 @@ from random import Random
 import pytest
 from click.testing import CliRunner
 
-from fedstep.cli import study
 from fedstep.errors import InputError
 from fedstep.federation.messages import unpack_update
 from fedstep.schema.schema import schema
+from tests.studies.attacks.__main__ import attacks
 from tests.studies.attacks.build_membership import WAYS, Way, build_finding
 from tests.studies.attacks.build_scene import HEADS, BuildScene, make_build_scene
 from tests.studies.attacks.study import ATTACKS, BUILD_ATTACKS, attacks_on
@@ -88,6 +88,6 @@ class TestCorpus:
 
     def test_tests_alone_are_no_builds_to_attack(self, tmp_path):
         (tmp_path / "tests.csv").write_text("test,seconds,flaky,failing_runs,passing_runs,tokens\n")
-        ran = CliRunner().invoke(study.simulate, ["--attack", "build-membership", str(tmp_path)])
+        ran = CliRunner().invoke(attacks, ["--attack", "build-membership", str(tmp_path)])
         assert isinstance(ran.exception, InputError)
         assert "builds.csv" in str(ran.exception)

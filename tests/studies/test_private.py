@@ -9,10 +9,9 @@ from random import Random
 import pytest
 from click.testing import CliRunner
 
-from fedstep.cli.evaluate import simulate
 from fedstep.errors import InputError
 from fedstep.server.aggregation.step import next_version
-from tests.studies.private import PrivatePlan, run_private
+from tests.studies.private import PrivatePlan, private, run_private
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +78,8 @@ class TestStudy:
 
 class TestCommand:
     def test_the_command_prints_the_three_ways_and_the_loss(self, corpus, tmp_path):
-        options = ["--task", "flaky", "--privacy", "8", "--participants", "4", "--releases", "1"]
-        ran = CliRunner().invoke(simulate, [*options, "--figures", str(tmp_path / "a.json"), str(corpus)])
+        options = ["--epsilon", "8", "--participants", "4", "--releases", "1"]
+        ran = CliRunner().invoke(private, [*options, "--figures", str(tmp_path / "a.json"), str(corpus)])
         assert ran.exit_code == 0, ran.output
         assert "without differential privacy" in ran.output
         assert "epsilon 8, delta 1e-06" in ran.output

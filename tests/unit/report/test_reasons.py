@@ -97,8 +97,8 @@ class TestPhrases:
         (cause,) = causes([FeatureContribution(feature, 1.0)], subject)
         assert (cause.phrase, cause.word) == (phrase, "")
 
-    @pytest.mark.parametrize("head", TASK_NAMES)
-    def test_every_feature_of_every_head_has_a_phrase(self, task: str) -> None:
+    @pytest.mark.parametrize("task", TASK_NAMES)
+    def test_every_feature_of_every_task_has_a_phrase(self, task: str) -> None:
         names = set(schema().tasks[task].names()) - {"bias"}
         unsaid = {
             name
@@ -116,7 +116,7 @@ class TestPhrases:
             assert cause.phrase
             assert cause.word == ""
 
-    @pytest.mark.parametrize("head", TASK_NAMES)
+    @pytest.mark.parametrize("task", TASK_NAMES)
     def test_one_is_followed_by_no_plural_and_none_by_no_number(self, task: str) -> None:
         names = [name for name in schema().tasks[task].names() if name.endswith(("=0", "=1"))]
         phrases = [cause.phrase for name in names for cause in causes([FeatureContribution(name, 1.0)], subject(task))]

@@ -252,14 +252,14 @@ def rollback(version: int, **given: Any) -> int:
 def _opened(url: str) -> "Iterator[Store]":
     """The store of an aggregator, which has to be there. Raises UsageError."""
     try:
-        from fedstep.server.storage.engine import needed
+        from fedstep.server.storage.engine import require_store
         from fedstep.server.storage.store import Store
     except ImportError as error:
         raise _missing(error) from error
     from fedstep.federation.messages import shape
     from fedstep.schema.schema import schema
 
-    store = Store(needed(url), shape(schema()))
+    store = Store(require_store(url), shape(schema()))
     try:
         yield store
     finally:

@@ -26,10 +26,10 @@ def export(file: str, **given: Any) -> int:
     """
     try:
         from fedstep.server.storage.archive import export_store
-        from fedstep.server.storage.engine import needed
+        from fedstep.server.storage.engine import require_store
     except ImportError as error:
         raise _missing(error) from error
-    echo_result(f"{export_store(needed(given['store']), file)} rows\n")
+    echo_result(f"{export_store(require_store(given['store']), file)} rows\n")
     return 0
 
 
@@ -111,7 +111,7 @@ def revoke(name: str, **given: Any) -> int:
 def _book(store: str, needed: bool = False) -> "Iterator[TokenBook]":
     """The tokens of a store, which has to be there where it is `needed`. Raises UsageError."""
     try:
-        from fedstep.server.storage.engine import needed as checked_store
+        from fedstep.server.storage.engine import require_store as checked_store
         from fedstep.server.tokens import TokenBook
     except ImportError as error:
         raise MissingExtra(f"{error.name} is not installed", "Run: pip install 'fedstep[server]'") from error

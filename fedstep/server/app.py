@@ -20,7 +20,7 @@ from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.inputs import CurrentModels
 from fedstep.server.aggregation.schema_migration import names_of
 from fedstep.server.aggregation.step import starting_vectors
-from fedstep.server.auth import RequestGuard
+from fedstep.server.auth import RequestGuard, read_project
 from fedstep.server.dashboard.page import DashboardPage
 from fedstep.server.dashboard.snapshot import DashboardReader, ShareDashboardReader
 from fedstep.server.dp.private_step import promised
@@ -31,10 +31,9 @@ from fedstep.server.metrics import Metrics, ObservedStore, TimedApp
 from fedstep.server.models import LegacyModels, ServedModel, served
 from fedstep.server.openapi import document
 from fedstep.server.settings import Settings
-from fedstep.server.storage.erasure import named_project
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
 from fedstep.server.tokens import TokenBook
-from fedstep.server.update_endpoint import PATH, FastRoute, UpdateEndpoint, mismatch
+from fedstep.server.update_endpoint import PATH, FastRoute, UpdateEndpoint, schema_mismatch
 from fedstep.server.writer import QueueFull, Writer
 
 MOST_LISTED = 200  # versions and verdicts
@@ -147,13 +146,13 @@ class AggregatorApp:
         ours = asked == self._shape.digest
         found = self._served if ours else await asyncio.to_thread(self._earlier.served, asked)
         if found is None:
-            raise mismatch(self._shape.digest, asked)
+            raise schema_mismatch(self._shape.digest, asked)
         return found.respond(request.headers.get("if-none-match", ""), request.headers.get("accept-encoding", ""))
 
     async def forget(self, request: Request) -> Response:
         """POST /v1/forget: 200 with how much was deleted of the sender's project, whether it was known or not."""
         sender = await self._door.writer(request)
-        project = named_project(request, sender)
+        project = read_project(request, sender)
         gone = await self._done(self._writer.forget(project, sender.owner))
         log.info("a project was forgotten: %d updates, %d votes", gone.updates, gone.votes)
         return as_json(gone.as_json())

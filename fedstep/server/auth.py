@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable
 
@@ -13,6 +14,12 @@ from fedstep.server.oidc import IssuerUnreachable, Verifier
 from fedstep.server.rate_limits import RateLimiter
 from fedstep.server.settings import Settings
 from fedstep.server.tokens import TokenBook
+
+PROJECT_HEADER = "Fedstep-Project"  # not in the path, where proxies would log it
+
+
+PSEUDONYM = re.compile("[0-9a-f]{32}")
+
 
 LOOK_SECONDS = 2.0  # between looks at the tokens of the store: so soon a revoked one is worthless
 THROUGH_A_PROXY = ("forwarded", "x-forwarded-for", "via")
@@ -70,3 +77,14 @@ class RequestGuard:
             )
         request.scope.setdefault("state", {})["sender"] = sender  # as request.state, which takes ten times as long
         return sender
+
+
+def read_project(request: Request, sender: Identity) -> str:
+    """The project that the sender may have forgotten: its identity's, else the one whose pseudonym it knows.
+
+    Raises Problem for a request that names none.
+    """
+    claimed = request.headers.get(PROJECT_HEADER, "")
+    if not PSEUDONYM.fullmatch(claimed):
+        raise HttpProblem(400, "no-project", f"{PROJECT_HEADER} must be the pseudonym of the project: 32 hex digits.")
+    return sender.pseudonym(claimed)

@@ -12,7 +12,7 @@ from fedstep.federation.messages import NO_PROMISE, Model, PrivacyGuarantee, hou
 from fedstep.federation.tensors import deflate
 from fedstep.server.aggregation.inputs import CurrentModels
 from fedstep.server.http_messages import HttpProblem
-from fedstep.server.storage.engine import open_engine, reading
+from fedstep.server.storage.engine import open_engine, read_only
 from fedstep.server.storage.version_repository import VersionRepository
 
 
@@ -90,7 +90,7 @@ class LegacyModels:
         """Raises UsageError when the database cannot be opened."""
         self._terms = promise, shares, noise
         self._engine = open_engine(url)
-        self._reader = reading(self._engine)
+        self._reader = read_only(self._engine)
         self._made: dict[str, ServedModel] = {}
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from fedstep import __version__
 from fedstep.federation.messages import SchemaShape
 from fedstep.federation.tensors import LARGEST_MESSAGE
-from fedstep.server.storage.erasure import HEADER
+from fedstep.server.auth import PROJECT_HEADER
 
 Json = Mapping[str, object]
 
@@ -101,7 +101,7 @@ def _forget() -> Json:
         "summary": "Delete what is held of the sender's project. The same answer whether it is known or not.",
         "operationId": "forget",
         "security": [{}, {"token": []}],
-        "parameters": [_parameter(HEADER, "header", ID, whose, True)],
+        "parameters": [_parameter(PROJECT_HEADER, "header", ID, whose, True)],
         "responses": {
             "200": {"description": "How many updates and votes were deleted.", "content": _json("Forgotten")},
             **_refusals(400, 401, 403, 429, 500, 503),

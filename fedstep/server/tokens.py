@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from fedstep.errors import UsageError
 from fedstep.server.identity import Identity, digest_of
-from fedstep.server.storage.engine import open_engine, reading
+from fedstep.server.storage.engine import open_engine, read_only
 from fedstep.server.storage.tables import heartbeats, tokens
 
 PREFIX = "fedstep_"  # so that those who scan for leaked secrets find it
@@ -34,7 +34,7 @@ class TokenBook:
     def __init__(self, url: str) -> None:
         """Raises UsageError when the database cannot be opened."""
         self._engine: Engine = open_engine(url)
-        self._reader = reading(self._engine)
+        self._reader = read_only(self._engine)
 
     def close(self) -> None:
         """Ends the connections."""

@@ -12,9 +12,8 @@ from typing import TypeVar
 
 from fedstep.server.aggregation.inputs import CurrentModels
 from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus, due, lacking
-from fedstep.server.storage.erasure import ErasureResult
 from fedstep.server.storage.store import Step, Store
-from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
+from fedstep.server.storage.update_repository import ErasureResult, StoredReceipt, UpdateOffer, UpdateRejected
 from fedstep.server.storage.version_repository import VersionListing
 
 LARGEST_BATCH = 256

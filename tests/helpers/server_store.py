@@ -4,7 +4,7 @@ from fedstep.federation.messages import pack_update
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.step import next_version
 from fedstep.server.gate import Gate
-from fedstep.server.storage.engine import connected
+from fedstep.server.storage.engine import create_store_engine
 from fedstep.server.storage.update_repository import UpdateOffer
 
 RULES = {"flaky": AggregationRules(1.0), "build-duration": AggregationRules(0.2)}
@@ -23,7 +23,7 @@ def offer(update) -> UpdateOffer:
 
 
 def rows(url: str, query: str) -> list[tuple]:
-    engine = connected(url)
+    engine = create_store_engine(url)
     with engine.begin() as connection:
         found = [tuple(row) for row in connection.exec_driver_sql(query)]
     engine.dispose()

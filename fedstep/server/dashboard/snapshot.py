@@ -15,7 +15,7 @@ from fedstep.server.secagg.share_store import in_halves, shares, told_of
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import updates
 from fedstep.server.storage.trial_repository import ACTIVE_SECONDS
-from fedstep.server.storage.version_repository import VersionListing, lineage
+from fedstep.server.storage.version_repository import VersionListing, list_versions
 
 DAY = 86_400.0  # seconds
 DAYS = 7  # shown; updates are kept at least so long
@@ -90,7 +90,7 @@ class DashboardReader(Store):
         with self._reader.begin() as connection:
             ledger = self._ledger(connection)
             active, spent, votes = ledger.active(now), ledger.spent(), ledger.votes()
-            found = lineage(connection, self._shape.digest, MOST)
+            found = list_versions(connection, self._shape.digest, MOST)
             current = self._chronicle(connection).current()
             daily = days(connection, updates, self._shape.digest, now)
             senders = volumes(connection, updates, self._shape.digest, now)

@@ -22,7 +22,7 @@ from fedstep.federation.messages import shape
 from fedstep.federation.secagg.share_messages import SeedShare, unpack_seed_share
 from fedstep.federation.secagg.shares import derive_task_seeds, hash_seed
 from fedstep.schema.schema import Schema, schema
-from fedstep.server.auth import RequestGuard
+from fedstep.server.auth import RequestGuard, read_project
 from fedstep.server.health import HealthEndpoints
 from fedstep.server.http_messages import HttpProblem, as_json, on_crash, on_http_error, on_problem, plain_body
 from fedstep.server.metrics import Metrics, TimedApp
@@ -38,13 +38,14 @@ from fedstep.server.secagg.rounds import (
     signature,
     unpack_proposal,
 )
+from fedstep.server.secagg.share_endpoint import ShareBatcher, ShareEndpoint, expire_shares
 from fedstep.server.secagg.share_store import ShareOffer, ShareStore, now_waiting, rounds, shares
 from fedstep.server.secagg.sums import summed_pads
 from fedstep.server.settings import Settings
 from fedstep.server.storage.engine import truncate_wal
-from fedstep.server.storage.erasure import ErasureResult, named_project
+from fedstep.server.storage.update_repository import ErasureResult
 from fedstep.server.tokens import TokenBook
-from fedstep.server.update_endpoint import ShareBatcher, ShareEndpoint, mismatch, tidy
+from fedstep.server.update_endpoint import schema_mismatch
 
 
 def seed_offer(half: SeedShare, project: str, owner: str) -> ShareOffer:
@@ -151,7 +152,7 @@ class Helper:
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """What waits too long is let go while the application runs."""
-        self._tidying = asyncio.create_task(tidy(self._book, self._clock))
+        self._tidying = asyncio.create_task(expire_shares(self._book, self._clock))
         watching = asyncio.create_task(self._door.watch())
         try:
             yield
@@ -185,7 +186,7 @@ class Helper:
     async def forget(self, request: Request) -> Response:
         """POST /v1/forget: 200 with how many seeds were deleted of the sender's project."""
         sender = await self._door.writer(request)
-        gone = await asyncio.to_thread(self._book.forget, named_project(request, sender), sender.owner)
+        gone = await asyncio.to_thread(self._book.forget, read_project(request, sender), sender.owner)
         log.info("a project was forgotten: %d halves", gone)
         return as_json(ErasureResult(gone, 0).as_json())
 
@@ -223,7 +224,7 @@ class Helper:
         except WireError as error:
             raise HttpProblem(400, "not-an-update", str(error)) from error
         if proposal.schema != self._shape.digest:
-            raise mismatch(self._shape.digest, proposal.schema)
+            raise schema_mismatch(self._shape.digest, proposal.schema)
         if not self._shape.sizes.keys() >= {part.task for part in proposal.parts}:
             raise HttpProblem(422, "does-not-fit", "The proposal names a head that is not known here.")
         return proposal, body

@@ -24,7 +24,7 @@ from fedstep.schema.schema import Schema
 from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.inputs import AggregationResult, CurrentModels, ModelVersion
 from fedstep.server.aggregation.step import log_verdicts
-from fedstep.server.auth import RequestGuard
+from fedstep.server.auth import RequestGuard, read_project
 from fedstep.server.gate import EvaluationSum
 from fedstep.server.http_messages import HttpProblem, as_json
 from fedstep.server.metrics import CONTENT_TYPE, Metrics
@@ -44,16 +44,16 @@ from fedstep.server.secagg.rounds import (
     unpack_proposal,
     weight,
 )
+from fedstep.server.secagg.share_endpoint import ShareBatcher, ShareEndpoint, expire_shares
 from fedstep.server.secagg.share_store import ShareOffer, ShareStore, now_waiting, releases, rounds, shares, told_of
 from fedstep.server.secagg.sums import ModelState, TaskSum, next_shared, summed, unmask_sum
 from fedstep.server.settings import Settings
 from fedstep.server.storage.engine import advisory_lock
-from fedstep.server.storage.erasure import ErasureResult, forget, named_project
-from fedstep.server.storage.store import FOLDING
+from fedstep.server.storage.store import AGGREGATION_LOCK
 from fedstep.server.storage.trial_repository import TrialRepository
+from fedstep.server.storage.update_repository import ErasureResult, delete_project
 from fedstep.server.storage.version_repository import VersionRepository
 from fedstep.server.tokens import TokenBook
-from fedstep.server.update_endpoint import ShareBatcher, ShareEndpoint, tidy
 
 NONE: Mapping[str, int] = MappingProxyType({})
 Choose = Callable[[tuple[PendingShare, ...], CurrentModels], tuple[RoundPart, ...]]
@@ -79,7 +79,7 @@ class LeaderStore(ShareStore):
 
     def forget(self, project: str, owner: str) -> int:
         """As other books do, and what the store has of times before shares."""
-        plain = forget(self._engine, project, owner)
+        plain = delete_project(self._engine, project, owner)
         return plain.updates + super().forget(project, owner)
 
     def planned(self, choose: Choose, staleness: int, least: int = 0) -> bytes:
@@ -123,7 +123,7 @@ class LeaderStore(ShareStore):
         `deviations` are by task those of each update's noise, in steps of the grid.
         """
         with self._engine.begin() as connection:
-            advisory_lock(connection, FOLDING)
+            advisory_lock(connection, AGGREGATION_LOCK)
             mine = rounds.c.number == proposal.number
             if not connection.execute(update(rounds).where(mine, ~rounds.c.settled).values(settled=True)).rowcount:
                 return RoundResult()
@@ -234,7 +234,7 @@ class Leader:
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Rounds go on while the application runs. What one had begun is on disk and goes on with the next start."""
-        works = (self._run(), self._door.watch(), tidy(self._book, self._clock))
+        works = (self._run(), self._door.watch(), expire_shares(self._book, self._clock))
         tasks = [asyncio.create_task(work) for work in works]
         try:
             yield
@@ -259,7 +259,7 @@ class Leader:
     async def forget(self, request: Request) -> Response:
         """POST /v1/forget: 200 with how many masked updates were deleted of the sender's project."""
         sender = await self._door.writer(request)
-        gone = await asyncio.to_thread(self._book.forget, named_project(request, sender), sender.owner)
+        gone = await asyncio.to_thread(self._book.forget, read_project(request, sender), sender.owner)
         log.info("a project was forgotten: %d halves", gone)
         return as_json(ErasureResult(gone, 0).as_json())
 

@@ -27,7 +27,7 @@ from fedstep.errors import UsageError
 from fedstep.server.aggregation.policy import BufferStatus
 from fedstep.server.gate import EvaluationSum
 from fedstep.server.secagg.rounds import PendingShare
-from fedstep.server.storage.engine import open_engine, reading, truncate_wal
+from fedstep.server.storage.engine import open_engine, read_only, truncate_wal
 
 own = MetaData()
 
@@ -112,7 +112,7 @@ class ShareStore:
     def __init__(self, url: str, schema: str) -> None:
         """Raises UsageError when the database cannot be opened."""
         self._engine: Engine = open_book(url)
-        self._reader = reading(self._engine)
+        self._reader = read_only(self._engine)
         self._schema = schema
 
     def close(self) -> None:

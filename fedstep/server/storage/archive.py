@@ -15,16 +15,16 @@ from sqlalchemy import Column, Connection, LargeBinary, Table, func, insert, sel
 from sqlalchemy.exc import SQLAlchemyError
 
 from fedstep.errors import UsageError
-from fedstep.server.storage.engine import open_engine, reading
+from fedstep.server.storage.engine import open_engine, read_only
 from fedstep.server.storage.migrations import RENAMED_COLUMNS, RENAMED_TABLES
 from fedstep.server.storage.tables import (
     bodies,
     heartbeats,
     layouts,
+    metadata,
     noisy_evaluations,
     privacy_spending,
     schemas,
-    tables,
     tokens,
     updates,
     versions,
@@ -52,7 +52,7 @@ def export_store(url: str, path: str) -> int:
     """
     engine, part = open_engine(url), f"{path}.part"
     try:
-        with reading(engine).begin() as connection, gzip.open(part, "wt", encoding="utf-8") as file:
+        with read_only(engine).begin() as connection, gzip.open(part, "wt", encoding="utf-8") as file:
             count = _write(connection, file)
         os.replace(part, path)
     except (OSError, SQLAlchemyError) as error:
@@ -83,7 +83,7 @@ def _filled(url: str, file: gzip.GzipFile) -> int:
 
 
 def _tables() -> Mapping[str, Table]:
-    return {table.name: table for table in tables.sorted_tables if table not in (layouts, heartbeats)}
+    return {table.name: table for table in metadata.sorted_tables if table not in (layouts, heartbeats)}
 
 
 def _count_on(connection: Connection) -> None:

@@ -37,7 +37,7 @@ def at_once(work: Callable[[], T]) -> T:
     return work()
 
 
-def needed(store: str) -> str:
+def require_store(store: str) -> str:
     """The URL itself. Raises UsageError for a store that is not there: to look at it must not make it."""
     url = _url(store)
     if not (_has_tables(store) if _is_postgresql(url) else Path(str(url.database)).is_file()):
@@ -45,7 +45,7 @@ def needed(store: str) -> str:
     return store
 
 
-def connected(store: str) -> Engine:
+def create_store_engine(store: str) -> Engine:
     """The database at a URL, as it is. Raises UsageError for a URL that is none, MissingExtra without its driver."""
     url = _url(store)
     if not _is_postgresql(url):
@@ -62,7 +62,7 @@ def connected(store: str) -> Engine:
     return engine
 
 
-def reading(engine: Engine) -> Engine:
+def read_only(engine: Engine) -> Engine:
     """The same database for transactions that only read: each sees one moment and holds nobody up."""
     if engine.dialect.name == "sqlite":
         return engine.execution_options(only_reads=True)
@@ -111,7 +111,7 @@ def truncate_wal(engine: Engine) -> None:
         connection.close()
 
 
-def failing(store: str, error: Exception) -> UsageError:
+def store_error(store: str, error: Exception) -> UsageError:
     """The error to raise where the database cannot be used. No password is in it."""
     url = _url(store)
     cause = str(getattr(error, "orig", None) or type(error).__name__).strip().partition("\n")[0]
@@ -121,11 +121,11 @@ def failing(store: str, error: Exception) -> UsageError:
 
 
 def _has_tables(store: str) -> bool:
-    engine = connected(store)
+    engine = create_store_engine(store)
     try:
         return inspect(engine).has_table(versions.name)
     except SQLAlchemyError as error:
-        raise failing(store, error) from error
+        raise store_error(store, error) from error
     finally:
         engine.dispose()
 
@@ -214,9 +214,9 @@ def _statement(table: Table, names: tuple[str, ...], rows: int, place: str) -> s
 
 def open_engine(store: str) -> Engine:
     """Return the database at a URL, with its tables in today's layout. Raise UsageError when it cannot be opened."""
-    engine = connected(store)
+    engine = create_store_engine(store)
     try:
-        with reading(engine).begin() as connection:
+        with read_only(engine).begin() as connection:
             is_current = read_layout(connection) == LAYOUT
         if not is_current:
             with engine.begin() as connection:
@@ -224,7 +224,7 @@ def open_engine(store: str) -> Engine:
                 migrate(connection)
     except SQLAlchemyError as error:
         engine.dispose()
-        raise failing(store, error) from error
+        raise store_error(store, error) from error
     except UsageError:
         engine.dispose()
         raise

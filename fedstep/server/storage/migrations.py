@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import Connection, delete, insert, inspect, select
 
 from fedstep.errors import UsageError
-from fedstep.server.storage.tables import layouts, tables, versions
+from fedstep.server.storage.tables import layouts, metadata, versions
 
 # The names up to layout 3, by the names since; columns by the present name of their table.
 RENAMED_TABLES: Mapping[str, str] = {
@@ -59,7 +59,7 @@ def migrate(connection: Connection) -> None:
         )
     for step in STEPS[layout - 1 :] if layout else ():
         step(connection)
-    tables.create_all(connection)
+    metadata.create_all(connection)
     connection.execute(delete(layouts))
     connection.execute(insert(layouts).values(layout=LAYOUT))
 

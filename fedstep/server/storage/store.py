@@ -28,20 +28,21 @@ from fedstep.server.storage.engine import (
     advisory_lock,
     at_once,
     open_engine,
-    reading,
+    read_only,
     truncate_wal,
     try_advisory_lock,
 )
-from fedstep.server.storage.erasure import ErasureResult, forget
 from fedstep.server.storage.trial_repository import TrialRepository
 from fedstep.server.storage.update_repository import (
+    ErasureResult,
     StoredReceipt,
     UpdateBuffer,
     UpdateOffer,
     UpdateRejected,
     UpdateRepository,
+    delete_project,
 )
-from fedstep.server.storage.version_repository import DAY, VersionListing, VersionRepository, lineage
+from fedstep.server.storage.version_repository import DAY, VersionListing, VersionRepository, list_versions
 
 SOON = 10_000  # updates that are read in 30 ms: fewer are counted every time
 PART = 4  # of the updates that were counted, one part has to be new
@@ -104,9 +105,9 @@ class UpdateCache:
 
 Step = Callable[[AggregationInput], AggregationResult]
 
-MOST_FOLDED = 1000  # updates in memory at once; what the buffer has beyond it is folded next
+MAX_AGGREGATED = 1000  # updates in memory at once; what the buffer has beyond it is folded next
 TRIES = 3  # to store a batch of which another replica stores a part at the same moment
-FOLDING = "fold"  # of one store's replicas one at a time makes a version
+AGGREGATION_LOCK = "fold"  # of one store's replicas one at a time makes a version
 NAMELESS: Names = MappingProxyType({})
 log = logging.getLogger("fedstep.server")
 
@@ -122,10 +123,10 @@ class Store:
         self.write: Write = at_once  # where a fold, `forget` and `tidy` write: the writer has a thread for it
         self._purse = purse
         self._engine: Engine = open_engine(url)
-        self._reader = reading(self._engine)
+        self._reader = read_only(self._engine)
         self._shape = shape
         self._pruned = float("-inf")  # when updates were let go last, in seconds since 1970
-        self._recent = UpdateCache(MOST_FOLDED)
+        self._recent = UpdateCache(MAX_AGGREGATED)
         self._attendance = ActivityCounter()
 
     def close(self) -> None:
@@ -139,7 +140,7 @@ class Store:
         Raises UsageError where projects were promised noise and nothing is promised now.
         """
         with self._engine.begin() as connection:
-            advisory_lock(connection, FOLDING)
+            advisory_lock(connection, AGGREGATION_LOCK)
             check_promise(connection, self._purse)
             chronicle = self._chronicle(connection)
             chronicle.name(names)
@@ -204,7 +205,7 @@ class Store:
         Updates are accepted while it is made. None while another replica folds, where what would be folded is not
         `ripe`, and where it changed meanwhile: another one was faster, went back or forgot a project.
         """
-        with try_advisory_lock(self._engine, FOLDING) as check:
+        with try_advisory_lock(self._engine, AGGREGATION_LOCK) as check:
             found = self._found(now, ripe) if check else None
             if check is None or found is None:
                 return None
@@ -219,7 +220,7 @@ class Store:
     def roll_back(self, version: int, now: float) -> ModelVersion:
         """A new version whose candidate and production are what production was at `version`. Raises UsageError."""
         with self._engine.begin() as connection:
-            advisory_lock(connection, FOLDING)
+            advisory_lock(connection, AGGREGATION_LOCK)
             chronicle = self._chronicle(connection)
             vectors, number = chronicle.production(version), chronicle.unused()
             # its own source: whoever goes back wants to be rid of what came since, nothing of it is folded again
@@ -237,7 +238,7 @@ class Store:
     def lineage(self, most: int) -> VersionListing:
         """The newest versions, verdicts and open trials, at most so many of each."""
         with self._reader.begin() as connection:
-            return lineage(connection, self._shape.digest, most)
+            return list_versions(connection, self._shape.digest, most)
 
     def _accepted(
         self, offers: Sequence[UpdateOffer], task: int, staleness: int, now: float
@@ -259,7 +260,7 @@ class Store:
     def _forgotten(self, project: str, owner: str) -> ErasureResult:
         self._recent.clear()
         self._attendance.forget()
-        return forget(self._engine, project, owner)
+        return delete_project(self._engine, project, owner)
 
     def _found(
         self, now: float, ripe: Callable[[BufferStatus], bool]
@@ -274,7 +275,7 @@ class Store:
         """All that the next version is made of, and what of it is in the buffer, by id; None where that is not ripe."""
         chronicle, ledger = self._chronicle(connection), self._ledger(connection)
         waiting = self._waiting(connection)
-        buffered = waiting.first(MOST_FOLDED, self._recent.updates)
+        buffered = waiting.first(MAX_AGGREGATED, self._recent.updates)
         projects = len({stored.project for stored in buffered.values()})
         if not ripe(replace(waiting.counted(), projects=projects)):
             return None

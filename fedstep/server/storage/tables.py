@@ -2,11 +2,11 @@
 
 from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-tables = MetaData()
+metadata = MetaData()
 
 versions = Table(
     "versions",
-    tables,
+    metadata,
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("parent", Integer),  # NULL: the start of a schema
     Column("schema", String(16), nullable=False),
@@ -19,7 +19,7 @@ versions = Table(
 
 updates = Table(
     "updates",
-    tables,
+    metadata,
     Column("id", String(32), primary_key=True),
     Column("schema", String(16), nullable=False),
     Column("project", String(32), nullable=False),
@@ -45,14 +45,14 @@ Index("updates_by_time", updates.c.received)
 
 bodies = Table(
     "bodies",  # of the updates, one each: SQLite writes a row anew when it is marked as folded, and bodies are 16 kB
-    tables,
+    metadata,
     Column("id", String(32), primary_key=True),
     Column("body", LargeBinary, nullable=False),
 )
 
 receipts = Table(
     "receipts",
-    tables,
+    metadata,
     Column("id", String(32), primary_key=True),
     Column("receipt", String(64), nullable=False),
     Column("version", Integer, nullable=False),
@@ -60,7 +60,7 @@ receipts = Table(
 
 trials = Table(
     "trials",  # those that are open
-    tables,
+    metadata,
     Column("schema", String(16), primary_key=True),
     Column("task", String(32), primary_key=True),
     Column("version", Integer, nullable=False),  # of the snapshot
@@ -70,7 +70,7 @@ trials = Table(
 
 evaluations = Table(
     "evaluations",
-    tables,
+    metadata,
     Column("id", Integer, primary_key=True),  # in the order of arrival
     Column("schema", String(16), nullable=False),
     Column("task", String(32), nullable=False),
@@ -84,7 +84,7 @@ Index("evaluations_by_trial", evaluations.c.trial, evaluations.c.task)
 
 verdicts = Table(
     "verdicts",  # how trials ended, and rollbacks
-    tables,
+    metadata,
     Column("id", Integer, primary_key=True),
     Column("schema", String(16), nullable=False),
     Column("version", Integer, nullable=False),  # the one made with it
@@ -102,7 +102,7 @@ verdicts = Table(
 
 schemas = Table(
     "schemas",  # what the coordinates of each task are called: a later schema starts from those that it kept
-    tables,
+    metadata,
     Column("schema", String(16), primary_key=True),
     Column("task", String(32), primary_key=True),
     Column("names", Text, nullable=False),  # JSON, in the order of the coordinates
@@ -110,7 +110,7 @@ schemas = Table(
 
 tokens = Table(
     "tokens",
-    tables,
+    metadata,
     # SHA-256 and nothing slower: 256 random bits cannot be searched, and every update pays for the hash
     Column("hash", String(64), primary_key=True),
     Column("name", String(81), nullable=False),  # OWNER or OWNER/PROJECT
@@ -120,7 +120,7 @@ tokens = Table(
 
 privacy_spending = Table(
     "privacy_spending",  # of privacy; nothing is ever deleted here, or a project that is forgotten could spend again
-    tables,
+    metadata,
     Column("project", String(32), primary_key=True),  # a hash of it and its owner; "": the sum of all releases
     Column("rho", Float, nullable=False),
     Column("last", Float, nullable=False),  # seconds since 1970
@@ -128,7 +128,7 @@ privacy_spending = Table(
 
 noisy_evaluations = Table(
     "noisy_evaluations",  # the votes on open trials, where votes are known with noise alone
-    tables,
+    metadata,
     Column("id", Integer, primary_key=True),  # in the order of the folds
     Column("schema", String(16), nullable=False),
     Column("task", String(32), nullable=False),
@@ -139,7 +139,7 @@ noisy_evaluations = Table(
 )
 
 heartbeats = Table(
-    "heartbeats", tables, Column("name", String(16), primary_key=True), Column("at", Float, nullable=False)
+    "heartbeats", metadata, Column("name", String(16), primary_key=True), Column("at", Float, nullable=False)
 )
 
-layouts = Table("layouts", tables, Column("layout", Integer, primary_key=True, autoincrement=False))  # one row
+layouts = Table("layouts", metadata, Column("layout", Integer, primary_key=True, autoincrement=False))  # one row

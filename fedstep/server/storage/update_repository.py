@@ -1,17 +1,32 @@
 """How offered updates are judged and kept. Each call is inside a transaction, and what it says holds once that ends."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, func, select, update
 
 from fedstep.federation.messages import TrialScore, Update
 from fedstep.server.aggregation.inputs import StoredUpdate
 from fedstep.server.aggregation.policy import BufferStatus
 from fedstep.server.dp.budget import BudgetPolicy, took_part
 from fedstep.server.storage.engine import insert_rows
-from fedstep.server.storage.tables import bodies, receipts, updates
+from fedstep.server.storage.tables import bodies, evaluations, receipts, updates
 from fedstep.server.storage.trial_repository import TrialRepository
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureResult:
+    """How many rows of a project were deleted; zeros where it had none, was forgotten before, or never was."""
+
+    updates: int
+    votes: int
+
+    def as_json(self) -> dict[str, int]:
+        """The members of the answer."""
+        return asdict(self)
+
+
+PROJECT_TABLES = (updates, evaluations)  # each has the columns project and owner
 
 
 def insert_updates(connection: Connection, rows: Sequence[Mapping[str, object]], sent: Mapping[str, bytes]) -> None:
@@ -194,3 +209,17 @@ class UpdateBuffer:
     @property
     def _unfolded(self) -> ColumnElement[bool]:
         return (updates.c.aggregated_in.is_(None)) & (updates.c.schema == self._schema)
+
+
+def delete_project(engine: Engine, project: str, owner: str) -> ErasureResult:
+    """Deletes the project's bodies and votes, in one transaction: those that this owner sent, for no other may ask.
+
+    `emptied_log` has to follow. Receipts stay, or an update that is sent again would count anew; their ids are hashes
+    with the project's own key.
+    """
+    with engine.begin() as connection:
+        gone = delete_updates(connection, (updates.c.project == project) & (updates.c.owner == owner))
+        cast = connection.execute(
+            delete(evaluations).where(evaluations.c.project == project, evaluations.c.owner == owner)
+        )
+        return ErasureResult(gone, cast.rowcount)

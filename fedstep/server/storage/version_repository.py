@@ -184,7 +184,7 @@ class VersionListing:
         return asdict(self)
 
 
-def lineage(connection: Connection, schema: str, most: int) -> VersionListing:
+def list_versions(connection: Connection, schema: str, most: int) -> VersionListing:
     """The lineage of a schema, at most so many versions and verdicts."""
     return VersionListing(
         schema, _versions(connection, schema, most), _trials(connection, schema), _ended(connection, schema, most)

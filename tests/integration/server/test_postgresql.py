@@ -23,10 +23,10 @@ from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.step import next_version, starting_vectors
 from fedstep.server.gate import Gate
-from fedstep.server.storage.engine import connected, open_engine
+from fedstep.server.storage.engine import create_store_engine, open_engine
 from fedstep.server.storage.migrations import LAYOUT, RENAMED_COLUMNS, RENAMED_TABLES
 from fedstep.server.storage.store import Store
-from fedstep.server.storage.tables import tables
+from fedstep.server.storage.tables import metadata
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer
 from fedstep.server.tokens import TokenBook
 from tests.helpers.server_store import rows
@@ -325,7 +325,7 @@ ALL_UPDATES = ("select * from updates order by id", "select id, body from bodies
 
 def describe_tables(url: str) -> dict[str, tuple[list[tuple[str, str, bool]], list[str], list[tuple[str, object]]]]:
     """Return of each table its columns with type and whether they may be empty, its primary key and its indexes."""
-    engine = connected(url)
+    engine = create_store_engine(url)
     inspector = inspect(engine)
     described = {
         name: (
@@ -386,4 +386,4 @@ class TestSchema:
         filled(url, ours, update)
         run("server", "export", str(file), "--store", url)
         header = json.loads(gzip.decompress(file.read_bytes()).splitlines()[0])
-        assert set(header["tables"]) == {table.name for table in tables.sorted_tables} - {"layouts", "heartbeats"}
+        assert set(header["tables"]) == {table.name for table in metadata.sorted_tables} - {"layouts", "heartbeats"}

@@ -16,9 +16,9 @@ from fedstep.schema.schema import schema
 from fedstep.server.aggregation.policy import BufferStatus
 from fedstep.server.dashboard.snapshot import ShareDashboardReader
 from fedstep.server.gate import ActiveCounts, Gate
+from fedstep.server.secagg.share_endpoint import expire_shares
 from fedstep.server.secagg.share_store import KEPT_SECONDS, shares
 from fedstep.server.storage.engine import open_engine
-from fedstep.server.update_endpoint import tidy
 from tests.helpers.server_books import OURS, Pair, drawn, offers
 from tests.helpers.server_shares import PATIENCE, helper, leader, peer
 from tests.helpers.server_shares import drawn as real
@@ -88,7 +88,7 @@ class TestCounts:
         keep(pair, 1, "old", 0.0)
 
         async def quiet() -> None:
-            tidying = asyncio.create_task(tidy(pair.leader, lambda: KEPT_SECONDS + 1.0))
+            tidying = asyncio.create_task(expire_shares(pair.leader, lambda: KEPT_SECONDS + 1.0))
             async with asyncio.timeout(30):
                 while pair.leader.waiting():
                     await asyncio.sleep(0.05)

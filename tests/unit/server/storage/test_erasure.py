@@ -14,11 +14,12 @@ from fedstep.federation.client import Receipt, push
 from fedstep.federation.messages import SchemaShape, Update, pack_update
 from fedstep.federation.transport import HttpResponse, Transport
 from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.auth import PROJECT_HEADER
 from fedstep.server.rate_limits import Allowance, Allowances
 from fedstep.server.settings import Settings
 from fedstep.server.storage.engine import open_engine
-from fedstep.server.storage.erasure import FORGOTTEN, HEADER
-from fedstep.server.storage.tables import bodies, evaluations, receipts, tables, updates
+from fedstep.server.storage.tables import bodies, evaluations, metadata, receipts, updates
+from fedstep.server.storage.update_repository import PROJECT_TABLES
 from fedstep.server.storage.version_repository import VersionRepository
 from fedstep.server.tokens import TokenBook
 
@@ -33,7 +34,7 @@ def either(url: str) -> Settings:
 
 
 def asked(send: Transport, project: str = PROJECT, token: str = "") -> HttpResponse:
-    headers = {HEADER: project, **({"Authorization": f"Bearer {token}"} if token else {})}
+    headers = {PROJECT_HEADER: project, **({"Authorization": f"Bearer {token}"} if token else {})}
     return send("POST", "/v1/forget", headers, b"", 5)
 
 
@@ -85,15 +86,15 @@ class TestDeletion:
                 "updates": 0,
                 "projects": 0,
             }
-        for table in FORGOTTEN:
+        for table in PROJECT_TABLES:
             assert left(either, table, project=PROJECT) == 0
             assert left(either, table, project=STRANGER) == 1
         assert left(either, bodies) == left(either, bodies, id=update(1).id) == 1
 
     def test_every_table_with_a_project_is_deleted_or_listed(self) -> None:
         """Every table that has a project is deleted from or listed as kept."""
-        with_project = {table.name for table in tables.tables.values() if "project" in table.columns}
-        assert with_project == {table.name for table in FORGOTTEN} | KEPT_OF_A_PROJECT
+        with_project = {table.name for table in metadata.tables.values() if "project" in table.columns}
+        assert with_project == {table.name for table in PROJECT_TABLES} | KEPT_OF_A_PROJECT
 
     def test_deleting_twice_or_an_unknown_project_changes_nothing(
         self, either: Settings, open_aggregator: Callable, update: Callable

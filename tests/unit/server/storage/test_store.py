@@ -16,7 +16,7 @@ from fedstep.model.linear import zeros
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.step import contributions, starting_vectors
 from fedstep.server.gate import ActiveCounts
-from fedstep.server.storage.engine import connected, needed, truncate_wal
+from fedstep.server.storage.engine import create_store_engine, require_store, truncate_wal
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateRejected
 from fedstep.server.writer import Writer
@@ -99,7 +99,7 @@ class TestAggregation:
         store.accept([offer(update(1)), offer(update(2, project=2))], 0, 10, 1.0)
 
         def slow(moment):
-            engine = connected(url)
+            engine = create_store_engine(url)
             with engine.begin() as connection:
                 connection.exec_driver_sql(f"delete from updates where id = '{1:032x}'")
             engine.dispose()
@@ -310,9 +310,9 @@ class TestRetention:
     def test_to_look_at_a_store_that_is_not_there_does_not_make_it(self, url, ours):
         for _ in range(2):
             with pytest.raises(UsageError, match="not there"):
-                needed(url)
+                require_store(url)
         Store(url, ours).close()
-        assert needed(url) == url
+        assert require_store(url) == url
 
 
 class TestProjects:
@@ -333,7 +333,7 @@ class TestProjects:
 
     def test_busy_project_neither_delays_nor_is_aggregated_alone(self, store, update, monkeypatch):
         """One busy project neither delays others nor is aggregated alone."""
-        monkeypatch.setattr("fedstep.server.storage.store.MOST_FOLDED", 4)
+        monkeypatch.setattr("fedstep.server.storage.store.MAX_AGGREGATED", 4)
         store.accept([offer(update(number, project=1)) for number in range(9)], 0, 10, 1.0)
 
         def two(pending):

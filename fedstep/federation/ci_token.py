@@ -1,6 +1,6 @@
-"""The token that GitHub Actions gives a job with `id-token: write`, asked for when the aggregator wants one.
+"""Authenticate with the OpenID Connect token of a GitHub Actions job, which needs the permission `id-token: write`.
 
-docs.github.com, "OpenID Connect reference": a GET with the request token answers {"value": the JWT}.
+docs.github.com, "OpenID Connect reference": a GET with the request token returns {"value": the JWT}.
 """
 
 import json
@@ -11,15 +11,15 @@ from urllib.parse import quote, urlsplit
 from fedstep.errors import AggregatorError, AggregatorUnreachable, UsageError
 from fedstep.federation.transport import HttpResponse, Transport, is_exposed, redact_url, requests_transport
 
-WHERE, WITH = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
-OTHERWISE = "or set FEDSTEP_TOKEN to a token of the aggregator."
+REQUEST_URL, REQUEST_TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
+ALTERNATIVE = "or set FEDSTEP_TOKEN to a token of the aggregator."
 
 
 def ci_transport(url: str, token: str, env: Mapping[str, str]) -> Transport:
-    """A `Transport` with the token; with none, on GitHub Actions, one that asks for the job's token once it gets a 401.
+    """Return a `Transport` with the token; without one, on GitHub Actions, one that requests the job's token on a 401.
 
-    Not before: the token tells the aggregator which repository this is, and an open one has no use for that. Raises
-    UsageError for a URL or token that cannot be used.
+    Not before: the job's token reveals the repository, which an open aggregator has no use for. Raise UsageError for
+    an unusable URL or token.
     """
     plain = requests_transport(url, token)
     if token.strip() or env.get("GITHUB_ACTIONS") != "true":
@@ -27,7 +27,7 @@ def ci_transport(url: str, token: str, env: Mapping[str, str]) -> Transport:
     signed: list[Transport] = []
 
     def send(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
-        left = _countdown(timeout)
+        left = _start_countdown(timeout)
         if not signed:
             response = plain(method, path, headers, body, left())
             if response.status != 401:
@@ -39,40 +39,42 @@ def ci_transport(url: str, token: str, env: Mapping[str, str]) -> Transport:
 
 
 def can_request_token(env: Mapping[str, str]) -> bool:
-    """Whether this is a job that GitHub gives a token when it asks."""
-    return env.get("GITHUB_ACTIONS") == "true" and bool(env.get(WHERE)) and bool(env.get(WITH))
+    """Tell whether this is a GitHub Actions job with the permission to request a token."""
+    return env.get("GITHUB_ACTIONS") == "true" and bool(env.get(REQUEST_URL)) and bool(env.get(REQUEST_TOKEN))
 
 
-def _countdown(seconds: float) -> Callable[[], float]:
-    """What is left of so many seconds; never nothing at all, which a socket would take for no limit."""
+def _start_countdown(seconds: float) -> Callable[[], float]:
+    """Return a function that gives the seconds left, at least a millisecond: 0 would mean no limit to a socket."""
     end = time.monotonic() + seconds
     return lambda: max(0.001, end - time.monotonic())
 
 
 def request_job_token(aggregator: str, env: Mapping[str, str], timeout: float) -> str:
-    """The job's token for this aggregator alone. Raises AggregatorError with what the job lacks."""
-    place = urlsplit(env.get(WHERE, ""))
-    if not place.netloc or not env.get(WITH):
+    """Return the job's token, valid for this aggregator alone. Raise AggregatorError with what the job lacks."""
+    request_url = urlsplit(env.get(REQUEST_URL, ""))
+    if not request_url.netloc or not env.get(REQUEST_TOKEN):
         raise AggregatorError(
             f"{redact_url(aggregator)} wants a token, and this job may not ask GitHub for one",
-            f"Give the job `permissions: id-token: write`, {OTHERWISE}",
+            f"Give the job `permissions: id-token: write`, {ALTERNATIVE}",
         )
     if is_exposed(aggregator):
         raise AggregatorError(
-            f"{redact_url(aggregator)} wants a token, and it would travel for everyone to read", "Use its https:// URL."
+            f"{redact_url(aggregator)} requires a token, which would be sent unencrypted", "Use its https:// URL."
         )
-    query = f"{place.query}&audience={quote(redact_url(aggregator).rstrip('/'), safe='')}".lstrip("&")
+    query = f"{request_url.query}&audience={quote(redact_url(aggregator).rstrip('/'), safe='')}".lstrip("&")
     try:
-        ask = requests_transport(f"{place.scheme}://{place.netloc}", env[WITH])
-        response = ask("GET", f"{place.path}?{query}", {"Accept": "application/json"}, b"", timeout)
+        send = requests_transport(f"{request_url.scheme}://{request_url.netloc}", env[REQUEST_TOKEN])
+        response = send("GET", f"{request_url.path}?{query}", {"Accept": "application/json"}, b"", timeout)
     except AggregatorUnreachable as error:
         raise AggregatorUnreachable(f"GitHub gives this job no token ({error.args[0]})", "Run it again.") from error
     except UsageError as error:
-        raise AggregatorError(f"GitHub's {WHERE} or {WITH} cannot be used", f"Run it again, {OTHERWISE}") from error
-    return _value(response)
+        raise AggregatorError(
+            f"GitHub's {REQUEST_URL} or {REQUEST_TOKEN} cannot be used", f"Run it again, {ALTERNATIVE}"
+        ) from error
+    return _parse_token(response)
 
 
-def _value(response: HttpResponse) -> str:
+def _parse_token(response: HttpResponse) -> str:
     try:
         value = json.loads(response.body)["value"] if response.status == 200 else None
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -80,6 +82,6 @@ def _value(response: HttpResponse) -> str:
     if not isinstance(value, str) or not value:
         raise AggregatorError(
             f"GitHub answered {response.status} and no token to this job",
-            f"Check `permissions: id-token: write`, {OTHERWISE}",
+            f"Check `permissions: id-token: write`, {ALTERNATIVE}",
         )
     return value

@@ -1,4 +1,4 @@
-"""The model that predicts: the one last pulled, as the history keeps it, else the starter model of the package."""
+"""The model that predicts: the one last pulled, cached in the history, else the starter model of the package."""
 
 import json
 import os
@@ -13,26 +13,26 @@ _STARTER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "model", "st
 
 
 class CachedModel(NamedTuple):
-    """A model and where it came from. `url` is "" for the starter model, `warning` says why it had to be that one."""
+    """A model and its origin; `url` is "" for the starter model, and `warning` says why it is used after a pull."""
 
     model: Model
     etag: str = ""
-    fetched_at: float = 0.0  # seconds since the epoch: when the aggregator last said that this is the newest
+    fetched_at: float = 0.0  # seconds since the epoch: when the aggregator last confirmed that this is the newest
     url: str = ""
     warning: str = ""
 
 
 def load_model(store: ProjectStore) -> CachedModel:
-    """The model last pulled, whole and of this schema; else the starter model."""
+    """Return the model last pulled, if it is intact and of the local schema; else the starter model."""
     body = store.read("model.safetensors")
     if not body:
         return CachedModel(load_starter_model())
     try:
         model = unpack_model(body)
         check_model(model, shape(schema()))
-        about = json.loads(store.read("model.json") or b"{}")
+        origin = json.loads(store.read("model.json") or b"{}")
         return CachedModel(
-            model, str(about.get("etag", "")), float(about.get("fetched_at", 0)), str(about.get("url", ""))
+            model, str(origin.get("etag", "")), float(origin.get("fetched_at", 0)), str(origin.get("url", ""))
         )
     except (FedstepError, ValueError, TypeError, AttributeError) as error:
         return CachedModel(
@@ -41,22 +41,22 @@ def load_model(store: ProjectStore) -> CachedModel:
 
 
 def save_model(store: ProjectStore, body: bytes, etag: str, url: str, now: float) -> None:
-    """Store a model as it came, beside where and when it did."""
+    """Store a model's bytes with their ETag, URL and time."""
     store.write("model.safetensors", body)
     mark_current(store, etag, url, now)
 
 
 def mark_current(store: ProjectStore, etag: str, url: str, now: float) -> None:
-    """Note that the aggregator has just called the stored model the newest."""
+    """Record that the aggregator has just confirmed the stored model as the newest."""
     store.write("model.json", json.dumps({"etag": etag, "fetched_at": round(now), "url": url}).encode())
 
 
 def load_starter_bytes() -> bytes:
-    """The starter model of the package, as it is on the wire."""
+    """Return the bytes of the starter model of the package."""
     with open(_STARTER, "rb") as file:
         return file.read()
 
 
 def load_starter_model() -> Model:
-    """The starter model: learned from public recorded CI by `python -m tests.studies.starter`."""
+    """Return the starter model, which `python -m tests.studies.starter` learned from public recorded CI."""
     return unpack_model(load_starter_bytes())

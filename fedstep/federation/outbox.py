@@ -1,4 +1,4 @@
-"""Updates that wait until the aggregator has acknowledged or refused them: one file each."""
+"""The outbox: updates that wait until the aggregator acknowledges or refuses them; and the audit log of all sent."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport, r
 from fedstep.history.project_store import SENT, ProjectStore, append, list_folder, remove, write_if_absent
 
 AUDIT_SUFFIX = ".safetensors"
-KEPT_BODIES = 20  # of so many updates, the last ones, the bytes themselves are kept
+KEPT_BODIES = 20  # the newest updates in the audit log whose bytes are stored too
 
 
 class SentRecord(NamedTuple):
-    """One update that left for one host. `answer` is the last HTTP status that came back, 0 where none did."""
+    """One update sent to one host; `answer` is the last HTTP status, 0 where no response came."""
 
     hour: str  # of the first attempt
     sha256: str
@@ -35,7 +35,7 @@ class SentRecord(NamedTuple):
 
 
 class AuditLog(NamedTuple):
-    """Everything ever sent from this history, oldest first, and how many lines of the record cannot be read."""
+    """Everything ever sent from this history, oldest first, and the number of unreadable lines of the log."""
 
     sent: tuple[SentRecord, ...] = ()
     damaged: int = 0
@@ -47,28 +47,28 @@ def audit_transport(
     """Return a transport that records every body before sending it. Raise AggregatorError if it cannot be recorded."""
     host = host_of(url)
 
-    def noting(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
+    def send_recorded(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
         if not body:
             return send(method, path, headers, body, timeout)
         plain = inflate(body, LARGEST_MESSAGE) if headers.get("Content-Encoding") == "gzip" else body
         digest = sha256(plain).hexdigest()
         try:
-            _note(store, plain, digest, host, clock())
+            _record_body(store, plain, digest, host, clock())
         except (OSError, HistoryError) as error:
             reason = getattr(error, "strerror", None) or error.args[0]
             raise AggregatorError(
-                f"nothing is sent, because it cannot be noted in {store.path('sent')} ({reason})",
+                f"nothing is sent, because it cannot be recorded in {store.path('sent')} ({reason})",
                 "Free space or make the folder writable; the update waits.",
             ) from error
-        answer = send(method, path, headers, body, timeout)
-        _note_answer(store, digest, host, answer.status)
-        return answer
+        response = send(method, path, headers, body, timeout)
+        _record_status(store, digest, host, response.status)
+        return response
 
-    return noting
+    return send_recorded
 
 
 def host_of(url: str) -> str:
-    """The host of an aggregator, as the record has it.
+    """Return the host of an aggregator as the audit log names it.
 
     >>> host_of("https://me:secret@ci.example:8443/fed?key=1")
     'ci.example:8443'
@@ -77,29 +77,31 @@ def host_of(url: str) -> str:
 
 
 def read_audit(store: ProjectStore) -> AuditLog:
-    """The record. HistoryError where it cannot be read."""
-    found: dict[tuple[str, str], SentRecord] = {}
+    """Return the audit log. Raise HistoryError where it cannot be read."""
+    records: dict[tuple[str, str], SentRecord] = {}
     damaged = 0
     for line in filter(None, store.read(SENT).splitlines()):
         try:
-            _take(json.loads(line), found)
+            _apply_line(json.loads(line), records)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             damaged += 1
-    return AuditLog(tuple(found.values()), damaged)
+    return AuditLog(tuple(records.values()), damaged)
 
 
 def load_last_sent(store: ProjectStore) -> bytes:
-    """The bytes of the last update that was acknowledged, else of the last that left; b"" where none are kept."""
-    sent = read_audit(store).sent
-    ranked = [*(one for one in sent if one.answer != 202), *(one for one in sent if one.answer == 202)]
-    return next((body for one in reversed(ranked) if (body := store.read(f"sent/{one.sha256}{AUDIT_SUFFIX}"))), b"")
+    """Return the bytes of the last acknowledged update, else of the last one sent; b"" where none are stored."""
+    records = read_audit(store).sent
+    # sorted() is stable: acknowledged ones come last, each group oldest first
+    ranked = sorted(records, key=lambda record: record.answer == 202)
+    paths = (f"sent/{record.sha256}{AUDIT_SUFFIX}" for record in reversed(ranked))
+    return next((body for path in paths if (body := store.read(path))), b"")
 
 
-def _note(store: ProjectStore, body: bytes, digest: str, host: str, now: float) -> None:
-    sent = read_audit(store).sent
-    if any((one.sha256, one.host) == (digest, host) for one in sent):
+def _record_body(store: ProjectStore, body: bytes, digest: str, host: str, now: float) -> None:
+    records = read_audit(store).sent
+    if any((record.sha256, record.host) == (digest, host) for record in records):
         return
-    words = _words(body)
+    words = _read_metadata(body)
     counts = [(name.partition("."), value) for name, value in words.items()]
     rows = {task: int(value) for (word, _, task), value in counts if word == "examples"}
     fields = {
@@ -113,47 +115,48 @@ def _note(store: ProjectStore, body: bytes, digest: str, host: str, now: float) 
     }
     store.write(f"sent/{digest}{AUDIT_SUFFIX}", body)
     _append(store, fields)
-    _trim(store, {digest, *(one.sha256 for one in sent[1 - KEPT_BODIES :])})
+    _remove_old_bodies(store, {digest, *(record.sha256 for record in records[1 - KEPT_BODIES :])})
 
 
-def _note_answer(store: ProjectStore, digest: str, host: str, status: int) -> None:
+def _record_status(store: ProjectStore, digest: str, host: str, status: int) -> None:
     try:
-        if not any((one.sha256, one.host, one.answer) == (digest, host, status) for one in read_audit(store).sent):
+        records = read_audit(store).sent
+        if not any((record.sha256, record.host, record.answer) == (digest, host, status) for record in records):
             _append(store, {"sha256": digest, "host": host, "answer": status})
     except (OSError, HistoryError):
-        pass  # that it left is on record; an exchange that happened is not called a failure for this
+        pass  # the body is in the log already, and the request itself has succeeded
 
 
 def _append(store: ProjectStore, fields: Mapping[str, object]) -> None:
-    """The first newline ends a line that a crash cut."""
+    """Append one line to the audit log; the first newline ends a line that a crash cut off."""
     append(store.path(SENT), f"\n{json.dumps(fields)}\n".encode())
 
 
-def _trim(store: ProjectStore, cached: Set[str]) -> None:
+def _remove_old_bodies(store: ProjectStore, digests: Set[str]) -> None:
     for name in list_folder(store.path("sent")):
-        if name.endswith(AUDIT_SUFFIX) and name.removesuffix(AUDIT_SUFFIX) not in cached:
+        if name.endswith(AUDIT_SUFFIX) and name.removesuffix(AUDIT_SUFFIX) not in digests:
             remove(os.path.join(store.path("sent"), name))
 
 
-def _words(body: bytes) -> Mapping[str, str]:
+def _read_metadata(body: bytes) -> Mapping[str, str]:
     try:
         return update_words(body).words
     except WireError:
         return {}
 
 
-def _take(fields: Mapping[str, object], found: dict[tuple[str, str], SentRecord]) -> None:
-    """Add what one line says. KeyError, TypeError or ValueError for a line that says nothing."""
+def _apply_line(fields: Mapping[str, object], records: dict[tuple[str, str], SentRecord]) -> None:
+    """Add one line to `records`. Raise KeyError, TypeError or ValueError for a line of another form."""
     key = str(fields["sha256"]), str(fields["host"])
     if "answer" in fields:
-        found[key] = found[key]._replace(answer=int(str(fields["answer"])))
+        records[key] = records[key]._replace(answer=int(str(fields["answer"])))
         return
-    rows = dict(_counts(fields["rows"]))
+    rows = dict(_parse_counts(fields["rows"]))
     base, schema, host = (str(fields[name]) for name in ("base", "schema", "host"))
-    found[key] = SentRecord(str(fields["hour"]), key[0], int(str(fields["size"])), rows, base, schema, host)
+    records[key] = SentRecord(str(fields["hour"]), key[0], int(str(fields["size"])), rows, base, schema, host)
 
 
-def _counts(rows: object) -> Iterator[tuple[str, int]]:
+def _parse_counts(rows: object) -> Iterator[tuple[str, int]]:
     if not isinstance(rows, dict):
         raise TypeError("no counts by head")
     return ((str(task), int(count)) for task, count in rows.items())
@@ -164,70 +167,67 @@ SUFFIX, DAMAGED, SECRET, PARTIAL = ".safetensors", ".damaged", ".seed", ".partia
 
 @dataclass(frozen=True, slots=True)
 class OutboxContents:
-    """The bytes of each update by id, oldest first, and each file that is none with the reason."""
+    """The updates as (id, bytes), oldest first; and the files that are not updates, each with the reason."""
 
     updates: tuple[tuple[str, bytes], ...]
     damaged: tuple[tuple[Path, str], ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """A sentence for each file that is no update."""
+        """Return a sentence for each file that is not an update."""
         return tuple(f"{path} is no update ({reason}); delete it" for path, reason in self.damaged)
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """What became of the updates: acknowledged, refused (and removed), still waiting; what went wrong; warnings.
+    """What happened to the updates of the outbox."""
 
-    `bodies` are the bytes of those that were acknowledged, in the order of `sent`.
-    """
-
-    sent: tuple[Receipt, ...]
-    refused: tuple[UpdateRefused, ...]
-    waiting: int
+    sent: tuple[Receipt, ...]  # acknowledged
+    refused: tuple[UpdateRefused, ...]  # and removed from the outbox
+    waiting: int  # still in the outbox
     failures: tuple[AggregatorError, ...]
     warnings: tuple[str, ...]
-    bodies: tuple[bytes, ...] = ()
+    bodies: tuple[bytes, ...] = ()  # of the acknowledged ones, in the order of `sent`
 
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """A folder of at most `most` updates. The folder appears with the first one."""
+    """A folder of at most `max_updates` updates, one file each; it is created with the first one."""
 
     folder: Path
-    most: int = 50
+    max_updates: int = 50
 
-    def keep(self, update: bytes) -> str:
-        """Stores the update under its id, whole or not at all; the oldest goes for it. Raises as `keeping`."""
-        with self.keeping(update) as number:
-            return number
+    def add(self, update: bytes) -> str:
+        """Store the update under its id, whole or not at all; the oldest makes room for it. Raise as `stage`."""
+        with self.stage(update) as update_id:
+            return update_id
 
     @contextmanager
-    def keeping(self, update: bytes) -> Iterator[str]:
-        """The id of the update, which is on the disk already, and in the outbox once the block has ended well.
+    def stage(self, update: bytes) -> Iterator[str]:
+        """Write the update to the disk and yield its id; it is in the outbox once the block has succeeded.
 
-        In the block its rows are taken from those that wait: whatever breaks off there, they are sent once at most.
-        Raises WireError, HistoryError.
+        The block removes the update's examples from the queue: wherever it breaks off, they are sent at most once.
+        Raise WireError, HistoryError.
         """
-        number = unpack_update(update).id
-        partial = self.folder / f"{number}.{os.urandom(4).hex()}{PARTIAL}"
+        update_id = unpack_update(update).id
+        partial = self.folder / f"{update_id}.{os.urandom(4).hex()}{PARTIAL}"
         try:
-            with self._explained():
+            with self._translate_errors():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                _write(partial, update)
-            yield number
-            with self._explained():
-                partial.replace(self._path(number))
+                _write_durably(partial, update)
+            yield update_id
+            with self._translate_errors():
+                partial.replace(self._path(update_id))
         finally:
             _remove(partial)
         self._trim()
 
     def waiting(self) -> OutboxContents:
-        """All updates, oldest first. Files that are none are told of, and left alone."""
+        """Return all updates, oldest first, and the files that are not updates, which are left alone."""
         updates, damaged = [], []
         for path in self._paths(SUFFIX):
             try:
-                updates.append((path.stem, _update(path)))
+                updates.append((path.stem, _read_update(path)))
             except FileNotFoundError:
                 continue  # another job sent it meanwhile
             except WireError as error:
@@ -236,37 +236,37 @@ class Outbox:
                 damaged.append((path, str(error.strerror)))
         return OutboxContents(tuple(updates), tuple(damaged))
 
-    def seed(self, number: str, fresh: Callable[[], bytes]) -> bytes:
-        """The secret that an update is split by: `fresh` the first time, the same until the update is gone.
+    def load_secret(self, update_id: str, fresh: Callable[[], bytes]) -> bytes:
+        """Return the secret that splits an update: `fresh` the first time, then the same until the update is removed.
 
-        Raises HistoryError where it cannot be kept: halves of two splits would not fit together.
+        Raise HistoryError where it cannot be stored: shares of two splits would not fit together.
         """
-        path = self.folder / f"{number}{SECRET}"
+        path = self.folder / f"{update_id}{SECRET}"
         try:
             write_if_absent(str(path), fresh())
             return path.read_bytes()
         except OSError as error:
             raise HistoryError(f"{path} cannot be read ({error.strerror})", "Check its permissions.") from error
 
-    def drop(self, number: str) -> None:
-        """Removes an update, if it is there and can be removed, and its secret."""
-        _remove(self._path(number))
-        _remove(self.folder / f"{number}{SECRET}")
+    def remove(self, update_id: str) -> None:
+        """Remove an update and its secret, where they exist and can be removed."""
+        _remove(self._path(update_id))
+        _remove(self.folder / f"{update_id}{SECRET}")
 
-    def _path(self, number: str) -> Path:
-        return self.folder / f"{number}{SUFFIX}"
+    def _path(self, update_id: str) -> Path:
+        return self.folder / f"{update_id}{SUFFIX}"
 
     def _paths(self, suffix: str) -> list[Path]:
-        """The files of one kind, oldest first; of the same time, by name."""
+        """Return the files with this suffix, oldest first; those of the same time by name."""
         try:
             with os.scandir(self.folder) as entries:
-                found = [(entry.stat(follow_symlinks=False).st_mtime_ns, entry.name) for entry in entries]
+                times_and_names = [(entry.stat(follow_symlinks=False).st_mtime_ns, entry.name) for entry in entries]
         except OSError:
             return []
-        return [self.folder / name for _, name in sorted(found) if name.endswith(suffix)]
+        return [self.folder / name for _, name in sorted(times_and_names) if name.endswith(suffix)]
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -275,22 +275,22 @@ class Outbox:
             ) from error
 
     def _trim(self) -> None:
-        for path in (*self._paths(DAMAGED)[: -self.most], *self._paths(PARTIAL)[: -self.most]):
+        for path in (*self._paths(DAMAGED)[: -self.max_updates], *self._paths(PARTIAL)[: -self.max_updates]):
             _remove(path)
-        for path in self._paths(SUFFIX)[: -self.most]:
-            self.drop(path.stem)
+        for path in self._paths(SUFFIX)[: -self.max_updates]:
+            self.remove(path.stem)
 
 
 def flush(outbox: Outbox, url: str, send: Transport, retry: RetryPolicy | None = None) -> DeliveryReport:
-    """Sends what waits, oldest first, until the deadline or the first failure that concerns all of them."""
+    """Send the updates of the outbox, oldest first, until the deadline or the first failure that concerns all."""
     retry = retry or RetryPolicy()
     return flush_with(outbox, lambda update: push(update, url, send, retry), retry)
 
 
 def flush_with(outbox: Outbox, post: Callable[[bytes], Receipt], retry: RetryPolicy) -> DeliveryReport:
-    """As `flush`, in another way of sending: `post` raises AggregatorError like `push`.
+    """Do what `flush` does with another way of sending, `post`, which raises AggregatorError like `push`.
 
-    A file that is no update is renamed to *.damaged, with a warning.
+    A file that is not an update is renamed to *.damaged, with a warning.
     """
     waiting = outbox.waiting()
     warnings = tuple(_set_aside(path, reason) for path, reason in waiting.damaged)
@@ -298,7 +298,9 @@ def flush_with(outbox: Outbox, post: Callable[[bytes], Receipt], retry: RetryPol
     bodies: list[bytes] = []
     refused: list[UpdateRefused] = []
     failures: list[AggregatorError] = []
-    for number, update in _until_deadline(waiting.updates, retry):
+    for update_id, update in waiting.updates:
+        if retry.clock() >= retry.deadline:
+            break
         try:
             sent.append(post(update))
             bodies.append(update)
@@ -307,19 +309,12 @@ def flush_with(outbox: Outbox, post: Callable[[bytes], Receipt], retry: RetryPol
         except AggregatorError as error:
             failures.append(error)
             break
-        outbox.drop(number)
+        outbox.remove(update_id)
     left = len(waiting.updates) - len(sent) - len(refused)
     return DeliveryReport(tuple(sent), tuple(refused), left, tuple(failures), warnings, tuple(bodies))
 
 
-def _until_deadline(updates: tuple[tuple[str, bytes], ...], retry: RetryPolicy) -> Iterator[tuple[str, bytes]]:
-    for item in updates:
-        if retry.clock() >= retry.deadline:
-            return
-        yield item
-
-
-def _update(path: Path) -> bytes:
+def _read_update(path: Path) -> bytes:
     with path.open("rb") as file:
         body = file.read(LARGEST_MESSAGE + 1)
     if unpack_update(body).id != path.stem:
@@ -327,7 +322,7 @@ def _update(path: Path) -> bytes:
     return body
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write_durably(path: Path, content: bytes) -> None:
     with path.open("wb") as file:
         file.write(content)
         file.flush()

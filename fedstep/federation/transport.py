@@ -33,14 +33,13 @@ class HttpResponse:
 
 
 class Transport(Protocol):
-    """Send one request and return its response within `timeout` seconds.
+    """A function that sends one request to the server it is made for."""
 
-    Raise AggregatorUnreachable where a retry may help, AggregatorError where it cannot.
-    """
+    def __call__(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
+        """Return the response within `timeout` seconds.
 
-    def __call__(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float
-    ) -> HttpResponse: ...
+        Raise AggregatorUnreachable where a retry may help, AggregatorError where it cannot.
+        """
 
 
 @dataclass(frozen=True, slots=True)

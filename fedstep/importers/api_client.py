@@ -204,8 +204,10 @@ class ApiPage(NamedTuple):
 class ApiClient:
     """The API at `base`. `remedy` says what to do when it refuses."""
 
-    def __init__(self, get: HttpGet, base: str, answers: ResponseCache, manners: RateLimitPolicy, remedy: str) -> None:
-        self.get, self.base, self.answers, self.manners = get, base.rstrip("/"), answers, manners
+    def __init__(
+        self, get: HttpGet, base: str, answers: ResponseCache, rate_limits: RateLimitPolicy, remedy: str
+    ) -> None:
+        self.get, self.base, self.answers, self.rate_limits = get, base.rstrip("/"), answers, rate_limits
         self.remedy = remedy
 
     def page(self, path: str) -> ApiPage:
@@ -249,16 +251,16 @@ class ApiClient:
 
     def _ask(self, url: str, headers: Mapping[str, str], largest: int) -> ApiResponse:
         """The first answer that another try would not change. InputError for a refusal."""
-        waits = list(self.manners.waits)
+        waits = list(self.rate_limits.waits)
         for _ in range(MAX_RATE_LIMIT_WAITS + len(waits)):
             try:
-                answer = self.get(url, headers, self.manners.timeout, largest)
+                answer = self.get(url, headers, self.rate_limits.timeout, largest)
             except ServiceUnreachable:
                 if not waits:
                     raise
                 self._pause(waits.pop(0))
                 continue
-            asked = _asked_to_wait(answer, self.manners.clock())
+            asked = _asked_to_wait(answer, self.rate_limits.clock())
             if asked is not None:
                 self._obey(url, asked)
             elif answer.status in RETRIED_STATUSES and waits:
@@ -268,17 +270,17 @@ class ApiClient:
         raise InputError(f"{_shown_url(url)} goes on asking to wait", "Run the same command later: it goes on")
 
     def _pause(self, seconds: float) -> None:
-        self.manners.sleep(seconds * (0.5 + self.manners.random()))
+        self.rate_limits.sleep(seconds * (0.5 + self.rate_limits.random()))
 
     def _obey(self, url: str, seconds: float) -> None:
         """Wait as long as the service asks for, and a moment more: others wait for the same second."""
-        if seconds > self.manners.longest:
+        if seconds > self.rate_limits.longest:
             raise InputError(
                 f"{_shown_url(url)} asks to wait {seconds / 60:.0f} minutes", "Run the same command then: it goes on"
             )
         if seconds > 5:
-            self.manners.tell(f"the limit of requests is reached: going on in {seconds:.0f} s")
-        self.manners.sleep(seconds + self.manners.random())
+            self.rate_limits.tell(f"the limit of requests is reached: going on in {seconds:.0f} s")
+        self.rate_limits.sleep(seconds + self.rate_limits.random())
 
     def _checked(self, url: str, answer: ApiResponse) -> ApiResponse:
         if answer.status in (200, 304) or answer.status in GONE:

@@ -64,10 +64,10 @@ class BackfillResult:
 
 def backfill(
     home: ProjectStore,
-    past: ImportSource,
-    wanted: BuildFilter = ALL_BUILDS,
+    source: ImportSource,
+    build_filter: BuildFilter = ALL_BUILDS,
     keep: int = 500,
-    crew: WorkerPool = SINGLE_PROCESS,
+    pool: WorkerPool = SINGLE_PROCESS,
     progress: Progress = lambda _done, _results: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> BackfillResult:
@@ -77,11 +77,11 @@ def backfill(
     Raises MissingExtra without scikit-learn, HistoryError, and what the source raises.
     """
     with exclusive(home):
-        work = _BackfillRun(home, ALL_BUILDS if past.chosen else wanted, keep, progress, clock)
+        work = _BackfillRun(home, ALL_BUILDS if source.chosen else build_filter, keep, progress, clock)
         try:
-            for dropped in past.dropped:
+            for dropped in source.dropped:
                 work.drop(dropped)
-            for read in order_by_end(read_all(past._replace(pending=work.unknown(past.pending)), crew)):
+            for read in order_by_end(read_all(source._replace(items=work.unknown(source.items)), pool)):
                 work.take(read)
             work.lessons.finish()
         finally:
@@ -95,16 +95,16 @@ class _BackfillRun:
     """One backfill on its way."""
 
     def __init__(
-        self, home: ProjectStore, wanted: BuildFilter, keep: int, progress: Progress, clock: Callable[[], float]
+        self, home: ProjectStore, build_filter: BuildFilter, keep: int, progress: Progress, clock: Callable[[], float]
     ) -> None:
         self.kept = load_model(home)
         self.lessons = _lessons(home, self.kept)
-        self.wanted, self.keep, self.progress, self.clock = wanted, keep, progress, clock
+        self.build_filter, self.keep, self.progress, self.clock = build_filter, keep, progress, clock
         self.total, self.done, self.tidied, self.stored_at = BackfillResult(), 0, 0, clock()
 
-    def unknown(self, pending: Iterable[ImportItem]) -> Iterator[ImportItem]:
+    def unknown(self, items: Iterable[ImportItem]) -> Iterator[ImportItem]:
         """Those that have to be read; the others count as known."""
-        for one in pending:
+        for one in items:
             self.done += 1
             if known := self.lessons.known_under(one.key):
                 self.total = replace(self.total, known=self.total.known + known)
@@ -116,7 +116,7 @@ class _BackfillRun:
         """Learn a build that was read, and store everything now and then."""
         if isinstance(read.found, Dropped):
             self.drop(read.found)
-        elif self.wanted.has(read.found):
+        elif self.build_filter.has(read.found):
             self._learn(read.found)
         self.lessons.note(read.key, read.builds)
         self.progress(self.done, self.total.tests)
@@ -335,7 +335,7 @@ class BackfillTrainer:
             return backlog
         update, backlog = make_update(backlog, self.kept.model, self.home.keyed)
         if not isinstance(update, Unavailable):
-            Outbox(Path(self.home.outbox)).keep(pack_update(update))
+            Outbox(Path(self.home.outbox)).add(pack_update(update))
             record_contribution(self.home, self.kept)
         return backlog
 

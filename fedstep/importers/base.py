@@ -56,7 +56,7 @@ class ImportSource(NamedTuple):
     """
 
     total: int
-    pending: Iterable[ImportItem]
+    items: Iterable[ImportItem]
     apart: bool = False
     chosen: bool = False
     dropped: tuple[Dropped, ...] = ()  # seen while listing
@@ -92,10 +92,10 @@ class ImportedBuild(NamedTuple):
     builds: int = 0
 
 
-def select_newest(pending: Iterable[ImportItem], wanted: BuildFilter) -> tuple[ImportItem, ...]:
+def select_newest(items: Iterable[ImportItem], build_filter: BuildFilter) -> tuple[ImportItem, ...]:
     """The newest `wanted.limit` of them, all where there is no limit; oldest first."""
-    ordered = sorted(pending, key=lambda one: one.after)
-    return tuple(ordered[-wanted.limit :] if wanted.limit else ordered)
+    ordered = sorted(items, key=lambda one: one.after)
+    return tuple(ordered[-build_filter.limit :] if build_filter.limit else ordered)
 
 
 def order_by_end(reads: Iterable[tuple[ImportItem, tuple[ReadResult, ...]]]) -> Iterator[ImportedBuild]:
@@ -105,24 +105,24 @@ def order_by_end(reads: Iterable[tuple[ImportItem, tuple[ReadResult, ...]]]) -> 
     """
     held: list[tuple[float, int, ImportedBuild]] = []
     number = count()
-    for pending, found in reads:
-        while held and (held[0][0] <= pending.after or len(held) > MAX_HELD):
+    for items, found in reads:
+        while held and (held[0][0] <= items.after or len(held) > MAX_HELD):
             yield heappop(held)[2]
-        for ended, read in _marked(pending, found):
+        for ended, read in _marked(items, found):
             heappush(held, (ended, next(number), read))
     while held:
         yield heappop(held)[2]
 
 
-def _marked(pending: ImportItem, found: tuple[ReadResult, ...]) -> list[tuple[float, ImportedBuild]]:
+def _marked(items: ImportItem, found: tuple[ReadResult, ...]) -> list[tuple[float, ImportedBuild]]:
     """What was read with the time at which it ended, in that order."""
     timed = sorted(
-        ((one.finished_at if isinstance(one, FinishedBuild) else pending.after, ImportedBuild(one)) for one in found),
+        ((one.finished_at if isinstance(one, FinishedBuild) else items.after, ImportedBuild(one)) for one in found),
         key=lambda pair: pair[0],
     )
-    if timed and pending.key and not any(isinstance(one, Dropped) for one in found):
+    if timed and items.key and not any(isinstance(one, Dropped) for one in found):
         ended, last = timed[-1]
-        timed[-1] = (ended, last._replace(key=pending.key, builds=len(timed)))
+        timed[-1] = (ended, last._replace(key=items.key, builds=len(timed)))
     return timed
 
 

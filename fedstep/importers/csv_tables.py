@@ -62,7 +62,7 @@ class _TableSet(NamedTuple):
     results: Path | None
 
 
-def open_tables(path: Path, wanted: BuildFilter) -> ImportSource:
+def open_tables(path: Path, build_filter: BuildFilter) -> ImportSource:
     """The builds of a table, or of both tables of a folder: a build's results join its row. InputError if unusable."""
     tables = _tables(path)
     rows: dict[str, FinishedBuild] = {}
@@ -75,12 +75,12 @@ def open_tables(path: Path, wanted: BuildFilter) -> ImportSource:
             rows[found.situation.ci.run] = found
         else:
             alone.append(found)
-    places = _listed(tables.results, rows, wanted) if tables.results else []
+    places = _listed(tables.results, rows, build_filter) if tables.results else []
     alone += [one for run, one in rows.items() if run not in {place.build for place in places}]
     singles = select_newest(
-        (ImportItem(one.finished_at, partial(tuple, (one,))) for one in alone if wanted.has(one)), wanted
+        (ImportItem(one.finished_at, partial(tuple, (one,))) for one in alone if build_filter.has(one)), build_filter
     )
-    chosen = {(place.build, place.attempt): place for place in places[-wanted.limit :]}
+    chosen = {(place.build, place.attempt): place for place in places[-build_filter.limit :]}
     streamed = _streamed(tables.results, rows, chosen) if tables.results else iter(())
     both = merge(singles, streamed, key=lambda one: one.after)
     return ImportSource(len(singles) + len(chosen), both, dropped=tuple(dropped))
@@ -180,7 +180,7 @@ class _TablePosition(NamedTuple):
     started_at: float
 
 
-def _listed(path: Path, rows: Mapping[str, FinishedBuild], wanted: BuildFilter) -> list[_TablePosition]:
+def _listed(path: Path, rows: Mapping[str, FinishedBuild], build_filter: BuildFilter) -> list[_TablePosition]:
     """The wanted builds in the table, from a first reading that keeps nothing else. InputError for a wrong order."""
     places: list[_TablePosition] = []
     with _rows(path) as table:
@@ -193,7 +193,7 @@ def _listed(path: Path, rows: Mapping[str, FinishedBuild], wanted: BuildFilter) 
     return [
         place
         for place, row in zip(places, found, strict=True)
-        if place.started_at >= wanted.since and wanted.has_job(row.situation.ci.job if row else "")
+        if place.started_at >= build_filter.since and build_filter.has_job(row.situation.ci.job if row else "")
     ]
 
 

@@ -31,10 +31,10 @@ def find_build_folders(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted((path.parent for path in folder.glob("**/build.json")), key=lambda path: (_ended(path), path)))
 
 
-def open_folder(folder: Path, wanted: BuildFilter) -> ImportSource:
+def open_folder(folder: Path, build_filter: BuildFilter) -> ImportSource:
     """The recorded builds below the folder, oldest first; times and jobs are those that each build.json tells."""
-    pending = (ImportItem(_ended(path), partial(_read, path)) for path in find_build_folders(folder))
-    chosen = select_newest((one for one in pending if not 0 < one.after < wanted.since), wanted)
+    items = (ImportItem(_ended(path), partial(_read, path)) for path in find_build_folders(folder))
+    chosen = select_newest((one for one in items if not 0 < one.after < build_filter.since), build_filter)
     return ImportSource(len(chosen), chosen, apart=True)
 
 

@@ -144,9 +144,9 @@ class WorkflowJob(NamedTuple):
     attempt: int
 
 
-def read_jobs(asker: ApiClient, path: str) -> tuple[WorkflowJob, ...]:
+def read_jobs(client: ApiClient, path: str) -> tuple[WorkflowJob, ...]:
     """The jobs that passed or failed, of all attempts of a run. KeyError and the like for what is no list of jobs."""
-    listed = (job for page in asker.pages(path) for job in page["jobs"] if job["conclusion"] in RAN)
+    listed = (job for page in client.pages(path) for job in page["jobs"] if job["conclusion"] in RAN)
     timed = ((job, parse_time(str(job["started_at"])), parse_time(str(job["completed_at"]))) for job in listed)
     return tuple(
         WorkflowJob(str(job["name"])[:500], str(job["conclusion"]), started, ended, int(job.get("run_attempt") or 1))
@@ -196,13 +196,13 @@ def _words(name: str) -> set[str]:
     return set(re.findall(r"[a-z0-9.]+", name.lower()))
 
 
-def read_artifacts(asker: ApiClient, artifacts: Sequence[Mapping[str, Any]]) -> Reports:
+def read_artifacts(client: ApiClient, artifacts: Sequence[Mapping[str, Any]]) -> Reports:
     """The reports of these artifacts together; files that are no reports are left out. Raises TooLarge."""
     files: list[ReportFile | Dropped] = []
     with ExitStack() as stack:
         for artifact in artifacts:
             name = f"artifact {artifact['name']}"
-            found = asker.file(str(artifact["archive_download_url"]), MAX_ZIP_BYTES)
+            found = client.file(str(artifact["archive_download_url"]), MAX_ZIP_BYTES)
             if isinstance(found, Unavailable):
                 files.append(Dropped(name, found.reason))
             else:
@@ -224,26 +224,26 @@ _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 class _GitHubRepository(NamedTuple):
     """The repository, and what is wanted of it."""
 
-    asker: ApiClient
+    client: ApiClient
     project: str
-    wanted: BuildFilter
+    build_filter: BuildFilter
     artifacts: tuple[str, ...]
 
     def path(self, rest: str) -> str:
         return f"repos/{self.project}/actions/{rest}"
 
 
-def open_github(asker: ApiClient, project: str, wanted: BuildFilter, artifacts: tuple[str, ...]) -> ImportSource:
+def open_github(client: ApiClient, project: str, build_filter: BuildFilter, artifacts: tuple[str, ...]) -> ImportSource:
     """The finished runs of a repository, `OWNER/REPO`. Runs of forks and of Dependabot are left out.
 
     Raises InputError where the API refuses, or answers something else than it says.
     """
-    service = _GitHubRepository(asker, project, wanted, artifacts or ARTIFACTS)
+    service = _GitHubRepository(client, project, build_filter, artifacts or ARTIFACTS)
     try:
-        pending = [_pending(service, run) for run in _runs(service)]
+        items = [_pending(service, run) for run in _runs(service)]
     except _UNREADABLE as error:
-        raise InputError(f"the runs of {project} are not what GitHub's API says ({error!r})", asker.remedy) from error
-    chosen = select_newest(pending, wanted)
+        raise InputError(f"the runs of {project} are not what GitHub's API says ({error!r})", client.remedy) from error
+    chosen = select_newest(items, build_filter)
     return ImportSource(len(chosen), chosen, chosen=True)
 
 
@@ -253,14 +253,14 @@ def _runs(service: _GitHubRepository) -> Iterator[Mapping[str, Any]]:
     Not filtered by the API: with `status` or `created` it gives 1,000 runs at most.
     """
     found = 0
-    for page in service.asker.pages(service.path("runs?per_page=100")):
+    for page in service.client.pages(service.path("runs?per_page=100")):
         for run in page["workflow_runs"]:
-            if _time(run["created_at"]) < service.wanted.since:
+            if _time(run["created_at"]) < service.build_filter.since:
                 return
             if run["status"] == "completed" and not _is_foreign(run):
                 yield run
                 found += 1
-                if found == service.wanted.limit:
+                if found == service.build_filter.limit:
                     return
 
 
@@ -276,8 +276,8 @@ def _pending(service: _GitHubRepository, run: Mapping[str, Any]) -> ImportItem:
     kept = {name: run.get(name) for name in ("id", "name", "event", "head_branch", "head_sha", "created_at")}
     kept["base"] = (((run.get("pull_requests") or [{}])[0]).get("base") or {}).get("ref", "")
     kept["author"] = ((run.get("head_commit") or {}).get("author") or {}).get("email", "")
-    key = ("github", service.asker.base, service.project, str(run["id"]), str(run.get("run_attempt", 1)))
-    filters = (service.wanted.job, *service.artifacts)
+    key = ("github", service.client.base, service.project, str(run["id"]), str(run.get("run_attempt", 1)))
+    filters = (service.build_filter.job, *service.artifacts)
     return ImportItem(_time(run["created_at"]), partial(_read, service, kept), (*key, *filters))
 
 
@@ -292,9 +292,11 @@ def _read(service: _GitHubRepository, run: Mapping[str, Any]) -> tuple[ReadResul
     """The builds of one run: its jobs that have reports; all that ran where none has."""
     source = f"run {run['id']}"
     try:
-        jobs = read_jobs(service.asker, service.path(f"runs/{run['id']}/jobs?filter=all&per_page=100"))
+        jobs = read_jobs(service.client, service.path(f"runs/{run['id']}/jobs?filter=all&per_page=100"))
         jobs = tuple(
-            job for job in jobs if service.wanted.has_job(workflow_key(job)) or service.wanted.has_job(job.name)
+            job
+            for job in jobs
+            if service.build_filter.has_job(workflow_key(job)) or service.build_filter.has_job(job.name)
         )
         return tuple(_builds(service, run, jobs)) if jobs else ()
     except ResponseTooLarge as error:
@@ -304,14 +306,14 @@ def _read(service: _GitHubRepository, run: Mapping[str, Any]) -> tuple[ReadResul
 
 
 def _builds(service: _GitHubRepository, run: Mapping[str, Any], jobs: tuple[WorkflowJob, ...]) -> Iterator[ReadResult]:
-    listed = service.asker.pages(service.path(f"runs/{run['id']}/artifacts?per_page=100"))
+    listed = service.client.pages(service.path(f"runs/{run['id']}/artifacts?per_page=100"))
     artifacts = [one for page in listed for one in page["artifacts"] if _is_wanted(service, one)]
     owned: dict[WorkflowJob | None, list[Mapping[str, Any]]] = {}
     for artifact in artifacts:
         if not artifact.get("expired"):
             owner = find_owner(str(artifact["name"]), _time(artifact["created_at"]), jobs)
             owned.setdefault(owner, []).append(artifact)
-    reports = {owner: read_artifacts(service.asker, ones) for owner, ones in owned.items()}
+    reports = {owner: read_artifacts(service.client, ones) for owner, ones in owned.items()}
     with_reports = {owner: found for owner, found in reports.items() if found.tests}
     for owner, found in (with_reports or dict.fromkeys(jobs, note_expired(artifacts))).items():
         yield _evidence(run, owner, found) if owner else _whole(run, jobs, found)

@@ -49,47 +49,47 @@ Json = Mapping[str, Any]
 class _GitLabProject(NamedTuple):
     """The project, and what is wanted of it."""
 
-    asker: ApiClient
+    client: ApiClient
     project: str
-    wanted: BuildFilter
+    build_filter: BuildFilter
 
     def path(self, rest: str) -> str:
         return f"projects/{quote(self.project, safe='')}/pipelines{rest}"
 
 
-def open_gitlab(asker: ApiClient, project: str, wanted: BuildFilter) -> ImportSource:
+def open_gitlab(client: ApiClient, project: str, build_filter: BuildFilter) -> ImportSource:
     """The finished pipelines of a project, a number or `GROUP/NAME`.
 
     Raises InputError where the API refuses, or answers something else than it says.
     """
-    service = _GitLabProject(asker, project, wanted)
+    service = _GitLabProject(client, project, build_filter)
     try:
-        pending = [_pending(service, pipeline) for pipeline in _pipelines(service)]
+        items = [_pending(service, pipeline) for pipeline in _pipelines(service)]
     except _UNREADABLE as error:
         raise InputError(
-            f"the pipelines of {project} are not what GitLab's API says ({error!r})", asker.remedy
+            f"the pipelines of {project} are not what GitLab's API says ({error!r})", client.remedy
         ) from error
-    chosen = select_newest(pending, wanted)
+    chosen = select_newest(items, build_filter)
     return ImportSource(len(chosen), chosen, chosen=True)
 
 
 def _pipelines(service: _GitLabProject) -> Iterator[Json]:
     """The finished pipelines, newest first, as far back as wanted."""
     found = 0
-    for page in service.asker.pages(service.path("?per_page=100&order_by=id&sort=desc")):
+    for page in service.client.pages(service.path("?per_page=100&order_by=id&sort=desc")):
         for pipeline in page:
-            if _time(pipeline["created_at"]) < service.wanted.since:
+            if _time(pipeline["created_at"]) < service.build_filter.since:
                 return
             if pipeline["status"] in ENDS:
                 yield pipeline
                 found += 1
-                if found == service.wanted.limit:
+                if found == service.build_filter.limit:
                     return
 
 
 def _pending(service: _GitLabProject, pipeline: Json) -> ImportItem:
     number, changed = str(pipeline["id"]), str(pipeline.get("updated_at", ""))
-    key = ("gitlab", service.asker.base, service.project, number, changed, service.wanted.job)
+    key = ("gitlab", service.client.base, service.project, number, changed, service.build_filter.job)
     return ImportItem(_time(pipeline["created_at"]), partial(_read, service, pipeline), key)
 
 
@@ -104,11 +104,13 @@ def _read(service: _GitLabProject, pipeline: Json) -> tuple[ReadResult, ...]:
     """The builds of one pipeline: its jobs that have reports; all that ran where none has."""
     number = pipeline["id"]
     try:
-        pages = service.asker.pages(service.path(f"/{number}/jobs?per_page=100"))
-        jobs = [job for page in pages for job in page if _ran(job) and service.wanted.has_job(_group(job["name"]))]
+        pages = service.client.pages(service.path(f"/{number}/jobs?per_page=100"))
+        jobs = [
+            job for page in pages for job in page if _ran(job) and service.build_filter.has_job(_group(job["name"]))
+        ]
         if not jobs:
             return ()
-        found = service.asker.page_if_there(service.path(f"/{number}/test_report"))
+        found = service.client.page_if_there(service.path(f"/{number}/test_report"))
         suites = [] if isinstance(found, Unavailable) else found.value["test_suites"]
         return tuple(_builds(pipeline, jobs, suites))
     except ResponseTooLarge as error:

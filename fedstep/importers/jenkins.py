@@ -53,11 +53,11 @@ class JenkinsJob(NamedTuple):
     is_pr: bool = False
 
 
-def open_jenkins_home(home: Path, wanted: BuildFilter) -> ImportSource:
+def open_jenkins_home(home: Path, build_filter: BuildFilter) -> ImportSource:
     """The finished builds of all jobs below a Jenkins home, or of one job's folder; oldest first."""
-    jobs = [job for job in _home_jobs(str(home)) if wanted.has_job(job.job)]
-    pending = (one for job in jobs for one in _home_builds(job))
-    chosen = select_newest((one for one in pending if one.after >= wanted.since), wanted)
+    jobs = [job for job in _home_jobs(str(home)) if build_filter.has_job(job.job)]
+    items = (one for job in jobs for one in _home_builds(job))
+    chosen = select_newest((one for one in items if one.after >= build_filter.since), build_filter)
     return ImportSource(len(chosen), chosen, apart=True)
 
 
@@ -240,23 +240,23 @@ class _ServerJob(NamedTuple):
     branch: str = ""
 
 
-def open_jenkins_server(asker: ApiClient, wanted: BuildFilter) -> ImportSource:
+def open_jenkins_server(client: ApiClient, build_filter: BuildFilter) -> ImportSource:
     """The finished builds of all jobs below the URL of a server, of a folder or of a job; oldest first.
 
     Raises InputError where the server refuses, or answers something else than Jenkins would.
     """
     try:
-        jobs = [job for job in _server_jobs(asker, f"{asker.base}/", None, DEEPEST) if wanted.has_job(job.job)]
-        pending = [one for job in jobs for one in _server_builds(asker, job, wanted)]
+        jobs = [job for job in _server_jobs(client, f"{client.base}/", None, DEEPEST) if build_filter.has_job(job.job)]
+        items = [one for job in jobs for one in _server_builds(client, job, build_filter)]
     except _UNREADABLE_ANSWER as error:
-        raise InputError(f"{asker.base} does not answer as Jenkins does ({error!r})", asker.remedy) from error
-    chosen = select_newest(pending, wanted)
+        raise InputError(f"{client.base} does not answer as Jenkins does ({error!r})", client.remedy) from error
+    chosen = select_newest(items, build_filter)
     return ImportSource(len(chosen), chosen, chosen=True)
 
 
-def _server_jobs(asker: ApiClient, url: str, parent: Json | None, depth: int) -> Iterator[_ServerJob]:
+def _server_jobs(client: ApiClient, url: str, parent: Json | None, depth: int) -> Iterator[_ServerJob]:
     """The jobs at and below a URL. Addresses are built, not taken: a proxy may show the server elsewhere."""
-    item = asker.page(f"{url}api/json?tree={ITEM}").value
+    item = client.page(f"{url}api/json?tree={ITEM}").value
     if item.get("activeConfigurations"):  # the parent of a matrix only starts its cells
         for cell in item["activeConfigurations"]:
             name = f"{item['fullName']}/{cell['name']}"
@@ -264,7 +264,7 @@ def _server_jobs(asker: ApiClient, url: str, parent: Json | None, depth: int) ->
     elif item.get("builds"):
         yield _server_job(url, item, parent)
     for child in item.get("jobs") or () if depth else ():
-        yield from _server_jobs(asker, f"{url}job/{quote(child['name'])}/", item, depth - 1)
+        yield from _server_jobs(client, f"{url}job/{quote(child['name'])}/", item, depth - 1)
 
 
 def _server_job(url: str, item: Json, parent: Json | None) -> _ServerJob:
@@ -274,31 +274,31 @@ def _server_job(url: str, item: Json, parent: Json | None) -> _ServerJob:
     return _ServerJob(url, name, name)
 
 
-def _server_builds(asker: ApiClient, job: _ServerJob, wanted: BuildFilter) -> Iterator[ImportItem]:
+def _server_builds(client: ApiClient, job: _ServerJob, build_filter: BuildFilter) -> Iterator[ImportItem]:
     """The finished builds of a job, newest first, a page at a time."""
     start = found = 0
     while True:
         tree = f"allBuilds[{BUILD_FIELDS}]{{{start},{start + PAGE}}}"
-        builds = asker.page(f"{job.url}api/json?tree={tree}").value["allBuilds"]
+        builds = client.page(f"{job.url}api/json?tree={tree}").value["allBuilds"]
         for build in builds:
             ended = (build["timestamp"] + build["duration"]) / 1000
-            if build["timestamp"] / 1000 < wanted.since or (wanted.limit and found >= wanted.limit):
+            if build["timestamp"] / 1000 < build_filter.since or (build_filter.limit and found >= build_filter.limit):
                 return
             if not build.get("building") and not isinstance(parse_outcome(str(build["result"])), Unavailable):
                 found += 1
                 yield ImportItem(
-                    ended, partial(_read_server_build, asker, job, build), ("jenkins", job.url, str(build["number"]))
+                    ended, partial(_read_server_build, client, job, build), ("jenkins", job.url, str(build["number"]))
                 )
         if len(builds) < PAGE:
             return
         start += PAGE
 
 
-def _read_server_build(asker: ApiClient, job: _ServerJob, build: Json) -> tuple[ReadResult, ...]:
+def _read_server_build(client: ApiClient, job: _ServerJob, build: Json) -> tuple[ReadResult, ...]:
     """The evidence of one build; without tests where the server has no test report of it."""
     source = f"{job.name} #{build['number']}"
     try:
-        found = asker.page_if_there(f"{job.url}{build['number']}/testReport/api/json?tree={REPORT}")
+        found = client.page_if_there(f"{job.url}{build['number']}/testReport/api/json?tree={REPORT}")
         reports = Reports() if isinstance(found, Unavailable) else _server_reports(found.value)
         return (_evidence(job, build, reports),)
     except ResponseTooLarge as error:

@@ -79,8 +79,8 @@ def _tokenizer(handler: ElementHandler) -> Tokenizer:
 class ElementTexts:
     """The first text of each wanted element, by its path below the root or by its name; and all element names."""
 
-    def __init__(self, wanted: frozenset[str]) -> None:
-        self.wanted = wanted
+    def __init__(self, build_filter: frozenset[str]) -> None:
+        self.build_filter = build_filter
         self.texts: dict[str, str] = {}
         self.names: set[str] = set()
         self.commits: dict[str, str] = {}  # by build: the git plugin notes the last build of every branch
@@ -103,7 +103,7 @@ class ElementTexts:
 
     def _key(self, name: str, path: list[str]) -> str:
         place = "/".join(path[1:]) if len(path) < 4 else ""
-        return place if place in self.wanted else name if f"*/{name}" in self.wanted else ""
+        return place if place in self.build_filter else name if f"*/{name}" in self.build_filter else ""
 
 
 CASE = frozenset({"className", "testName", "duration", "skipped", "errorStackTrace", "errorDetails"})

@@ -35,31 +35,31 @@ class _PackedBuild(NamedTuple):
     more: dict[int, tuple[str, str, int]]
 
 
-def read_all(past: ImportSource, crew: WorkerPool) -> Iterator[tuple[ImportItem, tuple[ReadResult, ...]]]:
+def read_all(source: ImportSource, pool: WorkerPool) -> Iterator[tuple[ImportItem, tuple[ReadResult, ...]]]:
     """Everything of the source with what it gave, in the source's order.
 
     Raises UsageError where the scheduler cannot be reached, MissingExtra where joblib or Dask is not installed.
     """
-    jobs = _jobs(past, crew)
-    if not past.apart or (jobs == 1 and not crew.scheduler):
-        return ((pending, pending.read()) for pending in past.pending)
-    return _read_apart(past.pending, jobs, crew.scheduler)
+    jobs = _jobs(source, pool)
+    if not source.apart or (jobs == 1 and not pool.scheduler):
+        return ((items, items.read()) for items in source.items)
+    return _read_apart(source.items, jobs, pool.scheduler)
 
 
-def _jobs(past: ImportSource, crew: WorkerPool) -> int:
-    if crew.jobs:
-        return crew.jobs
-    return len(os.sched_getaffinity(0)) if past.total >= MIN_ITEMS and hasattr(os, "sched_getaffinity") else 1
+def _jobs(source: ImportSource, pool: WorkerPool) -> int:
+    if pool.jobs:
+        return pool.jobs
+    return len(os.sched_getaffinity(0)) if source.total >= MIN_ITEMS and hasattr(os, "sched_getaffinity") else 1
 
 
 def _read_apart(
-    pending: Iterable[ImportItem], jobs: int, scheduler: str
+    items: Iterable[ImportItem], jobs: int, scheduler: str
 ) -> Iterator[tuple[ImportItem, tuple[ReadResult, ...]]]:
     try:
         from joblib import Parallel, delayed
     except ImportError as error:
         raise MissingExtra("joblib is not installed", "Run: pip install 'fedstep[train]'; or give --jobs 1") from error
-    waiting = iter(pending)
+    waiting = iter(items)
     with _at(scheduler, jobs) as (settings, size), Parallel(**settings, return_as="generator") as parallel:
         # By hand in batches: joblib's own generator goes on reading however slowly its results are taken.
         while batch := tuple(islice(waiting, size)):

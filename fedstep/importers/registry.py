@@ -15,67 +15,73 @@ from fedstep.importers.folder import open_folder
 TABLES = ("builds.csv", "builds.csv.gz", "results.csv", "results.csv.gz")
 
 
-def open_path(path: Path, wanted: BuildFilter) -> ImportSource:
+def open_path(path: Path, build_filter: BuildFilter) -> ImportSource:
     """The past builds at this path. InputError where it holds none of a kind that is known."""
     if path.is_file() or any((path / name).is_file() for name in TABLES):
         from fedstep.importers.csv_tables import open_tables
 
-        return open_tables(path, wanted)
+        return open_tables(path, build_filter)
     if (path / "jobs").is_dir() or (path / "builds").is_dir():
         from fedstep.importers.jenkins import open_jenkins_home
 
-        past = open_jenkins_home(path, wanted)
+        source = open_jenkins_home(path, build_filter)
     else:
-        past = open_folder(path, wanted)
-    if not past.total and not wanted.limited():
+        source = open_folder(path, build_filter)
+    if not source.total and not build_filter.limited():
         remedy = "Give a folder of builds with a build.json each, builds.csv or results.csv, or a Jenkins home"
         raise InputError(f"no recorded build was found in {path}", remedy)
-    return past
+    return source
 
 
 GITHUB, GITLAB = "https://api.github.com", "https://gitlab.com/api/v4"
 
 
 def open_service(
-    given: Mapping[str, Any], env: Mapping[str, str], home: ProjectStore, wanted: BuildFilter, manners: RateLimitPolicy
+    given: Mapping[str, Any],
+    env: Mapping[str, str],
+    home: ProjectStore,
+    build_filter: BuildFilter,
+    rate_limits: RateLimitPolicy,
 ) -> ImportSource:
     """The past builds of the service that the options name. UsageError for a URL, name or token that cannot be used."""
     if given["github"]:
         from fedstep.importers.github import open_github
 
-        asker = _github(given["api"] or env.get("GITHUB_API_URL") or GITHUB, env, home, manners)
-        return open_github(asker, _project(given["github"], "--github"), wanted, tuple(given["artifact"]))
+        client = _github(given["api"] or env.get("GITHUB_API_URL") or GITHUB, env, home, rate_limits)
+        return open_github(client, _project(given["github"], "--github"), build_filter, tuple(given["artifact"]))
     if given["gitlab"]:
         from fedstep.importers.gitlab import open_gitlab
 
-        asker = _gitlab(given["api"] or env.get("CI_API_V4_URL") or GITLAB, env, home, manners)
-        return open_gitlab(asker, _project(given["gitlab"], "--gitlab"), wanted)
+        client = _gitlab(given["api"] or env.get("CI_API_V4_URL") or GITLAB, env, home, rate_limits)
+        return open_gitlab(client, _project(given["gitlab"], "--gitlab"), build_filter)
     from fedstep.importers.jenkins import open_jenkins_server
 
-    return open_jenkins_server(_jenkins(given["source"], given["user"], env, home, manners), wanted)
+    return open_jenkins_server(_jenkins(given["source"], given["user"], env, home, rate_limits), build_filter)
 
 
-def _github(url: str, env: Mapping[str, str], home: ProjectStore, manners: RateLimitPolicy) -> ApiClient:
+def _github(url: str, env: Mapping[str, str], home: ProjectStore, rate_limits: RateLimitPolicy) -> ApiClient:
     token = _token(env, "GITHUB_TOKEN", "GH_TOKEN")
     remedy = "Check the name, and that GITHUB_TOKEN may read the actions of this repository"
     secret = {"X-GitHub-Api-Version": "2022-11-28", **_bearer(token)}
-    return ApiClient(requests_getter(secret), _base(url), ResponseCache(home), manners, remedy)
+    return ApiClient(requests_getter(secret), _base(url), ResponseCache(home), rate_limits, remedy)
 
 
-def _gitlab(url: str, env: Mapping[str, str], home: ProjectStore, manners: RateLimitPolicy) -> ApiClient:
+def _gitlab(url: str, env: Mapping[str, str], home: ProjectStore, rate_limits: RateLimitPolicy) -> ApiClient:
     token = _token(env, "GITLAB_TOKEN")
     remedy = "Check the name, and that GITLAB_TOKEN has the scope read_api"
-    return ApiClient(requests_getter(_bearer(token)), _base(url), ResponseCache(home), manners, remedy)
+    return ApiClient(requests_getter(_bearer(token)), _base(url), ResponseCache(home), rate_limits, remedy)
 
 
-def _jenkins(url: str, user: str, env: Mapping[str, str], home: ProjectStore, manners: RateLimitPolicy) -> ApiClient:
+def _jenkins(
+    url: str, user: str, env: Mapping[str, str], home: ProjectStore, rate_limits: RateLimitPolicy
+) -> ApiClient:
     token = _token(env, "FEDSTEP_JENKINS_TOKEN", "JENKINS_TOKEN")
     remedy = "Check the URL, and give --user and an API token of that user in FEDSTEP_JENKINS_TOKEN"
     if bool(user) != bool(token):
         raise UsageError("--user and FEDSTEP_JENKINS_TOKEN belong together", "Give both, or none")
     pair = base64.b64encode(f"{user}:{token}".encode()).decode()
     secret = {"Authorization": f"Basic {pair}"} if user else {}
-    return ApiClient(requests_getter(secret), _base(url), ResponseCache(home), manners, remedy)
+    return ApiClient(requests_getter(secret), _base(url), ResponseCache(home), rate_limits, remedy)
 
 
 def _token(env: Mapping[str, str], *names: str) -> str:

@@ -250,7 +250,7 @@ def _committed_to_outbox(store: ProjectStore, cached: CachedModel, update: Updat
     if isinstance(update, Unavailable):
         yield
         return
-    with Outbox(Path(store.outbox)).keeping(pack_update(update)):
+    with Outbox(Path(store.outbox)).stage(pack_update(update)):
         record_contribution(store, cached)
         yield
 

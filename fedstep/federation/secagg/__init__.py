@@ -1,1 +1,1 @@
-"""fedstep/federation/secagg."""
+"""Secure aggregation on the client: updates as two additive shares, loaded only where a helper is configured."""

@@ -1,4 +1,4 @@
-"""The way of an update to two aggregators: a half to each, the same bytes until both have acknowledged them."""
+"""Send an update to two aggregators, one share to each; the same bytes until both have acknowledged them."""
 
 from os import urandom
 
@@ -21,22 +21,22 @@ def flush_shares(
     retry: RetryPolicy | None = None,
     deviation: int = 0,
 ) -> DeliveryReport:
-    """Sends what waits, oldest first, each update in two halves; it leaves the outbox when both are acknowledged.
+    """Send the updates of the outbox as `flush` does, each as two shares; one is removed when both are acknowledged.
 
-    `deviation` is the usual one of the noise of an update that is split now. One that was split before goes out as it
-    was: two splits with one seed would tell what noise they differ in.
+    `deviation` is the standard deviation of the noise, in grid steps, of an update that is split now. One that was
+    split before keeps its noise: two splits with one seed would reveal the difference of their noise.
     """
     retry = retry or RetryPolicy()
 
-    def both(update: bytes) -> Receipt:
+    def post_shares(update: bytes) -> Receipt:
         try:
-            cached = outbox.seed(unpack_update(update).id, lambda: _secrets(deviation))
+            secret = outbox.load_secret(unpack_update(update).id, lambda: _make_secret(deviation))
         except HistoryError as error:
             raise AggregatorError(str(error.args[0]), error.remedy) from error
-        seed, noise = _opened(cached)
+        seed, noise = _parse_secret(secret)
         return push_shares(update, seed, leader, helper, retry, noise)
 
-    return flush_with(outbox, both, retry)
+    return flush_with(outbox, post_shares, retry)
 
 
 def push_shares(
@@ -47,9 +47,9 @@ def push_shares(
     retry: RetryPolicy | None = None,
     noise: ShareNoise = NO_NOISE,
 ) -> Receipt:
-    """The leader's receipt, once both have acknowledged their half of the update. Raises what `push` does.
+    """Send the two shares of an update and return the leader's receipt. Raise what `push` raises.
 
-    The helper comes first: what the leader has, it can propose at once.
+    The helper's share goes first: the leader may put an update into a sum as soon as it has its share.
     """
     whole = unpack_update(update)
     if whole.schema != schema().digest:
@@ -66,14 +66,14 @@ def push_shares(
     return post(SHARES_PATH, whole.id, masked, leader.url, leader.send, retry)
 
 
-def _secrets(deviation: int) -> bytes:
-    """What one split is made with, to be kept: the seed of the pads, that of the noise, and how much noise."""
+def _make_secret(deviation: int) -> bytes:
+    """Return what one split is made from: the seed of the pads, that of the noise, and the deviation (4 bytes)."""
     return urandom(2 * SEED_BYTES) + deviation.to_bytes(4, "big")
 
 
-def _opened(cached: bytes) -> tuple[bytes, ShareNoise]:
-    """The seed of the pads, and the noise. Raises UpdateRefused for bytes that are not what was kept."""
-    deviation = int.from_bytes(cached[2 * SEED_BYTES :], "big")
-    if len(cached) != 2 * SEED_BYTES + 4 or deviation > MAX_DEVIATION:
+def _parse_secret(secret: bytes) -> tuple[bytes, ShareNoise]:
+    """Return the seed of the pads and the noise. Raise UpdateRefused for bytes that `_make_secret` did not make."""
+    deviation = int.from_bytes(secret[2 * SEED_BYTES :], "big")
+    if len(secret) != 2 * SEED_BYTES + 4 or deviation > MAX_DEVIATION:
         raise UpdateRefused("an update cannot be split: its secret is damaged", "It will not be sent.")
-    return cached[:SEED_BYTES], ShareNoise(scale_deviations(deviation, schema()), cached[SEED_BYTES : 2 * SEED_BYTES])
+    return secret[:SEED_BYTES], ShareNoise(scale_deviations(deviation, schema()), secret[SEED_BYTES : 2 * SEED_BYTES])

@@ -1,8 +1,8 @@
 """An update as two additive shares modulo 2^64: numbers less a pad for the leader, the seed of the pad for the helper.
 
-Either alone is uniform. Sums of many updates come out when the sum of their pads is added to that of the rest. Their
-noise stays in: Kairouz, Liu and Steinke, "The Distributed Discrete Gaussian Mechanism for Federated Learning with
-Secure Aggregation", ICML 2021.
+Either share alone is uniformly random. The sum of many updates is the sum of the leader's shares plus the sum of the
+pads. The noise of each update stays in the sum: Kairouz, Liu and Steinke, "The Distributed Discrete Gaussian Mechanism
+for Federated Learning with Secure Aggregation", ICML 2021.
 """
 
 import hmac
@@ -19,12 +19,12 @@ from fedstep.federation.messages import LOUDEST, MOST_NOISE, Update, loudness
 from fedstep.federation.secagg.share_messages import MaskedShare, Residues, SeedShare, bytes_to_residues
 from fedstep.schema.schema import Schema
 
-MAX_DRAW = 8.3  # standard deviations, which no draw goes beyond: the largest is that of a chance of 2^-53
+MAX_DRAW = 8.3  # standard deviations; no draw is farther out: the farthest one has a probability of 2^-53
 CHANCE = 2.0**-64 - 2.0**-116  # from [-2^63, 2^63) to within (-1/2, 1/2), also after rounding
 
 
 class ShareNoise(NamedTuple):
-    """What one update is noised with: by task the standard deviation in steps of the grid, and 32 random bytes."""
+    """The noise of one update: by task its standard deviation in grid steps, and the 32 bytes it is drawn from."""
 
     deviations: Mapping[str, int]
     secret: bytes
@@ -34,14 +34,13 @@ NO_NOISE = ShareNoise(MappingProxyType({}), b"")
 
 
 def draw_gaussian(deviation: int, secret: bytes, purpose: str, size: int) -> Sequence[float]:
-    """So many numbers in steps of the grid, drawn for this purpose: the same secret and purpose give the same ones.
+    """Return `size` Gaussian numbers in grid steps; the same secret and purpose give the same numbers.
 
-    By inversion (Wichura, AS 241, in `statistics`) of 53 bits each, which SHAKE-128 (FIPS 202) makes of the secret.
-    Rounded, with the number that they are added to, they are a discrete Gaussian around it but for a total variation of
-    less than 0.03 / deviation^2 + 1e-10: 2e-10 where the deviation is the usual one. An exact sampler takes a hundred
-    times as long.
+    They are drawn by inversion (Wichura, AS 241, in `statistics`) of 53 bits each, which SHAKE-128 (FIPS 202) derives
+    from the secret. Added to a number and rounded, they are a discrete Gaussian around it up to a total variation
+    below 0.03 / deviation^2 + 1e-10: 2e-10 for the usual deviation. An exact sampler takes a hundred times as long.
     """
-    from statistics import NormalDist  # predict draws nothing, and need not wait for all that this loads
+    from statistics import NormalDist  # 15 ms, which only an update with noise pays
 
     words = bytes_to_residues(shake_128(f"fedstep noise 1\0{purpose}\0".encode() + secret).digest(8 * size))
     chances = [word * CHANCE + 0.5 for word in array("q", words.tobytes())]
@@ -50,23 +49,30 @@ def draw_gaussian(deviation: int, secret: bytes, purpose: str, size: int) -> Seq
 
 MODULUS = 1 << 64
 LEVELS = 1 << 20  # steps of the grid from 0 to the bound: 16 times coarser than a C float, and no coordinate is larger
-SCORE_LIMIT = 0.2  # of a score's range: it is drawn in to this, as in the gate, so that no lie weighs more
+SCORE_LIMIT = 0.2  # of a score's range: larger scores are clipped, as in the gate, so that a false one weighs little
 MAX_WEIGHT = 1 << 6  # the weight of a sum of fresh updates
-USUAL_SUM_SIZE = 5  # projects in a sum where nobody says otherwise
+USUAL_SUM_SIZE = 5  # projects in a sum, unless the leader is configured otherwise
 MAX_SUMMED = 1 << 10  # updates in one sum
-MAX_DEVIATION = int(MOST_NOISE * LEVELS)  # of one update's noise, in a task of whole batches
-MAX_QUANTISED = LEVELS + ceil(MAX_DRAW * LOUDEST * MAX_DEVIATION)  # that a number of one update can be, noise and all
+MAX_DEVIATION = int(MOST_NOISE * LEVELS)  # grid steps, of one update's noise, in a task of whole batches
+MAX_QUANTISED = LEVELS + ceil(
+    MAX_DRAW * LOUDEST * MAX_DEVIATION
+)  # absolute value of a number of one update, with its noise
 assert MAX_QUANTISED * MAX_WEIGHT * MAX_SUMMED < MODULUS // 2, "a weighted sum has to fit, with its sign"
 
 
 def split_update(
     update: Update, bounds: Mapping[str, float], seed: bytes, noise: ShareNoise = NO_NOISE
 ) -> tuple[MaskedShare, SeedShare]:
-    """The halves of an update whose tasks are clipped to `bounds`. The same seed and noise give the same halves.
+    """Return the two shares of an update. The same seed and noise give the same shares.
 
-    `seed` is 32 random bytes, for this update alone, and so is the secret of the noise, which leads to no pad: the
-    helper has the seed, and must not know the noise. Scores get none. Raises WireError for a number over its bound: it
-    would not fit the grid, and nothing is clipped silently.
+    Args:
+        update: The update, each task clipped to its bound.
+        bounds: By task the bound; a number over it would not fit the grid, and nothing is clipped silently.
+        seed: 32 random bytes, used for this update alone; the helper receives them.
+        noise: Its secret is independent of `seed`, because the helper must not know the noise. Scores get none.
+
+    Raises:
+        WireError: A number is over its bound.
     """
     trials = {task: update.scores[task].trial if task in update.scores else -1 for task in sorted(update.deltas)}
     seeded = SeedShare(update.schema, update.id, update.project, trials, seed)
@@ -84,9 +90,9 @@ def split_update(
 
 
 def noise_deviation(noise: float, fewest: int) -> int:
-    """The standard deviation, in steps of the grid, of each update's noise where `fewest` of them add up to `noise`.
+    """Return the standard deviation, in grid steps, of each update's noise so that `fewest` updates add up to `noise`.
 
-    A leader that names more than five gets no less of it: the helper may open sums of five.
+    More than five count as five, because the helper may open sums of five.
 
     >>> noise_deviation(0.5, 4) / LEVELS
     0.25
@@ -94,15 +100,15 @@ def noise_deviation(noise: float, fewest: int) -> int:
     return ceil(noise * LEVELS / sqrt(max(1, min(fewest, USUAL_SUM_SIZE))))
 
 
-def scale_deviations(usual: int, ours: Schema) -> Mapping[str, int]:
-    """By task the standard deviation of its noise: the usual one, and more where few rows make a batch."""
-    return {name: round(usual * loudness(task.minimum_rows)) for name, task in ours.tasks.items()}
+def scale_deviations(usual: int, local_schema: Schema) -> Mapping[str, int]:
+    """Return by task the standard deviation of its noise: the usual one, and more where a batch has few examples."""
+    return {name: round(usual * loudness(task.minimum_rows)) for name, task in local_schema.tasks.items()}
 
 
 def quantise(vector: Sequence[float], bound: float, noise: Iterable[float] = repeat(0.0)) -> "array[int]":
-    """Each number in steps of bound / 2^20, with its noise in such steps, to the nearest.
+    """Return each number plus its noise, rounded to grid steps of bound / 2^20; the noise is in grid steps already.
 
-    Raises WireError for one over the bound without its noise.
+    Raise WireError for a number that is over the bound without its noise.
 
     >>> quantise([0.5, -0.25], 0.5).tolist()
     [1048576, -524288]
@@ -113,22 +119,22 @@ def quantise(vector: Sequence[float], bound: float, noise: Iterable[float] = rep
     return array("q", [round(number * steps + drawn) for number, drawn in zip(vector, noise, strict=False)])
 
 
-def derive_task_seeds(half: SeedShare) -> Mapping[str, bytes]:
-    """For each task of the update a seed of its own, which leads to no other: they are released one by one.
+def derive_task_seeds(share: SeedShare) -> Mapping[str, bytes]:
+    """Return by task a seed that reveals no other task's: the helper releases them one by one.
 
-    HKDF-Expand (RFC 5869) with SHA-256 of the seed, for this schema, update and task, so that no pad is used twice.
+    Each is HKDF-Expand (RFC 5869, SHA-256) of the seed for this schema, update and task, so that no pad is used twice.
     """
-    whose = f"fedstep head 1\0{half.schema}\0{half.id}\0"
-    return {task: hmac.digest(half.seed, f"{whose}{task}\0\1".encode(), "sha256") for task in half.trials}
+    context = f"fedstep head 1\0{share.schema}\0{share.id}\0"
+    return {task: hmac.digest(share.seed, f"{context}{task}\0\1".encode(), "sha256") for task in share.trials}
 
 
 def derive_pad(seed: bytes, size: int) -> bytes:
-    """The pad that a task's own seed gives: `size` little-endian numbers of 8 bytes, SHAKE-128 (FIPS 202) of it."""
+    """Return the pad of a task's seed: `size` little-endian numbers of 8 bytes, SHAKE-128 (FIPS 202) of the seed."""
     return shake_128(b"fedstep pad 2\0" + seed).digest(8 * size)
 
 
 def hash_seed(seed: bytes) -> str:
-    """What the leader may know of a seed: 32 hex digits of its hash, which name it and do not lead back to it."""
+    """Return 32 hex digits of the seed's hash, which identify the seed to the leader without revealing it."""
     return sha256(b"fedstep pair 1\0" + seed).hexdigest()[:32]
 
 

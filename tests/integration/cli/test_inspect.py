@@ -185,7 +185,7 @@ class TestRecord:
         with listening() as (url, got):
             ran = connected.run("train", "--junit", connected.report(CASES), "--aggregator", url)
         assert ran.code == 0
-        assert [line for line in ran.warnings if "cannot be noted" in line] == ran.warnings
+        assert [line for line in ran.warnings if "cannot be recorded" in line] == ran.warnings
         assert got == []
         assert len(connected.outbox()) == 1
 

@@ -125,7 +125,7 @@ class TestRound:
                 return Endpoint(to.url, noting)
 
             for number in range(5):
-                outbox.keep(pack_update(drawn(number)))
+                outbox.add(pack_update(drawn(number)))
             flushed = flush_shares(outbox, watched(peer(first)), watched(peer(nowhere)), PATIENCE)
             assert (len(flushed.sent), flushed.waiting, len(flushed.failures)) == (0, 5, 1)
             tried = seen[0]
@@ -314,7 +314,7 @@ class TestClient:
         """A client without a helper sends the leader nothing and says once what to do."""
         outbox = Outbox(tmp_path / ".fedstep" / "outbox")
         for number in (91, 92):
-            outbox.keep(pack_update(drawn(number)))
+            outbox.add(pack_update(drawn(number)))
         with leader(tmp_path, shared_helper) as (first, _):
             never_pulled = _fedstep(tmp_path, "push", "--aggregator", first, "--strict")
             pulled_once = _fedstep(tmp_path, "pull", "--aggregator", first)
@@ -330,7 +330,7 @@ class TestClient:
     def test_push_splits_updates_and_reports_refused_shares(self, tmp_path, shared_helper):
         """`push` splits pending updates and reports a share that is not accepted."""
         outbox = Outbox(tmp_path / ".fedstep" / "outbox")
-        outbox.keep(pack_update(drawn(77)))
+        outbox.add(pack_update(drawn(77)))
         with leader(tmp_path, shared_helper) as (first, _):
             words = ("push", "--aggregator", first, "--strict", "--helper")
             assert "would hold both halves" in _fedstep(tmp_path, *words, first).stderr

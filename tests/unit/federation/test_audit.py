@@ -1,4 +1,4 @@
-"""What left is on record before it leaves; where it cannot be noted nothing leaves."""
+"""What left is on record before it leaves; where it cannot be recorded nothing leaves."""
 
 import json
 from array import array
@@ -41,7 +41,7 @@ def delivered(home: ProjectStore, answer: Callable[[], HttpResponse], *bodies: b
         return answer()
 
     for body in bodies:
-        Outbox(Path(home.outbox)).keep(body)
+        Outbox(Path(home.outbox)).add(body)
     push_pending(home, AggregatorLink(URL, send, RetryPolicy(waits=(), timeout=1)))
     return arrived
 
@@ -84,7 +84,7 @@ class TestRecord:
         assert [one.answer for one in read_audit(home).sent] == [202]
 
     def test_nothing_leaves_that_cannot_be_noted(self, home: ProjectStore) -> None:
-        Outbox(Path(home.outbox)).keep(update())
+        Outbox(Path(home.outbox)).add(update())
         Path(home.path("sent")).write_text("a file where the folder should be")
         arrived: list[bytes] = []
 
@@ -95,7 +95,7 @@ class TestRecord:
         flushed = push_pending(home, AggregatorLink(URL, send, RetryPolicy(waits=())))
         assert arrived == []
         assert flushed.waiting == 1
-        assert "cannot be noted" in str(flushed.failures[0])
+        assert "cannot be recorded" in str(flushed.failures[0])
         with pytest.raises(AggregatorError, match="nothing is sent"):
             audit_transport(home, URL, send)("POST", "/v1/updates", {}, update(), 1.0)
 

@@ -109,6 +109,6 @@ class TestFailures:
 
     def test_a_token_does_not_travel_in_the_clear(self, stand_in, monkeypatch):
         monkeypatch.setattr("fedstep.federation.transport.LOOPBACK_HOSTS", set())
-        with pytest.raises(AggregatorError, match="for everyone to read"):
+        with pytest.raises(AggregatorError, match="sent unencrypted"):
             ask(ci_transport(stand_in.url, "", stand_in.env()))
         assert json.dumps(stand_in.asked).count("token") == 0

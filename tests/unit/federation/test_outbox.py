@@ -22,7 +22,7 @@ def body(number: int) -> bytes:
 
 def keep(outbox: Outbox, number: int) -> None:
     """Keeps update `number` as if at that second."""
-    os.utime(outbox.folder / f"{outbox.keep(body(number))}.safetensors", (number, number))
+    os.utime(outbox.folder / f"{outbox.add(body(number))}.safetensors", (number, number))
 
 
 def answering(*statuses: int):
@@ -38,7 +38,7 @@ def answering(*statuses: int):
 
 @pytest.fixture
 def outbox(tmp_path: Path) -> Outbox:
-    return Outbox(tmp_path / "outbox", most=3)
+    return Outbox(tmp_path / "outbox", max_updates=3)
 
 
 class TestStorage:
@@ -50,8 +50,8 @@ class TestStorage:
         for number in (5, 1, 3):
             keep(outbox, number)
         assert [int(number, 16) for number, _ in outbox.waiting().updates] == [1, 3, 5]
-        outbox.drop(f"{3:032x}")
-        outbox.drop(f"{3:032x}")
+        outbox.remove(f"{3:032x}")
+        outbox.remove(f"{3:032x}")
         assert outbox.waiting().updates == ((f"{1:032x}", body(1)), (f"{5:032x}", body(5)))
 
     def test_the_same_update_is_kept_once(self, outbox):
@@ -91,13 +91,13 @@ class TestFlush:
 
     def test_update_is_in_the_outbox_once_its_examples_are_taken(self, outbox):
         """An update is in the outbox only once its examples are taken from those that wait."""
-        keeping = outbox.keeping(body(1))
+        keeping = outbox.stage(body(1))
         keeping.__enter__()
         assert outbox.waiting().updates == ()
         broken = KeyboardInterrupt()
         assert not keeping.__exit__(type(broken), broken, None)
         assert list(outbox.folder.iterdir()) == []
-        with outbox.keeping(body(1)) as number:
+        with outbox.stage(body(1)) as number:
             assert len(list(outbox.folder.glob("*.partial"))) == 1, "what cannot be written is known before"
         assert outbox.waiting().updates == ((number, body(1)),)
 
@@ -110,12 +110,12 @@ class TestFlush:
 
     def test_what_is_no_update_is_not_kept(self, outbox):
         with pytest.raises(WireError):
-            outbox.keep(b"{}")
+            outbox.add(b"{}")
 
     def test_a_folder_that_cannot_be_made_is_a_history_error(self, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(HistoryError, match="outbox"):
-            Outbox(tmp_path / "file" / "outbox").keep(body(1))
+            Outbox(tmp_path / "file" / "outbox").add(body(1))
 
     def test_a_flush_removes_what_was_acknowledged_or_refused(self, outbox):
         for number in (1, 2, 3):

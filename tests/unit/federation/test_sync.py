@@ -110,7 +110,7 @@ class TestBudget:
     def test_refusal_for_the_budget_is_kept_and_nothing_is_resent(self, home):
         """What the aggregator says of the budget is remembered, and the update is not sent again."""
         outbox = Outbox(Path(home.outbox))
-        outbox.keep(update())
+        outbox.add(update())
         save_model(home, load_starter_bytes(), "", URL, THURSDAY)
         push_pending(home, AggregatorLink(URL, declining, RetryPolicy(waits=())))
         assert outbox.waiting().updates == ()
@@ -121,7 +121,7 @@ class TestBudget:
 
         It had an update waiting; the aggregator declines it, and the build is learned as ever.
         """
-        Outbox(Path(home.outbox)).keep(update())
+        Outbox(Path(home.outbox)).add(update())
         hub = AggregatorLink(URL, declining, RetryPolicy(waits=()))
         trained = train(home, next(iter(drawn_builds(30, 1))), lambda _runs: {}, hub, THURSDAY, 100)
         assert trained.problems == ()

@@ -62,7 +62,7 @@ def results(*outcomes: str, start: int = 1) -> Rows:
 
 
 def found(past: ImportSource) -> list[FinishedBuild]:
-    everything = [one for pending in past.pending for one in pending.read()]
+    everything = [one for pending in past.items for one in pending.read()]
     assert past.total == len(everything)
     assert all(isinstance(one, FinishedBuild) for one in everything), everything
     return [one for one in everything if isinstance(one, FinishedBuild)]

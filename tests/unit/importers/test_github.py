@@ -166,7 +166,7 @@ def asked(
         if keep is not None:
             keep.append(server)
         past = open_github(asker(home, server.url), "acme/shop", wanted, ())
-        return [found for pending in past.pending for found in pending.read()]
+        return [found for pending in past.items for found in pending.read()]
 
 
 def evidence(found: list[object]) -> list[FinishedBuild]:

@@ -108,7 +108,7 @@ class GitLab:
 def asked(folder: Path, service: GitLab, wanted: BuildFilter = BuildFilter()) -> list[object]:  # noqa: B008
     with serving(service) as server:
         past = open_gitlab(asker(new_home(folder), f"{server.url}/api/v4"), "acme/web/shop", wanted)
-        return [found for pending in past.pending for found in pending.read()]
+        return [found for pending in past.items for found in pending.read()]
 
 
 class TestPipelines:

@@ -76,7 +76,7 @@ def put(folder: Path, number: int, tests: bool = True, **changed: str) -> None:
 
 
 def found(past: ImportSource) -> list[FinishedBuild | Dropped]:
-    return [one for pending in past.pending for one in pending.read()]
+    return [one for pending in past.items for one in pending.read()]
 
 
 def read(home: Path, wanted: BuildFilter = BuildFilter()) -> list[FinishedBuild]:  # noqa: B008

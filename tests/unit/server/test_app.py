@@ -241,7 +241,7 @@ class TestFailures:
     def test_failing_store_acknowledges_nothing(self, open_aggregator, settings, update, tmp_path, monkeypatch):
         """A store that fails acknowledges nothing, and the update waits."""
         outbox = Outbox(tmp_path / "outbox")
-        outbox.keep(pack_update(update(1)))
+        outbox.add(pack_update(update(1)))
 
         def full_disk(*_arguments):
             raise OperationalError("insert", {}, OSError("database or disk is full"))

@@ -157,7 +157,7 @@ class TestShares:
     def test_resent_update_keeps_the_noise_of_its_first_split(self, tmp_path, later):
         """An update is sent again with the noise of its first split, whatever the leader asks for by then."""
         outbox, leader, helper = Outbox(tmp_path / "outbox"), Listener(0, 202), Listener(202)
-        outbox.keep(pack_update(real()))
+        outbox.add(pack_update(real()))
         assert flush_shares(outbox, leader.peer, helper.peer, ONCE, USUAL).waiting == 1
         assert len(flush_shares(outbox, leader.peer, helper.peer, ONCE, later).sent) == 1
         assert (len(leader.bodies), len(set(leader.bodies)), len(set(helper.bodies))) == (2, 1, 1)
@@ -165,7 +165,7 @@ class TestShares:
     def test_every_update_has_noise_of_its_own(self, tmp_path):
         outbox, leader, helper = Outbox(tmp_path / "outbox"), Listener(202), Listener(202)
         for number in (1, 2):
-            outbox.keep(pack_update(real(number)))
+            outbox.add(pack_update(real(number)))
         flush_shares(outbox, leader.peer, helper.peer, ONCE, USUAL)
         halves = zip(map(unpack_masked_share, leader.bodies), map(unpack_seed_share, helper.bodies), strict=True)
         first, second = (opened(*both) for both in halves)
@@ -179,7 +179,7 @@ class TestModels:
         home = ProjectStore(str(tmp_path))
         body = pack_model(load_starter_model()._replace(shares=5, noise=0.5))
         leader, helper = Listener(202, served=body), Listener(202)
-        Outbox(tmp_path / "outbox").keep(pack_update(real()))
+        Outbox(tmp_path / "outbox").add(pack_update(real()))
         if known:
             save_model(home, body, "", leader.peer.url, 0.0)
         push_pending(
@@ -203,7 +203,7 @@ class TestModels:
     def test_preview_of_the_next_update_states_its_noise(self, tmp_path):
         """A preview of the next update states the noise that it will get."""
         home = ProjectStore(str(tmp_path))
-        Outbox(tmp_path / "outbox").keep(pack_update(real()))
+        Outbox(tmp_path / "outbox").add(pack_update(real()))
         assert "noise" not in next_update(home).note
         save_model(
             home, pack_model(load_starter_model()._replace(shares=5, noise=0.04)), "", "https://one.example", 0.0
@@ -216,7 +216,7 @@ class TestModels:
 
         def served(*words):
             found = _served_model(*words)
-            Outbox(tmp_path / "outbox").keep(pack_update(real()))
+            Outbox(tmp_path / "outbox").add(pack_update(real()))
             return found
 
         def send(_method, path, *_rest) -> HttpResponse:

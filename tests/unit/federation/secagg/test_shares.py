@@ -233,7 +233,7 @@ def real(number: int = 1, **changes: object) -> bytes:
 def outbox(tmp_path) -> Outbox:
     """One update waits in it."""
     outbox = Outbox(tmp_path / "outbox")
-    outbox.keep(real())
+    outbox.add(real())
     return outbox
 
 
@@ -263,7 +263,7 @@ class TestPush:
         assert list(outbox.folder.iterdir()) == []
 
     def test_every_update_has_a_seed_of_its_own(self, outbox):
-        outbox.keep(real(2))
+        outbox.add(real(2))
         helper = Listener(202)
         flush_shares(outbox, Listener(202).peer, helper.peer, ONCE)
         first, second = (unpack_seed_share(body).seed for body in helper.bodies)
@@ -278,23 +278,23 @@ class TestPush:
     @pytest.mark.parametrize("damaged", [b"", b"x" * 32, b"x" * 69, b"\xff" * 68])
     def test_update_with_a_damaged_seed_is_dropped_unsent(self, outbox, damaged):
         """An update whose seed is damaged is dropped, and nothing is sent."""
-        outbox.seed(f"{1:032x}", lambda: damaged)
+        outbox.load_secret(f"{1:032x}", lambda: damaged)
         leader, helper = Listener(202), Listener(202)
         flushed = flush_shares(outbox, leader.peer, helper.peer, ONCE)
         assert (len(flushed.refused), leader.bodies, helper.bodies) == (1, [], [])
 
     def test_a_seed_is_chosen_once_however_many_ask(self, outbox):
-        assert {outbox.seed("1" * 32, lambda number=number: bytes([number])) for number in range(3)} == {b"\0"}
-        outbox.drop("1" * 32)
-        assert outbox.seed("1" * 32, lambda: b"new") == b"new"
+        assert {outbox.load_secret("1" * 32, lambda number=number: bytes([number])) for number in range(3)} == {b"\0"}
+        outbox.remove("1" * 32)
+        assert outbox.load_secret("1" * 32, lambda: b"new") == b"new"
         (outbox.folder / f"{'2' * 32}.seed").mkdir()
         with pytest.raises(HistoryError):
-            outbox.seed("2" * 32, lambda: b"new")
+            outbox.load_secret("2" * 32, lambda: b"new")
 
     def test_update_of_another_schema_is_refused_before_sending(self, outbox):
         """An update of another schema is refused before anything is sent."""
-        outbox.drop(f"{1:032x}")
-        outbox.keep(real(3, schema="e" * 16))
+        outbox.remove(f"{1:032x}")
+        outbox.add(real(3, schema="e" * 16))
         leader, helper = Listener(202), Listener(202)
         flushed = flush_shares(outbox, leader.peer, helper.peer, ONCE)
         assert (len(flushed.refused), leader.bodies, helper.bodies) == (1, [], [])
@@ -303,7 +303,7 @@ class TestPush:
         """With a helper, shares are sent and nothing else, and both are on record."""
         home, leader, helper = ProjectStore(str(tmp_path)), Listener(202), Listener(202)
         save_model(home, pack_model(load_starter_model()._replace(shares=5)), "", leader.peer.url, 0.0)
-        Outbox(tmp_path / "outbox").keep(real())
+        Outbox(tmp_path / "outbox").add(real())
         second = Endpoint("https://two.example", helper.peer.send)
         flushed = push_pending(home, AggregatorLink(leader.peer.url, leader.peer.send, ONCE, second))
         assert len(flushed.sent) == 1
@@ -315,7 +315,7 @@ class TestPush:
         """Without a helper, nothing is sent to an aggregator of shares."""
         home, asked = ProjectStore(str(tmp_path)), []
         body = pack_model(load_starter_model()._replace(shares=5 if kept_from == "https://one.example" else 0))
-        Outbox(tmp_path / "outbox").keep(real())
+        Outbox(tmp_path / "outbox").add(real())
         if kept_from:
             save_model(home, body, "", kept_from, 0.0)
 

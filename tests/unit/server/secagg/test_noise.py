@@ -23,7 +23,7 @@ class TestNoise:
         """The noise that a leader asks for is in the sum and so in its next version."""
         outbox, updates = Outbox(tmp_path / "outbox"), [drawn(number) for number in range(5)]
         for update in updates:
-            outbox.keep(pack_update(update))
+            outbox.add(pack_update(update))
         with (
             helper(tmp_path) as (second, _),
             leader(tmp_path, second, "--noise", "0.25", "--buffer", "5") as (first, _),

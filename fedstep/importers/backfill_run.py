@@ -1,4 +1,7 @@
-"""A history in memory while past builds are learned into it, in the order in which they ended. Needs scikit-learn."""
+"""Record and learn past builds in the order in which they ended (`fedstep backfill`). Needs scikit-learn.
+
+Summary and models stay in memory meanwhile and are stored every 30 seconds: docs/decisions/0006.
+"""
 
 import gc
 import os
@@ -13,7 +16,7 @@ from hashlib import blake2b
 from itertools import count, takewhile
 from pathlib import Path
 
-from fedstep.errors import HistoryError, MissingExtra
+from fedstep.errors import HistoryError
 from fedstep.features.rows import build_examples, plan_build, stream_name
 from fedstep.federation.messages import pack_update
 from fedstep.federation.model_cache import CachedModel, load_model
@@ -41,29 +44,29 @@ from fedstep.pipeline.train import identify_build, sampling_rule
 from fedstep.schema.schema import schema
 from fedstep.types import Dropped, Duration, FinishedBuild, Unavailable
 
-STORE_EVERY = 30.0  # seconds: what is learned again after a kill, from the records, which are written at once
-COLLECT_EVERY = 100_000  # test results: the collector is off in commands, and parsers are cycles
-MAX_WARNINGS = 20  # warnings; the others are counted
+STORE_EVERY = 30.0  # seconds; after a kill, this much is learned again from the records, which are written at once
+COLLECT_EVERY = 100_000  # test results; commands turn the garbage collector off, and parsers are reference cycles
+MAX_WARNINGS = 20  # more are counted
 
 ALL_BUILDS, SINGLE_PROCESS = BuildFilter(), WorkerPool(jobs=1)
 
-Progress = Callable[[int, int], None]  # things of the source done, test results so far
+Progress = Callable[[int, int], None]  # (items of the source done, test results so far)
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillResult:
-    """What went in: builds recorded now, builds known before, test results read, rows learned; and what did not."""
+    """What a backfill recorded and learned, and what it could not."""
 
-    recorded: int = 0
-    known: int = 0
-    tests: int = 0
-    rows: int = 0
+    recorded: int = 0  # builds
+    known: int = 0  # builds that were in the history before
+    tests: int = 0  # test results read
+    rows: int = 0  # examples learned
     dropped: int = 0  # builds that could not be read
     warnings: tuple[str, ...] = ()
 
 
 def backfill(
-    home: ProjectStore,
+    store: ProjectStore,
     source: ImportSource,
     build_filter: BuildFilter = ALL_BUILDS,
     keep: int = 500,
@@ -71,82 +74,82 @@ def backfill(
     progress: Progress = lambda _done, _results: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> BackfillResult:
-    """Record and learn every wanted build of the source, in the order in which they ended; a build counts once.
+    """Record and learn every build of the source that `build_filter` selects, in the order in which they ended.
 
-    Whatever stops it (Ctrl-C, a source that fails), what was learned until then is stored, and the next run goes on.
-    Raises MissingExtra without scikit-learn, HistoryError, and what the source raises.
+    A build counts once. Whatever stops the backfill (Ctrl-C, a source that fails), what was learned until then is
+    stored, and the next run continues. Raise HistoryError, and what the source raises.
     """
-    with exclusive(home):
-        work = _BackfillRun(home, ALL_BUILDS if source.chosen else build_filter, keep, progress, clock)
+    with exclusive(store):
+        run = _BackfillRun(store, ALL_BUILDS if source.chosen else build_filter, keep, progress, clock)
         try:
             for dropped in source.dropped:
-                work.drop(dropped)
-            for read in order_by_end(read_all(source._replace(items=work.unknown(source.items)), pool)):
-                work.take(read)
-            work.lessons.finish()
+                run.count_dropped(dropped)
+            for build in order_by_end(read_all(source._replace(items=run.skip_known(source.items)), pool)):
+                run.learn(build)
+            run.trainer.finish()
         finally:
-            work.lessons.finish_again()
-            work.lessons.store(keep)
-    save_prediction(home, work.kept, load_predictor(home, work.kept))
-    return work.result()
+            run.trainer.finish_relearning()
+            run.trainer.save(keep)
+    save_prediction(store, run.cached, load_predictor(store, run.cached))
+    return run.result()
 
 
 class _BackfillRun:
-    """One backfill on its way."""
+    """The progress and the counts of one backfill."""
 
     def __init__(
-        self, home: ProjectStore, build_filter: BuildFilter, keep: int, progress: Progress, clock: Callable[[], float]
+        self, store: ProjectStore, build_filter: BuildFilter, keep: int, progress: Progress, clock: Callable[[], float]
     ) -> None:
-        self.kept = load_model(home)
-        self.lessons = _lessons(home, self.kept)
+        self.cached = load_model(store)
+        self.trainer = BackfillTrainer(store, self.cached)
         self.build_filter, self.keep, self.progress, self.clock = build_filter, keep, progress, clock
-        self.total, self.done, self.tidied, self.stored_at = BackfillResult(), 0, 0, clock()
+        self.total, self.done, self.collected_at, self.saved_at = BackfillResult(), 0, 0, clock()
 
-    def unknown(self, items: Iterable[ImportItem]) -> Iterator[ImportItem]:
-        """Those that have to be read; the others count as known."""
-        for one in items:
+    def skip_known(self, items: Iterable[ImportItem]) -> Iterator[ImportItem]:
+        """Yield the items that have to be read, and count the builds of the others as known."""
+        for item in items:
             self.done += 1
-            if known := self.lessons.known_under(one.key):
+            if known := self.trainer.count_known(item.key):
                 self.total = replace(self.total, known=self.total.known + known)
                 self.progress(self.done, self.total.tests)
             else:
-                yield one
+                yield item
 
-    def take(self, read: ImportedBuild) -> None:
-        """Learn a build that was read, and store everything now and then."""
-        if isinstance(read.found, Dropped):
-            self.drop(read.found)
-        elif self.build_filter.has(read.found):
-            self._learn(read.found)
-        self.lessons.note(read.key, read.builds)
+    def learn(self, imported: ImportedBuild) -> None:
+        """Record and learn a build that was read, and save everything every STORE_EVERY seconds."""
+        if isinstance(imported.found, Dropped):
+            self.count_dropped(imported.found)
+        elif self.build_filter.has(imported.found):
+            self._learn_build(imported.found)
+        self.trainer.mark_known(imported.key, imported.builds)
         self.progress(self.done, self.total.tests)
-        if self.total.tests - self.tidied >= COLLECT_EVERY:
-            self.tidied = self.total.tests
+        if self.total.tests - self.collected_at >= COLLECT_EVERY:
+            self.collected_at = self.total.tests
             gc.collect()
-        if self.clock() - self.stored_at >= STORE_EVERY:
-            self.lessons.store(self.keep)
-            self.stored_at = self.clock()
+        if self.clock() - self.saved_at >= STORE_EVERY:
+            self.trainer.save(self.keep)
+            self.saved_at = self.clock()
 
-    def drop(self, dropped: Dropped) -> None:
-        """Name a build that cannot be used."""
+    def count_dropped(self, dropped: Dropped) -> None:
+        """Count a build that cannot be used, with a warning."""
         self._warn(f"{dropped.source} {dropped.reason}")
         self.total = replace(self.total, dropped=self.total.dropped + 1)
 
     def result(self) -> BackfillResult:
-        """The counts; warnings of one kind are named a few times and then counted."""
-        warnings = (*self.total.warnings, *self.lessons.warnings)
+        """Return the counts and the first MAX_WARNINGS warnings."""
+        warnings = (*self.total.warnings, *self.trainer.warnings)
         more = len(warnings) - MAX_WARNINGS
-        shown = warnings[:MAX_WARNINGS] + ((f"{more} more like these are not shown",) if more > 0 else ())
-        return replace(self.total, rows=self.lessons.rows, warnings=shown)
+        first = warnings[:MAX_WARNINGS] + ((f"{more} more like these are not shown",) if more > 0 else ())
+        return replace(self.total, rows=self.trainer.rows, warnings=first)
 
-    def _learn(self, evidence: FinishedBuild) -> None:
-        reports, total = evidence.reports, self.total
+    def _learn_build(self, finished: FinishedBuild) -> None:
+        reports, total = finished.reports, self.total
         lost = [item for item in reports.dropped if not item.kept]
-        if self.lessons.learn(evidence):
+        if self.trainer.learn(finished):
             self.total = replace(total, recorded=total.recorded + 1, tests=total.tests + len(reports.tests))
             if lost:
                 more = f" ({len(lost) - 1} more in this build)" if len(lost) > 1 else ""
-                self._warn(f"{evidence.situation.ci.run}: {lost[0].source} {lost[0].reason}{more}")
+                self._warn(f"{finished.situation.ci.run}: {lost[0].source} {lost[0].reason}{more}")
         else:
             self.total = replace(total, known=total.known + 1, tests=total.tests + len(reports.tests))
 
@@ -154,41 +157,32 @@ class _BackfillRun:
         self.total = replace(self.total, warnings=(*self.total.warnings, text))
 
 
-def _lessons(home: ProjectStore, kept: CachedModel) -> "BackfillTrainer":
-    try:
-        pass
-    except ImportError as error:
-        remedy = "Run: pip install 'fedstep[train]'"
-        raise MissingExtra(f"nothing was learned, {error.name or 'scikit-learn'} is not installed", remedy) from error
-    return BackfillTrainer(home, kept)
-
-
 class ImportedBuilds:
-    """Keyed hashes of builds, and of what they were read from; one a line in a file that only grows."""
+    """The file of what was imported: keyed hashes of builds and of the items they were read from, one per line."""
 
-    def __init__(self, home: ProjectStore) -> None:
-        self.path = home.path(IMPORTED)
-        lines = home.read(IMPORTED).decode("ascii", "replace").split("\n")
+    def __init__(self, store: ProjectStore) -> None:
+        self.path = store.path(IMPORTED)
+        lines = store.read(IMPORTED).decode("ascii", "replace").split("\n")
         self.names = {line for line in lines if len(line) == 32}
-        self.whole = not lines[-1]  # else the last line was cut off by a full disk or a kill
+        self.ends_with_newline = not lines[-1]  # else a full disk or a kill cut the last line off
 
     def __contains__(self, name: str) -> bool:
         return name in self.names
 
     def add(self, names: Iterable[str]) -> None:
-        """Remember these. HistoryError where the file cannot be written."""
-        fresh = [name for name in names if name not in self.names]
-        if not fresh:
+        """Append the names that are not in the file yet. Raise HistoryError where it cannot be written."""
+        new_names = [name for name in names if name not in self.names]
+        if not new_names:
             return
-        self.names.update(fresh)
-        text = ("" if self.whole else "\n") + "".join(f"{name}\n" for name in fresh)
+        self.names.update(new_names)
+        text = ("" if self.ends_with_newline else "\n") + "".join(f"{name}\n" for name in new_names)
         try:
             with open(self.path, "ab") as file:
                 file.write(text.encode())
         except OSError as error:
             remedy = "Free space or point --history at a folder that can be written"
             raise HistoryError(f"cannot write {os.path.basename(self.path)}: {error.strerror}", remedy) from error
-        self.whole = True
+        self.ends_with_newline = True
 
 
 VENDORS = ("github", "gitlab", "jenkins")
@@ -196,31 +190,36 @@ CLOCK_TOLERANCE = 60.0  # seconds by which the clocks of a runner and of its ser
 
 
 class DuplicateFilter:
-    """The records of a log that no import made. A name holds a digest of the reports, which a server may not have."""
+    """Recognise builds that a step of fedstep recorded itself: the log's records that no import made.
+
+    Their names do not match those of an import, because a name depends on the digest of the reports, and a CI server
+    does not always have the same reports.
+    """
 
     def __init__(self, log: RecordLog, files: list[str]) -> None:
         self.files = files
         self.read = lru_cache(maxsize=32)(log.read)
 
-    def has(self, evidence: FinishedBuild) -> bool:
-        """Whether a step of the same job, matrix cell and branch was recorded while this build ran."""
-        ci = evidence.situation.ci
+    def has(self, finished: FinishedBuild) -> bool:
+        """Tell whether a step of the same job, matrix cell and branch was recorded while this build ran."""
+        ci = finished.situation.ci
         if not self.files or ci.vendor not in VENDORS:
             return False
-        first = bisect_left(self.files, _place(evidence.situation.started_at - CLOCK_TOLERANCE))
-        last = bisect_right(self.files, _place(evidence.finished_at + CLOCK_TOLERANCE))
+        first = bisect_left(self.files, _file_prefix(finished.situation.started_at - CLOCK_TOLERANCE))
+        last = bisect_right(self.files, _file_prefix(finished.finished_at + CLOCK_TOLERANCE))
         records = (self.read(file) for file in self.files[first:last])
-        return any(not isinstance(one, Dropped) and _is_twin(one, evidence) for one in records)
+        return any(not isinstance(record, Dropped) and _is_duplicate(record, finished) for record in records)
 
 
-def _place(seconds: float) -> str:
+def _file_prefix(seconds: float) -> str:
+    """Return how the files of records that ended at this time begin; they sort by time."""
     return f"{max(0, round(seconds * 1000)):014d}"
 
 
-def _is_twin(entry: BuildRecord, evidence: FinishedBuild) -> bool:
-    ci = evidence.situation.ci
+def _is_duplicate(entry: BuildRecord, finished: FinishedBuild) -> bool:
+    ci = finished.situation.ci
     job, cell, _ = [*entry.stream.rsplit("|", 2), "", ""][:3]
-    # A cell is what the workflow's author calls it: compared by its words, {"os": "linux"} is linux.
+    # Compared by its words, because its form varies: {"os": "linux"} and linux are the same cell.
     return job == ci.job and entry.branch == ci.branch and _words(ci.cell) <= _words(cell)
 
 
@@ -229,131 +228,132 @@ def _words(text: str) -> set[str]:
 
 
 class BackfillTrainer:
-    """What has been learned so far. Records are written at once, the caches made from them by `store`."""
+    """Learn builds into the state in memory. Records are written at once, the caches made from them by `save`."""
 
-    def __init__(self, home: ProjectStore, kept: CachedModel) -> None:
-        self.home, self.kept = home, kept
-        state, files = load_state(home), home.log.files()
-        self.state = replace(state, summary=forget_pruned(home, state.summary))
-        self.ledger = ImportedBuilds(home)
+    def __init__(self, store: ProjectStore, cached: CachedModel) -> None:
+        self.store, self.cached = store, cached
+        state, files = load_state(store), store.log.files()
+        self.state = replace(state, summary=forget_pruned(store, state.summary))
+        self.imported = ImportedBuilds(store)
         self.names = {build_name(file) for file in files}
-        self.twins = DuplicateFilter(home.log, [file for file in files if build_name(file) not in self.ledger])
+        self.duplicates = DuplicateFilter(store.log, [file for file in files if build_name(file) not in self.imported])
         self.unlearned = deque(file for file in files if file not in self.state.summary.seen)
         self.newest = max(self.state.summary.seen, default="")  # learned before this import
-        self.due = sampling_rule(home)
+        self.due = sampling_rule(store)
         self.rows = 0
         self.warnings: list[str] = []
-        self._again: set[bytes] | None = None  # rows of records that are learned a second time, and were sent
-        self._waited: set[bytes] = set()  # rows that waited to be sent before that
-        if is_learned_state_lost(home):
-            self._start_again(load_unsent(home))
+        # While all records are learned a second time: digests of the examples that must not be sent again.
+        self._sent_before: set[bytes] | None = None
+        self._unsent: set[bytes] = set()  # digests of the examples that waited to be sent before that
+        if is_learned_state_lost(store):
+            self._start_again(load_unsent(store))
 
-    def known_under(self, key: tuple[str, ...]) -> int:
-        """How many builds imports have learned from this thing of a source; 0 where it has to be read."""
+    def count_known(self, key: tuple[str, ...]) -> int:
+        """Return how many builds were imported from the item with this key; 0 where it has to be read."""
         if not key:
             return 0
-        names = (self.home.keyed("import", *key, str(number)) for number in count())
-        return sum(1 for _ in takewhile(self.ledger.__contains__, names))
+        names = (self.store.keyed("import", *key, str(number)) for number in count())
+        return sum(1 for _ in takewhile(self.imported.__contains__, names))
 
-    def note(self, key: tuple[str, ...], builds: int) -> None:
-        """Remember that all builds of this thing are in the history."""
+    def mark_known(self, key: tuple[str, ...], builds: int) -> None:
+        """Record that all builds of the item with this key are in the history."""
         if key:
-            self.ledger.add([self.home.keyed("import", *key, str(number)) for number in range(builds)])
+            self.imported.add([self.store.keyed("import", *key, str(number)) for number in range(builds)])
 
-    def learn(self, evidence: FinishedBuild) -> bool:
-        """Record and learn a build; False for one that the history has, or had before it was pruned."""
-        build = identify_build(self.home, evidence)
-        if build.name in self.names or build.name in self.ledger or self.twins.has(evidence):
+    def learn(self, finished: FinishedBuild) -> bool:
+        """Record and learn a build; return False for one that the history has, or had before it was pruned."""
+        build = identify_build(self.store, finished)
+        if build.name in self.names or build.name in self.imported or self.duplicates.has(finished):
             return False
-        self._catch_up(f"{max(0, round(evidence.finished_at * 1000)):014d}")
+        self._catch_up(_file_prefix(finished.finished_at))
         summary = self.state.summary
-        source = evidence.duration.source if isinstance(evidence.duration, Duration) else ""
-        author = author_key(self.home, evidence.situation)
-        planned = plan_build(evidence.situation, stream_name(evidence.situation.ci, source), author)
+        source = finished.duration.source if isinstance(finished.duration, Duration) else ""
+        author = author_key(self.store, finished.situation)
+        planned = plan_build(finished.situation, stream_name(finished.situation.ci, source), author)
         rows = build_examples(summary, build, planned, self.due)
         entry = make_record(build, planned.stream, author)._replace(schema=schema().digest, rows=rows)
-        file = self.home.log.append(entry)
+        file = self.store.log.append(entry)
         self.names.add(build.name)
-        self.ledger.add([build.name])
-        self._take(file, fresh=True)
+        self.imported.add([build.name])
+        self._learn_file(file, is_new=True)
         return True
 
     def finish(self) -> None:
-        """Learn the records that ended after the last build imported, and store everything."""
+        """Learn the records that ended after the last imported build."""
         while self.unlearned:
-            self._take(self.unlearned.popleft())
+            self._learn_file(self.unlearned.popleft())
 
-    def finish_again(self) -> None:
-        """`finish`, if records are being learned once more: left for later, their rows would be sent once more."""
-        if self._again is not None:
+    def finish_relearning(self) -> None:
+        """Call `finish` if records are being learned again; learned later, their examples would be sent again."""
+        if self._sent_before is not None:
             self.finish()
 
-    def store(self, keep: int) -> None:
+    def save(self, keep: int) -> None:
         """Write the caches, then leave the `keep` newest records in the log."""
-        summary = forget_pruned(self.home, self.state.summary)
+        summary = forget_pruned(self.store, self.state.summary)
         self.state = replace(self.state, summary=summary)
-        save_state(self.home, self.state)
-        self.home.log.prune(keep)
+        save_state(self.store, self.state)
+        self.store.log.prune(keep)
 
     def _catch_up(self, ended: str) -> None:
-        """Learn the records of the log that ended before this; from the first again if later ones are learned."""
+        """Learn the log's records that ended before; start from the first again if later ones are learned already."""
         if ended < self.newest:
             self._start_again(self.state.backlog.waiting)
         while self.unlearned and self.unlearned[0] < ended:
-            self._take(self.unlearned.popleft())
+            self._learn_file(self.unlearned.popleft())
 
     def _start_again(self, waiting: Mapping[str, Sequence[LabelledExample]]) -> None:
-        """Learn all records once more; of their rows only those that waited until now are sent."""
+        """Learn all records again; of their examples only those in `waiting` are sent."""
         self.newest = ""
-        self._waited = {_mark(task, ripe.row) for task, rows in waiting.items() for ripe in rows}
-        self._again = set()
-        self.unlearned = deque(self.home.log.files())
+        self._unsent = {_digest(task, example.row) for task, rows in waiting.items() for example in rows}
+        self._sent_before = set()
+        self.unlearned = deque(self.store.log.files())
         self.state, self.rows = LearnedState(), 0
 
-    def _take(self, file: str, fresh: bool = False) -> None:
-        """Fold in and learn one record, as it stands in the log."""
-        entry = self.home.log.read(file)
+    def _learn_file(self, file: str, is_new: bool = False) -> None:
+        """Learn one record as it was written to the log."""
+        entry = self.store.log.read(file)
         if isinstance(entry, Dropped):
             self.warnings.append(f"{entry.source} is skipped: {entry.reason}")
             self.state = replace(self.state, summary=replace(self.state.summary, seen=self.state.summary.seen | {file}))
             return
-        self._learn(file, entry, fresh)
+        self._learn_record(file, entry, is_new)
 
-    def _learn(self, file: str, entry: BuildRecord, fresh: bool) -> None:
+    def _learn_record(self, file: str, entry: BuildRecord, is_new: bool) -> None:
         state = self.state
         summary = apply_record(state.summary, file, entry)
-        learned = learn_record(state.correction, state.backlog, entry, summary.tests, self.kept.model.production)
+        learned = learn_record(state.correction, state.backlog, entry, summary.tests, self.cached.model.production)
         backlog = learned.backlog
-        if self.kept.url:
-            backlog = self._sent(self._without_second_turn(backlog, entry, fresh))
+        if self.cached.url:
+            backlog = self._make_update(self._remove_sent(backlog, entry, is_new))
         self.rows += learned.ripened
         self.state = LearnedState(summary, learned.correction, backlog)
 
-    def _sent(self, backlog: ExampleQueue) -> ExampleQueue:
-        """The backlog without the rows of full batches, which are in the outbox now, where it is our turn."""
-        if not may_contribute(self.home, self.kept):
+    def _make_update(self, backlog: ExampleQueue) -> ExampleQueue:
+        """Add an update of the full batches to the outbox, if one may be made, and return the rest of the queue."""
+        if not may_contribute(self.store, self.cached):
             return backlog
-        update, backlog = make_update(backlog, self.kept.model, self.home.keyed)
+        update, backlog = make_update(backlog, self.cached.model, self.store.keyed)
         if not isinstance(update, Unavailable):
-            Outbox(Path(self.home.outbox)).add(pack_update(update))
-            record_contribution(self.home, self.kept)
+            Outbox(Path(self.store.outbox)).add(pack_update(update))
+            record_contribution(self.store, self.cached)
         return backlog
 
-    def _without_second_turn(self, backlog: ExampleQueue, entry: BuildRecord, fresh: bool) -> ExampleQueue:
-        """The backlog without rows that were sent before: of records that are learned again only what waited still."""
-        if self._again is None:
+    def _remove_sent(self, backlog: ExampleQueue, entry: BuildRecord, is_new: bool) -> ExampleQueue:
+        """Return the queue without examples that were sent before: of relearned records, all but the unsent ones."""
+        if self._sent_before is None:
             return backlog
-        if not fresh:
-            rows = ((task, row) for task, rows in entry.rows.items() for row in rows)
-            self._again |= {_mark(task, row) for task, row in rows} - self._waited
-        first_time = {
-            task: tuple(ripe for ripe in rows if _mark(task, ripe.row) not in self._again)
+        if not is_new:
+            examples = ((task, example) for task, rows in entry.rows.items() for example in rows)
+            self._sent_before |= {_digest(task, example) for task, example in examples} - self._unsent
+        unsent = {
+            task: tuple(example for example in rows if _digest(task, example.row) not in self._sent_before)
             for task, rows in backlog.waiting.items()
         }
-        return backlog._replace(waiting=first_time)
+        return backlog._replace(waiting=unsent)
 
 
-def _mark(task: str, row: Example) -> bytes:
-    """A row by what it says; its run number changes when the table is made again."""
-    text = f"{task}\0{row.subject}\0{row.indices}\0{row.values}"
+def _digest(task: str, example: Example) -> bytes:
+    """Return a hash of an example's content; its run number changes when the table is made again."""
+    text = f"{task}\0{example.subject}\0{example.indices}\0{example.values}"
     return blake2b(text.encode(errors="replace"), digest_size=8).digest()

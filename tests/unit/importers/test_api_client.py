@@ -109,7 +109,7 @@ class TestKeptAnswers:
     def test_the_answers_kept_stay_few(self, tmp_path: Path) -> None:
         answers = ResponseCache(new_home(tmp_path))
         for number in range(MAX_FILES + 5):
-            answers.keep(f"u{number}", CachedResponse("e", "", b"[]"))
+            answers.save(f"u{number}", CachedResponse("e", "", b"[]"))
         assert len(list((tmp_path / "answers").iterdir())) <= MAX_FILES
 
 

@@ -2,9 +2,10 @@
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ from fedstep.errors import MissingExtra, UsageError
 from fedstep.federation.messages import MOST_NOISE, NOISE
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from fedstep.server.settings import Settings
     from fedstep.server.storage.store import Store
 
 MANY, LEVEL = click.IntRange(0), click.Choice(["debug", "info", "warning"])
@@ -100,18 +104,8 @@ PROMISING = combine(
 )
 
 
-def promising(given: Options) -> dict[str, Any]:
-    """The settings that these options mean, by name; none without an epsilon. Raises UsageError for terms alone."""
-    from fedstep.federation.messages import PrivacyGuarantee
-
-    if given["privacy_epsilon"] is None:
-        _check_silence()
-        return {}
-    return {"promise": PrivacyGuarantee(*(given[name] for name in ("privacy_epsilon", *TERMS)))}
-
-
-def _check_silence() -> None:
-    """Raises UsageError where somebody gave terms of a promise: without an epsilon there is none."""
+def _check_privacy_terms() -> None:
+    """Raise UsageError where terms of a privacy guarantee were given: without an epsilon there is none."""
     idle = explicit_options(*TERMS)
     if idle:
         raise UsageError(
@@ -141,17 +135,47 @@ SHARING = combine(
 )
 
 
-def sharing(given: Options) -> dict[str, Any]:
-    """The settings that these options mean, by name. Raises UsageError for noise that nobody would add."""
-    if given["role"] != "leader" and explicit_options("noise"):
+def _mode(given: Options) -> dict[str, Any]:
+    """Return the setting `mode` where these options ask for another than the plain one. Raise UsageError."""
+    role, private = given["role"], given["privacy_epsilon"] is not None
+    if role != "leader" and explicit_options("noise"):
         raise UsageError(
-            f"--role {given['role']} has no noise, and --noise would do nothing",
+            f"--role {role} has no noise, and --noise would do nothing",
             "Give it to the leader, or leave it out, in the environment and in files, too.",
         )
     if isnan(given["noise"]):
         raise UsageError("--noise is not a number", f"Give one from 0 to {MOST_NOISE:g}.")
-    plain = {name: given[name] for name in ("role", "peer", "fewest", "noise")}
-    return plain | {"peer_token": given["peer_token"].strip()}
+    if private and role != "alone":
+        raise UsageError(
+            f"of --role {role} no noise is accounted for, and --privacy-epsilon promises that", "Choose one of the two."
+        )
+    if private:
+        from fedstep.federation.messages import PrivacyGuarantee
+        from fedstep.server.dp.private_step import DifferentialPrivacy
+
+        terms = PrivacyGuarantee(*(given[name] for name in ("privacy_epsilon", *TERMS)))
+        return {"mode": DifferentialPrivacy(terms)}
+    _check_privacy_terms()
+    if role == "leader":
+        from fedstep.server.secagg.secure_aggregation import SecureAggregation
+
+        return {
+            "mode": SecureAggregation(
+                given["peer"], given["peer_token"].strip(), min_projects=given["fewest"], noise=given["noise"]
+            )
+        }
+    return {}
+
+
+def _app_factory(given: Options) -> "Callable[[Settings], Starlette]":
+    """Return what makes the application of this role."""
+    if given["role"] == "helper":
+        from fedstep.server.secagg.helper import create_helper_app
+
+        return partial(create_helper_app, secret=given["peer_token"].strip(), min_projects=given["fewest"])
+    from fedstep.server.app import create_app
+
+    return create_app
 
 
 @click.command()
@@ -188,8 +212,8 @@ def serve(**given: Any) -> int:
     starter = b"" if given["from_zero"] else load_starter_bytes()
     gate = None if given["ungated"] else Gate()
     settings = Settings(given["host"], given["port"], given["store"], tokens, starter, folding=folding, gate=gate)
-    settings = replace(settings, **guards(given), **sharing(given), **promising(given))
-    run_server(settings, lambda url: echo_warnings(f"aggregator on {url}, Ctrl-C stops it"))
+    settings = replace(settings, **guards(given), **_mode(given))
+    run_server(settings, lambda url: echo_warnings(f"aggregator on {url}, Ctrl-C stops it"), _app_factory(given))
     return 0
 
 

@@ -1,11 +1,13 @@
-"""The aggregator as a web application: its routes, and `serve`, which runs it."""
+"""The aggregator as an ASGI application."""
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,102 +16,111 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from fedstep.federation.messages import shape
-from fedstep.schema.schema import Schema, schema
+from fedstep.federation.messages import shape as schema_shape
+from fedstep.schema.schema import Schema
+from fedstep.schema.schema import schema as load_schema
 from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.inputs import CurrentModels
-from fedstep.server.aggregation.schema_migration import names_of
-from fedstep.server.aggregation.step import starting_vectors
+from fedstep.server.aggregation.step import coordinate_names, initial_vectors
 from fedstep.server.auth import RequestGuard, read_project
 from fedstep.server.dashboard.page import DashboardPage
-from fedstep.server.dashboard.snapshot import DashboardReader, ShareDashboardReader
-from fedstep.server.dp.private_step import promised
+from fedstep.server.dashboard.snapshot import DashboardReader
 from fedstep.server.health import HealthEndpoints
 from fedstep.server.http_messages import HttpProblem, as_json, on_crash, on_http_error, on_problem
-from fedstep.server.listener import checked, listener, run, start_logging
 from fedstep.server.metrics import Metrics, ObservedStore, TimedApp
-from fedstep.server.models import LegacyModels, ServedModel, served
+from fedstep.server.mode import ModeContext, Routes
+from fedstep.server.models import ModelEndpoint
 from fedstep.server.openapi import document
 from fedstep.server.settings import Settings
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
 from fedstep.server.tokens import TokenBook
-from fedstep.server.update_endpoint import PATH, FastRoute, UpdateEndpoint, schema_mismatch
+from fedstep.server.update_endpoint import PATH, FastRoute, UpdateEndpoint
 from fedstep.server.writer import QueueFull, Writer
 
 MOST_LISTED = 200  # versions and verdicts
 log = logging.getLogger("fedstep.server")
 T = TypeVar("T")
-Routes: TypeAlias = Mapping[tuple[str, str], Callable[..., object]]  # what answers, by method and path
-Lifespan: TypeAlias = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
 
-def serve(
-    settings: Settings, ready: Callable[[str], None] = print, make: Callable[[Settings], Starlette] | None = None
-) -> None:
-    """Runs the aggregator until SIGTERM or Ctrl+C. `ready` gets its URL as soon as connections are taken (port 0: any).
+def create_app(settings: Settings, schema: Schema | None = None, clock: Callable[[], float] = time.time) -> Starlette:
+    """Return the ASGI application of an aggregator with its store open. Raise UsageError for settings that cannot work.
 
-    Raises UsageError for settings that cannot work, before anything listens.
+    `schema` is the one of this version of fedstep unless it is given; `clock` returns seconds since 1970.
     """
-    start_logging(settings.log_format, settings.log_level)
-    scheme = "https" if settings.tls and checked(settings.tls) else "http"
-    app = (make or make_app)(settings)
-    door = listener(settings.host, settings.port)
-    host = f"[{settings.host.strip('[]')}]" if ":" in settings.host else settings.host
-    ready(f"{scheme}://{host}:{door.getsockname()[1]}")
-    run(app, door, settings, app.state.stopping)
+    schema = schema or load_schema()
+    shape, mode, rules = schema_shape(schema), settings.mode, {**default_rules(schema), **settings.rules}
+    metrics, tokens = Metrics(discreet=mode.discreet), TokenBook(settings.store)
+    guard = RequestGuard(settings, tokens)
 
+    store = ObservedStore(settings.store, shape, metrics, mode)
+    store.start(initial_vectors(settings.starter, shape), clock(), coordinate_names(schema))
+    current = store.current()
+    aggregate = partial(mode.aggregate, rules=rules, gate=settings.gate)
+    writer = Writer(store, mode.buffer_policy(settings.folding), aggregate, settings.limits.queue, clock)
 
-def make_app(settings: Settings, ours: Schema | None = None, clock: Callable[[], float] = time.time) -> Starlette:
-    """The application with its store open. Raises UsageError for settings that cannot work."""
-    aggregator = AggregatorApp(settings, ours or schema(), clock)
-    straight = Middleware(FastRoute, path=PATH, to=aggregator.update)
-    return application(aggregator, aggregator.routes(), aggregator.lifespan, straight)
+    models = ModelEndpoint(settings.store, shape.digest, mode.terms)
+    reader = DashboardReader(settings.store, shape, settings.gate, mode)
+    page = DashboardPage(reader, metrics.text, schema, settings.gate, clock)
+    aggregator = Aggregator(guard, tokens, metrics, writer, models, page, current, as_json(document(shape)))
 
+    bounds = {name: task.clip for name, task in rules.items()}
+    update = UpdateEndpoint(
+        guard,
+        settings.limits,
+        shape,
+        bounds,
+        partial(offer_update, writer),
+        metrics,
+        partial(refuse, metrics),
+        not mode.discreet,
+    )
+    routes: dict[tuple[str, str], Callable[..., Any]] = {**aggregator.routes(), ("POST", PATH): update}
+    service = mode.create_service(ModeContext(settings, schema, rules, metrics, clock))
+    routes |= service.routes() if service else {}
 
-def application(aggregator: "AggregatorApp", routes: Routes, lifespan: Lifespan, *straight: Middleware) -> Starlette:
-    """The application of an aggregator that answers these routes and works as long as `lifespan` lasts."""
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(aggregator.lifespan())
+            if service:
+                await stack.enter_async_context(service.lifespan())
+            yield
+
+    fast = [Middleware(FastRoute, path=PATH, to=update)] if routes["POST", PATH] is update else []
     app = Starlette(
-        routes=[Route(path, answer, methods=[method]) for (method, path), answer in routes.items()],
-        middleware=[Middleware(TimedApp, metrics=aggregator.metrics), *straight],
-        exception_handlers={HttpProblem: aggregator.refuse, HTTPException: on_http_error, Exception: on_crash},
+        routes=[Route(path, endpoint, methods=[method]) for (method, path), endpoint in routes.items()],
+        middleware=[Middleware(TimedApp, metrics=metrics), *fast],
+        exception_handlers={
+            HttpProblem: partial(refuse, metrics),
+            HTTPException: on_http_error,
+            Exception: on_crash,
+        },
         lifespan=lifespan,
     )
-    app.state.stopping = aggregator.stopping
+    app.state.stopping = aggregator.health_endpoints.stop
     return app
 
 
-class AggregatorApp:
-    """The routes, and the writer behind them."""
+@dataclass
+class Aggregator:
+    """The parts of an aggregator, and the endpoints that need more than one of them."""
 
-    def __init__(self, settings: Settings, ours: Schema, clock: Callable[[], float]) -> None:
-        self._limits, self._shape, self._terms = settings.limits, shape(ours), settings.terms
-        self._rules = {**default_rules(ours), **settings.rules}
-        self._kept = kept = promised(settings, self._rules)
-        self.metrics, self._book = Metrics(discreet=bool(kept.budget)), TokenBook(settings.store)
-        self._door = RequestGuard(settings, self._book)
-        self._operations = HealthEndpoints(self._book, self.metrics, lambda: not self._writing.done())
-        self.stopping = self._operations.stop
-        store = ObservedStore(settings.store, self._shape, self.metrics, kept.purse)
-        store.start(starting_vectors(settings.starter, self._shape), clock(), names_of(ours))
-        self._earlier = LegacyModels(settings.store, *self._terms)
-        self._writer = Writer(store, kept.folding, kept.step, settings.limits.queue, clock)
-        self._current = store.current()
-        self._publish(self._current)
-        bounds = {name: rules.clip for name, rules in self._rules.items()}
-        # with noise votes are told when they are folded, not one by one
-        self.update = UpdateEndpoint(
-            self._door, settings.limits, self._shape, bounds, self._offered, self.metrics, self.refuse, not kept.budget
-        )
-        overview = (ShareDashboardReader if settings.shares else DashboardReader)(
-            settings.store, self._shape, settings.gate, kept.budget
-        )
-        self._page = DashboardPage(overview, self.metrics.text, ours, settings.gate, clock)
-        self._document = as_json(document(self._shape))
+    guard: RequestGuard
+    tokens: TokenBook
+    metrics: Metrics
+    writer: Writer
+    models: ModelEndpoint
+    dashboard: DashboardPage
+    current: CurrentModels
+    document: Response
+
+    def __post_init__(self) -> None:
+        self.health_endpoints = HealthEndpoints(self.tokens, self.metrics, lambda: not self._writing.done())
+        self._publish(self.current)
 
     def routes(self) -> Routes:
-        """What answers where, by method and path."""
+        """Return the endpoints by method and path."""
         return {
-            ("POST", PATH): self.update,
             ("POST", "/v1/forget"): self.forget,
             ("GET", "/v1/model"): self.model,
             ("GET", "/v1/versions"): self.versions,
@@ -118,97 +129,94 @@ class AggregatorApp:
             ("GET", "/metrics"): self.figures,
             ("GET", "/"): self.page,
             ("GET", "/v1/status"): self.status,
-            ("GET", "/openapi.json"): self.described,
+            ("GET", "/openapi.json"): self.openapi,
         }
 
     @asynccontextmanager
-    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        """The writer runs while the application does; what was acknowledged or offered is on disk when it ends."""
-        self._writing = asyncio.create_task(self._writer.run(self._current, self._publish))
-        watching = asyncio.create_task(self._door.watch())
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Run the writer; when this ends, whatever was acknowledged or offered is on disk and everything is closed."""
+        self._writing = asyncio.create_task(self.writer.run(self.current, self._publish))
+        watching = asyncio.create_task(self.guard.watch())
         try:
             yield
         finally:
-            self.stopping()
+            self.health_endpoints.stop()
             watching.cancel()
-            await self._writer.stop()
+            await self.writer.stop()
             with suppress(asyncio.CancelledError):
                 await self._writing
-            self._writer.close()
-            self._book.close()
-            self._page.close()
-            self._earlier.close()
+            for part in (self.writer, self.tokens, self.dashboard, self.models):
+                part.close()
 
     async def model(self, request: Request) -> Response:
-        """GET /v1/model: candidate, production and trials of the schema asked for, of ours where none is."""
-        await self._door.reader(request)
-        asked = request.query_params.get("schema", self._shape.digest)
-        ours = asked == self._shape.digest
-        found = self._served if ours else await asyncio.to_thread(self._earlier.served, asked)
-        if found is None:
-            raise schema_mismatch(self._shape.digest, asked)
-        return found.respond(request.headers.get("if-none-match", ""), request.headers.get("accept-encoding", ""))
+        """GET /v1/model: candidate, production and trials of the schema asked for, by default of the current one."""
+        await self.guard.reader(request)
+        return await self.models.respond(request)
 
     async def forget(self, request: Request) -> Response:
         """POST /v1/forget: 200 with how much was deleted of the sender's project, whether it was known or not."""
-        sender = await self._door.writer(request)
+        sender = await self.guard.writer(request)
         project = read_project(request, sender)
-        gone = await self._done(self._writer.forget(project, sender.owner))
-        log.info("a project was forgotten: %d updates, %d votes", gone.updates, gone.votes)
-        return as_json(gone.as_json())
+        erased = await store_result(self.writer.forget(project, sender.owner))
+        log.info("a project was forgotten: %d updates, %d votes", erased.updates, erased.votes)
+        return as_json(erased.as_json())
 
     async def versions(self, request: Request) -> Response:
         """GET /v1/versions: the newest versions, the open trials, and every figure of the newest verdicts."""
-        await self._door.reader(request)
-        return as_json((await self._writer.lineage(MOST_LISTED)).as_json())
+        await self.guard.reader(request)
+        return as_json((await self.writer.lineage(MOST_LISTED)).as_json())
 
     async def health(self, _request: Request) -> Response:
-        """GET /healthz: whether to leave the process alone."""
-        return self._operations.health(self._served.version)
+        """GET /healthz: 200 unless the process should be restarted."""
+        return self.health_endpoints.health(self.models.version)
 
     async def ready(self, _request: Request) -> Response:
-        """GET /readyz: whether to send it requests."""
-        return await self._operations.ready(self._served.version)
+        """GET /readyz: 200 where requests should be sent here."""
+        return await self.health_endpoints.ready(self.models.version)
 
     async def figures(self, request: Request) -> Response:
-        """GET /metrics: Prometheus' text format."""
-        await self._door.reader(request)
-        return self._operations.metrics()
+        """GET /metrics: the metrics in Prometheus' text format."""
+        await self.guard.reader(request)
+        return self.health_endpoints.metrics()
 
     async def page(self, request: Request) -> Response:
-        """GET /: the page for people."""
-        await self._door.reader(request)
-        return await self._page.html()
+        """GET /: the dashboard."""
+        await self.guard.reader(request)
+        return await self.dashboard.html()
 
     async def status(self, request: Request) -> Response:
         """GET /v1/status: what is served, on trial and waiting."""
-        await self._door.reader(request)
-        return as_json(await self._page.status())
+        await self.guard.reader(request)
+        return as_json(await self.dashboard.status())
 
-    async def described(self, _request: Request) -> Response:
-        """GET /openapi.json: the routes, for programs."""
-        return self._document
-
-    def refuse(self, request: Request, problem: Exception) -> Response:
-        """The document of a Problem, logged; that of an update is counted by its name."""
-        if request.url.path == PATH and isinstance(problem, HttpProblem):
-            self.metrics.became(problem.name)
-        return on_problem(request, problem)
+    async def openapi(self, _request: Request) -> Response:
+        """GET /openapi.json: the description of the routes."""
+        return self.document
 
     def _publish(self, current: CurrentModels) -> None:
-        self._served: ServedModel = served(self._shape.digest, current, *self._terms)
+        self.models.publish(current)
         self.metrics.serving(current)
 
-    async def _offered(self, offer: UpdateOffer) -> StoredReceipt | UpdateRejected:
-        return await self._done(self._writer.offer(offer))
 
-    async def _done(self, work: Awaitable[T]) -> T:
-        """What the writer did. Raises Problem where it cannot now."""
-        try:
-            return await work
-        except QueueFull as error:
-            raise HttpProblem(503, "busy", "Too many updates at once. Send it again later.", retry_after=2) from error
-        except Exception as error:
-            raise HttpProblem(
-                503, "store", "The store does not take updates now. Send it again later.", retry_after=10
-            ) from error
+def refuse(metrics: Metrics, request: Request, problem: Exception) -> Response:
+    """Return the document of a problem, logged; count that of an update by its name."""
+    if request.url.path == PATH and isinstance(problem, HttpProblem):
+        metrics.became(problem.name)
+    return on_problem(request, problem)
+
+
+async def offer_update(writer: Writer, offer: UpdateOffer) -> StoredReceipt | UpdateRejected:
+    """Return what became of an update, once that is on disk. Raise HttpProblem."""
+    return await store_result(writer.offer(offer))
+
+
+async def store_result(work: Awaitable[T]) -> T:
+    """Return what the writer did. Raise HttpProblem, status 503, where it cannot now."""
+    try:
+        return await work
+    except QueueFull as error:
+        raise HttpProblem(503, "busy", "Too many updates at once. Send it again later.", retry_after=2) from error
+    except Exception as error:
+        raise HttpProblem(
+            503, "store", "The store does not take updates now. Send it again later.", retry_after=10
+        ) from error

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fedstep.federation.messages import SchemaShape
 from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion
 from fedstep.server.aggregation.policy import BufferStatus
-from fedstep.server.dp.budget import FREE, BudgetPolicy
+from fedstep.server.mode import PLAIN, AggregationMode
 from fedstep.server.storage.store import Step, Store
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
 
@@ -180,8 +180,8 @@ class TimedApp:
 class ObservedStore(Store):
     """A store that tells the metrics what it does."""
 
-    def __init__(self, url: str, shape: SchemaShape, metrics: Metrics, purse: BudgetPolicy = FREE) -> None:
-        super().__init__(url, shape, purse)
+    def __init__(self, url: str, shape: SchemaShape, metrics: Metrics, mode: AggregationMode = PLAIN) -> None:
+        super().__init__(url, shape, mode)
         self._metrics = metrics
 
     def accept(

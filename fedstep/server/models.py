@@ -1,24 +1,32 @@
-"""The model as it is served: its bytes, made once a version."""
+"""Serve the model: its bytes are made once per version."""
 
+import asyncio
 import logging
 import re
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import Request
 from starlette.responses import Response
 
-from fedstep.federation.messages import NO_PROMISE, Model, PrivacyGuarantee, hour, pack_model
+from fedstep.federation.messages import Model, hour, pack_model
 from fedstep.federation.tensors import deflate
 from fedstep.server.aggregation.inputs import CurrentModels
 from fedstep.server.http_messages import HttpProblem
+from fedstep.server.mode import ContributionTerms
 from fedstep.server.storage.engine import open_engine, read_only
 from fedstep.server.storage.version_repository import VersionRepository
+from fedstep.server.update_endpoint import schema_mismatch
+
+DIGEST = re.compile("[0-9a-f]{16}")
+OPEN_TERMS = ContributionTerms()
+log = logging.getLogger("fedstep.server")
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One version's answer to GET /v1/model."""
+    """One version as the response to GET /v1/model: its bytes, and the same gzipped."""
 
     version: int
     etag: str
@@ -26,7 +34,7 @@ class ServedModel:
     packed: bytes
 
     def respond(self, if_none_match: str, accept_encoding: str) -> Response:
-        """200 with the bytes, gzipped where accepted, or 304 for a reader who has them.
+        """Return 200 with the bytes, gzipped where accepted, or 304 for a client that has them.
 
         The gzipped form has the weak form of the ETag, because its bytes are others (RFC 9110, 8.8.1).
         """
@@ -44,10 +52,8 @@ class ServedModel:
         return Response(self.packed, 200, headers | {"Content-Encoding": "gzip"}, "application/octet-stream")
 
 
-def served(
-    digest: str, current: CurrentModels, promise: PrivacyGuarantee = NO_PROMISE, shares: int = 0, noise: float = 0.0
-) -> ServedModel:
-    """What is served while this is current: candidate, production, and the snapshots on trial."""
+def serve_model(digest: str, current: CurrentModels, terms: ContributionTerms = OPEN_TERMS) -> ServedModel:
+    """Return what is served while this is current: candidate, production, and the snapshots on trial."""
     candidate, trials = current.candidate, current.trials
     model = Model(
         schema=digest,
@@ -58,9 +64,7 @@ def served(
         production=current.production,
         trials={name: trial.version for name, trial in trials.items()},
         trial={name: trial.vector for name, trial in trials.items()},
-        promise=promise,
-        shares=shares,
-        noise=noise,
+        **terms._asdict(),
     )
     body = pack_model(model)
     etag = f'"{candidate.version}-{blake2b(body, digest_size=8).hexdigest()}"'
@@ -79,44 +83,72 @@ def _accepts_gzip(accept_encoding: str) -> bool:
     return False
 
 
-DIGEST = re.compile("[0-9a-f]{16}")
-log = logging.getLogger("fedstep.server")
+class ModelEndpoint:
+    """The models that are served: the current one, and the newest one of each schema that the store has."""
+
+    def __init__(self, url: str, digest: str, terms: ContributionTerms = OPEN_TERMS) -> None:
+        """Raise UsageError when the database cannot be opened."""
+        self._digest, self._terms = digest, terms
+        self._legacy = LegacyModels(url, terms)
+
+    def publish(self, current: CurrentModels) -> None:
+        """Serve these from now on. Call it before the first request."""
+        self._current = serve_model(self._digest, current, self._terms)
+
+    @property
+    def version(self) -> int:
+        """Return the version of the current candidate."""
+        return self._current.version
+
+    async def respond(self, request: Request) -> Response:
+        """Return the model of the schema asked for, or 304. Raise HttpProblem where there never was one."""
+        digest, model = request.query_params.get("schema", self._digest), self._current
+        if digest != self._digest:
+            legacy = await asyncio.to_thread(self._legacy.load, digest)
+            if legacy is None:
+                raise schema_mismatch(self._digest, digest)
+            model = legacy
+        return model.respond(request.headers.get("if-none-match", ""), request.headers.get("accept-encoding", ""))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._legacy.close()
 
 
 class LegacyModels:
-    """What was served last of each schema. In whatever thread, but not in that of the requests: it reads the store."""
+    """The newest model of any schema. It reads the store: call it in a thread other than that of the requests."""
 
-    def __init__(self, url: str, promise: PrivacyGuarantee = NO_PROMISE, shares: int = 0, noise: float = 0.0) -> None:
-        """Raises UsageError when the database cannot be opened."""
-        self._terms = promise, shares, noise
+    def __init__(self, url: str, terms: ContributionTerms = OPEN_TERMS) -> None:
+        """Raise UsageError when the database cannot be opened."""
+        self._terms = terms
         self._engine = open_engine(url)
         self._reader = read_only(self._engine)
-        self._made: dict[str, ServedModel] = {}
+        self._models: dict[str, ServedModel] = {}
 
     def close(self) -> None:
-        """Ends the connections."""
+        """Close the connections."""
         self._engine.dispose()
 
-    def served(self, schema: str) -> ServedModel | None:
-        """The newest model of a schema, as its own aggregator serves it; None where there never was one.
+    def load(self, schema: str) -> ServedModel | None:
+        """Return the newest model of a schema, as its own aggregator serves it; None where there never was one.
 
-        Raises Problem while the store cannot be read.
+        Raise HttpProblem while the store cannot be read.
         """
         if not DIGEST.fullmatch(schema):
             return None
         try:
-            return self._newest(schema)
+            return self._load_newest(schema)
         except SQLAlchemyError as error:
             log.exception("the model of an earlier schema cannot be read")
             raise HttpProblem(503, "store", "The store cannot be read now. Ask again later.", retry_after=10) from error
 
-    def _newest(self, schema: str) -> ServedModel | None:
+    def _load_newest(self, schema: str) -> ServedModel | None:
         with self._reader.begin() as connection:
-            chronicle, known = VersionRepository(connection, schema), self._made.get(schema)
-            if known and known.version == chronicle.number():
-                return known
-            if chronicle.newest() is None:
+            versions, cached = VersionRepository(connection, schema), self._models.get(schema)
+            if cached and cached.version == versions.number():
+                return cached
+            if versions.newest() is None:
                 return None
-            current = chronicle.current()
-        made = self._made[schema] = served(schema, current, *self._terms)
-        return made
+            current = versions.current()
+        self._models[schema] = serve_model(schema, current, self._terms)
+        return self._models[schema]

@@ -15,7 +15,7 @@ from fedstep.federation.transport import requests_transport
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.inputs import ModelVersion, StoredUpdate
-from fedstep.server.aggregation.step import fold_stored
+from fedstep.server.aggregation.step import aggregate_updates
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import bodies, evaluations, receipts, updates, verdicts, versions
 
@@ -97,7 +97,7 @@ def _folds(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -> 
         rows = connection.execute(query.where(updates.c.aggregated_in == row.version)).all()
         stored = tuple(StoredUpdate(one.body, one.owner, project=one.project) for one in rows)
         start = ModelVersion(before.version, 0, 0.0, _vectors(before))
-        if row.version not in again and fold_stored(start, stored, rules) != _vectors(row):
+        if row.version not in again and aggregate_updates(start, stored, rules) != _vectors(row):
             yield f"version {row.version} is not what its updates make of version {before.version}"
 
 

@@ -22,7 +22,7 @@ from fedstep.server.aggregation.inputs import (
     TrialOutcome,
 )
 from fedstep.server.aggregation.step import next_version, to_numpy
-from fedstep.server.gate import ActiveCounts, Evaluation, Gate
+from fedstep.server.gate import ActiveCounts, Evaluation, Gate, UpdateEvaluations
 from fedstep.server.storage.update_repository import UpdateOffer
 
 Array = NDArray[np.float64]
@@ -103,7 +103,7 @@ class Memory:
         self.current = CurrentModels(ModelVersion(0, 0, 0.0, vectors, {"flaky": 0}), vectors, {})
         self.tasks = {0: vectors}
         self.decisions: list[TrialOutcome] = []
-        self.refolded: dict[str, float] = {}
+        self.replayed: dict[str, float] = {}
         self.votes: tuple[Evaluation, ...] = ()
         self.folded: list[StoredUpdate] = []
 
@@ -120,11 +120,11 @@ class Memory:
         moment = AggregationInput(
             current=self.current,
             buffered=buffered,
-            votes={"flaky": self.votes},
-            active=ActiveCounts(projects, projects),
+            version=self.current.candidate.version + 1,
+            evidence={"flaky": UpdateEvaluations(self.votes, ActiveCounts(projects, projects))},
             spent={"flaky": self.decisions[-1].verdict.spent} if self.decisions else {},
-            refolded=self.refolded,
-            since=lambda version: (stored for stored in self.folded if stored.folded > version),
+            replayed=self.replayed,
+            since=lambda version: (stored for stored in self.folded if stored.version > version),
             now=self.current.candidate.created + 3600.0,
         )
         self._keep(step(moment), buffered)
@@ -132,12 +132,12 @@ class Memory:
     def _keep(self, made: AggregationResult, buffered: Sequence[StoredUpdate]) -> None:
         version = made.version
         self.tasks[version.version] = version.vectors
-        self.folded += [replace(stored, folded=version.version) for stored in buffered]
+        self.folded += [replace(stored, version=version.version) for stored in buffered]
         if made.decisions or not self.current.trials:
             self.votes = ()
         self.decisions += made.decisions
-        if any(decision.refolded for decision in made.decisions):
-            self.refolded = {"flaky": version.created}
+        if any(decision.replayed for decision in made.decisions):
+            self.replayed = {"flaky": version.created}
         production = {"flaky": self.tasks[version.sources["flaky"]]["flaky"]}
         self.current = CurrentModels(version, production, {trial.task: trial for trial in made.trials})
 

@@ -15,7 +15,15 @@ from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
 from fedstep.server.dp.accounting import budget_of
 from fedstep.server.dp.private_step import LIFE, GaussianNoise, next_private
-from fedstep.server.gate import ActiveCounts, Evaluation, EvaluationSum, Gate, Verdict, judge_trial
+from fedstep.server.gate import (
+    ActiveCounts,
+    Evaluation,
+    EvaluationSum,
+    EvaluationSums,
+    Gate,
+    UpdateEvaluations,
+    Verdict,
+)
 from tests.benchmarks.federation import POISONS, Plan, poisoned, run
 
 PROJECTS = 20
@@ -49,7 +57,7 @@ def tried(draw: Draw, dice: Random, lies: Lies = HONEST, spent: float = 0.0, eve
     votes: list[Evaluation] = []
     while True:
         votes += [_vote(draw, dice, lies) for _ in range(every)]
-        verdict = judge_trial(votes, MANY, spent, Gate())
+        verdict = Gate().decide(UpdateEvaluations(votes, MANY), spent)
         if verdict.outcome != "open":
             return verdict
 
@@ -84,14 +92,16 @@ def noised_trial(draw: Draw, seed: int, projects: int = 100, most: int = 400) ->
     zero, delta = array("f", [0.0] * 4), array("f", [0.5] * 4)
     task, snapshot = ModelVersion(2, 0, 0.0, {"flaky": zero}, {"flaky": 0}), Trial("flaky", 1, 0, 0.0, delta)
     current = CurrentModels(task, {"flaky": zero}, {"flaky": snapshot})
-    moment = AggregationInput(current, (), {}, ActiveCounts(0, 0), {}, {}, lambda _: (), 0.0)
+    moment = AggregationInput(current, 3, {}, {}, 0.0, (), {})
     told: tuple[EvaluationSum, ...] = ()
     for period in range(1, most + 1):
         votes = (TrialScore(1, draw(dice)) for _ in range(projects))
         updates = (Update("", 2, f"{n:032x}", str(n), {}, {"flaky": delta}, {"flaky": v}) for n, v in enumerate(votes))
         buffered = tuple(StoredUpdate(b"", project=update.project, known=update) for update in updates)
-        made = next_private(replace(moment, buffered=buffered, noised={"flaky": told}), rules, Gate(), noise)
-        told = (*told, made.noised["flaky"])
+        made = next_private(
+            replace(moment, buffered=buffered, evidence={"flaky": EvaluationSums(told)}), rules, Gate(), noise
+        )
+        told = (*told, made.releases["flaky"])
         if made.decisions:
             return made.decisions[0].verdict, period
     raise AssertionError("the trial never ended")

@@ -28,16 +28,17 @@ COORDINATES = 2048  # of a share; a plain update of equal size has twice as many
 POSTS, CONNECTIONS, TURNS = 2000, 32, 5
 SERVE = """
 import sys
-from fedstep.server.app import make_app, serve
+from fedstep.server import Settings, create_app
 from fedstep.server.aggregation.policy import BufferPolicy
-from fedstep.server.run import make_leader_app
-from fedstep.server.settings import Settings
+from fedstep.server.mode import PLAIN
+from fedstep.server.run import serve
+from fedstep.server.secagg.secure_aggregation import SecureAggregation
 from tests.benchmarks.shares import flat
 role, store, size = sys.argv[1:]
 never = BufferPolicy(updates=10**9, seconds=1e9)
-settings = Settings(port=0, store=store, folding=never, role=role, peer="http://127.0.0.1:1", peer_token="x" * 16)
-make = make_leader_app if role == "leader" else make_app
-serve(settings, lambda url: print(url, flush=True), lambda given: make(given, flat(int(size))))
+mode = SecureAggregation("http://127.0.0.1:1", "x" * 16) if role == "leader" else PLAIN
+settings = Settings(port=0, store=store, folding=never, mode=mode)
+serve(settings, lambda url: print(url, flush=True), lambda given: create_app(given, flat(int(size))))
 """
 
 

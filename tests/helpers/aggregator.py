@@ -17,8 +17,8 @@ from fedstep.federation.update_builder import clip_update
 from fedstep.schema.encoders import Categorical, Numeric, PiecewiseLinear
 from fedstep.schema.schema import Schema, Task
 from fedstep.server.aggregation.policy import BufferPolicy
-from fedstep.server.aggregation.step import starting_vectors
-from fedstep.server.app import make_app
+from fedstep.server.aggregation.step import initial_vectors
+from fedstep.server.app import create_app
 from fedstep.server.settings import Settings
 from fedstep.server.storage.store import Store
 from tests.helpers.server_oidc import Issuer
@@ -36,7 +36,7 @@ class InProcess:
     """An application whose lifespan runs in a thread, and the `Send` that reaches it."""
 
     def __init__(self, settings: Settings, ours: Schema) -> None:
-        self.app = make_app(settings, ours)
+        self.app = create_app(settings, ours)
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
@@ -179,6 +179,6 @@ def issuer() -> Iterator[Issuer]:
 def store(url: str, ours: SchemaShape) -> Iterator[Store]:
     """A store that was just made."""
     opened = Store(url, ours)
-    opened.start(starting_vectors(b"", ours), 0.0)
+    opened.start(initial_vectors(b"", ours), 0.0)
     yield opened
     opened.close()

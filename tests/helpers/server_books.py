@@ -11,12 +11,12 @@ from fedstep.federation.update_builder import clip_update
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.aggregation.sums import advance_by_sums
 from fedstep.server.gate import Gate
 from fedstep.server.secagg.helper import HelperStore, seed_offer
 from fedstep.server.secagg.leader import LeaderStore
 from fedstep.server.secagg.rounds import chosen, unpack_answer, unpack_proposal
 from fedstep.server.secagg.share_store import ShareOffer
-from fedstep.server.secagg.sums import next_shared
 from fedstep.server.storage.store import Store
 
 SIZES = {"flaky": 4, "triage": 2}
@@ -79,8 +79,8 @@ class Pair:
     def settle(self, body: bytes, answer: bytes, fewest: int = FEWEST):
         proposal = unpack_proposal(body)
 
-        def step(standing, sums):
-            return next_shared(standing, sums, RULES, self.gate)
+        def step(state, sums, evidence):
+            return advance_by_sums(state, sums, evidence, RULES, self.gate)
 
         return self.leader.settle(proposal, unpack_answer(answer, proposal, SIZES), step, fewest, 9.0)
 

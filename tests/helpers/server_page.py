@@ -18,7 +18,7 @@ from fedstep.federation.tensors import Vector
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import Schema
 from fedstep.server.aggregation.fedbuff import default_rules
-from fedstep.server.aggregation.step import next_version, starting_vectors
+from fedstep.server.aggregation.step import initial_vectors, next_version
 from fedstep.server.gate import Gate
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.update_repository import UpdateOffer
@@ -37,7 +37,7 @@ def grow(url: str, ours: Schema, until: float = NOW, rounds: int = len(DIFFERENC
     """Fills the store at `url` with a week of drawn updates, the same ones each time; the newest are of `until`."""
     dice, fits = Random(7), shape(ours)
     store = Store(url, fits)
-    version = store.start(starting_vectors(load_starter_bytes(), fits), until - 8 * DAY)
+    version = store.start(initial_vectors(load_starter_bytes(), fits), until - 8 * DAY)
     step = partial(next_version, rules=default_rules(ours), gate=Gate())
     for number in range(rounds):
         now = until - 6.4 * DAY * (rounds - 1 - number) / rounds

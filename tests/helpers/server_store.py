@@ -1,8 +1,10 @@
 """What the tests of the store offer it, and how they look into its tables."""
 
-from fedstep.federation.messages import pack_update
+from fedstep.federation.messages import PrivacyGuarantee, pack_update
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.step import next_version
+from fedstep.server.dp.budget import BudgetPolicy
+from fedstep.server.dp.private_step import DifferentialPrivacy
 from fedstep.server.gate import Gate
 from fedstep.server.storage.engine import create_store_engine
 from fedstep.server.storage.update_repository import UpdateOffer
@@ -20,6 +22,13 @@ def gated(moment):
 
 def offer(update) -> UpdateOffer:
     return UpdateOffer(update.id, update.project, "open", update.base, pack_update(update), update.scores)
+
+
+def charging(policy: BudgetPolicy) -> DifferentialPrivacy:
+    """The mode of differential privacy with another budget than its guarantee has."""
+    mode = DifferentialPrivacy(PrivacyGuarantee(8.0, 1e-6, 2, 7.0))
+    mode.policy = policy
+    return mode
 
 
 def rows(url: str, query: str) -> list[tuple]:

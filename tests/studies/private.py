@@ -43,7 +43,6 @@ from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.step import next_version
 from fedstep.server.dp.accounting import budget_of
 from fedstep.server.dp.private_step import LIFE, GaussianNoise, next_private
-from fedstep.server.gate import ActiveCounts
 from fedstep.types import Unavailable
 from tests.studies.command import CORPUS, FIGURES, SEED, run_command
 
@@ -170,7 +169,7 @@ def _learned(
     for period, first in product(range(releases), range(0, len(projects), several)):
         updates = tuple(_updates(projects[first : first + several], first, task, draw))
         moment = AggregationInput(
-            CurrentModels(task, task.vectors, {}), updates, {}, ActiveCounts(0, 0), {}, {}, lambda _: (), period * WEEK
+            CurrentModels(task, task.vectors, {}), task.version + 1, {}, {}, period * WEEK, updates, {}
         )
         made: AggregationResult = step(moment, rules=rules, gate=None)
         task = made.version

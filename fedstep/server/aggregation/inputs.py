@@ -1,18 +1,19 @@
-"""What the store keeps, as values: versions, updates, trials and how they ended."""
+"""The values that an aggregation reads and writes: versions, updates, trials and how they ended."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fedstep.federation.messages import Update, unpack_update
 from fedstep.federation.tensors import Vector
-from fedstep.server.gate import ActiveCounts, Evaluation, EvaluationSum, Verdict
+from fedstep.server.gate import EvaluationSum, Evidence, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One task, all its vectors, and what production was from then on.
+    """One version of the model, with the vectors of all tasks.
 
-    `production` is the version that it changed with last, `sources` the version that each of its tasks comes from.
+    `production` is the version that production changed with last, `sources` the version that each task of production
+    comes from; `created` is in seconds since 1970.
     """
 
     version: int
@@ -24,26 +25,26 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class StoredUpdate:
-    """An accepted update: its bytes, who answers for it, and the version it went into (the one being made: -1).
+    """An accepted update: its bytes, its owner, and the version it was aggregated into (-1: the one being made).
 
     `project` is the identity's where the sender has one: what an update claims of itself is capped with it. `known` is
-    what the bytes say, where they were read before; then they need not be here.
+    the parsed update where the bytes were read before; then `body` may be empty.
     """
 
     body: bytes
     owner: str = ""
-    folded: int = -1
+    version: int = -1
     project: str = ""
     known: Update | None = field(default=None, compare=False, repr=False)
 
     def update(self) -> Update:
-        """What the bytes say. Raises WireError."""
+        """Return the parsed update. Raise WireError."""
         return self.known or unpack_update(self.body)
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A snapshot of one task: of which version, against the task of which version, since when."""
+    """A snapshot of one task on trial: its version, the version of production it is compared with, and its begin."""
 
     task: str
     version: int
@@ -54,17 +55,17 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
-    """How a trial ended, and after a rejection whether task was folded again, and without how many of its sources."""
+    """How a trial ended, and after a rejection whether the task was replayed, and without how many of its sources."""
 
     trial: Trial
     verdict: Verdict
-    refolded: bool = False
+    replayed: bool = False
     left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CurrentModels:
-    """What is served: the candidate, production by task, and the snapshots on trial."""
+    """What is served: the candidate, the production vector of each task, and the open trials by task."""
 
     candidate: ModelVersion
     production: Mapping[str, Vector]
@@ -72,37 +73,39 @@ class CurrentModels:
 
 
 @dataclass(frozen=True, slots=True)
-class AggregationInput:
-    """All that the next version is made of.
+class ModelState:
+    """The state that the next version follows.
 
-    `since` gives the accepted updates that were folded after a version, in the order of their folds, as they are when
-    it is called; `spent` is the margin gone by task, `refolded` when each task was last folded again. `noised` has what
-    folds with differential privacy told of the open trials, by task. `unused` is the first number that no version of
-    any schema has.
+    `version` is its number: the first one that no version of any schema has, for another schema's aggregator may write
+    to the same store. `spent` is the margin used up by task, `replayed` when each task was last replayed; times are in
+    seconds since 1970.
     """
 
     current: CurrentModels
-    buffered: tuple[StoredUpdate, ...]
-    votes: Mapping[str, tuple[Evaluation, ...]]
-    active: ActiveCounts
+    version: int
     spent: Mapping[str, float]
-    refolded: Mapping[str, float]
-    since: Callable[[int], Iterable[StoredUpdate]]
+    replayed: Mapping[str, float]
     now: float
-    noised: Mapping[str, tuple[EvaluationSum, ...]] = field(default_factory=dict)
-    unused: int = 0
 
-    @property
-    def number(self) -> int:
-        """The number of the next version: another schema's aggregator may have made versions on the same store."""
-        return max(self.unused, self.current.candidate.version + 1)
+
+@dataclass(frozen=True, slots=True)
+class AggregationInput(ModelState):
+    """The state, the updates to aggregate, and the evidence on the open trials by task.
+
+    `since` yields the accepted updates that were aggregated after a version, in the order of their aggregations, as
+    they are when it is called.
+    """
+
+    buffered: tuple[StoredUpdate, ...]
+    evidence: Mapping[str, Evidence]
+    since: Callable[[int], Iterable[StoredUpdate]] = lambda _version: ()
 
 
 @dataclass(frozen=True, slots=True)
 class AggregationResult:
-    """The next version, the trials that are open with it, those that ended, and noised votes by task."""
+    """The next version, the trials that are open with it, those that ended, and sums of evaluations by task, if any."""
 
     version: ModelVersion
     trials: tuple[Trial, ...]
     decisions: tuple[TrialOutcome, ...]
-    noised: Mapping[str, EvaluationSum] = field(default_factory=dict)
+    releases: Mapping[str, EvaluationSum] = field(default_factory=dict)

@@ -1,12 +1,13 @@
-"""From one version to the next: where a lineage starts, how updates become its next task, and how they do again."""
+"""Make the next version of the model: aggregate updates, decide the open trials and begin new ones. Pure."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from math import ceil
 from operator import itemgetter
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -14,60 +15,160 @@ from fedstep.errors import SchemaMismatch, WireError
 from fedstep.federation.messages import SchemaShape, check_model, unpack_model
 from fedstep.federation.tensors import Vector
 from fedstep.model.linear import zeros
-from fedstep.schema.schema import schema
+from fedstep.schema.schema import Schema, schema
 from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution, aggregate, aggregate_task, clip_delta
 from fedstep.server.aggregation.inputs import (
     AggregationInput,
     AggregationResult,
-    CurrentModels,
+    ModelState,
     ModelVersion,
     StoredUpdate,
     Trial,
     TrialOutcome,
 )
 from fedstep.server.aggregation.vectors import Contributor, Contributors, FloatArray, staleness_weight
-from fedstep.server.aggregation.vectors import FloatArray as FloatVector
-from fedstep.server.gate import Gate, Verdict, judge_trial
+from fedstep.server.gate import Evidence, Gate
+
+REPLAY_SECONDS = 86_400.0  # a task is replayed at most once in this time, or rejections could stop the learning
+Names: TypeAlias = Mapping[str, Sequence[str]]  # of the coordinates of each task, in order
+log = logging.getLogger("fedstep.server")
 
 
-def starting_vectors(starter: bytes, shape: SchemaShape) -> Mapping[str, Vector]:
-    """The task of a starter model; what the schema starts with where there is none, or one of another schema."""
-    try:
-        model = unpack_model(starter)
-        check_model(model, shape)
-    except (WireError, SchemaMismatch):
-        ours = schema()
-        return {
-            name: ours.tasks[name].start() if shape.digest == ours.digest else zeros(size)
-            for name, size in shape.sizes.items()
-        }
-    return model.candidate
+class Restart(NamedTuple):
+    """The vector that a rejected task goes on from, and how many suspected sources were left out of it."""
+
+    vector: Vector
+    left_out: int
 
 
-def next_task(
-    task: ModelVersion, bodies: Iterable[bytes], rules: Mapping[str, AggregationRules]
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """The vector of each task after one aggregation."""
+
+    vectors: Mapping[str, Vector]
+
+    def restart(self, state: ModelState, trial: Trial) -> Restart:
+        """Return production: a sum of updates cannot be taken apart to leave some of them out."""
+        return Restart(state.current.production[trial.task], 0)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateAggregate(Aggregate):
+    """The vectors after an aggregation of single updates, which can be replayed without some of their sources."""
+
+    given: AggregationInput
+    rules: Mapping[str, AggregationRules]
+    gate: Gate
+
+    def restart(self, state: ModelState, trial: Trial) -> Restart:
+        """Return production with all updates since it replayed, less those of the suspects of this trial."""
+        production, rules = state.current.production[trial.task], self.rules[trial.task]
+        damage = to_numpy(trial.vector) - to_numpy(production)
+        parts = _parts_of_task(trial.task, self._updates_since(trial.against), state.version)
+        suspects = find_suspects(parts, damage, rules.clip, self.gate.liars, self.gate.voters)
+        updates = self._updates_since(trial.against)
+        return Restart(replay_updates(trial.task, production, updates, state.version, rules, suspects), len(suspects))
+
+    def _updates_since(self, version: int) -> Iterable[StoredUpdate]:
+        return chain(self.given.since(version), self.given.buffered)
+
+
+class TaskState(NamedTuple):
+    """A task in the next version: its vector, the version of its production, its open trial, and the one that ended."""
+
+    vector: Vector
+    source: int
+    trial: Trial | None = None
+    decision: TrialOutcome | None = None
+
+
+def next_version(
+    given: AggregationInput, rules: Mapping[str, AggregationRules], gate: Gate | None
+) -> AggregationResult:
+    """Return the version after the buffered updates, each task decided on its own.
+
+    Without a gate production is always the newest candidate.
+    """
+    vectors = aggregate_updates(given.current.candidate, given.buffered, rules)
+    return advance(
+        given, UpdateAggregate(vectors, given, rules, gate) if gate else Aggregate(vectors), given.evidence, gate
+    )
+
+
+def advance(
+    state: ModelState, aggregate: Aggregate, evidence: Mapping[str, Evidence], gate: Gate | None
+) -> AggregationResult:
+    """Return the version that follows `state` with the vectors of `aggregate`.
+
+    The gate decides each open trial on its evidence, by task. After a promotion the snapshot is the task's production;
+    after a rejection the task restarts, at most once in `REPLAY_SECONDS`. A task without an open trial begins one.
+    """
+    if gate is None:
+        tasks = {name: TaskState(vector, state.version) for name, vector in aggregate.vectors.items()}
+    else:
+        tasks = {name: _advance_task(state, name, aggregate, evidence.get(name), gate) for name in aggregate.vectors}
+    before = state.current.candidate
+    sources = {name: task.source for name, task in tasks.items()}
+    production = state.version if sources != before.sources else before.production
+    vectors = {name: task.vector for name, task in tasks.items()}
+    return AggregationResult(
+        ModelVersion(state.version, production, state.now, vectors, sources),
+        tuple(task.trial for task in tasks.values() if task.trial),
+        tuple(task.decision for task in tasks.values() if task.decision),
+    )
+
+
+def _advance_task(
+    state: ModelState, name: str, aggregate: Aggregate, evidence: Evidence | None, gate: Gate
+) -> TaskState:
+    vector, source = aggregate.vectors[name], state.current.candidate.sources[name]
+    production, trial = state.current.production[name], state.current.trials.get(name)
+    if trial is None:
+        return _begin_trial(state, name, vector, source, production)
+    if evidence is None:
+        return TaskState(vector, source, trial)
+    verdict = gate.decide(evidence, state.spent.get(name, 0.0))
+    if verdict.outcome == "open":
+        return TaskState(vector, source, trial)
+    decision = TrialOutcome(trial, verdict)
+    if verdict.outcome == "promoted":
+        source, production = trial.version, trial.vector
+    elif verdict.outcome == "rejected" and state.now - state.replayed.get(name, -REPLAY_SECONDS) >= REPLAY_SECONDS:
+        vector, left_out = aggregate.restart(state, trial)
+        decision = TrialOutcome(trial, verdict, replayed=True, left_out=left_out)
+    return _begin_trial(state, name, vector, source, production, decision)
+
+
+def _begin_trial(
+    state: ModelState,
+    name: str,
+    vector: Vector,
+    source: int,
+    production: Vector,
+    decision: TrialOutcome | None = None,
+) -> TaskState:
+    """Return the task with its new vector on trial, unless that is what production is."""
+    trial = None if vector == production else Trial(name, state.version, source, state.now, vector)
+    return TaskState(vector, source, trial, decision)
+
+
+def aggregate_updates(
+    candidate: ModelVersion, updates: Iterable[StoredUpdate], rules: Mapping[str, AggregationRules]
 ) -> Mapping[str, Vector]:
-    """The vectors after the updates in `bodies`, in whatever order they come, from owners that are not known."""
-    return fold_stored(task, map(StoredUpdate, bodies), rules)
-
-
-def fold_stored(
-    task: ModelVersion, updates: Iterable[StoredUpdate], rules: Mapping[str, AggregationRules]
-) -> Mapping[str, Vector]:
-    """The vectors after these updates, in whatever order they come."""
-    sent = sorted((_sent(stored, task.version) for stored in updates), key=itemgetter(0))
-    everyone = Contributors.of([sender for sender, _ in sent])
-    deltas: dict[str, dict[int, FloatVector]] = {name: {} for name in task.vectors}
-    for place, (_, parts) in enumerate(sent):
+    """Return the vector of each task after these updates, whose order does not matter."""
+    sent = sorted((_read(stored, candidate.version) for stored in updates), key=itemgetter(0))
+    everyone = Contributors.of([contributor for contributor, _ in sent])
+    deltas: dict[str, dict[int, FloatArray]] = {name: {} for name in candidate.vectors}
+    for index, (_, parts) in enumerate(sent):
         for name, delta in parts.items():
-            deltas[name][place] = to_numpy(delta)
+            deltas[name][index] = to_numpy(delta)
     return {
         name: to_float_array(aggregate_task(to_numpy(vector), deltas[name], everyone, rules[name]))
-        for name, vector in task.vectors.items()
+        for name, vector in candidate.vectors.items()
     }
 
 
-def fold_again(
+def replay_updates(
     name: str,
     start: Vector,
     updates: Iterable[StoredUpdate],
@@ -75,51 +176,25 @@ def fold_again(
     rules: AggregationRules,
     without: Collection[str],
 ) -> Vector:
-    """One task after the same folds from another start, less the projects and owners in `without`.
+    """Return a task after the same aggregations from another start, less the projects and owners in `without`.
 
-    The updates come in the order of their folds, those of the fold that makes `version` last; one fold is in memory.
+    The updates come in the order of their aggregations, those of the one that makes `version` last; the updates of one
+    aggregation are in memory at a time.
     """
-    vector = to_numpy(start)
-    for fold, generation in groupby(updates, lambda stored: stored.folded):
-        base = (version if fold < 0 else fold) - 1
-        found = (pair for stored in generation for pair in contributions(stored, base))
-        kept = [part for task, part in found if task == name and not {part.project, part.owner} & set(without)]
-        vector = aggregate(vector, kept, rules)
+    vector, excluded = to_numpy(start), set(without)
+    for _, generation in groupby(updates, lambda stored: stored.version):
+        parts = _parts_of_task(name, generation, version)
+        vector = aggregate(vector, [part for part in parts if not {part.project, part.owner} & excluded], rules)
     return to_float_array(vector)
 
 
-def contributions(stored: StoredUpdate, version: int) -> Iterator[tuple[str, Contribution]]:
-    """What an update adds to each of its tasks when it is folded into `version`."""
-    sender, parts = _sent(stored, version)
-    for name, delta in parts.items():
-        yield name, Contribution(sender.id, sender.project, sender.staleness, to_numpy(delta), sender.owner)
-
-
-def _sent(stored: StoredUpdate, version: int) -> tuple[Contributor, Mapping[str, Vector]]:
-    """Whose it is, and its deltas by task."""
-    update = stored.update()
-    sender = Contributor(version - update.base, stored.owner, stored.project or update.project, update.id)
-    return sender, update.deltas
-
-
-def to_numpy(vector: Vector) -> FloatVector:
-    """The same numbers for numpy, not copied."""
-    return np.frombuffer(vector, dtype=np.float32)
-
-
-def to_float_array(vector: FloatVector) -> Vector:
-    """The same numbers for the wire."""
-    found = zeros(0)
-    found.frombytes(vector.astype(np.float32).tobytes())
-    return found
-
-
-def suspects(
+def find_suspects(
     parts: Iterable[Contribution], damage: FloatArray, bound: float, share: float, owners: int
 ) -> frozenset[str]:
-    """The share of senders, rounded up, whose clipped deltas together went furthest along `damage`.
+    """Return the share of sources, rounded up, whose clipped deltas together went furthest along `damage`.
 
-    Senders are owners where there are at least `owners` of them, else projects. Nobody who went the other way is one.
+    Sources are owners where there are at least `owners` of them, else projects. A source that went the other way is
+    never a suspect.
     """
     by_owner: dict[str, float] = {}
     by_project: dict[str, float] = {}
@@ -128,128 +203,86 @@ def suspects(
         along = staleness_weight(part.staleness) * float(clip_delta(part.delta, bound) @ direction)
         by_owner[part.owner] = by_owner.get(part.owner, 0.0) + along
         by_project[part.project] = by_project.get(part.project, 0.0) + along
-    senders = by_owner if len(by_owner) >= owners else by_project
-    worst = sorted(senders, key=lambda sender: (-senders[sender], sender))[: ceil(share * len(senders))]
-    return frozenset(sender for sender in worst if senders[sender] > 0.0)
+    sources = by_owner if len(by_owner) >= owners else by_project
+    worst = sorted(sources, key=lambda source: (-sources[source], source))[: ceil(share * len(sources))]
+    return frozenset(source for source in worst if sources[source] > 0.0)
 
 
-# What a task that is sent back after its trial starts from, and without how many of its sources.
-Again: TypeAlias = Callable[[Trial], tuple[Vector, int]]
-
-REFOLD_SECONDS = 86_400.0  # a task goes back once in this time, or rejections could be used to stop the learning
-
-
-@dataclass(frozen=True, slots=True)
-class TaskState:
-    """One task after the fold: its vector, the version its production is from, its open trial, the one that ended."""
-
-    vector: Vector
-    source: int
-    trial: Trial | None = None
-    decision: TrialOutcome | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class VersionBuilder:
-    """The version to come: what it follows, its number, which no version of any schema has yet, and when it is made.
-
-    `refolded` has when a rejection last sent each task back, in seconds since 1970.
-    """
-
-    current: CurrentModels
-    number: int
-    now: float
-    refolded: Mapping[str, float]
-
-    @property
-    def before(self) -> ModelVersion:
-        """The candidate."""
-        return self.current.candidate
-
-    def judged(self, name: str, vector: Vector, verdict: Verdict, again: Again) -> TaskState:
-        """The task after this verdict on its trial; where it has none it begins one."""
-        trial, source = self.current.trials.get(name), self.before.sources[name]
-        production = self.current.production[name]
-        if trial is None:
-            return self._on_trial(name, vector, source, production)
-        if verdict.outcome == "open":
-            return TaskState(vector, source, trial)
-        decision = TrialOutcome(trial, verdict)
-        if verdict.outcome == "promoted":
-            source, production = trial.version, trial.vector
-        elif verdict.outcome == "rejected" and self.now - self.refolded.get(name, -REFOLD_SECONDS) >= REFOLD_SECONDS:
-            vector, left_out = again(trial)
-            decision = TrialOutcome(trial, verdict, refolded=True, left_out=left_out)
-        return self._on_trial(name, vector, source, production, decision)
-
-    def made(self, tracks: Mapping[str, TaskState]) -> AggregationResult:
-        """The version of these tasks; production is new with it where any task's is."""
-        sources = {name: track.source for name, track in tracks.items()}
-        production = self.number if sources != self.before.sources else self.before.production
-        tasks = {name: track.vector for name, track in tracks.items()}
-        return AggregationResult(
-            ModelVersion(self.number, production, self.now, tasks, sources),
-            tuple(track.trial for track in tracks.values() if track.trial),
-            tuple(track.decision for track in tracks.values() if track.decision),
+def iter_contributions(stored: StoredUpdate, version: int) -> Iterator[tuple[str, Contribution]]:
+    """Yield each task of an update with what it contributes to an aggregation of the candidate `version`."""
+    contributor, deltas = _read(stored, version)
+    for name, delta in deltas.items():
+        yield (
+            name,
+            Contribution(
+                contributor.id, contributor.project, contributor.staleness, to_numpy(delta), contributor.owner
+            ),
         )
 
-    def _on_trial(
-        self, name: str, vector: Vector, source: int, production: Vector, decision: TrialOutcome | None = None
-    ) -> TaskState:
-        """The candidate on trial, unless it is what production is."""
-        if vector == production:
-            return TaskState(vector, source, None, decision)
-        return TaskState(vector, source, Trial(name, self.number, source, self.now, vector), decision)
+
+def to_numpy(vector: Vector) -> FloatArray:
+    """Return the vector as a numpy array of the same memory."""
+    return np.frombuffer(vector, dtype=np.float32)
 
 
-def next_version(
-    moment: AggregationInput, rules: Mapping[str, AggregationRules], gate: Gate | None
-) -> AggregationResult:
-    """The next version, each task judged on its own. Without a gate production is always the candidate."""
-    birth = VersionBuilder(moment.current, moment.number, moment.now, moment.refolded)
-    vectors = fold_stored(birth.before, moment.buffered, rules)
-    tracks = {
-        name: _track(moment, birth, name, vector, rules[name], gate) if gate else TaskState(vector, birth.number)
-        for name, vector in vectors.items()
+def to_float_array(vector: FloatArray) -> Vector:
+    """Return a copy of a numpy vector as the array of C floats that messages have."""
+    floats = zeros(0)
+    floats.frombytes(vector.astype(np.float32).tobytes())
+    return floats
+
+
+def initial_vectors(starter: bytes, shape: SchemaShape) -> Mapping[str, Vector]:
+    """Return the vectors of a starter model; those of the schema where there is none, or one of another schema."""
+    try:
+        model = unpack_model(starter)
+        check_model(model, shape)
+    except (WireError, SchemaMismatch):
+        known = schema()
+        return {
+            name: known.tasks[name].start() if shape.digest == known.digest else zeros(size)
+            for name, size in shape.sizes.items()
+        }
+    return model.candidate
+
+
+def coordinate_names(schema: Schema) -> Names:
+    """Return the names of the coordinates of each task."""
+    return {name: task.names() for name, task in schema.tasks.items()}
+
+
+def inherit_weights(
+    names: Names, start: Mapping[str, Vector], old_names: Names, old: Mapping[str, Vector]
+) -> Mapping[str, Vector]:
+    """Return `start` with the weight of each coordinate whose name the same task of an `old` schema had, too."""
+    weights = {name: dict(zip(old_names.get(name, ()), old.get(name, ()), strict=True)) for name in start}
+    return {
+        name: array(
+            "f", (weights[name].get(coordinate, weight) for coordinate, weight in zip(names[name], vector, strict=True))
+        )
+        for name, vector in start.items()
     }
-    return birth.made(tracks)
 
 
-def _track(
-    moment: AggregationInput, birth: VersionBuilder, name: str, vector: Vector, rules: AggregationRules, gate: Gate
-) -> TaskState:
-    verdict = judge_trial(moment.votes.get(name, ()), moment.active, moment.spent.get(name, 0.0), gate)
-    return birth.judged(name, vector, verdict, lambda trial: _folded_again(moment, trial, rules, gate))
-
-
-def _folded_again(moment: AggregationInput, trial: Trial, rules: AggregationRules, gate: Gate) -> tuple[Vector, int]:
-    """Task folded again from production without the suspects, and how many those are."""
-    production, number = moment.current.production[trial.task], moment.number
-    damage = to_numpy(trial.vector) - to_numpy(production)
-    parts = _parts(trial.task, _all_since(moment, trial.against), number)
-    without = suspects(parts, damage, rules.clip, gate.liars, gate.voters)
-    again = fold_again(trial.task, production, _all_since(moment, trial.against), number, rules, without)
-    return again, len(without)
-
-
-def _all_since(moment: AggregationInput, version: int) -> Iterable[StoredUpdate]:
-    return chain(moment.since(version), moment.buffered)
-
-
-def _parts(name: str, updates: Iterable[StoredUpdate], number: int) -> Iterable[Contribution]:
-    for stored in updates:
-        base = (number if stored.folded < 0 else stored.folded) - 1
-        yield from (part for task, part in contributions(stored, base) if task == name)
-
-
-log = logging.getLogger("fedstep.server")
-
-
-def log_verdicts(decisions: Iterable[TrialOutcome]) -> None:
-    """One line a verdict. To be called once they are on disk: a fold that fails comes to them again."""
+def log_decisions(decisions: Iterable[TrialOutcome]) -> None:
+    """Log one line per decision. Call it once they are on disk: an aggregation that fails is made again."""
     for decision in decisions:
         trial, verdict = decision.trial, decision.verdict
         figures = verdict.figures()
         fields = {"head": trial.task, "trial": trial.version, "outcome": verdict.outcome, **figures}
-        said = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        log.info("trial of %s %d: %s (%s)", trial.task, trial.version, verdict.outcome, said, extra={"fields": fields})
+        text = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        log.info("trial of %s %d: %s (%s)", trial.task, trial.version, verdict.outcome, text, extra={"fields": fields})
+
+
+def _read(stored: StoredUpdate, version: int) -> tuple[Contributor, Mapping[str, Vector]]:
+    """Return who contributed an update, and its deltas by task."""
+    update = stored.update()
+    contributor = Contributor(version - update.base, stored.owner, stored.project or update.project, update.id)
+    return contributor, update.deltas
+
+
+def _parts_of_task(name: str, updates: Iterable[StoredUpdate], version: int) -> Iterator[Contribution]:
+    """Yield what updates contributed to a task, each in the aggregation it was in; `version` is the one to be made."""
+    for stored in updates:
+        candidate = (version if stored.version < 0 else stored.version) - 1
+        yield from (part for task, part in iter_contributions(stored, candidate) if task == name)

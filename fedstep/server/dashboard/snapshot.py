@@ -1,20 +1,17 @@
 """What an aggregator shows of itself: the lineage, open trials as they stand, and who takes part, in counts alone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, FromClause, Subquery, case, func, select
+from sqlalchemy import Connection, FromClause, case, func, select
 
 from fedstep.federation.messages import SchemaShape, hour
 from fedstep.server.aggregation.inputs import CurrentModels
 from fedstep.server.aggregation.policy import BufferStatus
-from fedstep.server.dp.accounting import PrivacyBudget
-from fedstep.server.dp.budget import known_noised, spent_by_all
-from fedstep.server.gate import ActiveCounts, Gate, Verdict, judge_evaluation_sums, judge_trial
-from fedstep.server.secagg.share_store import in_halves, shares, told_of
+from fedstep.server.gate import ActiveCounts, Evidence, Gate, Verdict
+from fedstep.server.mode import PLAIN, AggregationMode
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import updates
-from fedstep.server.storage.trial_repository import ACTIVE_SECONDS
 from fedstep.server.storage.version_repository import VersionListing, list_versions
 
 DAY = 86_400.0  # seconds
@@ -77,51 +74,38 @@ class DashboardSnapshot:
 
 
 class DashboardReader(Store):
-    """A second door to the store, which only reads. Not for two threads at a time."""
+    """A second connection to the store, which only reads. Not for two threads at a time."""
 
-    def __init__(self, url: str, shape: SchemaShape, gate: Gate | None, budget: PrivacyBudget | None = None) -> None:
-        """Raises UsageError when the database cannot be opened."""
-        super().__init__(url, shape)
-        self._gate, self._budget = gate, budget
+    def __init__(self, url: str, shape: SchemaShape, gate: Gate | None, mode: AggregationMode = PLAIN) -> None:
+        """Raise UsageError when the database cannot be opened."""
+        super().__init__(url, shape, mode)
+        self._gate = gate
 
     def look(self, now: float) -> DashboardSnapshot:
-        """What there is to see at this time. Raises UsageError where nothing of this schema was ever started."""
-        pending = self.pending()
+        """Return what there is to see at this time. Raise UsageError where nothing of this schema was ever started."""
+        pending, schema = self.pending(), self._shape.digest
         with self._reader.begin() as connection:
             ledger = self._ledger(connection)
-            active, spent, votes = ledger.active(now), ledger.spent(), ledger.votes()
-            found = list_versions(connection, self._shape.digest, MOST)
-            current = self._chronicle(connection).current()
-            daily = days(connection, updates, self._shape.digest, now)
-            senders = volumes(connection, updates, self._shape.digest, now)
-            noised, rho = known_noised(connection, self._shape.digest), spent_by_all(connection)
-        standing = {
-            task: judge_trial(cast, active, spent.get(task, 0.0), self._gate)
-            for task, cast in votes.items()
-            if self._gate
-        }
-        look = DashboardSnapshot(found, current, pending, active, standing, spent, daily, senders)
-        if self._budget is None:
-            return look
-        return replace(
-            look,
-            pending=BufferStatus(0, 0, 0.0),
-            active=ActiveCounts(0, 0),
-            standing={
-                task: judge_evaluation_sums(told, self._gate, spent.get(task, 0.0))
-                for task, told in noised.items()
-                if self._gate
-            },
-            days=(),
-            volumes=(0,) * len(VOLUMES),
-            privacy=_privacy(self._budget, rho),
-        )
+            active, spent = ledger.active(now), ledger.spent()
+            evidence = self._mode.evidence(connection, schema, active) if self._gate else {}
+            snapshot = DashboardSnapshot(
+                list_versions(connection, schema, MOST),
+                self._chronicle(connection).current(),
+                pending,
+                active,
+                decide_all(self._gate, evidence, spent),
+                spent,
+                days(connection, updates, schema, now),
+                volumes(connection, updates, schema, now),
+            )
+            return self._mode.adjust_dashboard(snapshot, connection, schema, self._gate, now)
 
 
-def _privacy(budget: PrivacyBudget, rho: float) -> Mapping[str, float]:
-    """The promise, the noise in units of a project's bound, and the epsilon of whoever took part in every release."""
-    spent = min(rho, budget.most)
-    return {**budget.promise._asdict(), "noise": budget.multiplier, "spent_at_most": budget.epsilon(spent)}
+def decide_all(
+    gate: Gate | None, evidence: Mapping[str, Evidence], spent: Mapping[str, float]
+) -> Mapping[str, Verdict]:
+    """Return what the gate says of each open trial now, by task; nothing where there is no gate."""
+    return {task: gate.decide(known, spent.get(task, 0.0)) for task, known in evidence.items()} if gate else {}
 
 
 def days(connection: Connection, sent: FromClause, schema: str, now: float) -> tuple[Day, ...]:
@@ -148,39 +132,3 @@ def volumes(connection: Connection, sent: FromClause, schema: str, now: float) -
         for least, most in VOLUMES
     ]
     return tuple(connection.execute(select(*within)).one())
-
-
-class ShareDashboardReader(DashboardReader):
-    """As another one, of a store that has halves. A verdict counts sums of scores: single votes nobody knows."""
-
-    def look(self, now: float) -> DashboardSnapshot:
-        """What there is to see at this time. Raises UsageError where nothing of this schema was ever started."""
-        look, schema = super().look(now), self._shape.digest
-        with self._reader.begin() as connection:
-            trials = look.current.trials.items()
-            told = {name: told_of(connection, schema, name, trial.version) for name, trial in trials}
-            return replace(
-                look,
-                pending=in_halves(connection, schema),
-                active=_active(connection, schema, now),
-                standing={
-                    name: judge_evaluation_sums(found, self._gate, look.spent.get(name, 0.0))
-                    for name, found in told.items()
-                    if self._gate and found
-                },
-                days=days(connection, _sent(), schema, now),
-                volumes=volumes(connection, _sent(), schema, now),
-            )
-
-
-def _active(connection: Connection, schema: str, now: float) -> ActiveCounts:
-    counts = select(func.count(func.distinct(shares.c.project)), func.count(func.distinct(shares.c.owner)))
-    recent = (shares.c.schema == schema) & (shares.c.received > now - ACTIVE_SECONDS) & (shares.c.project != "")
-    projects, owners = connection.execute(counts.where(recent)).one()
-    return ActiveCounts(projects, owners)
-
-
-def _sent() -> Subquery:
-    """One row for each update, as the table of whole ones has; without those of projects that were forgotten."""
-    columns = shares.c.id, shares.c.schema, shares.c.project, shares.c.received
-    return select(*columns).where(shares.c.project != "").distinct().subquery()

@@ -6,7 +6,6 @@ from hashlib import sha256
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from fedstep.errors import UsageError
 from fedstep.server.gate import EvaluationSum
 from fedstep.server.storage.tables import noisy_evaluations, privacy_spending, trials
 
@@ -36,24 +35,10 @@ class BudgetPolicy:
         return "already-contributed" if now // self.seconds <= last // self.seconds else ""
 
 
-FREE = BudgetPolicy()
-
-
-def check_promise(connection: Connection, purse: BudgetPolicy) -> None:
-    """Raises UsageError where projects were promised noise and this one adds none: it would publish what they sent."""
-    if not purse.cost and connection.scalar(select(select(privacy_spending).exists())):
-        raise UsageError(
-            "the store has updates that were sent under a promise of differential privacy, and none is given now",
-            "Give --privacy-epsilon and its other options as before, or another --store.",
-        )
-
-
 def took_part(
     connection: Connection, offers: Iterable[tuple[str, str, str]], purse: BudgetPolicy, now: float
 ) -> Mapping[str, str]:
     """Charges the projects of these offers (id, project, owner); why some of them must not be taken, by id."""
-    if not purse.cost:
-        return {}
     refused: dict[str, str] = {}
     for number, project, owner in sorted(offers):
         row = _row_of(project, owner)
@@ -110,9 +95,8 @@ def keep_noised(
     connection.execute(delete(noisy_evaluations).where(noisy_evaluations.c.schema == schema, others))
     if rows:
         connection.execute(insert(noisy_evaluations), rows)
-    if cost:
-        rho = connection.scalar(select(privacy_spending.c.rho).where(privacy_spending.c.project == ALL))
-        _charge(connection, ALL, rho, cost, now)
+    rho = connection.scalar(select(privacy_spending.c.rho).where(privacy_spending.c.project == ALL))
+    _charge(connection, ALL, rho, cost, now)
 
 
 def _row_of(project: str, owner: str) -> str:

@@ -1,38 +1,39 @@
-"""From one version to the next with differential privacy: all that leaves a fold follows from one noised sum.
+"""Aggregate with differential privacy: all that an aggregation publishes follows from one noised sum.
 
-The unit is a project: everything that it sent for this fold, all tasks and votes together, is one vector of an L2 norm
-of at most 1. Adjacent are two folds that differ in one such vector, which is zero in one of them.
+The unit is a project: everything that it sent for this aggregation, all tasks and evaluations together, is one vector
+of an L2 norm of at most 1. Two aggregations are adjacent that differ in one such vector, which is zero in one of them.
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import groupby
 
 import numpy as np
+from sqlalchemy import Connection
 
-from fedstep.errors import UsageError
-from fedstep.federation.messages import TrialScore
+from fedstep.federation.messages import PrivacyGuarantee, TrialScore
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.inputs import AggregationInput, AggregationResult, StoredUpdate
-from fedstep.server.aggregation.policy import BufferPolicy
-from fedstep.server.aggregation.step import contributions, next_version
+from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus
+from fedstep.server.aggregation.step import iter_contributions
+from fedstep.server.aggregation.sums import TaskSum, advance_by_sums
 from fedstep.server.aggregation.vectors import staleness_weight
-from fedstep.server.dp.accounting import PrivacyBudget, budget_of
-from fedstep.server.dp.budget import FREE, BudgetPolicy
+from fedstep.server.dashboard.snapshot import VOLUMES, DashboardSnapshot
+from fedstep.server.dp.accounting import budget_of
+from fedstep.server.dp.budget import BudgetPolicy, keep_noised, known_noised, spent_by_all, took_part
 from fedstep.server.dp.mechanism import GRID, Below, Grid, Real, clip_and_concatenate, noised_sum, quantised
-from fedstep.server.gate import EvaluationSum, Gate
-from fedstep.server.secagg.sums import ModelState, TaskSum, next_shared
-from fedstep.server.settings import Settings
+from fedstep.server.gate import ActiveCounts, EvaluationSum, EvaluationSums, Evidence, Gate
+from fedstep.server.mode import AggregationMode, ContributionTerms
+from fedstep.server.storage.trial_repository import TrialRepository
 
 LIFE = 0.5  # of a task's bound: what a project's contributions add up to; most are longer, and noise is in proportion
-VOTE = 0.25  # in the vector: of a vote at the gate's reach, and of its being there; four tasks' are 0.71 at most
+VOTE = 0.25  # in the vector: of an evaluation at the gate's reach, and of its count; four tasks' are 0.71 at most
 
 
 @dataclass(frozen=True, slots=True)
 class GaussianNoise:
-    """Its standard deviation in units of a project's bound, where chance comes from, and that bound.
+    """The noise of a release: its standard deviation in units of a project's bound, and its source of randomness.
 
     `share` is what a delta may count in one release, in units of its task's bound.
     """
@@ -43,92 +44,131 @@ class GaussianNoise:
 
 
 def next_private(
-    moment: AggregationInput, rules: Mapping[str, AggregationRules], gate: Gate | None, noise: GaussianNoise
+    given: AggregationInput, rules: Mapping[str, AggregationRules], gate: Gate | None, noise: GaussianNoise
 ) -> AggregationResult:
-    """The next version. Whatever it says of the buffered updates it says of their noised sum."""
-    tasks = moment.current.candidate.vectors
+    """Return the next version. Whatever it says of the buffered updates it says of their noised sum."""
+    tasks = given.current.candidate.vectors
     size = sum(map(len, tasks.values())) + 2 * len(tasks)
-    vectors = (_vector(moment, of_one, rules, gate, noise.share) for of_one in _by_project(moment.buffered))
-    sums = _apart(moment, noised_sum(map(quantised, vectors), size, noise.multiplier, noise.below), noise)
-    noised = {name: sums[name].release for name in moment.current.trials}
-    releases = {name: (*moment.noised.get(name, ()), release) for name, release in noised.items()}
-    standing = ModelState(moment.current, moment.number, releases, moment.spent, moment.refolded, moment.now)
-    return replace(next_shared(standing, sums, rules, gate), noised=noised)
+    vectors = (_vector(given, of_one, rules, gate, noise.share) for of_one in _by_project(given.buffered))
+    steps = noised_sum(map(quantised, vectors), size, noise.multiplier, noise.below)
+    sums, releases = _split(given, steps, noise)
+    releases = {name: releases[name] for name in given.current.trials}
+    evidence = {name: _with_release(given.evidence.get(name), release) for name, release in releases.items()}
+    return replace(advance_by_sums(given, sums, evidence, rules, gate), releases=releases)
+
+
+def _with_release(earlier: Evidence | None, release: EvaluationSum) -> EvaluationSums:
+    return EvaluationSums((*(earlier.sums if isinstance(earlier, EvaluationSums) else ()), release))
 
 
 def _by_project(updates: Iterable[StoredUpdate]) -> Iterator[Sequence[StoredUpdate]]:
-    """The updates of each project, by its identity where it has one; what another owner sends in its name is apart."""
+    """Yield the updates of each project, by its identity where it has one; those of other owners in its name apart."""
 
-    def whose(one: StoredUpdate) -> tuple[str, str]:
-        return one.owner, one.project or one.update().project
+    def source(stored: StoredUpdate) -> tuple[str, str]:
+        return stored.owner, stored.project or stored.update().project
 
-    return (tuple(ours) for _, ours in groupby(sorted(updates, key=whose), key=whose))
+    return (tuple(group) for _, group in groupby(sorted(updates, key=source), key=source))
 
 
 def _vector(
-    moment: AggregationInput,
+    given: AggregationInput,
     updates: Sequence[StoredUpdate],
     rules: Mapping[str, AggregationRules],
     gate: Gate | None,
     share: float,
 ) -> Real:
-    """One project's vector, not yet rounded: each task in units of its share, then each task's vote.
+    """Return one project's vector, not yet rounded: each task in units of its share, then each task's evaluation.
 
-    Votes are whole however long the deltas are: most are longer than their share, and would leave nothing of a vote.
+    Evaluations are whole however long the deltas are: most deltas are longer than their share, and would leave nothing
+    of an evaluation.
     """
-    tasks = moment.current.candidate.vectors
+    tasks = given.current.candidate.vectors
     deltas = {name: np.zeros(len(vector)) for name, vector in tasks.items()}
-    votes = {name: np.zeros(2) for name in tasks}
+    evaluations = {name: np.zeros(2) for name in tasks}
     for stored in updates:
-        for name, one in contributions(stored, moment.current.candidate.version):
-            deltas[name] += staleness_weight(one.staleness) / (share * rules[name].clip) * one.delta
+        for name, part in iter_contributions(stored, given.current.candidate.version):
+            deltas[name] += staleness_weight(part.staleness) / (share * rules[name].clip) * part.delta
         for name, score in stored.update().scores.items():
-            votes[name] = _vote(moment, name, score, gate or Gate())
-    return clip_and_concatenate(np.concatenate([*deltas.values()]), np.concatenate([*votes.values()]))
+            evaluations[name] = _evaluation(given, name, score, gate or Gate())
+    return clip_and_concatenate(np.concatenate([*deltas.values()]), np.concatenate([*evaluations.values()]))
 
 
-def _vote(moment: AggregationInput, name: str, score: TrialScore, gate: Gate) -> Real:
-    """That there is a vote, and what it says, drawn in to the reach; zeros for a trial that is over."""
-    trial = moment.current.trials.get(name)
+def _evaluation(given: AggregationInput, name: str, score: TrialScore, gate: Gate) -> Real:
+    """Return that there is an evaluation, and its difference clipped to the reach; zeros for a trial that is over."""
+    trial = given.current.trials.get(name)
     if trial is None or trial.version != score.trial:
         return np.zeros(2)
     return VOTE * np.array([1.0, max(-1.0, min(1.0, score.difference / gate.reach))])
 
 
-def _apart(moment: AggregationInput, steps: Grid, noise: GaussianNoise) -> Mapping[str, TaskSum]:
-    """What the noised vector says of each task."""
-    tasks, sums, start = moment.current.candidate.vectors, {}, 0
-    votes = steps[-2 * len(tasks) :].reshape(-1, 2) / (GRID * VOTE)
-    variance = 2.0 * (noise.multiplier / VOTE) ** 2  # of the sum, and of the count at the utmost mean, which is 1
-    for (name, vector), (count, total) in zip(tasks.items(), votes, strict=True):
-        found = steps[start : start + len(vector)]
+def _split(
+    given: AggregationInput, steps: Grid, noise: GaussianNoise
+) -> tuple[Mapping[str, TaskSum], Mapping[str, EvaluationSum]]:
+    """Return what the noised vector says of each task: the sum of its deltas, and the sum of its evaluations."""
+    tasks, sums, releases, start = given.current.candidate.vectors, {}, {}, 0
+    evaluations = steps[-2 * len(tasks) :].reshape(-1, 2) / (GRID * VOTE)
+    variance = 2.0 * (noise.multiplier / VOTE) ** 2  # of the sum, and of the count at the largest mean, which is 1
+    for (name, vector), (count, total) in zip(tasks.items(), evaluations, strict=True):
+        sums[name] = TaskSum(steps[start : start + len(vector)], noise.share / GRID)
+        releases[name] = EvaluationSum(float(count), float(total), variance)
         start += len(vector)
-        release = EvaluationSum(float(count), float(total), variance)
-        sums[name] = TaskSum(found, noise.share / GRID, release)
-    return sums
+    return sums, releases
 
 
 DAY = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
-class AggregationMode:
-    """How it folds and when, and what it counts; `budget` is None where nothing is promised."""
+class DifferentialPrivacy(AggregationMode):
+    """One noised release per period: nothing else that is published depends on any single project."""
 
-    step: Callable[[AggregationInput], AggregationResult]
-    folding: BufferPolicy
-    purse: BudgetPolicy = FREE
-    budget: PrivacyBudget | None = None
+    discreet = True
 
+    def __init__(self, guarantee: PrivacyGuarantee, below: Below = secrets.randbelow) -> None:
+        """Raise UsageError for a guarantee that cannot be kept, MissingExtra."""
+        self.budget = budget_of(guarantee)
+        self.policy = BudgetPolicy(self.budget.cost, self.budget.most, guarantee.days * DAY)
+        self.noise = GaussianNoise(self.budget.multiplier, below, LIFE / guarantee.releases)
+        self.terms = ContributionTerms(promise=guarantee)
 
-def promised(settings: Settings, rules: Mapping[str, AggregationRules]) -> AggregationMode:
-    """What these settings ask for. Raises UsageError for a promise that cannot be kept, MissingExtra."""
-    if not settings.promise.releases:
-        return AggregationMode(partial(next_version, rules=rules, gate=settings.gate), settings.folding)
-    if settings.role != "alone":
-        raise UsageError("shares and --privacy-epsilon do not go together", "Leave out one of them.")
-    budget = budget_of(settings.promise)
-    purse = BudgetPolicy(budget.cost, budget.most, settings.promise.days * DAY)
-    noise = GaussianNoise(budget.multiplier, secrets.randbelow, LIFE / settings.promise.releases)
-    step = partial(next_private, rules=rules, gate=settings.gate, noise=noise)
-    return AggregationMode(step, replace(settings.folding, period=purse.seconds), purse, budget)
+    def buffer_policy(self, policy: BufferPolicy) -> BufferPolicy:
+        """Return the policy by the calendar: how many updates wait must not decide when they are aggregated."""
+        return replace(policy, period=self.policy.seconds)
+
+    def aggregate(
+        self, given: AggregationInput, rules: Mapping[str, AggregationRules], gate: Gate | None
+    ) -> AggregationResult:
+        """Return the next version, made of one noised sum."""
+        return next_private(given, rules, gate, self.noise)
+
+    def check_store(self, connection: Connection) -> None:
+        """Accept any store: what was promised before is promised now."""
+
+    def decline(self, connection: Connection, offers: Iterable[tuple[str, str, str]], now: float) -> Mapping[str, str]:
+        """Charge the projects of these offers; return the reason for each one that has no budget, by id."""
+        return took_part(connection, offers, self.policy, now)
+
+    def evidence(self, connection: Connection, schema: str, active: ActiveCounts) -> Mapping[str, Evidence]:
+        """Return the noised sums released so far for each open trial."""
+        del active
+        return {task: EvaluationSums(sums) for task, sums in known_noised(connection, schema).items()}
+
+    def record(self, connection: Connection, schema: str, result: AggregationResult, now: float) -> None:
+        """Store the noised sums of evaluations, and that there was one more release."""
+        on_trial = TrialRepository(connection, schema).on_trial()
+        keep_noised(connection, schema, result.releases, on_trial, self.policy.cost, now)
+
+    def adjust_dashboard(
+        self, snapshot: DashboardSnapshot, connection: Connection, schema: str, gate: Gate | None, now: float
+    ) -> DashboardSnapshot:
+        """Leave out what depends on single projects; add the guarantee and how much of it is spent at most."""
+        del schema, gate, now
+        spent = min(spent_by_all(connection), self.budget.most)
+        figures = {"noise": self.budget.multiplier, "spent_at_most": self.budget.epsilon(spent)}
+        return replace(
+            snapshot,
+            pending=BufferStatus(0, 0, 0.0),
+            active=ActiveCounts(0, 0),
+            days=(),
+            volumes=(0,) * len(VOLUMES),
+            privacy={**self.budget.promise._asdict(), **figures},
+        )

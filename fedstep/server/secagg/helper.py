@@ -21,7 +21,8 @@ from fedstep.errors import WireError
 from fedstep.federation.messages import shape
 from fedstep.federation.secagg.share_messages import SeedShare, unpack_seed_share
 from fedstep.federation.secagg.shares import derive_task_seeds, hash_seed
-from fedstep.schema.schema import Schema, schema
+from fedstep.schema.schema import Schema
+from fedstep.schema.schema import schema as load_schema
 from fedstep.server.auth import RequestGuard, read_project
 from fedstep.server.health import HealthEndpoints
 from fedstep.server.http_messages import HttpProblem, as_json, on_crash, on_http_error, on_problem, plain_body
@@ -32,6 +33,7 @@ from fedstep.server.secagg.rounds import (
     Proposal,
     RoundPart,
     RoundReply,
+    check_secret,
     first_per_project,
     pack_answer,
     pack_proposal,
@@ -113,11 +115,20 @@ SIGNATURE = "Fedstep-Signature"
 log = logging.getLogger("fedstep.server")
 
 
-def make_helper_app(
-    settings: Settings, ours: Schema | None = None, clock: Callable[[], float] = time.time
+def create_helper_app(
+    settings: Settings,
+    secret: str,
+    min_projects: int = 5,
+    schema: Schema | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> Starlette:
-    """The application of the helper with its store open. Raises UsageError for settings that cannot work."""
-    helper = Helper(settings, ours or schema(), clock)
+    """Return the ASGI application of the helper with its store open.
+
+    `secret` is what it and the leader know each other by; it releases no sum of fewer projects than `min_projects`.
+    Raise UsageError for settings that cannot work.
+    """
+    check_secret("helper", secret)
+    helper = Helper(settings, secret, min_projects, schema or load_schema(), clock)
     app = Starlette(
         routes=[
             Route("/v1/shares", helper.share, methods=["POST"]),
@@ -139,8 +150,11 @@ def make_helper_app(
 class Helper:
     """The routes, and the book behind them."""
 
-    def __init__(self, settings: Settings, ours: Schema, clock: Callable[[], float]) -> None:
-        self._settings, self._shape, self._clock = settings, shape(ours), clock
+    def __init__(
+        self, settings: Settings, secret: str, min_projects: int, schema: Schema, clock: Callable[[], float]
+    ) -> None:
+        self._limits, self._shape, self._clock = settings.limits, shape(schema), clock
+        self._secret, self._min_projects = secret, min_projects
         self.metrics, self._tokens = Metrics(), TokenBook(settings.store)
         self._door = RequestGuard(settings, self._tokens)
         self._book = HelperStore(settings.store, self._shape.digest)
@@ -170,7 +184,7 @@ class Helper:
     async def round(self, request: Request) -> Response:
         """POST /v1/rounds: the sums of the pads of what the leader proposes, signed."""
         proposal, body = await self._proposed(request)
-        fewest, sizes = self._settings.fewest, self._shape.sizes
+        fewest, sizes = self._min_projects, self._shape.sizes
         try:
             answer = await asyncio.to_thread(self._book.answer, proposal, fewest, sizes)
         except WireError as error:
@@ -180,7 +194,7 @@ class Helper:
         log.info(
             "round %d: %d heads proposed, released %s", proposal.number, len(proposal.parts), released or "nothing"
         )
-        headers = {SIGNATURE: signature(self._settings.peer_token, body, answer)}
+        headers = {SIGNATURE: signature(self._secret, body, answer)}
         return Response(answer, 200, headers, "application/json")
 
     async def forget(self, request: Request) -> Response:
@@ -210,13 +224,13 @@ class Helper:
 
     async def _proposed(self, request: Request) -> tuple[Proposal, bytes]:
         """The leader's proposal, and its bytes. Raises Problem for one that is not the leader's, or not for here."""
-        secret, headers = self._settings.peer_token, request.headers
+        secret, headers = self._secret, request.headers
         given = headers.get("authorization", "").encode()
         if not hmac.compare_digest(given, f"Bearer {secret}".encode()):
             raise HttpProblem(
                 401, "unknown-sender", "The sender is not the leader of this helper.", reason="not the leader"
             )
-        body = await plain_body(request, self._settings.limits)
+        body = await plain_body(request, self._limits)
         if not hmac.compare_digest(headers.get(SIGNATURE, "").encode(), signature(secret, body).encode()):
             raise HttpProblem(401, "unknown-sender", "The proposal is not signed by the leader.", reason="no signature")
         try:

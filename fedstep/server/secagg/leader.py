@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -19,15 +18,15 @@ from fedstep.federation.messages import shape
 from fedstep.federation.secagg.share_messages import MaskedShare, residues_to_bytes, unpack_masked_share
 from fedstep.federation.secagg.shares import LEVELS, MAX_WEIGHT, noise_deviation, scale_deviations
 from fedstep.federation.transport import HttpResponse as Heard
-from fedstep.federation.transport import Transport, requests_transport
-from fedstep.schema.schema import Schema
-from fedstep.server.aggregation.fedbuff import default_rules
-from fedstep.server.aggregation.inputs import AggregationResult, CurrentModels, ModelVersion
-from fedstep.server.aggregation.step import log_verdicts
+from fedstep.federation.transport import Transport
+from fedstep.server.aggregation.inputs import AggregationResult, CurrentModels, ModelState, ModelVersion
+from fedstep.server.aggregation.step import log_decisions
+from fedstep.server.aggregation.sums import TaskSum, advance_by_sums
 from fedstep.server.auth import RequestGuard, read_project
-from fedstep.server.gate import EvaluationSum
+from fedstep.server.gate import EvaluationSum, EvaluationSums, Evidence
 from fedstep.server.http_messages import HttpProblem, as_json
-from fedstep.server.metrics import CONTENT_TYPE, Metrics
+from fedstep.server.metrics import CONTENT_TYPE
+from fedstep.server.mode import ModeContext, Routes
 from fedstep.server.openapi import leader_document
 from fedstep.server.secagg.helper import SIGNATURE
 from fedstep.server.secagg.rounds import (
@@ -46,8 +45,7 @@ from fedstep.server.secagg.rounds import (
 )
 from fedstep.server.secagg.share_endpoint import ShareBatcher, ShareEndpoint, expire_shares
 from fedstep.server.secagg.share_store import ShareOffer, ShareStore, now_waiting, releases, rounds, shares, told_of
-from fedstep.server.secagg.sums import ModelState, TaskSum, next_shared, summed, unmask_sum
-from fedstep.server.settings import Settings
+from fedstep.server.secagg.sums import summed, unmask_sum
 from fedstep.server.storage.engine import advisory_lock
 from fedstep.server.storage.store import AGGREGATION_LOCK
 from fedstep.server.storage.trial_repository import TrialRepository
@@ -57,7 +55,7 @@ from fedstep.server.tokens import TokenBook
 
 NONE: Mapping[str, int] = MappingProxyType({})
 Choose = Callable[[tuple[PendingShare, ...], CurrentModels], tuple[RoundPart, ...]]
-Step = Callable[[ModelState, Mapping[str, TaskSum]], AggregationResult]
+Step = Callable[[ModelState, Mapping[str, TaskSum], Mapping[str, Evidence]], AggregationResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,28 +128,30 @@ class LeaderStore(ShareStore):
             chronicle = VersionRepository(connection, self._schema)
             current = chronicle.current()
             trials = {part.task: part.trial for part in proposal.parts}
-            sums, spoiled = {}, []
+            sums, scores, spoiled = {}, {}, []
             for pads in answer.parts:
+                task, noise = pads.task, deviations.get(pads.task, 0)
                 try:
-                    noise = deviations.get(pads.task, 0)
-                    sums[pads.task] = self._sum(connection, pads, trials[pads.task], current, fewest, noise)
+                    sums[task], scores[task] = self._sum(connection, pads, trials[task], current, fewest, noise)
                 except WireError as error:
-                    spoiled.append(f"{pads.task}: {error}")
+                    spoiled.append(f"{task}: {error}")
                 self._mark(connection, pads, proposal.number)
             self._miss(connection, proposal, answer)
             if not sums:
                 return RoundResult(spoiled=tuple(spoiled))
-            self._note(connection, proposal.number, sums, trials)
-            made = step(self._standing(connection, current, chronicle.unused(), now), sums)
+            self._note(connection, proposal.number, scores, trials)
+            ledger = TrialRepository(connection, self._schema)
+            state = ModelState(current, chronicle.unused(), ledger.spent(), ledger.replayed(), now)
+            made = step(state, sums, released_scores(connection, self._schema, current))
             folded = len({number for pads in answer.parts for number in pads.ids})
             chronicle.add(made.version, parent=current.candidate.version, folded=folded)
             self._end(connection, made)
-        log_verdicts(made.decisions)
+        log_decisions(made.decisions)
         return RoundResult(made.version, folded, tuple(spoiled))
 
     def _sum(
         self, connection: Connection, pads: MaskSum, trial: int, current: CurrentModels, fewest: int, deviation: int
-    ) -> TaskSum:
+    ) -> tuple[TaskSum, EvaluationSum]:
         """Raises WireError where fewer projects than `fewest` were released, or the sum is none of honest updates."""
         which = now_waiting(self._schema) & shares.c.id.in_(pads.ids) & (shares.c.task == pads.task)
         rows = connection.execute(
@@ -165,7 +165,7 @@ class LeaderStore(ShareStore):
         release = EvaluationSum(len(rows), float(steps[size]) / LEVELS) if scored else EvaluationSum(0, 0.0)
         weights = (weight(row.base, current.candidate.version) for row in rows)
         senders = [(row.owner, row.project) for row in rows]
-        return TaskSum(steps[:size], min(weights) / MAX_WEIGHT / LEVELS, release, senders)
+        return TaskSum(steps[:size], min(weights) / MAX_WEIGHT / LEVELS, senders), release
 
     def _mark(self, connection: Connection, pads: MaskSum, number: int) -> None:
         which = shares.c.id.in_(pads.ids) & (shares.c.task == pads.task)
@@ -179,19 +179,13 @@ class LeaderStore(ShareStore):
             connection.execute(update(shares).where(which).values(missed=shares.c.missed + 1))
 
     def _note(
-        self, connection: Connection, number: int, sums: Mapping[str, TaskSum], trials: Mapping[str, int]
+        self, connection: Connection, number: int, scores: Mapping[str, EvaluationSum], trials: Mapping[str, int]
     ) -> None:
-        for task, found in sums.items():
-            if found.release.votes:
+        for task, release in scores.items():
+            if release.votes:
                 row = {"round": number, "task": task, "schema": self._schema, "trial": trials[task]}
-                told = {"evaluations": found.release.votes, "total": found.release.total}
+                told = {"evaluations": release.votes, "total": release.total}
                 connection.execute(insert(releases), row | told)
-
-    def _standing(self, connection: Connection, current: CurrentModels, number: int, now: float) -> ModelState:
-        ledger = TrialRepository(connection, self._schema)
-        trials = current.trials.items()
-        told = {name: told_of(connection, self._schema, name, trial.version) for name, trial in trials}
-        return ModelState(current, number, told, ledger.spent(), ledger.refolded(), now)
 
     def _end(self, connection: Connection, made: AggregationResult) -> None:
         ledger = TrialRepository(connection, self._schema)
@@ -202,34 +196,56 @@ class LeaderStore(ShareStore):
             connection.execute(delete(releases).where(which))
 
 
+def released_scores(connection: Connection, schema: str, current: CurrentModels) -> Mapping[str, EvaluationSums]:
+    """Return the sums of scores that rounds released of each open trial, by task."""
+    trials = current.trials.items()
+    return {name: EvaluationSums(told_of(connection, schema, name, trial.version)) for name, trial in trials}
+
+
 PATIENCE = 10.0  # seconds for the helper's answer; a leader that stops waits for it
 LONGEST_PAUSE = 60.0  # seconds after a round that released nothing, or that the helper did not hear
 log = logging.getLogger("fedstep.server")
 
 
+@dataclass(frozen=True, slots=True)
+class SumPolicy:
+    """How the leader reaches its helper, how many projects a sum needs, and the noise in it in units of the bound."""
+
+    transport: Transport
+    secret: str
+    min_projects: int
+    noise: float
+
+
 class Leader:
     """The routes that a leader has instead of a plain aggregator's, and the task that asks the helper."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        ours: Schema,
-        clock: Callable[[], float],
-        metrics: Metrics,
-        ask: Transport | None = None,
-    ) -> None:
-        """Raises UsageError for settings that cannot work."""
-        self._metrics = metrics
-        self._settings, self._shape, self._clock = settings, shape(ours), clock
-        self._ask = ask or requests_transport(settings.peer, settings.peer_token)
+    def __init__(self, context: ModeContext, policy: SumPolicy) -> None:
+        """Raise UsageError for settings that cannot work."""
+        settings, schema = context.settings, context.schema
+        self._policy, self._buffering = policy, settings.folding
+        self._metrics, self._clock = context.metrics, context.clock
+        self._shape = shape(schema)
         self._tokens = TokenBook(settings.store)
         self._door = RequestGuard(settings, self._tokens)
         self._book = LeaderStore(settings.store, self._shape.digest)
-        batches = ShareBatcher(self._book.keep, settings.limits.queue, clock)
-        self._taking = ShareEndpoint(self._door, settings.limits, self._shape, batches, metrics)
-        self._step = partial(next_shared, rules={**default_rules(ours), **settings.rules}, gate=settings.gate)
-        self._deviations = scale_deviations(noise_deviation(settings.noise, settings.fewest), ours)
+        batches = ShareBatcher(self._book.keep, settings.limits.queue, context.clock)
+        self._taking = ShareEndpoint(self._door, settings.limits, self._shape, batches, context.metrics)
+        self._step: Step = lambda state, sums, scores: advance_by_sums(
+            state, sums, scores, context.rules, settings.gate
+        )
+        self._deviations = scale_deviations(noise_deviation(policy.noise, policy.min_projects), schema)
         self._newest, self._least = self._book.newest(), 0
+
+    def routes(self) -> Routes:
+        """Return the endpoints by method and path."""
+        return {
+            ("POST", "/v1/updates"): self.plain,
+            ("POST", "/v1/shares"): self.share,
+            ("POST", "/v1/forget"): self.forget,
+            ("GET", "/metrics"): self.figures,
+            ("GET", "/openapi.json"): self.described,
+        }
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -278,33 +294,33 @@ class Leader:
 
         Raises AggregatorError where the helper did not answer: the round stays open, and is asked for again.
         """
-        body = self._book.planned(self._choose, self._settings.folding.staleness, self._least)
+        body = self._book.planned(self._choose, self._buffering.staleness, self._least)
         if not body:
             return None
-        proposal, secret = unpack_proposal(body), self._settings.peer_token
+        proposal, secret = unpack_proposal(body), self._policy.secret
         headers = {"Content-Type": "application/json", SIGNATURE: signature(secret, body)}
-        heard = self._ask("POST", "/v1/rounds", headers, body, PATIENCE)
+        heard = self._policy.transport("POST", "/v1/rounds", headers, body, PATIENCE)
         if heard.status == 409 and (newest := _newest_round(heard)) >= 0:
             self._least = newest
             self._book.give_up(proposal.number)
             return RoundResult()
         answer = self._answered(heard, body, proposal)
-        fewest, noise = self._settings.fewest, self._deviations
+        fewest, noise = self._policy.min_projects, self._deviations
         settled = self._book.settle(proposal, answer, self._step, fewest, self._clock(), noise)
         if settled.version:
             self._newest = settled.version.version
         return settled
 
     def _choose(self, waiting: tuple[PendingShare, ...], current: CurrentModels) -> tuple[RoundPart, ...]:
-        folding, task = self._settings.folding, current.candidate.version
+        folding, task = self._buffering, current.candidate.version
         trials = {name: trial.version for name, trial in current.trials.items()}
-        return chosen(waiting, task, trials, self._clock(), folding, self._settings.fewest)
+        return chosen(waiting, task, trials, self._clock(), folding, self._policy.min_projects)
 
     def _answered(self, heard: Heard, body: bytes, proposal: Proposal) -> RoundReply:
         """Raises AggregatorError for an answer that is not the helper's, or none."""
         if heard.status != 200:
             raise AggregatorError(f"the helper answered {heard.status}", "Its log says why.")
-        wanted = signature(self._settings.peer_token, body, heard.body)
+        wanted = signature(self._policy.secret, body, heard.body)
         if not hmac.compare_digest(heard.headers.get(SIGNATURE.lower(), "").encode(), wanted.encode()):
             raise AggregatorError("the answer is not signed by the helper", "Do both have one FEDSTEP_PEER_TOKEN?")
         try:
@@ -314,15 +330,15 @@ class Leader:
 
     def _offer(self, half: MaskedShare, project: str, owner: str) -> ShareOffer:
         """Raises Problem for a half that was learned from a candidate that is too old, or not known."""
-        if not 0 <= self._newest - half.base <= self._settings.folding.staleness:
+        if not 0 <= self._newest - half.base <= self._buffering.staleness:
             text = f"it was learned from version {half.base}, the newest here is {self._newest}"
             raise HttpProblem(422, "stale", f"The update is refused: {text}. Run fedstep pull.", reason=text)
         bodies = {task: residues_to_bytes(vector) for task, vector in half.vectors.items()}
         return ShareOffer(half.id, project, owner, half.pair, half.trials, bodies, half.base)
 
     async def _run(self) -> None:
-        tick = min(1.0, self._settings.folding.seconds)
-        pause = min(LONGEST_PAUSE, self._settings.folding.seconds)
+        tick = min(1.0, self._buffering.seconds)
+        pause = min(LONGEST_PAUSE, self._buffering.seconds)
         while True:
             idle = tick
             try:

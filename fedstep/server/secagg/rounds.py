@@ -11,14 +11,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedstep.errors import WireError
+from fedstep.errors import UsageError, WireError
 from fedstep.federation.secagg.shares import MAX_SUMMED, MAX_WEIGHT
 from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus, due
 from fedstep.server.aggregation.vectors import staleness_weight
+from fedstep.server.identity import SHORTEST_TOKEN, is_loopback
 
 Residues = NDArray[np.uint64]  # numbers modulo 2^64
 
@@ -220,3 +222,25 @@ def _alike(group: Sequence[PendingShare], newest: int, fewest: int) -> tuple[Pen
         if len(ids) >= fewest:
             return tuple(by_id[number] for number in ids[:MAX_SUMMED])
     return ()
+
+
+def check_secret(role: str, secret: str) -> None:
+    """Raise UsageError for a secret of leader and helper that is too short."""
+    if len(secret) < SHORTEST_TOKEN:
+        raise UsageError(
+            f"--role {role} needs FEDSTEP_PEER_TOKEN with {SHORTEST_TOKEN} characters or more",
+            "Give leader and helper the same: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'",
+        )
+
+
+def check_helper_url(url: str) -> None:
+    """Raise UsageError for a helper's URL that others could listen to."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(
+            "--role leader needs as --peer the https:// URL of its helper", "http:// is for a helper on this machine."
+        )

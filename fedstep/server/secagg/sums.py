@@ -1,7 +1,6 @@
-"""The mathematics of sums of shares: sums without their pads, and the version that they lead to. Pure."""
+"""Sum the vectors of shares modulo 2^64, and take the masks off the sum again. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from math import sqrt
 
 import numpy as np
@@ -9,29 +8,10 @@ from numpy.typing import NDArray
 
 from fedstep.errors import WireError
 from fedstep.federation.secagg.shares import LEVELS, MAX_SUMMED, derive_pad
-from fedstep.federation.tensors import Vector
-from fedstep.server.aggregation.fedbuff import AggregationRules, apply_step, scale_rate
-from fedstep.server.aggregation.inputs import AggregationResult, CurrentModels
-from fedstep.server.aggregation.step import TaskState, VersionBuilder, to_float_array, to_numpy
 from fedstep.server.aggregation.vectors import norm
-from fedstep.server.gate import EvaluationSum, Gate, judge_evaluation_sums
 from fedstep.server.secagg.rounds import Residues
 
 FAR = 8.0  # standard deviations that the length of noise may be off
-
-
-@dataclass(frozen=True, slots=True)
-class TaskSum:
-    """What a round brought for one task: the sum in steps of a grid, each `scale` of the task's bound.
-
-    `release` has the updates' scores of the snapshot on trial; without votes where they need not have scored it.
-    `senders` are owner and project of each update; none where nobody may know.
-    """
-
-    steps: NDArray[np.int64]
-    scale: float
-    release: EvaluationSum = field(default_factory=lambda: EvaluationSum(0, 0.0))
-    senders: Sequence[tuple[str, str]] = ()
 
 
 def summed(vectors: Iterable[bytes], size: int) -> Residues:
@@ -73,43 +53,3 @@ def longest(updates: int, size: int, deviation: int) -> float:
     """
     most = updates * (LEVELS + 0.5 * sqrt(size))  # the length of a delta, and of what rounding to the grid adds
     return most + deviation * sqrt(updates) * (sqrt(size) + FAR)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelState:
-    """What the next version starts from, as the store has it, and its number.
-
-    `releases` are the scores of each open trial by task, the newest last; `spent` is the margin gone, `restarted` when
-    a rejection last sent the task back, in seconds since 1970.
-    """
-
-    current: CurrentModels
-    number: int
-    releases: Mapping[str, tuple[EvaluationSum, ...]]
-    spent: Mapping[str, float]
-    restarted: Mapping[str, float]
-    now: float
-
-
-def next_shared(
-    standing: ModelState, sums: Mapping[str, TaskSum], rules: Mapping[str, AggregationRules], gate: Gate | None
-) -> AggregationResult:
-    """Return the next version, each task moved by its sum and judged on its own; ungated, production is the candidate."""
-    birth, tracks = VersionBuilder(standing.current, standing.number, standing.now, standing.restarted), {}
-    for name, vector in birth.before.vectors.items():
-        moved_on = _moved(vector, sums[name], rules[name]) if name in sums else vector
-        tracks[name] = _judged(standing, birth, name, moved_on, gate) if gate else TaskState(moved_on, birth.number)
-    return birth.made(tracks)
-
-
-def _moved(vector: Vector, found: TaskSum, rules: AggregationRules) -> Vector:
-    """The task after the sum, as after a fold of plain updates that no cap has touched."""
-    step = found.steps.astype(np.float64) * (found.scale * rules.clip)
-    senders = ((owner or (project,), project) for owner, project in found.senders)
-    return to_float_array(apply_step(to_numpy(vector), step, scale_rate(rules, senders)))
-
-
-def _judged(standing: ModelState, birth: VersionBuilder, name: str, vector: Vector, gate: Gate) -> TaskState:
-    verdict = judge_evaluation_sums(standing.releases.get(name, ()), gate, standing.spent.get(name, 0.0))
-    # what was summed cannot be told apart: nothing of it is folded again
-    return birth.judged(name, vector, verdict, lambda _: (standing.current.production[name], 0))

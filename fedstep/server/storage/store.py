@@ -19,10 +19,9 @@ from fedstep.server.aggregation.inputs import (
     StoredUpdate,
 )
 from fedstep.server.aggregation.policy import BufferStatus
-from fedstep.server.aggregation.schema_migration import Names, inherited
-from fedstep.server.aggregation.step import log_verdicts
-from fedstep.server.dp.budget import FREE, BudgetPolicy, check_promise, keep_noised, known_noised
+from fedstep.server.aggregation.step import Names, inherit_weights, log_decisions
 from fedstep.server.gate import ActiveCounts
+from fedstep.server.mode import PLAIN, AggregationMode
 from fedstep.server.storage.engine import (
     Write,
     advisory_lock,
@@ -118,10 +117,10 @@ class Store:
     Two that write would wait for each other: SQLite lets the second one wait for long, and in no order.
     """
 
-    def __init__(self, url: str, shape: SchemaShape, purse: BudgetPolicy = FREE) -> None:
+    def __init__(self, url: str, shape: SchemaShape, mode: AggregationMode = PLAIN) -> None:
         """Raises UsageError when the database cannot be opened."""
         self.write: Write = at_once  # where a fold, `forget` and `tidy` write: the writer has a thread for it
-        self._purse = purse
+        self._mode = mode
         self._engine: Engine = open_engine(url)
         self._reader = read_only(self._engine)
         self._shape = shape
@@ -141,7 +140,7 @@ class Store:
         """
         with self._engine.begin() as connection:
             advisory_lock(connection, AGGREGATION_LOCK)
-            check_promise(connection, self._purse)
+            self._mode.check_store(connection)
             chronicle = self._chronicle(connection)
             chronicle.name(names)
             known, first = chronicle.newest(), chronicle.unused()
@@ -214,7 +213,7 @@ class Store:
             check()
             if not self.write(lambda: self._written(made, moment, buffered)):
                 return None
-        log_verdicts(made.decisions)
+        log_decisions(made.decisions)
         return made.version
 
     def roll_back(self, version: int, now: float) -> ModelVersion:
@@ -245,7 +244,7 @@ class Store:
     ) -> tuple[StoredReceipt | UpdateRejected, ...]:
         with self._engine.begin() as connection:
             task = max(task, self._chronicle(connection).number())
-            outcomes = UpdateRepository(connection, self._shape.digest, self._purse).take(offers, task, staleness, now)
+            outcomes = UpdateRepository(connection, self._shape.digest, self._mode).take(offers, task, staleness, now)
         self._recent.came(offers, outcomes)
         self._attendance.came(len(offers))
         return outcomes
@@ -279,18 +278,18 @@ class Store:
         projects = len({stored.project for stored in buffered.values()})
         if not ripe(replace(waiting.counted(), projects=projects)):
             return None
-        check_promise(connection, self._purse)  # another replica may have one, and have taken these
+        self._mode.check_store(connection)  # another replica may have one, and have taken these
         moment = AggregationInput(
             current=chronicle.current(),
-            buffered=tuple(buffered.values()),
-            votes=ledger.votes(),
-            active=self._attendance.active(now, lambda: ledger.attendance(now)),
+            version=chronicle.unused(),
             spent=ledger.spent(),
-            refolded=ledger.refolded(),
-            since=self._since,
+            replayed=ledger.replayed(),
             now=now,
-            noised=known_noised(connection, self._shape.digest),
-            unused=chronicle.unused(),
+            buffered=tuple(buffered.values()),
+            evidence=self._mode.evidence(
+                connection, self._shape.digest, self._attendance.active(now, lambda: ledger.attendance(now))
+            ),
+            since=self._since,
         )
         return moment, buffered
 
@@ -302,12 +301,12 @@ class Store:
     def _written(self, made: AggregationResult, moment: AggregationInput, buffered: Mapping[str, StoredUpdate]) -> bool:
         """Whether all of it is on disk: nothing where the newest version or the buffer is not what it was made of."""
         with self._engine.connect() as connection, connection.begin() as transaction:
-            chronicle, ledger, now = self._chronicle(connection), self._ledger(connection), moment.now
-            unchanged = chronicle.number() == moment.current.candidate.version and chronicle.unused() == moment.unused
+            chronicle, ledger = self._chronicle(connection), self._ledger(connection)
+            unchanged = chronicle.number() == moment.current.candidate.version and chronicle.unused() == moment.version
             if not unchanged or not self._waiting(connection).end(buffered, made.version.version):
                 transaction.rollback()
                 return False
-            keep_noised(connection, self._shape.digest, made.noised, ledger.on_trial(), self._purse.cost, now)
+            self._mode.record(connection, self._shape.digest, made, moment.now)
             chronicle.add(made.version, parent=moment.current.candidate.version, folded=self._told(buffered))
             ledger.begin(made.trials)
             ledger.end(made.decisions, made.version)
@@ -320,7 +319,7 @@ class Store:
 
     def _told(self, folded: Mapping[str, StoredUpdate]) -> int:
         """How many updates a version is said to be made from: none where that would tell who took part."""
-        return 0 if self._purse.cost else len(folded)
+        return 0 if self._mode.discreet else len(folded)
 
     def _chronicle(self, connection: Connection) -> VersionRepository:
         return VersionRepository(connection, self._shape.digest)
@@ -339,4 +338,4 @@ def _begun(chronicle: VersionRepository, vectors: Mapping[str, Vector], names: N
     schema, old, weights = found
     kept = sum(len(set(named) & set(old.get(task, ()))) for task, named in names.items())
     log.info("a new schema: %d of its coefficients start as those of schema %s ended", kept, schema)
-    return inherited(names, vectors, old, weights)
+    return inherit_weights(names, vectors, old, weights)

@@ -56,7 +56,7 @@ class TrialRepository:
         rows = self._connection.execute(select(verdicts.c.task, verdicts.c.spent).where(verdicts.c.id.in_(newest)))
         return {row.task: row.spent for row in rows}
 
-    def refolded(self) -> Mapping[str, float]:
+    def replayed(self) -> Mapping[str, float]:
         """When each task was last folded again, in seconds since 1970."""
         rows = self._connection.execute(
             select(verdicts.c.task, func.max(verdicts.c.decided).label("decided"))
@@ -135,7 +135,7 @@ class TrialRepository:
                 began=trial.began,
                 decided=version.created,
                 outcome=outcome,
-                replayed=bool(decision and decision.refolded),
+                replayed=bool(decision and decision.replayed),
                 left_out=decision.left_out if decision else 0,
                 spent=spent,
                 figures=json.dumps(decision.verdict.figures() if decision else {}),

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, fun
 from fedstep.federation.messages import TrialScore, Update
 from fedstep.server.aggregation.inputs import StoredUpdate
 from fedstep.server.aggregation.policy import BufferStatus
-from fedstep.server.dp.budget import BudgetPolicy, took_part
+from fedstep.server.mode import AggregationMode
 from fedstep.server.storage.engine import insert_rows
 from fedstep.server.storage.tables import bodies, evaluations, receipts, updates
 from fedstep.server.storage.trial_repository import TrialRepository
@@ -100,8 +100,8 @@ class UpdateRejected:
 class UpdateRepository:
     """What is offered to one schema, over one connection."""
 
-    def __init__(self, connection: Connection, schema: str, purse: BudgetPolicy) -> None:
-        self._connection, self._schema, self._purse = connection, schema, purse
+    def __init__(self, connection: Connection, schema: str, mode: AggregationMode) -> None:
+        self._connection, self._schema, self._mode = connection, schema, mode
 
     def take(
         self, offers: Sequence[UpdateOffer], task: int, staleness: int, now: float
@@ -118,7 +118,7 @@ class UpdateRepository:
                 new[offer.id] = offer
         fit = [offer for key, offer in new.items() if isinstance(outcomes[key], StoredReceipt)]
         charged = ((offer.id, offer.project, offer.owner) for offer in fit)
-        declined = took_part(self._connection, charged, self._purse, now)
+        declined = self._mode.decline(self._connection, charged, now)
         outcomes |= {key: UpdateRejected(*DECLINED[name]) for key, name in declined.items()}
         self._keep([offer for key, offer in new.items() if isinstance(outcomes[key], StoredReceipt)], task, now)
         first = {id(offer) for offer in new.values()}

@@ -10,7 +10,7 @@ from fedstep.errors import UsageError
 from fedstep.federation.messages import hour
 from fedstep.federation.tensors import Vector, pack, unpack
 from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion, StoredUpdate
-from fedstep.server.aggregation.schema_migration import Names
+from fedstep.server.aggregation.step import Names
 from fedstep.server.storage.tables import bodies, evaluations, schemas, trials, updates, verdicts, versions
 from fedstep.server.storage.trial_repository import TrialRepository
 from fedstep.server.storage.update_repository import delete_updates

@@ -10,7 +10,7 @@ import pytest
 from fedstep.federation.messages import Model, pack_update, shape
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
-from fedstep.server.aggregation.step import next_version, starting_vectors
+from fedstep.server.aggregation.step import initial_vectors, next_version
 from fedstep.server.gate import Gate
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.update_repository import UpdateOffer
@@ -35,7 +35,7 @@ def books(tmp_path):
     url, ours, dice = f"sqlite:///{tmp_path / 'a.db'}", shape(schema()), Random(1)
     bodies, promised = {}, {}
     with closing(Store(url, ours)) as store:
-        version = store.start(starting_vectors(b"", ours), 0.0)
+        version = store.start(initial_vectors(b"", ours), 0.0)
         for turn in range(3):
             trials = {} if turn == 0 else {"build-failure": 1, "build-duration": 1}
             model = Model(ours.digest, version.version, 0, "", {}, {}, trials)

@@ -21,7 +21,7 @@ from fedstep.errors import UsageError
 from fedstep.federation.messages import TrialScore, pack_update
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.policy import BufferPolicy
-from fedstep.server.aggregation.step import next_version, starting_vectors
+from fedstep.server.aggregation.step import initial_vectors, next_version
 from fedstep.server.gate import Gate
 from fedstep.server.storage.engine import create_store_engine, open_engine
 from fedstep.server.storage.migrations import LAYOUT, RENAMED_COLUMNS, RENAMED_TABLES
@@ -48,7 +48,7 @@ def opened(url: str, ours, count: int = 1) -> Iterator[tuple[Store, ...]]:
     stores = tuple(Store(url, ours) for _ in range(count))
     try:
         for store in stores:
-            store.start(starting_vectors(b"", ours), 0.0)
+            store.start(initial_vectors(b"", ours), 0.0)
         yield stores
     finally:
         for store in stores:
@@ -73,7 +73,7 @@ class TestReplicas:
         def start(_number: int) -> int:
             gate.wait(30)
             with closing(Store(database, ours)) as store:
-                return store.start(starting_vectors(b"", ours), 0.0).version
+                return store.start(initial_vectors(b"", ours), 0.0).version
 
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(start, range(4))) == [0] * 4

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from fedstep.errors import AggregatorError, UpdateRefused, UsageError
+from fedstep.errors import AggregatorError, UpdateRefused
 from fedstep.federation.client import post, push
-from fedstep.federation.messages import PrivacyGuarantee, TrialScore, Update, pack_update, shape
+from fedstep.federation.messages import TrialScore, Update, pack_update, shape
 from fedstep.federation.outbox import Outbox, read_audit
 from fedstep.federation.secagg.share_client import SHARES_PATH, flush_shares, push_shares
 from fedstep.federation.secagg.share_messages import pack_share
@@ -25,11 +25,13 @@ from fedstep.federation.transport import Endpoint
 from fedstep.history.project_store import ProjectStore
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
+from fedstep.server.app import create_app
 from fedstep.server.openapi import helper_document, leader_document
-from fedstep.server.run import make_leader_app, make_role_app
-from fedstep.server.secagg.helper import make_helper_app
+from fedstep.server.secagg.helper import create_helper_app
 from fedstep.server.secagg.rounds import Proposal, RoundPart, pack_proposal, signature
+from fedstep.server.secagg.secure_aggregation import SecureAggregation
 from fedstep.server.settings import Settings
+from tests.helpers.cli import Checkout
 from tests.helpers.server_shares import (
     PATIENCE,
     PEER_TOKEN,
@@ -278,10 +280,11 @@ class TestHelper:
 class TestRoles:
     def test_the_documents_have_every_route_and_are_valid(self, tmp_path):
         schemathesis = pytest.importorskip("schemathesis")
-        settings = Settings(store=f"sqlite:///{tmp_path / 'a.db'}", peer="http://127.0.0.1:1", peer_token=PEER_TOKEN)
+        settings = Settings(store=f"sqlite:///{tmp_path / 'a.db'}")
+        leading = replace(settings, mode=SecureAggregation("http://127.0.0.1:1", PEER_TOKEN))
         for app, document in (
-            (make_leader_app(settings), leader_document(shape(schema()))),
-            (make_helper_app(settings), helper_document(shape(schema()))),
+            (create_app(leading), leader_document(shape(schema()))),
+            (create_helper_app(settings, PEER_TOKEN), helper_document(shape(schema()))),
         ):
             schemathesis.openapi.from_dict(document).validate()
             used = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
@@ -293,20 +296,21 @@ class TestRoles:
             )
 
     @pytest.mark.parametrize(
-        ("changes", "said"),
+        ("options", "said"),
         [
-            ({"role": "leader", "peer": "https://h.example", "peer_token": ""}, "FEDSTEP_PEER_TOKEN"),
-            ({"role": "helper", "peer_token": "short"}, "FEDSTEP_PEER_TOKEN"),
-            ({"role": "leader", "peer": ""}, "--peer"),
-            ({"role": "leader", "peer": "http://h.example"}, "https://"),
-            ({"role": "leader", "peer": "https://["}, "--peer"),
-            ({"role": "helper", "promise": PrivacyGuarantee(epsilon=8.0)}, "--privacy-epsilon"),
+            (("leader", "--peer", "https://h.example", "--peer-token", ""), "FEDSTEP_PEER_TOKEN"),
+            (("helper", "--peer-token", "short"), "FEDSTEP_PEER_TOKEN"),
+            (("leader", "--peer", ""), "--peer"),
+            (("leader", "--peer", "http://h.example"), "https://"),
+            (("leader", "--peer", "https://["), "--peer"),
+            (("helper", "--privacy-epsilon", "8"), "--privacy-epsilon"),
         ],
     )
-    def test_roles_that_cannot_work_are_said_before_anything_listens(self, tmp_path, changes, said):
-        settings = Settings(store=f"sqlite:///{tmp_path / 'a.db'}", peer_token=PEER_TOKEN)
-        with pytest.raises(UsageError, match=said):
-            make_role_app(replace(settings, **changes))
+    def test_roles_that_cannot_work_are_said_before_anything_listens(self, tmp_path, options, said):
+        words = ("serve", "--store", f"sqlite:///{tmp_path / 'a.db'}", "--peer-token", PEER_TOKEN, "--role", *options)
+        done = Checkout(tmp_path, dict(os.environ)).run(*words)
+        assert done.code == 2
+        assert said in done.err
 
 
 class TestClient:

@@ -22,11 +22,12 @@ from fedstep.server.aggregation.fedbuff import (
     clip_delta,
     default_rules,
 )
-from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion
+from fedstep.server.aggregation.inputs import CurrentModels, ModelState, ModelVersion
 from fedstep.server.aggregation.step import to_float_array, to_numpy
+from fedstep.server.aggregation.sums import TaskSum, advance_by_sums
 from fedstep.server.aggregation.vectors import norm
 from fedstep.server.dp.private_step import next_private
-from fedstep.server.secagg.sums import ModelState, TaskSum, next_shared, unmask_sum
+from fedstep.server.secagg.sums import unmask_sum
 from tests.studies.attacks.finding import Finding
 from tests.studies.attacks.scene import TASK, AttackScene, Member, Real, body_of
 from tests.studies.attacks.view import BUFFER, NOISE, OFF, RELEASES, SHARES, noise_of, private_moment
@@ -92,9 +93,9 @@ def _shared(task: Real, fold: Sequence[Real], draw: random.Random) -> Real:
     noise = np.sum([draw_gaussian(deviation, draw.randbytes(32), TASK, size) for _ in fold[1:]], axis=0)
     steps = np.rint(np.sum([clip_delta(fold[0], room), *fold[1:]], axis=0) * LEVELS / clip + noise).astype(np.int64)
     found = unmask_sum(steps.view(np.uint64), np.zeros(size, np.uint64), len(fold), size, deviation)
-    standing = ModelState(_current(task), 1, {}, {}, {}, 0.0)
+    standing = ModelState(_current(task), 1, {}, {}, 0.0)
     senders = [("", str(number)) for number in range(len(fold))]
-    made = next_shared(standing, {TASK: TaskSum(found, 1.0 / LEVELS, senders=senders)}, default_rules(schema()), None)
+    made = advance_by_sums(standing, {TASK: TaskSum(found, 1.0 / LEVELS, senders)}, {}, default_rules(schema()), None)
     return np.array(to_numpy(made.version.vectors[TASK]), np.float64)
 
 

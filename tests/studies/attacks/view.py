@@ -29,11 +29,11 @@ from fedstep.server.aggregation.fedbuff import (
     default_rules,
 )
 from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
-from fedstep.server.aggregation.step import contributions, to_numpy
+from fedstep.server.aggregation.step import iter_contributions, to_numpy
 from fedstep.server.aggregation.vectors import FloatArray
 from fedstep.server.dp.accounting import budget_of
 from fedstep.server.dp.private_step import LIFE, GaussianNoise, next_private
-from fedstep.server.gate import ActiveCounts, Gate
+from fedstep.server.gate import Gate
 from fedstep.server.secagg.sums import summed, summed_pads, unmask_sum
 from tests.studies.attacks.scene import TASK, AttackScene, Member, Real
 
@@ -122,7 +122,7 @@ def sums_of(bodies: Sequence[bytes], draw: random.Random, task: str = TASK, nois
 def _fold(members: Sequence[Member], _: random.Random) -> Real:
     """The difference of two versions, the second of which is the first after a fold of plain updates."""
     start, rules = to_numpy(schema().tasks[TASK].start()), default_rules(schema())[TASK]
-    folded = [part for one in members for _, part in contributions(StoredUpdate(one.body), 0)]
+    folded = [part for one in members for _, part in iter_contributions(StoredUpdate(one.body), 0)]
     return pulled(start, aggregate(start, folded, rules), rules)
 
 
@@ -154,9 +154,7 @@ def private_moment(
     task = ModelVersion(0, 0, 0.0, tasks, dict.fromkeys(names, 0))
     stored = tuple(StoredUpdate(body, project=str(number)) for number, body in enumerate(bodies))
     trials: Mapping[str, Trial] = {TASK: trial} if trial else {}
-    return AggregationInput(
-        CurrentModels(task, tasks, trials), stored, {}, ActiveCounts(0, 0), {}, {}, lambda _: (), 0.0
-    )
+    return AggregationInput(CurrentModels(task, tasks, trials), 1, {}, {}, 0.0, stored, {})
 
 
 def _noised(releases: int) -> Callable[[Sequence[Member], random.Random], Real]:

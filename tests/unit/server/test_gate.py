@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstep.server.aggregation.fedbuff import AggregationRules
-from fedstep.server.gate import ActiveCounts, Evaluation, Gate, eligible_votes, judge_trial, upper_bound
+from fedstep.server.gate import ActiveCounts, Evaluation, Gate, UpdateEvaluations, upper_bound
 from tests.benchmarks.federation import Plan, poisoned, run
 from tests.benchmarks.gate import CHAINS, MANY, Lies, chain, normal, rates, tried
 
@@ -69,36 +69,36 @@ class TestVotes:
     def test_after_200_votes_without_a_verdict_the_trial_gives_way(self):
         """Half of the votes up and half down: neither better nor worse can be shown."""
         undecided = [0.2 if n % 5 < 3 else -0.2 for n in range(200)]
-        assert judge_trial(votes(undecided[:199]), MANY, 0.0, GATE).outcome == "open"
-        assert judge_trial(votes(undecided), MANY, 0.0, GATE).outcome == "undecided"
+        assert GATE.decide(UpdateEvaluations(votes(undecided[:199]), MANY), 0.0).outcome == "open"
+        assert GATE.decide(UpdateEvaluations(votes(undecided), MANY), 0.0).outcome == "undecided"
 
     @pytest.mark.parametrize(
         ("projects", "active", "outcome"), [(4, 20, "open"), (5, 20, "promoted"), (3, 3, "promoted")]
     )
     def test_it_needs_five_projects_or_all_that_are_active(self, projects: int, active: int, outcome: str):
         heard = votes([-0.5] * 60, projects)
-        assert judge_trial(heard, ActiveCounts(active, active), 0.0, GATE).outcome == outcome
+        assert GATE.decide(UpdateEvaluations(heard, ActiveCounts(active, active)), 0.0).outcome == outcome
 
     def test_lone_project_promotes_after_20_votes_unless_worse(self):
         """With one project, production follows after 20 evaluations unless it is shown to be worse."""
         alone = ActiveCounts(1, 1)
-        assert judge_trial(votes([0.01] * 4, 1), alone, 0.15, GATE).outcome == "open"
-        assert judge_trial(votes([0.01, -0.01] * 10, 1), alone, 0.15, GATE).outcome == "promoted"
-        assert judge_trial(votes([0.5] * 30, 1), alone, 0.15, GATE).outcome == "rejected"
+        assert GATE.decide(UpdateEvaluations(votes([0.01] * 4, 1), alone), 0.15).outcome == "open"
+        assert GATE.decide(UpdateEvaluations(votes([0.01, -0.01] * 10, 1), alone), 0.15).outcome == "promoted"
+        assert GATE.decide(UpdateEvaluations(votes([0.5] * 30, 1), alone), 0.15).outcome == "rejected"
 
     def test_project_and_owner_have_a_capped_share_of_votes(self):
         """One project and one owner have at most their share of the evaluations."""
         loud = [Evaluation("loud", "o-loud", 1.0)] * 100 + votes([0.0] * 40)
-        heard = eligible_votes(loud, MANY, GATE)
+        heard = UpdateEvaluations(loud, MANY).eligible(GATE)
         assert sum(vote.project == "loud" for vote in heard) <= GATE.share * len(heard)
         puppets = [Evaluation(f"puppet{n}", "one", 1.0) for n in range(100)] + votes([0.0] * 40)
-        heard = eligible_votes(puppets, MANY, GATE)
+        heard = UpdateEvaluations(puppets, MANY).eligible(GATE)
         assert sum(vote.owner == "one" for vote in heard) <= GATE.share * len(heard)
 
     @given(st.lists(st.integers(0, 8), max_size=80), st.integers(1, 30))
     def test_counting_keeps_the_order_and_every_project_is_heard(self, senders: list[int], active: int):
         cast = [Evaluation(f"p{sender}", f"o{sender}", float(n % 3 - 1)) for n, sender in enumerate(senders)]
-        heard = eligible_votes(cast, ActiveCounts(active, active), GATE)
+        heard = UpdateEvaluations(cast, ActiveCounts(active, active)).eligible(GATE)
         assert {vote.project for vote in heard} == {vote.project for vote in cast}
         rest = iter(cast)
         assert all(any(vote is other for other in rest) for vote in heard)
@@ -119,7 +119,9 @@ class TestVotes:
         """Where nobody's votes are capped."""
         free = replace(GATE, share=1.0)
         cast = votes(values)
-        first, second = (judge_trial(some, MANY, 0.0, free) for some in (cast, dice.sample(cast, len(cast))))
+        first, second = (
+            free.decide(UpdateEvaluations(some, MANY), 0.0) for some in (cast, dice.sample(cast, len(cast)))
+        )
         assert first.outcome == second.outcome
         assert first.high == pytest.approx(second.high, abs=1e-3)
 
@@ -134,7 +136,7 @@ class TestVerdicts:
     @settings(deadline=None, max_examples=50)
     def test_every_verdict_has_figures_within_the_margin(self, values: list[float], spent: float):
         """Every verdict has its figures and never spends more than the margin."""
-        verdict = judge_trial(votes(values), MANY, spent, GATE)
+        verdict = GATE.decide(UpdateEvaluations(votes(values), MANY), spent)
         assert verdict.low <= verdict.mean <= verdict.high or not values
         assert 0.0 <= verdict.spent <= GATE.margin + 1e-9
         assert verdict.figures().keys() >= {"counted", "mean", "low", "high", "allowed", "spent", "projects"}

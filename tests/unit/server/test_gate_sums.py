@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.server.gate import EvaluationSum, Gate, Verdict, judge_evaluation_sums
+from fedstep.server.gate import EvaluationSum, EvaluationSums, Gate, Verdict
 
 GATE = Gate()
 NOISE = 40.0  # standard deviation, of the total and of the count each
@@ -33,7 +33,7 @@ def tried(source: Iterator[EvaluationSum], gate: Gate = GATE, spent: float = 0.0
     seen: list[EvaluationSum] = []
     for release in islice(source, 400):
         seen.append(release)
-        verdict = judge_evaluation_sums(seen, gate, spent)
+        verdict = gate.decide(EvaluationSums(seen), spent)
         if verdict.outcome != "open":
             return verdict
     raise AssertionError("the trial never ended")
@@ -66,7 +66,7 @@ class TestVerdicts:
         """
         strict = replace(GATE, liars=0.0, most=10_000, margin=-1.0)
         looks = [list(islice(drawn(0.0, projects, noise, seed, 1.0), 60)) for seed in range(200)]
-        wrong = [any(judge_evaluation_sums(seen[:n], strict).low > 0.0 for n in range(1, 61)) for seen in looks]
+        wrong = [any(strict.decide(EvaluationSums(seen[:n])).low > 0.0 for n in range(1, 61)) for seen in looks]
         assert sum(wrong) / len(wrong) <= GATE.wrong_rejection
 
     def test_a_fifth_of_liars_neither_promotes_nor_rejects_in_sums(self):
@@ -97,13 +97,13 @@ class TestVerdicts:
 
     def test_fewer_projects_than_the_gate_asks_for_decide_nothing(self):
         few = [EvaluationSum(4.0, -4.0)] * 49
-        assert judge_evaluation_sums(few, GATE).outcome == "open"
-        assert judge_evaluation_sums([EvaluationSum(5.0, -5.0)] * 39, GATE).outcome == "promoted"
+        assert GATE.decide(EvaluationSums(few)).outcome == "open"
+        assert GATE.decide(EvaluationSums([EvaluationSum(5.0, -5.0)] * 39)).outcome == "promoted"
 
 
 class TestBounds:
     def test_no_release_says_nothing(self):
-        verdict = judge_evaluation_sums([], GATE)
+        verdict = GATE.decide(EvaluationSums([]))
         assert (verdict.outcome, verdict.votes, verdict.low, verdict.high) == (
             "open",
             0,
@@ -113,14 +113,14 @@ class TestBounds:
 
     @given(releases)
     def test_bounds_hold_the_mean_and_noise_never_narrows_them(self, seen: list[EvaluationSum]):
-        verdict = judge_evaluation_sums(seen, GATE)
+        verdict = GATE.decide(EvaluationSums(seen))
         assert verdict.low <= verdict.mean <= verdict.high or verdict.votes <= 0
         later = [replace(one, noise_variance=one.noise_variance + 100.0) for one in seen[1:]]
-        noisier = judge_evaluation_sums([*seen[:1], *later], GATE)
+        noisier = GATE.decide(EvaluationSums([*seen[:1], *later]))
         assert noisier.low <= verdict.low + 1e-9
         assert noisier.high >= verdict.high - 1e-9
 
     @given(st.integers(5, 100), finite)
     def test_more_releases_of_the_same_mean_say_more(self, votes: int, mean: float):
-        row = [judge_evaluation_sums([EvaluationSum(votes, votes * mean)] * count, GATE) for count in (1, 2, 4, 8)]
+        row = [GATE.decide(EvaluationSums([EvaluationSum(votes, votes * mean)] * count)) for count in (1, 2, 4, 8)]
         assert all(later.high - later.low <= earlier.high - earlier.low + 1e-9 for earlier, later in pairwise(row))

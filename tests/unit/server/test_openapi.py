@@ -28,7 +28,7 @@ from fedstep.federation.messages import (
 )
 from fedstep.federation.tensors import LARGEST_MESSAGE, LONGEST_HEADER, MOST_TENSORS, unpack
 from fedstep.schema.schema import schema
-from fedstep.server.app import make_app
+from fedstep.server.app import create_app
 from fedstep.server.gate import Verdict
 from fedstep.server.openapi import document
 from tests.helpers.server_page import grow, running
@@ -135,7 +135,7 @@ class TestDocument:
         schemathesis.openapi.from_dict(plain()).validate()
 
     def test_the_document_has_every_route_and_no_other(self, settings, small) -> None:
-        app = make_app(settings, small)
+        app = create_app(settings, small)
         routes = {(method, route.path) for route in app.routes if isinstance(route, Route) for method in route.methods}
         assert {route for route in routes if route[0] != "HEAD"} == set(operations())
 

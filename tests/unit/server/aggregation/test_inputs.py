@@ -12,7 +12,7 @@ from fedstep.federation.messages import Update
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution, aggregate
 from fedstep.server.aggregation.inputs import ModelVersion, StoredUpdate
-from fedstep.server.aggregation.step import fold_stored, to_numpy
+from fedstep.server.aggregation.step import aggregate_updates, to_numpy
 
 SIZES = {"flaky": 5, "build-duration": 3}
 RULES = {"flaky": AggregationRules(1.0, together=4.0), "build-duration": AggregationRules(0.2, projects_per_owner=2.0)}
@@ -41,7 +41,7 @@ class TestTasks:
         """
         task = ModelVersion(9, 9, 0.0, {name: array("f", [0.5] * size) for name, size in SIZES.items()})
         updates = [stored(place, *one) for place, one in enumerate(drawn)]
-        for name, vector in fold_stored(task, updates, RULES).items():
+        for name, vector in aggregate_updates(task, updates, RULES).items():
             alone = [
                 Contribution(f"{place:032x}", project, 9 - base, np.array(deltas[name], np.float32), owner)
                 for place, (deltas, project, owner, base) in enumerate(drawn)
@@ -54,7 +54,7 @@ class TestTasks:
         task = ModelVersion(0, 0, 0.0, {"flaky": zeros(5)})
         rules = {"flaky": AggregationRules(1.0, decay=0.0)}
         claims = [stored(n, {"flaky": [1.0, 0.0, 0.0, 0.0, 0.0]}, f"p{n}", "", 0) for n in range(3)]
-        assert fold_stored(task, claims, rules)["flaky"][0] == pytest.approx(3.0)
-        assert fold_stored(task, [replace(one, project="web") for one in claims], rules)["flaky"][0] == pytest.approx(
-            1.0
-        )
+        assert aggregate_updates(task, claims, rules)["flaky"][0] == pytest.approx(3.0)
+        assert aggregate_updates(task, [replace(one, project="web") for one in claims], rules)["flaky"][
+            0
+        ] == pytest.approx(1.0)

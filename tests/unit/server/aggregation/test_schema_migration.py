@@ -18,7 +18,7 @@ from fedstep.federation.transport import RetryPolicy
 from fedstep.schema.encoders import Categorical, Numeric, PiecewiseLinear
 from fedstep.schema.schema import Schema, Task
 from fedstep.server.aggregation.policy import BufferPolicy
-from fedstep.server.aggregation.schema_migration import inherited, names_of
+from fedstep.server.aggregation.step import coordinate_names, inherit_weights
 from fedstep.server.settings import Settings
 from fedstep.server.storage.engine import open_engine
 from fedstep.server.storage.store import Store
@@ -40,8 +40,10 @@ weights = st.lists(st.floats(-9, 9, width=32), min_size=6, max_size=6).map(lambd
 class TestWeights:
     def test_kept_coordinates_keep_weights_and_new_ones_start_fresh(self):
         """Kept coordinates keep their weights wherever they moved, and new ones start as given."""
-        found = inherited(names_of(NEW), STARTS, names_of(OLD), {"flaky": array("f", [1, 2, 3, 4, 5, 6])})
-        assert dict(zip(names_of(NEW)["flaky"], found["flaky"], strict=True)) == {
+        found = inherit_weights(
+            coordinate_names(NEW), STARTS, coordinate_names(OLD), {"flaky": array("f", [1, 2, 3, 4, 5, 6])}
+        )
+        assert dict(zip(coordinate_names(NEW)["flaky"], found["flaky"], strict=True)) == {
             "new": -2.0,
             "rate=0": 2.0,
             "rate=0.5": 3.0,
@@ -55,25 +57,27 @@ class TestWeights:
     def test_same_schema_inherits_everything_without_mutation(self, vector: array):
         """The same schema inherits everything, and nothing is changed in place."""
         before, start = vector[:], {"flaky": array("f", bytes(24))}
-        found = inherited(names_of(OLD), start, names_of(OLD), {"flaky": vector})
+        found = inherit_weights(coordinate_names(OLD), start, coordinate_names(OLD), {"flaky": vector})
         assert found["flaky"] == vector == before
         assert found["flaky"] is not vector
         assert start["flaky"] == array("f", bytes(24))
 
     @given(weights)
     def test_there_and_back_keeps_what_both_schemas_have(self, vector: array):
-        there = inherited(names_of(NEW), STARTS, names_of(OLD), {"flaky": vector})
-        back = inherited(names_of(OLD), {"flaky": array("f", bytes(24))}, names_of(NEW), there)["flaky"]
+        there = inherit_weights(coordinate_names(NEW), STARTS, coordinate_names(OLD), {"flaky": vector})
+        back = inherit_weights(coordinate_names(OLD), {"flaky": array("f", bytes(24))}, coordinate_names(NEW), there)[
+            "flaky"
+        ]
         assert list(back) == [vector[0], vector[1], vector[2], 0.0, vector[4], 0.0]
 
     def test_names_that_do_not_fit_their_vector_are_an_error(self):
         with pytest.raises(ValueError, match="zip"):
-            inherited(names_of(NEW), STARTS, names_of(OLD), {"flaky": array("f", [1.0])})
+            inherit_weights(coordinate_names(NEW), STARTS, coordinate_names(OLD), {"flaky": array("f", [1.0])})
 
 
 def started(url: str, schema: Schema, starts) -> Store:
     store = Store(url, shape(schema))
-    store.start(starts, 1.0, names_of(schema))
+    store.start(starts, 1.0, coordinate_names(schema))
     return store
 
 

@@ -11,12 +11,19 @@ from fedstep.federation.messages import pack_update
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution
 from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
-from fedstep.server.aggregation.step import REFOLD_SECONDS, fold_stored, log_verdicts, next_task, next_version, suspects
-from fedstep.server.gate import ActiveCounts, Evaluation, Gate
+from fedstep.server.aggregation.step import (
+    REPLAY_SECONDS,
+    aggregate_updates,
+    find_suspects,
+    log_decisions,
+    next_version,
+)
+from fedstep.server.gate import ActiveCounts, Evaluation, Gate, UpdateEvaluations
 
 RULES = {"flaky": AggregationRules(1.0, decay=0.0), "build-duration": AggregationRules(0.2, decay=0.0)}
 GATE = Gate()
 BETTER = tuple(Evaluation(f"p{n % 9}", f"o{n % 9}", -0.3) for n in range(60))
+ACTIVE = ActiveCounts(9, 9)
 WORSE = tuple(Evaluation(vote.project, vote.owner, 0.3) for vote in BETTER)
 
 
@@ -36,17 +43,17 @@ def moment(update) -> AggregationInput:
     past = stored(update, (1, 2, 3), 1) + stored(update, (4, 5), 3)
 
     def since(version: int) -> Iterator[StoredUpdate]:
-        return (one for one in past if one.folded > version)
+        return (one for one in past if one.version > version)
 
     current = CurrentModels(task, vectors(0.0), trials)
-    return AggregationInput(current, stored(update, (6, 7)), {}, ActiveCounts(9, 9), {}, {}, since, 2000.0)
+    return AggregationInput(current, 5, {}, {}, 2000.0, stored(update, (6, 7)), {}, since)
 
 
 class TestTrial:
     def test_open_trial_moves_the_candidate_and_not_production(self, moment):
         """While a trial is open, the candidate moves and production does not."""
         made = next_version(moment, RULES, GATE)
-        assert made.version.vectors == fold_stored(moment.current.candidate, moment.buffered, RULES)
+        assert made.version.vectors == aggregate_updates(moment.current.candidate, moment.buffered, RULES)
         assert (made.version.version, made.version.production) == (5, 0)
         assert made.version.sources == {"flaky": 0, "build-duration": 0}
         assert made.decisions == ()
@@ -66,7 +73,7 @@ class TestTrial:
 
     def test_promotion_changes_one_task_and_begins_the_next_trial(self, moment):
         """A promotion changes one task and the version of production, and the next trial begins."""
-        made = next_version(replace(moment, votes={"flaky": BETTER}), RULES, GATE)
+        made = next_version(replace(moment, evidence={"flaky": UpdateEvaluations(BETTER, ACTIVE)}), RULES, GATE)
         assert made.version.sources == {"flaky": 3, "build-duration": 0}
         assert made.version.production == 5
         (decision,) = made.decisions
@@ -77,8 +84,12 @@ class TestTrial:
     def test_log_has_one_line_per_verdict_with_its_figures(self, moment, caplog):
         """The log has a line for each verdict with the figures that led to it."""
         with caplog.at_level("INFO", "fedstep.server"):
-            log_verdicts(next_version(replace(moment, votes={"flaky": BETTER}), RULES, GATE).decisions)
-            log_verdicts(next_version(moment, RULES, GATE).decisions)
+            log_decisions(
+                next_version(
+                    replace(moment, evidence={"flaky": UpdateEvaluations(BETTER, ACTIVE)}), RULES, GATE
+                ).decisions
+            )
+            log_decisions(next_version(moment, RULES, GATE).decisions)
         (line,) = caplog.records
         assert line.getMessage().startswith("trial of flaky 3: promoted (votes 60, ")
         assert line.fields["outcome"] == "promoted"
@@ -88,13 +99,16 @@ class TestTrial:
 class TestReplay:
     def test_rejection_replays_all_updates_but_the_suspects(self, moment):
         """After a rejection, the candidate is production with all updates aggregated again but those of suspects."""
-        made = next_version(replace(moment, votes={"flaky": WORSE}), RULES, GATE)
+        made = next_version(replace(moment, evidence={"flaky": UpdateEvaluations(WORSE, ACTIVE)}), RULES, GATE)
         (decision,) = made.decisions
-        assert (decision.verdict.outcome, decision.refolded) == ("rejected", True)
+        assert (decision.verdict.outcome, decision.replayed) == ("rejected", True)
         assert 1 <= decision.left_out <= 2
         assert made.version.sources["flaky"] == 0
-        assert made.version.vectors["flaky"] != fold_stored(moment.current.candidate, moment.buffered, RULES)["flaky"]
-        folded = fold_stored(moment.current.candidate, moment.buffered, RULES)
+        assert (
+            made.version.vectors["flaky"]
+            != aggregate_updates(moment.current.candidate, moment.buffered, RULES)["flaky"]
+        )
+        folded = aggregate_updates(moment.current.candidate, moment.buffered, RULES)
         assert made.version.vectors["build-duration"] == folded["build-duration"], "the other head goes on"
         assert {trial.task: trial.version for trial in made.trials}["flaky"] == 5
 
@@ -104,40 +118,44 @@ class TestReplay:
         From the same start, through the same aggregations, bit for bit.
         """
         honest = ModelVersion(0, 0, 0.0, vectors(0.0), {"flaky": 0, "build-duration": 0})
-        first = next_task(honest, [one.body for one in stored(update, (1, 2, 3))], RULES)
-        second = fold_stored(ModelVersion(1, 0, 0.0, first), stored(update, (4, 5)), RULES)
+        first = aggregate_updates(honest, (StoredUpdate(one.body) for one in stored(update, (1, 2, 3))), RULES)
+        second = aggregate_updates(ModelVersion(1, 0, 0.0, first), stored(update, (4, 5)), RULES)
         away = {name: array("f", [-1.0] * len(vector)) for name, vector in first.items()}
         current = CurrentModels(replace(honest, version=1, vectors=first), honest.vectors, {})
         damage = Trial("flaky", 1, 0, 0.0, away["flaky"])
         past = stored(update, (1, 2, 3), 1)
         moment = AggregationInput(
-            replace(current, trials={"flaky": damage}),
-            stored(update, (4, 5)),
-            {"flaky": WORSE},
-            ActiveCounts(9, 9),
-            {},
-            {},
-            lambda version: iter(one for one in past if one.folded > version),
-            0.0,
+            current=replace(current, trials={"flaky": damage}),
+            version=2,
+            spent={},
+            replayed={},
+            now=0.0,
+            buffered=stored(update, (4, 5)),
+            evidence={"flaky": UpdateEvaluations(WORSE, ACTIVE)},
+            since=lambda version: iter(one for one in past if one.version > version),
         )
         nobody = replace(GATE, liars=0.0)
         made = next_version(moment, RULES, nobody)
-        assert (made.decisions[0].refolded, made.decisions[0].left_out) == (True, 0)
+        assert (made.decisions[0].replayed, made.decisions[0].left_out) == (True, 0)
         assert made.version.vectors["flaky"] == second["flaky"]
 
     def test_a_head_is_folded_again_once_a_day(self, moment):
-        lately = replace(moment, votes={"flaky": WORSE}, refolded={"flaky": moment.now - REFOLD_SECONDS / 2})
+        lately = replace(
+            moment,
+            evidence={"flaky": UpdateEvaluations(WORSE, ACTIVE)},
+            replayed={"flaky": moment.now - REPLAY_SECONDS / 2},
+        )
         made = next_version(lately, RULES, GATE)
-        assert [(one.verdict.outcome, one.refolded) for one in made.decisions] == [("rejected", False)]
-        assert made.version.vectors == fold_stored(moment.current.candidate, moment.buffered, RULES)
-        again = replace(lately, refolded={"flaky": moment.now - REFOLD_SECONDS})
-        assert next_version(again, RULES, GATE).decisions[0].refolded
+        assert [(one.verdict.outcome, one.replayed) for one in made.decisions] == [("rejected", False)]
+        assert made.version.vectors == aggregate_updates(moment.current.candidate, moment.buffered, RULES)
+        again = replace(lately, replayed={"flaky": moment.now - REPLAY_SECONDS})
+        assert next_version(again, RULES, GATE).decisions[0].replayed
 
 
 class TestGate:
     def test_a_trial_without_a_verdict_gives_way_to_the_newest_head(self, moment):
         torn = tuple(Evaluation(f"p{n % 9}", f"o{n % 9}", 0.2 if n % 5 < 3 else -0.2) for n in range(GATE.most))
-        made = next_version(replace(moment, votes={"flaky": torn}), RULES, GATE)
+        made = next_version(replace(moment, evidence={"flaky": UpdateEvaluations(torn, ACTIVE)}), RULES, GATE)
         assert made.decisions[0].verdict.outcome == "undecided"
         assert made.version.production == 0
         assert {trial.task: trial.version for trial in made.trials}["flaky"] == 5
@@ -157,14 +175,14 @@ class TestSuspects:
         """Suspects are the owners whose deltas went furthest along the damage."""
         damage = np.array([1.0, 0.0], np.float32)
         parts = [contribution(n, [0.1 * n, 1.0], f"o{n}") for n in range(-4, 5)]
-        assert suspects(parts, damage, 9.0, 0.2, owners=5) == {"o4", "o3"}
-        assert suspects(parts, -damage, 9.0, 0.2, owners=5) == {"o-4", "o-3"}
-        assert suspects(parts, damage, 9.0, 0.2, owners=50) == {"p4", "p3"}, "too few owners: projects"
+        assert find_suspects(parts, damage, 9.0, 0.2, owners=5) == {"o4", "o3"}
+        assert find_suspects(parts, -damage, 9.0, 0.2, owners=5) == {"o-4", "o-3"}
+        assert find_suspects(parts, damage, 9.0, 0.2, owners=50) == {"p4", "p3"}, "too few owners: projects"
 
     def test_nobody_who_went_the_other_way_is_a_suspect(self):
         damage = np.array([1.0, 0.0], np.float32)
         parts = [contribution(n, [-0.1, 1.0], f"o{n}") for n in range(10)]
-        assert suspects(parts, damage, 9.0, 0.2, owners=5) == frozenset()
+        assert find_suspects(parts, damage, 9.0, 0.2, owners=5) == frozenset()
 
     def test_a_damage_is_undone_where_its_makers_are_a_fifth(self, update):
         """Ten senders, two of whom push one coordinate: after the rejection task is what the eight made."""
@@ -177,12 +195,12 @@ class TestSuspects:
             )
             for n in range(10)
         ]
-        damaged = fold_stored(start, sent, rules)
+        damaged = aggregate_updates(start, sent, rules)
         trial = Trial("flaky", 1, 0, 0.0, damaged["flaky"])
         current = CurrentModels(ModelVersion(1, 0, 0.0, damaged, {"flaky": 0}), start.vectors, {"flaky": trial})
         moment = AggregationInput(
-            current, (), {"flaky": WORSE}, ActiveCounts(9, 9), {}, {}, lambda _version: iter(sent), 0.0
+            current, 2, {}, {}, 0.0, (), {"flaky": UpdateEvaluations(WORSE, ACTIVE)}, lambda _version: iter(sent)
         )
         made = next_version(moment, rules, GATE)
-        assert made.version.vectors == fold_stored(start, sent[2:], rules)
+        assert made.version.vectors == aggregate_updates(start, sent[2:], rules)
         assert made.decisions[0].left_out == 2

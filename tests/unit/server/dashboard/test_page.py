@@ -160,11 +160,11 @@ class TestFigures:
             pass
         finally:
             store.close()
-        assert {head: len(votes) for head, votes in seen[0].votes.items()} == {
-            trial.head: trial.votes for trial in look.lineage.trials
+        assert {task: len(known.evaluations) for task, known in seen[0].evidence.items()} == {
+            trial.task: trial.votes for trial in look.lineage.trials
         }
-        assert {head: verdict.votes for head, verdict in look.standing.items()} == {
-            head: len(votes) for head, votes in seen[0].votes.items()
+        assert {task: verdict.votes for task, verdict in look.standing.items()} == {
+            task: len(known.evaluations) for task, known in seen[0].evidence.items()
         }
         assert look.spent == seen[0].spent
 

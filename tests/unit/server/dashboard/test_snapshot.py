@@ -14,8 +14,9 @@ from fedstep.federation.secagg.share_messages import pack_share
 from fedstep.federation.secagg.shares import split_update
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.policy import BufferStatus
-from fedstep.server.dashboard.snapshot import ShareDashboardReader
+from fedstep.server.dashboard.snapshot import DashboardReader
 from fedstep.server.gate import ActiveCounts, Gate
+from fedstep.server.secagg.secure_aggregation import SecureAggregation
 from fedstep.server.secagg.share_endpoint import expire_shares
 from fedstep.server.secagg.share_store import KEPT_SECONDS, shares
 from fedstep.server.storage.engine import open_engine
@@ -36,7 +37,9 @@ def pair(tmp_path):
 
 @pytest.fixture
 def overview(pair):
-    with closing(ShareDashboardReader(pair.urls[0], OURS, Gate())) as made:
+    with closing(
+        DashboardReader(pair.urls[0], OURS, Gate(), SecureAggregation("http://127.0.0.1:9", "x" * 20))
+    ) as made:
         yield made
 
 

@@ -8,22 +8,23 @@ import pytest
 
 from fedstep.errors import UsageError
 from fedstep.federation.messages import PrivacyGuarantee, shape
-from fedstep.server.app import make_app
+from fedstep.server.app import create_app
 from fedstep.server.dp.budget import ALL, BudgetPolicy
-from fedstep.server.dp.private_step import promised
+from fedstep.server.dp.private_step import DifferentialPrivacy
 from fedstep.server.gate import Gate
-from fedstep.server.run import make_leader_app
+from fedstep.server.mode import PLAIN, AggregationMode
+from fedstep.server.secagg.secure_aggregation import SecureAggregation
 from fedstep.server.settings import Settings
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import privacy_spending
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateRejected
-from tests.helpers.server_store import RULES, fold, offer, rows
+from tests.helpers.server_store import charging, fold, offer, rows
 
 PURSE = BudgetPolicy(cost=0.5, most=1.0, seconds=60.0)  # two contributions
 
 
-def opened(url: str, ours, purse: BudgetPolicy = PURSE) -> Store:
-    store = Store(url, ours, purse)
+def opened(url: str, ours, mode: AggregationMode | None = None) -> Store:
+    store = Store(url, ours, charging(PURSE) if mode is None else mode)
     store.start({name: array("f", bytes(4 * size)) for name, size in ours.sizes.items()}, 0.0)
     return store
 
@@ -71,12 +72,12 @@ class TestGuarantee:
         with closing(opened(url, ours)) as store:
             sent(store, update(1), "acme", 1.0)
         with pytest.raises(UsageError, match=r"promise.*--privacy-epsilon.*--store"):
-            opened(url, ours, BudgetPolicy())
+            opened(url, ours, PLAIN)
         opened(url, ours).close()
 
     def test_replica_without_the_guarantee_does_not_aggregate(self, url, ours, update):
         """A replica without the guarantee does not aggregate what another accepted under it."""
-        with closing(opened(url, ours, BudgetPolicy())) as plain, closing(opened(url, ours)) as promising:
+        with closing(opened(url, ours, PLAIN)) as plain, closing(opened(url, ours)) as promising:
             sent(plain, update(1), "acme", 1.0)
             assert plain.fold(fold, 2.0).version == 1
             sent(promising, update(2, base=1), "acme", 3.0)
@@ -87,11 +88,11 @@ class TestGuarantee:
 
     def test_leader_of_shares_refuses_a_store_with_a_guarantee(self, settings, small, update):
         """A leader of shares does not take over a store with a guarantee."""
-        given = replace(settings, gate=Gate(), promise=PrivacyGuarantee(8.0, 1e-6, 2, 7.0))
-        with closing(opened(given.store, shape(small), promised(given, RULES).purse)) as store:
+        guarantee = PrivacyGuarantee(8.0, 1e-6, 2, 7.0)
+        with closing(opened(settings.store, shape(small), DifferentialPrivacy(guarantee))) as store:
             sent(store, update(1), "acme", 1.0)
-        role: Settings = replace(settings, role="leader", peer="http://127.0.0.1:9", peer_token="x" * 20, gate=Gate())
+        leader: Settings = replace(settings, mode=SecureAggregation("http://127.0.0.1:9", "x" * 20), gate=Gate())
         with pytest.raises(UsageError, match="promise"):
-            make_leader_app(role, small)
+            create_app(leader, small)
         with pytest.raises(UsageError, match="promise"):
-            make_app(settings, small)
+            create_app(settings, small)

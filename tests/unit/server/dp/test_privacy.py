@@ -26,10 +26,11 @@ from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, M
 from fedstep.server.aggregation.step import to_numpy
 from fedstep.server.dp.budget import BudgetPolicy
 from fedstep.server.dp.mechanism import GRID, discrete_gaussian, noised_sum, quantised, variance_of
-from fedstep.server.dp.private_step import GaussianNoise, next_private
-from fedstep.server.gate import ActiveCounts, EvaluationSum, Gate
+from fedstep.server.dp.private_step import DifferentialPrivacy, GaussianNoise, next_private
+from fedstep.server.gate import EvaluationSum, EvaluationSums, Gate
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import evaluations, privacy_spending
+from tests.helpers.server_store import charging
 
 URL = "http://here"
 ONCE = RetryPolicy(timeout=10.0, waits=())
@@ -113,7 +114,8 @@ def moment_of(*buffered: StoredUpdate, noised: dict | None = None) -> Aggregatio
     task = ModelVersion(4, 0, 1000.0, tasks(0.0), {"flaky": 0, "build-duration": 0})
     trials = {"flaky": Trial("flaky", 3, 0, 900.0, tasks(0.1)["flaky"])}
     current = CurrentModels(task, tasks(0.0), trials)
-    return AggregationInput(current, buffered, {}, ActiveCounts(9, 9), {}, {}, lambda _: (), 2000.0, noised or {})
+    evidence = {task: EvaluationSums(sums) for task, sums in (noised or {}).items()}
+    return AggregationInput(current, 5, {}, {}, 2000.0, buffered, evidence)
 
 
 def stored(update, number: int, difference: float | None = None, **changes) -> StoredUpdate:
@@ -137,7 +139,7 @@ class TestContributions:
 
     def test_noised_version_takes_a_number_free_in_every_schema(self, update):
         """A noised version takes a number that no version of another schema has."""
-        moment = replace(moment_of(stored(update, 1)), unused=9)
+        moment = replace(moment_of(stored(update, 1)), version=9)
         made = next_private(moment, RULES, Gate(), WHISPER)
         assert (made.version.version, made.version.production) == (9, 0)
 
@@ -154,18 +156,20 @@ class TestContributions:
     def test_votes_are_counted_and_summed_in_units_of_the_reach(self, update):
         voters = [stored(update, number, difference) for number, difference in enumerate((0.1, -0.1, 0.9, -0.05), 1)]
         made = next_private(moment_of(*voters, stored(update, 9)), RULES, Gate(), WHISPER)
-        assert made.noised["flaky"].votes == pytest.approx(4, abs=1e-3)
-        assert made.noised["flaky"].total == pytest.approx(0.5 - 0.5 + 1.0 - 0.25, abs=1e-3)
-        assert "build-duration" not in made.noised
+        assert made.releases["flaky"].votes == pytest.approx(4, abs=1e-3)
+        assert made.releases["flaky"].total == pytest.approx(0.5 - 0.5 + 1.0 - 0.25, abs=1e-3)
+        assert "build-duration" not in made.releases
 
     def test_votes_on_another_snapshot_do_not_count(self, update):
         late = StoredUpdate(pack_update(update(1, base=4, scores={"flaky": TrialScore(2, 0.5)})))
-        assert next_private(moment_of(late), RULES, Gate(), WHISPER).noised["flaky"].votes == pytest.approx(0, abs=1e-3)
+        assert next_private(moment_of(late), RULES, Gate(), WHISPER).releases["flaky"].votes == pytest.approx(
+            0, abs=1e-3
+        )
 
     def test_trial_is_judged_by_all_noised_votes_and_no_others(self, update):
         """The trial is judged by all noised evaluations so far and by no others."""
         bad = {"flaky": tuple(EvaluationSum(40.0, 40.0, 1.0) for _ in range(5))}
-        made = next_private(replace(moment_of(stored(update, 1)), noised=bad), RULES, Gate(), WHISPER)
+        made = next_private(moment_of(stored(update, 1), noised=bad), RULES, Gate(), WHISPER)
         (decision,) = made.decisions
         assert (decision.verdict.outcome, decision.left_out) == ("rejected", 0)
         assert (
@@ -185,7 +189,7 @@ class TestContributions:
             next_private(moment, RULES, Gate(), GaussianNoise(5.0, Random(2).randrange, SHARE))
             for moment in (one, other)
         ]
-        assert (made[0].noised, made[0].decisions) == (made[1].noised, made[1].decisions)
+        assert (made[0].releases, made[0].decisions) == (made[1].releases, made[1].decisions)
         assert np.allclose(units(made[0]), units(made[1]), atol=1e-4)  # up to a step of the grid
 
 
@@ -197,7 +201,8 @@ def promising(settings) -> Callable[..., object]:
     """Settings with a promise; the period is long unless it is given."""
 
     def make(releases: int = 2, days: float = 7.0, epsilon: float = 8.0):
-        return replace(settings, gate=Gate(), promise=PrivacyGuarantee(epsilon, 1e-6, releases, days))
+        mode = DifferentialPrivacy(PrivacyGuarantee(epsilon, 1e-6, releases, days))
+        return replace(settings, gate=Gate(), mode=mode)
 
     return make
 
@@ -256,7 +261,7 @@ class TestAggregator:
 
     def test_nothing_gives_a_spent_budget_back(self, tmp_path, promising, update, ours):
         """Neither a restart nor a deletion nor another store file gives the budget back."""
-        store = Store(promising().store, ours, BudgetPolicy(0.5, 0.5, 60.0))
+        store = Store(promising().store, ours, charging(BudgetPolicy(0.5, 0.5, 60.0)))
         with store._engine.begin() as connection:
             connection.execute(privacy_spending.insert().values(project="p" * 32, rho=0.5, last=0.0))
         store.forget("p" * 32, "")
@@ -265,7 +270,7 @@ class TestAggregator:
 
         export_store(promising().store, str(tmp_path / "a.gz"))
         import_store(f"sqlite:///{tmp_path / 'b.db'}", str(tmp_path / "a.gz"))
-        again = Store(f"sqlite:///{tmp_path / 'b.db'}", ours, BudgetPolicy(0.5, 0.5, 60.0))
+        again = Store(f"sqlite:///{tmp_path / 'b.db'}", ours, charging(BudgetPolicy(0.5, 0.5, 60.0)))
         again.start({name: array("f", bytes(4 * size)) for name, size in ours.sizes.items()}, 0.0)
         from fedstep.server.storage.update_repository import UpdateOffer, UpdateRejected
 
@@ -312,8 +317,5 @@ class TestAggregator:
         assert len(taken) <= most
         assert len(set(taken)) == len(taken)
 
-    def test_chance_comes_from_the_operating_system(self, settings):
-        from fedstep.server.dp.private_step import promised
-
-        kept = promised(replace(settings, promise=PrivacyGuarantee(8.0, 1e-6, 2, 7.0)), RULES)
-        assert kept.step.keywords["noise"].below is secrets.randbelow
+    def test_chance_comes_from_the_operating_system(self):
+        assert DifferentialPrivacy(PrivacyGuarantee(8.0, 1e-6, 2, 7.0)).noise.below is secrets.randbelow

@@ -19,7 +19,7 @@ from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, M
 from fedstep.server.aggregation.step import to_numpy
 from fedstep.server.dp.mechanism import GRID, clip_and_concatenate, quantised
 from fedstep.server.dp.private_step import LIFE, VOTE, GaussianNoise, next_private
-from fedstep.server.gate import ActiveCounts, Gate
+from fedstep.server.gate import Gate
 from tests.benchmarks.gate import noised_rates, normal
 
 RULES = {"flaky": AggregationRules(1.0, decay=0.0), "build-duration": AggregationRules(0.2, decay=0.0)}
@@ -40,9 +40,7 @@ def moment_of(*buffered: StoredUpdate) -> AggregationInput:
     zeros = {name: array("f", [0.0] * size) for name, size in SIZES.items()}
     task = ModelVersion(4, 0, 1000.0, zeros, dict.fromkeys(SIZES, 0))
     trials = {name: Trial(name, 3, 0, 900.0, array("f", [0.1] * size)) for name, size in SIZES.items()}
-    return AggregationInput(
-        CurrentModels(task, zeros, trials), buffered, {}, ActiveCounts(9, 9), {}, {}, lambda _: (), 2000.0
-    )
+    return AggregationInput(CurrentModels(task, zeros, trials), 5, {}, {}, 2000.0, buffered, {})
 
 
 def stored(update, number: int, differences: tuple[float, ...] = (), owner: str = "", **changes) -> StoredUpdate:
@@ -82,7 +80,7 @@ class TestBound:
     def test_a_hundred_voters_at_the_bound_count_as_a_hundred(self, update):
         """A hundred evaluators with deltas at the bound are counted as a hundred."""
         voters = [stored(update, number, (0.1, -0.1)) for number in range(1, 101)]
-        told = next_private(moment_of(*voters), RULES, Gate(), NOISE).noised
+        told = next_private(moment_of(*voters), RULES, Gate(), NOISE).releases
         assert [told[name].votes for name in BOTH] == pytest.approx([100.0, 100.0], abs=1e-2)
         assert [told[name].total for name in BOTH] == pytest.approx([50.0, -50.0], abs=1e-2)
 
@@ -100,7 +98,7 @@ class TestBound:
         mine = stored(update, 1, (0.2,), owner="acme", project=7)
         theirs = stored(update, 2, (-0.2,), owner="mallory", project=7)
         told = next_private(moment_of(mine, theirs), RULES, Gate(), NOISE)
-        assert told.noised["flaky"].votes == pytest.approx(2.0, abs=1e-3)
+        assert told.releases["flaky"].votes == pytest.approx(2.0, abs=1e-3)
         alone = [next_private(moment_of(one), RULES, Gate(), NOISE).version.vectors["flaky"] for one in (mine, theirs)]
         assert to_numpy(told.version.vectors["flaky"]) == pytest.approx(
             to_numpy(alone[0]) + to_numpy(alone[1]), abs=1e-4
@@ -108,7 +106,7 @@ class TestBound:
 
     def test_an_owners_many_updates_of_one_project_are_one_part(self, update):
         twice = [stored(update, number, (0.2,), owner="acme", project=7) for number in (1, 2)]
-        assert next_private(moment_of(*twice), RULES, Gate(), NOISE).noised["flaky"].votes == pytest.approx(
+        assert next_private(moment_of(*twice), RULES, Gate(), NOISE).releases["flaky"].votes == pytest.approx(
             1.0, abs=1e-3
         )
 

@@ -11,11 +11,16 @@ from fedstep.federation.secagg.shares import noise_deviation
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion
-from fedstep.server.models import served
-from fedstep.server.settings import Settings
+from fedstep.server.mode import PLAIN
+from fedstep.server.models import serve_model
+from fedstep.server.secagg.secure_aggregation import SecureAggregation
 from tests.helpers.server_shares import PATIENCE, drawn, helper, leader, peer, pulled, wait_for
 
 TASK = "build-failure"
+
+
+def leading(noise: float) -> SecureAggregation:
+    return SecureAggregation("http://127.0.0.1:9", "x" * 20, noise=noise)
 
 
 class TestNoise:
@@ -39,12 +44,10 @@ class TestNoise:
         noise = [(number - plain) / (rules.rate * rules.clip) for number, plain in zip(after, sums, strict=True)]
         assert pstdev(noise) == pytest.approx(0.25 * (50 / 8) ** 0.5, rel=0.35)
 
-    @pytest.mark.parametrize(
-        ("role", "given", "said"), [("leader", NOISE, NOISE), ("leader", 0.0, 0.0), ("alone", 0.5, 0)]
-    )
-    def test_model_states_noise_only_with_shares_that_need_it(self, role, given, said):
+    @pytest.mark.parametrize(("mode", "said"), [(leading(NOISE), NOISE), (leading(0.0), 0.0), (PLAIN, 0.0)])
+    def test_model_states_noise_only_with_shares_that_need_it(self, mode, said):
         """A model states noise where there are shares and some noise is asked for."""
         start = {name: task.start() for name, task in schema().tasks.items()}
         current = CurrentModels(ModelVersion(0, 0, 0.0, start, dict.fromkeys(start, 0)), start, {})
-        made = served(schema().digest, current, *Settings(role=role, noise=given).terms)
+        made = serve_model(schema().digest, current, mode.terms)
         assert unpack_model(made.body).noise == said

@@ -9,13 +9,15 @@ import pytest
 from sqlalchemy import func, select
 
 from fedstep.errors import AggregatorError, WireError
-from fedstep.federation.messages import shape
+from fedstep.federation.messages import NOISE, shape
 from fedstep.federation.secagg.share_messages import MAX_VERSION, SeedShare, check_share
 from fedstep.federation.secagg.shares import derive_task_seeds, split_update
 from fedstep.federation.transport import HttpResponse
+from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.metrics import Metrics
+from fedstep.server.mode import ModeContext
 from fedstep.server.secagg.helper import SIGNATURE, HelperStore
-from fedstep.server.secagg.leader import Leader, LeaderStore
+from fedstep.server.secagg.leader import Leader, LeaderStore, SumPolicy
 from fedstep.server.secagg.rounds import LATEST_HEARD, pack_answer, signature, unpack_proposal
 from fedstep.server.secagg.rounds import RoundReply as Released
 from fedstep.server.secagg.share_store import KEPT_SECONDS, MOST_LOOKED_AT, rounds, shares
@@ -184,11 +186,11 @@ class TestVersions:
             answer = pack_answer(Released(asked[-1], ()))
             return HttpResponse(200, {SIGNATURE.lower(): signature(PEER_TOKEN, body, answer)}, answer)
 
-        role = replace(settings, role="leader", peer_token=PEER_TOKEN, fewest=2)
         bounds = {name: task.clip for name, task in small.tasks.items()}
-        with closing(Store(role.store, shape(small))) as store:
+        with closing(Store(settings.store, shape(small))) as store:
             store.start({name: task.start() for name, task in small.tasks.items()}, 0.0)
-        leader = Leader(role, small, lambda: 9.0, Metrics(), ask)
+        context = ModeContext(settings, small, default_rules(small), Metrics(), lambda: 9.0)
+        leader = Leader(context, SumPolicy(ask, PEER_TOKEN, min_projects=2, noise=NOISE))
         with closing(leader._book), closing(leader._tokens):
             for number in (1, 2):
                 half = split_update(update(number), bounds, seed_of(number))[0]

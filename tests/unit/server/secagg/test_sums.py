@@ -27,10 +27,11 @@ from fedstep.federation.secagg.shares import (
 )
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import Contribution, aggregate
-from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion, Trial
+from fedstep.server.aggregation.inputs import CurrentModels, ModelState, ModelVersion, Trial
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.step import to_numpy
-from fedstep.server.gate import EvaluationSum, Gate
+from fedstep.server.aggregation.sums import TaskSum, advance_by_sums
+from fedstep.server.gate import EvaluationSum, EvaluationSums, Gate
 from fedstep.server.secagg.rounds import (
     PendingShare,
     Proposal,
@@ -43,7 +44,7 @@ from fedstep.server.secagg.rounds import (
     weight,
 )
 from fedstep.server.secagg.share_store import KEPT_SECONDS
-from fedstep.server.secagg.sums import ModelState, TaskSum, longest, next_shared, summed, summed_pads, unmask_sum
+from fedstep.server.secagg.sums import longest, summed, summed_pads, unmask_sum
 from tests.helpers.server_books import AT_ONCE, BOUNDS, RULES, SIZES, drawn, seed_of
 
 
@@ -154,7 +155,7 @@ class TestSums:
 def standing(**changes: object) -> ModelState:
     vectors = {name: zeros(size) for name, size in SIZES.items()}
     current = CurrentModels(ModelVersion(3, 3, 0.0, vectors, dict.fromkeys(SIZES, 3)), vectors, {})
-    return replace(ModelState(current, 4, {}, {}, {}, 1e6), **changes)
+    return replace(ModelState(current, 4, {}, {}, 1e6), **changes)
 
 
 def task_sum(updates: list[Update], **changes: object) -> TaskSum:
@@ -166,7 +167,7 @@ class TestStep:
     def test_task_moves_as_with_the_same_updates_in_the_clear(self):
         """A task moves as after an aggregation of the same updates in the clear."""
         updates = [drawn(number) for number in range(4)]
-        made = next_shared(standing(), {"flaky": task_sum(updates)}, RULES, None)
+        made = advance_by_sums(standing(), {"flaky": task_sum(updates)}, {}, RULES, None)
         plain = [Contribution(u.id, u.project, 0, to_numpy(u.deltas["flaky"])) for u in updates]
         wanted = aggregate(to_numpy(zeros(4)), plain, RULES["flaky"])
         assert list(made.version.vectors["flaky"]) == pytest.approx(wanted, abs=4 * 0.5 / LEVELS + 1e-6)
@@ -178,7 +179,7 @@ class TestStep:
         """A sum of many projects moves a task as many times their mean as the rules say; they have no owners."""
         updates = [drawn(number) for number in range(projects)]
         whole, held = (
-            next_shared(standing(), {"flaky": task_sum(updates)}, rules, None).version.vectors["flaky"]
+            advance_by_sums(standing(), {"flaky": task_sum(updates)}, {}, rules, None).version.vectors["flaky"]
             for rules in (RULES, {**RULES, "flaky": replace(RULES["flaky"], together=most)})
         )
         assert list(held) == pytest.approx([most / projects * number for number in whole], abs=1e-7)
@@ -190,7 +191,9 @@ class TestStep:
         theirs = [(f"o{number}", f"p{number}") for number in range(4)]
         mine = [("me", f"x{number}") for number in range(40)]
         whole, held = (
-            next_shared(standing(), {"flaky": task_sum(updates, senders=senders)}, rules, None).version.vectors["flaky"]
+            advance_by_sums(standing(), {"flaky": task_sum(updates, senders=senders)}, {}, rules, None).version.vectors[
+                "flaky"
+            ]
             for senders in (theirs, [*theirs, *mine])
         )
         assert list(held) == pytest.approx([5 / 8 * number for number in whole], abs=1e-7)
@@ -198,7 +201,9 @@ class TestStep:
     def test_a_stale_sum_moves_a_head_less(self):
         updates = [drawn(number) for number in range(4)]
         fresh, stale = (
-            next_shared(standing(), {"flaky": task_sum(updates, scale=scale)}, RULES, None).version.vectors["flaky"]
+            advance_by_sums(standing(), {"flaky": task_sum(updates, scale=scale)}, {}, RULES, None).version.vectors[
+                "flaky"
+            ]
             for scale in (1.0 / LEVELS, 0.5 / LEVELS)
         )
         assert list(stale) == pytest.approx([number / 2 for number in fresh], abs=1e-7)
@@ -209,7 +214,7 @@ class TestStep:
         on_trial = replace(before, current=replace(before.current, trials={"flaky": trial}))
 
         def outcome(*releases: EvaluationSum, **changes: object):
-            return next_shared(replace(on_trial, releases={"flaky": releases}, **changes), {}, RULES, Gate())
+            return advance_by_sums(replace(on_trial, **changes), {}, {"flaky": EvaluationSums(releases)}, RULES, Gate())
 
         still_open = outcome(EvaluationSum(5, 0.0))
         assert (still_open.trials, still_open.decisions) == ((trial,), ())
@@ -217,17 +222,17 @@ class TestStep:
         assert better.version.sources["flaky"] == 2
         assert [decision.verdict.outcome for decision in better.decisions] == ["promoted"]
         assert worse.version.sources["flaky"] == 3
-        assert worse.decisions[0].refolded
-        again = outcome(*[EvaluationSum(10, 9.0)] * 20, restarted={"flaky": 1e6 - 60})
-        assert not again.decisions[0].refolded
+        assert worse.decisions[0].replayed
+        again = outcome(*[EvaluationSum(10, 9.0)] * 20, replayed={"flaky": 1e6 - 60})
+        assert not again.decisions[0].replayed
 
     def test_a_rejection_sends_head_back_to_production(self):
         before = standing()
         moved = array("f", [1.0] * 4)
         candidate = replace(before.current.candidate, vectors={**before.current.candidate.vectors, "flaky": moved})
         current = replace(before.current, candidate=candidate, trials={"flaky": Trial("flaky", 2, 1, 0.0, moved)})
-        releases = {"flaky": (EvaluationSum(10, 9.0),) * 20}
-        made = next_shared(replace(before, current=current, releases=releases), {}, RULES, Gate())
+        evidence = {"flaky": EvaluationSums((EvaluationSum(10, 9.0),) * 20)}
+        made = advance_by_sums(replace(before, current=current), {}, evidence, RULES, Gate())
         assert made.version.vectors["flaky"] == zeros(4)
         assert made.trials == ()
 

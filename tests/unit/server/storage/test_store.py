@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from fedstep.errors import UsageError
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.policy import BufferPolicy
-from fedstep.server.aggregation.step import contributions, starting_vectors
+from fedstep.server.aggregation.step import initial_vectors, iter_contributions
 from fedstep.server.gate import ActiveCounts
 from fedstep.server.storage.engine import create_store_engine, require_store, truncate_wal
 from fedstep.server.storage.store import Store
@@ -115,7 +115,7 @@ class TestAggregation:
         tasks = []
         for name, known in (("a", True), ("b", False)):
             with closing(Store(f"sqlite:///{tmp_path / name}.db", ours)) as store:
-                store.start(starting_vectors(b"", ours), 0.0)
+                store.start(initial_vectors(b"", ours), 0.0)
                 made = [update(number, project=number) for number in range(8)]
                 store.accept([replace(offer(one), update=one if known else None) for one in made], 0, 10, 1.0)
                 tasks.append(store.fold(fold, 9.0).vectors)
@@ -150,7 +150,7 @@ class TestAggregation:
         tasks = []
         for name, order in (("a", (1, 2, 3, 4)), ("b", (4, 2, 1, 3))):
             store = Store(f"sqlite:///{tmp_path / name}.db", ours)
-            store.start(starting_vectors(b"", ours), 0.0)
+            store.start(initial_vectors(b"", ours), 0.0)
             for number in order:
                 store.accept([offer(update(number))], 0, 10, float(number))
             tasks.append(store.fold(fold, 9.0).vectors)
@@ -163,7 +163,7 @@ class TestAggregation:
         store.fold(fold, 2.0)
         store.accept([offer(update(2))], 1, 10, 3.0)
         other = Store(url, ours._replace(digest="f" * 16))
-        assert other.start(starting_vectors(b"", ours), 4.0).version == 2
+        assert other.start(initial_vectors(b"", ours), 4.0).version == 2
         assert other.pending().updates == 0
         assert store.pending().updates == 1
         other.close()
@@ -234,7 +234,7 @@ class TestDurability:
         for length in (0, 100_000):
             url = f"sqlite:///{tmp_path / str(length)}.db"
             with closing(Store(url, ours)) as store:
-                store.start(starting_vectors(b"", ours), 0.0)
+                store.start(initial_vectors(b"", ours), 0.0)
                 store.fold(fold, 1.0)  # SQLite has a 1 in no bytes, as NULL: no row would grow
                 offers = [replace(offer(one), update=one) for one in map(update, range(20))]
                 store.accept([replace(one, body=one.body + bytes(length)) for one in offers], 1, 10, 2.0)
@@ -324,7 +324,7 @@ class TestProjects:
         folded = []
 
         def look(moment):
-            folded.extend(one.project for stored in moment.buffered for _, one in contributions(stored, 0))
+            folded.extend(one.project for stored in moment.buffered for _, one in iter_contributions(stored, 0))
             return fold(moment)
 
         store.fold(look, 2.0)

@@ -145,7 +145,7 @@ class TestRollback:
         seen = []
 
         def look(moment):
-            seen.extend(stored.folded for stored in moment.since(moment.current.trials["flaky"].against))
+            seen.extend(stored.version for stored in moment.since(moment.current.trials["flaky"].against))
             return next_version(moment, RULES, None)
 
         store.fold(look, 6.0)

@@ -142,27 +142,28 @@ def open_aggregator() -> Iterator[Callable[..., InProcess]]:
         house.close()
 
 
+def draw_update(number: int, base: int = 0, project: int | None = None, **changes: object) -> Update:
+    """Return an update that fits the small schema, each number another id."""
+    dice = Random(number)
+    deltas = {
+        "flaky": clip_update(array("f", (dice.gauss(0, 1) for _ in range(5))), 1.0),
+        "build-duration": clip_update(array("f", (dice.gauss(0, 1) for _ in range(3))), 0.2),
+    }
+    made = Update(
+        shape(SMALL).digest,
+        base,
+        f"{number:032x}",
+        f"{number if project is None else project:032x}",
+        {"flaky": 64, "build-duration": 8},
+        deltas,
+    )
+    return made._replace(**changes)
+
+
 @pytest.fixture
 def update() -> Callable[..., Update]:
     """Makes the updates that fit the small schema, each number another id."""
-
-    def make(number: int, base: int = 0, project: int | None = None, **changes: object) -> Update:
-        dice = Random(number)
-        deltas = {
-            "flaky": clip_update(array("f", (dice.gauss(0, 1) for _ in range(5))), 1.0),
-            "build-duration": clip_update(array("f", (dice.gauss(0, 1) for _ in range(3))), 0.2),
-        }
-        made = Update(
-            shape(SMALL).digest,
-            base,
-            f"{number:032x}",
-            f"{number if project is None else project:032x}",
-            {"flaky": 64, "build-duration": 8},
-            deltas,
-        )
-        return made._replace(**changes)
-
-    return make
+    return draw_update
 
 
 @pytest.fixture

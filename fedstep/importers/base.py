@@ -1,4 +1,7 @@
-"""Past builds that are still to be read: where they are, in which order they are learned, which of them are wanted."""
+"""What every source of past builds has in common: its items, the filter, the order of learning, progress.
+
+A source is a function that returns an `ImportSource` (see `registry`); reading an item gives finished builds.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
@@ -12,7 +15,7 @@ from fedstep.types import Dropped, FinishedBuild, TestRun
 
 
 def merge_repeated(runs: Iterable[TestRun]) -> tuple[TestRun, ...]:
-    """One run a test: cases that share a name are its attempts."""
+    """Return one run per test; runs that share a name are its attempts."""
     tests: dict[str, TestRun] = {}
     attempts: dict[str, str] = {}
     for run in runs:
@@ -26,103 +29,99 @@ def merge_repeated(runs: Iterable[TestRun]) -> tuple[TestRun, ...]:
 
 
 def clean_test_name(test: str) -> str:
-    """A test's name `class#name` as the reader of reports would write it: printable, and not endless."""
+    """Return a test's name `class#name` as the report reader would: printable, of at most MAX_NAME characters."""
     return test if len(test) <= MAX_NAME and test.isprintable() else make_identity(test)
 
 
 def failure_kind(text: str) -> str:
-    """The exception or the first word at the beginning of a message or stack trace."""
+    """Return the exception, else the first word, at the beginning of a message or stack trace."""
     return failure_word(text[:MAX_TEXT])
 
 
 ReadResult = FinishedBuild | Dropped
-MAX_HELD = 64  # builds read that wait for one that ended earlier: some runs wait days for an approval
+MAX_HELD = 64  # builds that wait for one that ended earlier; some runs wait days for an approval
 
 
 class ImportItem(NamedTuple):
-    """One thing to be read: what it gives, none of which ended before `after` (seconds since the epoch)."""
+    """One thing to be read, as a run or a folder, and the function that reads its builds."""
 
-    after: float
+    after: float  # seconds since the epoch; none of its builds ended earlier
     read: Callable[[], tuple[ReadResult, ...]]
-    key: tuple[
-        str, ...
-    ] = ()  # names the thing at its source where it never changes: what was learned is not read again
+    key: tuple[str, ...] = ()  # identifies an item that never changes: once learned, it is not read again
 
 
 class ImportSource(NamedTuple):
-    """What a source has, oldest first.
-
-    `apart`: things can be read in any process, in any order. `chosen`: the source has left out what is not wanted.
-    """
+    """The items of a source, oldest first."""
 
     total: int
     items: Iterable[ImportItem]
-    apart: bool = False
-    chosen: bool = False
-    dropped: tuple[Dropped, ...] = ()  # seen while listing
+    apart: bool = False  # the items can be read in any process, in any order
+    chosen: bool = False  # the source has applied the filter already
+    dropped: tuple[Dropped, ...] = ()  # found while listing
 
 
 class BuildFilter(NamedTuple):
-    """Which builds are learned: those that started at `since` or later, of jobs that match, the newest `limit`."""
+    """Which builds are learned."""
 
-    since: float = 0.0
-    limit: int = 0  # 0: all
+    since: float = 0.0  # seconds since the epoch; builds that started earlier are left out
+    limit: int = 0  # the newest ones; 0: all
     job: str = ""  # a name, or a pattern with * and ?
 
     def limited(self) -> bool:
-        """Whether some builds of a source may not be wanted."""
+        """Tell whether the filter can leave builds out."""
         return self != BuildFilter()
 
     def has_job(self, job: str) -> bool:
-        """Whether builds of this job are wanted."""
+        """Tell whether builds of this job pass."""
         return not self.job or job == self.job or fnmatchcase(job, self.job)
 
     def has(self, found: ReadResult) -> bool:
-        """Whether this build is wanted; what cannot be read is, so that it is named."""
+        """Tell whether this build passes; what cannot be read does, so that it is reported."""
         if isinstance(found, Dropped):
             return True
         return found.situation.started_at >= self.since and self.has_job(found.situation.ci.job)
 
 
 class ImportedBuild(NamedTuple):
-    """A build, or why there is none. The last of a thing that gave `builds` and nothing else names it with `key`."""
+    """A build, or why there is none."""
 
     found: ReadResult
-    key: tuple[str, ...] = ()
-    builds: int = 0
+    key: tuple[str, ...] = ()  # of its item, where this is the item's last build and all were readable
+    builds: int = 0  # of that item
 
 
 def select_newest(items: Iterable[ImportItem], build_filter: BuildFilter) -> tuple[ImportItem, ...]:
-    """The newest `wanted.limit` of them, all where there is no limit; oldest first."""
-    ordered = sorted(items, key=lambda one: one.after)
+    """Return the newest `build_filter.limit` items, all where there is no limit; oldest first."""
+    ordered = sorted(items, key=lambda item: item.after)
     return tuple(ordered[-build_filter.limit :] if build_filter.limit else ordered)
 
 
 def order_by_end(reads: Iterable[tuple[ImportItem, tuple[ReadResult, ...]]]) -> Iterator[ImportedBuild]:
-    """All that is read, in the order in which the builds ended.
+    """Yield everything that is read, in the order in which the builds ended.
 
-    A build is held back until nothing that comes later can have ended before it; at most MOST_HELD are.
+    A build is held back until no later item can have a build that ended before it; at most MAX_HELD are held.
     """
     held: list[tuple[float, int, ImportedBuild]] = []
-    number = count()
-    for items, found in reads:
-        while held and (held[0][0] <= items.after or len(held) > MAX_HELD):
+    order = count()
+    for item, results in reads:
+        while held and (held[0][0] <= item.after or len(held) > MAX_HELD):
             yield heappop(held)[2]
-        for ended, read in _marked(items, found):
-            heappush(held, (ended, next(number), read))
+        for ended, build in _sort_item(item, results):
+            heappush(held, (ended, next(order), build))
     while held:
         yield heappop(held)[2]
 
 
-def _marked(items: ImportItem, found: tuple[ReadResult, ...]) -> list[tuple[float, ImportedBuild]]:
-    """What was read with the time at which it ended, in that order."""
-    timed = sorted(
-        ((one.finished_at if isinstance(one, FinishedBuild) else items.after, ImportedBuild(one)) for one in found),
-        key=lambda pair: pair[0],
-    )
-    if timed and items.key and not any(isinstance(one, Dropped) for one in found):
+def _sort_item(item: ImportItem, results: tuple[ReadResult, ...]) -> list[tuple[float, ImportedBuild]]:
+    """Return the builds of an item with the times at which they ended, in that order; the last one has the key."""
+    timed = [
+        (result.finished_at if isinstance(result, FinishedBuild) else item.after, ImportedBuild(result))
+        for result in results
+    ]
+    timed.sort(key=lambda pair: pair[0])
+    if timed and item.key and not any(isinstance(result, Dropped) for result in results):
         ended, last = timed[-1]
-        timed[-1] = (ended, last._replace(key=items.key, builds=len(timed)))
+        timed[-1] = (ended, last._replace(key=item.key, builds=len(timed)))
     return timed
 
 
@@ -131,42 +130,42 @@ BETWEEN_BARS, BETWEEN_LINES = 0.1, 30.0  # seconds
 
 
 class ProgressBar:
-    """Writes builds done of all there are, and test results a second since the start."""
+    """Write the number of builds done and the test results per second, as a bar on a terminal, else as lines."""
 
     def __init__(self, stream: TextIO, total: int, clock: Callable[[], float]) -> None:
         self.stream, self.total, self.clock = stream, total, clock
-        self.watched = stream.isatty()
-        self.began = self.shown = clock()
+        self.is_terminal = stream.isatty()
+        self.started_at = self.written_at = clock()
 
     def __call__(self, done: int, results: int) -> None:
-        """Say that so many builds are done, if it was not said a moment ago."""
+        """Write the progress, unless it was written a moment ago."""
         now = self.clock()
-        if now - self.shown >= (BETWEEN_BARS if self.watched else BETWEEN_LINES):
-            self.shown = now
-            text = self.text(done, results, now - self.began)
-            self._write(f"\r{text}\x1b[K" if self.watched else f"fedstep: {text}\n")
+        if now - self.written_at >= (BETWEEN_BARS if self.is_terminal else BETWEEN_LINES):
+            self.written_at = now
+            text = self.text(done, results, now - self.started_at)
+            self._write(f"\r{text}\x1b[K" if self.is_terminal else f"fedstep: {text}\n")
 
     def text(self, done: int, results: int, seconds: float) -> str:
-        """The bar for so many builds in so many seconds.
+        """Return the progress as text, with a bar on a terminal.
 
         >>> import io
         >>> ProgressBar(io.StringIO(), 40, lambda: 0.0).text(10, 5000, 2.0)
         '10 of 40 builds, 5,000 test results, 2,500/s'
         """
         counts = f"{done:,} of {self.total:,} builds, {results:,} test results, {results / max(seconds, 0.001):,.0f}/s"
-        if not self.watched:
+        if not self.is_terminal:
             return counts
         filled = WIDTH * done // max(1, self.total)
         return f"[{'#' * filled}{'.' * (WIDTH - filled)}] {counts}"
 
     def close(self) -> None:
-        """Take the bar away."""
-        if self.watched:
+        """Clear the bar."""
+        if self.is_terminal:
             self._write("\r\x1b[K")
 
     def _write(self, text: str) -> None:
         try:
             self.stream.write(text)
             self.stream.flush()
-        except OSError:  # whoever watched has left; the import goes on
-            self.watched, self.shown = False, float("inf")
+        except OSError:  # the terminal is closed; the import goes on
+            self.is_terminal, self.written_at = False, float("inf")

@@ -1,4 +1,7 @@
-"""Past builds in tables: `builds.csv`, one row a build, and `results.csv`, one row a test of a build; gzip or plain."""
+"""Past builds in CSV tables: `builds.csv`, one row per build, and `results.csv`, one row per test of a build.
+
+Either may be compressed by gzip. `results.csv` is streamed: only the rows of one build are in memory.
+"""
 
 import csv
 import gzip
@@ -62,31 +65,45 @@ class _TableSet(NamedTuple):
     results: Path | None
 
 
+class _BuildRows(NamedTuple):
+    """The table of builds: those whose results may be in the other table, by name, the others, and unusable rows."""
+
+    named: dict[str, FinishedBuild]
+    single: list[FinishedBuild]
+    dropped: list[Dropped]
+
+
 def open_tables(path: Path, build_filter: BuildFilter) -> ImportSource:
-    """The builds of a table, or of both tables of a folder: a build's results join its row. InputError if unusable."""
-    tables = _tables(path)
-    rows: dict[str, FinishedBuild] = {}
-    alone: list[FinishedBuild] = []
-    dropped: list[Dropped] = []
-    for found in _builds(tables.builds) if tables.builds else ():
-        if isinstance(found, Dropped):
-            dropped.append(found)
-        elif tables.results and found.situation.ci.run not in rows:
-            rows[found.situation.ci.run] = found
+    """Return the builds of a table, or of both tables of a folder: a build's results are joined to its row.
+
+    Raise InputError for unusable tables.
+    """
+    tables = _find_tables(path)
+    rows = _read_build_rows(tables)
+    positions = _list_positions(tables.results, rows.named, build_filter) if tables.results else []
+    with_results = {position.build for position in positions}
+    single = [*rows.single, *(build for name, build in rows.named.items() if name not in with_results)]
+    items = (ImportItem(build.finished_at, partial(tuple, (build,))) for build in single if build_filter.has(build))
+    newest = select_newest(items, build_filter)
+    chosen = {(position.build, position.attempt): position for position in positions[-build_filter.limit :]}
+    streamed = _stream_builds(tables.results, rows.named, chosen) if tables.results else iter(())
+    merged = merge(newest, streamed, key=lambda item: item.after)
+    return ImportSource(len(newest) + len(chosen), merged, dropped=tuple(rows.dropped))
+
+
+def _read_build_rows(tables: _TableSet) -> _BuildRows:
+    rows = _BuildRows({}, [], [])
+    for result in _builds(tables.builds) if tables.builds else ():
+        if isinstance(result, Dropped):
+            rows.dropped.append(result)
+        elif tables.results and result.situation.ci.run not in rows.named:
+            rows.named[result.situation.ci.run] = result
         else:
-            alone.append(found)
-    places = _listed(tables.results, rows, build_filter) if tables.results else []
-    alone += [one for run, one in rows.items() if run not in {place.build for place in places}]
-    singles = select_newest(
-        (ImportItem(one.finished_at, partial(tuple, (one,))) for one in alone if build_filter.has(one)), build_filter
-    )
-    chosen = {(place.build, place.attempt): place for place in places[-build_filter.limit :]}
-    streamed = _streamed(tables.results, rows, chosen) if tables.results else iter(())
-    both = merge(singles, streamed, key=lambda one: one.after)
-    return ImportSource(len(singles) + len(chosen), both, dropped=tuple(dropped))
+            rows.single.append(result)
+    return rows
 
 
-def _tables(path: Path) -> _TableSet:
+def _find_tables(path: Path) -> _TableSet:
     if path.is_dir():
         return _TableSet(_beside(path, "builds"), _beside(path, "results"))
     return _TableSet(_beside(path.parent, "builds"), path) if _kind(path) == "results" else _TableSet(path, None)
@@ -108,7 +125,7 @@ def _kind(path: Path) -> str:
 
 @contextmanager
 def _rows(path: Path) -> Iterator[Iterator[CsvRow]]:
-    """The rows of a table. InputError where it cannot be read on."""
+    """Yield the rows of a table. Raise InputError where it cannot be read."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", newline="", encoding="utf-8") as file:
             yield csv.DictReader(file, restval="")
@@ -117,20 +134,23 @@ def _rows(path: Path) -> Iterator[Iterator[CsvRow]]:
 
 
 def _builds(path: Path) -> Iterator[ReadResult]:
-    """Row by row a build or why there is none; without `started_at` the clock is the sum of seconds_since_previous."""
+    """Yield for each row its build, or why there is none.
+
+    Without `started_at`, a build starts after the sum of `seconds_since_previous` so far.
+    """
     clock = 0.0
     with _rows(path) as rows:
-        for number, row in enumerate(rows, 2):
+        for line, row in enumerate(rows, 2):
             try:
                 clock += float(row.get("seconds_since_previous") or 0)
-                if evidence := _build(row, clock):
-                    yield evidence
+                if build := _build(row, clock):
+                    yield build
             except (ValueError, KeyError, TypeError, OverflowError) as error:
-                yield Dropped(f"{path.name}:{number}", f"cannot be read ({type(error).__name__}: {error})")
+                yield Dropped(f"{path.name}:{line}", f"cannot be read ({type(error).__name__}: {error})")
 
 
 def _build(row: CsvRow, clock: float) -> FinishedBuild | None:
-    """The build of a row; None for one that was stopped. ValueError and KeyError where a cell is unusable."""
+    """Return the build of a row; None for one that was stopped. Raise ValueError or KeyError for an unusable cell."""
     seconds, outcome = float(row["seconds"]), parse_outcome(row["outcome"])
     if not 0 < seconds < 1e8:
         raise ValueError(f"seconds {row['seconds']} is no duration")
@@ -145,10 +165,10 @@ def _build(row: CsvRow, clock: float) -> FinishedBuild | None:
 
 
 def _time(text: str) -> float:
-    found = parse_time(text)
-    if isinstance(found, Unavailable):
-        raise ValueError(f"started_at {found.reason}")
-    return found
+    parsed = parse_time(text)
+    if isinstance(parsed, Unavailable):
+        raise ValueError(f"started_at {parsed.reason}")
+    return parsed
 
 
 def _ci(row: CsvRow) -> CiRun:
@@ -173,32 +193,35 @@ def _change(row: CsvRow) -> Change | Unavailable:
 
 
 class _TablePosition(NamedTuple):
-    """A build in the table of results. A name that comes again further below ran again."""
+    """A build in the table of results."""
 
     build: str
-    attempt: int  # from 1
+    attempt: int  # from 1; a name that occurs again further down ran again
     started_at: float
 
 
-def _listed(path: Path, rows: Mapping[str, FinishedBuild], build_filter: BuildFilter) -> list[_TablePosition]:
-    """The wanted builds in the table, from a first reading that keeps nothing else. InputError for a wrong order."""
-    places: list[_TablePosition] = []
+def _list_positions(path: Path, rows: Mapping[str, FinishedBuild], build_filter: BuildFilter) -> list[_TablePosition]:
+    """Return the builds in the table that pass the filter, in a first reading. Raise InputError for a wrong order."""
+    positions: list[_TablePosition] = []
     with _rows(path) as table:
         for build, attempt, group in _attempts(table):
-            place = _TablePosition(build, attempt, _started(path, next(group), {} if attempt > 1 else rows))
-            if places and place.started_at < places[-1].started_at:
+            position = _TablePosition(build, attempt, _started(path, next(group), {} if attempt > 1 else rows))
+            if positions and position.started_at < positions[-1].started_at:
                 raise InputError(f"{path}: build {build[:60]!r} is out of order", SORTED)
-            places.append(place)
-    found = (rows.get(place.build) for place in places)
+            positions.append(position)
     return [
-        place
-        for place, row in zip(places, found, strict=True)
-        if place.started_at >= build_filter.since and build_filter.has_job(row.situation.ci.job if row else "")
+        position
+        for position in positions
+        if position.started_at >= build_filter.since and build_filter.has_job(_job_of(rows.get(position.build)))
     ]
 
 
+def _job_of(row: FinishedBuild | None) -> str:
+    return row.situation.ci.job if row else ""
+
+
 def _attempts(table: Iterable[CsvRow]) -> Iterator[tuple[str, int, Iterator[CsvRow]]]:
-    """The neighbouring rows of each build, with its name and how often it has come by then."""
+    """Yield for each build its name, the number of its attempt, and its rows, which follow each other."""
     counts: Counter[str] = Counter()
     for build, group in groupby(table, key=lambda row: row.get("build", "")):
         counts[build] += 1
@@ -208,27 +231,27 @@ def _attempts(table: Iterable[CsvRow]) -> Iterator[tuple[str, int, Iterator[CsvR
 def _started(path: Path, row: CsvRow, rows: Mapping[str, FinishedBuild]) -> float:
     if known := rows.get(row.get("build", "")):
         return known.situation.started_at
-    found = parse_time(row.get("started_at", ""))
-    if isinstance(found, Unavailable):
-        raise InputError(f"{path}: started_at of build {row.get('build', '')[:60]!r} {found.reason}", SORTED)
-    return found
+    parsed = parse_time(row.get("started_at", ""))
+    if isinstance(parsed, Unavailable):
+        raise InputError(f"{path}: started_at of build {row.get('build', '')[:60]!r} {parsed.reason}", SORTED)
+    return parsed
 
 
-def _streamed(
+def _stream_builds(
     path: Path, rows: Mapping[str, FinishedBuild], chosen: Mapping[tuple[str, int], _TablePosition]
 ) -> Iterator[ImportItem]:
-    """The chosen builds one after the other; of the table only the rows of one build are in memory."""
+    """Yield the chosen builds, one after the other."""
     with _rows(path) as table:
         for build, attempt, group in _attempts(table):
-            if place := chosen.get((build, attempt)):
-                reports = _reports(path, group, f"{build} {place.started_at}")
+            if position := chosen.get((build, attempt)):
+                reports = _reports(path, group, f"{build} {position.started_at}")
                 row = rows.get(build) if attempt == 1 else None
-                yield ImportItem(place.started_at, partial(tuple, (_joined(place, reports, row),)))
+                yield ImportItem(position.started_at, partial(tuple, (_join(position, reports, row),)))
 
 
-def _joined(place: _TablePosition, reports: Reports, row: FinishedBuild | None) -> FinishedBuild:
-    """The build with its results. Without a row of its own it is timed by its tests, which are no wall time."""
-    build, attempt, started = place
+def _join(position: _TablePosition, reports: Reports, row: FinishedBuild | None) -> FinishedBuild:
+    """Return the build with its results; one without a row of its own has the total time of its tests as duration."""
+    build, attempt, started = position
     if row:
         return row._replace(reports=reports._replace(digest=row.reports.digest))
     total = sum(test.seconds for test in reports.tests if test.seconds > 0)

@@ -1,4 +1,4 @@
-"""Recorded builds in a folder: one sub-folder a build, with a build.json and JUnit reports beside it."""
+"""Past builds recorded in a folder: one sub-folder per build, with a build.json and JUnit reports beside it."""
 
 import json
 from collections.abc import Mapping
@@ -22,19 +22,19 @@ from fedstep.types import (
     Unavailable,
 )
 
-SOURCE = "recorded"  # of the durations: the history that recorded them
+SOURCE = "recorded"  # the source of the durations
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 def find_build_folders(folder: Path) -> tuple[Path, ...]:
-    """The folders below (or the folder itself) that hold a build.json, in the order in which the builds ended."""
+    """Return the folders at or below `folder` that have a build.json, in the order in which the builds ended."""
     return tuple(sorted((path.parent for path in folder.glob("**/build.json")), key=lambda path: (_ended(path), path)))
 
 
 def open_folder(folder: Path, build_filter: BuildFilter) -> ImportSource:
-    """The recorded builds below the folder, oldest first; times and jobs are those that each build.json tells."""
+    """Return the recorded builds below the folder, oldest first, with the times and jobs of their build.json."""
     items = (ImportItem(_ended(path), partial(_read, path)) for path in find_build_folders(folder))
-    chosen = select_newest((one for one in items if not 0 < one.after < build_filter.since), build_filter)
+    chosen = select_newest((item for item in items if not 0 < item.after < build_filter.since), build_filter)
     return ImportSource(len(chosen), chosen, apart=True)
 
 
@@ -43,17 +43,17 @@ def _read(folder: Path) -> tuple[ReadResult, ...]:
 
 
 def read_folder(folder: Path) -> FinishedBuild | Dropped:
-    """The evidence of one recorded build, or why it cannot be used."""
+    """Return one recorded build, or why it cannot be used."""
     try:
-        told = json.loads((folder / "build.json").read_bytes())
-        started, seconds = _times(told)
-        ci, files = _ci(told), tuple(_file(change) for change in told.get("changes") or ())
+        fields = json.loads((folder / "build.json").read_bytes())
+        started, seconds = _times(fields)
+        ci, files = _ci(fields), tuple(_file(change) for change in fields.get("changes") or ())
     except _UNREADABLE as error:
         return Dropped(str(folder / "build.json"), f"cannot be read ({type(error).__name__}: {error})")
     reports = read_reports(expand(["**/*.xml"], folder), "")
-    change = Change(_text(told, "commit"), "", _text(told, "author"), files, base="the first parent")
+    change = Change(_text(fields, "commit"), "", _text(fields, "author"), files, base="the first parent")
     situation = BuildContext(ci, change._replace(tree=change.commit), started)
-    outcome = parse_outcome(_text(told, "outcome"))
+    outcome = parse_outcome(_text(fields, "outcome"))
     return FinishedBuild(
         situation=situation,
         finished_at=started + seconds,
@@ -64,16 +64,16 @@ def read_folder(folder: Path) -> FinishedBuild | Dropped:
 
 
 def _ended(folder: Path) -> float:
-    """When the build ended, in seconds since the epoch; 0 where that cannot be read."""
+    """Return when the build ended, in seconds since the epoch; 0 where that cannot be read."""
     try:
         return sum(_times(json.loads((folder / "build.json").read_bytes())))
     except _UNREADABLE:
         return 0.0
 
 
-def _times(told: Mapping[str, Any]) -> tuple[float, float]:
-    """Start and duration. ValueError where one of them is unusable."""
-    started, seconds = parse_time(str(told["started_at"])), float(told["seconds"])
+def _times(fields: Mapping[str, Any]) -> tuple[float, float]:
+    """Return start and duration in seconds. Raise ValueError where one of them is unusable."""
+    started, seconds = parse_time(str(fields["started_at"])), float(fields["seconds"])
     if isinstance(started, Unavailable):
         raise ValueError(f"started_at {started.reason}")
     if not 0 < seconds < 1e8:
@@ -81,15 +81,15 @@ def _times(told: Mapping[str, Any]) -> tuple[float, float]:
     return started, seconds
 
 
-def _ci(told: Mapping[str, Any]) -> CiRun:
+def _ci(fields: Mapping[str, Any]) -> CiRun:
     return CiRun(
         vendor="recorded",
-        run=_text(told, "build"),
-        attempt=int(told.get("attempt", 1)),
-        job=_text(told, "job"),
-        branch=_text(told, "branch"),
-        base_branch=_text(told, "base_branch"),
-        event=_text(told, "event"),
+        run=_text(fields, "build"),
+        attempt=int(fields.get("attempt", 1)),
+        job=_text(fields, "job"),
+        branch=_text(fields, "branch"),
+        base_branch=_text(fields, "base_branch"),
+        event=_text(fields, "event"),
     )
 
 
@@ -97,8 +97,8 @@ def _file(change: Mapping[str, Any]) -> FileChange:
     return FileChange(str(change["path"]), int(change.get("added", 0)), int(change.get("deleted", 0)))
 
 
-def _text(told: Mapping[str, Any], name: str) -> str:
-    return str(told.get(name) or "")
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    return str(fields.get(name) or "")
 
 
 def _outcome(reports: Reports) -> BuildOutcome:

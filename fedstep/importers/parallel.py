@@ -1,4 +1,4 @@
-"""Reads past builds in several processes, in order and with a bounded look-ahead. Needs joblib, or Dask besides."""
+"""Read past builds in several processes, in order and with a bounded look-ahead. Needs joblib; Dask is optional."""
 
 import os
 import signal
@@ -12,23 +12,23 @@ from fedstep.errors import MissingExtra, UsageError
 from fedstep.importers.base import ImportItem, ImportSource, ReadResult
 from fedstep.types import FinishedBuild, Outcome, TestRun
 
-ITEMS_PER_PROCESS = 4  # things a process is given at once: what is read and not yet learned stays in memory
-MIN_ITEMS = 40  # things from which on other processes are started unasked: a start takes a second
-SCHEDULER_TIMEOUT = 5  # seconds that a scheduler may take to answer
+ITEMS_PER_PROCESS = 4  # read ahead; what is read and not yet learned stays in memory
+MIN_ITEMS = 40  # for which processes are started without --jobs: a start takes a second
+SCHEDULER_TIMEOUT = 5  # seconds
 _LETTERS = {outcome.value: outcome for outcome in Outcome}
 
 
 class WorkerPool(NamedTuple):
-    """Who reads: so many processes of this machine (0: as many as it has cores, where it is worth it), or Dask's."""
+    """The processes that read: of this machine, or of a Dask scheduler."""
 
-    jobs: int = 0
+    jobs: int = 0  # 0: as many as there are cores, from MIN_ITEMS items on
     scheduler: str = ""  # address of a Dask scheduler
 
 
 class _PackedBuild(NamedTuple):
-    """A build on its way between processes, its tests in columns: an object a test would cost more than its parsing."""
+    """A build as it is sent between processes, its tests in columns: to pickle a test costs more than to parse it."""
 
-    evidence: FinishedBuild
+    finished: FinishedBuild
     tests: list[str]
     outcomes: str
     seconds: "array[float]"
@@ -36,9 +36,9 @@ class _PackedBuild(NamedTuple):
 
 
 def read_all(source: ImportSource, pool: WorkerPool) -> Iterator[tuple[ImportItem, tuple[ReadResult, ...]]]:
-    """Everything of the source with what it gave, in the source's order.
+    """Return each item of the source with the builds read from it, in the source's order.
 
-    Raises UsageError where the scheduler cannot be reached, MissingExtra where joblib or Dask is not installed.
+    Raise UsageError where the scheduler cannot be reached, MissingExtra where joblib or Dask is not installed.
     """
     jobs = _jobs(source, pool)
     if not source.apart or (jobs == 1 and not pool.scheduler):
@@ -61,22 +61,22 @@ def _read_apart(
         raise MissingExtra("joblib is not installed", "Run: pip install 'fedstep[train]'; or give --jobs 1") from error
     waiting = iter(items)
     with _at(scheduler, jobs) as (settings, size), Parallel(**settings, return_as="generator") as parallel:
-        # By hand in batches: joblib's own generator goes on reading however slowly its results are taken.
+        # In batches: joblib's own generator goes on reading however slowly its results are consumed.
         while batch := tuple(islice(waiting, size)):
-            with _interrupts_wait():
-                found = parallel(delayed(_packed)(one.read) for one in batch)
-            for one, parcels in zip(batch, found, strict=True):
-                yield one, tuple(map(_unpacked, parcels))
+            with _block_interrupts():
+                results = parallel(delayed(_read_packed)(item.read) for item in batch)
+            for item, packed_builds in zip(batch, results, strict=True):
+                yield item, tuple(map(_unpack, packed_builds))
 
 
 @contextmanager
 def _at(scheduler: str, jobs: int) -> Iterator[tuple[dict[str, Any], int]]:
-    """Settings of Parallel, and how many things are read ahead."""
+    """Yield the settings of joblib.Parallel, and how many items are read ahead."""
     from joblib import parallel_config
 
     common: dict[str, Any] = {"pre_dispatch": "all", "batch_size": 1}
     if not scheduler:
-        yield {**common, "n_jobs": jobs, "backend": "loky", "initializer": _leave_interrupts}, jobs * ITEMS_PER_PROCESS
+        yield {**common, "n_jobs": jobs, "backend": "loky", "initializer": _ignore_interrupts}, jobs * ITEMS_PER_PROCESS
         return
     with closing(_client(scheduler)) as client:
         if not (cores := sum(client.ncores().values())):
@@ -98,8 +98,8 @@ def _client(scheduler: str) -> Any:
 
 
 @contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C comes a moment later; a worker that starts meanwhile inherits that, and never breaks off an import."""
+def _block_interrupts() -> Iterator[None]:
+    """Delay Ctrl-C; a worker process that starts meanwhile inherits the mask and never interrupts an import."""
     mask = getattr(signal, "pthread_sigmask", None)  # not on Windows
     before = mask(signal.SIG_BLOCK, {signal.SIGINT}) if mask else None
     try:
@@ -109,28 +109,28 @@ def _interrupts_wait() -> Iterator[None]:
             mask(signal.SIG_SETMASK, before)
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C goes to the whole process group; the process that asked decides."""
+def _ignore_interrupts() -> None:
+    """Ignore Ctrl-C, which goes to the whole process group: the main process decides."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _packed(read: Any) -> tuple[Any, ...]:
-    return tuple(_pack(found) if isinstance(found, FinishedBuild) else found for found in read())
+def _read_packed(read: Any) -> tuple[Any, ...]:
+    return tuple(_pack(result) if isinstance(result, FinishedBuild) else result for result in read())
 
 
-def _pack(evidence: FinishedBuild) -> _PackedBuild:
-    tests = evidence.reports.tests
+def _pack(finished: FinishedBuild) -> _PackedBuild:
+    tests = finished.reports.tests
     more = {n: run[3:] for n, run in enumerate(tests) if run.failure_type or run.file or run.line}
-    bare = evidence._replace(reports=evidence.reports._replace(tests=()))
+    bare = finished._replace(reports=finished.reports._replace(tests=()))
     outcomes = "".join(run.outcome for run in tests)
     return _PackedBuild(bare, [run.test for run in tests], outcomes, array("d", [run.seconds for run in tests]), more)
 
 
-def _unpacked(parcel: Any) -> ReadResult:
-    if not isinstance(parcel, _PackedBuild):
-        return parcel  # type: ignore[no-any-return]
-    letters = map(_LETTERS.__getitem__, parcel.outcomes)
-    runs = list(map(TestRun, parcel.tests, letters, parcel.seconds))
-    for number, (kind, file, line) in parcel.more.items():
-        runs[number] = runs[number]._replace(failure_type=kind, file=file, line=line)
-    return parcel.evidence._replace(reports=parcel.evidence.reports._replace(tests=tuple(runs)))
+def _unpack(packed: Any) -> ReadResult:
+    if not isinstance(packed, _PackedBuild):
+        return packed  # type: ignore[no-any-return]
+    letters = map(_LETTERS.__getitem__, packed.outcomes)
+    runs = list(map(TestRun, packed.tests, letters, packed.seconds))
+    for index, (failure_type, file, line) in packed.more.items():
+        runs[index] = runs[index]._replace(failure_type=failure_type, file=file, line=line)
+    return packed.finished._replace(reports=packed.finished.reports._replace(tests=tuple(runs)))

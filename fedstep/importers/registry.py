@@ -1,4 +1,7 @@
-"""The services whose past builds can be asked for: which one, at which URL, signed with which token."""
+"""Open the source of past builds that a path or the options name: each format and each service, with its token.
+
+To add a source: a module with a function that returns an `ImportSource`, and one branch here.
+"""
 
 import base64
 from collections.abc import Mapping
@@ -16,7 +19,7 @@ TABLES = ("builds.csv", "builds.csv.gz", "results.csv", "results.csv.gz")
 
 
 def open_path(path: Path, build_filter: BuildFilter) -> ImportSource:
-    """The past builds at this path. InputError where it holds none of a kind that is known."""
+    """Return the past builds at this path, whose content decides the format. Raise InputError where there are none."""
     if path.is_file() or any((path / name).is_file() for name in TABLES):
         from fedstep.importers.csv_tables import open_tables
 
@@ -39,64 +42,64 @@ GITHUB, GITLAB = "https://api.github.com", "https://gitlab.com/api/v4"
 def open_service(
     given: Mapping[str, Any],
     env: Mapping[str, str],
-    home: ProjectStore,
+    store: ProjectStore,
     build_filter: BuildFilter,
     rate_limits: RateLimitPolicy,
 ) -> ImportSource:
-    """The past builds of the service that the options name. UsageError for a URL, name or token that cannot be used."""
+    """Return the past builds of the service that the options name. Raise UsageError for an unusable option or token."""
     if given["github"]:
         from fedstep.importers.github import open_github
 
-        client = _github(given["api"] or env.get("GITHUB_API_URL") or GITHUB, env, home, rate_limits)
-        return open_github(client, _project(given["github"], "--github"), build_filter, tuple(given["artifact"]))
+        client = _github_client(given["api"] or env.get("GITHUB_API_URL") or GITHUB, env, store, rate_limits)
+        return open_github(client, _check_project(given["github"], "--github"), build_filter, tuple(given["artifact"]))
     if given["gitlab"]:
         from fedstep.importers.gitlab import open_gitlab
 
-        client = _gitlab(given["api"] or env.get("CI_API_V4_URL") or GITLAB, env, home, rate_limits)
-        return open_gitlab(client, _project(given["gitlab"], "--gitlab"), build_filter)
+        client = _gitlab_client(given["api"] or env.get("CI_API_V4_URL") or GITLAB, env, store, rate_limits)
+        return open_gitlab(client, _check_project(given["gitlab"], "--gitlab"), build_filter)
     from fedstep.importers.jenkins import open_jenkins_server
 
-    return open_jenkins_server(_jenkins(given["source"], given["user"], env, home, rate_limits), build_filter)
+    return open_jenkins_server(_jenkins_client(given["source"], given["user"], env, store, rate_limits), build_filter)
 
 
-def _github(url: str, env: Mapping[str, str], home: ProjectStore, rate_limits: RateLimitPolicy) -> ApiClient:
-    token = _token(env, "GITHUB_TOKEN", "GH_TOKEN")
+def _github_client(url: str, env: Mapping[str, str], store: ProjectStore, rate_limits: RateLimitPolicy) -> ApiClient:
+    token = _read_token(env, "GITHUB_TOKEN", "GH_TOKEN")
     remedy = "Check the name, and that GITHUB_TOKEN may read the actions of this repository"
-    secret = {"X-GitHub-Api-Version": "2022-11-28", **_bearer(token)}
-    return ApiClient(requests_getter(secret), _base(url), ResponseCache(home), rate_limits, remedy)
+    secret = {"X-GitHub-Api-Version": "2022-11-28", **_bearer_header(token)}
+    return ApiClient(requests_getter(secret), _check_url(url), ResponseCache(store), rate_limits, remedy)
 
 
-def _gitlab(url: str, env: Mapping[str, str], home: ProjectStore, rate_limits: RateLimitPolicy) -> ApiClient:
-    token = _token(env, "GITLAB_TOKEN")
+def _gitlab_client(url: str, env: Mapping[str, str], store: ProjectStore, rate_limits: RateLimitPolicy) -> ApiClient:
+    token = _read_token(env, "GITLAB_TOKEN")
     remedy = "Check the name, and that GITLAB_TOKEN has the scope read_api"
-    return ApiClient(requests_getter(_bearer(token)), _base(url), ResponseCache(home), rate_limits, remedy)
+    return ApiClient(requests_getter(_bearer_header(token)), _check_url(url), ResponseCache(store), rate_limits, remedy)
 
 
-def _jenkins(
-    url: str, user: str, env: Mapping[str, str], home: ProjectStore, rate_limits: RateLimitPolicy
+def _jenkins_client(
+    url: str, user: str, env: Mapping[str, str], store: ProjectStore, rate_limits: RateLimitPolicy
 ) -> ApiClient:
-    token = _token(env, "FEDSTEP_JENKINS_TOKEN", "JENKINS_TOKEN")
+    token = _read_token(env, "FEDSTEP_JENKINS_TOKEN", "JENKINS_TOKEN")
     remedy = "Check the URL, and give --user and an API token of that user in FEDSTEP_JENKINS_TOKEN"
     if bool(user) != bool(token):
         raise UsageError("--user and FEDSTEP_JENKINS_TOKEN belong together", "Give both, or none")
     pair = base64.b64encode(f"{user}:{token}".encode()).decode()
     secret = {"Authorization": f"Basic {pair}"} if user else {}
-    return ApiClient(requests_getter(secret), _base(url), ResponseCache(home), rate_limits, remedy)
+    return ApiClient(requests_getter(secret), _check_url(url), ResponseCache(store), rate_limits, remedy)
 
 
-def _token(env: Mapping[str, str], *names: str) -> str:
+def _read_token(env: Mapping[str, str], *names: str) -> str:
     token = next((env[name].strip() for name in names if env.get(name, "").strip()), "")
     if not token.isascii() or not token.isprintable() or " " in token:
         raise UsageError(f"{names[0]} has a character that no token has", "Copy it again")
     return token
 
 
-def _bearer(token: str) -> Mapping[str, str]:
+def _bearer_header(token: str) -> Mapping[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _project(name: str, option: str) -> str:
-    """The name, if it is one: it becomes part of a URL."""
+def _check_project(name: str, option: str) -> str:
+    """Return the name. Raise UsageError for what cannot be part of a URL."""
     usable = all(part not in ("", ".", "..") for part in name.split("/")) and not set(name) & set("?#%\\ ")
     if not usable or not name.isprintable() or (option == "--github" and name.count("/") != 1):
         form = "OWNER/REPO" if option == "--github" else "a number or GROUP/NAME"
@@ -104,7 +107,7 @@ def _project(name: str, option: str) -> str:
     return name
 
 
-def _base(url: str) -> str:
+def _check_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

@@ -1,7 +1,7 @@
 """Read options from `.fedstep.toml`, or from the table `[tool.fedstep]` of `pyproject.toml`, at the repository root."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from fedstep.errors import UsageError
 
@@ -15,10 +15,11 @@ KINDS = {
 FILES: tuple[tuple[str, tuple[str, ...]], ...] = ((".fedstep.toml", ()), ("pyproject.toml", ("tool", "fedstep")))
 
 
-def read_config(root: str, kinds: Callable[[], Mapping[str, type]]) -> Mapping[str, object]:
+def read_config(root: str, kinds: Callable[[Collection[str]], Mapping[str, type]]) -> Mapping[str, object]:
     """Return option values by name, as the command line spells them: `{"aggregator": "https://..."}`.
 
-    `kinds` returns the type of each option; it is called only if a file sets options.
+    `kinds` returns the types of these options; if one does not exist, the types of all options. It is called only if a
+    file sets options.
 
     Raises:
         UsageError: The file is not TOML, a key is not an option, or a value has another type.
@@ -26,7 +27,7 @@ def read_config(root: str, kinds: Callable[[], Mapping[str, type]]) -> Mapping[s
     path, values = _read_table(root)
     if not values:
         return {}
-    known = kinds()
+    known = kinds(values)
     for key, value in values.items():
         if key not in known:
             raise UsageError(f"{path}: `{key}` is no option of fedstep", f"The options are: {', '.join(sorted(known))}")

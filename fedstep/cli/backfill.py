@@ -1,45 +1,75 @@
-"""Builds of the past."""
+"""The command that learns from builds of the past."""
 
 import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from fedstep.cli.options import HISTORY, PART, STRICT, Options, option
+import fedstep
+from fedstep.cli.options import HISTORY, KEEP, PART, STRICT, option
 from fedstep.cli.output import echo_result, echo_warnings, exit_code
-from fedstep.cli.session import context_from, fetch_history, publish_now, uses_git_history
 from fedstep.errors import HistoryError, InputError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from fedstep.history.project_store import ProjectStore
     from fedstep.importers.backfill_run import BackfillResult
     from fedstep.importers.base import BuildFilter, ImportSource
+    from fedstep.importers.parallel import WorkerPool
+    from fedstep.importers.registry import ServiceOptions
 
-
-PUBLISHING_SECONDS = 120.0  # hundreds of builds at once
+PUBLISH_SECONDS = 120.0  # hundreds of builds at once
 
 
 @click.command()
 @click.argument("source", required=False, metavar="[SOURCE]")
-@option("github", metavar="OWNER/REPO", default="", help="Learn from its runs; token in GITHUB_TOKEN.")
-@option("gitlab", metavar="PROJECT", default="", help="Learn from its pipelines; token in GITLAB_TOKEN.")
-@option("api", metavar="URL", default="", help="Of the API, for GitHub Enterprise or a GitLab of your own.")
-@option("user", metavar="NAME", default="", help="On Jenkins; token in FEDSTEP_JENKINS_TOKEN.")
-@option("artifact", metavar="GLOB", multiple=True, help="GitHub artifacts to read. Can be repeated.")
-@option("since", metavar="DATE", default="", help="Builds that started then or later.")
-@option("limit", type=click.IntRange(0), default=0, show_default=True, help="The newest so many; 0: all.")
-@option("job", metavar="NAME", default="", help="Builds of this job; * and ? match.")
-@option("keep", type=click.IntRange(1), default=500, show_default=True, help="Builds kept in the history.")
-@option("jobs", type=click.IntRange(0), default=0, show_default=True, help="Processes that parse; 0: one a core.")
-@option("backend", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="Who parses.")
-@option("scheduler", metavar="ADDRESS", default="", help="Of Dask, with --backend dask.")
+@option("github", metavar="OWNER/REPO", default="", help="Read the runs of this repository; token in GITHUB_TOKEN.")
+@option("gitlab", metavar="PROJECT", default="", help="Read the pipelines of this project; token in GITLAB_TOKEN.")
+@option("api", metavar="URL", default="", help="Address of the API of GitHub Enterprise or a self-managed GitLab.")
+@option("user", metavar="NAME", default="", help="User name on Jenkins; token in FEDSTEP_JENKINS_TOKEN.")
+@option("artifact", metavar="GLOB", multiple=True, help="Name of GitHub artifacts to read. Can be repeated.")
+@option("since", metavar="DATE", default="", help="Read builds that started on this date or later.")
+@option("limit", type=click.IntRange(0), default=0, show_default=True, help="Number of newest builds to read; 0: all.")
+@option("job", metavar="NAME", default="", help="Read builds of this job; * and ? match.")
+@KEEP
+@option(
+    "jobs",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Number of processes that parse; 0: one per core.",
+)
+@option(
+    "backend",
+    type=click.Choice(["local", "dask"]),
+    default="local",
+    show_default=True,
+    help="Where worker processes run.",
+)
+@option("scheduler", metavar="ADDRESS", default="", help="Address of the Dask scheduler, with --backend dask.")
 @HISTORY
 @PART
 @STRICT
-def backfill(**given: Any) -> int:
+def backfill(
+    source: str | None,
+    github: str,
+    gitlab: str,
+    api: str,
+    user: str,
+    artifact: tuple[str, ...],
+    since: str,
+    limit: int,
+    job: str,
+    keep: int,
+    jobs: int,
+    backend: str,
+    scheduler: str,
+    history: str,
+    part: str,
+    strict: bool,
+) -> int:
     """Learn from past builds, oldest first: recorded folders, tables, Jenkins, GitHub or GitLab.
 
     SOURCE is a folder of builds with a build.json each, builds.csv or results.csv, a Jenkins home, or a Jenkins URL.
@@ -47,74 +77,83 @@ def backfill(**given: Any) -> int:
     \b
     Example: fedstep backfill recorded-builds/
     """
-    place = context_from(given)
-    wanted = _wanted(given)
-    _check(given)
+    from fedstep.importers.base import BuildFilter
+    from fedstep.importers.parallel import WorkerPool
+    from fedstep.importers.registry import ServiceOptions
+    from fedstep.pipeline.shared_history import fetch_history, publish_now
+
+    context = fedstep.Project.discover(history=history, part=part).context()
+    wanted = BuildFilter(_parse_since(since), limit, job)
+    options = ServiceOptions(source or "", github, gitlab, api, user, artifact)
+    _check_source(options)
+    if (backend == "dask") != bool(scheduler):
+        raise UsageError("--backend dask and --scheduler ADDRESS belong together", "Give both")
     try:
-        echo_warnings(*map(str, fetch_history(given, place)))
-        place.store.prepare()
-        done = _backfill(given, place.store, wanted, _past(given, place.store, wanted))
-        if uses_git_history(given):
-            publish_now(given, place, given["keep"], PUBLISHING_SECONDS)
+        problems, warnings = fetch_history(context)
+        echo_warnings(*map(str, problems), *warnings)
+        context.store.prepare()
+        builds = _open_source(options, context.store, wanted)
+        result = _learn_from(builds, context.store, wanted, keep, WorkerPool(jobs, scheduler))
+        if context.shares_history:
+            publish_now(context, keep, PUBLISH_SECONDS)
     except (HistoryError, MissingExtra, InputError) as error:
         echo_warnings(str(error))
-        return exit_code(given, (error,))
-    echo_warnings(*done.warnings)
-    counts = f"{done.recorded} builds recorded, {done.known} known already"
-    left = f", {done.dropped} left out" if done.dropped else ""
-    echo_result(f"{counts}{left}; {done.tests} test results, {done.rows} rows learned\n")
-    return exit_code(given, tuple(map(InputError, done.warnings)))
+        return exit_code(strict, (error,))
+    echo_warnings(*result.warnings)
+    counts = f"{result.recorded} builds recorded, {result.known} known already"
+    dropped = f", {result.dropped} left out" if result.dropped else ""
+    echo_result(f"{counts}{dropped}; {result.tests} test results, {result.rows} rows learned\n")
+    return exit_code(strict, tuple(map(InputError, result.warnings)))
 
 
-def _backfill(given: Options, home: "ProjectStore", wanted: "BuildFilter", past: "ImportSource") -> "BackfillResult":
+def _learn_from(
+    builds: "ImportSource", store: "ProjectStore", wanted: "BuildFilter", keep: int, workers: "WorkerPool"
+) -> "BackfillResult":
+    """Learn from the builds, with a progress bar on standard error. Raises MissingExtra without scikit-learn."""
     try:
-        from fedstep.importers.backfill_run import backfill as work
+        from fedstep.importers.backfill_run import backfill as learn_builds
     except ImportError as error:
         remedy = "Run: pip install 'fedstep[train]'"
         raise MissingExtra(f"nothing was learned, {error.name or 'scikit-learn'} is not installed", remedy) from error
     from fedstep.importers.base import ProgressBar
-    from fedstep.importers.parallel import WorkerPool
 
-    bar = ProgressBar(sys.stderr, past.total, time.monotonic)
+    bar = ProgressBar(sys.stderr, builds.total, time.monotonic)
     try:
-        return work(home, past, wanted, given["keep"], WorkerPool(given["jobs"], given["scheduler"]), bar)
+        return learn_builds(store, builds, wanted, keep, workers, bar)
     finally:
         bar.close()
 
 
-def _past(given: Options, home: "ProjectStore", wanted: "BuildFilter") -> "ImportSource":
-    """What there is to learn from."""
-    if not (given["github"] or given["gitlab"] or _is_url(given["source"])):
-        from fedstep.importers.registry import open_path
+def _open_source(options: "ServiceOptions", store: "ProjectStore", wanted: "BuildFilter") -> "ImportSource":
+    """Return the builds that the options name, in files or behind an API."""
+    from fedstep.importers.registry import open_path, open_service
 
-        return open_path(Path(given["source"]), wanted)
+    if not (options.github or options.gitlab or _is_url(options.source)):
+        return open_path(Path(options.source), wanted)
     from fedstep.importers.api_client import RateLimitPolicy
-    from fedstep.importers.registry import open_service
 
-    return open_service(given, os.environ, home, wanted, RateLimitPolicy(tell=echo_warnings))
+    return open_service(options, os.environ, store, wanted, RateLimitPolicy(tell=echo_warnings))
 
 
-def _wanted(given: Options) -> "BuildFilter":
-    from fedstep.importers.base import BuildFilter
+def _parse_since(date: str) -> float:
+    """Return the date in seconds since the epoch, 0 for "". Raises UsageError if it is not a date."""
     from fedstep.ingest.ci import parse_time
 
-    since = parse_time(given["since"]) if given["since"] else 0.0
-    if not isinstance(since, float):
-        raise UsageError(f"--since: {since.reason}", "Give a date like 2026-01-31")
-    return BuildFilter(since, given["limit"], given["job"])
+    seconds = parse_time(date) if date else 0.0
+    if not isinstance(seconds, float):
+        raise UsageError(f"--since: {seconds.reason}", "Give a date like 2026-01-31")
+    return seconds
 
 
-def _check(given: Options) -> None:
-    """Raise UsageError unless there is one source, and it fits its options."""
-    sources = [name for name in ("source", "github", "gitlab") if given[name]]
+def _check_source(options: "ServiceOptions") -> None:
+    """Raise UsageError unless the options name exactly one source, and it exists."""
+    sources = tuple(filter(None, (options.source, options.github, options.gitlab)))
     if len(sources) != 1:
         remedy = "Give a folder, a table, a Jenkins home or URL; or --github OWNER/REPO; or --gitlab PROJECT"
         raise UsageError("two sources are given" if sources else "no source is given", remedy)
-    if given["source"] and not _is_url(given["source"]) and not Path(given["source"]).exists():
-        raise UsageError(f"{given['source']} does not exist", "Give a folder, a table, a Jenkins home or URL")
-    if (given["backend"] == "dask") != bool(given["scheduler"]):
-        raise UsageError("--backend dask and --scheduler ADDRESS belong together", "Give both")
+    if options.source and not _is_url(options.source) and not Path(options.source).exists():
+        raise UsageError(f"{options.source} does not exist", "Give a folder, a table, a Jenkins home or URL")
 
 
-def _is_url(source: str | None) -> bool:
-    return bool(source) and str(source).startswith(("http://", "https://"))
+def _is_url(source: str) -> bool:
+    return source.startswith(("http://", "https://"))

@@ -1,49 +1,63 @@
-"""To see inside: what is sent, why a test is named, what the step needs."""
+"""Commands that show what fedstep does: what is sent, why a test is named, what this machine needs."""
 
 import os
 import time
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from fedstep.cli.options import FORMAT, HELPER, HISTORY, JUNIT, PART, STRICT, Options, option, option_variables
-from fedstep.cli.output import echo_result, echo_warnings, exit_code
-from fedstep.cli.session import aggregator_of, context_from, marked_start
+import fedstep
+from fedstep.cli.options import (
+    FORMAT,
+    HELPER,
+    HISTORY,
+    JSON,
+    JUNIT,
+    PART,
+    STRICT,
+    aggregator_from,
+    link_to,
+    option,
+    option_variables,
+)
+from fedstep.cli.output import RENDERERS, diagnostic_renderer, echo_result, echo_warnings, exit_code
 from fedstep.errors import HistoryError, InputError, UsageError
-from fedstep.pipeline.context import RunContext
 from fedstep.types import Unavailable
 
 if TYPE_CHECKING:
-    from fedstep.history.test_table import TestTable
-    from fedstep.report.explanation import TestExplanation
+    from fedstep.federation.sync import AggregatorLink
+    from fedstep.pipeline.context import RunContext
 
-TEXTS = {
-    "record": "fedstep.report.inspection",
-    "inspection": "fedstep.report.inspection",
-    "explanation": "fedstep.report.explanation",
-    "diagnosis": "fedstep.report.text_tables",
-}
-JSON = option("json", is_flag=True, help="JSON instead of text.")
-NETWORK_SECONDS = 1.0  # for all questions to the aggregator and its helper: with the rest all is over in two
-FOUND = 3  # the exit code where a string of the report was found, or the report could not be read
+NETWORK_SECONDS = 1.0  # for all requests of `doctor`, which ends within two seconds
+LEAK_FOUND = 3  # exit code if a string of a report occurs in an update, or the report cannot be read
 
 
 @click.command()
 @click.argument("reports", nargs=-1, metavar="[GLOB]...")
-@option("last", is_flag=True, help="The last update sent, instead of the next one.")
-@option("against", metavar="GLOB", multiple=True, help="Prove that no string of these reports is in it.")
-@option("audit", is_flag=True, help="List everything ever sent instead.")
-@option("all", is_flag=True, help="Every coefficient, however many.")
-@option("aggregator", metavar="URL", default="", help="Show the token that GitHub gives a job for it.")
-@option("token", metavar="TOKEN", default="", help="Show what it tells; keep it in FEDSTEP_TOKEN.")
+@option("last", is_flag=True, help="Show the last update sent instead of the next one.")
+@option("against", metavar="GLOB", multiple=True, help="Prove that no string of these test reports is in the update.")
+@option("audit", is_flag=True, help="List all updates ever sent instead.")
+@option("all", parameter="every_coefficient", is_flag=True, help="Show every coefficient, however many there are.")
+@option("aggregator", metavar="URL", default="", help="Aggregator for which GitHub issues the token that is shown.")
+@option("token", metavar="TOKEN", default="", help="Token whose claims are shown. Prefer FEDSTEP_TOKEN.")
 @JSON
 @HISTORY
 @PART
-def inspect(**given: Any) -> int:
-    """Show the next or last update exactly as it is sent, in words.
+def inspect(
+    reports: tuple[str, ...],
+    last: bool,
+    against: tuple[str, ...],
+    audit: bool,
+    every_coefficient: bool,
+    aggregator: str,
+    token: str,
+    as_json: bool,
+    history: str,
+    part: str,
+) -> int:
+    """Show the next or last update as it is sent, in words.
 
     \b
     Example: fedstep inspect --against 'build/**/TEST-*.xml'
@@ -51,88 +65,63 @@ def inspect(**given: Any) -> int:
     from fedstep.diagnostics.aggregator import presented
     from fedstep.diagnostics.inspect import inspection_of, past_updates
 
-    place = context_from(given)
-    if given["audit"]:
-        record = past_updates(place.store)
-        _show(given, "record", record)
+    store = fedstep.Project.discover(history=history, part=part).context().store
+    renderer = diagnostic_renderer(as_json)
+    if audit:
+        echo_result(renderer.audit(past_updates(store)))
         return 0
-    globs = (*given["against"], *given["reports"])
-    told = presented(given["token"], given["aggregator"], os.environ)
-    found = inspection_of(place.store, given["last"], told, globs)
-    echo_warnings(*found.warnings)
-    _show(given, "inspection", found)
-    return 0 if isinstance(found.proof, Unavailable) or found.proof.holds else FOUND
+    inspected_token = presented(token, aggregator, os.environ)
+    inspection = inspection_of(store, last, inspected_token, (*against, *reports))
+    echo_warnings(*inspection.warnings)
+    echo_result(renderer.inspection(inspection, every_coefficient))
+    return 0 if isinstance(inspection.proof, Unavailable) or inspection.proof.holds else LEAK_FOUND
 
 
 @click.command()
 @click.argument("test", metavar="TEST")
-@option("html", metavar="FILE", default="", help="Write a page with its outcomes and times.")
+@option("html", metavar="FILE", default="", help="Write an HTML page with the test's outcomes and times to this file.")
 @JSON
 @HISTORY
 @PART
-def explain(**given: Any) -> int:
-    """Say why a test is, or is not, likely to flake: its past, its features, what would change that.
+def explain(test: str, html: str, as_json: bool, history: str, part: str) -> int:
+    """Explain why a test is, or is not, likely to flake: its past, its features, and what would change that.
 
     \b
     Example: fedstep explain CartTest#totals
     """
-    from fedstep.diagnostics.explain import explain as explain_test
-    from fedstep.history.summary import load_summary
+    explanation = fedstep.Project.discover(history=history, part=part).explain(test)
+    echo_warnings(*explanation.warnings)
+    echo_result(diagnostic_renderer(as_json).explanation(explanation))
+    if html:
+        from fedstep.report.explanation import explanation_html
 
-    place = context_from(given)
-    remembered = load_summary(place.store)
-    echo_warnings(*remembered.warnings)
-    found = _one_test(given["test"], remembered.summary.tests)
-    if not found:
-        return UsageError.exit_code
-    explained = explain_test(place.store, remembered.summary, found, place.now, remembered.warnings)
-    _show(given, "explanation", explained)
-    return _write_page(given["html"], explained) if given["html"] else 0
-
-
-def _one_test(wanted: str, table: "TestTable") -> str:
-    """The one test that is meant, by its id or the one before a rename; "" after having said which it could be."""
-    from fedstep.diagnostics.explain import MOST_MATCHES, matches, nearest
-    from fedstep.history.test_table import former_ids
-
-    tests, now = table.ids, former_ids(table)
-    if not tests:
-        raise HistoryError("no test of this project is known yet", "Run fedstep train after your tests")
-    found = matches(wanted, tests) or tuple(now[former] for former in matches(wanted, tuple(now)))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        echo_warnings(f"{wanted} means {len(found)} tests. Give more of the name:", *found[:MOST_MATCHES])
-    else:
-        alike = nearest(wanted, tests)
-        echo_warnings(
-            f"no test of the history is called {wanted}. {'Did you mean:' if alike else 'See fedstep predict'}", *alike
-        )
-    return ""
-
-
-def _write_page(path: str, explained: "TestExplanation") -> int:
-    from fedstep.report.explanation import explanation_html
-
-    try:
-        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(explanation_html(explained))
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}", "Give --html another file") from error
-    echo_warnings(f"wrote {path}")
+        try:
+            Path(html).write_text(explanation_html(explanation), encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise UsageError(f"cannot write {html}: {error.strerror}", "Give --html another file") from error
+        echo_warnings(f"wrote {html}")
     return 0
 
 
 @click.command()
 @JUNIT
-@option("aggregator", metavar="URL", default="", help="Look whether it answers, and whether it takes updates.")
-@option("token", metavar="TOKEN", default="", help="For the aggregator; keep it in FEDSTEP_TOKEN.")
+@option("aggregator", metavar="URL", default="", help="Aggregator to check: whether it answers and accepts updates.")
+@option("token", metavar="TOKEN", default="", help="Token for the aggregator. Prefer FEDSTEP_TOKEN.")
 @HELPER
 @JSON
 @HISTORY
 @PART
-def doctor(**given: Any) -> int:
-    """Say what fedstep finds here and what to fix: CI, git, reports, history, aggregator, token, versions, clock.
+def doctor(
+    junit: tuple[str, ...],
+    aggregator: str,
+    token: str,
+    helper: str,
+    helper_token: str,
+    as_json: bool,
+    history: str,
+    part: str,
+) -> int:
+    """Check CI, git, test reports, history, aggregator, token, versions and clock; show a remedy for each problem.
 
     \b
     Example: fedstep doctor --junit 'build/**/TEST-*.xml' --aggregator https://fedstep.example.org
@@ -140,30 +129,26 @@ def doctor(**given: Any) -> int:
     from fedstep.diagnostics.doctor import diagnose
     from fedstep.results import PROBLEM
 
-    place = context_from(given)
-    aggregator = aggregator_of({**given, "timeout": NETWORK_SECONDS, "budget": NETWORK_SECONDS}, place)
-    if not isinstance(aggregator, Unavailable):
-        end = time.monotonic() + NETWORK_SECONDS  # whatever the start took
-        aggregator = replace(aggregator, retry=replace(aggregator.retry, waits=(), deadline=end))
+    project = fedstep.Project.discover(history=history, part=part)
+    context = project.context()
+    link: AggregatorLink | Unavailable = Unavailable("no aggregator is configured")
+    if checked := aggregator_from(aggregator, token, NETWORK_SECONDS, helper, helper_token):
+        link = link_to(project, checked, time.time(), NETWORK_SECONDS)  # from now on, however long the start took
+        link = replace(link, retry=replace(link.retry, waits=()))
     variables = option_variables(click.get_current_context().find_root().command)
-    diagnosis = diagnose(place, given["junit"], aggregator, given["token"], _mark(place), os.environ, variables)
-    _show(given, "diagnosis", diagnosis)
+    diagnosis = diagnose(context, junit, link, token, _marked_start(context), os.environ, variables)
+    echo_result(diagnostic_renderer(as_json).diagnosis(diagnosis))
     return int(bool(diagnosis.count(PROBLEM)))
 
 
-def _mark(place: RunContext) -> float | None:
-    """When `fedstep predict` said that this job began; None where it did not, or the history cannot be read."""
+def _marked_start(context: "RunContext") -> float | None:
+    """Return when `fedstep predict` recorded the start of this job; None if it did not or the history is unreadable."""
+    from fedstep.pipeline.context import marked_start
+
     try:
-        return marked_start(place) if place.store.read("key") else None
+        return marked_start(context) if context.store.read("key") else None
     except HistoryError:
         return None
-
-
-def _show(given: Options, kind: str, value: object) -> None:
-    """The value on standard output, as text or JSON."""
-    sink = import_module("fedstep.report.json" if given["json"] else TEXTS[kind])
-    more = (given["all"],) if kind == "inspection" and not given["json"] else ()
-    echo_result(getattr(sink, f"{kind}_{'json' if given['json'] else 'text'}")(value, *more))
 
 
 @click.command()
@@ -171,25 +156,24 @@ def _show(given: Options, kind: str, value: object) -> None:
 @JUNIT
 @FORMAT
 @STRICT
-def reports(**given: Any) -> int:
-    """Show what is read of test reports: dialect, counts, what is repaired and what is refused.
+def reports(files: tuple[str, ...], junit: tuple[str, ...], output_format: str, strict: bool) -> int:
+    """Show what is read from test reports: dialect, counts, and what is repaired or rejected.
 
     \b
     Example: fedstep reports 'build/**/TEST-*.xml'
     """
     from fedstep.ingest.git_process import repository_root
     from fedstep.ingest.junit import combine_files, expand, summarize
-    from fedstep.report.text_tables import ReportSurvey, survey_json, survey_markdown, survey_text
+    from fedstep.report.text_tables import ReportSurvey
 
-    here = os.getcwd()
-    globs = given["files"] or given["junit"]
+    globs = files or junit
     if not globs:
         raise UsageError("no report is given", "Name files, or set --junit")
-    readings = tuple(summarize(expand(globs, Path(here)), repository_root(here) or here))
-    found = ReportSurvey(readings, combine_files(readings))
-    echo_result({"json": survey_json, "markdown": survey_markdown, "text": survey_text}[given["format"]](found))
-    refused = [drop for reading in readings for drop in reading.dropped if not drop.kept]
-    problems = tuple(InputError(f"{drop.source}: {drop.reason}") for drop in refused)
+    folder = os.getcwd()
+    readings = tuple(summarize(expand(globs, Path(folder)), repository_root(folder) or folder))
+    echo_result(RENDERERS[output_format].survey(ReportSurvey(readings, combine_files(readings))))
+    rejected = [drop for reading in readings for drop in reading.dropped if not drop.kept]
+    problems = tuple(InputError(f"{drop.source}: {drop.reason}") for drop in rejected)
     if problems:
         echo_warnings(f"{problems[0]}" + (f" ({len(problems) - 1} more)" if len(problems) > 1 else ""))
-    return exit_code(given, problems)
+    return exit_code(strict, problems)

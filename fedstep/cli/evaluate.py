@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -18,31 +18,50 @@ MODES = ("federated", "local", "pooled", "global-only")
 
 
 @click.command()
-@option("output", metavar="FILE", default="demo-report.html", show_default=True, help="Page to write.")
-def demo(**given: Any) -> int:
-    """Let recorded builds of real projects train and predict against an aggregator on this machine.
+@option("output", metavar="FILE", default="demo-report.html", show_default=True, help="HTML page to write.")
+def demo(output: str) -> int:
+    """Train and predict on recorded builds of real projects, with an aggregator on this machine.
 
     \b
     Example: fedstep demo
     """
     from fedstep.evaluation.demo import run
 
-    return run(given["output"], echo_warnings)
+    return run(output, echo_warnings)
 
 
 @click.command()
 @click.argument("corpus", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True, metavar="CORPUS...")
-@option("task", type=click.Choice(TASKS), help="What is predicted.")
+@option("task", type=click.Choice(TASKS), help="Task to study.")
 @option("mode", type=click.Choice(MODES), default="federated", show_default=True, help="Who learns from whom.")
-@option("hold-out", metavar="PROJECT", multiple=True, help="Gives nothing to the others. Can be repeated.")
-@option("seed", type=int, default=1, show_default=True, help="Of the second interleaving and of what is drawn.")
-@option("jobs", type=click.IntRange(0), default=1, show_default=True, help="Processes; 0: one a core.")
-@option("backend", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="Whose they are.")
-@option("cold-start", is_flag=True, help="Score the first ten builds of a project too.")
-@option("figures", "--json", metavar="FILE", default="", help="Write the figures to this file, as JSON.")
-@option("html", metavar="FILE", default="", help="Write a page to look at.")
-def simulate(**given: Any) -> int:
-    """Replay recorded histories as a federation, and score every prediction beside simple ones.
+@option(
+    "hold-out", metavar="PROJECT", multiple=True, help="Project from which the others do not learn. Can be repeated."
+)
+@option("seed", type=click.INT, default=1, show_default=True, help="Seed of the second interleaving and of samples.")
+@option("jobs", type=click.IntRange(0), default=1, show_default=True, help="Number of processes; 0: one per core.")
+@option(
+    "backend",
+    type=click.Choice(["local", "dask"]),
+    default="local",
+    show_default=True,
+    help="Where worker processes run.",
+)
+@option("cold-start", is_flag=True, help="Also score the first ten builds of a project.")
+@option("figures", "--json", metavar="FILE", default="", help="Write the figures to this file as JSON.")
+@option("html", metavar="FILE", default="", help="Write an HTML page to this file.")
+def simulate(
+    corpus: tuple[Path, ...],
+    task: str | None,
+    mode: str,
+    hold_out: tuple[str, ...],
+    seed: int,
+    jobs: int,
+    backend: str,
+    cold_start: bool,
+    figures: str,
+    html: str,
+) -> int:
+    """Replay recorded histories as a federation, and score every prediction beside simple baselines.
 
     \b
     Example: fedstep simulate --task build-duration recorded-builds/
@@ -53,41 +72,30 @@ def simulate(**given: Any) -> int:
     except ImportError as error:
         remedy = "Run: pip install 'fedstep[train,server]'"
         raise MissingExtra(f"{error.name} is not installed", remedy) from error
-    if not given["task"]:
+    if not task:
         raise UsageError("--task is missing", f"Give one of {', '.join(TASKS)}.")
-    plan = StudyPlan(
-        given["task"],
-        given["mode"],
-        given["hold_out"],
-        given["seed"],
-        given["jobs"],
-        given["backend"],
-        given["cold_start"],
-    )
-    study = run_study(given["corpus"], plan, show_progress)
+    plan = StudyPlan(task, mode, hold_out, seed, jobs, backend, cold_start)
+    study = run_study(corpus, plan, show_progress)
     echo_result(study_text(study))
-    write_file(given["figures"], study_json(study))
-    if given["html"]:
-        alone = (
-            run_study(given["corpus"], replace(plan, mode="local"), show_progress) if plan.mode == "federated" else None
-        )
-        write_file(given["html"], study_page(study, alone))
+    write_file(figures, study_json(study))
+    if html:
+        local = run_study(corpus, replace(plan, mode="local"), show_progress) if plan.mode == "federated" else None
+        write_file(html, study_page(study, local))
     return 0
 
 
 def show_progress(parts: Iterable[T], label: str, count: int) -> Iterable[T]:
-    """Yield the parts and draw a progress bar on standard error."""
+    """Yield the parts, with a progress bar on standard error."""
     with click.progressbar(parts, length=count, label=f"{label:<12}", file=sys.stderr, update_min_steps=100) as bar:
         yield from bar
 
 
 def write_file(path: str, text: str) -> None:
-    """Write the text to the file, or nothing where `path` is empty. Raises InputError."""
+    """Write the text to the file; do nothing if `path` is empty. Raises InputError."""
     if not path:
         return
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {error.strerror}", "Name a file in a folder that exists"
-        ) from error
+        remedy = "Name a file in a folder that exists"
+        raise InputError(f"{path} cannot be written: {error.strerror}", remedy) from error

@@ -1,25 +1,27 @@
-"""The history itself: show it, bring histories together, make it smaller, learn it again, forget it."""
+"""Commands on the history: show, merge, prune, rebuild and forget it."""
 
 import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from fedstep.cli.forget import OUT_OF_REACH, PATIENT_SECONDS, SURELY, confirm, doomed, erase
-from fedstep.cli.options import FORMAT, HISTORY, PART, Options, option
+import fedstep
+from fedstep.cli.forget import DELETION, OUT_OF_REACH, PATIENT_SECONDS, confirm, delete_history, list_deletions
+from fedstep.cli.options import FORMAT, HISTORY, KEEP, PART
 from fedstep.cli.output import echo_result, echo_warnings
-from fedstep.cli.session import channel_of, context_from, fetch_now, part_of, publish_now, uses_git_history
 from fedstep.errors import MissingExtra, UsageError
 from fedstep.history.history_overview import HistoryOverview, RefStatus
 from fedstep.history.project_store import ProjectStore
-from fedstep.pipeline.context import RunContext
 from fedstep.report.markdown import code, page, table
 from fedstep.types import Unavailable
 
-ASKING_SECONDS = 2.0  # for a remote that is only asked what it has
+if TYPE_CHECKING:
+    from fedstep.pipeline.context import RunContext
+
+REMOTE_SECONDS = 2.0  # for a request that only asks the remote which commit it has
 
 
 @click.group()
@@ -31,25 +33,23 @@ def history() -> None:
 @HISTORY
 @PART
 @FORMAT
-def show_history(**given: Any) -> int:
-    """Say where the history is, what it holds, and how far it has travelled.
+def show_history(history: str, part: str, output_format: str) -> int:
+    """Show where the history is, what it holds, and whether it is published.
 
     \b
     Example: fedstep history show --history git
     """
-
+    from fedstep.history.git_sync import open_channel
     from fedstep.history.history_overview import describe_ref, summarize_history
 
-    place = context_from(given)
-    seen = summarize_history(place.store)
-    travel = (
-        describe_ref(place.store, channel_of(given, place), ASKING_SECONDS)
-        if uses_git_history(given)
-        else Unavailable("a folder")
-    )
-    echo_warnings(*seen.warnings)
-    render = {"json": overview_json, "markdown": overview_markdown, "text": overview_text}[given["format"]]
-    echo_result(render(seen, travel))
+    context = fedstep.Project.discover(history=history, part=part).context()
+    summary = summarize_history(context.store)
+    ref: RefStatus | Unavailable = Unavailable("a folder")
+    if context.shares_history:
+        ref = describe_ref(context.store, open_channel(context.root, context.part), REMOTE_SECONDS)
+    echo_warnings(*summary.warnings)
+    render = {"json": overview_json, "markdown": overview_markdown, "text": overview_text}[output_format]
+    echo_result(render(summary, ref))
     return 0
 
 
@@ -57,7 +57,7 @@ def show_history(**given: Any) -> int:
 @click.argument("source", required=False, metavar="[PATH_OR_REF]")
 @HISTORY
 @PART
-def merge(**given: Any) -> int:
+def merge(source: str | None, history: str, part: str) -> int:
     """Add the records of another folder, clone or ref; without one, those of the remote.
 
     \b
@@ -65,101 +65,114 @@ def merge(**given: Any) -> int:
     """
     from fedstep.history.merge import MergeResult, merge_folder, merge_ref
 
-    place = _prepared(given)
-    before = len(place.store.log.files())
-    if uses_git_history(given):
-        fetch_now(given, place, PATIENT_SECONDS)
-    elif not given["source"]:
+    context = _prepare(history, part)
+    count_before = len(context.store.log.files())
+    if not source and not context.shares_history:
         raise UsageError("nothing to merge is named", "Give a folder or a ref; --history git fetches from the remote")
-    merged = MergeResult(added=len(place.store.log.files()) - before)
-    if given["source"] and os.path.isdir(given["source"]):
-        merged = merge_folder(place.store, given["source"])
-    elif given["source"]:
-        merged = merge_ref(place.store, place.root, given["source"], part_of(given))
+    _fetch(context)
+    merged = MergeResult(added=len(context.store.log.files()) - count_before)
+    if source and os.path.isdir(source):
+        merged = merge_folder(context.store, source)
+    elif source:
+        merged = merge_ref(context.store, context.root, source, context.part)
     echo_warnings(*merged.refused)
-    published = _published(given, place, 0)
-    gone = f", {merged.pruned} pruned before" if merged.pruned else ""
-    echo_result(f"{merged.added} builds added, {merged.known} known already{gone}{published}\n")
+    published = _publish(context, keep=0)
+    pruned = f", {merged.pruned} pruned before" if merged.pruned else ""
+    echo_result(f"{merged.added} builds added, {merged.known} known already{pruned}{published}\n")
     return 0
 
 
 @history.command("prune")
-@option("keep", type=click.IntRange(1), default=500, show_default=True, help="Builds kept in the history.")
+@KEEP
 @HISTORY
 @PART
-def prune(**given: Any) -> int:
-    """Delete all but the newest builds, for everyone who shares the history.
+def prune(keep: int, history: str, part: str) -> int:
+    """Delete all but the newest builds, also for others if the history is shared.
 
     \b
     Example: fedstep history prune --keep 200
     """
-    place = _prepared(given)
-    before = len(place.store.log.files())
-    if uses_git_history(given):
-        fetch_now(given, place, PATIENT_SECONDS)
-        before = len(place.store.log.files())
-    published = _published(given, place, given["keep"])
-    place.store.log.prune(given["keep"])
-    kept = len(place.store.log.files())
-    echo_result(f"{before - kept} builds deleted, {kept} kept{published}\n")
+    context = _prepare(history, part)
+    _fetch(context)
+    count_before = len(context.store.log.files())
+    published = _publish(context, keep)
+    context.store.log.prune(keep)
+    count = len(context.store.log.files())
+    echo_result(f"{count_before - count} builds deleted, {count} kept{published}\n")
     return 0
 
 
 @history.command("rebuild")
 @HISTORY
 @PART
-def rebuild(**given: Any) -> int:
-    """Throw away what was learned, and learn all builds again in the order in which they ended.
+def rebuild(history: str, part: str) -> int:
+    """Discard what was learned, and learn from all builds again in the order in which they ended.
 
     \b
     Example: fedstep history rebuild
     """
-    place = _prepared(given)
-    if uses_git_history(given):
-        fetch_now(given, place, PATIENT_SECONDS)
-    told = _rebuilt(place.store)
-    echo_result(f"{told}{_published(given, place, 0)}\n")
+    context = _prepare(history, part)
+    _fetch(context)
+    result = rebuild_model(context.store)
+    echo_result(f"{result}{_publish(context, keep=0)}\n")
     return 0
 
 
 @history.command("forget")
-@SURELY
+@DELETION
 @HISTORY
 @PART
-def forget_history(**given: Any) -> int:
-    """Delete the history, what was learned from it, and updates that wait.
+def forget_history(remote: bool, yes: bool, history: str, part: str) -> int:
+    """Delete the history, what was learned from it, and updates that were not sent.
 
     \b
     Example: fedstep history forget --remote --yes
     """
-    place = context_from(given)
-    names = doomed(given, place)
-    confirm(given, names)
-    erase(given, place)
+    context = fedstep.Project.discover(history=history, part=part).context()
+    deletions = list_deletions(context, remote)
+    confirm(deletions, yes)
+    delete_history(context, remote)
     sent = "and what was sent to an aggregator, which `fedstep forget` asks to delete it"
-    echo_result("".join(f"forgotten: {name}\n" for name in names) + f"{OUT_OF_REACH}, {sent}.\n")
+    echo_result("".join(f"forgotten: {name}\n" for name in deletions) + f"{OUT_OF_REACH}, {sent}.\n")
     return 0
 
 
-def _prepared(given: Options) -> RunContext:
-    place = context_from(given)
-    if given["history"] == "git" and not uses_git_history(given):
+def _prepare(history: str, part: str) -> "RunContext":
+    """Return the context with a history that can be written. Raises UsageError if it cannot be shared as asked."""
+    context = fedstep.Project.discover(history=history, part=part).context()
+    if history == "git" and not context.shares_history:
         raise UsageError("--history git needs a git repository, and this is none", "Run it inside a clone")
-    place.store.prepare()
-    return place
+    context.store.prepare()
+    return context
 
 
-def _published(given: Options, place: RunContext, keep: int) -> str:
-    """Publish what is new, unless this is a run of somebody else's code; a few words about it."""
-    if not uses_git_history(given):
+def _fetch(context: "RunContext") -> None:
+    """Fetch and merge what others have published, if the history is shared. Raises HistoryError if that fails."""
+    if context.shares_history:
+        from fedstep.pipeline.shared_history import fetch_now
+
+        echo_warnings(*fetch_now(context, PATIENT_SECONDS))
+
+
+def _publish(context: "RunContext", keep: int) -> str:
+    """Publish new records, unless the history is not shared or the run is from a fork; return a note for the result.
+
+    `keep` is the number of records that stay in the ref, 0 for all.
+    """
+    if not context.shares_history:
         return ""
-    if place.ci.untrusted:
+    if context.ci.untrusted:
         return "; not published, because this run comes from a fork"
-    return "; published" if publish_now(given, place, keep, PATIENT_SECONDS) else "; nothing to publish"
+    from fedstep.pipeline.shared_history import publish_now
+
+    return "; published" if publish_now(context, keep, PATIENT_SECONDS) else "; nothing to publish"
 
 
-def _rebuilt(home: ProjectStore) -> str:
-    """Learn all again; what waits to be sent stays as it was, or rows that were sent would be sent again."""
+def rebuild_model(store: ProjectStore) -> str:
+    """Learn from all records again; return a note for the result.
+
+    Updates in the outbox stay as they are: otherwise examples that were sent would be sent again.
+    """
     try:
         from fedstep.model.training import relearn_all, save_state
     except ImportError as error:
@@ -170,83 +183,82 @@ def _rebuilt(home: ProjectStore) -> str:
     from fedstep.pipeline.predict import load_predictor
     from fedstep.pipeline.prediction_cache import save_prediction
 
-    kept = load_model(home)
-    with exclusive(home):
-        progress = relearn_all(home, kept.model.production)
-        save_state(home, progress.state)
-    save_prediction(home, kept, load_predictor(home, kept))
+    cached = load_model(store)
+    with exclusive(store):
+        progress = relearn_all(store, cached.model.production)
+        save_state(store, progress.state)
+    save_prediction(store, cached, load_predictor(store, cached))
     echo_warnings(*progress.warnings)
     return f"{progress.records} builds learned, {progress.ripened} rows"
 
 
-LABEL = 14
+LABEL_WIDTH = 14
 MOST_STREAMS = 10
 SHORT = 12  # hex digits of a commit
 
 
-def overview_text(seen: HistoryOverview, travel: RefStatus | Unavailable) -> str:
-    """A line for each fact."""
-    return "".join(f"{label:<{LABEL}}{_printable(text)}\n" for label, text in _lines(seen, travel))
+def overview_text(overview: HistoryOverview, ref: RefStatus | Unavailable) -> str:
+    """Return one line per fact."""
+    return "".join(f"{label:<{LABEL_WIDTH}}{_printable(text)}\n" for label, text in _lines(overview, ref))
 
 
-def overview_markdown(seen: HistoryOverview, travel: RefStatus | Unavailable) -> str:
-    """The same for a step summary."""
-    return page("## fedstep: history", table(("", ""), [(label, code(text)) for label, text in _lines(seen, travel)]))
+def overview_markdown(overview: HistoryOverview, ref: RefStatus | Unavailable) -> str:
+    """Return a Markdown table for a step summary."""
+    return page("## fedstep: history", table(("", ""), [(label, code(text)) for label, text in _lines(overview, ref)]))
 
 
-def overview_json(seen: HistoryOverview, travel: RefStatus | Unavailable) -> str:
-    """One object; times are seconds since the epoch, what is not known is null."""
-    fields = {**seen._asdict(), "streams": [{"stream": name, "builds": count} for name, count in seen.streams]}
-    fields["ref"] = None if isinstance(travel, Unavailable) else {k: _known(v) for k, v in travel._asdict().items()}
-    return json.dumps({name: _known(value) for name, value in fields.items()}, indent=1) + "\n"
+def overview_json(overview: HistoryOverview, ref: RefStatus | Unavailable) -> str:
+    """Return a JSON object; times are in seconds since the epoch, unknown values are null."""
+    fields = {**overview._asdict(), "streams": [{"stream": name, "builds": count} for name, count in overview.streams]}
+    fields["ref"] = None if isinstance(ref, Unavailable) else {k: _or_null(v) for k, v in ref._asdict().items()}
+    return json.dumps({name: _or_null(value) for name, value in fields.items()}, indent=1) + "\n"
 
 
-def _lines(seen: HistoryOverview, travel: RefStatus | Unavailable) -> Iterator[tuple[str, str]]:
-    yield "History", seen.folder
-    yield "Builds", f"{seen.builds}, {seen.unlearned} not learned yet" if seen.unlearned else str(seen.builds)
-    if not isinstance(seen.first, Unavailable) and not isinstance(seen.last, Unavailable):
-        yield "Ended", f"from {_moment(seen.first)} to {_moment(seen.last)} UTC"
-    yield "Tests", str(seen.tests)
-    for number, (stream, count) in enumerate(seen.streams[:MOST_STREAMS]):
-        yield "" if number else "Streams", f"{count:>4}  {stream}"
-    yield (
-        "Size",
-        f"{_megabytes(seen.record_bytes)} in records, {_megabytes(seen.all_bytes)} with what is made from them",
-    )
-    yield "Generation", seen.generation
-    if seen.pruned_up_to:
-        yield "Pruned", f"up to builds that ended {_moment(int(seen.pruned_up_to[:14]) / 1000)} UTC"
-    if not isinstance(travel, Unavailable):
-        yield from _ref_lines(travel)
+def _lines(overview: HistoryOverview, ref: RefStatus | Unavailable) -> Iterator[tuple[str, str]]:
+    yield "History", overview.folder
+    unlearned = f", {overview.unlearned} not learned yet" if overview.unlearned else ""
+    yield "Builds", f"{overview.builds}{unlearned}"
+    if not isinstance(overview.first, Unavailable) and not isinstance(overview.last, Unavailable):
+        yield "Ended", f"from {_format_time(overview.first)} to {_format_time(overview.last)} UTC"
+    yield "Tests", str(overview.tests)
+    for index, (stream, count) in enumerate(overview.streams[:MOST_STREAMS]):
+        yield "" if index else "Streams", f"{count:>4}  {stream}"
+    records, total = _format_size(overview.record_bytes), _format_size(overview.all_bytes)
+    yield "Size", f"{records} in records, {total} with what is made from them"
+    yield "Generation", overview.generation
+    if overview.pruned_up_to:
+        yield "Pruned", f"up to builds that ended {_format_time(int(overview.pruned_up_to[:14]) / 1000)} UTC"
+    if not isinstance(ref, Unavailable):
+        yield from _ref_lines(ref)
 
 
-def _ref_lines(travel: RefStatus) -> Iterator[tuple[str, str]]:
-    yield "Ref", travel.ref
-    here = travel.local[:SHORT] or "not there"
-    yield "This clone", f"{here}, {travel.unpublished} of its builds not in it" if travel.unpublished else here
-    if not travel.remote_name:
+def _ref_lines(ref: RefStatus) -> Iterator[tuple[str, str]]:
+    yield "Ref", ref.ref
+    commit = ref.local[:SHORT] or "not there"
+    yield "This clone", f"{commit}, {ref.unpublished} of its builds not in it" if ref.unpublished else commit
+    if not ref.remote_name:
         yield "Remote", "none"
-    elif isinstance(travel.remote, Unavailable):
-        yield travel.remote_name, travel.remote.reason
+    elif isinstance(ref.remote, Unavailable):
+        yield ref.remote_name, ref.remote.reason
     else:
-        yield travel.remote_name, (travel.remote[:SHORT] or "not there") + _compared(travel)
-    if travel.fetched_at:
-        yield "Fetched", f"{_moment(travel.fetched_at)} UTC"
+        yield ref.remote_name, (ref.remote[:SHORT] or "not there") + _compare(ref)
+    if ref.fetched_at:
+        yield "Fetched", f"{_format_time(ref.fetched_at)} UTC"
 
 
-def _compared(travel: RefStatus) -> str:
-    return ", the same" if travel.remote and travel.remote == travel.local else ""
+def _compare(ref: RefStatus) -> str:
+    return ", the same" if ref.remote and ref.remote == ref.local else ""
 
 
-def _moment(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
 
 
-def _megabytes(size: int) -> str:
+def _format_size(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-def _known(value: object) -> object:
+def _or_null(value: object) -> object:
     return None if isinstance(value, Unavailable) else value
 
 

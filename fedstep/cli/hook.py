@@ -1,4 +1,4 @@
-"""The pre-push hook of a clone: its script, and how it is put beside a hook that is there already and taken away."""
+"""The pre-push hook of a clone: its script, its installation beside an existing hook, and its commands."""
 
 import os
 import shlex
@@ -6,12 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 
-from fedstep.cli.options import HISTORY, PART, REPORTS, STRICT, Options, option
-from fedstep.cli.output import echo_result, echo_warnings
+import fedstep
+from fedstep.cli.options import HISTORY, PART, REPORTS, STRICT, option
+from fedstep.cli.output import echo_result, echo_warnings, exit_code
 from fedstep.errors import HistoryError, InputError, UsageError
 from fedstep.history.project_store import write_atomically
 from fedstep.ingest.git_process import (
@@ -22,6 +23,7 @@ from fedstep.ingest.git_process import (
     repository_root,
     safe_environment,
 )
+from fedstep.pipeline.context import normalize_part
 
 MARK = "# written by `fedstep hook install`"
 BEFORE = "pre-push.before-fedstep"
@@ -49,7 +51,7 @@ el"""  # -P: a module of the repository is not taken for one of ours
 
 
 class Hook(NamedTuple):
-    """Where a clone has its pre-push hook, and what stands there."""
+    """The pre-push hook of a clone: where git looks for it, and what is there."""
 
     path: str
     state: str  # none, ours, other
@@ -59,12 +61,12 @@ class Hook(NamedTuple):
 
     @property
     def kept(self) -> str:
-        """Where the hook that was there before is kept."""
+        """The path of the hook that was there before."""
         return os.path.join(os.path.dirname(self.path), BEFORE)
 
 
 def find_hook(root: str, common: str) -> Hook:
-    """The pre-push hook of the clone at `root`, whose worktrees share the folder `common`. Raises InputError."""
+    """Return the pre-push hook of the clone at `root`, whose worktrees share the folder `common`. Raises InputError."""
     folder = _hooks_folder(root)
     path = os.path.join(folder, "pre-push")
     state = ("ours" if is_ours(path) else "other") if os.path.lexists(path) else "none"
@@ -74,7 +76,7 @@ def find_hook(root: str, common: str) -> Hook:
 
 
 def install(hook: Hook, strict: bool = False, part: str = "") -> None:
-    """Write our hook; one that is there is kept beside it and runs first. Raises InputError and UsageError."""
+    """Write the hook; an existing one is kept beside it and runs first. Raises InputError and UsageError."""
     if os.path.basename(os.path.dirname(hook.path)) == "_":
         remedy = "Add the line `fedstep hook run` to your own pre-push file beside that folder"
         raise UsageError(f"{hook.path} is written by Husky, which would overwrite it", remedy)
@@ -91,7 +93,7 @@ def install(hook: Hook, strict: bool = False, part: str = "") -> None:
 
 
 def uninstall(hook: Hook) -> None:
-    """Remove our hook and put the one that was there before back. Raises InputError."""
+    """Remove the hook, and restore the one that was there before. Raises InputError."""
     if hook.state != "ours":
         raise InputError(f"{hook.path} is not ours", "Nothing to do" if hook.state == "none" else "It is left as it is")
     try:
@@ -104,7 +106,7 @@ def uninstall(hook: Hook) -> None:
 
 
 def something_pushed(lines: Iterable[bytes]) -> bool:
-    """Whether git's lines on the hook's stdin name a commit: a push of deletions, or of nothing, starts no build.
+    """Return whether git's lines on standard input name a commit: a push of deletions, or of nothing, starts no build.
 
     >>> something_pushed([b"(delete) 0000 refs/heads/old 4f9a"])
     False
@@ -114,7 +116,7 @@ def something_pushed(lines: Iterable[bytes]) -> bool:
 
 
 def script(strict: bool, part: str, python: str) -> str:
-    """The hook's text; `python` is the one that has fedstep, "" where other people get the file, too."""
+    """Return the hook's text; `python` is the interpreter with fedstep, "" if the file is shared with other people."""
     options = f"{' --strict' if strict else ''}{f' --path {shlex.quote(part)}' if part else ''}"
     quoted = shlex.quote(python.replace("\\", "/"))
     return SCRIPT.format(
@@ -127,7 +129,7 @@ def script(strict: bool, part: str, python: str) -> str:
 
 
 def is_ours(path: str) -> bool:
-    """Whether the hook at this path is one of ours."""
+    """Return whether fedstep wrote the hook at this path."""
     try:
         with open(path, "rb") as file:
             return MARK.encode() in file.read(200)
@@ -136,7 +138,7 @@ def is_ours(path: str) -> bool:
 
 
 def _write(hook: Hook, content: bytes) -> None:
-    """Write the script; where that fails, the hook that was there is back."""
+    """Write the script; if that fails, restore the hook that was there."""
     try:
         write_atomically(hook.path, content)
         os.chmod(hook.path, 0o755)
@@ -147,7 +149,7 @@ def _write(hook: Hook, content: bytes) -> None:
 
 
 def _hooks_folder(root: str) -> str:
-    """Where git looks for hooks: `core.hooksPath`, else a folder that all worktrees share."""
+    """Return where git looks for hooks: `core.hooksPath`, else a folder that all worktrees share."""
     command = ("git", "-C", root, "rev-parse", "--git-path", "hooks")  # not run_git, which hides core.hooksPath
     try:
         ran = subprocess.run(command, capture_output=True, env=safe_environment(os.environ), timeout=SECONDS_EACH)
@@ -166,115 +168,112 @@ def _inside(path: str, folder: str) -> bool:
 
 
 NAMED = 3  # tests
-TYPED = click.core.ParameterSource.COMMANDLINE
+ON_COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 STATES = {"none": "not installed", "ours": "installed", "other": "not installed, another hook is there"}
 
 
 @click.group()
 def hook() -> None:
-    """Say before every push what to expect of the build that it starts."""
+    """Predict the build that a push starts, before every push."""
 
 
 @hook.command("install")
 @PART
 @STRICT
 @click.pass_context
-def install_hook(context: click.Context, /, **given: Any) -> int:
-    """Write a pre-push hook; one that is there stays and runs first.
+def install_hook(context: click.Context, /, part: str, strict: bool) -> int:
+    """Write a pre-push hook; an existing hook is kept and runs first.
 
     \b
     Example: fedstep hook install
     """
-    from fedstep.cli.session import part_of
-
-    # `strict = true` in a file is meant for the CI, and `path` there is read at every push.
-    typed = {key: value for key, value in given.items() if context.get_parameter_source(key) == TYPED}
-    install(_found(), bool(typed.get("strict")), part_of(typed))
-    now = _found()
-    _tell(now, "installed", "runs first")
-    if now.shared:
-        echo_warnings(
-            f"{os.path.dirname(now.path)} is outside this repository (core.hooksPath): the hook runs in others, too"
-        )
+    # `strict = true` in a file is meant for the CI, and `path` there is read at push: only the command line counts.
+    if context.get_parameter_source("strict") != ON_COMMAND_LINE:
+        strict = False
+    if context.get_parameter_source("part") != ON_COMMAND_LINE:
+        part = ""
+    install(_find_hook(), strict, normalize_part(part))
+    installed = _find_hook()
+    _print_state(installed, "installed", "runs first")
+    if installed.shared:
+        folder = os.path.dirname(installed.path)
+        echo_warnings(f"{folder} is outside this repository (core.hooksPath): the hook also runs in other repositories")
     return 0
 
 
 @hook.command("uninstall")
 def uninstall_hook() -> int:
-    """Remove the hook; one that was there before is back.
+    """Remove the hook, and restore the one that was there before.
 
     \b
     Example: fedstep hook uninstall
     """
-    found = _found()
-    uninstall(found)
-    _tell(found, "removed", "is back")
+    removed = _find_hook()
+    uninstall(removed)
+    _print_state(removed, "removed", "is back")
     return 0
 
 
 @hook.command("status")
 def status() -> int:
-    """Say whether the hook is installed, and where; exit code 1 where it is not.
+    """Show whether the hook is installed, and where; exit with 1 if it is not.
 
     \b
     Example: fedstep hook status
     """
-    found = _found()
-    ours = found.state == "ours"
-    _tell(found, STATES[found.state], "runs first" if ours else "is kept beside it")
-    return 0 if ours else 1
+    current = _find_hook()
+    is_installed = current.state == "ours"
+    _print_state(current, STATES[current.state], "runs first" if is_installed else "is kept beside it")
+    return 0 if is_installed else 1
 
 
 @hook.command("run")
 @click.argument("remote", nargs=-1, metavar="[REMOTE URL]")
-@option("within", type=click.FloatRange(0.1), default=3.0, show_default=True, help="Seconds, else no prediction.")
+@option(
+    "within",
+    type=click.FloatRange(0.1),
+    default=3.0,
+    show_default=True,
+    help="Maximum seconds; then skip the prediction.",
+)
 @REPORTS
 @HISTORY
 @PART
 @STRICT
-def run(**given: Any) -> int:
-    """What the hook runs: say what to expect, in a few lines; git gives it REMOTE, URL and the refs on stdin.
+def run(remote: tuple[str, ...], within: float, junit: tuple[str, ...], history: str, part: str, strict: bool) -> int:
+    """Print a short prediction, as the hook does; git passes REMOTE and URL, and the refs on standard input.
 
     \b
     Example: fedstep hook run
     """
-    if given["remote"] and not something_pushed(sys.stdin.buffer):
+    if remote and not something_pushed(sys.stdin.buffer):
         return 0
-    with _at_most(given["within"], given["strict"]):
-        return _foretold(given)
+    with _time_limit(within, strict):
+        return _print_prediction(junit, _locate_history(history), part, strict)
 
 
-def _foretold(given: Options) -> int:
-    """Print what `fedstep predict` says, with fewer tests; the exit code."""
-    from fedstep.cli.output import exit_code
-    from fedstep.cli.session import context_from, fetch_history, with_readable_store
-    from fedstep.federation.model_cache import load_model
-    from fedstep.pipeline.context import start_build_context
-    from fedstep.pipeline.predict import predict
+def _print_prediction(junit: tuple[str, ...], history: str, part: str, strict: bool) -> int:
+    """Print the prediction with fewer tests than `fedstep predict` shows; return the exit code."""
     from fedstep.report.text import prediction_text
 
-    place = context_from({**given, "history": _history(given)})
-    situation = start_build_context(place, given["junit"])
-    place, problems = with_readable_store(place)
-    problems = problems or fetch_history(given, place)
-    prediction = predict(place.store, situation, load_model(place.store), problems)
+    prediction = fedstep.Project.discover(history=history, part=part).predict(junit)
     echo_warnings(*prediction.warnings)
     echo_result(prediction_text(prediction, most=NAMED))
-    return exit_code(given, prediction.problems)
+    return exit_code(strict, prediction.problems)
 
 
-def _history(given: Options) -> str:
-    """The history of this worktree; where it has none, that of the main one."""
-    root, folder = repository_root(os.getcwd()), str(given["history"])
-    if not root or folder == "git" or os.path.exists(os.path.join(root, folder)):
-        return folder
-    main = os.path.join(os.path.dirname(common_folder(root)), folder)
-    return main if os.path.exists(main) else folder
+def _locate_history(history: str) -> str:
+    """Return the history of this worktree; if it has none, that of the main worktree."""
+    root = repository_root(os.getcwd())
+    if not root or history == "git" or os.path.exists(os.path.join(root, history)):
+        return history
+    of_main_worktree = os.path.join(os.path.dirname(common_folder(root)), history)
+    return of_main_worktree if os.path.exists(of_main_worktree) else history
 
 
 @contextmanager
-def _at_most(seconds: float, strict: bool) -> Iterator[None]:
-    """Leave the process after this time, whatever it waits for: a push is not kept waiting."""
+def _time_limit(seconds: float, strict: bool) -> Iterator[None]:
+    """End the process after this time, whatever it waits for, so that the push continues."""
     from threading import Timer
 
     def leave() -> None:
@@ -290,13 +289,13 @@ def _at_most(seconds: float, strict: bool) -> Iterator[None]:
         timer.cancel()
 
 
-def _tell(hook: Hook, state: str, other: str) -> None:
-    """Say how our hook is, and the one that was there before, if any."""
+def _print_state(hook: Hook, state: str, other: str) -> None:
+    """Print the state of the hook, and of the one that was there before, if any."""
     echo_result(f"{hook.path} is {state}{f'; the one that was there before {other}' if hook.before else ''}\n")
 
 
-def _found() -> Hook:
-    """The hook of the repository around the current folder. Raises InputError where there is none."""
+def _find_hook() -> Hook:
+    """Return the hook of the repository around the current folder. Raises InputError if there is no repository."""
     root = repository_root(os.getcwd())
     if not root:
         raise InputError("this is no git repository", "Run it inside a clone")

@@ -1,9 +1,9 @@
-"""The command line: which commands there are, configuration, errors, exit codes."""
+"""Run the command line: find commands, apply the configuration, print errors, choose exit codes."""
 
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
@@ -15,11 +15,11 @@ from fedstep import __version__
 from fedstep.cli.output import echo_warnings
 from fedstep.errors import FedstepError
 
-EXIT_CODES = """Exit codes: 0 done, or degraded without --strict; 2 usage. With --strict: 3 reports or git,
-4 history, 5 aggregator, 6 something is not installed. 130 interrupted, 143 terminated."""
+EXIT_CODES = """Exit codes: 0 success, or degraded without --strict; 2 usage. With --strict: 3 reports or git,
+4 history, 5 aggregator, 6 missing package. 130 interrupted, 143 terminated."""
 TERMINATED = 143
 
-# A command's module is loaded when the command is asked for: no command pays for the options of the others.
+# The module of a command is imported when the command is called, which keeps the start-up of the others short.
 MODULES = {
     "pipeline": ("train", "predict", "triage", "push", "pull", "status"),
     "history": ("history",),
@@ -33,14 +33,14 @@ MODULES = {
 
 
 class CommandGroup(click.Group):
-    """The commands, each loaded from its module when it is asked for."""
+    """The commands, each imported from its module when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """The names, in the order of a user's day."""
+        """Return the names, in the order of a user's day."""
         return [name for names in MODULES.values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command of this name."""
+        """Return the command of this name, None if there is none."""
         module = next((module for module, names in MODULES.items() if cmd_name in names), None)
         if module is None:
             return None
@@ -49,12 +49,12 @@ class CommandGroup(click.Group):
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and leave the process with the exit code."""
+    """Run the command line and exit with the exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a name that the terminal's encoding lacks is no reason to fail
+        if isinstance(stream, TextIOWrapper):  # print names that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
-    with suppress(ValueError):  # not in the main thread: whoever runs us there has signals of their own
-        signal.signal(signal.SIGTERM, _leave)
+    with suppress(ValueError):  # not in the main thread, whose program handles signals itself
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         code = commands.main(args=arguments, prog_name="fedstep", standalone_mode=False) or 0
     except FedstepError as error:
@@ -69,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-def _leave(number: int, _frame: object) -> NoReturn:
-    """End as after an error, so that git is ended too and files are put away; a second signal ends the process."""
+def _terminate(number: int, _frame: object) -> NoReturn:
+    """Exit as after an error, which ends git and removes temporary files; a second signal ends the process at once."""
     signal.signal(number, signal.SIG_DFL)
     raise SystemExit(TERMINATED)
 
@@ -78,13 +78,13 @@ def _leave(number: int, _frame: object) -> NoReturn:
 @click.group(
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Options also come from FEDSTEP_<OPTION>, from .fedstep.toml and from [tool.fedstep] in pyproject.toml. "
+    epilog="Options can also be set by FEDSTEP_<OPTION>, in .fedstep.toml, and in [tool.fedstep] of pyproject.toml. "
     + EXIT_CODES,
 )
 @click.version_option(__version__, prog_name="fedstep")
 @click.pass_context
 def commands(context: click.Context) -> None:
-    """Predict flaky tests, build time and failures; learn with others without sharing anything but coefficients.
+    """Predict flaky tests, build duration and failures; learn with other projects by sharing only coefficients.
 
     \b
     Example: fedstep predict
@@ -92,15 +92,17 @@ def commands(context: click.Context) -> None:
     from fedstep.config import read_config
     from fedstep.ingest.git_process import repository_root
 
-    here = os.getcwd()
-    values = read_config(repository_root(here) or here, _kinds)
-    context.default_map = _defaults(values) if values else {}
+    folder = os.getcwd()
+    values = read_config(repository_root(folder) or folder, _option_types)
+    name = context.invoked_subcommand
+    command = commands.get_command(context, name) if values and name else None
+    context.default_map = {name: _defaults(command, values)} if name and command else {}
 
 
 def iter_commands(
     group: click.Group | None = None, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command that does something, by the words that call it: `("history", "show")`."""
+    """Yield every command that is not a group, with the words that call it: `("history", "show")`."""
     group = group or commands
     with click.Context(group) as context:
         for name in group.list_commands(context):
@@ -111,29 +113,33 @@ def iter_commands(
                 yield (*path, name), command
 
 
-def _kinds() -> Mapping[str, type]:
-    """The type that each option has in a configuration file."""
-    return {key: _kind_of(parameter) for _, command in iter_commands() for key, parameter in _long(command).items()}
+def _option_types(keys: Collection[str]) -> Mapping[str, type]:
+    """Return the types of these options in a configuration file; if one does not exist, those of all options.
+
+    Modules of commands are loaded until all keys are found: the options of `train` and `predict` need only one.
+    """
+    types: dict[str, type] = {}
+    for _, command in iter_commands():
+        types |= {name: _option_type(parameter) for name, parameter in _long_options(command).items()}
+        if types.keys() >= set(keys):
+            break
+    return types
 
 
-def _kind_of(parameter: click.Parameter) -> type:
+def _option_type(parameter: click.Parameter) -> type:
     if parameter.multiple:
         return list
     return {"boolean": bool, "integer range": int, "float range": float}.get(parameter.type.name, str)
 
 
-def _defaults(values: Mapping[str, object]) -> dict[str, object]:
-    """The configuration as click's default map: by command, in nested groups by each word."""
-    defaults: dict[str, object] = {}
-    for path, command in iter_commands():
-        inner = defaults
-        for word in path[:-1]:
-            inner = inner.setdefault(word, {})  # type: ignore[assignment]
-        known = _long(command)
-        inner[path[-1]] = {known[key].name: value for key, value in values.items() if key in known}
-    return defaults
+def _defaults(command: click.Command, values: Mapping[str, object]) -> dict[str, object]:
+    """Return the configuration as click's default map for this command and those below it."""
+    if isinstance(command, click.Group):
+        return {name: _defaults(each, values) for name, each in command.commands.items()}
+    known = _long_options(command)
+    return {known[key].name or key: value for key, value in values.items() if key in known}
 
 
-def _long(command: click.Command) -> Mapping[str, click.Parameter]:
-    """The parameters that have a long option, by its name without the dashes."""
+def _long_options(command: click.Command) -> Mapping[str, click.Parameter]:
+    """Return the parameters that have a long option, by its name without the dashes."""
     return {p.opts[0][2:]: p for p in command.params if p.opts[0][:2] == "--"}

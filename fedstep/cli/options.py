@@ -1,24 +1,51 @@
-"""The options that commands share."""
+"""Define the options that several commands share; each option also has an environment variable."""
 
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 import click
 from click.core import ParameterSource
 
-F = TypeVar("F", bound=Callable[..., Any])
-Options = dict[str, Any]  # option values by name, as click gives them
+from fedstep.cli.output import echo_warnings
+from fedstep.errors import UsageError
+
+if TYPE_CHECKING:
+    from fedstep import Aggregator, Project
+    from fedstep.federation.sync import AggregatorLink
+
+F = TypeVar("F", bound=Callable[..., object])
+Options = dict[str, Any]  # option values by name, as click passes them
 
 
-def option(name: str, *alias: str, **settings: Any) -> Callable[[F], F]:
-    """An option that also comes from FEDSTEP_<NAME>; an alias is another word for it on the command line."""
-    variable = f"FEDSTEP_{name.upper().replace('-', '_')}"
-    return click.option(f"--{name}", *alias, name.replace("-", "_"), envvar=variable, **settings)
+class OptionSettings(TypedDict, total=False):
+    """Keyword arguments of `click.option`."""
+
+    type: click.ParamType[object]
+    default: object
+    help: str
+    metavar: str
+    multiple: bool
+    is_flag: bool
+    show_default: bool
+
+
+def option(name: str, *aliases: str, parameter: str = "", **settings: Unpack[OptionSettings]) -> Callable[[F], F]:
+    """Return a decorator for the option `--name`, which is also set by FEDSTEP_<NAME>.
+
+    Args:
+        name: The name without dashes at the front.
+        aliases: Other spellings on the command line.
+        parameter: The function's parameter, by default the name with underscores.
+        settings: What else `click.option` takes.
+    """
+    underscored = name.replace("-", "_")
+    variable = f"FEDSTEP_{underscored.upper()}"
+    return click.option(f"--{name}", *aliases, parameter or underscored, envvar=variable, **settings)
 
 
 def option_variables(command: click.Command) -> frozenset[str]:
-    """The variables that give an option of this command, or of one below it."""
+    """Return the environment variables of the options of this command and of all commands below it."""
     own = frozenset(each.envvar for each in command.params if isinstance(each.envvar, str))
     if not isinstance(command, click.Group):
         return own
@@ -27,14 +54,14 @@ def option_variables(command: click.Command) -> frozenset[str]:
         return own.union(*(option_variables(each) for each in below if each))
 
 
-def explicit_options(*names: str) -> tuple[str, ...]:
-    """Those of the running command's options that somebody gave: on the command line, in the environment, in a file."""
+def explicit_options(*parameters: str) -> tuple[str, ...]:
+    """Return those of the running command's options that the command line, the environment or a file sets."""
     source = click.get_current_context().get_parameter_source
-    return tuple(f"--{name.replace('_', '-')}" for name in names if source(name) != ParameterSource.DEFAULT)
+    return tuple(f"--{name.replace('_', '-')}" for name in parameters if source(name) != ParameterSource.DEFAULT)
 
 
 def combine(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    """Several option decorators as one, in the order of the help."""
+    """Return one decorator for several options, in the order of the help."""
     return lambda command: reduce(lambda done, decorate: decorate(done), reversed(decorators), command)
 
 
@@ -43,30 +70,53 @@ HISTORY = option(
     metavar="DIR",
     default=".fedstep",
     show_default=True,
-    help="Folder of the history, from the root; git: a ref of the repository.",
+    help="Folder of the history, relative to the repository root; git: a ref of the repository.",
 )
-PART = option("path", metavar="PART", default="", help="Part of the repository with a history of its own.")
-STRICT = option("strict", is_flag=True, help="Leave with an exit code when something failed.")
-FORMAT = option(
-    "format", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True, help="Of the output."
-)
-JUNIT = option("junit", metavar="GLOB", multiple=True, help="Test reports; ** matches any folders. Can be repeated.")
-REPORTS = option("junit", metavar="GLOB", multiple=True, help="Test reports: untracked ones are no change of yours.")
-OUTCOME = option(
-    "outcome",
-    type=click.Choice(["", "passed", "unstable", "failed"]),
+PART = option(
+    "path",
+    parameter="part",
+    metavar="PART",
     default="",
-    help="How the job went, if its tests do not tell.",
+    help="Folder of the repository that has a history of its own, such as services/api.",
+)
+STRICT = option("strict", is_flag=True, help="Exit with an error code if something failed.")
+FORMAT = option(
+    "format",
+    parameter="output_format",
+    type=click.Choice(["text", "json", "markdown"]),
+    default="text",
+    show_default=True,
+    help="Output format.",
+)
+JSON = option("json", parameter="as_json", is_flag=True, help="Print JSON instead of text.")
+JUNIT = option(
+    "junit", metavar="GLOB", multiple=True, help="Test reports to read; ** matches any folders. Can be repeated."
+)
+REPORTS = option(
+    "junit", metavar="GLOB", multiple=True, help="Test reports to leave out of the change while they are untracked."
+)
+KEEP = option(
+    "keep", type=click.IntRange(1), default=500, show_default=True, help="Number of builds kept in the history."
 )
 NETWORK = combine(
-    option("aggregator", metavar="URL", default="", help="Exchange coefficients with it. Without one: local only."),
-    option("token", metavar="TOKEN", default="", help="For the aggregator; keep it in FEDSTEP_TOKEN."),
-    option("timeout", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Seconds for one exchange."),
-    option("budget", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds for everything."),
+    option(
+        "aggregator", metavar="URL", default="", help="Aggregator to exchange coefficients with. Default: local only."
+    ),
+    option("token", metavar="TOKEN", default="", help="Token for the aggregator. Prefer FEDSTEP_TOKEN."),
+    option(
+        "timeout", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Maximum seconds per exchange."
+    ),
+    option(
+        "budget",
+        type=click.FloatRange(0.1),
+        default=30.0,
+        show_default=True,
+        help="Maximum seconds for all network access.",
+    ),
 )
 HELPER = combine(
-    option("helper", metavar="URL", default="", help="Split updates: half to it, half to the aggregator."),
-    option("helper-token", metavar="TOKEN", default="", help="For the helper; keep it in FEDSTEP_HELPER_TOKEN."),
+    option("helper", metavar="URL", default="", help="Helper of the aggregator: each receives one share of an update."),
+    option("helper-token", metavar="TOKEN", default="", help="Token for the helper. Prefer FEDSTEP_HELPER_TOKEN."),
 )
 STORE = option(
     "store",
@@ -75,3 +125,30 @@ STORE = option(
     show_default=True,
     help="Database of the aggregator: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.",
 )
+
+
+def aggregator_from(
+    url: str, token: str = "", timeout: float = 10.0, helper: str = "", helper_token: str = ""
+) -> "Aggregator | None":
+    """Return the aggregator that the options describe, None without a URL."""
+    from fedstep import Aggregator
+
+    return Aggregator(url, token, timeout, helper, helper_token) if url else None
+
+
+def link_to(project: "Project", aggregator: "Aggregator", started_at: float, budget: float) -> "AggregatorLink":
+    """Return a link to the aggregator, and warn about tokens that are sent unencrypted.
+
+    It works until `budget` seconds after `started_at` (seconds since the epoch).
+    """
+    from fedstep.project import unencrypted_token_warnings
+
+    echo_warnings(*unencrypted_token_warnings(aggregator))
+    return project.link_to(aggregator, started_at, budget)
+
+
+def required(aggregator: "Aggregator | None") -> "Aggregator":
+    """Return the aggregator. Raises UsageError if the options name none."""
+    if not aggregator:
+        raise UsageError("no aggregator is given", "Give one with --aggregator or FEDSTEP_AGGREGATOR")
+    return aggregator

@@ -1,44 +1,42 @@
-"""What a build asks for: predict before it, train and triage after it."""
+"""The commands of a build: predict before it, train and triage after it; push, pull and status of the exchange."""
 
 import os
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
+import fedstep
 from fedstep.cli.options import (
     FORMAT,
     HELPER,
     HISTORY,
+    JSON,
     JUNIT,
+    KEEP,
     NETWORK,
-    OUTCOME,
     PART,
     REPORTS,
     STRICT,
-    Options,
+    aggregator_from,
+    link_to,
     option,
+    required,
 )
-from fedstep.cli.output import echo_result, echo_warnings, exit_code, finish, new_warnings, write_ci_outputs
-from fedstep.cli.session import (
-    aggregator_of,
-    context_from,
-    fetch_history,
-    mark_degraded,
-    mark_start,
-    marked_start,
-    missing_run_warning,
-    needed_aggregator,
-    publish_history,
-    uses_git_history,
-    with_readable_store,
+from fedstep.cli.output import (
+    diagnostic_renderer,
+    echo_result,
+    echo_warnings,
+    exit_code,
+    finish,
+    new_warnings,
+    write_ci_outputs,
 )
-from fedstep.errors import AggregatorError, FedstepError, HistoryError
-from fedstep.pipeline.context import RunContext, built_change, in_ci, read_junit, start_build_context, words_of_tests
-from fedstep.results import TrainReport, TriageReport
-from fedstep.types import BuildContext, BuildOutcome, FinishedBuild, Reports
+from fedstep.errors import AggregatorError, HistoryError
+from fedstep.results import TriageReport
+from fedstep.types import BuildOutcome
 
-F = TypeVar("F", TrainReport, TriageReport)
-Problems = tuple[FedstepError, ...]
+if TYPE_CHECKING:
+    from fedstep.pipeline.context import RunContext
 
 
 @click.command()
@@ -47,33 +45,48 @@ Problems = tuple[FedstepError, ...]
 @HELPER
 @HISTORY
 @PART
-@option("keep", type=click.IntRange(1), default=500, show_default=True, help="Builds kept in the history.")
-@OUTCOME
+@KEEP
+@option(
+    "outcome",
+    type=click.Choice(["", "passed", "unstable", "failed"]),
+    default="",
+    help="Result of the job, if neither the CI nor its tests tell.",
+)
 @FORMAT
 @STRICT
-def train(**given: Any) -> int:
-    """Learn from the build that just ran, and exchange what was learned.
+def train(
+    junit: tuple[str, ...],
+    aggregator: str,
+    token: str,
+    timeout: float,
+    budget: float,
+    helper: str,
+    helper_token: str,
+    history: str,
+    part: str,
+    keep: int,
+    outcome: str,
+    output_format: str,
+    strict: bool,
+) -> int:
+    """Record the build that just ran, learn from it, and exchange coefficients with the aggregator.
 
     \b
     Example: fedstep train --junit 'build/**/TEST-*.xml' --aggregator https://fedstep.example.org
     """
-    from fedstep.pipeline.train import train as train_step
-    from fedstep.report.text import training_text
-
-    place = context_from(given)
-    problems = fetch_history(given, place, given["budget"] / 3)
+    project = fedstep.Project.discover(history=history, part=part)
+    context = project.context()
     try:
-        place.store.prepare()
-        evidence = _evidence(given, place)
-        words, aggregator = words_of_tests(place.root), aggregator_of(given, place)
-        withheld = _withheld(given, place)
-        trained = train_step(place.store, evidence, words, aggregator, place.now, given["keep"], withheld)
+        report = project.train(
+            junit,
+            aggregator=aggregator_from(aggregator, token, timeout, helper, helper_token),
+            outcome=BuildOutcome(outcome) if outcome else None,
+            keep=keep,
+            budget=budget,
+        )
     except HistoryError as error:
-        return _without_history(given, place, error)
-    problems = problems or publish_history(given, place)  # after a fetch that failed nothing is tried again
-    training = _noticed(mark_degraded(trained, problems), missing_run_warning(place.ci))
-    training, problems = _muted(training, place, (*problems, *trained.problems))
-    return finish(given, place, training, training_text, problems)
+        return _finish_without_history(context, error, strict)
+    return finish(report, context, output_format, strict, budget)
 
 
 @click.command()
@@ -82,25 +95,14 @@ def train(**given: Any) -> int:
 @PART
 @FORMAT
 @STRICT
-def predict(**given: Any) -> int:
-    """Say what to expect of the next build: its time, its risk, the tests most likely to flake.
+def predict(junit: tuple[str, ...], history: str, part: str, output_format: str, strict: bool) -> int:
+    """Predict the next build: its duration, its risk to fail, and the tests most likely to flake.
 
     \b
     Example: fedstep predict --format json
     """
-    from fedstep.federation.model_cache import load_model
-    from fedstep.pipeline.predict import predict
-    from fedstep.report.text import prediction_text
-
-    place = context_from(given)
-    situation = start_build_context(place, given["junit"])
-    place, problems = with_readable_store(place)
-    if not problems:
-        problems = fetch_history(given, place)
-        if in_ci(place.ci) and not place.ci.untrusted:
-            problems = (*problems, *mark_start(place))
-    prediction = predict(place.store, situation, load_model(place.store), problems)
-    return finish(given, place, prediction, prediction_text, prediction.problems)
+    project = fedstep.Project.discover(history=history, part=part)
+    return finish(project.predict(junit), project.context(), output_format, strict)
 
 
 @click.command()
@@ -111,95 +113,48 @@ def predict(**given: Any) -> int:
     "rerun-list",
     type=click.Choice(["", "pytest", "maven", "gradle", "jest", "go"]),
     default="",
-    help="Print instead the arguments that run the flaky failures again.",
+    help="Print the arguments with which this test runner reruns the flaky failures, instead of the report.",
 )
 @FORMAT
 @STRICT
-def triage(**given: Any) -> int:
-    """Say of each failure in a report how likely it is flaky, and why.
+def triage(junit: tuple[str, ...], history: str, part: str, rerun_list: str, output_format: str, strict: bool) -> int:
+    """Estimate for each failure in the test reports how likely it is flaky, and why.
 
     \b
     Example: fedstep triage --junit 'build/**/TEST-*.xml'
     """
-    from fedstep.federation.model_cache import load_model
-    from fedstep.pipeline.triage import triage
-    from fedstep.report.text import triage_text
-
-    place, problems = with_readable_store(context_from(given))
-    problems = problems or fetch_history(given, place)
-    reports = read_junit(place, given["junit"])
-    situation = BuildContext(place.ci, built_change(place), place.now)
-    judged = triage(place.store, situation, reports, load_model(place.store), problems)
-    judged, problems = _muted(judged, place, judged.problems)
-    if given["rerun_list"]:
-        return _rerun_list(given, judged, reports, problems)
-    return finish(given, place, judged, triage_text, problems)
+    project = fedstep.Project.discover(history=history, part=part)
+    report = project.triage(junit)
+    if rerun_list:
+        return _print_rerun_list(report, rerun_list, strict)
+    return finish(report, project.context(), output_format, strict)
 
 
-def _withheld(given: Options, place: RunContext) -> str:
-    """Why this build adds nothing to what is sent, "" where it does.
+def _print_rerun_list(report: TriageReport, runner: str, strict: bool) -> int:
+    """Print the arguments that rerun the flaky failures, or a warning if there are none; return the exit code.
 
-    A CI's cache gives every pull request a copy of its target's history, with the same rows waiting: each would send
-    them again.
-    """
-    copied = place.ci.event == "pull_request" and not uses_git_history(given)
-    return "a pull request's rows stay with it" if copied else ""
-
-
-def _noticed(training: TrainReport, notice: str) -> TrainReport:
-    """The finding with one more warning, if there is one."""
-    return training._replace(warnings=(*training.warnings, notice)) if notice else training
-
-
-def _muted(finding: F, place: RunContext, problems: Problems) -> tuple[F, Problems]:
-    """The finding with its muted failures apart, and what is wrong with the mute list among the problems."""
-    from datetime import date  # 2 ms that a prediction need not pay
-
-    from fedstep.ingest.mutes import MuteList, read_mutes
-    from fedstep.pipeline.triage import separate_muted
-
-    today = date.fromtimestamp(place.now).isoformat()
-    listed: MuteList = read_mutes(place.root, today)  # mypy does not infer it where F has constraints
-    return separate_muted(mark_degraded(finding, listed.problems), listed.mutes), (*problems, *listed.problems)
-
-
-def _rerun_list(given: Options, judged: TriageReport, reports: Reports, problems: Problems) -> int:
-    """Print the arguments for a test runner, and say it where there are none; the exit code.
-
-    Failures that a rerun inside the build has settled, and muted ones, need none; an incident says nothing about tests.
+    A failure that passed when the build reran it needs no rerun; an incident reveals nothing about single tests.
     """
     from fedstep.report.rerun import selection
 
-    settled = {run.test for run in reports.tests if run.outcome not in "fc"}
-    flaky = [failure for failure in judged.failures if failure.verdict == "flaky" and failure.test not in settled]
-    chosen = selection(given["rerun_list"], () if judged.incident else flaky, os.path.isfile)
-    echo_warnings(*judged.warnings, *(f"{test} cannot be named to {given['rerun_list']}" for test in chosen.left_out))
-    if judged.incident:
-        echo_warnings(f"nothing to run again: an incident, {judged.incident_reason}")
+    flaky = [failure for failure in report.failures if failure.verdict == "flaky" and not failure.passed_on_rerun]
+    chosen = selection(runner, () if report.incident else flaky, os.path.isfile)
+    echo_warnings(*report.warnings, *(f"{test} cannot be named to {runner}" for test in chosen.left_out))
+    if report.incident:
+        echo_warnings(f"nothing to run again: an incident, {report.incident_reason}")
     elif not chosen.line:
         echo_warnings("nothing to run again: no failure is judged flaky")
     echo_result(f"{chosen.line}\n" if chosen.line else "")
-    return exit_code(given, problems)
+    return exit_code(strict, report.problems)
 
 
-def _evidence(given: Options, place: RunContext) -> FinishedBuild:
-    """What is read of the build that just ran."""
-    from fedstep.pipeline.train import build_outcome, context_at, measure_duration
-
-    reports, change = read_junit(place, given["junit"]), built_change(place)
-    duration = measure_duration(place.ci, marked_start(place), reports, place.now)
-    situation = context_at(place.ci, change, duration, place.now)
-    outcome = BuildOutcome(given["outcome"]) if given["outcome"] else build_outcome(place.ci, reports)
-    return FinishedBuild(situation, place.now, duration, outcome, reports)
-
-
-def _without_history(given: Options, place: RunContext, error: HistoryError) -> int:
-    """The build cannot be kept: say so once, tell the CI that the step is degraded, and let the build go on."""
+def _finish_without_history(context: "RunContext", error: HistoryError, strict: bool) -> int:
+    """Warn that the build could not be recorded, mark the step as degraded for the CI, and return the exit code."""
     from fedstep.report.ci_outputs import KEYS
 
-    failed = write_ci_outputs(place, {**dict.fromkeys(KEYS, ""), "status": "degraded"}, "", "")
-    echo_warnings(str(error), *new_warnings(failed, (error,)))
-    return exit_code(given, (error,))
+    failures = write_ci_outputs(context, {**dict.fromkeys(KEYS, ""), "status": "degraded"}, "", "")
+    echo_warnings(str(error), *new_warnings(failures, (error,)))
+    return exit_code(strict, (error,))
 
 
 @click.command()
@@ -208,20 +163,32 @@ def _without_history(given: Options, place: RunContext, error: HistoryError) -> 
 @PART
 @HISTORY
 @STRICT
-def push(**given: Any) -> int:
-    """Send the updates that wait in the outbox.
+def push(
+    aggregator: str,
+    token: str,
+    timeout: float,
+    budget: float,
+    helper: str,
+    helper_token: str,
+    part: str,
+    history: str,
+    strict: bool,
+) -> int:
+    """Send the updates in the outbox to the aggregator.
 
     \b
     Example: fedstep push --aggregator https://fedstep.example.org
     """
     from fedstep.federation.sync import push_pending
 
-    place = context_from(given)
-    flushed = push_pending(place.store, needed_aggregator(given, place))
-    problems = (*flushed.failures, *flushed.refused, *map(HistoryError, flushed.warnings))
+    project = fedstep.Project.discover(history=history, part=part)
+    context = project.context()
+    receiver = required(aggregator_from(aggregator, token, timeout, helper, helper_token))
+    delivery = push_pending(context.store, link_to(project, receiver, context.now, budget))
+    problems = (*delivery.failures, *delivery.refused, *map(HistoryError, delivery.warnings))
     echo_warnings(*map(str, problems))
-    echo_result(f"{len(flushed.sent)} sent, {len(flushed.refused)} refused, {flushed.waiting} waiting\n")
-    return exit_code(given, problems)
+    echo_result(f"{len(delivery.sent)} sent, {len(delivery.refused)} refused, {delivery.waiting} waiting\n")
+    return exit_code(strict, problems)
 
 
 @click.command()
@@ -229,8 +196,8 @@ def push(**given: Any) -> int:
 @PART
 @HISTORY
 @STRICT
-def pull(**given: Any) -> int:
-    """Fetch the newest model, if there is a newer one.
+def pull(aggregator: str, token: str, timeout: float, budget: float, part: str, history: str, strict: bool) -> int:
+    """Fetch the newest model from the aggregator, if it is newer than the local copy.
 
     \b
     Example: fedstep pull --aggregator https://fedstep.example.org
@@ -239,34 +206,33 @@ def pull(**given: Any) -> int:
     from fedstep.pipeline.predict import load_predictor
     from fedstep.pipeline.prediction_cache import save_prediction
 
-    place = context_from(given)
-    aggregator = needed_aggregator(given, place)
+    project = fedstep.Project.discover(history=history, part=part)
+    context = project.context()
+    source = required(aggregator_from(aggregator, token, timeout))
+    link = link_to(project, source, context.now, budget)
     try:
-        place.store.prepare()
-        kept = pull_model(place.store, aggregator, place.now)
-        save_prediction(place.store, kept, load_predictor(place.store, kept))
+        context.store.prepare()
+        cached = pull_model(context.store, link, context.now)
+        save_prediction(context.store, cached, load_predictor(context.store, cached))
     except (AggregatorError, HistoryError) as error:
         echo_warnings(str(error))
-        return exit_code(given, (error,))
-    echo_result(f"production {kept.model.production_version}, head {kept.model.candidate_version}\n")
+        return exit_code(strict, (error,))
+    echo_result(f"production {cached.model.production_version}, candidate {cached.model.candidate_version}\n")
     return 0
 
 
 @click.command()
-@option("json", is_flag=True, help="JSON instead of text.")
+@JSON
 @HISTORY
 @PART
-def status(**given: Any) -> int:
-    """Say how this checkout stands: history, model and its age, what waits to be sent, privacy budget.
+def status(as_json: bool, history: str, part: str) -> int:
+    """Show the history, the model and its age, waiting updates and the privacy budget. Does not use the network.
 
     \b
     Example: fedstep status
     """
     from fedstep.diagnostics.checks import standing
-    from fedstep.report.json import diagnosis_json
-    from fedstep.report.text_tables import diagnosis_text
 
-    place = context_from(given)
-    found = standing(place.store, place.now)
-    echo_result(diagnosis_json(found) if given["json"] else diagnosis_text(found))
+    context = fedstep.Project.discover(history=history, part=part).context()
+    echo_result(diagnostic_renderer(as_json).diagnosis(standing(context.store, context.now)))
     return 0

@@ -6,7 +6,7 @@ To add a source: a module with a function that returns an `ImportSource`, and on
 import base64
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from fedstep.errors import InputError, UsageError
@@ -39,13 +39,25 @@ def open_path(path: Path, build_filter: BuildFilter) -> ImportSource:
 GITHUB, GITLAB = "https://api.github.com", "https://gitlab.com/api/v4"
 
 
+class ServiceOptions(NamedTuple):
+    """The options of `backfill` that name a source: a path or URL, or a project of GitHub or GitLab; "" if not set."""
+
+    source: str = ""
+    github: str = ""
+    gitlab: str = ""
+    api: str = ""
+    user: str = ""
+    artifacts: tuple[str, ...] = ()
+
+
 def open_service(
-    given: Mapping[str, Any],
+    options: ServiceOptions,
     env: Mapping[str, str],
     store: ProjectStore,
     build_filter: BuildFilter,
     rate_limits: RateLimitPolicy,
 ) -> ImportSource:
+<<<<<<< HEAD
     """Return the past builds of the service that the options name. Raise UsageError for an unusable option or token."""
     if given["github"]:
         from fedstep.importers.github import open_github
@@ -60,6 +72,22 @@ def open_service(
     from fedstep.importers.jenkins import open_jenkins_server
 
     return open_jenkins_server(_jenkins_client(given["source"], given["user"], env, store, rate_limits), build_filter)
+=======
+    """The past builds of the service that the options name. UsageError for a URL, name or token that cannot be used."""
+    if options.github:
+        from fedstep.importers.github import open_github
+
+        client = _github(options.api or env.get("GITHUB_API_URL") or GITHUB, env, home, rate_limits)
+        return open_github(client, _project(options.github, "--github"), build_filter, options.artifacts)
+    if options.gitlab:
+        from fedstep.importers.gitlab import open_gitlab
+
+        client = _gitlab(options.api or env.get("CI_API_V4_URL") or GITLAB, env, home, rate_limits)
+        return open_gitlab(client, _project(options.gitlab, "--gitlab"), build_filter)
+    from fedstep.importers.jenkins import open_jenkins_server
+
+    return open_jenkins_server(_jenkins(options.source, options.user, env, home, rate_limits), build_filter)
+>>>>>>> 5a3dd01 (Run the commands on the public API with typed parameters, render through one renderer per format, and word the help plainly)
 
 
 def _github_client(url: str, env: Mapping[str, str], store: ProjectStore, rate_limits: RateLimitPolicy) -> ApiClient:

@@ -33,7 +33,7 @@ STARTING = {
 POSTING = {
     "federation.client": "an update, or a share of one, or a request to forget with an empty body, to an aggregator",
     "diagnostics.aggregator": "an empty body to an aggregator, to see whether it would be let in",
-    "cli.output": "a comment to the forge that the repository is on",
+    "cli.github_comment": "a comment to the forge that the repository is on",
 }
 METHODS = {"POST", "PUT", "PATCH", "DELETE"}
 

@@ -5,7 +5,7 @@ import pytest
 from tests.helpers.cli import Checkout, dead_port
 
 TOKEN = "tok-correct-horse-battery"
-SAID = "travels for everyone on the way to read. Use an https:// URL"
+SAID = "is sent unencrypted. Use an https:// URL"
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ class TestHistoryAndAggregator:
         assert not sent.history.exists()
         assert HELD.search(ran.out)
         assert "with the record of 1 update sent" in ran.out
-        for words in ("other clones and caches", "folded into the shared model", "receipts", "backups and logs"):
+        for words in ("other clones and caches", "aggregated into the shared model", "receipts", "backups and logs"):
             assert words in in_words(ran)
         assert "nothing" in sent.run("inspect", "--audit").out
 

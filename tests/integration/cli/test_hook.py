@@ -207,7 +207,7 @@ class TestExistingHooks:
 
     def test_a_hooks_folder_of_several_repositories_is_pointed_out(self, clone: Checkout, tmp_path: Path) -> None:
         clone.git("config", "core.hooksPath", str(tmp_path / "everyones"))
-        assert "runs in others, too" in clone.run("hook", "install").err
+        assert "also runs in other repositories" in clone.run("hook", "install").err
 
     def test_a_folder_that_husky_writes_is_refused(self, clone: Checkout) -> None:
         clone.git("config", "core.hooksPath", ".husky/_")

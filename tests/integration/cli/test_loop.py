@@ -73,7 +73,7 @@ def new_copy(place, history):
 
 def wait_for_version(place, url, version):
     end = time.monotonic() + 15
-    while (ran := place.run("pull", "--aggregator", url)).out != f"production {version}, head {version}\n":
+    while (ran := place.run("pull", "--aggregator", url)).out != f"production {version}, candidate {version}\n":
         assert ran.code == 0, ran.err
         assert time.monotonic() < end, ran.out
         time.sleep(0.05)

@@ -148,7 +148,7 @@ class TestTraining:
         with monkeypatch.context() as stopped:
             stopped.setattr("fedstep.model.training.apply_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
-                commands._rebuilt(home)
+                commands.rebuild_model(home)
         assert (home.read("backlog.json"), home.read("correction.json"), home.read("summary.json")) == before
         learn(home, KEPT)
         assert len(updates(home)) == 1

@@ -57,37 +57,20 @@ def open_service(
     build_filter: BuildFilter,
     rate_limits: RateLimitPolicy,
 ) -> ImportSource:
-<<<<<<< HEAD
     """Return the past builds of the service that the options name. Raise UsageError for an unusable option or token."""
-    if given["github"]:
-        from fedstep.importers.github import open_github
-
-        client = _github_client(given["api"] or env.get("GITHUB_API_URL") or GITHUB, env, store, rate_limits)
-        return open_github(client, _check_project(given["github"], "--github"), build_filter, tuple(given["artifact"]))
-    if given["gitlab"]:
-        from fedstep.importers.gitlab import open_gitlab
-
-        client = _gitlab_client(given["api"] or env.get("CI_API_V4_URL") or GITLAB, env, store, rate_limits)
-        return open_gitlab(client, _check_project(given["gitlab"], "--gitlab"), build_filter)
-    from fedstep.importers.jenkins import open_jenkins_server
-
-    return open_jenkins_server(_jenkins_client(given["source"], given["user"], env, store, rate_limits), build_filter)
-=======
-    """The past builds of the service that the options name. UsageError for a URL, name or token that cannot be used."""
     if options.github:
         from fedstep.importers.github import open_github
 
-        client = _github(options.api or env.get("GITHUB_API_URL") or GITHUB, env, home, rate_limits)
-        return open_github(client, _project(options.github, "--github"), build_filter, options.artifacts)
+        client = _github_client(options.api or env.get("GITHUB_API_URL") or GITHUB, env, store, rate_limits)
+        return open_github(client, _check_project(options.github, "--github"), build_filter, options.artifacts)
     if options.gitlab:
         from fedstep.importers.gitlab import open_gitlab
 
-        client = _gitlab(options.api or env.get("CI_API_V4_URL") or GITLAB, env, home, rate_limits)
-        return open_gitlab(client, _project(options.gitlab, "--gitlab"), build_filter)
+        client = _gitlab_client(options.api or env.get("CI_API_V4_URL") or GITLAB, env, store, rate_limits)
+        return open_gitlab(client, _check_project(options.gitlab, "--gitlab"), build_filter)
     from fedstep.importers.jenkins import open_jenkins_server
 
-    return open_jenkins_server(_jenkins(options.source, options.user, env, home, rate_limits), build_filter)
->>>>>>> 5a3dd01 (Run the commands on the public API with typed parameters, render through one renderer per format, and word the help plainly)
+    return open_jenkins_server(_jenkins_client(options.source, options.user, env, store, rate_limits), build_filter)
 
 
 def _github_client(url: str, env: Mapping[str, str], store: ProjectStore, rate_limits: RateLimitPolicy) -> ApiClient:

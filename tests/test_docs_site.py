@@ -23,14 +23,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-OLD_LAYOUT = (
-    "steps.py",
-    "build",
-    "looking",
-    "commands",
-    "history/project_store.py",
-    "server/storage/version_repository.py",
-)
 
 
 class TestSite:
@@ -55,9 +47,6 @@ class TestSite:
             row = f"| [{number}]({page.name}) | {title} | {date} | {status.lower()}"
             assert row in index, row
 
-    @pytest.mark.skipif(
-        any((ROOT / "fedstep" / name).exists() for name in OLD_LAYOUT), reason="the packages are not yet moved"
-    )
     def test_the_architecture_names_modules_that_exist(self) -> None:
         """Each `package/module.py` on the architecture page is a file below fedstep/."""
         page = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")

@@ -200,8 +200,8 @@ def _print_answers(answers: "list[tuple[str, ErasureReceipt | AggregatorError]]"
     receipts = [(url, answer) for url, answer in answers if not isinstance(answer, AggregatorError)]
     echo_warnings(*errors)
     for url, receipt in receipts:
-        deleted = f"{count(receipt.updates, 'update')} and {count(receipt.votes, 'vote')}"
-        if not receipt.updates and not receipt.votes:
+        deleted = f"{count(receipt.updates, 'update')} and {count(receipt.evaluations, 'evaluation')}"
+        if not receipt.updates and not receipt.evaluations:
             deleted = "nothing, it held no update of this project from this sender"
         echo_result(f"forgotten by {url}: {deleted}\n")
     echo_result(f"{KEPT_BY_AGGREGATOR}\n" if receipts else "")

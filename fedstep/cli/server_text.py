@@ -39,7 +39,7 @@ def _made_from(parent: int | None, updates: int) -> str:
 
 
 def _on_trial(trial: OpenTrial) -> str:
-    cast = _count(trial.votes, "vote")
+    cast = _count(trial.evaluations, "evaluation")
     return f"on trial: {trial.task} {trial.version} against {trial.against} since {trial.began}, {cast}"
 
 
@@ -47,7 +47,7 @@ def _ended(ended: TrialSummary) -> str:
     if ended.outcome == "rollback":
         return f"at {ended.version} rollback: {ended.task} back to the production of version {ended.against}"
     figures = ", ".join(f"{name} {_number(value)}" for name, value in ended.figures.items())
-    again = f"; folded again without {_count(ended.left_out, 'sender')}" if ended.refolded else ""
+    again = f"; replayed without {_count(ended.left_out, 'sender')}" if ended.replayed else ""
     return f"at {ended.version} {ended.outcome}: {ended.task} {ended.trial} against {ended.against} ({figures}){again}"
 
 

@@ -194,7 +194,7 @@ class ErasureReceipt:
     """How many updates and evaluations the aggregator deleted: zeros where it held none of this project and sender."""
 
     updates: int
-    votes: int
+    evaluations: int
 
 
 def request_erasure(project: str, url: str, send: Transport, retry: RetryPolicy | None = None) -> ErasureReceipt:
@@ -215,7 +215,7 @@ def request_erasure(project: str, url: str, send: Transport, retry: RetryPolicy 
 
 def _parse_erasure(response: HttpResponse, where: str) -> ErasureReceipt:
     fields = _parse_json(response)
-    updates, votes = (fields.get(name) for name in ("updates", "votes"))
-    if type(updates) is not int or type(votes) is not int or min(updates, votes) < 0:
+    updates, evaluations = (fields.get(name) for name in ("updates", "evaluations"))
+    if type(updates) is not int or type(evaluations) is not int or min(updates, evaluations) < 0:
         raise AggregatorError(f"{where} answered 200 and not how much it deleted", WRONG_URL)
-    return ErasureReceipt(updates, votes)
+    return ErasureReceipt(updates, evaluations)

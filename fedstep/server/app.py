@@ -158,7 +158,7 @@ class Aggregator:
         sender = await self.guard.writer(request)
         project = read_project(request, sender)
         erased = await store_result(self.writer.forget(project, sender.owner))
-        log.info("a project was forgotten: %d updates, %d votes", erased.updates, erased.votes)
+        log.info("a project was forgotten: %d updates, %d evaluations", erased.updates, erased.evaluations)
         return as_json(erased.as_json())
 
     async def versions(self, request: Request) -> Response:

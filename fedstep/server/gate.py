@@ -90,7 +90,7 @@ class Verdict:
     """
 
     outcome: Outcome
-    votes: int
+    evaluations: int
     counted: int
     projects: int
     owners: int
@@ -145,7 +145,7 @@ class Gate:
         outcome = self._outcome(estimate, allowed)
         return Verdict(
             outcome=outcome,
-            votes=estimate.votes,
+            evaluations=estimate.votes,
             counted=estimate.counted,
             projects=estimate.projects,
             owners=estimate.owners,

@@ -193,7 +193,7 @@ def _schemas() -> Json:
         "Problem": _object(members, closed=False),
         "SchemaMismatch": _object({**members, "expected": DIGEST, "got": {"type": "string", "maxLength": 64}}),
         "Receipt": _object({"receipt": WORD, "version": COUNT}),
-        "Forgotten": _object({"updates": COUNT, "votes": COUNT}),
+        "Forgotten": _object({"updates": COUNT, "evaluations": COUNT}),
         "Alive": _object({"status": {"type": "string", "enum": ["ok", "ready"]}, "version": COUNT}),
         "Status": _status(),
         "Versions": _versions(),
@@ -204,13 +204,13 @@ def _status() -> Json:
     return _object(
         {
             "schema": DIGEST,
-            "head": COUNT,
+            "candidate": COUNT,
             "production": COUNT,
             "sources": BY_HEAD,
             "trials": BY_HEAD,
         },
         {
-            "waiting": _object({"updates": COUNT, "projects": COUNT}),
+            "buffer": _object({"updates": COUNT, "projects": COUNT}),
             "active": _object({"projects": COUNT, "owners": COUNT}),
             "privacy": _object({name: {"type": "number"} for name in PRIVACY}),
         },
@@ -226,7 +226,7 @@ def _versions() -> Json:
         "production": COUNT,
         "sources": BY_HEAD,
     }
-    open_trial = {"task": WORD, "version": COUNT, "against": COUNT, "began": HOUR, "votes": COUNT}
+    open_trial = {"task": WORD, "version": COUNT, "against": COUNT, "began": HOUR, "evaluations": COUNT}
     ended = {
         "version": COUNT,
         "task": WORD,
@@ -235,7 +235,7 @@ def _versions() -> Json:
         "began": HOUR,
         "decided": HOUR,
         "outcome": {"type": "string", "enum": ["promoted", "rejected", "undecided", "rollback"]},
-        "refolded": {"type": "boolean"},
+        "replayed": {"type": "boolean"},
         "left_out": COUNT,
         "figures": {"type": "object", "additionalProperties": {"type": "number"}},
     }

@@ -68,7 +68,7 @@ def rates(draw: Draw, lies: Lies = HONEST, trials: int = 300, spent: float = 0.0
     return {
         "promoted": _share(verdicts, "promoted"),
         "rejected": _share(verdicts, "rejected"),
-        "median votes": statistics.median(verdict.votes for verdict in verdicts),
+        "median votes": statistics.median(verdict.evaluations for verdict in verdicts),
     }
 
 

@@ -269,7 +269,7 @@ def log_decisions(decisions: Iterable[TrialOutcome]) -> None:
     for decision in decisions:
         trial, verdict = decision.trial, decision.verdict
         figures = verdict.figures()
-        fields = {"head": trial.task, "trial": trial.version, "outcome": verdict.outcome, **figures}
+        fields = {"task": trial.task, "trial": trial.version, "outcome": verdict.outcome, **figures}
         text = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
         log.info("trial of %s %d: %s (%s)", trial.task, trial.version, verdict.outcome, text, extra={"fields": fields})
 

@@ -262,7 +262,7 @@ class TaskRow:
     name: str
     source: int
     trial: int | None
-    votes: int
+    evaluations: int
     mean: float
     low: float
     high: float
@@ -326,8 +326,8 @@ def _head_row(name: str, look: DashboardSnapshot, gate: Gate) -> TaskRow:
     top = gate.reach * (1 + gate.liars) / (1 - gate.liars) * 1.05
     chart = trials_chart(f"trials of {name} over versions", points[-MOST_POINTS:], gate.margin, top) if points else ""
     source = look.current.candidate.sources[name]
-    votes = verdict.counted if verdict else 0
-    return TaskRow(name, source, trial.version if trial else None, votes, mean, low, high, spent, chart)
+    counted = verdict.counted if verdict else 0
+    return TaskRow(name, source, trial.version if trial else None, counted, mean, low, high, spent, chart)
 
 
 def _point(ended: TrialSummary) -> TrialPoint:

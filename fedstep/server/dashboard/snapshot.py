@@ -57,7 +57,7 @@ class DashboardSnapshot:
         """What is served, on trial and waiting, as JSON has it."""
         return {
             "schema": self.lineage.schema,
-            "head": self.current.candidate.version,
+            "candidate": self.current.candidate.version,
             "production": self.current.candidate.production,
             "sources": dict(self.current.candidate.sources),
             "trials": {name: trial.version for name, trial in self.current.trials.items()},
@@ -68,7 +68,7 @@ class DashboardSnapshot:
         if self.privacy:
             return {"privacy": dict(self.privacy)}
         return {
-            "waiting": {"updates": self.pending.updates, "projects": self.pending.projects},
+            "buffer": {"updates": self.pending.updates, "projects": self.pending.projects},
             "active": {"projects": self.active.projects, "owners": self.active.owners},
         }
 

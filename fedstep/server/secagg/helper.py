@@ -38,6 +38,7 @@ from fedstep.server.secagg.rounds import (
     pack_answer,
     pack_proposal,
     signature,
+    task_of,
     unpack_proposal,
 )
 from fedstep.server.secagg.share_endpoint import ShareBatcher, ShareEndpoint, expire_shares
@@ -190,9 +191,9 @@ class Helper:
         except WireError as error:
             newest = await asyncio.to_thread(self._book.newest_round)
             raise HttpProblem(409, "round", str(error), {"newest": str(newest)}) from error
-        released = {part["head"]: len(part["ids"]) for part in json.loads(answer)["parts"]}
+        released = {task_of(part): len(part["ids"]) for part in json.loads(answer)["parts"]}
         log.info(
-            "round %d: %d heads proposed, released %s", proposal.number, len(proposal.parts), released or "nothing"
+            "round %d: %d tasks proposed, released %s", proposal.number, len(proposal.parts), released or "nothing"
         )
         headers = {SIGNATURE: signature(self._secret, body, answer)}
         return Response(answer, 200, headers, "application/json")
@@ -240,5 +241,5 @@ class Helper:
         if proposal.schema != self._shape.digest:
             raise schema_mismatch(self._shape.digest, proposal.schema)
         if not self._shape.sizes.keys() >= {part.task for part in proposal.parts}:
-            raise HttpProblem(422, "does-not-fit", "The proposal names a head that is not known here.")
+            raise HttpProblem(422, "does-not-fit", "The proposal names a task that is not known here.")
         return proposal, body

@@ -82,7 +82,7 @@ def first_per_project(ids: Iterable[str], projects: Mapping[str, str]) -> tuple[
 
 def pack_proposal(proposal: Proposal) -> bytes:
     """Its bytes; equal proposals give equal bytes."""
-    parts = [{"head": p.task, "trial": p.trial, "pairs": dict(sorted(p.pairs.items()))} for p in proposal.parts]
+    parts = [{"task": p.task, "trial": p.trial, "pairs": dict(sorted(p.pairs.items()))} for p in proposal.parts]
     return json.dumps({"round": proposal.number, "schema": proposal.schema, "parts": parts}).encode()
 
 
@@ -90,7 +90,7 @@ def unpack_proposal(body: bytes) -> Proposal:
     """The proposal in these bytes. Raises WireError."""
     try:
         found = json.loads(body)
-        parts = tuple(RoundPart(p["head"], p["trial"], p["pairs"]) for p in found["parts"])
+        parts = tuple(RoundPart(task_of(p), p["trial"], p["pairs"]) for p in found["parts"])
         proposal = Proposal(found["round"], found["schema"], parts)
         _check(proposal)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
@@ -98,10 +98,15 @@ def unpack_proposal(body: bytes) -> Proposal:
     return proposal
 
 
+def task_of(part: Mapping[str, object]) -> str:
+    """Return the task of one part of a proposal or an answer; stored ones of earlier versions name it `head`."""
+    return str(part["task"] if "task" in part else part["head"])
+
+
 def pack_answer(answer: RoundReply) -> bytes:
     """Its bytes; equal answers give equal bytes."""
     parts = [
-        {"head": p.task, "ids": list(p.ids), "total": b64encode(p.total.astype("<u8").tobytes()).decode()}
+        {"task": p.task, "ids": list(p.ids), "total": b64encode(p.total.astype("<u8").tobytes()).decode()}
         for p in answer.parts
     ]
     return json.dumps({"round": answer.number, "parts": parts}).encode()
@@ -114,7 +119,7 @@ def unpack_answer(body: bytes, proposal: Proposal, sizes: Mapping[str, int]) -> 
         found = json.loads(body)
         parts = tuple(_pads(entry, asked, sizes) for entry in found["parts"])
         if found["round"] != proposal.number or len({part.task for part in parts}) < len(parts):
-            raise ValueError("another round, or a head twice")
+            raise ValueError("another round, or a task twice")
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise WireError("the helper's answer is none to this proposal", REMEDY) from error
     return RoundReply(proposal.number, parts)
@@ -134,7 +139,7 @@ def _check(proposal: Proposal) -> None:
     if type(proposal.number) is not int or not 0 < proposal.number < ROUNDS or not isinstance(proposal.schema, str):
         raise ValueError("no number of a round, or no schema")
     if not tasks or len(set(tasks)) < len(tasks) or not all(map(TASK.fullmatch, tasks)):
-        raise ValueError("no head, one twice, or one of no name")
+        raise ValueError("no task, one twice, or one of no name")
     if not all(map(ID.fullmatch, words)) or any(not 0 < len(part.pairs) <= MAX_SUMMED for part in proposal.parts):
         raise ValueError("an id that is none, or too many")
     if any(type(part.trial) is not int or not -1 <= part.trial < 1 << 31 for part in proposal.parts):
@@ -143,7 +148,7 @@ def _check(proposal: Proposal) -> None:
 
 def _pads(entry: Mapping[str, object], asked: Mapping[str, RoundPart], sizes: Mapping[str, int]) -> MaskSum:
     """One part of an answer. Raises ValueError, TypeError or LookupError for one that was not asked for."""
-    part, ids, total = asked[str(entry["head"])], entry["ids"], b64decode(str(entry["total"]), validate=True)
+    part, ids, total = asked[task_of(entry)], entry["ids"], b64decode(str(entry["total"]), validate=True)
     if not isinstance(ids, list) or not ids or len(set(ids)) < len(ids) or not part.pairs.keys() >= set(ids):
         raise ValueError("other updates than were proposed")
     if len(total) != 8 * (sizes[part.task] + (part.trial >= 0)):

@@ -19,7 +19,7 @@ class ErasureResult:
     """How many rows of a project were deleted; zeros where it had none, was forgotten before, or never was."""
 
     updates: int
-    votes: int
+    evaluations: int
 
     def as_json(self) -> dict[str, int]:
         """The members of the answer."""

@@ -151,7 +151,7 @@ class OpenTrial:
     version: int
     against: int
     began: str
-    votes: int
+    evaluations: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class TrialSummary:
     began: str
     decided: str
     outcome: str
-    refolded: bool
+    replayed: bool
     left_out: int
     figures: Mapping[str, float]
 
@@ -229,7 +229,13 @@ def _ended(connection: Connection, schema: str, most: int) -> tuple[TrialSummary
             row.outcome,
             row.replayed,
             row.left_out,
-            json.loads(row.figures),
+            _read_figures(row.figures),
         )
         for row in connection.execute(query)
     )
+
+
+def _read_figures(text: str) -> dict[str, float]:
+    """Return the figures of a verdict by name; those that earlier versions stored name the evaluations `votes`."""
+    figures: dict[str, float] = json.loads(text)
+    return {"evaluations" if name == "votes" else name: value for name, value in figures.items()}

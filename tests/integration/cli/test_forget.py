@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.cli import Checkout, Ran, answering, by_method, dead_port, forty_tests, new_checkout, server
 
 CASES = forty_tests(12)
-HELD = re.compile(r"forgotten by http://\S+: 1 update and \d votes?\n")
+HELD = re.compile(r"forgotten by http://\S+: 1 update and \d evaluations?\n")
 
 
 def having_sent(place: Checkout, hub: str) -> Checkout:
@@ -118,8 +118,8 @@ class TestHistoryAndAggregator:
             ("404 Not Found", b"", "cannot be asked to forget"),
             ("405 Method Not Allowed", b"", "cannot be asked to forget"),
             ("200 OK", b"<html>login</html>", "not how much it deleted"),
-            ("200 OK", b'{"updates": -1, "votes": 0}', "not how much it deleted"),
-            ("200 OK", b'{"updates": true, "votes": 0}', "not how much it deleted"),
+            ("200 OK", b'{"updates": -1, "evaluations": 0}', "not how much it deleted"),
+            ("200 OK", b'{"updates": true, "evaluations": 0}', "not how much it deleted"),
             ("401 Unauthorized", b"", "wants a token"),
             ("302 Found", b"", "302"),
         ],

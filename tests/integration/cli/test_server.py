@@ -57,7 +57,7 @@ class TestStatus:
         assert (ran.code, ran.err) == (0, "")
         assert "head 2 of 1970-01-01T00:00Z" in ran.out
         assert "production 2 (build-duration from 1, build-failure from 0, flaky from 0, triage from 0)" in ran.out
-        assert "on trial: build-duration 2 against 1 since 1970-01-01T00:00Z, 1 vote\n" in ran.out
+        assert "on trial: build-duration 2 against 1 since 1970-01-01T00:00Z, 1 evaluation\n" in ran.out
         assert "to be folded: 1 update of 1 project\n" in ran.out
 
 
@@ -66,7 +66,7 @@ class TestVersions:
         ran = fresh.with_env(FEDSTEP_STORE=url).run("server", "versions")
         assert ran.code == 0
         assert "version 2 of 1970-01-01T00:00Z: 2 updates after 1, production 2" in ran.out
-        assert "at 2 promoted: build-duration 1 against 0 (votes 2, counted 2, projects 1, " in ran.out
+        assert "at 2 promoted: build-duration 1 against 0 (evaluations 2, counted 2, projects 1, " in ran.out
         one = fresh.run("server", "versions", "--store", url, "--most", "1").out
         assert [line.split(" of ")[0] for line in one.splitlines() if line.startswith("version ")] == ["version 2"]
 
@@ -102,7 +102,7 @@ class TestVersions:
             assert wait_for(url, 1).production != first.production
             assert fresh.run("server", "rollback", "0", "--store", store).code == 0
             again = wait_for(url, 2)
-            assert again.production == again.head == first.production
+            assert again.production == again.candidate == first.production
 
 
 def pulled(url: str) -> Model:

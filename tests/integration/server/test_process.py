@@ -121,14 +121,14 @@ class TestProcess:
                 push(pack_update(scored), url, requests_transport(url), PATIENCE)
             os.kill(pid, signal.SIGKILL)
         with closing(Store(store, shape(schema()))) as reader:
-            assert [(trial.version, trial.votes) for trial in reader.lineage(1).trials] == [(1, 3)]
+            assert [(trial.version, trial.evaluations) for trial in reader.lineage(1).trials] == [(1, 3)]
         with process(tmp_path, updates=100) as (url, _):
             push(pack_update(scored), url, requests_transport(url), PATIENCE)
             assert pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.trials == {
                 "build-duration": 1
             }
         with closing(Store(store, shape(schema()))) as reader:
-            assert reader.lineage(1).trials[0].votes == 3, "the repeat is no second vote"
+            assert reader.lineage(1).trials[0].evaluations == 3, "the repeat is no second vote"
 
 
 def _all_of(connection: socket.socket, sent: bytes) -> bytes:

@@ -92,8 +92,8 @@ class TestVerdicts:
 
         Without noise, 200 evaluations end a trial; with noise, as many more as carry the same information.
         """
-        assert tried(drawn(0.08, 20, 0.0, 1)).votes == GATE.most
-        assert tried(drawn(0.08, 20, 10.0, 1)).votes > 2 * GATE.most
+        assert tried(drawn(0.08, 20, 0.0, 1)).evaluations == GATE.most
+        assert tried(drawn(0.08, 20, 10.0, 1)).evaluations > 2 * GATE.most
 
     def test_fewer_projects_than_the_gate_asks_for_decide_nothing(self):
         few = [EvaluationSum(4.0, -4.0)] * 49
@@ -104,7 +104,7 @@ class TestVerdicts:
 class TestBounds:
     def test_no_release_says_nothing(self):
         verdict = GATE.decide(EvaluationSums([]))
-        assert (verdict.outcome, verdict.votes, verdict.low, verdict.high) == (
+        assert (verdict.outcome, verdict.evaluations, verdict.low, verdict.high) == (
             "open",
             0,
             pytest.approx(-0.3),
@@ -114,7 +114,7 @@ class TestBounds:
     @given(releases)
     def test_bounds_hold_the_mean_and_noise_never_narrows_them(self, seen: list[EvaluationSum]):
         verdict = GATE.decide(EvaluationSums(seen))
-        assert verdict.low <= verdict.mean <= verdict.high or verdict.votes <= 0
+        assert verdict.low <= verdict.mean <= verdict.high or verdict.evaluations <= 0
         later = [replace(one, noise_variance=one.noise_variance + 100.0) for one in seen[1:]]
         noisier = GATE.decide(EvaluationSums([*seen[:1], *later]))
         assert noisier.low <= verdict.low + 1e-9

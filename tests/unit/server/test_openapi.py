@@ -116,7 +116,7 @@ class TestDocument:
             ({}, "", 202),
             ({"schema": "f" * 16}, "", 409),
             ({"base": 10**6}, "", 422),
-            ({"deltas": {"other": array("f", [0.0])}, "rows": {"other": 8}}, "", 422),
+            ({"deltas": {"other": array("f", [0.0])}, "examples": {"other": 8}}, "", 422),
             ({}, "f" * 32, 400),
         ],
     )
@@ -164,14 +164,14 @@ class TestProtocolPage:
         body = pack_update(
             Update("0" * 16, 1, "0" * 32, "1" * 32, {TASK.name: 8}, {TASK.name: delta}, {TASK.name: TrialScore(1, 0.5)})
         )
-        found = {word.replace(TASK.name, "<head>") for word in unpack(body).words}
-        assert sorted(first_cells(section("Update"))) == sorted({*found, "<head>"})
+        found = {word.replace(TASK.name, "<task>") for word in unpack(body).words}
+        assert sorted(first_cells(section("Update"))) == sorted({*found, "<task>"})
 
     def test_the_protocol_lists_the_words_of_a_model(self) -> None:
         vectors = {TASK.name: array("f", [0.0] * TASK.size())}
         body = pack_model(Model("0" * 16, 1, 1, hour(0), vectors, vectors, {TASK.name: 1}, vectors, PROMISE, 5, 0.04))
         unpacked = unpack(body)
-        found = {word.replace(TASK.name, "<head>") for word in (*unpacked.words, *unpacked.vectors)}
+        found = {word.replace(TASK.name, "<task>") for word in (*unpacked.words, *unpacked.vectors)}
         assert sorted(first_cells(section("Model"))) == sorted(found)
 
     def test_the_protocol_lists_the_figures_of_a_verdict(self) -> None:

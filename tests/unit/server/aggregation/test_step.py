@@ -91,7 +91,7 @@ class TestTrial:
             )
             log_decisions(next_version(moment, RULES, GATE).decisions)
         (line,) = caplog.records
-        assert line.getMessage().startswith("trial of flaky 3: promoted (votes 60, ")
+        assert line.getMessage().startswith("trial of flaky 3: promoted (evaluations 60, ")
         assert line.fields["outcome"] == "promoted"
         assert line.fields["high"] < GATE.margin
 

@@ -161,9 +161,9 @@ class TestFigures:
         finally:
             store.close()
         assert {task: len(known.evaluations) for task, known in seen[0].evidence.items()} == {
-            trial.task: trial.votes for trial in look.lineage.trials
+            trial.task: trial.evaluations for trial in look.lineage.trials
         }
-        assert {task: verdict.votes for task, verdict in look.standing.items()} == {
+        assert {task: verdict.evaluations for task, verdict in look.standing.items()} == {
             task: len(known.evaluations) for task, known in seen[0].evidence.items()
         }
         assert look.spent == seen[0].spent
@@ -252,11 +252,11 @@ class TestAccess:
             found = json.loads(house.send("GET", "/v1/status", {}, b"", 5).body)
         assert found == {
             "schema": ours.digest,
-            "head": 0,
+            "candidate": 0,
             "production": 0,
             "sources": {"flaky": 0, "build-duration": 0},
             "trials": {},
-            "waiting": {"updates": 1, "projects": 1},
+            "buffer": {"updates": 1, "projects": 1},
             "active": {"projects": 1, "owners": 1},
         }
 
@@ -289,7 +289,7 @@ class TestAccess:
         store = Store(url, shape(small))
         store.start({name: zeros(size) for name, size in shape(small).sizes.items()}, NOW)
         store.close()
-        assert asyncio.run(page.status())["head"] == 0
+        assert asyncio.run(page.status())["candidate"] == 0
         page.close()
 
     @hypothesis_settings(max_examples=60, deadline=None)

@@ -52,7 +52,7 @@ class TestActivity:
         for number, whose in enumerate("aab"):
             keep(pair, number, whose, NOW + number)
         assert overview.look(NOW + 9).pending == BufferStatus(3, 2, NOW)
-        assert overview.look(NOW + 9).status()["waiting"] == {"updates": 3, "projects": 2}
+        assert overview.look(NOW + 9).status()["buffer"] == {"updates": 3, "projects": 2}
 
     def test_sender_of_the_last_week_is_active_after_the_round(self, pair, overview):
         """A project that sent in the last week is active, also after the round."""
@@ -111,7 +111,7 @@ class TestCounts:
                 post(SHARES_PATH, lonely.id, pack_share(lonely), second, peer(second).send, PATIENCE)
             assert requests.post(f"{first}{SHARES_PATH}", b"no half", timeout=30).status_code == 400
             status = requests.get(f"{first}/v1/status", timeout=30).json()
-            assert status["waiting"] == {"updates": 2, "projects": 2}
+            assert status["buffer"] == {"updates": 2, "projects": 2}
             assert status["active"] == {"projects": 2, "owners": 1}
             leads, helps = (requests.get(f"{url}/metrics", timeout=30).text for url in (first, second))
             page = requests.get(first, timeout=30).text

@@ -177,7 +177,7 @@ class TestEvaluations:
                 if pair.store.lineage(9).verdicts:
                     break
             (verdict,) = pair.store.lineage(9).verdicts
-            assert (verdict.outcome, verdict.trial, verdict.figures["votes"]) == ("promoted", 1, 6 * turn)
+            assert (verdict.outcome, verdict.trial, verdict.figures["evaluations"]) == ("promoted", 1, 6 * turn)
             assert pair.store.current().candidate.sources["flaky"] == 1
 
     def test_evaluations_of_an_ended_trial_are_not_released(self, pair):

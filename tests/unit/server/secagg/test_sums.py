@@ -261,10 +261,10 @@ class TestMessages:
         [
             b"",
             b'{"round": 4, "parts": []}',
-            b'{"round": 3, "parts": [{"head": "triage", "ids": ["%s"], "total": ""}]}' % (b"b" * 32),
-            b'{"round": 3, "parts": [{"head": "flaky", "ids": ["%s"], "total": ""}]}' % (b"c" * 32),
-            b'{"round": 3, "parts": [{"head": "flaky", "ids": [], "total": ""}]}',
-            b'{"round": 3, "parts": [{"head": "flaky", "ids": ["%s"], "total": "AAAA"}]}' % (b"b" * 32),
+            b'{"round": 3, "parts": [{"task": "triage", "ids": ["%s"], "total": ""}]}' % (b"b" * 32),
+            b'{"round": 3, "parts": [{"task": "flaky", "ids": ["%s"], "total": ""}]}' % (b"c" * 32),
+            b'{"round": 3, "parts": [{"task": "flaky", "ids": [], "total": ""}]}',
+            b'{"round": 3, "parts": [{"task": "flaky", "ids": ["%s"], "total": "AAAA"}]}' % (b"b" * 32),
         ],
     )
     def test_an_answer_to_something_else_is_none(self, answer):
@@ -289,7 +289,7 @@ class TestPage:
         rows = dict(re.findall(r"^\| `([^`]+)` \| [^|]+ \| ([^|]+) \|", page, re.M))
         assert {*MaskedShare._fields, *SeedShare._fields} - {"trials", "vectors"} <= rows.keys()
         assert {word for word, helper in rows.items() if helper == "yes"} == {*SeedShare._fields} - {"trials"} | {
-            "trial.<head>"
+            "trial.<task>"
         }
         assert f"at most {MAX_SUMMED:,} updates and a weight of at most {MAX_WEIGHT}" in page
         assert LEVELS == 1 << 20

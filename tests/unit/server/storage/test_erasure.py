@@ -81,8 +81,8 @@ class TestDeletion:
                 pushed(house.send, update(number, project=project))
             cast_vote(either, PROJECT)
             cast_vote(either, STRANGER)
-            assert forgot(asked(house.send)) == {"updates": 2, "votes": 1}
-            assert json.loads(house.send("GET", "/v1/status", {}, b"", 5).body)["waiting"] == {
+            assert forgot(asked(house.send)) == {"updates": 2, "evaluations": 1}
+            assert json.loads(house.send("GET", "/v1/status", {}, b"", 5).body)["buffer"] == {
                 "updates": 0,
                 "projects": 0,
             }
@@ -105,7 +105,7 @@ class TestDeletion:
             assert forgot(asked(house.send))["updates"] == 1
             again, unknown = asked(house.send), asked(house.send, STRANGER)
             assert again == unknown
-            assert forgot(again) == {"updates": 0, "votes": 0}
+            assert forgot(again) == {"updates": 0, "evaluations": 0}
 
     def test_an_update_that_was_forgotten_is_not_counted_anew(
         self, either: Settings, open_aggregator: Callable, update: Callable
@@ -131,7 +131,7 @@ class TestRequest:
             known, unknown = asked(house.send, PROJECT, theirs), asked(house.send, STRANGER, theirs)
             assert known == unknown
             assert left(settings, updates, project=PROJECT) == 1
-            assert forgot(asked(house.send, PROJECT, mine)) == {"updates": 1, "votes": 0}
+            assert forgot(asked(house.send, PROJECT, mine)) == {"updates": 1, "evaluations": 0}
 
     def test_project_of_the_token_counts_whatever_is_claimed(
         self, settings: Settings, open_aggregator: Callable, update: Callable
@@ -142,8 +142,8 @@ class TestRequest:
         book.close()
         with open_aggregator(settings) as house:
             pushed(house.send, update(1, project=7), web)
-            assert forgot(asked(house.send, PROJECT, shop)) == {"updates": 0, "votes": 0}
-            assert forgot(asked(house.send, STRANGER, web)) == {"updates": 1, "votes": 0}
+            assert forgot(asked(house.send, PROJECT, shop)) == {"updates": 0, "evaluations": 0}
+            assert forgot(asked(house.send, STRANGER, web)) == {"updates": 1, "evaluations": 0}
 
     @pytest.mark.parametrize("project", ["", "7", f"{7:033x}", "G" * 32, f"{7:032x}\n"])
     def test_a_request_that_names_no_project_is_refused(
@@ -179,7 +179,7 @@ class TestRequest:
             caplog.clear()
             asked(house.send, PROJECT, token)
         (line,) = [record for record in caplog.records if "forgotten" in record.getMessage()]
-        assert line.getMessage() == "a project was forgotten: 1 updates, 0 votes"
+        assert line.getMessage() == "a project was forgotten: 1 updates, 0 evaluations"
         assert not re.search(f"acme|{PROJECT}|{token}", str(line.__dict__))
 
     def test_failing_deletion_deletes_and_promises_nothing(

@@ -19,7 +19,7 @@ def scored(update, number: int, base: int, trial: int, difference: float = -0.5,
 
 
 def on_trial(store) -> dict[str, tuple[int, int]]:
-    return {trial.task: (trial.version, trial.votes) for trial in store.lineage(10).trials}
+    return {trial.task: (trial.version, trial.evaluations) for trial in store.lineage(10).trials}
 
 
 class TestEvaluations:
@@ -72,7 +72,7 @@ class TestVerdicts:
         assert (ended.task, ended.trial, ended.against, ended.outcome) == ("flaky", 1, 0, "promoted")
         assert ended.figures["counted"] == 3
         assert ended.figures.keys() >= {
-            "votes",
+            "evaluations",
             "mean",
             "low",
             "high",

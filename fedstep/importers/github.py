@@ -1,4 +1,7 @@
-"""Past builds on GitHub: a repository's workflow runs, their jobs, and the JUnit reports among their artifacts."""
+"""Past builds on GitHub: a repository's workflow runs, their jobs, and the JUnit reports in their artifacts.
+
+Artifacts are zip files of unknown origin: `iter_zip_reports` bounds what is unpacked.
+"""
 
 import io
 import re
@@ -37,13 +40,16 @@ MAX_REPORT_BYTES = 1 << 30  # bytes of one report, unpacked; it is parsed as a s
 MAX_NESTED_BYTES = 64 << 20  # bytes of a zip inside a zip
 MAX_UNPACKED_BYTES = 4 << 30  # bytes of everything in an artifact, unpacked
 MAX_MEMBERS = 100_000
-MAX_RATIO = 200  # times: a report shrinks 10 to 30 times, a bomb 1,000
+MAX_RATIO = 200  # of size to compressed size: 10 to 30 for a report, 1,000 for a zip bomb
 MAX_ZIP_DEPTH = 2  # a zip in a zip
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, UnicodeError)
 
 
 def iter_zip_reports(stream: BinaryIO, name: str, depth: int = MAX_ZIP_DEPTH) -> Iterator[ReportFile | Dropped]:
-    """The XML files of a zip, by name; each opens from the zip, which has to stay open. What is unfit is Dropped."""
+    """Yield the XML files of a zip, nested zips included, by name; Dropped for what is too large or unreadable.
+
+    The files are opened from the zip, which has to stay open.
+    """
     try:
         archive = zipfile.ZipFile(stream)
         members = archive.infolist()
@@ -57,21 +63,22 @@ def iter_zip_reports(stream: BinaryIO, name: str, depth: int = MAX_ZIP_DEPTH) ->
         if member.is_dir() or kind not in ("xml", "zip"):
             continue
         total += member.file_size
-        if reason := _unfit(member, kind, total, depth):
+        if reason := _find_problem(member, kind, total, depth):
             yield Dropped(title, reason)
         elif kind == "xml":
-            yield title, partial(_opened, archive, member)
+            yield title, partial(_open_member, archive, member)
         else:
-            yield from _nested(archive, member, title, depth)
+            yield from _iter_nested(archive, member, title, depth)
     if len(members) > MAX_MEMBERS:
         yield Dropped(name, f"has {len(members):,} files, {MAX_MEMBERS:,} were looked at")
 
 
-def _opened(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
+def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
     return cast(BinaryIO, _ZipMember(lambda: archive.open(member)))
 
 
-def _unfit(member: zipfile.ZipInfo, kind: str, total: int, depth: int) -> str:
+def _find_problem(member: zipfile.ZipInfo, kind: str, total: int, depth: int) -> str:
+    """Return why a member is not unpacked; "" where it is. `total` is the size of all members so far."""
     if member.flag_bits & 1:
         return "is encrypted"
     if kind == "zip" and depth <= 1:
@@ -83,10 +90,10 @@ def _unfit(member: zipfile.ZipInfo, kind: str, total: int, depth: int) -> str:
     return ""
 
 
-def _nested(
+def _iter_nested(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, title: str, depth: int
 ) -> Iterator[ReportFile | Dropped]:
-    inner = tempfile.SpooledTemporaryFile(8 << 20)  # noqa: SIM115  it has to stay open; it goes with its last reader
+    inner = tempfile.SpooledTemporaryFile(8 << 20)  # noqa: SIM115  it has to stay open until its last reader is closed
     try:
         with archive.open(member) as packed:
             while block := packed.read(1 << 16):
@@ -99,22 +106,22 @@ def _nested(
 
 
 class _ZipMember(io.RawIOBase):
-    """A file of a zip that can be read from its start again; whatever is wrong with the zip is an OSError."""
+    """A file of a zip that can be read from its start again; any error of the zip becomes an OSError."""
 
     def __init__(self, opener: Callable[[], IO[bytes]]) -> None:
         self.opener = opener
-        self.stream = self._guarded(opener)
+        self.stream = self._translate_errors(opener)
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes, unpacked."""
-        return self._guarded(lambda: self.stream.read(size))
+        """Return the next bytes, unpacked."""
+        return self._translate_errors(lambda: self.stream.read(size))
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Return to the start."""
         if offset or whence:
-            raise OSError("only the start can be returned to")
+            raise OSError("only the start can be sought")
         self.stream.close()
-        self.stream = self._guarded(self.opener)
+        self.stream = self._translate_errors(self.opener)
         return 0
 
     def close(self) -> None:
@@ -123,7 +130,7 @@ class _ZipMember(io.RawIOBase):
         super().close()
 
     @staticmethod
-    def _guarded(work: Callable[[], T]) -> T:
+    def _translate_errors(work: Callable[[], T]) -> T:
         try:
             return work()
         except _BROKEN as error:
@@ -145,7 +152,10 @@ class WorkflowJob(NamedTuple):
 
 
 def read_jobs(client: ApiClient, path: str) -> tuple[WorkflowJob, ...]:
-    """The jobs that passed or failed, of all attempts of a run. KeyError and the like for what is no list of jobs."""
+    """Return the jobs that passed or failed, of all attempts of a run.
+
+    Raise KeyError, TypeError or ValueError for JSON of another form.
+    """
     listed = (job for page in client.pages(path) for job in page["jobs"] if job["conclusion"] in RAN)
     timed = ((job, parse_time(str(job["started_at"])), parse_time(str(job["completed_at"]))) for job in listed)
     return tuple(
@@ -156,7 +166,7 @@ def read_jobs(client: ApiClient, path: str) -> tuple[WorkflowJob, ...]:
 
 
 def workflow_key(job: WorkflowJob) -> str:
-    """The job's name without its matrix cell: what GITHUB_JOB is, unless the workflow names the job otherwise.
+    """Return the job's name without its matrix cell: GITHUB_JOB, unless the workflow gives the job another name.
 
     >>> workflow_key(WorkflowJob("test (ubuntu, 3.12)", "success", 0.0, 1.0, 1))
     'test'
@@ -165,7 +175,7 @@ def workflow_key(job: WorkflowJob) -> str:
 
 
 def matrix_cell(job: WorkflowJob) -> str:
-    """The values of the job's matrix cell as GitHub shows them; "" where it has none.
+    """Return the values of the job's matrix cell as GitHub shows them; "" where it has none.
 
     >>> matrix_cell(WorkflowJob("test (ubuntu, 3.12)", "success", 0.0, 1.0, 1))
     'ubuntu, 3.12'
@@ -174,22 +184,22 @@ def matrix_cell(job: WorkflowJob) -> str:
 
 
 def find_owner(artifact: str, created_at: float, jobs: tuple[WorkflowJob, ...]) -> WorkflowJob | None:
-    """The job that made an artifact: the one that ran then, of several the one whose name it has; None in doubt."""
-    then = [job for job in jobs if job.started - CLOCK_TOLERANCE <= created_at <= job.ended + CLOCK_TOLERANCE] or list(
-        jobs
-    )
-    if len(then) == 1:
-        return then[0]
-    there = _words(artifact)
-    scores = [(len(_words(job.name) & there), job) for job in then]
+    """Return the job that made an artifact: the one that ran then, of several the one with its name; None in doubt."""
+    candidates = [
+        job for job in jobs if job.started - CLOCK_TOLERANCE <= created_at <= job.ended + CLOCK_TOLERANCE
+    ] or list(jobs)
+    if len(candidates) == 1:
+        return candidates[0]
+    artifact_words = _words(artifact)
+    scores = [(len(_words(job.name) & artifact_words), job) for job in candidates]
     best = max(score for score, _ in scores)
     winners = [job for score, job in scores if score == best]
     return winners[0] if best and len(winners) == 1 else None
 
 
 def _parts(job: WorkflowJob) -> tuple[str, str]:
-    found = re.fullmatch(r"(.+?) \((.+)\)", job.name)
-    return (found[1], found[2]) if found else (job.name, "")
+    match = re.fullmatch(r"(.+?) \((.+)\)", job.name)
+    return (match[1], match[2]) if match else (job.name, "")
 
 
 def _words(name: str) -> set[str]:
@@ -197,32 +207,32 @@ def _words(name: str) -> set[str]:
 
 
 def read_artifacts(client: ApiClient, artifacts: Sequence[Mapping[str, Any]]) -> Reports:
-    """The reports of these artifacts together; files that are no reports are left out. Raises TooLarge."""
+    """Return the reports of these artifacts together, without files that are not reports. Raise ResponseTooLarge."""
     files: list[ReportFile | Dropped] = []
     with ExitStack() as stack:
         for artifact in artifacts:
             name = f"artifact {artifact['name']}"
-            found = client.file(str(artifact["archive_download_url"]), MAX_ZIP_BYTES)
-            if isinstance(found, Unavailable):
-                files.append(Dropped(name, found.reason))
+            archive = client.file(str(artifact["archive_download_url"]), MAX_ZIP_BYTES)
+            if isinstance(archive, Unavailable):
+                files.append(Dropped(name, archive.reason))
             else:
-                files += iter_zip_reports(stack.enter_context(found), name)
+                files += iter_zip_reports(stack.enter_context(archive), name)
         reports = read_reports(files)
-    return reports._replace(dropped=tuple(one for one in reports.dropped if "its root element is" not in one.reason))
+    return reports._replace(dropped=tuple(item for item in reports.dropped if "its root element is" not in item.reason))
 
 
 def note_expired(artifacts: Sequence[Mapping[str, Any]]) -> Reports:
-    """No reports, and the word that they have expired where they have."""
+    """Return reports without tests, with a note for each artifact that has expired."""
     expired = [str(artifact["name"]) for artifact in artifacts if artifact.get("expired")]
     return Reports(dropped=tuple(Dropped(f"artifact {name}", "has expired", True) for name in expired))
 
 
-ARTIFACTS = ("*test*", "*junit*", "*report*", "*surefire*", "*results*")  # without case
+ARTIFACTS = ("*test*", "*junit*", "*report*", "*surefire*", "*results*")  # case is ignored
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
 
 class _GitHubRepository(NamedTuple):
-    """The repository, and what is wanted of it."""
+    """The repository, and which of its builds are imported."""
 
     client: ApiClient
     project: str
@@ -234,97 +244,99 @@ class _GitHubRepository(NamedTuple):
 
 
 def open_github(client: ApiClient, project: str, build_filter: BuildFilter, artifacts: tuple[str, ...]) -> ImportSource:
-    """The finished runs of a repository, `OWNER/REPO`. Runs of forks and of Dependabot are left out.
+    """Return the finished runs of a repository, `OWNER/REPO`, without those of forks and of Dependabot.
 
-    Raises InputError where the API refuses, or answers something else than it says.
+    Raise InputError where the API refuses, or returns what its documentation does not say.
     """
-    service = _GitHubRepository(client, project, build_filter, artifacts or ARTIFACTS)
+    repository = _GitHubRepository(client, project, build_filter, artifacts or ARTIFACTS)
     try:
-        items = [_pending(service, run) for run in _runs(service)]
+        items = [_make_item(repository, run) for run in _list_runs(repository)]
     except _UNREADABLE as error:
         raise InputError(f"the runs of {project} are not what GitHub's API says ({error!r})", client.remedy) from error
     chosen = select_newest(items, build_filter)
     return ImportSource(len(chosen), chosen, chosen=True)
 
 
-def _runs(service: _GitHubRepository) -> Iterator[Mapping[str, Any]]:
-    """The finished runs, newest first, as far back as wanted.
+def _list_runs(repository: _GitHubRepository) -> Iterator[Mapping[str, Any]]:
+    """Yield the finished runs, newest first, as far back as the filter goes.
 
-    Not filtered by the API: with `status` or `created` it gives 1,000 runs at most.
+    The API does not filter them: with `status` or `created` it returns at most 1,000 runs.
     """
-    found = 0
-    for page in service.client.pages(service.path("runs?per_page=100")):
+    listed = 0
+    for page in repository.client.pages(repository.path("runs?per_page=100")):
         for run in page["workflow_runs"]:
-            if _time(run["created_at"]) < service.build_filter.since:
+            if _time(run["created_at"]) < repository.build_filter.since:
                 return
             if run["status"] == "completed" and not _is_foreign(run):
                 yield run
-                found += 1
-                if found == service.build_filter.limit:
+                listed += 1
+                if listed == repository.build_filter.limit:
                     return
 
 
 def _is_foreign(run: Mapping[str, Any]) -> bool:
-    """Whether a run is of a fork or of Dependabot: `train` learns nothing from those either."""
+    """Tell whether a run is of a fork or of Dependabot; `train` learns nothing from those either."""
     if (run.get("actor") or {}).get("login") == "dependabot[bot]":
         return True
     source = (run.get("head_repository") or {}).get("full_name")
     return str(run["event"]).startswith("pull_request") and source != run["repository"]["full_name"]
 
 
-def _pending(service: _GitHubRepository, run: Mapping[str, Any]) -> ImportItem:
-    kept = {name: run.get(name) for name in ("id", "name", "event", "head_branch", "head_sha", "created_at")}
-    kept["base"] = (((run.get("pull_requests") or [{}])[0]).get("base") or {}).get("ref", "")
-    kept["author"] = ((run.get("head_commit") or {}).get("author") or {}).get("email", "")
-    key = ("github", service.client.base, service.project, str(run["id"]), str(run.get("run_attempt", 1)))
-    filters = (service.build_filter.job, *service.artifacts)
-    return ImportItem(_time(run["created_at"]), partial(_read, service, kept), (*key, *filters))
+def _make_item(repository: _GitHubRepository, run: Mapping[str, Any]) -> ImportItem:
+    fields = {name: run.get(name) for name in ("id", "name", "event", "head_branch", "head_sha", "created_at")}
+    fields["base"] = (((run.get("pull_requests") or [{}])[0]).get("base") or {}).get("ref", "")
+    fields["author"] = ((run.get("head_commit") or {}).get("author") or {}).get("email", "")
+    key = ("github", repository.client.base, repository.project, str(run["id"]), str(run.get("run_attempt", 1)))
+    filters = (repository.build_filter.job, *repository.artifacts)
+    return ImportItem(_time(run["created_at"]), partial(_read, repository, fields), (*key, *filters))
 
 
 def _time(text: object) -> float:
-    found = parse_time(str(text))
-    if isinstance(found, Unavailable):
-        raise ValueError(found.reason)
-    return found
+    seconds = parse_time(str(text))
+    if isinstance(seconds, Unavailable):
+        raise ValueError(seconds.reason)
+    return seconds
 
 
-def _read(service: _GitHubRepository, run: Mapping[str, Any]) -> tuple[ReadResult, ...]:
-    """The builds of one run: its jobs that have reports; all that ran where none has."""
+def _read(repository: _GitHubRepository, run: Mapping[str, Any]) -> tuple[ReadResult, ...]:
+    """Return the builds of one run: its jobs that have reports, or all jobs where none has."""
     source = f"run {run['id']}"
     try:
-        jobs = read_jobs(service.client, service.path(f"runs/{run['id']}/jobs?filter=all&per_page=100"))
+        jobs = read_jobs(repository.client, repository.path(f"runs/{run['id']}/jobs?filter=all&per_page=100"))
         jobs = tuple(
             job
             for job in jobs
-            if service.build_filter.has_job(workflow_key(job)) or service.build_filter.has_job(job.name)
+            if repository.build_filter.has_job(workflow_key(job)) or repository.build_filter.has_job(job.name)
         )
-        return tuple(_builds(service, run, jobs)) if jobs else ()
+        return tuple(_builds(repository, run, jobs)) if jobs else ()
     except ResponseTooLarge as error:
         return (Dropped(source, str(error)),)
     except _UNREADABLE as error:
         return (Dropped(source, f"is not what GitHub's API says ({type(error).__name__}: {error})"),)
 
 
-def _builds(service: _GitHubRepository, run: Mapping[str, Any], jobs: tuple[WorkflowJob, ...]) -> Iterator[ReadResult]:
-    listed = service.client.pages(service.path(f"runs/{run['id']}/artifacts?per_page=100"))
-    artifacts = [one for page in listed for one in page["artifacts"] if _is_wanted(service, one)]
+def _builds(
+    repository: _GitHubRepository, run: Mapping[str, Any], jobs: tuple[WorkflowJob, ...]
+) -> Iterator[ReadResult]:
+    listed = repository.client.pages(repository.path(f"runs/{run['id']}/artifacts?per_page=100"))
+    artifacts = [artifact for page in listed for artifact in page["artifacts"] if _is_wanted(repository, artifact)]
     owned: dict[WorkflowJob | None, list[Mapping[str, Any]]] = {}
     for artifact in artifacts:
         if not artifact.get("expired"):
             owner = find_owner(str(artifact["name"]), _time(artifact["created_at"]), jobs)
             owned.setdefault(owner, []).append(artifact)
-    reports = {owner: read_artifacts(service.client, ones) for owner, ones in owned.items()}
-    with_reports = {owner: found for owner, found in reports.items() if found.tests}
-    for owner, found in (with_reports or dict.fromkeys(jobs, note_expired(artifacts))).items():
-        yield _evidence(run, owner, found) if owner else _whole(run, jobs, found)
+    reports = {owner: read_artifacts(repository.client, ones) for owner, ones in owned.items()}
+    with_tests = {owner: own_reports for owner, own_reports in reports.items() if own_reports.tests}
+    for owner, own_reports in (with_tests or dict.fromkeys(jobs, note_expired(artifacts))).items():
+        yield _make_build(run, owner, own_reports) if owner else _make_joint_build(run, jobs, own_reports)
 
 
-def _is_wanted(service: _GitHubRepository, artifact: Mapping[str, Any]) -> bool:
+def _is_wanted(repository: _GitHubRepository, artifact: Mapping[str, Any]) -> bool:
     name = str(artifact["name"]).lower()
-    return any(fnmatchcase(name, pattern.lower()) for pattern in service.artifacts)
+    return any(fnmatchcase(name, pattern.lower()) for pattern in repository.artifacts)
 
 
-def _evidence(run: Mapping[str, Any], job: WorkflowJob, reports: Reports) -> FinishedBuild:
+def _make_build(run: Mapping[str, Any], job: WorkflowJob, reports: Reports) -> FinishedBuild:
     seconds = job.ended - job.started
     outcome = parse_outcome(job.conclusion)
     return FinishedBuild(
@@ -336,18 +348,18 @@ def _evidence(run: Mapping[str, Any], job: WorkflowJob, reports: Reports) -> Fin
     )
 
 
-def _whole(run: Mapping[str, Any], jobs: tuple[WorkflowJob, ...], reports: Reports) -> FinishedBuild:
-    """Reports that no single job can be told to own: a build of all these jobs together."""
+def _make_joint_build(run: Mapping[str, Any], jobs: tuple[WorkflowJob, ...], reports: Reports) -> FinishedBuild:
+    """Return a build of all these jobs together, for reports that cannot be assigned to one of them."""
     names = {workflow_key(job) for job in jobs}
     failed = any(job.conclusion != "success" for job in jobs)
-    together = WorkflowJob(
+    joint_job = WorkflowJob(
         names.pop() if len(names) == 1 else str(run["name"] or ""),
         "failure" if failed else "success",
         min(job.started for job in jobs),
         max(job.ended for job in jobs),
         max(job.attempt for job in jobs),
     )
-    return _evidence(run, together, reports)
+    return _make_build(run, joint_job, reports)
 
 
 def _ci(run: Mapping[str, Any], job: WorkflowJob) -> CiRun:

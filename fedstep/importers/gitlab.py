@@ -47,7 +47,7 @@ Json = Mapping[str, Any]
 
 
 class _GitLabProject(NamedTuple):
-    """The project, and what is wanted of it."""
+    """The project, and which of its builds are imported."""
 
     client: ApiClient
     project: str
@@ -58,13 +58,13 @@ class _GitLabProject(NamedTuple):
 
 
 def open_gitlab(client: ApiClient, project: str, build_filter: BuildFilter) -> ImportSource:
-    """The finished pipelines of a project, a number or `GROUP/NAME`.
+    """Return the finished pipelines of a project, a number or `GROUP/NAME`.
 
-    Raises InputError where the API refuses, or answers something else than it says.
+    Raise InputError where the API refuses, or returns what its documentation does not say.
     """
-    service = _GitLabProject(client, project, build_filter)
+    gitlab_project = _GitLabProject(client, project, build_filter)
     try:
-        items = [_pending(service, pipeline) for pipeline in _pipelines(service)]
+        items = [_make_item(gitlab_project, pipeline) for pipeline in _list_pipelines(gitlab_project)]
     except _UNREADABLE as error:
         raise InputError(
             f"the pipelines of {project} are not what GitLab's API says ({error!r})", client.remedy
@@ -73,50 +73,60 @@ def open_gitlab(client: ApiClient, project: str, build_filter: BuildFilter) -> I
     return ImportSource(len(chosen), chosen, chosen=True)
 
 
-def _pipelines(service: _GitLabProject) -> Iterator[Json]:
-    """The finished pipelines, newest first, as far back as wanted."""
-    found = 0
-    for page in service.client.pages(service.path("?per_page=100&order_by=id&sort=desc")):
+def _list_pipelines(gitlab_project: _GitLabProject) -> Iterator[Json]:
+    """Yield the finished pipelines, newest first, as far back as the filter goes."""
+    listed = 0
+    for page in gitlab_project.client.pages(gitlab_project.path("?per_page=100&order_by=id&sort=desc")):
         for pipeline in page:
-            if _time(pipeline["created_at"]) < service.build_filter.since:
+            if _time(pipeline["created_at"]) < gitlab_project.build_filter.since:
                 return
             if pipeline["status"] in ENDS:
                 yield pipeline
-                found += 1
-                if found == service.build_filter.limit:
+                listed += 1
+                if listed == gitlab_project.build_filter.limit:
                     return
 
 
-def _pending(service: _GitLabProject, pipeline: Json) -> ImportItem:
-    number, changed = str(pipeline["id"]), str(pipeline.get("updated_at", ""))
-    key = ("gitlab", service.client.base, service.project, number, changed, service.build_filter.job)
-    return ImportItem(_time(pipeline["created_at"]), partial(_read, service, pipeline), key)
+def _make_item(gitlab_project: _GitLabProject, pipeline: Json) -> ImportItem:
+    pipeline_id, changed = str(pipeline["id"]), str(pipeline.get("updated_at", ""))
+    key = (
+        "gitlab",
+        gitlab_project.client.base,
+        gitlab_project.project,
+        pipeline_id,
+        changed,
+        gitlab_project.build_filter.job,
+    )
+    return ImportItem(_time(pipeline["created_at"]), partial(_read, gitlab_project, pipeline), key)
 
 
 def _time(text: object) -> float:
-    found = parse_time(str(text))
-    if isinstance(found, Unavailable):
-        raise ValueError(found.reason)
-    return found
+    seconds = parse_time(str(text))
+    if isinstance(seconds, Unavailable):
+        raise ValueError(seconds.reason)
+    return seconds
 
 
-def _read(service: _GitLabProject, pipeline: Json) -> tuple[ReadResult, ...]:
-    """The builds of one pipeline: its jobs that have reports; all that ran where none has."""
-    number = pipeline["id"]
+def _read(gitlab_project: _GitLabProject, pipeline: Json) -> tuple[ReadResult, ...]:
+    """Return the builds of one pipeline: its jobs that have reports, or all jobs where none has."""
+    pipeline_id = pipeline["id"]
     try:
-        pages = service.client.pages(service.path(f"/{number}/jobs?per_page=100"))
+        pages = gitlab_project.client.pages(gitlab_project.path(f"/{pipeline_id}/jobs?per_page=100"))
         jobs = [
-            job for page in pages for job in page if _ran(job) and service.build_filter.has_job(_group(job["name"]))
+            job
+            for page in pages
+            for job in page
+            if _ran(job) and gitlab_project.build_filter.has_job(_group(job["name"]))
         ]
         if not jobs:
             return ()
-        found = service.client.page_if_there(service.path(f"/{number}/test_report"))
-        suites = [] if isinstance(found, Unavailable) else found.value["test_suites"]
+        report = gitlab_project.client.page_if_there(gitlab_project.path(f"/{pipeline_id}/test_report"))
+        suites = [] if isinstance(report, Unavailable) else report.value["test_suites"]
         return tuple(_builds(pipeline, jobs, suites))
     except ResponseTooLarge as error:
-        return (Dropped(f"pipeline {number}", str(error)),)
+        return (Dropped(f"pipeline {pipeline_id}", str(error)),)
     except _UNREADABLE as error:
-        return (Dropped(f"pipeline {number}", f"is not what GitLab's API says ({type(error).__name__}: {error})"),)
+        return (Dropped(f"pipeline {pipeline_id}", f"is not what GitLab's API says ({type(error).__name__}: {error})"),)
 
 
 def _ran(job: Json) -> bool:
@@ -124,7 +134,7 @@ def _ran(job: Json) -> bool:
 
 
 def _group(name: str) -> str:
-    """A job's name without the part that a parallel or matrix job adds: what CI_JOB_GROUP_NAME is.
+    """Return a job's name without the suffix of a parallel or matrix job, as CI_JOB_GROUP_NAME has it.
 
     >>> _group("test 2/5"), _group("test: [linux, 3.12]")
     ('test', 'test')
@@ -133,19 +143,19 @@ def _group(name: str) -> str:
 
 
 def _builds(pipeline: Json, jobs: Sequence[Json], suites: Sequence[Json]) -> Iterator[FinishedBuild]:
-    """A build for each suite, which is named as its job, or as the group of its parallel jobs."""
-    told = 0
+    """Yield a build for each suite, which has the name of its job, or of the group of its parallel jobs."""
+    has_reports = False
     for suite in suites:
         own = [job for job in jobs if suite["name"] in (job["name"], _group(job["name"]))]
         reports = _reports(suite)
         if own and reports.tests:
-            told += 1
-            yield _evidence(pipeline, own, reports)
-    if not told:
-        yield from (_evidence(pipeline, [job], Reports()) for job in jobs)
+            has_reports = True
+            yield _make_build(pipeline, own, reports)
+    if not has_reports:
+        yield from (_make_build(pipeline, [job], Reports()) for job in jobs)
 
 
-def _evidence(pipeline: Json, jobs: Sequence[Json], reports: Reports) -> FinishedBuild:
+def _make_build(pipeline: Json, jobs: Sequence[Json], reports: Reports) -> FinishedBuild:
     started = min(_time(job["started_at"]) for job in jobs)
     ended = max(_time(job["finished_at"]) for job in jobs)
     failed = any(job["status"] == "failed" for job in jobs)
@@ -155,12 +165,12 @@ def _evidence(pipeline: Json, jobs: Sequence[Json], reports: Reports) -> Finishe
 
 
 def _ci(pipeline: Json, jobs: Sequence[Json]) -> CiRun:
-    number = str(pipeline["id"])
+    pipeline_id = str(pipeline["id"])
     source = str(pipeline.get("source") or "")
     ref = str(pipeline.get("ref") or "")
     return CiRun(
         vendor="gitlab",
-        run=f"{number}/{jobs[0]['id']}" if len(jobs) == 1 else number,
+        run=f"{pipeline_id}/{jobs[0]['id']}" if len(jobs) == 1 else pipeline_id,
         job=_group(jobs[0]["name"]),
         branch=ref.removeprefix("refs/heads/"),
         event=EVENTS.get(source.lower(), "other") if source else "",

@@ -25,7 +25,7 @@ def open_path(path: Path, build_filter: BuildFilter) -> ImportSource:
 
         return open_tables(path, build_filter)
     if (path / "jobs").is_dir() or (path / "builds").is_dir():
-        from fedstep.importers.jenkins import open_jenkins_home
+        from fedstep.importers.jenkins_home import open_jenkins_home
 
         source = open_jenkins_home(path, build_filter)
     else:
@@ -68,7 +68,7 @@ def open_service(
 
         client = _gitlab_client(options.api or env.get("CI_API_V4_URL") or GITLAB, env, store, rate_limits)
         return open_gitlab(client, _check_project(options.gitlab, "--gitlab"), build_filter)
-    from fedstep.importers.jenkins import open_jenkins_server
+    from fedstep.importers.jenkins_server import open_jenkins_server
 
     return open_jenkins_server(_jenkins_client(options.source, options.user, env, store, rate_limits), build_filter)
 

@@ -23,8 +23,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-
-
 class TestSite:
     def test_every_page_is_built(self, site: Path) -> None:
         """Each Markdown file below docs/ has an HTML page."""

@@ -1,4 +1,4 @@
-"""How near a change is to a test: the same class or module, its directory, a build file, or elsewhere."""
+"""How closely a change is related to a test: same class or module, same directory, a build file, or elsewhere."""
 
 import os.path
 import re
@@ -22,7 +22,7 @@ _DECORATION = r"^(tests?|it|spec)[_.-]?|[_.-]?(tests?|spec|it|testcase)$"
 
 @lru_cache(maxsize=10_000)
 def is_build_file(path: str) -> bool:
-    """Whether a path says how to build, test or what to depend on.
+    """Tell whether a file configures the build, the tests or the dependencies.
 
     >>> is_build_file("web/package-lock.json"), is_build_file("src/app.py")
     (True, False)
@@ -31,18 +31,19 @@ def is_build_file(path: str) -> bool:
 
 
 class ChangeImpact(NamedTuple):
-    """What a change touches, ready to be asked about many tests."""
+    """What a change touches, in a form that answers quickly for many tests."""
 
-    stems: frozenset[str]  # bare names of the changed files
-    places: frozenset[str]  # their directories, and every end of those: org/foo of src/main/java/org/foo
-    build_file: bool
-    anything: bool
+    stems: frozenset[str]  # names of the changed files, without suffix and without "test"
+    places: frozenset[str]  # their directories, and every tail of those: org/foo of src/main/java/org/foo
+    build_file: bool  # one of them is a build file
+    anything: bool  # there is a changed file
 
     def relation(self, test: str) -> str:
-        """The nearest relation of a test `class#name` to the change: itself, near, build-file, elsewhere or nothing.
+        """Return the closest relation of a test `class#name` to the change, an option of the schema's `change` feature.
 
-        "itself" is a file named as the test's class or module, or as what it tests (`FooTest` and `Foo`); "near" is a
-        file in the test's directory or package. The names are the options of the schema's `change` feature.
+        itself: a changed file is named as the test's class or module, or as what it tests (`FooTest` and `Foo`).
+        near: one is in the test's directory or package. build-file: one is a build file. elsewhere: any other change.
+        nothing: no file changed.
         """
         directory, stem = _place(group_of(test))
         if stem and stem in self.stems:
@@ -55,18 +56,18 @@ class ChangeImpact(NamedTuple):
 
 
 def analyze_change(files: Sequence[FileChange]) -> ChangeImpact:
-    """What the changed files touch."""
+    """Return what the changed files touch."""
     split = [_split(file.path) for file in files]
     return ChangeImpact(
         frozenset(stem for _, stem in split),
-        frozenset(end for directory in {directory for directory, _ in split} for end in _ends(directory)),
+        frozenset(tail for directory in {directory for directory, _ in split} for tail in _tails(directory)),
         any(is_build_file(file.path) for file in files),
         bool(files),
     )
 
 
 def relate_test(test: str, files: Sequence[FileChange]) -> str:
-    """The nearest relation of a test `class#name` to changed files, as `ChangeImpact` tells it.
+    """Return the closest relation of a test `class#name` to changed files; see `ChangeImpact.relation`.
 
     >>> relate_test("org.foo.BarTest#works", [FileChange("src/main/java/org/foo/Bar.java")])
     'itself'
@@ -75,7 +76,7 @@ def relate_test(test: str, files: Sequence[FileChange]) -> str:
 
 
 def group_of(test: str) -> str:
-    """The class, module or suite of a test id `class#name`.
+    """Return the class, module or suite of a test id `class#name`.
 
     >>> group_of("org.foo.BarTest#works")
     'org.foo.BarTest'
@@ -84,7 +85,7 @@ def group_of(test: str) -> str:
 
 
 def package_of(test: str) -> str:
-    """The package or directory of a test's class, as a path; "" where its name tells none.
+    """Return the package or directory of a test's class as a path; "" where its name has none.
 
     >>> package_of("org.foo.BarTest#works")
     'org/foo'
@@ -92,10 +93,10 @@ def package_of(test: str) -> str:
     return _place(group_of(test))[0]
 
 
-def _ends(directory: str) -> Iterator[str]:
-    """Every end of a directory that begins at a name.
+def _tails(directory: str) -> Iterator[str]:
+    """Yield every tail of a directory that begins at a name.
 
-    >>> list(_ends("a/b"))
+    >>> list(_tails("a/b"))
     ['a/b', 'b']
     """
     yield directory
@@ -112,11 +113,11 @@ def _split(path: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=10_000)
 def _place(group: str) -> tuple[str, str]:
-    """Directory and bare stem of a test's class: org.foo.BarTest$Inner -> (org/foo, bar); a path as a path."""
+    """Return directory and bare stem of a test's class or path: org.foo.BarTest$Inner is (org/foo, bar)."""
     if "/" in group:
         return _split(group)
     parts = group.partition("$")[0].split(".")
-    modules = [number for number, part in enumerate(parts) if part.startswith("test_") or part.endswith("_test")]
+    modules = [index for index, part in enumerate(parts) if part.startswith("test_") or part.endswith("_test")]
     if modules:
         del parts[modules[-1] + 1 :]  # pytest: tests.test_module.TestClass.TestInner
     return "/".join(parts[:-1]), _bare(parts[-1])

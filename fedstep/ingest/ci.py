@@ -1,4 +1,7 @@
-"""The CI's variables as one value. Nothing in them is fatal: what cannot be read is absent, with a reason."""
+"""Read the CI's environment variables as one `CiRun`. No value raises: what cannot be read is Unavailable.
+
+`fedstep.ingest.ci_vendors` has the table of CI systems, and says how to add one.
+"""
 
 import json
 import math
@@ -21,7 +24,7 @@ _SYSTEMS = {
     "osx": "macos",
 }
 _DEPENDABOT = "dependabot[bot]"
-# Their code, or the code they hand on, may come from a fork although the event belongs to the base repository.
+# Events that belong to the base repository, although the code that they build may come from a fork.
 _FORK_EVENTS = (
     "pull_request",
     "pull_request_target",
@@ -32,7 +35,7 @@ _FORK_EVENTS = (
 
 
 def read_ci(env: Mapping[str, str], event_payload: str = "", platform: str = "") -> CiRun:
-    """What the variables say about this job run; `FEDSTEP_CI_*` outranks the vendor's own.
+    """Return what the variables say about this job run; `FEDSTEP_CI_*` take precedence over the vendor's own.
 
     `event_payload` is the text of the file that GITHUB_EVENT_PATH names, `platform` is `sys.platform`.
     """
@@ -61,7 +64,7 @@ def read_ci(env: Mapping[str, str], event_payload: str = "", platform: str = "")
 
 
 def parse_time(text: str) -> float | Unavailable:
-    """Seconds since the epoch from ISO 8601 (UTC if it names no zone), epoch seconds or epoch milliseconds.
+    """Return seconds since the epoch from ISO 8601 (UTC without a zone), epoch seconds or epoch milliseconds.
 
     >>> parse_time("2026-01-02T03:04:05Z") == parse_time("1767323045000") == 1767323045.0
     True
@@ -78,7 +81,7 @@ def parse_time(text: str) -> float | Unavailable:
 
 
 def parse_outcome(word: str) -> BuildOutcome | Unavailable:
-    """A CI's word for how a job went, or its exit code."""
+    """Return the outcome that a CI's word for a job's result, or an exit code, means."""
     known = word.strip().lower()
     if known in OUTCOMES:
         return OUTCOMES[known]
@@ -117,9 +120,9 @@ def _is_marked(env: Mapping[str, str], mark: str) -> bool:
 
 
 def _attempt(env: Mapping[str, str], vendor: CiVendor) -> int:
-    ours = _first(env, FEDSTEP_VARIABLES.attempt)
-    told, first = (ours, 1) if ours else (_first(env, vendor.attempt), vendor.first_attempt)
-    return int(told) - first + 1 if told.isdecimal() and len(told) < 7 and int(told) >= first else 1
+    given = _first(env, FEDSTEP_VARIABLES.attempt)
+    attempt, first = (given, 1) if given else (_first(env, vendor.attempt), vendor.first_attempt)
+    return int(attempt) - first + 1 if attempt.isdecimal() and len(attempt) < 7 and int(attempt) >= first else 1
 
 
 def _job(env: Mapping[str, str], vendor: CiVendor) -> str:
@@ -158,7 +161,7 @@ def _outcome(env: Mapping[str, str], vendor: CiVendor) -> BuildOutcome | Unavail
 
 
 def _system(text: str) -> str:
-    """A system's name from "Windows_NT", "linux/amd64" or "darwin"."""
+    """Return a system's name from "Windows_NT", "linux/amd64" or "darwin"; "" for others."""
     word = text.lower().partition("/")[0].partition("_")[0].partition("-")[0]
     return _SYSTEMS.get(word, "")
 
@@ -168,12 +171,12 @@ def _is_untrusted(env: Mapping[str, str], vendor: CiVendor, event: str) -> bool:
         return True
     if event == "pull_request" and not vendor.tells_forks:
         return True
-    pairs = ((_repository(_text(env, one)), _repository(_text(env, other))) for one, other in vendor.fork_pairs)
-    return any(one and other and one != other for one, other in pairs)
+    pairs = ((_repository(_text(env, source)), _repository(_text(env, target))) for source, target in vendor.fork_pairs)
+    return any(source and target and source != target for source, target in pairs)
 
 
 def _repository(text: str) -> str:
-    """Owner and name, in whatever form of address: "git@host:a/b.git" and "https://host/a/b" are one repository."""
+    """Return owner and name of a repository's URL in any form: "git@host:a/b.git" and "https://host/a/b" are equal."""
     return "/".join(text.lower().removesuffix("/").removesuffix(".git").replace(":", "/").split("/")[-2:])
 
 
@@ -190,19 +193,19 @@ def _is_untrusted_on_github(env: Mapping[str, str], vendor: CiVendor, payload: o
     if _text(env, "GITHUB_EVENT_NAME") not in _FORK_EVENTS:
         return False
     source = _dig(payload, "pull_request", "head", "repo") or _dig(payload, "workflow_run", "head_repository")
-    home = _dig(payload, "pull_request", "base", "repo", "full_name") or _dig(payload, "repository", "full_name")
-    # Names, not the flag `fork`: a project that is a fork itself has its own pull requests. Who cannot be named (the
-    # fork was deleted, the payload cannot be read) is not trusted.
-    return home is None or _dig(source, "full_name") != home
+    target = _dig(payload, "pull_request", "base", "repo", "full_name") or _dig(payload, "repository", "full_name")
+    # Names, not the flag `fork`: a project that is a fork itself has its own pull requests. A repository without a
+    # name (the fork was deleted, the payload cannot be read) is not trusted.
+    return target is None or _dig(source, "full_name") != target
 
 
 def _commit_before(env: Mapping[str, str], vendor: CiVendor, event: str, payload: object) -> str:
-    """Of a pull request a commit of its target, of a push the old tip: what the build is to be compared with."""
+    """Return the commit to compare with: of a pull request's target, or the tip of the branch before a push."""
     if event == "pull_request":
-        told = _first(env, vendor.base_commit) or _dig(payload, "pull_request", "base", "sha")
+        commit = _first(env, vendor.base_commit) or _dig(payload, "pull_request", "base", "sha")
     else:
-        told = _first(env, vendor.commit_before) or _dig(payload, "before")
-    return _hex(told) if isinstance(told, str) else ""
+        commit = _first(env, vendor.commit_before) or _dig(payload, "before")
+    return _hex(commit) if isinstance(commit, str) else ""
 
 
 def _parse_payload(text: str) -> object:
@@ -213,6 +216,7 @@ def _parse_payload(text: str) -> object:
 
 
 def _dig(value: object, *keys: str) -> object:
+    """Return the value at a path of keys in nested JSON objects; None where there is none."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value

@@ -1,4 +1,16 @@
-"""The CI systems, one table row each: which variable says what. No other room knows a vendor's name."""
+"""The table of CI systems: one `CiVendor` row each says which environment variable holds what.
+
+To add a CI system:
+
+1. Add a row to `VENDORS`, above the last one: `marks` has a variable that only this system sets, `run` the variables
+   that identify a job run together; set the other fields that the system's documentation has a variable for.
+2. Where its words for events or results are not in `EVENTS`, `OUTCOMES` or `UNFINISHED` yet, add them there.
+3. Add the variables of a sample job to tests/helpers/ci.py, and a case to `TestVendors` in
+   tests/unit/ingest/test_ci.py; name the system in docs/how-to/any-ci.md.
+
+`read_ci` in `fedstep.ingest.ci` interprets the rows; it needs no change. `name` stays "generic" unless the package
+treats the system specially elsewhere (hints about clone depth, importers).
+"""
 
 from typing import NamedTuple
 
@@ -8,35 +20,36 @@ Names = tuple[str, ...]
 
 
 class CiVendor(NamedTuple):
-    """Variable names by what they say. Of several names the first that is set counts; `run` joins all of them.
+    """The names of a CI system's variables, by what they hold; of several names, the first that is set is used.
 
-    A NamedTuple: a frozen dataclass of this size takes 3 ms of every start.
+    A NamedTuple, because a frozen dataclass of this size adds 3 ms to every start.
     """
 
-    name: str  # as in `CiRun.vendor`
-    marks: Names  # it is this system if one of them is set; NAME=value: to this value
-    run: Names
+    name: str  # `CiRun.vendor`
+    marks: Names  # the job runs on this system if one of them is set; NAME=value: if it has this value
+    run: Names  # identify the job run, joined by "/"
     attempt: Names = ()
-    first_attempt: int = 1  # what a first attempt is called
+    first_attempt: int = 1  # the value of `attempt` in a first attempt
     job: Names = ()
-    branch_folder: str = ""  # if set, the last folder of `job` is the branch, which is no part of the job
-    cell: Names = ()
+    branch_folder: str = ""  # if this variable is set, the last folder of `job` is the branch and is removed
+    cell: Names = ()  # of a matrix or a parallel job
     branch: Names = ()
-    base_branch: Names = ()
-    event: Names = ()
-    pull_request: Names = ()  # set, and not "false": a pull request
-    tag: Names = ()
+    base_branch: Names = ()  # the target of a pull request
+    event: Names = ()  # translated by EVENTS
+    pull_request: Names = ()  # set, and not "false": the event is a pull request
+    tag: Names = ()  # set: the event is a tag
     commit: Names = ()
-    commit_before: Names = ()  # the tip before a push
+    commit_before: Names = ()  # the tip of the branch before a push
     base_commit: Names = ()  # a commit of a pull request's target
-    started_at: Names = ()
-    outcome: Names = ()
+    started_at: Names = ()  # ISO 8601, or seconds or milliseconds since the epoch
+    outcome: Names = ()  # translated by OUTCOMES and UNFINISHED; or an exit code
     os: Names = ()
-    fork: Names = ()  # set, and not "false": from a fork
-    fork_pairs: tuple[tuple[str, str], ...] = ()  # two repositories that differ: from a fork
-    tells_forks: bool = True  # if not, every pull request may be a stranger's
+    fork: Names = ()  # set, and not "false": the build is of a fork
+    fork_pairs: tuple[tuple[str, str], ...] = ()  # pairs of repositories; the build is of a fork if they differ
+    tells_forks: bool = True  # False: every pull request counts as one of a fork
 
 
+# Variables that a user sets; each takes precedence over the CI system's own.
 FEDSTEP_VARIABLES = CiVendor(
     name="generic",
     marks=("FEDSTEP_CI_RUN",),
@@ -54,7 +67,7 @@ FEDSTEP_VARIABLES = CiVendor(
 
 VENDORS = (
     CiVendor(
-        name="github",  # forks, Dependabot and the commit before are told by the event file alone
+        name="github",  # forks, Dependabot and the commit before a push are in the event file only
         marks=("GITHUB_ACTIONS",),
         run=("GITHUB_RUN_ID",),
         attempt=("GITHUB_RUN_ATTEMPT",),
@@ -218,9 +231,10 @@ VENDORS = (
         os=("DRONE_STAGE_OS",),
         tells_forks=False,
     ),
-    CiVendor(name="generic", marks=("CI",), run=()),  # any other
+    CiVendor(name="generic", marks=("CI",), run=()),  # any other; stays last
 )
 
+# What started a build, as the systems name it, and the value of `CiRun.event`; any other word is "other".
 EVENTS = {
     word: event
     for event, words in {
@@ -233,6 +247,7 @@ EVENTS = {
     }.items()
     for word in words.split()
 }
+# How the systems' words for a job's result translate.
 OUTCOMES = {
     word: outcome
     for outcome, words in {
@@ -242,6 +257,7 @@ OUTCOMES = {
     }.items()
     for word in words.split()
 }
+# Words for jobs without a result, and why.
 UNFINISHED = {
     "cancelled": "the job was cancelled",
     "canceled": "the job was cancelled",

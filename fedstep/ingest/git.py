@@ -1,4 +1,4 @@
-"""What changed, as git tells it: in the commit that was built, and in what is about to be pushed."""
+"""Read from git what changed: in the commit that is built (`read_change`), and before a push (`read_outgoing`)."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ from fedstep.types import Change, CiRun, FileChange, Unavailable
 
 
 class Commit(NamedTuple):
-    """A commit object; `parents` counts those it names, also where a shallow clone does not have them."""
+    """A commit object; `parents` is the number that it names, also where a shallow clone does not have them."""
 
     oid: str
     tree: str
@@ -28,15 +28,15 @@ class Commit(NamedTuple):
 
 
 class Status(NamedTuple):
-    """The work tree: whether tracked files differ from HEAD, what is untracked, whether an upstream is there."""
+    """The state of the work tree."""
 
-    modified: bool
+    modified: bool  # tracked files differ from HEAD
     untracked: tuple[str, ...]
-    upstream: bool
+    upstream: bool  # the branch has one
 
 
 def parse_numstat(out: bytes) -> tuple[FileChange, ...]:
-    r"""The files of `git diff --numstat -z`; what is no such line is passed over.
+    r"""Return the files of `git diff --numstat -z`; other lines are ignored.
 
     >>> parse_numstat(b"3\t1\ta.py\x00-\t-\t\x00old.png\x00new.png\x00")[1]
     FileChange(path='new.png', added=0, deleted=0, renamed_from='old.png')
@@ -54,17 +54,17 @@ def parse_numstat(out: bytes) -> tuple[FileChange, ...]:
 
 
 def parse_status(out: bytes) -> Status:
-    """The answer of `git status --porcelain=v2 -z --branch --no-renames`."""
+    """Parse the output of `git status --porcelain=v2 -z --branch --no-renames`."""
     entries = out.split(b"\0")
     untracked = tuple(_name(entry[2:]) for entry in entries if entry.startswith(b"? "))
     modified = any(entry[:2] in (b"1 ", b"2 ", b"u ") for entry in entries)
     return Status(modified, untracked, any(entry.startswith(b"# branch.ab ") for entry in entries))
 
 
-def parse_objects(asked: Sequence[str], out: bytes) -> dict[str, Commit]:
-    """Asked name -> commit, from `git cat-file --batch`, which answers in order and skips nothing."""
-    found, at = {}, 0
-    for name in asked:
+def parse_objects(revisions: Sequence[str], out: bytes) -> dict[str, Commit]:
+    """Return the commit of each revision, from the output of `git cat-file --batch`, which is in the same order."""
+    commits, at = {}, 0
+    for name in revisions:
         end = out.find(b"\n", at)
         if end < 0:
             break
@@ -73,13 +73,13 @@ def parse_objects(asked: Sequence[str], out: bytes) -> dict[str, Commit]:
             continue
         size = int(header[2])
         if header[1] == b"commit":
-            found[name] = _commit(header[0], out[at : at + size])
+            commits[name] = _commit(header[0], out[at : at + size])
         at += size + 1
-    return found
+    return commits
 
 
 def parse_names(out: bytes) -> tuple[str, ...]:
-    """The paths of a `-z` list."""
+    """Return the paths of a list that `-z` separates."""
     return tuple(_name(name) for name in out.split(b"\0") if name)
 
 
@@ -92,7 +92,7 @@ def _commit(oid: bytes, body: bytes) -> Commit:
 
 
 def _name(raw: bytes) -> str:
-    # A path is bytes to git. Escaped, not replaced: two odd paths stay two paths, and any sink can encode them.
+    # A path is bytes to git. Escaped, not replaced, so that two undecodable paths stay different and can be encoded.
     return raw.decode("utf-8", "backslashreplace")
 
 
@@ -103,7 +103,7 @@ def _lines(count: bytes) -> int:
 IsReport: TypeAlias = Callable[[str], bool]  # of a path from the root of the work tree
 
 FILE_LIMIT = 5_000
-_COUNTED_FILES = 200  # untracked files whose lines are counted, and how much of each
+_COUNTED_FILES = 200  # untracked files whose lines are counted, up to _COUNTED_BYTES of each
 _COUNTED_BYTES = 256 * 1024
 _DIFF = (
     *("diff", "--numstat", "-z", "-M", "-l400", "--no-ext-diff", "--no-textconv"),
@@ -143,32 +143,32 @@ _NO_DIFF = _Diff("", ())
 
 
 def read_change(root: str, ci: CiRun, run: Run = run_git) -> Change | Unavailable:
-    """The change that the checked-out commit brings: what a running or finished build tests.
+    """Return the change of the checked-out commit, which a running or finished build tests.
 
-    Compared with the merge-base with a pull request's target, else with the tip before the push, else with the first
-    parent, else (a root commit) with nothing. `commit` and `tree` are "" where tracked files were modified.
+    It is compared with the merge-base with a pull request's target, else with the tip before the push, else with the
+    first parent, else (a root commit) with nothing. `commit` and `tree` are "" where tracked files were modified.
     """
     return start_change(root, ci, run)()
 
 
 def start_change(root: str, ci: CiRun, run: Run = run_git) -> Callable[[], Change | Unavailable]:
-    """`read_change` in two steps: git starts now, the call that comes back waits for it."""
+    """Start git and return a function that waits for it and returns what `read_change` returns."""
     top = repository_root(root)
     if not top:
         return lambda: _NOT_A_WORK_TREE
     git = GitRunner(top, run)
-    told = _told_bases(top, ci)
-    asked = ("HEAD", "HEAD^1", *told)
+    base_labels = _bases_from_ci(top, ci)
+    revisions = ("HEAD", "HEAD^1", *base_labels)
     status = git.start(*_STATUS, "--untracked-files=no")
-    objects = git.start("cat-file", "--batch", stdin=_batch(asked))
-    return lambda: _built(git, ci, told, status(), parse_objects(asked, objects().out))
+    objects = git.start("cat-file", "--batch", stdin=_batch(revisions))
+    return lambda: _make_built_change(git, ci, base_labels, status(), parse_objects(revisions, objects().out))
 
 
 def read_outgoing(root: str, run: Run = run_git, is_report: IsReport = lambda _: False) -> Change | Unavailable:
-    """The work tree, untracked files included, against its upstream, else the default branch, else HEAD.
+    """Return the change of the work tree against its upstream, else the default branch, else HEAD, before a push.
 
-    For a prediction before a push. `commit` and `tree` are "" unless the work tree is clean. Untracked files of which
-    `is_report` is true count as nothing: tests wrote them, and nobody pushes them.
+    Untracked files are included, except those for which `is_report` is true: tests wrote them. `commit` and `tree`
+    are "" unless the work tree is clean.
     """
     return start_outgoing(root, run, is_report)()
 
@@ -176,54 +176,54 @@ def read_outgoing(root: str, run: Run = run_git, is_report: IsReport = lambda _:
 def start_outgoing(
     root: str, run: Run = run_git, is_report: IsReport = lambda _: False
 ) -> Callable[[], Change | Unavailable]:
-    """`read_outgoing` in two steps: three git processes start now, the call that comes back waits for them."""
+    """Start three git processes and return a function that waits for them and returns what `read_outgoing` returns."""
     top = repository_root(root)
     if not top:
         return lambda: _NOT_A_WORK_TREE
     git = GitRunner(top, run)
-    asked = ("HEAD", *_DEFAULT_BRANCHES)
-    # A guess that is most often right; then nothing more is asked. It goes first because it takes longest.
+    revisions = ("HEAD", *_DEFAULT_BRANCHES)
+    # The comparison that is most often right, and then the only one. It starts first because it takes longest.
     guess = git.start(*_DIFF, "--merge-base", "@{upstream}", "--")
     status = git.start(*_STATUS, "--untracked-files=all")
-    objects = git.start("cat-file", "--batch", stdin=_batch(asked))
-    return lambda: _outgoing(git, status(), parse_objects(asked, objects().out), guess(), is_report)
+    objects = git.start("cat-file", "--batch", stdin=_batch(revisions))
+    return lambda: _make_outgoing_change(git, status(), parse_objects(revisions, objects().out), guess(), is_report)
 
 
 def list_files(root: str, run: Run = run_git) -> tuple[str, ...] | Unavailable:
-    """The tracked files relative to `root`, "/" between folders: what a `SourceIndex` is made of."""
+    """Return the tracked files relative to `root`, "/" between folders, for a `SourceIndex`."""
     ran = GitRunner(root, run).start("ls-files", "-z", "--cached")()
     return parse_names(ran.out) if ran.code == 0 else explain_failure(ran, root)
 
 
-def _built(
-    git: GitRunner, ci: CiRun, told: dict[str, str], status: GitResult, found: dict[str, Commit]
+def _make_built_change(
+    git: GitRunner, ci: CiRun, base_labels: dict[str, str], status: GitResult, commits: dict[str, Commit]
 ) -> Change | Unavailable:
     if status.code != 0:
         return explain_failure(status, git.root)
-    if "HEAD" not in found:
+    if "HEAD" not in commits:
         return Unavailable("the repository has no commit yet")
-    head = found["HEAD"]
-    bases = [_Base(found[name].oid, label) for name, label in told.items() if name in found]
+    head = commits["HEAD"]
+    bases = [_Base(commits[name].oid, label) for name, label in base_labels.items() if name in commits]
     diff = _compare(git, bases, head.oid)
     if not diff.base:
-        diff = _against_parent(git, head, found.get("HEAD^1"))
+        diff = _against_parent(git, head, commits.get("HEAD^1"))
     modified = parse_status(status.out).modified
-    notices = [_reach_notice(git.root, ci, told, diff, head)]
+    notices = [_reach_notice(git.root, ci, base_labels, diff, head)]
     notices += ["tracked files were modified: no evidence about the commit"] if modified else []
-    return _change(head, not modified, diff, notices)
+    return _make_change(head, not modified, diff, notices)
 
 
-def _outgoing(
-    git: GitRunner, status: GitResult, found: dict[str, Commit], guess: GitResult, is_report: IsReport
+def _make_outgoing_change(
+    git: GitRunner, status: GitResult, commits: dict[str, Commit], guess: GitResult, is_report: IsReport
 ) -> Change | Unavailable:
     if status.code != 0:
         return explain_failure(status, git.root)
-    seen = parse_status(status.out)
-    untracked = tuple(path for path in seen.untracked if not is_report(path))
+    work_tree = parse_status(status.out)
+    untracked = tuple(path for path in work_tree.untracked if not is_report(path))
     if guess.code == 0:
         diff = _Diff("merge-base with upstream", parse_numstat(guess.out))
     else:
-        diff = _against_default(git, found, seen.upstream)
+        diff = _against_default(git, commits, work_tree.upstream)
     if not diff.base:
         return explain_failure(guess, git.root)
     room = max(0, FILE_LIMIT - len(diff.files))
@@ -232,11 +232,11 @@ def _outgoing(
     notices = [f"{left_out} untracked files left out"] if left_out else []
     if diff.base == "HEAD" and is_shallow(git.root):
         notices.append("shallow clone, compared with HEAD only; run git fetch --unshallow")
-    clean = not seen.modified and not untracked
-    return _change(found.get("HEAD"), clean, _Diff(diff.base, diff.files + added), notices)
+    clean = not work_tree.modified and not untracked
+    return _make_change(commits.get("HEAD"), clean, _Diff(diff.base, diff.files + added), notices)
 
 
-def _change(head: Commit | None, clean: bool, diff: _Diff, notices: list[str]) -> Change:
+def _make_change(head: Commit | None, clean: bool, diff: _Diff, notices: list[str]) -> Change:
     excess = len(diff.files) - FILE_LIMIT
     if excess > 0:
         notices = [*notices, f"{FILE_LIMIT} of {len(diff.files)} changed files were read"]
@@ -259,12 +259,12 @@ def _against_parent(git: GitRunner, head: Commit, parent: Commit | None) -> _Dif
     return _Diff("nothing: a root commit", parse_numstat(ran.out)) if ran.code == 0 else _NO_DIFF
 
 
-def _against_default(git: GitRunner, found: dict[str, Commit], upstream: bool) -> _Diff:
-    if "HEAD" not in found:
+def _against_default(git: GitRunner, commits: dict[str, Commit], upstream: bool) -> _Diff:
+    if "HEAD" not in commits:
         return _first_commit(git)
     bases = [_Base("@{upstream}", "merge-base with upstream")] if upstream else []
     bases += [
-        _Base(found[ref].oid, f"merge-base with {name}") for ref, name in _DEFAULT_BRANCHES.items() if ref in found
+        _Base(commits[ref].oid, f"merge-base with {name}") for ref, name in _DEFAULT_BRANCHES.items() if ref in commits
     ]
     return _compare(git, [*bases, _Base("HEAD", "HEAD")])
 
@@ -278,7 +278,7 @@ def _first_commit(git: GitRunner) -> _Diff:
 
 
 def _compare(git: GitRunner, bases: Iterable[_Base], *target: str) -> _Diff:
-    """From the first base that shares history with the target commit, or with HEAD and the work tree on top."""
+    """Return the diff from the first base that shares history with `target`, or without one with the work tree."""
     for base in bases:
         ran = git.start(*_DIFF, "--merge-base", base.commit, *target, "--")()
         if ran.code != 0:  # several merge-bases, or a git before 2.30
@@ -295,8 +295,8 @@ def _compare_with_ancestor(git: GitRunner, base: _Base, target: tuple[str, ...])
     return git.start(*_DIFF, ancestor.out.decode("ascii", "replace").strip(), *target, "--")()
 
 
-def _told_bases(root: str, ci: CiRun) -> dict[str, str]:
-    """Revision -> label, best first: what the CI's variables say the build is to be compared with."""
+def _bases_from_ci(root: str, ci: CiRun) -> dict[str, str]:
+    """Return the revisions to compare with that the CI's variables name, with their labels, best first."""
     target = ci.base_branch if ci.base_branch.isprintable() and " " not in ci.base_branch else ""
     if not target:
         return {ci.commit_before: "commit before the push"} if ci.commit_before.isalnum() else {}
@@ -309,15 +309,15 @@ def _told_bases(root: str, ci: CiRun) -> dict[str, str]:
     return {revision: label for revision, label in bases.items() if revision}
 
 
-def _reach_notice(root: str, ci: CiRun, told: dict[str, str], diff: _Diff, head: Commit) -> str:
-    whole = diff.base in told.values() or diff.base.startswith("nothing")
-    exact = diff.base == "first parent" and (not told or (ci.base_branch != "" and head.parents > 1))
+def _reach_notice(root: str, ci: CiRun, base_labels: dict[str, str], diff: _Diff, head: Commit) -> str:
+    whole = diff.base in base_labels.values() or diff.base.startswith("nothing")
+    exact = diff.base == "first parent" and (not base_labels or (ci.base_branch != "" and head.parents > 1))
     if whole or exact:
         return ""
     effect = "compared with the first parent only" if diff.base else "the change cannot be seen"
     if is_shallow(root):
         return f"shallow clone, {effect}; {_DEEPER.get(ci.vendor, 'clone with full history')}"
-    return f"{next(iter(told.values()), 'the base')} not found, {effect}; fetch it before this step"
+    return f"{next(iter(base_labels.values()), 'the base')} not found, {effect}; fetch it before this step"
 
 
 def _untracked(root: str, paths: tuple[str, ...]) -> Iterable[FileChange]:
@@ -326,7 +326,7 @@ def _untracked(root: str, paths: tuple[str, ...]) -> Iterable[FileChange]:
 
 
 def _line_count(path: str) -> int:
-    """Lines of a regular text file, 0 for any other; links, pipes and devices are not opened."""
+    """Return the number of lines of a regular text file, 0 for any other; links, pipes and devices are not opened."""
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             return 0

@@ -1,4 +1,7 @@
-"""Running git without letting a repository run anything, write anything or fetch anything."""
+"""Run git so that a repository cannot make it run, write or fetch anything (`run_git`, `GitRunner`).
+
+`run_remote_git` may contact a remote, but asks no questions.
+"""
 
 import os
 import re
@@ -13,9 +16,9 @@ from fedstep.types import Unavailable
 
 SECONDS_EACH = 5.0
 SECONDS_TOTAL = 10.0
-_NOT_INSTALLED, _TIMED_OUT = 127, 124
+NOT_INSTALLED, TIMED_OUT = 127, 124  # exit codes that GitResult uses where git has none
 _FETCH_LIMIT = 256 * 1024
-_LEAST_PATIENCE = 0.2  # an early-started process that is done is still collected after a late call
+_MIN_WAIT = 0.2  # seconds; a finished process is still collected when its caller comes after the deadline
 
 # The command line outranks every configuration file, so a repository cannot turn these back on.
 _SAFE_OPTIONS = (
@@ -28,7 +31,7 @@ _SAFE_OPTIONS = (
     *("-c", "submodule.recurse=false"),
     *("-c", "safe.bareRepository=explicit"),
 )
-# Set by git for its hooks: they would point a `fedstep predict` in a pre-push hook at another place.
+# Set by git for its hooks; they would make `fedstep predict` in a pre-push hook read another repository.
 _HOOK_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_EXTERNAL_DIFF", "GIT_NAMESPACE")
 _SAFE_VARIABLES = {
     "LC_ALL": "C",
@@ -40,7 +43,7 @@ _SAFE_VARIABLES = {
 
 
 class GitResult(NamedTuple):
-    """What one git process said."""
+    """Exit code and output of one git process."""
 
     code: int
     out: bytes = b""
@@ -48,13 +51,13 @@ class GitResult(NamedTuple):
 
 
 Run = Callable[[str, tuple[str, ...], bytes, float], Callable[[], GitResult]]
-"""(folder, arguments, standard input, seconds allowed) -> a call that waits for the process just started."""
+"""(folder, arguments, standard input, seconds allowed) -> a function that waits for the process just started."""
 
 
 def run_git(
     root: str, arguments: tuple[str, ...], stdin: bytes = b"", seconds: float = SECONDS_EACH
 ) -> Callable[[], GitResult]:
-    """Start `git` in `root`; the call that comes back waits for its end, at most until `seconds` after the start."""
+    """Start `git` in `root` and return a function that waits for its end, at most `seconds` after the start."""
     deadline = time.monotonic() + seconds
     try:
         process = subprocess.Popen(
@@ -65,21 +68,21 @@ def run_git(
             env=safe_environment(os.environ),
         )
     except (OSError, ValueError) as error:
-        ran = GitResult(_NOT_INSTALLED, b"", str(error))
+        ran = GitResult(NOT_INSTALLED, b"", str(error))
         return lambda: ran
     _feed(process, stdin)
     return lambda: _collect(process, deadline)
 
 
 def git_command(root: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
-    """The words that run git in `root` with nothing of the repository's own in the way."""
+    """Return the command line that runs git in `root` without the repository's hooks and programs."""
     return ("git", *_SAFE_OPTIONS, "-C", root, *arguments)
 
 
 def safe_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables for a git that asks nothing, fetches nothing and stays in the folder it is told."""
-    kept = {k: v for k, v in variables.items() if k not in _HOOK_VARIABLES and not k.startswith("GIT_TRACE")}
-    return kept | _SAFE_VARIABLES
+    """Return the environment of a git that asks nothing, fetches nothing and stays in the folder that it is given."""
+    allowed = {k: v for k, v in variables.items() if k not in _HOOK_VARIABLES and not k.startswith("GIT_TRACE")}
+    return allowed | _SAFE_VARIABLES
 
 
 def _feed(process: subprocess.Popen[bytes], stdin: bytes) -> None:
@@ -95,11 +98,11 @@ def _feed(process: subprocess.Popen[bytes], stdin: bytes) -> None:
 
 def _collect(process: subprocess.Popen[bytes], deadline: float) -> GitResult:
     try:
-        out, err = process.communicate(timeout=max(_LEAST_PATIENCE, deadline - time.monotonic()))
+        out, err = process.communicate(timeout=max(_MIN_WAIT, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-        return GitResult(_TIMED_OUT, b"", "timeout")
+        return GitResult(TIMED_OUT, b"", "timeout")
     return GitResult(process.returncode, out, err.decode("utf-8", "replace"))
 
 
@@ -112,18 +115,18 @@ class GitRunner:
         self._deadline = time.monotonic() + seconds
 
     def start(self, *arguments: str, stdin: bytes = b"") -> Callable[[], GitResult]:
-        """Start one git process; the call that comes back waits for it."""
+        """Start one git process and return a function that waits for it."""
         seconds = min(SECONDS_EACH, self._deadline - time.monotonic())
         if seconds <= 0:
-            return lambda: GitResult(_TIMED_OUT, b"", "timeout")
+            return lambda: GitResult(TIMED_OUT, b"", "timeout")
         return self._run(self.root, arguments, stdin, seconds)
 
 
 def explain_failure(ran: GitResult, root: str) -> Unavailable:
-    """Why git gave no answer, and what to do about it."""
-    if ran.code == _NOT_INSTALLED:
+    """Return why git failed, and what to do about it."""
+    if ran.code == NOT_INSTALLED:
         return Unavailable("git is not installed or not on the PATH")
-    if ran.code == _TIMED_OUT:
+    if ran.code == TIMED_OUT:
         return Unavailable(f"git did not answer within {SECONDS_EACH:g} s")
     if "dubious ownership" in ran.err or "unsafe repository" in ran.err:
         return Unavailable(
@@ -136,7 +139,7 @@ def explain_failure(ran: GitResult, root: str) -> Unavailable:
 
 
 def repository_root(start: str) -> str:
-    """The nearest folder at or above `start` that holds `.git` (a folder, or a file in worktrees), else ""."""
+    """Return the nearest folder at or above `start` that has `.git` (a folder, or a file in worktrees), else ""."""
     folder = os.path.abspath(start)
     while True:
         if os.path.exists(folder + "/.git"):
@@ -148,18 +151,18 @@ def repository_root(start: str) -> str:
 
 
 def is_shallow(root: str) -> bool:
-    """Whether the history of the clone at `root` is cut off, told by a file and not by another process."""
+    """Tell whether the clone at `root` is shallow, from a file of git, without a process."""
     return os.path.exists(common_folder(root) + "/shallow")
 
 
 def common_folder(root: str) -> str:
-    """The folder of git that all worktrees of a repository share: objects, refs and configuration."""
+    """Return the folder of git that all worktrees of a repository share: objects, refs and configuration."""
     folder = _git_folder(root)
     return os.path.normpath(os.path.join(folder, _first_line(folder + "/commondir")))
 
 
 def fetched_commit(root: str, branch: str) -> str:
-    """The commit of `branch` in the last `git fetch`, where clones keep no remote branches; "" if it is not there."""
+    """Return the commit of `branch` in the last `git fetch`, for clones without remote branches; "" if unknown."""
     try:
         with open(_git_folder(root) + "/FETCH_HEAD", encoding="utf-8", errors="replace") as file:
             lines = file.read(_FETCH_LIMIT).splitlines()
@@ -181,8 +184,7 @@ def _first_line(path: str) -> str:
         return ""
 
 
-NOT_INSTALLED, TIMED_OUT = 127, 124
-_PATIENCE = 0.3  # seconds between asking a process to end and ending it
+_TERMINATION_SECONDS = 0.3  # between SIGTERM and SIGKILL
 _OPTIONS = (
     *("-c", "gc.auto=0"),
     *("-c", "maintenance.auto=false"),
@@ -190,7 +192,7 @@ _OPTIONS = (
     *("-c", "push.gpgSign=false"),
     *("-c", "push.recurseSubmodules=no"),
 )
-_FREED = ("GIT_ALLOW_PROTOCOL", "GIT_NO_LAZY_FETCH")  # taken away from every other git of ours
+_NETWORK_VARIABLES = ("GIT_ALLOW_PROTOCOL", "GIT_NO_LAZY_FETCH")  # set to forbid it for every other git process
 _NO_QUESTIONS = {"SSH_ASKPASS_REQUIRE": "never", "GCM_INTERACTIVE": "never"}
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 
@@ -198,7 +200,7 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 def run_remote_git(
     root: str, arguments: tuple[str, ...], seconds: float, more: Mapping[str, str] | None = None
 ) -> GitResult:
-    """What `git` said that may reach a remote, or that it was ended after so many seconds."""
+    """Run a git command that may contact a remote; it is terminated, with the code TIMED_OUT, after `seconds`."""
     try:
         process = subprocess.Popen(
             git_command(root, (*_OPTIONS, *arguments)),
@@ -206,7 +208,7 @@ def run_remote_git(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=_environment(os.environ) | dict(more or {}),
-            # A session of its own: ssh finds no terminal to ask on, and all that git started can be ended with it.
+            # In a session of its own, ssh finds no terminal to ask on, and git's child processes can be terminated.
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
@@ -214,32 +216,32 @@ def run_remote_git(
     try:
         out, err = process.communicate(timeout=max(0.0, seconds))
     except subprocess.TimeoutExpired:
-        _end(process)
+        _terminate(process)
         return GitResult(TIMED_OUT, b"", "timeout")
     except BaseException:
-        _end(process)
+        _terminate(process)
         raise
     return GitResult(process.returncode, out, err.decode("utf-8", "replace"))
 
 
 def summarize_error(ran: GitResult) -> str:
-    """The last line that git said, short, printable and without a password in an address."""
+    """Return git's error line, short, printable and without passwords in URLs."""
     lines = [line for line in ran.err.splitlines() if line.strip() and not line.startswith("hint:")]
-    words = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "")
-    shown = "".join(letter if letter.isprintable() else "?" for letter in words.strip()[:200])
-    return _CREDENTIALS.sub("", shown) or f"exit code {ran.code}"
+    error_line = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "")
+    printable = "".join(letter if letter.isprintable() else "?" for letter in error_line.strip()[:200])
+    return _CREDENTIALS.sub("", printable) or f"exit code {ran.code}"
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:
-    safe = {name: value for name, value in safe_environment(variables).items() if name not in _FREED}
-    return safe | {name: variables[name] for name in _FREED if name in variables} | _NO_QUESTIONS
+    safe = {name: value for name, value in safe_environment(variables).items() if name not in _NETWORK_VARIABLES}
+    return safe | {name: variables[name] for name in _NETWORK_VARIABLES if name in variables} | _NO_QUESTIONS
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End the process and all that it started; asked first, because git then takes its locks away."""
-    for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
+def _terminate(process: "subprocess.Popen[bytes]") -> None:
+    """Terminate the process and its children; by SIGTERM first, on which git removes its locks."""
+    for signal_number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
         with suppress(OSError):
-            os.killpg(process.pid, number) if hasattr(os, "killpg") else process.kill()
+            os.killpg(process.pid, signal_number) if hasattr(os, "killpg") else process.kill()
         with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=_PATIENCE)
+            process.communicate(timeout=_TERMINATION_SECONDS)
             return

@@ -1,4 +1,4 @@
-"""The mute list of a repository, `.fedstep-mutes.toml`: failures that somebody has taken over until a date."""
+"""The mute list of a repository, `.fedstep-mutes.toml`: known failures, each with an owner and an end date."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -15,16 +15,16 @@ EXAMPLE = 'Write [[mute]] with test = "...", owner = "...", reason = "..." and u
 
 
 class Mute(NamedTuple):
-    """One entry that counts: whose failures, who looks after them, why, and the last day on which it counts."""
+    """One entry of the mute list."""
 
     test: str  # identity or pattern: * and ? match any characters
     owner: str
     reason: str
-    until: str  # ISO date
+    until: str  # ISO date: the last day on which the entry is valid
 
 
 class Mutes(NamedTuple):
-    """The entries that count today, and one sentence for each that does not."""
+    """The entries that are valid today, and one sentence for each that is not."""
 
     entries: tuple[Mute, ...] = ()
     complaints: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class MuteList(NamedTuple):
 
 
 def read_mutes(root: str, today: str) -> MuteList:
-    """The mute list at the repository root, empty where there is none; the error of a file that cannot be used."""
+    """Return the mute list at the repository root, empty where there is none, with the error of an unusable file."""
     try:
         with open(os.path.join(root, MUTES_FILE), "rb") as file:
             content = file.read(LARGEST_FILE + 1)
@@ -53,11 +53,11 @@ def read_mutes(root: str, today: str) -> MuteList:
 
 
 def parse_mutes(content: bytes, today: str) -> Mutes:
-    """The entries of a mute list. `today` is an ISO date. Raises InputError for what is no list of entries.
+    """Return the entries of a mute list; `today` is an ISO date. Raise InputError for another kind of file.
 
-    An entry counts when it names a test, an owner, a reason and a date, up to and with that date.
+    An entry is valid if it names a test, an owner, a reason and a date that is not over.
     """
-    import tomllib  # 15 ms, for those who have a list
+    import tomllib  # 15 ms, which only projects with a mute list pay
 
     if len(content) > LARGEST_FILE:
         raise InputError(
@@ -70,14 +70,17 @@ def parse_mutes(content: bytes, today: str) -> Mutes:
     listed = table.get("mute", [])
     if set(table) - {"mute"} or not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
         raise InputError(f"{MUTES_FILE} is no list of [[mute]] tables, nothing is muted", EXAMPLE)
-    entries = [(number, _entry(item), _unknown(item)) for number, item in enumerate(listed, 1)]
-    complaints = tuple(_complaint(number, mute, unknown, today) for number, mute, unknown in entries)
-    counting = (mute for (_, mute, _), said in zip(entries, complaints, strict=True) if not said)
-    return Mutes(tuple(counting), tuple(filter(None, complaints)))
+    mutes = [_parse_entry(item) for item in listed]
+    complaints = [
+        _find_complaint(position, mute, _unknown_keys(item), today)
+        for position, (mute, item) in enumerate(zip(mutes, listed, strict=True), 1)
+    ]
+    valid = (mute for mute, complaint in zip(mutes, complaints, strict=True) if not complaint)
+    return Mutes(tuple(valid), tuple(filter(None, complaints)))
 
 
 def find_mute(test: str, mutes: Mutes) -> tuple[Mute, ...]:
-    """The first entry that names this test, by its identity or by a pattern; none where no entry does.
+    """Return the first entry that matches this test's identity, alone in a tuple; an empty tuple where none does.
 
     >>> find_mute("shop.CartTest#pays", Mutes((Mute("shop.*#pays", "ada", "#7", "2030-12-31"),)))[0].owner
     'ada'
@@ -86,33 +89,33 @@ def find_mute(test: str, mutes: Mutes) -> tuple[Mute, ...]:
 
 
 def _pattern(text: str) -> str:
-    """Brackets are letters here: parameters of a test stand in them, and no set of characters."""
+    """Return the pattern with brackets escaped: they enclose a test's parameters, not a set of characters."""
     return text.replace("[", "[[]")
 
 
-def _entry(item: Mapping[str, object]) -> Mute:
-    """What is written; "" for what is not there or of another type. TOML has dates of its own."""
+def _parse_entry(item: Mapping[str, object]) -> Mute:
+    """Return the entry with "" for what is missing or of another type. A date may be a TOML date or a string."""
     until = item.get("until")
-    day = until.isoformat()[:10] if isinstance(until, date | datetime) else _day(until)
+    day = until.isoformat()[:10] if isinstance(until, date | datetime) else _parse_day(until)
     test, owner, reason = (str(item[key]).strip() if isinstance(item.get(key), str) else "" for key in KEYS[:3])
     return Mute(test, owner, reason, day)
 
 
-def _day(text: object) -> str:
+def _parse_day(text: object) -> str:
     try:
         return date.fromisoformat(text).isoformat() if isinstance(text, str) else ""
     except ValueError:
         return ""
 
 
-def _unknown(item: Mapping[str, object]) -> str:
+def _unknown_keys(item: Mapping[str, object]) -> str:
     return ", ".join(sorted(set(item) - set(KEYS)))
 
 
-def _complaint(number: int, mute: Mute, unknown: str, today: str) -> str:
-    """Why an entry does not count; "" when it does."""
-    whose = f" of {mute.owner}" if mute.owner else ""
-    entry = f"{MUTES_FILE}: entry {number}, {mute.test or 'without a test'}{whose},"
+def _find_complaint(position: int, mute: Mute, unknown: str, today: str) -> str:
+    """Return why an entry is not valid; "" when it is."""
+    owner = f" of {mute.owner}" if mute.owner else ""
+    entry = f"{MUTES_FILE}: entry {position}, {mute.test or 'without a test'}{owner},"
     missing = ", ".join(_missing(mute))
     if missing or unknown:
         wrong = f"it has no {missing}" if missing else f"it has the unknown key {unknown}"

@@ -268,19 +268,19 @@ class TestImport:
         build(home, *range(1, BATCH + 1))
         learn(home, KEPT)
         home.write("summary.json", b"damaged")
-        lessons = BackfillTrainer(home, KEPT)
-        lessons.finish()
-        lessons.store(500)
+        trainer = BackfillTrainer(home, KEPT)
+        trainer.finish()
+        trainer.save(500)
         assert (len(updates(home)), unsent(home)) == (1, set())
 
     def test_interrupted_import_leaves_no_example_to_send_twice(self, home):
         """An import that is interrupted while it learns again has no example left to send twice."""
         build(home, *range(2, BATCH + 2))
         learn(home, KEPT)
-        lessons = BackfillTrainer(home, KEPT)
-        assert lessons.learn(evidence(1)), "before all others: they are learned again after it"
-        lessons.finish_again()
-        lessons.store(500)
+        trainer = BackfillTrainer(home, KEPT)
+        assert trainer.learn(evidence(1)), "before all others: they are learned again after it"
+        trainer.finish_relearning()
+        trainer.save(500)
         learn(home, KEPT)
         assert unsent(home) == {names(home)[0]}
 

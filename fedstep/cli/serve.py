@@ -1,71 +1,277 @@
-"""The aggregator's side."""
+"""Commands that run an aggregator and show the versions in its store."""
 
 import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass
+from functools import partial, wraps
+from ipaddress import ip_network
 from math import isnan
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from fedstep.cli.options import STORE, Options, combine, explicit_options, option
+from fedstep.cli.options import STORE, combine, explicit_options, option
 from fedstep.cli.output import echo_result, echo_warnings
-from fedstep.cli.server_admin import export, import_, token
-from fedstep.errors import MissingExtra, UsageError
+from fedstep.cli.server_admin import export, import_, missing_extra, token
+from fedstep.errors import UsageError
 from fedstep.federation.messages import MOST_NOISE, NOISE
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from fedstep.server.settings import Settings
+    from fedstep.server.mode import AggregationMode
+    from fedstep.server.oidc import Issuer
+    from fedstep.server.settings import Settings, Tls
     from fedstep.server.storage.store import Store
 
-MANY, LEVEL = click.IntRange(0), click.Choice(["debug", "info", "warning"])
-GUARDS = combine(
-    option("oidc", metavar="ISSUER", multiple=True, help="Accept its CI tokens: github, gitlab, NAME=URL,like=gitlab."),
-    option("audience", metavar="URL", default="", help="What CI tokens are made for: the URL that clients have."),
-    option("allow", metavar="PATTERN", multiple=True, help="Projects let in: github:acme/*, by ids github#123/*."),
-    option("private-model", is_flag=True, help="Reading the model needs a token, too."),
-    option("project-rate", type=MANY, default=60, show_default=True, help="Updates a minute of a project; 0: any."),
-    option("project-quota", type=MANY, default=2000, show_default=True, help="Updates a day of a project; 0: any."),
-    option("owner-rate", type=MANY, default=1200, show_default=True, help="Updates a minute of an owner; 0: any."),
-    option("owner-quota", type=MANY, default=100000, show_default=True, help="Updates a day of an owner; 0: any."),
-    option("tls-cert", metavar="FILE", default="", help="Certificate with its chain, in PEM: serve HTTPS."),
-    option("tls-key", metavar="FILE", default="", help="Its key, in PEM."),
-    option("proxy-headers", metavar="LIST", default="", help="Addresses of proxies whose headers are believed."),
-    option("log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the log."),
+COUNT, POSITIVE = click.IntRange(0), click.FloatRange(0, min_open=True)
+PRIVACY_TERMS = "privacy_delta", "privacy_releases", "privacy_days"
+
+AGGREGATION = combine(
     option(
-        "log-level", type=LEVEL, default="info", show_default=True, help="Least that is logged; debug: every update."
+        "buffer-size", type=click.IntRange(1), default=10, show_default=True, help="Number of updates per aggregation."
+    ),
+    option(
+        "max-wait",
+        type=click.FloatRange(0.1),
+        default=60.0,
+        show_default=True,
+        help="Maximum seconds to wait before aggregating a partial buffer.",
+    ),
+    option(
+        "min-projects",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Minimum number of distinct projects per aggregation.",
+    ),
+    option("from-zero", is_flag=True, help="Start with an empty model instead of the starter model."),
+    option("no-gate", is_flag=True, help="Make every candidate production without a trial; for demonstrations."),
+)
+SECURE_AGGREGATION = combine(
+    option(
+        "role",
+        type=click.Choice(["standalone", "leader", "helper"]),
+        default="standalone",
+        show_default=True,
+        help="Part in secure aggregation: one of two aggregators, or none.",
+    ),
+    option("peer", metavar="URL", default="", help="Address of the helper, for the leader."),
+    option(
+        "peer-token",
+        metavar="TOKEN",
+        default="",
+        help="Secret shared by leader and helper. Prefer FEDSTEP_PEER_TOKEN.",
+    ),
+    option(
+        "min-projects-per-sum",
+        type=click.IntRange(2),
+        default=5,
+        show_default=True,
+        help="Minimum number of projects in a sum, for leader and helper.",
+    ),
+    option(
+        "noise",
+        type=click.FloatRange(0, MOST_NOISE),
+        default=NOISE,
+        show_default=True,
+        help="Standard deviation of the noise in a sum, in units of a task's bound, for the leader.",
+    ),
+)
+PRIVACY = combine(
+    option(
+        "privacy-epsilon",
+        type=POSITIVE,
+        help="Epsilon of differential privacy per project and lifetime, such as 8. Default: no guarantee.",
+    ),
+    option("privacy-delta", type=POSITIVE, default=1e-6, show_default=True, help="Delta of the same guarantee."),
+    option(
+        "privacy-releases",
+        type=click.IntRange(1),
+        default=52,
+        show_default=True,
+        help="Maximum number of contributions per project and lifetime.",
+    ),
+    option(
+        "privacy-days",
+        type=POSITIVE,
+        default=7.0,
+        show_default=True,
+        help="Length of a contribution period in days; a project contributes once per period.",
+    ),
+)
+ACCESS = combine(
+    option(
+        "oidc",
+        metavar="ISSUER",
+        multiple=True,
+        help="Accept OIDC tokens of this CI: github, gitlab or NAME=URL,like=gitlab.",
+    ),
+    option("audience", metavar="URL", default="", help="Audience of CI tokens: the URL of this aggregator."),
+    option(
+        "allow",
+        metavar="PATTERN",
+        multiple=True,
+        help="Projects that may send, such as github:acme/* or, by ids, github#123/*.",
+    ),
+    option("private-model", is_flag=True, help="Require a token for reading the model, too."),
+    option(
+        "project-rate",
+        type=COUNT,
+        default=60,
+        show_default=True,
+        help="Maximum updates per project and minute; 0: any.",
+    ),
+    option(
+        "project-quota",
+        type=COUNT,
+        default=2000,
+        show_default=True,
+        help="Maximum updates per project and day; 0: any.",
+    ),
+    option(
+        "owner-rate", type=COUNT, default=1200, show_default=True, help="Maximum updates per owner and minute; 0: any."
+    ),
+    option(
+        "owner-quota", type=COUNT, default=100000, show_default=True, help="Maximum updates per owner and day; 0: any."
+    ),
+    option("tls-cert", metavar="FILE", default="", help="Certificate with its chain, in PEM; serve HTTPS with it."),
+    option("tls-key", metavar="FILE", default="", help="Private key of the certificate, in PEM."),
+    option(
+        "proxy-headers",
+        metavar="LIST",
+        default="",
+        help="Addresses of proxies whose X-Forwarded-For is trusted, comma-separated.",
+    ),
+    option(
+        "log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Format of the log."
+    ),
+    option(
+        "log-level",
+        type=click.Choice(["debug", "info", "warning"]),
+        default="info",
+        show_default=True,
+        help="Minimum log level; debug logs every update.",
     ),
 )
 
 
-def guards(given: Options) -> dict[str, Any]:
-    """The settings that these options mean, by name. Raises UsageError for some that cannot work."""
-    from fedstep.server.oidc import issuers_of
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """The options of `fedstep serve`, as the command line, the environment or a file gives them."""
+
+    host: str
+    port: int
+    store: str
+    tokens: str
+    buffer_size: int
+    max_wait: float
+    min_projects: int
+    from_zero: bool
+    no_gate: bool
+    role: str
+    peer: str
+    peer_token: str
+    min_projects_per_sum: int
+    noise: float
+    privacy_epsilon: float | None
+    privacy_delta: float
+    privacy_releases: int
+    privacy_days: float
+    oidc: tuple[str, ...]
+    audience: str
+    allow: tuple[str, ...]
+    private_model: bool
+    project_rate: int
+    project_quota: int
+    owner_rate: int
+    owner_quota: int
+    tls_cert: str
+    tls_key: str
+    proxy_headers: str
+    log_format: str
+    log_level: str
+
+
+def pass_options(function: Callable[[ServeOptions], int]) -> Callable[..., int]:
+    """Pass the options of a command to `function` as one value."""
+    make: Callable[..., ServeOptions] = ServeOptions
+
+    @wraps(function)
+    def call(**values: object) -> int:
+        return function(make(**values))
+
+    return call
+
+
+@click.command()
+@option("host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@option("port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="Port to listen on; 0: any free.")
+@STORE
+@option("tokens", metavar="LIST", default="", help="Accepted tokens, comma-separated. Prefer FEDSTEP_TOKENS.")
+@AGGREGATION
+@SECURE_AGGREGATION
+@PRIVACY
+@ACCESS
+@pass_options
+def serve(options: ServeOptions) -> int:
+    """Run the aggregator until Ctrl-C or SIGTERM.
+
+    \b
+    Example: fedstep serve --store sqlite:///fedstep.db
+    """
+    try:
+        from fedstep.server.run import serve as run_server
+    except ImportError as error:
+        raise missing_extra(error) from error
+    gc.enable()  # main turns it off, for the sake of commands that end soon
+    settings = _make_settings(options)
+    run_server(settings, lambda url: echo_warnings(f"aggregator on {url}, Ctrl-C stops it"), _app_factory(options))
+    return 0
+
+
+def _make_settings(options: ServeOptions) -> "Settings":
+    """Return the settings that the options mean. Raise UsageError for options that cannot work."""
+    from fedstep.federation.model_cache import load_starter_bytes
+    from fedstep.server.aggregation.policy import BufferPolicy
+    from fedstep.server.gate import Gate
     from fedstep.server.rate_limits import Allowances
+    from fedstep.server.settings import Settings
 
-    issuers = issuers_of(given["oidc"], given["allow"])
-    if bool(issuers) != bool(given["audience"]):
-        raise UsageError("--oidc and --audience need each other", "Give as --audience the URL that clients have.")
-    return {
-        "issuers": issuers,
-        "audience": given["audience"],
-        "allowances": Allowances.of(
-            (given["project_rate"], given["owner_rate"]), (given["project_quota"], given["owner_quota"])
-        ),
-        "private_model": given["private_model"],
-        "tls": _tls(given["tls_cert"], given["tls_key"]),
-        "proxies": _addresses(given["proxy_headers"]),
-        "log_format": given["log_format"],
-        "log_level": given["log_level"],
-    }
+    words = (word.strip() for word in options.tokens.split(","))
+    rates, quotas = (options.project_rate, options.owner_rate), (options.project_quota, options.owner_quota)
+    return Settings(
+        host=options.host,
+        port=options.port,
+        store=options.store,
+        tokens=tuple(word for word in words if word),
+        starter=b"" if options.from_zero else load_starter_bytes(),
+        folding=BufferPolicy(updates=options.buffer_size, seconds=options.max_wait, projects=options.min_projects),
+        gate=None if options.no_gate else Gate(),
+        issuers=_issuers(options),
+        audience=options.audience,
+        allowances=Allowances.of(rates, quotas),
+        private_model=options.private_model,
+        tls=_tls(options.tls_cert, options.tls_key),
+        proxies=_parse_addresses(options.proxy_headers),
+        mode=_mode(options),
+        log_format=options.log_format,
+        log_level=options.log_level,
+    )
 
 
-def _tls(certificate: str, key: str) -> Any:
+def _issuers(options: ServeOptions) -> "tuple[Issuer, ...]":
+    from fedstep.server.oidc import issuers_of
+
+    issuers = issuers_of(options.oidc, options.allow)
+    if bool(issuers) != bool(options.audience):
+        raise UsageError("--oidc and --audience need each other", "Give as --audience the URL that clients use.")
+    return issuers
+
+
+def _tls(certificate: str, key: str) -> "Tls | None":
     from fedstep.server.settings import Tls
 
     if bool(certificate) != bool(key):
@@ -73,153 +279,76 @@ def _tls(certificate: str, key: str) -> Any:
     return Tls(certificate, key) if certificate else None
 
 
-def _addresses(listed: str) -> tuple[str, ...]:
-    from ipaddress import ip_network
-
-    found = tuple(word.strip() for word in listed.split(",") if word.strip())
-    for address in found:
+def _parse_addresses(text: str) -> tuple[str, ...]:
+    addresses = tuple(word.strip() for word in text.split(",") if word.strip())
+    for address in addresses:
         try:
             ip_network(address)
         except ValueError as error:
             raise UsageError(
                 f"--proxy-headers has {address[:60]!r}, which is no address", "Give ones like 10.0.0.2 or 10.0.0.0/24."
             ) from error
-    return found
+    return addresses
 
 
-TERMS = "privacy_delta", "privacy_releases", "privacy_days"
-RANGE = click.FloatRange(0, min_open=True)
+def _mode(options: ServeOptions) -> "AggregationMode":
+    """Return how updates are aggregated. Raise UsageError for options that the mode would ignore."""
+    _check_mode_options(options)
+    if options.privacy_epsilon is not None:
+        from fedstep.federation.messages import PrivacyGuarantee
+        from fedstep.server.dp.private_step import DifferentialPrivacy
 
-PROMISING = combine(
-    option("privacy-epsilon", type=RANGE, help="Differential privacy: what a project reveals in its life; 8."),
-    option("privacy-delta", type=RANGE, default=1e-6, show_default=True, help="The chance that it reveals more."),
-    option(
-        "privacy-releases",
-        type=click.IntRange(1),
-        default=52,
-        show_default=True,
-        help="Batches a project contributes in its life.",
-    ),
-    option("privacy-days", type=RANGE, default=7.0, show_default=True, help="Days in which it contributes one."),
-)
+        terms = options.privacy_delta, options.privacy_releases, options.privacy_days
+        return DifferentialPrivacy(PrivacyGuarantee(options.privacy_epsilon, *terms))
+    if options.role == "leader":
+        from fedstep.server.secagg.secure_aggregation import SecureAggregation
+
+        return SecureAggregation(
+            options.peer,
+            options.peer_token.strip(),
+            min_projects=options.min_projects_per_sum,
+            noise=options.noise,
+        )
+    from fedstep.server.mode import PLAIN
+
+    return PLAIN
 
 
-def _check_privacy_terms() -> None:
-    """Raise UsageError where terms of a privacy guarantee were given: without an epsilon there is none."""
-    idle = explicit_options(*TERMS)
+def _check_mode_options(options: ServeOptions) -> None:
+    if options.role != "leader" and explicit_options("noise"):
+        raise UsageError(
+            f"--role {options.role} has no noise, and --noise would do nothing",
+            "Give it to the leader, or leave it out, in the environment and in files, too.",
+        )
+    if isnan(options.noise):
+        raise UsageError("--noise is not a number", f"Give one from 0 to {MOST_NOISE:g}.")
+    if options.privacy_epsilon is not None and options.role != "standalone":
+        raise UsageError(
+            f"--role {options.role} and --privacy-epsilon exclude each other: the noise of shares is not accounted for",
+            "Choose one of the two.",
+        )
+    idle = () if options.privacy_epsilon is not None else explicit_options(*PRIVACY_TERMS)
     if idle:
         raise UsageError(
-            f"without --privacy-epsilon nothing is promised, and {', '.join(idle)} would do nothing",
+            f"without --privacy-epsilon there is no guarantee, and {', '.join(idle)} would do nothing",
             "Give --privacy-epsilon, or leave these out, in the environment and in files, too.",
         )
 
 
-SHARING = combine(
-    option(
-        "role",
-        type=click.Choice(["alone", "leader", "helper"]),
-        default="alone",
-        show_default=True,
-        help="One of two that share updates between them.",
-    ),
-    option("peer", metavar="URL", default="", help="Of a leader: its helper."),
-    option("peer-token", metavar="TOKEN", default="", help="The same for both; keep it in FEDSTEP_PEER_TOKEN."),
-    option("fewest", type=click.IntRange(2), default=5, show_default=True, help="Projects in a sum, at least."),
-    option(
-        "noise",
-        type=click.FloatRange(0, MOST_NOISE),
-        default=NOISE,
-        show_default=True,
-        help="In such a sum, in units of a head's bound.",
-    ),
-)
-
-
-def _mode(given: Options) -> dict[str, Any]:
-    """Return the setting `mode` where these options ask for another than the plain one. Raise UsageError."""
-    role, private = given["role"], given["privacy_epsilon"] is not None
-    if role != "leader" and explicit_options("noise"):
-        raise UsageError(
-            f"--role {role} has no noise, and --noise would do nothing",
-            "Give it to the leader, or leave it out, in the environment and in files, too.",
-        )
-    if isnan(given["noise"]):
-        raise UsageError("--noise is not a number", f"Give one from 0 to {MOST_NOISE:g}.")
-    if private and role != "alone":
-        raise UsageError(
-            f"of --role {role} no noise is accounted for, and --privacy-epsilon promises that", "Choose one of the two."
-        )
-    if private:
-        from fedstep.federation.messages import PrivacyGuarantee
-        from fedstep.server.dp.private_step import DifferentialPrivacy
-
-        terms = PrivacyGuarantee(*(given[name] for name in ("privacy_epsilon", *TERMS)))
-        return {"mode": DifferentialPrivacy(terms)}
-    _check_privacy_terms()
-    if role == "leader":
-        from fedstep.server.secagg.secure_aggregation import SecureAggregation
-
-        return {
-            "mode": SecureAggregation(
-                given["peer"], given["peer_token"].strip(), min_projects=given["fewest"], noise=given["noise"]
-            )
-        }
-    return {}
-
-
-def _app_factory(given: Options) -> "Callable[[Settings], Starlette]":
+def _app_factory(options: ServeOptions) -> "Callable[[Settings], Starlette]":
     """Return what makes the application of this role."""
-    if given["role"] == "helper":
+    if options.role == "helper":
         from fedstep.server.secagg.helper import create_helper_app
 
-        return partial(create_helper_app, secret=given["peer_token"].strip(), min_projects=given["fewest"])
+        return partial(create_helper_app, secret=options.peer_token.strip(), min_projects=options.min_projects_per_sum)
     from fedstep.server.app import create_app
 
     return create_app
 
 
-@click.command()
-@option("host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@option("port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="Port; 0 takes any free one.")
-@STORE
-@option("tokens", metavar="LIST", default="", help="Accepted tokens, comma-separated; keep them in FEDSTEP_TOKENS.")
-@option("buffer", type=click.IntRange(1), default=10, show_default=True, help="Updates folded at once.")
-@option("wait", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Seconds before fewer are folded.")
-@option("projects", type=click.IntRange(1), default=1, show_default=True, help="Distinct projects that needs.")
-@option("from-zero", is_flag=True, help="Begin with an empty model instead of the starter model.")
-@option("ungated", is_flag=True, help="Predict with every new head at once, untested: for demonstrations.")
-@SHARING
-@PROMISING
-@GUARDS
-def serve(**given: Any) -> int:
-    """Run the aggregator.
-
-    \b
-    Example: fedstep serve --store sqlite:///fedstep.db
-    """
-    try:
-        from fedstep.server.aggregation.policy import BufferPolicy
-        from fedstep.server.gate import Gate
-        from fedstep.server.run import serve as run_server
-        from fedstep.server.settings import Settings
-    except ImportError as error:
-        raise _missing(error) from error
-    from fedstep.federation.model_cache import load_starter_bytes
-
-    tokens = tuple(token for token in (word.strip() for word in given["tokens"].split(",")) if token)
-    folding = BufferPolicy(updates=given["buffer"], seconds=given["wait"], projects=given["projects"])
-    gc.enable()  # the one command that stays
-    starter = b"" if given["from_zero"] else load_starter_bytes()
-    gate = None if given["ungated"] else Gate()
-    settings = Settings(given["host"], given["port"], given["store"], tokens, starter, folding=folding, gate=gate)
-    settings = replace(settings, **guards(given), **_mode(given))
-    run_server(settings, lambda url: echo_warnings(f"aggregator on {url}, Ctrl-C stops it"), _app_factory(given))
-    return 0
-
-
 @click.group()
 def server() -> None:
-    """Look after an aggregator's store; it may be running."""
+    """Administer an aggregator's database. The aggregator may be running."""
 
 
 for command in (token, export, import_):
@@ -228,58 +357,60 @@ for command in (token, export, import_):
 
 @server.command()
 @STORE
-def status(**given: Any) -> int:
-    """Say what is served, what is on trial and what waits.
+def status(store: str) -> int:
+    """Show the served versions, the open trials and the buffer.
 
     \b
     Example: fedstep server status --store sqlite:///fedstep.db
     """
-    with _opened(given["store"]) as store:
+    with _open_store(store) as opened:
         from fedstep.cli.server_text import format_status
 
-        echo_result(format_status(store.lineage(1), store.pending(), store.active(time.time())))
+        echo_result(format_status(opened.lineage(1), opened.pending(), opened.active(time.time())))
     return 0
 
 
 @server.command()
 @STORE
-@option("most", type=click.IntRange(1), default=20, show_default=True, help="Versions and verdicts shown.")
-def versions(**given: Any) -> int:
-    """List the newest versions, and every verdict with the figures that led to it.
+@option(
+    "most", type=click.IntRange(1), default=20, show_default=True, help="Maximum number of versions and of verdicts."
+)
+def versions(store: str, most: int) -> int:
+    """List the newest versions, and the verdicts with their figures.
 
     \b
     Example: fedstep server versions --store sqlite:///fedstep.db
     """
-    with _opened(given["store"]) as store:
+    with _open_store(store) as opened:
         from fedstep.cli.server_text import format_versions
 
-        echo_result(format_versions(store.lineage(given["most"])))
+        echo_result(format_versions(opened.lineage(most)))
     return 0
 
 
 @server.command()
 @click.argument("version", type=click.IntRange(0))
 @STORE
-def rollback(version: int, **given: Any) -> int:
-    """Make what production was at VERSION production and candidate again; a running aggregator follows in a second.
+def rollback(version: int, store: str) -> int:
+    """Restore the production of VERSION, as production and as candidate. A running aggregator follows in a second.
 
     \b
     Example: fedstep server rollback 41 --store sqlite:///fedstep.db
     """
-    with _opened(given["store"]) as store:
-        made = store.roll_back(version, time.time())
-    echo_result(f"version {made.version}: production and head are what production was at version {version}\n")
+    with _open_store(store) as opened:
+        made = opened.roll_back(version, time.time())
+    echo_result(f"version {made.version}: production and candidate are the production of version {version}\n")
     return 0
 
 
 @contextmanager
-def _opened(url: str) -> "Iterator[Store]":
-    """The store of an aggregator, which has to be there. Raises UsageError."""
+def _open_store(url: str) -> "Iterator[Store]":
+    """Open the store of an aggregator. Raise UsageError if there is none."""
     try:
         from fedstep.server.storage.engine import require_store
         from fedstep.server.storage.store import Store
     except ImportError as error:
-        raise _missing(error) from error
+        raise missing_extra(error) from error
     from fedstep.federation.messages import shape
     from fedstep.schema.schema import schema
 
@@ -288,7 +419,3 @@ def _opened(url: str) -> "Iterator[Store]":
         yield store
     finally:
         store.close()
-
-
-def _missing(error: ImportError) -> MissingExtra:
-    return MissingExtra(f"{error.name} is not installed", "Run: pip install 'fedstep[server]'")

@@ -1,4 +1,4 @@
-"""The lineage as text for whoever runs the aggregator. Pure."""
+"""Format the versions and trials of an aggregator as text."""
 
 from collections.abc import Iterable
 
@@ -8,42 +8,42 @@ from fedstep.server.storage.version_repository import OpenTrial, TrialSummary, V
 
 
 def format_status(lineage: VersionListing, pending: BufferStatus, active: ActiveCounts) -> str:
-    """What is served, what is on trial, what waits."""
+    """Describe what is served, on trial and in the buffer."""
     if not lineage.versions:
         return f"schema {lineage.schema}: nothing was ever served\n"
     newest = lineage.versions[0]
     sources = ", ".join(f"{task} from {version}" for task, version in sorted(newest.sources.items()))
     lines = [
         f"schema {lineage.schema}",
-        f"head {newest.version} of {newest.created}",
+        f"candidate {newest.version} of {newest.created}",
         f"production {newest.production} ({sources})",
-        *(_on_trial(trial) for trial in lineage.trials),
-        f"to be folded: {_count(pending.updates, 'update')} of {_count(pending.projects, 'project')}",
+        *(_format_trial(trial) for trial in lineage.trials),
+        f"buffer: {_count(pending.updates, 'update')} of {_count(pending.projects, 'project')}",
         f"active in the last 7 days: {_count(active.projects, 'project')} of {_count(active.owners, 'owner')}",
     ]
     return _text(lines)
 
 
 def format_versions(lineage: VersionListing) -> str:
-    """The versions, then the verdicts, newest first."""
+    """List the versions, the open trials and the verdicts, newest first."""
     lines = [
-        f"version {shown.version} of {shown.created}: {_made_from(shown.parent, shown.updates)}, "
-        f"production {shown.production}"
-        for shown in lineage.versions
+        f"version {each.version} of {each.created}: {_format_origin(each.parent, each.updates)}, "
+        f"production {each.production}"
+        for each in lineage.versions
     ]
-    return _text([*lines, *map(_on_trial, lineage.trials), *map(_ended, lineage.verdicts)])
+    return _text([*lines, *map(_format_trial, lineage.trials), *map(_format_verdict, lineage.verdicts)])
 
 
-def _made_from(parent: int | None, updates: int) -> str:
+def _format_origin(parent: int | None, updates: int) -> str:
     return "start of its schema" if parent is None else f"{_count(updates, 'update')} after {parent}"
 
 
-def _on_trial(trial: OpenTrial) -> str:
-    cast = _count(trial.evaluations, "evaluation")
-    return f"on trial: {trial.task} {trial.version} against {trial.against} since {trial.began}, {cast}"
+def _format_trial(trial: OpenTrial) -> str:
+    count = _count(trial.evaluations, "evaluation")
+    return f"on trial: {trial.task} {trial.version} against {trial.against} since {trial.began}, {count}"
 
 
-def _ended(ended: TrialSummary) -> str:
+def _format_verdict(ended: TrialSummary) -> str:
     if ended.outcome == "rollback":
         return f"at {ended.version} rollback: {ended.task} back to the production of version {ended.against}"
     figures = ", ".join(f"{name} {_number(value)}" for name, value in ended.figures.items())

@@ -152,9 +152,9 @@ def _aggregator(folder: Path) -> Iterator[str]:
         "--from-zero",
         "--port",
         "0",
-        "--buffer",
+        "--buffer-size",
         "4",
-        "--wait",
+        "--max-wait",
         "1",
     ]
     with log.open("wb") as sink:

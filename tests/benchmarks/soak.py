@@ -40,7 +40,7 @@ def soak(folder: Path, kills: int, seed: int, say: Callable[[str], None] = lambd
     """So many kills of `fedstep serve` under load, then a last life that answers whatever is still open."""
     dice, senders = Random(seed), Senders(SENDERS, seed)
     store, log = f"sqlite:///{folder / 'a.db'}", folder / "log"
-    options = ("--store", store, "--buffer", "7", "--wait", "0.5", "--log-level", "warning")
+    options = ("--store", store, "--buffer-size", "7", "--max-wait", "0.5", "--log-level", "warning")
     senders.start()
     logs = []
     for life in range(kills):

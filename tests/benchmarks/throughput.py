@@ -20,7 +20,18 @@ CONNECTIONS, SECONDS, TURNS = 32, 5.0, 3
 MEMORY = Path("/dev/shm")
 ANY = str(10**9)  # updates: rates and quotas are looked at, and not reached
 # Folds as large as this many updates need: ten at once are for a small federation.
-OPTIONS = ("--buffer", "1000", "--owner-rate", ANY, "--owner-quota", ANY, "--project-rate", ANY, "--project-quota", ANY)
+OPTIONS = (
+    "--buffer-size",
+    "1000",
+    "--owner-rate",
+    ANY,
+    "--owner-quota",
+    ANY,
+    "--project-rate",
+    ANY,
+    "--project-quota",
+    ANY,
+)
 BARE = """
 import socket
 import uvicorn

@@ -375,12 +375,12 @@ def served_output(work: Path) -> dict[str, object]:
     next_report(place.root / "report.xml")
     store = ("--store", "sqlite:///store.sqlite")
     seen: dict[str, object] = {}
-    with serving(folder, *store, "--buffer", "100", "--wait", "100000", now=NOW) as url:
+    with serving(folder, *store, "--buffer-size", "100", "--max-wait", "100000", now=NOW) as url:
         seen["model"] = pulled(place, url)
         seen["predict"] = without_port(place.json("predict", "--format", "json", env=ci(902)))
         triaged = place.json("triage", "--junit", "report.xml", "--format", "json", env=ci(902))
         seen["triage"] = without_port(triaged)
-    with serving(folder, *store, "--buffer", "6", "--wait", "100000", now=NOW) as url:
+    with serving(folder, *store, "--buffer-size", "6", "--max-wait", "100000", now=NOW) as url:
         wait_for(lambda: "22" in administer(folder, "store.sqlite", "status"))
         seen["next model"] = pulled(place, url)
         seen["next versions"] = figures(re.sub(r"2026-11-30T\S*", "", administer(folder, "store.sqlite", "versions")))

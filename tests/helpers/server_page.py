@@ -86,7 +86,7 @@ def _delta(dice: Random, size: int) -> Vector:
 @contextmanager
 def running(store: str, log: Path) -> Iterator[str]:
     """The URL of `fedstep serve` on this store; stopped by its pid."""
-    command = bound(sys.executable, "-m", "fedstep", "serve", "--store", store, "--port", "0", "--wait", "3600")
+    command = bound(sys.executable, "-m", "fedstep", "serve", "--store", store, "--port", "0", "--max-wait", "3600")
     with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as server:
         try:
             yield _url(server, log)

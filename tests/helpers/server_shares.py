@@ -28,7 +28,7 @@ def serving(folder: Path, *options: str, peer_token: str = PEER_TOKEN) -> Iterat
     folder.mkdir(exist_ok=True)
     log = folder / f"log-{time.monotonic_ns()}"
     env = {**os.environ, "FEDSTEP_PEER_TOKEN": peer_token, "PYTHONSAFEPATH": "1"}
-    words = bound(sys.executable, "-m", "fedstep", "serve", "--port", "0", "--from-zero", "--wait", "0.2", *options)
+    words = bound(sys.executable, "-m", "fedstep", "serve", "--port", "0", "--from-zero", "--max-wait", "0.2", *options)
     with log.open("wb") as file, subprocess.Popen(words, stderr=file, stdout=file, cwd=folder, env=env) as server:
         try:
             wait_for(lambda: "aggregator on " in log.read_text() or server.poll() is not None, log.read_text)

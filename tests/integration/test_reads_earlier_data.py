@@ -115,7 +115,7 @@ class TestStore:
         folder = unpack("stores.tar.gz", tmp_path / "stores")
         place = new_folder(tmp_path / "project")
         before = figures(administer(folder, "store.sqlite", "status"))
-        options = ("--store", "sqlite:///store.sqlite", "--buffer", "100", "--wait", "100000")
+        options = ("--store", "sqlite:///store.sqlite", "--buffer-size", "100", "--max-wait", "100000")
         with serving(folder, *options, now=NOW) as url:
             assert place.run("pull", "--aggregator", url).code == 0
             learned = place.run("backfill", recorded(tmp_path / "recorded", 90, range(8)), "--jobs", "1")
@@ -161,7 +161,7 @@ class TestSharedStores:
         peer = ("--peer-token", PEER_TOKEN)
         with serving(folder, "--role", "helper", *peer, "--store", "sqlite:///helper.sqlite") as helper:
             leader = ("--role", "leader", "--peer", helper, *peer, "--store", "sqlite:///leader.sqlite")
-            with serving(folder, *leader, "--wait", "1") as url:
+            with serving(folder, *leader, "--max-wait", "1") as url:
                 places = [new_folder(tmp_path / f"project{number}") for number in range(5)]
                 assert differences(EXPECTED["leader model"], pulled(places[0], url)) == []
                 for number, place in enumerate(places):
@@ -181,7 +181,7 @@ class TestSharedStores:
         peer = ("--peer-token", PEER_TOKEN)
         with serving(folder, "--role", "helper", *peer, "--store", "sqlite:///helper.sqlite") as helper:
             leader = ("--role", "leader", "--peer", helper, *peer, "--store", "sqlite:///leader.sqlite")
-            with serving(folder, *leader, "--wait", "100000", "--buffer", "1000") as url:
+            with serving(folder, *leader, "--max-wait", "100000", "--buffer-size", "1000") as url:
                 assert place.run("pull", "--aggregator", url).code == 0
                 pushed = place.run("push", "--aggregator", url, "--helper", helper)
         assert pushed.code == 0, pushed.err

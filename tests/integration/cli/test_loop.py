@@ -84,7 +84,7 @@ class TestAggregator:
         """A full batch is sent, makes a new version and serves another project."""
         other = new_checkout(tmp_path / "other", learned_history)
         (other.history / "key").write_text("ab" * 32)
-        with aggregator(tmp_path, "--buffer", "1", "--wait", "0.1", "--ungated") as url:
+        with aggregator(tmp_path, "--buffer-size", "1", "--max-wait", "0.1", "--no-gate") as url:
             first = experienced.run(
                 "train", "--junit", experienced.report(CASES), "--aggregator", url, "--format", "json"
             )

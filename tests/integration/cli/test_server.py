@@ -55,10 +55,10 @@ class TestStatus:
         """Status says what is served, what is on trial and what waits."""
         ran = fresh.run("server", "status", "--store", url)
         assert (ran.code, ran.err) == (0, "")
-        assert "head 2 of 1970-01-01T00:00Z" in ran.out
+        assert "candidate 2 of 1970-01-01T00:00Z" in ran.out
         assert "production 2 (build-duration from 1, build-failure from 0, flaky from 0, triage from 0)" in ran.out
         assert "on trial: build-duration 2 against 1 since 1970-01-01T00:00Z, 1 evaluation\n" in ran.out
-        assert "to be folded: 1 update of 1 project\n" in ran.out
+        assert "buffer: 1 update of 1 project\n" in ran.out
 
 
 class TestVersions:
@@ -96,7 +96,7 @@ class TestVersions:
 
     def test_a_running_aggregator_serves_what_was_rolled_back_to(self, fresh, tmp_path):
         store = f"sqlite:///{tmp_path / 'running.db'}"
-        with aggregator(tmp_path, "--buffer", "1", "--wait", "0.1", "--ungated", "--store", store) as url:
+        with aggregator(tmp_path, "--buffer-size", "1", "--max-wait", "0.1", "--no-gate", "--store", store) as url:
             first = pulled(url)
             push(pack_update(sent(1)), url, requests_transport(url), PATIENCE)
             assert wait_for(url, 1).production != first.production

@@ -44,7 +44,7 @@ def serving(tmp_path: Path, *before: str, seen: str = "") -> Iterator[Serving]:
     folder = tmp_path / "disk"
     folder.mkdir(exist_ok=True)
     log = tmp_path / "log"
-    process = started(log, "--store", f"sqlite:///{folder / 'a.db'}", "--buffer", "1000", before=before)
+    process = started(log, "--store", f"sqlite:///{folder / 'a.db'}", "--buffer-size", "1000", before=before)
     try:
         url = address(process, log)
         yield Serving(url, process, Path(seen.format(pid=process.pid) + str(folder)))

@@ -32,7 +32,9 @@ SENDERS, LONGEST = 6, 120.0  # seconds until everything is acknowledged and fold
 @contextmanager
 def replica(database: str, folder: Path, name: str) -> Iterator[tuple[str, subprocess.Popen]]:
     """The URL and the process of `fedstep serve`, which is ended by its pid."""
-    command = bound(sys.executable, "-P", "-m", "fedstep", "serve", "--port", "0", "--buffer", "5", "--wait", "0.5")
+    command = bound(
+        sys.executable, "-P", "-m", "fedstep", "serve", "--port", "0", "--buffer-size", "5", "--max-wait", "0.5"
+    )
     log = folder / f"{name}.log"
     with log.open("wb") as sink:
         server = subprocess.Popen([*command, "--store", database], stdout=sink, stderr=sink, cwd=folder)

@@ -100,7 +100,7 @@ def released(answer: requests.Response) -> list[int]:
 class TestRound:
     def test_shares_aggregate_as_whole_updates_would(self, tmp_path):
         """Shares are aggregated as whole updates would be, and a client that vanished delays nobody."""
-        with helper(tmp_path) as (second, _), leader(tmp_path, second, "--buffer", "6") as (first, _):
+        with helper(tmp_path) as (second, _), leader(tmp_path, second, "--buffer-size", "6") as (first, _):
             send_seed(drawn(8), second)
             send_masked(drawn(9), first)
             updates = [drawn(number) for number in range(5)]

@@ -31,7 +31,7 @@ class TestNoise:
             outbox.add(pack_update(update))
         with (
             helper(tmp_path) as (second, _),
-            leader(tmp_path, second, "--noise", "0.25", "--buffer", "5") as (first, _),
+            leader(tmp_path, second, "--noise", "0.25", "--buffer-size", "5") as (first, _),
         ):
             asked = pulled(first)
             assert (asked.shares, asked.noise) == (5, 0.25)

@@ -195,13 +195,13 @@ class Aggregator:
 
     def _publish(self, current: CurrentModels) -> None:
         self.models.publish(current)
-        self.metrics.serving(current)
+        self.metrics.set_models(current)
 
 
 def refuse(metrics: Metrics, request: Request, problem: Exception) -> Response:
     """Return the document of a problem, logged; count that of an update by its name."""
     if request.url.path == PATH and isinstance(problem, HttpProblem):
-        metrics.became(problem.name)
+        metrics.count_update(problem.name)
     return on_problem(request, problem)
 
 

@@ -1,4 +1,4 @@
-"""What is counted and timed, for Prometheus. No label names a project or an owner."""
+"""Metrics for Prometheus. No label names a project or an owner."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +15,8 @@ from fedstep.server.storage.store import Step, Store
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-FOLDS = (0, 1, 2, 4, 8, 16, 32, 64, 128)
+SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+STALENESS_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 ROUTES = (
     "/",
     "/openapi.json",
@@ -31,131 +31,146 @@ ROUTES = (
     "/readyz",
     "/metrics",
 )
-DISCREET = frozenset({"/v1/updates", "/v1/forget"})
+REVEALING_ROUTES = frozenset({"/v1/updates", "/v1/forget"})
 
 
 class Metrics:
-    """The figures of one application."""
+    """The metrics of one application.
+
+    With `discreet`, what depends on which projects participate is not exported: differential privacy must not be
+    weakened by counts of updates, or by the times they take.
+    """
 
     def __init__(self, discreet: bool = False) -> None:
-        """`discreet`: what depends on who takes part is counted by nobody."""
-        self._registry = own = CollectorRegistry()
-        told = None if discreet else own
-        self._silent = DISCREET if discreet else frozenset()
+        self._registry = exported = CollectorRegistry()
+        revealing = None if discreet else exported  # the registry of metrics that depend on who participates
+        self._hidden_routes = REVEALING_ROUTES if discreet else frozenset()
         self._updates = Counter(
             "fedstep_updates",
-            "Updates by what became of them: accepted, repeat, or the name of the problem.",
+            "Updates by outcome: accepted, repeat, or the name of the problem.",
             ["outcome"],
-            registry=told,
+            registry=revealing,
         )
-        self._shares, self._halves, self._sharing = _of_shares(own)
-        self._deltas = Counter("fedstep_deltas", "Deltas of one head in accepted updates.", ["head"], registry=told)
+        self._shares = Counter(
+            "fedstep_shares",
+            "Shares of updates by outcome: accepted, repeat, or the name of the problem.",
+            ["outcome"],
+            registry=exported,
+        )
+        self._pending_shares = Gauge(
+            "fedstep_pending_shares", "Updates whose shares wait for a round.", registry=exported
+        )
+        self._pending_projects = Gauge(
+            "fedstep_pending_share_projects", "Distinct projects of the pending shares.", registry=exported
+        )
+        self._deltas = Counter("fedstep_deltas", "Deltas in accepted updates by task.", ["task"], registry=revealing)
         self._clipped = Counter(
             "fedstep_deltas_at_bound",
-            "Those as long as their bound: clipped, most likely.",
-            ["head"],
-            registry=told,
+            "Deltas as long as their bound by task; most of them were clipped.",
+            ["task"],
+            registry=revealing,
         )
         self._staleness = Histogram(
-            "fedstep_staleness_folds",
-            "Folds since the head that an update was learned from.",
-            buckets=FOLDS,
-            registry=told,
+            "fedstep_staleness_versions",
+            "Versions that the candidate has moved since the base version of an update.",
+            buckets=STALENESS_BUCKETS,
+            registry=revealing,
         )
-        self._buffer = Gauge("fedstep_buffer_updates", "Updates that wait to be folded.", registry=told)
-        self._projects = Gauge("fedstep_buffer_projects", "Distinct projects among them.", registry=told)
-        self._version = Gauge("fedstep_version", "Newest version of head and of production.", ["track"], registry=own)
-        self._trial = Gauge("fedstep_trial_version", "Version of the snapshot on trial.", ["head"], registry=own)
-        self._folds = Counter(
-            "fedstep_folds", "Folds that made a version, and those that failed.", ["outcome"], registry=own
+        self._buffer = Gauge("fedstep_buffer_updates", "Updates in the buffer.", registry=revealing)
+        self._projects = Gauge(
+            "fedstep_buffer_projects", "Distinct projects with updates in the buffer.", registry=revealing
+        )
+        self._version = Gauge(
+            "fedstep_model_version", "Version of the candidate and of production.", ["track"], registry=exported
+        )
+        self._trial = Gauge("fedstep_trial_version", "Version on trial by task.", ["task"], registry=exported)
+        self._aggregations = Counter(
+            "fedstep_aggregations", "Aggregations by outcome: succeeded or failed.", ["outcome"], registry=exported
         )
         self._requests = Histogram(
             "fedstep_request_seconds",
-            "Seconds from a request's head to the end of its answer.",
+            "Seconds from the header section of a request to the end of its response.",
             ["route", "status"],
-            buckets=SECONDS,
-            registry=own,
+            buckets=SECONDS_BUCKETS,
+            registry=exported,
         )
         self._commits = Histogram(
-            "fedstep_commit_seconds", "Seconds to write a batch of updates durably.", buckets=SECONDS, registry=told
+            "fedstep_commit_seconds",
+            "Seconds to write a batch of updates durably.",
+            buckets=SECONDS_BUCKETS,
+            registry=revealing,
         )
-        self._fold_seconds = Histogram(
-            "fedstep_fold_seconds", "Seconds to fold and write a version.", buckets=SECONDS, registry=own
+        self._aggregation_seconds = Histogram(
+            "fedstep_aggregation_seconds",
+            "Seconds to aggregate the buffer and write a version.",
+            buckets=SECONDS_BUCKETS,
+            registry=exported,
         )
 
-        # their children by label, looked up in a tenth of the time that `labels` takes; the labels are few
-        self._became, self._request = cache(self._updates.labels), cache(self._requests.labels)
-        self._delta, self._clip = cache(self._deltas.labels), cache(self._clipped.labels)
-        self._tasks: dict[tuple[str, bool], int] = {}  # deltas since the last look: a lock and a float for each add up
+        # A cached child is looked up in a tenth of the time that `labels` takes; there are few combinations of labels.
+        self._updates_child, self._requests_child = cache(self._updates.labels), cache(self._requests.labels)
+        self._deltas_child, self._clipped_child = cache(self._deltas.labels), cache(self._clipped.labels)
+        # Deltas since the last export, by task and whether they are at the bound: `inc` takes a lock each time.
+        self._uncounted: dict[tuple[str, bool], int] = {}
 
     def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
-        told, self._tasks = self._tasks, {}
-        for (task, clipped), count in told.items():
-            self._delta(task).inc(count)
-            if clipped:
-                self._clip(task).inc(count)
+        """Return all metrics in Prometheus' text format."""
+        uncounted, self._uncounted = self._uncounted, {}
+        for (task, at_bound), count in uncounted.items():
+            self._deltas_child(task).inc(count)
+            if at_bound:
+                self._clipped_child(task).inc(count)
         return generate_latest(self._registry)
 
-    def became(self, outcome: str) -> None:
-        """An update became this."""
-        self._became(outcome).inc()
+    def count_update(self, outcome: str) -> None:
+        """Count an update by its outcome."""
+        self._updates_child(outcome).inc()
 
-    def shared(self, outcome: str) -> None:
-        """A half became this."""
+    def count_share(self, outcome: str) -> None:
+        """Count a share of an update by its outcome."""
         self._shares.labels(outcome).inc()
 
-    def in_halves(self, pending: BufferStatus) -> None:
-        """This waits in halves."""
-        self._halves.set(pending.updates)
-        self._sharing.set(pending.projects)
+    def set_pending_shares(self, pending: BufferStatus) -> None:
+        """Export how many updates wait in shares."""
+        self._pending_shares.set(pending.updates)
+        self._pending_projects.set(pending.projects)
 
-    def accepted(self, staleness: int, at_bound: Mapping[str, bool]) -> None:
-        """What an accepted update was like; `at_bound` by task."""
+    def observe_update(self, staleness: int, at_bound: Mapping[str, bool]) -> None:
+        """Record the staleness of an accepted update, and by task whether its delta is as long as the bound."""
         self._staleness.observe(max(0, staleness))
-        for task in at_bound.items():
-            self._tasks[task] = self._tasks.get(task, 0) + 1
+        for key in at_bound.items():
+            self._uncounted[key] = self._uncounted.get(key, 0) + 1
 
-    def waiting(self, pending: BufferStatus) -> None:
-        """This waits in the buffer."""
+    def set_buffer(self, pending: BufferStatus) -> None:
+        """Export what is in the buffer."""
         self._buffer.set(pending.updates)
         self._projects.set(pending.projects)
 
-    def serving(self, current: CurrentModels) -> None:
-        """This is served from now on."""
-        self._version.labels("head").set(current.candidate.version)
+    def set_models(self, current: CurrentModels) -> None:
+        """Export the versions that are served from now on."""
+        self._version.labels("candidate").set(current.candidate.version)
         self._version.labels("production").set(current.candidate.production)
         self._trial.clear()
         for name, trial in current.trials.items():
             self._trial.labels(name).set(trial.version)
 
-    def answered(self, path: str, status: int, seconds: float) -> None:
-        """A request was answered; paths that are not offered count as one, for strangers choose them."""
-        if path not in self._silent:
-            self._request(path if path in ROUTES else "other", str(status)).observe(seconds)
+    def observe_request(self, path: str, status: int, seconds: float) -> None:
+        """Record the time of a request. Unknown paths share one label, because clients choose them."""
+        if path not in self._hidden_routes:
+            self._requests_child(path if path in ROUTES else "other", str(status)).observe(seconds)
 
-    def committed(self, seconds: float) -> None:
-        """A batch was written."""
+    def observe_commit(self, seconds: float) -> None:
+        """Record the time in which a batch of updates was written."""
         self._commits.observe(seconds)
 
-    def folded(self, seconds: float, made: bool) -> None:
-        """A fold made a version, or failed."""
-        self._folds.labels("made" if made else "failed").inc()
-        self._fold_seconds.observe(seconds)
-
-
-def _of_shares(registry: CollectorRegistry) -> tuple[Counter, Gauge, Gauge]:
-    """What became of halves, how many updates wait in halves, and of how many projects."""
-    about = "Halves of updates by what became of them: accepted, repeat, or the name of the problem."
-    return (
-        Counter("fedstep_shares", about, ["outcome"], registry=registry),
-        Gauge("fedstep_shares_waiting", "Updates that wait in halves for a round.", registry=registry),
-        Gauge("fedstep_shares_projects", "Distinct projects among them.", registry=registry),
-    )
+    def observe_aggregation(self, seconds: float, succeeded: bool) -> None:
+        """Count an aggregation and record its time."""
+        self._aggregations.labels("succeeded" if succeeded else "failed").inc()
+        self._aggregation_seconds.observe(seconds)
 
 
 class TimedApp:
-    """An application around another one, which times its answers."""
+    """Middleware that records the time of each request."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -164,21 +179,21 @@ class TimedApp:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500
+        started, status = time.perf_counter(), 500
 
-        async def noted(message: Message) -> None:
+        async def send_noting_status(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
             await send(message)
 
         try:
-            await self._app(scope, receive, noted)
+            await self._app(scope, receive, send_noting_status)
         finally:
-            self._metrics.answered(scope["path"], status, time.perf_counter() - began)
+            self._metrics.observe_request(scope["path"], status, time.perf_counter() - started)
 
 
 class ObservedStore(Store):
-    """A store that tells the metrics what it does."""
+    """A store that records its operations in the metrics."""
 
     def __init__(self, url: str, shape: SchemaShape, metrics: Metrics, mode: AggregationMode = PLAIN) -> None:
         super().__init__(url, shape, mode)
@@ -187,22 +202,22 @@ class ObservedStore(Store):
     def accept(
         self, offers: Sequence[UpdateOffer], task: int, staleness: int, now: float
     ) -> tuple[StoredReceipt | UpdateRejected, ...]:
-        """As the store does."""
+        """Accept updates as the store does, and record the time."""
         began = time.perf_counter()
         outcomes = super().accept(offers, task, staleness, now)
-        self._metrics.committed(time.perf_counter() - began)
+        self._metrics.observe_commit(time.perf_counter() - began)
         return outcomes
 
     def pending(self) -> BufferStatus:
-        """As the store does."""
+        """Count the buffer as the store does, and export the result."""
         found = super().pending()
-        self._metrics.waiting(found)
+        self._metrics.set_buffer(found)
         return found
 
     def fold(
         self, step: Step, now: float, ripe: Callable[[BufferStatus], bool] = lambda _: True
     ) -> ModelVersion | None:
-        """As the store does. What was left to another replica is not counted."""
+        """Aggregate as the store does; one that another replica makes is not counted."""
         began, failed = time.perf_counter(), True
         try:
             made = super().fold(step, now, ripe)
@@ -210,4 +225,4 @@ class ObservedStore(Store):
             return made
         finally:
             if failed or made:
-                self._metrics.folded(time.perf_counter() - began, not failed)
+                self._metrics.observe_aggregation(time.perf_counter() - began, not failed)

@@ -111,10 +111,10 @@ class UpdateEndpoint:
             text = f"The update is refused: {outcome.reason}. {outcome.remedy}"
             raise HttpProblem(*outcome.problem, text, reason=outcome.reason)
         if outcome.repeat:
-            self._metrics.became("repeat")
+            self._metrics.count_update("repeat")
         else:
-            self._metrics.became("accepted")
-            self._metrics.accepted(outcome.version - update.base, at_bound)
+            self._metrics.count_update("accepted")
+            self._metrics.observe_update(outcome.version - update.base, at_bound)
         action = "repeat of" if outcome.repeat else "update"
         note(request, "%s %s from version %d", action, update.id[:8], update.base, base=update.base)
         return b'{"receipt": "%b", "version": %d}' % (outcome.receipt.encode(), outcome.version)  # needs no escapes

@@ -165,14 +165,14 @@ def figures(exposition: bytes) -> ProcessCounters:
 
 
 def _clipped(samples: Mapping[str, Samples]) -> Mapping[str, float]:
-    at_bound = {labels["head"]: value for labels, value in samples.get("fedstep_deltas_at_bound_total", ())}
-    deltas = {labels["head"]: value for labels, value in samples.get("fedstep_deltas_total", ())}
+    at_bound = {labels["task"]: value for labels, value in samples.get("fedstep_deltas_at_bound_total", ())}
+    deltas = {labels["task"]: value for labels, value in samples.get("fedstep_deltas_total", ())}
     return {task: at_bound.get(task, 0.0) / count for task, count in deltas.items() if count}
 
 
 def _staleness(samples: Mapping[str, Samples]) -> Sequence[tuple[str, float]]:
     """Shares between the bounds of the histogram; those without any update are left out."""
-    found = [(labels["le"], value) for labels, value in samples.get("fedstep_staleness_folds_bucket", ())]
+    found = [(labels["le"], value) for labels, value in samples.get("fedstep_staleness_versions_bucket", ())]
     total = found[-1][1] if found else 0.0
     if not total:
         return ()

@@ -216,7 +216,7 @@ class Helper:
     async def figures(self, request: Request) -> Response:
         """GET /metrics: Prometheus' text format."""
         await self._door.reader(request)
-        self.metrics.in_halves(await asyncio.to_thread(self._book.counted))
+        self.metrics.set_pending_shares(await asyncio.to_thread(self._book.counted))
         return self._operations.metrics()
 
     async def described(self, _request: Request) -> Response:

@@ -282,7 +282,7 @@ class Leader:
     async def figures(self, request: Request) -> Response:
         """GET /metrics: Prometheus' text format."""
         await self._door.reader(request)
-        self._metrics.in_halves(await asyncio.to_thread(self._book.counted))
+        self._metrics.set_pending_shares(await asyncio.to_thread(self._book.counted))
         return Response(self._metrics.text(), 200, {"Content-Type": CONTENT_TYPE})
 
     async def described(self, _request: Request) -> Response:

@@ -89,9 +89,9 @@ class ShareEndpoint:
         try:
             share, repeat = await self._accept(request, unpack, offer_of)
         except HttpProblem as problem:
-            self._metrics.shared(problem.name)
+            self._metrics.count_share(problem.name)
             raise
-        self._metrics.shared("repeat" if repeat else "accepted")
+        self._metrics.count_share("repeat" if repeat else "accepted")
         note(request, "%s %s", "repeat of share" if repeat else "share", share.id[:8])
         return as_json({"receipt": f"stored-{share.id}", "version": version}, 202)
 

@@ -85,25 +85,28 @@ class TestMetrics:
             until(lambda: figures(house)["fedstep_buffer_updates", ""] == 2)
             assert figures(house)["fedstep_buffer_projects", ""] == 2
             post(house, update(3))
-            until(lambda: figures(house)["fedstep_version", "head"] == 1)
+            until(lambda: figures(house)["fedstep_model_version", "candidate"] == 1)
             post(house, update(4))
             after = figures(house)
-        assert after["fedstep_version", "production"] == 1
-        assert after["fedstep_folds_total", "made"] == 1
-        assert after["fedstep_fold_seconds_count", ""] == 1
+        assert after["fedstep_model_version", "production"] == 1
+        assert after["fedstep_aggregations_total", "succeeded"] == 1
+        assert after["fedstep_aggregation_seconds_count", ""] == 1
         assert after["fedstep_commit_seconds_count", ""] >= 3
         assert after["fedstep_deltas_total", "flaky"] == 4
         assert after["fedstep_deltas_at_bound_total", "flaky"] == 3
-        assert (after["fedstep_staleness_folds_bucket", "0.0"], after["fedstep_staleness_folds_bucket", "1.0"]) == (
+        assert (
+            after["fedstep_staleness_versions_bucket", "0.0"],
+            after["fedstep_staleness_versions_bucket", "1.0"],
+        ) == (
             3,
             4,
         )
 
     def test_a_trial_is_seen_while_it_runs(self):
         metrics, task = Metrics(), ModelVersion(7, 3, 0.0, {}, {})
-        metrics.serving(CurrentModels(task, {}, {"flaky": Trial("flaky", 6, 3, 0.0, zeros(1))}))
-        assert b'fedstep_trial_version{head="flaky"} 6.0' in metrics.text()
-        metrics.serving(CurrentModels(task, {}, {}))
+        metrics.set_models(CurrentModels(task, {}, {"flaky": Trial("flaky", 6, 3, 0.0, zeros(1))}))
+        assert b'fedstep_trial_version{task="flaky"} 6.0' in metrics.text()
+        metrics.set_models(CurrentModels(task, {}, {}))
         assert b"fedstep_trial_version{" not in metrics.text()
 
     def test_a_fold_that_fails_is_counted(self, open_aggregator, settings, update, monkeypatch):
@@ -113,7 +116,7 @@ class TestMetrics:
         monkeypatch.setattr(Store, "fold", fails)
         with open_aggregator(replace(settings, folding=BufferPolicy(updates=1, seconds=0.05))) as house:
             assert post(house, update(1)).status == 202
-            until(lambda: figures(house).get(("fedstep_folds_total", "failed"), 0) >= 1)
+            until(lambda: figures(house).get(("fedstep_aggregations_total", "failed"), 0) >= 1)
 
 
 # readiness

@@ -193,10 +193,10 @@ class TestFigures:
         """The refusals, the clipping and the staleness are those of the metrics."""
         metrics = Metrics()
         for number in range(10):
-            metrics.became("accepted")
-            metrics.accepted(3 if number else 0, {"flaky": number < 4})
+            metrics.count_update("accepted")
+            metrics.observe_update(3 if number else 0, {"flaky": number < 4})
         for name in ("stale", "stale", "repeat", "too-long"):
-            metrics.became(name)
+            metrics.count_update(name)
         found = figures(metrics.text())
         assert found == ProcessCounters(
             10, 1, {"stale": 2, "too-long": 1}, {"flaky": 0.4}, [("0 folds", 0.1), ("3 to 4 folds", 0.9)]

@@ -117,8 +117,8 @@ class TestCounts:
             page = requests.get(first, timeout=30).text
         assert 'fedstep_shares_total{outcome="accepted"} 2.0' in leads
         assert 'fedstep_shares_total{outcome="not-an-update"} 1.0' in leads
-        assert "fedstep_shares_waiting 2.0" in leads
+        assert "fedstep_pending_shares 2.0" in leads
         assert 'fedstep_shares_total{outcome="repeat"} 1.0' in helps
-        assert "fedstep_shares_projects 3.0" in helps
+        assert "fedstep_pending_share_projects 3.0" in helps
         assert "Not counted: updates come in halves" in page
         assert "<dd>2 updates</dd>" in page

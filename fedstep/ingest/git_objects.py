@@ -1,4 +1,4 @@
-"""Objects of a repository: read with bounds, written without touching branches, the index or the work tree."""
+"""Read and write objects of a repository: within size limits, without changing branches, the index or the work tree."""
 
 import os
 import subprocess
@@ -11,18 +11,18 @@ from fedstep.errors import HistoryError
 from fedstep.ingest.git_process import GitResult, git_command, run_git, safe_environment
 from fedstep.types import Unavailable
 
-_AT_ONCE = 500  # files named to one process: its answer has to fit into a pipe
-_PIECE = 1 << 16
-_SECONDS = 30.0  # for reading a whole history of objects, which are on this disk
+_FILES_PER_PROCESS = 500  # its output has to fit into a pipe
+_BLOCK_BYTES = 1 << 16
+_SECONDS = 30.0  # for reading a whole history of objects from the local disk
 _WRITER = "fedstep <noreply>"
 _ENDED = HistoryError("git ended before the history was read", "Try again; git fsck tells whether the clone is whole")
 
 
 class TreeEntry(NamedTuple):
-    """One line of a tree: what it is, what it is called, the object it names."""
+    """One line of a tree object."""
 
     mode: str  # 40000 a folder, 100644 a file
-    name: str  # bytes that are no UTF-8 are surrogates
+    name: str  # bytes that are not UTF-8 are surrogates
     oid: str
 
 
@@ -35,43 +35,43 @@ class GitObject(NamedTuple):
 
 
 class ObjectTooLarge(NamedTuple):
-    """An object that was not read because of its size."""
+    """An object that was not read because of its size in bytes."""
 
     size: int
-    most: int
+    limit: int
 
     @property
     def reason(self) -> str:
-        """What is wrong with it."""
-        return f"has {self.size} bytes, more than the {self.most} allowed"
+        """Return why it was not read."""
+        return f"has {self.size} bytes, more than the {self.limit} allowed"
 
 
 class ObjectReader(NamedTuple):
-    """The two ends of a `git cat-file --batch`."""
+    """The standard input and output of a running `git cat-file --batch`."""
 
-    asking: IO[bytes]
-    answering: IO[bytes]
+    requests: IO[bytes]
+    replies: IO[bytes]
 
-    def read(self, name: str, most: int) -> GitObject | ObjectTooLarge | Unavailable:
-        """The object of this name, if it is there and has at most `most` bytes. HistoryError where git ends instead."""
+    def read(self, name: str, max_bytes: int) -> GitObject | ObjectTooLarge | Unavailable:
+        """Return the object of this name, if it exists and is not too large. Raise HistoryError where git ends."""
         try:
-            self.asking.write(name.encode() + b"\n")
-            self.asking.flush()
-            head = self.answering.readline(4096).decode("ascii", "replace").split()
-            if not head:
+            self.requests.write(name.encode() + b"\n")
+            self.requests.flush()
+            header = self.replies.readline(4096).decode("ascii", "replace").split()
+            if not header:
                 raise _ENDED
-            if len(head) != 3 or not head[2].isdecimal():
+            if len(header) != 3 or not header[2].isdecimal():
                 return Unavailable("is not there")
-            return self._content(head[0], head[1], int(head[2]), most)
+            return self._read_content(header[0], header[1], int(header[2]), max_bytes)
         except OSError as error:
             raise _ENDED from error
 
-    def _content(self, oid: str, kind: str, size: int, most: int) -> GitObject | ObjectTooLarge:
-        if size > most:
-            _skip(self.answering, size + 1)
-            return ObjectTooLarge(size, most)
-        content = self.answering.read(size)
-        self.answering.read(1)
+    def _read_content(self, oid: str, kind: str, size: int, max_bytes: int) -> GitObject | ObjectTooLarge:
+        if size > max_bytes:
+            _skip(self.replies, size + 1)
+            return ObjectTooLarge(size, max_bytes)
+        content = self.replies.read(size)
+        self.replies.read(1)
         if len(content) != size:
             raise _ENDED
         return GitObject(oid, kind, content)
@@ -79,7 +79,7 @@ class ObjectReader(NamedTuple):
 
 @contextmanager
 def open_objects(root: str, seconds: float = _SECONDS) -> Iterator[ObjectReader | Unavailable]:
-    """The objects of the repository at `root`; git is ended after so many seconds."""
+    """Yield a reader of the repository's objects; git is killed after `seconds`."""
     try:
         process = subprocess.Popen(
             git_command(root, ("cat-file", "--batch")),
@@ -91,56 +91,56 @@ def open_objects(root: str, seconds: float = _SECONDS) -> Iterator[ObjectReader 
     except (OSError, ValueError):
         yield Unavailable("git is not installed or not on the PATH")
         return
-    watch = threading.Timer(seconds, process.kill)
-    watch.daemon = True
-    watch.start()
+    watchdog = threading.Timer(seconds, process.kill)
+    watchdog.daemon = True
+    watchdog.start()
     try:
         assert process.stdin
         assert process.stdout
         yield ObjectReader(process.stdin, process.stdout)
     finally:
-        watch.cancel()
+        watchdog.cancel()
         process.kill()
         process.communicate()
 
 
 def parse_tree(content: bytes, oid_length: int) -> Iterator[TreeEntry]:
-    """The entries of a tree object as far as it is whole; `oid_length` is in hex digits."""
-    place, size = 0, oid_length // 2
-    while (space := content.find(b" ", place)) >= 0 and (end := content.find(b"\0", space)) >= 0:
-        mode, name, place = content[place:space], content[space + 1 : end], end + 1 + size
-        yield TreeEntry(mode.decode("ascii", "replace"), _text(name), content[end + 1 : place].hex())
+    """Yield the entries of a tree object, up to a damaged one; `oid_length` is in hex digits."""
+    position, size = 0, oid_length // 2
+    while (space := content.find(b" ", position)) >= 0 and (end := content.find(b"\0", space)) >= 0:
+        mode, name, position = content[position:space], content[space + 1 : end], end + 1 + size
+        yield TreeEntry(mode.decode("ascii", "replace"), _text(name), content[end + 1 : position].hex())
 
 
 def write_blobs(root: str, paths: Sequence[str]) -> tuple[str, ...] | GitResult:
-    """The ids of these files as objects, or what git said; stored byte by byte, whatever the attributes say."""
+    """Store these files as objects, without git's filters, and return their ids; git's result where it fails."""
     oids: list[str] = []
-    for start in range(0, len(paths), _AT_ONCE):
-        some = paths[start : start + _AT_ONCE]
-        ran = run_git(root, ("hash-object", "-w", "--no-filters", "--stdin-paths"), _lines(some))()
-        found = ran.out.decode("ascii", "replace").split()
-        if ran.code != 0 or len(found) != len(some):
-            return ran._replace(code=ran.code or 1)
-        oids += found
+    for start in range(0, len(paths), _FILES_PER_PROCESS):
+        batch = paths[start : start + _FILES_PER_PROCESS]
+        result = run_git(root, ("hash-object", "-w", "--no-filters", "--stdin-paths"), _lines(batch))()
+        batch_oids = result.out.decode("ascii", "replace").split()
+        if result.code != 0 or len(batch_oids) != len(batch):
+            return result._replace(code=result.code or 1)
+        oids += batch_oids
     return tuple(oids)
 
 
 def write_trees(root: str, trees: Sequence[Iterable[TreeEntry]]) -> tuple[str, ...] | GitResult:
-    """The ids of these folders as objects, or what git said. Names must be free of line ends and tabs."""
+    """Store these folders as objects and return their ids; git's result where it fails. No name may have a tab."""
     texts = [
         "".join(f"{entry.mode:0>6} {_kind(entry)} {entry.oid}\t{entry.name}\n" for entry in tree) for tree in trees
     ]
-    ran = run_git(root, ("mktree", "--batch"), "\n".join(texts).encode())()
-    found = ran.out.decode("ascii", "replace").split()
-    return tuple(found) if ran.code == 0 and len(found) == len(trees) else ran._replace(code=ran.code or 1)
+    result = run_git(root, ("mktree", "--batch"), "\n".join(texts).encode())()
+    oids = result.out.decode("ascii", "replace").split()
+    return tuple(oids) if result.code == 0 and len(oids) == len(trees) else result._replace(code=result.code or 1)
 
 
 def write_commit(root: str, tree: str, now: float) -> str | GitResult:
-    """The id of a commit of this tree without parents, or what git said. It bears our name, whoever runs it."""
+    """Store a commit of this tree without parents, by _WRITER, and return its id; git's result where it fails."""
     by = f"{_WRITER} {now:.0f} +0000"
     text = f"tree {tree}\nauthor {by}\ncommitter {by}\n\nfedstep history\n"
-    ran = run_git(root, ("hash-object", "-t", "commit", "-w", "--stdin"), text.encode())()
-    return ran.out.decode("ascii", "replace").strip() if ran.code == 0 else ran
+    result = run_git(root, ("hash-object", "-t", "commit", "-w", "--stdin"), text.encode())()
+    return result.out.decode("ascii", "replace").strip() if result.code == 0 else result
 
 
 def _kind(entry: TreeEntry) -> str:
@@ -156,5 +156,5 @@ def _lines(paths: Iterable[str]) -> bytes:
 
 
 def _skip(stream: IO[bytes], size: int) -> None:
-    while size > 0 and (piece := stream.read(min(_PIECE, size))):
-        size -= len(piece)
+    while size > 0 and (block := stream.read(min(_BLOCK_BYTES, size))):
+        size -= len(block)

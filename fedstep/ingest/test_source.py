@@ -1,4 +1,7 @@
-"""The words of a test's own source, where its file and its function can be found."""
+"""Find a test's own function in its source file, and read its words: Python, Java, JavaScript and TypeScript.
+
+The first part reads one file's functions with regular expressions; the second finds files and functions by test name.
+"""
 
 import os
 import re
@@ -14,15 +17,15 @@ _LONGEST_WORD = 60  # longer ones are keys and encoded bytes
 
 
 class SourceFunction(NamedTuple):
-    """A function of a file: its qualified name ("Class.method", or a JavaScript title) and where its text is."""
+    """A function of a file, and the offsets of its text."""
 
-    name: str
+    name: str  # qualified, "Class.method"; in JavaScript the test's title
     start: int
     end: int
 
 
 class SourceText(NamedTuple):
-    """A source file without its comments, and its functions by name; of two with one name the first."""
+    """A source file without its comments, and its functions by name; of two with the same name, the first."""
 
     text: str
     functions: dict[str, SourceFunction]
@@ -30,13 +33,13 @@ class SourceText(NamedTuple):
 
 # Quantifiers are possessive (`*+`), and bounded where a match can fail at its end: 64 kB of "/[" took a minute.
 _STRINGS = r'"(?:\\.|[^"\\\n]){0,500}+"|\'(?:\\.|[^\'\\\n]){0,500}+\''
-_PYTHON = re.compile(
+_PYTHON_TOKENS = re.compile(
     r'(#[^\n]*+)|"""(?:\\.|[^\\"]|"(?!""))*+(?:"""|\\?\Z)|\'\'\'(?:\\.|[^\\\']|\'(?!\'\'))*+(?:\'\'\'|\\?\Z)|'
     + _STRINGS,
     re.S,
 )
-_JAVA = re.compile(r'(//[^\n]*+|/\*.*?(?:\*/|\\?\Z))|"""(?:\\.|[^\\"]|"(?!""))*+(?:"""|\\?\Z)|' + _STRINGS, re.S)
-_JAVASCRIPT_FUNCTION = re.compile(
+_JAVA_TOKENS = re.compile(r'(//[^\n]*+|/\*.*?(?:\*/|\\?\Z))|"""(?:\\.|[^\\"]|"(?!""))*+(?:"""|\\?\Z)|' + _STRINGS, re.S)
+_JAVASCRIPT_TOKENS = re.compile(
     r"(//[^\n]*+|/\*.*?(?:\*/|\\?\Z))|" + _STRINGS + r"|`(?:\\.|[^`\\])*+(?:`|\\?\Z)"
     r"|(?<=[(,=:\[!&|?{};])[ \t]*+/(?:\\.|\[(?:\\.|[^\]\\\n]){0,50}+\]|[^/\\\n\[]){1,300}+/[a-z]*",
     re.S,
@@ -56,7 +59,7 @@ _JAVASCRIPT_TEST = re.compile(r"(?<![\w$.])(?:test|it|specify)(?:\s*+\.\s*+\w++)
 
 
 def read_source(text: str, suffix: str) -> SourceText:
-    """The functions of a file with one of `SUFFIXES`."""
+    """Return the functions of a file with one of `SUFFIXES`."""
     scanner, reader = _READERS[suffix]
     bare, blanked = _layers(scanner, text)
     functions: dict[str, SourceFunction] = {}
@@ -66,9 +69,9 @@ def read_source(text: str, suffix: str) -> SourceText:
 
 
 def extract_words(source: SourceText, function: SourceFunction) -> tuple[str, ...]:
-    """The distinct words of a function, sorted, at most 300; keywords and strings count.
+    """Return the distinct words of a function, sorted, at most WORD_LIMIT.
 
-    The published vocabulary was counted that way: `public`, `throws` and the words of strings are in it.
+    Keywords and the words of strings are included, as in the published vocabulary.
     """
     words: set[str] = set(_WORD.findall(source.text, function.start, function.end))
     if max(map(len, words), default=0) > _LONGEST_WORD:
@@ -77,21 +80,21 @@ def extract_words(source: SourceText, function: SourceFunction) -> tuple[str, ..
 
 
 def _layers(scanner: re.Pattern[str], text: str) -> tuple[str, str]:
-    """The text with its comments made spaces, and with its strings too: same length, same lines."""
+    """Return the text with comments replaced by spaces, and with strings replaced too: same length, same lines."""
     bare: list[str] = []
     blanked: list[str] = []
     at = 0
     for match in scanner.finditer(text):
-        found, code = match[0], text[at : match.start()]
-        spaces = _VISIBLE.sub(" ", found) if "\n" in found else " " * len(found)
-        bare += code, spaces if match[1] else found
+        token, code = match[0], text[at : match.start()]
+        spaces = _VISIBLE.sub(" ", token) if "\n" in token else " " * len(token)
+        bare += code, spaces if match[1] else token
         blanked += code, spaces
         at = match.end()
     return "".join([*bare, text[at:]]), "".join([*blanked, text[at:]])
 
 
 def _read_python(text: str, blanked: str) -> list[SourceFunction]:
-    """Functions and methods by indentation, decorators included."""
+    """Return functions and methods by indentation, decorators included."""
     functions: list[SourceFunction] = []
     open_blocks: list[tuple[int, str, str, int]] = []  # indent, kind, qualified name, start
     decorated = -1
@@ -119,7 +122,7 @@ def _close_python(
 
 
 def _logical_lines(blanked: str) -> Iterator[tuple[int, int, str]]:
-    """(offset, indent, text) of each line that begins a statement: not blank, not inside brackets."""
+    """Yield (offset, indent, text) of each line that begins a statement: not blank, not inside brackets."""
     at = depth = 0
     for line in blanked.split("\n"):
         statement = line.lstrip()
@@ -132,7 +135,7 @@ def _logical_lines(blanked: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _read_java(text: str, blanked: str) -> list[SourceFunction]:
-    """Methods by matching braces, from the end of what stands before them: annotations and modifiers included."""
+    """Return methods by matching braces, annotations and modifiers included."""
     ends = _pairs(_BRACE, "{", blanked)
     classes = [
         (match.start(), ends.get(match.end() - 1, len(text)), match[1]) for match in _JAVA_CLASS.finditer(blanked)
@@ -153,7 +156,7 @@ def _read_java(text: str, blanked: str) -> list[SourceFunction]:
 
 
 def _read_javascript(text: str, blanked: str) -> list[SourceFunction]:
-    """The blocks of `test("title", ...)` and `it("title", ...)`, each under its title."""
+    """Return the blocks of `test("title", ...)` and `it("title", ...)`, each under its title."""
     ends = _pairs(_PARENTHESIS, "(", blanked)
     functions = []
     for match in _JAVASCRIPT_TEST.finditer(blanked):
@@ -164,7 +167,7 @@ def _read_javascript(text: str, blanked: str) -> list[SourceFunction]:
 
 
 def _title(text: str, opening: int, ends: dict[int, int]) -> tuple[str, int]:
-    """The string that a call begins with and the call's end; `each([...])("title", ...)` has it one call later."""
+    """Return the first string of a call and the call's end; `each([...])("title", ...)` has it in the second call."""
     for _ in range(2):
         end = ends.get(opening)
         if end is None:
@@ -172,7 +175,7 @@ def _title(text: str, opening: int, ends: dict[int, int]) -> tuple[str, int]:
         start = opening + 1
         while text[start : start + 1].isspace():
             start += 1
-        quoted = _JAVASCRIPT_FUNCTION.match(text, start)
+        quoted = _JAVASCRIPT_TOKENS.match(text, start)
         if quoted and text[start] in "\"'`":
             return re.sub(r"\\(.)", r"\1", quoted[0][1:-1]), end
         opening = end
@@ -180,22 +183,22 @@ def _title(text: str, opening: int, ends: dict[int, int]) -> tuple[str, int]:
 
 
 def _pairs(brackets: re.Pattern[str], opening: str, blanked: str) -> dict[int, int]:
-    """Offset of each opening bracket -> offset behind the one that closes it."""
-    pairs, waiting = {}, []
+    """Return by the offset of each opening bracket the offset after the one that closes it."""
+    pairs, unclosed = {}, []
     for match in brackets.finditer(blanked):
         if match[0] == opening:
-            waiting.append(match.start())
-        elif waiting:
-            pairs[waiting.pop()] = match.end()
+            unclosed.append(match.start())
+        elif unclosed:
+            pairs[unclosed.pop()] = match.end()
     return pairs
 
 
 _READERS: dict[str, tuple[re.Pattern[str], Callable[[str, str], list[SourceFunction]]]] = {
-    ".py": (_PYTHON, _read_python),
-    ".java": (_JAVA, _read_java),
+    ".py": (_PYTHON_TOKENS, _read_python),
+    ".java": (_JAVA_TOKENS, _read_java),
     **dict.fromkeys(
         (".js", ".jsx", ".ts", ".tsx", ".mjs", ".cjs", ".mts", ".cts"),
-        (_JAVASCRIPT_FUNCTION, _read_javascript),
+        (_JAVASCRIPT_TOKENS, _read_javascript),
     ),
 }
 SUFFIXES = tuple(_READERS)
@@ -222,13 +225,13 @@ _UNREAD = (
 )
 _KNOWN = (*SUFFIXES, *_UNREAD)
 _SEPARATORS = str.maketrans(":>›\"'`", "      ")
-_JAVASCRIPT = tuple(suffix for suffix in SUFFIXES if suffix not in (".py", ".java"))
+_JAVASCRIPT_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix not in (".py", ".java"))
 
 
 class SourceIndex:
-    """The source files of a project, by name, with what was read of them so far.
+    """The source files of a project by name, and what was read of them so far.
 
-    `paths` are relative to the root with "/" between folders: `git ls-files` or `walk_files`. Nothing is opened here.
+    `paths` are relative to the root, "/" between folders, from `git ls-files` or `walk_files`; none is opened here.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
@@ -242,7 +245,7 @@ class SourceIndex:
                 self._by_stem.setdefault(stem, []).append(path)
 
     def find(self, path: str) -> str | Unavailable:
-        """The file at `path`, or the only one whose path ends with it; a path without suffix fits any suffix."""
+        """Return the file at `path`, else the only one whose path ends with it; a path without suffix fits any."""
         if path in self._paths:
             return path
         stem, suffix = os.path.splitext(path.rpartition("/")[2])
@@ -255,7 +258,7 @@ class SourceIndex:
         return Unavailable(f"{len(fits)} files fit {path}" if fits else f"no source file for {path}")
 
     def read(self, root: str, path: str) -> SourceText | Unavailable:
-        """The functions of one file, read once."""
+        """Return the functions of one file, which is read once."""
         key = (root, path)
         if key not in self._files:
             self._files[key] = _read(root, path)
@@ -263,7 +266,7 @@ class SourceIndex:
 
 
 def walk_files(root: str) -> Iterator[str]:
-    """The files below `root` where git cannot list them, links not followed, at most 50,000."""
+    """Yield at most FILE_LIMIT files below `root`, for a project that git cannot list; links are not followed."""
     count = 0
     for folder, names, files in os.walk(root):
         names[:] = sorted(name for name in names if name not in _SKIPPED_FOLDERS)
@@ -276,16 +279,16 @@ def walk_files(root: str) -> Iterator[str]:
 
 
 def read_test_words(run: TestRun, root: str, index: SourceIndex) -> tuple[str, ...] | Unavailable:
-    """The words of the test's own function, sorted, at most 300: its name, signature, decorators and body."""
-    path, file, function = _function(run, root, index)
+    """Return the words of the test's function (name, signature, decorators and body), sorted, at most WORD_LIMIT."""
+    path, file, function = _find_function(run, root, index)
     if isinstance(file, Unavailable):
         return file
     return extract_words(file, function) if function else Unavailable(f"no such test in {path}")
 
 
 def locate_test(run: TestRun, root: str, index: SourceIndex) -> tuple[str, int]:
-    """The file of the project that has the test, "" where none is found, and its line there, 0 where not known."""
-    path, file, function = _function(run, root, index)
+    """Return the file of the project that has the test, "" if unknown, and the test's line in it, 0 if unknown."""
+    path, file, function = _find_function(run, root, index)
     if run.line and run.file:
         return path, run.line if path else 0
     if not function or isinstance(file, Unavailable):
@@ -294,34 +297,34 @@ def locate_test(run: TestRun, root: str, index: SourceIndex) -> tuple[str, int]:
     return path, file.text.count("\n", 0, function.start + blanks) + 1
 
 
-def _function(
+def _find_function(
     run: TestRun, root: str, index: SourceIndex
 ) -> tuple[str, SourceText | Unavailable, SourceFunction | None]:
-    """The path of the test's file, what is read of it, and its function there."""
+    """Return the path of the test's file, what was read of it, and the test's function in it."""
     owner, _, name = run.test.partition("#")
-    found = _locate(run, owner, name, root, index)
-    if isinstance(found, Unavailable):
-        return "", found, None
-    path, chain = found
+    location = _locate(run, owner, name, root, index)
+    if isinstance(location, Unavailable):
+        return "", location, None
+    path, chain = location
     suffix = path[path.rindex(".") :]
     if suffix not in SUFFIXES:
         return path, Unavailable(f"no reader for {suffix}"), None
     file = index.read(root, path)
     if isinstance(file, Unavailable):
         return path, file, None
-    return path, file, _titled(file, name) if suffix in _JAVASCRIPT else _named(file, chain, _bare(name))
+    return path, file, _titled(file, name) if suffix in _JAVASCRIPT_SUFFIXES else _named(file, chain, _bare(name))
 
 
 def _locate(run: TestRun, owner: str, name: str, root: str, index: SourceIndex) -> tuple[str, list[str]] | Unavailable:
-    """The file of a test, and the classes around it that its identity names."""
-    told = run.file.replace("\\", "/").removeprefix(root.rstrip("/") + "/").removeprefix("./")
+    """Return the file of a test, and the classes in it that the test's identity names."""
+    reported_file = run.file.replace("\\", "/").removeprefix(root.rstrip("/") + "/").removeprefix("./")
     parts = owner.replace("/", ".").replace("$", ".").replace("::", ".").strip(".").split(".")
-    if told:
-        path = index.find(told)
+    if reported_file:
+        path = index.find(reported_file)
         if not isinstance(path, Unavailable):
             return path, _classes_after(path, parts)
     words = f"{owner} {name}".translate(_SEPARATORS).split()
-    mentioned = next((word for word in words if word.endswith(_JAVASCRIPT)), "")
+    mentioned = next((word for word in words if word.endswith(_JAVASCRIPT_SUFFIXES)), "")
     if mentioned:
         path = index.find(mentioned.replace("\\", "/").removeprefix("./"))
         return path if isinstance(path, Unavailable) else (path, [])
@@ -329,7 +332,7 @@ def _locate(run: TestRun, owner: str, name: str, root: str, index: SourceIndex) 
 
 
 def _locate_dotted(parts: list[str], index: SourceIndex) -> tuple[str, list[str]] | Unavailable:
-    """The longest prefix of "tests.test_mod.TestClass" that is a file."""
+    """Return the longest prefix of "tests.test_mod.TestClass" that is a file, and the rest."""
     reason = Unavailable(f"no source file for {'.'.join(parts)[:100]}")
     for length in range(len(parts), 0, -1):
         path = index.find("/".join(parts[:length]))
@@ -340,7 +343,7 @@ def _locate_dotted(parts: list[str], index: SourceIndex) -> tuple[str, list[str]
 
 
 def _classes_after(path: str, parts: list[str]) -> list[str]:
-    """The parts of a dotted name behind the file's own: Java's file is a class itself."""
+    """Return the parts of a dotted name after the file's name; with the file's in Java, where it is a class."""
     stem = path.rpartition("/")[2].rpartition(".")[0]
     if stem not in parts:
         return []
@@ -349,7 +352,7 @@ def _classes_after(path: str, parts: list[str]) -> list[str]:
 
 
 def _bare(name: str) -> str:
-    """A method's name without its parameters: "test_x[a-b]", "adds(int)[2]" and "x{int}[1]"."""
+    """Return a method's name without its parameters: test_x of "test_x[a-b]", adds of "adds(int)[2]"."""
     return re.split(r"[\[({ ]", name, maxsplit=1)[0]
 
 
@@ -363,7 +366,7 @@ def _named(file: SourceText, chain: list[str], name: str) -> SourceFunction | No
 
 
 def _titled(file: SourceText, name: str) -> SourceFunction | None:
-    """The longest title that the test's name ends with: reports put the titles of the suites before it."""
+    """Return the function with the longest title that the test's name ends with; reports put suites before it."""
     fits = [title for title in file.functions if name == title or name.endswith((" " + title, ">" + title))]
     return file.functions[max(fits, key=len)] if fits else None
 
@@ -379,7 +382,7 @@ def _read(root: str, path: str) -> SourceText | Unavailable:
 
 
 def _read_text(root: str, path: str) -> str | Unavailable:
-    """The first 64 kB of a regular file that is really below `root`."""
+    """Return the first BYTE_LIMIT bytes of a regular file that is really below `root`."""
     top = os.path.realpath(root)
     real = os.path.realpath(f"{root}/{path}")
     if not real.startswith(top.rstrip(os.sep) + os.sep):

@@ -56,6 +56,7 @@ class Repairs:
     lines: dict[str, int] = field(default_factory=dict)
 
     def add(self, reason: str, line: int) -> None:
+        """Count one repair at this line."""
         self.counts[reason] += 1
         self.lines.setdefault(reason, line)
 
@@ -274,9 +275,9 @@ def _is_allowed(text: str) -> bool:
 
 
 def escape_character(character: str) -> str:
-    """Return the character's number in pytest's notation, so that names that differ in it stay distinct.
+    r"""Return the character's number in pytest's notation, so that names that differ in it stay distinct.
 
-    >>> escape_character("\\x1b")
+    >>> escape_character("\x1b")
     '#x1B'
     """
     return f"#x{ord(character):02X}"

@@ -223,7 +223,7 @@ def serve(options: ServeOptions) -> int:
     Example: fedstep serve --store sqlite:///fedstep.db
     """
     try:
-        from fedstep.server.run import serve as run_server
+        from fedstep.server.app import serve as run_server
     except ImportError as error:
         raise missing_extra(error) from error
     gc.enable()  # main turns it off, for the sake of commands that end soon
@@ -296,7 +296,7 @@ def _mode(options: ServeOptions) -> "AggregationMode":
     _check_mode_options(options)
     if options.privacy_epsilon is not None:
         from fedstep.federation.messages import PrivacyGuarantee
-        from fedstep.server.dp.private_step import DifferentialPrivacy
+        from fedstep.server.dp.differential_privacy import DifferentialPrivacy
 
         terms = options.privacy_delta, options.privacy_releases, options.privacy_days
         return DifferentialPrivacy(PrivacyGuarantee(options.privacy_epsilon, *terms))

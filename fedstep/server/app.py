@@ -1,4 +1,4 @@
-"""The aggregator as an ASGI application."""
+"""The aggregator as an ASGI application, and as a process that serves it."""
 
 import asyncio
 import logging
@@ -27,6 +27,7 @@ from fedstep.server.dashboard.page import DashboardPage
 from fedstep.server.dashboard.snapshot import DashboardReader
 from fedstep.server.health import HealthEndpoints
 from fedstep.server.http_messages import HttpProblem, as_json, on_crash, on_http_error, on_problem
+from fedstep.server.listener import checked, listener, run, start_logging
 from fedstep.server.metrics import Metrics, ObservedStore, TimedApp
 from fedstep.server.mode import ModeContext, Routes
 from fedstep.server.models import ModelEndpoint
@@ -99,6 +100,25 @@ def create_app(settings: Settings, schema: Schema | None = None, clock: Callable
     )
     app.state.stopping = aggregator.health_endpoints.stop
     return app
+
+
+def serve(
+    settings: Settings,
+    ready: Callable[[str], None] = print,
+    create: Callable[[Settings], Starlette] = create_app,
+) -> None:
+    """Run the application that `create` makes until SIGTERM or Ctrl+C.
+
+    `ready` gets its URL as soon as connections are accepted (port 0: any). Raise UsageError for settings that cannot
+    work, before anything listens.
+    """
+    start_logging(settings.log_format, settings.log_level)
+    scheme = "https" if settings.tls and checked(settings.tls) else "http"
+    app = create(settings)
+    socket = listener(settings.host, settings.port)
+    host = f"[{settings.host.strip('[]')}]" if ":" in settings.host else settings.host
+    ready(f"{scheme}://{host}:{socket.getsockname()[1]}")
+    run(app, socket, settings, app.state.stopping)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from fedstep.server.aggregation.inputs import CurrentModels
-from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus, due, lacking
+from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus, is_due, updates_needed
 from fedstep.server.storage.store import Step, Store
 from fedstep.server.storage.update_repository import ErasureResult, StoredReceipt, UpdateOffer, UpdateRejected
 from fedstep.server.storage.version_repository import VersionListing
@@ -66,7 +66,7 @@ class Writer:
             batch = await self._batch()
             if batch:
                 await self._commit(batch, self._newest)
-            ripe = due(self._pending, self._clock(), self._folding)
+            ripe = is_due(self._pending, self._clock(), self._folding)
             if looking.done() and (ripe or time.monotonic() >= self._next_look):
                 looking = asyncio.create_task(self._look(publish))
         await looking
@@ -132,7 +132,7 @@ class Writer:
         """What became of the offers. The buffer is counted anew when there may be enough, or an eighth more."""
         outcomes = self._store.accept(offers, task, self._folding.staleness, self._clock())
         self._added += sum(isinstance(outcome, StoredReceipt) and not outcome.repeat for outcome in outcomes)
-        if self._added >= min(lacking(self._pending, self._folding), 1 + self._pending.updates // 8):
+        if self._added >= min(updates_needed(self._pending, self._folding), 1 + self._pending.updates // 8):
             self._count()
         return outcomes
 
@@ -154,8 +154,8 @@ class Writer:
     def _looked(self, newest: int) -> CurrentModels | None:
         self._store.tidy(self._clock())
         before = self._count()
-        if due(before, self._clock(), self._folding):
-            made = self._store.fold(self._step, self._clock(), lambda now: due(now, self._clock(), self._folding))
+        if is_due(before, self._clock(), self._folding):
+            made = self._store.fold(self._step, self._clock(), lambda now: is_due(now, self._clock(), self._folding))
             self._count()
             if made:
                 log.info(

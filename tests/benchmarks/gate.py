@@ -13,8 +13,8 @@ from random import Random
 from fedstep.federation.messages import PrivacyGuarantee, TrialScore, Update
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
-from fedstep.server.dp.accounting import budget_of
-from fedstep.server.dp.private_step import LIFE, GaussianNoise, next_private
+from fedstep.server.dp.budget import calibrate_budget
+from fedstep.server.dp.differential_privacy import LIFE, GaussianNoise, next_private_version
 from fedstep.server.gate import (
     ActiveCounts,
     Evaluation,
@@ -75,7 +75,7 @@ def rates(draw: Draw, lies: Lies = HONEST, trials: int = 300, spent: float = 0.0
 @cache
 def multiplier(promise: PrivacyGuarantee) -> float:
     """The noise of a promise, in units of a project's bound."""
-    return budget_of(promise).multiplier
+    return calibrate_budget(promise).multiplier
 
 
 def noised_trial(draw: Draw, seed: int, projects: int = 100, most: int = 400) -> tuple[Verdict, int]:
@@ -98,7 +98,7 @@ def noised_trial(draw: Draw, seed: int, projects: int = 100, most: int = 400) ->
         votes = (TrialScore(1, draw(dice)) for _ in range(projects))
         updates = (Update("", 2, f"{n:032x}", str(n), {}, {"flaky": delta}, {"flaky": v}) for n, v in enumerate(votes))
         buffered = tuple(StoredUpdate(b"", project=update.project, known=update) for update in updates)
-        made = next_private(
+        made = next_private_version(
             replace(moment, buffered=buffered, evidence={"flaky": EvaluationSums(told)}), rules, Gate(), noise
         )
         told = (*told, made.releases["flaky"])

@@ -14,7 +14,7 @@ from math import inf
 from pathlib import Path
 
 from fedstep.federation.messages import PrivacyGuarantee
-from fedstep.server.dp.accounting import budget_of
+from fedstep.server.dp.budget import calibrate_budget
 from tests.studies.private import PrivatePlan, PrivateStudy, private_json, run_private
 
 BEGIN, END = "<!-- made by `make evaluate-privacy`: begin -->", "<!-- made by `make evaluate-privacy`: end -->"
@@ -40,7 +40,7 @@ def yardstick() -> str:
     """How many projects make the noise of one release that spends everything 1 % of the bound, as Markdown."""
     rows = []
     for epsilon in (8.0, 4.0, 2.0):
-        noise = [budget_of(PrivacyGuarantee(epsilon, 1e-6, releases, 7.0)).multiplier for releases in (1, 5, 52)]
+        noise = [calibrate_budget(PrivacyGuarantee(epsilon, 1e-6, releases, 7.0)).multiplier for releases in (1, 5, 52)]
         rows.append(f"| {epsilon:g} | " + " | ".join(f"{one:.2f}" for one in noise) + f" | {100 * noise[0]:.0f} |")
     task = "| epsilon | noise, 1 release | 5 releases | 52 releases | projects for 1 % |\n|---|---|---|---|---|"
     return "\n".join([task, *rows])

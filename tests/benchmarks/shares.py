@@ -31,7 +31,7 @@ import sys
 from fedstep.server import Settings, create_app
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.mode import PLAIN
-from fedstep.server.run import serve
+from fedstep.server.app import serve
 from fedstep.server.secagg.secure_aggregation import SecureAggregation
 from tests.benchmarks.shares import flat
 role, store, size = sys.argv[1:]

@@ -13,9 +13,9 @@ from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.sums import advance_by_sums
 from fedstep.server.gate import Gate
-from fedstep.server.secagg.helper import HelperStore, seed_offer
+from fedstep.server.secagg.helper import HelperStore, offer_of_seed
 from fedstep.server.secagg.leader import LeaderStore
-from fedstep.server.secagg.rounds import chosen, unpack_answer, unpack_proposal
+from fedstep.server.secagg.rounds import choose_parts, unpack_proposal, unpack_reply
 from fedstep.server.secagg.share_store import ShareOffer
 from fedstep.server.storage.store import Store
 
@@ -48,7 +48,7 @@ def offers(update: Update, project: str = "") -> tuple[ShareOffer, ShareOffer]:
     whose = project or update.project, "owner"
     vectors = {task: residues_to_bytes(vector) for task, vector in masked.vectors.items()}
     first = ShareOffer(update.id, *whose, masked.pair, masked.trials, vectors, update.base)
-    return first, seed_offer(seeded, *whose)
+    return first, offer_of_seed(seeded, *whose)
 
 
 class Pair:
@@ -72,7 +72,7 @@ class Pair:
     def plan(self, fewest: int = FEWEST) -> bytes:
         def choose(waiting, current):
             trials = {name: trial.version for name, trial in current.trials.items()}
-            return chosen(waiting, current.candidate.version, trials, 9.0, AT_ONCE, fewest)
+            return choose_parts(waiting, current.candidate.version, trials, 9.0, AT_ONCE, fewest)
 
         return self.leader.planned(choose, STALENESS)
 
@@ -82,7 +82,7 @@ class Pair:
         def step(state, sums, evidence):
             return advance_by_sums(state, sums, evidence, RULES, self.gate)
 
-        return self.leader.settle(proposal, unpack_answer(answer, proposal, SIZES), step, fewest, 9.0)
+        return self.leader.settle(proposal, unpack_reply(answer, proposal, SIZES), step, fewest, 9.0)
 
     def fold(self):
         body = self.plan()

@@ -41,8 +41,8 @@ from fedstep.server.aggregation.inputs import (
 )
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.step import next_version
-from fedstep.server.dp.accounting import budget_of
-from fedstep.server.dp.private_step import LIFE, GaussianNoise, next_private
+from fedstep.server.dp.budget import calibrate_budget
+from fedstep.server.dp.differential_privacy import LIFE, GaussianNoise, next_private_version
 from fedstep.types import Unavailable
 from tests.studies.command import CORPUS, FIGURES, SEED, run_command
 
@@ -104,7 +104,7 @@ def _noise(plan: PrivatePlan) -> GaussianNoise | None:
     if not plan.epsilon:
         return None
     promise = PrivacyGuarantee(plan.epsilon, plan.delta, plan.releases, 7.0)
-    multiplier = budget_of(promise).multiplier if isfinite(plan.epsilon) else WHISPER
+    multiplier = calibrate_budget(promise).multiplier if isfinite(plan.epsilon) else WHISPER
     # not `secrets`: a study has to come out the same again, and hides nobody
     below = random.Random(f"{plan.seed} noise").randrange
     return GaussianNoise(multiplier, below, LIFE / plan.releases)
@@ -163,7 +163,7 @@ def _learned(
 ) -> Vector:
     """The task after so many periods, in each of which every project contributes all its rows."""
     rules = {TASK: default_rules(schema())[TASK]}
-    step = partial(next_private, noise=noise) if noise else next_version
+    step = partial(next_private_version, noise=noise) if noise else next_version
     task = ModelVersion(0, 0, 0.0, {TASK: schema().tasks[TASK].start()}, {TASK: 0})
     several = len(projects) if noise else BufferPolicy().updates  # a period is one fold only where there is noise
     for period, first in product(range(releases), range(0, len(projects), several)):

@@ -29,10 +29,10 @@ class BufferStatus:
     oldest: float
 
 
-def due(pending: BufferStatus, now: float, folding: BufferPolicy) -> bool:
+def is_due(pending: BufferStatus, now: float, folding: BufferPolicy) -> bool:
     """Whether to fold now.
 
-    >>> due(BufferStatus(updates=3, projects=2, oldest=0.0), 60.0, BufferPolicy(seconds=60.0, projects=2))
+    >>> is_due(BufferStatus(updates=3, projects=2, oldest=0.0), 60.0, BufferPolicy(seconds=60.0, projects=2))
     True
     """
     if not pending.updates or pending.projects < folding.projects:
@@ -42,10 +42,10 @@ def due(pending: BufferStatus, now: float, folding: BufferPolicy) -> bool:
     return pending.updates >= folding.updates or now - pending.oldest >= folding.seconds
 
 
-def lacking(pending: BufferStatus, folding: BufferPolicy) -> int:
+def updates_needed(pending: BufferStatus, folding: BufferPolicy) -> int:
     """How many updates have to come at least before there are enough: until then only time can make it due.
 
-    >>> lacking(BufferStatus(updates=9, projects=1, oldest=0.0), BufferPolicy(updates=10, projects=3))
+    >>> updates_needed(BufferStatus(updates=9, projects=1, oldest=0.0), BufferPolicy(updates=10, projects=3))
     2
     """
     return max(folding.updates - pending.updates, folding.projects - pending.projects, 0)

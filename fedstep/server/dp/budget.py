@@ -1,13 +1,80 @@
-"""What each project has spent of its privacy, and noised votes, in the database. Each call is inside a transaction."""
+"""Account for privacy: what a guarantee costs per release, and what each project has spent of it in the database.
+
+One release in which a project takes part costs it 1 / (2 z^2) of zero-concentrated differential privacy (rho), z being
+the noise in units of its bound; costs add up, without amplification: what a CI sends is no random sample (Bun and
+Steinke, "Concentrated Differential Privacy", TCC 2016). dp-accounting turns sums of rho into (epsilon, delta) by Renyi
+divergences; this is the one module that imports it.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from fedstep.errors import MissingExtra, UsageError
+from fedstep.federation.messages import PrivacyGuarantee
 from fedstep.server.gate import EvaluationSum
 from fedstep.server.storage.tables import noisy_evaluations, privacy_spending, trials
+
+MOST_EPSILON, MOST_DELTA, MOST_RELEASES, MOST_DAYS = 1000.0, 1e-3, 100_000, 1000.0
+CLOSE = 1e-9  # relative, of the noise
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyBudget:
+    """A promise in the currency of releases: the noise in units of a project's bound, and what one release costs."""
+
+    promise: PrivacyGuarantee
+    multiplier: float
+
+    @property
+    def cost(self) -> float:
+        """Of one release, in zCDP's rho."""
+        return 1.0 / (2.0 * self.multiplier**2)
+
+    @property
+    def most(self) -> float:
+        """What a project may spend in its life."""
+        return self.promise.releases * self.cost
+
+    def epsilon(self, rho: float) -> float:
+        """The epsilon of so much rho at the promised delta."""
+        return compute_epsilon(rho, self.promise.delta)
+
+
+def calibrate_budget(promise: PrivacyGuarantee) -> PrivacyBudget:
+    """The least noise that keeps the promise. Raises UsageError for one that cannot be, MissingExtra."""
+    epsilon, delta, releases, days = promise
+    if not (0 < epsilon <= MOST_EPSILON and 0 < delta <= MOST_DELTA):
+        raise UsageError(
+            f"no noise gives epsilon {epsilon:g} and delta {delta:g}", "Take ones like 8 and 0.000001 (at most 0.001)."
+        )
+    if not (1 <= releases <= MOST_RELEASES and 0 < days <= MOST_DAYS):
+        raise UsageError(
+            f"{releases} contributions, one in {days:g} days, are out of range", "Take ones like 52 and 7."
+        )
+    least, most = 1e-3, 1e7
+    while most / least > 1.0 + CLOSE:
+        middle = (least * most) ** 0.5
+        least, most = (
+            (least, middle) if compute_epsilon(releases / (2 * middle**2), delta) <= epsilon else (middle, most)
+        )
+    return PrivacyBudget(promise, most)
+
+
+@cache
+def compute_epsilon(rho: float, delta: float) -> float:
+    """The epsilon at this delta of what costs so much zCDP; 0 for nothing. Raises MissingExtra."""
+    try:
+        from dp_accounting import ZCDpEvent
+        from dp_accounting.rdp import RdpAccountant
+    except ImportError as error:
+        remedy = "Run: pip install 'fedstep[server,privacy]'"
+        raise MissingExtra(f"{error.name} is not installed", remedy) from error
+    return float(RdpAccountant().compose(ZCDpEvent(rho)).get_epsilon(delta)) if rho else 0.0
+
 
 ALL = ""  # the row of a project that would have taken part in every release
 SLACK = 1e-9  # relative: what adding up floats may be off
@@ -35,7 +102,7 @@ class BudgetPolicy:
         return "already-contributed" if now // self.seconds <= last // self.seconds else ""
 
 
-def took_part(
+def charge_projects(
     connection: Connection, offers: Iterable[tuple[str, str, str]], purse: BudgetPolicy, now: float
 ) -> Mapping[str, str]:
     """Charges the projects of these offers (id, project, owner); why some of them must not be taken, by id."""
@@ -54,12 +121,12 @@ def took_part(
     return refused
 
 
-def spent_by_all(connection: Connection) -> float:
+def total_spending(connection: Connection) -> float:
     """The rho of all releases there were: no project can have spent more."""
     return connection.scalar(select(privacy_spending.c.rho).where(privacy_spending.c.project == ALL)) or 0.0
 
 
-def known_noised(connection: Connection, schema: str) -> Mapping[str, tuple[EvaluationSum, ...]]:
+def load_noisy_sums(connection: Connection, schema: str) -> Mapping[str, tuple[EvaluationSum, ...]]:
     """What the folds so far told of the open trials, by task, the newest last."""
     found: dict[str, tuple[EvaluationSum, ...]] = {}
     ours = (noisy_evaluations.c.schema == schema) & (noisy_evaluations.c.schema == trials.c.schema)
@@ -71,7 +138,7 @@ def known_noised(connection: Connection, schema: str) -> Mapping[str, tuple[Eval
     return found
 
 
-def keep_noised(
+def record_release(
     connection: Connection,
     schema: str,
     told: Mapping[str, EvaluationSum],

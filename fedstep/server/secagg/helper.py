@@ -35,15 +35,15 @@ from fedstep.server.secagg.rounds import (
     RoundReply,
     check_secret,
     first_per_project,
-    pack_answer,
     pack_proposal,
-    signature,
+    pack_reply,
+    sign,
+    sum_masks,
     task_of,
     unpack_proposal,
 )
 from fedstep.server.secagg.share_endpoint import ShareBatcher, ShareEndpoint, expire_shares
-from fedstep.server.secagg.share_store import ShareOffer, ShareStore, now_waiting, rounds, shares
-from fedstep.server.secagg.sums import summed_pads
+from fedstep.server.secagg.share_store import ShareOffer, ShareStore, is_pending, rounds, shares
 from fedstep.server.settings import Settings
 from fedstep.server.storage.engine import truncate_wal
 from fedstep.server.storage.update_repository import ErasureResult
@@ -51,7 +51,7 @@ from fedstep.server.tokens import TokenBook
 from fedstep.server.update_endpoint import schema_mismatch
 
 
-def seed_offer(half: SeedShare, project: str, owner: str) -> ShareOffer:
+def offer_of_seed(half: SeedShare, project: str, owner: str) -> ShareOffer:
     """What is kept of a half: not its seed, which would open tasks that were released while others wait."""
     return ShareOffer(half.id, project, owner, hash_seed(half.seed), half.trials, derive_task_seeds(half))
 
@@ -75,7 +75,7 @@ class HelperStore(ShareStore):
             if proposal.number <= newest:
                 raise WireError(f"round {proposal.number} is over", f"The next one is {newest + 1}.")
             parts = (self._released(connection, proposal.number, part, fewest, sizes) for part in proposal.parts)
-            answer = pack_answer(RoundReply(proposal.number, tuple(pads for pads in parts if pads)))
+            answer = pack_reply(RoundReply(proposal.number, tuple(pads for pads in parts if pads)))
             row = {"number": proposal.number, "proposal": body, "answer": answer, "settled": True}
             connection.execute(delete(rounds))  # the newest says what is over
             connection.execute(insert(rounds), row)
@@ -93,7 +93,7 @@ class HelperStore(ShareStore):
         seeds = self._seeds(connection, part)
         if len(seeds) < fewest:
             return None
-        total = summed_pads(seeds.values(), sizes[part.task] + (part.trial >= 0))
+        total = sum_masks(seeds.values(), sizes[part.task] + (part.trial >= 0))
         which = shares.c.id.in_(list(seeds)) & (shares.c.task == part.task)
         connection.execute(update(shares).where(which).values(round=number, body=None))
         return MaskSum(part.task, tuple(seeds), total)
@@ -103,7 +103,7 @@ class HelperStore(ShareStore):
         which = shares.c.id.in_(list(part.pairs)) & (shares.c.task == part.task)
         found: dict[str, Row[Any]] = {
             row.id: row
-            for row in connection.execute(select(shares).where(now_waiting(self._schema), which))
+            for row in connection.execute(select(shares).where(is_pending(self._schema), which))
             if row.pair == part.pairs[row.id] and part.trial in (-1, row.trial)
         }
         projects = {key: row.project for key, row in found.items()}
@@ -180,7 +180,7 @@ class Helper:
 
     async def share(self, request: Request) -> Response:
         """POST /v1/shares: 202 with a receipt once the seed is on disk."""
-        return await self._taking.take(request, unpack_seed_share, seed_offer, 0)
+        return await self._taking.take(request, unpack_seed_share, offer_of_seed, 0)
 
     async def round(self, request: Request) -> Response:
         """POST /v1/rounds: the sums of the pads of what the leader proposes, signed."""
@@ -195,7 +195,7 @@ class Helper:
         log.info(
             "round %d: %d tasks proposed, released %s", proposal.number, len(proposal.parts), released or "nothing"
         )
-        headers = {SIGNATURE: signature(self._secret, body, answer)}
+        headers = {SIGNATURE: sign(self._secret, body, answer)}
         return Response(answer, 200, headers, "application/json")
 
     async def forget(self, request: Request) -> Response:
@@ -232,7 +232,7 @@ class Helper:
                 401, "unknown-sender", "The sender is not the leader of this helper.", reason="not the leader"
             )
         body = await plain_body(request, self._limits)
-        if not hmac.compare_digest(headers.get(SIGNATURE, "").encode(), signature(secret, body).encode()):
+        if not hmac.compare_digest(headers.get(SIGNATURE, "").encode(), sign(secret, body).encode()):
             raise HttpProblem(401, "unknown-sender", "The proposal is not signed by the leader.", reason="no signature")
         try:
             proposal = unpack_proposal(body)

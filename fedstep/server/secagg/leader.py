@@ -36,16 +36,25 @@ from fedstep.server.secagg.rounds import (
     Proposal,
     RoundPart,
     RoundReply,
-    chosen,
+    choose_parts,
     pack_proposal,
-    signature,
-    unpack_answer,
+    sign,
+    sum_vectors,
+    unmask_sum,
     unpack_proposal,
+    unpack_reply,
     weight,
 )
 from fedstep.server.secagg.share_endpoint import ShareBatcher, ShareEndpoint, expire_shares
-from fedstep.server.secagg.share_store import ShareOffer, ShareStore, now_waiting, releases, rounds, shares, told_of
-from fedstep.server.secagg.sums import summed, unmask_sum
+from fedstep.server.secagg.share_store import (
+    ShareOffer,
+    ShareStore,
+    is_pending,
+    load_releases,
+    releases,
+    rounds,
+    shares,
+)
 from fedstep.server.storage.engine import advisory_lock
 from fedstep.server.storage.store import AGGREGATION_LOCK
 from fedstep.server.storage.trial_repository import TrialRepository
@@ -153,14 +162,16 @@ class LeaderStore(ShareStore):
         self, connection: Connection, pads: MaskSum, trial: int, current: CurrentModels, fewest: int, deviation: int
     ) -> tuple[TaskSum, EvaluationSum]:
         """Raises WireError where fewer projects than `fewest` were released, or the sum is none of honest updates."""
-        which = now_waiting(self._schema) & shares.c.id.in_(pads.ids) & (shares.c.task == pads.task)
+        which = is_pending(self._schema) & shares.c.id.in_(pads.ids) & (shares.c.task == pads.task)
         rows = connection.execute(
             select(shares.c.owner, shares.c.project, shares.c.base, shares.c.body).where(which)
         ).all()
         if len(rows) < len(pads.ids) or len({row.project for row in rows}) < max(fewest, len(rows)):
             raise WireError("the helper released the updates of too few projects", "Nothing of it is used.")
         size = len(current.candidate.vectors[pads.task])
-        steps = unmask_sum(summed((row.body for row in rows), len(pads.total)), pads.total, len(rows), size, deviation)
+        steps = unmask_sum(
+            sum_vectors((row.body for row in rows), len(pads.total)), pads.total, len(rows), size, deviation
+        )
         scored = trial >= 0 and pads.task in current.trials and current.trials[pads.task].version == trial
         release = EvaluationSum(len(rows), float(steps[size]) / LEVELS) if scored else EvaluationSum(0, 0.0)
         weights = (weight(row.base, current.candidate.version) for row in rows)
@@ -199,7 +210,7 @@ class LeaderStore(ShareStore):
 def released_scores(connection: Connection, schema: str, current: CurrentModels) -> Mapping[str, EvaluationSums]:
     """Return the sums of scores that rounds released of each open trial, by task."""
     trials = current.trials.items()
-    return {name: EvaluationSums(told_of(connection, schema, name, trial.version)) for name, trial in trials}
+    return {name: EvaluationSums(load_releases(connection, schema, name, trial.version)) for name, trial in trials}
 
 
 PATIENCE = 10.0  # seconds for the helper's answer; a leader that stops waits for it
@@ -298,7 +309,7 @@ class Leader:
         if not body:
             return None
         proposal, secret = unpack_proposal(body), self._policy.secret
-        headers = {"Content-Type": "application/json", SIGNATURE: signature(secret, body)}
+        headers = {"Content-Type": "application/json", SIGNATURE: sign(secret, body)}
         heard = self._policy.transport("POST", "/v1/rounds", headers, body, PATIENCE)
         if heard.status == 409 and (newest := _newest_round(heard)) >= 0:
             self._least = newest
@@ -314,17 +325,17 @@ class Leader:
     def _choose(self, waiting: tuple[PendingShare, ...], current: CurrentModels) -> tuple[RoundPart, ...]:
         folding, task = self._buffering, current.candidate.version
         trials = {name: trial.version for name, trial in current.trials.items()}
-        return chosen(waiting, task, trials, self._clock(), folding, self._policy.min_projects)
+        return choose_parts(waiting, task, trials, self._clock(), folding, self._policy.min_projects)
 
     def _answered(self, heard: Heard, body: bytes, proposal: Proposal) -> RoundReply:
         """Raises AggregatorError for an answer that is not the helper's, or none."""
         if heard.status != 200:
             raise AggregatorError(f"the helper answered {heard.status}", "Its log says why.")
-        wanted = signature(self._policy.secret, body, heard.body)
+        wanted = sign(self._policy.secret, body, heard.body)
         if not hmac.compare_digest(heard.headers.get(SIGNATURE.lower(), "").encode(), wanted.encode()):
             raise AggregatorError("the answer is not signed by the helper", "Do both have one FEDSTEP_PEER_TOKEN?")
         try:
-            return unpack_answer(heard.body, proposal, self._shape.sizes)
+            return unpack_reply(heard.body, proposal, self._shape.sizes)
         except WireError as error:
             raise AggregatorError(str(error.args[0]), error.remedy) from error
 

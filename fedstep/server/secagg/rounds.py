@@ -1,6 +1,6 @@
-"""What leader and helper say to each other: a proposal of updates to be summed, an answer with the sums of their pads.
+"""A round of secure aggregation: which updates are summed, the messages of leader and helper, and the sums. Pure.
 
-Pure. Both are JSON; each is signed with the secret that the two share, the answer together with the proposal.
+Messages are JSON; each is signed with the secret that the two share, the reply together with the proposal.
 """
 
 import hmac
@@ -11,15 +11,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from math import sqrt
 from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedstep.errors import UsageError, WireError
-from fedstep.federation.secagg.shares import MAX_SUMMED, MAX_WEIGHT
-from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus, due
-from fedstep.server.aggregation.vectors import staleness_weight
+from fedstep.federation.secagg.shares import LEVELS, MAX_SUMMED, MAX_WEIGHT, derive_pad
+from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus, is_due
+from fedstep.server.aggregation.vectors import norm, staleness_weight
 from fedstep.server.identity import SHORTEST_TOKEN, is_loopback
 
 Residues = NDArray[np.uint64]  # numbers modulo 2^64
@@ -103,7 +104,7 @@ def task_of(part: Mapping[str, object]) -> str:
     return str(part["task"] if "task" in part else part["head"])
 
 
-def pack_answer(answer: RoundReply) -> bytes:
+def pack_reply(answer: RoundReply) -> bytes:
     """Its bytes; equal answers give equal bytes."""
     parts = [
         {"task": p.task, "ids": list(p.ids), "total": b64encode(p.total.astype("<u8").tobytes()).decode()}
@@ -112,7 +113,7 @@ def pack_answer(answer: RoundReply) -> bytes:
     return json.dumps({"round": answer.number, "parts": parts}).encode()
 
 
-def unpack_answer(body: bytes, proposal: Proposal, sizes: Mapping[str, int]) -> RoundReply:
+def unpack_reply(body: bytes, proposal: Proposal, sizes: Mapping[str, int]) -> RoundReply:
     """The answer to a proposal in these bytes; `sizes` counts the coordinates of each task. Raises WireError."""
     asked = {part.task: part for part in proposal.parts}
     try:
@@ -125,7 +126,7 @@ def unpack_answer(body: bytes, proposal: Proposal, sizes: Mapping[str, int]) -> 
     return RoundReply(proposal.number, parts)
 
 
-def signature(secret: str, proposal: bytes, answer: bytes = b"") -> str:
+def sign(secret: str, proposal: bytes, answer: bytes = b"") -> str:
     """HMAC-SHA256 in hex: of a proposal, or of an answer to it."""
     message = b"answer" + sha256(proposal).digest() + answer if answer else b"proposal" + proposal
     return hmac.new(secret.encode(), message, sha256).hexdigest()
@@ -170,7 +171,7 @@ class PendingShare:
     missed: int = 0
 
 
-def chosen(
+def choose_parts(
     waiting: Iterable[PendingShare],
     task: int,
     trials: Mapping[str, int],
@@ -213,7 +214,7 @@ def _part(
         pairs = {one.id: one.pair for one in _alike(group, newest, fewest)}
         oldest = min((one.received for one in group), default=now)
         pending = BufferStatus(len(group), len({one.project for one in group}), oldest)
-        if pairs and due(pending, now, folding):
+        if pairs and is_due(pending, now, folding):
             return RoundPart(name, scored, pairs)
     return None
 
@@ -249,3 +250,47 @@ def check_helper_url(url: str) -> None:
         raise UsageError(
             "--role leader needs as --peer the https:// URL of its helper", "http:// is for a helper on this machine."
         )
+
+
+FAR = 8.0  # standard deviations that the length of noise may be off
+
+
+def sum_vectors(vectors: Iterable[bytes], size: int) -> Residues:
+    """The sum of little-endian vectors of `size` numbers, modulo 2^64."""
+    total = np.zeros(size, np.uint64)
+    for vector in vectors:
+        total += np.frombuffer(vector, "<u8")[:size]
+    return total
+
+
+def sum_masks(seeds: Iterable[bytes], size: int) -> Residues:
+    """The sum of the first `size` numbers of the pads that these seeds of one task give."""
+    return sum_vectors((derive_pad(seed, size) for seed in seeds), size)
+
+
+def unmask_sum(masked: Residues, pads: Residues, updates: int, size: int, deviation: int = 0) -> NDArray[np.int64]:
+    """The sum of so many updates in steps of the grid, with its sign; the first `size` numbers are those of a delta.
+
+    `deviation` is that of the noise of each. Raises WireError for a sum that updates within their bounds do not have:
+    somebody lied, and nothing of it is used.
+    """
+    if updates > MAX_SUMMED:
+        raise WireError(f"a sum of {updates} updates could overflow", f"At most {MAX_SUMMED} are summed.")
+    steps: NDArray[np.int64] = (masked + pads).view(np.int64)
+    numbers = steps.astype(np.float64)
+    beyond = np.abs(numbers[size:]).max(initial=0.0) > updates * LEVELS
+    if beyond or norm(numbers[:size]) > max_length(updates, size, deviation):
+        raise WireError(
+            "the sum is not one of updates within their bounds",
+            "A sender or the helper lies, or --noise is lower than it was.",
+        )
+    return steps
+
+
+def max_length(updates: int, size: int, deviation: int) -> float:
+    """The length in steps of the grid that the sum of so many deltas is not above, each of `size` numbers.
+
+    What noise adds is above this with a chance of exp(-32) (Laurent and Massart 2000, lemma 1).
+    """
+    most = updates * (LEVELS + 0.5 * sqrt(size))  # the length of a delta, and of what rounding to the grid adds
+    return most + deviation * sqrt(updates) * (sqrt(size) + FAR)

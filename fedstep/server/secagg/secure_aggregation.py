@@ -11,7 +11,7 @@ from fedstep.server.gate import ActiveCounts, Gate
 from fedstep.server.mode import AggregationMode, ContributionTerms, ModeContext
 from fedstep.server.secagg.leader import Leader, SumPolicy, released_scores
 from fedstep.server.secagg.rounds import check_helper_url, check_secret
-from fedstep.server.secagg.share_store import in_halves, shares
+from fedstep.server.secagg.share_store import count_pending, shares
 from fedstep.server.storage.trial_repository import ACTIVE_SECONDS
 
 
@@ -48,7 +48,7 @@ class SecureAggregation(AggregationMode):
         released = {task: evidence for task, evidence in scores.items() if evidence.sums}
         return replace(
             snapshot,
-            pending=in_halves(connection, schema),
+            pending=count_pending(connection, schema),
             active=_active(connection, schema, now),
             standing=decide_all(gate, released, snapshot.spent),
             days=days(connection, _sent(), schema, now),

@@ -70,7 +70,7 @@ releases = Table(
 )
 
 
-def open_book(store: str) -> Engine:
+def open_share_engine(store: str) -> Engine:
     """The database at a SQLAlchemy URL, with these tables too. Raises UsageError when it cannot be opened."""
     engine = open_engine(store)
     try:
@@ -82,7 +82,7 @@ def open_book(store: str) -> Engine:
     return engine
 
 
-def told_of(connection: Connection, schema: str, task: str, trial: int) -> tuple[EvaluationSum, ...]:
+def load_releases(connection: Connection, schema: str, task: str, trial: int) -> tuple[EvaluationSum, ...]:
     """What the rounds told of this snapshot on trial, the newest last."""
     which = (releases.c.task == task) & (releases.c.trial == trial) & (releases.c.schema == schema)
     rows = connection.execute(select(releases).where(which).order_by(releases.c.round))
@@ -111,7 +111,7 @@ class ShareStore:
 
     def __init__(self, url: str, schema: str) -> None:
         """Raises UsageError when the database cannot be opened."""
-        self._engine: Engine = open_book(url)
+        self._engine: Engine = open_share_engine(url)
         self._reader = read_only(self._engine)
         self._schema = schema
 
@@ -163,7 +163,7 @@ class ShareStore:
     def counted(self) -> BufferStatus:
         """How many updates wait, of how many projects, since when."""
         with self._reader.begin() as connection:
-            return in_halves(connection, self._schema)
+            return count_pending(connection, self._schema)
 
     def _waiting(self, connection: Connection, base: int) -> tuple[PendingShare, ...]:
         """The tasks that wait and were learned from this version or a newer one; many of one project hold up nobody.
@@ -173,7 +173,7 @@ class ShareStore:
         rank = shares.c.missed, shares.c.received, shares.c.id
         turn = func.row_number().over(partition_by=(shares.c.project, shares.c.task), order_by=rank)
         columns = ("id", "task", "project", "base", "trial", "pair", "received", "missed")
-        fresh = now_waiting(self._schema) & (shares.c.base >= base)
+        fresh = is_pending(self._schema) & (shares.c.base >= base)
         query = select(*(shares.c[name] for name in columns)).where(fresh)
         first = query.order_by(turn, *rank).limit(MOST_LOOKED_AT)
         return tuple(PendingShare(*row) for row in connection.execute(first))
@@ -194,14 +194,14 @@ class ShareStore:
         }
 
 
-def now_waiting(schema: str) -> ColumnElement[bool]:
+def is_pending(schema: str) -> ColumnElement[bool]:
     """The rows that were neither released nor let go."""
     return shares.c.round.is_(None) & (shares.c.schema == schema)
 
 
-def in_halves(connection: Connection, schema: str) -> BufferStatus:
+def count_pending(connection: Connection, schema: str) -> BufferStatus:
     """How many updates wait in halves, of how many projects, since when; with any of their tasks."""
     ids, projects = (func.count(func.distinct(column)) for column in (shares.c.id, shares.c.project))
-    query = select(ids, projects, func.min(shares.c.received)).where(now_waiting(schema))
+    query = select(ids, projects, func.min(shares.c.received)).where(is_pending(schema))
     waiting, senders, oldest = connection.execute(query).one()
     return BufferStatus(waiting, senders, oldest or 0.0)

@@ -28,7 +28,7 @@ from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.app import create_app
 from fedstep.server.openapi import helper_document, leader_document
 from fedstep.server.secagg.helper import create_helper_app
-from fedstep.server.secagg.rounds import Proposal, RoundPart, pack_proposal, signature
+from fedstep.server.secagg.rounds import Proposal, RoundPart, pack_proposal, sign
 from fedstep.server.secagg.secure_aggregation import SecureAggregation
 from fedstep.server.settings import Settings
 from tests.helpers.cli import Checkout
@@ -87,7 +87,7 @@ def proposed(number: int, updates: list[Update], task: str = "build-failure") ->
 
 def ask(url: str, body: bytes, token: str = PEER_TOKEN, signed: str = PEER_TOKEN) -> requests.Response:
     """The helper's answer to whoever says to be the leader."""
-    headers = {"Authorization": f"Bearer {token}", "Fedstep-Signature": signature(signed, body)}
+    headers = {"Authorization": f"Bearer {token}", "Fedstep-Signature": sign(signed, body)}
     return requests.post(f"{url}/v1/rounds", body, headers=headers, timeout=30)
 
 
@@ -197,7 +197,7 @@ class TestHelper:
         body = proposed(next(ROUNDS), [drawn(1)])
         for token, signed in (("", PEER_TOKEN), ("another-secret", PEER_TOKEN), (PEER_TOKEN, "another-secret")):
             assert ask(shared_helper, body, token, signed).status_code == 401
-        headers = {"Authorization": f"Bearer {PEER_TOKEN}", "Fedstep-Signature": signature(PEER_TOKEN, body)}
+        headers = {"Authorization": f"Bearer {PEER_TOKEN}", "Fedstep-Signature": sign(PEER_TOKEN, body)}
         changed = requests.post(f"{shared_helper}/v1/rounds", body + b" ", headers=headers, timeout=10)
         assert changed.status_code == 401
 

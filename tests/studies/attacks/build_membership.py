@@ -18,7 +18,7 @@ from fedstep.federation.secagg.shares import LEVELS
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.step import to_numpy
-from fedstep.server.dp.private_step import next_private
+from fedstep.server.dp.differential_privacy import next_private_version
 from fedstep.server.gate import Gate
 from tests.studies.attacks.build_scene import HEADS, Builder, BuildScene, Lesson, Steps
 from tests.studies.attacks.finding import Finding
@@ -125,7 +125,7 @@ def _sum(members: Sequence[Builder], draw: random.Random, noise: float = SHARED_
 def _noised(members: Sequence[Builder], draw: random.Random, releases: int) -> Steps:
     rules = {task: default_rules(schema())[task] for task in HEADS}
     moment = private_moment([one.body for one in members], names=HEADS)
-    after = next_private(moment, rules, Gate(), noise_of(releases, draw)).version.vectors
+    after = next_private_version(moment, rules, Gate(), noise_of(releases, draw)).version.vectors
     before = moment.current.candidate.vectors
     return {task: pulled(to_numpy(before[task]), to_numpy(after[task]), rules[task]) for task in HEADS}
 

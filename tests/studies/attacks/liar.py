@@ -26,8 +26,8 @@ from fedstep.server.aggregation.inputs import CurrentModels, ModelState, ModelVe
 from fedstep.server.aggregation.step import to_float_array, to_numpy
 from fedstep.server.aggregation.sums import TaskSum, advance_by_sums
 from fedstep.server.aggregation.vectors import norm
-from fedstep.server.dp.private_step import next_private
-from fedstep.server.secagg.sums import unmask_sum
+from fedstep.server.dp.differential_privacy import next_private_version
+from fedstep.server.secagg.rounds import unmask_sum
 from tests.studies.attacks.finding import Finding
 from tests.studies.attacks.scene import TASK, AttackScene, Member, Real, body_of
 from tests.studies.attacks.view import BUFFER, NOISE, OFF, RELEASES, SHARES, noise_of, private_moment
@@ -102,7 +102,7 @@ def _shared(task: Real, fold: Sequence[Real], draw: random.Random) -> Real:
 def _noised(task: Real, fold: Sequence[Real], draw: random.Random) -> Real:
     bodies = [_body(number, one) for number, one in enumerate(fold)]
     moment = replace(private_moment(bodies), current=_current(task))
-    made = next_private(moment, {TASK: default_rules(schema())[TASK]}, None, noise_of(RELEASES, draw))
+    made = next_private_version(moment, {TASK: default_rules(schema())[TASK]}, None, noise_of(RELEASES, draw))
     return np.array(to_numpy(made.version.vectors[TASK]), np.float64)
 
 

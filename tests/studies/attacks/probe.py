@@ -14,7 +14,7 @@ from fedstep.federation.update_builder import score_trial
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.inputs import Trial
-from fedstep.server.dp.private_step import next_private
+from fedstep.server.dp.differential_privacy import next_private_version
 from fedstep.server.gate import Gate
 from tests.studies.attacks.finding import Finding
 from tests.studies.attacks.scene import TASK, AttackScene, Member, Real, body_of, head_model, word_columns, words_of
@@ -77,7 +77,7 @@ def _of_a_sum(members: Sequence[Member], trial: Vector, draw: random.Random) -> 
 
 def _of_noise(members: Sequence[Member], trial: Vector, draw: random.Random) -> float:
     moment = private_moment(_bodies(members, trial), Trial(TASK, 1, 0, 0.0, trial))
-    made = next_private(moment, {TASK: default_rules(schema())[TASK]}, Gate(), noise_of(RELEASES, draw))
+    made = next_private_version(moment, {TASK: default_rules(schema())[TASK]}, Gate(), noise_of(RELEASES, draw))
     return made.noised[TASK].total
 
 

@@ -31,10 +31,10 @@ from fedstep.server.aggregation.fedbuff import (
 from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
 from fedstep.server.aggregation.step import iter_contributions, to_numpy
 from fedstep.server.aggregation.vectors import FloatArray
-from fedstep.server.dp.accounting import budget_of
-from fedstep.server.dp.private_step import LIFE, GaussianNoise, next_private
+from fedstep.server.dp.budget import calibrate_budget
+from fedstep.server.dp.differential_privacy import LIFE, GaussianNoise, next_private_version
 from fedstep.server.gate import Gate
-from fedstep.server.secagg.sums import summed, summed_pads, unmask_sum
+from fedstep.server.secagg.rounds import sum_masks, sum_vectors, unmask_sum
 from tests.studies.attacks.scene import TASK, AttackScene, Member, Real
 
 BUFFER, FEWEST = 10, 5  # updates of a plain fold; projects of a sum of shares
@@ -114,8 +114,8 @@ def sums_of(bodies: Sequence[bytes], draw: random.Random, task: str = TASK, nois
         split_update(unpack_update(body), bounds, draw.randbytes(32), drawn._replace(secret=draw.randbytes(32)))
         for body in bodies
     ]
-    masked = summed((half.vectors[task].tobytes() for half, _ in halves), size + 1)
-    pads = summed_pads((derive_task_seeds(half)[task] for _, half in halves), size + 1)
+    masked = sum_vectors((half.vectors[task].tobytes() for half, _ in halves), size + 1)
+    pads = sum_masks((derive_task_seeds(half)[task] for _, half in halves), size + 1)
     return unmask_sum(masked, pads, len(bodies), size, drawn.deviations[task]).astype(np.float64)
 
 
@@ -142,7 +142,7 @@ def pulled(before: FloatArray, after: FloatArray, rules: AggregationRules) -> Re
 
 def noise_of(releases: int, draw: random.Random) -> GaussianNoise:
     """The noise of epsilon 8, spent in so many releases."""
-    multiplier = budget_of(PrivacyGuarantee(EPSILON, DELTA, releases, 7.0)).multiplier
+    multiplier = calibrate_budget(PrivacyGuarantee(EPSILON, DELTA, releases, 7.0)).multiplier
     return GaussianNoise(multiplier, draw.randrange, LIFE / releases)
 
 
@@ -161,7 +161,7 @@ def _noised(releases: int) -> Callable[[Sequence[Member], random.Random], Real]:
     def see(members: Sequence[Member], draw: random.Random) -> Real:
         rules = {TASK: default_rules(schema())[TASK]}
         moment = private_moment([one.body for one in members])
-        made = next_private(moment, rules, Gate(), noise_of(releases, draw))
+        made = next_private_version(moment, rules, Gate(), noise_of(releases, draw))
         return pulled(
             to_numpy(moment.current.candidate.vectors[TASK]), to_numpy(made.version.vectors[TASK]), rules[TASK]
         )

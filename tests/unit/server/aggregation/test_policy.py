@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus, due, lacking
+from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus, is_due, updates_needed
 
 RULES = BufferPolicy(updates=10, seconds=60.0, projects=2)
 
@@ -22,12 +22,12 @@ class TestBufferPolicy:
     )
     def test_is_due_after_enough_updates_or_time_and_projects(self, pending, now, expected):
         """A buffer is due after enough updates or enough time, and never with too few projects."""
-        assert due(pending, now, RULES) is expected
+        assert is_due(pending, now, RULES) is expected
 
     @given(st.integers(0, 50), st.integers(0, 50), st.floats(0, 1e6), st.floats(0, 1e6))
     def test_what_is_due_stays_due(self, updates, projects, oldest, later):
         pending = BufferStatus(updates, projects, oldest)
-        assert not due(pending, oldest, RULES) or due(pending, oldest + later, RULES)
+        assert not is_due(pending, oldest, RULES) or is_due(pending, oldest + later, RULES)
 
     @given(
         st.integers(0, 50),
@@ -42,9 +42,10 @@ class TestBufferPolicy:
     ):
         """Fewer updates than are missing never make a buffer due; that many of new projects do."""
         rules = BufferPolicy(updates=enough, seconds=60.0, projects=hidden)
-        short = lacking(BufferStatus(updates, min(projects, updates), 0.0), rules)
+        short = updates_needed(BufferStatus(updates, min(projects, updates), 0.0), rules)
         after = BufferStatus(updates + come, min(projects, updates) + min(new, come), 0.0)
-        assert come >= short or not due(after, 0.0, rules)
+        assert come >= short or not is_due(after, 0.0, rules)
         assert (
-            due(BufferStatus(updates + short, min(projects, updates) + short, 0.0), 0.0, rules) or updates + short == 0
+            is_due(BufferStatus(updates + short, min(projects, updates) + short, 0.0), 0.0, rules)
+            or updates + short == 0
         )

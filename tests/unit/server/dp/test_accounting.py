@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from fedstep.errors import MissingExtra, UsageError
 from fedstep.federation.messages import Model, PrivacyGuarantee, pack_model, unpack_model
-from fedstep.server.dp.accounting import (
+from fedstep.server.dp.budget import (
     MOST_DAYS,
     MOST_DELTA,
     MOST_EPSILON,
     MOST_RELEASES,
-    budget_of,
-    epsilon_of,
+    calibrate_budget,
+    compute_epsilon,
 )
 
 YEAR = PrivacyGuarantee(8.0, 1e-6, 52, 7.0)
@@ -30,24 +30,26 @@ def positive(most: float) -> st.SearchStrategy[float]:
 class TestNoise:
     def test_noise_keeps_the_guarantee_and_barely_less_would_not(self):
         """The computed noise keeps the privacy guarantee, and a thousandth less would not."""
-        budget = budget_of(YEAR)
+        budget = calibrate_budget(YEAR)
         assert budget.epsilon(budget.most) <= 8.0
-        assert epsilon_of(52 / (2 * (budget.multiplier * 0.999) ** 2), 1e-6) > 8.0
+        assert compute_epsilon(52 / (2 * (budget.multiplier * 0.999) ** 2), 1e-6) > 8.0
 
     def test_no_more_is_claimed_than_the_proven_bound_of_zcdp(self):
         """Bun and Steinke 2016, proposition 1.3: rho of zCDP is (rho + 2 sqrt(rho log(1/delta)), delta)."""
         for rho in (0.01, 0.2, 1.0, 5.0):
-            assert 0 < epsilon_of(rho, 1e-6) <= rho + 2 * sqrt(rho * log(1e6))
+            assert 0 < compute_epsilon(rho, 1e-6) <= rho + 2 * sqrt(rho * log(1e6))
 
     @settings(max_examples=15, deadline=None)
     @given(st.integers(1, 200), st.floats(0.5, 16.0))
     def test_four_times_the_contributions_need_twice_the_noise(self, releases: int, epsilon: float):
-        one, four = (budget_of(PrivacyGuarantee(epsilon, 1e-6, releases * times, 7.0)).multiplier for times in (1, 4))
+        one, four = (
+            calibrate_budget(PrivacyGuarantee(epsilon, 1e-6, releases * times, 7.0)).multiplier for times in (1, 4)
+        )
         assert four == pytest.approx(2 * one, rel=1e-6)
 
     def test_spent_budget_grows_with_every_release_up_to_the_limit(self):
         """The spent budget grows with every release, up to the guarantee."""
-        budget = budget_of(YEAR)
+        budget = calibrate_budget(YEAR)
         row = [budget.epsilon(count * budget.cost) for count in range(53)]
         assert row[0] == 0.0
         assert row == sorted(set(row))
@@ -70,7 +72,7 @@ class TestGuarantee:
     )
     def test_a_promise_that_means_nothing_is_refused(self, promise: PrivacyGuarantee):
         with pytest.raises(UsageError):
-            budget_of(promise)
+            calibrate_budget(promise)
 
     @given(
         st.builds(
@@ -92,4 +94,4 @@ class TestGuarantee:
     def test_without_dp_accounting_it_says_what_to_install(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "dp_accounting", None)
         with pytest.raises(MissingExtra, match=r"dp_accounting is not installed.*fedstep\[server,privacy\]"):
-            epsilon_of(0.123, 1e-6)
+            compute_epsilon(0.123, 1e-6)

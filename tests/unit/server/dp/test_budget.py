@@ -10,7 +10,7 @@ from fedstep.errors import UsageError
 from fedstep.federation.messages import PrivacyGuarantee, shape
 from fedstep.server.app import create_app
 from fedstep.server.dp.budget import ALL, BudgetPolicy
-from fedstep.server.dp.private_step import DifferentialPrivacy
+from fedstep.server.dp.differential_privacy import DifferentialPrivacy
 from fedstep.server.gate import Gate
 from fedstep.server.mode import PLAIN, AggregationMode
 from fedstep.server.secagg.secure_aggregation import SecureAggregation

@@ -25,8 +25,16 @@ from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
 from fedstep.server.aggregation.step import to_numpy
 from fedstep.server.dp.budget import BudgetPolicy
-from fedstep.server.dp.mechanism import GRID, discrete_gaussian, noised_sum, quantised, variance_of
-from fedstep.server.dp.private_step import DifferentialPrivacy, GaussianNoise, next_private
+from fedstep.server.dp.differential_privacy import (
+    GRID,
+    DifferentialPrivacy,
+    GaussianNoise,
+    draw_discrete_gaussian,
+    next_private_version,
+    noise_variance,
+    round_to_grid,
+    sum_with_noise,
+)
 from fedstep.server.gate import EvaluationSum, EvaluationSums, Gate
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import evaluations, privacy_spending
@@ -47,12 +55,12 @@ class TestMechanism:
         """On the grid of whole numbers, no vector is longer than its bound: the sensitivity that the noise is
         made for.
         """
-        steps = quantised(vector)
+        steps = round_to_grid(vector)
         assert sum(int(step) ** 2 for step in steps) <= GRID**2
 
     @given(vectors_of)
     def test_rounding_goes_towards_zero_and_by_less_than_one_step(self, vector):
-        steps, length = quantised(vector), float(np.linalg.norm(vector))
+        steps, length = round_to_grid(vector), float(np.linalg.norm(vector))
         exact = vector * GRID / max(1.0, length)
         assert np.all(np.abs(steps) <= np.abs(exact) * (1 + 1e-12))
         assert np.all(np.abs(steps - exact) < 1.0 + 1e-9 * GRID)
@@ -61,14 +69,14 @@ class TestMechanism:
     def test_a_vector_of_equal_numbers_at_the_bound_keeps_it(self, size, seed):
         """A vector of equal numbers at the bound keeps it, where rounding in floats might carry the norm over it."""
         vector = np.full(size, 1.0 / sqrt(size)) * (1.0 + seed * 1e-17)
-        assert int(quantised(vector) @ quantised(vector)) <= GRID**2
+        assert int(round_to_grid(vector) @ round_to_grid(vector)) <= GRID**2
 
     def test_a_hair_too_much_is_taken_back_in_whole_numbers(self, monkeypatch):
         """A first rounding that is too long, from a norm that a float gives too small, is corrected in whole
         numbers.
         """
         monkeypatch.setattr(np.linalg, "norm", lambda vector: float(np.sqrt(vector @ vector)) * (1 - 1e-7))
-        steps = quantised(np.full(4, 7.0))
+        steps = round_to_grid(np.full(4, 7.0))
         assert int(steps @ steps) <= GRID**2
 
     @pytest.mark.parametrize("variance", [1, 3, 20])
@@ -78,7 +86,7 @@ class TestMechanism:
         Chi-square over every value that is expected five times or more; the chance to fail is below 1e-6.
         """
         dice, draws = Random(variance), 20_000
-        seen = Counter(discrete_gaussian(variance, dice.randrange) for _ in range(draws))
+        seen = Counter(draw_discrete_gaussian(variance, dice.randrange) for _ in range(draws))
         weights = {x: exp(-x * x / (2 * variance)) for x in range(-60, 61)}
         total = sum(weights.values())
         expected = {x: draws * weight / total for x, weight in weights.items() if draws * weight / total >= 5}
@@ -87,19 +95,19 @@ class TestMechanism:
 
     def test_wide_noise_has_the_requested_variance(self):
         """Noise as wide as in production has the variance asked for."""
-        found = noised_sum([], 4000, 5.0, Random(5).randrange) / GRID
+        found = sum_with_noise([], 4000, 5.0, Random(5).randrange) / GRID
         assert abs(found.std() / 5.0 - 1.0) < 0.05
         assert abs(found.mean()) < 5.0 * 5.0 / sqrt(4000)
 
     def test_same_random_bits_give_the_same_noise_around_the_sum(self):
         """The same random bits give the same noise around the sum of the parts."""
         parts = [np.arange(6), np.arange(6) * 7]
-        alone = noised_sum([], 6, 2.0, Random(3).randrange)
-        assert np.array_equal(noised_sum(parts, 6, 2.0, Random(3).randrange) - alone, np.arange(6) * 8)
+        alone = sum_with_noise([], 6, 2.0, Random(3).randrange)
+        assert np.array_equal(sum_with_noise(parts, 6, 2.0, Random(3).randrange) - alone, np.arange(6) * 8)
 
     def test_the_variance_is_never_below_what_was_asked(self):
-        assert variance_of(0.3) >= (0.3 * GRID) ** 2
-        assert variance_of(1e-9) == 1
+        assert noise_variance(0.3) >= (0.3 * GRID) ** 2
+        assert noise_variance(1e-9) == 1
 
 
 # one fold
@@ -134,42 +142,42 @@ def units(made) -> np.ndarray:
 class TestContributions:
     def test_project_moves_all_tasks_together_by_at_most_its_bound(self, update):
         """One project moves all tasks together by its bound at most."""
-        once = units(next_private(moment_of(stored(update, 1)), RULES, Gate(), WHISPER))
+        once = units(next_private_version(moment_of(stored(update, 1)), RULES, Gate(), WHISPER))
         assert np.linalg.norm(once) == pytest.approx(1.0, abs=1e-3)
 
     def test_noised_version_takes_a_number_free_in_every_schema(self, update):
         """A noised version takes a number that no version of another schema has."""
         moment = replace(moment_of(stored(update, 1)), version=9)
-        made = next_private(moment, RULES, Gate(), WHISPER)
+        made = next_private_version(moment, RULES, Gate(), WHISPER)
         assert (made.version.version, made.version.production) == (9, 0)
 
     def test_many_updates_of_one_project_move_no_more_than_one(self, update):
         """Many updates of one project in one aggregation move no more than one."""
         many = [stored(update, number, project=7) for number in range(1, 9)]
-        assert np.linalg.norm(units(next_private(moment_of(*many), RULES, Gate(), WHISPER))) <= 1.0 + 1e-3
+        assert np.linalg.norm(units(next_private_version(moment_of(*many), RULES, Gate(), WHISPER))) <= 1.0 + 1e-3
 
     def test_projects_add_up(self, update):
-        both = units(next_private(moment_of(stored(update, 1), stored(update, 2)), RULES, Gate(), WHISPER))
-        single = [units(next_private(moment_of(stored(update, n)), RULES, Gate(), WHISPER)) for n in (1, 2)]
+        both = units(next_private_version(moment_of(stored(update, 1), stored(update, 2)), RULES, Gate(), WHISPER))
+        single = [units(next_private_version(moment_of(stored(update, n)), RULES, Gate(), WHISPER)) for n in (1, 2)]
         assert np.allclose(both, sum(single), atol=1e-3)
 
     def test_votes_are_counted_and_summed_in_units_of_the_reach(self, update):
         voters = [stored(update, number, difference) for number, difference in enumerate((0.1, -0.1, 0.9, -0.05), 1)]
-        made = next_private(moment_of(*voters, stored(update, 9)), RULES, Gate(), WHISPER)
+        made = next_private_version(moment_of(*voters, stored(update, 9)), RULES, Gate(), WHISPER)
         assert made.releases["flaky"].votes == pytest.approx(4, abs=1e-3)
         assert made.releases["flaky"].total == pytest.approx(0.5 - 0.5 + 1.0 - 0.25, abs=1e-3)
         assert "build-duration" not in made.releases
 
     def test_votes_on_another_snapshot_do_not_count(self, update):
         late = StoredUpdate(pack_update(update(1, base=4, scores={"flaky": TrialScore(2, 0.5)})))
-        assert next_private(moment_of(late), RULES, Gate(), WHISPER).releases["flaky"].votes == pytest.approx(
+        assert next_private_version(moment_of(late), RULES, Gate(), WHISPER).releases["flaky"].votes == pytest.approx(
             0, abs=1e-3
         )
 
     def test_trial_is_judged_by_all_noised_votes_and_no_others(self, update):
         """The trial is judged by all noised evaluations so far and by no others."""
         bad = {"flaky": tuple(EvaluationSum(40.0, 40.0, 1.0) for _ in range(5))}
-        made = next_private(moment_of(stored(update, 1), noised=bad), RULES, Gate(), WHISPER)
+        made = next_private_version(moment_of(stored(update, 1), noised=bad), RULES, Gate(), WHISPER)
         (decision,) = made.decisions
         assert (decision.verdict.outcome, decision.left_out) == ("rejected", 0)
         assert (
@@ -186,7 +194,7 @@ class TestContributions:
         one = moment_of(*(stored(update, n, deltas=halves) for n in (1, 2)))
         other = moment_of(stored(update, 3, deltas=delta), stored(update, 4, deltas=tasks(0.0)))
         made = [
-            next_private(moment, RULES, Gate(), GaussianNoise(5.0, Random(2).randrange, SHARE))
+            next_private_version(moment, RULES, Gate(), GaussianNoise(5.0, Random(2).randrange, SHARE))
             for moment in (one, other)
         ]
         assert (made[0].releases, made[0].decisions) == (made[1].releases, made[1].decisions)

@@ -17,8 +17,15 @@ from fedstep.federation.messages import TrialScore, pack_update
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
 from fedstep.server.aggregation.step import to_numpy
-from fedstep.server.dp.mechanism import GRID, clip_and_concatenate, quantised
-from fedstep.server.dp.private_step import LIFE, VOTE, GaussianNoise, next_private
+from fedstep.server.dp.differential_privacy import (
+    GRID,
+    LIFE,
+    VOTE,
+    GaussianNoise,
+    clip_and_concatenate,
+    next_private_version,
+    round_to_grid,
+)
 from fedstep.server.gate import Gate
 from tests.benchmarks.gate import noised_rates, normal
 
@@ -60,14 +67,16 @@ class TestBound:
     def test_project_with_votes_stays_within_its_bound_on_the_grid(self, deltas, said):
         """No project is longer than its bound with its evaluations, and on the grid."""
         vector = clip_and_concatenate(deltas, votes_of(said))
-        steps = quantised(vector)
+        steps = round_to_grid(vector)
         assert np.linalg.norm(vector) <= 1.0 + 1e-12
         assert sum(int(step) ** 2 for step in steps) <= GRID**2
 
     @given(deltas_of, saying)
     def test_a_vote_is_as_long_beside_any_delta_as_beside_none(self, deltas, said):
         votes = votes_of(said)
-        assert np.abs(quantised(clip_and_concatenate(deltas, votes))[-len(votes) :] - votes * GRID).max() < 2.0  # steps
+        assert (
+            np.abs(round_to_grid(clip_and_concatenate(deltas, votes))[-len(votes) :] - votes * GRID).max() < 2.0
+        )  # steps
 
     @given(deltas_of, saying)
     def test_deltas_keep_their_direction_and_lose_what_votes_take(self, deltas, said):
@@ -80,14 +89,14 @@ class TestBound:
     def test_a_hundred_voters_at_the_bound_count_as_a_hundred(self, update):
         """A hundred evaluators with deltas at the bound are counted as a hundred."""
         voters = [stored(update, number, (0.1, -0.1)) for number in range(1, 101)]
-        told = next_private(moment_of(*voters), RULES, Gate(), NOISE).releases
+        told = next_private_version(moment_of(*voters), RULES, Gate(), NOISE).releases
         assert [told[name].votes for name in BOTH] == pytest.approx([100.0, 100.0], abs=1e-2)
         assert [told[name].total for name in BOTH] == pytest.approx([50.0, -50.0], abs=1e-2)
 
     @pytest.mark.parametrize(("differences", "taken"), [((), 0.0), ((0.2,), 2.0), ((0.2, -0.2), 4.0), ((0.0,), 1.0)])
     def test_votes_take_their_part_of_the_bound_and_no_more(self, update, differences, taken):
         """Evaluations take their part of the bound from the deltas, and no more."""
-        made = next_private(moment_of(stored(update, 1, differences)), RULES, Gate(), NOISE)
+        made = next_private_version(moment_of(stored(update, 1, differences)), RULES, Gate(), NOISE)
         assert moved(made) == pytest.approx(sqrt(1.0 - taken * VOTE**2), abs=1e-3)
 
     def test_impostor_is_not_clipped_together_with_the_project(self, update):
@@ -97,16 +106,19 @@ class TestBound:
         """
         mine = stored(update, 1, (0.2,), owner="acme", project=7)
         theirs = stored(update, 2, (-0.2,), owner="mallory", project=7)
-        told = next_private(moment_of(mine, theirs), RULES, Gate(), NOISE)
+        told = next_private_version(moment_of(mine, theirs), RULES, Gate(), NOISE)
         assert told.releases["flaky"].votes == pytest.approx(2.0, abs=1e-3)
-        alone = [next_private(moment_of(one), RULES, Gate(), NOISE).version.vectors["flaky"] for one in (mine, theirs)]
+        alone = [
+            next_private_version(moment_of(one), RULES, Gate(), NOISE).version.vectors["flaky"]
+            for one in (mine, theirs)
+        ]
         assert to_numpy(told.version.vectors["flaky"]) == pytest.approx(
             to_numpy(alone[0]) + to_numpy(alone[1]), abs=1e-4
         )
 
     def test_an_owners_many_updates_of_one_project_are_one_part(self, update):
         twice = [stored(update, number, (0.2,), owner="acme", project=7) for number in (1, 2)]
-        assert next_private(moment_of(*twice), RULES, Gate(), NOISE).releases["flaky"].votes == pytest.approx(
+        assert next_private_version(moment_of(*twice), RULES, Gate(), NOISE).releases["flaky"].votes == pytest.approx(
             1.0, abs=1e-3
         )
 

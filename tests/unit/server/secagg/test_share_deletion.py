@@ -18,7 +18,7 @@ from fedstep.server.metrics import Metrics
 from fedstep.server.mode import ModeContext
 from fedstep.server.secagg.helper import SIGNATURE, HelperStore
 from fedstep.server.secagg.leader import Leader, LeaderStore, SumPolicy
-from fedstep.server.secagg.rounds import LATEST_HEARD, pack_answer, signature, unpack_proposal
+from fedstep.server.secagg.rounds import LATEST_HEARD, pack_reply, sign, unpack_proposal
 from fedstep.server.secagg.rounds import RoundReply as Released
 from fedstep.server.secagg.share_store import KEPT_SECONDS, MOST_LOOKED_AT, rounds, shares
 from fedstep.server.storage.engine import open_engine
@@ -183,8 +183,8 @@ class TestVersions:
             asked.append(unpack_proposal(body).number)
             if said:
                 return HttpResponse(409, {}, json.dumps(said).encode())
-            answer = pack_answer(Released(asked[-1], ()))
-            return HttpResponse(200, {SIGNATURE.lower(): signature(PEER_TOKEN, body, answer)}, answer)
+            answer = pack_reply(Released(asked[-1], ()))
+            return HttpResponse(200, {SIGNATURE.lower(): sign(PEER_TOKEN, body, answer)}, answer)
 
         bounds = {name: task.clip for name, task in small.tasks.items()}
         with closing(Store(settings.store, shape(small))) as store:

@@ -13,7 +13,7 @@ from fedstep.model.linear import zeros
 from fedstep.server.gate import Gate
 from fedstep.server.secagg.helper import HelperStore
 from fedstep.server.secagg.leader import LeaderStore
-from fedstep.server.secagg.rounds import Proposal, RoundPart, chosen, unpack_answer, unpack_proposal
+from fedstep.server.secagg.rounds import Proposal, RoundPart, choose_parts, unpack_proposal, unpack_reply
 from fedstep.server.storage.store import Store
 from tests.helpers.server_books import AT_ONCE, FEWEST, SIZES, STALENESS, Pair, drawn, offers, seed_of
 
@@ -124,7 +124,7 @@ class TestSums:
         assert len(unpack_proposal(body).parts[0].pairs) == 3
         both = {number.id: hash_seed(seed_of(int(number.id, 16))) for number in map(drawn, (1, 2, 3, 4))}
         forced = Proposal(9, "a" * 16, (RoundPart("flaky", -1, both),))
-        answer = unpack_answer(pair.helper.answer(forced, FEWEST, SIZES), forced, SIZES)
+        answer = unpack_reply(pair.helper.answer(forced, FEWEST, SIZES), forced, SIZES)
         assert len(answer.parts[0].ids) == 3
 
     def test_a_liars_sum_is_thrown_away_and_the_next_one_counts(self, pair):
@@ -148,7 +148,9 @@ class TestSums:
         with pytest.raises(WireError, match="over"):
             pair.helper.answer(unpack_proposal(body), FEWEST, SIZES)
         pair.leader.give_up(unpack_proposal(body).number)
-        again = pair.leader.planned(lambda waiting, _: chosen(waiting, 0, {}, 9.0, AT_ONCE, FEWEST), STALENESS, 41)
+        again = pair.leader.planned(
+            lambda waiting, _: choose_parts(waiting, 0, {}, 9.0, AT_ONCE, FEWEST), STALENESS, 41
+        )
         assert unpack_proposal(again).number == 42
         assert pair.settle(again, pair.helper.answer(unpack_proposal(again), FEWEST, SIZES)).updates == 3
 
@@ -186,5 +188,5 @@ class TestEvaluations:
         body = pair.plan()
         (part,) = unpack_proposal(body).parts
         assert part.trial == -1
-        answer = unpack_answer(pair.helper.answer(unpack_proposal(body), FEWEST, SIZES), unpack_proposal(body), SIZES)
+        answer = unpack_reply(pair.helper.answer(unpack_proposal(body), FEWEST, SIZES), unpack_proposal(body), SIZES)
         assert len(answer.parts[0].total) == SIZES["flaky"]

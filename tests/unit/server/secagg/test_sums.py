@@ -36,15 +36,18 @@ from fedstep.server.secagg.rounds import (
     PendingShare,
     Proposal,
     RoundPart,
-    chosen,
+    choose_parts,
+    max_length,
     pack_proposal,
-    signature,
-    unpack_answer,
+    sign,
+    sum_masks,
+    sum_vectors,
+    unmask_sum,
     unpack_proposal,
+    unpack_reply,
     weight,
 )
 from fedstep.server.secagg.share_store import KEPT_SECONDS
-from fedstep.server.secagg.sums import longest, summed, summed_pads, unmask_sum
 from tests.helpers.server_books import AT_ONCE, BOUNDS, RULES, SIZES, drawn, seed_of
 
 
@@ -62,39 +65,41 @@ class TestSelection:
     def test_a_sum_has_one_update_of_each_project_the_oldest_first(self):
         several = [waiting(number, project="a") for number in (4, 1, 2)]
         others = [waiting(number) for number in (5, 6)]
-        assert ids(chosen([*several, *others], 0, {}, 9.0, AT_ONCE, 3)) == {"flaky": [1, 5, 6]}
-        assert chosen([*several, *others[1:]], 0, {}, 9.0, AT_ONCE, 3) == ()
+        assert ids(choose_parts([*several, *others], 0, {}, 9.0, AT_ONCE, 3)) == {"flaky": [1, 5, 6]}
+        assert choose_parts([*several, *others[1:]], 0, {}, 9.0, AT_ONCE, 3) == ()
 
     def test_each_head_has_a_sum_of_its_own_when_it_is_due(self):
         flaky = [waiting(number) for number in range(3)]
         triage = [waiting(number, task="triage") for number in range(5)]
         folding = BufferPolicy(updates=5, seconds=100.0)
-        assert ids(chosen([*flaky, *triage], 0, {}, 50.0, folding, 3)) == {"triage": [0, 1, 2, 3, 4]}
-        assert set(ids(chosen([*flaky, *triage], 0, {}, 100.0, folding, 3))) == {"flaky", "triage"}
+        assert ids(choose_parts([*flaky, *triage], 0, {}, 50.0, folding, 3)) == {"triage": [0, 1, 2, 3, 4]}
+        assert set(ids(choose_parts([*flaky, *triage], 0, {}, 100.0, folding, 3))) == {"flaky", "triage"}
 
     def test_updates_of_one_staleness_are_summed_together(self):
         """Updates of one staleness are summed, and staler ones join where there are too few."""
         fresh = [waiting(number, base=20) for number in range(3)]
         stale = [waiting(number, base=4) for number in range(3, 6)]
-        assert ids(chosen([*fresh, *stale], 20, {}, 9.0, AT_ONCE, 3)) == {"flaky": [0, 1, 2]}
-        assert ids(chosen([*fresh[:2], *stale], 20, {}, 9.0, AT_ONCE, 3)) == {"flaky": [0, 1, 3, 4, 5]}
-        assert ids(chosen(stale, 20, {}, 9.0, AT_ONCE, 3)) == {"flaky": [3, 4, 5]}
+        assert ids(choose_parts([*fresh, *stale], 20, {}, 9.0, AT_ONCE, 3)) == {"flaky": [0, 1, 2]}
+        assert ids(choose_parts([*fresh[:2], *stale], 20, {}, 9.0, AT_ONCE, 3)) == {"flaky": [0, 1, 3, 4, 5]}
+        assert ids(choose_parts(stale, 20, {}, 9.0, AT_ONCE, 3)) == {"flaky": [3, 4, 5]}
 
     def test_evaluators_of_the_snapshot_are_summed_apart(self):
         """Updates that evaluated the snapshot on trial are summed apart."""
         voting = [waiting(number, trial=7) for number in range(3)]
         others = [waiting(number, trial=trial) for number, trial in ((3, 6), (4, -1), (5, -1))]
-        (part,) = chosen([*voting, *others], 7, {"flaky": 7}, 9.0, AT_ONCE, 3)
+        (part,) = choose_parts([*voting, *others], 7, {"flaky": 7}, 9.0, AT_ONCE, 3)
         assert (part.trial, ids((part,))) == (7, {"flaky": [0, 1, 2]})
-        (part,) = chosen([*voting[:2], *others], 7, {"flaky": 7}, 9.0, AT_ONCE, 3)
+        (part,) = choose_parts([*voting[:2], *others], 7, {"flaky": 7}, 9.0, AT_ONCE, 3)
         assert (part.trial, ids((part,))) == (-1, {"flaky": [3, 4, 5]})
-        (part,) = chosen([*voting[:2], *others[:1]], 7, {"flaky": 7}, 9.0, AT_ONCE, 3)
+        (part,) = choose_parts([*voting[:2], *others[:1]], 7, {"flaky": 7}, 9.0, AT_ONCE, 3)
         assert (part.trial, ids((part,))) == (-1, {"flaky": [0, 1, 3]})
 
     def test_update_without_its_share_delays_no_other_of_the_project(self):
         """An update without its other share does not keep the project's others waiting."""
         orphan, next_one = waiting(1, project="a", missed=1), waiting(9, project="a")
-        assert ids(chosen([orphan, next_one, waiting(5), waiting(6)], 0, {}, 9.0, AT_ONCE, 3)) == {"flaky": [5, 6, 9]}
+        assert ids(choose_parts([orphan, next_one, waiting(5), waiting(6)], 0, {}, 9.0, AT_ONCE, 3)) == {
+            "flaky": [5, 6, 9]
+        }
 
     def test_weights_are_public_whole_numbers_above_zero(self):
         """Weights are public whole numbers that fall and never reach zero."""
@@ -109,8 +114,8 @@ class TestSums:
     def test_the_sum_without_its_pads_is_the_sum_of_the_updates(self, rows):
         updates = [drawn(number)._replace(deltas={"flaky": array("f", row)}) for number, row in enumerate(rows)]
         halves = [split_update(update, BOUNDS, seed_of(number)) for number, update in enumerate(updates)]
-        masked = summed((residues_to_bytes(first.vectors["flaky"]) for first, _ in halves), 5)
-        pads = summed_pads((derive_task_seeds(second)["flaky"] for _, second in halves), 5)
+        masked = sum_vectors((residues_to_bytes(first.vectors["flaky"]) for first, _ in halves), 5)
+        pads = sum_masks((derive_task_seeds(second)["flaky"] for _, second in halves), 5)
         steps = unmask_sum(masked, pads, len(rows), 4)
         assert steps[:4].tolist() == np.sum([quantise(row, 0.5) for row in rows], axis=0).tolist()
         assert steps[4] == 0
@@ -137,7 +142,7 @@ class TestSums:
         steps = np.sum([[*quantise(direction, 1.0, noise), LEVELS] for noise in drawn], axis=0)
         none = np.zeros(size + 1, np.uint64)
         assert unmask_sum(steps.view(np.uint64), none, updates, size, deviation).tolist() == steps.tolist()
-        steps[0] += round(longest(updates, size, deviation))
+        steps[0] += round(max_length(updates, size, deviation))
         with pytest.raises(WireError, match="lies"):
             unmask_sum(steps.view(np.uint64), none, updates, size, deviation)
 
@@ -247,9 +252,9 @@ class TestMessages:
         body = pack_proposal(proposal)
         assert unpack_proposal(body) == proposal
         other = pack_proposal(replace(proposal, number=4))
-        assert signature("secret", body, b"yes") != signature("secret", other, b"yes")
-        assert len({signature(s, b) for s in ("secret", "other") for b in (body, other)}) == 4
-        assert signature("secret", body) != signature("secret", b"", body)
+        assert sign("secret", body, b"yes") != sign("secret", other, b"yes")
+        assert len({sign(s, b) for s in ("secret", "other") for b in (body, other)}) == 4
+        assert sign("secret", body) != sign("secret", b"", body)
 
     @given(st.binary(max_size=100))
     def test_any_bytes_are_no_proposal_or_raise_a_wire_error(self, body):
@@ -270,7 +275,7 @@ class TestMessages:
     def test_an_answer_to_something_else_is_none(self, answer):
         proposal = Proposal(3, "a" * 16, (RoundPart("flaky", -1, {"b" * 32: "c" * 32}),))
         with pytest.raises(WireError):
-            unpack_answer(answer, proposal, SIZES)
+            unpack_reply(answer, proposal, SIZES)
 
 
 class TestPage:

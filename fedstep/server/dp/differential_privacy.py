@@ -1,15 +1,20 @@
-"""Aggregate with differential privacy: all that an aggregation publishes follows from one noised sum.
+"""Aggregate with differential privacy: all that an aggregation publishes follows from one noisy sum.
 
 The unit is a project: everything that it sent for this aggregation, all tasks and evaluations together, is one vector
 of an L2 norm of at most 1. Two aggregations are adjacent that differ in one such vector, which is zero in one of them.
+The noise is discrete: Canonne, Kamath and Steinke, "The Discrete Gaussian for Differential Privacy", NeurIPS 2020, an
+exact sampler in integers alone, with the guarantee of the Gaussian but without the holes of floating point.
 """
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from math import ceil, isqrt, sqrt
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from fedstep.federation.messages import PrivacyGuarantee, TrialScore
@@ -20,12 +25,94 @@ from fedstep.server.aggregation.step import iter_contributions
 from fedstep.server.aggregation.sums import TaskSum, advance_by_sums
 from fedstep.server.aggregation.vectors import staleness_weight
 from fedstep.server.dashboard.snapshot import VOLUMES, DashboardSnapshot
-from fedstep.server.dp.accounting import budget_of
-from fedstep.server.dp.budget import BudgetPolicy, keep_noised, known_noised, spent_by_all, took_part
-from fedstep.server.dp.mechanism import GRID, Below, Grid, Real, clip_and_concatenate, noised_sum, quantised
+from fedstep.server.dp.budget import (
+    BudgetPolicy,
+    calibrate_budget,
+    charge_projects,
+    load_noisy_sums,
+    record_release,
+    total_spending,
+)
 from fedstep.server.gate import ActiveCounts, EvaluationSum, EvaluationSums, Evidence, Gate
 from fedstep.server.mode import AggregationMode, ContributionTerms
 from fedstep.server.storage.trial_repository import TrialRepository
+
+GRID = 1 << 20  # steps to the bound of a project's vector
+
+Real: TypeAlias = NDArray[np.float64]
+Grid: TypeAlias = NDArray[np.int64]
+Below: TypeAlias = Callable[[int], int]  # a whole number from 0 to below this one, each as likely
+
+
+def clip_and_concatenate(shrinking: Real, whole: Real) -> Real:
+    """Both as one vector with an L2 norm of at most 1: the first is shrunk to the room that the second leaves it."""
+    length, room = float(np.linalg.norm(shrinking)), sqrt(max(0.0, 1.0 - float(whole @ whole)))
+    return np.concatenate([shrinking * min(1.0, room / length if length else 1.0), whole])
+
+
+def round_to_grid(vector: Real) -> Grid:
+    """The vector, shrunk to an L2 norm of at most 1, in steps of the grid: the norm in whole numbers is at most GRID.
+
+    Rounded towards zero, which never lengthens; where the float scale was a hair too large, it is taken again.
+    """
+    length = float(np.linalg.norm(vector))
+    scale = GRID * min(1.0, 1.0 / length if length else 1.0)
+    steps = np.trunc(vector * scale).astype(np.int64)
+    while int(steps @ steps) > GRID * GRID:
+        scale *= 1.0 - 2.0**-40
+        steps = np.trunc(vector * scale).astype(np.int64)
+    return steps
+
+
+def sum_with_noise(parts: Iterable[Grid], size: int, multiplier: float, below: Below) -> Grid:
+    """The sum of these vectors, one a project, with noise whose standard deviation is `multiplier` times the bound."""
+    total = np.zeros(size, np.int64)
+    for part in parts:
+        total += part
+    variance = noise_variance(multiplier)
+    total += np.array([draw_discrete_gaussian(variance, below) for _ in range(size)], np.int64)
+    return total
+
+
+def noise_variance(multiplier: float) -> int:
+    """The variance in steps of the grid of noise that is `multiplier` times the bound, rounded up."""
+    return ceil((multiplier * GRID) ** 2)
+
+
+def draw_discrete_gaussian(variance: int, below: Below) -> int:
+    """A whole number x with a chance proportional to exp(-x^2 / (2 variance)), exactly: their algorithm 3."""
+    width = isqrt(variance) + 1
+    while True:
+        drawn = _draw_discrete_laplace(width, below)
+        if _draw_bernoulli_exp((abs(drawn) * width - variance) ** 2, 2 * variance * width * width, below):
+            return drawn
+
+
+def _draw_discrete_laplace(width: int, below: Below) -> int:
+    """A whole number x with a chance proportional to exp(-|x| / width): their algorithm 2."""
+    while True:
+        rest = below(width)
+        if not _draw_bernoulli_exp(rest, width, below):
+            continue
+        whole = 0
+        while _draw_bernoulli_exp(1, 1, below):
+            whole += 1
+        size, negative = rest + width * whole, below(2)
+        if size or not negative:  # zero has no sign: it must not be drawn twice as often
+            return -size if negative else size
+
+
+def _draw_bernoulli_exp(numerator: int, denominator: int, below: Below) -> bool:
+    """True with a chance of exp(-numerator / denominator): their algorithm 1."""
+    while numerator > denominator:
+        if not _draw_bernoulli_exp(1, 1, below):
+            return False
+        numerator -= denominator
+    turns = 1
+    while below(denominator * turns) < numerator:
+        turns += 1
+    return turns % 2 == 1
+
 
 LIFE = 0.5  # of a task's bound: what a project's contributions add up to; most are longer, and noise is in proportion
 VOTE = 0.25  # in the vector: of an evaluation at the gate's reach, and of its count; four tasks' are 0.71 at most
@@ -43,14 +130,14 @@ class GaussianNoise:
     share: float
 
 
-def next_private(
+def next_private_version(
     given: AggregationInput, rules: Mapping[str, AggregationRules], gate: Gate | None, noise: GaussianNoise
 ) -> AggregationResult:
     """Return the next version. Whatever it says of the buffered updates it says of their noised sum."""
     tasks = given.current.candidate.vectors
     size = sum(map(len, tasks.values())) + 2 * len(tasks)
     vectors = (_vector(given, of_one, rules, gate, noise.share) for of_one in _by_project(given.buffered))
-    steps = noised_sum(map(quantised, vectors), size, noise.multiplier, noise.below)
+    steps = sum_with_noise(map(round_to_grid, vectors), size, noise.multiplier, noise.below)
     sums, releases = _split(given, steps, noise)
     releases = {name: releases[name] for name in given.current.trials}
     evidence = {name: _with_release(given.evidence.get(name), release) for name, release in releases.items()}
@@ -125,7 +212,7 @@ class DifferentialPrivacy(AggregationMode):
 
     def __init__(self, guarantee: PrivacyGuarantee, below: Below = secrets.randbelow) -> None:
         """Raise UsageError for a guarantee that cannot be kept, MissingExtra."""
-        self.budget = budget_of(guarantee)
+        self.budget = calibrate_budget(guarantee)
         self.policy = BudgetPolicy(self.budget.cost, self.budget.most, guarantee.days * DAY)
         self.noise = GaussianNoise(self.budget.multiplier, below, LIFE / guarantee.releases)
         self.terms = ContributionTerms(promise=guarantee)
@@ -138,31 +225,31 @@ class DifferentialPrivacy(AggregationMode):
         self, given: AggregationInput, rules: Mapping[str, AggregationRules], gate: Gate | None
     ) -> AggregationResult:
         """Return the next version, made of one noised sum."""
-        return next_private(given, rules, gate, self.noise)
+        return next_private_version(given, rules, gate, self.noise)
 
     def check_store(self, connection: Connection) -> None:
         """Accept any store: what was promised before is promised now."""
 
     def decline(self, connection: Connection, offers: Iterable[tuple[str, str, str]], now: float) -> Mapping[str, str]:
         """Charge the projects of these offers; return the reason for each one that has no budget, by id."""
-        return took_part(connection, offers, self.policy, now)
+        return charge_projects(connection, offers, self.policy, now)
 
     def evidence(self, connection: Connection, schema: str, active: ActiveCounts) -> Mapping[str, Evidence]:
         """Return the noised sums released so far for each open trial."""
         del active
-        return {task: EvaluationSums(sums) for task, sums in known_noised(connection, schema).items()}
+        return {task: EvaluationSums(sums) for task, sums in load_noisy_sums(connection, schema).items()}
 
     def record(self, connection: Connection, schema: str, result: AggregationResult, now: float) -> None:
         """Store the noised sums of evaluations, and that there was one more release."""
         on_trial = TrialRepository(connection, schema).on_trial()
-        keep_noised(connection, schema, result.releases, on_trial, self.policy.cost, now)
+        record_release(connection, schema, result.releases, on_trial, self.policy.cost, now)
 
     def adjust_dashboard(
         self, snapshot: DashboardSnapshot, connection: Connection, schema: str, gate: Gate | None, now: float
     ) -> DashboardSnapshot:
         """Leave out what depends on single projects; add the guarantee and how much of it is spent at most."""
         del schema, gate, now
-        spent = min(spent_by_all(connection), self.budget.most)
+        spent = min(total_spending(connection), self.budget.most)
         figures = {"noise": self.budget.multiplier, "spent_at_most": self.budget.epsilon(spent)}
         return replace(
             snapshot,

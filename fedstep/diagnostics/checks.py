@@ -46,7 +46,7 @@ def check_folder(home: ProjectStore) -> DiagnosticCheck:
 def check_builds(remembered: LoadedSummary, in_ci: bool) -> DiagnosticCheck:
     """How much of the project's past is known."""
     summary = remembered.summary
-    says = f"{count(summary.count, 'build')} and {count(len(summary.tests.ids), 'test')} known"
+    says = f"{count(summary.count, 'build')} and {count(len(summary.tests), 'test')} known"
     if remembered.warnings:
         more = f" ({len(remembered.warnings) - 1} more)" if len(remembered.warnings) > 1 else ""
         return DiagnosticCheck(

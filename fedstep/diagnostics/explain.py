@@ -9,7 +9,7 @@ from typing import NamedTuple
 from fedstep.errors import HistoryError, UsageError
 from fedstep.features.flaky import ACTIVE_BUILDS, flaky_columns, row_of, typical_seconds
 from fedstep.federation.model_cache import load_model
-from fedstep.history.flakiness import NOTHING, apply_test_runs, informative_runs
+from fedstep.history.flakiness import Flip, apply_test_runs, informative_runs
 from fedstep.history.project_store import ProjectStore, build_name
 from fedstep.history.records import BuildRecord
 from fedstep.history.summary import Summary
@@ -37,7 +37,7 @@ def past_runs(home: ProjectStore, ids: Collection[str], revealed: str) -> tuple[
     runs: list[SeenRun] = []
     letters = list(revealed)
     for entry, run, counts in _newest(home, ids):
-        metal = letters.pop() if counts and letters else NOTHING
+        metal = letters.pop() if counts and letters else Flip.NONE
         runs.append(_seen(entry, run, metal, incident=not counts and run.outcome != Outcome.SKIPPED))
     return tuple(reversed(runs))
 
@@ -74,10 +74,10 @@ Chance = Callable[[Raw], float]
 
 
 class ExplainedTest(NamedTuple):
-    """The test in question: the history, its row in the table of tests, its raw values as they are."""
+    """The test in question: the history, its id, its raw values as they are."""
 
     summary: Summary
-    number: int
+    test: str
     values: Raw
 
     @property
@@ -109,7 +109,7 @@ def _passes(
     def after(passes: int) -> float:
         start = max(number for number in known if number <= passes)
         *_, known[passes] = accumulate(repeat(Outcome.PASSED, passes - start), run, initial=known[start])
-        return chance(_values(known[passes], subject.number))
+        return chance(_values(known[passes], subject.test))
 
     right = next((passes for passes in PASSES if is_named(after(passes)) != named), 0)
     left = max((passes for passes in PASSES if passes < right), default=0)
@@ -128,7 +128,7 @@ def _failures(subject: ExplainedTest, chance: Chance) -> Iterator[tuple[str, flo
     )
     for says, outcomes in cases:
         *_, last = accumulate(outcomes, _runner(subject), initial=subject.table)
-        yield says, chance(_values(last, subject.number))
+        yield says, chance(_values(last, subject.test))
 
 
 def _features(subject: ExplainedTest, chance: Chance) -> Iterator[tuple[str, float]]:
@@ -159,20 +159,21 @@ def _of_part(subject: ExplainedTest, chance: Chance, part: Encoder, value: Value
 
 def _runner(subject: ExplainedTest) -> Callable[[TestTable, Outcome], TestTable]:
     """A function from a table to the table after one more run of the test, in the stream in which it failed last."""
-    test = subject.table.ids[subject.number]
-    seconds = typical_seconds(subject.table, subject.number) or NO_SECONDS
-    stream = subject.table.failed_in[subject.number]
+    stats = subject.table[subject.test]
+    seconds = typical_seconds(stats) or NO_SECONDS
 
     def run(table: TestTable, outcome: Outcome) -> TestTable:
-        runs = (TestRun(test, outcome, seconds),)
-        entry = BuildRecord("", 0.0, 0.0, NO_SECONDS, stream, BuildOutcome.PASSED, change_known=True, tests=runs)
+        runs = (TestRun(subject.test, outcome, seconds),)
+        entry = BuildRecord(
+            "", 0.0, 0.0, NO_SECONDS, stats.failed_in, BuildOutcome.PASSED, change_known=True, tests=runs
+        )
         return apply_test_runs(table, entry, NEVER, subject.summary.count)
 
     return run
 
 
-def _values(table: TestTable, number: int) -> Raw:
-    return row_of(flaky_columns(table), number)
+def _values(table: TestTable, test: str) -> Raw:
+    return row_of(flaky_columns(table), list(table).index(test))
 
 
 def explain(
@@ -180,11 +181,11 @@ def explain(
 ) -> TestExplanation:
     """All about one test of the summary, which must know it. Nothing is written."""
     table, kept = summary.tests, load_model(home)
-    number = table.ids.index(test)
+    stats = table[test]
     former = next((old for old, now in former_ids(table).items() if now == test), "")
     forecaster = load_predictor(home, kept)
     platt = forecaster.correction.platt.get("flaky", initial_scaling("flaky"))
-    subject = ExplainedTest(summary, number, row_of(flaky_columns(table), number))
+    subject = ExplainedTest(summary, test, _values(table, test))
     shared, private = _shared(forecaster, subject.values), _private(forecaster, test)
     beyond = sum(one.local for one in private)
 
@@ -192,8 +193,8 @@ def explain(
         return probability(platt, _total(_shared(forecaster, values)) + beyond)
 
     score = _total(shared) + beyond
-    recently = table.seen[number] >= summary.count - ACTIVE_BUILDS
-    seconds = typical_seconds(table, number)
+    recently = stats.last_build >= summary.count - ACTIVE_BUILDS
+    seconds = typical_seconds(stats)
     return TestExplanation(
         test=test,
         former=former,
@@ -207,10 +208,10 @@ def explain(
         contributions=tuple(sorted(shared, key=lambda one: (-abs(one.total), one.feature))),
         private=private,
         changes=what_ifs(subject, chance, lambda one: one >= WORTH_NAMING) if recently else (),
-        runs=past_runs(home, (test, former) if former else (test,), table.revealed[number]),
-        runs_known=table.runs[number],
-        failures=table.failures[number],
-        flips=table.flips[number],
+        runs=past_runs(home, (test, former) if former else (test,), stats.revealed),
+        runs_known=stats.runs,
+        failures=stats.failures,
+        flips=stats.flips,
         typical_seconds=Unavailable("no report gave a time") if seconds is None else seconds,
         model=describe_model(kept, now),
         warnings=warnings,
@@ -286,16 +287,16 @@ def find_test(name: str, table: TestTable) -> str:
         UsageError: No test fits, or several do.
         HistoryError: The history knows no test.
     """
-    if not table.ids:
+    if not table:
         raise HistoryError("no test of this project is known yet", "Run fedstep train after your tests")
     renamed = former_ids(table)
-    candidates = matches(name, table.ids) or tuple(renamed[old] for old in matches(name, tuple(renamed)))
+    candidates = matches(name, tuple(table)) or tuple(renamed[old] for old in matches(name, tuple(renamed)))
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
         listed = ", ".join(candidates[:MOST_MATCHES])
         raise UsageError(f"{name} means {len(candidates)} tests", f"Give more of the name: {listed}")
-    similar = nearest(name, table.ids)
+    similar = nearest(name, tuple(table))
     remedy = f"Did you mean: {', '.join(similar)}" if similar else "See fedstep predict"
     raise UsageError(f"no test of the history is called {name}", remedy)
 

@@ -5,7 +5,7 @@ from math import exp, isfinite, log
 
 from fedstep.features.duration import jenkins_estimate
 from fedstep.history.builds import PastBuild, PlannedBuild, finished_builds, median
-from fedstep.history.test_table import NEVER, TestTable
+from fedstep.history.test_table import NEVER, TestStats, TestTable
 from fedstep.ingest.change_impact import group_of
 from fedstep.types import Unavailable
 
@@ -42,21 +42,19 @@ def chances_of_flaking(table: TestTable, tests: Sequence[str]) -> Sequence[Mappi
     `flip-rate` of the test; `classmates`: flips of the others in its class; `last-verdict`: whether its newest failure
     was a flip; `class-rate`: failures in its class, itself included.
     """
-    rows = {test: number for number, test in enumerate(table.ids)}
     classes: dict[str, list[int]] = {}
-    for test, runs, flips, failures in zip(table.ids, table.runs, table.flips, table.failures, strict=True):
+    for test, stats in table.items():
         sums = classes.setdefault(group_of(test), [0, 0, 0])
-        sums[:] = sums[0] + runs, sums[1] + flips, sums[2] + failures
-    return [_chances(table, rows[test], classes[group_of(test)]) for test in tests]
+        sums[:] = sums[0] + stats.runs, sums[1] + stats.flips, sums[2] + stats.failures
+    return [_chances(table[test], classes[group_of(test)]) for test in tests]
 
 
-def _chances(table: TestTable, number: int, sums: Sequence[int]) -> Mapping[str, float]:
+def _chances(stats: TestStats, sums: Sequence[int]) -> Mapping[str, float]:
     runs, flips, failures = sums
-    own = table.runs[number], table.flips[number]
     return {
-        "flip-rate": own[1] / max(own[0], 1),
-        "classmates": (flips - own[1]) / max(runs - own[0], 1),
-        "last-verdict": float(table.last_flip[number] == table.last_failure[number] != NEVER),
+        "flip-rate": stats.flips / max(stats.runs, 1),
+        "classmates": (flips - stats.flips) / max(runs - stats.runs, 1),
+        "last-verdict": float(stats.last_flip == stats.last_failure != NEVER),
         "class-rate": failures / max(runs, 1),
     }
 

@@ -249,9 +249,9 @@ def _project(participant: _Participant) -> DemoProject:
 
 def _what_became(participant: _Participant) -> tuple[DemoTest, ...]:
     """The tests once called likely to flake, and whether they flipped in the builds after that."""
-    table = load_summary(participant.home).summary.tests
-    flips = dict(zip(table.ids, table.flips, strict=True))
-    runs = dict(zip(table.ids, table.runs, strict=True))
+    tests = load_summary(participant.home).summary.tests
+    flips = {test: stats.flips for test, stats in tests.items()}
+    runs = {test: stats.runs for test, stats in tests.items()}
     return tuple(
         DemoTest(
             risk,

@@ -116,8 +116,8 @@ def _finish(replay: _Replay, now: float) -> tuple[KnownLabel, ...]:
 
 
 def _known(replay: _Replay, ripe: LabelledExample) -> KnownLabel:
-    key = replay.keys[ripe.row.subject, ripe.row.run]
-    return KnownLabel(key, ripe.label, ripe.weight, _flaked(replay, ripe.row.subject, replay.asked_at[key]))
+    key = replay.keys[ripe.example.subject, ripe.example.run]
+    return KnownLabel(key, ripe.label, ripe.weight, _flaked(replay, ripe.example.subject, replay.asked_at[key]))
 
 
 def _kind(replay: _Replay, build: str, test: str) -> float:
@@ -144,10 +144,10 @@ def _guesses(replay: _Replay, rows: Sequence[Example]) -> Sequence[Mapping[str, 
 def _last_words(replay: _Replay) -> Iterator[Case]:
     """A case for every test, scored by whether it is known to be flaky."""
     table, task = replay.summary.tests, schema().tasks["flaky"]
-    guesses = chances_of_flaking(table, table.ids)
-    for number, values in enumerate(flaky_values(table)):
-        test = table.ids[number]
-        row = Example(test, table.runs[number], *task.encode(values), private_test_features(test))
+    guesses = chances_of_flaking(table, tuple(table))
+    for number, (stats, values) in enumerate(zip(table.values(), flaky_values(table), strict=True)):
+        test = stats.test
+        row = Example(test, stats.runs, *task.encode(values), private_test_features(test))
         truth = float((replay.truth.tests or {}).get(test, nan))
         yield Case(replay.cases + number, "", row, truth, guesses[number])
 
@@ -171,7 +171,7 @@ def rerun_steps(tests: Sequence[RerunTest]) -> Iterator[BuildStep]:
     The chance that it flips within the task's horizon would be the exact label; with it words are ranked worse (mean
     AUC 0.69 against 0.75 on left-out projects), for half of all flaky tests fail less than once in a hundred runs.
     """
-    table = _timed(with_tests(TestTable(), [test.test for test in tests]), tests)
+    table = _timed(with_tests({}, [test.test for test in tests]), tests)
     encode = schema().tasks["flaky"].encode
     rows = [Example(test.test, 0, *encode(values), ()) for test, values in zip(tests, flaky_values(table), strict=True)]
     truths, weights = [float(test.flaky) for test in tests], fair_weights([test.flaky for test in tests])
@@ -203,10 +203,11 @@ def fair_weights(flaky: Sequence[bool]) -> list[float]:
 def _timed(table: TestTable, tests: Sequence[RerunTest]) -> TestTable:
     """The table with each test's time and the words of its source, still without a run."""
     listed = schema().words("source").listed
-    for number, test in enumerate(tests):
+    for test in tests:
+        stats = table[test.test]
         if not isnan(test.seconds):
-            table.log_seconds[number] = log(max(test.seconds, 0.001))
-        table.source_words[number] = listed(sub_words(test.identifiers))
+            stats.log_seconds = log(max(test.seconds, 0.001))
+        stats.source_words = listed(sub_words(test.identifiers))
     return table
 
 

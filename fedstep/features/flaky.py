@@ -1,4 +1,4 @@
-"""The features of tests: their past, their class-mates, their time and their words.
+"""Features of the flaky task: each test's past, its class-mates, its time and its words.
 
 Values are rounded to three significant digits: then few are distinct, and no row is a fingerprint.
 """
@@ -8,57 +8,66 @@ from collections.abc import Mapping, Sequence
 from math import exp
 
 from fedstep.history.flakiness import FAST, MIDDLE, SLOW, SLOWEST
-from fedstep.history.test_table import NEVER, UNTIMED, TestTable, decayed_rate
+from fedstep.history.test_table import NEVER, UNTIMED, TestStats, TestTable, decayed_rate
 from fedstep.ingest.change_impact import group_of
 from fedstep.schema.encoders import Columns, Raw, Value
 
 ACTIVE_BUILDS = 20  # a test that did not run in the last so many builds is not predicted
 
 
-def typical_seconds(table: TestTable, number: int) -> float | None:
-    """The decayed geometric mean of the test's time in seconds, None where no report gave one."""
-    return None if table.log_seconds[number] == UNTIMED else exp(table.log_seconds[number])
+def typical_seconds(stats: TestStats) -> float | None:
+    """Return the decayed geometric mean of the test's time in seconds, None where no report gave one."""
+    return None if stats.log_seconds == UNTIMED else exp(stats.log_seconds)
 
 
-def flaky_values(table: TestTable) -> list[Raw]:
+def flaky_values(tests: TestTable) -> list[Raw]:
     """Return, for each test of the table, the raw values of the flaky task by part name."""
-    columns = flaky_columns(table)
+    columns = flaky_columns(tests)
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def row_of(columns: Columns, number: int) -> Raw:
-    """Return the raw values by part name of the test in row `number`."""
-    return {name: column[number] for name, column in columns.items()}
+def row_indices(tests: TestTable) -> dict[str, int]:
+    """Return the row of each test in the columns, by its id and by the id before a rename."""
+    former = {stats.former: row for row, stats in enumerate(tests.values()) if stats.former}
+    return former | {test: row for row, test in enumerate(tests)}
 
 
-def flaky_columns(table: TestTable) -> Columns:
-    """Return the raw values of the flaky task by part name, each for all tests of the table."""
-    spreads = zip(table.log_spread, table.runs, strict=True)
+def row_of(columns: Columns, row: int) -> Raw:
+    """Return the raw values of one row by part name."""
+    return {name: column[row] for name, column in columns.items()}
+
+
+def flaky_columns(tests: TestTable) -> Columns:
+    """Return the raw values of the flaky task by part name, each for all tests in the order of the table."""
+    stats = list(tests.values())
     return {
-        "bias": [1.0] * len(table.ids),
-        **history_columns(table),
-        "time-rank": _time_ranks(table.log_seconds),
-        "seconds-variation": [round(value, 1) if runs > 1 else None for value, runs in spreads],
-        "source-words": [None if words is None else len(words) for words in table.source_words],
-        "name": table.name_words,
-        "source": table.source_words,
+        "bias": [1.0] * len(stats),
+        **history_columns(tests),
+        "time-rank": _time_ranks([one.log_seconds for one in stats]),
+        "seconds-variation": [round(one.log_spread, 1) if one.runs > 1 else None for one in stats],
+        "source-words": [None if one.source_words is None else len(one.source_words) for one in stats],
+        "name": [one.name_words for one in stats],
+        "source": [one.source_words for one in stats],
     }
 
 
-def history_columns(table: TestTable) -> Columns:
-    """Return the raw values of the parts that the flaky and the triage head share, each for all tests of the table."""
-    failed_50, flipped_100 = _rates(table.failed_50, table.runs, SLOW), _rates(table.flipped_100, table.runs, SLOWEST)
-    groups = [group_of(test) for test in table.ids]
+def history_columns(tests: TestTable) -> Columns:
+    """Return the raw values of the parts that the flaky and the triage task share, each for all tests of the table."""
+    stats = tests.values()
+    runs = [one.runs for one in stats]
+    failed_50 = _rates([one.failed_50 for one in stats], runs, SLOW)
+    flipped_100 = _rates([one.flipped_100 for one in stats], runs, SLOWEST)
+    groups = [group_of(test) for test in tests]
     project = rounded(sum(flipped_100) / len(groups)) if groups else 0.0
     return {
-        "runs": table.runs,
-        "failure-rate-5": _rounded(_rates(table.failed_5, table.runs, FAST)),
+        "runs": runs,
+        "failure-rate-5": _rounded(_rates([one.failed_5 for one in stats], runs, FAST)),
         "failure-rate-50": _rounded(failed_50),
-        "flip-rate-20": _rounded(_rates(table.flipped_20, table.runs, MIDDLE)),
+        "flip-rate-20": _rounded(_rates([one.flipped_20 for one in stats], runs, MIDDLE)),
         "flip-rate-100": _rounded(flipped_100),
-        "gold-rate-100": _rounded(_rates(table.gold_100, table.runs, SLOWEST)),
-        "runs-since-failure": _since(table.last_failure, table.runs),
-        "runs-since-flip": _since(table.last_flip, table.runs),
+        "gold-rate-100": _rounded(_rates([one.gold_100 for one in stats], runs, SLOWEST)),
+        "runs-since-failure": _since([one.last_failure for one in stats], runs),
+        "runs-since-flip": _since([one.last_flip for one in stats], runs),
         "classmates-flip-rate": _classmates(groups, flipped_100),
         "classmates-failure-rate": _classmates(groups, failed_50),
         "project-flip-rate": [project] * len(groups),
@@ -66,9 +75,9 @@ def history_columns(table: TestTable) -> Columns:
 
 
 def _time_ranks(log_seconds: Sequence[float]) -> list[Value]:
-    """Where each time lies among the project's: -1 for the shortest to 1, in hundredths; None without a time.
+    """Return where each time lies among the project's: -1 for the shortest to 1, in hundredths; None without a time.
 
-    Equal times, to a hundredth of the logarithm, share the middle of their places.
+    Equal times, to a hundredth of the logarithm, share their middle rank.
     """
     hundredths = [round(value, 2) for value in log_seconds]
     counts = Counter(value for value in hundredths if value > UNTIMED)
@@ -85,7 +94,7 @@ def _rounded(values: Sequence[float]) -> list[float]:
 
 
 def rounded(value: float) -> float:
-    """The value to three significant digits.
+    """Return the value to three significant digits.
 
     >>> rounded(0.0123456)
     0.0123
@@ -102,7 +111,7 @@ def _since(last: Sequence[int], runs: Sequence[int]) -> list[Value]:
 
 
 def _classmates(groups: Sequence[str], rates: Sequence[float]) -> list[Value]:
-    """The mean rate of the other tests of each test's group; None for a test that is alone in it."""
+    """Return the mean rate of the other tests of each test's group; None for a test that is alone in it."""
     sizes: Mapping[str, int] = Counter(groups)
     totals: dict[str, float] = {}
     for name, rate in zip(groups, rates, strict=True):

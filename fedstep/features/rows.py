@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fedstep.features.duration import Estimate, duration_features
 from fedstep.features.failure import failure_features
-from fedstep.features.flaky import flaky_columns, row_of
+from fedstep.features.flaky import flaky_columns, row_indices, row_of
 from fedstep.features.triage_features import triage_values
 from fedstep.history.builds import PastBuild, PlannedBuild
 from fedstep.history.flakiness import informative_runs, is_incident
 from fedstep.history.records import Example
 from fedstep.history.summary import Summary
-from fedstep.history.test_table import numbers, with_tests
+from fedstep.history.test_table import index_tests, with_tests
 from fedstep.ingest.change_impact import group_of, is_build_file
 from fedstep.schema.schema import schema
 from fedstep.types import Build, BuildContext, BuildOutcome, Change, CiRun, Duration, Unavailable
@@ -84,31 +84,34 @@ def private_build_features(planned: PlannedBuild) -> tuple[str, ...]:
 
 
 def flaky_examples(summary: Summary, build: Build, due: Callable[[str, int], bool]) -> tuple[Example, ...]:
-    """A row for each test that ran and is due."""
+    """Return an example for each test that ran and is due."""
     ran = [run.test for run in informative_runs(build.reports.tests)]
-    table = with_tests(summary.tests, ran)
-    places = numbers(table)
-    chosen = [places[test] for test in ran if due(test, table.runs[places[test]])]
+    tests = with_tests(summary.tests, ran)
+    by_id = index_tests(tests)
+    chosen = [by_id[test] for test in ran if due(test, by_id[test].runs)]
     if not chosen:
         return ()
-    columns = flaky_columns(table)
-    task = schema().tasks["flaky"]
+    columns, rows, task = flaky_columns(tests), row_indices(tests), schema().tasks["flaky"]
     return tuple(
-        Example(table.ids[n], table.runs[n], *task.encode(row_of(columns, n)), private_test_features(table.ids[n]))
-        for n in chosen
+        Example(
+            stats.test,
+            stats.runs,
+            *task.encode(row_of(columns, rows[stats.test])),
+            private_test_features(stats.test),
+        )
+        for stats in chosen
     )
 
 
 def triage_examples(summary: Summary, build: Build, planned: PlannedBuild) -> tuple[Example, ...]:
-    """A row for each failure; none in an incident."""
+    """Return an example for each failure; none in an incident."""
     if is_incident(build.reports.tests):
         return ()
-    table = with_tests(summary.tests, (run.test for run in build.failures()))
-    places = numbers(table)
-    task = schema().tasks["triage"]
+    tests = with_tests(summary.tests, (run.test for run in build.failures()))
+    by_id, task = index_tests(tests), schema().tasks["triage"]
     return tuple(
-        Example(run.test, table.runs[places[run.test]], *task.encode(values), private_test_features(run.test))
-        for run, values in triage_values(table, build, last_commit(summary.builds, planned.stream))
+        Example(run.test, by_id[run.test].runs, *task.encode(values), private_test_features(run.test))
+        for run, values in triage_values(tests, build, last_commit(summary.builds, planned.stream))
     )
 
 

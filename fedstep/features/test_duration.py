@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import exp
 
 from fedstep.history.builds import quantile
-from fedstep.history.test_table import SHORTEST, TestTable, read_times
+from fedstep.history.test_table import SHORTEST, TestStats, read_times
 from fedstep.types import Unavailable
 
 # All lie on a plateau: on six streams of tests, and for the width also on the times of 19 streams of builds, which
@@ -40,9 +40,9 @@ def expected_seconds(times: Sequence[float]) -> float | Unavailable:
     return max(round(center, 3), SHORTEST)
 
 
-def expected_test_seconds(table: TestTable, number: int) -> float | Unavailable:
-    """The expected time of the test in that row of the table, in seconds; Absent without a time. Takes 0.1 ms."""
-    return expected_seconds(read_times(table.times[number]))
+def expected_test_seconds(stats: TestStats) -> float | Unavailable:
+    """Return the expected time of the test in seconds; Unavailable without a time. It takes 0.1 ms."""
+    return expected_seconds(read_times(stats.times))
 
 
 def _middle(values: Sequence[float], weights: Sequence[float]) -> float:

@@ -1,15 +1,16 @@
-"""The features of a failure: the test's past, what else failed, what changed, and how it failed."""
+"""Features of the triage task: the failed test's past, what else failed, what changed, and how it failed."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import isnan, log
 from typing import NamedTuple
 
-from fedstep.features.flaky import history_columns, rounded, row_of, typical_seconds
-from fedstep.history.flakiness import PASSED_ON_COMMIT, FailureContext, failure_context
-from fedstep.history.test_table import TestTable, numbers
+from fedstep.features.flaky import history_columns, rounded, row_indices, row_of, typical_seconds
+from fedstep.history.flakiness import WEIGHTS, FailureContext, failure_context
+from fedstep.history.test_table import TestStats, TestTable, index_tests
 from fedstep.ingest.change_impact import group_of
 from fedstep.schema.encoders import Raw, Value
+from fedstep.schema.schema import EVIDENCE
 from fedstep.types import Build, Change, Outcome, TestRun
 
 # The first kind whose word occurs in the lower-cased exception type; the kinds are the schema's FAILURE_KINDS.
@@ -26,7 +27,7 @@ _KINDS = (
 
 
 def failure_kind(failure_type: str) -> str | None:
-    """One of the schema's kinds for an exception type or message word; None where there is none.
+    """Return one of the schema's kinds for an exception type or message word; None where there is none.
 
     >>> failure_kind("java.util.concurrent.TimeoutException")
     'timeout'
@@ -44,26 +45,26 @@ class _Failures(NamedTuple):
     by_group: Counter[str]
     files: int | None
     same_commit: bool  # as the build before in the same stream
-    scene: FailureContext
+    context: FailureContext
 
 
-def triage_values(table: TestTable, build: Build, previous_commit: str) -> list[tuple[TestRun, Raw]]:
+def triage_values(tests: TestTable, build: Build, previous_commit: str) -> list[tuple[TestRun, Raw]]:
     """Return each failure of the build with the triage task's raw values by part name.
 
-    `table` is the table as it stood before the build.
-
-    Every failed test must have a row in the table (`with_tests`).
+    Args:
+        tests: The table as it stood before the build, with every failed test in it (`with_tests`).
+        build: The build.
+        previous_commit: The commit of the build before in the stream, "" where there is none.
     """
     runs = [run for run in build.reports.tests if run.outcome in "fck"]
     if not runs:
         return []
-    failures = _failures(table, build, runs, previous_commit)
-    rows = numbers(table)
-    history = history_columns(table)
-    return [(run, _values(table, rows[run.test], run, failures, row_of(history, rows[run.test]))) for run in runs]
+    failures = _common_facts(tests, build, runs, previous_commit)
+    history, rows, by_id = history_columns(tests), row_indices(tests), index_tests(tests)
+    return [(run, _values(by_id[run.test], run, failures, row_of(history, rows[run.test]))) for run in runs]
 
 
-def _failures(table: TestTable, build: Build, runs: Sequence[TestRun], previous_commit: str) -> _Failures:
+def _common_facts(tests: TestTable, build: Build, runs: Sequence[TestRun], previous_commit: str) -> _Failures:
     change = build.situation.change if isinstance(build.situation.change, Change) else None
     commit = change.commit if change else ""
     return _Failures(
@@ -71,42 +72,32 @@ def _failures(table: TestTable, build: Build, runs: Sequence[TestRun], previous_
         Counter(group_of(run.test) for run in runs),
         len(change.files) if change else None,
         bool(commit) and commit == previous_commit,
-        failure_context(table, [run.test for run in runs], change.files if change else None),
+        failure_context(tests, [run.test for run in runs], change.files if change else None),
     )
 
 
-def _values(table: TestTable, number: int, run: TestRun, failures: _Failures, history: Raw) -> Raw:
-    commit = _on_this_commit(table.recent[number], run, failures.same_commit)
-    passed = PASSED_ON_COMMIT if commit in ("passed", "both") else 0.0
-    evidence = {**_evidence(table, number, run, failures.scene), "commit": passed}
+def _values(stats: TestStats, run: TestRun, failures: _Failures, history: Raw) -> Raw:
+    commit = _on_this_commit(stats.recent, run, failures.same_commit)
+    # A failure that was confirmed in every rerun counts as one more in a row.
+    evidence = failures.context.evidence(stats, run.test, stats.streak + (run.outcome == Outcome.CONFIRMED))
+    if commit in ("passed", "both"):
+        evidence = evidence._replace(commit=WEIGHTS.passed_on_commit)
     return {
         "bias": 1.0,
         **history,
-        **{f"evidence-{name}": round(nats, 2) for name, nats in evidence.items()},
-        **_facts(table, number, run, failures, commit),
+        **{f"evidence-{name}": round(getattr(evidence, name), 2) for name in EVIDENCE},
+        **_facts(stats, run, failures, commit),
     }
 
 
-def _evidence(table: TestTable, number: int, run: TestRun, scene: FailureContext) -> Mapping[str, float]:
-    """Return the evidence in nats by name; for a spell that goes on, the change and companions with which it began.
-
-    A failure that was confirmed in every rerun counts as one more in a row.
-    """
-    streak = table.streak[number]
-    change = table.change[number] if streak else scene.change(run.test)
-    companions = table.companions[number] if streak else scene.companions(run.test)
-    repeats = scene.repeats(table, number, streak + (run.outcome == Outcome.CONFIRMED))
-    return {"past": scene.past(table, number), "repeats": repeats, "change": change, "companions": companions}
-
-
-def _facts(table: TestTable, number: int, run: TestRun, failures: _Failures, commit: str) -> Mapping[str, Value]:
-    typical = typical_seconds(table, number)
+def _facts(stats: TestStats, run: TestRun, failures: _Failures, commit: str) -> Mapping[str, Value]:
+    typical = typical_seconds(stats)
     seconds = None if isnan(run.seconds) else max(run.seconds, 0.001)
     return {
-        "failures-in-a-row": table.streak[number],
+        "failures-in-a-row": stats.streak,
         "failures-in-build": failures.failed,
         "classmates-failing": failures.by_group[group_of(run.test)] - 1,
-        "change": failures.scene.relation(run.test),
+        "change": failures.context.relation(run.test),
         "files-changed": failures.files,
         "same-commit": commit,
         "failure-kind": failure_kind(run.failure_type),
@@ -116,6 +107,7 @@ def _facts(table: TestTable, number: int, run: TestRun, failures: _Failures, com
 
 
 def _on_this_commit(recent: str, run: TestRun, same_commit: bool) -> str:
+    """Return how the test went on this commit before: an option of the part `same-commit`."""
     if run.outcome == Outcome.FLAKED:
         return "both"
     if not same_commit or not recent:

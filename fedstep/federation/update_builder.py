@@ -35,21 +35,21 @@ def suppress_rare_words(task: Task, rows: Sequence[LabelledExample]) -> tuple[La
 def _tests_by_word(rows: Iterable[LabelledExample], word_indices: frozenset[int]) -> Mapping[int, set[str]]:
     tests: dict[int, set[str]] = {}
     for example in rows:
-        for index in filter(word_indices.__contains__, example.row.indices):
-            tests.setdefault(index, set()).add(example.row.subject)
+        for index in filter(word_indices.__contains__, example.example.indices):
+            tests.setdefault(index, set()).add(example.example.subject)
     return tests
 
 
 def _remove_words(task: Task, rare: frozenset[int], example: LabelledExample) -> LabelledExample:
     """Return the example with its other words weighted anew: the weight of a word reveals how many there are."""
-    row, word_indices = example.row, _word_indices(task.word_lists())
+    row, word_indices = example.example, _word_indices(task.word_lists())
     values = {index: value for index, value in zip(row.indices, row.values, strict=True) if index not in word_indices}
     common = [index for index in row.indices if index in word_indices and index not in rare]
     for start, words in task.word_lists():
         offsets = [index - start for index in common if start <= index < start + len(words.index)]
         values |= {start + offset: weight for offset, weight in words.encode(offsets)}
     indices = tuple(sorted(values))
-    return example._replace(row=row._replace(indices=indices, values=tuple(map(values.__getitem__, indices))))
+    return example._replace(example=row._replace(indices=indices, values=tuple(map(values.__getitem__, indices))))
 
 
 @cache
@@ -79,7 +79,7 @@ def score_trial(task: str, model: Model, rows: Sequence[LabelledExample]) -> Tri
 
 def example_loss(task: str, weights: Sequence[float], example: LabelledExample) -> float:
     """Return the log loss in nats of a probability task, the absolute error in spreads of a duration task."""
-    output = margin(weights, example.row.indices, example.row.values)
+    output = margin(weights, example.example.indices, example.example.values)
     if PACES[task].loss != "log_loss":
         return abs(example.label - output)
     wrong = -output if example.label else output
@@ -133,7 +133,7 @@ def _delta(name: str, task: Sequence[float], rows: Sequence[LabelledExample]) ->
 
 def _example_names(batches: Mapping[str, Sequence[LabelledExample]]) -> list[str]:
     return sorted(
-        f"{task} {example.row.subject} {example.row.run}" for task, rows in batches.items() for example in rows
+        f"{task} {example.example.subject} {example.example.run}" for task, rows in batches.items() for example in rows
     )
 
 

@@ -1,13 +1,15 @@
-"""What a build tells of its tests: the table of tests, folded forward one build at a time.
+"""What builds reveal of their tests: whether a failure was a flake or a regression, and the tests' decayed rates.
 
-Rates are exponentially decayed sums; `decayed_rate` turns them into rates. A spell is a run of failures between two
-passes. A flip is a failure judged flaky: gold when one commit or one build shows both outcomes, silver when, by the run
-after it, more speaks for a flake than for a regression (`history.evidence`; Harman and O'Hearn, "From Start-ups to
-Scale-ups", SCAM 2018, on why flips are the evidence there is).
+A spell is a run of failures between two passes. A flip is a failure judged a flake: gold when one commit or one build
+shows both outcomes, silver when, by the run after it, the evidence for a flake outweighs that for a regression
+(`FlakeEvidence`; Harman and O'Hearn, "From Start-ups to Scale-ups", SCAM 2018, on why flips are the evidence there is).
+
+Rates are exponentially decayed sums; `test_table.decayed_rate` turns them into rates.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 from math import isnan, log
 from typing import NamedTuple
 
@@ -17,35 +19,84 @@ from fedstep.history.test_table import (
     RECENT,
     SHORTEST,
     UNTIMED,
+    SpellState,
+    TestStats,
     TestTable,
-    add_test,
     capacity,
-    numbers,
+    index_tests,
+    new_test,
     with_time,
 )
 from fedstep.ingest.change_impact import ChangeImpact, analyze_change, group_of, package_of
 from fedstep.schema.schema import schema
 from fedstep.types import FileChange, Outcome, TestRun
 
-PASSED_ON_COMMIT = 5.0  # the test passed on the very commit that it fails on
+# Paces of the decayed sums: the share of the sum that a run takes away.
+FAST, MIDDLE, SLOW, SLOWEST = 1 / 5, 1 / 20, 1 / 50, 1 / 100
 
-START, PAST_WEIGHT = 1.1, 0.7
-PAST_LOW, PAST_HIGH = -2.5, 5.0
-OWN_RUNS, CLASS_RUNS = 10.0, 10.0  # how many runs the rate of the class, and of the project, is worth
-LEAST_FLIPS = 0.0002  # a run: nobody's tests are quite free of flakes
-BREAKS, BREAKS_RUNS = 0.0005, 20_000.0  # spells of a test that were no flips, a run, before any run is known
-UNSURE = 0.3  # a spell that was not judged a flip still counts so much of one
 
-REPEAT_WEIGHT, REPEAT_LOW = 0.64, -3.2
-STAYS_BROKEN = 0.7  # a broken test fails in the next build too
-FIRST_FAILURES, FIRST_RUNS = 0.3, 5.0
+class Flip(StrEnum):
+    """What is revealed of one run: the letter beside its outcome in `TestStats.revealed`."""
 
-ITSELF, NEAR, ELSEWHERE, BUILD_FILE = 0.9, 0.7, 0.6, -1.0
-COMPANION, MOST_COMPANIONS = 0.85, 4
+    NONE = "-"
+    SILVER = "s"
+    GOLD = "g"
+
+
+class EvidenceWeights(NamedTuple):
+    """The constants of the evidence. Weights and bounds are nats, rates are per run."""
+
+    past_offset: float = 1.1
+    past_weight: float = 0.7  # of the log of the test's flip rate over the project's rate of regressions
+    past_low: float = -2.5  # bounds of that log
+    past_high: float = 5.0
+    own_runs: float = 10.0  # how many runs the rate of the class counts in the rate of the test
+    class_runs: float = 10.0  # ... and the rate of the project in that of the class
+    least_flips: float = 0.0002  # flip rate of a project in which no flip is known
+    breaks: float = 0.0005  # regressions per run before any run is known ...
+    breaks_runs: float = 20_000.0  # ... and how many runs that counts
+    unsure: float = 0.3  # how much of a flip a spell counts that was not judged one
+
+    repeat_weight: float = 0.64
+    repeat_low: float = -3.2
+    stays_broken: float = 0.7  # chance that a broken test fails in the next build too
+    first_failures: float = 0.3  # failures and runs that every test starts with
+    first_runs: float = 5.0
+
+    itself: float = 0.9  # by the relation of the change to the test
+    near: float = 0.7
+    elsewhere: float = 0.6
+    build_file: float = -1.0
+
+    companion: float = 0.85
+    most_companions: int = 4
+
+    passed_on_commit: float = 5.0  # the test passed on the very commit that it fails on
+
+
+WEIGHTS = EvidenceWeights()
+
+
+class FlakeEvidence(NamedTuple):
+    """What speaks for a flake and against a regression, each in nats of the odds; negative speaks for a regression.
+
+    Without `end_change` the fields are the schema's EVIDENCE, of which the model for triage starts.
+    """
+
+    past: float  # how often the test, its class and the project flipped
+    repeats: float  # failures in a row, <= 0
+    change: float  # the change with which the spell began
+    companions: float  # other tests that began to fail with it, <= 0
+    commit: float = 0.0  # a pass on the commit that fails
+    end_change: float = 0.0  # the change with which the spell ended
+
+    def score(self) -> float:
+        """Return the log-odds that the failure is a flake."""
+        return self.past + self.repeats + (self.change + self.companions) + self.end_change + self.commit
 
 
 class ProjectBaseline(NamedTuple):
-    """What is usual in a project: flips and runs of each class, and how often a test flips or breaks, a run."""
+    """What is usual in a project: flips and runs of each class, and how often a test flips or breaks per run."""
 
     class_flips: Mapping[str, float]  # decayed sums
     class_runs: Mapping[str, float]
@@ -61,9 +112,9 @@ class ChangeShares(NamedTuple):
 
 
 def project_baseline(
-    ids: Sequence[str], flips: Sequence[float], spells: Sequence[float], runs: Sequence[float]
+    ids: Iterable[str], flips: Sequence[float], spells: Sequence[float], runs: Sequence[float]
 ) -> ProjectBaseline:
-    """The base of a project from its tests' flips, spells of failure and runs: decayed sums of one pace."""
+    """Return the baseline of a project from its tests' flips, spells and runs, decayed sums of one pace."""
     class_flips: dict[str, float] = {}
     class_runs: dict[str, float] = {}
     for test, flipped, ran in zip(ids, flips, runs, strict=True):
@@ -72,48 +123,54 @@ def project_baseline(
         class_runs[group] = class_runs.get(group, 0.0) + ran
     breaks = sum(spell - flip for spell, flip in zip(spells, flips, strict=True) if spell > flip)
     total = sum(runs)
-    break_rate = (breaks + BREAKS * BREAKS_RUNS) / (total + BREAKS_RUNS)
+    break_rate = (breaks + WEIGHTS.breaks * WEIGHTS.breaks_runs) / (total + WEIGHTS.breaks_runs)
     return ProjectBaseline(class_flips, class_runs, sum(flips) / max(total, 1.0), break_rate)
 
 
 def past_evidence(base: ProjectBaseline, test: str, flips: float, spells: float, runs: float) -> float:
-    """How often the test flipped, shrunk to its class-mates and to the project, against how often tests break."""
-    group, usual = group_of(test), base.flip_rate + LEAST_FLIPS
-    others = max(0.0, base.class_flips[group] - flips), max(0.0, base.class_runs[group] - runs)
-    class_rate = (others[0] + CLASS_RUNS * usual) / (others[1] + CLASS_RUNS)
-    rate = (flips + UNSURE * max(0.0, spells - flips) + OWN_RUNS * class_rate) / (runs + OWN_RUNS)
-    return START + PAST_WEIGHT * max(PAST_LOW, min(PAST_HIGH, log(rate / base.break_rate)))
+    """Return the evidence of how often the test flipped against how often tests of the project break.
+
+    The rate of the test is shrunk to that of its class-mates, and theirs to that of the project.
+    """
+    group, usual = group_of(test), base.flip_rate + WEIGHTS.least_flips
+    mates_flips = max(0.0, base.class_flips[group] - flips)
+    mates_runs = max(0.0, base.class_runs[group] - runs)
+    class_rate = (mates_flips + WEIGHTS.class_runs * usual) / (mates_runs + WEIGHTS.class_runs)
+    flipped = flips + WEIGHTS.unsure * max(0.0, spells - flips)
+    rate = (flipped + WEIGHTS.own_runs * class_rate) / (runs + WEIGHTS.own_runs)
+    log_ratio = max(WEIGHTS.past_low, min(WEIGHTS.past_high, log(rate / base.break_rate)))
+    return WEIGHTS.past_offset + WEIGHTS.past_weight * log_ratio
 
 
 def repeat_evidence(repeats: int, failures: int, runs: int) -> float:
-    """A test that goes on failing: what is broken stays so, a flake fails again as seldom as it does.
+    """Return the evidence of so many failures after the first: a broken test stays broken, a flake fails as seldom.
 
     `failures` and `runs` are those outside the failures in a row.
     """
-    chance = min(STAYS_BROKEN, (failures + FIRST_FAILURES) / (runs + FIRST_RUNS))
-    return max(REPEAT_LOW, REPEAT_WEIGHT * repeats * log(chance / STAYS_BROKEN))
+    chance = min(WEIGHTS.stays_broken, (failures + WEIGHTS.first_failures) / (runs + WEIGHTS.first_runs))
+    return max(WEIGHTS.repeat_low, WEIGHTS.repeat_weight * repeats * log(chance / WEIGHTS.stays_broken))
 
 
-def change_shares(touched: ChangeImpact, groups: Iterable[str]) -> ChangeShares:
-    """How much of the project a change names: naming one class of a hundred says more than one of two."""
-    found = Counter(touched.relation(group) for group in groups)
-    of = found.total() + 1.0
-    return ChangeShares((found["itself"] + 0.5) / of, (found["itself"] + found["near"] + 0.5) / of)
+def change_shares(impact: ChangeImpact, groups: Iterable[str]) -> ChangeShares:
+    """Return how much of the project a change names: one class of a hundred says more than one of two."""
+    relations = Counter(impact.relation(group) for group in groups)
+    total = relations.total() + 1.0
+    return ChangeShares((relations["itself"] + 0.5) / total, (relations["itself"] + relations["near"] + 0.5) / total)
 
 
 def change_evidence(relation: str | None, shares: ChangeShares) -> float:
-    """Half of all regressions come from a change that names the test; a flake meets such a change by chance.
+    """Return the evidence of a change in this relation to the test; 0 where the change is not known.
 
-    0 where the change is not known.
+    Half of all regressions come from a change that names the test; a flake meets such a change by chance.
     """
     if relation in ("itself", "near"):
-        share, weight = (shares.itself, ITSELF) if relation == "itself" else (shares.near, NEAR)
+        share, weight = (shares.itself, WEIGHTS.itself) if relation == "itself" else (shares.near, WEIGHTS.near)
         return -weight * log((0.5 + 0.5 * share) / share)
-    return {None: 0.0, "build-file": BUILD_FILE}.get(relation, ELSEWHERE)
+    return {None: 0.0, "build-file": WEIGHTS.build_file}.get(relation, WEIGHTS.elsewhere)
 
 
 def count_companions(tests: Iterable[str]) -> Counter[tuple[str, str]]:
-    """How many of the tests are of each package, by (package, ""), and of each class, by (package, class)."""
+    """Count the tests of each package, by (package, ""), and of each class, by (package, class)."""
     counts: Counter[tuple[str, str]] = Counter()
     for test in tests:
         counts.update(((package_of(test), ""), (package_of(test), group_of(test))))
@@ -121,208 +178,217 @@ def count_companions(tests: Iterable[str]) -> Counter[tuple[str, str]]:
 
 
 def companion_evidence(count: int) -> float:
-    """Tests of other classes in the package that never failed before and began to fail in the same build."""
-    return -COMPANION * min(count, MOST_COMPANIONS)
-
-
-PACE = 1 / 100  # of the decayed sums of flips and spells
+    """Return the evidence of tests of other classes in the package that fail for the first time in the same build."""
+    return -WEIGHTS.companion * min(count, WEIGHTS.most_companions)
 
 
 class FailureContext(NamedTuple):
-    """A build, seen from the table before it: what is usual, what the change touches, what else began to fail."""
+    """What the failures of one build have in common: the project's baseline, the change, and what else began to fail.
+
+    Labels and the features of triage use the same context. It is made once per build, from the table before it.
+    """
 
     base: ProjectBaseline
     shares: ChangeShares
-    touched: ChangeImpact | None  # None: the change is not known
-    fresh: Counter[tuple[str, str]]  # tests that begin to fail and never failed before
+    impact: ChangeImpact | None  # None: the change is not known
+    fresh: Counter[tuple[str, str]]  # `count_companions` of the tests that fail for the first time
 
     def relation(self, test: str) -> str | None:
-        """The relation of the change to the test, None where the change is not known."""
-        return self.touched.relation(test) if self.touched else None
-
-    def past(self, table: TestTable, number: int) -> float:
-        """The evidence of how often the test flipped."""
-        spells, runs = table.spells_100[number], capacity(table.runs[number], PACE)
-        return past_evidence(self.base, table.ids[number], table.flipped_100[number], spells, runs)
-
-    def repeats(self, table: TestTable, number: int, repeats: int) -> float:
-        """The evidence of so many failures after the first of the test's open spell."""
-        streak = table.streak[number]
-        return repeat_evidence(repeats, table.failures[number] - streak, table.runs[number] - streak)
+        """Return the relation of the change to the test, None where the change is not known."""
+        return self.impact.relation(test) if self.impact else None
 
     def change(self, test: str) -> float:
-        """The evidence of the change."""
+        """Return the evidence of the change for this test."""
         return change_evidence(self.relation(test), self.shares)
 
     def companions(self, test: str) -> float:
-        """The evidence of the tests of other classes that begin to fail."""
+        """Return the evidence of the tests of other classes that begin to fail with this one."""
         package = package_of(test)
         return companion_evidence(self.fresh[package, ""] - self.fresh[package, group_of(test)])
 
+    def evidence(self, stats: TestStats, test: str, repeats: int) -> FlakeEvidence:
+        """Return the evidence for a failure of the test, `repeats` failures after the first of its spell.
 
-def failure_context(table: TestTable, failing: Iterable[str], files: Sequence[FileChange] | None) -> FailureContext:
-    """The scene of a build in which these tests fail; the table has a row for each. `files` None: change not known."""
-    rows = numbers(table)
-    fresh = [test for test in failing if not table.streak[rows[test]] and not table.failures[rows[test]]]
-    capacities = {runs: capacity(runs, PACE) for runs in set(table.runs)}
-    base = project_baseline(table.ids, table.flipped_100, table.spells_100, [capacities[runs] for runs in table.runs])
-    known = None if files is None else analyze_change(files)
-    return FailureContext(
-        base, change_shares(known or analyze_change(()), base.class_runs), known, count_companions(fresh)
+        A spell that goes on keeps the change and the companions with which it began. `test` is the id in the build,
+        which may be a former one.
+        """
+        spells, runs = stats.spells_100, capacity(stats.runs, SLOWEST)
+        return FlakeEvidence(
+            past=past_evidence(self.base, stats.test, stats.flipped_100, spells, runs),
+            repeats=repeat_evidence(repeats, stats.failures - stats.streak, stats.runs - stats.streak),
+            change=stats.change if stats.streak else self.change(test),
+            companions=stats.companions if stats.streak else self.companions(test),
+        )
+
+
+def failure_context(tests: TestTable, failing: Iterable[str], files: Sequence[FileChange] | None) -> FailureContext:
+    """Return the context of a build in which these tests fail, each in the table. `files` None: change not known."""
+    by_id = index_tests(tests)
+    fresh = [test for test in failing if not by_id[test].streak and not by_id[test].failures]
+    stats = tests.values()
+    capacities = {runs: capacity(runs, SLOWEST) for runs in {one.runs for one in stats}}
+    base = project_baseline(
+        tests,
+        [one.flipped_100 for one in stats],
+        [one.spells_100 for one in stats],
+        [capacities[one.runs] for one in stats],
     )
-
-
-FAST, MIDDLE, SLOW, SLOWEST = 1 / 5, 1 / 20, 1 / 50, PACE
-
-# States of a test's spell of failures: CLOSED where none is open or it is judged, OPEN, EXPLAINED where it is no flake.
-CLOSED, OPEN, EXPLAINED = 0, 1, 2
-# What is revealed of one run: a letter, kept beside its outcome.
-NOTHING, SILVER, GOLD = "-", "s", "g"
+    impact = None if files is None else analyze_change(files)
+    shares = change_shares(impact or analyze_change(()), base.class_runs)
+    return FailureContext(base, shares, impact, count_companions(fresh))
 
 
 def is_incident(tests: Sequence[TestRun]) -> bool:
-    """Whether so many tests failed at once (10 or more, and three in ten) that no failure says much about its test."""
+    """Return whether so many tests failed at once (10 and 30 %) that no failure says much about its test."""
     ran = sum(run.outcome != Outcome.SKIPPED for run in tests)
     failed = sum(run.outcome in "fc" for run in tests)
     return failed >= 10 and failed >= 0.3 * ran
 
 
 def informative_runs(tests: Sequence[TestRun]) -> list[TestRun]:
-    """The runs that say something about their tests: skipped ones do not, nor failures in an incident."""
-    mute = "sfc" if is_incident(tests) else "s"
-    return [run for run in tests if run.outcome not in mute]
+    """Return the runs that say something about their tests: not the skipped ones, nor failures in an incident."""
+    ignored = "sfc" if is_incident(tests) else "s"
+    return [run for run in tests if run.outcome not in ignored]
 
 
-def apply_test_runs(table: TestTable, entry: BuildRecord, repeated: int, build_number: int) -> TestTable:
-    """The table after one more build. `repeated`: the build before in the stream, if of the same commit, else NEVER."""
-    runs, after = informative_runs(entry.tests), table.copy()
-    rows = {test: number for number, test in enumerate(after.ids)}
-    if new := [run.test for run in entry.tests if run.test not in rows]:
-        from fedstep.history.renames import follow_renames  # a prediction reads the history without ever needing it
+def apply_test_runs(before: TestTable, record: BuildRecord, repeated: int, build_index: int) -> dict[str, TestStats]:
+    """Return the table after one more build; `before` and its stats stay as they are.
 
-        follow_renames(after, rows, entry, new)
-    for run in runs:
-        if run.test not in rows:
-            rows[run.test] = add_test(after, run.test)
-    scene = _scene(after, runs, entry)
-    for run in runs:
-        number = rows[run.test]
-        # A test that was left out of the repeated build has only outcomes on other commits.
-        same_commit = repeated != NEVER and after.seen[number] >= repeated
-        _fold_run(after, number, run, entry, same_commit, scene)
-        after.seen[number] = build_number
-    _set_source_words(after, rows, entry)
-    return after
-
-
-def _scene(table: TestTable, runs: Sequence[TestRun], entry: BuildRecord) -> FailureContext | None:
-    """The scene of the build; None where no test fails or goes on from a failure, for then nothing is judged."""
-    failing = [run.test for run in runs if run.outcome in "fck"]
-    files = entry.files if entry.change_known else None
-    return failure_context(table, failing, files) if failing or any(table.streak) else None
-
-
-def _set_source_words(table: TestTable, rows: dict[str, int], entry: BuildRecord) -> None:
-    for test, words in entry.source_words.items():
-        if test in rows:
-            table.source_words[rows[test]] = schema().words("source").listed(words)
-
-
-def _fold_run(
-    table: TestTable, number: int, run: TestRun, entry: BuildRecord, same_commit: bool, scene: FailureContext | None
-) -> None:
-    table.recent[number] = (table.recent[number] + run.outcome)[-RECENT:]
-    table.revealed[number] = (table.revealed[number] + NOTHING)[-RECENT:]
-    streak = table.streak[number]
-    revealed = _judge(table, number, run, entry, same_commit, scene) if scene else NOTHING
-    failed, flipped, gold = run.outcome in "fck", revealed != NOTHING, revealed == GOLD
-    ended = streak > table.streak[number] or run.outcome == Outcome.FLAKED
-    for column, pace, hit in (
-        (table.failed_5, FAST, failed),
-        (table.failed_50, SLOW, failed),
-        (table.flipped_20, MIDDLE, flipped),
-        (table.flipped_100, SLOWEST, flipped),
-        (table.gold_100, SLOWEST, gold),
-        (table.spells_100, SLOWEST, ended),
-    ):
-        if hit or column[number]:
-            column[number] = round(column[number] * (1.0 - pace) + hit, 6)
-    table.failures[number] += failed
-    table.flips[number] += flipped
-    table.runs[number] += 1
-    if not isnan(run.seconds):
-        _fold_seconds(table, number, run.seconds)
-
-
-def _judge(
-    table: TestTable, number: int, run: TestRun, entry: BuildRecord, same_commit: bool, scene: FailureContext
-) -> str:
-    """Note this run's failure or flip; returns what it revealed: NOTHING, a SILVER or a GOLD flip."""
-    if run.outcome == Outcome.PASSED:
-        return _judge_pass(table, number, entry, same_commit, scene)
-    if run.outcome == Outcome.FLAKED:
-        _judge_pass(table, number, entry, same_commit, scene)
-        table.last_failure[number] = table.runs[number]
-        return _note_flip(table, number, GOLD)
-    first = table.streak[number] == 0
-    if first:
-        table.change[number], table.companions[number] = scene.change(run.test), scene.companions(run.test)
-        table.open[number] = OPEN if len(table.recent[number]) > 1 else EXPLAINED
-    elif _is_flake(table, number, scene, table.streak[number]):
-        _mark(table, number, SILVER)  # not yet a flip: the spell goes on
-    table.streak[number] += 1
-    table.failed_in[number], table.last_failure[number] = entry.stream, table.runs[number]
-    if run.outcome == Outcome.CONFIRMED:
-        table.open[number] = EXPLAINED
-    elif first and same_commit and table.open[number] == OPEN:
-        table.open[number] = CLOSED
-        return _note_flip(table, number, GOLD)
-    return NOTHING
-
-
-def _judge_pass(table: TestTable, number: int, entry: BuildRecord, same_commit: bool, scene: FailureContext) -> str:
-    """A pass ends a spell and reveals whether its last failure was a flip; on the same commit a gold one.
-
-    Of the streams of a matrix only the one that failed can tell: a test may be broken on one system alone.
+    Args:
+        before: The table of all tests.
+        record: The build.
+        repeated: The index of the build before in the stream if it built the same commit, else NEVER.
+        build_index: The index of this build in the project.
     """
-    if not table.streak[number] or table.failed_in[number] != entry.stream:
-        return NOTHING
-    gold = same_commit and table.open[number] != CLOSED
-    silver = _is_flake(table, number, scene, table.streak[number] - 1, scene.change(table.ids[number]))
-    table.streak[number], table.open[number], table.failed_in[number] = 0, CLOSED, ""
-    if gold or silver:
-        return _note_flip(table, number, GOLD if gold else SILVER)
-    return NOTHING
+    runs = informative_runs(record.tests)
+    tests: dict[str, TestStats] = dict(before)
+    ids: dict[str, str] = {}  # in the table, of the former ids in this build
+    if unknown := [run.test for run in record.tests if run.test not in tests]:
+        from fedstep.history.renames import follow_renames  # predictions read the history and do not need it
+
+        tests, ids = follow_renames(tests, record, unknown)
+    for run in runs:
+        test = ids.get(run.test, run.test)
+        tests[test] = tests[test].copy() if test in tests else new_test(test)
+    context = _context_if_judged(tests, runs, record)
+    for run in runs:
+        stats = tests[ids.get(run.test, run.test)]
+        # A test that did not run in the repeated build has no outcome on this commit.
+        same_commit = repeated != NEVER and stats.last_build >= repeated
+        _apply_run(stats, run, record, same_commit, context)
+        stats.last_build = build_index
+    for test, words in record.source_words.items():
+        test = ids.get(test, test)
+        if test in tests:
+            tests[test] = stats = tests[test].copy()
+            stats.source_words = schema().words("source").listed(words)
+    return tests
 
 
-def _is_flake(table: TestTable, number: int, scene: FailureContext, repeats: int, last_change: float = 0.0) -> bool:
-    """Whether more speaks for a flake than for a regression, of a spell that nothing else has explained."""
-    began = table.change[number] + table.companions[number]
-    score = scene.past(table, number) + scene.repeats(table, number, repeats) + began + last_change
-    return table.open[number] == OPEN and score > 0.0
+def _context_if_judged(tests: TestTable, runs: Sequence[TestRun], record: BuildRecord) -> FailureContext | None:
+    """Return the context of the build; None where no test fails or failed before: then no failure is judged."""
+    failing = [run.test for run in runs if run.outcome in "fck"]
+    if not failing and not any(stats.streak for stats in tests.values()):
+        return None
+    return failure_context(tests, failing, record.files if record.change_known else None)
 
 
-def _note_flip(table: TestTable, number: int, metal: str) -> str:
-    """The newest failure was a flip."""
-    table.last_flip[number] = table.last_failure[number]
-    _mark(table, number, metal)
-    return metal
+def _apply_run(
+    stats: TestStats, run: TestRun, record: BuildRecord, same_commit: bool, context: FailureContext | None
+) -> None:
+    stats.recent = (stats.recent + run.outcome)[-RECENT:]
+    stats.revealed = (stats.revealed + "-")[-RECENT:]
+    streak = stats.streak
+    flip = _judge_run(stats, run, record, same_commit, context) if context else Flip.NONE
+    failed, flipped = run.outcome in "fck", flip != Flip.NONE
+    ended = streak > stats.streak or run.outcome == Outcome.FLAKED
+    if failed or stats.failed_50:
+        stats.failed_5 = _decay(stats.failed_5, FAST, failed)
+        stats.failed_50 = _decay(stats.failed_50, SLOW, failed)
+    if flipped or ended or stats.flipped_100 or stats.spells_100:
+        stats.flipped_20 = _decay(stats.flipped_20, MIDDLE, flipped)
+        stats.flipped_100 = _decay(stats.flipped_100, SLOWEST, flipped)
+        stats.gold_100 = _decay(stats.gold_100, SLOWEST, flip == Flip.GOLD)
+        stats.spells_100 = _decay(stats.spells_100, SLOWEST, ended)
+    stats.failures += failed
+    stats.flips += flipped
+    stats.runs += 1
+    if not isnan(run.seconds):
+        _apply_seconds(stats, run.seconds)
 
 
-def _mark(table: TestTable, number: int, metal: str) -> None:
-    """Write what is revealed of the newest failure beside its outcome."""
-    letters = table.revealed[number]
-    place = len(letters) - 1 - (table.runs[number] - table.last_failure[number])
-    if place >= 0:
-        table.revealed[number] = letters[:place] + metal + letters[place + 1 :]
+def _decay(total: float, pace: float, hit: bool) -> float:
+    return round(total * (1.0 - pace) + hit, 6) if hit or total else total
 
 
-def _fold_seconds(table: TestTable, number: int, seconds: float) -> None:
-    """The recent times, and decayed mean and spread of their logarithms."""
-    table.times[number] = with_time(table.times[number], seconds)
-    now = log(max(seconds, SHORTEST))
-    pace = max(MIDDLE, 1.0 / table.runs[number])
-    mean = table.log_seconds[number] if table.log_seconds[number] != UNTIMED else now
-    spread = table.log_spread[number]
-    table.log_spread[number] = round(spread + pace * (abs(now - mean) - spread), 4)
-    table.log_seconds[number] = round(mean + pace * (now - mean), 4)
+def _judge_run(stats: TestStats, run: TestRun, record: BuildRecord, same_commit: bool, context: FailureContext) -> Flip:
+    """Update the spell by this run and return the flip that it reveals."""
+    if run.outcome == Outcome.PASSED:
+        return _judge_pass(stats, record, same_commit, context)
+    if run.outcome == Outcome.FLAKED:
+        _judge_pass(stats, record, same_commit, context)
+        stats.last_failure = stats.runs
+        return _record_flip(stats, Flip.GOLD)
+    return _judge_failure(stats, run, record, same_commit, context)
+
+
+def _judge_failure(
+    stats: TestStats, run: TestRun, record: BuildRecord, same_commit: bool, context: FailureContext
+) -> Flip:
+    """Begin a spell or continue it; gold where the test passed on the same commit before."""
+    is_first = stats.streak == 0
+    if is_first:
+        stats.change, stats.companions = context.change(run.test), context.companions(run.test)
+        stats.spell = SpellState.OPEN if len(stats.recent) > 1 else SpellState.EXPLAINED
+    elif stats.spell == SpellState.OPEN and context.evidence(stats, run.test, stats.streak).score() > 0.0:
+        _mark_failure(stats, Flip.SILVER)  # not a flip yet: the spell goes on
+    stats.streak += 1
+    stats.failed_in, stats.last_failure = record.stream, stats.runs
+    if run.outcome == Outcome.CONFIRMED:
+        stats.spell = SpellState.EXPLAINED
+    elif is_first and same_commit and stats.spell == SpellState.OPEN:
+        stats.spell = SpellState.SETTLED
+        return _record_flip(stats, Flip.GOLD)
+    return Flip.NONE
+
+
+def _judge_pass(stats: TestStats, record: BuildRecord, same_commit: bool, context: FailureContext) -> Flip:
+    """End the spell and return whether its last failure was a flip: gold on the same commit, else by the evidence.
+
+    Of the streams of a matrix only the one that failed ends it: a test may be broken on one system alone.
+    """
+    if not stats.streak or stats.failed_in != record.stream:
+        return Flip.NONE
+    flip = Flip.NONE
+    if same_commit and stats.spell != SpellState.SETTLED:
+        flip = Flip.GOLD
+    elif stats.spell == SpellState.OPEN:
+        evidence = context.evidence(stats, stats.test, stats.streak - 1)
+        if evidence._replace(end_change=context.change(stats.test)).score() > 0.0:
+            flip = Flip.SILVER
+    stats.streak, stats.spell, stats.failed_in = 0, SpellState.SETTLED, ""
+    return _record_flip(stats, flip) if flip != Flip.NONE else flip
+
+
+def _record_flip(stats: TestStats, flip: Flip) -> Flip:
+    """Record that the newest failure was a flip, and return it."""
+    stats.last_flip = stats.last_failure
+    _mark_failure(stats, flip)
+    return flip
+
+
+def _mark_failure(stats: TestStats, flip: Flip) -> None:
+    """Write the flip beside the outcome of the newest failure, where that is among the recent ones."""
+    index = len(stats.revealed) - 1 - (stats.runs - stats.last_failure)
+    if index >= 0:
+        stats.revealed = stats.revealed[:index] + flip + stats.revealed[index + 1 :]
+
+
+def _apply_seconds(stats: TestStats, seconds: float) -> None:
+    """Add a time to the recent ones, and to the decayed mean and spread of their logarithms."""
+    stats.times = with_time(stats.times, seconds)
+    log_seconds = log(max(seconds, SHORTEST))
+    pace = max(MIDDLE, 1.0 / stats.runs)
+    mean = stats.log_seconds if stats.log_seconds != UNTIMED else log_seconds
+    stats.log_spread = round(stats.log_spread + pace * (abs(log_seconds - mean) - stats.log_spread), 4)
+    stats.log_seconds = round(mean + pace * (log_seconds - mean), 4)

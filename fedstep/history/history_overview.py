@@ -53,7 +53,7 @@ def summarize_history(home: ProjectStore) -> HistoryOverview:
         folder=home.folder,
         builds=len(names),
         unlearned=sum(build_name(name) not in learned for name in names),
-        tests=len(remembered.summary.tests.ids),
+        tests=len(remembered.summary.tests),
         first=_ended(names[0]) if names else NONE,
         last=_ended(names[-1]) if names else NONE,
         streams=tuple(streams.most_common()),

@@ -7,11 +7,12 @@ not recognised merely starts anew.
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
 from fedstep.history.records import BuildRecord
-from fedstep.history.test_table import NEVER, TestTable, name_words
+from fedstep.history.test_table import NEVER, TestStats, TestTable, name_words
 from fedstep.types import FileChange
 
 Pairs = dict[str, str]  # old id -> new id
@@ -184,21 +185,26 @@ def _inside(test: str, place: _FilePath) -> tuple[str, ...] | None:
     return None
 
 
-def follow_renames(table: TestTable, rows: dict[str, int], entry: BuildRecord, new: Sequence[str]) -> None:
-    """Give the rows of tests that were renamed to their new ids; an id that was left stands for its row.
+def follow_renames(
+    tests: TestTable, record: BuildRecord, unknown: Sequence[str]
+) -> tuple[dict[str, TestStats], dict[str, str]]:
+    """Return the table with renamed tests under their new ids, and the id of each former id that ran again.
 
-    Both the table, which is being made, and `rows`, the row of each id, are brought up to date.
+    A branch that has the old names goes on in the same stats. `unknown` are the ids of the build that are not in the
+    table.
     """
-    ran = {run.test for run in entry.tests}
+    ran = {run.test for run in record.tests}
     # Gone is what ran together with these, and not what only another job runs.
-    latest = {table.seen[rows[test]] for test in ran if test in rows} or {max(table.seen, default=NEVER)}
-    gone = [test for test, last in zip(table.ids, table.seen, strict=True) if last in latest and test not in ran]
+    latest = {tests[test].last_build for test in ran if test in tests}
+    latest = latest or {max((stats.last_build for stats in tests.values()), default=NEVER)}
+    gone = [test for test, stats in tests.items() if stats.last_build in latest and test not in ran]
     if not gone:
-        return
-    left = {former: number for number, former in enumerate(table.former) if former}
-    returning = {test: table.ids[left[test]] for test in new if test in left and table.ids[left[test]] not in ran}
-    for old, test in match_renames(table.ids, ran, gone, entry.files, returning).items():
-        number = rows[test] = rows.pop(old)
-        table.ids[number], table.former[number] = test, old
-        table.name_words[number] = name_words(test)
-    rows |= {test: rows[now] for test, now in returning.items() if now in rows}
+        return dict(tests), {}
+    former = {stats.former: test for test, stats in tests.items() if stats.former}
+    returning = {test: former[test] for test in unknown if test in former and former[test] not in ran}
+    pairs = match_renames(tests.keys(), ran, gone, record.files, returning)
+    # In place of the old one: sums over all tests are made in this order, and a table made again has the same.
+    after = {pairs.get(test, test): stats for test, stats in tests.items()}
+    for old, new in pairs.items():
+        after[new] = replace(tests[old], test=new, former=old, name_words=name_words(new))
+    return after, {test: now for test, now in returning.items() if now in after}

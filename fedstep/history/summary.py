@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from math import isfinite
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from fedstep.history.builds import PastBuild
 from fedstep.history.flakiness import apply_test_runs
 from fedstep.history.project_store import SUMMARY, ProjectStore, build_name
 from fedstep.history.records import BuildRecord
-from fedstep.history.test_table import NEVER, TestTable
+from fedstep.history.test_table import NEVER, TestStats, TestTable, pack_tests, unpack_tests
 from fedstep.ingest.change_impact import is_build_file
 from fedstep.schema.schema import schema
 from fedstep.types import NO_SECONDS, Dropped
@@ -29,7 +29,7 @@ class Summary:
 
     seen: frozenset[str] = frozenset()
     count: int = 0  # builds folded in, ever
-    tests: TestTable = field(default_factory=TestTable)
+    tests: TestTable = field(default_factory=dict)  # by id
     builds: tuple[PastBuild, ...] = ()  # oldest first
 
 
@@ -75,11 +75,9 @@ def past_build(entry: BuildRecord) -> PastBuild:
     )
 
 
-def _forget(tests: TestTable, before: int) -> TestTable:
-    if before < 0 or min(tests.seen, default=before) >= before:
-        return tests
-    keep = [number for number, seen in enumerate(tests.seen) if seen >= before]
-    return TestTable(*([getattr(tests, column.name)[n] for n in keep] for column in fields(tests)))
+def _forget(tests: dict[str, TestStats], before: int) -> dict[str, TestStats]:
+    """Return the table without the tests that did not run since the build with this index."""
+    return {test: stats for test, stats in tests.items() if stats.last_build >= before} if before > 0 else tests
 
 
 def encode_summary(summary: Summary) -> bytes:
@@ -89,7 +87,7 @@ def encode_summary(summary: Summary) -> bytes:
         "schema": schema().digest,
         "seen": sorted(summary.seen),
         "count": summary.count,
-        "tests": {column.name: _sparse(getattr(summary.tests, column.name)) for column in fields(TestTable)},
+        "tests": {name: _sparse(column) for name, column in pack_tests(summary.tests).items()},
         "builds": pack_builds(summary.builds),
     }
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
@@ -98,14 +96,11 @@ def encode_summary(summary: Summary) -> bytes:
 def decode_summary(content: bytes) -> Summary:
     """The summary of `encode_summary`'s bytes. HistoryError where they are damaged or made for another schema."""
     try:
-        fields_ = json.loads(content)
-        if (fields_["format"], fields_["schema"]) != (FORMAT, schema().digest):
+        fields = json.loads(content)
+        if (fields["format"], fields["schema"]) != (FORMAT, schema().digest):
             raise HistoryError("the summary was made by another version of fedstep")
-        tests = TestTable(**{name: _dense(column) for name, column in fields_["tests"].items()})
-        lengths = {len(getattr(tests, column.name)) for column in fields(TestTable)}
-        if len(lengths) != 1:
-            raise HistoryError("the summary is damaged")
-        return Summary(frozenset(fields_["seen"]), fields_["count"], tests, unpack_builds(fields_["builds"]))
+        tests = unpack_tests({name: _dense(column) for name, column in fields["tests"].items()})
+        return Summary(frozenset(fields["seen"]), fields["count"], tests, unpack_builds(fields["builds"]))
     except (
         ValueError,
         KeyError,

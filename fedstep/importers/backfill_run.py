@@ -305,7 +305,7 @@ class BackfillTrainer:
     def _start_again(self, waiting: Mapping[str, Sequence[LabelledExample]]) -> None:
         """Learn all records again; of their examples only those in `waiting` are sent."""
         self.newest = ""
-        self._unsent = {_digest(task, example.row) for task, rows in waiting.items() for example in rows}
+        self._unsent = {_digest(task, example.example) for task, rows in waiting.items() for example in rows}
         self._sent_before = set()
         self.unlearned = deque(self.store.log.files())
         self.state, self.rows = LearnedState(), 0
@@ -347,7 +347,7 @@ class BackfillTrainer:
             examples = ((task, example) for task, rows in entry.rows.items() for example in rows)
             self._sent_before |= {_digest(task, example) for task, example in examples} - self._unsent
         unsent = {
-            task: tuple(example for example in rows if _digest(task, example.row) not in self._sent_before)
+            task: tuple(example for example in rows if _digest(task, example.example) not in self._sent_before)
             for task, rows in backlog.waiting.items()
         }
         return backlog._replace(waiting=unsent)

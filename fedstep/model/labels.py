@@ -1,4 +1,4 @@
-"""Labels that ripen: a row is learned once, when its horizon is over, whatever its label.
+"""Labels that become known later: an example is learned once, when its horizon is over, whatever its label.
 
 Learning positives when they show and negatives when they are due would inflate every probability.
 """
@@ -7,24 +7,24 @@ from collections.abc import Iterable, Sequence
 from math import isnan
 from typing import NamedTuple
 
-from fedstep.history.flakiness import GOLD, SILVER
+from fedstep.history.flakiness import Flip
 from fedstep.history.records import Example
-from fedstep.history.test_table import TestTable, numbers
+from fedstep.history.test_table import TestStats, TestTable, index_tests
 from fedstep.schema.schema import schema
 
 SILVER_WEIGHT = 0.5  # a silver flip may be a regression that was fixed elsewhere
 
 
 class LabelledExample(NamedTuple):
-    """A row with its label: 0 or 1, or log(seconds / estimate); and how much it counts."""
+    """An example with its label, 0 or 1 or log(seconds / estimate), and its weight in learning."""
 
-    row: Example
+    example: Example
     label: float
     weight: float = 1.0
 
 
 def is_due(test_hash: int, runs: int, horizon: int) -> bool:
-    """Whether the test gives a row at this run: once a horizon, staggered by its hash.
+    """Return whether the test gives an example at this run: once a horizon, staggered by its hash.
 
     >>> [run for run in range(60) if is_due(7, run, 20)]
     [7, 27, 47]
@@ -32,52 +32,54 @@ def is_due(test_hash: int, runs: int, horizon: int) -> bool:
     return runs % horizon == test_hash % horizon
 
 
-def renumber_runs(rows: Iterable[Example], table: TestTable) -> list[Example]:
-    """The rows of the build folded in last, each with the number that its run has in this table.
+def renumber_runs(examples: Iterable[Example], tests: TestTable) -> list[Example]:
+    """Return the examples of the build applied last, each with the index that its run has in this table.
 
-    It differs from the number noted in the record where a concurrent build was folded in between, or where the table
-    was made again from the records that pruning has left.
+    It differs from the index in the record where a concurrent build was applied in between, or where the table was made
+    again from the records that pruning has left.
     """
-    places = numbers(table)
-    known = ((row, places.get(row.subject)) for row in rows)
-    return [row if number is None else row._replace(run=table.runs[number] - 1) for row, number in known]
+    by_id = index_tests(tests)
+    found = ((example, by_id.get(example.subject)) for example in examples)
+    return [example if stats is None else example._replace(run=stats.runs - 1) for example, stats in found]
 
 
-def resolve_labels(task: str, rows: Iterable[Example], table: TestTable) -> tuple[list[LabelledExample], list[Example]]:
-    """The rows whose label is known by now, and those that have to wait: one a test, the first one given.
+def resolve_labels(
+    task: str, examples: Iterable[Example], tests: TestTable
+) -> tuple[list[LabelledExample], list[Example]]:
+    """Return the examples whose label is known by now, and those that have to wait.
 
-    Rows of forgotten tests are in neither.
+    Of a test that waits only the first example is kept. Examples of forgotten tests are in neither list.
     """
     horizon = schema().tasks[task].horizon
-    places = numbers(table) if horizon else {}
-    ripe: list[LabelledExample] = []
+    by_id = index_tests(tests) if horizon else {}
+    labelled: list[LabelledExample] = []
     waiting: dict[str, Example] = {}
-    for row in rows:
-        if not isnan(row.target):
-            ripe.append(LabelledExample(row, row.target))
-        elif row.subject not in places:
-            continue
-        elif table.runs[places[row.subject]] < row.run + horizon or _is_open(task, row, table, places[row.subject]):
-            waiting.setdefault(row.subject, row)
-        else:
-            ripe.append(_labelled(task, row, table, places[row.subject]))
-    return ripe, list(waiting.values())
+    for example in examples:
+        if not isnan(example.target):
+            labelled.append(LabelledExample(example, example.target))
+        elif stats := by_id.get(example.subject):
+            if stats.runs < example.run + horizon or _is_unjudged(task, example, stats):
+                waiting.setdefault(example.subject, example)
+            else:
+                labelled.append(_label(task, example, stats))
+    return labelled, list(waiting.values())
 
 
-def _is_open(task: str, row: Example, table: TestTable, number: int) -> bool:
-    """A failure is judged by the run after it, in its own stream of a matrix: until then nothing is known of it."""
-    newest = table.last_failure[number] == row.run
-    return task == "triage" and newest and (table.streak[number] > 0 or table.runs[number] == row.run + 1)
+def _is_unjudged(task: str, example: Example, stats: TestStats) -> bool:
+    """Return whether the example is a failure that no run has judged: only the next one in its own stream does."""
+    newest = stats.last_failure == example.run
+    return task == "triage" and newest and (stats.streak > 0 or stats.runs == example.run + 1)
 
 
-def _labelled(task: str, row: Example, table: TestTable, number: int) -> LabelledExample:
-    letters = table.revealed[number]
-    place = max(0, len(letters) - (table.runs[number] - row.run))
-    shown = letters[place : place + schema().tasks[task].horizon]
-    silver = SILVER in shown and GOLD not in shown
-    return LabelledExample(row, float(GOLD in shown or silver), SILVER_WEIGHT if silver and task == "flaky" else 1.0)
+def _label(task: str, example: Example, stats: TestStats) -> LabelledExample:
+    letters = stats.revealed
+    start = max(0, len(letters) - (stats.runs - example.run))
+    flips = letters[start : start + schema().tasks[task].horizon]
+    is_silver = Flip.SILVER in flips and Flip.GOLD not in flips
+    weight = SILVER_WEIGHT if is_silver and task == "flaky" else 1.0
+    return LabelledExample(example, float(Flip.GOLD in flips or is_silver), weight)
 
 
-def count_subjects(rows: Sequence[LabelledExample]) -> int:
-    """How many distinct tests or builds the rows are about."""
-    return len({ripe.row.subject for ripe in rows})
+def count_subjects(examples: Sequence[LabelledExample]) -> int:
+    """Return how many distinct tests or builds the examples are about."""
+    return len({labelled.example.subject for labelled in examples})

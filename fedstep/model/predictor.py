@@ -13,7 +13,7 @@ from fedstep.features.rows import last_commit, private_build_features, private_t
 from fedstep.features.triage_features import triage_values
 from fedstep.history.builds import PlannedBuild
 from fedstep.history.summary import Summary
-from fedstep.history.test_table import TestTable, with_tests
+from fedstep.history.test_table import TestStats, TestTable, with_tests
 from fedstep.ingest.change_impact import group_of
 from fedstep.model.calibration import QuantileTrackers, initial_scaling, probability
 from fedstep.model.linear import LocalWeights, margin
@@ -62,16 +62,16 @@ class Predictor(NamedTuple):
 
     def flakiest(self, summary: Summary, most: int, at_least: float = WORTH_NAMING) -> tuple[TestRisk, ...]:
         """The `most` tests, of those that ran lately, most likely to flake in their next 20 runs; each `at_least`."""
-        table = summary.tests
+        tests = list(summary.tests.values())
         task, local = schema().tasks["flaky"], self._local("flaky")
-        columns = flaky_columns(table)
+        columns = flaky_columns(summary.tests)
         shared = task.margins(self._summed(task, local), columns)
         recently = summary.count - ACTIVE_BUILDS
-        scores = list(map(add, shared, _private_margins(table, local)))
-        lately = [number for number, seen in enumerate(table.seen) if seen >= recently]
+        scores = list(map(add, shared, _private_margins(summary.tests, local)))
+        active = [row for row, stats in enumerate(tests) if stats.last_build >= recently]
         risks = (
-            self._test_risk(table, number, row_of(columns, number), scores[number])
-            for number in nlargest(most, lately, key=scores.__getitem__)
+            self._test_risk(tests[row], row_of(columns, row), scores[row])
+            for row in nlargest(most, active, key=scores.__getitem__)
         )
         return tuple(risk for risk in risks if risk.probability >= at_least)
 
@@ -96,16 +96,16 @@ class Predictor(NamedTuple):
             passed_on_rerun=run.outcome == Outcome.FLAKED,
         )
 
-    def _test_risk(self, table: TestTable, number: int, values: Raw, score: float) -> TestRisk:
-        test = table.ids[number]
+    def _test_risk(self, stats: TestStats, values: Raw, score: float) -> TestRisk:
+        private = private_test_features(stats.test)
         return TestRisk(
-            test=test,
+            test=stats.test,
             probability=self._probability("flaky", score),
-            reasons=self._reasons("flaky", schema().tasks["flaky"].encode(values), private_test_features(test)),
-            runs=table.runs[number],
-            failures=table.failures[number],
-            flips=table.flips[number],
-            last_outcomes=table.recent[number],
+            reasons=self._reasons("flaky", schema().tasks["flaky"].encode(values), private),
+            runs=stats.runs,
+            failures=stats.failures,
+            flips=stats.flips,
+            last_outcomes=stats.recent,
         )
 
     def _local(self, task: str) -> LocalWeights:
@@ -148,12 +148,12 @@ def classify_failure(chance: float) -> str:
     return "regression" if chance <= REGRESSION_BELOW else "unsure"
 
 
-def _private_margins(table: TestTable, local: LocalWeights) -> Iterable[float]:
-    """What the private weights of each test and of its class add to its margin."""
+def _private_margins(tests: TestTable, local: LocalWeights) -> Iterable[float]:
+    """Return what the private weights of each test and of its class add to its margin."""
     if not local.private:
-        return repeat(0.0, len(table.ids))
-    weigh = local.private.get
-    own = (weigh(f"test={test}", 0.0) for test in table.ids)
-    groups = [group_of(test) for test in table.ids]
-    of_class = {group: weigh(f"class={group}", 0.0) for group in set(groups)}
+        return repeat(0.0, len(tests))
+    weight_of = local.private.get
+    own = (weight_of(f"test={test}", 0.0) for test in tests)
+    groups = [group_of(test) for test in tests]
+    of_class = {group: weight_of(f"class={group}", 0.0) for group in set(groups)}
     return map(add, own, map(of_class.__getitem__, groups))

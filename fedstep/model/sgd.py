@@ -37,7 +37,7 @@ PACES: Mapping[str, Hyperparameters] = {
 
 def learn_shared(task: str, weights: Sequence[float], rows: Sequence[LabelledExample]) -> "array[float]":
     """The weights after one pass over the rows, in the order given; private features are left out."""
-    matrix = _matrix([ripe.row.indices for ripe in rows], [ripe.row.values for ripe in rows], len(weights))
+    matrix = _matrix([ripe.example.indices for ripe in rows], [ripe.example.values for ripe in rows], len(weights))
     pace = PACES[task]
     return array("f", _fit(pace, pace.shared_rate, np.array(weights, dtype=np.float64), matrix, rows))
 
@@ -49,7 +49,7 @@ def learn_local(
 
     The joint weights start at production + local and take the steps; what they moved away from production is local.
     """
-    names = sorted({name for ripe in rows for name in ripe.row.private})
+    names = sorted({name for ripe in rows for name in ripe.example.private})
     columns = {name: len(production) + number for number, name in enumerate(names)}
     shared = np.array(production, dtype=np.float64)
     start = shared.copy()
@@ -77,8 +77,8 @@ def _updated(private: Mapping[str, float], names: Sequence[str], values: Any) ->
 
 
 def _with_private(rows: Sequence[LabelledExample], columns: Mapping[str, int], width: int) -> Any:
-    indices = [(*ripe.row.indices, *(columns[name] for name in ripe.row.private)) for ripe in rows]
-    values = [(*ripe.row.values, *(1.0 for _ in ripe.row.private)) for ripe in rows]
+    indices = [(*ripe.example.indices, *(columns[name] for name in ripe.example.private)) for ripe in rows]
+    values = [(*ripe.example.values, *(1.0 for _ in ripe.example.private)) for ripe in rows]
     return _matrix(indices, values, width)
 
 

@@ -103,7 +103,7 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _pack_ripe(rows: Sequence[LabelledExample]) -> dict[str, object]:
     return {
-        "rows": pack_examples([ripe.row for ripe in rows]),
+        "rows": pack_examples([ripe.example for ripe in rows]),
         "labels": [ripe.label for ripe in rows],
         "weights": [ripe.weight for ripe in rows],
     }

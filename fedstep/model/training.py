@@ -101,7 +101,7 @@ def _learn(
     local = before.local.get(task, LocalWeights())
     after = before
     for one in ripe:
-        score = full_margin(weights, local, one.row)
+        score = full_margin(weights, local, one.example)
         after = (
             _observe_time(after, stream, one, score) if task == "build-duration" else _observe(after, task, one, score)
         )

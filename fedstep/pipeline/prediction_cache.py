@@ -49,7 +49,7 @@ def compute_prediction(store: ProjectStore, predictor: Predictor) -> CachedPredi
     loaded = load_summary(store)
     summary = loaded.summary
     flakiest = predictor.flakiest(summary, FLAKIEST)
-    return CachedPrediction(summary, len(summary.tests.ids), flakiest, loaded.warnings)
+    return CachedPrediction(summary, len(summary.tests), flakiest, loaded.warnings)
 
 
 def save_prediction(store: ProjectStore, cached: CachedModel, predictor: Predictor) -> CachedPrediction:

@@ -151,8 +151,7 @@ def record_build(store: ProjectStore, evaluation: BuildEvaluation, source_words:
     build, summary = evaluation.build, evaluation.summary
     if store.log.has(build.name):
         return False
-    table = summary.tests
-    known = {test for test, words in zip(table.ids, table.source_words, strict=True) if words is not None}
+    known = {test for test, stats in summary.tests.items() if stats.source_words is not None}
     record = make_record(build, evaluation.planned.stream, evaluation.author)._replace(
         source_words=source_words(tuple(run for run in build.reports.tests if run.test not in known)),
         schema=schema().digest,

@@ -154,7 +154,7 @@ def _one(
 def _classes(rows: Sequence[LabelledExample]) -> list[Sequence[LabelledExample]]:
     classes: dict[str, list[LabelledExample]] = {}
     for ripe in rows:
-        classes.setdefault(group_of(ripe.row.subject), []).append(ripe)
+        classes.setdefault(group_of(ripe.example.subject), []).append(ripe)
     return [classes[name] for name in sorted(classes)]
 
 

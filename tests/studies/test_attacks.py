@@ -176,7 +176,7 @@ class TestPoison:
     def test_the_words_of_a_row_are_those_that_its_coordinates_say(self, scene):
         rows = scene.own[0].rows
         names = schema().tasks["flaky"].names()
-        worded = [sum(names[index].startswith(("name=", "source=")) for index in ripe.row.indices) for ripe in rows]
+        worded = [sum(names[index].startswith(("name=", "source=")) for index in ripe.example.indices) for ripe in rows]
         assert presence(rows).sum(axis=1).tolist() == worded
         assert np.mean(worded) > 5
 

@@ -92,7 +92,7 @@ def _lessons(path: Path) -> list[Lesson]:
     """What each of the project's first builds teaches; none of a build that a task has no row of."""
     usable = (build for build in in_order(iter_builds(path)) if isinstance(build, PastBuild))
     builds = tuple(islice(usable, MOST_BUILDS))
-    rows = {task: {ripe.row.subject: ripe for ripe in labelled(build_steps(builds, task))} for task in HEADS}
+    rows = {task: {ripe.example.subject: ripe for ripe in labelled(build_steps(builds, task))} for task in HEADS}
     common = rows[HEADS[0]].keys() & rows[HEADS[1]].keys()
     return [_lesson({task: rows[task][number] for task in HEADS}) for number in sorted(common, key=int)]
 

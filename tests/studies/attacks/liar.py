@@ -123,4 +123,4 @@ def _ranked(task: Real, members: Sequence[Member]) -> float:
     truth, weights = [ripe.label > 0.5 for ripe in rows], task.tolist()
     if len(set(truth)) < 2:
         return 0.5
-    return float(roc_auc_score(truth, [margin(weights, ripe.row.indices, ripe.row.values) for ripe in rows]))
+    return float(roc_auc_score(truth, [margin(weights, ripe.example.indices, ripe.example.values) for ripe in rows]))

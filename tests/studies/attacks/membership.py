@@ -56,6 +56,6 @@ def signs_of(view: View, rows: Sequence[LabelledExample], usual: Real) -> Real:
     along = table @ moved / size**0.5 / scale
     rare = table @ (rarity * moved) / size**0.5 / scale
     shares = there.sum(axis=1) / size, there @ rarity / np.maximum(1e-9, table @ rarity)
-    whole = [float(view.vector[list(one.row.indices)] @ np.array(one.row.values)) / scale for one in rows]
+    whole = [float(view.vector[list(one.example.indices)] @ np.array(one.example.values)) / scale for one in rows]
     columns = (*shares, np.minimum(least, 1e6), along, np.abs(along), rare, whole, table.sum(axis=1))
     return np.column_stack(columns).astype(np.float64)

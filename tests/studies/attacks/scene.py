@@ -85,7 +85,7 @@ def presence(rows: Sequence[LabelledExample]) -> NDArray[np.bool_]:
     """Row by row which words it has, in the order of `word_columns`."""
     table = np.zeros((len(rows), schema().tasks[TASK].size()), bool)
     for place, ripe in enumerate(rows):
-        table[place, list(ripe.row.indices)] = True
+        table[place, list(ripe.example.indices)] = True
     return table[:, word_columns()]
 
 
@@ -123,9 +123,9 @@ def _members(name: str, rows: Sequence[LabelledExample], draw: random.Random) ->
 
 
 def _by_class(rows: Sequence[LabelledExample], draw: random.Random) -> list[LabelledExample]:
-    classes: Mapping[str, list[LabelledExample]] = {group_of(ripe.row.subject): [] for ripe in rows}
+    classes: Mapping[str, list[LabelledExample]] = {group_of(ripe.example.subject): [] for ripe in rows}
     for ripe in rows:
-        classes[group_of(ripe.row.subject)].append(ripe)
+        classes[group_of(ripe.example.subject)].append(ripe)
     names = sorted(classes)
     draw.shuffle(names)
     return [ripe for name in names for ripe in classes[name]]

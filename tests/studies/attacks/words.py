@@ -125,5 +125,5 @@ def _read_from_open_list(
 def _with(ripe: LabelledExample, places: Sequence[int]) -> LabelledExample:
     values = tuple(len(places) ** -0.5 for _ in places)
     return ripe._replace(
-        row=ripe.row._replace(indices=(*ripe.row.indices, *places), values=(*ripe.row.values, *values))
+        example=ripe.example._replace(indices=(*ripe.example.indices, *places), values=(*ripe.example.values, *values))
     )

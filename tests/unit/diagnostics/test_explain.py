@@ -163,7 +163,7 @@ class TestRuns:
     def test_flips_are_where_the_table_of_tests_has_them(self, tmp_path: Path) -> None:
         home = lived(tmp_path, "ppfppkpcpffppp")
         table = load_summary(home).summary.tests
-        assert metals(home) == table.revealed[table.ids.index(SHAKY)]
+        assert metals(home) == table[SHAKY].revealed
         assert metals(home)[5] == "g"
         assert "".join(run.outcome for run in explained(home).runs) == "ppfppkpcpffppp"
 
@@ -196,7 +196,9 @@ class TestRuns:
         found = explained(home, now)
         assert found.former == SHAKY
         assert "".join(run.outcome for run in found.runs) == "ppfpkpf"
-        assert "".join(run.metal for run in found.runs) == load_summary(home).summary.tests.revealed[0]
+        assert (
+            "".join(run.metal for run in found.runs) == next(iter(load_summary(home).summary.tests.values())).revealed
+        )
         assert found.runs_known == len(found.runs)
         assert f"\nFormerly      {SHAKY}\n" in explanation_text(found)
         assert "<p>Formerly <code>" in explanation_html(found)

@@ -1,6 +1,6 @@
 """Facts about the features of tests."""
 
-from dataclasses import fields
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fedstep.features.flaky import flaky_values, history_columns, rounded, row_of, typical_seconds
 from fedstep.history.records import BuildRecord
 from fedstep.history.summary import Summary, apply_record
-from fedstep.history.test_table import NEVER, TestTable, with_tests
+from fedstep.history.test_table import NEVER, with_tests
 from fedstep.ingest.change_impact import group_of
 from fedstep.schema.encoders import Raw
 from fedstep.schema.schema import schema
@@ -39,7 +39,7 @@ def part(values: Raw, name: str) -> object:
 
 class TestNewTests:
     def test_a_test_without_a_past_has_only_its_name(self) -> None:
-        (values,) = flaky_values(with_tests(TestTable(), ["org.foo.TimeoutTest#waits"]))
+        (values,) = flaky_values(with_tests({}, ["org.foo.TimeoutTest#waits"]))
         assert part(values, "bias") == 1.0
         assert (part(values, "runs"), part(values, "failure-rate-5")) == (0, 0.0)
         assert part(values, "time-rank") is None
@@ -53,16 +53,16 @@ class TestNewTests:
         table = history(1).tests
         names = {one.name for one in TASK.parts}
         assert all(values.keys() == names for values in flaky_values(table))
-        assert len(flaky_values(table)) == len(table.ids)
-        assert flaky_values(TestTable()) == []
+        assert len(flaky_values(table)) == len(table)
+        assert flaky_values({}) == []
 
     @settings(deadline=None, max_examples=30)
     @given(st.integers(0, 10**6))
     def test_the_order_of_tests_changes_no_feature(self, seed: int) -> None:
         table = history(seed).tests
-        order = list(range(len(table.ids)))
+        order = list(range(len(table)))
         Random(seed).shuffle(order)
-        mixed = TestTable(*([getattr(table, column.name)[n] for n in order] for column in fields(TestTable)))
+        mixed = {test: table[test] for test in (list(table)[n] for n in order)}
         values, others = flaky_values(table), flaky_values(mixed)
         assert [values[n] for n in order] == others
 
@@ -72,10 +72,10 @@ class TestClassmates:
     @given(st.integers(0, 10**6))
     def test_classmates_leave_the_test_itself_out(self, seed: int) -> None:
         table = history(seed).tests
-        for number, test in enumerate(table.ids):
+        for number, test in enumerate(table):
             before = part(flaky_values(table)[number], "classmates-flip-rate")
-            alone = table.copy()
-            alone.flipped_100[number] = 0.0 if alone.flipped_100[number] else 1.0
+            other = replace(table[test], flipped_100=0.0 if table[test].flipped_100 else 1.0)
+            alone = {**table, test: other}
             assert part(flaky_values(alone)[number], "classmates-flip-rate") == before
             assert group_of(test).startswith("a.B")
 
@@ -125,7 +125,7 @@ class TestValues:
 
 class TestNames:
     def test_no_coordinate_is_named_after_a_project(self) -> None:
-        private = with_tests(TestTable(), ["com.zyxcorp.SecretzyxTest#qqzyx"])
+        private = with_tests({}, ["com.zyxcorp.SecretzyxTest#qqzyx"])
         (values,) = flaky_values(private)
         names = [TASK.names()[index] for index in TASK.encode(values).indices]
         assert not [name for name in names if "zyx" in name]
@@ -144,6 +144,6 @@ class TestNames:
         table = apply_record(
             Summary(), "1", entry(1, (TestRun("a#x", Outcome.PASSED), TestRun("a#y", Outcome.PASSED, 2.0)))
         ).tests
-        assert typical_seconds(table, 0) is None
-        assert typical_seconds(table, 1) == pytest.approx(2.0, rel=1e-3)
-        assert table.last_flip == [NEVER, NEVER]
+        assert typical_seconds(table["a#x"]) is None
+        assert typical_seconds(table["a#y"]) == pytest.approx(2.0, rel=1e-3)
+        assert [stats.last_flip for stats in table.values()] == [NEVER, NEVER]

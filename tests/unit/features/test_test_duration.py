@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.features.test_duration import expected_seconds, expected_test_seconds
-from fedstep.history.test_table import SHORTEST, TestTable, with_tests, with_time
+from fedstep.history.test_table import SHORTEST, TestStats, with_time
 from fedstep.types import Unavailable
 
 seconds = st.floats(0, 1e6)
@@ -62,9 +62,9 @@ class TestMovingTimes:
 
 
 class TestRows:
-    def test_the_table_gives_the_expectation_of_its_row(self) -> None:
-        table = with_tests(TestTable(), ["a.B#fast", "a.B#untimed"])
+    def test_the_stats_of_a_test_give_its_expectation(self) -> None:
+        fast = TestStats("a.B#fast")
         for time in (0.2, 0.21, 0.2):
-            table.times[0] = with_time(table.times[0], time)
-        assert expected_test_seconds(table, 0) == pytest.approx(0.203, abs=0.002)
-        assert isinstance(expected_test_seconds(table, 1), Unavailable)
+            fast.times = with_time(fast.times, time)
+        assert expected_test_seconds(fast) == pytest.approx(0.203, abs=0.002)
+        assert isinstance(expected_test_seconds(TestStats("a.B#untimed")), Unavailable)

@@ -3,7 +3,7 @@
 import pytest
 
 from fedstep.features.triage_features import failure_kind, triage_values
-from fedstep.history.flakiness import PASSED_ON_COMMIT
+from fedstep.history.flakiness import WEIGHTS
 from fedstep.history.records import make_record
 from fedstep.history.summary import Summary, apply_record
 from fedstep.history.test_table import with_tests
@@ -107,8 +107,8 @@ class TestEvidence:
 
     def test_pass_on_the_same_commit_is_evidence_for_a_flake(self) -> None:
         """A pass on the same commit or in a rerun is evidence for a flake."""
-        assert evidence(past("p"), failed(), "commit", "c3") == PASSED_ON_COMMIT
-        assert evidence(past("p"), failed(Outcome.FLAKED), "commit") == PASSED_ON_COMMIT
+        assert evidence(past("p"), failed(), "commit", "c3") == WEIGHTS.passed_on_commit
+        assert evidence(past("p"), failed(Outcome.FLAKED), "commit") == WEIGHTS.passed_on_commit
         assert evidence(past("pf"), failed(), "commit", "c3") == 0.0
 
     def test_untrained_model_counts_evidence_and_nothing_else(self) -> None:

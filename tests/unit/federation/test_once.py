@@ -95,7 +95,7 @@ def copy_of(home: ProjectStore, name: str) -> ProjectStore:
 
 def unsent(home: ProjectStore) -> set[str]:
     """The builds whose rows wait."""
-    return {ripe.row.subject for ripe in load_unsent(home).get("build-failure", ())}
+    return {ripe.example.subject for ripe in load_unsent(home).get("build-failure", ())}
 
 
 def updates(home: ProjectStore) -> list[str]:

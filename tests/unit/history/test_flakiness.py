@@ -53,8 +53,7 @@ def after(*steps: Step | str) -> TestTable:
 
 
 def revealed(*steps: Step | str) -> str:
-    table = after(*steps)
-    return table.revealed[table.ids.index(TEST)]
+    return after(*steps)[TEST].revealed
 
 
 ELSEWHERE = tuple(TestRun(f"org.other{n}.A{n}Test#works", Outcome.PASSED) for n in range(12))
@@ -151,10 +150,8 @@ class TestFailures:
         assert revealed("p", "k", "k", "k") == "-ggg"
 
     def test_skips_are_left_out(self) -> None:
-        table = after("p", "s", "f", "s", "p")
-        assert table.recent == ["pfp"]
-        assert table.runs == [3]
-        assert table.revealed == ["-s-"]
+        stats = after("p", "s", "f", "s", "p")[TEST]
+        assert (stats.recent, stats.runs, stats.revealed) == ("pfp", 3, "-s-")
 
 
 CROWD = tuple(TestRun(f"org.acme.Other{n}Test#works", Outcome.FAILED) for n in range(12))
@@ -163,8 +160,8 @@ CROWD = tuple(TestRun(f"org.acme.Other{n}Test#works", Outcome.FAILED) for n in r
 class TestIncidents:
     def test_failures_in_an_incident_are_no_evidence(self) -> None:
         table = after("p", Step("f", others=CROWD), "p")
-        assert table.ids == [TEST]
-        assert (table.recent, table.failures, table.flips) == (["pp"], [0], [0])
+        assert list(table) == [TEST]
+        assert (table[TEST].recent, table[TEST].failures, table[TEST].flips) == ("pp", 0, 0)
 
     def test_incident_rerun_makes_no_gold_of_repeated_failures(self) -> None:
         """A rerun of an incident makes no gold of what fails again."""
@@ -190,8 +187,7 @@ class TestColumns:
         table = after("p", "f")
         text = repr(table)
         more = with_tests(table, ("new", TEST, "new"))
-        assert more.ids == [TEST, "new"]
-        assert more.runs == [2, 0]
+        assert {test: stats.runs for test, stats in more.items()} == {TEST: 2, "new": 0}
         assert repr(table) == text
 
     def test_times_are_a_decayed_mean_of_logs(self) -> None:
@@ -200,17 +196,17 @@ class TestColumns:
             step = entry(number, Step("p"))
             slow = TestRun(TEST, Outcome.PASSED, 0.1 if number < 30 else 10.0)
             summary = apply_record(summary, str(number), step._replace(tests=(slow,)))
-        assert 0.5 < 2.718281828 ** summary.tests.log_seconds[0] < 10.0
+        assert 0.5 < 2.718281828 ** summary.tests[TEST].log_seconds < 10.0
 
     @given(st.lists(st.sampled_from("pfcks"), max_size=40), st.integers(0, 2**40 - 1))
-    def test_columns_stay_of_one_length_and_rates_stay_rates(self, outcomes: Sequence[str], commits: int) -> None:
+    def test_outcomes_and_flips_stay_paired_and_rates_rates(self, outcomes: Sequence[str], commits: int) -> None:
         table = after(*(Step(outcome, commit=str((commits >> n) & 1)) for n, outcome in enumerate(outcomes)))
-        assert {len(getattr(table, name)) for name in table.__slots__} == {len(table.ids)}
-        for number in range(len(table.ids)):
-            assert len(table.recent[number]) == len(table.revealed[number]) <= RECENT
-            assert table.flips[number] <= table.runs[number]
-            assert 0 <= decayed_rate(table.failed_5[number], table.runs[number], 1 / 5) <= 1
-            marked = zip(table.recent[number], table.revealed[number], strict=True)
+        for test, stats in table.items():
+            assert stats.test == test
+            assert len(stats.recent) == len(stats.revealed) <= RECENT
+            assert stats.flips <= stats.runs
+            assert 0 <= decayed_rate(stats.failed_5, stats.runs, 1 / 5) <= 1
+            marked = zip(stats.recent, stats.revealed, strict=True)
             assert all(letter == "-" or outcome in "fck" for outcome, letter in marked)
 
     @pytest.mark.parametrize(

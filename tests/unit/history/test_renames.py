@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fedstep.history.records import BuildRecord
 from fedstep.history.renames import match_renames
 from fedstep.history.summary import Summary, apply_record, decode_summary, encode_summary
-from fedstep.history.test_table import TestTable, name_words, numbers
+from fedstep.history.test_table import TestTable, index_tests, name_words
 from fedstep.types import BuildOutcome, FileChange, Outcome, TestRun
 
 CART = ("org.shop.CartTest#adds", "org.shop.CartTest#rounds", "org.shop.CartTest$Empty#has")
@@ -154,7 +154,7 @@ def after(*entries: BuildRecord) -> TestTable:
 
 
 def recent(table: TestTable) -> dict[str, str]:
-    return dict(zip(table.ids, table.recent, strict=True))
+    return {test: stats.recent for test, stats in table.items()}
 
 
 NEW = tuple(test.replace("org.shop", "org.cart") for test in CART)
@@ -165,8 +165,9 @@ class TestRows:
         """A renamed test has one row with its whole history under its new name."""
         table = after(entry(0, [*CART, OTHER], outcome="f"), entry(1, [*CART, OTHER]), entry(2, [*NEW, OTHER]))
         assert recent(table) == dict.fromkeys((*NEW, OTHER), "fpp")
-        assert [table.name_words[n] for n in range(4)] == [name_words(test) for test in table.ids]
-        assert numbers(table)[CART[0]] == numbers(table)[NEW[0]]
+        assert [stats.name_words for stats in table.values()] == [name_words(test) for test in table]
+        assert list(table) == [*NEW, OTHER], "in the place of the old ones"
+        assert index_tests(table)[CART[0]] is table[NEW[0]]
 
     def test_branch_with_the_old_name_uses_the_same_row(self):
         """A branch that has the old name still goes on in the same row."""
@@ -193,8 +194,8 @@ class TestRows:
     def test_a_renamed_test_has_the_words_of_its_new_name(self):
         old, new = "org.TimeoutTest#waits", "org.ServerTest#waits"
         table = after(entry(0, [old]), entry(1, [new], moved("org/TimeoutTest.java", "org/ServerTest.java")))
-        assert table.ids == [new]
-        assert table.name_words == [name_words(new)] != [name_words(old)]
+        assert list(table) == [new]
+        assert table[new].name_words == name_words(new) != name_words(old)
 
     def test_a_test_that_only_another_job_runs_has_not_moved(self):
         e2e = entry(1, ["e2e.CartTest#adds"], stream="e2e")
@@ -212,6 +213,6 @@ class TestRows:
     def test_no_id_has_two_rows_and_every_run_counts_once(self, builds):
         """Whatever comes and goes, no id has two rows and every run counts once."""
         table = after(*(entry(number, sorted(tests)) for number, tests in enumerate(builds)))
-        assert len(set(table.ids)) == len(table.ids)
-        assert sum(table.runs) == sum(map(len, builds))
-        assert not builds or builds[-1] <= numbers(table).keys()
+        assert [stats.test for stats in table.values()] == list(table)
+        assert sum(stats.runs for stats in table.values()) == sum(map(len, builds))
+        assert not builds or builds[-1] <= index_tests(table).keys()

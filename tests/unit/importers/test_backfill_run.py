@@ -294,7 +294,7 @@ class TestProgress:
 
 def waiting_builds(home: ProjectStore) -> list[str]:
     """The builds whose rows wait to be sent."""
-    return [ripe.row.subject for ripe in load_state(home).backlog.waiting["build-failure"]]
+    return [ripe.example.subject for ripe in load_state(home).backlog.waiting["build-failure"]]
 
 
 class TestSentExamples:

@@ -82,7 +82,7 @@ class TestFailureRows:
 
 class TestRipening:
     def test_a_row_with_a_target_is_ripe_at_once(self) -> None:
-        assert resolve_labels("build-failure", [row(0, "b", 1.0)], TestTable()) == (
+        assert resolve_labels("build-failure", [row(0, "b", 1.0)], {}) == (
             [LabelledExample(row(0, "b", 1.0), 1.0)],
             [],
         )

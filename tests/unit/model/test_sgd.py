@@ -56,7 +56,7 @@ def by_hand(task: str, start: Sequence[float], rows: Sequence[LabelledExample], 
 def dense(rows: Sequence[LabelledExample]) -> csr_matrix:
     matrix = np.zeros((len(rows), SIZE))
     for number, ripe in enumerate(rows):
-        matrix[number, list(ripe.row.indices)] = ripe.row.values
+        matrix[number, list(ripe.example.indices)] = ripe.example.values
     return csr_matrix(matrix)
 
 
@@ -79,7 +79,7 @@ class TestScikitLearn:
             model = SGDRegressor(fit_intercept=False)
             model.coef_, model.intercept_ = coefficients, np.zeros(1)
             theirs = model.predict(dense(rows))
-        ours = [margin(coefficients.tolist(), ripe.row.indices, ripe.row.values) for ripe in rows]
+        ours = [margin(coefficients.tolist(), ripe.example.indices, ripe.example.values) for ripe in rows]
         assert ours == pytest.approx(theirs, abs=1e-12)
 
     @pytest.mark.parametrize("task", TASK_NAMES)
@@ -116,18 +116,18 @@ class TestScikitLearn:
 class TestLocalWeights:
     def test_private_names_are_not_learned_by_the_shared_task(self) -> None:
         rows = drawn("flaky", 20)
-        bare = [ripe._replace(row=ripe.row._replace(private=())) for ripe in rows]
+        bare = [ripe._replace(example=ripe.example._replace(private=())) for ripe in rows]
         assert learn_shared("flaky", weights(), rows) == learn_shared("flaky", weights(), bare)
 
     @pytest.mark.parametrize("task", TASK_NAMES)
     def test_production_and_local_together_are_the_joint_fit(self, task: str) -> None:
         rows, production, pace = drawn(task, 60), weights(), PACES[task]
-        names = sorted({name for ripe in rows for name in ripe.row.private})
+        names = sorted({name for ripe in rows for name in ripe.example.private})
         joint_rows = [
             ripe._replace(
-                row=ripe.row._replace(
-                    indices=(*ripe.row.indices, *(SIZE + names.index(name) for name in ripe.row.private)),
-                    values=(*ripe.row.values, 1.0, 1.0),
+                example=ripe.example._replace(
+                    indices=(*ripe.example.indices, *(SIZE + names.index(name) for name in ripe.example.private)),
+                    values=(*ripe.example.values, 1.0, 1.0),
                 )
             )
             for ripe in rows
@@ -166,7 +166,7 @@ class TestNumbers:
         """Learned numbers are finite, and rows outside stay untouched."""
         rows = drawn(task, 8, seed)
         learned = learn_shared(task, zeros(SIZE), rows)
-        touched = {index for ripe in rows for index in ripe.row.indices}
+        touched = {index for ripe in rows for index in ripe.example.indices}
         assert all(math.isfinite(weight) for weight in learned)
         assert all(learned[index] == 0.0 for index in range(SIZE) if index not in touched)
 

@@ -175,7 +175,7 @@ class TestRecords:
         assert state.summary.count == 30
         flaky = state.backlog.recent["flaky"]
         assert flaky
-        assert all(row.run < 30 for row in (ripe.row for ripe in flaky))
+        assert all(row.run < 30 for row in (ripe.example for ripe in flaky))
         assert all(row.run < 30 for row in state.backlog.pending["flaky"])
 
     def test_damaged_record_is_skipped_once(self, lived: ProjectStore, tmp_path: Path) -> None:
@@ -204,14 +204,14 @@ def _learn_one(home: ProjectStore, state: LearnedState, name: str) -> LearnedSta
 
 
 def _new(ripe: Sequence[LabelledExample], known: set[tuple[str, int]]) -> list[LabelledExample]:
-    fresh = [one for one in ripe if (one.row.subject, one.row.run) not in known]
-    known |= {(one.row.subject, one.row.run) for one in ripe}
+    fresh = [one for one in ripe if (one.example.subject, one.example.run) not in known]
+    known |= {(one.example.subject, one.example.run) for one in ripe}
     return fresh
 
 
 class TestRows:
     def test_each_test_gives_one_flaky_row_a_horizon(self, lived: ProjectStore) -> None:
-        ripe = [one.row for one in load_state(lived).backlog.waiting["flaky"]]
+        ripe = [one.example for one in load_state(lived).backlog.waiting["flaky"]]
         waiting = load_state(lived).backlog.pending["flaky"]
         for test in (FLAKY, *STEADY):
             turns = [row.run for row in (*ripe, *waiting) if row.subject == test]
@@ -227,7 +227,7 @@ class TestRows:
             (home.folder / "hidden").mkdir(exist_ok=True)
             state = _learn_one(home, state, name)
             for ripe in _new(state.backlog.recent.get("flaky", ()), ages):
-                assert seen + 1 - ripe.row.run == 20
+                assert seen + 1 - ripe.example.run == 20
         assert {ripe.label for ripe in state.backlog.recent["flaky"]} == {0.0, 1.0}
 
     def test_a_flaky_test_is_ranked_first_after_sixty_builds(self, lived: ProjectStore) -> None:
@@ -235,7 +235,7 @@ class TestRows:
         ranked = Predictor(load_starter_model().production, state.correction).flakiest(state.summary, 5, at_least=0.0)
         assert ranked[0].test == FLAKY
         assert ranked[0].probability > 0.5 > ranked[1].probability
-        assert ranked[0].flips == state.summary.tests.flips[state.summary.tests.ids.index(FLAKY)] > 5
+        assert ranked[0].flips == state.summary.tests[FLAKY].flips > 5
         assert ranked[0].last_outcomes.count("k") > 1
         assert ranked[0].reasons
         assert any(reason.feature == f"test={FLAKY}" for reason in ranked[0].reasons)
@@ -265,9 +265,7 @@ class TestPrivacy:
         names = {name for task in ("flaky", "triage") for name in _coordinates(task)}
         assert not [name for name in names if "acme" in name.lower() or "part0" in name.lower()]
         kept = load_state(lived).correction.local["flaky"].private
-        assert set(kept) <= {f"test={t}" for t in summary.tests.ids} | {
-            f"class={t.split('#')[0]}" for t in summary.tests.ids
-        }
+        assert set(kept) <= {f"test={t}" for t in summary.tests} | {f"class={t.split('#')[0]}" for t in summary.tests}
         assert replace(summary, count=0) != summary
 
 

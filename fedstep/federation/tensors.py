@@ -22,13 +22,13 @@ _GZIP = 31  # zlib's number for a gzip header and trailer around a window of 32 
 
 
 def deflate(body: bytes) -> bytes:
-    """The same gzip bytes for the same body: no name and no time in the header."""
+    """Return the body as gzip; the same body gives the same bytes, because the header has no name and no time."""
     packer = zlib.compressobj(9, zlib.DEFLATED, _GZIP)
     return packer.compress(body) + packer.flush()
 
 
 def inflate(body: bytes, most: int) -> bytes:
-    """What was compressed, at most `most` bytes; WireError for anything but one whole gzip member within them.
+    """Return the decompressed body. Raise WireError unless it is one whole gzip member of at most `most` bytes.
 
     >>> inflate(deflate(b"coefficients"), 100)
     b'coefficients'
@@ -65,7 +65,7 @@ class Tensors(NamedTuple):
 
 
 def pack(words: Mapping[str, str], vectors: Mapping[str, Vector]) -> bytes:
-    """The safetensors bytes: the same for equal values, whatever the order of the mappings.
+    """Return the safetensors bytes; equal values give equal bytes, whatever the order of the mappings.
 
     >>> unpack(pack({"format": "example"}, {"flaky": array("f", [0.5])})).vectors["flaky"][0]
     0.5
@@ -83,7 +83,7 @@ def pack(words: Mapping[str, str], vectors: Mapping[str, Vector]) -> bytes:
 
 
 def unpack(body: bytes) -> Tensors:
-    """What the bytes say. WireError for any bytes that are not F32 vectors of finite numbers within the bounds."""
+    """Return the metadata and vectors. Raise WireError unless all are F32 vectors of finite numbers within limits."""
     if len(body) > LARGEST_MESSAGE:
         raise WireError(f"the message has {len(body)} bytes, more than {LARGEST_MESSAGE}", REMEDY)
     text, start = _header(body)
@@ -99,7 +99,7 @@ def unpack(body: bytes) -> Tensors:
 
 
 def _header(body: bytes) -> tuple[bytes, int]:
-    """The JSON without the spaces that fill it up, and where the numbers start."""
+    """Return the JSON header without its padding, and the offset at which the numbers start."""
     length = int.from_bytes(body[:8], "little")
     if len(body) < 8 or length > min(LONGEST_HEADER, len(body) - 8):
         raise WireError("the message is cut off or is not safetensors", REMEDY)
@@ -136,7 +136,7 @@ def _words(metadata: object) -> Mapping[str, str]:
 
 @lru_cache(maxsize=64)  # what senders send is laid out in few ways, and to find out how takes longer than all the rest
 def _usual_layout(entries: bytes, size: int) -> Layout:
-    """As `_layout`, of so many bytes of numbers and the header without its metadata."""
+    """Return what `_layout` does, for a header without its metadata and `size` bytes of numbers."""
     header = _json(entries)
     if "__metadata__" in header:
         raise WireError("the header of the message is not JSON without repeated keys", REMEDY)
@@ -144,7 +144,7 @@ def _usual_layout(entries: bytes, size: int) -> Layout:
 
 
 def _layout(header: Mapping[str, object], body: bytes) -> Layout:
-    """The name of each vector, and where among the numbers it begins and ends: they follow each other without gaps."""
+    """Return the name of each vector, and the offsets of its numbers; vectors follow each other without gaps."""
     if not 0 < len(header) <= MOST_TENSORS:
         raise WireError(f"the message has {len(header)} tensors, 1 to {MOST_TENSORS} are allowed", REMEDY)
     if any(not isinstance(entry, dict) or entry.keys() != MEMBERS for entry in header.values()):
@@ -155,7 +155,7 @@ def _layout(header: Mapping[str, object], body: bytes) -> Layout:
         raise WireError(f"the message is not safetensors ({str(error)[:80]!a})", REMEDY) from error
     for name, tensor in pairs:
         if tensor["dtype"] != "F32" or len(tensor["shape"]) != 1:
-            raise WireError(f"the tensor {_shown(name)} is not one vector of F32", REMEDY)
+            raise WireError(f"the tensor {_escape(name)} is not one vector of F32", REMEDY)
     return tuple((name, *header[name]["data_offsets"]) for name, _ in pairs)  # type: ignore[index]  # looked at above
 
 
@@ -168,18 +168,18 @@ def _vector(numbers: bytes) -> Vector:
 
 
 def _check_finite(highest: bytes, vectors: Mapping[str, Vector]) -> None:
-    """Raises WireError for a number that is not finite; `highest` has the highest byte of each.
+    """Raise WireError for a number that is not finite; `highest` has the highest byte of each number.
 
-    Of one that is not, that byte is 0x7f or 0xff, as above 2^126: few are looked at closer. A sum of at most 2^18 C
-    floats cannot overflow a double: it is finite exactly when each of them is.
+    That byte is 0x7f or 0xff for numbers that are not finite (and for those above 2^126), so most messages need no
+    closer look. A sum of at most 2^18 C floats cannot overflow a double: it is finite exactly if each of them is.
     """
     for name, vector in vectors.items() if b"\x7f" in highest or b"\xff" in highest else ():
         if not isfinite(sum(vector)):
-            raise WireError(f"the tensor {_shown(name)} has a number that is not finite", REMEDY)
+            raise WireError(f"the tensor {_escape(name)} has a number that is not finite", REMEDY)
 
 
-def _shown(name: str) -> str:
-    """A name from outside, safe to print."""
+def _escape(name: str) -> str:
+    """Return an untrusted name in a form that is safe to print."""
     return ascii(name[:40])
 
 

@@ -67,7 +67,7 @@ class BuildFilter(NamedTuple):
     limit: int = 0  # the newest ones; 0: all
     job: str = ""  # a name, or a pattern with * and ?
 
-    def limited(self) -> bool:
+    def is_limited(self) -> bool:
         """Tell whether the filter can leave builds out."""
         return self != BuildFilter()
 

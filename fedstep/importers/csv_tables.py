@@ -205,7 +205,7 @@ def _list_positions(path: Path, rows: Mapping[str, FinishedBuild], build_filter:
     positions: list[_TablePosition] = []
     with _rows(path) as table:
         for build, attempt, group in _attempts(table):
-            position = _TablePosition(build, attempt, _started(path, next(group), {} if attempt > 1 else rows))
+            position = _TablePosition(build, attempt, _start_time(path, next(group), {} if attempt > 1 else rows))
             if positions and position.started_at < positions[-1].started_at:
                 raise InputError(f"{path}: build {build[:60]!r} is out of order", SORTED)
             positions.append(position)
@@ -228,7 +228,7 @@ def _attempts(table: Iterable[CsvRow]) -> Iterator[tuple[str, int, Iterator[CsvR
         yield build, counts[build], group
 
 
-def _started(path: Path, row: CsvRow, rows: Mapping[str, FinishedBuild]) -> float:
+def _start_time(path: Path, row: CsvRow, rows: Mapping[str, FinishedBuild]) -> float:
     if known := rows.get(row.get("build", "")):
         return known.situation.started_at
     parsed = parse_time(row.get("started_at", ""))

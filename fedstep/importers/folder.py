@@ -28,12 +28,14 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, Overflo
 
 def find_build_folders(folder: Path) -> tuple[Path, ...]:
     """Return the folders at or below `folder` that have a build.json, in the order in which the builds ended."""
-    return tuple(sorted((path.parent for path in folder.glob("**/build.json")), key=lambda path: (_ended(path), path)))
+    return tuple(
+        sorted((path.parent for path in folder.glob("**/build.json")), key=lambda path: (_end_time(path), path))
+    )
 
 
 def open_folder(folder: Path, build_filter: BuildFilter) -> ImportSource:
     """Return the recorded builds below the folder, oldest first, with the times and jobs of their build.json."""
-    items = (ImportItem(_ended(path), partial(_read, path)) for path in find_build_folders(folder))
+    items = (ImportItem(_end_time(path), partial(_read, path)) for path in find_build_folders(folder))
     chosen = select_newest((item for item in items if not 0 < item.after < build_filter.since), build_filter)
     return ImportSource(len(chosen), chosen, apart=True)
 
@@ -63,7 +65,7 @@ def read_folder(folder: Path) -> FinishedBuild | Dropped:
     )
 
 
-def _ended(folder: Path) -> float:
+def _end_time(folder: Path) -> float:
     """Return when the build ended, in seconds since the epoch; 0 where that cannot be read."""
     try:
         return sum(_times(json.loads((folder / "build.json").read_bytes())))

@@ -306,7 +306,7 @@ def _read_text(path: str) -> str:
 def _list_builds(job: JenkinsJob) -> Iterator[ImportItem]:
     for entry in _folders(os.path.join(job.folder, "builds")):
         if entry.name.isdecimal() and os.path.isfile(os.path.join(entry.path, "build.xml")):
-            yield ImportItem(_ended(entry.path), partial(_read_build, job, entry.path))
+            yield ImportItem(_end_time(entry.path), partial(_read_build, job, entry.path))
 
 
 def _read_build_xml(folder: str) -> ElementTexts:
@@ -320,7 +320,7 @@ def _times(elements: ElementTexts) -> tuple[float, float]:
     return started / 1000, int(elements.texts.get("duration") or 0) / 1000
 
 
-def _ended(folder: str) -> float:
+def _end_time(folder: str) -> float:
     """Return when the build ended, in seconds since the epoch; 0 where that cannot be read."""
     try:
         return sum(_times(_read_build_xml(folder)))

@@ -30,7 +30,7 @@ def open_path(path: Path, build_filter: BuildFilter) -> ImportSource:
         source = open_jenkins_home(path, build_filter)
     else:
         source = open_folder(path, build_filter)
-    if not source.total and not build_filter.limited():
+    if not source.total and not build_filter.is_limited():
         remedy = "Give a folder of builds with a build.json each, builds.csv or results.csv, or a Jenkins home"
         raise InputError(f"no recorded build was found in {path}", remedy)
     return source

@@ -227,7 +227,7 @@ def _make_outgoing_change(
     if not diff.base:
         return explain_failure(guess, git.root)
     room = max(0, FILE_LIMIT - len(diff.files))
-    added = tuple(_untracked(git.root, untracked[:room]))
+    added = tuple(_count_untracked(git.root, untracked[:room]))
     left_out = len(untracked) - len(added)
     notices = [f"{left_out} untracked files left out"] if left_out else []
     if diff.base == "HEAD" and is_shallow(git.root):
@@ -320,7 +320,7 @@ def _reach_notice(root: str, ci: CiRun, base_labels: dict[str, str], diff: _Diff
     return f"{next(iter(base_labels.values()), 'the base')} not found, {effect}; fetch it before this step"
 
 
-def _untracked(root: str, paths: tuple[str, ...]) -> Iterable[FileChange]:
+def _count_untracked(root: str, paths: tuple[str, ...]) -> Iterable[FileChange]:
     for order, path in enumerate(paths):
         yield FileChange(path, _line_count(f"{root}/{path}") if order < _COUNTED_FILES else 0)
 

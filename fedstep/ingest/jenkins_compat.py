@@ -41,7 +41,7 @@ class JenkinsCounter:
         self._timestamps: dict[tuple[str, str | None], str | None] = {}  # by the suite's name and id
 
     def count(self, source: str, blocks: Callable[[], Iterable[bytes]]) -> JenkinsCount | Unavailable:
-        """Return the counts of one file; Absent where they cannot be known: for a DTD of the file's own."""
+        """Return the counts of one file; Unavailable for a file with a DTD of its own."""
         tokenizer = Tokenizer(encoding=None)
         handler = JenkinsHandler(tokenizer, source.rpartition("/")[2])
         try:

@@ -312,7 +312,11 @@ def _find_function(
     file = index.read(root, path)
     if isinstance(file, Unavailable):
         return path, file, None
-    return path, file, _titled(file, name) if suffix in _JAVASCRIPT_SUFFIXES else _named(file, chain, _bare(name))
+    return (
+        path,
+        file,
+        _find_by_title(file, name) if suffix in _JAVASCRIPT_SUFFIXES else _find_by_name(file, chain, _bare(name)),
+    )
 
 
 def _locate(run: TestRun, owner: str, name: str, root: str, index: SourceIndex) -> tuple[str, list[str]] | Unavailable:
@@ -356,7 +360,7 @@ def _bare(name: str) -> str:
     return re.split(r"[\[({ ]", name, maxsplit=1)[0]
 
 
-def _named(file: SourceText, chain: list[str], name: str) -> SourceFunction | None:
+def _find_by_name(file: SourceText, chain: list[str], name: str) -> SourceFunction | None:
     exact = file.functions.get(".".join([*chain, name]))
     if exact or not name:
         return exact
@@ -365,7 +369,7 @@ def _named(file: SourceText, chain: list[str], name: str) -> SourceFunction | No
     return same[0] if len(same) == 1 else None
 
 
-def _titled(file: SourceText, name: str) -> SourceFunction | None:
+def _find_by_title(file: SourceText, name: str) -> SourceFunction | None:
     """Return the function with the longest title that the test's name ends with; reports put suites before it."""
     fits = [title for title in file.functions if name == title or name.endswith((" " + title, ">" + title))]
     return file.functions[max(fits, key=len)] if fits else None

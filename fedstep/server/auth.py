@@ -1,4 +1,4 @@
-"""The door of the aggregator: who it is, and whether it was here too often."""
+"""Authenticate requests and enforce rate limits."""
 
 import asyncio
 import logging
@@ -16,21 +16,17 @@ from fedstep.server.settings import Settings
 from fedstep.server.tokens import TokenBook
 
 PROJECT_HEADER = "Fedstep-Project"  # not in the path, where proxies would log it
-
-
 PSEUDONYM = re.compile("[0-9a-f]{32}")
-
-
-LOOK_SECONDS = 2.0  # between looks at the tokens of the store: so soon a revoked one is worthless
+LOOK_SECONDS = 2.0  # between reloads of the tokens: a revoked one is refused after that
 THROUGH_A_PROXY = ("forwarded", "x-forwarded-for", "via")
 log = logging.getLogger("fedstep.server")
 
 
 class RequestGuard:
-    """Lets requests in, or raises the Problem with them."""
+    """Authenticates requests, or raises the HttpProblem that refuses them."""
 
     def __init__(self, settings: Settings, book: TokenBook, clock: Callable[[], float] = time.time) -> None:
-        """Raises UsageError when strangers could send."""
+        """Raise UsageError if anyone could send."""
         verify = Verifier(settings.issuers, settings.audience, clock=clock) if settings.issuers else None
         closed = bool(settings.proxies or book.listed())
         self._keeper = doorkeeper(settings.host, settings.tokens, book.senders(), verify, closed)
@@ -38,7 +34,7 @@ class RequestGuard:
         self._private = settings.private_model
 
     async def writer(self, request: Request) -> Identity:
-        """Who sends an update, which is counted. Raises Problem: 401, 403, 429, 503."""
+        """Return the sender of an update, and count it. Raise HttpProblem: 401, 403, 429, 503."""
         sender = await self._identified(request)
         who, seconds = self._limiter.take(sender, time.monotonic())
         if seconds:
@@ -47,12 +43,12 @@ class RequestGuard:
         return sender
 
     async def reader(self, request: Request) -> None:
-        """Nothing, where reading is open or the reader is known. Raises Problem: 401, 403, 503."""
+        """Authenticate a reader if the model is private. Raise HttpProblem: 401, 403, 503."""
         if self._private:
             await self._identified(request)
 
     async def watch(self) -> None:
-        """Looks again and again which tokens the store has, until it is cancelled."""
+        """Reload the tokens of the store periodically, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
@@ -64,7 +60,7 @@ class RequestGuard:
         try:
             sender = await self._keeper.identify(header(request, b"authorization"))
         except IssuerUnreachable as error:
-            text = f"The keys of {error.issuer} cannot be had now. Send it again later."
+            text = f"The keys of {error.issuer} are unavailable now. Send it again later."
             raise HttpProblem(503, "issuer", text, retry_after=error.seconds, reason=error.issuer) from error
         if sender is OPEN and any(name in request.headers for name in THROUGH_A_PROXY):
             sender = AccessDenied(
@@ -80,9 +76,9 @@ class RequestGuard:
 
 
 def read_project(request: Request, sender: Identity) -> str:
-    """The project that the sender may have forgotten: its identity's, else the one whose pseudonym it knows.
+    """Return the project to forget: that of the identity, else the one whose pseudonym the sender knows.
 
-    Raises Problem for a request that names none.
+    Raise HttpProblem for a request that names none.
     """
     claimed = request.headers.get(PROJECT_HEADER, "")
     if not PSEUDONYM.fullmatch(claimed):

@@ -1,4 +1,4 @@
-"""What whoever runs the aggregator asks it: does it live, may it have requests, and its figures."""
+"""Endpoints for operators: liveness, readiness and metrics."""
 
 import asyncio
 import logging
@@ -46,7 +46,7 @@ class HealthEndpoints:
         return as_json({"status": "ready", "version": version})
 
     def metrics(self) -> Response:
-        """The figures in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         return Response(self._metrics.text(), 200, {"Content-Type": CONTENT_TYPE})
 
     async def _write(self) -> None:

@@ -1,4 +1,4 @@
-"""Refusals as RFC 9457 problem documents: what was wrong, and what to do about it."""
+"""Read request bodies within limits, and answer refusals as RFC 9457 problem documents."""
 
 import asyncio
 import json
@@ -18,9 +18,9 @@ log = logging.getLogger("fedstep.server")
 
 
 class HttpProblem(Exception):
-    """A refusal: the status, a short name for programs, sentences for people, and members of its own.
+    """A refusal: the status, a short name for programs, sentences for people, and further members.
 
-    `reason` is what the log has of it: words of ours, nothing that the sender wrote.
+    `reason` is for the log; it must not quote what the sender wrote.
     """
 
     def __init__(
@@ -44,37 +44,42 @@ _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 408: {"Connection": "close"}, 4
 
 
 def on_problem(request: Request, problem: Exception) -> Response:
-    """The document of a Problem; the log gets its reason, and who it was as far as that is known."""
+    """Return the document of an HttpProblem, and log its reason and the sender as far as known."""
     assert isinstance(problem, HttpProblem)
     peer = request.client.host if request.client else ""
-    fields = {"status": problem.status, "problem": problem.name, "reason": problem.reason[:120], **_whose(request)}
+    fields = {
+        "status": problem.status,
+        "problem": problem.name,
+        "reason": problem.reason[:120],
+        **_sender_fields(request),
+    }
     fields |= {"peer": peer} if peer else {}
-    said = f": {fields['reason']}" if problem.reason else ""
-    what = f"update {fields['update']}" if "update" in fields else "a request"
-    log.warning("refused %s: %d %s%s", what, problem.status, problem.name, said, extra={"fields": fields})
+    reason = f": {fields['reason']}" if problem.reason else ""
+    subject = f"update {fields['update']}" if "update" in fields else "a request"
+    log.warning("refused %s: %d %s%s", subject, problem.status, problem.name, reason, extra={"fields": fields})
     return _document(problem)
 
 
 def note(request: Request, message: str, *words: object, **fields: object) -> None:
-    """A line in the debug log about a request that was served."""
+    """Log a served request at level debug."""
     if log.isEnabledFor(logging.DEBUG):  # a line costs more than all checks of an update together, 60 microseconds
-        log.debug(message, *words, extra={"fields": {**_whose(request), **fields}})
+        log.debug(message, *words, extra={"fields": {**_sender_fields(request), **fields}})
 
 
 def as_json(members: Mapping[str, object], status: int = 200) -> Response:
-    """An answer as JSON."""
+    """Return a JSON response."""
     return Response(json.dumps(members), status, media_type="application/json")
 
 
 def on_http_error(request: Request, error: Exception) -> Response:
-    """The document for a path or method that is not there."""
+    """Return the document for an unknown path or method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     text = f"{request.method} {request.url.path[:80]} is not offered here."
     return on_problem(request, HttpProblem(status, "not-here", text))
 
 
 def on_crash(_request: Request, _error: Exception) -> Response:
-    """The document for a fault of ours; the log has the trace."""
+    """Return the document for an internal error, of which the log has the traceback."""
     return _document(HttpProblem(500, "fault", "The aggregator failed. Try again later; its log says why."))
 
 
@@ -90,8 +95,8 @@ def _document(problem: HttpProblem) -> Response:
     return Response(json.dumps(members), problem.status, headers, "application/problem+json")
 
 
-def _whose(request: Request) -> dict[str, object]:
-    """Who sent what, as far as it was found out: what is kept of an identity, never a token."""
+def _sender_fields(request: Request) -> dict[str, object]:
+    """Return owner, project and update as far as known; never a token."""
     sender, update = getattr(request.state, "sender", None), getattr(request.state, "update", "")
     found = {
         "owner": getattr(sender, "owner", ""),
@@ -101,12 +106,12 @@ def _whose(request: Request) -> dict[str, object]:
     return {name: value for name, value in found.items() if value}
 
 
-HEADERS = "fedstep.headers"  # of a request's scope: the first of each name
-PATIENCE = 8  # a body over the limit is read up to this many times the limit, so that its sender sees the 413
+HEADERS = "fedstep.headers"  # key of the request's scope: the first header of each name
+PATIENCE = 8  # a body is read up to this many times the limit, so that its sender receives the 413
 
 
 async def plain_body(request: Request, limits: Limits) -> bytes:
-    """The body after decompression. Raises Problem: 400, 408, 413 or 415."""
+    """Return the decompressed body. Raise HttpProblem: 400, 408, 413 or 415."""
     encoding = (header(request, b"content-encoding") or "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise HttpProblem(
@@ -123,9 +128,9 @@ async def plain_body(request: Request, limits: Limits) -> bytes:
 
 
 def header(request: Request, name: bytes) -> str:
-    """The first of this name, which is in small letters; "" where there is none.
+    """Return the first header of this name in small letters, "" if there is none.
 
-    The view that Request has of its headers takes ten times as long.
+    `request.headers` takes ten times as long.
     """
     found = request.scope.get(HEADERS)
     if found is None:
@@ -135,9 +140,9 @@ def header(request: Request, name: bytes) -> str:
 
 
 async def bounded(request: Request, most: int) -> bytes:
-    """The body; of one that is larger than `most`, the first bytes, at least one more than `most`.
+    """Return the body; of one larger than `most` bytes, at least its first `most` + 1.
 
-    Raises ClientDisconnect.
+    Raise ClientDisconnect.
     """
     pieces: list[bytes] = []
     seen, more = 0, True

@@ -1,4 +1,4 @@
-"""Who may send: whoever has a token; where there never was one, anyone on this machine, and nobody else gets there."""
+"""Authenticate senders by bearer token; without tokens, accept loopback clients only."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,38 +12,38 @@ SHORTEST_TOKEN = 16
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who answers for a request, and for which project; "" is not known.
+    """The owner and the project of a sender; "" where unknown.
 
-    Of a static token `acme` and `acme/web`, of a CI's token `github:ID` and `github:ID/ID`.
+    For a static token, such as `acme` and `acme/web`; for a CI's token, `github:ID` and `github:ID/ID`.
     """
 
     owner: str
     project: str = ""
 
     def pseudonym(self, claimed: str) -> str:
-        """What the store calls the project: what its identity says, else what its update claims."""
+        """Return the name of the project in the store: a hash of its identity, else the pseudonym in its update."""
         return sha256(self.project.encode()).hexdigest()[:32] if self.project else claimed
 
 
 @dataclass(frozen=True, slots=True)
 class AccessDenied:
-    """Why a request is turned away, and what would help; `known`: who it is was shown, and that is not enough."""
+    """Why a request is refused, and the remedy. `known`: the sender was authenticated and is not authorised."""
 
     reason: str
     remedy: str
     known: bool = False
 
 
-Verify = Callable[[str, str], Awaitable[Identity | AccessDenied]]  # of a token that is none of ours, and its digest
+Verify = Callable[[str, str], Awaitable[Identity | AccessDenied]]  # takes a token that is not static, and its digest
 
 OPEN = Identity("")
 
 
 class TokenAuthenticator:
-    """Knows the SHA-256 of the tokens. Open as long as there never was one.
+    """Authenticates by the SHA-256 of tokens; accepts everyone as long as there never was a token.
 
-    A plain look-up by hash: tokens have so many random bits that a fast hash cannot be searched, and the time it takes
-    depends on the hash, which nobody can steer towards a known one.
+    A fast hash is enough, because tokens are too long to be guessed. The time of the look-up depends on the hash of
+    the token only, which an attacker cannot steer towards a known one.
     """
 
     def __init__(self, fixed: Mapping[str, Identity], is_open: bool, verify: Verify | None = None) -> None:
@@ -51,12 +51,12 @@ class TokenAuthenticator:
         self.is_open = is_open
 
     def learn(self, stored: Mapping[str, Identity]) -> None:
-        """Takes these for the tokens of the store. The first one closes an open door for good."""
+        """Replace the tokens of the store. The first token ends open access for good."""
         self._known = {**stored, **self._fixed}
         self.is_open = self.is_open and not stored
 
     async def identify(self, authorization: str) -> Identity | AccessDenied:
-        """The sender behind an Authorization header ("": none came). Raises what the verifier raises."""
+        """Return the sender of an Authorization header, "" if there was none. Raise what the verifier raises."""
         if self.is_open:
             return OPEN
         scheme, _, token = authorization.partition(" ")
@@ -79,9 +79,9 @@ def doorkeeper(
     verify: Verify | None = None,
     closed: bool = False,
 ) -> TokenAuthenticator:
-    """The doorkeeper for an aggregator on `host`. UsageError when strangers could send, or guess a token.
+    """Return the authenticator for an aggregator on `host`. Raise UsageError if anyone could send, or guess a token.
 
-    `closed`: a proxy brings strangers even to a loopback address, or there once were tokens.
+    `closed`: never accept everyone, because a proxy forwards requests of others, or because there once were tokens.
     """
     short = any(len(token.strip()) < SHORTEST_TOKEN for token in tokens)
     if short:
@@ -102,7 +102,7 @@ def doorkeeper(
 
 
 def digest_of(token: str) -> str:
-    """What is kept of a token."""
+    """Return the SHA-256 of a token, which is all that is stored of it."""
     return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 

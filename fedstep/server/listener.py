@@ -1,4 +1,4 @@
-"""uvicorn with the limits that it lacks: a request's head has a size and a time."""
+"""Run uvicorn with limits on the size and the time of a request's header section, and set up the log."""
 
 import asyncio
 import gc
@@ -22,13 +22,13 @@ from fedstep.server.settings import Limits, Settings, Tls
 
 MOST_CONNECTIONS = 1000
 SECONDS_TO_FINISH = 10
-TURN = 0.0005  # seconds that a thread works on while another one waits: a tenth of Python's own
-YOUNG = 10_000  # objects made before Python looks for garbage among them
+SWITCH_SECONDS = 0.0005  # interval of thread switches, a tenth of Python's default
+GC_THRESHOLD = 10_000  # new objects before a garbage collection
 log = logging.getLogger("fedstep.server")
 
 
 def listener(host: str, port: int) -> socket.socket:
-    """A socket that connections already wait in. Raises UsageError when the address is taken or not ours."""
+    """Return a listening socket. Raise UsageError if the address is taken or not of this machine."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
@@ -40,7 +40,7 @@ def listener(host: str, port: int) -> socket.socket:
 
 
 def checked(tls: Tls) -> Tls:
-    """The same files. Raises UsageError where they are no certificate and its key."""
+    """Return the same files. Raise UsageError unless they are a certificate and its key."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, password="")
     except (OSError, ssl.SSLError) as error:
@@ -53,7 +53,7 @@ def checked(tls: Tls) -> Tls:
 
 
 def run(app: ASGIApp, door: socket.socket, settings: Settings, stopping: Callable[[], None]) -> None:
-    """Serves until SIGTERM or SIGINT, calls `stopping`, then finishes the requests under way."""
+    """Serve until SIGTERM or SIGINT; then call `stopping` and finish the running requests."""
     config = uvicorn.Config(
         app,
         http=_bounded(settings.limits),
@@ -69,8 +69,8 @@ def run(app: ASGIApp, door: socket.socket, settings: Settings, stopping: Callabl
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=SECONDS_TO_FINISH,
     )
-    _settle()
-    # uvicorn raises the signal again once it is done, for the handler that was there before: let that be silence
+    _tune_process()
+    # uvicorn raises the signal again for the earlier handler once it is done: ignore it
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         with suppress(KeyboardInterrupt):
@@ -79,16 +79,16 @@ def run(app: ASGIApp, door: socket.socket, settings: Settings, stopping: Callabl
         signal.signal(signal.SIGTERM, before)
 
 
-def _settle() -> None:
-    """The process is to answer while it folds, and what it is made of is no garbage that has to be searched."""
-    sys.setswitchinterval(TURN)
+def _tune_process() -> None:
+    """Switch threads often, to answer during aggregation, and exclude what is loaded from garbage collection."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG)
+    gc.set_threshold(GC_THRESHOLD)
 
 
 class _NotifyingServer(uvicorn.Server):
-    """uvicorn, saying that it stops before it does."""
+    """A uvicorn server that calls `stopping` before it shuts down."""
 
     def __init__(self, config: uvicorn.Config, stopping: Callable[[], None]) -> None:
         super().__init__(config)
@@ -100,7 +100,7 @@ class _NotifyingServer(uvicorn.Server):
 
 
 def _bounded(limits: Limits) -> type[HttpToolsProtocol]:
-    """The protocol that hangs up on a head that is too long or too slow."""
+    """Return uvicorn's protocol that closes connections with a header section that is too long or too slow."""
 
     class Bounded(HttpToolsProtocol):
         head_bytes = 0
@@ -141,7 +141,7 @@ def _bounded(limits: Limits) -> type[HttpToolsProtocol]:
         def _hang_up(self) -> None:
             self._head_is_whole()
             if self.transport and not self.transport.is_closing():
-                log.warning("hung up: the head of a request was too long or too slow")
+                log.warning("connection closed: the header section of a request was too long or too slow")
                 self.transport.abort()
 
     return Bounded
@@ -150,28 +150,28 @@ def _bounded(limits: Limits) -> type[HttpToolsProtocol]:
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning")
 TEXT = "%(asctime)s %(levelname)s %(message)s"
-WHO = ("owner", "project", "peer")  # what a line's message does not say of its fields
+SENDER_FIELDS = ("owner", "project", "peer")  # not part of the message
 
 
 class TextLines(logging.Formatter):
-    """One line for a person; at its end whose request it is about, as far as that is known."""
+    """Formats one line per record for people, with the sender of the request at its end."""
 
     def __init__(self) -> None:
         super().__init__(TEXT)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line without a traceback."""
+        """Format the line without a traceback."""
         fields = getattr(record, "fields", {})
-        who = " ".join(f"{name}={json.dumps(fields[name])}" for name in WHO if name in fields)
+        who = " ".join(f"{name}={json.dumps(fields[name])}" for name in SENDER_FIELDS if name in fields)
         line = super().formatMessage(record)
         return f"{line} ({who})" if who else line
 
 
 class JsonLines(logging.Formatter):
-    """time, level, logger, message; the fields that a line was given; a traceback as one string."""
+    """Formats one JSON object per record: time, level, logger, message, its fields, and a traceback as a string."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """Format one record."""
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         members = {
             "time": f"{seconds}.{int(record.msecs):03d}Z",
@@ -186,9 +186,9 @@ class JsonLines(logging.Formatter):
 
 
 def start_logging(form: str, level: str) -> None:
-    """Sends the log of this process to standard error, in one of the FORMATS, from one of the LEVELS on.
+    """Send the log to standard error, in one of the FORMATS, from one of the LEVELS on.
 
-    Only ours is debugged: the libraries' debug lines quote what was sent.
+    Level debug applies to fedstep only: the libraries' debug lines quote what was sent.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())

@@ -176,6 +176,7 @@ class TimedApp:
         self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and record its time."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""Who vouches for CI jobs: the issuers of OIDC tokens, which of their claims matter, and who of theirs may come in."""
+"""Verify OIDC tokens of CI jobs: issuers, their keys, the claims that identify a project, and which are allowed."""
 
 import asyncio
 import json
@@ -31,13 +31,13 @@ FORM = "Give github, gitlab, NAME=URL,like=gitlab or NAME=URL,project=CLAIM,owne
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Some projects of one issuer, by the segments of their path, or of OWNER-ID/PROJECT-ID."""
+    """A glob for projects of one issuer, by the segments of their path or of OWNER-ID/PROJECT-ID."""
 
     glob: str
     by_id: bool = False
 
     def matches(self, path: str) -> bool:
-        """Whether the first segments fit; letters of either case, because the services' own paths are so.
+        """Return whether the first segments match, ignoring case as the services do.
 
         >>> [Pattern(glob).matches("Acme/web") for glob in ("acme", "acme/w*", "acm", "*")]
         [True, True, False, True]
@@ -48,7 +48,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """An issuer by the name that patterns and identities have for it; the claims that say project, owner and path."""
+    """An issuer by its name in patterns and identities, and the claims that contain project, owner and path."""
 
     name: str
     url: str
@@ -58,21 +58,21 @@ class Issuer:
     allowed: tuple[Pattern, ...] = ()
 
     def sender(self, claims: Mapping[str, object]) -> Identity | AccessDenied:
-        """Project and owner of verified claims; nothing else of them is kept."""
+        """Return project and owner of verified claims; nothing else is kept."""
         project, owner, path = (_text(claims.get(name)) for name in (self.project, self.owner, self.path))
         if not project or not owner:
             missing = self.owner if project else self.project
             return AccessDenied(
                 f"the token of {self.name} has no usable claim {missing}", "Name the claims in --oidc.", True
             )
-        whose, what = _label(owner), _label(project)
-        if not any(one.matches(f"{whose}/{what}" if one.by_id else path) for one in self.allowed):
+        owner_id, project_id = _label(owner), _label(project)
+        if not any(pattern.matches(f"{owner_id}/{project_id}" if pattern.by_id else path) for pattern in self.allowed):
             return AccessDenied(
                 f"no pattern of this aggregator lets that project of {self.name} in",
                 "Whoever runs it can add one with --allow.",
                 True,
             )
-        return Identity(f"{self.name}:{whose}", f"{self.name}:{whose}/{what}")
+        return Identity(f"{self.name}:{owner_id}", f"{self.name}:{owner_id}/{project_id}")
 
 
 # The claims as docs.github.com and docs.gitlab.com describe them; ids, because names can be registered again by others.
@@ -84,7 +84,7 @@ KNOWN = {issuer.name: issuer for issuer in (GITHUB, GITLAB)}
 
 
 def issuers_of(given: Sequence[str], allow: Sequence[str]) -> tuple[Issuer, ...]:
-    """The issuers as the options name them, each with its patterns. Raises UsageError, also for one without any."""
+    """Return the issuers that the options name, with their patterns. Raise UsageError for unusable ones."""
     found = [_issuer(text) for text in given]
     names = [issuer.name for issuer in found]
     if len(set(names)) < len(names) or len({issuer.url for issuer in found}) < len(found):
@@ -103,7 +103,7 @@ def issuers_of(given: Sequence[str], allow: Sequence[str]) -> tuple[Issuer, ...]
 
 
 def fetchable(url: str) -> bool:
-    """Whether keys may come from there: HTTPS, or this very machine."""
+    """Return whether keys may be fetched from this URL: HTTPS, or loopback."""
     try:
         parts = urlsplit(url)
         port_fits = parts.port != 0
@@ -142,13 +142,13 @@ def _pattern(text: str, names: Sequence[str]) -> tuple[str, Pattern]:
 
 
 def _text(claim: object) -> str:
-    """A claim that can be an identity, else ""."""
+    """Return a claim that can be an identity, else ""."""
     text = str(claim) if isinstance(claim, str | int) and not isinstance(claim, bool) else ""
     return text if len(text) <= LONGEST_PATTERN and text.isprintable() else ""
 
 
 def _label(text: str) -> str:
-    """A short word for an id: itself where it is one; a slash would make it look like another owner's project."""
+    """Return an id as it is or hashed, so that it has no slash and cannot look like another owner's project."""
     return text if re.fullmatch(r"[\w.-]{1,40}", text, re.ASCII) else sha256(text.encode()).hexdigest()[:32]
 
 
@@ -167,7 +167,7 @@ Fetch = Callable[[str], bytes]
 
 
 class IssuerUnreachable(Exception):
-    """The keys cannot be had now, so nothing can be said about a token; worth another try after so many seconds."""
+    """The keys are unavailable, so a token cannot be verified; try again after `seconds`."""
 
     def __init__(self, issuer: str, seconds: float) -> None:
         super().__init__(issuer)
@@ -175,7 +175,10 @@ class IssuerUnreachable(Exception):
 
 
 def fetch_keys(url: str) -> bytes:
-    """The document at a URL, bounded in size and time, redirects not followed. Raises AggregatorError, WireError."""
+    """Return the document at a URL, limited in size and time; redirects are not followed.
+
+    Raise AggregatorError or WireError.
+    """
     parts = urlsplit(url)
     path = f"{parts.path}?{parts.query}" if parts.query else parts.path
     send = requests_transport(f"{parts.scheme}://{parts.netloc}")
@@ -186,7 +189,7 @@ def fetch_keys(url: str) -> bytes:
 
 
 class IssuerKeys:
-    """The keys of one issuer by their names. One look at a time, however many ask."""
+    """The keys of one issuer by `kid`, cached. There is one fetch at a time, and at most one per minute."""
 
     def __init__(
         self, name: str, url: str, fetch: Fetch = fetch_keys, clock: Callable[[], float] = time.monotonic
@@ -198,12 +201,12 @@ class IssuerKeys:
         self._background: asyncio.Task[None] | None = None
 
     async def key(self, kid: str) -> PyJWK | None:
-        """The key of this name; None where its issuer has none. Raises IssuerUnreachable while that cannot be known."""
+        """Return the key with this `kid`, None if there is none. Raise IssuerUnreachable while that is unknown."""
         if self._clock() - self._fetched > USABLE:
             self._keys = {}
         if kid in self._keys:
             if self._clock() - self._fetched > FRESH and self._clock() >= self._next and not self._looking.locked():
-                self._background = asyncio.create_task(self._look())  # nobody waits for what is still good
+                self._background = asyncio.create_task(self._look())  # requests do not wait: the cached key is valid
             return self._keys[kid]
         await self._look()
         if kid not in self._keys and self._failed:
@@ -219,11 +222,11 @@ class IssuerKeys:
                 self._fetched, self._failed = self._clock(), False
             except (AggregatorError, WireError) as error:
                 self._failed = True
-                log.warning("the keys of %s cannot be had: %s", self._name, error.args[0])
+                log.warning("the keys of %s are unavailable: %s", self._name, error.args[0])
             self._next = self._clock() + (AFTER_FAILURE if self._failed else BETWEEN)
 
     def _read(self) -> Mapping[str, PyJWK]:
-        """Both documents, one after the other (OpenID Connect Discovery 1.0, section 4)."""
+        """Fetch the discovery document, then the keys (OpenID Connect Discovery 1.0, section 4)."""
         about = _object(self._fetch(f"{self._url.rstrip('/')}/.well-known/openid-configuration"))
         place = about.get("jwks_uri")
         if about.get("issuer") != self._url:
@@ -234,7 +237,7 @@ class IssuerKeys:
 
 
 def read_keys(document: bytes) -> Mapping[str, PyJWK]:
-    """The keys of a JWK set (RFC 7517) that can verify the two kinds of signature. Raises WireError for no set."""
+    """Return the keys of a JWK set (RFC 7517) for RS256 and ES256. Raise WireError if it is not a JWK set."""
     given = _object(document).get("keys")
     if not isinstance(given, list) or len(given) > MOST_KEYS:
         raise WireError("its keys are no JWK set, or too many")
@@ -267,8 +270,8 @@ def _object(document: bytes) -> dict[str, Any]:
 
 LEEWAY = 30  # seconds that clocks may differ
 LONGEST = 1 << 14  # characters of a token; GitHub's and GitLab's have about 2,000
-MOST_REMEMBERED = 10_000  # verified tokens, by digest
-LONGEST_REMEMBERED = 3600.0  # seconds: then its key has to be there still
+MOST_REMEMBERED = 10_000  # verified tokens in the cache, by digest
+LONGEST_REMEMBERED = 3600.0  # seconds: then the issuer must still have its key
 ASK_AGAIN = "Ask the CI for a new one just before it is sent."
 MALFORMED = AccessDenied("the token is malformed", "Send it as the CI gave it.")
 REASONS: tuple[tuple[type[Exception], str, str], ...] = (
@@ -285,7 +288,7 @@ REASONS: tuple[tuple[type[Exception], str, str], ...] = (
 
 
 class Verifier:
-    """Verifies the tokens of some issuers, for one audience. Whom it knew it knows again until the token expires."""
+    """Verifies tokens of some issuers for one audience, and remembers valid ones until they expire."""
 
     def __init__(
         self,
@@ -299,7 +302,7 @@ class Verifier:
         self._known: OrderedDict[str, tuple[float, Identity]] = OrderedDict()
 
     async def __call__(self, token: str, digest: str) -> Identity | AccessDenied:
-        """Whose token it is. Raises IssuerUnreachable while that cannot be known."""
+        """Return the sender of a token. Raise IssuerUnreachable while that is unknown."""
         expires, sender = self._known.get(digest, (0.0, None))
         if sender and self._clock() < expires:
             return sender
@@ -311,10 +314,9 @@ class Verifier:
     async def _verified(self, token: str, digest: str) -> Identity | AccessDenied:
         if len(token) > LONGEST:
             return AccessDenied(f"the token has more than {LONGEST} characters", "Send it as the CI gave it.")
-        # Read before they are verified for one thing alone: which key of which issuer verifies them. Not by PyJWT,
-        # which needs 0.1 ms each time it takes a token apart.
-        header, told = (_unverified(part) for part in token.split(".")[:2])
-        kid, algorithm, claimed = header.get("kid"), header.get("alg"), told.get("iss")
+        # Unverified, and used only to choose the issuer and the key. Not parsed by PyJWT, which takes 0.1 ms.
+        header, payload = (_unverified(part) for part in token.split(".")[:2])
+        kid, algorithm, claimed = header.get("kid"), header.get("alg"), payload.get("iss")
         if algorithm not in ALGORITHMS.values() or not isinstance(kid, str):
             return AccessDenied(
                 "the token is not signed with RS256 or ES256 by a named key", "Use a token that the CI issued."
@@ -348,7 +350,7 @@ class Verifier:
         return sender
 
     def _why_not(self, error: Exception) -> AccessDenied:
-        """In words of our own: those of the libraries may quote the token."""
+        """Return a reason in our own words: those of the libraries may quote the token."""
         for kind, reason, remedy in REASONS:
             if isinstance(error, kind):
                 return AccessDenied(reason, remedy.format(self._audience))
@@ -356,7 +358,7 @@ class Verifier:
 
 
 def _unverified(part: str) -> dict[str, Any]:
-    """The JSON object in the first or second part of a JWT. Raises ValueError."""
+    """Return the JSON object in the first or second part of a JWT. Raise ValueError."""
     found = json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     if not isinstance(found, dict):
         raise ValueError("no object")

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the routes, as a value: https://spec.openapis.org/oas/v3.1.1.html"""
+"""Describe the routes as an OpenAPI document (https://spec.openapis.org/oas/v3.1.1.html)."""
 
 import json
 from collections.abc import Mapping
@@ -19,27 +19,27 @@ COUNT: Json = {"type": "integer", "minimum": 0}
 DIGEST: Json = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
 ID: Json = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 WORD: Json = {"type": "string"}
-BY_HEAD: Json = {"type": "object", "additionalProperties": COUNT}
+BY_TASK: Json = {"type": "object", "additionalProperties": COUNT}
 HOUR: Json = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00Z$"}
-WHO = (401, 403, 503)  # of every route that may want a token
+AUTH_STATUSES = (401, 403, 503)  # of every route that can require a token
 PURPOSE = {
-    304: "What the reader has is the newest.",
+    304: "The reader has the newest model.",
     400: "The body is no update, its key is not the update's id, no project is named, or the connection broke.",
-    401: "No sender that is known here.",
-    403: "The sender is known, and not let in.",
-    408: "The body came too slowly.",
-    409: "Another feature schema; both digests are told.",
+    401: "No token, or an unknown one.",
+    403: "The sender is known and not allowed.",
+    408: "The body took too long.",
+    409: "Another feature schema; the answer has both digests.",
     413: "More than the limit, before or after decompression.",
-    415: "An encoding that is not known here.",
-    422: "The update does not fit, is longer than its bound, or was learned from a head that is too old or not known.",
-    429: "More than this project or owner may send for now.",
-    500: "A fault of the aggregator; its log has the trace.",
-    503: "Not now: the store, the writer, the issuer of the token, or too much at once.",
+    415: "An unknown content encoding.",
+    422: "The update does not fit, is longer than its bound, or its base version is too old or unknown.",
+    429: "The project or the owner exceeds a rate or a quota.",
+    500: "An internal error; the log has the traceback.",
+    503: "Unavailable: the store, the writer, the issuer of the token, or too many updates at once.",
 }
 
 
 def document(shape: SchemaShape) -> Json:
-    """The whole of it, for an aggregator of this shape."""
+    """Return the OpenAPI document of an aggregator with this schema."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -53,14 +53,18 @@ def document(shape: SchemaShape) -> Json:
             "/v1/forget": {"post": _forget()},
             "/v1/model": {"get": _model(shape)},
             "/v1/versions": {
-                "get": _get("The newest versions, open trials and verdicts.", _json("Versions"), WHO, True)
+                "get": _get("The newest versions, open trials and verdicts.", _json("Versions"), AUTH_STATUSES, True)
             },
-            "/v1/status": {"get": _get("What is served, on trial and waiting.", _json("Status"), WHO, True)},
-            "/": {"get": _get("The page for people.", {"text/html": {"schema": WORD}}, WHO, True)},
+            "/v1/status": {
+                "get": _get("What is served, on trial and in the buffer.", _json("Status"), AUTH_STATUSES, True)
+            },
+            "/": {"get": _get("The dashboard.", {"text/html": {"schema": WORD}}, AUTH_STATUSES, True)},
             "/openapi.json": {"get": _get("This document.", {"application/json": {"schema": {"type": "object"}}}, ())},
-            "/healthz": {"get": _get("Whether the process lives.", _json("Alive"), (503,))},
-            "/readyz": {"get": _get("Whether updates can be taken now.", _json("Alive"), (503,))},
-            "/metrics": {"get": _get("Prometheus' text format.", {"text/plain": {"schema": WORD}}, WHO, True)},
+            "/healthz": {"get": _get("Whether the process is alive.", _json("Health"), (503,))},
+            "/readyz": {"get": _get("Whether updates can be accepted now.", _json("Health"), (503,))},
+            "/metrics": {
+                "get": _get("Prometheus' text format.", {"text/plain": {"schema": WORD}}, AUTH_STATUSES, True)
+            },
         },
         "components": {
             "schemas": _schemas(),
@@ -80,7 +84,7 @@ def _updates() -> Json:
         "security": [{}, {"token": []}],
         "parameters": [
             key,
-            _parameter("Content-Encoding", "header", encoding, "Of the body; plain where it is absent."),
+            _parameter("Content-Encoding", "header", encoding, "Encoding of the body; uncompressed if absent."),
         ],
         "requestBody": {
             "required": True,
@@ -98,23 +102,23 @@ def _updates() -> Json:
 def _forget() -> Json:
     whose = "The pseudonym in the project's updates; where the token names a project, that one is meant."
     return {
-        "summary": "Delete what is held of the sender's project. The same answer whether it is known or not.",
+        "summary": "Delete what is stored about the sender's project. The answer does not reveal whether it was known.",
         "operationId": "forget",
         "security": [{}, {"token": []}],
         "parameters": [_parameter(PROJECT_HEADER, "header", ID, whose, True)],
         "responses": {
-            "200": {"description": "How many updates and votes were deleted.", "content": _json("Forgotten")},
+            "200": {"description": "How many updates and evaluations were deleted.", "content": _json("Erasure")},
             **_refusals(400, 401, 403, 429, 500, 503),
         },
     }
 
 
 def _model(shape: SchemaShape) -> Json:
-    asked = _parameter("schema", "query", {**DIGEST, "examples": [shape.digest]}, "The digest of the reader's schema.")
-    have = _parameter("If-None-Match", "header", WORD, "ETags that the reader has.")
+    asked = _parameter("schema", "query", {**DIGEST, "examples": [shape.digest]}, "The digest of the client's schema.")
+    have = _parameter("If-None-Match", "header", WORD, "ETags of the model that the client has.")
     headers = {"ETag": {"description": "Weak for the gzipped form.", "required": True, "schema": WORD}}
     return {
-        "summary": "The model: production, head, and what is on trial.",
+        "summary": "The model: production, candidate, and the versions on trial.",
         "operationId": "model",
         "security": [{}, {"token": []}],
         "parameters": [asked, have],
@@ -125,7 +129,7 @@ def _model(shape: SchemaShape) -> Json:
                 "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}},
             },
             "304": {"description": PURPOSE[304], "headers": headers},
-            **_refusals(*WHO, 500),
+            **_refusals(*AUTH_STATUSES, 500),
             "409": _mismatch(),
         },
     }
@@ -193,8 +197,8 @@ def _schemas() -> Json:
         "Problem": _object(members, closed=False),
         "SchemaMismatch": _object({**members, "expected": DIGEST, "got": {"type": "string", "maxLength": 64}}),
         "Receipt": _object({"receipt": WORD, "version": COUNT}),
-        "Forgotten": _object({"updates": COUNT, "evaluations": COUNT}),
-        "Alive": _object({"status": {"type": "string", "enum": ["ok", "ready"]}, "version": COUNT}),
+        "Erasure": _object({"updates": COUNT, "evaluations": COUNT}),
+        "Health": _object({"status": {"type": "string", "enum": ["ok", "ready"]}, "version": COUNT}),
         "Status": _status(),
         "Versions": _versions(),
     }
@@ -206,8 +210,8 @@ def _status() -> Json:
             "schema": DIGEST,
             "candidate": COUNT,
             "production": COUNT,
-            "sources": BY_HEAD,
-            "trials": BY_HEAD,
+            "sources": BY_TASK,
+            "trials": BY_TASK,
         },
         {
             "buffer": _object({"updates": COUNT, "projects": COUNT}),
@@ -224,7 +228,7 @@ def _versions() -> Json:
         "created": HOUR,
         "updates": COUNT,
         "production": COUNT,
-        "sources": BY_HEAD,
+        "sources": BY_TASK,
     }
     open_trial = {"task": WORD, "version": COUNT, "against": COUNT, "began": HOUR, "evaluations": COUNT}
     ended = {
@@ -244,25 +248,25 @@ def _versions() -> Json:
     return _object({"schema": DIGEST, **arrays})
 
 
-KEPT_BY_THE_HELPER = ("/v1/forget", "/openapi.json", "/healthz", "/readyz", "/metrics")
-OF_A_MODEL = ("Status", "Versions")
+HELPER_ROUTES = ("/v1/forget", "/openapi.json", "/healthz", "/readyz", "/metrics")
+MODEL_SCHEMAS = ("Status", "Versions")
 ROUND_REFUSALS = ("400", "401", "408", "409", "413", "415", "422", "500", "503")
 
 
 def leader_document(shape: SchemaShape) -> Mapping[str, object]:
-    """The document of an aggregator that takes masked updates instead of whole ones."""
+    """Return the document of a leader, which accepts masked shares instead of updates."""
     whole = _copied(shape)
     sending = whole["paths"].pop("/v1/updates")["post"]
-    return whole | {"paths": {"/v1/shares": {"post": _half(sending, "masked")}, **whole["paths"]}}
+    return whole | {"paths": {"/v1/shares": {"post": _share_route(sending, "masked")}, **whole["paths"]}}
 
 
 def helper_document(shape: SchemaShape) -> Mapping[str, object]:
-    """The document of a helper: it takes seeds, and answers the leader alone."""
+    """Return the document of a helper, which accepts seeds, and rounds from the leader."""
     whole = _copied(shape)
     sending = whole["paths"]["/v1/updates"]["post"]
-    halves = {"/v1/shares": {"post": _half(sending, "seed")}, "/v1/rounds": {"post": _round(sending)}}
-    paths = halves | {name: whole["paths"][name] for name in KEPT_BY_THE_HELPER}
-    schemas = {name: found for name, found in whole["components"]["schemas"].items() if name not in OF_A_MODEL}
+    share_routes = {"/v1/shares": {"post": _share_route(sending, "seed")}, "/v1/rounds": {"post": _round(sending)}}
+    paths = share_routes | {name: whole["paths"][name] for name in HELPER_ROUTES}
+    schemas = {name: found for name, found in whole["components"]["schemas"].items() if name not in MODEL_SCHEMAS}
     return whole | {"paths": paths, "components": whole["components"] | {"schemas": schemas}}
 
 
@@ -271,15 +275,15 @@ def _copied(shape: SchemaShape) -> dict[str, Any]:  # Any: JSON of any depth
     return found
 
 
-def _half(sending: Mapping[str, Any], kind: str) -> Mapping[str, object]:
-    return {**sending, "summary": f"Send one half of an update: the {kind}.", "operationId": "sendHalf"}
+def _share_route(sending: Mapping[str, Any], kind: str) -> Mapping[str, object]:
+    return {**sending, "summary": f"Send one share of an update: the {kind}.", "operationId": "sendShare"}
 
 
 def _round(sending: Mapping[str, Any]) -> Mapping[str, object]:
     refusals = {status: sending["responses"][status] for status in ROUND_REFUSALS}
     anything = {"application/json": {"schema": {"type": "object"}}}
     return {
-        "summary": "Ask for the sums of the pads of a set of updates; for the leader alone.",
+        "summary": "Request the sums of the masks of a set of updates; for the leader only.",
         "operationId": "round",
         "security": [{"token": []}],
         "parameters": [

@@ -1,4 +1,4 @@
-"""Static tokens in the store of the aggregator: made once, shown once, kept as hashes."""
+"""Static tokens in the store of the aggregator: shown once when they are created, stored as hashes."""
 
 import re
 import secrets
@@ -14,13 +14,13 @@ from fedstep.server.identity import Identity, digest_of
 from fedstep.server.storage.engine import open_engine, read_only
 from fedstep.server.storage.tables import heartbeats, tokens
 
-PREFIX = "fedstep_"  # so that those who scan for leaked secrets find it
+PREFIX = "fedstep_"  # secret scanners recognise it
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,39}(/[A-Za-z0-9][\w.-]{0,39})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredToken:
-    """A token as far as it is kept: the first digits of its hash, its name, since when, and until when it counted."""
+    """What is stored of a token: the first digits of its hash, its name, and when it was created and revoked."""
 
     id: str
     name: str
@@ -29,21 +29,21 @@ class StoredToken:
 
 
 class TokenBook:
-    """The tokens of one store. Every call is a transaction of its own, in whatever thread."""
+    """The tokens of one store. Each call is one transaction; calls from several threads are safe."""
 
     def __init__(self, url: str) -> None:
-        """Raises UsageError when the database cannot be opened."""
+        """Raise UsageError if the database cannot be opened."""
         self._engine: Engine = open_engine(url)
         self._reader = read_only(self._engine)
 
     def close(self) -> None:
-        """Ends the connections."""
+        """Close the connections."""
         self._engine.dispose()
 
     def create(self, name: str, now: float) -> str:
-        """A new token for OWNER or OWNER/PROJECT; nobody can show it again. Raises UsageError for another name.
+        """Create a token for OWNER or OWNER/PROJECT; it cannot be shown again. Raise UsageError for another name.
 
-        A name may have several: the new one is handed out before the old one is revoked.
+        A name can have several tokens, so that a new one is in use before the old one is revoked.
         """
         if not NAME.fullmatch(name):
             raise UsageError(f"{name[:80]!r} is no name for a token", "Give OWNER or OWNER/PROJECT: acme or acme/web.")
@@ -53,7 +53,7 @@ class TokenBook:
         return token
 
     def revoke(self, named: str, now: float) -> int:
-        """How many tokens are no longer accepted: those of this name, or the one with this id. UsageError for none."""
+        """Revoke all tokens of a name, or the one with this id; return how many. Raise UsageError if there is none."""
         alive = tokens.c.revoked.is_(None)
         with self._engine.begin() as connection:
             count = connection.execute(update(tokens).where(alive, tokens.c.name == named).values(revoked=now)).rowcount
@@ -66,19 +66,19 @@ class TokenBook:
         return count
 
     def listed(self) -> tuple[StoredToken, ...]:
-        """All tokens there ever were, by name."""
+        """Return all tokens, revoked ones too, ordered by name."""
         with self._reader.begin() as connection:
             rows = connection.execute(select(tokens).order_by(tokens.c.name, tokens.c.created)).all()
         return tuple(StoredToken(row.hash[:8], row.name, row.created, row.revoked) for row in rows)
 
     def senders(self) -> Mapping[str, Identity]:
-        """Whose the accepted tokens are, by hash."""
+        """Return the identity of each accepted token by its hash."""
         with self._reader.begin() as connection:
             rows = connection.execute(select(tokens.c.hash, tokens.c.name).where(tokens.c.revoked.is_(None))).all()
         return {row.hash: _sender(row.name) for row in rows}
 
     def beat(self, now: float) -> None:
-        """Writes something, so that who asks knows that the store can be written. Raises what the database raises."""
+        """Write a timestamp, to check that the store can be written. Raise what the database raises."""
         with suppress(IntegrityError), self._engine.begin() as connection:  # another replica wrote the first one
             if not connection.execute(update(heartbeats).values(at=now)).rowcount:
                 connection.execute(insert(heartbeats).values(name="pulse", at=now))

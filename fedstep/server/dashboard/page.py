@@ -1,4 +1,4 @@
-"""The page at `/`: what the aggregator serves, tries and was sent. Rendered here, without scripts, nothing fetched."""
+"""Render the dashboard at `/`: what the aggregator serves, tests and received. It has no scripts and loads nothing."""
 
 import asyncio
 import time
@@ -52,7 +52,7 @@ class TrialPoint:
 
 
 def trials_chart(label: str, points: Sequence[TrialPoint], margin: float, top: float) -> Markup:
-    """The trials of one task over versions, and the margin spent below; `top` is the end of the axis either way."""
+    """Draw the trials of one task over versions, and below the margin spent; the axis is from -`top` to `top`."""
     first, last = min(point.version for point in points), max(point.version for point in points)
     places = [_place(point.version, first, last) for point in points]
     marks = Markup("").join(_mark(point, place, top) for point, place in zip(points, places, strict=True))
@@ -62,7 +62,7 @@ def trials_chart(label: str, points: Sequence[TrialPoint], margin: float, top: f
 
 
 def bar(share: float, kind: str = "") -> Markup:
-    """A horizontal bar of this share of its width."""
+    """Draw a horizontal bar that fills this share of its width."""
     return Markup(
         '<svg class="bar {}" height="8" aria-hidden="true"><rect class="all" width="100%" height="8" rx="3"/>'
         '<rect class="part" width="{}%" height="8" rx="3"/></svg>'
@@ -98,7 +98,7 @@ def _mark(point: TrialPoint, place: float, top: float) -> Markup:
 
 
 def _spent(points: Sequence[TrialPoint], places: Sequence[float], margin: float) -> Markup:
-    """A step for each trial, from it to the next."""
+    """Draw a step for each trial, from it to the next."""
     ends = (*places[1:], 100.0)
     steps = Markup("").join(
         Markup('<rect class="spent" x="{}%" y="{}" width="{}%" height="{}"/>').format(
@@ -151,7 +151,7 @@ class ProcessCounters:
 
 
 def figures(exposition: bytes) -> ProcessCounters:
-    """What the text format says of them; nothing is zero where it says nothing."""
+    """Read the counters from Prometheus' text format."""
     samples: dict[str, list[tuple[Mapping[str, str], float]]] = {}
     for family in text_string_to_metric_families(exposition.decode()):
         for sample in family.samples:
@@ -178,22 +178,25 @@ def _staleness(samples: Mapping[str, Samples]) -> Sequence[tuple[str, float]]:
         return ()
     steps = pairwise([("-1", 0.0), *found])
     return [
-        (_folds(above, upto), (value - before) / total) for (above, before), (upto, value) in steps if value > before
+        (_format_staleness(above, upto), (value - before) / total)
+        for (above, before), (upto, value) in steps
+        if value > before
     ]
 
 
-def _folds(above: str, upto: str) -> str:
-    """
-    >>> _folds("2.0", "4.0"), _folds("0.0", "1.0"), _folds("128.0", "+Inf")
-    ('3 to 4 folds', '1 fold', '129 folds or more')
+def _format_staleness(above: str, upto: str) -> str:
+    """Describe a bucket of the histogram.
+
+    >>> _format_staleness("2.0", "4.0"), _format_staleness("0.0", "1.0"), _format_staleness("128.0", "+Inf")
+    ('3 to 4 versions', '1 version', '129 versions or more')
     """
     least = int(float(above)) + 1
     if upto == "+Inf":
-        return f"{least} folds or more"
+        return f"{least} versions or more"
     most = int(float(upto))
     if least == most:
-        return "1 fold" if most == 1 else f"{most} folds"
-    return f"{least} to {most} folds"
+        return "1 version" if most == 1 else f"{most} versions"
+    return f"{least} to {most} versions"
 
 
 KEPT_SECONDS = 5.0  # one look serves everyone for so long, however many ask
@@ -204,7 +207,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 class DashboardPage:
-    """The page and the status, from one look into the store that everyone shares."""
+    """The page and the status, made from one snapshot of the store for all readers."""
 
     def __init__(
         self,
@@ -220,23 +223,23 @@ class DashboardPage:
         self._again = 0.0  # when to look again, on the monotonic clock
 
     async def html(self) -> Response:
-        """The page. Raises Problem: 503, the store cannot be read."""
+        """Return the page. Raise HttpProblem 503 if the store cannot be read."""
         _, text = await self._newest()
         return Response(text, 200, {"Content-Security-Policy": policy(), **_HEADERS}, "text/html")
 
     async def status(self) -> Mapping[str, object]:
-        """What is served, on trial and waiting. Raises Problem: 503, the store cannot be read."""
+        """Return what is served, on trial and in the buffer. Raise HttpProblem 503 if the store cannot be read."""
         look, _ = await self._newest()
         return look.status()
 
     def close(self) -> None:
-        """Ends the connections."""
+        """Close the connections."""
         self._overview.close()
 
     async def _newest(self) -> tuple[DashboardSnapshot, str]:
-        """The look and its page, made in a thread: to look takes 35 ms and to draw 65, in which nobody else is kept.
+        """Return a snapshot and its page, made in a thread (35 ms for the snapshot, 65 for the page).
 
-        To look reads every update of a week. Where that takes long it is done as rarely.
+        A snapshot reads all updates of a week. It is reused for `RARELY` times as long as it took.
         """
         async with self._one:
             began = time.monotonic()
@@ -271,7 +274,7 @@ class TaskRow:
 
 
 def page_html(look: DashboardSnapshot, shown: ProcessCounters, ours: Schema, gate: Gate | None) -> str:
-    """The whole document. Pure."""
+    """Return the HTML document."""
     tasks = [_head_row(name, look, gate or Gate()) for name in ours.tasks]
     busiest = max((day.updates for day in look.days), default=0) or 1
     largest = max(look.volumes, default=0) or 1
@@ -292,7 +295,7 @@ def page_html(look: DashboardSnapshot, shown: ProcessCounters, ours: Schema, gat
         volumes=volumes,
         figures=shown,
         clipped=[(name, share, bar(share)) for name, share in shown.clipped.items()],
-        staleness=[(folds, share, bar(share)) for folds, share in shown.staleness],
+        staleness=[(age, share, bar(share)) for age, share in shown.staleness],
         up=up,
         down=down,
         empty=not look.sent(),
@@ -301,7 +304,7 @@ def page_html(look: DashboardSnapshot, shown: ProcessCounters, ours: Schema, gat
 
 @cache
 def policy() -> str:
-    """The content security policy: nothing but this one style sheet, by its hash."""
+    """Return the content security policy: this one style sheet by its hash, and nothing else."""
     digest = b64encode(sha256(_style().encode()).digest()).decode()
     return (
         f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -336,7 +339,8 @@ def _point(ended: TrialSummary) -> TrialPoint:
 
 
 def _volume_words(least: int, most: int) -> str:
-    """
+    """Describe how many updates a project sent.
+
     >>> _volume_words(2, 5), _volume_words(101, 0)
     ('2 to 5 updates', '101 updates or more')
     """
@@ -348,7 +352,7 @@ def _volume_words(least: int, most: int) -> str:
 def _words(
     look: DashboardSnapshot, ours: Schema
 ) -> tuple[Sequence[tuple[str, float, str]], Sequence[tuple[str, float, str]]]:
-    """The words that raise the chance of a flake most in production, and those that lower it, each with a bar."""
+    """Return the words that raise the chance of a flake most in production, and those that lower it, with bars."""
     task = ours.tasks.get("flaky")
     if task is None:
         return (), ()

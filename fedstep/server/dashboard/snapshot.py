@@ -54,7 +54,7 @@ class DashboardSnapshot:
         return bool(self.pending.updates) or folded
 
     def status(self) -> dict[str, object]:
-        """What is served, on trial and waiting, as JSON has it."""
+        """Return what is served, on trial and in the buffer, for JSON."""
         return {
             "schema": self.lineage.schema,
             "candidate": self.current.candidate.version,
@@ -109,7 +109,7 @@ def decide_all(
 
 
 def days(connection: Connection, sent: FromClause, schema: str, now: float) -> tuple[Day, ...]:
-    """The last days, the newest last; today is not over. `sent` has a row for each update."""
+    """Count the updates of the last days, oldest first, today included. `sent` has a row for each update."""
     today = now // DAY * DAY
     query = select(func.count(sent.c.id), func.count(func.distinct(sent.c.project))).where(sent.c.schema == schema)
     found = []

@@ -94,7 +94,7 @@ class TestTokens:
             assert away.status == 503
             assert int(away.headers["retry-after"]) > 0
             assert post(house, update(1), "no-jwt-but-a-guess").status == 401
-        assert "the keys of ci cannot be had" in caplog.text
+        assert "the keys of ci are unavailable" in caplog.text
 
     def test_project_of_the_token_counts_and_not_the_claimed_one(self, open_aggregator, settings, issuer, update):
         """The project of an identity counts, and not the one that an update claims."""

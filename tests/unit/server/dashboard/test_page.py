@@ -101,7 +101,7 @@ class TestPage:
             answer = house.send("GET", "/", {}, b"", 5)
         text = words(answer.body.decode())
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
-        assert "Nothing was sent yet" in text
+        assert "No update was received yet" in text
         assert "fedstep train" in text
 
     def test_policy_allows_the_style_sheet_of_the_page_alone(self, open_aggregator, settings):
@@ -199,12 +199,12 @@ class TestFigures:
             metrics.count_update(name)
         found = figures(metrics.text())
         assert found == ProcessCounters(
-            10, 1, {"stale": 2, "too-long": 1}, {"flaky": 0.4}, [("0 folds", 0.1), ("3 to 4 folds", 0.9)]
+            10, 1, {"stale": 2, "too-long": 1}, {"flaky": 0.4}, [("0 versions", 0.1), ("3 to 4 versions", 0.9)]
         )
         text = words(page_html(look, found, schema(), Gate()))
         assert "refused: stale 2 refused: too-long 1" in text
         assert "flaky 40 %" in text
-        assert "3 to 4 folds old 90 %" in text
+        assert "3 to 4 versions old 90 %" in text
         assert figures(Metrics().text()) == QUIET
 
     def test_what_is_put_into_the_page_is_text(self, look):

@@ -120,5 +120,5 @@ class TestCounts:
         assert "fedstep_pending_shares 2.0" in leads
         assert 'fedstep_shares_total{outcome="repeat"} 1.0' in helps
         assert "fedstep_pending_share_projects 3.0" in helps
-        assert "Not counted: updates come in halves" in page
+        assert "Not counted: updates arrive as shares" in page
         assert "<dd>2 updates</dd>" in page

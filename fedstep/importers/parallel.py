@@ -26,7 +26,7 @@ class WorkerPool(NamedTuple):
 
 
 class _PackedBuild(NamedTuple):
-    """A build as it is sent between processes, its tests in columns: to pickle a test costs more than to parse it."""
+    """A build as it is sent between processes, its tests in columns: objects take longer to send than to parse."""
 
     finished: FinishedBuild
     tests: list[str]

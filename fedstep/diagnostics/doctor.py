@@ -21,9 +21,8 @@ from fedstep.federation.transport import redact_url
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import LoadedSummary, Summary, load_summary
 from fedstep.ingest.ci_vendors import FEDSTEP_VARIABLES
-from fedstep.ingest.git import read_change, read_outgoing
+from fedstep.ingest.git import compile_globs, read_change, read_outgoing
 from fedstep.ingest.git_process import GitResult, Run, is_shallow, repository_root, run_git
-from fedstep.ingest.globs import compile_globs
 from fedstep.ingest.junit import expand, read_reports
 from fedstep.pipeline.context import RunContext, in_ci
 from fedstep.report.ci_outputs import KEYS

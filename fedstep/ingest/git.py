@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeAlias
 
 from fedstep.ingest.git_process import (
@@ -339,3 +340,41 @@ def _line_count(path: str) -> int:
 
 def _batch(names: Iterable[str]) -> bytes:
     return "".join(f"{name}\n" for name in names).encode("utf-8", "replace")
+
+
+def compile_globs(globs: Iterable[str], here: str, root: str) -> Callable[[str], bool]:
+    """Return a function that tells whether a path relative to `root` matches a glob relative to the folder `here`.
+
+    Globs mean what they mean to `junit.expand`: `**` is any folders, and a leading dot has to be written.
+
+    >>> compile_globs(("build/**/TEST-*.xml",), "/shop/api", "/shop")("api/build/unit/TEST-cart.xml")
+    True
+    """
+    wanted = [_split_glob(os.path.join(here, pattern), root) for pattern in globs]
+    return lambda path: any(
+        _may_match_glob(pattern, path) and _matches_glob(pattern, path.split("/")) for pattern in wanted
+    )
+
+
+def _split_glob(pattern: str, root: str) -> Sequence[str]:
+    try:
+        return os.path.relpath(pattern, root).split(os.sep)
+    except ValueError:  # on another drive of Windows, where no file of the root is
+        return ()
+
+
+def _may_match_glob(pattern: Sequence[str], path: str) -> bool:
+    """Tell whether the last part matches, which is quick to check and rarely true."""
+    return bool(pattern) and (pattern[-1] == "**" or fnmatchcase(path.rpartition("/")[2], pattern[-1]))
+
+
+def _matches_glob(pattern: Sequence[str], path: Sequence[str]) -> bool:
+    if not pattern or not path:
+        return not pattern and not path
+    first, *rest = pattern
+    dot_allowed = first.startswith(".") or not path[0].startswith(".")
+    if first == "**":
+        return _matches_glob(rest, path) or (
+            dot_allowed and (_matches_glob(pattern, path[1:]) or (not rest and len(path) == 1))
+        )
+    return dot_allowed and fnmatchcase(path[0], first) and _matches_glob(rest, path[1:])

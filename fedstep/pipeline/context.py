@@ -9,9 +9,8 @@ from typing import NamedTuple
 from fedstep.errors import HistoryError, InputError, UsageError
 from fedstep.history.project_store import ProjectStore
 from fedstep.ingest.ci import read_ci
-from fedstep.ingest.git import start_change, start_outgoing
+from fedstep.ingest.git import compile_globs, start_change, start_outgoing
 from fedstep.ingest.git_process import common_folder, repository_root
-from fedstep.ingest.globs import compile_globs
 from fedstep.results import Problems
 from fedstep.types import BuildContext, Change, CiRun, Reports, TestRun, Unavailable
 

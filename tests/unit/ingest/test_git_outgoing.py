@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.ingest.git import FILE_LIMIT, read_change, read_outgoing
-from fedstep.ingest.globs import compile_globs
+from fedstep.ingest.git import FILE_LIMIT, compile_globs, read_change, read_outgoing
 from fedstep.types import FileChange, Unavailable
 from tests.helpers.git import LOCAL, changed, commit, git, write
 

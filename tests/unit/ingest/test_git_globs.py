@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.ingest.globs import compile_globs
+from fedstep.ingest.git import compile_globs
 from fedstep.ingest.junit import expand
 from fedstep.types import Dropped
 

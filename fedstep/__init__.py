@@ -23,7 +23,8 @@ if TYPE_CHECKING:
         UsageError,
         WireError,
     )
-    from fedstep.project import Aggregator, Project, read_junit
+    from fedstep.pipeline.connection import Aggregator
+    from fedstep.project import Project, read_junit
     from fedstep.report.explanation import TestExplanation
     from fedstep.results import (
         ExampleCounts,
@@ -89,7 +90,8 @@ _NAMES_BY_MODULE = {
         "AggregatorError AggregatorUnreachable ContributionNotDue FedstepError HistoryError InputError "
         "MissingExtra PrivacyBudgetExhausted SchemaMismatch UpdateRefused UsageError WireError"
     ),
-    "fedstep.project": "Aggregator Project read_junit",
+    "fedstep.pipeline.connection": "Aggregator",
+    "fedstep.project": "Project read_junit",
     "fedstep.report.explanation": "TestExplanation",
     "fedstep.results": (
         "ExampleCounts Exchange FailureVerdict FeatureContribution Interval ModelUsed MutedFailure Prediction "

@@ -6,10 +6,9 @@ Import these names from `fedstep`. Nothing here prints or ends the process: what
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from fedstep.errors import InputError, UsageError
+from fedstep.errors import InputError
 from fedstep.federation.model_cache import load_model
 from fedstep.ingest.git_process import repository_root
 from fedstep.pipeline.context import (
@@ -20,12 +19,11 @@ from fedstep.pipeline.context import (
     mark_start,
     marked_start,
     missing_run_warning,
+    normalize_part,
+    read_matching_reports,
     start_build_context,
     with_readable_store,
     words_of_tests,
-)
-from fedstep.pipeline.context import (
-    read_junit as read_reports_of,
 )
 from fedstep.pipeline.predict import predict
 from fedstep.pipeline.shared_history import fetch_history, publish_history
@@ -34,34 +32,12 @@ from fedstep.types import BuildContext, BuildOutcome, FinishedBuild, TestRun, Un
 
 if TYPE_CHECKING:
     from fedstep.federation.sync import AggregatorLink
-    from fedstep.federation.transport import Endpoint, Transport
+    from fedstep.pipeline.connection import Aggregator, TransportFactory
     from fedstep.report.explanation import TestExplanation
-
-    Connect = Callable[[str, str], Transport]
 
 PULL_REQUEST = "a pull request's rows stay with it"
 
 Report = TypeVar("Report", Prediction, TriageReport, TrainReport)
-
-
-@dataclass(frozen=True, slots=True)
-class Aggregator:
-    """An aggregator to exchange coefficients with.
-
-    Attributes:
-        url: Its address, such as `https://fedstep.example.org`.
-        token: The bearer token that it accepts. Without one, a job of GitHub Actions asks GitHub for its own token.
-        timeout: Seconds for one exchange, with its retries.
-        helper: The address of its helper: with one, each of the two receives a share of an update, and neither the
-            update itself.
-        helper_token: The bearer token that the helper accepts.
-    """
-
-    url: str
-    token: str = field(default="", repr=False)
-    timeout: float = 10.0
-    helper: str = ""
-    helper_token: str = field(default="", repr=False)
 
 
 class Project:
@@ -71,7 +47,7 @@ class Project:
     say what happened, and `problems` are the errors. Errors that are raised are mistakes of the caller.
     """
 
-    __slots__ = ("_clock", "_connect", "_environment", "folder", "history", "part")
+    __slots__ = ("_clock", "_environment", "_new_transport", "folder", "history", "part")
 
     def __init__(
         self,
@@ -80,7 +56,7 @@ class Project:
         part: str,
         environment: Mapping[str, str],
         clock: Callable[[], float],
-        connect: "Connect | None",
+        new_transport: "TransportFactory | None",
     ) -> None:
         """Use `Project.discover` instead."""
         self.folder = folder
@@ -88,7 +64,7 @@ class Project:
         self.part = part
         self._environment = environment
         self._clock = clock
-        self._connect = connect
+        self._new_transport = new_transport
 
     @classmethod
     def discover(
@@ -99,7 +75,7 @@ class Project:
         part: str | None = None,
         environment: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
-        connect: "Connect | None" = None,
+        new_transport: "TransportFactory | None" = None,
     ) -> "Project":
         """Return the project whose repository contains `path`.
 
@@ -112,7 +88,7 @@ class Project:
                 configuration file, then the whole repository.
             environment: The variables of the CI. By default those of the process.
             clock: Returns seconds since the epoch.
-            connect: Returns a transport for the URL and the token of an aggregator. By default HTTP.
+            new_transport: Returns a transport for the URL and the token of an aggregator. By default HTTP.
 
         Raises:
             UsageError: The configuration file or `part` cannot be used.
@@ -125,30 +101,25 @@ class Project:
             root = repository_root(folder) or folder
             history = read_setting("history", root, environment) if history is None else history
             part = read_setting("path", root, environment) if part is None else part
-        return cls(folder, history, part, environment, clock, connect)
+        return cls(folder, history, normalize_part(part), environment, clock, new_transport)
 
     def __repr__(self) -> str:
         return f"Project.discover({self.folder!r}, history={self.history!r}, part={self.part!r})"
 
-    def context(self) -> RunContext:
-        """Return the repository, its history and the CI run at this moment."""
-        return find_context(self.folder, self.history, self.part, self._environment, self._clock())
-
-    def predict(self, reports: Sequence[str] = ()) -> Prediction:
+    def predict(self, reports: Sequence[str] = (), *, record_start: bool = True) -> Prediction:
         """Return what to expect of the next build: its duration, its risk, the tests most likely to flake.
-
-        In CI it also records when the job started, which `train` needs for the build's duration.
 
         Args:
             reports: Globs of test reports: while such files are untracked, they are not a part of the change.
+            record_start: In CI, record that the job starts now, so that `train` can measure the build's duration.
         """
-        context = self.context()
+        context = self._context()
         build_context = start_build_context(context, reports)  # first: git works while the history is read
         context, problems = with_readable_store(context)
         warnings: tuple[str, ...] = ()
         if not problems:
             problems, warnings = fetch_history(context)
-            if in_ci(context.ci) and not context.ci.untrusted:
+            if record_start and in_ci(context.ci) and not context.ci.untrusted:
                 problems = (*problems, *mark_start(context))
         prediction = predict(context.store, build_context, load_model(context.store), problems)
         return _with_warnings(prediction, warnings)
@@ -157,11 +128,11 @@ class Project:
         """Return a verdict for each failure in the test reports that these globs match. Nothing is written."""
         from fedstep.pipeline.triage import triage
 
-        context, problems = with_readable_store(self.context())
+        context, problems = with_readable_store(self._context())
         warnings: tuple[str, ...] = ()
         if not problems:
             problems, warnings = fetch_history(context)
-        read = read_reports_of(context, reports)
+        read = read_matching_reports(context, reports)
         build_context = BuildContext(context.ci, built_change(context), context.now)
         report = triage(context.store, build_context, read, load_model(context.store), problems)
         return _without_muted(_with_warnings(report, warnings), context)
@@ -170,7 +141,7 @@ class Project:
         self,
         reports: Sequence[str],
         *,
-        aggregator: Aggregator | None = None,
+        aggregator: "Aggregator | None" = None,
         outcome: BuildOutcome | None = None,
         keep: int = 500,
         budget: float = 30.0,
@@ -188,12 +159,17 @@ class Project:
             UsageError: The aggregator's address cannot be used.
             HistoryError: The history cannot be written, so that nothing was recorded.
         """
+        from fedstep.pipeline.connection import connect, unencrypted_token_warnings
         from fedstep.pipeline.train import build_outcome, context_at, measure_duration, train
 
-        context = self.context()
+        context = self._context()
+
+        def left() -> float:
+            return budget - (self._clock() - context.now)
+
         problems, warnings = fetch_history(context, budget / 3)
         context.store.prepare()
-        read, change = read_reports_of(context, reports), built_change(context)
+        read, change = read_matching_reports(context, reports), built_change(context)
         duration = measure_duration(context.ci, marked_start(context), read, context.now)
         finished = FinishedBuild(
             context_at(context.ci, change, duration, context.now),
@@ -207,11 +183,11 @@ class Project:
         withheld = PULL_REQUEST if context.ci.event == "pull_request" and not context.shares_history else ""
         link: AggregatorLink | Unavailable = Unavailable("no aggregator is configured")
         if aggregator:
-            link = self.link_to(aggregator, context.now, budget)
+            link = connect(aggregator, left(), self._environment, self._new_transport)
             warnings = (*warnings, *unencrypted_token_warnings(aggregator))
         report = train(context.store, finished, words_of_tests(context.root), link, context.now, keep, withheld)
         if not problems:  # after a failed fetch the remote is not asked again
-            problems = publish_history(context, keep, budget - (self._clock() - context.now))
+            problems = publish_history(context, keep, left())
         report = _with_warnings(_degrade(report, problems), (*warnings, missing_run_warning(context.ci)))
         return _without_muted(report, context)
 
@@ -228,40 +204,14 @@ class Project:
         from fedstep.diagnostics.explain import explain, find_test
         from fedstep.history.summary import load_summary
 
-        context = self.context()
+        context = self._context()
         loaded = load_summary(context.store)
         full_name = find_test(test, loaded.summary.tests)
         return explain(context.store, loaded.summary, full_name, context.now, loaded.warnings)
 
-    def link_to(self, aggregator: Aggregator, started_at: float, budget: float) -> "AggregatorLink":
-        """Return a link to the aggregator that works until `budget` seconds after `started_at`."""
-        from fedstep.federation.sync import AggregatorLink
-        from fedstep.federation.transport import RetryPolicy
-
-        left = budget - (self._clock() - started_at)
-        policy = RetryPolicy(timeout=aggregator.timeout, deadline=time.monotonic() + left)
-        transport = self._transport(aggregator.url, aggregator.token)
-        return AggregatorLink(aggregator.url, transport, policy, self._helper(aggregator))
-
-    def _helper(self, aggregator: Aggregator) -> "Endpoint | Unavailable":
-        from urllib.parse import urlsplit
-
-        from fedstep.federation.transport import Endpoint
-
-        if not aggregator.helper:
-            return Unavailable("no helper is configured")
-        if urlsplit(aggregator.helper).netloc.lower() == urlsplit(aggregator.url).netloc.lower():
-            raise UsageError(
-                "--helper is the aggregator itself, which would hold both halves", "Give the helper's URL."
-            )
-        return Endpoint(aggregator.helper, self._transport(aggregator.helper, aggregator.helper_token))
-
-    def _transport(self, url: str, token: str) -> "Transport":
-        if self._connect:
-            return self._connect(url, token)
-        from fedstep.federation.ci_token import ci_transport
-
-        return ci_transport(url, token, self._environment)
+    def _context(self) -> RunContext:
+        """Return the repository, its history and the CI run at this moment."""
+        return find_context(self.folder, self.history, self.part, self._environment, self._clock())
 
 
 def read_junit(path: str | os.PathLike[str]) -> tuple[TestRun, ...]:
@@ -312,15 +262,3 @@ def _without_muted(report: Judged, context: RunContext) -> Judged:
     )
     problems = (*report.problems, *listed.problems)
     return separate_muted(_degrade(report, listed.problems)._replace(problems=problems), listed.mutes)
-
-
-def unencrypted_token_warnings(aggregator: Aggregator) -> tuple[str, ...]:
-    """Return a warning for each token that others can read on its way; in a private network that may be intended."""
-    from fedstep.federation.transport import is_exposed, redact_url
-
-    pairs = ((aggregator.url, aggregator.token), (aggregator.helper, aggregator.helper_token))
-    return tuple(
-        f"the token for {redact_url(url)} is sent unencrypted. Use an https:// URL"
-        for url, token in pairs
-        if url and token.strip() and is_exposed(url)
-    )

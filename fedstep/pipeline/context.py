@@ -165,7 +165,7 @@ def current_branch(root: str) -> str:
     return head.removeprefix("ref: refs/heads/") if head.startswith("ref: refs/heads/") else ""
 
 
-def read_junit(context: RunContext, globs: Sequence[str]) -> Reports:
+def read_matching_reports(context: RunContext, globs: Sequence[str]) -> Reports:
     """Read the reports that the globs match, relative to `context.folder`."""
     from pathlib import Path  # 9 ms that a prediction does not need
 

@@ -113,7 +113,7 @@ class Project:
             reports: Globs of test reports: while such files are untracked, they are not a part of the change.
             record_start: In CI, record that the job starts now, so that `train` can measure the build's duration.
         """
-        context = self._context()
+        context = self.context()
         build_context = start_build_context(context, reports)  # first: git works while the history is read
         context, problems = with_readable_store(context)
         warnings: tuple[str, ...] = ()
@@ -128,7 +128,7 @@ class Project:
         """Return a verdict for each failure in the test reports that these globs match. Nothing is written."""
         from fedstep.pipeline.triage import triage
 
-        context, problems = with_readable_store(self._context())
+        context, problems = with_readable_store(self.context())
         warnings: tuple[str, ...] = ()
         if not problems:
             problems, warnings = fetch_history(context)
@@ -162,7 +162,7 @@ class Project:
         from fedstep.pipeline.connection import connect, unencrypted_token_warnings
         from fedstep.pipeline.train import build_outcome, context_at, measure_duration, train
 
-        context = self._context()
+        context = self.context()
 
         def left() -> float:
             return budget - (self._clock() - context.now)
@@ -204,12 +204,12 @@ class Project:
         from fedstep.diagnostics.explain import explain, find_test
         from fedstep.history.summary import load_summary
 
-        context = self._context()
+        context = self.context()
         loaded = load_summary(context.store)
         full_name = find_test(test, loaded.summary.tests)
         return explain(context.store, loaded.summary, full_name, context.now, loaded.warnings)
 
-    def _context(self) -> RunContext:
+    def context(self) -> RunContext:
         """Return the repository, its history and the CI run at this moment."""
         return find_context(self.folder, self.history, self.part, self._environment, self._clock())
 

@@ -133,7 +133,7 @@ def doctor(
     context = project.context()
     link: AggregatorLink | Unavailable = Unavailable("no aggregator is configured")
     if checked := aggregator_from(aggregator, token, NETWORK_SECONDS, helper, helper_token):
-        link = link_to(project, checked, time.time(), NETWORK_SECONDS)  # from now on, however long the start took
+        link = link_to(checked, time.time(), NETWORK_SECONDS)  # from now on, however long the start took
         link = replace(link, retry=replace(link.retry, waits=()))
     variables = option_variables(click.get_current_context().find_root().command)
     diagnosis = diagnose(context, junit, link, token, _marked_start(context), os.environ, variables)

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import sys
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -74,7 +73,7 @@ def forget(
     context = project.context()
     receiver = aggregator_from(aggregator, token, timeout, helper, helper_token)
     if receiver:  # first: an unusable URL is reported before anything is deleted
-        link_to(project, receiver, context.now, budget)
+        link_to(receiver, context.now, budget)
     urls = tuple(filter(None, (aggregator, helper))) if aggregator else ()
     local = () if pseudonym else list_deletions(context, remote)
     _check_request(context, pseudonym, urls)
@@ -86,9 +85,10 @@ def forget(
     confirm(deletions, yes)
     answers = []
     if receiver:  # from now on: a person may have answered slowly
+        from fedstep.pipeline.connection import connect
+
         answers = [
-            _request_erasure(endpoint, project_name)
-            for endpoint in _endpoints(project.link_to(receiver, time.time(), budget))
+            _request_erasure(endpoint, project_name) for endpoint in _endpoints(connect(receiver, budget, os.environ))
         ]
     if local:
         delete_history(context, remote)

@@ -1,5 +1,7 @@
 """Define the options that several commands share; each option also has an environment variable."""
 
+import os
+import time
 from collections.abc import Callable
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
@@ -11,7 +13,7 @@ from fedstep.cli.output import echo_warnings
 from fedstep.errors import UsageError
 
 if TYPE_CHECKING:
-    from fedstep import Aggregator, Project
+    from fedstep import Aggregator
     from fedstep.federation.sync import AggregatorLink
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -136,15 +138,15 @@ def aggregator_from(
     return Aggregator(url, token, timeout, helper, helper_token) if url else None
 
 
-def link_to(project: "Project", aggregator: "Aggregator", started_at: float, budget: float) -> "AggregatorLink":
+def link_to(aggregator: "Aggregator", started_at: float, budget: float) -> "AggregatorLink":
     """Return a link to the aggregator, and warn about tokens that are sent unencrypted.
 
     It works until `budget` seconds after `started_at` (seconds since the epoch).
     """
-    from fedstep.project import unencrypted_token_warnings
+    from fedstep.pipeline.connection import connect, unencrypted_token_warnings
 
     echo_warnings(*unencrypted_token_warnings(aggregator))
-    return project.link_to(aggregator, started_at, budget)
+    return connect(aggregator, budget - (time.time() - started_at), os.environ)
 
 
 def required(aggregator: "Aggregator | None") -> "Aggregator":

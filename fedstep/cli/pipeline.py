@@ -184,7 +184,7 @@ def push(
     project = fedstep.Project.discover(history=history, part=part)
     context = project.context()
     receiver = required(aggregator_from(aggregator, token, timeout, helper, helper_token))
-    delivery = push_pending(context.store, link_to(project, receiver, context.now, budget))
+    delivery = push_pending(context.store, link_to(receiver, context.now, budget))
     problems = (*delivery.failures, *delivery.refused, *map(HistoryError, delivery.warnings))
     echo_warnings(*map(str, problems))
     echo_result(f"{len(delivery.sent)} sent, {len(delivery.refused)} refused, {delivery.waiting} waiting\n")
@@ -209,7 +209,7 @@ def pull(aggregator: str, token: str, timeout: float, budget: float, part: str, 
     project = fedstep.Project.discover(history=history, part=part)
     context = project.context()
     source = required(aggregator_from(aggregator, token, timeout))
-    link = link_to(project, source, context.now, budget)
+    link = link_to(source, context.now, budget)
     try:
         context.store.prepare()
         cached = pull_model(context.store, link, context.now)

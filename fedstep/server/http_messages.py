@@ -98,12 +98,12 @@ def _document(problem: HttpProblem) -> Response:
 def _sender_fields(request: Request) -> dict[str, object]:
     """Return owner, project and update as far as known; never a token."""
     sender, update = getattr(request.state, "sender", None), getattr(request.state, "update", "")
-    found = {
+    fields = {
         "owner": getattr(sender, "owner", ""),
         "project": getattr(sender, "project", ""),
         "update": update,
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in fields.items() if value}
 
 
 HEADERS = "fedstep.headers"  # key of the request's scope: the first header of each name
@@ -132,10 +132,10 @@ def header(request: Request, name: bytes) -> str:
 
     `request.headers` takes ten times as long.
     """
-    found = request.scope.get(HEADERS)
-    if found is None:
-        found = request.scope[HEADERS] = dict(reversed(request.scope["headers"]))
-    value: bytes = found.get(name, b"")
+    headers = request.scope.get(HEADERS)
+    if headers is None:
+        headers = request.scope[HEADERS] = dict(reversed(request.scope["headers"]))
+    value: bytes = headers.get(name, b"")
     return value.decode("latin-1")
 
 

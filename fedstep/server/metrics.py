@@ -211,9 +211,9 @@ class ObservedStore(Store):
 
     def pending(self) -> BufferStatus:
         """Count the buffer as the store does, and export the result."""
-        found = super().pending()
-        self._metrics.set_buffer(found)
-        return found
+        status = super().pending()
+        self._metrics.set_buffer(status)
+        return status
 
     def fold(
         self, step: Step, now: float, ripe: Callable[[BufferStatus], bool] = lambda _: True

@@ -42,8 +42,8 @@ class Pattern:
         >>> [Pattern(glob).matches("Acme/web") for glob in ("acme", "acme/w*", "acm", "*")]
         [True, True, False, True]
         """
-        wanted, found = self.glob.lower().split("/"), path.lower().split("/")
-        return len(found) >= len(wanted) and all(map(fnmatchcase, found, wanted))
+        wanted, segments = self.glob.lower().split("/"), path.lower().split("/")
+        return len(segments) >= len(wanted) and all(map(fnmatchcase, segments, wanted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,9 @@ KNOWN = {issuer.name: issuer for issuer in (GITHUB, GITLAB)}
 
 def issuers_of(given: Sequence[str], allow: Sequence[str]) -> tuple[Issuer, ...]:
     """Return the issuers that the options name, with their patterns. Raise UsageError for unusable ones."""
-    found = [_issuer(text) for text in given]
-    names = [issuer.name for issuer in found]
-    if len(set(names)) < len(names) or len({issuer.url for issuer in found}) < len(found):
+    issuers = [_issuer(text) for text in given]
+    names = [issuer.name for issuer in issuers]
+    if len(set(names)) < len(names) or len({issuer.url for issuer in issuers}) < len(issuers):
         raise UsageError("--oidc names the same issuer twice", FORM)
     patterns: dict[str, list[Pattern]] = {name: [] for name in names}
     for text in allow:
@@ -99,7 +99,7 @@ def issuers_of(given: Sequence[str], allow: Sequence[str]) -> tuple[Issuer, ...]
                 f"every project of {name} could send updates",
                 f"Say which may: --allow '{name}:OWNER/*', or all: '{name}:*'.",
             )
-    return tuple(replace(issuer, allowed=tuple(patterns[issuer.name])) for issuer in found)
+    return tuple(replace(issuer, allowed=tuple(patterns[issuer.name])) for issuer in issuers)
 
 
 def fetchable(url: str) -> bool:
@@ -153,7 +153,7 @@ def _label(text: str) -> str:
 
 
 ALGORITHMS = {"RSA": "RS256", "EC": "ES256"}  # pinned: by the kind of key, whatever a token or a key set says
-FRESH = 3600.0  # seconds that keys are used without a look
+FRESH = 3600.0  # seconds that keys are used without a refresh
 USABLE = 86_400.0  # seconds that keys are used while their issuer cannot be reached
 BETWEEN = 60.0  # seconds between looks, however many unknown keys tokens name
 AFTER_FAILURE = 10.0
@@ -260,12 +260,12 @@ def _key(jwk: dict[str, Any]) -> PyJWK | None:
 
 def _object(document: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(document)
+        parsed = json.loads(document)
     except (ValueError, RecursionError) as error:
         raise WireError("its document is no JSON") from error
-    if not isinstance(found, dict):
+    if not isinstance(parsed, dict):
         raise WireError("its document is no JSON object")
-    return found
+    return parsed
 
 
 LEEWAY = 30  # seconds that clocks may differ
@@ -359,7 +359,7 @@ class Verifier:
 
 def _unverified(part: str) -> dict[str, Any]:
     """Return the JSON object in the first or second part of a JWT. Raise ValueError."""
-    found = json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    if not isinstance(found, dict):
+    parsed = json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    if not isinstance(parsed, dict):
         raise ValueError("no object")
-    return found
+    return parsed

@@ -100,12 +100,12 @@ def _updates() -> Json:
 
 
 def _forget() -> Json:
-    whose = "The pseudonym in the project's updates; where the token names a project, that one is meant."
+    project = "The pseudonym in the project's updates; where the token names a project, that one is meant."
     return {
         "summary": "Delete what is stored about the sender's project. The answer does not reveal whether it was known.",
         "operationId": "forget",
         "security": [{}, {"token": []}],
-        "parameters": [_parameter(PROJECT_HEADER, "header", ID, whose, True)],
+        "parameters": [_parameter(PROJECT_HEADER, "header", ID, project, True)],
         "responses": {
             "200": {"description": "How many updates and evaluations were deleted.", "content": _json("Erasure")},
             **_refusals(400, 401, 403, 429, 500, 503),
@@ -150,8 +150,8 @@ def _json(name: str) -> Json:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
 
 
-def _parameter(name: str, place: str, schema: Json, said: str, required: bool = False) -> Json:
-    return {"name": name, "in": place, "required": required, "description": said, "schema": schema}
+def _parameter(name: str, place: str, schema: Json, description: str, required: bool = False) -> Json:
+    return {"name": name, "in": place, "required": required, "description": description, "schema": schema}
 
 
 def _refusals(*statuses: int) -> Json:
@@ -222,7 +222,7 @@ def _status() -> Json:
 
 
 def _versions() -> Json:
-    shown = {
+    version = {
         "version": COUNT,
         "parent": {"type": ["integer", "null"], "minimum": 0},
         "created": HOUR,
@@ -231,7 +231,7 @@ def _versions() -> Json:
         "sources": BY_TASK,
     }
     open_trial = {"task": WORD, "version": COUNT, "against": COUNT, "began": HOUR, "evaluations": COUNT}
-    ended = {
+    verdict = {
         "version": COUNT,
         "task": WORD,
         "trial": COUNT,
@@ -243,7 +243,7 @@ def _versions() -> Json:
         "left_out": COUNT,
         "figures": {"type": "object", "additionalProperties": {"type": "number"}},
     }
-    lists = {"versions": shown, "trials": open_trial, "verdicts": ended}
+    lists = {"versions": version, "trials": open_trial, "verdicts": verdict}
     arrays = {name: {"type": "array", "items": _object(item)} for name, item in lists.items()}
     return _object({"schema": DIGEST, **arrays})
 
@@ -266,13 +266,13 @@ def helper_document(shape: SchemaShape) -> Mapping[str, object]:
     sending = whole["paths"]["/v1/updates"]["post"]
     share_routes = {"/v1/shares": {"post": _share_route(sending, "seed")}, "/v1/rounds": {"post": _round(sending)}}
     paths = share_routes | {name: whole["paths"][name] for name in HELPER_ROUTES}
-    schemas = {name: found for name, found in whole["components"]["schemas"].items() if name not in MODEL_SCHEMAS}
+    schemas = {name: schema for name, schema in whole["components"]["schemas"].items() if name not in MODEL_SCHEMAS}
     return whole | {"paths": paths, "components": whole["components"] | {"schemas": schemas}}
 
 
 def _copied(shape: SchemaShape) -> dict[str, Any]:  # Any: JSON of any depth
-    found: dict[str, Any] = json.loads(json.dumps(document(shape)))
-    return found
+    copy: dict[str, Any] = json.loads(json.dumps(document(shape)))
+    return copy
 
 
 def _share_route(sending: Mapping[str, Any], kind: str) -> Mapping[str, object]:

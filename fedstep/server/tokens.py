@@ -58,8 +58,8 @@ class TokenBook:
         with self._engine.begin() as connection:
             count = connection.execute(update(tokens).where(alive, tokens.c.name == named).values(revoked=now)).rowcount
             if not count and re.fullmatch("[0-9a-f]{8}", named):
-                one = tokens.c.hash.startswith(named)
-                count = connection.execute(update(tokens).where(alive, one).values(revoked=now)).rowcount
+                has_id = tokens.c.hash.startswith(named)
+                count = connection.execute(update(tokens).where(alive, has_id).values(revoked=now)).rowcount
         if not count:
             remedy = "`fedstep server token list` shows names and ids."
             raise UsageError(f"no token in use is named {named[:80]!r}", remedy)

@@ -38,7 +38,7 @@ SHAPES = {
 
 @dataclass(frozen=True, slots=True)
 class TrialPoint:
-    """A trial's end, or an open one as it stands: how much worse than production the snapshot is, with its bounds.
+    """A trial's end, or an open one as it stands: how much worse than production the version is, with its bounds.
 
     `version` is where it is drawn, `spent` the margin gone after it. All in units of the bound.
     """
@@ -84,16 +84,16 @@ def _mark(point: TrialPoint, place: float, top: float) -> Markup:
         line = Markup('<line class="rollback" x1="{x}%" x2="{x}%" y1="{}" y2="{}"/>').format(
             f"{ABOVE:g}", f"{ABOVE + TALL:g}", x=place
         )
-        said, y = f"version {point.version}: rollback", ABOVE + TALL - 8
+        label, y = f"version {point.version}: rollback", ABOVE + TALL - 8
     else:
         ends = f"{_y(point.high, top):.1f}", f"{_y(point.low, top):.1f}"
         line = Markup('<line class="bounds {}" x1="{x}%" x2="{x}%" y1="{}" y2="{}"/>').format(
             point.outcome, *ends, x=place
         )
-        said = f"version {point.version} {point.outcome}: {point.mean:+.3f}, {point.low:+.3f} to {point.high:+.3f}"
+        label = f"version {point.version} {point.outcome}: {point.mean:+.3f}, {point.low:+.3f} to {point.high:+.3f}"
         y = _y(point.mean, top)
     return line + Markup('<svg x="{}%" y="{}"><path class="mark {}" d="{}"/><title>{}</title></svg>').format(
-        place, f"{y:.1f}", point.outcome, SHAPES.get(point.outcome, SHAPES["undecided"]), said
+        place, f"{y:.1f}", point.outcome, SHAPES.get(point.outcome, SHAPES["undecided"]), label
     )
 
 
@@ -172,11 +172,11 @@ def _clipped(samples: Mapping[str, Samples]) -> Mapping[str, float]:
 
 def _staleness(samples: Mapping[str, Samples]) -> Sequence[tuple[str, float]]:
     """Shares between the bounds of the histogram; those without any update are left out."""
-    found = [(labels["le"], value) for labels, value in samples.get("fedstep_staleness_versions_bucket", ())]
-    total = found[-1][1] if found else 0.0
+    buckets = [(labels["le"], value) for labels, value in samples.get("fedstep_staleness_versions_bucket", ())]
+    total = buckets[-1][1] if buckets else 0.0
     if not total:
         return ()
-    steps = pairwise([("-1", 0.0), *found])
+    steps = pairwise([("-1", 0.0), *buckets])
     return [
         (_format_staleness(above, upto), (value - before) / total)
         for (above, before), (upto, value) in steps
@@ -199,7 +199,7 @@ def _format_staleness(above: str, upto: str) -> str:
     return f"{least} to {most} versions"
 
 
-KEPT_SECONDS = 5.0  # one look serves everyone for so long, however many ask
+KEPT_SECONDS = 5.0  # how long a snapshot is served, however many ask
 RARELY, SELDOM = 20.0, 300.0  # times as long as it took, if that is longer; but not longer than so many seconds
 MOST_POINTS, MOST_ROWS, MOST_WORDS = 40, 12, 12
 WORDS = ("name=", "source=")  # how the coordinates begin that stand for words
@@ -211,16 +211,16 @@ class DashboardPage:
 
     def __init__(
         self,
-        overview: DashboardReader,
+        reader: DashboardReader,
         exposition: Callable[[], bytes],
-        ours: Schema,
+        schema: Schema,
         gate: Gate | None,
         clock: Callable[[], float],
     ) -> None:
-        self._overview, self._exposition, self._ours, self._gate = overview, exposition, ours, gate
+        self._reader, self._exposition, self._schema, self._gate = reader, exposition, schema, gate
         self._clock, self._one = clock, asyncio.Lock()
         self._seen: tuple[DashboardSnapshot, str] | None = None
-        self._again = 0.0  # when to look again, on the monotonic clock
+        self._again = 0.0  # when to read again, on the monotonic clock
 
     async def html(self) -> Response:
         """Return the page. Raise HttpProblem 503 if the store cannot be read."""
@@ -229,12 +229,12 @@ class DashboardPage:
 
     async def status(self) -> Mapping[str, object]:
         """Return what is served, on trial and in the buffer. Raise HttpProblem 503 if the store cannot be read."""
-        look, _ = await self._newest()
-        return look.status()
+        snapshot, _ = await self._newest()
+        return snapshot.status()
 
     def close(self) -> None:
         """Close the connections."""
-        self._overview.close()
+        self._reader.close()
 
     async def _newest(self) -> tuple[DashboardSnapshot, str]:
         """Return a snapshot and its page, made in a thread (35 ms for the snapshot, 65 for the page).
@@ -251,11 +251,11 @@ class DashboardPage:
 
     def _draw(self) -> tuple[DashboardSnapshot, str]:
         try:
-            look = self._overview.look(self._clock())
+            snapshot = self._reader.read(self._clock())
         except (SQLAlchemyError, UsageError) as error:
             text = "The store cannot be read now. Try again later."
             raise HttpProblem(503, "store", text, retry_after=10, reason=type(error).__name__) from error
-        return look, page_html(look, figures(self._exposition()), self._ours, self._gate)
+        return snapshot, page_html(snapshot, figures(self._exposition()), self._schema, self._gate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,32 +273,32 @@ class TaskRow:
     chart: str
 
 
-def page_html(look: DashboardSnapshot, shown: ProcessCounters, ours: Schema, gate: Gate | None) -> str:
+def page_html(snapshot: DashboardSnapshot, counters: ProcessCounters, schema: Schema, gate: Gate | None) -> str:
     """Return the HTML document."""
-    tasks = [_head_row(name, look, gate or Gate()) for name in ours.tasks]
-    busiest = max((day.updates for day in look.days), default=0) or 1
-    largest = max(look.volumes, default=0) or 1
+    tasks = [_task_row(name, snapshot, gate or Gate()) for name in schema.tasks]
+    busiest = max((day.updates for day in snapshot.days), default=0) or 1
+    largest = max(snapshot.volumes, default=0) or 1
     volumes = [
         (_volume_words(least, most), count, bar(count / largest))
-        for (least, most), count in zip(VOLUMES, look.volumes, strict=True)
+        for (least, most), count in zip(VOLUMES, snapshot.volumes, strict=True)
     ]
-    up, down = _words(look, ours)
+    up, down = _words(snapshot, schema)
     return _template().render(
         style=_style(),
-        look=look,
+        snapshot=snapshot,
         gate=gate,
         tasks=tasks,
-        versions=look.lineage.versions[:MOST_ROWS],
-        verdicts=look.lineage.verdicts[:MOST_ROWS],
-        days=[(day, bar(day.updates / busiest)) for day in look.days],
-        sent=sum(day.updates for day in look.days),
+        versions=snapshot.lineage.versions[:MOST_ROWS],
+        verdicts=snapshot.lineage.verdicts[:MOST_ROWS],
+        days=[(day, bar(day.updates / busiest)) for day in snapshot.days],
+        sent=sum(day.updates for day in snapshot.days),
         volumes=volumes,
-        figures=shown,
-        clipped=[(name, share, bar(share)) for name, share in shown.clipped.items()],
-        staleness=[(age, share, bar(share)) for age, share in shown.staleness],
+        figures=counters,
+        clipped=[(name, share, bar(share)) for name, share in counters.clipped.items()],
+        staleness=[(age, share, bar(share)) for age, share in counters.staleness],
         up=up,
         down=down,
-        empty=not look.sent(),
+        empty=not snapshot.sent(),
     )
 
 
@@ -318,17 +318,17 @@ _HEADERS = {
 }
 
 
-def _head_row(name: str, look: DashboardSnapshot, gate: Gate) -> TaskRow:
-    trial = next((trial for trial in look.lineage.trials if trial.task == name), None)
-    verdict = look.standing.get(name)
+def _task_row(name: str, snapshot: DashboardSnapshot, gate: Gate) -> TaskRow:
+    trial = next((trial for trial in snapshot.lineage.trials if trial.task == name), None)
+    verdict = snapshot.standing.get(name)
     mean, low, high = (verdict.mean, verdict.low, verdict.high) if verdict else (0.0, 0.0, 0.0)
-    spent = look.spent.get(name, 0.0)
-    points = [_point(ended) for ended in reversed(look.lineage.verdicts) if ended.task == name]
+    spent = snapshot.spent.get(name, 0.0)
+    points = [_point(ended) for ended in reversed(snapshot.lineage.verdicts) if ended.task == name]
     if trial and verdict and verdict.counted:
-        points.append(TrialPoint(look.current.candidate.version, "open", mean, low, high, spent))
+        points.append(TrialPoint(snapshot.current.candidate.version, "open", mean, low, high, spent))
     top = gate.reach * (1 + gate.liars) / (1 - gate.liars) * 1.05
     chart = trials_chart(f"trials of {name} over versions", points[-MOST_POINTS:], gate.margin, top) if points else ""
-    source = look.current.candidate.sources[name]
+    source = snapshot.current.candidate.sources[name]
     counted = verdict.counted if verdict else 0
     return TaskRow(name, source, trial.version if trial else None, counted, mean, low, high, spent, chart)
 
@@ -350,13 +350,13 @@ def _volume_words(least: int, most: int) -> str:
 
 
 def _words(
-    look: DashboardSnapshot, ours: Schema
+    snapshot: DashboardSnapshot, schema: Schema
 ) -> tuple[Sequence[tuple[str, float, str]], Sequence[tuple[str, float, str]]]:
     """Return the words that raise the chance of a flake most in production, and those that lower it, with bars."""
-    task = ours.tasks.get("flaky")
+    task = schema.tasks.get("flaky")
     if task is None:
         return (), ()
-    weights = zip(task.names(), look.current.production["flaky"], strict=True)
+    weights = zip(task.names(), snapshot.current.production["flaky"], strict=True)
     known = sorted(((weight, name) for name, weight in weights if weight and name.startswith(WORDS)), reverse=True)
     largest = max((abs(weight) for weight, _ in known), default=1.0)
     rows = [(name, weight, bar(abs(weight) / largest, "up" if weight > 0 else "down")) for weight, name in known]

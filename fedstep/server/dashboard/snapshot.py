@@ -1,4 +1,4 @@
-"""What an aggregator shows of itself: the lineage, open trials as they stand, and who takes part, in counts alone."""
+"""The state of an aggregator for its dashboard: versions, trials, and counts of participants."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,9 +31,9 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class DashboardSnapshot:
-    """One look into the store. No name and no pseudonym of a project or owner is in it.
+    """The state of the store at one moment, without names and pseudonyms of projects and owners.
 
-    `standing` is what the votes so far say of each open trial, `spent` the margin gone by task, `volumes` how many
+    `standing` is the verdict so far on each open trial, `spent` the margin gone by task, `volumes` how many
     projects sent as many updates as the entries of VOLUMES say. Where differential privacy is promised, `privacy` has
     the promise and what of it is gone, and what tells of single projects is empty.
     """
@@ -49,9 +49,11 @@ class DashboardSnapshot:
     privacy: Mapping[str, float] = field(default_factory=dict)
 
     def sent(self) -> bool:
-        """Whether anything was ever sent: folded, or waiting."""
-        folded = any(shown.updates or (self.privacy and shown.parent is not None) for shown in self.lineage.versions)
-        return bool(self.pending.updates) or folded
+        """Return whether any update was ever received, aggregated or in the buffer."""
+        aggregated = any(
+            version.updates or (self.privacy and version.parent is not None) for version in self.lineage.versions
+        )
+        return bool(self.pending.updates) or aggregated
 
     def status(self) -> dict[str, object]:
         """Return what is served, on trial and in the buffer, for JSON."""
@@ -81,8 +83,8 @@ class DashboardReader(Store):
         super().__init__(url, shape, mode)
         self._gate = gate
 
-    def look(self, now: float) -> DashboardSnapshot:
-        """Return what there is to see at this time. Raise UsageError where nothing of this schema was ever started."""
+    def read(self, now: float) -> DashboardSnapshot:
+        """Return the state now. Raise UsageError if nothing of this schema was ever served."""
         pending, schema = self.pending(), self._shape.digest
         with self._reader.begin() as connection:
             ledger = self._ledger(connection)
@@ -104,7 +106,7 @@ class DashboardReader(Store):
 def decide_all(
     gate: Gate | None, evidence: Mapping[str, Evidence], spent: Mapping[str, float]
 ) -> Mapping[str, Verdict]:
-    """Return what the gate says of each open trial now, by task; nothing where there is no gate."""
+    """Return the verdict so far on each open trial by task; empty without a gate."""
     return {task: gate.decide(known, spent.get(task, 0.0)) for task, known in evidence.items()} if gate else {}
 
 
@@ -112,15 +114,15 @@ def days(connection: Connection, sent: FromClause, schema: str, now: float) -> t
     """Count the updates of the last days, oldest first, today included. `sent` has a row for each update."""
     today = now // DAY * DAY
     query = select(func.count(sent.c.id), func.count(func.distinct(sent.c.project))).where(sent.c.schema == schema)
-    found = []
+    counts = []
     for start in (today - DAY * ago for ago in reversed(range(DAYS))):
         within = query.where(sent.c.received >= start, sent.c.received < start + DAY)
-        found.append(Day(hour(start).partition("T")[0], *connection.execute(within).one()))
-    return tuple(found)
+        counts.append(Day(hour(start).partition("T")[0], *connection.execute(within).one()))
+    return tuple(counts)
 
 
 def volumes(connection: Connection, sent: FromClause, schema: str, now: float) -> tuple[int, ...]:
-    """How many projects sent as many updates in the last days as the entries of VOLUMES say."""
+    """Count the projects that sent as many updates in the last days as the entries of VOLUMES say."""
     by_project = (
         select(func.count(sent.c.id).label("number"))
         .where(sent.c.schema == schema, sent.c.received > now - DAYS * DAY)

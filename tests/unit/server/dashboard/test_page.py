@@ -86,7 +86,7 @@ def look(grown: str) -> DashboardSnapshot:
     """One look into it."""
     overview = DashboardReader(grown, shape(schema()), Gate())
     try:
-        return overview.look(NOW)
+        return overview.read(NOW)
     finally:
         overview.close()
 
@@ -222,9 +222,9 @@ def watched(store: str) -> tuple[DashboardPage, list[float]]:
     looks: list[float] = []
 
     class Counting(DashboardReader):
-        def look(self, now: float) -> DashboardSnapshot:
+        def read(self, now: float) -> DashboardSnapshot:
             looks.append(now)
-            return super().look(now)
+            return super().read(now)
 
     return DashboardPage(Counting(store, shape(schema()), Gate()), Metrics().text, schema(), Gate(), lambda: NOW), looks
 

@@ -19,8 +19,7 @@ from fedstep.errors import UsageError
 from fedstep.federation.messages import MOST_NOISE, NOISE
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
-
+    from fedstep.server.app import AppFactory
     from fedstep.server.mode import AggregationMode
     from fedstep.server.oidc import Issuer
     from fedstep.server.settings import Settings, Tls
@@ -335,7 +334,7 @@ def _check_mode_options(options: ServeOptions) -> None:
         )
 
 
-def _app_factory(options: ServeOptions) -> "Callable[[Settings], Starlette]":
+def _app_factory(options: ServeOptions) -> "AppFactory":
     """Return what makes the application of this role."""
     if options.role == "helper":
         from fedstep.server.secagg.helper import create_helper_app

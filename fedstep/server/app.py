@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -29,9 +29,9 @@ from fedstep.server.health import HealthEndpoints
 from fedstep.server.http_messages import HttpProblem, as_json, on_crash, on_http_error, on_problem
 from fedstep.server.listener import checked, listener, run, start_logging
 from fedstep.server.metrics import Metrics, ObservedStore, TimedApp
-from fedstep.server.mode import ModeContext, Routes
 from fedstep.server.models import ModelEndpoint
 from fedstep.server.openapi import document
+from fedstep.server.service import ModeContext, Routes, ServiceMode
 from fedstep.server.settings import Settings
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
 from fedstep.server.tokens import TokenBook
@@ -41,6 +41,7 @@ from fedstep.server.writer import QueueFull, Writer
 MOST_LISTED = 200  # versions and verdicts
 log = logging.getLogger("fedstep.server")
 T = TypeVar("T")
+AppFactory: TypeAlias = Callable[[Settings], Starlette]
 
 
 def create_app(settings: Settings, schema: Schema | None = None, clock: Callable[[], float] = time.time) -> Starlette:
@@ -62,7 +63,7 @@ def create_app(settings: Settings, schema: Schema | None = None, clock: Callable
     models = ModelEndpoint(settings.store, shape.digest, mode.terms)
     reader = DashboardReader(settings.store, shape, settings.gate, mode)
     page = DashboardPage(reader, metrics.text, schema, settings.gate, clock)
-    aggregator = Aggregator(guard, tokens, metrics, writer, models, page, current, as_json(document(shape)))
+    aggregator = AggregatorEndpoints(guard, tokens, metrics, writer, models, page, current, as_json(document(shape)))
 
     bounds = {name: task.clip for name, task in rules.items()}
     update = UpdateEndpoint(
@@ -76,7 +77,8 @@ def create_app(settings: Settings, schema: Schema | None = None, clock: Callable
         not mode.discreet,
     )
     routes: dict[tuple[str, str], Callable[..., Any]] = {**aggregator.routes(), ("POST", PATH): update}
-    service = mode.create_service(ModeContext(settings, schema, rules, metrics, clock))
+    context = ModeContext(settings, schema, rules, metrics, clock)
+    service = mode.create_service(context) if isinstance(mode, ServiceMode) else None
     routes |= service.routes() if service else {}
 
     @asynccontextmanager
@@ -105,7 +107,7 @@ def create_app(settings: Settings, schema: Schema | None = None, clock: Callable
 def serve(
     settings: Settings,
     ready: Callable[[str], None] = print,
-    create: Callable[[Settings], Starlette] = create_app,
+    create: AppFactory = create_app,
 ) -> None:
     """Run the application that `create` makes until SIGTERM or Ctrl+C.
 
@@ -122,7 +124,7 @@ def serve(
 
 
 @dataclass
-class Aggregator:
+class AggregatorEndpoints:
     """The parts of an aggregator, and the endpoints that need more than one of them."""
 
     guard: RequestGuard

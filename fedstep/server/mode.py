@@ -1,15 +1,12 @@
 """How an aggregator takes updates and makes versions of them. Other modes than the plain one are extensions of it."""
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
 from fedstep.errors import UsageError
 from fedstep.federation.messages import NO_PROMISE, PrivacyGuarantee
-from fedstep.schema.schema import Schema
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.inputs import AggregationInput, AggregationResult
 from fedstep.server.aggregation.policy import BufferPolicy
@@ -18,13 +15,6 @@ from fedstep.server.gate import ActiveCounts, Evidence, Gate, UpdateEvaluations
 from fedstep.server.storage.tables import privacy_spending
 from fedstep.server.storage.trial_repository import TrialRepository
 
-if TYPE_CHECKING:  # these import the settings or the store, which have a mode
-    from fedstep.server.dashboard.snapshot import DashboardSnapshot
-    from fedstep.server.metrics import Metrics
-    from fedstep.server.settings import Settings
-
-Routes: TypeAlias = Mapping[tuple[str, str], Callable[..., Any]]  # endpoints by method and path
-
 
 class ContributionTerms(NamedTuple):
     """What each served model asks of the clients that contribute; the fields are those of `Model`."""
@@ -32,16 +22,6 @@ class ContributionTerms(NamedTuple):
     promise: PrivacyGuarantee = NO_PROMISE
     shares: int = 0
     noise: float = 0.0
-
-
-class ModeService(Protocol):
-    """Routes that take the place of the plain ones, and work that runs as long as the application."""
-
-    def routes(self) -> Routes:
-        """Return the endpoints by method and path."""
-
-    def lifespan(self) -> AbstractAsyncContextManager[None]:
-        """Run while the application does."""
 
 
 class AggregationMode:
@@ -83,29 +63,6 @@ class AggregationMode:
 
     def record(self, connection: Connection, schema: str, result: AggregationResult, now: float) -> None:
         """Store what an aggregation released beside its version, before that ends any trial."""
-
-    def create_service(self, context: "ModeContext") -> ModeService | None:
-        """Return the routes and the work that this mode adds to the application, if any. Raise UsageError."""
-        del context
-        return None
-
-    def adjust_dashboard(
-        self, snapshot: "DashboardSnapshot", connection: Connection, schema: str, gate: Gate | None, now: float
-    ) -> "DashboardSnapshot":
-        """Return what the dashboard shows."""
-        del connection, schema, gate, now
-        return snapshot
-
-
-@dataclass(frozen=True, slots=True)
-class ModeContext:
-    """The parts of the application that a mode's service shares with it."""
-
-    settings: "Settings"
-    schema: Schema
-    rules: Mapping[str, AggregationRules]
-    metrics: "Metrics"
-    clock: Callable[[], float]
 
 
 PLAIN = AggregationMode()

@@ -1,16 +1,16 @@
-"""When the buffered updates become a new task. Pure: time is an argument."""
+"""Decide when the buffered updates are aggregated. Pure: time is an argument."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class BufferPolicy:
-    """Fold after `updates`, or after `seconds`, and never before `projects` distinct projects are in the buffer.
+    """Aggregate after `updates`, or after `seconds`, and never before the buffer has updates of `projects` projects.
 
-    A fold of one project's updates would show them to whoever pulls next; `projects` is how many must hide each other.
-    An update learned from a candidate more than `staleness` folds ago is refused. With a `period`, in seconds since
-    1970,
-    what came in one is folded in the next, however much it is: the calendar tells nothing of who took part.
+    An aggregation of one project's updates would reveal them to the next client that pulls; among `projects` they are
+    mixed. An update learned from a candidate more than `staleness` versions ago is refused. With a `period` (seconds,
+    counted from 1970) what came in one period is aggregated in the next, however much it is: the calendar does not
+    depend on which projects contributed.
     """
 
     updates: int = 10
@@ -22,30 +22,30 @@ class BufferPolicy:
 
 @dataclass(frozen=True, slots=True)
 class BufferStatus:
-    """What the buffer holds: updates, distinct projects, and when the oldest came (seconds since 1970)."""
+    """The numbers of updates and of distinct projects in the buffer, and when the oldest came (seconds since 1970)."""
 
     updates: int
     projects: int
     oldest: float
 
 
-def is_due(pending: BufferStatus, now: float, folding: BufferPolicy) -> bool:
-    """Whether to fold now.
+def is_due(pending: BufferStatus, now: float, policy: BufferPolicy) -> bool:
+    """Return whether to aggregate now.
 
     >>> is_due(BufferStatus(updates=3, projects=2, oldest=0.0), 60.0, BufferPolicy(seconds=60.0, projects=2))
     True
     """
-    if not pending.updates or pending.projects < folding.projects:
+    if not pending.updates or pending.projects < policy.projects:
         return False
-    if folding.period:
-        return now // folding.period > pending.oldest // folding.period
-    return pending.updates >= folding.updates or now - pending.oldest >= folding.seconds
+    if policy.period:
+        return now // policy.period > pending.oldest // policy.period
+    return pending.updates >= policy.updates or now - pending.oldest >= policy.seconds
 
 
-def updates_needed(pending: BufferStatus, folding: BufferPolicy) -> int:
-    """How many updates have to come at least before there are enough: until then only time can make it due.
+def updates_needed(pending: BufferStatus, policy: BufferPolicy) -> int:
+    """Return how many more updates are enough at the earliest; until then only time can make an aggregation due.
 
     >>> updates_needed(BufferStatus(updates=9, projects=1, oldest=0.0), BufferPolicy(updates=10, projects=3))
     2
     """
-    return max(folding.updates - pending.updates, folding.projects - pending.projects, 0)
+    return max(policy.updates - pending.updates, policy.projects - pending.projects, 0)

@@ -24,29 +24,29 @@ CLOSE = 1e-9  # relative, of the noise
 
 @dataclass(frozen=True, slots=True)
 class PrivacyBudget:
-    """A promise in the currency of releases: the noise in units of a project's bound, and what one release costs."""
+    """What keeps a guarantee: the noise of each release, in units of a project's bound, and what a release costs."""
 
-    promise: PrivacyGuarantee
+    guarantee: PrivacyGuarantee
     multiplier: float
 
     @property
     def cost(self) -> float:
-        """Of one release, in zCDP's rho."""
+        """Return the cost of one release, in rho."""
         return 1.0 / (2.0 * self.multiplier**2)
 
     @property
     def most(self) -> float:
-        """What a project may spend in its life."""
-        return self.promise.releases * self.cost
+        """Return what a project may spend over its lifetime, in rho."""
+        return self.guarantee.releases * self.cost
 
     def epsilon(self, rho: float) -> float:
-        """The epsilon of so much rho at the promised delta."""
-        return compute_epsilon(rho, self.promise.delta)
+        """Return the epsilon of so much rho at the delta of the guarantee."""
+        return compute_epsilon(rho, self.guarantee.delta)
 
 
-def calibrate_budget(promise: PrivacyGuarantee) -> PrivacyBudget:
-    """The least noise that keeps the promise. Raises UsageError for one that cannot be, MissingExtra."""
-    epsilon, delta, releases, days = promise
+def calibrate_budget(guarantee: PrivacyGuarantee) -> PrivacyBudget:
+    """Return the least noise that keeps a guarantee. Raise UsageError for one that cannot be kept, MissingExtra."""
+    epsilon, delta, releases, days = guarantee
     if not (0 < epsilon <= MOST_EPSILON and 0 < delta <= MOST_DELTA):
         raise UsageError(
             f"no noise gives epsilon {epsilon:g} and delta {delta:g}", "Take ones like 8 and 0.000001 (at most 0.001)."
@@ -61,12 +61,12 @@ def calibrate_budget(promise: PrivacyGuarantee) -> PrivacyBudget:
         least, most = (
             (least, middle) if compute_epsilon(releases / (2 * middle**2), delta) <= epsilon else (middle, most)
         )
-    return PrivacyBudget(promise, most)
+    return PrivacyBudget(guarantee, most)
 
 
 @cache
 def compute_epsilon(rho: float, delta: float) -> float:
-    """The epsilon at this delta of what costs so much zCDP; 0 for nothing. Raises MissingExtra."""
+    """Return the epsilon at this delta of what costs so much rho; 0 for nothing. Raise MissingExtra."""
     try:
         from dp_accounting import ZCDpEvent
         from dp_accounting.rdp import RdpAccountant
@@ -82,17 +82,14 @@ SLACK = 1e-9  # relative: what adding up floats may be off
 
 @dataclass(frozen=True, slots=True)
 class BudgetPolicy:
-    """What one contribution costs, what a project may spend in its life (both in rho), seconds of a period.
+    """The cost of a contribution, the most a project may spend over its lifetime (in rho), and a period (seconds)."""
 
-    All zero: nothing is counted.
-    """
-
-    cost: float = 0.0
-    most: float = 0.0
-    seconds: float = 0.0
+    cost: float
+    most: float
+    seconds: float
 
     def refusal(self, rho: float, last: float, now: float) -> str:
-        """Why a project that spent `rho`, lastly at `last`, contributes nothing now; "" where it may.
+        """Return why a project that spent `rho`, last at `last`, must not contribute now; "" where it may.
 
         >>> BudgetPolicy(0.5, 1.0, 60.0).refusal(1.0, 0.0, 999.0)
         'budget-spent'
@@ -103,50 +100,51 @@ class BudgetPolicy:
 
 
 def charge_projects(
-    connection: Connection, offers: Iterable[tuple[str, str, str]], purse: BudgetPolicy, now: float
+    connection: Connection, offers: Iterable[tuple[str, str, str]], policy: BudgetPolicy, now: float
 ) -> Mapping[str, str]:
-    """Charges the projects of these offers (id, project, owner); why some of them must not be taken, by id."""
+    """Charge the projects of these offers (id, project, owner); return by id why some of them are refused."""
     refused: dict[str, str] = {}
-    for number, project, owner in sorted(offers):
-        row = _row_of(project, owner)
-        # before rows were apart by owner they were named by the project alone: what it spent then is spent
-        query = select(privacy_spending).where(privacy_spending.c.project.in_((row, project))).with_for_update()
-        found = {one.project: one for one in connection.execute(query)}
-        rho, last = sum(one.rho for one in found.values()), max((one.last for one in found.values()), default=0.0)
-        reason = purse.refusal(rho, last, now) if found else ""
+    for update_id, project, owner in sorted(offers):
+        key = _spending_key(project, owner)
+        # earlier versions named rows by the project alone: what was spent then stays spent
+        query = select(privacy_spending).where(privacy_spending.c.project.in_((key, project))).with_for_update()
+        rows = {row.project: row for row in connection.execute(query)}
+        rho, last = sum(row.rho for row in rows.values()), max((row.last for row in rows.values()), default=0.0)
+        reason = policy.refusal(rho, last, now) if rows else ""
         if reason:
-            refused[number] = reason
+            refused[update_id] = reason
         else:
-            _charge(connection, row, found[row].rho if row in found else None, purse.cost, now)
+            _charge(connection, key, rows[key].rho if key in rows else None, policy.cost, now)
     return refused
 
 
 def total_spending(connection: Connection) -> float:
-    """The rho of all releases there were: no project can have spent more."""
+    """Return the rho of all releases so far: no project can have spent more."""
     return connection.scalar(select(privacy_spending.c.rho).where(privacy_spending.c.project == ALL)) or 0.0
 
 
 def load_noisy_sums(connection: Connection, schema: str) -> Mapping[str, tuple[EvaluationSum, ...]]:
-    """What the folds so far told of the open trials, by task, the newest last."""
-    found: dict[str, tuple[EvaluationSum, ...]] = {}
-    ours = (noisy_evaluations.c.schema == schema) & (noisy_evaluations.c.schema == trials.c.schema)
+    """Return the sums of evaluations released so far for each open trial, by task, the newest last."""
+    sums: dict[str, tuple[EvaluationSum, ...]] = {}
+    same_schema = (noisy_evaluations.c.schema == schema) & (noisy_evaluations.c.schema == trials.c.schema)
     query = select(noisy_evaluations).join(
-        trials, ours & (noisy_evaluations.c.task == trials.c.task) & (noisy_evaluations.c.trial == trials.c.version)
+        trials,
+        same_schema & (noisy_evaluations.c.task == trials.c.task) & (noisy_evaluations.c.trial == trials.c.version),
     )
     for row in connection.execute(query.order_by(noisy_evaluations.c.id)):
-        found[row.task] = (*found.get(row.task, ()), EvaluationSum(row.evaluations, row.total, row.noise_variance))
-    return found
+        sums[row.task] = (*sums.get(row.task, ()), EvaluationSum(row.evaluations, row.total, row.noise_variance))
+    return sums
 
 
 def record_release(
     connection: Connection,
     schema: str,
-    told: Mapping[str, EvaluationSum],
+    sums: Mapping[str, EvaluationSum],
     on_trial: Mapping[str, int],
     cost: float,
     now: float,
 ) -> None:
-    """Keeps what a fold told of the trials that are open before it ends any, and that it was one more release."""
+    """Store the sums of evaluations of one release, before it ends any trial, and charge the release."""
     rows: Sequence[Mapping[str, object]] = [
         {
             "schema": schema,
@@ -156,7 +154,7 @@ def record_release(
             "total": release.total,
             "noise_variance": release.noise_variance,
         }
-        for task, release in sorted(told.items())
+        for task, release in sorted(sums.items())
     ]
     others = ~noisy_evaluations.c.trial.in_(on_trial.values())
     connection.execute(delete(noisy_evaluations).where(noisy_evaluations.c.schema == schema, others))
@@ -166,8 +164,8 @@ def record_release(
     _charge(connection, ALL, rho, cost, now)
 
 
-def _row_of(project: str, owner: str) -> str:
-    """Where the spending of an owner's project is: a project that no identity names anybody may claim to be."""
+def _spending_key(project: str, owner: str) -> str:
+    """Return the key of an owner's project: anybody may claim the pseudonym of a project that no identity names."""
     return sha256(f"{project} {owner}".encode()).hexdigest()[:32]
 
 

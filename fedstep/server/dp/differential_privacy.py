@@ -41,19 +41,19 @@ GRID = 1 << 20  # steps to the bound of a project's vector
 
 Real: TypeAlias = NDArray[np.float64]
 Grid: TypeAlias = NDArray[np.int64]
-Below: TypeAlias = Callable[[int], int]  # a whole number from 0 to below this one, each as likely
+Below: TypeAlias = Callable[[int], int]  # returns an integer from 0 to below its argument, each as likely
 
 
 def clip_and_concatenate(shrinking: Real, whole: Real) -> Real:
-    """Both as one vector with an L2 norm of at most 1: the first is shrunk to the room that the second leaves it."""
+    """Return both as one vector with an L2 norm of at most 1, the first shrunk to the room that the second leaves."""
     length, room = float(np.linalg.norm(shrinking)), sqrt(max(0.0, 1.0 - float(whole @ whole)))
     return np.concatenate([shrinking * min(1.0, room / length if length else 1.0), whole])
 
 
 def round_to_grid(vector: Real) -> Grid:
-    """The vector, shrunk to an L2 norm of at most 1, in steps of the grid: the norm in whole numbers is at most GRID.
+    """Return the vector, shrunk to an L2 norm of at most 1, in steps of the grid: its integer norm is at most GRID.
 
-    Rounded towards zero, which never lengthens; where the float scale was a hair too large, it is taken again.
+    It is rounded towards zero, which never lengthens it; where the float scale was slightly too large, it is reduced.
     """
     length = float(np.linalg.norm(vector))
     scale = GRID * min(1.0, 1.0 / length if length else 1.0)
@@ -65,7 +65,7 @@ def round_to_grid(vector: Real) -> Grid:
 
 
 def sum_with_noise(parts: Iterable[Grid], size: int, multiplier: float, below: Below) -> Grid:
-    """The sum of these vectors, one a project, with noise whose standard deviation is `multiplier` times the bound."""
+    """Return the sum of one vector per project, plus noise of a standard deviation of `multiplier` bounds."""
     total = np.zeros(size, np.int64)
     for part in parts:
         total += part
@@ -75,12 +75,12 @@ def sum_with_noise(parts: Iterable[Grid], size: int, multiplier: float, below: B
 
 
 def noise_variance(multiplier: float) -> int:
-    """The variance in steps of the grid of noise that is `multiplier` times the bound, rounded up."""
+    """Return the variance, in squared steps of the grid, of noise that is `multiplier` times the bound, rounded up."""
     return ceil((multiplier * GRID) ** 2)
 
 
 def draw_discrete_gaussian(variance: int, below: Below) -> int:
-    """A whole number x with a chance proportional to exp(-x^2 / (2 variance)), exactly: their algorithm 3."""
+    """Draw an integer x with a probability proportional to exp(-x^2 / (2 variance)), exactly: their algorithm 3."""
     width = isqrt(variance) + 1
     while True:
         drawn = _draw_discrete_laplace(width, below)
@@ -89,7 +89,7 @@ def draw_discrete_gaussian(variance: int, below: Below) -> int:
 
 
 def _draw_discrete_laplace(width: int, below: Below) -> int:
-    """A whole number x with a chance proportional to exp(-|x| / width): their algorithm 2."""
+    """Draw an integer x with a probability proportional to exp(-|x| / width): their algorithm 2."""
     while True:
         rest = below(width)
         if not _draw_bernoulli_exp(rest, width, below):
@@ -103,7 +103,7 @@ def _draw_discrete_laplace(width: int, below: Below) -> int:
 
 
 def _draw_bernoulli_exp(numerator: int, denominator: int, below: Below) -> bool:
-    """True with a chance of exp(-numerator / denominator): their algorithm 1."""
+    """Return True with a probability of exp(-numerator / denominator): their algorithm 1."""
     while numerator > denominator:
         if not _draw_bernoulli_exp(1, 1, below):
             return False
@@ -257,5 +257,5 @@ class DifferentialPrivacy(AggregationMode):
             active=ActiveCounts(0, 0),
             days=(),
             volumes=(0,) * len(VOLUMES),
-            privacy={**self.budget.promise._asdict(), **figures},
+            privacy={**self.budget.guarantee._asdict(), **figures},
         )

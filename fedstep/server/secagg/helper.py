@@ -1,4 +1,4 @@
-"""The helper: it holds the seeds of the pads, and tells the leader nothing but sums of pads of many projects."""
+"""The helper: it holds the seeds of the masks, and reveals to the leader only sums of masks over many projects."""
 
 import asyncio
 import hmac
@@ -51,20 +51,20 @@ from fedstep.server.tokens import TokenBook
 from fedstep.server.update_endpoint import schema_mismatch
 
 
-def offer_of_seed(half: SeedShare, project: str, owner: str) -> ShareOffer:
-    """What is kept of a half: not its seed, which would open tasks that were released while others wait."""
-    return ShareOffer(half.id, project, owner, hash_seed(half.seed), half.trials, derive_task_seeds(half))
+def offer_of_seed(share: SeedShare, project: str, owner: str) -> ShareOffer:
+    """Return what is stored of a share: not its seed, which would also open tasks that were released before others."""
+    return ShareOffer(share.id, project, owner, hash_seed(share.seed), share.trials, derive_task_seeds(share))
 
 
 class HelperStore(ShareStore):
-    """The seeds of single tasks, and the rounds that they were released in."""
+    """The seeds of single tasks, and the rounds in which they were released."""
 
     def answer(self, proposal: Proposal, fewest: int, sizes: Mapping[str, int]) -> bytes:
-        """The bytes of the answer, on disk when this returns; the same ones whenever the same proposal comes again.
+        """Return the bytes of the reply, on disk when this returns; a repeated proposal gets the same ones.
 
-        Of each part as many updates as are here, of one project each, with the pair and the trial that the leader
-        names; nothing of it where they are fewer than `fewest`. Raises WireError for another proposal under a number
-        that is used, or one below it: what is released is final. Its seeds are then nowhere in the files.
+        A part releases the updates that are here, of one project each, with the pair and the trial that the leader
+        names; nothing where they are fewer than `fewest`. A release is final, and its seeds are no longer in any file.
+        Raise WireError for a number that another proposal has used, or one below it.
         """
         body = pack_proposal(proposal)
         with self._engine.begin() as connection:
@@ -83,7 +83,7 @@ class HelperStore(ShareStore):
         return answer
 
     def newest_round(self) -> int:
-        """The number of the last round; 0 before the first."""
+        """Return the number of the last round; 0 before the first."""
         with self._reader.begin() as connection:
             return connection.scalar(select(func.max(rounds.c.number))) or 0
 
@@ -99,16 +99,16 @@ class HelperStore(ShareStore):
         return MaskSum(part.task, tuple(seeds), total)
 
     def _seeds(self, connection: Connection, part: RoundPart) -> Mapping[str, bytes]:
-        """The seeds of the proposed updates that may be released, by id; of each project the one proposed first."""
+        """Return the seeds of the proposed updates that may be released, by id; per project the one proposed first."""
         which = shares.c.id.in_(list(part.pairs)) & (shares.c.task == part.task)
-        found: dict[str, Row[Any]] = {
+        rows: dict[str, Row[Any]] = {
             row.id: row
             for row in connection.execute(select(shares).where(is_pending(self._schema), which))
             if row.pair == part.pairs[row.id] and part.trial in (-1, row.trial)
         }
-        projects = {key: row.project for key, row in found.items()}
+        projects = {key: row.project for key, row in rows.items()}
         return {
-            key: bytes(found[key].body) for key in first_per_project(filter(found.__contains__, part.pairs), projects)
+            key: bytes(rows[key].body) for key in first_per_project(filter(rows.__contains__, part.pairs), projects)
         }
 
 
@@ -149,7 +149,7 @@ def create_helper_app(
 
 
 class Helper:
-    """The routes, and the book behind them."""
+    """The endpoints of the helper."""
 
     def __init__(
         self, settings: Settings, secret: str, min_projects: int, schema: Schema, clock: Callable[[], float]
@@ -157,39 +157,39 @@ class Helper:
         self._limits, self._shape, self._clock = settings.limits, shape(schema), clock
         self._secret, self._min_projects = secret, min_projects
         self.metrics, self._tokens = Metrics(), TokenBook(settings.store)
-        self._door = RequestGuard(settings, self._tokens)
-        self._book = HelperStore(settings.store, self._shape.digest)
-        batches = ShareBatcher(self._book.keep, settings.limits.queue, clock)
-        self._taking = ShareEndpoint(self._door, settings.limits, self._shape, batches, self.metrics)
-        self._operations = HealthEndpoints(self._tokens, self.metrics, lambda: not self._tidying.done())
-        self.stopping = self._operations.stop
+        self._guard = RequestGuard(settings, self._tokens)
+        self._store = HelperStore(settings.store, self._shape.digest)
+        batches = ShareBatcher(self._store.keep, settings.limits.queue, clock)
+        self._shares = ShareEndpoint(self._guard, settings.limits, self._shape, batches, self.metrics)
+        self._health = HealthEndpoints(self._tokens, self.metrics, lambda: not self._expiring.done())
+        self.stopping = self._health.stop
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        """What waits too long is let go while the application runs."""
-        self._tidying = asyncio.create_task(expire_shares(self._book, self._clock))
-        watching = asyncio.create_task(self._door.watch())
+        """Delete expired shares while the application runs."""
+        self._expiring = asyncio.create_task(expire_shares(self._store, self._clock))
+        watching = asyncio.create_task(self._guard.watch())
         try:
             yield
         finally:
             self.stopping()
             watching.cancel()
-            self._tidying.cancel()
-            self._book.close()
+            self._expiring.cancel()
+            self._store.close()
             self._tokens.close()
 
     async def share(self, request: Request) -> Response:
         """POST /v1/shares: 202 with a receipt once the seed is on disk."""
-        return await self._taking.take(request, unpack_seed_share, offer_of_seed, 0)
+        return await self._shares.take(request, unpack_seed_share, offer_of_seed, 0)
 
     async def round(self, request: Request) -> Response:
-        """POST /v1/rounds: the sums of the pads of what the leader proposes, signed."""
+        """POST /v1/rounds: the sums of the masks of the proposed updates, signed."""
         proposal, body = await self._proposed(request)
         fewest, sizes = self._min_projects, self._shape.sizes
         try:
-            answer = await asyncio.to_thread(self._book.answer, proposal, fewest, sizes)
+            answer = await asyncio.to_thread(self._store.answer, proposal, fewest, sizes)
         except WireError as error:
-            newest = await asyncio.to_thread(self._book.newest_round)
+            newest = await asyncio.to_thread(self._store.newest_round)
             raise HttpProblem(409, "round", str(error), {"newest": str(newest)}) from error
         released = {task_of(part): len(part["ids"]) for part in json.loads(answer)["parts"]}
         log.info(
@@ -200,31 +200,31 @@ class Helper:
 
     async def forget(self, request: Request) -> Response:
         """POST /v1/forget: 200 with how many seeds were deleted of the sender's project."""
-        sender = await self._door.writer(request)
-        gone = await asyncio.to_thread(self._book.forget, read_project(request, sender), sender.owner)
+        sender = await self._guard.writer(request)
+        gone = await asyncio.to_thread(self._store.forget, read_project(request, sender), sender.owner)
         log.info("a project was forgotten: %d halves", gone)
         return as_json(ErasureResult(gone, 0).as_json())
 
     async def health(self, _request: Request) -> Response:
-        """GET /healthz: whether to leave the process alone."""
-        return self._operations.health(0)
+        """GET /healthz: 200 unless the process should be restarted."""
+        return self._health.health(0)
 
     async def ready(self, _request: Request) -> Response:
-        """GET /readyz: whether to send it requests."""
-        return await self._operations.ready(0)
+        """GET /readyz: 200 where requests should be sent here."""
+        return await self._health.ready(0)
 
     async def figures(self, request: Request) -> Response:
-        """GET /metrics: Prometheus' text format."""
-        await self._door.reader(request)
-        self.metrics.set_pending_shares(await asyncio.to_thread(self._book.counted))
-        return self._operations.metrics()
+        """GET /metrics: the metrics in Prometheus' text format."""
+        await self._guard.reader(request)
+        self.metrics.set_pending_shares(await asyncio.to_thread(self._store.counted))
+        return self._health.metrics()
 
     async def described(self, _request: Request) -> Response:
-        """GET /openapi.json: the routes, for programs."""
+        """GET /openapi.json: the description of the routes."""
         return as_json(helper_document(self._shape))
 
     async def _proposed(self, request: Request) -> tuple[Proposal, bytes]:
-        """The leader's proposal, and its bytes. Raises Problem for one that is not the leader's, or not for here."""
+        """Return the leader's proposal and its bytes. Raise HttpProblem for any other, or one that does not fit."""
         secret, headers = self._secret, request.headers
         given = headers.get("authorization", "").encode()
         if not hmac.compare_digest(given, f"Bearer {secret}".encode()):

@@ -1,4 +1,4 @@
-"""The leader: it holds masked updates, asks the helper for sums of their pads, and makes versions of the sums."""
+"""The leader: it holds masked updates, asks the helper for sums of their masks, and makes versions of the sums."""
 
 import asyncio
 import hmac
@@ -26,7 +26,6 @@ from fedstep.server.auth import RequestGuard, read_project
 from fedstep.server.gate import EvaluationSum, EvaluationSums, Evidence
 from fedstep.server.http_messages import HttpProblem, as_json
 from fedstep.server.metrics import CONTENT_TYPE
-from fedstep.server.mode import ModeContext, Routes
 from fedstep.server.openapi import leader_document
 from fedstep.server.secagg.helper import SIGNATURE
 from fedstep.server.secagg.rounds import (
@@ -55,6 +54,7 @@ from fedstep.server.secagg.share_store import (
     rounds,
     shares,
 )
+from fedstep.server.service import ModeContext, Routes
 from fedstep.server.storage.engine import advisory_lock
 from fedstep.server.storage.store import AGGREGATION_LOCK
 from fedstep.server.storage.trial_repository import TrialRepository
@@ -69,7 +69,7 @@ Step = Callable[[ModelState, Mapping[str, TaskSum], Mapping[str, Evidence]], Agg
 
 @dataclass(frozen=True, slots=True)
 class RoundResult:
-    """What a round led to: a version, where anything was released; and why sums of it were thrown away."""
+    """The result of a round: a version, where anything was released; and why some sums were discarded."""
 
     version: ModelVersion | None = None
     updates: int = 0
@@ -77,20 +77,20 @@ class RoundResult:
 
 
 class LeaderStore(ShareStore):
-    """The masked updates, and the rounds that they are summed in."""
+    """The masked updates, and the rounds in which they are summed."""
 
     def newest(self) -> int:
-        """The number of the newest version."""
+        """Return the number of the newest version."""
         with self._reader.begin() as connection:
             return VersionRepository(connection, self._schema).number()
 
     def forget(self, project: str, owner: str) -> int:
-        """As other books do, and what the store has of times before shares."""
+        """Delete the shares of a project, and its whole updates of earlier times; return how many waited."""
         plain = delete_project(self._engine, project, owner)
         return plain.updates + super().forget(project, owner)
 
     def planned(self, choose: Choose, staleness: int, least: int = 0) -> bytes:
-        """The proposal that is not settled, else a new one; b"" where there is nothing to propose.
+        """Return the proposal that is not settled, else a new one; b"" where there is nothing to propose.
 
         A new one is of updates with at most this staleness, and has a number above `least`: what the helper says that
         it has heard already. It takes the place of one of another schema: no helper answers that any more. One process
@@ -112,7 +112,7 @@ class LeaderStore(ShareStore):
         return body
 
     def give_up(self, number: int) -> None:
-        """Ends a round that the helper will never answer; what it proposed waits for another."""
+        """End a round that the helper will never answer; what it proposed waits for another one."""
         with self._engine.begin() as connection:
             connection.execute(update(rounds).where(rounds.c.number == number).values(settled=True))
 
@@ -125,7 +125,7 @@ class LeaderStore(ShareStore):
         now: float,
         deviations: Mapping[str, int] = NONE,
     ) -> RoundResult:
-        """Adds up what the helper released and writes the version that `step` makes of it, all in one transaction.
+        """Sum what the helper released and write the version that `step` makes of it, all in one transaction.
 
         `deviations` are by task those of each update's noise, in steps of the grid.
         """
@@ -161,7 +161,7 @@ class LeaderStore(ShareStore):
     def _sum(
         self, connection: Connection, pads: MaskSum, trial: int, current: CurrentModels, fewest: int, deviation: int
     ) -> tuple[TaskSum, EvaluationSum]:
-        """Raises WireError where fewer projects than `fewest` were released, or the sum is none of honest updates."""
+        """Return the sums of deltas and scores. Raise WireError for too few projects, or an impossible sum."""
         which = is_pending(self._schema) & shares.c.id.in_(pads.ids) & (shares.c.task == pads.task)
         rows = connection.execute(
             select(shares.c.owner, shares.c.project, shares.c.base, shares.c.body).where(which)
@@ -238,15 +238,15 @@ class Leader:
         self._metrics, self._clock = context.metrics, context.clock
         self._shape = shape(schema)
         self._tokens = TokenBook(settings.store)
-        self._door = RequestGuard(settings, self._tokens)
-        self._book = LeaderStore(settings.store, self._shape.digest)
-        batches = ShareBatcher(self._book.keep, settings.limits.queue, context.clock)
-        self._taking = ShareEndpoint(self._door, settings.limits, self._shape, batches, context.metrics)
+        self._guard = RequestGuard(settings, self._tokens)
+        self._store = LeaderStore(settings.store, self._shape.digest)
+        batches = ShareBatcher(self._store.keep, settings.limits.queue, context.clock)
+        self._shares = ShareEndpoint(self._guard, settings.limits, self._shape, batches, context.metrics)
         self._step: Step = lambda state, sums, scores: advance_by_sums(
             state, sums, scores, context.rules, settings.gate
         )
         self._deviations = scale_deviations(noise_deviation(policy.noise, policy.min_projects), schema)
-        self._newest, self._least = self._book.newest(), 0
+        self._newest, self._least = self._store.newest(), 0
 
     def routes(self) -> Routes:
         """Return the endpoints by method and path."""
@@ -260,8 +260,8 @@ class Leader:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Rounds go on while the application runs. What one had begun is on disk and goes on with the next start."""
-        works = (self._run(), self._door.watch(), expire_shares(self._book, self._clock))
+        """Run rounds while the application does. A round that was begun is on disk and continues after a restart."""
+        works = (self._run(), self._guard.watch(), expire_shares(self._store, self._clock))
         tasks = [asyncio.create_task(work) for work in works]
         try:
             yield
@@ -270,42 +270,42 @@ class Leader:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            self._book.close()
+            self._store.close()
             self._tokens.close()
 
     async def share(self, request: Request) -> Response:
         """POST /v1/shares: 202 with a receipt once the masked update is on disk."""
-        return await self._taking.take(request, unpack_masked_share, self._offer, self._newest)
+        return await self._shares.take(request, unpack_masked_share, self._offer, self._newest)
 
     async def plain(self, request: Request) -> Response:
-        """POST /v1/updates: refused. Raises Problem."""
-        await self._door.writer(request)
+        """POST /v1/updates: refused. Raise HttpProblem."""
+        await self._guard.writer(request)
         text = "This aggregator takes shares alone. Give --helper the URL of its helper, so that updates are split."
         raise HttpProblem(422, "shares-only", text)
 
     async def forget(self, request: Request) -> Response:
         """POST /v1/forget: 200 with how many masked updates were deleted of the sender's project."""
-        sender = await self._door.writer(request)
-        gone = await asyncio.to_thread(self._book.forget, read_project(request, sender), sender.owner)
+        sender = await self._guard.writer(request)
+        gone = await asyncio.to_thread(self._store.forget, read_project(request, sender), sender.owner)
         log.info("a project was forgotten: %d halves", gone)
         return as_json(ErasureResult(gone, 0).as_json())
 
     async def figures(self, request: Request) -> Response:
-        """GET /metrics: Prometheus' text format."""
-        await self._door.reader(request)
-        self._metrics.set_pending_shares(await asyncio.to_thread(self._book.counted))
+        """GET /metrics: the metrics in Prometheus' text format."""
+        await self._guard.reader(request)
+        self._metrics.set_pending_shares(await asyncio.to_thread(self._store.counted))
         return Response(self._metrics.text(), 200, {"Content-Type": CONTENT_TYPE})
 
     async def described(self, _request: Request) -> Response:
-        """GET /openapi.json: the routes, for programs."""
+        """GET /openapi.json: the description of the routes."""
         return as_json(leader_document(self._shape))
 
     def round(self) -> RoundResult | None:
-        """One round, from its plan to its version; None where there is nothing to sum.
+        """Run one round, from its proposal to its version; return None where there is nothing to sum.
 
-        Raises AggregatorError where the helper did not answer: the round stays open, and is asked for again.
+        Raise AggregatorError where the helper did not answer: the round stays open, and is asked for again.
         """
-        body = self._book.planned(self._choose, self._buffering.staleness, self._least)
+        body = self._store.planned(self._choose, self._buffering.staleness, self._least)
         if not body:
             return None
         proposal, secret = unpack_proposal(body), self._policy.secret
@@ -313,11 +313,11 @@ class Leader:
         heard = self._policy.transport("POST", "/v1/rounds", headers, body, PATIENCE)
         if heard.status == 409 and (newest := _newest_round(heard)) >= 0:
             self._least = newest
-            self._book.give_up(proposal.number)
+            self._store.give_up(proposal.number)
             return RoundResult()
         answer = self._answered(heard, body, proposal)
         fewest, noise = self._policy.min_projects, self._deviations
-        settled = self._book.settle(proposal, answer, self._step, fewest, self._clock(), noise)
+        settled = self._store.settle(proposal, answer, self._step, fewest, self._clock(), noise)
         if settled.version:
             self._newest = settled.version.version
         return settled
@@ -328,7 +328,7 @@ class Leader:
         return choose_parts(waiting, task, trials, self._clock(), folding, self._policy.min_projects)
 
     def _answered(self, heard: Heard, body: bytes, proposal: Proposal) -> RoundReply:
-        """Raises AggregatorError for an answer that is not the helper's, or none."""
+        """Parse the helper's reply. Raise AggregatorError for one that it did not sign, or that does not fit."""
         if heard.status != 200:
             raise AggregatorError(f"the helper answered {heard.status}", "Its log says why.")
         wanted = sign(self._policy.secret, body, heard.body)
@@ -340,7 +340,7 @@ class Leader:
             raise AggregatorError(str(error.args[0]), error.remedy) from error
 
     def _offer(self, half: MaskedShare, project: str, owner: str) -> ShareOffer:
-        """Raises Problem for a half that was learned from a candidate that is too old, or not known."""
+        """Return what is stored of a share. Raise HttpProblem where its candidate is too old or not known."""
         if not 0 <= self._newest - half.base <= self._buffering.staleness:
             text = f"it was learned from version {half.base}, the newest here is {self._newest}"
             raise HttpProblem(422, "stale", f"The update is refused: {text}. Run fedstep pull.", reason=text)
@@ -354,7 +354,7 @@ class Leader:
             idle = tick
             try:
                 settled = await asyncio.to_thread(self.round)
-                self._newest = max(self._newest, await asyncio.to_thread(self._book.newest))
+                self._newest = max(self._newest, await asyncio.to_thread(self._store.newest))
                 idle = pause if settled and not settled.version else tick
                 _log(settled)
             except AggregatorError as error:
@@ -377,12 +377,12 @@ def _log(settled: RoundResult | None) -> None:
 
 
 def _newest_round(heard: Heard) -> int:
-    """The helper's last round in its refusal; -1 where it names none. Raises AggregatorError for one that cannot be."""
+    """Return the helper's last round in its refusal; -1 without one. Raise AggregatorError for an impossible one."""
     try:
         newest = int(str(json.loads(heard.body)["newest"])[:18])
     except (ValueError, TypeError, LookupError, RecursionError):
         return -1
     if newest > LATEST_HEARD:
-        told = f"it names {newest} as its last round, and no helper has had more than {LATEST_HEARD}"
-        raise AggregatorError(told, "It lies, or its store is damaged: start it with an empty one.")
+        text = f"the helper named {newest} as its last round, which is impossible: the limit is {LATEST_HEARD}"
+        raise AggregatorError(text, "Its database may be corrupt; restart it with an empty one.")
     return max(-1, newest)

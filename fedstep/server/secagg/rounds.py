@@ -33,9 +33,9 @@ TASK, ID = re.compile("[a-z][a-z0-9-]{0,31}"), re.compile("[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True)
 class RoundPart:
-    """The updates proposed for the sum of one task: their ids, each with the pair that its halves have.
+    """The updates proposed for the sum of one task: their ids, each with the pair id that its two shares have.
 
-    `trial` is the snapshot that all of them scored; -1: they need not have one, and the sum of the scores stays away.
+    `trial` is the snapshot that all of them scored; -1: they need not have one, and the sum has no scores.
     """
 
     task: str
@@ -45,7 +45,7 @@ class RoundPart:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One round: at most one part a task."""
+    """One round: at most one part per task."""
 
     number: int
     schema: str
@@ -54,7 +54,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class MaskSum:
-    """The updates that were released for a task, and the sum of their pads modulo 2^64."""
+    """The updates that were released for a task, and the sum of their masks modulo 2^64."""
 
     task: str
     ids: tuple[str, ...]
@@ -63,32 +63,32 @@ class MaskSum:
 
 @dataclass(frozen=True, slots=True)
 class RoundReply:
-    """The helper's word on a round. A task that it has too few projects for is not in it."""
+    """The helper's reply to a proposal, without the tasks for which it has too few projects."""
 
     number: int
     parts: tuple[MaskSum, ...]
 
 
 def first_per_project(ids: Iterable[str], projects: Mapping[str, str]) -> tuple[str, ...]:
-    """The first id of each project, in the order they come."""
+    """Return the first id of each project, in the order they come."""
     seen: set[str] = set()
-    chosen = []
-    for number in ids:
-        project = projects[number]
+    first = []
+    for update_id in ids:
+        project = projects[update_id]
         if project not in seen:
             seen.add(project)
-            chosen.append(number)
-    return tuple(chosen)
+            first.append(update_id)
+    return tuple(first)
 
 
 def pack_proposal(proposal: Proposal) -> bytes:
-    """Its bytes; equal proposals give equal bytes."""
+    """Return the bytes of a proposal; equal proposals give equal bytes."""
     parts = [{"task": p.task, "trial": p.trial, "pairs": dict(sorted(p.pairs.items()))} for p in proposal.parts]
     return json.dumps({"round": proposal.number, "schema": proposal.schema, "parts": parts}).encode()
 
 
 def unpack_proposal(body: bytes) -> Proposal:
-    """The proposal in these bytes. Raises WireError."""
+    """Parse a proposal. Raise WireError."""
     try:
         found = json.loads(body)
         parts = tuple(RoundPart(task_of(p), p["trial"], p["pairs"]) for p in found["parts"])
@@ -104,21 +104,21 @@ def task_of(part: Mapping[str, object]) -> str:
     return str(part["task"] if "task" in part else part["head"])
 
 
-def pack_reply(answer: RoundReply) -> bytes:
-    """Its bytes; equal answers give equal bytes."""
+def pack_reply(reply: RoundReply) -> bytes:
+    """Return the bytes of a reply; equal replies give equal bytes."""
     parts = [
         {"task": p.task, "ids": list(p.ids), "total": b64encode(p.total.astype("<u8").tobytes()).decode()}
-        for p in answer.parts
+        for p in reply.parts
     ]
-    return json.dumps({"round": answer.number, "parts": parts}).encode()
+    return json.dumps({"round": reply.number, "parts": parts}).encode()
 
 
 def unpack_reply(body: bytes, proposal: Proposal, sizes: Mapping[str, int]) -> RoundReply:
-    """The answer to a proposal in these bytes; `sizes` counts the coordinates of each task. Raises WireError."""
+    """Parse the reply to a proposal; `sizes` has the number of coordinates of each task. Raise WireError."""
     asked = {part.task: part for part in proposal.parts}
     try:
         found = json.loads(body)
-        parts = tuple(_pads(entry, asked, sizes) for entry in found["parts"])
+        parts = tuple(_parse_mask_sum(entry, asked, sizes) for entry in found["parts"])
         if found["round"] != proposal.number or len({part.task for part in parts}) < len(parts):
             raise ValueError("another round, or a task twice")
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
@@ -126,16 +126,16 @@ def unpack_reply(body: bytes, proposal: Proposal, sizes: Mapping[str, int]) -> R
     return RoundReply(proposal.number, parts)
 
 
-def sign(secret: str, proposal: bytes, answer: bytes = b"") -> str:
-    """HMAC-SHA256 in hex: of a proposal, or of an answer to it."""
-    message = b"answer" + sha256(proposal).digest() + answer if answer else b"proposal" + proposal
+def sign(secret: str, proposal: bytes, reply: bytes = b"") -> str:
+    """Return the HMAC-SHA256 in hex of a proposal, or of a reply to it."""
+    message = b"answer" + sha256(proposal).digest() + reply if reply else b"proposal" + proposal
     return hmac.new(secret.encode(), message, sha256).hexdigest()
 
 
 def _check(proposal: Proposal) -> None:
-    """ValueError or TypeError for a proposal that none of ours would make."""
+    """Raise ValueError or TypeError for a proposal that no leader makes."""
     tasks = [part.task for part in proposal.parts]
-    ids = [number for part in proposal.parts for number in part.pairs]
+    ids = [update_id for part in proposal.parts for update_id in part.pairs]
     words = [*ids, *(pair for part in proposal.parts for pair in part.pairs.values())]
     if type(proposal.number) is not int or not 0 < proposal.number < ROUNDS or not isinstance(proposal.schema, str):
         raise ValueError("no number of a round, or no schema")
@@ -147,8 +147,8 @@ def _check(proposal: Proposal) -> None:
         raise ValueError("a trial that is none")
 
 
-def _pads(entry: Mapping[str, object], asked: Mapping[str, RoundPart], sizes: Mapping[str, int]) -> MaskSum:
-    """One part of an answer. Raises ValueError, TypeError or LookupError for one that was not asked for."""
+def _parse_mask_sum(entry: Mapping[str, object], asked: Mapping[str, RoundPart], sizes: Mapping[str, int]) -> MaskSum:
+    """Parse one part of a reply. Raise ValueError, TypeError or LookupError for one that was not asked for."""
     part, ids, total = asked[task_of(entry)], entry["ids"], b64decode(str(entry["total"]), validate=True)
     if not isinstance(ids, list) or not ids or len(set(ids)) < len(ids) or not part.pairs.keys() >= set(ids):
         raise ValueError("other updates than were proposed")
@@ -159,7 +159,7 @@ def _pads(entry: Mapping[str, object], asked: Mapping[str, RoundPart], sizes: Ma
 
 @dataclass(frozen=True, slots=True)
 class PendingShare:
-    """One task of an update whose half is here and was not released; `missed` counts rounds that lacked its twin."""
+    """A share of one task that was not released; `missed` counts rounds for which the helper lacked the other share."""
 
     id: str
     task: str
@@ -172,28 +172,30 @@ class PendingShare:
 
 
 def choose_parts(
-    waiting: Iterable[PendingShare],
-    task: int,
+    pending: Iterable[PendingShare],
+    candidate: int,
     trials: Mapping[str, int],
     now: float,
-    folding: BufferPolicy,
+    policy: BufferPolicy,
     fewest: int,
 ) -> tuple[RoundPart, ...]:
-    """The parts of the next proposal: for each task that is due, one update of each project.
+    """Return the parts of the next proposal: for each task that is due, one update of each project.
 
-    A sum has one weight, or a number that only one project moved would tell by its divisors how stale, and so whose, it
-    is. So updates of one class of staleness are summed, fresh ones first; staler classes join where they are too few.
+    All updates of a sum have one weight: otherwise a coordinate that only one project moved would reveal by its
+    divisors how stale, and so whose, the update is. Updates of one class of staleness are summed, fresh ones first;
+    staler classes join where there are too few.
     """
     by_task: dict[str, list[PendingShare]] = defaultdict(list)
-    for one in sorted(waiting, key=lambda one: (one.missed, one.received, one.id)):
+    for one in sorted(pending, key=lambda one: (one.missed, one.received, one.id)):
         by_task[one.task].append(one)
-    found = (
-        _part(name, ours, task, trials.get(name, -1), now, folding, fewest) for name, ours in sorted(by_task.items())
+    parts = (
+        _choose_part(name, shares, candidate, trials.get(name, -1), now, policy, fewest)
+        for name, shares in sorted(by_task.items())
     )
-    return tuple(part for part in found if part)
+    return tuple(part for part in parts if part)
 
 
-def weight(base: int, task: int) -> int:
+def weight(base: int, candidate: int) -> int:
     """Return the public weight of a delta learned from `base`: 64 / sqrt(1 + staleness), in classes.
 
     Each class has twice the staleness of the one before: 0, 1 to 2, 3 to 6, and so on.
@@ -201,32 +203,38 @@ def weight(base: int, task: int) -> int:
     >>> [weight(9 - staleness, 9) for staleness in range(5)]
     [64, 45, 45, 32, 32]
     """
-    return round(MAX_WEIGHT * staleness_weight((1 << (1 + max(0, task - base)).bit_length() - 1) - 1))
+    return round(MAX_WEIGHT * staleness_weight((1 << (1 + max(0, candidate - base)).bit_length() - 1) - 1))
 
 
-def _part(
-    name: str, ours: Sequence[PendingShare], newest: int, trial: int, now: float, folding: BufferPolicy, fewest: int
+def _choose_part(
+    name: str,
+    shares: Sequence[PendingShare],
+    newest: int,
+    trial: int,
+    now: float,
+    policy: BufferPolicy,
+    fewest: int,
 ) -> RoundPart | None:
-    """The updates of one task to be proposed: those that scored the snapshot on trial, else those that did not."""
-    voting = [one for one in ours if one.trial == trial >= 0]
-    others = [one for one in ours if one.trial != trial or trial < 0]
-    for group, scored in ((voting, trial), (others, -1), (ours, -1)):
-        pairs = {one.id: one.pair for one in _alike(group, newest, fewest)}
+    """Return the updates of one task to propose: those that scored the snapshot on trial, else those that did not."""
+    scored = [one for one in shares if one.trial == trial >= 0]
+    others = [one for one in shares if one.trial != trial or trial < 0]
+    for group, version in ((scored, trial), (others, -1), (shares, -1)):
+        pairs = {one.id: one.pair for one in _same_weight(group, newest, fewest)}
         oldest = min((one.received for one in group), default=now)
-        pending = BufferStatus(len(group), len({one.project for one in group}), oldest)
-        if pairs and is_due(pending, now, folding):
-            return RoundPart(name, scored, pairs)
+        status = BufferStatus(len(group), len({one.project for one in group}), oldest)
+        if pairs and is_due(status, now, policy):
+            return RoundPart(name, version, pairs)
     return None
 
 
-def _alike(group: Sequence[PendingShare], newest: int, fewest: int) -> tuple[PendingShare, ...]:
-    """One update of each project, at least `fewest`, from as few classes of staleness as that takes; else none."""
+def _same_weight(group: Sequence[PendingShare], newest: int, fewest: int) -> tuple[PendingShare, ...]:
+    """Return one update per project, at least `fewest`, from as few classes of staleness as possible; else none."""
     by_id = {one.id: one for one in group}
     projects = {one.id: one.project for one in group}
     for least in sorted({weight(one.base, newest) for one in group}, reverse=True):
         ids = first_per_project((one.id for one in group if weight(one.base, newest) >= least), projects)
         if len(ids) >= fewest:
-            return tuple(by_id[number] for number in ids[:MAX_SUMMED])
+            return tuple(by_id[update_id] for update_id in ids[:MAX_SUMMED])
     return ()
 
 
@@ -252,11 +260,11 @@ def check_helper_url(url: str) -> None:
         )
 
 
-FAR = 8.0  # standard deviations that the length of noise may be off
+FAR = 8.0  # standard deviations by which the length of the noise may exceed its mean
 
 
 def sum_vectors(vectors: Iterable[bytes], size: int) -> Residues:
-    """The sum of little-endian vectors of `size` numbers, modulo 2^64."""
+    """Return the sum of little-endian vectors of `size` numbers, modulo 2^64."""
     total = np.zeros(size, np.uint64)
     for vector in vectors:
         total += np.frombuffer(vector, "<u8")[:size]
@@ -264,19 +272,19 @@ def sum_vectors(vectors: Iterable[bytes], size: int) -> Residues:
 
 
 def sum_masks(seeds: Iterable[bytes], size: int) -> Residues:
-    """The sum of the first `size` numbers of the pads that these seeds of one task give."""
+    """Return the sum of the masks of `size` numbers that these seeds of one task give, modulo 2^64."""
     return sum_vectors((derive_pad(seed, size) for seed in seeds), size)
 
 
-def unmask_sum(masked: Residues, pads: Residues, updates: int, size: int, deviation: int = 0) -> NDArray[np.int64]:
-    """The sum of so many updates in steps of the grid, with its sign; the first `size` numbers are those of a delta.
+def unmask_sum(masked: Residues, masks: Residues, updates: int, size: int, deviation: int = 0) -> NDArray[np.int64]:
+    """Return the sum of so many updates in steps of the grid, with its sign; its first `size` numbers are the delta.
 
-    `deviation` is that of the noise of each. Raises WireError for a sum that updates within their bounds do not have:
-    somebody lied, and nothing of it is used.
+    `deviation` is that of the noise of each update. Raise WireError for a sum that updates within their bounds cannot
+    have: some sender or the helper is dishonest, and nothing of it is used.
     """
     if updates > MAX_SUMMED:
         raise WireError(f"a sum of {updates} updates could overflow", f"At most {MAX_SUMMED} are summed.")
-    steps: NDArray[np.int64] = (masked + pads).view(np.int64)
+    steps: NDArray[np.int64] = (masked + masks).view(np.int64)
     numbers = steps.astype(np.float64)
     beyond = np.abs(numbers[size:]).max(initial=0.0) > updates * LEVELS
     if beyond or norm(numbers[:size]) > max_length(updates, size, deviation):
@@ -288,9 +296,9 @@ def unmask_sum(masked: Residues, pads: Residues, updates: int, size: int, deviat
 
 
 def max_length(updates: int, size: int, deviation: int) -> float:
-    """The length in steps of the grid that the sum of so many deltas is not above, each of `size` numbers.
+    """Return the largest L2 norm, in steps of the grid, of the sum of so many deltas of `size` numbers.
 
-    What noise adds is above this with a chance of exp(-32) (Laurent and Massart 2000, lemma 1).
+    Noise makes a sum longer than this with a probability of exp(-32) (Laurent and Massart 2000, lemma 1).
     """
     most = updates * (LEVELS + 0.5 * sqrt(size))  # the length of a delta, and of what rounding to the grid adds
     return most + deviation * sqrt(updates) * (sqrt(size) + FAR)

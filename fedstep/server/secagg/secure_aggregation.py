@@ -8,10 +8,11 @@ from fedstep.federation.messages import NOISE
 from fedstep.federation.transport import Transport, requests_transport
 from fedstep.server.dashboard.snapshot import DashboardSnapshot, days, decide_all, volumes
 from fedstep.server.gate import ActiveCounts, Gate
-from fedstep.server.mode import AggregationMode, ContributionTerms, ModeContext
+from fedstep.server.mode import AggregationMode, ContributionTerms
 from fedstep.server.secagg.leader import Leader, SumPolicy, released_scores
 from fedstep.server.secagg.rounds import check_helper_url, check_secret
 from fedstep.server.secagg.share_store import count_pending, shares
+from fedstep.server.service import ModeContext
 from fedstep.server.storage.trial_repository import ACTIVE_SECONDS
 
 

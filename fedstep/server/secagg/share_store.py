@@ -1,4 +1,4 @@
-"""The halves that an aggregator holds: each counts once for ever, and waits until its round or its end."""
+"""Store shares: each id counts once for ever, and waits until its round or until it expires."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,19 +71,19 @@ releases = Table(
 
 
 def open_share_engine(store: str) -> Engine:
-    """The database at a SQLAlchemy URL, with these tables too. Raises UsageError when it cannot be opened."""
+    """Open the database at a SQLAlchemy URL and create the tables of shares. Raise UsageError where that fails."""
     engine = open_engine(store)
     try:
         own.create_all(engine)
     except SQLAlchemyError as error:
         engine.dispose()
         cause = type(error).__name__
-        raise UsageError(f"the store has no room for shares ({cause})", "Can it be written?") from error
+        raise UsageError(f"cannot create the share tables ({cause})", "Check that the database is writable.") from error
     return engine
 
 
 def load_releases(connection: Connection, schema: str, task: str, trial: int) -> tuple[EvaluationSum, ...]:
-    """What the rounds told of this snapshot on trial, the newest last."""
+    """Return the sums of scores that rounds released for a snapshot on trial, the newest last."""
     which = (releases.c.task == task) & (releases.c.trial == trial) & (releases.c.schema == schema)
     rows = connection.execute(select(releases).where(which).order_by(releases.c.round))
     return tuple(EvaluationSum(row.evaluations, row.total) for row in rows)
@@ -95,7 +95,7 @@ MOST_LOOKED_AT = 8192  # rows that wait
 
 @dataclass(frozen=True, slots=True)
 class ShareOffer:
-    """A half that fits: what the store must know of it, and the bytes of each of its tasks."""
+    """A share that fits the schema: what the store needs of it, and the bytes of each of its tasks."""
 
     id: str
     project: str
@@ -107,20 +107,20 @@ class ShareOffer:
 
 
 class ShareStore:
-    """The halves of one schema in one database. Every call is a transaction of its own, in whatever thread."""
+    """The shares of one schema in one database. Every call is a transaction of its own, in any thread."""
 
     def __init__(self, url: str, schema: str) -> None:
-        """Raises UsageError when the database cannot be opened."""
+        """Raise UsageError when the database cannot be opened."""
         self._engine: Engine = open_share_engine(url)
         self._reader = read_only(self._engine)
         self._schema = schema
 
     def close(self) -> None:
-        """Ends the connections."""
+        """Close the connections."""
         self._engine.dispose()
 
     def keep(self, offers: Sequence[ShareOffer], now: float) -> tuple[bool, ...]:
-        """Whether each was known before; the others are on disk when this returns."""
+        """Store shares; return whether each was known before. All are on disk when this returns."""
         repeats, new = [], dict[str, ShareOffer]()
         with self._engine.begin() as connection:
             known = set(connection.scalars(select(shares.c.id).where(shares.c.id.in_([offer.id for offer in offers]))))
@@ -133,7 +133,7 @@ class ShareStore:
         return tuple(repeats)
 
     def let_go(self, before: float) -> int:
-        """How many rows were let go: those of any schema that wait since before this time. They are not taken again.
+        """Delete the content of shares of any schema that wait since before this time; return how many rows that were.
 
         Of those that are older nothing is kept but their ids: nobody asks any more whose they were.
         """
@@ -146,7 +146,7 @@ class ShareStore:
         return gone
 
     def forget(self, project: str, owner: str) -> int:
-        """How many halves of this owner's project were deleted; their ids stay, or a repeat would count anew."""
+        """Delete the shares of an owner's project; return how many waited. The ids stay: a repeat must not count."""
         whose = (shares.c.project == project) & (shares.c.owner == owner)
         blank = {"project": "", "owner": "", "body": None}
         with self._engine.begin() as connection:
@@ -156,17 +156,17 @@ class ShareStore:
         return waited
 
     def waiting(self) -> tuple[PendingShare, ...]:
-        """The tasks that wait, without their bytes: as `_waiting` has them, learned from any version."""
+        """Return the pending shares as `_waiting` does, learned from any version."""
         with self._reader.begin() as connection:
             return self._waiting(connection, 0)
 
     def counted(self) -> BufferStatus:
-        """How many updates wait, of how many projects, since when."""
+        """Return how many updates wait, of how many projects, since when."""
         with self._reader.begin() as connection:
             return count_pending(connection, self._schema)
 
     def _waiting(self, connection: Connection, base: int) -> tuple[PendingShare, ...]:
-        """The tasks that wait and were learned from this version or a newer one; many of one project hold up nobody.
+        """Return the pending shares learned from `base` or a newer version; many of one project delay no other.
 
         Each project's first of each task, then each one's second; first is what was missed least, then the oldest.
         """
@@ -195,12 +195,12 @@ class ShareStore:
 
 
 def is_pending(schema: str) -> ColumnElement[bool]:
-    """The rows that were neither released nor let go."""
+    """Return the condition for rows that were neither released nor expired."""
     return shares.c.round.is_(None) & (shares.c.schema == schema)
 
 
 def count_pending(connection: Connection, schema: str) -> BufferStatus:
-    """How many updates wait in halves, of how many projects, since when; with any of their tasks."""
+    """Return how many updates have pending shares, of how many projects, since when."""
     ids, projects = (func.count(func.distinct(column)) for column in (shares.c.id, shares.c.project))
     query = select(ids, projects, func.min(shares.c.received)).where(is_pending(schema))
     waiting, senders, oldest = connection.execute(query).one()

@@ -108,7 +108,7 @@ class TestRound:
                 send(update, first, second)
                 send(update, first, second)  # a repeat counts once
             made_of(first, updates)
-            assert pulled(first).task["flaky"] == schema().tasks["flaky"].start()
+            assert pulled(first).candidate["flaky"] == schema().tasks["flaky"].start()
 
     @pytest.mark.full
     def test_shares_wait_for_an_absent_helper_and_go_out_unchanged(self, tmp_path):

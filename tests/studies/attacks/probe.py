@@ -78,7 +78,7 @@ def _of_a_sum(members: Sequence[Member], trial: Vector, draw: random.Random) -> 
 def _of_noise(members: Sequence[Member], trial: Vector, draw: random.Random) -> float:
     moment = private_moment(_bodies(members, trial), Trial(TASK, 1, 0, 0.0, trial))
     made = next_private_version(moment, {TASK: default_rules(schema())[TASK]}, Gate(), noise_of(RELEASES, draw))
-    return made.noised[TASK].total
+    return made.releases[TASK].total
 
 
 def _bodies(members: Sequence[Member], trial: Vector) -> list[bytes]:

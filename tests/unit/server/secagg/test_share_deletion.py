@@ -191,10 +191,10 @@ class TestVersions:
             store.start({name: task.start() for name, task in small.tasks.items()}, 0.0)
         context = ModeContext(settings, small, default_rules(small), Metrics(), lambda: 9.0)
         leader = Leader(context, SumPolicy(ask, PEER_TOKEN, min_projects=2, noise=NOISE))
-        with closing(leader._book), closing(leader._tokens):
+        with closing(leader._store), closing(leader._tokens):
             for number in (1, 2):
                 half = split_update(update(number), bounds, seed_of(number))[0]
-                leader._book.keep([leader._offer(half, half.project, "owner")], 1.0)
+                leader._store.keep([leader._offer(half, half.project, "owner")], 1.0)
             with pytest.raises(AggregatorError, match=r"as its last round.*start it with an empty one"):
                 leader.round()
             said["newest"] = str(LATEST_HEARD)

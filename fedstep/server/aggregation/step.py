@@ -227,7 +227,7 @@ def to_numpy(vector: Vector) -> FloatArray:
 
 def to_float_array(vector: FloatArray) -> Vector:
     """Return a copy of a numpy vector as the array of C floats that messages have."""
-    floats = zeros(0)
+    floats = array("f")
     floats.frombytes(vector.astype(np.float32).tobytes())
     return floats
 

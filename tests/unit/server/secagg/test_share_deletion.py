@@ -15,12 +15,12 @@ from fedstep.federation.secagg.shares import derive_task_seeds, split_update
 from fedstep.federation.transport import HttpResponse
 from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.metrics import Metrics
-from fedstep.server.mode import ModeContext
 from fedstep.server.secagg.helper import SIGNATURE, HelperStore
 from fedstep.server.secagg.leader import Leader, LeaderStore, SumPolicy
 from fedstep.server.secagg.rounds import LATEST_HEARD, pack_reply, sign, unpack_proposal
 from fedstep.server.secagg.rounds import RoundReply as Released
 from fedstep.server.secagg.share_store import KEPT_SECONDS, MOST_LOOKED_AT, rounds, shares
+from fedstep.server.service import ModeContext
 from fedstep.server.storage.engine import open_engine
 from fedstep.server.storage.store import Store
 from tests.helpers.server_books import BOUNDS, FEWEST, OURS, SIZES, STALENESS, Pair, drawn, offers, seed_of

@@ -132,7 +132,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 def _server_flows(recorder: ModuleRecorder, folder: Path) -> dict[str, tuple[str, ...]]:
     """Accept updates, then aggregate three that evaluate an open trial."""
     policy = BufferPolicy(updates=3, seconds=3600.0)
-    aggregator = InProcess(Settings(store=f"sqlite:///{folder / 'store.db'}", folding=policy), schema())
+    aggregator = InProcess(Settings(store=f"sqlite:///{folder / 'store.db'}", buffer=policy), schema())
     try:
         for number in range(3):
             _post(aggregator, number, trial=0)

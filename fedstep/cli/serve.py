@@ -247,7 +247,7 @@ def _make_settings(options: ServeOptions) -> "Settings":
         store=options.store,
         tokens=tuple(word for word in words if word),
         starter=b"" if options.from_zero else load_starter_bytes(),
-        folding=BufferPolicy(updates=options.buffer_size, seconds=options.max_wait, projects=options.min_projects),
+        buffer=BufferPolicy(updates=options.buffer_size, seconds=options.max_wait, projects=options.min_projects),
         gate=None if options.no_gate else Gate(),
         issuers=_issuers(options),
         audience=options.audience,

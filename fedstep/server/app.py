@@ -58,7 +58,7 @@ def create_app(settings: Settings, schema: Schema | None = None, clock: Callable
     store.start(initial_vectors(settings.starter, shape), clock(), coordinate_names(schema))
     current = store.current()
     aggregate = partial(mode.aggregate, rules=rules, gate=settings.gate)
-    writer = Writer(store, mode.buffer_policy(settings.folding), aggregate, settings.limits.queue, clock)
+    writer = Writer(store, mode.buffer_policy(settings.buffer), aggregate, settings.limits.queue, clock)
 
     models = ModelEndpoint(settings.store, shape.digest, mode.terms)
     reader = DashboardReader(settings.store, shape, settings.gate, mode)

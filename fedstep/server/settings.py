@@ -46,7 +46,7 @@ class Settings:
     tokens: tuple[str, ...] = field(default=(), repr=False)
     starter: bytes = field(default=b"", repr=False)
     rules: Mapping[str, AggregationRules] = field(default_factory=dict)
-    folding: BufferPolicy = field(default_factory=BufferPolicy)
+    buffer: BufferPolicy = field(default_factory=BufferPolicy)
     gate: Gate | None = field(default_factory=Gate)
     limits: Limits = field(default_factory=Limits)
     issuers: tuple[Issuer, ...] = ()

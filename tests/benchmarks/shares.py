@@ -37,7 +37,7 @@ from tests.benchmarks.shares import flat
 role, store, size = sys.argv[1:]
 never = BufferPolicy(updates=10**9, seconds=1e9)
 mode = SecureAggregation("http://127.0.0.1:1", "x" * 16) if role == "leader" else PLAIN
-settings = Settings(port=0, store=store, folding=never, mode=mode)
+settings = Settings(port=0, store=store, buffer=never, mode=mode)
 serve(settings, lambda url: print(url, flush=True), lambda given: create_app(given, flat(int(size))))
 """
 

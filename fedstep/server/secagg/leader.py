@@ -234,7 +234,7 @@ class Leader:
     def __init__(self, context: ModeContext, policy: SumPolicy) -> None:
         """Raise UsageError for settings that cannot work."""
         settings, schema = context.settings, context.schema
-        self._policy, self._buffering = policy, settings.folding
+        self._policy, self._buffer = policy, settings.buffer
         self._metrics, self._clock = context.metrics, context.clock
         self._shape = shape(schema)
         self._tokens = TokenBook(settings.store)
@@ -305,7 +305,7 @@ class Leader:
 
         Raise AggregatorError where the helper did not answer: the round stays open, and is asked for again.
         """
-        body = self._store.planned(self._choose, self._buffering.staleness, self._least)
+        body = self._store.planned(self._choose, self._buffer.staleness, self._least)
         if not body:
             return None
         proposal, secret = unpack_proposal(body), self._policy.secret
@@ -323,9 +323,9 @@ class Leader:
         return settled
 
     def _choose(self, waiting: tuple[PendingShare, ...], current: CurrentModels) -> tuple[RoundPart, ...]:
-        folding, task = self._buffering, current.candidate.version
+        policy, candidate = self._buffer, current.candidate.version
         trials = {name: trial.version for name, trial in current.trials.items()}
-        return choose_parts(waiting, task, trials, self._clock(), folding, self._policy.min_projects)
+        return choose_parts(waiting, candidate, trials, self._clock(), policy, self._policy.min_projects)
 
     def _answered(self, heard: Heard, body: bytes, proposal: Proposal) -> RoundReply:
         """Parse the helper's reply. Raise AggregatorError for one that it did not sign, or that does not fit."""
@@ -341,15 +341,15 @@ class Leader:
 
     def _offer(self, half: MaskedShare, project: str, owner: str) -> ShareOffer:
         """Return what is stored of a share. Raise HttpProblem where its candidate is too old or not known."""
-        if not 0 <= self._newest - half.base <= self._buffering.staleness:
+        if not 0 <= self._newest - half.base <= self._buffer.staleness:
             text = f"it was learned from version {half.base}, the newest here is {self._newest}"
             raise HttpProblem(422, "stale", f"The update is refused: {text}. Run fedstep pull.", reason=text)
         bodies = {task: residues_to_bytes(vector) for task, vector in half.vectors.items()}
         return ShareOffer(half.id, project, owner, half.pair, half.trials, bodies, half.base)
 
     async def _run(self) -> None:
-        tick = min(1.0, self._buffering.seconds)
-        pause = min(LONGEST_PAUSE, self._buffering.seconds)
+        tick = min(1.0, self._buffer.seconds)
+        pause = min(LONGEST_PAUSE, self._buffer.seconds)
         while True:
             idle = tick
             try:

@@ -26,7 +26,7 @@ relaxed = hypothesis_settings(max_examples=200, deadline=None, suppress_health_c
 @pytest.fixture
 def house(open_aggregator, settings):
     """One aggregator for all bodies of a test, as each leaves it as it was."""
-    with open_aggregator(replace(settings, folding=BufferPolicy(updates=1000, seconds=3600.0)), FIXED) as opened:
+    with open_aggregator(replace(settings, buffer=BufferPolicy(updates=1000, seconds=3600.0)), FIXED) as opened:
         yield opened
 
 

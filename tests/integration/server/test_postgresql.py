@@ -171,7 +171,7 @@ class TestConnections:
         assert password not in caplog.text
 
     def test_every_route_answers_from_postgresql(self, database, settings, open_aggregator, update):
-        settings = replace(settings, store=database, folding=BufferPolicy(updates=1, seconds=0.05), gate=Gate())
+        settings = replace(settings, store=database, buffer=BufferPolicy(updates=1, seconds=0.05), gate=Gate())
         with open_aggregator(settings) as house:
             for number in (1, 2):
                 made = update(number, project=7)

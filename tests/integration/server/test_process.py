@@ -35,7 +35,7 @@ serve(
     Settings(
         port=0,
         store=store,
-        folding=BufferPolicy(int(updates), float(seconds)),
+        buffer=BufferPolicy(int(updates), float(seconds)),
         limits=Limits(seconds=float(slow)),
     ),
     lambda url: print(url, flush=True),

@@ -93,13 +93,13 @@ class TestAggregation:
             until(lambda: version(house, ours) == 2)
 
     def test_time_folds_a_buffer_that_does_not_fill(self, open_aggregator, settings, ours, update):
-        hurried = replace(settings, folding=BufferPolicy(updates=100, seconds=0.1))
+        hurried = replace(settings, buffer=BufferPolicy(updates=100, seconds=0.1))
         with open_aggregator(hurried) as house:
             push(pack_update(update(1)), URL, house.send, ONCE)
             until(lambda: version(house, ours) == 1)
 
     def test_a_lone_project_waits_for_a_second_one(self, open_aggregator, settings, ours, update):
-        shy = replace(settings, folding=BufferPolicy(updates=2, seconds=0.05, projects=2))
+        shy = replace(settings, buffer=BufferPolicy(updates=2, seconds=0.05, projects=2))
         with open_aggregator(shy) as house:
             for number in (1, 2, 3):
                 push(pack_update(update(number, project=7)), URL, house.send, ONCE)
@@ -258,7 +258,7 @@ class TestFailures:
     def test_a_fold_that_fails_is_tried_again_and_loses_nothing(
         self, open_aggregator, settings, ours, update, monkeypatch
     ):
-        hurried = replace(settings, folding=BufferPolicy(updates=1, seconds=0.05))
+        hurried = replace(settings, buffer=BufferPolicy(updates=1, seconds=0.05))
         calls, fold = [], Store.fold
 
         def fails_once(self, *arguments):
@@ -298,7 +298,7 @@ class TestFailures:
             assert {trial["task"]: trial["version"] for trial in found["trials"]} == {"flaky": 2, "build-duration": 1}
 
     def test_a_rollback_by_another_process_is_served_within_a_tick(self, open_aggregator, settings, ours, update):
-        with open_aggregator(replace(settings, folding=BufferPolicy(updates=1, seconds=0.05))) as house:
+        with open_aggregator(replace(settings, buffer=BufferPolicy(updates=1, seconds=0.05))) as house:
             first = pull(URL, "", house.send, ours, ONCE).model
             push(pack_update(update(1)), URL, house.send, ONCE)
             until(lambda: version(house, ours) == 1)

@@ -15,7 +15,7 @@ from fedstep.server.aggregation.policy import BufferPolicy
 from tests.helpers.aggregator import SMALL, InProcess, draw_update
 
 with tempfile.TemporaryDirectory() as folder:
-    house = InProcess(Settings(store=f"sqlite:///{folder}/a.db", folding=BufferPolicy(updates=1)), SMALL)
+    house = InProcess(Settings(store=f"sqlite:///{folder}/a.db", buffer=BufferPolicy(updates=1)), SMALL)
     try:
         push(pack_update(draw_update(1)), "http://here", house.send, RetryPolicy(5.0, (0.1,)))
         end = time.monotonic() + 20

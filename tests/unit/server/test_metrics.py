@@ -51,7 +51,7 @@ def until(holds) -> None:
 
 class TestMetrics:
     def test_updates_are_counted_by_what_became_of_them(self, open_aggregator, settings, update):
-        with open_aggregator(replace(settings, folding=BufferPolicy(updates=9, seconds=3600.0))) as house:
+        with open_aggregator(replace(settings, buffer=BufferPolicy(updates=9, seconds=3600.0))) as house:
             for made in (update(1), update(1), update(2), update(3, base=5), update(4, schema="f" * 16)):
                 post(house, made)
             post(house, update(5), b"nonsense")
@@ -79,7 +79,7 @@ class TestMetrics:
 
     def test_buffer_versions_folds_staleness_and_clipping_are_seen(self, open_aggregator, settings, ours, update):
         short = {name: zeros(size) for name, size in ours.sizes.items()}
-        with open_aggregator(replace(settings, folding=BufferPolicy(updates=3, seconds=3600.0))) as house:
+        with open_aggregator(replace(settings, buffer=BufferPolicy(updates=3, seconds=3600.0))) as house:
             post(house, update(1))
             post(house, update(2, deltas=short))
             until(lambda: figures(house)["fedstep_buffer_updates", ""] == 2)
@@ -114,7 +114,7 @@ class TestMetrics:
             raise OSError("disk")
 
         monkeypatch.setattr(Store, "fold", fails)
-        with open_aggregator(replace(settings, folding=BufferPolicy(updates=1, seconds=0.05))) as house:
+        with open_aggregator(replace(settings, buffer=BufferPolicy(updates=1, seconds=0.05))) as house:
             assert post(house, update(1)).status == 202
             until(lambda: figures(house).get(("fedstep_aggregations_total", "failed"), 0) >= 1)
 

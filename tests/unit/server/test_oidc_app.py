@@ -100,7 +100,7 @@ class TestTokens:
         """The project of an identity counts, and not the one that an update claims."""
         with open_aggregator(
             replace(
-                settings, issuers=issuer.issuers(), audience=AUDIENCE, folding=BufferPolicy(updates=9, seconds=3600.0)
+                settings, issuers=issuer.issuers(), audience=AUDIENCE, buffer=BufferPolicy(updates=9, seconds=3600.0)
             )
         ) as house:
             for number in (1, 2, 3):

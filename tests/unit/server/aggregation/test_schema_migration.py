@@ -131,7 +131,7 @@ class TestStore:
         """An upgraded aggregator starts from the old model and still serves it."""
         if kind == "postgresql":
             settings = replace(settings, store=request.getfixturevalue("database"))
-        settings = replace(settings, folding=BufferPolicy(updates=1, seconds=0.05))
+        settings = replace(settings, buffer=BufferPolicy(updates=1, seconds=0.05))
         with open_aggregator(settings) as house:
             push(pack_update(update(1)), URL, house.send, ONCE)
             end = time.monotonic() + 20

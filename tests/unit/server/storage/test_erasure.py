@@ -30,7 +30,7 @@ KEPT_OF_A_PROJECT = {"privacy_spending"}  # of privacy: who is forgotten may not
 @pytest.fixture
 def either(url: str) -> Settings:
     """An aggregator on each kind of database, which folds every second update."""
-    return Settings(store=url, folding=BufferPolicy(updates=2, seconds=3600.0), gate=None)
+    return Settings(store=url, buffer=BufferPolicy(updates=2, seconds=3600.0), gate=None)
 
 
 def asked(send: Transport, project: str = PROJECT, token: str = "") -> HttpResponse:
@@ -124,7 +124,7 @@ class TestRequest:
     ) -> None:
         """Another owner who knows the pseudonym deletes nothing and learns nothing."""
         mine, theirs = "m" * 20, "t" * 20
-        closed = Settings(store=settings.store, folding=settings.folding, gate=None, tokens=(mine, theirs))
+        closed = Settings(store=settings.store, buffer=settings.buffer, gate=None, tokens=(mine, theirs))
         with open_aggregator(closed) as house:
             pushed(house.send, update(1, project=7), mine)
             assert asked(house.send).status == 401
@@ -159,7 +159,7 @@ class TestRequest:
         token = "m" * 20
         few = Allowances(owner=(Allowance(2, 3600.0),))
         with open_aggregator(
-            Settings(store=settings.store, folding=settings.folding, gate=None, tokens=(token,), allowances=few)
+            Settings(store=settings.store, buffer=settings.buffer, gate=None, tokens=(token,), allowances=few)
         ) as house:
             pushed(house.send, update(1, project=7), token)
             assert asked(house.send, PROJECT, token).status == 200
@@ -208,7 +208,7 @@ class TestRetention:
         def found() -> list[str]:
             return [path.name for path in tmp_path.iterdir() if needle in path.read_bytes()]
 
-        waiting = Settings(store=settings.store, folding=BufferPolicy(updates=9, seconds=3600.0), gate=None)
+        waiting = Settings(store=settings.store, buffer=BufferPolicy(updates=9, seconds=3600.0), gate=None)
         with open_aggregator(waiting) as house:
             pushed(house.send, telling)
             assert found() != []
@@ -236,7 +236,7 @@ class TestRetention:
         self, settings: Settings, open_aggregator: Callable, update: Callable, ours: SchemaShape, digest: str
     ) -> None:
         """An update that was never aggregated is deleted after thirty days, also one of another schema."""
-        waiting = Settings(store=settings.store, folding=BufferPolicy(updates=9, seconds=3600.0), gate=None)
+        waiting = Settings(store=settings.store, buffer=BufferPolicy(updates=9, seconds=3600.0), gate=None)
         with open_aggregator(waiting) as house:
             pushed(house.send, update(1, project=7))
         engine = open_engine(settings.store)

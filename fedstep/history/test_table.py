@@ -63,7 +63,7 @@ class TestStats:
     source_words: Sequence[int] | None = None  # in BagOfWords("source"); None: source not found
 
     def copy(self) -> "TestStats":
-        """Return a copy. It takes 0.5 us; `dataclasses.replace` and `copy.copy` take six times as long."""
+        """Return a copy. It takes 0.5 us, `copy.copy` 3 us."""
         return TestStats(*_get_values(self))
 
 
@@ -85,8 +85,8 @@ def pack_tests(tests: TestTable) -> dict[str, list[Any]]:
 def unpack_tests(columns: Mapping[str, Sequence[Any]]) -> dict[str, TestStats]:
     """Return the table of `pack_tests`' columns.
 
-    Objects cost 5,000 tests 2 ms more than columns alone. Applying a build takes a third less with them, and code that
-    reads `stats.streak` needs no index.
+    Measured with 5,000 tests against bare columns: reading takes 4.7 ms in place of 2.5, applying a build 22 ms as
+    before, judging its failures 14.5 ms in place of 16.6.
 
     Raises:
         ValueError: A column is missing, unknown or of another length, or a test is there twice.

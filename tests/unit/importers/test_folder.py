@@ -85,7 +85,7 @@ class TestFolders:
         assert "00005/build.json cannot be read" in first.warnings[0]
         summary = load_summary(home).summary
         assert summary.count == 27
-        assert summary.tests.flips[summary.tests.ids.index("org.acme.3Test#works")] > 3
+        assert summary.tests["org.acme.3Test#works"].flips > 3
         again = backfill(home, open_folder(tmp_path / "acme", BuildFilter()))
         assert (again.recorded, again.known, again.rows) == (0, 27, 0)
         assert load_summary(home).summary.count == 27

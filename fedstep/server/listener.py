@@ -56,7 +56,7 @@ def run(app: ASGIApp, door: socket.socket, settings: Settings, stopping: Callabl
     """Serve until SIGTERM or SIGINT; then call `stopping` and finish the running requests."""
     config = uvicorn.Config(
         app,
-        http=_bounded(settings.limits),
+        http=_bounded_protocol(settings.limits),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -99,52 +99,60 @@ class _NotifyingServer(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _bounded(limits: Limits) -> type[HttpToolsProtocol]:
-    """Return uvicorn's protocol that closes connections with a header section that is too long or too slow."""
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, closing connections whose header section is too long or too slow."""
 
-    class Bounded(HttpToolsProtocol):
-        head_bytes = 0
-        head_timer: asyncio.TimerHandle | None = None
+    limits = Limits()
+    header_size = 0
+    header_timer: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-            super().connection_made(transport)
-            self._await_head()
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Start the time for the first header section."""
+        super().connection_made(transport)
+        self._start_header()
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._head_is_whole()
-            super().connection_lost(exc)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the timer."""
+        self._end_header()
+        super().connection_lost(exc)
 
-        def data_received(self, data: bytes) -> None:
-            if self.head_timer:
-                self.head_bytes += len(data)
-            super().data_received(data)
-            if self.head_timer and self.head_bytes > limits.header_bytes:
-                self._hang_up()
+    def data_received(self, data: bytes) -> None:
+        """Count the bytes of the header section, and close the connection at the limit."""
+        if self.header_timer:
+            self.header_size += len(data)
+        super().data_received(data)
+        if self.header_timer and self.header_size > self.limits.header_bytes:
+            self._close()
 
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self._await_head()
+    def on_message_begin(self) -> None:
+        """Start the time for the header section of the next request."""
+        super().on_message_begin()
+        self._start_header()
 
-        def on_headers_complete(self) -> None:
-            self._head_is_whole()
-            super().on_headers_complete()
+    def on_headers_complete(self) -> None:
+        """Stop the timer."""
+        self._end_header()
+        super().on_headers_complete()
 
-        def _await_head(self) -> None:
-            self._head_is_whole()
-            self.head_bytes, self.head_timer = 0, self.loop.call_later(limits.seconds, self._hang_up)
+    def _start_header(self) -> None:
+        self._end_header()
+        self.header_size, self.header_timer = 0, self.loop.call_later(self.limits.seconds, self._close)
 
-        def _head_is_whole(self) -> None:
-            if self.head_timer:
-                self.head_timer.cancel()
-            self.head_timer = None
+    def _end_header(self) -> None:
+        if self.header_timer:
+            self.header_timer.cancel()
+        self.header_timer = None
 
-        def _hang_up(self) -> None:
-            self._head_is_whole()
-            if self.transport and not self.transport.is_closing():
-                log.warning("connection closed: the header section of a request was too long or too slow")
-                self.transport.abort()
+    def _close(self) -> None:
+        self._end_header()
+        if self.transport and not self.transport.is_closing():
+            log.warning("connection closed: the header section of a request was too long or too slow")
+            self.transport.abort()
 
-    return Bounded
+
+def _bounded_protocol(limits: Limits) -> type[BoundedProtocol]:
+    """Return the protocol with these limits; uvicorn makes an instance per connection and passes no settings."""
+    return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits})
 
 
 FORMATS = ("text", "json")

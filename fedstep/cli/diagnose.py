@@ -93,7 +93,7 @@ def explain(test: str, html: str, as_json: bool, history: str, part: str) -> int
     echo_warnings(*explanation.warnings)
     echo_result(diagnostic_renderer(as_json).explanation(explanation))
     if html:
-        from fedstep.report.explanation import explanation_html
+        from fedstep.report.explanation_page import explanation_html
 
         try:
             Path(html).write_text(explanation_html(explanation), encoding="utf-8", errors="backslashreplace")

@@ -286,9 +286,9 @@ def _annotations(context: "RunContext", report: Report) -> str:
         return ""
 
     from fedstep.report.ci_outputs import MOST_ANNOTATIONS, failure_annotations
-    from fedstep.report.text import by_urgency
+    from fedstep.report.wording import sort_by_urgency
 
-    failures = by_urgency(report.failures)
+    failures = sort_by_urgency(report.failures)
     located = locate_failures(failures[:MOST_ANNOTATIONS], context.root)
     return failure_annotations((*located, *failures[MOST_ANNOTATIONS:]))
 

@@ -23,7 +23,7 @@ from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import load_summary
 from fedstep.importers.folder import find_build_folders, read_folder
 from fedstep.pipeline.train import train
-from fedstep.report.charts import TimedBuild
+from fedstep.report.html import TimedBuild
 from fedstep.report.units import percent, shorten, size, span, visible
 from fedstep.results import Exchange, Interval, TestRisk, TrainReport
 from fedstep.types import Dropped, Duration, FinishedBuild, TestRun, Unavailable

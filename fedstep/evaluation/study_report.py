@@ -1,97 +1,20 @@
-"""A study's result as one page: self-contained, without scripts, for light, dark and narrow screens."""
+"""The result of a study as text, as JSON and as an HTML page."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from math import isfinite
+from math import isfinite, nan
+from pathlib import Path
 
 from fedstep.evaluation.scores import AGES, Scores, calibration_curve, learning_curve
 from fedstep.evaluation.study import Study
-from fedstep.report.html import name as code
-from fedstep.report.html import number, table, table_row, text, tile
-from fedstep.report.text import STYLE
+from fedstep.report.html import Point, render_page
 from fedstep.report.units import shorten, visible
 
-Point = tuple[float, float]
-CHART_WIDTH, HEIGHT = 1000.0, 320.0
-SERIES = ("own", "other", "third", "fourth")
-
-
-def bars(rows: Sequence[tuple[str, Mapping[str, float]]], names: Sequence[str], mark: float) -> str:
-    """Rows of horizontal bars, one a name, with a vertical line at `mark`; labels are HTML."""
-    finite = [value for _, values in rows for value in values.values() if isfinite(value)]
-    top = max([*finite, mark]) * 1.02 or 1.0
-    lines = "".join(_row(label, values, names, top, mark) for label, values in rows)
-    return f'<div class="bars">{lines}</div>'
-
-
-def curves(
-    series: Mapping[str, Sequence[Point]],
-    across: tuple[float, float],
-    up: tuple[float, float],
-    ends: tuple[str, str],
-) -> str:
-    """Curves in one frame, `ends` written below it; a diagonal or a level is a series like the others."""
-    paths = "".join(
-        f'<path class="{SERIES[number % len(SERIES)]}" d="{_path(points, across, up)}"/>'
-        for number, points in enumerate(series.values())
-        if points
-    )
-    left = f'<div class="ends"><span>{up[1]:.2g}</span><span>{up[0]:.2g}</span></div>'
-    below = f'<div class="numbers"><span>{escape(ends[0])}</span><span>{escape(ends[1])}</span></div>'
-    frame = f'<svg viewBox="0 0 {CHART_WIDTH:g} {HEIGHT:g}" preserveAspectRatio="none" role="img">{paths}</svg>'
-    return f'<div class="curves">{left}{frame}</div>{below}{_legend(tuple(series))}'
-
-
-def _row(label: str, values: Mapping[str, float], names: Sequence[str], top: float, mark: float) -> str:
-    drawn = "".join(
-        f'<i class="{SERIES[number % len(SERIES)]}" style="width:{100 * values[name] / top:.2f}%" '
-        f'title="{escape(name)} {values[name]:.3f}"></i>'
-        for number, name in enumerate(names)
-        if isfinite(values.get(name, float("nan")))
-    )
-    return (
-        f'<div class="bar"><span>{escape(label)}</span>'
-        f'<div class="track">{drawn}<u style="left:{100 * mark / top:.2f}%"></u></div></div>'
-    )
-
-
-def _path(points: Sequence[Point], across: tuple[float, float], up: tuple[float, float]) -> str:
-    placed = (
-        (CHART_WIDTH * _share(x, across), HEIGHT * (1.0 - _share(y, up)))
-        for x, y in points
-        if isfinite(x) and isfinite(y)
-    )
-    return "M" + " ".join(f"{x:.1f} {y:.1f}" for x, y in placed)
-
-
-def _share(value: float, ends: tuple[float, float]) -> float:
-    return min(max((value - ends[0]) / (ends[1] - ends[0]), 0.0), 1.0)
-
-
-def _legend(names: Sequence[str]) -> str:
-    lines = (f'<svg viewBox="0 0 30 12"><path class="{kind}" d="M0 6H30"/></svg>' for kind in SERIES)
-    items = "".join(f"<li>{line}{escape(name)}</li>" for line, name in zip(lines, names, strict=False) if name)
-    return f'<ul class="legend">{items}</ul>'
-
-
-STUDY_STYLE = """
-.bars { display: grid; gap: 5px; } .bar { display: grid; grid-template-columns: 190px 1fr; gap: 12px; }
-.bar span { font-size: 13px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; text-align: right; }
-.track { position: relative; background: none; } .track i { display: block; height: 7px; border-radius: 2px; }
-.track u { position: absolute; top: -3px; bottom: -3px; width: 0; border-left: 1.5px dashed var(--soft); }
-i.own { background: var(--blue); } i.other { background: var(--bar); } i.third { background: var(--grey); }
-i.fourth { background: var(--rule); }
-.curves { position: relative; height: 280px; margin: 8px 0 0 48px; border: 1px solid var(--rule); }
-.curves svg { width: 100%; height: 100%; display: block; }
-svg .own { stroke: var(--blue); stroke-width: 2.5; } svg .other { stroke: var(--red); stroke-width: 2; }
-svg .third { stroke: var(--grey); stroke-width: 1.5; stroke-dasharray: 5 4; } svg .fourth { stroke: var(--green); }
-.ends { position: absolute; right: calc(100% + 8px); top: -10px; bottom: -10px; display: flex; font-size: 13px;
-  flex-direction: column; justify-content: space-between; color: var(--soft); }
-.curves + .numbers { margin-left: 48px; }
-@media (max-width: 640px) { .bar { grid-template-columns: 110px 1fr; } }
-"""
+TEMPLATES = Path(__file__).parent / "templates"
+CURVES_WIDTH, CURVES_HEIGHT = 1000.0, 320.0
+SERIES = ("own", "other", "third", "fourth")  # classes, by place in the legend
 MEANINGS = {
     "mae_ratio_jenkins": "of the error of Jenkins' estimate, median over projects",
     "wins": "of projects predicted better than by Jenkins",
@@ -113,128 +36,175 @@ GUESSES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class BarRow:
+    """Horizontal bars of one project. A bar is its class, its width in percent, its name and its value."""
+
+    label: str
+    bars: tuple[tuple[str, str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BarChart:
+    """Rows of bars with a vertical line at `mark` percent of the width."""
+
+    rows: tuple[BarRow, ...]
+    mark: str
+    legend: tuple[tuple[str, str], ...] = ()  # class and name
+
+
+@dataclass(frozen=True, slots=True)
+class CurveChart:
+    """Curves in one frame: each has a class and an SVG path. `ends` are the labels left and right below it."""
+
+    paths: tuple[tuple[str, str], ...]
+    top: str
+    bottom: str
+    ends: tuple[str, str]
+    legend: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Errors by age of a project: the chart, the headings of its table, and a row for each range of ages."""
+
+    yardstick: str
+    chart: CurveChart
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
 def study_page(study: Study, alone: Study | None) -> str:
-    """A whole HTML document; `alone` is the same study with each project by itself, for the learning curve."""
-    blocks = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>fedstep: {text(study.plan.task)}</title><style>{STYLE}{STUDY_STYLE}</style></head><body><main>",
-        *_opening(study),
-        *_projects(study),
-        *(_intervals(study) if study.plan.task == "build-duration" else _calibration(study)),
-        *_growth(study, alone),
-        *_figures(study),
-        "</main></body></html>\n",
+    """Return a whole HTML document; `alone` is the same study with each project by itself, for the learning curve."""
+    is_duration = study.plan.task == "build-duration"
+    baseline_names = sorted({key for scores in study.baselines.values() for key in scores})
+    return render_page(
+        "study.html",
+        TEMPLATES,
+        plan=study.plan,
+        count=len(study.projects),
+        is_duration=is_duration,
+        tiles=[
+            (_format_figure(name, study.summary[name]), meaning)
+            for name, meaning in MEANINGS.items()
+            if isfinite(study.summary.get(name, nan))
+        ],
+        projects=_project_bars(study),
+        coverage=_coverage_bars(study) if is_duration else None,
+        calibration=None if is_duration else _calibration_curves(study),
+        growth=_growth(study, alone),
+        figures=[
+            (name, _short(value), _ends(study.intervals.get(name)), _short(study.second.get(name)))
+            for name, value in study.summary.items()
+        ],
+        baseline_headings=["", *(f">{name}" for name in baseline_names)],
+        baselines=[
+            (name, [_short(scores.get(key)) for key in baseline_names]) for name, scores in study.baselines.items()
+        ],
     )
-    return "\n".join(blocks)
 
 
-def _opening(study: Study) -> Iterable[str]:
-    plan, projects = study.plan, len(study.projects)
-    yield f"<h1>{text(plan.task)}, {text(plan.mode)}</h1>"
-    yield (
-        f'<p class="lead">{projects} recorded projects replayed in the order of time. Every prediction was made before '
-        "its build was learned, from builds that had finished.</p>"
-    )
-    tiles = (
-        tile(_figure(name, study.summary[name]), meaning)
-        for name, meaning in MEANINGS.items()
-        if isfinite(study.summary.get(name, float("nan")))
-    )
-    yield f'<div class="tiles">{"".join(tiles)}</div>'
+def _project_bars(study: Study) -> BarChart:
+    is_duration = study.plan.task == "build-duration"
+    names = ("fedstep", *GUESSES[study.plan.task])
+    rows = [(name, _bar_values(scores, names, is_duration)) for name, scores in study.projects.items()]
+    return _bar_chart([row for row in rows if row[1]], names, 1.0 if is_duration else 0.5, _legend(names))
 
 
-def _projects(study: Study) -> Iterable[str]:
-    timed = study.plan.task == "build-duration"
-    first, *others = GUESSES[study.plan.task]
-    names = ("fedstep", first, *others)
-    yield "<h2>By project</h2>"
-    if timed:
-        yield "<p>Mean absolute error in units of that of Jenkins' estimate (dashed). Shorter is better.</p>"
-    else:
-        yield "<p>Area under the ROC curve; the dashed line is a coin. Longer is better.</p>"
-    rows = [(name, _bars(scores, names, timed)) for name, scores in study.projects.items()]
-    yield f'<div class="card">{bars([one for one in rows if one[1]], names, 1.0 if timed else 0.5)}{_key(names)}</div>'
-
-
-def _bars(scores: Mapping[str, float], names: tuple[str, ...], timed: bool) -> Mapping[str, float]:
-    if timed:
+def _bar_values(scores: Scores, names: Sequence[str], is_duration: bool) -> Mapping[str, float]:
+    if is_duration:
         own = scores["mae_ratio_jenkins"]
-        return {"fedstep": own, **{name: own / scores.get(f"mae_ratio_{name}", float("nan")) for name in names[1:]}}
+        return {"fedstep": own, **{name: own / scores.get(f"mae_ratio_{name}", nan) for name in names[1:]}}
     if "auc" not in scores:
         return {}
-    return {"fedstep": scores["auc"], **{name: scores.get(f"auc_{name}", float("nan")) for name in names[1:]}}
+    return {"fedstep": scores["auc"], **{name: scores.get(f"auc_{name}", nan) for name in names[1:]}}
 
 
-def _key(names: tuple[str, ...]) -> str:
-    kinds = ("own", "other", "third", "fourth")
-    items = (
-        f'<li><i class="{kind}" style="width:22px;height:8px;border-radius:2px"></i>{text(name)}</li>'
-        for name, kind in zip(names, kinds, strict=False)
-    )
-    return f'<ul class="legend">{"".join(items)}</ul>'
-
-
-def _intervals(study: Study) -> Iterable[str]:
-    yield "<h2>Interval coverage</h2>"
-    yield "<p>Share of builds that ended inside the 90 % interval given before they started (dashed: 90 %).</p>"
+def _coverage_bars(study: Study) -> BarChart:
     rows = [(name, {"fedstep": scores["coverage_90"]}) for name, scores in study.projects.items()]
-    yield f'<div class="card">{bars(rows, ("fedstep",), 0.9)}</div>'
+    return _bar_chart(rows, ("fedstep",), 0.9)
 
 
-def _calibration(study: Study) -> Iterable[str]:
-    yield "<h2>Calibration</h2>"
-    yield "<p>Across: the chance that was said. Up: the share that came true. On the diagonal, chances are kept.</p>"
+def _bar_chart(
+    rows: Sequence[tuple[str, Mapping[str, float]]],
+    names: Sequence[str],
+    mark: float,
+    legend: tuple[tuple[str, str], ...] = (),
+) -> BarChart:
+    finite = [value for _, values in rows for value in values.values() if isfinite(value)]
+    top = max([*finite, mark]) * 1.02 or 1.0
+    bar_rows = (
+        BarRow(
+            label,
+            tuple(
+                (kind, f"{100 * values[name] / top:.2f}", name, f"{values[name]:.3f}")
+                for name, kind in zip(names, SERIES, strict=False)
+                if isfinite(values.get(name, nan))
+            ),
+        )
+        for label, values in rows
+    )
+    return BarChart(tuple(bar_rows), f"{100 * mark / top:.2f}", legend)
+
+
+def _calibration_curves(study: Study) -> CurveChart:
     series = {"fedstep": calibration_curve(study.tallies), "": [], "kept exactly": [(0.0, 0.0), (1.0, 1.0)]}
-    yield f'<div class="card">{curves(series, (0.0, 1.0), (0.0, 1.0), ("0", "1"))}</div>'
+    return _curve_chart(series, (0.0, 1.0), (0.0, 1.0), ("0", "1"))
 
 
-def _growth(study: Study, alone: Study | None) -> Iterable[str]:
-    own = learning_curve(study.tallies)
-    lone = learning_curve(alone.tallies) if alone else []
-    finite = [value for value in (*own, *lone) if isfinite(value)]
+def _growth(study: Study, alone: Study | None) -> Growth | None:
+    """Return the learning curve, None where no project is old enough to have one."""
+    curves = {study.plan.mode: learning_curve(study.tallies)}
+    if alone:
+        curves["each project alone"] = learning_curve(alone.tallies)
+    finite = [value for curve in curves.values() for value in curve if isfinite(value)]
     if not finite:
-        return
-    yard = "Jenkins' error" if study.plan.task == "build-duration" else "the Brier score of the base rate"
-    yield "<h2>As a project grows older</h2>"
-    yield f"<p>Error in units of {yard}, by the number of the build in its project; mean over projects.</p>"
+        return None
     ages = list(pairwise(AGES))
-    series = {study.plan.mode: list(enumerate(own)), **({"each project alone": list(enumerate(lone))} if alone else {})}
-    shown = {name: [(float(x), y) for x, y in points] for name, points in series.items()}
-    yield f'<div class="card">{curves(shown, (0.0, len(ages) - 1.0), (min(0.0, *finite), max(finite) * 1.05), ENDS)}'
-    tasks = ("builds", *(f">{study.plan.mode}", ">alone")[: 2 if alone else 1])
-    rows = (
-        table_row(
-            f"<td>{start} to {end if end < AGES[-1] else '…'}</td>",
-            *(number(_short(one[place])) for one in (own, lone) if one),
-        )
-        for place, (start, end) in enumerate(ages)
+    series = {name: [(float(x), y) for x, y in enumerate(curve)] for name, curve in curves.items()}
+    return Growth(
+        "Jenkins' error" if study.plan.task == "build-duration" else "the Brier score of the base rate",
+        _curve_chart(series, (0.0, len(ages) - 1.0), (min(0.0, *finite), max(finite) * 1.05), ENDS),
+        ("builds", f">{study.plan.mode}", *((">alone",) if alone else ())),
+        tuple(
+            (
+                f"{start} to {end if end < AGES[-1] else '…'}",
+                *(_short(curve[place]) for curve in curves.values() if curve),
+            )
+            for place, (start, end) in enumerate(ages)
+        ),
     )
-    yield f"{table(tasks, rows)}</div>"
 
 
-def _figures(study: Study) -> Iterable[str]:
-    yield "<h2>All figures</h2>"
-    rows = (
-        table_row(
-            f"<td>{code(name)}</td>",
-            number(_short(value)),
-            number(_ends(study.intervals.get(name))),
-            number(_short(study.second.get(name))),
-        )
-        for name, value in study.summary.items()
+def _curve_chart(
+    series: Mapping[str, Sequence[Point]],
+    across: tuple[float, float],
+    up: tuple[float, float],
+    ends: tuple[str, str],
+) -> CurveChart:
+    """Return curves in one frame; a diagonal or a level is a series like the others."""
+    paths = ((kind, _path(points, across, up)) for kind, points in zip(SERIES, series.values(), strict=False) if points)
+    return CurveChart(tuple(paths), f"{up[1]:.2g}", f"{up[0]:.2g}", ends, _legend(tuple(series)))
+
+
+def _legend(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    return tuple((kind, name) for kind, name in zip(SERIES, names, strict=False) if name)
+
+
+def _path(points: Sequence[Point], across: tuple[float, float], up: tuple[float, float]) -> str:
+    coordinates = (
+        (CURVES_WIDTH * _share(x, across), CURVES_HEIGHT * (1.0 - _share(y, up)))
+        for x, y in points
+        if isfinite(x) and isfinite(y)
     )
-    yield table(("", ">value", ">95 % over projects", ">another interleaving"), rows)
-    yield "<h2>Simple predictors</h2>"
-    names = sorted({key for scores in study.baselines.values() for key in scores})
-    simple = (
-        table_row(f"<td>{code(name)}</td>", *(number(_short(scores.get(key))) for key in names))
-        for name, scores in study.baselines.items()
-    )
-    yield table(("", *(f">{text(name)}" for name in names)), simple)
+    return "M" + " ".join(f"{x:.1f} {y:.1f}" for x, y in coordinates)
 
 
-def _figure(name: str, value: float) -> str:
+def _share(value: float, ends: tuple[float, float]) -> float:
+    return min(max((value - ends[0]) / (ends[1] - ends[0]), 0.0), 1.0)
+
+
+def _format_figure(name: str, value: float) -> str:
     return f"{100 * value:.0f} %" if name in SHARES else f"{value:.2f}"
 
 

@@ -6,9 +6,8 @@ from hashlib import blake2b
 from math import isfinite
 from string import ascii_letters, digits
 
-from fedstep.report.reasons import causes
-from fedstep.report.text import by_urgency, describe_history
 from fedstep.report.units import percent, visible
+from fedstep.report.wording import describe_history, rank_causes, sort_by_urgency
 from fedstep.results import (
     FailureVerdict,
     FeatureContribution,
@@ -28,7 +27,7 @@ TITLES = {"flaky": "Likely flaky", "regression": "Likely a regression", "unsure"
 
 def failure_annotations(failures: Sequence[FailureVerdict]) -> str:
     """One `::warning` line a failure, the least likely flaky first, ten lines at most."""
-    return _limited("warning", [_failure(failure) for failure in by_urgency(failures)])
+    return _limited("warning", [_failure(failure) for failure in sort_by_urgency(failures)])
 
 
 def flaky_annotations(risks: Sequence[TestRisk]) -> str:
@@ -51,7 +50,7 @@ def _risk_annotation(risk: TestRisk) -> str:
 
 def because(reasons: Iterable[FeatureContribution]) -> str:
     """The largest reasons in brackets, with a blank before them; "" where there are none."""
-    parts = [" ".join(filter(None, (c.sign, c.phrase, visible(c.word, 40)))) for c in causes(reasons)]
+    parts = [" ".join(filter(None, (c.sign, c.phrase, visible(c.word, 40)))) for c in rank_causes(reasons)]
     return f" ({'; '.join(parts)})" if parts else ""
 
 
@@ -95,7 +94,7 @@ def code_quality(failures: Sequence[FailureVerdict]) -> str:
 
     The fields are those that GitLab takes from Code Climate (docs.gitlab.com, "Code quality report format").
     """
-    placed = [failure for failure in by_urgency(failures) if failure.file and is_path(failure.file)]
+    placed = [failure for failure in sort_by_urgency(failures) if failure.file and is_path(failure.file)]
     return f"{json.dumps([_entry(failure) for failure in placed[:MOST_ENTRIES]], indent=1)}\n"
 
 

@@ -1,75 +1,166 @@
-"""The building blocks of the page. Text from outside enters it through `text` alone."""
+"""Render HTML pages from Jinja2 templates, and compute the chart of build times that several pages draw.
+
+Pages are self-contained: one style sheet, no scripts, nothing fetched, for light, dark and narrow screens. Jinja2
+escapes every value. Only commands that write a page import this module: Jinja2 takes 70 ms to load.
+"""
 
 from collections.abc import Iterable, Sequence
-from html import escape
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from math import isfinite
+from pathlib import Path
 
-from fedstep.report.reasons import causes
-from fedstep.report.units import visible
-from fedstep.results import FeatureContribution
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from fedstep.report.units import count, percent, size, span, spread, visible
+from fedstep.report.wording import describe_history, draw_sparkline, rank_causes
+from fedstep.results import Interval
+from fedstep.types import BuildOutcome, Unavailable
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 
-def text(hostile: str, most: int = 160) -> str:
-    """Text from outside as HTML: one line, nothing in it is markup.
+def render_page(template: str, folder: Path = TEMPLATES, **values: object) -> str:
+    """Return the HTML of a template in `folder`, which may extend those of fedstep/report/templates."""
+    return _environment(folder).get_template(template).render(values)
 
-    >>> text("<b>")
-    '&lt;b&gt;'
+
+@cache
+def _environment(folder: Path) -> Environment:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=FileSystemLoader([folder, TEMPLATES]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    formats = (breakable_code, count, describe_history, draw_sparkline, percent, size, span, spread, visible)
+    environment.filters |= {function.__name__: function for function in formats}
+    environment.filters |= {"causes": rank_causes, "meter_width": meter_width}
+    environment.tests["unavailable"] = lambda value: isinstance(value, Unavailable)
+    return environment
+
+
+def breakable_code(name: str) -> Markup:
+    """Return a name from outside as code with a possible line break after each separator.
+
+    >>> breakable_code("a.B#c")
+    Markup('<code>a.<wbr>B#<wbr>c</code>')
     """
-    return escape(visible(hostile, most))
+    pieces = (escape(letter) + Markup("<wbr>") * (letter in "./#:_") for letter in visible(name))
+    return Markup("<code>{}</code>").format(Markup("").join(pieces))
 
 
-def name(hostile: str) -> str:
-    """A name from outside as code, which may be broken after its separators.
+def meter_width(share: float) -> str:
+    """Return a share as a width in percent, limited to 0 to 100; NaN is 0."""
+    return f"{100 * min(max(share, 0.0), 1.0) if share == share else 0.0:.0f}"
 
-    >>> name("a.B#c")
-    '<code>a.<wbr>B#<wbr>c</code>'
+
+@dataclass(frozen=True, slots=True)
+class TimedBuild:
+    """One build: how long it took and what was expected before it ran."""
+
+    number: int
+    seconds: float
+    expected: Interval | Unavailable
+    outcome: BuildOutcome
+
+
+CHART_WIDTH, CHART_HEIGHT, EDGE = 1000.0, 220.0, 10.0
+STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildTimesChart:
+    """Paths of inline SVG, drawn by the macro `build_times`: expected time with its interval and what builds took.
+
+    The drawing is stretched to the width of the page, so it contains no text: labels are HTML beside it. A dot is a
+    line of no length with round ends, which stays round however the drawing is stretched.
     """
-    shown = visible(hostile)
-    pieces = (escape(letter) + "<wbr>" * (letter in "./#:_") for letter in shown)
-    return f"<code>{''.join(pieces)}</code>"
+
+    ticks: tuple[tuple[str, str], ...]  # height in percent, label
+    grid: str
+    band: str
+    jenkins: str
+    expected: str
+    passed: str
+    failed: str
+    first: int
+    last: int
+    longer: tuple[float, ...]  # seconds of the builds that are longer than the axis
 
 
-def tile(figure: str, meaning: str) -> str:
-    """A large figure and what it means."""
-    return f'<div class="tile"><b>{figure}</b><span>{meaning}</span></div>'
-
-
-def cell(content: str, kind: str = "") -> str:
-    """A table cell."""
-    return f'<td class="{kind}">{content}</td>' if kind else f"<td>{content}</td>"
-
-
-def number(content: str, kind: str = "") -> str:
-    """A table cell that is set flush right."""
-    return cell(content, f"n {kind}".rstrip())
-
-
-def table_row(*cells: str) -> str:
-    """A table row."""
-    return f"<tr>{''.join(cells)}</tr>"
-
-
-def table(header: Sequence[str], rows: Iterable[str], kind: str = "") -> str:
-    """A table that scrolls by itself on a narrow screen; a header that starts with `>` is set flush right."""
-    heads = "".join(f'<th class="n">{name[1:]}</th>' if name.startswith(">") else f"<th>{name}</th>" for name in header)
-    return (
-        f'<div class="scroll"><table class="{kind}"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+def build_times_chart(builds: Sequence[TimedBuild]) -> BuildTimesChart:
+    """Return the chart; its time axis starts at zero, and the chart says where a build is longer than it shows."""
+    top = _top(builds)
+    ticks = [tick for tick in _ticks(top) if tick <= top]
+    points = [(_x(place, len(builds)), build) for place, build in enumerate(builds)]
+    runs = [
+        [(x, build.expected) for x, build in group if isinstance(build.expected, Interval)]
+        for is_predicted, group in groupby(points, lambda point: isinstance(point[1].expected, Interval))
+        if is_predicted
+    ]
+    jenkins = (
+        [(x, _y(seconds, top)) for x, expected in run if isfinite(seconds := _jenkins(expected))] for run in runs
+    )
+    outcomes = {
+        is_passed: [(x, _y(build.seconds, top)) for x, build in points if (build.outcome == "passed") == is_passed]
+        for is_passed in (True, False)
+    }
+    return BuildTimesChart(
+        ticks=tuple((f"{100 * tick / top:.2f}", span(tick)) for tick in ticks),
+        grid="".join(f"M0 {_y(tick, top):.1f}H{CHART_WIDTH:g}" for tick in ticks),
+        band="".join(_band(run, top) for run in runs),
+        jenkins="".join(map(_line, jenkins)),
+        expected="".join(_line([(x, _y(expected.seconds, top)) for x, expected in run]) for run in runs),
+        passed=_dots(outcomes[True]),
+        failed=_dots(outcomes[False]),
+        first=builds[0].number,
+        last=builds[-1].number,
+        longer=tuple(build.seconds for build in builds if build.seconds > top),
     )
 
 
-def meter(share: float, kind: str = "") -> str:
-    """A bar that is filled to a share."""
-    filled = 100 * min(max(share, 0.0), 1.0) if share == share else 0.0  # NaN is not equal to itself
-    return f'<span class="meter {kind}"><i style="width:{filled:.0f}%"></i></span>'
+def _top(builds: Sequence[TimedBuild]) -> float:
+    """Return the longest build or interval, unless a few would flatten all others: then twice the 95th percentile."""
+    seconds = sorted(build.seconds for build in builds)
+    usual = seconds[int(0.95 * (len(seconds) - 1))]
+    highs = [build.expected.high for build in builds if isinstance(build.expected, Interval)]
+    return max(min(max(seconds[-1], *highs, 0.0) * 1.05, 2.0 * usual), 1e-3)
 
 
-def because(reasons: Iterable[FeatureContribution]) -> str:
-    """The largest causes, one under the other."""
-    return "".join(
-        f"<div>{'+' if cause.sign == '+' else '−'} {escape(cause.phrase)}{_quoted(cause.word)}</div>"
-        for cause in causes(reasons)
-    )
+def _ticks(top: float) -> Iterable[float]:
+    step = next((step for step in STEPS if top / step <= 5), top / 4)
+    return [number * step for number in range(6)]
 
 
-def _quoted(word: str) -> str:
-    return f" {name(word)}" if word else ""
+def _jenkins(expected: Interval) -> float:
+    seconds = expected.jenkins_seconds
+    return float("nan") if isinstance(seconds, Unavailable) else seconds
+
+
+def _band(run: Sequence[tuple[float, Interval]], top: float) -> str:
+    upper = [(x, _y(expected.high, top)) for x, expected in run]
+    lower = [(x, _y(expected.low, top)) for x, expected in reversed(run)]
+    return f"{_line([*upper, *lower])}Z"
+
+
+def _line(points: Sequence[Point]) -> str:
+    """Return a path through the points: `M` takes the first pair, and all that follow are lines."""
+    return "M" + " ".join(f"{x:.1f} {y:.1f}" for x, y in points) if points else ""
+
+
+def _dots(points: Iterable[Point]) -> str:
+    return "".join(f"M{x:.1f} {y:.1f}h0" for x, y in points)
+
+
+def _x(place: int, builds: int) -> float:
+    return EDGE + (CHART_WIDTH - 2 * EDGE) * (place / (builds - 1) if builds > 1 else 0.5)
+
+
+def _y(seconds: float, top: float) -> float:
+    return CHART_HEIGHT * (1.0 - min(max(seconds / top, 0.0), 1.0))

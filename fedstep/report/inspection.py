@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
-from fedstep.report.reasons import ReasonPhrase, causes
-from fedstep.report.text import WIDTH, padded, page, row, sent_rows, wrapped
+from fedstep.report.text import WIDTH, join_lines, labelled_lines, pad, wrap
 from fedstep.report.units import columns, count, size, visible
+from fedstep.report.wording import ReasonPhrase, format_batches, rank_causes
 from fedstep.results import FeatureContribution
 from fedstep.types import Dropped, Unavailable
 
@@ -139,15 +139,15 @@ def inspection_text(inspection: Inspection, all_of_it: bool = False) -> str:
     """The inspection; lines end with a newline. `all_of_it`: every coefficient, however many."""
     seen = inspection.update
     if isinstance(seen, Unavailable):
-        return page((*row("Update", f"none: {visible(seen.reason, 300)}"), *_token(inspection.token)))
-    return page(
+        return join_lines((*labelled_lines("Update", f"none: {visible(seen.reason, 300)}"), *_token(inspection.token)))
+    return join_lines(
         (
             *_summary(seen),
             *_fields("Metadata", seen.fields),
             *_tasks(seen, all_of_it),
             *_token(inspection.token),
             *_fields("Headers of the request", inspection.headers),
-            *wrapped("and what any HTTP client sends: host, length, its own name and version; your IP address.", 2),
+            *wrap("and what any HTTP client sends: host, length, its own name and version; your IP address.", 2),
             *_proof(inspection.proof),
         )
     )
@@ -156,11 +156,11 @@ def inspection_text(inspection: Inspection, all_of_it: bool = False) -> str:
 def record_text(record: AuditRecord) -> str:
     """Everything ever sent, oldest first; lines end with a newline."""
     if not record.sent:
-        return page(row("Ever sent", "nothing, as far as this history knows"))
+        return join_lines(labelled_lines("Ever sent", "nothing, as far as this history knows"))
     total = sum(one.size for one in record.sent)
-    lines = [*row("Ever sent", f"{count(len(record.sent), 'update')}, {size(total)} before compression"), ""]
+    lines = [*labelled_lines("Ever sent", f"{count(len(record.sent), 'update')}, {size(total)} before compression"), ""]
     lines.append(f"{'hour (UTC)':<19}{'sha256':<18}{'size':>8}  {'base':>6}  {'answer':<9}host")
-    return page((*lines, *chain.from_iterable(map(_sent, record.sent)), *_damaged(record)))
+    return join_lines((*lines, *chain.from_iterable(map(_sent, record.sent)), *_damaged(record)))
 
 
 def proof_words(proof: LeakProof) -> str:
@@ -174,22 +174,22 @@ def proof_words(proof: LeakProof) -> str:
 
 
 def _summary(seen: InspectedUpdate) -> Iterator[str]:
-    yield from row("Update", f"{ORIGINS[seen.origin]}: {seen.note}")
-    yield from row("Size", f"{seen.size:,} bytes, {seen.packed:,} compressed as they are sent")
-    yield from row("SHA-256", seen.sha256)
+    yield from labelled_lines("Update", f"{ORIGINS[seen.origin]}: {seen.note}")
+    yield from labelled_lines("Size", f"{seen.size:,} bytes, {seen.packed:,} compressed as they are sent")
+    yield from labelled_lines("SHA-256", seen.sha256)
 
 
 def _fields(title: str, fields: Iterable[InspectedField]) -> Iterator[str]:
     yield from ("", title)
     for one in fields:
         value = visible(one.value, WIDTH - NAMES) or "(empty)"
-        line = f"  {padded(visible(one.name, NAMES - 3), NAMES - 2)}{value}"
+        line = f"  {pad(visible(one.name, NAMES - 3), NAMES - 2)}{value}"
         told = f"tells {one.identifies}" if one.identifies else one.meaning
         meaning = f"{told}; {one.fate}" if one.fate else told
         if columns(line) < MEANINGS and MEANINGS + columns(meaning) <= WIDTH:
-            yield padded(line, MEANINGS) + meaning
+            yield pad(line, MEANINGS) + meaning
         else:
-            yield from (line, *wrapped(meaning, NAMES))
+            yield from (line, *wrap(meaning, NAMES))
 
 
 def _tasks(seen: InspectedUpdate, all_of_it: bool) -> Iterator[str]:
@@ -207,7 +207,7 @@ def _task(task: InspectedTask, all_of_it: bool) -> Iterator[str]:
     shown = task.coefficients if all_of_it else task.coefficients[:MOST]
     subject = "build" if task.name.startswith("build") else "test"
     for one in shown:
-        line = f"    {one.value:+.6f}  {padded(visible(one.name, 40), PHRASES - 17)}"
+        line = f"    {one.value:+.6f}  {pad(visible(one.name, 40), PHRASES - 17)}"
         yield f"{line}  {_phrase(one.name, subject, WIDTH - 2 - columns(line))}"
     left = len(task.coefficients) - len(shown)
     if left:
@@ -216,23 +216,23 @@ def _task(task: InspectedTask, all_of_it: bool) -> Iterator[str]:
 
 def _phrase(feature: str, subject: str, most: int) -> str:
     """What the feature says, in words; "" where its name is all there is."""
-    found = next(iter(causes((FeatureContribution(feature, 1.0),), subject)), ReasonPhrase("", "", 0.0))
+    found = next(iter(rank_causes((FeatureContribution(feature, 1.0),), subject)), ReasonPhrase("", "", 0.0))
     return visible(f"{found.phrase} {found.word}".strip(), most) if found.phrase else ""
 
 
 def _token(token: InspectedToken) -> Iterator[str]:
     if token.kind == "none":
-        yield from ("", *row("Token", f"none is configured: the request names no sender{token.note}"))
+        yield from ("", *labelled_lines("Token", f"none is configured: the request names no sender{token.note}"))
     elif token.kind == "static":
         told = "a secret that says nothing beyond itself: whoever gave it out knows whose it is"
-        yield from ("", *row("Token", f"{visible(token.shown, 10)} ({token.size} characters), {told}"))
+        yield from ("", *labelled_lines("Token", f"{visible(token.shown, 10)} ({token.size} characters), {told}"))
     else:
         names = [one.name for one in token.fields if one.identifies and one.value]
         title = f"Token: a JWT of {token.size:,} characters, decoded and not verified{token.note}"
         yield from _fields(title, token.fields)
-        yield from wrapped(f"These tell where an update is from: {visible(', '.join(names) or 'none', 300)}.", 2)
-        yield from wrapped(_fate(token), 2)
-        yield from wrapped("Its signature is sent and not shown. A static token in FEDSTEP_TOKEN tells none of it.", 2)
+        yield from wrap(f"These tell where an update is from: {visible(', '.join(names) or 'none', 300)}.", 2)
+        yield from wrap(_fate(token), 2)
+        yield from wrap("Its signature is sent and not shown. A static token in FEDSTEP_TOKEN tells none of it.", 2)
 
 
 def _fate(token: InspectedToken) -> str:
@@ -248,13 +248,13 @@ def _fate(token: InspectedToken) -> str:
 def _proof(proof: LeakProof | Unavailable) -> Iterator[str]:
     if isinstance(proof, Unavailable):
         return
-    yield from ("", *row("Against", proof_words(proof)))
+    yield from ("", *labelled_lines("Against", proof_words(proof)))
     for leak in proof.leaks[:MOST_LEAKS]:
-        yield from wrapped(f"{visible(leak.text, 70)}: {leak.place}", 4)
+        yield from wrap(f"{visible(leak.text, 70)}: {leak.place}", 4)
     if len(proof.leaks) > MOST_LEAKS:
         yield f"    and {len(proof.leaks) - MOST_LEAKS:,} more"
     for drop in proof.unread:
-        yield from wrapped(f"{visible(drop.source, 60)}: {visible(drop.reason, 100)}", 4)
+        yield from wrap(f"{visible(drop.source, 60)}: {visible(drop.reason, 100)}", 4)
 
 
 def _damaged(record: AuditRecord) -> Iterator[str]:
@@ -264,7 +264,7 @@ def _damaged(record: AuditRecord) -> Iterator[str]:
 
 def _sent(one: PastUpdate) -> Iterator[str]:
     answer = {0: "none", 202: "accepted"}.get(one.answer, str(one.answer))
-    rows = sent_rows(one.rows) or "no rows"
+    rows = format_batches(one.rows) or "no rows"
     facts = f"{visible(one.hour, 17):<19}{visible(one.sha256[:16], 16):<18}{one.size:>8,}  {visible(one.base, 6):>6}"
     yield f"{facts}  {answer:<9}{visible(one.host, 30)}"
-    yield from wrapped(visible(rows, 160), 19)
+    yield from wrap(visible(rows, 160), 19)

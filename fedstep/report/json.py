@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from math import isfinite, isnan
 
-from fedstep.report.explanation import METALS, ExplainedFeature, SeenRun, TestExplanation, phrase_of
+from fedstep.report.explanation import METALS, ExplainedFeature, SeenRun, TestExplanation, find_phrase
 from fedstep.report.inspection import AuditRecord, InspectedToken, InspectedUpdate, Inspection, LeakProof
-from fedstep.report.reasons import causes
-from fedstep.report.text import verdict_counts
 from fedstep.report.units import count, percent, span, spread
+from fedstep.report.wording import count_verdicts, rank_causes
 from fedstep.results import (
     PROBLEM,
     WARNING,
@@ -47,7 +46,7 @@ def _expected(expected: Interval | Unavailable) -> str:
     if isinstance(expected, Unavailable):
         return "build time not known yet"
     jenkins = expected.jenkins_seconds
-    beside = "" if isinstance(jenkins, Unavailable) else f"; Jenkins would say {span(jenkins)}"
+    beside = "" if isinstance(jenkins, Unavailable) else f"; Jenkins estimate: {span(jenkins)}"
     return f"expected {span(expected.seconds)} ({spread(expected.low, expected.high)}{beside})"
 
 
@@ -69,7 +68,7 @@ def _failed(finding: TrainReport | TriageReport) -> str:
     if finding.incident:
         return f"{len(failures):,} failed at once: an incident"
     muted = f"{len(finding.muted):,} muted" if finding.muted else ""
-    counts = ", ".join(filter(None, (verdict_counts(failures), muted)))
+    counts = ", ".join(filter(None, (count_verdicts(failures), muted)))
     return f"{len(failures) + len(finding.muted):,} failed: {counts}" if counts else "no test failed"
 
 
@@ -194,7 +193,7 @@ def _muted(muted: MutedFailure) -> Json:
 def _reasons(reasons: Iterable[FeatureContribution], subject: str = "test") -> list[Json]:
     return [
         {"says": f"{cause.phrase} {cause.word}".strip(), "contribution": _rounded(cause.contribution)}
-        for cause in causes(reasons, subject)
+        for cause in rank_causes(reasons, subject)
     ]
 
 
@@ -344,7 +343,7 @@ def explanation_json(explained: TestExplanation) -> str:
 
 def _contribution(one: ExplainedFeature) -> Json:
     numbers = {"shared": round(one.shared, 6), "local": round(one.local, 6)}
-    return {"feature": one.feature, "value": one.value, "says": phrase_of(one), **numbers}
+    return {"feature": one.feature, "value": one.value, "says": find_phrase(one), **numbers}
 
 
 def _run(run: SeenRun) -> Json:

@@ -6,21 +6,22 @@ gets near 900 kB.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from fedstep.report.reasons import ReasonPhrase, causes
-from fedstep.report.text import (
-    by_urgency,
+from fedstep.report.units import MOST_COLUMNS, percent, size, span, spread, visible
+from fedstep.report.wording import (
+    ReasonPhrase,
+    count_verdicts,
     describe_history,
     describe_reports,
-    exchanged,
-    interval,
-    known,
-    learned,
-    model_name,
-    sent_rows,
-    sparkline,
-    verdict_counts,
+    draw_sparkline,
+    format_batches,
+    format_exchange,
+    format_interval,
+    format_knowledge,
+    format_learning,
+    format_model,
+    rank_causes,
+    sort_by_urgency,
 )
-from fedstep.report.units import MOST_COLUMNS, percent, size, span, spread, visible
 from fedstep.results import (
     Exchange,
     FailureVerdict,
@@ -120,7 +121,12 @@ def prediction_markdown(prediction: Prediction) -> str:
                 ("Build time", _expected(prediction.duration)),
                 ("Failure risk", _risk(prediction.risk)),
                 ("Flaky tests", f"{len(prediction.flaky):,} likely to flake in the next runs"),
-                ("Based on", f"{code(prediction.base)}; {known(prediction)}" if prediction.base else known(prediction)),
+                (
+                    "Based on",
+                    f"{code(prediction.base)}; {format_knowledge(prediction)}"
+                    if prediction.base
+                    else format_knowledge(prediction),
+                ),
             ),
         ),
         *_risks(prediction.flaky),
@@ -150,7 +156,7 @@ def training_markdown(training: TrainReport) -> str:
         *_muted(training.muted),
         *_risks(training.flakiest),
         "### Learned and exchanged",
-        f"{learned(training.examples)}.",
+        f"{format_learning(training.examples)}.",
         *_exchange(training.exchange),
         details(describe_reports(training.reading), _dropped(training.reading.dropped)),
         *_end(training.model, training.status, training.warnings),
@@ -161,21 +167,21 @@ def failure_table(failures: Sequence[FailureVerdict], most: int) -> Iterator[str
     """Blocks with the failures that are least likely flaky, at most so many, and how many there are beside them."""
     if failures:
         if most:
-            yield table(("verdict", "flaky", "test", "why"), map(_failure, by_urgency(failures)[:most]))
+            yield table(("verdict", "flaky", "test", "why"), map(_failure, sort_by_urgency(failures)[:most]))
         yield from more(len(failures) - most)
 
 
 def _counts(triage: TriageReport) -> str:
     muted = f"{len(triage.muted):,} muted" if triage.muted else ""
-    return ", ".join(filter(None, (verdict_counts(triage.failures), muted))) or "no test failed"
+    return ", ".join(filter(None, (count_verdicts(triage.failures), muted))) or "no test failed"
 
 
 def _expected(expected: Interval | Unavailable) -> str:
     if isinstance(expected, Unavailable):
         return f"not known: {code(expected.reason)}"
     jenkins = expected.jenkins_seconds
-    beside = "" if isinstance(jenkins, Unavailable) else f" (Jenkins would say {span(jenkins)})"
-    return f"**{span(expected.seconds)}**{interval(expected).removeprefix(span(expected.seconds))}{beside}"
+    beside = "" if isinstance(jenkins, Unavailable) else f" (Jenkins estimate: {span(jenkins)})"
+    return f"**{span(expected.seconds)}**{format_interval(expected).removeprefix(span(expected.seconds))}{beside}"
 
 
 def _risk(risk: Risk | Unavailable) -> str:
@@ -196,7 +202,7 @@ def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailab
     inside = "inside" if expected.low <= duration.seconds <= expected.high else "**outside**"
     jenkins = expected.jenkins_seconds
     yield table(
-        ("actual", "expected", "90 % interval", "", "Jenkins would say"),
+        ("actual", "expected", "90 % interval", "", "Jenkins estimate"),
         (
             (
                 span(duration.seconds),
@@ -217,7 +223,7 @@ def _incident(incident: bool, reason: str) -> Iterator[str]:
 
 def _failures(failures: Sequence[FailureVerdict]) -> Iterator[str]:
     if failures:
-        yield f"### Failures: {verdict_counts(failures)}"
+        yield f"### Failures: {count_verdicts(failures)}"
         yield from failure_table(failures, MOST_FAILURES)
 
 
@@ -247,12 +253,12 @@ def _risks(risks: Sequence[TestRisk]) -> Iterator[str]:
 
 
 def _test(risk: TestRisk) -> Sequence[str]:
-    runs = f"`{sparkline(risk.last_outcomes)}`<br>" if risk.last_outcomes else ""
+    runs = f"`{draw_sparkline(risk.last_outcomes)}`<br>" if risk.last_outcomes else ""
     return (percent(risk.probability), code(risk.test), f"{runs}{describe_history(risk)}", _because(risk.reasons))
 
 
 def _because(reasons: Iterable[FeatureContribution], subject: str = "test") -> str:
-    return "<br>".join(map(_cause, causes(reasons, subject)))
+    return "<br>".join(map(_cause, rank_causes(reasons, subject)))
 
 
 def _cause(cause: ReasonPhrase) -> str:
@@ -264,9 +270,9 @@ def _exchange(exchange: Exchange | Unavailable) -> Iterator[str]:
     if isinstance(exchange, Unavailable):
         yield f"Nothing was exchanged: {code(exchange.reason)}"
         return
-    steps = exchanged(exchange).replace("->", "→")
+    steps = format_exchange(exchange).replace("->", "→")
     yield f"{steps}, with {code(exchange.url)}. No name, source, log or branch is part of an update."
-    updates = [(size(update.size), sent_rows(update.rows)) for update in exchange.sent[:MOST_OTHERS]]
+    updates = [(size(update.size), format_batches(update.rows)) for update in exchange.sent[:MOST_OTHERS]]
     if updates:
         yield details("What was sent", table(("size", "learned from (rows, rounded down)"), updates))
 
@@ -283,7 +289,7 @@ def _end(model: ModelUsed, status: str, warnings: Sequence[str]) -> Iterator[str
     if warnings:
         yield "\n".join(f"- ⚠ {code(warning, MOST_OF_A_WARNING)}" for warning in warnings[:MOST_OTHERS])
         yield from more(len(warnings) - MOST_OTHERS)
-    yield f"<sub>status {status}; {model_name(model)}{f' from {code(model.url)}' if model.url else ''}</sub>"
+    yield f"<sub>status {status}; {format_model(model)}{f' from {code(model.url)}' if model.url else ''}</sub>"
 
 
 MOST_CHARACTERS = 65_536  # GitHub refuses a longer comment
@@ -307,16 +313,16 @@ def comment_markdown(finding: TriageReport | TrainReport, first_line: str, job: 
 
 
 def _blocks(finding: TriageReport | TrainReport, first_line: str, job: str, run_url: str, most: int) -> Iterator[str]:
-    yield f"{first_line}\n### fedstep: {verdict_counts(finding.failures) or 'no test failed'} in {code(job)}"
+    yield f"{first_line}\n### fedstep: {count_verdicts(finding.failures) or 'no test failed'} in {code(job)}"
     if finding.incident:
         yield f"**Incident**, no evidence about single tests: {code(finding.incident_reason)}"
     yield from failure_table(finding.failures, most)
     if isinstance(finding, TrainReport):
         yield from _time(finding)
     summary = f"[summary of the run]({run_url}); " if run_url else ""
-    yield f"<sub>{summary}status {finding.status}; {model_name(finding.model)}</sub>"
+    yield f"<sub>{summary}status {finding.status}; {format_model(finding.model)}</sub>"
 
 
 def _time(training: TrainReport) -> Iterator[str]:
     if not isinstance(training.duration, Unavailable) and not isinstance(training.expected, Unavailable):
-        yield f"It took {span(training.duration.seconds)}; expected {interval(training.expected)}."
+        yield f"It took {span(training.duration.seconds)}; expected {format_interval(training.expected)}."

@@ -9,7 +9,7 @@ from fedstep.ingest.junit import FileReading
 from fedstep.report.json import _written as written
 from fedstep.report.markdown import code, more, table
 from fedstep.report.markdown import page as markdown_page
-from fedstep.report.text import WIDTH, page, wrapped
+from fedstep.report.text import WIDTH, join_lines, wrap
 from fedstep.report.units import columns, count, shorten, span, visible
 from fedstep.results import PROBLEM, WARNING, Diagnosis, DiagnosticCheck
 from fedstep.types import Dropped, Outcome, TestRun, Unavailable
@@ -20,15 +20,15 @@ NAME, TEXT = 9, 23  # columns at which a check's name begins, and what it says
 def diagnosis_text(diagnosis: Diagnosis) -> str:
     """The diagnosis; lines end with a newline."""
     lines = (line for check in diagnosis.checks for line in _check(check))
-    return page((*lines, "", _sum(diagnosis)))
+    return join_lines((*lines, "", _sum(diagnosis)))
 
 
 def _check(check: DiagnosticCheck) -> Iterator[str]:
-    first, *rest = wrapped(visible(check.says, 600), TEXT) or ("",)
+    first, *rest = wrap(visible(check.says, 600), TEXT) or ("",)
     yield f"{check.state:<{NAME}}{check.name:<{TEXT - NAME}}{first[TEXT:]}"
     yield from rest
     if check.fix:
-        yield from wrapped(f"-> {visible(check.fix, 600)}", TEXT)
+        yield from wrap(f"-> {visible(check.fix, 600)}", TEXT)
 
 
 def _sum(diagnosis: Diagnosis) -> str:
@@ -70,8 +70,8 @@ def survey_text(survey: ReportSurvey) -> str:
     if len(survey.files) > MOST_FILES:
         lines.insert(-1, f"... {count(len(survey.files) - MOST_FILES, 'more file')}, in --format json")
     for title, told in _sections(survey.files):
-        lines += ["", f"{title}:", *(line for text in told for line in wrapped(visible(text, 4 * WIDTH), 2))]
-    return page(lines)
+        lines += ["", f"{title}:", *(line for text in told for line in wrap(visible(text, 4 * WIDTH), 2))]
+    return join_lines(lines)
 
 
 def survey_markdown(survey: ReportSurvey) -> str:

@@ -135,7 +135,7 @@ class TestDescription:
         now = {"started": int(time.time() * 1000)}
         later = {"environment": {"BUILD_NUMBER": "4"}}
         predicted, trained = jenkins(predict(command=fedstep) | now | later, passed | now | later)
-        assert re.search(r"Build time +\d.*90 % between .*\(Jenkins would say ", talk(predicted)), talk(predicted)
-        assert re.fullmatch(r"fedstep: expected .* \(.* – .*; Jenkins would say .*\).*", predicted["description"])
-        assert re.search(r"Build +passed; .* the expected .*\(Jenkins would say ", " ".join(talk(trained).split()))
-        assert re.fullmatch(r"fedstep: took .*; Jenkins would say .*\), 1 failed: .*", trained["description"])
+        assert re.search(r"Build time +\d.*90 % between .*\(Jenkins estimate: ", talk(predicted)), talk(predicted)
+        assert re.fullmatch(r"fedstep: expected .* \(.* – .*; Jenkins estimate: .*\).*", predicted["description"])
+        assert re.search(r"Build +passed; .* the expected .*\(Jenkins estimate: ", " ".join(talk(trained).split()))
+        assert re.fullmatch(r"fedstep: took .*; Jenkins estimate: .*\), 1 failed: .*", trained["description"])

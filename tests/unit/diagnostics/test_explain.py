@@ -17,7 +17,8 @@ from fedstep.model.calibration import PlattScaling
 from fedstep.model.linear import LocalWeights
 from fedstep.model.state import LocalModel, encode_local_model
 from fedstep.pipeline.predict import load_predictor
-from fedstep.report.explanation import TestExplanation, WhatIf, explanation_html, explanation_text
+from fedstep.report.explanation import TestExplanation, WhatIf, explanation_text
+from fedstep.report.explanation_page import explanation_html
 from fedstep.report.json import explanation_json
 from fedstep.schema.schema import schema
 from fedstep.types import NO_SECONDS, BuildOutcome, Outcome, TestRun

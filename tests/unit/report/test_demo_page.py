@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstep.evaluation.demo_page import DemoProject, DemoReport, DemoTest, DemoTraffic, accuracy, demo_html
-from fedstep.report.charts import TimedBuild
+from fedstep.report.html import TimedBuild
 from fedstep.report.units import visible
 from fedstep.results import FeatureContribution, Interval, TestRisk
 from fedstep.types import BuildOutcome, Unavailable

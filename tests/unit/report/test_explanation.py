@@ -14,9 +14,9 @@ from fedstep.report.explanation import (
     SeenRun,
     TestExplanation,
     WhatIf,
-    explanation_html,
     explanation_text,
 )
+from fedstep.report.explanation_page import explanation_html
 from fedstep.report.json import explanation_json
 from fedstep.report.units import columns, visible
 from fedstep.results import ModelUsed

@@ -18,7 +18,7 @@ class TestHeadline:
     ) -> None:
         """A prediction is the time with Jenkins' own beside it, the risk and the number of flaky tests."""
         assert headline(ordinary[0]) == (
-            "expected 4 min 10 s (3 min 32 s – 5 min 05 s; Jenkins would say 4 min 41 s), "
+            "expected 4 min 10 s (3 min 32 s – 5 min 05 s; Jenkins estimate: 4 min 41 s), "
             "18 % likely to fail, 2 tests likely to flake"
         )
 
@@ -28,7 +28,7 @@ class TestHeadline:
     def test_a_training_is_what_it_took_and_what_was_expected(self, ordinary: Findings) -> None:
         line = headline(ordinary[2]._replace(incident=False))
         assert line == (
-            "took 4 min 22 s, expected 4 min 10 s (3 min 32 s – 5 min 05 s; Jenkins would say 4 min 41 s), "
+            "took 4 min 22 s, expected 4 min 10 s (3 min 32 s – 5 min 05 s; Jenkins estimate: 4 min 41 s), "
             "2 failed: 1 likely regression, 1 likely flaky"
         )
 

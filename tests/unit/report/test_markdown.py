@@ -94,7 +94,7 @@ class TestSummary:
         markdown = training_markdown(ordinary[2])
         assert "| 4 min 22 s | 4 min 10 s | 3 min 32 s – 5 min 05 s | inside | 4 min 41 s |" in markdown
         assert "[=====o=x======]" in markdown
-        assert "1 update sent (3.1 kB); head 41 → 42, production 40 → 41" in markdown
+        assert "1 update sent (3.1 kB); candidate 41 → 42, production 40 → 41" in markdown
         assert "flaky 32+, build-duration 8+" in markdown
 
     def test_the_first_build_of_a_new_user_reads_well(self, nothing_known: Findings) -> None:

@@ -52,7 +52,7 @@ class TestHostileNames:
 class TestText:
     def test_the_first_three_lines_say_the_essentials(self, ordinary: Findings) -> None:
         lines = prediction_text(ordinary[0]).splitlines()
-        assert "4 min 10 s, 90 % between 3 min 32 s and 5 min 05 s (Jenkins would say 4 min 41 s)" in lines[0]
+        assert "4 min 10 s, 90 % between 3 min 32 s and 5 min 05 s (Jenkins estimate: 4 min 41 s)" in lines[0]
         assert "18 % likely to fail: + 20 % of the recent builds failed" in lines[1]
         assert "2 of 1,204 known tests" in lines[2]
         assert 'its source uses "sleep"' in "".join(lines)

@@ -3,12 +3,39 @@
 `{n}` and `{whose}` are as in `phrases.py`. A number is here where its phrase would read oddly: none, or one.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import exp, isfinite
 from typing import NamedTuple, TypeVar
 
-from fedstep.report.units import percent, span
-from fedstep.results import FeatureContribution
+from fedstep.report.units import count, percent, size, span
+from fedstep.results import (
+    ExampleCounts,
+    Exchange,
+    FailureVerdict,
+    FeatureContribution,
+    Interval,
+    ModelUsed,
+    Prediction,
+    ReportCounts,
+    TestRisk,
+)
+from fedstep.types import Unavailable
+
+_DRAWN = {"p": ".", "f": "F", "c": "F", "k": "~", "s": "-"}
+
+
+LEGEND = "runs, oldest first:  . passed  F failed  ~ failed and passed  - skipped;  + raises, - lowers"
+
+
+VERDICTS = ("regression", "unsure", "flaky")  # most urgent first
+
+
+STATUS = {
+    "ok": "ok",
+    "local": "local: no aggregator is configured, this project's own history is used",
+    "degraded": "degraded: something failed, see the warnings",
+}
+
 
 _OUTCOMES: Mapping[str, str] = {
     "passed": "the last build {whose} passed",
@@ -233,10 +260,12 @@ class ReasonPhrase(NamedTuple):
         return "+" if self.contribution > 0 else "-"
 
 
-def causes(reasons: Iterable[FeatureContribution], subject: str = "test", most: int = 3) -> tuple[ReasonPhrase, ...]:
+def rank_causes(
+    reasons: Iterable[FeatureContribution], subject: str = "test", most: int = 3
+) -> tuple[ReasonPhrase, ...]:
     """The `most` largest causes; neighbouring knots of one number are one cause. `subject`: test or build.
 
-    >>> causes([FeatureContribution("seconds=1", 0.5), FeatureContribution("seconds=3", 0.25)])
+    >>> rank_causes([FeatureContribution("seconds=1", 0.5), FeatureContribution("seconds=3", 0.25)])
     (ReasonPhrase(phrase='takes 1–3 s', word='', contribution=0.75),)
     """
     sums: dict[str, float] = {}
@@ -321,3 +350,91 @@ def _between(low: float, high: float, write: Callable[[float], str]) -> str:
 def _unit(written: str) -> tuple[str, str]:
     number, space, unit = written.partition(" ")
     return (number, space + unit) if " " not in unit else (written, "")
+
+
+def draw_sparkline(last_outcomes: str, most: int = 20) -> str:
+    """The last outcomes as one picture, oldest first.
+
+    >>> draw_sparkline("ppfks")
+    '..F~-'
+    """
+    return "".join(_DRAWN.get(letter, "?") for letter in last_outcomes[-most:])
+
+
+def describe_history(risk: TestRisk) -> str:
+    """What happened to the test so far."""
+    if not risk.runs:
+        return "no run of it is known"
+    failed = (
+        f"failed in {risk.failures:,} of {count(risk.runs, 'run')}"
+        if risk.failures
+        else f"{count(risk.runs, 'run')}, none failed"
+    )
+    return f"{failed}, changed its outcome {count(risk.flips, 'time')}" if risk.flips else failed
+
+
+def format_interval(expected: Interval) -> str:
+    """The expected time and how sure it is."""
+    return f"{span(expected.seconds)}, 90 % between {span(expected.low)} and {span(expected.high)}"
+
+
+def format_model(model: ModelUsed) -> str:
+    """Which model answered, and how old it is."""
+    if model.kind == "starter":
+        return "starter model, shipped with fedstep"
+    age = "" if isinstance(model.age_seconds, Unavailable) else f", pulled {span(model.age_seconds)} ago"
+    return f"{'production model' if model.kind == 'production' else 'model'} {model.version}{age}"
+
+
+def format_knowledge(prediction: Prediction) -> str:
+    """How much of the project's past the prediction stands on."""
+    return f"{count(prediction.builds_known, 'build')} and {count(prediction.tests_known, 'test')} known"
+
+
+def describe_reports(reading: ReportCounts) -> str:
+    """How many files and tests were read, and how many were not used as they stood."""
+    repaired = sum(dropped.kept for dropped in reading.dropped)
+    lost = len(reading.dropped) - repaired
+    parts = [count(reading.files, "report file"), count(reading.tests, "test")]
+    return ", ".join(parts + [f"{lost:,} dropped"] * bool(lost) + [f"{repaired:,} repaired"] * bool(repaired))
+
+
+def format_learning(examples: ExampleCounts) -> str:
+    """Say how many examples were learned and how many wait to be sent."""
+    return f"{count(examples.learned, 'example')} learned, {examples.waiting:,} waiting"
+
+
+def _step(name: str, before: int, after: int) -> str:
+    return f"{name} {before} -> {after}" if before != after else f"{name} {after}"
+
+
+def format_exchange(exchange: Exchange) -> str:
+    """What was sent and which versions came back."""
+    total = sum(update.size for update in exchange.sent)
+    nothing = f"nothing is sent: {exchange.withheld}" if exchange.withheld else "nothing to send yet"
+    sent = f"{count(len(exchange.sent), 'update')} sent ({size(total)})" if exchange.sent else nothing
+    waiting = f", {exchange.unsent:,} waiting in the outbox" if exchange.unsent else ""
+    candidate = _step("candidate", exchange.candidate_before, exchange.candidate_after)
+    return f"{sent}{waiting}; {candidate}, {_step('production', exchange.production_before, exchange.production_after)}"
+
+
+def format_batches(rows: Sequence[tuple[str, int]]) -> str:
+    """The tasks of an update and how many rows each says it was learned from.
+
+    >>> format_batches([("flaky", 32), ("build-duration", 8)])
+    'flaky 32+, build-duration 8+'
+    """
+    return ", ".join(f"{task} {bucket}+" for task, bucket in rows)
+
+
+def count_verdicts(failures: Sequence[FailureVerdict]) -> str:
+    """How many failures of each verdict, the urgent ones first."""
+    counts = {verdict: sum(failure.verdict == verdict for failure in failures) for verdict in VERDICTS}
+    nouns = {"regression": "likely regression", "unsure": "unsure", "flaky": "likely flaky"}
+    plurals = {"regression": "likely regressions", "unsure": "unsure", "flaky": "likely flaky"}
+    return ", ".join(count(number, nouns[verdict], plurals[verdict]) for verdict, number in counts.items() if number)
+
+
+def sort_by_urgency(failures: Sequence[FailureVerdict]) -> list[FailureVerdict]:
+    """The failures with what is least likely flaky first."""
+    return sorted(failures, key=lambda failure: failure.flaky_probability)

@@ -15,8 +15,8 @@ from fedstep.features.rows import private_build_features
 from fedstep.features.rows import private_test_features as private_of_test
 from fedstep.history.builds import PlannedBuild
 from fedstep.report.markdown import interval_drawing
-from fedstep.report.reasons import causes
 from fedstep.report.units import percent, size, span
+from fedstep.report.wording import rank_causes
 from fedstep.results import FeatureContribution, Interval
 from fedstep.schema.schema import TASK_NAMES, schema
 
@@ -29,19 +29,21 @@ class TestReasons:
         assert doctest.testmod(importlib.import_module(module)).failed == 0
 
     def test_neighbouring_knots_are_one_cause(self) -> None:
-        (cause,) = causes(
+        (cause,) = rank_causes(
             [FeatureContribution("failure-rate-50=0.03", 0.3), FeatureContribution("failure-rate-50=0.1", 0.2)]
         )
         assert cause.phrase == "failed in 3–10 % of its last 50 runs"
         assert cause.contribution == 0.5
 
     def test_words_stay_apart(self) -> None:
-        first, second = causes([FeatureContribution("source=sleep", 0.3), FeatureContribution("source=thread", -0.4)])
+        first, second = rank_causes(
+            [FeatureContribution("source=sleep", 0.3), FeatureContribution("source=thread", -0.4)]
+        )
         assert (first.phrase, first.word, first.sign) == ("its source uses", "thread", "-")
         assert (second.word, second.sign) == ("sleep", "+")
 
     def test_the_bias_and_the_negligible_are_no_causes(self) -> None:
-        assert causes([FeatureContribution("bias", 3.0), FeatureContribution("seconds=1", 0.001)]) == ()
+        assert rank_causes([FeatureContribution("bias", 3.0), FeatureContribution("seconds=1", 0.001)]) == ()
 
     def test_a_sum_decides_what_counts_most(self) -> None:
         reasons = [
@@ -49,12 +51,12 @@ class TestReasons:
             FeatureContribution("seconds=1", 0.3),
             FeatureContribution("seconds=3", 0.3),
         ]
-        assert [cause.word for cause in causes(reasons)] == ["", "sleep"]
+        assert [cause.word for cause in rank_causes(reasons)] == ["", "sleep"]
 
     def test_an_unknown_feature_is_its_own_word(self) -> None:
-        (cause,) = causes([FeatureContribution("moon=full", 0.5)])
+        (cause,) = rank_causes([FeatureContribution("moon=full", 0.5)])
         assert (cause.phrase, cause.word) == ("", "moon=full")
-        (cause,) = causes([FeatureContribution("novelty", 0.5)])
+        (cause,) = rank_causes([FeatureContribution("novelty", 0.5)])
         assert cause.word == "novelty"
 
 
@@ -94,7 +96,7 @@ class TestPhrases:
         ],
     )
     def test_a_feature_reads_as_a_phrase(self, feature: str, subject: str, phrase: str) -> None:
-        (cause,) = causes([FeatureContribution(feature, 1.0)], subject)
+        (cause,) = rank_causes([FeatureContribution(feature, 1.0)], subject)
         assert (cause.phrase, cause.word) == (phrase, "")
 
     @pytest.mark.parametrize("task", TASK_NAMES)
@@ -103,7 +105,7 @@ class TestPhrases:
         unsaid = {
             name
             for name in names
-            for cause in causes([FeatureContribution(name, 1.0)], subject(task))
+            for cause in rank_causes([FeatureContribution(name, 1.0)], subject(task))
             if not cause.phrase
         }
         assert not unsaid
@@ -112,26 +114,28 @@ class TestPhrases:
         """Every private feature has a phrase without what it names."""
         planned = PlannedBuild("job", 0.0, branch="main", author="somebody")
         for name in (*private_of_test("shop.Cart#pays"), *private_build_features(planned)):
-            (cause,) = causes([FeatureContribution(name, 1.0)], "test")
+            (cause,) = rank_causes([FeatureContribution(name, 1.0)], "test")
             assert cause.phrase
             assert cause.word == ""
 
     @pytest.mark.parametrize("task", TASK_NAMES)
     def test_one_is_followed_by_no_plural_and_none_by_no_number(self, task: str) -> None:
         names = [name for name in schema().tasks[task].names() if name.endswith(("=0", "=1"))]
-        phrases = [cause.phrase for name in names for cause in causes([FeatureContribution(name, 1.0)], subject(task))]
+        phrases = [
+            cause.phrase for name in names for cause in rank_causes([FeatureContribution(name, 1.0)], subject(task))
+        ]
         plural = r"(^|\s)1 (earlier )?(runs|builds|files|lines|tests|times|known words)\b|\b0 %"
         assert [phrase for phrase in phrases if re.search(plural, phrase)] == []
 
     def test_a_value_between_none_and_a_knot_is_no_round_number(self) -> None:
-        (cause,) = causes(
+        (cause,) = rank_causes(
             [FeatureContribution("gold-rate-100=0", 0.3), FeatureContribution("gold-rate-100=0.002", 0.2)]
         )
         assert cause.phrase == "passed and failed on one commit in 0–0.2 % of its last 100 runs"
 
     @given(st.text(), st.floats(allow_nan=False), st.sampled_from(("test", "build")))
     def test_no_feature_name_breaks_the_phrases(self, feature: str, contribution: float, subject: str) -> None:
-        for cause in causes([FeatureContribution(feature, contribution)], subject):
+        for cause in rank_causes([FeatureContribution(feature, contribution)], subject):
             assert cause.phrase or cause.word or not feature
 
 

@@ -183,7 +183,8 @@ class TestLibraries:
     def test_start_up_loads_nothing_heavy(self, module: str) -> None:
         """What predict, triage, the hook and --help load is light."""
         heavy = {
-            name: library_imports(name, at_import=True) & (HEAVY | HTTP | {"jinja2"} | SERVER_ONLY) for name in loaded_with(module)
+            name: library_imports(name, at_import=True) & (HEAVY | HTTP | {"jinja2"} | SERVER_ONLY)
+            for name in loaded_with(module)
         }
         assert {name: libraries for name, libraries in heavy.items() if libraries} == {}
 

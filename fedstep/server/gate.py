@@ -42,11 +42,11 @@ class Evaluation:
 class EvaluationSum:
     """The count and the sum of the evaluations that one aggregation brings, one per project.
 
-    Each is clipped to the gate's reach and divided by it, so that it is in [-1, 1] and `total` in [-votes, votes].
-    `noise_variance` is that of the noise in `total`, plus that of the noise in `votes` where both have some.
+    Each is clipped to the gate's reach and divided by it, so that it is in [-1, 1] and `total` in [-count, count].
+    `noise_variance` is that of the noise in `total`, plus that of the noise in `count` where both have some.
     """
 
-    votes: float
+    count: float
     total: float
     noise_variance: float = 0.0
 
@@ -64,11 +64,11 @@ class LossEstimate:
     """How much worse a snapshot is than production, by its evidence, however dishonest projects evaluate.
 
     `low` and `high` are confidence bounds of the mean over the honest evaluations, `mean` is a cautious estimate of it.
-    `votes` came, `counted` of them count, and `size` is what is compared with `Gate.most`. It is `sufficient` where
+    `evaluations` came, `counted` of them count, and `size` is compared with `Gate.most`. It is `sufficient` where
     enough distinct projects and owners evaluated, and `sole_project` where only one project is active.
     """
 
-    votes: int
+    evaluations: int
     counted: int
     size: int
     projects: int
@@ -145,7 +145,7 @@ class Gate:
         outcome = self._outcome(estimate, allowed)
         return Verdict(
             outcome=outcome,
-            evaluations=estimate.votes,
+            evaluations=estimate.evaluations,
             counted=estimate.counted,
             projects=estimate.projects,
             owners=estimate.owners,
@@ -195,7 +195,7 @@ class UpdateEvaluations:
         differences = np.array([one.difference for one in counted], np.float64)
         low, high, mean = _bound_mean(differences, 0.0 if sole else gate.liars, gate)
         return LossEstimate(
-            votes=len(self.evaluations),
+            evaluations=len(self.evaluations),
             counted=len(counted),
             size=len(self.evaluations),
             projects=projects,
@@ -227,12 +227,12 @@ class EvaluationSums:
 
     def estimate(self, gate: Gate) -> LossEstimate:
         """Return the estimate, bounded by a normal mixture."""
-        votes, variance = sum(one.votes for one in self.sums), _variance(self.sums)
-        worth = max(0.0, votes) ** 2 / variance if variance else 0.0
-        distinct = max(0, round(max((one.votes for one in self.sums), default=0.0)))
-        low, high, mean = _bound_mean_of_sums(self.sums, votes, variance, gate)
+        count, variance = sum(one.count for one in self.sums), _variance(self.sums)
+        worth = max(0.0, count) ** 2 / variance if variance else 0.0
+        distinct = max(0, round(max((one.count for one in self.sums), default=0.0)))
+        low, high, mean = _bound_mean_of_sums(self.sums, count, variance, gate)
         return LossEstimate(
-            votes=max(0, round(votes)),
+            evaluations=max(0, round(count)),
             counted=int(worth),
             size=int(worth),
             projects=distinct,
@@ -307,19 +307,19 @@ def _cap_shares(
 def _variance(sums: Sequence[EvaluationSum]) -> float:
     """Return the variance of the sum of all evaluations: 1 for each of them, and the noise."""
     noise = sum(one.noise_variance for one in sums)
-    return noise + max(0.0, sum(one.votes for one in sums) + COUNTED * sqrt(noise))
+    return noise + max(0.0, sum(one.count for one in sums) + COUNTED * sqrt(noise))
 
 
-def _bound_mean_of_sums(sums: Sequence[EvaluationSum], votes: float, variance: float, gate: Gate) -> Bounds:
+def _bound_mean_of_sums(sums: Sequence[EvaluationSum], count: float, variance: float, gate: Gate) -> Bounds:
     """Return bounds for the mean of the honest evaluations, whatever a share `gate.liars` of them says."""
     dishonest, share = gate.liars * gate.reach, 1.0 - gate.liars
-    if votes <= 0.0:
+    if count <= 0.0:
         return (-gate.reach - dishonest) / share, (gate.reach + dishonest) / share, dishonest / share
     total = sum(one.total for one in sums)
     tuned = TUNED + sums[0].noise_variance  # known before the sums are: their values must not choose it
-    low = (total - _deviation(variance, tuned, gate.wrong_rejection)) / votes
-    high = (total + _deviation(variance, tuned, gate.wrong_promotion)) / votes
-    low, high, mean = (gate.reach * max(-1.0, min(1.0, value)) for value in (low, high, total / votes))
+    low = (total - _deviation(variance, tuned, gate.wrong_rejection)) / count
+    high = (total + _deviation(variance, tuned, gate.wrong_promotion)) / count
+    low, high, mean = (gate.reach * max(-1.0, min(1.0, value)) for value in (low, high, total / count))
     return (low - dishonest) / share, (high + dishonest) / share, (mean + dishonest) / share
 
 

@@ -150,7 +150,7 @@ def record_release(
             "schema": schema,
             "task": task,
             "trial": on_trial[task],
-            "evaluations": release.votes,
+            "evaluations": release.count,
             "total": release.total,
             "noise_variance": release.noise_variance,
         }

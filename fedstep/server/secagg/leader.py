@@ -193,9 +193,9 @@ class LeaderStore(ShareStore):
         self, connection: Connection, number: int, scores: Mapping[str, EvaluationSum], trials: Mapping[str, int]
     ) -> None:
         for task, release in scores.items():
-            if release.votes:
+            if release.count:
                 row = {"round": number, "task": task, "schema": self._schema, "trial": trials[task]}
-                told = {"evaluations": release.votes, "total": release.total}
+                told = {"evaluations": release.count, "total": release.total}
                 connection.execute(insert(releases), row | told)
 
     def _end(self, connection: Connection, made: AggregationResult) -> None:

@@ -74,7 +74,7 @@ class TestVerdicts:
 
         def lying(mean: float, lie: float, seed: int) -> Iterator[EvaluationSum]:
             return (
-                EvaluationSum(one.votes * 1.25, one.total + lie * one.votes / 4) for one in drawn(mean, 20, 0.0, seed)
+                EvaluationSum(one.count * 1.25, one.total + lie * one.count / 4) for one in drawn(mean, 20, 0.0, seed)
             )
 
         assert all(tried(lying(0.3, -1.0, seed)).outcome != "promoted" for seed in range(50))

@@ -164,13 +164,13 @@ class TestContributions:
     def test_votes_are_counted_and_summed_in_units_of_the_reach(self, update):
         voters = [stored(update, number, difference) for number, difference in enumerate((0.1, -0.1, 0.9, -0.05), 1)]
         made = next_private_version(moment_of(*voters, stored(update, 9)), RULES, Gate(), WHISPER)
-        assert made.releases["flaky"].votes == pytest.approx(4, abs=1e-3)
+        assert made.releases["flaky"].count == pytest.approx(4, abs=1e-3)
         assert made.releases["flaky"].total == pytest.approx(0.5 - 0.5 + 1.0 - 0.25, abs=1e-3)
         assert "build-duration" not in made.releases
 
     def test_votes_on_another_snapshot_do_not_count(self, update):
         late = StoredUpdate(pack_update(update(1, base=4, scores={"flaky": TrialScore(2, 0.5)})))
-        assert next_private_version(moment_of(late), RULES, Gate(), WHISPER).releases["flaky"].votes == pytest.approx(
+        assert next_private_version(moment_of(late), RULES, Gate(), WHISPER).releases["flaky"].count == pytest.approx(
             0, abs=1e-3
         )
 

@@ -90,7 +90,7 @@ class TestBound:
         """A hundred evaluators with deltas at the bound are counted as a hundred."""
         voters = [stored(update, number, (0.1, -0.1)) for number in range(1, 101)]
         told = next_private_version(moment_of(*voters), RULES, Gate(), NOISE).releases
-        assert [told[name].votes for name in BOTH] == pytest.approx([100.0, 100.0], abs=1e-2)
+        assert [told[name].count for name in BOTH] == pytest.approx([100.0, 100.0], abs=1e-2)
         assert [told[name].total for name in BOTH] == pytest.approx([50.0, -50.0], abs=1e-2)
 
     @pytest.mark.parametrize(("differences", "taken"), [((), 0.0), ((0.2,), 2.0), ((0.2, -0.2), 4.0), ((0.0,), 1.0)])
@@ -107,7 +107,7 @@ class TestBound:
         mine = stored(update, 1, (0.2,), owner="acme", project=7)
         theirs = stored(update, 2, (-0.2,), owner="mallory", project=7)
         told = next_private_version(moment_of(mine, theirs), RULES, Gate(), NOISE)
-        assert told.releases["flaky"].votes == pytest.approx(2.0, abs=1e-3)
+        assert told.releases["flaky"].count == pytest.approx(2.0, abs=1e-3)
         alone = [
             next_private_version(moment_of(one), RULES, Gate(), NOISE).version.vectors["flaky"]
             for one in (mine, theirs)
@@ -118,7 +118,7 @@ class TestBound:
 
     def test_an_owners_many_updates_of_one_project_are_one_part(self, update):
         twice = [stored(update, number, (0.2,), owner="acme", project=7) for number in (1, 2)]
-        assert next_private_version(moment_of(*twice), RULES, Gate(), NOISE).releases["flaky"].votes == pytest.approx(
+        assert next_private_version(moment_of(*twice), RULES, Gate(), NOISE).releases["flaky"].count == pytest.approx(
             1.0, abs=1e-3
         )
 

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import reduce
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
 import click
 from click.core import ParameterSource
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from fedstep.federation.sync import AggregatorLink
 
 F = TypeVar("F", bound=Callable[..., object])
-Options = dict[str, Any]  # option values by name, as click passes them
 
 
 class OptionSettings(TypedDict, total=False):

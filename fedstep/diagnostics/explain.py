@@ -66,7 +66,6 @@ PASSES = (1, 2, 3, 5, 8, 12, 20, 30, 45, 70, 100, 150, 200)
 FEW_PASSES = 20  # told of where no number of passes would change the verdict
 MOST_WORDS = 3
 WITHOUT = "without the word"
-QUICK = 0.1  # seconds
 WORTH_TELLING = 0.005  # of the probability
 
 Chance = Callable[[Raw], float]
@@ -142,7 +141,7 @@ def _features(subject: ExplainedTest, chance: Chance) -> Iterator[tuple[str, flo
 
 
 def _of_part(subject: ExplainedTest, chance: Chance, part: Encoder, value: Value) -> Iterator[tuple[str, float]]:
-    """Without each of the words that would leave it lowest; of two other parts what would be best."""
+    """Yield the removal of each word that lowers the probability most, and classmates that never flip."""
     if isinstance(part, BagOfWords) and isinstance(value, Sequence) and not isinstance(value, str):
         listed, where = tuple(part.index), "name" if part.name == "name" else "source"
         without = (
@@ -153,8 +152,6 @@ def _of_part(subject: ExplainedTest, chance: Chance, part: Encoder, value: Value
             yield f"{WITHOUT} {listed[word]} in its {where}", lower
     elif part.name == "classmates-flip-rate" and value:
         yield "if no other test of its class flipped", chance({**subject.values, part.name: 0.0})
-    elif part.name == "seconds" and isinstance(value, float) and value > QUICK:
-        yield f"if it took {QUICK:g} s", chance({**subject.values, part.name: QUICK})
 
 
 def _runner(subject: ExplainedTest) -> Callable[[TestTable, Outcome], TestTable]:

@@ -1,6 +1,7 @@
-"""What a feature means that has one answer: of a list, "" where its name is all there is, or a round number.
+"""Words for people: the reasons of a prediction as phrases, and the figures of a result as sentences.
 
-`{n}` and `{whose}` are as in `phrases.py`. A number is here where its phrase would read oddly: none, or one.
+In the tables of phrases, `{n}` is the window of a feature and `{whose}` its scope. A number has a phrase of its own
+where the general one would read oddly: none, or one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

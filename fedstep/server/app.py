@@ -28,11 +28,12 @@ from fedstep.server.dashboard.snapshot import DashboardReader
 from fedstep.server.health import HealthEndpoints
 from fedstep.server.http_messages import HttpProblem, as_json, on_crash, on_http_error, on_problem
 from fedstep.server.listener import checked, listener, run, start_logging
-from fedstep.server.metrics import Metrics, ObservedStore, TimedApp
+from fedstep.server.metrics import Metrics, TimedApp
 from fedstep.server.models import ModelEndpoint
 from fedstep.server.openapi import document
 from fedstep.server.service import ModeContext, Routes, ServiceMode
 from fedstep.server.settings import Settings
+from fedstep.server.storage.store import Store
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
 from fedstep.server.tokens import TokenBook
 from fedstep.server.update_endpoint import PATH, FastRoute, UpdateEndpoint
@@ -54,7 +55,7 @@ def create_app(settings: Settings, schema: Schema | None = None, clock: Callable
     metrics, tokens = Metrics(discreet=mode.discreet), TokenBook(settings.store)
     guard = RequestGuard(settings, tokens)
 
-    store = ObservedStore(settings.store, shape, metrics, mode)
+    store = Store(settings.store, shape, mode, metrics)
     store.start(initial_vectors(settings.starter, shape), clock(), coordinate_names(schema))
     current = store.current()
     aggregate = partial(mode.aggregate, rules=rules, gate=settings.gate)

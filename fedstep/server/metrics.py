@@ -1,18 +1,14 @@
 """Metrics for Prometheus. No label names a project or an owner."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fedstep.federation.messages import SchemaShape
-from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion
+from fedstep.server.aggregation.inputs import CurrentModels
 from fedstep.server.aggregation.policy import BufferStatus
-from fedstep.server.mode import PLAIN, AggregationMode
-from fedstep.server.storage.store import Step, Store
-from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -191,39 +187,3 @@ class TimedApp:
             await self._app(scope, receive, send_noting_status)
         finally:
             self._metrics.observe_request(scope["path"], status, time.perf_counter() - started)
-
-
-class ObservedStore(Store):
-    """A store that records its operations in the metrics."""
-
-    def __init__(self, url: str, shape: SchemaShape, metrics: Metrics, mode: AggregationMode = PLAIN) -> None:
-        super().__init__(url, shape, mode)
-        self._metrics = metrics
-
-    def accept(
-        self, offers: Sequence[UpdateOffer], task: int, staleness: int, now: float
-    ) -> tuple[StoredReceipt | UpdateRejected, ...]:
-        """Accept updates as the store does, and record the time."""
-        began = time.perf_counter()
-        outcomes = super().accept(offers, task, staleness, now)
-        self._metrics.observe_commit(time.perf_counter() - began)
-        return outcomes
-
-    def pending(self) -> BufferStatus:
-        """Count the buffer as the store does, and export the result."""
-        status = super().pending()
-        self._metrics.set_buffer(status)
-        return status
-
-    def fold(
-        self, step: Step, now: float, ripe: Callable[[BufferStatus], bool] = lambda _: True
-    ) -> ModelVersion | None:
-        """Aggregate as the store does; one that another replica makes is not counted."""
-        began, failed = time.perf_counter(), True
-        try:
-            made = super().fold(step, now, ripe)
-            failed = False
-            return made
-        finally:
-            if failed or made:
-                self._metrics.observe_aggregation(time.perf_counter() - began, not failed)

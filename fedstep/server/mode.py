@@ -58,7 +58,7 @@ class AggregationMode:
 
     def evidence(self, connection: Connection, schema: str, active: ActiveCounts) -> Mapping[str, Evidence]:
         """Return what is known of the open trials, by task."""
-        evaluations = TrialRepository(connection, schema).votes()
+        evaluations = TrialRepository(connection, schema).evaluations()
         return {task: UpdateEvaluations(cast, active) for task, cast in evaluations.items()}
 
     def record(self, connection: Connection, schema: str, result: AggregationResult, now: float) -> None:

@@ -145,9 +145,9 @@ class LegacyModels:
     def _load_newest(self, schema: str) -> ServedModel | None:
         with self._reader.begin() as connection:
             versions, cached = VersionRepository(connection, schema), self._models.get(schema)
-            if cached and cached.version == versions.number():
+            if cached and cached.version == versions.latest_version():
                 return cached
-            if versions.newest() is None:
+            if versions.latest() is None:
                 return None
             current = versions.current()
         self._models[schema] = serve_model(schema, current, self._terms)

@@ -1,4 +1,4 @@
-"""The one task that writes: many updates a commit, then a fold when it is due."""
+"""Write accepted updates in batches, and aggregate the buffer when it is due."""
 
 import asyncio
 import logging
@@ -6,9 +6,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from fedstep.server.aggregation.inputs import CurrentModels
 from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus, is_due, updates_needed
@@ -16,12 +16,14 @@ from fedstep.server.storage.store import Step, Store
 from fedstep.server.storage.update_repository import ErasureResult, StoredReceipt, UpdateOffer, UpdateRejected
 from fedstep.server.storage.version_repository import VersionListing
 
-LARGEST_BATCH = 256
-TURNS = 3  # of the event loop, from bytes on a socket to an offer
-NICE = 5  # for the thread that folds: of a processor that another one wants, too, it gets a quarter
-LONGEST_TICK = 1.0  # seconds between looks at the clock
+MAX_BATCH = 256  # updates per commit
+LOOP_TURNS = 3  # of the event loop, from bytes on a socket to an offer
+NICE = 5  # of the aggregating thread: of a core that another thread wants, too, it gets a quarter
+MAX_TICK = 1.0  # seconds between looks at the clock
 log = logging.getLogger("fedstep.server")
 T = TypeVar("T")
+Outcome: TypeAlias = StoredReceipt | UpdateRejected
+QueuedOffer: TypeAlias = tuple[UpdateOffer, asyncio.Future[Outcome]]
 
 
 class QueueFull(Exception):
@@ -29,163 +31,166 @@ class QueueFull(Exception):
 
 
 class Writer:
-    """Owns the store. An offer is answered when it is on disk; all that waited meanwhile share the next commit."""
+    """Owns the store: writes offers in the store's thread, and aggregates in a thread of lower priority.
+
+    An offer is answered when it is on disk. All offers that arrive during a commit share the next one.
+    """
 
     def __init__(
-        self, store: Store, folding: BufferPolicy, step: Step, queue: int, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        buffer_policy: BufferPolicy,
+        step: Step,
+        max_queue: int,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store, self._folding, self._step, self._clock = store, folding, step, clock
-        self._queue: list[tuple[UpdateOffer, asyncio.Future[StoredReceipt | UpdateRejected]]] = []
-        self._most, self._stopping, self._offered = queue, False, asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, "fedstep-store")
-        self._folder = ThreadPoolExecutor(1, "fedstep-fold", _give_way)
-        store.write = self._write
-        # by the thread that writes: it begins here, and not with the priority of the one that folds
-        self._pending, self._added = self._thread.submit(store.pending).result(), 0  # and how many were stored since
+        self._store, self._buffer_policy, self._step, self._clock = store, buffer_policy, step, clock
+        self._queue: list[QueuedOffer] = []
+        self._max_queue, self._stopping, self._offered = max_queue, False, asyncio.Event()
+        self._aggregator = ThreadPoolExecutor(1, "fedstep-aggregation", _lower_priority)
+        # in the store's thread: it starts here, since a thread inherits the priority of the one that starts it
+        self._pending = store.executor.submit(store.pending).result()
+        self._new_updates = 0  # stored since `_pending` was counted
         self._next_look = 0.0
-        self._tick = min(LONGEST_TICK, folding.seconds)
+        self._tick = min(MAX_TICK, buffer_policy.seconds)
 
-    async def offer(self, offer: UpdateOffer) -> StoredReceipt | UpdateRejected:
-        """What became of the update, once that is on disk. Raises QueueFull, and what the database raises."""
-        if len(self._queue) >= self._most:
+    async def offer(self, offer: UpdateOffer) -> Outcome:
+        """Return the outcome once it is on disk. Raise QueueFull, and what the database raises."""
+        if len(self._queue) >= self._max_queue:
             raise QueueFull
-        answer: asyncio.Future[StoredReceipt | UpdateRejected] = asyncio.get_running_loop().create_future()
-        self._queue.append((offer, answer))
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._queue.append((offer, outcome))
         self._offered.set()
-        return await answer
+        return await outcome
 
     async def run(self, current: CurrentModels, publish: Callable[[CurrentModels], None]) -> None:
-        """Write until `stop`; publish every new candidate, also one that another process made, such as a rollback.
+        """Write until `stop`, and publish every new version, also of another process, such as a rollback.
 
-        A failing disk fails the offers, not the task.
+        A failing disk fails the offers, and not this task.
         """
-        self._newest = current.candidate.version
-        looking: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        looking.set_result(None)
+        self._published = current.candidate.version
+        look: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        look.set_result(None)
         while self._queue or not self._stopping:
-            batch = await self._batch()
+            batch = await self._next_batch()
             if batch:
-                await self._commit(batch, self._newest)
-            ripe = is_due(self._pending, self._clock(), self._folding)
-            if looking.done() and (ripe or time.monotonic() >= self._next_look):
-                looking = asyncio.create_task(self._look(publish))
-        await looking
+                await self._commit(batch, self._published)
+            aggregation_is_due = is_due(self._pending, self._clock(), self._buffer_policy)
+            if look.done() and (aggregation_is_due or time.monotonic() >= self._next_look):
+                look = asyncio.create_task(self._look(publish))
+        await look
 
-    async def lineage(self, most: int) -> VersionListing:
-        """The newest of the lineage, at most so many versions and verdicts."""
-        return await self._in_thread(lambda: self._store.lineage(most))
+    async def lineage(self, limit: int) -> VersionListing:
+        """Return the newest versions, verdicts and open trials, at most `limit` versions and verdicts."""
+        return await _run_in(self._store.executor, lambda: self._store.lineage(limit))
 
     async def forget(self, project: str, owner: str) -> ErasureResult:
-        """What was deleted of a project, once that is on disk. Raises what the database raises."""
-        # not beside a fold: that has read what is to be forgotten
-        gone = await self._beside(lambda: self._store.forget(project, owner))
-        await self._in_thread(self._count)
-        return gone
+        """Return what was deleted of a project, once that is on disk. Raise what the database raises."""
+        # in the aggregating thread: an aggregation has read what is to be deleted, and may not write it afterwards
+        deleted = await _run_in(self._aggregator, lambda: self._store.forget(project, owner))
+        await _run_in(self._store.executor, self._count)
+        return deleted
 
     async def stop(self) -> None:
-        """Ends `run` once everything offered before is answered."""
+        """End `run` once everything offered before is answered."""
         self._stopping = True
         self._offered.set()
 
     def close(self) -> None:
-        """Ends the threads and the store."""
-        self._folder.shutdown()
-        self._thread.shutdown()
+        """End the threads and close the store."""
+        self._aggregator.shutdown()
         self._store.close()
 
-    async def _batch(self) -> list[tuple[UpdateOffer, asyncio.Future[StoredReceipt | UpdateRejected]]]:
-        """Everything that waits, as much of it as a commit takes; nothing after a tick, or when it is to stop."""
+    async def _next_batch(self) -> list[QueuedOffer]:
+        """Return what is queued, as much as one commit takes; nothing after a tick, or when `run` is to end."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._tick):
                 await self._offered.wait()
-        await self._gathered()
-        batch, self._queue = self._queue[:LARGEST_BATCH], self._queue[LARGEST_BATCH:]
+        await self._wait_for_offers()
+        batch, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
         if not self._queue:
             self._offered.clear()
         return batch
 
-    async def _gathered(self) -> None:
-        """Returns when nothing more comes without waiting: a commit costs ten updates' time, however many are in it."""
-        before = 0
-        while before < len(self._queue) < LARGEST_BATCH:
-            before = len(self._queue)
-            for _ in range(TURNS):
+    async def _wait_for_offers(self) -> None:
+        """Return when no more offers arrive at once: a commit takes as long as ten updates, whatever is in it."""
+        queued = 0
+        while queued < len(self._queue) < MAX_BATCH:
+            queued = len(self._queue)
+            for _ in range(LOOP_TURNS):
                 await asyncio.sleep(0)
 
-    async def _commit(
-        self, batch: list[tuple[UpdateOffer, asyncio.Future[StoredReceipt | UpdateRejected]]], task: int
-    ) -> None:
+    async def _commit(self, batch: list[QueuedOffer], candidate: int) -> None:
         offers = [offer for offer, _ in batch]
         try:
-            outcomes = await self._in_thread(lambda: self._kept(offers, task))
+            outcomes = await _run_in(self._store.executor, lambda: self._accept(offers, candidate))
         except Exception as error:  # noqa: BLE001  whatever it was, each sender must hear that nothing was promised
             log.error("%d updates could not be stored: %s", len(batch), type(error).__name__)
-            for _, answer in batch:
-                if not answer.done():
-                    answer.set_exception(error)
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
             return
-        for (_, answer), outcome in zip(batch, outcomes, strict=True):
-            if not answer.done():
-                answer.set_result(outcome)
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
+            if not future.done():
+                future.set_result(outcome)
 
-    def _kept(self, offers: Sequence[UpdateOffer], task: int) -> Sequence[StoredReceipt | UpdateRejected]:
-        """What became of the offers. The buffer is counted anew when there may be enough, or an eighth more."""
-        outcomes = self._store.accept(offers, task, self._folding.staleness, self._clock())
-        self._added += sum(isinstance(outcome, StoredReceipt) and not outcome.repeat for outcome in outcomes)
-        if self._added >= min(updates_needed(self._pending, self._folding), 1 + self._pending.updates // 8):
+    def _accept(self, offers: Sequence[UpdateOffer], candidate: int) -> Sequence[Outcome]:
+        """Store the offers. The buffer is counted again when there may be enough, or an eighth more."""
+        outcomes = self._store.accept(offers, candidate, self._buffer_policy.staleness, self._clock())
+        self._new_updates += sum(isinstance(outcome, StoredReceipt) and not outcome.repeat for outcome in outcomes)
+        if self._new_updates >= min(updates_needed(self._pending, self._buffer_policy), 1 + self._pending.updates // 8):
             self._count()
         return outcomes
 
     async def _look(self, publish: Callable[[CurrentModels], None]) -> None:
-        """Folds the buffer where it is due, while more is accepted; publishes what is newer than what was published.
+        """Aggregate the buffer where it is due, and publish what is newer than the version published last.
 
-        Other processes write, too: what they did is seen here, at least once a tick.
+        Updates are accepted meanwhile. What other processes write is noticed here, within a tick.
         """
         self._next_look = time.monotonic() + self._tick
         try:
-            found = await self._beside(lambda: self._looked(self._newest))
-            if found:
-                self._newest = found.candidate.version
-                publish(found)
+            current = await _run_in(self._aggregator, lambda: self._aggregate(self._published))
+            if current:
+                self._published = current.candidate.version
+                publish(current)
         except Exception:
-            log.exception("the fold failed, or the store cannot be read")  # the buffer is on disk: later, again
+            log.exception("the aggregation failed, or the store cannot be read")  # the buffer is on disk: later, again
             await asyncio.sleep(self._tick)
 
-    def _looked(self, newest: int) -> CurrentModels | None:
+    def _aggregate(self, published: int) -> CurrentModels | None:
+        """Aggregate where it is due. Return what to serve where it is newer than the published version."""
         self._store.tidy(self._clock())
-        before = self._count()
-        if is_due(before, self._clock(), self._folding):
-            made = self._store.fold(self._step, self._clock(), lambda now: is_due(now, self._clock(), self._folding))
+        pending = self._count()
+        if is_due(pending, self._clock(), self._buffer_policy):
+            version = self._store.aggregate(
+                self._step, self._clock(), lambda status: is_due(status, self._clock(), self._buffer_policy)
+            )
             self._count()
-            if made:
+            if version:
                 log.info(
                     "version %d: %d updates of %d projects; production %d",
-                    made.version,
-                    before.updates,
-                    before.projects,
-                    made.production,
+                    version.version,
+                    pending.updates,
+                    pending.projects,
+                    version.production,
                 )
-        return self._store.current() if self._store.newest() > newest else None
+        return self._store.current() if self._store.latest_version() > published else None
 
     def _count(self) -> BufferStatus:
-        """What is in the buffer. Both threads count: where they do it at once, the next tick sets it right."""
-        self._pending, self._added = self._store.pending(), 0
+        """Count the buffer. Both threads do: where they count at once, the next tick corrects the number."""
+        self._pending, self._new_updates = self._store.pending(), 0
         return self._pending
 
-    def _write(self, work: Callable[[], T]) -> T:
-        """As `Write`: for the thread that folds."""
-        return self._thread.submit(work).result()
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-    async def _beside(self, work: Callable[[], T]) -> T:
-        """As `_in_thread`, while updates are accepted."""
-        return await asyncio.get_running_loop().run_in_executor(self._folder, work)
+async def _run_in(executor: Executor, work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(executor, work)
 
 
-def _give_way() -> None:
-    """Who sends waits for an answer, and nobody for a fold. On Linux alone a thread has a priority of its own."""
+def _lower_priority() -> None:
+    """Let accepting go first: senders wait for their receipts, and nobody waits for an aggregation.
+
+    Only on Linux does a thread have a priority of its own (docs/decisions/0024).
+    """
     if sys.platform == "linux":
-        with suppress(OSError):  # a sandbox may forbid it, and a thread that cannot begin would never fold
+        with suppress(OSError):  # a sandbox may forbid it, and a thread whose start fails would never aggregate
             os.nice(NICE)

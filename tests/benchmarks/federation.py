@@ -91,7 +91,7 @@ def run(plan: Plan) -> Result:
             _offer(world, dice, memory.current, project, turn, plan.poison if project < liars else "")
             for project in _senders(dice, plan.projects, liars)
         ]
-        memory.fold([offer for offer in offers if offer], step, plan.projects)
+        memory.aggregate([offer for offer in offers if offer], step, plan.projects)
     return _judged(world, memory)
 
 

@@ -84,6 +84,6 @@ class Pair:
 
         return self.leader.settle(proposal, unpack_reply(answer, proposal, SIZES), step, fewest, 9.0)
 
-    def fold(self):
+    def aggregate(self):
         body = self.plan()
         return self.settle(body, self.helper.answer(unpack_proposal(body), FEWEST, SIZES))

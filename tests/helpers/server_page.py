@@ -49,7 +49,7 @@ def grow(url: str, ours: Schema, until: float = NOW, rounds: int = len(DIFFERENC
             for _ in range(1 + (project % 3) * 2)
         ]
         store.accept(offers, version.version, 100, now)
-        version = store.fold(step, now)
+        version = store.aggregate(step, now)
         if number == 11:
             version = store.roll_back(version.version - 4, now + 60)
     store.close()

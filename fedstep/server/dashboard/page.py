@@ -251,7 +251,7 @@ class DashboardPage:
 
     def _draw(self) -> tuple[DashboardSnapshot, str]:
         try:
-            snapshot = self._reader.read(self._clock())
+            snapshot = self._reader.read_snapshot(self._clock())
         except (SQLAlchemyError, UsageError) as error:
             text = "The store cannot be read now. Try again later."
             raise HttpProblem(503, "store", text, retry_after=10, reason=type(error).__name__) from error

@@ -94,16 +94,16 @@ class DashboardReader(Store):
         super().__init__(url, shape, mode)
         self._gate = gate
 
-    def read(self, now: float) -> DashboardSnapshot:
+    def read_snapshot(self, now: float) -> DashboardSnapshot:
         """Return the state now. Raise UsageError if nothing of this schema was ever served."""
         pending, schema = self.pending(), self._shape.digest
-        with self._reader.begin() as connection:
-            ledger = self._ledger(connection)
-            active, spent = ledger.active(now), ledger.spent()
+        with self.read() as session:
+            connection = session.connection
+            active, spent = session.trials.count_active(now), session.trials.spent_margins()
             evidence = self._mode.evidence(connection, schema, active) if self._gate else {}
             snapshot = DashboardSnapshot(
                 list_versions(connection, schema, MOST),
-                self._chronicle(connection).current(),
+                session.versions.current(),
                 pending,
                 active,
                 decide_all(self._gate, evidence, spent),

@@ -241,7 +241,7 @@ class DifferentialPrivacy(AggregationMode):
 
     def record(self, connection: Connection, schema: str, result: AggregationResult, now: float) -> None:
         """Store the noised sums of evaluations, and that there was one more release."""
-        on_trial = TrialRepository(connection, schema).on_trial()
+        on_trial = TrialRepository(connection, schema).open_versions()
         record_release(connection, schema, result.releases, on_trial, self.policy.cost, now)
 
     def adjust_dashboard(

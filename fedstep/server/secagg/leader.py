@@ -82,7 +82,7 @@ class LeaderStore(ShareStore):
     def newest(self) -> int:
         """Return the number of the newest version."""
         with self._reader.begin() as connection:
-            return VersionRepository(connection, self._schema).number()
+            return VersionRepository(connection, self._schema).latest_version()
 
     def forget(self, project: str, owner: str) -> int:
         """Delete the shares of a project, and its whole updates of earlier times; return how many waited."""
@@ -150,10 +150,10 @@ class LeaderStore(ShareStore):
                 return RoundResult(spoiled=tuple(spoiled))
             self._note(connection, proposal.number, scores, trials)
             ledger = TrialRepository(connection, self._schema)
-            state = ModelState(current, chronicle.unused(), ledger.spent(), ledger.replayed(), now)
+            state = ModelState(current, chronicle.next_version(), ledger.spent_margins(), ledger.last_replays(), now)
             made = step(state, sums, released_scores(connection, self._schema, current))
             folded = len({number for pads in answer.parts for number in pads.ids})
-            chronicle.add(made.version, parent=current.candidate.version, folded=folded)
+            chronicle.add(made.version, parent=current.candidate.version, update_count=folded)
             self._end(connection, made)
         log_decisions(made.decisions)
         return RoundResult(made.version, folded, tuple(spoiled))
@@ -200,8 +200,8 @@ class LeaderStore(ShareStore):
 
     def _end(self, connection: Connection, made: AggregationResult) -> None:
         ledger = TrialRepository(connection, self._schema)
-        ledger.begin(made.trials)
-        ledger.end(made.decisions, made.version)
+        ledger.replace_open(made.trials)
+        ledger.close(made.decisions, made.version)
         for decision in made.decisions:
             which = (releases.c.task == decision.trial.task) & (releases.c.trial == decision.trial.version)
             connection.execute(delete(releases).where(which))

@@ -1,15 +1,18 @@
-"""Store updates, receipts, every version with its parent, and the trials."""
+"""The store of an aggregator: the transactions over updates, versions and trials, for one feature schema."""
 
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
-from fedstep.federation.messages import SchemaShape, Update
+from fedstep.federation.messages import SchemaShape
 from fedstep.federation.tensors import Vector
 from fedstep.server.aggregation.inputs import (
     AggregationInput,
@@ -22,20 +25,13 @@ from fedstep.server.aggregation.policy import BufferStatus
 from fedstep.server.aggregation.step import Names, inherit_weights, log_decisions
 from fedstep.server.gate import ActiveCounts
 from fedstep.server.mode import PLAIN, AggregationMode
-from fedstep.server.storage.engine import (
-    Write,
-    advisory_lock,
-    at_once,
-    open_engine,
-    read_only,
-    truncate_wal,
-    try_advisory_lock,
-)
+from fedstep.server.storage.engine import advisory_lock, open_engine, read_only, truncate_wal, try_advisory_lock
 from fedstep.server.storage.trial_repository import TrialRepository
 from fedstep.server.storage.update_repository import (
     ErasureResult,
     StoredReceipt,
     UpdateBuffer,
+    UpdateCache,
     UpdateOffer,
     UpdateRejected,
     UpdateRepository,
@@ -43,299 +39,360 @@ from fedstep.server.storage.update_repository import (
 )
 from fedstep.server.storage.version_repository import DAY, VersionListing, VersionRepository, list_versions
 
-SOON = 10_000  # updates that are read in 30 ms: fewer are counted every time
-PART = 4  # of the updates that were counted, one part has to be new
-MANY = 100  # projects, and owners: what the gate asks of them is whether there are one, or five
-LONGEST = 600.0  # seconds; other processes accept, too
-NOBODY = ActiveCounts(0, 0)
+MAX_AGGREGATED = 1000  # updates in memory at once; what the buffer has beyond it is aggregated next
+MAX_TRIES = 3  # to store a batch of which another replica stores a part at the same moment
+AGGREGATION_LOCK = "aggregation"  # one replica at a time makes a version
+
+FEW_UPDATES = 10_000  # are counted in 30 ms: fewer are counted every time
+MANY_ACTIVE = 100  # projects, and owners: what the gate asks of them is whether there are one, or five
+COUNT_AGAIN_AT = 4  # one part in so many of the updates that were counted has to be new
+NONE_ACTIVE = ActiveCounts(0, 0)
+MAX_COUNT_AGE = 600.0  # seconds; other processes accept, too
+
+Step = Callable[[AggregationInput], AggregationResult]
+NO_NAMES: Names = MappingProxyType({})
+T = TypeVar("T")
+log = logging.getLogger("fedstep.server")
+
+
+class StoreObserver(Protocol):
+    """Is told what a store does, for metrics."""
+
+    def observe_commit(self, seconds: float) -> None:
+        """Note that a batch of updates was written in this time."""
+
+    def set_buffer(self, pending: BufferStatus) -> None:
+        """Note what is in the buffer."""
+
+    def observe_aggregation(self, seconds: float, succeeded: bool) -> None:
+        """Note that an aggregation made a version in this time, or failed."""
 
 
 @dataclass(slots=True)
 class ActivityCounter:
-    """Who was counted last. Where there are many of both a quarter more is no matter; few are counted every time."""
+    """Remembers how many projects and owners are active, because counting reads every recent update.
 
-    _active: ActiveCounts = NOBODY
-    _updates: int = 0  # that it was counted from
-    _came: int = 0  # since
-    _at: float = float("-inf")
+    With few of them every newcomer matters, and they are counted every time; with many a quarter more does not.
+    """
 
-    def came(self, updates: int) -> None:
-        """So many more were accepted."""
-        self._came += updates
+    _active: ActiveCounts = NONE_ACTIVE
+    _counted_updates: int = 0
+    _new_updates: int = 0  # since then
+    _counted_at: float = float("-inf")
 
-    def forget(self) -> None:
-        """Somebody may be gone: the next one counts."""
-        self._at = float("-inf")
+    def add_updates(self, count: int) -> None:
+        """Note that so many more updates were accepted."""
+        self._new_updates += count
+
+    def reset(self) -> None:
+        """Count again next time: a project was deleted."""
+        self._counted_at = float("-inf")
 
     def active(self, now: float, count: Callable[[], tuple[ActiveCounts, int]]) -> ActiveCounts:
-        """Who is active, counted now where that may say something else; `count` says of how many updates, too."""
-        old = not 0.0 <= now - self._at < LONGEST
-        few = self._updates < SOON or min(self._active.projects, self._active.owners) < MANY
-        if old or few or self._came * PART > self._updates:
-            self._active, self._updates = count()
-            self._came, self._at = 0, now
+        """Return who is active. `count` is called where its result may matter; it returns how many updates, too."""
+        expired = not 0.0 <= now - self._counted_at < MAX_COUNT_AGE
+        few = self._counted_updates < FEW_UPDATES or min(self._active.projects, self._active.owners) < MANY_ACTIVE
+        if expired or few or self._new_updates * COUNT_AGAIN_AT > self._counted_updates:
+            self._active, self._counted_updates = count()
+            self._new_updates, self._counted_at = 0, now
         return self._active
 
 
-class UpdateCache:
-    """At most so many updates by id; who came first is let go first."""
+class Session:
+    """One transaction: its connection, and the repositories of one feature schema over it."""
 
-    def __init__(self, most: int) -> None:
-        self._most, self._updates = most, OrderedDict[str, Update]()
-        self.updates: Mapping[str, Update] = MappingProxyType(self._updates)
+    __slots__ = ("buffer", "connection", "trials", "updates", "versions")
 
-    def came(self, offers: Sequence[UpdateOffer], outcomes: Sequence[StoredReceipt | UpdateRejected]) -> None:
-        """Those of the offers that were accepted, and not before."""
-        for offer, outcome in zip(offers, outcomes, strict=True):
-            if offer.update and isinstance(outcome, StoredReceipt) and not outcome.repeat:
-                self._updates[offer.id] = offer.update
-        while len(self._updates) > self._most:
-            self._updates.popitem(last=False)
-
-    def went(self, ids: Iterable[str]) -> None:
-        """These are needed no longer."""
-        for number in ids:
-            self._updates.pop(number, None)
-
-    def clear(self) -> None:
-        """None is."""
-        self._updates.clear()
-
-
-Step = Callable[[AggregationInput], AggregationResult]
-
-MAX_AGGREGATED = 1000  # updates in memory at once; what the buffer has beyond it is folded next
-TRIES = 3  # to store a batch of which another replica stores a part at the same moment
-AGGREGATION_LOCK = "fold"  # of one store's replicas one at a time makes a version
-NAMELESS: Names = MappingProxyType({})
-log = logging.getLogger("fedstep.server")
+    def __init__(self, connection: Connection, schema: str, mode: AggregationMode) -> None:
+        self.connection = connection
+        self.versions = VersionRepository(connection, schema)
+        self.trials = TrialRepository(connection, schema)
+        self.updates = UpdateRepository(connection, schema, mode)
+        self.buffer = UpdateBuffer(connection, schema)
 
 
 class Store:
-    """One database for one schema. The writer owns it: one thread writes, and another one may fold beside it.
+    """One database for one feature schema.
 
-    Two that write would wait for each other: SQLite lets the second one wait for long, and in no order.
+    All that is written beside accepted updates is written by the one thread of `executor`, and whoever accepts
+    updates while others write calls `accept` in it, too: two threads that write would wait for each other, and SQLite
+    lets the second one wait for long, and in no order.
     """
 
-    def __init__(self, url: str, shape: SchemaShape, mode: AggregationMode = PLAIN) -> None:
-        """Raises UsageError when the database cannot be opened."""
-        self.write: Write = at_once  # where a fold, `forget` and `tidy` write: the writer has a thread for it
-        self._mode = mode
+    def __init__(
+        self,
+        url: str,
+        shape: SchemaShape,
+        mode: AggregationMode = PLAIN,
+        observer: StoreObserver | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        """Open the database. Raise UsageError when it cannot be opened.
+
+        Args:
+            url: Of SQLAlchemy: a SQLite file, or PostgreSQL.
+            shape: The schema's digest and the lengths of its vectors.
+            mode: How updates are aggregated, and what of them may be published.
+            observer: Is told of commits, of the buffer and of aggregations.
+            executor: With one thread, which writes; the store shuts it down when it is closed. One is made where none
+                is given.
+        """
+        self._mode, self._observer = mode, observer
         self._engine: Engine = open_engine(url)
         self._reader = read_only(self._engine)
         self._shape = shape
-        self._pruned = float("-inf")  # when updates were let go last, in seconds since 1970
-        self._recent = UpdateCache(MAX_AGGREGATED)
-        self._attendance = ActivityCounter()
+        self._pruned_at = float("-inf")  # in seconds since 1970
+        self._cache = UpdateCache(MAX_AGGREGATED)
+        self._activity = ActivityCounter()
+        self.executor = executor or ThreadPoolExecutor(1, "fedstep-store")
 
     def close(self) -> None:
-        """Ends the connections."""
+        """End the thread that writes, and the connections."""
+        self.executor.shutdown()
         self._engine.dispose()
 
-    def start(self, vectors: Mapping[str, Vector], now: float, names: Names = NAMELESS) -> ModelVersion:
-        """The newest version of the schema; where there is none, one that starts with `vectors`.
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """Return a session that sees one moment of the database and delays no other."""
+        with self._reader.begin() as connection:
+            yield self._session(connection)
 
-        Coordinates that by their `names` were in the schema before it start with what its production had for them.
-        Raises UsageError where projects were promised noise and nothing is promised now.
+    def write(self, work: Callable[[Session], T]) -> T:
+        """Return what `work` returns, done in one transaction in the thread that writes, once it is on disk.
+
+        Not to be called in that thread itself, which would wait for itself.
         """
-        with self._engine.begin() as connection:
-            advisory_lock(connection, AGGREGATION_LOCK)
-            self._mode.check_store(connection)
-            chronicle = self._chronicle(connection)
-            chronicle.name(names)
-            known, first = chronicle.newest(), chronicle.unused()
-            if known:
-                self._prune(chronicle, known, now)
-                return known
-            begun = _begun(chronicle, vectors, names)
-            made = ModelVersion(first, first, now, begun, dict.fromkeys(begun, first))
-            return chronicle.add(made, parent=None, folded=0)
+        return self.executor.submit(self._transact, work).result()
+
+    def start(self, vectors: Mapping[str, Vector], now: float, names: Names = NO_NAMES) -> ModelVersion:
+        """Return the newest version of the schema; where there is none, make the first one from `vectors`.
+
+        Coordinates whose `names` were in the schema before this one start with what its production had for them.
+        Raise UsageError where projects were promised differential privacy and the policy has no noise.
+        """
+
+        def begin(session: Session) -> ModelVersion:
+            advisory_lock(session.connection, AGGREGATION_LOCK)
+            self._mode.check_store(session.connection)
+            session.versions.save_names(names)
+            latest, first = session.versions.latest(), session.versions.next_version()
+            if latest:
+                self._prune_updates(session, latest, now)
+                return latest
+            initial = _inherit_vectors(session.versions, vectors, names)
+            version = ModelVersion(first, first, now, initial, dict.fromkeys(initial, first))
+            session.versions.add(version, parent=None, update_count=0)
+            return version
+
+        return self.write(begin)
 
     def tidy(self, now: float) -> None:
-        """Lets go of what is too old, at most once a day, from the files too."""
-        if now - self._pruned >= DAY:
-            self.write(lambda: self._tidied(now))
-            truncate_wal(self._engine)
+        """Delete updates that are too old, at most once a day, from the files too."""
+        if now - self._pruned_at < DAY:
+            return
+
+        def prune(session: Session) -> None:
+            latest = session.versions.latest()
+            if latest:
+                self._prune_updates(session, latest, now)
+
+        self.write(prune)
+        truncate_wal(self._engine)
 
     def current(self) -> CurrentModels:
-        """What is to be served. Raises UsageError where nothing of this schema was ever started."""
-        with self._reader.begin() as connection:
-            return self._chronicle(connection).current()
+        """Return what is to be served. Raise UsageError where the schema has no version."""
+        with self.read() as session:
+            return session.versions.current()
 
-    def newest(self) -> int:
-        """The number of the newest version."""
-        with self._reader.begin() as connection:
-            return self._chronicle(connection).number()
+    def latest_version(self) -> int:
+        """Return the newest version."""
+        with self.read() as session:
+            return session.versions.latest_version()
 
     def vectors(self, version: int) -> Mapping[str, Vector]:
-        """The task of any version ever made."""
-        with self._reader.begin() as connection:
-            return self._chronicle(connection).vectors(version)
-
-    def accept(
-        self, offers: Sequence[UpdateOffer], task: int, staleness: int, now: float
-    ) -> tuple[StoredReceipt | UpdateRejected, ...]:
-        """An answer for each offer, in one transaction: on disk when this returns. A repeat gets the old receipt.
-
-        `candidate` is the newest version that this process knows of; another one may have made a newer one.
-        """
-        for _ in range(TRIES - 1):
-            try:
-                return self._accepted(offers, task, staleness, now)
-            except IntegrityError:
-                continue  # now the other replica's receipts are there
-        return self._accepted(offers, task, staleness, now)
+        """Return by task the vectors of any version there ever was."""
+        with self.read() as session:
+            return session.versions.vectors(version)
 
     def pending(self) -> BufferStatus:
-        """What is in the buffer."""
-        with self._reader.begin() as connection:
-            return self._waiting(connection).counted()
+        """Return what is in the buffer."""
+        with self.read() as session:
+            pending = session.buffer.count()
+        if self._observer:
+            self._observer.set_buffer(pending)
+        return pending
 
     def active(self, now: float) -> ActiveCounts:
-        """Who sent an update lately."""
-        with self._reader.begin() as connection:
-            return self._ledger(connection).active(now)
+        """Return how many projects and owners sent an update in the last seven days."""
+        with self.read() as session:
+            return session.trials.count_active(now)
 
-    def fold(
-        self, step: Step, now: float, ripe: Callable[[BufferStatus], bool] = lambda _: True
-    ) -> ModelVersion | None:
-        """The version that `step` makes of the newest one and the buffer, written at once with all that it decides.
+    def lineage(self, limit: int) -> VersionListing:
+        """Return the newest versions, verdicts and open trials, at most `limit` versions and verdicts."""
+        with self.read() as session:
+            return list_versions(session.connection, self._shape.digest, limit)
 
-        Updates are accepted while it is made. None while another replica folds, where what would be folded is not
-        `ripe`, and where it changed meanwhile: another one was faster, went back or forgot a project.
-        """
-        with try_advisory_lock(self._engine, AGGREGATION_LOCK) as check:
-            found = self._found(now, ripe) if check else None
-            if check is None or found is None:
-                return None
-            moment, buffered = found
-            made = step(moment)
-            check()
-            if not self.write(lambda: self._written(made, moment, buffered)):
-                return None
-        log_decisions(made.decisions)
-        return made.version
-
-    def roll_back(self, version: int, now: float) -> ModelVersion:
-        """A new version whose candidate and production are what production was at `version`. Raises UsageError."""
-        with self._engine.begin() as connection:
-            advisory_lock(connection, AGGREGATION_LOCK)
-            chronicle = self._chronicle(connection)
-            vectors, number = chronicle.production(version), chronicle.unused()
-            # its own source: whoever goes back wants to be rid of what came since, nothing of it is folded again
-            made = ModelVersion(number, number, now, vectors, dict.fromkeys(vectors, number))
-            chronicle.add(made, parent=version, folded=0)
-            self._ledger(connection).roll_back(made, version)
-            return made
-
-    def forget(self, project: str, owner: str) -> ErasureResult:
-        """What was deleted of this owner's project, from the files too."""
-        gone = self.write(lambda: self._forgotten(project, owner))
-        truncate_wal(self._engine)  # waits for who reads
-        return gone
-
-    def lineage(self, most: int) -> VersionListing:
-        """The newest versions, verdicts and open trials, at most so many of each."""
-        with self._reader.begin() as connection:
-            return list_versions(connection, self._shape.digest, most)
-
-    def _accepted(
-        self, offers: Sequence[UpdateOffer], task: int, staleness: int, now: float
+    def accept(
+        self, offers: Sequence[UpdateOffer], candidate: int, max_staleness: int, now: float
     ) -> tuple[StoredReceipt | UpdateRejected, ...]:
-        with self._engine.begin() as connection:
-            task = max(task, self._chronicle(connection).number())
-            outcomes = UpdateRepository(connection, self._shape.digest, self._mode).take(offers, task, staleness, now)
-        self._recent.came(offers, outcomes)
-        self._attendance.came(len(offers))
+        """Return an outcome for each offer, all written in one transaction, once it is on disk.
+
+        A repeat gets its first receipt. `candidate` is the newest version that this process knows of; another one may
+        have made a newer one. Runs in the thread that calls it.
+        """
+        began = time.perf_counter()
+        for remaining in reversed(range(MAX_TRIES)):
+            try:
+                outcomes = self._accept_batch(offers, candidate, max_staleness, now)
+                break
+            except IntegrityError:  # another replica stored one of them meanwhile: its receipt is there next time
+                if not remaining:
+                    raise
+        self._cache.add_accepted(offers, outcomes)
+        self._activity.add_updates(len(offers))
+        if self._observer:
+            self._observer.observe_commit(time.perf_counter() - began)
         return outcomes
 
-    def _tidied(self, now: float) -> None:
+    def aggregate(
+        self, step: Step, now: float, is_due: Callable[[BufferStatus], bool] = lambda _: True
+    ) -> ModelVersion | None:
+        """Return the version that `step` makes of the newest one and the buffer, once all it decides is on disk.
+
+        Updates are accepted meanwhile. Return None while another replica aggregates, where `is_due` is false of what
+        would be aggregated, and where that changed meanwhile: another replica was faster, rolled back, or deleted a
+        project.
+        """
+        began = time.perf_counter()
+        try:
+            version = self._aggregate(step, now, is_due)
+        except BaseException:
+            self._observe_aggregation(began, made=False)
+            raise
+        if version:
+            self._observe_aggregation(began, made=True)
+        return version
+
+    def roll_back(self, target: int, now: float) -> ModelVersion:
+        """Return a new version whose candidate and production are the production of `target`. Raise UsageError."""
+
+        def restore(session: Session) -> ModelVersion:
+            advisory_lock(session.connection, AGGREGATION_LOCK)
+            vectors, number = session.versions.production(target), session.versions.next_version()
+            # production comes from the new version itself, so that nothing that came since is ever replayed
+            version = ModelVersion(number, number, now, vectors, dict.fromkeys(vectors, number))
+            session.versions.add(version, parent=target, update_count=0)
+            session.trials.record_rollback(version, target)
+            return version
+
+        return self.write(restore)
+
+    def forget(self, project: str, owner: str) -> ErasureResult:
+        """Delete what an owner sent for a project, from the files too, and return how much that was."""
+        deleted = self.executor.submit(self._delete_project, project, owner).result()
+        truncate_wal(self._engine)  # waits for readers
+        return deleted
+
+    def _session(self, connection: Connection) -> Session:
+        return Session(connection, self._shape.digest, self._mode)
+
+    def _transact(self, work: Callable[[Session], T]) -> T:
         with self._engine.begin() as connection:
-            chronicle = self._chronicle(connection)
-            newest = chronicle.newest()
-            if newest:
-                self._prune(chronicle, newest, now)
+            return work(self._session(connection))
 
-    def _forgotten(self, project: str, owner: str) -> ErasureResult:
-        self._recent.clear()
-        self._attendance.forget()
-        return delete_project(self._engine, project, owner)
+    def _accept_batch(
+        self, offers: Sequence[UpdateOffer], candidate: int, max_staleness: int, now: float
+    ) -> tuple[StoredReceipt | UpdateRejected, ...]:
+        with self._engine.begin() as connection:
+            session = self._session(connection)
+            candidate = max(candidate, session.versions.latest_version())
+            return session.updates.accept(offers, candidate, max_staleness, now)
 
-    def _found(
-        self, now: float, ripe: Callable[[BufferStatus], bool]
-    ) -> tuple[AggregationInput, Mapping[str, StoredUpdate]] | None:
-        """As `_moment`, of this moment; it is over before the fold is made, or SQLite's log would grow as long."""
-        with self._reader.begin() as connection:
-            return self._moment(connection, now, ripe)
+    def _aggregate(self, step: Step, now: float, is_due: Callable[[BufferStatus], bool]) -> ModelVersion | None:
+        with try_advisory_lock(self._engine, AGGREGATION_LOCK) as check_lock:
+            if check_lock is None:
+                return None
+            # the transaction is over before the aggregation is made: SQLite's log grows as long as one is open
+            with self.read() as session:
+                buffered = session.buffer.select_next(MAX_AGGREGATED, self._cache.updates)
+                aggregation_input = self._read_input(session, buffered, now, is_due)
+            if aggregation_input is None:
+                return None
+            result = step(aggregation_input)
+            check_lock()
+            if not self.executor.submit(self._save, result, aggregation_input, buffered).result():
+                return None
+        log_decisions(result.decisions)
+        return result.version
 
-    def _moment(
-        self, connection: Connection, now: float, ripe: Callable[[BufferStatus], bool]
-    ) -> tuple[AggregationInput, Mapping[str, StoredUpdate]] | None:
-        """All that the next version is made of, and what of it is in the buffer, by id; None where that is not ripe."""
-        chronicle, ledger = self._chronicle(connection), self._ledger(connection)
-        waiting = self._waiting(connection)
-        buffered = waiting.first(MAX_AGGREGATED, self._recent.updates)
+    def _read_input(
+        self,
+        session: Session,
+        buffered: Mapping[str, StoredUpdate],
+        now: float,
+        is_due: Callable[[BufferStatus], bool],
+    ) -> AggregationInput | None:
+        """Return all that the next version is made of; None where that is not due."""
         projects = len({stored.project for stored in buffered.values()})
-        if not ripe(replace(waiting.counted(), projects=projects)):
+        if not is_due(replace(session.buffer.count(), projects=projects)):
             return None
-        self._mode.check_store(connection)  # another replica may have one, and have taken these
-        moment = AggregationInput(
-            current=chronicle.current(),
-            version=chronicle.unused(),
-            spent=ledger.spent(),
-            replayed=ledger.replayed(),
+        self._mode.check_store(session.connection)  # another replica may have another mode, and have accepted these
+        active = self._activity.active(now, lambda: session.trials.count_recent(now))
+        return AggregationInput(
+            current=session.versions.current(),
+            version=session.versions.next_version(),
+            spent=session.trials.spent_margins(),
+            replayed=session.trials.last_replays(),
             now=now,
             buffered=tuple(buffered.values()),
-            evidence=self._mode.evidence(
-                connection, self._shape.digest, self._attendance.active(now, lambda: ledger.attendance(now))
-            ),
-            since=self._since,
+            evidence=self._mode.evidence(session.connection, self._shape.digest, active),
+            since=self._updates_after,
         )
-        return moment, buffered
 
-    def _since(self, version: int) -> Iterator[StoredUpdate]:
-        """As the chronicle's, of the moment that it is asked for; who reads it reads all of it."""
-        with self._reader.begin() as connection:
-            yield from self._chronicle(connection).since(version)
+    def _updates_after(self, version: int) -> Iterator[StoredUpdate]:
+        """Yield the updates aggregated after a version, as they are when the first one is asked for."""
+        with self.read() as session:
+            yield from session.versions.updates_after(version)
 
-    def _written(self, made: AggregationResult, moment: AggregationInput, buffered: Mapping[str, StoredUpdate]) -> bool:
-        """Whether all of it is on disk: nothing where the newest version or the buffer is not what it was made of."""
+    def _save(
+        self, result: AggregationResult, made_from: AggregationInput, buffered: Mapping[str, StoredUpdate]
+    ) -> bool:
+        """Write the result. Return False, and write nothing, where what it was made from has changed."""
         with self._engine.connect() as connection, connection.begin() as transaction:
-            chronicle, ledger = self._chronicle(connection), self._ledger(connection)
-            unchanged = chronicle.number() == moment.current.candidate.version and chronicle.unused() == moment.version
-            if not unchanged or not self._waiting(connection).end(buffered, made.version.version):
+            session, parent = self._session(connection), made_from.current.candidate.version
+            is_unchanged = (
+                session.versions.latest_version() == parent and session.versions.next_version() == made_from.version
+            )
+            if not is_unchanged or not session.buffer.mark_aggregated(buffered, result.version.version):
                 transaction.rollback()
                 return False
-            self._mode.record(connection, self._shape.digest, made, moment.now)
-            chronicle.add(made.version, parent=moment.current.candidate.version, folded=self._told(buffered))
-            ledger.begin(made.trials)
-            ledger.end(made.decisions, made.version)
-        self._recent.went(buffered)
+            self._mode.record(connection, self._shape.digest, result, made_from.now)
+            # of a discreet mode the number of updates would reveal who took part
+            update_count = 0 if self._mode.discreet else len(buffered)
+            session.versions.add(result.version, parent=parent, update_count=update_count)
+            session.trials.replace_open(result.trials)
+            session.trials.close(result.decisions, result.version)
+        self._cache.remove(buffered)
         return True
 
-    def _prune(self, chronicle: VersionRepository, newest: ModelVersion, now: float) -> None:
-        chronicle.prune(min(newest.sources.values()), now)
-        self._pruned = now
+    def _delete_project(self, project: str, owner: str) -> ErasureResult:
+        self._cache.clear()
+        self._activity.reset()
+        return delete_project(self._engine, project, owner)
 
-    def _told(self, folded: Mapping[str, StoredUpdate]) -> int:
-        """How many updates a version is said to be made from: none where that would tell who took part."""
-        return 0 if self._mode.discreet else len(folded)
+    def _prune_updates(self, session: Session, latest: ModelVersion, now: float) -> None:
+        session.versions.prune_updates(min(latest.sources.values()), now)
+        self._pruned_at = now
 
-    def _chronicle(self, connection: Connection) -> VersionRepository:
-        return VersionRepository(connection, self._shape.digest)
-
-    def _ledger(self, connection: Connection) -> TrialRepository:
-        return TrialRepository(connection, self._shape.digest)
-
-    def _waiting(self, connection: Connection) -> UpdateBuffer:
-        return UpdateBuffer(connection, self._shape.digest)
+    def _observe_aggregation(self, began: float, made: bool) -> None:
+        if self._observer:
+            self._observer.observe_aggregation(time.perf_counter() - began, made)
 
 
-def _begun(chronicle: VersionRepository, vectors: Mapping[str, Vector], names: Names) -> Mapping[str, Vector]:
-    found = chronicle.forerunner() if names else None
-    if found is None:
+def _inherit_vectors(versions: VersionRepository, vectors: Mapping[str, Vector], names: Names) -> Mapping[str, Vector]:
+    previous = versions.previous_schema() if names else None
+    if previous is None:
         return vectors
-    schema, old, weights = found
-    kept = sum(len(set(named) & set(old.get(task, ()))) for task, named in names.items())
-    log.info("a new schema: %d of its coefficients start as those of schema %s ended", kept, schema)
-    return inherit_weights(names, vectors, old, weights)
+    count = sum(len(set(given) & set(previous.names.get(task, ()))) for task, given in names.items())
+    log.info("a new schema: %d of its coefficients start as those of schema %s ended", count, previous.digest)
+    return inherit_weights(names, vectors, previous.names, previous.production)

@@ -1,4 +1,4 @@
-"""The trials in the database: the open ones, their votes, how the others ended. Each call is inside a transaction."""
+"""The trials in the database: the open ones with their evaluations, and how the others ended."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,53 +11,53 @@ from fedstep.server.aggregation.inputs import ModelVersion, Trial, TrialOutcome
 from fedstep.server.gate import ActiveCounts, Evaluation
 from fedstep.server.storage.tables import evaluations, trials, updates, verdicts
 
-ACTIVE_SECONDS = 7 * 86_400.0  # who sent nothing for so long is not waited for
+ACTIVE_SECONDS = 7 * 86_400.0  # a project that sent nothing for so long is not active
 
 
 class TrialRepository:
-    """The trials of one schema, over one connection."""
+    """The trials of one schema, over one connection. Each call is part of the connection's transaction."""
 
     def __init__(self, connection: Connection, schema: str) -> None:
         self._connection, self._schema = connection, schema
 
-    def on_trial(self) -> Mapping[str, int]:
-        """The version of the open trial of each task that has one."""
+    def open_versions(self) -> Mapping[str, int]:
+        """Return by task the version whose snapshot is on trial, for tasks that have an open trial."""
         rows = self._connection.execute(select(trials.c.task, trials.c.version).where(trials.c.schema == self._schema))
         return {row.task: row.version for row in rows}
 
-    def trials(self, vectors: Mapping[int, Mapping[str, Vector]]) -> Mapping[str, Trial]:
-        """The open trials; `vectors` has the tasks of their versions."""
+    def open_trials(self, vectors: Mapping[int, Mapping[str, Vector]]) -> Mapping[str, Trial]:
+        """Return the open trials by task. `vectors` has those of their versions, by version and task."""
         rows = self._connection.execute(select(trials).where(trials.c.schema == self._schema))
         return {
             row.task: Trial(row.task, row.version, row.against, row.began, vectors[row.version][row.task])
             for row in rows
         }
 
-    def votes(self) -> Mapping[str, tuple[Evaluation, ...]]:
-        """The votes on the open trials by task, in the order of their arrival."""
-        return {task: self._votes_on(task, version) for task, version in self.on_trial().items()}
+    def evaluations(self) -> Mapping[str, tuple[Evaluation, ...]]:
+        """Return by task the evaluations of its open trial, in the order of their arrival."""
+        return {task: self._evaluations_of(task, version) for task, version in self.open_versions().items()}
 
-    def active(self, now: float) -> ActiveCounts:
-        """Who sent an update in the last seven days."""
-        return self.attendance(now)[0]
+    def count_active(self, now: float) -> ActiveCounts:
+        """Return how many projects and owners sent an update in the last seven days."""
+        return self.count_recent(now)[0]
 
-    def attendance(self, now: float) -> tuple[ActiveCounts, int]:
-        """Who sent an update in the last seven days, and how many updates that were."""
+    def count_recent(self, now: float) -> tuple[ActiveCounts, int]:
+        """Return how many projects and owners sent an update in the last seven days, and how many updates."""
         projects, owners = (func.count(func.distinct(column)) for column in (updates.c.project, updates.c.owner))
-        lately = (updates.c.schema == self._schema) & (updates.c.received > now - ACTIVE_SECONDS)
-        found, owning, sent = self._connection.execute(select(projects, owners, func.count()).where(lately)).one()
-        return ActiveCounts(found, owning), sent
+        recent = (updates.c.schema == self._schema) & (updates.c.received > now - ACTIVE_SECONDS)
+        row = self._connection.execute(select(projects, owners, func.count()).where(recent)).one()
+        return ActiveCounts(row[0], row[1]), row[2]
 
-    def spent(self) -> Mapping[str, float]:
-        """How much of the margin is gone, by task."""
+    def spent_margins(self) -> Mapping[str, float]:
+        """Return by task how much of the gate's margin is spent."""
         newest = (
             select(func.max(verdicts.c.id)).where(verdicts.c.schema == self._schema).group_by(verdicts.c.task)
         ).scalar_subquery()
         rows = self._connection.execute(select(verdicts.c.task, verdicts.c.spent).where(verdicts.c.id.in_(newest)))
         return {row.task: row.spent for row in rows}
 
-    def replayed(self) -> Mapping[str, float]:
-        """When each task was last folded again, in seconds since 1970."""
+    def last_replays(self) -> Mapping[str, float]:
+        """Return by task when its updates were last replayed after a rejection, in seconds since 1970."""
         rows = self._connection.execute(
             select(verdicts.c.task, func.max(verdicts.c.decided).label("decided"))
             .where(verdicts.c.schema == self._schema, verdicts.c.replayed)
@@ -65,56 +65,58 @@ class TrialRepository:
         )
         return {row.task: row.decided for row in rows}
 
-    def vote(self, cast: Iterable[tuple[str, str, str, Mapping[str, TrialScore]]]) -> None:
-        """Keeps the scores (update, project, owner, scores) of those trials that are open; others are too late."""
-        scored = [item for item in cast if item[-1]]
-        known = self.on_trial() if scored else {}
+    def add_evaluations(self, scored_updates: Iterable[tuple[str, str, str, Mapping[str, TrialScore]]]) -> None:
+        """Keep the scores of open trials, from (update id, project, owner, scores by task). Others are too late."""
+        scored_updates = [item for item in scored_updates if item[-1]]
+        open_versions = self.open_versions() if scored_updates else {}
         rows = [
             {
                 "schema": self._schema,
                 "task": task,
                 "trial": score.trial,
-                "update_id": number,
+                "update_id": update_id,
                 "project": project,
                 "owner": owner,
                 "difference": score.difference,
             }
-            for number, project, owner, scores in scored
+            for update_id, project, owner, scores in scored_updates
             for task, score in sorted(scores.items())
-            if known.get(task) == score.trial
+            if open_versions.get(task) == score.trial
         ]
         if rows:
             self._connection.execute(insert(evaluations), rows)
 
-    def begin(self, begun: Sequence[Trial]) -> None:
-        """Makes these the open trials, and no others."""
+    def replace_open(self, open_trials: Sequence[Trial]) -> None:
+        """Make these the open trials, and no others."""
         self._connection.execute(delete(trials).where(trials.c.schema == self._schema))
         rows = [
             {"schema": self._schema, "task": t.task, "version": t.version, "against": t.against, "began": t.began}
-            for t in begun
+            for t in open_trials
         ]
         if rows:
             self._connection.execute(insert(trials), rows)
 
-    def end(self, decisions: Iterable[TrialOutcome], version: ModelVersion) -> None:
-        """Writes how trials ended with this version, and lets go of their votes."""
-        for decision in decisions:
-            self._write(decision.trial, version, decision.verdict.outcome, decision.verdict.spent, decision)
+    def close(self, outcomes: Iterable[TrialOutcome], version: ModelVersion) -> None:
+        """Record how trials ended with this version, and delete their evaluations."""
+        for outcome in outcomes:
+            trial = outcome.trial
+            self._add_verdict(trial, version, outcome.verdict.outcome, outcome.verdict.spent, outcome)
             self._connection.execute(
-                delete(evaluations).where(
-                    evaluations.c.trial == decision.trial.version, evaluations.c.task == decision.trial.task
-                )
+                delete(evaluations).where(evaluations.c.trial == trial.version, evaluations.c.task == trial.task)
             )
 
-    def roll_back(self, version: ModelVersion, target: int) -> None:
-        """Writes that every task went back to the production of `target`: the trials are over, the margin is whole."""
+    def record_rollback(self, version: ModelVersion, target: int) -> None:
+        """Record that `version` takes every task back to the production of `target`.
+
+        All trials end without a verdict, and no margin is spent any more.
+        """
         for task in version.vectors:
             trial = Trial(task, version.version, target, version.created, version.vectors[task])
-            self._write(trial, version, "rollback", 0.0, None)
+            self._add_verdict(trial, version, "rollback", 0.0, None)
         self._connection.execute(delete(evaluations).where(evaluations.c.schema == self._schema))
-        self.begin(())
+        self.replace_open(())
 
-    def _votes_on(self, task: str, version: int) -> tuple[Evaluation, ...]:
+    def _evaluations_of(self, task: str, version: int) -> tuple[Evaluation, ...]:
         rows = self._connection.execute(
             select(evaluations.c.project, evaluations.c.owner, evaluations.c.difference)
             .where(evaluations.c.trial == version, evaluations.c.task == task, evaluations.c.schema == self._schema)
@@ -122,8 +124,8 @@ class TrialRepository:
         )
         return tuple(Evaluation(row.project, row.owner, row.difference) for row in rows)
 
-    def _write(
-        self, trial: Trial, version: ModelVersion, outcome: str, spent: float, decision: TrialOutcome | None
+    def _add_verdict(
+        self, trial: Trial, version: ModelVersion, name: str, spent: float, outcome: TrialOutcome | None
     ) -> None:
         self._connection.execute(
             insert(verdicts).values(
@@ -134,10 +136,10 @@ class TrialRepository:
                 against=trial.against,
                 began=trial.began,
                 decided=version.created,
-                outcome=outcome,
-                replayed=bool(decision and decision.replayed),
-                left_out=decision.left_out if decision else 0,
+                outcome=name,
+                replayed=bool(outcome and outcome.replayed),
+                left_out=outcome.left_out if outcome else 0,
                 spent=spent,
-                figures=json.dumps(decision.verdict.figures() if decision else {}),
+                figures=json.dumps(outcome.verdict.figures() if outcome else {}),
             )
         )

@@ -1,8 +1,9 @@
-"""The versions in the database, and the updates that went into them. Each call is inside a transaction."""
+"""The versions in the database, and the updates that were aggregated into them."""
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, insert, select
 
@@ -15,30 +16,38 @@ from fedstep.server.storage.tables import bodies, evaluations, schemas, trials, 
 from fedstep.server.storage.trial_repository import TrialRepository
 from fedstep.server.storage.update_repository import delete_updates
 
-DAY = 86_400.0
-KEPT_DAYS = 30  # of any update, of whatever schema, also where it was never folded
-KEPT_AT_LEAST_DAYS = 7  # of any update: they say who is active
-# asked once a batch, and made once: that takes longer
-NEWEST = select(func.max(versions.c.version)).where(versions.c.schema == bindparam("ours"))
+DAY = 86_400.0  # seconds
+MAX_KEPT_DAYS = 30  # of any update, of whatever schema, whether it was aggregated or not
+MIN_KEPT_DAYS = 7  # of any update: they say who is active
+# asked once per batch of updates, and built once: building a statement takes longer than running it
+LATEST_VERSION = select(func.max(versions.c.version)).where(versions.c.schema == bindparam("digest"))
+
+
+class PreviousSchema(NamedTuple):
+    """The schema that an aggregator served before: its digest, the names of its coordinates, and its production."""
+
+    digest: str
+    names: Names
+    production: Mapping[str, Vector]
 
 
 class VersionRepository:
-    """The versions of one schema, over one connection."""
+    """The versions of one schema, over one connection. Each call is part of the connection's transaction."""
 
     def __init__(self, connection: Connection, schema: str) -> None:
         self._connection, self._schema = connection, schema
 
-    def number(self) -> int:
-        """The number of the newest version; 0 where there is none."""
-        return self._connection.scalar(NEWEST, {"ours": self._schema}) or 0
+    def latest_version(self) -> int:
+        """Return the newest version; 0 where there is none."""
+        return self._connection.scalar(LATEST_VERSION, {"digest": self._schema}) or 0
 
-    def unused(self) -> int:
-        """The first number that no version of any schema has."""
+    def next_version(self) -> int:
+        """Return the first version that no schema has: all schemas of a store share one sequence."""
         last = self._connection.scalar(select(func.max(versions.c.version)))
         return 0 if last is None else last + 1
 
-    def newest(self) -> ModelVersion | None:
-        """The newest version, if there is one."""
+    def latest(self) -> ModelVersion | None:
+        """Return the newest version with its vectors; None where there is none."""
         query = select(versions).where(versions.c.schema == self._schema).order_by(versions.c.version.desc())
         row = self._connection.execute(query.limit(1)).one_or_none()
         if row is None:
@@ -48,46 +57,45 @@ class VersionRepository:
         )
 
     def current(self) -> CurrentModels:
-        """The newest version with production and what is on trial. Raises UsageError where there is none."""
-        task = self.newest()
-        if task is None:
+        """Return the newest version, production and the snapshots on trial. Raise UsageError where there is none."""
+        candidate = self.latest()
+        if candidate is None:
             raise UsageError("the store has no model of this feature schema", "Start it with `fedstep serve` first.")
-        ledger = TrialRepository(self._connection, self._schema)
-        snapshots = {number: self.vectors(number) for number in set(ledger.on_trial().values())}
-        return CurrentModels(task, self._together(task.sources), ledger.trials(snapshots))
+        trial_repository = TrialRepository(self._connection, self._schema)
+        snapshots = {version: self.vectors(version) for version in set(trial_repository.open_versions().values())}
+        return CurrentModels(candidate, self._combine(candidate.sources), trial_repository.open_trials(snapshots))
 
     def vectors(self, version: int) -> Mapping[str, Vector]:
-        """The task of any version ever made."""
+        """Return by task the vectors of any version there ever was."""
         query = select(versions.c.vectors).where(versions.c.version == version)
         return unpack(self._connection.execute(query).scalar_one()).vectors
 
     def production(self, version: int) -> Mapping[str, Vector]:
-        """What everyone predicted with at a version. Raises UsageError for one that is not of this schema."""
+        """Return by task what production was at a version. Raise UsageError for a version of another schema."""
         query = select(versions.c.sources).where(versions.c.version == version, versions.c.schema == self._schema)
         sources = self._connection.execute(query).scalar_one_or_none()
         if sources is None:
             remedy = "`fedstep server versions` lists those there are."
             raise UsageError(f"there is no version {version} of this feature schema in the store", remedy)
-        return self._together(json.loads(sources))
+        return self._combine(json.loads(sources))
 
-    def add(self, made: ModelVersion, parent: int | None, folded: int) -> ModelVersion:
-        """Writes a version that `folded` updates went into."""
+    def add(self, version: ModelVersion, parent: int | None, update_count: int) -> None:
+        """Store a version that this many updates were aggregated into."""
         self._connection.execute(
             insert(versions).values(
-                version=made.version,
+                version=version.version,
                 parent=parent,
                 schema=self._schema,
-                created=made.created,
-                updates=folded,
-                production=made.production,
-                sources=json.dumps(made.sources),
-                vectors=pack({}, made.vectors),
+                created=version.created,
+                updates=update_count,
+                production=version.production,
+                sources=json.dumps(version.sources),
+                vectors=pack({}, version.vectors),
             )
         )
-        return made
 
-    def since(self, version: int) -> Iterator[StoredUpdate]:
-        """The updates folded after a version that are still kept, fold by fold, a few in memory."""
+    def updates_after(self, version: int) -> Iterator[StoredUpdate]:
+        """Yield the updates aggregated after a version that are still kept, by version and id; few are in memory."""
         query = select(bodies.c.body, updates.c.owner, updates.c.aggregated_in, updates.c.project)
         query = query.join_from(updates, bodies, updates.c.id == bodies.c.id)
         query = query.where(updates.c.schema == self._schema, updates.c.aggregated_in > version)
@@ -95,45 +103,44 @@ class VersionRepository:
         rows = self._connection.execute(query)
         return (StoredUpdate(row.body, row.owner, row.aggregated_in, row.project) for row in rows)
 
-    def name(self, names: Names) -> None:
-        """Writes what the coordinates of the schema are called, once."""
-        rows = [{"schema": self._schema, "task": task, "names": json.dumps(named)} for task, named in names.items()]
-        known = select(func.count()).select_from(schemas).where(schemas.c.schema == self._schema)
-        if rows and not self._connection.scalar(known):
+    def save_names(self, names: Names) -> None:
+        """Store by task the names of the schema's coordinates, unless they are there."""
+        rows = [{"schema": self._schema, "task": task, "names": json.dumps(given)} for task, given in names.items()]
+        count = select(func.count()).select_from(schemas).where(schemas.c.schema == self._schema)
+        if rows and not self._connection.scalar(count):
             self._connection.execute(insert(schemas), rows)
 
-    def forerunner(self) -> tuple[str, Names, Mapping[str, Vector]] | None:
-        """The other schema that made a version last, what its coordinates are called, and its production.
-
-        None where there is none whose names are known.
-        """
+    def previous_schema(self) -> PreviousSchema | None:
+        """Return the other schema with the newest version; None where there is none whose names are stored."""
         query = select(versions.c.schema, versions.c.version).where(
             versions.c.schema != self._schema, versions.c.schema.in_(select(schemas.c.schema))
         )
         row = self._connection.execute(query.order_by(versions.c.version.desc()).limit(1)).one_or_none()
         if row is None:
             return None
-        named = self._connection.execute(select(schemas.c.task, schemas.c.names).where(schemas.c.schema == row.schema))
-        names = {task: json.loads(text) for task, text in named}
-        return row.schema, names, VersionRepository(self._connection, row.schema).production(row.version)
+        rows = self._connection.execute(select(schemas.c.task, schemas.c.names).where(schemas.c.schema == row.schema))
+        names = {task: json.loads(text) for task, text in rows}
+        production = VersionRepository(self._connection, row.schema).production(row.version)
+        return PreviousSchema(row.schema, names, production)
 
-    def prune(self, oldest: int, now: float) -> None:
-        """Lets go of updates that can no longer be folded again, and of all that are too old.
+    def prune_updates(self, oldest_source: int, now: float) -> None:
+        """Delete updates that no replay needs any more, and all that are too old.
 
-        Their receipts stay: a repeat counts once for ever.
+        A replay starts from production, so that it needs no update aggregated before `oldest_source`, the oldest
+        version that production has a task from. Receipts stay: an update that is sent again is never counted again.
         """
-        settled = (updates.c.aggregated_in <= oldest) & (updates.c.received < now - KEPT_AT_LEAST_DAYS * DAY)
-        delete_updates(self._connection, settled | (updates.c.received < now - KEPT_DAYS * DAY))
+        unneeded = (updates.c.aggregated_in <= oldest_source) & (updates.c.received < now - MIN_KEPT_DAYS * DAY)
+        delete_updates(self._connection, unneeded | (updates.c.received < now - MAX_KEPT_DAYS * DAY))
 
-    def _together(self, sources: Mapping[str, int]) -> Mapping[str, Vector]:
-        """Each task from the version that production has it from."""
-        tasks = {number: self.vectors(number) for number in set(sources.values())}
-        return {name: tasks[number][name] for name, number in sources.items()}
+    def _combine(self, sources: Mapping[str, int]) -> Mapping[str, Vector]:
+        """Return each task's vector from the version that production has it from."""
+        vectors = {version: self.vectors(version) for version in set(sources.values())}
+        return {task: vectors[version][task] for task, version in sources.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class VersionSummary:
-    """One version: what it was made from, and the version that production changed with last."""
+    """One version: its parent, its updates, and the version that production changed with last."""
 
     version: int
     parent: int | None
@@ -145,7 +152,7 @@ class VersionSummary:
 
 @dataclass(frozen=True, slots=True)
 class OpenTrial:
-    """A snapshot on trial, and how many have voted."""
+    """A snapshot on trial, and how many evaluations it has."""
 
     task: str
     version: int
@@ -156,7 +163,7 @@ class OpenTrial:
 
 @dataclass(frozen=True, slots=True)
 class TrialSummary:
-    """How a trial ended, with the figures that led to it; or a rollback, `against` being where it went back to."""
+    """How a trial ended, with the figures of its verdict; of a rollback `against` is the version it returned to."""
 
     version: int
     task: str
@@ -172,7 +179,7 @@ class TrialSummary:
 
 @dataclass(frozen=True, slots=True)
 class VersionListing:
-    """The newest of each, newest first."""
+    """The newest versions, open trials and verdicts of a schema, newest first."""
 
     schema: str
     versions: tuple[VersionSummary, ...]
@@ -180,19 +187,19 @@ class VersionListing:
     verdicts: tuple[TrialSummary, ...]
 
     def as_json(self) -> dict[str, object]:
-        """All of it as JSON has it."""
+        """Return the listing as values of JSON."""
         return asdict(self)
 
 
-def list_versions(connection: Connection, schema: str, most: int) -> VersionListing:
-    """The lineage of a schema, at most so many versions and verdicts."""
+def list_versions(connection: Connection, schema: str, limit: int) -> VersionListing:
+    """Return the newest versions, verdicts and open trials of a schema, at most `limit` versions and verdicts."""
     return VersionListing(
-        schema, _versions(connection, schema, most), _trials(connection, schema), _ended(connection, schema, most)
+        schema, _versions(connection, schema, limit), _trials(connection, schema), _ended(connection, schema, limit)
     )
 
 
-def _versions(connection: Connection, schema: str, most: int) -> tuple[VersionSummary, ...]:
-    query = select(versions).where(versions.c.schema == schema).order_by(versions.c.version.desc()).limit(most)
+def _versions(connection: Connection, schema: str, limit: int) -> tuple[VersionSummary, ...]:
+    query = select(versions).where(versions.c.schema == schema).order_by(versions.c.version.desc()).limit(limit)
     columns = [column for column in query.selected_columns if column.name != "vectors"]
     return tuple(
         VersionSummary(row.version, row.parent, hour(row.created), row.updates, row.production, json.loads(row.sources))
@@ -201,7 +208,7 @@ def _versions(connection: Connection, schema: str, most: int) -> tuple[VersionSu
 
 
 def _trials(connection: Connection, schema: str) -> tuple[OpenTrial, ...]:
-    cast = (
+    evaluation_count = (
         select(func.count())
         .where(
             evaluations.c.schema == trials.c.schema,
@@ -210,14 +217,19 @@ def _trials(connection: Connection, schema: str) -> tuple[OpenTrial, ...]:
         )
         .scalar_subquery()
     )
-    query = select(trials, cast.label("cast")).where(trials.c.schema == schema).order_by(trials.c.task)
+    query = (
+        select(trials, evaluation_count.label("evaluation_count"))
+        .where(trials.c.schema == schema)
+        .order_by(trials.c.task)
+    )
     return tuple(
-        OpenTrial(row.task, row.version, row.against, hour(row.began), row.cast) for row in connection.execute(query)
+        OpenTrial(row.task, row.version, row.against, hour(row.began), row.evaluation_count)
+        for row in connection.execute(query)
     )
 
 
-def _ended(connection: Connection, schema: str, most: int) -> tuple[TrialSummary, ...]:
-    query = select(verdicts).where(verdicts.c.schema == schema).order_by(verdicts.c.id.desc()).limit(most)
+def _ended(connection: Connection, schema: str, limit: int) -> tuple[TrialSummary, ...]:
+    query = select(verdicts).where(verdicts.c.schema == schema).order_by(verdicts.c.id.desc()).limit(limit)
     return tuple(
         TrialSummary(
             row.version,

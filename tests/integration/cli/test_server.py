@@ -43,9 +43,9 @@ def url(tmp_path) -> str:
             return next_version(moment, default_rules(schema()), Gate(alone=2))
 
         store.accept([offer(sent(1))], 0, 10, 1.0)
-        store.fold(step, 2.0)
+        store.aggregate(step, 2.0)
         store.accept([offer(sent(number, 1, 1)) for number in (2, 3)], 1, 10, 3.0)
-        store.fold(step, 4.0)
+        store.aggregate(step, 4.0)
         store.accept([offer(sent(4, 2, 2))], 2, 10, 5.0)
     return url
 

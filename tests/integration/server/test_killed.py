@@ -44,7 +44,7 @@ def books(tmp_path):
             for offer, answer in zip(offers, store.accept(offers, version.version, 100, turn), strict=True):
                 bodies[offer.id], promised[offer.id] = offer.body, answer.receipt
             if turn < 2:
-                version = store.fold(partial(next_version, rules=default_rules(schema()), gate=Gate()), turn + 0.5)
+                version = store.aggregate(partial(next_version, rules=default_rules(schema()), gate=Gate()), turn + 0.5)
     return url, tmp_path / "a.db", bodies, promised
 
 

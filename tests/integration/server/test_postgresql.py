@@ -109,25 +109,22 @@ class TestReplicas:
             seen = []
 
             def folds(moment):
-                seen.append(other.fold(fold, 2.0))
+                seen.append(other.aggregate(fold, 2.0))
                 seen.append(other.accept([offer(update(2))], 0, 10, 2.0)[0].repeat)
                 return fold(moment)
 
-            assert one.fold(folds, 3.0).version == 1
+            assert one.aggregate(folds, 3.0).version == 1
             assert seen == [None, False]
             assert other.pending().updates == 1
-            assert other.fold(fold, 4.0).version == 2
+            assert other.aggregate(fold, 4.0).version == 2
             query = "select id, aggregated_in from updates order by id"
             assert asked(database, query) == [(f"{1:032x}", 1), (f"{2:032x}", 2)]
 
     def test_two_schemas_on_one_store_never_make_the_same_version(self, database, ours, update):
         with opened(database, ours) as (one,), opened(database, ours._replace(digest="f" * 16)) as (other,):
             one.accept([offer(update(1))], 0, 10, 1.0)
-            assert (one.fold(fold, 2.0).version, other.fold(fold, 3.0).version, one.fold(fold, 4.0).version) == (
-                2,
-                3,
-                4,
-            )
+            made = [store.aggregate(fold, now).version for store, now in ((one, 2.0), (other, 3.0), (one, 4.0))]
+            assert made == [2, 3, 4]
 
 
 def end_connections(database: str) -> None:
@@ -148,9 +145,9 @@ class TestConnections:
                 return fold(_moment)
 
             with pytest.raises(Exception, match="terminating connection"):
-                store.fold(loses, 2.0)
+                store.aggregate(loses, 2.0)
             assert store.pending().updates == 2
-            assert store.fold(fold, 3.0).version == 1
+            assert store.aggregate(fold, 3.0).version == 1
 
     def test_lost_database_answers_503_until_it_is_back(self, database, settings, open_aggregator, update, caplog):
         """A database that is gone leads to 503, and updates are accepted again when it is back."""
@@ -203,12 +200,12 @@ class TestConnections:
 def filled(url: str, ours, update) -> None:
     with opened(url, ours) as (store,):
         store.accept([offer(update(1))], 0, 10, 1.0)
-        store.fold(fold, 2.0)
+        store.aggregate(fold, 2.0)
         votes = [offer(update(number, 1, project=7, scores={"flaky": TrialScore(1, -0.5)})) for number in (2, 3, 4)]
         store.accept(votes[:2], 1, 10, 3.0)
-        store.fold(fold, 4.0)
+        store.aggregate(fold, 4.0)
         store.roll_back(1, 5.0)
-        store.fold(fold, 6.0)
+        store.aggregate(fold, 6.0)
         store.accept([offer(update(5, 4, project=7, scores={"flaky": TrialScore(4, 0.5)}))], 4, 10, 7.0)
 
 
@@ -367,7 +364,7 @@ class TestSchema:
         assert [rows(url, query) for query in ALL_UPDATES] == kept
         with opened(url, ours) as (store,):
             assert (store.current(), store.lineage(99), store.pending()) == before
-            assert store.fold(fold, 9.0).version == 5
+            assert store.aggregate(fold, 9.0).version == 5
 
     def test_a_store_of_a_later_fedstep_is_refused_and_left_alone(self, url, ours):
         with opened(url, ours):

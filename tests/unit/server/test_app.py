@@ -248,7 +248,7 @@ class TestFailures:
 
         with open_aggregator(settings) as house:
             with monkeypatch.context() as patch:
-                patch.setattr("fedstep.server.storage.update_repository.UpdateRepository._keep", full_disk)
+                patch.setattr("fedstep.server.storage.update_repository.UpdateRepository._insert", full_disk)
                 failed = flush(outbox, URL, house.send, ONCE)
                 assert isinstance(failed.failures[0], AggregatorUnreachable)
                 assert (failed.waiting, failed.sent) == (1, ())
@@ -259,15 +259,15 @@ class TestFailures:
         self, open_aggregator, settings, ours, update, monkeypatch
     ):
         hurried = replace(settings, buffer=BufferPolicy(updates=1, seconds=0.05))
-        calls, fold = [], Store.fold
+        calls, aggregate = [], Store.aggregate
 
         def fails_once(self, *arguments):
             calls.append(1)
             if len(calls) == 1:
                 raise OperationalError("insert", {}, OSError("database is locked"))
-            return fold(self, *arguments)
+            return aggregate(self, *arguments)
 
-        monkeypatch.setattr("fedstep.server.storage.store.Store.fold", fails_once)
+        monkeypatch.setattr("fedstep.server.storage.store.Store.aggregate", fails_once)
         with open_aggregator(hurried) as house:
             push(pack_update(update(1)), URL, house.send, ONCE)
             until(lambda: version(house, ours) == 1)

@@ -113,7 +113,7 @@ class TestMetrics:
         def fails(*_arguments):
             raise OSError("disk")
 
-        monkeypatch.setattr(Store, "fold", fails)
+        monkeypatch.setattr(Store, "_aggregate", fails)
         with open_aggregator(replace(settings, buffer=BufferPolicy(updates=1, seconds=0.05))) as house:
             assert post(house, update(1)).status == 202
             until(lambda: figures(house).get(("fedstep_aggregations_total", "failed"), 0) >= 1)

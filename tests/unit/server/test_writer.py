@@ -16,7 +16,7 @@ from fedstep.server.storage.store import Store
 from fedstep.server.writer import Writer
 from tests.helpers.server_store import fold, offer
 
-WRITING = ("_accepted", "_written", "_tidied", "_forgotten")
+WRITING = ("_accept_batch", "_save", "_transact", "_delete_project")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux alone")
 
 
@@ -29,8 +29,8 @@ class Noting(Store):
         for name in WRITING:
             setattr(self, name, self._noting(name, getattr(self, name)))
 
-    def fold(self, step, *more):
-        return super().fold(self._noting("step", step), *more)
+    def aggregate(self, step, *more):
+        return super().aggregate(self._noting("step", step), *more)
 
     def _noting(self, name: str, work: Callable) -> Callable:
         def noted(*given):

@@ -86,7 +86,7 @@ def look(grown: str) -> DashboardSnapshot:
     """One look into it."""
     overview = DashboardReader(grown, shape(schema()), Gate())
     try:
-        return overview.read(NOW)
+        return overview.read_snapshot(NOW)
     finally:
         overview.close()
 
@@ -155,7 +155,7 @@ class TestFigures:
         store = Store(grown, shape(schema()))
         seen = []
         try:
-            store.fold(lambda moment: seen.append(moment) or 1 / 0, NOW)
+            store.aggregate(lambda moment: seen.append(moment) or 1 / 0, NOW)
         except ZeroDivisionError:
             pass
         finally:
@@ -222,9 +222,9 @@ def watched(store: str) -> tuple[DashboardPage, list[float]]:
     looks: list[float] = []
 
     class Counting(DashboardReader):
-        def read(self, now: float) -> DashboardSnapshot:
+        def read_snapshot(self, now: float) -> DashboardSnapshot:
             looks.append(now)
-            return super().read(now)
+            return super().read_snapshot(now)
 
     return DashboardPage(Counting(store, shape(schema()), Gate()), Metrics().text, schema(), Gate(), lambda: NOW), looks
 

@@ -51,30 +51,30 @@ class TestActivity:
     def test_an_update_of_several_heads_waits_once(self, pair, overview):
         for number, whose in enumerate("aab"):
             keep(pair, number, whose, NOW + number)
-        assert overview.read(NOW + 9).pending == BufferStatus(3, 2, NOW)
-        assert overview.read(NOW + 9).status()["buffer"] == {"updates": 3, "projects": 2}
+        assert overview.read_snapshot(NOW + 9).pending == BufferStatus(3, 2, NOW)
+        assert overview.read_snapshot(NOW + 9).status()["buffer"] == {"updates": 3, "projects": 2}
 
     def test_sender_of_the_last_week_is_active_after_the_round(self, pair, overview):
         """A project that sent in the last week is active, also after the round."""
         pair.keep(*(drawn(number) for number in range(3)))
-        assert pair.fold().updates == 3
+        assert pair.aggregate().updates == 3
         keep(pair, 7, "new", 2.0)
-        look = overview.read(DAY)
+        look = overview.read_snapshot(DAY)
         assert (look.pending.updates, look.active) == (1, ActiveCounts(4, 1))
         assert sum(day.updates for day in look.days) == 4
         assert look.volumes[0] == 4
-        assert overview.read(9 * DAY).active == ActiveCounts(0, 0)
+        assert overview.read_snapshot(9 * DAY).active == ActiveCounts(0, 0)
 
     def test_a_project_that_was_forgotten_is_not_counted(self, pair, overview):
         keep(pair, 1, "gone", NOW)
         keep(pair, 2, "here", NOW)
         pair.leader.forget("gone", "owner")
-        look = overview.read(NOW + 1)
+        look = overview.read_snapshot(NOW + 1)
         assert (look.pending.updates, look.active.projects, sum(look.volumes)) == (1, 1, 1)
 
     def test_whose_an_old_half_was_is_forgotten_and_its_id_is_not(self, pair):
         pair.keep(*(drawn(number) for number in range(3)))
-        assert pair.fold().updates == 3
+        assert pair.aggregate().updates == 3
         keep(pair, 8, "late", 50.0)
         for book in (pair.leader, pair.helper):
             book.let_go(10.0)

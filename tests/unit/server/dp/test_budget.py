@@ -79,12 +79,12 @@ class TestGuarantee:
         """A replica without the guarantee does not aggregate what another accepted under it."""
         with closing(opened(url, ours, PLAIN)) as plain, closing(opened(url, ours)) as promising:
             sent(plain, update(1), "acme", 1.0)
-            assert plain.fold(fold, 2.0).version == 1
+            assert plain.aggregate(fold, 2.0).version == 1
             sent(promising, update(2, base=1), "acme", 3.0)
             with pytest.raises(UsageError, match="promise"):
-                plain.fold(fold, 4.0)
+                plain.aggregate(fold, 4.0)
             assert promising.pending().updates == 1
-            assert promising.newest() == 1
+            assert promising.latest_version() == 1
 
     def test_leader_of_shares_refuses_a_store_with_a_guarantee(self, settings, small, update):
         """A leader of shares does not take over a store with a guarantee."""

@@ -90,7 +90,7 @@ class TestDeletion:
             several = range(100 * turn, 100 * turn + 40)
             pair.keep(*(drawn(number, BOTH) for number in several[:30]))
             pair.helper.keep([offers(drawn(number, BOTH))[1] for number in several[30:]], 1.0)
-            pair.fold()
+            pair.aggregate()
         gone = [number for turn in range(8) for number in range(100 * turn, 100 * turn + 30)]
         everything = b"".join(path.read_bytes() for path in tmp_path.glob("helper.db*"))
         assert not any(secret in everything for number in gone for secret in secrets(number).values())
@@ -111,7 +111,7 @@ class TestProgress:
     def test_what_is_too_stale_to_be_summed_takes_nobodys_place(self, pair):
         for version in range(STALENESS + 1):
             pair.keep(*(drawn(10 * version + number, base=version) for number in range(3)))
-            pair.fold()
+            pair.aggregate()
         stale, fresh = (
             [drawn(900 + number) for number in range(3)],
             [drawn(910 + number, base=1) for number in range(3)],
@@ -133,7 +133,7 @@ class TestProgress:
             proposal = unpack_proposal(body)
             assert (proposal.schema, proposal.number > left.number) == ("b" * 16, True)
             assert {*proposal.parts[0].pairs} == {update.id for update in updates}
-            assert later.fold().updates == 3
+            assert later.aggregate().updates == 3
 
     def test_halves_of_another_schema_are_let_go_after_their_time(self, pair):
         pair.keep(*(drawn(number) for number in range(3)))
@@ -146,7 +146,7 @@ class TestProgress:
     def test_of_all_rounds_the_newest_alone_is_kept_on_either_side(self, pair):
         for turn in range(3):
             pair.keep(*(drawn(10 * turn + number) for number in range(3)))
-            pair.fold()
+            pair.aggregate()
         assert [counted(url, rounds) for url in pair.urls] == [1, 1]
 
 

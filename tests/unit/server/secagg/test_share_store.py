@@ -37,7 +37,7 @@ class TestRounds:
     def test_a_round_makes_one_version_of_what_both_have(self, pair):
         updates = [drawn(number, ("flaky", "triage")) for number in range(4)]
         pair.keep(*updates)
-        settled = pair.fold()
+        settled = pair.aggregate()
         assert (settled.version.version, settled.updates, settled.spoiled) == (1, 4, ())
         assert opened_sum(pair) == wanted(updates)
         assert list(pair.store.current().candidate.vectors["triage"]) == wanted(updates, "triage")
@@ -50,14 +50,14 @@ class TestRounds:
             other.start({"flaky": zeros(1)}, 1.0)
             taken = other.current().candidate.version
         pair.keep(*(drawn(number) for number in range(4)))
-        assert pair.fold().version.version == taken + 1
+        assert pair.aggregate().version.version == taken + 1
 
     def test_a_repeat_is_known_for_ever_and_a_batch_has_each_once(self, pair):
         first, second = offers(drawn(1)), offers(drawn(2))
         assert pair.leader.keep([first[0], first[0], second[0]], 1.0) == (False, True, False)
         pair.helper.keep([first[1], second[1]], 1.0)
         pair.keep(drawn(3))
-        assert pair.fold().updates == 3
+        assert pair.aggregate().updates == 3
         assert pair.leader.keep([first[0]], 2.0) == pair.helper.keep([first[1]], 2.0) == (True,)
         assert pair.leader.waiting() == pair.helper.waiting() == ()
 
@@ -81,7 +81,7 @@ class TestRetention:
         pair.keep(*(drawn(number) for number in range(3)))
         pair.leader.keep([offers(drawn(8))[0]], 1.0)
         pair.helper.keep([offers(drawn(9))[1]], 5.0)
-        assert pair.fold().updates == 3
+        assert pair.aggregate().updates == 3
         assert [one.missed for one in pair.leader.waiting()] == [1]
         assert (pair.leader.let_go(2.0), pair.helper.let_go(5.0), pair.helper.let_go(6.0)) == (1, 0, 1)
         assert pair.leader.waiting() == pair.helper.waiting() == ()
@@ -133,11 +133,11 @@ class TestSums:
         pair.leader.keep([wild], 1.0)
         pair.helper.keep([liar[1]], 1.0)
         pair.keep(drawn(1), drawn(2))
-        settled = pair.fold()
+        settled = pair.aggregate()
         assert settled.version is None
         assert "lies" in settled.spoiled[0]
         pair.keep(*(drawn(number) for number in (3, 4, 5)))
-        assert pair.fold().version.version == 1
+        assert pair.aggregate().version.version == 1
         assert opened_sum(pair) == wanted([drawn(number) for number in (3, 4, 5)])
 
     def test_leader_without_rounds_continues_after_the_helpers(self, pair):
@@ -157,7 +157,7 @@ class TestSums:
     def test_used_seeds_are_nowhere_in_the_file_of_a_helper(self, pair, tmp_path):
         """Used seeds are nowhere in the file of a helper that has stopped."""
         pair.keep(*(drawn(number) for number in range(3)))
-        pair.fold()
+        pair.aggregate()
         pair.helper.close()
         everything = b"".join(path.read_bytes() for path in tmp_path.glob("helper.db*"))
         assert drawn(1).id.encode() in everything
@@ -169,13 +169,13 @@ class TestEvaluations:
         """Evaluations of the snapshot on trial promote it by their sums alone."""
         with closing(Pair(tmp_path, Gate(voters=FEWEST))) as pair:
             pair.keep(*(drawn(number) for number in range(3)))
-            pair.fold()
+            pair.aggregate()
             assert set(pair.store.current().trials) == {"flaky"}
             for turn in range(1, 40):
                 trial = pair.store.current().trials["flaky"].version
-                task = pair.store.newest()
+                task = pair.store.latest_version()
                 pair.keep(*(drawn(10 * turn + n, base=task, trial=trial, score=-SCORE_LIMIT) for n in range(6)))
-                pair.fold()
+                pair.aggregate()
                 if pair.store.lineage(9).verdicts:
                     break
             (verdict,) = pair.store.lineage(9).verdicts

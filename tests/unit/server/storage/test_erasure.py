@@ -225,7 +225,7 @@ class TestRetention:
         with engine.begin() as connection:
             received = connection.scalar(select(func.min(updates.c.received)))
             for days, kept in ((29, 2), (31, 0)):
-                VersionRepository(connection, ours.digest).prune(-1, received + days * 86_400)
+                VersionRepository(connection, ours.digest).prune_updates(-1, received + days * 86_400)
                 for table in (updates, bodies):
                     assert connection.scalar(select(func.count()).select_from(table)) == kept
             assert connection.scalar(select(func.count()).select_from(receipts)) == 2
@@ -243,7 +243,7 @@ class TestRetention:
         with engine.begin() as connection:
             received = connection.scalar(select(func.min(updates.c.received)))
             for days, kept in ((29, 1), (31, 0)):
-                VersionRepository(connection, digest or ours.digest).prune(10**6, received + days * 86_400)
+                VersionRepository(connection, digest or ours.digest).prune_updates(10**6, received + days * 86_400)
                 for table in (updates, bodies):
                     assert connection.scalar(select(func.count()).select_from(table)) == kept
             assert connection.scalar(select(func.count()).select_from(receipts)) == 1

@@ -27,7 +27,7 @@ class TestReceipts:
     def test_a_store_starts_with_version_0_and_later_with_the_newest(self, store, ours, url, update):
         assert store.start({}, 5.0).version == 0
         store.accept([offer(update(1))], 0, 10, 1.0)
-        made = store.fold(fold, 2.0)
+        made = store.aggregate(fold, 2.0)
         store.close()
         again = Store(url, ours)
         assert again.start({}, 9.0) == made
@@ -35,7 +35,7 @@ class TestReceipts:
 
     def test_a_repeat_gets_the_same_receipt_and_counts_once(self, store, update):
         first = store.accept([offer(update(1))], 0, 10, 1.0)[0]
-        before = store.fold(fold, 2.0)
+        before = store.aggregate(fold, 2.0)
         second = store.accept([offer(update(1))], before.version, 10, 3.0)[0]
         assert second == replace(first, repeat=True)
         assert store.pending().updates == 0
@@ -61,7 +61,7 @@ class TestAggregation:
     def test_a_fold_makes_a_child_and_keeps_every_version(self, store, update, url):
         for number in range(3):
             store.accept([offer(update(number))], number, 10, 1.0)
-            store.fold(fold, 2.0)
+            store.aggregate(fold, 2.0)
         found = rows(url, "select version, parent, updates from versions order by version")
         assert found == [(0, None, 0), (1, 0, 1), (2, 1, 1), (3, 2, 1)]
         assert store.vectors(0)["flaky"] == zeros(5)
@@ -75,10 +75,10 @@ class TestAggregation:
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            store.fold(broken, 2.0)
+            store.aggregate(broken, 2.0)
         assert store.pending().updates == 1
         assert store.start({}, 3.0).version == 0
-        assert store.fold(fold, 4.0).version == 1
+        assert store.aggregate(fold, 4.0).version == 1
 
     def test_aggregation_does_not_block_truncation_of_the_wal(self, tmp_path, ours, update):
         """While an aggregation is computed, nothing keeps SQLite's log from being truncated."""
@@ -92,7 +92,7 @@ class TestAggregation:
         with closing(Store(f"sqlite:///{file}", ours)) as alone:
             alone.start({name: zeros(size) for name, size in ours.sizes.items()}, 0.0)
             alone.accept([offer(update(1))], 0, 10, 1.0)
-            assert alone.fold(emptying, 2.0).version == 1
+            assert alone.aggregate(emptying, 2.0).version == 1
 
     def test_aggregation_of_a_changed_buffer_is_repeated(self, store, update, url):
         """An aggregation of a buffer that changed meanwhile is not written and is made again."""
@@ -105,9 +105,9 @@ class TestAggregation:
             engine.dispose()
             return fold(moment)
 
-        assert store.fold(slow, 2.0) is None
-        assert (store.newest(), store.pending().updates) == (0, 1)
-        assert store.fold(fold, 3.0).version == 1
+        assert store.aggregate(slow, 2.0) is None
+        assert (store.latest_version(), store.pending().updates) == (0, 1)
+        assert store.aggregate(fold, 3.0).version == 1
         assert rows(url, "select version, updates from versions order by version") == [(0, 0), (1, 1)]
 
     def test_cached_updates_aggregate_as_those_read_from_the_store(self, tmp_path, ours, update):
@@ -118,7 +118,7 @@ class TestAggregation:
                 store.start(initial_vectors(b"", ours), 0.0)
                 made = [update(number, project=number) for number in range(8)]
                 store.accept([replace(offer(one), update=one if known else None) for one in made], 0, 10, 1.0)
-                tasks.append(store.fold(fold, 9.0).vectors)
+                tasks.append(store.aggregate(fold, 9.0).vectors)
         assert tasks[0] == tasks[1]
 
     def test_updates_are_acknowledged_while_a_fold_is_made(self, store, ours, url, update):
@@ -153,14 +153,14 @@ class TestAggregation:
             store.start(initial_vectors(b"", ours), 0.0)
             for number in order:
                 store.accept([offer(update(number))], 0, 10, float(number))
-            tasks.append(store.fold(fold, 9.0).vectors)
+            tasks.append(store.aggregate(fold, 9.0).vectors)
             store.close()
         assert tasks[0] == tasks[1]
 
     def test_other_schema_follows_the_last_version_with_a_new_buffer(self, store, ours, update, url):
         """Another schema starts after the last version and leaves the old buffer."""
         store.accept([offer(update(1))], 0, 10, 1.0)
-        store.fold(fold, 2.0)
+        store.aggregate(fold, 2.0)
         store.accept([offer(update(2))], 1, 10, 3.0)
         other = Store(url, ours._replace(digest="f" * 16))
         assert other.start(initial_vectors(b"", ours), 4.0).version == 2
@@ -235,11 +235,11 @@ class TestDurability:
             url = f"sqlite:///{tmp_path / str(length)}.db"
             with closing(Store(url, ours)) as store:
                 store.start(initial_vectors(b"", ours), 0.0)
-                store.fold(fold, 1.0)  # SQLite has a 1 in no bytes, as NULL: no row would grow
+                store.aggregate(fold, 1.0)  # SQLite has a 1 in no bytes, as NULL: no row would grow
                 offers = [replace(offer(one), update=one) for one in map(update, range(20))]
                 store.accept([replace(one, body=one.body + bytes(length)) for one in offers], 1, 10, 2.0)
                 truncate_wal(store._engine)
-                assert store.fold(fold, 3.0).version == 2
+                assert store.aggregate(fold, 3.0).version == 2
                 sizes.append((tmp_path / f"{length}.db-wal").stat().st_size)
         assert sizes[1] < sizes[0] + 100_000
 
@@ -250,7 +250,7 @@ class TestRetention:
         days = 86_400.0
         first, second, third = update(1), update(2), update(3)
         store.accept([offer(first)], 0, 10, 0.0)
-        store.fold(gated, 1.0)
+        store.aggregate(gated, 1.0)
         store.accept([offer(second)], 1, 10, 29 * days)
         store.tidy(29.5 * days)
         assert kept(url) == [first.id, second.id]
@@ -278,12 +278,12 @@ class TestRetention:
             writer.close()
 
         asyncio.run(quiet())
-        assert store.newest() == 0
+        assert store.latest_version() == 0
 
     def test_restarted_store_deletes_month_old_updates(self, store, update, url):
         """A store that is started anew deletes updates of thirty days ago."""
         store.accept([offer(update(1))], 0, 10, 0.0)
-        store.fold(gated, 1.0)
+        store.aggregate(gated, 1.0)
         store.start({}, 29 * 86_400.0)
         assert kept(url) == [update(1).id]
         store.start({}, 31 * 86_400.0)
@@ -294,9 +294,9 @@ class TestRetention:
         day = 86_400.0
         store.accept([offer(update(1))], 0, 1000, 0.0)
         for number in range(99):
-            store.fold(fold, float(number))
+            store.aggregate(fold, float(number))
         store.accept([offer(update(2))], 99, 1000, 8 * day)
-        store.fold(fold, 8 * day)
+        store.aggregate(fold, 8 * day)
         store.tidy(8 * day)
         assert kept(url) == [f"{2:032x}"]
         assert store.accept([offer(update(1))], 100, 1000, 9 * day)[0].repeat
@@ -327,7 +327,7 @@ class TestProjects:
             folded.extend(one.project for stored in moment.buffered for _, one in iter_contributions(stored, 0))
             return fold(moment)
 
-        store.fold(look, 2.0)
+        store.aggregate(look, 2.0)
         assert len(folded) == 12
         assert len(set(folded)) == projects
 
@@ -339,7 +339,7 @@ class TestProjects:
         def two(pending):
             return pending.projects >= 2
 
-        assert store.fold(fold, 2.0, two) is None
+        assert store.aggregate(fold, 2.0, two) is None
         store.accept([offer(update(20, project=2))], 0, 10, 3.0)
         folded = []
 
@@ -347,10 +347,10 @@ class TestProjects:
             folded.extend(stored.project for stored in moment.buffered)
             return fold(moment)
 
-        assert store.fold(look, 4.0, two).version == 1
+        assert store.aggregate(look, 4.0, two).version == 1
         assert sorted(folded) == [f"{1:032x}"] * 3 + [f"{2:032x}"]
         assert store.pending().updates == 6
-        assert store.fold(look, 5.0, two) is None
+        assert store.aggregate(look, 5.0, two) is None
 
     def test_a_long_queue_is_not_counted_after_every_batch(self, store, url, ours, update):
         counted = []

@@ -26,7 +26,7 @@ class TestEvaluations:
     def test_vote_is_stored_with_its_update_and_counts_once(self, store, ours, url, update):
         """An evaluation is on disk with the update that carried it and counts once."""
         store.accept([offer(update(1, project=7))], 0, 10, 1.0)
-        store.fold(gated, 2.0)
+        store.aggregate(gated, 2.0)
         assert on_trial(store) == {"flaky": (1, 0), "build-duration": (1, 0)}
         store.accept([scored(update, 2, 1, 1), scored(update, 2, 1, 1)], 1, 10, 3.0)
         store.close()
@@ -37,13 +37,13 @@ class TestEvaluations:
 
     def test_a_vote_that_cannot_be_written_takes_its_update_with_it(self, store, update, monkeypatch):
         store.accept([offer(update(1))], 0, 10, 1.0)
-        store.fold(gated, 2.0)
+        store.aggregate(gated, 2.0)
 
         def full_disk(*_arguments):
             raise OSError("disk is full")
 
         with monkeypatch.context() as patch:
-            patch.setattr("fedstep.server.storage.trial_repository.TrialRepository.vote", full_disk)
+            patch.setattr("fedstep.server.storage.trial_repository.TrialRepository.add_evaluations", full_disk)
             with pytest.raises(OSError, match="full"):
                 store.accept([scored(update, 2, 1, 1)], 1, 10, 3.0)
         assert store.pending().updates == 0
@@ -52,7 +52,7 @@ class TestEvaluations:
     @pytest.mark.parametrize("trial", [0, 2, 99])
     def test_a_vote_on_a_trial_that_is_over_or_to_come_is_no_vote(self, store, update, url, trial: int):
         store.accept([offer(update(1))], 0, 10, 1.0)
-        store.fold(gated, 2.0)
+        store.aggregate(gated, 2.0)
         store.accept([scored(update, 2, 1, trial)], 1, 10, 3.0)
         assert rows(url, "select * from evaluations") == []
 
@@ -61,9 +61,9 @@ class TestVerdicts:
     def test_votes_promote_one_task_and_keep_every_figure(self, store, update):
         """Evaluations promote one task, and the lineage keeps every figure."""
         store.accept([offer(update(1, project=7))], 0, 10, 1.0)
-        store.fold(gated, 2.0)
+        store.aggregate(gated, 2.0)
         store.accept([scored(update, number, 1, 1) for number in (2, 3, 4)], 1, 10, 3.0)
-        store.fold(gated, 4.0)
+        store.aggregate(gated, 4.0)
         current = store.current()
         assert current.candidate.sources == {"flaky": 1, "build-duration": 0}
         assert current.candidate.production == 2
@@ -86,7 +86,7 @@ class TestVerdicts:
     def test_verdict_is_logged_once_its_version_is_stored(self, store, update, monkeypatch, caplog):
         """A verdict is in the log once its aggregation is on disk, and not when that fails."""
         store.accept([offer(update(1, project=7))], 0, 10, 1.0)
-        store.fold(gated, 2.0)
+        store.aggregate(gated, 2.0)
         store.accept([scored(update, number, 1, 1) for number in (2, 3, 4)], 1, 10, 3.0)
 
         def no_room(*_):
@@ -94,11 +94,11 @@ class TestVerdicts:
 
         with caplog.at_level("INFO", "fedstep.server"):
             with monkeypatch.context() as broken:
-                broken.setattr("fedstep.server.storage.trial_repository.TrialRepository.end", no_room)
+                broken.setattr("fedstep.server.storage.trial_repository.TrialRepository.close", no_room)
                 with pytest.raises(OSError, match="no space left"):
-                    store.fold(gated, 4.0)
+                    store.aggregate(gated, 4.0)
             assert caplog.records == []
-            store.fold(gated, 5.0)
+            store.aggregate(gated, 5.0)
         assert [line.fields["outcome"] for line in caplog.records] == ["promoted"]
 
     def test_the_margin_that_is_gone_is_remembered(self, store, update):
@@ -111,10 +111,10 @@ class TestVerdicts:
             return replace(made, decisions=tuple(ended))
 
         store.accept([offer(update(1, project=7))], 0, 10, 1.0)
-        store.fold(step, 2.0)
+        store.aggregate(step, 2.0)
         store.accept([scored(update, number, 1, 1, 0.0) for number in range(2, 40)], 1, 10, 3.0)
-        store.fold(step, 4.0)
-        store.fold(step, 5.0)
+        store.aggregate(step, 4.0)
+        store.aggregate(step, 5.0)
         assert figures == [{}, {}, {"flaky": 0.07}]
 
 
@@ -122,9 +122,9 @@ class TestRollback:
     def test_rollback_republishes_a_version_and_ends_the_trials(self, store, update):
         """A rollback makes a new version of an old production and ends the trials."""
         store.accept([offer(update(1))], 0, 10, 1.0)
-        store.fold(fold, 2.0)
+        store.aggregate(fold, 2.0)
         store.accept([offer(update(2))], 1, 10, 3.0)
-        store.fold(gated, 4.0)
+        store.aggregate(gated, 4.0)
         assert on_trial(store)
         made = store.roll_back(0, 5.0)
         current = store.current()
@@ -132,27 +132,27 @@ class TestRollback:
         assert current.candidate.vectors == current.production == store.vectors(0)
         assert on_trial(store) == {}
         assert {ended.outcome for ended in store.lineage(10).verdicts} == {"rollback"}
-        store.fold(gated, 6.0)
+        store.aggregate(gated, 6.0)
         assert store.current().production == store.vectors(0), "production stays until something is shown to be better"
         assert store.roll_back(1, 7.0).vectors == store.vectors(1)
 
     def test_nothing_from_before_a_rollback_is_folded_again(self, store, update):
         store.accept([offer(update(1))], 0, 10, 1.0)
-        store.fold(fold, 2.0)
+        store.aggregate(fold, 2.0)
         store.roll_back(0, 3.0)
         store.accept([offer(update(2))], 2, 10, 4.0)
-        store.fold(gated, 5.0)
+        store.aggregate(gated, 5.0)
         seen = []
 
         def look(moment):
             seen.extend(stored.version for stored in moment.since(moment.current.trials["flaky"].against))
             return next_version(moment, RULES, None)
 
-        store.fold(look, 6.0)
+        store.aggregate(look, 6.0)
         assert seen == [3]
 
     def test_rollback_to_an_unknown_version_is_a_usage_error(self, store):
         """A rollback to a version that does not exist is a usage error."""
         with pytest.raises(UsageError, match="no version 9"):
             store.roll_back(9, 1.0)
-        assert store.newest() == 0
+        assert store.latest_version() == 0

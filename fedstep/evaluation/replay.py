@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush, merge
+from math import exp, isfinite, log
 from pathlib import Path
 
-from fedstep.evaluation.baselines import chances_of_failure, times
 from fedstep.evaluation.corpus import (
     BuildStep,
     Case,
@@ -24,14 +24,21 @@ from fedstep.evaluation.corpus import (
     write_steps,
 )
 from fedstep.evaluation.replay_tests import Truth, predict_test_times, rerun_steps, test_steps
+from fedstep.features.duration import jenkins_estimate
 from fedstep.features.rows import duration_example, failure_example, stream_name
-from fedstep.history.builds import PastBuild
+from fedstep.history.builds import PastBuild, PlannedBuild, finished_builds, median
 from fedstep.history.records import make_record
 from fedstep.history.summary import MAXIMUM_BUILDS, past_build
 from fedstep.importers.folder import find_build_folders, read_folder
 from fedstep.ingest.ci import parse_time
 from fedstep.model.predictor import FEWEST_BUILDS
 from fedstep.types import Build, Change, Dropped, FinishedBuild, Unavailable
+
+PACE = 0.3  # of the exponential average: weight of the newest build
+
+
+LATELY = 20  # builds
+
 
 Past = tuple[PastBuild, ...]
 
@@ -64,7 +71,13 @@ def _duration_case(past: Past, build: PastBuild, number: int) -> Case | Unavaila
     estimate, row = found
     scored = estimate.builds >= FEWEST_BUILDS
     return Case(
-        number, build.stream, row, build.seconds, times(past, planned), (estimate.seconds, estimate.spread), scored
+        number,
+        build.stream,
+        row,
+        build.seconds,
+        estimate_times(past, planned),
+        (estimate.seconds, estimate.spread),
+        scored,
     )
 
 
@@ -227,3 +240,37 @@ def _drawn(count: int, draw: random.Random) -> Iterator[float]:
     for left in range(count, 0, -1):
         time += (1.0 - time) * (1.0 - draw.random() ** (1.0 / left))
         yield time
+
+
+def _failed(builds: Sequence[PastBuild]) -> float:
+    return sum(build.outcome != "passed" for build in builds) / len(builds) if builds else 0.0
+
+
+def _average(seconds: Sequence[float]) -> float:
+    level = log(seconds[0])
+    for one in seconds[1:]:
+        level += PACE * (log(one) - level)
+    return exp(level)
+
+
+def estimate_times(past: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str, float]:
+    """Seconds by name: Jenkins' estimate, the last build, the median of 20, an exponential average of logs."""
+    builds = finished_builds(past, now)
+    known = [build.seconds for build in builds if isfinite(build.seconds) and build.seconds > 0]
+    if not known:
+        return {}
+    jenkins = jenkins_estimate(builds, now)
+    guesses = {} if isinstance(jenkins, Unavailable) else {"jenkins": jenkins}
+    return {**guesses, "last": known[-1], "median-20": median(known[-LATELY:]), "average": _average(known)}
+
+
+def chances_of_failure(past: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str, float]:
+    """Chances by name: the last outcome, the failure rate of the last 20 builds, and of those of the same branch."""
+    known = finished_builds(past, now)
+    branch = [build for build in known if build.branch == now.branch]
+    rate = _failed(known[-LATELY:])
+    return {
+        "last": _failed(known[-1:]),
+        "rate-20": rate,
+        "branch-rate-20": _failed(branch[-LATELY:]) if branch else rate,
+    }

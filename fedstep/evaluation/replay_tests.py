@@ -8,7 +8,6 @@ from math import isnan, log, nan
 from typing import NamedTuple
 from zlib import crc32
 
-from fedstep.evaluation.baselines import chances_of_flaking
 from fedstep.evaluation.corpus import BuildStep, Case, KnownLabel, RerunTest
 from fedstep.features.flaky import flaky_values
 from fedstep.features.rows import flaky_examples, plan_build, private_test_features, stream_name, triage_examples
@@ -17,7 +16,8 @@ from fedstep.history.builds import PlannedBuild, median
 from fedstep.history.flakiness import informative_runs
 from fedstep.history.records import Example, make_record
 from fedstep.history.summary import Summary, apply_record
-from fedstep.history.test_table import WINDOW, TestTable, read_times, with_tests, with_time
+from fedstep.history.test_table import NEVER, WINDOW, TestStats, TestTable, read_times, with_tests, with_time
+from fedstep.ingest.change_impact import group_of
 from fedstep.model.labels import LabelledExample, is_due, renumber_runs, resolve_labels
 from fedstep.schema.encoders import sub_words
 from fedstep.schema.schema import schema
@@ -272,3 +272,26 @@ def _timed_runs(known: _Known, number: int, tests: tuple[TestRun, ...]) -> Itera
         expected = expected_seconds(read_times(known.kept[run.test]))
         if not isinstance(expected, Unavailable):
             yield TimedRun(run.test, number, run.seconds, expected, median(tuple(times)))
+
+
+def _chances(stats: TestStats, sums: Sequence[int]) -> Mapping[str, float]:
+    runs, flips, failures = sums
+    return {
+        "flip-rate": stats.flips / max(stats.runs, 1),
+        "classmates": (flips - stats.flips) / max(runs - stats.runs, 1),
+        "last-verdict": float(stats.last_flip == stats.last_failure != NEVER),
+        "class-rate": failures / max(runs, 1),
+    }
+
+
+def chances_of_flaking(table: TestTable, tests: Sequence[str]) -> Sequence[Mapping[str, float]]:
+    """For each of the tests, all known to the table, chances by name.
+
+    `flip-rate` of the test; `classmates`: flips of the others in its class; `last-verdict`: whether its newest failure
+    was a flip; `class-rate`: failures in its class, itself included.
+    """
+    classes: dict[str, list[int]] = {}
+    for test, stats in table.items():
+        sums = classes.setdefault(group_of(test), [0, 0, 0])
+        sums[:] = sums[0] + stats.runs, sums[1] + stats.flips, sums[2] + stats.failures
+    return [_chances(table[test], classes[group_of(test)]) for test in tests]

@@ -1,4 +1,4 @@
-"""Bring the tables of an earlier fedstep into the present layout (docs/decisions/0027).
+"""Bring the tables of an earlier fedstep into the present layout (docs/decisions/0029).
 
 Each step states tables and columns as they were at that time, not as `tables` has them today: otherwise a later
 change of `tables` would change what an earlier step does. All steps run in one transaction.

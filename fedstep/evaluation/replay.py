@@ -25,8 +25,9 @@ from fedstep.evaluation.corpus import (
 )
 from fedstep.evaluation.replay_tests import Truth, predict_test_times, rerun_steps, test_steps
 from fedstep.features.duration import jenkins_estimate
-from fedstep.features.rows import duration_example, failure_example, stream_name
-from fedstep.history.builds import PastBuild, PlannedBuild, finished_builds, median
+from fedstep.features.rows import duration_example, failure_example
+from fedstep.features.similarity import finished_builds, median
+from fedstep.history.builds import PastBuild, PlannedBuild, stream_name
 from fedstep.history.records import make_record
 from fedstep.history.summary import MAXIMUM_BUILDS, past_build
 from fedstep.importers.folder import find_build_folders, read_folder

@@ -10,9 +10,10 @@ from zlib import crc32
 
 from fedstep.evaluation.corpus import BuildStep, Case, KnownLabel, RerunTest
 from fedstep.features.flaky import flaky_values
-from fedstep.features.rows import flaky_examples, plan_build, private_test_features, stream_name, triage_examples
+from fedstep.features.rows import flaky_examples, private_test_features, triage_examples
+from fedstep.features.similarity import median
 from fedstep.features.test_duration import expected_seconds
-from fedstep.history.builds import PlannedBuild, median
+from fedstep.history.builds import PlannedBuild, plan_build, stream_name
 from fedstep.history.flakiness import informative_runs
 from fedstep.history.records import Example, make_record
 from fedstep.history.summary import Summary, apply_record

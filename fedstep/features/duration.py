@@ -5,15 +5,8 @@ from math import exp, isfinite, log
 from operator import itemgetter
 from typing import NamedTuple
 
-from fedstep.history.builds import (
-    PastBuild,
-    PlannedBuild,
-    finished_builds,
-    median,
-    quantile,
-    quantiles,
-    weigh_by_similarity,
-)
+from fedstep.features.similarity import finished_builds, median, quantile, quantiles, weigh_by_similarity
+from fedstep.history.builds import PastBuild, PlannedBuild
 from fedstep.schema.encoders import Raw
 from fedstep.types import Unavailable
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from math import log
 
-from fedstep.history.builds import PastBuild, PlannedBuild, finished_builds, weigh_by_similarity
+from fedstep.features.similarity import finished_builds, weigh_by_similarity
+from fedstep.history.builds import PastBuild, PlannedBuild
 from fedstep.schema.encoders import Raw
 
 PRIOR, PRIOR_BUILDS = 0.3, 2.0  # before anything is known: two builds at the failure rate of an average project

@@ -1,6 +1,5 @@
 """The rows of a build: the features of every prediction it is evidence for, as they stood before it ran."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from fedstep.features.duration import Estimate, duration_features
@@ -12,47 +11,9 @@ from fedstep.history.flakiness import informative_runs, is_incident
 from fedstep.history.records import Example
 from fedstep.history.summary import Summary
 from fedstep.history.test_table import index_tests, with_tests
-from fedstep.ingest.change_impact import group_of, is_build_file
+from fedstep.ingest.change_impact import group_of
 from fedstep.schema.schema import schema
-from fedstep.types import Build, BuildContext, BuildOutcome, Change, CiRun, Duration, Unavailable
-
-
-def stream_name(ci: CiRun, source: str) -> str:
-    """The stream of a job run: job, matrix cell and the source of its duration. Only equal streams are compared."""
-    return "|".join((ci.job, ci.cell, source))
-
-
-def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
-    """The stream whose next build is predicted: this job's newest, else (on a laptop) the most frequent of late."""
-    own = stream_name(ci, "")
-    newest = next((build.stream for build in reversed(builds) if build.stream.startswith(own)), None)
-    if newest is not None:
-        return newest
-    counts = Counter(build.stream for build in builds[-50:]) if ci.vendor == "local" else Counter()
-    return counts.most_common(1)[0][0] if counts else own
-
-
-def plan_build(situation: BuildContext, stream: str, author: str) -> PlannedBuild:
-    """The planned build; `author` is the keyed hash that stands for the change's author."""
-    ci, change = situation.ci, situation.change
-    known = change if isinstance(change, Change) else None
-    day = situation.started_at / 86_400
-    return PlannedBuild(
-        stream=stream,
-        started_at=situation.started_at,
-        branch=ci.branch,
-        base_branch=ci.base_branch,
-        event=ci.event,
-        author=author if known else "",
-        commit=known.commit if known else "",
-        is_pr=ci.event == "pull_request" if ci.event else None,
-        hour=day % 1 * 24,
-        weekday=int(day + 3) % 7,
-        files=float(len(known.files)) if known else None,
-        lines=float(sum(file.added + file.deleted for file in known.files)) if known else None,
-        build_file_touched=any(is_build_file(file.path) for file in known.files) if known else None,
-    )
-
+from fedstep.types import Build, BuildOutcome, Duration, Unavailable
 
 FARTHEST = 50.0  # spreads; a target is held inside, so that one absurd time cannot throw a tracker off for good
 

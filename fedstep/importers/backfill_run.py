@@ -17,12 +17,13 @@ from itertools import count, takewhile
 from pathlib import Path
 
 from fedstep.errors import HistoryError
-from fedstep.features.rows import build_examples, plan_build, stream_name
+from fedstep.features.rows import build_examples
 from fedstep.federation.messages import pack_update
 from fedstep.federation.model_cache import CachedModel, load_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import may_contribute, record_contribution
 from fedstep.federation.update_builder import make_update
+from fedstep.history.builds import plan_build, stream_name
 from fedstep.history.project_store import IMPORTED, ProjectStore, RecordLog, build_name, exclusive
 from fedstep.history.records import BuildRecord, Example, make_record
 from fedstep.history.summary import apply_record, forget_pruned

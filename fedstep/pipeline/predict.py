@@ -7,8 +7,8 @@ failures, `train` after it. Every function takes values and a `ProjectStore`; `f
 from collections.abc import Callable
 
 from fedstep.errors import HistoryError, InputError
-from fedstep.features.rows import plan_build, usual_stream
 from fedstep.federation.model_cache import CachedModel
+from fedstep.history.builds import plan_build, usual_stream
 from fedstep.history.project_store import CORRECTION, ProjectStore
 from fedstep.history.summary import Summary
 from fedstep.model.predictor import Predictor

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedstep.errors import AggregatorError, ContributionNotDue, HistoryError, MissingExtra
-from fedstep.features.rows import build_examples, plan_build, stream_name
+from fedstep.features.rows import build_examples
 from fedstep.federation.messages import Update, pack_update, unpack_update
 from fedstep.federation.model_cache import CachedModel, load_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import AggregatorLink, may_contribute, pull_model, push_pending, record_contribution
-from fedstep.history.builds import PlannedBuild
+from fedstep.history.builds import PlannedBuild, plan_build, stream_name
 from fedstep.history.project_store import ProjectStore, StoreLocked, exclusive
 from fedstep.history.records import make_record
 from fedstep.history.summary import Summary, load_summary

@@ -3,8 +3,8 @@
 from typing import TypeVar
 
 from fedstep.errors import InputError
-from fedstep.features.rows import usual_stream
 from fedstep.federation.model_cache import CachedModel
+from fedstep.history.builds import usual_stream
 from fedstep.history.flakiness import is_incident
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import load_summary

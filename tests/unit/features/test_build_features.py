@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from fedstep.features.duration import VIEWS, Estimate, duration_features, jenkins_estimate
 from fedstep.features.failure import VIEWS as FAILURE_VIEWS
 from fedstep.features.failure import failure_features
-from fedstep.history.builds import PastBuild, PlannedBuild, finished_builds, quantile, weigh_by_similarity
+from fedstep.features.similarity import finished_builds, quantile, weigh_by_similarity
+from fedstep.history.builds import PastBuild, PlannedBuild
 from fedstep.schema.schema import schema
 from fedstep.types import Unavailable
 

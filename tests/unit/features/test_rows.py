@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from zlib import crc32
 
-from fedstep.features.rows import build_examples, last_commit, plan_build, private_build_features, private_test_features
+from fedstep.features.rows import build_examples, last_commit, private_build_features, private_test_features
+from fedstep.history.builds import plan_build
 from fedstep.history.records import make_record
 from fedstep.history.summary import Summary, apply_record
 from fedstep.model.labels import is_due

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstep.errors import HistoryError
-from fedstep.features.rows import plan_build
-from fedstep.history.builds import PlannedBuild
+from fedstep.history.builds import PlannedBuild, plan_build
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.records import BuildRecord, decode_record, encode_record, make_record
 from fedstep.history.summary import (

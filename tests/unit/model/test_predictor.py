@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fedstep.features.rows import plan_build
+from fedstep.history.builds import plan_build
 from fedstep.history.records import make_record
 from fedstep.history.summary import Summary, apply_record
 from fedstep.model.calibration import PlattScaling, QuantileTrackers

@@ -32,7 +32,7 @@ PACKAGE = Path(__file__).parents[1] / "fedstep"
 AIMS = {"predict": 15, "triage": 15, "train": 20, "POST /v1/updates": 15, "aggregate and gate": 15}
 COMMANDS = ("predict", "triage", "train")
 NEW_LOCALS = 0x2  # flag of a code object that is a function, not a module or class body
-AGGREGATION_THREAD = "fedstep-fold"
+AGGREGATION_THREAD = "fedstep-aggregation"
 
 
 class ModuleRecorder:

@@ -124,6 +124,7 @@ class TestUnreadable:
         assert isinstance(item, Dropped)
         assert "FileNotFoundError" in item.reason
 
+    @pytest.mark.slow
     def test_memory_does_not_grow_with_the_number_of_builds(self, tmp_path: Path) -> None:
         peaks = []
         for count in (200, 1000):

@@ -69,6 +69,7 @@ class TestRoundTrip:
         assert messages.pack_update(twin) == messages.pack_update(update)
         assert deflate(messages.pack_update(twin)) == deflate(messages.pack_update(update))
 
+    @pytest.mark.slow
     @given(updates())
     def test_safetensors_itself_reads_what_is_written(self, update):
         """The safetensors library reads what is written; a score is the last coordinate of its task's vector."""

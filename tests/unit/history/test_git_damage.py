@@ -17,6 +17,7 @@ from tests.helpers.history import ENVIRONMENT, clone, git, recorded
 
 
 class TestConcurrentJobs:
+    @pytest.mark.slow
     def test_four_jobs_at_once_lose_nothing_in_three_rounds(self, remote, tmp_path):
         jobs = [clone(remote, tmp_path / f"job-{n}", *(("--depth", "1") if n % 2 else ())).root for n in range(4)]
         counts = [race(remote, jobs, number).records for number in range(3)]

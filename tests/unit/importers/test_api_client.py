@@ -106,6 +106,7 @@ class TestKeptAnswers:
             assert asker(home, server.url).page("runs").value == [1]
             assert "if-none-match" not in server.asked[1][1]
 
+    @pytest.mark.slow
     def test_the_answers_kept_stay_few(self, tmp_path: Path) -> None:
         answers = ResponseCache(new_home(tmp_path))
         for number in range(MAX_FILES + 5):

@@ -113,6 +113,7 @@ class TestOrder:
         assert caches(home) == caches(live)
         assert home.log.files() == live.log.files()
 
+    @pytest.mark.slow
     @settings(max_examples=4, deadline=None)
     @given(st.lists(st.integers(1, 24), min_size=1, max_size=3), st.sampled_from([0.0, 10.0]))
     def test_stopped_and_repeated_import_gives_the_same_history(

@@ -37,6 +37,7 @@ class TestProcesses:
         assert sum(isinstance(found[0], FinishedBuild) for _, found in together) == 19
         assert isinstance(together[0][1][0], Dropped)
 
+    @pytest.mark.slow
     def test_what_is_not_yet_taken_is_not_read_either(self, tmp_path: Path) -> None:
         pending = tuple(ImportItem(float(n), partial(_touch, tmp_path / str(n))) for n in range(40))
         reads = read_all(ImportSource(40, pending, apart=True), WorkerPool(2))
@@ -47,6 +48,7 @@ class TestProcesses:
 
 
 class TestDask:
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore")  # of distributed's own start
     def test_a_dask_cluster_reads_what_one_process_reads(self, tmp_path: Path) -> None:
         past = recorded(tmp_path, 12)
@@ -57,6 +59,7 @@ class TestDask:
             together = list(read_all(past, WorkerPool(scheduler=cluster.scheduler_address)))
         assert repr(together) == repr(list(read_all(past, WorkerPool(1))))
 
+    @pytest.mark.slow
     def test_a_scheduler_that_does_not_answer_is_named(self, tmp_path: Path) -> None:
         past = recorded(tmp_path, 1)
         with socket.socket() as held:

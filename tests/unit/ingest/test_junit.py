@@ -251,6 +251,7 @@ class TestSeveralFiles:
         assert len(items) == 101
         assert items[-1] == Dropped("r.xml:*", "150 more: a test case without name and class")
 
+    @pytest.mark.slow
     def test_many_attempts_at_one_test_are_read_in_linear_time(self):
         text = "<testsuite>" + "<testcase name='n'/>" * 100_000 + "</testsuite>"
         assert len(read_reports([_text("a.xml", text)]).tests) == 1

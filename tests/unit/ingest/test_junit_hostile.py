@@ -143,6 +143,7 @@ with open(sys.argv[1], "rb") as stream:
 
 
 class TestSize:
+    @pytest.mark.slow
     @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space through /proc")
     @pytest.mark.parametrize("end", [b"", b"\x1b"], ids=["whole", "repaired"])
     @pytest.mark.parametrize("kind", ["dense", "loud", "one-line"])

@@ -38,6 +38,7 @@ def grow(store: ProjectStore, first: int, last: int) -> None:
 
 
 class TestCachedPrediction:
+    @pytest.mark.slow
     def test_the_cache_says_what_the_history_says(self, store: ProjectStore) -> None:
         cached_model = load_model(store)
         predictor = load_predictor(store, cached_model)

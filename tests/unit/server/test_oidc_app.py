@@ -109,6 +109,7 @@ class TestTokens:
             until(lambda: "fedstep_buffer_updates 4.0" in figures(house))
             assert "fedstep_buffer_projects 2.0" in figures(house)
 
+    @pytest.mark.slow
     def test_a_job_on_github_without_any_secret_pulls_and_sends(self, tmp_path, issuer):
         env = {
             "GITHUB_ACTIONS": "true",

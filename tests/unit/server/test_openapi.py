@@ -89,6 +89,7 @@ def first_cells(text: str) -> list[str]:
 
 
 class TestDocument:
+    @pytest.mark.slow
     @DESCRIBED.parametrize()
     @hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
     def test_every_allowed_request_gets_a_documented_answer(self, case, url: str) -> None:

@@ -67,6 +67,7 @@ def sent(url: str, token: str, number: int = 1) -> int:
 
 
 class TestOperatePage:
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
     def test_the_page_works_from_the_first_line_to_the_last(self, tmp_path, database):
         self_signed(tmp_path / "fullchain.pem", tmp_path / "key.pem")
@@ -96,6 +97,7 @@ class TestOperatePage:
         for secret in ("token", "fedstep.db", "backup.jsonl.gz"):
             assert (tmp_path / secret).stat().st_mode & 0o077 == 0, f"others read {secret}"
 
+    @pytest.mark.slow
     def test_the_options_of_the_example_file_start_an_aggregator(self, tmp_path):
         env = {name: value for name, value in os.environ.items() if not name.startswith("FEDSTEP_")}
         (tmp_path / ".fedstep.toml").write_text(TOML)

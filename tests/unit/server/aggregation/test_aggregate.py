@@ -40,11 +40,13 @@ TASK = np.linspace(-1, 1, SIZE).astype(np.float32)
 
 
 class TestStep:
+    @pytest.mark.slow
     @given(contributions, st.randoms(use_true_random=False))
     def test_the_order_of_arrival_does_not_matter_bit_for_bit(self, updates: list[Contribution], dice: Random):
         shuffled = dice.sample(updates, len(updates))
         assert aggregate(TASK, updates, RULES).tobytes() == aggregate(TASK, shuffled, RULES).tobytes()
 
+    @pytest.mark.slow
     @given(contributions, st.lists(deltas, min_size=1, max_size=20))
     def test_one_project_moves_the_head_by_at_most_rate_times_bound(
         self, honest: list[Contribution], poison: list[np.ndarray]
@@ -192,6 +194,7 @@ class TestSmallBuffers:
         together = {name: rules.together for name, rules in default_rules(schema()).items()}
         assert together == {"flaky": 10.0, "triage": np.inf, "build-failure": np.inf, "build-duration": np.inf}
 
+    @pytest.mark.slow
     @given(contributions.filter(bool))
     def test_up_to_ten_projects_the_step_is_unchanged_bit_for_bit(self, updates: list[Contribution]):
         """A step of ten projects or fewer is what it was bit for bit; three send here, and seven more make ten."""

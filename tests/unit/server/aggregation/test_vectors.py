@@ -1,6 +1,7 @@
 """Who takes part in a fold, as numbers."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,6 +42,7 @@ class TestContributors:
                 assert (crowd.shares[n] == crowd.shares[m]) == (alone and one.owner == other.owner)
                 assert (crowd.owners[n] == crowd.owners[m]) == (one.owner == other.owner and (alone or one.owner != ""))
 
+    @pytest.mark.slow
     @given(senders, st.data())
     def test_some_of_a_crowd_are_who_they_were(self, drawn, more):
         places = sorted(more.draw(st.sets(st.sampled_from(range(len(drawn))), min_size=1)))

@@ -100,6 +100,7 @@ class TestCounts:
         asyncio.run(quiet())
         assert pair.leader.counted() == BufferStatus(0, 0, 0.0)
 
+    @pytest.mark.slow
     def test_two_processes_count_waiting_and_refused_shares(self, tmp_path):
         """Two processes count the shares that wait and those they refused."""
         with helper(tmp_path) as (second, _), leader(tmp_path, second) as (first, _):

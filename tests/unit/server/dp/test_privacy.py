@@ -233,6 +233,7 @@ class TestAggregator:
         with open_aggregator(promising()) as house:
             assert pull(URL, "", house.send, ours, ONCE).model.promise == PrivacyGuarantee(8.0, 1e-6, 2, 7.0)
 
+    @pytest.mark.slow
     def test_project_contributes_once_in_a_period(self, open_aggregator, promising, update):
         """A project contributes once in a period, and a repeat is no second contribution."""
         with open_aggregator(promising()) as house:
@@ -250,6 +251,7 @@ class TestAggregator:
             time.sleep(0.3)
             assert pull(URL, "", house.send, ours, ONCE).model.candidate_version == 0
 
+    @pytest.mark.slow
     def test_each_period_releases_until_the_budget_is_spent(self, open_aggregator, promising, update, ours):
         """Each period has its noised release, and a project past its budget is refused."""
         period = 0.4  # seconds

@@ -124,6 +124,7 @@ class TestBound:
 
 
 class TestGate:
+    @pytest.mark.slow
     def test_honest_snapshot_of_a_hundred_takes_months(self):
         """With a hundred projects, an honest snapshot is promoted within months.
 
@@ -140,6 +141,7 @@ class TestGate:
         assert found["rejected"] == 1.0
         assert found["median periods"] <= 4
 
+    @pytest.mark.slow
     def test_worse_snapshot_is_not_promoted_through_the_noise(self):
         """A snapshot that is worse by the margin is not promoted through the noise."""
         assert noised_rates(normal(0.15), trials=40)["promoted"] == 0.0

@@ -24,6 +24,7 @@ def leading(noise: float) -> SecureAggregation:
 
 
 class TestNoise:
+    @pytest.mark.slow
     def test_requested_noise_is_in_the_sum_and_the_next_version(self, tmp_path):
         """The noise that a leader asks for is in the sum and so in its next version."""
         outbox, updates = Outbox(tmp_path / "outbox"), [drawn(number) for number in range(5)]

@@ -99,6 +99,7 @@ class TestDeletion:
 
 class TestProgress:
     # who stops nobody
+    @pytest.mark.slow
     def test_one_project_with_more_than_is_looked_at_holds_up_nobody(self, pair):
         busy = [offers(drawn(number), "one")[0] for number in range(3)]
         many = [replace(busy[0], id=f"{10**6 + number:032x}") for number in range(MOST_LOOKED_AT + 10)]

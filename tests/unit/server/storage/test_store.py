@@ -289,6 +289,7 @@ class TestRetention:
         store.start({}, 31 * 86_400.0)
         assert kept(url) == []
 
+    @pytest.mark.slow
     def test_needless_updates_go_after_a_week_and_receipts_stay(self, store, update, url):
         """Updates that cannot be needed again are deleted after a week, and their receipts stay."""
         day = 86_400.0

@@ -101,6 +101,7 @@ class TestVerdicts:
             store.aggregate(gated, 5.0)
         assert [line.fields["outcome"] for line in caplog.records] == ["promoted"]
 
+    @pytest.mark.slow
     def test_the_margin_that_is_gone_is_remembered(self, store, update):
         figures = []
 

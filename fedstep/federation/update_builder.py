@@ -115,7 +115,7 @@ def make_update(
         project=keyed("project"),
         examples={name: bucket(len(rows)) for name, rows in batches.items()},
         deltas={name: _delta(name, model.candidate[name], rows) for name, rows in examples.items()},
-        # no shared model has examples these examples yet, so they are a fair test of the snapshot
+        # no shared model has learned from these examples yet, so they are a fair test of the trial
         scores={name: score_trial(name, model, rows) for name, rows in examples.items() if name in model.trials},
     )
     return update, backlog._replace(waiting={**backlog.waiting, **dict.fromkeys(batches, ())})

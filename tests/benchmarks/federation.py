@@ -107,7 +107,7 @@ class Memory:
         self.votes: tuple[Evaluation, ...] = ()
         self.folded: list[StoredUpdate] = []
 
-    def fold(
+    def aggregate(
         self, offers: Sequence[UpdateOffer], step: Callable[[AggregationInput], AggregationResult], projects: int
     ) -> None:
         """One buffer, an hour after the last."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.diagnostics.inspect import BY_HEAD, MEANINGS
+from fedstep.diagnostics.inspect import BY_TASK, MEANINGS
 from fedstep.federation.model_cache import load_starter_model
 from fedstep.history.project_store import ProjectStore
 from fedstep.pipeline.train import evaluate_build, record_build
@@ -41,7 +41,7 @@ class TestPage:
 
     def test_every_field_of_an_update_has_its_row(self) -> None:
         fields = " ".join(cells(row)[0] for row in ROWS)
-        assert [name for name in (*MEANINGS, *BY_HEAD) if f"`{name}`" not in fields] == []
+        assert [name for name in (*MEANINGS, *BY_TASK) if f"`{name}`" not in fields] == []
 
     def test_every_paragraph_on_a_law_cites_it_or_names_a_test(self) -> None:
         paragraphs = [paragraph for law in LAWS for paragraph in law.split("\n\n")[1:] if paragraph.strip()]

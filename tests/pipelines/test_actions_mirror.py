@@ -74,7 +74,7 @@ class TestMirror:
         (check,) = [
             step["run"] for step in workflow["steps"] if "TAG" in step.get("env", {}) and "TOKEN" not in step["env"]
         ]
-        for folder in (ROOT / "actions").iterdir():
+        for folder in (path for path in (ROOT / "actions").iterdir() if path.name != "common"):
             for tag, code in ((f"v{__version__}", 0), ("v99.0.0", 1)):
                 env = {"PATH": os.environ["PATH"], "ACTION": folder.name, "TAG": tag}
                 assert subprocess.run(["bash", "-ec", check], cwd=ROOT, env=env, capture_output=True).returncode == code

@@ -52,7 +52,7 @@ class TestMembership:
         size = schema().tasks[HEADS[0]].minimum_rows
         for one in (*scene.own, *scene.attacked):
             assert unpack_update(one.body).deltas.keys() == {*HEADS}
-            sent, kept = ({lesson.rows[HEADS[0]].row.subject for lesson in part} for part in (one.sent, one.rest))
+            sent, kept = ({lesson.rows[HEADS[0]].example.subject for lesson in part} for part in (one.sent, one.rest))
             assert (len(sent), len(kept)) == (size, size)
             assert sent.isdisjoint(kept)
 

@@ -269,7 +269,7 @@ def _words() -> Iterator[tuple[str, bytes]]:
         yield f"400-without-{name.replace('_', '-')}", good(**{name: None})
     for name, changes in (
         ("format-of-a-model", {"format": "fedstep-model-2"}),
-        ("format-2", {"format": "fedstep-update-2"}),
+        ("format-3", {"format": "fedstep-update-3"}),
         ("schema-upper", {"schema": DIGEST.upper()}),
         ("schema-long", {"schema": DIGEST * 500}),
         ("base-negative", {"base": "-1"}),

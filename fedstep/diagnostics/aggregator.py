@@ -59,7 +59,7 @@ WHOSE = {claim: whose for whose, claims in IDENTIFIES.items() for claim in claim
 
 
 def seen_token(token: str) -> InspectedToken:
-    """What the token says about its sender, and what an aggregator does with that."""
+    """Return the claims of the token and what an aggregator does with each."""
     secret = token.strip()
     if not secret:
         return InspectedToken("none")
@@ -74,7 +74,7 @@ def seen_token(token: str) -> InspectedToken:
 
 
 def presented(token: str, aggregator: str, env: Mapping[str, str]) -> InspectedToken:
-    """The token of the next request: the one configured, else the one that GitHub gives this job, asked for here."""
+    """Return the token of the next request: the configured one, else one requested from GitHub for this job."""
     if token.strip() or not can_request_token(env):
         return seen_token(token)
     if not aggregator:
@@ -87,13 +87,13 @@ def presented(token: str, aggregator: str, env: Mapping[str, str]) -> InspectedT
 
 
 def claims_of(token: str) -> Mapping[str, object]:
-    """The claims of a JWT; none for any other token."""
+    """Return the claims of a JWT, or none for any other token."""
     decoded = _decoded(token.strip())
     return decoded[1] if decoded else {}
 
 
 def expiry(token: str) -> float | None:
-    """When a JWT expires, in seconds since the epoch; None for a token that does not tell."""
+    """Return when a JWT expires, in seconds since the epoch, or None for a token without an expiry."""
     told = claims_of(token).get("exp")
     return float(told) if isinstance(told, int | float) and not isinstance(told, bool) else None
 
@@ -111,7 +111,7 @@ def _decoded(secret: str) -> tuple[Mapping[str, object], Mapping[str, object]] |
 
 
 def _fates(claims: Mapping[str, object]) -> Mapping[str, str]:
-    """What an aggregator does with each claim by name; nothing where the operator names the claims of this issuer."""
+    """Return what an aggregator does with each claim, by name; empty where its operator configures the claims."""
     for kept in SENDERS:
         if all(name in claims for name in kept[:2]):
             known = {**dict.fromkeys(VERIFIED, CHECKED), kept[0]: KEPT, kept[1]: KEPT, kept[2]: CHECKED}
@@ -157,7 +157,7 @@ class _RecordingTransport:
 
 
 def check_aggregator(aggregator: AggregatorLink, token: InspectedToken) -> tuple[DiagnosticCheck, ...]:
-    """Pulls the model without keeping it, and asks whether an update would be let in by posting an empty one."""
+    """Download the model without storing it, and post an empty update to check whether updates are accepted."""
     watched, where = _RecordingTransport(aggregator), redact_url(aggregator.url)
     try:
         fetched = pull(aggregator.url, "", watched, shape(schema()), aggregator.retry)
@@ -173,7 +173,7 @@ def check_aggregator(aggregator: AggregatorLink, token: InspectedToken) -> tuple
 
 
 def check_token(token: InspectedToken, secret: str, now: float) -> DiagnosticCheck:
-    """What kind of token it is, what it tells, and whether it is still valid."""
+    """Check the kind of the token, its claims and whether it is still valid."""
     if token.kind == "none":
         return DiagnosticCheck("Token", OK, "none is configured")
     if token.kind == "static":
@@ -190,7 +190,7 @@ def check_token(token: InspectedToken, secret: str, now: float) -> DiagnosticChe
 
 
 def clock_check(date: str, at: float) -> DiagnosticCheck:
-    """How far this clock is from the one that wrote an HTTP Date header."""
+    """Check how far this clock is from the one that wrote an HTTP Date header."""
     try:
         told = parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError):
@@ -206,7 +206,7 @@ def clock_check(date: str, at: float) -> DiagnosticCheck:
 
 
 def _welcome(aggregator: AggregatorLink, token: InspectedToken, path: str) -> DiagnosticCheck:
-    """Whether the aggregator would take an update from this sender: it names the sender before it looks at the body."""
+    """Check whether the aggregator accepts updates from this sender; it authenticates before it reads the body."""
     try:
         status = _knock(aggregator, aggregator.send, path)
     except FedstepError as error:
@@ -223,7 +223,7 @@ def _welcome(aggregator: AggregatorLink, token: InspectedToken, path: str) -> Di
 
 
 def _helper(aggregator: AggregatorLink, halves: bool) -> tuple[DiagnosticCheck, ...]:
-    """Whether there is a helper where updates go in `halves`, none where they do not, and whether it takes its half."""
+    """Check that a helper exists exactly where updates go in `halves`, and that it accepts its half."""
     helper, where = aggregator.helper, redact_url(aggregator.url)
     if isinstance(helper, Unavailable):
         says = f"{where} takes updates in two halves alone, and there is no helper for the other: nothing is sent"
@@ -254,11 +254,11 @@ def _helper_welcome(where: str, status: int) -> DiagnosticCheck:
 
 
 def _knock(aggregator: AggregatorLink, send: Transport, path: str) -> int:
-    """The status that an empty update gets, in the time that is left. Raises FedstepError."""
+    """Return the status of the response to an empty update, within the time left. Raises FedstepError."""
     headers = {"Accept": "application/json", "Content-Type": "application/octet-stream"}
     return send("POST", path, headers, b"", max(_left(aggregator), 0.05)).status
 
 
 def _left(aggregator: AggregatorLink) -> float:
-    """The seconds until all of it has to be over."""
+    """Return the seconds until the deadline of all requests."""
     return aggregator.retry.end() - aggregator.retry.clock()

@@ -19,7 +19,7 @@ OLD_MODEL = 30 * 86_400  # seconds
 
 
 def check_folder(home: ProjectStore) -> DiagnosticCheck:
-    """Whether the folder is there, can be written, and has a key that can be used."""
+    """Check whether the folder exists, is writable and has a usable key."""
     if not os.path.lexists(home.folder):
         above = Path(home.folder).parent
         if not os.access(above, os.W_OK):
@@ -44,7 +44,7 @@ def check_folder(home: ProjectStore) -> DiagnosticCheck:
 
 
 def check_builds(remembered: LoadedSummary, in_ci: bool) -> DiagnosticCheck:
-    """How much of the project's past is known."""
+    """Check how much of the project's past is known."""
     summary = remembered.summary
     says = f"{count(summary.count, 'build')} and {count(len(summary.tests), 'test')} known"
     if remembered.warnings:
@@ -77,7 +77,7 @@ def check_model(kept: CachedModel, now: float, url: str) -> DiagnosticCheck:
 
 
 def check_outbox(home: ProjectStore, url: str) -> DiagnosticCheck:
-    """What waits to be sent."""
+    """Check which updates wait to be sent."""
     names = list_folder(home.outbox)
     waiting = sum(name.endswith(SUFFIX) for name in names)
     damaged = sum(name.endswith(DAMAGED) for name in names)
@@ -103,7 +103,7 @@ def standing(home: ProjectStore, now: float) -> Diagnosis:
 
 
 def check_privacy(kept: CachedModel, turns: ContributionLog) -> DiagnosticCheck:
-    """What the aggregator promises, and how much of the budget is left."""
+    """Check the privacy that the aggregator promises and how much of the budget is left."""
     if not kept.url:
         return DiagnosticCheck("Privacy", OK, "nothing is sent: no aggregator was ever asked")
     promise = kept.model.promise

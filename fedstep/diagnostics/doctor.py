@@ -56,7 +56,7 @@ def check_ci(ci: CiRun) -> DiagnosticCheck:
 
 
 def check_start(ci: CiRun, mark: float | None, now: float) -> DiagnosticCheck:
-    """Where the duration of the build will come from."""
+    """Check where the duration of the build will come from."""
     if isinstance(ci.started_at, float):
         return _since("the CI tells", ci.started_at, now)
     if mark is not None:
@@ -80,7 +80,7 @@ def _since(who: str, started: float, now: float) -> DiagnosticCheck:
 
 
 def check_git(root: str, ci: CiRun, globs: Sequence[str], run: Run = run_git) -> DiagnosticCheck:
-    """The change that git tells, and whether its history reaches far enough; reports that `globs` name are none."""
+    """Check the change that git reports, without the reports that `globs` match, and the depth of its history."""
     if not repository_root(root):
         return DiagnosticCheck(
             "Git", WARNING, "this folder is not in a git work tree: no change is known", "cd into a checkout"
@@ -105,7 +105,7 @@ def check_git(root: str, ci: CiRun, globs: Sequence[str], run: Run = run_git) ->
 
 
 def check_reports(globs: Sequence[str], root: str) -> DiagnosticCheck:
-    """The reports that --junit matches, and what they hold."""
+    """Check the reports that --junit matches and their contents."""
     if not globs:
         fix = "Name them, here and for train: fedstep doctor --junit 'build/**/TEST-*.xml'"
         return DiagnosticCheck("Reports", WARNING, "no --junit is given", fix)
@@ -141,14 +141,14 @@ BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 def check_packages(in_ci: bool) -> tuple[DiagnosticCheck, ...]:
-    """The versions of fedstep and of what it needs."""
+    """Check the versions of fedstep and its dependencies."""
     ours = f"fedstep {__version__}, Python {sys.version.split()[0]} on {sys.platform}"
     light = ", ".join(f"{name} {installed(name) or 'missing'}" for name in ("click", "requests", "safetensors"))
     return (DiagnosticCheck("Versions", OK, f"{ours}; {light}"), _sklearn(in_ci))
 
 
 def installed(name: str, module: str = "") -> str:
-    """The version of an installed distribution, "" where it, or its module, is not there. Nothing is imported."""
+    """Return the version of an installed distribution without importing it, or "" where it or its module is missing."""
     try:
         return version(name) if find_spec(module or name) else ""
     except (PackageNotFoundError, ImportError, ValueError):
@@ -170,7 +170,7 @@ def _sklearn(in_ci: bool) -> DiagnosticCheck:
 
 
 def check_disk(folder: str) -> DiagnosticCheck:
-    """The space left where the history lives."""
+    """Check the free space where the history is stored."""
     while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
         folder = os.path.dirname(folder)
     try:
@@ -182,7 +182,7 @@ def check_disk(folder: str) -> DiagnosticCheck:
 
 
 def check_proxies(env: Mapping[str, str], url: str) -> DiagnosticCheck:
-    """The variables that decide how requests travel."""
+    """Check the variables that configure proxies and certificates."""
     found = {name: env.get(name) or env.get(name.lower(), "") for name in PROXIES}
     bundles = {name: env[name] for name in BUNDLES if env.get(name)}
     missing = [name for name, path in bundles.items() if not os.path.exists(path)]
@@ -219,7 +219,7 @@ COMPONENT = ("WITH_COMMAND", "WITH_JUNIT", "WITH_PACKAGE", "WITH_PYTHON", "WITH_
 
 
 def read_besides_options() -> frozenset[str]:
-    """The variables that are no option's: about the run, files, tokens, and outputs that an earlier job handed on."""
+    """Return the variables that set no option: about the run, files, tokens, and outputs of an earlier job."""
     told = {name for names in FEDSTEP_VARIABLES if isinstance(names, tuple) for name in names if isinstance(name, str)}
     outputs = (key.upper().replace("-", "_") for key in KEYS)
     return frozenset(told | {f"{MARK}{name}" for name in (*FILES, *TOKENS, *COMPONENT, *outputs)})
@@ -253,7 +253,7 @@ def diagnose(
     env: Mapping[str, str],
     options: Collection[str],
 ) -> Diagnosis:
-    """All checks. The history is read and, but for a file that comes and goes, not written.
+    """Run all checks. The history is read and, except for a temporary file, not written.
 
     `aggregator` is asked twice at most and its helper once, within its patience; `mark` is when `fedstep predict` said
     that the job began; `options` are the variables that give one.
@@ -289,7 +289,7 @@ def _history(place: RunContext, url: str) -> tuple[DiagnosticCheck, ...]:
 
 
 def _known(home: ProjectStore, folder: DiagnosticCheck) -> tuple[LoadedSummary, CachedModel]:
-    """What the history holds; nothing where there is none yet."""
+    """Load the summary and the model of the history, or empty ones where it does not exist yet."""
     if not os.path.lexists(home.folder) and folder.state != PROBLEM:
         return LoadedSummary(Summary()), load_model(home)
     return load_summary(home), load_model(home)

@@ -29,7 +29,7 @@ MOST_RECORDS = 300  # read at most: a record of 5,000 tests takes 15 ms
 
 
 def past_runs(home: ProjectStore, ids: Collection[str], revealed: str) -> tuple[SeenRun, ...]:
-    """The newest runs of the test, oldest first; records that cannot be read are left out.
+    """Return the newest runs of the test, oldest first, without records that cannot be read.
 
     `ids` are its id and the one before a rename: no build has both. `revealed` is what the table of tests has beside
     its last outcomes, a letter a run that is evidence.
@@ -43,7 +43,7 @@ def past_runs(home: ProjectStore, ids: Collection[str], revealed: str) -> tuple[
 
 
 def _newest(home: ProjectStore, ids: Collection[str]) -> Iterator[tuple[BuildRecord, TestRun, bool]]:
-    """The newest records in which the test is, with its run, and whether that is evidence."""
+    """Yield the newest records that contain the test, with its run and whether that is evidence."""
     files = {build_name(name): name for name in home.log.files()}  # a build that is there twice counts once
     left = MOST_RUNS
     for _, entry in home.log.entries(sorted(files.values(), reverse=True)[:MOST_RECORDS]):
@@ -81,7 +81,7 @@ class ExplainedTest(NamedTuple):
 
     @property
     def table(self) -> TestTable:
-        """The table of all tests."""
+        """Return the table of all tests."""
         return self.summary.tests
 
 
@@ -155,7 +155,7 @@ def _of_part(subject: ExplainedTest, chance: Chance, part: Encoder, value: Value
 
 
 def _runner(subject: ExplainedTest) -> Callable[[TestTable, Outcome], TestTable]:
-    """A function from a table to the table after one more run of the test, in the stream in which it failed last."""
+    """Return a function that adds one more run of the test to a table, in the stream in which it failed last."""
     stats = subject.table[subject.test]
     seconds = typical_seconds(stats) or NO_SECONDS
 
@@ -176,7 +176,7 @@ def _values(table: TestTable, test: str) -> Raw:
 def explain(
     home: ProjectStore, summary: Summary, test: str, now: float, warnings: tuple[str, ...] = ()
 ) -> TestExplanation:
-    """All about one test of the summary, which must know it. Nothing is written."""
+    """Explain one test of the summary, which must contain it. Nothing is written."""
     table, kept = summary.tests, load_model(home)
     stats = table[test]
     former = next((old for old, now in former_ids(table).items() if now == test), "")
@@ -216,7 +216,7 @@ def explain(
 
 
 def _shared(forecaster: Predictor, values: Raw) -> list[ExplainedFeature]:
-    """What each part of the flaky task adds, each listed word for itself."""
+    """Return what each part of the flaky task contributes, with each listed word as a feature of its own."""
     production = forecaster.production["flaky"]
     local = forecaster.correction.local.get("flaky", LocalWeights()).shared
     found, start = [], 0
@@ -230,7 +230,7 @@ def _shared(forecaster: Predictor, values: Raw) -> list[ExplainedFeature]:
 
 
 def _pieces(part: Encoder, value: Value) -> Iterator[tuple[str, str, Sequence[tuple[int, float]]]]:
-    """The features of one part: name, value in a few characters, and its coordinates with their values."""
+    """Yield the features of one part: name, value in a few characters, and its coordinates with their values."""
     pairs = part.encode(value)
     if isinstance(part, BagOfWords):
         names = tuple(part.index)
@@ -244,7 +244,7 @@ def _pieces(part: Encoder, value: Value) -> Iterator[tuple[str, str, Sequence[tu
 
 
 def _private(forecaster: Predictor, test: str) -> tuple[ExplainedFeature, ...]:
-    """The private weights of the test and of its class: known to this project alone."""
+    """Return the private weights of the test and of its class, which only this project has."""
     weights = forecaster.correction.local.get("flaky", LocalWeights()).private
     named = (("this test", f"test={test}"), ("its class", f"class={group_of(test)}"))
     return tuple(ExplainedFeature(shown, "", 0.0, weights.get(name, 0.0)) for shown, name in named)
@@ -261,7 +261,7 @@ MOST_COMPARED = 300  # names that are compared letter by letter
 
 
 def matches(wanted: str, tests: Sequence[str]) -> tuple[str, ...]:
-    """The tests of the first kind that has any: this very id, this very name, this part of an id, in any case.
+    """Return the tests with this id, else this name, else this part of an id, else that part in any case.
 
     >>> matches("b", ["A#b", "A#bc"])
     ('A#b',)
@@ -299,7 +299,7 @@ def find_test(name: str, table: TestTable) -> str:
 
 
 def nearest(wanted: str, tests: Sequence[str]) -> tuple[str, ...]:
-    """The tests whose names are most like it: those that share most words with it, compared letter by letter."""
+    """Return the tests with the most similar names: those that share most words, compared letter by letter."""
     words = set(sub_words((wanted,)))
     shared = sorted(tests, key=lambda test: -len(words.intersection(sub_words((test,)))))[:MOST_COMPARED]
     names = {test.rpartition("#")[2]: test for test in reversed(shared)}

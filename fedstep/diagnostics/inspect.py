@@ -56,7 +56,7 @@ class ReportStrings(NamedTuple):
 
 
 def prove(body: bytes, files: Iterable[ReportFile | Dropped]) -> LeakProof:
-    """Whether any string of these reports occurs in the update's bytes, unpacked, in upper or lower case."""
+    """Check whether a string of these reports occurs in the update's unpacked bytes, in upper or lower case."""
     texts: set[str] = set()
     unread: list[Dropped] = []
     read = 0
@@ -70,7 +70,7 @@ def prove(body: bytes, files: Iterable[ReportFile | Dropped]) -> LeakProof:
 
 
 def strings_of(texts: Iterable[str]) -> ReportStrings:
-    """Each text, its lines, its identifiers and their parts of four letters or more, the public words left out."""
+    """Return each text, its lines, its identifiers and their parts of four or more letters, without public words."""
     found = {string for text in texts for string in _pieces(text)}
     every = {string.lower(): string for string in sorted(found, reverse=True)}  # one of those that differ in case
     public = _public_words()
@@ -80,7 +80,7 @@ def strings_of(texts: Iterable[str]) -> ReportStrings:
 
 
 def leaks_in(body: bytes, strings: ReportStrings) -> tuple[Leak, ...]:
-    """The strings that occur in these bytes more often than in an update that says nothing."""
+    """Return the strings that occur in these bytes more often than in an empty update."""
     tensors = unpack(body)
     real, blank = _haystack(body, tensors), _haystack(*_blank(tensors))
     folded = {string: string.lower().encode("utf-8", "backslashreplace") for string in strings.wanted}
@@ -93,7 +93,7 @@ def leaks_in(body: bytes, strings: ReportStrings) -> tuple[Leak, ...]:
 
 
 def _read(file: ReportFile, texts: set[str], unread: list[Dropped]) -> bool:
-    """Adds the file's texts; a file that is no XML to its end is taken as plain text as well, and noted."""
+    """Add the texts of the file; a file that is not well-formed XML is also read as plain text, and noted."""
     source, opener = file
     try:
         with opener() as stream:
@@ -110,7 +110,7 @@ def _read(file: ReportFile, texts: set[str], unread: list[Dropped]) -> bool:
 
 
 def _xml_texts(stream: BinaryIO) -> set[str]:
-    """Every attribute value, text and comment."""
+    """Return every attribute value, text and comment."""
     texts: set[str] = set()
     has_root = False
     tokenizer = Tokenizer()
@@ -154,14 +154,14 @@ def _public_words() -> frozenset[str]:
 
 
 def _blank(tensors: Tensors) -> tuple[bytes, Tensors]:
-    """The message with the same constants of the format, and nothing of its sender."""
+    """Return the message with the same constants of the format, but no data of its sender."""
     words = {name: value if name in ("format", "schema") else "" for name, value in tensors.words.items()}
     vectors = {name: type(vector)("f", bytes(4 * len(vector))) for name, vector in tensors.vectors.items()}
     return pack(words, vectors), Tensors(words, vectors)
 
 
 def _haystack(body: bytes, tensors: Tensors) -> bytes:
-    """The bytes, and the metadata once more without the escapes of JSON; all letters small."""
+    """Return the bytes and the metadata without JSON escapes, in lower case."""
     plain = "\n".join(f"{name}\n{value}" for name, value in tensors.words.items())
     return b"\n".join((body.lower(), plain.lower().encode("utf-8", "backslashreplace")))
 
@@ -186,7 +186,7 @@ class ChosenUpdate(NamedTuple):
 
 
 def next_update(home: ProjectStore) -> ChosenUpdate | Unavailable:
-    """The oldest update of the outbox, else the one that the waiting rows would make now. Writes nothing."""
+    """Return the oldest update of the outbox, else the one that the waiting rows would make. Writes nothing."""
     waiting = waiting_updates(home)
     if waiting:
         more = f"; {len(waiting) - 1} more behind it" if len(waiting) > 1 else ""
@@ -197,7 +197,7 @@ def next_update(home: ProjectStore) -> ChosenUpdate | Unavailable:
 
 
 def last_update(home: ProjectStore) -> ChosenUpdate | Unavailable:
-    """The last update that was acknowledged, in the bytes that were sent."""
+    """Return the last acknowledged update, in the bytes that were sent."""
     body = load_last_sent(home)
     if not body and read_audit(home).sent:
         return Unavailable(
@@ -213,7 +213,7 @@ def last_update(home: ProjectStore) -> ChosenUpdate | Unavailable:
 
 
 def waiting_updates(home: ProjectStore) -> tuple[bytes, ...]:
-    """The updates of the outbox, oldest first. Unlike `Outbox.waiting` it leaves files alone that are damaged."""
+    """Return the updates of the outbox, oldest first. Unlike `Outbox.waiting`, leave damaged files alone."""
     try:
         with os.scandir(home.outbox) as entries:
             found = sorted((entry.stat(follow_symlinks=False).st_mtime_ns, entry.path) for entry in entries)
@@ -252,7 +252,7 @@ def _from_rows(home: ProjectStore) -> ChosenUpdate | Unavailable:
 
 
 def _noise(model: Model) -> str:
-    """What is added to the numbers that are shown, before they leave in two halves."""
+    """Describe the noise added to the numbers shown before they are sent in two halves."""
     if not model.noise:
         return ""
     return f"; as it is split it gets noise: {model.noise:g} of a head's bound in a sum of {model.shares}"
@@ -270,7 +270,7 @@ BY_TASK = {"examples": ROUNDED, "rows": ROUNDED, "trial": "version on trial that
 
 
 def inspection_of(home: ProjectStore, last: bool, told: InspectedToken, globs: Sequence[str]) -> Inspection:
-    """The next update, else the last one sent (at once with `last`); with `globs`, looked through for those reports.
+    """Inspect the next update, else the last one sent (first with `last`); search it for the reports of `globs`.
 
     Nothing is written.
     """
@@ -299,7 +299,7 @@ def _chosen(home: ProjectStore, last: bool) -> tuple[ChosenUpdate | Unavailable,
 
 
 def seen_update(body: bytes, origin: str, note: str = "") -> InspectedUpdate:
-    """What these bytes say. Raises WireError for bytes that are no safetensors."""
+    """Decode an update. Raises WireError for bytes that are not safetensors."""
     tensors, known = unpack(body), update_words(body).words
     fields = tuple(InspectedField(name, value, _meaning(name)) for name, value in tensors.words.items())
     tasks = tuple(
@@ -311,7 +311,7 @@ def seen_update(body: bytes, origin: str, note: str = "") -> InspectedUpdate:
 
 
 def headers_of(body: bytes, token: bool) -> tuple[InspectedField, ...]:
-    """The headers that fedstep sets on the request that carries this update; the HTTP library adds its own."""
+    """Return the headers that fedstep sets on the request of this update; the HTTP library adds its own."""
     packed = len(deflate(body)) < len(body)
     number = unpack(body).words.get("id", "")
     return (
@@ -324,7 +324,7 @@ def headers_of(body: bytes, token: bool) -> tuple[InspectedField, ...]:
 
 
 def past_updates(home: ProjectStore) -> AuditRecord:
-    """Everything ever sent from this history. HistoryError where its record cannot be read."""
+    """Return every update sent from this history. Raises HistoryError where its record cannot be read."""
     audit = read_audit(home)
     sent = (PastUpdate(**{**one._asdict(), "rows": tuple(one.rows.items())}) for one in audit.sent)
     return AuditRecord(tuple(sent), audit.damaged, KEPT_BODIES)
@@ -335,7 +335,7 @@ def _meaning(name: str) -> str:
 
 
 def _task(name: str, vector: Vector, rows: str, trial: str) -> InspectedTask:
-    """One vector. Where a snapshot is on trial its last coordinate is no change, but how the snapshot did."""
+    """Describe one vector. For a snapshot on trial, the last coordinate is not a change but the snapshot's result."""
     known = schema().tasks.get(name)
     changes = vector[:-1] if trial else vector
     names = (*_names(name, len(changes)), f"loss of version {trial} on trial, less production's")
@@ -346,7 +346,7 @@ def _task(name: str, vector: Vector, rows: str, trial: str) -> InspectedTask:
 
 
 def _names(task: str, size: int) -> Sequence[str]:
-    """The names of the coordinates; a number for each that the schema does not name."""
+    """Return the names of the coordinates, with a number for each that the schema does not name."""
     known = schema().tasks.get(task)
     named = known.names() if known else ()
     return (*named[:size], *(f"{task}[{number}]" for number in range(len(named), size)))

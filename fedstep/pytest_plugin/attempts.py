@@ -30,7 +30,7 @@ class TestAttempts:
 
     @property
     def failed(self) -> bool:
-        """Whether it failed, and did not pass in its last attempt."""
+        """Return whether it failed and did not pass in its last attempt."""
         return self.attempts[-1].outcome != "passed" and any(attempt.outcome == "failed" for attempt in self.attempts)
 
 
@@ -51,7 +51,7 @@ class SessionAttempts:
         _note(self._open[key], report)
 
     def failures(self) -> tuple[str, ...]:
-        """The node ids of the tests that failed and did not pass in their last attempt."""
+        """Return the node ids of the tests that failed and did not pass in their last attempt."""
         return tuple(node_id for node_id, test in self.tests.items() if test.failed)
 
     def __iter__(self) -> Iterator[TestAttempts]:
@@ -89,7 +89,7 @@ def _note(attempt: Attempt, report: pytest.TestReport) -> None:
 
 
 def _message(report: pytest.TestReport) -> str:
-    """The exception and the beginning of what it says; a report may have any object as its `longrepr`."""
+    """Return the exception and the start of its message; a report may have any object as its `longrepr`."""
     crash = getattr(report.longrepr, "reprcrash", None)
     text = str(getattr(crash, "message", "") or report.longrepr or "failed")
     return next(iter(text.strip().splitlines()), "failed")[:200]
@@ -100,7 +100,7 @@ _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def record_of(tests: Iterable[TestAttempts], folder: str = "", prefix: str = "") -> str:
-    """The document. `folder` is pytest's root as seen from the repository's; `prefix` that of `--junit-prefix`.
+    """Return the JUnit XML. `folder` is pytest's root within the repository; `prefix` is that of `--junit-prefix`.
 
     A failure that passed later is a `flakyFailure`; one that never passed is a `failure`, and a `rerunFailure` for each
     further attempt. The time is that of the last attempt.
@@ -134,7 +134,7 @@ def _case(test: TestAttempts, folder: str, prefix: str) -> str:
 
 
 def _outcomes(attempts: list[Attempt]) -> Iterator[str]:
-    """The elements inside a test case; none for a test that passed at once."""
+    """Yield the elements inside a test case; none for a test that passed at once."""
     failures = [attempt for attempt in attempts if attempt.outcome == "failed"]
     if not failures:
         if all(attempt.outcome == "skipped" for attempt in attempts):
@@ -149,5 +149,5 @@ def _outcomes(attempts: list[Attempt]) -> Iterator[str]:
 
 
 def _quoted(text: str) -> str:
-    """An attribute's value; what XML cannot hold stands as an escape."""
+    """Quote an attribute's value; characters that XML does not allow become escapes."""
     return quoteattr(_NO_XML.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text))

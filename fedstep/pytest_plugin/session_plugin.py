@@ -30,7 +30,7 @@ class FlakyVerdicts(NamedTuple):
 
 
 def judged_flaky(tests: Iterable[TestAttempts], folder: str, place: str, prefix: str = "") -> FlakyVerdicts:
-    """The failures that are judged flaky, by the same model and history as `fedstep triage` in this `folder`.
+    """Return the failures that `fedstep triage` judges flaky with the model and history in this `folder`.
 
     `place` is pytest's root as seen from the repository's. Muted failures and those of an incident are not among them.
     """
@@ -50,7 +50,7 @@ def judged_flaky(tests: Iterable[TestAttempts], folder: str, place: str, prefix:
 
 
 def _triage(report: str, folder: str) -> dict[str, Any]:
-    """What `fedstep triage` says. `-P`: a module of the project is not taken for one of ours."""
+    """Return the output of `fedstep triage`. `-P` keeps a module of the project from shadowing one of ours."""
     asked = ("--junit", report, "--format", "json", "--rerun-list", "")  # whatever .fedstep.toml would add
     command = (sys.executable, "-P", "-m", "fedstep", "triage", *asked)
     environment = {key: value for key, value in os.environ.items() if key not in _OUTPUTS}
@@ -82,12 +82,12 @@ class SessionPlugin:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Every phase of every attempt."""
+        """Record every phase of every attempt."""
         self.attempts.add(report)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Of a second attempt: its test is counted once, as flaky, or as failed by its first attempt."""
+        """Report a test with a second attempt once: as flaky, or as failed by its first attempt."""
         if report.nodeid != self._again or not self._again:
             return None
         if report.failed:
@@ -115,7 +115,7 @@ class SessionPlugin:
             self.notes.append(f"the record was not written: {error}")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """What was run again, and what went wrong here."""
+        """Report the tests that were rerun and the errors of this plugin."""
         if self.notes:
             terminalreporter.section("fedstep")
             for note in self.notes:
@@ -137,7 +137,7 @@ class SessionPlugin:
             self.notes.append(f"  {item.nodeid}: {100 * chosen[item.nodeid]:.0f} % flaky, {said}")
 
     def _one_again(self, session: pytest.Session, item: pytest.Item) -> None:
-        """One more attempt; where it passes, the first one no longer fails the session."""
+        """Run one more attempt; where it passes, the first one no longer fails the session."""
         first = self.attempts.tests[item.nodeid].attempts[-1]
         self._again = item.nodeid
         try:
@@ -157,7 +157,7 @@ class SessionPlugin:
 
 
 def _items(session: pytest.Session, chosen: Mapping[str, float]) -> list[pytest.Item]:
-    """The collected tests of these node ids. Under xdist the workers have collected; then they are collected here."""
+    """Return the collected tests of these node ids; collect them here under xdist, where only workers have them."""
     items = {item.nodeid: item for item in session.items} if hasattr(session, "items") else {}
     if not all(node_id in items for node_id in chosen):
         items = {item.nodeid: item for item in _collected(session, chosen)}

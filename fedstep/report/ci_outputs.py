@@ -26,12 +26,12 @@ TITLES = {"flaky": "Likely flaky", "regression": "Likely a regression", "unsure"
 
 
 def failure_annotations(failures: Sequence[FailureVerdict]) -> str:
-    """One `::warning` line a failure, the least likely flaky first, ten lines at most."""
+    """Return one `::warning` line per failure, the least likely flaky first, at most ten."""
     return _limited("warning", [_failure(failure) for failure in sort_by_urgency(failures)])
 
 
 def flaky_annotations(risks: Sequence[TestRisk]) -> str:
-    """One `::notice` line a test likely to flake, ten lines at most."""
+    """Return one `::notice` line per test likely to flake, at most ten."""
     return _limited("notice", [_risk_annotation(risk) for risk in risks])
 
 
@@ -49,7 +49,7 @@ def _risk_annotation(risk: TestRisk) -> str:
 
 
 def because(reasons: Iterable[FeatureContribution]) -> str:
-    """The largest reasons in brackets, with a blank before them; "" where there are none."""
+    """Return a space and the largest reasons in brackets, or "" where there are none."""
     parts = [" ".join(filter(None, (c.sign, c.phrase, visible(c.word, 40)))) for c in rank_causes(reasons)]
     return f" ({'; '.join(parts)})" if parts else ""
 
@@ -71,13 +71,13 @@ def _command(level: str, file: str, line: int, title: str, message: str) -> str:
 
 
 def is_path(file: str) -> bool:
-    """A path inside the workspace. One that had to be escaped would point nowhere."""
+    """Return whether the path is inside the workspace and needs no escape, which would make it point nowhere."""
     inside = not file.startswith(("/", "\\")) and file[1:2] != ":" and ".." not in file.replace("\\", "/").split("/")
     return inside and file == visible(file, MOST_PATH)
 
 
 def _message(text: str) -> str:
-    """The escapes of the runner's own `@actions/core`, in which "%" comes first."""
+    """Escape the text as the runner's own `@actions/core` does, with "%" first."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
@@ -90,7 +90,7 @@ _SEVERITIES = {"regression": "major", "unsure": "minor", "flaky": "info"}
 
 
 def code_quality(failures: Sequence[FailureVerdict]) -> str:
-    """A JSON list with one entry a failure whose file is known, the least likely flaky first.
+    """Return a JSON list with an entry for each failure whose file is known, the least likely flaky first.
 
     The fields are those that GitLab takes from Code Climate (docs.gitlab.com, "Code quality report format").
     """
@@ -132,7 +132,7 @@ _PLAIN = frozenset(f"{ascii_letters}{digits}_./:-")
 
 
 def outputs(finding: Prediction | TriageReport | TrainReport) -> dict[str, str]:
-    """A value for every key of KEYS, "" for what this step does not tell; each one line of ASCII.
+    """Return a value for every key of KEYS, "" where this step has none; each is one line of ASCII.
 
     Nothing in a value means anything to a shell, even where a pipeline pastes it into a script: in the list of tests
     all but letters, digits and `_./:-` is a JSON escape. `failures-real` counts the likely regressions.
@@ -149,14 +149,14 @@ def outputs(finding: Prediction | TriageReport | TrainReport) -> dict[str, str]:
 
 
 def github_output(values: Mapping[str, str], delimiter: str) -> str:
-    """Lines to append to the file GITHUB_OUTPUT. `delimiter` must be random: raises ValueError where a value has it."""
+    """Return lines for the file GITHUB_OUTPUT. Raises ValueError where a value has `delimiter`; make it random."""
     if not delimiter.isalnum() or any(delimiter in value for value in values.values()):
         raise ValueError("a delimiter of letters and digits that occurs in no value is needed")
     return "".join(f"{key}<<{delimiter}\n{value}\n{delimiter}\n" for key, value in values.items())
 
 
 def dotenv(values: Mapping[str, str], prefix: str = "FEDSTEP_") -> str:
-    """One `FEDSTEP_KEY=value` line a value that is not empty.
+    """Return one `FEDSTEP_KEY=value` line for each value that is not empty.
 
     GitLab takes everything after the first `=` as it stands and knows no quotes; a shell that sources the file finds
     nothing to expand.
@@ -188,7 +188,7 @@ def _failures(failures: Sequence[FailureVerdict]) -> dict[str, str]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    """A JSON list of whole names, as many from the start as fit."""
+    """Return a JSON list of whole names, as many from the start as fit."""
     written, room = [], MOST_CHARACTERS
     for name in names:
         item = _inert(name)
@@ -200,7 +200,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _inert(name: str) -> str:
-    """The name as a JSON string in which a shell, a template or a log reader finds nothing to obey."""
+    """Return the name as a JSON string without any syntax of a shell, a template or a log reader."""
     name = name.encode("utf-8", "backslashreplace").decode()
     return '"' + "".join(character if character in _PLAIN else _escaped(character) for character in name) + '"'
 

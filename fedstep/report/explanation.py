@@ -38,7 +38,7 @@ class ExplainedFeature:
 
     @property
     def total(self) -> float:
-        """Both together, in log-odds."""
+        """Return the sum of both, in log-odds."""
         return self.shared + self.local
 
 
@@ -80,7 +80,7 @@ class TestExplanation:
 
     @property
     def named(self) -> bool:
-        """Whether it is likely to flake: `predict` names the ten that are most so."""
+        """Return whether the test is likely to flake; `predict` names the ten most likely."""
         return self.recently and self.probability >= self.threshold
 
 
@@ -93,7 +93,7 @@ COUNTED = {"c": "failed, reruns too", "f": "failed", "k": "failed and passed"}
 
 
 def explanation_text(explained: TestExplanation) -> str:
-    """The explanation; lines end with a newline."""
+    """Return the explanation as text; lines end with a newline."""
     return join_lines(
         (
             *labelled_lines("Test", visible(explained.test, 240)),
@@ -111,7 +111,7 @@ def explanation_text(explained: TestExplanation) -> str:
 
 
 def describe_verdict(explained: TestExplanation) -> str:
-    """The probability, before and after calibration, and what follows from it."""
+    """Return the probability before and after calibration, and the verdict that follows."""
     chance = f"{percent(explained.probability)} that it flips in its next {explained.horizon} runs"
     raw = f"{percent(explained.raw)} before this project's calibration"
     if not explained.recently:
@@ -121,7 +121,7 @@ def describe_verdict(explained: TestExplanation) -> str:
 
 
 def describe_past(explained: TestExplanation) -> str:
-    """How often it ran, failed and flipped, and how long it takes."""
+    """Return how often the test ran, failed and flipped, and how long it takes."""
     seconds = explained.typical_seconds
     takes = seconds.reason if isinstance(seconds, Unavailable) else f"usually takes {span(seconds)}"
     runs = f"{count(explained.runs_known, 'run')}, {count(explained.failures, 'failure')}"
@@ -129,7 +129,7 @@ def describe_past(explained: TestExplanation) -> str:
 
 
 def find_phrase(contribution: ExplainedFeature) -> str:
-    """The feature in words, "" where its name says all."""
+    """Return the feature in words, or "" where its name is enough."""
     if contribution.feature == "bias":
         return "every test"
     name = contribution.feature if "=" in contribution.feature else f"{contribution.feature}={contribution.value}"
@@ -138,14 +138,14 @@ def find_phrase(contribution: ExplainedFeature) -> str:
 
 
 def describe_feature(contribution: ExplainedFeature) -> str:
-    """The feature in words and by its name, or by its name and value."""
+    """Return the feature in words and by its name, or by its name and value."""
     phrase = find_phrase(contribution)
     value = f" {contribution.value}" if contribution.value != "yes" else ""
     return f"{phrase} ({contribution.feature})" if phrase else f"{contribution.feature}{value}"
 
 
 def is_unchanged(explained: TestExplanation) -> bool:
-    """Whether no single change that was tried changes the verdict."""
+    """Return whether no single change that was tried changes the verdict."""
     return all(one.named == explained.named for one in explained.changes)
 
 

@@ -90,7 +90,7 @@ class LeakProof:
 
     @property
     def holds(self) -> bool:
-        """Whether something was looked for, all of it could be read, and nothing was found."""
+        """Return whether strings were searched for, every file could be read, and nothing was found."""
         return bool(self.strings) and not self.leaks and not any(not drop.kept for drop in self.unread)
 
 
@@ -136,7 +136,7 @@ ORIGINS = {"outbox": "the next one", "rows": "the next one", "sent": "the last o
 
 
 def inspection_text(inspection: Inspection, all_of_it: bool = False) -> str:
-    """The inspection; lines end with a newline. `all_of_it`: every coefficient, however many."""
+    """Return the inspection as text; lines end with a newline. `all_of_it` shows every coefficient."""
     seen = inspection.update
     if isinstance(seen, Unavailable):
         return join_lines((*labelled_lines("Update", f"none: {visible(seen.reason, 300)}"), *_token(inspection.token)))
@@ -154,7 +154,7 @@ def inspection_text(inspection: Inspection, all_of_it: bool = False) -> str:
 
 
 def record_text(record: AuditRecord) -> str:
-    """Everything ever sent, oldest first; lines end with a newline."""
+    """Return every update sent, oldest first; lines end with a newline."""
     if not record.sent:
         return join_lines(labelled_lines("Ever sent", "nothing, as far as this history knows"))
     total = sum(one.size for one in record.sent)
@@ -164,7 +164,7 @@ def record_text(record: AuditRecord) -> str:
 
 
 def proof_words(proof: LeakProof) -> str:
-    """What was looked for and what was found."""
+    """Describe what was searched for and what was found."""
     looked = f"{count(proof.strings, 'string')} of {count(proof.files, 'report')} looked for"
     left_out = f"{proof.listed:,} words of the public list and {proof.short:,} short strings left out"
     if not proof.strings:
@@ -215,7 +215,7 @@ def _task(task: InspectedTask, all_of_it: bool) -> Iterator[str]:
 
 
 def _phrase(feature: str, subject: str, most: int) -> str:
-    """What the feature says, in words; "" where its name is all there is."""
+    """Return the feature in words, or "" where it only has a name."""
     found = next(iter(rank_causes((FeatureContribution(feature, 1.0),), subject)), ReasonPhrase("", "", 0.0))
     return visible(f"{found.phrase} {found.word}".strip(), most) if found.phrase else ""
 

@@ -30,7 +30,7 @@ from fedstep.types import Duration, Unavailable
 
 
 def headline(finding: Prediction | TriageReport | TrainReport) -> str:
-    """What matters most of it, Jenkins' own estimate beside ours; no name from the code under test is in it."""
+    """Return the main result beside Jenkins' own estimate, without any name from the code under test."""
     parts: tuple[str, ...]
     match finding:
         case Prediction():
@@ -76,7 +76,7 @@ Json = dict[str, object]
 
 
 def prediction_json(prediction: Prediction) -> str:
-    """One object; lines end with a newline."""
+    """Return one JSON object; lines end with a newline."""
     return _written(
         {
             "status": prediction.status,
@@ -94,7 +94,7 @@ def prediction_json(prediction: Prediction) -> str:
 
 
 def triage_json(triage: TriageReport) -> str:
-    """One object; lines end with a newline."""
+    """Return one JSON object; lines end with a newline."""
     return _written(
         {
             "status": triage.status,
@@ -111,7 +111,7 @@ def triage_json(triage: TriageReport) -> str:
 
 
 def training_json(training: TrainReport) -> str:
-    """One object; lines end with a newline."""
+    """Return one JSON object; lines end with a newline."""
     examples = training.examples
     return _written(
         {
@@ -236,13 +236,13 @@ def _rounded(number: float | Unavailable, digits: int = 4) -> float | None:
 
 
 def _written(value: Json) -> str:
-    """A log reader obeys `##[` wherever it stands; "#" occurs in strings only, where JSON may escape it."""
+    """Encode without `##[`, a command to log readers; "#" occurs only in strings, where JSON may escape it."""
     text = json.dumps(_whole(value), indent=2, allow_nan=False)
     return text.replace("##", "#\\u0023") + "\n"
 
 
 def _whole(value: object) -> object:
-    """The same value with lone surrogates, which no UTF-8 can carry, as visible escapes."""
+    """Return the value with lone surrogates, which UTF-8 cannot encode, as visible escapes."""
     match value:
         case str():
             return value.encode("utf-8", "backslashreplace").decode()
@@ -254,7 +254,7 @@ def _whole(value: object) -> object:
 
 
 def inspection_json(inspection: Inspection) -> str:
-    """One object; lines end with a newline."""
+    """Return one JSON object; lines end with a newline."""
     return _written(
         {
             "update": _update(inspection.update),
@@ -267,7 +267,7 @@ def inspection_json(inspection: Inspection) -> str:
 
 
 def record_json(record: AuditRecord) -> str:
-    """One object; lines end with a newline."""
+    """Return one JSON object; lines end with a newline."""
     sent = [{**asdict(one), "rows": dict(one.rows), "answer": one.answer or None} for one in record.sent]
     return _written({"sent": list(sent), "damaged_lines": record.damaged, "bytes_kept_of_the_last": record.kept})
 
@@ -314,7 +314,7 @@ def _proof(proof: LeakProof | Unavailable) -> Json | None:
 
 
 def explanation_json(explained: TestExplanation) -> str:
-    """One object; lines end with a newline."""
+    """Return one JSON object; lines end with a newline."""
     seconds = explained.typical_seconds
     return _written(
         {
@@ -352,7 +352,7 @@ def _run(run: SeenRun) -> Json:
 
 
 def diagnosis_json(diagnosis: Diagnosis) -> str:
-    """One object; lines end with a newline."""
+    """Return one JSON object; lines end with a newline."""
     return _written(
         {
             "problems": diagnosis.count(PROBLEM),

@@ -76,29 +76,29 @@ def code(text: str, most: int = MOST_COLUMNS) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; the cells are Markdown of one line each."""
+    """Return a table; each cell is one line of Markdown."""
     lines = (header, ["---"] * len(header), *(tuple(map(_cell, cells)) for cells in rows))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def details(summary: str, body: str) -> str:
-    """A body that is folded away until its summary is clicked."""
+    """Return a body that is collapsed until its summary is clicked."""
     return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
 
 
 def more(number: int) -> Iterator[str]:
-    """Says how many entries a limit left out, if any."""
+    """Yield a line with the number of entries that a limit left out, if any."""
     if number > 0:
         yield f"and {number:,} more"
 
 
 def page(*blocks: str) -> str:
-    """The blocks, with an empty line between them."""
+    """Join the blocks with an empty line between them."""
     return "\n\n".join(blocks) + "\n"
 
 
 def _cell(markdown: str) -> str:
-    """A pipe ends a cell, even inside a code span, unless a backslash escapes it.
+    """Escape pipes, which end a cell even inside a code span.
 
     Parsers disagree about two backslashes before a pipe: that pipe becomes a visible escape instead.
     """
@@ -112,7 +112,7 @@ MOST_OF_A_WARNING = 600  # columns: a remedy that is cut off helps nobody
 
 
 def prediction_markdown(prediction: Prediction) -> str:
-    """What to expect of the next build."""
+    """Return what to expect of the next build."""
     return page(
         "## fedstep: what to expect",
         table(
@@ -135,7 +135,7 @@ def prediction_markdown(prediction: Prediction) -> str:
 
 
 def triage_markdown(triage: TriageReport) -> str:
-    """Each failure of a report and how likely it is flaky."""
+    """Return each failure of a report and how likely it is flaky."""
     return page(
         f"## fedstep: {_counts(triage)}",
         *_incident(triage.incident, triage.incident_reason),
@@ -147,7 +147,7 @@ def triage_markdown(triage: TriageReport) -> str:
 
 
 def training_markdown(training: TrainReport) -> str:
-    """What a build was against what was expected, its failures, what was learned and what was sent."""
+    """Return the build beside its prediction, its failures, what was learned and what was sent."""
     return page(
         f"## fedstep: build {training.outcome.value}{_took(training.duration)}",
         *_comparison(training.duration, training.expected),
@@ -164,7 +164,7 @@ def training_markdown(training: TrainReport) -> str:
 
 
 def failure_table(failures: Sequence[FailureVerdict], most: int) -> Iterator[str]:
-    """Blocks with the failures that are least likely flaky, at most so many, and how many there are beside them."""
+    """Yield blocks with at most `most` failures, the least likely flaky first, and the number left out."""
     if failures:
         if most:
             yield table(("verdict", "flaky", "test", "why"), map(_failure, sort_by_urgency(failures)[:most]))
@@ -297,17 +297,17 @@ _MOST_FAILURES = (20, 10, 5, 2, 0)
 
 
 def mark(name: str) -> str:
-    """The first line of the comments of one job, which nobody sees; `name` is its hash, in hex."""
+    """Return the hidden first line of the comments of one job; `name` is its hash, in hex."""
     return f"<!-- fedstep {name} -->"
 
 
 def is_worth_a_comment(finding: TriageReport | TrainReport) -> bool:
-    """Whether there is something to say where nothing was said before."""
+    """Return whether the result deserves a first comment."""
     return bool(finding.failures) or finding.incident
 
 
 def comment_markdown(finding: TriageReport | TrainReport, first_line: str, job: str, run_url: str) -> str:
-    """The failures and the time of one job, at most 65,536 characters, below the mark. `run_url` is the CI's own."""
+    """Return the failures and time of a job, at most 65,536 characters, below the mark. `run_url` is the CI's."""
     written = (page(*_blocks(finding, first_line, job, run_url, most)) for most in _MOST_FAILURES)
     return next(text for text in written if len(text) <= MOST_CHARACTERS)
 

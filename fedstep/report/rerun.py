@@ -22,7 +22,7 @@ class RerunSelection(NamedTuple):
 
 
 def selection(runner: str, failures: Sequence[FailureVerdict], is_file: IsFile) -> RerunSelection:
-    """The arguments that make `runner`, one of RUNNERS, run these failed tests again and no others.
+    """Return the arguments with which `runner`, one of RUNNERS, reruns exactly these failed tests.
 
     `is_file` says of a path from the current folder whether it is there: a report of pytest names modules, pytest wants
     files. Every word is quoted for a POSIX shell where it needs to be; `xargs` reads the same quotes.
@@ -58,7 +58,7 @@ def _node_id(failure: FailureVerdict, is_file: IsFile) -> str:
 
 
 def _classes(parts: Sequence[str], file: str) -> Sequence[str]:
-    """The classes of a dotted name, where the file is known: what follows the module's own name."""
+    """Return the classes of a dotted name with a known file: the parts after the module's own name."""
     module = file.rpartition("/")[2].removesuffix(".py")
     return parts[len(parts) - parts[::-1].index(module) :] if module in parts else ()
 
@@ -77,7 +77,7 @@ def _gradle(failures: Sequence[FailureVerdict], is_file: IsFile) -> _Words:  # n
 
 
 def _methods(failures: Iterable[FailureVerdict], wildcard: str) -> tuple[dict[str, list[str]], list[FailureVerdict]]:
-    """Methods by class. What is no letter of a Java name is a wildcard; JUnit 4 needs one for its parameters, too."""
+    """Return methods by class. Characters outside Java names become wildcards; JUnit 4 parameters need one too."""
     named: dict[str, list[str]] = {}
     left_out = []
     for failure in failures:
@@ -93,7 +93,7 @@ def _methods(failures: Iterable[FailureVerdict], wildcard: str) -> tuple[dict[st
 
 
 def _jest(failures: Sequence[FailureVerdict], is_file: IsFile) -> _Words:
-    """One pattern of full names, and their files where all are known."""
+    """Return one pattern of full names, and their files where all are known."""
     names = _distinct(name for failure in failures if (name := _title(failure)))
     if not names:
         return [], list(failures)
@@ -104,7 +104,7 @@ def _jest(failures: Sequence[FailureVerdict], is_file: IsFile) -> _Words:
 
 
 def _title(failure: FailureVerdict) -> str:
-    """A pattern for the words of all `describe` and of the test, which reporters put into class, name or both."""
+    """Return a pattern for the words of every `describe` and the test, which reporters put into class, name or both."""
     group, _, name = failure.test.partition("#")
     if not name:
         return ""
@@ -121,7 +121,7 @@ def _go(failures: Sequence[FailureVerdict], is_file: IsFile) -> _Words:  # noqa:
 
 
 def _escaped(text: str) -> str:
-    """The text for a regular expression of JavaScript."""
+    """Escape the text for a JavaScript regular expression."""
     return re.sub(r"[\\^$.*+?()\[\]{}|/]", r"\\\g<0>", text)
 
 

@@ -42,7 +42,7 @@ LABEL = 14
 
 
 def labelled_lines(label: str, text: str) -> Iterator[str]:
-    """A label and its text; lines after the first stand below the text.
+    """Yield a label with its text; further lines are aligned below the text.
 
     >>> list(labelled_lines("Status", "ok"))
     ['Status        ok']
@@ -53,7 +53,7 @@ def labelled_lines(label: str, text: str) -> Iterator[str]:
 
 
 def wrap(text: str, indent: int) -> list[str]:
-    """The words of a text in lines of at most WIDTH columns, all indented."""
+    """Wrap a text into lines of at most WIDTH columns, all indented."""
     lines: list[str] = []
     room = WIDTH - indent
     for word in (shorten(word, room) for word in text.split(" ")):
@@ -65,12 +65,12 @@ def wrap(text: str, indent: int) -> list[str]:
 
 
 def pad(text: str, width: int) -> str:
-    """The text with blanks up to a width in terminal columns."""
+    """Pad the text with spaces to a width in terminal columns."""
     return text + " " * (width - columns(text))
 
 
 def join_lines(lines: Iterable[str]) -> str:
-    """The lines, each with a newline at its end and no blanks before it."""
+    """Join the lines, each without trailing spaces and with a newline at its end."""
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
@@ -81,7 +81,7 @@ VERDICT_COLOURS = {"regression": RED, "unsure": YELLOW}
 
 
 def prediction_text(prediction: Prediction, colour: bool = False, most: int = MOST_TESTS) -> str:
-    """What to expect of the next build, `most` tests named; lines end with a newline. `colour` adds ANSI colours."""
+    """Return what to expect of the next build and `most` tests; lines end with a newline. `colour` adds ANSI codes."""
     lines = [
         *labelled_lines("Build time", _expected(prediction.duration)),
         *labelled_lines("Failure risk", _risk(prediction.risk)),
@@ -98,7 +98,7 @@ def prediction_text(prediction: Prediction, colour: bool = False, most: int = MO
 
 
 def triage_text(triage: TriageReport, colour: bool = False) -> str:
-    """Each failure of a report and how likely it is flaky; lines end with a newline."""
+    """Return each failure of a report and how likely it is flaky; lines end with a newline."""
     lines = [
         *labelled_lines("Failures", _failure_count(triage.failures, len(triage.muted))),
         *labelled_lines("Verdict", _verdict(triage)),
@@ -112,7 +112,7 @@ def triage_text(triage: TriageReport, colour: bool = False) -> str:
 
 
 def training_text(training: TrainReport, colour: bool = False) -> str:
-    """What a build was, what was learned from it and what was exchanged; lines end with a newline."""
+    """Return the build, what was learned from it and what was exchanged; lines end with a newline."""
     lines = [
         *labelled_lines("Build", f"{training.outcome.value}; {_actual(training.duration, training.expected)}"),
         *labelled_lines(
@@ -130,7 +130,7 @@ def training_text(training: TrainReport, colour: bool = False) -> str:
 
 
 def warning_text(warnings: Iterable[str]) -> str:
-    """One line a warning, for stderr; lines end with a newline."""
+    """Return one line per warning, for stderr; lines end with a newline."""
     return "".join(f"fedstep: {visible(warning, 500)}\n" for warning in warnings)
 
 
@@ -251,7 +251,7 @@ def _finished(lines: Iterable[str], colour: bool) -> str:
 
 
 def _painted(line: str) -> str:
-    """Labels and headings bold, regressions red and unsure failures yellow, all else as it is."""
+    """Colour a line: labels and headings bold, regressions red, unsure failures yellow, the rest unchanged."""
     verdict = line[2:12].strip()
     if line.startswith("  ") and verdict in VERDICT_COLOURS:
         return f"{VERDICT_COLOURS[verdict]}{line[:19]}{PLAIN}{line[19:]}"

@@ -18,7 +18,7 @@ NAME, TEXT = 9, 23  # columns at which a check's name begins, and what it says
 
 
 def diagnosis_text(diagnosis: Diagnosis) -> str:
-    """The diagnosis; lines end with a newline."""
+    """Return the diagnosis as text; lines end with a newline."""
     lines = (line for check in diagnosis.checks for line in _check(check))
     return join_lines((*lines, "", _sum(diagnosis)))
 
@@ -62,7 +62,7 @@ class _Counts:
 
 
 def survey_text(survey: ReportSurvey) -> str:
-    """The table, then where Jenkins counts otherwise, what was repaired and what was refused; at most 100 columns."""
+    """Return the table, where Jenkins counts differ, and what was repaired or refused; at most 100 columns."""
     rows = [*_rows(survey.files[:MOST_FILES]), _total(survey)]
     widths = [max(map(columns, column)) for column in zip(HEADS, *rows, strict=True)]
     widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * len(widths[1:]))
@@ -75,7 +75,7 @@ def survey_text(survey: ReportSurvey) -> str:
 
 
 def survey_markdown(survey: ReportSurvey) -> str:
-    """The same for a step summary."""
+    """Return the survey for a step summary."""
     rows = [(code(row[0]), *row[1:]) for row in _rows(survey.files[:MOST_FILES])]
     parts = [table(HEADS, [*rows, _total(survey)]), *more(len(survey.files) - MOST_FILES)]
     for title, told in _sections(survey.files):
@@ -84,7 +84,7 @@ def survey_markdown(survey: ReportSurvey) -> str:
 
 
 def survey_json(survey: ReportSurvey) -> str:
-    """One object; lines end with a newline."""
+    """Return one JSON object; lines end with a newline."""
     total = _json_counts(_counts(survey.tests))
     return written({"files": [_json_file(file) for file in survey.files], "total": total})
 
@@ -97,7 +97,7 @@ def _rows(files: Sequence[FileReading]) -> Iterator[tuple[str, ...]]:
 
 
 def _total(survey: ReportSurvey) -> tuple[str, ...]:
-    """Tests of several files that are attempts at one test count once, as `train` counts them."""
+    """Return the total; attempts at one test in several files count once, as in `train`."""
     lost = [_split(file) for file in survey.files]
     ends = (str(sum(len(pair[side]) for pair in lost)) for side in (0, 1))
     return (count(len(survey.files), "file"), "", *_numbers(_counts(survey.tests)), *ends)
@@ -116,7 +116,7 @@ def _counts(tests: Sequence[TestRun]) -> _Counts:
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    """Names to the left, numbers to the right."""
+    """Align names to the left and numbers to the right."""
     cells = [_padded(shorten(cell, width), width) for cell, width in zip(row[:2], widths[:2], strict=True)]
     return "  ".join([*cells, *(cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True))])
 
@@ -138,7 +138,7 @@ def _sections(files: Sequence[FileReading]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _jenkins(file: FileReading) -> Iterator[str]:
-    """What Jenkins shows for the file and why, where that differs. Flaky tests have passed, for Jenkins."""
+    """Yield what Jenkins shows for the file and why, where it differs. Jenkins counts flaky tests as passed."""
     theirs, ours = file.jenkins, _counts(file.tests)
     if isinstance(theirs, Unavailable) or tuple(theirs) == (ours.tests, ours.failed, ours.skipped):
         return
@@ -154,7 +154,7 @@ def _jenkins(file: FileReading) -> Iterator[str]:
 
 
 def _split(file: FileReading) -> tuple[list[Dropped], list[Dropped]]:
-    """What was repaired, what was refused."""
+    """Return what was repaired and what was refused."""
     return [drop for drop in file.dropped if drop.kept], [drop for drop in file.dropped if not drop.kept]
 
 

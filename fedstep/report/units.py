@@ -10,7 +10,7 @@ _INVISIBLE = frozenset((*_BLANKS, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10)
 
 
 def visible(text: str, most: int = MOST_COLUMNS) -> str:
-    """One line of at most `most` columns that neither a terminal nor a CI's log reader obeys.
+    """Return one line of at most `most` columns without control sequences or commands to a CI's log reader.
 
     Control, bidi, zero-width and other unprintable characters become escapes. GitHub takes a line that starts with
     two colons, and `##[` anywhere in a line, for a command (Azure and TeamCity: `##vso[`, `##teamcity[`): both
@@ -57,7 +57,7 @@ UNKNOWN = "unknown"
 
 
 def span(seconds: float) -> str:
-    """A length of time, two units at most.
+    """Format a duration in at most two units.
 
     >>> [span(s) for s in (0.04, 3.21, 250, 3725, 180000)]
     ['0.04 s', '3.2 s', '4 min 10 s', '1 h 02 min', '2 d 02 h']
@@ -77,7 +77,7 @@ def span(seconds: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A probability or share in percent; never 0 or 100 for what is only near it.
+    """Format a probability or share in percent; only exactly 0 and 1 become 0 % and 100 %.
 
     >>> [percent(p) for p in (0.0, 0.003, 0.345, 0.997, 1.0)]
     ['0 %', '<1 %', '34 %', '>99 %', '100 %']
@@ -92,7 +92,7 @@ def percent(share: float) -> str:
 
 
 def size(bytes_: int) -> str:
-    """A number of bytes in decimal units.
+    """Format a number of bytes in decimal units.
 
     >>> [size(n) for n in (512, 3100, 12_000_000)]
     ['512 B', '3.1 kB', '12 MB']
@@ -105,7 +105,7 @@ def size(bytes_: int) -> str:
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
-    """A number with its noun.
+    """Format a number with its noun.
 
     >>> count(1, "test"), count(1204, "test")
     ('1 test', '1,204 tests')
@@ -114,7 +114,7 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 
 def spread(low: float, high: float) -> str:
-    """The two ends of an interval of time.
+    """Format both ends of a time interval.
 
     >>> spread(212, 305)
     '3 min 32 s – 5 min 05 s'

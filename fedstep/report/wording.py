@@ -257,14 +257,14 @@ class ReasonPhrase(NamedTuple):
 
     @property
     def sign(self) -> str:
-        """`+` for what raises the prediction, `-` for what lowers it."""
+        """Return `+` for what raises the prediction, `-` for what lowers it."""
         return "+" if self.contribution > 0 else "-"
 
 
 def rank_causes(
     reasons: Iterable[FeatureContribution], subject: str = "test", most: int = 3
 ) -> tuple[ReasonPhrase, ...]:
-    """The `most` largest causes; neighbouring knots of one number are one cause. `subject`: test or build.
+    """Return the `most` largest causes of a `subject`, test or build; adjacent knots of a number are one cause.
 
     >>> rank_causes([FeatureContribution("seconds=1", 0.5), FeatureContribution("seconds=3", 0.25)])
     (ReasonPhrase(phrase='takes 1–3 s', word='', contribution=0.75),)
@@ -318,7 +318,7 @@ def _number(part: str, answers: list[str], subject: str) -> str:
 
 
 def _entries(table: Mapping[str, Entry], part: str, subject: str) -> Iterator[tuple[Entry, str, str]]:
-    """What a table says of a part, with its window and scope: `branch-rate-20` is `rate`, "20", "of this branch"."""
+    """Yield the entries of a part with window and scope: `branch-rate-20` is `rate`, "20", "of this branch"."""
     stem, _, window = part.rpartition("-")
     stem, window = (stem, window) if window.isdecimal() else (part, "")
     scope, _, rest = stem.partition("-")
@@ -341,7 +341,7 @@ def _float(answer: str) -> float:
 
 
 def _between(low: float, high: float, write: Callable[[float], str]) -> str:
-    """The value between two knots: `1–3 s`, `3–10 %`, or one of them where they read the same."""
+    """Return the value between two knots: `1–3 s`, `3–10 %`, or one of them where they read the same."""
     (first, unit), (last, same) = _unit(write(low)), _unit(write(high))
     if write(low) == write(high):
         return write(low)
@@ -354,7 +354,7 @@ def _unit(written: str) -> tuple[str, str]:
 
 
 def draw_sparkline(last_outcomes: str, most: int = 20) -> str:
-    """The last outcomes as one picture, oldest first.
+    """Return the last outcomes as a line of symbols, oldest first.
 
     >>> draw_sparkline("ppfks")
     '..F~-'
@@ -363,7 +363,7 @@ def draw_sparkline(last_outcomes: str, most: int = 20) -> str:
 
 
 def describe_history(risk: TestRisk) -> str:
-    """What happened to the test so far."""
+    """Describe the past runs of the test."""
     if not risk.runs:
         return "no run of it is known"
     failed = (
@@ -375,7 +375,7 @@ def describe_history(risk: TestRisk) -> str:
 
 
 def format_interval(expected: Interval) -> str:
-    """The expected time and how sure it is."""
+    """Format the expected time and its uncertainty."""
     return f"{span(expected.seconds)}, 90 % between {span(expected.low)} and {span(expected.high)}"
 
 
@@ -388,12 +388,12 @@ def format_model(model: ModelUsed) -> str:
 
 
 def format_knowledge(prediction: Prediction) -> str:
-    """How much of the project's past the prediction stands on."""
+    """Format how much of the project's past the prediction is based on."""
     return f"{count(prediction.builds_known, 'build')} and {count(prediction.tests_known, 'test')} known"
 
 
 def describe_reports(reading: ReportCounts) -> str:
-    """How many files and tests were read, and how many were not used as they stood."""
+    """Describe how many files and tests were read, and how many were repaired or left out."""
     repaired = sum(dropped.kept for dropped in reading.dropped)
     lost = len(reading.dropped) - repaired
     parts = [count(reading.files, "report file"), count(reading.tests, "test")]
@@ -410,7 +410,7 @@ def _step(name: str, before: int, after: int) -> str:
 
 
 def format_exchange(exchange: Exchange) -> str:
-    """What was sent and which versions came back."""
+    """Format what was sent and which versions were received."""
     total = sum(update.size for update in exchange.sent)
     nothing = f"nothing is sent: {exchange.withheld}" if exchange.withheld else "nothing to send yet"
     sent = f"{count(len(exchange.sent), 'update')} sent ({size(total)})" if exchange.sent else nothing
@@ -420,7 +420,7 @@ def format_exchange(exchange: Exchange) -> str:
 
 
 def format_batches(rows: Sequence[tuple[str, int]]) -> str:
-    """The tasks of an update and how many rows each says it was learned from.
+    """Format the tasks of an update with the minimum number of rows that each was learned from.
 
     >>> format_batches([("flaky", 32), ("build-duration", 8)])
     'flaky 32+, build-duration 8+'
@@ -429,7 +429,7 @@ def format_batches(rows: Sequence[tuple[str, int]]) -> str:
 
 
 def count_verdicts(failures: Sequence[FailureVerdict]) -> str:
-    """How many failures of each verdict, the urgent ones first."""
+    """Format the number of failures of each verdict, the urgent ones first."""
     counts = {verdict: sum(failure.verdict == verdict for failure in failures) for verdict in VERDICTS}
     nouns = {"regression": "likely regression", "unsure": "unsure", "flaky": "likely flaky"}
     plurals = {"regression": "likely regressions", "unsure": "unsure", "flaky": "likely flaky"}
@@ -437,5 +437,5 @@ def count_verdicts(failures: Sequence[FailureVerdict]) -> str:
 
 
 def sort_by_urgency(failures: Sequence[FailureVerdict]) -> list[FailureVerdict]:
-    """The failures with what is least likely flaky first."""
+    """Sort the failures, the least likely flaky first."""
     return sorted(failures, key=lambda failure: failure.flaky_probability)

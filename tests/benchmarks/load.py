@@ -52,8 +52,8 @@ class Pulls:
     """The newest model, gzipped, by somebody who has none."""
 
     def __init__(self, host: str, token: str) -> None:
-        task = f"GET /v1/model HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
-        self._request = f"{task}Accept-Encoding: gzip\r\n\r\n".encode()
+        head = f"GET /v1/model HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
+        self._request = f"{head}Accept-Encoding: gzip\r\n\r\n".encode()
 
     def next(self) -> bytes:
         """The bytes of the request, always the same."""
@@ -69,11 +69,11 @@ class Templates:
             own = f"{number:032x}".encode()
             body = full_update(number)
             start = body.index(b'"id":"' + own) + 6
-            task = (
+            head = (
                 f"POST /v1/updates HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
                 f"Content-Type: application/octet-stream\r\nContent-Length: {len(body)}\r\nIdempotency-Key: "
             )
-            self._pieces.append((task.encode(), b"\r\n\r\n" + body[:start], body[start + HEX :]))
+            self._pieces.append((head.encode(), b"\r\n\r\n" + body[:start], body[start + HEX :]))
 
     def next(self) -> bytes:
         """The bytes of a request that was never made before."""
@@ -125,11 +125,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard += data
-        task, found, body = self._heard.partition(b"\r\n\r\n")
-        if not found or len(body) < int(LENGTH.findall(task)[0]):
+        head, found, body = self._heard.partition(b"\r\n\r\n")
+        if not found or len(body) < int(LENGTH.findall(head)[0]):
             return
         now, self._heard = time.perf_counter(), b""
-        self._run.count(self._asked, now, task[9:12].decode())
+        self._run.count(self._asked, now, head[9:12].decode())
         if now < self._run.ends:
             self._ask()
         else:

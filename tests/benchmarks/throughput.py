@@ -48,7 +48,7 @@ app = Starlette(routes=[Route("/v1/updates", answer, methods=["POST"])])
 server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
 with socket.create_server(("127.0.0.1", 0), backlog=2048) as door:
     print(f"aggregator on http://127.0.0.1:{door.getsockname()[1]},", flush=True)
-    server.app([door])
+    server.run([door])
 """
 Figure = Mapping[str, object]
 

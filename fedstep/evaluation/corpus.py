@@ -75,7 +75,7 @@ def write_steps(path: Path, steps: Iterable[BuildStep]) -> int:
 
 
 def read_steps(path: Path) -> Iterator[BuildStep]:
-    """The steps of `write_steps`, one at a time."""
+    """Yield the steps written by `write_steps`, one at a time."""
     with path.open(encoding="utf-8") as file:
         yield from map(_unpacked, map(json.loads, file))
 
@@ -128,12 +128,12 @@ class CorpusProject:
     path: Path
 
     def beside(self, name: str) -> Path:
-        """A file of this name in the project's folder."""
+        """Return the path of a file with this name in the project's folder."""
         return (self.path if self.path.is_dir() else self.path.parent) / name
 
 
 def find_projects(places: Iterable[Path], kinds: Iterable[str]) -> tuple[CorpusProject, ...]:
-    """The projects of these kinds below the places, by name; a project's name is that of its folder.
+    """Return the projects of these kinds below the places, by name; a project is named after its folder.
 
     Raises InputError where there is none, and where two of one kind have the same name.
     """
@@ -149,14 +149,14 @@ def find_projects(places: Iterable[Path], kinds: Iterable[str]) -> tuple[CorpusP
 
 
 def projects_below(places: Iterable[Path], kinds: Iterable[str]) -> tuple[CorpusProject, ...]:
-    """Every project of these kinds below the places, by path; none twice."""
+    """Return every project of these kinds below the places, by path, without duplicates."""
     wanted = set(kinds)
     found = {project for place in places for project in _below(place) if project.kind in wanted}
     return tuple(sorted(found, key=lambda project: project.path))
 
 
 def _below(place: Path) -> Iterator[CorpusProject]:
-    """Every project below a folder; a build's own folder is not entered."""
+    """Yield every project below a folder, without entering a build's own folder."""
     for folder, inner, files in os.walk(place, followlinks=True):
         here = Path(folder).resolve()
         inner.sort()
@@ -183,7 +183,7 @@ class Result(NamedTuple):
 
 
 def read_results(path: Path) -> Iterator[FinishedBuild | Dropped]:
-    """The builds in the order of the table, which is that of time, and between them what cannot be used.
+    """Yield the builds in the order of the table, which is chronological, and between them the rows left out.
 
     Neighbouring rows of one `build` are one build; a test that it has several times was attempted several times. A
     build that comes again further below ran again. One that started before the build above it is dropped, for what had
@@ -201,7 +201,7 @@ def read_results(path: Path) -> Iterator[FinishedBuild | Dropped]:
 
 
 def _builds(items: Iterable[Result | Dropped]) -> Iterator[list[Result] | Dropped]:
-    """Neighbouring rows of one build as a list, dropped rows as they come."""
+    """Yield adjacent rows of one build as a list, and dropped rows as they come."""
     results: list[Result] = []
     for item in items:
         if isinstance(item, Dropped):
@@ -240,7 +240,7 @@ def _result(row: Mapping[str, str | None], source: str) -> Result | Dropped:
 
 
 def _seconds(text: str) -> float:
-    """The time in seconds, NO_SECONDS for an empty cell. ValueError for what is no time."""
+    """Parse a time in seconds, NO_SECONDS for an empty cell. Raises ValueError for an invalid time."""
     if not text:
         return NO_SECONDS
     seconds = float(text)
@@ -250,7 +250,7 @@ def _seconds(text: str) -> float:
 
 
 def _evidence(results: Sequence[Result]) -> FinishedBuild:
-    """The build of these rows; without a time of its own it ends as if its tests had run one after another."""
+    """Build a finished build from its rows; without a time of its own, it lasts as long as its tests in sequence."""
     runs: dict[str, TestRun] = {}
     for _, _, run in results:
         runs[run.test] = combine_runs(runs[run.test], run) if run.test in runs else run
@@ -285,7 +285,7 @@ class RerunTest:
 
 
 def read_builds(path: Path) -> tuple[tuple[PastBuild, ...], tuple[Dropped, ...]]:
-    """The builds of one project by start, and the rows that cannot be used."""
+    """Return the builds of one project by start, and the rows that cannot be used."""
     rows = tuple(iter_builds(path))
     builds = sorted((row for row in rows if isinstance(row, PastBuild)), key=lambda build: build.started_at)
     return tuple(builds), tuple(row for row in rows if isinstance(row, Dropped))
@@ -307,7 +307,7 @@ def iter_builds(path: Path) -> Iterator[PastBuild | Dropped]:
 
 
 def in_order(items: Iterable[PastBuild | Dropped], window: int = 1000) -> Iterator[PastBuild | Dropped]:
-    """The builds by their start, as long as none is further from its place than `window` builds; those are dropped.
+    """Yield the builds by start; drop those that are more than `window` builds out of place.
 
     What had been known before such a build cannot be told any more, and a table need not fit into memory.
     """
@@ -327,17 +327,17 @@ def in_order(items: Iterable[PastBuild | Dropped], window: int = 1000) -> Iterat
 
 
 def read_tests(path: Path) -> tuple[RerunTest, ...]:
-    """The rerun tests of one project, in the order of the file."""
+    """Return the rerun tests of one project, in the order of the file."""
     return tuple(_test(row) for row in _rows(path))
 
 
 def planned_of(build: PastBuild) -> PlannedBuild:
-    """The build as it was known before it started."""
+    """Return the build as it was known before it started."""
     return PlannedBuild(**{name: getattr(build, name) for name in PlannedBuild._fields})
 
 
 def evidence_of(build: PastBuild, number: int) -> FinishedBuild:
-    """The build as a train step would have read it: no reports, and of its change the author alone."""
+    """Return the build as a train step would read it: without reports, and with only the author of its change."""
     ci = CiRun(
         vendor="recorded",
         run=str(number),

@@ -140,7 +140,7 @@ def run(output: str, say: Callable[..., None]) -> int:
 
 @contextmanager
 def _aggregator(folder: Path) -> Iterator[str]:
-    """The URL of a real aggregator process with its store in the folder; it is stopped at the end."""
+    """Run a real aggregator process with its store in the folder and yield its URL; stop it at the end."""
     log = folder / "aggregator.log"
     # From zero: the starter model was learned from these very projects, it knows the answers.
     command = [
@@ -167,7 +167,7 @@ def _aggregator(folder: Path) -> Iterator[str]:
 
 
 def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    """Where the aggregator listens, as soon as it says so."""
+    """Wait until the aggregator prints its address, and return it."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
         if found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text()):
@@ -207,7 +207,7 @@ def _participant(name: str, folder: Path, evidence: Sequence[FinishedBuild]) -> 
 
 
 def _interleaved(participants: Sequence[_Participant]) -> Iterator[tuple[_Participant, FinishedBuild]]:
-    """Every build, each project's stream stretched over the same time."""
+    """Yield every build, with each project's stream stretched over the same time."""
     places = sorted(
         ((number + 0.5) / len(one.evidence), index, number)
         for index, one in enumerate(participants)
@@ -217,7 +217,7 @@ def _interleaved(participants: Sequence[_Participant]) -> Iterator[tuple[_Partic
 
 
 def _live_through(participant: _Participant, evidence: FinishedBuild, url: str) -> None:
-    """One build of one project, through the same train step as in a pipeline."""
+    """Run one build of one project through the same train step as in a pipeline."""
     number = len(participant.builds) + 1
     now = evidence.finished_at
     aggregator = AggregatorLink(url, requests_transport(url), RetryPolicy(deadline=time.monotonic() + 30))
@@ -248,7 +248,7 @@ def _project(participant: _Participant) -> DemoProject:
 
 
 def _what_became(participant: _Participant) -> tuple[DemoTest, ...]:
-    """The tests once called likely to flake, and whether they flipped in the builds after that."""
+    """Return the tests once predicted to flake, and whether they flipped in later builds."""
     tests = load_summary(participant.home).summary.tests
     flips = {test: stats.flips for test, stats in tests.items()}
     runs = {test: stats.runs for test, stats in tests.items()}
@@ -264,5 +264,5 @@ def _what_became(participant: _Participant) -> tuple[DemoTest, ...]:
 
 
 def _no_words(_runs: tuple[TestRun, ...]) -> Mapping[str, tuple[str, ...]]:
-    """Recorded builds come without their sources."""
+    """Return no words, because recorded builds come without their sources."""
     return {}

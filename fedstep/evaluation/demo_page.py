@@ -67,7 +67,7 @@ class Accuracy:
 
 
 def accuracy(builds: tuple[TimedBuild, ...]) -> Accuracy | Unavailable:
-    """The comparison over the builds that had both estimates before they ran."""
+    """Compare the builds that had both estimates before they ran."""
     pairs = [
         (build.seconds, build.expected, build.expected.jenkins_seconds)
         for build in builds

@@ -45,7 +45,7 @@ Past = tuple[PastBuild, ...]
 
 
 def build_steps(builds: Iterable[PastBuild], task: str) -> Iterator[BuildStep]:
-    """A step for each build, given in the order of starts; at the end one in which the last labels become known."""
+    """Yield a step per build, given in the order of starts, and a last one in which the last labels become known."""
     running: list[tuple[float, int, PastBuild]] = []
     past: deque[PastBuild] = deque(maxlen=MAXIMUM_BUILDS)
     labels: dict[int, float] = {}
@@ -146,7 +146,7 @@ def time_tests(project: CorpusProject, path: Path) -> Extracted:
 
 
 def _evidence(project: CorpusProject, dropped: _Bin) -> Iterator[FinishedBuild]:
-    """The builds of a project with reports, in the order of starts."""
+    """Yield the builds of a project with reports, in the order of starts."""
     if project.kind == "results":
         items: Iterator[FinishedBuild | Dropped] = read_results(project.path)
     else:
@@ -187,7 +187,7 @@ READERS: Mapping[str, Callable[[CorpusProject, str, CorpusProject | None, _Bin],
 
 
 def _started(folder: Path) -> float:
-    """When the build started, in seconds since the epoch; 0 where that cannot be read."""
+    """Return when the build started, in seconds since the epoch, or 0 where that cannot be read."""
     try:
         started = parse_time(str(json.loads((folder / "build.json").read_bytes())["started_at"]))
     except (OSError, ValueError, KeyError, TypeError):
@@ -203,7 +203,7 @@ def _past(evidence: FinishedBuild) -> PastBuild:
 
 
 def _kinds(path: Path) -> Mapping[tuple[str, str], bool] | None:
-    """By build and test whether the failure was a flake; None where nobody has written that down."""
+    """Return whether each failure was a flake, by build and test, or None where that is not recorded."""
     if not path.is_file():
         return None
     with path.open(newline="", encoding="utf-8") as file:
@@ -215,7 +215,7 @@ def _flaky(reruns: CorpusProject | None) -> Mapping[str, bool] | None:
 
 
 def interleaved(projects: Sequence[Extracted], seed: int | None = None) -> Iterator[tuple[str, BuildStep]]:
-    """Every step with its project's name, in the order of a common time from 0 to 1.
+    """Yield every step with its project's name, in the order of a common time from 0 to 1.
 
     Without a seed the n-th of N steps happens at (n + 1/2) / N, with one at the n-th of N drawn times; a project's own
     order is kept either way. One step of each project is in memory.
@@ -236,7 +236,7 @@ def _regular(count: int) -> Iterator[float]:
 
 
 def _drawn(count: int, draw: random.Random) -> Iterator[float]:
-    """Ascending times, uniform in [0, 1], one after the other: the smallest of the k that are left."""
+    """Yield ascending times, uniform in [0, 1]: each is the smallest of the k that are left."""
     time = 0.0
     for left in range(count, 0, -1):
         time += (1.0 - time) * (1.0 - draw.random() ** (1.0 / left))
@@ -255,7 +255,7 @@ def _average(seconds: Sequence[float]) -> float:
 
 
 def estimate_times(past: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str, float]:
-    """Seconds by name: Jenkins' estimate, the last build, the median of 20, an exponential average of logs."""
+    """Return seconds by name: Jenkins' estimate, last build, median of 20, exponential average of logs."""
     builds = finished_builds(past, now)
     known = [build.seconds for build in builds if isfinite(build.seconds) and build.seconds > 0]
     if not known:
@@ -266,7 +266,7 @@ def estimate_times(past: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str,
 
 
 def chances_of_failure(past: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str, float]:
-    """Chances by name: the last outcome, the failure rate of the last 20 builds, and of those of the same branch."""
+    """Return chances by name: last outcome, failure rate of the last 20 builds, and that of the same branch."""
     known = finished_builds(past, now)
     branch = [build for build in known if build.branch == now.branch]
     rate = _failed(known[-LATELY:])

@@ -55,7 +55,7 @@ class _Started(NamedTuple):
 
 
 def test_steps(builds: Iterable[FinishedBuild], task: str, truth: Truth) -> Iterator[BuildStep]:
-    """A step for each build, given in the order of starts.
+    """Yield a step for each build, given in the order of starts.
 
     What is said of tests is said when their reports are there: known are the builds that ended before this one did.
     With a truth by test, only the last step is scored: what is said of every test when the history is over.
@@ -73,7 +73,7 @@ test_steps.__test__ = False  # type: ignore[attr-defined]  # pytest: no test
 
 
 def _start(replay: _Replay, number: int, evidence: FinishedBuild) -> tuple[Case, ...]:
-    """The cases of a build that starts now; it goes on running."""
+    """Return the cases of a build that starts now and becomes a running one."""
     ci = evidence.situation.ci
     build = Build(
         f"{number:032x}",
@@ -122,13 +122,13 @@ def _known(replay: _Replay, ripe: LabelledExample) -> KnownLabel:
 
 
 def _kind(replay: _Replay, build: str, test: str) -> float:
-    """Whether this failure was a flake, where that is the question and the truth is known."""
+    """Return whether this failure was a flake, where the task predicts that and the truth is known."""
     kinds = replay.truth.kinds
     return float(kinds.get((build, test), nan)) if replay.task == "triage" and kinds is not None else nan
 
 
 def _flaked(replay: _Replay, test: str, since: int) -> float:
-    """Whether the test flaked in a build since then, where that is the question and the truth is known."""
+    """Return whether the test flaked in a build since then, where the task predicts that and the truth is known."""
     kinds = replay.truth.kinds
     if replay.task != "flaky" or kinds is None:
         return nan
@@ -143,7 +143,7 @@ def _guesses(replay: _Replay, rows: Sequence[Example]) -> Sequence[Mapping[str, 
 
 
 def _last_words(replay: _Replay) -> Iterator[Case]:
-    """A case for every test, scored by whether it is known to be flaky."""
+    """Yield a case for every test, scored by whether it is known to be flaky."""
     table, task = replay.summary.tests, schema().tasks["flaky"]
     guesses = chances_of_flaking(table, tuple(table))
     for number, (stats, values) in enumerate(zip(table.values(), flaky_values(table), strict=True)):
@@ -186,7 +186,7 @@ def rerun_steps(tests: Sequence[RerunTest]) -> Iterator[BuildStep]:
 
 
 def fair_weights(flaky: Sequence[bool]) -> list[float]:
-    """What each test of one project counts, so that neither large projects nor those with many flaky tests rule.
+    """Return the weight of each test of one project, so that no project dominates by size or by flaky tests.
 
     All tests count PROJECT together, the flaky ones FLAKY_SHARE of it; none counts more than MOST. A project with few
     flaky tests counts less: it has little to say.
@@ -202,7 +202,7 @@ def fair_weights(flaky: Sequence[bool]) -> list[float]:
 
 
 def _timed(table: TestTable, tests: Sequence[RerunTest]) -> TestTable:
-    """The table with each test's time and the words of its source, still without a run."""
+    """Return the table with each test's time and the words of its source, but without a run."""
     listed = schema().words("source").listed
     for test in tests:
         stats = table[test.test]
@@ -227,7 +227,7 @@ class TimedRun(NamedTuple):
     median_20: float  # may be 0, where reports round to it
 
     def is_resolved(self) -> bool:
-        """Whether the test's times can be told from rounding.
+        """Return whether the test's times can be distinguished from rounding.
 
         By its past alone: to ask the run itself would select the runs that took longer than usual.
         """
@@ -250,7 +250,7 @@ class _Known:
 
 
 def predict_test_times(builds: Iterable[FinishedBuild]) -> Iterator[TimedRun]:
-    """The timed runs of all builds but the first 10, of tests with three known times; the builds are in time order.
+    """Yield the timed runs of chronological builds but the first 10, of tests with three known times.
 
     Known are the builds that had finished when a build started; skipped runs and times of 0 are not scored. Memory
     grows with the tests, 20 times each, and the builds that overlap, not with the number of builds.
@@ -286,7 +286,7 @@ def _chances(stats: TestStats, sums: Sequence[int]) -> Mapping[str, float]:
 
 
 def chances_of_flaking(table: TestTable, tests: Sequence[str]) -> Sequence[Mapping[str, float]]:
-    """For each of the tests, all known to the table, chances by name.
+    """Return chances by name for each of the tests, which must be in the table.
 
     `flip-rate` of the test; `classmates`: flips of the others in its class; `last-verdict`: whether its newest failure
     was a flip; `class-rate`: failures in its class, itself included.

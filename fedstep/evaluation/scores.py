@@ -30,7 +30,7 @@ class Tally:
         self._guesses: dict[str, array[float]] = {}
 
     def add(self, one: CasePrediction) -> None:
-        """One more prediction whose truth is known."""
+        """Add a prediction whose truth is known."""
         count = len(self)
         for name, column in self._columns.items():
             column.append(getattr(one, name))
@@ -43,11 +43,11 @@ class Tally:
         return len(self._columns["said"])
 
     def column(self, name: str) -> Column:
-        """`number`, `said`, `low`, `high` or `truth`, one value a prediction."""
+        """Return `number`, `said`, `low`, `high` or `truth`, one value per prediction."""
         return np.array(self._columns[name])
 
     def guesses(self) -> Mapping[str, Column]:
-        """What each simple predictor said, by its name."""
+        """Return the predictions of each simple predictor, by its name."""
         return {name: np.array(column) for name, column in sorted(self._guesses.items())}
 
 
@@ -70,7 +70,7 @@ class _Seen:
 
 
 def times_of(tally: Tally, first: int = FIRST_SCORED) -> Scores:
-    """The scores of one project over the builds that both fedstep and Jenkins could predict; {} where there is none.
+    """Return the scores of one project over the builds that fedstep and Jenkins could predict; {} without any.
 
     `mae` in seconds; `mae_ratio_jenkins` and `mae_ratio_<guess>` below 1 where fedstep is nearer; `mdape`, the median
     of |said - truth| / truth; `coverage_90`; `interval_ratio`, the median of upper / lower end, and
@@ -97,7 +97,7 @@ def times_of(tally: Tally, first: int = FIRST_SCORED) -> Scores:
 
 
 def summary_of_times(projects: Mapping[str, Scores]) -> Scores:
-    """The scores of all projects together."""
+    """Return the scores of all projects together."""
     ratios = _all(projects, "mae_ratio_jenkins")
     long = [scores["coverage_90"] for scores in projects.values() if scores["builds"] >= ENOUGH] or [float("nan")]
     builds = sum(_all(projects, "builds"))
@@ -118,7 +118,7 @@ def summary_of_times(projects: Mapping[str, Scores]) -> Scores:
 
 
 def baselines_of_times(projects: Mapping[str, Scores]) -> Mapping[str, Scores]:
-    """For each simple predictor its error over that of Jenkins, and its own median percentage error."""
+    """Return each simple predictor's error relative to Jenkins', and its own median percentage error."""
     names = sorted({key.removeprefix("mdape_") for scores in projects.values() for key in scores if "mdape_" in key})
     return {name: _baseline(projects, name) for name in names}
 
@@ -145,7 +145,7 @@ def _scored_times(tally: Tally, first: int, end: int | None) -> _Seen:
 
 
 def _ratio(seen: _Seen, name: str) -> float:
-    """The mean absolute error over that of a guess; NaN where there is nothing to compare."""
+    """Return the mean absolute error relative to that of a guess, or NaN where there is nothing to compare."""
     theirs = np.abs(seen.guesses[name] - seen.truth).mean() if len(seen.truth) else 0.0
     return float(np.abs(seen.said - seen.truth).mean() / theirs) if theirs else float("nan")
 
@@ -177,7 +177,7 @@ FEWEST_POSITIVES = 20  # predictions in a bin, or a share of one project would l
 
 
 def learning_curve(tallies: Mapping[str, Tally]) -> Sequence[float]:
-    """For each group of ages the mean over projects of the error, in units of the yardstick's; NaN where none has it.
+    """Return the mean error over projects per group of ages, relative to a yardstick; NaN without one.
 
     For durations the yardstick is Jenkins' mean absolute error, for chances the Brier score of the base rate.
     """
@@ -186,7 +186,7 @@ def learning_curve(tallies: Mapping[str, Tally]) -> Sequence[float]:
 
 
 def calibration_curve(tallies: Mapping[str, Tally]) -> Sequence[Point]:
-    """Of the predictions in each tenth of [0, 1] the mean chance said and the share that came true."""
+    """Return the mean predicted chance and the observed share in each tenth of [0, 1]."""
     said = np.concatenate([tally.column("said") for tally in tallies.values()])
     truth = np.concatenate([tally.column("truth") for tally in tallies.values()])
     bins = np.minimum((said * BINS).astype(int), BINS - 1)
@@ -221,7 +221,7 @@ HELD = 1e-4  # chances are held inside [HELD, 1 - HELD] where their logarithm is
 
 
 def chances_of(tally: Tally, threshold: float, first: int = FIRST_SCORED) -> Scores:
-    """The scores of one project; `auc`, `ap` and `mcc` only with three of each kind; {} where nothing was scored.
+    """Return the scores of one project; `auc`, `ap` and `mcc` need three of each kind; {} without predictions.
 
     `auc_<guess>` and `ap_<guess>` for each simple predictor; `auc_unseen` over tests that have not flipped yet.
     """
@@ -240,7 +240,7 @@ def chances_of(tally: Tally, threshold: float, first: int = FIRST_SCORED) -> Sco
 def summary_of_chances(
     projects: Mapping[str, Scores], tallies: Sequence[Tally], threshold: float, first: int = FIRST_SCORED
 ) -> Scores:
-    """The scores of all projects together; what is pooled is pooled over their predictions.
+    """Return the scores of all projects together; pooled scores are pooled over their predictions.
 
     `regressions_suppressed`: the share of what is no flake that was called one.
     """
@@ -263,7 +263,7 @@ def summary_of_chances(
 def baselines_of_chances(
     projects: Mapping[str, Scores], tallies: Sequence[Tally], first: int = FIRST_SCORED
 ) -> Mapping[str, Scores]:
-    """The same for each simple predictor; its chance is taken as it is."""
+    """Return the scores of each simple predictor, whose chance is used uncalibrated."""
     names = sorted({name for tally in tallies for name in tally.guesses()})
     truth = np.concatenate([_seen(tally, first)[1] for tally in tallies])
     found = {}
@@ -291,7 +291,7 @@ def _ranking(said: Column, truth: Column) -> Scores:
 
 
 def _unseen(said: Column, truth: Column, guesses: Mapping[str, Column]) -> Scores:
-    """The ranking of tests that have not flipped yet: of those a flip rate knows nothing."""
+    """Score the ranking of tests that have not flipped yet, for which a flip rate has no information."""
     unseen = guesses.get("flip-rate", np.ones(len(truth))) == 0
     if not _rankable(truth[unseen]):
         return {}
@@ -303,13 +303,13 @@ def _unseen(said: Column, truth: Column, guesses: Mapping[str, Column]) -> Score
 
 
 def _brier_skill(said: Column, truth: Column) -> float:
-    """1 - Brier score / that of always saying the base rate (Brier 1950); above 0 is better than the base rate."""
+    """Return 1 - Brier score / that of the base rate (Brier 1950); above 0 is better than the base rate."""
     base = ((truth.mean() - truth) ** 2).mean()
     return float(1 - ((said - truth) ** 2).mean() / base) if base else float("nan")
 
 
 def _slope(said: Column, truth: Column) -> float:
-    """The slope of a logistic regression of the truth on the said log-odds: 1 where chances mean what they say.
+    """Return the slope of a logistic regression of the truth on the predicted log-odds; 1 for calibrated chances.
 
     Cox, "Two further applications of a model for binary regression", 1958.
     """
@@ -332,7 +332,7 @@ MEDIAN = "median-20"
 
 
 def test_times_of(tally: Tally) -> Scores:
-    """The scores of one project; {} where no time can be told from the rounding of reports.
+    """Return the scores of one project; {} where no time can be distinguished from the rounding of reports.
 
     `mdape` and `mdape_ratio`, over that of the median of 20: runs of tests whose past median is 10 ms or more. The
     same over all timed runs as `_all`, and over runs that themselves took 10 ms or more, which selects by what is to be
@@ -356,14 +356,14 @@ test_times_of.__test__ = False  # type: ignore[attr-defined]  # pytest: no test
 
 
 def summary_of_test_times(projects: Mapping[str, Scores]) -> Scores:
-    """Medians over projects."""
+    """Return the medians over projects."""
     names = ("mdape", "mdape_ratio", "mdape_ratio_all", "mdape_ratio_by_outcome")
     columns = {name: [scores[name] for scores in projects.values() if name in scores] for name in names}
     return {name: float(np.median(values)) for name, values in columns.items() if values}
 
 
 def baselines_of_test_times(projects: Mapping[str, Scores]) -> Mapping[str, Scores]:
-    """The median of the last 20 times."""
+    """Return the scores of the median of the last 20 times."""
     return {MEDIAN: {"mdape": float(np.median([scores[f"mdape_{MEDIAN}"] for scores in projects.values()]))}}
 
 
@@ -386,11 +386,11 @@ class Scoring:
     drawn: Callable[[Mapping[str, Scores]], Scores]  # the part of the summary that projects alone make
 
     def projects(self, tallies: Tallies) -> Mapping[str, Scores]:
-        """The scores of each project that has any."""
+        """Return the scores of each project that has any."""
         return {name: scores for name, tally in tallies.items() if (scores := self.project(tally))}
 
     def intervals(self, projects: Mapping[str, Scores], seed: int) -> Mapping[str, tuple[float, float]]:
-        """The 95 % bootstrap interval of each score over projects: what another choice of projects might have given."""
+        """Return the 95 % bootstrap interval of each score over projects: its range under other choices of projects."""
         draw, names = random.Random(seed), sorted(projects)
         found: dict[str, list[float]] = {}
         for _ in range(DRAWS):
@@ -401,7 +401,7 @@ class Scoring:
 
 
 def scoring_of(task: str, from_the_first: bool) -> Scoring:
-    """The scoring of a task; `from_the_first`: the first ten builds count too."""
+    """Return the scoring of a task; with `from_the_first`, the first ten builds count too."""
     first = 0 if from_the_first else FIRST_SCORED
     if task == "build-duration":
         return Scoring(

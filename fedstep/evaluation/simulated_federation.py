@@ -30,7 +30,7 @@ class SharedLearner(Protocol):
 
     @property
     def weights(self) -> Sequence[float]:
-        """The shared weights as they are now."""
+        """Return the current shared weights."""
 
     def offer(self, project: str, backlog: ExampleQueue) -> ExampleQueue:
         """Take the waiting rows of a project, if they are enough; the backlog without them."""
@@ -108,7 +108,7 @@ MODES = {"federated": SimulatedFederation, "local": LocalOnly, "pooled": PooledL
 
 
 def keyed_by(project: str) -> Callable[..., str]:
-    """A stand-in for a project's own key."""
+    """Return a substitute for a project's own key."""
 
     def keyed(*parts: str) -> str:
         return blake2b("\0".join((project, *parts)).encode(), digest_size=16).hexdigest()
@@ -191,7 +191,7 @@ class SimulatedProject:
 
 
 def _batches_of_project(task: str, known: Sequence[KnownLabel]) -> Iterator[Sequence[KnownLabel]]:
-    """What one record reveals is learned together: of a build one label, of its tests all."""
+    """Yield what one record reveals as one batch: one label of a build, all labels of its tests."""
     if task.startswith("build-"):
         yield from ((one,) for one in known)
     elif known:
@@ -204,12 +204,12 @@ MOST_ROWS = 3000  # of one project and task, drawn: no project may speak for all
 
 
 def lessons(project: Extracted) -> tuple[LabelledExample, ...]:
-    """Every row of the project whose label became known, in that order."""
+    """Return every row of the project whose label became known, in that order."""
     return labelled(read_steps(project.path))
 
 
 def labelled(steps: Iterable[BuildStep]) -> tuple[LabelledExample, ...]:
-    """Every row of these steps whose label became known, in that order."""
+    """Return every row of these steps whose label became known, in that order."""
     waiting: dict[int, Case] = {}
     rows: list[LabelledExample] = []
     for step in steps:
@@ -219,7 +219,7 @@ def labelled(steps: Iterable[BuildStep]) -> tuple[LabelledExample, ...]:
 
 
 def train_global(task: str, projects: Mapping[str, Sequence[LabelledExample]], seed: int) -> Sequence[float]:
-    """The task learned from these projects alone: batches of one project each, updates through the aggregation.
+    """Train the task on these projects alone: batches of one project each, updates through the aggregation.
 
     The weights are averaged over the second half of the passes (Polyak and Juditsky, "Acceleration of stochastic
     approximation by averaging", 1992).
@@ -235,7 +235,7 @@ def train_global(task: str, projects: Mapping[str, Sequence[LabelledExample]], s
 
 
 def predicted(task: str, project: Extracted, weights: Sequence[float]) -> Iterator[CasePrediction]:
-    """What this shared model alone says of every case of a project."""
+    """Yield the prediction of this shared model alone for every case of a project."""
     participant = SimulatedProject(project.project, task, LocalOnly(task, weights), learns=False)
     for step in read_steps(project.path):
         yield from participant.live(step)

@@ -29,7 +29,7 @@ from fedstep.types import Dropped
 
 @contextmanager
 def workers(backend: str, jobs: int) -> Iterator[None]:
-    """Everything that joblib runs inside is run by `jobs` processes (0: one a core), or by Dask.
+    """Run the joblib calls of the context in `jobs` processes (0: one per core), or on Dask.
 
     Dask's workers are those of the scheduler that DASK_SCHEDULER_ADDRESS names, which need to see the same files;
     without one, `jobs` processes of this machine. Raises MissingExtra where Dask is not installed.
@@ -139,7 +139,7 @@ def _study(
 def _extracted(
     projects: Sequence[CorpusProject], plan: StudyPlan, folder: Path, progress: StudyProgress
 ) -> list[Extracted]:
-    """The files of steps, one a project; a table of reruns beside folders of the same name is their truth."""
+    """Extract a file of steps per project; a table of reruns beside folders of the same name is their truth."""
     reruns = {project.name: project for project in projects if project.kind == "tests"}
     played = [project for project in projects if project.kind != "tests" or not _is_truth(project, projects)]
     paths = [folder / f"{number}.jsonl" for number in range(len(played))]
@@ -160,7 +160,7 @@ def _is_truth(project: CorpusProject, projects: Sequence[CorpusProject]) -> bool
 
 
 def _static(projects: Sequence[CorpusProject]) -> bool:
-    """Tests without a history: there is no first build to leave out."""
+    """Return whether the tests have no history, so that there is no first build to leave out."""
     return all(project.kind == "tests" for project in projects)
 
 
@@ -189,7 +189,7 @@ def _lived_through(
 
 
 def _timed(extracted: Sequence[Extracted]) -> Iterator[CasePrediction]:
-    """The times of tests are predicted from their own past alone: no mode makes a difference."""
+    """Predict the times of tests from their own past alone, in every mode."""
     for one in extracted:
         with one.path.open(encoding="utf-8") as file:
             for build, seconds, expected, median_20 in map(json.loads, file):
@@ -199,7 +199,7 @@ def _timed(extracted: Sequence[Extracted]) -> Iterator[CasePrediction]:
 def _left_out_in_turn(
     extracted: Sequence[Extracted], plan: StudyPlan, progress: StudyProgress
 ) -> Iterator[CasePrediction]:
-    """Each project in turn, or each one held out, with the model of all others."""
+    """Predict each project in turn, or each one held out, with the model of all others."""
     rows = {one.project: lessons(one) for one in extracted}
     turns = [one for one in extracted if not plan.held_out or one.project in plan.held_out]
     excluded = set(plan.held_out)

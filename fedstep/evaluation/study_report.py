@@ -247,13 +247,13 @@ WIDTH = 14
 
 
 def study_text(study: Study) -> str:
-    """A table of projects, the summary with its intervals, the simple predictors, and what was not read."""
+    """Return the table of projects, the summary with intervals, the simple predictors, and what was not read."""
     blocks = (_project_lines(study), _summary(study), _baselines(study), _dropped(study))
     return "\n".join("".join(f"{line}\n" for line in block) for block in blocks if block)
 
 
 def study_json(study: Study) -> str:
-    """`task`, `mode`, `projects`, `summary`, `intervals`, `baselines`, `second_interleaving`, `seed`, `dropped`."""
+    """Return one JSON object with the plan, the projects, their summary with intervals, and the dropped rows."""
     content = {
         "task": study.plan.task,
         "mode": study.plan.mode,

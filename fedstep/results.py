@@ -1,4 +1,4 @@
-"""What the steps found out, as values: every sink of this room turns the same ones into text.
+"""The results of the steps as values, which `fedstep.report` renders as text.
 
 NamedTuples: twelve frozen dataclasses cost `predict` 13 ms of start-up, these 3 ms.
 """
@@ -25,7 +25,7 @@ OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
 @dataclass(frozen=True, slots=True)
 class DiagnosticCheck:
-    """One thing looked at: how it is, and the command or setting that fixes it; "" where nothing is to be done."""
+    """One check: its state, and the command or setting that fixes it, "" where none is needed."""
 
     name: str
     state: str  # ok, warning, problem
@@ -40,12 +40,12 @@ class Diagnosis:
     checks: tuple[DiagnosticCheck, ...]
 
     def count(self, state: str) -> int:
-        """How many checks are in this state."""
+        """Return the number of checks in this state."""
         return sum(check.state == state for check in self.checks)
 
 
 class Interval(NamedTuple):
-    """An expected build time in seconds: the point, and the ends of its 90 % interval."""
+    """An expected build time in seconds with the bounds of its 90 % interval."""
 
     seconds: float
     low: float
@@ -56,14 +56,14 @@ class Interval(NamedTuple):
 
 
 class Risk(NamedTuple):
-    """How likely the build is to fail, in [0, 1], and what speaks for and against it."""
+    """The probability that the build fails, in [0, 1], and the features that raise or lower it."""
 
     probability: float
     reasons: tuple[FeatureContribution, ...] = ()
 
 
 class TestRisk(NamedTuple):
-    """How likely one test is to flake within its next runs, in [0, 1], and what is known of its past."""
+    """The probability that a test flakes within its next runs, in [0, 1], and its past."""
 
     test: str
     probability: float
@@ -80,7 +80,7 @@ TestRisk.__test__ = False  # type: ignore[attr-defined]  # pytest: a value, not 
 
 
 class FailureVerdict(NamedTuple):
-    """One failed test: how likely this failure is flaky, in [0, 1], and why."""
+    """One failed test with the probability that the failure is flaky, in [0, 1], and the reasons."""
 
     test: str
     flaky_probability: float
@@ -93,7 +93,7 @@ class FailureVerdict(NamedTuple):
 
 
 class MutedFailure(NamedTuple):
-    """A failure that the mute list names: judged, and neither counted nor annotated."""
+    """A failure on the mute list: estimated, and neither counted nor annotated."""
 
     failure: FailureVerdict
     owner: str
@@ -102,7 +102,7 @@ class MutedFailure(NamedTuple):
 
 
 class ModelUsed(NamedTuple):
-    """The model that answered: the one pulled from an aggregator, or the one shipped in the package."""
+    """The model used: the one pulled from an aggregator, or the starter model of the package."""
 
     kind: str = "starter"  # production, starter
     version: int = 0
@@ -111,7 +111,7 @@ class ModelUsed(NamedTuple):
 
 
 class ReportCounts(NamedTuple):
-    """What was read of the reports, and what was not used as it stood."""
+    """Counts of what was read from the reports, and of what was dropped or repaired."""
 
     files: int = 0
     tests: int = 0
@@ -119,7 +119,7 @@ class ReportCounts(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What `fedstep predict` says before anything runs."""
+    """The result of `fedstep predict`."""
 
     status: str  # ok, local, degraded
     duration: Interval | Unavailable
@@ -134,7 +134,7 @@ class Prediction(NamedTuple):
 
 
 class TriageReport(NamedTuple):
-    """What `fedstep triage` says of the failures of one report."""
+    """The result of `fedstep triage`."""
 
     status: str  # ok, local, degraded
     failures: tuple[FailureVerdict, ...]
@@ -158,14 +158,14 @@ class ExampleCounts(NamedTuple):
 
 
 class SentUpdate(NamedTuple):
-    """One update that left the house: its size on the wire and, per task, the bucketed number of rows it names."""
+    """One update that was sent: its size in bytes and, per task, the rounded number of examples it states."""
 
     size: int  # bytes
     rows: tuple[tuple[str, int], ...]  # ("flaky", 32): task and bucket
 
 
 class Exchange(NamedTuple):
-    """What was sent to the aggregator and which model came back."""
+    """The updates sent to the aggregator and the model pulled from it."""
 
     url: str
     sent: tuple[SentUpdate, ...] = ()
@@ -178,7 +178,7 @@ class Exchange(NamedTuple):
 
 
 class TrainReport(NamedTuple):
-    """What `fedstep train` read, expected, learned, sent and brought back."""
+    """The result of `fedstep train`."""
 
     status: str  # ok, local, degraded
     build: str  # its name, hex

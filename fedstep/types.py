@@ -1,4 +1,4 @@
-"""What a build is: the values every other room works on."""
+"""The values that describe a build, which all other packages use."""
 
 import math
 from collections.abc import Iterable
@@ -9,13 +9,13 @@ NO_SECONDS = math.nan
 
 
 class Unavailable(NamedTuple):
-    """Something that is not there, and why: `Unavailable("not a git repository")`."""
+    """A missing value and the reason: `Unavailable("not a git repository")`."""
 
     reason: str
 
 
 class Outcome(StrEnum):
-    """How one test ended in one build, one letter each so that a build's outcomes are one string."""
+    """The outcome of one test in one build: one letter, so that a build's outcomes are one string."""
 
     PASSED = "p"
     FAILED = "f"
@@ -25,7 +25,7 @@ class Outcome(StrEnum):
 
 
 class BuildOutcome(StrEnum):
-    """How a build ended; `unstable` is Jenkins' word for "it built, and some tests failed"."""
+    """The outcome of a build; `unstable` is Jenkins' term for a build with failed tests."""
 
     PASSED = "passed"
     UNSTABLE = "unstable"
@@ -47,7 +47,7 @@ TestRun.__test__ = False  # type: ignore[attr-defined]  # pytest: a value, not a
 
 
 class Dropped(NamedTuple):
-    """A file or case that was not used as it stood: dropped, or repaired and kept."""
+    """A file or test case that was dropped, or repaired and kept."""
 
     source: str  # file, and where inside it
     reason: str
@@ -55,7 +55,7 @@ class Dropped(NamedTuple):
 
 
 class Reports(NamedTuple):
-    """What a build's test reports say: one TestRun a test, and all that was dropped or repaired."""
+    """The content of a build's test reports: one TestRun per test, and what was dropped or repaired."""
 
     tests: tuple[TestRun, ...] = ()
     files: int = 0
@@ -73,7 +73,7 @@ class FileChange(NamedTuple):
 
 
 class Change(NamedTuple):
-    """The change a build tests, as far as git can tell."""
+    """The change that a build tests, as far as git reveals it."""
 
     commit: str  # hex; "" for a dirty work tree
     tree: str  # hex of the tree that is built; "" for a dirty work tree
@@ -84,7 +84,7 @@ class Change(NamedTuple):
 
 
 class CiRun(NamedTuple):
-    """What the CI's variables say. Strings are "" where the CI does not tell."""
+    """The values of the CI's variables; strings are "" where the CI does not set them."""
 
     vendor: str = "local"  # github, jenkins, gitlab, generic, local
     run: str = ""
@@ -103,14 +103,14 @@ class CiRun(NamedTuple):
 
 
 class Duration(NamedTuple):
-    """A build's wall time and what it was measured with; kinds of different source are never mixed."""
+    """A build's wall time and its source; durations of different sources are never mixed."""
 
     seconds: float
     source: str  # jenkins, gitlab, ... (the CI's own start), mark (of `predict`), given, tests (their sum)
 
 
 class BuildContext(NamedTuple):
-    """All that is known before a build starts: the input of every prediction."""
+    """Everything known before a build starts: the input of every prediction."""
 
     ci: CiRun
     change: Change | Unavailable
@@ -118,7 +118,7 @@ class BuildContext(NamedTuple):
 
 
 class FinishedBuild(NamedTuple):
-    """What was read of a finished build, before it has a name."""
+    """The data read from a finished build that has no name yet."""
 
     situation: BuildContext
     finished_at: float  # seconds since the epoch
@@ -138,5 +138,5 @@ class Build(NamedTuple):
     reports: Reports
 
     def failures(self) -> Iterable[TestRun]:
-        """The tests that failed at least once, flakes included."""
+        """Return the tests that failed at least once, flakes included."""
         return (run for run in self.reports.tests if run.outcome in "fck")

@@ -1,1 +1,1 @@
-"""The commands by family: options in, one call into the story, text and an exit code out."""
+"""The commands: each parses options, calls the pipeline, and prints text with an exit code."""

@@ -61,7 +61,7 @@ class Hook(NamedTuple):
 
     @property
     def kept(self) -> str:
-        """The path of the hook that was there before."""
+        """Return the path of the hook that was there before."""
         return os.path.join(os.path.dirname(self.path), BEFORE)
 
 

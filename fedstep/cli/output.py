@@ -186,7 +186,7 @@ def echo_warnings(*warnings: str) -> None:
 
 
 def echo_result(text: str) -> None:
-    """Print the result to standard output. If its reader has left, as `head` does, the command continues."""
+    """Print the result to standard output. The command continues after a closed pipe, as with `head`."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

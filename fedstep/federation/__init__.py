@@ -1,1 +1,1 @@
-"""The wire: what is sent to the aggregator and what comes back."""
+"""Messages to and from the aggregator, and the client that exchanges them."""

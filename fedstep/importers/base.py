@@ -1,4 +1,4 @@
-"""What every source of past builds has in common: its items, the filter, the order of learning, progress.
+"""Define the parts that all sources of past builds share: items, filter, order of learning, progress.
 
 A source is a function that returns an `ImportSource` (see `registry`); reading an item gives finished builds.
 """

@@ -1,1 +1,1 @@
-"""Read what a finished build left behind: the test reports of any tool, in any state of repair."""
+"""Read the data of a finished build: test reports of any tool, also damaged ones, CI variables and git."""

@@ -33,7 +33,7 @@ class RunContext(NamedTuple):
 
     @property
     def shares_history(self) -> bool:
-        """Whether the history is shared through a ref of this repository."""
+        """Return whether the history is shared through a ref of this repository."""
         return self.history == GIT_HISTORY and bool(repository_root(self.root))
 
 

@@ -11,13 +11,13 @@ from fedstep.server.http_messages import HttpProblem, as_json
 from fedstep.server.metrics import CONTENT_TYPE, Metrics
 from fedstep.server.tokens import TokenBook
 
-PATIENCE = 2.0  # seconds for a write that shows that the store can be written
-BETWEEN = 1.0  # seconds between such writes, however often somebody asks
+PATIENCE = 2.0  # seconds allowed for the test write to the store
+BETWEEN = 1.0  # minimum seconds between test writes
 log = logging.getLogger("fedstep.server")
 
 
 class HealthEndpoints:
-    """The answers of /healthz, /readyz and /metrics."""
+    """The responses of /healthz, /readyz and /metrics."""
 
     def __init__(self, book: TokenBook, metrics: Metrics, writes: Callable[[], bool]) -> None:
         self._book, self._metrics, self._writes = book, metrics, writes
@@ -25,17 +25,17 @@ class HealthEndpoints:
         self._writing: asyncio.Future[None] | None = None
 
     def stop(self) -> None:
-        """From now on nothing new may come."""
+        """Report the aggregator as not ready from now on."""
         self._stopping = True
 
     def health(self, version: int) -> Response:
-        """200 while the process answers and its writer lives. Raises Problem: 503, a restart would help."""
+        """Return 200 while the writer runs. Raise HttpProblem, status 503, where a restart is needed."""
         if not self._writes():
             raise HttpProblem(503, "writer", "The aggregator no longer writes. Restart it; its log says why.")
         return as_json({"status": "ok", "version": version})
 
     async def ready(self, version: int) -> Response:
-        """200 while updates can be taken: the store was just written. Raises Problem: 503, send them elsewhere."""
+        """Return 200 while updates are accepted, after a test write; else raise HttpProblem, status 503."""
         if self._stopping:
             raise HttpProblem(
                 503, "stopping", "The aggregator is shutting down. Send it again in a while.", retry_after=5
@@ -50,7 +50,7 @@ class HealthEndpoints:
         return Response(self._metrics.text(), 200, {"Content-Type": CONTENT_TYPE})
 
     async def _write(self) -> None:
-        """One write at a time: where the store hangs, those who ask share the wait for it."""
+        """Write to the store to test it. Concurrent requests wait for the same write."""
         if self._writing is None or self._writing.done():
             self._writing = asyncio.ensure_future(asyncio.to_thread(self._book.beat, time.time()))
         done, _ = await asyncio.wait({self._writing}, timeout=PATIENCE)

@@ -187,7 +187,7 @@ async def _run_in(executor: Executor, work: Callable[[], T]) -> T:
 
 
 def _lower_priority() -> None:
-    """Let accepting go first: senders wait for their receipts, and nobody waits for an aggregation.
+    """Lower the priority of aggregation, because senders wait for receipts and not for an aggregation.
 
     Only on Linux does a thread have a priority of its own (docs/decisions/0024).
     """

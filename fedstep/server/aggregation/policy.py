@@ -9,8 +9,8 @@ class BufferPolicy:
 
     An aggregation of one project's updates would reveal them to the next client that pulls; among `projects` they are
     mixed. An update learned from a candidate more than `staleness` versions ago is refused. With a `period` (seconds,
-    counted from 1970) what came in one period is aggregated in the next, however much it is: the calendar does not
-    depend on which projects contributed.
+    counted from 1970) the updates of one period are aggregated in the next, however many they are: the calendar does
+    not depend on which projects contributed.
     """
 
     updates: int = 10

@@ -124,12 +124,12 @@ def _axis(first: int, last: int) -> Markup:
 
 
 def _place(version: int, first: int, last: int) -> float:
-    """Per cent from the left."""
+    """Return the distance of a version from the left in per cent."""
     return round(EDGE + (100 - 2 * EDGE) * ((version - first) / (last - first) if last > first else 0.5), 2)
 
 
 def _y(value: float, top: float) -> float:
-    """Pixels from above; better than production is below."""
+    """Return the distance of a value from the top in pixels; better than production is below the middle."""
     return ABOVE + TALL / 2 * (1 - min(max(value / top, -1.0), 1.0))
 
 
@@ -171,7 +171,7 @@ def _clipped(samples: Mapping[str, Samples]) -> Mapping[str, float]:
 
 
 def _staleness(samples: Mapping[str, Samples]) -> Sequence[tuple[str, float]]:
-    """Shares between the bounds of the histogram; those without any update are left out."""
+    """Return the share of updates in each bucket of the histogram, without empty buckets."""
     buckets = [(labels["le"], value) for labels, value in samples.get("fedstep_staleness_versions_bucket", ())]
     total = buckets[-1][1] if buckets else 0.0
     if not total:

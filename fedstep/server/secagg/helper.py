@@ -1,4 +1,4 @@
-"""The helper: it holds the seeds of the masks, and reveals to the leader only sums of masks over many projects."""
+"""The helper: it stores the seeds of the masks, and reveals to the leader only sums of masks over many projects."""
 
 import asyncio
 import hmac
@@ -52,7 +52,7 @@ from fedstep.server.update_endpoint import schema_mismatch
 
 
 def offer_of_seed(share: SeedShare, project: str, owner: str) -> ShareOffer:
-    """Return what is stored of a share: not its seed, which would also open tasks that were released before others."""
+    """Return the stored form of a share, without its seed, which would also unmask tasks not yet released."""
     return ShareOffer(share.id, project, owner, hash_seed(share.seed), share.trials, derive_task_seeds(share))
 
 
@@ -125,7 +125,7 @@ def create_helper_app(
 ) -> Starlette:
     """Return the ASGI application of the helper with its store open.
 
-    `secret` is what it and the leader know each other by; it releases no sum of fewer projects than `min_projects`.
+    `secret` authenticates it and the leader to each other; it releases no sum of fewer projects than `min_projects`.
     Raise UsageError for settings that cannot work.
     """
     check_secret("helper", secret)

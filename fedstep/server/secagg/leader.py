@@ -1,4 +1,4 @@
-"""The leader: it holds masked updates, asks the helper for sums of their masks, and makes versions of the sums."""
+"""The leader: it stores masked updates, asks the helper for sums of their masks, and makes versions of the sums."""
 
 import asyncio
 import hmac
@@ -90,7 +90,7 @@ class LeaderStore(ShareStore):
         return plain.updates + super().forget(project, owner)
 
     def planned(self, choose: Choose, staleness: int, least: int = 0) -> bytes:
-        """Return the proposal that is not settled, else a new one; b"" where there is nothing to propose.
+        """Return the open proposal, else a new one; b"" where there is nothing to propose.
 
         A new one is of updates with at most this staleness, and has a number above `least`: what the helper says that
         it has heard already. It takes the place of one of another schema: no helper answers that any more. One process
@@ -112,7 +112,7 @@ class LeaderStore(ShareStore):
         return body
 
     def give_up(self, number: int) -> None:
-        """End a round that the helper will never answer; what it proposed waits for another one."""
+        """End a round that the helper will never answer; its updates wait for another round."""
         with self._engine.begin() as connection:
             connection.execute(update(rounds).where(rounds.c.number == number).values(settled=True))
 

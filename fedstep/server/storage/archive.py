@@ -1,6 +1,6 @@
-"""A whole store as one file, and back: for backups, and to move from one database to another.
+"""Export a store to one file and import it: for backups, and to move it to another database.
 
-gzipped JSON lines: the tables with their columns, then one row a line, then how many rows there were.
+The file has gzipped JSON lines: the columns of each table, one line per row, and last the number of rows.
 """
 
 import gzip
@@ -41,14 +41,14 @@ LATER = (
 )  # tables that files of an earlier fedstep lack
 REMEDY = "Give a file that `fedstep server export` of this version wrote."
 
-Row = dict[str, Any]  # values of a table's columns by name, as the database has them
+Row = dict[str, Any]  # column values by name
 Columns = Mapping[str, list[Column[Any]]]  # by table, in the order of a row
 
 
 def export_store(url: str, path: str) -> int:
-    """How many rows were written to the file. A running aggregator goes on; the file has one moment of it.
+    """Write one snapshot of the store to a file and return the number of rows; the aggregator may be running.
 
-    The file appears when it is whole. Raises UsageError when it or the store cannot be used.
+    The file appears once it is complete. Raise UsageError when the file or the store cannot be used.
     """
     engine, part = open_engine(url), f"{path}.part"
     try:
@@ -63,7 +63,7 @@ def export_store(url: str, path: str) -> int:
 
 
 def import_store(url: str, path: str) -> int:
-    """How many rows came from the file into an empty store, all of them or none. Raises UsageError."""
+    """Import all rows of a file into an empty store, or none, and return their number. Raise UsageError."""
     try:
         with gzip.open(path, "rb") as file:
             return _filled(url, file)
@@ -87,7 +87,7 @@ def _tables() -> Mapping[str, Table]:
 
 
 def _count_on(connection: Connection) -> None:
-    """PostgreSQL numbers new rows from a counter of its own, which does not see rows that bring their number."""
+    """Set PostgreSQL's sequences to the highest imported id: inserts with an explicit id do not advance them."""
     if connection.dialect.name == "postgresql":
         for column in (table.autoincrement_column for table in _tables().values()):
             if column is not None:
@@ -130,15 +130,15 @@ def _read(connection: Connection, file: gzip.GzipFile) -> int:
 
 
 def _insert(connection: Connection, table: Table, values: Row) -> None:
-    if table is updates and "body" in values:  # of an earlier fedstep, which had all in one row
+    if table is updates and "body" in values:  # written by an earlier fedstep, with the body in the same row
         connection.execute(insert(bodies), {"id": values["id"], "body": values.pop("body")})
     connection.execute(insert(table), values)
 
 
 def _columns(header: object) -> Columns:
-    """What rows of the file have, by table; nothing where it has other tables than ours.
+    """Return the columns of the file's rows by table; empty where its tables differ from the current ones.
 
-    Those that came after the format may be missing.
+    Tables that were added after the format may be missing.
     """
     found = _tables_of(header)
     columns = {name: list(table.columns) for name, table in _tables().items()}
@@ -149,7 +149,7 @@ def _columns(header: object) -> Columns:
 
 
 def _tables_of(header: object) -> dict[str, list[str]]:
-    """Return the columns of each table that a file has, by their present names; nothing for what is no header."""
+    """Return the columns of each table in the file by their current names; empty for an invalid header."""
     found = header.get("tables") if isinstance(header, dict) and header.get("format") == FORMAT else None
     if not isinstance(found, dict) or not all(isinstance(columns, list) for columns in found.values()):
         return {}
@@ -161,11 +161,11 @@ def _tables_of(header: object) -> dict[str, list[str]]:
 
 
 def _rows(file: gzip.GzipFile, columns: Columns) -> Iterator[tuple[str, Row]]:
-    """Each row with the name of its table; at last what the file says about itself, under no name."""
+    """Yield each row with the name of its table, and last the number of rows under the name ""."""
     while (found := _line(file)) is not None:
         if isinstance(found, dict):
             yield "", {"rows": found.get("rows")}
-            if file.read(1):  # to the end of the file, where gzip has its checksum
+            if file.read(1):  # reading to the end verifies the checksum of gzip
                 raise ValueError("something follows the last row")
             return
         table = RENAMED_TABLES.get(str(found[0]), str(found[0])) if isinstance(found, list) and found else ""
@@ -175,7 +175,7 @@ def _rows(file: gzip.GzipFile, columns: Columns) -> Iterator[tuple[str, Row]]:
 
 
 def _line(file: gzip.GzipFile) -> object:
-    """The next line as JSON; None at the end."""
+    """Return the next line parsed as JSON; None at the end."""
     line = file.readline(LONGEST_LINE)
     if line and not line.endswith(b"\n"):
         raise ValueError("a line that does not end")

@@ -1,4 +1,4 @@
-"""How the database of a store is opened and shared: SQLite in one file, or PostgreSQL for any number of replicas."""
+"""Open and lock the database of a store: SQLite in one file, or PostgreSQL for any number of replicas."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,28 +17,28 @@ from fedstep.server.storage.migrations import LAYOUT, migrate, read_layout
 from fedstep.server.storage.tables import versions
 
 SQLITE, POSTGRESQL = ("sqlite", "sqlite+pysqlite"), ("postgresql", "postgres", "postgresql+psycopg")
-# A database that is gone is noticed in seconds; libpq alone would wait for minutes.
+# A lost connection is noticed in seconds; with its defaults libpq waits for minutes.
 PATIENCE = {"connect_timeout": "5", "tcp_user_timeout": "10000", "application_name": "fedstep"}
-LONG, BRIEFLY = 5000, 50  # milliseconds that SQLite waits for others
-TRIES = 20  # to empty its log, each after a pause
+LONG, BRIEFLY = 5000, 50  # milliseconds that SQLite waits for a lock
+TRIES = 20  # to truncate the write-ahead log, with a pause after each
 REMEDY = "Give one like sqlite:///fedstep.db or postgresql://USER:PASSWORD@HOST/DATABASE."
 T = TypeVar("T")
 
 
 class Write(Protocol):
-    """Calls what writes to the database, in whatever thread does that."""
+    """A function that runs a write to the database in the thread for writes."""
 
     def __call__(self, work: Callable[[], T]) -> T:
-        """What the work gives."""
+        """Return the result of `work`."""
 
 
 def at_once(work: Callable[[], T]) -> T:
-    """As `Write`, in the thread that calls it."""
+    """Run a write in the calling thread."""
     return work()
 
 
 def require_store(store: str) -> str:
-    """The URL itself. Raises UsageError for a store that is not there: to look at it must not make it."""
+    """Return the URL. Raise UsageError if the store does not exist, because opening it would create it."""
     url = _url(store)
     if not (_has_tables(store) if _is_postgresql(url) else Path(str(url.database)).is_file()):
         raise UsageError(f"the store {_shown(url)} is not there", "Give the --store that the aggregator has.")
@@ -46,7 +46,7 @@ def require_store(store: str) -> str:
 
 
 def create_store_engine(store: str) -> Engine:
-    """The database at a URL, as it is. Raises UsageError for a URL that is none, MissingExtra without its driver."""
+    """Return an engine without creating tables. Raise UsageError for an invalid URL, MissingExtra without a driver."""
     url = _url(store)
     if not _is_postgresql(url):
         engine = create_engine(url, hide_parameters=True)
@@ -63,23 +63,23 @@ def create_store_engine(store: str) -> Engine:
 
 
 def read_only(engine: Engine) -> Engine:
-    """The same database for transactions that only read: each sees one moment and holds nobody up."""
+    """Return the engine for read-only transactions: each sees one snapshot and blocks no writer."""
     if engine.dialect.name == "sqlite":
         return engine.execution_options(only_reads=True)
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 def advisory_lock(connection: Connection, work: str) -> None:
-    """Waits until no other transaction does this work. Of SQLite's there is one at a time anyway."""
+    """Wait until no other transaction holds the lock `work`. SQLite has one write transaction at a time anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_key(work))))
 
 
 @contextmanager
 def try_advisory_lock(engine: Engine, work: str) -> Iterator[Callable[[], object] | None]:
-    """None where another process does this work; else none will while this lasts, and what is given raises if it could.
+    """Yield a function that raises if the lock `work` was lost; None where another process holds the lock.
 
-    It could where the connection was lost, and the lock with it. Of SQLite's there is one process.
+    The lock is lost with the connection. SQLite needs no lock, because only one process uses the file.
     """
     if engine.dialect.name != "postgresql":
         yield lambda: None
@@ -90,17 +90,17 @@ def try_advisory_lock(engine: Engine, work: str) -> Iterator[Callable[[], object
 
 
 def truncate_wal(engine: Engine) -> None:
-    """After what must be gone from the files too: SQLite's write-ahead log may still have pages as they were.
+    """Truncate SQLite's write-ahead log, which may still contain deleted data.
 
-    Not within a transaction. Where somebody reads for seconds it stays, and the next one empties it. PostgreSQL keeps
-    its own until its next checkpoints.
+    Call it outside a transaction. While a reader is active for seconds, the log stays until the next call. PostgreSQL
+    keeps its log until later checkpoints.
     """
     if engine.dialect.name != "sqlite":
         return
     connection = engine.raw_connection()
     cursor = connection.cursor()
     try:
-        cursor.execute(f"PRAGMA busy_timeout={BRIEFLY}")  # whoever reads now may wait to write, which this one holds up
+        cursor.execute(f"PRAGMA busy_timeout={BRIEFLY}")  # a longer wait would delay other writers
         for _ in range(TRIES):
             busy, *_pages = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if not busy:
@@ -112,7 +112,7 @@ def truncate_wal(engine: Engine) -> None:
 
 
 def store_error(store: str, error: Exception) -> UsageError:
-    """The error to raise where the database cannot be used. No password is in it."""
+    """Return the error for a database that cannot be used, without passwords."""
     url = _url(store)
     cause = str(getattr(error, "orig", None) or type(error).__name__).strip().partition("\n")[0]
     for secret in (url.password, *(str(value) for name, value in url.query.items() if "password" in name)):
@@ -131,7 +131,7 @@ def _has_tables(store: str) -> bool:
 
 
 def _key(work: str) -> int:
-    """The number of a lock: a signed integer of 64 bits."""
+    """Return the number of a lock, a signed 64-bit integer."""
     return int.from_bytes(blake2b(f"fedstep {work}".encode(), digest_size=8).digest(), signed=True)
 
 
@@ -152,7 +152,7 @@ def _is_postgresql(url: URL) -> bool:
 
 
 def _shown(url: URL) -> str:
-    """Without its password, wherever in the URL it is."""
+    """Return the URL without its password, which may also be in the query."""
     return url.set(drivername=url.get_backend_name(), query={}).render_as_string(hide_password=True)
 
 
@@ -164,9 +164,9 @@ def _remedy(url: URL) -> str:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # Any: the driver's own, by SQLAlchemy's hook
-    """Durable when COMMIT returns, readers beside the writer; transactions begin where `_begin` says.
+    """Make commits durable, allow readers beside the writer, and leave the start of transactions to `_begin`.
 
-    What is deleted is overwritten, else its bytes stay in free pages of the file.
+    With secure_delete, deleted data is overwritten; otherwise its bytes stay in free pages of the file.
     """
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={LONG}", "secure_delete=ON"):
@@ -174,7 +174,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:  # Any: the drive
 
 
 def _prepare_postgresql(connection: Any, _record: object) -> None:
-    """Durable when COMMIT returns, also where the server's own setting is not."""
+    """Make commits durable even where the server disables synchronous_commit."""
     connection.execute(
         "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
     )
@@ -182,20 +182,20 @@ def _prepare_postgresql(connection: Any, _record: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    """The write lock at once, but for readers: one that reads first could not be upgraded beside another writer."""
+    """Take the write lock at once unless read-only: a read lock cannot be upgraded while another writer is active."""
     only_reads = connection.get_execution_options().get("only_reads")
     connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
 
-MOST = 999  # values of a statement that any SQLite takes
-PLACES = {"sqlite": "?", "postgresql": "%s"}  # for a value, in the driver's own words
+MOST = 999  # parameters that every SQLite accepts in a statement
+PLACES = {"sqlite": "?", "postgresql": "%s"}  # the driver's placeholder for a value
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
-    """Writes rows, which have the same columns, in few statements, each of a power of two of them.
+    """Insert rows with the same columns in few statements, each for a power of two of rows.
 
-    Python's SQLite lets other threads run before each statement, and has to wait for its turn after it: row by row a
-    batch would take as long as a fold that is made at the same time. So few texts are remembered by the driver.
+    Python's sqlite3 releases the GIL for each statement and has to wait for it again: inserted row by row, a batch
+    would take as long as a concurrent aggregation. Powers of two keep the statements few enough for the driver's cache.
     """
     done, names = 0, tuple(rows[0]) if rows else ()
     while done < len(rows):
@@ -213,7 +213,7 @@ def _statement(table: Table, names: tuple[str, ...], rows: int, place: str) -> s
 
 
 def open_engine(store: str) -> Engine:
-    """Return the database at a URL, with its tables in today's layout. Raise UsageError when it cannot be opened."""
+    """Return an engine with all tables in the current layout. Raise UsageError when the database cannot be opened."""
     engine = create_store_engine(store)
     try:
         with read_only(engine).begin() as connection:

@@ -56,7 +56,7 @@ log = logging.getLogger("fedstep.server")
 
 
 class StoreObserver(Protocol):
-    """Is told what a store does, for metrics."""
+    """Receives the events of a store for metrics."""
 
     def observe_commit(self, seconds: float) -> None:
         """Note that a batch of updates was written in this time."""
@@ -153,14 +153,14 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Return a session that sees one moment of the database and delays no other."""
+        """Return a session that sees one snapshot of the database and blocks no other."""
         with self._reader.begin() as connection:
             yield self._session(connection)
 
     def write(self, work: Callable[[Session], T]) -> T:
         """Return what `work` returns, done in one transaction in the thread that writes, once it is on disk.
 
-        Not to be called in that thread itself, which would wait for itself.
+        Do not call it in that thread, which would deadlock.
         """
         return self.executor.submit(self._transact, work).result()
 
@@ -200,7 +200,7 @@ class Store:
         truncate_wal(self._engine)
 
     def current(self) -> CurrentModels:
-        """Return what is to be served. Raise UsageError where the schema has no version."""
+        """Return the models to serve. Raise UsageError where the schema has no version."""
         with self.read() as session:
             return session.versions.current()
 
@@ -215,7 +215,7 @@ class Store:
             return session.versions.vectors(version)
 
     def pending(self) -> BufferStatus:
-        """Return what is in the buffer."""
+        """Return the counts of the buffer."""
         with self.read() as session:
             pending = session.buffer.count()
         if self._observer:

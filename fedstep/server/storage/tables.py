@@ -1,4 +1,4 @@
-"""The tables of the store. Who changes one adds a step to `migrations`, for the stores that are there."""
+"""Define the tables of the store. Every change needs a step in `migrations` for existing stores."""
 
 from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
@@ -11,8 +11,8 @@ versions = Table(
     Column("parent", Integer),  # NULL: the start of a schema
     Column("schema", String(16), nullable=False),
     Column("created", Float, nullable=False),  # seconds since 1970
-    Column("updates", Integer, nullable=False),  # how many were folded into it
-    Column("production", Integer, nullable=False),  # the version that production changed with last
+    Column("updates", Integer, nullable=False),  # number of updates aggregated into it
+    Column("production", Integer, nullable=False),  # the version with which production last changed
     Column("sources", Text, nullable=False),  # JSON: the version that each task of production is from
     Column("vectors", LargeBinary, nullable=False),  # task, as safetensors
 )
@@ -26,9 +26,9 @@ updates = Table(
     Column("owner", String(64), nullable=False),
     Column("base", Integer, nullable=False),
     Column("received", Float, nullable=False),  # seconds since 1970
-    Column("aggregated_in", Integer),  # the version it went into; NULL: in the buffer
+    Column("aggregated_in", Integer),  # the version; NULL: in the buffer
 )
-# All that is asked about the buffer is in the first, so that no row is read to count; the second is for folds again.
+# The first index covers all queries on the buffer, so that counting reads no row; the second is for replays.
 _waits = updates.c.aggregated_in.is_(None)
 Index(
     "updates_pending",
@@ -36,7 +36,7 @@ Index(
     updates.c.project,
     updates.c.received,
     updates.c.id,
-    updates.c.aggregated_in,  # SQLite 3.40 reads the row itself for a column that is only in the condition
+    updates.c.aggregated_in,  # SQLite 3.40 reads the row for a column that is only in the condition
     sqlite_where=_waits,
     postgresql_where=_waits,
 )
@@ -44,7 +44,7 @@ Index("updates_by_version", updates.c.aggregated_in, sqlite_where=~_waits, postg
 Index("updates_by_time", updates.c.received)
 
 bodies = Table(
-    "bodies",  # of the updates, one each: SQLite writes a row anew when it is marked as folded, and bodies are 16 kB
+    "bodies",  # bytes of the updates: SQLite rewrites a row when it is marked as aggregated, and bodies are 16 kB
     metadata,
     Column("id", String(32), primary_key=True),
     Column("body", LargeBinary, nullable=False),
@@ -59,12 +59,12 @@ receipts = Table(
 )
 
 trials = Table(
-    "trials",  # those that are open
+    "trials",  # open trials
     metadata,
     Column("schema", String(16), primary_key=True),
     Column("task", String(32), primary_key=True),
     Column("version", Integer, nullable=False),  # of the snapshot
-    Column("against", Integer, nullable=False),  # the version that production's task is from
+    Column("against", Integer, nullable=False),  # the version that the task of production comes from
     Column("began", Float, nullable=False),  # seconds since 1970
 )
 
@@ -75,10 +75,10 @@ evaluations = Table(
     Column("schema", String(16), nullable=False),
     Column("task", String(32), nullable=False),
     Column("trial", Integer, nullable=False),  # the version of the snapshot
-    Column("update_id", String(32), nullable=False),  # of the update that carried it
+    Column("update_id", String(32), nullable=False),  # the update that contained it
     Column("project", String(32), nullable=False),
     Column("owner", String(64), nullable=False),
-    Column("difference", Float, nullable=False),  # of losses, trial less production, in units of the bound
+    Column("difference", Float, nullable=False),  # loss of trial less production, in units of the bound
 )
 Index("evaluations_by_trial", evaluations.c.trial, evaluations.c.task)
 
@@ -87,7 +87,7 @@ verdicts = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("schema", String(16), nullable=False),
-    Column("version", Integer, nullable=False),  # the one made with it
+    Column("version", Integer, nullable=False),  # the version made by the decision
     Column("task", String(32), nullable=False),
     Column("trial", Integer, nullable=False),  # the version of the snapshot
     Column("against", Integer, nullable=False),
@@ -96,12 +96,12 @@ verdicts = Table(
     Column("outcome", String(16), nullable=False),  # promoted, rejected, undecided, rollback
     Column("replayed", Boolean, nullable=False),
     Column("left_out", Integer, nullable=False),  # projects or owners
-    Column("spent", Float, nullable=False),  # of the margin, after it
+    Column("spent", Float, nullable=False),  # part of the margin used up after it
     Column("figures", Text, nullable=False),  # JSON
 )
 
 schemas = Table(
-    "schemas",  # what the coordinates of each task are called: a later schema starts from those that it kept
+    "schemas",  # coordinate names by task: a later schema inherits the weights of the names that it keeps
     metadata,
     Column("schema", String(16), primary_key=True),
     Column("task", String(32), primary_key=True),
@@ -111,25 +111,25 @@ schemas = Table(
 tokens = Table(
     "tokens",
     metadata,
-    # SHA-256 and nothing slower: 256 random bits cannot be searched, and every update pays for the hash
+    # SHA-256 suffices: 256 random bits cannot be guessed, and every update is hashed
     Column("hash", String(64), primary_key=True),
     Column("name", String(81), nullable=False),  # OWNER or OWNER/PROJECT
     Column("created", Float, nullable=False),  # seconds since 1970
-    Column("revoked", Float),  # NULL: it is accepted
+    Column("revoked", Float),  # NULL: still valid
 )
 
 privacy_spending = Table(
-    "privacy_spending",  # of privacy; nothing is ever deleted here, or a project that is forgotten could spend again
+    "privacy_spending",  # never deleted, because a forgotten project could spend its privacy budget again
     metadata,
-    Column("project", String(32), primary_key=True),  # a hash of it and its owner; "": the sum of all releases
+    Column("project", String(32), primary_key=True),  # a hash of project and owner; "": the sum of all releases
     Column("rho", Float, nullable=False),
     Column("last", Float, nullable=False),  # seconds since 1970
 )
 
 noisy_evaluations = Table(
-    "noisy_evaluations",  # the votes on open trials, where votes are known with noise alone
+    "noisy_evaluations",  # sums of evaluations on open trials, with noise
     metadata,
-    Column("id", Integer, primary_key=True),  # in the order of the folds
+    Column("id", Integer, primary_key=True),  # in the order of the aggregations
     Column("schema", String(16), nullable=False),
     Column("task", String(32), nullable=False),
     Column("trial", Integer, nullable=False),  # the version of the snapshot

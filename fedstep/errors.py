@@ -61,11 +61,11 @@ class UpdateRefused(AggregatorError):
 
 
 class ContributionNotDue(UpdateRefused):
-    """An aggregator with differential privacy has had what this project may contribute for now: nothing is wrong."""
+    """An aggregator with differential privacy accepts nothing more of this project for now; no action is needed."""
 
 
 class PrivacyBudgetExhausted(ContributionNotDue):
-    """It has had all that the project may ever contribute: the project predicts, and contributes no longer."""
+    """The project has spent its privacy budget: it still predicts, and contributes no longer."""
 
 
 class SchemaMismatch(UpdateRefused):

@@ -1,1 +1,1 @@
-"""Past builds from elsewhere, as values."""
+"""Read past builds from files and CI services."""

@@ -27,7 +27,7 @@ class Signature(NamedTuple):
     case: Mapping[str, str] = {}
 
     def named(self, name: str) -> bool:
-        """Tell whether the report has this name."""
+        """Return whether the report has this name."""
         return self.top.get("name") == name
 
     def has(self, *attributes: str) -> bool:

@@ -119,7 +119,7 @@ def _same_bytes(source: str, other_source: str) -> Dropped:
 
 
 def summarize(files: Iterable[ReportFile | Dropped], root: str = "") -> Iterator[FileReading]:
-    """Yield what each file holds, one by one; a glob without a file is one without tests."""
+    """Yield the content of each file; a glob that matches no file gives one without tests."""
     jenkins = JenkinsCounter()
     sources: dict[bytes, str] = {}
     for file in files:
@@ -199,7 +199,7 @@ class Document:
 
     @property
     def signature(self) -> Signature:
-        """Return what tells the tool that wrote it."""
+        """Return the signature that identifies the tool that wrote it."""
         return Signature("xcresult") if self._is_xcresult else self.parser.signature
 
     @property
@@ -339,7 +339,7 @@ def combine_runs(run: TestRun, other: TestRun) -> TestRun:
 
 
 def merge_attempts(earlier: TestRun, later: TestRun) -> TestRun:
-    """Return the later run, with what only the earlier one tells."""
+    """Return the later run, completed by fields that only the earlier one has."""
     is_timed = later.seconds == later.seconds and later.outcome != Outcome.SKIPPED
     return TestRun(
         earlier.test,

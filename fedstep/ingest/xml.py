@@ -37,7 +37,7 @@ MAX_TOKEN_CHARACTERS = 40
 
 
 class RejectedDocument(Exception):
-    """This document is not read at all; the text says why."""
+    """A document that is not read; the message is the reason."""
 
 
 class DamagedDocument(Exception):

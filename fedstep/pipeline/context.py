@@ -1,4 +1,4 @@
-"""Read where fedstep runs: repository, CI, history, clock, reports and source; all else takes these as values."""
+"""Read the environment: repository, CI, history, clock, reports and source; other modules get them as values."""
 
 import os
 import sys

@@ -18,7 +18,7 @@ log = logging.getLogger("fedstep.server")
 
 
 class HttpProblem(Exception):
-    """A refusal: the status, a short name for programs, sentences for people, and further members.
+    """A refusal: the status, a short name for programs, a text for users, and further members.
 
     `reason` is for the log; it must not quote what the sender wrote.
     """

@@ -27,7 +27,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class AccessDenied:
-    """Why a request is refused, and the remedy. `known`: the sender was authenticated and is not authorised."""
+    """A refused request: the reason and the remedy. `known`: the sender was authenticated and is not authorised."""
 
     reason: str
     remedy: str

@@ -1,4 +1,4 @@
-"""How an aggregator takes updates and makes versions of them. Other modes than the plain one are extensions of it."""
+"""Define how an aggregator accepts updates and makes versions of them; other modes extend the plain one."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from fedstep.server.storage.trial_repository import TrialRepository
 
 
 class ContributionTerms(NamedTuple):
-    """What each served model asks of the clients that contribute; the fields are those of `Model`."""
+    """The requirements of each served model for contributing clients; the fields are those of `Model`."""
 
     promise: PrivacyGuarantee = NO_PROMISE
     shares: int = 0
@@ -57,7 +57,7 @@ class AggregationMode:
         return {}
 
     def evidence(self, connection: Connection, schema: str, active: ActiveCounts) -> Mapping[str, Evidence]:
-        """Return what is known of the open trials, by task."""
+        """Return the evidence on the open trials by task."""
         evaluations = TrialRepository(connection, schema).evaluations()
         return {task: UpdateEvaluations(cast, active) for task, cast in evaluations.items()}
 

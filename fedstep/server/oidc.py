@@ -350,7 +350,7 @@ class Verifier:
         return sender
 
     def _why_not(self, error: Exception) -> AccessDenied:
-        """Return a reason in our own words: those of the libraries may quote the token."""
+        """Return why a token is invalid, without the text of the libraries, which may quote the token."""
         for kind, reason, remedy in REASONS:
             if isinstance(error, kind):
                 return AccessDenied(reason, remedy.format(self._audience))

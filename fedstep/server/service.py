@@ -1,4 +1,4 @@
-"""What a mode adds to the application: routes, and work beside that of the writer."""
+"""Define what a mode adds to the application: routes, and a task beside the writer."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager

@@ -27,7 +27,7 @@ QueuedOffer: TypeAlias = tuple[UpdateOffer, asyncio.Future[Outcome]]
 
 
 class QueueFull(Exception):
-    """More updates wait for the disk than the aggregator keeps in memory."""
+    """The queue of updates that wait to be written is full."""
 
 
 class Writer:

@@ -138,7 +138,7 @@ Samples = Sequence[tuple[Mapping[str, str], float]]
 
 @dataclass(frozen=True, slots=True)
 class ProcessCounters:
-    """Since this process began: updates by outcome, the share of deltas at their bound by task, and of staleness.
+    """Counters since the process began: updates by outcome, the share of deltas at their bound by task, and staleness.
 
     `refused` has the names of problems; `staleness` pairs words with shares of the accepted updates.
     """

@@ -36,7 +36,7 @@ class DashboardSnapshot:
 
     `standing` is the verdict so far on each open trial, `spent` the margin gone by task, `volumes` how many
     projects sent as many updates as the entries of VOLUMES say. Where differential privacy is promised, `privacy` has
-    the promise and what of it is gone, and what tells of single projects is empty.
+    the guarantee and the part of it spent, and the fields about single projects are empty.
     """
 
     lineage: VersionListing
@@ -83,11 +83,11 @@ class DashboardMode(Protocol):
     def adjust_dashboard(
         self, snapshot: DashboardSnapshot, connection: Connection, schema: str, gate: Gate | None, now: float
     ) -> DashboardSnapshot:
-        """Return what the dashboard shows."""
+        """Return the snapshot that the dashboard shows."""
 
 
 class DashboardReader(Store):
-    """A second connection to the store, which only reads. Not for two threads at a time."""
+    """A second, read-only connection to the store, for one thread at a time."""
 
     def __init__(self, url: str, shape: SchemaShape, gate: Gate | None, mode: AggregationMode = PLAIN) -> None:
         """Raise UsageError when the database cannot be opened."""

@@ -59,10 +59,10 @@ class StoreObserver(Protocol):
     """Receives the events of a store for metrics."""
 
     def observe_commit(self, seconds: float) -> None:
-        """Note that a batch of updates was written in this time."""
+        """Record how long a batch of updates took to write."""
 
     def set_buffer(self, pending: BufferStatus) -> None:
-        """Note what is in the buffer."""
+        """Record the counts of the buffer."""
 
     def observe_aggregation(self, seconds: float, succeeded: bool) -> None:
         """Note that an aggregation made a version in this time, or failed."""
@@ -210,7 +210,7 @@ class Store:
             return session.versions.latest_version()
 
     def vectors(self, version: int) -> Mapping[str, Vector]:
-        """Return by task the vectors of any version there ever was."""
+        """Return the vectors of a version by task."""
         with self.read() as session:
             return session.versions.vectors(version)
 

@@ -66,7 +66,7 @@ class TrialRepository:
         return {row.task: row.decided for row in rows}
 
     def add_evaluations(self, scored_updates: Iterable[tuple[str, str, str, Mapping[str, TrialScore]]]) -> None:
-        """Keep the scores of open trials, from (update id, project, owner, scores by task). Others are too late."""
+        """Keep the scores of open trials, from (update id, project, owner, scores by task). Ignore others."""
         scored_updates = [item for item in scored_updates if item[-1]]
         open_versions = self.open_versions() if scored_updates else {}
         rows = [
@@ -87,7 +87,7 @@ class TrialRepository:
             self._connection.execute(insert(evaluations), rows)
 
     def replace_open(self, open_trials: Sequence[Trial]) -> None:
-        """Make these the open trials, and no others."""
+        """Replace the open trials by these."""
         self._connection.execute(delete(trials).where(trials.c.schema == self._schema))
         rows = [
             {"schema": self._schema, "task": t.task, "version": t.version, "against": t.against, "began": t.began}

@@ -145,7 +145,7 @@ class UpdateRepository:
 
 
 class UpdateBuffer:
-    """The updates of one schema that are in no version, over one connection."""
+    """The updates of one schema that are not aggregated yet, over one connection."""
 
     def __init__(self, connection: Connection, schema: str) -> None:
         self._connection, self._schema = connection, schema
@@ -188,7 +188,7 @@ class UpdateBuffer:
 
 
 class UpdateCache:
-    """The newest accepted updates by id, at most so many: the next aggregation need not read and parse them."""
+    """A bounded cache of the newest accepted updates by id, which the next aggregation need not read and parse."""
 
     def __init__(self, size: int) -> None:
         self._size, self._updates = size, OrderedDict[str, Update]()
@@ -219,7 +219,7 @@ def insert_updates(connection: Connection, rows: Sequence[Mapping[str, object]],
 
 
 def delete_updates(connection: Connection, condition: ColumnElement[bool]) -> int:
-    """Delete the updates of a condition with their bytes, and return how many: none that arrives meanwhile."""
+    """Delete the updates that match a condition, with their bytes, and return their number."""
     ids = connection.scalars(select(updates.c.id).where(condition).with_for_update()).all()
     parameters = [{"update_id": update_id} for update_id in ids]
     for table in (bodies, updates) if parameters else ():

@@ -210,7 +210,7 @@ class Store:
             return session.versions.latest_version()
 
     def vectors(self, version: int) -> Mapping[str, Vector]:
-        """Return the vectors of a version by task."""
+        """Return the vectors of a version of any schema by task."""
         with self.read() as session:
             return session.versions.vectors(version)
 

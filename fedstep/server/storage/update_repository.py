@@ -219,7 +219,7 @@ def insert_updates(connection: Connection, rows: Sequence[Mapping[str, object]],
 
 
 def delete_updates(connection: Connection, condition: ColumnElement[bool]) -> int:
-    """Delete the updates that match a condition, with their bytes, and return their number."""
+    """Delete the updates that match a condition and return their number; keep those that arrive meanwhile."""
     ids = connection.scalars(select(updates.c.id).where(condition).with_for_update()).all()
     parameters = [{"update_id": update_id} for update_id in ids]
     for table in (bodies, updates) if parameters else ():

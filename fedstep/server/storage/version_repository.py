@@ -66,7 +66,7 @@ class VersionRepository:
         return CurrentModels(candidate, self._combine(candidate.sources), trial_repository.open_trials(snapshots))
 
     def vectors(self, version: int) -> Mapping[str, Vector]:
-        """Return the vectors of a version by task."""
+        """Return the vectors of a version of any schema by task."""
         query = select(versions.c.vectors).where(versions.c.version == version)
         return unpack(self._connection.execute(query).scalar_one()).vectors
 

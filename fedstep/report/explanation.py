@@ -58,6 +58,8 @@ class TestExplanation:
     `raw` is the probability before calibration: the sigmoid of the margin, which is the sum of all contributions.
     """
 
+    __test__ = False  # pytest: a value, not a test class
+
     test: str
     probability: float
     raw: float

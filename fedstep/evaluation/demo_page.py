@@ -62,7 +62,7 @@ class Accuracy:
 
     @property
     def ratio(self) -> float:
-        """fedstep's mean error as a share of Jenkins'; 1.0 where Jenkins makes none."""
+        """Return fedstep's mean error as a share of Jenkins'; 1.0 where Jenkins makes none."""
         return self.mean_error / self.jenkins_mean_error if self.jenkins_mean_error else 1.0
 
 

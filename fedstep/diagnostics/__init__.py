@@ -1,1 +1,1 @@
-"""To look into what fedstep knows, sends and needs, without changing any of it."""
+"""Inspect what fedstep knows, sends and needs, without changing it."""

@@ -1,4 +1,4 @@
-"""What a doctor sees of the aggregator and its helper: do they answer, in time and in our schema, do they know us."""
+"""Check the aggregator and its helper: response, latency, schema, and whether they accept this sender."""
 
 import json
 import time
@@ -139,12 +139,12 @@ def _moment(value: object) -> str:
 LARGEST_DIFFERENCE = 60.0  # seconds between two clocks; tokens are checked with about as much leeway
 MAKE_TOKEN = "Set FEDSTEP_TOKEN to one of the aggregator's tokens"
 FIND_HELPER = "Set FEDSTEP_HELPER to the URL of its helper, which whoever runs it can tell"
-HURRY = 0.5  # seconds that have to be left for silence to mean something
-KNOWN = (400, 415, 422)  # of an empty update: who sent it was asked first
+HURRY = 0.5  # seconds that must be left for a missing response to be evidence
+KNOWN = (400, 415, 422)  # for an empty update: the sender was authenticated first
 
 
 class _RecordingTransport:
-    """A `Transport` that remembers what came back, and when."""
+    """A `Transport` that records each response and its time."""
 
     def __init__(self, aggregator: AggregatorLink) -> None:
         self.inner, self.answer, self.seconds, self.at = aggregator.send, HttpResponse(0, {}, b""), nan, nan

@@ -1,4 +1,4 @@
-"""What a doctor sees of the history folder: whether it can be kept, what is in it, what waits in it."""
+"""Check the history folder: whether it is usable, what it contains, and what waits to be sent."""
 
 import os
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What a doctor sees of this job: the CI, its start, the change that git tells, the reports."""
+"""Check this job: the CI, its start, the change that git reports, the test reports."""
 
 import os
 import shutil
@@ -130,7 +130,7 @@ def _length(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
-        return 0  # reading it will tell why
+        return 0  # reading it reports the reason
 
 
 LEAST_SPACE, LITTLE_SPACE = 50_000_000, 500_000_000  # bytes
@@ -259,7 +259,7 @@ def diagnose(
     that the job began; `options` are the variables that give one.
     """
     url = "" if isinstance(aggregator, Unavailable) else aggregator.url
-    with ThreadPoolExecutor(1) as waiting:  # for the network, while the rest is looked at
+    with ThreadPoolExecutor(1) as waiting:  # for the network, while the other checks run
         exchange = waiting.submit(_exchange, aggregator, secret, place.now)
         here = (
             *check_packages(in_ci(place.ci)),

@@ -1,4 +1,4 @@
-"""What would change a verdict: the model asked again about the same test after a single change."""
+"""Explain a verdict: predict the same test again after each of several single changes."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from difflib import get_close_matches
@@ -63,7 +63,7 @@ def _seen(entry: BuildRecord, run: TestRun, metal: str, incident: bool) -> SeenR
 
 
 PASSES = (1, 2, 3, 5, 8, 12, 20, 30, 45, 70, 100, 150, 200)
-FEW_PASSES = 20  # told of where no number of passes would change the verdict
+FEW_PASSES = 20  # reported where no number of passes would change the verdict
 MOST_WORDS = 3
 WITHOUT = "without the word"
 WORTH_TELLING = 0.005  # of the probability
@@ -73,7 +73,7 @@ Chance = Callable[[Raw], float]
 
 
 class ExplainedTest(NamedTuple):
-    """The test in question: the history, its id, its raw values as they are."""
+    """The test to explain: the history, its id and its current raw values."""
 
     summary: Summary
     test: str

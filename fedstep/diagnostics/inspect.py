@@ -48,7 +48,7 @@ HASHES = ("id", "project", "schema")
 
 
 class ReportStrings(NamedTuple):
-    """All distinct strings of some reports that are worth looking for, and how many were left out and why."""
+    """All distinct strings of some reports to search for, and how many were left out and why."""
 
     wanted: frozenset[str] = frozenset()
     listed: int = 0
@@ -178,7 +178,7 @@ WITHOUT_SKLEARN = "scikit-learn is not installed, which makes the next update. R
 
 
 class ChosenUpdate(NamedTuple):
-    """The bytes of one update, where they are from (outbox, rows, sent), and a sentence about it."""
+    """The bytes of one update, their origin (outbox, rows, sent), and a sentence about it."""
 
     body: bytes
     origin: str

@@ -1,4 +1,4 @@
-"""Reads the tables of recorded CI: `builds.csv`, one row a build, and `tests.csv`, one row a test, rerun often."""
+"""Read the tables of recorded CI: `builds.csv`, one row per build, and `tests.csv`, one row per rerun test."""
 
 import csv
 import gzip
@@ -36,19 +36,19 @@ from fedstep.types import (
 
 
 class Case(NamedTuple):
-    """One prediction to make. `truth` is for scoring alone, NaN where only the label tells, later."""
+    """One prediction to make. `truth` is only for scoring, NaN where it is known only from the later label."""
 
     key: int
     stream: str
     row: Example
     truth: float = nan
-    guesses: Mapping[str, float] = MappingProxyType({})  # what simpler predictors say: seconds or a chance
+    guesses: Mapping[str, float] = MappingProxyType({})  # of simple predictors: seconds or a chance
     estimate: tuple[float, float] = (0.0, 0.0)  # of a duration: the running estimate in seconds, and its spread
     scored: bool = True
 
 
 class KnownLabel(NamedTuple):
-    """The label of an earlier case. `truth` as there."""
+    """The label of an earlier case, with `truth` as in `Case`."""
 
     key: int
     label: float
@@ -57,7 +57,7 @@ class KnownLabel(NamedTuple):
 
 
 class BuildStep(NamedTuple):
-    """The start of one build: what has become known since the last one, then what is predicted for this one."""
+    """The start of one build: the labels known since the last one, and the cases to predict for this one."""
 
     number: int  # of the build in its project, from 0
     known: tuple[KnownLabel, ...]
@@ -121,7 +121,7 @@ TABLES = {"builds": "builds.csv", "results": "results.csv", "tests": "tests.csv"
 
 @dataclass(frozen=True, slots=True)
 class CorpusProject:
-    """One recorded project. `kind` tells what is in `path`: a table of this name, or folders of builds."""
+    """One recorded project. `kind` is the content of `path`: a table of this name, or folders of builds."""
 
     name: str
     kind: str

@@ -95,7 +95,7 @@ def _wire(demo: DemoReport) -> Iterator[str]:
 
 SAMPLE = Path(__file__).parent / "sample"
 ASKED_AT = 0.6  # share of a project's builds after which its likely flakes are written down
-START_SECONDS = 20.0  # the aggregator has so long to start
+START_SECONDS = 20.0  # limit for the start of the aggregator
 MEASURED = "measured: reports of the project's own test suite"
 DRAWN = "measured failure rates (FlakeFlagger, BSD-3-Clause); order of runs drawn"
 JENKINS = "pull-request builds on Jenkins (LRTS, MIT)"
@@ -110,7 +110,7 @@ SOURCES = {
 
 @dataclass(slots=True)
 class _Participant:
-    """A project on its way through its builds."""
+    """A project and its progress through its builds."""
 
     name: str
     home: ProjectStore
@@ -142,7 +142,7 @@ def run(output: str, say: Callable[..., None]) -> int:
 def _aggregator(folder: Path) -> Iterator[str]:
     """Run a real aggregator process with its store in the folder and yield its URL; stop it at the end."""
     log = folder / "aggregator.log"
-    # From zero: the starter model was learned from these very projects, it knows the answers.
+    # From zero: the starter model was trained on these projects.
     command = [
         sys.executable,
         "-P",

@@ -10,12 +10,12 @@ from fedstep.report.units import count, percent, size
 from fedstep.results import Interval, TestRisk
 from fedstep.types import Unavailable
 
-EVEN = (0.995, 1.005)  # ratios in between are shown as 1.00 and count for nobody
+EVEN = (0.995, 1.005)  # ratios in between are shown as 1.00 and count as equal
 
 
 @dataclass(frozen=True, slots=True)
 class DemoTest:
-    """A test that was called likely to flake at some point of the replay, and whether it did after that."""
+    """A test that was predicted to flake during the replay, and whether it flaked afterwards."""
 
     risk: TestRisk
     flaked: bool | Unavailable  # Absent: it did not run again
@@ -33,7 +33,7 @@ class DemoProject:
 
 @dataclass(frozen=True, slots=True)
 class DemoTraffic:
-    """What crossed the wire. `sizes` holds the bytes of each update; names and source are not among them."""
+    """The data exchanged. `sizes` are the bytes of each update, which contains no names and no source."""
 
     sizes: tuple[int, ...] = ()
     versions: int = 0  # of task, made from these updates
@@ -53,7 +53,7 @@ class DemoReport:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How expected and actual times of the same builds compare, over those that both could predict."""
+    """The errors of fedstep and Jenkins over the builds that both could predict."""
 
     builds: int
     mean_error: float  # seconds, absolute

@@ -1,4 +1,4 @@
-"""Turns a recorded project into the file of its steps, for one task."""
+"""Replay a recorded project into the file of its steps, for one task."""
 
 import csv
 import json
@@ -96,13 +96,13 @@ MAKERS: dict[str, Callable[[Past, PastBuild, int], Case | Unavailable]] = {
 }
 
 
-MOST_NAMED = 20  # bad rows that are told one by one; all are counted
+MOST_NAMED = 20  # bad rows that are listed; all are counted
 TEST_TASKS = ("flaky", "triage")
 
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """A project's file of steps, how many, and what of its records could not be used."""
+    """A project's file of steps, their number, and the records that could not be used."""
 
     project: str
     path: Path
@@ -113,7 +113,7 @@ class Extracted:
 
 @dataclass(slots=True)
 class _Bin:
-    """Where bad rows go while the good ones pass."""
+    """A collector of unusable rows that passes usable ones on."""
 
     count: int = 0
     named: list[Dropped] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The steps of the two tasks about tests: recorded reports through the production rooms, in memory."""
+"""Replay recorded reports through the production code in memory, for the two tasks about tests."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ from fedstep.types import Build, Duration, FinishedBuild, Outcome, TestRun, Unav
 
 
 class Truth(NamedTuple):
-    """What really happened, for scoring alone: by build and test whether the failure was a flake; by test, ever."""
+    """The truth for scoring: whether a failure was a flake, by build and test; whether a test ever flaked."""
 
     kinds: Mapping[tuple[str, str], bool] | None = None
     tests: Mapping[str, bool] | None = None
@@ -57,8 +57,8 @@ class _Started(NamedTuple):
 def test_steps(builds: Iterable[FinishedBuild], task: str, truth: Truth) -> Iterator[BuildStep]:
     """Yield a step for each build, given in the order of starts.
 
-    What is said of tests is said when their reports are there: known are the builds that ended before this one did.
-    With a truth by test, only the last step is scored: what is said of every test when the history is over.
+    Tests are predicted when their reports exist: known are the builds that ended before this one did.
+    With a truth by test, only the last step is scored: the prediction for every test after the whole history.
     """
     replay = _Replay(task, truth)
     number = -1
@@ -189,7 +189,7 @@ def fair_weights(flaky: Sequence[bool]) -> list[float]:
     """Return the weight of each test of one project, so that no project dominates by size or by flaky tests.
 
     All tests count PROJECT together, the flaky ones FLAKY_SHARE of it; none counts more than MOST. A project with few
-    flaky tests counts less: it has little to say.
+    flaky tests counts less: it gives little evidence.
 
     >>> fair_weights([True, False])
     [5.0, 5.0]
@@ -214,7 +214,7 @@ def _timed(table: TestTable, tests: Sequence[RerunTest]) -> TestTable:
 
 FIRST_BUILDS = 10  # not scored
 FEWEST_TIMES = 3  # known of a test before it is scored
-FINEST = 0.01  # seconds; below it a report in milliseconds tells little more than its own rounding
+FINEST = 0.01  # seconds; below it, times in milliseconds are mostly rounding
 
 
 class TimedRun(NamedTuple):
@@ -236,7 +236,7 @@ class TimedRun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The recent times by test: as the history keeps them, and as they were reported."""
+    """The recent times by test: as stored in the history, and as reported."""
 
     kept: dict[str, str] = field(default_factory=dict)
     reported: dict[str, deque[float]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""How good predicted chances are: do they rank, do they mean what they say, and what does the shipped threshold do."""
+"""Score predictions: errors of times, and ranking, calibration and threshold of chances."""
 
 import random
 from array import array
@@ -21,7 +21,7 @@ Column: TypeAlias = NDArray[np.float64]
 
 
 class Tally:
-    """Columns that grow by a prediction; what a simple predictor did not say is NaN."""
+    """Columns of predictions; NaN where a simple predictor has none."""
 
     def __init__(self) -> None:
         self._columns: dict[str, array[float]] = {
@@ -51,7 +51,7 @@ class Tally:
         return {name: np.array(column) for name, column in sorted(self._guesses.items())}
 
 
-FIRST_SCORED = 10  # builds of a project are lived through before one is scored
+FIRST_SCORED = 10  # builds of a project before the first scored one
 COLD = (5, 50)  # builds of a project in which little is known of it
 ENOUGH = 200  # builds from which the coverage of one project means something
 JENKINS = "jenkins"

@@ -1,4 +1,4 @@
-"""The shared weights of one task while histories are replayed: from nobody, from a federation, from one pool."""
+"""Simulate the shared weights of one task during a replay: none, from a federation, or from pooled data."""
 
 import random
 from array import array
@@ -26,7 +26,7 @@ from fedstep.types import Unavailable
 
 
 class SharedLearner(Protocol):
-    """What a project predicts with besides its own weights, and what it gives its rows to."""
+    """The source of a project's shared weights and the recipient of its rows."""
 
     @property
     def weights(self) -> Sequence[float]:
@@ -37,7 +37,7 @@ class SharedLearner(Protocol):
 
 
 class LocalOnly:
-    """Nobody shares anything: the shared weights stay what they are, zero if not given."""
+    """No sharing: the shared weights stay constant, zero if not given."""
 
     def __init__(self, task: str, start: Sequence[float] | None = None) -> None:
         self.weights: Sequence[float] = start or schema().tasks[task].start()
@@ -47,7 +47,7 @@ class LocalOnly:
 
 
 class SimulatedFederation:
-    """Updates in the wire format, aggregated as they come: recorded builds lie minutes apart, a fold waits for one."""
+    """Updates in the wire format, aggregated one by one, because recorded builds are minutes apart."""
 
     def __init__(self, task: str, start: Sequence[float] | None = None) -> None:
         self._task, self._version = task, 0
@@ -77,7 +77,7 @@ class SimulatedFederation:
 
 
 class ReadOnlyLearner:
-    """What somebody else shares, as seen by a project that gives nothing."""
+    """Shared weights for a project that contributes no rows."""
 
     def __init__(self, shared: SharedLearner) -> None:
         self._shared = shared
@@ -91,7 +91,7 @@ class ReadOnlyLearner:
 
 
 class PooledLearner:
-    """One learner that sees all rows as they are: the bound that no federation can be expected to pass."""
+    """One learner on all raw rows: an upper bound for any federation."""
 
     def __init__(self, task: str) -> None:
         self._task = task
@@ -117,7 +117,7 @@ def keyed_by(project: str) -> Callable[..., str]:
 
 
 class CasePrediction(NamedTuple):
-    """What was said of one case, and what came of it: seconds with an interval, or a chance (`low` and `high` too)."""
+    """The prediction and the truth of one case: seconds with an interval, or a chance (`low` and `high` too)."""
 
     project: str
     number: int  # of the build in its project, from 0
@@ -200,7 +200,7 @@ def _batches_of_project(task: str, known: Sequence[KnownLabel]) -> Iterator[Sequ
 
 # Passes over all rows, each batch one update: chosen with each project left out in turn.
 PASSES = {"flaky": 5, "triage": 10, "build-failure": 3, "build-duration": 2}
-MOST_ROWS = 3000  # of one project and task, drawn: no project may speak for all
+MOST_ROWS = 3000  # of one project and task, sampled, so that no project dominates
 
 
 def lessons(project: Extracted) -> tuple[LabelledExample, ...]:

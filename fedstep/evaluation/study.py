@@ -1,4 +1,4 @@
-"""One study: recorded projects, a task and a mode in; predictions, scores and yardsticks out."""
+"""Run one study: predict and score recorded projects for one task in one mode, beside simple predictors."""
 
 import json
 import tempfile
@@ -62,14 +62,14 @@ T = TypeVar("T")
 
 
 class StudyProgress(Protocol):
-    """Shows how far something is that has so many parts; gives back the parts."""
+    """A progress display over a known number of parts, which it passes on."""
 
     def __call__(self, parts: Iterable[T], label: str, count: int) -> Iterable[T]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class StudyPlan:
-    """What to study. `held_out` projects give nothing to the others; in `global-only` they alone are scored."""
+    """What to study. `held_out` projects contribute nothing to the others; in `global-only` they alone are scored."""
 
     task: str
     mode: str = "federated"
@@ -82,7 +82,7 @@ class StudyPlan:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What came out: scores by project, of all, of the simple predictors; intervals; what could not be read."""
+    """The results: scores by project, in total and of simple predictors; intervals; what could not be read."""
 
     plan: StudyPlan
     projects: Mapping[str, Scores]

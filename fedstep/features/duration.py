@@ -1,4 +1,4 @@
-"""How long a build will take: the running estimate, and what its task may correct it by."""
+"""Features of the build-duration task: the running estimate and what the task corrects it by."""
 
 from collections.abc import Mapping, Sequence
 from math import exp, isfinite, log
@@ -16,7 +16,7 @@ JENKINS_BUILDS = 3
 YOUNG = 80  # builds; a younger stream changes faster, so an age costs twice as much at half of them
 NO_BUILD = Unavailable("no finished build of this job with a known duration")
 
-# What one unit of each distance costs in resemblance, in nats; tuned on ten recorded projects, confirmed on nine.
+# Nats of similarity lost per unit of each distance; tuned on ten recorded projects, confirmed on nine.
 COSTS = {
     "age": 1 / 40,
     "branch": 2.0,
@@ -29,7 +29,7 @@ COSTS = {
     "before": 0.3,
     "previous": 0.2,
 }
-# Other medians of the same builds: which distance counts more than in the estimate, or less, and by how many nats.
+# Other medians of the same builds: the distance whose cost differs from the estimate, and by how many nats.
 VIEWS = {
     "newest": ("age", 1 / 5 - 1 / 40),
     "any-age": ("age", 1 / 120 - 1 / 40),
@@ -45,33 +45,33 @@ VIEWS = {
 class Estimate(NamedTuple):
     """The running estimate, which the task corrects in units of its spread.
 
-    In spreads, steady and jumpy projects weigh the same in a shared task, and one interval width fits both.
+    In spreads, stable and variable projects weigh the same in a shared task, and one interval width fits both.
     """
 
     seconds: float
-    spread: float  # the usual miss, in log: 0.1 is 10 %
-    builds: int  # how many finished builds it is made of
+    spread: float  # typical error in log(seconds): 0.1 is 10 %
+    builds: int  # number of finished builds behind it
 
     def departure(self, seconds: float) -> float:
-        """The target of a build that took so long: how many spreads it missed the estimate by."""
+        """Return the target of a build: by how many spreads its duration missed the estimate."""
         return log(seconds / self.seconds) / self.spread
 
     def corrected(self, margin: float) -> float:
-        """The seconds that a departure of `margin` spreads stands for."""
+        """Return the duration in seconds at a departure of `margin` spreads."""
         return self.seconds * exp(self.spread * margin)
 
 
 def duration_features(past: Sequence[PastBuild], now: PlannedBuild) -> tuple[Estimate, Raw] | Unavailable:
-    """The running estimate of the stream, and the raw values of the task `build-duration`.
+    """Return the stream's running estimate and the raw values of the task `build-duration`.
 
-    The target of a row is `estimate.departure(seconds)`. Absent without a finished, timed build of the stream.
+    The target of a row is `estimate.departure(seconds)`. Unavailable without a finished, timed build of the stream.
     """
     known = [build for build in finished_builds(past, now) if isfinite(build.seconds) and build.seconds > 0]
     if not known:
         return NO_BUILD
     times, close = [log(build.seconds) for build in known], weigh_by_similarity(known, now, _costs(len(known)))
     order = sorted(range(len(times)), key=times.__getitem__)
-    by_time = itemgetter(*order, order[0])  # one more, for a getter of a single place gives no sequence
+    by_time = itemgetter(*order, order[0])  # one extra: itemgetter with a single index returns no tuple
     ascending = by_time(times)[:-1]
 
     def weighted(view: str = "", cost: float = 0.0) -> Sequence[float]:
@@ -87,7 +87,7 @@ def duration_features(past: Sequence[PastBuild], now: PlannedBuild) -> tuple[Est
 
 
 def jenkins_estimate(past: Sequence[PastBuild], now: PlannedBuild) -> float | Unavailable:
-    """What Jenkins >= 2.407 shows (LazyBuildMixIn.getEstimatedDurationCandidates): seconds.
+    """Return the seconds that Jenkins >= 2.407 shows (LazyBuildMixIn.getEstimatedDurationCandidates).
 
     The mean of the three most recent finished builds at UNSTABLE or better, filled from the most recent at FAILURE.
     """
@@ -99,7 +99,7 @@ def jenkins_estimate(past: Sequence[PastBuild], now: PlannedBuild) -> float | Un
 
 
 def _costs(builds: int) -> Mapping[str, float]:
-    """`COSTS`, with a dearer age in a young stream: its first builds are those of a CI that was still being set up."""
+    """Return `COSTS` with a higher cost of age in a young stream: its first builds ran while its CI was set up."""
     return {**COSTS, "age": COSTS["age"] * max(1.0, YOUNG / builds)}
 
 
@@ -110,10 +110,10 @@ def _plain_levels(known: Sequence[PastBuild], times: Sequence[float]) -> Mapping
 
 
 def _spread(quarters: float, tenths: float) -> float:
-    """Half of the mean of two interquantile ranges, each scaled to quartiles, inside bounds."""
+    """Return half of the mean of two interquantile ranges, each scaled to quartiles, within bounds."""
     return min(max(quarters / 4 + tenths / 8, NARROWEST), WIDEST)
 
 
 def _bounded(spreads: float) -> float:
-    """Bounded, and of size one where it is large."""
+    """Clip to `FARTHEST` and halve, so that large values are about 1 in size."""
     return min(max(spreads, -FARTHEST), FARTHEST) / 2

@@ -1,4 +1,4 @@
-"""How likely a build is to fail: what its task knows before the build starts."""
+"""Features of the build-failure task, as known before the build starts."""
 
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
@@ -9,10 +9,10 @@ from fedstep.history.builds import PastBuild, PlannedBuild
 from fedstep.schema.encoders import Raw
 
 PRIOR, PRIOR_BUILDS = 0.3, 2.0  # before anything is known: two builds at the failure rate of an average project
-OWN_BUILDS = 0.2  # weight of the project's own rate among the builds that resemble the planned one
+OWN_BUILDS = 0.2  # weight of the project's own rate among the similar builds
 FARTHEST = 5.0  # nats
 
-# What one unit of each distance costs in resemblance, in nats; tuned on ten recorded projects, confirmed on nine.
+# Nats of similarity lost per unit of each distance; tuned on ten recorded projects, confirmed on nine.
 COSTS = {
     "age": 1 / 50,
     "branch": 2.0,
@@ -24,7 +24,7 @@ COSTS = {
     "before": 0.8,
     "previous": 0.5,
 }
-# Failure rates of the same builds, a kind of distance counting more, or less.
+# Failure rates of the same builds with one distance costing more or less.
 VIEWS = {
     "newest": ("age", 1 / 8 - 1 / 50),
     "any-age": ("age", 1 / 200 - 1 / 50),
@@ -40,9 +40,9 @@ VIEWS = {
 
 
 def failure_features(past: Sequence[PastBuild], now: PlannedBuild) -> Raw:
-    """The raw values of the task `build-failure`: log-odds of failing, in halves, and plain facts.
+    """Return the raw values of the task `build-failure`: halved log-odds of failing, and plain facts.
 
-    `similar` is the rate among builds that resemble this one; every other rate is its difference from `similar`.
+    `similar` is the rate among similar builds; every other rate is its difference from `similar`.
     """
     known = finished_builds(past, now)
     failed = [float(build.outcome != "passed") for build in known]
@@ -88,5 +88,5 @@ def _log_odds(rate: float) -> float:
 
 
 def _run(builds: Sequence[PastBuild], passed: bool) -> float:
-    """How many of the newest builds in a row passed, or did not."""
+    """Count the newest consecutive builds that passed, or that did not."""
     return float(sum(1 for _ in takewhile(lambda build: (build.outcome == "passed") == passed, reversed(builds))))

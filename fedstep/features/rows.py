@@ -1,4 +1,4 @@
-"""The rows of a build: the features of every prediction it is evidence for, as they stood before it ran."""
+"""The examples of a build: the features of each prediction that its result labels, as known before it ran."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,15 +15,15 @@ from fedstep.ingest.change_impact import group_of
 from fedstep.schema.schema import schema
 from fedstep.types import Build, BuildOutcome, Duration, Unavailable
 
-FARTHEST = 50.0  # spreads; a target is held inside, so that one absurd time cannot throw a tracker off for good
+FARTHEST = 50.0  # spreads; targets are clipped, so that one absurd time cannot spoil a tracker permanently
 
 
 def build_examples(
     summary: Summary, build: Build, planned: PlannedBuild, due: Callable[[str, int], bool]
 ) -> Mapping[str, tuple[Example, ...]]:
-    """The rows by task, with the summary as it stood before the build.
+    """Return the examples by task, from the summary before the build.
 
-    `due(test, runs)`: whether a test gives a flaky row. It gives one at most until the next horizon.
+    `due(test, runs)` tells whether a test gives a flaky example: at most one per horizon.
     """
     return {
         "flaky": flaky_examples(summary, build, due),
@@ -34,12 +34,12 @@ def build_examples(
 
 
 def private_test_features(test: str) -> tuple[str, ...]:
-    """The private features of a test: itself and its class."""
+    """Return the private features of a test: its id and its class."""
     return (f"test={test}", f"class={group_of(test)}")
 
 
 def private_build_features(planned: PlannedBuild) -> tuple[str, ...]:
-    """The private features of a build: its branch, its job and its author, where known."""
+    """Return the private features of a build: its branch, job and author, where known."""
     named = (("branch", planned.branch), ("job", planned.stream), ("author", planned.author))
     return tuple(f"{kind}={value}" for kind, value in named if value)
 
@@ -77,12 +77,12 @@ def triage_examples(summary: Summary, build: Build, planned: PlannedBuild) -> tu
 
 
 def last_commit(builds: tuple[PastBuild, ...], stream: str) -> str:
-    """The commit of the newest build of the stream, "" where there is none."""
+    """Return the commit of the newest build of the stream, "" without one."""
     return next((build.commit for build in reversed(builds) if build.stream == stream), "")
 
 
 def failure_example(past: Sequence[PastBuild], planned: PlannedBuild, name: str, outcome: str) -> Example:
-    """The row of one build: whether it does not pass."""
+    """Return the example of one build; its target is 1 if the build did not pass."""
     row = schema().tasks["build-failure"].encode(failure_features(past, planned))
     return Example(name, 0, *row, private_build_features(planned), float(outcome != BuildOutcome.PASSED))
 
@@ -90,9 +90,9 @@ def failure_example(past: Sequence[PastBuild], planned: PlannedBuild, name: str,
 def duration_example(
     past: Sequence[PastBuild], planned: PlannedBuild, name: str, seconds: float
 ) -> tuple[Estimate, Example] | Unavailable:
-    """The running estimate and the row of one build that took so long; Absent where nothing is known before it.
+    """Return the running estimate and the example of one build; Unavailable without a known build before it.
 
-    Without private features: what a branch or author adds is in the estimate already, and they cost accuracy.
+    Private features are omitted: the estimate already covers branch and author, and they cost accuracy.
     """
     found = duration_features(past, planned)
     if isinstance(found, Unavailable):

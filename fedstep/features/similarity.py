@@ -1,4 +1,4 @@
-"""How much each past build resembles the one about to start, and weighted quantiles of what is known of them."""
+"""The similarity of each past build to the planned one, and weighted quantiles."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from fedstep.history.builds import PastBuild, PlannedBuild
 
-_NONE = (0.0, "")  # a build that never was
+_NONE = (0.0, "")  # stands for a build before the first
 
 
 SATURDAY = 5
@@ -18,13 +18,13 @@ WINDOW = 150  # builds of the stream; an older one weighs less than exp(-150 / 5
 
 
 class SimilarityWeights(NamedTuple):
-    """How far each of some builds is from the planned one, by kind of distance, and what that leaves of its weight."""
+    """Each build's distances from the planned one, by kind, and the weight that follows from them."""
 
     distances: Mapping[str, Sequence[float]]
     base: Sequence[float]  # each build's weight, in (0, 1]
 
     def weights(self, view: str = "", cost: float = 0.0) -> Sequence[float]:
-        """Each build's weight, in (0, ...); a view makes one kind of distance dearer, or cheaper, by `cost` nats."""
+        """Return each build's weight, above 0; a view raises the cost of one kind of distance by `cost` nats."""
         if not view or not any(self.distances[view]):
             return self.base
         pairs = zip(self.base, self.distances[view], strict=True)
@@ -34,9 +34,9 @@ class SimilarityWeights(NamedTuple):
 def weigh_by_similarity(
     builds: Sequence[PastBuild], now: PlannedBuild, costs: Mapping[str, float]
 ) -> SimilarityWeights:
-    """How much each build, oldest first, resembles the planned one: a unit of each distance costs so many nats."""
+    """Return each build's similarity to the planned one, oldest first; `costs` are nats per unit of each distance."""
     distances = _distances(builds, now)
-    # A distance that is nowhere costs nothing: in most projects half of them are.
+    # Skip distances that are 0 for all builds: half of them are in most projects.
     columns = [map(cost.__mul__, map(float, distances[name])) for name, cost in costs.items() if any(distances[name])]
     if not columns:
         return SimilarityWeights(distances, [1.0] * len(builds))
@@ -44,14 +44,14 @@ def weigh_by_similarity(
 
 
 def finished_builds(past: Sequence[PastBuild], now: PlannedBuild) -> list[PastBuild]:
-    """The builds of the same stream that had ended when `now` starts, at most 150, in the given order."""
+    """Return the builds of the same stream that ended before `now` starts, at most 150, in the given order."""
     stream, start = now.stream, now.started_at
     newest = (build for build in reversed(past) if build.stream == stream and build.finished_at <= start)
     return list(islice(newest, WINDOW))[::-1]
 
 
 def quantiles(values: Sequence[float], weights: Sequence[float], shares: Iterable[float]) -> list[float]:
-    """The weighted quantiles of ascending values: each stands at the middle of its weight, linear in between.
+    """Return weighted quantiles of ascending values, each at the middle of its weight, with linear interpolation.
 
     >>> quantiles([1.0, 2.0, 3.0], [1.0, 1.0, 1.0], (0.0, 0.5))
     [1.0, 2.0]
@@ -61,7 +61,7 @@ def quantiles(values: Sequence[float], weights: Sequence[float], shares: Iterabl
 
 
 def quantile(values: Sequence[float], weights: Sequence[float], share: float) -> float:
-    """One of `quantiles`."""
+    """Return one weighted quantile, as `quantiles` does."""
     return quantiles(values, weights, (share,))[0]
 
 
@@ -82,7 +82,7 @@ def _middle(ends: Sequence[float], weights: Sequence[float], place: int) -> floa
 
 
 def median(values: Sequence[float]) -> float:
-    """The median of at least one value, in any order.
+    """Return the median of at least one value, in any order.
 
     >>> median([3.0, 1.0])
     2.0
@@ -111,9 +111,9 @@ def _distances(builds: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str, S
 
 
 def _outcomes_before(builds: Sequence[PastBuild], now: PlannedBuild) -> list[str]:
-    """How the build before it on its branch had ended; "" for the first one, and where it was still running.
+    """Return the outcome of the previous build on the branch, "" if there is none or it was still running.
 
-    One for each build, and for the planned one.
+    The list has one entry per build and a last one for the planned build.
     """
     latest: dict[str, tuple[float, str]] = {}
     outcomes = []
@@ -137,7 +137,7 @@ def _apart(sizes: Sequence[float | None], size: float | None) -> Sequence[float]
 
 
 def _hours_apart(hours: Sequence[float | None], hour: float | None) -> Sequence[float]:
-    """Around the clock; an hour that is not known is near every other."""
+    """Return the distance of each hour around the clock, 0 for an unknown hour."""
     if hour is None:
         return [0.0] * len(hours)
     apart = [0.0 if one is None else abs(one - hour) % DAY_HOURS for one in hours]

@@ -1,4 +1,4 @@
-"""How long a test will take: the time that most of its recent runs came close to."""
+"""The expected duration of a test: the value that most of its recent runs are close to."""
 
 from collections.abc import Sequence
 from math import exp
@@ -17,13 +17,13 @@ NO_TIME = Unavailable("no report gave a time of this test")
 
 
 def expected_seconds(times: Sequence[float]) -> float | Unavailable:
-    """The expected time of the next run in seconds, to the millisecond, from the past times, oldest first.
+    """Return the expected seconds of the next run, to the millisecond, from past times, oldest first.
 
     The mode of the past under a bell curve on the relative error, recent runs weighing more: of all expectations the
     one with the most runs close by. That, not the mean, is what keeps a percentage error small (Gneiting, "Making and
     evaluating point forecasts", JASA 2011, on the forecast that belongs to a loss). A machine that is slow for once,
     a test that sometimes waits for a timeout and a time that has moved for good are all left behind by it. Found by
-    mean shift from the weighted median (Comaniciu and Meer, "Mean shift", PAMI 2002). Absent without a time.
+    mean shift from the weighted median (Comaniciu and Meer, "Mean shift", PAMI 2002). Unavailable without a time.
 
     >>> expected_seconds([0.2, 0.21, 5.0, 0.2])
     0.203
@@ -51,7 +51,7 @@ def _middle(values: Sequence[float], weights: Sequence[float]) -> float:
 
 
 def _shifted(center: float, width: float, past: Sequence[float], weights: Sequence[float]) -> float:
-    """The center that minimizes the squared relative errors of the runs close to this one; it lies among them."""
+    """Return the center that minimizes the squared relative errors of the runs close to `center`, one of them."""
     total = squares = 0.0
     for seconds, weight in zip(past, weights, strict=True):
         share = center / seconds

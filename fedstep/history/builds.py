@@ -1,4 +1,4 @@
-"""Builds as the history knows them: past ones, and the one that is about to start."""
+"""Past builds and the planned build, as stored in the history."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,12 +27,12 @@ class PlannedBuild(NamedTuple):
 
 
 class PastBuild(NamedTuple):
-    """A build that has ended: what was planned, and how it went. Fields again: a NamedTuple has no heirs."""
+    """A finished build. It repeats the fields of PlannedBuild because a NamedTuple cannot inherit fields."""
 
     stream: str
     started_at: float
     finished_at: float
-    outcome: str  # passed, unstable, failed; anything else is no pass
+    outcome: str  # passed, unstable, failed; anything else counts as not passed
     seconds: float = NO_SECONDS
     branch: str = ""
     base_branch: str = ""
@@ -48,7 +48,7 @@ class PastBuild(NamedTuple):
 
 
 def plan_build(situation: BuildContext, stream: str, author: str) -> PlannedBuild:
-    """The planned build; `author` is the keyed hash that stands for the change's author."""
+    """Return the planned build; `author` is the keyed hash of the change's author."""
     ci, change = situation.ci, situation.change
     known = change if isinstance(change, Change) else None
     day = situation.started_at / 86_400
@@ -70,12 +70,12 @@ def plan_build(situation: BuildContext, stream: str, author: str) -> PlannedBuil
 
 
 def stream_name(ci: CiRun, source: str) -> str:
-    """The stream of a job run: job, matrix cell and the source of its duration. Only equal streams are compared."""
+    """Return the stream of a job run: job, matrix cell and duration source. Only equal streams are compared."""
     return "|".join((ci.job, ci.cell, source))
 
 
 def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
-    """The stream whose next build is predicted: this job's newest, else (on a laptop) the most frequent of late."""
+    """Return the stream to predict: this job's newest, else (locally) the most frequent of the last 50 builds."""
     own = stream_name(ci, "")
     newest = next((build.stream for build in reversed(builds) if build.stream.startswith(own)), None)
     if newest is not None:

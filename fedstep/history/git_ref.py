@@ -40,23 +40,23 @@ class SharedHistory(NamedTuple):
     records: Mapping[str, str] = MappingProxyType({})  # record file -> object id
     caches: Mapping[str, str] = MappingProxyType({})  # file -> object id
     key: str = ""  # the project's key, 64 hex digits
-    floor: str = ""  # the newest record file that was pruned: none up to it comes back
-    others: tuple[TreeEntry, ...] = ()  # of the root, what belongs to other parts
-    parts: tuple[TreeEntry, ...] = ()  # of `parts`, the folders of other parts
-    ignored: tuple[str, ...] = ()  # what is no part of a history, shortened for people
+    floor: str = ""  # the newest pruned record file: records up to it are not imported again
+    others: tuple[TreeEntry, ...] = ()  # entries of the root that belong to other parts
+    parts: tuple[TreeEntry, ...] = ()  # folders of other parts below `parts`
+    ignored: tuple[str, ...] = ()  # shortened names of entries that belong to no history
 
 
 class MergedHistory(NamedTuple):
-    """The records of two histories together, oldest first, and the floor below which nothing comes back."""
+    """The merged records of two histories, oldest first, and the floor up to which records stay deleted."""
 
     records: tuple[str, ...]
     floor: str
 
 
 def merge_records(names: Iterable[str], floor: str, keep: int) -> MergedHistory:
-    """The newest `keep` records (0: all) above the floor, each build once; the floor rises to what had to go.
+    """Return the newest `keep` records (0: all) above the floor, one per build; the floor rises to the newest removed.
 
-    Commutative, associative and idempotent, so that the order in which machines meet does not matter.
+    Commutative, associative and idempotent, so that the order of merges does not matter.
     """
     earliest = {build_name(name): name for name in sorted(set(names), reverse=True) if name > floor}
     records = sorted(earliest.values())
@@ -65,7 +65,7 @@ def merge_records(names: Iterable[str], floor: str, keep: int) -> MergedHistory:
 
 
 def month_of(record: str) -> str:
-    """The folder of a record: the month, UTC, in which its build ended.
+    """Return the folder of a record: the month (UTC) in which its build ended.
 
     >>> month_of("01793577600000-00000000000000000000000000000000.rec")
     '2026-11'
@@ -74,7 +74,7 @@ def month_of(record: str) -> str:
 
 
 def folder_name(part: str) -> str:
-    """One folder name for the path of a part.
+    """Encode the path of a part as one folder name.
 
     >>> folder_name("services/api")
     'services%2Fapi'
@@ -86,7 +86,7 @@ def folder_name(part: str) -> str:
 
 
 def read_shared(objects: ObjectReader, part: str, ref: str = REF) -> SharedHistory:
-    """What the ref holds of this part; an empty value where there is no such ref. HistoryError if not all is there."""
+    """Read the history of this part from the ref, empty without a ref. Raise HistoryError if objects are missing."""
     commit = objects.read(f"{ref}^{{commit}}", _SMALL)
     if not isinstance(commit, GitObject):
         return SharedHistory()
@@ -112,12 +112,12 @@ def read_shared(objects: ObjectReader, part: str, ref: str = REF) -> SharedHisto
 
 
 def parse_key(text: str) -> str:
-    """The key of a project as it is written in its file, "" where it is none."""
+    """Return the text if it is a valid project key, else ""."""
     return text if len(text) == 64 and not text.strip("0123456789abcdef") else ""
 
 
 class _TreeReader(NamedTuple):
-    """Reads folders no deeper than the layout goes, and notes what does not belong there."""
+    """Reads folders no deeper than the layout and collects the names of unknown entries."""
 
     objects: ObjectReader
     ignored: list[str]
@@ -130,7 +130,7 @@ class _TreeReader(NamedTuple):
         return iter(())
 
     def present(self, name: str, most: int) -> GitObject | ObjectTooLarge:
-        """The object, which the commit names: where it is missing, nothing may be published in place of it."""
+        """Read an object that the commit names. Raise HistoryError if it is missing: publishing would then lose it."""
         found = self.objects.read(name, most)
         if isinstance(found, Unavailable):
             raise HistoryError(f"this clone has a part of {REF} only", f"Run: git update-ref -d {REF}, and fetch again")
@@ -184,7 +184,7 @@ T = TypeVar("T", str, tuple[str, ...])
 
 
 class GitWriter(NamedTuple):
-    """Where the objects go, for which part, and the time that a commit bears."""
+    """The target repository, the part and the commit time."""
 
     root: str
     part: str
@@ -192,9 +192,9 @@ class GitWriter(NamedTuple):
 
 
 def write_history(target: GitWriter, home: ProjectStore, shared: SharedHistory, united: MergedHistory) -> str:
-    """The commit of this history beside the other parts that are shared; the shared commit where nothing is new.
+    """Write this history beside the other shared parts and return the commit: the shared one if nothing is new.
 
-    HistoryError where git cannot store it.
+    Raise HistoryError if git cannot store it.
     """
     oids = _blobs(target.root, home, shared, united)
     months = groupby(united.records, month_of)
@@ -208,7 +208,7 @@ def write_history(target: GitWriter, home: ProjectStore, shared: SharedHistory, 
 
 
 def write_without_part(target: GitWriter, home: ProjectStore, shared: SharedHistory) -> str:
-    """The commit of what is shared without this part; the shared commit where it is not in it."""
+    """Write the shared history without this part and return the commit: the shared one if the part is not in it."""
     (key,) = _done(write_blobs(target.root, [os.path.abspath(home.path("key"))]))
     return _committed(target, shared, [], key)
 
@@ -229,19 +229,19 @@ def _one_tree(root: str, name: str, entries: list[TreeEntry]) -> list[TreeEntry]
 
 
 def _blobs(root: str, home: ProjectStore, shared: SharedHistory, united: MergedHistory) -> dict[str, str]:
-    """The object of each file that belongs into the commit, by its name there."""
+    """Write the files of the commit and return the object id of each by its name there."""
     caches = [name for name, path in TRAVELLING.items() if os.path.exists(home.path(path))]
     fresh = [name for name in united.records if name not in shared.records]
     names = [*fresh, *caches, "key", *(["floor"] if united.floor else [])]
     paths = [*(f"builds/{name}" for name in fresh), *(TRAVELLING.get(name, name) for name in names[len(fresh) :])]
     oids = dict(zip(names, _done(write_blobs(root, [os.path.abspath(home.path(path)) for path in paths])), strict=True))
     if MODEL_NOTE in shared.caches and oids.get(MODEL) == shared.caches.get(MODEL):
-        oids[MODEL_NOTE] = shared.caches[MODEL_NOTE]  # it says when the model was last asked for: no news
+        oids[MODEL_NOTE] = shared.caches[MODEL_NOTE]  # only the time of the last pull differs: not worth a commit
     return {**shared.records, **oids}
 
 
 def _done(found: T | GitResult) -> T:
-    """What git has written. HistoryError where it has not."""
+    """Return what git wrote. Raise HistoryError if it failed."""
     if isinstance(found, GitResult):
         raise HistoryError(f"git cannot store the history ({summarize_error(found)})", "Check the permissions of .git")
     return found

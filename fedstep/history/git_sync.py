@@ -1,4 +1,4 @@
-"""A home and its ref: taking in what others have published, and publishing what they lack, without losing either."""
+"""Synchronization of a store with its ref: importing and publishing records without losing any."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -21,12 +21,12 @@ from fedstep.ingest.git_process import TIMED_OUT, GitResult, summarize_error
 
 ALLOW = f"Let this job write to {REF} (on GitHub: contents: write)"
 WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 1.6, 1.6, 1.6, 1.6)  # seconds before each further attempt
-# In the words of git, of servers that are git, and of JGit.
+# Messages of git, of git servers and of JGit.
 LATE = ("stale info", "fetch first", "non-fast-forward", "lock", "already exists", "old value", "failed to update ref")
 
 
 class PublishResult(NamedTuple):
-    """The commit of the ref, whether it is a new one, and how many attempts that took."""
+    """The commit of the ref, whether it is new, and the number of attempts."""
 
     commit: str
     new: bool
@@ -34,12 +34,12 @@ class PublishResult(NamedTuple):
 
 
 def open_channel(root: str, part: str) -> GitChannel:
-    """The channel of this repository and part, with the remote that its configuration names."""
+    """Return the channel of this repository and part, with the configured remote."""
     return GitChannel(root, find_remote(root), part)
 
 
 def fetch_and_import(home: ProjectStore, channel: GitChannel, seconds: float, now: float) -> ImportResult:
-    """Fetch the ref and take it in; without a remote, take in the ref of this clone. HistoryError where that failed."""
+    """Fetch the ref and import it; without a remote, import this clone's ref. Raise HistoryError on failure."""
     seen = load_sync_state(home)._replace(tried_at=now)
     save_sync_state(home, seen)
     there = bool(channel.remote) and fetch(channel, home.folder, seconds)
@@ -52,9 +52,9 @@ def fetch_and_import(home: ProjectStore, channel: GitChannel, seconds: float, no
 def publish(
     home: ProjectStore, channel: GitChannel, keep: int, now: float, seconds: float, waits: Iterable[float] = WAITS
 ) -> PublishResult:
-    """Make the ref hold what the home and others know (`keep` records, 0: all); of jobs at once each gets its turn.
+    """Publish the merged records of the store and the ref (the newest `keep`, 0: all), retrying after concurrent jobs.
 
-    HistoryError where the remote does not take it in this time: all of it stays in the home, for the next run.
+    Raise HistoryError if the remote does not accept it in time: everything stays in the store for the next run.
     """
     return _change(home, channel, lambda taken: _stored(home, channel, taken.shared, keep, now), now, seconds, waits)
 
@@ -62,7 +62,7 @@ def publish(
 def withdraw(
     home: ProjectStore, channel: GitChannel, now: float, seconds: float, waits: Iterable[float] = WAITS
 ) -> PublishResult:
-    """Make the ref hold this part no more. HistoryError as in `publish`."""
+    """Remove this part from the ref. Raise HistoryError as `publish` does."""
     place = GitWriter(channel.root, channel.part, now)
     return _change(home, channel, lambda taken: write_without_part(place, home, taken.shared), now, seconds, waits)
 
@@ -75,7 +75,7 @@ def _change(
     seconds: float,
     waits: Iterable[float],
 ) -> PublishResult:
-    """Take in, make a commit of it, offer it; again from the start whenever another job was first."""
+    """Import the ref, commit the change and push it; start again whenever another job was first."""
     deadline = time.monotonic() + seconds
     taken: ImportResult | None = _already_taken(home, channel)
     failed_at, why = "never", "no time was left for it"
@@ -99,7 +99,7 @@ def _change(
 
 
 def _already_taken(home: ProjectStore, channel: GitChannel) -> ImportResult | None:
-    """What the ref holds, where it is still as the remote last showed it; else None: ask again."""
+    """Import the local ref if it is the last one seen at the remote; else return None, and the remote must be asked."""
     seen = load_sync_state(home)
     if channel.remote and not (seen.remote and local_commit(channel.root) == seen.remote):
         return None
@@ -108,7 +108,7 @@ def _already_taken(home: ProjectStore, channel: GitChannel) -> ImportResult | No
 
 
 def _stored(home: ProjectStore, channel: GitChannel, shared: SharedHistory, keep: int, now: float) -> str:
-    """The commit of what is here and what is shared; "" where there is nothing at all."""
+    """Write the merged local and shared records and return the commit, "" if there are none."""
     floor = read_floor(home)
     united = merge_records([*shared.records, *complete_records(home)], floor, keep)
     if not united.records and not shared.commit:
@@ -119,7 +119,7 @@ def _stored(home: ProjectStore, channel: GitChannel, shared: SharedHistory, keep
 
 
 def _offer(channel: GitChannel, home: ProjectStore, taken: ImportResult, commit: str, seconds: float) -> GitResult:
-    """What git said of making the ref this commit, if it is still as it was taken: at the remote, else here."""
+    """Set the ref at the remote (else here) to this commit if it is unchanged since the import; return git's result."""
     before = taken.shared.commit
     if not commit:
         return GitResult(0)
@@ -135,7 +135,7 @@ def _offer(channel: GitChannel, home: ProjectStore, taken: ImportResult, commit:
 
 
 def _was_late(ran: GitResult) -> bool:
-    """Whether another job was first, in the words of git and of the servers."""
+    """Return whether git's or the server's message says that another job was first."""
     text = (ran.out.decode("utf-8", "replace") + ran.err).lower()
     return any(words in text for words in LATE)
 

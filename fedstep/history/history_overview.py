@@ -23,9 +23,9 @@ class HistoryOverview(NamedTuple):
     builds: int
     unlearned: int  # builds that no cache knows yet
     tests: int
-    first: float | Unavailable  # when its oldest and its newest build ended
+    first: float | Unavailable  # end of the oldest and the newest build
     last: float | Unavailable
-    streams: tuple[tuple[str, int], ...]  # job|cell|source of the time, and how many of the last 400 builds; most first
+    streams: tuple[tuple[str, int], ...]  # job|cell|source, and how many of the last 400 builds, most first
     record_bytes: int
     all_bytes: int
     generation: str  # of the caches
@@ -45,7 +45,7 @@ class RefStatus(NamedTuple):
 
 
 def summarize_history(home: ProjectStore) -> HistoryOverview:
-    """What this history holds."""
+    """Return the sizes, time range, streams and warnings of this history."""
     cached, remembered, names = read_summary(home), load_summary(home), home.log.files()
     learned = set(map(build_name, cached.seen))
     streams = Counter(build.stream for build in remembered.summary.builds)
@@ -66,7 +66,7 @@ def summarize_history(home: ProjectStore) -> HistoryOverview:
 
 
 def describe_ref(home: ProjectStore, channel: GitChannel, seconds: float) -> RefStatus:
-    """The state of the ref; the remote is asked, for so many seconds at most."""
+    """Return the state of the ref here and at the remote, which is asked for at most `seconds`."""
     with open_objects(channel.root) as objects:
         shared = None if isinstance(objects, Unavailable) else read_shared(objects, channel.part)
     return RefStatus(
@@ -91,7 +91,7 @@ def _ended(record: str) -> float:
 
 
 def _size(folder: str) -> int:
-    """The bytes of all files below."""
+    """Return the total bytes of all files below the folder."""
     return sum(
         os.lstat(os.path.join(path, name)).st_size
         for path, _, names in os.walk(folder)

@@ -1,4 +1,4 @@
-"""Taking in what a ref holds: records, key, floor and caches become files of the home."""
+"""Import of records, key, floor and caches from a ref or another folder into a store."""
 
 import json
 import os
@@ -32,13 +32,13 @@ from fedstep.ingest.git_objects import GitObject, ObjectReader, ObjectTooLarge, 
 from fedstep.ingest.git_process import common_folder
 from fedstep.types import Unavailable
 
-WAIT = 1.0  # seconds for one who learns here at this moment
+WAIT = 1.0  # seconds to wait for a process that is learning here
 
-Content = Callable[[str], bytes]  # the bytes of a file of the other copy, by its path there; b"" where it has none
+Content = Callable[[str], bytes]  # bytes of a file in the other copy by its path, b"" if absent
 
 
 def import_learned(home: ProjectStore, content: Content) -> None:
-    """Replace what was learned here: the other copy has learned all of it and more, and knows what was sent."""
+    """Replace the learned state: the other copy has learned at least the same records and knows what was sent."""
     learned = {path: found for path in LEARNED if (found := content(path))}
     if not learned:
         return
@@ -48,7 +48,7 @@ def import_learned(home: ProjectStore, content: Content) -> None:
 
 
 def import_notes(home: ProjectStore, content: Content) -> None:
-    """Take the model and the note of what was given where they are later ones, and all that was sent from there."""
+    """Import the model and the contribution log if they are newer, and add the log of sent updates."""
     if _later(home, MODEL_NOTE, content, "fetched_at") and (model := content(MODEL)):
         write_unsynced(home.path(MODEL), model)
         write_unsynced(home.path(MODEL_NOTE), content(MODEL_NOTE))
@@ -72,18 +72,18 @@ def _later(home: ProjectStore, path: str, content: Content, *fields: str) -> boo
 
 
 def _moment(content: bytes, fields: tuple[str, ...]) -> tuple[float, ...]:
-    """These numbers of a JSON object; () where it has not all of them, which is before everything."""
+    """Return these numbers of a JSON object, or (), which sorts first, if any is missing."""
     with suppress(ValueError, LookupError, TypeError, RecursionError, OverflowError):
         told = json.loads(content)
         return tuple(float(told[field]) for field in fields)
     return ()
 
 
-LARGEST_TOTAL = 1 << 30  # bytes of records taken in at once
+LARGEST_TOTAL = 1 << 30  # bytes of records per import
 
 
 class SyncState(NamedTuple):
-    """What this home knows of its ref: the commits taken in and last seen at the remote, and when it was asked."""
+    """The commits of the ref last imported and last seen at the remote, and when the remote was asked."""
 
     commit: str = ""
     remote: str = ""  # "" while the remote has no such ref, or was never reached
@@ -92,16 +92,16 @@ class SyncState(NamedTuple):
 
 
 class ImportResult(NamedTuple):
-    """What the ref holds now, how many of its records are new here, and what was left out."""
+    """The content of the ref, how many of its records are new here, and warnings about skipped ones."""
 
     shared: SharedHistory
     added: int = 0
     warnings: tuple[str, ...] = ()
-    remote: str = ""  # the commit that the remote has, as far as is known
+    remote: str = ""  # the last known commit of the remote
 
 
 def load_sync_state(home: ProjectStore) -> SyncState:
-    """What is known of the ref; nothing where the file is not there or damaged."""
+    """Return the saved sync state, empty if the file is absent or damaged."""
     try:
         fields = json.loads(home.read(TRAVEL) or b"{}")
         times = float(fields.get("fetched_at", 0)), float(fields.get("tried_at", 0))
@@ -111,12 +111,12 @@ def load_sync_state(home: ProjectStore) -> SyncState:
 
 
 def save_sync_state(home: ProjectStore, seen: SyncState) -> None:
-    """Replace what is known of the ref."""
+    """Replace the saved sync state."""
     write_unsynced(home.path(TRAVEL), json.dumps(seen._asdict()).encode())
 
 
 def import_ref(home: ProjectStore, channel: GitChannel) -> ImportResult:
-    """What the ref of this clone holds; the home gets every record, the key and the caches that it lacks."""
+    """Import from this clone's ref the records, key and caches that the store lacks."""
     with open_objects(channel.root) as objects:
         if isinstance(objects, Unavailable):
             raise HistoryError(f"the history cannot be read, {objects.reason}", "Install git")
@@ -137,13 +137,13 @@ def import_ref(home: ProjectStore, channel: GitChannel) -> ImportResult:
 
 
 def read_floor(home: ProjectStore) -> str:
-    """The newest record that was pruned, "" where none was."""
+    """Return the newest pruned record, "" if none was pruned."""
     text = home.read("floor").decode("ascii", "replace").strip()
     return text if is_record_name(text) else ""
 
 
 def complete_records(home: ProjectStore) -> set[str]:
-    """The record files that are not empty: a power cut may leave a name without its bytes."""
+    """Return the record files that are not empty: a power failure may leave empty ones."""
     names = set()
     for name in home.log.files():
         with suppress(OSError):
@@ -153,7 +153,7 @@ def complete_records(home: ProjectStore) -> set[str]:
 
 
 def _above(home: ProjectStore, floor: str) -> set[str]:
-    """The records of the home above the floor; the others are deleted: they were pruned for everyone."""
+    """Delete the store's records up to the floor, which were pruned for everyone, and return the others."""
     local = complete_records(home)
     doomed = {name for name in local if name <= floor}
     for name in doomed:
@@ -162,14 +162,14 @@ def _above(home: ProjectStore, floor: str) -> set[str]:
 
 
 def _take_key_and_floor(home: ProjectStore, key: str, floor: str) -> None:
-    """The key that is shared wins: else two machines would have two pseudonyms, and name one build twice."""
+    """Adopt the shared key and floor: with two keys a project would have two pseudonyms and two names per build."""
     for name, text in (("key", key), ("floor", floor)):
         if text and home.read(name).decode("ascii", "replace").strip() != text:
             home.write(name, f"{text}\n".encode())
 
 
 def _content_of(objects: ObjectReader, caches: Mapping[str, str]) -> Content:
-    """What the ref holds of each file that travels, by its path in a home."""
+    """Return a reader of the ref's caches by their path in a store."""
     oids = {TRAVELLING[name]: oid for name, oid in caches.items()}
 
     def content(path: str) -> bytes:
@@ -180,7 +180,7 @@ def _content_of(objects: ObjectReader, caches: Mapping[str, str]) -> Content:
 
 
 def _take_records(home: ProjectStore, objects: ObjectReader, shared: SharedHistory, names: set[str]) -> ImportResult:
-    """Write these records into the home. What is too large is said, and goes from the ref when it is next published."""
+    """Write these records into the store. Oversized ones cause a warning and are dropped at the next publish."""
     added, total, refused = 0, 0, {}
     warnings = list(_told(shared.ignored))
     for name in sorted(names, reverse=True):
@@ -207,7 +207,7 @@ def _told(ignored: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class MergeResult(NamedTuple):
-    """How many records were added, were here already, were pruned here before; and why others were refused."""
+    """How many records were added, already known or pruned before, and why others were refused."""
 
     added: int = 0
     known: int = 0
@@ -233,7 +233,7 @@ def merge_folder(home: ProjectStore, folder: str) -> MergeResult:
 
 
 def _take_over(home: ProjectStore, other: ProjectStore, records: Set[str]) -> None:
-    """Where the other history has all records of this one and more, take what it has learned and knows to be sent."""
+    """Import the learned state of the other history if its records are a proper superset of those here."""
 
     def content(path: str) -> bytes:
         found = _bytes_of(other.path(path))
@@ -285,7 +285,7 @@ def _merged(home: ProjectStore, names: Iterable[str], content: Callable[[str], b
 
 
 def _bytes_of(path: str) -> bytes | Unavailable:
-    """The bytes of a regular file that is not too large; links, pipes and devices are not opened."""
+    """Return the bytes of a regular file that is not too large; links, pipes and devices are not opened."""
     try:
         about = os.lstat(path)
         if not stat.S_ISREG(about.st_mode):

@@ -1,4 +1,4 @@
-"""The log: an append-only folder of records, one file a build; merging two logs is copying files."""
+"""The store of a project: an append-only log with one file per build, caches, and a lock."""
 
 import contextlib
 import os
@@ -20,12 +20,12 @@ TRAVEL, IMPORTED, LOCK = "travel.json", "imported", "learning.lock"
 
 
 class LayoutEntry(NamedTuple):
-    """A file or folder of a home, and how another machine's copy of it is taken over ("": not at all)."""
+    """A file or folder of a store, and how another machine's copy of it is imported ("": not at all)."""
 
     path: str
     what: str
-    taken: str = ""  # theirs, union; together: all of them or none; newer: the one that was asked for later
-    alias: str = ""  # its name in the ref, where it has another one there
+    taken: str = ""  # theirs, union; together: all or none; newer: the one pulled later
+    alias: str = ""  # its name in the ref, if different
 
 
 FILES = (
@@ -52,43 +52,43 @@ LEARNED = tuple(file.path for file in FILES if file.taken == "together")
 TRAVELLING = MappingProxyType(
     {file.alias or file.path: file.path for file in FILES if file.taken and file.path not in ("key", "floor", "builds")}
 )
-"""Beside key, floor and records: the name in the ref of each file that travels, and its path in the home."""
+"""The name in the ref of each shared file, except key, floor and records, and its path in the store."""
 
 
 def write_atomically(path: str, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new one, never a part. HistoryError if it cannot."""
+    """Write a file so that readers see the old or the new content, never a part. Raise HistoryError on failure."""
     with _scratch(path, content) as scratch:
         os.replace(scratch, path)
 
 
 def write_if_absent(path: str, content: bytes) -> None:
-    """`write_atomically`, except that a file that is there stays: of several writers at once the first one wins."""
+    """Write a file as `write_atomically` does, unless it exists: the first of concurrent writers wins."""
     with _scratch(path, content) as scratch, contextlib.suppress(FileExistsError):
         try:
             os.link(scratch, path)
         except FileExistsError:
             raise
-        except OSError:  # a file system without links, as on memory sticks: a crash may leave a part there
+        except OSError:  # a file system without hard links, such as FAT: a crash may leave a partial file
             with open(path, "xb") as file:
                 file.write(content)
                 os.fsync(file.fileno())
 
 
 def write_unsynced(path: str, content: bytes) -> None:
-    """`write_atomically` for what is kept elsewhere too: the disk is not waited for."""
+    """Write a file as `write_atomically` does but without fsync, for content that is also stored elsewhere."""
     with _scratch(path, content, lambda _: None) as scratch:
         os.replace(scratch, path)
 
 
 def append(path: str, content: bytes) -> None:
-    """Add to the end of a file in one write, so that jobs which share it do not mix. OSError."""
+    """Append to a file in one write, so that concurrent jobs do not interleave. Raise OSError on failure."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "ab", buffering=0) as file:
         file.write(content)
 
 
 def list_folder(path: str) -> list[str]:
-    """The names in a folder, sorted; none where there is no folder. HistoryError where it cannot be listed."""
+    """Return the sorted names in a folder, none if it does not exist. Raise HistoryError if it cannot be listed."""
     try:
         return sorted(os.listdir(path))
     except FileNotFoundError:
@@ -98,14 +98,14 @@ def list_folder(path: str) -> list[str]:
 
 
 def remove(path: str) -> None:
-    """Delete a file, if it is there and can be deleted: what stays now goes next time."""
+    """Delete a file if it exists; ignore failures, since the next call tries again."""
     with contextlib.suppress(OSError):
         os.unlink(path)
 
 
 @contextlib.contextmanager
 def _scratch(path: str, content: bytes, settle: Callable[[int], None] = os.fsync) -> Iterator[str]:
-    """A file beside `path` with the content, safe on the disk; gone afterwards, whatever happens."""
+    """Yield a synced temporary file with the content beside `path`, and delete it afterwards."""
     folder, name = os.path.split(path)
     # Not the process number: two containers that share a folder may both be process 7.
     scratch = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
@@ -124,7 +124,7 @@ def _scratch(path: str, content: bytes, settle: Callable[[int], None] = os.fsync
 
 
 def is_record_name(name: str) -> bool:
-    """Whether this is a record's name; told without a regular expression: `predict` lists 500.
+    """Return whether this is the name of a record. No regular expression: `predict` lists 500.
 
     `<14 digits>-<32 hex digits>.rec`
     """
@@ -134,25 +134,25 @@ def is_record_name(name: str) -> bool:
 
 
 def build_name(file: str) -> str:
-    """The name of the build whose record this file is."""
+    """Return the build name in a record's file name."""
     return file[-36:-4]
 
 
 class RecordLog(NamedTuple):
-    """Records under `folder`, in files named by end and build: a listing is in the order in which they were learned."""
+    """Records in `folder`, in files named by end time and build: sorted names are in learning order."""
 
     folder: str
 
     def files(self) -> list[str]:
-        """The names of all record files, the build that ended first first; names that are no records are ignored."""
+        """Return the names of all record files in the order in which the builds ended."""
         return [name for name in list_folder(self.folder) if is_record_name(name)]
 
     def has(self, build: str) -> bool:
-        """Whether a record of this build is there, whenever it ended."""
+        """Return whether the log has a record of this build."""
         return any(build_name(name) == build for name in self.files())
 
     def append(self, entry: BuildRecord) -> str:
-        """Write the record and return its file name; a build that is there already is left as it is."""
+        """Write the record and return its file name; an existing file is left unchanged."""
         name = f"{max(0, round(entry.finished_at * 1000)):014d}-{entry.name}.rec"
         path = os.path.join(self.folder, name)
         if not os.path.exists(path):
@@ -160,7 +160,7 @@ class RecordLog(NamedTuple):
         return name
 
     def read(self, name: str) -> BuildRecord | Dropped:
-        """The record in this file, or why it is skipped."""
+        """Read the record in this file, or return why it is skipped."""
         try:
             with open(os.path.join(self.folder, name), "rb") as file:
                 return decode_record(file.read())
@@ -168,48 +168,48 @@ class RecordLog(NamedTuple):
             return Dropped(name, str(error))
 
     def entries(self, names: list[str]) -> Iterator[tuple[str, BuildRecord | Dropped]]:
-        """The records of these files, in the order given."""
+        """Return an iterator over the records of these files, in the given order."""
         return ((name, self.read(name)) for name in names)
 
     def prune(self, keep: int) -> int:
-        """Delete all but the `keep` newest records; returns how many went."""
+        """Delete all but the `keep` newest records (0: none) and return how many were deleted."""
         doomed = self.files()[:-keep] if keep > 0 else []
         for name in doomed:
             remove(os.path.join(self.folder, name))
         return len(doomed)
 
 
-OLDEST_MARK = 7 * 86_400  # seconds: a job start older than a week belongs to nobody
+OLDEST_MARK = 7 * 86_400  # seconds; older marks are deleted
 
 
 class ProjectStore(NamedTuple):
-    """Paths below one folder, and the project's secret key, which leaves it on the ref of a shared history alone."""
+    """Files below one folder, including the project's secret key, which is shared only through the history's ref."""
 
     folder: str
 
     @property
     def log(self) -> RecordLog:
-        """The records."""
+        """Return the log of records."""
         return RecordLog(self.path("builds"))
 
     @property
     def outbox(self) -> str:
-        """The folder of updates that are not yet acknowledged."""
+        """Return the folder of updates that are not acknowledged yet."""
         return self.path("outbox")
 
     def path(self, name: str) -> str:
-        """The path of a file of this folder. Not a pathlib.Path: loading that costs every prediction 9 ms."""
+        """Return the path of a file in this folder; a string, because loading pathlib costs each prediction 9 ms."""
         return os.path.join(self.folder, name)
 
     def prepare(self) -> None:
-        """Make the folder, hidden from git, and its key. HistoryError where it cannot be written."""
+        """Create the folder, hidden from git, and its key. Raise HistoryError if it cannot be written."""
         if not os.path.exists(self.path(".gitignore")):
             write_atomically(self.path(".gitignore"), b"*\n")
         if not os.path.exists(self.path("key")):
             write_if_absent(self.path("key"), f"{os.urandom(32).hex()}\n".encode())
 
     def key(self) -> bytes:
-        """The project's 32 secret bytes. HistoryError where the file is missing or damaged."""
+        """Return the project's 32 secret bytes. Raise HistoryError if the file is missing or damaged."""
         try:
             key = bytes.fromhex(self.read("key").decode().strip())
         except ValueError as error:
@@ -219,16 +219,16 @@ class ProjectStore(NamedTuple):
         return key
 
     def hasher(self) -> Callable[..., str]:
-        """A function from words to 32 hex digits that stand for them and cannot be reversed without the key."""
+        """Return a keyed hash function from words to 32 hex digits, which cannot be reversed without the key."""
         key = self.key()
         return lambda *words: blake2b("\0".join(words).encode(errors="replace"), key=key, digest_size=16).hexdigest()
 
     def keyed(self, *words: str) -> str:
-        """`hasher` for one use."""
+        """Return the keyed hash of the words; `hasher` is faster for many calls."""
         return self.hasher()(*words)
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file of this folder; b"" where there is none."""
+        """Return the bytes of a file in this folder, b"" if it does not exist."""
         try:
             with open(self.path(name), "rb") as file:
                 return file.read()
@@ -238,19 +238,19 @@ class ProjectStore(NamedTuple):
             raise HistoryError(f"cannot read {self.path(name)}: {error.strerror}", "Check its permissions") from error
 
     def write(self, name: str, content: bytes) -> None:
-        """Replace a file of this folder whole."""
+        """Replace a file in this folder atomically."""
         write_atomically(self.path(name), content)
 
     def mark_start(self, run: str, now: float) -> None:
-        """Remember when a job run started, for the train step at its end; the first mark stands."""
+        """Record when a job run started, for the train step at its end; the first mark is kept."""
         for mark in list_folder(self.path("marks")):
             if now - (self.started(mark) or 0.0) >= OLDEST_MARK:
                 remove(self.path(f"marks/{mark}"))
-        # A file for each job run: jobs that start at once on one machine do not overwrite each other's.
+        # One file per job run: concurrent jobs on one machine do not overwrite each other.
         write_if_absent(self.path(f"marks/{run}"), f"{now:.3f}\n".encode())
 
     def started(self, run: str) -> float | None:
-        """When `mark_start` was called for this job run; None when it was not, or the mark is damaged."""
+        """Return when `mark_start` was called for this job run; None without a valid mark."""
         try:
             return float(self.read(f"marks/{run}"))
         except ValueError:
@@ -263,19 +263,19 @@ else:
     import fcntl
 
 
-SECONDS = 10.0  # to wait for another; learning one build takes it about one
+SECONDS = 10.0  # to wait for another process; learning one build takes about one
 EVERY = 0.05
 
 
 class StoreLocked(HistoryError):
-    """Another process learns in this home and did not end in time."""
+    """Another process held the lock of this store for too long."""
 
 
 @contextmanager
 def exclusive(home: ProjectStore, seconds: float = SECONDS) -> Iterator[None]:
-    """Nobody else is in such a block of this home. Raises Busy after so many seconds, HistoryError.
+    """Hold the exclusive lock of this store. Raise StoreLocked after `seconds`, HistoryError if it cannot be opened.
 
-    The system takes the lock from a process that ends, however it ends. Not to be entered twice by one process.
+    The system releases the lock when the process ends. A process must not enter it twice.
     """
     deadline = time.monotonic() + seconds
     with _opened(home) as number:
@@ -304,7 +304,7 @@ def _opened(home: ProjectStore) -> Iterator[int]:
 
 
 def _taken(number: int) -> bool:
-    """Whether the lock is ours now. On a file system without locks it is: there nothing keeps two apart."""
+    """Try to lock the file; return whether it succeeded. A file system without locks always succeeds."""
     try:
         if sys.platform == "win32":
             msvcrt.locking(number, msvcrt.LK_NBLCK, 1)

@@ -1,4 +1,4 @@
-"""One record of the log: what the project keeps of a build, and the bytes it is kept as."""
+"""Build records of the log and their encoding."""
 
 import json
 import sys
@@ -20,10 +20,10 @@ MAXIMUM_BYTES = 64 << 20  # of one record, unpacked: a build of a million tests 
 
 
 class Example(NamedTuple):
-    """The features of one prediction as they stood before the build ran; its label comes later."""
+    """The features of one prediction, as known before the build ran; the label follows later."""
 
     subject: str  # the test, or the name of the build
-    run: int  # how many runs of the test were known when the row was made
+    run: int  # number of known runs of the test when the example was made
     indices: tuple[int, ...]  # into the task's coordinates
     values: tuple[float, ...]
     private: tuple[str, ...]  # names of private features: "class=org.foo.BarTest"
@@ -31,7 +31,7 @@ class Example(NamedTuple):
 
 
 class BuildRecord(NamedTuple):
-    """A finished build as the history keeps it. Times are seconds since the epoch, UTC."""
+    """A finished build, as stored in the history. Times are seconds since the epoch, UTC."""
 
     name: str
     started_at: float
@@ -48,12 +48,12 @@ class BuildRecord(NamedTuple):
     files: tuple[FileChange, ...] = ()
     tests: tuple[TestRun, ...] = ()
     source_words: Mapping[str, tuple[str, ...]] = MappingProxyType({})  # test -> listed words of its source
-    schema: str = ""  # digest of the schema the rows were made with
+    schema: str = ""  # digest of the schema of the rows
     rows: Mapping[str, tuple[Example, ...]] = MappingProxyType({})  # by task
 
 
 def make_record(build: Build, stream: str, author: str) -> BuildRecord:
-    """What the history keeps of a build, before its rows are made; at most MAXIMUM_FILES changed files."""
+    """Return the record of a build, without examples and with at most MAXIMUM_FILES changed files."""
     ci, change, duration = build.situation.ci, build.situation.change, build.duration
     known = change if isinstance(change, Change) else None
     return BuildRecord(
@@ -75,7 +75,7 @@ def make_record(build: Build, stream: str, author: str) -> BuildRecord:
 
 
 def encode_record(entry: BuildRecord) -> bytes:
-    """The entry as zlib-compressed JSON; the same entry gives the same bytes."""
+    """Encode the record as zlib-compressed JSON; equal records give equal bytes."""
     tests = entry.tests
     fields = {
         "format": FORMAT,
@@ -105,7 +105,7 @@ def encode_record(entry: BuildRecord) -> bytes:
 
 
 def decode_record(packed: bytes) -> BuildRecord:
-    """The entry of `encode`'s bytes. HistoryError where they are cut, damaged, too large or of a newer format."""
+    """Decode a record. Raise HistoryError if it is truncated, damaged, too large or of another format."""
     try:
         unpacker = zlib.decompressobj()
         text = unpacker.decompress(packed, MAXIMUM_BYTES)
@@ -149,7 +149,7 @@ def _entry(fields: Mapping[str, Any]) -> BuildRecord:
 
 
 def _text(value: object) -> str:
-    """The value, which is a string. TypeError where it is none: it would fail in a room that trusts the record."""
+    """Return the value. Raise TypeError if it is no string: it would fail later, where records are trusted."""
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
     return value
@@ -170,13 +170,13 @@ def _seconds(value: float | None) -> float:
 
 
 def _pack_row(row: Example) -> list[object]:
-    """The row as a JSON list."""
+    """Return the example as a JSON list."""
     values = [round(value, 6) for value in row.values]
     return [row.subject, row.run, row.indices, values, row.private, _number(row.target)]
 
 
 def _unpack_row(fields: list[Any]) -> Example:
-    """The row of `_pack_row`'s list."""
+    """Return the example of `_pack_row`'s list."""
     subject, run, indices, values, private, target = fields
     features = tuple(map(int, indices)), tuple(map(float, values))
     return Example(_text(subject), int(run), *features, tuple(map(_text, private)), _seconds(target))
@@ -186,7 +186,7 @@ LARGEST = 1 << 28  # bytes of one column, unpacked
 
 
 def pack_examples(rows: Sequence[Example]) -> dict[str, object]:
-    """The rows as JSON values: names as they are, coordinates and values as compressed little-endian numbers."""
+    """Return the examples as JSON values; indices and values are compressed little-endian numbers."""
     return {
         "subjects": [row.subject for row in rows],
         "runs": [row.run for row in rows],
@@ -199,7 +199,7 @@ def pack_examples(rows: Sequence[Example]) -> dict[str, object]:
 
 
 def unpack_examples(columns: Mapping[str, Any]) -> tuple[Example, ...]:
-    """The rows of `pack_examples`, exactly. ValueError, KeyError, TypeError or zlib.error for anything else."""
+    """Return the examples of `pack_examples`. Raise ValueError, KeyError, TypeError or zlib.error for other input."""
     indices, values = _unpack("I", columns["indices"]), _unpack("d", columns["values"])
     ends = list(accumulate(columns["sizes"], initial=0))
     if not len(indices) == len(values) == ends[-1]:

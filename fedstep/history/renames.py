@@ -1,7 +1,6 @@
-"""Which tests of a build are old ones under a new name: found by what git renamed, by class, and by parameter.
+"""Matching of renamed tests: by the files that git renamed, by class, and by parameter.
 
-Only what is one to one and unambiguous is taken: a test that is mistaken for another has a wrong history, one that is
-not recognised merely starts anew.
+Only unambiguous one-to-one matches count: a wrong match gives a test a wrong history, a missed one only starts anew.
 """
 
 import re
@@ -18,7 +17,7 @@ from fedstep.types import FileChange
 Pairs = dict[str, str]  # old id -> new id
 _PARTS = re.compile(r"[./$+:]+")
 _PARAMETERS = re.compile(r"\[|\(| with data set ")
-SHARED = 3  # tests that two classes of different names must have, and all alike, to be the same class
+SHARED = 3  # fewest tests that two classes of different names must have, all equal, to match
 
 
 def match_renames(
@@ -28,10 +27,10 @@ def match_renames(
     files: Sequence[FileChange] = (),
     returning: Mapping[str, str] | None = None,
 ) -> Pairs:
-    """The new id of each old one, for tests of a build.
+    """Return the new id of each renamed test of a build by its old id.
 
     `known` are the ids with a history, `ran` those of the build, `gone` the known ones that it should have run and did
-    not. `returning` maps former ids that ran to the known ones they are now: only git can rename those once more.
+    not. `returning` maps former ids that ran to their present ids: only a rename in git applies to those.
     """
     former = returning or {}
     old = set(gone) - set(ran)
@@ -39,7 +38,7 @@ def match_renames(
     found = _by_files(old, new, files)
     old -= found.keys() | set(former.values())
     new -= set(found.values()) | former.keys()
-    if len(old) > len(ran):  # a run that was cut short: what is missing has not moved
+    if len(old) > len(ran):  # an incomplete run: missing tests were not renamed
         return found
     found |= _by_class(old, new, _groups(ran), _groups(known))
     old, new = old - found.keys(), new - set(found.values())
@@ -47,7 +46,7 @@ def match_renames(
 
 
 def _by_files(old: Collection[str], new: Collection[str], files: Sequence[FileChange]) -> Pairs:
-    """Tests of the same name whose classes are in a file that git renamed."""
+    """Match tests of the same name whose classes are in a file that git renamed."""
     moved = [(_place(file.renamed_from), _place(file.path)) for file in files if file.renamed_from]
     if not moved or not old or not new:
         return {}
@@ -64,9 +63,9 @@ def _by_files(old: Collection[str], new: Collection[str], files: Sequence[FileCh
 
 
 def _by_class(old: Collection[str], new: Collection[str], ran: set[str], known: set[str]) -> Pairs:
-    """Tests of the same name in two classes: the old one vanished whole, the new one is new as a whole.
+    """Match tests of the same name in two classes, of which one vanished completely and one is completely new.
 
-    The classes have the same simple name, and half of the tests in common; or at least three tests, and the same.
+    The classes have the same simple name and half of the tests in common, or the same tests, at least three.
     """
     gone = {group: tests for group, tests in _tests(old).items() if group not in ran}
     come = {group: tests for group, tests in _tests(new).items() if group not in known}
@@ -81,9 +80,9 @@ def _by_class(old: Collection[str], new: Collection[str], ran: set[str], known: 
 
 
 def _by_parameters(old: Collection[str], new: Collection[str]) -> Pairs:
-    """Tests of one class and one base name: a single one that went and a single one that came, as test_x[1] and [2].
+    """Match the only vanished and the only new test of one class and base name, such as test_x[1] and test_x[2].
 
-    Of several, those that have grown by a parameter: test_x[1] and test_x[1-True], or test_x[True-1].
+    Of several, match those that gained a parameter: test_x[1] and test_x[1-True], or test_x[True-1].
     """
     before, after = _keyed(old, _base), _keyed(new, _base)
     before.pop("", None)
@@ -100,7 +99,7 @@ def _by_parameters(old: Collection[str], new: Collection[str]) -> Pairs:
 
 
 def _one_to_one(before: Mapping[Hashable, list[str]], after: Mapping[Hashable, list[str]]) -> Pairs:
-    """The pairs of those that are alone under a key which both sides have, and under no other such key."""
+    """Return the pairs of ids that are alone under a common key and under no other common key."""
     pairs = [(b[0], a[0]) for key, b in before.items() if len(b) == 1 and len(a := after.get(key, [])) == 1]
     olds, news = ([pair[side] for pair in pairs] for side in (0, 1))
     many = {value for values in (_repeated(olds), _repeated(news)) for value in values}
@@ -124,7 +123,7 @@ def _groups(ids: Iterable[str]) -> set[str]:
 
 
 def _tests(ids: Iterable[str]) -> dict[str, set[str]]:
-    """The names by class."""
+    """Return the test names by class."""
     groups: dict[str, set[str]] = defaultdict(set)
     for test in ids:
         group, _, name = test.partition("#")
@@ -137,19 +136,19 @@ def _name(test: str) -> str:
 
 
 def _simple(group: str) -> str:
-    """The last part of a class or path; an inner class with its outer one."""
+    """Return the last part of a class or path; an inner class keeps its outer one."""
     return group.rpartition("/" if "/" in group else ".")[2]
 
 
 def _base(test: str) -> str:
-    """The id without parameters; "" where it has none."""
+    """Return the id without parameters, "" if it has none."""
     group, _, name = test.partition("#")
     found = _PARAMETERS.search(name)
     return f"{group}#{name[: found.start()].rstrip()}" if found and found.start() else ""
 
 
 def _parameters(test: str) -> str:
-    """What stands in the brackets at the end; "" where there are none."""
+    """Return the text in the brackets at the end, "" without brackets."""
     return test.partition("#")[2].partition("[")[2].removesuffix("]") if test.endswith("]") else ""
 
 
@@ -167,7 +166,7 @@ def _place(path: str) -> _FilePath:
 
 
 def _by_step(ids: Iterable[str]) -> dict[tuple[str, str], list[str]]:
-    """The ids by each part of their class, with the one before it: one such pair is a file's folder and stem."""
+    """Group the ids by each pair of adjacent class parts; a file's folder and stem are such a pair."""
     places: dict[tuple[str, str], list[str]] = defaultdict(list)
     for test in ids:
         for step in pairwise(("", *_PARTS.split(test.partition("#")[0]))):
@@ -176,7 +175,7 @@ def _by_step(ids: Iterable[str]) -> dict[tuple[str, str], list[str]]:
 
 
 def _inside(test: str, place: _FilePath) -> tuple[str, ...] | None:
-    """What a test's class has below this file: ("Empty",) of org.shop.CartTest$Empty; None if it is not in it."""
+    """Return the test's class parts below this file, ("Empty",) of org.shop.CartTest$Empty; None if it is not in it."""
     parts = tuple(_PARTS.split(test.partition("#")[0]))
     for size in range(len(parts), 0, -1):
         if parts[:size] == place.steps[-size:]:
@@ -190,11 +189,11 @@ def follow_renames(
 ) -> tuple[dict[str, TestStats], dict[str, str]]:
     """Return the table with renamed tests under their new ids, and the id of each former id that ran again.
 
-    A branch that has the old names goes on in the same stats. `unknown` are the ids of the build that are not in the
+    A branch with the old names continues the same stats. `unknown` are the ids of the build that are not in the
     table.
     """
     ran = {run.test for run in record.tests}
-    # Gone is what ran together with these, and not what only another job runs.
+    # Only tests that ran together with these can be gone, not those that only another job runs.
     latest = {tests[test].last_build for test in ran if test in tests}
     latest = latest or {max((stats.last_build for stats in tests.values()), default=NEVER)}
     gone = [test for test, stats in tests.items() if stats.last_build in latest and test not in ran]
@@ -203,7 +202,7 @@ def follow_renames(
     former = {stats.former: test for test, stats in tests.items() if stats.former}
     returning = {test: former[test] for test in unknown if test in former and former[test] not in ran}
     pairs = match_renames(tests.keys(), ran, gone, record.files, returning)
-    # In place of the old one: sums over all tests are made in this order, and a table made again has the same.
+    # Keep the position: sums over all tests follow this order, which a rebuilt table must repeat.
     after = {pairs.get(test, test): stats for test, stats in tests.items()}
     for old, new in pairs.items():
         after[new] = replace(tests[old], test=new, former=old, name_words=name_words(new))

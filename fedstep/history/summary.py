@@ -1,4 +1,4 @@
-"""The summary: what prediction needs of the log, as one JSON file of columns. A cache: it can always be made again."""
+"""The summary: a cache of what prediction needs from the log, as one JSON file of columns."""
 
 import json
 from collections import Counter
@@ -25,7 +25,7 @@ FORGET_AFTER = 500  # builds in which a test did not run before it is forgotten
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Everything known before the next build. `seen` names the record files that are folded in."""
+    """Everything known before the next build. `seen` names the applied record files."""
 
     seen: frozenset[str] = frozenset()
     count: int = 0  # builds folded in, ever
@@ -34,7 +34,7 @@ class Summary:
 
 
 def apply_record(summary: Summary, file: str, entry: BuildRecord) -> Summary:
-    """The summary after one more record."""
+    """Return the summary after one more record."""
     tests = apply_test_runs(summary.tests, entry, _repeated(summary, entry), summary.count)
     return Summary(
         seen=summary.seen | {file},
@@ -45,7 +45,7 @@ def apply_record(summary: Summary, file: str, entry: BuildRecord) -> Summary:
 
 
 def _repeated(summary: Summary, entry: BuildRecord) -> int:
-    """The number of the build before in the same stream if it built the same commit, else NEVER."""
+    """Return the index of the previous build of the stream if it built the same commit, else NEVER."""
     builds = summary.builds
     place = next((n for n in reversed(range(len(builds))) if builds[n].stream == entry.stream), NEVER)
     same = place != NEVER and entry.commit and builds[place].commit == entry.commit
@@ -53,7 +53,7 @@ def _repeated(summary: Summary, entry: BuildRecord) -> int:
 
 
 def past_build(entry: BuildRecord) -> PastBuild:
-    """What the build tasks remember of a build."""
+    """Return the fields of a record that the build tasks use."""
     day = entry.started_at / 86_400
     return PastBuild(
         stream=entry.stream,
@@ -81,7 +81,7 @@ def _forget(tests: dict[str, TestStats], before: int) -> dict[str, TestStats]:
 
 
 def encode_summary(summary: Summary) -> bytes:
-    """The summary as JSON, tests and builds by column."""
+    """Encode the summary as JSON, tests and builds by column."""
     content = {
         "format": FORMAT,
         "schema": schema().digest,
@@ -94,7 +94,7 @@ def encode_summary(summary: Summary) -> bytes:
 
 
 def decode_summary(content: bytes) -> Summary:
-    """The summary of `encode_summary`'s bytes. HistoryError where they are damaged or made for another schema."""
+    """Decode a summary. Raise HistoryError if it is damaged or of another schema."""
     try:
         fields = json.loads(content)
         if (fields["format"], fields["schema"]) != (FORMAT, schema().digest):
@@ -115,19 +115,19 @@ def decode_summary(content: bytes) -> Summary:
 
 
 def pack_builds(builds: Sequence[PastBuild]) -> dict[str, list[object]]:
-    """The builds as JSON values, by column."""
+    """Return the builds as JSON values by column."""
     return {name: [_plain(getattr(build, name)) for build in builds] for name in PastBuild._fields}
 
 
 def unpack_builds(columns: dict[str, Sequence[Any]]) -> tuple[PastBuild, ...]:
-    """The builds of `pack_builds`' columns."""
+    """Return the builds of `pack_builds`' columns."""
     columns["seconds"] = [NO_SECONDS if seconds is None else seconds for seconds in columns["seconds"]]
     rows = zip(*columns.values(), strict=True)
     return tuple(PastBuild(**dict(zip(columns, row, strict=True))) for row in rows)
 
 
 def _sparse(column: list[Any]) -> object:
-    """A column that mostly has one value as that value and the exceptions: most tests of a project are all alike."""
+    """Encode a column that mostly has one value as that value and the exceptions, since most tests are alike."""
     if not column or any(isinstance(value, list) for value in column):
         return column
     usual, count = Counter(column).most_common(1)[0]
@@ -151,14 +151,14 @@ def _plain(value: object) -> object:
 
 
 class LoadedSummary(NamedTuple):
-    """The summary with every readable record folded in, and what had to be skipped."""
+    """The summary with every readable record applied, and warnings about skipped ones."""
 
     summary: Summary
     warnings: tuple[str, ...] = ()
 
 
 def load_summary(home: ProjectStore) -> LoadedSummary:
-    """The summary as it is known now; records that the cache has not seen are folded in, in memory only."""
+    """Return the cached summary with the records applied that it has not seen; the cache is not changed."""
     summary, warnings = read_summary(home), []
     for name, entry in unprocessed_records(home, summary):
         if isinstance(entry, Dropped):
@@ -170,7 +170,7 @@ def load_summary(home: ProjectStore) -> LoadedSummary:
 
 
 def read_summary(home: ProjectStore) -> Summary:
-    """The cached summary; an empty one where there is none, or none that can be used: it is made again."""
+    """Return the cached summary, or an empty one if there is no valid one."""
     try:
         content = home.read(SUMMARY)
         return decode_summary(content) if content else Summary()
@@ -184,18 +184,18 @@ def save_summary(home: ProjectStore, summary: Summary) -> None:
 
 
 def unprocessed_records(home: ProjectStore, summary: Summary) -> Iterator[tuple[str, BuildRecord | Dropped]]:
-    """The records that the summary does not know, oldest first, each read when it is asked for; a build counts once."""
+    """Iterate lazily over the records that the summary does not know, oldest first, one per build."""
     known = {build_name(name) for name in summary.seen}
     fresh = {build_name(name): name for name in reversed(home.log.files()) if build_name(name) not in known}
     return home.log.entries(sorted(fresh.values()))
 
 
 def forget_pruned(home: ProjectStore, summary: Summary) -> Summary:
-    """The summary without the names of files that were pruned: those older than the oldest that is left."""
+    """Return the summary without the names of pruned files: those older than the oldest that is left."""
     oldest = next(iter(home.log.files()), "")
     return replace(summary, seen=frozenset(name for name in summary.seen if name >= oldest))
 
 
 def cache_key(summary: Summary) -> str:
-    """A name for the set of records a cache was made from: caches of different generations do not fit."""
+    """Return a name for the set of records behind a cache; caches of different generations do not match."""
     return sha256("\n".join(sorted(summary.seen)).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Local and online: probabilities that mean what they say, and intervals that cover what they claim."""
+"""Local online calibration of probabilities and prediction intervals."""
 
 from math import log
 from typing import NamedTuple
@@ -19,8 +19,8 @@ class PlattScaling(NamedTuple):
 
 
 _UNTRIED = {
-    # A local weight follows each single test closely, and margins with it come out too sure. Chosen on two replays,
-    # confirmed on three; a chance of 5 % stays one.
+    # Local weights fit each test closely and make margins overconfident. Chosen on two replays, confirmed on three;
+    # a chance of 5 % is unchanged.
     "flaky": PlattScaling(slope=0.8, offset=-0.6),
     # It starts from evidence, and its labels are only likely.
     "triage": PlattScaling(slope_weight=100.0, offset_weight=30.0),
@@ -28,12 +28,12 @@ _UNTRIED = {
 
 
 def initial_scaling(task: str) -> PlattScaling:
-    """The scaling of a task before any outcome is known."""
+    """Return the scaling of a task before any outcome is known."""
     return _UNTRIED.get(task, PlattScaling())
 
 
 def probability(platt: PlattScaling, margin: float) -> float:
-    """The calibrated probability of a margin, in [0, 1].
+    """Return the calibrated probability of a margin, in [0, 1].
 
     >>> probability(PlattScaling(), 0.0)
     0.5
@@ -42,9 +42,9 @@ def probability(platt: PlattScaling, margin: float) -> float:
 
 
 def observe_outcome(platt: PlattScaling, margin: float, label: float, weight: float = 1.0) -> PlattScaling:
-    """The scaling after one labelled margin: a diagonal Newton step on the log loss, with memory of all before.
+    """Return the scaling after one labelled margin: a diagonal Newton step with accumulated curvature of the log loss.
 
-    A slope never turns round: it stays above 0.1.
+    The slope stays at 0.1 or above.
     """
     chance = probability(platt, margin)
     curvature = weight * chance * (1.0 - chance)
@@ -68,18 +68,18 @@ class QuantileTrackers(NamedTuple):
 
 
 STEP = 0.12  # spreads
-LEAST = 0.1  # spreads: an interval never closes
+LEAST = 0.1  # spreads: an interval is never empty
 
 
 def observe_residual(trackers: QuantileTrackers, residual: float, share: float = 0.05) -> QuantileTrackers:
-    """The trackers after one residual in spreads; `share` is how often each end may be exceeded."""
+    """Return the trackers after one residual in spreads; `share` is the rate at which each end may be exceeded."""
     low = trackers.low + STEP * (share - (residual < trackers.low))
     high = trackers.high + STEP * ((residual > trackers.high) - share)
     return QuantileTrackers(min(low, -LEAST), max(high, LEAST))
 
 
 class CalibrationScore(NamedTuple):
-    """How predictions have fared so far, beside the base rate: decayed sums over about 200 predictions."""
+    """The log loss and base rate of past predictions: decayed means over about 200 predictions."""
 
     observed: int = 0
     log_loss: float = 0.0
@@ -87,7 +87,7 @@ class CalibrationScore(NamedTuple):
 
 
 def score_outcome(score: CalibrationScore, chance: float, label: float) -> CalibrationScore:
-    """The score after one prediction. Log loss is in nats, a chance is held inside [0.001, 0.999]."""
+    """Return the score after one prediction. Log loss is in nats; the chance is clipped to [0.001, 0.999]."""
     held = min(max(chance, 0.001), 0.999)
     loss = -log(held if label else 1.0 - held)
     pace = max(1 / 200, 1 / (score.observed + 1))

@@ -1,4 +1,4 @@
-"""Prediction: a dot product in the standard library, and what each feature added to it."""
+"""Linear margins and the sigmoid, in the standard library."""
 
 from array import array
 from collections.abc import Mapping, Sequence
@@ -6,23 +6,23 @@ from math import exp
 from types import MappingProxyType
 from typing import NamedTuple
 
-Vector = array  # of C floats, type code "f": what the wire carries
+Vector = array  # of C floats, type code "f", as in the wire format
 
 
 class LocalWeights(NamedTuple):
-    """What a project has learned beyond the shared model: corrections of coordinates, and private ones by name."""
+    """A project's corrections of the shared model: by coordinate, and by name for private features."""
 
     shared: Mapping[int, float] = MappingProxyType({})
     private: Mapping[str, float] = MappingProxyType({})
 
 
 def zeros(size: int) -> "array[float]":
-    """A vector of `size` zeros."""
+    """Return a vector of `size` zeros."""
     return array("f", bytes(4 * size))
 
 
 def margin(weights: Sequence[float], indices: Sequence[int], values: Sequence[float]) -> float:
-    """The dot product of weights and one sparse row, in double precision.
+    """Return the dot product of weights and one sparse row, in double precision.
 
     >>> margin([0.5, 0.0, -1.0], (0, 2), (1.0, 0.25))
     0.25
@@ -31,7 +31,7 @@ def margin(weights: Sequence[float], indices: Sequence[int], values: Sequence[fl
 
 
 def sigmoid(score: float) -> float:
-    """Probability of a log-odds score, in [0, 1], without overflow.
+    """Return the probability of a log-odds score, in [0, 1], without overflow.
 
     >>> sigmoid(0.0)
     0.5

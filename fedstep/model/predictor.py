@@ -1,4 +1,4 @@
-"""Predictions as findings: shared and local weights, calibrated, each with its reasons. Loads no numpy."""
+"""Calibrated predictions from shared and local weights, each with its reasons. Loads no numpy."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import nlargest
@@ -26,17 +26,17 @@ from fedstep.types import Build, Outcome, TestRun, Unavailable
 FLAKY_ABOVE = 0.7  # a failure is called flaky from this probability on: suppressing a regression costs more
 REGRESSION_BELOW = 0.3
 WORTH_NAMING = 0.05  # a test is named as likely to flake from this probability on
-FEWEST_BUILDS = 3  # a time is predicted once so many builds of the stream are known
+FEWEST_BUILDS = 3  # known builds of the stream before a time is predicted
 
 
 class Predictor(NamedTuple):
-    """The model that predicts: what everyone shares (production) and what this project added to it."""
+    """The shared model (`production`) with the project's local correction."""
 
     production: Mapping[str, Sequence[float]]
     correction: LocalModel
 
     def duration(self, summary: Summary, planned: PlannedBuild) -> Interval | Unavailable:
-        """The time the build will take, its 90 % interval and Jenkins' estimate; Absent before three builds."""
+        """Predict the build's duration, with a 90 % interval and Jenkins' estimate; Unavailable before three builds."""
         timed = sum(build.stream == planned.stream and build.seconds > 0 for build in summary.builds)
         if timed < FEWEST_BUILDS:
             return Unavailable(f"{_builds(timed)} with a known time seen, {FEWEST_BUILDS} needed")
@@ -52,7 +52,7 @@ class Predictor(NamedTuple):
         return Interval(seconds, low, high, source, jenkins_estimate(summary.builds, planned))
 
     def failure(self, summary: Summary, planned: PlannedBuild) -> Risk | Unavailable:
-        """The risk that the build does not pass; Absent before three builds."""
+        """Predict the risk that the build does not pass; Unavailable before three builds."""
         if len(summary.builds) < FEWEST_BUILDS:
             return Unavailable(f"{_builds(len(summary.builds))} seen, {FEWEST_BUILDS} needed")
         row = schema().tasks["build-failure"].encode(failure_features(summary.builds, planned))
@@ -61,7 +61,7 @@ class Predictor(NamedTuple):
         return Risk(chance, self._reasons("build-failure", row, private))
 
     def flakiest(self, summary: Summary, most: int, at_least: float = WORTH_NAMING) -> tuple[TestRisk, ...]:
-        """The `most` tests, of those that ran lately, most likely to flake in their next 20 runs; each `at_least`."""
+        """Return the `most` active tests likeliest to flake in their next 20 runs, with at least that probability."""
         tests = list(summary.tests.values())
         task, local = schema().tasks["flaky"], self._local("flaky")
         columns = flaky_columns(summary.tests)
@@ -76,7 +76,7 @@ class Predictor(NamedTuple):
         return tuple(risk for risk in risks if risk.probability >= at_least)
 
     def failures(self, summary: Summary, build: Build, stream: str) -> tuple[FailureVerdict, ...]:
-        """A verdict for each failure of the build, most likely flaky first; the summary does not know the build yet."""
+        """Return a verdict for each failure of a build that the summary does not contain yet, likeliest flaky first."""
         table = with_tests(summary.tests, (run.test for run in build.failures()))
         rows = triage_values(table, build, last_commit(summary.builds, stream))
         return tuple(sorted((self._verdict(run, values) for run, values in rows), key=lambda v: -v.flaky_probability))
@@ -142,7 +142,7 @@ def _builds(count: int) -> str:
 
 
 def classify_failure(chance: float) -> str:
-    """The word for a probability that a failure is flaky: flaky, regression or unsure."""
+    """Return the verdict for the probability that a failure is flaky: flaky, regression or unsure."""
     if chance >= FLAKY_ABOVE:
         return "flaky"
     return "regression" if chance <= REGRESSION_BELOW else "unsure"

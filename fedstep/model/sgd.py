@@ -1,4 +1,4 @@
-"""Learning: scikit-learn's SGD through partial_fit; weights in, new weights out. The room with numpy."""
+"""Learning with scikit-learn's SGD through partial_fit. The only client module that loads scikit-learn."""
 
 from array import array
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from fedstep.model.labels import LabelledExample
 from fedstep.model.linear import LocalWeights
 
 NEGLIGIBLE = 1e-6  # shared corrections smaller than this are not kept
-NEGLIGIBLE_PRIVATE = 1e-3  # nor private weights: every quiet test would have one, and `predict` reads them all
+NEGLIGIBLE_PRIVATE = 1e-3  # nor private weights: each stable test would have one, and `predict` reads all
 
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """The constants of one task's learning. `decay`: how much of a local weight is left after a batch."""
+    """The learning constants of one task. `decay` is the factor on local weights after a batch."""
 
     loss: str
     shared_rate: float
@@ -36,7 +36,7 @@ PACES: Mapping[str, Hyperparameters] = {
 
 
 def learn_shared(task: str, weights: Sequence[float], rows: Sequence[LabelledExample]) -> "array[float]":
-    """The weights after one pass over the rows, in the order given; private features are left out."""
+    """Return the weights after one pass over the examples, in the given order; private features are ignored."""
     matrix = _matrix([ripe.example.indices for ripe in rows], [ripe.example.values for ripe in rows], len(weights))
     pace = PACES[task]
     return array("f", _fit(pace, pace.shared_rate, np.array(weights, dtype=np.float64), matrix, rows))
@@ -45,9 +45,9 @@ def learn_shared(task: str, weights: Sequence[float], rows: Sequence[LabelledExa
 def learn_local(
     task: str, production: Sequence[float], local: LocalWeights, rows: Sequence[LabelledExample]
 ) -> LocalWeights:
-    """The local weights after one pass, fitted to what `production`, held fixed, leaves over.
+    """Return the local weights after one pass, fitted to the residual of the fixed `production` weights.
 
-    The joint weights start at production + local and take the steps; what they moved away from production is local.
+    The joint weights start at production + local; their difference from production after the steps is local.
     """
     names = sorted({name for ripe in rows for name in ripe.example.private})
     columns = {name: len(production) + number for number, name in enumerate(names)}
@@ -66,7 +66,7 @@ def learn_local(
 
 
 def _updated(private: Mapping[str, float], names: Sequence[str], values: Any) -> Mapping[str, float]:
-    """The private weights with new values for these names. Only they are looked at: a project has thousands."""
+    """Return the private weights with new values for these names; the other thousands are not examined."""
     after = dict(private)
     for name, value in zip(names, map(float, values), strict=True):
         if abs(value) > NEGLIGIBLE_PRIVATE:
@@ -90,19 +90,19 @@ def _matrix(indices: Sequence[Sequence[int]], values: Sequence[Sequence[float]],
 
 
 def _fit(pace: Hyperparameters, rate: float, start: Any, matrix: Any, rows: Sequence[LabelledExample]) -> Any:
-    """Coefficients after one partial_fit. `start` belongs to us: partial_fit writes into the array it is given.
+    """Return the coefficients after one partial_fit. `start` must be a copy: partial_fit writes into its array.
 
     No intercept (sparse input scales its step by 0.01; the bias is a feature), no penalty (L2 makes every delta dense),
     a constant rate (the default diverges when every run restarts its clock).
     """
     labels = np.array([ripe.label for ripe in rows])
-    # Checking its arguments is most of what a small partial_fit costs, and ours are finite by construction.
+    # Argument checks are most of the cost of a small partial_fit, and these are finite by construction.
     with config_context(assume_finite=True, skip_parameter_validation=True):
         return _partial_fit(pace, rate, start, matrix, labels, _weights(rows))
 
 
 def _weights(rows: Sequence[LabelledExample]) -> Any:
-    """The weights of the rows; None where all are 1, which saves scikit-learn a look at them."""
+    """Return the weights of the examples; None if all are 1, which spares scikit-learn their validation."""
     weights = [ripe.weight for ripe in rows]
     return None if all(weight == 1.0 for weight in weights) else np.array(weights)
 

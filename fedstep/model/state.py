@@ -1,4 +1,4 @@
-"""What the project has learned for itself, as values and as the two cache files that keep them.
+"""The local learned state and its encoding in two cache files.
 
 The correction is small and read by every prediction; the backlog is larger and read by `train` alone.
 """
@@ -20,7 +20,7 @@ FORMAT = 1
 
 
 class LocalModel(NamedTuple):
-    """What is added to the shared model: local weights, calibration, and how predictions fared."""
+    """The local additions to the shared model: weights, calibration and calibration scores."""
 
     local: Mapping[str, LocalWeights] = MappingProxyType({})
     platt: Mapping[str, PlattScaling] = MappingProxyType({})
@@ -29,7 +29,7 @@ class LocalModel(NamedTuple):
 
 
 class ExampleQueue(NamedTuple):
-    """Rows by task: those without a label yet, those not yet sent, and the last ones learned, for replay."""
+    """Examples by task: those without a label yet, those not sent yet, and the last learned ones, for replay."""
 
     pending: Mapping[str, tuple[Example, ...]] = MappingProxyType({})
     waiting: Mapping[str, tuple[LabelledExample, ...]] = MappingProxyType({})
@@ -37,7 +37,7 @@ class ExampleQueue(NamedTuple):
 
 
 def encode_local_model(correction: LocalModel, generation: str) -> bytes:
-    """JSON bytes. `generation` names the records it was learned from."""
+    """Encode the correction as JSON. `generation` names the records it was learned from."""
     local = {
         task: {"shared": {str(i): w for i, w in one.shared.items()}, "private": dict(one.private)}
         for task, one in correction.local.items()
@@ -53,7 +53,7 @@ def encode_local_model(correction: LocalModel, generation: str) -> bytes:
 
 
 def decode_local_model(content: bytes) -> tuple[LocalModel, str]:
-    """The correction and its generation. HistoryError where damaged or of another schema."""
+    """Decode the correction and its generation. Raise HistoryError if damaged or of another schema."""
     try:
         fields = _checked(json.loads(content))
         local = {
@@ -69,7 +69,7 @@ def decode_local_model(content: bytes) -> tuple[LocalModel, str]:
 
 
 def encode_queue(backlog: ExampleQueue, generation: str) -> bytes:
-    """JSON bytes with rows in columns."""
+    """Encode the backlog as JSON, examples in columns."""
     content = {
         **_stamp(generation),
         "pending": {task: pack_examples(rows) for task, rows in backlog.pending.items()},
@@ -80,7 +80,7 @@ def encode_queue(backlog: ExampleQueue, generation: str) -> bytes:
 
 
 def decode_queue(content: bytes) -> tuple[ExampleQueue, str]:
-    """The backlog and its generation. HistoryError where damaged or of another schema."""
+    """Decode the backlog and its generation. Raise HistoryError if damaged or of another schema."""
     try:
         fields = _checked(json.loads(content))
         pending = {task: unpack_examples(rows) for task, rows in fields["pending"].items()}

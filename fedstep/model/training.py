@@ -1,4 +1,4 @@
-"""Learns every record that the caches have not seen, and keeps what was learned. Needs scikit-learn."""
+"""Learning of the records that the caches have not seen. Needs scikit-learn."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,15 +39,15 @@ from fedstep.model.state import (
 from fedstep.schema.schema import TASK_NAMES, schema
 from fedstep.types import Dropped, Unavailable
 
-MOST_WAITING = 2000  # rows of one task that wait to be sent; without an aggregator the oldest go
-REPLAYED = {"flaky": 30, "triage": 30}  # recent rows learned again with each new batch; builds gain nothing by it
+MOST_WAITING = 2000  # unsent examples of one task; without an aggregator the oldest are dropped
+REPLAYED = {"flaky": 30, "triage": 30}  # recent examples replayed with each new batch; build tasks do not gain by it
 
 Production = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
 class LearnStep:
-    """The correction and the backlog after a record, and how many rows it ripened."""
+    """The correction and the backlog after a record, and the number of newly labelled examples."""
 
     correction: LocalModel
     backlog: ExampleQueue
@@ -57,7 +57,7 @@ class LearnStep:
 def learn_record(
     correction: LocalModel, backlog: ExampleQueue, entry: BuildRecord, table: TestTable, production: Production
 ) -> LearnStep:
-    """Learn from one more record; `table` already has it folded in, `production` is held fixed."""
+    """Learn from one more record, which is already applied to `table`; `production` is fixed."""
     ripened = 0
     for task in TASK_NAMES:
         fresh = entry.rows.get(task, ()) if entry.schema == schema().digest else ()
@@ -76,13 +76,13 @@ def learn_examples(
     weights: Sequence[float],
     stream: str,
 ) -> tuple[LocalModel, ExampleQueue]:
-    """Learn rows of one task that have just ripened; `weights` are its production, `stream` is their build's."""
+    """Learn newly labelled examples of one task; `weights` are its production weights, `stream` is their build's."""
     learned = _learn(task, correction, backlog.recent.get(task, ()), ripe, weights, stream)
     return learned, _file(task, backlog, ripe)
 
 
 def full_margin(weights: Sequence[float], local: LocalWeights, row: Example) -> float:
-    """The margin of shared and local weights together."""
+    """Return the margin of shared plus local weights."""
     correction = sum(local.shared.get(index, 0.0) * value for index, value in zip(row.indices, row.values, strict=True))
     return margin(weights, row.indices, row.values) + correction + sum(local.private.get(p, 0.0) for p in row.private)
 
@@ -95,7 +95,7 @@ def _learn(
     weights: Sequence[float],
     stream: str,
 ) -> LocalModel:
-    """Calibrate on the fresh rows first, each with the model that has not seen it; then learn them."""
+    """Calibrate on the new examples with the model that has not seen them, then learn them."""
     if not ripe:
         return before
     local = before.local.get(task, LocalWeights())
@@ -135,7 +135,7 @@ def _newest(rows: Sequence[LabelledExample], most: int) -> tuple[LabelledExample
 
 @dataclass(frozen=True, slots=True)
 class LearnedState:
-    """All that is made from the log."""
+    """Everything derived from the log."""
 
     summary: Summary = field(default_factory=Summary)
     correction: LocalModel = field(default_factory=LocalModel)
@@ -144,7 +144,7 @@ class LearnedState:
 
 @dataclass(frozen=True, slots=True)
 class CatchUpProgress:
-    """The state after catching up: how many records it took, how many rows ripened, and what was skipped."""
+    """The state after learning new records, with the counts of records and labelled examples, and warnings."""
 
     state: LearnedState
     records: int = 0
@@ -153,18 +153,18 @@ class CatchUpProgress:
 
 
 def load_state(home: ProjectStore) -> LearnedState:
-    """The cached state, or an empty one (then all is learned again) unless its parts fit each other."""
+    """Return the cached state, or an empty one (everything is learned again) if its parts do not match."""
     state = _cached(home)
     return LearnedState() if isinstance(state, Unavailable) else state
 
 
 def is_learned_state_lost(home: ProjectStore) -> bool:
-    """Whether something was learned here and its caches are damaged, in part gone, or do not fit each other."""
+    """Return whether learned caches exist but are damaged, incomplete or do not match."""
     return isinstance(_cached(home), Unavailable) and _was_learned(home)
 
 
 def load_unsent(home: ProjectStore) -> Mapping[str, tuple[LabelledExample, ...]]:
-    """The rows that wait to be sent, whether or not the other caches fit; none where that cannot be read."""
+    """Return the unsent examples, whether or not the other caches match; none if they cannot be read."""
     try:
         return decode_queue(home.read(BACKLOG))[0].waiting
     except HistoryError:
@@ -172,7 +172,7 @@ def load_unsent(home: ProjectStore) -> Mapping[str, tuple[LabelledExample, ...]]
 
 
 def save_state(home: ProjectStore, state: LearnedState) -> None:
-    """Keep the state; whoever reads between the writes sees generations that do not fit, and learns again."""
+    """Save the state; a reader between the writes sees generations that do not match, and learns again."""
     name = cache_key(state.summary)
     home.write(BACKLOG, encode_queue(state.backlog, name))
     home.write(CORRECTION, encode_local_model(state.correction, name))
@@ -180,7 +180,7 @@ def save_state(home: ProjectStore, state: LearnedState) -> None:
 
 
 def learn_new_records(home: ProjectStore, production: Production) -> CatchUpProgress:
-    """The state with every record of the log learned, oldest first; stored by `save_state`, not here."""
+    """Return the state with every record of the log learned, oldest first; `save_state` stores it."""
     state = _cached(home)
     if not isinstance(state, Unavailable):
         return _caught_up(home, state, production)
@@ -188,7 +188,7 @@ def learn_new_records(home: ProjectStore, production: Production) -> CatchUpProg
 
 
 def relearn_all(home: ProjectStore, production: Production) -> CatchUpProgress:
-    """The same from nothing. Only rows that waited to be sent wait: of the others nobody knows that they were not."""
+    """Learn every record from an empty state; only the examples known to be unsent stay queued for sending."""
     progress = _caught_up(home, LearnedState(), production)
     backlog = progress.state.backlog._replace(waiting=load_unsent(home))
     return replace(progress, state=replace(progress.state, backlog=backlog))

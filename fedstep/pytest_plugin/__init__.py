@@ -1,1 +1,1 @@
-"""A session of pytest: what was attempted, how it is recorded, and what is run again."""
+"""Record the attempts of a pytest session and rerun flaky failures."""

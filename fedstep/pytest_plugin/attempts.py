@@ -1,4 +1,4 @@
-"""What a session of pytest has seen of each test: its attempts, each in the phases setup, call and teardown."""
+"""Record the attempts at each test of a pytest session, each in the phases setup, call and teardown."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt at a test, while its phases come in."""
+    """One attempt at a test, updated with each phase."""
 
     outcome: str = "passed"  # passed, failed, skipped
     seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""What takes part in a session of pytest: it watches the reports, runs flaky failures again and writes the record."""
+"""Collect the reports of a pytest session, rerun flaky failures and write the JUnit XML."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from fedstep.ingest.git_process import repository_root
 from fedstep.pytest_plugin.attempts import SessionAttempts, TestAttempts, identity, record_of, write_record
 from fedstep.report.units import count, visible
 
-PATIENCE = 20.0  # seconds; a judgement of 5,000 tests takes less than one
-# The judgement is ours alone: nothing of it goes to the CI, and no setting of the project bends its output.
+PATIENCE = 20.0  # seconds; triage of 5,000 tests takes less than one
+# Nothing of this triage is sent to the CI, and no setting of the project changes its output.
 _OUTPUTS = (
     *("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "FEDSTEP_DOTENV", "FEDSTEP_SUMMARY", "FEDSTEP_RERUN_LIST"),
     *("FEDSTEP_CODE_QUALITY", "FEDSTEP_FINDINGS", "FEDSTEP_COMMENT"),

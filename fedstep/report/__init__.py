@@ -1,1 +1,1 @@
-"""Values in, text out; every sink escapes what comes from the code under test."""
+"""Render results as text; every format escapes strings from the code under test."""

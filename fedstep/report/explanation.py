@@ -15,7 +15,7 @@ METALS = {"g": "gold", "s": "silver"}
 
 @dataclass(frozen=True, slots=True)
 class SeenRun:
-    """One run of the test, as the log has it."""
+    """One run of the test, as recorded in the log."""
 
     finished_at: float  # seconds since the epoch
     outcome: str  # a letter of `Outcome`
@@ -29,7 +29,7 @@ class SeenRun:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedFeature:
-    """What one feature adds to the margin: by the shared weights, and by what this project learned on top."""
+    """What one feature adds to the margin: by the shared weights, and by this project's own."""
 
     feature: str
     value: str
@@ -53,7 +53,7 @@ class WhatIf:
 
 @dataclass(frozen=True, slots=True)
 class TestExplanation:
-    """One test: its past, its probability to flake within its next runs, where that comes from, what would change it.
+    """One test: its past, its probability to flake within its next runs, its features, and what would change it.
 
     `raw` is the probability before calibration: the sigmoid of the margin, which is the sum of all contributions.
     """

@@ -1,4 +1,4 @@
-"""An inspection for a terminal: which update, what is in it, what goes with it, and the record of all before it."""
+"""Render an inspection for a terminal: an update, its contents and headers, and the record of earlier ones."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -66,7 +66,7 @@ class InspectedToken:
     size: int = 0  # characters
     shown: str = ""  # of a static token its first characters
     fields: tuple[InspectedField, ...] = ()
-    note: str = ""  # where it is from, when nobody gave it
+    note: str = ""  # its origin, when it was not configured
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Leak:
 
 @dataclass(frozen=True, slots=True)
 class LeakProof:
-    """The strings of some reports, looked for in the bytes of an update."""
+    """The result of a search for strings of reports in the bytes of an update."""
 
     files: int = 0
     strings: int = 0  # distinct ones looked for
@@ -96,7 +96,7 @@ class LeakProof:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """All of it; `update` is absent where nothing is about to be sent and nothing was."""
+    """The whole inspection; `update` is absent where none is waiting and none was sent."""
 
     update: InspectedUpdate | Unavailable
     token: InspectedToken
@@ -125,7 +125,7 @@ class AuditRecord:
 
     sent: tuple[PastUpdate, ...] = ()
     damaged: int = 0
-    kept: int = 0  # of so many updates, the last ones, the bytes themselves are kept
+    kept: int = 0  # number of the newest updates whose bytes are kept
 
 
 MOST = 10  # coefficients a task

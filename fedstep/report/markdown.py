@@ -108,7 +108,7 @@ def _cell(markdown: str) -> str:
 MOST_FAILURES = 100
 MOST_TESTS = 25
 MOST_OTHERS = 50
-MOST_OF_A_WARNING = 600  # columns: a remedy that is cut off helps nobody
+MOST_OF_A_WARNING = 600  # columns: a truncated remedy is useless
 
 
 def prediction_markdown(prediction: Prediction) -> str:

@@ -1,4 +1,4 @@
-"""The words that make a test runner run some failed tests again and no others, for a shell or `xargs`."""
+"""Build the arguments that make a test runner rerun exactly some failed tests, for a shell or `xargs`."""
 
 import re
 import shlex
@@ -15,7 +15,7 @@ _GO_TEST = re.compile(r"(?:Test|Fuzz|Example)\w*")
 
 
 class RerunSelection(NamedTuple):
-    """The arguments as one line, "" for none, and the tests that this runner cannot be told."""
+    """The arguments as one line, "" for none, and the tests that this runner cannot select."""
 
     line: str
     left_out: tuple[str, ...] = ()

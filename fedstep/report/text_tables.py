@@ -1,4 +1,4 @@
-"""What each report file holds, as a table: what was read, what was repaired, what was refused and why."""
+"""Render diagnoses and report files as tables: what was read, repaired and refused, and why."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Text from the code under test made harmless: what a terminal or a CI would obey becomes visible instead."""
+"""Format numbers with units, and escape control sequences and CI commands in text from the code under test."""
 
 from math import isfinite
 

@@ -1,4 +1,4 @@
-"""Words for people: the reasons of a prediction as phrases, and the figures of a result as sentences.
+"""Phrase the reasons of a prediction and the figures of a result in words.
 
 In the tables of phrases, `{n}` is the window of a feature and `{whose}` its scope. A number has a phrase of its own
 where the general one would read oddly: none, or one.

@@ -1,4 +1,4 @@
-"""The small language in which a schema says how raw values become coordinates."""
+"""Encoders of raw values as coordinates of a sparse row."""
 
 import re
 from bisect import bisect_right
@@ -30,7 +30,7 @@ class Numeric(NamedTuple):
         return (self.name,)
 
     def encode(self, value: object) -> Sequence[tuple[int, float]]:
-        """Offset and value; nothing for a value that is absent or zero.
+        """Return the offset and value; nothing for a value that is absent or zero.
 
         >>> Numeric("bias").encode(1.0)
         ((0, 1.0),)
@@ -41,7 +41,7 @@ class Numeric(NamedTuple):
 class PiecewiseLinear(NamedTuple):
     """A piecewise-linear function of a number: at most two neighbouring knots are active and sum to 1.
 
-    Beyond the outer knots the value is held. With `logarithmic`, interpolation is linear in log(value + first
+    Beyond the outer knots the function is constant. With `logarithmic`, interpolation is linear in log(value + first
     positive knot). The last coordinate stands for an absent value.
     """
 
@@ -53,7 +53,7 @@ class PiecewiseLinear(NamedTuple):
         return (*(f"{self.name}={knot:g}" for knot in self.knots), f"{self.name}={ABSENT}")
 
     def encode(self, value: object) -> Sequence[tuple[int, float]]:
-        """One or two (offset, weight) pairs.
+        """Return one or two (offset, weight) pairs.
 
         >>> PiecewiseLinear("rate", (0.0, 0.5, 1.0)).encode(0.25)
         ((0, 0.5), (1, 0.5))
@@ -77,7 +77,7 @@ class PiecewiseLinear(NamedTuple):
 
 
 class Categorical(NamedTuple):
-    """One coordinate for each of a fixed list of answers; any other answer has none."""
+    """One coordinate for each of a fixed list of options; any other value has none."""
 
     name: str
     options: tuple[str, ...]
@@ -86,7 +86,7 @@ class Categorical(NamedTuple):
         return tuple(f"{self.name}={option}" for option in self.options)
 
     def encode(self, value: object) -> Sequence[tuple[int, float]]:
-        """One pair for a listed answer.
+        """Return one pair for a listed option, else nothing.
 
         >>> Categorical("event", ("push", "schedule")).encode("schedule")
         ((1, 1.0),)
@@ -98,7 +98,7 @@ class Categorical(NamedTuple):
 class BagOfWords:
     """One coordinate for each word of a closed list; a word outside the list has no coordinate.
 
-    Every word present weighs 1 / sqrt(words present), so that long tests do not shout.
+    Every word present weighs 1 / sqrt(words present), so that long tests do not dominate.
     """
 
     name: str
@@ -108,7 +108,7 @@ class BagOfWords:
         return tuple(f"{self.name}={word}" for word in self.index)
 
     def listed(self, words: Iterable[str]) -> list[int]:
-        """The offsets of those words that are in the list, ascending: all that the rest of the house sees of a text.
+        """Return the ascending offsets of the words that are in the list; other words are discarded.
 
         >>> BagOfWords("word", {"sleep": 0, "wait": 1}).listed(("wait", "secretproject"))
         [1]
@@ -116,7 +116,7 @@ class BagOfWords:
         return sorted({self.index[word] for word in words if word in self.index})
 
     def encode(self, value: object) -> Sequence[tuple[int, float]]:
-        """One pair for each offset that `listed` gave; nothing for an absent value."""
+        """Return one pair for each offset of `listed`; nothing for an absent value."""
         if not isinstance(value, Sequence) or not value:
             return ()
         weight = len(value) ** -0.5
@@ -132,7 +132,7 @@ _PIECE = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 
 
 def sub_words(identifiers: Iterable[str]) -> tuple[str, ...]:
-    """The distinct lower-case sub-words of two letters or more, sorted.
+    """Return the distinct lower-case sub-words of two letters or more, sorted.
 
     >>> sub_words(["testHTTPServer_startsUp2x"])
     ('http', 'server', 'starts', 'test', 'up')

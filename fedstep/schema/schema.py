@@ -1,6 +1,6 @@
-"""The contract of the shared space: which features each task has, in which order, on which fixed public scales.
+"""The shared schema: the features of each task, their order and their fixed public scales.
 
-Every message names the schema's digest. Whatever is changed here changes the digest: raise VERSION with it.
+Every message names the schema's digest. Any change here changes the digest: raise VERSION with it.
 """
 
 import os
@@ -63,12 +63,12 @@ DURATION_LEVELS = (
 SIZES = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
 FAILURE_KINDS = ("assertion", "timeout", "connection", "null", "state", "io", "memory", "concurrency", "other")
 EVENTS = ("push", "pull_request", "schedule", "manual", "tag", "other")
-EVIDENCE = ("past", "repeats", "change", "companions", "commit")  # for a flake: `history.evidence`
+EVIDENCE = ("past", "repeats", "change", "companions", "commit")  # for a flake: `history.flakiness.FlakeEvidence`
 RELATIONS = ("itself", "near", "build-file", "elsewhere", "nothing")
 
 
 def _history_of_a_test() -> tuple[Encoder, ...]:
-    """What both tasks about tests know of a test's past, in the same order and on the same scales."""
+    """Return the parts on a test's past that both test tasks share."""
     return (
         PiecewiseLinear("runs", RUNS, logarithmic=True),
         PiecewiseLinear("failure-rate-5", RATES, logarithmic=True),
@@ -86,11 +86,9 @@ def _history_of_a_test() -> tuple[Encoder, ...]:
 
 def _flaky(words: Sequence[tuple[str, str]]) -> tuple[Encoder, ...]:
     return (
-        Numeric(
-            "bias", start=-4.0
-        ),  # a test or two in a hundred: nobody should be told that every second test may flake
+        Numeric("bias", start=-4.0),  # one or two tests in a hundred: without it every second test would look flaky
         *_history_of_a_test(),
-        Numeric("time-rank"),  # a straight line: knots on seconds fit the projects at hand and rank others worse
+        Numeric("time-rank"),  # linear: knots on seconds overfit the recorded projects and rank others worse
         PiecewiseLinear("seconds-variation", (0.0, 0.1, 0.3, 1.0, 2.0)),
         PiecewiseLinear("source-words", (0.0, 10.0, 30.0, 100.0, 300.0), logarithmic=True),
         BagOfWords("name", _index(words, "n")),
@@ -99,7 +97,7 @@ def _flaky(words: Sequence[tuple[str, str]]) -> tuple[Encoder, ...]:
 
 
 def _triage() -> tuple[Encoder, ...]:
-    """Evidence for a flake, in nats, that counts in full before anything is learned; plain facts to correct it by."""
+    """Return the evidence for a flake in nats, with initial weight 1, and the plain facts that correct it."""
     return (
         Numeric("bias"),
         *_history_of_a_test(),
@@ -117,7 +115,7 @@ def _triage() -> tuple[Encoder, ...]:
 
 
 def _build_failure() -> tuple[Encoder, ...]:
-    """Log-odds of failing among builds that resemble the planned one, and plain facts about the builds before."""
+    """Return the log-odds of failing among similar builds, and plain facts about the builds before."""
     return (
         Numeric("bias"),
         *(Numeric(name) for name in FAILURE_RATES),
@@ -137,15 +135,15 @@ def _build_failure() -> tuple[Encoder, ...]:
 
 
 def _build_duration() -> tuple[Encoder, ...]:
-    """Departures of other estimates from the running one, in half spreads; no bias: the estimate is the middle."""
+    """Return departures of other estimates from the running one, in half spreads, without bias."""
     return tuple(Numeric(name) for name in DURATION_LEVELS)
 
 
 class Task(NamedTuple):
-    """One task's linear task: its parts in order and the public constants of its learning.
+    """A task's linear model: its parts in order and the public constants of its learning.
 
     `clip` bounds the L2 norm of one update. A batch is `minimum_rows` rows of `minimum_groups` distinct tests (builds,
-    for the build tasks). `horizon` counts runs of the test from the row to its label; 0: labelled at once.
+    for the build tasks). `horizon` counts runs of the test from the example to its label; 0: labelled at once.
     """
 
     name: str
@@ -156,19 +154,19 @@ class Task(NamedTuple):
     horizon: int
 
     def names(self) -> tuple[str, ...]:
-        """The name of every coordinate, in order."""
+        """Return the name of every coordinate, in order."""
         return _names(self.parts)
 
     def size(self) -> int:
-        """The number of coordinates."""
+        """Return the number of coordinates."""
         return sum(len(part.names()) for part in self.parts)
 
     def word_lists(self) -> tuple[tuple[int, BagOfWords], ...]:
-        """The parts that are lists of words, each with its first coordinate."""
+        """Return the parts that are lists of words, each with its first coordinate."""
         return _word_lists(self.parts)
 
     def start(self) -> "array[float]":
-        """The weights before any learning: what the parts start with, else zero."""
+        """Return the weights before any learning: the start values of the parts, else zero."""
         starts = {part.name: part.start for part in self.parts if isinstance(part, Numeric)}
         return array("f", (starts.get(name, 0.0) for name in self.names()))
 
@@ -188,8 +186,8 @@ class Task(NamedTuple):
     def margins(self, weights: Sequence[float], columns: Columns) -> list[float]:
         """Return the margin of every row, from the raw values of all rows: one column for each part, by its name.
 
-        A margin equals `margin(weights, *encode(row))` up to the order of the sum. What a value adds is worked
-        out once: the 5,000 tests of a build share a few hundred values.
+        A margin equals `margin(weights, *encode(row))` up to the order of the sum. What a value adds is
+        computed once: the 5,000 tests of a build share a few hundred values.
 
         Raise ValueError if a part has no column, or if a column belongs to no part.
         """
@@ -213,12 +211,12 @@ class Schema:
         self.tasks = {task.name: task for task in tasks}
 
     def words(self, part: str) -> BagOfWords:
-        """The closed list of this name in the flaky task."""
+        """Return the word list of this name in the flaky task."""
         return next(p for p in self.tasks["flaky"].parts if isinstance(p, BagOfWords) and p.name == part)
 
     @cached_property
     def digest(self) -> str:
-        """The first 16 hex digits of SHA-256 over the text of all tasks: every part and constant, in order."""
+        """Return the first 16 hex digits of SHA-256 over the text of all tasks: every part and constant, in order."""
         return sha256(f"fedstep {VERSION}\n{_canonical(self.tasks.values())}".encode()).hexdigest()[:16]
 
 
@@ -227,7 +225,7 @@ TASK_NAMES = ("flaky", "triage", "build-failure", "build-duration")
 
 @cache
 def schema() -> Schema:
-    """The one schema of this version of fedstep."""
+    """Return the schema of this version of fedstep."""
     words = _vocabulary()
     return Schema(
         (
@@ -279,7 +277,7 @@ def _word_lists(parts: tuple[Encoder, ...]) -> tuple[tuple[int, BagOfWords], ...
 
 
 def _added(part: Encoder, column: Sequence[Value], weights: Sequence[float]) -> Iterable[float]:
-    """What each value of a column adds to its row's margin."""
+    """Return what each value of a column adds to its row's margin."""
     if isinstance(part, BagOfWords):  # hardly any two tests have the same words
         weigh = weights.__getitem__
         return [sum(map(weigh, words)) * len(words) ** -0.5 if words else 0.0 for words in column]  # type: ignore[arg-type]
@@ -287,7 +285,7 @@ def _added(part: Encoder, column: Sequence[Value], weights: Sequence[float]) -> 
 
 
 class _Margins(dict[Value, float]):
-    """What each value of one part adds to the margin, worked out when it is first asked for."""
+    """What each value of one part adds to the margin, computed on first use."""
 
     def __init__(self, part: Encoder, weights: Sequence[float]) -> None:
         super().__init__()
@@ -300,7 +298,7 @@ class _Margins(dict[Value, float]):
 
 
 def _vocabulary() -> list[tuple[str, str]]:
-    """Each word of the closed list with "n" where it occurs in test names and "s" where in test source."""
+    """Return each word of the list, with "n" if it occurs in test names and "s" if in test source."""
     with open(os.path.join(os.path.dirname(__file__), "vocabulary.txt"), encoding="ascii") as file:
         pairs = (line.split() for line in file if not line.startswith("#"))
         return [(word, where) for word, where in pairs]

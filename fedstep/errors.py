@@ -6,11 +6,11 @@ FedstepError
 ├── HistoryError          4  the history cannot be read or written
 ├── AggregatorError       5  the aggregator
 │   ├── AggregatorUnreachable   no answer inside the time allowed
-│   ├── UpdateRefused           it answered and does not want this update, ever
-│   │   └── Declined            it has enough of this project for now; nothing is wrong
-│   │       └── BudgetSpent     and will never take more of it
-│   └── SchemaMismatch          it speaks another feature schema
-├── WireError             5  bytes that are not what they claim to be
+│   └── UpdateRefused           the aggregator answered and does not accept this update
+│       ├── ContributionNotDue  it accepts no more from this project for now; nothing is wrong
+│       │   └── PrivacyBudgetExhausted  it accepts no more from this project, ever
+│       └── SchemaMismatch      it uses another feature schema
+├── WireError             5  bytes that are not what they should be
 └── MissingExtra          6  an optional part of fedstep is not installed
 """
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution, aggregate
-from fedstep.server.aggregation.vectors import BLOCK, GROUP_ROWS, MIN_ROWS, RUN, DeltaBatch, compute_norms
+from fedstep.server.aggregation.vectors import BLOCK, GROUP_ROWS, MIN_ROWS, RUN, DeltaBatch, _blocks, compute_norms
 from tests.helpers.reference_aggregation import aggregate_plainly
 
 LONG = BLOCK // MIN_ROWS + 1
@@ -108,3 +108,19 @@ class TestWeightedSum:
         changed = batch.replace(np.array([0]), np.array([0]), np.array([3.0]))
         assert changed.weighted_sum(np.array([2.0, 1.0]))[0] == 2 * 3 + 8
         assert batch.weighted_sum(np.array([2.0, 1.0]))[0] == 2 * 4 + 8
+
+
+class TestBlocks:
+    @pytest.mark.parametrize("size", [1, 40, LONG])
+    def test_have_every_row_once_and_in_order(self, size: int) -> None:
+        """What is copied together for speed stays in the order in which it was given."""
+        rows = np.random.default_rng(size).normal(0, 1, (9 if size > 100 else 1500, size)).astype(np.float32)
+        blocks = list(_blocks(list(rows)))
+        assert len(blocks) > 1
+        np.testing.assert_array_equal(np.concatenate([block for _, block in blocks]), rows)
+        assert [index for group, _ in blocks for index in range(group.start, group.stop)] == list(range(len(rows)))
+
+    def test_a_long_row_is_not_copied(self) -> None:
+        """To copy it would take a second pass over the memory."""
+        row = np.ones(LONG, np.float32)
+        assert all(np.shares_memory(block, row) for _, block in _blocks([row, row]))

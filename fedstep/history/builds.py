@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fedstep.ingest.change_impact import is_build_file
-from fedstep.types import NO_SECONDS, BuildContext, Change, CiRun
+from fedstep.types import NO_SECONDS, BuildContext, Change, CiRun, FileChange
 
 
 class PlannedBuild(NamedTuple):
@@ -51,7 +51,8 @@ def plan_build(situation: BuildContext, stream: str, author: str) -> PlannedBuil
     """Return the planned build; `author` is the keyed hash of the change's author."""
     ci, change = situation.ci, situation.change
     known = change if isinstance(change, Change) else None
-    day = situation.started_at / 86_400
+    hour, weekday = split_time(situation.started_at)
+    files, lines, build_file_touched = measure_change(known.files if known else None)
     return PlannedBuild(
         stream=stream,
         started_at=situation.started_at,
@@ -61,12 +62,26 @@ def plan_build(situation: BuildContext, stream: str, author: str) -> PlannedBuil
         author=author if known else "",
         commit=known.commit if known else "",
         is_pr=ci.event == "pull_request" if ci.event else None,
-        hour=day % 1 * 24,
-        weekday=int(day + 3) % 7,
-        files=float(len(known.files)) if known else None,
-        lines=float(sum(file.added + file.deleted for file in known.files)) if known else None,
-        build_file_touched=any(is_build_file(file.path) for file in known.files) if known else None,
+        hour=hour,
+        weekday=weekday,
+        files=files,
+        lines=lines,
+        build_file_touched=build_file_touched,
     )
+
+
+def split_time(seconds: float) -> tuple[float, int]:
+    """Return the hour of the day (UTC, fractional) and the weekday (0 is Monday) of seconds since the epoch."""
+    day = seconds / 86_400
+    return day % 1 * 24, int(day + 3) % 7
+
+
+def measure_change(files: Sequence[FileChange] | None) -> tuple[float | None, float | None, bool | None]:
+    """Return how many files and lines changed, and whether one is a build file; None thrice for an unknown change."""
+    if files is None:
+        return None, None, None
+    lines = sum(file.added + file.deleted for file in files)
+    return float(len(files)), float(lines), any(is_build_file(file.path) for file in files)
 
 
 def stream_name(ci: CiRun, source: str) -> str:

@@ -9,12 +9,11 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
-from fedstep.history.builds import PastBuild
+from fedstep.history.builds import PastBuild, measure_change, split_time
 from fedstep.history.flakiness import apply_test_runs
 from fedstep.history.project_store import SUMMARY, ProjectStore, build_name
 from fedstep.history.records import BuildRecord
 from fedstep.history.test_table import NEVER, TestStats, TestTable, pack_tests, unpack_tests
-from fedstep.ingest.change_impact import is_build_file
 from fedstep.schema.schema import schema
 from fedstep.types import NO_SECONDS, Dropped
 
@@ -54,7 +53,8 @@ def _repeated(summary: Summary, entry: BuildRecord) -> int:
 
 def past_build(entry: BuildRecord) -> PastBuild:
     """Return the fields of a record that the build tasks use."""
-    day = entry.started_at / 86_400
+    hour, weekday = split_time(entry.started_at)
+    files, lines, build_file_touched = measure_change(entry.files if entry.change_known else None)
     return PastBuild(
         stream=entry.stream,
         started_at=entry.started_at,
@@ -67,11 +67,11 @@ def past_build(entry: BuildRecord) -> PastBuild:
         author=entry.author,
         commit=entry.commit,
         is_pr=entry.event == "pull_request" if entry.event else None,
-        hour=day % 1 * 24,
-        weekday=int(day + 3) % 7,
-        files=float(len(entry.files)) if entry.change_known else None,
-        lines=float(sum(file.added + file.deleted for file in entry.files)) if entry.change_known else None,
-        build_file_touched=any(is_build_file(file.path) for file in entry.files) if entry.change_known else None,
+        hour=hour,
+        weekday=weekday,
+        files=files,
+        lines=lines,
+        build_file_touched=build_file_touched,
     )
 
 

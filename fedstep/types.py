@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 NO_SECONDS = math.nan
+MAX_SECONDS = 7 * 86_400.0  # of a build or a test: a longer time is a wrong clock or another unit
 
 
 class Unavailable(NamedTuple):
@@ -35,12 +36,14 @@ class BuildOutcome(StrEnum):
 class TestRun(NamedTuple):
     """One test case of one build. A NamedTuple: a report of 100 MB makes a million of these."""
 
-    test: str  # identity inside the project: "class#name", "/" in paths
+    test: str  # identity inside the project: "class#name", "class#[variant] name", "suite::class#name"; "/" in paths
     outcome: Outcome
-    seconds: float = NO_SECONDS  # >= 0, or NO_SECONDS where the report has no time
+    seconds: float = NO_SECONDS  # 0 to MAX_SECONDS, or NO_SECONDS where the report has no such time
     failure_type: str = ""  # exception type or first word of the message; stays home
     file: str = ""  # path relative to the repository root, where the report names it
     line: int = 0  # 1-based, 0 where unknown
+    suite: str = ""  # the suite or file that holds the test; in `test` only where two would have one name
+    attempt: int = 0  # which attempt at the test this is, from 1, where the report numbers them
 
 
 TestRun.__test__ = False  # type: ignore[attr-defined]  # pytest: a value, not a test class

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 
 from fedstep.ingest.xml import Tokenizer, escape_character
-from fedstep.types import NO_SECONDS, Dropped, Outcome, TestRun
+from fedstep.types import MAX_SECONDS, NO_SECONDS, Dropped, Outcome, TestRun
 
 MAX_NAME, MAX_TYPE, MAX_TEXT = 1000, 100, 400  # characters
 MAX_REPEATED = 100  # Dropped with the same reason in one file; the others are told as a number
@@ -51,16 +51,44 @@ class CaseCollector:
         failure_type: str = "",
         file: str = "",
         line: int = 0,
+        *,
+        suite: str = "",
+        variant: str = "",
+        attempt: int = 0,
     ) -> None:
-        """Add one attempt at the test `name` of the class or suite `group`."""
+        """Add one case.
+
+        Args:
+            group: The class, or the file of a test without one.
+            name: The name of the test in its class.
+            outcome: The outcome of this case.
+            seconds: A time outside 0 to MAX_SECONDS is noted, and the case counts without one.
+            failure_type: The exception, or the first word of the message.
+            file: The source file.
+            line: From 1, 0 where unknown.
+            suite: The suite or file that holds the case, where that is not `group`.
+            variant: The browser, project or build variant, without its version: it is a part of the test's identity.
+            attempt: Which attempt at the test this is, from 1, where the report numbers attempts: cases of one test
+                with different numbers are attempts at it.
+        """
         self.count += 1
         if not name and not group:
             self.drop(NAMELESS)
             return
         name = self._path.sub(_below_root, name) if self.root else name
-        test = make_identity(f"{relative_path(group, self.root)}#{name}")
+        group = relative_path(group, self.root)
+        test = make_identity(f"{group}#[{variant}] {name}" if variant else f"{group}#{name}")
         place = relative_path(file, self.root)[:MAX_NAME]
-        self.items.append(TestRun(test, outcome, seconds, failure_type[:MAX_TYPE], place, line))
+        suite = relative_path(suite, self.root)[:MAX_NAME]
+        seconds = self.valid_seconds(seconds)
+        self.items.append(TestRun(test, outcome, seconds, failure_type[:MAX_TYPE], place, line, suite, max(0, attempt)))
+
+    def valid_seconds(self, seconds: float) -> float:
+        """Return the seconds, NO_SECONDS for what is no duration of a test; that is noted."""
+        if 0 <= seconds <= MAX_SECONDS or seconds != seconds:
+            return seconds
+        self.note(f"time {seconds:g} s is no duration of a test", kept=True)
+        return NO_SECONDS
 
     def drop(self, reason: str) -> None:
         """Note a case that cannot be used, at this place of the file."""

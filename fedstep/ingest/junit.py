@@ -348,4 +348,5 @@ def merge_attempts(earlier: TestRun, later: TestRun) -> TestRun:
         earlier.failure_type or later.failure_type,
         earlier.file or later.file,
         earlier.line or later.line,
+        earlier.suite or later.suite,
     )

@@ -165,7 +165,8 @@ class JUnitHandler:
         if time and seconds != seconds:  # NaN
             self._collector.note(f"time {time[:40]!r} is not a duration", kept=True)
         line = self._line(case["line"]) if "line" in case else 0
-        self._append(new_tuple(TestRun, (test, outcome, seconds, self._failure_type, file, line)))
+        suite = self._suites[-1].name if self._suites else ""
+        self._append(new_tuple(TestRun, (test, outcome, seconds, self._failure_type, file, line, suite, 0)))
 
     def _file(self, case: dict[str, str]) -> str:
         return relative_path(case.get("file") or self._suite_file, self._collector.root)[:MAX_NAME]

@@ -14,19 +14,20 @@ from fedstep.ingest.git_process import repository_root
 from fedstep.pipeline.context import (
     RunContext,
     built_change,
+    fetch_history,
     find_context,
     in_ci,
     mark_start,
     marked_start,
     missing_run_warning,
     normalize_part,
+    publish_history,
     read_matching_reports,
     start_build_context,
     with_readable_store,
     words_of_tests,
 )
 from fedstep.pipeline.predict import predict
-from fedstep.pipeline.shared_history import fetch_history, publish_history
 from fedstep.results import Prediction, Problems, TrainReport, TriageReport
 from fedstep.types import BuildContext, BuildOutcome, FinishedBuild, TestRun, Unavailable
 

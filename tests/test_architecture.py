@@ -21,9 +21,9 @@ LIGHT = (
     *("pipeline.context", "pipeline.predict", "pipeline.triage", "report.text", "report.json", "report.ci_outputs"),
 )
 # Measured; the aims are in tests/house.py and tests/flows.py. Lower a number when a change allows it.
-MODULES_SO_FAR = 163
+MODULES_SO_FAR = 153
 LINES_SO_FAR = 33_100
-FLOWS_SO_FAR = {"predict": 24, "triage": 33, "train": 43, "POST /v1/updates": 19, "aggregate and gate": 15}
+FLOWS_SO_FAR = {"predict": 15, "triage": 26, "train": 33, "POST /v1/updates": 17, "aggregate and gate": 15}
 CODE_IN_DATA = re.compile(r"pickle|marshal|joblib\.load|\beval\(|\bexec\(")
 
 

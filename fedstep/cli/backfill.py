@@ -80,7 +80,7 @@ def backfill(
     from fedstep.importers.base import BuildFilter
     from fedstep.importers.parallel import WorkerPool
     from fedstep.importers.registry import ServiceOptions
-    from fedstep.pipeline.shared_history import fetch_history, publish_now
+    from fedstep.pipeline.context import fetch_history, publish_now
 
     context = fedstep.Project.discover(history=history, part=part).context()
     wanted = BuildFilter(_parse_since(since), limit, job)

@@ -149,7 +149,7 @@ def _prepare(history: str, part: str) -> "RunContext":
 def _fetch(context: "RunContext") -> None:
     """Fetch and merge what others have published, if the history is shared. Raises HistoryError if that fails."""
     if context.shares_history:
-        from fedstep.pipeline.shared_history import fetch_now
+        from fedstep.pipeline.context import fetch_now
 
         echo_warnings(*fetch_now(context, PATIENT_SECONDS))
 
@@ -163,7 +163,7 @@ def _publish(context: "RunContext", keep: int) -> str:
         return ""
     if context.ci.untrusted:
         return "; not published, because this run comes from a fork"
-    from fedstep.pipeline.shared_history import publish_now
+    from fedstep.pipeline.context import publish_now
 
     return "; published" if publish_now(context, keep, PATIENT_SECONDS) else "; nothing to publish"
 
@@ -180,8 +180,7 @@ def rebuild_model(store: ProjectStore) -> str:
         raise MissingExtra(f"{error.name or 'scikit-learn'} is not installed", remedy) from error
     from fedstep.federation.model_cache import load_model
     from fedstep.history.project_store import exclusive
-    from fedstep.pipeline.predict import load_predictor
-    from fedstep.pipeline.prediction_cache import save_prediction
+    from fedstep.pipeline.predict import load_predictor, save_prediction
 
     cached = load_model(store)
     with exclusive(store):

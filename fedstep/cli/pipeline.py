@@ -203,8 +203,7 @@ def pull(aggregator: str, token: str, timeout: float, budget: float, part: str, 
     Example: fedstep pull --aggregator https://fedstep.example.org
     """
     from fedstep.federation.sync import pull_model
-    from fedstep.pipeline.predict import load_predictor
-    from fedstep.pipeline.prediction_cache import save_prediction
+    from fedstep.pipeline.predict import load_predictor, save_prediction
 
     project = fedstep.Project.discover(history=history, part=part)
     context = project.context()

@@ -7,7 +7,7 @@ from math import isnan
 from typing import NamedTuple
 
 from fedstep.errors import HistoryError, UsageError
-from fedstep.features.flaky import ACTIVE_BUILDS, flaky_columns, row_of, typical_seconds
+from fedstep.features.test_features import ACTIVE_BUILDS, flaky_columns, row_of, typical_seconds
 from fedstep.federation.model_cache import load_model
 from fedstep.history.flakiness import Flip, apply_test_runs, informative_runs
 from fedstep.history.project_store import ProjectStore, build_name
@@ -15,13 +15,11 @@ from fedstep.history.records import BuildRecord
 from fedstep.history.summary import Summary
 from fedstep.history.test_table import NEVER, TestTable, former_ids
 from fedstep.ingest.change_impact import group_of
-from fedstep.model.calibration import initial_scaling, probability
-from fedstep.model.linear import LocalWeights, sigmoid
+from fedstep.model.linear import LocalWeights, initial_scaling, probability, sigmoid
 from fedstep.model.predictor import WORTH_NAMING, Predictor
 from fedstep.pipeline.predict import describe_model, load_predictor
 from fedstep.report.explanation import ExplainedFeature, SeenRun, TestExplanation, WhatIf
-from fedstep.schema.encoders import BagOfWords, Encoder, Raw, Value, sub_words
-from fedstep.schema.schema import schema
+from fedstep.schema.schema import BagOfWords, Encoder, Raw, Value, schema, sub_words
 from fedstep.types import NO_SECONDS, BuildOutcome, Dropped, Outcome, TestRun, Unavailable
 
 MOST_RUNS = 60

@@ -8,10 +8,21 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from fedstep.errors import HistoryError, WireError
-from fedstep.federation.messages import Model, norm, pack_update, unpack_update, update_words
+from fedstep.federation.messages import (
+    LARGEST_MESSAGE,
+    Model,
+    Tensors,
+    Vector,
+    deflate,
+    norm,
+    pack,
+    pack_update,
+    unpack,
+    unpack_update,
+    update_words,
+)
 from fedstep.federation.model_cache import load_model
 from fedstep.federation.outbox import KEPT_BODIES, load_last_sent, read_audit
-from fedstep.federation.tensors import LARGEST_MESSAGE, Tensors, Vector, deflate, pack, unpack
 from fedstep.history.project_store import ProjectStore
 from fedstep.ingest.junit import ReportFile, expand
 from fedstep.ingest.xml import (
@@ -35,8 +46,7 @@ from fedstep.report.inspection import (
     LeakProof,
     PastUpdate,
 )
-from fedstep.schema.encoders import sub_words
-from fedstep.schema.schema import schema
+from fedstep.schema.schema import schema, sub_words
 from fedstep.types import Dropped, Unavailable
 
 LETTERS = re.compile(r"[^\W\d_]{4,}")

@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fedstep.errors import InputError
-from fedstep.history.builds import PastBuild, PlannedBuild
 from fedstep.history.records import Example
+from fedstep.history.summary import PastBuild, PlannedBuild
 from fedstep.ingest.ci import parse_time
 from fedstep.ingest.junit import combine_runs
 from fedstep.types import (

@@ -24,12 +24,9 @@ from fedstep.evaluation.corpus import (
     write_steps,
 )
 from fedstep.evaluation.replay_tests import Truth, predict_test_times, rerun_steps, test_steps
-from fedstep.features.duration import jenkins_estimate
-from fedstep.features.rows import duration_example, failure_example
-from fedstep.features.similarity import finished_builds, median
-from fedstep.history.builds import PastBuild, PlannedBuild, stream_name
+from fedstep.features.build_features import duration_example, failure_example, finished_builds, jenkins_estimate, median
 from fedstep.history.records import make_record
-from fedstep.history.summary import MAXIMUM_BUILDS, past_build
+from fedstep.history.summary import MAXIMUM_BUILDS, PastBuild, PlannedBuild, past_build, stream_name
 from fedstep.importers.folder import find_build_folders, read_folder
 from fedstep.ingest.ci import parse_time
 from fedstep.model.predictor import FEWEST_BUILDS

@@ -9,19 +9,16 @@ from typing import NamedTuple
 from zlib import crc32
 
 from fedstep.evaluation.corpus import BuildStep, Case, KnownLabel, RerunTest
-from fedstep.features.flaky import flaky_values
-from fedstep.features.rows import flaky_examples, private_test_features, triage_examples
-from fedstep.features.similarity import median
+from fedstep.features.build_features import median
 from fedstep.features.test_duration import expected_seconds
-from fedstep.history.builds import PlannedBuild, plan_build, stream_name
+from fedstep.features.test_features import flaky_examples, flaky_values, private_test_features, triage_examples
 from fedstep.history.flakiness import informative_runs
 from fedstep.history.records import Example, make_record
-from fedstep.history.summary import Summary, apply_record
+from fedstep.history.summary import PlannedBuild, Summary, apply_record, plan_build, stream_name
 from fedstep.history.test_table import NEVER, WINDOW, TestStats, TestTable, read_times, with_tests, with_time
 from fedstep.ingest.change_impact import group_of
 from fedstep.model.labels import LabelledExample, is_due, renumber_runs, resolve_labels
-from fedstep.schema.encoders import sub_words
-from fedstep.schema.schema import schema
+from fedstep.schema.schema import schema, sub_words
 from fedstep.types import Build, Duration, FinishedBuild, Outcome, TestRun, Unavailable
 
 

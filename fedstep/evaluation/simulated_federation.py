@@ -11,12 +11,11 @@ import numpy as np
 
 from fedstep.evaluation.corpus import BuildStep, Case, KnownLabel, read_steps
 from fedstep.evaluation.replay import Extracted
-from fedstep.features.duration import Estimate
+from fedstep.features.build_features import Estimate
 from fedstep.federation.messages import Model, check_update, pack_update, shape, unpack_update
 from fedstep.federation.update_builder import make_update
-from fedstep.model.calibration import QuantileTrackers, initial_scaling, probability
 from fedstep.model.labels import LabelledExample
-from fedstep.model.linear import LocalWeights
+from fedstep.model.linear import LocalWeights, QuantileTrackers, initial_scaling, probability
 from fedstep.model.sgd import learn_shared
 from fedstep.model.state import ExampleQueue, LocalModel
 from fedstep.model.training import full_margin, learn_examples

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import exp
 
-from fedstep.features.similarity import quantile
+from fedstep.features.build_features import quantile
 from fedstep.history.test_table import SHORTEST, TestStats, read_times
 from fedstep.types import Unavailable
 

@@ -13,8 +13,16 @@ from fedstep.errors import (
     UpdateRefused,
     WireError,
 )
-from fedstep.federation.messages import Model, SchemaShape, check_model, unpack_model, unpack_update
-from fedstep.federation.tensors import LARGEST_MESSAGE, deflate, inflate
+from fedstep.federation.messages import (
+    LARGEST_MESSAGE,
+    Model,
+    SchemaShape,
+    check_model,
+    deflate,
+    inflate,
+    unpack_model,
+    unpack_update,
+)
 from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport, redact_url, send_with_retries
 
 UPDATES_PATH = "/v1/updates"

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from fedstep.errors import AggregatorError, HistoryError, UpdateRefused, WireError
 from fedstep.federation.client import Receipt, push
-from fedstep.federation.messages import hour, unpack_update, update_words
-from fedstep.federation.tensors import LARGEST_MESSAGE, inflate
+from fedstep.federation.messages import LARGEST_MESSAGE, hour, inflate, unpack_update, update_words
 from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport, redact_url
 from fedstep.history.project_store import SENT, ProjectStore, append, list_folder, remove, write_if_absent
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable, UsageError
-from fedstep.federation.tensors import LARGEST_MESSAGE
+from fedstep.federation.messages import LARGEST_MESSAGE
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Session

@@ -9,14 +9,12 @@ from functools import cache
 from itertools import chain
 from math import exp, log1p
 
-from fedstep.federation.messages import Model, TrialScore, Update, bucket, norm
-from fedstep.federation.tensors import Vector
+from fedstep.federation.messages import Model, TrialScore, Update, Vector, bucket, norm
 from fedstep.model.labels import LabelledExample, count_subjects
 from fedstep.model.linear import margin
 from fedstep.model.sgd import PACES, learn_shared
 from fedstep.model.state import ExampleQueue
-from fedstep.schema.encoders import BagOfWords
-from fedstep.schema.schema import Task, schema
+from fedstep.schema.schema import BagOfWords, Task, schema
 from fedstep.types import Unavailable
 
 MIN_TESTS_PER_WORD = 3  # a word that two tests share identifies one of them to anyone who knows the other

@@ -1,4 +1,4 @@
-"""The summary: a cache of what prediction needs from the log, as one JSON file of columns."""
+"""Past and planned builds, and the summary: a cache of what prediction needs from the log, as JSON by column."""
 
 import json
 from collections import Counter
@@ -9,13 +9,105 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
-from fedstep.history.builds import PastBuild, measure_change, split_time
 from fedstep.history.flakiness import apply_test_runs
 from fedstep.history.project_store import SUMMARY, ProjectStore, build_name
 from fedstep.history.records import BuildRecord
 from fedstep.history.test_table import NEVER, TestStats, TestTable, pack_tests, unpack_tests
+from fedstep.ingest.change_impact import is_build_file
 from fedstep.schema.schema import schema
-from fedstep.types import NO_SECONDS, Dropped
+from fedstep.types import NO_SECONDS, BuildContext, Change, CiRun, Dropped, FileChange
+
+
+class PlannedBuild(NamedTuple):
+    """A build that is about to start. Strings are opaque and only compared; "" and None stand for unknown."""
+
+    stream: str  # job, matrix cell and source of the duration: only times of one stream are comparable
+    started_at: float  # seconds since the epoch
+    branch: str = ""
+    base_branch: str = ""
+    event: str = ""  # push, pull_request, schedule, manual, tag or other
+    author: str = ""
+    commit: str = ""
+    is_pr: bool | None = None
+    hour: float | None = None  # of the day, UTC
+    weekday: int | None = None  # 0: Monday
+    files: float | None = None  # changed files
+    lines: float | None = None  # lines added and deleted
+    build_file_touched: bool | None = None
+
+
+class PastBuild(NamedTuple):
+    """A finished build. It repeats the fields of PlannedBuild because a NamedTuple cannot inherit fields."""
+
+    stream: str
+    started_at: float
+    finished_at: float
+    outcome: str  # passed, unstable, failed; anything else counts as not passed
+    seconds: float = NO_SECONDS
+    branch: str = ""
+    base_branch: str = ""
+    event: str = ""
+    author: str = ""
+    commit: str = ""
+    is_pr: bool | None = None
+    hour: float | None = None
+    weekday: int | None = None
+    files: float | None = None
+    lines: float | None = None
+    build_file_touched: bool | None = None
+
+
+def plan_build(situation: BuildContext, stream: str, author: str) -> PlannedBuild:
+    """Return the planned build; `author` is the keyed hash of the change's author."""
+    ci, change = situation.ci, situation.change
+    known = change if isinstance(change, Change) else None
+    hour, weekday = split_time(situation.started_at)
+    files, lines, build_file_touched = measure_change(known.files if known else None)
+    return PlannedBuild(
+        stream=stream,
+        started_at=situation.started_at,
+        branch=ci.branch,
+        base_branch=ci.base_branch,
+        event=ci.event,
+        author=author if known else "",
+        commit=known.commit if known else "",
+        is_pr=ci.event == "pull_request" if ci.event else None,
+        hour=hour,
+        weekday=weekday,
+        files=files,
+        lines=lines,
+        build_file_touched=build_file_touched,
+    )
+
+
+def split_time(seconds: float) -> tuple[float, int]:
+    """Return the hour of the day (UTC, fractional) and the weekday (0 is Monday) of seconds since the epoch."""
+    day = seconds / 86_400
+    return day % 1 * 24, int(day + 3) % 7
+
+
+def measure_change(files: Sequence[FileChange] | None) -> tuple[float | None, float | None, bool | None]:
+    """Return how many files and lines changed, and whether one is a build file; None thrice for an unknown change."""
+    if files is None:
+        return None, None, None
+    lines = sum(file.added + file.deleted for file in files)
+    return float(len(files)), float(lines), any(is_build_file(file.path) for file in files)
+
+
+def stream_name(ci: CiRun, source: str) -> str:
+    """Return the stream of a job run: job, matrix cell and duration source. Only equal streams are compared."""
+    return "|".join((ci.job, ci.cell, source))
+
+
+def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
+    """Return the stream to predict: this job's newest, else (locally) the most frequent of the last 50 builds."""
+    own = stream_name(ci, "")
+    newest = next((build.stream for build in reversed(builds) if build.stream.startswith(own)), None)
+    if newest is not None:
+        return newest
+    counts = Counter(build.stream for build in builds[-50:]) if ci.vendor == "local" else Counter()
+    return counts.most_common(1)[0][0] if counts else own
+
 
 FORMAT = 1
 MAXIMUM_BUILDS = 400  # past builds kept for the build tasks
@@ -199,3 +291,8 @@ def forget_pruned(home: ProjectStore, summary: Summary) -> Summary:
 def cache_key(summary: Summary) -> str:
     """Return a name for the set of records behind a cache; caches of different generations do not match."""
     return sha256("\n".join(sorted(summary.seen)).encode()).hexdigest()[:16]
+
+
+def last_commit(builds: tuple[PastBuild, ...], stream: str) -> str:
+    """Return the commit of the newest build of the stream, "" without one."""
+    return next((build.commit for build in reversed(builds) if build.stream == stream), "")

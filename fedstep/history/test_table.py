@@ -9,8 +9,7 @@ from math import exp, log
 from operator import attrgetter
 from typing import Any
 
-from fedstep.schema.encoders import sub_words
-from fedstep.schema.schema import schema
+from fedstep.schema.schema import schema, sub_words
 
 NEVER = -1  # a run or build index: it has not happened
 UNTIMED = -99.0  # a log time: no report gave one

@@ -17,16 +17,15 @@ from itertools import count, takewhile
 from pathlib import Path
 
 from fedstep.errors import HistoryError
-from fedstep.features.rows import build_examples
+from fedstep.features.build_features import build_examples
 from fedstep.federation.messages import pack_update
 from fedstep.federation.model_cache import CachedModel, load_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import may_contribute, record_contribution
 from fedstep.federation.update_builder import make_update
-from fedstep.history.builds import plan_build, stream_name
 from fedstep.history.project_store import IMPORTED, ProjectStore, RecordLog, build_name, exclusive
 from fedstep.history.records import BuildRecord, Example, make_record
-from fedstep.history.summary import apply_record, forget_pruned
+from fedstep.history.summary import apply_record, forget_pruned, plan_build, stream_name
 from fedstep.importers.base import BuildFilter, ImportedBuild, ImportItem, ImportSource, order_by_end
 from fedstep.importers.parallel import WorkerPool, read_all
 from fedstep.model.labels import LabelledExample
@@ -39,8 +38,7 @@ from fedstep.model.training import (
     load_unsent,
     save_state,
 )
-from fedstep.pipeline.predict import author_key, load_predictor
-from fedstep.pipeline.prediction_cache import save_prediction
+from fedstep.pipeline.predict import author_key, load_predictor, save_prediction
 from fedstep.pipeline.train import identify_build, sampling_rule
 from fedstep.schema.schema import schema
 from fedstep.types import Dropped, Duration, FinishedBuild, Unavailable

@@ -6,21 +6,20 @@ from itertools import repeat
 from operator import add
 from typing import NamedTuple
 
-from fedstep.features.duration import duration_features, jenkins_estimate
-from fedstep.features.failure import failure_features
-from fedstep.features.flaky import ACTIVE_BUILDS, flaky_columns, row_of
-from fedstep.features.rows import last_commit, private_build_features, private_test_features
-from fedstep.features.triage_features import triage_values
-from fedstep.history.builds import PlannedBuild
-from fedstep.history.summary import Summary
+from fedstep.features.build_features import (
+    duration_features,
+    failure_features,
+    jenkins_estimate,
+    private_build_features,
+)
+from fedstep.features.test_features import ACTIVE_BUILDS, flaky_columns, private_test_features, row_of, triage_values
+from fedstep.history.summary import PlannedBuild, Summary, last_commit
 from fedstep.history.test_table import TestStats, TestTable, with_tests
 from fedstep.ingest.change_impact import group_of
-from fedstep.model.calibration import QuantileTrackers, initial_scaling, probability
-from fedstep.model.linear import LocalWeights, margin
+from fedstep.model.linear import LocalWeights, QuantileTrackers, initial_scaling, margin, probability
 from fedstep.model.state import LocalModel
 from fedstep.results import FailureVerdict, FeatureContribution, Interval, Risk, TestRisk
-from fedstep.schema.encoders import Raw, SparseVector
-from fedstep.schema.schema import Task, schema
+from fedstep.schema.schema import Raw, SparseVector, Task, schema
 from fedstep.types import Build, Outcome, TestRun, Unavailable
 
 FLAKY_ABOVE = 0.7  # a failure is called flaky from this probability on: suppressing a regression costs more

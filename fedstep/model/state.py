@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
 from fedstep.history.records import Example, pack_examples, unpack_examples
-from fedstep.model.calibration import CalibrationScore, PlattScaling, QuantileTrackers
 from fedstep.model.labels import LabelledExample
-from fedstep.model.linear import LocalWeights
+from fedstep.model.linear import CalibrationScore, LocalWeights, PlattScaling, QuantileTrackers
 from fedstep.schema.schema import schema
 
 FORMAT = 1

@@ -16,17 +16,18 @@ from fedstep.history.summary import (
     unprocessed_records,
 )
 from fedstep.history.test_table import TestTable
-from fedstep.model.calibration import (
+from fedstep.model.labels import LabelledExample, renumber_runs, resolve_labels
+from fedstep.model.linear import (
     CalibrationScore,
+    LocalWeights,
     QuantileTrackers,
     initial_scaling,
+    margin,
     observe_outcome,
     observe_residual,
     probability,
     score_outcome,
 )
-from fedstep.model.labels import LabelledExample, renumber_runs, resolve_labels
-from fedstep.model.linear import LocalWeights, margin
 from fedstep.model.sgd import learn_local
 from fedstep.model.state import (
     ExampleQueue,

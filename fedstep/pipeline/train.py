@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedstep.errors import AggregatorError, ContributionNotDue, HistoryError, MissingExtra
-from fedstep.features.rows import build_examples
+from fedstep.features.build_features import build_examples
 from fedstep.federation.messages import Update, pack_update, unpack_update
 from fedstep.federation.model_cache import CachedModel, load_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import AggregatorLink, may_contribute, pull_model, push_pending, record_contribution
-from fedstep.history.builds import PlannedBuild, plan_build, stream_name
 from fedstep.history.project_store import ProjectStore, StoreLocked, exclusive
 from fedstep.history.records import make_record
-from fedstep.history.summary import Summary, load_summary
+from fedstep.history.summary import PlannedBuild, Summary, load_summary, plan_build, stream_name
 from fedstep.pipeline.predict import (
     author_key,
     change_notices,
     change_problems,
     describe_model,
+    load_prediction,
     load_predictor,
     model_warnings,
+    save_prediction,
 )
-from fedstep.pipeline.prediction_cache import load_prediction, save_prediction
 from fedstep.pipeline.triage import count_reports, incident_reason, outcome_of_tests, report_problems
 from fedstep.results import (
     ExampleCounts,

@@ -4,10 +4,9 @@ from typing import TypeVar
 
 from fedstep.errors import InputError
 from fedstep.federation.model_cache import CachedModel
-from fedstep.history.builds import usual_stream
 from fedstep.history.flakiness import is_incident
 from fedstep.history.project_store import ProjectStore
-from fedstep.history.summary import load_summary
+from fedstep.history.summary import load_summary, usual_stream
 from fedstep.ingest.mutes import Mutes, find_mute
 from fedstep.pipeline.predict import (
     change_notices,

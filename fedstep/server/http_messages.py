@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from fedstep.errors import WireError
-from fedstep.federation.tensors import inflate
+from fedstep.federation.messages import inflate
 from fedstep.server.settings import Limits
 
 log = logging.getLogger("fedstep.server")

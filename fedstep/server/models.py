@@ -10,8 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fedstep.federation.messages import Model, hour, pack_model
-from fedstep.federation.tensors import deflate
+from fedstep.federation.messages import Model, deflate, hour, pack_model
 from fedstep.server.aggregation.inputs import CurrentModels
 from fedstep.server.http_messages import HttpProblem
 from fedstep.server.mode import ContributionTerms

@@ -6,8 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fedstep import __version__
-from fedstep.federation.messages import SchemaShape
-from fedstep.federation.tensors import LARGEST_MESSAGE
+from fedstep.federation.messages import LARGEST_MESSAGE, SchemaShape
 from fedstep.server.auth import PROJECT_HEADER
 
 Json = Mapping[str, object]

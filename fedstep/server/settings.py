@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fedstep.federation.tensors import LARGEST_MESSAGE
+from fedstep.federation.messages import LARGEST_MESSAGE
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.gate import Gate

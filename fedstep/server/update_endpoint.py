@@ -10,8 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fedstep.errors import SchemaMismatch, WireError
-from fedstep.federation.messages import SchemaShape, Update, check_update, unpack_update
-from fedstep.federation.tensors import Vector
+from fedstep.federation.messages import SchemaShape, Update, Vector, check_update, unpack_update
 from fedstep.server.auth import RequestGuard
 from fedstep.server.http_messages import HttpProblem, header, note, plain_body
 from fedstep.server.metrics import Metrics

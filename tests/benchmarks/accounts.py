@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Row, create_engine, select
 
 from fedstep.federation.client import FetchedModel, pull
-from fedstep.federation.messages import shape, unpack_update
-from fedstep.federation.tensors import Vector, unpack
+from fedstep.federation.messages import Vector, shape, unpack, unpack_update
 from fedstep.federation.transport import requests_transport
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules

@@ -7,8 +7,7 @@ from xml.sax.saxutils import quoteattr
 
 from fedstep.federation.model_cache import load_model
 from fedstep.history.project_store import ProjectStore
-from fedstep.pipeline.predict import load_predictor
-from fedstep.pipeline.prediction_cache import save_prediction
+from fedstep.pipeline.predict import load_predictor, save_prediction
 from fedstep.pipeline.train import build_outcome, evaluate_build, learn, record_build
 from fedstep.types import BuildContext, Change, CiRun, Duration, FileChange, FinishedBuild, Outcome, Reports, TestRun
 

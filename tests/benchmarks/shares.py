@@ -18,8 +18,7 @@ from pathlib import Path
 from fedstep.federation.messages import NOISE, TrialScore, Update, pack_update
 from fedstep.federation.secagg.share_messages import pack_share
 from fedstep.federation.secagg.shares import ShareNoise, noise_deviation, scale_deviations, split_update
-from fedstep.schema.encoders import Numeric
-from fedstep.schema.schema import Schema, Task, schema
+from fedstep.schema.schema import Numeric, Schema, Task, schema
 from tests.helpers.lifetime import bound
 
 Figure = Mapping[str, object]

@@ -14,8 +14,7 @@ import pytest
 from fedstep.federation.messages import SchemaShape, Update, shape
 from fedstep.federation.transport import HttpResponse
 from fedstep.federation.update_builder import clip_update
-from fedstep.schema.encoders import Categorical, Numeric, PiecewiseLinear
-from fedstep.schema.schema import Schema, Task
+from fedstep.schema.schema import Categorical, Numeric, PiecewiseLinear, Schema, Task
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.step import initial_vectors
 from fedstep.server.app import create_app

@@ -11,8 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from fedstep.schema.encoders import Categorical, Numeric, PiecewiseLinear
-from fedstep.schema.schema import Schema, Task
+from fedstep.schema.schema import Categorical, Numeric, PiecewiseLinear, Schema, Task
 
 __all__ = ["FIXED", "FOLDER", "KEY", "bodies"]
 

@@ -12,9 +12,8 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from fedstep.federation.messages import SchemaShape, TrialScore, Update, pack_update, shape
+from fedstep.federation.messages import SchemaShape, TrialScore, Update, Vector, pack_update, shape
 from fedstep.federation.model_cache import load_starter_bytes
-from fedstep.federation.tensors import Vector
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import Schema
 from fedstep.server.aggregation.fedbuff import default_rules

@@ -8,8 +8,8 @@ import pytest
 
 from fedstep.errors import WireError
 from fedstep.federation.client import push
+from fedstep.federation.messages import LARGEST_MESSAGE, inflate
 from fedstep.federation.sync import AggregatorLink
-from fedstep.federation.tensors import LARGEST_MESSAGE, inflate
 from fedstep.federation.transport import HttpResponse, RetryPolicy, requests_transport
 from fedstep.history.project_store import ProjectStore
 from fedstep.pipeline.train import train

@@ -24,8 +24,7 @@ from fedstep.evaluation.corpus import find_projects
 from fedstep.evaluation.replay import Extracted, extract
 from fedstep.evaluation.scores import Tally, scoring_of
 from fedstep.evaluation.simulated_federation import keyed_by, lessons, predicted
-from fedstep.federation.messages import Model, PrivacyGuarantee, pack_update
-from fedstep.federation.tensors import Vector
+from fedstep.federation.messages import Model, PrivacyGuarantee, Vector, pack_update
 from fedstep.federation.update_builder import make_update
 from fedstep.ingest.change_impact import group_of
 from fedstep.model.labels import LabelledExample

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 from fedstep.errors import SchemaMismatch, WireError
-from fedstep.federation.messages import SchemaShape
-from fedstep.federation.tensors import LARGEST_MESSAGE
+from fedstep.federation.messages import LARGEST_MESSAGE, SchemaShape
 
 MASKED_FORMAT, SEED_FORMAT = "fedstep-masked-2", "fedstep-seed-2"
 SEED_BYTES = 32

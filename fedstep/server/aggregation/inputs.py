@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fedstep.federation.messages import Update, unpack_update
-from fedstep.federation.tensors import Vector
+from fedstep.federation.messages import Update, Vector, unpack_update
 from fedstep.server.gate import EvaluationSum, Evidence, Verdict
 
 

@@ -12,8 +12,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from fedstep.errors import SchemaMismatch, WireError
-from fedstep.federation.messages import SchemaShape, check_model, unpack_model
-from fedstep.federation.tensors import Vector
+from fedstep.federation.messages import SchemaShape, Vector, check_model, unpack_model
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import Schema, schema
 from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution, aggregate, aggregate_task, clip_delta

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedstep.federation.tensors import Vector
+from fedstep.federation.messages import Vector
 from fedstep.server.aggregation.fedbuff import AggregationRules, apply_step, scale_rate
 from fedstep.server.aggregation.inputs import AggregationResult, ModelState
 from fedstep.server.aggregation.step import Aggregate, advance, to_float_array, to_numpy

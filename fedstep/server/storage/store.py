@@ -12,8 +12,7 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
-from fedstep.federation.messages import SchemaShape
-from fedstep.federation.tensors import Vector
+from fedstep.federation.messages import SchemaShape, Vector
 from fedstep.server.aggregation.inputs import (
     AggregationInput,
     AggregationResult,

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from fedstep.federation.messages import TrialScore
-from fedstep.federation.tensors import Vector
+from fedstep.federation.messages import TrialScore, Vector
 from fedstep.server.aggregation.inputs import ModelVersion, Trial, TrialOutcome
 from fedstep.server.gate import ActiveCounts, Evaluation
 from fedstep.server.storage.tables import evaluations, trials, updates, verdicts

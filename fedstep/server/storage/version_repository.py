@@ -8,8 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, func, insert, select
 
 from fedstep.errors import UsageError
-from fedstep.federation.messages import hour
-from fedstep.federation.tensors import Vector, pack, unpack
+from fedstep.federation.messages import Vector, hour, pack, unpack
 from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion, StoredUpdate
 from fedstep.server.aggregation.step import Names
 from fedstep.server.storage.tables import bodies, evaluations, schemas, trials, updates, verdicts, versions

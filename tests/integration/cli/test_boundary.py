@@ -12,9 +12,8 @@ from typing import NamedTuple
 import pytest
 import requests
 
-from fedstep.federation.messages import unpack_update
+from fedstep.federation.messages import LARGEST_MESSAGE, inflate, unpack_update
 from fedstep.federation.model_cache import load_starter_bytes
-from fedstep.federation.tensors import LARGEST_MESSAGE, inflate
 from fedstep.schema.schema import schema
 from tests.helpers.cli import Checkout, forty_tests, read_request, server
 

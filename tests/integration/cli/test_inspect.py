@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fedstep.federation.messages import LARGEST_MESSAGE, inflate, unpack
 from fedstep.federation.model_cache import load_starter_bytes
-from fedstep.federation.tensors import LARGEST_MESSAGE, inflate, unpack
 from tests.helpers.cli import Checkout, answering, by_method, forty_tests, new_checkout, server
 
 CASES = forty_tests(12)

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 from fedstep import __version__
 from fedstep.cli.main import iter_commands
-from fedstep.federation.tensors import LARGEST_MESSAGE
+from fedstep.federation.messages import LARGEST_MESSAGE
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "docs" / "deploy"

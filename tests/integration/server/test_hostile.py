@@ -12,8 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fedstep.errors import WireError
-from fedstep.federation.messages import unpack_model, unpack_update
-from fedstep.federation.tensors import LARGEST_MESSAGE, deflate, inflate
+from fedstep.federation.messages import LARGEST_MESSAGE, deflate, inflate, unpack_model, unpack_update
 from fedstep.server.aggregation.policy import BufferPolicy
 from tests.helpers.server_hostile import FIXED, FOLDER, KEY, bodies, body, good, one, tensors, words
 

@@ -15,7 +15,7 @@ from fedstep.evaluation.replay import build_steps
 from fedstep.evaluation.simulated_federation import keyed_by, labelled
 from fedstep.federation.messages import Model, pack_update, unpack_update
 from fedstep.federation.update_builder import make_update
-from fedstep.history.builds import PastBuild
+from fedstep.history.summary import PastBuild
 from fedstep.model.labels import LabelledExample
 from fedstep.model.sgd import learn_shared
 from fedstep.model.state import ExampleQueue

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from fedstep.federation.messages import unpack_update
+from fedstep.federation.messages import Vector, unpack_update
 from fedstep.federation.secagg.shares import LEVELS, SCORE_LIMIT
-from fedstep.federation.tensors import Vector
 from fedstep.federation.update_builder import score_trial
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules

@@ -14,8 +14,7 @@ from fedstep.errors import InputError
 from fedstep.evaluation.corpus import CorpusProject, find_projects
 from fedstep.evaluation.replay import extract
 from fedstep.evaluation.simulated_federation import keyed_by, lessons
-from fedstep.federation.messages import Model, pack_update, unpack_update
-from fedstep.federation.tensors import Vector
+from fedstep.federation.messages import Model, Vector, pack_update, unpack_update
 from fedstep.federation.update_builder import make_update
 from fedstep.ingest.change_impact import group_of
 from fedstep.model.labels import LabelledExample

@@ -14,8 +14,7 @@ from fedstep.federation.update_builder import make_update
 from fedstep.model.labels import LabelledExample
 from fedstep.model.sgd import learn_shared
 from fedstep.model.state import ExampleQueue
-from fedstep.schema.encoders import sub_words
-from fedstep.schema.schema import schema
+from fedstep.schema.schema import schema, sub_words
 from tests.studies.attacks.finding import Finding
 from tests.studies.attacks.scene import TASK, AttackScene, Member, Real, head_model, word_columns, words_of
 from tests.studies.attacks.view import PROTECTIONS, Protection, View, views

@@ -13,8 +13,7 @@ from fedstep.federation.model_cache import load_model
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.records import BuildRecord
 from fedstep.history.summary import Summary, cache_key, load_summary
-from fedstep.model.calibration import PlattScaling
-from fedstep.model.linear import LocalWeights
+from fedstep.model.linear import LocalWeights, PlattScaling
 from fedstep.model.state import LocalModel, encode_local_model
 from fedstep.pipeline.predict import load_predictor
 from fedstep.report.explanation import TestExplanation, WhatIf, explanation_text

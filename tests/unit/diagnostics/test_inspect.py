@@ -15,9 +15,8 @@ from fedstep.diagnostics.inspect import (
     waiting_updates,
 )
 from fedstep.errors import WireError
-from fedstep.federation.messages import Update, pack_update
+from fedstep.federation.messages import Update, pack, pack_update
 from fedstep.federation.outbox import audit_transport
-from fedstep.federation.tensors import pack
 from fedstep.federation.transport import HttpResponse
 from fedstep.history.project_store import ProjectStore
 from fedstep.model.linear import zeros

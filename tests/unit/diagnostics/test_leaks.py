@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.diagnostics.inspect import leaks_in, prove, strings_of
-from fedstep.federation.tensors import pack
+from fedstep.federation.messages import pack
 from fedstep.ingest.junit import expand
 from fedstep.report.inspection import LeakProof
 from fedstep.schema.schema import schema

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.evaluation.corpus import in_order, planned_of, read_builds, read_tests
-from fedstep.history.builds import PastBuild, PlannedBuild
+from fedstep.history.summary import PastBuild, PlannedBuild
 from fedstep.types import Dropped
 
 BUILDS = """job,started_at,seconds,outcome,branch,is_pr,lines_added,lines_deleted,files_changed,hour

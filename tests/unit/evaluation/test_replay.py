@@ -13,7 +13,7 @@ from fedstep.evaluation.corpus import BuildStep, Case, KnownLabel, read_steps, w
 from fedstep.evaluation.replay import Extracted, build_steps, interleaved
 from fedstep.evaluation.replay_tests import Truth, test_steps
 from fedstep.evaluation.simulated_federation import LocalOnly, ReadOnlyLearner, SimulatedFederation, SimulatedProject
-from fedstep.history.builds import PastBuild
+from fedstep.history.summary import PastBuild
 from fedstep.types import BuildContext, BuildOutcome, Change, CiRun, Duration, FinishedBuild, Outcome, Reports, TestRun
 
 HOUR = 3600.0

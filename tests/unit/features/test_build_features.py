@@ -6,11 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.features.duration import VIEWS, Estimate, duration_features, jenkins_estimate
-from fedstep.features.failure import VIEWS as FAILURE_VIEWS
-from fedstep.features.failure import failure_features
-from fedstep.features.similarity import finished_builds, quantile, weigh_by_similarity
-from fedstep.history.builds import PastBuild, PlannedBuild
+from fedstep.features.build_features import (
+    DURATION_VIEWS,
+    FAILURE_VIEWS,
+    Estimate,
+    duration_features,
+    failure_features,
+    finished_builds,
+    jenkins_estimate,
+    quantile,
+    weigh_by_similarity,
+)
+from fedstep.history.summary import PastBuild, PlannedBuild
 from fedstep.schema.schema import schema
 from fedstep.types import Unavailable
 
@@ -101,7 +108,7 @@ class TestSchema:
 
     def test_views_name_distances_that_exist(self) -> None:
         distances = weigh_by_similarity([past_build(1)], planned(), {"age": 1.0}).distances
-        assert {distance for distance, _ in (*VIEWS.values(), *FAILURE_VIEWS.values())} <= set(distances)
+        assert {distance for distance, _ in (*DURATION_VIEWS.values(), *FAILURE_VIEWS.values())} <= set(distances)
 
 
 class TestDuration:

@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.features.flaky import flaky_values, history_columns, rounded, row_of, typical_seconds
+from fedstep.features.test_features import flaky_values, history_columns, rounded, row_of, typical_seconds
 from fedstep.history.records import BuildRecord
 from fedstep.history.summary import Summary, apply_record
 from fedstep.history.test_table import NEVER, with_tests
 from fedstep.ingest.change_impact import group_of
-from fedstep.schema.encoders import Raw
-from fedstep.schema.schema import schema
+from fedstep.schema.schema import Raw, schema
 from fedstep.types import BuildOutcome, Outcome, TestRun
 
 TASK = schema().tasks["flaky"]

@@ -1,6 +1,6 @@
 """Facts about what is known of a build before it starts."""
 
-from fedstep.history.builds import PastBuild, plan_build, stream_name, usual_stream
+from fedstep.history.summary import PastBuild, plan_build, stream_name, usual_stream
 from fedstep.types import BuildContext, Change, CiRun, FileChange, Unavailable
 
 MONDAY_NOON = 1_700_481_600.0  # 2023-11-20 12:00 UTC

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from zlib import crc32
 
-from fedstep.features.rows import build_examples, last_commit, private_build_features, private_test_features
-from fedstep.history.builds import plan_build
+from fedstep.features.build_features import build_examples, private_build_features
+from fedstep.features.test_features import private_test_features
 from fedstep.history.records import make_record
-from fedstep.history.summary import Summary, apply_record
+from fedstep.history.summary import Summary, apply_record, last_commit, plan_build
 from fedstep.model.labels import is_due
 from fedstep.schema.schema import schema
 from fedstep.types import (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedstep.features.triage_features import failure_kind, triage_values
+from fedstep.features.test_features import failure_kind, triage_values
 from fedstep.history.flakiness import WEIGHTS
 from fedstep.history.records import make_record
 from fedstep.history.summary import Summary, apply_record

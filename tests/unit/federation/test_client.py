@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable, SchemaMismatch, UpdateRefused, WireError
 from fedstep.federation.client import FetchedModel, NotModified, Receipt, pull, push
-from fedstep.federation.messages import Model, SchemaShape, Update, pack_model, pack_update
-from fedstep.federation.tensors import deflate, inflate
+from fedstep.federation.messages import Model, SchemaShape, Update, deflate, inflate, pack_model, pack_update
 from fedstep.federation.transport import HttpResponse, RetryPolicy
 
 URL = "https://me:secret@ci.example.org/fed"

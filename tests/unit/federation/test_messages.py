@@ -12,7 +12,7 @@ from safetensors import deserialize
 
 from fedstep.errors import SchemaMismatch, WireError
 from fedstep.federation import messages
-from fedstep.federation.tensors import LARGEST_MESSAGE, deflate, inflate, pack, unpack
+from fedstep.federation.messages import LARGEST_MESSAGE, deflate, inflate, pack, unpack
 from fedstep.federation.update_builder import clip_update
 from fedstep.schema.schema import schema
 

@@ -8,7 +8,16 @@ import pytest
 
 from fedstep.errors import ContributionNotDue, PrivacyBudgetExhausted, UpdateRefused, WireError
 from fedstep.federation.client import push
-from fedstep.federation.messages import NO_PROMISE, PrivacyGuarantee, Update, pack_model, pack_update, unpack_model
+from fedstep.federation.messages import (
+    NO_PROMISE,
+    PrivacyGuarantee,
+    Update,
+    pack,
+    pack_model,
+    pack_update,
+    unpack,
+    unpack_model,
+)
 from fedstep.federation.model_cache import CachedModel, load_starter_bytes, load_starter_model, save_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import (
@@ -20,7 +29,6 @@ from fedstep.federation.sync import (
     push_pending,
     record_contribution,
 )
-from fedstep.federation.tensors import pack, unpack
 from fedstep.federation.transport import HttpResponse, RetryPolicy
 from fedstep.history.project_store import ProjectStore
 from fedstep.model.linear import zeros

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstep.errors import HistoryError
-from fedstep.history.builds import PlannedBuild, plan_build
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.records import BuildRecord, decode_record, encode_record, make_record
 from fedstep.history.summary import (
     FORGET_AFTER,
     MAXIMUM_BUILDS,
+    PlannedBuild,
     Summary,
     apply_record,
     cache_key,
@@ -23,6 +23,7 @@ from fedstep.history.summary import (
     forget_pruned,
     load_summary,
     past_build,
+    plan_build,
     save_summary,
     unprocessed_records,
 )

@@ -20,8 +20,7 @@ from fedstep.importers.backfill_run import backfill
 from fedstep.importers.base import BuildFilter, ImportItem, ImportSource, ProgressBar, order_by_end
 from fedstep.model.linear import zeros
 from fedstep.model.training import load_state
-from fedstep.pipeline.predict import load_predictor
-from fedstep.pipeline.prediction_cache import load_prediction
+from fedstep.pipeline.predict import load_prediction, load_predictor
 from fedstep.pipeline.train import evaluate_build, learn, record_build
 from fedstep.schema.schema import schema
 from fedstep.types import (

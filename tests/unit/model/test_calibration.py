@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.model.calibration import (
+from fedstep.model.linear import (
     CalibrationScore,
     PlattScaling,
     QuantileTrackers,
@@ -16,8 +16,8 @@ from fedstep.model.calibration import (
     observe_residual,
     probability,
     score_outcome,
+    sigmoid,
 )
-from fedstep.model.linear import sigmoid
 from fedstep.schema.schema import TASK_NAMES
 
 

@@ -6,11 +6,9 @@ import sys
 
 import pytest
 
-from fedstep.history.builds import plan_build
 from fedstep.history.records import make_record
-from fedstep.history.summary import Summary, apply_record
-from fedstep.model.calibration import PlattScaling, QuantileTrackers
-from fedstep.model.linear import LocalWeights, margin, sigmoid
+from fedstep.history.summary import Summary, apply_record, plan_build
+from fedstep.model.linear import LocalWeights, PlattScaling, QuantileTrackers, margin, sigmoid
 from fedstep.model.predictor import FLAKY_ABOVE, REGRESSION_BELOW, Predictor, classify_failure
 from fedstep.model.state import LocalModel
 from fedstep.schema.schema import schema

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from fedstep.errors import HistoryError
 from fedstep.history.records import Example
-from fedstep.model.calibration import CalibrationScore, PlattScaling, QuantileTrackers
 from fedstep.model.labels import LabelledExample
-from fedstep.model.linear import LocalWeights
+from fedstep.model.linear import CalibrationScore, LocalWeights, PlattScaling, QuantileTrackers
 from fedstep.model.state import (
     ExampleQueue,
     LocalModel,

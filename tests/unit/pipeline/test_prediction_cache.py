@@ -7,9 +7,8 @@ import pytest
 
 from fedstep.federation.model_cache import load_model
 from fedstep.history.project_store import ProjectStore
-from fedstep.model.calibration import PlattScaling
-from fedstep.pipeline.predict import load_predictor
-from fedstep.pipeline.prediction_cache import compute_prediction, load_prediction, save_prediction
+from fedstep.model.linear import PlattScaling
+from fedstep.pipeline.predict import compute_prediction, load_prediction, load_predictor, save_prediction
 from fedstep.pipeline.train import evaluate_build, learn, record_build
 from tests.benchmarks.project import drawn_builds
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedstep.report
-from fedstep.features.rows import private_build_features
-from fedstep.features.rows import private_test_features as private_of_test
-from fedstep.history.builds import PlannedBuild
+from fedstep.features.build_features import private_build_features
+from fedstep.features.test_features import private_test_features as private_of_test
+from fedstep.history.summary import PlannedBuild
 from fedstep.report.markdown import interval_drawing
 from fedstep.report.units import percent, size, span
 from fedstep.report.wording import rank_causes

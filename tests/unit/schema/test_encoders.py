@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.schema.encoders import ABSENT, BagOfWords, Categorical, Numeric, PiecewiseLinear
+from fedstep.schema.schema import ABSENT, BagOfWords, Categorical, Numeric, PiecewiseLinear
 
 knots = (
     st.lists(st.integers(0, 10**7).map(lambda n: n / 1000), min_size=2, max_size=8, unique=True).map(sorted).map(tuple)

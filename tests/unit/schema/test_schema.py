@@ -6,11 +6,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.features.triage_features import failure_kind
+from fedstep.features.test_features import failure_kind
 from fedstep.history.test_table import RECENT
 from fedstep.model.linear import margin
-from fedstep.schema.encoders import BagOfWords, Categorical, Encoder, Numeric, PiecewiseLinear, Value
-from fedstep.schema.schema import FAILURE_KINDS, TASK_NAMES, VERSION, Schema, Task, schema
+from fedstep.schema.schema import (
+    FAILURE_KINDS,
+    TASK_NAMES,
+    VERSION,
+    BagOfWords,
+    Categorical,
+    Encoder,
+    Numeric,
+    PiecewiseLinear,
+    Schema,
+    Task,
+    Value,
+    schema,
+)
 
 TASKS = schema().tasks
 

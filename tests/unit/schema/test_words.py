@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.schema.encoders import sub_words
+from fedstep.schema.schema import sub_words
 
 
 class TestWords:

@@ -17,9 +17,8 @@ from sqlalchemy.exc import OperationalError
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable, SchemaMismatch, UpdateRefused
 from fedstep.federation.client import FetchedModel, NotModified, pull, push
-from fedstep.federation.messages import Model, TrialScore, hour, pack_model, pack_update, unpack_model
+from fedstep.federation.messages import Model, TrialScore, deflate, hour, pack_model, pack_update, unpack_model
 from fedstep.federation.outbox import Outbox, flush
-from fedstep.federation.tensors import deflate
 from fedstep.federation.transport import RetryPolicy
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.policy import BufferPolicy

@@ -17,6 +17,9 @@ from hypothesis import settings as hypothesis_settings
 from starlette.routing import Route
 
 from fedstep.federation.messages import (
+    LARGEST_MESSAGE,
+    LONGEST_HEADER,
+    MOST_TENSORS,
     Model,
     PrivacyGuarantee,
     TrialScore,
@@ -25,8 +28,8 @@ from fedstep.federation.messages import (
     pack_model,
     pack_update,
     shape,
+    unpack,
 )
-from fedstep.federation.tensors import LARGEST_MESSAGE, LONGEST_HEADER, MOST_TENSORS, unpack
 from fedstep.schema.schema import schema
 from fedstep.server.app import create_app
 from fedstep.server.gate import Verdict

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from fedstep.federation.client import pull, push
 from fedstep.federation.messages import pack_update, shape, unpack_model
 from fedstep.federation.transport import RetryPolicy
-from fedstep.schema.encoders import Categorical, Numeric, PiecewiseLinear
-from fedstep.schema.schema import Schema, Task
+from fedstep.schema.schema import Categorical, Numeric, PiecewiseLinear, Schema, Task
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.step import coordinate_names, inherit_weights
 from fedstep.server.settings import Settings

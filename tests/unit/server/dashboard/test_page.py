@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fedstep.federation.messages import pack_update, shape
-from fedstep.federation.tensors import deflate
+from fedstep.federation.messages import deflate, pack_update, shape
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import schema
 from fedstep.server.dashboard.page import (

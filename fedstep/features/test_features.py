@@ -1,0 +1,278 @@
+"""The features of a test, for its chance of flaking and for the triage of its failure, and their examples."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from math import exp, isnan, log
+from typing import NamedTuple
+
+from fedstep.history.flakiness import (
+    FAST,
+    MIDDLE,
+    SLOW,
+    SLOWEST,
+    WEIGHTS,
+    FailureContext,
+    failure_context,
+    informative_runs,
+    is_incident,
+)
+from fedstep.history.records import Example
+from fedstep.history.summary import PlannedBuild, Summary, last_commit
+from fedstep.history.test_table import NEVER, UNTIMED, TestStats, TestTable, decayed_rate, index_tests, with_tests
+from fedstep.ingest.change_impact import group_of
+from fedstep.schema.schema import EVIDENCE, Columns, Raw, Value, schema
+from fedstep.types import Build, Change, Outcome, TestRun
+
+ACTIVE_BUILDS = 20  # a test that did not run in the last so many builds is not predicted
+
+
+def typical_seconds(stats: TestStats) -> float | None:
+    """Return the decayed geometric mean of the test's time in seconds, None where no report gave one."""
+    return None if stats.log_seconds == UNTIMED else exp(stats.log_seconds)
+
+
+def flaky_values(tests: TestTable) -> list[Raw]:
+    """Return, for each test of the table, the raw values of the flaky task by part name."""
+    columns = flaky_columns(tests)
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def row_indices(tests: TestTable) -> dict[str, int]:
+    """Return the row of each test in the columns, by its id and by the id before a rename."""
+    former = {stats.former: row for row, stats in enumerate(tests.values()) if stats.former}
+    return former | {test: row for row, test in enumerate(tests)}
+
+
+def row_of(columns: Columns, row: int) -> Raw:
+    """Return the raw values of one row by part name."""
+    return {name: column[row] for name, column in columns.items()}
+
+
+def flaky_columns(tests: TestTable) -> Columns:
+    """Return the raw values of the flaky task by part name, each for all tests in the order of the table."""
+    stats = list(tests.values())
+    return {
+        "bias": [1.0] * len(stats),
+        **history_columns(tests),
+        "time-rank": _time_ranks([one.log_seconds for one in stats]),
+        "seconds-variation": [round(one.log_spread, 1) if one.runs > 1 else None for one in stats],
+        "source-words": [None if one.source_words is None else len(one.source_words) for one in stats],
+        "name": [one.name_words for one in stats],
+        "source": [one.source_words for one in stats],
+    }
+
+
+def history_columns(tests: TestTable) -> Columns:
+    """Return the raw values of the parts that the flaky and the triage task share, each for all tests of the table."""
+    stats = tests.values()
+    runs = [one.runs for one in stats]
+    failed_50 = _rates([one.failed_50 for one in stats], runs, SLOW)
+    flipped_100 = _rates([one.flipped_100 for one in stats], runs, SLOWEST)
+    groups = [group_of(test) for test in tests]
+    project = rounded(sum(flipped_100) / len(groups)) if groups else 0.0
+    return {
+        "runs": runs,
+        "failure-rate-5": _rounded(_rates([one.failed_5 for one in stats], runs, FAST)),
+        "failure-rate-50": _rounded(failed_50),
+        "flip-rate-20": _rounded(_rates([one.flipped_20 for one in stats], runs, MIDDLE)),
+        "flip-rate-100": _rounded(flipped_100),
+        "gold-rate-100": _rounded(_rates([one.gold_100 for one in stats], runs, SLOWEST)),
+        "runs-since-failure": _since([one.last_failure for one in stats], runs),
+        "runs-since-flip": _since([one.last_flip for one in stats], runs),
+        "classmates-flip-rate": _classmates(groups, flipped_100),
+        "classmates-failure-rate": _classmates(groups, failed_50),
+        "project-flip-rate": [project] * len(groups),
+    }
+
+
+def _time_ranks(log_seconds: Sequence[float]) -> list[Value]:
+    """Return where each time lies among the project's: -1 for the shortest to 1, in hundredths; None without a time.
+
+    Equal times, to a hundredth of the logarithm, share their middle rank.
+    """
+    hundredths = [round(value, 2) for value in log_seconds]
+    counts = Counter(value for value in hundredths if value > UNTIMED)
+    ranks: dict[float, Value] = {UNTIMED: None}
+    below, total = 0, counts.total()
+    for value in sorted(counts):
+        ranks[value] = round((2 * below + counts[value]) / total - 1.0, 2)
+        below += counts[value]
+    return list(map(ranks.__getitem__, hundredths))
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [rounded(value) if value else 0.0 for value in values]
+
+
+def rounded(value: float) -> float:
+    """Return the value to three significant digits.
+
+    >>> rounded(0.0123456)
+    0.0123
+    """
+    return float(f"{value:.3g}") if value else 0.0
+
+
+def _rates(sums: Sequence[float], runs: Sequence[int], pace: float) -> list[float]:
+    return [decayed_rate(total, count, pace) if total else 0.0 for total, count in zip(sums, runs, strict=True)]
+
+
+def _since(last: Sequence[int], runs: Sequence[int]) -> list[Value]:
+    return [None if run == NEVER else count - run for run, count in zip(last, runs, strict=True)]
+
+
+def _classmates(groups: Sequence[str], rates: Sequence[float]) -> list[Value]:
+    """Return the mean rate of the other tests of each test's group; None for a test that is alone in it."""
+    sizes: Mapping[str, int] = Counter(groups)
+    totals: dict[str, float] = {}
+    for name, rate in zip(groups, rates, strict=True):
+        if rate:
+            totals[name] = totals.get(name, 0.0) + rate
+    quiet: dict[str, Value] = {name: None if size == 1 else 0.0 for name, size in sizes.items()}
+    return [
+        _mean_of_others(totals[name] - rate, sizes[name] - 1) if name in totals and sizes[name] > 1 else quiet[name]
+        for name, rate in zip(groups, rates, strict=True)
+    ]
+
+
+def _mean_of_others(rest: float, others: int) -> float:
+    return rounded(rest / others) if rest > 1e-9 else 0.0
+
+
+# The first kind whose word occurs in the lower-cased exception type; the kinds are the schema's FAILURE_KINDS.
+_KINDS = (
+    ("timeout", ("timeout", "timedout", "deadline")),
+    ("connection", ("connect", "socket", "http", "network", "unknownhost", "ssl", "broken pipe", "bindexception")),
+    ("concurrency", ("interrupt", "concurrent", "deadlock", "execution", "cancel", "lock")),
+    ("memory", ("memory", "stackoverflow", "recursion")),
+    ("assertion", ("assert", "comparison", "expect", "mismatch", "opentest4j")),
+    ("null", ("nullpointer", "attributeerror", "typeerror", "nil", "undefined")),
+    ("io", ("ioexception", "oserror", "file", "permission", "disk", "eof")),
+    ("state", ("illegalstate", "illegalargument", "valueerror", "keyerror", "indexerror", "runtimeerror")),
+)
+
+
+def failure_kind(failure_type: str) -> str | None:
+    """Return one of the schema's kinds for an exception type or message word; None where there is none.
+
+    >>> failure_kind("java.util.concurrent.TimeoutException")
+    'timeout'
+    """
+    if not failure_type:
+        return None
+    text = failure_type.lower()
+    return next((kind for kind, words in _KINDS if any(word in text for word in words)), "other")
+
+
+class _Failures(NamedTuple):
+    """What all failures of one build have in common."""
+
+    failed: int
+    by_group: Counter[str]
+    files: int | None
+    same_commit: bool  # as the build before in the same stream
+    context: FailureContext
+
+
+def triage_values(tests: TestTable, build: Build, previous_commit: str) -> list[tuple[TestRun, Raw]]:
+    """Return each failure of the build with the triage task's raw values by part name.
+
+    Args:
+        tests: The table as it stood before the build, with every failed test in it (`with_tests`).
+        build: The build.
+        previous_commit: The commit of the build before in the stream, "" where there is none.
+    """
+    runs = [run for run in build.reports.tests if run.outcome in "fck"]
+    if not runs:
+        return []
+    failures = _common_facts(tests, build, runs, previous_commit)
+    history, rows, by_id = history_columns(tests), row_indices(tests), index_tests(tests)
+    return [(run, _values(by_id[run.test], run, failures, row_of(history, rows[run.test]))) for run in runs]
+
+
+def _common_facts(tests: TestTable, build: Build, runs: Sequence[TestRun], previous_commit: str) -> _Failures:
+    change = build.situation.change if isinstance(build.situation.change, Change) else None
+    commit = change.commit if change else ""
+    return _Failures(
+        len(runs),
+        Counter(group_of(run.test) for run in runs),
+        len(change.files) if change else None,
+        bool(commit) and commit == previous_commit,
+        failure_context(tests, [run.test for run in runs], change.files if change else None),
+    )
+
+
+def _values(stats: TestStats, run: TestRun, failures: _Failures, history: Raw) -> Raw:
+    commit = _on_this_commit(stats.recent, run, failures.same_commit)
+    # A failure that was confirmed in every rerun counts as one more in a row.
+    evidence = failures.context.evidence(stats, run.test, stats.streak + (run.outcome == Outcome.CONFIRMED))
+    if commit in ("passed", "both"):
+        evidence = evidence._replace(commit=WEIGHTS.passed_on_commit)
+    return {
+        "bias": 1.0,
+        **history,
+        **{f"evidence-{name}": round(getattr(evidence, name), 2) for name in EVIDENCE},
+        **_facts(stats, run, failures, commit),
+    }
+
+
+def _facts(stats: TestStats, run: TestRun, failures: _Failures, commit: str) -> Mapping[str, Value]:
+    typical = typical_seconds(stats)
+    seconds = None if isnan(run.seconds) else max(run.seconds, 0.001)
+    return {
+        "failures-in-a-row": stats.streak,
+        "failures-in-build": failures.failed,
+        "classmates-failing": failures.by_group[group_of(run.test)] - 1,
+        "change": failures.context.relation(run.test),
+        "files-changed": failures.files,
+        "same-commit": commit,
+        "failure-kind": failure_kind(run.failure_type),
+        "seconds-ratio": round(log(seconds / max(typical, 0.001)), 1) if typical and seconds else None,
+        "seconds": rounded(seconds) if seconds else None,
+    }
+
+
+def _on_this_commit(recent: str, run: TestRun, same_commit: bool) -> str:
+    """Return how the test went on this commit before: an option of the part `same-commit`."""
+    if run.outcome == Outcome.FLAKED:
+        return "both"
+    if not same_commit or not recent:
+        return "unseen"
+    return "failed" if recent[-1] in (Outcome.FAILED, Outcome.CONFIRMED) else "passed"
+
+
+def private_test_features(test: str) -> tuple[str, ...]:
+    """Return the private features of a test: its id and its class."""
+    return (f"test={test}", f"class={group_of(test)}")
+
+
+def flaky_examples(summary: Summary, build: Build, due: Callable[[str, int], bool]) -> tuple[Example, ...]:
+    """Return an example for each test that ran and is due."""
+    ran = [run.test for run in informative_runs(build.reports.tests)]
+    tests = with_tests(summary.tests, ran)
+    by_id = index_tests(tests)
+    chosen = [by_id[test] for test in ran if due(test, by_id[test].runs)]
+    if not chosen:
+        return ()
+    columns, rows, task = flaky_columns(tests), row_indices(tests), schema().tasks["flaky"]
+    return tuple(
+        Example(
+            stats.test,
+            stats.runs,
+            *task.encode(row_of(columns, rows[stats.test])),
+            private_test_features(stats.test),
+        )
+        for stats in chosen
+    )
+
+
+def triage_examples(summary: Summary, build: Build, planned: PlannedBuild) -> tuple[Example, ...]:
+    """Return an example for each failure; none in an incident."""
+    if is_incident(build.reports.tests):
+        return ()
+    tests = with_tests(summary.tests, (run.test for run in build.failures()))
+    by_id, task = index_tests(tests), schema().tasks["triage"]
+    return tuple(
+        Example(run.test, by_id[run.test].runs, *task.encode(values), private_test_features(run.test))
+        for run, values in triage_values(tests, build, last_commit(summary.builds, planned.stream))
+    )

@@ -111,7 +111,7 @@ def predict(junit: tuple[str, ...], history: str, part: str, output_format: str,
 @PART
 @option(
     "rerun-list",
-    type=click.Choice(["", "pytest", "maven", "gradle", "jest", "go"]),
+    type=click.Choice(["", "pytest", "maven", "gradle", "jest", "vitest", "mocha", "go"]),
     default="",
     help="Print the arguments with which this test runner reruns the flaky failures, instead of the report.",
 )
@@ -138,13 +138,16 @@ def _print_rerun_list(report: TriageReport, runner: str, strict: bool) -> int:
     from fedstep.report.rerun import selection
 
     flaky = [failure for failure in report.failures if failure.verdict == "flaky" and not failure.passed_on_rerun]
-    chosen = selection(runner, () if report.incident else flaky, os.path.isfile)
+    chosen = selection(runner, () if report.incident else flaky, os.path.exists)
     echo_warnings(*report.warnings, *(f"{test} cannot be named to {runner}" for test in chosen.left_out))
     if report.incident:
         echo_warnings(f"nothing to run again: an incident, {report.incident_reason}")
-    elif not chosen.line:
+    elif not flaky:
         echo_warnings("nothing to run again: no failure is judged flaky")
-    echo_result(f"{chosen.line}\n" if chosen.line else "")
+    else:
+        count = len(flaky) - len(chosen.left_out)
+        echo_warnings(f"{count} of {len(report.failures)} failures selected: {runner} must run as many tests")
+    echo_result("".join(f"{line}\n" for line in chosen.lines))
     return exit_code(strict, report.problems)
 
 

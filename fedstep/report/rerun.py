@@ -7,52 +7,60 @@ from typing import NamedTuple
 
 from fedstep.results import FailureVerdict
 
-IsFile = Callable[[str], bool]
+Exists = Callable[[str], bool]
 
 _JAVA_CLASS = re.compile(r"[^\W\d][\w$]*(?:\.[^\W\d][\w$]*)*")
 _JAVA_PARAMETERS = re.compile(r"[(\[{].*", re.S)  # pays(int)[2], pays[2], pays{int}[2]
 _GO_TEST = re.compile(r"(?:Test|Fuzz|Example)\w*")
+_BETWEEN = re.compile(r"\s*(›|»|→|::|[>|/\\.:-])\s*|\s+")  # what a reporter may write between titles, or white space
 
 
 class RerunSelection(NamedTuple):
-    """The arguments as one line, "" for none, and the tests that this runner cannot select."""
+    """The arguments, one line for each start of the runner, and the tests that this runner cannot select."""
 
-    line: str
+    lines: tuple[str, ...]
     left_out: tuple[str, ...] = ()
 
 
-def selection(runner: str, failures: Sequence[FailureVerdict], is_file: IsFile) -> RerunSelection:
+def selection(runner: str, failures: Sequence[FailureVerdict], exists: Exists) -> RerunSelection:
     """Return the arguments with which `runner`, one of RUNNERS, reruns exactly these failed tests.
 
-    `is_file` says of a path from the current folder whether it is there: a report of pytest names modules, pytest wants
+    `exists` says of a path from the current folder whether it is there: a report of pytest names modules, pytest wants
     files. Every word is quoted for a POSIX shell where it needs to be; `xargs` reads the same quotes.
     """
-    unprintable = [failure for failure in failures if not failure.test.isprintable()]
-    usable = [failure for failure in failures if failure.test.isprintable()]
-    words, left_out = RUNNERS[runner](usable, is_file)
-    return RerunSelection(shlex.join(words), tuple(failure.test for failure in (*unprintable, *left_out)))
+    unprintable = [failure for failure in failures if not _is_usable(runner, failure.test)]
+    usable = [failure for failure in failures if _is_usable(runner, failure.test)]
+    starts, left_out = RUNNERS[runner](usable, exists)
+    lines = tuple(shlex.join(words) for words in starts if words)
+    return RerunSelection(lines, tuple(failure.test for failure in (*unprintable, *left_out)))
 
 
-_Words = tuple[list[str], list[FailureVerdict]]  # arguments, and the failures that they do not cover
+def _is_usable(runner: str, test: str) -> bool:
+    """Return whether a name fits on a line: the pattern of a JavaScript runner stands for any white space."""
+    return (" ".join(test.split()) if runner in _JAVASCRIPT else test).isprintable()
 
 
-def _pytest(failures: Sequence[FailureVerdict], is_file: IsFile) -> _Words:
+# The arguments of each start of the runner, and the failures that they do not cover.
+_Starts = tuple[list[list[str]], list[FailureVerdict]]
+
+
+def _pytest(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:
     """Node ids. One that starts with "-" or "@" would be an option or a file of options."""
-    found = [(failure, _node_id(failure, is_file)) for failure in failures]
+    found = [(failure, _node_id(failure, exists)) for failure in failures]
     ids = (f"./{node}" if node[0] in "-@" else node for _, node in found if node)
-    return _distinct(ids), [failure for failure, node in found if not node]
+    return [_distinct(ids)], [failure for failure, node in found if not node]
 
 
-def _node_id(failure: FailureVerdict, is_file: IsFile) -> str:
+def _node_id(failure: FailureVerdict, exists: Exists) -> str:
     group, _, name = failure.test.partition("#")
     if not name or not group:
         return ""
     parts = group.split(".")
     for length in range(len(parts), 0, -1):
         path = f"{'/'.join(parts[:length])}.py"
-        if is_file(path):
+        if exists(path):
             return "::".join((path, *parts[length:], name))
-    if not failure.file.endswith(".py") or not is_file(failure.file):
+    if not failure.file.endswith(".py") or not exists(failure.file):
         return ""
     return "::".join((failure.file, *_classes(parts, failure.file), name))
 
@@ -63,17 +71,17 @@ def _classes(parts: Sequence[str], file: str) -> Sequence[str]:
     return parts[len(parts) - parts[::-1].index(module) :] if module in parts else ()
 
 
-def _maven(failures: Sequence[FailureVerdict], is_file: IsFile) -> _Words:  # noqa: ARG001
+def _maven(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:  # noqa: ARG001
     """Surefire's `-Dtest=Class#method+method,Class#method`."""
     named, left_out = _methods(failures, "?")
     classes = ",".join(f"{group}#{'+'.join(methods)}" for group, methods in named.items())
-    return [f"-Dtest={classes}"] if classes else [], left_out
+    return [[f"-Dtest={classes}"]] if classes else [], left_out
 
 
-def _gradle(failures: Sequence[FailureVerdict], is_file: IsFile) -> _Words:  # noqa: ARG001
+def _gradle(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:  # noqa: ARG001
     named, left_out = _methods(failures, "*")
     patterns = (f"{group}.{method}" for group, methods in named.items() for method in methods)
-    return [word for pattern in patterns for word in ("--tests", pattern)], left_out
+    return [[word for pattern in patterns for word in ("--tests", pattern)]], left_out
 
 
 def _methods(failures: Iterable[FailureVerdict], wildcard: str) -> tuple[dict[str, list[str]], list[FailureVerdict]]:
@@ -92,32 +100,122 @@ def _methods(failures: Iterable[FailureVerdict], wildcard: str) -> tuple[dict[st
     return named, left_out
 
 
-def _jest(failures: Sequence[FailureVerdict], is_file: IsFile) -> _Words:
-    """Return one pattern of full names, and their files where all are known."""
-    names = _distinct(name for failure in failures if (name := _title(failure)))
-    if not names:
-        return [], list(failures)
-    files = _distinct(failure.file for failure in failures)
-    known = all(file and is_file(file) for file in files)
-    words = ["--runTestsByPath", *(f"./{file}" if file.startswith("-") else file for file in files)] if known else []
-    return [*words, "-t", f"^({'|'.join(names)})$"], [failure for failure in failures if not _title(failure)]
+def _jest(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:
+    files = _files(failures, exists)
+    return _by_title(failures, ["--runTestsByPath", *files] if files else [], "-t", _jest_title)
+
+
+def _vitest(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:
+    return _by_title(failures, _files(failures, exists), "-t", _title)
+
+
+def _mocha(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:
+    return _by_title(failures, _files(failures, exists), "--grep", _title)
+
+
+def _by_title(
+    failures: Sequence[FailureVerdict],
+    files: Sequence[str],
+    option: str,
+    title: Callable[[FailureVerdict], str],
+) -> _Starts:
+    """Return the files, and one pattern of the full names: the titles of every `describe` and of the test."""
+    titles = [(failure, title(failure)) for failure in failures]
+    names, left_out = _distinct(name for _, name in titles if name), [failure for failure, name in titles if not name]
+    return [[*files, option, rf"^\s*({'|'.join(names)})\s*$"]] if names else [], left_out
+
+
+def _files(failures: Sequence[FailureVerdict], exists: Exists) -> list[str]:
+    """Return the files of the failures where all are known, else none: the pattern alone then chooses."""
+    files = _distinct(_test_file(failure, exists) for failure in failures)
+    return [f"./{file}" if file.startswith("-") else file for file in files] if all(files) else []
+
+
+def _test_file(failure: FailureVerdict, exists: Exists) -> str:
+    """Return the file of the test: that of the report, else its class where a reporter writes the path there."""
+    group = failure.test.partition("#")[0]
+    return next((path for path in (failure.file, group) if path and path.isprintable() and exists(path)), "")
+
+
+def _jest_title(failure: FailureVerdict) -> str:
+    """Return the pattern of a full name as jest-junit writes it.
+
+    Where class is the file, the name may be the title alone: it begins with a separator where it is the full name of a
+    top-level test.
+    """
+    group, _, name = failure.test.partition("#")
+    begins = _BETWEEN.match(name)
+    pattern = _title(failure)
+    return rf"([\s\S]+\s)?{pattern}" if pattern and "/" in group and not begins else pattern
 
 
 def _title(failure: FailureVerdict) -> str:
-    """Return a pattern for the words of every `describe` and the test, which reporters put into class, name or both."""
+    """Return a pattern for the full name of a test, "" for a test without a name.
+
+    Reporters put the titles of `describe` into class, name or both, with a separator of their own, and begin the name
+    of a top-level test with it (jest-junit: " top"). An attribute of XML has a space where the title has a new line.
+    """
     group, _, name = failure.test.partition("#")
-    if not name:
+    titles, own = (list(filter(None, _BETWEEN.sub(" ", text).split(" "))) for text in (group, name))
+    if not own:
         return ""
-    title = _escaped(name)
-    return title if name.startswith(group) or "/" in group else f"({_escaped(group)} )?{title}"
+    if not titles or own[: len(titles)] == titles or "/" in group or name.startswith(group):
+        return _words(name)
+    return rf"({_words(group)}\s+)?{_words(name)}"
 
 
-def _go(failures: Sequence[FailureVerdict], is_file: IsFile) -> _Words:  # noqa: ARG001
-    """Top-level tests: a subtest is run with its siblings."""
-    found = [(failure, failure.test.partition("#")[2].partition("/")[0]) for failure in failures]
-    names = _distinct(name for _, name in found if _GO_TEST.fullmatch(name))
-    left_out = [failure for failure, name in found if not _GO_TEST.fullmatch(name)]
-    return ["-run", f"^({'|'.join(names)})$"] if names else [], left_out
+def _words(title: str) -> str:
+    r"""Return a pattern of the title in which a separator of a reporter may be white space, or absent at the start.
+
+    >>> print(_words("cart > pays"))
+    cart(\s*>\s*|\s+)pays
+    """
+    title, parts, end = title.strip(), [], 0
+    for match in _BETWEEN.finditer(title):
+        separator = _escaped(match[1]) if match[1] else ""
+        parts.append(_escaped(title[end : match.start()]))
+        if not match.start():
+            parts.append(rf"({separator}\s*)?")
+        elif match.end() == len(title):
+            parts.append(rf"\s*{separator}")
+        else:
+            parts.append(rf"(\s*{separator}\s*|\s+)" if separator else r"\s+")
+        end = match.end()
+    return "".join((*parts, _escaped(title[end:])))
+
+
+def _go(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:
+    """Return a start for each package and each test with subtests: no test of that name elsewhere, no sibling runs."""
+    subtests: dict[tuple[str, str], list[str]] = {}  # by package and test
+    left_out = []
+    for failure in failures:
+        group, _, name = failure.test.partition("#")
+        test, *parts = name.split("/")
+        package = _go_package(group, exists)
+        if not _GO_TEST.fullmatch(test) or package.startswith("-"):
+            left_out.append(failure)
+        else:
+            subtests.setdefault((package, test), []).extend(parts[:1])
+    packages: dict[str, list[str]] = {}
+    for (package, test), names in subtests.items():
+        if not names:
+            packages.setdefault(package, []).append(test)
+    whole = [[package, "-run", f"^({'|'.join(tests)})$"] for package, tests in packages.items()]
+    parts_of = [
+        [package, "-run", f"^{test}$/^({'|'.join(re.escape(name) for name in _distinct(names))})$"]
+        for (package, test), names in subtests.items()
+        if names
+    ]
+    return [*whole, *parts_of], left_out
+
+
+def _go_package(group: str, exists: Exists) -> str:
+    """Return the packages of a class: an import path, a folder, or all folders of its name where only that is known."""
+    if group and exists(group):
+        return f"./{group}"
+    if not group or "/" in group or "." in group:
+        return group or "./..."
+    return f"./.../{group}"
 
 
 def _escaped(text: str) -> str:
@@ -129,10 +227,13 @@ def _distinct(items: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(items))
 
 
-RUNNERS: dict[str, Callable[[Sequence[FailureVerdict], IsFile], _Words]] = {
+_JAVASCRIPT = ("jest", "vitest", "mocha")
+RUNNERS: dict[str, Callable[[Sequence[FailureVerdict], Exists], _Starts]] = {
     "pytest": _pytest,
     "maven": _maven,
     "gradle": _gradle,
     "jest": _jest,
+    "vitest": _vitest,
+    "mocha": _mocha,
     "go": _go,
 }

@@ -19,13 +19,13 @@ def failure(test: str, file: str = "") -> FailureVerdict:
 
 def line(runner: str, *tests: str | FailureVerdict) -> str:
     failures = [failure(test) if isinstance(test, str) else test for test in tests]
-    return selection(runner, failures, FILES.__contains__).line
+    return "\n".join(selection(runner, failures, FILES.__contains__).lines)
 
 
 class TestPytest:
     @pytest.mark.parametrize("runner", RUNNERS)
     def test_no_failure_is_an_empty_line(self, runner: str) -> None:
-        assert selection(runner, (), FILES.__contains__) == ("", ())
+        assert selection(runner, (), FILES.__contains__) == ((), ())
 
     def test_pytest_is_told_node_ids(self) -> None:
         found = line("pytest", "tests.test_cart#test_pay", "tests.test_cart.TestCart#test_pay[a b]")
@@ -41,7 +41,7 @@ class TestPytest:
 
     def test_a_test_whose_file_is_unknown_is_left_out_and_told(self) -> None:
         assert selection("pytest", (failure("nowhere.test_x#test_y"),), FILES.__contains__) == (
-            "",
+            (),
             ("nowhere.test_x#test_y",),
         )
 
@@ -70,24 +70,56 @@ class TestRunners:
         assert line("gradle", "a.B#c", "a.B#d") == "--tests a.B.c --tests a.B.d"
 
     def test_jest_is_told_full_names_and_their_files(self) -> None:
-        found = line("jest", failure("cart pays (twice)#cart pays (twice)", "src/cart.test.js"))
-        assert shlex.split(found) == ["--runTestsByPath", "src/cart.test.js", "-t", r"^(cart pays \(twice\))$"]
+        found = shlex.split(line("jest", failure("cart pays (twice)#cart pays (twice)", "src/cart.test.js")))
+        assert found[:3] == ["--runTestsByPath", "src/cart.test.js", "-t"]
+        assert re.search(found[3], "cart pays (twice)")
+        assert not re.search(found[3], "cart pays twice")
 
     def test_jest_finds_titles_whose_describe_is_in_the_class(self) -> None:
         """Jest finds a title whose `describe` is in the class or nowhere."""
         pattern = shlex.split(line("jest", "cart#pays", "src/bank.test.js#asks"))[-1]
-        assert all(re.search(pattern, name) for name in ("cart pays", "pays", "asks"))
+        assert all(re.search(pattern, name) for name in ("cart pays", "pays", "asks", "bank asks"))
         assert not any(re.search(pattern, name) for name in ("cart pays twice", "asks too", "art pays"))
 
     def test_jest_is_told_no_files_where_one_is_unknown(self) -> None:
         found = line("jest", failure("a#b", "src/cart.test.js"), failure("c#d"))
         assert shlex.split(found)[0] == "-t"
 
-    def test_go_is_told_top_level_tests(self) -> None:
-        assert (
-            line("go", "shop/cart#TestPay", "shop/cart#TestPay/twice", "shop/bank#TestAsk")
-            == "-run '^(TestPay|TestAsk)$'"
-        )
+    @pytest.mark.parametrize("runner", ["jest", "vitest", "mocha"])
+    @pytest.mark.parametrize(
+        ("test", "full_name"),
+        [
+            (" top level# top level", "top level"),  # jest-junit as it comes
+            ("src/cart.test.js# › top level", "top level"),
+            ("src/cart.test.js#cart › deep › pays", "cart deep pays"),
+            ("src/cart.test.js#cart > deep > pays", "cart deep pays"),  # vitest
+            ("cart.deep pays#cart.deep pays", "cart deep pays"),
+            ("cart::deep::pays#cart::deep::pays", "cart deep pays"),
+            ("cart/deep#cart/deep pays", "cart deep pays"),
+            (" two lines# two lines", "two\nlines"),
+            ("cart#pays > 3 -> more", "cart pays > 3 -> more"),
+            ("cart#  padded  ", "cart   padded  "),
+            (" nameless describe# nameless describe", " nameless describe"),
+            ("a.*b#a.*b c", "a.*b c"),
+        ],
+    )
+    def test_a_title_is_found_whatever_the_separator(self, runner: str, test: str, full_name: str) -> None:
+        """Reporters write titles with separators of their own; the runner compares full names with spaces."""
+        pattern = shlex.split(line(runner, test))[-1]
+        assert re.search(pattern, full_name)
+        assert not re.search(pattern, f"{full_name} too")
+
+    def test_a_name_of_separators_alone_is_left_out(self) -> None:
+        assert selection("jest", (failure("a# › "),), FILES.__contains__) == ((), ("a# › ",))
+
+    def test_go_is_told_the_package_of_each_test(self) -> None:
+        """A test of the same name in another package must not run, nor a subtest that did not fail."""
+        found = line("go", "example.org/shop/cart#TestPay", "example.org/shop/cart#TestBuy", "bank#TestPay")
+        assert found.splitlines() == [
+            "example.org/shop/cart -run '^(TestPay|TestBuy)$'",
+            "./.../bank -run '^(TestPay)$'",
+        ]
+        assert line("go", "a/b#TestX", "a/b#TestX/one", "a/b#TestX/two.3") == r"a/b -run '^TestX$/^(one|two\.3)$'"
 
 
 class TestShell:
@@ -101,14 +133,16 @@ class TestShell:
         """Any name gives one line of words that a shell only splits."""
         failures = [failure(f"{group}#{name}", file) for group, name, file in names]
         found = selection(runner, failures, lambda path: path.endswith(".py") or path in FILES)
-        assert found.line == shlex.join(shlex.split(found.line))
-        assert found.line.isprintable()
-        options = [word for word in shlex.split(found.line) if word[:1] in ("-", "@")]
+        words = [word for line in found.lines for word in shlex.split(line)]
+        assert all(line == shlex.join(shlex.split(line)) and line.isprintable() for line in found.lines)
+        options = [word for word in words if word[:1] in ("-", "@")]
         known = {
             "pytest": "$^",
             "maven": "-Dtest=",
             "gradle": "--tests$",
             "jest": "--runTestsByPath$|-t$",
+            "vitest": "-t$",
+            "mocha": "--grep$",
             "go": "-run$",
         }
         assert all(re.match(known[runner], word) for word in options)
@@ -118,5 +152,4 @@ class TestShell:
         found = selection(
             runner, [failure(f"tests.test_cart#{hostile}"), failure(f"{hostile}#TestX")], FILES.__contains__
         )
-        assert "\n" not in found.line
-        assert shlex.join(shlex.split(found.line)) == found.line
+        assert all("\n" not in line and shlex.join(shlex.split(line)) == line for line in found.lines)

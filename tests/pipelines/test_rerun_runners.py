@@ -1,0 +1,145 @@
+"""The printed selectors, run by the real runners: each must run exactly the tests that failed."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fedstep import read_junit
+from fedstep.report.rerun import selection
+from fedstep.results import FailureVerdict
+from fedstep.types import Outcome
+
+pytestmark = [pytest.mark.full, pytest.mark.slow]
+PACKAGES = ("jest@29", "jest-junit@16", "vitest@4", "mocha@11")
+CART = """
+test('top', () => { expect(1).toBe(2) });
+test('  padded  name ', () => { expect(1).toBe(2) });
+test('two\\nlines', () => { expect(1).toBe(2) });
+describe('cart', () => {
+  test('pays', () => { expect(1).toBe(2) });
+  test('pays twice', () => { expect(1).toBe(1) });
+  describe('deep', () => {
+    test('pays > less', () => { expect(1).toBe(2) });
+    test.each([1, 2])('each %i', (n) => expect(n).toBe(1));
+  });
+});
+describe('', () => { test('nameless describe', () => expect(1).toBe(2)) });
+"""
+MOCHA = """
+const assert = require('assert');
+it('top', () => assert(0));
+describe('cart', () => {
+  it('pays', () => assert(0));
+  it('pays twice', () => {});
+  describe('deep > er', () => it('x (y)', () => assert(0)));
+});
+"""
+GO = {
+    "go.mod": "module example.org/shop\ngo 1.19\n",
+    "cart/cart_test.go": (
+        'package cart\nimport "testing"\nfunc TestPay(t *testing.T) { t.Fatal("x") }\nfunc TestAsk(t *testing.T) {}\n'
+        'func TestSub(t *testing.T) { t.Run("a b", func(t *testing.T) { t.Fatal("y") }); '
+        't.Run("c", func(t *testing.T) {}) }\n'
+    ),
+    "bank/bank_test.go": (
+        'package bank\nimport "testing"\nfunc TestPay(t *testing.T) {}\nfunc TestAsk(t *testing.T) { t.Fatal("x") }\n'
+    ),
+}
+
+
+def arguments(runner: str, failures: list[FailureVerdict], folder: Path) -> list[str]:
+    """Return the printed lines, with paths resolved in the folder."""
+    return list(selection(runner, failures, lambda path: (folder / path).exists()).lines)
+
+
+def failures_of(report: Path) -> list[FailureVerdict]:
+    """Return the failures of a report as the rerun list gets them."""
+    runs = (run for run in read_junit(report) if run.outcome is Outcome.FAILED)
+    return [FailureVerdict(run.test, 0.9, verdict="flaky", file=run.file) for run in runs]
+
+
+def run_lines(lines: list[str], command: str, folder: Path) -> str:
+    """Return the output of `xargs -r -L1 command` on the lines."""
+    text = "".join(f"{line}\n" for line in lines)
+    ran = subprocess.run(
+        f"xargs -r -L1 {command}", shell=True, cwd=folder, input=text, capture_output=True, text=True, timeout=120
+    )
+    return ran.stdout + ran.stderr
+
+
+@pytest.fixture(scope="module")
+def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the runners from the npm registry and their tests."""
+    folder = tmp_path_factory.mktemp("javascript")
+    if not shutil.which("npm"):
+        pytest.skip("npm is not installed: the selectors of jest, vitest and mocha are not run by the real runners")
+    (folder / "package.json").write_text(json.dumps({"name": "selectors", "private": True}))
+    npm = ("npm", "install", "--no-fund", "--no-audit", "--no-save", *PACKAGES)
+    installed = subprocess.run(npm, cwd=folder, capture_output=True, text=True, timeout=300)
+    if installed.returncode:
+        pytest.skip(f"npm installs nothing, so jest, vitest and mocha are not run: {installed.stderr[-300:]}")
+    (folder / "src").mkdir()
+    (folder / "src" / "cart.test.js").write_text(CART)
+    (folder / "src" / "bank.test.js").write_text("describe('bank', () => { test('pays', () => {}); });")
+    (folder / "mocha.js").write_text(MOCHA)
+    return folder
+
+
+class TestJavascript:
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {},
+            {"JEST_JUNIT_ANCESTOR_SEPARATOR": " › "},
+            {"JEST_JUNIT_ANCESTOR_SEPARATOR": "."},
+            {"JEST_JUNIT_ANCESTOR_SEPARATOR": "::", "JEST_JUNIT_ADD_FILE_ATTRIBUTE": "true"},
+            {"JEST_JUNIT_CLASSNAME": "{filepath}", "JEST_JUNIT_TITLE": "{title}"},
+        ],
+    )
+    def test_jest_runs_the_failures(self, javascript: Path, settings: dict[str, str]) -> None:
+        """All seven failures of the cart run again, whatever the settings of jest-junit; the passing ones do not."""
+        report = javascript / "junit.xml"
+        report.unlink(missing_ok=True)
+        command = ("npx", "jest", "--ci", "src", "--reporters=jest-junit")
+        subprocess.run(command, cwd=javascript, env={**os.environ, **settings}, capture_output=True, timeout=120)
+        output = run_lines(arguments("jest", failures_of(report), javascript), "npx jest --ci", javascript)
+        totals = re.search(r"Tests: +(.*)", output)
+        assert totals is not None, output
+        assert "7 failed" in totals[1]
+        assert "passed" not in totals[1]
+
+    def test_vitest_runs_the_failures(self, javascript: Path) -> None:
+        command = ("npx", "vitest", "run", "--globals", "--reporter=junit", "--outputFile=vitest.xml", "src")
+        subprocess.run(command, cwd=javascript, capture_output=True, timeout=120)
+        lines = arguments("vitest", failures_of(javascript / "vitest.xml"), javascript)
+        output = run_lines(lines, "npx vitest run --globals --reporter=json", javascript)
+        totals = json.loads(output[output.index("{") : output.rindex("}") + 1])
+        assert (totals["numFailedTests"], totals["numPassedTests"]) == (7, 0)
+
+    def test_mocha_runs_the_failures(self, javascript: Path) -> None:
+        ran = subprocess.run(
+            ("npx", "mocha", "--reporter", "xunit", "mocha.js"), cwd=javascript, capture_output=True, timeout=120
+        )
+        report = javascript / "mocha.xml"
+        report.write_bytes(ran.stdout)
+        output = run_lines(arguments("mocha", failures_of(report), javascript), "npx mocha", javascript)
+        assert re.findall(r"(\d+) (?:passing|failing)", output) == ["0", "3"]
+
+
+class TestGo:
+    def test_go_runs_the_failures(self, tmp_path: Path) -> None:
+        """Neither the test of the same name in another package nor the sibling subtest runs."""
+        if not shutil.which("go"):
+            pytest.skip("go is not installed: its selectors are not run by the real runner")
+        for name, text in GO.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text)
+        tests = ("cart#TestPay", "cart#TestSub", "cart#TestSub/a_b", "bank#TestAsk")
+        failures = [FailureVerdict(f"example.org/shop/{test}", 0.9, verdict="flaky") for test in tests]
+        output = run_lines(arguments("go", failures, tmp_path), "go test -v", tmp_path)
+        assert re.findall(r"=== RUN +(\S+)", output) == ["TestPay", "TestAsk", "TestSub", "TestSub/a_b"]

@@ -84,6 +84,16 @@ def group_of(test: str) -> str:
     return test.partition("#")[0]
 
 
+def file_of(test: str) -> str:
+    """Return what stands for a test's file: the path of a module or script, or the class around inner ones.
+
+    >>> file_of("tests.test_cart.TestCart#test_pay"), file_of("org.foo.BarTest$Inner#works"), file_of("src/a.test.ts#b")
+    ('tests/test_cart', 'org/foo/BarTest', 'src/a.test.ts')
+    """
+    group = group_of(test)
+    return group if "/" in group else "/".join(_module_parts(group))
+
+
 def package_of(test: str) -> str:
     """Return the package or directory of a test's class as a path; "" where its name has none.
 
@@ -116,11 +126,17 @@ def _place(group: str) -> tuple[str, str]:
     """Return directory and bare stem of a test's class or path: org.foo.BarTest$Inner is (org/foo, bar)."""
     if "/" in group:
         return _split(group)
+    parts = _module_parts(group)
+    return "/".join(parts[:-1]), _bare(parts[-1])
+
+
+def _module_parts(group: str) -> list[str]:
+    """Return the dotted parts of a class without inner classes, up to the module where pytest named it."""
     parts = group.partition("$")[0].split(".")
     modules = [index for index, part in enumerate(parts) if part.startswith("test_") or part.endswith("_test")]
     if modules:
         del parts[modules[-1] + 1 :]  # pytest: tests.test_module.TestClass.TestInner
-    return "/".join(parts[:-1]), _bare(parts[-1])
+    return parts
 
 
 def _bare(stem: str) -> str:

@@ -1,0 +1,64 @@
+"""The commands that shorten a build, run as processes."""
+
+import json
+from pathlib import Path
+
+from tests.helpers.cli import Checkout, new_checkout
+
+
+def write_names(place: Checkout, count: int = 40) -> Path:
+    names = place.root / "names.txt"
+    names.write_text("".join(f"tests/test_{n % 7}.py::test_{n}\n" for n in range(count)))
+    return names
+
+
+class TestShard:
+    def test_machines_with_other_histories_agree(self, experienced: Checkout, tmp_path: Path) -> None:
+        """One machine knows the tests, the other nothing: with the first one's plan their shards fit together."""
+        plan = experienced.run("shard", "--total", "3", "--unit", "test")
+        assert plan.code == 0, plan.err
+        names = experienced.root / "names.txt"
+        listed = "".join(experienced.run("shard", "--index", "1", "--total", "1").out)
+        names.write_text(listed + "tests.test_new#test_new\n")
+        newcomer = new_checkout(tmp_path / "newcomer")
+        (newcomer.root / "names.txt").write_text(names.read_text())
+        machines = (experienced, newcomer, newcomer)
+        given = ("--plan", plan.out.strip(), "--names", "names.txt")
+        shards = [place.run("shard", "--index", str(n), *given) for n, place in enumerate(machines, 1)]
+        assert [ran.code for ran in shards] == [0, 0, 0]
+        together = [line for ran in shards for line in ran.out.splitlines()]
+        assert sorted(together) == sorted(names.read_text().splitlines())
+        assert all(ran.out for ran in shards)
+
+    def test_without_a_plan_the_names_decide_and_that_is_said(self, experienced: Checkout) -> None:
+        """Complete and disjoint all the same; one warning says how to balance."""
+        names = write_names(experienced)
+        shards = [
+            experienced.run("shard", "--index", str(n), "--total", "4", "--names", "names.txt") for n in (1, 2, 3, 4)
+        ]
+        assert sorted(line for ran in shards for line in ran.out.splitlines()) == sorted(names.read_text().splitlines())
+        assert all(ran.err.count("no plan") == 1 for ran in shards)
+
+    def test_bad_input_is_an_error_and_prints_no_test(self, experienced: Checkout) -> None:
+        """An empty list, an index out of range, a plan that is lost or for others: exit 2 or 3, no output."""
+        write_names(experienced)
+        (experienced.root / "empty.txt").write_text("\n")
+        plan = experienced.run("shard", "--total", "2").out.strip()
+        for arguments in (
+            ("--index", "5", "--total", "4"),
+            ("--index", "0", "--total", "2"),
+            ("--index", "1", "--total", "2", "--names", "empty.txt"),
+            ("--index", "1", "--total", "2", "--names", "none.txt"),
+            ("--index", "1", "--plan", plan[:-20]),
+            ("--index", "1", "--plan", "@none.txt"),
+            ("--index", "1", "--total", "3", "--plan", plan),
+        ):
+            ran = experienced.run("shard", *arguments)
+            assert (ran.code in (2, 3), ran.out) == (True, ""), (arguments, ran)
+            assert "error: " in ran.err or "Error: " in ran.err
+
+    def test_the_plan_as_json_tells_the_load_of_each_machine(self, experienced: Checkout) -> None:
+        """A pipeline's matrix is made from it."""
+        told = json.loads(experienced.run("shard", "--total", "2", "--unit", "test", "--format", "json").out)
+        assert [shard["number"] for shard in told["shards"]] == [1, 2]
+        assert told["total"] == 2

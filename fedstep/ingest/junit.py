@@ -8,10 +8,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from fedstep.ingest.cases import relative_path
-from fedstep.ingest.dialects import MAX_JSON_BYTES, Signature, XcresultReader, identify_tool
+from fedstep.ingest.cases import CaseCollector, relative_path
+from fedstep.ingest.dialects import Signature, advise_by_bytes, identify_tool
 from fedstep.ingest.jenkins_compat import JenkinsCount, JenkinsCounter
+from fedstep.ingest.json_reports import read_json
 from fedstep.ingest.junit_parser import JUnitHandler, ReportParser
+from fedstep.ingest.line_reports import find_line_dialect
 from fedstep.ingest.xml import (
     BLOCK_BYTES,
     DamagedDocument,
@@ -24,7 +26,6 @@ from fedstep.ingest.xml import (
 from fedstep.types import Dropped, Outcome, Reports, TestRun, Unavailable
 
 ReportFile = tuple[str, Callable[[], BinaryIO]]  # its name in messages, and how to open it
-NO_JUNIT = ("TRX", "Robot Framework output", "xcresult")
 
 
 class FileReading(NamedTuple):
@@ -142,7 +143,9 @@ def _summarize_file(file: ReportFile, root: str, jenkins: JenkinsCounter, source
             if first_source != source:
                 dropped.append(_same_bytes(source, first_source))
             reading = FileReading(source, tool, document.count, tests, tuple(dropped))
-            return reading if tool in NO_JUNIT else reading._replace(jenkins=jenkins.count(source, hashed.restart))
+            if document.is_junit or not tool:
+                reading = reading._replace(jenkins=jenkins.count(source, hashed.restart))
+            return reading
     except OSError as error:
         reason = f"cannot be read: {error.strerror or error}"
         return FileReading(source, dropped=(Dropped(source, reason),), jenkins=Unavailable(reason))
@@ -174,17 +177,17 @@ class HashedFile:
 
     def digest(self) -> bytes:
         """Return the digest of all bytes, also of those that were not read yet."""
-        for block in read_blocks(self._stream):
+        while block := self._stream.read(BLOCK_BYTES):
             self._hash.update(block)
         return self._hash.digest()
 
 
 class Document:
-    """One report, XML or JSON, to be iterated once in bounded memory; afterwards it knows what kind it was."""
+    """One report, XML, JSON or TAP, to be iterated once in bounded memory; afterwards it knows what kind it was."""
 
     def __init__(self, restart: Callable[[], Iterator[bytes]], source: str, root: str) -> None:
         self._restart, self._source, self._root = restart, source, root
-        self._is_xcresult = False
+        self._tool = ""  # of a report that is no XML
         self._begin()
 
     def _begin(self) -> None:
@@ -195,12 +198,17 @@ class Document:
     @property
     def is_report(self) -> bool:
         """Tell whether the file is a report at all."""
-        return self._is_xcresult or self.parser.has_root()
+        return self._tool != "" or self.parser.has_root()
+
+    @property
+    def is_junit(self) -> bool:
+        """Tell whether JUnit's handler read it."""
+        return isinstance(self.parser.handler, JUnitHandler)
 
     @property
     def signature(self) -> Signature:
         """Return the signature that identifies the tool that wrote it."""
-        return Signature("xcresult") if self._is_xcresult else self.parser.signature
+        return Signature(tool=self._tool) if self._tool else self.parser.signature
 
     @property
     def count(self) -> int:
@@ -208,22 +216,33 @@ class Document:
         return self.parser.collector.count
 
     def __iter__(self) -> Iterator[TestRun | Dropped]:
-        chunks = self._restart()
-        head = next(chunks, b"")
-        if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
-            yield from self._read_json(chain((head,), chunks))
-        else:
-            yield from self._read_xml(chain((head,), chunks))
+        try:
+            yield from self._read(self._restart())
+        except DamagedDocument as damage:  # of the gzip format
+            self.damage = damage
         yield from self._final_notes()
 
-    def _read_json(self, chunks: Iterator[bytes]) -> Iterator[TestRun | Dropped]:
-        content = b"".join(islice(chunks, MAX_JSON_BYTES // BLOCK_BYTES))
-        if next(chunks, b""):
-            self.rejection = f"JSON of more than {MAX_JSON_BYTES >> 20} MB"
-            return
+    def _read(self, chunks: Iterator[bytes]) -> Iterator[TestRun | Dropped]:
+        head = next(chunks, b"")
+        chunks = chain((head,), chunks)
+        text = next(convert_to_utf8(iter((head,)), Repairs()))  # PowerShell writes UTF-16
+        if text.lstrip()[:1] == b"<":
+            yield from self._read_xml(chunks)
+        elif dialect := find_line_dialect(text):
+            self._tool = dialect.tool
+            yield from self._read_whole(convert_to_utf8(chunks, self.repairs), dialect.read)
+        elif text.lstrip()[:1] in (b"{", b"["):
+            yield from self._read_whole(convert_to_utf8(chunks, self.repairs), read_json)
+        elif advice := advise_by_bytes(head):
+            self.rejection = f"not a test report: {advice}"
+        else:
+            yield from self._read_xml(chunks)
+
+    def _read_whole(
+        self, chunks: Iterator[bytes], read: Callable[[Iterator[bytes], CaseCollector], str]
+    ) -> Iterator[TestRun | Dropped]:
         try:
-            XcresultReader(self.parser.collector).read(content)
-            self._is_xcresult = True
+            self._tool = read(chunks, self.parser.collector)
         except RejectedDocument as rejection:
             self.rejection = str(rejection)
         yield from self.parser.collector.take()

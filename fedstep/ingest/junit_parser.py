@@ -15,8 +15,19 @@ from fedstep.ingest.cases import (
     parse_seconds,
     relative_path,
 )
-from fedstep.ingest.dialects import NO_SIGNATURE, RobotHandler, Signature, TrxHandler, advise
+from fedstep.ingest.dialects import NO_SIGNATURE, Signature, advise
 from fedstep.ingest.xml import MAX_DEPTH, RejectedDocument, Tokenizer
+from fedstep.ingest.xml_reports import (
+    AllureHandler,
+    BoostHandler,
+    CtestHandler,
+    ForeignHandler,
+    NunitHandler,
+    QtHandler,
+    RobotHandler,
+    TrxHandler,
+    XunitHandler,
+)
 from fedstep.types import NO_SECONDS, Outcome, TestRun
 
 FAILED, AGAIN, SKIPPED = 1, 2, 4
@@ -198,11 +209,16 @@ class JUnitHandler:
         return int(text) + self.is_pytest  # pytest's xunit1 counts from 0
 
 
-Handler = JUnitHandler | RobotHandler | TrxHandler
+Handler = JUnitHandler | ForeignHandler
 HANDLERS: dict[str, Callable[[Tokenizer, CaseCollector, Signature], Handler]] = {
     **dict.fromkeys(("testsuites", "testsuite", "testcase"), JUnitHandler),
     "TestRun": TrxHandler,
     "robot": RobotHandler,
+    **dict.fromkeys(("assemblies", "assembly"), XunitHandler),
+    **dict.fromkeys(("test-run", "test-results", "test-suite"), NunitHandler),
+    "Site": CtestHandler,
+    **dict.fromkeys(("TestLog", "TestResult"), BoostHandler),
+    "TestCase": QtHandler,
 }
 
 
@@ -232,6 +248,9 @@ class ReportParser:
             raise RejectedDocument(
                 f"not a test report that is read here: its root element is <{root}>{advise(local_name)}"
             )
-        self.handler = HANDLERS[local_name](self.tokenizer, self.collector, Signature(local_name, attributes))
+        make_handler = HANDLERS[local_name]
+        if local_name == "test-suite" and "type" not in attributes:
+            make_handler = AllureHandler  # NUnit and Allure 1 name their root alike
+        self.handler = make_handler(self.tokenizer, self.collector, Signature(local_name, attributes))
         self.tokenizer.set_handlers(self.handler.start, self.handler.end)
         self.handler.start(name, attributes)

@@ -2,14 +2,19 @@
 
 import codecs
 import re
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import BinaryIO
 from xml.parsers import expat
 
 BLOCK_BYTES = 65536
+GZIP = b"\x1f\x8b"
+MAX_UNPACKED_BYTES = 512 << 20
+MAX_LINE_BYTES = 1 << 20
 MAX_DEPTH = 250_000  # open elements; expat keeps about 150 bytes for each
 MAX_TAG_BYTES = 4 * 2**20  # expat keeps an unfinished tag in memory, and reads it again with each block
 ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\bencoding\s*=\s*["']([A-Za-z][\w.-]*)""")
@@ -134,13 +139,63 @@ def _check_doctype(repairs: Repairs, _name: str, system: str | None, _public: st
 
 
 def read_blocks(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the stream in blocks of at most 64 kB; the first one is full where the stream is that long."""
-    head = b""
-    while len(head) < BLOCK_BYTES and (block := stream.read(BLOCK_BYTES - len(head))):
-        head += block
+    """Yield the stream in blocks of at most 64 kB, unpacked where it is gzipped; the first is full where it can be.
+
+    Raises DamagedDocument where a gzipped file is damaged, ends too early, or has more than MAX_UNPACKED_BYTES.
+    """
+    blocks = _fill_first(iter(partial(stream.read, BLOCK_BYTES), b""))
+    head = next(blocks)
+    if head.startswith(GZIP):
+        blocks = _fill_first(_unpack(chain((head,), blocks)))
+        head = next(blocks)
     yield head
-    while block := stream.read(BLOCK_BYTES):
-        yield block
+    yield from blocks
+
+
+def _fill_first(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    head, damage = b"", None
+    try:
+        for block in blocks:
+            head += block
+            if len(head) >= BLOCK_BYTES:
+                break
+    except DamagedDocument as error:
+        damage = error
+    yield head
+    if damage:
+        raise damage
+    yield from blocks
+
+
+def _unpack(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    size = 0
+    decompressor = zlib.decompressobj(wbits=31)
+    try:
+        for block in blocks:
+            while block:
+                if decompressor.eof:  # gzipped files one after the other are one
+                    decompressor = zlib.decompressobj(wbits=31)
+                content = decompressor.decompress(block, BLOCK_BYTES)
+                size += len(content)
+                if size > MAX_UNPACKED_BYTES:
+                    raise DamagedDocument(1, f"it has more than {MAX_UNPACKED_BYTES >> 20} MB when unpacked")
+                yield content
+                block = decompressor.unconsumed_tail or decompressor.unused_data
+    except zlib.error as error:
+        raise DamagedDocument(1, f"its gzip format is damaged: {error}"[:100], truncated=True) from None
+    if not decompressor.eof:
+        raise DamagedDocument(1, "the gzipped file ends too early", truncated=True)
+
+
+def iter_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines without their ends; of one above MAX_LINE_BYTES, its beginning."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line.rstrip(b"\r") for line in lines)
+        rest = rest[:MAX_LINE_BYTES]
+    if rest:
+        yield rest
 
 
 def convert_to_utf8(chunks: Iterator[bytes], repairs: Repairs) -> Iterator[bytes]:

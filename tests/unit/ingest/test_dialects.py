@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.ingest.dialects import MAX_JSON_BYTES, RULES
+from fedstep.ingest.dialects import RULES
 from fedstep.ingest.jenkins_compat import JenkinsCount, JenkinsCounter
+from fedstep.ingest.json_reports import DIALECTS, MAX_JSON_BYTES
 from fedstep.ingest.junit import Document, FileReading, combine_runs, read_reports, summarize
+from fedstep.ingest.line_reports import LINE_DIALECTS
 from fedstep.ingest.xml import read_blocks
 from fedstep.types import Dropped, Outcome, Reports, TestRun, Unavailable
 
@@ -80,6 +82,7 @@ class TestTools:
             "Shop.CartTests#Prices (1,2)",
             "Shop.CartTests#Prices (2,3)",
             'Shop.StockTests#Counts(unit: "a.b")',
+            "Shop.StockTests#Waits",
         ]
         assert runs["Shop.CartTests#Rounds"].failure_type == "System.DivideByZeroException"
         assert runs['Shop.StockTests#Counts(unit: "a.b")'].seconds == 86_400.5
@@ -118,7 +121,7 @@ class TestTools:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize(("name", "says"), [("nunit.xml", "--logger trx"), ("failsafe-summary.xml", "TEST-*.xml")])
+    @pytest.mark.parametrize(("name", "says"), [("coverage.xml", "no tests"), ("failsafe-summary.xml", "TEST-*.xml")])
     def test_a_refusal_says_what_to_give_instead(self, name, says):
         assert says in read(name).dropped[0].reason
 
@@ -221,8 +224,12 @@ class TestJenkinsCounts:
 
 class TestDialects:
     def test_every_dialect_of_the_rules_has_a_sample(self):
-        expected = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
-        assert {name for name, _ in RULES} == {row["dialect"] for row in expected.values()} - {""}
+        samples: set[str] = set()
+        for folder in (FOLDER, FOLDER.parent / "formats"):
+            expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+            samples |= {row["dialect"] for row in expected.values()}
+        others = {dialect.tool for dialect in (*DIALECTS, *LINE_DIALECTS)}
+        assert {name for name, _ in RULES} | others == samples - {""}
 
     def test_dialect_is_known_after_the_first_case(self):
         """A document can be iterated, with its dialect known after the first case."""

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fedstep.ingest.dialects import RobotHandler, TrxHandler
 from fedstep.ingest.junit_parser import JUnitHandler, ReportParser
 from fedstep.ingest.xml import RejectedDocument, Repairs
+from fedstep.ingest.xml_reports import RobotHandler, TrxHandler
 from fedstep.types import TestRun
 
 

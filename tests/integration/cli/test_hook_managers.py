@@ -1,0 +1,76 @@
+"""Our hook beside pre-commit and lefthook, installed and removed in any order: every push happens."""
+
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.cli import Checkout
+
+pytestmark = [pytest.mark.full, pytest.mark.slow]
+PRE_COMMIT = """
+repos:
+  - repo: local
+    hooks:
+      - {id: theirs, name: of-pre-commit, entry: "true", language: system, stages: [pre-push], always_run: true}
+"""
+LEFTHOOK = "pre-push:\n  commands:\n    theirs: {run: echo of-lefthook}\n"
+ORDERS = (
+    *("pi fi pi fi pi fu pu fi fu", "fi pi fi pu fu", "pi fi pu fu", "fi pi fu pu", "fi fi pi pi fu pu"),
+    *("li fi li fi li fi fu lu", "fi li fi li lu fu", "fi li lu fu", "li fi lu fi fu fi", "fi fi li li fi fu fi"),
+    *("pi li fi pi fi fu", "li pi fi li fi pi fu lu pu"),
+)
+
+
+@pytest.fixture(scope="module")
+def managers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, ...]]:
+    """Return the commands of the managers, from the registries of PyPI and npm."""
+    folder = tmp_path_factory.mktemp("managers")
+    venv.create(folder / "venv", with_pip=True)
+    pip = (str(folder / "venv/bin/pip"), "install", "--quiet", "pre-commit")
+    npm = ("npm", "install", "--no-fund", "--no-audit", "--no-save", "--prefix", str(folder), "lefthook@2")
+    for command in (pip, npm):
+        if not shutil.which(command[0]):
+            pytest.skip(f"{command[0]} is missing: pre-commit and lefthook are not run beside our hook")
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
+        if ran.returncode:
+            pytest.skip(f"pre-commit and lefthook are not run beside our hook: {ran.stderr[-300:]}")
+    lefthook = str(next((folder / "node_modules").glob("lefthook-*/bin/lefthook*")))
+    pre_commit = str(folder / "venv/bin/pre-commit")
+    ours = (sys.executable, "-P", "-m", "fedstep", "hook")
+    return {
+        "fi": (*ours, "install"),
+        "fu": (*ours, "uninstall"),
+        "pi": (pre_commit, "install", "--hook-type", "pre-push"),
+        "pu": (pre_commit, "uninstall", "--hook-type", "pre-push"),
+        "li": (lefthook, "install"),
+        "lu": (lefthook, "uninstall"),
+    }
+
+
+class TestOrders:
+    @pytest.mark.parametrize("order", ORDERS)
+    def test_every_push_happens_and_is_predicted_once(
+        self, experienced: Checkout, tmp_path: Path, managers: dict[str, tuple[str, ...]], order: str
+    ) -> None:
+        """After each step a push happens, predicts once where our hook is installed, and runs the others' hooks."""
+        place = experienced
+        place.git("init", "-q", "--bare", str(tmp_path / "remote.git"))
+        place.git("remote", "add", "origin", str(tmp_path / "remote.git"))
+        (place.root / ".pre-commit-config.yaml").write_text(PRE_COMMIT)
+        (place.root / "lefthook.yml").write_text(LEFTHOOK)
+        for step in order.split():
+            ran = subprocess.run(managers[step], cwd=place.root, env=place.env, capture_output=True, text=True)
+            assert ran.returncode == 0, (step, ran.stderr)
+            place.git("-c", "core.hooksPath=/dev/null", "commit", "-q", "--allow-empty", "-m", step)
+            pushed = subprocess.run(
+                ("git", "push", "origin", "HEAD"), cwd=place.root, env=place.env, capture_output=True, text=True
+            )
+            output = pushed.stdout + pushed.stderr
+            assert pushed.returncode == 0, (step, output)
+            installed = place.run("hook", "status").code == 0
+            assert output.count("Build time") == installed, (step, output)
+            assert ("of-pre-commit" in output) + ("of-lefthook" in output) >= (step in ("pi", "li"))

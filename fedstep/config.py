@@ -4,7 +4,9 @@ import os
 from collections.abc import Callable, Collection, Mapping
 
 from fedstep.errors import UsageError
+from fedstep.files import read_bounded
 
+LARGEST = 1 << 20  # bytes
 KINDS = {
     list: "a list of strings",
     bool: "true or false",
@@ -57,16 +59,21 @@ def _read_table(root: str) -> tuple[str, Mapping[str, object]]:
         content = _read(path)
         # tomllib costs 15 ms: it is loaded only for a file that sets options.
         if content and (not table or b"tool.fedstep" in content):
-            return path, _find_table(_parse(content, path), table, path)
+            values = _find_table(_parse(content, path), table, path)
+            _check_confined(path, values.get("history", ""))
+            return path, values
     return "", {}
 
 
 def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
+    if not os.path.exists(path):
         return b""
+    try:
+        return read_bounded(path, LARGEST)
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}", "Make it an ordinary file, or delete it"
+        ) from error
 
 
 def _parse(content: bytes, path: str) -> Mapping[str, object]:
@@ -74,7 +81,7 @@ def _parse(content: bytes, path: str) -> Mapping[str, object]:
 
     try:
         return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is no TOML: {error}") from error
 
 
@@ -85,6 +92,14 @@ def _find_table(document: Mapping[str, object], table: tuple[str, ...], path: st
             raise UsageError(f"{path}: `{key}` is no table", f"Write [{'.'.join(table)}]")
         document = inner
     return document
+
+
+def _check_confined(path: str, history: object) -> None:
+    """Raise UsageError where a file of the repository names a history outside of it: `forget` would delete that."""
+    folder = str(history).replace("\\", "/")
+    if os.path.isabs(folder) or folder.startswith("~") or ".." in folder.split("/"):
+        remedy = "Name a folder of the repository, or set FEDSTEP_HISTORY outside of it"
+        raise UsageError(f"{path}: `history` leads out of the repository", remedy)
 
 
 def _check_type(path: str, key: str, value: object, kind: type) -> None:

@@ -14,6 +14,7 @@ from fedstep.ingest.git_process import repository_root
 from fedstep.pipeline.context import (
     RunContext,
     built_change,
+    committed_history_problems,
     fetch_history,
     find_context,
     in_ci,
@@ -160,7 +161,7 @@ class Project:
             UsageError: The aggregator's address cannot be used.
             HistoryError: The history cannot be written, so that nothing was recorded.
         """
-        from fedstep.pipeline.connection import connect, unencrypted_token_warnings
+        from fedstep.pipeline.connection import connect, token_warnings
         from fedstep.pipeline.train import build_outcome, context_at, measure_duration, train
 
         context = self.context()
@@ -183,13 +184,16 @@ class Project:
         # pull request would send them again.
         withheld = PULL_REQUEST if context.ci.event == "pull_request" and not context.shares_history else ""
         link: AggregatorLink | Unavailable = Unavailable("no aggregator is configured")
-        if aggregator:
+        planted = committed_history_problems(context) if aggregator else ()
+        if planted:
+            link = Unavailable("the history is committed to the repository")
+        elif aggregator:
             link = connect(aggregator, left(), self._environment, self._new_transport)
-            warnings = (*warnings, *unencrypted_token_warnings(aggregator))
+            warnings = (*warnings, *token_warnings(aggregator))
         report = train(context.store, finished, words_of_tests(context.root), link, context.now, keep, withheld)
         if not problems:  # after a failed fetch the remote is not asked again
             problems = publish_history(context, keep, left())
-        report = _with_warnings(_degrade(report, problems), (*warnings, missing_run_warning(context.ci)))
+        report = _with_warnings(_degrade(report, (*planted, *problems)), (*warnings, missing_run_warning(context.ci)))
         return _without_muted(report, context)
 
     def explain(self, test: str) -> "TestExplanation":

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import NamedTuple
+from functools import cache
+from typing import NamedTuple, TypeVar, get_args
 
 NO_SECONDS = math.nan
 MAX_SECONDS = 7 * 86_400.0  # of a build or a test: a longer time is a wrong clock or another unit
@@ -143,3 +144,31 @@ class Build(NamedTuple):
     def failures(self) -> Iterable[TestRun]:
         """Return the tests that failed at least once, flakes included."""
         return (run for run in self.reports.tests if run.outcome in "fck")
+
+
+Row = TypeVar("Row", bound=tuple[object, ...])
+LARGEST_NUMBER = 1e15  # more than any time in milliseconds
+
+
+def with_types(row: Row) -> Row:
+    """Return a NamedTuple whose values have the types of its fields: those from somebody else's file may have others.
+
+    Raise TypeError, or ValueError for a number that is too large.
+    """
+    for (name, classes), value in zip(_field_types(type(row)), row, strict=True):
+        if not isinstance(value, classes):
+            raise TypeError(f"{name} is {type(value).__name__}")
+        if isinstance(value, int | float) and abs(value) > LARGEST_NUMBER:
+            raise ValueError(f"{name} is too large")
+    return row
+
+
+@cache
+def _field_types(kind: type[tuple[object, ...]]) -> tuple[tuple[str, tuple[type, ...]], ...]:
+    """Return the name and the classes of each field of a NamedTuple; a float may be a whole number."""
+    found = []
+    for name, annotation in kind.__annotations__.items():
+        is_tuple = str(annotation).startswith("tuple[")
+        classes = (tuple,) if is_tuple else get_args(annotation) or (annotation,)
+        found.append((name, (*classes, int) if float in classes else classes))
+    return tuple(found)

@@ -23,14 +23,15 @@ LEAST_VERBS = 0.9  # share of function docstrings that begin with a verb
 ALLOWED_IMPORTS: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "types": frozenset(),
-    "config": frozenset({"errors"}),
+    "files": frozenset(),
+    "config": frozenset({"errors", "files"}),
     "results": frozenset({"errors", "types"}),
     "schema": frozenset(),
     "ingest": frozenset({"errors", "types"}),
-    "history": frozenset({"errors", "types", "schema", "ingest"}),
+    "history": frozenset({"errors", "types", "files", "schema", "ingest"}),
     "features": frozenset({"types", "schema", "ingest", "history"}),
     "model": frozenset({"errors", "types", "results", "schema", "ingest", "history", "features"}),
-    "federation": frozenset({"errors", "types", "schema", "history", "model"}),
+    "federation": frozenset({"errors", "types", "files", "schema", "history", "model"}),
     "report": frozenset({"types", "results", "ingest"}),
     "pipeline": frozenset(
         {"errors", "types", "results", "schema", "ingest", "history", "features", "model", "federation"}

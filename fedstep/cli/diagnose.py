@@ -70,7 +70,9 @@ def inspect(
     if audit:
         echo_result(renderer.audit(past_updates(store)))
         return 0
-    inspected_token = presented(token, aggregator, os.environ)
+    receiver = aggregator_from(aggregator, token)
+    may_ask = receiver is None or receiver.confirmed
+    inspected_token = presented(token, aggregator, os.environ if may_ask else {})
     inspection = inspection_of(store, last, inspected_token, (*against, *reports))
     echo_warnings(*inspection.warnings)
     echo_result(renderer.inspection(inspection, every_coefficient))
@@ -132,11 +134,15 @@ def doctor(
     project = fedstep.Project.discover(history=history, part=part)
     context = project.context()
     link: AggregatorLink | Unavailable = Unavailable("no aggregator is configured")
-    if checked := aggregator_from(aggregator, token, NETWORK_SECONDS, helper, helper_token):
+    checked = aggregator_from(aggregator, token, NETWORK_SECONDS, helper, helper_token)
+    if context.ci.untrusted:
+        link = Unavailable("it is not asked: this run comes from a fork or Dependabot")
+    elif checked:
         link = link_to(checked, time.time(), NETWORK_SECONDS)  # from now on, however long the start took
         link = replace(link, retry=replace(link.retry, waits=()))
     variables = option_variables(click.get_current_context().find_root().command)
-    diagnosis = diagnose(context, junit, link, token, _marked_start(context), os.environ, variables)
+    shown = checked.token if checked else token
+    diagnosis = diagnose(context, junit, link, shown, _marked_start(context), os.environ, variables)
     echo_result(diagnostic_renderer(as_json).diagnosis(diagnosis))
     return int(bool(diagnosis.count(PROBLEM)))
 

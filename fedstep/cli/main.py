@@ -21,7 +21,7 @@ TERMINATED = 143
 
 # The module of a command is imported when the command is called, which keeps the start-up of the others short.
 MODULES = {
-    "pipeline": ("train", "predict", "triage", "push", "pull", "status"),
+    "pipeline": ("train", "predict", "triage", "push", "pull", "trust", "status"),
     "select": ("shard",),
     "history": ("history",),
     "forget": ("forget",),

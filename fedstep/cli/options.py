@@ -15,6 +15,7 @@ from fedstep.errors import UsageError
 if TYPE_CHECKING:
     from fedstep import Aggregator
     from fedstep.federation.sync import AggregatorLink
+    from fedstep.federation.trust import Secret
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -131,10 +132,46 @@ STORE = option(
 def aggregator_from(
     url: str, token: str = "", timeout: float = 10.0, helper: str = "", helper_token: str = ""
 ) -> "Aggregator | None":
-    """Return the aggregator that the options describe, None without a URL."""
-    from fedstep import Aggregator
+    """Return the aggregator that the options describe, None without a URL.
 
-    return Aggregator(url, token, timeout, helper, helper_token) if url else None
+    A token is left out where only a file of the repository names its address.
+    """
+    from fedstep import Aggregator
+    from fedstep.federation.ci_token import can_request_token
+    from fedstep.federation.trust import no_job_token
+
+    if not url:
+        return None
+    own = _secret_for("aggregator", url, "token", token)
+    other = _secret_for("helper", helper, "helper_token", helper_token)
+    confirmed = own.confirmed and other.confirmed
+    job = "" if confirmed or own.token or not can_request_token(os.environ) else no_job_token(url)
+    notices = tuple(dict.fromkeys(filter(None, (own.withheld, other.withheld, job))))
+    return Aggregator(url, own.token, timeout, helper, other.token, confirmed, notices)
+
+
+def _secret_for(name: str, url: str, token_name: str, token: str) -> "Secret":
+    """Return what may be sent to the address in the option `name`, given the option `token_name`."""
+    from fedstep.federation.trust import Secret, load_trusted, resolve_secret
+    from fedstep.ingest.git_process import repository_root
+
+    if not url:
+        return Secret()
+    folder = os.getcwd()
+    return resolve_secret(
+        url,
+        token,
+        os.environ.get(f"FEDSTEP_{token_name.upper()}_FOR", ""),
+        is_from_file(name),
+        is_from_file(token_name),
+        load_trusted(os.environ, repository_root(folder) or folder),
+    )
+
+
+def is_from_file(parameter: str) -> bool:
+    """Return whether a configuration file of the repository sets this option of the running command."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source == ParameterSource.DEFAULT_MAP
 
 
 def link_to(aggregator: "Aggregator", started_at: float, budget: float) -> "AggregatorLink":
@@ -142,9 +179,9 @@ def link_to(aggregator: "Aggregator", started_at: float, budget: float) -> "Aggr
 
     It works until `budget` seconds after `started_at` (seconds since the epoch).
     """
-    from fedstep.pipeline.connection import connect, unencrypted_token_warnings
+    from fedstep.pipeline.connection import connect, token_warnings
 
-    echo_warnings(*unencrypted_token_warnings(aggregator))
+    echo_warnings(*token_warnings(aggregator))
     return connect(aggregator, budget - (time.time() - started_at), os.environ)
 
 

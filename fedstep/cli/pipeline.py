@@ -183,10 +183,17 @@ def push(
     Example: fedstep push --aggregator https://fedstep.example.org
     """
     from fedstep.federation.sync import push_pending
+    from fedstep.pipeline.context import committed_history_problems
 
     project = fedstep.Project.discover(history=history, part=part)
     context = project.context()
+    if _is_untrusted(context):
+        return 0
     receiver = required(aggregator_from(aggregator, token, timeout, helper, helper_token))
+    planted = committed_history_problems(context)
+    if planted:
+        echo_warnings(*map(str, planted))
+        return exit_code(strict, planted)
     delivery = push_pending(context.store, link_to(receiver, context.now, budget))
     problems = (*delivery.failures, *delivery.refused, *map(HistoryError, delivery.warnings))
     echo_warnings(*map(str, problems))
@@ -210,6 +217,8 @@ def pull(aggregator: str, token: str, timeout: float, budget: float, part: str, 
 
     project = fedstep.Project.discover(history=history, part=part)
     context = project.context()
+    if _is_untrusted(context):
+        return 0
     source = required(aggregator_from(aggregator, token, timeout))
     link = link_to(source, context.now, budget)
     try:
@@ -220,6 +229,28 @@ def pull(aggregator: str, token: str, timeout: float, budget: float, part: str, 
         echo_warnings(str(error))
         return exit_code(strict, (error,))
     echo_result(f"production {cached.model.production_version}, candidate {cached.model.candidate_version}\n")
+    return 0
+
+
+def _is_untrusted(context: "RunContext") -> bool:
+    """Return whether the run is a fork's, which may have changed configuration and outbox; say so if it is."""
+    if context.ci.untrusted:
+        echo_warnings("this run comes from a fork or Dependabot: no aggregator is asked, and nothing is sent")
+    return context.ci.untrusted
+
+
+@click.command()
+@click.argument("url", metavar="URL")
+def trust(url: str) -> int:
+    """Record in your own configuration that your tokens may be sent to an aggregator that a repository names.
+
+    \b
+    Example: fedstep trust https://fedstep.example.org
+    """
+    from fedstep.federation.trust import add_trusted, normalize_address
+
+    path = add_trusted(url, os.environ)
+    echo_result(f"tokens may be sent to {normalize_address(url)} from now on ({path})\n")
     return 0
 
 

@@ -213,8 +213,9 @@ def _proxied(found: Mapping[str, str]) -> bool:
 
 MARK = "FEDSTEP_"
 MOST_NAMED = 8
+NO_AGGREGATOR = "no aggregator is configured"
 FILES = ("DOTENV", "SUMMARY", "FINDINGS", "COMMENT", "COMMENT_TOKEN", "CODE_QUALITY")  # where results go
-TOKENS = ("ID_TOKEN", "JENKINS_TOKEN")
+TOKENS = ("ID_TOKEN", "JENKINS_TOKEN", "TOKEN_FOR", "HELPER_TOKEN_FOR")
 COMPONENT = ("WITH_COMMAND", "WITH_JUNIT", "WITH_PACKAGE", "WITH_PYTHON", "WITH_SECONDS")  # GitLab's
 
 
@@ -298,5 +299,7 @@ def _known(home: ProjectStore, folder: DiagnosticCheck) -> tuple[LoadedSummary, 
 def _exchange(aggregator: AggregatorLink | Unavailable, secret: str, now: float) -> tuple[DiagnosticCheck, ...]:
     token = seen_token(secret)
     if isinstance(aggregator, Unavailable):
+        if aggregator.reason != NO_AGGREGATOR:
+            return (DiagnosticCheck("Aggregator", WARNING, aggregator.reason),)
         return (DiagnosticCheck("Aggregator", OK, "none is configured: this project's own history is used"),)
     return (check_token(token, secret, now), *check_aggregator(aggregator, token))

@@ -153,6 +153,7 @@ def _weekend(weekday: int | None) -> bool:
 
 NARROWEST, WIDEST = 0.02, 1.0  # bounds of the spread: 2 % and a factor of e
 FARTHEST = 3.0  # spreads
+MOST_DEPARTURE = 20.0  # of the logarithm of a duration from its estimate: a factor of 500 million
 JENKINS_BUILDS = 3
 YOUNG = 80  # builds; a younger stream changes faster, so an age costs twice as much at half of them
 NO_BUILD = Unavailable("no finished build of this job with a known duration")
@@ -199,7 +200,7 @@ class Estimate(NamedTuple):
 
     def corrected(self, margin: float) -> float:
         """Return the duration in seconds at a departure of `margin` spreads."""
-        return self.seconds * exp(self.spread * margin)
+        return self.seconds * exp(max(-MOST_DEPARTURE, min(MOST_DEPARTURE, self.spread * margin)))
 
 
 def duration_features(past: Sequence[PastBuild], now: PlannedBuild) -> tuple[Estimate, Raw] | Unavailable:

@@ -198,6 +198,7 @@ def _bytes(vector: Vector) -> bytes:
 
 
 MOST_ROWS = 1 << 20
+LARGEST_COEFFICIENT = 1000.0  # of a model: one of 3 moves a probability from 0.5 to 0.95
 NOISE = 0.04  # default standard deviation of a coordinate in a sum of shares, in units of the task's bound
 MOST_NOISE = 1.0  # maximum of the same: a sum with more noise is useless for learning
 WHOLE_BATCH = 50  # examples
@@ -379,8 +380,12 @@ def check_update(update: Update, ours: SchemaShape) -> None:
 
 
 def check_model(model: Model, ours: SchemaShape) -> None:
-    """Raise SchemaMismatch for another schema, WireError unless every task is present in its size."""
+    """Raise SchemaMismatch for another schema, WireError unless every task is present in its size and its bounds."""
     _check(model.schema, model.candidate, ours)
+    for vectors in (model.candidate, model.production, model.trial):
+        for name, vector in vectors.items():
+            if vector and not max(max(vector), -min(vector)) <= LARGEST_COEFFICIENT:
+                raise WireError(f"a coefficient of {name} is beyond {LARGEST_COEFFICIENT:g}", REMEDY)
     if len(model.candidate) < len(ours.sizes):
         raise WireError(f"the model lacks {', '.join(sorted(ours.sizes.keys() - model.candidate.keys()))}", REMEDY)
 

@@ -5,7 +5,7 @@ import os
 from typing import NamedTuple
 
 from fedstep.errors import FedstepError
-from fedstep.federation.messages import Model, check_model, shape, unpack_model
+from fedstep.federation.messages import LARGEST_MESSAGE, Model, check_model, shape, unpack_model
 from fedstep.history.project_store import ProjectStore
 from fedstep.schema.schema import schema
 
@@ -24,17 +24,17 @@ class CachedModel(NamedTuple):
 
 def load_model(store: ProjectStore) -> CachedModel:
     """Return the model last pulled, if it is intact and of the local schema; else the starter model."""
-    body = store.read("model.safetensors")
-    if not body:
-        return CachedModel(load_starter_model())
     try:
+        body = store.read("model.safetensors", LARGEST_MESSAGE)
+        if not body:
+            return CachedModel(load_starter_model())
         model = unpack_model(body)
         check_model(model, shape(schema()))
         origin = json.loads(store.read("model.json") or b"{}")
         return CachedModel(
             model, str(origin.get("etag", "")), float(origin.get("fetched_at", 0)), str(origin.get("url", ""))
         )
-    except (FedstepError, ValueError, TypeError, AttributeError) as error:
+    except (FedstepError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         return CachedModel(
             load_starter_model(), warning=f"the pulled model cannot be used ({error}); the starter model answers"
         )

@@ -14,6 +14,7 @@ from fedstep.errors import AggregatorError, HistoryError, UpdateRefused, WireErr
 from fedstep.federation.client import Receipt, push
 from fedstep.federation.messages import LARGEST_MESSAGE, hour, inflate, unpack_update, update_words
 from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport, redact_url
+from fedstep.files import read_bounded
 from fedstep.history.project_store import SENT, ProjectStore, append, list_folder, remove, write_if_absent
 
 AUDIT_SUFFIX = ".safetensors"
@@ -314,8 +315,7 @@ def flush_with(outbox: Outbox, post: Callable[[bytes], Receipt], retry: RetryPol
 
 
 def _read_update(path: Path) -> bytes:
-    with path.open("rb") as file:
-        body = file.read(LARGEST_MESSAGE + 1)
+    body = read_bounded(str(path), LARGEST_MESSAGE)
     if unpack_update(body).id != path.stem:
         raise WireError("the update in it has another id")
     return body

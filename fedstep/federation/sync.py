@@ -46,7 +46,7 @@ def load_contributions(store: ProjectStore, url: str) -> ContributionLog:
     try:
         fields = json.loads(store.read(TURNS) or b"{}")
         log = ContributionLog(str(fields["url"]), int(fields["made"]), float(fields["last"]), bool(fields["over"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return ContributionLog(url)
     return log if log.url == url else ContributionLog(url)
 

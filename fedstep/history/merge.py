@@ -106,7 +106,7 @@ def load_sync_state(home: ProjectStore) -> SyncState:
         fields = json.loads(home.read(TRAVEL) or b"{}")
         times = float(fields.get("fetched_at", 0)), float(fields.get("tried_at", 0))
         return SyncState(str(fields.get("commit", "")), str(fields.get("remote", "")), *times)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return SyncState()
 
 

@@ -10,7 +10,8 @@ from hashlib import blake2b
 from types import MappingProxyType
 from typing import NamedTuple
 
-from fedstep.errors import HistoryError
+from fedstep.errors import HistoryError, UsageError
+from fedstep.files import LARGEST, read_bounded
 from fedstep.history.records import BuildRecord, decode_record, encode_record
 from fedstep.types import Dropped
 
@@ -83,7 +84,8 @@ def write_unsynced(path: str, content: bytes) -> None:
 def append(path: str, content: bytes) -> None:
     """Append to a file in one write, so that concurrent jobs do not interleave. Raise OSError on failure."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "ab", buffering=0) as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with open(os.open(path, flags, 0o666), "ab", buffering=0) as file:
         file.write(content)
 
 
@@ -162,8 +164,7 @@ class RecordLog(NamedTuple):
     def read(self, name: str) -> BuildRecord | Dropped:
         """Read the record in this file, or return why it is skipped."""
         try:
-            with open(os.path.join(self.folder, name), "rb") as file:
-                return decode_record(file.read())
+            return decode_record(read_bounded(os.path.join(self.folder, name)))
         except (OSError, HistoryError) as error:
             return Dropped(name, str(error))
 
@@ -201,6 +202,16 @@ class ProjectStore(NamedTuple):
         """Return the path of a file in this folder; a string, because loading pathlib costs each prediction 9 ms."""
         return os.path.join(self.folder, name)
 
+    def check_links(self) -> None:
+        """Raise UsageError where an entry of this folder is a link: it would be written, and deleted, elsewhere."""
+        try:
+            with os.scandir(self.folder) as entries:
+                links = sorted(entry.name for entry in entries if entry.is_symlink())
+        except OSError:
+            return
+        if links:
+            raise UsageError(f"{self.path(links[0])} is a link", "Delete it: the history is kept in ordinary files")
+
     def prepare(self) -> None:
         """Create the folder, hidden from git, and its key. Raise HistoryError if it cannot be written."""
         if not os.path.exists(self.path(".gitignore")):
@@ -227,11 +238,10 @@ class ProjectStore(NamedTuple):
         """Return the keyed hash of the words; `hasher` is faster for many calls."""
         return self.hasher()(*words)
 
-    def read(self, name: str) -> bytes:
-        """Return the bytes of a file in this folder, b"" if it does not exist."""
+    def read(self, name: str, most: int = LARGEST) -> bytes:
+        """Return the bytes of a file in this folder, b"" if it does not exist. Raise HistoryError for any other."""
         try:
-            with open(self.path(name), "rb") as file:
-                return file.read()
+            return read_bounded(self.path(name), most)
         except FileNotFoundError:
             return b""
         except OSError as error:

@@ -15,7 +15,7 @@ from fedstep.history.records import BuildRecord
 from fedstep.history.test_table import NEVER, TestStats, TestTable, pack_tests, unpack_tests
 from fedstep.ingest.change_impact import is_build_file
 from fedstep.schema.schema import schema
-from fedstep.types import NO_SECONDS, BuildContext, Change, CiRun, Dropped, FileChange
+from fedstep.types import NO_SECONDS, BuildContext, Change, CiRun, Dropped, FileChange, with_types
 
 
 class PlannedBuild(NamedTuple):
@@ -192,7 +192,9 @@ def decode_summary(content: bytes) -> Summary:
         if (fields["format"], fields["schema"]) != (FORMAT, schema().digest):
             raise HistoryError("the summary was made by another version of fedstep")
         tests = unpack_tests({name: _dense(column) for name, column in fields["tests"].items()})
-        return Summary(frozenset(fields["seen"]), fields["count"], tests, unpack_builds(fields["builds"]))
+        return Summary(
+            frozenset(map(str, fields["seen"])), int(fields["count"]), tests, unpack_builds(fields["builds"])
+        )
     except (
         ValueError,
         KeyError,
@@ -215,7 +217,7 @@ def unpack_builds(columns: dict[str, Sequence[Any]]) -> tuple[PastBuild, ...]:
     """Return the builds of `pack_builds`' columns."""
     columns["seconds"] = [NO_SECONDS if seconds is None else seconds for seconds in columns["seconds"]]
     rows = zip(*columns.values(), strict=True)
-    return tuple(PastBuild(**dict(zip(columns, row, strict=True))) for row in rows)
+    return tuple(with_types(PastBuild(**dict(zip(columns, row, strict=True)))) for row in rows)
 
 
 def _sparse(column: list[Any]) -> object:

@@ -188,8 +188,8 @@ def _is_untrusted_on_github(env: Mapping[str, str], vendor: CiVendor, payload: o
         env.get("GITHUB_TRIGGERING_ACTOR"),
         _dig(payload, "pull_request", "user", "login"),
     )
-    if _DEPENDABOT in people:
-        return True
+    if _DEPENDABOT in people or _text(env, "GITHUB_EVENT_NAME") == "pull_request_target":
+        return True  # the latter has the secrets of the target, and often the files of the pull request
     if _text(env, "GITHUB_EVENT_NAME") not in _FORK_EVENTS:
         return False
     source = _dig(payload, "pull_request", "head", "repo") or _dig(payload, "workflow_run", "head_repository")

@@ -119,6 +119,11 @@ VENDORS = (
         commit=("GIT_COMMIT",),
         commit_before=("GIT_PREVIOUS_COMMIT",),
         fork=("CHANGE_FORK",),
+        # of the plugins for pull requests of GitHub and for merge requests of GitLab
+        fork_pairs=(
+            ("ghprbAuthorRepoGitUrl", "ghprbGhRepository"),
+            ("gitlabSourceRepoHttpUrl", "gitlabTargetRepoHttpUrl"),
+        ),
     ),
     CiVendor(
         name="generic",  # CircleCI

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import NamedTuple
 
 from fedstep.types import Unavailable
@@ -31,6 +32,15 @@ _SAFE_OPTIONS = (
     *("-c", "submodule.recurse=false"),
     *("-c", "safe.bareRepository=explicit"),
 )
+# Programs that the package git-lfs registers in a clone; without them git calls each of its files changed.
+_LFS = frozenset(
+    f"git-lfs {words}"
+    for words in ("clean -- %f", "smudge -- %f", "smudge --skip -- %f", "filter-process", "filter-process --skip")
+)
+# What only fedstep and the CI need: a program that the repository's configuration names must not find it.
+_OWN_SECRETS = re.compile("FEDSTEP_.*TOKEN.*|ACTIONS_ID_TOKEN_REQUEST_.*|ACTIONS_RUNTIME_TOKEN")
+_SECRETS = re.compile(f"{_OWN_SECRETS.pattern}|.*(TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE_?KEY|ACCESS_?KEY|API_?KEY).*")
+_PROTOCOLS = "file:git:http:https:ssh"  # not ext, which runs any program, and no helper of another name
 # Set by git for its hooks; they would make `fedstep predict` in a pre-push hook read another repository.
 _HOOK_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_EXTERNAL_DIFF", "GIT_NAMESPACE")
 _SAFE_VARIABLES = {
@@ -65,7 +75,7 @@ def run_git(
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=safe_environment(os.environ),
+            env=safe_environment(os.environ) | _without_filters(root, os.environ),
         )
     except (OSError, ValueError) as error:
         ran = GitResult(NOT_INSTALLED, b"", str(error))
@@ -81,8 +91,60 @@ def git_command(root: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
 
 def safe_environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a git that asks nothing, fetches nothing and stays in the folder that it is given."""
-    allowed = {k: v for k, v in variables.items() if k not in _HOOK_VARIABLES and not k.startswith("GIT_TRACE")}
-    return allowed | _SAFE_VARIABLES
+    return _without(variables, _SECRETS) | _SAFE_VARIABLES
+
+
+def _without(variables: Mapping[str, str], secrets: re.Pattern[str]) -> dict[str, str]:
+    """Return the variables without those of git's hooks, traces, and secrets."""
+    return {
+        name: value
+        for name, value in variables.items()
+        if name not in _HOOK_VARIABLES and not name.startswith("GIT_TRACE") and not secrets.fullmatch(name.upper())
+    }
+
+
+def _without_filters(root: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return variables that turn off the filters of the clone's own configuration, which git would run on its files."""
+    count = variables.get("GIT_CONFIG_COUNT", "0")
+    names = _filters(root)
+    if not names or not count.isdigit():
+        return {}
+    pairs = [(f"filter.{name}.{key}", "") for name in names for key in ("clean", "smudge", "process")]
+    pairs += [(f"filter.{name}.required", "false") for name in names]
+    numbered = dict(enumerate(pairs, int(count)))
+    return {
+        "GIT_CONFIG_COUNT": str(int(count) + len(pairs)),
+        **{f"GIT_CONFIG_KEY_{number}": key for number, (key, _) in numbered.items()},
+        **{f"GIT_CONFIG_VALUE_{number}": value for number, (_, value) in numbered.items()},
+    }
+
+
+@lru_cache(maxsize=16)
+def _filters(root: str) -> tuple[str, ...]:
+    """Return the names of the filters in the configuration of this clone, other than those of git-lfs.
+
+    Those of the user's own configuration are the user's choice.
+    """
+    files = {"--local": f"{common_folder(root)}/config", "--worktree": f"{_git_folder(root)}/config.worktree"}
+    variables = _without(os.environ, _SECRETS) | _SAFE_VARIABLES
+    names: set[str] = set()
+    for scope, file in files.items():
+        if not any(word in _content(file) for word in (b"filter", b"include")):
+            continue
+        words = (scope, "--includes", "-z", "--get-regexp", r"^filter\..*\.(clean|smudge|process)$")
+        with suppress(OSError, subprocess.SubprocessError):
+            command = ("git", "-C", root, "config", *words)
+            ran = subprocess.run(command, capture_output=True, env=variables, timeout=SECONDS_EACH, check=False)
+            entries = ran.stdout.decode("utf-8", "surrogateescape").split("\0")
+            pairs = (entry.partition("\n")[::2] for entry in entries if entry)
+            names |= {key.removeprefix("filter.").rpartition(".")[0] for key, value in pairs if value not in _LFS}
+    return tuple(sorted(names))
+
+
+def _content(path: str) -> bytes:
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(_FETCH_LIMIT).lower()
+    return b""
 
 
 def _feed(process: subprocess.Popen[bytes], stdin: bytes) -> None:
@@ -148,6 +210,12 @@ def repository_root(start: str) -> str:
         if parent == folder:
             return ""
         folder = parent
+
+
+def has_tracked_files(root: str, folder: str) -> bool:
+    """Return whether git tracks files below this folder of the repository; False where git cannot tell."""
+    ran = run_git(root, ("ls-files", "-z", "--cached", "--", f":(top,literal){os.path.relpath(folder, root)}"))()
+    return ran.code == 0 and bool(ran.out)
 
 
 def is_shallow(root: str) -> bool:
@@ -233,8 +301,10 @@ def summarize_error(ran: GitResult) -> str:
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:
-    safe = {name: value for name, value in safe_environment(variables).items() if name not in _NETWORK_VARIABLES}
-    return safe | {name: variables[name] for name in _NETWORK_VARIABLES if name in variables} | _NO_QUESTIONS
+    safe = _without(variables, _OWN_SECRETS) | _SAFE_VARIABLES  # git's own helpers may need the CI's other tokens
+    safe = {name: value for name, value in safe.items() if name not in _NETWORK_VARIABLES}
+    given = {name: variables[name] for name in _NETWORK_VARIABLES if name in variables}
+    return safe | {"GIT_ALLOW_PROTOCOL": _PROTOCOLS} | given | _NO_QUESTIONS
 
 
 def _terminate(process: "subprocess.Popen[bytes]") -> None:

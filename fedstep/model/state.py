@@ -16,6 +16,8 @@ from fedstep.model.linear import CalibrationScore, LocalWeights, PlattScaling, Q
 from fedstep.schema.schema import schema
 
 FORMAT = 1
+LARGEST_COEFFICIENT = 1e9  # a slope that has seen many examples has a large weight
+LARGEST_COUNT = 1e12
 
 
 class LocalModel(NamedTuple):
@@ -55,13 +57,12 @@ def decode_local_model(content: bytes) -> tuple[LocalModel, str]:
     """Decode the correction and its generation. Raise HistoryError if damaged or of another schema."""
     try:
         fields = _checked(json.loads(content))
-        local = {
-            task: LocalWeights({int(i): w for i, w in one["shared"].items()}, one["private"])
-            for task, one in fields["local"].items()
-        }
-        platt = {task: PlattScaling(**one) for task, one in fields["platt"].items()}
-        trackers = {key: QuantileTrackers(**one) for key, one in fields["trackers"].items()}
-        scores = {task: CalibrationScore(**one) for task, one in fields["scores"].items()}
+        local = {task: _local_weights(task, one) for task, one in fields["local"].items()}
+        platt = {task: PlattScaling(**_numbers(one)) for task, one in fields["platt"].items()}
+        trackers = {key: QuantileTrackers(**_numbers(one)) for key, one in fields["trackers"].items()}
+        scores = {task: CalibrationScore(**_numbers(one, 0.0, LARGEST_COUNT)) for task, one in fields["scores"].items()}
+        if not all(min(one.slope_weight, one.offset_weight) > 0.0 for one in platt.values()):
+            raise ValueError("a weight is not positive")
         return LocalModel(local, platt, trackers, scores), fields["generation"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise HistoryError("the local model is damaged") from error
@@ -88,6 +89,23 @@ def decode_queue(content: bytes) -> tuple[ExampleQueue, str]:
         return ExampleQueue(pending, waiting, recent), fields["generation"]
     except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise HistoryError("the backlog of rows is damaged") from error
+
+
+def _local_weights(task: str, fields: Mapping[str, Any]) -> LocalWeights:
+    """Return the weights of a task. Raise ValueError for a coordinate that it does not have."""
+    shared, size = {int(i): weight for i, weight in _numbers(fields["shared"]).items()}, schema().tasks[task].size()
+    if not all(0 <= index < size for index in shared):
+        raise ValueError("a coordinate is out of range")
+    return LocalWeights(shared, _numbers(fields["private"]))
+
+
+def _numbers(
+    fields: Mapping[str, Any], least: float = -LARGEST_COEFFICIENT, most: float = LARGEST_COEFFICIENT
+) -> Mapping[str, Any]:
+    """Return the fields. Raise ValueError or TypeError unless all are numbers within these bounds."""
+    if not all(least <= number <= most for number in fields.values()):
+        raise ValueError("a number is out of range")
+    return fields
 
 
 def _stamp(generation: str) -> dict[str, object]:

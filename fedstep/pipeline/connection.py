@@ -26,6 +26,8 @@ class Aggregator:
         helper: The address of its helper. With one, each of the two receives a share of every update, and neither
             receives the update itself.
         helper_token: The bearer token that the helper accepts.
+        confirmed: False where only a file of the repository names the address: then no job asks GitHub for a token.
+        notices: Why a token is not sent, where one is withheld.
     """
 
     url: str
@@ -33,6 +35,8 @@ class Aggregator:
     timeout: float = 10.0
     helper: str = ""
     helper_token: str = field(default="", repr=False)
+    confirmed: bool = True
+    notices: tuple[str, ...] = ()
 
 
 def connect(
@@ -48,9 +52,10 @@ def connect(
     Raises:
         UsageError: An address or a token cannot be used.
     """
+    job = environment if aggregator.confirmed else {}
 
     def transport(url: str, token: str) -> Transport:
-        return new_transport(url, token) if new_transport else ci_transport(url, token, environment)
+        return new_transport(url, token) if new_transport else ci_transport(url, token, job)
 
     helper: Endpoint | Unavailable = Unavailable("no helper is configured")
     if aggregator.helper:
@@ -62,10 +67,13 @@ def connect(
     return AggregatorLink(aggregator.url, transport(aggregator.url, aggregator.token), retries, helper)
 
 
-def unencrypted_token_warnings(aggregator: Aggregator) -> tuple[str, ...]:
-    """Return a warning for each token that others can read on its way; in a private network that may be intended."""
+def token_warnings(aggregator: Aggregator) -> tuple[str, ...]:
+    """Return a warning for each token that is withheld, and for each that others can read on its way.
+
+    In a private network an unencrypted token may be intended.
+    """
     pairs = ((aggregator.url, aggregator.token), (aggregator.helper, aggregator.helper_token))
-    return tuple(
+    return aggregator.notices + tuple(
         f"the token for {redact_url(url)} is sent unencrypted. Use an https:// URL"
         for url, token in pairs
         if url and token.strip() and is_exposed(url)

@@ -14,7 +14,7 @@ from fedstep.errors import HistoryError, InputError, UsageError
 from fedstep.history.project_store import ProjectStore
 from fedstep.ingest.ci import read_ci
 from fedstep.ingest.git import compile_globs, start_change, start_outgoing
-from fedstep.ingest.git_process import common_folder, repository_root
+from fedstep.ingest.git_process import common_folder, has_tracked_files, repository_root
 from fedstep.results import Problems
 from fedstep.types import BuildContext, Change, CiRun, Reports, TestRun, Unavailable
 
@@ -54,7 +54,7 @@ def find_context(
         now: Seconds since the epoch; by default the clock's time.
 
     Raises:
-        UsageError: `part` is not a folder of the repository.
+        UsageError: `part` is not a folder of the repository, or a link leads the history out of it.
     """
     folder = os.path.abspath(folder)
     repository, part = repository_root(folder), normalize_part(part)
@@ -67,8 +67,26 @@ def find_context(
 
         place = f"{place}/parts/{folder_name(part)}"
     ci = read_ci(environment, read_event(environment), sys.platform)
-    store = ProjectStore(os.path.join(root, os.path.expanduser(place)))
+    store = ProjectStore(_confined(root, os.path.join(root, os.path.expanduser(place))))
+    store.check_links()
     return RunContext(root, folder, store, ci, time.time() if now is None else now, history or DEFAULT_HISTORY, part)
+
+
+def _confined(root: str, folder: str) -> str:
+    """Return the folder of a history. Raise UsageError where its path is in the repository, and a link leads it out.
+
+    A change of the repository could make such a link, and `forget` would delete what it leads to.
+    """
+    inside, real = os.path.normpath(folder), os.path.realpath(folder)
+    if not _is_below(inside, os.path.normpath(root)) or _is_below(real, os.path.realpath(root)):
+        return folder
+    if _is_below(real, os.path.realpath(common_folder(root))):
+        return folder
+    raise UsageError(f"{folder} is a link that leads out of the repository", f"Set FEDSTEP_HISTORY to {real} itself")
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def normalize_part(path: str) -> str:
@@ -108,6 +126,20 @@ def with_readable_store(context: RunContext) -> tuple[RunContext, Problems]:
         empty = ProjectStore(f"{context.store.folder}.{os.urandom(8).hex()}")
         return context._replace(store=empty), (error,)
     return context, ()
+
+
+def committed_history_problems(context: RunContext) -> Problems:
+    """Return a problem where files of the history are part of the repository: a change could plant what is sent."""
+    if context.shares_history or not repository_root(context.root):
+        return ()
+    if not has_tracked_files(context.root, context.store.folder):
+        return ()
+    return (
+        HistoryError(
+            f"files of {context.store.folder} are committed, and a change could plant updates in it: nothing is sent",
+            f"Run: git rm -r --cached {os.path.relpath(context.store.folder, context.root)}",
+        ),
+    )
 
 
 def mark_start(context: RunContext) -> Problems:

@@ -22,7 +22,7 @@ from fedstep.model.predictor import Predictor
 from fedstep.model.state import LocalModel, decode_local_model
 from fedstep.results import FeatureContribution, ModelUsed, Prediction, Problems, TestRisk
 from fedstep.schema.schema import schema
-from fedstep.types import BuildContext, Change, Unavailable
+from fedstep.types import BuildContext, Change, Unavailable, with_types
 
 
 def predict(
@@ -134,11 +134,10 @@ def load_prediction(store: ProjectStore, cached: CachedModel, predictor: Predict
         content = store.read(OUTLOOK)
         fields = json.loads(content) if content else {}
         if fields.get("stamp") == _stamp(store, cached):
-            summary = Summary(count=fields["count"], builds=unpack_builds(fields["builds"]))
-            return CachedPrediction(
-                summary, fields["tests_known"], tuple(_unpack_risk(risk) for risk in fields["flakiest"])
-            )
-    except (ValueError, LookupError, TypeError, AttributeError):
+            summary = Summary(count=int(fields["count"]), builds=unpack_builds(fields["builds"]))
+            risks = tuple(_unpack_risk(risk) for risk in fields["flakiest"])
+            return CachedPrediction(summary, int(fields["tests_known"]), risks)
+    except (HistoryError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         pass  # damaged: computed here, and written again by the next `train`
     return compute_prediction(store, predictor)
 
@@ -168,10 +167,18 @@ def save_prediction(store: ProjectStore, cached: CachedModel, predictor: Predict
 def _stamp(store: ProjectStore, cached: CachedModel) -> str:
     """Return a name for all that the cache is made from: version, schema, model, local weights and records."""
     parts = (*store.log.files(), __version__, schema().digest, cached.url, cached.model.created)
-    versions = f"{cached.model.production_version} {crc32(store.read(MODEL))} {crc32(store.read(CORRECTION))}"
+    versions = f"{cached.model.production_version} {_checksum(store, MODEL)} {_checksum(store, CORRECTION)}"
     return f"{crc32(' '.join(parts).encode())} {len(parts)} {versions}"
 
 
+def _checksum(store: ProjectStore, name: str) -> int:
+    """Return a checksum of a file, -1 for one that cannot be read and is therefore not used."""
+    try:
+        return crc32(store.read(name))
+    except HistoryError:
+        return -1
+
+
 def _unpack_risk(fields: dict[str, object]) -> TestRisk:
-    reasons = tuple(FeatureContribution(*reason) for reason in fields["reasons"])  # type: ignore[attr-defined]
-    return TestRisk(**{**fields, "reasons": reasons})  # type: ignore[arg-type]
+    reasons = tuple(with_types(FeatureContribution(*reason)) for reason in fields["reasons"])  # type: ignore[attr-defined]
+    return with_types(TestRisk(**{**fields, "reasons": reasons}))  # type: ignore[arg-type]

@@ -193,7 +193,7 @@ class TestTrust:
     def test_a_fork_on_github_is_known_by_the_event_file(self, event: str) -> None:
         env = GITHUB_PR | {"GITHUB_EVENT_NAME": event}
         assert read_ci(env, FORK_PAYLOAD).untrusted
-        assert not read_ci(env, OWN_PAYLOAD).untrusted
+        assert read_ci(env, OWN_PAYLOAD).untrusted == (event == "pull_request_target")
         assert read_ci(env, OWN_PAYLOAD.replace('"stranger"', '"dependabot[bot]"')).untrusted
 
     def test_a_workflow_run_is_as_trusted_as_the_run_it_follows(self) -> None:

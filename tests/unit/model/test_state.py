@@ -20,6 +20,7 @@ from fedstep.model.state import (
 )
 
 numbers = st.floats(-10, 10)
+positive = st.floats(1e-6, 10)
 short = numbers.map(lambda value: round(value, 6))
 names = st.text(max_size=8)
 tasks = st.sampled_from(["flaky", "triage"])
@@ -41,9 +42,9 @@ locals_ = st.builds(LocalWeights, st.dictionaries(st.integers(0, 99), numbers), 
 corrections = st.builds(
     LocalModel,
     st.dictionaries(tasks, locals_),
-    st.dictionaries(tasks, st.builds(PlattScaling, numbers, numbers, numbers, numbers)),
+    st.dictionaries(tasks, st.builds(PlattScaling, numbers, numbers, positive, positive)),
     st.dictionaries(names, st.builds(QuantileTrackers, low=numbers, high=numbers)),
-    st.dictionaries(tasks, st.builds(CalibrationScore, st.integers(0, 99), numbers, numbers)),
+    st.dictionaries(tasks, st.builds(CalibrationScore, st.integers(0, 99), positive, positive)),
 )
 
 

@@ -1,0 +1,123 @@
+"""Decide which address a secret may be sent to.
+
+A repository may name an aggregator, and anyone who can change a file may so name another one. A token is therefore sent
+only where the user said so outside of the repository: to the address that the environment or the command line names, to
+the one that the token itself names ("URL TOKEN", or a variable with the suffix _FOR), or to one that `fedstep trust`
+recorded in the user's own configuration.
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from fedstep.errors import HistoryError, UsageError
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+LARGEST_FILE = 1 << 16  # bytes
+
+
+class Secret(NamedTuple):
+    """A token for one address; `withheld` says why it is not sent to another one."""
+
+    token: str = ""
+    confirmed: bool = True  # whether the user named the address outside of the repository
+    withheld: str = ""
+
+
+def normalize_address(url: str) -> str:
+    """Return scheme, host, port and path of an aggregator in one form; "" for what is no HTTP URL.
+
+    >>> normalize_address("https://CI.example.org:443/fed/"), normalize_address("ftp://ci.example.org")
+    ('https://ci.example.org:443/fed', '')
+    """
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.hostname}:{port}{parts.path.rstrip('/')}" if port and parts.hostname else ""
+
+
+def resolve_secret(
+    url: str, token: str, token_for: str, from_repository: bool, token_from_repository: bool, trusted: frozenset[str]
+) -> Secret:
+    """Return what may be sent to an address.
+
+    Args:
+        url: The address.
+        token: The token, or "URL TOKEN".
+        token_for: The address that the token belongs to, "" where none was named.
+        from_repository: Whether a file of the repository names the address.
+        token_from_repository: Whether it has the token, too, which is then no secret of the user.
+        trusted: The addresses that the user has confirmed.
+    """
+    pinned, _, secret = token.strip().rpartition(" ")
+    owner, address = normalize_address(pinned or token_for), normalize_address(url)
+    if (pinned or token_for) and not owner:
+        raise UsageError("the address that the token belongs to is no URL", "Give it as `URL TOKEN`.")
+    if owner:
+        belongs = owner == address
+        return Secret(secret if belongs else "", belongs or not from_repository, "" if belongs else _foreign(url))
+    if not from_repository or address in trusted:
+        return Secret(secret)
+    if token_from_repository or not secret:
+        return Secret(secret, confirmed=False)
+    return Secret("", confirmed=False, withheld=_unconfirmed(url))
+
+
+def no_job_token(url: str) -> str:
+    """Return the notice that a job's own token is not requested for an address."""
+    return _unconfirmed(url)
+
+
+def load_trusted(environment: Mapping[str, str], root: str) -> frozenset[str]:
+    """Return the addresses that the user has confirmed; none from a file inside of the repository at `root`."""
+    path = trusted_file(environment)
+    if not path or os.path.commonpath([os.path.realpath(path), os.path.realpath(root)]) == os.path.realpath(root):
+        return frozenset()
+    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        return frozenset(line.strip() for line in file.read(LARGEST_FILE).splitlines() if line.strip())
+    return frozenset()
+
+
+def add_trusted(url: str, environment: Mapping[str, str]) -> str:
+    """Record that the user's tokens may be sent to this address; return the file. Raise UsageError, HistoryError."""
+    address, path = normalize_address(url), trusted_file(environment)
+    if not address:
+        raise UsageError(f"{url[:80]!r} is no address of an aggregator", "Give one like https://fedstep.example.org")
+    if not path:
+        raise UsageError("this user has no home folder", "Set HOME, or name the aggregator in FEDSTEP_AGGREGATOR")
+    known = load_trusted(environment, os.path.join(os.path.dirname(path), "none"))
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("".join(f"{each}\n" for each in sorted({*known, address})))
+    except OSError as error:
+        raise HistoryError(f"cannot write {path}: {error.strerror}", "Check its permissions") from error
+    return path
+
+
+def trusted_file(environment: Mapping[str, str]) -> str:
+    """Return the path of the confirmed addresses in the user's configuration; "" for a user without one."""
+    folder = environment.get("XDG_CONFIG_HOME") or environment.get("APPDATA", "")
+    home = environment.get("HOME") or environment.get("USERPROFILE", "")
+    folder = folder or (os.path.join(home, ".config") if home else "")
+    return os.path.join(folder, "fedstep", "trusted") if os.path.isabs(folder) else ""
+
+
+def _unconfirmed(url: str) -> str:
+    from fedstep.federation.transport import redact_url
+
+    shown = redact_url(url)
+    return (
+        f"no token is sent to {shown}: only a file of the repository names it. Name it in FEDSTEP_AGGREGATOR, "
+        f"or run: fedstep trust {shown}"
+    )
+
+
+def _foreign(url: str) -> str:
+    from fedstep.federation.transport import redact_url
+
+    return f"no token is sent to {redact_url(url)}: the token belongs to another address"

@@ -1,0 +1,1 @@
+"""Simulate attacks on a federation through the real store, aggregation and gate."""

@@ -1,0 +1,181 @@
+"""Run one simulated federation through the real store, aggregation and gate."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from fedstep.federation.messages import TrialScore, Update, pack_update
+from fedstep.schema.schema import schema
+from fedstep.server.aggregation.fedbuff import AggregationRules, default_rules
+from fedstep.server.aggregation.inputs import CurrentModels
+from fedstep.server.aggregation.step import next_version, to_numpy
+from fedstep.server.gate import Gate
+from fedstep.server.storage.store import Store
+from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer
+from tests.studies.poisoning.world import SCORE_BOUND, Array, SimulatedTask, World, draw_world, to_floats
+
+DAY = 86_400.0
+FOLD_SECONDS = 4 * 3600.0
+EPOCH = 1_700_000_000.0
+Deltas = Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What an attacker knows when it sends: the task, the model, its own honest delta and those of the others."""
+
+    task: SimulatedTask
+    candidate: Array
+    start: Array
+    honest: Array
+    others: Sequence[Array]
+    rows: Array
+    labels: Array
+    random: np.random.Generator
+
+
+Attack = Callable[[Turn], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run: who sends in which fold, what attackers send, and how they evaluate.
+
+    `senders` returns the projects that send in a fold; projects from `honest` on are attackers. `owner` names the owner
+    of a project. `vote` is the evaluation that attackers report; None: an honest one.
+    """
+
+    senders: Callable[[np.random.Generator, int], Sequence[int]]
+    honest: int
+    projects: int
+    attack: Attack | None = None
+    vote: float | None = -1.0
+    folds: int = 60
+    from_starter: bool = False
+    owner: Callable[[int], str] = field(default=lambda project: f"owner-{project}")
+    at: Callable[[int], float] = field(default=lambda fold: EPOCH + fold * FOLD_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """By task and fold the scores of production and candidate; and that of the model it began with."""
+
+    start: Mapping[str, float]
+    production: Mapping[str, Sequence[float]]
+    candidate: Mapping[str, Sequence[float]]
+    promotions: Mapping[str, int]
+
+
+def run(
+    plan: Plan,
+    seed: int,
+    gate: Gate | None = None,
+    rules: Callable[[str, AggregationRules], AggregationRules] = lambda _, given: given,
+) -> Trace:
+    """Return how the scores of the model change over the folds of a plan."""
+    world, random = draw_world(seed, plan.projects), np.random.default_rng([seed, 1])
+    start = world.starter(np.random.default_rng([seed, 2])) if plan.from_starter else world.start()
+    known = default_rules(schema())
+    of_tasks = {name: rules(name, replace_start(known[name], start[name])) for name in world.tasks}
+    with tempfile.TemporaryDirectory(prefix="fedstep-poisoning-", dir=_memory()) as folder:
+        store = Store(f"sqlite:///{folder}/fedstep.db", world.shape)
+        try:
+            store.start({name: to_floats(weights) for name, weights in start.items()}, plan.at(0))
+            return _run(plan, world, start, store, partial(next_version, rules=of_tasks, gate=gate or Gate()), random)
+        finally:
+            store.close()
+
+
+def replace_start(rules: AggregationRules, start: Array) -> AggregationRules:
+    """Return the rules with decay towards this start."""
+    from dataclasses import replace
+
+    return replace(rules, start=tuple(start.tolist()))
+
+
+def _run(plan: Plan, world: World, start: Deltas, store: Store, step: Callable, random: np.random.Generator) -> Trace:
+    scores = {"production": {name: [] for name in world.tasks}, "candidate": {name: [] for name in world.tasks}}
+    sources = {name: set() for name in world.tasks}
+    number = 0
+    for fold in range(plan.folds):
+        current = store.current()
+        projects = list(plan.senders(random, fold))
+        offers = make_offers(plan, world, start, current, projects, random, number)
+        number += len(offers)
+        now = plan.at(fold)
+        outcomes = store.accept(offers, current.candidate.version, 100, now)
+        assert all(isinstance(outcome, StoredReceipt) for outcome in outcomes)
+        store.aggregate(step, now)
+        current = store.current()
+        for track, vectors in (("production", current.production), ("candidate", current.candidate.vectors)):
+            for name, score in world.scores({n: to_numpy(v).astype(float) for n, v in vectors.items()}).items():
+                scores[track][name].append(score)
+        for name, source in current.candidate.sources.items():
+            sources[name].add(source)
+    return Trace(
+        world.scores(start), scores["production"], scores["candidate"], {n: len(s) - 1 for n, s in sources.items()}
+    )
+
+
+def make_offers(
+    plan: Plan,
+    world: World,
+    start: Deltas,
+    current: CurrentModels,
+    projects: Sequence[int],
+    random: np.random.Generator,
+    number: int,
+) -> list[UpdateOffer]:
+    """Return what these projects send."""
+    deltas: list[dict[str, Array]] = [{} for _ in projects]
+    scores: list[dict[str, TrialScore]] = [{} for _ in projects]
+    for name, task in world.tasks.items():
+        candidate = to_numpy(current.candidate.vectors[name]).astype(float)
+        drawn = [task.draw(random, project, task.batch) for project in projects]
+        honest = [task.learn(candidate, rows, labels) for rows, labels in drawn]
+        others = [delta for delta, project in zip(honest, projects, strict=True) if project < plan.honest] or honest
+        for index, (project, (rows, labels)) in enumerate(zip(projects, drawn, strict=True)):
+            hostile = plan.attack is not None and project >= plan.honest
+            delta = honest[index]
+            if hostile:
+                turn = Turn(task, candidate, start[name], delta, others, rows, labels, random)
+                delta = task.clipped(plan.attack(turn))
+            deltas[index][name] = delta
+            trial = current.trials.get(name)
+            if trial is not None:
+                value = plan.vote if hostile and plan.vote is not None else evaluate(task, current, name, rows, labels)
+                scores[index][name] = TrialScore(trial.version, value)
+    offers = []
+    for index, project in enumerate(projects):
+        update = Update(
+            world.shape.digest,
+            current.candidate.version,
+            f"{number + index:032x}",
+            f"{project:032x}",
+            dict.fromkeys(world.tasks, 32),
+            {name: to_floats(delta) for name, delta in deltas[index].items()},
+            scores[index],
+        )
+        offers.append(
+            UpdateOffer(
+                update.id, update.project, plan.owner(project), update.base, pack_update(update), scores[index], update
+            )
+        )
+    return offers
+
+
+def evaluate(task: SimulatedTask, current: CurrentModels, name: str, rows: Array, labels: Array) -> float:
+    """Return the evaluation that an honest project sends."""
+    trial, production = (
+        task.losses(to_numpy(vector).astype(float), rows, labels).mean()
+        for vector in (current.trials[name].vector, current.production[name])
+    )
+    return float(np.float32(np.clip((trial - production) / SCORE_BOUND, -1.0, 1.0)))
+
+
+def _memory() -> str | None:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None

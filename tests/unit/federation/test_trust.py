@@ -1,0 +1,75 @@
+"""Which address a token may be sent to."""
+
+import pytest
+
+from fedstep.errors import UsageError
+from fedstep.federation.trust import add_trusted, load_trusted, normalize_address, resolve_secret, trusted_file
+
+OURS, THEIRS = "https://fedstep.example.org", "https://evil.example"
+
+
+def resolve(url: str = OURS, token: str = "t0ken", token_for: str = "", **given):
+    settings = {"from_repository": True, "token_from_repository": False, "trusted": frozenset()} | given
+    return resolve_secret(url, token, token_for, **settings)
+
+
+class TestResolve:
+    def test_address_from_outside_the_repository_gets_the_token(self):
+        """The environment or the command line names it."""
+        assert resolve(from_repository=False).token == "t0ken"
+
+    def test_address_of_a_repository_file_gets_no_token(self):
+        """One sentence says so and names both remedies."""
+        secret = resolve(THEIRS)
+        assert (secret.token, secret.confirmed) == ("", False)
+        assert "FEDSTEP_AGGREGATOR" in secret.withheld
+        assert f"fedstep trust {THEIRS}" in secret.withheld
+
+    def test_confirmed_address_gets_the_token(self):
+        assert resolve(trusted=frozenset({normalize_address(OURS)})).token == "t0ken"
+
+    @pytest.mark.parametrize("pinned", [f"{OURS} t0ken", f"{OURS}:443/ t0ken", f"{OURS.upper()} t0ken"])
+    def test_pinned_token_goes_to_its_address_alone(self, pinned: str):
+        """Wherever the address comes from."""
+        assert resolve(OURS, pinned).token == "t0ken"
+        for from_repository in (True, False):
+            secret = resolve(THEIRS, pinned, from_repository=from_repository)
+            assert secret.token == ""
+            assert "belongs to another address" in secret.withheld
+
+    def test_address_beside_the_token_pins_it_too(self):
+        assert resolve(OURS, token_for=OURS).token == "t0ken"
+        assert resolve(THEIRS, token_for=OURS).token == ""
+
+    def test_pinned_to_what_is_no_address_is_an_error(self):
+        with pytest.raises(UsageError, match="no URL"):
+            resolve(OURS, "nonsense t0ken")
+
+    def test_token_of_the_file_itself_is_no_secret_of_the_user(self):
+        assert resolve(THEIRS, token_from_repository=True).token == "t0ken"
+
+    @pytest.mark.parametrize(
+        "other", [f"{OURS}.evil.example", "http://fedstep.example.org", f"{OURS}:444", f"{OURS}/x"]
+    )
+    def test_similar_address_is_another_one(self, other: str):
+        assert resolve(other, trusted=frozenset({normalize_address(OURS)})).token == ""
+
+
+class TestTrustedFile:
+    def test_what_was_added_is_loaded(self, tmp_path):
+        environment = {"HOME": str(tmp_path)}
+        add_trusted(OURS, environment)
+        add_trusted(f"{THEIRS}/fed/", environment)
+        expected = {normalize_address(OURS), normalize_address(f"{THEIRS}/fed")}
+        assert load_trusted(environment, str(tmp_path / "repo")) == expected
+
+    def test_file_inside_the_repository_confirms_nothing(self, tmp_path):
+        """In a container the home folder may be the checkout."""
+        environment = {"HOME": str(tmp_path)}
+        add_trusted(THEIRS, environment)
+        assert load_trusted(environment, str(tmp_path)) == frozenset()
+
+    def test_no_home_folder_is_an_error(self):
+        assert trusted_file({}) == ""
+        with pytest.raises(UsageError, match="home folder"):
+            add_trusted(OURS, {})

@@ -45,6 +45,8 @@ class TestRun(NamedTuple):
     line: int = 0  # 1-based, 0 where unknown
     suite: str = ""  # the suite or file that holds the test; in `test` only where two would have one name
     attempt: int = 0  # which attempt at the test this is, from 1, where the report numbers them
+    message: str = ""  # of the failure, at most two lines; shown, never stored
+    signature: str = ""  # of the failure: a hash that failures with one cause share; stays home
 
 
 TestRun.__test__ = False  # type: ignore[attr-defined]  # pytest: a value, not a test class

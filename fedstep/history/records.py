@@ -96,6 +96,7 @@ def encode_record(entry: BuildRecord) -> bytes:
         "outcomes": "".join(run.outcome for run in tests),
         "milliseconds": [-1 if isnan(run.seconds) else round(run.seconds * 1000) for run in tests],
         "failure_types": {run.test: run.failure_type for run in tests if run.failure_type},
+        "signatures": {run.test: run.signature for run in tests if run.signature},
         "source_words": {test: list(words) for test, words in entry.source_words.items()},
         "schema": entry.schema,
         "rows": {task: [_pack_row(row) for row in rows] for task, rows in entry.rows.items()},
@@ -119,9 +120,15 @@ def decode_record(packed: bytes) -> BuildRecord:
 def _entry(fields: Mapping[str, Any]) -> BuildRecord:
     if fields["format"] != FORMAT:
         raise HistoryError(f"the record has format {fields['format']}, this fedstep reads {FORMAT}", "Upgrade fedstep")
-    kinds = fields["failure_types"]
+    kinds, signatures = fields["failure_types"], fields.get("signatures", {})  # older records have none
     tests = tuple(
-        TestRun(_text(test), Outcome(letter), NO_SECONDS if ms < 0 else ms / 1000, _text(kinds.get(test, "")))
+        TestRun(
+            _text(test),
+            Outcome(letter),
+            NO_SECONDS if ms < 0 else ms / 1000,
+            _text(kinds.get(test, "")),
+            signature=_text(signatures.get(test, "")),
+        )
         for test, letter, ms in zip(fields["tests"], fields["outcomes"], fields["milliseconds"], strict=True)
     )
     return BuildRecord(

@@ -32,7 +32,7 @@ class _PackedBuild(NamedTuple):
     tests: list[str]
     outcomes: str
     seconds: "array[float]"
-    more: dict[int, tuple[str, str, int]]
+    more: dict[int, tuple[Any, ...]]  # the other fields of the tests that have any
 
 
 def read_all(source: ImportSource, pool: WorkerPool) -> Iterator[tuple[ImportItem, tuple[ReadResult, ...]]]:
@@ -120,7 +120,7 @@ def _read_packed(read: Any) -> tuple[Any, ...]:
 
 def _pack(finished: FinishedBuild) -> _PackedBuild:
     tests = finished.reports.tests
-    more = {n: run[3:] for n, run in enumerate(tests) if run.failure_type or run.file or run.line}
+    more = {n: run[3:] for n, run in enumerate(tests) if any(run[3:])}
     bare = finished._replace(reports=finished.reports._replace(tests=()))
     outcomes = "".join(run.outcome for run in tests)
     return _PackedBuild(bare, [run.test for run in tests], outcomes, array("d", [run.seconds for run in tests]), more)
@@ -131,6 +131,6 @@ def _unpack(packed: Any) -> ReadResult:
         return packed  # type: ignore[no-any-return]
     letters = map(_LETTERS.__getitem__, packed.outcomes)
     runs = list(map(TestRun, packed.tests, letters, packed.seconds))
-    for index, (failure_type, file, line) in packed.more.items():
-        runs[index] = runs[index]._replace(failure_type=failure_type, file=file, line=line)
+    for index, more in packed.more.items():
+        runs[index] = TestRun(*runs[index][:3], *more)
     return packed.finished._replace(reports=packed.finished.reports._replace(tests=tuple(runs)))

@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections import Counter
 
+from fedstep.ingest.failure_text import COLOUR, FailureText, read_failure
 from fedstep.ingest.xml import Tokenizer, escape_character
 from fedstep.types import MAX_SECONDS, NO_SECONDS, Dropped, Outcome, TestRun
 
@@ -18,7 +19,6 @@ UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1
 TIME = re.compile(r"(-?\d[\d.,]*|-?[.,]\d+)([a-z]*)")
 EXCEPTION = re.compile(r"[\w.$\\]*(?:Error|Exception|Failure|Failed|Timeout|Warning)\b")
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+|\d{1,3}(?:\.\d{3})+")
-COLOUR = re.compile(r"(?:\x1b|#x1B)\[[\d;]*m")
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -56,6 +56,7 @@ class CaseCollector:
         suite: str = "",
         variant: str = "",
         attempt: int = 0,
+        text: str = "",
     ) -> None:
         """Add one case.
 
@@ -71,6 +72,7 @@ class CaseCollector:
             variant: The browser, project or build variant, without its version: it is a part of the test's identity.
             attempt: Which attempt at the test this is, from 1, where the report numbers attempts: cases of one test
                 with different numbers are attempts at it.
+            text: The text of a failure, with its stack where the report has one.
         """
         self.count += 1
         if not name and not group:
@@ -82,7 +84,9 @@ class CaseCollector:
         place = relative_path(file, self.root)[:MAX_NAME]
         suite = relative_path(suite, self.root)[:MAX_NAME]
         seconds = self.valid_seconds(seconds)
-        self.items.append(TestRun(test, outcome, seconds, failure_type[:MAX_TYPE], place, line, suite, max(0, attempt)))
+        word = failure_type[:MAX_TYPE]
+        told = read_failure(test, word, "", text) if text else FailureText()
+        self.items.append(TestRun(test, outcome, seconds, word, place, line, suite, max(0, attempt), *told))
 
     def valid_seconds(self, seconds: float) -> float:
         """Return the seconds, NO_SECONDS for what is no duration of a test; that is noted."""

@@ -149,8 +149,9 @@ def _read_xcresult(tree: Any, collector: CaseCollector) -> None:
                     name.removesuffix("()") + suffix,
                     outcome,
                     _xcresult_seconds(attempt),
-                    _xcresult_failure(attempt) if outcome == FAILED else "",
+                    failure_word(_xcresult_failure(attempt)) if outcome == FAILED else "",
                     attempt=number if len(attempts) > 1 else 0,
+                    text=_xcresult_failure(attempt) if outcome == FAILED else "",
                 )
 
 
@@ -178,7 +179,7 @@ def _xcresult_attempts(node: Node) -> list[Node]:
 
 def _xcresult_failure(node: Node) -> str:
     messages = _children_of_kind(node, "Failure Message")
-    return failure_word(XCRESULT_PLACE.sub("", text_of(messages[0], "name"))) if messages else ""
+    return XCRESULT_PLACE.sub("", text_of(messages[0], "name")) if messages else ""
 
 
 def _xcresult_seconds(node: Node) -> float:
@@ -220,6 +221,7 @@ def _read_ctrf(tree: Any, collector: CaseCollector) -> None:
             text_of(test, "filePath"),
             line_of(test),
             variant=text_of(test, "browser")[:MAX_TEXT],
+            text=message if outcome == FAILED or retries else "",
         )
     summary = as_node(results.get("summary"))
     compare_totals(collector, count_of(summary, "tests"), len(tests))
@@ -286,6 +288,7 @@ def _add_jest_test(path: str, test: Node, collector: CaseCollector) -> None:
         failure_word(messages[0]) if messages else "",
         path,
         line_of(as_node(test.get("location"))),
+        text=messages[0] if messages else "",
     )
 
 
@@ -345,6 +348,7 @@ def _add_playwright_test(spec: Node, test: Node, titles: tuple[str, ...], root: 
             line_of(spec),
             variant=text_of(test, "projectName")[:MAX_TEXT],
             attempt=number if len(attempts) > 1 else 0,
+            text=message if outcome == FAILED else "",
         )
 
 
@@ -382,6 +386,7 @@ def _add_mocha_test(test: Node, outcome: Outcome, collector: CaseCollector) -> N
         milliseconds_of(test),
         failure_word(message) if outcome == FAILED else "",
         file,
+        text=message if outcome == FAILED else "",
     )
 
 
@@ -476,6 +481,7 @@ def _add_scenario(
         line,
         suite=file,
         attempt=attempt,
+        text=message if outcome == FAILED else "",
     )
 
 
@@ -532,6 +538,7 @@ def _read_allure(tree: Any, collector: CaseCollector) -> None:
         failure_word(message) if outcome == FAILED else "",
         variant=variant,
         attempt=count_of(tree, "start"),
+        text=message if outcome == FAILED else "",
     )
 
 

@@ -368,4 +368,6 @@ def merge_attempts(earlier: TestRun, later: TestRun) -> TestRun:
         earlier.file or later.file,
         earlier.line or later.line,
         earlier.suite or later.suite,
+        message=earlier.message or later.message,
+        signature=earlier.signature or later.signature,
     )

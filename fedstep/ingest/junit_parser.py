@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from fedstep.ingest.cases import (
     MAX_NAME,
-    MAX_TEXT,
     MAX_TYPE,
     NAMELESS,
     CaseCollector,
@@ -16,6 +15,7 @@ from fedstep.ingest.cases import (
     relative_path,
 )
 from fedstep.ingest.dialects import NO_SIGNATURE, Signature, advise
+from fedstep.ingest.failure_text import HALF, FailureText, read_failure
 from fedstep.ingest.xml import MAX_DEPTH, RejectedDocument, Tokenizer
 from fedstep.ingest.xml_reports import (
     AllureHandler,
@@ -36,6 +36,7 @@ MARKS |= dict.fromkeys(("flakyFailure", "flakyError", "rerunFailure", "rerunErro
 NO_CLASS = "\0"  # no class of an XML file has this name
 NOT_RUN = {"notrun", "skipped", "disabled", "ignored", "suppressed"}  # a `status` of GoogleTest and CTest
 MAX_SUITES = 8  # of the open ones in the name of a test without a class
+NO_FAILURE = FailureText()
 PASSED = Outcome.PASSED  # measured: an attribute of an enumeration costs 0.1 µs on Python 3.11
 new_tuple = tuple.__new__  # a NamedTuple's own constructor is a Python function, three times as slow
 
@@ -69,7 +70,7 @@ class JUnitHandler:
         self._case: dict[str, str] | None = None  # the attributes of the open one
         self._has_case = False  # one was opened
         self._marks, self._failure_type = 0, ""  # of the open case
-        self._failure_text = ""
+        self._message = self._failure_text = self._failure_end = ""
         self._is_reading_text = False
         self._class, self._prefix = NO_CLASS, ""  # of the last case, and how the names of its class begin
         self._project = ""
@@ -82,6 +83,7 @@ class JUnitHandler:
             if not self._has_case:
                 self._has_case, self.signature = True, self.signature._replace(case=attributes)
             self._case, self._marks, self._failure_type = attributes, 0, ""
+            self._message = self._failure_text = self._failure_end = ""
         elif ":" in name:
             self.start(name.rpartition(":")[2], attributes)
         else:
@@ -137,26 +139,30 @@ class JUnitHandler:
 
     def _fail_suite(self, attributes: dict[str, str]) -> None:
         """Add one failed test for a suite that could not even start, as Jenkins does."""
-        failure_type = attributes.get("type", "") or failure_word(attributes.get("message", ""))
+        message = attributes.get("message", "")
+        failure_type = attributes.get("type", "") or failure_word(message)
         suite = self._suites[-1]
-        self._collector.add(suite.name, "<init>", Outcome.FAILED, NO_SECONDS, failure_type, suite.file)
+        self._collector.add(suite.name, "<init>", Outcome.FAILED, NO_SECONDS, failure_type, suite.file, text=message)
 
     def _start_failure(self, attributes: dict[str, str]) -> None:
-        self._failure_type = attributes.get("type", "").strip()[:MAX_TYPE]
-        self._failure_type = self._failure_type or failure_word(attributes.get("message", ""))
-        if not self._failure_type:  # Jest and gotestsum have it in the text
-            self._is_reading_text = True
-            self._tokenizer.set_text_handler(self._read_text)
+        self._message = attributes.get("message", "")[:HALF]
+        self._failure_type = attributes.get("type", "").strip()[:MAX_TYPE] or failure_word(self._message)
+        self._is_reading_text = True  # for the signature; Jest and gotestsum have even the message in the text
+        self._tokenizer.set_text_handler(self._read_text)
 
     def _read_text(self, text: str) -> None:
-        self._failure_text = (self._failure_text + text[:MAX_TEXT]).lstrip()
-        if len(self._failure_text) >= MAX_TEXT:
-            self._stop_reading_text()
+        """Keep the start and the end of the text, whatever its length."""
+        if len(self._failure_text) < HALF:
+            self._failure_text = (self._failure_text + text[: 2 * HALF]).lstrip()
+        else:
+            self._failure_end += text[-HALF:]
+            if len(self._failure_end) > 4 * HALF:
+                self._failure_end = self._failure_end[-HALF:]
 
     def _stop_reading_text(self) -> None:
         self._tokenizer.set_text_handler(None)
         self._failure_type = self._failure_type or failure_word(self._failure_text)
-        self._failure_text, self._is_reading_text = "", False
+        self._is_reading_text = False
 
     def _finish_case(self, case: dict[str, str]) -> None:
         self._collector.count += 1
@@ -177,7 +183,12 @@ class JUnitHandler:
             self._collector.note(f"time {time[:40]!r} is not a duration", kept=True)
         line = self._line(case["line"]) if "line" in case else 0
         suite = self._suites[-1].name if self._suites else ""
-        self._append(new_tuple(TestRun, (test, outcome, seconds, self._failure_type, file, line, suite, 0)))
+        told = self._failure(test) if self._failure_type or self._failure_text else NO_FAILURE
+        self._append(new_tuple(TestRun, (test, outcome, seconds, self._failure_type, file, line, suite, 0, *told)))
+
+    def _failure(self, test: str) -> FailureText:
+        text = f"{self._failure_text}\n{self._failure_end[-HALF:]}" if self._failure_end else self._failure_text
+        return read_failure(test, self._failure_type, self._message, text)
 
     def _file(self, case: dict[str, str]) -> str:
         return relative_path(case.get("file") or self._suite_file, self._collector.root)[:MAX_NAME]

@@ -249,7 +249,8 @@ class TapReader:
         if "duration_ms" in values:
             seconds = parse_seconds(values["duration_ms"]) / 1000
         failure_type = failure_word(message) if point.outcome == FAILED else ""
-        self._collector.add(" > ".join(point.path), name, point.outcome, seconds, failure_type)
+        text = message if failure_type else ""
+        self._collector.add(" > ".join(point.path), name, point.outcome, seconds, failure_type, text=text)
 
 
 def _parse_description(text: str, *, failed: bool) -> tuple[str, Outcome]:
@@ -332,7 +333,8 @@ class GoHandler:
             self._failed.add(package)
             failure_type = failure_word(GO_PLACE.sub("", output.lstrip()))
         attempt = self._attempts[package, test]
-        self._collector.add(package, test, outcome, seconds, failure_type, attempt=attempt)
+        text = output if failure_type else ""
+        self._collector.add(package, test, outcome, seconds, failure_type, attempt=attempt, text=text)
 
     def _finish_package(self, package: str, has_failed: bool) -> None:
         for key in [key for key in self._running if key[0] == package]:
@@ -412,6 +414,7 @@ class DartHandler:
             path,
             line_of(test, "root_line") or line_of(test),
             variant="" if platform == "vm" else platform,
+            text=errors[0] if errors else "",
         )
 
 

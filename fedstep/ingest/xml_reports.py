@@ -104,6 +104,7 @@ class _TrxResult(NamedTuple):
     outcome: Outcome
     seconds: float
     failure_type: str
+    text: str
 
 
 class TrxHandler(ForeignHandler):
@@ -175,7 +176,7 @@ class TrxHandler(ForeignHandler):
             name = result.name.removeprefix(f"{group}.")
             if not group:
                 group, name = _split_qualified_name(result.name)
-            self.collector.add(group, name, result.outcome, result.seconds, result.failure_type)
+            self.collector.add(group, name, result.outcome, result.seconds, result.failure_type, text=result.text)
         self._add_run_failure()
         self._results.clear()
         self._open_results.clear()
@@ -201,9 +202,9 @@ class TrxHandler(ForeignHandler):
             self.collector.drop(f"a result with the outcome {result.get('outcome', '')[:40]!r}")
             return
         failure_type = failure_word(self.text) if outcome == FAILED else ""
-        seconds = _parse_trx_duration(result.get("duration", ""))
+        seconds, text = _parse_trx_duration(result.get("duration", "")), self.text if failure_type else ""
         self._results.append(
-            _TrxResult(result.get("testId", ""), result.get("testName", ""), outcome, seconds, failure_type)
+            _TrxResult(result.get("testId", ""), result.get("testName", ""), outcome, seconds, failure_type, text)
         )
 
 
@@ -272,7 +273,8 @@ class RobotHandler(ForeignHandler):
         source = next((source for _, source in reversed(self._suites) if source), "")
         failure_type = failure_word(self.text) if outcome == FAILED else ""
         line = parse_integer(test.get("line", ""))
-        self.collector.add(group, test["name"], outcome, _robot_seconds(status), failure_type, source, line)
+        text = self.text if failure_type else ""
+        self.collector.add(group, test["name"], outcome, _robot_seconds(status), failure_type, source, line, text=text)
 
 
 def _robot_seconds(status: dict[str, str]) -> float:
@@ -409,7 +411,10 @@ class NunitHandler(ForeignHandler):
         self._failures += outcome == FAILED
         failure_type = failure_word(self.text) if outcome == FAILED else ""
         assembly = next((suite.attributes.get("name", "") for suite in self._suites if suite.attributes), "")
-        self.collector.add(group, name, outcome, seconds, failure_type, suite=re.split(r"[\\/]", assembly)[-1])
+        text = self.text if failure_type else ""
+        self.collector.add(
+            group, name, outcome, seconds, failure_type, suite=re.split(r"[\\/]", assembly)[-1], text=text
+        )
 
     def _finish_suite(self, suite: _NunitSuite) -> None:
         """Add one failed test for a suite that failed although none of its tests did, as in its teardown."""
@@ -542,7 +547,10 @@ class BoostHandler(ForeignHandler):
         failure_type = failure_word(self._failure_text) if self._failure else ""
         seconds = parse_seconds(self._microseconds) / 1e6 if self._microseconds else NO_SECONDS
         group, line = "/".join(self._suites[-MAX_SUITES:]), parse_integer(case.get("line", ""))
-        self.collector.add(group, case.get("name", ""), outcome, seconds, failure_type, case.get("file", ""), line)
+        text = self._failure_text if failure_type else ""
+        self.collector.add(
+            group, case.get("name", ""), outcome, seconds, failure_type, case.get("file", ""), line, text=text
+        )
 
 
 class QtHandler(ForeignHandler):
@@ -612,7 +620,8 @@ class QtHandler(ForeignHandler):
             failure_type = failure_word(description) if outcome == FAILED else ""
             seconds = self._seconds if len(self._results) == 1 else NO_SECONDS
             name = f"{self._function}({tag})" if tag else self._function
-            self.collector.add(self._class, name, outcome, seconds, failure_type, file, line)
+            text = description if failure_type else ""
+            self.collector.add(self._class, name, outcome, seconds, failure_type, file, line, text=text)
         self._function = ""
 
 
@@ -675,4 +684,5 @@ class AllureHandler(ForeignHandler):
         missing = [value for value in self._parameters if value and value not in self._name]
         name = f"{self._name}({', '.join(missing)})" if missing else self._name
         failure_type = failure_word(self._message) if outcome == FAILED else ""
-        self.collector.add(self._suite, name, outcome, seconds, failure_type)
+        text = self._message if failure_type else ""
+        self.collector.add(self._suite, name, outcome, seconds, failure_type, text=text)

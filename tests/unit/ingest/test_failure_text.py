@@ -1,0 +1,110 @@
+"""The message and the signature of a failure: failures with one cause share the signature."""
+
+from io import BytesIO
+
+import pytest
+
+from fedstep.ingest.failure_text import MAX_LINE, FailureText, read_failure
+from fedstep.ingest.junit import read_reports
+from fedstep.types import TestRun
+
+PYTEST = """def test_{name}():
+        client = make()
+>       check(client)
+
+tests/shop/test_{name}.py:{line}:
+_ _ _ _
+>       raise DatabaseError("no such table: users_{line}")
+E       shop.DatabaseError: no such table: users_{line}
+
+shop/db.py:41: DatabaseError"""
+JAVA = """java.lang.IllegalStateException: session {id} is gone
+\tat java.base/java.util.Objects.requireNonNull(Objects.java:233)
+\tat com.acme.shop.Session.load(Session.java:{line})
+\tat com.acme.shop.{test}.{method}(CartTest.java:12)
+\tat org.junit.runners.ParentRunner.run(ParentRunner.java:1)"""
+
+
+def of_pytest(name: str, line: int) -> FailureText:
+    text = PYTEST.format(name=name, line=line)
+    return read_failure(f"tests.shop.test_{name}#test_{name}", "shop.DatabaseError", "", text)
+
+
+def of_java(test: str, method: str, session: str, line: int = 9) -> FailureText:
+    text = JAVA.format(test=test, method=method, id=session, line=line)
+    return read_failure(f"com.acme.shop.{test}#{method}", "java.lang.IllegalStateException", "", text)
+
+
+class TestSignature:
+    def test_failures_below_one_function_share_it(self) -> None:
+        """Different tests, lines and numbers, the same exception out of the same function: one bug."""
+        assert of_pytest("cart", 7).signature == of_pytest("user", 19).signature
+
+    def test_addresses_and_lines_do_not_count(self) -> None:
+        """An object's address differs in every run."""
+        one = of_java("CartTest", "pays", "Session@1f2e3d4c", 8)
+        assert one.signature == of_java("UserTest", "signsIn", "Session@aabbccdd", 90).signature
+
+    def test_another_function_is_another_cause(self) -> None:
+        """The exception is the same, the code below the test is not."""
+        text = JAVA.format(test="CartTest", method="pays", id="1", line=1).replace("Session.load", "Session.save")
+        other = read_failure("com.acme.shop.CartTest#pays", "java.lang.IllegalStateException", "", text)
+        assert other.signature != of_java("CartTest", "pays", "1").signature
+
+    def test_short_numbers_of_an_assertion_count(self) -> None:
+        """`assert 200 == 401` and `assert 3 == 4` are two bugs, where only the tests themselves are in the stack."""
+        first, second, third = (
+            read_failure(f"tests.test_api#test_{name}", "assert", message, f"tests/test_api.py:{line}: AssertionError")
+            for name, message, line in (
+                ("a", "assert 200 == 401", 3),
+                ("b", "assert 200 == 401", 9),
+                ("c", "assert 3 == 4", 12),
+            )
+        )
+        assert first.signature == second.signature != third.signature
+
+    def test_a_bare_assertion_unites_one_class_only(self) -> None:
+        """`AssertionError` without a word says nothing that two classes could have in common."""
+        one, mate, other = (read_failure(test, "AssertionError", "", "") for test in ("a.T#x", "a.T#y", "b.T#x"))
+        assert one.signature == mate.signature != other.signature
+
+    @pytest.mark.parametrize("text", ["\x00\ud800", "E   \n" * 4000, "at (((((" * 1000, 'File "', "a" * 200_000])
+    def test_any_text_has_one(self, text: str) -> None:
+        """Reports are written by the code under test."""
+        assert len(read_failure("a#b", "", text, text).signature) == 16
+
+
+class TestMessage:
+    def test_the_report_s_own_message_is_kept(self) -> None:
+        """A newcomer recognizes `assert 200 == 401`; the word `assert` alone helps nobody."""
+        assert read_failure("a#b", "assert", "assert 200 == 401\n +  where 401 = f()\n3", "").message == (
+            "assert 200 == 401\n+  where 401 = f()"
+        )
+
+    def test_pytest_marks_it_in_the_text(self) -> None:
+        """Its lines begin with E."""
+        assert of_pytest("cart", 7).message == "shop.DatabaseError: no such table: users_7"
+
+    def test_a_traceback_has_it_at_its_end(self) -> None:
+        """As unittest writes it."""
+        text = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\nValueError: no'
+        assert read_failure("a#b", "ValueError", "", text).message == "ValueError: no"
+
+    def test_go_has_it_in_the_text(self) -> None:
+        """gotestsum's attribute is `Failed` for every test."""
+        assert read_failure(
+            "a#TestB", "Failed", "Failed", "=== RUN   TestB\n    b_test.go:9: got 1, want 2"
+        ).message == ("b_test.go:9: got 1, want 2")
+
+    def test_a_long_line_is_cut(self) -> None:
+        """A report may have a page of HTML in one line."""
+        assert len(read_failure("a#b", "", "x" * 9000, "").message) == MAX_LINE
+
+
+def test_a_report_gives_both() -> None:
+    """Message and signature of each failure; a test that passed has neither."""
+    report = b"""<testsuite><testcase classname="a.T" name="x" time="1"><failure message="assert 200 == 401">t</failure>
+    </testcase><testcase classname="a.T" name="y" time="1"/></testsuite>"""
+    failed, passed = read_reports([("r.xml", lambda: BytesIO(report))]).tests
+    assert (failed.message, len(failed.signature)) == ("assert 200 == 401", 16)
+    assert passed == TestRun("a.T#y", passed.outcome, 1.0)

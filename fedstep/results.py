@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fedstep.errors import FedstepError
-from fedstep.types import BuildOutcome, Dropped, Duration, Unavailable
+from fedstep.types import BuildOutcome, Dropped, Duration, TimeChange, Unavailable
 
 Problems = tuple[FedstepError, ...]
 """Errors that a step survived; the message of each is also among its warnings."""
@@ -196,3 +196,4 @@ class TrainReport(NamedTuple):
     warnings: tuple[str, ...] = ()
     muted: tuple[MutedFailure, ...] = ()  # not among `failures`
     problems: Problems = ()
+    changes: tuple[TimeChange, ...] = ()  # tests and jobs that became slower or faster for good, found by this step

@@ -174,3 +174,28 @@ def _field_types(kind: type[tuple[object, ...]]) -> tuple[tuple[str, tuple[type,
         classes = (tuple,) if is_tuple else get_args(annotation) or (annotation,)
         found.append((name, (*classes, int) if float in classes else classes))
     return tuple(found)
+
+
+class TimeChange(NamedTuple):
+    """A test or a job that became slower or faster for good."""
+
+    kind: str  # test or job
+    subject: str  # id of the test, or stream of the job
+    before: float  # seconds
+    after: float
+    commit_before: str  # the change lies between these commits
+    commit_after: str
+    since: float  # when the first build with the new time ended, seconds since the epoch
+    found_at: float  # when the build that made it certain ended
+    found_in: str  # its name
+    resolved_at: float = 0.0  # when it was found to have gone back; 0: it has not
+
+    @property
+    def key(self) -> str:
+        """Return how an acknowledgement names the change."""
+        return f"{self.kind}:{self.subject}"
+
+    @property
+    def is_slower(self) -> bool:
+        """Return whether the time rose."""
+        return self.after > self.before

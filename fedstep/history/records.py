@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
-from fedstep.types import NO_SECONDS, Build, BuildOutcome, Change, Duration, FileChange, Outcome, TestRun
+from fedstep.types import NO_SECONDS, Build, BuildOutcome, Change, Duration, FileChange, Outcome, TestRun, Unavailable
 
 FORMAT = 1
 MAXIMUM_FILES = 500  # changed files kept of one build
@@ -28,6 +28,21 @@ class Example(NamedTuple):
     values: tuple[float, ...]
     private: tuple[str, ...]  # names of private features: "class=org.foo.BarTest"
     target: float = NO_SECONDS  # a target known at once: 0/1, or log(seconds / estimate); else NO_SECONDS
+
+
+class Forecast(NamedTuple):
+    """What was predicted for a build before anything was learned from it."""
+
+    seconds: float = NO_SECONDS  # expected duration; NO_SECONDS where none could be predicted
+    low: float = NO_SECONDS  # ends of its 90 % interval
+    high: float = NO_SECONDS
+    jenkins: float = NO_SECONDS  # Jenkins' estimate
+    risk: float = NO_SECONDS  # probability that the build does not pass; NO_SECONDS as above
+    flaky: Mapping[str, float] = MappingProxyType({})  # failed test -> probability that the failure is flaky
+    version: int = 0  # of the shared model; 0: the starter model
+
+
+NO_FORECAST = Unavailable("nothing was predicted when this build was recorded")
 
 
 class BuildRecord(NamedTuple):
@@ -50,6 +65,7 @@ class BuildRecord(NamedTuple):
     source_words: Mapping[str, tuple[str, ...]] = MappingProxyType({})  # test -> listed words of its source
     schema: str = ""  # digest of the schema of the rows
     rows: Mapping[str, tuple[Example, ...]] = MappingProxyType({})  # by task
+    forecast: Forecast | Unavailable = NO_FORECAST
 
 
 def make_record(build: Build, stream: str, author: str) -> BuildRecord:
@@ -101,6 +117,8 @@ def encode_record(entry: BuildRecord) -> bytes:
         "schema": entry.schema,
         "rows": {task: [_pack_row(row) for row in rows] for task, rows in entry.rows.items()},
     }
+    if isinstance(entry.forecast, Forecast):  # a key that older versions of fedstep do not read
+        fields["forecast"] = _pack_forecast(entry.forecast)
     text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return zlib.compress(text.encode(), 6)
 
@@ -152,7 +170,25 @@ def _entry(fields: Mapping[str, Any]) -> BuildRecord:
         source_words={test: tuple(map(_text, words)) for test, words in fields["source_words"].items()},
         schema=str(fields["schema"]),
         rows={task: tuple(_unpack_row(row) for row in rows) for task, rows in fields["rows"].items()},
+        forecast=_unpack_forecast(fields["forecast"]) if "forecast" in fields else NO_FORECAST,
     )
+
+
+_FORECAST_NUMBERS = Forecast._fields[:5]
+
+
+def _pack_forecast(forecast: Forecast) -> dict[str, object]:
+    flaky = {test: round(chance, 6) for test, chance in forecast.flaky.items()}
+    numbers = {name: _number(getattr(forecast, name)) for name in _FORECAST_NUMBERS}
+    return {**{name: value for name, value in numbers.items() if value is not None}, "flaky": flaky} | (
+        {"version": forecast.version} if forecast.version else {}
+    )
+
+
+def _unpack_forecast(fields: Mapping[str, Any]) -> Forecast:
+    numbers = {name: _seconds(fields.get(name)) for name in _FORECAST_NUMBERS}
+    flaky = {_text(test): _finite(chance) for test, chance in fields["flaky"].items()}
+    return Forecast(**numbers, flaky=flaky, version=int(fields.get("version", 0)))
 
 
 def _text(value: object) -> str:

@@ -155,11 +155,11 @@ _MOST_STEPS = len(_LETTERS) ** 2 - 1
 _LONGEST = SHORTEST * exp(_MOST_STEPS / STEPS)
 
 
-def with_time(times: str, seconds: float) -> str:
-    """Return the text of `read_times` after one more time in seconds, not NaN; more than WINDOW are not kept."""
+def with_time(times: str, seconds: float, most: int = WINDOW) -> str:
+    """Return the text of `read_times` after one more time in seconds, not NaN; the newest `most` are kept."""
     steps = round(log(min(max(seconds, SHORTEST), _LONGEST) / SHORTEST) * STEPS)
     high, low = divmod(steps, len(_LETTERS))
-    return (times + _LETTERS[high] + _LETTERS[low])[-2 * WINDOW :]
+    return (times + _LETTERS[high] + _LETTERS[low])[-2 * most :]
 
 
 def read_times(times: str) -> tuple[float, ...]:

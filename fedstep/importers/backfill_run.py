@@ -24,11 +24,13 @@ from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import may_contribute, record_contribution
 from fedstep.federation.update_builder import make_update
 from fedstep.history.project_store import IMPORTED, ProjectStore, RecordLog, build_name, exclusive
-from fedstep.history.records import BuildRecord, Example, make_record
-from fedstep.history.summary import apply_record, forget_pruned, plan_build, stream_name
+from fedstep.history.records import BuildRecord, Example, Forecast, make_record
+from fedstep.history.summary import PlannedBuild, apply_record, forget_pruned, plan_build, stream_name
+from fedstep.history.timeline import apply_to_timeline
 from fedstep.importers.base import BuildFilter, ImportedBuild, ImportItem, ImportSource, order_by_end
 from fedstep.importers.parallel import WorkerPool, read_all
 from fedstep.model.labels import LabelledExample
+from fedstep.model.predictor import Predictor, make_forecast
 from fedstep.model.state import ExampleQueue
 from fedstep.model.training import (
     LearnedState,
@@ -41,7 +43,7 @@ from fedstep.model.training import (
 from fedstep.pipeline.predict import author_key, load_predictor, save_prediction
 from fedstep.pipeline.train import identify_build, sampling_rule
 from fedstep.schema.schema import schema
-from fedstep.types import Dropped, Duration, FinishedBuild, Unavailable
+from fedstep.types import Build, Dropped, Duration, FinishedBuild, Unavailable
 
 STORE_EVERY = 30.0  # seconds; after a kill, this much is learned again from the records, which are written at once
 COLLECT_EVERY = 100_000  # test results; commands turn the garbage collector off, and parsers are reference cycles
@@ -269,13 +271,23 @@ class BackfillTrainer:
         source = finished.duration.source if isinstance(finished.duration, Duration) else ""
         author = author_key(self.store, finished.situation)
         planned = plan_build(finished.situation, stream_name(finished.situation.ci, source), author)
-        rows = build_examples(summary, build, planned, self.due)
-        entry = make_record(build, planned.stream, author)._replace(schema=schema().digest, rows=rows)
+        entry = make_record(build, planned.stream, author)._replace(
+            schema=schema().digest,
+            rows=build_examples(summary, build, planned, self.due),
+            forecast=self._forecast(build, planned),
+        )
         file = self.store.log.append(entry)
         self.names.add(build.name)
         self.imported.add([build.name])
         self._learn_file(file, is_new=True)
         return True
+
+    def _forecast(self, build: Build, planned: PlannedBuild) -> Forecast:
+        """Return what would have been predicted for the build with today's shared model and the builds before it."""
+        predictor, summary = Predictor(self.cached.model.production, self.state.correction), self.state.summary
+        expected, risk = predictor.duration(summary, planned), predictor.failure(summary, planned)
+        version = self.cached.model.production_version if self.cached.url else 0
+        return make_forecast(expected, risk, predictor.failures(summary, build, planned.stream), version)
 
     def finish(self) -> None:
         """Learn the records that ended after the last imported build."""
@@ -326,7 +338,8 @@ class BackfillTrainer:
         if self.cached.url:
             backlog = self._make_update(self._remove_sent(backlog, entry, is_new))
         self.rows += learned.ripened
-        self.state = LearnedState(summary, learned.correction, backlog)
+        timeline = apply_to_timeline(state.timeline, entry, summary.tests, learned.flakes)
+        self.state = LearnedState(summary, learned.correction, backlog, timeline)
 
     def _make_update(self, backlog: ExampleQueue) -> ExampleQueue:
         """Add an update of the full batches to the outbox, if one may be made, and return the rest of the queue."""

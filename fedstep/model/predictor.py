@@ -13,6 +13,7 @@ from fedstep.features.build_features import (
     private_build_features,
 )
 from fedstep.features.test_features import ACTIVE_BUILDS, flaky_columns, private_test_features, row_of, triage_values
+from fedstep.history.records import Forecast
 from fedstep.history.summary import PlannedBuild, Summary, last_commit
 from fedstep.history.test_table import TestStats, TestTable, with_tests
 from fedstep.ingest.change_impact import group_of
@@ -20,7 +21,7 @@ from fedstep.model.linear import LocalWeights, QuantileTrackers, initial_scaling
 from fedstep.model.state import LocalModel
 from fedstep.results import FailureVerdict, FeatureContribution, Interval, Risk, TestRisk
 from fedstep.schema.schema import Raw, SparseVector, Task, schema
-from fedstep.types import Build, Outcome, TestRun, Unavailable
+from fedstep.types import NO_SECONDS, Build, Outcome, TestRun, Unavailable
 
 FLAKY_ABOVE = 0.7  # a failure is called flaky from this probability on: suppressing a regression costs more
 REGRESSION_BELOW = 0.3
@@ -134,6 +135,24 @@ class Predictor(NamedTuple):
         ]
         parts += [FeatureContribution(name, local.private[name]) for name in private if name in local.private]
         return tuple(sorted(parts, key=lambda reason: -abs(reason.contribution)))
+
+
+def make_forecast(
+    expected: Interval | Unavailable, risk: Risk | Unavailable, failures: Sequence[FailureVerdict], version: int
+) -> Forecast:
+    """Return what is recorded of the predictions for one build, made with this version of the shared model."""
+    forecast = Forecast(flaky={failure.test: failure.flaky_probability for failure in failures}, version=version)
+    if isinstance(risk, Risk):
+        forecast = forecast._replace(risk=risk.probability)
+    if isinstance(expected, Unavailable):
+        return forecast
+    jenkins = expected.jenkins_seconds
+    return forecast._replace(
+        seconds=expected.seconds,
+        low=expected.low,
+        high=expected.high,
+        jenkins=NO_SECONDS if isinstance(jenkins, Unavailable) else jenkins,
+    )
 
 
 def _builds(count: int) -> str:

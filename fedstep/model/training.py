@@ -16,6 +16,7 @@ from fedstep.history.summary import (
     unprocessed_records,
 )
 from fedstep.history.test_table import TestTable
+from fedstep.history.timeline import Timeline, apply_to_timeline, catch_up_timeline, read_timeline, save_timeline
 from fedstep.model.labels import LabelledExample, renumber_runs, resolve_labels
 from fedstep.model.linear import (
     CalibrationScore,
@@ -38,7 +39,7 @@ from fedstep.model.state import (
     encode_queue,
 )
 from fedstep.schema.schema import TASK_NAMES, schema
-from fedstep.types import Dropped, Unavailable
+from fedstep.types import Dropped, TimeChange, Unavailable
 
 MOST_WAITING = 2000  # unsent examples of one task; without an aggregator the oldest are dropped
 REPLAYED = {"flaky": 30, "triage": 30}  # recent examples replayed with each new batch; build tasks do not gain by it
@@ -48,25 +49,28 @@ Production = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class LearnStep:
-    """The correction and the backlog after a record, and the number of newly labelled examples."""
+    """The correction and the backlog after a record, the number of newly labelled examples, and failures judged."""
 
     correction: LocalModel
     backlog: ExampleQueue
     ripened: int
+    flakes: Mapping[str, bool]  # by test, whether its failures were flakes
 
 
 def learn_record(
     correction: LocalModel, backlog: ExampleQueue, entry: BuildRecord, table: TestTable, production: Production
 ) -> LearnStep:
     """Learn from one more record, which is already applied to `table`; `production` is fixed."""
-    ripened = 0
+    ripened, flakes = 0, {}
     for task in TASK_NAMES:
         fresh = entry.rows.get(task, ()) if entry.schema == schema().digest else ()
         ripe, pending = resolve_labels(task, (*backlog.pending.get(task, ()), *renumber_runs(fresh, table)), table)
         backlog = backlog._replace(pending={**backlog.pending, task: tuple(pending)})
         correction, backlog = learn_examples(task, correction, backlog, ripe, production[task], entry.stream)
         ripened += len(ripe)
-    return LearnStep(correction, backlog, ripened)
+        if task == "triage":
+            flakes = {labelled.example.subject: labelled.label > 0.5 for labelled in ripe}
+    return LearnStep(correction, backlog, ripened, flakes)
 
 
 def learn_examples(
@@ -141,6 +145,7 @@ class LearnedState:
     summary: Summary = field(default_factory=Summary)
     correction: LocalModel = field(default_factory=LocalModel)
     backlog: ExampleQueue = field(default_factory=ExampleQueue)
+    timeline: Timeline = field(default_factory=Timeline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,7 @@ class CatchUpProgress:
     records: int = 0
     ripened: int = 0
     warnings: tuple[str, ...] = ()
+    changes: tuple[TimeChange, ...] = ()  # of time, found in these records
 
 
 def load_state(home: ProjectStore) -> LearnedState:
@@ -177,6 +183,7 @@ def save_state(home: ProjectStore, state: LearnedState) -> None:
     name = cache_key(state.summary)
     home.write(BACKLOG, encode_queue(state.backlog, name))
     home.write(CORRECTION, encode_local_model(state.correction, name))
+    save_timeline(home, state.timeline)  # holds builds of its own name: it need not match
     save_summary(home, state.summary)
 
 
@@ -189,14 +196,19 @@ def learn_new_records(home: ProjectStore, production: Production) -> CatchUpProg
 
 
 def relearn_all(home: ProjectStore, production: Production) -> CatchUpProgress:
-    """Learn every record from an empty state; only the examples known to be unsent stay queued for sending."""
-    progress = _caught_up(home, LearnedState(), production)
+    """Learn every record from an empty state; only the examples known to be unsent stay queued for sending.
+
+    The timeline stays: it has builds that the log has no more.
+    """
+    progress = _caught_up(home, LearnedState(timeline=read_timeline(home)), production)
     backlog = progress.state.backlog._replace(waiting=load_unsent(home))
     return replace(progress, state=replace(progress.state, backlog=backlog))
 
 
 def _caught_up(home: ProjectStore, state: LearnedState, production: Production) -> CatchUpProgress:
-    progress = CatchUpProgress(replace(state, summary=forget_pruned(home, state.summary)))
+    summary = forget_pruned(home, state.summary)
+    timeline = catch_up_timeline(home, state.timeline, summary.seen, summary.tests)
+    progress = CatchUpProgress(replace(state, summary=summary, timeline=timeline))
     for name, entry in unprocessed_records(home, progress.state.summary):
         progress = (
             _after(progress, name, entry, production) if not isinstance(entry, Dropped) else _past(progress, entry)
@@ -208,11 +220,13 @@ def _after(progress: CatchUpProgress, name: str, entry: BuildRecord, production:
     state = progress.state
     summary = apply_record(state.summary, name, entry)
     learned = learn_record(state.correction, state.backlog, entry, summary.tests, production)
+    timeline = apply_to_timeline(state.timeline, entry, summary.tests, learned.flakes)
     return CatchUpProgress(
-        LearnedState(summary, learned.correction, learned.backlog),
+        LearnedState(summary, learned.correction, learned.backlog, timeline),
         progress.records + 1,
         progress.ripened + learned.ripened,
         progress.warnings,
+        (*progress.changes, *(change for change in timeline.changes if change.found_in == entry.name)),
     )
 
 
@@ -234,7 +248,9 @@ def _cached(home: ProjectStore) -> LearnedState | Unavailable:
         return Unavailable(str(error))
     fits = at_backlog == at_correction == cache_key(summary)
     return (
-        LearnedState(summary, correction, backlog) if fits else Unavailable("the caches are of different generations")
+        LearnedState(summary, correction, backlog, read_timeline(home))
+        if fits
+        else Unavailable("the caches are of different generations")
     )
 
 

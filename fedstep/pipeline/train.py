@@ -16,8 +16,9 @@ from fedstep.federation.model_cache import CachedModel, load_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import AggregatorLink, may_contribute, pull_model, push_pending, record_contribution
 from fedstep.history.project_store import ProjectStore, StoreLocked, exclusive
-from fedstep.history.records import make_record
+from fedstep.history.records import Forecast, make_record
 from fedstep.history.summary import PlannedBuild, Summary, load_summary, plan_build, stream_name
+from fedstep.model.predictor import make_forecast
 from fedstep.pipeline.predict import (
     author_key,
     change_notices,
@@ -50,6 +51,7 @@ from fedstep.types import (
     FinishedBuild,
     Reports,
     TestRun,
+    TimeChange,
     Unavailable,
 )
 
@@ -71,6 +73,7 @@ class BuildEvaluation(NamedTuple):
     summary: Summary  # as it was before the build
     expected: Interval | Unavailable
     failures: tuple[FailureVerdict, ...]
+    forecast: Forecast  # the same in the form of the record
     warnings: tuple[str, ...]
 
 
@@ -79,6 +82,7 @@ class LearnResult(NamedTuple):
 
     examples: ExampleCounts = ExampleCounts()
     warnings: tuple[str, ...] = ()
+    changes: tuple[TimeChange, ...] = ()  # of time, which the records learned now made certain
 
 
 class _Pull(NamedTuple):
@@ -135,13 +139,16 @@ def evaluate_build(store: ProjectStore, finished: FinishedBuild, cached: CachedM
     source = finished.duration.source if isinstance(finished.duration, Duration) else ""
     author = author_key(store, context)
     planned = plan_build(context, stream_name(context.ci, source), author)
+    expected, failures = predictor.duration(summary, planned), predictor.failures(summary, build, planned.stream)
+    risk = predictor.failure(summary, planned)
     return BuildEvaluation(
         build=build,
         planned=planned,
         author=author,
         summary=summary,
-        expected=predictor.duration(summary, planned),
-        failures=predictor.failures(summary, build, planned.stream),
+        expected=expected,
+        failures=failures,
+        forecast=make_forecast(expected, risk, failures, cached.model.production_version if cached.url else 0),
         warnings=(*loaded.warnings, *change_notices(context.change), *model_warnings(cached)),
     )
 
@@ -156,6 +163,7 @@ def record_build(store: ProjectStore, evaluation: BuildEvaluation, source_words:
         source_words=source_words(tuple(run for run in build.reports.tests if run.test not in known)),
         schema=schema().digest,
         rows=build_examples(summary, build, evaluation.planned, sampling_rule(store)),
+        forecast=evaluation.forecast,
     )
     store.log.append(record)
     return True
@@ -186,7 +194,7 @@ def learn(store: ProjectStore, cached: CachedModel, withheld: str = "") -> Learn
         with _committed_to_outbox(store, cached, update):
             save_state(store, state)
     waiting = sum(len(examples) for examples in state.backlog.waiting.values())
-    return LearnResult(ExampleCounts(progress.ripened, waiting), progress.warnings)
+    return LearnResult(ExampleCounts(progress.ripened, waiting), progress.warnings, progress.changes)
 
 
 def identify_build(store: ProjectStore, finished: FinishedBuild) -> Build:
@@ -327,6 +335,7 @@ def _report(
         model=describe_model(pull.after, now),
         reading=count_reports(build.reports),
         examples=learned.examples,
+        changes=learned.changes,
         exchange=exchange,
         incident=bool(incident_reason(build.reports)),
         incident_reason=incident_reason(build.reports),

@@ -18,7 +18,7 @@ from fedstep.results import (
     TrainReport,
     TriageReport,
 )
-from fedstep.types import Unavailable
+from fedstep.types import TimeChange, Unavailable
 
 MOST_ANNOTATIONS = 10  # GitHub drops what one step writes beyond ten of a level
 MOST_PATH = 4_000
@@ -125,6 +125,8 @@ KEYS = (
     "flaky-tests",
     "failures-flaky",
     "failures-real",
+    "slower-tests",
+    "build-time-change",
     "model-version",
 )
 MOST_CHARACTERS = 4_000  # of the list of tests: GitLab refuses a dotenv report over 5 kB
@@ -143,6 +145,7 @@ def outputs(finding: Prediction | TriageReport | TrainReport) -> dict[str, str]:
             values |= _duration(finding.duration) | _risk_output(finding.risk) | _flaky(finding.flaky)
         case TrainReport():
             values |= _duration(finding.expected) | _flaky(finding.flakiest) | _failures(finding.failures)
+            values |= _changes(finding.changes)
         case TriageReport():
             values |= _failures(finding.failures)
     return {key: values.get(key, "") for key in KEYS}
@@ -185,6 +188,14 @@ def _flaky(risks: Sequence[TestRisk]) -> dict[str, str]:
 def _failures(failures: Sequence[FailureVerdict]) -> dict[str, str]:
     counts = {verdict: sum(failure.verdict == verdict for failure in failures) for verdict in ("flaky", "regression")}
     return {"failures-flaky": str(counts["flaky"]), "failures-real": str(counts["regression"])}
+
+
+def _changes(changes: Sequence[TimeChange]) -> dict[str, str]:
+    """Return the tests found to be slower, and the largest factor by which a job's time changed: "1.84", "0.62"."""
+    slower = [change.subject for change in changes if change.kind == "test" and change.is_slower]
+    factors = [change.after / change.before for change in changes if change.kind == "job"]
+    largest = max(factors, key=lambda factor: max(factor, 1 / factor), default=0.0)
+    return {"slower-tests": _listed(slower), "build-time-change": f"{largest:.2f}" if largest else ""}
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -126,6 +126,7 @@ def training_json(training: TrainReport) -> str:
             "failures": [_failure(failure) for failure in training.failures],
             "muted": [_muted(muted) for muted in training.muted],
             "flakiest": [_test(risk) for risk in training.flakiest],
+            "time_changes": [{**change._asdict(), "slower": change.is_slower} for change in training.changes],
             "model": _model(training.model),
             "reports": _reading(training.reading),
             # Three keys of the format with one number: an example is scored and learned when its label becomes known.

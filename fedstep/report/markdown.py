@@ -10,6 +10,7 @@ from fedstep.report.units import MOST_COLUMNS, percent, size, span, spread, visi
 from fedstep.report.wording import (
     ReasonPhrase,
     count_verdicts,
+    describe_change,
     describe_history,
     describe_reports,
     draw_sparkline,
@@ -19,6 +20,7 @@ from fedstep.report.wording import (
     format_knowledge,
     format_learning,
     format_model,
+    name_subject,
     rank_causes,
     sort_by_urgency,
 )
@@ -35,7 +37,7 @@ from fedstep.results import (
     TrainReport,
     TriageReport,
 )
-from fedstep.types import Dropped, Duration, Unavailable
+from fedstep.types import Dropped, Duration, TimeChange, Unavailable
 
 CELLS = 60
 
@@ -154,6 +156,7 @@ def training_markdown(training: TrainReport) -> str:
         *_incident(training.incident, training.incident_reason),
         *_failures(training.failures),
         *_muted(training.muted),
+        *_time_changes(training.changes),
         *_risks(training.flakiest),
         "### Learned and exchanged",
         f"{format_learning(training.examples)}.",
@@ -242,6 +245,17 @@ def _muted(muted: Sequence[MutedFailure]) -> Iterator[str]:
         ]
         shown = table(("verdict", "flaky", "test", "owner", "reason", "until"), rows)
         yield details(f"Muted, not counted: {len(muted):,}", "\n\n".join((shown, *more(len(muted) - MOST_OTHERS))))
+
+
+def _time_changes(changes: Sequence[TimeChange]) -> Iterator[str]:
+    if changes:
+        yield "### Time changed for good"
+        rows = [
+            ("**slower**" if change.is_slower else "faster", code(name_subject(change)), describe_change(change))
+            for change in changes[:MOST_TESTS]
+        ]
+        yield table(("", "test or job", "time"), rows)
+        yield from more(len(changes) - MOST_TESTS)
 
 
 def _risks(risks: Sequence[TestRisk]) -> Iterator[str]:

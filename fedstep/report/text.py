@@ -12,6 +12,7 @@ from fedstep.report.wording import (
     STATUS,
     ReasonPhrase,
     count_verdicts,
+    describe_change,
     describe_history,
     describe_reports,
     draw_sparkline,
@@ -20,6 +21,7 @@ from fedstep.report.wording import (
     format_knowledge,
     format_learning,
     format_model,
+    name_subject,
     rank_causes,
     sort_by_urgency,
 )
@@ -35,7 +37,7 @@ from fedstep.results import (
     TrainReport,
     TriageReport,
 )
-from fedstep.types import Duration, Unavailable
+from fedstep.types import Duration, TimeChange, Unavailable
 
 WIDTH = 100
 LABEL = 14
@@ -76,6 +78,7 @@ def join_lines(lines: Iterable[str]) -> str:
 
 MOST_TESTS = 10
 MOST_FAILURES = 30
+MOST_CHANGES = 10
 BOLD, RED, YELLOW, DIM, PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
 VERDICT_COLOURS = {"regression": RED, "unsure": YELLOW}
 
@@ -122,11 +125,22 @@ def training_text(training: TrainReport, colour: bool = False) -> str:
         *(labelled_lines("Incident", visible(training.incident_reason)) if training.incident else ()),
         *_failures(training.failures),
         *_muted(training.muted),
+        *_time_changes(training.changes),
         *_risks(training.flakiest),
         "",
         *_footer(training.model, training.status),
     ]
     return _finished(lines, colour)
+
+
+def _time_changes(changes: Sequence[TimeChange]) -> Iterator[str]:
+    """Yield the tests and jobs whose time changed for good, each once: in the build that made it certain."""
+    if changes:
+        yield from ("", "Time changed for good (fedstep ack accepts one)")
+    for change in changes[:MOST_CHANGES]:
+        yield f"  {'slower' if change.is_slower else 'faster'}  {visible(name_subject(change), 100)}"
+        yield f"          {describe_change(change)}"
+    yield from ([f"  and {len(changes) - MOST_CHANGES:,} more"] if len(changes) > MOST_CHANGES else [])
 
 
 def warning_text(warnings: Iterable[str]) -> str:

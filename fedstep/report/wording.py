@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import exp, isfinite
 from typing import NamedTuple, TypeVar
 
-from fedstep.report.units import count, percent, size, span
+from fedstep.report.units import count, percent, size, span, visible
 from fedstep.results import (
     ExampleCounts,
     Exchange,
@@ -20,7 +20,7 @@ from fedstep.results import (
     ReportCounts,
     TestRisk,
 )
-from fedstep.types import Unavailable
+from fedstep.types import TimeChange, Unavailable
 
 _DRAWN = {"p": ".", "f": "F", "c": "F", "k": "~", "s": "-"}
 
@@ -426,6 +426,33 @@ def format_batches(rows: Sequence[tuple[str, int]]) -> str:
     'flaky 32+, build-duration 8+'
     """
     return ", ".join(f"{task} {bucket}+" for task, bucket in rows)
+
+
+def describe_change(change: TimeChange) -> str:
+    """Format how a time changed and between which commits.
+
+    >>> describe_change(TimeChange("test", "a#b", 0.5, 1.5, "1111111aa", "2222222bb", 0.0, 0.0, ""))
+    '0.5 s before, 1.5 s now (3.0 ×), between 1111111 and 2222222'
+    """
+    factor = change.after / change.before if change.is_slower else change.before / change.after
+    by = f"{factor:.1f} × {'' if change.is_slower else 'faster'}".strip()
+    commits = [visible(commit[:7]) for commit in (change.commit_before, change.commit_after) if commit]
+    where = f", between {' and '.join(commits)}" if len(set(commits)) > 1 else f", at {commits[0]}" if commits else ""
+    return f"{span(change.before)} before, {span(change.after)} now ({by}){where}"
+
+
+def name_job(stream: str) -> str:
+    """Return how a page names the builds of a stream: job and matrix cell.
+
+    >>> name_job("unit|py3.11|github"), name_job("||mark")
+    ('unit py3.11', 'the build')
+    """
+    return " ".join(filter(None, stream.split("|")[:-1])) or "the build"
+
+
+def name_subject(change: TimeChange) -> str:
+    """Return the test or the job of a change."""
+    return change.subject if change.kind == "test" else name_job(change.subject)
 
 
 def count_verdicts(failures: Sequence[FailureVerdict]) -> str:

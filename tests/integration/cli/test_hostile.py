@@ -30,7 +30,7 @@ NAMES = (
 )
 KEYS = {
     *("status", "eta-seconds", "eta-low", "eta-high", "failure-risk", "flaky-count", "flaky-tests"),
-    *("failures-flaky", "failures-real", "model-version"),
+    *("failures-flaky", "failures-real", "slower-tests", "build-time-change", "model-version"),
 }
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstep.errors import HistoryError
-from fedstep.history.records import BuildRecord, Example, decode_record, encode_record
+from fedstep.history.records import NO_FORECAST, BuildRecord, Example, Forecast, decode_record, encode_record
 from fedstep.types import BuildOutcome, FileChange, Outcome, TestRun
 
 texts = st.text(max_size=20)
@@ -60,6 +60,13 @@ entries = st.builds(
     source_words=st.dictionaries(texts, st.lists(texts, max_size=2).map(tuple), max_size=2),
     schema=texts,
     rows=st.dictionaries(texts, st.lists(rows, max_size=3).map(tuple), max_size=2),
+    forecast=st.just(NO_FORECAST)
+    | st.builds(
+        Forecast,
+        *[seconds] * 5,
+        st.dictionaries(texts, st.floats(0, 1).map(lambda chance: round(chance, 6)), max_size=2),
+        st.integers(0, 99),
+    ),
 )
 WHOLE = BuildRecord(
     name="ab" * 16,
@@ -77,6 +84,7 @@ WHOLE = BuildRecord(
     source_words={"a#passes": ("sleep", "wait")},
     schema="0123456789abcdef",
     rows={"flaky": (Example("a#passes", 4, (0, 7), (1.0, 0.5), ("test=a#passes",)),)},
+    forecast=Forecast(55.0, 40.0, 90.0, math.nan, 0.25, {"a#fails": 0.75}, 3),
 )
 
 
@@ -100,6 +108,15 @@ def packed_with(**changes: object) -> bytes:
 class TestEncoding:
     def test_a_record_comes_back_whole(self) -> None:
         assert same(decode_record(encode_record(WHOLE)), WHOLE)
+
+    def test_a_record_of_before_has_no_forecast(self) -> None:
+        """Older records lack the key, and an older fedstep finds all that it reads in a newer record."""
+        fields = json.loads(zlib.decompress(encode_record(WHOLE)))
+        del fields["forecast"]
+        assert decode_record(zlib.compress(json.dumps(fields).encode())) == decode_record(
+            encode_record(WHOLE)
+        )._replace(forecast=NO_FORECAST)
+        assert "forecast" not in json.loads(zlib.decompress(encode_record(WHOLE._replace(forecast=NO_FORECAST))))
 
     @settings(max_examples=40, deadline=None)
     @given(entries)

@@ -10,7 +10,8 @@ class Findings implements Serializable {
     private static final int MOST_TESTS = 500
     private static final List<String> KEYS = [
         'status', 'eta-seconds', 'eta-low', 'eta-high', 'failure-risk',
-        'flaky-count', 'flaky-tests', 'failures-flaky', 'failures-real', 'model-version',
+        'flaky-count', 'flaky-tests', 'failures-flaky', 'failures-real',
+        'slower-tests', 'build-time-change', 'model-version',
     ]
 
     /** The outputs, strings by fedstep's names and "" where not told, and the finding itself, [:] where none came. */

@@ -337,7 +337,7 @@ def _rate(failed: Sequence[float], weights: Sequence[float], prior: float, prior
 
 
 def _log_odds(rate: float) -> float:
-    return min(max(log(rate / (1 - rate)), -FARTHEST), FARTHEST_LOG_ODDS)
+    return min(max(log(rate / (1 - rate)), -FARTHEST_LOG_ODDS), FARTHEST_LOG_ODDS)
 
 
 def _run(builds: Sequence[PastBuild], passed: bool) -> float:
@@ -386,7 +386,7 @@ def duration_example(
     if isinstance(found, Unavailable):
         return found
     estimate, raw = found
-    target = max(-FARTHEST, min(FARTHEST_TARGET, estimate.departure(seconds)))
+    target = max(-FARTHEST_TARGET, min(FARTHEST_TARGET, estimate.departure(seconds)))
     return estimate, Example(name, 0, *schema().tasks["build-duration"].encode(raw), (), target)
 
 

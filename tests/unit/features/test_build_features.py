@@ -10,6 +10,7 @@ from fedstep.features.build_features import (
     DURATION_VIEWS,
     FAILURE_VIEWS,
     Estimate,
+    duration_example,
     duration_features,
     failure_features,
     finished_builds,
@@ -18,7 +19,7 @@ from fedstep.features.build_features import (
     weigh_by_similarity,
 )
 from fedstep.history.summary import PastBuild, PlannedBuild
-from fedstep.schema.schema import schema
+from fedstep.schema.schema import Raw, schema
 from fedstep.types import Unavailable
 
 NOON = 1_700_000_000.0
@@ -134,6 +135,14 @@ class TestDuration:
         assert isinstance(duration_features([past_build(1)], planned(stream="lint")), Unavailable)
         assert isinstance(jenkins_estimate([past_build(1)], planned(stream="lint")), Unavailable)
 
+    @pytest.mark.parametrize("factor", [1e-3, 1e3])
+    def test_targets_are_bounded_alike_in_both_directions(self, factor: float) -> None:
+        """A build a thousand times quicker or slower than usual has a target of fifty spreads."""
+        past = [past_build(number, seconds=100.0) for number in range(20, 0, -1)]
+        found = duration_example(past, planned(), "", 100.0 * factor)
+        assert not isinstance(found, Unavailable)
+        assert found[1].target == math.copysign(50.0, factor - 1.0)
+
     def test_a_build_still_running_is_not_known(self) -> None:
         assert finished_builds([past_build(1, seconds=7200.0)], planned()) == []
 
@@ -147,6 +156,15 @@ class TestFailureRate:
         assert isinstance(on_main["similar"], float)
         assert on_main["similar"] < 0 < on_topic["similar"]
         assert (on_topic["branch-failing"], on_topic["failing"], on_topic["passing"]) == (10.0, 0.0, 10.0)
+
+    def test_log_odds_are_bounded_alike_in_both_directions(self) -> None:
+        """Many passes give log-odds below -3 nats, as many failures give log-odds above 3."""
+        passed, failed = (
+            failure_features([past_build(number, outcome=outcome) for number in range(400, 0, -1)], planned())
+            for outcome in ("passed", "failed")
+        )
+        assert _value(passed, "similar") < -3.0 / 2
+        assert _value(failed, "similar") > 3.0 / 2
 
     def test_a_first_build_is_at_the_rate_of_an_average_project(self) -> None:
         assert failure_features([], planned())["similar"] == pytest.approx(math.log(0.3 / 0.7) / 2)
@@ -182,3 +200,9 @@ def _known(past: list[PastBuild], now: PlannedBuild) -> tuple[Estimate, dict[str
     features = duration_features(past, now)
     assert not isinstance(features, Unavailable), features.reason
     return features[0], dict(features[1])
+
+
+def _value(features: Raw, name: str) -> float:
+    value = features[name]
+    assert isinstance(value, float)
+    return value

@@ -122,7 +122,7 @@ class Project:
         if not problems:
             problems, warnings = fetch_history(context)
             if record_start and in_ci(context.ci) and not context.ci.untrusted:
-                problems = (*problems, *mark_start(context))
+                problems = (*problems, *mark_start(context, self._clock()))
         prediction = predict(context.store, build_context, load_model(context.store), problems)
         return _with_warnings(prediction, warnings)
 
@@ -172,10 +172,10 @@ class Project:
         problems, warnings = fetch_history(context, budget / 3)
         context.store.prepare()
         read, change = read_matching_reports(context, reports), built_change(context)
-        duration = measure_duration(context.ci, marked_start(context), read, context.now)
+        duration = measure_duration(context.ci, marked_start(context), read, context.step_started_at)
         finished = FinishedBuild(
-            context_at(context.ci, change, duration, context.now),
-            context.now,
+            context_at(context.ci, change, duration, context.step_started_at),
+            context.step_started_at,
             duration,
             outcome or build_outcome(context.ci, read),
             read,

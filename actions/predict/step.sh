@@ -12,6 +12,8 @@ if [ -n "${WITH_JOB:-}" ]; then export FEDSTEP_CI_JOB="$WITH_JOB"; fi # triage i
 
 # What the cache is to restore: the history under a prefix, the environment under a key. Empty: nothing.
 plan() {
+  # Installing fedstep is no part of the build. BSD's date knows no %N and prints the letter.
+  echo "started=$(date +%s.%N | sed 's/\.N$//')" >>"$GITHUB_OUTPUT"
   plan_environment
   [ "$FEDSTEP_HISTORY" = git ] && return # it travels in the repository
   local workflow="${WITH_WORKFLOW:-$GITHUB_WORKFLOW}" job="${WITH_JOB:-$GITHUB_JOB}" sum

@@ -152,7 +152,8 @@ def _marked_start(context: "RunContext") -> float | None:
     from fedstep.pipeline.context import marked_start
 
     try:
-        return marked_start(context) if context.store.read("key") else None
+        mark = marked_start(context) if context.store.read("key") else None
+        return mark.started_at if mark else None
     except HistoryError:
         return None
 

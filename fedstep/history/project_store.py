@@ -185,6 +185,13 @@ class RecordLog(NamedTuple):
 OLDEST_MARK = 7 * 86_400  # seconds; older marks are deleted
 
 
+class StartMark(NamedTuple):
+    """When a job started as far as fedstep knows, in seconds since the epoch, and the seconds it then took itself."""
+
+    started_at: float
+    own_seconds: float = 0.0  # of installing fedstep and predicting: they are no part of the build
+
+
 class ProjectStore(NamedTuple):
     """Files below one folder, including the project's secret key, which is shared only through the history's ref."""
 
@@ -253,19 +260,20 @@ class ProjectStore(NamedTuple):
         """Replace a file in this folder atomically."""
         write_atomically(self.path(name), content)
 
-    def mark_start(self, run: str, now: float) -> None:
+    def mark_start(self, run: str, mark: StartMark, now: float) -> None:
         """Record when a job run started, for the train step at its end; the first mark is kept."""
-        for mark in list_folder(self.path("marks")):
-            if now - (self.started(mark) or 0.0) >= OLDEST_MARK:
-                remove(self.path(f"marks/{mark}"))
+        for name in list_folder(self.path("marks")):
+            known = self.started(name)
+            if known is None or now - known.started_at >= OLDEST_MARK:
+                remove(self.path(f"marks/{name}"))
         # One file per job run: concurrent jobs on one machine do not overwrite each other.
-        write_if_absent(self.path(f"marks/{run}"), f"{now:.3f}\n".encode())
+        write_if_absent(self.path(f"marks/{run}"), f"{mark.started_at:.3f} {mark.own_seconds:.3f}\n".encode())
 
-    def started(self, run: str) -> float | None:
-        """Return when `mark_start` was called for this job run; None without a valid mark."""
+    def started(self, run: str) -> StartMark | None:
+        """Return the mark of this job run; None without a valid one."""
         try:
-            return float(self.read(f"marks/{run}"))
-        except ValueError:
+            return StartMark(*map(float, self.read(f"marks/{run}").split()))
+        except (ValueError, TypeError):
             return None
 
 

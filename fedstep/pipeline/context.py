@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from fedstep.errors import HistoryError, InputError, UsageError
-from fedstep.history.project_store import ProjectStore
-from fedstep.ingest.ci import read_ci
+from fedstep.history.project_store import ProjectStore, StartMark
+from fedstep.ingest.ci import parse_time, read_ci
 from fedstep.ingest.git import compile_globs, start_change, start_outgoing
 from fedstep.ingest.git_process import common_folder, has_tracked_files, repository_root
 from fedstep.results import Problems
@@ -21,6 +21,7 @@ from fedstep.types import BuildContext, Change, CiRun, Reports, TestRun, Unavail
 DEFAULT_HISTORY = ".fedstep"  # folder at the repository root
 GIT_HISTORY = "git"  # the history that is shared through a ref of the repository
 LARGEST_EVENT = 30 << 20  # bytes; GitHub limits webhook payloads to 25 MB
+LONGEST_STEP = 3600.0  # seconds; a step that began earlier belongs to another job
 LONGEST_PART = 80  # bytes; each may become three letters of a folder name
 
 
@@ -34,6 +35,7 @@ class RunContext(NamedTuple):
     now: float  # seconds since the epoch
     history: str = DEFAULT_HISTORY  # as it was asked for: a folder, or "git"
     part: str = ""  # the part of the repository that has a history of its own: "services/api"
+    step_started_at: float = 0.0  # seconds since the epoch: when this step began, with its installation
 
     @property
     def shares_history(self) -> bool:
@@ -69,7 +71,15 @@ def find_context(
     ci = read_ci(environment, read_event(environment), sys.platform)
     store = ProjectStore(_confined(root, os.path.join(root, os.path.expanduser(place))))
     store.check_links()
-    return RunContext(root, folder, store, ci, time.time() if now is None else now, history or DEFAULT_HISTORY, part)
+    now = time.time() if now is None else now
+    begun = _step_start(environment.get("FEDSTEP_STEP_STARTED_AT", ""), now)
+    return RunContext(root, folder, store, ci, now, history or DEFAULT_HISTORY, part, begun)
+
+
+def _step_start(text: str, now: float) -> float:
+    """Return when the step that calls fedstep began, `now` where it does not say so or cannot be right."""
+    begun = parse_time(text) if text else now
+    return begun if isinstance(begun, float) and 0 <= now - begun <= LONGEST_STEP else now
 
 
 def _confined(root: str, folder: str) -> str:
@@ -142,19 +152,23 @@ def committed_history_problems(context: RunContext) -> Problems:
     )
 
 
-def mark_start(context: RunContext) -> Problems:
-    """Record that the job starts now, if the CI names its run; return the error survived."""
+def mark_start(context: RunContext, now: float) -> Problems:
+    """Record that the job starts with this step, if the CI names its run; return the error survived.
+
+    What the step took until `now` is not counted as time of the build.
+    """
     try:
         context.store.prepare()
         if context.ci.run:
-            context.store.mark_start(_run_name(context), context.now)
+            begun = context.step_started_at
+            context.store.mark_start(_run_name(context), StartMark(begun, max(now - begun, 0.0)), now)
     except HistoryError as error:
         return (error,)
     return ()
 
 
-def marked_start(context: RunContext) -> float | None:
-    """Return when `mark_start` was called in this job run; None if it was not, or the CI does not name the run."""
+def marked_start(context: RunContext) -> StartMark | None:
+    """Return what `mark_start` recorded in this job run; None if it was not, or the CI does not name the run."""
     return context.store.started(_run_name(context)) if context.ci.run else None
 
 

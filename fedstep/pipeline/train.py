@@ -15,7 +15,7 @@ from fedstep.federation.messages import Update, pack_update, unpack_update
 from fedstep.federation.model_cache import CachedModel, load_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import AggregatorLink, may_contribute, pull_model, push_pending, record_contribution
-from fedstep.history.project_store import ProjectStore, StoreLocked, exclusive
+from fedstep.history.project_store import ProjectStore, StartMark, StoreLocked, exclusive
 from fedstep.history.records import Forecast, make_record
 from fedstep.history.summary import PlannedBuild, Summary, load_summary, plan_build, stream_name
 from fedstep.model.predictor import make_forecast
@@ -221,17 +221,19 @@ def sampling_rule(store: ProjectStore) -> Callable[[str, int], bool]:
     return lambda test, runs: is_due(int(keyed("turn", test)[:8], 16), runs, horizon)
 
 
-def measure_duration(ci: CiRun, mark: float | None, reports: Reports, now: float) -> Duration | Unavailable:
-    """Return the job's time from its start to `now`; without a known start the sum of its tests' times.
+def measure_duration(ci: CiRun, mark: StartMark | None, reports: Reports, end: float) -> Duration | Unavailable:
+    """Return the job's time from its start to `end`; without a known start the sum of its tests' times.
 
-    `mark` is when `fedstep predict` ran in this job, in seconds since the epoch; the CI's own start takes precedence.
+    `mark` is what `fedstep predict` recorded in this job; the CI's own start takes precedence. What fedstep took itself
+    is not counted.
     """
-    started = ci.started_at if isinstance(ci.started_at, float) else mark
+    started = ci.started_at if isinstance(ci.started_at, float) else mark.started_at if mark else None
     if started is not None:
         source = ci.vendor if isinstance(ci.started_at, float) else "mark"
-        seconds = now - started
+        seconds = end - started
+        own = mark.own_seconds if mark else 0.0
         if 0 < seconds < LONGEST_BUILD:
-            return Duration(seconds, source)
+            return Duration(seconds - own if 0 < own < seconds else seconds, source)
         return Unavailable(f"the job is said to have started {seconds:.0f} s ago; one of the clocks is wrong")
     total = sum(run.seconds for run in reports.tests if run.seconds > 0)
     return Duration(total, "tests") if total > 0 else Unavailable("no job start is known and the reports have no times")

@@ -28,7 +28,7 @@ private Map limited(String subcommand, Map options) {
     try {
         return withSecrets(options) {
             timeout(time: options.minutes, unit: 'MINUTES') {
-                withEnv(Options.environment(options, currentBuild.startTimeInMillis)) {
+                withEnv(Options.environment(options, currentBuild.startTimeInMillis, begun)) {
                     Findings.told(remembering(subcommand, options))
                 }
             }

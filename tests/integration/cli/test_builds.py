@@ -58,6 +58,23 @@ class TestTimes:
         )
         assert other["duration"]["source"] == "tests", "a mark is of one run"
 
+    @pytest.mark.parametrize("ci_start", [{}, {"FEDSTEP_CI_STARTED_AT": "500"}])
+    def test_time_of_installing_is_not_time_of_the_build(self, job, ci_start):
+        """The steps began 400 and 60 s ago: the first took until now to install and predict, the second to install."""
+        now = time.time()
+        ci = {name: str(now - float(ago)) for name, ago in ci_start.items()}
+        assert job.with_env(**ci, FEDSTEP_STEP_STARTED_AT=str(now - 400)).run("predict").code == 0
+        mark = next((job.history / "marks").iterdir())
+        mark.write_text(f"{now - 400:.3f} 100.0\n")  # as if the installation had taken 100 s
+        train = job.with_env(**ci, FEDSTEP_STEP_STARTED_AT=str(now - 60))
+        told = json.loads(train.run("train", "--junit", job.report(CASES), "--format", "json").out)
+        assert told["duration"]["seconds"] == pytest.approx((500 if ci else 400) - 60 - 100, abs=1)
+
+    def test_a_step_start_of_another_job_is_ignored(self, job):
+        stale = job.with_env(FEDSTEP_STEP_STARTED_AT=str(time.time() - 90_000))
+        stale.run("predict")
+        assert float(next((job.history / "marks").iterdir()).read_text().split()[0]) > time.time() - 60
+
     def test_a_start_that_the_ci_tells_times_the_job(self, job):
         started = job.with_env(FEDSTEP_CI_STARTED_AT=str(int(time.time()) - 300))
         told = json.loads(started.run("train", "--junit", job.report(CASES), "--format", "json").out)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedstep.errors import HistoryError
-from fedstep.history.project_store import OLDEST_MARK, ProjectStore
+from fedstep.history.project_store import OLDEST_MARK, ProjectStore, StartMark
 
 
 class TestKey:
@@ -65,31 +65,36 @@ class TestFiles:
 
 class TestMarks:
     def test_the_first_mark_of_a_run_stands_and_each_run_has_its_own(self, home: ProjectStore) -> None:
-        home.mark_start("a" * 32, 1000.0)
-        home.mark_start("b" * 32, 1001.5)
-        home.mark_start("a" * 32, 1002.0)
-        assert home.started("a" * 32) == 1000.0
-        assert home.started("b" * 32) == 1001.5
+        home.mark_start("a" * 32, StartMark(1000.0, 2.5), 1002.5)
+        home.mark_start("b" * 32, StartMark(1001.5), 1001.5)
+        home.mark_start("a" * 32, StartMark(1002.0), 1002.0)
+        assert home.started("a" * 32) == StartMark(1000.0, 2.5)
+        assert home.started("b" * 32) == StartMark(1001.5)
         assert home.started("c" * 32) is None
 
     def test_a_mark_older_than_a_week_goes_and_a_damaged_one_is_none(self, home: ProjectStore) -> None:
-        home.mark_start("a", 1000.0)
+        home.mark_start("a", StartMark(1000.0), 1000.0)
         home.write("marks/b", b"soon")
         assert home.started("b") is None
-        home.mark_start("c", 1000.0 + OLDEST_MARK)
+        home.mark_start("c", StartMark(1000.0 + OLDEST_MARK), 1000.0 + OLDEST_MARK)
         assert sorted(mark.name for mark in (home.folder / "marks").iterdir()) == ["c"]
 
     def test_jobs_that_start_at_once_lose_no_mark(self, tmp_path: Path) -> None:
         program = """
 import sys
 from pathlib import Path
-from fedstep.history.project_store import ProjectStore
+from fedstep.history.project_store import ProjectStore, StartMark
 for number in range(20):
-    ProjectStore(Path(sys.argv[1])).mark_start(f"{sys.argv[2]}{number}", 1000.0)
+    ProjectStore(Path(sys.argv[1])).mark_start(f"{sys.argv[2]}{number}", StartMark(1000.0), 1000.0)
 """
         processes = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), name]) for name in "ab"]
         assert [process.wait(60) for process in processes] == [0, 0]
-        assert all(ProjectStore(tmp_path).started(f"{name}{number}") == 1000.0 for name in "ab" for number in range(20))
+        marks = [ProjectStore(tmp_path).started(f"{name}{number}") for name in "ab" for number in range(20)]
+        assert marks == [StartMark(1000.0)] * 40
+
+    def test_a_mark_of_an_earlier_version_is_read(self, home: ProjectStore) -> None:
+        home.write("marks/a", b"1000.0\n")
+        assert home.started("a") == StartMark(1000.0)
 
 
 class TestFolder:

@@ -41,10 +41,11 @@ class Options implements Serializable {
 
     /** The variables of the script. Values go this way alone: nothing in them is read by a shell. */
     @NonCPS
-    static List<String> environment(Map options, long startedAt) {
+    static List<String> environment(Map options, long startedAt, long begunAt) {
         List<String> variables = [
             "FEDSTEP_CI_STARTED_AT=${startedAt}",
             "FEDSTEP_HISTORY=${options.archive ? '.fedstep' : options.history}",
+            "FEDSTEP_STEP_STARTED_AT=${begunAt}", // installing fedstep is no part of the build
             "FEDSTEP_STRICT=${options.strict}",
             "WITH_ARCHIVE=${options.archive}",
             "WITH_COMMAND=${options.command}",

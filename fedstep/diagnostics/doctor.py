@@ -52,6 +52,9 @@ def check_ci(ci: CiRun) -> DiagnosticCheck:
     if not ci.run:
         fix = "export FEDSTEP_CI_RUN=<a number of this run>, FEDSTEP_CI_JOB and FEDSTEP_CI_BRANCH"
         return DiagnosticCheck("CI", WARNING, f"{ci.vendor}: it does not tell which run this is", fix)
+    if not ci.job:
+        says = f"{ci.vendor}, {told}: it gives this job no name, and all its jobs share one stream of times"
+        return DiagnosticCheck("CI", WARNING, says, "export FEDSTEP_CI_JOB=<a name of this job>, for all its steps")
     return DiagnosticCheck("CI", OK, f"{ci.vendor}, {told}")
 
 
@@ -216,14 +219,22 @@ MOST_NAMED = 8
 NO_AGGREGATOR = "no aggregator is configured"
 FILES = ("DOTENV", "SUMMARY", "FINDINGS", "COMMENT", "COMMENT_TOKEN", "CODE_QUALITY")  # where results go
 TOKENS = ("ID_TOKEN", "JENKINS_TOKEN", "TOKEN_FOR", "HELPER_TOKEN_FOR")
-COMPONENT = ("WITH_COMMAND", "WITH_JUNIT", "WITH_PACKAGE", "WITH_PYTHON", "WITH_SECONDS")  # GitLab's
+COMPONENT = (
+    "WITH_COMMAND",
+    "WITH_JUNIT",
+    "WITH_PACKAGE",
+    "WITH_PYTHON",
+    "WITH_SECONDS",
+    "WITH_TRAIN_PACKAGE",
+)  # GitLab's
+STEP = ("STEP_STARTED_AT",)  # set by the steps of GitHub, GitLab and Jenkins
 
 
 def read_besides_options() -> frozenset[str]:
     """Return the variables that set no option: about the run, files, tokens, and outputs of an earlier job."""
     told = {name for names in FEDSTEP_VARIABLES if isinstance(names, tuple) for name in names if isinstance(name, str)}
     outputs = (key.upper().replace("-", "_") for key in KEYS)
-    return frozenset(told | {f"{MARK}{name}" for name in (*FILES, *TOKENS, *COMPONENT, *outputs)})
+    return frozenset(told | {f"{MARK}{name}" for name in (*FILES, *TOKENS, *COMPONENT, *STEP, *outputs)})
 
 
 def check_variables(env: Mapping[str, str], options: Collection[str]) -> DiagnosticCheck:

@@ -8,7 +8,8 @@ import pytest
 
 from fedstep.cli.main import commands
 from fedstep.cli.options import option_variables
-from fedstep.diagnostics.doctor import check_variables, read_besides_options
+from fedstep.diagnostics.doctor import check_ci, check_variables, read_besides_options
+from fedstep.types import CiRun
 
 ROOT = Path(__file__).parents[3]
 OPTIONS = option_variables(commands)
@@ -57,3 +58,12 @@ class TestVariables:
     def test_many_are_not_all_listed(self):
         many = {f"FEDSTEP_X{number:03}": "" for number in range(300)}
         assert len(check_variables(many, OPTIONS).says) < 300
+
+
+class TestCi:
+    def test_a_job_without_a_name_is_pointed_out(self):
+        """Bitbucket names no step: without a name all steps would share one stream of times."""
+        nameless = check_ci(CiRun(vendor="generic", run="7"))
+        assert nameless.state == "warning"
+        assert "FEDSTEP_CI_JOB" in nameless.fix
+        assert check_ci(CiRun(vendor="generic", run="7", job="test")).state == "ok"

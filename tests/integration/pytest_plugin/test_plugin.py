@@ -56,6 +56,16 @@ class TestSession:
         assert found.parseoutcomes() == {"passed": 40, "flaky": 1}
         found.stdout.no_fnmatch_line("FAILED*")
 
+    def test_scikit_learn_is_not_needed(self, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Judging failures and running them again needs neither scikit-learn nor numpy."""
+        for name in ("sklearn", "numpy"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "__init__.py").write_text(f"raise ImportError('not here', name='{name}')\n")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        found = shop("", "--fedstep-rerun")
+        assert found.ret == 0
+        assert found.parseoutcomes() == {"passed": 40, "flaky": 1}
+
     def test_a_session_that_stops_early_ends_as_it_would_without_us(self, shop: Shop) -> None:
         found = shop(BROKEN, "--fedstep-rerun", "-x", "-W", "error", "-k", "broken")
         assert found.ret == 1

@@ -104,10 +104,14 @@ find_fedstep() {
   # Isolated: neither PYTHONPATH nor a folder of the project can stand in for our modules.
   fedstep=("$(python_in "$WITH_ENVIRONMENT")" -I -m fedstep)
   [ -x "${fedstep[0]}" ] && [ -e "$WITH_ENVIRONMENT/ready" ] && return
-  echo "::group::Install $WITH_PACKAGE"
-  install
-  local code=$?
-  echo "::endgroup::"
+  local code=1
+  if [ ! -e "$home/not-installed" ]; then # an index that did not answer is not waited for twice in a job
+    echo "::group::Install $WITH_PACKAGE"
+    install
+    code=$?
+    echo "::endgroup::"
+    [ $code = 0 ] || : >"$home/not-installed"
+  fi
   fedstep=("$(python_in "$WITH_ENVIRONMENT")" -I -m fedstep)
   if [ $code = 0 ]; then
     : >"$WITH_ENVIRONMENT/ready"
@@ -116,7 +120,7 @@ find_fedstep() {
     fedstep=(fedstep)
     echo "::notice title=fedstep::$WITH_PACKAGE could not be installed; $(fedstep --version) of this runner is used."
   else
-    give_up 6 "fedstep could not be installed; the reason is in this step's log. It needs Python 3.11 or newer (input python) and a package index or a folder of wheels (input find-links), or an installed fedstep (input command)."
+    give_up 6 "fedstep could not be installed; the reason is in the log of the first step that tried. It needs Python 3.11 or newer (input python) and a package index or a folder of wheels (input find-links), or an installed fedstep (input command)."
   fi
 }
 

@@ -94,6 +94,7 @@ class TestInstallation:
         assert polite.code == 0, polite.log
         assert polite.outputs("train")["status"] == polite.outputs("predict")["status"] == "degraded"
         assert len(polite.obeyed("warning")) == 2, "one of predict, one of train"
+        assert polite.log.count("::group::Install") == 1, "train does not wait for the same index again"
         assert all("could not be installed" in text for text in polite.obeyed("warning"))
         assert environments(tmp_path) == []
         strict = one(act, **NEITHER, without="fedstep", STRICT="true", PYTHON="/no/such/python")

@@ -176,6 +176,44 @@ def _field_types(kind: type[tuple[object, ...]]) -> tuple[tuple[str, tuple[type,
     return tuple(found)
 
 
+class TimelineFailure(NamedTuple):
+    """One failed test of a build: what it was taken for, and what it turned out to be."""
+
+    test: str
+    outcome: str  # a letter of `Outcome`: f, c or k
+    flaky: float = NO_SECONDS  # predicted probability of a flake; NO_SECONDS where nothing was predicted
+    was_flake: bool | None = None  # None: not known yet
+
+
+class TimelineBuild(NamedTuple):
+    """One build of the timeline."""
+
+    number: int  # of the build in the history, from 0
+    name: str
+    stream: str
+    started_at: float
+    finished_at: float
+    seconds: float
+    outcome: str
+    branch: str
+    commit: str
+    tests: int = 0
+    failed: int = 0  # tests that failed, also those beyond MOST_FAILURES
+    incident: bool = False
+    expected: float = NO_SECONDS
+    low: float = NO_SECONDS
+    high: float = NO_SECONDS
+    jenkins: float = NO_SECONDS
+    risk: float = NO_SECONDS
+    version: int = 0  # of the shared model
+    failures: tuple[TimelineFailure, ...] = ()
+
+    @property
+    def is_predicted(self) -> bool:
+        """Return whether a duration was predicted before the build was learned."""
+        return math.isfinite(self.expected)
+
+
 class TimeChange(NamedTuple):
     """A test or a job that became slower or faster for good."""
 

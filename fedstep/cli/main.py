@@ -25,6 +25,7 @@ MODULES = {
     "select": ("shard",),
     "history": ("history",),
     "forget": ("forget",),
+    "report": ("report", "digest", "badge", "ack"),
     "diagnose": ("inspect", "explain", "doctor", "reports"),
     "hook": ("hook",),
     "backfill": ("backfill",),

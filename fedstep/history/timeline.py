@@ -17,7 +17,7 @@ from fedstep.history.project_store import TIMELINE, ProjectStore, build_name
 from fedstep.history.records import BuildRecord, Forecast
 from fedstep.history.test_table import TestTable, former_ids
 from fedstep.history.time_changes import Direction, LevelShift, TimeLevel, pack_levels, unpack_levels
-from fedstep.types import NO_SECONDS, BuildOutcome, Outcome, TimeChange, with_types
+from fedstep.types import NO_SECONDS, BuildOutcome, Outcome, TimeChange, TimelineBuild, TimelineFailure, with_types
 
 FORMAT = 1
 MOST_BUILDS = 1000
@@ -28,44 +28,6 @@ SHORTEST_TIME = 0.05  # seconds; faster tests count as this fast: their times ar
 LEAST_DIFFERENCE = 0.1  # seconds that a test must gain or lose
 MOST_CAUGHT_UP = 200
 FEWEST_TESTS = 10  # with a usual time, before a build's common factor is computed
-
-
-class TimelineFailure(NamedTuple):
-    """One failed test of a build: what it was taken for, and what it turned out to be."""
-
-    test: str
-    outcome: str  # a letter of `Outcome`: f, c or k
-    flaky: float = NO_SECONDS  # predicted probability of a flake; NO_SECONDS where nothing was predicted
-    was_flake: bool | None = None  # None: not known yet
-
-
-class TimelineBuild(NamedTuple):
-    """One build of the timeline."""
-
-    number: int  # of the build in the history, from 0
-    name: str
-    stream: str
-    started_at: float
-    finished_at: float
-    seconds: float
-    outcome: str
-    branch: str
-    commit: str
-    tests: int = 0
-    failed: int = 0  # tests that failed, also those beyond MOST_FAILURES
-    incident: bool = False
-    expected: float = NO_SECONDS
-    low: float = NO_SECONDS
-    high: float = NO_SECONDS
-    jenkins: float = NO_SECONDS
-    risk: float = NO_SECONDS
-    version: int = 0  # of the shared model
-    failures: tuple[TimelineFailure, ...] = ()
-
-    @property
-    def is_predicted(self) -> bool:
-        """Return whether a duration was predicted before the build was learned."""
-        return isfinite(self.expected)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,318 @@
+"""Compute what a project's page, digest and badges show, from the local history alone."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from itertools import groupby, pairwise
+from math import isfinite
+from statistics import mean, median
+from typing import NamedTuple
+
+from fedstep.errors import FedstepError
+from fedstep.features.test_duration import expected_test_seconds
+from fedstep.features.test_features import typical_seconds
+from fedstep.federation.model_cache import load_model
+from fedstep.federation.outbox import read_audit
+from fedstep.history.summary import Summary, load_summary
+from fedstep.history.timeline import Timeline, load_timeline
+from fedstep.ingest.acknowledgements import is_acknowledged, read_acknowledgements
+from fedstep.ingest.mutes import Mutes, find_mute, read_mutes
+from fedstep.model.predictor import FLAKY_ABOVE, classify_failure
+from fedstep.pipeline.context import RunContext
+from fedstep.pipeline.predict import describe_model, load_predictor
+from fedstep.report.project_page import (
+    FEWEST_IN_BIN,
+    Failures,
+    FlakyCost,
+    FoundChange,
+    Insights,
+    JobTimes,
+    SlowTest,
+    ValueOfSharing,
+    Verdicts,
+)
+from fedstep.types import TimelineBuild, TimelineFailure, Unavailable
+
+WEEK = 7 * 86_400.0
+WINDOW = 4 * WEEK  # costs are averaged over the last four weeks with builds
+MEDIAN_OF = 20
+MOST_SLOW = 20
+MOST_RISKS = 10  # tests likely to flake that never did here
+BINS = 6
+
+
+class _Window(NamedTuple):
+    """The newest builds, which costs are averaged over."""
+
+    builds: tuple[TimelineBuild, ...]
+    weeks: float
+
+
+def project_insights(context: RunContext, value: tuple[ValueOfSharing, ...] | Unavailable | None = None) -> Insights:
+    """Return everything that the project's page shows. Nothing is written.
+
+    Args:
+        context: The repository and its history.
+        value: What the shared model gained on this project's own builds, if it was replayed.
+    """
+    store = context.store
+    loaded = load_summary(store)
+    timeline = load_timeline(store, loaded.summary.tests)
+    window, cached = _window(timeline.builds), load_model(store)
+    mutes = read_mutes(context.root, date.fromtimestamp(context.now).isoformat())
+    warnings = [*loaded.warnings, *map(str, mutes.problems)]
+    try:
+        acks = read_acknowledgements(context.root)
+    except FedstepError as error:
+        warnings.append(str(error))
+        acks = ()
+    rates = _runs_a_week(timeline.builds)
+    changes = tuple(
+        FoundChange(one, (one.after - one.before) / 60 * rates(one.kind, one.subject), is_acknowledged(one, acks))
+        for one in reversed(timeline.changes)
+    )
+    sent = read_audit(store).sent
+    insights = Insights(
+        project=os.path.basename(context.root) + (f" {context.part}" if context.part else ""),
+        made_at=context.now,
+        weeks=window.weeks,
+        builds=timeline.count,
+        tests=len(loaded.summary.tests),
+        jobs=_jobs(timeline, changes, window.weeks),
+        flaky=_flaky(context, loaded.summary, timeline, window, mutes.mutes),
+        slowest=_slowest(loaded.summary, rates("test", "")),
+        changes=changes,
+        failures=_failures(timeline.builds),
+        verdicts=_verdicts(timeline.builds),
+        mute_complaints=mutes.mutes.complaints,
+        model=describe_model(cached, context.now),
+        updates_sent=len(sent),
+        bytes_sent=sum(one.size for one in sent),
+        warnings=tuple(warnings),
+    )
+    return insights if value is None else _with_value(insights, value)
+
+
+def _with_value(insights: Insights, value: tuple[ValueOfSharing, ...] | Unavailable) -> Insights:
+    return replace(insights, value=value)
+
+
+def _window(builds: Sequence[TimelineBuild]) -> _Window:
+    if not builds:
+        return _Window((), 1.0)
+    newest = max(build.finished_at for build in builds)
+    inside = tuple(build for build in builds if build.finished_at > newest - WINDOW)
+    oldest = min(build.started_at for build in inside)
+    return _Window(inside, max(min(newest - oldest, WINDOW) / WEEK, 1.0 / 7))
+
+
+class _Rates(NamedTuple):
+    """How often tests and jobs run in a week."""
+
+    jobs: Mapping[str, float]
+    tests: float
+
+    def __call__(self, kind: str, subject: str) -> float:
+        return self.jobs.get(subject, 0.0) if kind == "job" else self.tests
+
+
+def _runs_a_week(builds: Sequence[TimelineBuild]) -> _Rates:
+    window = _window(builds)
+    jobs = Counter(build.stream for build in window.builds)
+    tests = sum(build.tests > 0 for build in window.builds)
+    return _Rates({job: number / window.weeks for job, number in jobs.items()}, tests / window.weeks)
+
+
+def _jobs(timeline: Timeline, changes: Sequence[FoundChange], weeks: float) -> tuple[JobTimes, ...]:
+    by_stream: dict[str, list[TimelineBuild]] = {}
+    for build in sorted(timeline.builds, key=lambda build: build.finished_at):
+        if isfinite(build.seconds):
+            by_stream.setdefault(build.stream, []).append(build)
+    window = _window(timeline.builds)
+    counts = Counter(build.stream for build in window.builds)
+    jobs = (
+        _job(stream, builds, [one for one in changes if one.change.subject == stream], counts[stream] / weeks)
+        for stream, builds in by_stream.items()
+    )
+    return tuple(sorted(jobs, key=lambda job: -len(job.builds)))
+
+
+def _job(stream: str, builds: Sequence[TimelineBuild], changes: Sequence[FoundChange], a_week: float) -> JobTimes:
+    job = JobTimes(
+        stream=stream,
+        builds=tuple(builds),
+        usual=median(build.seconds for build in builds[-MEDIAN_OF:]),
+        builds_a_week=a_week,
+        changes=tuple(one for one in changes if one.change.kind == "job"),
+    )
+    compared = list(_compared(builds))
+    if not compared:
+        return job
+    return replace(
+        job,
+        predicted=len(compared),
+        error=mean(abs(build.seconds - build.expected) for build, _ in compared),
+        jenkins_error=mean(abs(build.seconds - build.jenkins) for build, _ in compared),
+        median_error=mean(abs(build.seconds - middle) for build, middle in compared),
+        inside=mean(build.low <= build.seconds <= build.high for build, _ in compared),
+    )
+
+
+def _compared(builds: Sequence[TimelineBuild]) -> Iterator[tuple[TimelineBuild, float]]:
+    """Yield the builds that fedstep, Jenkins and the median of 20 could predict, with that median."""
+    past: list[float] = []
+    for build in builds:
+        if build.is_predicted and isfinite(build.jenkins) and past:
+            yield build, median(past[-MEDIAN_OF:])
+        past.append(build.seconds)
+
+
+def _is_flake(failure: TimelineFailure) -> bool:
+    """Return whether the failure was a flake, as far as is known: what it was taken for, until it is judged."""
+    if failure.outcome == "k":
+        return True
+    if failure.was_flake is not None:
+        return failure.was_flake
+    return failure.flaky >= FLAKY_ABOVE
+
+
+def _failed_by_flakes(build: TimelineBuild) -> bool:
+    """Return whether nothing but flakes failed in a build that did not pass."""
+    real = [failure for failure in build.failures if failure.outcome != "k"]
+    complete = build.failed == len(build.failures)
+    return build.outcome != "passed" and bool(real) and complete and not build.incident and all(map(_is_flake, real))
+
+
+class _Cost(NamedTuple):
+    seconds: float = 0.0
+    red_builds: int = 0
+    reruns: int = 0
+
+
+def _flaky_costs(window: _Window, summary: Summary) -> Mapping[str, _Cost]:
+    """Return what each test's flakes cost: a rerun of itself, or its share of a build that has to run again."""
+    costs: dict[str, _Cost] = {}
+    for build in window.builds:
+        flakes = [] if build.incident else [failure for failure in build.failures if _is_flake(failure)]
+        red = [failure.test for failure in flakes if failure.outcome != "k"] if _failed_by_flakes(build) else []
+        for failure in flakes:
+            cost = costs.get(failure.test, _Cost())
+            if failure.test in red:
+                again = build.seconds if isfinite(build.seconds) else 0.0
+                cost = cost._replace(seconds=cost.seconds + again / len(red), red_builds=cost.red_builds + 1)
+            elif failure.outcome == "k":
+                stats = summary.tests.get(failure.test)
+                again = (typical_seconds(stats) if stats else None) or 0.0
+                cost = cost._replace(seconds=cost.seconds + again, reruns=cost.reruns + 1)
+            costs[failure.test] = cost
+    return costs
+
+
+def _flaky(
+    context: RunContext, summary: Summary, timeline: Timeline, window: _Window, mutes: Mutes
+) -> tuple[FlakyCost, ...]:
+    costs, begun = _flaky_costs(window, summary), _begun(timeline.builds)
+    risks = {
+        risk.test: risk.probability
+        for risk in load_predictor(context.store, load_model(context.store)).flakiest(summary, 200, 0.0)
+    }
+    named = [test for test in summary.tests if test in costs and test in begun]
+    found = []
+    for test in named:
+        stats, cost, first = summary.tests[test], costs[test], begun[test]
+        muted = find_mute(test, mutes)
+        found.append(
+            FlakyCost(
+                test=test,
+                minutes_a_week=cost.seconds / 60 / window.weeks,
+                red_builds=cost.red_builds,
+                reruns=cost.reruns,
+                outcomes=stats.recent,
+                revealed=stats.revealed,
+                chance=risks.get(test, 0.0),
+                since=first.first,
+                last=first.last,
+                commits=first.commits,
+                muted_until=muted[0].until if muted else "",
+            )
+        )
+    return tuple(sorted(found, key=lambda one: (-one.minutes_a_week, -one.red_builds - one.reruns, one.test)))
+
+
+class _Flaking(NamedTuple):
+    """When a test was first and last seen to flake, and the commits between which it began."""
+
+    first: float
+    last: float
+    commits: tuple[str, str]
+
+
+def _begun(builds: Sequence[TimelineBuild]) -> Mapping[str, _Flaking]:
+    """Return when each test was seen to flake, and the commits of the build before the first and of that build."""
+    begun: dict[str, _Flaking] = {}
+    before: dict[str, str] = {}
+    for build in builds:
+        for failure in build.failures:
+            if build.incident or not _is_flake(failure):
+                continue
+            commits = (before.get(build.stream, ""), build.commit)
+            known = begun.get(failure.test, _Flaking(build.finished_at, 0.0, commits))
+            begun[failure.test] = known._replace(last=build.finished_at)
+        before[build.stream] = build.commit
+    return begun
+
+
+def _slowest(summary: Summary, runs_a_week: float) -> tuple[SlowTest, ...]:
+    """Return the slowest tests of those that ran lately; the exact expectation takes 0.1 ms, so only of the first."""
+    recently = summary.count - 50
+    timed = [
+        (seconds, stats)
+        for stats in summary.tests.values()
+        if stats.last_build >= recently and (seconds := typical_seconds(stats))
+    ]
+    timed.sort(key=lambda pair: -pair[0])
+    exact = [(expected_test_seconds(stats), stats) for _, stats in timed[: 2 * MOST_SLOW]]
+    known = [(seconds, stats) for seconds, stats in exact if not isinstance(seconds, Unavailable)]
+    share = [(seconds, stats, runs_a_week * min(1.0, stats.runs / max(summary.count, 1))) for seconds, stats in known]
+    found = (SlowTest(stats.test, seconds, seconds / 60 * weekly) for seconds, stats, weekly in share)
+    return tuple(sorted(found, key=lambda one: -one.seconds))[:MOST_SLOW]
+
+
+def _failures(builds: Sequence[TimelineBuild]) -> Failures:
+    if not builds:
+        return Failures()
+    passed = [build.outcome == "passed" for build in builds]
+    runs = [(is_passed, len(list(group))) for is_passed, group in groupby(passed)]
+    return Failures(
+        builds=len(builds),
+        failed=len(builds) - sum(passed),
+        by_flakes=sum(map(_failed_by_flakes, builds)),
+        streak=runs[-1][1],
+        streak_passed=runs[-1][0],
+        longest_red=max((length for is_passed, length in runs if not is_passed), default=0),
+        bins=_bins([(build.risk, build.outcome != "passed") for build in builds if isfinite(build.risk)]),
+    )
+
+
+def _bins(pairs: Iterable[tuple[float, bool]]) -> tuple[tuple[float, float, int], ...]:
+    """Return groups of as many builds each, by risk: mean risk, share that failed, and number of builds."""
+    ascending = sorted(pairs)
+    groups = min(BINS, len(ascending) // FEWEST_IN_BIN)
+    if not groups:
+        return ()
+    ends = [round(place * len(ascending) / groups) for place in range(groups + 1)]
+    parts = (ascending[start:end] for start, end in pairwise(ends))
+    return tuple((mean(risk for risk, _ in part), mean(failed for _, failed in part), len(part)) for part in parts)
+
+
+def _verdicts(builds: Sequence[TimelineBuild]) -> Verdicts:
+    counts: Counter[str] = Counter()
+    names = {"flaky": "flaky", "regression": "real", "unsure": "unsure"}
+    for build in builds:
+        for failure in build.failures:
+            truth = True if failure.outcome == "k" else failure.was_flake
+            if truth is not None and isfinite(failure.flaky) and not build.incident:
+                counts[f"{names[classify_failure(failure.flaky)]}_{'flaky' if truth else 'real'}"] += 1
+    return Verdicts(**counts)

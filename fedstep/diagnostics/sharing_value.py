@@ -1,0 +1,83 @@
+"""What the shared model gains on a project's own builds: its records, replayed with it and without it.
+
+Needs scikit-learn. Losses are of predictions made before their label was known: log loss as `CalibrationScore` has it,
+a decayed mean over about 200 predictions, and for durations the mean absolute error in seconds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean
+
+from fedstep.history.project_store import ProjectStore
+from fedstep.history.records import BuildRecord
+from fedstep.history.summary import PlannedBuild, Summary, apply_record, past_build
+from fedstep.model.linear import zeros
+from fedstep.model.predictor import Predictor
+from fedstep.model.state import ExampleQueue, LocalModel
+from fedstep.model.training import learn_record
+from fedstep.report.project_page import ValueOfSharing
+from fedstep.results import Interval
+from fedstep.schema.schema import TASK_NAMES, schema
+from fedstep.types import Unavailable
+
+SCORED = ("flaky", "triage", "build-failure")
+FEWEST = 20  # labelled examples of a task; with fewer it is left out
+
+
+@dataclass(slots=True)
+class _ReplayBuilder:
+    """One way to learn the records: with these shared weights, from an empty local model."""
+
+    production: Mapping[str, Sequence[float]]
+    correction: LocalModel = field(default_factory=LocalModel)
+    backlog: ExampleQueue = field(default_factory=ExampleQueue)
+    errors: list[float] = field(default_factory=list)  # of durations, in seconds
+
+    def predict(self, summary: Summary, planned: PlannedBuild, seconds: float) -> None:
+        """Note the error of the expected duration."""
+        expected = Predictor(self.production, self.correction).duration(summary, planned)
+        if isinstance(expected, Interval):
+            self.errors.append(abs(seconds - expected.seconds))
+
+    def learn(self, record: BuildRecord, summary: Summary) -> None:
+        """Learn a record that is applied to the summary."""
+        step = learn_record(self.correction, self.backlog, record, summary.tests, self.production)
+        self.correction = step.correction
+        self.backlog = step.backlog._replace(waiting={})
+
+
+def value_of_sharing(
+    store: ProjectStore, production: Mapping[str, Sequence[float]]
+) -> tuple[ValueOfSharing, ...] | Unavailable:
+    """Return the losses without and with the shared weights `production`, by task; Unavailable with too few builds."""
+    blank = {task: zeros(len(schema().tasks[task].names())) for task in TASK_NAMES}
+    alone, shared = _ReplayBuilder(blank), _ReplayBuilder(production)
+    summary = Summary()
+    for file, record in store.log.entries(store.log.files()):
+        if not isinstance(record, BuildRecord):
+            continue
+        past = past_build(record)
+        planned = PlannedBuild(**{name: getattr(past, name) for name in PlannedBuild._fields})
+        for replay in (alone, shared):
+            if record.seconds > 0:
+                replay.predict(summary, planned, record.seconds)
+        summary = apply_record(summary, file, record)
+        for replay in (alone, shared):
+            replay.learn(record, summary)
+    found = [*_losses(alone, shared), *_errors(alone, shared)]
+    return tuple(found) or Unavailable(f"fewer than {FEWEST} predictions have a known outcome")
+
+
+def _losses(alone: _ReplayBuilder, shared: _ReplayBuilder) -> list[ValueOfSharing]:
+    pairs = ((task, alone.correction.scores.get(task), shared.correction.scores.get(task)) for task in SCORED)
+    return [
+        ValueOfSharing(task, own.observed, own.log_loss, both.log_loss)
+        for task, own, both in pairs
+        if own and both and own.observed >= FEWEST
+    ]
+
+
+def _errors(alone: _ReplayBuilder, shared: _ReplayBuilder) -> list[ValueOfSharing]:
+    if len(alone.errors) < FEWEST:
+        return []
+    return [ValueOfSharing("build-duration (s)", len(alone.errors), mean(alone.errors), mean(shared.errors))]

@@ -1,0 +1,135 @@
+"""A digest of a project: what changed since a day, its cost and what to do first, as text, Markdown or for Slack."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fedstep.report.markdown import code, page
+from fedstep.report.project_page import FixFirst, Insights, describe_minutes, fix_first, format_day
+from fedstep.report.units import count, visible
+from fedstep.report.wording import describe_change, name_subject
+
+STEADY_RUNS = "p" * 20  # outcomes of a test that is mended
+MOST_ITEMS = 10  # of one heading
+
+
+@dataclass(frozen=True, slots=True)
+class DigestItem:
+    """One test or job and a sentence about it."""
+
+    name: str
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What changed since a day. It is empty if nothing did."""
+
+    project: str
+    since: float
+    sections: tuple[tuple[str, tuple[DigestItem, ...]], ...] = ()
+    cost: str = ""
+    first: FixFirst | None = None
+
+
+def make_digest(insights: Insights, since: float) -> Digest:
+    """Return what changed since then (seconds since the epoch); a digest without sections if nothing did."""
+    headings = {
+        "New flaky tests": _new_flakes(insights, since),
+        "Mended": _mended(insights, since),
+        "Slower": _slower(insights, since),
+        "As fast as before": _resolved(insights, since),
+    }
+    sections = tuple((heading, tuple(items)) for heading, found in headings.items() if (items := list(found)))
+    if not sections:
+        return Digest(insights.project, since)
+    lost = sum(one.minutes_a_week for one in insights.flaky)
+    red = insights.failures.by_flakes
+    cost = f"Flaky tests cost {describe_minutes(lost)} a week; {count(red, 'known build')} failed by flakes alone."
+    return Digest(insights.project, since, sections, cost, fix_first(insights))
+
+
+def _new_flakes(insights: Insights, since: float) -> Iterator[DigestItem]:
+    for one in insights.flaky:
+        if one.since >= since:
+            begun = f"first on {format_day(one.since)} at {visible(one.commits[1][:7])}" if one.commits[1] else "new"
+            yield DigestItem(one.test, f"{begun}; {describe_minutes(one.minutes_a_week)} a week")
+
+
+def _mended(insights: Insights, since: float) -> Iterator[DigestItem]:
+    for one in insights.flaky:
+        if one.last < since and one.outcomes == STEADY_RUNS:
+            yield DigestItem(one.test, f"flaked last on {format_day(one.last)}, 20 runs passed since")
+
+
+def _slower(insights: Insights, since: float) -> Iterator[DigestItem]:
+    for one in insights.changes:
+        if one.is_open and one.change.found_at >= since:
+            cost = describe_minutes(one.minutes_a_week)
+            yield DigestItem(name_subject(one.change), f"{describe_change(one.change)}; {cost} a week")
+
+
+def _resolved(insights: Insights, since: float) -> Iterator[DigestItem]:
+    for one in insights.changes:
+        if one.change.is_slower and one.change.resolved_at >= since:
+            yield DigestItem(name_subject(one.change), f"went back on {format_day(one.change.resolved_at)}")
+
+
+def digest_text(digest: Digest) -> str:
+    """Return the digest as text, "" when nothing changed."""
+    if not digest.sections:
+        return ""
+    lines = [f"{visible(digest.project, 80)} since {format_day(digest.since)}"]
+    for heading, items in digest.sections:
+        lines += ["", heading, *(f"  {visible(item.name, 100)}: {item.says}" for item in items[:MOST_ITEMS])]
+        lines += [f"  and {len(items) - MOST_ITEMS:,} more"] if len(items) > MOST_ITEMS else []
+    lines += ["", digest.cost]
+    if digest.first:
+        lines.append(f"First: {visible(digest.first.what, 100)}. {digest.first.why} {digest.first.how}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def digest_markdown(digest: Digest) -> str:
+    """Return the digest as Markdown, "" when nothing changed."""
+    if not digest.sections:
+        return ""
+    blocks = [f"## fedstep: {code(digest.project)} since {format_day(digest.since)}"]
+    for heading, items in digest.sections:
+        lines = [f"- {code(item.name)}: {item.says}" for item in items[:MOST_ITEMS]]
+        more = [f"- and {len(items) - MOST_ITEMS:,} more"] if len(items) > MOST_ITEMS else []
+        blocks += [f"### {heading}", "\n".join(lines + more)]
+    blocks.append(digest.cost)
+    if digest.first:
+        blocks.append(f"**First:** {code(digest.first.what)}. {digest.first.why} {code(digest.first.how)}")
+    return page(*blocks)
+
+
+def digest_slack(digest: Digest) -> str:
+    """Return the digest as the JSON of a Slack message with blocks, "" when nothing changed."""
+    if not digest.sections:
+        return ""
+    title = f"{visible(digest.project, 80)} since {format_day(digest.since)}"
+    blocks: list[dict[str, object]] = [
+        {"type": "header", "text": {"type": "plain_text", "text": title[:150], "emoji": False}}
+    ]
+    for heading, items in digest.sections:
+        lines = [f"• {_slack_code(item.name)} {_slack(item.says)}" for item in items[:MOST_ITEMS]]
+        more = [f"and {len(items) - MOST_ITEMS:,} more"] if len(items) > MOST_ITEMS else []
+        blocks.append(_section("\n".join((f"*{heading}*", *lines, *more))))
+    blocks.append(_section(_slack(digest.cost)))
+    if digest.first:
+        blocks.append(_section(f"*First:* {_slack_code(digest.first.what)} {_slack(digest.first.why)}"))
+    return f"{json.dumps({'text': title, 'blocks': blocks}, indent=1)}\n"
+
+
+def _section(text: str) -> dict[str, object]:
+    return {"type": "section", "text": {"type": "mrkdwn", "text": text[:3000], "verbatim": True}}
+
+
+def _slack(text: str) -> str:
+    """Escape as Slack's documentation says: then nothing is a mention or a link."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _slack_code(name: str) -> str:
+    return f"`{_slack(visible(name, 100)).replace('`', 'ˋ')}`"

@@ -1,0 +1,179 @@
+"""Facts about what the page of a project shows: what flakes cost, what became slower, how good predictions were."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fedstep import Project
+from fedstep.diagnostics.insights import project_insights
+from fedstep.ingest.acknowledgements import ACKS_FILE, Acknowledgement, add_acknowledgement, read_acknowledgements
+from fedstep.report.badge import badge_json, badge_svg, make_badge
+from fedstep.report.digest import digest_markdown, digest_slack, digest_text, make_digest
+from fedstep.report.project_page import Insights, fix_first, most_expensive_tests
+from tests.helpers.project_history import BUILDS, FLAKY, HOSTILE, SLOW, build_record, write_history
+
+NOW = 1_792_000_000.0
+DAY = 86_400.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("shop")
+    write_history(root)
+    return root
+
+
+def insights_of(folder: Path) -> Insights:
+    return project_insights(Project.discover(folder, environment={}, clock=lambda: NOW).context())
+
+
+@pytest.fixture(scope="module")
+def insights(folder: Path) -> Insights:
+    return insights_of(folder)
+
+
+class TestInsights:
+    def test_the_flaky_test_costs_what_its_builds_took(self, insights: Insights) -> None:
+        """Each build that failed by flakes alone has to run again; a rerun inside a build costs the test's own time."""
+        [flaky] = [one for one in insights.flaky if one.test == FLAKY]
+        records = [build_record(number) for number in range(BUILDS)]
+        newest = records[-1].finished_at
+        recent = [record for record in records if record.finished_at > newest - 28 * DAY]
+        again = 0.0
+        for record in recent:
+            failed = [run.test for run in record.tests if run.outcome == "f"]
+            again += record.seconds / len(failed) if FLAKY in failed else 0.0
+        weeks = (newest - min(record.started_at for record in recent)) / (7 * DAY)
+        assert flaky.minutes_a_week == pytest.approx(again / 60 / weeks, rel=0.02)
+        assert flaky.red_builds > 0
+        assert flaky.reruns > 0
+        assert flaky.since == pytest.approx(records[0].finished_at, abs=0.001)
+
+    def test_slower_test_and_job_are_open_changes(self, insights: Insights) -> None:
+        found = {one.change.subject: one for one in insights.open_changes()}
+        assert set(found) == {SLOW, HOSTILE[0], "unit|py3.11|github"}
+        assert found["unit|py3.11|github"].minutes_a_week == pytest.approx(28 * 10, rel=0.1)
+
+    def test_what_costs_most_comes_first(self, insights: Insights) -> None:
+        first = fix_first(insights)
+        assert first is not None
+        assert first.what == "job unit py3.11"
+        assert first.how.startswith("git log --stat ")
+        without = replace(insights, changes=())
+        assert (fix_first(without) or first).how == f"fedstep explain '{FLAKY}'"
+        assert fix_first(replace(without, flaky=())) is None
+
+    def test_a_command_contains_no_hostile_name(self, insights: Insights) -> None:
+        only = tuple(one for one in insights.flaky if one.test in HOSTILE)
+        first = fix_first(replace(insights, changes=(), flaky=only))
+        assert first is not None
+        assert first.how == "fedstep explain TEST"
+
+    def test_errors_are_of_builds_that_all_predicted(self, insights: Insights) -> None:
+        [job] = insights.jobs
+        assert job.predicted == BUILDS - 4
+        assert 0 < job.median_error < job.error < job.jenkins_error or job.error > 0
+        assert 0 <= job.inside <= 1
+
+    def test_verdicts_are_counted_by_what_they_were(self, insights: Insights) -> None:
+        told = insights.verdicts
+        assert told.flaky_flaky > 0
+        assert told.known == told.flaky_flaky
+
+    def test_risk_is_compared_in_groups(self, insights: Insights) -> None:
+        assert sum(builds for _, _, builds in insights.failures.bins) == BUILDS - 4
+        assert all(0 <= share <= 1 for _, share, _ in insights.failures.bins)
+
+    def test_a_muted_test_is_not_the_first_to_fix(self, folder: Path, insights: Insights) -> None:
+        mutes = folder / ".fedstep-mutes.toml"
+        mutes.write_text(f'[[mute]]\ntest = "{FLAKY}"\nowner = "ann"\nreason = "#7"\nuntil = 2030-12-31\n')
+        try:
+            muted = insights_of(folder)
+        finally:
+            mutes.unlink()
+        assert [one.muted_until for one in muted.flaky if one.test == FLAKY] == ["2030-12-31"]
+        assert (fix_first(replace(muted, changes=())) or fix_first(insights)) != fix_first(
+            replace(insights, changes=())
+        )
+
+    def test_an_empty_history_has_a_page_too(self, tmp_path: Path) -> None:
+        empty = insights_of(tmp_path)
+        assert (empty.builds, empty.jobs, fix_first(empty), most_expensive_tests(empty)) == (0, (), None, ())
+        assert digest_text(make_digest(empty, 0.0)) == ""
+        assert make_badge("time", empty).figure == "unknown"
+
+
+class TestAcknowledged:
+    def test_an_accepted_change_is_not_open(self, folder: Path, insights: Insights) -> None:
+        add_acknowledgement(str(folder), Acknowledgement(SLOW, "2030-01-01", 'a "bigger" cart\n\x7f'))
+        try:
+            assert read_acknowledgements(str(folder)) == (Acknowledgement(SLOW, "2030-01-01", 'a "bigger" cart\n\x7f'),)
+            after = insights_of(folder)
+        finally:
+            (folder / ACKS_FILE).unlink()
+        assert SLOW not in {one.change.subject for one in after.open_changes()}
+        assert len(after.open_changes()) == len(insights.open_changes()) - 1
+
+    def test_a_change_found_later_is_new(self, folder: Path, insights: Insights) -> None:
+        add_acknowledgement(str(folder), Acknowledgement(SLOW, "2020-01-01"))
+        try:
+            assert len(insights_of(folder).open_changes()) == len(insights.open_changes())
+        finally:
+            (folder / ACKS_FILE).unlink()
+
+    @pytest.mark.parametrize("content", ["[[ack]]\n", "ack = 3\n", "not toml", "[[ack]]\nsubject = 1\non = [\n"])
+    def test_an_unusable_file_is_a_warning(self, folder: Path, content: str) -> None:
+        (folder / ACKS_FILE).write_text(content)
+        try:
+            assert any(ACKS_FILE in warning for warning in insights_of(folder).warnings)
+        finally:
+            (folder / ACKS_FILE).unlink()
+
+
+class TestDigest:
+    @pytest.mark.parametrize("render", [digest_text, digest_markdown, digest_slack])
+    def test_nothing_is_said_when_nothing_changed(self, insights: Insights, render: Callable[..., str]) -> None:
+        assert render(make_digest(insights, NOW)) == ""
+
+    def test_it_names_new_flakes_and_slower_tests(self, insights: Insights) -> None:
+        text = digest_text(make_digest(insights, 0.0))
+        assert FLAKY in text
+        assert f"{SLOW}: " in text
+        assert "First: job unit py3.11" in text
+
+    def test_a_message_for_slack_mentions_nobody(self, insights: Insights) -> None:
+        """Slack takes `<!channel>` for a mention unless its brackets are escaped."""
+        import json
+
+        blocks = json.loads(digest_slack(make_digest(insights, 0.0)))["blocks"]
+        texts = "".join(block["text"]["text"] for block in blocks)
+        assert "<" not in texts
+        assert "&lt;!channel&gt;" in texts
+        assert all(len(block["text"]["text"]) <= 3000 for block in blocks)
+
+    def test_markdown_holds_no_markup_of_a_name(self, insights: Insights) -> None:
+        from markdown_it import MarkdownIt
+
+        rendered = MarkdownIt().render(digest_markdown(make_digest(insights, 0.0)))
+        assert "<script" not in rendered
+        assert "<img" not in rendered
+
+
+class TestBadge:
+    def test_each_kind_has_a_figure_and_a_colour(self, insights: Insights) -> None:
+        time, flaky, green = (make_badge(kind, insights) for kind in ("time", "flaky", "green"))
+        assert time.figure.startswith("15 min") or time.figure.startswith("14 min")
+        assert time.colour == "warning"
+        assert flaky.figure == f"{len(insights.flaky)} tests"
+        assert green.figure.endswith(" %")
+
+    def test_svg_is_well_formed_and_json_is_an_endpoint(self, insights: Insights) -> None:
+        import json
+        from xml.etree import ElementTree
+
+        badge = make_badge("flaky", insights)
+        assert ElementTree.fromstring(badge_svg(badge)).attrib["aria-label"] == f"flaky tests: {badge.figure}"
+        told = json.loads(badge_json(badge))
+        assert (told["schemaVersion"], told["label"], told["message"]) == (1, "flaky tests", badge.figure)

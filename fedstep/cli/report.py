@@ -27,7 +27,7 @@ POLICY = "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self
 
 
 @click.command()
-@option("html", metavar="DIR|FILE", default="", help="Write the page to this file, or with pages of tests to a folder.")
+@option("html", metavar="PATH", default="", help="Write the page to this file, or with pages of tests to a folder.")
 @option("serve", is_flag=True, help="Show the page on this machine until interrupted.")
 @option("port", type=click.IntRange(0, 65535), default=8808, show_default=True, help="Port of --serve; 0: a free one.")
 @option("value", is_flag=True, help="Replay the history with and without the shared model, to see what it gains here.")
@@ -56,7 +56,7 @@ def report(html: str, serve: bool, port: int, value: bool, history: str, part: s
 @click.command()
 @option(
     "since",
-    metavar="AGE|DATE",
+    metavar="AGE",
     default="7d",
     show_default=True,
     help="Start: 7d, 2w or a day, 2030-12-31.",

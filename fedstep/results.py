@@ -3,6 +3,7 @@
 NamedTuples: twelve frozen dataclasses cost `predict` 13 ms of start-up, these 3 ms.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,9 +15,14 @@ Problems = tuple[FedstepError, ...]
 
 
 class FeatureContribution(NamedTuple):
-    """One feature's part in a prediction, in units of the margin."""
+    """What one feature adds to the margin of a prediction against what is usual.
 
-    feature: str
+    The base of a prediction, which is the margin of a usual one, and all contributions add up to its margin: for a
+    linear model these are its Shapley values (Lundberg and Lee, "A unified approach to interpreting model
+    predictions", 2017). A feature of contribution 0 is a fact that a phrase uses.
+    """
+
+    feature: str  # with its value: "flip-rate-20=0.13", "source=sleep"
     contribution: float
 
 
@@ -60,6 +66,7 @@ class Risk(NamedTuple):
 
     probability: float
     reasons: tuple[FeatureContribution, ...] = ()
+    base: float = 0.0  # margin of a usual build
 
 
 class TestRisk(NamedTuple):
@@ -74,9 +81,18 @@ class TestRisk(NamedTuple):
     last_outcomes: str = ""  # letters of `Outcome`, oldest first
     file: str = ""
     line: int = 0  # 1-based, 0 where unknown
+    base: float = 0.0  # margin of a usual test
 
 
 TestRisk.__test__ = False  # type: ignore[attr-defined]  # pytest: a value, not a test class
+
+
+class FailingSince(NamedTuple):
+    """Since when a test fails in every build."""
+
+    builds: int  # that it failed in before this one
+    commit: str = ""  # of the first of them, "" where not known
+    commit_before: str = ""  # of the build before in its job: what broke it lies between the two
 
 
 class FailureVerdict(NamedTuple):
@@ -90,6 +106,49 @@ class FailureVerdict(NamedTuple):
     file: str = ""
     line: int = 0  # 1-based, 0 where unknown
     passed_on_rerun: bool = False  # in the same build
+    base: float = 0.0  # margin of a usual failure
+    message: str = ""  # at most two lines
+    signature: str = ""  # failures with one cause have the same
+    kind: str = "new"  # one of FAILURE_KINDS
+    since: FailingSince | Unavailable = Unavailable("it did not fail in the build before")
+    runs: int = 0  # of the test, known before this one
+    last_touched: str = ""  # who changed its file last, from git: "Ada, 3 days ago (1a2b3c4)"
+
+
+FAILURE_KINDS = ("new", "new-way", "failing", "flake")
+"""New in this build; a known flake that fails in a way not seen before; failing since earlier builds; a known flake."""
+
+
+class FailureGroup(NamedTuple):
+    """Failures with one cause: their messages and stacks agree, apart from numbers, paths and the like."""
+
+    kind: str  # one of FAILURE_KINDS, or "incident"
+    failures: tuple[FailureVerdict, ...]  # at least one, the least likely flaky first
+
+    @property
+    def first(self) -> FailureVerdict:
+        """Return the failure that stands for all."""
+        return self.failures[0]
+
+
+def group_failures(failures: Sequence[FailureVerdict], *, incident: bool) -> tuple[FailureGroup, ...]:
+    """Return the groups, most urgent first: what is new before what was failing and what is known to flake.
+
+    Failures with one signature are one group, whatever is known of their tests; a failure without one stands alone. In
+    an incident every group is of that kind.
+    """
+    by_cause: dict[str, list[FailureVerdict]] = {}
+    for number, failure in enumerate(sorted(failures, key=_urgency)):
+        by_cause.setdefault(failure.signature or f"#{number}", []).append(failure)
+    groups = (FailureGroup("incident" if incident else own[0].kind, tuple(own)) for own in by_cause.values())
+    return tuple(sorted(groups, key=lambda group: (*_urgency(group.first), -len(group.failures))))
+
+
+def _urgency(failure: FailureVerdict) -> tuple[int, int, float]:
+    verdicts = ("regression", "unsure", "flaky")
+    verdict = verdicts.index(failure.verdict) if failure.verdict in verdicts else 1
+    kind = FAILURE_KINDS.index(failure.kind) if failure.kind in FAILURE_KINDS else 0
+    return verdict, kind, failure.flaky_probability
 
 
 class MutedFailure(NamedTuple):
@@ -146,6 +205,11 @@ class TriageReport(NamedTuple):
     muted: tuple[MutedFailure, ...] = ()  # not among `failures`
     problems: Problems = ()
 
+    @property
+    def groups(self) -> tuple[FailureGroup, ...]:
+        """Return the failures by their causes, the most urgent first."""
+        return group_failures(self.failures, incident=self.incident)
+
 
 class ExampleCounts(NamedTuple):
     """Training examples of the history: how many were learned in this step, and how many wait to be sent.
@@ -197,3 +261,8 @@ class TrainReport(NamedTuple):
     muted: tuple[MutedFailure, ...] = ()  # not among `failures`
     problems: Problems = ()
     changes: tuple[TimeChange, ...] = ()  # tests and jobs that became slower or faster for good, found by this step
+
+    @property
+    def groups(self) -> tuple[FailureGroup, ...]:
+        """Return the failures by their causes, the most urgent first."""
+        return group_failures(self.failures, incident=self.incident)

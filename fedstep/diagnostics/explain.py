@@ -1,6 +1,7 @@
 """Explain a verdict: predict the same test again after each of several single changes."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from itertools import accumulate, chain, repeat
 from math import isnan
@@ -214,17 +215,46 @@ def explain(
 
 
 def _shared(forecaster: Predictor, values: Raw) -> list[ExplainedFeature]:
-    """Return what each part of the flaky task contributes, with each listed word as a feature of its own."""
-    production = forecaster.production["flaky"]
+    """Return what each part of the flaky task contributes against what is usual, each listed word on its own.
+
+    The first is the margin of a usual test.
+    """
+    task = schema().tasks["flaky"]
+    production, usual = forecaster.production["flaky"], task.usual()
     local = forecaster.correction.local.get("flaky", LocalWeights()).shared
-    found, start = [], 0
-    for part in schema().tasks["flaky"].parts:
-        for feature, shown, pairs in _pieces(part, values[part.name]):
-            ours = sum(production[start + offset] * weight for offset, weight in pairs)
-            theirs = sum(local.get(start + offset, 0.0) * weight for offset, weight in pairs)
-            found.append(ExplainedFeature(feature, shown, ours, theirs))
-        start += len(part.names())
-    return found
+    base, start = ExplainedFeature("bias", "1", 0.0, 0.0), 0
+    found: list[ExplainedFeature] = []
+    for part in task.parts:
+        span = range(start, start + len(part.names()))
+        ours = sum(production[index] * usual[index] for index in span)
+        theirs = sum(local.get(index, 0.0) * usual[index] for index in span)
+        pieces = [
+            ExplainedFeature(
+                feature,
+                shown,
+                sum(production[start + offset] * weight for offset, weight in pairs),
+                sum(local.get(start + offset, 0.0) * weight for offset, weight in pairs),
+            )
+            for feature, shown, pairs in _pieces(part, values[part.name])
+        ]
+        if part.name == "bias":
+            base = replace(base, shared=base.shared + pieces[0].shared, local=base.local + pieces[0].local)
+        else:
+            base = replace(base, shared=base.shared + ours, local=base.local + theirs)
+            found += _against_usual(part, pieces, ours, theirs)
+        start = span.stop
+    return [base, *found]
+
+
+def _against_usual(
+    part: Encoder, pieces: Sequence[ExplainedFeature], shared: float, local: float
+) -> Iterator[ExplainedFeature]:
+    """Yield the pieces less what is usual; for words, which are pieces of their own, that is one more piece."""
+    if isinstance(part, BagOfWords):
+        yield from pieces
+        yield ExplainedFeature(part.name, "the usual words", -shared, -local)
+    for piece in () if isinstance(part, BagOfWords) else pieces:
+        yield replace(piece, shared=piece.shared - shared, local=piece.local - local)
 
 
 def _pieces(part: Encoder, value: Value) -> Iterator[tuple[str, str, Sequence[tuple[int, float]]]]:

@@ -35,6 +35,9 @@ from fedstep.types import FileChange, Outcome, TestRun
 FAST, MIDDLE, SLOW, SLOWEST = 1 / 5, 1 / 20, 1 / 50, 1 / 100
 
 
+MOST_SIGNATURES = 5  # of one test; a flake that fails in more ways than these fails in any
+
+
 class Flip(StrEnum):
     """What is revealed of one run: the letter beside its outcome in `TestStats.revealed`."""
 
@@ -277,12 +280,24 @@ def apply_test_runs(before: TestTable, record: BuildRecord, repeated: int, build
         same_commit = repeated != NEVER and stats.last_build >= repeated
         _apply_run(stats, run, record, same_commit, context)
         stats.last_build = build_index
+        if not stats.streak:
+            stats.failing_since = NEVER
+        elif stats.failing_since == NEVER:
+            stats.failing_since = build_index
+        if run.signature and run.outcome in "fck":
+            stats.signatures = _with_signature(stats.signatures, run.signature)
     for test, words in record.source_words.items():
         test = ids.get(test, test)
         if test in tests:
             tests[test] = stats = tests[test].copy()
             stats.source_words = schema().words("source").listed(words)
     return tests
+
+
+def _with_signature(signatures: str, signature: str) -> str:
+    """Return the last distinct signatures with this one as the newest."""
+    others = [one for one in signatures.split() if one != signature]
+    return " ".join((*others, signature)[-MOST_SIGNATURES:])
 
 
 def _context_if_judged(tests: TestTable, runs: Sequence[TestRun], record: BuildRecord) -> FailureContext | None:

@@ -58,6 +58,8 @@ class TestStats:
     log_spread: float = 0  # decayed mean of |log(seconds) - mean|
     times: str = ""  # the last 20 times, as `read_times` reads them
     last_build: int = 0  # index of the last build of the project that ran it
+    failing_since: int = NEVER  # index of the build with which the streak began
+    signatures: str = ""  # of the last distinct failures, oldest first, with a space between them
     name_words: Sequence[int] = ()  # coordinates in BagOfWords("name"), ascending
     source_words: Sequence[int] | None = None  # in BagOfWords("source"); None: source not found
 

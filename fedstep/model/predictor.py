@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import nlargest
 from itertools import repeat
-from operator import add
+from operator import add, mul
 from typing import NamedTuple
 
 from fedstep.features.build_features import (
@@ -13,19 +13,21 @@ from fedstep.features.build_features import (
     private_build_features,
 )
 from fedstep.features.test_features import ACTIVE_BUILDS, flaky_columns, private_test_features, row_of, triage_values
+from fedstep.history.flakiness import Flip
 from fedstep.history.records import Forecast
 from fedstep.history.summary import PlannedBuild, Summary, last_commit
-from fedstep.history.test_table import TestStats, TestTable, with_tests
+from fedstep.history.test_table import TestStats, TestTable, index_tests, with_tests
 from fedstep.ingest.change_impact import group_of
 from fedstep.model.linear import LocalWeights, QuantileTrackers, initial_scaling, margin, probability
 from fedstep.model.state import LocalModel
-from fedstep.results import FailureVerdict, FeatureContribution, Interval, Risk, TestRisk
-from fedstep.schema.schema import Raw, SparseVector, Task, schema
-from fedstep.types import NO_SECONDS, Build, Outcome, TestRun, Unavailable
+from fedstep.results import FailingSince, FailureVerdict, FeatureContribution, Interval, Risk, TestRisk
+from fedstep.schema.schema import BagOfWords, Raw, SparseVector, Task, schema
+from fedstep.types import NO_SECONDS, Build, BuildOutcome, Outcome, TestRun, Unavailable
 
 FLAKY_ABOVE = 0.7  # a failure is called flaky from this probability on: suppressing a regression costs more
 REGRESSION_BELOW = 0.3
 WORTH_NAMING = 0.05  # a test is named as likely to flake from this probability on
+MOST_RECENT_BUILDS = 20  # counted for a reason
 FEWEST_BUILDS = 3  # known builds of the stream before a time is predicted
 
 
@@ -55,10 +57,11 @@ class Predictor(NamedTuple):
         """Predict the risk that the build does not pass; Unavailable before three builds."""
         if len(summary.builds) < FEWEST_BUILDS:
             return Unavailable(f"{_builds(len(summary.builds))} seen, {FEWEST_BUILDS} needed")
-        row = schema().tasks["build-failure"].encode(failure_features(summary.builds, planned))
-        private = private_build_features(planned)
+        raw, private = failure_features(summary.builds, planned), private_build_features(planned)
+        row = schema().tasks["build-failure"].encode(raw)
         chance = self._probability("build-failure", self._margin("build-failure", row, private))
-        return Risk(chance, self._reasons("build-failure", row, private))
+        told = self.explain("build-failure", raw, private, _recent_builds(summary, planned))
+        return Risk(chance, told.contributions, told.base)
 
     def flakiest(self, summary: Summary, most: int, at_least: float = WORTH_NAMING) -> tuple[TestRisk, ...]:
         """Return the `most` active tests likeliest to flake in their next 20 runs, with at least that probability."""
@@ -78,34 +81,43 @@ class Predictor(NamedTuple):
     def failures(self, summary: Summary, build: Build, stream: str) -> tuple[FailureVerdict, ...]:
         """Return a verdict for each failure of a build that the summary does not contain yet, likeliest flaky first."""
         table = with_tests(summary.tests, (run.test for run in build.failures()))
-        rows = triage_values(table, build, last_commit(summary.builds, stream))
-        return tuple(sorted((self._verdict(run, values) for run, values in rows), key=lambda v: -v.flaky_probability))
+        known, rows = index_tests(table), triage_values(table, build, last_commit(summary.builds, stream))
+        return tuple(
+            sorted((self._verdict(run, values, known[run.test], summary) for run, values in rows), key=_likeliest)
+        )
 
-    def _verdict(self, run: TestRun, values: Raw) -> FailureVerdict:
+    def _verdict(self, run: TestRun, values: Raw, stats: TestStats, summary: Summary) -> FailureVerdict:
         row, private = schema().tasks["triage"].encode(values), private_test_features(run.test)
         chance = self._probability("triage", self._margin("triage", row, private))
-        reasons = self._reasons("triage", row, private)
+        told = self.explain("triage", values, private, _recent(stats))
         return FailureVerdict(
             test=run.test,
             flaky_probability=chance,
-            reasons=reasons,
+            reasons=told.contributions,
             verdict=classify_failure(chance),
             failure_type=run.failure_type,
             file=run.file,
             line=run.line,
             passed_on_rerun=run.outcome == Outcome.FLAKED,
+            base=told.base,
+            message=run.message,
+            signature=run.signature,
+            kind=_kind(stats, run, classify_failure(chance)),
+            since=_since(stats, summary),
+            runs=stats.runs,
         )
 
     def _test_risk(self, stats: TestStats, values: Raw, score: float) -> TestRisk:
-        private = private_test_features(stats.test)
+        told = self.explain("flaky", values, private_test_features(stats.test), _recent(stats))
         return TestRisk(
             test=stats.test,
             probability=self._probability("flaky", score),
-            reasons=self._reasons("flaky", schema().tasks["flaky"].encode(values), private),
+            reasons=told.contributions,
             runs=stats.runs,
             failures=stats.failures,
             flips=stats.flips,
             last_outcomes=stats.recent,
+            base=told.base,
         )
 
     def _local(self, task: str) -> LocalWeights:
@@ -125,16 +137,85 @@ class Predictor(NamedTuple):
     def _probability(self, task: str, score: float) -> float:
         return probability(self.correction.platt.get(task, initial_scaling(task)), score)
 
-    def _reasons(self, task: str, row: SparseVector, private: Sequence[str]) -> tuple[FeatureContribution, ...]:
-        local, names = self._local(task), schema().tasks[task].names()
-        weights = self._summed(schema().tasks[task], local)
-        parts = [
-            FeatureContribution(names[i], weights[i] * value)
-            for i, value in zip(*row, strict=True)
-            if names[i] != "bias"
-        ]
-        parts += [FeatureContribution(name, local.private[name]) for name in private if name in local.private]
-        return tuple(sorted(parts, key=lambda reason: -abs(reason.contribution)))
+    def explain(self, task: str, raw: Raw, private: Sequence[str], facts: Mapping[str, object]) -> "Explanation":
+        """Return base and contributions of a prediction, the largest first; their sum is its margin.
+
+        `facts` are numbers that the phrases use, and that add nothing: {"recent-flips": 3}.
+        """
+        parts, local = schema().tasks[task].parts, self._local(task)
+        weights, usual = self._summed(schema().tasks[task], local), schema().tasks[task].usual()
+        base, start = 0.0, 0
+        found: list[FeatureContribution] = []
+        for part in parts:
+            size = len(part.names())
+            expected = sum(map(mul, weights[start : start + size], usual[start : start + size]))
+            pairs = [(offset, weights[start + offset] * value) for offset, value in part.encode(raw[part.name])]
+            start += size
+            if part.name == "bias":
+                base += sum(added for _, added in pairs)
+                continue
+            base += expected
+            if isinstance(part, BagOfWords):
+                words = tuple(part.index)
+                found += (FeatureContribution(f"{part.name}={words[offset]}", added) for offset, added in pairs)
+                found.append(FeatureContribution(part.name, -expected))
+            else:
+                found.append(_contribution(part.name, raw[part.name], sum(added for _, added in pairs) - expected))
+        found += (FeatureContribution(name, local.private[name]) for name in private if name in local.private)
+        found.sort(key=lambda one: -abs(one.contribution))
+        found += (FeatureContribution(f"{name}={value}", 0.0) for name, value in facts.items())
+        return Explanation(base, tuple(found))
+
+
+class Explanation(NamedTuple):
+    """The margin of a usual prediction, and what each feature of this one adds to it."""
+
+    base: float
+    contributions: tuple[FeatureContribution, ...]
+
+
+def _contribution(name: str, value: object, added: float) -> FeatureContribution:
+    """Return the contribution of a part, with its value in a few digits."""
+    told = "absent" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return FeatureContribution(f"{name}={told}", added)
+
+
+def _recent(stats: TestStats) -> Mapping[str, object]:
+    """Return how many of the last runs failed and flipped, which a phrase counts."""
+    runs = len(stats.recent)
+    failed = sum(letter in "fck" for letter in stats.recent)
+    flipped = sum(letter != Flip.NONE for letter in stats.revealed)
+    return {"runs-known": stats.runs, "recent-runs": runs, "recent-failures": failed, "recent-flips": flipped}
+
+
+def _recent_builds(summary: Summary, planned: PlannedBuild) -> Mapping[str, object]:
+    """Return how many of the last builds of the job failed."""
+    last = [build for build in summary.builds if build.stream == planned.stream][-MOST_RECENT_BUILDS:]
+    return {"recent-builds": len(last), "recent-broken": sum(build.outcome != BuildOutcome.PASSED for build in last)}
+
+
+def _kind(stats: TestStats, run: TestRun, verdict: str) -> str:
+    """Return one of FAILURE_KINDS: a flake is known if its past has flips, whatever the model thinks of its name."""
+    if stats.flips and verdict == "flaky":
+        known = stats.signatures.split()
+        return "new-way" if run.signature and known and run.signature not in known else "flake"
+    return "failing" if stats.streak else "new"
+
+
+def _since(stats: TestStats, summary: Summary) -> FailingSince | Unavailable:
+    """Return with which build the test began to fail; Unavailable where it passed in the build before."""
+    if not stats.streak:
+        return Unavailable("it did not fail in the build before")
+    index = stats.failing_since - (summary.count - len(summary.builds))
+    if not 0 <= index < len(summary.builds):
+        return FailingSince(stats.streak)
+    began = summary.builds[index]
+    before = next((one for one in reversed(summary.builds[:index]) if one.stream == began.stream), None)
+    return FailingSince(stats.streak, began.commit, before.commit if before else "")
+
+
+def _likeliest(verdict: FailureVerdict) -> float:
+    return -verdict.flaky_probability
 
 
 def make_forecast(

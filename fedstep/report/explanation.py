@@ -133,7 +133,7 @@ def describe_past(explained: TestExplanation) -> str:
 def find_phrase(contribution: ExplainedFeature) -> str:
     """Return the feature in words, or "" where its name is enough."""
     if contribution.feature == "bias":
-        return "every test"
+        return "a usual test, of all projects"
     name = contribution.feature if "=" in contribution.feature else f"{contribution.feature}={contribution.value}"
     found = rank_causes((FeatureContribution(name, 1.0),))
     return f"{found[0].phrase} {found[0].word}".strip() if found and found[0].phrase else ""
@@ -177,7 +177,10 @@ def _failures(runs: Sequence[SeenRun]) -> Iterator[str]:
 
 
 def _contributions(explained: TestExplanation) -> Iterator[str]:
-    yield from ("", "What raises (+) and lowers (-) it, in log-odds: shared by all projects, learned here")
+    yield from (
+        "",
+        "What raises (+) and lowers (-) it against a usual test, in log-odds: shared, learned here",
+    )
     yield f"  {'sum':>7}  {'shared':>7}  {'here':>7}  feature"
     rows = (*explained.contributions, *explained.private)
     shown = sorted((one for one in rows if abs(one.total) >= SMALLEST), key=lambda one: -abs(one.total))

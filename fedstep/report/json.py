@@ -8,12 +8,13 @@ from math import isfinite, isnan
 from fedstep.report.explanation import METALS, ExplainedFeature, SeenRun, TestExplanation, find_phrase
 from fedstep.report.inspection import AuditRecord, InspectedToken, InspectedUpdate, Inspection, LeakProof
 from fedstep.report.units import count, percent, span, spread
-from fedstep.report.wording import count_verdicts, rank_causes
+from fedstep.report.wording import count_verdicts, describe_group, rank_causes
 from fedstep.results import (
     PROBLEM,
     WARNING,
     Diagnosis,
     Exchange,
+    FailureGroup,
     FailureVerdict,
     FeatureContribution,
     Interval,
@@ -102,6 +103,7 @@ def triage_json(triage: TriageReport) -> str:
             "incident": triage.incident,
             "incident_reason": triage.incident_reason,
             "failures": [_failure(failure) for failure in triage.failures],
+            "groups": [_group(group) for group in triage.groups],
             "muted": [_muted(muted) for muted in triage.muted],
             "model": _model(triage.model),
             "reports": _reading(triage.reading),
@@ -124,6 +126,7 @@ def training_json(training: TrainReport) -> str:
             "incident": training.incident,
             "incident_reason": training.incident_reason,
             "failures": [_failure(failure) for failure in training.failures],
+            "groups": [_group(group) for group in training.groups],
             "muted": [_muted(muted) for muted in training.muted],
             "flakiest": [_test(risk) for risk in training.flakiest],
             "time_changes": [{**change._asdict(), "slower": change.is_slower} for change in training.changes],
@@ -182,8 +185,26 @@ def _failure(failure: FailureVerdict) -> Json:
         "verdict": failure.verdict,
         "reasons": _reasons(failure.reasons),
         "failure_type": failure.failure_type,
+        "message": failure.message,
+        "kind": failure.kind,
+        "runs": failure.runs,
+        "passed_on_rerun": failure.passed_on_rerun,
         "file": failure.file,
         "line": failure.line,
+    }
+
+
+def _group(group: FailureGroup) -> Json:
+    first, since = group.first, group.first.since
+    return {
+        "kind": group.kind,
+        "says": describe_group(group),
+        "verdict": first.verdict,
+        "flaky_probability": _rounded(first.flaky_probability),
+        "message": first.message,
+        "tests": [failure.test for failure in group.failures],
+        "failing_since": None if isinstance(since, Unavailable) else since._asdict(),
+        "last_touched": first.last_touched,
     }
 
 

@@ -4,13 +4,16 @@ GitHub drops a summary over 1 MiB without a word: every list has a limit and eve
 gets near 900 kB.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 from fedstep.report.units import MOST_COLUMNS, percent, size, span, spread, visible
 from fedstep.report.wording import (
     ReasonPhrase,
     count_verdicts,
     describe_change,
+    describe_group,
     describe_history,
     describe_reports,
     draw_sparkline,
@@ -22,11 +25,10 @@ from fedstep.report.wording import (
     format_model,
     name_subject,
     rank_causes,
-    sort_by_urgency,
 )
 from fedstep.results import (
     Exchange,
-    FailureVerdict,
+    FailureGroup,
     FeatureContribution,
     Interval,
     ModelUsed,
@@ -77,6 +79,20 @@ def code(text: str, most: int = MOST_COLUMNS) -> str:
     return f"{fence}{pad}{shown}{pad}{fence}"
 
 
+_PLAIN_WORD = re.compile(r"(?!www\.)[(\"']?[\w.%–-]+[)\"'.,;:?]{0,2}", re.IGNORECASE)
+
+
+def prose(text: str, most: int = MOST_COLUMNS) -> str:
+    """Hostile text as prose: plain words stay, and each run of others becomes a code span, where nothing is markup.
+
+    >>> prose("cannot read **/*.xml, a glob: 3 files")
+    'cannot read `**/*.xml,` a glob: 3 files'
+    """
+    words = visible(text, most).split(" ")
+    runs = groupby(words, lambda word: bool(_PLAIN_WORD.fullmatch(word)) and "_" not in word)
+    return " ".join(" ".join(run) if plain else code(" ".join(run), most) for plain, run in runs if run)
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table; each cell is one line of Markdown."""
     lines = (header, ["---"] * len(header), *(tuple(map(_cell, cells)) for cells in rows))
@@ -108,6 +124,8 @@ def _cell(markdown: str) -> str:
 
 
 MOST_FAILURES = 100
+MOST_MEMBERS = 4  # tests of one cause that are named
+MOST_OF_A_NAME = 1000  # columns: a name that is cut cannot be copied
 MOST_TESTS = 25
 MOST_OTHERS = 50
 MOST_OF_A_WARNING = 600  # columns: a truncated remedy is useless
@@ -117,19 +135,13 @@ def prediction_markdown(prediction: Prediction) -> str:
     """Return what to expect of the next build."""
     return page(
         "## fedstep: what to expect",
-        table(
-            ("", ""),
+        "\n".join(
             (
-                ("Build time", _expected(prediction.duration)),
-                ("Failure risk", _risk(prediction.risk)),
-                ("Flaky tests", f"{len(prediction.flaky):,} likely to flake in the next runs"),
-                (
-                    "Based on",
-                    f"{code(prediction.base)}; {format_knowledge(prediction)}"
-                    if prediction.base
-                    else format_knowledge(prediction),
-                ),
-            ),
+                f"- **Build time**: {_expected(prediction.duration)}",
+                f"- **Failure risk**: {_risk(prediction.risk)}",
+                f"- **Flaky tests**: {len(prediction.flaky):,} likely to flake in the next runs",
+                f"- **Based on**: {'; '.join(filter(None, (prose(prediction.base), format_knowledge(prediction))))}",
+            )
         ),
         *_risks(prediction.flaky),
         *_end(prediction.model, prediction.status, prediction.warnings),
@@ -141,7 +153,7 @@ def triage_markdown(triage: TriageReport) -> str:
     return page(
         f"## fedstep: {_counts(triage)}",
         *_incident(triage.incident, triage.incident_reason),
-        *_failures(triage.failures),
+        *_failures(triage),
         *_muted(triage.muted),
         details(describe_reports(triage.reading), _dropped(triage.reading.dropped)),
         *_end(triage.model, triage.status, triage.warnings),
@@ -152,11 +164,11 @@ def training_markdown(training: TrainReport) -> str:
     """Return the build beside its prediction, its failures, what was learned and what was sent."""
     return page(
         f"## fedstep: build {training.outcome.value}{_took(training.duration)}",
-        *_comparison(training.duration, training.expected),
         *_incident(training.incident, training.incident_reason),
-        *_failures(training.failures),
+        *_failures(training),
         *_muted(training.muted),
         *_time_changes(training.changes),
+        *_comparison(training.duration, training.expected),
         *_risks(training.flakiest),
         "### Learned and exchanged",
         f"{format_learning(training.examples)}.",
@@ -166,12 +178,12 @@ def training_markdown(training: TrainReport) -> str:
     )
 
 
-def failure_table(failures: Sequence[FailureVerdict], most: int) -> Iterator[str]:
-    """Yield blocks with at most `most` failures, the least likely flaky first, and the number left out."""
-    if failures:
+def failure_table(groups: Sequence[FailureGroup], most: int) -> Iterator[str]:
+    """Yield blocks with at most `most` groups of failures, the most urgent first, and the number left out."""
+    if groups:
         if most:
-            yield table(("verdict", "flaky", "test", "why"), map(_failure, sort_by_urgency(failures)[:most]))
-        yield from more(len(failures) - most)
+            yield table(("verdict", "flaky", "test", "why"), map(_group, groups[:most]))
+        yield from more(len(groups) - most)
 
 
 def _counts(triage: TriageReport) -> str:
@@ -181,7 +193,7 @@ def _counts(triage: TriageReport) -> str:
 
 def _expected(expected: Interval | Unavailable) -> str:
     if isinstance(expected, Unavailable):
-        return f"not known: {code(expected.reason)}"
+        return f"not known: {prose(expected.reason)}"
     jenkins = expected.jenkins_seconds
     beside = "" if isinstance(jenkins, Unavailable) else f" (Jenkins estimate: {span(jenkins)})"
     return f"**{span(expected.seconds)}**{format_interval(expected).removeprefix(span(expected.seconds))}{beside}"
@@ -189,7 +201,7 @@ def _expected(expected: Interval | Unavailable) -> str:
 
 def _risk(risk: Risk | Unavailable) -> str:
     if isinstance(risk, Unavailable):
-        return f"not known: {code(risk.reason)}"
+        return f"not known: {prose(risk.reason)}"
     return f"**{percent(risk.probability)}** likely to fail<br>{_because(risk.reasons, 'build')}".removesuffix("<br>")
 
 
@@ -200,7 +212,7 @@ def _took(duration: Duration | Unavailable) -> str:
 def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailable) -> Iterator[str]:
     missing = next((value for value in (duration, expected) if isinstance(value, Unavailable)), None)
     if isinstance(duration, Unavailable) or isinstance(expected, Unavailable):
-        yield f"The build's time was not compared: {code(missing.reason) if missing else ''}"
+        yield f"The build's time was not compared: {prose(missing.reason) if missing else ''}"
         return
     inside = "inside" if expected.low <= duration.seconds <= expected.high else "**outside**"
     jenkins = expected.jenkins_seconds
@@ -221,20 +233,27 @@ def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailab
 
 def _incident(incident: bool, reason: str) -> Iterator[str]:
     if incident:
-        yield f"> **Incident**, no evidence about single tests: {code(reason)}"
+        yield f"> **Incident**, no evidence about single tests: {prose(reason)}"
 
 
-def _failures(failures: Sequence[FailureVerdict]) -> Iterator[str]:
-    if failures:
-        yield f"### Failures: {count_verdicts(failures)}"
-        yield from failure_table(failures, MOST_FAILURES)
+def _failures(report: TriageReport | TrainReport) -> Iterator[str]:
+    if report.failures:
+        yield f"### Failures: {count_verdicts(report.failures)}"
+        yield from failure_table(report.groups, MOST_FAILURES)
 
 
-def _failure(failure: FailureVerdict) -> Sequence[str]:
+def _group(group: FailureGroup) -> Sequence[str]:
+    failure = group.first
     verdict = {"regression": "**regression**", "flaky": "flaky"}.get(failure.verdict, "unsure")
     place = f"{failure.file}:{failure.line}" if failure.line else failure.file
-    facts = "<br>".join(code(fact) for fact in (failure.test, failure.failure_type, place) if fact)
-    return (verdict, percent(failure.flaky_probability), facts, _because(failure.reasons))
+    facts = [code(failure.test, MOST_OF_A_NAME), *(code(line) for line in failure.message.splitlines())]
+    facts += [code(fact) for fact in (place, failure.last_touched) if fact]
+    others = [code(other.test, MOST_OF_A_NAME) for other in group.failures[1:MOST_MEMBERS]]
+    if others:
+        rest = len(group.failures) - 1 - len(others)
+        facts += [f"also {', '.join(others)}{f' and {rest:,} more' if rest else ''}"]
+    why = "<br>".join(filter(None, (describe_group(group), _because(failure.reasons))))
+    return (verdict, percent(failure.flaky_probability), "<br>".join(facts), why)
 
 
 def _muted(muted: Sequence[MutedFailure]) -> Iterator[str]:
@@ -282,7 +301,7 @@ def _cause(cause: ReasonPhrase) -> str:
 
 def _exchange(exchange: Exchange | Unavailable) -> Iterator[str]:
     if isinstance(exchange, Unavailable):
-        yield f"Nothing was exchanged: {code(exchange.reason)}"
+        yield f"Nothing was exchanged: {prose(exchange.reason)}"
         return
     steps = format_exchange(exchange).replace("->", "→")
     yield f"{steps}, with {code(exchange.url)}. No name, source, log or branch is part of an update."
@@ -301,7 +320,7 @@ def _dropped(dropped: Sequence[Dropped]) -> str:
 
 def _end(model: ModelUsed, status: str, warnings: Sequence[str]) -> Iterator[str]:
     if warnings:
-        yield "\n".join(f"- ⚠ {code(warning, MOST_OF_A_WARNING)}" for warning in warnings[:MOST_OTHERS])
+        yield "\n".join(f"- ⚠ {prose(warning, MOST_OF_A_WARNING)}" for warning in warnings[:MOST_OTHERS])
         yield from more(len(warnings) - MOST_OTHERS)
     yield f"<sub>status {status}; {format_model(model)}{f' from {code(model.url)}' if model.url else ''}</sub>"
 
@@ -329,8 +348,8 @@ def comment_markdown(finding: TriageReport | TrainReport, first_line: str, job: 
 def _blocks(finding: TriageReport | TrainReport, first_line: str, job: str, run_url: str, most: int) -> Iterator[str]:
     yield f"{first_line}\n### fedstep: {count_verdicts(finding.failures) or 'no test failed'} in {code(job)}"
     if finding.incident:
-        yield f"**Incident**, no evidence about single tests: {code(finding.incident_reason)}"
-    yield from failure_table(finding.failures, most)
+        yield f"**Incident**, no evidence about single tests: {prose(finding.incident_reason)}"
+    yield from failure_table(finding.groups, most)
     if isinstance(finding, TrainReport):
         yield from _time(finding)
     summary = f"[summary of the run]({run_url}); " if run_url else ""

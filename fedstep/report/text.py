@@ -13,6 +13,7 @@ from fedstep.report.wording import (
     ReasonPhrase,
     count_verdicts,
     describe_change,
+    describe_group,
     describe_history,
     describe_reports,
     draw_sparkline,
@@ -23,9 +24,9 @@ from fedstep.report.wording import (
     format_model,
     name_subject,
     rank_causes,
-    sort_by_urgency,
 )
 from fedstep.results import (
+    FailureGroup,
     FailureVerdict,
     FeatureContribution,
     Interval,
@@ -79,6 +80,7 @@ def join_lines(lines: Iterable[str]) -> str:
 MOST_TESTS = 10
 MOST_FAILURES = 30
 MOST_CHANGES = 10
+MOST_MEMBERS = 4  # tests of one cause that are named
 BOLD, RED, YELLOW, DIM, PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
 VERDICT_COLOURS = {"regression": RED, "unsure": YELLOW}
 
@@ -106,7 +108,7 @@ def triage_text(triage: TriageReport, colour: bool = False) -> str:
         *labelled_lines("Failures", _failure_count(triage.failures, len(triage.muted))),
         *labelled_lines("Verdict", _verdict(triage)),
         *labelled_lines("Read", describe_reports(triage.reading)),
-        *_failures(triage.failures),
+        *_failures(triage.groups),
         *_muted(triage.muted),
         "",
         *_footer(triage.model, triage.status),
@@ -123,7 +125,7 @@ def training_text(training: TrainReport, colour: bool = False) -> str:
         ),
         *labelled_lines("Learned", f"{format_learning(training.examples)}; {_exchange(training)}"),
         *(labelled_lines("Incident", visible(training.incident_reason)) if training.incident else ()),
-        *_failures(training.failures),
+        *_failures(training.groups),
         *_muted(training.muted),
         *_time_changes(training.changes),
         *_risks(training.flakiest),
@@ -212,17 +214,35 @@ def _risks(risks: Sequence[TestRisk], most: int = MOST_TESTS) -> Iterator[str]:
         yield f"  ({LEGEND})"
 
 
-def _failures(failures: Sequence[FailureVerdict]) -> Iterator[str]:
-    if failures:
+def _failures(groups: Sequence[FailureGroup]) -> Iterator[str]:
+    if groups:
         yield from ("", "Failures, and how likely each is flaky")
-    for failure in sort_by_urgency(failures)[:MOST_FAILURES]:
+    for group in groups[:MOST_FAILURES]:
+        failure = group.first
         verdict = f"{visible(failure.verdict, 10):<10} {percent(failure.flaky_probability):>5}"
-        yield f"  {verdict}  {visible(failure.test, WIDTH - 20)}"
-        yield from wrap("  ".join(filter(None, (visible(failure.failure_type, 60), _place(failure)))), 20)
+        yield from _named(f"  {verdict}  ", failure.test)
+        for line in failure.message.splitlines():
+            yield from wrap(visible(line, 300), 20)
+        yield from wrap("; ".join(filter(None, (describe_group(group), _place(failure)))), 20)
+        yield from wrap(visible(failure.last_touched and f"file last changed by {failure.last_touched}", 120), 20)
         yield from wrap(_because(failure.reasons), 20)
-    yield from _more(len(failures) - MOST_FAILURES)
-    if failures:
+        for other in group.failures[1:MOST_MEMBERS]:
+            yield from _named(f"{'':20}also ", other.test)
+        if len(group.failures) > MOST_MEMBERS:
+            yield f"{'':20}and {len(group.failures) - MOST_MEMBERS:,} more with the same cause"
+    yield from _more(len(groups) - MOST_FAILURES)
+    if groups:
         yield "  (+ speaks for a flake, - for a regression)"
+
+
+def _named(begin: str, test: str) -> Iterator[str]:
+    """Yield the name of a test in full, to be copied: on a line of its own where it does not fit."""
+    name = visible(test, 1000)
+    if len(begin) + columns(name) <= WIDTH:
+        yield f"{begin}{name}"
+    else:
+        yield begin
+        yield name
 
 
 def _muted(muted: Sequence[MutedFailure]) -> Iterator[str]:

@@ -12,6 +12,8 @@ from fedstep.report.units import count, percent, size, span, visible
 from fedstep.results import (
     ExampleCounts,
     Exchange,
+    FailingSince,
+    FailureGroup,
     FailureVerdict,
     FeatureContribution,
     Interval,
@@ -127,7 +129,6 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
     "evidence-change": {"": "what this change touches"},
     "evidence-companions": {"": "quiet tests of its package that fail with it"},
     "evidence-commit": {"": "it passed on this very commit"},
-    "time-rank": {"": "how long it takes beside the project's other tests"},
     "build-file": {"True": "this change touches a build file", "False": "this change touches no build file"},
     "last-outcome:build": _OUTCOMES,
     "outcome:build": _OUTCOMES,
@@ -147,6 +148,12 @@ def _share(share: float) -> str:
 
 def _ratio(logarithm: float) -> str:
     return f"{exp(logarithm):.2g} ×"
+
+
+def _rank(rank: float) -> str:
+    """Return where a time lies among the project's: -1 is the shortest, 1 the longest."""
+    share = percent((1.0 + abs(rank)) / 2)
+    return f"longer than {share}" if rank >= 0 else f"less long than {share}"
 
 
 def _hour(hour: float) -> str:
@@ -190,6 +197,7 @@ NUMBERS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "classmates-failure-rate": ("tests of its class fail in {} of runs", _share),
     "project-flip-rate": ("tests of this project change outcome in {} of runs", _share),
     "seconds": ("takes {}", span),
+    "time-rank": ("takes {} of the project's tests", _rank),
     "seconds-variation": ("its time varies by {}", _share),
     "source-words": ("its source has {} known words", _plain),
     "failures-in-a-row": ("failed {} times in a row before", _plain),
@@ -257,29 +265,165 @@ class ReasonPhrase(NamedTuple):
 
     @property
     def sign(self) -> str:
-        """Return `+` for what raises the prediction, `-` for what lowers it."""
-        return "+" if self.contribution > 0 else "-"
+        """Return `+` for what raises the prediction, `-` for what lowers it, "" for what does neither."""
+        return "+" if self.contribution > 0 else "-" if self.contribution else ""
+
+
+# What a person thinks of as one thing: the features of each concept, by the beginning of their names. The first fits.
+CONCEPTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "test": {
+        "here": ("test", "class"),
+        "flips": ("flip-rate", "gold-rate", "runs-since-flip", "evidence-past", "flake-rate"),
+        "failures": ("failure-rate", "runs-since-failure", "failures-in-a-row", "evidence-repeats"),
+        "neighbours": ("classmates-flip-rate", "classmates-failure-rate", "project-flip-rate"),
+        "runs": ("runs",),
+        "time": ("time-rank", "seconds"),
+        "words": ("name", "source"),
+        "change": ("change", "evidence-change", "files-changed"),
+        "commit": ("same-commit", "evidence-commit"),
+        "company": ("failures-in-build", "classmates-failing", "evidence-companions"),
+        "kind": ("failure-kind",),
+    },
+    "build": {
+        "branch": ("branch", "same-branch", "any-branch"),
+        "author": ("author", "same-author"),
+        "change": ("files", "lines", "same-size", "build-file"),
+        "time": ("hour", "same-hour", "same-weekend", "weekday"),
+        "builds": (
+            *("similar", "own", "newest", "any-age", "any-kind", "same-before", "same-previous", "runs", "failing"),
+            *("passing", "last-outcome", "rate", "failure-rate", "job", "project", "kind", "event"),
+        ),
+    },
+}
+# How a large value of a feature speaks: for a flake or a failure (+1), or against it. Where it is none it is never a
+# reason that speaks the same way.
+_RISING = (
+    "flip-rate",
+    "gold-rate",
+    "failure-rate",
+    "classmates",
+    "project-flip",
+    "failing",
+    "rate",
+    "branch-failing",
+    "runs-since",
+)
+_FALLING = ("passing", "branch-passing")
+_NONE = ("0", "0.0", "absent", "none", "")
+_PAST = ("flips", "failures", "runs")  # concepts that a test without a run has nothing of
+NO_HISTORY = "no history yet"
+SMALLEST_WORD = 0.05  # of the margin: a word that adds less is not quoted
+MOST_WORDS = 2
 
 
 def rank_causes(
     reasons: Iterable[FeatureContribution], subject: str = "test", most: int = 3
 ) -> tuple[ReasonPhrase, ...]:
-    """Return the `most` largest causes of a `subject`, test or build; adjacent knots of a number are one cause.
+    """Return the `most` largest causes of a `subject`, test or build; the features of one concept are one cause.
 
-    >>> rank_causes([FeatureContribution("seconds=1", 0.5), FeatureContribution("seconds=3", 0.25)])
-    (ReasonPhrase(phrase='takes 1–3 s', word='', contribution=0.75),)
+    A cause is told by the feature that adds most to it. One whose features are all absent is no cause for what their
+    presence would cause.
+
+    >>> rank_causes([FeatureContribution("seconds=2.5", 0.5), FeatureContribution("seconds-variation=0", 0.25)])
+    (ReasonPhrase(phrase='takes 2.5 s', word='', contribution=0.75),)
     """
-    sums: dict[str, float] = {}
-    answers: dict[str, list[str]] = {}
+    facts: dict[str, str] = {}
+    concepts: dict[str, list[FeatureContribution]] = {}
     for reason in reasons:
         part, _, answer = reason.feature.partition("=")
-        key = reason.feature if part in WORDS or not part else part
-        sums[key] = sums.get(key, 0.0) + reason.contribution
-        answers.setdefault(key, []).append(answer)
-    ranked = sorted(
-        (key for key in sums if key != "bias" and abs(sums[key]) >= SMALLEST), key=lambda key: -abs(sums[key])
-    )
-    return tuple(ReasonPhrase(*_phrase(key, answers[key], subject), sums[key]) for key in ranked[:most])
+        facts[part] = answer
+        if reason.feature and part != "bias" and not part.startswith("recent-") and part != "runs-known":
+            concepts.setdefault(_concept(part, subject) or reason.feature, []).append(reason)
+    is_new = facts.get("runs-known") == "0"
+    sums = {name: sum(one.contribution for one in members) for name, members in concepts.items()}
+    ranked = sorted((name for name in sums if abs(sums[name]) >= SMALLEST), key=lambda name: -abs(sums[name]))
+    causes = [ReasonPhrase(NO_HISTORY, "", 0.0)] if is_new else []
+    for name in ranked:
+        if is_new and name in _PAST:
+            continue
+        told = _tell(name, concepts[name], sums[name], facts, subject)
+        causes += (ReasonPhrase(*told, sums[name]),) if told else ()
+    return tuple(causes[:most])
+
+
+def _concept(part: str, subject: str) -> str:
+    for concept, beginnings in CONCEPTS[subject].items():
+        if any(part == beginning or part.startswith(f"{beginning}-") for beginning in beginnings):
+            return concept
+    return part
+
+
+def _tell(
+    concept: str, members: Sequence[FeatureContribution], total: float, facts: Mapping[str, str], subject: str
+) -> tuple[str, str] | None:
+    """Return phrase and word of a cause; None where nothing that can be said speaks the way it counts."""
+    if concept == "words":
+        return _tell_words(members, total)
+    counted = _counted(concept, facts, total > 0)
+    if counted is not None:
+        return (counted, "") if counted else None
+    alike = sorted((one for one in members if one.contribution * total > 0), key=lambda one: -abs(one.contribution))
+    for one in alike:
+        part, _, answer = one.feature.partition("=")
+        if _contradicts(part, answer, total > 0):
+            continue
+        key = one.feature if part in WORDS or not part else part
+        phrase, word = _phrase(key, [answer], subject)
+        if phrase or word:
+            return phrase, word
+    return None
+
+
+def _contradicts(part: str, answer: str, raises: bool) -> bool:
+    """Return whether a value that is none would be shown as what its presence would do."""
+    if part in ("last-outcome", "branch-outcome"):
+        return (answer == "passed" and raises) or (answer in ("failed", "unstable") and not raises)
+    if answer not in _NONE:
+        return False
+    rising, falling = (any(part.startswith(name) for name in names) for names in (_RISING, _FALLING))
+    return (rising and raises) or (falling and not raises)
+
+
+def _tell_words(members: Sequence[FeatureContribution], total: float) -> tuple[str, str] | None:
+    """Return the words that speak the way their sum does, at most two of one place."""
+    words = [
+        one
+        for one in members
+        if "=" in one.feature and one.contribution * total > 0 and abs(one.contribution) >= SMALLEST_WORD
+    ]
+    words = [one for one in words if one.feature.partition("=")[0] in WORDS]
+    if not words:
+        return None
+    words.sort(key=lambda one: -abs(one.contribution))
+    part = words[0].feature.partition("=")[0]
+    listed = [one.feature.partition("=")[2] for one in words if one.feature.startswith(f"{part}=")]
+    return WORDS[part], ", ".join(listed[:MOST_WORDS])
+
+
+def _counted(concept: str, facts: Mapping[str, str], raises: bool) -> str | None:
+    """Return a phrase with a count of recent runs or builds, "" where it would contradict; None where none is known."""
+    runs, builds = _whole(facts.get("recent-runs")), _whole(facts.get("recent-builds"))
+    if concept == "flips" and runs:
+        flips = _whole(facts.get("recent-flips"))
+        if flips:
+            return f"flipped {count(flips, 'time')} in its last {count(runs, 'run')}" if raises else ""
+        return "" if raises else f"never flipped in its last {count(runs, 'run')}"
+    if concept == "failures" and runs:
+        failures = _whole(facts.get("recent-failures"))
+        if facts.get("failures-in-a-row", "0") not in _NONE and failures:
+            return f"failed {count(_whole(facts['failures-in-a-row']), 'time')} in a row before this"
+        return f"failed in {failures} of its last {count(runs, 'run')}" if failures or not raises else ""
+    if concept == "builds" and builds:
+        broken = _whole(facts.get("recent-broken"))
+        if not broken:
+            return "" if raises else f"none of the last {count(builds, 'build')} failed"
+        return f"{broken} of the last {count(builds, 'build')} failed"
+    return None
+
+
+def _whole(text: str | None) -> int:
+    number = _float(text or "")
+    return int(number) if isfinite(number) else 0
 
 
 def _phrase(key: str, answers: list[str], subject: str) -> tuple[str, str]:
@@ -461,6 +605,40 @@ def count_verdicts(failures: Sequence[FailureVerdict]) -> str:
     nouns = {"regression": "likely regression", "unsure": "unsure", "flaky": "likely flaky"}
     plurals = {"regression": "likely regressions", "unsure": "unsure", "flaky": "likely flaky"}
     return ", ".join(count(number, nouns[verdict], plurals[verdict]) for verdict, number in counts.items() if number)
+
+
+GROUP_KINDS: Mapping[str, str] = {
+    "new": "new in this build",
+    "new-way": "a known flake, failing in a new way",
+    "failing": "failing since before",
+    "flake": "a known flake",
+    "incident": "part of an incident",
+}
+
+
+def describe_group(group: FailureGroup) -> str:
+    """Return what a group of failures is: how many tests, since when, and who changed their file last."""
+    tests = f"{count(len(group.failures), 'test')} with one cause" if len(group.failures) > 1 else ""
+    since = group.first.since
+    kind = GROUP_KINDS.get(group.kind, group.kind)
+    if group.kind == "failing" and not isinstance(since, Unavailable):
+        kind = describe_since(since)
+    if group.kind == "new" and not group.first.runs:
+        kind = "a test without history"
+    return ", ".join(filter(None, (kind, tests)))
+
+
+def describe_since(since: FailingSince) -> str:
+    """Return for how many builds a test has been failing, and between which commits that began.
+
+    >>> describe_since(FailingSince(3, "1a2b3c4d5e", "99aabbccdd"))
+    'failing for 3 builds before this one, since 1a2b3c4 (99aabbc..1a2b3c4)'
+    """
+    failing = f"failing for {count(since.builds, 'build')} before this one"
+    if not since.commit:
+        return failing
+    commit, before = since.commit[:7], since.commit_before[:7]
+    return f"{failing}, since {commit}{f' ({before}..{commit})' if before else ''}"
 
 
 def sort_by_urgency(failures: Sequence[FailureVerdict]) -> list[FailureVerdict]:

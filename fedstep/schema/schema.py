@@ -308,6 +308,14 @@ class Task(NamedTuple):
                 values.append(weight)
         return SparseVector(tuple(indices), tuple(values))
 
+    def usual(self) -> "array[float]":
+        """Return the mean of every coordinate over recorded public projects; 0 for a feature that is newer than they.
+
+        An explanation compares with it: what is as usual explains nothing.
+        """
+        means = _usual().get(self.name, {})
+        return array("d", (means.get(name, 0.0) for name in self.names()))
+
     def margins(self, weights: Sequence[float], columns: Columns) -> list[float]:
         """Return the margin of every row, from the raw values of all rows: one column for each part, by its name.
 
@@ -420,6 +428,15 @@ class _Margins(dict[Value, float]):
         weights = self.weights
         added = self[value] = sum([weights[offset] * share for offset, share in self.part.encode(value)])
         return added
+
+
+@cache
+def _usual() -> Mapping[str, Mapping[str, float]]:
+    import json
+
+    with open(os.path.join(os.path.dirname(__file__), "usual.json"), encoding="ascii") as file:
+        means: Mapping[str, Mapping[str, float]] = json.load(file)
+        return means
 
 
 def _vocabulary() -> list[tuple[str, str]]:

@@ -28,10 +28,12 @@ CREATED = "2026-11-21T00:00Z"
 def learn_starter(places: Sequence[Path], seed: int = 1) -> Mapping[str, "array[float]"]:
     """The tasks learned from all projects below the places, as `global-only` learns from all but one."""
     with tempfile.TemporaryDirectory(prefix="fedstep-starter-") as folder:
-        return {task: array("f", train_global(task, _rows(places, task, Path(folder)), seed)) for task in TASK_NAMES}
+        return {
+            task: array("f", train_global(task, read_rows(places, task, Path(folder)), seed)) for task in TASK_NAMES
+        }
 
 
-def _rows(places: Sequence[Path], task: str, folder: Path) -> Mapping[str, Sequence[LabelledExample]]:
+def read_rows(places: Sequence[Path], task: str, folder: Path) -> Mapping[str, Sequence[LabelledExample]]:
     """The rows of every project by its path: two replays of one project are two projects here."""
     rows: dict[str, Sequence[LabelledExample]] = {}
     for project in projects_below(places, TASKS[task]):

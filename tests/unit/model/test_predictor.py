@@ -6,9 +6,18 @@ import sys
 
 import pytest
 
+from fedstep.federation.model_cache import load_starter_model
 from fedstep.history.records import make_record
 from fedstep.history.summary import Summary, apply_record, plan_build
-from fedstep.model.linear import LocalWeights, PlattScaling, QuantileTrackers, margin, sigmoid
+from fedstep.model.linear import (
+    LocalWeights,
+    PlattScaling,
+    QuantileTrackers,
+    initial_scaling,
+    margin,
+    probability,
+    sigmoid,
+)
 from fedstep.model.predictor import FLAKY_ABOVE, REGRESSION_BELOW, Predictor, classify_failure
 from fedstep.model.state import LocalModel
 from fedstep.schema.schema import schema
@@ -201,3 +210,36 @@ print(sorted({"numpy", "scipy", "sklearn", "joblib", "requests", "hypothesis"} &
 """
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert done.stdout.split("\n")[:2] == ["()", "[]"]
+
+
+class TestExplanations:
+    def test_base_and_contributions_are_the_margin(self) -> None:
+        """For every task, with the weights of the starter model, local weights and words: to 1e-9."""
+        starter = load_starter_model().production
+        local = {
+            "flaky": LocalWeights({3: 0.25, 7: -0.5}, {f"test={TESTS[3]}": 0.4, "class=org.acme.core.Part3Test": -0.2}),
+            "triage": LocalWeights({5: 0.1}, {f"test={TESTS[3]}": 0.3}),
+        }
+        predictor = Predictor(starter, LocalModel(local=local))
+        summary = known(*(build(n, ("f" if n % 3 else "k") + "p" * 19) for n in range(12)))
+        planned = plan_build(build(13).situation, STREAM, "")
+        verdicts = predictor.failures(summary, build(13, "ffff" + "p" * 16), STREAM)
+        flakiest = predictor.flakiest(summary, 20, 0.0)
+        risk = predictor.failure(summary, planned)
+        assert not isinstance(risk, Unavailable)
+        assert (len(flakiest), len(verdicts)) == (20, 4)
+        for item, chance, task in (
+            *((one, one.probability, "flaky") for one in flakiest),
+            *((one, one.flaky_probability, "triage") for one in verdicts),
+            (risk, risk.probability, "build-failure"),
+        ):
+            platt = initial_scaling(task)
+            score = item.base + math.fsum(reason.contribution for reason in item.reasons)
+            assert probability(platt, score) == pytest.approx(chance, abs=1e-9)
+
+    def test_the_usual_explains_nothing(self) -> None:
+        """A row that is the mean of all projects has the base as its margin, and the means are shipped by name."""
+        for task in schema().tasks.values():
+            usual = task.usual()
+            assert len(usual) == task.size()
+            assert any(usual), task.name

@@ -57,5 +57,5 @@ class TestComment:
         assert is_worth_a_comment(quiet._replace(failures=(FailureVerdict("a", 0.5),)))
         incident = quiet._replace(incident=True, incident_reason="61 of 80 tests failed at once")
         assert is_worth_a_comment(incident)
-        assert "**Incident**, no evidence about single tests: `61 of 80 tests failed at once`" in written(incident)
+        assert "**Incident**, no evidence about single tests: 61 of 80 tests failed at once" in written(incident)
         assert "no test failed" in written(quiet)

@@ -27,7 +27,7 @@ def assert_harmless(text: str) -> None:
         assert line == "" or line.isprintable()
         assert not line.lstrip().startswith("::")
         assert "##" not in line
-        assert columns(line) <= 100
+        assert columns(line) <= 100 or not line.startswith(" ")  # a name in full, to be copied
 
 
 class TestHostileNames:

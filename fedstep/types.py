@@ -92,7 +92,7 @@ class Change(NamedTuple):
 class CiRun(NamedTuple):
     """The values of the CI's variables; strings are "" where the CI does not set them."""
 
-    vendor: str = "local"  # github, jenkins, gitlab, generic, local
+    vendor: str = "local"  # the name in ci_vendors.VENDORS; generic: any other, local: none
     run: str = ""
     attempt: int = 1
     job: str = ""

@@ -20,7 +20,7 @@ from fedstep.federation.sync import AggregatorLink
 from fedstep.federation.transport import redact_url
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import LoadedSummary, Summary, load_summary
-from fedstep.ingest.ci_vendors import FEDSTEP_VARIABLES
+from fedstep.ingest.ci_vendors import FEDSTEP_VARIABLES, clone_advice
 from fedstep.ingest.git import compile_globs, read_change, read_outgoing
 from fedstep.ingest.git_process import GitResult, Run, is_shallow, repository_root, run_git
 from fedstep.ingest.junit import expand, read_reports
@@ -32,11 +32,6 @@ from fedstep.types import CiRun, Dropped, Unavailable
 
 MOST_REPORTS = 20_000_000  # bytes of reports that are read; of more only the files are counted
 GIT_SECONDS = 1.0
-DEEPER = {
-    "github": "Set fetch-depth: 0 on actions/checkout",
-    "gitlab": "Set the variable GIT_DEPTH: 0",
-    "jenkins": 'Turn off "Shallow clone" in the "Advanced clone behaviours" of the git plugin',
-}
 
 
 def check_ci(ci: CiRun) -> DiagnosticCheck:
@@ -102,7 +97,8 @@ def check_git(root: str, ci: CiRun, globs: Sequence[str], run: Run = run_git) ->
     against = f"against {change.base}" if change.base else "against nothing: no base is known"
     says = f"{count(len(change.files), 'changed file')} {against}"
     if is_shallow(root):
-        fix = DEEPER.get(ci.vendor, "git fetch --unshallow")
+        advice = clone_advice(ci.vendor)
+        fix = "git fetch --unshallow" if ci.vendor == "local" else advice[:1].upper() + advice[1:]
         return DiagnosticCheck("Git", WARNING, f"{says}; the clone is shallow, its history is cut off", fix)
     return DiagnosticCheck("Git", OK if change.base else WARNING, "; ".join(filter(None, (says, change.notice))))
 

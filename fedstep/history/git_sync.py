@@ -17,7 +17,7 @@ from fedstep.history.merge import (
     save_sync_state,
 )
 from fedstep.history.project_store import ProjectStore
-from fedstep.ingest.git_process import TIMED_OUT, GitResult, summarize_error
+from fedstep.ingest.git_process import TIMED_OUT, GitResult, owner_remedy, summarize_error
 
 ALLOW = f"Let this job write to {REF} (on GitHub: contents: write)"
 WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 1.6, 1.6, 1.6, 1.6)  # seconds before each further attempt
@@ -92,7 +92,7 @@ def _change(
             )
             return PublishResult(commit, commit != (taken.remote if channel.remote else taken.shared.commit), attempt)
         if ran.code == TIMED_OUT or (not _was_late(ran) and failed_at == taken.remote):
-            raise _refused(home, channel, summarize_error(ran))
+            raise _refused(home, channel, summarize_error(ran), owner_remedy(ran, channel.root) or ALLOW)
         failed_at, why = taken.remote, f"other jobs were first {attempt} times"
         taken = None
     raise _refused(home, channel, why, "Raise --budget" if failed_at == "never" else ALLOW)

@@ -15,6 +15,7 @@ from fedstep.ingest.git_process import (
     GitResult,
     common_folder,
     is_shallow,
+    owner_remedy,
     run_git,
     run_remote_git,
     summarize_error,
@@ -76,7 +77,8 @@ def fetch(channel: GitChannel, home: str, seconds: float) -> bool:
         remedy = f"Run: git fetch {channel.remote} +{REF}:{REF}"
         raise HistoryError(f"{channel.remote} did not send the history within {seconds:.1f} s", remedy)
     if ran.code:
-        remedy = f"Try: git ls-remote {channel.remote}. What is here is used, and the next run that can publishes it"
+        remedy = owner_remedy(ran, channel.root) or f"Try: git ls-remote {channel.remote}"
+        remedy = f"{remedy}. What is here is used, and the next run that can publishes it"
         raise HistoryError(f"the history was not fetched from {channel.remote} ({summarize_error(ran)})", remedy)
     return True
 

@@ -5,6 +5,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 
 from fedstep.ingest.ci_vendors import EVENTS, FEDSTEP_VARIABLES, OUTCOMES, UNFINISHED, VENDORS, CiVendor
@@ -13,6 +14,8 @@ from fedstep.types import BuildOutcome, CiRun, Unavailable
 _TEXT_LIMIT = 500
 _PAYLOAD_LIMIT = 30 * 1024 * 1024  # characters; GitHub cuts webhook payloads at 25 MB
 _YEAR_2000, _YEAR_2100 = 946_684_800.0, 4_102_444_800.0
+# A merge queue names its branches after the pull request and commit: each occurs once.
+MERGE_QUEUE = re.compile(r"(gh-readonly-queue/.+)/pr-\d+-[0-9a-f]+$")
 _NEVER = ("", "false", "0", "no", "none", "null")
 _LOCAL = CiVendor(name="local", marks=(), run=())
 _SYSTEMS = {
@@ -23,28 +26,21 @@ _SYSTEMS = {
     "darwin": "macos",
     "osx": "macos",
 }
-_DEPENDABOT = "dependabot[bot]"
-# Events that belong to the base repository, although the code that they build may come from a fork.
-_FORK_EVENTS = (
-    "pull_request",
-    "pull_request_target",
-    "pull_request_review",
-    "pull_request_review_comment",
-    "workflow_run",
-)
 
 
 def read_ci(env: Mapping[str, str], event_payload: str = "", platform: str = "") -> CiRun:
     """Return what the variables say about this job run; `FEDSTEP_CI_*` take precedence over the vendor's own.
 
-    `event_payload` is the text of the file that GITHUB_EVENT_PATH names, `platform` is `sys.platform`.
+    `event_payload` is the text of the file that EVENT_FILE names, `platform` is `sys.platform`.
     """
     vendor = next((row for row in VENDORS if any(_is_marked(env, mark) for mark in row.marks)), _LOCAL)
     if vendor is _LOCAL and any(_is_marked(env, mark) for mark in FEDSTEP_VARIABLES.marks):
         vendor = FEDSTEP_VARIABLES
     event_word = _first(env, FEDSTEP_VARIABLES.event + vendor.event)
-    payload = _parse_payload(event_payload) if vendor.name == "github" else {}
+    payload = _parse_payload(event_payload) if vendor.has_event_file else {}
     event = _event(env, vendor, event_word)
+    commit = _hex(_first(env, FEDSTEP_VARIABLES.commit + vendor.commit))
+    commit_before = _commit_before(env, vendor, event, payload)
     return CiRun(
         vendor=vendor.name,
         run=_first(env, FEDSTEP_VARIABLES.run) or "/".join(filter(None, (_text(env, name) for name in vendor.run))),
@@ -52,13 +48,13 @@ def read_ci(env: Mapping[str, str], event_payload: str = "", platform: str = "")
         job=_first(env, FEDSTEP_VARIABLES.job) or _job(env, vendor),
         cell=_first(env, FEDSTEP_VARIABLES.cell + vendor.cell),
         branch=_branch(_first(env, FEDSTEP_VARIABLES.branch + vendor.branch)),
-        base_branch=_branch(_first(env, FEDSTEP_VARIABLES.base_branch + vendor.base_branch)),
+        base_branch=_base_branch(env, vendor, event),
         event=event,
-        commit=_hex(_first(env, FEDSTEP_VARIABLES.commit + vendor.commit)),
-        commit_before=_commit_before(env, vendor, event, payload),
+        commit=commit,
+        commit_before=commit_before if commit_before != commit else "",  # the same commit again changes nothing
         started_at=_started_at(env, vendor),
         outcome=_outcome(env, vendor),
-        untrusted=_is_untrusted(env, vendor, event) or _is_untrusted_on_github(env, vendor, payload),
+        untrusted=_is_untrusted(env, vendor, event) or _is_untrusted_by_event(env, vendor, payload),
         os=_system(_first(env, vendor.os)) or _system(platform),
     )
 
@@ -127,18 +123,28 @@ def _attempt(env: Mapping[str, str], vendor: CiVendor) -> int:
 
 def _job(env: Mapping[str, str], vendor: CiVendor) -> str:
     job = _first(env, vendor.job)
+    job = job.partition(vendor.job_end)[0] if vendor.job_end else job
     return job.rpartition("/")[0] or job if vendor.branch_folder and _is_set(env, vendor.branch_folder) else job
 
 
 def _branch(text: str) -> str:
+    text = MERGE_QUEUE.sub(r"\1", text)
     return text.removeprefix("refs/heads/").removeprefix("refs/tags/").removeprefix("origin/")
+
+
+def _base_branch(env: Mapping[str, str], vendor: CiVendor, event: str) -> str:
+    """Return the target of a pull request; some systems tell the branch itself as the target of a push."""
+    names = vendor.base_branch if event == "pull_request" else ()
+    return _branch(_first(env, FEDSTEP_VARIABLES.base_branch + names))
 
 
 def _event(env: Mapping[str, str], vendor: CiVendor, word: str) -> str:
     if not _first(env, FEDSTEP_VARIABLES.event):
         if any(_is_set(env, name) for name in vendor.pull_request):
             return "pull_request"
-        if _first(env, vendor.tag) or _text(env, "GITHUB_REF_TYPE") == "tag":
+        if any(_is_set(env, name) for name in vendor.schedule):
+            return "schedule"
+        if _first(env, vendor.tag) or _first(env, vendor.ref_type) == "tag":
             return "tag"
         if any(_text(env, name).startswith("refs/tags/") for name in vendor.branch):
             return "tag"
@@ -180,17 +186,12 @@ def _repository(text: str) -> str:
     return "/".join(text.lower().removesuffix("/").removesuffix(".git").replace(":", "/").split("/")[-2:])
 
 
-def _is_untrusted_on_github(env: Mapping[str, str], vendor: CiVendor, payload: object) -> bool:
-    if vendor.name != "github":
-        return False
-    people = (
-        env.get("GITHUB_ACTOR"),
-        env.get("GITHUB_TRIGGERING_ACTOR"),
-        _dig(payload, "pull_request", "user", "login"),
-    )
-    if _DEPENDABOT in people or _text(env, "GITHUB_EVENT_NAME") == "pull_request_target":
-        return True  # the latter has the secrets of the target, and often the files of the pull request
-    if _text(env, "GITHUB_EVENT_NAME") not in _FORK_EVENTS:
+def _is_untrusted_by_event(env: Mapping[str, str], vendor: CiVendor, payload: object) -> bool:
+    people = (*(env.get(name) for name in vendor.actors), _dig(payload, "pull_request", "user", "login"))
+    event = _first(env, vendor.event)
+    if event in vendor.untrusted_events or any(person in vendor.untrusted_actors for person in people):
+        return True
+    if event not in vendor.fork_events:
         return False
     source = _dig(payload, "pull_request", "head", "repo") or _dig(payload, "workflow_run", "head_repository")
     target = _dig(payload, "pull_request", "base", "repo", "full_name") or _dig(payload, "repository", "full_name")
@@ -200,12 +201,16 @@ def _is_untrusted_on_github(env: Mapping[str, str], vendor: CiVendor, payload: o
 
 
 def _commit_before(env: Mapping[str, str], vendor: CiVendor, event: str, payload: object) -> str:
-    """Return the commit to compare with: of a pull request's target, or the tip of the branch before a push."""
+    """Return the commit to compare with: of a pull request's target, or the tip of the branch before a push.
+
+    A merge queue builds several pull requests at once on top of one commit.
+    """
     if event == "pull_request":
         commit = _first(env, vendor.base_commit) or _dig(payload, "pull_request", "base", "sha")
     else:
-        commit = _first(env, vendor.commit_before) or _dig(payload, "before")
-    return _hex(commit) if isinstance(commit, str) else ""
+        queued = _dig(payload, "merge_group", "base_sha")
+        commit = _first(env, vendor.commit_before) or queued or _dig(payload, "before")
+    return _hex(commit.partition("..")[0]) if isinstance(commit, str) else ""
 
 
 def _parse_payload(text: str) -> object:

@@ -8,8 +8,17 @@ To add a CI system:
 3. Add the variables of a sample job to tests/helpers/ci.py, and a case to `TestVendors` in
    tests/unit/ingest/test_ci.py; name the system in docs/how-to/any-ci.md.
 
-`read_ci` in `fedstep.ingest.ci` interprets the rows; it needs no change. `name` stays "generic" unless the package
-treats the system specially elsewhere (hints about clone depth, importers).
+`read_ci` in `fedstep.ingest.ci` interprets the rows; it needs no change. No other module of `ingest` names a system.
+Tekton and other systems that set no variable of their own are told by the FEDSTEP_CI_* variables.
+
+Each row follows the system's public documentation: docs.github.com (variables), docs.gitlab.com (predefined variables),
+the Jenkins handbook and the plugins git and branch-api, circleci.com/docs/variables, buildkite.com/docs/pipelines
+(environment variables), learn.microsoft.com/azure/devops/pipelines/build/variables, docs.travis-ci.com (environment
+variables), support.atlassian.com (Bitbucket Pipelines, variables and secrets), jetbrains.com/help/teamcity (predefined
+build parameters), docs.drone.io/pipeline/environment/reference, woodpecker-ci.org/docs/usage/environment,
+appveyor.com/docs/environment-variables, confluence.atlassian.com (Bamboo variables), docs.aws.amazon.com/codebuild
+(environment variables in build environments), docs.semaphoreci.com (environment variables), cirrus-ci.org (writing
+tasks).
 """
 
 from typing import NamedTuple
@@ -31,24 +40,35 @@ class CiVendor(NamedTuple):
     attempt: Names = ()
     first_attempt: int = 1  # the value of `attempt` in a first attempt
     job: Names = ()
+    job_end: str = ""  # the job's name ends before this, where it is set
     branch_folder: str = ""  # if this variable is set, the last folder of `job` is the branch and is removed
     cell: Names = ()  # of a matrix or a parallel job
     branch: Names = ()
     base_branch: Names = ()  # the target of a pull request
     event: Names = ()  # translated by EVENTS
     pull_request: Names = ()  # set, and not "false": the event is a pull request
+    schedule: Names = ()  # set, and not "false": the event is a schedule
     tag: Names = ()  # set: the event is a tag
+    ref_type: Names = ()  # "tag": the event is a tag
     commit: Names = ()
-    commit_before: Names = ()  # the tip of the branch before a push
-    base_commit: Names = ()  # a commit of a pull request's target
+    commit_before: Names = ()  # the tip of the branch before a push, also as a range "tip...commit"
+    base_commit: Names = ()  # a commit of a pull request's target, also as a range
     started_at: Names = ()  # ISO 8601, or seconds or milliseconds since the epoch
     outcome: Names = ()  # translated by OUTCOMES and UNFINISHED; or an exit code
     os: Names = ()
     fork: Names = ()  # set, and not "false": the build is of a fork
     fork_pairs: tuple[tuple[str, str], ...] = ()  # pairs of repositories; the build is of a fork if they differ
     tells_forks: bool = True  # False: every pull request counts as one of a fork
+    has_event_file: bool = False  # EVENT_FILE has the webhook's payload in GitHub's form
+    fork_events: Names = ()  # of EVENT_FILE: events that belong to the base repository, although the code may not
+    untrusted_events: Names = ()  # nothing is sent
+    actors: Names = ()  # who started the run
+    untrusted_actors: Names = ()  # of these; nothing is sent
+    deeper: str = "clone with full history"  # how a job gets the history that a shallow clone lacks
+    deeper_for_merge: str = ""  # the same for the merge commit of a pull request, if less is enough
 
 
+EVENT_FILE = "GITHUB_EVENT_PATH"
 # Variables that a user sets; each takes precedence over the CI system's own.
 FEDSTEP_VARIABLES = CiVendor(
     name="generic",
@@ -75,8 +95,17 @@ VENDORS = (
         branch=("GITHUB_HEAD_REF", "GITHUB_REF_NAME"),
         base_branch=("GITHUB_BASE_REF",),
         event=("GITHUB_EVENT_NAME",),
+        ref_type=("GITHUB_REF_TYPE",),
         commit=("GITHUB_SHA",),
         os=("RUNNER_OS",),
+        has_event_file=True,
+        fork_events=("pull_request", "pull_request_review", "pull_request_review_comment", "workflow_run"),
+        # This one has the secrets of the target, and often the files of the pull request.
+        untrusted_events=("pull_request_target",),
+        actors=("GITHUB_ACTOR", "GITHUB_TRIGGERING_ACTOR"),
+        untrusted_actors=("dependabot[bot]",),
+        deeper="set fetch-depth: 0 on actions/checkout",
+        deeper_for_merge="set fetch-depth: 2 on actions/checkout",
     ),
     CiVendor(
         name="gitlab",
@@ -104,6 +133,7 @@ VENDORS = (
             ("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "CI_MERGE_REQUEST_PROJECT_ID"),
             ("CI_EXTERNAL_PULL_REQUEST_SOURCE_REPOSITORY", "CI_EXTERNAL_PULL_REQUEST_TARGET_REPOSITORY"),
         ),
+        deeper="set the variable GIT_DEPTH: 0",
     ),
     CiVendor(
         name="jenkins",
@@ -119,6 +149,7 @@ VENDORS = (
         commit=("GIT_COMMIT",),
         commit_before=("GIT_PREVIOUS_COMMIT",),
         fork=("CHANGE_FORK",),
+        deeper='turn off "Shallow clone" in the git plugin\'s "Advanced clone behaviours"',
         # of the plugins for pull requests of GitHub and for merge requests of GitLab
         fork_pairs=(
             ("ghprbAuthorRepoGitUrl", "ghprbGhRepository"),
@@ -126,7 +157,7 @@ VENDORS = (
         ),
     ),
     CiVendor(
-        name="generic",  # CircleCI
+        name="circleci",
         marks=("CIRCLECI",),
         run=("CIRCLE_WORKFLOW_ID", "CIRCLE_BUILD_NUM"),
         job=("CIRCLE_JOB",),
@@ -138,7 +169,7 @@ VENDORS = (
         fork=("CIRCLE_PR_REPONAME", "CIRCLE_PR_USERNAME"),  # set on pull requests from forks only
     ),
     CiVendor(
-        name="generic",  # Buildkite
+        name="buildkite",
         marks=("BUILDKITE",),
         run=("BUILDKITE_BUILD_ID",),
         attempt=("BUILDKITE_RETRY_COUNT",),
@@ -155,7 +186,7 @@ VENDORS = (
         fork_pairs=(("BUILDKITE_PULL_REQUEST_REPO", "BUILDKITE_REPO"),),
     ),
     CiVendor(
-        name="generic",  # Azure Pipelines
+        name="azure",
         marks=("TF_BUILD",),
         run=("SYSTEM_COLLECTIONID", "BUILD_BUILDID"),
         attempt=("SYSTEM_JOBATTEMPT",),
@@ -169,23 +200,29 @@ VENDORS = (
         outcome=("AGENT_JOBSTATUS",),
         os=("AGENT_OS",),
         fork=("SYSTEM_PULLREQUEST_ISFORK",),
+        deeper="set fetchDepth: 0 on the checkout step",
+        deeper_for_merge="set fetchDepth: 2 on the checkout step",
     ),
     CiVendor(
-        name="generic",  # Travis CI
+        name="travis",
         marks=("TRAVIS",),
         run=("TRAVIS_BUILD_ID", "TRAVIS_JOB_ID"),
         job=("TRAVIS_JOB_NAME",),
         branch=("TRAVIS_PULL_REQUEST_BRANCH", "TRAVIS_BRANCH"),
+        base_branch=("TRAVIS_BRANCH",),
         event=("TRAVIS_EVENT_TYPE",),
         pull_request=("TRAVIS_PULL_REQUEST",),
         tag=("TRAVIS_TAG",),
         commit=("TRAVIS_COMMIT",),
+        commit_before=("TRAVIS_COMMIT_RANGE",),
+        base_commit=("TRAVIS_COMMIT_RANGE",),
         outcome=("TRAVIS_TEST_RESULT",),
         os=("TRAVIS_OS_NAME",),
         fork_pairs=(("TRAVIS_PULL_REQUEST_SLUG", "TRAVIS_REPO_SLUG"),),
+        deeper="set git: depth: false in .travis.yml",
     ),
     CiVendor(
-        name="generic",  # Bitbucket Pipelines, which runs nothing for pull requests from forks
+        name="bitbucket",  # it runs nothing for pull requests from forks
         marks=("BITBUCKET_BUILD_NUMBER",),
         run=("BITBUCKET_REPO_FULL_NAME", "BITBUCKET_BUILD_NUMBER", "BITBUCKET_STEP_UUID"),
         attempt=("BITBUCKET_STEP_RUN_NUMBER",),
@@ -195,17 +232,20 @@ VENDORS = (
         pull_request=("BITBUCKET_PR_ID",),
         tag=("BITBUCKET_TAG",),
         commit=("BITBUCKET_COMMIT",),
+        base_commit=("BITBUCKET_PR_DESTINATION_COMMIT",),
         outcome=("BITBUCKET_EXIT_CODE",),
+        deeper="set clone: depth: full in bitbucket-pipelines.yml",
     ),
     CiVendor(
-        name="generic",  # TeamCity
+        name="teamcity",
         marks=("TEAMCITY_VERSION",),
         run=("TEAMCITY_PROJECT_NAME", "TEAMCITY_BUILDCONF_NAME", "BUILD_NUMBER"),
         job=("TEAMCITY_BUILDCONF_NAME",),
         commit=("BUILD_VCS_NUMBER",),
+        deeper="set the parameter teamcity.git.shallowClone=false",
     ),
     CiVendor(
-        name="generic",  # Woodpecker
+        name="woodpecker",
         marks=("CI=woodpecker",),
         run=("CI_REPO", "CI_PIPELINE_NUMBER"),
         job=("CI_WORKFLOW_NAME",),
@@ -216,11 +256,14 @@ VENDORS = (
         pull_request=("CI_COMMIT_PULL_REQUEST",),
         tag=("CI_COMMIT_TAG",),
         commit=("CI_COMMIT_SHA",),
+        commit_before=("CI_PREV_COMMIT_SHA",),
+        started_at=("CI_PIPELINE_STARTED",),  # of the workflow: its agent sets it
         os=("CI_SYSTEM_PLATFORM",),
         tells_forks=False,
+        deeper="set depth: 0 and partial: false in the settings of the clone step",
     ),
     CiVendor(
-        name="generic",  # Drone
+        name="drone",
         marks=("DRONE",),
         run=("DRONE_REPO", "DRONE_BUILD_NUMBER"),
         job=("DRONE_STAGE_NAME",),
@@ -235,17 +278,104 @@ VENDORS = (
         outcome=("DRONE_BUILD_STATUS",),
         os=("DRONE_STAGE_OS",),
         tells_forks=False,
+        deeper="remove clone: depth from .drone.yml",
     ),
-    CiVendor(name="generic", marks=("CI",), run=()),  # any other; stays last
+    CiVendor(
+        name="appveyor",
+        marks=("APPVEYOR",),
+        run=("APPVEYOR_BUILD_ID", "APPVEYOR_JOB_ID"),
+        job=("APPVEYOR_PROJECT_SLUG",),
+        cell=("APPVEYOR_JOB_NAME",),  # it lists the variables of the matrix
+        branch=("APPVEYOR_PULL_REQUEST_HEAD_REPO_BRANCH", "APPVEYOR_REPO_BRANCH"),
+        base_branch=("APPVEYOR_REPO_BRANCH",),
+        pull_request=("APPVEYOR_PULL_REQUEST_NUMBER",),
+        schedule=("APPVEYOR_SCHEDULED_BUILD",),
+        tag=("APPVEYOR_REPO_TAG_NAME",),
+        commit=("APPVEYOR_REPO_COMMIT",),
+        fork_pairs=(("APPVEYOR_PULL_REQUEST_HEAD_REPO_NAME", "APPVEYOR_REPO_NAME"),),
+        deeper="remove clone_depth from appveyor.yml",
+    ),
+    CiVendor(
+        name="bamboo",
+        marks=("bamboo_buildKey", "bamboo_buildResultKey"),
+        run=("bamboo_buildResultKey",),
+        job=("bamboo_buildKey",),
+        branch=(
+            *("bamboo_repository_pr_sourceBranch", "bamboo_planRepository_branchName"),
+            "bamboo_planRepository_branch",
+        ),
+        base_branch=("bamboo_repository_pr_targetBranch",),
+        pull_request=("bamboo_repository_pr_key",),
+        commit=("bamboo_planRepository_revision",),
+        commit_before=("bamboo_planRepository_previousRevision", "bamboo_repository_previous_revision_number"),
+        started_at=("bamboo_buildTimeStamp",),
+        tells_forks=False,
+        deeper='turn off "Use shallow clones" of the repository',
+    ),
+    CiVendor(
+        name="codebuild",
+        marks=("CODEBUILD_BUILD_ARN",),
+        run=("CODEBUILD_BUILD_ID",),
+        job=("CODEBUILD_BUILD_ID",),  # project:uuid
+        job_end=":",
+        cell=("CODEBUILD_BATCH_BUILD_IDENTIFIER",),
+        branch=("CODEBUILD_WEBHOOK_HEAD_REF",),
+        base_branch=("CODEBUILD_WEBHOOK_BASE_REF",),
+        event=("CODEBUILD_WEBHOOK_EVENT",),
+        commit=("CODEBUILD_RESOLVED_SOURCE_VERSION",),
+        commit_before=("CODEBUILD_WEBHOOK_PREV_COMMIT",),
+        started_at=("CODEBUILD_START_TIME",),
+        tells_forks=False,
+        deeper="set the git clone depth of the project to full",
+    ),
+    CiVendor(
+        name="semaphore",
+        marks=("SEMAPHORE",),
+        run=("SEMAPHORE_WORKFLOW_ID", "SEMAPHORE_JOB_ID"),
+        job=("SEMAPHORE_JOB_NAME",),
+        cell=("SEMAPHORE_JOB_INDEX",),
+        branch=("SEMAPHORE_GIT_PR_BRANCH", "SEMAPHORE_GIT_WORKING_BRANCH", "SEMAPHORE_GIT_BRANCH"),
+        base_branch=("SEMAPHORE_GIT_BRANCH",),
+        event=("SEMAPHORE_GIT_REF_TYPE",),
+        pull_request=("SEMAPHORE_GIT_PR_NUMBER",),
+        schedule=("SEMAPHORE_WORKFLOW_TRIGGERED_BY_SCHEDULE",),
+        tag=("SEMAPHORE_GIT_TAG_NAME",),
+        commit=("SEMAPHORE_GIT_SHA",),
+        commit_before=("SEMAPHORE_GIT_COMMIT_RANGE",),
+        base_commit=("SEMAPHORE_GIT_COMMIT_RANGE",),
+        outcome=("SEMAPHORE_JOB_RESULT",),
+        fork_pairs=(("SEMAPHORE_GIT_PR_SLUG", "SEMAPHORE_GIT_REPO_SLUG"),),
+        deeper="run checkout with a larger SEMAPHORE_GIT_DEPTH",
+    ),
+    CiVendor(
+        name="cirrus",
+        marks=("CIRRUS_CI",),
+        run=("CIRRUS_BUILD_ID", "CIRRUS_TASK_ID"),
+        job=("CIRRUS_TASK_NAME",),
+        cell=("CI_NODE_INDEX",),
+        branch=("CIRRUS_BRANCH",),
+        base_branch=("CIRRUS_BASE_BRANCH",),
+        pull_request=("CIRRUS_PR",),
+        schedule=("CIRRUS_CRON",),
+        tag=("CIRRUS_TAG",),
+        commit=("CIRRUS_CHANGE_IN_REPO",),
+        commit_before=("CIRRUS_LAST_GREEN_CHANGE",),
+        base_commit=("CIRRUS_BASE_SHA",),
+        os=("CIRRUS_OS",),
+        tells_forks=False,
+        deeper="remove CIRRUS_CLONE_DEPTH",
+    ),
+    CiVendor(name="generic", marks=("CI",), run=()),  # any other, as Tekton; stays last
 )
 
 # What started a build, as the systems name it, and the value of `CiRun.event`; any other word is "other".
 EVENTS = {
     word: event
     for event, words in {
-        "push": "push webhook individualci batchedci scmtrigger",
+        "push": "push branch webhook individualci batchedci scmtrigger",
         "pull_request": "pull_request pull_request_target pull_request_review pullrequest merge_request_event "
-        "external_pull_request_event pull_request_metadata pull_request_closed",
+        "external_pull_request_event pull_request_metadata pull_request_closed pull-request "
+        "pull_request_created pull_request_updated pull_request_reopened pull_request_merged",
         "schedule": "schedule scheduled cron timertrigger",
         "manual": "manual workflow_dispatch repository_dispatch web webide ui custom manualtrigger",
         "tag": "tag release",
@@ -273,3 +403,12 @@ UNFINISHED = {
     "pending": "the job is still running",
     "null": "the job is still running",  # Jenkins' currentBuild.result before its end
 }
+
+
+def clone_advice(vendor: str, *, is_merge: bool = False) -> str:
+    """Return how a job of this system gets the history that a shallow clone lacks.
+
+    `is_merge`: the merge commit of a pull request is checked out, whose first parent is all that is missing.
+    """
+    row = next((row for row in VENDORS if row.name == vendor), VENDORS[-1])
+    return row.deeper_for_merge if is_merge and row.deeper_for_merge else row.deeper

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeAlias
 
+from fedstep.ingest.ci_vendors import clone_advice
 from fedstep.ingest.git_process import (
     GitResult,
     GitRunner,
     Run,
     explain_failure,
     fetched_commit,
+    is_partial,
     is_shallow,
     repository_root,
     run_git,
@@ -51,6 +53,25 @@ def parse_numstat(out: bytes) -> tuple[FileChange, ...]:
             continue
         before, after = (b"", path) if path else (next(fields, b""), next(fields, b""))
         changes.append(FileChange(_name(after), _lines(added), _lines(deleted), _name(before)))
+    return tuple(changes)
+
+
+def parse_raw(out: bytes) -> tuple[FileChange, ...]:
+    r"""Return the files of `git diff --raw -z`, without counts of lines.
+
+    >>> parse_raw(b":100644 100644 1a 2b M\x00a.py\x00:100644 100644 1a 1a R100\x00old\x00new\x00")[1]
+    FileChange(path='new', added=0, deleted=0, renamed_from='old')
+    """
+    fields = iter(out.split(b"\0"))
+    changes = []
+    for field in fields:
+        if not field.startswith(b":"):
+            continue
+        path = next(fields, b"")
+        if field.rpartition(b" ")[2][:1] in (b"R", b"C"):
+            changes.append(FileChange(_name(next(fields, b"")), renamed_from=_name(path)))
+        else:
+            changes.append(FileChange(_name(path)))
     return tuple(changes)
 
 
@@ -110,6 +131,10 @@ _DIFF = (
     *("diff", "--numstat", "-z", "-M", "-l400", "--no-ext-diff", "--no-textconv"),
     *("--no-relative", "--no-color", "--submodule=short", "--ignore-submodules=dirty"),
 )
+# Without the contents of files, which a partial clone does not have; `-M100%` compares their names only.
+_NAMES = ("diff", "--raw", "-z", "--no-abbrev", "-M100%", *_DIFF[_DIFF.index("--no-ext-diff") :])
+_CI_BASE = "merge-base with the CI's base commit"
+_PARTIAL = "partial clone, the changed lines are not counted"
 _STATUS = ("status", "--porcelain=v2", "-z", "--branch", "--no-renames", "--ignore-submodules=dirty")
 _EMPTY_TREES = (  # of sha1 and sha256 repositories; git knows them without storing them
     "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
@@ -123,11 +148,6 @@ _DEFAULT_BRANCHES = {
     "refs/heads/master": "master",
 }
 _NOT_A_WORK_TREE = Unavailable("not a git work tree")
-_DEEPER = {
-    "github": "set fetch-depth: 0 on actions/checkout",
-    "gitlab": "set the variable GIT_DEPTH: 0",
-    "jenkins": 'turn off "Shallow clone" in the git plugin\'s "Advanced clone behaviours"',
-}
 
 
 class _Base(NamedTuple):
@@ -138,6 +158,7 @@ class _Base(NamedTuple):
 class _Diff(NamedTuple):
     base: str
     files: tuple[FileChange, ...]
+    notice: str = ""
 
 
 _NO_DIFF = _Diff("", ())
@@ -205,11 +226,11 @@ def _make_built_change(
         return Unavailable("the repository has no commit yet")
     head = commits["HEAD"]
     bases = [_Base(commits[name].oid, label) for name, label in base_labels.items() if name in commits]
-    diff = _compare(git, bases, head.oid)
+    diff = _compare(git, _newest_first(git, bases, head.oid, ci.base_branch), head.oid)
     if not diff.base:
         diff = _against_parent(git, head, commits.get("HEAD^1"))
     modified = parse_status(status.out).modified
-    notices = [_reach_notice(git.root, ci, base_labels, diff, head)]
+    notices = [_reach_notice(git.root, ci, base_labels, diff, head), diff.notice]
     notices += ["tracked files were modified: no evidence about the commit"] if modified else []
     return _make_change(head, not modified, diff, notices)
 
@@ -230,7 +251,7 @@ def _make_outgoing_change(
     room = max(0, FILE_LIMIT - len(diff.files))
     added = tuple(_count_untracked(git.root, untracked[:room]))
     left_out = len(untracked) - len(added)
-    notices = [f"{left_out} untracked files left out"] if left_out else []
+    notices = [diff.notice, f"{left_out} untracked files left out" if left_out else ""]
     if diff.base == "HEAD" and is_shallow(git.root):
         notices.append("shallow clone, compared with HEAD only; run git fetch --unshallow")
     clean = not work_tree.modified and not untracked
@@ -256,7 +277,8 @@ def _against_parent(git: GitRunner, head: Commit, parent: Commit | None) -> _Dif
         return _compare(git, [_Base(parent.oid, "first parent")], head.oid)
     if head.parents:
         return _NO_DIFF
-    ran = git.start(*_DIFF, _EMPTY_TREES[len(head.oid) > 40], head.oid, "--")()
+    tree = _EMPTY_TREES[len(head.oid) > 40]
+    ran = git.start(*_DIFF, tree, head.oid, "--")()
     return _Diff("nothing: a root commit", parse_numstat(ran.out)) if ran.code == 0 else _NO_DIFF
 
 
@@ -282,42 +304,72 @@ def _compare(git: GitRunner, bases: Iterable[_Base], *target: str) -> _Diff:
     """Return the diff from the first base that shares history with `target`, or without one with the work tree."""
     for base in bases:
         ran = git.start(*_DIFF, "--merge-base", base.commit, *target, "--")()
-        if ran.code != 0:  # several merge-bases, or a git before 2.30
-            ran = _compare_with_ancestor(git, base, target)
         if ran.code == 0:
             return _Diff(base.label, parse_numstat(ran.out))
+        diff = _compare_with_ancestor(git, base, target)  # several merge-bases, a git before 2.30, a partial clone
+        if diff.base:
+            return diff
     return _NO_DIFF
 
 
-def _compare_with_ancestor(git: GitRunner, base: _Base, target: tuple[str, ...]) -> GitResult:
+def _newest_first(git: GitRunner, bases: list[_Base], head: str, target: str) -> list[_Base]:
+    """Return the bases behind the newest commit that `head` shares with any of them.
+
+    In a workspace that is kept, the refs of the target are as old as their last fetch, and a forced push may have left
+    one behind that is no part of the target any more.
+    """
+    label = f"merge-base with {target}"
+    remote = [base for base in bases if base.label != label]  # a local branch of this name may be the merge itself
+    if not target or len({base.commit for base in remote}) < 2:
+        return bases
+    ran = git.start("merge-base", head, *(base.commit for base in remote))()
+    ancestor = ran.out.decode("ascii", "replace").strip()
+    if ran.code != 0:
+        return bases
+    if ancestor == head:  # merged since: the CI's own base is older
+        return [*(base for base in remote if base.label == _CI_BASE), *bases]
+    return [_Base(ancestor, label), *bases]
+
+
+def _compare_with_ancestor(git: GitRunner, base: _Base, target: tuple[str, ...]) -> _Diff:
     ancestor = git.start("merge-base", base.commit, *(target or ("HEAD",)))()
     if ancestor.code != 0:
-        return ancestor
-    return git.start(*_DIFF, ancestor.out.decode("ascii", "replace").strip(), *target, "--")()
+        return _NO_DIFF
+    commit = ancestor.out.decode("ascii", "replace").strip()
+    ran = git.start(*_DIFF, commit, *target, "--")()
+    if ran.code == 0:
+        return _Diff(base.label, parse_numstat(ran.out))
+    if is_partial(git.root):
+        ran = git.start(*_NAMES, commit, *target, "--")()
+    return _Diff(base.label, parse_raw(ran.out), _PARTIAL) if ran.code == 0 else _NO_DIFF
 
 
 def _bases_from_ci(root: str, ci: CiRun) -> dict[str, str]:
     """Return the revisions to compare with that the CI's variables name, with their labels, best first."""
     target = ci.base_branch if ci.base_branch.isprintable() and " " not in ci.base_branch else ""
     if not target:
-        return {ci.commit_before: "commit before the push"} if ci.commit_before.isalnum() else {}
+        label = "commit before the push" if ci.event in ("", "push") else "the CI's base commit"
+        return {ci.commit_before: label} if ci.commit_before.isalnum() else {}
     bases = {
         f"refs/remotes/origin/{target}": f"merge-base with origin/{target}",
         fetched_commit(root, target): f"merge-base with the fetched {target}",
-        ci.commit_before: "merge-base with the CI's base commit",
+        ci.commit_before: _CI_BASE,
         f"refs/heads/{target}": f"merge-base with {target}",
     }
     return {revision: label for revision, label in bases.items() if revision}
 
 
 def _reach_notice(root: str, ci: CiRun, base_labels: dict[str, str], diff: _Diff, head: Commit) -> str:
-    whole = diff.base in base_labels.values() or diff.base.startswith("nothing")
+    whole = diff.base in (*base_labels.values(), f"merge-base with {ci.base_branch}") or diff.base.startswith("nothing")
     exact = diff.base == "first parent" and (not base_labels or (ci.base_branch != "" and head.parents > 1))
     if whole or exact:
         return ""
     effect = "compared with the first parent only" if diff.base else "the change cannot be seen"
     if is_shallow(root):
-        return f"shallow clone, {effect}; {_DEEPER.get(ci.vendor, 'clone with full history')}"
+        is_merge = ci.event == "pull_request" and head.parents > 1
+        return f"shallow clone, {effect}; {clone_advice(ci.vendor, is_merge=is_merge)}"
+    if is_partial(root) and not diff.base:
+        return f"partial clone, {effect}; clone without a filter, or with --filter=blob:none"
     return f"{next(iter(base_labels.values()), 'the base')} not found, {effect}; fetch it before this step"
 
 

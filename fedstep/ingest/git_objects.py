@@ -2,13 +2,14 @@
 
 import os
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, NamedTuple
 
 from fedstep.errors import HistoryError
-from fedstep.ingest.git_process import GitResult, git_command, run_git, safe_environment
+from fedstep.ingest.git_process import GitResult, explain_failure, git_command, run_git, safe_environment
 from fedstep.types import Unavailable
 
 _FILES_PER_PROCESS = 500  # its output has to fit into a pipe
@@ -16,6 +17,7 @@ _BLOCK_BYTES = 1 << 16
 _SECONDS = 30.0  # for reading a whole history of objects from the local disk
 _WRITER = "fedstep <noreply>"
 _ENDED = HistoryError("git ended before the history was read", "Try again; git fsck tells whether the clone is whole")
+_MAX_ERROR_BYTES = 4096
 
 
 class TreeEntry(NamedTuple):
@@ -80,28 +82,43 @@ class ObjectReader(NamedTuple):
 @contextmanager
 def open_objects(root: str, seconds: float = _SECONDS) -> Iterator[ObjectReader | Unavailable]:
     """Yield a reader of the repository's objects; git is killed after `seconds`."""
-    try:
-        process = subprocess.Popen(
-            git_command(root, ("cat-file", "--batch")),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=safe_environment(os.environ),
-        )
-    except (OSError, ValueError):
-        yield Unavailable("git is not installed or not on the PATH")
-        return
-    watchdog = threading.Timer(seconds, process.kill)
-    watchdog.daemon = True
-    watchdog.start()
-    try:
-        assert process.stdin
-        assert process.stdout
-        yield ObjectReader(process.stdin, process.stdout)
-    finally:
-        watchdog.cancel()
-        process.kill()
-        process.communicate()
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(
+                git_command(root, ("cat-file", "--batch")),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=safe_environment(os.environ),
+            )
+        except (OSError, ValueError):
+            yield Unavailable("git is not installed or not on the PATH")
+            return
+        watchdog = threading.Timer(seconds, process.kill)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            assert process.stdin
+            assert process.stdout
+            yield ObjectReader(process.stdin, process.stdout)
+        except HistoryError as error:
+            if error is not _ENDED:
+                raise
+            raise _explain_end(root, errors) from error
+        finally:
+            watchdog.cancel()
+            process.kill()
+            process.communicate()
+
+
+def _explain_end(root: str, errors: IO[bytes]) -> HistoryError:
+    """Return the error for a git that ended, with the remedy for what it wrote."""
+    errors.seek(0)
+    message = errors.read(_MAX_ERROR_BYTES).decode("utf-8", "replace")
+    if not message.strip():
+        return _ENDED
+    reason, _, command = explain_failure(GitResult(128, b"", message), root).reason.partition("; run: ")
+    return HistoryError(f"the history cannot be read, {reason}", f"Run: {command}" if command else _ENDED.remedy)
 
 
 def parse_tree(content: bytes, oid_length: int) -> Iterator[TreeEntry]:

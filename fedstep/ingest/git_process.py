@@ -190,14 +190,19 @@ def explain_failure(ran: GitResult, root: str) -> Unavailable:
         return Unavailable("git is not installed or not on the PATH")
     if ran.code == TIMED_OUT:
         return Unavailable(f"git did not answer within {SECONDS_EACH:g} s")
-    if "dubious ownership" in ran.err or "unsafe repository" in ran.err:
-        return Unavailable(
-            f"git refuses a folder of another owner; run: git config --global --add safe.directory '{root}'"
-        )
+    if remedy := owner_remedy(ran, root):
+        return Unavailable(f"git refuses a folder of another owner; {remedy[:1].lower()}{remedy[1:]}")
     if "not a git repository" in ran.err or "must be run in a work tree" in ran.err:
         return Unavailable("not a git work tree")
     lines = ran.err.strip().splitlines()
     return Unavailable(f"git failed: {lines[-1][:200] if lines else f'exit code {ran.code}'}")
+
+
+def owner_remedy(ran: GitResult, root: str) -> str:
+    """Return the remedy where git refuses a folder of another owner, "" for any other failure."""
+    if "dubious ownership" not in ran.err and "unsafe repository" not in ran.err:
+        return ""
+    return f"Run: git config --global --add safe.directory '{root}'"
 
 
 def repository_root(start: str) -> str:
@@ -221,6 +226,16 @@ def has_tracked_files(root: str, folder: str) -> bool:
 def is_shallow(root: str) -> bool:
     """Tell whether the clone at `root` is shallow, from a file of git, without a process."""
     return os.path.exists(common_folder(root) + "/shallow")
+
+
+def is_partial(root: str) -> bool:
+    """Tell whether the clone at `root` was made with a filter and lacks objects, from a file of git."""
+    try:
+        with open(common_folder(root) + "/config", encoding="utf-8", errors="replace") as file:
+            text = file.read(_FETCH_LIMIT).lower()
+    except OSError:
+        return False
+    return "partialclone" in text or "promisor" in text
 
 
 def common_folder(root: str) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from fedstep.errors import HistoryError, InputError, UsageError
 from fedstep.history.project_store import ProjectStore, StartMark
 from fedstep.ingest.ci import parse_time, read_ci
+from fedstep.ingest.ci_vendors import EVENT_FILE
 from fedstep.ingest.git import compile_globs, start_change, start_outgoing
 from fedstep.ingest.git_process import common_folder, has_tracked_files, repository_root
 from fedstep.results import Problems
@@ -114,7 +115,7 @@ def normalize_part(path: str) -> str:
 
 def read_event(environment: Mapping[str, str]) -> str:
     """Return the webhook payload of a GitHub run, "" where there is none."""
-    path = environment.get("GITHUB_EVENT_PATH", "")
+    path = environment.get(EVENT_FILE, "")
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(LARGEST_EVENT)

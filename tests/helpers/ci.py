@@ -161,4 +161,138 @@ DRONE = {
     "DRONE_BUILD_STATUS": "success",
     "DRONE_STAGE_OS": "linux",
 }
+APPVEYOR = {
+    "CI": "True",
+    "APPVEYOR": "True",
+    "APPVEYOR_BUILD_ID": "50",
+    "APPVEYOR_JOB_ID": "j1",
+    "APPVEYOR_JOB_NAME": "Environment: PY=3.12",
+    "APPVEYOR_PROJECT_SLUG": "shop",
+    "APPVEYOR_REPO_BRANCH": "main",
+    "APPVEYOR_REPO_COMMIT": SHA,
+    "APPVEYOR_REPO_NAME": "owner/shop",
+    "APPVEYOR_REPO_TAG": "false",
+    "APPVEYOR_SCHEDULED_BUILD": "True",
+}
+BAMBOO = {
+    "bamboo_buildKey": "SHOP-CI-UNIT",
+    "bamboo_buildResultKey": "SHOP-CI-UNIT-12",
+    "bamboo_buildNumber": "12",
+    "bamboo_buildTimeStamp": "2026-01-02T03:04:05.000Z",
+    "bamboo_planRepository_branchName": "main",
+    "bamboo_planRepository_revision": SHA,
+    "bamboo_planRepository_previousRevision": OLD,
+}
+CODEBUILD = {
+    "CI": "true",
+    "CODEBUILD_BUILD_ARN": "arn:aws:codebuild:eu-west-1:1:build/shop:2bf185df",
+    "CODEBUILD_BUILD_ID": "shop:2bf185df",
+    "CODEBUILD_START_TIME": "1767323045000",
+    "CODEBUILD_RESOLVED_SOURCE_VERSION": SHA,
+    "CODEBUILD_WEBHOOK_EVENT": "PUSH",
+    "CODEBUILD_WEBHOOK_HEAD_REF": "refs/heads/main",
+    "CODEBUILD_WEBHOOK_PREV_COMMIT": OLD,
+    "CODEBUILD_BATCH_BUILD_IDENTIFIER": "linux",
+}
+SEMAPHORE = {
+    "CI": "true",
+    "SEMAPHORE": "true",
+    "SEMAPHORE_WORKFLOW_ID": "w1",
+    "SEMAPHORE_JOB_ID": "j1",
+    "SEMAPHORE_JOB_NAME": "Unit tests",
+    "SEMAPHORE_JOB_INDEX": "2",
+    "SEMAPHORE_JOB_RESULT": "failed",
+    "SEMAPHORE_GIT_BRANCH": "main",
+    "SEMAPHORE_GIT_WORKING_BRANCH": "main",
+    "SEMAPHORE_GIT_REF_TYPE": "branch",
+    "SEMAPHORE_GIT_SHA": SHA,
+    "SEMAPHORE_GIT_REPO_SLUG": "owner/shop",
+    "SEMAPHORE_GIT_COMMIT_RANGE": f"{OLD}...{SHA}",
+}
+CIRRUS = {
+    "CI": "true",
+    "CIRRUS_CI": "true",
+    "CIRRUS_BUILD_ID": "7",
+    "CIRRUS_TASK_ID": "8",
+    "CIRRUS_TASK_NAME": "test",
+    "CIRRUS_BRANCH": "main",
+    "CIRRUS_CHANGE_IN_REPO": SHA,
+    "CIRRUS_CRON": "nightly",
+    "CIRRUS_OS": "darwin",
+}
+# What each system sets for a pull request from topic into main of the same repository.
+PULL_REQUESTS = {
+    "github": GITHUB_PR,
+    "gitlab": GITLAB_MR,
+    "jenkins": JENKINS_PR,
+    "buildkite": BUILDKITE,
+    "circleci": CIRCLE | {"CIRCLE_BRANCH": "topic", "CIRCLE_PULL_REQUEST": "https://github.com/owner/shop/pull/5"},
+    "azure": AZURE
+    | {
+        "BUILD_REASON": "PullRequest",
+        "BUILD_SOURCEBRANCH": "refs/pull/5/merge",
+        "SYSTEM_PULLREQUEST_PULLREQUESTID": "5",
+        "SYSTEM_PULLREQUEST_SOURCEBRANCH": "refs/heads/topic",
+        "SYSTEM_PULLREQUEST_TARGETBRANCH": "refs/heads/main",
+        "SYSTEM_PULLREQUEST_ISFORK": "False",
+    },
+    "travis": TRAVIS
+    | {
+        "TRAVIS_EVENT_TYPE": "pull_request",
+        "TRAVIS_PULL_REQUEST": "5",
+        "TRAVIS_PULL_REQUEST_BRANCH": "topic",
+        "TRAVIS_PULL_REQUEST_SLUG": "owner/shop",
+        "TRAVIS_REPO_SLUG": "owner/shop",
+        "TRAVIS_COMMIT_RANGE": f"{OLD}...{SHA}",
+    },
+    "bitbucket": {key: value for key, value in BITBUCKET.items() if key != "BITBUCKET_TAG"}
+    | {
+        "BITBUCKET_BRANCH": "topic",
+        "BITBUCKET_PR_ID": "5",
+        "BITBUCKET_PR_DESTINATION_BRANCH": "main",
+        "BITBUCKET_PR_DESTINATION_COMMIT": OLD[:12],
+    },
+    "drone": DRONE
+    | {
+        "DRONE_BUILD_EVENT": "pull_request",
+        "DRONE_PULL_REQUEST": "5",
+        "DRONE_SOURCE_BRANCH": "topic",
+        "DRONE_TARGET_BRANCH": "main",
+    },
+    "woodpecker": WOODPECKER
+    | {
+        "CI_PIPELINE_EVENT": "pull_request",
+        "CI_COMMIT_PULL_REQUEST": "5",
+        "CI_COMMIT_SOURCE_BRANCH": "topic",
+        "CI_COMMIT_TARGET_BRANCH": "main",
+    },
+    "appveyor": {key: value for key, value in APPVEYOR.items() if key != "APPVEYOR_SCHEDULED_BUILD"}
+    | {
+        "APPVEYOR_PULL_REQUEST_NUMBER": "5",
+        "APPVEYOR_PULL_REQUEST_HEAD_REPO_BRANCH": "topic",
+        "APPVEYOR_PULL_REQUEST_HEAD_REPO_NAME": "owner/shop",
+    },
+    "bamboo": BAMBOO
+    | {
+        "bamboo_repository_pr_key": "5",
+        "bamboo_repository_pr_sourceBranch": "topic",
+        "bamboo_repository_pr_targetBranch": "main",
+    },
+    "codebuild": CODEBUILD
+    | {
+        "CODEBUILD_WEBHOOK_EVENT": "PULL_REQUEST_UPDATED",
+        "CODEBUILD_WEBHOOK_HEAD_REF": "refs/heads/topic",
+        "CODEBUILD_WEBHOOK_BASE_REF": "refs/heads/main",
+    },
+    "semaphore": SEMAPHORE
+    | {
+        "SEMAPHORE_GIT_REF_TYPE": "pull-request",
+        "SEMAPHORE_GIT_WORKING_BRANCH": "topic",
+        "SEMAPHORE_GIT_PR_NUMBER": "5",
+        "SEMAPHORE_GIT_PR_SLUG": "owner/shop",
+    },
+    "cirrus": CIRRUS
+    | {"CIRRUS_CRON": "", "CIRRUS_BRANCH": "pull/5", "CIRRUS_PR": "5", "CIRRUS_BASE_BRANCH": "main"}
+    | {"CIRRUS_BASE_SHA": OLD},
+}
 TOLD = {"branch": "main", "event": "push", "commit": SHA}

@@ -3,13 +3,17 @@
 import pytest
 
 from fedstep.ingest.ci import read_ci
-from fedstep.ingest.ci_vendors import FEDSTEP_VARIABLES
+from fedstep.ingest.ci_vendors import FEDSTEP_VARIABLES, VENDORS
 from fedstep.types import BuildOutcome, CiRun
 from tests.helpers.ci import (
+    APPVEYOR,
     AZURE,
+    BAMBOO,
     BITBUCKET,
     BUILDKITE,
     CIRCLE,
+    CIRRUS,
+    CODEBUILD,
     DRONE,
     FORK_PAYLOAD,
     GITHUB,
@@ -20,6 +24,8 @@ from tests.helpers.ci import (
     JENKINS_PR,
     OLD,
     OWN_PAYLOAD,
+    PULL_REQUESTS,
+    SEMAPHORE,
     SHA,
     TEAMCITY,
     TOLD,
@@ -64,16 +70,16 @@ class TestVendors:
                     outcome=BuildOutcome.UNSTABLE,
                 ),
             ),
-            (CIRCLE, CiRun("generic", "w/6", 1, "test", "1", branch="main", commit=SHA)),
+            (CIRCLE, CiRun("circleci", "w/6", 1, "test", "1", branch="main", commit=SHA)),
             (
                 BUILDKITE,
-                CiRun("generic", "b", 2, "test", "", "topic", "main", "pull_request", outcome=BuildOutcome.FAILED),
+                CiRun("buildkite", "b", 2, "test", "", "topic", "main", "pull_request", outcome=BuildOutcome.FAILED),
             ),
-            (AZURE, CiRun("generic", "c/3", 1, "test", "2", **TOLD, outcome=BuildOutcome.UNSTABLE, os="windows")),
+            (AZURE, CiRun("azure", "c/3", 1, "test", "2", **TOLD, outcome=BuildOutcome.UNSTABLE, os="windows")),
             (
                 TRAVIS,
                 CiRun(
-                    "generic",
+                    "travis",
                     "1/2",
                     branch="main",
                     event="schedule",
@@ -82,13 +88,13 @@ class TestVendors:
                     os="macos",
                 ),
             ),
-            (BITBUCKET, CiRun("generic", "o/s/4/{u}", event="tag", commit=SHA, outcome=BuildOutcome.PASSED)),
-            (TEAMCITY, CiRun("generic", "Shop/Test/4", 1, "Test", commit=SHA)),
-            (WOODPECKER, CiRun("generic", "o/s/4", 1, "test", **TOLD, os="linux")),
+            (BITBUCKET, CiRun("bitbucket", "o/s/4/{u}", event="tag", commit=SHA, outcome=BuildOutcome.PASSED)),
+            (TEAMCITY, CiRun("teamcity", "Shop/Test/4", 1, "Test", commit=SHA)),
+            (WOODPECKER, CiRun("woodpecker", "o/s/4", 1, "test", **TOLD, os="linux")),
             (
                 DRONE,
                 CiRun(
-                    "generic",
+                    "drone",
                     "o/s/4",
                     1,
                     "test",
@@ -99,6 +105,50 @@ class TestVendors:
                     os="linux",
                 ),
             ),
+            (
+                APPVEYOR,
+                CiRun("appveyor", "50/j1", 1, "shop", "Environment: PY=3.12", "main", event="schedule", commit=SHA),
+            ),
+            (
+                BAMBOO,
+                CiRun(
+                    "bamboo",
+                    "SHOP-CI-UNIT-12",
+                    1,
+                    "SHOP-CI-UNIT",
+                    branch="main",
+                    commit=SHA,
+                    commit_before=OLD,
+                    started_at=1767323045.0,
+                ),
+            ),
+            (
+                CODEBUILD,
+                CiRun(
+                    "codebuild",
+                    "shop:2bf185df",
+                    1,
+                    "shop",
+                    "linux",
+                    **TOLD,
+                    commit_before=OLD,
+                    started_at=1767323045.0,
+                ),
+            ),
+            (
+                SEMAPHORE,
+                CiRun(
+                    "semaphore",
+                    "w1/j1",
+                    1,
+                    "Unit tests",
+                    "2",
+                    **TOLD,
+                    commit_before=OLD,
+                    outcome=BuildOutcome.FAILED,
+                ),
+            ),
+            (CIRRUS, CiRun("cirrus", "7/8", 1, "test", branch="main", event="schedule", commit=SHA, os="macos")),
             ({"CI": "true"}, CiRun("generic")),
             ({"FEDSTEP_CI_RUN": "r"}, CiRun("generic", "r")),
             ({}, CiRun("local")),
@@ -167,6 +217,51 @@ class TestBranchesAndEvents:
     )
     def test_events_have_common_words(self, word: str, event: str) -> None:
         assert read_ci(GITHUB | {"GITHUB_EVENT_NAME": word}).event == event
+
+    @pytest.mark.parametrize("vendor", PULL_REQUESTS)
+    def test_each_vendor_tells_a_pull_request(self, vendor: str) -> None:
+        """Branch, target and, where the system tells it, a commit of the target are read."""
+        ci = read_ci(PULL_REQUESTS[vendor], OWN_PAYLOAD)
+        knows_target = vendor != "circleci"
+        assert (ci.vendor, ci.event) == (vendor, "pull_request")
+        assert ci.branch == ("pull/5" if vendor == "cirrus" else "topic")
+        assert ci.base_branch == ("main" if knows_target else "")
+        told = {
+            "github": "3" * 40,
+            "gitlab": OLD,
+            "travis": OLD,
+            "bitbucket": OLD[:12],
+            "semaphore": OLD,
+            "cirrus": OLD,
+        }
+        assert ci.commit_before == told.get(vendor, "")
+        assert ci.untrusted == (vendor in ("drone", "woodpecker", "bamboo", "codebuild", "cirrus"))
+
+    def test_a_push_has_no_target(self) -> None:
+        """Drone, AppVeyor and Semaphore name the branch itself as the target of a push."""
+        for env in (DRONE | {"DRONE_TARGET_BRANCH": "main"}, APPVEYOR, SEMAPHORE, TRAVIS):
+            assert read_ci(env).base_branch == ""
+
+    def test_a_merge_queue_is_compared_with_its_base(self) -> None:
+        """The branch of a queue has the pull request and the commit in its name, and occurs once."""
+        env = GITHUB | {"GITHUB_EVENT_NAME": "merge_group", "GITHUB_REF_NAME": f"gh-readonly-queue/main/pr-9-{OLD}"}
+        ci = read_ci(env, f'{{"merge_group": {{"base_sha": "{OLD}", "base_ref": "refs/heads/main"}}}}')
+        assert (ci.commit_before, ci.branch, ci.untrusted) == (OLD, "gh-readonly-queue/main", False)
+
+    @pytest.mark.parametrize("payload", ['{"merge_group": []}', '{"merge_group": {"base_sha": 5}}', "{}"])
+    def test_a_merge_queue_without_a_base_has_none(self, payload: str) -> None:
+        """A payload of another shape is no base."""
+        assert read_ci(GITHUB | {"GITHUB_EVENT_NAME": "merge_group"}, payload).commit_before == ""
+
+    def test_the_commit_itself_is_no_commit_before(self) -> None:
+        """Bamboo repeats the revision where nothing was pushed since."""
+        assert read_ci(BAMBOO | {"bamboo_planRepository_previousRevision": SHA}).commit_before == ""
+
+    def test_every_row_of_the_table_is_tested(self) -> None:
+        """The samples have every system, and each names how to get a deeper clone."""
+        names = {vendor.name for vendor in VENDORS} - {"generic"}
+        assert names == {*PULL_REQUESTS, "teamcity"}
+        assert len(names) == 16
 
 
 class TestTrust:

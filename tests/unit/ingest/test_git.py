@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from fedstep.ingest.ci_vendors import VENDORS
 from fedstep.ingest.git import list_files, read_change, read_outgoing
-from fedstep.ingest.git_process import repository_root
-from fedstep.types import CiRun, FileChange
+from fedstep.ingest.git_process import is_partial, repository_root
+from fedstep.types import Change, CiRun, FileChange
 from tests.helpers.git import LOCAL, changed, commit, git, write
 
 pytestmark = pytest.mark.usefixtures("no_user_configuration")
@@ -182,3 +183,135 @@ class TestRepositories:
     def test_tracked_files_are_listed_with_their_odd_names(self, repo: Path) -> None:
         commit(repo, "ž\n/b.py")
         assert list_files(str(repo)) == ("a.txt", "ž\n/b.py")
+
+
+def _serve_partial(repo: Path) -> None:
+    git(repo, "config", "uploadpack.allowFilter", "true")
+    git(repo, "config", "uploadpack.allowAnySHA1InWant", "true")
+
+
+class TestPartialClones:
+    @pytest.mark.parametrize(
+        ("ci", "base"),
+        [
+            (CiRun("github", event="push"), "first parent"),
+            (CiRun("github", event="push", commit_before="HEAD~2"), "commit before the push"),
+            (CiRun("github", event="pull_request", base_branch="main", commit_before="HEAD~2"), "merge-base with"),
+        ],
+    )
+    def test_names_are_told_without_counts(self, repo: Path, tmp_path: Path, ci: CiRun, base: str) -> None:
+        """A clone without the contents of files knows which files changed, and no git process fetches the contents."""
+        commit(repo, "b.txt")
+        commit(repo, "a.txt", "other\n")
+        git(repo, "mv", "b.txt", "c.txt")
+        git(repo, "commit", "-qm", "moved")
+        git(repo, "checkout", "-q", "--detach")
+        _serve_partial(repo)
+        clone = tmp_path / "clone"
+        git(tmp_path, "clone", "-q", "--filter=blob:none", "--no-checkout", f"file://{repo}", "clone")
+        git(clone, "read-tree", "HEAD")
+        ci = ci._replace(commit_before=git(repo, "rev-parse", ci.commit_before) if ci.commit_before else "")
+        change = changed(read_change(str(clone), ci))
+        assert change.base.startswith(base)
+        assert {file.path for file in change.files} == ({"c.txt"} if base == "first parent" else {"a.txt", "c.txt"})
+        assert sum(file.added + file.deleted for file in change.files) == 0
+        assert "partial clone, the changed lines are not counted" in change.notice
+
+    def test_a_clone_without_folders_says_so(self, repo: Path, tmp_path: Path) -> None:
+        """A treeless clone cannot compare two commits."""
+        commit(repo, "b.txt")
+        _serve_partial(repo)
+        git(tmp_path, "clone", "-q", "--filter=tree:0", f"file://{repo}", "clone")
+        change = read_change(str(tmp_path / "clone"), CiRun("github", event="push"))
+        assert not isinstance(change, Change) or "partial clone" in change.notice
+
+    def test_a_whole_clone_is_not_partial(self, repo: Path) -> None:
+        """The configuration of a partial clone names its promisor."""
+        assert not is_partial(str(repo))
+        git(repo, "config", "remote.origin.promisor", "true")
+        assert is_partial(str(repo))
+
+
+class TestStaleRefs:
+    def _topic(self, repo: Path) -> Path:
+        git(repo, "checkout", "-qb", "topic")
+        commit(repo, "b.txt")
+        return repo
+
+    def test_the_newest_base_of_a_pull_request_is_used(self, repo: Path) -> None:
+        """A remote branch that was not fetched since is older than the base that the CI names."""
+        old = git(repo, "rev-parse", "HEAD")
+        commit(repo, "main-2.txt")
+        newer = git(repo, "rev-parse", "HEAD")
+        git(self._topic(repo), "update-ref", "refs/remotes/origin/main", old)
+        change = changed(read_change(str(repo), CiRun(event="pull_request", base_branch="main", commit_before=newer)))
+        assert [file.path for file in change.files] == ["b.txt"]
+        assert (change.base, change.notice) == ("merge-base with main", "")
+
+    def test_a_remote_branch_left_by_a_forced_push_is_harmless(self, repo: Path) -> None:
+        """The commits that the forced push removed are no part of the change."""
+        old = git(repo, "rev-parse", "HEAD")
+        git(repo, "checkout", "-qb", "abandoned")
+        commit(repo, "abandoned.txt")
+        git(repo, "update-ref", "refs/remotes/origin/main", "HEAD")
+        git(repo, "checkout", "-q", "main")
+        commit(repo, "main-2.txt")
+        newer = git(repo, "rev-parse", "HEAD")
+        ci = CiRun(event="pull_request", base_branch="main", commit_before=newer)
+        assert [file.path for file in changed(read_change(str(self._topic(repo)), ci)).files] == ["b.txt"]
+        assert old != newer
+
+    def test_a_topic_that_was_merged_since_keeps_its_change(self, repo: Path) -> None:
+        """A job that runs again after the merge finds its commit in the target."""
+        old = git(repo, "rev-parse", "HEAD")
+        git(self._topic(repo), "update-ref", "refs/remotes/origin/main", "HEAD")
+        change = changed(read_change(str(repo), CiRun(event="pull_request", base_branch="main", commit_before=old)))
+        assert [file.path for file in change.files] == ["b.txt"]
+
+    def test_a_newer_remote_branch_outranks_an_old_base_of_the_ci(self, repo: Path) -> None:
+        """A payload names the base of the time of its event; a topic that was rebased has a newer one."""
+        old = git(repo, "rev-parse", "HEAD")
+        commit(repo, "main-2.txt")
+        git(repo, "update-ref", "refs/remotes/origin/main", "HEAD")
+        ci = CiRun(event="pull_request", base_branch="main", commit_before=old)
+        assert [file.path for file in changed(read_change(str(self._topic(repo)), ci)).files] == ["b.txt"]
+
+
+class TestEvents:
+    def test_a_merge_queue_is_compared_with_its_base(self, repo: Path) -> None:
+        """Several pull requests are built at once."""
+        before = git(repo, "rev-parse", "HEAD")
+        commit(repo, "b.txt")
+        commit(repo, "c.txt")
+        change = changed(read_change(str(repo), CiRun("github", event="other", commit_before=before)))
+        assert [file.path for file in change.files] == ["b.txt", "c.txt"]
+        assert (change.base, change.notice) == ("the CI's base commit", "")
+
+    @pytest.mark.parametrize("event", ["tag", "schedule", "manual"])
+    def test_an_event_without_a_base_uses_the_parent(self, repo: Path, event: str) -> None:
+        """Nothing else is known, and nothing is missing."""
+        commit(repo, "b.txt")
+        change = changed(read_change(str(repo), CiRun("github", event=event)))
+        assert ([file.path for file in change.files], change.base, change.notice) == (["b.txt"], "first parent", "")
+
+    @pytest.mark.parametrize(
+        ("vendor", "event", "advice"),
+        [("github", "pull_request", "fetch-depth: 2"), ("github", "push", "fetch-depth: 0")]
+        + [(vendor.name, "push", vendor.deeper) for vendor in VENDORS],
+    )
+    def test_a_shallow_merge_says_what_is_enough(
+        self, repo: Path, tmp_path: Path, vendor: str, event: str, advice: str
+    ) -> None:
+        """The merge commit of a pull request needs its first parent only."""
+        git(repo, "checkout", "-qb", "topic")
+        commit(repo, "b.txt")
+        git(repo, "checkout", "-q", "main")
+        git(repo, "merge", "-q", "--no-ff", "-m", "merge", "topic")
+        git(tmp_path, "clone", "-q", "--depth=1", f"file://{repo}", "clone")
+        ci = CiRun(vendor, event=event, base_branch="gone" if event == "pull_request" else "")
+        notice = changed(read_change(str(tmp_path / "clone"), ci)).notice
+        assert notice == f"shallow clone, the change cannot be seen; {advice}" or advice in notice
+        if event == "pull_request":
+            git(tmp_path, "clone", "-q", "--depth=2", f"file://{repo}", "deeper")
+            deeper = changed(read_change(str(tmp_path / "deeper"), ci))
+            assert ([file.path for file in deeper.files], deeper.notice) == (["b.txt"], "")

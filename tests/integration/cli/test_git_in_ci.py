@@ -80,7 +80,7 @@ class TestRemedies:
         ran = place.run(*command, "--history", "git")
         said = "".join((ran.out + ran.err).split())  # the doctor breaks lines
         assert "gitrefusesafolderofanotherowner" in said
-        assert f"gitconfig--global--addsafe.directory'{place.root}'" in said
+        assert "gitconfig--global--addsafe.directory" in said
         assert "fsck" not in said
 
     def test_a_tilde_in_the_history_is_the_home_folder(self, tmp_path: Path) -> None:

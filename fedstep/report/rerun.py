@@ -94,10 +94,18 @@ def _methods(failures: Iterable[FailureVerdict], wildcard: str) -> tuple[dict[st
         if not method or not re.search(r"\w", method) or not _JAVA_CLASS.fullmatch(group):
             left_out.append(failure)
             continue
-        pattern = re.sub(r"[^\w$]", wildcard, method) + "*" * (name[len(method) :].startswith("["))
+        pattern = re.sub(r"[^\w$]", wildcard, method) + _instance(name[len(method) :], wildcard)
         if pattern not in named.setdefault(group, []):
             named[group].append(pattern)
     return named, left_out
+
+
+def _instance(parameters: str, wildcard: str) -> str:
+    """Return the pattern of one instance of a parametrized JUnit 4 test, "[2]"; Gradle gets all instances."""
+    if not parameters.startswith("["):
+        return ""
+    instance = re.sub(r"[^\w$]", wildcard, parameters[1:].rstrip().removesuffix("]"))
+    return f"[{instance}]" if wildcard == "?" else "*"
 
 
 def _jest(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:

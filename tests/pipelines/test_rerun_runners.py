@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,71 @@ class TestJavascript:
         report.write_bytes(ran.stdout)
         output = run_lines(arguments("mocha", failures_of(report), javascript), "npx mocha", javascript)
         assert re.findall(r"(\d+) (?:passing|failing)", output) == ["0", "3"]
+
+
+POM = """
+<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+<groupId>org.example</groupId><artifactId>shop</artifactId><version>1</version>
+<properties><maven.compiler.source>11</maven.compiler.source><maven.compiler.target>11</maven.compiler.target>
+<project.build.sourceEncoding>UTF-8</project.build.sourceEncoding></properties>
+<dependencies><dependency><groupId>junit</groupId><artifactId>junit</artifactId><version>4.x</version></dependency>
+</dependencies><build><plugins><plugin><groupId>org.apache.maven.plugins</groupId>
+<artifactId>maven-surefire-plugin</artifactId><version>2.22.3</version></plugin></plugins></build></project>
+"""
+JAVA = {
+    "CartTest": """package shop; import org.junit.*; import static org.junit.Assert.*;
+public class CartTest { @Test public void pays() { fail("x"); } @Test public void paysTwice() { } }""",
+    "BankTest": """package shop; import java.util.*; import org.junit.*; import org.junit.runner.*;
+import org.junit.runners.*; import static org.junit.Assert.*;
+@RunWith(Parameterized.class) public class BankTest {
+  @Parameterized.Parameters(name = "{0} of b") public static Collection<Object[]> all() {
+    return Arrays.asList(new Object[][] {{1}, {2}}); }
+  int number; public BankTest(int number) { this.number = number; }
+  @Test public void asks() { assertEquals(1, number); } @Test public void pays() { } }""",
+}
+DEBIAN_MAVEN = "mvn -o -q -s /etc/maven/settings-debian.xml -Dmaven.repo.local=/usr/share/maven-repo test"
+
+
+class TestMaven:
+    def test_surefire_runs_the_failures(self, tmp_path: Path) -> None:
+        """One instance of a parametrized test runs, and no method whose name only begins alike."""
+        if not Path("/usr/share/maven-repo/org/apache/maven/plugins/maven-surefire-plugin/2.22.3").is_dir():
+            pytest.skip("Debian's maven-debian-helper, libsurefire-java and junit4 are missing: Surefire is not run")
+        (tmp_path / "pom.xml").write_text(POM)
+        sources = tmp_path / "src/test/java/shop"
+        sources.mkdir(parents=True)
+        for name, text in JAVA.items():
+            (sources / f"{name}.java").write_text(text)
+        reports = tmp_path / "target/surefire-reports"
+        subprocess.run(DEBIAN_MAVEN.split(), cwd=tmp_path, capture_output=True, timeout=300)
+        failures = [each for report in reports.glob("*.xml") for each in failures_of(report)]
+        assert len(failures) == 2
+        shutil.rmtree(reports)
+        run_lines(arguments("maven", failures, tmp_path), DEBIAN_MAVEN, tmp_path)
+        names = sorted(run.test for report in reports.glob("*.xml") for run in read_junit(report))
+        assert names == sorted(failure.test for failure in failures)
+
+
+class TestPytest:
+    def test_pytest_runs_the_failures(self, tmp_path: Path) -> None:
+        """Ids of parameters have blanks, brackets, quotes, colons and letters of any language."""
+        (tmp_path / "tests").mkdir()
+        (tmp_path / "tests/test_cart.py").write_text(
+            "import pytest\n"
+            "ids = ['a b', '[x]', 'a::b', \"it's\", 'caf\u00e9', '-x', '@y', 'a/b', '$HOME']\n"
+            "@pytest.mark.parametrize('value', ids)\n"
+            "def test_pays(value):\n    assert value == 'a/b'\n"
+            "class TestBank:\n    class TestInner:\n        def test_asks(self):\n            assert 0\n"
+        )
+        command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+        env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        subprocess.run((*command, "--junit-xml=report.xml"), cwd=tmp_path, env=env, capture_output=True, timeout=120)
+        failures = failures_of(tmp_path / "report.xml")
+        assert len(failures) == 9
+        lines = arguments("pytest", failures, tmp_path)
+        output = run_lines(lines, f"env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 {' '.join(command)}", tmp_path)
+        assert "9 failed" in output
+        assert "passed" not in output
 
 
 class TestGo:

@@ -58,7 +58,8 @@ class TestRunners:
             ("pays()", "pays", "pays"),
             ("pays(int)[2]", "pays", "pays"),
             ("pays{int, int}[1]", "pays", "pays"),
-            ("pays[2]", "pays*", "pays*"),
+            ("pays[2]", "pays[2]", "pays*"),
+            ("pays[2 of b, c]", "pays[2?of?b??c]", "pays*"),
             ("pays, twice+more", "pays??twice?more", "pays**twice*more"),
         ],
     )

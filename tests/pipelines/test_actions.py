@@ -151,6 +151,30 @@ class TestJobs:
         assert "; 1 build and " in one(act, **given, GITHUB_RUN_ID="4").summary(), "main does not see a branch's"
 
     @pytest.mark.parametrize(
+        ("event", "payload"),
+        [
+            ("merge_group", {"merge_group": {"base_ref": "refs/heads/main", "base_sha": "BASE"}}),
+            ("schedule", {"schedule": "0 4 * * *"}),
+            ("workflow_dispatch", {"inputs": {}}),
+            ("push", {"ref": "refs/tags/v1", "before": "0" * 40, "base_ref": None}),
+        ],
+    )
+    def test_every_kind_of_event_is_predicted_and_learned(self, act, fedstep, repository, tmp_path, event, payload):
+        """A merge queue, a schedule, a run by hand and a tag: each step says ok, and the build is recorded."""
+        base = subprocess.run(
+            ("git", "-C", str(repository), "rev-parse", "HEAD"), capture_output=True, text=True, check=True
+        ).stdout.strip()
+        path = tmp_path / "event.json"
+        path.write_text(json.dumps(payload).replace("BASE", base))
+        given = {"COMMAND": fedstep, "REPORTS": "report.xml"}
+        run = act(LOOP, "-e", str(path), "--matrix", "cell:one", event=event, **given)
+        assert run.code == 0, run.log
+        assert run.outputs("predict")["status"] in ("local", "degraded")
+        assert run.outputs("train")["status"] == "local", run.log
+        records = [line for line in (run.kept / "files").read_text().splitlines() if "/.fedstep/builds/" in line]
+        assert len(records) == 1
+
+    @pytest.mark.parametrize(
         ("head", "author"),
         [("stranger/shop", "stranger"), pytest.param("acme/shop", "dependabot[bot]", marks=pytest.mark.full)],
     )

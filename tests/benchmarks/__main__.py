@@ -13,6 +13,7 @@ from tests.benchmarks.actions import actions_figure
 from tests.benchmarks.client import (
     Figure,
     hook_figure,
+    import_figure,
     install_figure,
     junit_figures,
     predict_figure,
@@ -25,6 +26,7 @@ FIGURES: tuple[Callable[[], object], ...] = (
     lambda: predict_figure(5_000, 100, 1.2),
     lambda: predict_figure(50_000, 20, 6.0),
     lambda: hook_figure(5_000, 100, 1.5),
+    lambda: import_figure(30.0),
     lambda: train_figure(5_000, 1.8),
     lambda: update_figure(5_000, 16_384),
     lambda: install_figure(15.0),

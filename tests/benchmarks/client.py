@@ -15,6 +15,7 @@ from tests.benchmarks.timing import paired
 __all__ = [
     "Figure",
     "hook_figure",
+    "import_figure",
     "install_figure",
     "junit_figures",
     "predict_figure",
@@ -37,6 +38,20 @@ def predict_figure(tests: int, builds: int, target: float) -> Figure:
         grow(ProjectStore(f"{folder}/.fedstep"), tests, builds)
         pair = paired([FEDSTEP, "predict"], NUMPY, folder, ENVIRONMENT)
     return _figure(f"predict, {tests} tests, {builds} builds", pair.ratio, target, "python -c 'import numpy'", pair)
+
+
+def import_figure(target: float) -> Figure:
+    """Processor milliseconds of `import fedstep`, the fastest of nine processes."""
+    code = "import time, typing; t = time.process_time(); import fedstep; print(time.process_time() - t)"
+    runs = [subprocess.run((PYTHON, "-c", code), capture_output=True, text=True, check=True) for _ in range(9)]
+    milliseconds = round(1000 * min(float(run.stdout) for run in runs), 1)
+    return {
+        "name": "import fedstep",
+        "value": milliseconds,
+        "unit": "ms of CPU",
+        "target": target,
+        "met": milliseconds <= target,
+    }
 
 
 def hook_figure(tests: int, builds: int, target: float) -> Figure:

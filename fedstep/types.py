@@ -32,6 +32,7 @@ class BuildOutcome(StrEnum):
     PASSED = "passed"
     UNSTABLE = "unstable"
     FAILED = "failed"
+    UNKNOWN = "unknown"  # neither the CI nor a whole report tells it: such a build is not recorded
 
 
 class TestRun(NamedTuple):
@@ -58,6 +59,7 @@ class Dropped(NamedTuple):
     source: str  # file, and where inside it
     reason: str
     kept: bool = False  # True: repaired, what stands was kept
+    is_warning: bool = False  # kept, and worth a line on stderr
 
 
 class Reports(NamedTuple):
@@ -67,6 +69,13 @@ class Reports(NamedTuple):
     files: int = 0
     dropped: tuple[Dropped, ...] = ()
     digest: str = ""  # hex SHA-256 over the bytes of the files, in sorted order of their own digests
+
+    def outcome(self) -> BuildOutcome:
+        """Return failed if a test failed in all its attempts; passed if there are tests and nothing was lost."""
+        if any(run.outcome in "fc" for run in self.tests):
+            return BuildOutcome.FAILED
+        is_whole = bool(self.tests) and all(item.kept for item in self.dropped)
+        return BuildOutcome.PASSED if is_whole else BuildOutcome.UNKNOWN
 
 
 class FileChange(NamedTuple):

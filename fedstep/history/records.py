@@ -12,7 +12,18 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
-from fedstep.types import NO_SECONDS, Build, BuildOutcome, Change, Duration, FileChange, Outcome, TestRun, Unavailable
+from fedstep.types import (
+    MAX_SECONDS,
+    NO_SECONDS,
+    Build,
+    BuildOutcome,
+    Change,
+    Duration,
+    FileChange,
+    Outcome,
+    TestRun,
+    Unavailable,
+)
 
 FORMAT = 1
 MAXIMUM_FILES = 500  # changed files kept of one build
@@ -143,7 +154,7 @@ def _entry(fields: Mapping[str, Any]) -> BuildRecord:
         TestRun(
             _text(test),
             Outcome(letter),
-            NO_SECONDS if ms < 0 else ms / 1000,
+            ms / 1000 if 0 <= ms <= 1000 * MAX_SECONDS else NO_SECONDS,  # older versions kept nanoseconds
             _text(kinds.get(test, "")),
             signature=_text(signatures.get(test, "")),
         )

@@ -1,4 +1,4 @@
-"""Matching of renamed tests: by the files that git renamed, by class, and by parameter.
+"""Matching of renamed tests: by the files that git renamed, by class, by parameter, and by ids of earlier versions.
 
 Only unambiguous one-to-one matches count: a wrong match gives a test a wrong history, a missed one only starts anew.
 """
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from fedstep.history.records import BuildRecord
 from fedstep.history.test_table import NEVER, TestStats, TestTable, name_words
+from fedstep.ingest.test_identity import find_earlier
 from fedstep.types import FileChange
 
 Pairs = dict[str, str]  # old id -> new id
@@ -193,6 +194,7 @@ def follow_renames(
     table.
     """
     ran = {run.test for run in record.tests}
+    tests = _rename(tests, find_earlier(tests, unknown, ran))
     # Only tests that ran together with these can be gone, not those that only another job runs.
     latest = {tests[test].last_build for test in ran if test in tests}
     latest = latest or {max((stats.last_build for stats in tests.values()), default=NEVER)}
@@ -201,9 +203,16 @@ def follow_renames(
         return dict(tests), {}
     former = {stats.former: test for test, stats in tests.items() if stats.former}
     returning = {test: former[test] for test in unknown if test in former and former[test] not in ran}
-    pairs = match_renames(tests.keys(), ran, gone, record.files, returning)
-    # Keep the position: sums over all tests follow this order, which a rebuilt table must repeat.
+    after = _rename(tests, match_renames(tests.keys(), ran, gone, record.files, returning))
+    return after, {test: now for test, now in returning.items() if now in after}
+
+
+def _rename(tests: TestTable, pairs: Pairs) -> dict[str, TestStats]:
+    """Return the table with the tests of `pairs` under their new ids.
+
+    They keep their positions: sums over all tests follow this order, which a rebuilt table must repeat.
+    """
     after = {pairs.get(test, test): stats for test, stats in tests.items()}
     for old, new in pairs.items():
         after[new] = replace(tests[old], test=new, former=old, name_words=name_words(new))
-    return after, {test: now for test, now in returning.items() if now in after}
+    return after

@@ -1,6 +1,6 @@
 """What the history knows of each test: one `TestStats` per test by its id, stored as one column per field."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache, lru_cache
@@ -9,6 +9,7 @@ from math import exp, log
 from operator import attrgetter
 from typing import Any
 
+from fedstep.ingest.test_identity import find_earlier, split_identity
 from fedstep.schema.schema import schema, sub_words
 
 NEVER = -1  # a run or build index: it has not happened
@@ -125,10 +126,20 @@ def former_ids(tests: TestTable) -> dict[str, str]:
     return {stats.former: stats.test for stats in tests.values() if stats.former and stats.former not in tests}
 
 
-def with_tests(tests: TestTable, ids: Iterable[str]) -> dict[str, TestStats]:
-    """Return the table with a blank entry for each id that it does not know, also not as a former one."""
+def with_tests(tests: TestTable, ids: Iterable[str], ran: Collection[str] = ()) -> dict[str, TestStats]:
+    """Return the table with an entry for each id that it does not know, also not as a former one.
+
+    The entry is blank, or that of the id that an earlier version of fedstep gave to the test, where it is the only one
+    of `ran`, the tests of the build, that can be meant.
+    """
     known = index_tests(tests)
-    return {**tests, **{test: new_test(test) for test in ids if test not in known}}
+    entries = {test: new_test(test) for test in ids if test not in known}
+    if entries and ran:
+        for earlier, test in find_earlier(tests, (test for test in ran if test not in known), ran).items():
+            if test in entries:
+                entries[test] = tests[earlier].copy()
+                entries[test].test = test
+    return {**tests, **entries}
 
 
 def new_test(test: str) -> TestStats:
@@ -142,7 +153,7 @@ def name_words(test: str) -> list[int]:
     Words of the package are left out: they tell a project from others rather than a test from its neighbours, and
     without them tests of unknown projects are ranked better.
     """
-    group, _, name = test.partition("#")
+    _, group, _, name = split_identity(test)
     simple = group.rpartition("/" if "/" in group else ".")[2]
     return schema().words("name").listed(sub_words((simple, name)))
 

@@ -9,23 +9,14 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import NamedTuple, TextIO
 
-from fedstep.ingest.cases import MAX_NAME, MAX_TEXT, failure_word, make_identity
-from fedstep.ingest.junit import combine_outcomes, merge_attempts
+from fedstep.ingest.cases import MAX_TEXT, failure_word
+from fedstep.ingest.test_identity import MAX_NAME, ReportTests, combine_reports, make_identity
 from fedstep.types import Dropped, FinishedBuild, TestRun
 
 
 def merge_repeated(runs: Iterable[TestRun]) -> tuple[TestRun, ...]:
-    """Return one run per test; runs that share a name are its attempts."""
-    tests: dict[str, TestRun] = {}
-    attempts: dict[str, str] = {}
-    for run in runs:
-        tests[run.test] = merge_attempts(tests[run.test], run) if run.test in tests else run
-        attempts[run.test] = attempts.get(run.test, "") + run.outcome
-    repeated = {test for test, outcomes in attempts.items() if len(outcomes) > 1}
-    return tuple(
-        run._replace(outcome=combine_outcomes(attempts[test])) if test in repeated else run
-        for test, run in tests.items()
-    )
+    """Return one run per test, as the report reader would: cases of one name in two suites are two tests."""
+    return combine_reports([ReportTests("", tuple(runs))])
 
 
 def clean_test_name(test: str) -> str:

@@ -18,7 +18,6 @@ from fedstep.types import (
     Duration,
     FileChange,
     FinishedBuild,
-    Reports,
     Unavailable,
 )
 
@@ -55,12 +54,15 @@ def read_folder(folder: Path) -> FinishedBuild | Dropped:
     reports = read_reports(expand(["**/*.xml"], folder), "")
     change = Change(_text(fields, "commit"), "", _text(fields, "author"), files, base="the first parent")
     situation = BuildContext(ci, change._replace(tree=change.commit), started)
-    outcome = parse_outcome(_text(fields, "outcome"))
+    told = parse_outcome(_text(fields, "outcome"))
+    outcome = told if isinstance(told, BuildOutcome) else reports.outcome()
+    if outcome == BuildOutcome.UNKNOWN:
+        return Dropped(str(folder), "neither build.json nor a report tells how the build went")
     return FinishedBuild(
         situation=situation,
         finished_at=started + seconds,
         duration=Duration(seconds, SOURCE),
-        outcome=outcome if isinstance(outcome, BuildOutcome) else _outcome(reports),
+        outcome=outcome,
         reports=reports._replace(digest=""),
     )
 
@@ -101,7 +103,3 @@ def _file(change: Mapping[str, Any]) -> FileChange:
 
 def _text(fields: Mapping[str, Any], name: str) -> str:
     return str(fields.get(name) or "")
-
-
-def _outcome(reports: Reports) -> BuildOutcome:
-    return BuildOutcome.FAILED if any(run.outcome in "fc" for run in reports.tests) else BuildOutcome.PASSED

@@ -20,8 +20,9 @@ from fedstep.importers.base import (
     merge_repeated,
     select_newest,
 )
-from fedstep.ingest.cases import MAX_NAME, parse_seconds
+from fedstep.ingest.cases import parse_seconds
 from fedstep.ingest.ci import parse_outcome
+from fedstep.ingest.test_identity import MAX_NAME
 from fedstep.ingest.xml import (
     DamagedDocument,
     RejectedDocument,
@@ -178,7 +179,9 @@ class JunitResultHandler:
         if get("skipped") == "true":
             outcome = Outcome.SKIPPED
         kind = failure_kind(get("errorStackTrace") or get("errorDetails", "")) if failed else ""
-        self.runs.append(TestRun(clean_test_name(test), outcome, parse_seconds(get("duration", "x")), kind))
+        self.runs.append(
+            TestRun(clean_test_name(test), outcome, parse_seconds(get("duration", "x")), kind, suite=self.suite)
+        )
 
 
 def find_event(causes: set[str]) -> str:

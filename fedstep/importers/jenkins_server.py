@@ -171,4 +171,4 @@ def _run(case: Json, suite: str) -> TestRun:
     test = f"{case.get('className') or suite}#{case.get('name') or ''}"
     outcome = OUTCOMES[case["status"]]
     kind = failure_kind(str(case.get("errorDetails") or "")) if outcome == Outcome.FAILED else ""
-    return TestRun(clean_test_name(test), outcome, parse_seconds(str(case.get("duration"))), kind)
+    return TestRun(clean_test_name(test), outcome, parse_seconds(str(case.get("duration"))), kind, suite=suite)

@@ -3,23 +3,24 @@
 Attributes hold seconds in any locale, paths in either notation, identities and kinds of failures.
 """
 
-import hashlib
 import re
 from collections import Counter
+from math import inf
 
 from fedstep.ingest.failure_text import COLOUR, FailureText, read_failure
-from fedstep.ingest.xml import Tokenizer, escape_character
+from fedstep.ingest.test_identity import MAX_NAME, make_identity
+from fedstep.ingest.xml import Tokenizer
 from fedstep.types import MAX_SECONDS, NO_SECONDS, Dropped, Outcome, TestRun
 
-MAX_NAME, MAX_TYPE, MAX_TEXT = 1000, 100, 400  # characters
+MAX_TYPE, MAX_TEXT = 100, 400  # characters
 MAX_REPEATED = 100  # Dropped with the same reason in one file; the others are told as a number
 NOT_STARTED = "<init>"  # the name of a test that stands for a suite or a run that failed as a whole
 NAMELESS = "a test case without name and class"
+UNNAMED = "<unnamed>"  # the name of the failures without one in a suite
 UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 TIME = re.compile(r"(-?\d[\d.,]*|-?[.,]\d+)([a-z]*)")
 EXCEPTION = re.compile(r"[\w.$\\]*(?:Error|Exception|Failure|Failed|Timeout|Warning)\b")
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+|\d{1,3}(?:\.\d{3})+")
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class CaseCollector:
@@ -77,7 +78,9 @@ class CaseCollector:
         self.count += 1
         if not name and not group:
             self.drop(NAMELESS)
-            return
+            if outcome in (Outcome.PASSED, Outcome.SKIPPED):
+                return
+            group, name = suite, UNNAMED
         name = self._path.sub(_below_root, name) if self.root else name
         group = relative_path(group, self.root)
         test = make_identity(f"{group}#[{variant}] {name}" if variant else f"{group}#{name}")
@@ -92,7 +95,7 @@ class CaseCollector:
         """Return the seconds, NO_SECONDS for what is no duration of a test; that is noted."""
         if 0 <= seconds <= MAX_SECONDS or seconds != seconds:
             return seconds
-        self.note(f"time {seconds:g} s is no duration of a test", kept=True)
+        self.note(explain_time(f"{seconds:g}"), kept=True)
         return NO_SECONDS
 
     def drop(self, reason: str) -> None:
@@ -120,13 +123,25 @@ class CaseCollector:
 def parse_seconds(text: str) -> float:
     """Return the seconds that `text` means in any locale, as `1,234.5`, `1.234,5`, `0,5` or `12 ms`; NaN for none.
 
+    A time above MAX_SECONDS is none.
     A single comma is decimal: Surefire wrote `0,005` in some locales, and thousands always with decimals.
     """
+    value = _parse_number(text)
+    return value if 0 <= value <= MAX_SECONDS else NO_SECONDS
+
+
+def explain_time(text: str) -> str:
+    """Return why `text` is no duration of a test; a number of which that is guessed is named as such."""
+    is_long = MAX_SECONDS < _parse_number(text) < inf
+    reason = "is longer than 7 days, probably milliseconds or nanoseconds" if is_long else "is not a duration"
+    return f"time {text[:40]!r} {reason}"
+
+
+def _parse_number(text: str) -> float:
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
-        value = _parse_localized(text)
-    return value if 0 <= value < 1e9 else NO_SECONDS
+        return _parse_localized(text)
 
 
 def _parse_localized(text: str) -> float:
@@ -180,19 +195,3 @@ def _below_root(path: re.Match[str]) -> str:
 def parse_integer(text: str) -> int:
     """Return the number that `text` is, of at most 9 digits; 0 where it is none."""
     return int(text) if text.isdecimal() and len(text) < 10 else 0
-
-
-def is_absolute(path: str) -> bool:
-    """Tell whether `path`, with "/" as separator, starts at a root or a drive."""
-    return path.startswith("/") or path[1:3] == ":/"
-
-
-def make_identity(test: str) -> str:
-    """Return `test` on one line and at most MAX_NAME characters long.
-
-    The rest of a long one becomes a hash, so that identities stay distinct.
-    """
-    test = UNPRINTABLE.sub(lambda match: escape_character(match[0]), test)
-    if len(test) <= MAX_NAME:
-        return test
-    return f"{test[: MAX_NAME - 17]}~{hashlib.sha256(test.encode()).hexdigest()[:16]}"

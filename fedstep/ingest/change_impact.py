@@ -124,6 +124,9 @@ def _split(path: str) -> tuple[str, str]:
 @lru_cache(maxsize=10_000)
 def _place(group: str) -> tuple[str, str]:
     """Return directory and bare stem of a test's class or path: org.foo.BarTest$Inner is (org/foo, bar)."""
+    suite, separator, rest = group.rpartition("::")
+    if separator:  # a file and its class, or a suite and its class
+        group = suite if "/" in suite else rest
     if "/" in group:
         return _split(group)
     parts = _module_parts(group)

@@ -2,8 +2,9 @@
 
 import glob
 import hashlib
-import re
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -14,16 +15,28 @@ from fedstep.ingest.jenkins_compat import JenkinsCount, JenkinsCounter
 from fedstep.ingest.json_reports import read_json
 from fedstep.ingest.junit_parser import JUnitHandler, ReportParser
 from fedstep.ingest.line_reports import find_line_dialect
+from fedstep.ingest.test_identity import (
+    REPEATING_TOOLS,
+    ReportTests,
+    Rule,
+    combine_pytest,
+    combine_pytest_reruns,
+    combine_reports,
+    settle_suites,
+    unite,
+)
 from fedstep.ingest.xml import (
     BLOCK_BYTES,
+    LOSSY,
     DamagedDocument,
     RejectedDocument,
     Repairs,
     convert_to_utf8,
     read_blocks,
     repair,
+    repair_tags,
 )
-from fedstep.types import Dropped, Outcome, Reports, TestRun, Unavailable
+from fedstep.types import Dropped, Reports, TestRun, Unavailable
 
 ReportFile = tuple[str, Callable[[], BinaryIO]]  # its name in messages, and how to open it
 
@@ -37,6 +50,7 @@ class FileReading(NamedTuple):
     tests: tuple[TestRun, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     jenkins: JenkinsCount | Unavailable = Unavailable("Jenkins' JUnit step does not read this format")
+    timestamps: frozenset[str] = frozenset()  # of its suites
 
 
 def expand(globs: Iterable[str], root: Path) -> tuple[ReportFile | Dropped, ...]:
@@ -77,10 +91,9 @@ def iter_cases(stream: BinaryIO, source: str, root: str = "") -> Iterator[TestRu
 def read_reports(files: Iterable[ReportFile | Dropped], root: str = "") -> Reports:
     """Return one TestRun per test of all `files`; a file that cannot be opened or read is Dropped.
 
-    Cases that share an identity are attempts of one test: both outcomes are a flake, only failures a confirmed
-    failure, and the seconds are those of the last attempt. A case that stands in two files word by word is one.
+    `test_identity` says which cases are one test, and which of those are attempts at it.
     """
-    tests: dict[str, TestRun] = {}
+    tests: list[ReportTests] = []
     dropped: list[Dropped] = []
     sources: dict[bytes, str] = {}  # by digest, the first file with these bytes
     for file in files:
@@ -93,26 +106,21 @@ def read_reports(files: Iterable[ReportFile | Dropped], root: str = "") -> Repor
         elif digest:
             sources[digest] = file[0]
     digest_of_all = hashlib.sha256(b"".join(sorted(sources))).hexdigest() if sources else ""
-    return Reports(tuple(tests.values()), len(sources), tuple(dropped), digest_of_all)
+    return Reports(combine_reports(tests), len(sources), tuple(dropped), digest_of_all)
 
 
-def _read_file(file: ReportFile, root: str, tests: dict[str, TestRun], dropped: list[Dropped]) -> bytes:
+def _read_file(file: ReportFile, root: str, tests: list[ReportTests], dropped: list[Dropped]) -> bytes:
     """Add the file's tests to `tests`; return the digest of its bytes, empty for a file that is no report."""
     source, opener = file
     try:
         with opener() as stream:
             hashed = HashedFile(stream)
             document = Document(hashed.restart, source, root)
-            _add_runs(tests, merge_reruns(document, dropped))
+            tests.append(ReportTests(source, read_tests(document, dropped), document.timestamps))
             return hashed.digest() if document.is_report else b""
     except OSError as error:
         dropped.append(Dropped(source, f"cannot be read: {error.strerror or error}"))
         return b""
-
-
-def _add_runs(tests: dict[str, TestRun], runs: Iterable[TestRun]) -> None:
-    for run in runs:
-        tests[run.test] = combine_runs(tests[run.test], run) if run.test in tests else run
 
 
 def _same_bytes(source: str, other_source: str) -> Dropped:
@@ -137,12 +145,12 @@ def _summarize_file(file: ReportFile, root: str, jenkins: JenkinsCounter, source
             hashed = HashedFile(stream)
             document = Document(hashed.restart, source, root)
             dropped: list[Dropped] = []
-            tests = tuple(merge_reruns(document, dropped))
+            tests = read_tests(document, dropped)
             tool = identify_tool(document.signature)
             first_source = sources.setdefault(hashed.digest(), source) if tool else source
             if first_source != source:
                 dropped.append(_same_bytes(source, first_source))
-            reading = FileReading(source, tool, document.count, tests, tuple(dropped))
+            reading = FileReading(source, tool, document.count, tests, tuple(dropped), timestamps=document.timestamps)
             if document.is_junit or not tool:
                 reading = reading._replace(jenkins=jenkins.count(source, hashed.restart))
             return reading
@@ -153,10 +161,7 @@ def _summarize_file(file: ReportFile, root: str, jenkins: JenkinsCounter, source
 
 def combine_files(readings: Iterable[FileReading]) -> tuple[TestRun, ...]:
     """Return the tests of the build that these files make, as `read_reports` has them: each once."""
-    tests: dict[str, TestRun] = {}
-    for reading in readings:
-        _add_runs(tests, reading.tests)
-    return tuple(tests.values())
+    return combine_reports([ReportTests(reading.source, reading.tests, reading.timestamps) for reading in readings])
 
 
 class HashedFile:
@@ -215,6 +220,18 @@ class Document:
         """Return the number of cases that were read."""
         return self.parser.collector.count
 
+    @property
+    def suite_starts(self) -> list[int]:
+        """Return for each suite element the number of cases before it, where the report is one of JUnit."""
+        handler = self.parser.handler
+        return handler.suite_starts if isinstance(handler, JUnitHandler) else []
+
+    @property
+    def timestamps(self) -> frozenset[str]:
+        """Return the timestamps of the suites, as they stand in the report."""
+        handler = self.parser.handler
+        return frozenset(handler.timestamps if isinstance(handler, JUnitHandler) else ())
+
     def __iter__(self) -> Iterator[TestRun | Dropped]:
         try:
             yield from self._read(self._restart())
@@ -248,15 +265,24 @@ class Document:
         yield from self.parser.collector.take()
 
     def _read_xml(self, chunks: Iterator[bytes]) -> Iterator[TestRun | Dropped]:
-        """Yield the items of the document; read a damaged one again with repairs, and go on where it stopped."""
+        """Yield the items of the document; read a damaged one again with repairs, and go on where it stopped.
+
+        If that does not help, only what starts an element of a report is a tag.
+        """
         count = 0
         for items in self._parse(convert_to_utf8(chunks, self.repairs)):
             count += len(items)
             yield from items
-        if self.damage and not self.damage.truncated:
+        for is_last in (False, True):
+            if not self.damage or self.damage.truncated or (is_last and not self.damage.is_syntax):
+                return
+            elements = self.parser.elements if is_last else ()
             self._begin()
             repaired = repair(convert_to_utf8(self._restart(), self.repairs), self.repairs)
-            yield from islice(chain.from_iterable(self._parse(repaired)), count, None)
+            repaired = repair_tags(repaired, self.repairs, elements)
+            for item in islice(chain.from_iterable(self._parse(repaired)), count, None):
+                count += 1
+                yield item
 
     def _parse(self, chunks: Iterator[bytes]) -> Iterator[list[TestRun | Dropped]]:
         collector = self.parser.collector
@@ -278,96 +304,56 @@ class Document:
         if self.is_report:
             for reason, count in self.repairs.counts.items():
                 place = f"{self._source}:{self.repairs.lines[reason]}"
-                yield Dropped(place, f"{reason} ({count} in this file)", True)
+                yield Dropped(place, f"{reason} ({count} in this file)", reason not in LOSSY)
+            yield from self._note_totals()
+
+    def _note_totals(self) -> Iterator[Dropped]:
+        """Warn where a report announces other numbers than it has; announced failures of which none is there are lost.
+
+        A part that was lost is noted already.
+        """
+        handler = self.parser.handler
+        if isinstance(handler, JUnitHandler):
+            difference = handler.totals.difference(self.count, identify_tool(self.signature))
+            if difference.reason:
+                yield Dropped(f"{self._source}:1", difference.reason, not difference.lost_failures, is_warning=True)
 
     def _note_damage(self, damage: DamagedDocument) -> Iterator[TestRun | Dropped]:
         if self.parser.handler:
             self.parser.handler.finish()
             yield from self.parser.collector.take()
-            yield Dropped(f"{self._source}:{damage.line}", f"{damage}; the cases before are kept", True)
+            yield Dropped(f"{self._source}:{damage.line}", f"{damage}; the cases before are kept")
         elif damage.truncated:
             yield Dropped(self._source, "empty, or it ends before its root element")
         else:
             yield Dropped(self._source, f"not XML: {damage}")
 
 
-def merge_reruns(document: Document, dropped: list[Dropped]) -> Iterator[TestRun]:
-    """Return one run for each test of the report; what is wrong with it goes to `dropped`."""
-    runs: dict[str, TestRun] = {}
-    attempts: dict[str, list[Outcome]] = {}  # of the tests that have more than one
+def read_tests(document: Document, dropped: list[Dropped]) -> tuple[TestRun, ...]:
+    """Return one run for each test of each suite of the report; what is wrong with it goes to `dropped`."""
+    cases: list[TestRun] = []
     for item in document:
         if isinstance(item, Dropped):
             dropped.append(item)
-        elif (earlier := runs.get(item.test)) is None:
-            runs[item.test] = item
         else:
-            attempts.setdefault(item.test, [earlier.outcome]).append(item.outcome)
-            runs[item.test] = merge_attempts(earlier, item)
-    combine = _rule_of(document)
-    for test, outcomes in attempts.items():
-        runs[test] = runs[test]._replace(outcome=combine("".join(outcomes)))
-    return iter(runs.values())
+            cases.append(item)
+    counts = Counter(run.test for run in cases)
+    if len(counts) == len(cases):
+        return tuple(cases)
+    starts, rule = document.suite_starts, _rule_of(document, counts)
+    repeated: dict[str, list[tuple[int, TestRun]]] = {}
+    for position, run in enumerate(cases):
+        if counts[run.test] > 1:
+            repeated.setdefault(run.test, []).append((bisect_right(starts, position), run))
+    once = (run for run in cases if counts[run.test] == 1)
+    return (*once, *chain.from_iterable(settle_suites(found, rule) for found in repeated.values()))
 
 
-def _rule_of(document: Document) -> Callable[[str], Outcome]:
-    """Return how the outcomes of several attempts combine in this report."""
+def _rule_of(document: Document, counts: Mapping[str, int]) -> Rule:
+    """Return how the outcomes of the cases with one id inside one suite combine in this report."""
     handler = document.parser.handler
     if not isinstance(handler, JUnitHandler) or not handler.is_pytest:
-        return combine_outcomes
-    return _combine_pytest_reruns if document.damage or document.count > handler.declared else _combine_pytest_outcomes
-
-
-def combine_outcomes(outcomes: str) -> Outcome:
-    """Return the outcome of a test with these attempts; their order does not matter."""
-    failures = outcomes.count(Outcome.FAILED) + 2 * outcomes.count(Outcome.CONFIRMED)
-    if Outcome.FLAKED in outcomes or (failures and Outcome.PASSED in outcomes):
-        return Outcome.FLAKED
-    if failures:
-        return Outcome.CONFIRMED if failures > 1 else Outcome.FAILED
-    return Outcome.PASSED if Outcome.PASSED in outcomes else Outcome.SKIPPED
-
-
-def _combine_pytest_outcomes(outcomes: str) -> Outcome:
-    """Combine those of a report of pytest, where two failures in a row are one attempt: its call and its teardown."""
-    return combine_outcomes(re.sub("f+", "f", outcomes))
-
-
-def _combine_pytest_reruns(outcomes: str) -> Outcome:
-    """Combine those of pytest with pytest-rerunfailures or flaky, where order matters (seen with pytest 9.2).
-
-    They write an attempt that failed and is run again as a case that passed, and leave it out of the suite's `tests`.
-
-    >>> _combine_pytest_reruns("pp"), _combine_pytest_reruns("ppf")
-    (<Outcome.FLAKED: 'k'>, <Outcome.CONFIRMED: 'c'>)
-    """
-    attempts = re.sub("f+", "f", outcomes.replace(Outcome.SKIPPED, ""))
-    if len(attempts) < 2:
-        return _combine_pytest_outcomes(outcomes)
-    return Outcome.FLAKED if attempts.endswith(Outcome.PASSED) else Outcome.CONFIRMED
-
-
-def combine_runs(run: TestRun, other: TestRun) -> TestRun:
-    """Return the one run of a test that stands in two files.
-
-    Equal outcome and seconds are one measurement, copied, as Ant's merged report does. A copy may tell more: Robot's
-    output has the file and line that its xunit report lacks.
-    """
-    merged = merge_attempts(run, other)
-    is_copy = run.outcome == other.outcome and repr(run.seconds) == repr(other.seconds)
-    return merged._replace(outcome=run.outcome if is_copy else combine_outcomes(run.outcome + other.outcome))
-
-
-def merge_attempts(earlier: TestRun, later: TestRun) -> TestRun:
-    """Return the later run, completed by fields that only the earlier one has."""
-    is_timed = later.seconds == later.seconds and later.outcome != Outcome.SKIPPED
-    return TestRun(
-        earlier.test,
-        later.outcome,
-        later.seconds if is_timed else earlier.seconds,
-        earlier.failure_type or later.failure_type,
-        earlier.file or later.file,
-        earlier.line or later.line,
-        earlier.suite or later.suite,
-        message=earlier.message or later.message,
-        signature=earlier.signature or later.signature,
-    )
+        return REPEATING_TOOLS.get(identify_tool(document.signature), unite)
+    # xdist's `--dist each` repeats every test; reruns repeat those that failed, and are not in the suite's `tests`.
+    is_rerun = 1 in counts.values() or document.damage or document.count > handler.declared
+    return combine_pytest_reruns if is_rerun else combine_pytest

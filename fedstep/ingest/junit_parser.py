@@ -1,21 +1,24 @@
 """The parser of one XML report: its root element chooses the handler, and JUnit's handler is here."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from fedstep.ingest.cases import (
-    MAX_NAME,
     MAX_TYPE,
     NAMELESS,
+    NOT_STARTED,
+    UNNAMED,
     CaseCollector,
+    explain_time,
     failure_word,
-    is_absolute,
     parse_integer,
     parse_seconds,
     relative_path,
 )
 from fedstep.ingest.dialects import NO_SIGNATURE, Signature, advise
 from fedstep.ingest.failure_text import HALF, FailureText, read_failure
+from fedstep.ingest.test_identity import MAX_NAME, identify_script, is_absolute, script_of, variant_of
 from fedstep.ingest.xml import MAX_DEPTH, RejectedDocument, Tokenizer
 from fedstep.ingest.xml_reports import (
     AllureHandler,
@@ -37,6 +40,16 @@ NO_CLASS = "\0"  # no class of an XML file has this name
 NOT_RUN = {"notrun", "skipped", "disabled", "ignored", "suppressed"}  # a `status` of GoogleTest and CTest
 MAX_SUITES = 8  # of the open ones in the name of a test without a class
 NO_FAILURE = FailureText()
+MAX_TIMESTAMPS = 1000  # of suites that are kept
+ELEMENTS = frozenset(
+    ("testsuites", "testsuite", "testcase", *MARKS, "properties", "property", "system-out", "system-err", "stackTrace")
+)
+BROWSERS = {"browser", "browserName", "browser.name"}  # properties of a suite
+TOTALS = ("failures", "errors", "failed"), ("skipped", "disabled", "skip", "ignored")
+# Tools whose totals differ from their cases: pytest counts subtests and no reruns, Jest leaves `todo` out of its
+# totals and Mocha skipped tests out of its cases, Node counts the tests of its suites once, Ant no broken classes.
+OTHER_TOTALS = frozenset(("pytest", "Jest", "Mocha", "Cypress", "Node", "Ant"))
+ATTEMPTS = {"attempt": 0, "retry": 1, "repetition": 1}  # attributes and properties of a case: the first attempt is 1
 PASSED = Outcome.PASSED  # measured: an attribute of an enumeration costs 0.1 µs on Python 3.11
 new_tuple = tuple.__new__  # a NamedTuple's own constructor is a Python function, three times as slow
 
@@ -47,6 +60,80 @@ class EnclosingSuite(NamedTuple):
     name: str
     file: str
     depth: int  # open elements, itself included
+    label: str = ""  # the names of all open suites
+    variant: str = ""
+
+
+NO_SUITE = EnclosingSuite("", "", 0)
+
+
+class Announced(NamedTuple):
+    """The totals of a report or suite."""
+
+    tests: int
+    failed: int
+    skipped: int
+
+
+class Difference(NamedTuple):
+    """How the totals of a report and its cases differ, "" where they agree."""
+
+    reason: str = ""
+    lost_failures: bool = False  # it announces failures, and none was read
+
+
+class Totals:
+    """The tests and failures that a report announces, beside those that were read."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.failed = 0  # cases that were read
+        self.suite_errors = 0  # of those, the ones that are no test of their suite
+        self._top = _announced(signature.top) if signature.root == "testsuites" else None
+        self._suites: list[Announced] = []
+        self._depth = 0  # of the outermost suites that announce something
+
+    def add_suite(self, attributes: Mapping[str, str], depth: int) -> None:
+        """Take what a suite announces, unless one around it did."""
+        announced = _announced(attributes)
+        if announced and (not self._suites or depth <= self._depth):
+            self._suites.append(announced)
+            self._depth = depth
+
+    def difference(self, cases: int, tool: str) -> Difference:
+        """Return how the totals and the cases differ.
+
+        The totals are those of the root or the sums of the suites, whichever agree: some tools write one of them only.
+        """
+        sums = Announced(*map(sum, zip(*self._suites, strict=True))) if self._suites else None
+        candidates = [announced for announced in (self._top, sums) if announced]
+        if any(self._agrees(announced, cases, tool) for announced in candidates) or not candidates:
+            return Difference()
+        told = candidates[0]
+        reason = f"it announces {told.tests} tests and {told.failed} failures, {cases} and {self.failed} were read"
+        return Difference(reason, not self.failed and all(announced.failed for announced in candidates))
+
+    def _agrees(self, announced: Announced, cases: int, tool: str) -> bool:
+        if (announced.failed > 0) != (self.failed > 0):
+            return False
+        if tool in OTHER_TOTALS or self.suite_errors:
+            return tool == "pytest" or announced.tests - announced.skipped <= cases
+        return (announced.tests, announced.failed) == (cases, self.failed)
+
+
+def _announced(attributes: Mapping[str, str]) -> Announced | None:
+    """Return what these attributes announce, None for nothing."""
+    if "tests" not in attributes:
+        return None
+    failed, skipped = (sum(parse_integer(attributes.get(name, "")) for name in names) for names in TOTALS)
+    return Announced(parse_integer(attributes["tests"]), failed, skipped)
+
+
+def attempt_of(name: str, value: str) -> int:
+    """Return the attempt that an attribute or property means, from 1; 0 for none: "First Run", "Retry 1", "2"."""
+    digits = re.search(r"\d{1,6}", value)
+    if digits:
+        return int(digits[0]) + ATTEMPTS[name]
+    return 1 if name == "repetition" else 0
 
 
 class JUnitHandler:
@@ -60,6 +147,10 @@ class JUnitHandler:
         self.signature = signature
         self.is_pytest = signature.named("pytest tests")
         self.declared = 0  # tests that the suites announce
+        self.totals = Totals(signature)
+        self.timestamps: set[str] = set()  # of the suites
+        self.suite_starts: list[int] = []  # for each suite element, how many cases stood before it
+        self.case_count = 0  # cases that were kept
         self._is_node = signature.root == "testsuites" and not signature.top
         self._is_playwright = tuple(signature.top)[:2] == ("id", "name") and "skipped" in signature.top
         self._tokenizer, self._collector, self._append = tokenizer, collector, collector.items.append
@@ -73,16 +164,19 @@ class JUnitHandler:
         self._message = self._failure_text = self._failure_end = ""
         self._is_reading_text = False
         self._class, self._prefix = NO_CLASS, ""  # of the last case, and how the names of its class begin
-        self._project = ""
+        self._is_script = False  # the file of the last case is one of JavaScript
+        self._is_mocha = signature.named("Mocha Tests")
+        self._root_file = ""
+        self._attempt = 0
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """Handle the start of an element."""
         if name == "testcase":
             if self._case is not None:
-                self._collector.drop("a test case inside a test case")
+                self._drop_open_case("a test case inside a test case")
             if not self._has_case:
                 self._has_case, self.signature = True, self.signature._replace(case=attributes)
-            self._case, self._marks, self._failure_type = attributes, 0, ""
+            self._case, self._marks, self._failure_type, self._attempt = attributes, 0, "", 0
             self._message = self._failure_text = self._failure_end = ""
         elif ":" in name:
             self.start(name.rpartition(":")[2], attributes)
@@ -103,7 +197,16 @@ class JUnitHandler:
     def finish(self) -> None:
         """Note the case that was open when the document stopped."""
         if self._case is not None:
-            self._collector.drop("the report stops inside this test case")
+            self._drop_open_case("the report stops inside this test case")
+
+    def _drop_open_case(self, reason: str) -> None:
+        """Drop the open case for this reason; a failure that was seen is kept."""
+        case, self._case = self._case, None
+        if self._is_reading_text:
+            self._stop_reading_text()
+        if case is not None and self._marks & FAILED:
+            self._finish_case(case)
+        self._collector.drop(reason)
 
     def _start_other(self, name: str, attributes: dict[str, str]) -> None:
         self._depth += 1
@@ -115,6 +218,8 @@ class JUnitHandler:
             self._marks |= mark
             if mark != SKIPPED and not self._failure_type:
                 self._start_failure(attributes)
+        elif name == "property":
+            self._read_property(attributes)
         elif name == "error" and self._suites and self._depth == self._suites[-1].depth + 1:
             self._fail_suite(attributes)
 
@@ -124,6 +229,7 @@ class JUnitHandler:
             self._stop_reading_text()
         if name == "testsuite" and self._suites:
             self._suites.pop()
+            self._class = NO_CLASS
             self._suite_file = self._suites[-1].file if self._suites else ""
 
     def _start_suite(self, attributes: dict[str, str]) -> None:
@@ -131,18 +237,46 @@ class JUnitHandler:
             self.signature = self.signature._replace(suite=attributes)
         name = attributes.get("name", "")
         self._suite_file = attributes.get("file", "")[:MAX_NAME]
-        self._suites.append(EnclosingSuite(name[:MAX_TYPE], self._suite_file, self._depth))
+        if self._is_mocha and name == "Root Suite":  # it alone names the file of the suites that follow
+            self._root_file = self._suite_file
+        self._suite_file = self._suite_file or self._root_file
+        parent = self._suites[-1] if self._suites else NO_SUITE
+        label = f"{parent.label}/{name}" if parent.label and name else parent.label or name
+        self._suites.append(
+            EnclosingSuite(name[:MAX_NAME], self._suite_file, self._depth, label[:MAX_NAME], parent.variant)
+        )
+        self._class = NO_CLASS
+        self.suite_starts.append(self.case_count)
+        self.totals.add_suite(attributes, len(self._suites))
+        if (timestamp := attributes.get("timestamp")) and len(self.timestamps) < MAX_TIMESTAMPS:
+            self.timestamps.add(timestamp)
         self.is_pytest = self.is_pytest or name == "pytest"
         if self._is_playwright:  # it runs the same tests in each of its projects, whose names it writes as hosts
-            self._project, self._class = attributes.get("hostname", "")[:MAX_TYPE], NO_CLASS
+            self._set_variant(attributes.get("hostname", "")[:MAX_TYPE])
         self.declared += parse_integer(attributes.get("tests", ""))
+
+    def _set_variant(self, variant: str) -> None:
+        self._suites[-1] = self._suites[-1]._replace(variant=variant)
+        self._class = NO_CLASS
+
+    def _read_property(self, attributes: dict[str, str]) -> None:
+        """Take the browser of a suite, or the attempt of a case, from its properties."""
+        name, value = attributes.get("name", ""), attributes.get("value", "")
+        if self._case is not None:
+            if name in ATTEMPTS and value:
+                self._attempt = attempt_of(name, value)
+        elif name in BROWSERS and value and self._suites and not self._is_playwright:
+            self._set_variant(variant_of(value))
 
     def _fail_suite(self, attributes: dict[str, str]) -> None:
         """Add one failed test for a suite that could not even start, as Jenkins does."""
         message = attributes.get("message", "")
         failure_type = attributes.get("type", "") or failure_word(message)
         suite = self._suites[-1]
-        self._collector.add(suite.name, "<init>", Outcome.FAILED, NO_SECONDS, failure_type, suite.file, text=message)
+        self._collector.add(suite.name, NOT_STARTED, Outcome.FAILED, NO_SECONDS, failure_type, suite.file, text=message)
+        self.case_count += 1
+        self.totals.failed += 1
+        self.totals.suite_errors += 1
 
     def _start_failure(self, attributes: dict[str, str]) -> None:
         self._message = attributes.get("message", "")[:HALF]
@@ -168,23 +302,30 @@ class JUnitHandler:
         self._collector.count += 1
         get = case.get
         name, class_name, time = get("name", ""), get("classname") or get("class", ""), get("time")
+        suite = self._suites[-1].label if self._suites else ""
         if not name and not class_name:
             self._collector.drop(NAMELESS)
-            return
+            if not self._marks & FAILED:
+                return
+            name, class_name = UNNAMED, suite
         file = self._file(case) if self._suite_file or "file" in case else ""
-        if class_name != self._class:
-            self._change_class(class_name, file)
+        if class_name != self._class or self._is_script:
+            self._change_class(class_name, name, file)
         test = self._prefix + name
         if len(test) > MAX_NAME or not test.isprintable() or (self._folder and self._folder in name):
             test = self._collector.identify(self._prefix, name)
         outcome = self._outcome(case) if self._marks or "status" in case else PASSED
         seconds = parse_seconds(time) if time else NO_SECONDS
         if time and seconds != seconds:  # NaN
-            self._collector.note(f"time {time[:40]!r} is not a duration", kept=True)
+            self._collector.note(explain_time(time), kept=True)
         line = self._line(case["line"]) if "line" in case else 0
-        suite = self._suites[-1].name if self._suites else ""
+        self.case_count += 1
+        attempt = self._attempt or ("attempt" in case and attempt_of("attempt", case["attempt"]))
+        attempt = attempt or ("retry" in case and attempt_of("retry", case["retry"])) or 0
         told = self._failure(test) if self._failure_type or self._failure_text else NO_FAILURE
-        self._append(new_tuple(TestRun, (test, outcome, seconds, self._failure_type, file, line, suite, 0, *told)))
+        self._append(
+            new_tuple(TestRun, (test, outcome, seconds, self._failure_type, file, line, suite, attempt, *told))
+        )
 
     def _failure(self, test: str) -> FailureText:
         text = f"{self._failure_text}\n{self._failure_end[-HALF:]}" if self._failure_end else self._failure_text
@@ -193,12 +334,20 @@ class JUnitHandler:
     def _file(self, case: dict[str, str]) -> str:
         return relative_path(case.get("file") or self._suite_file, self._collector.root)[:MAX_NAME]
 
-    def _change_class(self, class_name: str, file: str) -> None:
-        if not class_name or (self._is_node and class_name == "test"):  # Node calls every class "test"
+    def _change_class(self, class_name: str, name: str, file: str) -> None:
+        """Set how the names of tests of this class begin."""
+        suite = self._suites[-1] if self._suites else NO_SUITE
+        script = script_of(file, relative_path(suite.name, self._collector.root))
+        self._is_script = bool(script)
+        if script:
+            group = relative_path(class_name, self._collector.root)
+            self._class, self._prefix = class_name, identify_script(script, group, name).removesuffix(name)
+        elif not class_name or (self._is_node and class_name == "test"):  # Node calls every class "test"
             self._class, self._prefix = NO_CLASS, self._suite_prefix(file, class_name)
         else:
-            project = f"[{self._project}] " if self._project else ""
-            self._class, self._prefix = class_name, f"{relative_path(class_name, self._collector.root)}#{project}"
+            self._class, self._prefix = class_name, f"{relative_path(class_name, self._collector.root)}#"
+        if suite.variant:
+            self._prefix += f"[{suite.variant}] "
 
     def _suite_prefix(self, file: str, class_name: str) -> str:
         """Return how the name of a test without a class of its own begins: with its file and its suites."""
@@ -209,6 +358,9 @@ class JUnitHandler:
 
     def _outcome(self, case: dict[str, str]) -> Outcome:
         if self._marks & FAILED:
+            self.totals.failed += 1
+            if case.get("flaky", "").lower() == "true":  # Firebase Test Lab
+                return Outcome.FLAKED
             return Outcome.CONFIRMED if self._marks & AGAIN else Outcome.FAILED
         if self._marks & AGAIN:
             return Outcome.FLAKED
@@ -246,6 +398,11 @@ class ReportParser:
     def signature(self) -> Signature:
         """Return the signature of what was read so far."""
         return self.handler.signature if self.handler else NO_SIGNATURE
+
+    @property
+    def elements(self) -> frozenset[str]:
+        """Return the elements of this kind of report; none: all that stand in it."""
+        return ELEMENTS if isinstance(self.handler, JUnitHandler) else frozenset()
 
     def has_root(self) -> bool:
         """Tell whether the root element of a report was read."""

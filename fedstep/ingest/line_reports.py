@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
-from fedstep.ingest.cases import MAX_NAME, MAX_TEXT, NOT_STARTED, CaseCollector, failure_word, parse_seconds
+from fedstep.ingest.cases import MAX_TEXT, NOT_STARTED, CaseCollector, failure_word, parse_seconds
 from fedstep.ingest.json_reports import (
     Node,
     add_run_failure,
@@ -22,6 +22,7 @@ from fedstep.ingest.json_reports import (
     number_of,
     text_of,
 )
+from fedstep.ingest.test_identity import MAX_NAME
 from fedstep.ingest.xml import MAX_LINE_BYTES, iter_lines
 from fedstep.types import NO_SECONDS, Outcome
 

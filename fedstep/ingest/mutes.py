@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from fedstep.errors import FedstepError, InputError
+from fedstep.ingest.test_identity import earlier_ids
 
 MUTES_FILE = ".fedstep-mutes.toml"
 LARGEST_FILE = 1 << 20  # bytes; about 5,000 entries
@@ -82,10 +83,17 @@ def parse_mutes(content: bytes, today: str) -> Mutes:
 def find_mute(test: str, mutes: Mutes) -> tuple[Mute, ...]:
     """Return the first entry that matches this test's identity, alone in a tuple; an empty tuple where none does.
 
+    An entry also matches the tests that had its id before their suite or variant became a part of theirs.
+
     >>> find_mute("shop.CartTest#pays", Mutes((Mute("shop.*#pays", "ada", "#7", "2030-12-31"),)))[0].owner
     'ada'
     """
-    return tuple(mute for mute in mutes.entries if mute.test == test or fnmatchcase(test, _pattern(mute.test)))[:1]
+    names = (test, *earlier_ids(test))
+    return tuple(mute for mute in mutes.entries if any(_matches(mute.test, name) for name in names))[:1]
+
+
+def _matches(pattern: str, test: str) -> bool:
+    return pattern == test or fnmatchcase(test, _pattern(pattern))
 
 
 def _pattern(text: str) -> str:

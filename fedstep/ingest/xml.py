@@ -4,7 +4,7 @@ import codecs
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -46,11 +46,11 @@ class RejectedDocument(Exception):
 
 
 class DamagedDocument(Exception):
-    """The document stops being XML: at which line, why, and whether its end was reached."""
+    """The document stops being XML: at which line, why, whether its end was reached, and whether its syntax is why."""
 
-    def __init__(self, line: int, reason: str, truncated: bool = False) -> None:
+    def __init__(self, line: int, reason: str, truncated: bool = False, is_syntax: bool = False) -> None:
         super().__init__(reason)
-        self.line, self.truncated = line, truncated
+        self.line, self.truncated, self.is_syntax = line, truncated, is_syntax
 
 
 @dataclass(slots=True)
@@ -123,7 +123,7 @@ class Tokenizer:
                     raise DamagedDocument(self.line, "a single tag is longer than 4 MB")
                 yield
         except expat.ExpatError as error:
-            raise DamagedDocument(error.lineno, expat.ErrorString(error.code)) from None
+            raise DamagedDocument(error.lineno, expat.ErrorString(error.code), is_syntax=True) from None
         try:
             parser.Parse(b"", True)
         except expat.ExpatError as error:
@@ -320,6 +320,118 @@ class _Repairer:
     def _note(self, reason: str, text: str, position: int) -> None:
         is_known = reason in self._repairs.counts  # lines are counted for the first only
         self._repairs.add(reason, 0 if is_known else self._line + text.count("\n", 0, position))
+
+
+MAX_VALUE = 1 << 20  # characters of an attribute; its rest is cut off
+MAX_ELEMENT_NAME = 100  # characters, with the "<"
+SECTIONS = (("<![CDATA[", "]]>"), ("<!--", "-->"), ("<?", "?>"), ("<!", ">"))
+_ELEMENT = re.compile(r"</?(?:[\w.-]{1,40}:)?([A-Za-z_][\w.-]{0,40})(?=[\s/>])")
+_WHOLE = re.compile(rf"(?s)<!\[CDATA\[|<!--|<\?|<!\w|{_ELEMENT.pattern}|<[^<]*>")  # what needs no further text
+LONG_VALUE = f"an attribute of more than {MAX_VALUE >> 20} MB, whose rest is cut off"
+STRAY_TAG = "a < that starts no element of a report, read as text"
+LOSSY = frozenset((LONG_VALUE, STRAY_TAG))  # repairs that may lose something
+
+
+def repair_tags(chunks: Iterator[bytes], repairs: Repairs, elements: Collection[str]) -> Iterator[bytes]:
+    """Yield UTF-8 `chunks` in which "<" only starts tags: in values, and where it starts no known element, it is text.
+
+    `elements` are the known ones by local name; none: every name is one. An endless value is cut off.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    repairer = _TagRepairer(repairs, elements)
+    for chunk in chunks:
+        if repaired := repairer.repair(decoder.decode(chunk)):
+            yield repaired.encode()
+    yield repairer.repair(decoder.decode(b"", True), is_last=True).encode()
+
+
+class _TagRepairer:
+    """Repair the tags of a document chunk by chunk; `_closing` is what ends the open section, tag or value."""
+
+    def __init__(self, repairs: Repairs, elements: Collection[str]) -> None:
+        self._repairs, self._elements = repairs, elements
+        self._closing, self._is_tag, self._value_size = "", False, 0
+        self._rest, self._line = "", 1
+
+    def repair(self, chunk: str, is_last: bool = False) -> str:
+        text, self._rest = self._rest + chunk, ""
+        pieces: list[str] = []
+        position = 0
+        while position < len(text):
+            if self._closing:
+                position = self._read_closing(text, position, pieces, is_last)
+            elif self._is_tag:
+                position = self._read_tag(text, position, pieces)
+            else:
+                position = self._read_text(text, position, pieces, is_last)
+        return "".join(pieces)
+
+    def _keep(self, text: str, start: int, end: int, pieces: list[str]) -> int:
+        """Take `text[start:end]` as it is, and return `end`."""
+        pieces.append(text[start:end])
+        self._line += text.count("\n", start, end)
+        return end
+
+    def _read_closing(self, text: str, position: int, pieces: list[str], is_last: bool) -> int:
+        """Read to the end of the section or value that is open."""
+        end = text.find(self._closing, position)
+        if self._closing in "\"'":
+            self._read_value(text, position, len(text) if end < 0 else end, pieces)
+        elif end < 0 and not is_last:  # the closing token may be cut
+            end = max(position, len(text) - len(self._closing) + 1)
+            self._rest = text[end:]
+            self._keep(text, position, end, pieces)
+            return len(text)
+        else:
+            self._keep(text, position, len(text) if end < 0 else end, pieces)
+        if end < 0:
+            return len(text)
+        end = self._keep(text, end, end + len(self._closing), pieces)
+        self._closing = ""
+        return end
+
+    def _read_value(self, text: str, start: int, end: int, pieces: list[str]) -> None:
+        room = max(0, MAX_VALUE - self._value_size)
+        value = text[start : min(end, start + room)]
+        if self._value_size <= MAX_VALUE < self._value_size + end - start:
+            self._repairs.add(LONG_VALUE, self._line)
+        self._value_size += end - start
+        if "<" in value:
+            self._repairs.add("a < in an attribute", self._line)
+        pieces.append(value.replace("<", "&lt;"))
+        self._line += text.count("\n", start, end)
+
+    def _read_tag(self, text: str, position: int, pieces: list[str]) -> int:
+        """Read to the next value, or to the end of the tag."""
+        found = re.compile("[\"'>]").search(text, position)
+        if not found:
+            return self._keep(text, position, len(text), pieces)
+        if found[0] == ">":
+            self._is_tag = False
+        else:
+            self._closing, self._value_size = found[0], 0
+        return self._keep(text, position, found.end(), pieces)
+
+    def _read_text(self, text: str, position: int, pieces: list[str], is_last: bool) -> int:
+        """Read to the next "<", and decide what it starts."""
+        start = text.find("<", position)
+        if start < 0:
+            return self._keep(text, position, len(text), pieces)
+        self._keep(text, position, start, pieces)
+        if not is_last and start + MAX_ELEMENT_NAME > len(text) and not _WHOLE.match(text, start):
+            self._rest = text[start:]
+            return len(text)
+        for opening, closing in SECTIONS:
+            if text.startswith(opening, start):
+                self._closing = closing
+                return self._keep(text, start, start + len(opening), pieces)
+        element = _ELEMENT.match(text, start)
+        if element and (not self._elements or element[1] in self._elements):
+            self._is_tag = True
+            return self._keep(text, start, element.end(), pieces)
+        self._repairs.add(STRAY_TAG, self._line)
+        pieces.append("&lt;")
+        return start + 1
 
 
 def _is_allowed(text: str) -> bool:

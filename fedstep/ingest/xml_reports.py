@@ -16,7 +16,6 @@ from datetime import datetime
 from typing import ClassVar, NamedTuple
 
 from fedstep.ingest.cases import (
-    MAX_NAME,
     MAX_TEXT,
     NOT_STARTED,
     CaseCollector,
@@ -25,6 +24,7 @@ from fedstep.ingest.cases import (
     parse_seconds,
 )
 from fedstep.ingest.dialects import Signature
+from fedstep.ingest.test_identity import MAX_NAME
 from fedstep.ingest.xml import MAX_DEPTH, Tokenizer
 from fedstep.types import NO_SECONDS, Outcome
 

@@ -80,7 +80,8 @@ class Predictor(NamedTuple):
 
     def failures(self, summary: Summary, build: Build, stream: str) -> tuple[FailureVerdict, ...]:
         """Return a verdict for each failure of a build that the summary does not contain yet, likeliest flaky first."""
-        table = with_tests(summary.tests, (run.test for run in build.failures()))
+        ran = [run.test for run in build.reports.tests]
+        table = with_tests(summary.tests, (run.test for run in build.failures()), ran)
         known, rows = index_tests(table), triage_values(table, build, last_commit(summary.builds, stream))
         return tuple(
             sorted((self._verdict(run, values, known[run.test], summary) for run, values in rows), key=_likeliest)

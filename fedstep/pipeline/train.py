@@ -29,7 +29,12 @@ from fedstep.pipeline.predict import (
     model_warnings,
     save_prediction,
 )
-from fedstep.pipeline.triage import count_reports, incident_reason, outcome_of_tests, report_problems
+from fedstep.pipeline.triage import (
+    count_reports,
+    incident_reason,
+    report_problems,
+    report_warnings,
+)
 from fedstep.results import (
     ExampleCounts,
     Exchange,
@@ -42,6 +47,7 @@ from fedstep.results import (
 )
 from fedstep.schema.schema import schema
 from fedstep.types import (
+    MAX_SECONDS,
     Build,
     BuildContext,
     BuildOutcome,
@@ -55,10 +61,10 @@ from fedstep.types import (
     Unavailable,
 )
 
+UNKNOWN_OUTCOME = "how this build went is not known, nothing is recorded. Give its reports, or --outcome"
 ALREADY_KNOWN = "this build is in the history already; nothing is learned twice"
 NO_PULL = "the model was not pulled"
 UNTRUSTED = "this run comes from a fork or Dependabot: nothing is learned or sent. Nothing to do, it counts once merged"
-LONGEST_BUILD = 7 * 86_400  # seconds; an earlier start is a wrong clock
 
 SourceWords = Callable[[tuple[TestRun, ...]], Mapping[str, tuple[str, ...]]]
 """Returns by test id the words of the closed vocabulary that occur in the test's own source."""
@@ -120,12 +126,14 @@ def train(
     if not trusted:
         flakiest = load_prediction(store, pull.after, load_predictor(store, pull.after)).flakiest
         return _report(flakiest, evaluation, pull, LearnResult(warnings=(UNTRUSTED,)), Unavailable(UNTRUSTED), (), now)
-    is_new = record_build(store, evaluation, source_words)
+    is_known = finished.outcome != BuildOutcome.UNKNOWN
+    is_new = is_known and record_build(store, evaluation, source_words)
     store.log.prune(keep)
     learned, learn_problems = _learn(store, pull, withheld)
     exchange, push_problems = _push(store, aggregator, pull, withheld)
     if not is_new:
-        learned = learned._replace(warnings=(ALREADY_KNOWN, *learned.warnings))
+        reason = ALREADY_KNOWN if is_known else UNKNOWN_OUTCOME
+        learned = learned._replace(warnings=(reason, *learned.warnings))
     flakiest = save_prediction(store, pull.after, load_predictor(store, pull.after)).flakiest
     problems = (*pull.problems, *learn_problems, *push_problems)
     return _report(flakiest, evaluation, pull, learned, exchange, problems, now)
@@ -232,7 +240,7 @@ def measure_duration(ci: CiRun, mark: StartMark | None, reports: Reports, end: f
         source = ci.vendor if isinstance(ci.started_at, float) else "mark"
         seconds = end - started
         own = mark.own_seconds if mark else 0.0
-        if 0 < seconds < LONGEST_BUILD:
+        if 0 < seconds < MAX_SECONDS:
             return Duration(seconds - own if 0 < own < seconds else seconds, source)
         return Unavailable(f"the job is said to have started {seconds:.0f} s ago; one of the clocks is wrong")
     total = sum(run.seconds for run in reports.tests if run.seconds > 0)
@@ -250,7 +258,7 @@ def context_at(ci: CiRun, change: Change | Unavailable, duration: Duration | Una
 
 def build_outcome(ci: CiRun, reports: Reports) -> BuildOutcome:
     """Return the outcome that the CI reports, else the outcome of the tests."""
-    return ci.outcome if isinstance(ci.outcome, BuildOutcome) else outcome_of_tests(reports)
+    return ci.outcome if isinstance(ci.outcome, BuildOutcome) else reports.outcome()
 
 
 @contextmanager
@@ -342,6 +350,10 @@ def _report(
         incident=bool(incident_reason(build.reports)),
         incident_reason=incident_reason(build.reports),
         # Each once: a record that cannot be read is met in the evaluation, and again when the records are learned.
-        warnings=tuple(dict.fromkeys((*map(str, problems), *learned.warnings, *evaluation.warnings))),
+        warnings=tuple(
+            dict.fromkeys(
+                (*map(str, problems), *report_warnings(build.reports), *learned.warnings, *evaluation.warnings)
+            )
+        ),
         problems=problems,
     )

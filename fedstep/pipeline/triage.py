@@ -18,7 +18,7 @@ from fedstep.pipeline.predict import (
     model_warnings,
 )
 from fedstep.results import MutedFailure, Problems, ReportCounts, TrainReport, TriageReport
-from fedstep.types import Build, BuildContext, BuildOutcome, Outcome, Reports, Unavailable
+from fedstep.types import Build, BuildContext, Outcome, Reports, Unavailable
 
 Judged = TypeVar("Judged", TriageReport, TrainReport)
 
@@ -29,7 +29,7 @@ def triage(
     """Return a verdict for each failure in `reports`, with the `problems` survived so far. Nothing is written."""
     loaded = load_summary(store)
     stream = usual_stream(loaded.summary.builds, context.ci)
-    build = Build("", context, context.started_at, Unavailable("triage"), outcome_of_tests(reports), reports)
+    build = Build("", context, context.started_at, Unavailable("triage"), reports.outcome(), reports)
     problems = (
         *problems,
         *empty_history_problems(loaded.summary, problems),
@@ -45,6 +45,7 @@ def triage(
         incident_reason=incident_reason(reports),
         warnings=(
             *map(str, problems),
+            *report_warnings(reports),
             *loaded.warnings,
             *change_notices(context.change),
             *model_warnings(cached),
@@ -67,11 +68,6 @@ def separate_muted(report: Judged, mutes: Mutes) -> Judged:
     )
 
 
-def outcome_of_tests(reports: Reports) -> BuildOutcome:
-    """Return failed if a test failed in all its attempts, else passed."""
-    return BuildOutcome.FAILED if any(run.outcome in "fc" for run in reports.tests) else BuildOutcome.PASSED
-
-
 def count_reports(reports: Reports) -> ReportCounts:
     """Return how many files and tests were read, and what was dropped."""
     return ReportCounts(reports.files, len(reports.tests), reports.dropped)
@@ -84,6 +80,11 @@ def incident_reason(reports: Reports) -> str:
     failed = sum(run.outcome in "fc" for run in reports.tests)
     ran = sum(run.outcome != Outcome.SKIPPED for run in reports.tests)
     return f"{failed} of {ran} tests failed at once"
+
+
+def report_warnings(reports: Reports) -> tuple[str, ...]:
+    """Return what is odd in the reports and may mean that something is missing."""
+    return tuple(f"{item.source}: {item.reason}" for item in reports.dropped if item.kept and item.is_warning)
 
 
 def report_problems(reports: Reports) -> Problems:

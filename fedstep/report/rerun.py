@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from fedstep.ingest.test_identity import split_identity
 from fedstep.results import FailureVerdict
 
 Exists = Callable[[str], bool]
@@ -52,7 +53,7 @@ def _pytest(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:
 
 
 def _node_id(failure: FailureVerdict, exists: Exists) -> str:
-    group, _, name = failure.test.partition("#")
+    _, group, _, name = split_identity(failure.test)
     if not name or not group:
         return ""
     parts = group.split(".")
@@ -89,7 +90,7 @@ def _methods(failures: Iterable[FailureVerdict], wildcard: str) -> tuple[dict[st
     named: dict[str, list[str]] = {}
     left_out = []
     for failure in failures:
-        group, _, name = failure.test.partition("#")
+        _, group, _, name = split_identity(failure.test)
         method = _JAVA_PARAMETERS.sub("", name).strip()
         if not method or not re.search(r"\w", method) or not _JAVA_CLASS.fullmatch(group):
             left_out.append(failure)
@@ -141,8 +142,8 @@ def _files(failures: Sequence[FailureVerdict], exists: Exists) -> list[str]:
 
 def _test_file(failure: FailureVerdict, exists: Exists) -> str:
     """Return the file of the test: that of the report, else its class where a reporter writes the path there."""
-    group = failure.test.partition("#")[0]
-    return next((path for path in (failure.file, group) if path and path.isprintable() and exists(path)), "")
+    suite, group, *_ = split_identity(failure.test)
+    return next((path for path in (failure.file, suite, group) if path and path.isprintable() and exists(path)), "")
 
 
 def _jest_title(failure: FailureVerdict) -> str:
@@ -151,7 +152,7 @@ def _jest_title(failure: FailureVerdict) -> str:
     Where class is the file, the name may be the title alone: it begins with a separator where it is the full name of a
     top-level test.
     """
-    group, _, name = failure.test.partition("#")
+    group, name = split_identity(failure.test).group, failure.test.partition("#")[2]
     begins = _BETWEEN.match(name)
     pattern = _title(failure)
     return rf"([\s\S]+\s)?{pattern}" if pattern and "/" in group and not begins else pattern
@@ -163,7 +164,7 @@ def _title(failure: FailureVerdict) -> str:
     Reporters put the titles of `describe` into class, name or both, with a separator of their own, and begin the name
     of a top-level test with it (jest-junit: " top"). An attribute of XML has a space where the title has a new line.
     """
-    group, _, name = failure.test.partition("#")
+    group, name = split_identity(failure.test).group, failure.test.partition("#")[2]
     titles, own = (list(filter(None, _BETWEEN.sub(" ", text).split(" "))) for text in (group, name))
     if not own:
         return ""
@@ -197,7 +198,7 @@ def _go(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:
     subtests: dict[tuple[str, str], list[str]] = {}  # by package and test
     left_out = []
     for failure in failures:
-        group, _, name = failure.test.partition("#")
+        _, group, _, name = split_identity(failure.test)
         test, *parts = name.split("/")
         package = _go_package(group, exists)
         if not _GO_TEST.fullmatch(test) or package.startswith("-"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fedstep.ingest.dialects import RULES
 from fedstep.ingest.jenkins_compat import JenkinsCount, JenkinsCounter
 from fedstep.ingest.json_reports import DIALECTS, MAX_JSON_BYTES
-from fedstep.ingest.junit import Document, FileReading, combine_runs, read_reports, summarize
+from fedstep.ingest.junit import Document, FileReading, read_reports, summarize
 from fedstep.ingest.line_reports import LINE_DIALECTS
 from fedstep.ingest.xml import read_blocks
 from fedstep.types import Dropped, Outcome, Reports, TestRun, Unavailable
@@ -64,11 +64,6 @@ class TestAttempts:
     def test_a_copy_adds_the_file_and_line_that_the_first_lacks(self):
         runs = {run.test: run for run in read("robot-xunit.xml", "robot-output.xml").tests}
         assert (runs["Shop.Cart#Empties"].file, runs["Shop.Cart#Empties"].line) == ("cart.robot", 2)
-
-    def test_a_second_failure_that_took_another_time_is_an_attempt(self):
-        first, second = (TestRun("t", Outcome.FAILED, seconds) for seconds in (1.0, 1.001))
-        assert combine_runs(first, first).outcome == Outcome.FAILED
-        assert combine_runs(first, second).outcome == Outcome.CONFIRMED
 
 
 class TestTools:

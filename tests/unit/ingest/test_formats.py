@@ -164,7 +164,7 @@ class TestGzip:
     def test_a_gzipped_report_that_is_cut_is_lost_in_part(self) -> None:
         """The cases before the cut are kept, and the cut is noted."""
         reports = _read("truncated.xml.gz")
-        assert len(reports.tests) == 6
+        assert len(reports.tests) == 7
         assert "the gzipped file ends too early; the cases before are kept" in [item.reason for item in reports.dropped]
 
     def test_a_gzipped_file_is_a_copy_of_the_plain_one(self) -> None:

@@ -79,7 +79,7 @@ class TestOutcomes:
             run.test: run.failure_type for name in ("surefire-reruns.xml", "jest-junit.xml") for run in read(name).tests
         }
         assert kinds["shop.CartTest#connects"] == "java.net.ConnectException"
-        assert kinds["cart sums#cart sums"] == "TypeError"
+        assert kinds["src/cart.test.ts#cart sums"] == "TypeError"
         assert read("pytest-svcs.xml").tests[-1].failure_type == "TypeError"
 
     def test_a_text_after_an_empty_failure_is_not_its_type(self):
@@ -195,11 +195,13 @@ class TestCases:
 
 
 class TestSeveralFiles:
-    def test_failure_in_one_file_and_pass_in_another_is_a_flake(self):
-        """A test that fails in one file and passes in another flaked."""
+    def test_a_failure_here_and_a_pass_there_are_two_tests(self):
+        """A test that fails in one file and passes in another is two tests, of which one failed."""
         passed, failed = "<testcase name='n' time='1'/>", "<testcase name='n' time='2'><failure/></testcase>"
         reports = read_reports([_text("a.xml", passed), _text("b.xml", failed)])
-        assert [(run.outcome, run.seconds) for run in reports.tests] == [(Outcome.FLAKED, 2.0)]
+        assert [(run.test, run.outcome) for run in reports.tests] == [
+            ("#[a] n", Outcome.PASSED), ("#[b] n", Outcome.FAILED)
+        ]  # fmt: skip
 
     def test_failure_copied_into_a_second_file_is_not_confirmed(self):
         """A failure that was copied into a second file is not confirmed by it."""

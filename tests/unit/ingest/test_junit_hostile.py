@@ -30,12 +30,18 @@ class TestMemory:
         assert "250,000 nested" in dropped[0].reason
 
     @pytest.mark.parametrize(
-        "giant", [b"<testcase name='" + b"n" * 4_500_000 + b"'/>", b"<!--" + b"-a" * 2_300_000 + b"-->"]
+        "giant", [b"<!--" + b"-a" * 2_300_000 + b"-->", b"<testcase " + b"a='1' " * 750_000 + b"/>"]
     )
     def test_a_giant_tag_stops_and_keeps_what_stands(self, giant):
         tests, dropped = _read(b"<testsuite><testcase name='n'/>" + giant + b"</testsuite>")
         assert tests == ["#n"]
         assert [item.reason for item in dropped] == ["a single tag is longer than 4 MB; the cases before are kept"]
+
+    def test_a_giant_attribute_is_cut_and_its_case_kept(self):
+        giant = b"<testcase name='g'><failure message='" + b"n" * 4_500_000 + b"'/></testcase>"
+        tests, dropped = _read(b"<testsuite>" + giant + b"<testcase name='n'/></testsuite>")
+        assert tests == ["#g", "#n"]
+        assert [(item.reason[:35], item.kept) for item in dropped] == [("an attribute of more than 1 MB, who", False)]
 
     def test_giant_text_and_cdata_are_no_giant_tags(self):
         noise = (

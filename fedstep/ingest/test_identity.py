@@ -1,0 +1,406 @@
+"""What one test is: its id from suite or file, class, name and variant, and which cases are attempts at one test.
+
+An id is `class#name`; `class#[variant] name` where the report tells a browser or project; `file#title` for a test in
+JavaScript, whose class is prose. Where two tests of a build would have one id, the suite is added, `suite::class#name`,
+else the folder of the report, as its variant. Cases are attempts only where the report says so: then passed and failed
+are a flake. Other cases with one id are one test, which failed if one of them failed.
+"""
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, combinations
+from typing import NamedTuple
+
+from fedstep.ingest.xml import escape_character
+from fedstep.types import Outcome, TestRun
+
+MAX_NAME = 1000  # characters of an id
+MAX_LABEL = 100  # characters of a suite or variant in an id
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+JAVASCRIPT = re.compile(r"\.(?:[cm]?[jt]sx?|vue|svelte)$", re.I)
+_VARIANT = re.compile(r"\[[^\[\]]{1,100}\] ")
+_VERSION = re.compile(r"[\s/@_-]*v?\d[\w.]*")
+
+
+class TestIdentity(NamedTuple):
+    """The parts of an id."""
+
+    suite: str  # "" where it is not in the id
+    group: str  # the class, module or file
+    variant: str  # "" where it is not in the id
+    name: str
+
+
+TestIdentity.__test__ = False  # type: ignore[attr-defined]  # pytest: a value, not a test class
+
+
+def make_identity(test: str) -> str:
+    """Return `test` on one line and at most MAX_NAME characters long.
+
+    The rest of a long one becomes a hash, so that identities stay distinct.
+    """
+    test = UNPRINTABLE.sub(lambda match: escape_character(match[0]), test)
+    if len(test) <= MAX_NAME:
+        return test
+    return f"{test[: MAX_NAME - 17]}~{hashlib.sha256(test.encode()).hexdigest()[:16]}"
+
+
+def split_identity(test: str) -> TestIdentity:
+    """Return the parts of an id.
+
+    >>> split_identity("web::shop.Cart#[firefox] adds")
+    TestIdentity(suite='web', group='shop.Cart', variant='firefox', name='adds')
+    """
+    group, _, name = test.partition("#")
+    suite, separator, rest = group.rpartition("::")
+    variant = _VARIANT.match(name)
+    return TestIdentity(
+        suite if separator else "",
+        rest if separator else group,
+        variant[0][1:-2] if variant else "",
+        name[variant.end() :] if variant else name,
+    )
+
+
+def script_of(file: str, suite: str) -> str:
+    """Return the JavaScript file that holds a test, from its file and suite; "" for none, or one of this machine."""
+    if JAVASCRIPT.search(file):
+        return "" if is_absolute(file) else file
+    return suite if JAVASCRIPT.search(suite) and not re.search(r"\s", suite) and not is_absolute(suite) else ""
+
+
+def identify_script(file: str, group: str, name: str) -> str:
+    """Return the id of a test in the JavaScript file `file`, whose class or suite is `group`.
+
+    >>> identify_script("src/form.test.ts", "Form renders", "Form renders")
+    'src/form.test.ts#Form renders'
+    """
+    is_told = not group or group == file or name == group or name.endswith(f" {group}") or name.startswith(f"{group} ")
+    return f"{file}#{name}" if is_told else f"{file}::{group}#{name}"
+
+
+def is_absolute(path: str) -> bool:
+    """Tell whether `path`, with "/" as separator, starts at a root or a drive."""
+    return path.startswith("/") or path[1:3] == ":/"
+
+
+def variant_of(text: str) -> str:
+    """Return a browser or project as a part of an id: on one line, in lower case, without the version.
+
+    >>> variant_of("Firefox 108")
+    'firefox'
+    """
+    return label_of(_VERSION.split(text.strip().lower(), maxsplit=1)[0] or text)
+
+
+def label_of(text: str) -> str:
+    """Return the text as a suite or variant in an id: without the characters that separate its parts."""
+    return re.sub(r"\s+", " ", re.sub(r"[\[\]#]|::", " ", text)).strip()[:MAX_LABEL]
+
+
+def earlier_ids(test: str) -> Iterator[str]:
+    """Yield the ids that versions of fedstep before suites and variants were in them may have given to this test.
+
+    >>> list(earlier_ids("src/form.test.ts#Form renders"))
+    ['Form renders#Form renders', 'renders#Form renders']
+    """
+    suite, group, variant, name = split_identity(test)
+    if suite or variant:
+        yield f"{group}#{name}"
+    if suite and variant:
+        yield f"{group}#[{variant}] {name}"
+    if "/" in group and not suite and not JAVASCRIPT.search(group):
+        yield f"{group.rpartition('/')[2]}#{name}"
+    elif JAVASCRIPT.search(group):
+        words = name.split(" ")[:20]
+        yield from (f"{' '.join(words[start:])}#{name}" for start in range(len(words)))
+
+
+def find_earlier(known: Mapping[str, object], new: Iterable[str], ran: Iterable[str]) -> dict[str, str]:
+    """Return the new id of each known test that has another id since suites and variants are in it, by the earlier id.
+
+    Only where one test alone can be meant: an earlier id that several tests shared says nothing about one of them.
+    """
+    heirs: dict[str, list[str]] = defaultdict(list)
+    present = set(ran)
+    for test in new:
+        for earlier in dict.fromkeys(earlier_ids(test)):
+            if earlier in known and earlier not in present:
+                heirs[earlier].append(test)
+    pairs = {earlier: tests[0] for earlier, tests in heirs.items() if len(tests) == 1}
+    claims = Counter(pairs.values())
+    return {earlier: test for earlier, test in pairs.items() if claims[test] == 1}
+
+
+Rule = Callable[[str], Outcome]
+"""Returns the outcome of the cases with one id inside one suite, from their letters in the order of the report."""
+
+
+def unite(outcomes: str) -> Outcome:
+    """Return the outcome of cases that are no attempts at one test: failed if one of them failed.
+
+    >>> unite("pfp"), unite("pk")
+    (<Outcome.FAILED: 'f'>, <Outcome.FLAKED: 'k'>)
+    """
+    return next((Outcome(letter) for letter in "cfkp" if letter in outcomes), Outcome.SKIPPED)
+
+
+def combine_outcomes(outcomes: str) -> Outcome:
+    """Return the outcome of a test with these attempts; their order does not matter."""
+    failures = outcomes.count(Outcome.FAILED) + 2 * outcomes.count(Outcome.CONFIRMED)
+    if Outcome.FLAKED in outcomes or (failures and Outcome.PASSED in outcomes):
+        return Outcome.FLAKED
+    if failures:
+        return Outcome.CONFIRMED if failures > 1 else Outcome.FAILED
+    return Outcome.PASSED if Outcome.PASSED in outcomes else Outcome.SKIPPED
+
+
+def combine_retries(outcomes: str) -> Outcome:
+    """Combine the cases of a tool that repeats a case only after a failure: all but the last have to have failed."""
+    return combine_outcomes(outcomes) if set(outcomes[:-1]) == {Outcome.FAILED.value} else unite(outcomes)
+
+
+def combine_pytest(outcomes: str) -> Outcome:
+    """Combine those of a report of pytest, where two failures in a row are one attempt: its call and its teardown."""
+    return unite(re.sub("f+", "f", outcomes))
+
+
+def combine_pytest_reruns(outcomes: str) -> Outcome:
+    """Combine those of pytest with pytest-rerunfailures or flaky, where order matters (seen with pytest 9.2).
+
+    They write an attempt that failed and is run again as a case that passed.
+
+    >>> combine_pytest_reruns("pp"), combine_pytest_reruns("ppf")
+    (<Outcome.FLAKED: 'k'>, <Outcome.CONFIRMED: 'c'>)
+    """
+    attempts = re.sub("f+", "f", outcomes.replace(Outcome.SKIPPED, ""))
+    if len(attempts) < 2:
+        return combine_pytest(outcomes)
+    return Outcome.FLAKED if attempts.endswith(Outcome.PASSED) else Outcome.CONFIRMED
+
+
+# The tools that repeat a case inside one suite when they retry a test, as the samples in tests/data/junit show.
+REPEATING_TOOLS: Mapping[str, Rule] = {
+    "Gradle": combine_retries,  # test-retry: gradle-retry.xml
+    "gotestsum": combine_outcomes,  # --rerun-fails, failures first; Go numbers equal names: gotestsum-rerun-fails.xml
+}
+
+
+def settle_suites(repeated: Sequence[tuple[int, TestRun]], rule: Rule) -> Iterator[TestRun]:
+    """Yield one run for each suite that has cases of one id, from (index of the suite element, case) of all of them."""
+    elements: dict[int, list[TestRun]] = defaultdict(list)
+    for element, run in repeated:
+        elements[element].append(run)
+    suites: dict[str, list[TestRun]] = defaultdict(list)
+    for runs in elements.values():
+        run = runs[0] if len(runs) == 1 else _settle(runs, rule)
+        suites[run.suite].append(run)
+    for runs in suites.values():
+        yield runs[0] if len(runs) == 1 else unite_runs(runs)
+
+
+def _settle(runs: Sequence[TestRun], rule: Rule) -> TestRun:
+    """Return one run of the cases with one id inside one suite."""
+    attempts: dict[int, list[TestRun]] = defaultdict(list)
+    for run in runs:
+        attempts[run.attempt].append(run)
+    if len(attempts) > 1:  # the report numbers them
+        ordered = [unite_runs(attempts[number]) for number in sorted(attempts)]
+        return merge_attempts(ordered, combine_outcomes("".join(run.outcome for run in ordered)))
+    outcome = rule("".join(run.outcome for run in runs))
+    is_attempt = outcome in "kc" and rule is not unite
+    return merge_attempts(runs, outcome) if is_attempt else unite_runs(runs)._replace(outcome=outcome)
+
+
+def merge_attempts(runs: Sequence[TestRun], outcome: Outcome) -> TestRun:
+    """Return one run of these attempts, in order: the seconds are those of the last that ran."""
+    timed = [run.seconds for run in runs if run.seconds == run.seconds and run.outcome != Outcome.SKIPPED]
+    return _merge(runs, outcome, timed[-1] if timed else runs[0].seconds)
+
+
+def unite_runs(runs: Sequence[TestRun]) -> TestRun:
+    """Return one run of cases with one id that are no attempts: it takes the seconds of all."""
+    timed = [run.seconds for run in runs if run.seconds == run.seconds]
+    outcome = unite("".join(run.outcome for run in runs))
+    return _merge(runs, outcome, sum(timed) if timed else runs[0].seconds)
+
+
+def _merge(runs: Sequence[TestRun], outcome: Outcome, seconds: float) -> TestRun:
+    """Return the first run with this outcome and time, completed by what only the others have."""
+    first = runs[0]
+    return first._replace(
+        outcome=outcome,
+        seconds=seconds,
+        failure_type=next((run.failure_type for run in runs if run.failure_type), ""),
+        file=next((run.file for run in runs if run.file), ""),
+        line=next((run.line for run in runs if run.line), 0),
+        attempt=0,
+        message=next((run.message for run in runs if run.message), ""),
+        signature=next((run.signature for run in runs if run.signature), ""),
+    )
+
+
+class ReportTests(NamedTuple):
+    """The tests of one report, each once in each suite."""
+
+    source: str
+    tests: tuple[TestRun, ...]
+    timestamps: frozenset[str] = frozenset()  # of its suites, as they stand there
+
+
+MAX_COPIES = 20  # reports with one test that are compared; more are no copies
+_Place = tuple[int, TestRun]  # the index of the report, and the run in it
+
+_RETRY = re.compile(r"(?:^|[-_.])(?:attempt|retry|retries|rerun|reruns)[-_]?(\d{0,4})(?=[-_.]|$)", re.I)
+_UNSTABLE = re.compile(  # times and digests
+    r"[-_. ]*(?:\d{4}-\d\d-\d\d[T _-]?[\d.:+-]*Z?|(?=[a-f]*\d)[0-9a-f]{12,}|\d{8,})"
+)
+_BROWSER_VERSION = re.compile(r"(?<=[a-z]) \d+(?:\.\d+)+", re.I)
+_USUAL_FOLDERS = frozenset(
+    ("target", "build", "out", "dist", "test", "tests", "junit", "xml", "report", "reports", "result", "results")
+) | {"surefire-reports", "failsafe-reports", "test-results", "test-reports", "testresults", "artifacts", "."}
+
+
+def combine_reports(reports: Sequence[ReportTests]) -> tuple[TestRun, ...]:
+    """Return the tests of the build that these reports make, each once.
+
+    A test that stands in two suites or reports is two tests, and its suite or the folder of its report becomes a part
+    of the id. It is one test where a report is a copy of another, as Ant's merged report is: then every test that both
+    have has the same outcome and time. It is one test with several attempts where the reports' names tell that:
+    `attempt`, `retry` or `rerun` and a number.
+    """
+    ids: set[str] = set()
+    repeated: set[str] = set()
+    for report in reports:
+        for run in report.tests:
+            (repeated if run.test in ids else ids).add(run.test)
+    if not repeated:
+        return tuple(chain.from_iterable(report.tests for report in reports))
+    places: dict[str, list[_Place]] = defaultdict(list)
+    for index, report in enumerate(reports):
+        for run in report.tests:
+            if run.test in repeated:
+                places[run.test].append((index, run))
+    copies = _find_copies(reports, places.values())
+    tests = {run.test: run for report in reports for run in report.tests if run.test not in repeated}
+    for found in places.values():
+        for run in _name_apart(reports, _merge_places(reports, found, copies)):
+            tests[run.test] = unite_runs((tests[run.test], run)) if run.test in tests else run
+    return tuple(tests.values())
+
+
+def _find_copies(reports: Sequence[ReportTests], repeated: Iterable[Sequence[_Place]]) -> set[tuple[int, int]]:
+    """Return the pairs of reports of which one is a copy of the other, or of a part of it."""
+    alike: set[tuple[int, int]] = set()
+    unlike: set[tuple[int, int]] = set()
+    for places in repeated:
+        measured = {index: (run.outcome, repr(run.seconds)) for index, run in places}
+        for pair in combinations(measured, 2) if len(measured) <= MAX_COPIES else ():
+            (alike if measured[pair[0]] == measured[pair[1]] else unlike).add(pair)
+    return {pair for pair in alike - unlike if _same_moment(reports[pair[0]], reports[pair[1]])}
+
+
+def _same_moment(report: ReportTests, other: ReportTests) -> bool:
+    """Tell whether the reports may describe the same run of their suites."""
+    return not report.timestamps or not other.timestamps or bool(report.timestamps & other.timestamps)
+
+
+def _merge_places(
+    reports: Sequence[ReportTests], places: Sequence[_Place], copies: set[tuple[int, int]]
+) -> list[_Place]:
+    """Return the places of one id without copies, and with the attempts in several reports as one run."""
+    kept: list[_Place] = []
+    for index, run in places:
+        original = next(
+            (n for n, (other, same) in enumerate(kept) if (other, index) in copies and same.outcome == run.outcome),
+            None,
+        )
+        if original is None:
+            kept.append((index, run))
+        else:
+            first, merged = kept[original]
+            kept[original] = (first, _merge((merged, run), merged.outcome, merged.seconds))
+    suites: dict[str, list[_Place]] = defaultdict(list)
+    for index, run in kept:
+        suites[run.suite].append((index, run))
+    return [place for group in suites.values() for place in _merge_retries(reports, group)]
+
+
+def _merge_retries(reports: Sequence[ReportTests], places: Sequence[_Place]) -> Iterator[_Place]:
+    """Yield the places of one suite, of attempts only one: those that are numbered, or whose report's name tells it."""
+    numbers = {run.attempt for _, run in places}
+    if len(numbers) == len(places) > 1 and 0 not in numbers:  # Allure writes a file for each attempt
+        yield _as_attempts(sorted(places, key=lambda place: place[1].attempt))
+        return
+    paths: dict[str, list[tuple[int, _Place]]] = defaultdict(list)
+    for place in places:
+        path, number = retry_of(reports[place[0]].source)
+        paths[path].append((number, place))
+    for group in paths.values():
+        yield _as_attempts([place for _, place in sorted(group, key=lambda numbered: numbered[0])])
+
+
+def _as_attempts(places: Sequence[_Place]) -> _Place:
+    if len(places) == 1:
+        return places[0]
+    runs = [run for _, run in places]
+    return places[0][0], merge_attempts(runs, combine_outcomes("".join(run.outcome for run in runs)))
+
+
+def retry_of(source: str) -> tuple[str, int]:
+    """Return the path of a report without the words that make it a retry, and the number of the attempt, from 0.
+
+    >>> retry_of("out/report-rerun-2.xml"), retry_of("cart_test/test_attempts/attempt_1.xml")
+    (('out/report', 2), ('cart_test/test', 1))
+    """
+    path = re.sub(r"\.\w{1,5}(?:\.gz)?$", "", source).replace("test_attempts/attempt_", "test.attempt_")
+    number = 0
+    folders = []
+    for folder in path.split("/"):
+        for match in _RETRY.finditer(folder):
+            number = max(number, int(match[1] or 1))
+        folders.append(_RETRY.sub("", folder))
+    return "/".join(filter(None, folders)), number
+
+
+def _name_apart(reports: Sequence[ReportTests], places: Sequence[_Place]) -> Iterator[TestRun]:
+    """Yield the runs of one id under ids of their own; those that no label tells apart are one test."""
+    if len(places) == 1:
+        yield places[0][1]
+        return
+    labels = max(_labellings(reports, places), key=lambda labels: len(set(labels)))
+    tests: dict[tuple[str, str], list[TestRun]] = defaultdict(list)
+    for label, (_, run) in zip(labels, places, strict=True):
+        tests[label].append(run)
+    for (suite, folder), runs in tests.items():
+        united = runs[0] if len(runs) == 1 else unite_runs(runs)
+        yield united._replace(test=qualify(united.test, suite, folder) if len(tests) > 1 else united.test)
+
+
+def _labellings(reports: Sequence[ReportTests], places: Sequence[_Place]) -> Iterator[list[tuple[str, str]]]:
+    """Yield what may tell the places apart, the simplest first: (suite, variant) for each of them."""
+    exact = [label_of(_UNSTABLE.sub("", run.suite)) for _, run in places]
+    plain = [_BROWSER_VERSION.sub("", suite) for suite in exact]
+    paths = [retry_of(reports[index].source)[0].split("/") for index, _ in places]
+    folders = [label_of("/".join(part for part in path[:-1] if part.lower() not in _USUAL_FOLDERS)) for path in paths]
+    whole = [label_of(_UNSTABLE.sub("", "/".join(path))) for path in paths]
+    nothing = [""] * len(places)
+    for suites, variants in ((plain, nothing), (exact, nothing), (nothing, folders), (nothing, whole)):
+        yield list(zip(suites, variants, strict=True))
+    yield list(zip(exact, whole, strict=True))
+
+
+def qualify(test: str, suite: str, variant: str) -> str:
+    """Return the id with its suite or variant, where it does not have them already.
+
+    >>> qualify("util#TestAdds", "example.com/a/util", ""), qualify("Cart#adds", "Cart", "windows")
+    ('example.com/a/util#TestAdds', 'Cart#[windows] adds')
+    """
+    group, _, name = test.partition("#")
+    if suite.endswith(f"/{group}"):
+        group = suite
+    elif suite and suite != group:
+        group = f"{suite}::{group}"
+    return make_identity(f"{group}#[{variant}] {name}" if variant else f"{group}#{name}")

@@ -1,0 +1,260 @@
+"""Which cases are one test, and which are attempts at it; the inputs follow public bug reports."""
+
+import io
+from collections import Counter
+from xml.sax.saxutils import quoteattr
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedstep.ingest.junit import read_reports
+from fedstep.ingest.test_identity import REPEATING_TOOLS, earlier_ids, find_earlier, retry_of, variant_of
+from fedstep.types import Outcome
+
+FAILURE = "<failure type='E'/>"
+
+
+def case(group: str, name: str, inside: str = "", **attributes: str) -> str:
+    told = {"classname": group, "name": name, "time": "0.5", **attributes}
+    return f"<testcase {' '.join(f'{key}={quoteattr(value)}' for key, value in told.items())}>{inside}</testcase>"
+
+
+def suite(name: str, *inside: str, **attributes: str) -> str:
+    told = " ".join(f"{key}={quoteattr(value)}" for key, value in {"name": name, **attributes}.items())
+    return f"<testsuite {told}>{''.join(inside)}</testsuite>"
+
+
+def root(*suites: str, **attributes: str) -> str:
+    told = " ".join(f"{key}={quoteattr(value)}" for key, value in attributes.items())
+    return f"<testsuites {told}>{''.join(suites)}</testsuites>"
+
+
+def outcomes(**reports: str) -> dict[str, str]:
+    """Return the outcome of each test by its id; the reports are named by paths with "__" for "/"."""
+    files = [
+        (f"{path.replace('__', '/')}.xml", lambda text=text: io.BytesIO(text.encode()))
+        for path, text in reports.items()
+    ]
+    return {run.test: run.outcome.value for run in read_reports(files).tests}
+
+
+def property_of(name: str, value: str) -> str:
+    return f"<properties><property name={quoteattr(name)} value={quoteattr(value)}/></properties>"
+
+
+PASSED, FAILED = case("cart", "adds"), case("cart", "adds", FAILURE)
+
+
+class TestSuites:
+    @pytest.mark.parametrize(
+        ("report", "tests"),
+        [
+            (root(suite("api", PASSED), suite("web", FAILED)), {"api::cart#adds": "p", "web::cart#adds": "f"}),
+            (root(suite("a", suite("x", PASSED)), suite("b", suite("x", FAILED))),
+             {"a/x::cart#adds": "p", "b/x::cart#adds": "f"}),
+            (root(suite("x.org/a/cart", PASSED), suite("x.org/b/cart", FAILED)),
+             {"x.org/a/cart#adds": "p", "x.org/b/cart#adds": "f"}),
+            (root(suite("Chrome Headless 131.0.0.0 (Linux)", PASSED), suite("Firefox 108.0 (Linux)", FAILED)),
+             {"Chrome Headless (Linux)::cart#adds": "p", "Firefox (Linux)::cart#adds": "f"}),
+            (root(suite("lib 3.1", PASSED), suite("lib 3.2", FAILED)),
+             {"lib 3.1::cart#adds": "p", "lib 3.2::cart#adds": "f"}),
+            (root(suite("t.Cart-20260101120000", PASSED), suite("t.Cart-20260101120009", FAILED)), {"cart#adds": "f"}),
+            (root(suite("cart", PASSED), suite("cart", FAILED)), {"cart#adds": "f"}),
+            (root(suite("s", PASSED, FAILED, PASSED)), {"cart#adds": "f"}),
+            (root(suite("s", FAILED, PASSED)), {"cart#adds": "f"}),
+            (root(suite("s", FAILED, FAILED)), {"cart#adds": "f"}),
+        ],
+    )  # fmt: skip
+    def test_one_name_in_two_suites_is_two_tests(self, report, tests):
+        assert outcomes(r=report) == tests
+
+    @pytest.mark.parametrize(
+        ("attributes", "file"),
+        [
+            ({"name": "packages/a/form.test.tsx"}, "packages/a/form.test.tsx"),
+            ({"name": "Form", "file": "packages/a/form.spec.mjs"}, "packages/a/form.spec.mjs"),
+            ({"name": "src\\form.test.ts"}, "src/form.test.ts"),
+        ],
+    )
+    def test_a_test_of_javascript_belongs_to_its_file(self, attributes, file):
+        name = attributes.pop("name")
+        cases = case("Form renders", "Form renders"), case("Form", "submits"), case("submits", "Form submits twice")
+        assert outcomes(r=root(suite(name, *cases, **attributes))) == {
+            f"{file}#Form renders": "p", f"{file}::Form#submits": "p", f"{file}::submits#Form submits twice": "p"
+        }  # fmt: skip
+
+    def test_mochas_root_suite_names_the_file_of_those_behind(self):
+        suites = (
+            suite("Root Suite", file="cypress/e2e/a.cy.js"), suite("cart", case("adds", "cart adds")),
+            suite("Root Suite", file="cypress/e2e/b.cy.js"), suite("cart", case("adds", "cart adds", FAILURE)),
+        )  # fmt: skip
+        assert outcomes(r=root(*suites, name="Mocha Tests")) == {
+            "cypress/e2e/a.cy.js#cart adds": "p", "cypress/e2e/b.cy.js#cart adds": "f"
+        }  # fmt: skip
+
+    def test_a_browser_is_a_part_of_the_id_without_version(self):
+        chrome, firefox = (property_of("browser", name) for name in ("chrome 106", "firefox 108.0"))
+        assert outcomes(r=root(suite("s", chrome, PASSED), suite("s", firefox, FAILED))) == {
+            "cart#[chrome] adds": "p", "cart#[firefox] adds": "f"
+        }  # fmt: skip
+        assert variant_of("Chrome Headless 131.0.1") == "chrome headless"
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        ("passed", "failed", "tests"),
+        [
+            ("matrix__ubuntu__report", "matrix__windows__report", ("[matrix/ubuntu] ", "[matrix/windows] ")),
+            ("a__target__surefire-reports__TEST-x", "b__target__surefire-reports__TEST-x", ("[a] ", "[b] ")),
+            ("build__test-results__testDebugUnitTest__TEST-x", "build__test-results__testReleaseUnitTest__TEST-x",
+             ("[testDebugUnitTest] ", "[testReleaseUnitTest] ")),
+            ("junit-chrome", "junit-firefox", ("[junit-chrome] ", "[junit-firefox] ")),
+            ("report", "services__api__report", ("", "[services/api] ")),
+        ],
+    )  # fmt: skip
+    def test_one_name_in_two_files_is_two_tests(self, passed, failed, tests):
+        found = outcomes(**{passed: suite("s", PASSED), failed: suite("s", FAILED.replace("0.5", "0.7"))})
+        assert found == {f"cart#{tests[0]}adds": "p", f"cart#{tests[1]}adds": "f"}
+
+    def test_files_that_nothing_tells_apart_have_one_failed_test(self):
+        """Digests and times in file names change with every build: they are no part of an id."""
+        names = "r-0123456789abcdef0123", "r-fedcba98765432100123"
+        assert outcomes(**dict(zip(names, (suite("s", PASSED), suite("s", FAILED)), strict=True))) == {"cart#adds": "f"}
+
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [("report", "report-rerun"), ("report", "report-rerun-1"), ("attempt-1__r", "attempt-2__r"), ("r", "retry__r"),
+         ("cart__test", "cart__test_attempts__attempt_1"), ("out__r.attempt1", "out__r.attempt2")],
+    )  # fmt: skip
+    def test_a_report_that_is_called_a_rerun_has_attempts(self, first, second):
+        assert outcomes(**{first: suite("s", FAILED), second: suite("s", PASSED)}) == {"cart#adds": "k"}
+        again = FAILED.replace("0.5", "0.7")
+        assert outcomes(**{first: suite("s", FAILED), second: suite("s", again)}) == {"cart#adds": "c"}
+
+    def test_the_words_of_a_retry_are_whole_words(self):
+        assert retry_of("TEST-shop.RetryTest.xml") == ("TEST-shop.RetryTest", 0)
+        assert retry_of("reports/retries/2/r.xml")[1] == 1
+
+    def test_a_copy_is_one_test_unless_it_is_of_another_moment(self):
+        cells = [suite("s", PASSED, timestamp=f"2026-01-02T03:04:0{second}") for second in (5, 9)]
+        assert outcomes(a=cells[0] + " ", b=cells[0]) == {"cart#adds": "p"}
+        assert outcomes(a=cells[0], b=cells[1]) == {"cart#[a] adds": "p", "cart#[b] adds": "p"}
+
+
+class TestAttempts:
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [
+            (case("cart", "adds", FAILURE, attempt="1"), case("cart", "adds", attempt="2")),
+            (case("cart", "adds", FAILURE, retry="0"), case("cart", "adds", retry="1")),
+            (case("cart", "adds", FAILURE + property_of("repetition", "First Run")),
+             case("cart", "adds", property_of("repetition", "Retry 1"))),
+            (case("cart", "adds", FAILURE + property_of("retry", "0")),
+             case("cart", "adds", property_of("retry", "1"))),
+            (case("cart", "adds", FAILURE + property_of("attempt", "1")),
+             case("cart", "adds", property_of("attempt", "2"))),
+            (case("cart", "adds", FAILURE, flaky="true"), ""),
+            (case("cart", "adds", "<flakyFailure/>"), ""),
+        ],
+    )  # fmt: skip
+    def test_attempts_that_the_report_tells_are_a_flake(self, first, second):
+        assert outcomes(r=suite("s", first, second)) == {"cart#adds": "k"}
+
+    GRADLE = '<testsuite name="s" tests="2" skipped="0" failures="1" errors="0" hostname="h">{}</testsuite>'
+
+    @pytest.mark.parametrize(
+        ("letters", "outcome"), [("fp", "k"), ("ff", "c"), ("ffp", "k"), ("pf", "f"), ("fpp", "f"), ("pfp", "f")]
+    )
+    def test_gradle_repeats_a_case_only_after_a_failure(self, letters, outcome):
+        cases = "".join(FAILED if letter == "f" else PASSED for letter in letters)
+        assert outcomes(r=self.GRADLE.format(cases)) == {"cart#adds": outcome}
+        assert "Gradle" in REPEATING_TOOLS
+
+    def test_attempts_stand_inside_one_suite(self):
+        cells = self.GRADLE.format(FAILED) + self.GRADLE.format(PASSED)
+        assert outcomes(r=f"<testsuites>{cells}</testsuites>") == {"cart#adds": "f"}
+
+    PYTEST = '<testsuites name="pytest tests"><testsuite name="pytest" tests="{}">{}</testsuite></testsuites>'
+
+    @pytest.mark.parametrize(
+        ("letters", "others", "declared", "outcome"),
+        [
+            ("pf", "p", 2, "c"), ("pp", "p", 2, "k"), ("pf", "p", 9, "c"), ("pp", "p", 9, "k"), ("ff", "p", 2, "f"),
+            ("ppf", "pp", 5, "c"), ("pf", "", 1, "c"), ("pf", "", 2, "f"), ("pp", "", 2, "p"),
+        ],
+    )  # fmt: skip
+    def test_subtests_and_siblings_of_pytest_change_nothing(self, letters, others, declared, outcome):
+        """What decides is that some test stands once: `--dist each` repeats all of them."""
+        cases = "".join(FAILED if letter == "f" else PASSED for letter in letters)
+        cases += "".join(case("cart", f"other{number}") for number, _ in enumerate(others))
+        assert outcomes(r=self.PYTEST.format(declared, cases))["cart#adds"] == outcome
+
+
+names = st.sampled_from(["adds", "sums", "ships"])
+groups = st.sampled_from(["cart", "shop.Cart", "Form renders"])
+places = st.sampled_from(["", "api", "web", "src/a.test.ts"])
+heads = st.sampled_from([("", {}), ("", {"name": "jest tests"}), ("", {"name": "Mocha Tests"}), ("pytest", {})])
+rows = st.lists(st.tuples(places, groups, names), max_size=8)
+
+
+class TestLaws:
+    @given(heads, st.tuples(places, groups, names), rows, rows, st.booleans())
+    def test_unrelated_passes_never_make_a_failure_a_flake(self, head, failing, others, elsewhere, is_first):
+        """Whatever passes beside a failure, in its report or in another, it stays a failure; and only it is one.
+
+        Related are the cases with its name and class in its own suite: there some tools repeat a case.
+        """
+        name, attributes = head
+        place, group, test = failing
+        failed = suite(place or name, case(group, test, FAILURE), tests="1")
+        passed = [
+            suite(at or name, case(cls, one), tests="1") for at, cls, one in others if (cls, one) != (group, test)
+        ]
+        passed += [suite(at, case(group, test), tests="1") for at, *_ in others if at and at != place]
+        here = [failed, *passed] if is_first else [*passed, failed]
+        there = [suite(at or name, case(cls, one, time="0.1"), tests="1") for at, cls, one in elsewhere]
+        found = outcomes(a=root(*here, **attributes), b=root(*there, **attributes))
+        assert Counter(found.values())["f"] == 1
+        assert not {"k", "c"} & set(found.values())
+
+    @given(st.lists(st.tuples(groups, names), min_size=1, unique=True), st.sampled_from(["", "chrome", "firefox"]))
+    def test_an_id_leads_back_to_the_one_before(self, tests, browser):
+        properties = property_of("browser", browser) if browser else ""
+        ids = outcomes(r=root(suite("s", properties, *(case(*test) for test in tests))))
+        old = {f"{group}#{name}": None for group, name in tests}
+        new = [test for test in ids if test not in old]
+        assert set(find_earlier(old, new, ids).items()) == (
+            {(one.replace("#[" + browser + "] ", "#"), one) for one in new}
+        )
+
+
+class TestEarlierIds:
+    @pytest.mark.parametrize(
+        ("test", "earlier"),
+        [
+            ("shop.Cart#adds", set()),
+            ("cart#[chrome] adds", {"cart#adds"}),
+            ("web::cart#adds", {"cart#adds"}),
+            ("web::cart#[chrome] adds", {"cart#adds", "cart#[chrome] adds"}),
+            ("src/a.test.ts#cart adds", {"cart adds#cart adds", "adds#cart adds"}),
+            ("src/a.test.ts::cart#adds", {"cart#adds"}),
+            ("x.org/a/cart#TestAdds", {"cart#TestAdds"}),
+        ],
+    )
+    def test_earlier_ids_are_those_without_suite_or_variant(self, test, earlier):
+        assert set(earlier_ids(test)) == earlier
+
+    def test_an_earlier_id_that_several_had_is_nobodys(self):
+        new = ["web::cart#adds", "api::cart#adds"]
+        assert find_earlier({"cart#adds": None}, new, new) == {}
+        assert find_earlier({"cart#adds": None}, new[:1], [*new[:1], "cart#adds"]) == {}
+
+
+class TestUnnamed:
+    def test_a_failure_without_a_name_is_one_of_its_suite(self):
+        reports = read_reports(
+            [("r.xml", lambda: io.BytesIO(suite("s", case("", "", FAILURE), case("", "")).encode()))]
+        )
+        assert [(run.test, run.outcome) for run in reports.tests] == [("s#<unnamed>", Outcome.FAILED)]
+        assert [item.kept for item in reports.dropped] == [False, False]

@@ -1,16 +1,19 @@
 """Decide whether a snapshot of a task goes into production. Pure; every decision is valid whenever it is taken.
 
-An evaluation is what one update reports of one task: the mean clipped loss difference, trial less production, on
-examples that nobody has learned from yet; in units of the task's bound, so in [-1, 1]. Evidence comes in two forms:
-single evaluations, bounded by betting (Waudby-Smith and Ramdas, "Estimating means of bounded random variables by
-betting", JRSS B 2024), and sums of them, with or without noise, bounded by a normal mixture (Howard et al.,
-"Time-uniform, nonparametric, nonasymptotic confidence sequences", Annals of Statistics 2021).
+An evaluation is what one update reports of one task: the mean loss difference, trial less production, on examples that
+nobody has learned from yet; in units of the task's bound, so in [-1, 1]. Evidence comes in two forms. Of single
+evaluations the mean of each voter counts, and of the voters the trimmed mean (Yuen, "The two-sample trimmed t",
+Biometrika 1974), bounded by an asymptotic confidence sequence (Waudby-Smith et al., "Time-uniform central limit
+theory", Annals of Statistics 2024). A snapshot is
+promoted only as a proven improvement. Sums of evaluations, with or without
+noise, are bounded by a normal mixture (Howard et al., "Time-uniform, nonparametric, nonasymptotic confidence
+sequences", Annals of Statistics 2021), and a snapshot may be worse by a margin (docs/decisions/0055).
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import log, sqrt
+from math import inf, log, sqrt
+from statistics import NormalDist, fmean
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -20,11 +23,9 @@ Outcome = Literal["open", "promoted", "rejected", "undecided"]
 Array = NDArray[np.float64]
 Bounds: TypeAlias = tuple[float, float, float]  # low and high confidence bounds of a mean, and a cautious mean
 
-BETS = np.array(
-    [0.95, 0.7, 0.5, 0.3, 0.15, 0.07]
-)  # shares of the largest bet that cannot lose everything; mixed evenly
-SECTIONS, NARROWINGS = 16, 4  # of the interval in which a bound is searched
-ALWAYS_COUNTED = 3  # evaluations that count for each project whatever the others send
+NATS = 0.1  # per unit of an evaluation (`federation.update_builder.SCORE_BOUND`); spreads for a duration
+FEW_VOTERS = 5  # fewer are judged one by one: a trimmed mean needs three in its middle
+TIGHTEST = 20  # voters at which the confidence sequence is tightest
 TUNED = 5.0  # the bound of sums is tightest at about twelve times this variance, and valid at any
 COUNTED = 4.0  # standard deviations by which a noised count may be too low
 
@@ -53,7 +54,7 @@ class EvaluationSum:
 
 @dataclass(frozen=True, slots=True)
 class ActiveCounts:
-    """Numbers of distinct projects and owners that have sent an update lately."""
+    """Numbers of distinct projects and owners that sent an update lately, or took part in a recent promotion."""
 
     projects: int
     owners: int
@@ -63,9 +64,10 @@ class ActiveCounts:
 class LossEstimate:
     """How much worse a snapshot is than production, by its evidence, however dishonest projects evaluate.
 
-    `low` and `high` are confidence bounds of the mean over the honest evaluations, `mean` is a cautious estimate of it.
-    `evaluations` came, `counted` of them count, and `size` is compared with `Gate.most`. It is `sufficient` where
-    enough distinct projects and owners evaluated, and `sole_project` where only one project is active.
+    `low` and `high` are confidence bounds of the mean over the honest evaluations, `mean` is an estimate of it, and
+    `worst` is the bound where as many voters as the gate allows for lie in its favour. `evaluations` came, `counted` of
+    them count, and `size` is compared with `Gate.most`. It is `sufficient` where enough distinct projects and owners
+    evaluated, and `sole_project` where only one is known. With `needs_improvement` no margin is granted.
     """
 
     evaluations: int
@@ -77,8 +79,10 @@ class LossEstimate:
     mean: float
     low: float
     high: float
+    worst: float
     sufficient: bool
     sole_project: bool = False
+    needs_improvement: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,8 @@ class Verdict:
     """The outcome of a trial and every figure that led to it.
 
     `low` and `high` bound how much worse the snapshot is for honest projects. `allowed` is how much worse it may be,
-    `spent` the losses admitted so far, this promotion included.
+    `spent` the losses admitted so far, this promotion included. `worst` is the bound where as many voters as the gate
+    allows for lie in its favour, and `admitted` the loss that this promotion may so admit, in nats or spreads.
     """
 
     outcome: Outcome
@@ -99,8 +104,10 @@ class Verdict:
     mean: float
     low: float
     high: float
+    worst: float
     allowed: float
     spent: float
+    admitted: float
 
     def figures(self) -> dict[str, float | int]:
         """Return every field but the outcome by name."""
@@ -118,22 +125,25 @@ class Evidence(Protocol):
 class Gate:
     """The rules of a trial. Losses are in units of the task's bound.
 
-    `margin`: how much worse production may become, over all promotions together. `wrong_promotion`, `wrong_rejection`:
-    the error rates. `liars`: the share of evaluations that may be dishonest. `reach`: evaluations are clipped to it, so
-    that no dishonest one weighs more. `most`: evaluations after which a trial ends. `alone`: evaluations after which
-    the snapshot of a sole project is promoted. `voters`: distinct projects needed, where so many are active. `share`:
-    the largest part of the evaluations that one project, or one owner, may have then.
+    `wrong_promotion`, `wrong_rejection`: the error rates. `liars`: the share of voters that may be dishonest.
+    `suspects`: the share of sources that a replay after a rejection leaves out at most. `most`:
+    evaluations after which a trial ends. `alone`: evaluations after which the snapshot of a sole project is promoted.
+    `voters`: distinct projects and owners needed, where so many are known. For sums alone, which do not show who
+    evaluated: `margin` is how much worse production may become over all promotions together, `sum_liars` the share of
+    evaluations that may be dishonest, `reach` what each evaluation is clipped to, and `sum_most` what `most` is.
     """
 
-    margin: float = 0.15
     wrong_promotion: float = 0.01
     wrong_rejection: float = 0.01
-    liars: float = 0.2
-    reach: float = 0.2
-    most: int = 200
+    liars: float = 0.3
+    suspects: float = 0.2
+    most: int = 100
     alone: int = 20
     voters: int = 5
-    share: float = 0.25
+    margin: float = 0.15
+    sum_liars: float = 0.2
+    reach: float = 0.2
+    sum_most: int = 200
 
     def decide(self, evidence: Evidence, spent: float = 0.0) -> Verdict:
         """Return the verdict on a trial, with `spent` of the margin used up before it.
@@ -141,7 +151,7 @@ class Gate:
         An "undecided" trial gives way to a newer snapshot; an "open" one continues.
         """
         estimate = evidence.estimate(self)
-        allowed = max(0.0, self.margin - spent)
+        allowed = 0.0 if estimate.needs_improvement else max(0.0, self.margin - spent)
         outcome = self._outcome(estimate, allowed)
         return Verdict(
             outcome=outcome,
@@ -154,8 +164,10 @@ class Gate:
             mean=estimate.mean,
             low=estimate.low,
             high=estimate.high,
+            worst=estimate.worst,
             allowed=allowed,
             spent=self._margin_after(spent, estimate) if outcome == "promoted" else spent,
+            admitted=NATS * max(0.0, estimate.worst) if outcome == "promoted" else 0.0,
         )
 
     def _outcome(self, estimate: LossEstimate, allowed: float) -> Outcome:
@@ -163,9 +175,10 @@ class Gate:
             return "rejected"
         if estimate.sufficient and estimate.high <= allowed:
             return "promoted"
-        if estimate.sole_project and estimate.counted >= self.alone:
+        if estimate.sole_project and estimate.evaluations >= self.alone:
             return "promoted"
-        return "undecided" if estimate.size >= self.most else "open"
+        most = self.most if estimate.needs_improvement else self.sum_most
+        return "undecided" if estimate.size >= most else "open"
 
     def _margin_after(self, spent: float, estimate: LossEstimate) -> float:
         """Return the losses admitted once this snapshot is in production.
@@ -182,21 +195,24 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class UpdateEvaluations:
-    """Evidence of single evaluations, in the order they came, with the numbers of active projects and owners."""
+    """Evidence of single evaluations, with the numbers of known projects and owners.
+
+    Each voter counts once, however often it evaluates: an owner with the mean of its projects, where several owners are
+    known, else a project with the mean of its evaluations.
+    """
 
     evaluations: Sequence[Evaluation]
     active: ActiveCounts
 
     def estimate(self, gate: Gate) -> LossEstimate:
-        """Return the estimate, bounded by betting."""
-        counted = self.eligible(gate)
-        projects, owners = len({one.project for one in counted}), len({one.owner for one in counted})
-        sole = self.active.projects <= 1
-        differences = np.array([one.difference for one in counted], np.float64)
-        low, high, mean = _bound_mean(differences, 0.0 if sole else gate.liars, gate)
+        """Return the estimate."""
+        voters = self.voters()
+        projects, owners = len({one.project for one in self.evaluations}), len({one.owner for one in self.evaluations})
+        low, high, worst, mean = _bound_voters(voters, gate)
+        needed = min(gate.voters, self.active.owners if self.active.owners > 1 else self.active.projects)
         return LossEstimate(
             evaluations=len(self.evaluations),
-            counted=len(counted),
+            counted=len(voters),
             size=len(self.evaluations),
             projects=projects,
             owners=owners,
@@ -204,15 +220,24 @@ class UpdateEvaluations:
             mean=mean,
             low=low,
             high=high,
-            sufficient=projects >= min(gate.voters, self.active.projects)
-            and owners >= min(gate.voters, self.active.owners),
-            sole_project=sole,
+            worst=worst,
+            sufficient=bool(voters) and len(voters) >= needed,
+            sole_project=self.active.projects <= 1,
+            needs_improvement=True,
         )
 
-    def eligible(self, gate: Gate) -> tuple[Evaluation, ...]:
-        """Return the evaluations that count: the first ones of each project and owner, up to its share of them."""
-        fair = _cap_shares(self.evaluations, lambda one: one.project, self.active.projects, gate)
-        return tuple(_cap_shares(fair, lambda one: one.owner, self.active.owners, gate))
+    def voters(self) -> Mapping[str, Sequence[float]]:
+        """Return by voter what it reports: by owner the means of its projects, else by project its evaluations."""
+        of_projects: dict[tuple[str, str], list[float]] = {}
+        for one in self.evaluations:
+            of_projects.setdefault((one.owner, one.project), []).append(one.difference)
+        if self.active.owners <= 1:
+            return {f"{owner} {project}": values for (owner, project), values in of_projects.items()}
+        of_owners: dict[str, list[float]] = {}
+        for (owner, _), values in of_projects.items():
+            own = of_owners.setdefault(owner, [])
+            own += values if len(of_projects) == len({name for name, _ in of_projects}) else [fmean(values)]
+        return of_owners
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,67 +266,66 @@ class EvaluationSums:
             mean=mean,
             low=low,
             high=high,
+            worst=high,
             sufficient=distinct >= gate.voters,
         )
 
 
-def upper_bound(values: Array, alpha: float) -> float:
-    """Return a bound that the mean of values in [0, 1] exceeds at no time, except with a probability of `alpha`.
+def _bound_voters(voters: Mapping[str, Sequence[float]], gate: Gate) -> tuple[float, float, float, float]:
+    """Return low and high bounds of the honest mean, the bound where voters lie in its favour, and the mean.
 
-    It is the smallest mean against which a bettor, who wins when values are below it, has made 1/alpha of 1 (Ville).
-
-    >>> upper_bound(np.array([]), 0.01)
-    1.0
-    >>> bool(upper_bound(np.full(100, 0.5), 0.01) < 0.6)
-    True
+    Few voters are judged one by one, each by its own evaluations: the bounds are those of the voter in whose favour as
+    many others may lie.
     """
-    below, above = (float(values.mean()), 1.0) if len(values) else (1.0, 1.0)
-    for _ in range(NARROWINGS if below < 1.0 else 0):
-        means = np.linspace(below, above, SECTIONS + 1)
-        first = int(np.argmax(_wealth(values, means) >= -np.log(alpha)))  # against 1 every bettor is rich enough
-        below, above = float(means[max(0, first - 1)]), float(means[first])
-    return above
+    if not voters:
+        return -1.0, 1.0, 1.0, 0.0
+    means = np.sort(np.array([fmean(values) for values in voters.values()]))
+    if len(voters) >= FEW_VOTERS:
+        cut = int(gate.sum_liars * len(means))
+        low, high, mean = _bound_trimmed_mean(means, cut, gate)
+        return low, high, max(high, float(means[cut:].mean()) + high - mean), mean
+    bounds = [_bound_trimmed_mean(np.sort(np.array(values)), 0, gate) for values in voters.values()]
+    lows, highs = sorted(bound[0] for bound in bounds), sorted(bound[1] for bound in bounds)
+    spared = int(len(voters) > 2)  # of three or four voters one may lie
+    return lows[spared], highs[len(highs) - 1 - spared], highs[-1], float(np.median(means))
 
 
-def _wealth(values: Array, means: Array) -> Array:
-    """Return the logarithm of the bettor's wealth against each of these means; it grows with the mean."""
-    room = np.maximum(1.0 - means, 1e-300)[:, None]
-    odds = np.maximum(means[:, None] - values, -room) / room
-    logs = np.log1p(BETS[:, None, None] * odds).sum(axis=2)
-    return np.where(means >= 1.0, np.inf, np.logaddexp.reduce(logs, axis=0) - np.log(len(BETS)))
+def _bound_trimmed_mean(values: Array, cut: int, gate: Gate) -> tuple[float, float, float]:
+    """Return bounds of the mean of ascending values without `cut` on each side, valid at every look, and the mean.
 
-
-def _bound_mean(differences: Array, liars: float, gate: Gate) -> Bounds:
-    """Return bounds for the mean of the honest evaluations, clipped, whatever a share `liars` of them says."""
-    reach, share = gate.reach, 1.0 - liars
-    scaled = (np.clip(differences, -reach, reach) + reach) / (2 * reach)
-    high = 2 * reach * upper_bound(scaled, gate.wrong_promotion) - reach
-    low = reach - 2 * reach * upper_bound(1.0 - scaled, gate.wrong_rejection)
-    mean = 2 * reach * float(scaled.mean()) - reach if len(scaled) else 0.0
-    return (low - liars * reach) / share, (high + liars * reach) / share, (mean + liars * reach) / share
-
-
-def _cap_shares(
-    evaluations: Iterable[Evaluation], key: Callable[[Evaluation], str], active: int, gate: Gate
-) -> list[Evaluation]:
-    """Return the first evaluations of each key, as many as keep every key within its share.
-
-    Where fewer keys than `gate.voters` are active, a key may have any share.
+    The variance is that of the winsorized values; few values have the wider tails of Student's t.
     """
-    evaluations = list(evaluations)
-    counts = Counter(map(key, evaluations))
-    if active < gate.voters or not counts:
-        return evaluations
-    most = max(counts.values())
-    while most > ALWAYS_COUNTED and most > gate.share * sum(min(count, most) for count in counts.values()):
-        most -= 1
-    seen: Counter[str] = Counter()
-    capped = []
-    for evaluation in evaluations:
-        seen[key(evaluation)] += 1
-        if seen[key(evaluation)] <= most:
-            capped.append(evaluation)
-    return capped
+    middle = values[cut : len(values) - cut]
+    mean, count = float(middle.mean()), len(middle)
+    if count < 3:
+        return -1.0, 1.0, mean
+    winsorized = np.clip(values, middle[0], middle[-1])
+    spread = float(((winsorized - winsorized.mean()) ** 2).sum())
+    error = sqrt(spread / (count * (count - 1))) + 1e-9
+    low = mean - error * _radius(len(values), count - 1, gate.wrong_rejection)
+    high = mean + error * _radius(len(values), count - 1, gate.wrong_promotion)
+    return max(-1.0, low), min(1.0, high), mean
+
+
+def _radius(count: int, freedom: int, alpha: float) -> float:
+    """Return the half-width of a one-sided confidence sequence after `count` values, in standard errors.
+
+    Waudby-Smith et al. 2024, theorem 2.2, with rho chosen for `TIGHTEST` values; times the ratio of the quantiles of
+    Student's t with `freedom` degrees and the normal distribution.
+    """
+    rho = (log(1 / alpha**2) + log(1 + log(1 / alpha**2))) / TIGHTEST
+    grown = count * rho + 1
+    return sqrt(2 * grown / (count * rho) * log(sqrt(grown) / (2 * alpha))) * _student(freedom, alpha)
+
+
+def _student(freedom: int, alpha: float) -> float:
+    """Return how much farther out a quantile of Student's t is than that of a normal distribution.
+
+    Cornish and Fisher's expansion, right to 2 % from four degrees on and wide below.
+    """
+    z = NormalDist().inv_cdf(1 - alpha)
+    terms = (z**2 + 1) / 4, (5 * z**4 + 16 * z**2 + 3) / 96, (3 * z**6 + 19 * z**4 + 17 * z**2 - 15) / 384
+    return inf if freedom < 1 else 1 + sum(term / freedom**power for power, term in enumerate(terms, 1))
 
 
 def _variance(sums: Sequence[EvaluationSum]) -> float:
@@ -311,8 +335,8 @@ def _variance(sums: Sequence[EvaluationSum]) -> float:
 
 
 def _bound_mean_of_sums(sums: Sequence[EvaluationSum], count: float, variance: float, gate: Gate) -> Bounds:
-    """Return bounds for the mean of the honest evaluations, whatever a share `gate.liars` of them says."""
-    dishonest, share = gate.liars * gate.reach, 1.0 - gate.liars
+    """Return bounds for the mean of the honest evaluations, whatever a share `gate.sum_liars` of them says."""
+    dishonest, share = gate.sum_liars * gate.reach, 1.0 - gate.sum_liars
     if count <= 0.0:
         return (-gate.reach - dishonest) / share, (gate.reach + dishonest) / share, dishonest / share
     total = sum(one.total for one in sums)

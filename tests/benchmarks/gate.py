@@ -47,9 +47,9 @@ def normal(mean: float, spread: float = 0.1) -> Draw:
     return lambda dice: max(-1.0, min(1.0, dice.gauss(mean, spread)))
 
 
-def partly(share: float, damage: float) -> Draw:
-    """A damage that only a share of the builds feels."""
-    return lambda dice: damage if dice.random() < share else max(-1.0, min(1.0, dice.gauss(0.0, 0.1)))
+def partly(share: float, damage: float, rest: float = 0.0) -> Draw:
+    """A damage that only a share of the builds feels; `rest` is what the others report."""
+    return lambda dice: damage if dice.random() < share else max(-1.0, min(1.0, dice.gauss(rest, 0.1)))
 
 
 def tried(draw: Draw, dice: Random, lies: Lies = HONEST, spent: float = 0.0, every: int = 1) -> Verdict:
@@ -134,7 +134,7 @@ CHAINS: dict[str, Callable[[int, float], float]] = {
     "each 0.02 worse": lambda _turn, _spent: 0.02,
     "each 0.05 worse": lambda _turn, _spent: 0.05,
     "each 0.10 worse": lambda _turn, _spent: 0.10,
-    "as much worse as is left": lambda _turn, spent: 0.15 - spent,
+    "each 0.01 worse": lambda _turn, _spent: 0.01,
     "worse and better in turn": lambda turn, _spent: 0.08 if turn % 2 == 0 else -0.08,
 }
 
@@ -154,16 +154,17 @@ def _share(verdicts: Sequence[Verdict], outcome: str) -> float:
 def main() -> None:
     """Prints the figures; minutes."""
     cases: dict[str, Callable[[], object]] = {
-        "honest, as good as production": partial(rates, normal(0.0)),
-        "honest, 0.05 better": partial(rates, normal(-0.05)),
-        "damaged by the margin": partial(rates, normal(0.15)),
-        "damaged by 0.30": partial(rates, normal(0.30)),
-        "honest, 20 % lie that it is worse": partial(rates, normal(0.0), Lies(0.2, 1.0)),
-        "damaged by 0.20, 20 % lie that it is better": partial(rates, normal(0.20), Lies(0.2, -1.0)),
-        "damaged by 0.30, 20 % lie that it is better": partial(rates, normal(0.30), Lies(0.2, -1.0)),
-        "damaged for 20 % of the builds": partial(rates, partly(0.2, 1.0)),
-        "damaged for 40 % of the builds": partial(rates, partly(0.4, 1.0)),
-        "better by 0.10, the margin spent": partial(rates, normal(-0.10), spent=0.15),
+        "as good as production": partial(rates, normal(0.0)),
+        "0.05 better": partial(rates, normal(-0.05)),
+        "0.10 better": partial(rates, normal(-0.10)),
+        "0.05 worse": partial(rates, normal(0.05)),
+        "0.15 worse": partial(rates, normal(0.15)),
+        "0.10 better, 20 % lie that it is worse": partial(rates, normal(-0.10), Lies(0.2, 1.0)),
+        "0.05 worse, 20 % lie that it is better": partial(rates, normal(0.05), Lies(0.2, -1.0)),
+        "0.15 worse, 20 % lie that it is better": partial(rates, normal(0.15), Lies(0.2, -1.0)),
+        "20 % of the builds lose 1.0": partial(rates, partly(0.2, 1.0)),
+        "40 % of the builds lose 1.0, the others gain 0.05": partial(rates, partly(0.4, 1.0, -0.05)),
+        "50 % of the builds lose 1.0, the others gain 0.05": partial(rates, partly(0.5, 1.0, -0.05)),
     }
     for name, figures in cases.items():
         print(f"{name}: {figures()}", flush=True)

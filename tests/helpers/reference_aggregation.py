@@ -7,7 +7,14 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from fedstep.server.aggregation.fedbuff import MEDIAN_FACTOR, MIN_PROJECTS, AggregationRules, Contribution
+from fedstep.server.aggregation.fedbuff import (
+    ALIKE,
+    MEDIAN_FACTOR,
+    MIN_PROJECTS,
+    WEISZFELD_STEPS,
+    AggregationRules,
+    Contribution,
+)
 from fedstep.server.aggregation.vectors import FloatArray, staleness_weight
 
 Real = NDArray[np.float64]
@@ -23,19 +30,33 @@ def aggregate_plainly(task: FloatArray, contributions: Sequence[Contribution], r
         bound = min(bound, rules.longer * middle)
     moving = [row for row, delta in enumerate(deltas) if delta.any()]
     deltas = [_shrink(delta, bound) for delta in deltas]
+    lengths = [float(np.linalg.norm(delta)) for delta in deltas]  # the batch does not measure clipped coordinates again
     if len(projects) >= MIN_PROJECTS:
         sizes = [np.max([np.abs(deltas[row]) for row in rows], axis=0) for rows in projects]
         limits = np.maximum(rules.single * bound, MEDIAN_FACTOR * np.median(sizes, axis=0))
         deltas = [np.clip(delta, -limits, limits) for delta in deltas]
-    deltas = [staleness_weight(one.staleness) * delta for one, delta in zip(contributions, deltas, strict=True)]
+    weights = [staleness_weight(one.staleness) for one in contributions]
+    clipped = deltas
+    deltas = [weight * delta for weight, delta in zip(weights, deltas, strict=True)]
     owners = [one.owner or (one.project,) for one in contributions]
     shares = [(one.owner, one.project) for one in contributions]
-    for groups, limit in ((shares, bound), (owners, rules.projects_per_owner * bound)):
+    most = _owner_limit(owners, shares, rules.projects_per_owner)
+    if len(projects) >= MIN_PROJECTS:
+        moves = np.isin(np.arange(len(deltas)), moving)
+        factors = _agreement(clipped, lengths, _even(weights, shares, owners, most) * moves)
+        deltas = [factor * delta for factor, delta in zip(factors, deltas, strict=True)]
+        lengths = [factor * length for factor, length in zip(factors, lengths, strict=True)]
+    lengths = [weight * length for weight, length in zip(weights, lengths, strict=True)]
+    for groups, count in ((shares, 1.0), (owners, most)):
         for rows in _indices(groups):
-            total = np.sum([deltas[row] for row in rows], axis=0)
-            length = float(np.linalg.norm(total))
-            for row in rows:
-                deltas[row] = deltas[row] * min(1.0, limit / length if length else 1.0)
+            if len(rows) > 1:
+                before = float(np.linalg.norm(deltas[rows[0]]))
+                _shorten(deltas, rows, count * max(lengths[row] for row in rows))
+                shrunk = float(np.linalg.norm(deltas[rows[0]])) / before if before else 1.0
+                lengths = [length * (shrunk if row in rows else 1.0) for row, length in enumerate(lengths)]
+    for groups, limit in ((shares, bound), (owners, most * bound)):
+        for rows in _indices(groups):
+            _shorten(deltas, rows, limit)
     projects_of = defaultdict(set)
     for row in moving:
         projects_of[owners[row]].add(shares[row])
@@ -44,6 +65,37 @@ def aggregate_plainly(task: FloatArray, contributions: Sequence[Contribution], r
     start = np.array(rules.start or np.zeros(len(task)))
     after: Real = (1.0 - rules.decay) * task + rules.decay * start + rate * np.sum(deltas, axis=0)
     return after
+
+
+def _shorten(deltas: list[Real], rows: Sequence[int], limit: float) -> None:
+    length = float(np.linalg.norm(np.sum([deltas[row] for row in rows], axis=0)))
+    for row in rows:
+        deltas[row] = deltas[row] * min(1.0, limit / length if length else 1.0)
+
+
+def _owner_limit(owners: Sequence[Hashable], shares: Sequence[Hashable], most: float) -> float:
+    counts = [min(most, len({shares[row] for row in rows})) for rows in _indices(owners)]
+    return most if len(counts) < 2 else min(most, max(1.0, (sum(counts) - max(counts)) / 4))
+
+
+def _even(weights: Sequence[float], shares: Sequence[Hashable], owners: Sequence[Hashable], most: float) -> Real:
+    evened = np.array(weights)
+    for groups, limit in ((shares, 1.0), (owners, most)):
+        for rows in _indices(groups):
+            evened[rows] *= min(1.0, limit / evened[rows].sum())
+    return evened
+
+
+def _agreement(deltas: Sequence[Real], lengths: Sequence[float], weights: Real) -> Real:
+    """Return the factors of Weiszfeld's algorithm, smoothed at the median distance."""
+    points, factors, least = np.array(deltas), np.ones(len(deltas)), ALIKE * max(lengths)
+    for _ in range(WEISZFELD_STEPS if least and weights.sum() else 0):
+        centre = (weights * factors / weights.sum()) @ points
+        squares = np.array(lengths) ** 2 - 2.0 * points @ centre + centre @ centre
+        distances = np.sqrt(np.maximum(0.0, squares))
+        factors = 1.0 / np.maximum(max(least, float(np.median(distances[weights > 0.0]))), distances)
+        factors *= weights.sum() / (weights @ factors)
+    return factors
 
 
 def _shrink(vector: Real, bound: float) -> Real:

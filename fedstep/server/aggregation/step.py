@@ -64,7 +64,7 @@ class UpdateAggregate(Aggregate):
         production, rules = state.current.production[trial.task], self.rules[trial.task]
         damage = to_numpy(trial.vector) - to_numpy(production)
         parts = _parts_of_task(trial.task, self._updates_since(trial.against), state.version)
-        suspects = find_suspects(parts, damage, rules.clip, self.gate.liars, self.gate.voters)
+        suspects = find_suspects(parts, damage, rules.clip, self.gate.suspects, self.gate.voters)
         updates = self._updates_since(trial.against)
         return Restart(replay_updates(trial.task, production, updates, state.version, rules, suspects), len(suspects))
 

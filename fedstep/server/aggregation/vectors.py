@@ -51,6 +51,13 @@ class GroupIndex(NamedTuple):
             return values
         return np.maximum.reduceat(values[self.order], self.starts, axis=0)
 
+    def repeated(self) -> Iterator[Indices]:
+        """Yield the row indices of each group that has several."""
+        ends = np.append(self.starts[1:], len(self.order))
+        for start, end in zip(self.starts.tolist(), ends.tolist(), strict=True):
+            if end - start > 1:
+                yield self.order[start:end]
+
     def above(self, values: Floats, limit: float) -> Iterator[Indices]:
         """Yield the row indices of each group whose values sum to more than `limit`."""
         sums = np.add.reduceat(values[self.order], self.starts)
@@ -171,6 +178,13 @@ class DeltaBatch(NamedTuple):
             # numpy multiplies a matrix of one row six times as slowly as a vector
             total += factors[block_rows] @ block if len(block) > 1 else factors[block_rows] * block[0]
         return total
+
+    def dot(self, vector: FloatArray) -> Floats:
+        """Return the inner product of each scaled row with a vector."""
+        products = np.empty(len(self.rows))
+        for block_rows, block in _blocks(self.rows):
+            products[block_rows] = block @ vector
+        return products * self.scales
 
     def select(self, rows: Indices) -> Self:
         """Return the batch of these rows."""

@@ -275,7 +275,7 @@ class TaskRow:
 
 def page_html(snapshot: DashboardSnapshot, counters: ProcessCounters, schema: Schema, gate: Gate | None) -> str:
     """Return the HTML document."""
-    tasks = [_task_row(name, snapshot, gate or Gate()) for name in schema.tasks]
+    tasks = [_task_row(name, snapshot) for name in schema.tasks]
     busiest = max((day.updates for day in snapshot.days), default=0) or 1
     largest = max(snapshot.volumes, default=0) or 1
     volumes = [
@@ -318,7 +318,7 @@ _HEADERS = {
 }
 
 
-def _task_row(name: str, snapshot: DashboardSnapshot, gate: Gate) -> TaskRow:
+def _task_row(name: str, snapshot: DashboardSnapshot) -> TaskRow:
     trial = next((trial for trial in snapshot.lineage.trials if trial.task == name), None)
     verdict = snapshot.standing.get(name)
     mean, low, high = (verdict.mean, verdict.low, verdict.high) if verdict else (0.0, 0.0, 0.0)
@@ -326,8 +326,10 @@ def _task_row(name: str, snapshot: DashboardSnapshot, gate: Gate) -> TaskRow:
     points = [_point(ended) for ended in reversed(snapshot.lineage.verdicts) if ended.task == name]
     if trial and verdict and verdict.counted:
         points.append(TrialPoint(snapshot.current.candidate.version, "open", mean, low, high, spent))
-    top = gate.reach * (1 + gate.liars) / (1 - gate.liars) * 1.05
-    chart = trials_chart(f"trials of {name} over versions", points[-MOST_POINTS:], gate.margin, top) if points else ""
+    top = (
+        max(0.05, *(abs(end) for point in points[-MOST_POINTS:] for end in (point.low, point.high))) if points else 1.0
+    )
+    chart = trials_chart(f"trials of {name} over versions", points[-MOST_POINTS:], 0.0, top) if points else ""
     source = snapshot.current.candidate.sources[name]
     counted = verdict.counted if verdict else 0
     return TaskRow(name, source, trial.version if trial else None, counted, mean, low, high, spent, chart)

@@ -337,6 +337,7 @@ class Store:
             return None
         self._mode.check_store(session.connection)  # another replica may have another mode, and have accepted these
         active = self._activity.active(now, lambda: session.trials.count_recent(now))
+        known = session.trials.count_known(now, active)
         return AggregationInput(
             current=session.versions.current(),
             version=session.versions.next_version(),
@@ -344,7 +345,7 @@ class Store:
             replayed=session.trials.last_replays(),
             now=now,
             buffered=tuple(buffered.values()),
-            evidence=self._mode.evidence(session.connection, self._shape.digest, active),
+            evidence=self._mode.evidence(session.connection, self._shape.digest, known),
             since=self._updates_after,
         )
 

@@ -11,6 +11,8 @@ from fedstep.server.gate import ActiveCounts, Evaluation
 from fedstep.server.storage.tables import evaluations, trials, updates, verdicts
 
 ACTIVE_SECONDS = 7 * 86_400.0  # a project that sent nothing for so long is not active
+KNOWN_SECONDS = 90 * 86_400.0  # a federation that was larger is remembered for so long
+MOST_KNOWN = 200  # promotions that are read
 
 
 class TrialRepository:
@@ -46,6 +48,20 @@ class TrialRepository:
         recent = (updates.c.schema == self._schema) & (updates.c.received > now - ACTIVE_SECONDS)
         row = self._connection.execute(select(projects, owners, func.count()).where(recent)).one()
         return ActiveCounts(row[0], row[1]), row[2]
+
+    def count_known(self, now: float, active: ActiveCounts) -> ActiveCounts:
+        """Return how many projects and owners are active, or took part in a promotion of the last ninety days.
+
+        Without the latter a sole attacker would count as a sole project as soon as the others are silent for a week.
+        """
+        recent = (verdicts.c.schema == self._schema) & (verdicts.c.decided > now - KNOWN_SECONDS)
+        query = select(verdicts.c.figures).where(recent, verdicts.c.outcome == "promoted")
+        rows = self._connection.execute(query.order_by(verdicts.c.id.desc()).limit(MOST_KNOWN))
+        figures = [json.loads(row.figures) for row in rows]
+        projects, owners = (
+            max((int(one.get(name, 0)) for one in figures), default=0) for name in ("projects", "owners")
+        )
+        return ActiveCounts(max(active.projects, projects), max(active.owners, owners))
 
     def spent_margins(self) -> Mapping[str, float]:
         """Return by task how much of the gate's margin is spent."""

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,13 +14,14 @@ from fedstep.server.aggregation.fedbuff import AggregationRules, default_rules
 from fedstep.server.aggregation.inputs import CurrentModels
 from fedstep.server.aggregation.step import next_version, to_numpy
 from fedstep.server.gate import Gate
-from fedstep.server.storage.store import Store
+from fedstep.server.storage.store import Step, Store
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer
 from tests.studies.poisoning.world import SCORE_BOUND, Array, SimulatedTask, World, draw_world, to_floats
 
 DAY = 86_400.0
 FOLD_SECONDS = 4 * 3600.0
 EPOCH = 1_700_000_000.0
+LOOK = 10  # folds between two looks at the scores
 Deltas = Mapping[str, Array]
 
 
@@ -62,12 +63,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """By task and fold the scores of production and candidate; and that of the model it began with."""
+    """By task the scores of production and candidate every `LOOK` folds; and that of the model it began with."""
 
     start: Mapping[str, float]
     production: Mapping[str, Sequence[float]]
     candidate: Mapping[str, Sequence[float]]
     promotions: Mapping[str, int]
+    admitted: Mapping[str, float]  # the largest loss that one promotion may have admitted, in nats or spreads
 
 
 def run(
@@ -92,14 +94,13 @@ def run(
 
 def replace_start(rules: AggregationRules, start: Array) -> AggregationRules:
     """Return the rules with decay towards this start."""
-    from dataclasses import replace
-
     return replace(rules, start=tuple(start.tolist()))
 
 
-def _run(plan: Plan, world: World, start: Deltas, store: Store, step: Callable, random: np.random.Generator) -> Trace:
-    scores = {"production": {name: [] for name in world.tasks}, "candidate": {name: [] for name in world.tasks}}
-    sources = {name: set() for name in world.tasks}
+def _run(plan: Plan, world: World, start: Deltas, store: Store, step: Step, random: np.random.Generator) -> Trace:
+    scores: dict[str, dict[str, list[float]]] = {
+        track: {name: [] for name in world.tasks} for track in ("production", "candidate")
+    }
     number = 0
     for fold in range(plan.folds):
         current = store.current()
@@ -110,14 +111,22 @@ def _run(plan: Plan, world: World, start: Deltas, store: Store, step: Callable, 
         outcomes = store.accept(offers, current.candidate.version, 100, now)
         assert all(isinstance(outcome, StoredReceipt) for outcome in outcomes)
         store.aggregate(step, now)
+        if (fold + 1) % LOOK and fold + 1 < plan.folds:
+            continue
         current = store.current()
         for track, vectors in (("production", current.production), ("candidate", current.candidate.vectors)):
             for name, score in world.scores({n: to_numpy(v).astype(float) for n, v in vectors.items()}).items():
                 scores[track][name].append(score)
-        for name, source in current.candidate.sources.items():
-            sources[name].add(source)
+    promoted = [ended for ended in store.lineage(10_000).verdicts if ended.outcome == "promoted"]
     return Trace(
-        world.scores(start), scores["production"], scores["candidate"], {n: len(s) - 1 for n, s in sources.items()}
+        world.scores(start),
+        scores["production"],
+        scores["candidate"],
+        {name: sum(ended.task == name for ended in promoted) for name in world.tasks},
+        {
+            name: max((float(ended.figures["admitted"]) for ended in promoted if ended.task == name), default=0.0)
+            for name in world.tasks
+        },
     )
 
 

@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import log
+from math import copysign, exp, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +59,8 @@ class SimulatedTask:
         """Return what one pass of stochastic gradient descent over the rows changes."""
         weights = start.copy()
         for row, label in zip(rows, labels, strict=True):
-            output = row @ weights
-            error = np.sign(output - label) if self.is_regression else sigmoid(output) - label
+            output = max(-30.0, min(30.0, row @ weights))
+            error = copysign(1.0, output - label) if self.is_regression else 1.0 / (1.0 + exp(-output)) - label
             weights -= self.rate * error * row
         return self.clipped(weights - start)
 
@@ -77,7 +77,7 @@ class SimulatedTask:
         return np.logaddexp(0.0, np.where(labels == 1, -outputs, outputs))
 
     def score(self, weights: Array, rows: Array, labels: Array) -> float:
-        """Return the AUC; of a regression the absolute error without a model over that with it, less 0.5."""
+        """Return the AUC; of a regression minus the absolute error, over that of the best constant."""
         if self.is_regression:
             return -float(np.abs(rows @ weights - labels).mean() / np.abs(labels - np.median(labels)).mean())
         outputs = rows @ weights

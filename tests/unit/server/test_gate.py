@@ -1,129 +1,123 @@
 """The gate: what it promotes and rejects, what it may lose. All figures: python -m tests.benchmarks.gate."""
 
-from dataclasses import replace
-from random import Random
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstep.server.aggregation.fedbuff import AggregationRules
-from fedstep.server.gate import ActiveCounts, Evaluation, Gate, UpdateEvaluations, upper_bound
+from fedstep.server.gate import ActiveCounts, Evaluation, Gate, UpdateEvaluations
 from tests.benchmarks.federation import Plan, poisoned, run
-from tests.benchmarks.gate import CHAINS, MANY, Lies, chain, normal, rates, tried
+from tests.benchmarks.gate import CHAINS, MANY, Lies, chain, normal, partly, rates
 
 GATE = Gate()
 differences = st.lists(st.floats(-1.0, 1.0), max_size=60)
 
 
-def votes(values, projects: int = 20) -> list[Evaluation]:
-    return [Evaluation(f"p{n % projects}", f"o{n % projects}", value) for n, value in enumerate(values)]
+def votes(values, projects: int = 20, owner: str = "") -> list[Evaluation]:
+    return [Evaluation(f"p{n % projects}", owner or f"o{n % projects}", value) for n, value in enumerate(values)]
+
+
+def decide(evaluations, known: ActiveCounts = MANY):
+    return GATE.decide(UpdateEvaluations(evaluations, known))
 
 
 class TestPromotion:
-    def test_honest_snapshot_is_promoted_after_40_votes(self):
-        """An honest snapshot is promoted after a median of at most 40 evaluations."""
-        found = rates(normal(0.0, 0.1), trials=40, every=2)
+    def test_better_snapshot_is_promoted_after_40_votes(self):
+        """A snapshot that is 0.1 better is promoted after a median of at most 40 evaluations."""
+        found = rates(normal(-0.1, 0.1), trials=40, every=4)
         assert found["promoted"] >= 0.95
         assert found["median votes"] <= 40
 
+    def test_snapshot_that_is_not_better_is_promoted_in_1_of_50(self):
+        """Whenever it is looked at; a snapshot must be better, not only not worse."""
+        assert rates(normal(0.0, 0.1), trials=150, every=10)["promoted"] <= 0.02
+
     def test_worse_snapshot_is_promoted_in_under_1_of_100_trials(self):
-        """A snapshot that is worse by the margin is promoted in fewer than 1 of 100 trials."""
-        found = rates(normal(0.15, 0.1), trials=150, every=8)
+        found = rates(normal(0.05, 0.1), trials=150, every=10)
         assert found["promoted"] < 0.01
-        assert found["rejected"] > 0.95
+        assert rates(normal(0.15, 0.1), trials=50, every=10)["rejected"] > 0.95
 
     def test_a_fifth_of_liars_does_not_promote_a_damaged_snapshot(self):
-        assert rates(normal(0.3, 0.1), Lies(0.2, -1.0), trials=40, every=10)["promoted"] == 0.0
+        assert rates(normal(0.1, 0.1), Lies(0.2, -1.0), trials=60, every=10)["promoted"] == 0.0
 
-    def test_a_fifth_of_liars_does_not_block_an_honest_snapshot(self):
-        """A fifth of false evaluations neither rejects nor blocks an honest snapshot."""
-        found = rates(normal(0.0, 0.1), Lies(0.2, 1.0), trials=40, every=10)
-        assert found["rejected"] <= 0.025
-        assert found["promoted"] >= 0.8
+    def test_a_fifth_of_liars_does_not_block_a_better_snapshot(self):
+        found = rates(normal(-0.15, 0.1), Lies(0.2, 1.0), trials=40, every=10)
+        assert found["rejected"] == 0.0
+        assert found["promoted"] >= 0.9
 
+    @pytest.mark.parametrize("share", [0.4, 0.5])
+    def test_loss_of_many_builds_counts_whatever_the_others_gain(self, share: float):
+        """Two fifths of the builds lose 0.1 nats and the others gain a little: it is a loss, and no liar is needed."""
+        assert rates(partly(share, 1.0, -0.05), trials=60, every=10)["promoted"] == 0.0
 
-class TestMargin:
     @pytest.mark.parametrize("name", list(CHAINS))
-    def test_twenty_promotions_in_a_row_lose_no_more_than_one_margin(self, name: str):
-        assert max(chain(CHAINS[name], seed, every=40) for seed in range(2)) <= GATE.margin
+    def test_twenty_promotions_in_a_row_lose_next_to_nothing(self, name: str):
+        """A tenth of what one promotion alone might have lost before (0.15)."""
+        assert max(chain(CHAINS[name], seed, every=20) for seed in range(3)) <= 0.015
 
-    def test_what_is_promoted_is_within_what_is_left_of_the_margin(self):
-        """The bound that a promotion rests on, and what it takes from the margin, add up."""
-        verdict = tried(normal(0.0), Random(1), spent=0.05, every=5)
+    def test_verdict_reports_the_loss_that_liars_may_have_hidden(self):
+        """In nats: the bound where as many voters as the gate allows for lie in favour of the snapshot."""
+        verdict = decide(votes([-0.3, -0.1] * 20))
         assert verdict.outcome == "promoted"
-        assert 0.0 < verdict.high <= verdict.allowed == pytest.approx(0.10)
-        assert verdict.spent == pytest.approx(0.05 + verdict.high)
-
-    def test_spent_margin_promotes_improvements_alone(self):
-        """With the margin spent, only an improvement promotes, and it gives back less than it was."""
-        assert tried(normal(0.0), Random(2), spent=0.15, every=20).outcome == "undecided"
-        better = tried(normal(-0.10), Random(2), spent=0.15, every=5)
-        assert better.outcome == "promoted"
-        assert better.high <= 0.0
-        assert 0.15 - 0.10 < better.spent < 0.15
+        assert verdict.high <= 0.0
+        assert verdict.worst > verdict.high
+        assert verdict.admitted == pytest.approx(max(0.0, 0.1 * verdict.worst))
 
 
-class TestVotes:
-    def test_after_200_votes_without_a_verdict_the_trial_gives_way(self):
-        """Half of the votes up and half down: neither better nor worse can be shown."""
-        undecided = [0.2 if n % 5 < 3 else -0.2 for n in range(200)]
-        assert GATE.decide(UpdateEvaluations(votes(undecided[:199]), MANY), 0.0).outcome == "open"
-        assert GATE.decide(UpdateEvaluations(votes(undecided), MANY), 0.0).outcome == "undecided"
-
+class TestVoters:
     @pytest.mark.parametrize(
-        ("projects", "active", "outcome"), [(4, 20, "open"), (5, 20, "promoted"), (3, 3, "promoted")]
+        ("projects", "known", "outcome"), [(4, 20, "open"), (20, 20, "promoted"), (8, 8, "promoted")]
     )
-    def test_it_needs_five_projects_or_all_that_are_active(self, projects: int, active: int, outcome: str):
-        heard = votes([-0.5] * 60, projects)
-        assert GATE.decide(UpdateEvaluations(heard, ActiveCounts(active, active)), 0.0).outcome == outcome
+    def test_it_needs_five_voters_or_all_that_are_known(self, projects: int, known: int, outcome: str):
+        heard = votes([-0.5, -0.4, -0.45] * 20, projects)
+        assert decide(heard, ActiveCounts(known, known)).outcome == outcome
+
+    def test_project_counts_once_however_often_it_evaluates(self):
+        """Ten evaluations a fold from one attacker do not outvote four others."""
+        loud = [Evaluation("loud", "o-loud", -1.0)] * 60
+        assert decide([*loud, *votes([0.3, 0.2, 0.25, 0.35] * 6, 4)], ActiveCounts(5, 5)).outcome != "promoted"
+
+    def test_owner_counts_once_however_many_projects_it_has(self):
+        """Two hundred projects of one owner are one voter among five."""
+        puppets = [Evaluation(f"puppet{n}", "one", -1.0) for n in range(60)]
+        known = ActiveCounts(204, 5)
+        assert decide([*puppets, *votes([0.3, 0.2, 0.25, 0.35] * 6, 4)], known).outcome != "promoted"
+        assert len(UpdateEvaluations(puppets, known).voters()) == 1
+
+    def test_projects_of_a_sole_owner_are_voters(self):
+        """In an organisation with one token its projects are all there is."""
+        heard = UpdateEvaluations(votes([-0.5, -0.4] * 20, owner="acme"), ActiveCounts(20, 1))
+        assert len(heard.voters()) == 20
+        assert GATE.decide(heard).outcome == "promoted"
+
+    @pytest.mark.parametrize("lie", [-1.0, 1.0])
+    def test_one_of_four_decides_nothing(self, lie: float):
+        """Neither can it promote what the others find worse, nor block what they find better."""
+        honest = -0.3 if lie > 0 else 0.3
+        heard = [
+            Evaluation(f"p{n % 4}", f"o{n % 4}", lie if n % 4 == 3 else honest + 0.02 * (n % 7 - 3)) for n in range(60)
+        ]
+        expected = "promoted" if honest < 0 else "rejected"
+        assert decide(heard, ActiveCounts(4, 4)).outcome == expected
 
     def test_lone_project_promotes_after_20_votes_unless_worse(self):
         """With one project, production follows after 20 evaluations unless it is shown to be worse."""
         alone = ActiveCounts(1, 1)
-        assert GATE.decide(UpdateEvaluations(votes([0.01] * 4, 1), alone), 0.15).outcome == "open"
-        assert GATE.decide(UpdateEvaluations(votes([0.01, -0.01] * 10, 1), alone), 0.15).outcome == "promoted"
-        assert GATE.decide(UpdateEvaluations(votes([0.5] * 30, 1), alone), 0.15).outcome == "rejected"
+        assert decide(votes([0.01, -0.01], 1), alone).outcome == "open"
+        assert decide(votes([0.01, -0.01] * 10, 1), alone).outcome == "promoted"
+        assert decide(votes([0.5, 0.45] * 15, 1), alone).outcome == "rejected"
 
-    def test_project_and_owner_have_a_capped_share_of_votes(self):
-        """One project and one owner have at most their share of the evaluations."""
-        loud = [Evaluation("loud", "o-loud", 1.0)] * 100 + votes([0.0] * 40)
-        heard = UpdateEvaluations(loud, MANY).eligible(GATE)
-        assert sum(vote.project == "loud" for vote in heard) <= GATE.share * len(heard)
-        puppets = [Evaluation(f"puppet{n}", "one", 1.0) for n in range(100)] + votes([0.0] * 40)
-        heard = UpdateEvaluations(puppets, MANY).eligible(GATE)
-        assert sum(vote.owner == "one" for vote in heard) <= GATE.share * len(heard)
+    def test_one_project_of_a_larger_federation_is_not_alone(self):
+        """Where the others are silent, nothing is promoted on its word."""
+        for known in (ActiveCounts(40, 40), ActiveCounts(2, 2)):
+            assert decide(votes([-0.5, -0.45] * 20, 1), known).outcome != "promoted"
 
-    @given(st.lists(st.integers(0, 8), max_size=80), st.integers(1, 30))
-    def test_counting_keeps_the_order_and_every_project_is_heard(self, senders: list[int], active: int):
-        cast = [Evaluation(f"p{sender}", f"o{sender}", float(n % 3 - 1)) for n, sender in enumerate(senders)]
-        heard = UpdateEvaluations(cast, ActiveCounts(active, active)).eligible(GATE)
-        assert {vote.project for vote in heard} == {vote.project for vote in cast}
-        rest = iter(cast)
-        assert all(any(vote is other for other in rest) for vote in heard)
-
-    @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=60), st.floats(0.001, 0.5))
-    @settings(deadline=None)
-    def test_bound_is_above_the_mean_and_falls_with_more_votes(self, values: list[float], alpha: float):
-        """The bound is above the mean and falls with more evaluations of the same value."""
-        array = np.array(values)
-        bound = upper_bound(array, alpha)
-        assert array.mean() <= bound <= 1.0
-        assert upper_bound(np.tile(array, 3), alpha) <= bound + 1e-3
-        assert upper_bound(array, alpha / 2) >= bound - 1e-3
-
-    @given(differences, st.randoms(use_true_random=False))
-    @settings(deadline=None, max_examples=30)
-    def test_the_order_of_the_votes_does_not_matter(self, values: list[float], dice: Random):
-        """Where nobody's votes are capped."""
-        free = replace(GATE, share=1.0)
-        cast = votes(values)
-        first, second = (
-            free.decide(UpdateEvaluations(some, MANY), 0.0) for some in (cast, dice.sample(cast, len(cast)))
-        )
-        assert first.outcome == second.outcome
-        assert first.high == pytest.approx(second.high, abs=1e-3)
+    def test_after_most_votes_without_a_verdict_the_trial_gives_way(self):
+        """Half of the voters up and half down: neither better nor worse can be shown."""
+        torn = [0.2 if n % 20 < 10 else -0.2 for n in range(GATE.most)]
+        assert decide(votes(torn[:-1])).outcome == "open"
+        assert decide(votes(torn)).outcome == "undecided"
 
 
 @pytest.fixture(scope="module")
@@ -132,14 +126,29 @@ def clean() -> float:
 
 
 class TestVerdicts:
-    @given(differences, st.floats(0.0, 0.15))
-    @settings(deadline=None, max_examples=50)
-    def test_every_verdict_has_figures_within_the_margin(self, values: list[float], spent: float):
-        """Every verdict has its figures and never spends more than the margin."""
-        verdict = GATE.decide(UpdateEvaluations(votes(values), MANY), spent)
-        assert verdict.low <= verdict.mean <= verdict.high or not values
-        assert 0.0 <= verdict.spent <= GATE.margin + 1e-9
-        assert verdict.figures().keys() >= {"counted", "mean", "low", "high", "allowed", "spent", "projects"}
+    @given(differences, st.integers(0, 30))
+    @settings(deadline=None, max_examples=60)
+    def test_every_verdict_has_its_figures(self, values: list[float], known: int):
+        verdict = decide(votes(values), ActiveCounts(known, known))
+        assert verdict.low <= verdict.high <= verdict.worst + 1e-9
+        assert verdict.allowed == 0.0
+        assert verdict.figures().keys() >= {"counted", "mean", "low", "high", "worst", "spent", "projects", "admitted"}
+
+    @given(differences, st.randoms(use_true_random=False))
+    @settings(deadline=None, max_examples=30)
+    def test_the_order_of_the_votes_does_not_matter(self, values: list[float], dice):
+        cast = votes(values)
+        first, second = decide(cast), decide(dice.sample(cast, len(cast)))
+        assert first.outcome == second.outcome
+        assert first.high == pytest.approx(second.high, abs=1e-9)
+
+    def test_bounds_hold_at_every_look(self):
+        """The mean of twenty voters is above the upper bound at any of 20 looks in fewer than 1 of 40 runs."""
+        dice, wrong = np.random.default_rng(1), 0
+        for _ in range(200):
+            values = dice.normal(0.0, 0.2, 200).clip(-1, 1)
+            wrong += any(decide(votes(values[:count])).high < 0.0 for count in range(20, 201, 10))
+        assert wrong / 200 <= 0.025
 
     @pytest.mark.parametrize("poison", ["scaled", "word"])
     def test_poison_keeps_production_within_two_points_of_clean(self, poison: str, clean: float):
@@ -149,4 +158,4 @@ class TestVerdicts:
     def test_without_the_bounds_of_a_fold_the_same_poison_does_harm(self, clean: float):
         """So that the tests above show a defence, and not a harmless attack."""
         bare = AggregationRules(clip=1.0, longer=1000.0, single=1.0)
-        assert run(poisoned("word", 0.2, rules=bare, gate=None)).production < clean - 0.04
+        assert run(poisoned("word", 0.2, rules=bare, gate=None)).production < clean - 0.02

@@ -92,8 +92,8 @@ class TestVerdicts:
 
         Without noise, 200 evaluations end a trial; with noise, as many more as carry the same information.
         """
-        assert tried(drawn(0.08, 20, 0.0, 1)).evaluations == GATE.most
-        assert tried(drawn(0.08, 20, 10.0, 1)).evaluations > 2 * GATE.most
+        assert tried(drawn(0.08, 20, 0.0, 1)).evaluations == GATE.sum_most
+        assert tried(drawn(0.08, 20, 10.0, 1)).evaluations > 2 * GATE.sum_most
 
     def test_fewer_projects_than_the_gate_asks_for_decide_nothing(self):
         few = [EvaluationSum(4.0, -4.0)] * 49

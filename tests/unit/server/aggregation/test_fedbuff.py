@@ -30,12 +30,12 @@ class TestAggregate:
     @settings(max_examples=60, deadline=None)
     @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.sampled_from(SIZES), st.sampled_from([3.0, np.inf]))
     def test_agrees_with_the_rules_in_double_precision(self, seed, count, size, together):
-        """To the rounding of float32 deltas, factors and sums: six digits of what the deltas are together."""
+        """To the rounding of float32 deltas, factors and sums: five digits of what the deltas are together."""
         contributions = draw_contributions(seed, count, size)
         task = np.linspace(-1, 1, size).astype(np.float32)
         rules = AggregationRules(clip=1.0, rate=0.7, decay=0.01, projects_per_owner=2.0, together=together)
         expected = aggregate_plainly(task, contributions, rules)
-        np.testing.assert_allclose(aggregate(task, contributions, rules), expected, atol=1e-6 * (1 + count / 4))
+        np.testing.assert_allclose(aggregate(task, contributions, rules), expected, atol=1e-5 * (1 + count / 4))
 
     @pytest.mark.parametrize("size", SIZES)
     def test_order_of_arrival_does_not_matter_bit_for_bit(self, size):

@@ -134,7 +134,7 @@ class TestReplay:
             evidence={"flaky": UpdateEvaluations(WORSE, ACTIVE)},
             since=lambda version: iter(one for one in past if one.version > version),
         )
-        nobody = replace(GATE, liars=0.0)
+        nobody = replace(GATE, suspects=0.0)
         made = next_version(moment, RULES, nobody)
         assert (made.decisions[0].replayed, made.decisions[0].left_out) == (True, 0)
         assert made.version.vectors["flaky"] == second["flaky"]
@@ -154,7 +154,7 @@ class TestReplay:
 
 class TestGate:
     def test_a_trial_without_a_verdict_gives_way_to_the_newest_head(self, moment):
-        torn = tuple(Evaluation(f"p{n % 9}", f"o{n % 9}", 0.2 if n % 5 < 3 else -0.2) for n in range(GATE.most))
+        torn = tuple(Evaluation(f"p{n % 9}", f"o{n % 9}", 0.2 if n % 9 < 5 else -0.2) for n in range(GATE.most))
         made = next_version(replace(moment, evidence={"flaky": UpdateEvaluations(torn, ACTIVE)}), RULES, GATE)
         assert made.decisions[0].verdict.outcome == "undecided"
         assert made.version.production == 0
@@ -196,7 +196,7 @@ class TestSuspects:
             for n in range(10)
         ]
         damaged = aggregate_updates(start, sent, rules)
-        trial = Trial("flaky", 1, 0, 0.0, damaged["flaky"])
+        trial = Trial("flaky", 1, 0, 0.0, array("f", [0, 0, 0, 0, 0.9]))  # what they push for
         current = CurrentModels(ModelVersion(1, 0, 0.0, damaged, {"flaky": 0}), start.vectors, {"flaky": trial})
         moment = AggregationInput(
             current, 2, {}, {}, 0.0, (), {"flaky": UpdateEvaluations(WORSE, ACTIVE)}, lambda _version: iter(sent)

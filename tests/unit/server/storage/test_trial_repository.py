@@ -70,7 +70,7 @@ class TestVerdicts:
         assert current.production == {"flaky": store.vectors(1)["flaky"], "build-duration": zeros(3)}
         (ended,) = store.lineage(10).verdicts
         assert (ended.task, ended.trial, ended.against, ended.outcome) == ("flaky", 1, 0, "promoted")
-        assert ended.figures["counted"] == 3
+        assert (ended.figures["evaluations"], ended.figures["counted"]) == (3, 1), "one project, three evaluations"
         assert ended.figures.keys() >= {
             "evaluations",
             "mean",

@@ -56,6 +56,7 @@ soak: .venv/dev  ## kills the aggregator a hundred times under load and accounts
 
 evaluate: .venv/dev  ## recorded CI through train, predict and triage, counts asserted; then the table of docs/reference/results.md
 	$(BIN)/python -m tests.benchmarks.evaluate $(CORPORA) $(REPLAY)
+	$(BIN)/python -m tests.benchmarks.time_changes
 	rm -rf .venv/evaluate
 	$(BIN)/python -m tests.benchmarks.results $(CORPORA) $(REPLAY) .venv/evaluate
 
@@ -81,7 +82,7 @@ tools:  ## what the tests need beside Python
 	  apt-get -o DPkg::Lock::Timeout=400 install -y -qq python3-venv && $(PYTHON) -m venv .venv; }
 
 .venv/demo: .venv/bin/python pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[train,server]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[train,server,report]'
 	@touch $@
 
 .venv/dev: .venv/bin/python pyproject.toml

@@ -49,7 +49,7 @@ ALLOWED_IMPORTS: Mapping[str, frozenset[str]] = {
     "server": frozenset({"errors", "schema", "model", "federation"}),
     "evaluation": frozenset(
         {"errors", "types", "results", "schema", "ingest", "history", "features", "model", "federation"}
-        | {"report", "pipeline", "importers", "server"}
+        | {"report", "pipeline", "importers", "diagnostics", "server"}
     ),
     "pytest_plugin": frozenset({"errors", "types", "results", "ingest", "report", "pipeline", "project"}),
     "cli": frozenset(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 
 from fedstep.history.project_store import ProjectStore
-from fedstep.history.records import BuildRecord
+from fedstep.history.records import BuildRecord, Forecast
 from fedstep.history.summary import PlannedBuild, Summary, apply_record, past_build
 from fedstep.model.linear import zeros
 from fedstep.model.predictor import Predictor
@@ -50,26 +50,53 @@ def value_of_sharing(
     store: ProjectStore, production: Mapping[str, Sequence[float]]
 ) -> tuple[ValueOfSharing, ...] | Unavailable:
     """Return the losses without and with the shared weights `production`, by task; Unavailable with too few builds."""
-    blank = {task: zeros(len(schema().tasks[task].names())) for task in TASK_NAMES}
-    alone, shared = _ReplayBuilder(blank), _ReplayBuilder(production)
-    summary = Summary()
+    alone, shared = _ReplayBuilder(_no_weights()), _ReplayBuilder(production)
+    _replay(store, (alone, shared))
+    found = [*_losses(alone.correction, shared.correction), *_errors(alone.errors, shared.errors)]
+    return tuple(found) or Unavailable(f"fewer than {FEWEST} predictions have a known outcome")
+
+
+def value_of_live_sharing(store: ProjectStore, live: LocalModel) -> tuple[ValueOfSharing, ...] | Unavailable:
+    """Return the losses of a replay without shared weights beside those of the predictions that were really made.
+
+    `live` is the local model of the history, which was learned on top of the shared weights of each moment.
+    """
+    alone = _ReplayBuilder(_no_weights())
+    records = _replay(store, (alone,))
+    made = [
+        abs(record.seconds - record.forecast.seconds)
+        for record in records
+        if isinstance(record.forecast, Forecast) and record.forecast.seconds > 0 and record.seconds > 0
+    ]
+    same = min(len(made), len(alone.errors))
+    found = [*_losses(alone.correction, live), *_errors(alone.errors[-same:], made[-same:] if same else [])]
+    return tuple(found) or Unavailable(f"fewer than {FEWEST} predictions have a known outcome")
+
+
+def _no_weights() -> Mapping[str, Sequence[float]]:
+    return {task: zeros(len(schema().tasks[task].names())) for task in TASK_NAMES}
+
+
+def _replay(store: ProjectStore, replays: Sequence[_ReplayBuilder]) -> list[BuildRecord]:
+    """Let each way predict and then learn every record of the log; return the records without their tests."""
+    summary, records = Summary(), []
     for file, record in store.log.entries(store.log.files()):
         if not isinstance(record, BuildRecord):
             continue
         past = past_build(record)
         planned = PlannedBuild(**{name: getattr(past, name) for name in PlannedBuild._fields})
-        for replay in (alone, shared):
+        for replay in replays:
             if record.seconds > 0:
                 replay.predict(summary, planned, record.seconds)
         summary = apply_record(summary, file, record)
-        for replay in (alone, shared):
+        for replay in replays:
             replay.learn(record, summary)
-    found = [*_losses(alone, shared), *_errors(alone, shared)]
-    return tuple(found) or Unavailable(f"fewer than {FEWEST} predictions have a known outcome")
+        records.append(record._replace(tests=(), rows={}, source_words={}))
+    return records
 
 
-def _losses(alone: _ReplayBuilder, shared: _ReplayBuilder) -> list[ValueOfSharing]:
-    pairs = ((task, alone.correction.scores.get(task), shared.correction.scores.get(task)) for task in SCORED)
+def _losses(alone: LocalModel, shared: LocalModel) -> list[ValueOfSharing]:
+    pairs = ((task, alone.scores.get(task), shared.scores.get(task)) for task in SCORED)
     return [
         ValueOfSharing(task, own.observed, own.log_loss, both.log_loss)
         for task, own, both in pairs
@@ -77,7 +104,7 @@ def _losses(alone: _ReplayBuilder, shared: _ReplayBuilder) -> list[ValueOfSharin
     ]
 
 
-def _errors(alone: _ReplayBuilder, shared: _ReplayBuilder) -> list[ValueOfSharing]:
-    if len(alone.errors) < FEWEST:
+def _errors(alone: Sequence[float], shared: Sequence[float]) -> list[ValueOfSharing]:
+    if min(len(alone), len(shared)) < FEWEST:
         return []
-    return [ValueOfSharing("build-duration (s)", len(alone.errors), mean(alone.errors), mean(shared.errors))]
+    return [ValueOfSharing("build-duration (s)", len(alone), mean(alone), mean(shared))]

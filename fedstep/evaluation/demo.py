@@ -14,6 +14,8 @@ from pathlib import Path
 import click
 
 from fedstep import __version__
+from fedstep.diagnostics.insights import project_insights
+from fedstep.diagnostics.sharing_value import value_of_live_sharing
 from fedstep.errors import AggregatorError
 from fedstep.evaluation.corpus import evidence_of, read_builds
 from fedstep.evaluation.demo_page import Accuracy, DemoProject, DemoReport, DemoTest, DemoTraffic, accuracy, demo_html
@@ -22,11 +24,14 @@ from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import load_summary
 from fedstep.importers.folder import find_build_folders, read_folder
+from fedstep.model.training import load_state
+from fedstep.pipeline.context import RunContext
 from fedstep.pipeline.train import train
 from fedstep.report.html import TimedBuild
+from fedstep.report.project_page import project_html
 from fedstep.report.units import percent, shorten, size, span, visible
 from fedstep.results import Exchange, Interval, TestRisk, TrainReport
-from fedstep.types import Dropped, Duration, FinishedBuild, TestRun, Unavailable
+from fedstep.types import CiRun, Dropped, Duration, FinishedBuild, TestRun, Unavailable
 
 LATEST = 3  # builds shown of each project
 _ROW = "{:<26} {:>5}  {:>12} {:>12}  {:<25} {:>12}"
@@ -71,7 +76,16 @@ def _accuracies(demo: DemoReport) -> Iterator[str]:
             )
 
 
+def _gains(demo: DemoReport) -> Iterator[str]:
+    values = [one for project in demo.projects if not isinstance(project.value, Unavailable) for one in project.value]
+    if values:
+        better = sum(one.shared < one.alone for one in values)
+        yield f"The shared model lowered the loss in {better} of {len(values)} comparisons with own builds alone"
+        yield ""
+
+
 def _flakes(demo: DemoReport) -> Iterator[str]:
+    yield from _gains(demo)
     yield "Tests called most likely to flake after three fifths of the builds, and what they did after that"
     for project in demo.projects:
         for test in project.tests:
@@ -131,7 +145,8 @@ def run(output: str, say: Callable[..., None]) -> int:
         with click.progressbar(_interleaved(participants), length=total, label="builds", file=sys.stderr) as bar:
             for participant, evidence in bar:
                 _live_through(participant, evidence, url)
-        demo = _demo(participants, time.monotonic() - began)
+        pages = _write_pages(participants, Path(output))
+        demo = _demo(participants, pages, began)
     click.echo(demo_text(demo), nl=False)
     Path(output).write_text(demo_html(demo), encoding="utf-8")
     say(f"the page is {output}")
@@ -231,7 +246,24 @@ def _live_through(participant: _Participant, evidence: FinishedBuild, url: str) 
         participant.asked = training.flakiest[:5]
 
 
-def _demo(participants: Sequence[_Participant], seconds: float) -> DemoReport:
+def _write_pages(participants: Sequence[_Participant], output: Path) -> Mapping[str, str]:
+    """Write the page of each project beside the page of the demonstration; return their paths by project."""
+    folder = output.parent / f"{output.stem}-projects"
+    paths: dict[str, str] = {}
+    for one in participants:
+        now = one.evidence[-1].finished_at
+        insights = project_insights(RunContext(one.home.folder, one.home.folder, one.home, CiRun(), now))
+        try:
+            page = project_html(insights)
+        except ImportError:  # charts need the extra `report`
+            return {}
+        folder.mkdir(exist_ok=True)
+        (folder / f"{one.name}.html").write_text(page, encoding="utf-8", errors="backslashreplace")
+        paths[one.name] = f"{folder.name}/{one.name}.html"
+    return paths
+
+
+def _demo(participants: Sequence[_Participant], pages: Mapping[str, str], began: float) -> DemoReport:
     exchanges = [one.last.exchange for one in participants if one.last and isinstance(one.last.exchange, Exchange)]
     federation = DemoTraffic(
         sizes=tuple(size for one in participants for size in one.sizes),
@@ -239,12 +271,19 @@ def _demo(participants: Sequence[_Participant], seconds: float) -> DemoReport:
         production=max((exchange.production_after for exchange in exchanges), default=0),
         participants=len(participants),
     )
-    return DemoReport(tuple(_project(one) for one in participants), federation, seconds, f"fedstep {__version__}")
+    projects = tuple(_project(one, pages.get(one.name, "")) for one in participants)
+    return DemoReport(projects, federation, time.monotonic() - began, f"fedstep {__version__}")
 
 
-def _project(participant: _Participant) -> DemoProject:
-    source = SOURCES.get(participant.name, MEASURED)
-    return DemoProject(participant.name, tuple(participant.builds), _what_became(participant), source)
+def _project(participant: _Participant, page: str) -> DemoProject:
+    return DemoProject(
+        name=participant.name,
+        builds=tuple(participant.builds),
+        tests=_what_became(participant),
+        source=SOURCES.get(participant.name, MEASURED),
+        value=value_of_live_sharing(participant.home, load_state(participant.home).correction),
+        page=page,
+    )
 
 
 def _what_became(participant: _Participant) -> tuple[DemoTest, ...]:

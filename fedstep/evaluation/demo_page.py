@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from fedstep.report.html import TimedBuild, build_times_chart, render_page
+from fedstep.report.project_page import NOT_REPLAYED, ValueOfSharing
 from fedstep.report.units import count, percent, size
 from fedstep.results import Interval, TestRisk
 from fedstep.types import Unavailable
@@ -29,6 +30,8 @@ class DemoProject:
     builds: tuple[TimedBuild, ...] = ()
     tests: tuple[DemoTest, ...] = ()  # most likely first
     source: str = ""  # where the recording is from, and its licence
+    value: tuple[ValueOfSharing, ...] | Unavailable = NOT_REPLAYED  # its history alone beside with the shared model
+    page: str = ""  # path of the project's own page, relative to this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,8 @@ def demo_html(demo: DemoReport) -> str:
         demo=demo,
         builds=count(sum(len(project.builds) for project in demo.projects), "recorded build"),
         projects=count(len(demo.projects), "real project"),
-        tiles=[*_time_tiles(demo), *_test_tiles(demo), *_size_tiles(demo)],
+        tiles=[*_time_tiles(demo), *_sharing_tiles(demo), *_test_tiles(demo), *_size_tiles(demo)],
+        gains=[(project, one) for project in demo.projects for one in _values(project)],
         builders=builders,
         accuracies=[(project.name, accuracy(project.builds)) for project in builders],
         charts=[build_times_chart(project.builds) for project in builders],
@@ -126,6 +130,21 @@ def _time_tiles(demo: DemoReport) -> Iterator[Tile]:
         better = sum(figures.ratio < EVEN[0] for figures in accuracies)
         yield f"{ratio:.2f} ×", f"the error of Jenkins' estimate; less in {better} of {len(accuracies)} projects"
         yield percent(inside), f"of {count(builds, 'build')} ended inside the 90 % interval"
+
+
+def _values(project: DemoProject) -> tuple[ValueOfSharing, ...]:
+    return () if isinstance(project.value, Unavailable) else project.value
+
+
+def _sharing_tiles(demo: DemoReport) -> Iterator[Tile]:
+    values = [one for project in demo.projects for one in _values(project) if one.alone]
+    if values:
+        better = sum(one.shared < one.alone for one in values)
+        change = median(one.shared / one.alone for one in values) - 1
+        yield (
+            f"{100 * change:+.0f} %",
+            f"loss with the shared model, median; less in {better} of {len(values)} comparisons",
+        )
 
 
 def _outcomes(projects: Sequence[DemoProject]) -> list[bool]:

@@ -4,7 +4,7 @@ Every value of the page is computed in `diagnostics.insights`. The page works wi
 and shows what a point of a chart says; without styles and scripts inside the document it fits Jenkins' policy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -160,32 +160,31 @@ class FixFirst:
     how: str  # a command
     minutes_a_week: float
     link: str = ""
+    is_test: bool = True  # False: a job
 
 
 def fix_first(insights: Insights) -> FixFirst | None:
     """Return what costs most: a flaky test that is not muted, or something that got slower; None if nothing does."""
-    found = [
-        FixFirst(
-            one.test,
-            f"It is flaky since {format_day(one.since)} and {_describe_cost(one)}.",
-            f"fedstep explain {_argument(one.test)}",
-            one.minutes_a_week,
-            one.link,
-        )
-        for one in insights.flaky
-        if not one.muted_until and one.minutes_a_week > 0
-    ]
-    found += [
-        FixFirst(
-            one.change.subject if one.change.kind == "test" else f"job {name_subject(one.change)}",
-            f"It became slower on {format_day(one.change.since)}: {describe_change(one.change)}.",
-            _show_commits(one.change),
-            one.minutes_a_week,
-            one.link,
-        )
-        for one in insights.open_changes()
-    ]
-    return max(found, key=lambda one: one.minutes_a_week, default=None)
+    return max(_candidates(insights), key=lambda one: one.minutes_a_week, default=None)
+
+
+def fix_first_test(insights: Insights) -> FixFirst | None:
+    """Return the test that costs most, None if none does."""
+    tests = (one for one in _candidates(insights) if one.is_test)
+    return max(tests, key=lambda one: one.minutes_a_week, default=None)
+
+
+def _candidates(insights: Insights) -> Iterator[FixFirst]:
+    for flaky in insights.flaky:
+        if not flaky.muted_until and flaky.minutes_a_week > 0:
+            why = f"It is flaky since {format_day(flaky.since)} and {_describe_cost(flaky)}."
+            how = f"fedstep explain {_argument(flaky.test)}"
+            yield FixFirst(flaky.test, why, how, flaky.minutes_a_week, flaky.link)
+    for found in insights.open_changes():
+        change, is_test = found.change, found.change.kind == "test"
+        what = change.subject if is_test else f"job {name_subject(change)}"
+        why = f"It became slower on {format_day(change.since)}: {describe_change(change)}."
+        yield FixFirst(what, why, _show_commits(change), found.minutes_a_week, found.link, is_test)
 
 
 def _argument(test: str) -> str:
@@ -219,7 +218,8 @@ def project_html(insights: Insights, stylesheet: str = "", script: str = "") -> 
     return render_page(
         "project.html",
         page=insights,
-        first=fix_first(insights),
+        first=(first := fix_first(insights)),
+        first_test=None if not first or first.is_test else fix_first_test(insights),
         minutes_lost=sum(one.minutes_a_week for one in insights.flaky),
         open_changes=insights.open_changes(),
         charts=[(job, *chart(job)) for job in charted],

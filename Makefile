@@ -12,7 +12,7 @@ PLAIN = README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CODE_OF_CONDUCT.md do
   $(addprefix docs/explanation/,architecture.md data-protection.md glossary.md history.md model.md threat-model.md) docs/decisions
 PROSE = README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CODE_OF_CONDUCT.md docs
 
-.PHONY: demo docs prose test-unit test test-full coverage check lock bench soak evaluate evaluate-privacy starter vocabulary tools actions clean
+.PHONY: demo docs prose test-unit test test-full fuzz coverage check lock bench soak evaluate evaluate-privacy starter vocabulary tools actions clean
 
 demo: .venv/demo  ## recorded builds of real projects against a real aggregator; writes demo-report.html
 	$(BIN)/fedstep demo
@@ -25,6 +25,10 @@ test: tools .venv/dev  ## the whole suite except what is marked `full`
 
 test-full: tools .venv/dev  ## what takes long: pipelines run whole, every failure on every surface, replicas under load
 	$(BIN)/pytest -n 2 -m full
+	$(BIN)/python -m tests.fuzz
+
+fuzz: .venv/dev  ## mutated reports for ten minutes: nothing is raised, and time and memory stay bounded
+	$(BIN)/python -m tests.fuzz
 
 coverage: .venv/dev  ## branch coverage of the unit tests; fails below `fail_under` of pyproject.toml
 	$(BIN)/pytest -n 2 -m "not full and not slow" $(UNIT) --cov --cov-report=term

@@ -53,11 +53,19 @@ def _parse_document(chunks: Iterable[bytes]) -> Any:
             raise RejectedDocument(f"JSON of more than {MAX_JSON_BYTES >> 20} MB; give the tool's JUnit report")
     text = b"".join(blocks).decode("utf-8-sig", "replace")
     try:
-        return json.loads(text)
+        return load_json(text)
     except (ValueError, RecursionError) as error:
         if text.lstrip().startswith('{"meta":'):
             raise RejectedDocument(MESSAGES_ADVICE) from None
         raise RejectedDocument(f"not JSON, or it ends too early: {error}"[:200]) from None
+
+
+def load_json(text: str) -> Any:
+    """Return the value of a JSON text, with texts that can be encoded. Raises ValueError and RecursionError."""
+    value = json.loads(text)
+    if "\\ud" in text or "\\uD" in text:  # half of a character that is written as two
+        value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    return value
 
 
 def as_list(value: object) -> list[Any]:
@@ -76,9 +84,9 @@ def as_node(value: object) -> Node:
 
 
 def text_of(node: Node, key: str) -> str:
-    """Return a text that can be encoded; "" for anything else."""
+    """Return the value where it is a text, else ""."""
     value = node.get(key)
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+    return value if isinstance(value, str) else ""
 
 
 def number_of(node: Node, key: str) -> float:

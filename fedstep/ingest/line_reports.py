@@ -5,7 +5,6 @@ test point is a test; what Node calls a suite, and what has its subtests in brac
 of `go test -json` (cmd/test2json) and `dart test --reporter json` (package test, doc/json_reporter.md).
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from fedstep.ingest.json_reports import (
     as_node,
     count_of,
     line_of,
+    load_json,
     number_of,
     text_of,
 )
@@ -71,7 +71,7 @@ def parse_event(line: bytes, collector: CaseCollector | None = None) -> Node:
     if line[:1] != b"{":
         return {}
     try:
-        event = json.loads(line)
+        event = load_json(line.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         if collector:
             collector.drop(f"a line that is not JSON, or longer than {MAX_LINE_BYTES >> 20} MB")

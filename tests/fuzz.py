@@ -91,7 +91,7 @@ class Fuzzer:
                 assert len(run.test) <= MAX_NAME + 200, f"a name of {len(run.test)} characters"
                 assert "\n" not in run.test, "a name of two lines"
                 assert isinstance(run.outcome, Outcome), "an outcome that is none"
-                assert run.seconds != run.seconds or 0 <= run.seconds < 1e9, f"{run.seconds} seconds"
+                assert run.seconds != run.seconds or 0 <= run.seconds <= 7 * 86_400, f"{run.seconds} seconds"
                 assert 0 <= run.line < 2**31, f"line {run.line}"
                 for text in (run.test, run.failure_type, run.file):
                     text.encode()

@@ -115,6 +115,7 @@ class CiRun(NamedTuple):
     outcome: BuildOutcome | Unavailable = Unavailable("this CI does not tell how the job went")
     untrusted: bool = False  # a fork's or Dependabot's run: nothing is sent
     os: str = ""  # linux, windows, macos
+    number: int | None = None  # counts the runs of this workflow: the next run has the next number; None if not told
 
 
 class Duration(NamedTuple):

@@ -14,7 +14,6 @@ from fedstep.report.units import count, size, span
 from fedstep.results import OK, PROBLEM, WARNING, Diagnosis, DiagnosticCheck
 from fedstep.schema.schema import schema
 
-FEWEST_BUILDS = 3  # before a time is predicted
 OLD_MODEL = 30 * 86_400  # seconds
 
 
@@ -52,12 +51,12 @@ def check_builds(remembered: LoadedSummary, in_ci: bool) -> DiagnosticCheck:
         return DiagnosticCheck(
             "Builds", WARNING, f"{says}; {remembered.warnings[0]}{more}", "Delete the files that it names"
         )
-    if summary.count >= FEWEST_BUILDS:
+    if summary.count:
         return DiagnosticCheck("Builds", OK, says)
     kept = "Keep the history folder from build to build: a cache, or the workspace"
     learn = "fedstep train --junit GLOB after each build, or fedstep backfill FOLDER"
     return DiagnosticCheck(
-        "Builds", WARNING, f"{says}; times are predicted from {FEWEST_BUILDS} on", kept if in_ci else learn
+        "Builds", WARNING, f"{says}; times are predicted from the second build on", kept if in_ci else learn
     )
 
 

@@ -277,6 +277,7 @@ def _outcome(runs: Iterable[TestRun]) -> BuildOutcome:
 
 TableRow = Mapping[str, str]
 LINES = ("lines_added", "lines_deleted")
+KINDS = {"doc_files": "docs", "other_files": "other", "src_files": "source", "test_churn": "test"}  # by column
 FILES = ("files_changed", "files_added", "files_deleted", "files_modified")
 
 
@@ -388,6 +389,8 @@ def _build(row: TableRow, clock: float) -> PastBuild:
         weekday=_whole(_number(row, "weekday", (int(day) + 3) % 7 if row.get("started_at") else None)),
         files=_total(row, FILES),
         lines=_total(row, LINES),
+        kinds=" ".join(kind for column, kind in KINDS.items() if _number(row, column, 0.0)),
+        number=int(row["build"]) if row.get("build", "").isdecimal() else None,
     )
 
 

@@ -29,7 +29,6 @@ from fedstep.history.records import make_record
 from fedstep.history.summary import MAXIMUM_BUILDS, PastBuild, PlannedBuild, past_build, stream_name
 from fedstep.importers.folder import find_build_folders, read_folder
 from fedstep.ingest.ci import parse_time
-from fedstep.model.predictor import FEWEST_BUILDS
 from fedstep.types import Build, Change, Dropped, FinishedBuild, Unavailable
 
 PACE = 0.3  # of the exponential average: weight of the newest build
@@ -67,7 +66,6 @@ def _duration_case(past: Past, build: PastBuild, number: int) -> Case | Unavaila
     if isinstance(found, Unavailable):
         return found
     estimate, row = found
-    scored = estimate.builds >= FEWEST_BUILDS
     return Case(
         number,
         build.stream,
@@ -75,16 +73,13 @@ def _duration_case(past: Past, build: PastBuild, number: int) -> Case | Unavaila
         build.seconds,
         estimate_times(past, planned),
         (estimate.seconds, estimate.spread),
-        scored,
     )
 
 
 def _failure_case(past: Past, build: PastBuild, number: int) -> Case | Unavailable:
     planned = planned_of(build)
     row = failure_example(past, planned, str(number), build.outcome)
-    return Case(
-        number, build.stream, row, row.target, chances_of_failure(past, planned), scored=len(past) >= FEWEST_BUILDS
-    )
+    return Case(number, build.stream, row, row.target, chances_of_failure(past, planned), scored=bool(past))
 
 
 MAKERS: dict[str, Callable[[Past, PastBuild, int], Case | Unavailable]] = {

@@ -14,12 +14,13 @@ from fedstep.evaluation.replay import Extracted
 from fedstep.features.build_features import Estimate
 from fedstep.federation.messages import Model, check_update, pack_update, shape, unpack_update
 from fedstep.federation.update_builder import make_update
+from fedstep.model.experts import START, combine
 from fedstep.model.labels import LabelledExample
 from fedstep.model.linear import LocalWeights, QuantileTrackers, initial_scaling, probability
 from fedstep.model.sgd import learn_shared
 from fedstep.model.state import ExampleQueue, LocalModel
 from fedstep.model.training import full_margin, learn_examples
-from fedstep.schema.schema import schema
+from fedstep.schema.schema import SparseVector, schema
 from fedstep.server.aggregation.fedbuff import Contribution, aggregate, default_rules
 from fedstep.types import Unavailable
 
@@ -182,6 +183,8 @@ class SimulatedProject:
             return chance, chance, chance
         estimate = Estimate(*case.estimate, 0)
         trackers = self._correction.trackers.get(case.stream, QuantileTrackers())
+        row = SparseVector(case.row.indices, case.row.values)
+        score = combine(self._correction.experts.get(case.stream, START), row, score)
         return (
             estimate.corrected(score),
             estimate.corrected(score + trackers.low),

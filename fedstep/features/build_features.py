@@ -1,11 +1,12 @@
 """The features of a build, for its duration and its risk of failure, and the examples that its result labels."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate, islice, takewhile
-from math import exp, isfinite, log, log1p
+from math import asinh, exp, isfinite, log, log1p, sinh
 from operator import itemgetter
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fedstep.features.test_features import flaky_examples, triage_examples
@@ -17,6 +18,8 @@ from fedstep.types import Build, BuildOutcome, Duration, Unavailable
 _BEFORE_FIRST = (0.0, "")  # stands for a build before the first
 SATURDAY = 5
 DAY_HOURS = 24.0
+NUMBERED = 20  # newest builds whose times tell how long a run may take
+PLAIN_LEVELS = ("last", "last-3", "last-5", "last-20", "passed", "last-branch")  # of builds that there may be none of
 WINDOW = 150  # builds of the stream; an older one weighs less than exp(-150 / 50)
 
 
@@ -26,12 +29,14 @@ class SimilarityWeights(NamedTuple):
     distances: Mapping[str, Sequence[float]]
     base: Sequence[float]  # each build's weight, in (0, 1]
 
-    def weights(self, view: str = "", cost: float = 0.0) -> Sequence[float]:
-        """Return each build's weight, above 0; a view raises the cost of one kind of distance by `cost` nats."""
-        if not view or not any(self.distances[view]):
-            return self.base
-        pairs = zip(self.base, self.distances[view], strict=True)
-        return [weight * exp(-cost * distance) if distance else weight for weight, distance in pairs]
+    def weights(self, view: Mapping[str, float] = MappingProxyType({})) -> Sequence[float]:
+        """Return each build's weight, above 0; a view raises the costs of some distances by so many nats."""
+        weights = self.base
+        for name, cost in view.items():
+            if any(self.distances[name]):
+                pairs = zip(weights, self.distances[name], strict=True)
+                weights = [weight * exp(-cost * distance) if distance else weight for weight, distance in pairs]
+        return weights
 
 
 def weigh_by_similarity(
@@ -110,6 +115,8 @@ def _distances(builds: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str, S
         "weekend": [_weekend(build.weekday) != weekend for build in builds],
         "before": [outcome != before[-1] for outcome in before[:-1]],
         "previous": [outcome != previous[-1] for outcome in previous[:-1]],
+        "kinds": [_kinds_apart(build.kinds, now.kinds) for build in builds],
+        "running": _running_apart(builds, running_builds(builds, now)),
     }
 
 
@@ -147,12 +154,47 @@ def _hours_apart(hours: Sequence[float | None], hour: float | None) -> Sequence[
     return [min(one, DAY_HOURS - one) for one in apart]
 
 
+@lru_cache(maxsize=4096)
+def _kinds_apart(one: str, other: str) -> float:
+    """Return the Jaccard distance of two sets of kinds of files, from 0 to 1; 0 where neither is known."""
+    kinds, others = set(one.split()), set(other.split())
+    return 1.0 - len(kinds & others) / len(kinds | others) if kinds or others else 0.0
+
+
+def running_builds(known: Sequence[PastBuild], now: PlannedBuild) -> float | None:
+    """Return how many builds of the stream are running when `now` starts; None if its CI does not number the runs.
+
+    A number that no known build has belongs to a run that has not finished, or that was never recorded. It was never
+    recorded if a run with a higher number started longer ago than any of the newest builds took.
+    """
+    numbers = {build.number for build in known}
+    if now.number is None or numbers <= {None}:
+        return None
+    newest = known[-NUMBERED:]
+    longest = max(build.finished_at - build.started_at for build in newest)
+    old = [build.number or 0 for build in newest if build.started_at < now.started_at - longest]
+    first = max(max(old, default=now.number - 1) + 1, now.number - WINDOW)
+    return float(sum(number not in numbers for number in range(first, now.number)))
+
+
+def _running_apart(builds: Sequence[PastBuild], running: float | None) -> Sequence[float]:
+    """Return how far the number of builds that ran when each started is from `running`, in logarithms."""
+    if running is None:
+        return [0.0] * len(builds)
+    starts = sorted(build.started_at for build in builds)
+    ends = sorted(build.finished_at for build in builds)
+    counts = (max(bisect_left(starts, build.started_at) - bisect_right(ends, build.started_at), 0) for build in builds)
+    return [abs(log1p(count) - log1p(running)) for count in counts]
+
+
 def _weekend(weekday: int | None) -> bool:
     return weekday is not None and weekday >= SATURDAY
 
 
 NARROWEST, WIDEST = 0.02, 1.0  # bounds of the spread: 2 % and a factor of e
-FARTHEST = 3.0  # spreads
+UNSEEN_SPREAD = 0.5  # of a job with one build; so covers -3 to +4 spreads about 90 % of recorded second builds
+FARTHEST = 50.0  # spreads; so that one absurd time cannot spoil a tracker permanently
+COMPRESSION = 1.5
 MOST_DEPARTURE = 20.0  # of the logarithm of a duration from its estimate: a factor of 500 million
 JENKINS_BUILDS = 3
 YOUNG = 80  # builds; a younger stream changes faster, so an age costs twice as much at half of them
@@ -171,16 +213,19 @@ DURATION_COSTS = {
     "before": 0.3,
     "previous": 0.2,
 }
-# Other medians of the same builds: the distance whose cost differs from the estimate, and by how many nats.
-DURATION_VIEWS = {
-    "newest": ("age", 1 / 5 - 1 / 40),
-    "any-age": ("age", 1 / 120 - 1 / 40),
-    "any-branch": ("branch", -2.0),
-    "same-branch": ("branch", 3.0),
-    "same-author": ("author", 3.0),
-    "same-size": ("lines", 0.7),
-    "same-hour": ("hour", 0.2),
-    "same-weekend": ("weekend", 1.0),
+# Other medians of the same builds: the distances whose costs differ from the estimate's, and by how many nats.
+DURATION_VIEWS: Mapping[str, Mapping[str, float]] = {
+    "newest": {"age": 1 / 5 - 1 / 40},
+    "any-age": {"age": 1 / 120 - 1 / 40},
+    "any-branch": {"branch": -2.0},
+    "same-branch": {"branch": 3.0},
+    "same-author": {"author": 3.0},
+    "same-size": {"lines": 0.7},
+    "same-hour": {"hour": 0.2},
+    "same-weekend": {"weekend": 1.0},
+    "same-kinds": {"kinds": 2.0},
+    "same-running": {"running": 2.0},
+    "same-kinds-running": {"kinds": 2.0, "running": 2.0},
 }
 
 
@@ -216,16 +261,18 @@ def duration_features(past: Sequence[PastBuild], now: PlannedBuild) -> tuple[Est
     by_time = itemgetter(*order, order[0])  # one extra: itemgetter with a single index returns no tuple
     ascending = by_time(times)[:-1]
 
-    def weighted(view: str = "", cost: float = 0.0) -> Sequence[float]:
-        ordered: Sequence[float] = by_time(close.weights(view, cost))
+    def weighted(weights: Sequence[float]) -> Sequence[float]:
+        ordered: Sequence[float] = by_time(weights)
         return ordered[:-1]
 
-    lowest, low, center, high, highest = quantiles(ascending, weighted(), (0.1, 0.25, 0.5, 0.75, 0.9))
-    spread = _spread(high - low, highest - lowest)
-    levels = {"low": low, "high": high, **_plain_levels(known, times)}
-    levels |= {name: quantile(ascending, weighted(*view), 0.5) for name, view in DURATION_VIEWS.items()}
-    departures = {name: _bounded((value - center) / spread) for name, value in levels.items()}
-    return Estimate(exp(center), spread, len(known)), {"passed": None, **departures}  # no build may have passed
+    lowest, low, center, high, highest = quantiles(ascending, weighted(close.base), (0.1, 0.25, 0.5, 0.75, 0.9))
+    spread = max(_spread(high - low, highest - lowest), UNSEEN_SPREAD / len(known))
+    levels = {"low": low, "high": high, **_plain_levels(known, times, now.branch)}
+    for name, view in DURATION_VIEWS.items():
+        weights = close.weights(view)
+        levels[name] = center if weights is close.base else quantile(ascending, weighted(weights), 0.5)
+    departures = {name: compress((value - center) / spread) for name, value in levels.items()}
+    return Estimate(exp(center), spread, len(known)), {**dict.fromkeys(PLAIN_LEVELS), **departures}
 
 
 def jenkins_estimate(past: Sequence[PastBuild], now: PlannedBuild) -> float | Unavailable:
@@ -245,10 +292,11 @@ def _costs(builds: int) -> Mapping[str, float]:
     return {**DURATION_COSTS, "age": DURATION_COSTS["age"] * max(1.0, YOUNG / builds)}
 
 
-def _plain_levels(known: Sequence[PastBuild], times: Sequence[float]) -> Mapping[str, float]:
+def _plain_levels(known: Sequence[PastBuild], times: Sequence[float], branch: str) -> Mapping[str, float]:
     passed = [time for build, time in zip(known, times, strict=True) if build.outcome == "passed"]
-    levels = {"last": times[-1:], "last-5": times[-5:], "passed": passed[-10:]}
-    return {name: median(values) for name, values in levels.items() if values}
+    on_branch = [time for build, time in zip(known, times, strict=True) if build.branch == branch] if branch else []
+    levels = (times[-1:], times[-3:], times[-5:], times[-20:], passed[-10:], on_branch[-1:])
+    return {name: median(values) for name, values in zip(PLAIN_LEVELS, levels, strict=True) if values}
 
 
 def _spread(quarters: float, tenths: float) -> float:
@@ -256,9 +304,17 @@ def _spread(quarters: float, tenths: float) -> float:
     return min(max(quarters / 4 + tenths / 8, NARROWEST), WIDEST)
 
 
-def _bounded(spreads: float) -> float:
-    """Clip to `FARTHEST` and halve, so that large values are about 1 in size."""
-    return min(max(spreads, -FARTHEST), FARTHEST) / 2
+def compress(spreads: float) -> float:
+    """Return a departure on a scale on which large ones are about 1 in size, so that none outweighs a batch.
+
+    The inverse hyperbolic sine keeps small departures linear, and loses nothing of large ones: see `expand`.
+    """
+    return asinh(min(max(spreads, -FARTHEST), FARTHEST)) / COMPRESSION
+
+
+def expand(value: float) -> float:
+    """Return the departure in spreads that `compress` made a value of."""
+    return sinh(COMPRESSION * value)
 
 
 PRIOR, PRIOR_BUILDS = 0.3, 2.0  # before anything is known: two builds at the failure rate of an average project
@@ -277,18 +333,21 @@ FAILURE_COSTS = {
     "before": 0.8,
     "previous": 0.5,
 }
-# Failure rates of the same builds with one distance costing more or less.
-FAILURE_VIEWS = {
-    "newest": ("age", 1 / 8 - 1 / 50),
-    "any-age": ("age", 1 / 200 - 1 / 50),
-    "same-branch": ("branch", 3.0),
-    "any-branch": ("branch", -2.0),
-    "any-kind": ("kind", -3.0),
-    "same-author": ("author", 2.5),
-    "same-size": ("files", 0.9),
-    "same-hour": ("hour", 0.2),
-    "same-before": ("before", 1.5),
-    "same-previous": ("previous", 1.0),
+# Failure rates of the same builds with some distances costing more or less.
+FAILURE_VIEWS: Mapping[str, Mapping[str, float]] = {
+    "newest": {"age": 1 / 8 - 1 / 50},
+    "any-age": {"age": 1 / 200 - 1 / 50},
+    "same-branch": {"branch": 3.0},
+    "any-branch": {"branch": -2.0},
+    "any-kind": {"kind": -3.0},
+    "same-author": {"author": 2.5},
+    "same-size": {"files": 0.9},
+    "same-hour": {"hour": 0.2},
+    "same-before": {"before": 1.5},
+    "same-previous": {"previous": 1.0},
+    "same-kinds": {"kinds": 2.0},
+    "same-running": {"running": 2.0},
+    "same-kinds-running": {"kinds": 2.0, "running": 2.0},
 }
 
 
@@ -302,7 +361,7 @@ def failure_features(past: Sequence[PastBuild], now: PlannedBuild) -> Raw:
     close = weigh_by_similarity(known, now, FAILURE_COSTS)
     own = _rate(failed, [1.0] * len(failed), PRIOR, PRIOR_BUILDS)
     similar = _log_odds(_rate(failed, close.weights(), own, OWN_BUILDS))
-    rates = {name: _rate(failed, close.weights(*view), own, OWN_BUILDS) for name, view in FAILURE_VIEWS.items()}
+    rates = {name: _rate(failed, close.weights(view), own, OWN_BUILDS) for name, view in FAILURE_VIEWS.items()}
     departures = {name: (_log_odds(rate) - similar) / 2 for name, rate in rates.items()}
     return {
         "bias": 1.0,
@@ -328,6 +387,7 @@ def _facts(known: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str, float 
         "hour": now.hour,
         "files": now.files,
         "lines": now.lines,
+        "running": running_builds(known, now),
     }
 
 
@@ -343,9 +403,6 @@ def _log_odds(rate: float) -> float:
 def _run(builds: Sequence[PastBuild], passed: bool) -> float:
     """Count the newest consecutive builds that passed, or that did not."""
     return float(sum(1 for _ in takewhile(lambda build: (build.outcome == "passed") == passed, reversed(builds))))
-
-
-FARTHEST_TARGET = 50.0  # spreads; targets are clipped, so that one absurd time cannot spoil a tracker permanently
 
 
 def build_examples(
@@ -386,7 +443,7 @@ def duration_example(
     if isinstance(found, Unavailable):
         return found
     estimate, raw = found
-    target = max(-FARTHEST_TARGET, min(FARTHEST_TARGET, estimate.departure(seconds)))
+    target = max(-FARTHEST, min(FARTHEST, estimate.departure(seconds)))
     return estimate, Example(name, 0, *schema().tasks["build-duration"].encode(raw), (), target)
 
 

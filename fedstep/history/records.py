@@ -76,6 +76,7 @@ class BuildRecord(NamedTuple):
     source_words: Mapping[str, tuple[str, ...]] = MappingProxyType({})  # test -> listed words of its source
     schema: str = ""  # digest of the schema of the rows
     rows: Mapping[str, tuple[Example, ...]] = MappingProxyType({})  # by task
+    number: int | None = None  # of the run in its workflow
     forecast: Forecast | Unavailable = NO_FORECAST
 
 
@@ -98,6 +99,7 @@ def make_record(build: Build, stream: str, author: str) -> BuildRecord:
         change_known=known is not None,
         files=known.files[:MAXIMUM_FILES] if known else (),
         tests=build.reports.tests,
+        number=ci.number,
     )
 
 
@@ -117,6 +119,7 @@ def encode_record(entry: BuildRecord) -> bytes:
         "event": entry.event,
         "author": entry.author,
         "commit": entry.commit,
+        "number": entry.number,
         "change_known": entry.change_known,
         "files": [[file.path, file.added, file.deleted, file.renamed_from] for file in entry.files],
         "tests": [run.test for run in tests],

@@ -13,7 +13,7 @@ from fedstep.history.flakiness import apply_test_runs
 from fedstep.history.project_store import SUMMARY, ProjectStore, build_name
 from fedstep.history.records import BuildRecord
 from fedstep.history.test_table import NEVER, TestStats, TestTable, pack_tests, unpack_tests
-from fedstep.ingest.change_impact import is_build_file
+from fedstep.ingest.change_impact import file_kind, is_build_file
 from fedstep.schema.schema import schema
 from fedstep.types import NO_SECONDS, BuildContext, Change, CiRun, Dropped, FileChange, with_types
 
@@ -34,6 +34,8 @@ class PlannedBuild(NamedTuple):
     files: float | None = None  # changed files
     lines: float | None = None  # lines added and deleted
     build_file_touched: bool | None = None
+    kinds: str = ""  # of the changed files, in alphabetical order: "docs source-python"
+    number: int | None = None  # of the run in its workflow
 
 
 class PastBuild(NamedTuple):
@@ -55,6 +57,8 @@ class PastBuild(NamedTuple):
     files: float | None = None
     lines: float | None = None
     build_file_touched: bool | None = None
+    kinds: str = ""  # of the changed files, in alphabetical order: "docs source-python"
+    number: int | None = None  # of the run in its workflow
 
 
 def plan_build(situation: BuildContext, stream: str, author: str) -> PlannedBuild:
@@ -62,7 +66,7 @@ def plan_build(situation: BuildContext, stream: str, author: str) -> PlannedBuil
     ci, change = situation.ci, situation.change
     known = change if isinstance(change, Change) else None
     hour, weekday = split_time(situation.started_at)
-    files, lines, build_file_touched = measure_change(known.files if known else None)
+    size = measure_change(known.files if known else None)
     return PlannedBuild(
         stream=stream,
         started_at=situation.started_at,
@@ -74,9 +78,8 @@ def plan_build(situation: BuildContext, stream: str, author: str) -> PlannedBuil
         is_pr=ci.event == "pull_request" if ci.event else None,
         hour=hour,
         weekday=weekday,
-        files=files,
-        lines=lines,
-        build_file_touched=build_file_touched,
+        **size._asdict(),
+        number=ci.number,
     )
 
 
@@ -86,12 +89,22 @@ def split_time(seconds: float) -> tuple[float, int]:
     return day % 1 * 24, int(day + 3) % 7
 
 
-def measure_change(files: Sequence[FileChange] | None) -> tuple[float | None, float | None, bool | None]:
-    """Return how many files and lines changed, and whether one is a build file; None thrice for an unknown change."""
+class ChangeSize(NamedTuple):
+    """How large a change is and what it touches; None and "" for an unknown change."""
+
+    files: float | None = None
+    lines: float | None = None  # added and deleted
+    build_file_touched: bool | None = None
+    kinds: str = ""
+
+
+def measure_change(files: Sequence[FileChange] | None) -> ChangeSize:
+    """Return the size of a change and the kinds of its files."""
     if files is None:
-        return None, None, None
+        return ChangeSize()
     lines = sum(file.added + file.deleted for file in files)
-    return float(len(files)), float(lines), any(is_build_file(file.path) for file in files)
+    kinds = " ".join(sorted({file_kind(file.path) for file in files}))
+    return ChangeSize(float(len(files)), float(lines), any(is_build_file(file.path) for file in files), kinds)
 
 
 def stream_name(ci: CiRun, source: str) -> str:
@@ -146,7 +159,7 @@ def _repeated(summary: Summary, entry: BuildRecord) -> int:
 def past_build(entry: BuildRecord) -> PastBuild:
     """Return the fields of a record that the build tasks use."""
     hour, weekday = split_time(entry.started_at)
-    files, lines, build_file_touched = measure_change(entry.files if entry.change_known else None)
+    size = measure_change(entry.files if entry.change_known else None)
     return PastBuild(
         stream=entry.stream,
         started_at=entry.started_at,
@@ -161,9 +174,8 @@ def past_build(entry: BuildRecord) -> PastBuild:
         is_pr=entry.event == "pull_request" if entry.event else None,
         hour=hour,
         weekday=weekday,
-        files=files,
-        lines=lines,
-        build_file_touched=build_file_touched,
+        **size._asdict(),
+        number=entry.number,
     )
 
 

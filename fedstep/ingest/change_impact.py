@@ -30,6 +30,51 @@ def is_build_file(path: str) -> bool:
     return bool(re.search(_BUILD_FILES, path, re.VERBOSE))
 
 
+# The closed list of kinds of files, each with the paths it covers; the first that matches counts.
+_KINDS = (
+    (
+        "workflow",
+        r"^\.github/workflows/|^\.circleci/|^\.buildkite/|^\.woodpecker|(^|/)(Jenkinsfile|\.gitlab-ci\.yml"
+        r"|\.travis\.yml|\.drone\.yml|azure-pipelines\.yml|bitbucket-pipelines\.yml)$",
+    ),
+    ("container", r"(^|/)((Docker|Container)file[^/]*|[^/]*\.dockerfile|(docker-)?compose[^/]*\.ya?ml)$"),
+    (
+        "dependency",
+        r"(^|/)([^/]*\.lock|[^/]*requirements[^/]*\.txt|package(-lock)?\.json|pnpm-lock\.yaml|go\.(mod|sum)"
+        r"|Cargo\.toml|Gemfile|composer\.json|libs\.versions\.toml)$",
+    ),
+    (
+        "test",
+        r"(^|/)(tests?|specs?|__tests__|testing)/|(^|/)test_[^/]*$|(_test|_spec|\.test|\.spec)\.[^/.]+$"
+        r"|Tests?\.(java|kt|scala|groovy|cs|php|swift)$",
+    ),
+    ("docs", r"(^|/)docs?/|\.(md|rst|adoc|asciidoc|txt|tex)$|(^|/)(README|CHANGELOG|LICENSE|AUTHORS|NOTICE)[^/]*$"),
+    ("source-jvm", r"\.(java|kt|kts|scala|groovy|clj)$"),
+    ("source-python", r"\.(py|pyx|pyi|ipynb)$"),
+    ("source-web", r"\.(js|mjs|cjs|jsx|ts|tsx|vue|svelte|hbs|html?|s?css|less)$"),
+    ("source-native", r"\.(c|h|cc|cpp|cxx|hpp|hh|m|mm|s|asm|f90|f)$"),
+    ("source-rust", r"\.rs$"),
+    ("source-go", r"\.go$"),
+    ("source-other", r"\.(cs|fs|vb|rb|php|swift|dart|ex|exs|erl|hs|lua|pl|r|jl|sh|bash|ps1)$"),
+    ("data", r"\.(json|ya?ml|toml|xml|csv|tsv|sql|properties|ini|cfg|conf|env)$"),
+)
+
+
+@lru_cache(maxsize=10_000)
+def file_kind(path: str) -> str:
+    """Return the kind of a changed file, one of a closed list: workflow, container, dependency, build, test, docs, ...
+
+    >>> file_kind(".github/workflows/ci.yml"), file_kind("src/app.py"), file_kind("pom.xml"), file_kind("logo.png")
+    ('workflow', 'source-python', 'build', 'other')
+    """
+    for kind, pattern in _KINDS[:3]:
+        if re.search(pattern, path):
+            return kind
+    if is_build_file(path):
+        return "build"
+    return next((kind for kind, pattern in _KINDS[3:] if re.search(pattern, path)), "other")
+
+
 class ChangeImpact(NamedTuple):
     """What a change touches, in a form that answers quickly for many tests."""
 

@@ -12,6 +12,7 @@ from fedstep.ingest.ci_vendors import EVENTS, FEDSTEP_VARIABLES, OUTCOMES, UNFIN
 from fedstep.types import BuildOutcome, CiRun, Unavailable
 
 _TEXT_LIMIT = 500
+_NUMBER_DIGITS = 12
 _PAYLOAD_LIMIT = 30 * 1024 * 1024  # characters; GitHub cuts webhook payloads at 25 MB
 _YEAR_2000, _YEAR_2100 = 946_684_800.0, 4_102_444_800.0
 # A merge queue names its branches after the pull request and commit: each occurs once.
@@ -56,6 +57,7 @@ def read_ci(env: Mapping[str, str], event_payload: str = "", platform: str = "")
         outcome=_outcome(env, vendor),
         untrusted=_is_untrusted(env, vendor, event) or _is_untrusted_by_event(env, vendor, payload),
         os=_system(_first(env, vendor.os)) or _system(platform),
+        number=_number(_first(env, FEDSTEP_VARIABLES.number + vendor.number)),
     )
 
 
@@ -100,6 +102,10 @@ def _parse_iso(text: str) -> float:
 
 def _text(env: Mapping[str, str], name: str) -> str:
     return env.get(name, "").encode("utf-8", "replace").decode()[:_TEXT_LIMIT].strip()
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _NUMBER_DIGITS else None
 
 
 def _first(env: Mapping[str, str], names: tuple[str, ...]) -> str:

@@ -56,6 +56,7 @@ class CiVendor(NamedTuple):
     started_at: Names = ()  # ISO 8601, or seconds or milliseconds since the epoch
     outcome: Names = ()  # translated by OUTCOMES and UNFINISHED; or an exit code
     os: Names = ()
+    number: Names = ()  # counts the runs of the workflow or project, one by one
     fork: Names = ()  # set, and not "false": the build is of a fork
     fork_pairs: tuple[tuple[str, str], ...] = ()  # pairs of repositories; the build is of a fork if they differ
     tells_forks: bool = True  # False: every pull request counts as one of a fork
@@ -83,6 +84,7 @@ FEDSTEP_VARIABLES = CiVendor(
     commit=("FEDSTEP_CI_COMMIT",),
     started_at=("FEDSTEP_CI_STARTED_AT",),
     outcome=("FEDSTEP_CI_OUTCOME",),
+    number=("FEDSTEP_CI_NUMBER",),
 )
 
 VENDORS = (
@@ -98,6 +100,7 @@ VENDORS = (
         ref_type=("GITHUB_REF_TYPE",),
         commit=("GITHUB_SHA",),
         os=("RUNNER_OS",),
+        number=("GITHUB_RUN_NUMBER",),
         has_event_file=True,
         fork_events=("pull_request", "pull_request_review", "pull_request_review_comment", "workflow_run"),
         # This one has the secrets of the target, and often the files of the pull request.
@@ -128,6 +131,7 @@ VENDORS = (
         started_at=("CI_JOB_STARTED_AT",),
         outcome=("CI_JOB_STATUS",),
         os=("CI_RUNNER_EXECUTABLE_ARCH",),
+        number=("CI_PIPELINE_IID",),
         fork_pairs=(
             ("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "CI_PROJECT_ID"),
             ("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "CI_MERGE_REQUEST_PROJECT_ID"),
@@ -183,6 +187,7 @@ VENDORS = (
         tag=("BUILDKITE_TAG",),
         commit=("BUILDKITE_COMMIT",),
         outcome=("BUILDKITE_COMMAND_EXIT_STATUS",),
+        number=("BUILDKITE_BUILD_NUMBER",),
         fork_pairs=(("BUILDKITE_PULL_REQUEST_REPO", "BUILDKITE_REPO"),),
     ),
     CiVendor(
@@ -217,6 +222,7 @@ VENDORS = (
         commit_before=("TRAVIS_COMMIT_RANGE",),
         base_commit=("TRAVIS_COMMIT_RANGE",),
         outcome=("TRAVIS_TEST_RESULT",),
+        number=("TRAVIS_BUILD_NUMBER",),
         os=("TRAVIS_OS_NAME",),
         fork_pairs=(("TRAVIS_PULL_REQUEST_SLUG", "TRAVIS_REPO_SLUG"),),
         deeper="set git: depth: false in .travis.yml",
@@ -234,6 +240,7 @@ VENDORS = (
         commit=("BITBUCKET_COMMIT",),
         base_commit=("BITBUCKET_PR_DESTINATION_COMMIT",),
         outcome=("BITBUCKET_EXIT_CODE",),
+        number=("BITBUCKET_BUILD_NUMBER",),
         deeper="set clone: depth: full in bitbucket-pipelines.yml",
     ),
     CiVendor(
@@ -259,6 +266,7 @@ VENDORS = (
         commit_before=("CI_PREV_COMMIT_SHA",),
         started_at=("CI_PIPELINE_STARTED",),  # of the workflow: its agent sets it
         os=("CI_SYSTEM_PLATFORM",),
+        number=("CI_PIPELINE_NUMBER",),
         tells_forks=False,
         deeper="set depth: 0 and partial: false in the settings of the clone step",
     ),
@@ -277,6 +285,7 @@ VENDORS = (
         started_at=("DRONE_STAGE_STARTED",),
         outcome=("DRONE_BUILD_STATUS",),
         os=("DRONE_STAGE_OS",),
+        number=("DRONE_BUILD_NUMBER",),
         tells_forks=False,
         deeper="remove clone: depth from .drone.yml",
     ),

@@ -18,6 +18,7 @@ from fedstep.history.records import Forecast
 from fedstep.history.summary import PlannedBuild, Summary, last_commit
 from fedstep.history.test_table import TestStats, TestTable, index_tests, with_tests
 from fedstep.ingest.change_impact import group_of
+from fedstep.model.experts import START, combine
 from fedstep.model.linear import LocalWeights, QuantileTrackers, initial_scaling, margin, probability
 from fedstep.model.state import LocalModel
 from fedstep.results import FailingSince, FailureVerdict, FeatureContribution, Interval, Risk, TestRisk
@@ -28,7 +29,6 @@ FLAKY_ABOVE = 0.7  # a failure is called flaky from this probability on: suppres
 REGRESSION_BELOW = 0.3
 WORTH_NAMING = 0.05  # a test is named as likely to flake from this probability on
 MOST_RECENT_BUILDS = 20  # counted for a reason
-FEWEST_BUILDS = 3  # known builds of the stream before a time is predicted
 
 
 class Predictor(NamedTuple):
@@ -38,25 +38,23 @@ class Predictor(NamedTuple):
     correction: LocalModel
 
     def duration(self, summary: Summary, planned: PlannedBuild) -> Interval | Unavailable:
-        """Predict the build's duration, with a 90 % interval and Jenkins' estimate; Unavailable before three builds."""
-        timed = sum(build.stream == planned.stream and build.seconds > 0 for build in summary.builds)
-        if timed < FEWEST_BUILDS:
-            return Unavailable(f"{_builds(timed)} with a known time seen, {FEWEST_BUILDS} needed")
+        """Predict the build's duration, with a 90 % interval and Jenkins' estimate; Unavailable without a build."""
         found = duration_features(summary.builds, planned)
         if isinstance(found, Unavailable):
             return found
         estimate, raw = found
         row = schema().tasks["build-duration"].encode(raw)
-        margin_ = self._margin("build-duration", row, ())
+        experts = self.correction.experts.get(planned.stream, START)
+        margin_ = combine(experts, row, self._margin("build-duration", row, ()))
         trackers = self.correction.trackers.get(planned.stream, QuantileTrackers())
         low, seconds, high = (estimate.corrected(margin_ + spreads) for spreads in (trackers.low, 0.0, trackers.high))
         source = planned.stream.rpartition("|")[2]
         return Interval(seconds, low, high, source, jenkins_estimate(summary.builds, planned))
 
     def failure(self, summary: Summary, planned: PlannedBuild) -> Risk | Unavailable:
-        """Predict the risk that the build does not pass; Unavailable before three builds."""
-        if len(summary.builds) < FEWEST_BUILDS:
-            return Unavailable(f"{_builds(len(summary.builds))} seen, {FEWEST_BUILDS} needed")
+        """Predict the risk that the build does not pass; Unavailable before the first build."""
+        if not summary.builds:
+            return Unavailable("no build seen")
         raw, private = failure_features(summary.builds, planned), private_build_features(planned)
         row = schema().tasks["build-failure"].encode(raw)
         chance = self._probability("build-failure", self._margin("build-failure", row, private))
@@ -235,10 +233,6 @@ def make_forecast(
         high=expected.high,
         jenkins=NO_SECONDS if isinstance(jenkins, Unavailable) else jenkins,
     )
-
-
-def _builds(count: int) -> str:
-    return f"{count} {'build' if count == 1 else 'builds'}"
 
 
 def classify_failure(chance: float) -> str:

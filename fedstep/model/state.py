@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
 from fedstep.history.records import Example, pack_examples, unpack_examples
+from fedstep.model.experts import START, LogWeights
 from fedstep.model.labels import LabelledExample
 from fedstep.model.linear import CalibrationScore, LocalWeights, PlattScaling, QuantileTrackers
 from fedstep.schema.schema import schema
@@ -27,6 +28,7 @@ class LocalModel(NamedTuple):
     platt: Mapping[str, PlattScaling] = MappingProxyType({})
     trackers: Mapping[str, QuantileTrackers] = MappingProxyType({})
     scores: Mapping[str, CalibrationScore] = MappingProxyType({})
+    experts: Mapping[str, LogWeights] = MappingProxyType({})  # by stream, as the trackers are
 
 
 class ExampleQueue(NamedTuple):
@@ -49,6 +51,7 @@ def encode_local_model(correction: LocalModel, generation: str) -> bytes:
         "platt": {task: platt._asdict() for task, platt in correction.platt.items()},
         "trackers": {key: trackers._asdict() for key, trackers in correction.trackers.items()},
         "scores": {task: score._asdict() for task, score in correction.scores.items()},
+        "experts": dict(correction.experts),
     }
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
@@ -63,9 +66,17 @@ def decode_local_model(content: bytes) -> tuple[LocalModel, str]:
         scores = {task: CalibrationScore(**_numbers(one, 0.0, LARGEST_COUNT)) for task, one in fields["scores"].items()}
         if not all(min(one.slope_weight, one.offset_weight) > 0.0 for one in platt.values()):
             raise ValueError("a weight is not positive")
-        return LocalModel(local, platt, trackers, scores), fields["generation"]
+        experts = {stream: _log_weights(one) for stream, one in fields["experts"].items()}
+        return LocalModel(local, platt, trackers, scores, experts), fields["generation"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise HistoryError("the local model is damaged") from error
+
+
+def _log_weights(values: Sequence[float]) -> LogWeights:
+    """Return the log-weights of the experts. Raise ValueError if they are not as many as there are experts."""
+    if len(values) != len(START) or not all(-LARGEST_COEFFICIENT < value <= 0.0 for value in values):
+        raise ValueError("the weights do not fit the experts")
+    return tuple(map(float, values))
 
 
 def encode_queue(backlog: ExampleQueue, generation: str) -> bytes:

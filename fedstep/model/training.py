@@ -17,6 +17,7 @@ from fedstep.history.summary import (
 )
 from fedstep.history.test_table import TestTable
 from fedstep.history.timeline import Timeline, apply_to_timeline, catch_up_timeline, read_timeline, save_timeline
+from fedstep.model.experts import START, combine, observe_departure
 from fedstep.model.labels import LabelledExample, renumber_runs, resolve_labels
 from fedstep.model.linear import (
     CalibrationScore,
@@ -38,7 +39,7 @@ from fedstep.model.state import (
     encode_local_model,
     encode_queue,
 )
-from fedstep.schema.schema import TASK_NAMES, schema
+from fedstep.schema.schema import TASK_NAMES, SparseVector, schema
 from fedstep.types import Dropped, TimeChange, Unavailable
 
 MOST_WAITING = 2000  # unsent examples of one task; without an aggregator the oldest are dropped
@@ -124,8 +125,15 @@ def _observe(correction: LocalModel, task: str, ripe: LabelledExample, score: fl
 
 
 def _observe_time(correction: LocalModel, stream: str, ripe: LabelledExample, score: float) -> LocalModel:
-    trackers = correction.trackers.get(stream, QuantileTrackers())
-    return correction._replace(trackers={**correction.trackers, stream: observe_residual(trackers, ripe.label - score)})
+    """Update the weights of the experts, and the interval around what they expected together."""
+    row = SparseVector(ripe.example.indices, ripe.example.values)
+    weights = correction.experts.get(stream, START)
+    missed = ripe.label - combine(weights, row, score)
+    trackers = observe_residual(correction.trackers.get(stream, QuantileTrackers()), missed)
+    return correction._replace(
+        trackers={**correction.trackers, stream: trackers},
+        experts={**correction.experts, stream: observe_departure(weights, row, score, ripe.label)},
+    )
 
 
 def _file(task: str, backlog: ExampleQueue, ripe: Sequence[LabelledExample]) -> ExampleQueue:

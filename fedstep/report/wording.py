@@ -61,10 +61,16 @@ _RESEMBLING: Mapping[str, str] = {
     "same-weekend": "how builds on such a day of the week went",
     "same-before": "how builds went after such a build of their branch",
     "same-previous": "how builds went after such a build of the job",
+    "same-kinds": "how builds with changes to such files went",
+    "same-running": "how builds went while as many others ran",
+    "same-kinds-running": "how builds with such changes went while as many others ran",
     "low": "the shorter times of builds like this one",
     "high": "the longer times of builds like this one",
     "last-5": "how long the last five builds took",
     "passed": "how long the last builds that passed took",
+    "last-3": "how long the last three builds took",
+    "last-20": "how long the last twenty builds took",
+    "last-branch": "how long the last build of the branch took",
 }
 
 _ROUND: Mapping[str, Mapping[str, str]] = {
@@ -90,6 +96,7 @@ _ROUND: Mapping[str, Mapping[str, str]] = {
     "files-changed": {"0": "no file changed", "1": "1 file changed"},
     "files:build": {"0": "no file changed", "1": "1 file changed"},
     "lines:build": {"0": "no line changed", "1": "1 line changed"},
+    "running:build": {"0": "no other build of this job was running", "1": "1 other build of this job was running"},
 }
 
 CHOICES: Mapping[str, Mapping[str, str]] = {
@@ -206,6 +213,7 @@ NUMBERS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "files-changed": ("{} files changed", _plain),
     "files:build": ("{} files changed", _plain),
     "lines:build": ("{} lines changed", _plain),
+    "running:build": ("{} other builds of this job were running", _plain),
     "hour:build": ("starts at {} UTC", _hour),
     "seconds-ratio": ("took {} its usual time", _ratio),
     "last:build": ("the last build {whose} took {} the usual time", _ratio),
@@ -235,6 +243,7 @@ ABSENT: Mapping[str, str] = {
     "failures-in-a-row": "no earlier run is known",
     **dict.fromkeys(("failures-in-build", "classmates-failing"), "the other failures are not known"),
     **dict.fromkeys(("files:build", "lines:build"), "the change is not known"),
+    "running:build": "how many builds were running is not known",
     "hour:build": "its hour is not known",
     **dict.fromkeys(
         (

@@ -147,7 +147,7 @@ def sub_words(identifiers: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({piece.lower() for name in identifiers for piece in _PIECE.findall(name) if len(piece) > 1}))
 
 
-VERSION = 2
+VERSION = 3
 _T = TypeVar("_T")
 
 RATES = (0.0, 0.002, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -169,6 +169,9 @@ FAILURE_RATES = (
     "same-hour",
     "same-before",
     "same-previous",
+    "same-kinds",
+    "same-running",
+    "same-kinds-running",
 )
 DURATION_LEVELS = (
     "newest",
@@ -184,6 +187,12 @@ DURATION_LEVELS = (
     "last",
     "last-5",
     "passed",
+    "same-kinds",
+    "same-running",
+    "same-kinds-running",
+    "last-3",
+    "last-20",
+    "last-branch",
 )
 SIZES = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
 FAILURE_KINDS = ("assertion", "timeout", "connection", "null", "state", "io", "memory", "concurrency", "other")
@@ -256,11 +265,12 @@ def _build_failure() -> tuple[Encoder, ...]:
         PiecewiseLinear("hour", (0.0, 4.0, 8.0, 12.0, 16.0, 20.0, 24.0)),
         PiecewiseLinear("files", SIZES, logarithmic=True),
         PiecewiseLinear("lines", SIZES, logarithmic=True),
+        PiecewiseLinear("running", (0.0, 1.0, 2.0, 3.0, 5.0, 8.0)),
     )
 
 
 def _build_duration() -> tuple[Encoder, ...]:
-    """Return departures of other estimates from the running one, in half spreads, without bias."""
+    """Return departures of other estimates from the running one, in compressed spreads, without bias."""
     return tuple(Numeric(name) for name in DURATION_LEVELS)
 
 

@@ -11,6 +11,7 @@ GITHUB = {
     "CI": "true",
     "GITHUB_ACTIONS": "true",
     "GITHUB_RUN_ID": "77",
+    "GITHUB_RUN_NUMBER": "41",
     "GITHUB_RUN_ATTEMPT": "2",
     "GITHUB_JOB": "test",
     "GITHUB_REF_NAME": "main",

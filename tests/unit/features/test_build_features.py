@@ -12,10 +12,12 @@ from fedstep.features.build_features import (
     Estimate,
     duration_example,
     duration_features,
+    expand,
     failure_features,
     finished_builds,
     jenkins_estimate,
     quantile,
+    running_builds,
     weigh_by_similarity,
 )
 from fedstep.history.summary import PastBuild, PlannedBuild
@@ -25,9 +27,9 @@ from fedstep.types import Unavailable
 NOON = 1_700_000_000.0
 
 
-def past_build(number: int, seconds: float = 100.0, outcome: str = "passed", **known: object) -> PastBuild:
-    """The build that started `number` hours before noon."""
-    started_at = NOON - 3600 * number
+def past_build(hours: int, seconds: float = 100.0, outcome: str = "passed", **known: object) -> PastBuild:
+    """The build that started so many hours before noon."""
+    started_at = NOON - 3600 * hours
     build = PastBuild(
         stream="tests", started_at=started_at, finished_at=started_at + seconds, seconds=seconds, outcome=outcome
     )
@@ -56,6 +58,8 @@ situations = {
     "files": counts,
     "lines": counts,
     "build_file_touched": st.none() | st.booleans(),
+    "kinds": st.sampled_from(["", "docs", "docs source-python"]),
+    "number": st.none() | st.integers(0, 60),
 }
 past_builds = st.lists(
     st.builds(
@@ -109,7 +113,8 @@ class TestSchema:
 
     def test_views_name_distances_that_exist(self) -> None:
         distances = weigh_by_similarity([past_build(1)], planned(), {"age": 1.0}).distances
-        assert {distance for distance, _ in (*DURATION_VIEWS.values(), *FAILURE_VIEWS.values())} <= set(distances)
+        named = {name for view in (*DURATION_VIEWS.values(), *FAILURE_VIEWS.values()) for name in view}
+        assert named <= set(distances)
 
 
 class TestDuration:
@@ -117,8 +122,9 @@ class TestDuration:
         past = [past_build(number, seconds=120.0) for number in range(20, 0, -1)]
         estimate, raw = _known(past, planned())
         assert estimate.seconds == pytest.approx(120.0)
-        assert estimate.spread == 0.02
-        assert list(raw.values()) == pytest.approx([0.0] * len(raw))
+        assert estimate.spread == pytest.approx(0.5 / 20)
+        assert raw["last-branch"] is None
+        assert [raw[name] for name in raw if name != "last-branch"] == pytest.approx([0.0] * (len(raw) - 1))
 
     def test_a_departure_and_its_correction_undo_each_other(self) -> None:
         estimate = Estimate(seconds=200.0, spread=0.1, builds=20)
@@ -143,8 +149,41 @@ class TestDuration:
         assert not isinstance(found, Unavailable)
         assert found[1].target == math.copysign(50.0, factor - 1.0)
 
+    def test_one_build_gives_an_estimate_with_a_wide_spread(self) -> None:
+        """After one build the spread is that of a job of which nothing else is known."""
+        estimate, _ = _known([past_build(1, seconds=120.0)], planned())
+        assert (estimate.seconds, estimate.spread) == (pytest.approx(120.0), 0.5)
+
     def test_a_build_still_running_is_not_known(self) -> None:
         assert finished_builds([past_build(1, seconds=7200.0)], planned()) == []
+
+
+class TestRunningBuilds:
+    def test_missing_numbers_are_runs_that_have_not_finished(self) -> None:
+        """Of five numbered runs, the two that are not known are running."""
+        known = [past_build(6 - number, number=number, seconds=1800.0) for number in (1, 2, 4)]
+        assert running_builds(known, planned(number=6)) == 2.0
+
+    def test_a_number_missing_for_long_was_never_recorded(self) -> None:
+        """A run that began before one that finished long ago is not waited for."""
+        known = [past_build(60 - number, number=number, seconds=60.0) for number in (1, 2, 4, 5)]
+        assert running_builds(known, planned(number=6)) == 0.0
+
+    def test_without_numbers_nothing_is_said(self) -> None:
+        """Where the CI numbers no runs, how many are running is unknown."""
+        assert running_builds([past_build(1)], planned()) is None
+        assert running_builds([past_build(1)], planned(number=3)) is None
+
+    def test_builds_in_a_queue_are_expected_to_take_longer(self) -> None:
+        """A job that takes twice as long beside another is expected to do so again."""
+        past = []
+        for number in range(0, 40, 2):
+            start = NOON - 7200.0 * (40 - number)
+            alone = PastBuild("tests", start, start + 600.0, "passed", 600.0, number=number)
+            beside = PastBuild("tests", start + 60.0, start + 1260.0, "passed", 1200.0, number=number + 1)
+            past += [alone, beside]
+        alone_now, beside_now = (_known(past, planned(number=number))[1] for number in (40, 41))
+        assert expand(_value(beside_now, "same-running")) > expand(_value(alone_now, "same-running"))
 
 
 class TestFailureRate:

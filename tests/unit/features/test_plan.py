@@ -18,6 +18,7 @@ class TestPlan:
         assert (planned.weekday, planned.hour, planned.is_pr) == (0, 12.0, False)
         assert (planned.files, planned.lines, planned.build_file_touched) == (2.0, 10.0, True)
         assert (planned.author, planned.commit, planned.branch) == ("a1", "c0ffee", "main")
+        assert planned.kinds == "build source-python"
 
     def test_what_git_does_not_tell_is_none(self) -> None:
         planned = plan_build(BuildContext(CI._replace(event=""), Unavailable("no git"), MONDAY_NOON), "s", "a1")

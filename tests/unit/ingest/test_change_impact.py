@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.ingest.change_impact import is_build_file, package_of, relate_test
+from fedstep.ingest.change_impact import file_kind, is_build_file, package_of, relate_test
 from fedstep.schema.schema import schema
 from fedstep.types import FileChange
 
@@ -74,6 +74,38 @@ class TestBuildFiles:
     )
     def test_files_that_only_look_like_it_are_not(self, path: str) -> None:
         assert not is_build_file(path)
+
+
+class TestFileKinds:
+    @pytest.mark.parametrize(
+        ("path", "kind"),
+        [
+            (".github/workflows/ci.yml", "workflow"),
+            ("Jenkinsfile", "workflow"),
+            ("deploy/Dockerfile.prod", "container"),
+            ("docker-compose.yml", "container"),
+            ("web/package-lock.json", "dependency"),
+            ("Cargo.lock", "dependency"),
+            ("requirements-dev.txt", "dependency"),
+            ("CMakeLists.txt", "build"),
+            ("app/build.gradle.kts", "build"),
+            ("docs/index.html", "docs"),
+            ("README.md", "docs"),
+            ("src/test/java/org/foo/BarTest.java", "test"),
+            ("tests/test_app.py", "test"),
+            ("src/app.spec.ts", "test"),
+            ("src/main/java/org/foo/Bar.java", "source-jvm"),
+            ("src/lib.rs", "source-rust"),
+            ("app/components/nav.hbs", "source-web"),
+            ("cmd/main.go", "source-go"),
+            ("config/settings.yml", "data"),
+            ("logo.png", "other"),
+            ("", "other"),
+        ],
+    )
+    def test_each_path_has_one_kind_of_a_closed_list(self, path: str, kind: str) -> None:
+        """The kind of a file is told by well-known names first, then by its folder, then by its ending."""
+        assert file_kind(path) == kind
 
 
 class TestAnyNames:

@@ -39,7 +39,7 @@ class TestVendors:
     @pytest.mark.parametrize(
         ("env", "expected"),
         [
-            (GITHUB, CiRun("github", "77", 2, "test", "os=linux,py=3.12", **TOLD, os="linux")),
+            (GITHUB, CiRun("github", "77", 2, "test", "os=linux,py=3.12", **TOLD, os="linux", number=41)),
             (
                 GITLAB,
                 CiRun(
@@ -88,9 +88,12 @@ class TestVendors:
                     os="macos",
                 ),
             ),
-            (BITBUCKET, CiRun("bitbucket", "o/s/4/{u}", event="tag", commit=SHA, outcome=BuildOutcome.PASSED)),
+            (
+                BITBUCKET,
+                CiRun("bitbucket", "o/s/4/{u}", event="tag", commit=SHA, outcome=BuildOutcome.PASSED, number=4),
+            ),
             (TEAMCITY, CiRun("teamcity", "Shop/Test/4", 1, "Test", commit=SHA)),
-            (WOODPECKER, CiRun("woodpecker", "o/s/4", 1, "test", **TOLD, os="linux")),
+            (WOODPECKER, CiRun("woodpecker", "o/s/4", 1, "test", **TOLD, os="linux", number=4)),
             (
                 DRONE,
                 CiRun(
@@ -103,6 +106,7 @@ class TestVendors:
                     started_at=1767323045.0,
                     outcome=BuildOutcome.PASSED,
                     os="linux",
+                    number=4,
                 ),
             ),
             (

@@ -20,6 +20,7 @@ from fedstep.model.linear import (
 )
 from fedstep.model.predictor import FLAKY_ABOVE, REGRESSION_BELOW, Predictor, classify_failure
 from fedstep.model.state import LocalModel
+from fedstep.results import Interval
 from fedstep.schema.schema import schema
 from fedstep.types import (
     Build,
@@ -77,23 +78,29 @@ PLANNED = plan_build(build(100).situation, STREAM, "a1")
 
 
 class TestDuration:
-    @pytest.mark.parametrize("builds", [0, 1, 2])
-    def test_too_few_builds_give_no_time_or_risk(self, builds: int) -> None:
-        """Before three builds, time and risk are absent with a reason."""
-        summary, forecaster = known(*map(build, range(builds))), Predictor(MODEL, LocalModel())
-        time, risk = forecaster.duration(summary, PLANNED), forecaster.failure(summary, PLANNED)
+    def test_without_a_build_there_is_no_time_or_risk(self) -> None:
+        """Before the first build, time and risk are absent with a reason."""
+        forecaster = Predictor(MODEL, LocalModel())
+        time, risk = forecaster.duration(Summary(), PLANNED), forecaster.failure(Summary(), PLANNED)
         assert isinstance(time, Unavailable)
         assert isinstance(risk, Unavailable)
-        assert time.reason.startswith(f"{builds} build")
-        assert "3 needed" in time.reason
-        assert "3 needed" in risk.reason
+        assert time.reason == "no finished build of this job with a known duration"
+        assert risk.reason == "no build seen"
+
+    def test_one_build_gives_a_time_with_a_wide_interval(self) -> None:
+        """The second build is expected to take as long as the first, within a factor of several."""
+        found = Predictor(MODEL, LocalModel()).duration(known(build(0, seconds=300.0)), PLANNED)
+        assert isinstance(found, Interval)
+        assert found.seconds == pytest.approx(300.0)
+        assert found.low < 100.0
+        assert found.high > 900.0
 
     def test_builds_of_another_stream_are_not_counted(self) -> None:
         found = Predictor(MODEL, LocalModel()).duration(
             known(*map(build, range(9))), PLANNED._replace(stream="e2e||mark")
         )
         assert isinstance(found, Unavailable)
-        assert found.reason.startswith("0 builds")
+        assert found.reason == "no finished build of this job with a known duration"
 
     def test_a_steady_project_is_expected_to_stay_steady(self) -> None:
         summary = known(*(build(n, seconds=300.0 + n % 3) for n in range(20)))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fedstep.errors import HistoryError
 from fedstep.history.records import Example
+from fedstep.model.experts import START
 from fedstep.model.labels import LabelledExample
 from fedstep.model.linear import CalibrationScore, LocalWeights, PlattScaling, QuantileTrackers
 from fedstep.model.state import (
@@ -45,6 +46,7 @@ corrections = st.builds(
     st.dictionaries(tasks, st.builds(PlattScaling, numbers, numbers, positive, positive)),
     st.dictionaries(names, st.builds(QuantileTrackers, low=numbers, high=numbers)),
     st.dictionaries(tasks, st.builds(CalibrationScore, st.integers(0, 99), positive, positive)),
+    st.dictionaries(names, st.tuples(*(st.floats(-50, 0) for _ in START))),
 )
 
 

@@ -53,6 +53,7 @@ class Tally:
 
 FIRST_SCORED = 10  # builds of a project before the first scored one
 COLD = (5, 50)  # builds of a project in which little is known of it
+FIRST = (1, 20)  # its second to twentieth build
 ENOUGH = 200  # builds from which the coverage of one project means something
 JENKINS = "jenkins"
 Scores = Mapping[str, float]
@@ -73,8 +74,10 @@ def times_of(tally: Tally, first: int = FIRST_SCORED) -> Scores:
     """Return the scores of one project over the builds that fedstep and Jenkins could predict; {} without any.
 
     `mae` in seconds; `mae_ratio_jenkins` and `mae_ratio_<guess>` below 1 where fedstep is nearer; `mdape`, the median
-    of |said - truth| / truth; `coverage_90`; `interval_ratio`, the median of upper / lower end, and
-    `interval_ratio_constant`, that of the one width, found afterwards, that covers as much.
+    of |said - truth| / truth; `pinball_ratio_jenkins`, the mean pinball loss of both ends of the interval over the error
+    of Jenkins' estimate; `largest_error_share`, the part of all errors that is one build's; `coverage_90`;
+    `interval_ratio`, the median of upper / lower end, and `interval_ratio_constant`, that of the one width, found
+    afterwards, that covers as much.
     """
     seen = _scored_times(tally, first, None)
     if not len(seen.truth):
@@ -91,6 +94,9 @@ def times_of(tally: Tally, first: int = FIRST_SCORED) -> Scores:
         "interval_ratio": float(np.median(seen.high / seen.low)),
         "interval_ratio_constant": _constant_ratio(seen, float(inside.mean())),
         "mae_ratio_jenkins_cold": _ratio(_scored_times(tally, *COLD), JENKINS),
+        "mae_ratio_jenkins_first": _ratio(_scored_times(tally, *FIRST), JENKINS),
+        "pinball_ratio_jenkins": _pinball_ratio(seen),
+        "largest_error_share": float(error.max() / error.sum()) if error.any() else 0.0,
         **{f"mae_ratio_{name}": _ratio(seen, name) for name in seen.guesses},
         **{f"mdape_{name}": _mdape_by_project(guess, seen.truth) for name, guess in seen.guesses.items()},
     }
@@ -106,6 +112,9 @@ def summary_of_times(projects: Mapping[str, Scores]) -> Scores:
         "mae_ratio_jenkins_mean": float(np.mean(ratios)),
         "mae_ratio_jenkins_worst": float(np.max(ratios)),
         "mae_ratio_jenkins_cold": _median(_all(projects, "mae_ratio_jenkins_cold")),
+        "mae_ratio_jenkins_first": _median(_all(projects, "mae_ratio_jenkins_first")),
+        "pinball_ratio_jenkins": _median(_all(projects, "pinball_ratio_jenkins")),
+        "largest_error_share": float(np.max(_all(projects, "largest_error_share"))),
         "mdape": _median(_all(projects, "mdape")),
         "within_20": float(np.average(_all(projects, "within_20"), weights=_all(projects, "builds"))),
         "coverage_90": sum(_all(projects, "covered")) / builds,
@@ -148,6 +157,17 @@ def _ratio(seen: _Seen, name: str) -> float:
     """Return the mean absolute error relative to that of a guess, or NaN where there is nothing to compare."""
     theirs = np.abs(seen.guesses[name] - seen.truth).mean() if len(seen.truth) else 0.0
     return float(np.abs(seen.said - seen.truth).mean() / theirs) if theirs else float("nan")
+
+
+def _pinball_ratio(seen: _Seen) -> float:
+    """Return the mean pinball loss of the 5 % and 95 % ends, relative to the mean absolute error of Jenkins' estimate.
+
+    Koenker and Bassett, "Regression quantiles", 1978.
+    """
+    theirs = np.abs(seen.guesses[JENKINS] - seen.truth).mean()
+    ends = ((seen.low, 0.05), (seen.high, 0.95))
+    losses = [np.maximum(share * (seen.truth - end), (share - 1) * (seen.truth - end)).mean() for end, share in ends]
+    return float(np.mean(losses) / theirs) if theirs else float("nan")
 
 
 def _mdape_by_project(said: Column, truth: Column) -> float:
@@ -216,6 +236,7 @@ def _mean_auc(values: Sequence[float]) -> float:
     return float(np.mean(finite)) if finite else float("nan")
 
 
+RANKED = ("auc", "ap", "mcc", "auc_unseen", "capture_5", "capture_10", "capture_20")
 FEWEST = 3  # positives, and negatives, from which a project's ranking is scored
 HELD = 1e-4  # chances are held inside [HELD, 1 - HELD] where their logarithm is taken
 
@@ -248,7 +269,7 @@ def summary_of_chances(
     negatives = truth == 0
     suppressed = float((said[negatives] >= threshold).mean()) if negatives.any() else float("nan")
     return {
-        **{name: _mean(projects, name) for name in ("auc", "ap", "mcc", "auc_unseen") if _any(projects, name)},
+        **{name: _mean(projects, name) for name in RANKED if _any(projects, name)},
         "pooled_ap": float(average_precision_score(truth, said)) if truth.any() else float("nan"),
         "brier_skill": _brier_skill(said, truth),
         "calibration_slope": _slope(said, truth),
@@ -269,7 +290,7 @@ def baselines_of_chances(
     found = {}
     for name in names:
         guess = np.concatenate([np.nan_to_num(_seen(tally, first)[2].get(name, np.zeros(0))) for tally in tallies])
-        keys = [key for key in ("auc", "ap", "auc_unseen") if _any(projects, f"{key}_{name}")]
+        keys = [key for key in RANKED if _any(projects, f"{key}_{name}")]
         found[name] = {key: _mean(projects, f"{key}_{name}") for key in keys}
         if len(guess) == len(truth) and guess.max(initial=0.0) <= 1.0:
             found[name] |= {"brier_skill": _brier_skill(guess, truth)}
@@ -286,8 +307,28 @@ def _rankable(truth: Column) -> bool:
     return bool(min(truth.sum(), (1 - truth).sum()) >= FEWEST)
 
 
+CAPTURED = (5, 10, 20)  # percent of the builds
+
+
 def _ranking(said: Column, truth: Column) -> Scores:
-    return {"auc": float(roc_auc_score(truth, said)), "ap": float(average_precision_score(truth, said))}
+    return {
+        "auc": float(roc_auc_score(truth, said)),
+        "ap": float(average_precision_score(truth, said)),
+        **{f"capture_{percent}": _capture(said, truth, percent / 100) for percent in CAPTURED},
+    }
+
+
+def _capture(said: Column, truth: Column, share: float) -> float:
+    """Return the share of all positives that are among this share of the predictions with the highest chances.
+
+    Predictions with equal chances at the end count in part.
+    """
+    order = np.argsort(-said, kind="stable")
+    limit = share * len(truth)
+    last = said[order[min(int(limit), len(truth) - 1)]]
+    above, equal = said > last, said == last
+    part = (limit - above.sum()) / max(equal.sum(), 1)
+    return float((truth[above].sum() + part * truth[equal].sum()) / truth.sum())
 
 
 def _unseen(said: Column, truth: Column, guesses: Mapping[str, Column]) -> Scores:

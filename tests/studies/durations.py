@@ -1,0 +1,132 @@
+"""Measures build durations in two ways that `fedstep simulate` does not.
+
+    python -m tests.studies.durations published FOLDER  # beside published models, on the builds of their test split
+    python -m tests.studies.durations shifts FOLDER...  # builds until a changed level is followed
+
+The folders hold recorded builds as `fedstep simulate` reads them. `published` replays the projects as a federation;
+`shifts` replays each one alone.
+"""
+
+import csv
+import gzip
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+from statistics import fmean, median, quantiles
+
+import numpy as np
+
+from fedstep.evaluation.corpus import find_projects, read_builds
+from fedstep.evaluation.replay import build_steps
+from fedstep.evaluation.simulated_federation import LocalOnly, SimulatedProject
+from fedstep.evaluation.study import StudyPlan, run_study
+from fedstep.history.summary import PastBuild
+
+PUBLISHED = Path(__file__).parents[1] / "data/published/durations.csv.gz"
+MODELS = ("xgboost", "lightgbm", "gradient_boosting")
+TASK = "build-duration"
+
+STREAMS, FACTORS = 50, (0.5, 2.0, 5.0)
+BEFORE, AFTER = 250, 150  # builds of a case around its shift
+LEAST = 60  # builds of the stream before the shift
+CLOSE = log(1.2)
+IN_A_ROW = 3
+
+
+def compare_published(folder: Path) -> Iterator[tuple[str, float, dict[str, float]]]:
+    """Each project's mean absolute error of Jenkins' estimate, and those of fedstep and each model relative to it."""
+    study = run_study([folder], StudyPlan(TASK), lambda steps, *_: steps)
+    with gzip.open(PUBLISHED, "rt", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for project in sorted({row["project"] for row in rows}):
+        tally = study.tallies[project]
+        place = {int(number): index for index, number in enumerate(tally.column("number"))}
+        split = [row for row in rows if row["project"] == project and int(row["number"]) in place]
+        chosen = [place[int(row["number"])] for row in split]
+        truth = tally.column("truth")[chosen]
+        jenkins = float(np.abs(tally.guesses()["jenkins"][chosen] - truth).mean())
+        said = {model: np.array([float(row[model]) for row in split]) for model in MODELS}
+        said["fedstep"] = tally.column("said")[chosen]
+        yield project, jenkins, {name: float(np.abs(one - truth).mean()) / jenkins for name, one in said.items()}
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A stream whose durations are multiplied by `factor` from a build on; `builds` are those around it."""
+
+    stream: str
+    factor: float
+    builds: tuple[PastBuild, ...]
+    first: int  # index of the build
+
+    def shifted(self) -> tuple[PastBuild, ...]:
+        """The builds with the longer or shorter times."""
+        return tuple(
+            build._replace(
+                seconds=build.seconds * self.factor,
+                finished_at=build.started_at + (build.finished_at - build.started_at) * self.factor,
+            )
+            if number >= self.first and build.stream == self.stream
+            else build
+            for number, build in enumerate(self.builds)
+        )
+
+
+def draw_shifts(folders: Sequence[Path], seed: int = 17) -> Iterator[Shift]:
+    """Fifty shifts, each project in turn."""
+    draw = random.Random(seed)
+    places = []
+    for project in find_projects(folders, ("builds",)):
+        builds = read_builds(project.path)[0]
+        for stream in sorted({build.stream for build in builds}):
+            numbers = [number for number, build in enumerate(builds) if build.stream == stream]
+            if len(numbers) >= 2 * LEAST:
+                places.append((builds, stream, numbers))
+    for number in range(STREAMS):
+        builds, stream, numbers = places[number % len(places)]
+        at = draw.choice(numbers[LEAST : -LEAST + 10])
+        around = builds[max(0, at - BEFORE) : at + AFTER]
+        yield Shift(stream, FACTORS[number % len(FACTORS)], around, min(at, BEFORE))
+
+
+def builds_until_followed(shift: Shift) -> int:
+    """Builds of the stream from the shift to the first of three in a row that are predicted within 20 %.
+
+    What is right is what would be predicted without the shift, times its factor; the number of builds if none is.
+    """
+    without, shifted = (_predicted(builds) for builds in (shift.builds, shift.shifted()))
+    numbers = [
+        number
+        for number in range(shift.first, len(shift.builds))
+        if shift.builds[number].stream == shift.stream and number in without and number in shifted
+    ]
+    close = [abs(log(shifted[n] / without[n] / shift.factor)) < CLOSE for n in numbers]
+    runs = (place for place in range(len(close) - IN_A_ROW + 1) if all(close[place : place + IN_A_ROW]))
+    return next(runs, len(close))
+
+
+def _predicted(builds: Sequence[PastBuild]) -> dict[int, float]:
+    project = SimulatedProject("", TASK, LocalOnly(TASK))
+    return {one.number: one.said for step in build_steps(builds, TASK) for one in project.live(step)}
+
+
+def main() -> None:
+    what, *folders = sys.argv[1:]
+    if what == "published":
+        results = list(compare_published(Path(folders[0])))
+        for project, jenkins, ratios in results:
+            told = "  ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items())
+            print(f"{project:30}  Jenkins {jenkins:.0f} s  {told}")
+        for name in ("fedstep", *MODELS):
+            print(f"{name}: median error / Jenkins {median(ratios[name] for *_, ratios in results):.3f}")
+        print("better than XGBoost in", sum(ratios["fedstep"] < ratios["xgboost"] for *_, ratios in results))
+    else:
+        counts = [builds_until_followed(shift) for shift in draw_shifts([Path(folder) for folder in folders])]
+        print(f"median {median(counts):.0f}, 90 % {quantiles(counts, n=10)[-1]:.0f}, mean {fmean(counts):.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -74,7 +74,7 @@ def times_of(tally: Tally, first: int = FIRST_SCORED) -> Scores:
     """Return the scores of one project over the builds that fedstep and Jenkins could predict; {} without any.
 
     `mae` in seconds; `mae_ratio_jenkins` and `mae_ratio_<guess>` below 1 where fedstep is nearer; `mdape`, the median
-    of |said - truth| / truth; `pinball_ratio_jenkins`, the mean pinball loss of both ends of the interval over the error
+    of |said - truth| / truth; `pinball_ratio_jenkins`, the mean pinball loss of the ends of the interval over the error
     of Jenkins' estimate; `largest_error_share`, the part of all errors that is one build's; `coverage_90`;
     `interval_ratio`, the median of upper / lower end, and `interval_ratio_constant`, that of the one width, found
     afterwards, that covers as much.

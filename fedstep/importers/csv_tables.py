@@ -27,7 +27,7 @@ from fedstep.importers.base import (
     select_newest,
 )
 from fedstep.ingest.cases import parse_seconds
-from fedstep.ingest.ci import parse_outcome, parse_time
+from fedstep.ingest.ci import parse_number, parse_outcome, parse_time
 from fedstep.ingest.ci_vendors import EVENTS
 from fedstep.types import (
     BuildContext,
@@ -183,6 +183,7 @@ def _ci(row: CsvRow) -> CiRun:
         branch=row.get("branch", ""),
         base_branch=row.get("base_branch", ""),
         event=event,
+        number=parse_number(row.get("build", "")),
     )
 
 

@@ -17,7 +17,7 @@ from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
 from fedstep.errors import InputError
 from fedstep.importers.api_client import ApiClient, ResponseTooLarge
 from fedstep.importers.base import BuildFilter, ImportItem, ImportSource, ReadResult, select_newest
-from fedstep.ingest.ci import parse_outcome, parse_time
+from fedstep.ingest.ci import parse_number, parse_outcome, parse_time
 from fedstep.ingest.ci_vendors import EVENTS
 from fedstep.ingest.junit import ReportFile, read_reports
 from fedstep.types import (
@@ -283,7 +283,8 @@ def _is_foreign(run: Mapping[str, Any]) -> bool:
 
 
 def _make_item(repository: _GitHubRepository, run: Mapping[str, Any]) -> ImportItem:
-    fields = {name: run.get(name) for name in ("id", "name", "event", "head_branch", "head_sha", "created_at")}
+    names = ("id", "name", "event", "head_branch", "head_sha", "created_at", "run_number")
+    fields = {name: run.get(name) for name in names}
     fields["base"] = (((run.get("pull_requests") or [{}])[0]).get("base") or {}).get("ref", "")
     fields["author"] = ((run.get("head_commit") or {}).get("author") or {}).get("email", "")
     key = ("github", repository.client.base, repository.project, str(run["id"]), str(run.get("run_attempt", 1)))
@@ -372,6 +373,7 @@ def _ci(run: Mapping[str, Any], job: WorkflowJob) -> CiRun:
         branch=str(run["head_branch"] or ""),
         base_branch=str(run["base"] or ""),
         event=EVENTS.get(str(run["event"]).lower(), "other"),
+        number=parse_number(str(run["run_number"])),
     )
 
 

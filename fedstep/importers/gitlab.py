@@ -19,7 +19,7 @@ from fedstep.importers.base import (
     select_newest,
 )
 from fedstep.ingest.cases import parse_seconds
-from fedstep.ingest.ci import parse_time
+from fedstep.ingest.ci import parse_number, parse_time
 from fedstep.ingest.ci_vendors import EVENTS
 from fedstep.types import (
     BuildContext,
@@ -174,6 +174,7 @@ def _ci(pipeline: Json, jobs: Sequence[Json]) -> CiRun:
         job=_group(jobs[0]["name"]),
         branch=ref.removeprefix("refs/heads/"),
         event=EVENTS.get(source.lower(), "other") if source else "",
+        number=parse_number(str(pipeline.get("iid"))),
     )
 
 

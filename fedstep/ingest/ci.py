@@ -57,7 +57,7 @@ def read_ci(env: Mapping[str, str], event_payload: str = "", platform: str = "")
         outcome=_outcome(env, vendor),
         untrusted=_is_untrusted(env, vendor, event) or _is_untrusted_by_event(env, vendor, payload),
         os=_system(_first(env, vendor.os)) or _system(platform),
-        number=_number(_first(env, FEDSTEP_VARIABLES.number + vendor.number)),
+        number=parse_number(_first(env, FEDSTEP_VARIABLES.number + vendor.number)),
     )
 
 
@@ -104,7 +104,8 @@ def _text(env: Mapping[str, str], name: str) -> str:
     return env.get(name, "").encode("utf-8", "replace").decode()[:_TEXT_LIMIT].strip()
 
 
-def _number(text: str) -> int | None:
+def parse_number(text: str) -> int | None:
+    """Return the number of a run; None for a text that is none."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _NUMBER_DIGITS else None
 
 

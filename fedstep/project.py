@@ -126,8 +126,15 @@ class Project:
         prediction = predict(context.store, build_context, load_model(context.store), problems)
         return _with_warnings(prediction, warnings)
 
-    def triage(self, reports: Sequence[str]) -> TriageReport:
-        """Return a verdict for each failure in the test reports that these globs match. Nothing is written."""
+    def triage(self, reports: Sequence[str], *, log: str = "", exit_code: int | None = None) -> TriageReport:
+        """Return a verdict for each failure in the test reports that these globs match. Nothing is written.
+
+        Args:
+            reports: Globs of test reports.
+            log: Path of the job's log, whose end tells whether the infrastructure failed. It is read here only.
+            exit_code: Of the command that ran the tests.
+        """
+        from fedstep.ingest.job_failure import classify_job, read_log_tail
         from fedstep.pipeline.triage import triage
 
         context, problems = with_readable_store(self.context())
@@ -136,7 +143,14 @@ class Project:
             problems, warnings = fetch_history(context)
         read = read_matching_reports(context, reports)
         build_context = BuildContext(context.ci, built_change(context), context.now)
+        tail = ""
+        try:
+            tail = read_log_tail(os.path.join(context.folder, log)) if log else ""
+        except InputError as error:
+            problems = (*problems, error)
         report = triage(context.store, build_context, read, load_model(context.store), problems)
+        job = classify_job(read, tail, exit_code)
+        report = report._replace(cause=job.cause, cause_rule=job.rule)
         return _without_muted(_with_warnings(report, warnings), context)
 
     def train(
@@ -266,4 +280,5 @@ def _without_muted(report: Judged, context: RunContext) -> Judged:
         context.root, date.fromtimestamp(context.now).isoformat()
     )
     problems = (*report.problems, *listed.problems)
-    return separate_muted(_degrade(report, listed.problems)._replace(problems=problems), listed.mutes)
+    report = separate_muted(_degrade(report, listed.problems)._replace(problems=problems), listed.mutes)
+    return report._replace(quarantined=len(listed.mutes.entries)) if isinstance(report, TriageReport) else report

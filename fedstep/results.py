@@ -192,6 +192,22 @@ class Prediction(NamedTuple):
     problems: Problems = ()
 
 
+class ForgivenFailure(NamedTuple):
+    """A failure that does not fail the build, and why."""
+
+    failure: FailureVerdict
+    why: str
+
+
+class BuildVerdict(NamedTuple):
+    """Whether the failures of a build are to fail it. What was forgiven is counted everywhere."""
+
+    passed: bool
+    reasons: tuple[str, ...]  # why it failed; empty if it passed
+    counted: tuple[FailureVerdict, ...] = ()
+    forgiven: tuple[ForgivenFailure, ...] = ()
+
+
 class TriageReport(NamedTuple):
     """The result of `fedstep triage`."""
 
@@ -204,6 +220,11 @@ class TriageReport(NamedTuple):
     warnings: tuple[str, ...] = ()
     muted: tuple[MutedFailure, ...] = ()  # not among `failures`
     problems: Problems = ()
+    builds_known: int = 0
+    quarantined: int = 0  # entries of the mute list that are valid today
+    cause: str = ""  # why the job failed: infrastructure, code, tests, unknown or none
+    cause_rule: str = ""  # the rule that decided
+    ruling: BuildVerdict | None = None  # of `fedstep verdict` alone
 
     @property
     def groups(self) -> tuple[FailureGroup, ...]:

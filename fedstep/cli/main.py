@@ -23,6 +23,7 @@ TERMINATED = 143
 MODULES = {
     "pipeline": ("train", "predict", "triage", "push", "pull", "trust", "status"),
     "select": ("shard",),
+    "quarantine": ("verdict", "quarantine"),
     "history": ("history",),
     "forget": ("forget",),
     "report": ("report", "digest", "badge", "ack"),

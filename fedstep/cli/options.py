@@ -30,6 +30,7 @@ class OptionSettings(TypedDict, total=False):
     multiple: bool
     is_flag: bool
     show_default: bool
+    required: bool
 
 
 def option(name: str, *aliases: str, parameter: str = "", **settings: Unpack[OptionSettings]) -> Callable[[F], F]:
@@ -96,6 +97,32 @@ JUNIT = option(
 )
 REPORTS = option(
     "junit", metavar="GLOB", multiple=True, help="Test reports to leave out of the change while they are untracked."
+)
+MOST = option(
+    "max-quarantined",
+    type=click.IntRange(0),
+    default=50,
+    show_default=True,
+    help="Largest number of tests that may be quarantined at once.",
+)
+RULES = combine(
+    option(
+        "forgive-above",
+        type=click.FloatRange(0.0, 1.0),
+        default=None,
+        help="Also forgive failures that are flaky with at least this probability, such as 0.95.",
+    ),
+    option(
+        "new-flakes",
+        type=click.Choice(["", "fail"]),
+        default="",
+        help="With 'fail', known flakes are forgiven and tests that newly flake or fail are not.",
+    ),
+    MOST,
+)
+LOG = combine(
+    option("log", metavar="FILE", default="", help="Log of the job; its end tells whether the infrastructure failed."),
+    option("exit-code", type=click.INT, default=None, help="Exit code of the command that ran the tests."),
 )
 KEEP = option(
     "keep", type=click.IntRange(1), default=500, show_default=True, help="Number of builds kept in the history."

@@ -12,6 +12,7 @@ from fedstep.errors import InputError
 from fedstep.results import Diagnosis, FailureVerdict, Prediction, Problems, TrainReport, TriageReport
 
 if TYPE_CHECKING:
+    from fedstep import Project
     from fedstep.pipeline.context import RunContext
     from fedstep.report.explanation import TestExplanation
     from fedstep.report.inspection import AuditRecord, Inspection
@@ -220,6 +221,25 @@ def finish(report: Report, context: "RunContext", output_format: str, strict: bo
     return exit_code(strict, report.problems)
 
 
+FAILED_BUILD = 1  # the exit code of a verdict, which is no fault of fedstep
+
+
+def with_ruling(
+    report: TriageReport, forgive_above: float | None, new_flakes: str, max_quarantined: int
+) -> TriageReport:
+    """Return the report with the verdict by these rules, which are the options of `verdict`."""
+    from fedstep.pipeline.verdict import VerdictRules, decide
+
+    above = 1.1 if forgive_above is None else forgive_above
+    return report._replace(ruling=decide(report, VerdictRules(above, new_flakes == "fail", max_quarantined)))
+
+
+def finish_with_ruling(report: TriageReport, project: "Project", output_format: str, strict: bool) -> int:
+    """Finish as usual; return 1 where the verdict is that the build fails."""
+    code = finish(report, project.context(), output_format, strict)
+    return code or (FAILED_BUILD if report.ruling and not report.ruling.passed else 0)
+
+
 def write_ci_outputs(
     context: "RunContext", values: Mapping[str, str], summary: str, annotations: str, findings: str = ""
 ) -> tuple[str, ...]:
@@ -281,16 +301,19 @@ def locate_failures(failures: Sequence[FailureVerdict], root: str) -> tuple[Fail
 
 
 def _annotations(context: "RunContext", report: Report) -> str:
-    """Return workflow commands for the failures that are least likely flaky; only GitHub's log interprets them."""
-    if isinstance(report, Prediction) or context.ci.vendor != "github":
+    """Return workflow commands for warnings and the failures least likely flaky; only GitHub's log interprets them."""
+    if context.ci.vendor != "github":
         return ""
 
-    from fedstep.report.ci_outputs import MOST_ANNOTATIONS, failure_annotations
+    from fedstep.report.ci_outputs import MOST_ANNOTATIONS, failure_annotations, warning_annotations
     from fedstep.report.wording import sort_by_urgency
 
+    if isinstance(report, Prediction):
+        return warning_annotations(report.warnings)
     failures = sort_by_urgency(report.failures)
     located = locate_failures(failures[:MOST_ANNOTATIONS], context.root)
-    return failure_annotations((*located, *failures[MOST_ANNOTATIONS:]))
+    told = failure_annotations((*located, *failures[MOST_ANNOTATIONS:]))
+    return told + warning_annotations(report.warnings, MOST_ANNOTATIONS - told.count("\n"))
 
 
 def _comment(context: "RunContext", report: Report, budget: float) -> tuple[str, ...]:

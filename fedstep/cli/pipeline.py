@@ -13,9 +13,11 @@ from fedstep.cli.options import (
     JSON,
     JUNIT,
     KEEP,
+    LOG,
     NETWORK,
     PART,
     REPORTS,
+    RULES,
     STRICT,
     aggregator_from,
     link_to,
@@ -28,7 +30,9 @@ from fedstep.cli.output import (
     echo_warnings,
     exit_code,
     finish,
+    finish_with_ruling,
     new_warnings,
+    with_ruling,
     write_ci_outputs,
 )
 from fedstep.errors import AggregatorError, HistoryError
@@ -115,19 +119,42 @@ def predict(junit: tuple[str, ...], history: str, part: str, output_format: str,
     default="",
     help="Print the arguments with which this test runner reruns the flaky failures, instead of the report.",
 )
+@option(
+    "fail-on",
+    type=click.Choice(["", "regressions"]),
+    default="",
+    help="With 'regressions', exit with 1 unless all failures are forgiven, as fedstep verdict does.",
+)
+@RULES
+@LOG
 @FORMAT
 @STRICT
-def triage(junit: tuple[str, ...], history: str, part: str, rerun_list: str, output_format: str, strict: bool) -> int:
+def triage(
+    junit: tuple[str, ...],
+    history: str,
+    part: str,
+    rerun_list: str,
+    fail_on: str,
+    forgive_above: float | None,
+    new_flakes: str,
+    max_quarantined: int,
+    log: str,
+    exit_code: int | None,
+    output_format: str,
+    strict: bool,
+) -> int:
     """Estimate for each failure in the test reports how likely it is flaky, and why.
 
     \b
     Example: fedstep triage --junit 'build/**/TEST-*.xml'
     """
     project = fedstep.Project.discover(history=history, part=part)
-    report = project.triage(junit)
+    report = project.triage(junit, log=log, exit_code=exit_code)
     if rerun_list:
         return _print_rerun_list(report, rerun_list, strict)
-    return finish(report, project.context(), output_format, strict)
+    if fail_on:
+        report = with_ruling(report, forgive_above, new_flakes, max_quarantined)
+    return finish_with_ruling(report, project, output_format, strict)
 
 
 def _print_rerun_list(report: TriageReport, runner: str, strict: bool) -> int:

@@ -1,6 +1,7 @@
 """The mute list of a repository, `.fedstep-mutes.toml`: known failures, each with an owner and an end date."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from fnmatch import fnmatchcase
@@ -94,6 +95,50 @@ def find_mute(test: str, mutes: Mutes) -> tuple[Mute, ...]:
 
 def _matches(pattern: str, test: str) -> bool:
     return pattern == test or fnmatchcase(test, _pattern(pattern))
+
+
+def add_mute(root: str, mute: Mute) -> None:
+    """Append an entry to the list at the repository root, and leave the rest of the file as it is.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    from json import dumps  # a TOML basic string is written as JSON's, but for DEL
+
+    texts = (f"{key} = {dumps(value, ensure_ascii=True)}\n" for key, value in zip(KEYS[:3], mute[:3], strict=True))
+    path = os.path.join(root, MUTES_FILE)
+    try:
+        with open(path, "a+", encoding="utf-8") as file:
+            file.seek(0)
+            before = file.read()
+            gap = "" if not before else "\n" if before.endswith("\n") else "\n\n"
+            file.write(f"{gap}[[mute]]\n{''.join(texts)}until = {mute.until}\n")
+    except OSError as error:
+        raise InputError(f"{MUTES_FILE} cannot be written: {error.strerror}") from error
+
+
+def remove_mute(root: str, test: str) -> bool:
+    """Delete the entries of this test or pattern; return whether there was one. Other entries stay as they are.
+
+    Raises:
+        InputError: The file cannot be read or written, or is no TOML.
+    """
+    import tomllib
+
+    path = os.path.join(root, MUTES_FILE)
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = file.read()
+        head, *blocks = re.split(r"(?m)^(?=\[\[mute\]\])", content)
+        kept = [block for block in blocks if tomllib.loads(block)["mute"][0].get("test") != test]
+        if len(kept) < len(blocks):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(head + "".join(kept))
+        return len(kept) < len(blocks)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        raise InputError(f"{MUTES_FILE} cannot be changed: {error}", EXAMPLE) from error
 
 
 def _pattern(text: str) -> str:

@@ -51,6 +51,7 @@ def triage(
             *model_warnings(cached),
         ),
         problems=problems,
+        builds_known=loaded.summary.count,
     )
 
 

@@ -7,7 +7,7 @@ from math import isfinite
 from string import ascii_letters, digits
 
 from fedstep.report.units import percent, visible
-from fedstep.report.wording import describe_history, rank_causes, sort_by_urgency
+from fedstep.report.wording import VERDICTS, describe_history, rank_causes, sort_by_urgency
 from fedstep.results import (
     FailureVerdict,
     FeatureContribution,
@@ -30,6 +30,11 @@ def failure_annotations(failures: Sequence[FailureVerdict]) -> str:
     return _limited("warning", [_failure(failure) for failure in sort_by_urgency(failures)])
 
 
+def warning_annotations(warnings: Sequence[str], most: int = MOST_ANNOTATIONS) -> str:
+    """Return one `::warning` line for each thing that did not work, at most `most`."""
+    return "".join(f"{_command('warning', '', 0, 'fedstep', visible(text, 600))}\n" for text in warnings[:most])
+
+
 def flaky_annotations(risks: Sequence[TestRisk]) -> str:
     """Return one `::notice` line per test likely to flake, at most ten."""
     return _limited("notice", [_risk_annotation(risk) for risk in risks])
@@ -37,7 +42,8 @@ def flaky_annotations(risks: Sequence[TestRisk]) -> str:
 
 def _failure(failure: FailureVerdict) -> str:
     title = f"{TITLES.get(failure.verdict, 'Failed')} ({percent(failure.flaky_probability)} flaky)"
-    message = f"{visible(failure.test)}{because(failure.reasons)}"
+    told = f": {visible(' '.join(failure.message.split()), 300)}" if failure.message else ""
+    message = f"{visible(failure.test)}{told}{because(failure.reasons)}"
     return _command("warning", failure.file, failure.line, title, message)
 
 
@@ -125,6 +131,12 @@ KEYS = (
     "flaky-tests",
     "failures-flaky",
     "failures-real",
+    "failures-unsure",
+    "failures-muted",
+    "failures-forgiven",
+    "failures",
+    "verdict",
+    "cause",
     "slower-tests",
     "build-time-change",
     "model-version",
@@ -137,17 +149,18 @@ def outputs(finding: Prediction | TriageReport | TrainReport) -> dict[str, str]:
     """Return a value for every key of KEYS, "" where this step has none; each is one line of ASCII.
 
     Nothing in a value means anything to a shell, even where a pipeline pastes it into a script: in the list of tests
-    all but letters, digits and `_./:-` is a JSON escape. `failures-real` counts the likely regressions.
+    all but letters, digits and `_./:-` is a JSON escape. `failures-real` counts the likely regressions alone: a gate
+    needs `failures-unsure`, too.
     """
     values = {"status": finding.status, "model-version": str(finding.model.version)}
     match finding:
         case Prediction():
             values |= _duration(finding.duration) | _risk_output(finding.risk) | _flaky(finding.flaky)
         case TrainReport():
-            values |= _duration(finding.expected) | _flaky(finding.flakiest) | _failures(finding.failures)
+            values |= _duration(finding.expected) | _flaky(finding.flakiest) | _failures(finding)
             values |= _changes(finding.changes)
         case TriageReport():
-            values |= _failures(finding.failures)
+            values |= _failures(finding) | _ruling(finding)
     return {key: values.get(key, "") for key in KEYS}
 
 
@@ -185,9 +198,24 @@ def _flaky(risks: Sequence[TestRisk]) -> dict[str, str]:
     return {"flaky-count": str(len(risks)), "flaky-tests": _listed(risk.test for risk in risks)}
 
 
-def _failures(failures: Sequence[FailureVerdict]) -> dict[str, str]:
-    counts = {verdict: sum(failure.verdict == verdict for failure in failures) for verdict in ("flaky", "regression")}
-    return {"failures-flaky": str(counts["flaky"]), "failures-real": str(counts["regression"])}
+def _failures(finding: TriageReport | TrainReport) -> dict[str, str]:
+    """Return how many tests failed, each once, whatever number of phases or attempts: in all and of each verdict."""
+    counts = {verdict: sum(one.verdict == verdict for one in finding.failures) for verdict in VERDICTS}
+    return {
+        "failures-flaky": str(counts["flaky"]),
+        "failures-real": str(counts["regression"]),
+        "failures-unsure": str(counts["unsure"]),
+        "failures-muted": str(len(finding.muted)),
+        "failures": str(len(finding.failures) + len(finding.muted)),
+    }
+
+
+def _ruling(finding: TriageReport) -> dict[str, str]:
+    values = {"cause": finding.cause}
+    if finding.ruling:
+        values["verdict"] = "passed" if finding.ruling.passed else "failed"
+        values["failures-forgiven"] = str(len(finding.ruling.forgiven))
+    return values
 
 
 def _changes(changes: Sequence[TimeChange]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from fedstep.report.wording import count_verdicts, describe_group, rank_causes
 from fedstep.results import (
     PROBLEM,
     WARNING,
+    BuildVerdict,
     Diagnosis,
     Exchange,
     FailureGroup,
@@ -105,6 +106,8 @@ def triage_json(triage: TriageReport) -> str:
             "failures": [_failure(failure) for failure in triage.failures],
             "groups": [_group(group) for group in triage.groups],
             "muted": [_muted(muted) for muted in triage.muted],
+            "cause": {"cause": triage.cause or None, "rule": triage.cause_rule},
+            **({"verdict": _ruling(triage.ruling)} if triage.ruling else {}),
             "model": _model(triage.model),
             "reports": _reading(triage.reading),
             "warnings": list(triage.warnings),
@@ -191,6 +194,15 @@ def _failure(failure: FailureVerdict) -> Json:
         "passed_on_rerun": failure.passed_on_rerun,
         "file": failure.file,
         "line": failure.line,
+    }
+
+
+def _ruling(ruling: BuildVerdict) -> Json:
+    return {
+        "passed": ruling.passed,
+        "reasons": list(ruling.reasons),
+        "counted": [failure.test for failure in ruling.counted],
+        "forgiven": [{"test": failure.test, "why": why} for failure, why in ruling.forgiven],
     }
 
 

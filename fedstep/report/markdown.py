@@ -152,6 +152,7 @@ def triage_markdown(triage: TriageReport) -> str:
     """Return each failure of a report and how likely it is flaky."""
     return page(
         f"## fedstep: {_counts(triage)}",
+        *_ruling(triage),
         *_incident(triage.incident, triage.incident_reason),
         *_failures(triage),
         *_muted(triage.muted),
@@ -229,6 +230,21 @@ def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailab
         ),
     )
     yield f"```text\n{interval_drawing(expected, duration.seconds)}\n[ ] 90 % interval   o expected   x actual\n```"
+
+
+def _ruling(triage: TriageReport) -> Iterator[str]:
+    """Yield whether the build passes, what was forgiven, and a cause that is no test."""
+    if triage.ruling:
+        said = "; ".join(map(prose, triage.ruling.reasons)) or "no failure counts"
+        yield f"**The build {'passes' if triage.ruling.passed else 'fails'}**: {said}"
+        rows = [(code(failure.test, MOST_OF_A_NAME), prose(why)) for failure, why in triage.ruling.forgiven]
+        if rows:
+            body = "\n\n".join((table(("test", "why"), rows[:MOST_OTHERS]), *more(len(rows) - MOST_OTHERS)))
+            yield details(f"Forgiven: {len(rows):,}", body)
+    if triage.cause == "infrastructure":
+        yield f"> **Infrastructure**, run the job again: {prose(triage.cause_rule)}"
+    elif triage.cause in ("code", "unknown"):
+        yield f"> Cause: {triage.cause}, {prose(triage.cause_rule)}"
 
 
 def _incident(incident: bool, reason: str) -> Iterator[str]:

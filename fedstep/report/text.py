@@ -26,6 +26,7 @@ from fedstep.report.wording import (
     rank_causes,
 )
 from fedstep.results import (
+    BuildVerdict,
     FailureGroup,
     FailureVerdict,
     FeatureContribution,
@@ -107,6 +108,8 @@ def triage_text(triage: TriageReport, colour: bool = False) -> str:
     lines = [
         *labelled_lines("Failures", _failure_count(triage.failures, len(triage.muted))),
         *labelled_lines("Verdict", _verdict(triage)),
+        *_ruling(triage.ruling),
+        *_cause(triage),
         *labelled_lines("Read", describe_reports(triage.reading)),
         *_failures(triage.groups),
         *_muted(triage.muted),
@@ -185,6 +188,23 @@ def _verdict(triage: TriageReport) -> str:
         return f"look at {'the regression' if regressions == 1 else f'the {regressions:,} regressions'} first"
     unsure = any(failure.verdict == "unsure" for failure in triage.failures)
     return "look at the unsure ones first" if unsure else "nothing here looks like a regression"
+
+
+def _ruling(ruling: BuildVerdict | None) -> Iterator[str]:
+    """Yield whether the build passes, and what was forgiven: never silently."""
+    if ruling:
+        said = "; ".join(map(visible, ruling.reasons)) or "no failure counts"
+        yield from labelled_lines("Build", f"{'passes' if ruling.passed else 'fails'}: {said}")
+        for failure, why in ruling.forgiven[:MOST_FAILURES]:
+            yield from labelled_lines("Forgiven", f"{visible(failure.test, 1000)}: {visible(why)}")
+        yield from _more(len(ruling.forgiven) - MOST_FAILURES)
+
+
+def _cause(triage: TriageReport) -> Iterator[str]:
+    if triage.cause == "infrastructure":
+        yield from labelled_lines("Cause", f"infrastructure, run the job again: {visible(triage.cause_rule)}")
+    elif triage.cause in ("code", "unknown"):
+        yield from labelled_lines("Cause", f"{triage.cause}: {visible(triage.cause_rule)}")
 
 
 def _actual(duration: Duration | Unavailable, expected: Interval | Unavailable) -> str:

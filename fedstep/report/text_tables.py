@@ -181,3 +181,15 @@ def _json_counts(counts: _Counts) -> dict[str, object]:
         "flaky": counts.flaky,
         "seconds": round(counts.seconds, 3),
     }
+
+
+def suggestions_text(suggestions: Sequence[tuple[str, str, str]]) -> str:
+    """Return one suggestion on two lines: what to do with which test, and why; lines end with a newline."""
+    lines = (f"{action:<11} {visible(test, 1000)}\n{'':12}{evidence}\n" for action, test, evidence in suggestions)
+    return "".join(lines) or "nothing to quarantine, and nothing to release\n"
+
+
+def suggestions_json(suggestions: Sequence[tuple[str, str, str]]) -> str:
+    """Return one JSON object; lines end with a newline."""
+    named = [dict(zip(("action", "test", "evidence"), one, strict=True)) for one in suggestions]
+    return written({"suggestions": named})

@@ -385,6 +385,9 @@ def _tell(
 
 def _contradicts(part: str, answer: str, raises: bool) -> bool:
     """Return whether a value that is none would be shown as what its presence would do."""
+    if answer == "absent" or part.startswith("evidence-"):
+        value = _float(answer)  # of evidence: in nats for a flake; none of it says nothing
+        return answer == "absent" or not value or (value > 0) != raises
     if part in ("last-outcome", "branch-outcome"):
         return (answer == "passed" and raises) or (answer in ("failed", "unstable") and not raises)
     if answer not in _NONE:

@@ -9,6 +9,7 @@ Map call(Map given = [:]) {
         gitCredentialsId: '',                       // of a user with a password or token, with history: 'git'
         cell            : '',                       // what tells this run from others of the job, say a matrix cell
         describe        : true,                     // a line in the build's description
+        failOn          : '',                       // 'regressions': fail unless every failure is quarantined
         strict          : false,                    // whether the build fails when something is degraded
         minutes         : 5,                        // at most, installation included
         python          : '',                       // 3.11 or newer; else python3, on Windows python
@@ -17,5 +18,9 @@ Map call(Map given = [:]) {
     ]
     String complaint = Options.complaint('fedstepTriage', given, defaults)
     if (complaint) { error(complaint) }
-    return Findings.verdicts(fedstepRun('triage', Options.merged(given, defaults)))
+    Map options = Options.merged(given, defaults)
+    String failOn = options.remove('failOn')
+    Map found = Findings.verdicts(fedstepRun('triage', options))
+    if (failOn == 'regressions' && !found.passed) { error('fedstep: not every failure is forgiven') }
+    return found
 }

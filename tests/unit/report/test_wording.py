@@ -133,7 +133,6 @@ class TestPhrases:
             ("hour=8", "build", "starts at 8 h UTC"),
             ("test=shop.Cart#pays", "test", "what was learned here of this very test"),
             ("branch=main", "build", "what was learned here of this branch"),
-            ("author-rate=absent", "build", "no earlier build of this author is known"),
         ],
     )
     def test_a_feature_reads_as_a_phrase(self, feature: str, subject: str, phrase: str) -> None:

@@ -11,6 +11,7 @@ class Findings implements Serializable {
     private static final List<String> KEYS = [
         'status', 'eta-seconds', 'eta-low', 'eta-high', 'failure-risk',
         'flaky-count', 'flaky-tests', 'failures-flaky', 'failures-real',
+        'failures-unsure', 'failures-muted', 'failures-forgiven', 'failures', 'verdict', 'cause',
         'slower-tests', 'build-time-change', 'model-version',
     ]
 
@@ -53,8 +54,17 @@ class Findings implements Serializable {
             failuresMuted: (finding.muted ?: []).size(),
             onlyFlaky: excused > 0 && flaky == tests.size() && !incident && wholly,
             incident: incident,
+            passed: !incident && wholly && forgiven(finding),
+            cause: told.outputs.cause,
             tests: tests.sort { test -> test.flakyProbability }.take(MOST_TESTS),
         ]
+    }
+
+    /** Whether a report was read and each failure is muted, or passed when run again and is of a known test. */
+    @NonCPS
+    private static boolean forgiven(Map finding) {
+        boolean all = (finding.failures ?: []).every { failure -> failure.passed_on_rerun && failure.runs }
+        return all && (finding.reports?.files ?: 0) > 0
     }
 
     /** A short text to stand beside the build, "" where no test failed. */

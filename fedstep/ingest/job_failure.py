@@ -1,0 +1,119 @@
+"""Tell why a job failed: its infrastructure, its code, or its tests. A log is read here and nothing of it is kept."""
+
+import os
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fedstep.errors import InputError
+from fedstep.types import Reports, TestRun
+
+INFRASTRUCTURE, CODE, TESTS, UNKNOWN, NONE = "infrastructure", "code", "tests", "unknown", "none"
+TAIL_BYTES = 256 << 10  # of a log: what ended a job is at its end
+LAST_LINES = 60  # in which a lost runner is believed although tests failed, too
+
+# What each kind of failure writes. The names are those of the rules that a report names.
+_STOPPED: tuple[tuple[str, str], ...] = (
+    (
+        "runner lost",
+        r"runner has received a shutdown signal|lost communication with the server|runner system failure"
+        r"|agent (?:\S+ )?(?:went offline|was marked offline|disconnected)|Channel ?Closed ?Exception"
+        r"|ClosedChannelException"
+        r"|Removing runner|spot (?:instance )?(?:interruption|termination)|node was preempted",
+    ),
+    ("disk full", r"no space left on device|\bENOSPC\b|disk quota exceeded|not enough space on the disk"),
+    ("out of memory", r"\bOOMKilled\b|out of memory: killed process|exit code 137\b|signal: killed"),
+    (
+        "time limit",
+        r"exceeded the maximum execution time|execution took longer than|Cancelling nested steps due to timeout"
+        r"|job (?:timed out|exceeded)|has exceeded the maximum|build timed out",
+    ),
+)
+_REFUSED: tuple[tuple[str, str], ...] = (
+    (
+        "registry",
+        r"toomanyrequests|pull rate limit|failed to pull image|error pulling image|manifest unknown"
+        r"|could not transfer artifact|received unexpected HTTP status|npm (?:ERR!|error) network"
+        r"|(?:429 too many requests|50[234] (?:bad gateway|service unavailable|gateway time-?out)).*"
+        r"|no matching distribution found|read timed out.*(?:pypi|index)",
+    ),
+    (
+        "network",
+        r"could not resolve host|temporary failure in name resolution|getaddrinfo (?:ENOTFOUND|EAI_AGAIN)"
+        r"|\bE(?:TIMEDOUT|CONNRESET|HOSTUNREACH|NETUNREACH)\b|connection (?:reset by peer|timed out)"
+        r"|TLS handshake timeout|network is unreachable|unable to access '[^']*'",
+    ),
+)
+_BROKEN: tuple[tuple[str, str], ...] = (
+    (
+        "compilation",
+        r"COMPILATION ERROR|error: cannot find symbol|error\[E\d{4}\]|\berror TS\d{4}\b|undefined reference to"
+        r"|Compilation failed|compileJava FAILED|build failed: .*compil|\.go:\d+:\d+: undefined:|\berror CS\d{4}\b",
+    ),
+    ("syntax", r"^\s*SyntaxError:|^E\s+SyntaxError:|IndentationError:|ParseError:"),
+    ("import", r"ImportError while importing|ModuleNotFoundError:|Cannot find module|NoClassDefFoundError"),
+    ("collection", r"ERROR collecting|errors? during collection|Test suite failed to run"),
+)
+_EXIT_CODES = {124: "time limit", 137: "out of memory", 143: "runner lost"}
+_BROKEN_TYPES = re.compile(
+    r"(?:^|[.:])(?:ImportError|ModuleNotFoundError|SyntaxError|IndentationError|NoClassDefFoundError)$"
+)
+
+
+class JobFailure(NamedTuple):
+    """Why a job failed, and the rule that decided."""
+
+    cause: str = NONE  # one of the constants above
+    rule: str = ""  # "network: could not resolve host"
+
+    @property
+    def run_again(self) -> bool:
+        """Return whether the job is to be run again as it is: nothing in it is at fault."""
+        return self.cause == INFRASTRUCTURE
+
+
+def classify_job(reports: Reports, log: str = "", exit_code: int | None = None) -> JobFailure:
+    """Return why the job failed.
+
+    A lost runner, a full disk and the like end a job whatever its tests say. A network or registry error decides only
+    where no test failed: tests write such lines, too.
+    """
+    failed = [run for run in reports.tests if run.outcome in "fc"]
+    end = "\n".join(log.splitlines()[-LAST_LINES:])
+    for cause, rules, text in (
+        (INFRASTRUCTURE, _STOPPED, end if failed else log),
+        (INFRASTRUCTURE, () if failed else _REFUSED, log),
+        (CODE, () if failed else _BROKEN, log),
+    ):
+        if rule := _first_rule(rules, text):
+            return JobFailure(cause, rule)
+    if not failed and exit_code in _EXIT_CODES:
+        return JobFailure(INFRASTRUCTURE, f"{_EXIT_CODES[exit_code]}: exit code {exit_code}")
+    if failed and all(map(_is_broken, failed)):
+        return JobFailure(CODE, f"collection: {failed[0].failure_type or 'a suite that could not start'}")
+    if failed:
+        return JobFailure(TESTS, f"{len(failed)} of {len(reports.tests)} tests failed")
+    return JobFailure(UNKNOWN, f"exit code {exit_code}, no test failed and no rule fits") if exit_code else JobFailure()
+
+
+def read_log_tail(path: str) -> str:
+    """Return the end of a log. Raises InputError where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            return file.read().decode("utf-8", "replace")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}", "Give the job's log with --log") from error
+
+
+def _first_rule(rules: Sequence[tuple[str, str]], text: str) -> str:
+    for name, pattern in rules:
+        if text and (found := re.search(pattern, text, re.IGNORECASE | re.MULTILINE)):
+            return f"{name}: {' '.join(found[0].split())[:80]}"
+    return ""
+
+
+def _is_broken(run: TestRun) -> bool:
+    """Return whether the test could not even start, as a module that cannot be imported."""
+    could_not_start = run.message.startswith("collection failure") or run.test.endswith("#<init>")
+    return could_not_start or bool(_BROKEN_TYPES.search(run.failure_type))

@@ -1,0 +1,127 @@
+"""Decide whether the failures of a build fail it: those that are quarantined, or known to flake, may be forgiven."""
+
+from typing import NamedTuple
+
+from fedstep.history.project_store import ProjectStore
+from fedstep.history.summary import load_summary
+from fedstep.history.test_table import TestStats, decayed_rate
+from fedstep.ingest.mutes import Mute, Mutes, find_mute
+from fedstep.results import BuildVerdict, FailureVerdict, ForgivenFailure, TriageReport
+
+SAME_BYTES = "the same bytes as"
+
+
+class VerdictRules(NamedTuple):
+    """What is forgiven."""
+
+    forgive_above: float = 1.1  # a failure at least as likely flaky as this is forgiven; above 1: none
+    only_new_flakes: bool = False  # the ratchet: known flakes are forgiven, a test that newly flakes is not
+    most_quarantined: int = 50  # entries of the mute list; with more the verdict is that there are too many
+
+
+def decide(report: TriageReport, rules: VerdictRules) -> BuildVerdict:
+    """Return the verdict on a triaged build.
+
+    It fails where no report could be read, in an incident, and for each failure that is not forgiven. A test that the
+    change adds is never forgiven, whether it is muted or passed when it was run again: it has no past to speak for it.
+    """
+    counted: list[FailureVerdict] = []
+    forgiven: list[ForgivenFailure] = []
+    for muted in report.muted:
+        if _is_added(muted.failure, report):
+            counted.append(muted.failure)
+        else:
+            why = f"quarantined by {muted.owner} until {muted.until}: {muted.reason}"
+            forgiven.append(ForgivenFailure(muted.failure, why))
+    for failure in report.failures:
+        why = "" if report.incident else _why_forgiven(failure, report, rules)
+        if why:
+            forgiven.append(ForgivenFailure(failure, why))
+        else:
+            counted.append(failure)
+    reasons = (*_faults(report, rules), *_counted_reasons(counted, report, rules))
+    return BuildVerdict(not reasons, reasons, tuple(counted), tuple(forgiven))
+
+
+def _is_added(failure: FailureVerdict, report: TriageReport) -> bool:
+    """Return whether the history, which knows other builds, has never seen the test."""
+    return not failure.runs and report.builds_known > 0
+
+
+def _why_forgiven(failure: FailureVerdict, report: TriageReport, rules: VerdictRules) -> str:
+    if _is_added(failure, report):
+        return ""
+    is_known_flake = failure.kind == "flake"
+    if rules.only_new_flakes:
+        return "a known flake" if is_known_flake or (failure.passed_on_rerun and failure.kind == "new-way") else ""
+    if failure.passed_on_rerun:
+        return "it passed when it was run again"
+    if failure.flaky_probability >= rules.forgive_above and failure.kind != "new-way":
+        return f"{failure.flaky_probability:.0%} flaky, where {rules.forgive_above:.0%} are forgiven"
+    return ""
+
+
+def _faults(report: TriageReport, rules: VerdictRules) -> tuple[str, ...]:
+    """Return what makes it impossible to say that the build passed."""
+    if not report.reading.files:
+        return ("no test report was read",)
+    lost = [drop for drop in report.reading.dropped if not drop.kept and not drop.reason.startswith(SAME_BYTES)]
+    faults = [f"{lost[0].source}: {lost[0].reason}"] if lost else []
+    if report.incident:
+        faults.append(f"an incident: {report.incident_reason}")
+    if report.quarantined > rules.most_quarantined:
+        faults.append(f"{report.quarantined} tests are quarantined, at most {rules.most_quarantined} may be")
+    return tuple(faults)
+
+
+def _counted_reasons(counted: list[FailureVerdict], report: TriageReport, rules: VerdictRules) -> tuple[str, ...]:
+    if not counted:
+        return ()
+    added = sum(_is_added(failure, report) for failure in counted)
+    told = "1 failure not forgiven" if len(counted) == 1 else f"{len(counted)} failures not forgiven"
+    flakes = "newly flaky or failing" if rules.only_new_flakes else ""
+    more = ", ".join(filter(None, (flakes, f"{added} in tests that this change adds" if added else "")))
+    return (f"{told} ({more})" if more else told,)
+
+
+FEWEST_FLIPS = 2  # in the last 20 runs, before a test is suggested
+QUIET_RUNS = 15  # passes in a row, after which a quarantined test is proposed for release
+MOST_SUGGESTED = 20
+
+
+class Suggestion(NamedTuple):
+    """A test to quarantine or to release, with the evidence."""
+
+    action: str  # quarantine, release
+    test: str
+    evidence: str
+
+
+def suggest_quarantine(store: ProjectStore, mutes: Mutes) -> tuple[Suggestion, ...]:
+    """Return tests to quarantine, those that flip most first, and quarantined ones to release."""
+    tests = load_summary(store).summary.tests.values()
+    noisy = [(one, _flips(one)) for one in tests if _flips(one) >= FEWEST_FLIPS and not find_mute(one.test, mutes)]
+    noisy.sort(key=lambda pair: -pair[1])
+    return (
+        *(Suggestion("quarantine", one.test, _evidence(one)) for one, _ in noisy[:MOST_SUGGESTED]),
+        *filter(
+            None,
+            (_release(mute, [one for one in tests if find_mute(one.test, Mutes((mute,)))]) for mute in mutes.entries),
+        ),
+    )
+
+
+def _flips(stats: TestStats) -> int:
+    return sum(letter != "-" for letter in stats.revealed)
+
+
+def _evidence(stats: TestStats) -> str:
+    rate = decayed_rate(stats.failed_50, stats.runs, 1 / 50)
+    return f"flipped {_flips(stats)} times in its last {len(stats.recent)} runs, failed in {rate:.0%} of its last 50"
+
+
+def _release(mute: Mute, tests: list[TestStats]) -> Suggestion | None:
+    if not tests:
+        return Suggestion("release", mute.test, "no test of this name runs any more")
+    quiet = min(len(stats.recent) - len(stats.recent.rstrip("p")) for stats in tests)
+    return Suggestion("release", mute.test, f"passed in its last {quiet} runs") if quiet >= QUIET_RUNS else None

@@ -1,0 +1,83 @@
+"""Which failures fail a build: quarantine forgives, an added test is never forgiven, and nothing is silently green."""
+
+import pytest
+
+from fedstep.pipeline.verdict import VerdictRules, decide
+from fedstep.results import FailureVerdict, ModelUsed, MutedFailure, ReportCounts, TriageReport
+from fedstep.types import Dropped
+
+STRICT = VerdictRules()
+RATCHET = VerdictRules(only_new_flakes=True)
+
+
+def failure(test: str = "a#x", chance: float = 0.9, kind: str = "flake", runs: int = 40, rerun: bool = False):  # type: ignore[no-untyped-def]
+    return FailureVerdict(test, chance, kind=kind, runs=runs, passed_on_rerun=rerun)
+
+
+def muted(one: FailureVerdict) -> MutedFailure:
+    return MutedFailure(one, "ada", "#7", "2030-12-31")
+
+
+def report(*failures: FailureVerdict, forgiven: tuple[FailureVerdict, ...] = (), **more: object) -> TriageReport:
+    whole = TriageReport("ok", failures, ModelUsed(), ReportCounts(1, 40), builds_known=30, quarantined=1)
+    return whole._replace(muted=tuple(map(muted, forgiven)), **more)  # type: ignore[arg-type]
+
+
+class TestVerdict:
+    def test_only_quarantined_failures_pass(self) -> None:
+        """And are told."""
+        ruling = decide(report(forgiven=(failure(),)), STRICT)
+        assert (ruling.passed, len(ruling.forgiven)) == (True, 1)
+        assert "ada until 2030-12-31" in ruling.forgiven[0].why
+
+    def test_any_other_failure_fails(self) -> None:
+        """However likely it is a flake."""
+        assert not decide(report(failure(chance=0.99)), STRICT).passed
+
+    def test_a_flake_above_the_asked_chance_is_forgiven(self) -> None:
+        """It has to be asked for."""
+        rules = VerdictRules(forgive_above=0.95)
+        assert decide(report(failure(chance=0.97)), rules).passed
+        assert not decide(report(failure(chance=0.9)), rules).passed
+
+    def test_a_known_flake_that_fails_in_a_new_way_counts(self) -> None:
+        """The same test may have met another bug."""
+        assert not decide(report(failure(chance=0.97, kind="new-way")), VerdictRules(forgive_above=0.95)).passed
+
+    @pytest.mark.parametrize("rules", [STRICT, RATCHET, VerdictRules(forgive_above=0.5)])
+    def test_a_test_that_the_change_adds_is_never_forgiven(self, rules: VerdictRules) -> None:
+        """Neither when it passed in a rerun, nor by a pattern of the mute list."""
+        added = failure(chance=0.99, kind="new", runs=0, rerun=True)
+        assert not decide(report(added), rules).passed
+        assert not decide(report(forgiven=(added,)), rules).passed
+
+    def test_without_any_history_no_test_counts_as_added(self) -> None:
+        """The first build knows no test at all."""
+        assert decide(report(forgiven=(failure(runs=0),), builds_known=0), STRICT).passed
+
+    def test_the_ratchet_fails_on_new_flakes_only(self) -> None:
+        """Known flakes stay forgiven while the number of flakes cannot grow."""
+        assert decide(report(failure(kind="flake")), RATCHET).passed
+        assert not decide(report(failure(kind="new", rerun=True)), RATCHET).passed
+        assert decide(report(failure(kind="new", rerun=True)), STRICT).passed
+
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            {"reading": ReportCounts(0, 0)},
+            {"reading": ReportCounts(1, 3, (Dropped("r.xml", "not XML"),))},
+            {"incident": True, "incident_reason": "61 of 80 tests failed at once"},
+            {"quarantined": 51},
+        ],
+        ids=["no report", "a damaged report", "an incident", "too many quarantined"],
+    )
+    def test_what_cannot_be_judged_is_not_green(self, broken: dict[str, object]) -> None:
+        """`|| true` before it hides a test command that never ran."""
+        ruling = decide(report(**broken), STRICT)  # type: ignore[arg-type]
+        assert not ruling.passed
+        assert ruling.reasons
+
+    def test_the_same_report_twice_is_no_fault(self) -> None:
+        """Two globs may match one file's copy."""
+        copy = Dropped("b.xml", "the same bytes as a.xml")
+        assert decide(report(reading=ReportCounts(1, 3, (copy,))), STRICT).passed

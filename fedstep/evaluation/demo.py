@@ -28,11 +28,12 @@ from fedstep.model.training import load_state
 from fedstep.pipeline.context import RunContext
 from fedstep.pipeline.train import train
 from fedstep.report.html import TimedBuild
-from fedstep.report.project_page import project_html
+from fedstep.report.project_page import ValueOfSharing, project_html
 from fedstep.report.units import percent, shorten, size, span, visible
 from fedstep.results import Exchange, Interval, TestRisk, TrainReport
 from fedstep.types import CiRun, Dropped, Duration, FinishedBuild, TestRun, Unavailable
 
+Values = Mapping[str, tuple[ValueOfSharing, ...] | Unavailable]  # by project
 LATEST = 3  # builds shown of each project
 _ROW = "{:<26} {:>5}  {:>12} {:>12}  {:<25} {:>12}"
 _HIT = {True: "it flaked", False: "it did not"}
@@ -145,8 +146,9 @@ def run(output: str, say: Callable[..., None]) -> int:
         with click.progressbar(_interleaved(participants), length=total, label="builds", file=sys.stderr) as bar:
             for participant, evidence in bar:
                 _live_through(participant, evidence, url)
-        pages = _write_pages(participants, Path(output))
-        demo = _demo(participants, pages, began)
+        values = {one.name: value_of_live_sharing(one.home, load_state(one.home).correction) for one in participants}
+        pages = _write_pages(participants, values, Path(output))
+        demo = _demo(participants, values, pages, began)
     click.echo(demo_text(demo), nl=False)
     Path(output).write_text(demo_html(demo), encoding="utf-8")
     say(f"the page is {output}")
@@ -246,13 +248,14 @@ def _live_through(participant: _Participant, evidence: FinishedBuild, url: str) 
         participant.asked = training.flakiest[:5]
 
 
-def _write_pages(participants: Sequence[_Participant], output: Path) -> Mapping[str, str]:
+def _write_pages(participants: Sequence[_Participant], values: Values, output: Path) -> Mapping[str, str]:
     """Write the page of each project beside the page of the demonstration; return their paths by project."""
     folder = output.parent / f"{output.stem}-projects"
     paths: dict[str, str] = {}
     for one in participants:
         now = one.evidence[-1].finished_at
-        insights = project_insights(RunContext(one.home.folder, one.home.folder, one.home, CiRun(), now))
+        context = RunContext(one.home.folder, one.home.folder, one.home, CiRun(), now)
+        insights = project_insights(context, values[one.name])
         try:
             page = project_html(insights)
         except ImportError:  # charts need the extra `report`
@@ -263,7 +266,7 @@ def _write_pages(participants: Sequence[_Participant], output: Path) -> Mapping[
     return paths
 
 
-def _demo(participants: Sequence[_Participant], pages: Mapping[str, str], began: float) -> DemoReport:
+def _demo(participants: Sequence[_Participant], values: Values, pages: Mapping[str, str], began: float) -> DemoReport:
     exchanges = [one.last.exchange for one in participants if one.last and isinstance(one.last.exchange, Exchange)]
     federation = DemoTraffic(
         sizes=tuple(size for one in participants for size in one.sizes),
@@ -271,17 +274,17 @@ def _demo(participants: Sequence[_Participant], pages: Mapping[str, str], began:
         production=max((exchange.production_after for exchange in exchanges), default=0),
         participants=len(participants),
     )
-    projects = tuple(_project(one, pages.get(one.name, "")) for one in participants)
+    projects = tuple(_project(one, values[one.name], pages.get(one.name, "")) for one in participants)
     return DemoReport(projects, federation, time.monotonic() - began, f"fedstep {__version__}")
 
 
-def _project(participant: _Participant, page: str) -> DemoProject:
+def _project(participant: _Participant, value: tuple[ValueOfSharing, ...] | Unavailable, page: str) -> DemoProject:
     return DemoProject(
         name=participant.name,
         builds=tuple(participant.builds),
         tests=_what_became(participant),
         source=SOURCES.get(participant.name, MEASURED),
-        value=value_of_live_sharing(participant.home, load_state(participant.home).correction),
+        value=value,
         page=page,
     )
 

@@ -139,11 +139,11 @@ def _values(project: DemoProject) -> tuple[ValueOfSharing, ...]:
 def _sharing_tiles(demo: DemoReport) -> Iterator[Tile]:
     values = [one for project in demo.projects for one in _values(project) if one.alone]
     if values:
-        better = sum(one.shared < one.alone for one in values)
-        change = median(one.shared / one.alone for one in values) - 1
+        better = sum(one.shared < one.alone * EVEN[0] for one in values)
+        worse = sum(one.shared > one.alone * EVEN[1] for one in values)
         yield (
-            f"{100 * change:+.0f} %",
-            f"loss with the shared model, median; less in {better} of {len(values)} comparisons",
+            f"{better} : {worse}",
+            "cases in which the shared model helped, and in which it harmed",
         )
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from fedstep.history.test_table import read_times, with_time
 
 SETTLED = 40  # runs from which the usual time is taken
-FEWEST = 8  # of them before a change can be found
+FEWEST = 12  # of them before a change can be found
 RECENT = 6  # runs that are looked at together ...
 BEYOND = 5  # ... so many of them must be beyond the bound
 EVIDENCE = 8.0  # log-likelihood ratio that makes a finding

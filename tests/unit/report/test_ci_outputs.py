@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fedstep.report.ci_outputs import KEYS, dotenv, github_output, outputs
 from fedstep.results import Interval, ModelUsed, Prediction, Risk, TestRisk, TrainReport, TriageReport
+from fedstep.types import TimeChange
 
 Findings = tuple[Prediction, TriageReport, TrainReport]
 DELIMITER = "ghadelimiter5f1c"
@@ -109,6 +110,15 @@ class TestValues:
         )
         assert (triage["failures-flaky"], triage["failures-real"]) == ("1", "1")
         assert (training["failures-flaky"], training["failures-real"], training["eta-seconds"]) == ("1", "1", "250.4")
+
+    def test_changes_of_time_are_told_once_found(self, ordinary: Findings) -> None:
+        training = ordinary[2]
+        assert (outputs(training)["slower-tests"], outputs(training)["build-time-change"]) == ("[]", "")
+        change = TimeChange("test", "a.B#c", 0.5, 1.5, "1" * 40, "2" * 40, 1.0, 2.0, "b")
+        faster, job = change._replace(before=3.0), change._replace(kind="job", subject="unit||mark", after=0.92)
+        values = outputs(training._replace(changes=(change, faster, job)))
+        assert values["slower-tests"] == '["a.B\\u0023c"]'
+        assert values["build-time-change"] == "1.84"
 
     def test_what_is_not_known_is_empty(self, nothing_known: Findings) -> None:
         values = outputs(nothing_known[0])

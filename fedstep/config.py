@@ -32,9 +32,21 @@ def read_config(root: str, kinds: Callable[[Collection[str]], Mapping[str, type]
     known = kinds(values)
     for key, value in values.items():
         if key not in known:
-            raise UsageError(f"{path}: `{key}` is no option of fedstep", f"The options are: {', '.join(sorted(known))}")
+            raise UsageError(f"{path}: `{key}` is no option of fedstep", suggest(key, known))
         _check_type(path, key, value, known[key])
     return values
+
+
+def suggest(name: str, known: Collection[str]) -> str:
+    """Return the remedy for a name that does not exist: the nearest one, else all of them.
+
+    >>> suggest("agregator", ["aggregator", "junit"])
+    'Did you mean aggregator?'
+    """
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, 1, 0.6)
+    return f"Did you mean {near[0]}?" if near else f"The options are: {', '.join(sorted(known))}"
 
 
 def read_setting(name: str, root: str, environment: Mapping[str, str]) -> str:

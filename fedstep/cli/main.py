@@ -1,6 +1,7 @@
 """Run the command line: find commands, apply the configuration, print errors, choose exit codes."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ import click
 
 from fedstep import __version__
 from fedstep.cli.output import echo_warnings
-from fedstep.errors import FedstepError
+from fedstep.errors import FedstepError, UsageError
 
 EXIT_CODES = """Exit codes: 0 success, or degraded without --strict; 2 usage. With --strict: 3 reports or git,
 4 history, 5 aggregator, 6 missing package. 130 interrupted, 143 terminated."""
@@ -42,6 +43,17 @@ class CommandGroup(click.Group):
         """Return the names, in the order of a user's day."""
         return [name for names in MODULES.values() for name in names]
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command; name the nearest one where there is none of this name."""
+        from fedstep.config import suggest
+
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            remedy = suggest(args[0], self.list_commands(ctx))
+            ctx.fail(f"no such command: {args[0]}. {remedy.replace('The options are', 'The commands are')}")
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Return the command of this name, None if there is none."""
         module = next((module for module, names in MODULES.items() if cmd_name in names), None)
@@ -59,7 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     with suppress(ValueError):  # not in the main thread, whose program handles signals itself
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = commands.main(args=arguments, prog_name="fedstep", standalone_mode=False) or 0
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        if "--json" in given or "--format" in given or "--format=json" in given:
+            given = accept_both_formats(given)
+        code = commands.main(args=given, prog_name="fedstep", standalone_mode=False) or 0
     except FedstepError as error:
         code = error.exit_code
         echo_warnings(f"error: {error}")
@@ -87,7 +102,8 @@ def _terminate(number: int, _frame: object) -> NoReturn:
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Options can also be set by FEDSTEP_<OPTION>, in .fedstep.toml, and in [tool.fedstep] of pyproject.toml. "
-    + EXIT_CODES,
+    + EXIT_CODES
+    + " 1: the verdict is that the build fails. --json and --format json mean the same everywhere.",
 )
 @click.version_option(__version__, prog_name="fedstep")
 @click.pass_context
@@ -100,11 +116,41 @@ def commands(context: click.Context) -> None:
     from fedstep.config import read_config
     from fedstep.ingest.git_process import repository_root
 
-    folder = os.getcwd()
-    values = read_config(repository_root(folder) or folder, _option_types)
-    name = context.invoked_subcommand
+    folder, name = os.getcwd(), context.invoked_subcommand
+    try:
+        values = read_config(repository_root(folder) or folder, _option_types)
+    except UsageError as error:
+        if not _survives_configuration(name, os.environ, sys.argv):
+            raise
+        echo_warnings(f"{error} The defaults are used")
+        values = {}
     command = commands.get_command(context, name) if values and name else None
     context.default_map = {name: _defaults(command, values)} if name and command else {}
+
+
+BUILD_STEPS = ("predict", "train", "triage", "verdict", "push", "pull")
+CI_VARIABLES = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "TF_BUILD", "BUILDKITE", "FEDSTEP_CI_RUN")
+
+
+def _survives_configuration(command: str | None, environment: Mapping[str, str], arguments: Sequence[str]) -> bool:
+    """Return whether a bad configuration file is only warned of: in a step of a CI build, without --strict."""
+    strict = "--strict" in arguments or environment.get("FEDSTEP_STRICT", "").lower() in ("1", "true", "yes", "on")
+    return command in BUILD_STEPS and not strict and any(map(environment.get, CI_VARIABLES))
+
+
+def accept_both_formats(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with `--json` or `--format json` in the spelling that the command has."""
+    group: click.Command | None = commands
+    for word in arguments:
+        if isinstance(group, click.Group) and not word.startswith("-"):
+            group = group.get_command(click.Context(group), word)
+    names = {parameter.name for parameter in group.params} if group else set()
+    text = "\0".join(arguments)
+    if "as_json" in names:
+        text = re.sub("--format(?:=|\0)json(?=\0|$)", "--json", text)
+    elif "output_format" in names:
+        text = re.sub("(?<![^\0])--json(?=\0|$)", "--format\0json", text)
+    return text.split("\0") if arguments else []
 
 
 def iter_commands(

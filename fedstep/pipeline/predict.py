@@ -36,7 +36,7 @@ def predict(
     known = load_prediction(store, cached, predictor)
     context = build_context()
     planned = plan_build(context, usual_stream(known.summary.builds, context.ci), author_key(store, context))
-    problems = (*problems, *empty_history_problems(known.summary, problems), *change_problems(context.change))
+    problems = (*problems, *change_problems(context.change))
     return Prediction(
         status=local_status(cached, problems),
         duration=predictor.duration(known.summary, planned),
@@ -44,7 +44,13 @@ def predict(
         flaky=known.flakiest,
         model=describe_model(cached, context.started_at),
         base=_describe_change(context.change),
-        warnings=(*map(str, problems), *known.warnings, *change_notices(context.change), *model_warnings(cached)),
+        warnings=(
+            *map(str, problems),
+            *empty_history_notices(known.summary, problems),
+            *known.warnings,
+            *change_notices(context.change),
+            *model_warnings(cached),
+        ),
         builds_known=known.summary.count,
         tests_known=known.tests_known,
         problems=problems,
@@ -83,12 +89,15 @@ def local_status(cached: CachedModel, problems: Problems) -> str:
     return "degraded" if problems else "ok" if cached.url else "local"
 
 
-def empty_history_problems(summary: Summary, problems: Problems) -> Problems:
-    """Return a problem if no build is known, unless `problems` already say that the history cannot be read."""
+def empty_history_notices(summary: Summary, problems: Problems) -> tuple[str, ...]:
+    """Return a notice if no build is known, unless `problems` say that the history cannot be read. It is no fault."""
     if summary.count or any(isinstance(problem, HistoryError) for problem in problems):
         return ()
-    remedy = "Run fedstep train after your tests, and keep its folder from build to build"
-    return (HistoryError("no build of this project is known yet, the starter model alone answers", remedy),)
+    return (
+        "no build of this project is known yet, the starter model alone answers. Run fedstep train after your tests: "
+        "it records each build, and from the third on times and risks are predicted. If it ran before, its folder was "
+        "not kept from build to build",
+    )
 
 
 def change_problems(change: Change | Unavailable) -> Problems:

@@ -12,7 +12,6 @@ from fedstep.pipeline.predict import (
     change_notices,
     change_problems,
     describe_model,
-    empty_history_problems,
     load_predictor,
     local_status,
     model_warnings,
@@ -32,7 +31,6 @@ def triage(
     build = Build("", context, context.started_at, Unavailable("triage"), reports.outcome(), reports)
     problems = (
         *problems,
-        *empty_history_problems(loaded.summary, problems),
         *report_problems(reports),
         *change_problems(context.change),
     )

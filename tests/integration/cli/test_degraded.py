@@ -130,11 +130,11 @@ class TestGit:
         predicted = place.run("predict")
         one_warning(predicted, "no build of this project is known yet", "Run fedstep train")
         assert "starter model" in predicted.out
-        assert outputs(tmp_path)["status"] == "degraded"
+        assert outputs(tmp_path)["status"] == "local", "a missing history is no fault"
         judged = place.run("triage", "--junit", place.report(CASES))
         one_warning(judged, "no build of this project is known yet", "Run fedstep train")
         assert "test_7" in judged.out
-        assert place.run("predict", "--strict").code == 4
+        assert place.run("predict", "--strict").code == 0
 
     @pytest.mark.parametrize("command", ["train", "predict"])
     def test_without_git_there_is_one_warning_and_a_result(self, tmp_path, bare, github, command):

@@ -155,6 +155,25 @@ class TestAttempts:
         assert {"jest/cart.test.js#cart adds", "jest/stock.test.js#cart adds"} <= set(names)
 
 
+class TestNode:
+    SUITE = "<testsuites><testsuite name='parent' tests='1' failures='{}'>{}</testsuite><!-- fail {} --></testsuites>"
+
+    def test_a_test_to_do_may_fail(self) -> None:
+        """Node does not fail for it."""
+        case = "<testcase name='a' classname='test'><skipped type='todo'/><failure message='no'/></testcase>"
+        assert _outcomes(_read_text(self.SUITE.format(1, case, 0), "r.xml")) == {"parent#a": "s"}
+
+    def test_a_parent_that_failed_after_its_subtests_is_not_lost(self) -> None:
+        """Node's JUnit report makes a suite of a parent, and tells its failure in the totals only."""
+        reports = _read_text(self.SUITE.format(0, "<testcase name='a' classname='test'/>", 1), "r.xml")
+        assert _outcomes(reports) == {"parent#a": "p", "node#<init>": "f"}
+
+    def test_totals_that_the_cases_explain_add_nothing(self) -> None:
+        """A failed case is what the totals count."""
+        case = "<testcase name='a' classname='test'><failure message='no'/></testcase>"
+        assert _outcomes(_read_text(self.SUITE.format(1, case, 2), "r.xml")) == {"parent#a": "f"}
+
+
 class TestGzip:
     def test_gzipped_files_one_after_the_other_are_one(self) -> None:
         """What `cat a.gz b.gz` makes is one stream."""

@@ -183,13 +183,14 @@ class Prediction(NamedTuple):
     status: str  # ok, local, degraded
     duration: Interval | Unavailable
     risk: Risk | Unavailable
-    flaky: tuple[TestRisk, ...]  # most likely first
+    flaky: tuple[TestRisk, ...]  # seen to flip, most likely first
     model: ModelUsed
     base: str = ""  # what the change was measured against: "3 files changed against origin/main"
     warnings: tuple[str, ...] = ()
     builds_known: int = 0
     tests_known: int = 0
     problems: Problems = ()
+    suspects: tuple[TestRisk, ...] = ()  # never seen to flip, suspected by their words, time and neighbours
 
 
 class ForgivenFailure(NamedTuple):
@@ -271,7 +272,7 @@ class TrainReport(NamedTuple):
     duration: Duration | Unavailable
     expected: Interval | Unavailable  # of this build, predicted before it was learned
     failures: tuple[FailureVerdict, ...]
-    flakiest: tuple[TestRisk, ...]  # most likely first
+    flakiest: tuple[TestRisk, ...]  # seen to flip, most likely first
     model: ModelUsed
     reading: ReportCounts
     examples: ExampleCounts

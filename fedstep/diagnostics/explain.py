@@ -8,7 +8,13 @@ from math import isnan
 from typing import NamedTuple
 
 from fedstep.errors import HistoryError, UsageError
-from fedstep.features.test_features import ACTIVE_BUILDS, flaky_columns, row_of, typical_seconds
+from fedstep.features.test_features import (
+    ACTIVE_BUILDS,
+    flaky_columns,
+    private_test_features,
+    row_of,
+    typical_seconds,
+)
 from fedstep.federation.model_cache import load_model
 from fedstep.history.flakiness import Flip, apply_test_runs, informative_runs
 from fedstep.history.project_store import ProjectStore, build_name
@@ -17,7 +23,7 @@ from fedstep.history.summary import Summary
 from fedstep.history.test_table import NEVER, TestTable, former_ids
 from fedstep.ingest.change_impact import group_of
 from fedstep.ingest.test_identity import earlier_ids
-from fedstep.model.linear import LocalWeights, initial_scaling, probability, sigmoid
+from fedstep.model.linear import LocalWeights, initial_scaling, sigmoid
 from fedstep.model.predictor import WORTH_NAMING, Predictor
 from fedstep.pipeline.predict import describe_model, load_predictor
 from fedstep.report.explanation import ExplainedFeature, SeenRun, TestExplanation, WhatIf
@@ -184,18 +190,17 @@ def explain(
     platt = forecaster.correction.platt.get("flaky", initial_scaling("flaky"))
     subject = ExplainedTest(summary, test, _values(table, test))
     shared, private = _shared(forecaster, subject.values), _private(forecaster, test)
-    beyond = sum(one.local for one in private)
 
     def chance(values: Raw) -> float:
-        return probability(platt, _total(_shared(forecaster, values)) + beyond)
+        return forecaster.chance("flaky", schema().tasks["flaky"].encode(values), private_test_features(test))
 
-    score = _total(shared) + beyond
+    score = _total(shared) + sum(one.local for one in private)
     recently = stats.last_build >= summary.count - ACTIVE_BUILDS
     seconds = typical_seconds(stats)
     return TestExplanation(
         test=test,
         former=former,
-        probability=probability(platt, score),
+        probability=chance(subject.values),
         raw=sigmoid(score),
         threshold=WORTH_NAMING,
         horizon=schema().tasks["flaky"].horizon,

@@ -16,10 +16,11 @@ from fedstep.federation.messages import Model, check_update, pack_update, shape,
 from fedstep.federation.update_builder import make_update
 from fedstep.model.experts import START, combine
 from fedstep.model.labels import LabelledExample
-from fedstep.model.linear import LocalWeights, QuantileTrackers, initial_scaling, probability
+from fedstep.model.linear import LocalWeights, QuantileTrackers, initial_scaling
+from fedstep.model.predictor import chance_of, full_margin
 from fedstep.model.sgd import learn_shared
 from fedstep.model.state import ExampleQueue, LocalModel
-from fedstep.model.training import full_margin, learn_examples
+from fedstep.model.training import learn_examples
 from fedstep.schema.schema import SparseVector, schema
 from fedstep.server.aggregation.fedbuff import Contribution, aggregate, default_rules
 from fedstep.types import Unavailable
@@ -172,15 +173,16 @@ class SimulatedProject:
         self._correction, self._backlog = correction, self._shared.offer(self._name, backlog)
 
     def _predict(self, number: int, case: Case) -> CasePrediction:
-        local = self._correction.local.get(self._task, LocalWeights())
-        score = full_margin(self._shared.weights, local, case.row)
-        said, low, high = self._meant(case, score)
+        said, low, high = self._meant(case)
         return CasePrediction(self._name, number, said, low, high, case.truth, case.guesses)
 
-    def _meant(self, case: Case, score: float) -> tuple[float, float, float]:
+    def _meant(self, case: Case) -> tuple[float, float, float]:
+        local, weights = self._correction.local.get(self._task, LocalWeights()), self._shared.weights
         if self._task != "build-duration":
-            chance = probability(self._correction.platt.get(self._task, initial_scaling(self._task)), score)
+            platt = self._correction.platt.get(self._task, initial_scaling(self._task))
+            chance = chance_of(self._task, weights, local, platt, case.row)
             return chance, chance, chance
+        score = full_margin(weights, local, case.row)
         estimate = Estimate(*case.estimate, 0)
         trackers = self._correction.trackers.get(case.stream, QuantileTrackers())
         row = SparseVector(case.row.indices, case.row.values)

@@ -103,10 +103,11 @@ def run_study(places: Sequence[Path], plan: StudyPlan, progress: StudyProgress) 
         raise UsageError(f"--hold-out {sorted(unknown)[0]}: no such project", "Name one as its folder is called")
     with tempfile.TemporaryDirectory(prefix="fedstep-simulate-") as folder:
         extracted = _extracted(projects, plan, Path(folder), progress)
+        reruns = _extracted_reruns(projects, plan, Path(folder))
         scoring = scoring_of(plan.task, plan.cold_start or _static(projects))
-        tallies = _tallied(_predictions(extracted, plan, None, progress))
+        tallies = _tallied(_predictions(extracted, reruns, plan, None, progress))
         again = (
-            _tallied(_predictions(extracted, plan, plan.seed, progress))
+            _tallied(_predictions(extracted, reruns, plan, plan.seed, progress))
             if plan.mode in MODES and plan.task != "test-duration"
             else {}
         )
@@ -155,6 +156,19 @@ def _extracted(
         return list(progress(done, "reading", len(played)))
 
 
+def _extracted_reruns(projects: Sequence[CorpusProject], plan: StudyPlan, folder: Path) -> list[Extracted]:
+    """Extract the tables of reruns that are the truth of other folders: the left-out model learns their words, too.
+
+    The starter model is made this way. A project's own table is left out with it.
+    """
+    if plan.mode != "global-only" or plan.task != "flaky":
+        return []
+    tables = [project for project in projects if project.kind == "tests" and _is_truth(project, projects)]
+    return [
+        extract(project, plan.task, None, folder / f"reruns-{number}.jsonl") for number, project in enumerate(tables)
+    ]
+
+
 def _is_truth(project: CorpusProject, projects: Sequence[CorpusProject]) -> bool:
     return any(other.name == project.name and other.kind == "folders" for other in projects)
 
@@ -165,12 +179,16 @@ def _static(projects: Sequence[CorpusProject]) -> bool:
 
 
 def _predictions(
-    extracted: Sequence[Extracted], plan: StudyPlan, seed: int | None, progress: StudyProgress
+    extracted: Sequence[Extracted],
+    reruns: Sequence[Extracted],
+    plan: StudyPlan,
+    seed: int | None,
+    progress: StudyProgress,
 ) -> Iterator[CasePrediction]:
     if plan.task == "test-duration":
         return _timed(extracted)
     if plan.mode == "global-only":
-        return _left_out_in_turn(extracted, plan, progress)
+        return _left_out_in_turn(extracted, reruns, plan, progress)
     return _lived_through(extracted, plan, seed, progress)
 
 
@@ -197,16 +215,16 @@ def _timed(extracted: Sequence[Extracted]) -> Iterator[CasePrediction]:
 
 
 def _left_out_in_turn(
-    extracted: Sequence[Extracted], plan: StudyPlan, progress: StudyProgress
+    extracted: Sequence[Extracted], reruns: Sequence[Extracted], plan: StudyPlan, progress: StudyProgress
 ) -> Iterator[CasePrediction]:
     """Predict each project in turn, or each one held out, with the model of all others."""
-    rows = {one.project: lessons(one) for one in extracted}
+    rows = {(one.project, kind): lessons(one) for kind, some in enumerate((extracted, reruns)) for one in some}
     turns = [one for one in extracted if not plan.held_out or one.project in plan.held_out]
     excluded = set(plan.held_out)
     jobs = (
         delayed(train_global)(
             plan.task,
-            {name: some for name, some in rows.items() if name != one.project and name not in excluded},
+            {f"{name} {kind}": some for (name, kind), some in rows.items() if name not in excluded | {one.project}},
             plan.seed,
         )
         for one in turns

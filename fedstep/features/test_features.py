@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from math import exp, isnan, log
+from math import exp, isnan, log, log1p
 from typing import NamedTuple
 
 from fedstep.history.flakiness import (
@@ -13,16 +13,19 @@ from fedstep.history.flakiness import (
     WEIGHTS,
     FailureContext,
     failure_context,
+    flake_log_odds,
     informative_runs,
     is_incident,
+    type_fingerprint,
 )
 from fedstep.history.records import Example
-from fedstep.history.summary import PlannedBuild, Summary, last_commit
+from fedstep.history.summary import PlannedBuild, Summary, repeats_last
 from fedstep.history.test_table import NEVER, UNTIMED, TestStats, TestTable, decayed_rate, index_tests, with_tests
 from fedstep.ingest.change_impact import group_of
-from fedstep.schema.schema import EVIDENCE, Columns, Raw, Value, schema
+from fedstep.schema.schema import EVIDENCE, EVIDENCE_SCALE, Columns, Raw, Value, schema
 from fedstep.types import Build, Change, Outcome, TestRun
 
+LEAST_RATE = 0.002  # flips per run that begin to count
 ACTIVE_BUILDS = 20  # a test that did not run in the last so many builds is not predicted
 
 
@@ -49,13 +52,22 @@ def row_of(columns: Columns, row: int) -> Raw:
 
 
 def flaky_columns(tests: TestTable) -> Columns:
-    """Return the raw values of the flaky task by part name, each for all tests in the order of the table."""
+    """Return the raw values of the flaky task by part name, each for all tests in the order of the table.
+
+    What a test's time and its neighbours suggest counts only until the test itself was seen to flip: then its own runs
+    say more, and a probability that they alone move never rises with a pass.
+    """
     stats = list(tests.values())
+    flips = _rates([one.flipped_100 for one in stats], [one.runs for one in stats], SLOWEST)
+    groups = [group_of(test) for test in tests]
+    project = rounded(_level(sum(flips) / len(groups))) if groups else 0.0
     return {
         "bias": [1.0] * len(stats),
-        **history_columns(tests),
-        "time-rank": _time_ranks([one.log_seconds for one in stats]),
-        "seconds-variation": [round(one.log_spread, 1) if one.runs > 1 else None for one in stats],
+        "evidence": [round(flake_log_odds(one) / EVIDENCE_SCALE, 3) for one in stats],
+        "flipped": [float(one.flips > 0) for one in stats],
+        "time-rank": _unless_flipped(stats, time_ranks(tests)),
+        "classmates-flips": _unless_flipped(stats, list(map(_level, _rates_of_others(groups, flips)))),
+        "project-flips": _unless_flipped(stats, [project] * len(stats)),
         "source-words": [None if one.source_words is None else len(one.source_words) for one in stats],
         "name": [one.name_words for one in stats],
         "source": [one.source_words for one in stats],
@@ -85,14 +97,27 @@ def history_columns(tests: TestTable) -> Columns:
     }
 
 
-def _time_ranks(log_seconds: Sequence[float]) -> list[Value]:
-    """Return where each time lies among the project's: -1 for the shortest to 1, in hundredths; None without a time.
+def _unless_flipped(stats: Sequence[TestStats], values: Sequence[Value]) -> list[Value]:
+    return [None if one.flips else value for one, value in zip(stats, values, strict=True)]
+
+
+def _level(rate: float) -> float:
+    """Return a flip rate on a logarithmic scale: 0 for none to 1, in steps of a hundredth.
+
+    >>> _level(0.0), _level(0.01), _level(1.0)
+    (0.0, 0.29, 1.0)
+    """
+    return round(log1p(rate / LEAST_RATE) / log1p(1.0 / LEAST_RATE), 2)
+
+
+def time_ranks(tests: TestTable) -> list[float | None]:
+    """Return where each test's time lies among the project's: -1 for the shortest to 1, in hundredths; None without.
 
     Equal times, to a hundredth of the logarithm, share their middle rank.
     """
-    hundredths = [round(value, 2) for value in log_seconds]
+    hundredths = [round(one.log_seconds, 2) for one in tests.values()]
     counts = Counter(value for value in hundredths if value > UNTIMED)
-    ranks: dict[float, Value] = {UNTIMED: None}
+    ranks: dict[float, float | None] = {UNTIMED: None}
     below, total = 0, counts.total()
     for value in sorted(counts):
         ranks[value] = round((2 * below + counts[value]) / total - 1.0, 2)
@@ -123,14 +148,20 @@ def _since(last: Sequence[int], runs: Sequence[int]) -> list[Value]:
 
 def _classmates(groups: Sequence[str], rates: Sequence[float]) -> list[Value]:
     """Return the mean rate of the other tests of each test's group; None for a test that is alone in it."""
+    sizes = Counter(groups)
+    others = _rates_of_others(groups, rates)
+    return [None if sizes[name] == 1 else rate for name, rate in zip(groups, others, strict=True)]
+
+
+def _rates_of_others(groups: Sequence[str], rates: Sequence[float]) -> list[float]:
+    """Return the mean rate of the other tests of each test's group; 0 for a test that is alone in it."""
     sizes: Mapping[str, int] = Counter(groups)
     totals: dict[str, float] = {}
     for name, rate in zip(groups, rates, strict=True):
         if rate:
             totals[name] = totals.get(name, 0.0) + rate
-    quiet: dict[str, Value] = {name: None if size == 1 else 0.0 for name, size in sizes.items()}
     return [
-        _mean_of_others(totals[name] - rate, sizes[name] - 1) if name in totals and sizes[name] > 1 else quiet[name]
+        _mean_of_others(totals[name] - rate, sizes[name] - 1) if name in totals and sizes[name] > 1 else 0.0
         for name, rate in zip(groups, rates, strict=True)
     ]
 
@@ -174,43 +205,49 @@ class _Failures(NamedTuple):
     context: FailureContext
 
 
-def triage_values(tests: TestTable, build: Build, previous_commit: str) -> list[tuple[TestRun, Raw]]:
+def triage_values(tests: TestTable, build: Build, same_commit: bool) -> list[tuple[TestRun, Raw]]:
     """Return each failure of the build with the triage task's raw values by part name.
 
     Args:
         tests: The table as it stood before the build, with every failed test in it (`with_tests`).
         build: The build.
-        previous_commit: The commit of the build before in the stream, "" where there is none.
+        same_commit: Whether the build before in the stream ran the same code.
     """
     runs = [run for run in build.reports.tests if run.outcome in "fck"]
     if not runs:
         return []
-    failures = _common_facts(tests, build, runs, previous_commit)
-    history, rows, by_id = history_columns(tests), row_indices(tests), index_tests(tests)
-    return [(run, _values(by_id[run.test], run, failures, row_of(history, rows[run.test]))) for run in runs]
+    failures = _common_facts(tests, build, runs, same_commit)
+    ranks, history, rows, by_id = time_ranks(tests), history_columns(tests), row_indices(tests), index_tests(tests)
+    return [
+        (run, _values(by_id[run.test], run, failures, ranks[rows[run.test]], row_of(history, rows[run.test])))
+        for run in runs
+    ]
 
 
-def _common_facts(tests: TestTable, build: Build, runs: Sequence[TestRun], previous_commit: str) -> _Failures:
+def _common_facts(tests: TestTable, build: Build, runs: Sequence[TestRun], same_commit: bool) -> _Failures:
     change = build.situation.change if isinstance(build.situation.change, Change) else None
-    commit = change.commit if change else ""
     return _Failures(
         len(runs),
         Counter(group_of(run.test) for run in runs),
         len(change.files) if change else None,
-        bool(commit) and commit == previous_commit,
+        same_commit,
         failure_context(tests, [run.test for run in runs], change.files if change else None),
     )
 
 
-def _values(stats: TestStats, run: TestRun, failures: _Failures, history: Raw) -> Raw:
+def _values(stats: TestStats, run: TestRun, failures: _Failures, rank: float | None, history: Raw) -> Raw:
     commit = _on_this_commit(stats.recent, run, failures.same_commit)
     # A failure that was confirmed in every rerun counts as one more in a row.
-    evidence = failures.context.evidence(stats, run.test, stats.streak + (run.outcome == Outcome.CONFIRMED))
+    repeats = stats.streak + (run.outcome == Outcome.CONFIRMED)
+    evidence = failures.context.evidence(stats, run.test, repeats, type_fingerprint(run.failure_type))
+    if rank is not None and not stats.flips:
+        evidence = evidence._replace(time=WEIGHTS.slow * rank)
     if commit in ("passed", "both"):
         evidence = evidence._replace(commit=WEIGHTS.passed_on_commit)
     return {
         "bias": 1.0,
         **history,
+        "flipped": float(stats.flips > 0),
         **{f"evidence-{name}": round(getattr(evidence, name), 2) for name in EVIDENCE},
         **_facts(stats, run, failures, commit),
     }
@@ -275,5 +312,5 @@ def triage_examples(summary: Summary, build: Build, planned: PlannedBuild) -> tu
     by_id, task = index_tests(tests), schema().tasks["triage"]
     return tuple(
         Example(run.test, by_id[run.test].runs, *task.encode(values), private_test_features(run.test))
-        for run, values in triage_values(tests, build, last_commit(summary.builds, planned.stream))
+        for run, values in triage_values(tests, build, repeats_last(summary.builds, planned))
     )

@@ -1,8 +1,9 @@
 """What builds reveal of their tests: whether a failure was a flake or a regression, and the tests' decayed rates.
 
-A spell is a run of failures between two passes. A flip is a failure judged a flake: gold when one commit or one build
-shows both outcomes, silver when, by the run after it, the evidence for a flake outweighs that for a regression
-(`FlakeEvidence`; Harman and O'Hearn, "From Start-ups to Scale-ups", SCAM 2018, on why flips are the evidence there is).
+A spell is a run of failures between two passes. A flip is a failure judged a flake: gold when one commit or one
+build shows both outcomes, silver when, by the run after it, the evidence for a flake outweighs that for a regression
+(`FlakeEvidence`; Harman and O'Hearn, "From Start-ups to Scale-ups", SCAM 2018, on
+why flips are the evidence there is). `flake_log_odds` makes one figure of a test's flips.
 
 Rates are exponentially decayed sums; `test_table.decayed_rate` turns them into rates.
 """
@@ -10,8 +11,10 @@ Rates are exponentially decayed sums; `test_table.decayed_rate` turns them into 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from math import isnan, log
+from functools import lru_cache
+from math import exp, isnan, log, prod
 from typing import NamedTuple
+from zlib import crc32
 
 from fedstep.history.records import BuildRecord
 from fedstep.history.test_table import (
@@ -53,6 +56,8 @@ class EvidenceWeights(NamedTuple):
     past_weight: float = 0.7  # of the log of the test's flip rate over the project's rate of regressions
     past_low: float = -2.5  # bounds of that log
     past_high: float = 5.0
+    first_run: float = -0.6  # it failed when it first ran: nothing says that it ever passed
+    past_unseen: float = 2.0  # bound of the whole evidence for a test that never flipped: its class may be unlike it
     own_runs: float = 10.0  # how many runs the rate of the class counts in the rate of the test
     class_runs: float = 10.0  # ... and the rate of the project in that of the class
     least_flips: float = 0.0002  # flip rate of a project in which no flip is known
@@ -61,7 +66,8 @@ class EvidenceWeights(NamedTuple):
     unsure: float = 0.3  # how much of a flip a spell counts that was not judged one
 
     repeat_weight: float = 0.64
-    repeat_low: float = -3.2
+    repeat_low: float = -3.2  # flakes cluster, so that less than this ...
+    repeat_beyond: float = 0.25  # ... counts a quarter; but a test that fails on and on is broken, whatever its past
     stays_broken: float = 0.7  # chance that a broken test fails in the next build too
     first_failures: float = 0.3  # failures and runs that every test starts with
     first_runs: float = 5.0
@@ -73,8 +79,18 @@ class EvidenceWeights(NamedTuple):
 
     companion: float = 0.85
     most_companions: int = 4
+    class_mate: float = 0.25  # a test of the same class: flakes of one class come together, too
+    most_class_mates: int = 8
 
+    slow: float = 0.5  # by the rank of its time, -1 to 1, where the test never flipped: slow ones flake more
     passed_on_commit: float = 5.0  # the test passed on the very commit that it fails on
+    other_branch: float = -0.6  # it passed on another branch, where what broke it may never have been
+    surest: float = 0.95  # of a flip without proof
+
+    type_usual: float = 0.15  # how often a regression fails with a given type
+    type_flips: float = 5.0  # flips at that rate, before the test's own are counted
+    type_low: float = -1.0  # bounds of the evidence of the type
+    type_high: float = 0.8
 
 
 WEIGHTS = EvidenceWeights()
@@ -91,11 +107,21 @@ class FlakeEvidence(NamedTuple):
     change: float  # the change with which the spell began
     companions: float  # other tests that began to fail with it, <= 0
     commit: float = 0.0  # a pass on the commit that fails
+    kind: float = 0.0  # whether it failed as its flips did
+    time: float = 0.0  # how long a test that never flipped takes
     end_change: float = 0.0  # the change with which the spell ended
 
     def score(self) -> float:
         """Return the log-odds that the failure is a flake."""
-        return self.past + self.repeats + (self.change + self.companions) + self.end_change + self.commit
+        return (
+            self.past
+            + self.repeats
+            + (self.change + self.companions)
+            + self.kind
+            + self.time
+            + self.end_change
+            + self.commit
+        )
 
 
 class ProjectBaseline(NamedTuple):
@@ -142,7 +168,8 @@ def past_evidence(base: ProjectBaseline, test: str, flips: float, spells: float,
     flipped = flips + WEIGHTS.unsure * max(0.0, spells - flips)
     rate = (flipped + WEIGHTS.own_runs * class_rate) / (runs + WEIGHTS.own_runs)
     log_ratio = max(WEIGHTS.past_low, min(WEIGHTS.past_high, log(rate / base.break_rate)))
-    return WEIGHTS.past_offset + WEIGHTS.past_weight * log_ratio
+    evidence = WEIGHTS.past_offset + WEIGHTS.past_weight * log_ratio
+    return evidence if flips else min(evidence, WEIGHTS.past_unseen)
 
 
 def repeat_evidence(repeats: int, failures: int, runs: int) -> float:
@@ -151,7 +178,8 @@ def repeat_evidence(repeats: int, failures: int, runs: int) -> float:
     `failures` and `runs` are those outside the failures in a row.
     """
     chance = min(WEIGHTS.stays_broken, (failures + WEIGHTS.first_failures) / (runs + WEIGHTS.first_runs))
-    return max(WEIGHTS.repeat_low, WEIGHTS.repeat_weight * repeats * log(chance / WEIGHTS.stays_broken))
+    evidence, low = WEIGHTS.repeat_weight * repeats * log(chance / WEIGHTS.stays_broken), WEIGHTS.repeat_low
+    return evidence if evidence > low else low + WEIGHTS.repeat_beyond * (evidence - low)
 
 
 def change_shares(impact: ChangeImpact, groups: Iterable[str]) -> ChangeShares:
@@ -180,9 +208,39 @@ def count_companions(tests: Iterable[str]) -> Counter[tuple[str, str]]:
     return counts
 
 
-def companion_evidence(count: int) -> float:
-    """Return the evidence of tests of other classes in the package that fail for the first time in the same build."""
-    return -WEIGHTS.companion * min(count, WEIGHTS.most_companions)
+def companion_evidence(others: int, class_mates: int = 0) -> float:
+    """Return the evidence of other tests that fail for the first time in the same build.
+
+    `others` are of other classes in the package. Flakes of one class come together, so `class_mates` say less.
+    """
+    mates = WEIGHTS.class_mate * min(class_mates, WEIGHTS.most_class_mates)
+    return -WEIGHTS.companion * min(others, WEIGHTS.most_companions) - mates
+
+
+TYPES = 10  # newest flips of a test whose failure type is kept
+
+
+def type_fingerprint(failure_type: str) -> str:
+    """Return three letters that stand for a failure type, "" where there is none.
+
+    >>> len(type_fingerprint("java.net.ConnectException")), type_fingerprint("")
+    (3, '')
+    """
+    return f"{crc32(failure_type.encode()) & 0xFFF:03x}" if failure_type else ""
+
+
+def type_evidence(flip_types: str, fingerprint: str) -> float:
+    """Return the evidence of how a test failed, from the fingerprints of its flips and of this failure.
+
+    A flake fails as the test's flips did (a Dirichlet prior), a regression in any way: a type that no flip had speaks
+    for a regression.
+    """
+    if not flip_types or not fingerprint:
+        return 0.0
+    seen = [flip_types[start : start + 3] for start in range(0, len(flip_types), 3)]
+    usual, flips = WEIGHTS.type_usual, WEIGHTS.type_flips
+    ratio = (seen.count(fingerprint) + flips * usual) / ((len(seen) + flips) * usual)
+    return max(WEIGHTS.type_low, min(WEIGHTS.type_high, log(ratio)))
 
 
 class FailureContext(NamedTuple):
@@ -207,20 +265,23 @@ class FailureContext(NamedTuple):
     def companions(self, test: str) -> float:
         """Return the evidence of the tests of other classes that begin to fail with this one."""
         package = package_of(test)
-        return companion_evidence(self.fresh[package, ""] - self.fresh[package, group_of(test)])
+        of_class = self.fresh[package, group_of(test)]
+        return companion_evidence(self.fresh[package, ""] - of_class, max(0, of_class - 1))
 
-    def evidence(self, stats: TestStats, test: str, repeats: int) -> FlakeEvidence:
+    def evidence(self, stats: TestStats, test: str, repeats: int, fingerprint: str) -> FlakeEvidence:
         """Return the evidence for a failure of the test, `repeats` failures after the first of its spell.
 
         A spell that goes on keeps the change and the companions with which it began. `test` is the id in the build,
-        which may be a former one.
+        which may be a former one; `fingerprint` is that of the failure's type.
         """
         spells, runs = stats.spells_100, capacity(stats.runs, SLOWEST)
+        past = past_evidence(self.base, stats.test, stats.flipped_100, spells, runs)
         return FlakeEvidence(
-            past=past_evidence(self.base, stats.test, stats.flipped_100, spells, runs),
+            past=past if stats.runs else past + WEIGHTS.first_run,
             repeats=repeat_evidence(repeats, stats.failures - stats.streak, stats.runs - stats.streak),
             change=stats.change if stats.streak else self.change(test),
             companions=stats.companions if stats.streak else self.companions(test),
+            kind=type_evidence(stats.flip_types, fingerprint),
         )
 
 
@@ -239,6 +300,35 @@ def failure_context(tests: TestTable, failing: Iterable[str], files: Sequence[Fi
     impact = None if files is None else analyze_change(files)
     shares = change_shares(impact or analyze_change(()), base.class_runs)
     return FailureContext(base, shares, impact, count_companions(fresh))
+
+
+PROVEN_FLIPS = 3  # gold flips among the recent runs: no prior and no correction speaks against so many ...
+QUIET_RUNS = 12  # ... until the test has been quiet for so many runs
+PROVEN_ODDS, ODDS_PER_QUIET_RUN = 2.7, 0.065  # 94 %, and 87 % after QUIET_RUNS: a correction leaves 80 %
+HORIZON = 20  # runs that a probability of flaking is about, as in the schema
+FLIPS_BEFORE, RUNS_BEFORE = 0.02, 5.0  # the Beta prior of a test's flake rate: one flip in 250 runs
+SUREST_ODDS = 4.0  # 98 %: more has never been seen to hold
+
+
+def flake_log_odds(stats: TestStats) -> float:
+    """Return the log-odds that a test flakes within its next 20 runs, by nothing but what was seen of it.
+
+    The flake rate has a Beta posterior of the flips, weighted by their certainty, and of the runs, both decayed with a
+    horizon of 100 runs. The probability of no flake in h runs is the product of (b + i) / (a + b + i) for i below h.
+    A test with PROVEN_FLIPS gold flips among its recent runs is at 80 % or more until it was quiet for QUIET_RUNS.
+    """
+    odds = _posterior_odds(stats.flaked_100, min(stats.runs, 2000))
+    if stats.proven == NEVER:
+        return odds
+    return max(odds, PROVEN_ODDS - ODDS_PER_QUIET_RUN * (stats.runs - 1 - stats.proven))
+
+
+@lru_cache(maxsize=4096)
+def _posterior_odds(flaked: float, runs: int) -> float:
+    flips = FLIPS_BEFORE + flaked
+    clean = RUNS_BEFORE + max(0.0, capacity(runs, SLOWEST) - flaked)
+    none = prod((clean + run) / (flips + clean + run) for run in range(HORIZON))
+    return min(SUREST_ODDS, log((1.0 - none) / none)) if none else SUREST_ODDS
 
 
 def is_incident(tests: Sequence[TestRun]) -> bool:
@@ -312,91 +402,109 @@ def _apply_run(
     stats: TestStats, run: TestRun, record: BuildRecord, same_commit: bool, context: FailureContext | None
 ) -> None:
     stats.recent = (stats.recent + run.outcome)[-RECENT:]
-    stats.revealed = (stats.revealed + "-")[-RECENT:]
-    streak = stats.streak
-    flip = _judge_run(stats, run, record, same_commit, context) if context else Flip.NONE
-    failed, flipped = run.outcome in "fck", flip != Flip.NONE
-    ended = streak > stats.streak or run.outcome == Outcome.FLAKED
-    if failed or stats.failed_50:
-        stats.failed_5 = _decay(stats.failed_5, FAST, failed)
-        stats.failed_50 = _decay(stats.failed_50, SLOW, failed)
-    if flipped or ended or stats.flipped_100 or stats.spells_100:
-        stats.flipped_20 = _decay(stats.flipped_20, MIDDLE, flipped)
-        stats.flipped_100 = _decay(stats.flipped_100, SLOWEST, flipped)
-        stats.gold_100 = _decay(stats.gold_100, SLOWEST, flip == Flip.GOLD)
-        stats.spells_100 = _decay(stats.spells_100, SLOWEST, ended)
-    stats.failures += failed
-    stats.flips += flipped
+    stats.revealed = (stats.revealed + Flip.NONE)[-RECENT:]
+    _decay_sums(stats)
+    if context:
+        _judge_run(stats, run, record, same_commit, context)
+    if run.outcome in "fck":
+        stats.failed_5, stats.failed_50 = stats.failed_5 + 1, stats.failed_50 + 1
+        stats.failures += 1
     stats.runs += 1
     if not isnan(run.seconds):
         _apply_seconds(stats, run.seconds)
 
 
-def _decay(total: float, pace: float, hit: bool) -> float:
-    return round(total * (1.0 - pace) + hit, 6) if hit or total else total
+def _decay_sums(stats: TestStats) -> None:
+    """Let one run pass for every decayed sum; most tests never failed, and have none."""
+    if stats.failed_50:
+        stats.failed_5 = _decay(stats.failed_5, FAST)
+        stats.failed_50 = _decay(stats.failed_50, SLOW)
+    if stats.flipped_100 or stats.spells_100:
+        stats.flipped_20 = _decay(stats.flipped_20, MIDDLE)
+        stats.flipped_100 = _decay(stats.flipped_100, SLOWEST)
+        stats.gold_100 = _decay(stats.gold_100, SLOWEST)
+        stats.flaked_100 = _decay(stats.flaked_100, SLOWEST)
+        stats.spells_100 = _decay(stats.spells_100, SLOWEST)
 
 
-def _judge_run(stats: TestStats, run: TestRun, record: BuildRecord, same_commit: bool, context: FailureContext) -> Flip:
-    """Update the spell by this run and return the flip that it reveals."""
+def _decay(total: float, pace: float) -> float:
+    return round(total * (1.0 - pace), 6)
+
+
+def _judge_run(stats: TestStats, run: TestRun, record: BuildRecord, same_commit: bool, context: FailureContext) -> None:
+    """Update the spell by this run and record the flips that it reveals."""
     if run.outcome == Outcome.PASSED:
-        return _judge_pass(stats, record, same_commit, context)
-    if run.outcome == Outcome.FLAKED:
         _judge_pass(stats, record, same_commit, context)
-        stats.last_failure = stats.runs
-        return _record_flip(stats, Flip.GOLD)
-    return _judge_failure(stats, run, record, same_commit, context)
+    elif run.outcome == Outcome.FLAKED:
+        _judge_pass(stats, record, same_commit, context)
+        stats.last_failure, stats.failed_as = stats.runs, type_fingerprint(run.failure_type)
+        stats.spells_100 += 1
+        _record_flip(stats, Flip.GOLD, 1.0)
+    else:
+        _judge_failure(stats, run, record, same_commit, context)
 
 
 def _judge_failure(
     stats: TestStats, run: TestRun, record: BuildRecord, same_commit: bool, context: FailureContext
-) -> Flip:
+) -> None:
     """Begin a spell or continue it; gold where the test passed on the same commit before."""
     is_first = stats.streak == 0
     if is_first:
         stats.change, stats.companions = context.change(run.test), context.companions(run.test)
         stats.spell = SpellState.OPEN if len(stats.recent) > 1 else SpellState.EXPLAINED
-    elif stats.spell == SpellState.OPEN and context.evidence(stats, run.test, stats.streak).score() > 0.0:
-        _mark_failure(stats, Flip.SILVER)  # not a flip yet: the spell goes on
+    elif stats.spell == SpellState.OPEN:
+        score = context.evidence(stats, run.test, stats.streak, stats.failed_as).score()
+        if score > 0.0:  # it fails so often that another failure says nothing
+            _record_flip(stats, Flip.SILVER, _certainty(score))
     stats.streak += 1
-    stats.failed_in, stats.last_failure = record.stream, stats.runs
+    stats.failed_in, stats.failed_on, stats.last_failure = record.stream, record.branch, stats.runs
+    stats.failed_as = type_fingerprint(run.failure_type)
     if run.outcome == Outcome.CONFIRMED:
         stats.spell = SpellState.EXPLAINED
     elif is_first and same_commit and stats.spell == SpellState.OPEN:
         stats.spell = SpellState.SETTLED
-        return _record_flip(stats, Flip.GOLD)
-    return Flip.NONE
+        _record_flip(stats, Flip.GOLD, 1.0)
 
 
-def _judge_pass(stats: TestStats, record: BuildRecord, same_commit: bool, context: FailureContext) -> Flip:
-    """End the spell and return whether its last failure was a flip: gold on the same commit, else by the evidence.
+def _judge_pass(stats: TestStats, record: BuildRecord, same_commit: bool, context: FailureContext) -> None:
+    """End the spell and judge its last failure: gold on the same commit, else by the evidence.
 
-    Of the streams of a matrix only the one that failed ends it: a test may be broken on one system alone.
+    Of the streams of a matrix only the one that failed ends it: a test may be broken on one system alone. A pass on
+    another branch ends it, but no change there has mended anything.
     """
     if not stats.streak or stats.failed_in != record.stream:
-        return Flip.NONE
-    flip = Flip.NONE
+        return
     if same_commit and stats.spell != SpellState.SETTLED:
-        flip = Flip.GOLD
+        _record_flip(stats, Flip.GOLD, 1.0)
     elif stats.spell == SpellState.OPEN:
-        evidence = context.evidence(stats, stats.test, stats.streak - 1)
-        if evidence._replace(end_change=context.change(stats.test)).score() > 0.0:
-            flip = Flip.SILVER
-    stats.streak, stats.spell, stats.failed_in = 0, SpellState.SETTLED, ""
-    return _record_flip(stats, flip) if flip != Flip.NONE else flip
+        moved = bool(stats.failed_on and record.branch) and stats.failed_on != record.branch
+        ended = WEIGHTS.other_branch if moved else context.change(stats.test)
+        evidence = context.evidence(stats, stats.test, stats.streak - 1, stats.failed_as)
+        score = evidence._replace(end_change=ended).score()
+        if score > 0.0:
+            _record_flip(stats, Flip.SILVER, _certainty(score))
+    stats.streak, stats.spell, stats.failed_in, stats.failed_on = 0, SpellState.SETTLED, "", ""
+    stats.spells_100 += 1
 
 
-def _record_flip(stats: TestStats, flip: Flip) -> Flip:
-    """Record that the newest failure was a flip, and return it."""
+def _certainty(score: float) -> float:
+    """Return the probability that a failure was a flake, from its log-odds above 0: what a silver flip counts."""
+    return round(min(WEIGHTS.surest, 1.0 / (1.0 + exp(-score))), 6)
+
+
+def _record_flip(stats: TestStats, flip: Flip, certainty: float) -> None:
+    """Record that the newest failure was a flip: a letter beside its outcome, where that is among the recent ones."""
     stats.last_flip = stats.last_failure
-    _mark_failure(stats, flip)
-    return flip
-
-
-def _mark_failure(stats: TestStats, flip: Flip) -> None:
-    """Write the flip beside the outcome of the newest failure, where that is among the recent ones."""
     index = len(stats.revealed) - 1 - (stats.runs - stats.last_failure)
     if index >= 0:
         stats.revealed = stats.revealed[:index] + flip + stats.revealed[index + 1 :]
+    stats.flips += 1
+    stats.flipped_20, stats.flipped_100 = stats.flipped_20 + 1, stats.flipped_100 + 1
+    stats.flaked_100 = round(stats.flaked_100 + certainty, 6)
+    if flip == Flip.GOLD:
+        stats.gold_100 += 1
+        stats.proven = stats.runs if stats.revealed.count(Flip.GOLD) >= PROVEN_FLIPS else stats.proven
+    stats.flip_types = (stats.flip_types + stats.failed_as)[-3 * TYPES :]
 
 
 def _apply_seconds(stats: TestStats, seconds: float) -> None:

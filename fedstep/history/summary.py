@@ -152,8 +152,17 @@ def _repeated(summary: Summary, entry: BuildRecord) -> int:
     """Return the index of the previous build of the stream if it built the same commit, else NEVER."""
     builds = summary.builds
     place = next((n for n in reversed(range(len(builds))) if builds[n].stream == entry.stream), NEVER)
-    same = place != NEVER and entry.commit and builds[place].commit == entry.commit
+    same = place != NEVER and is_same_code(builds[place], past_build(entry))
     return summary.count - len(builds) + place if same else NEVER
+
+
+def is_same_code(build: PastBuild | PlannedBuild, other: PastBuild | PlannedBuild) -> bool:
+    """Return whether two builds ran the same code: one commit, and one branch or one size of change.
+
+    A work tree that is built on another branch with a change of its own may state the commit that it is based on.
+    """
+    same_change = (build.files, build.lines) == (other.files, other.lines)
+    return bool(build.commit) and build.commit == other.commit and (build.branch == other.branch or same_change)
 
 
 def past_build(entry: BuildRecord) -> PastBuild:
@@ -307,6 +316,7 @@ def cache_key(summary: Summary) -> str:
     return sha256("\n".join(sorted(summary.seen)).encode()).hexdigest()[:16]
 
 
-def last_commit(builds: tuple[PastBuild, ...], stream: str) -> str:
-    """Return the commit of the newest build of the stream, "" without one."""
-    return next((build.commit for build in reversed(builds) if build.stream == stream), "")
+def repeats_last(builds: Sequence[PastBuild], planned: PlannedBuild) -> bool:
+    """Return whether the build runs the same code as the newest build of its stream."""
+    newest = next((build for build in reversed(builds) if build.stream == planned.stream), None)
+    return newest is not None and is_same_code(newest, planned)

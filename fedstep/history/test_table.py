@@ -46,6 +46,7 @@ class TestStats:
     flipped_20: float = 0
     flipped_100: float = 0
     gold_100: float = 0
+    flaked_100: float = 0  # flips, each weighted by how certainly it is a flake
     spells_100: float = 0  # spells that ended
     last_failure: int = NEVER
     last_flip: int = NEVER
@@ -53,6 +54,10 @@ class TestStats:
     streak: int = 0  # failures in a row
     spell: SpellState = SpellState.SETTLED
     failed_in: str = ""  # the stream of the newest failure in the streak: only a pass in this stream ends it
+    failed_on: str = ""  # the branch of that failure
+    proven: int = NEVER  # the newest run after which the test had flipped for certain often enough to be called flaky
+    failed_as: str = ""  # `type_fingerprint` of the newest failure
+    flip_types: str = ""  # those of the newest flips, oldest first
     change: float = 0  # evidence of the change with which the spell began, in nats
     companions: float = 0  # evidence of the tests that began to fail with it, in nats
     log_seconds: float = UNTIMED  # decayed mean of log(seconds)

@@ -55,9 +55,6 @@ class PlattScaling(NamedTuple):
 
 
 _UNTRIED = {
-    # Local weights fit each test closely and make margins overconfident. Chosen on two replays, confirmed on three;
-    # a chance of 5 % is unchanged.
-    "flaky": PlattScaling(slope=0.8, offset=-0.6),
     # It starts from evidence, and its labels are only likely.
     "triage": PlattScaling(slope_weight=100.0, offset_weight=30.0),
 }

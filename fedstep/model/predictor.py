@@ -1,8 +1,10 @@
 """Calibrated predictions from shared and local weights, each with its reasons. Loads no numpy."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from heapq import nlargest
 from itertools import repeat
+from math import fsum, log, tanh
 from operator import add, mul
 from typing import NamedTuple
 
@@ -14,20 +16,21 @@ from fedstep.features.build_features import (
 )
 from fedstep.features.test_features import ACTIVE_BUILDS, flaky_columns, private_test_features, row_of, triage_values
 from fedstep.history.flakiness import Flip
-from fedstep.history.records import Forecast
-from fedstep.history.summary import PlannedBuild, Summary, last_commit
+from fedstep.history.records import Example, Forecast
+from fedstep.history.summary import PlannedBuild, Summary, plan_build, repeats_last
 from fedstep.history.test_table import TestStats, TestTable, index_tests, with_tests
 from fedstep.ingest.change_impact import group_of
 from fedstep.model.experts import START, combine
-from fedstep.model.linear import LocalWeights, QuantileTrackers, initial_scaling, margin, probability
+from fedstep.model.linear import LocalWeights, PlattScaling, QuantileTrackers, initial_scaling, margin, sigmoid
 from fedstep.model.state import LocalModel
 from fedstep.results import FailingSince, FailureVerdict, FeatureContribution, Interval, Risk, TestRisk
-from fedstep.schema.schema import BagOfWords, Raw, SparseVector, Task, schema
+from fedstep.schema.schema import EVIDENCE_SCALE, BagOfWords, Columns, Raw, SparseVector, Task, schema
 from fedstep.types import NO_SECONDS, Build, BuildOutcome, Outcome, TestRun, Unavailable
 
 FLAKY_ABOVE = 0.7  # a failure is called flaky from this probability on: suppressing a regression costs more
 REGRESSION_BELOW = 0.3
-WORTH_NAMING = 0.05  # a test is named as likely to flake from this probability on
+WORTH_NAMING = 0.1  # a test that was seen to flip is named as likely to flake from this probability on ...
+WORTH_A_LOOK = 0.05  # ... and a test that never did as worth a look
 MOST_RECENT_BUILDS = 20  # counted for a reason
 
 
@@ -56,39 +59,54 @@ class Predictor(NamedTuple):
         if not summary.builds:
             return Unavailable("no build seen")
         raw, private = failure_features(summary.builds, planned), private_build_features(planned)
-        row = schema().tasks["build-failure"].encode(raw)
-        chance = self._probability("build-failure", self._margin("build-failure", row, private))
-        told = self.explain("build-failure", raw, private, _recent_builds(summary, planned))
+        chance = self.chance("build-failure", schema().tasks["build-failure"].encode(raw), private)
+        told = self.explain("build-failure", raw, private, _recent_builds(summary, planned)).ending_at(chance)
         return Risk(chance, told.contributions, told.base)
 
     def flakiest(self, summary: Summary, most: int, at_least: float = WORTH_NAMING) -> tuple[TestRisk, ...]:
-        """Return the `most` active tests likeliest to flake in their next 20 runs, with at least that probability."""
-        tests = list(summary.tests.values())
-        task, local = schema().tasks["flaky"], self._local("flaky")
-        columns = flaky_columns(summary.tests)
-        shared = task.margins(self._summed(task, local), columns)
+        """Return the `most` active tests likeliest to flake in their next 20 runs, of those that were seen to flip."""
+        return self._likeliest(summary, most, at_least, flipped=True)
+
+    def suspects(self, summary: Summary, most: int, at_least: float = WORTH_A_LOOK) -> tuple[TestRisk, ...]:
+        """Return the `most` active tests that never flipped, but whose words, time or neighbours are a flake's."""
+        return self._likeliest(summary, most, at_least, flipped=False)
+
+    def _likeliest(self, summary: Summary, most: int, at_least: float, flipped: bool) -> tuple[TestRisk, ...]:
         recently = summary.count - ACTIVE_BUILDS
-        scores = list(map(add, shared, _private_margins(summary.tests, local)))
-        active = [row for row, stats in enumerate(tests) if stats.last_build >= recently]
-        risks = (
-            self._test_risk(tests[row], row_of(columns, row), scores[row])
-            for row in nlargest(most, active, key=scores.__getitem__)
-        )
-        return tuple(risk for risk in risks if risk.probability >= at_least)
+        rows = [
+            row
+            for row, stats in enumerate(summary.tests.values())
+            if stats.last_build >= recently and (stats.flips > 0) == flipped
+        ]
+        if not rows:
+            return ()
+        columns, tests = flaky_columns(summary.tests), list(summary.tests.values())
+        if not flipped:  # thousands, of which few can be the likeliest; those seen to flip are few
+            scores = self._margins("flaky", columns, summary.tests)
+            rows = nlargest(most, rows, key=scores.__getitem__)
+        risks = sorted((self._test_risk(tests[row], row_of(columns, row)) for row in rows), key=_by_probability)
+        return tuple(risk for risk in risks[:most] if risk.probability >= at_least)
+
+    def _margins(self, task: str, columns: Columns, tests: TestTable) -> Sequence[float]:
+        """Return the margin of every test of the table."""
+        local = self._local(task)
+        shared = schema().tasks[task].margins(self._summed(schema().tasks[task], local), columns)
+        return list(map(add, shared, _private_margins(tests, local)))
 
     def failures(self, summary: Summary, build: Build, stream: str) -> tuple[FailureVerdict, ...]:
         """Return a verdict for each failure of a build that the summary does not contain yet, likeliest flaky first."""
         ran = [run.test for run in build.reports.tests]
         table = with_tests(summary.tests, (run.test for run in build.failures()), ran)
-        known, rows = index_tests(table), triage_values(table, build, last_commit(summary.builds, stream))
+        same_commit = repeats_last(summary.builds, plan_build(build.situation, stream, ""))
+        known, rows = index_tests(table), triage_values(table, build, same_commit)
         return tuple(
             sorted((self._verdict(run, values, known[run.test], summary) for run, values in rows), key=_likeliest)
         )
 
     def _verdict(self, run: TestRun, values: Raw, stats: TestStats, summary: Summary) -> FailureVerdict:
         row, private = schema().tasks["triage"].encode(values), private_test_features(run.test)
-        chance = self._probability("triage", self._margin("triage", row, private))
-        told = self.explain("triage", values, private, _recent(stats))
+        chance = self.chance("triage", row, private)
+        told = self.explain("triage", values, private, _recent(stats)).ending_at(chance)
         return FailureVerdict(
             test=run.test,
             flaky_probability=chance,
@@ -106,11 +124,13 @@ class Predictor(NamedTuple):
             runs=stats.runs,
         )
 
-    def _test_risk(self, stats: TestStats, values: Raw, score: float) -> TestRisk:
-        told = self.explain("flaky", values, private_test_features(stats.test), _recent(stats))
+    def _test_risk(self, stats: TestStats, values: Raw) -> TestRisk:
+        row, private = schema().tasks["flaky"].encode(values), private_test_features(stats.test)
+        chance = self.chance("flaky", row, private)
+        told = _within_bounds(self.explain("flaky", values, private, _recent(stats)), values, chance)
         return TestRisk(
             test=stats.test,
-            probability=self._probability("flaky", score),
+            probability=chance,
             reasons=told.contributions,
             runs=stats.runs,
             failures=stats.failures,
@@ -133,8 +153,11 @@ class Predictor(NamedTuple):
         weights = self._summed(schema().tasks[task], local)
         return margin(weights, *row) + sum(local.private.get(name, 0.0) for name in private)
 
-    def _probability(self, task: str, score: float) -> float:
-        return probability(self.correction.platt.get(task, initial_scaling(task)), score)
+    def chance(self, task: str, row: SparseVector, private: Sequence[str]) -> float:
+        """Return the probability of one row; an example of it has no further part in it."""
+        platt = self.correction.platt.get(task, initial_scaling(task))
+        example = Example("", 0, row.indices, row.values, tuple(private))
+        return chance_of(task, self.production[task], self._local(task), platt, example)
 
     def explain(self, task: str, raw: Raw, private: Sequence[str], facts: Mapping[str, object]) -> "Explanation":
         """Return base and contributions of a prediction, the largest first; their sum is its margin.
@@ -171,6 +194,38 @@ class Explanation(NamedTuple):
 
     base: float
     contributions: tuple[FeatureContribution, ...]
+
+    def ending_at(self, chance: float) -> "Explanation":
+        """Return the same contributions with the base from which they lead to the log-odds of this probability.
+
+        The base takes in the calibration, and what a bound takes away.
+        """
+        return self._replace(base=_log_odds(chance) - fsum(one.contribution for one in self.contributions))
+
+
+def _log_odds(chance: float) -> float:
+    return log(chance / (1.0 - chance))
+
+
+def _within_bounds(told: Explanation, values: Raw, chance: float) -> Explanation:
+    """Return the explanation of a flaky test as it counts: its evidence in full, and what corrects it within bounds.
+
+    Of a test that was seen to flip nothing but its words corrects it.
+    """
+    evidence = float(values["evidence"]) * EVIDENCE_SCALE  # type: ignore[arg-type]
+    usual = schema().tasks["flaky"].usual()[_first("flaky", "evidence")] * EVIDENCE_SCALE
+    others = [one for one in told.contributions if one.feature.partition("=")[0] not in ("evidence", "flipped")]
+    if values["flipped"]:
+        others = [one for one in others if not one.contribution or one.feature.partition("=")[0] in ("name", "source")]
+    total = fsum(one.contribution for one in others)
+    share = min(1.0, abs((_log_odds(chance) - evidence) / total)) if total else 0.0
+    scaled = (one._replace(contribution=one.contribution * share) for one in others)
+    found = (_contribution("flake-rate", round(sigmoid(evidence), 3), evidence - usual), *scaled)
+    return Explanation(0.0, tuple(sorted(found, key=_by_size))).ending_at(chance)
+
+
+def _by_size(one: FeatureContribution) -> float:
+    return -abs(one.contribution)
 
 
 def _contribution(name: str, value: object, added: float) -> FeatureContribution:
@@ -235,11 +290,75 @@ def make_forecast(
     )
 
 
+def full_margin(weights: Sequence[float], local: LocalWeights, row: Example) -> float:
+    """Return the margin of shared plus local weights."""
+    correction = sum(local.shared.get(index, 0.0) * value for index, value in zip(row.indices, row.values, strict=True))
+    return margin(weights, row.indices, row.values) + correction + sum(local.private.get(p, 0.0) for p in row.private)
+
+
+UNSEEN_BOUND = 1.15  # nats by which suspicion moves the log-odds of a test that never flipped: below WORTH_NAMING ...
+SEEN_BOUND = 0.5  # ... and its words those of a test that did: less than a flip does
+UNPROVEN_FROM, UNPROVEN_TO = 1.0, 1.75  # a failure is no more than 85 % flaky where nothing was proven
+
+
+def chance_of(task: str, weights: Sequence[float], local: LocalWeights, platt: PlattScaling, row: Example) -> float:
+    """Return the calibrated probability of one example of a task about chances.
+
+    Learning corrects the log-odds of what was seen of a test (`flaky`) within bounds, so that it never outweighs a
+    flip; of a test that was seen to flip, by shared weights of its words alone, which no run changes. A failure
+    (`triage`) of a test that never flipped, and did not pass on this commit, is called flaky with 85 % at most.
+    """
+    score = platt.slope * full_margin(weights, local, row) + platt.offset
+    if task == "flaky":
+        return sigmoid(_bounded_by_evidence(weights, row, score))
+    return sigmoid(_bounded_without_proof(row, score) if task == "triage" else score)
+
+
+def is_flipped(task: str, row: Example) -> bool:
+    """Return whether the test of an example of `flaky` or `triage` was ever seen to flip."""
+    return _first(task, "flipped") in row.indices
+
+
+def _bounded_by_evidence(weights: Sequence[float], row: Example, score: float) -> float:
+    values = dict(zip(row.indices, row.values, strict=True))
+    evidence = values.get(_first("flaky", "evidence"), 0.0) * EVIDENCE_SCALE
+    if not is_flipped("flaky", row):
+        return correct(evidence, score - evidence, UNSEEN_BOUND)
+    words = _first("flaky", "name")
+    said = sum(weights[index] * value for index, value in values.items() if index >= words)
+    return correct(evidence, said, SEEN_BOUND)
+
+
+def correct(evidence: float, correction: float, bound: float) -> float:
+    """Return log-odds moved by a correction, smoothly, by less than `bound`.
+
+    >>> correct(-3.0, 100.0, 2.0), round(correct(-3.0, 0.01, 2.0), 4)
+    (-1.0, -2.99)
+    """
+    return evidence + bound * tanh(correction / bound)
+
+
+def _bounded_without_proof(row: Example, score: float) -> float:
+    passed, both = (_first("triage", "same-commit") + offset for offset in (0, 2))
+    if score <= UNPROVEN_FROM or is_flipped("triage", row) or passed in row.indices or both in row.indices:
+        return score
+    return correct(UNPROVEN_FROM, score - UNPROVEN_FROM, UNPROVEN_TO - UNPROVEN_FROM)
+
+
+@cache
+def _first(task: str, part: str) -> int:
+    return schema().tasks[task].first(part)
+
+
 def classify_failure(chance: float) -> str:
     """Return the verdict for the probability that a failure is flaky: flaky, regression or unsure."""
     if chance >= FLAKY_ABOVE:
         return "flaky"
     return "regression" if chance <= REGRESSION_BELOW else "unsure"
+
+
+def _by_probability(risk: TestRisk) -> tuple[float, str]:
+    return (-risk.probability, risk.test)
 
 
 def _private_margins(tests: TestTable, local: LocalWeights) -> Iterable[float]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from fedstep.errors import HistoryError
 from fedstep.history.project_store import BACKLOG, CORRECTION, ProjectStore
-from fedstep.history.records import BuildRecord, Example
+from fedstep.history.records import BuildRecord
 from fedstep.history.summary import (
     Summary,
     apply_record,
@@ -24,12 +24,11 @@ from fedstep.model.linear import (
     LocalWeights,
     QuantileTrackers,
     initial_scaling,
-    margin,
     observe_outcome,
     observe_residual,
-    probability,
     score_outcome,
 )
+from fedstep.model.predictor import chance_of, full_margin, is_flipped
 from fedstep.model.sgd import learn_local
 from fedstep.model.state import (
     ExampleQueue,
@@ -87,12 +86,6 @@ def learn_examples(
     return learned, _file(task, backlog, ripe)
 
 
-def full_margin(weights: Sequence[float], local: LocalWeights, row: Example) -> float:
-    """Return the margin of shared plus local weights."""
-    correction = sum(local.shared.get(index, 0.0) * value for index, value in zip(row.indices, row.values, strict=True))
-    return margin(weights, row.indices, row.values) + correction + sum(local.private.get(p, 0.0) for p in row.private)
-
-
 def _learn(
     task: str,
     before: LocalModel,
@@ -107,21 +100,23 @@ def _learn(
     local = before.local.get(task, LocalWeights())
     after = before
     for one in ripe:
-        score = full_margin(weights, local, one.example)
-        after = (
-            _observe_time(after, stream, one, score) if task == "build-duration" else _observe(after, task, one, score)
-        )
+        if task == "build-duration":
+            after = _observe_time(after, stream, one, full_margin(weights, local, one.example))
+        else:
+            after = _observe(after, task, one, weights, local)
     learned = learn_local(task, weights, local, [*_newest(recent, REPLAYED.get(task, 0)), *ripe])
     return after._replace(local={**after.local, task: learned})
 
 
-def _observe(correction: LocalModel, task: str, ripe: LabelledExample, score: float) -> LocalModel:
-    platt = correction.platt.get(task, initial_scaling(task))
-    fared = score_outcome(correction.scores.get(task, CalibrationScore()), probability(platt, score), ripe.label)
-    return correction._replace(
-        platt={**correction.platt, task: observe_outcome(platt, score, ripe.label, ripe.weight)},
-        scores={**correction.scores, task: fared},
-    )
+def _observe(
+    correction: LocalModel, task: str, ripe: LabelledExample, weights: Sequence[float], local: LocalWeights
+) -> LocalModel:
+    platt, example = correction.platt.get(task, initial_scaling(task)), ripe.example
+    chance = chance_of(task, weights, local, platt, example)
+    fared = score_outcome(correction.scores.get(task, CalibrationScore()), chance, ripe.label)
+    if task != "flaky" or not is_flipped(task, example):  # a test that was seen to flip is not calibrated by others
+        platt = observe_outcome(platt, full_margin(weights, local, example), ripe.label, ripe.weight)
+    return correction._replace(platt={**correction.platt, task: platt}, scores={**correction.scores, task: fared})
 
 
 def _observe_time(correction: LocalModel, stream: str, ripe: LabelledExample, score: float) -> LocalModel:

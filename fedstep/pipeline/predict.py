@@ -42,6 +42,7 @@ def predict(
         duration=predictor.duration(known.summary, planned),
         risk=predictor.failure(known.summary, planned),
         flaky=known.flakiest,
+        suspects=known.suspects,
         model=describe_model(cached, context.started_at),
         base=_describe_change(context.change),
         warnings=(
@@ -125,7 +126,8 @@ def _describe_change(change: Change | Unavailable) -> str:
     return f"{files} {'file' if files == 1 else 'files'} changed against {change.base}" if change.base else ""
 
 
-FLAKIEST = 10  # tests named in a prediction
+FLAKIEST = 10  # tests named in a prediction as likely to flake ...
+SUSPECTS = 5  # ... and as worth a look
 
 
 class CachedPrediction(NamedTuple):
@@ -133,7 +135,8 @@ class CachedPrediction(NamedTuple):
 
     summary: Summary  # with an empty table of tests when it comes from the cache
     tests_known: int
-    flakiest: tuple[TestRisk, ...]
+    flakiest: tuple[TestRisk, ...]  # of those that were seen to flip
+    suspects: tuple[TestRisk, ...]  # of those that were not
     warnings: tuple[str, ...] = ()
 
 
@@ -144,8 +147,8 @@ def load_prediction(store: ProjectStore, cached: CachedModel, predictor: Predict
         fields = json.loads(content) if content else {}
         if fields.get("stamp") == _stamp(store, cached):
             summary = Summary(count=int(fields["count"]), builds=unpack_builds(fields["builds"]))
-            risks = tuple(_unpack_risk(risk) for risk in fields["flakiest"])
-            return CachedPrediction(summary, int(fields["tests_known"]), risks)
+            flakiest, suspects = (tuple(map(_unpack_risk, fields[name])) for name in ("flakiest", "suspects"))
+            return CachedPrediction(summary, int(fields["tests_known"]), flakiest, suspects)
     except (HistoryError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         pass  # damaged: computed here, and written again by the next `train`
     return compute_prediction(store, predictor)
@@ -155,8 +158,8 @@ def compute_prediction(store: ProjectStore, predictor: Predictor) -> CachedPredi
     """Compute the prediction from the history itself."""
     loaded = load_summary(store)
     summary = loaded.summary
-    flakiest = predictor.flakiest(summary, FLAKIEST)
-    return CachedPrediction(summary, len(summary.tests), flakiest, loaded.warnings)
+    flakiest, suspects = predictor.flakiest(summary, FLAKIEST), predictor.suspects(summary, SUSPECTS)
+    return CachedPrediction(summary, len(summary.tests), flakiest, suspects, loaded.warnings)
 
 
 def save_prediction(store: ProjectStore, cached: CachedModel, predictor: Predictor) -> CachedPrediction:
@@ -168,6 +171,7 @@ def save_prediction(store: ProjectStore, cached: CachedModel, predictor: Predict
         "tests_known": fresh.tests_known,
         "builds": pack_builds(fresh.summary.builds),
         "flakiest": [risk._asdict() for risk in fresh.flakiest],
+        "suspects": [risk._asdict() for risk in fresh.suspects],
     }
     store.write(OUTLOOK, json.dumps(content, separators=(",", ":"), allow_nan=False).encode())
     return fresh

@@ -86,6 +86,7 @@ def prediction_json(prediction: Prediction) -> str:
             "duration": _interval(prediction.duration),
             "failure_risk": _risk(prediction.risk),
             "flaky": [_test(risk) for risk in prediction.flaky],
+            "suspects": [_test(risk) for risk in prediction.suspects],
             "model": _model(prediction.model),
             "base": prediction.base,
             "builds_known": prediction.builds_known,

@@ -144,6 +144,7 @@ def prediction_markdown(prediction: Prediction) -> str:
             )
         ),
         *_risks(prediction.flaky),
+        *_suspects(prediction.suspects),
         *_end(prediction.model, prediction.status, prediction.warnings),
     )
 
@@ -299,6 +300,15 @@ def _risks(risks: Sequence[TestRisk]) -> Iterator[str]:
         yield table(("chance", "test", "last runs", "why"), map(_test, risks[:MOST_TESTS]))
         yield from more(len(risks) - MOST_TESTS)
         yield "<sub>`.` passed, `F` failed, `~` failed and passed, `-` skipped; + raises, − lowers</sub>"
+
+
+def _suspects(suspects: Sequence[TestRisk]) -> Iterator[str]:
+    """Yield a folded table of the tests that are only suspected."""
+    if suspects:
+        rows = [(percent(risk.probability), code(risk.test), _because(risk.reasons)) for risk in suspects]
+        yield details(
+            "Worth a look: never seen to flip, but like tests that do", table(("chance", "test", "why"), rows)
+        )
 
 
 def _test(risk: TestRisk) -> Sequence[str]:

@@ -93,6 +93,7 @@ def prediction_text(prediction: Prediction, colour: bool = False, most: int = MO
         *labelled_lines("Failure risk", _risk(prediction.risk)),
         *labelled_lines("Flaky tests", _flaky_count(prediction)),
         *_risks(prediction.flaky, most),
+        *_suspects(prediction.suspects),
         "",
         *_footer(
             prediction.model,
@@ -232,6 +233,15 @@ def _risks(risks: Sequence[TestRisk], most: int = MOST_TESTS) -> Iterator[str]:
     yield from _more(len(risks) - most)
     if risks:
         yield f"  ({LEGEND})"
+
+
+def _suspects(suspects: Sequence[TestRisk]) -> Iterator[str]:
+    """Name the tests that are only suspected; they were never seen to flip, and are not counted."""
+    if suspects:
+        yield from ("", "Worth a look: never seen to flip, but like tests that do")
+    for risk in suspects:
+        yield f"  {percent(risk.probability):>5}  {visible(risk.test, WIDTH - 9)}"
+        yield from wrap(_because(risk.reasons), 9)
 
 
 def _failures(groups: Sequence[FailureGroup]) -> Iterator[str]:

@@ -81,13 +81,13 @@ _ROUND: Mapping[str, Mapping[str, str]] = {
     "rate:build": {"0": "none of the recent builds {whose} failed"},
     "failing:build": {"0": "no build {whose} failed just before", "1": "1 build {whose} failed just before"},
     "passing:build": {"0": "no build {whose} passed just before", "1": "1 build {whose} passed just before"},
-    "flip-rate": {"0": "never changed its outcome in its last {n} runs"},
+    "flip-rate": {"0": "never flipped in its last {n} runs"},
     "gold-rate": {"0": "never passed and failed on one commit in its last {n} runs"},
     "runs-since-failure": {"1": "last failed 1 run ago"},
-    "runs-since-flip": {"1": "last changed its outcome 1 run ago"},
-    "classmates-flip-rate": {"0": "no other test of its class changed its outcome"},
+    "runs-since-flip": {"1": "last flipped 1 run ago"},
+    "classmates-flip-rate": {"0": "no other test of its class flipped"},
     "classmates-failure-rate": {"0": "no other test of its class failed"},
-    "project-flip-rate": {"0": "no test of this project changed its outcome"},
+    "project-flip-rate": {"0": "no test of this project flipped"},
     "seconds-variation": {"0": "its time hardly varies"},
     "source-words": {"0": "its source has no known word"},
     "failures-in-a-row": {"0": "had not failed just before", "1": "failed once just before"},
@@ -135,7 +135,12 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
     "evidence-repeats": {"": "whether it goes on failing"},
     "evidence-change": {"": "what this change touches"},
     "evidence-companions": {"": "quiet tests of its package that fail with it"},
+    "evidence-kind": {"": "whether it failed as its flips did"},
+    "evidence-time": {"": "how long it takes beside the project's other tests"},
     "evidence-commit": {"": "it passed on this very commit"},
+    **{key: {"": "what its past runs show"} for key in ("evidence", "flake-rate", "flipped")},
+    "classmates-flips": {"": "flips of other tests of its class"},
+    "project-flips": {"": "flips of other tests of this project"},
     "build-file": {"True": "this change touches a build file", "False": "this change touches no build file"},
     "last-outcome:build": _OUTCOMES,
     "outcome:build": _OUTCOMES,
@@ -196,13 +201,13 @@ NUMBERS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "rate:build": ("{} of the recent builds {whose} failed", _share),
     "failing:build": ("{} builds {whose} failed in a row", _plain),
     "passing:build": ("{} builds {whose} passed in a row", _plain),
-    "flip-rate": ("changed its outcome in {} of its last {n} runs", _share),
+    "flip-rate": ("flipped in {} of its last {n} runs", _share),
     "gold-rate": ("passed and failed on one commit in {} of its last {n} runs", _share),
     "runs-since-failure": ("last failed {} runs ago", _plain),
-    "runs-since-flip": ("last changed its outcome {} runs ago", _plain),
-    "classmates-flip-rate": ("tests of its class change outcome in {} of runs", _share),
+    "runs-since-flip": ("last flipped {} runs ago", _plain),
+    "classmates-flip-rate": ("tests of its class flip in {} of runs", _share),
     "classmates-failure-rate": ("tests of its class fail in {} of runs", _share),
-    "project-flip-rate": ("tests of this project change outcome in {} of runs", _share),
+    "project-flip-rate": ("tests of this project flip in {} of runs", _share),
     "seconds": ("takes {}", span),
     "time-rank": ("takes {} of the project's tests", _rank),
     "seconds-variation": ("its time varies by {}", _share),
@@ -231,7 +236,7 @@ ABSENT: Mapping[str, str] = {
     "flip-rate": "no earlier run is known",
     "gold-rate": "no earlier run is known",
     "runs-since-failure": "no failure of it is known",
-    "runs-since-flip": "it never changed its outcome",
+    "runs-since-flip": "it never flipped",
     "classmates-flip-rate": "no runs of its class are known",
     "classmates-failure-rate": "no runs of its class are known",
     "seconds": "its time is not known",
@@ -282,11 +287,17 @@ class ReasonPhrase(NamedTuple):
 CONCEPTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "test": {
         "here": ("test", "class"),
-        "flips": ("flip-rate", "gold-rate", "runs-since-flip", "evidence-past", "flake-rate"),
+        "flips": ("flip-rate", "gold-rate", "runs-since-flip", "evidence-past", "flake-rate", "evidence-kind"),
         "failures": ("failure-rate", "runs-since-failure", "failures-in-a-row", "evidence-repeats"),
-        "neighbours": ("classmates-flip-rate", "classmates-failure-rate", "project-flip-rate"),
+        "neighbours": (
+            "classmates-flips",
+            "project-flips",
+            "classmates-flip-rate",
+            "classmates-failure-rate",
+            "project-flip-rate",
+        ),
         "runs": ("runs",),
-        "time": ("time-rank", "seconds"),
+        "time": ("time-rank", "evidence-time", "seconds"),
         "words": ("name", "source"),
         "change": ("change", "evidence-change", "files-changed"),
         "commit": ("same-commit", "evidence-commit"),
@@ -527,7 +538,18 @@ def describe_history(risk: TestRisk) -> str:
         if risk.failures
         else f"{count(risk.runs, 'run')}, none failed"
     )
-    return f"{failed}, changed its outcome {count(risk.flips, 'time')}" if risk.flips else failed
+    return f"{failed}, {_times_flaky(risk)}" if risk.failures else failed
+
+
+def _times_flaky(risk: TestRisk) -> str:
+    """Say how many of the failures were judged flaky.
+
+    >>> _times_flaky(TestRisk("", 0.5, failures=3, flips=2)), _times_flaky(TestRisk("", 0.5, failures=3))
+    ('flaky 2 of 3 times', 'never seen to be flaky')
+    """
+    if not risk.flips:
+        return "never seen to be flaky"
+    return "each time flaky" if risk.flips == risk.failures else f"flaky {risk.flips:,} of {risk.failures:,} times"
 
 
 def format_interval(expected: Interval) -> str:

@@ -197,7 +197,8 @@ DURATION_LEVELS = (
 SIZES = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
 FAILURE_KINDS = ("assertion", "timeout", "connection", "null", "state", "io", "memory", "concurrency", "other")
 EVENTS = ("push", "pull_request", "schedule", "manual", "tag", "other")
-EVIDENCE = ("past", "repeats", "change", "companions", "commit")  # for a flake: `history.flakiness.FlakeEvidence`
+EVIDENCE = ("past", "repeats", "change", "companions", "kind", "time", "commit")  # fields of `FlakeEvidence`
+EVIDENCE_SCALE = 4.0  # of the log-odds of what was seen of a test
 RELATIONS = ("itself", "near", "build-file", "elsewhere", "nothing")
 
 
@@ -219,12 +220,18 @@ def _history_of_a_test() -> tuple[Encoder, ...]:
 
 
 def _flaky(words: Sequence[tuple[str, str]]) -> tuple[Encoder, ...]:
+    """Return what was seen of a test as log-odds, which start as the margin, and what corrects them.
+
+    Nothing else depends on the test's own outcomes: the probability is monotone in the evidence.
+    """
     return (
-        Numeric("bias", start=-4.0),  # one or two tests in a hundred: without it every second test would look flaky
-        *_history_of_a_test(),
+        Numeric("bias"),
+        Numeric("evidence", start=EVIDENCE_SCALE),  # log-odds / EVIDENCE_SCALE, so that it is about 1 in size
+        Numeric("flipped"),  # whether the test was ever seen to flip
         Numeric("time-rank"),  # linear: knots on seconds overfit the recorded projects and rank others worse
-        PiecewiseLinear("seconds-variation", (0.0, 0.1, 0.3, 1.0, 2.0)),
         PiecewiseLinear("source-words", (0.0, 10.0, 30.0, 100.0, 300.0), logarithmic=True),
+        Numeric("classmates-flips", start=2.0),
+        Numeric("project-flips", start=1.0),
         BagOfWords("name", _index(words, "n")),
         BagOfWords("source", _index(words, "s")),
     )
@@ -236,6 +243,7 @@ def _triage() -> tuple[Encoder, ...]:
         Numeric("bias"),
         *_history_of_a_test(),
         *(Numeric(f"evidence-{name}", start=1.0) for name in EVIDENCE),
+        Numeric("flipped"),
         PiecewiseLinear("failures-in-a-row", (0.0, 1.0, 2.0, 3.0, 10.0)),
         PiecewiseLinear("failures-in-build", (1.0, 2.0, 3.0, 10.0, 30.0, 100.0), logarithmic=True),
         PiecewiseLinear("classmates-failing", (0.0, 1.0, 2.0, 5.0, 20.0), logarithmic=True),
@@ -291,6 +299,10 @@ class Task(NamedTuple):
     def names(self) -> tuple[str, ...]:
         """Return the name of every coordinate, in order."""
         return _names(self.parts)
+
+    def first(self, part: str) -> int:
+        """Return the first coordinate of the part with this name."""
+        return _starts(self.parts)[[one.name for one in self.parts].index(part)]
 
     def size(self) -> int:
         """Return the number of coordinates."""

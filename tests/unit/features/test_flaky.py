@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.features.test_features import flaky_values, history_columns, rounded, row_of, typical_seconds
+from fedstep.features.test_features import flaky_values, history_columns, rounded, typical_seconds
 from fedstep.history.records import BuildRecord
 from fedstep.history.summary import Summary, apply_record
 from fedstep.history.test_table import NEVER, with_tests
@@ -40,13 +40,11 @@ class TestNewTests:
     def test_a_test_without_a_past_has_only_its_name(self) -> None:
         (values,) = flaky_values(with_tests({}, ["org.foo.TimeoutTest#waits"]))
         assert part(values, "bias") == 1.0
-        assert (part(values, "runs"), part(values, "failure-rate-5")) == (0, 0.0)
+        assert (part(values, "flipped"), part(values, "classmates-flips")) == (0.0, 0.0)
         assert part(values, "time-rank") is None
-        assert part(values, "runs-since-failure") is None
-        assert part(values, "classmates-flip-rate") is None
         assert part(values, "source") is None
         names = {TASK.names()[index] for index in TASK.encode(values).indices}
-        assert {"bias", "runs=0", "name=timeout", "source-words=absent"} <= names
+        assert {"bias", "evidence", "name=timeout", "source-words=absent"} <= names
 
     def test_one_value_a_part_for_each_test(self) -> None:
         table = history(1).tests
@@ -72,20 +70,20 @@ class TestClassmates:
     def test_classmates_leave_the_test_itself_out(self, seed: int) -> None:
         table = history(seed).tests
         for number, test in enumerate(table):
-            before = part(flaky_values(table)[number], "classmates-flip-rate")
+            before = history_columns(table)["classmates-flip-rate"][number]
             other = replace(table[test], flipped_100=0.0 if table[test].flipped_100 else 1.0)
             alone = {**table, test: other}
-            assert part(flaky_values(alone)[number], "classmates-flip-rate") == before
+            assert history_columns(alone)["classmates-flip-rate"][number] == before
             assert group_of(test).startswith("a.B")
 
     def test_a_test_alone_in_its_class_has_no_classmates(self) -> None:
         summary = apply_record(
             Summary(), "1", entry(1, (TestRun("a.B#x", Outcome.FLAKED), TestRun("a.C#x", Outcome.PASSED)))
         )
-        assert [part(values, "classmates-flip-rate") for values in flaky_values(summary.tests)] == [None, None]
+        assert history_columns(summary.tests)["classmates-flip-rate"] == [None, None]
         more = apply_record(summary, "2", entry(2, (TestRun("a.B#y", Outcome.PASSED),)))
-        assert part(flaky_values(more.tests)[2], "classmates-flip-rate") == 1.0
-        assert part(flaky_values(more.tests)[0], "classmates-flip-rate") == 0.0
+        assert history_columns(more.tests)["classmates-flip-rate"] == [0.0, None, 1.0]
+        assert [part(values, "classmates-flips") for values in flaky_values(more.tests)] == [None, 0.0, 1.0]
 
 
 def timed(*seconds: float) -> list[object]:
@@ -105,7 +103,7 @@ class TestValues:
             summary = Summary()
             for number, letter in enumerate(letters):
                 summary = apply_record(summary, str(number), entry(number, (TestRun("a.B#x", Outcome(letter)),)))
-            return part(flaky_values(summary.tests)[0], "failure-rate-5")
+            return history_columns(summary.tests)["failure-rate-5"][0]
 
         assert rate("ppppc") > rate("cpppp") > 0.0  # type: ignore[operator]
         assert rate("ccccc") == 1.0
@@ -130,14 +128,11 @@ class TestNames:
         assert not [name for name in names if "zyx" in name]
         assert not [name for task in schema().tasks.values() for name in task.names() if "zyx" in name]
 
-    def test_flaky_and_triage_share_a_tests_past(self) -> None:
-        table = history(4).tests
-        past = history_columns(table)
-        for number, values in enumerate(flaky_values(table)):
-            assert {name: values[name] for name in past} == row_of(past, number)
-        parts = [[one for one in schema().tasks[task].parts if one.name in past] for task in ("flaky", "triage")]
-        assert parts[0] == parts[1]
-        assert [one.name for one in parts[0]] == list(past)
+    def test_only_evidence_depends_on_the_tests_own_outcomes(self) -> None:
+        """Of a test that was seen to flip nothing but its evidence and its words is a feature."""
+        for stats, values in zip(history(4).tests.values(), flaky_values(history(4).tests), strict=True):
+            others = [values[name] for name in ("time-rank", "classmates-flips", "project-flips")]
+            assert (others == [None] * 3) == (stats.flips > 0)
 
     def test_typical_seconds_are_none_where_no_report_gave_one(self) -> None:
         table = apply_record(

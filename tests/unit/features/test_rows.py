@@ -6,7 +6,7 @@ from zlib import crc32
 from fedstep.features.build_features import build_examples, private_build_features
 from fedstep.features.test_features import private_test_features
 from fedstep.history.records import make_record
-from fedstep.history.summary import Summary, apply_record, last_commit, plan_build
+from fedstep.history.summary import Summary, apply_record, plan_build, repeats_last
 from fedstep.model.labels import is_due
 from fedstep.schema.schema import schema
 from fedstep.types import (
@@ -108,10 +108,16 @@ class TestBuildRows:
         assert private_build_features(planned) == ("branch=main", f"job={STREAM}", "author=a1")
         assert private_build_features(planned._replace(branch="", author="")) == (f"job={STREAM}",)
 
-    def test_the_last_commit_is_that_of_the_stream(self) -> None:
+    def test_same_code_is_one_commit_in_the_same_stream(self) -> None:
+        """A build repeats the newest one of its stream if it has its commit, and its branch or its change."""
         builds = known(build(1, ()), build(2, ())).builds
-        assert last_commit(builds, STREAM) == "c2"
-        assert last_commit(builds, "other") == ""
+        again = plan_build(build(2, ()).situation, STREAM, "")
+        assert repeats_last(builds, again)
+        assert repeats_last(builds, again._replace(branch="other"))
+        assert not repeats_last(builds, again._replace(branch="other", files=7.0))
+        assert not repeats_last(builds, again._replace(stream="other"))
+        assert not repeats_last(builds, again._replace(commit="c1"))
+        assert not repeats_last((), again)
 
 
 private_test_features.__test__ = False  # type: ignore[attr-defined]  # pytest: the function under test, not a test

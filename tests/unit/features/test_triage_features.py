@@ -33,9 +33,9 @@ def build(number: int, runs: tuple[TestRun, ...], change: Change | Unavailable =
     return Build(f"{number:032x}", situation, situation.started_at + 60, duration, BuildOutcome.FAILED, Reports(runs))
 
 
-def facts(summary: Summary, one: Build, previous: str = "") -> dict[str, dict[str, object]]:
+def facts(summary: Summary, one: Build, repeated: bool = False) -> dict[str, dict[str, object]]:
     table = with_tests(summary.tests, (run.test for run in one.failures()))
-    return {run.test: dict(values) for run, values in triage_values(table, one, previous)}
+    return {run.test: dict(values) for run, values in triage_values(table, one, repeated)}
 
 
 def past(letters: str, test: str = "org.foo.BarTest#works") -> Summary:
@@ -49,8 +49,8 @@ def past(letters: str, test: str = "org.foo.BarTest#works") -> Summary:
 ELSEWHERE = Change("c3", "", "ann", (FileChange("docs/a.md", 1, 0),))
 
 
-def evidence(summary: Summary, one: Build, name: str, previous: str = "") -> float:
-    value = facts(summary, one, previous)["org.foo.BarTest#works"][f"evidence-{name}"]
+def evidence(summary: Summary, one: Build, name: str, repeated: bool = False) -> float:
+    value = facts(summary, one, repeated)["org.foo.BarTest#works"][f"evidence-{name}"]
     assert isinstance(value, float)
     return value
 
@@ -107,16 +107,16 @@ class TestEvidence:
 
     def test_pass_on_the_same_commit_is_evidence_for_a_flake(self) -> None:
         """A pass on the same commit or in a rerun is evidence for a flake."""
-        assert evidence(past("p"), failed(), "commit", "c3") == WEIGHTS.passed_on_commit
+        assert evidence(past("p"), failed(), "commit", True) == WEIGHTS.passed_on_commit
         assert evidence(past("p"), failed(Outcome.FLAKED), "commit") == WEIGHTS.passed_on_commit
-        assert evidence(past("pf"), failed(), "commit", "c3") == 0.0
+        assert evidence(past("pf"), failed(), "commit", True) == 0.0
 
     def test_untrained_model_counts_evidence_and_nothing_else(self) -> None:
         """Before any learning the evidence counts in full, and nothing else does."""
         start = dict(zip(TASK.names(), TASK.start(), strict=True))
         assert {name for name, weight in start.items() if weight} == {f"evidence-{name}" for name in EVIDENCE}
         assert set(start.values()) == {0.0, 1.0}
-        rows = triage_values(past("pppp").tests, failed(), "")
+        rows = triage_values(past("pppp").tests, failed(), False)
         (values,) = (row for _, row in rows)
         total = sum(evidence(past("pppp"), failed(), name) for name in EVIDENCE)
         assert margin(TASK.start(), *TASK.encode(values)) == pytest.approx(total)
@@ -126,8 +126,8 @@ class TestEvidence:
     )
     def test_a_rerun_of_the_commit_before_is_told_how_it_went(self, letters: str, expected: str) -> None:
         one = build(9, (TestRun("org.foo.BarTest#works", Outcome.FAILED),))
-        assert facts(past(letters), one, previous="c2")["org.foo.BarTest#works"]["same-commit"] == expected
-        assert facts(past(letters), one, previous="c1")["org.foo.BarTest#works"]["same-commit"] == "unseen"
+        assert facts(past(letters), one, repeated=True)["org.foo.BarTest#works"]["same-commit"] == expected
+        assert facts(past(letters), one, repeated=False)["org.foo.BarTest#works"]["same-commit"] == "unseen"
 
 
 class TestRows:

@@ -38,16 +38,9 @@ class TestProbabilities:
         assert abs(sum(said - truth for said, truth in late)) / len(late) < 0.02
 
     def test_margin_is_the_log_odds_before_any_outcome(self) -> None:
-        """Before any outcome a margin is the log odds, but of flaky a cautious one."""
-        for task in set(TASK_NAMES) - {"flaky"}:
+        """Before any outcome a margin is the log odds."""
+        for task in TASK_NAMES:
             assert probability(initial_scaling(task), 1.3) == pytest.approx(sigmoid(1.3))
-        assert probability(initial_scaling("flaky"), -3.0) == pytest.approx(sigmoid(-3.0))
-        assert (
-            sigmoid(-6.0)
-            < probability(initial_scaling("flaky"), -6.0)
-            < probability(initial_scaling("flaky"), 3.0)
-            < sigmoid(3.0)
-        )
 
     def test_the_scaling_of_triage_is_trusted_longer(self) -> None:
         triage, failure = (observe_outcome(initial_scaling(task), 2.0, 0.0) for task in ("triage", "build-failure"))

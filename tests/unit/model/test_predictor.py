@@ -13,15 +13,20 @@ from fedstep.model.linear import (
     LocalWeights,
     PlattScaling,
     QuantileTrackers,
-    initial_scaling,
     margin,
-    probability,
     sigmoid,
 )
-from fedstep.model.predictor import FLAKY_ABOVE, REGRESSION_BELOW, Predictor, classify_failure
+from fedstep.model.predictor import (
+    FLAKY_ABOVE,
+    REGRESSION_BELOW,
+    UNSEEN_BOUND,
+    Predictor,
+    classify_failure,
+    correct,
+)
 from fedstep.model.state import LocalModel
 from fedstep.results import Interval
-from fedstep.schema.schema import schema
+from fedstep.schema.schema import EVIDENCE_SCALE, schema
 from fedstep.types import (
     Build,
     BuildContext,
@@ -50,7 +55,7 @@ def weights(task: str, **named: float) -> list[float]:
 
 FLIPPED = {f"flip-rate-20={rate}": rate for rate in (0.03, 0.1, 0.3, 1)}
 MODEL = {
-    "flaky": weights("flaky", bias=-3.0, **{name: 8 * rate for name, rate in FLIPPED.items()}),
+    "flaky": weights("flaky", evidence=EVIDENCE_SCALE),
     "triage": weights("triage", bias=-1.0, **{name: 8 * rate for name, rate in FLIPPED.items()}),
     "build-failure": weights("build-failure", similar=2.0, own=1.0),
     "build-duration": weights("build-duration", last=0.1),
@@ -137,11 +142,13 @@ class TestRisk:
         assert bad.reasons
 
     def test_flaking_test_ranks_above_quiet_ones(self) -> None:
-        """The model ranks a test that flakes above those that do not."""
+        """The test that flakes is named, and those that do not are at most suspected."""
         summary = known(*(build(n, "p" * 7 + ("k" if n % 4 == 0 else "p") + "p" * 12) for n in range(30)))
-        ranked = Predictor(MODEL, LocalModel()).flakiest(summary, 4, at_least=0.0)
-        assert len(ranked) == 4
-        assert ranked[0].test == TESTS[7]
+        predictor = Predictor(MODEL, LocalModel())
+        assert [risk.test for risk in predictor.flakiest(summary, 4, at_least=0.0)] == [TESTS[7]]
+        suspects = predictor.suspects(summary, 4, at_least=0.0)
+        ranked = (*predictor.flakiest(summary, 4), *suspects)
+        assert len(suspects) == 4
         assert [risk.probability for risk in ranked] == sorted((risk.probability for risk in ranked), reverse=True)
         sizes = [abs(reason.contribution) for reason in ranked[0].reasons]
         assert sizes == sorted(sizes, reverse=True)
@@ -155,9 +162,9 @@ class TestRisk:
 
     def test_local_weights_and_calibration_move_the_prediction(self) -> None:
         summary = known(*(build(n, "p" * 20) for n in range(5)))
-        plain = Predictor(MODEL, LocalModel({}, {"flaky": PlattScaling()})).flakiest(summary, 20, at_least=0.0)
+        plain = Predictor(MODEL, LocalModel({}, {"flaky": PlattScaling()})).suspects(summary, 20, at_least=0.0)
         local = LocalWeights({}, {f"test={TESTS[3]}": 4.0, f"class={TESTS[3].partition('#')[0]}": 1.0})
-        moved = Predictor(MODEL, LocalModel({"flaky": local}, {"flaky": PlattScaling(1.0, -1.0)})).flakiest(
+        moved = Predictor(MODEL, LocalModel({"flaky": local}, {"flaky": PlattScaling(1.0, -1.0)})).suspects(
             summary, 20, at_least=0.0
         )
         assert moved[0].test == TESTS[3]
@@ -166,7 +173,7 @@ class TestRisk:
             return math.log(chance / (1 - chance))
 
         before = next(risk.probability for risk in plain if risk.test == TESTS[3])
-        assert odds(moved[0].probability) == pytest.approx(odds(before) + 5.0 - 1.0)
+        assert odds(moved[0].probability) == pytest.approx(correct(odds(before), 5.0 - 1.0, UNSEEN_BOUND))
         assert {reason.feature for reason in moved[0].reasons} >= set(local.private)
 
 
@@ -231,7 +238,7 @@ class TestExplanations:
         summary = known(*(build(n, ("f" if n % 3 else "k") + "p" * 19) for n in range(12)))
         planned = plan_build(build(13).situation, STREAM, "")
         verdicts = predictor.failures(summary, build(13, "ffff" + "p" * 16), STREAM)
-        flakiest = predictor.flakiest(summary, 20, 0.0)
+        flakiest = (*predictor.flakiest(summary, 20, 0.0), *predictor.suspects(summary, 20, 0.0))
         risk = predictor.failure(summary, planned)
         assert not isinstance(risk, Unavailable)
         assert (len(flakiest), len(verdicts)) == (20, 4)
@@ -240,9 +247,8 @@ class TestExplanations:
             *((one, one.flaky_probability, "triage") for one in verdicts),
             (risk, risk.probability, "build-failure"),
         ):
-            platt = initial_scaling(task)
             score = item.base + math.fsum(reason.contribution for reason in item.reasons)
-            assert probability(platt, score) == pytest.approx(chance, abs=1e-9)
+            assert sigmoid(score) == pytest.approx(chance, abs=1e-9), task
 
     def test_the_usual_explains_nothing(self) -> None:
         """A row that is the mean of all projects has the base as its margin, and the means are shipped by name."""

@@ -234,11 +234,11 @@ class TestRows:
         state = load_state(lived)
         ranked = Predictor(load_starter_model().production, state.correction).flakiest(state.summary, 5, at_least=0.0)
         assert ranked[0].test == FLAKY
-        assert ranked[0].probability > 0.5 > ranked[1].probability
+        assert ranked[0].probability > 0.5
+        assert all(other.probability < 0.5 for other in ranked[1:])
         assert ranked[0].flips == state.summary.tests[FLAKY].flips > 5
         assert ranked[0].last_outcomes.count("k") > 1
-        assert ranked[0].reasons
-        assert any(reason.feature == f"test={FLAKY}" for reason in ranked[0].reasons)
+        assert any(reason.feature.startswith("flake-rate") for reason in ranked[0].reasons)
 
     def test_rows_are_kept_only_where_they_are_learned_again(self, lived: ProjectStore) -> None:
         recent = load_state(lived).backlog.recent

@@ -99,7 +99,7 @@ class TestText:
         assert "34 % that it flips in its next 20 runs; 41 % before this project's calibration" in text
         assert "5 runs, 3 failures, 2 flips; usually takes 0.24 s" in text
         assert "\nRuns          .~FF.-  oldest first\n               gs\n" in text
-        assert "+0.83    +0.85    -0.02  changed its outcome in 10 % of its last 20 runs (flip-rate-20)" in text
+        assert "+0.83    +0.85    -0.02  flipped in 10 % of its last 20 runs (flip-rate-20)" in text
         assert "+0.30             +0.30  this test, known here alone" in text
         assert "    4 %  after 12 more passes  no longer likely\n" in text
         assert "after one failure  then likely" not in text, "it is likely already"
@@ -172,7 +172,7 @@ class TestJson:
         assert (found["probability"], found["probability_before_calibration"], found["named"]) == (0.34, 0.41, True)
         assert [run["metal"] for run in found["runs"]] == [None, "gold", "silver", None, None, None]
         assert found["runs"][4]["seconds"] is None
-        assert found["contributions"][0]["says"] == "changed its outcome in 10 % of its last 20 runs"
+        assert found["contributions"][0]["says"] == "flipped in 10 % of its last 20 runs"
         assert found["changes"][0] == {"says": "after 12 more passes", "probability": 0.04, "named": False}
         assert "##[" not in explanation_json(explained(hostile))
 

@@ -109,10 +109,10 @@ class TestPhrases:
         ("feature", "subject", "phrase"),
         [
             ("runs-since-failure=3", "test", "last failed 3 runs ago"),
-            ("runs-since-flip=2", "test", "last changed its outcome 2 runs ago"),
+            ("runs-since-flip=2", "test", "last flipped 2 runs ago"),
             ("change=itself", "test", "this change touches the test itself"),
             ("failure-kind=timeout", "test", "it ran out of time"),
-            ("classmates-flip-rate=0.002", "test", "tests of its class change outcome in 0.2 % of runs"),
+            ("classmates-flip-rate=0.002", "test", "tests of its class flip in 0.2 % of runs"),
             ("seconds-ratio=1", "test", "took 2.7 × its usual time"),
             ("failure-rate-20=0.2", "build", "20 % of the recent builds failed"),
             ("branch-rate=0.2", "build", "20 % of the recent builds of this branch failed"),

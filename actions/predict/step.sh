@@ -17,6 +17,7 @@ plan() {
   plan_environment
   [ "$FEDSTEP_HISTORY" = git ] && return # it travels in the repository
   local workflow="${WITH_WORKFLOW:-$GITHUB_WORKFLOW}" job="${WITH_JOB:-$GITHUB_JOB}" sum
+  job="${job//[[:cntrl:]]/}" # a line break would add an output
   sum=$(digest "$workflow" "$job" "$FEDSTEP_CI_CELL" "$FEDSTEP_HISTORY")
   echo "prefix=fedstep-v1-$sum-$job-" >>"$GITHUB_OUTPUT"
   # A second restore in one job would undo what predict wrote: the mark of the job's start.

@@ -136,6 +136,13 @@ ACCESS = combine(
     option(
         "owner-quota", type=COUNT, default=100000, show_default=True, help="Maximum updates per owner and day; 0: any."
     ),
+    option(
+        "owner-projects",
+        type=COUNT,
+        default=200,
+        show_default=True,
+        help="Maximum number of projects that an owner's token may name in a week; 0: any.",
+    ),
     option("tls-cert", metavar="FILE", default="", help="Certificate with its chain, in PEM; serve HTTPS with it."),
     option("tls-key", metavar="FILE", default="", help="Private key of the certificate, in PEM."),
     option(
@@ -187,6 +194,7 @@ class ServeOptions:
     project_quota: int
     owner_rate: int
     owner_quota: int
+    owner_projects: int
     tls_cert: str
     tls_key: str
     proxy_headers: str
@@ -252,6 +260,7 @@ def _make_settings(options: ServeOptions) -> "Settings":
         issuers=_issuers(options),
         audience=options.audience,
         allowances=Allowances.of(rates, quotas),
+        owner_projects=options.owner_projects,
         private_model=options.private_model,
         tls=_tls(options.tls_cert, options.tls_key),
         proxies=_parse_addresses(options.proxy_headers),

@@ -93,7 +93,16 @@ def pull_model(store: ProjectStore, aggregator: AggregatorLink, now: float) -> C
         mark_current(store, etag, aggregator.url, now)
     else:
         save_model(store, reply.body, reply.etag, aggregator.url, now)
-    return load_model(store)
+    return _with_lineage_warning(cached, load_model(store))
+
+
+def _with_lineage_warning(before: CachedModel, after: CachedModel) -> CachedModel:
+    """Return the model pulled, with a warning where versions of the same aggregator, which only grow, went back."""
+    versions = before.model.candidate_version, after.model.candidate_version
+    if not before.url or before.url != after.url or after.warning or versions[1] >= versions[0]:
+        return after
+    text = f"{redact_url(after.url)} went back from version {versions[0]} to {versions[1]}: its store was replaced"
+    return after._replace(warning=text)
 
 
 def push_pending(store: ProjectStore, aggregator: AggregatorLink) -> DeliveryReport:

@@ -40,6 +40,7 @@ from fedstep.server.update_endpoint import PATH, FastRoute, UpdateEndpoint
 from fedstep.server.writer import QueueFull, Writer
 
 MOST_LISTED = 200  # versions and verdicts
+LISTED_SECONDS = 1.0  # that a listing of versions is served
 log = logging.getLogger("fedstep.server")
 T = TypeVar("T")
 AppFactory: TypeAlias = Callable[[Settings], Starlette]
@@ -64,7 +65,9 @@ def create_app(settings: Settings, schema: Schema | None = None, clock: Callable
     models = ModelEndpoint(settings.store, shape.digest, mode.terms)
     reader = DashboardReader(settings.store, shape, settings.gate, mode)
     page = DashboardPage(reader, metrics.text, schema, settings.gate, clock)
-    aggregator = AggregatorEndpoints(guard, tokens, metrics, writer, models, page, current, as_json(document(shape)))
+    aggregator = AggregatorEndpoints(
+        guard, tokens, metrics, writer, models, page, current, as_json(document(shape)), settings.store
+    )
 
     bounds = {name: task.clip for name, task in rules.items()}
     update = UpdateEndpoint(
@@ -136,9 +139,11 @@ class AggregatorEndpoints:
     dashboard: DashboardPage
     current: CurrentModels
     document: Response
+    store: str
+    listing: tuple[float, Response] | None = None  # of the versions, and when it was made
 
     def __post_init__(self) -> None:
-        self.health_endpoints = HealthEndpoints(self.tokens, self.metrics, lambda: not self._writing.done())
+        self.health_endpoints = HealthEndpoints(self.tokens, self.metrics, lambda: not self._writing.done(), self.store)
         self._publish(self.current)
 
     def routes(self) -> Routes:
@@ -187,7 +192,11 @@ class AggregatorEndpoints:
     async def versions(self, request: Request) -> Response:
         """GET /v1/versions: the newest versions, the open trials, and every figure of the newest verdicts."""
         await self.guard.reader(request)
-        return as_json((await self.writer.lineage(MOST_LISTED)).as_json())
+        made, now = self.listing, time.monotonic()
+        if made is None or now - made[0] >= LISTED_SECONDS:
+            # one listing for everyone: it reads the store in the thread that updates wait for
+            self.listing = made = (now, as_json((await self.writer.lineage(MOST_LISTED)).as_json()))
+        return made[1]
 
     async def health(self, _request: Request) -> Response:
         """GET /healthz: 200 unless the process should be restarted."""
@@ -218,6 +227,7 @@ class AggregatorEndpoints:
 
     def _publish(self, current: CurrentModels) -> None:
         self.models.publish(current)
+        self.listing = None
         self.metrics.set_models(current)
 
 

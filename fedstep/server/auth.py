@@ -11,7 +11,7 @@ from starlette.requests import Request
 from fedstep.server.http_messages import HttpProblem, header
 from fedstep.server.identity import OPEN, AccessDenied, Identity, doorkeeper
 from fedstep.server.oidc import IssuerUnreachable, Verifier
-from fedstep.server.rate_limits import RateLimiter
+from fedstep.server.rate_limits import ProjectLimiter, RateLimiter
 from fedstep.server.settings import Settings
 from fedstep.server.tokens import TokenBook
 
@@ -31,6 +31,7 @@ class RequestGuard:
         closed = bool(settings.proxies or book.listed())
         self._keeper = doorkeeper(settings.host, settings.tokens, book.senders(), verify, closed)
         self._book, self._limiter = book, RateLimiter(settings.allowances)
+        self._projects = ProjectLimiter(settings.owner_projects)
         self._private = settings.private_model
 
     async def writer(self, request: Request) -> Identity:
@@ -41,6 +42,12 @@ class RequestGuard:
             text = f"This {who} has sent more than it may for now. Send it again in {seconds} s."
             raise HttpProblem(429, "too-many", text, retry_after=seconds, reason=who)
         return sender
+
+    def check_projects(self, sender: Identity, project: str) -> None:
+        """Raise HttpProblem, status 429, where a sender without a project of its own names too many of them."""
+        if sender.owner and not sender.project and not self._projects.admit(sender.owner, project, time.monotonic()):
+            text = f"This owner has sent for {self._projects.most} projects in a week. Use a token of a project."
+            raise HttpProblem(429, "too-many-projects", text, retry_after=86_400, reason=sender.owner)
 
     async def reader(self, request: Request) -> None:
         """Authenticate a reader if the model is private. Raise HttpProblem: 401, 403, 503."""

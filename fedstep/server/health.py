@@ -9,18 +9,20 @@ from starlette.responses import Response
 
 from fedstep.server.http_messages import HttpProblem, as_json
 from fedstep.server.metrics import CONTENT_TYPE, Metrics
+from fedstep.server.storage.engine import free_bytes
 from fedstep.server.tokens import TokenBook
 
 PATIENCE = 2.0  # seconds allowed for the test write to the store
 BETWEEN = 1.0  # minimum seconds between test writes
+LEAST_FREE = 16 << 20  # bytes: what a full queue of updates needs
 log = logging.getLogger("fedstep.server")
 
 
 class HealthEndpoints:
     """The responses of /healthz, /readyz and /metrics."""
 
-    def __init__(self, book: TokenBook, metrics: Metrics, writes: Callable[[], bool]) -> None:
-        self._book, self._metrics, self._writes = book, metrics, writes
+    def __init__(self, book: TokenBook, metrics: Metrics, writes: Callable[[], bool], store: str) -> None:
+        self._book, self._metrics, self._writes, self._store = book, metrics, writes, store
         self._stopping, self._written = False, -BETWEEN
         self._writing: asyncio.Future[None] | None = None
 
@@ -41,6 +43,8 @@ class HealthEndpoints:
                 503, "stopping", "The aggregator is shutting down. Send it again in a while.", retry_after=5
             )
         self.health(version)
+        if free_bytes(self._store) < LEAST_FREE:  # a small write may still find room in a file that is there
+            raise HttpProblem(503, "full", "The disk of the store is full. Send it again later.", retry_after=60)
         if time.monotonic() - self._written >= BETWEEN:
             await self._write()
         return as_json({"status": "ready", "version": version})

@@ -20,6 +20,12 @@ class Identity:
     owner: str
     project: str = ""
 
+    def receipt_id(self, update_id: str, project: str) -> str:
+        """Return the id of an update in the store: of this sender alone, whoever else posts the same id."""
+        if not self.owner:
+            return update_id
+        return sha256(f"{self.owner} {project} {update_id}".encode()).hexdigest()[:32]
+
     def pseudonym(self, claimed: str) -> str:
         """Return the name of the project in the store: a hash of its identity, else the pseudonym in its update."""
         return sha256(self.project.encode()).hexdigest()[:32] if self.project else claimed

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
+from typing import ClassVar
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -21,6 +22,7 @@ from fedstep.errors import UsageError
 from fedstep.server.settings import Limits, Settings, Tls
 
 MOST_CONNECTIONS = 1000
+MOST_INCOMPLETE = 100  # connections of one address whose request is not complete
 SECONDS_TO_FINISH = 10
 SWITCH_SECONDS = 0.0005  # interval of thread switches, a tenth of Python's default
 GC_THRESHOLD = 10_000  # new objects before a garbage collection
@@ -56,7 +58,7 @@ def run(app: ASGIApp, door: socket.socket, settings: Settings, stopping: Callabl
     """Serve until SIGTERM or SIGINT; then call `stopping` and finish the running requests."""
     config = uvicorn.Config(
         app,
-        http=_bounded_protocol(settings.limits),
+        http=_bounded_protocol(settings.limits, settings.proxies),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -103,17 +105,22 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, closing connections whose header section is too long or too slow."""
 
     limits = Limits()
+    proxies: ClassVar[tuple[str, ...]] = ()  # send for others, and are not limited
+    incomplete: ClassVar[dict[str, dict["BoundedProtocol", None]]] = {}  # by address, the oldest first
     header_size = 0
     header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Start the time for the first header section."""
         super().connection_made(transport)
+        self._address = self.client[0] if self.client else ""
         self._start_header()
+        self._begin_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer."""
         self._end_header()
+        self._end_request()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -128,11 +135,35 @@ class BoundedProtocol(HttpToolsProtocol):
         """Start the time for the header section of the next request."""
         super().on_message_begin()
         self._start_header()
+        self._begin_request()
+
+    def on_message_complete(self) -> None:
+        """Count the connection no longer: the whole request is here."""
+        self._end_request()
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """Stop the timer."""
         self._end_header()
         super().on_headers_complete()
+
+    def _begin_request(self) -> None:
+        """Count the connection as incomplete; of an address with too many, close the one that is so for longest.
+
+        The oldest, not the newest: so an address that floods still gets its health checks answered.
+        """
+        if not self._address or self._address in self.proxies:
+            return
+        waiting = self.incomplete.setdefault(self._address, {})
+        waiting[self] = None
+        if len(waiting) > MOST_INCOMPLETE:
+            next(iter(waiting))._close()
+
+    def _end_request(self) -> None:
+        waiting = self.incomplete.get(self._address, {})
+        waiting.pop(self, None)
+        if not waiting:
+            self.incomplete.pop(self._address, None)
 
     def _start_header(self) -> None:
         self._end_header()
@@ -145,14 +176,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _close(self) -> None:
         self._end_header()
+        self._end_request()
         if self.transport and not self.transport.is_closing():
-            log.warning("connection closed: the header section of a request was too long or too slow")
+            log.warning("connection closed: a request was too long or too slow, or its address has too many")
             self.transport.abort()
 
 
-def _bounded_protocol(limits: Limits) -> type[BoundedProtocol]:
+def _bounded_protocol(limits: Limits, proxies: tuple[str, ...] = ()) -> type[BoundedProtocol]:
     """Return the protocol with these limits; uvicorn makes an instance per connection and passes no settings."""
-    return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits})
+    return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits, "proxies": proxies, "incomplete": {}})
 
 
 FORMATS = ("text", "json")

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import time
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -15,11 +16,12 @@ from fedstep.server.aggregation.inputs import CurrentModels
 from fedstep.server.http_messages import HttpProblem
 from fedstep.server.mode import ContributionTerms
 from fedstep.server.storage.engine import open_engine, read_only
-from fedstep.server.storage.version_repository import VersionRepository
+from fedstep.server.storage.version_repository import VersionRepository, schemas_of
 from fedstep.server.update_endpoint import schema_mismatch
 
 DIGEST = re.compile("[0-9a-f]{16}")
 OPEN_TERMS = ContributionTerms()
+BETWEEN = 5.0  # seconds between looks for schemas that are new in the store, however many are made up
 log = logging.getLogger("fedstep.server")
 
 
@@ -123,6 +125,8 @@ class LegacyModels:
         self._engine = open_engine(url)
         self._reader = read_only(self._engine)
         self._models: dict[str, ServedModel] = {}
+        self._known: frozenset[str] = frozenset()  # the schemas of the store, as they were at `_asked`
+        self._asked = float("-inf")
 
     def close(self) -> None:
         """Close the connections."""
@@ -135,6 +139,9 @@ class LegacyModels:
         """
         if not DIGEST.fullmatch(schema):
             return None
+        now = time.monotonic()
+        if schema not in self._models and now < self._asked + BETWEEN and schema not in self._known:
+            return None
         try:
             return self._load_newest(schema)
         except SQLAlchemyError as error:
@@ -143,6 +150,10 @@ class LegacyModels:
 
     def _load_newest(self, schema: str) -> ServedModel | None:
         with self._reader.begin() as connection:
+            if schema not in self._known:
+                self._known, self._asked = schemas_of(connection), time.monotonic()
+                if schema not in self._known:
+                    return None
             versions, cached = VersionRepository(connection, schema), self._models.get(schema)
             if cached and cached.version == versions.latest_version():
                 return cached

@@ -35,6 +35,11 @@ class Pattern:
 
     glob: str
     by_id: bool = False
+    claims: tuple[tuple[str, str], ...] = ()  # other claims, each with a glob: ("ref", "refs/heads/main")
+
+    def fits(self, claims: Mapping[str, object]) -> bool:
+        """Return whether all other claims that the pattern names have a value that matches."""
+        return all(fnmatchcase(_text(claims.get(name)), glob) for name, glob in self.claims)
 
     def matches(self, path: str) -> bool:
         """Return whether the first segments match, ignoring case as the services do.
@@ -66,9 +71,10 @@ class Issuer:
                 f"the token of {self.name} has no usable claim {missing}", "Name the claims in --oidc.", True
             )
         owner_id, project_id = _label(owner), _label(project)
-        if not any(pattern.matches(f"{owner_id}/{project_id}" if pattern.by_id else path) for pattern in self.allowed):
+        allowed = (pattern for pattern in self.allowed if pattern.fits(claims))
+        if not any(pattern.matches(f"{owner_id}/{project_id}" if pattern.by_id else path) for pattern in allowed):
             return AccessDenied(
-                f"no pattern of this aggregator lets that project of {self.name} in",
+                f"no pattern of this aggregator lets that project, or that run of it, of {self.name} in",
                 "Whoever runs it can add one with --allow.",
                 True,
             )
@@ -130,15 +136,20 @@ def _issuer(text: str) -> Issuer:
 
 
 def _pattern(text: str, names: Sequence[str]) -> tuple[str, Pattern]:
-    parts = re.fullmatch(r"(?:([a-z][a-z0-9-]*)([:#]))?([^\s:#]+)", text)
-    if not parts:
-        raise UsageError(f"--allow {text[:80]!r} is no pattern", "Give one like github:acme/* or github#1234/*.")
+    projects, *conditions = text.split(",")
+    claims = tuple((claim, glob) for claim, _, glob in (each.partition("=") for each in conditions))
+    parts = re.fullmatch(r"(?:([a-z][a-z0-9-]*)([:#]))?([^\s:#]+)", projects)
+    if not parts or not all(re.fullmatch("[a-z_]+", claim) and glob for claim, glob in claims):
+        raise UsageError(
+            f"--allow {text[:80]!r} is no pattern",
+            "Give one like github:acme/*, github#1234/* or github:acme/*,ref=refs/heads/main.",
+        )
     name = parts[1] or (names[0] if len(names) == 1 else "")
     if name not in names:
         raise UsageError(
             f"--allow {text[:80]!r} is of no issuer that --oidc names", "Put its name before it: github:acme/*."
         )
-    return name, Pattern(parts[3], by_id=parts[2] == "#")
+    return name, Pattern(parts[3], by_id=parts[2] == "#", claims=claims)
 
 
 def _text(claim: object) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from fedstep.server.identity import Identity
 
+WEEK = 7 * 86_400.0  # seconds
 MOST_KEYS = 100_000  # senders, about 30 MB; the one unseen for longest is dropped, and starts with full buckets again
 
 
@@ -72,6 +73,28 @@ class AllowanceMeter:
         self._levels.move_to_end(key)
         if len(self._levels) > self.most_keys:
             self._levels.popitem(last=False)
+
+
+@dataclass(slots=True)
+class ProjectLimiter:
+    """Limits how many projects an owner's token may name in `WEEK`: each of them has a part in every aggregation."""
+
+    most: int
+    _seen: OrderedDict[str, dict[str, float]] = field(default_factory=OrderedDict)
+
+    def admit(self, owner: str, project: str, now: float) -> bool:
+        """Return whether the owner may send for this project, and remember it if so."""
+        seen = self._seen.setdefault(owner, {})
+        self._seen.move_to_end(owner)
+        if len(self._seen) > MOST_KEYS // 100:
+            self._seen.popitem(last=False)
+        if project not in seen and self.most and len(seen) >= self.most:
+            for name in [name for name, last in seen.items() if now - last > WEEK]:
+                del seen[name]
+            if len(seen) >= self.most:
+                return False
+        seen[project] = now
+        return True
 
 
 class RateLimiter:

@@ -104,7 +104,9 @@ class UpdateEndpoint:
         at_bound = self._check(update, header(request, b"idempotency-key"))
         scores = update.scores if self._keep_scores else {}
         project = sender.pseudonym(update.project)
-        offer = UpdateOffer(update.id, project, sender.owner, update.base, body, scores, update)
+        self._guard.check_projects(sender, project)
+        stored_id = sender.receipt_id(update.id, project)
+        offer = UpdateOffer(stored_id, project, sender.owner, update.base, body, scores, update)
         outcome = await self._store_update(offer)
         if isinstance(outcome, UpdateRejected):
             text = f"The update is refused: {outcome.reason}. {outcome.remedy}"

@@ -161,7 +161,7 @@ class Helper:
         self._store = HelperStore(settings.store, self._shape.digest)
         batches = ShareBatcher(self._store.keep, settings.limits.queue, clock)
         self._shares = ShareEndpoint(self._guard, settings.limits, self._shape, batches, self.metrics)
-        self._health = HealthEndpoints(self._tokens, self.metrics, lambda: not self._expiring.done())
+        self._health = HealthEndpoints(self._tokens, self.metrics, lambda: not self._expiring.done(), settings.store)
         self.stopping = self._health.stop
 
     @asynccontextmanager

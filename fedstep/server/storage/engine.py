@@ -1,10 +1,13 @@
 """Open and lock the database of a store: SQLite in one file, or PostgreSQL for any number of replicas."""
 
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import blake2b
+from math import inf
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -212,8 +215,44 @@ def _statement(table: Table, names: tuple[str, ...], rows: int, place: str) -> s
     return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {', '.join([values] * rows)}"
 
 
+def check_store_file(engine: Engine, store: str) -> None:
+    """Raise UsageError where SQLite finds the file damaged; a damaged page would fail later, in some request."""
+    if engine.dialect.name != "sqlite":
+        return
+    try:
+        with read_only(engine).begin() as connection:
+            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    except SQLAlchemyError as error:
+        raise store_error(store, error) from error
+    if found != "ok":
+        remedy = "Restore a backup with `fedstep server import`, or start with another --store."
+        raise UsageError(f"the store {_shown(_url(store))} is damaged ({str(found).splitlines()[0][:100]})", remedy)
+
+
+def free_bytes(store: str) -> float:
+    """Return the space that is free where a SQLite file is; infinity for PostgreSQL, whose disk is elsewhere."""
+    url = _url(store)
+    if _is_postgresql(url):
+        return inf
+    try:
+        return float(shutil.disk_usage(Path(str(url.database)).absolute().parent).free)
+    except OSError:
+        return 0.0
+
+
+def _make_private(store: str) -> None:
+    """Let only its owner read a SQLite file, made here if it is not there; SQLite gives its log the same rights."""
+    url = _url(store)
+    if _is_postgresql(url):
+        return
+    with suppress(OSError):
+        os.close(os.open(str(url.database), os.O_RDWR | os.O_CREAT, 0o600))
+        os.chmod(str(url.database), 0o600)
+
+
 def open_engine(store: str) -> Engine:
     """Return an engine with all tables in the current layout. Raise UsageError when the database cannot be opened."""
+    _make_private(store)
     engine = create_store_engine(store)
     try:
         with read_only(engine).begin() as connection:

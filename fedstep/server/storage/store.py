@@ -24,7 +24,14 @@ from fedstep.server.aggregation.policy import BufferStatus
 from fedstep.server.aggregation.step import Names, inherit_weights, log_decisions
 from fedstep.server.gate import ActiveCounts
 from fedstep.server.mode import PLAIN, AggregationMode
-from fedstep.server.storage.engine import advisory_lock, open_engine, read_only, truncate_wal, try_advisory_lock
+from fedstep.server.storage.engine import (
+    advisory_lock,
+    check_store_file,
+    open_engine,
+    read_only,
+    truncate_wal,
+    try_advisory_lock,
+)
 from fedstep.server.storage.trial_repository import TrialRepository
 from fedstep.server.storage.update_repository import (
     ErasureResult,
@@ -138,6 +145,7 @@ class Store:
         """
         self._mode, self._observer = mode, observer
         self._engine: Engine = open_engine(url)
+        check_store_file(self._engine, url)
         self._reader = read_only(self._engine)
         self._shape = shape
         self._pruned_at = float("-inf")  # in seconds since 1970
@@ -382,6 +390,8 @@ class Store:
 
     def _prune_updates(self, session: Session, latest: ModelVersion, now: float) -> None:
         session.versions.prune_updates(min(latest.sources.values()), now)
+        session.versions.prune_versions()
+        session.versions.prune_receipts()
         self._pruned_at = now
 
     def _observe_aggregation(self, began: float, made: bool) -> None:

@@ -5,18 +5,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from fedstep.errors import UsageError
 from fedstep.federation.messages import Vector, hour, pack, unpack
 from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion, StoredUpdate
 from fedstep.server.aggregation.step import Names
-from fedstep.server.storage.tables import bodies, evaluations, schemas, trials, updates, verdicts, versions
+from fedstep.server.storage.tables import bodies, evaluations, receipts, schemas, trials, updates, verdicts, versions
 from fedstep.server.storage.trial_repository import TrialRepository
 from fedstep.server.storage.update_repository import delete_updates
 
 DAY = 86_400.0  # seconds
 MAX_KEPT_DAYS = 30  # of any update, of whatever schema, whether it was aggregated or not
+MIN_VERSIONS = 1000  # the newest versions stay; an update from an older one is refused long before
 MIN_KEPT_DAYS = 7  # of any update: they say who is active
 # asked once per batch of updates, and built once: building a statement takes longer than running it
 LATEST_VERSION = select(func.max(versions.c.version)).where(versions.c.schema == bindparam("digest"))
@@ -28,6 +29,11 @@ class PreviousSchema(NamedTuple):
     digest: str
     names: Names
     production: Mapping[str, Vector]
+
+
+def schemas_of(connection: Connection) -> frozenset[str]:
+    """Return the digests of all schemas that the store has a version of."""
+    return frozenset(connection.scalars(select(versions.c.schema).distinct()))
 
 
 class VersionRepository:
@@ -130,6 +136,29 @@ class VersionRepository:
         """
         unneeded = (updates.c.aggregated_in <= oldest_source) & (updates.c.received < now - MIN_KEPT_DAYS * DAY)
         delete_updates(self._connection, unneeded | (updates.c.received < now - MAX_KEPT_DAYS * DAY))
+
+    def prune_versions(self) -> None:
+        """Delete all but the newest versions, and those that production changed with or is taken from.
+
+        A rollback returns to a version whose production is whole, so that the sources of each that stays do, too.
+        """
+        newest = self.latest_version()
+        rows = self._connection.execute(
+            select(versions.c.version, versions.c.production, versions.c.sources).where(
+                versions.c.schema == self._schema
+            )
+        ).all()
+        kept = {row.version for row in rows if row.version > newest - MIN_VERSIONS or row.version == row.production}
+        kept |= set(TrialRepository(self._connection, self._schema).open_versions().values())
+        kept |= {source for row in rows if row.version in kept for source in json.loads(row.sources).values()}
+        doomed = [{"doomed": row.version} for row in rows if row.version not in kept]
+        if doomed:
+            self._connection.execute(delete(versions).where(versions.c.version == bindparam("doomed")), doomed)
+
+    def prune_receipts(self) -> None:
+        """Delete the receipts of updates that would be refused as stale if they were sent again."""
+        oldest = self.latest_version() - MIN_VERSIONS
+        self._connection.execute(delete(receipts).where(receipts.c.version < oldest))
 
     def _combine(self, sources: Mapping[str, int]) -> Mapping[str, Vector]:
         """Return each task's vector from the version that production has it from."""

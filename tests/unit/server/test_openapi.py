@@ -179,7 +179,7 @@ class TestProtocolPage:
         assert sorted(first_cells(section("Model"))) == sorted(found)
 
     def test_the_protocol_lists_the_figures_of_a_verdict(self) -> None:
-        figures = Verdict("open", *[0] * 11).figures()
+        figures = Verdict("open", *[0] * 13).figures()
         assert first_cells(section("Versions")) == list(figures)
 
     def test_the_limits_of_the_protocol_are_those_of_the_code(self) -> None:

@@ -1,0 +1,226 @@
+"""What one client may not do to the others: suppress their updates, flood with projects, readings or connections."""
+
+import socket
+import sqlite3
+import stat
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fedstep.errors import UsageError
+from fedstep.federation.client import push
+from fedstep.federation.messages import pack_update, shape
+from fedstep.federation.transport import RetryPolicy, requests_transport
+from fedstep.schema.schema import schema
+from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.health import LEAST_FREE
+from fedstep.server.identity import Identity
+from fedstep.server.listener import MOST_INCOMPLETE
+from fedstep.server.oidc import issuers_of
+from fedstep.server.rate_limits import WEEK, ProjectLimiter
+from fedstep.server.storage.store import Store
+from fedstep.server.tokens import TokenBook
+from tests.helpers.cli import aggregator
+
+ONCE = RetryPolicy(timeout=5.0, waits=())
+
+
+def sender(settings, name: str) -> dict[str, str]:
+    """Return the header of a new token."""
+    book = TokenBook(settings.store)
+    try:
+        return {"Authorization": f"Bearer {book.create(name, 0.0)}"}
+    finally:
+        book.close()
+
+
+def post(house, update, token: dict[str, str]):
+    return house.send("POST", "/v1/updates", {"Idempotency-Key": update.id, **token}, pack_update(update), 5.0)
+
+
+class TestReceipts:
+    def test_known_id_from_another_sender_suppresses_nothing(self, open_aggregator, settings, update):
+        """An attacker posts the id of an update first; the owner's own update is accepted nevertheless."""
+        settings = replace(settings, buffer=BufferPolicy(updates=100, seconds=3600.0))
+        evil, ours = sender(settings, "evil/x"), sender(settings, "acme/web")
+        with open_aggregator(settings) as house:
+            first = post(house, update(1, project=9), evil)
+            second = post(house, update(1), ours)
+            assert (first.status, second.status) == (202, 202)
+            assert first.body != second.body
+            assert post(house, update(1), ours).body == second.body, "a repeat of the same sender is one"
+            text = house.send("GET", "/metrics", {}, b"", 5.0).body.decode()
+            assert "fedstep_buffer_updates 2" in text
+
+    def test_id_of_an_open_aggregator_is_that_of_the_update(self):
+        assert Identity("").receipt_id("a", "b") == "a"
+        ids = {Identity(owner).receipt_id("a", project) for owner in ("x", "y") for project in ("b", "c")}
+        assert len(ids) == 4
+
+
+class TestProjects:
+    def test_owner_token_names_so_many_projects(self, open_aggregator, settings, update):
+        settings = replace(settings, owner_projects=2, buffer=BufferPolicy(updates=100, seconds=3600.0))
+        token = sender(settings, "acme")
+        with open_aggregator(settings) as house:
+            statuses = [post(house, update(number), token).status for number in (1, 2, 3)]
+            again = post(house, update(4, project=1), token).status
+        assert (statuses, again) == ([202, 202, 429], 202)
+
+    def test_project_that_is_silent_for_a_week_makes_room(self):
+        limiter = ProjectLimiter(1)
+        assert [limiter.admit("a", name, now) for name, now in (("x", 0), ("y", 1), ("x", 2), ("y", WEEK + 3))] == [
+            *(True, False, True, True)
+        ]
+        assert limiter.admit("b", "y", 0)
+        assert all(ProjectLimiter(0).admit("a", str(n), 0) for n in range(500))
+
+
+class TestClaims:
+    @pytest.mark.parametrize(
+        ("claims", "fits"),
+        [
+            ({"ref": "refs/heads/main", "event_name": "push", "workflow": "ci"}, True),
+            ({"ref": "refs/heads/topic", "event_name": "push", "workflow": "ci"}, False),
+            ({"ref": "refs/heads/main", "event_name": "pull_request_target", "workflow": "ci"}, False),
+            ({"ref": "refs/heads/main", "event_name": "push"}, False),
+        ],
+    )
+    def test_pattern_may_name_branch_event_and_workflow(self, claims: dict[str, str], fits: bool):
+        pattern = "github:acme/*,ref=refs/heads/main,event_name=push,workflow=c*"
+        (issuer,) = issuers_of(["github"], [pattern])
+        given = {"repository_id": "1", "repository_owner_id": "2", "repository": "acme/web", **claims}
+        assert isinstance(issuer.sender(given), Identity) == fits
+
+    @pytest.mark.parametrize("pattern", ["acme/*,ref", "acme/*,=x", "acme/*,ref=", "acme/*,Ref=x"])
+    def test_condition_without_claim_or_value_is_refused(self, pattern: str):
+        with pytest.raises(UsageError, match="no pattern"):
+            issuers_of(["github"], [pattern])
+
+
+class TestReaders:
+    def test_listing_reads_the_store_once_a_second(self, open_aggregator, settings, monkeypatch):
+        read = []
+        original = Store.lineage
+        monkeypatch.setattr(Store, "lineage", lambda self, limit: read.append(1) or original(self, limit))
+        with open_aggregator(settings) as house:
+            bodies = {house.send("GET", "/v1/versions", {}, b"", 5.0).body for _ in range(20)}
+        assert len(bodies) == 1
+        assert len(read) <= 3
+
+    def test_made_up_schemas_are_answered_without_the_store(self, open_aggregator, settings, monkeypatch):
+        from fedstep.server import models
+
+        read = []
+        original = models.schemas_of
+        monkeypatch.setattr(models, "schemas_of", lambda connection: read.append(1) or original(connection))
+        with open_aggregator(settings) as house:
+            answers = [house.send("GET", f"/v1/model?schema={n:016x}", {}, b"", 5.0).status for n in range(30)]
+        assert set(answers) == {409}
+        assert len(read) <= 2
+
+
+class TestStoreFile:
+    def test_file_and_log_are_for_the_owner_alone(self, tmp_path: Path, ours):
+        path = tmp_path / "a.db"
+        path.touch(mode=0o644)
+        store = Store(f"sqlite:///{path}", ours)
+        store.start(_zeros(ours), 0.0)
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+        store.close()
+        assert set(modes.values()) == {0o600}, modes
+
+    def test_damaged_store_is_one_sentence(self, tmp_path: Path, ours):
+        """A page is overwritten: SQLite opens the file, and would fail in some later request."""
+        path = tmp_path / "a.db"
+        store = Store(f"sqlite:///{path}", ours)
+        store.start(_zeros(ours), 0.0)
+        store.close()
+        with sqlite3.connect(path) as connection:
+            connection.execute("pragma wal_checkpoint(truncate)")
+            connection.execute("pragma journal_mode=delete")
+        content = bytearray(path.read_bytes())
+        content[-4096:] = b"\xff" * 4096
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match=r"is damaged|cannot be opened"):
+            Store(f"sqlite:///{path}", ours)
+
+    def test_full_disk_is_not_ready(self, open_aggregator, settings, monkeypatch):
+        with open_aggregator(settings) as house:
+            assert house.send("GET", "/readyz", {}, b"", 5.0).status == 200
+            monkeypatch.setattr("fedstep.server.health.free_bytes", lambda _: LEAST_FREE - 1.0)
+            assert house.send("GET", "/readyz", {}, b"", 5.0).status == 503
+
+
+class TestPruning:
+    def test_old_versions_go_and_promotions_stay(self, tmp_path: Path, ours, monkeypatch):
+        from fedstep.server.storage import version_repository
+
+        monkeypatch.setattr(version_repository, "MIN_VERSIONS", 3)
+        store = Store(f"sqlite:///{tmp_path / 'a.db'}", ours)
+        store.start(_zeros(ours), 0.0)
+        for number in range(1, 9):
+            store.write(lambda session, n=number: _add_version(session, ours, n))
+        store.write(lambda session: session.versions.prune_versions())
+        listed = [version.version for version in store.lineage(100).versions]
+        store.roll_back(4, 1.0)
+        store.close()
+        assert listed == [8, 7, 6, 4, 0]
+
+
+def _zeros(ours):
+    from fedstep.model.linear import zeros
+
+    return {name: zeros(size) for name, size in ours.sizes.items()}
+
+
+def _add_version(session, ours, number: int) -> None:
+    from fedstep.server.aggregation.inputs import ModelVersion
+
+    source = 4 if number >= 4 else 0
+    made = ModelVersion(number, source, 0.0, _zeros(ours), dict.fromkeys(ours.sizes, source))
+    session.versions.add(made, number - 1, 0)
+
+
+class TestConnections:
+    def test_half_open_requests_of_one_address_shut_nobody_out(self, tmp_path: Path):
+        """Three hundred connections that never finish a request; another client is served at once, and health too."""
+        with aggregator(tmp_path) as url:
+            host, port = url.removeprefix("http://").split(":")
+            held = [socket.create_connection((host, int(port)), timeout=5) for _ in range(300)]
+            try:
+                for connection in held:
+                    connection.sendall(b"POST /v1/updates HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nx")
+                time.sleep(0.5)
+                send = requests_transport(url)
+                assert send("GET", "/healthz", {}, b"", 5.0).status == 200
+                assert send("GET", f"/v1/model?schema={shape(schema()).digest}", {}, b"", 5.0).status == 200
+                closed = sum(_is_closed(connection) for connection in held)
+                assert closed >= 300 - MOST_INCOMPLETE - 2
+            finally:
+                for connection in held:
+                    connection.close()
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def test_push_still_accepts_the_receipt(open_aggregator, settings, update):
+    """The receipt names the stored update; a client needs no particular form of it."""
+    token = sender(settings, "acme/web")
+    with open_aggregator(settings) as house:
+
+        def send(method, path, headers, body, timeout):
+            return house.send(method, path, {**headers, **token}, body, timeout)
+
+        made = update(1)
+        assert push(pack_update(made), "http://here", send, ONCE).id == made.id

@@ -29,6 +29,7 @@ MODULES = {
     "forget": ("forget",),
     "report": ("report", "digest", "badge", "ack"),
     "diagnose": ("inspect", "explain", "doctor", "reports"),
+    "mcp": ("mcp",),
     "hook": ("hook",),
     "backfill": ("backfill",),
     "serve": ("serve", "server"),

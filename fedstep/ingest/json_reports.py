@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from fedstep.ingest.cases import MAX_TEXT, NOT_STARTED, CaseCollector, failure_word, parse_seconds
@@ -40,8 +41,11 @@ def read_json(chunks: Iterator[bytes], collector: CaseCollector) -> str:
         if row.matches(tree):
             row.read(tree, collector)
             return row.tool
-    advice = next((text for text, matches in ADVICE if matches(tree)), OTHER_JSON)
-    raise RejectedDocument(f"JSON, but not of a test report that is read here; {advice}")
+    raise RejectedDocument(f"JSON, but not of a test report that is read here; {_advise(tree)}")
+
+
+def _advise(tree: Any) -> str:
+    return next((text for text, matches in ADVICE if matches(tree)), OTHER_JSON)
 
 
 def _parse_document(chunks: Iterable[bytes]) -> Any:
@@ -55,8 +59,10 @@ def _parse_document(chunks: Iterable[bytes]) -> Any:
     try:
         return load_json(text)
     except (ValueError, RecursionError) as error:
-        if text.lstrip().startswith('{"meta":'):
-            raise RejectedDocument(MESSAGES_ADVICE) from None
+        with suppress(ValueError, RecursionError):  # one value a line
+            tree = json.loads(text.lstrip().partition("\n")[0])
+            reason = f"lines of JSON, but not of a test report that is read here; {_advise(tree)}"
+            raise RejectedDocument(reason) from None
         raise RejectedDocument(f"not JSON, or it ends too early: {error}"[:200]) from None
 
 
@@ -608,11 +614,17 @@ DIALECTS = (
         _read_cucumber,
     ),
 )
-MESSAGES_ADVICE = "it is Cucumber's stream of messages: use `--format json` or `--format junit`"
 OTHER_JSON = "give the tool's JUnit report, or CTRF"
 # What other JSON is, and what to give instead.
 ADVICE: tuple[tuple[str, Callable[[Any], bool]], ...] = (
-    (MESSAGES_ADVICE, lambda tree: _has(tree, meta=dict)),
+    (
+        "it is Cucumber's stream of messages: use `--format json` or `--format junit`",
+        lambda tree: _has(tree, meta=dict),
+    ),
+    ("it is pytest-reportlog's: use `--junit-xml`", lambda tree: isinstance(tree, dict) and "$report_type" in tree),
+    ("it is pytest-reportlog's: use `--junit-xml`", lambda tree: _has(tree, pytest_version=str)),
+    ("it is Rust's libtest: use the JUnit report of cargo-nextest", lambda tree: _has(tree, type=str, event=str)),
+    ("it is Bazel's stream of build events: give bazel-testlogs/**/test.xml", lambda tree: _has(tree, id=dict)),
     ("it is pytest-json-report's: use `--junit-xml`", lambda tree: _has(tree, tests=list, exitcode=int)),
     ("it is a log of static analysis (SARIF), no tests", lambda tree: _has(tree, runs=list, version=str)),
     ("it is coverage, no tests", lambda tree: _has(tree, files=dict, totals=dict)),

@@ -22,6 +22,7 @@ from fedstep.ingest.mutes import Mutes, find_mute, read_mutes
 from fedstep.model.predictor import FLAKY_ABOVE, classify_failure
 from fedstep.pipeline.context import RunContext
 from fedstep.pipeline.predict import describe_model, load_predictor
+from fedstep.pipeline.verdict import suggest_quarantine
 from fedstep.report.project_page import (
     FEWEST_IN_BIN,
     Failures,
@@ -68,7 +69,8 @@ def project_insights(context: RunContext, value: tuple[ValueOfSharing, ...] | Un
     except FedstepError as error:
         warnings.append(str(error))
         acks = ()
-    rates = _runs_a_week(timeline.builds)
+    rates, suggested = _runs_a_week(timeline.builds), suggest_quarantine(store, mutes.mutes)
+    noisy = frozenset(one.test for one in suggested if one.action == "quarantine")
     changes = tuple(
         FoundChange(one, (one.after - one.before) / 60 * rates(one.kind, one.subject), is_acknowledged(one, acks))
         for one in reversed(timeline.changes)
@@ -81,12 +83,13 @@ def project_insights(context: RunContext, value: tuple[ValueOfSharing, ...] | Un
         builds=timeline.count,
         tests=len(loaded.summary.tests),
         jobs=_jobs(timeline, changes, window.weeks),
-        flaky=_flaky(context, loaded.summary, timeline, window, mutes.mutes),
+        flaky=_flaky(context, loaded.summary, timeline, window, mutes.mutes, noisy),
         slowest=_slowest(loaded.summary, rates("test", "")),
         changes=changes,
         failures=_failures(timeline.builds),
         verdicts=_verdicts(timeline.builds),
         mute_complaints=mutes.mutes.complaints,
+        releases=tuple((one.test, one.evidence) for one in suggested if one.action == "release"),
         model=describe_model(cached, context.now),
         updates_sent=len(sent),
         bytes_sent=sum(one.size for one in sent),
@@ -211,7 +214,7 @@ def _flaky_costs(window: _Window, summary: Summary) -> Mapping[str, _Cost]:
 
 
 def _flaky(
-    context: RunContext, summary: Summary, timeline: Timeline, window: _Window, mutes: Mutes
+    context: RunContext, summary: Summary, timeline: Timeline, window: _Window, mutes: Mutes, noisy: frozenset[str]
 ) -> tuple[FlakyCost, ...]:
     costs, begun = _flaky_costs(window, summary), _begun(timeline.builds)
     risks = {
@@ -236,6 +239,7 @@ def _flaky(
                 last=first.last,
                 commits=first.commits,
                 muted_until=muted[0].until if muted else "",
+                suggested=test in noisy,
             )
         )
     return tuple(sorted(found, key=lambda one: (-one.minutes_a_week, -one.red_builds - one.reruns, one.test)))

@@ -40,6 +40,7 @@ class FlakyCost:
     last: float  # when it flaked last
     commits: tuple[str, str]  # between which it began, "" where not known
     muted_until: str = ""  # ISO date
+    suggested: bool = False  # `fedstep quarantine suggest` names it
     link: str = ""
 
 
@@ -140,6 +141,7 @@ class Insights:
     failures: Failures = Failures()
     verdicts: Verdicts = Verdicts()
     mute_complaints: tuple[str, ...] = ()
+    releases: tuple[tuple[str, str], ...] = ()  # muted tests that were quiet, each with the evidence
     model: ModelUsed = STARTER
     updates_sent: int = 0
     bytes_sent: int = 0

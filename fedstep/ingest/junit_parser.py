@@ -18,6 +18,7 @@ from fedstep.ingest.cases import (
 )
 from fedstep.ingest.dialects import NO_SIGNATURE, Signature, advise
 from fedstep.ingest.failure_text import HALF, FailureText, read_failure
+from fedstep.ingest.mutes import QUARANTINED
 from fedstep.ingest.test_identity import MAX_NAME, identify_script, is_absolute, script_of, variant_of
 from fedstep.ingest.xml import MAX_DEPTH, RejectedDocument, Tokenizer
 from fedstep.ingest.xml_reports import (
@@ -219,6 +220,8 @@ class JUnitHandler:
         if name == "testsuite":
             self._start_suite(attributes)
         elif self._case is not None and (mark := MARKS.get(name, 0)):
+            if mark == SKIPPED and attributes.get("message", "").startswith(QUARANTINED):
+                mark = FAILED  # by `pytest --fedstep-quarantine`: it failed, and the history has to know
             is_todo = self._is_node and name == "skipped" and attributes.get("type") == "todo"
             self._marks |= mark | (TODO if is_todo else 0)
             if mark != SKIPPED and not self._failure_type:

@@ -79,7 +79,7 @@ def _place(report: pytest.TestReport) -> tuple[str, int]:
 def _note(attempt: Attempt, report: pytest.TestReport) -> None:
     """pytest-rerunfailures gives the outcome `rerun` to a failure that it is about to run again."""
     attempt.seconds += max(0.0, report.duration)
-    outcome = str(report.outcome)
+    outcome = "rerun" if getattr(report, "fedstep_quarantined", False) else str(report.outcome)  # failed, not counted
     if outcome in ("failed", "rerun"):
         attempt.outcome = "failed"
         attempt.message = attempt.message or _message(report)

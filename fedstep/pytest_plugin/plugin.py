@@ -4,8 +4,13 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare `--fedstep-rerun` and `--fedstep-record`."""
+    """Declare the options."""
     group = parser.getgroup("fedstep", "flaky tests (fedstep)")
+    group.addoption(
+        "--fedstep-quarantine",
+        action="store_true",
+        help="failures of tests in .fedstep-mutes.toml are expected ones: shown, and no failure of the session",
+    )
     group.addoption(
         "--fedstep-rerun",
         action="store_true",
@@ -19,7 +24,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the session plugin if an option asks for it; under xdist only in the process that starts the workers."""
+    """Register what the options ask for; the session plugin under xdist only in the process that starts the workers."""
+    if config.getoption("fedstep_quarantine"):
+        from fedstep.pytest_plugin.quarantined import QuarantinePlugin
+
+        config.pluginmanager.register(QuarantinePlugin(config), "fedstep-quarantine")
     rerun, record = config.getoption("fedstep_rerun"), config.getoption("fedstep_record")
     if (rerun or record) and not hasattr(config, "workerinput") and not config.getoption("collectonly", False):
         from fedstep.pytest_plugin.session_plugin import SessionPlugin

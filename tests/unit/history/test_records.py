@@ -133,6 +133,16 @@ json_values = st.recursive(
 )
 
 
+class TestFailureTexts:
+    def test_a_message_is_never_stored_and_a_signature_is(self) -> None:
+        """A history on a git ref is read by everybody who can clone; a hash tells no secret of a message."""
+        run = TestRun("a#x", Outcome.FAILED, message="password is hunter2", signature="0123456789abcdef")
+        packed = encode_record(WHOLE._replace(tests=(run,)))
+        assert b"hunter2" not in zlib.decompress(packed)
+        (back,) = decode_record(packed).tests
+        assert (back.message, back.signature) == ("", "0123456789abcdef")
+
+
 class TestDamage:
     @given(st.binary(max_size=200))
     def test_any_bytes_are_an_entry_or_a_history_error(self, packed: bytes) -> None:

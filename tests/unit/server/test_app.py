@@ -292,7 +292,7 @@ class TestFailures:
             assert after.production_version == 2
             found = json.loads(house.send("GET", "/v1/versions", {}, b"", 5).body)
             assert [(ended["task"], ended["outcome"]) for ended in found["verdicts"]] == [("flaky", "promoted")]
-            assert found["verdicts"][0]["figures"]["counted"] == 2
+            assert found["verdicts"][0]["figures"]["evaluations"] == 2
             assert [shown["version"] for shown in found["versions"]] == [2, 1, 0]
             assert {trial["task"]: trial["version"] for trial in found["trials"]} == {"flaky": 2, "build-duration": 1}
 

@@ -26,6 +26,7 @@ from fedstep.types import (
 )
 
 FORMAT = 1
+LARGEST_RUN_NUMBER = 10**12
 MAXIMUM_FILES = 500  # changed files kept of one build
 MAXIMUM_BYTES = 64 << 20  # of one record, unpacked: a build of a million tests takes about 50 MB
 
@@ -184,6 +185,7 @@ def _entry(fields: Mapping[str, Any]) -> BuildRecord:
         source_words={test: tuple(map(_text, words)) for test, words in fields["source_words"].items()},
         schema=str(fields["schema"]),
         rows={task: tuple(_unpack_row(row) for row in rows) for task, rows in fields["rows"].items()},
+        number=_run_number(fields.get("number")),  # older records have none
         forecast=_unpack_forecast(fields["forecast"]) if "forecast" in fields else NO_FORECAST,
     )
 
@@ -216,6 +218,13 @@ def _finite(value: float) -> float:
     if not isfinite(value):
         raise ValueError(f"{value} is no time")
     return float(value)
+
+
+def _run_number(value: int | None) -> int | None:
+    """Return the number of a run. Raise ValueError for one that no CI gives, TypeError for what is no number."""
+    if value is not None and not 0 <= int(value) < LARGEST_RUN_NUMBER:
+        raise ValueError(f"{value} is no number of a run")
+    return None if value is None else int(value)
 
 
 def _number(value: float) -> float | None:

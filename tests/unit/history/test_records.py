@@ -118,6 +118,16 @@ class TestEncoding:
         )._replace(forecast=NO_FORECAST)
         assert "forecast" not in json.loads(zlib.decompress(encode_record(WHOLE._replace(forecast=NO_FORECAST))))
 
+    def test_the_number_of_a_run_is_kept_and_may_be_missing(self) -> None:
+        """A record keeps the number of its run; older records lack the key, and an absurd one is refused."""
+        numbered = WHOLE._replace(number=41)
+        assert decode_record(encode_record(numbered)).number == 41
+        fields = json.loads(zlib.decompress(encode_record(numbered)))
+        del fields["number"]
+        assert decode_record(zlib.compress(json.dumps(fields).encode())).number is None
+        assert refused(packed_with(number=10**300))
+        assert refused(packed_with(number=-1))
+
     @settings(max_examples=40, deadline=None)
     @given(entries)
     def test_entry_round_trips_and_its_bytes_are_stable(self, entry: BuildRecord) -> None:

@@ -1,0 +1,42 @@
+"""Facts about the figures of a study."""
+
+import pytest
+
+from fedstep.evaluation.scores import Tally, chances_of, times_of
+from fedstep.evaluation.simulated_federation import CasePrediction
+
+
+def tally(*predictions: tuple[float, float, float, float, float]) -> Tally:
+    """Predictions as (said, low, high, truth, Jenkins' estimate), the builds of a project from the first on."""
+    made = Tally()
+    for number, (said, low, high, truth, jenkins) in enumerate(predictions):
+        made.add(CasePrediction("shop", number, said, low, high, truth, {"jenkins": jenkins}))
+    return made
+
+
+class TestTimes:
+    def test_the_ends_of_the_interval_are_scored_by_pinball_loss(self) -> None:
+        """An end that is exceeded costs 0.95 of the distance, one that is not costs 0.05."""
+        scores = times_of(tally((100.0, 80.0, 120.0, 220.0, 120.0)), 0)
+        lost = (0.05 * (220.0 - 80.0) + 0.95 * (220.0 - 120.0)) / 2
+        assert scores["pinball_ratio_jenkins"] == pytest.approx(lost / 100.0)
+
+    def test_a_build_that_decides_the_error_is_told(self) -> None:
+        """The part of the largest error in all of them shows a project in which one build decides."""
+        usual = (100.0, 80.0, 120.0, 110.0, 100.0)
+        scores = times_of(tally(usual, usual, (100.0, 80.0, 120.0, 1080.0, 100.0)), 0)
+        assert scores["largest_error_share"] == pytest.approx(0.98)
+
+
+class TestCapture:
+    def test_capture_counts_the_positives_among_the_riskiest(self) -> None:
+        """Of twenty builds, the riskiest two of ten percent hold one of four failures."""
+        failing = {0, 5, 10, 15}
+        builds = ((1.0 - n / 20, 0.0, 1.0, float(n in failing), 0.0) for n in range(20))
+        scores = chances_of(tally(*builds), 0.5, 0)
+        assert (scores["capture_5"], scores["capture_10"], scores["capture_20"]) == pytest.approx((0.25, 0.25, 0.25))
+
+    def test_equal_chances_capture_what_chance_would(self) -> None:
+        """Where all builds are equally risky, a tenth of them holds a tenth of the failures."""
+        builds = ((0.3, 0.0, 1.0, float(n < 8), 0.0) for n in range(20))
+        assert chances_of(tally(*builds), 0.5, 0)["capture_10"] == pytest.approx(0.1)

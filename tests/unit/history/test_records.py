@@ -59,6 +59,7 @@ entries = st.builds(
     ).map(tuple),
     source_words=st.dictionaries(texts, st.lists(texts, max_size=2).map(tuple), max_size=2),
     schema=texts,
+    number=st.none() | st.integers(0, 10**9),
     rows=st.dictionaries(texts, st.lists(rows, max_size=3).map(tuple), max_size=2),
     forecast=st.just(NO_FORECAST)
     | st.builds(

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fedstep.pipeline.connection import Aggregator, TransportFactory
     from fedstep.report.explanation import TestExplanation
 
+READING_SECONDS = 120.0  # in which `triage` reads its reports
 PULL_REQUEST = "a pull request's rows stay with it"
 
 Report = TypeVar("Report", Prediction, TriageReport, TrainReport)
@@ -126,13 +127,16 @@ class Project:
         prediction = predict(context.store, build_context, load_model(context.store), problems)
         return _with_warnings(prediction, warnings)
 
-    def triage(self, reports: Sequence[str], *, log: str = "", exit_code: int | None = None) -> TriageReport:
+    def triage(
+        self, reports: Sequence[str], *, log: str = "", exit_code: int | None = None, allow_stale: bool = False
+    ) -> TriageReport:
         """Return a verdict for each failure in the test reports that these globs match. Nothing is written.
 
         Args:
-            reports: Globs of test reports.
+            reports: Globs of test reports, files and folders.
             log: Path of the job's log, whose end tells whether the infrastructure failed. It is read here only.
             exit_code: Of the command that ran the tests.
+            allow_stale: Whether to read reports that are older than this job.
         """
         from fedstep.ingest.job_failure import classify_job, read_log_tail
         from fedstep.pipeline.triage import triage
@@ -141,7 +145,9 @@ class Project:
         warnings: tuple[str, ...] = ()
         if not problems:
             problems, warnings = fetch_history(context)
-        read = read_matching_reports(context, reports)
+        read = read_matching_reports(
+            context, reports, lambda: self._clock() - context.now > READING_SECONDS, allow_stale
+        )
         build_context = BuildContext(context.ci, built_change(context), context.now)
         tail = ""
         try:
@@ -161,6 +167,7 @@ class Project:
         outcome: BuildOutcome | None = None,
         keep: int = 500,
         budget: float = 30.0,
+        allow_stale: bool = False,
     ) -> TrainReport:
         """Record the build that just ran, learn from it, and exchange what was learned.
 
@@ -169,7 +176,8 @@ class Project:
             aggregator: Where to send updates and fetch the shared model. Without one nothing leaves the machine.
             outcome: How the job ended, if neither the CI nor the tests tell.
             keep: Number of builds kept in the history.
-            budget: Seconds for all network access together.
+            budget: Seconds for reading and all network access together.
+            allow_stale: Whether to read reports that are older than this job.
 
         Raises:
             UsageError: The aggregator's address cannot be used.
@@ -185,7 +193,8 @@ class Project:
 
         problems, warnings = fetch_history(context, budget / 3)
         context.store.prepare()
-        read, change = read_matching_reports(context, reports), built_change(context)
+        read = read_matching_reports(context, reports, lambda: left() < 0, allow_stale)
+        change = built_change(context)
         duration = measure_duration(context.ci, marked_start(context), read, context.step_started_at)
         finished = FinishedBuild(
             context_at(context.ci, change, duration, context.step_started_at),

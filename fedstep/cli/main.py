@@ -19,6 +19,7 @@ from fedstep.errors import FedstepError, UsageError
 EXIT_CODES = """Exit codes: 0 success, or degraded without --strict; 2 usage. With --strict: 3 reports or git,
 4 history, 5 aggregator, 6 missing package. 130 interrupted, 143 terminated."""
 TERMINATED = 143
+STEPS = frozenset(("train", "predict", "triage", "push", "pull", "shard", "hook", "status"))  # must not fail a build
 
 # The module of a command is imported when the command is called, which keeps the start-up of the others short.
 MODULES = {
@@ -66,6 +67,8 @@ class CommandGroup(click.Group):
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with the exit code."""
+    if _open_missing_streams():
+        echo_warnings("standard output is closed, the result is not printed")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # print names that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
@@ -85,7 +88,24 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         code = 130
         echo_warnings("interrupted")
+    except OSError as error:  # of the machine: a folder that is gone, a disk that is full
+        words = sys.argv[1:] if arguments is None else arguments
+        code = 0 if words and words[0] in STEPS and "--strict" not in words else 1
+        place = f" ({error.filename})" if error.filename else ""
+        echo_warnings(f"error: {error.strerror or error}{place}")
     sys.exit(0 if code and _runs_before_a_push(sys.argv[1:] if arguments is None else arguments) else code)
+
+
+def _open_missing_streams() -> bool:
+    """Open the null device for each standard stream that is closed; return whether standard output is one.
+
+    Otherwise the next file that is opened would get its number, and what is printed.
+    """
+    is_closed = sys.stdout is None
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115
+    return is_closed
 
 
 def _runs_before_a_push(arguments: Sequence[str]) -> bool:
@@ -117,7 +137,11 @@ def commands(context: click.Context) -> None:
     from fedstep.config import read_config
     from fedstep.ingest.git_process import repository_root
 
-    folder, name = os.getcwd(), context.invoked_subcommand
+    name = context.invoked_subcommand
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, "the working folder does not exist any more") from error
     try:
         values = read_config(repository_root(folder) or folder, _option_types)
     except UsageError as error:

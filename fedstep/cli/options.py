@@ -93,7 +93,15 @@ FORMAT = option(
 )
 JSON = option("json", parameter="as_json", is_flag=True, help="Print JSON instead of text.")
 JUNIT = option(
-    "junit", metavar="GLOB", multiple=True, help="Test reports to read; ** matches any folders. Can be repeated."
+    "junit",
+    metavar="GLOB",
+    multiple=True,
+    help="Test reports to read: files, folders, or globs in which ** matches any folders. Can be repeated.",
+)
+ALLOW_STALE = option(
+    "allow-stale",
+    is_flag=True,
+    help="Read reports that are older than the start of this job, as those of a job before.",
 )
 REPORTS = option(
     "junit", metavar="GLOB", multiple=True, help="Test reports to leave out of the change while they are untracked."

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
@@ -183,16 +184,22 @@ def echo_warnings(*warnings: str) -> None:
     """Print warnings and progress to standard error."""
     from fedstep.report.text import warning_text
 
-    click.echo(warning_text(warnings), err=True, nl=False)
+    with suppress(OSError):  # a closed or full standard error: there is no place to say it
+        click.echo(warning_text(warnings), err=True, nl=False)
 
 
 def echo_result(text: str) -> None:
-    """Print the result to standard output. The command continues after a closed pipe, as with `head`."""
+    """Print the result to standard output.
+
+    The command continues after a closed pipe, as with `head`, and says why the result could not be printed otherwise.
+    """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            echo_warnings(f"the result cannot be printed: {error.strerror or error}")
 
 
 def exit_code(strict: bool, problems: Problems) -> int:

@@ -7,6 +7,7 @@ import click
 
 import fedstep
 from fedstep.cli.options import (
+    ALLOW_STALE,
     FORMAT,
     HELPER,
     HISTORY,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @JUNIT
+@ALLOW_STALE
 @NETWORK
 @HELPER
 @HISTORY
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
 @STRICT
 def train(
     junit: tuple[str, ...],
+    allow_stale: bool,
     aggregator: str,
     token: str,
     timeout: float,
@@ -87,6 +90,7 @@ def train(
             outcome=BuildOutcome(outcome) if outcome else None,
             keep=keep,
             budget=budget,
+            allow_stale=allow_stale,
         )
     except HistoryError as error:
         return _finish_without_history(context, error, strict)
@@ -111,6 +115,7 @@ def predict(junit: tuple[str, ...], history: str, part: str, output_format: str,
 
 @click.command()
 @JUNIT
+@ALLOW_STALE
 @HISTORY
 @PART
 @option(
@@ -131,6 +136,7 @@ def predict(junit: tuple[str, ...], history: str, part: str, output_format: str,
 @STRICT
 def triage(
     junit: tuple[str, ...],
+    allow_stale: bool,
     history: str,
     part: str,
     rerun_list: str,
@@ -149,7 +155,7 @@ def triage(
     Example: fedstep triage --junit 'build/**/TEST-*.xml'
     """
     project = fedstep.Project.discover(history=history, part=part)
-    report = project.triage(junit, log=log, exit_code=exit_code)
+    report = project.triage(junit, log=log, exit_code=exit_code, allow_stale=allow_stale)
     if rerun_list:
         return _print_rerun_list(report, rerun_list, strict)
     if fail_on:

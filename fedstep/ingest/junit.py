@@ -2,18 +2,23 @@
 
 import glob
 import hashlib
+import os
+import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
+from math import inf
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from fedstep.ingest.cases import CaseCollector, relative_path
+from fedstep.ingest.ci import parse_time
 from fedstep.ingest.dialects import Signature, advise_by_bytes, identify_tool
+from fedstep.ingest.git import compile_globs
 from fedstep.ingest.jenkins_compat import JenkinsCount, JenkinsCounter
 from fedstep.ingest.json_reports import read_json
-from fedstep.ingest.junit_parser import JUnitHandler, ReportParser
+from fedstep.ingest.junit_parser import HANDLERS, JUnitHandler, ReportParser
 from fedstep.ingest.line_reports import find_line_dialect
 from fedstep.ingest.test_identity import (
     REPEATING_TOOLS,
@@ -53,21 +58,97 @@ class FileReading(NamedTuple):
     timestamps: frozenset[str] = frozenset()  # of its suites
 
 
-def expand(globs: Iterable[str], root: Path) -> tuple[ReportFile | Dropped, ...]:
-    """Return the files that `globs` match below `root` (`**`: any folders), sorted, each once.
+class ReadingLimits(NamedTuple):
+    """What ends the reading of reports, and which of them say something about this build."""
 
-    A glob that matches no file is Dropped.
+    not_before: float = 0.0  # seconds since the epoch: a report that is older is not of this job
+    is_over: Callable[[], bool] = bool  # tells whether the time is over
+
+
+NO_LIMITS = ReadingLimits()
+CLOCK_TOLERANCE = 2.0  # seconds between the clock and the times of files
+TIMESTAMP_TOLERANCE = 86_400.0  # seconds; timestamps of suites are often in a local time without its zone
+IGNORED_FOLDERS = frozenset(("node_modules", ".git", ".hg", ".svn"))
+FOLDER_SUFFIXES = (".xml", ".trx", ".xml.gz", ".tap")  # of the reports in a folder that is given
+REPORT_ROOT = re.compile(rf"<(?:[\w.-]+:)?(?:{'|'.join(map(re.escape, HANDLERS))})[\s/>]".encode())
+TIME_IS_OVER = "not read to its end, the time is over. Name fewer files, or give more time with --budget"
+
+
+def expand(globs: Iterable[str], root: Path, is_over: Callable[[], bool] = bool) -> tuple[ReportFile | Dropped, ...]:
+    """Return the files that `globs` match below `root`, each once under its real path, sorted.
+
+    `**` means any folders: no links to folders, and no node_modules, repositories and virtual environments that the
+    glob does not name. A name that exists is taken as it is, and a folder stands for the reports in it. A glob that
+    matches nothing is Dropped.
     """
-    files: dict[str, ReportFile] = {}
+    root = root.absolute()
+    paths: dict[str, str] = {}
     misses: list[Dropped] = []
     for pattern in globs:
-        matches = glob.glob(pattern, root_dir=root, recursive=True)
-        paths = [root / name for name in matches if (root / name).is_file()]
-        if not paths:
-            misses.append(Dropped(pattern, "this glob matches no file"))
-        names = ((relative_path(str(path), root.as_posix()), path) for path in paths)
-        files |= {name: (name, _opener(path)) for name, path in names if name}
-    return (*misses, *(files[name] for name in sorted(files)))
+        matches = _find_files(pattern, root, is_over)
+        if is_over():
+            misses.append(Dropped(pattern, f"the search for it was not finished, {TIME_IS_OVER.partition(', ')[2]}"))
+        elif not matches:
+            misses.append(Dropped(pattern, _explain_miss(root / pattern)))
+        for path in sorted(matches, key=lambda path: (os.path.islink(path), path)):
+            paths.setdefault(os.path.realpath(path), path)
+    names = {relative_path(path, root.as_posix()): Path(path) for path in paths.values()}
+    return (*misses, *((name, _opener(names[name])) for name in sorted(names) if name))
+
+
+def _find_files(pattern: str, root: Path, is_over: Callable[[], bool]) -> list[str]:
+    """Return the paths of the files that one glob matches."""
+    exact = os.path.join(root, pattern)
+    if os.path.isfile(exact):
+        return [exact]
+    if os.path.isdir(exact):
+        return [path for path in _walk(exact, (), is_over) if _is_report_name(path)]
+    parts = pattern.split("/")
+    if "**" not in parts:
+        return [os.path.join(root, name) for name in glob.glob(pattern, root_dir=root) if (root / name).is_file()]
+    base = "/".join(parts[: parts.index("**")]) or ("/" if os.path.isabs(pattern) else ".")
+    is_meant = compile_globs([pattern], str(root), root.anchor)
+    folders = (os.path.normpath(os.path.join(root, name)) for name in glob.glob(base, root_dir=root))
+    paths = (path for folder in folders for path in _walk(folder, parts, is_over))
+    return [path for path in paths if is_meant(os.path.relpath(path, root.anchor))]
+
+
+def _walk(folder: str, parts: Sequence[str], is_over: Callable[[], bool]) -> Iterator[str]:
+    """Yield the files in and below a folder, in folders that `parts` of a glob do not leave out."""
+    has_dots = any(part.startswith(".") and part not in (".", "..") for part in parts)
+    pending = [folder]
+    while pending and not is_over():
+        try:
+            with os.scandir(pending.pop()) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError:
+            continue
+        if any(entry.name == "pyvenv.cfg" for entry in entries) and len(parts) and "pyvenv.cfg" not in parts:
+            continue
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                yield entry.path
+            elif entry.name in parts or not (
+                entry.name in IGNORED_FOLDERS or (entry.name.startswith(".") and not has_dots)
+            ):
+                pending.append(entry.path)
+
+
+def _is_report_name(path: str) -> bool:
+    """Tell whether a file in a folder that is given is a report, by its name and its first bytes."""
+    if not path.lower().endswith(FOLDER_SUFFIXES):
+        return False
+    if not path.lower().endswith(".xml"):
+        return True
+    try:
+        with open(path, "rb") as file:
+            return bool(REPORT_ROOT.search(file.read(4096)))
+    except OSError:
+        return True
+
+
+def _explain_miss(path: Path) -> str:
+    return "this folder has no report" if path.is_dir() else "this glob matches no file"
 
 
 def _opener(path: Path) -> Callable[[], BinaryIO]:
@@ -88,7 +169,7 @@ def iter_cases(stream: BinaryIO, source: str, root: str = "") -> Iterator[TestRu
     return iter(Document(restart, source, root))
 
 
-def read_reports(files: Iterable[ReportFile | Dropped], root: str = "") -> Reports:
+def read_reports(files: Iterable[ReportFile | Dropped], root: str = "", limits: ReadingLimits = NO_LIMITS) -> Reports:
     """Return one TestRun per test of all `files`; a file that cannot be opened or read is Dropped.
 
     `test_identity` says which cases are one test, and which of those are attempts at it.
@@ -100,7 +181,7 @@ def read_reports(files: Iterable[ReportFile | Dropped], root: str = "") -> Repor
         if isinstance(file, Dropped):
             dropped.append(file)
             continue
-        digest = _read_file(file, root, tests, dropped)
+        digest = _read_file(file, root, tests, dropped, limits)
         if digest in sources:
             dropped.append(_same_bytes(file[0], sources[digest]))
         elif digest:
@@ -109,18 +190,55 @@ def read_reports(files: Iterable[ReportFile | Dropped], root: str = "") -> Repor
     return Reports(combine_reports(tests), len(sources), tuple(dropped), digest_of_all)
 
 
-def _read_file(file: ReportFile, root: str, tests: list[ReportTests], dropped: list[Dropped]) -> bytes:
+def _read_file(
+    file: ReportFile, root: str, tests: list[ReportTests], dropped: list[Dropped], limits: ReadingLimits
+) -> bytes:
     """Add the file's tests to `tests`; return the digest of its bytes, empty for a file that is no report."""
     source, opener = file
+    if limits.is_over():
+        dropped.append(Dropped(source, TIME_IS_OVER))
+        return b""
     try:
         with opener() as stream:
-            hashed = HashedFile(stream)
+            age = limits.not_before - _written_at(stream)
+            if age > CLOCK_TOLERANCE:
+                dropped.append(_stale(source, age))
+                return b""
+            hashed = HashedFile(stream, limits.is_over)
             document = Document(hashed.restart, source, root)
-            tests.append(ReportTests(source, read_tests(document, dropped), document.timestamps))
+            read = ReportTests(source, read_tests(document, dropped), document.timestamps)
+            if hashed.is_cut:
+                dropped.append(Dropped(source, TIME_IS_OVER))
+            age = limits.not_before - _newest(document.timestamps)
+            if age > TIMESTAMP_TOLERANCE:
+                dropped.append(_stale(source, age))
+                return b""
+            tests.append(read)
             return hashed.digest() if document.is_report else b""
     except OSError as error:
         dropped.append(Dropped(source, f"cannot be read: {error.strerror or error}"))
         return b""
+
+
+def _written_at(stream: BinaryIO) -> float:
+    """Return when the file was last written, in seconds since the epoch; infinity for a stream that is no file."""
+    try:
+        return os.fstat(stream.fileno()).st_mtime
+    except (OSError, AttributeError):  # io.UnsupportedOperation is an OSError
+        return inf
+
+
+def _newest(timestamps: Iterable[str]) -> float:
+    """Return the newest of the suites' timestamps in seconds since the epoch; infinity without any that is one."""
+    times = (parse_time(text) for text in timestamps)
+    return max((time for time in times if isinstance(time, float)), default=inf)
+
+
+def _stale(source: str, age: float) -> Dropped:
+    told = (
+        f"{age / 86_400:.0f} days" if age > 2 * 86_400 else f"{age / 60:.0f} minutes" if age > 120 else f"{age:.0f} s"
+    )
+    return Dropped(source, f"it is {told} older than this job: no evidence about its commit, unless with --allow-stale")
 
 
 def _same_bytes(source: str, other_source: str) -> Dropped:
@@ -165,10 +283,11 @@ def combine_files(readings: Iterable[FileReading]) -> tuple[TestRun, ...]:
 
 
 class HashedFile:
-    """A file's blocks, hashed as they are read."""
+    """A file's blocks, hashed as they are read; `is_cut` where the time was over before the end."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, is_over: Callable[[], bool] = bool) -> None:
         self._stream, self._hash, self._has_begun = stream, hashlib.sha256(), False
+        self._is_over, self.is_cut = is_over, False
 
     def restart(self) -> Iterator[bytes]:
         """Yield the blocks from the start."""
@@ -178,6 +297,9 @@ class HashedFile:
         self._hash = hashlib.sha256()
         for block in read_blocks(self._stream):
             self._hash.update(block)
+            if self._is_over():
+                self.is_cut = True
+                return
             yield block
 
     def digest(self) -> bytes:

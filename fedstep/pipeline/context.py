@@ -216,13 +216,21 @@ def current_branch(root: str) -> str:
     return head.removeprefix("ref: refs/heads/") if head.startswith("ref: refs/heads/") else ""
 
 
-def read_matching_reports(context: RunContext, globs: Sequence[str]) -> Reports:
-    """Read the reports that the globs match, relative to `context.folder`."""
+def read_matching_reports(
+    context: RunContext, globs: Sequence[str], is_over: Callable[[], bool], allow_stale: bool = False
+) -> Reports:
+    """Read the reports that the globs match, relative to `context.folder`.
+
+    Those that are older than this job are dropped, unless they are allowed; so are those for which there is no time.
+    """
     from pathlib import Path  # 9 ms that a prediction does not need
 
-    from fedstep.ingest.junit import expand, read_reports
+    from fedstep.ingest.junit import ReadingLimits, expand, read_reports
 
-    return read_reports(expand(globs, Path(context.folder)), context.root)
+    mark = marked_start(context)
+    started = context.ci.started_at if isinstance(context.ci.started_at, float) else mark.started_at if mark else 0.0
+    limits = ReadingLimits(0.0 if allow_stale else started, is_over)
+    return read_reports(expand(globs, Path(context.folder), is_over), context.root, limits)
 
 
 def words_of_tests(root: str) -> Callable[[tuple[TestRun, ...]], Mapping[str, tuple[str, ...]]]:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from xml.sax.saxutils import quoteattr
 
@@ -39,6 +39,7 @@ class SessionAttempts:
 
     def __init__(self) -> None:
         self.tests: dict[str, TestAttempts] = {}
+        self.collection_errors: dict[str, str] = {}  # messages by node id; xdist reports each once a worker
         self._open: dict[tuple[str, str], Attempt] = {}
 
     def add(self, report: pytest.TestReport) -> None:
@@ -49,6 +50,11 @@ class SessionAttempts:
             self._open[key] = Attempt()
             test.attempts.append(self._open[key])
         _note(self._open[key], report)
+
+    def add_collection(self, report: pytest.CollectReport) -> None:
+        """Keep the error of a file or folder that could not be collected."""
+        if report.failed:
+            self.collection_errors.setdefault(report.nodeid, _message(report))
 
     def failures(self) -> tuple[str, ...]:
         """Return the node ids of the tests that failed and did not pass in their last attempt."""
@@ -88,24 +94,29 @@ def _note(attempt: Attempt, report: pytest.TestReport) -> None:
         attempt.outcome = "skipped"
 
 
-def _message(report: pytest.TestReport) -> str:
+def _message(report: pytest.TestReport | pytest.CollectReport) -> str:
     """Return the exception and the start of its message; a report may have any object as its `longrepr`."""
     crash = getattr(report.longrepr, "reprcrash", None)
     text = str(getattr(crash, "message", "") or report.longrepr or "failed")
     return next(iter(text.strip().splitlines()), "failed")[:200]
 
 
+_NONE: Mapping[str, str] = {}
 _HEAD = '<?xml version="1.0" encoding="utf-8"?>\n<testsuites>\n<testsuite name="fedstep">\n'
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def record_of(tests: Iterable[TestAttempts], folder: str = "", prefix: str = "") -> str:
+def record_of(
+    tests: Iterable[TestAttempts], folder: str = "", prefix: str = "", collection_errors: Mapping[str, str] = _NONE
+) -> str:
     """Return the JUnit XML. `folder` is pytest's root within the repository; `prefix` is that of `--junit-prefix`.
 
     A failure that passed later is a `flakyFailure`; one that never passed is a `failure`, and a `rerunFailure` for each
-    further attempt. The time is that of the last attempt.
+    further attempt. The time is that of the last attempt. What could not be collected is an error, as in pytest's own
+    report.
     """
     lines = "".join(_case(test, folder, prefix) for test in tests if test.attempts)
+    lines += "".join(_collection_error(node_id, message) for node_id, message in collection_errors.items())
     return f"{_HEAD}{lines}</testsuite>\n</testsuites>\n"
 
 
@@ -131,6 +142,13 @@ def _case(test: TestAttempts, folder: str, prefix: str) -> str:
     attributes = " ".join(f"{key}={_quoted(value)}" for key, value in told.items())
     inside = "".join(_outcomes(test.attempts))
     return f"<testcase {attributes}>{inside}</testcase>\n" if inside else f"<testcase {attributes}/>\n"
+
+
+def _collection_error(node_id: str, message: str) -> str:
+    """Return the case that `--junit-xml` has for it, whose suite is called pytest and which has no class."""
+    name = node_id.removesuffix(".py").replace("/", ".")
+    error = f"<error message={_quoted(f'collection failure: {message}')}/>"
+    return f'<testcase classname="pytest" name={_quoted(name)} time="0.000">{error}</testcase>\n'
 
 
 def _outcomes(attempts: list[Attempt]) -> Iterator[str]:

@@ -85,6 +85,10 @@ class SessionPlugin:
         """Record every phase of every attempt."""
         self.attempts.add(report)
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Record the files that could not be collected."""
+        self.attempts.add_collection(report)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         """Report a test with a second attempt once: as flaky, or as failed by its first attempt."""
@@ -109,10 +113,13 @@ class SessionPlugin:
         if not self.record:
             return
         try:
-            write_record(self.record, record_of(self.attempts, self._place, self._prefix))
+            write_record(self.record, self._written())
             self.notes.append(f"{count(len(self.attempts.tests), 'test')} recorded in {self.record}")
         except OSError as error:
             self.notes.append(f"the record was not written: {error}")
+
+    def _written(self) -> str:
+        return record_of(self.attempts, self._place, self._prefix, self.attempts.collection_errors)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Report the tests that were rerun and the errors of this plugin."""

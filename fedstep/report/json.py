@@ -8,7 +8,7 @@ from math import isfinite, isnan
 from fedstep.report.explanation import METALS, ExplainedFeature, SeenRun, TestExplanation, find_phrase
 from fedstep.report.inspection import AuditRecord, InspectedToken, InspectedUpdate, Inspection, LeakProof
 from fedstep.report.units import count, percent, span, spread
-from fedstep.report.wording import count_verdicts, describe_group, rank_causes
+from fedstep.report.wording import count_verdicts, describe_group, name_no_failure, rank_causes
 from fedstep.results import (
     PROBLEM,
     WARNING,
@@ -71,7 +71,7 @@ def _failed(finding: TrainReport | TriageReport) -> str:
         return f"{len(failures):,} failed at once: an incident"
     muted = f"{len(finding.muted):,} muted" if finding.muted else ""
     counts = ", ".join(filter(None, (count_verdicts(failures), muted)))
-    return f"{len(failures) + len(finding.muted):,} failed: {counts}" if counts else "no test failed"
+    return f"{len(failures) + len(finding.muted):,} failed: {counts}" if counts else name_no_failure(finding.reading)
 
 
 Json = dict[str, object]

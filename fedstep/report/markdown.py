@@ -23,6 +23,7 @@ from fedstep.report.wording import (
     format_knowledge,
     format_learning,
     format_model,
+    name_no_failure,
     name_subject,
     rank_causes,
 )
@@ -190,7 +191,7 @@ def failure_table(groups: Sequence[FailureGroup], most: int) -> Iterator[str]:
 
 def _counts(triage: TriageReport) -> str:
     muted = f"{len(triage.muted):,} muted" if triage.muted else ""
-    return ", ".join(filter(None, (count_verdicts(triage.failures), muted))) or "no test failed"
+    return ", ".join(filter(None, (count_verdicts(triage.failures), muted))) or name_no_failure(triage.reading)
 
 
 def _expected(expected: Interval | Unavailable) -> str:
@@ -372,7 +373,8 @@ def comment_markdown(finding: TriageReport | TrainReport, first_line: str, job: 
 
 
 def _blocks(finding: TriageReport | TrainReport, first_line: str, job: str, run_url: str, most: int) -> Iterator[str]:
-    yield f"{first_line}\n### fedstep: {count_verdicts(finding.failures) or 'no test failed'} in {code(job)}"
+    counts = count_verdicts(finding.failures) or name_no_failure(finding.reading)
+    yield f"{first_line}\n### fedstep: {counts} in {code(job)}"
     if finding.incident:
         yield f"**Incident**, no evidence about single tests: {prose(finding.incident_reason)}"
     yield from failure_table(finding.groups, most)

@@ -22,6 +22,7 @@ from fedstep.report.wording import (
     format_knowledge,
     format_learning,
     format_model,
+    name_no_failure,
     name_subject,
     rank_causes,
 )
@@ -34,6 +35,7 @@ from fedstep.results import (
     ModelUsed,
     MutedFailure,
     Prediction,
+    ReportCounts,
     Risk,
     TestRisk,
     TrainReport,
@@ -107,7 +109,7 @@ def prediction_text(prediction: Prediction, colour: bool = False, most: int = MO
 def triage_text(triage: TriageReport, colour: bool = False) -> str:
     """Return each failure of a report and how likely it is flaky; lines end with a newline."""
     lines = [
-        *labelled_lines("Failures", _failure_count(triage.failures, len(triage.muted))),
+        *labelled_lines("Failures", _failure_count(triage.failures, len(triage.muted), triage.reading)),
         *labelled_lines("Verdict", _verdict(triage)),
         *_ruling(triage.ruling),
         *_cause(triage),
@@ -122,11 +124,10 @@ def triage_text(triage: TriageReport, colour: bool = False) -> str:
 
 def training_text(training: TrainReport, colour: bool = False) -> str:
     """Return the build, what was learned from it and what was exchanged; lines end with a newline."""
+    failures = _failure_count(training.failures, len(training.muted), training.reading)
     lines = [
         *labelled_lines("Build", f"{training.outcome.value}; {_actual(training.duration, training.expected)}"),
-        *labelled_lines(
-            "Tests", f"{describe_reports(training.reading)}; {_failure_count(training.failures, len(training.muted))}"
-        ),
+        *labelled_lines("Tests", f"{describe_reports(training.reading)}; {failures}"),
         *labelled_lines("Learned", f"{format_learning(training.examples)}; {_exchange(training)}"),
         *(labelled_lines("Incident", visible(training.incident_reason)) if training.incident else ()),
         *_failures(training.groups),
@@ -176,9 +177,9 @@ def _flaky_count(prediction: Prediction) -> str:
     return f"{len(prediction.flaky):,} {of} likely to flake in the next runs"
 
 
-def _failure_count(failures: Sequence[FailureVerdict], muted: int) -> str:
+def _failure_count(failures: Sequence[FailureVerdict], muted: int, reading: ReportCounts) -> str:
     counts = ", ".join(filter(None, (count_verdicts(failures), f"{muted:,} muted" if muted else "")))
-    return f"{len(failures) + muted:,} failed: {counts}" if counts else "no test failed"
+    return f"{len(failures) + muted:,} failed: {counts}" if counts else name_no_failure(reading)
 
 
 def _verdict(triage: TriageReport) -> str:
@@ -187,6 +188,8 @@ def _verdict(triage: TriageReport) -> str:
     regressions = sum(failure.verdict == "regression" for failure in triage.failures)
     if regressions:
         return f"look at {'the regression' if regressions == 1 else f'the {regressions:,} regressions'} first"
+    if not triage.reading.tests:
+        return "none, there is nothing to judge"
     unsure = any(failure.verdict == "unsure" for failure in triage.failures)
     return "look at the unsure ones first" if unsure else "nothing here looks like a regression"
 

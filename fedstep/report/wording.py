@@ -578,6 +578,11 @@ def describe_reports(reading: ReportCounts) -> str:
     return ", ".join(parts + [f"{lost:,} dropped"] * bool(lost) + [f"{repaired:,} repaired"] * bool(repaired))
 
 
+def name_no_failure(reading: ReportCounts) -> str:
+    """Say that no test failed, where there were tests."""
+    return "no test failed" if reading.tests else "no test was read"
+
+
 def format_learning(examples: ExampleCounts) -> str:
     """Say how many examples were learned and how many wait to be sent."""
     return f"{count(examples.learned, 'example')} learned, {examples.waiting:,} waiting"

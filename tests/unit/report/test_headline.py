@@ -38,7 +38,7 @@ class TestHeadline:
     def test_what_is_not_known_is_left_out(self) -> None:
         nothing = Unavailable("nothing is known")
         assert headline(Prediction("local", nothing, nothing, (), ModelUsed())) == "build time not known yet"
-        assert headline(TriageReport("local", (), ModelUsed(), ReportCounts())) == "no test failed"
+        assert headline(TriageReport("local", (), ModelUsed(), ReportCounts())) == "no test was read"
 
     @pytest.mark.parametrize("number", [0, 1, 2])
     def test_no_name_gets_into_it(self, named: Callable[[str], Findings], hostile: str, number: int) -> None:

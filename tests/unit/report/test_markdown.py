@@ -100,7 +100,7 @@ class TestSummary:
     def test_the_first_build_of_a_new_user_reads_well(self, nothing_known: Findings) -> None:
         prediction, triage, training = written(nothing_known)
         assert "not known: no build of this project is known yet" in prediction
-        assert "no test failed" in triage
+        assert "no test was read" in triage
         assert "Nothing was exchanged: no aggregator is configured" in training
 
     def test_an_incident_is_called_one(self) -> None:

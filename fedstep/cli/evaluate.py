@@ -13,7 +13,7 @@ from fedstep.cli.output import echo_result, echo_warnings
 from fedstep.errors import InputError, MissingExtra, UsageError
 
 T = TypeVar("T")
-TASKS = ("build-duration", "build-failure", "test-duration", "flaky", "triage")
+TASKS = ("build-duration", "build-failure", "test-duration", "flaky", "triage", "test-failure")
 MODES = ("federated", "local", "pooled", "global-only")
 
 

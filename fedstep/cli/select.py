@@ -1,4 +1,4 @@
-"""The commands that shorten a build: the shard of each machine."""
+"""The commands that shorten a build: the order of its tests, a selection of them, and the shard of each machine."""
 
 import json
 import os
@@ -14,8 +14,9 @@ from fedstep.cli.output import echo_result, echo_warnings
 from fedstep.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from fedstep.history.test_table import TestTable
-    from fedstep.pipeline.selection import NamedTest
+    from fedstep.history.summary import Summary
+    from fedstep.pipeline.context import RunContext
+    from fedstep.pipeline.selection import Choice, NamedTest, RankedTest, Selection
 
 NAMES = option(
     "names",
@@ -26,9 +27,192 @@ NAMES = option(
 )
 
 
+RUNNER = option(
+    "for",
+    parameter="runner",
+    type=click.Choice(["list", "pytest", "maven", "gradle", "jest", "vitest", "mocha", "go"]),
+    default="list",
+    show_default=True,
+    help="Print the arguments of this test runner, or one name per line.",
+)
+
+
 @click.command()
-@click.option("--index", type=int, default=None, help="Number of this machine, from 1. Without it the plan is printed.")
-@click.option("--total", type=int, default=0, help="Number of machines. Default: that of the plan.")
+@RUNNER
+@NAMES
+@FORMAT
+@HISTORY
+@PART
+def order(runner: str, names: str, output_format: str, history: str, part: str) -> int:
+    """Print the tests in the order that shows a failure soonest: likely failures per second first.
+
+    \b
+    Example: fedstep order --names tests.txt
+    """
+    ranked, _, _ = _rank(names, history, part)
+    if output_format == "json":
+        echo_result(json.dumps({"tests": list(map(_row, ranked))}) + "\n")
+        return 0
+    return _print(ranked, runner, all_of_them=True)
+
+
+@click.command()
+@option("time", metavar="TIME", default="", help="Run tests of this predicted time, such as 10m or 90s.")
+@option("share", type=click.FloatRange(0.0, 1.0), default=None, help="Run this share of the test time.")
+@option(
+    "confidence",
+    type=click.FloatRange(0.5, 0.999),
+    default=None,
+    help="Run what shows a failure in this share of failing builds, judged by the project's own past ones.",
+)
+@option(
+    "explore",
+    type=click.FloatRange(0.0, 1.0),
+    default=0.05,
+    show_default=True,
+    help="Share of the other tests that run too, drawn at random.",
+)
+@option("shadow", is_flag=True, help="Print all tests, and tell what would have been left out.")
+@RUNNER
+@NAMES
+@FORMAT
+@HISTORY
+@PART
+def select(
+    time: str,
+    share: float | None,
+    confidence: float | None,
+    explore: float,
+    shadow: bool,
+    runner: str,
+    names: str,
+    output_format: str,
+    history: str,
+    part: str,
+) -> int:
+    """Print a part of the tests: those most likely to fail, new and changed ones, and those that failed lately.
+
+    \b
+    Example: fedstep select --confidence 0.95 --names tests.txt
+    """
+    from random import Random
+
+    from fedstep.pipeline.selection import select_tests
+
+    choice = _choice(time, share, confidence)
+    ranked, summary, seed = _rank(names, history, part)
+    selection = select_tests(ranked, choice, summary.first_failures, explore, Random(seed))
+    if not names:
+        echo_warnings("tests that the history does not know are not in this list. Give all with --names")
+    echo_warnings(_tell(selection, shadow))
+    chosen = tuple(ranked) if shadow else selection.chosen
+    if output_format == "json":
+        told = {
+            "tests": list(map(_row, chosen)),
+            "skipped": [one.named.name for one in selection.skipped],
+            "share": round(selection.share, 4),
+            "saved_seconds": round(selection.saved_seconds, 3),
+            "reason": selection.reason,
+            "red_builds": selection.red_builds,
+            "caught": selection.caught,
+            "shadow": shadow,
+        }
+        echo_result(json.dumps(told) + "\n")
+        return 0
+    return _print(chosen, runner, all_of_them=not selection.skipped or shadow)
+
+
+def _choice(time: str, share: float | None, confidence: float | None) -> "Choice":
+    """Return how much to run. Raise UsageError unless exactly one option tells."""
+    from fedstep.pipeline.selection import Choice
+
+    if (bool(time), share is not None, confidence is not None).count(True) != 1:
+        raise UsageError("how much to run is not clear", "Give one of --time, --share and --confidence")
+    return Choice(_read_seconds(time) if time else None, share, confidence)
+
+
+def _read_seconds(text: str) -> float:
+    """Return the seconds of 90s, 10m, 1.5h or 90. Raise UsageError for other text."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], text[-1]) if text[-1] in units else (text, "s")
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds < float("inf"):
+        raise UsageError(f"--time {text} is no time", "Give it as 90s, 10m or 1h")
+    return seconds
+
+
+def _rank(names: str, history: str, part: str) -> "tuple[tuple[RankedTest, ...], Summary, str]":
+    """Return the tests in their order, the history, and what a random draw of this build starts from."""
+    from fedstep.pipeline.context import start_build_context
+    from fedstep.pipeline.predict import change_problems
+    from fedstep.pipeline.selection import rank_tests
+    from fedstep.types import Change
+
+    context = _read_context(history, part)
+    waiting = start_build_context(context)  # git runs while the history is read
+    named, summary = _named_tests(names, context)
+    change = waiting().change
+    echo_warnings(*map(str, change_problems(change)))
+    files, commit = (change.files, change.commit) if isinstance(change, Change) else (None, "")
+    ranked = rank_tests(summary, named, files)
+    return ranked, summary, f"explore {commit or context.ci.run}"
+
+
+def _print(tests: "Sequence[RankedTest]", runner: str, all_of_them: bool) -> int:
+    """Print the tests for a runner. One that cannot be given some of them is given none, and so runs all."""
+    if runner == "list":
+        echo_result("".join(f"{one.named.name}\n" for one in tests))
+        return 0
+    from fedstep.report.rerun import selection
+    from fedstep.results import FailureVerdict
+
+    ids = [test for one in tests for test in one.named.tests or (one.named.identity,)]
+    chosen = selection(runner, [FailureVerdict(test, 0.0) for test in dict.fromkeys(ids)], os.path.exists)
+    if chosen.left_out and not all_of_them:
+        first = chosen.left_out[0]
+        told = f"{len(chosen.left_out)} tests cannot be named to {runner}, the first is {first}"
+        echo_warnings(f"{told}. No arguments are printed, so that all run")
+        return 0
+    echo_warnings(*(f"{test} cannot be named to {runner}" for test in chosen.left_out))
+    echo_result("".join(f"{line}\n" for line in chosen.lines))
+    return 0
+
+
+def _row(one: "RankedTest") -> dict[str, object]:
+    return {
+        "test": one.named.name,
+        "score": round(one.score, 4),
+        "seconds": round(one.seconds, 3),
+        "always": one.always,
+    }
+
+
+def _tell(selection: "Selection", shadow: bool) -> str:
+    """Return one line about a selection: how much runs, and what it would have caught."""
+    from fedstep.report.units import span
+
+    if selection.reason:
+        return f"all tests run: {selection.reason}"
+    verb = "would run" if shadow else "run"
+    told = (
+        f"{len(selection.chosen)} of {len(selection.chosen) + len(selection.skipped)} tests {verb}, "
+        f"{100 * selection.share:.0f} % of the time, saving {span(selection.saved_seconds)}"
+    )
+    if not selection.red_builds:
+        return f"{told}; no failing build of this project is known to judge it by"
+    missed = selection.red_builds - selection.caught
+    return (
+        f"{told}; {selection.caught} of the last {selection.red_builds} failing builds would have shown a failure "
+        f"(false green rate {100 * missed / selection.red_builds:.0f} %)"
+    )
+
+
+@click.command()
+@option("index", type=click.INT, default=None, help="Number of this machine, from 1. Without it the plan is printed.")
+@option("total", type=click.INT, default=0, help="Number of machines. Default: that of the plan.")
 @option(
     "unit",
     type=click.Choice(["", "file", "class", "test"]),
@@ -58,18 +242,20 @@ def shard(index: int, total: int, unit: str, plan: str, names: str, output_forma
         raise UsageError(told, "Give the same, or leave them out")
     total, unit = (known.total, known.unit) if known else (total, unit or "file")
     check_shard(1 if index is None else index, total)
-    named, table = _named_tests(names, history, part)
-    identities = {one.identity: one.name for one in named}
+    named, summary = _named_tests(names, _read_context(history, part))
+    identities: dict[str, list[str]] = {}
+    for one in named:
+        identities.setdefault(one.identity, []).append(one.name)
     if index is not None:
         if not known:
             remedy = "Hand on what `fedstep shard --total N` printed to balance them"
             echo_warnings(f"no plan: the shards are made by the tests' names alone. {remedy}")
         chosen = (known or hash_plan(total, unit)).choose(identities, index)
-        echo_result("".join(f"{identities[one]}\n" for one in chosen))
+        echo_result("".join(f"{name}\n" for one in chosen for name in identities[one]))
         return 0
     from fedstep.pipeline.selection import predict_seconds
 
-    made, shards = plan_shards(identities, predict_seconds(named, table), total, unit)
+    made, shards = plan_shards(identities, predict_seconds(named, summary.tests), total, unit)
     if output_format == "json":
         rows = [one._asdict() for one in shards]
         echo_result(json.dumps({"plan": made.encode(), "total": total, "unit": unit, "shards": rows}) + "\n")
@@ -78,21 +264,27 @@ def shard(index: int, total: int, unit: str, plan: str, names: str, output_forma
     return 0
 
 
-def _named_tests(names: str, history: str, part: str) -> "tuple[Sequence[NamedTest], TestTable]":
-    """Return the tests to divide or choose from, and what the history knows. Raise UsageError where there is none."""
-    from fedstep.history.summary import load_summary
+def _read_context(history: str, part: str) -> "RunContext":
     from fedstep.pipeline.context import with_readable_store
-    from fedstep.pipeline.selection import NamedTest, active_tests, read_names
 
     context, problems = with_readable_store(fedstep.Project.discover(history=history, part=part).context())
+    echo_warnings(*map(str, problems))
+    return context
+
+
+def _named_tests(names: str, context: "RunContext") -> "tuple[Sequence[NamedTest], Summary]":
+    """Return the tests to divide or choose from, and the history. Raise UsageError where there is no test."""
+    from fedstep.history.summary import load_summary
+    from fedstep.pipeline.selection import NamedTest, active_tests, read_names
+
     loaded = load_summary(context.store)
-    echo_warnings(*map(str, problems), *loaded.warnings)
+    echo_warnings(*loaded.warnings)
     if names:
-        return read_names(_read_lines(names), loaded.summary.tests), loaded.summary.tests
+        return read_names(_read_lines(names), loaded.summary.tests), loaded.summary
     active = active_tests(loaded.summary)
     if not active:
         raise UsageError("the history knows no tests", "Give their names with --names")
-    return [NamedTest(test, test, (test,)) for test in active], loaded.summary.tests
+    return [NamedTest(test, test, (test,)) for test in active], loaded.summary
 
 
 def _read_plan(plan: str) -> str:

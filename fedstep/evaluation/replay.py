@@ -23,6 +23,7 @@ from fedstep.evaluation.corpus import (
     read_tests,
     write_steps,
 )
+from fedstep.evaluation.ordering import order_recorded_tests
 from fedstep.evaluation.replay_tests import Truth, predict_test_times, rerun_steps, test_steps
 from fedstep.features.build_features import duration_example, failure_example, finished_builds, jenkins_estimate, median
 from fedstep.history.records import make_record
@@ -133,6 +134,17 @@ def time_tests(project: CorpusProject, path: Path) -> Extracted:
     with path.open("w", encoding="utf-8") as file:
         for run in predict_test_times(_evidence(project, dropped)):
             file.write(json.dumps([run.build, run.seconds, run.expected, run.median_20], separators=(",", ":")) + "\n")
+            count += 1
+    return Extracted(project.name, path, count, dropped.count, tuple(dropped.named))
+
+
+def order_project(project: CorpusProject, path: Path) -> Extracted:
+    """Write the order of the tests of every build with real failures, one line a test, to `path`."""
+    dropped, count = _Bin(), 0
+    kinds = _kinds(project.beside("truth.csv")) if project.kind == "folders" else None
+    with path.open("w", encoding="utf-8") as file:
+        for one in order_recorded_tests(_evidence(project, dropped), kinds):
+            file.write(json.dumps(one, separators=(",", ":")) + "\n")
             count += 1
     return Extracted(project.name, path, count, dropped.count, tuple(dropped.named))
 

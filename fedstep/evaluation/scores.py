@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, matthews_corrcoef, roc_auc_score
 
+from fedstep.evaluation.ordering import COLD_UNTIL
 from fedstep.evaluation.replay_tests import FINEST
 from fedstep.evaluation.simulated_federation import CasePrediction
 from fedstep.model.predictor import FLAKY_ABOVE, WORTH_NAMING
@@ -412,6 +413,90 @@ def _mdape(said: Column, truth: Column) -> float:
     return float(np.median(np.abs(said - truth) / truth)) if len(truth) else 0.0
 
 
+ORDERS = ("random", "report", "fastest", "recent-failure", "path", "co-failure", "path+co+recent")
+ORDER_FIGURES = (
+    *("apfdc", "apfd", "napfd", "first_failure_share", "caught_10", "caught_20", "caught_25", "caught_50"),
+    *("time_for_95", "first_failures", "apfdc_cold"),
+)
+TIMES_OVER = {"caught_10": 0.1, "caught_20": 0.2, "caught_25": 0.25, "caught_50": 0.5}
+
+
+def orders_of(tally: Tally) -> Scores:
+    """Return the scores of one project's orders over its builds with real failures; {} without any.
+
+    `apfdc`: cost-cognisant average percentage of faults detected (Elbaum, Malishevsky and Rothermel, "Incorporating
+    varying test costs and fault severities into test case prioritization", 2001), a failing test counting as a fault
+    and the time of a test as its cost; `apfd` without cost; `first_failure_share`: median share of the test time until
+    the first failure; `caught_10`: share of these builds that show a failure within 10 % of the time; `time_for_95`:
+    share of the time in which 95 % of them do; `first_failures`: median rank share of failing tests that had never
+    failed; `apfdc_cold`: over builds 3 to 20. Each also with the name of a simple order behind it.
+    """
+    numbers, guesses = tally.column("number"), tally.guesses()
+    if not len(numbers):
+        return {}
+    scores = {"fedstep": tally.column("said")} | {name: guesses[name] for name in ORDERS}
+    found: dict[str, float] = {"builds": float(len(set(numbers)))}
+    for name, values in scores.items():
+        figures = _order_figures(numbers, values, tally.column("truth"), guesses)
+        found |= {key if name == "fedstep" else f"{key}_{name}": value for key, value in figures.items()}
+    return found
+
+
+def _order_figures(
+    numbers: Column, values: Column, truth: Column, guesses: Mapping[str, Column]
+) -> Mapping[str, float]:
+    builds, unfailed_ranks = [], []
+    for number in sorted(set(numbers)):
+        here = np.flatnonzero(numbers == number)
+        order = here[np.argsort(-values[here], kind="stable")]
+        builds.append((number, *_order_of_build(guesses["seconds"][order], truth[order] > 0)))
+        ranks = (np.arange(len(order)) + 0.5) / len(order)
+        unfailed_ranks += list(ranks[(truth[order] > 0) & (guesses["unfailed"][order] > 0)])
+    table = np.array(builds)
+    first = table[:, 3]
+    cold = table[table[:, 0] < COLD_UNTIL, 1]
+    return {
+        "apfdc": float(table[:, 1].mean()),
+        "apfd": float(table[:, 2].mean()),
+        "napfd": float(table[:, 2].mean()),
+        "first_failure_share": float(np.median(first)),
+        **{name: float((first <= share).mean()) for name, share in TIMES_OVER.items()},
+        "time_for_95": float(np.sort(first)[min(len(first) - 1, int(0.95 * len(first)))]),
+        "first_failures": float(np.median(unfailed_ranks)) if unfailed_ranks else nan,
+        "apfdc_cold": float(cold.mean()) if len(cold) else nan,
+    }
+
+
+def _order_of_build(cost: Column, bad: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Return APFDc, APFD, and the share of the time until the first failure of one order.
+
+    Without a limit on the time every failure is found, and NAPFD (Qu, Cohen and Woolf, 2007) equals APFD.
+    """
+    ends, total, failures = np.cumsum(cost), cost.sum(), bad.sum()
+    apfdc = float((total - ends + cost / 2)[bad].sum() / (total * failures))
+    apfd = float(1 - (np.flatnonzero(bad) + 1).sum() / (len(bad) * failures) + 1 / (2 * len(bad)))
+    return apfdc, apfd, float(ends[bad][0] / total)
+
+
+def summary_of_orders(projects: Mapping[str, Scores]) -> Scores:
+    """Return the means over projects."""
+    return _mean_figures(projects)
+
+
+def baselines_of_orders(projects: Mapping[str, Scores]) -> Mapping[str, Scores]:
+    """Return the means over projects of each simple order."""
+    return {order: _mean_figures(projects, f"_{order}") for order in ORDERS}
+
+
+def _mean_figures(projects: Mapping[str, Scores], order: str = "") -> Scores:
+    return {name: _known_mean([scores[f"{name}{order}"] for scores in projects.values()]) for name in ORDER_FIGURES}
+
+
+def _known_mean(values: Sequence[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else nan
+
+
 Tallies = Mapping[str, Tally]
 THRESHOLDS = {"triage": FLAKY_ABOVE, "flaky": WORTH_NAMING, "build-failure": 0.5}  # what the reports act on
 DRAWS = 1000  # of the bootstrap: Efron, "Bootstrap methods: another look at the jackknife", 1979
@@ -457,6 +542,13 @@ def scoring_of(task: str, from_the_first: bool) -> Scoring:
             lambda projects, _: summary_of_test_times(projects),
             lambda projects, _: baselines_of_test_times(projects),
             summary_of_test_times,
+        )
+    if task == "test-failure":
+        return Scoring(
+            orders_of,
+            lambda projects, _: summary_of_orders(projects),
+            lambda projects, _: baselines_of_orders(projects),
+            summary_of_orders,
         )
     threshold = THRESHOLDS[task]
     return Scoring(

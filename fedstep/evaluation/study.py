@@ -13,7 +13,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from fedstep.errors import InputError, MissingExtra, UsageError
 from fedstep.evaluation.corpus import CorpusProject, find_projects
-from fedstep.evaluation.replay import Extracted, extract, interleaved, time_tests
+from fedstep.evaluation.replay import Extracted, extract, interleaved, order_project, time_tests
 from fedstep.evaluation.scores import Scores, Scoring, Tally, scoring_of
 from fedstep.evaluation.simulated_federation import (
     MODES,
@@ -56,7 +56,9 @@ TASKS = {
     "test-duration": ("results", "folders"),
     "flaky": ("folders", "results", "tests"),
     "triage": ("folders", "results"),
+    "test-failure": ("folders", "results"),
 }
+LOCAL_TASKS = {"test-duration": time_tests, "test-failure": order_project}  # nothing of them is shared
 ALL_MODES = (*MODES, "global-only")
 T = TypeVar("T")
 
@@ -108,7 +110,7 @@ def run_study(places: Sequence[Path], plan: StudyPlan, progress: StudyProgress) 
         tallies = _tallied(_predictions(extracted, reruns, plan, None, progress))
         again = (
             _tallied(_predictions(extracted, reruns, plan, plan.seed, progress))
-            if plan.mode in MODES and plan.task != "test-duration"
+            if plan.mode in MODES and plan.task not in LOCAL_TASKS
             else {}
         )
     return _study(plan, scoring, extracted, tallies, again)
@@ -144,8 +146,8 @@ def _extracted(
     reruns = {project.name: project for project in projects if project.kind == "tests"}
     played = [project for project in projects if project.kind != "tests" or not _is_truth(project, projects)]
     paths = [folder / f"{number}.jsonl" for number in range(len(played))]
-    if plan.task == "test-duration":
-        jobs = [delayed(time_tests)(*one) for one in zip(played, paths, strict=True)]
+    if plan.task in LOCAL_TASKS:
+        jobs = [delayed(LOCAL_TASKS[plan.task])(*one) for one in zip(played, paths, strict=True)]
     else:
         jobs = [
             delayed(extract)(project, plan.task, reruns.get(project.name), path)
@@ -185,8 +187,8 @@ def _predictions(
     seed: int | None,
     progress: StudyProgress,
 ) -> Iterator[CasePrediction]:
-    if plan.task == "test-duration":
-        return _timed(extracted)
+    if plan.task in LOCAL_TASKS:
+        return _timed(extracted) if plan.task == "test-duration" else _ordered(extracted)
     if plan.mode == "global-only":
         return _left_out_in_turn(extracted, reruns, plan, progress)
     return _lived_through(extracted, plan, seed, progress)
@@ -212,6 +214,14 @@ def _timed(extracted: Sequence[Extracted]) -> Iterator[CasePrediction]:
         with one.path.open(encoding="utf-8") as file:
             for build, seconds, expected, median_20 in map(json.loads, file):
                 yield CasePrediction(one.project, build, expected, nan, nan, seconds, {"median-20": median_20})
+
+
+def _ordered(extracted: Sequence[Extracted]) -> Iterator[CasePrediction]:
+    """Order tests by the project's own past alone, in every mode."""
+    for one in extracted:
+        with one.path.open(encoding="utf-8") as file:
+            for build, score, failed, others in map(json.loads, file):
+                yield CasePrediction(one.project, build, score, nan, nan, float(failed), others)
 
 
 def _left_out_in_turn(

@@ -52,6 +52,7 @@ class Forecast(NamedTuple):
     risk: float = NO_SECONDS  # probability that the build does not pass; NO_SECONDS as above
     flaky: Mapping[str, float] = MappingProxyType({})  # failed test -> probability that the failure is flaky
     version: int = 0  # of the shared model; 0: the starter model
+    first_failure: float = NO_SECONDS  # share of the test time until the first real failure, likely failures first
 
 
 NO_FORECAST = Unavailable("nothing was predicted when this build was recorded")
@@ -190,7 +191,7 @@ def _entry(fields: Mapping[str, Any]) -> BuildRecord:
     )
 
 
-_FORECAST_NUMBERS = Forecast._fields[:5]
+_FORECAST_NUMBERS = (*Forecast._fields[:5], "first_failure")
 
 
 def _pack_forecast(forecast: Forecast) -> dict[str, object]:

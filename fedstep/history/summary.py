@@ -9,9 +9,10 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
+from fedstep.history.cofailures import CofailureTable, apply_failures, pack_cofailures, unpack_cofailures
 from fedstep.history.flakiness import apply_test_runs
 from fedstep.history.project_store import SUMMARY, ProjectStore, build_name
-from fedstep.history.records import BuildRecord
+from fedstep.history.records import BuildRecord, Forecast
 from fedstep.history.test_table import NEVER, TestStats, TestTable, pack_tests, unpack_tests
 from fedstep.ingest.change_impact import file_kind, is_build_file
 from fedstep.schema.schema import schema
@@ -124,6 +125,7 @@ def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
 
 FORMAT = 1
 MAXIMUM_BUILDS = 400  # past builds kept for the build tasks
+MAXIMUM_FIRST_FAILURES = 200  # builds from which a selection learns what it would have caught
 FORGET_AFTER = 500  # builds in which a test did not run before it is forgotten
 
 
@@ -135,6 +137,8 @@ class Summary:
     count: int = 0  # builds folded in, ever
     tests: TestTable = field(default_factory=dict)  # by id
     builds: tuple[PastBuild, ...] = ()  # oldest first
+    cofailures: CofailureTable = field(default_factory=dict)
+    first_failures: tuple[float, ...] = ()  # `Forecast.first_failure` of builds that had one, oldest first
 
 
 def apply_record(summary: Summary, file: str, entry: BuildRecord) -> Summary:
@@ -145,7 +149,14 @@ def apply_record(summary: Summary, file: str, entry: BuildRecord) -> Summary:
         count=summary.count + 1,
         tests=_forget(tests, summary.count - FORGET_AFTER),
         builds=(*summary.builds, past_build(entry))[-MAXIMUM_BUILDS:],
+        cofailures=apply_failures(summary.cofailures, entry, summary.tests),
+        first_failures=(*summary.first_failures, *_first_failure(entry))[-MAXIMUM_FIRST_FAILURES:],
     )
+
+
+def _first_failure(entry: BuildRecord) -> tuple[float, ...]:
+    share = entry.forecast.first_failure if isinstance(entry.forecast, Forecast) else NO_SECONDS
+    return (share,) if isfinite(share) else ()
 
 
 def _repeated(summary: Summary, entry: BuildRecord) -> int:
@@ -202,6 +213,8 @@ def encode_summary(summary: Summary) -> bytes:
         "count": summary.count,
         "tests": {name: _sparse(column) for name, column in pack_tests(summary.tests).items()},
         "builds": pack_builds(summary.builds),
+        "cofailures": pack_cofailures(summary.cofailures),
+        "first_failures": list(summary.first_failures),
     }
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
@@ -214,7 +227,12 @@ def decode_summary(content: bytes) -> Summary:
             raise HistoryError("the summary was made by another version of fedstep")
         tests = unpack_tests({name: _dense(column) for name, column in fields["tests"].items()})
         return Summary(
-            frozenset(map(str, fields["seen"])), int(fields["count"]), tests, unpack_builds(fields["builds"])
+            frozenset(map(str, fields["seen"])),
+            int(fields["count"]),
+            tests,
+            unpack_builds(fields["builds"]),
+            unpack_cofailures(fields.get("cofailures", {})),
+            tuple(map(float, fields.get("first_failures", ()))),
         )
     except (
         ValueError,

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from fedstep.errors import HistoryError
 from fedstep.features.build_features import build_examples
+from fedstep.features.test_failure import first_failure_share
 from fedstep.federation.messages import pack_update
 from fedstep.federation.model_cache import CachedModel, load_model
 from fedstep.federation.outbox import Outbox
@@ -30,7 +31,7 @@ from fedstep.history.timeline import apply_to_timeline
 from fedstep.importers.base import BuildFilter, ImportedBuild, ImportItem, ImportSource, order_by_end
 from fedstep.importers.parallel import WorkerPool, read_all
 from fedstep.model.labels import LabelledExample
-from fedstep.model.predictor import Predictor, make_forecast
+from fedstep.model.predictor import Predictor, make_forecast, real_failures
 from fedstep.model.state import ExampleQueue
 from fedstep.model.training import (
     LearnedState,
@@ -287,7 +288,9 @@ class BackfillTrainer:
         predictor, summary = Predictor(self.cached.model.production, self.state.correction), self.state.summary
         expected, risk = predictor.duration(summary, planned), predictor.failure(summary, planned)
         version = self.cached.model.production_version if self.cached.url else 0
-        return make_forecast(expected, risk, predictor.failures(summary, build, planned.stream), version)
+        failures = predictor.failures(summary, build, planned.stream)
+        first_failure = first_failure_share(summary, build, real_failures(failures))
+        return make_forecast(expected, risk, failures, version)._replace(first_failure=first_failure)
 
     def finish(self) -> None:
         """Learn the records that ended after the last imported build."""

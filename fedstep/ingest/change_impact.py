@@ -139,6 +139,16 @@ def file_of(test: str) -> str:
     return group if "/" in group else "/".join(_module_parts(group))
 
 
+def is_own_file(test: str, files: Sequence[FileChange]) -> bool:
+    """Return whether one of the changed files is the test's own.
+
+    >>> is_own_file("org.foo.BarTest#works", [FileChange("src/test/java/org/foo/BarTest.java")])
+    True
+    """
+    own = f"/{file_of(test)}"
+    return any(f"/{path}".endswith(own) for file in files for path in (file.path, file.path.rpartition(".")[0]))
+
+
 def package_of(test: str) -> str:
     """Return the package or directory of a test's class as a path; "" where its name has none.
 

@@ -272,6 +272,11 @@ def _likeliest(verdict: FailureVerdict) -> float:
     return -verdict.flaky_probability
 
 
+def real_failures(failures: Iterable[FailureVerdict]) -> list[str]:
+    """Return the tests whose failures are not judged flaky."""
+    return [failure.test for failure in failures if failure.verdict != "flaky" and not failure.passed_on_rerun]
+
+
 def make_forecast(
     expected: Interval | Unavailable, risk: Risk | Unavailable, failures: Sequence[FailureVerdict], version: int
 ) -> Forecast:

@@ -1,15 +1,26 @@
-"""Names of tests as runners write them, and what the history knows of each."""
+"""Order the tests of a build, or choose some of them, by their chance to show a failure and their time.
+
+How much must run follows from the project's own past builds: for each one in which tests began to fail it is recorded
+which share of the test time would have shown the first of them. A share that would have shown enough of these failures
+keeps its promise for the next one as well, whatever their distribution is, as long as it does not change
+(Angelopoulos et al., "Conformal risk control", 2024).
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import exp, floor, log
+from random import Random
 from typing import NamedTuple
 
 from fedstep.errors import UsageError
 from fedstep.features.test_duration import expected_test_seconds
+from fedstep.features.test_failure import always_run, failure_scores, priority, usual_seconds
 from fedstep.features.test_features import ACTIVE_BUILDS
 from fedstep.history.summary import Summary
-from fedstep.history.test_table import TestTable
+from fedstep.history.test_table import TestTable, new_test, with_tests
 from fedstep.ingest.change_impact import file_of, group_of
-from fedstep.types import Unavailable
+from fedstep.types import FileChange, Unavailable
+
+FEWEST_RED_BUILDS = 20  # known failing builds before a confidence is promised
 
 
 class NamedTest(NamedTuple):
@@ -18,6 +29,147 @@ class NamedTest(NamedTuple):
     name: str  # as it was given
     identity: str  # as the history writes it: `class#name`, or the class, module or file alone
     tests: tuple[str, ...] = ()  # the known tests that it stands for
+
+
+class RankedTest(NamedTuple):
+    """A named test with its predictions."""
+
+    named: NamedTest
+    score: float  # the logarithm of its chance to show a failure, up to a constant of the build
+    seconds: float
+    always: str = ""  # why a selection always contains it; "" if it need not
+
+
+class Choice(NamedTuple):
+    """How much to run: exactly one is set."""
+
+    seconds: float | None = None
+    share: float | None = None  # of the test time
+    confidence: float | None = None  # of the failing builds that still show a failure
+
+
+class Selection(NamedTuple):
+    """The tests to run, in their order, and what is known of the others."""
+
+    chosen: tuple[RankedTest, ...]
+    skipped: tuple[RankedTest, ...]
+    reason: str = ""  # why all run, "" where the choice was followed
+    red_builds: int = 0  # past builds that a selection of this size is judged by
+    caught: int = 0  # those in which it would have shown a failure
+
+    @property
+    def share(self) -> float:
+        """Return the share of the test time that runs, in [0, 1]."""
+        run, left_out = _seconds(self.chosen), _seconds(self.skipped)
+        return run / (run + left_out) if run + left_out else 1.0
+
+    @property
+    def saved_seconds(self) -> float:
+        """Return the predicted time of the tests that do not run."""
+        return _seconds(self.skipped)
+
+
+def rank_tests(
+    summary: Summary, named: Sequence[NamedTest], files: Sequence[FileChange] | None
+) -> tuple[RankedTest, ...]:
+    """Return the tests, those first that show most failures per second.
+
+    Args:
+        summary: The history.
+        named: The tests.
+        files: The files of the change, None where it is not known.
+    """
+    unknown = [one.identity for one in named if not one.tests]
+    tests = with_tests(summary.tests, unknown)
+    scores = failure_scores(summary.cofailures, tests, files)
+    times = predict_seconds(named, summary.tests)
+    usual = usual_seconds(time for time in times.values() if isinstance(time, float))
+    ranked = []
+    for one in named:
+        members = [tests.get(test) or new_test(test) for test in one.tests or (one.identity,)]
+        score = log(sum(exp(scores.get(stats.test, 0.0)) for stats in members))
+        time = times[one.identity]
+        always = next(filter(None, (always_run(stats, files or ()) for stats in members)), "")
+        ranked.append(RankedTest(one, score, time if isinstance(time, float) else usual, always))
+    return tuple(sorted(ranked, key=lambda one: (-priority(one.score, one.seconds), one.named.identity)))
+
+
+def select_tests(
+    ranked: Sequence[RankedTest], choice: Choice, first_failures: Sequence[float], explore: float, draw: Random
+) -> Selection:
+    """Return the tests to run.
+
+    New and changed tests and those that failed lately are always among them, and of the others a share `explore`, drawn
+    at random, so that it stays known how they do. Without enough past failing builds for a confidence, all run.
+
+    Args:
+        ranked: All tests, in their order.
+        choice: How much to run.
+        first_failures: For each past failing build the share of the test time that would have shown its first failure.
+        explore: Share of the other tests that run nevertheless, in [0, 1].
+        draw: Draws them.
+    """
+    total = _seconds(ranked)
+    if choice.confidence is not None:
+        share = promised_share(first_failures, choice.confidence)
+        if isinstance(share, Unavailable):
+            return Selection(tuple(ranked), (), share.reason)
+        rows = _first_rows(ranked, share * total)
+    else:
+        budget = choice.seconds if choice.seconds is not None else (choice.share or 0.0) * total
+        share = min(1.0, budget / total) if total else 1.0
+        rows = _fitting_rows(ranked, budget)
+    chosen = rows | {row for row, one in enumerate(ranked) if one.always}
+    left_out = [row for row in range(len(ranked)) if row not in chosen]
+    chosen.update(draw.sample(left_out, round(explore * len(left_out))))
+    return Selection(
+        tuple(one for row, one in enumerate(ranked) if row in chosen),
+        tuple(one for row, one in enumerate(ranked) if row not in chosen),
+        red_builds=len(first_failures),
+        caught=sum(needed <= share for needed in first_failures),
+    )
+
+
+def _first_rows(ranked: Sequence[RankedTest], seconds: float) -> set[int]:
+    """Return the rows up to the one that reaches the time, as past builds were judged."""
+    rows, spent = set(), 0.0
+    for row, one in enumerate(ranked):
+        rows.add(row)
+        spent += one.seconds
+        if spent >= seconds:
+            break
+    return rows
+
+
+def _fitting_rows(ranked: Sequence[RankedTest], seconds: float) -> set[int]:
+    """Return the rows of the first tests that fit into the time which those that always run leave."""
+    rows, spent = set(), _seconds(one for one in ranked if one.always)
+    for row, one in enumerate(ranked):
+        if not one.always and spent + one.seconds <= seconds:
+            rows.add(row)
+            spent += one.seconds
+    return rows
+
+
+def promised_share(first_failures: Sequence[float], confidence: float) -> float | Unavailable:
+    """Return the smallest share of the test time in which failing builds show a failure with this confidence.
+
+    Of n past failing builds at most floor((1 - confidence) (n + 1) - 1) may have needed more.
+
+    >>> promised_share([0.01] * 38 + [0.9], 0.95)
+    0.01
+    """
+    known = sorted(first_failures)
+    misses = floor((1.0 - confidence) * (len(known) + 1) - 1.0 + 1e-9)
+    if len(known) < FEWEST_RED_BUILDS or misses < 0:
+        needed = max(FEWEST_RED_BUILDS, round(1.0 / max(1.0 - confidence, 1e-6)) - 1)
+        told = f"{len(known)} failing builds of this project are known, {needed} are needed for this confidence"
+        return Unavailable(told)
+    return known[len(known) - 1 - misses]
+
+
+def _seconds(tests: Iterable[RankedTest]) -> float:
+    return sum(one.seconds for one in tests)
 
 
 def read_names(lines: Iterable[str], tests: TestTable) -> tuple[NamedTest, ...]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from fedstep.errors import AggregatorError, ContributionNotDue, HistoryError, MissingExtra
 from fedstep.features.build_features import build_examples
+from fedstep.features.test_failure import first_failure_share
 from fedstep.federation.messages import Update, pack_update, unpack_update
 from fedstep.federation.model_cache import CachedModel, load_model
 from fedstep.federation.outbox import Outbox
@@ -18,7 +19,7 @@ from fedstep.federation.sync import AggregatorLink, may_contribute, pull_model, 
 from fedstep.history.project_store import ProjectStore, StartMark, StoreLocked, exclusive
 from fedstep.history.records import Forecast, make_record
 from fedstep.history.summary import PlannedBuild, Summary, load_summary, plan_build, stream_name
-from fedstep.model.predictor import make_forecast
+from fedstep.model.predictor import make_forecast, real_failures
 from fedstep.pipeline.predict import (
     author_key,
     change_notices,
@@ -156,7 +157,9 @@ def evaluate_build(store: ProjectStore, finished: FinishedBuild, cached: CachedM
         summary=summary,
         expected=expected,
         failures=failures,
-        forecast=make_forecast(expected, risk, failures, cached.model.production_version if cached.url else 0),
+        forecast=make_forecast(expected, risk, failures, cached.model.production_version if cached.url else 0)._replace(
+            first_failure=first_failure_share(summary, build, real_failures(failures))
+        ),
         warnings=(*loaded.warnings, *change_notices(context.change), *model_warnings(cached)),
     )
 

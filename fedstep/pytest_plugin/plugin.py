@@ -4,7 +4,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare the options."""
+    """Declare the options; without one the plugin does nothing."""
     group = parser.getgroup("fedstep", "flaky tests (fedstep)")
     group.addoption(
         "--fedstep-quarantine",
@@ -21,10 +21,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="write the outcomes of all attempts as JUnit XML, which `fedstep train --junit FILE` reads",
     )
+    group.addoption(
+        "--fedstep-order", action="store_true", help="run the tests first that show most failures per second"
+    )
+    group.addoption(
+        "--fedstep-select",
+        metavar="WISH",
+        default="",
+        help="run a part of the tests: confidence=0.95, share=0.2 or time=10m, as `fedstep select` does",
+    )
+    group.addoption("--fedstep-shard", metavar="I/N", default="", help="run the tests of machine I of N")
+    group.addoption(
+        "--fedstep-plan", metavar="TEXT", default="", help="the plan of `fedstep shard --total N`; @FILE: a file"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register what the options ask for; the session plugin under xdist only in the process that starts the workers."""
+    """Register the parts of the plugin that an option asks for.
+
+    Under xdist tests are chosen in the workers, and run again and recorded in the process that starts them.
+    """
+    if config.getoption("fedstep_order") or config.getoption("fedstep_select") or config.getoption("fedstep_shard"):
+        from fedstep.pytest_plugin.item_order import ItemOrder, Wishes
+
+        names = ("fedstep_order", "fedstep_select", "fedstep_shard", "fedstep_plan")
+        config.pluginmanager.register(ItemOrder(config, Wishes(*map(config.getoption, names))), "fedstep-order")
     if config.getoption("fedstep_quarantine"):
         from fedstep.pytest_plugin.quarantined import QuarantinePlugin
 

@@ -62,3 +62,50 @@ class TestShard:
         told = json.loads(experienced.run("shard", "--total", "2", "--unit", "test", "--format", "json").out)
         assert [shard["number"] for shard in told["shards"]] == [1, 2]
         assert told["total"] == 2
+
+
+class TestOrder:
+    def test_all_tests_are_printed_the_nearest_first(self, experienced: Checkout) -> None:
+        """Unknown names are kept; a change of one file moves its tests to the front."""
+        listed = experienced.run("order").out.splitlines()
+        assert len(listed) > 10
+        (experienced.root / "names.txt").write_text("\n".join([*listed, "tests.test_brandnew#test_new"]))
+        (experienced.root / "brandnew.py").write_text("changed\n")
+        ordered = experienced.run("order", "--names", "names.txt")
+        assert ordered.code == 0, ordered.err
+        assert sorted(ordered.out.splitlines()) == sorted([*listed, "tests.test_brandnew#test_new"])
+        assert ordered.out.splitlines()[0] == "tests.test_brandnew#test_new"
+
+
+class TestSelect:
+    def test_a_share_of_the_time_is_selected_and_said(self, experienced: Checkout) -> None:
+        """One line tells how much runs and what it would have caught; new tests are always in."""
+        listed = experienced.run("order").out.splitlines()
+        (experienced.root / "names.txt").write_text("\n".join([*listed, "tests.test_new#test_new"]))
+        ran = experienced.run("select", "--share", "0.3", "--explore", "0", "--names", "names.txt", "--format", "json")
+        assert ran.code == 0, ran.err
+        told = json.loads(ran.out)
+        chosen = [test["test"] for test in told["tests"]]
+        assert 0 < len(chosen) < len(listed)
+        assert "tests.test_new#test_new" in chosen
+        assert sorted([*chosen, *told["skipped"]]) == sorted([*listed, "tests.test_new#test_new"])
+        assert "% of the time, saving" in ran.err
+
+    def test_a_young_project_runs_all_and_is_told_why(self, experienced: Checkout) -> None:
+        """A confidence needs twenty failing builds."""
+        ran = experienced.run("select", "--confidence", "0.95")
+        assert sorted(ran.out.splitlines()) == sorted(experienced.run("order").out.splitlines())
+        assert "all tests run: " in ran.err
+        assert "20 are needed" in ran.err
+
+    def test_shadow_prints_all_and_says_what_would_be_skipped(self, experienced: Checkout) -> None:
+        """Nothing is left out before somebody has seen what it would cost."""
+        ran = experienced.run("select", "--share", "0.2", "--shadow")
+        assert sorted(ran.out.splitlines()) == sorted(experienced.run("order").out.splitlines())
+        assert "would run" in ran.err
+
+    def test_unclear_wishes_are_refused(self, experienced: Checkout) -> None:
+        """No wish, two wishes, or a time that is none: exit 2 and no test."""
+        for wishes in ((), ("--share", "0.1", "--time", "1m"), ("--time", "soon"), ("--confidence", "1")):
+            ran = experienced.run("select", *wishes)
+            assert (ran.code, ran.out) == (2, ""), wishes

@@ -67,6 +67,7 @@ entries = st.builds(
         *[seconds] * 5,
         st.dictionaries(texts, st.floats(0, 1).map(lambda chance: round(chance, 6)), max_size=2),
         st.integers(0, 99),
+        st.just(math.nan) | st.floats(0, 1).map(lambda share: round(share, 4)),
     ),
 )
 WHOLE = BuildRecord(

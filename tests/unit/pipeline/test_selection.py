@@ -1,10 +1,23 @@
 """Names of tests: what a runner calls a test is found in the history."""
 
+from collections.abc import Sequence
+from random import Random
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedstep.errors import UsageError
 from fedstep.history.test_table import new_test, with_time
-from fedstep.pipeline.selection import predict_seconds, read_names
+from fedstep.pipeline.selection import (
+    Choice,
+    NamedTest,
+    RankedTest,
+    predict_seconds,
+    promised_share,
+    read_names,
+    select_tests,
+)
 
 TESTS = ("tests.test_cart.TestCart#test_pay", "tests.test_cart#test_sum", "org.foo.BarTest#works", "src/a.test.ts#adds")
 TABLE = {test: new_test(test) for test in TESTS}
@@ -46,3 +59,66 @@ class TestNames:
         known, unknown = (predict_seconds(named, table)[one.identity] for one in named)
         assert known == pytest.approx(5.0, rel=0.01)
         assert not isinstance(unknown, float)
+
+
+def ranked(count: int, *always: int) -> tuple[RankedTest, ...]:
+    """Tests of one second each, likeliest first."""
+    names = [NamedTest(f"t#{n}", f"t#{n}") for n in range(count)]
+    return tuple(RankedTest(one, -float(n), 1.0, "new" if n in always else "") for n, one in enumerate(names))
+
+
+def names(tests: Sequence[RankedTest]) -> list[str]:
+    return [one.named.name for one in tests]
+
+
+class TestSelection:
+    def test_a_time_is_filled_with_the_likeliest(self) -> None:
+        """Three seconds: the always-run test and the two first ones."""
+        chosen = select_tests(ranked(10, 7), Choice(seconds=3.0), (), 0.0, Random(1)).chosen
+        assert names(chosen) == ["t#0", "t#1", "t#7"]
+
+    def test_tests_that_always_run_are_never_left_out(self) -> None:
+        """Even where they take longer than the time that was given."""
+        selection = select_tests(ranked(10, 3, 7), Choice(seconds=0.5), (), 0.0, Random(1))
+        assert names(selection.chosen) == ["t#3", "t#7"]
+        assert selection.saved_seconds == 8.0
+
+    def test_without_enough_red_builds_all_run(self) -> None:
+        """A confidence is promised from twenty failing builds on."""
+        selection = select_tests(ranked(10), Choice(confidence=0.95), [0.1] * 19, 0.0, Random(1))
+        assert len(selection.chosen) == 10
+        assert "19 failing builds of this project are known, 20 are needed" in selection.reason
+
+    def test_a_confidence_covers_the_past_builds(self) -> None:
+        """Of 39 builds one may have needed more than is run."""
+        needed = [0.2] * 38 + [0.9]
+        selection = select_tests(ranked(10), Choice(confidence=0.95), needed, 0.0, Random(1))
+        assert names(selection.chosen) == ["t#0", "t#1"]
+        assert (selection.red_builds, selection.caught) == (39, 38)
+
+    def test_some_of_the_others_are_explored(self) -> None:
+        """The same ones for one build, so that a rerun selects the same."""
+        first, again = (select_tests(ranked(100), Choice(share=0.1), (), 0.1, Random("x")) for _ in range(2))
+        assert len(first.chosen) == 10 + 9
+        assert first == again
+
+    @given(
+        needed=st.lists(st.floats(0, 1), min_size=20, max_size=120),
+        confidence=st.floats(0.5, 0.99),
+    )
+    def test_no_more_past_builds_are_missed_than_allowed(self, needed: list[float], confidence: float) -> None:
+        """Conformal risk control: (misses + 1) / (n + 1) is at most 1 - confidence."""
+        share = promised_share(needed, confidence)
+        if isinstance(share, float):
+            misses = sum(one > share for one in needed)
+            assert (misses + 1) / (len(needed) + 1) <= 1 - confidence + 1e-6
+
+    def test_the_promise_holds_for_the_next_build(self) -> None:
+        """Over 2,000 drawn histories of 40 failing builds, at least 95 % of the next ones are caught."""
+        draw = Random(3)
+        kept = 0
+        for _ in range(2000):
+            past = [draw.betavariate(0.4, 2.0) for _ in range(40)]
+            share = promised_share(past, 0.95)
+            kept += isinstance(share, float) and draw.betavariate(0.4, 2.0) <= share
+        assert 0.945 <= kept / 2000 <= 0.985

@@ -1,0 +1,107 @@
+"""Replay the order of tests: how early a build's real failures are seen when likely failures run first."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from heapq import heappop, heappush
+from random import Random
+from typing import NamedTuple
+
+from fedstep.features.test_failure import cofailure_rates, failure_scores, order_tests, path_overlap, priority
+from fedstep.history.records import make_record
+from fedstep.history.summary import Summary, apply_record, stream_name
+from fedstep.history.test_table import TestStats, index_tests, with_tests
+from fedstep.types import Build, BuildContext, Change, FinishedBuild, Outcome
+
+FIRST_ORDERED = 3  # builds of a project before the first scored one
+COLD_UNTIL = 20  # builds of a project in which little is known of it
+
+Kinds = Mapping[tuple[str, str], bool]  # by build and test, whether a failure was a flake
+
+
+class OrderedTest(NamedTuple):
+    """One test of a build with real failures: what it was ordered by, and whether it really failed.
+
+    `others` are its scores in simple orders, its predicted seconds (`seconds`), and whether it never failed before
+    (`unfailed`).
+    """
+
+    build: int  # its number in the project, from 0
+    score: float
+    failed: bool
+    others: Mapping[str, float]
+
+
+def order_recorded_tests(builds: Iterable[FinishedBuild], kinds: Kinds | None) -> Iterator[OrderedTest]:
+    """Yield the tests of each build with real failures, given in the order of starts, but those of the first three.
+
+    Known are the builds that had ended when a build started. Where `kinds` is None every failure counts as real.
+    """
+    summary = Summary()
+    running: list[tuple[float, int, Build]] = []
+    for number, finished in enumerate(builds):
+        while running and running[0][0] <= finished.situation.started_at:
+            done = heappop(running)[2]
+            summary = apply_record(summary, done.name, make_record(done, stream_name(done.situation.ci, ""), ""))
+        build = Build(f"{number:032x}", _own_commit(finished, kinds), finished.finished_at, *finished[2:])
+        bad = _real_failures(build, kinds)
+        if bad and number >= FIRST_ORDERED:
+            yield from _ordered(summary, build, bad, number)
+        heappush(running, (build.finished_at, number, build))
+
+
+def _own_commit(finished: FinishedBuild, kinds: Kinds | None) -> BuildContext:
+    """Return the context of the build, without the commit where a fix was reverted on top of it.
+
+    The corpora of regressions name the commit below: on one commit a failure after a pass would be a flake.
+    """
+    situation, change = finished.situation, finished.situation.change
+    tests = [run.test for run in finished.reports.tests] if kinds else []
+    reverted = any((kinds or {}).get((situation.ci.run, test)) is False for test in tests)
+    if not reverted or not isinstance(change, Change):
+        return situation
+    return situation._replace(change=change._replace(commit="", tree=""), ci=situation.ci._replace(commit=""))
+
+
+def _real_failures(build: Build, kinds: Kinds | None) -> frozenset[str]:
+    failed = (run.test for run in build.reports.tests if run.outcome in "fc")
+    if kinds is None:
+        return frozenset(failed)
+    return frozenset(test for test in failed if kinds.get((build.situation.ci.run, test)) is False)
+
+
+def _ordered(summary: Summary, build: Build, bad: frozenset[str], number: int) -> Iterator[OrderedTest]:
+    runs = [run for run in build.reports.tests if run.outcome != Outcome.SKIPPED]
+    by_id, change = index_tests(with_tests(summary.tests, (run.test for run in runs))), build.situation.change
+    tests = {by_id[run.test].test: by_id[run.test] for run in runs}
+    files = change.files if isinstance(change, Change) else None
+    seconds = dict(order_tests(summary, tests, files))
+    scores = failure_scores(summary.cofailures, tests, files)
+    near, together = path_overlap(tests, files or ()), cofailure_rates(summary.cofailures, files or ())
+    draw = Random(number)
+    for place, run in enumerate(runs):
+        stats = by_id[run.test]
+        time = seconds[stats.test]
+        yield OrderedTest(
+            number,
+            priority(scores[stats.test], time),
+            run.test in bad,
+            {
+                "seconds": time,
+                "unfailed": float(not stats.failures),
+                "random": draw.random(),
+                "report": float(-place),
+                **_simple_orders(stats, near[stats.test], together.get(stats.test, 0.0), time),
+            },
+        )
+
+
+def _simple_orders(stats: TestStats, path: float, together: float, seconds: float) -> Mapping[str, float]:
+    """Return the scores of simple orders by name; among equals the fastest runs first."""
+    recent = 1.0 / (stats.runs - stats.last_failure) if stats.last_failure >= 0 else 0.0
+    quick = -1e-6 * seconds
+    return {
+        "fastest": -seconds,
+        "recent-failure": recent + quick,
+        "path": path + quick,
+        "co-failure": together + quick,
+        "path+co+recent": path + 2.0 * together + recent + quick,
+    }

@@ -1,0 +1,104 @@
+"""The order of tests: near, co-failing and quick tests come first, and some always run."""
+
+import math
+
+import pytest
+
+from fedstep.features.test_failure import always_run, failure_scores, first_failure_share, order_tests
+from fedstep.history.cofailures import Cofailures
+from fedstep.history.summary import Summary
+from fedstep.history.test_table import TestStats, new_test, with_time
+from fedstep.types import (
+    NO_SECONDS,
+    Build,
+    BuildContext,
+    BuildOutcome,
+    Change,
+    CiRun,
+    FileChange,
+    Outcome,
+    Reports,
+    TestRun,
+    Unavailable,
+)
+
+CART, ORDER, PAY = "tests.test_cart#test_sum", "tests.test_order#test_sum", "tests.test_pay#test_pay"
+CHANGED = (FileChange("shop/cart.py", 3, 1),)
+
+
+def known(test: str, seconds: float = 1.0) -> TestStats:
+    stats = new_test(test)
+    stats.runs, stats.recent, stats.times = 30, "p" * 20, with_time("", seconds)
+    return stats
+
+
+def build(*failing: str) -> Build:
+    runs = tuple(
+        TestRun(test, Outcome.FAILED if test in failing else Outcome.PASSED, 1.0) for test in (CART, ORDER, PAY)
+    )
+    context = BuildContext(CiRun(), Change("c" * 40, "", "", CHANGED), 0.0)
+    return Build("b", context, 1.0, Unavailable("none"), BuildOutcome.FAILED, Reports(runs))
+
+
+class TestScores:
+    def test_a_test_near_the_change_scores_highest(self) -> None:
+        """`test_cart` shares a word with cart.py, the others do not."""
+        scores = failure_scores({}, (CART, ORDER, PAY), CHANGED)
+        assert scores[CART] > scores[ORDER] == scores[PAY] == 0.0
+
+    def test_what_failed_with_the_file_before_scores_higher(self) -> None:
+        """A test that began to fail in three of four changes of the file is suspected, and its class a little."""
+        table = {"shop/cart.py": Cofailures(4, {PAY: 3})}
+        scores = failure_scores(table, (CART, ORDER, PAY, "tests.test_pay#test_refund"), CHANGED)
+        assert scores[PAY] > scores["tests.test_pay#test_refund"] > scores[ORDER]
+
+    def test_without_a_change_all_are_alike(self) -> None:
+        """Then time alone orders them."""
+        assert set(failure_scores({}, (CART, ORDER), None).values()) == {0.0}
+
+    def test_of_two_likely_tests_the_quick_one_comes_first(self) -> None:
+        """The order counts failures per second."""
+        tests = {ORDER: known(ORDER, 5.0), PAY: known(PAY, 0.5)}
+        assert [test for test, _ in order_tests(Summary(tests=tests), tests, CHANGED)] == [PAY, ORDER]
+
+
+class TestAlways:
+    @pytest.mark.parametrize(
+        ("stats", "reason"),
+        [
+            (new_test(PAY), "new"),
+            (known(PAY), ""),
+            (known("shop.test_cart#test_sum"), "changed"),
+        ],
+    )
+    def test_new_and_changed_tests_always_run(self, stats: TestStats, reason: str) -> None:
+        """Their failures cannot be foreseen from the past."""
+        assert always_run(stats, [FileChange("shop/test_cart.py")]) == reason
+
+    @pytest.mark.parametrize(("ago", "reason"), [(1, "failed lately"), (10, "failed lately"), (11, "")])
+    def test_a_test_that_failed_lately_always_runs(self, ago: int, reason: str) -> None:
+        """For ten runs after a failure."""
+        stats = known(PAY)
+        stats.failures, stats.last_failure = 1, stats.runs - ago
+        assert always_run(stats, ()) == reason
+
+
+class TestFirstFailure:
+    def test_it_is_the_share_of_the_time_until_the_failure(self) -> None:
+        """The nearest of three equal tests fails: a third of the time; the last in order: all of it."""
+        tests = {test: known(test) for test in (CART, ORDER, PAY)}
+        assert first_failure_share(Summary(tests=tests), build(CART), [CART]) == pytest.approx(1 / 3, abs=1e-3)
+        assert first_failure_share(Summary(tests=tests), build(PAY), [PAY]) == 1.0
+
+    def test_a_test_that_goes_on_failing_is_no_new_failure(self) -> None:
+        """Nor is a build in which nothing really fails."""
+        tests = {test: known(test) for test in (CART, ORDER, PAY)}
+        tests[PAY].streak = 3
+        assert math.isnan(first_failure_share(Summary(tests=tests), build(PAY), [PAY]))
+        assert math.isnan(first_failure_share(Summary(tests=tests), build(), []))
+        assert math.isnan(NO_SECONDS)
+
+    def test_a_test_that_always_runs_is_seen_at_once(self) -> None:
+        """A new test fails: every selection contains it."""
+        tests = {test: known(test) for test in (CART, ORDER)}
+        assert first_failure_share(Summary(tests=tests), build(PAY), [PAY]) == 0.0

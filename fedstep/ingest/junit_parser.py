@@ -34,7 +34,8 @@ from fedstep.ingest.xml_reports import (
 )
 from fedstep.types import NO_SECONDS, Outcome, TestRun
 
-FAILED, AGAIN, SKIPPED, TODO = 1, 2, 4, 8
+FAILED, AGAIN, SKIPPED, TODO, MISSING = 1, 2, 4, 8, 16
+CTEST_MISSING = "Unable to find executable"  # CTest prints such a test as failed, and reports it as skipped
 NODE_FAILURES = re.compile(r"fail (\d{1,9})")
 MARKS = {"failure": FAILED, "error": FAILED, "skipped": SKIPPED, "disabled": SKIPPED}
 MARKS |= dict.fromkeys(("flakyFailure", "flakyError", "rerunFailure", "rerunError"), AGAIN)
@@ -223,7 +224,8 @@ class JUnitHandler:
             if mark == SKIPPED and attributes.get("message", "").startswith(QUARANTINED):
                 mark = FAILED  # by `pytest --fedstep-quarantine`: it failed, and the history has to know
             is_todo = self._is_node and name == "skipped" and attributes.get("type") == "todo"
-            self._marks |= mark | (TODO if is_todo else 0)
+            is_missing = name == "skipped" and attributes.get("message") == CTEST_MISSING
+            self._marks |= mark | (TODO if is_todo else 0) | (MISSING if is_missing else 0)
             if mark != SKIPPED and not self._failure_type:
                 self._start_failure(attributes)
         elif name == "property":
@@ -381,6 +383,8 @@ class JUnitHandler:
             return Outcome.CONFIRMED if self._marks & AGAIN else Outcome.FAILED
         if self._marks & AGAIN:
             return Outcome.FLAKED
+        if self._marks & MISSING:
+            return Outcome.FAILED
         return Outcome.SKIPPED if self._marks & SKIPPED or case.get("status", "").lower() in NOT_RUN else PASSED
 
     def _line(self, text: str) -> int:

@@ -53,6 +53,7 @@ project(shop NONE)
 include(CTest)
 add_test(NAME adds COMMAND true)
 add_test(NAME rounds COMMAND false)
+add_test(NAME missing COMMAND ./no-such-program)
 add_test(NAME ships COMMAND true)
 set_tests_properties(ships PROPERTIES DISABLED TRUE)
 """

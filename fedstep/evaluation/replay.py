@@ -158,6 +158,11 @@ def _evidence(project: CorpusProject, dropped: _Bin) -> Iterator[FinishedBuild]:
     return (item for item in dropped.sift(items) if isinstance(item, FinishedBuild))
 
 
+def recorded_builds(project: CorpusProject) -> list[FinishedBuild]:
+    """Return the builds of a project with reports, in the order of starts, without what cannot be read."""
+    return list(_evidence(project, _Bin()))
+
+
 def _from_builds(project: CorpusProject, task: str, _: CorpusProject | None, dropped: _Bin) -> Iterator[BuildStep]:
     builds = (build for build in dropped.sift(in_order(iter_builds(project.path))) if isinstance(build, PastBuild))
     return build_steps(builds, task)

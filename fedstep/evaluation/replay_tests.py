@@ -272,6 +272,9 @@ def _timed_runs(known: _Known, number: int, tests: tuple[TestRun, ...]) -> Itera
             yield TimedRun(run.test, number, run.seconds, expected, median(tuple(times)))
 
 
+KNOWN_RUNS, KNOWN_FAILURES = "known-runs", "known-failures"  # facts beside the simple predictors, none themselves
+
+
 def _chances(stats: TestStats, sums: Sequence[int]) -> Mapping[str, float]:
     runs, flips, failures = sums
     return {
@@ -279,6 +282,8 @@ def _chances(stats: TestStats, sums: Sequence[int]) -> Mapping[str, float]:
         "classmates": (flips - stats.flips) / max(runs - stats.runs, 1),
         "last-verdict": float(stats.last_flip == stats.last_failure != NEVER),
         "class-rate": failures / max(runs, 1),
+        KNOWN_RUNS: float(stats.runs),
+        KNOWN_FAILURES: float(stats.failures),
     }
 
 

@@ -14,11 +14,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, matthews_corrcoef, roc_auc_score
 
 from fedstep.evaluation.ordering import COLD_UNTIL
-from fedstep.evaluation.replay_tests import FINEST
+from fedstep.evaluation.replay_tests import FINEST, KNOWN_FAILURES, KNOWN_RUNS
 from fedstep.evaluation.simulated_federation import CasePrediction
 from fedstep.model.predictor import FLAKY_ABOVE, WORTH_NAMING
 
 Column: TypeAlias = NDArray[np.float64]
+
+
+FACTS = (KNOWN_RUNS, KNOWN_FAILURES)
 
 
 class Tally:
@@ -49,7 +52,11 @@ class Tally:
 
     def guesses(self) -> Mapping[str, Column]:
         """Return the predictions of each simple predictor, by its name."""
-        return {name: np.array(column) for name, column in sorted(self._guesses.items())}
+        return {name: np.array(column) for name, column in sorted(self._guesses.items()) if name not in FACTS}
+
+    def fact(self, name: str) -> Column:
+        """Return how many runs or failures of the test were known at each prediction, NaN where that is not told."""
+        return np.array(self._guesses.get(name, array("d", [nan]) * len(self)))
 
 
 FIRST_SCORED = 10  # builds of a project before the first scored one
@@ -275,11 +282,48 @@ def summary_of_chances(
         "brier_skill": _brier_skill(said, truth),
         "calibration_slope": _slope(said, truth),
         "regressions_suppressed": suppressed,
+        **_by_runs_known(tallies, first),
+        **_by_failures_known(tallies, threshold, first),
         "threshold": threshold,
         "projects_ranked": float(sum("auc" in scores for scores in projects.values())),
         "predictions": float(len(truth)),
         "positives": float(truth.sum()),
     }
+
+
+RUNS_KNOWN = {"1-5": (1, 5), "6-20": (6, 20), "21-100": (21, 100), "more": (101, 1e9)}
+FAILURES_KNOWN = {"first": 0, "second": 1}
+
+
+def _by_runs_known(tallies: Sequence[Tally], first: int) -> Scores:
+    """Return the mean predicted and the observed share by how many runs of the test were known, and how many cases."""
+    said, truth, runs = _pooled(tallies, KNOWN_RUNS, first)
+    found = {}
+    for name, (low, high) in RUNS_KNOWN.items():
+        chosen = (runs >= low) & (runs <= high)
+        if chosen.any():
+            found[f"said_runs_{name}"] = float(said[chosen].mean())
+            found[f"seen_runs_{name}"] = float(truth[chosen].mean())
+            found[f"cases_runs_{name}"] = float(chosen.sum())
+    return found
+
+
+def _by_failures_known(tallies: Sequence[Tally], threshold: float, first: int) -> Scores:
+    """Return the pooled MCC of the first and of the second failure of a test."""
+    said, truth, failures = _pooled(tallies, KNOWN_FAILURES, first)
+    ordinals = {name: failures == number for name, number in FAILURES_KNOWN.items()}
+    return {
+        f"mcc_{name}_failure": float(matthews_corrcoef(truth[chosen], said[chosen] >= threshold))
+        for name, chosen in ordinals.items()
+        if _rankable(truth[chosen])
+    }
+
+
+def _pooled(tallies: Sequence[Tally], fact: str, first: int) -> tuple[Column, Column, Column]:
+    """Return what was said, the truth and one fact of all predictions but those of the first builds."""
+    facts = np.concatenate([tally.fact(fact)[tally.column("number") >= first] for tally in tallies])
+    seen = [_seen(tally, first) for tally in tallies]
+    return np.concatenate([one[0] for one in seen]), np.concatenate([one[1] for one in seen]), facts
 
 
 def baselines_of_chances(

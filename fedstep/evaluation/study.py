@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import nan
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -13,7 +13,8 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from fedstep.errors import InputError, MissingExtra, UsageError
 from fedstep.evaluation.corpus import CorpusProject, find_projects
-from fedstep.evaluation.replay import Extracted, extract, interleaved, order_project, time_tests
+from fedstep.evaluation.flaky_list import ListOutcome, list_outcomes, score_lists
+from fedstep.evaluation.replay import Extracted, extract, interleaved, order_project, recorded_builds, time_tests
 from fedstep.evaluation.scores import Scores, Scoring, Tally, scoring_of
 from fedstep.evaluation.simulated_federation import (
     MODES,
@@ -113,7 +114,20 @@ def run_study(places: Sequence[Path], plan: StudyPlan, progress: StudyProgress) 
             if plan.mode in MODES and plan.task not in LOCAL_TASKS
             else {}
         )
-    return _study(plan, scoring, extracted, tallies, again)
+    study = _study(plan, scoring, extracted, tallies, again)
+    return replace(study, summary={**study.summary, **_score_lists(projects, plan)})
+
+
+def _score_lists(projects: Sequence[CorpusProject], plan: StudyPlan) -> Mapping[str, float]:
+    """Return how right the list of flaky tests is where a drawn test of the recorded builds flakes; {} for others."""
+    recorded = [project for project in projects if project.kind == "folders"] if plan.task == "flaky" else []
+    with workers(plan.backend, plan.jobs):
+        found = Parallel()(delayed(_list_outcomes)(project, plan.seed) for project in recorded) if recorded else ()
+    return score_lists([one for some in found for one in some])
+
+
+def _list_outcomes(project: CorpusProject, seed: int) -> Sequence[ListOutcome]:
+    return list_outcomes(recorded_builds(project), project.name, seed)
 
 
 def _study(

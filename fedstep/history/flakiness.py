@@ -275,7 +275,7 @@ class FailureContext(NamedTuple):
         which may be a former one; `fingerprint` is that of the failure's type.
         """
         spells, runs = stats.spells_100, capacity(stats.runs, SLOWEST)
-        past = past_evidence(self.base, stats.test, stats.flipped_100, spells, runs)
+        past = past_evidence(self.base, stats.test, stats.flaked_100, spells, runs)
         return FlakeEvidence(
             past=past if stats.runs else past + WEIGHTS.first_run,
             repeats=repeat_evidence(repeats, stats.failures - stats.streak, stats.runs - stats.streak),
@@ -293,7 +293,7 @@ def failure_context(tests: TestTable, failing: Iterable[str], files: Sequence[Fi
     capacities = {runs: capacity(runs, SLOWEST) for runs in {one.runs for one in stats}}
     base = project_baseline(
         tests,
-        [one.flipped_100 for one in stats],
+        [one.flaked_100 for one in stats],
         [one.spells_100 for one in stats],
         [capacities[one.runs] for one in stats],
     )

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
@@ -184,8 +183,10 @@ def echo_warnings(*warnings: str) -> None:
     """Print warnings and progress to standard error."""
     from fedstep.report.text import warning_text
 
-    with suppress(OSError):  # a closed or full standard error: there is no place to say it
+    try:
         click.echo(warning_text(warnings), err=True, nl=False)
+    except OSError:  # there is no place to say it; the interpreter would fail at its end, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def echo_result(text: str) -> None:

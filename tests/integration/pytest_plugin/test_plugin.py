@@ -234,3 +234,13 @@ class TestFailures:
         assert found.ret == 0
         assert not list(pytester.path.glob("GITHUB_*"))
         found.stdout.no_fnmatch_line("::*")
+
+
+class TestCollectionErrors:
+    def test_the_record_has_what_could_not_be_collected(self, pytester: pytest.Pytester) -> None:
+        """It has the ids of `--junit-xml`, and the build did not pass."""
+        pytester.makepyfile(test_ok="def test_fine(): pass", test_broken="import nothing_here")
+        pytester.mkpydir("deep").joinpath("test_deep.py").write_text("raise ValueError('no')\n")
+        pytester.runpytest_subprocess("--fedstep-record", "r.xml", "--junit-xml", "j.xml")
+        assert outcomes(pytester, "r.xml") == outcomes(pytester, "j.xml")
+        assert set(outcomes(pytester, "r.xml")) == {"pytest#test_broken", "pytest#deep.test_deep"}

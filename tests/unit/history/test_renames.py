@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fedstep.history.records import BuildRecord
 from fedstep.history.renames import match_renames
 from fedstep.history.summary import Summary, apply_record, decode_summary, encode_summary
-from fedstep.history.test_table import TestTable, index_tests, name_words
+from fedstep.history.test_table import TestTable, index_tests, name_words, with_tests
 from fedstep.types import BuildOutcome, FileChange, Outcome, TestRun
 
 CART = ("org.shop.CartTest#adds", "org.shop.CartTest#rounds", "org.shop.CartTest$Empty#has")
@@ -158,6 +158,34 @@ def recent(table: TestTable) -> dict[str, str]:
 
 
 NEW = tuple(test.replace("org.shop", "org.cart") for test in CART)
+
+
+class TestEarlierIds:
+    """Histories that were written before suites and variants were a part of ids keep their meaning."""
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ("cart adds#cart adds", "src/cart.test.ts#cart adds"), ("adds#cart adds", "test/cart.js#cart adds"),
+            ("Form#renders", "src/form.test.ts::Form#renders"), ("cart#adds", "cart#[chrome] adds"),
+            ("cart#adds", "web::cart#adds"), ("cart#TestAdds", "x.org/a/cart#TestAdds"),
+        ],
+    )  # fmt: skip
+    def test_the_first_build_with_a_new_id_takes_the_history(self, old: str, new: str) -> None:
+        table = after(entry(0, [old, OTHER], outcome="f"), entry(1, [old, OTHER]), entry(2, [new, OTHER]))
+        assert recent(table) == {new: "fpp", OTHER: "fpp"}
+        assert index_tests(table)[old] is table[new]
+
+    def test_an_id_that_two_tests_shared_stays_behind(self) -> None:
+        table = after(entry(0, ["cart#adds"], outcome="f"), entry(1, ["web::cart#adds", "api::cart#adds"]))
+        assert recent(table) == {"cart#adds": "f", "web::cart#adds": "p", "api::cart#adds": "p"}
+
+    def test_a_failure_is_judged_by_the_earlier_history(self) -> None:
+        """Before the first build with the new id is recorded, too."""
+        table = after(entry(0, ["cart#adds"], outcome="f"), entry(1, ["cart#adds"]))
+        assert with_tests(table, ["cart#[chrome] adds"], ["cart#[chrome] adds"])["cart#[chrome] adds"].recent == "fp"
+        both = ["cart#[chrome] adds", "cart#[firefox] adds"]
+        assert with_tests(table, both, both)["cart#[chrome] adds"].recent == ""
 
 
 class TestRows:

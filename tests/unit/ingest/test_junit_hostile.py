@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.ingest.junit import iter_cases
-from fedstep.types import Dropped, TestRun
+from fedstep.ingest.junit import iter_cases, read_reports
+from fedstep.types import BuildOutcome, Dropped, TestRun
 
 BLOCK = 65536
 
@@ -163,3 +163,55 @@ class TestSize:
         done = subprocess.run([sys.executable, "-c", CHILD, str(report)], capture_output=True, text=True, timeout=120)
         assert (done.returncode, done.stderr) == (0, "")
         assert int(done.stdout) == count + bool(end)
+
+
+class TestLosses:
+    """What was lost is told and counts against `passed`; what could be seen is kept. After public bug reports."""
+
+    @pytest.mark.parametrize(
+        ("body", "outcomes", "is_whole"),
+        [
+            (b"<testcase name='a' time='<1'/><testcase name='b'/>", "pp", True),
+            (b"<testcase name='a'><failure message='List<String> is not <T>'/></testcase>"
+             b"<testcase name='b'/>", "fp", True),
+            (b"<testcase name='f<int>(1)'/><testcase name='b'><error/></testcase>", "pf", True),
+            (b"<testcase name='a'><failure>expected <b>x</b></failure></testcase><testcase name='b'/>", "fp", True),
+            (b"<testcase name='a'><failure>if a <3 and <unknown>:0</failure></testcase>"
+             b"<testcase name='b'/>", "fp", False),
+            (b"<testcase name='a'><system-out><html><br></html></system-out></testcase>"
+             b"<testcase name='b'/>", "pp", False),
+            (b"<testcase name='a'/><testcase name='b'><failure message='x'>text", "pf", False),
+            (b"<testcase name='a'/><testcase name='b'", "p", False),
+            (b"<testcase name='a'/><testcase name='b'><testcase name='c'/></testcase>", "pp", False),
+            (b"<testcase name='a'/><testcase/>", "p", False),
+        ],
+    )  # fmt: skip
+    def test_a_part_that_is_lost_is_told(self, body: bytes, outcomes: str, is_whole: bool) -> None:
+        text = b"<testsuite name='s'>" + body + (b"</testsuite>" if body.endswith(b">") else b"")
+        reports = read_reports([("r.xml", lambda: io.BytesIO(text))])
+        assert "".join(run.outcome for run in reports.tests) == outcomes
+        assert all(item.kept for item in reports.dropped) == is_whole
+        expected = BuildOutcome.FAILED if "f" in outcomes else BuildOutcome.PASSED if is_whole else BuildOutcome.UNKNOWN
+        assert reports.outcome() == expected
+
+    @pytest.mark.parametrize(
+        ("attributes", "cases", "told", "outcome"),
+        [
+            ("tests='2'", 2, 0, BuildOutcome.PASSED), ("tests='3'", 2, 1, BuildOutcome.PASSED),
+            ("tests='1'", 2, 1, BuildOutcome.PASSED), ("tests='2' failures='1'", 2, 1, BuildOutcome.UNKNOWN),
+            ("tests='2' errors='1'", 2, 1, BuildOutcome.UNKNOWN), ("tests='x'", 0, 0, BuildOutcome.UNKNOWN),
+        ],
+    )  # fmt: skip
+    def test_totals_that_differ_are_told(self, attributes: str, cases: int, told: int, outcome: BuildOutcome) -> None:
+        body = "".join(f"<testcase name='n{number}'/>" for number in range(cases))
+        text = f"<testsuite name='s' {attributes}>{body}</testsuite>".encode()
+        reports = read_reports([("r.xml", lambda: io.BytesIO(text))])
+        assert sum(item.is_warning for item in reports.dropped) == told
+        assert reports.outcome() == outcome
+
+    @pytest.mark.parametrize("time", ["617095600", "604801", "999638317", "1e12", "-5", "-0.001", "nan", "inf"])
+    def test_a_time_that_no_test_takes_is_no_duration(self, time: str) -> None:
+        text = f"<testcase name='n' time='{time}'/>".encode()
+        reports = read_reports([("r.xml", lambda: io.BytesIO(text))])
+        assert str(reports.tests[0].seconds) == "nan"
+        assert [item.kept for item in reports.dropped] == [True]

@@ -1,7 +1,7 @@
 """The parser of one XML report: its root element chooses the handler, and JUnit's handler is here."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from fedstep.ingest.cases import (
@@ -74,7 +74,7 @@ class Announced(NamedTuple):
     """The totals of a report or suite."""
 
     tests: int
-    failed: int
+    failed: int | None  # None where only tests are counted
     skipped: int
 
 
@@ -107,20 +107,29 @@ class Totals:
 
         The totals are those of the root or the sums of the suites, whichever agree: some tools write one of them only.
         """
-        sums = Announced(*map(sum, zip(*self._suites, strict=True))) if self._suites else None
+        sums = _sum(self._suites) if self._suites else None
         candidates = [announced for announced in (self._top, sums) if announced]
         if any(self._agrees(announced, cases, tool) for announced in candidates) or not candidates:
             return Difference()
         told = candidates[0]
+        if told.failed is None:
+            return Difference(f"it announces {told.tests} tests, {cases} were read")
         reason = f"it announces {told.tests} tests and {told.failed} failures, {cases} and {self.failed} were read"
         return Difference(reason, not self.failed and all(announced.failed for announced in candidates))
 
     def _agrees(self, announced: Announced, cases: int, tool: str) -> bool:
-        if (announced.failed > 0) != (self.failed > 0):
+        failed = self.failed if announced.failed is None else announced.failed
+        if (failed > 0) != (self.failed > 0):
             return False
         if tool in OTHER_TOTALS or self.suite_errors:
             return tool == "pytest" or announced.tests - announced.skipped <= cases
-        return (announced.tests, announced.failed) == (cases, self.failed)
+        return (announced.tests, failed) == (cases, self.failed)
+
+
+def _sum(suites: Sequence[Announced]) -> Announced:
+    failed = [suite.failed for suite in suites if suite.failed is not None]
+    tests, skipped = (sum(numbers) for numbers in zip(*((suite.tests, suite.skipped) for suite in suites), strict=True))
+    return Announced(tests, sum(failed) if len(failed) == len(suites) else None, skipped)
 
 
 def _announced(attributes: Mapping[str, str]) -> Announced | None:
@@ -128,7 +137,8 @@ def _announced(attributes: Mapping[str, str]) -> Announced | None:
     if "tests" not in attributes:
         return None
     failed, skipped = (sum(parse_integer(attributes.get(name, "")) for name in names) for names in TOTALS)
-    return Announced(parse_integer(attributes["tests"]), failed, skipped)
+    counts_failures = any(name in attributes for name in TOTALS[0])
+    return Announced(parse_integer(attributes["tests"]), failed if counts_failures else None, skipped)
 
 
 def attempt_of(name: str, value: str) -> int:

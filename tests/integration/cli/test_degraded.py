@@ -175,10 +175,6 @@ class TestReports:
         place = github(experienced)
         (place.root / "broken.xml").write_bytes(content)
         ran = place.run("triage", "--junit", "broken.xml")
-        if content.startswith(b"<testsuite"):  # cut after its root: what stands is kept, and repaired is no failure
-            assert ran.warnings == []
-            assert "repaired" in ran.out
-            return
         one_warning(ran, "broken.xml", "Check --junit")
         assert outputs(tmp_path)["status"] == "degraded"
         assert place.run("triage", "--junit", "broken.xml", "--strict").code == 3
@@ -231,7 +227,8 @@ class TestScikitLearn:
         assert poor.run("train", "--junit", "report.xml", "--strict").code == 6
         assert json.loads(poor.run("predict", "--format", "json").out)["builds_known"] == 13
 
-        rich = json.loads(github(experienced).run("train", "--junit", "report.xml", "--format", "json").out)
+        report = poor.report(CASES)  # anew: one that is older than the mark of `predict` is no evidence
+        rich = json.loads(github(experienced).run("train", "--junit", report, "--format", "json").out)
         assert rich["rows"]["learned"] > 0
         assert "in the history already" in rich["warnings"][0]
         assert len(poor.builds()) == 13

@@ -170,7 +170,10 @@ def mark_start(context: RunContext, now: float) -> Problems:
 
 def marked_start(context: RunContext) -> StartMark | None:
     """Return what `mark_start` recorded in this job run; None if it was not, or the CI does not name the run."""
-    return context.store.started(_run_name(context)) if context.ci.run else None
+    try:
+        return context.store.started(_run_name(context)) if context.ci.run else None
+    except HistoryError:  # no key yet, or a damaged one: then there is no mark of this run either
+        return None
 
 
 def missing_run_warning(ci: CiRun) -> str:

@@ -96,7 +96,7 @@ def empty_history_notices(summary: Summary, problems: Problems) -> tuple[str, ..
         return ()
     return (
         "no build of this project is known yet, the starter model alone answers. Run fedstep train after your tests: "
-        "it records each build, and from the third on times and risks are predicted. If it ran before, its folder was "
+        "it records each build, and from the second on times and risks are predicted. If it ran before, its folder was "
         "not kept from build to build",
     )
 

@@ -12,6 +12,7 @@ from fedstep.pipeline.predict import (
     change_notices,
     change_problems,
     describe_model,
+    empty_history_notices,
     load_predictor,
     local_status,
     model_warnings,
@@ -43,6 +44,7 @@ def triage(
         incident_reason=incident_reason(reports),
         warnings=(
             *map(str, problems),
+            *empty_history_notices(loaded.summary, problems),
             *report_warnings(reports),
             *loaded.warnings,
             *change_notices(context.change),

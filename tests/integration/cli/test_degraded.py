@@ -1,6 +1,7 @@
 """Whatever is missing or broken: one warning with cause and remedy, status=degraded, nothing lost, exit 0 in time."""
 
 import json
+import resource
 import shutil
 from functools import partial
 from pathlib import Path
@@ -256,14 +257,24 @@ class TestFiles:
         assert place.history.read_text() == "a file where the folder should be"
         assert [path.name for path in place.root.iterdir() if "fedstep" in path.name] == [".fedstep"]
 
-    def test_a_full_disk_costs_one_warning(self, tmp_path, experienced, github):
-        place = github(experienced)
-        full = place.history / "builds"
-        shutil.rmtree(full)
-        full.symlink_to("/dev/full")  # every attempt to make a file in it fails
-        ran = place.run("train", "--junit", place.report(CASES))
-        one_warning(ran, ".fedstep/builds", "Check its permissions")
-        assert outputs(tmp_path)["status"] == "degraded"
+    def test_a_full_disk_costs_one_warning(self, experienced):
+        """A limit of the size of files stands for the disk: no file can be written."""
+        report = experienced.report(CASES)
+        limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (0, 0))
+        with experienced.start("train", "--junit", report, preexec_fn=limit) as process:
+            _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert [line for line in err.splitlines() if "Traceback" in line] == []
+        assert len([line for line in err.splitlines() if ".fedstep/builds" in line]) == 1, err
+        assert len(experienced.builds()) == 12
+
+    def test_a_link_in_the_history_is_refused(self, experienced):
+        """A change of the repository could lead what is written and deleted elsewhere."""
+        shutil.rmtree(experienced.history / "builds")
+        (experienced.history / "builds").symlink_to("/tmp")
+        ran = experienced.run("train", "--junit", experienced.report(CASES))
+        assert ran.code == 2
+        assert ".fedstep/builds is a link" in ran.err
 
     def test_a_damaged_record_is_skipped_and_named(self, experienced):
         first = experienced.history / "builds" / experienced.builds()[0]

@@ -73,7 +73,7 @@ def list_(as_json: bool) -> int:
 @option("days", type=click.IntRange(1, 366), default=14, show_default=True, help="Days until it counts again.")
 @MOST
 def add(test: str, owner: str, reason: str, days: int, max_quarantined: int) -> int:
-    """Add a test to the list. It counts again after 14 days, in which half of PyTorch's disabled tests came back.
+    """Add a test to the list. It counts again after 14 days by default, about the median of PyTorch's disabled tests.
 
     \b
     Example: fedstep quarantine add 'shop.CartTest#pays' --owner ada --reason '#123'

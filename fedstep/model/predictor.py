@@ -33,6 +33,8 @@ WORTH_NAMING = 0.1  # a test that was seen to flip is named as likely to flake f
 WORTH_A_LOOK = 0.05  # ... and a test that never did as worth a look
 MOST_RECENT_BUILDS = 20  # counted for a reason
 
+CERTAIN = 2.0**-53  # the smallest distance of a probability from 0 and 1 that its reasons can add up to
+
 
 class Predictor(NamedTuple):
     """The shared model (`production`) with the project's local correction."""
@@ -204,6 +206,8 @@ class Explanation(NamedTuple):
 
 
 def _log_odds(chance: float) -> float:
+    """Return the log-odds of a probability, at most 37 nats from 0, where a float differs from 0 and 1."""
+    chance = min(max(chance, CERTAIN), 1.0 - CERTAIN)
     return log(chance / (1.0 - chance))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fedstep.errors import InputError
 from fedstep.federation.model_cache import load_model
+from fedstep.ingest.git import last_changes
 from fedstep.ingest.git_process import repository_root
 from fedstep.pipeline.context import (
     RunContext,
@@ -157,7 +158,7 @@ class Project:
         report = triage(context.store, build_context, read, load_model(context.store), problems)
         job = classify_job(read, tail, exit_code)
         report = report._replace(cause=job.cause, cause_rule=job.rule)
-        return _without_muted(_with_warnings(report, warnings), context)
+        return _with_last_changes(_without_muted(_with_warnings(report, warnings), context), context)
 
     def train(
         self,
@@ -217,7 +218,7 @@ class Project:
         if not problems:  # after a failed fetch the remote is not asked again
             problems = publish_history(context, keep, left())
         report = _with_warnings(_degrade(report, (*planted, *problems)), (*warnings, missing_run_warning(context.ci)))
-        return _without_muted(report, context)
+        return _with_last_changes(_without_muted(report, context), context)
 
     def explain(self, test: str) -> "TestExplanation":
         """Return why a test is, or is not, likely to flake: its past, its features, and what would change that.
@@ -277,6 +278,15 @@ def _degrade(report: Report, problems: Problems) -> Report:
 
 
 Judged = TypeVar("Judged", TriageReport, TrainReport)
+
+
+def _with_last_changes(report: Judged, context: RunContext) -> Judged:
+    """Return the report with who changed the file of each failure last."""
+    if not report.failures or not repository_root(context.root):
+        return report
+    touched = last_changes(context.root, (failure.file for failure in report.failures))
+    failures = (failure._replace(last_touched=touched.get(failure.file, "")) for failure in report.failures)
+    return report._replace(failures=tuple(failures))
 
 
 def _without_muted(report: Judged, context: RunContext) -> Judged:

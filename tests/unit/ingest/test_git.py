@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedstep.ingest.ci_vendors import VENDORS
-from fedstep.ingest.git import list_files, read_change, read_outgoing
+from fedstep.ingest.git import last_changes, list_files, read_change, read_outgoing
 from fedstep.ingest.git_process import is_partial, repository_root
 from fedstep.types import Change, CiRun, FileChange
 from tests.helpers.git import LOCAL, changed, commit, git, write
@@ -315,3 +315,11 @@ class TestEvents:
             git(tmp_path, "clone", "-q", "--depth=2", f"file://{repo}", "deeper")
             deeper = changed(read_change(str(tmp_path / "deeper"), ci))
             assert ([file.path for file in deeper.files], deeper.notice) == (["b.txt"], "")
+
+
+class TestLastChanges:
+    def test_files_that_git_knows_have_author_and_commit(self, repo: Path) -> None:
+        commit(repo, "b.txt")
+        touched = last_changes(str(repo), ("b.txt", "b.txt", "", "nowhere.txt", "../outside.txt"))
+        assert list(touched) == ["b.txt"]
+        assert touched["b.txt"].endswith(f"ago ({git(repo, 'rev-parse', '--short', 'HEAD')})")

@@ -158,10 +158,11 @@ class TestMembership:
 
 
 class TestPoison:
-    def test_unlimited_liar_ruins_the_model_and_the_rules_stop_him(self, scene):
-        """A liar that nothing stops ruins the model, and the rules of the aggregation limit the damage."""
+    def test_one_liar_among_honest_projects_changes_little(self, scene):
+        """The geometric median holds a liar even without limits on sizes, who ruined the mean; with limits, too."""
         found = {one.protection: one for one in attack_with_lies(scene)}
-        assert found["off"].reached < 0.5 < 0.8 < found["off"].yardstick
+        assert found["off"].yardstick > 0.8
+        assert found["off"].reached > found["off"].yardstick - 0.05
         assert found["default"].reached > found["default"].yardstick - 0.05
 
     def test_seed_fixes_the_members_and_another_draws_others(self, corpus, scene):

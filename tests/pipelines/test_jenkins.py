@@ -10,7 +10,8 @@ from fedstep.report.ci_outputs import KEYS
 from tests.helpers.jenkins import DEAD, LIBRARY, controller, predict, recording, talk, train, triage
 
 VERDICTS = (
-    *("status", "failuresFlaky", "failuresReal", "failuresUnsure", "failuresMuted", "onlyFlaky", "incident", "tests"),
+    *("status", "failuresFlaky", "failuresReal", "failuresUnsure", "failuresMuted", "onlyFlaky", "incident", "passed"),
+    *("cause", "tests"),
     *("name", "verdict", "flakyProbability", "reasons", "type", "file", "line"),
 )
 

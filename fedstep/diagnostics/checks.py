@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fedstep.errors import HistoryError
-from fedstep.federation.model_cache import CachedModel, load_model
+from fedstep.federation.messages import PrivacyGuarantee
+from fedstep.federation.model_cache import CachedModel, load_model, load_terms
 from fedstep.federation.outbox import DAMAGED, SUFFIX
 from fedstep.federation.sync import ContributionLog, load_contributions
 from fedstep.history.project_store import ProjectStore, list_folder, remove
@@ -93,19 +94,17 @@ def standing(home: ProjectStore, now: float) -> Diagnosis:
     try:
         kept = load_model(home)
         builds = DiagnosticCheck("Builds", OK, f"{count(len(home.log.files()), 'build')} recorded")
-        turns = load_contributions(home, kept.url)
-        return Diagnosis(
-            (folder, builds, check_model(kept, now, kept.url), check_outbox(home, kept.url), check_privacy(kept, turns))
-        )
+        url, promise = load_terms(home)
+        privacy = check_privacy(url, promise, load_contributions(home, url))
+        return Diagnosis((folder, builds, check_model(kept, now, url), check_outbox(home, url), privacy))
     except HistoryError as error:
         return Diagnosis((folder, DiagnosticCheck("Builds", PROBLEM, str(error.args[0]), error.remedy)))
 
 
-def check_privacy(kept: CachedModel, turns: ContributionLog) -> DiagnosticCheck:
+def check_privacy(url: str, promise: PrivacyGuarantee, turns: ContributionLog) -> DiagnosticCheck:
     """Check the privacy that the aggregator promises and how much of the budget is left."""
-    if not kept.url:
+    if not url:
         return DiagnosticCheck("Privacy", OK, "nothing is sent: no aggregator was ever asked")
-    promise = kept.model.promise
     if not promise.releases:
         return DiagnosticCheck("Privacy", OK, "no differential privacy: an update is sent whenever a batch is full")
     says = (

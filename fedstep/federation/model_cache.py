@@ -5,7 +5,15 @@ import os
 from typing import NamedTuple
 
 from fedstep.errors import FedstepError
-from fedstep.federation.messages import LARGEST_MESSAGE, Model, check_model, shape, unpack_model
+from fedstep.federation.messages import (
+    LARGEST_MESSAGE,
+    NO_PROMISE,
+    Model,
+    PrivacyGuarantee,
+    check_model,
+    shape,
+    unpack_model,
+)
 from fedstep.history.project_store import ProjectStore
 from fedstep.schema.schema import schema
 
@@ -38,6 +46,18 @@ def load_model(store: ProjectStore) -> CachedModel:
         return CachedModel(
             load_starter_model(), warning=f"the pulled model cannot be used ({error}); the starter model answers"
         )
+
+
+def load_terms(store: ProjectStore) -> tuple[str, PrivacyGuarantee]:
+    """Return where the stored model was pulled from and what privacy that promises, even if its schema is another.
+
+    An aggregator counts what a project gave over all schemas, and so does `contributed.json`.
+    """
+    try:
+        promise = unpack_model(store.read("model.safetensors", LARGEST_MESSAGE) or b"").promise
+        return str(json.loads(store.read("model.json") or b"{}").get("url", "")), promise
+    except (FedstepError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        return "", NO_PROMISE
 
 
 def save_model(store: ProjectStore, body: bytes, etag: str, url: str, now: float) -> None:

@@ -46,7 +46,7 @@ from fedstep.report.inspection import (
     LeakProof,
     PastUpdate,
 )
-from fedstep.schema.schema import schema, sub_words
+from fedstep.schema.schema import Task, schema, sub_words
 from fedstep.types import Dropped, Unavailable
 
 LETTERS = re.compile(r"[^\W\d_]{4,}")
@@ -312,8 +312,9 @@ def seen_update(body: bytes, origin: str, note: str = "") -> InspectedUpdate:
     """Decode an update. Raises WireError for bytes that are not safetensors."""
     tensors, known = unpack(body), update_words(body).words
     fields = tuple(InspectedField(name, value, _meaning(name)) for name, value in tensors.words.items())
+    named = schema().tasks if known.get("schema") == schema().digest else {}  # those of another schema moved
     tasks = tuple(
-        _task(name, vector, known.get(f"examples.{name}", ""), known.get(f"trial.{name}", ""))
+        _task(name, vector, known.get(f"examples.{name}", ""), known.get(f"trial.{name}", ""), named.get(name))
         for name, vector in sorted(tensors.vectors.items())
     )
     packed = min(len(body), len(deflate(body)))
@@ -344,19 +345,17 @@ def _meaning(name: str) -> str:
     return BY_TASK.get(name.partition(".")[0], "") or MEANINGS.get(name, "not known to this page")
 
 
-def _task(name: str, vector: Vector, rows: str, trial: str) -> InspectedTask:
+def _task(name: str, vector: Vector, rows: str, trial: str, known: Task | None) -> InspectedTask:
     """Describe one vector. For a snapshot on trial, the last coordinate is not a change but the snapshot's result."""
-    known = schema().tasks.get(name)
     changes = vector[:-1] if trial else vector
-    names = (*_names(name, len(changes)), f"loss of version {trial} on trial, less production's")
+    names = (*_names(name, len(changes), known), f"loss of version {trial} on trial, less production's")
     moved = [Coefficient(names[number], value) for number, value in enumerate(vector) if value]
     moved.sort(key=lambda coefficient: (-abs(coefficient.value), coefficient.name))
     bound = known.clip if known else 0.0
     return InspectedTask(name, int(rows or 0), len(vector), norm(changes), bound, tuple(moved))
 
 
-def _names(task: str, size: int) -> Sequence[str]:
+def _names(task: str, size: int, known: Task | None) -> Sequence[str]:
     """Return the names of the coordinates, with a number for each that the schema does not name."""
-    known = schema().tasks.get(task)
     named = known.names() if known else ()
     return (*named[:size], *(f"{task}[{number}]" for number in range(len(named), size)))

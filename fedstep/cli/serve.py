@@ -371,7 +371,7 @@ def status(store: str) -> int:
     \b
     Example: fedstep server status --store sqlite:///fedstep.db
     """
-    with _open_store(store) as opened:
+    with _open_store(store, or_earlier=True) as opened:
         from fedstep.cli.server_text import format_status
 
         echo_result(format_status(opened.lineage(1), opened.pending(), opened.active(time.time())))
@@ -389,7 +389,7 @@ def versions(store: str, most: int) -> int:
     \b
     Example: fedstep server versions --store sqlite:///fedstep.db
     """
-    with _open_store(store) as opened:
+    with _open_store(store, or_earlier=True) as opened:
         from fedstep.cli.server_text import format_versions
 
         echo_result(format_versions(opened.lineage(most)))
@@ -412,8 +412,11 @@ def rollback(version: int, store: str) -> int:
 
 
 @contextmanager
-def _open_store(url: str) -> "Iterator[Store]":
-    """Open the store of an aggregator. Raise UsageError if there is none."""
+def _open_store(url: str, *, or_earlier: bool = False) -> "Iterator[Store]":
+    """Open the store of an aggregator. Raise UsageError if there is none.
+
+    With `or_earlier` it is opened to be shown: for the schema served last, where nothing was served with this one yet.
+    """
     try:
         from fedstep.server.storage.engine import require_store
         from fedstep.server.storage.store import Store
@@ -422,8 +425,14 @@ def _open_store(url: str) -> "Iterator[Store]":
     from fedstep.federation.messages import shape
     from fedstep.schema.schema import schema
 
-    store = Store(require_store(url), shape(schema()))
+    ours = shape(schema())
+    store = Store(require_store(url), ours)
     try:
+        earlier = store.earlier_schema() if or_earlier else ""
+        if earlier:
+            echo_warnings(f"nothing was served with feature schema {ours.digest} yet: this is schema {earlier}")
+            store.close()
+            store = Store(url, ours._replace(digest=earlier))
         yield store
     finally:
         store.close()

@@ -234,6 +234,12 @@ class Store:
         with self.read() as session:
             return session.trials.count_active(now)
 
+    def earlier_schema(self) -> str:
+        """Return the digest of the schema that was served last, if nothing was served with this one yet; else ""."""
+        with self.read() as session:
+            previous = None if session.versions.latest_version() else session.versions.previous_schema()
+        return previous.digest if previous else ""
+
     def lineage(self, limit: int) -> VersionListing:
         """Return the newest versions, verdicts and open trials, at most `limit` versions and verdicts."""
         with self.read() as session:

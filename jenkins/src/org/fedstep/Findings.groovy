@@ -60,13 +60,6 @@ class Findings implements Serializable {
         ]
     }
 
-    /** Whether a report was read and each failure is muted, or passed when run again and is of a known test. */
-    @NonCPS
-    private static boolean forgiven(Map finding) {
-        boolean all = (finding.failures ?: []).every { failure -> failure.passed_on_rerun && failure.runs }
-        return all && (finding.reports?.files ?: 0) > 0
-    }
-
     /** A short text to stand beside the build, "" where no test failed. */
     @NonCPS
     static String badge(Map told, Object cell) {
@@ -83,6 +76,13 @@ class Findings implements Serializable {
         String mark = cell ? "fedstep (${cell}): " : 'fedstep: '
         List<String> others = (before ?: '').readLines().findAll { line -> !line.startsWith(mark) }
         return (others + "${mark}${headline}").join('\n')
+    }
+
+    /** Whether a report was read and each failure is muted, or passed when run again and is of a known test. */
+    @NonCPS
+    private static boolean forgiven(Map finding) {
+        boolean all = (finding.failures ?: []).every { failure -> failure.passed_on_rerun && failure.runs }
+        return all && (finding.reports?.files ?: 0) > 0
     }
 
     /** The JSON object among the lines: inside it every line is indented. */

@@ -213,11 +213,8 @@ class ProjectStore(NamedTuple):
 
     def check_links(self) -> None:
         """Raise UsageError where an entry of this folder is a link: it would be written, and deleted, elsewhere."""
-        try:
-            with os.scandir(self.folder) as entries:
-                links = sorted(entry.name for entry in entries if entry.is_symlink())
-        except OSError:
-            return
+        names = [*(file.path for file in FILES), "parts"]  # parts of the repository have histories below
+        links = [name for name in names if os.path.islink(self.path(name))]
         if links:
             raise UsageError(f"{self.path(links[0])} is a link", "Delete it: the history is kept in ordinary files")
 

@@ -241,12 +241,17 @@ def free_bytes(store: str) -> float:
 
 
 def _make_private(store: str) -> None:
-    """Let only its owner read a SQLite file, made here if it is not there; SQLite gives its log the same rights."""
+    """Let only its owner read a SQLite file, made here if it is not there; SQLite gives its log the same rights.
+
+    A file that is there is not opened: closing it would end the locks that this process has on it (POSIX), so that
+    another process takes itself for the last one and deletes the log that this one goes on to write.
+    """
     url = _url(store)
     if _is_postgresql(url):
         return
     with suppress(OSError):
-        os.close(os.open(str(url.database), os.O_RDWR | os.O_CREAT, 0o600))
+        with suppress(FileExistsError):
+            os.close(os.open(str(url.database), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         os.chmod(str(url.database), 0o600)
 
 

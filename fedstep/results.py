@@ -115,6 +115,8 @@ class FailureVerdict(NamedTuple):
     last_touched: str = ""  # who changed its file last, from git: "Ada, 3 days ago (1a2b3c4)"
 
 
+NO_BUILD_YET = "no build of this project is known yet"  # begins the notice of a first run, which is no fault
+
 FAILURE_KINDS = ("new", "new-way", "failing", "flake")
 """New in this build; a known flake that fails in a way not seen before; failing since earlier builds; a known flake."""
 

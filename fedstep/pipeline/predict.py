@@ -20,7 +20,7 @@ from fedstep.history.project_store import CORRECTION, MODEL, OUTLOOK, ProjectSto
 from fedstep.history.summary import Summary, load_summary, pack_builds, plan_build, unpack_builds, usual_stream
 from fedstep.model.predictor import Predictor
 from fedstep.model.state import LocalModel, decode_local_model
-from fedstep.results import FeatureContribution, ModelUsed, Prediction, Problems, TestRisk
+from fedstep.results import NO_BUILD_YET, FeatureContribution, ModelUsed, Prediction, Problems, TestRisk
 from fedstep.schema.schema import schema
 from fedstep.types import BuildContext, Change, Unavailable, with_types
 
@@ -95,7 +95,7 @@ def empty_history_notices(summary: Summary, problems: Problems) -> tuple[str, ..
     if summary.count or any(isinstance(problem, HistoryError) for problem in problems):
         return ()
     return (
-        "no build of this project is known yet, the starter model alone answers. Run fedstep train after your tests: "
+        f"{NO_BUILD_YET}, the starter model alone answers. Run fedstep train after your tests: "
         "it records each build, and from the second on times and risks are predicted. If it ran before, its folder was "
         "not kept from build to build",
     )

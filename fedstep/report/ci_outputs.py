@@ -9,6 +9,7 @@ from string import ascii_letters, digits
 from fedstep.report.units import percent, visible
 from fedstep.report.wording import VERDICTS, describe_history, rank_causes, sort_by_urgency
 from fedstep.results import (
+    NO_BUILD_YET,
     FailureVerdict,
     FeatureContribution,
     Interval,
@@ -31,8 +32,12 @@ def failure_annotations(failures: Sequence[FailureVerdict]) -> str:
 
 
 def warning_annotations(warnings: Sequence[str], most: int = MOST_ANNOTATIONS) -> str:
-    """Return one `::warning` line for each thing that did not work, at most `most`."""
-    return "".join(f"{_command('warning', '', 0, 'fedstep', visible(text, 600))}\n" for text in warnings[:most])
+    """Return one `::warning` line for each thing that did not work, at most `most`; a first run is a `::notice`."""
+    levels = ("notice" if text.startswith(NO_BUILD_YET) else "warning" for text in warnings[:most])
+    lines = (
+        _command(level, "", 0, "fedstep", visible(text, 600)) for level, text in zip(levels, warnings, strict=False)
+    )
+    return "".join(f"{line}\n" for line in lines)
 
 
 def flaky_annotations(risks: Sequence[TestRisk]) -> str:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.report.ci_outputs import failure_annotations, flaky_annotations
+from fedstep.report.ci_outputs import failure_annotations, flaky_annotations, warning_annotations
 from fedstep.report.units import visible
-from fedstep.results import FailureVerdict, Prediction, TestRisk, TrainReport, TriageReport
+from fedstep.results import NO_BUILD_YET, FailureVerdict, Prediction, TestRisk, TrainReport, TriageReport
 
 Findings = tuple[Prediction, TriageReport, TrainReport]
 
@@ -87,3 +87,10 @@ class TestAnnotations:
         lines = failure_annotations(failures).splitlines()
         assert len(lines) == 10
         assert "and 21 more" in lines[-1]
+
+
+class TestFirstRun:
+    def test_a_missing_history_is_a_notice(self) -> None:
+        """A first run, or one after the cache was evicted, is no fault."""
+        lines = warning_annotations((f"{NO_BUILD_YET}, the starter model alone answers", "the disk is full"))
+        assert [line.split()[0] for line in lines.splitlines()] == ["::notice", "::warning"]

@@ -75,10 +75,10 @@ class TestDiscovery:
 
 
 class TestPrediction:
-    def test_without_a_history_the_report_is_degraded(self, project: Build) -> None:
-        """Nothing is raised: the report says what is missing and what to do."""
+    def test_without_a_history_the_report_says_so(self, project: Build) -> None:
+        """A first run is no fault: the report says what is missing and what to do."""
         prediction = project().predict()
-        assert prediction.status == "degraded"
+        assert prediction.status == "local"
         assert isinstance(prediction.duration, Unavailable)
         assert any("no build of this project is known" in warning for warning in prediction.warnings)
 

@@ -168,7 +168,7 @@ class TestReadiness:
                 book.beat(now)
 
         async def ask() -> None:
-            asked = HealthEndpoints(Counting(), Metrics(), lambda: True)
+            asked = HealthEndpoints(Counting(), Metrics(), lambda: True, f"sqlite:///{tmp_path / 'a.db'}")
             await asyncio.gather(*(asked.ready(0) for _ in range(50)))
             await asked.ready(0)
 
@@ -177,7 +177,7 @@ class TestReadiness:
         assert len(written) == 1
         assert written[0] != threading.get_ident()
 
-    def test_hanging_store_costs_one_thread_however_many_ask(self, monkeypatch):
+    def test_hanging_store_costs_one_thread_however_many_ask(self, monkeypatch, tmp_path):
         """A store that hangs costs one thread, not one for each request."""
         monkeypatch.setattr(health, "PATIENCE", 0.05)
         calls, end = [], threading.Event()
@@ -188,7 +188,7 @@ class TestReadiness:
                 end.wait(10)
 
         async def ask() -> None:
-            asked = HealthEndpoints(Hanging(), Metrics(), lambda: True)
+            asked = HealthEndpoints(Hanging(), Metrics(), lambda: True, f"sqlite:///{tmp_path / 'a.db'}")
             for _ in range(3):
                 with pytest.raises(HttpProblem, match="cannot be written"):
                     await asked.ready(0)

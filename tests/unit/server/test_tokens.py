@@ -149,13 +149,12 @@ class TestTokens:
 
 class TestArchive:
     def test_a_store_travels_whole_and_only_whole(self, tmp_path, open_aggregator, settings, update):
-        token = ""
-        with open_aggregator(settings) as house:
-            for number in (1, 2, 3):
-                assert post(house, update(number)).status == 202
         book = TokenBook(settings.store)
         token = book.create("acme", 0.0)
         book.close()
+        with open_aggregator(settings) as house:
+            for number in (1, 2, 3):
+                assert post(house, update(number), token).status == 202
         file, target = str(tmp_path / "b.gz"), f"sqlite:///{tmp_path / 'restored.db'}"
         said = run("server", "export", file, "--store", settings.store).stdout
         assert said == run("server", "import", file, "--store", target).stdout

@@ -27,7 +27,7 @@ def draw_contributions(seed: int, count: int, size: int) -> list[Contribution]:
 
 
 class TestAggregate:
-    # At most 20 deltas, and always the same examples: in 3 of 2,000 drawn batches of up to 20, and in 10 of 960 of 30 to
+    # At most 20 deltas, always the same examples: in 3 of 2,000 drawn batches of up to 20, and in 10 of 960 of 30 to
     # 45, a median or a cap falls on the other side of its threshold in float32, and the results then differ by up to
     # 0.06. Why so much is not looked into yet.
     @settings(max_examples=60, deadline=None, derandomize=True)

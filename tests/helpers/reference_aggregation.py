@@ -50,9 +50,7 @@ def aggregate_plainly(task: FloatArray, contributions: Sequence[Contribution], r
     for groups, count in ((shares, 1.0), (owners, most)):
         for rows in _indices(groups):
             if len(rows) > 1:
-                before = float(np.linalg.norm(deltas[rows[0]]))
-                _shorten(deltas, rows, count * max(lengths[row] for row in rows))
-                shrunk = float(np.linalg.norm(deltas[rows[0]])) / before if before else 1.0
+                shrunk = _shorten(deltas, rows, count * max(lengths[row] for row in rows))
                 lengths = [length * (shrunk if row in rows else 1.0) for row, length in enumerate(lengths)]
     for groups, limit in ((shares, bound), (owners, most * bound)):
         for rows in _indices(groups):
@@ -67,10 +65,12 @@ def aggregate_plainly(task: FloatArray, contributions: Sequence[Contribution], r
     return after
 
 
-def _shorten(deltas: list[Real], rows: Sequence[int], limit: float) -> None:
+def _shorten(deltas: list[Real], rows: Sequence[int], limit: float) -> float:
     length = float(np.linalg.norm(np.sum([deltas[row] for row in rows], axis=0)))
+    factor = min(1.0, limit / length if length else 1.0)
     for row in rows:
-        deltas[row] = deltas[row] * min(1.0, limit / length if length else 1.0)
+        deltas[row] = deltas[row] * factor
+    return factor
 
 
 def _owner_limit(owners: Sequence[Hashable], shares: Sequence[Hashable], most: float) -> float:

@@ -27,11 +27,8 @@ def draw_contributions(seed: int, count: int, size: int) -> list[Contribution]:
 
 
 class TestAggregate:
-    # At most 20 deltas, always the same examples: in 3 of 2,000 drawn batches of up to 20, and in 10 of 960 of 30 to
-    # 45, a median or a cap falls on the other side of its threshold in float32, and the results then differ by up to
-    # 0.06. Why so much is not looked into yet.
-    @settings(max_examples=60, deadline=None, derandomize=True)
-    @given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.sampled_from(SIZES), st.sampled_from([3.0, np.inf]))
+    @settings(max_examples=60, deadline=None)
+    @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.sampled_from(SIZES), st.sampled_from([3.0, np.inf]))
     def test_agrees_with_the_rules_in_double_precision(self, seed, count, size, together):
         """To the rounding of float32 deltas, factors and sums: five digits of what the deltas are together."""
         contributions = draw_contributions(seed, count, size)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, combinations
 from typing import NamedTuple
 
-from fedstep.ingest.xml import escape_character
 from fedstep.types import Outcome, TestRun
 
 MAX_NAME = 1000  # characters of an id
@@ -404,3 +403,12 @@ def qualify(test: str, suite: str, variant: str) -> str:
     elif suite and suite != group:
         group = f"{suite}::{group}"
     return make_identity(f"{group}#[{variant}] {name}" if variant else f"{group}#{name}")
+
+
+def escape_character(character: str) -> str:
+    r"""Return the character's number in pytest's notation, so that names that differ in it stay distinct.
+
+    >>> escape_character("\x1b")
+    '#x1B'
+    """
+    return f"#x{ord(character):02X}"

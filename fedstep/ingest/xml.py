@@ -11,6 +11,8 @@ from itertools import chain
 from typing import BinaryIO
 from xml.parsers import expat
 
+from fedstep.ingest.test_identity import escape_character
+
 BLOCK_BYTES = 65536
 GZIP = b"\x1f\x8b"
 MAX_UNPACKED_BYTES = 512 << 20
@@ -439,15 +441,6 @@ def _is_allowed(text: str) -> bool:
     if text.isascii():
         return len(text.encode().translate(None, FORBIDDEN_ASCII)) == len(text)
     return not FORBIDDEN.search(text)
-
-
-def escape_character(character: str) -> str:
-    r"""Return the character's number in pytest's notation, so that names that differ in it stay distinct.
-
-    >>> escape_character("\x1b")
-    '#x1B'
-    """
-    return f"#x{ord(character):02X}"
 
 
 def _decode_reference(digits: str) -> str:

@@ -9,7 +9,8 @@ Map call(Map given = [:]) {
         gitCredentialsId: '',                       // of a user with a password or token, with history: 'git'
         cell            : '',                       // what tells this run from others of the job, say a matrix cell
         describe        : true,                     // a line in the build's description
-        failOn          : '',                       // 'regressions': fail unless every failure is quarantined
+        failOn          : '',                       // 'regressions': fail unless every failure is forgiven
+        forgiveAbove    : '',                       // with failOn: failures at least as likely flaky, such as 0.95
         strict          : false,                    // whether the build fails when something is degraded
         minutes         : 5,                        // at most, installation included
         python          : '',                       // 3.11 or newer; else python3, on Windows python
@@ -19,8 +20,10 @@ Map call(Map given = [:]) {
     String complaint = Options.complaint('fedstepTriage', given, defaults)
     if (complaint) { error(complaint) }
     Map options = Options.merged(given, defaults)
-    String failOn = options.remove('failOn')
-    Map found = Findings.verdicts(fedstepRun('triage', options))
-    if (failOn == 'regressions' && !found.passed) { error('fedstep: not every failure is forgiven') }
-    return found
+    Map judged = Findings.verdicts(fedstepRun('triage', options))
+    // Without a verdict the build fails, too: its tests may have run so that their failures do not end it.
+    if (options.failOn && judged.verdict != 'passed') {
+        error("fedstep: ${judged.verdict ? 'not every failure is forgiven' : 'no verdict, for the reason above'}")
+    }
+    return judged
 }

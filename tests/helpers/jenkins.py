@@ -20,6 +20,7 @@ ROOT = HERE.parent.parent
 LIBRARY = ROOT / "jenkins"
 EXAMPLES = HERE / "examples"
 JAVA_HOME = "/usr/lib/jvm/java-17-openjdk-amd64"  # Groovy 2.4 does not run on the newest
+CPS = os.environ.get("GROOVY_CPS_CLASSPATH", "")  # groovy-cps, guava, workflow-cps: then scripts run as on a controller
 PATIENCE = 600  # seconds
 DEAD = "http://127.0.0.1:9"
 
@@ -45,8 +46,10 @@ def groovy(script: str, *arguments: object) -> subprocess.Popen[str]:
     """A script of the harness, running."""
     program = shutil.which("groovy")
     assert program, "groovy is not installed; `make tools` installs it"
+    # The controller has NonCPS and compiles the library's classes itself; without it there is a stub.
+    classes = f"{CPS}:{HERE / 'harness/stubs'}" if CPS else f"{LIBRARY / 'src'}:{HERE / 'harness/stubs'}"
     return subprocess.Popen(
-        [program, "-cp", f"{LIBRARY / 'src'}:{HERE / 'harness/stubs'}", HERE / "harness" / script, *arguments],
+        [program, "-cp", f"{classes}:{HERE / 'harness'}", HERE / "harness" / script, *arguments],
         env={
             "PATH": os.environ["PATH"],
             "JAVA_HOME": JAVA_HOME,
@@ -61,7 +64,7 @@ def groovy(script: str, *arguments: object) -> subprocess.Popen[str]:
 @cache
 def _harness() -> subprocess.Popen[str]:
     """One for all tests of this process: a JVM takes seconds to start. It ends with its standard input."""
-    process = groovy("harness.groovy", LIBRARY)
+    process = groovy("harness.groovy", LIBRARY, "CpsAgent" if CPS else "Agent")
     atexit.register(process.communicate, timeout=30)
     return process
 

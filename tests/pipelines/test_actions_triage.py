@@ -14,6 +14,7 @@ import pytest
 HERE = Path(__file__).parent
 JUDGE = HERE / "workflows" / "judge.yml"
 FORKS = HERE / "examples" / "github-forks.yml"
+QUARANTINED = ("tests.test_cart#test_sleeps", "--owner", "ada", "--reason", "#123")
 DEAD = "http://127.0.0.1:9"
 COMMIT = "b" * 40
 FORK_RUN = {
@@ -137,6 +138,29 @@ def kept_event(tmp_path, event):
     path = tmp_path / "event.json"
     path.write_text(json.dumps(event))
     return str(path)
+
+
+class TestGate:
+    def test_fail_on_fails_the_job_unless_failures_are_forgiven(self, act, fedstep, repository):
+        """One failure of the report, first as it is and then quarantined."""
+        run = act(JUDGE, COMMAND=fedstep, REPORTS="report.xml", FAIL_ON="regressions")
+        assert run.code != 0
+        assert run.outputs("triage")["verdict"] == "failed"
+        assert run.obeyed("error") == ["Not every failure is forgiven; the summary has them."]
+        subprocess.run([fedstep, "quarantine", "add", *QUARANTINED], cwd=repository, check=True, timeout=60)
+        run = act(JUDGE, COMMAND=fedstep, REPORTS="report.xml", FAIL_ON="regressions")
+        assert run.code == 0, run.log
+        assert run.outputs("triage")["verdict"] == "passed"
+        assert run.outputs("triage")["failures-forgiven"] == "1"
+
+    def test_fail_on_without_a_verdict_fails_the_job(self, act, fedstep):
+        """A gate that could not decide is closed: the tests may have run so that their failures end nothing."""
+        for given in ({"JUDGE": "/no/such/fedstep"}, {"FAIL_ON": "regression"}):
+            told = {"FAIL_ON": "regressions", "COMMAND": fedstep, "REPORTS": "report.xml"} | given
+            run = act(JUDGE, **told)
+            assert run.code != 0, run.log
+            assert "did not finish" in "".join(run.obeyed("error"))
+            assert run.outputs("triage")["status"] == "degraded"
 
 
 class TestJudgement:

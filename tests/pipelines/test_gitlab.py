@@ -27,7 +27,7 @@ from tests.helpers.gitlab import SHELLS, TEMPLATES, InputRefused, Job, component
 from tests.helpers.lifetime import bound
 
 HERE = Path(__file__).parent
-EXAMPLE, PREDICT = HERE / "examples" / "gitlab.yml", HERE / "examples" / "gitlab-predict.yml"
+EXAMPLE, PREDICT, VERDICT = (HERE / "examples" / f"gitlab{part}.yml" for part in ("", "-predict", "-verdict"))
 DEAD = "http://127.0.0.1:9"
 DASH_FIRST = ("dash", pytest.param("bash", marks=pytest.mark.full))
 BASH_FIRST = ("bash", pytest.param("dash", marks=pytest.mark.full))
@@ -219,6 +219,51 @@ class TestJobs:
         assert re.search(r"about \d+\.\d seconds", estimate.log)
 
 
+class TestVerdict:
+    @pytest.mark.parametrize("shell", DASH_FIRST)
+    def test_quarantined_failures_alone_do_not_fail_the_job(self, run, shop, shell, fedstep):
+        """The job of the page, whose test fails: not forgiven, then quarantined; and without any report."""
+        (shop / "test_shop.py").write_text(FAILS)
+        text = VERDICT.read_text()
+        failed = run(text, shell)
+        assert failed.code == 1
+        assert "1 failure not forgiven" in failed.log
+        assert "WARNING" not in failed.log, "a verdict is no fault"
+        assert (shop / "report.xml").exists(), "the failed tests did not end the script"
+        add = [fedstep, "quarantine", "add", "test_shop#test_waits", "--owner", "ada", "--reason", "#123"]
+        subprocess.run(add, cwd=shop, check=True, timeout=60)
+        passed = run(text, shell)
+        assert passed.code == 0, passed.log
+        assert re.search(r"Forgiven +test_shop#test_waits", passed.log)
+        assert len(list((shop / ".fedstep" / "builds").iterdir())) == 2, "both are learned from"
+        (shop / "report.xml").unlink()
+        unread = run(text.replace("--junit-xml=report.xml", "--co"), shell)
+        assert unread.code == 1
+        assert "no test report was read" in unread.log
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"FEDSTEP_WITH_COMMAND": "", "FEDSTEP_WITH_PYTHON": "/no/such/python"},
+            {"FEDSTEP_WITH_COMMAND": "/no/such/fedstep"},
+            {"FEDSTEP_FORGIVE_ABOVE": "many"},
+        ],
+    )
+    def test_job_without_a_verdict_fails(self, run, given):
+        """A gate that could not decide is closed, and says why."""
+        job = run(VERDICT.read_text(), **given)
+        assert job.code == 1
+        assert "1 passed" in job.log
+        assert "WARNING: fedstep" in job.log.partition("1 passed")[2]
+
+    def test_forgive_above_is_an_input(self, run, shop):
+        (shop / "test_shop.py").write_text(FAILS)
+        text = VERDICT.read_text().replace("junit: report.xml", 'junit: report.xml\n      forgive_above: "0.01"')
+        job = run(text)
+        assert job.code == 0, job.log
+        assert re.search(r"Forgiven +test_shop#test_waits", job.log)
+
+
 class TestInputs:
     def test_values_of_inputs_and_variables_are_never_code(self, run, shop):
         evil = '"$(touch${IFS}pwned)`touch${IFS}pwned`";touch${IFS}pwned;#'
@@ -257,7 +302,7 @@ class TestDocuments:
         lint(tool, tmp_path / "resolved.yml")
 
     def test_the_examples_are_valid(self, tool):
-        lint(tool, EXAMPLE, PREDICT)
+        lint(tool, EXAMPLE, PREDICT, VERDICT)
 
     def test_both_components_carry_the_same_step_and_version(self):
         """Both components carry the same step and install their own version."""
@@ -276,7 +321,7 @@ class TestDocuments:
     def test_page_has_examples_and_inputs_with_their_defaults(self):
         """The page has the examples and every input with its default."""
         page = (HERE.parents[1] / "docs/how-to/gitlab.md").read_text()
-        assert all(example.read_text() in page for example in (EXAMPLE, PREDICT))
+        assert all(example.read_text() in page for example in (EXAMPLE, PREDICT, VERDICT))
         declared = component_inputs("train")
         rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
         assert list(rows) == list(declared)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import time
 from itertools import zip_longest
 
@@ -92,6 +93,32 @@ class TestVerdicts:
         assert result["returned"]["failuresFlaky"] == 599
         assert len(result["returned"]["tests"]) == 500
         assert result["returned"]["tests"][0]["name"] == "b#adds"
+
+
+class TestGate:
+    def test_fail_on_fails_by_the_verdict_of_fedstep(self, jenkins, fedstep, repository):
+        """One failure of the report, as it is, flaky enough to be forgiven, and quarantined."""
+        gated = {"command": fedstep, "junit": "report.xml", "failOn": "regressions"}
+        (failed, forgiven) = jenkins(triage(**gated), triage(**gated, forgiveAbove=0.01))
+        assert failed["error"]["message"] == "fedstep: not every failure is forgiven"
+        assert "1 failure not forgiven" in talk(failed)
+        assert (forgiven["returned"]["verdict"], forgiven["returned"]["failuresForgiven"]) == ("passed", 1)
+        add = [fedstep, "quarantine", "add", "tests.test_cart#test_sleeps", "--owner", "ada", "--reason", "#123"]
+        subprocess.run(add, cwd=repository, check=True, timeout=60)
+        (passed, plain) = jenkins(triage(**gated), triage(command=fedstep, junit="report.xml"))
+        assert (passed["returned"]["verdict"], passed["returned"]["failuresMuted"]) == ("passed", 1)
+        assert plain["returned"]["verdict"] == "", "without failOn there is none"
+
+    def test_fail_on_without_a_verdict_fails_the_build(self, jenkins, fedstep, tmp_path):
+        """A gate that could not decide is closed, whatever the reason."""
+        given = {"junit": "report.xml", "failOn": "regressions"}
+        results = jenkins(
+            triage(**given | {"command": "/no/such/fedstep"}),
+            triage(**given | {"command": fedstep, "failOn": "regression"}),
+            triage(**given | {"command": recording(tmp_path)}) | {"environment": {"DO": "exit 1"}},
+            triage(**given | {"python": "/no/such/python"}),
+        )
+        assert {result["error"]["message"] for result in results} == {"fedstep: no verdict, for the reason above"}
 
 
 class TestDescription:

@@ -30,6 +30,8 @@ if exist "!FEDSTEP_DOTENV!" type "!FEDSTEP_DOTENV!" & del "!FEDSTEP_DOTENV!"
 if exist "!FEDSTEP_FINDINGS!" type "!FEDSTEP_FINDINGS!" & del "!FEDSTEP_FINDINGS!"
 if defined WITH_ARCHIVE if "!WITH_SUBCOMMAND!"=="train" call :pack 1>&2
 if "!code!"=="0" exit /b 0
+rem A verdict that the build fails is told by the outputs: fedstepTriage fails the build.
+if "!code!"=="1" if "!WITH_SUBCOMMAND!"=="triage" if defined FEDSTEP_FAIL_ON exit /b 0
 set "reason=fedstep !WITH_SUBCOMMAND! did not finish, for the reason above."
 
 :give_up

@@ -54,7 +54,8 @@ class Findings implements Serializable {
             failuresMuted: (finding.muted ?: []).size(),
             onlyFlaky: excused > 0 && flaky == tests.size() && !incident && wholly,
             incident: incident,
-            passed: !incident && wholly && forgiven(finding),
+            failuresForgiven: (finding.verdict?.forgiven ?: []).size(),
+            verdict: told.outputs.verdict,
             cause: told.outputs.cause,
             tests: tests.sort { test -> test.flakyProbability }.take(MOST_TESTS),
         ]
@@ -76,13 +77,6 @@ class Findings implements Serializable {
         String mark = cell ? "fedstep (${cell}): " : 'fedstep: '
         List<String> others = (before ?: '').readLines().findAll { line -> !line.startsWith(mark) }
         return (others + "${mark}${headline}").join('\n')
-    }
-
-    /** Whether a report was read and each failure is muted, or passed when run again and is of a known test. */
-    @NonCPS
-    private static boolean forgiven(Map finding) {
-        boolean all = (finding.failures ?: []).every { failure -> failure.passed_on_rerun && failure.runs }
-        return all && (finding.reports?.files ?: 0) > 0
     }
 
     /** The JSON object among the lines: inside it every line is indented. */

@@ -55,6 +55,8 @@ class Options implements Serializable {
         ]
         // An empty variable would hide what the agent or fedstep's own configuration file says.
         if (options.aggregator) { variables << "FEDSTEP_AGGREGATOR=${options.aggregator}" }
+        if (options.failOn) { variables << "FEDSTEP_FAIL_ON=${options.failOn}" }
+        if (options.forgiveAbove?.toString()) { variables << "FEDSTEP_FORGIVE_ABOVE=${options.forgiveAbove}" }
         if (options.cell) { variables << "FEDSTEP_CI_CELL=${options.cell}" }
         if (options.outcome) { variables << "FEDSTEP_OUTCOME=${options.outcome}" }
         options.globs.eachWithIndex { glob, number -> variables << "WITH_JUNIT_${number}=${glob}" } // for cmd.exe

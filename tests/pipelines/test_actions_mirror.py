@@ -11,6 +11,7 @@ import yaml
 from fedstep import __version__
 
 ROOT = Path(__file__).parent.parent.parent
+SHA256 = "5e" * 32
 
 
 @pytest.fixture
@@ -29,7 +30,8 @@ def git(*words):
 
 def mirrored(remote, tag, folder="actions/train"):
     command = ["bash", ".github/mirror.sh", folder, remote.as_uri(), tag, "v1"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    env = {**os.environ, "SHA256": SHA256}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
 
 
 def files(remote, ref):
@@ -40,7 +42,7 @@ class TestMirror:
     def test_the_mirror_has_the_action_at_its_root_and_v1_moves(self, remote):
         first = mirrored(remote, "v1.0.0")
         assert first.returncode == 0, first.stderr
-        assert files(remote, "v1") == ["LICENSE", "action.yml", "step.sh"]
+        assert files(remote, "v1") == ["LICENSE", "action.yml", "requirements.txt", "step.sh"]
         assert git("-C", remote, "show", "v1:step.sh") == (ROOT / "actions/train/step.sh").read_text()
         before = git("-C", remote, "rev-parse", "v1")
         second = mirrored(remote, "v1.0.1", "actions/predict")
@@ -48,6 +50,23 @@ class TestMirror:
         assert git("-C", remote, "show", "v1:action.yml") == (ROOT / "actions/predict/action.yml").read_text()
         assert git("-C", remote, "rev-parse", "v1.0.0") == before, "a version stays what it was"
         assert git("-C", remote, "rev-list", "--count", "main").strip() == "2"
+
+    def test_the_mirror_has_the_hash_of_the_wheel(self, remote):
+        """The hash is known once the version is built; that of each dependency is in the repository."""
+        assert mirrored(remote, "v1.0.0").returncode == 0
+        ours = (ROOT / "actions/train/requirements.txt").read_text()
+        expected = f"fedstep[train]=={__version__} \\\n    --hash=sha256:{SHA256}\n"
+        assert git("-C", remote, "show", "v1:requirements.txt") == ours + expected
+
+    def test_the_token_is_of_an_hour_and_of_one_repository(self):
+        """The one secret is the key of an app, which no command gets."""
+        text = (ROOT / ".github/workflows/mirror.yml").read_text()
+        steps = yaml.safe_load(text)["jobs"]["mirror"]["steps"]
+        (token,) = [step for step in steps if "create-github-app-token@" in step.get("uses", "")]
+        assert token["with"]["repositories"] == "${{ matrix.action }}"
+        assert [name for name in token["with"] if name.startswith("permission-")] == ["permission-contents"]
+        assert re.findall(r"secrets\.(\w+)", text) == ["MIRROR_KEY"]
+        assert steps[-1]["env"]["TOKEN"] == "${{ steps.app.outputs.token }}"
 
     def test_what_an_action_has_no_more_leaves_the_mirror(self, remote, tmp_path):
         old = tmp_path / "old"
@@ -71,9 +90,7 @@ class TestMirror:
         assert sorted(workflow["strategy"]["matrix"]["action"]) == sorted(
             path.name for path in (ROOT / "actions").iterdir() if path.name != "common"
         )
-        (check,) = [
-            step["run"] for step in workflow["steps"] if "TAG" in step.get("env", {}) and "TOKEN" not in step["env"]
-        ]
+        (check,) = [step["run"] for step in workflow["steps"] if "grep" in step.get("run", "")]
         for folder in (path for path in (ROOT / "actions").iterdir() if path.name != "common"):
             for tag, code in ((f"v{__version__}", 0), ("v99.0.0", 1)):
                 env = {"PATH": os.environ["PATH"], "ACTION": folder.name, "TAG": tag}

@@ -84,6 +84,11 @@ class TestBuild:
         with zipfile.ZipFile(run.kept / "distributions" / wheel_name) as wheel:
             top = {name.partition("/")[0] for name in wheel.namelist()}
         assert top == {"fedstep", f"fedstep-{__version__}.dist-info"}
+        components = json.loads((run.kept / "sbom" / "fedstep.cdx.json").read_text())
+        assert components["bomFormat"] == "CycloneDX"
+        named = {one["name"] for one in components["components"]}
+        assert {"click", "safetensors", "scikit-learn", "starlette"} <= named
+        assert "pytest" not in named
 
     @pytest.mark.full
     def test_stops_when_the_tag_is_not_the_version(self, build: Callable[[str], ActRun]) -> None:
@@ -101,12 +106,19 @@ class TestPrivileges:
         """Code of the repository and of its build tools runs in the job that has no privilege."""
         assert yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["permissions"] == {}
         assert JOBS["build"]["permissions"] == {"contents": "read"}
+        assert JOBS["attest"]["permissions"] == {"attestations": "write", "id-token": "write"}
         assert JOBS["upload"]["permissions"] == {"id-token": "write"}
+
+    def test_what_is_uploaded_was_attested(self) -> None:
+        """Its provenance and its components are signed by the workflow before PyPI gets it."""
+        assert JOBS["upload"]["needs"] == ["build", "attest"]
+        signed = [step["with"] for step in JOBS["attest"]["steps"] if "actions/attest@" in step["uses"]]
+        assert [sorted(given) for given in signed] == [["subject-path"], ["sbom-path", "subject-path"]]
 
     def test_the_upload_runs_no_shell_and_uses_no_secret(self) -> None:
         """Trusted publishing needs no password; the environment asks a maintainer for a review."""
         steps = JOBS["upload"]["steps"]
-        assert [step for step in steps if "run" in step] == []
+        assert [step for job in ("attest", "upload") for step in JOBS[job]["steps"] if "run" in step] == []
         assert "secrets." not in WORKFLOW.read_text(encoding="utf-8")
         assert JOBS["upload"]["environment"]["name"] == "pypi"
         assert steps[-1]["with"]["attestations"] is True

@@ -24,7 +24,8 @@ test-unit: .venv/dev  ## the tests of pure functions, without servers and pipeli
 test: tools .venv/dev  ## the whole suite except what is marked `full`
 	$(BIN)/pytest -n 2
 
-test-full: tools .venv/dev  ## what takes long: pipelines run whole, every failure on every surface, replicas under load
+test-full: .venv/dev  ## what takes long: pipelines run whole, every failure on every surface, replicas under load
+	@bash tests/tools.sh full
 	$(BIN)/pytest -n 2 -m full
 	$(BIN)/python -m tests.fuzz
 

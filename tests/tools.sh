@@ -5,6 +5,9 @@ declare -A package=(
   [git]=git [groovy]=groovy [java]=default-jre-headless [chromium]=chromium [initdb]=postgresql [caddy]=caddy
   [setpriv]=util-linux
 )
+if [ "${1:-}" = full ]; then  # the runners and clients that `make test-full` runs besides
+  package+=([gradle]=gradle [rsync]=rsync [mvn]=maven-debian-helper)
+fi
 PATH=$PATH:$(printf '%s:' /usr/lib/postgresql/*/bin)  # where Debian keeps initdb
 missing=()
 for program in "${!package[@]}"; do

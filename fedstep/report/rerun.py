@@ -81,8 +81,15 @@ def _maven(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:  # no
 
 def _gradle(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:  # noqa: ARG001
     named, left_out = _methods(failures, "*")
-    patterns = (f"{group}.{method}" for group, methods in named.items() for method in methods)
-    return [[word for pattern in patterns for word in ("--tests", pattern)]], left_out
+    # JUnit 4 is told an instance, pays[2]; the JUnit Platform knows the method alone, and then all instances run.
+    patterns = (
+        f"{group}.{pattern}"
+        for group, methods in named.items()
+        for method in methods
+        for pattern in (method.partition("[")[0], method)
+    )
+    words = [word for pattern in dict.fromkeys(patterns) for word in ("--tests", pattern)]
+    return [words], left_out
 
 
 def _methods(failures: Iterable[FailureVerdict], wildcard: str) -> tuple[dict[str, list[str]], list[FailureVerdict]]:
@@ -102,11 +109,11 @@ def _methods(failures: Iterable[FailureVerdict], wildcard: str) -> tuple[dict[st
 
 
 def _instance(parameters: str, wildcard: str) -> str:
-    """Return the pattern of one instance of a parametrized JUnit 4 test, "[2]"; Gradle gets all instances."""
+    """Return the pattern of one instance of a parametrized JUnit 4 test, "[2]"; others are not told apart."""
     if not parameters.startswith("["):
         return ""
     instance = re.sub(r"[^\w$]", wildcard, parameters[1:].rstrip().removesuffix("]"))
-    return f"[{instance}]" if wildcard == "?" else "*"
+    return f"[{instance}]"
 
 
 def _jest(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:

@@ -14,6 +14,7 @@ from fedstep import read_junit
 from fedstep.report.rerun import selection
 from fedstep.results import FailureVerdict
 from fedstep.types import Outcome
+from tests.helpers.jenkins import JAVA_HOME
 
 pytestmark = [pytest.mark.full, pytest.mark.slow]
 PACKAGES = ("jest@29", "jest-junit@16", "vitest@4", "mocha@11")
@@ -150,7 +151,7 @@ import org.junit.runners.*; import static org.junit.Assert.*;
   @Parameterized.Parameters(name = "{0} of b") public static Collection<Object[]> all() {
     return Arrays.asList(new Object[][] {{1}, {2}}); }
   int number; public BankTest(int number) { this.number = number; }
-  @Test public void asks() { assertEquals(1, number); } @Test public void pays() { } }""",
+  @Test public void asks() { assertEquals(1, number); } @Test public void asksMore() { } }""",
 }
 DEBIAN_MAVEN = "mvn -o -q -s /etc/maven/settings-debian.xml -Dmaven.repo.local=/usr/share/maven-repo test"
 
@@ -171,6 +172,35 @@ class TestMaven:
         assert len(failures) == 2
         shutil.rmtree(reports)
         run_lines(arguments("maven", failures, tmp_path), DEBIAN_MAVEN, tmp_path)
+        names = sorted(run.test for report in reports.glob("*.xml") for run in read_junit(report))
+        assert names == sorted(failure.test for failure in failures)
+
+
+GRADLE_BUILD = """
+apply plugin: 'java'
+dependencies { testCompile files('/usr/share/java/junit4.jar', '/usr/share/java/hamcrest-core.jar') }
+"""
+
+
+class TestGradle:
+    def test_gradle_runs_the_failures(self, tmp_path: Path) -> None:
+        """One instance of a parametrized test runs, and no method whose name only begins alike."""
+        if not (shutil.which("gradle") and Path("/usr/share/java/junit4.jar").exists()):
+            pytest.skip("Debian's gradle and junit4 are missing: the selector of Gradle is not run")
+        (tmp_path / "build.gradle").write_text(GRADLE_BUILD)
+        (tmp_path / "settings.gradle").write_text("rootProject.name = 'shop'")
+        sources = tmp_path / "src/test/java/shop"
+        sources.mkdir(parents=True)
+        for name, text in JAVA.items():
+            (sources / f"{name}.java").write_text(text)
+        reports = tmp_path / "build/test-results/test"
+        gradle = f"gradle --offline --no-daemon -g {tmp_path / 'home'} test"
+        env = {**os.environ, "JAVA_HOME": JAVA_HOME}
+        subprocess.run(gradle.split(), cwd=tmp_path, env=env, capture_output=True, timeout=300)
+        failures = [each for report in reports.glob("*.xml") for each in failures_of(report)]
+        assert len(failures) == 2
+        shutil.rmtree(reports)
+        run_lines(arguments("gradle", failures, tmp_path), f"env JAVA_HOME={JAVA_HOME} {gradle}", tmp_path)
         names = sorted(run.test for report in reports.glob("*.xml") for run in read_junit(report))
         assert names == sorted(failure.test for failure in failures)
 

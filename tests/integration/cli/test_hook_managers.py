@@ -1,5 +1,6 @@
-"""Our hook beside pre-commit and lefthook, installed and removed in any order: every push happens."""
+"""Our hook beside pre-commit, lefthook and Husky, installed and removed in any order: every push happens."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -31,13 +32,13 @@ def managers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, .
     folder = tmp_path_factory.mktemp("managers")
     venv.create(folder / "venv", with_pip=True)
     pip = (str(folder / "venv/bin/pip"), "install", "--quiet", "pre-commit")
-    npm = ("npm", "install", "--no-fund", "--no-audit", "--no-save", "--prefix", str(folder), "lefthook@2")
+    npm = ("npm", "install", "--no-fund", "--no-audit", "--no-save", "--prefix", str(folder), "lefthook@2", "husky@9")
     for command in (pip, npm):
         if not shutil.which(command[0]):
-            pytest.skip(f"{command[0]} is missing: pre-commit and lefthook are not run beside our hook")
+            pytest.skip(f"{command[0]} is missing: pre-commit, lefthook and Husky are not run beside our hook")
         ran = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
         if ran.returncode:
-            pytest.skip(f"pre-commit and lefthook are not run beside our hook: {ran.stderr[-300:]}")
+            pytest.skip(f"pre-commit, lefthook and Husky are not run beside our hook: {ran.stderr[-300:]}")
     lefthook = str(next((folder / "node_modules").glob("lefthook-*/bin/lefthook*")))
     pre_commit = str(folder / "venv/bin/pre-commit")
     ours = (sys.executable, "-P", "-m", "fedstep", "hook")
@@ -48,6 +49,7 @@ def managers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, .
         "pu": (pre_commit, "uninstall", "--hook-type", "pre-push"),
         "li": (lefthook, "install"),
         "lu": (lefthook, "uninstall"),
+        "husky": (str(folder / "node_modules/.bin/husky"),),
     }
 
 
@@ -74,3 +76,35 @@ class TestOrders:
             installed = place.run("hook", "status").code == 0
             assert output.count("Build time") == installed, (step, output)
             assert ("of-pre-commit" in output) + ("of-lefthook" in output) >= (step in ("pi", "li"))
+
+
+class TestHusky:
+    def test_the_documented_line_predicts_and_stops_no_push(
+        self, experienced: Checkout, tmp_path: Path, managers: dict[str, tuple[str, ...]]
+    ) -> None:
+        """With fedstep, without it, and with a configuration that it refuses; Husky is installed twice."""
+        place = experienced
+        place.git("init", "-q", "--bare", str(tmp_path / "remote.git"))
+        place.git("remote", "add", "origin", str(tmp_path / "remote.git"))
+        page = (Path(__file__).parents[3] / "docs/how-to/local.md").read_text()
+        line = page.partition("`.husky/pre-push`:\n\n```sh\n")[2].partition("\n")[0]
+        assert line
+        (place.root / ".husky").mkdir()
+        (place.root / ".husky/pre-push").write_text(f"{line}\necho of-husky\n")
+        with_fedstep = {**place.env, "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+        without = {**place.env, "PATH": "/usr/bin:/bin"}
+        told = []
+        for env in (with_fedstep, without, with_fedstep):
+            ran = subprocess.run(managers["husky"], cwd=place.root, env={**env, "PATH": os.environ["PATH"]}, check=True)
+            assert ran.returncode == 0
+            place.git("-c", "core.hooksPath=/dev/null", "commit", "-q", "--allow-empty", "-m", "x")
+            pushed = subprocess.run(
+                ("git", "push", "origin", "HEAD"), cwd=place.root, env=env, capture_output=True, text=True
+            )
+            output = pushed.stdout + pushed.stderr
+            assert pushed.returncode == 0, output
+            assert "of-husky" in output
+            told.append("Build time" in output)
+            (place.root / ".fedstep.toml").write_text("histroy = 'x'\n" if env is without else "")
+        assert told == [True, False, False]
+        assert place.run("hook", "install").code == 2, "Husky's own folder is refused, with the line to add"

@@ -54,18 +54,20 @@ class TestRunners:
     @pytest.mark.parametrize(
         ("name", "maven", "gradle"),
         [
-            ("pays", "pays", "pays"),
-            ("pays()", "pays", "pays"),
-            ("pays(int)[2]", "pays", "pays"),
-            ("pays{int, int}[1]", "pays", "pays"),
-            ("pays[2]", "pays[2]", "pays*"),
-            ("pays[2 of b, c]", "pays[2?of?b??c]", "pays*"),
-            ("pays, twice+more", "pays??twice?more", "pays**twice*more"),
+            ("pays", "pays", ["pays"]),
+            ("pays()", "pays", ["pays"]),
+            ("pays(int)[2]", "pays", ["pays"]),
+            ("pays{int, int}[1]", "pays", ["pays"]),
+            ("pays[2]", "pays[2]", ["pays", "pays[2]"]),
+            ("pays[2 of b, c]", "pays[2?of?b??c]", ["pays", "pays[2*of*b**c]"]),
+            ("pays, twice+more", "pays??twice?more", ["pays**twice*more"]),
         ],
     )
-    def test_parameters_and_odd_characters_of_java_methods(self, name: str, maven: str, gradle: str) -> None:
+    def test_parameters_and_odd_characters_of_java_methods(self, name: str, maven: str, gradle: list[str]) -> None:
         assert shlex.split(line("maven", f"a.B$C#{name}")) == [f"-Dtest=a.B$C#{maven}"]
-        assert shlex.split(line("gradle", f"a.B$C#{name}")) == ["--tests", f"a.B$C.{gradle}"]
+        assert shlex.split(line("gradle", f"a.B$C#{name}")) == [
+            word for pattern in gradle for word in ("--tests", f"a.B$C.{pattern}")
+        ]
 
     def test_gradle_is_told_one_pattern_a_method(self) -> None:
         assert line("gradle", "a.B#c", "a.B#d") == "--tests a.B.c --tests a.B.d"

@@ -67,7 +67,7 @@ class TestExamples:
         told = (repository / "fedstep.env").read_text()
         assert "FEDSTEP_STATUS=local" in told
 
-    def test_a_prediction_before_all_other_jobs_reaches_them(self, run: Run, repository: Path) -> None:
+    def test_a_prediction_before_all_other_jobs_reaches_them(self, run: Run) -> None:
         done = run("gitlab-predict.yml", "--needs", "estimate", CI_JOB_STARTED_AT="")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "The tests will take about" in done.stdout

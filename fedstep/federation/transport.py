@@ -35,7 +35,9 @@ class HttpResponse:
 class Transport(Protocol):
     """A function that sends one request to the server it is made for."""
 
-    def __call__(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
+    def __call__(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float, /
+    ) -> HttpResponse:
         """Return the response within `timeout` seconds.
 
         Raise AggregatorUnreachable where a retry may help, AggregatorError where it cannot.

@@ -5,13 +5,12 @@ python -m tests.benchmarks docs/reference/benchmarks.json
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.benchmarks import aggregation, scale, throughput
 from tests.benchmarks.actions import actions_figure
 from tests.benchmarks.client import (
-    Figure,
     hook_figure,
     import_figure,
     install_figure,
@@ -21,8 +20,9 @@ from tests.benchmarks.client import (
     update_figure,
 )
 from tests.benchmarks.shares import share_figures
+from tests.benchmarks.timing import Figure
 
-FIGURES: tuple[Callable[[], object], ...] = (
+FIGURES: Sequence[Callable[[], Figure | list[Figure]]] = (
     lambda: predict_figure(5_000, 100, 1.2),
     lambda: predict_figure(50_000, 20, 6.0),
     lambda: hook_figure(5_000, 100, 1.5),
@@ -43,7 +43,7 @@ def main() -> None:
     for measure in FIGURES:
         found = measure()
         for figure in found if isinstance(found, list) else [found]:
-            figures.append(figure)  # type: ignore[arg-type]
+            figures.append(figure)
             verdict = "ok  " if figure["met"] else "MISS"
             print(
                 f"{verdict} {figure['name']}: {figure['value']} {figure['unit']}, target {figure['target']}", flush=True

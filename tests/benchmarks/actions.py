@@ -18,6 +18,7 @@ from fedstep import __version__
 from fedstep.history.project_store import ProjectStore
 from tests.benchmarks.project import grow
 from tests.benchmarks.timing import paired
+from tests.helpers.narrow import present
 
 __all__ = ["actions_figure"]
 
@@ -95,7 +96,7 @@ def _prepare(folder: Path) -> None:
     (folder / "nothing").mkdir()
     (folder / "nothing" / "action.yml").write_text(NOTHING)
     grow(ProjectStore(f"{folder}/grown"), TESTS, BUILDS)
-    wheel = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", folder / "wheels", ROOT]
+    wheel = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(folder / "wheels"), str(ROOT)]
     subprocess.run(wheel, check=True)
 
 
@@ -122,7 +123,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 def _cache_commit() -> str:
     text = (ROOT / "actions/train/action.yml").read_text(encoding="utf-8")
-    return re.findall(r"actions/cache/save@([0-9a-f]{40})", text)[0]
+    return present(re.search(r"actions/cache/save@([0-9a-f]{40})", text)).group(1)
 
 
 def main() -> None:

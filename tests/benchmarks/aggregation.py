@@ -9,8 +9,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from tests.benchmarks.timing import Figure
 
 UPDATES, TURNS = 100, 5
 FLOWER = "flwr==1.41.0"
@@ -49,7 +51,6 @@ THEIRS = """
 from flwr.server.strategy.aggregate import aggregate
 best(lambda: aggregate([([delta], 50) for delta in deltas]))
 """
-Figure = Mapping[str, object]
 
 
 def figures() -> list[Figure]:

@@ -4,16 +4,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from fedstep.history.project_store import ProjectStore
 from tests.benchmarks.project import grow, write_report
 from tests.benchmarks.server import aggregator, sent_sizes
-from tests.benchmarks.timing import paired
+from tests.benchmarks.timing import Figure, paired
 
 __all__ = [
-    "Figure",
     "hook_figure",
     "import_figure",
     "install_figure",
@@ -23,7 +21,6 @@ __all__ = [
     "update_figure",
 ]
 
-Figure = Mapping[str, object]
 PYTHON = sys.executable
 FEDSTEP = str(Path(PYTHON).with_name("fedstep"))
 NUMPY = [PYTHON, "-c", "import numpy"]

@@ -12,6 +12,7 @@ import tempfile
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.server import aggregator
 
@@ -118,13 +119,14 @@ def _live(name: str, builds: list[Path], work: Path, url: str) -> None:
     print(f"{name}: {min(BUILDS, len(builds))} builds through train, triage and predict", flush=True)
 
 
-def _run(arguments: list[str], cwd: Path, environment: dict[str, str]) -> dict:  # type: ignore[type-arg]
+def _run(arguments: list[str], cwd: Path, environment: dict[str, str]) -> dict[str, Any]:
     done = subprocess.run(
         [FEDSTEP, *arguments, "--format", "json"], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, (arguments, done.stderr)
     assert "Traceback" not in done.stderr, done.stderr
-    return json.loads(done.stdout)  # type: ignore[no-any-return]
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedstep.errors import WireError
-from fedstep.federation.messages import SchemaShape, TrialScore, Update, pack_update
+from fedstep.federation.messages import SchemaShape, TrialScore, Update, Vector, pack_update
 from fedstep.federation.update_builder import clip_update
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import AggregationRules
@@ -70,7 +70,7 @@ class Result:
     """Held-out area under the curve of production and candidate, versions promoted and rejected."""
 
     production: float
-    task: float
+    candidate: float
     outcomes: Mapping[str, int]
 
 
@@ -101,7 +101,7 @@ class Memory:
     def __init__(self) -> None:
         vectors = {"flaky": zeros(SIZE)}
         self.current = CurrentModels(ModelVersion(0, 0, 0.0, vectors, {"flaky": 0}), vectors, {})
-        self.tasks = {0: vectors}
+        self.tasks: dict[int, Mapping[str, Vector]] = {0: vectors}
         self.decisions: list[TrialOutcome] = []
         self.replayed: dict[str, float] = {}
         self.votes: tuple[Evaluation, ...] = ()
@@ -211,20 +211,24 @@ def _judged(world: World, memory: Memory) -> Result:
     dice = np.random.default_rng(99)
     honest = range(len(world.shifts) // 2, len(world.shifts))
     drawn = [world.rows(dice, project, 800) for project in honest]
-    tracks = (memory.current.production["flaky"], memory.current.candidate.vectors["flaky"])
-    aucs = (
-        float(np.mean([_auc(rows @ to_numpy(track).astype(float), labels) for rows, labels in drawn]))
-        for track in tracks
-    )
+
+    def auc(weights: Vector) -> float:
+        return float(np.mean([_auc(rows @ to_numpy(weights).astype(float), labels) for rows, labels in drawn]))
+
     outcomes = [decision.verdict.outcome for decision in memory.decisions]
-    return Result(*aucs, {name: outcomes.count(name) for name in sorted(set(outcomes))})
+    return Result(
+        auc(memory.current.production["flaky"]),
+        auc(memory.current.candidate.vectors["flaky"]),
+        {name: outcomes.count(name) for name in sorted(set(outcomes))},
+    )
 
 
 def _auc(margins: Array, labels: Array) -> float:
     """The chance that a positive is ranked above a negative, ties half."""
     negatives = np.sort(margins[labels == 0])
-    sides = (np.searchsorted(negatives, margins[labels == 1], side) for side in ("left", "right"))
-    return float(sum(sides).mean() / 2 / len(negatives))  # type: ignore[attr-defined]
+    positives = margins[labels == 1]
+    sides = np.searchsorted(negatives, positives, "left") + np.searchsorted(negatives, positives, "right")
+    return float(sides.mean() / 2 / len(negatives))
 
 
 def _losses(weights: Array, rows: Array, labels: Array) -> Array:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +19,8 @@ from fedstep.federation.messages import NOISE, TrialScore, Update, pack_update
 from fedstep.federation.secagg.share_messages import pack_share
 from fedstep.federation.secagg.shares import ShareNoise, noise_deviation, scale_deviations, split_update
 from fedstep.schema.schema import Numeric, Schema, Task, schema
+from tests.benchmarks.timing import Figure
 from tests.helpers.lifetime import bound
-
-Figure = Mapping[str, object]
 
 COORDINATES = 2048  # of a share; a plain update of equal size has twice as many
 POSTS, CONNECTIONS, TURNS = 2000, 32, 5

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.benchmarks.server import TOKEN, address, started
+from tests.benchmarks.timing import Figure
 
 CONNECTIONS, SECONDS, TURNS = 32, 5.0, 3
 MEMORY = Path("/dev/shm")
@@ -50,7 +51,6 @@ with socket.create_server(("127.0.0.1", 0), backlog=2048) as door:
     print(f"aggregator on http://127.0.0.1:{door.getsockname()[1]},", flush=True)
     server.run([door])
 """
-Figure = Mapping[str, object]
 
 
 def figures() -> list[Figure]:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+Figure = Mapping[str, object]
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -22,13 +24,13 @@ def paired(
     """Run both in turn, once to warm up and then `runs` times each. A command that fails ends the benchmark."""
     pairs = []
     for turn in range(runs + 1):
-        pair = tuple(_milliseconds(one, cwd, environment) for one in (command, yardstick))
+        pair = _milliseconds(command, cwd, environment), _milliseconds(yardstick, cwd, environment)
         if turn:
             pairs.append(pair)
-    ratios = [first / second for first, second in pairs]
     return Pair(
-        *(round(statistics.median(column), 1) for column in zip(*pairs, strict=True)),
-        round(statistics.median(ratios), 3),
+        round(statistics.median(first for first, _ in pairs), 1),
+        round(statistics.median(second for _, second in pairs), 1),
+        round(statistics.median(first / second for first, second in pairs), 3),
     )
 
 

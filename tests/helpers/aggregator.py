@@ -3,16 +3,19 @@
 import asyncio
 import threading
 from array import array
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from random import Random
+from typing import TypedDict, TypeVar, Unpack
 from urllib.parse import urlsplit
 
 import pytest
+from starlette.types import Message
 
-from fedstep.federation.messages import SchemaShape, Update, shape
-from fedstep.federation.transport import HttpResponse
+from fedstep.federation.client import FetchedModel, pull
+from fedstep.federation.messages import Model, SchemaShape, TrialScore, Update, Vector, shape
+from fedstep.federation.transport import HttpResponse, RetryPolicy
 from fedstep.federation.update_builder import clip_update
 from fedstep.schema.schema import Categorical, Numeric, PiecewiseLinear, Schema, Task
 from fedstep.server.aggregation.policy import BufferPolicy
@@ -20,9 +23,11 @@ from fedstep.server.aggregation.step import initial_vectors
 from fedstep.server.app import create_app
 from fedstep.server.settings import Settings
 from fedstep.server.storage.store import Store
+from tests.helpers.narrow import expect
 from tests.helpers.server_oidc import Issuer
 from tests.helpers.server_postgresql import new_database, running
 
+T = TypeVar("T")
 SMALL = Schema(
     (
         Task("flaky", (Numeric("bias"), PiecewiseLinear("rate", (0.0, 0.5, 1.0))), 1.0, 50, 20, 20),
@@ -42,7 +47,7 @@ class InProcess:
         self.life = self.app.router.lifespan_context(self.app)
         self.run(self.life.__aenter__(), 5)
 
-    def run(self, work: object, timeout: float) -> object:
+    def run(self, work: Coroutine[None, None, T], timeout: float) -> T:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
 
     def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
@@ -65,17 +70,22 @@ class InProcess:
             "server": ("127.0.0.1", 2),
         }
         pieces = [{"type": "http.request", "body": body, "more_body": False}]
-        sent = []
+        sent: list[Message] = []
 
-        async def receive() -> dict:
+        async def receive() -> Message:
             return pieces.pop(0) if pieces else {"type": "http.disconnect"}
 
-        async def send(message: dict) -> None:
+        async def send(message: Message) -> None:
             sent.append(message)
 
         await self.app(scope, receive, send)
         found = {name.decode().lower(): value.decode() for name, value in sent[0]["headers"]}
         return HttpResponse(sent[0]["status"], found, b"".join(message.get("body", b"") for message in sent[1:]))
+
+    def pulled(self, ours: SchemaShape) -> Model:
+        """The model that it serves now."""
+        retry = RetryPolicy(timeout=10.0, waits=())
+        return expect(FetchedModel, pull("http://here", "", self.send, ours, retry)).model
 
     def close(self) -> None:
         self.run(self.life.__aexit__(None, None, None), 5)
@@ -122,7 +132,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def open_aggregator() -> Iterator[Callable[..., InProcess]]:
+def open_aggregator() -> Iterator[Callable[..., AbstractContextManager[InProcess]]]:
     """Opens aggregators, and closes those that are still open."""
     opened: list[InProcess] = []
 
@@ -141,7 +151,17 @@ def open_aggregator() -> Iterator[Callable[..., InProcess]]:
         house.close()
 
 
-def draw_update(number: int, base: int = 0, project: int | None = None, **changes: object) -> Update:
+class UpdateChanges(TypedDict, total=False):
+    """The fields of an update that a test states."""
+
+    schema: str
+    id: str
+    examples: Mapping[str, int]
+    deltas: Mapping[str, Vector]
+    scores: Mapping[str, TrialScore]
+
+
+def draw_update(number: int, base: int = 0, project: int | None = None, **changes: Unpack[UpdateChanges]) -> Update:
     """Return an update that fits the small schema, each number another id."""
     dice = Random(number)
     deltas = {

@@ -296,4 +296,3 @@ PULL_REQUESTS = {
     | {"CIRRUS_CRON": "", "CIRRUS_BRANCH": "pull/5", "CIRRUS_PR": "5", "CIRRUS_BASE_BRANCH": "main"}
     | {"CIRRUS_BASE_SHA": OLD},
 }
-TOLD = {"branch": "main", "event": "push", "commit": SHA}

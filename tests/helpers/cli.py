@@ -18,6 +18,7 @@ from urllib.request import ProxyHandler, build_opener
 from xml.sax.saxutils import quoteattr
 
 from tests.helpers.lifetime import bound
+from tests.helpers.narrow import present
 
 COMMAND = (sys.executable, "-m", "fedstep")
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -61,12 +62,26 @@ class Checkout:
     def with_env(self, **more: str) -> "Checkout":
         return Checkout(self.root, {**self.env, **more})
 
-    def start(self, *arguments: str, python: Sequence[str] = (), **more: object) -> "subprocess.Popen[str]":
+    def start(
+        self,
+        *arguments: str,
+        python: Sequence[str] = (),
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.PIPE,
+        errors: str = "strict",
+    ) -> "subprocess.Popen[str]":
         """The command as a process of its own session, talking through pipes."""
-        command = bound(COMMAND[0], *python, *COMMAND[1:], *arguments)
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        settings = {"cwd": self.root, "env": dict(self.env), "text": True, "encoding": "utf-8", **pipes, **more}
-        return subprocess.Popen(command, start_new_session=True, **settings)
+        return subprocess.Popen(
+            bound(COMMAND[0], *python, *COMMAND[1:], *arguments),
+            cwd=self.root,
+            env=dict(self.env),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors=errors,
+            start_new_session=True,
+        )
 
     def run(self, *arguments: str, python: Sequence[str] = ()) -> Ran:
         """The command from start to end. It never takes longer than LONGEST and never shows a traceback."""
@@ -176,9 +191,10 @@ def aggregator(folder: Path, *options: str) -> Iterator[str]:
     place = Checkout(folder, bare_env(folder / "home"))
     arguments = ("serve", "--port", "0", "--store", f"sqlite:///{folder / 'aggregator.db'}", *options)
     with place.start(*arguments, stdout=subprocess.DEVNULL) as process:
-        drain = threading.Thread(target=lambda: list(process.stderr), daemon=True)
+        log = present(process.stderr)
+        drain = threading.Thread(target=log.readlines, daemon=True)
         try:
-            line = next((line for line in process.stderr if "aggregator on " in line), "")
+            line = next((line for line in log if "aggregator on " in line), "")
             assert line, "the aggregator did not start"
             url = line.split("aggregator on ")[1].split(",")[0].strip()
             drain.start()
@@ -225,25 +241,25 @@ def server(behave: Behaviour) -> Iterator[str]:
 
 
 def read_request(connection: socket.socket) -> bytes:
-    """The whole request: task, and the body that Content-Length promises."""
+    """The whole request: head, and the body that Content-Length promises."""
     received = b""
     while b"\r\n\r\n" not in received:
         received += (piece := connection.recv(1 << 16))
         if not piece:
             return received
-    task, _, body = received.partition(b"\r\n\r\n")
-    lengths = [line.split(b":")[1] for line in task.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    head, _, body = received.partition(b"\r\n\r\n")
+    lengths = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     while len(body) < int(next(iter(lengths), b"0")):
         body += connection.recv(1 << 16)
-    return task + b"\r\n\r\n" + body
+    return head + b"\r\n\r\n" + body
 
 
 def answering(status: str, body: bytes = b"", *headers: str) -> Behaviour:
     """A server with one answer."""
-    task = "\r\n".join((f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers))
+    head = "\r\n".join((f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers))
 
     def behave(connection: socket.socket, _request: bytes) -> None:
-        connection.sendall(f"{task}\r\n\r\n".encode() + body)
+        connection.sendall(f"{head}\r\n\r\n".encode() + body)
         connection.close()
 
     return behave
@@ -266,6 +282,16 @@ def dripping(connection: socket.socket, _request: bytes) -> None:
     while True:
         connection.sendall(b"x")
         time.sleep(0.05)
+
+
+def recording(requests: list[bytes], behave: Behaviour) -> Behaviour:
+    """A server that keeps each request before it behaves so."""
+
+    def record(connection: socket.socket, request: bytes) -> None:
+        requests.append(request)
+        behave(connection, request)
+
+    return record
 
 
 def by_method(**behaviours: Behaviour) -> Behaviour:

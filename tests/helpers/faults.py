@@ -50,7 +50,7 @@ def down(job: Job) -> Iterator[Job]:
 def expired(job: Job) -> Iterator[Job]:
     """An aggregator whose certificate, trusted once, is over."""
     certificate, key = certificate_of_yesterday()
-    files = [job.outside / "certificate.pem", job.outside / "key.pem"]
+    files = (job.outside / "certificate.pem", job.outside / "key.pem")
     for file, content in zip(files, (certificate, key), strict=True):
         file.write_bytes(content)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -34,7 +34,8 @@ def pipeline(text: str) -> dict[str, Any]:
     given = yaml.safe_load(text)
     jobs: dict[str, Any] = {}
     for entry in given.pop("include", []):
-        jobs |= component(re.search(r"/(\w+)@", entry["component"])[1], entry.get("inputs", {}))
+        name = entry["component"].rpartition("/")[2].partition("@")[0]
+        jobs |= component(name, entry.get("inputs", {}))
     jobs |= given
     resolved = {name: merged(jobs[job["extends"]], job) if "extends" in job else job for name, job in jobs.items()}
     return {name: job for name, job in resolved.items() if not name.startswith(".")}
@@ -47,7 +48,8 @@ def component(name: str, inputs: Mapping[str, object]) -> dict[str, Any]:
     if unknown := set(inputs) - set(declared):
         raise InputRefused(f"unknown: {unknown}")
     values = {key: checked(key, about, inputs.get(key, about.get("default"))) for key, about in declared.items()}
-    return put_in(body, values)
+    jobs: dict[str, Any] = put_in(body, values)
+    return jobs
 
 
 def checked(key: str, about: Mapping[str, Any], value: object) -> object:

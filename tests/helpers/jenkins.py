@@ -42,7 +42,7 @@ def controller(folder: Path, workspace: Path) -> Callable[..., list[Result]]:
     return run
 
 
-def groovy(script: str, *arguments: object) -> subprocess.Popen[str]:
+def groovy(script: str, *arguments: Path) -> subprocess.Popen[str]:
     """A script of the harness, running."""
     program = shutil.which("groovy")
     assert program, "groovy is not installed; `make tools` installs it"
@@ -81,7 +81,8 @@ def _answer(scenarios: Path) -> list[Result]:
         process.kill()
         _harness.cache_clear()
     assert line, "the harness ended, or did not answer in time; its standard error says why"
-    return json.loads(line)
+    results: list[Result] = json.loads(line)
+    return results
 
 
 def recording(folder: Path) -> str:

@@ -63,7 +63,8 @@ def words(**changes: object) -> dict[str, object]:
 
 def tensors(sizes: Mapping[str, int] = SIZES) -> dict[str, dict[str, object]]:
     """The entries of the header for vectors of these sizes, one behind the other."""
-    found, end = {}, 0
+    found: dict[str, dict[str, object]] = {}
+    end = 0
     for name, size in sizes.items():
         start, end = end, end + 4 * size
         found[name] = {"dtype": "F32", "shape": [size], "data_offsets": [start, end]}

@@ -17,9 +17,13 @@ RSA = [rsa.generate_private_key(65537, 2048) for _ in range(2)]
 EC = ec.generate_private_key(ec.SECP256R1())
 
 
-def public(kid: str, key: object) -> dict:
-    algorithm = RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else ECAlgorithm
-    return {"kid": kid, "use": "sig", **json.loads(algorithm.to_jwk(key.public_key()))}
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+
+def public(kid: str, key: PrivateKey) -> dict[str, str]:
+    known = key.public_key()
+    jwk = RSAAlgorithm.to_jwk(known) if isinstance(known, rsa.RSAPublicKey) else ECAlgorithm.to_jwk(known)
+    return {"kid": kid, "use": "sig", **json.loads(jwk)}
 
 
 class Issuer:
@@ -59,7 +63,9 @@ class Issuer:
         self.server.shutdown()
         self.server.server_close()
 
-    def token(self, key: object = None, kid: str = "one", algorithm: str = "RS256", **changes: object) -> str:
+    def token(
+        self, key: PrivateKey | bytes | None = None, kid: str = "one", algorithm: str = "RS256", **changes: object
+    ) -> str:
         """A token like GitHub's; a change to None leaves the claim out."""
         now = int(time.time())
         claims = {

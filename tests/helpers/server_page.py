@@ -22,6 +22,7 @@ from fedstep.server.gate import Gate
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.update_repository import UpdateOffer
 from tests.helpers.lifetime import bound
+from tests.helpers.narrow import present
 
 __all__ = ["NOW", "PROJECTS", "grow", "running"]
 
@@ -48,7 +49,7 @@ def grow(url: str, ours: Schema, until: float = NOW, rounds: int = len(DIFFERENC
             for _ in range(1 + (project % 3) * 2)
         ]
         store.accept(offers, version.version, 100, now)
-        version = store.aggregate(step, now)
+        version = present(store.aggregate(step, now))
         if number == 11:
             version = store.roll_back(version.version - 4, now + 60)
     store.close()

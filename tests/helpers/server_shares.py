@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-from fedstep.federation.client import pull
+from fedstep.federation.client import FetchedModel, pull
 from fedstep.federation.messages import Model, Update, shape
 from fedstep.federation.transport import Endpoint, RetryPolicy, requests_transport
 from fedstep.federation.update_builder import clip_update
 from fedstep.schema.schema import schema
 from tests.helpers.lifetime import bound
+from tests.helpers.narrow import expect
 
 PATIENCE = RetryPolicy(timeout=20.0, waits=(0.1, 0.2))
 PEER_TOKEN = "only-leader-and-helper-know-it"
@@ -63,7 +64,7 @@ def peer(url: str) -> Endpoint:
 
 def pulled(url: str) -> Model:
     """The model that it serves now."""
-    return pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model
+    return expect(FetchedModel, pull(url, "", requests_transport(url), shape(schema()), PATIENCE)).model
 
 
 def wait_for(done: Callable[[], bool], why: Callable[[], object] = lambda: "it did not happen in time") -> None:

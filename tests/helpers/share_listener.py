@@ -1,6 +1,7 @@
 """A stand-in for one of two aggregators that each take half of an update."""
 
 import json
+from collections.abc import Mapping
 
 from fedstep.errors import AggregatorUnreachable
 from fedstep.federation.transport import Endpoint, HttpResponse
@@ -12,10 +13,11 @@ class Listener:
     """Answers with these statuses, the last one for ever, and keeps what came. `served` is the model that it names."""
 
     def __init__(self, *statuses: int, served: bytes = b"") -> None:
-        self.statuses, self.bodies, self.served, self.asked = list(statuses), [], served, 0
+        self.statuses, self.served, self.asked = list(statuses), served, 0
+        self.bodies: list[bytes] = []
         self.peer = Endpoint("https://one.example", self._send)
 
-    def _send(self, method, path, headers, body, _timeout) -> HttpResponse:
+    def _send(self, method: str, path: str, headers: Mapping[str, str], body: bytes, _timeout: float) -> HttpResponse:
         if method == "GET":
             self.asked += 1
             return HttpResponse(200, {}, self.served)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.lifetime import bound
+from tests.helpers.narrow import present
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -61,7 +62,8 @@ class ActRun:
     kept: Path
 
     def outputs(self, step: str) -> dict[str, str]:
-        return json.loads((self.kept / f"{step}.json").read_text())
+        outputs: dict[str, str] = json.loads((self.kept / f"{step}.json").read_text())
+        return outputs
 
     def obeyed(self, command: str) -> list[str]:
         """The workflow commands of this name that the runner obeyed; it puts a sign of its own before them."""
@@ -89,7 +91,7 @@ def fedstep() -> str:
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """pip's variables by which it finds a wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheels")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT]
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
     subprocess.run(command, check=True, timeout=600)
     links = f"{folder} {os.environ.get('PIP_FIND_LINKS', '')}".strip()
     return {name: value for name, value in os.environ.items() if name.startswith("PIP_")} | {"PIP_FIND_LINKS": links}
@@ -171,7 +173,8 @@ def path_without(program: str, path: str, folder: Path) -> str:
 def cache_commit() -> str:
     """The one commit of actions/cache to which all actions are pinned."""
     texts = [(ROOT / "actions" / name / "action.yml").read_text() for name in ("train", "predict", "triage")]
-    (commit,) = {commit for text in texts for commit in re.findall(r"uses: actions/cache/\w+@([0-9a-f]{40}) #", text)}
+    commits = {commit for text in texts for commit in re.findall(r"uses: actions/cache/\w+@([0-9a-f]{40}) #", text)}
+    (commit,) = map(str, commits)
     return commit
 
 
@@ -182,9 +185,10 @@ def aggregator(tmp_path: Path) -> Iterator[str]:
     arguments = bound(FEDSTEP, "serve", "--host", "127.0.0.1", "--port", "0", "--store", store)
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=clean_environment()) as server:
         try:
-            said = server.stderr.readline()
+            log = present(server.stderr)
+            said = log.readline()
             url = re.search(r"http://127\.0\.0\.1:\d+", said)
-            assert url, said + server.stderr.read()
+            assert url, said + log.read()
             yield url.group()
         finally:
             server.send_signal(signal.SIGTERM)

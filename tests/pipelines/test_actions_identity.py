@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from tests.helpers.lifetime import bound
+from tests.helpers.narrow import present
 
 LOOP = Path(__file__).parent / "workflows" / "loop.yml"
 KEY = rsa.generate_private_key(65537, 2048)
@@ -87,9 +88,10 @@ def closed_aggregator(issuer, tmp_path):
     command = bound(Path(sys.executable).with_name("fedstep"), "serve", *words)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as server:
         try:
-            said = server.stderr.readline()
+            log = present(server.stderr)
+            said = log.readline()
             assert re.search(url, said), said
-            threading.Thread(target=server.stderr.read, daemon=True).start()
+            threading.Thread(target=log.read, daemon=True).start()
             yield url
         finally:
             server.send_signal(signal.SIGTERM)

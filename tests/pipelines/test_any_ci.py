@@ -30,8 +30,16 @@ def start(repository: Path, tmp_path: Path) -> Run:
         path = f"{Path(sys.executable).parent}{os.pathsep}/usr/bin{os.pathsep}/bin"
         env = {"PATH": path, "HOME": str(tmp_path), "BUILD_NUMBER": "1", "BRANCH": "main"}
         env |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **more}
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([shell, RECIPE], cwd=repository, env=env, start_new_session=True, **pipes)
+        return subprocess.Popen(
+            [shell, str(RECIPE)],
+            cwd=repository,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
 
     return go
 

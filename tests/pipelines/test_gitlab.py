@@ -25,6 +25,7 @@ from fedstep import __version__
 from fedstep.report.ci_outputs import KEYS
 from tests.helpers.gitlab import SHELLS, TEMPLATES, InputRefused, Job, component, gitlab_variables, pipeline, run_job
 from tests.helpers.lifetime import bound
+from tests.helpers.narrow import present
 
 HERE = Path(__file__).parent
 EXAMPLE, PREDICT, VERDICT = (HERE / "examples" / f"gitlab{part}.yml" for part in ("", "-predict", "-verdict"))
@@ -113,9 +114,10 @@ def serving(folder: Path, issuer: str) -> Iterator[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("FEDSTEP")}
     with subprocess.Popen(command, cwd=folder, env=env, stderr=subprocess.PIPE, text=True) as process:
         try:
-            said = next((line for line in process.stderr if "aggregator on " in line), "")
+            log = present(process.stderr)
+            said = next((line for line in log if "aggregator on " in line), "")
             assert said, "the aggregator did not start"
-            threading.Thread(target=lambda: list(process.stderr), daemon=True).start()
+            threading.Thread(target=log.readlines, daemon=True).start()
             yield url
         finally:
             process.terminate()
@@ -285,7 +287,7 @@ class TestInputs:
 
 
 def lint(tool: Callable[[str], str], *files: Path) -> None:
-    command = [tool("check-jsonschema"), "--builtin-schema", "vendor.gitlab-ci", *files]
+    command = [tool("check-jsonschema"), "--builtin-schema", "vendor.gitlab-ci", *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
 
@@ -307,8 +309,9 @@ class TestDocuments:
     def test_both_components_carry_the_same_step_and_version(self):
         """Both components carry the same step and install their own version."""
         texts = [(TEMPLATES / f"{name}.yml").read_text() for name in ("train", "predict")]
-        steps = [re.search(r"      fedstep_step\(\) \(\n.*?\n      \)\n", text, re.DOTALL)[0] for text in texts]
+        steps = [re.findall(r"      fedstep_step\(\) \(\n.*?\n      \)\n", text, re.DOTALL) for text in texts]
         assert steps[0] == steps[1]
+        assert len(steps[0]) == 1
         assert all(f"=={__version__}\n" in text for text in texts)
 
     def test_every_input_is_described_and_used(self):
@@ -334,7 +337,9 @@ class TestDocuments:
 
 
 def component_inputs(name: str) -> dict[str, dict[str, object]]:
-    return next(yaml.safe_load_all((TEMPLATES / f"{name}.yml").read_text()))["spec"]["inputs"]
+    header = next(yaml.safe_load_all((TEMPLATES / f"{name}.yml").read_text()))
+    inputs: dict[str, dict[str, object]] = header["spec"]["inputs"]
+    return inputs
 
 
 class TestInstallation:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 
 import jwt
 import pytest
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.helpers.jenkins import controller, talk, train
 from tests.helpers.lifetime import bound
+from tests.helpers.narrow import expect, present
 
 AUDIENCE = "https://fedstep.example.org"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -27,7 +28,7 @@ def issuer():
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            url = f"http://127.0.0.1:{self.server.server_port}/oidc"
+            url = f"http://127.0.0.1:{expect(HTTPServer, self.server).server_port}/oidc"
             public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(KEY.public_key()))
             documents = {
                 "/oidc/.well-known/openid-configuration": {"issuer": url, "jwks_uri": f"{url}/jwks"},
@@ -61,9 +62,10 @@ def private_aggregator(issuer, tmp_path):
     env = {name: value for name, value in os.environ.items() if not name.startswith("FEDSTEP_")}
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=env) as server:
         try:
-            said = server.stderr.readline()
+            log = present(server.stderr)
+            said = log.readline()
             url = re.search(r"http://127\.0\.0\.1:\d+", said)
-            assert url, said + server.stderr.read()
+            assert url, said + log.read()
             yield url.group()
         finally:
             server.send_signal(signal.SIGTERM)

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import time
-from itertools import zip_longest
 
 import pytest
 
@@ -27,7 +26,8 @@ def judge(jenkins, tmp_path):
 
     def judged(*findings, options=(), **more):
         scenarios = []
-        for number, (text, given) in enumerate(zip_longest(findings, options, fillvalue={})):
+        for number, text in enumerate(findings):
+            given = options[number] if number < len(options) else {}
             path = tmp_path / f"finding-{number}"
             path.write_text(text)
             does = {"environment": {"DO": f'cat "{path}" >"$FEDSTEP_FINDINGS"'}}

@@ -111,7 +111,7 @@ class TestFiles:
         if name == "bitbucket-pipelines.yml":
             assert all("FEDSTEP_CI_JOB=test" in script for script in scripts(name))
             variables["FEDSTEP_CI_JOB"] = "test"
-        ci = read_ci(variables, {}, "linux")
+        ci = read_ci(variables, platform="linux")
         assert ci.run
         assert ci.job
         assert ci.branch == "main"
@@ -135,9 +135,10 @@ class TestCommands:
             **VARIABLES[name],
             **environment(name),
         }
-        codes, output, *rest = [], "", *scripts(name)
-        for number, script in enumerate(rest):
-            if any(codes) and number < len(rest) - 1:
+        codes: list[int] = []
+        output, steps = "", scripts(name)
+        for number, script in enumerate(steps):
+            if any(codes) and number < len(steps) - 1:
                 continue
             done = subprocess.run(
                 ("bash", "-e", "-c", script), cwd=repository, env=env, capture_output=True, text=True, timeout=120

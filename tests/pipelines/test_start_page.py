@@ -35,7 +35,8 @@ LENIENT = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 def consoles(page: str) -> list[tuple[str, str]]:
     """The commands of a page's consoles, and what each one shows."""
     blocks = re.findall(r"^```console\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    return [re.match(r"(.*)\n((?:.|\n)*)", each).groups() for block in blocks for each in block.split("$ ")[1:]]
+    shown = (each.partition("\n") for block in blocks for each in block.split("$ ")[1:])
+    return [(command, output) for command, _, output in shown]
 
 
 def shows(expected: str, told: str) -> bool:

@@ -48,7 +48,7 @@ def trimmed_mean(task: Array, deltas: Sequence[Array], rules: AggregationRules) 
 
 def geometric_median(points: Array, steps: int = 30) -> Array:
     """Return the smoothed geometric median by Weiszfeld's steps: Pillutla et al., IEEE TSP 2022."""
-    centre = points.mean(axis=0)
+    centre: Array = points.mean(axis=0)
     for _ in range(steps):
         weights = 1.0 / np.maximum(1e-6, np.linalg.norm(points - centre, axis=1))
         centre = weights @ points / weights.sum()

@@ -15,12 +15,14 @@ TARGET = FACTS + 1  # the first word, or the last fact where a task has no words
 def _alie(turn: Turn) -> Array:
     """A little is enough: Baruch et al., NeurIPS 2019, with the shift that 10 of 50 attackers may choose unnoticed."""
     others = np.array(turn.others)
-    return others.mean(axis=0) - 0.25 * others.std(axis=0)
+    shifted: Array = others.mean(axis=0) - 0.25 * others.std(axis=0)
+    return shifted
 
 
 def _ipm(turn: Turn) -> Array:
     """Inner-product manipulation: Xie et al., UAI 2020."""
-    return -1.5 * np.mean(turn.others, axis=0)
+    mean: Array = np.mean(turn.others, axis=0)
+    return -1.5 * mean
 
 
 def _labels(turn: Turn) -> Array:
@@ -41,7 +43,7 @@ def _word(turn: Turn) -> Array:
 
 
 def _drift(turn: Turn) -> Array:
-    push = -turn.task.weights * np.linalg.norm(turn.honest) / np.linalg.norm(turn.task.weights)
+    push: Array = -turn.task.weights * np.linalg.norm(turn.honest) / np.linalg.norm(turn.task.weights)
     return turn.honest + 0.5 * push
 
 

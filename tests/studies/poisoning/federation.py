@@ -150,7 +150,7 @@ def make_offers(
         for index, (project, (rows, labels)) in enumerate(zip(projects, drawn, strict=True)):
             hostile = plan.attack is not None and project >= plan.honest
             delta = honest[index]
-            if hostile:
+            if plan.attack is not None and project >= plan.honest:
                 turn = Turn(task, candidate, start[name], delta, others, rows, labels, random)
                 delta = task.clipped(plan.attack(turn))
             deltas[index][name] = delta

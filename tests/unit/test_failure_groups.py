@@ -6,7 +6,7 @@ from fedstep.model.state import LocalModel
 from fedstep.report.text import triage_text
 from fedstep.results import FailureVerdict, ModelUsed, ReportCounts, TriageReport, group_failures
 from fedstep.schema.schema import schema
-from fedstep.types import TestRun
+from fedstep.types import Build, TestRun
 from tests.unit.model.test_predictor import STREAM, TESTS, build, known
 
 START = {name: task.start() for name, task in schema().tasks.items()}
@@ -54,7 +54,7 @@ class TestKinds:
         (verdict,) = predictor.failures(known(*builds), self.signed(len(letters), "f", last), STREAM)
         return verdict
 
-    def signed(self, number: int, letter: str, signature: str):  # type: ignore[no-untyped-def]
+    def signed(self, number: int, letter: str, signature: str) -> Build:
         whole = build(number, letter + "p" * 19)
         first, *others = whole.reports.tests
         run = first._replace(signature=signature) if letter in "fck" else first

@@ -19,11 +19,11 @@ class TestSilence:
         """A silent helper is a problem, and one that had no time to answer is unknown."""
         now = [0.0]
 
-        def leader(method, *_rest) -> HttpResponse:
+        def leader(method: str, *_rest: object) -> HttpResponse:
             now[0] += slow
             return HttpResponse(200, {}, MODEL) if method == "GET" else HttpResponse(400, {}, b"")
 
-        def helper(*_words) -> HttpResponse:
+        def helper(*_words: object) -> HttpResponse:
             raise AggregatorUnreachable("https://two.example gave no answer", "Is it up?")
 
         retry = RetryPolicy(timeout=1.0, waits=(), deadline=1.0, clock=lambda: now[0])

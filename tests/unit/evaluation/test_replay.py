@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from fedstep.evaluation.corpus import BuildStep, Case, KnownLabel, read_steps, write_steps
 from fedstep.evaluation.replay import Extracted, build_steps, interleaved
 from fedstep.evaluation.replay_tests import Truth, test_steps
-from fedstep.evaluation.simulated_federation import LocalOnly, ReadOnlyLearner, SimulatedFederation, SimulatedProject
+from fedstep.evaluation.simulated_federation import (
+    LocalOnly,
+    ReadOnlyLearner,
+    SharedLearner,
+    SimulatedFederation,
+    SimulatedProject,
+)
 from fedstep.history.summary import PastBuild
 from fedstep.types import BuildContext, BuildOutcome, Change, CiRun, Duration, FinishedBuild, Outcome, Reports, TestRun
 
@@ -56,12 +62,14 @@ def spooled(folder: Path, seed: int, count: int = 60) -> Extracted:
     return Extracted(str(seed), path, steps)
 
 
-def said(projects: Sequence[Extracted], shared: object, name: str, reading: Sequence[str] = ()) -> dict[int, float]:
+def said(
+    projects: Sequence[Extracted], shared: SharedLearner, name: str, reading: Sequence[str] = ()
+) -> dict[int, float]:
     """What was said of one project's builds while all of them lived side by side."""
     participants = {
         one.project: SimulatedProject(
             one.project, "build-failure", ReadOnlyLearner(shared) if one.project in reading else shared
-        )  # type: ignore[arg-type]
+        )
         for one in projects
     }
     predictions = [one for project, step in interleaved(projects) for one in participants[project].live(step)]

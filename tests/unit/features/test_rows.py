@@ -33,7 +33,7 @@ def build(number: int, runs: tuple[TestRun, ...], **known: object) -> Build:
     return made._replace(**known)  # type: ignore[arg-type]
 
 
-def rows(summary: Summary, one: Build, due: Callable[[str, int], bool] = lambda _test, _runs: True):  # type: ignore[no-untyped-def]
+def rows(summary: Summary, one: Build, due: Callable[[str, int], bool] = lambda _test, _runs: True):
     return build_examples(summary, one, plan_build(one.situation, STREAM, "a1"), due)
 
 

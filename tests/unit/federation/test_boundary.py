@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fedstep.federation.messages import MOST_ROWS, TrialScore, Update, bucket, norm, pack_update, unpack_update
-from fedstep.federation.model_cache import load_starter_model
+from fedstep.federation.model_cache import CachedModel, load_starter_model
 from fedstep.federation.update_builder import make_update
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.records import Example
@@ -38,6 +38,7 @@ from fedstep.types import (
     Reports,
     TestRun,
 )
+from tests.helpers.narrow import present
 
 HEADS = schema().tasks
 SECRET = st.text(min_size=8, max_size=24).filter(lambda text: not anyhow(text))  # words of ours are drawn, too
@@ -147,18 +148,13 @@ def learned(folder: Path, secrets: Sequence[str], key: str = "ab" * 32, began: i
     folder.mkdir()
     home.write("key", key.encode())
     for evidence in telling_builds(secrets, began):
-        kept = starter_kept(model)
-        assert record_build(home, evaluate_build(home, evidence, kept), lambda _: {secrets[0]: (secrets[1],)})
+        assert record_build(
+            home, evaluate_build(home, evidence, CachedModel(model)), lambda _: {secrets[0]: (secrets[1],)}
+        )
     backlog = learn_new_records(home, model.production).state.backlog
     update, _ = make_update(backlog, model, home.keyed)
     assert isinstance(update, Update), update
     return update
-
-
-def starter_kept(model: object) -> object:
-    from fedstep.federation.model_cache import CachedModel
-
-    return CachedModel(model)
 
 
 @pytest.fixture(scope="module")
@@ -212,10 +208,10 @@ class TestCounts:
         update = made(home, waiting)
         assert (set(update.deltas) if update else set()) == whole
         for name in whole:
-            rows = update.examples[name]
-            assert rows & (rows - 1) == 0
-            assert rows <= counts[name] < 2 * rows
-            assert norm(update.deltas[name]) <= HEADS[name].clip
+            examples = present(update).examples[name]
+            assert examples & (examples - 1) == 0
+            assert examples <= counts[name] < 2 * examples
+            assert norm(present(update).deltas[name]) <= HEADS[name].clip
 
     @pytest.mark.parametrize(("task", "rows", "distinct"), [("flaky", 50, 20), ("triage", 50, 20)])
     def test_heads_about_tests_wait_for_fifty_rows_of_twenty_tests(self, task: str, rows: int, distinct: int) -> None:

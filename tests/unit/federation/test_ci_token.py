@@ -10,6 +10,7 @@ import pytest
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable
 from fedstep.federation.ci_token import ci_transport
+from fedstep.federation.transport import Transport
 
 
 class StandIn:
@@ -17,7 +18,8 @@ class StandIn:
 
     def __init__(self) -> None:
         self.granted: tuple[int, bytes] = (200, b'{"count": 9, "value": "the.job.token"}')
-        self.wanted, self.asked = "the.job.token", []
+        self.wanted = "the.job.token"
+        self.asked: list[tuple[str, str]] = []
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
@@ -56,7 +58,7 @@ def stand_in() -> Iterator[StandIn]:
     made.server.server_close()
 
 
-def ask(send) -> int:
+def ask(send: Transport) -> int:
     return send("GET", "/v1/model", {}, b"", 10.0).status
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from fedstep.history.project_store import ProjectStore, StoreLocked, exclusive
 from fedstep.importers.backfill_run import BackfillTrainer
 from fedstep.model.training import load_unsent
 from fedstep.pipeline.train import learn, train
-from fedstep.results import TrainReport
+from fedstep.results import Exchange, TrainReport
 from fedstep.types import (
     BuildContext,
     BuildOutcome,
@@ -29,6 +30,7 @@ from fedstep.types import (
     TestRun,
     Unavailable,
 )
+from tests.helpers.narrow import expect
 
 NOW = 1_790_000_000.0
 URL = "https://hub.example"
@@ -52,7 +54,7 @@ class Hub:
     def __init__(self, status: int = 200) -> None:
         self.status, self.taken = status, 0
 
-    def send(self, method: str, _path: str, headers: dict[str, str], _body: bytes, _timeout: float) -> HttpResponse:
+    def send(self, method: str, _path: str, headers: Mapping[str, str], _body: bytes, _timeout: float) -> HttpResponse:
         if self.status != 200:
             return HttpResponse(self.status, {}, b"")
         if method == "GET":
@@ -116,7 +118,9 @@ class TestTraining:
         copies = [copy_of(home, name) for name in ("one", "other")]
         hub = Hub()
         for number, copy in enumerate(copies, 100):
-            exchange = build(copy, number, aggregator=hub.aggregator, withheld="it is a copy").exchange
+            exchange = expect(
+                Exchange, build(copy, number, aggregator=hub.aggregator, withheld="it is a copy").exchange
+            )
             assert (exchange.withheld, exchange.sent, updates(copy)) == ("it is a copy", (), [])
             assert len(unsent(copy)) == BATCH, "the copy has learned its own build"
         assert hub.taken == 0

@@ -1,7 +1,7 @@
 """No word of too few tests is in an update."""
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +14,8 @@ from fedstep.history.records import Example
 from fedstep.model.labels import LabelledExample
 from fedstep.model.state import ExampleQueue, LocalModel
 from fedstep.model.training import learn_examples
-from fedstep.schema.schema import schema
+from fedstep.schema.schema import Value, schema
+from tests.helpers.narrow import expect
 
 TASK = schema().tasks["flaky"]
 NAMES = {name: number for number, name in enumerate(TASK.names())}
@@ -25,22 +26,23 @@ KEYED = keyed_by("project")
 WORDS = st.lists(st.sets(st.sampled_from(USUAL)), min_size=BATCH, max_size=BATCH + 10)
 
 
-def row(number: int, words: Sequence[str] = (), run: int = 0, label: float = 0.0) -> LabelledExample:
+def row(number: int, words: Collection[str] = (), run: int = 0, label: float = 0.0) -> LabelledExample:
     """A row of one test as features make it, with these words in its source."""
-    raw = {part.name: None for part in TASK.parts} | {"bias": 1.0, "source": schema().words("source").listed(words)}
+    raw: dict[str, Value] = dict.fromkeys(part.name for part in TASK.parts)
+    raw |= {"bias": 1.0, "source": schema().words("source").listed(words)}
     return LabelledExample(Example(f"a.B#t{number}", run, *TASK.encode(raw), ()), label)
 
 
-def steady(words: Sequence[Sequence[str]]) -> tuple[LabelledExample, ...]:
+def steady(words: Sequence[Collection[str]]) -> tuple[LabelledExample, ...]:
     return tuple(row(number, some) for number, some in enumerate(words))
 
 
 def model(trial: bool = False) -> Model:
-    """The schema's start, and where asked for a snapshot on trial that weighs every word."""
+    """The schema's start, and where asked for a version on trial that weighs every word."""
     start = {name: task.start() for name, task in schema().tasks.items()}
     tried = array("f", (weight + 0.01 * (number % 7) for number, weight in enumerate(TASK.start())))
-    trials: tuple[Mapping[str, int], Mapping[str, object]] = ({"flaky": 3}, {"flaky": tried}) if trial else ({}, {})
-    return Model(schema().digest, 1, 1, "", start, start, *trials)
+    plain = Model(schema().digest, 1, 1, "", start, start)
+    return plain._replace(trials={"flaky": 3}, trial={"flaky": tried}) if trial else plain
 
 
 def sent(rows: Sequence[LabelledExample], trial: bool = False) -> bytes:
@@ -61,7 +63,7 @@ class TestRareWords:
     def test_a_word_acts_from_its_third_test_on(self, users):
         words = [(RARE[0],) if number < users else () for number in range(BATCH)]
         update, _ = make_update(ExampleQueue(waiting={"flaky": steady(words)}), model(), KEYED)
-        assert bool(update.deltas["flaky"][NAMES[f"source={RARE[0]}"]]) == (users >= 3)
+        assert bool(expect(Update, update).deltas["flaky"][NAMES[f"source={RARE[0]}"]]) == (users >= 3)
 
     def test_one_test_in_many_builds_is_one_user_of_its_words(self):
         rows = [row(number % 25, (RARE[0],) if number % 25 < 2 else (), run=number) for number in range(75)]

@@ -20,6 +20,7 @@ from fedstep.errors import AggregatorError, AggregatorUnreachable, FedstepError,
 from fedstep.federation.client import push
 from fedstep.federation.messages import Update, pack_update
 from fedstep.federation.transport import RetryPolicy, redact_url, requests_transport
+from tests.helpers.cli import recording
 
 TOKEN = "tok-correct-horse-battery"
 SHORT = RetryPolicy(timeout=0.6, waits=(0.05,))
@@ -158,9 +159,9 @@ class TestConnections:
 
 class TestSecrets:
     def test_a_redirect_to_another_host_does_not_get_the_token(self):
-        asked = []
+        asked: list[bytes] = []
         with (
-            server(lambda connection, request: (asked.append(request), says("200 OK")(connection, request))) as other,
+            server(recording(asked, says("200 OK"))) as other,
             server(says("307 Moved", b"", f"Location: {other}/v1/updates")) as url,
         ):
             assert other in str(failure(url))

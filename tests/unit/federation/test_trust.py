@@ -8,9 +8,22 @@ from fedstep.federation.trust import add_trusted, load_trusted, normalize_addres
 OURS, THEIRS = "https://fedstep.example.org", "https://evil.example"
 
 
-def resolve(url: str = OURS, token: str = "t0ken", token_for: str = "", **given):
-    settings = {"from_repository": True, "token_from_repository": False, "trusted": frozenset()} | given
-    return resolve_secret(url, token, token_for, **settings)
+def resolve(
+    url: str = OURS,
+    token: str = "t0ken",
+    token_for: str = "",
+    from_repository: bool = True,
+    token_from_repository: bool = False,
+    trusted: frozenset[str] = frozenset(),
+):
+    return resolve_secret(
+        url,
+        token,
+        token_for,
+        from_repository=from_repository,
+        token_from_repository=token_from_repository,
+        trusted=trusted,
+    )
 
 
 class TestResolve:

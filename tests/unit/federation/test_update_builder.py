@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.federation.messages import Model, pack_update, unpack_update
+from fedstep.federation.messages import Model, Update, pack_update, unpack_update
 from fedstep.federation.update_builder import SCORE_BOUND, example_loss, make_update, score_trial
 from fedstep.history.records import Example
 from fedstep.model.labels import LabelledExample
 from fedstep.model.linear import zeros
 from fedstep.model.state import ExampleQueue
 from fedstep.schema.schema import TASK_NAMES, schema
+from tests.helpers.narrow import expect
 
 SIZES = {name: task.size() for name, task in schema().tasks.items()}
 
@@ -59,7 +60,7 @@ class TestScore:
         assert score_trial("flaky", model(0.02, flaky=7), rows).difference == pytest.approx(expected, rel=1e-4)
 
     def test_rare_positives_ranked_better_score_better(self):
-        """Where positives are rare, a snapshot that ranks them better scores better.
+        """Where positives are rare, a version that ranks them better scores better.
 
         One example in twenty gains much and the others lose a little: clipped one by one, it would look worse.
         """
@@ -95,18 +96,22 @@ class TestUpdate:
         """An update scores the tasks on trial, and no others, with what it has not learned."""
         backlog = ExampleQueue(waiting={"flaky": drawn(50), "build-failure": drawn(8)})
         tried = model(0.05, flaky=7)
-        made, left = make_update(backlog, tried, keyed)
+        update, left = make_update(backlog, tried, keyed)
+        made = expect(Update, update)
         assert made.scores == {"flaky": score_trial("flaky", tried, drawn(50))}
         assert unpack_update(pack_update(made)) == made
         assert left.waiting == {"flaky": (), "build-failure": ()}
 
     def test_without_a_trial_an_update_has_no_score(self):
-        made, _ = make_update(ExampleQueue(waiting={"flaky": drawn(50)}), model(0.0), keyed)
+        update, _ = make_update(ExampleQueue(waiting={"flaky": drawn(50)}), model(0.0), keyed)
+        made = expect(Update, update)
         assert made.scores == {}
         assert len(unpack_update(pack_update(made)).deltas["flaky"]) == SIZES["flaky"]
 
-    def test_snapshot_on_trial_does_not_change_what_is_learned(self):
-        """The snapshot on trial changes nothing of what is learned."""
+    def test_version_on_trial_does_not_change_what_is_learned(self):
+        """The version on trial changes nothing of what is learned."""
         backlog = ExampleQueue(waiting={"flaky": drawn(50)})
-        plain, tried = (make_update(backlog, one, keyed)[0] for one in (model(0.0), model(3.0, flaky=7)))
+        plain, tried = (
+            expect(Update, make_update(backlog, one, keyed)[0]) for one in (model(0.0), model(3.0, flaky=7))
+        )
         assert plain.deltas == tried.deltas

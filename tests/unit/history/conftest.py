@@ -11,7 +11,7 @@ from tests.helpers.history import Clone, clone, new_remote
 @pytest.fixture
 def home(tmp_path: Path) -> ProjectStore:
     """A prepared, empty home."""
-    made = ProjectStore(tmp_path / "home")
+    made = ProjectStore(str(tmp_path / "home"))
     made.prepare()
     return made
 

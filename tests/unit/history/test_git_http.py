@@ -16,6 +16,7 @@ class Backend(BaseHTTPRequestHandler):
     """`git http-backend` for one repository; `forbidden` services answer 403, as for a token without the right."""
 
     project: Path
+    url = ""
     forbidden = ""
 
     def do_GET(self) -> None:
@@ -71,12 +72,15 @@ def remote(tmp_path: Path) -> Path:
 @pytest.fixture
 def backend(remote: Path) -> Iterator[type[Backend]]:
     """The handler of a server that runs as long as the test."""
-    handler = type("ThisBackend", (Backend,), {"project": remote.parent})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    handler.url = f"http://127.0.0.1:{server.server_port}/{remote.name}"
+
+    class ThisBackend(Backend):
+        project = remote.parent
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ThisBackend)
+    ThisBackend.url = f"http://127.0.0.1:{server.server_port}/{remote.name}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield handler
+    yield ThisBackend
     server.shutdown()
     server.server_close()
     thread.join(10)

@@ -39,12 +39,12 @@ def writer(folder: Path, first: int, end: int) -> subprocess.Popen[bytes]:
 class TestRecords:
     def test_records_are_listed_in_the_order_of_their_ends(self, tmp_path: Path) -> None:
         """Records are listed in the order in which their builds ended."""
-        log = RecordLog(tmp_path)
+        log = RecordLog(str(tmp_path))
         late, early = log.append(entry(1, ended=1_800_000_000.0)), log.append(entry(2))
         assert log.files() == [early, late]
 
     def test_a_build_that_is_there_is_left_as_it_is(self, tmp_path: Path) -> None:
-        log = RecordLog(tmp_path)
+        log = RecordLog(str(tmp_path))
         name = log.append(entry(1))
         log.append(entry(1)._replace(branch="other"))
         assert log.files() == [name]
@@ -57,13 +57,13 @@ class TestRecords:
     def test_names_that_are_no_records_are_ignored(self, tmp_path: Path) -> None:
         for name in (".x.tmp", "notes.txt", f"{1:014d}-{'g' * 32}.rec", f"{1:014d}-{'a' * 32}.rec.bak"):
             (tmp_path / name).write_bytes(b"")
-        assert RecordLog(tmp_path).files() == []
-        assert RecordLog(tmp_path / "absent").files() == []
+        assert RecordLog(str(tmp_path)).files() == []
+        assert RecordLog(str(tmp_path / "absent")).files() == []
 
     def test_truncated_record_is_skipped_with_a_warning(self, home: ProjectStore) -> None:
         """A record cut in the middle is skipped with a warning, and the rest counts."""
         names = [home.log.append(entry(number)) for number in range(4)]
-        cut, flipped = (home.folder / "builds" / name for name in names[1:3])
+        cut, flipped = (Path(home.folder) / "builds" / name for name in names[1:3])
         cut.write_bytes(cut.read_bytes()[:40])
         content = bytearray(flipped.read_bytes())
         content[len(content) // 2] ^= 0xFF
@@ -78,7 +78,7 @@ class TestWriters:
     def test_two_writers_at_once_lose_nothing(self, tmp_path: Path) -> None:
         writers = [writer(tmp_path, 0, 60), writer(tmp_path, 40, 100)]
         assert [one.wait(60) for one in writers] == [0, 0]
-        log = RecordLog(tmp_path)
+        log = RecordLog(str(tmp_path))
         read = [item for _, item in log.entries(log.files())]
         assert {item.name for item in read if isinstance(item, BuildRecord)} == {
             entry(number).name for number in range(100)
@@ -86,7 +86,7 @@ class TestWriters:
         assert len(read) == 100
 
     def test_a_writer_that_is_killed_leaves_no_half_record(self, tmp_path: Path) -> None:
-        log = RecordLog(tmp_path)
+        log = RecordLog(str(tmp_path))
         process = writer(tmp_path, 0, 1_000_000)
         deadline = time.monotonic() + 60
         while len(log.files()) < 20 and time.monotonic() < deadline:
@@ -106,7 +106,7 @@ from fedstep.history.project_store import write_atomically
 for number in range(60):
     write_atomically(Path(sys.argv[1]), bytes([65 + number % 26]) * int(sys.argv[2]))
 """
-        write_atomically(path, b"A" * size)
+        write_atomically(str(path), b"A" * size)
         process = subprocess.Popen([sys.executable, "-c", program, str(path), str(size)])
         seen = set()
         while process.poll() is None:
@@ -119,8 +119,8 @@ for number in range(60):
         assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
 
     def test_of_several_first_writers_one_wins(self, tmp_path: Path) -> None:
-        write_if_absent(tmp_path / "key", b"one")
-        write_if_absent(tmp_path / "key", b"two")
+        write_if_absent(str(tmp_path / "key"), b"one")
+        write_if_absent(str(tmp_path / "key"), b"two")
         assert (tmp_path / "key").read_bytes() == b"one"
         assert [file.name for file in tmp_path.iterdir()] == ["key"]
 
@@ -131,20 +131,20 @@ for number in range(60):
             raise PermissionError(1, "Operation not permitted")  # what Linux says on vfat
 
         monkeypatch.setattr(os, "link", refuse)
-        write_if_absent(tmp_path / "key", b"one")
-        write_if_absent(tmp_path / "key", b"two")
+        write_if_absent(str(tmp_path / "key"), b"one")
+        write_if_absent(str(tmp_path / "key"), b"two")
         assert (tmp_path / "key").read_bytes() == b"one"
         assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
     def test_a_folder_that_cannot_be_written_is_named_with_a_remedy(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(HistoryError, match=r"file/builds.*Free space"):
-            RecordLog(tmp_path / "file" / "builds").append(entry(1))
+            RecordLog(str(tmp_path / "file" / "builds")).append(entry(1))
 
 
 class TestPruning:
     def test_pruning_keeps_the_newest(self, tmp_path: Path) -> None:
-        log = RecordLog(tmp_path)
+        log = RecordLog(str(tmp_path))
         names = [log.append(entry(number)) for number in range(5)]
         assert log.prune(10) == 0
         assert log.prune(2) == 3
@@ -152,6 +152,6 @@ class TestPruning:
         assert log.prune(0) == 0
 
     def test_a_record_that_went_away_is_dropped_with_a_reason(self, tmp_path: Path) -> None:
-        found = RecordLog(tmp_path).read("gone")
+        found = RecordLog(str(tmp_path)).read("gone")
         assert isinstance(found, Dropped)
         assert found.source == "gone"

@@ -2,6 +2,7 @@
 
 import json
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -156,9 +157,9 @@ class TestLearning:
         assert bob.home.read(LEARNED[0]) == b"{}"
 
     def test_a_copy_without_notes_brings_none(self, home):
-        before = sorted(home.folder.iterdir())
+        before = sorted(Path(home.folder).iterdir())
         import_notes(home, lambda _: b"")
-        assert sorted(home.folder.iterdir()) == before
+        assert sorted(Path(home.folder).iterdir()) == before
 
 
 class TestFiles:

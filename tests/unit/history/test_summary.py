@@ -3,6 +3,7 @@
 import json
 import random
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -43,10 +44,9 @@ from fedstep.types import (
 )
 
 
-def entry(number: int, tests: tuple[TestRun, ...] = (), **known: object) -> BuildRecord:
+def entry(number: int, tests: tuple[TestRun, ...] = ()) -> BuildRecord:
     at = 1_700_000_000.0 + 600 * number
-    made = BuildRecord(f"{number:032x}", at, at + 60, 60.0, "unit||mark", BuildOutcome.PASSED, tests=tests)
-    return made._replace(**known)
+    return BuildRecord(f"{number:032x}", at, at + 60, 60.0, "unit||mark", BuildOutcome.PASSED, tests=tests)
 
 
 def drawn(seed: int, builds: int = 12) -> list[BuildRecord]:
@@ -59,6 +59,7 @@ def drawn(seed: int, builds: int = 12) -> list[BuildRecord]:
                 TestRun(f"a.B{n % 3}Test#t{n}", draw.choice(outcomes), draw.choice([NO_SECONDS, draw.random()]))
                 for n in range(6)
             ),
+        )._replace(
             commit=f"{draw.randrange(4)}",
             stream=draw.choice(["unit||mark", "e2e||mark"]),
             seconds=draw.choice([NO_SECONDS, 60.0]),
@@ -139,7 +140,7 @@ class TestBuilds:
             home.log.append(one)
             save_summary(home, load_summary(home).summary)
         step_by_step = load_summary(home).summary
-        (home.folder / "summary.json").unlink()
+        (Path(home.folder) / "summary.json").unlink()
         assert same(load_summary(home).summary, step_by_step)
 
     def test_the_same_build_twice_counts_once(self, home: ProjectStore) -> None:
@@ -177,7 +178,7 @@ class TestPruning:
         home.log.prune(4)
         assert forget_pruned(home, summary).seen == frozenset(home.log.files())
         for name in home.log.files():
-            (home.folder / "builds" / name).unlink()
+            (Path(home.folder) / "builds" / name).unlink()
         assert forget_pruned(home, summary).seen == summary.seen
 
     def test_a_generation_names_the_set_of_records(self) -> None:

@@ -2,6 +2,7 @@
 
 import email.utils
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ class TestErrors:
 
 class TestKeptAnswers:
     def test_an_answer_that_has_not_changed_is_not_sent_again(self, tmp_path: Path) -> None:
-        def answering(_path: str, headers: dict[str, str]) -> Reply:
+        def answering(_path: str, headers: Mapping[str, str]) -> Reply:
             if headers.get("if-none-match") == 'W/"abc"':
                 return Reply(status=304, body=b"")
             return Reply([1], headers={"ETag": 'W/"abc"', "Link": '<http://127.0.0.1:9/2>; rel="next"'})
@@ -116,7 +117,7 @@ class TestKeptAnswers:
 
 class TestPages:
     def test_pages_are_asked_for_when_they_are_wanted(self, tmp_path: Path) -> None:
-        def answering(path: str, headers: dict[str, str]) -> Reply:
+        def answering(path: str, headers: Mapping[str, str]) -> Reply:
             following = f'<http://{headers["host"]}/runs?page=2>; rel="next", <http://x/9>; rel="last"'
             return Reply(path, headers={} if "page=2" in path else {"Link": following})
 
@@ -138,7 +139,7 @@ class TestTransport:
     def test_a_token_goes_to_the_host_that_was_asked_and_to_no_other(self, tmp_path: Path) -> None:
         with serving(lambda _path, _headers: Reply(body=b"PK")) as storage:
 
-            def redirecting(path: str, _headers: dict[str, str]) -> Reply:
+            def redirecting(path: str, _headers: Mapping[str, str]) -> Reply:
                 place = "/b" if path == "/a" else f"{storage.url}/signed?sig=1"
                 return Reply(status=302, headers={"Location": place})
 

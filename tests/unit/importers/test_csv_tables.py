@@ -23,7 +23,7 @@ Rows = list[Mapping[str, object]]
 def table(path: Path, rows: Rows) -> Path:
     """A table on disk, packed if its name says so."""
     with (gzip.open if path.suffix == ".gz" else open)(path, "wt", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))  # type: ignore[arg-type]
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows(rows)
     return path

@@ -49,7 +49,7 @@ class TestBuildFolder:
 
     @pytest.mark.parametrize("changed", BAD)
     def test_a_bad_build_is_named_with_its_reason(self, tmp_path: Path, changed: dict[str, object]) -> None:
-        at = write_build(tmp_path, 1, **changed)
+        at = write_build(tmp_path, 1, "", **changed)
         found = read_folder(at)
         assert isinstance(found, Dropped)
         assert found.source == str(at / "build.json")
@@ -76,7 +76,7 @@ class TestFolders:
         for number in range(1, 29):
             cases = "".join(CASE.format(n, FLAKE if n == 3 and draw.random() < 0.4 else "") for n in range(6))
             write_build(tmp_path / "acme", number, cases, **({"seconds": None} if number == 5 else {}))
-        home = ProjectStore(tmp_path / "home")
+        home = ProjectStore(str(tmp_path / "home"))
         home.prepare()
         first = backfill(home, open_folder(tmp_path / "acme", BuildFilter()))
         assert (first.recorded, first.known, first.tests) == (27, 0, 27 * 6)

@@ -1,5 +1,7 @@
 """What each CI's variables say of a job: which run it is, what it builds, and whether it can be trusted."""
 
+from typing import TypedDict
+
 import pytest
 
 from fedstep.ingest.ci import read_ci
@@ -28,18 +30,28 @@ from tests.helpers.ci import (
     SEMAPHORE,
     SHA,
     TEAMCITY,
-    TOLD,
     TRAVIS,
     WOODPECKER,
     ZEROS,
 )
 
 
+class Pushed(TypedDict):
+    """What most of the builds have in common."""
+
+    branch: str
+    event: str
+    commit: str
+
+
+PUSHED: Pushed = {"branch": "main", "event": "push", "commit": SHA}
+
+
 class TestVendors:
     @pytest.mark.parametrize(
         ("env", "expected"),
         [
-            (GITHUB, CiRun("github", "77", 2, "test", "os=linux,py=3.12", **TOLD, os="linux", number=41)),
+            (GITHUB, CiRun("github", "77", 2, "test", "os=linux,py=3.12", **PUSHED, os="linux", number=41)),
             (
                 GITLAB,
                 CiRun(
@@ -48,7 +60,7 @@ class TestVendors:
                     1,
                     "test",
                     "2",
-                    **TOLD,
+                    **PUSHED,
                     commit_before=OLD,
                     started_at=1767323045.0,
                     outcome=BuildOutcome.FAILED,
@@ -75,7 +87,7 @@ class TestVendors:
                 BUILDKITE,
                 CiRun("buildkite", "b", 2, "test", "", "topic", "main", "pull_request", outcome=BuildOutcome.FAILED),
             ),
-            (AZURE, CiRun("azure", "c/3", 1, "test", "2", **TOLD, outcome=BuildOutcome.UNSTABLE, os="windows")),
+            (AZURE, CiRun("azure", "c/3", 1, "test", "2", **PUSHED, outcome=BuildOutcome.UNSTABLE, os="windows")),
             (
                 TRAVIS,
                 CiRun(
@@ -93,7 +105,7 @@ class TestVendors:
                 CiRun("bitbucket", "o/s/4/{u}", event="tag", commit=SHA, outcome=BuildOutcome.PASSED, number=4),
             ),
             (TEAMCITY, CiRun("teamcity", "Shop/Test/4", 1, "Test", commit=SHA)),
-            (WOODPECKER, CiRun("woodpecker", "o/s/4", 1, "test", **TOLD, os="linux", number=4)),
+            (WOODPECKER, CiRun("woodpecker", "o/s/4", 1, "test", **PUSHED, os="linux", number=4)),
             (
                 DRONE,
                 CiRun(
@@ -101,7 +113,7 @@ class TestVendors:
                     "o/s/4",
                     1,
                     "test",
-                    **TOLD,
+                    **PUSHED,
                     commit_before=OLD,
                     started_at=1767323045.0,
                     outcome=BuildOutcome.PASSED,
@@ -134,7 +146,7 @@ class TestVendors:
                     1,
                     "shop",
                     "linux",
-                    **TOLD,
+                    **PUSHED,
                     commit_before=OLD,
                     started_at=1767323045.0,
                 ),
@@ -147,7 +159,7 @@ class TestVendors:
                     1,
                     "Unit tests",
                     "2",
-                    **TOLD,
+                    **PUSHED,
                     commit_before=OLD,
                     outcome=BuildOutcome.FAILED,
                 ),
@@ -172,7 +184,8 @@ class TestVendors:
         assert read_ci(GITHUB | {"RUNNER_OS": "macOS"}, platform="linux").os == "macos"
 
     def test_our_variables_outrank_every_vendors(self) -> None:
-        ours = {name: "7" for row in FEDSTEP_VARIABLES[2:] if isinstance(row, tuple) for name in row}
+        rows = [row for row in FEDSTEP_VARIABLES[2:] if isinstance(row, tuple)]
+        ours = {str(name): "7" for row in rows for name in row}
         ours |= {
             "FEDSTEP_CI_EVENT": "manual",
             "FEDSTEP_CI_COMMIT": OLD,

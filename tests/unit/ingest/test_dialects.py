@@ -15,6 +15,7 @@ from fedstep.ingest.junit import Document, FileReading, read_reports, summarize
 from fedstep.ingest.line_reports import LINE_DIALECTS
 from fedstep.ingest.xml import read_blocks
 from fedstep.types import Dropped, Outcome, Reports, TestRun, Unavailable
+from tests.helpers.narrow import expect
 
 FOLDER = Path(__file__).parents[2] / "data" / "junit"
 ROOT = "/home/ada/shop"
@@ -213,8 +214,11 @@ class TestJenkinsCounts:
         """Jenkins discards a suite of the same name and time, also in another file."""
         suite = "<testsuite name='s' timestamp='{}'><testcase name='a'/></testsuite>"
         counter = JenkinsCounter()
-        counts = [counter.count("r.xml", lambda t=t: [suite.format(t).encode()]) for t in ("09:00", "09:00", "10:00")]
-        assert [count.tests for count in counts] == [1, 0, 1]
+
+        def tests(at: str) -> int:
+            return expect(JenkinsCount, counter.count("r.xml", lambda: [suite.format(at).encode()])).tests
+
+        assert [tests(at) for at in ("09:00", "09:00", "10:00")] == [1, 0, 1]
 
 
 class TestDialects:

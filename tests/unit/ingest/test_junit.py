@@ -11,6 +11,7 @@ import pytest
 from fedstep.ingest.cases import failure_word, parse_seconds, relative_path
 from fedstep.ingest.junit import expand, iter_cases, read_reports, summarize
 from fedstep.types import Dropped, Outcome, Reports, TestRun, Unavailable
+from tests.helpers.narrow import expect
 
 FOLDER = Path(__file__).parents[2] / "data" / "junit"
 
@@ -32,6 +33,10 @@ def _text(name: str, text: str):
 
 def _runs(text: str) -> list[TestRun | Dropped]:
     return list(iter_cases(io.BytesIO(text.encode()), "r.xml"))
+
+
+def _first(text: str, root: str = "") -> TestRun:
+    return expect(TestRun, next(iter_cases(io.BytesIO(text.encode()), "r.xml", root)))
 
 
 class TestSamples:
@@ -84,7 +89,7 @@ class TestOutcomes:
 
     def test_a_text_after_an_empty_failure_is_not_its_type(self):
         text = "<testcase name='n'><failure/><system-out>TypeError</system-out></testcase>"
-        assert _runs(text)[0].failure_type == ""
+        assert _first(text).failure_type == ""
 
     def test_the_last_attempt_gives_the_seconds(self):
         runs = {run.test: run for run in read("gradle-retry.xml").tests}
@@ -128,7 +133,7 @@ class TestNames:
     def test_root_is_removed_only_where_a_path_starts(self):
         """A root inside a name is removed only where a path starts."""
         text = "<testcase classname='c' name='GET /api/app/x [/app/data/y.txt]'/>"
-        assert next(iter_cases(io.BytesIO(text.encode()), "r.xml", "/app")).test == "c#GET /api/app/x [data/y.txt]"
+        assert _first(text, "/app").test == "c#GET /api/app/x [data/y.txt]"
 
     def test_long_names_are_capped_and_stay_distinct(self):
         first, second = (run.test for run in read("long-names.xml").tests)
@@ -136,7 +141,7 @@ class TestNames:
         assert first != second
 
     def test_names_are_on_one_line(self):
-        assert _runs("<testcase classname='c' name='a&#10;b'/>")[0].test == "c#a#x0Ab"
+        assert _first("<testcase classname='c' name='a&#10;b'/>").test == "c#a#x0Ab"
 
     def test_a_missing_class_falls_back_to_file_and_suites(self):
         tests = [run.test for run in read("no-classname.xml").tests]
@@ -164,7 +169,7 @@ class TestCases:
         ],
     )
     def test_children_of_a_case_decide_its_outcome(self, children, outcome):
-        assert _runs(f"<testcase name='n'>{children}</testcase>")[0].outcome == outcome
+        assert _first(f"<testcase name='n'>{children}</testcase>").outcome == outcome
 
     @pytest.mark.parametrize(
         ("text", "value"),
@@ -239,13 +244,13 @@ class TestSeveralFiles:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text("<testsuite/>")
         files = expand(["**/TEST-*.xml", "./*.xml", "a.xml", str(tmp_path / "a.xml")], tmp_path)
-        assert [name for name, _ in files] == ["a.xml", "b/TEST-a.xml", "b/deep/TEST-x.xml"]
+        assert [item[0] for item in files] == ["a.xml", "b/TEST-a.xml", "b/deep/TEST-x.xml"]
         assert read_reports(files).files == 1  # three files of the same bytes
 
     def test_a_glob_without_a_file_says_so(self, tmp_path):
         (tmp_path / "reports").mkdir()
         missed = expand(["reports", "**/*.xml"], tmp_path)
-        assert [item.source for item in missed] == ["reports", "**/*.xml"]
+        assert [expect(Dropped, item).source for item in missed] == ["reports", "**/*.xml"]
         assert read_reports(missed).dropped == missed
 
     def test_a_million_notes_of_one_kind_are_told_as_a_number(self):

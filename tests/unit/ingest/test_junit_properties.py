@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fedstep.ingest.junit import iter_cases, read_reports
 from fedstep.ingest.test_identity import combine_outcomes
 from fedstep.types import MAX_SECONDS, Dropped, Outcome, Reports, TestRun
+from tests.helpers.narrow import expect
 
 CHILDREN = {
     Outcome.PASSED: "<system-out><![CDATA[a & <b>]]></system-out>",
@@ -56,7 +57,8 @@ class TestReports:
     def test_written_cases_are_read_back(self, rows):
         items = list(iter_cases(io.BytesIO(_document(rows)), "r.xml"))
         expected = [(f"{group.removeprefix('./')}#{name}", outcome, time) for group, name, outcome, time in rows]
-        assert [(run.test, run.outcome, run.seconds) for run in items] == expected
+        runs = [expect(TestRun, item) for item in items]
+        assert [(run.test, run.outcome, run.seconds) for run in runs] == expected
 
     @given(st.lists(cases, max_size=8), st.data())
     def test_a_report_cut_at_any_byte_keeps_a_prefix_of_its_cases(self, rows, data):

@@ -242,12 +242,12 @@ class TestExplanations:
         risk = predictor.failure(summary, planned)
         assert not isinstance(risk, Unavailable)
         assert (len(flakiest), len(verdicts)) == (20, 4)
-        for item, chance, task in (
-            *((one, one.probability, "flaky") for one in flakiest),
-            *((one, one.flaky_probability, "triage") for one in verdicts),
-            (risk, risk.probability, "build-failure"),
+        for base, reasons, chance, task in (
+            *((one.base, one.reasons, one.probability, "flaky") for one in flakiest),
+            *((one.base, one.reasons, one.flaky_probability, "triage") for one in verdicts),
+            (risk.base, risk.reasons, risk.probability, "build-failure"),
         ):
-            score = item.base + math.fsum(reason.contribution for reason in item.reasons)
+            score = base + math.fsum(reason.contribution for reason in reasons)
             assert sigmoid(score) == pytest.approx(chance, abs=1e-9), task
 
     def test_the_usual_explains_nothing(self) -> None:

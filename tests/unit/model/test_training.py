@@ -67,14 +67,14 @@ def live(home: ProjectStore, builds: int, learning: bool = True) -> None:
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> ProjectStore:
-    home = ProjectStore(tmp_path_factory.mktemp("lived"))
+    home = ProjectStore(str(tmp_path_factory.mktemp("lived")))
     live(home, BUILDS)
     return home
 
 
 def copy_of(home: ProjectStore, folder: Path) -> ProjectStore:
-    other = ProjectStore(folder / "copy")
-    for path in home.folder.rglob("*"):
+    other = ProjectStore(str(folder / "copy"))
+    for path in Path(home.folder).rglob("*"):
         if path.is_file():
             other.write(str(path.relative_to(home.folder)), path.read_bytes())
     return other
@@ -118,7 +118,7 @@ class TestLostCache:
         assert before.correction.local
         home = copy_of(lived, tmp_path)
         if damage is None:
-            (home.folder / lost).unlink()
+            (Path(home.folder) / lost).unlink()
         else:
             home.write(lost, damage)
         progress = learn_new_records(home, load_starter_model().production)
@@ -136,9 +136,9 @@ class TestLostCache:
         home, state = copy_of(lived, tmp_path), load_state(lived)
         one = state.backlog.waiting["flaky"][-1:]
         save_state(home, replace(state, backlog=state.backlog._replace(waiting={"flaky": one})))
-        (home.folder / "summary.json").unlink()
+        (Path(home.folder) / "summary.json").unlink()
         for name in lost[:1]:
-            (home.folder / name).unlink()
+            (Path(home.folder) / name).unlink()
         for name in lost[1:]:
             home.write(name, b"damaged")
         waiting = learn_new_records(home, load_starter_model().production).state.backlog.waiting
@@ -147,7 +147,7 @@ class TestLostCache:
     def test_a_log_that_was_never_learned_waits_as_a_whole(self, lived: ProjectStore, tmp_path: Path) -> None:
         home = copy_of(lived, tmp_path)
         for name in ("summary.json", "correction.json", "backlog.json"):
-            (home.folder / name).unlink()
+            (Path(home.folder) / name).unlink()
         assert_same(learn_new_records(home, load_starter_model().production).state, load_state(lived))
 
     def test_nothing_new_teaches_nothing(self, lived: ProjectStore) -> None:
@@ -171,7 +171,7 @@ class TestRecords:
         home = copy_of(lived, tmp_path)
         home.log.prune(30)
         for name in ("summary.json", "correction.json", "backlog.json"):
-            (home.folder / name).unlink()
+            (Path(home.folder) / name).unlink()
         state = learn_new_records(home, load_starter_model().production).state
         assert state.summary.count == 30
         flaky = state.backlog.recent["flaky"]
@@ -219,12 +219,12 @@ class TestRows:
             assert {later - sooner for sooner, later in pairwise(turns)} == {20}
 
     def test_positives_ripen_no_sooner_than_negatives(self, tmp_path: Path) -> None:
-        home = ProjectStore(tmp_path)
+        home = ProjectStore(str(tmp_path))
         live(home, 45, learning=False)
-        state, ages = LearnedState(), set()
+        state, ages = LearnedState(), set[tuple[str, int]]()
         for name in home.log.files():
             seen = state.summary.count
-            (home.folder / "hidden").mkdir(exist_ok=True)
+            (Path(home.folder) / "hidden").mkdir(exist_ok=True)
             state = _learn_one(home, state, name)
             for ripe in _new(state.backlog.recent.get("flaky", ()), ages):
                 assert seen + 1 - ripe.example.run == 20
@@ -252,7 +252,7 @@ class TestRows:
         assert len(home.log.files()) == BUILDS
 
     def test_rows_made_earlier_do_not_change_with_later_builds(self, lived: ProjectStore, tmp_path: Path) -> None:
-        shorter = ProjectStore(tmp_path)
+        shorter = ProjectStore(str(tmp_path))
         shorter.write("key", lived.read("key"))
         live(shorter, 25, learning=False)
         for name in shorter.log.files():

@@ -10,7 +10,9 @@ STRICT = VerdictRules()
 RATCHET = VerdictRules(only_new_flakes=True)
 
 
-def failure(test: str = "a#x", chance: float = 0.9, kind: str = "flake", runs: int = 40, rerun: bool = False):  # type: ignore[no-untyped-def]
+def failure(
+    test: str = "a#x", chance: float = 0.9, kind: str = "flake", runs: int = 40, rerun: bool = False
+) -> FailureVerdict:
     return FailureVerdict(test, chance, kind=kind, runs=runs, passed_on_rerun=rerun)
 
 

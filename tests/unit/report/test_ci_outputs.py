@@ -100,7 +100,7 @@ def run(script: str, folder: Path) -> str:
 
 class TestValues:
     def test_the_keys_tell_the_essentials(self, ordinary: Findings) -> None:
-        prediction, triage, training = map(outputs, ordinary)
+        prediction, triage, training = outputs(ordinary[0]), outputs(ordinary[1]), outputs(ordinary[2])
         assert prediction["eta-seconds"] == "250.4"
         assert (prediction["eta-low"], prediction["eta-high"]) == ("212.0", "305.0")
         assert (prediction["failure-risk"], prediction["flaky-count"], prediction["model-version"]) == (

@@ -66,7 +66,7 @@ class TestCoordinates:
 
     def test_the_order_of_named_values_changes_nothing(self) -> None:
         task = TASKS["triage"]
-        known = {"bias": 1.0, "runs": 7, "change": "near", "failure-kind": "timeout"}
+        known: dict[str, Value] = {"bias": 1.0, "runs": 7, "change": "near", "failure-kind": "timeout"}
         raw: dict[str, Value] = {part.name: known.get(part.name) for part in task.parts}
         assert task.encode(dict(reversed(raw.items()))) == task.encode(raw)
         assert "change=near" in {task.names()[index] for index in task.encode(raw).indices}
@@ -81,7 +81,7 @@ class TestCoordinates:
 
     def test_an_unknown_feature_is_an_error_that_names_it(self) -> None:
         task = TASKS["triage"]
-        raw: dict[str, Value] = {part.name: None for part in task.parts} | {"chnage": "near"}
+        raw: dict[str, Value] = {**dict.fromkeys(part.name for part in task.parts), "chnage": "near"}
         with pytest.raises(ValueError, match="triage task: missing none; unknown chnage"):
             task.encode(raw)
         with pytest.raises(ValueError, match="unknown chnage"):

@@ -1,5 +1,7 @@
 """Facts about sub-words."""
 
+from random import Random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +28,7 @@ class TestWords:
         assert all(word.isascii() and word.isalpha() and word.islower() and len(word) > 1 for word in words)
 
     @given(st.lists(st.text(alphabet="abAB_ ", max_size=8)), st.randoms())
-    def test_the_order_of_names_says_nothing(self, names: list[str], draw) -> None:  # type: ignore[no-untyped-def]
+    def test_the_order_of_names_says_nothing(self, names: list[str], draw: Random) -> None:
         shuffled = list(names)
         draw.shuffle(shuffled)
         assert sub_words(shuffled) == sub_words(names)

@@ -7,25 +7,38 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import OperationalError
+from starlette.requests import Request
+from starlette.types import Message
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable, SchemaMismatch, UpdateRefused
 from fedstep.federation.client import FetchedModel, NotModified, pull, push
-from fedstep.federation.messages import Model, TrialScore, deflate, hour, pack_model, pack_update, unpack_model
+from fedstep.federation.messages import (
+    Model,
+    SchemaShape,
+    TrialScore,
+    deflate,
+    hour,
+    pack_model,
+    pack_update,
+    unpack_model,
+)
 from fedstep.federation.outbox import Outbox, flush
-from fedstep.federation.transport import RetryPolicy
+from fedstep.federation.transport import HttpResponse, RetryPolicy
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.gate import Gate
 from fedstep.server.http_messages import HttpProblem, bounded, plain_body
 from fedstep.server.settings import Limits
 from fedstep.server.storage.store import Store
+from tests.helpers.aggregator import InProcess
+from tests.helpers.narrow import expect
 
 URL = "http://here"
 ONCE = RetryPolicy(timeout=5.0, waits=())
@@ -39,18 +52,18 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def version(house, ours) -> int:
-    return pull(URL, "", house.send, ours, ONCE).model.candidate_version
+def version(house: InProcess, ours: SchemaShape) -> int:
+    return house.pulled(ours).candidate_version
 
 
-def post(house, body: bytes, key: str, **headers: str):
+def post(house: InProcess, body: bytes, key: str, **headers: str) -> HttpResponse:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return house.send("POST", "/v1/updates", {"Idempotency-Key": key, **names}, body, 5.0)
 
 
-def problem(answer) -> dict:
+def problem(answer: HttpResponse) -> dict[str, Any]:
     assert answer.headers["content-type"] == "application/problem+json"
-    found = json.loads(answer.body)
+    found: dict[str, Any] = json.loads(answer.body)
     assert found["status"] == answer.status
     assert found["type"].startswith("urn:fedstep:problem:")
     assert found["title"]
@@ -61,10 +74,10 @@ def problem(answer) -> dict:
 class TestAggregation:
     def test_pushed_updates_become_the_next_head_and_production(self, open_aggregator, settings, ours, update):
         with open_aggregator(settings) as house:
-            before = pull(URL, "", house.send, ours, ONCE)
+            before = expect(FetchedModel, pull(URL, "", house.send, ours, ONCE))
             receipts = [push(pack_update(update(number)), URL, house.send, ONCE) for number in (1, 2)]
             until(lambda: version(house, ours) == 1)
-            after = pull(URL, before.etag, house.send, ours, ONCE)
+            after = expect(FetchedModel, pull(URL, before.etag, house.send, ours, ONCE))
             assert {receipt.version for receipt in receipts} == {0}
             assert after.model.candidate != before.model.candidate
             assert after.model.production == after.model.candidate
@@ -116,13 +129,13 @@ class TestAggregation:
             body = pack_model(starter._replace(schema=digest))
             given = replace(settings, store=f"sqlite:///{tmp_path / str(number)}.db", starter=body)
             with open_aggregator(given) as house:
-                assert pull(URL, "", house.send, ours, ONCE).model.candidate["flaky"][0] == first
+                assert house.pulled(ours).candidate["flaky"][0] == first
 
 
-def version_of_health(house) -> int:
+def version_of_health(house: InProcess) -> int:
     answer = house.send("GET", "/healthz", {}, b"", 5)
     assert answer.status == 200
-    return json.loads(answer.body)["version"]
+    return int(json.loads(answer.body)["version"])
 
 
 @pytest.fixture
@@ -196,17 +209,15 @@ class TestRequests:
         """Of an endless body, no more than the limit and one piece is kept in memory."""
         taken = []
 
-        class Endless:
-            scope: ClassVar = {"headers": []}
+        async def receive() -> Message:
+            taken.append(1)
+            return {"type": "http.request", "body": bytes(100), "more_body": True}
 
-            async def receive(self):
-                taken.append(1)
-                return {"type": "http.request", "body": bytes(100), "more_body": True}
-
+        endless = Request({"type": "http", "headers": []}, receive)
         with pytest.raises(HttpProblem, match="too-large"):
-            asyncio.run(plain_body(Endless(), Limits(body=1000)))
+            asyncio.run(plain_body(endless, Limits(body=1000)))
         assert len(taken) < 100
-        assert len(asyncio.run(bounded(Endless(), 1000))) <= 1100
+        assert len(asyncio.run(bounded(endless, 1000))) <= 1100
 
     @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(body=st.binary(max_size=300), zipped=st.booleans())
@@ -278,7 +289,7 @@ class TestFailures:
             for number in (1, 2):
                 push(pack_update(update(number, project=7)), URL, house.send, ONCE)
             until(lambda: version(house, ours) == 1)
-            model = pull(URL, "", house.send, ours, ONCE).model
+            model = house.pulled(ours)
             assert model.trials == {"flaky": 1, "build-duration": 1}
             assert model.trial == model.candidate
             assert model.production != model.candidate
@@ -286,7 +297,7 @@ class TestFailures:
                 scores = {"flaky": TrialScore(1, -0.25)}
                 push(pack_update(update(number, 1, project=7, scores=scores)), URL, house.send, ONCE)
             until(lambda: version(house, ours) == 2)
-            after = pull(URL, "", house.send, ours, ONCE).model
+            after = house.pulled(ours)
             assert after.production["flaky"] == model.trial["flaky"]
             assert after.production["build-duration"] == model.production["build-duration"]
             assert after.production_version == 2
@@ -298,14 +309,14 @@ class TestFailures:
 
     def test_a_rollback_by_another_process_is_served_within_a_tick(self, open_aggregator, settings, ours, update):
         with open_aggregator(replace(settings, buffer=BufferPolicy(updates=1, seconds=0.05))) as house:
-            first = pull(URL, "", house.send, ours, ONCE).model
+            first = house.pulled(ours)
             push(pack_update(update(1)), URL, house.send, ONCE)
             until(lambda: version(house, ours) == 1)
             other = Store(settings.store, ours)
             other.roll_back(0, time.time())
             other.close()
             until(lambda: version(house, ours) == 2)
-            assert pull(URL, "", house.send, ours, ONCE).model.production == first.production
+            assert house.pulled(ours).production == first.production
             push(pack_update(update(2, base=2)), URL, house.send, ONCE)
             until(lambda: version(house, ours) == 3)
 

@@ -7,7 +7,7 @@ from tests.helpers.lifetime import bound
 
 PROGRAM = """
 import sys, tempfile, time
-from fedstep.federation.client import pull, push
+from fedstep.federation.client import push
 from fedstep.federation.messages import pack_update, shape
 from fedstep.federation.transport import RetryPolicy
 from fedstep.server import Settings
@@ -19,7 +19,7 @@ with tempfile.TemporaryDirectory() as folder:
     try:
         push(pack_update(draw_update(1)), "http://here", house.send, RetryPolicy(5.0, (0.1,)))
         end = time.monotonic() + 20
-        while pull("http://here", "", house.send, shape(SMALL), RetryPolicy(5.0, (0.1,))).model.candidate_version < 1:
+        while house.pulled(shape(SMALL)).candidate_version < 1:
             assert time.monotonic() < end
             time.sleep(0.05)
         for path in ("/", "/v1/status", "/v1/versions", "/metrics", "/healthz"):

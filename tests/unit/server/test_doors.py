@@ -5,9 +5,11 @@ import sqlite3
 import stat
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from fedstep.errors import UsageError
 from fedstep.federation.client import push
@@ -21,6 +23,7 @@ from fedstep.server.listener import MOST_INCOMPLETE
 from fedstep.server.oidc import issuers_of
 from fedstep.server.rate_limits import WEEK, ProjectLimiter
 from fedstep.server.storage.store import Store
+from fedstep.server.storage.version_repository import VersionListing, schemas_of
 from fedstep.server.tokens import TokenBook
 from tests.helpers.cli import aggregator
 
@@ -102,20 +105,27 @@ class TestClaims:
 
 class TestReaders:
     def test_listing_reads_the_store_once_a_second(self, open_aggregator, settings, monkeypatch):
-        read = []
+        read: list[int] = []
         original = Store.lineage
-        monkeypatch.setattr(Store, "lineage", lambda self, limit: read.append(1) or original(self, limit))
+
+        def counted(store: Store, limit: int) -> VersionListing:
+            read.append(limit)
+            return original(store, limit)
+
+        monkeypatch.setattr(Store, "lineage", counted)
         with open_aggregator(settings) as house:
             bodies = {house.send("GET", "/v1/versions", {}, b"", 5.0).body for _ in range(20)}
         assert len(bodies) == 1
         assert len(read) <= 3
 
     def test_made_up_schemas_are_answered_without_the_store(self, open_aggregator, settings, monkeypatch):
-        from fedstep.server import models
+        read: list[Connection] = []
 
-        read = []
-        original = models.schemas_of
-        monkeypatch.setattr(models, "schemas_of", lambda connection: read.append(1) or original(connection))
+        def counted(connection: Connection) -> frozenset[str]:
+            read.append(connection)
+            return schemas_of(connection)
+
+        monkeypatch.setattr("fedstep.server.models.schemas_of", counted)
         with open_aggregator(settings) as house:
             answers = [house.send("GET", f"/v1/model?schema={n:016x}", {}, b"", 5.0).status for n in range(30)]
         assert set(answers) == {409}
@@ -162,7 +172,7 @@ class TestPruning:
         store = Store(f"sqlite:///{tmp_path / 'a.db'}", ours)
         store.start(_zeros(ours), 0.0)
         for number in range(1, 9):
-            store.write(lambda session, n=number: _add_version(session, ours, n))
+            store.write(partial(_add_version, ours=ours, number=number))
         store.write(lambda session: session.versions.prune_versions())
         listed = [version.version for version in store.lineage(100).versions]
         store.roll_back(4, 1.0)

@@ -41,7 +41,7 @@ def tried(source: Iterator[EvaluationSum], gate: Gate = GATE, spent: float = 0.0
 
 def share(outcome: str, mean: float, projects: int, noise: float, trials: int = 150, spread: float = 0.1) -> float:
     found = [tried(drawn(mean, projects, noise, seed, spread)).outcome for seed in range(trials)]
-    return found.count(outcome) / trials
+    return sum(one == outcome for one in found) / trials
 
 
 class TestVerdicts:
@@ -104,12 +104,8 @@ class TestVerdicts:
 class TestBounds:
     def test_no_release_says_nothing(self):
         verdict = GATE.decide(EvaluationSums([]))
-        assert (verdict.outcome, verdict.evaluations, verdict.low, verdict.high) == (
-            "open",
-            0,
-            pytest.approx(-0.3),
-            pytest.approx(0.3),
-        )
+        assert (verdict.outcome, verdict.evaluations) == ("open", 0)
+        assert (verdict.low, verdict.high) == pytest.approx((-0.3, 0.3))
 
     @given(releases)
     def test_bounds_hold_the_mean_and_noise_never_narrows_them(self, seen: list[EvaluationSum]):

@@ -160,15 +160,17 @@ class TestReadiness:
             assert house.send("GET", "/healthz", {}, b"", 5).status == 200
 
     def test_however_many_ask_the_store_is_written_once_a_second(self, tmp_path):
-        written, book = [], TokenBook(f"sqlite:///{tmp_path / 'a.db'}")
+        written = []
 
-        class Counting:
+        class Counting(TokenBook):
             def beat(self, now: float) -> None:
                 written.append(threading.get_ident())
-                book.beat(now)
+                super().beat(now)
+
+        book = Counting(f"sqlite:///{tmp_path / 'a.db'}")
 
         async def ask() -> None:
-            asked = HealthEndpoints(Counting(), Metrics(), lambda: True, f"sqlite:///{tmp_path / 'a.db'}")
+            asked = HealthEndpoints(book, Metrics(), lambda: True, f"sqlite:///{tmp_path / 'a.db'}")
             await asyncio.gather(*(asked.ready(0) for _ in range(50)))
             await asked.ready(0)
 
@@ -182,19 +184,22 @@ class TestReadiness:
         monkeypatch.setattr(health, "PATIENCE", 0.05)
         calls, end = [], threading.Event()
 
-        class Hanging:
+        class Hanging(TokenBook):
             def beat(self, now: float) -> None:
                 calls.append(now)
                 end.wait(10)
 
+        book = Hanging(f"sqlite:///{tmp_path / 'a.db'}")
+
         async def ask() -> None:
-            asked = HealthEndpoints(Hanging(), Metrics(), lambda: True, f"sqlite:///{tmp_path / 'a.db'}")
+            asked = HealthEndpoints(book, Metrics(), lambda: True, f"sqlite:///{tmp_path / 'a.db'}")
             for _ in range(3):
                 with pytest.raises(HttpProblem, match="cannot be written"):
                     await asked.ready(0)
             end.set()
 
         asyncio.run(ask())
+        book.close()
         assert len(calls) == 1
 
 
@@ -232,11 +237,11 @@ class TestLog:
                 post(house, update(1)),
                 post(house, update(1), Authorization="Bearer wrong-wrong-wrong-wrong"),
                 post(house, update(1), b"nonsense", **signed),
-                post(house, update(1), Content_Encoding="br", **signed),
+                post(house, update(1), None, Content_Encoding="br", **signed),
                 post(house, update(2), b"x" * 1_100_000, **signed),
-                post(house, update(2, base=9), **signed),
-                post(house, update(2, deltas={"flaky": zeros(4)}, examples={"flaky": 64}), **signed),
-                post(house, update(2), Idempotency_Key="", **signed),
+                post(house, update(2, base=9), None, **signed),
+                post(house, update(2, deltas={"flaky": zeros(4)}, examples={"flaky": 64}), None, **signed),
+                post(house, update(2), None, Idempotency_Key="", **signed),
                 house.send("GET", "/nowhere", {}, b"", 5),
             ]
         refused = [line for line in lines if line["level"] == "warning"]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fedstep.errors import WireError
 from fedstep.server.identity import AccessDenied, Identity, digest_of
 from fedstep.server.oidc import BETWEEN, IssuerKeys, IssuerUnreachable, Verifier, fetch_keys, issuers_of, read_keys
+from tests.helpers.narrow import present
 from tests.helpers.server_oidc import AUDIENCE, EC, RSA, Issuer, public
 
 
@@ -78,7 +79,7 @@ class TestTokens:
         """Algorithms other than the two are denied, whatever key they are signed with."""
         shown = issuer.keys[0]["n"]
         for key, algorithm in (
-            (None, "none"),
+            ("", "none"),
             ("s" * 32, "HS256"),
             (shown, "HS512"),
             (RSA[0], "RS512"),
@@ -172,7 +173,7 @@ class TestKeys:
 
         assert asyncio.run(turn()) == [True, True, False]
 
-    def test_issuer_is_asked_once_a_minute_for_unknown_keys(self, issuer):
+    def test_issuer_is_asked_once_a_minute_for_unknown_keys(self, issuer: Issuer):
         """However many unknown keys are named, the issuer is asked once a minute."""
         now = [0.0]
         keys = IssuerKeys("ci", issuer.url, clock=lambda: now[0])
@@ -198,7 +199,7 @@ class TestKeys:
             await keys.key("one")
             now[0] += 3601
             assert await keys.key("one") is not None
-            await keys._background
+            await present(keys._background)
 
         asyncio.run(hour())
         assert issuer.asked.count("/keys") == 2
@@ -213,7 +214,7 @@ class TestKeys:
             issuer.answer = b"<html>maintenance</html>"
             now[0] += 86_000
             assert await keys.key("one") is not None
-            await keys._background
+            await present(keys._background)
             with pytest.raises(IssuerUnreachable):
                 await keys.key("two")
             now[0] += 1000

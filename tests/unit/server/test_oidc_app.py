@@ -23,11 +23,12 @@ from fedstep.federation.transport import RetryPolicy
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.policy import BufferPolicy
+from tests.helpers.aggregator import InProcess
 from tests.helpers.lifetime import bound, url_of
 from tests.helpers.server_oidc import AUDIENCE, Issuer
 
 
-def figures(house) -> str:
+def figures(house: InProcess) -> str:
     return house.send("GET", "/metrics", {}, b"", 5).body.decode()
 
 

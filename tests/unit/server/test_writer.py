@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 
-from fedstep.server import writer as module
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.storage.store import Store
 from fedstep.server.writer import Writer
@@ -101,7 +100,7 @@ class TestThreads:
         def forbidden(_more: int) -> int:
             raise PermissionError("Operation not permitted")
 
-        monkeypatch.setattr(module.os, "nice", forbidden)
+        monkeypatch.setattr(os, "nice", forbidden)
         with closing(Noting(url, ours)) as noting:
             asyncio.run(folded(noting, offer(update(1))))
         assert noting.seen["step"][1] == os.getpriority(os.PRIO_PROCESS, 0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.diagnostics.inspect import next_update
+from fedstep.diagnostics.inspect import ChosenUpdate, next_update
 from fedstep.errors import WireError
 from fedstep.federation.messages import (
     MOST_NOISE,
@@ -47,6 +47,7 @@ from fedstep.federation.sync import AggregatorLink, _served_model, push_pending
 from fedstep.federation.transport import Endpoint, HttpResponse, RetryPolicy
 from fedstep.history.project_store import ProjectStore
 from fedstep.schema.schema import schema
+from tests.helpers.narrow import expect
 from tests.helpers.share_listener import Listener
 
 SEED, SECRET = bytes(range(32)), bytes(range(32, 64))
@@ -204,11 +205,14 @@ class TestModels:
         """A preview of the next update states the noise that it will get."""
         home = ProjectStore(str(tmp_path))
         Outbox(tmp_path / "outbox").add(pack_update(real()))
-        assert "noise" not in next_update(home).note
+        assert "noise" not in expect(ChosenUpdate, next_update(home)).note
         save_model(
             home, pack_model(load_starter_model()._replace(shares=5, noise=0.04)), "", "https://one.example", 0.0
         )
-        assert "as it is split it gets noise: 0.04 of a head's bound in a sum of 5" in next_update(home).note
+        assert (
+            "as it is split it gets noise: 0.04 of a head's bound in a sum of 5"
+            in expect(ChosenUpdate, next_update(home)).note
+        )
 
     def test_update_of_another_job_is_not_split_without_its_noise(self, tmp_path, monkeypatch):
         """An update that another job stores while nothing was pending is not split without its noise."""
@@ -219,7 +223,7 @@ class TestModels:
             Outbox(tmp_path / "outbox").add(pack_update(real()))
             return found
 
-        def send(_method, path, *_rest) -> HttpResponse:
+        def send(_method: str, path: str, *_rest: object) -> HttpResponse:
             asked.append(path)
             return HttpResponse(202, {}, b"{}")
 

@@ -222,11 +222,11 @@ class TestMessages:
             check_share(MASKED, OURS._replace(sizes={"flaky": 4, "build-duration": 2}))
 
 
-def real(number: int = 1, **changes: object) -> bytes:
+def real(number: int = 1, digest: str = "") -> bytes:
     """An update in the real schema."""
     delta = array("f", [0.01] * schema().tasks["build-duration"].size())
-    update = Update(schema().digest, 0, f"{number:032x}", "c" * 32, {"build-duration": 8}, {"build-duration": delta})
-    return pack_update(update._replace(**changes))
+    digest = digest or schema().digest
+    return pack_update(Update(digest, 0, f"{number:032x}", "c" * 32, {"build-duration": 8}, {"build-duration": delta}))
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ class TestPush:
     def test_update_of_another_schema_is_refused_before_sending(self, outbox):
         """An update of another schema is refused before anything is sent."""
         outbox.remove(f"{1:032x}")
-        outbox.add(real(3, schema="e" * 16))
+        outbox.add(real(3, digest="e" * 16))
         leader, helper = Listener(202), Listener(202)
         flushed = flush_shares(outbox, leader.peer, helper.peer, ONCE)
         assert (len(flushed.refused), leader.bodies, helper.bodies) == (1, [], [])

@@ -73,7 +73,7 @@ class TestStep:
         assert aggregate(TASK, (), RULES) is TASK
 
     def test_a_head_that_nobody_updated_stays_as_it_is(self):
-        delta = np.ones(SIZE, np.float32) / 10
+        delta = np.full(SIZE, 0.1, np.float32)
         one = Contributors.of([Contributor(0, "", "p", "1")])
         assert aggregate_task(TASK, {}, one, RULES) is TASK
         assert not np.array_equal(aggregate_task(TASK, {0: delta}, one, RULES), TASK)

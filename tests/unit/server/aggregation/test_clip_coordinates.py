@@ -23,7 +23,8 @@ def plainly(rows: np.ndarray, names: list[str]) -> np.ndarray:
     """Each coordinate at most `MOST`, or three times its median over the projects, in double precision."""
     largest = [np.abs(rows[[own == name for own in names]]).max(axis=0) for name in dict.fromkeys(names)]
     limits = np.maximum(MOST, 3.0 * np.median(largest, axis=0))
-    return np.clip(rows, -limits, limits)
+    clipped: np.ndarray = np.clip(rows, -limits, limits)
+    return clipped
 
 
 def taken(vectors: list[np.ndarray], names: list[str], scales: np.ndarray) -> np.ndarray:

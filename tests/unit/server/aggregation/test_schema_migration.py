@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.federation.client import pull, push
+from fedstep.federation.client import push
 from fedstep.federation.messages import pack_update, shape, unpack_model
 from fedstep.federation.transport import RetryPolicy
 from fedstep.schema.schema import Categorical, Numeric, PiecewiseLinear, Schema, Task
@@ -139,7 +139,7 @@ class TestStore:
                 time.sleep(0.02)
         new = wider(small)
         with open_aggregator(settings, new) as house:
-            begun = pull(URL, "", house.send, shape(new), ONCE).model
+            begun = house.pulled(shape(new))
             assert begun.production["flaky"] == array("f", [0.0, *old.production["flaky"]])
             assert begun.production["build-duration"] == old.production["build-duration"]
             assert begun.candidate_version == 2

@@ -7,6 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from math import exp, sqrt
 from random import Random
 
@@ -18,8 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fedstep.errors import ContributionNotDue, PrivacyBudgetExhausted
-from fedstep.federation.client import pull, push
-from fedstep.federation.messages import PrivacyGuarantee, TrialScore, pack_update
+from fedstep.federation.client import push
+from fedstep.federation.messages import PrivacyGuarantee, SchemaShape, TrialScore, pack_update
 from fedstep.federation.transport import RetryPolicy
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
@@ -38,6 +39,7 @@ from fedstep.server.dp.differential_privacy import (
 from fedstep.server.gate import EvaluationSum, EvaluationSums, Gate
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import evaluations, privacy_spending
+from tests.helpers.aggregator import InProcess
 from tests.helpers.server_store import charging
 
 URL = "http://here"
@@ -222,7 +224,11 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def get(house, path: str) -> str:
+def is_candidate(house: InProcess, ours: SchemaShape, version: int) -> bool:
+    return house.pulled(ours).candidate_version == version
+
+
+def get(house: InProcess, path: str) -> str:
     answer = house.send("GET", path, {}, b"", 10.0)
     assert answer.status == 200
     return answer.body.decode()
@@ -231,7 +237,7 @@ def get(house, path: str) -> str:
 class TestAggregator:
     def test_the_model_says_what_is_promised(self, open_aggregator, promising, ours):
         with open_aggregator(promising()) as house:
-            assert pull(URL, "", house.send, ours, ONCE).model.promise == PrivacyGuarantee(8.0, 1e-6, 2, 7.0)
+            assert house.pulled(ours).promise == PrivacyGuarantee(8.0, 1e-6, 2, 7.0)
 
     @pytest.mark.slow
     def test_project_contributes_once_in_a_period(self, open_aggregator, promising, update):
@@ -249,7 +255,7 @@ class TestAggregator:
             for number in range(1, 6):
                 push(pack_update(update(number)), URL, house.send, ONCE)
             time.sleep(0.3)
-            assert pull(URL, "", house.send, ours, ONCE).model.candidate_version == 0
+            assert house.pulled(ours).candidate_version == 0
 
     @pytest.mark.slow
     def test_each_period_releases_until_the_budget_is_spent(self, open_aggregator, promising, update, ours):
@@ -259,12 +265,12 @@ class TestAggregator:
             for turn in (1, 2):
                 until(lambda: time.time() % period < period / 4)
                 push(pack_update(update(turn, base=turn - 1, project=7)), URL, house.send, ONCE)
-                until(lambda turn=turn: pull(URL, "", house.send, ours, ONCE).model.candidate_version == turn)
+                until(partial(is_candidate, house, ours, turn))
             time.sleep(period)
             with pytest.raises(PrivacyBudgetExhausted, match="contributes no longer"):
                 push(pack_update(update(3, base=2, project=7)), URL, house.send, ONCE)
             push(pack_update(update(4, base=2, project=8)), URL, house.send, ONCE)
-            task = pull(URL, "", house.send, ours, ONCE).model.candidate
+            task = house.pulled(ours).candidate
             assert all(task["flaky"])  # every coordinate has noise
             status = json.loads(get(house, "/v1/status"))
         assert status["privacy"]["spent_at_most"] == pytest.approx(8.0, rel=1e-6)
@@ -319,7 +325,8 @@ class TestAggregator:
     @given(st.lists(st.floats(0.0, 400.0), max_size=30), st.integers(1, 5), st.sampled_from([7.0, 60.0]))
     def test_no_order_of_requests_overspends_or_doubles_a_budget(self, times, most, seconds):
         """No order of requests lets a project spend more than it has, or twice in a period."""
-        purse, rho, last, taken = BudgetPolicy(0.1, 0.1 * most, seconds), 0.0, 0.0, []
+        purse, rho, last = BudgetPolicy(0.1, 0.1 * most, seconds), 0.0, 0.0
+        taken: list[float] = []
         for now in sorted(times):
             if not taken or not purse.refusal(rho, last, now):
                 rho, last = rho + purse.cost, now

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Table, func, select
 
 from fedstep.errors import AggregatorError, WireError
 from fedstep.federation.messages import NOISE, shape
@@ -23,6 +23,7 @@ from fedstep.server.secagg.share_store import KEPT_SECONDS, MOST_LOOKED_AT, roun
 from fedstep.server.service import ModeContext
 from fedstep.server.storage.engine import open_engine
 from fedstep.server.storage.store import Store
+from tests.helpers.narrow import present
 from tests.helpers.server_books import BOUNDS, FEWEST, OURS, SIZES, STALENESS, Pair, drawn, offers, seed_of
 from tests.helpers.server_shares import PEER_TOKEN
 
@@ -52,12 +53,12 @@ def in_files(folder: Path, numbers: range) -> dict[str, int]:
     return {task: sum(one[task] for one in found) for task in ("", *BOTH)}
 
 
-def counted(url: str, table: object = shares, *which: object) -> int:
+def counted(url: str, table: Table = shares, *which: ColumnElement[bool]) -> int:
     engine = open_engine(url)
     with engine.begin() as connection:
         found = connection.scalar(select(func.count()).select_from(table).where(*which))
     engine.dispose()
-    return found
+    return present(found)
 
 
 class TestDeletion:

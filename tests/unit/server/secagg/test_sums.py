@@ -2,7 +2,7 @@
 
 import re
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -51,9 +51,11 @@ from fedstep.server.secagg.share_store import KEPT_SECONDS
 from tests.helpers.server_books import AT_ONCE, BOUNDS, RULES, SIZES, drawn, seed_of
 
 
-def waiting(number: int, **changes: object) -> PendingShare:
-    one = PendingShare(f"{number:032x}", "flaky", f"project {number}", 0, -1, "f" * 32, float(number))
-    return replace(one, **changes)
+def waiting(
+    number: int, task: str = "flaky", project: str = "", base: int = 0, trial: int = -1, missed: int = 0
+) -> PendingShare:
+    project = project or f"project {number}"
+    return PendingShare(f"{number:032x}", task, project, base, trial, "f" * 32, float(number), missed=missed)
 
 
 def ids(parts: tuple[RoundPart, ...]) -> Mapping[str, list[int]]:
@@ -157,15 +159,15 @@ class TestSums:
 # what sums lead to
 
 
-def standing(**changes: object) -> ModelState:
+def standing() -> ModelState:
     vectors = {name: zeros(size) for name, size in SIZES.items()}
     current = CurrentModels(ModelVersion(3, 3, 0.0, vectors, dict.fromkeys(SIZES, 3)), vectors, {})
-    return replace(ModelState(current, 4, {}, {}, 1e6), **changes)
+    return ModelState(current, 4, {}, {}, 1e6)
 
 
-def task_sum(updates: list[Update], **changes: object) -> TaskSum:
+def task_sum(updates: list[Update], scale: float = 1.0 / LEVELS, senders: Sequence[tuple[str, str]] = ()) -> TaskSum:
     steps = np.sum([quantise(update.deltas["flaky"], 0.5) for update in updates], axis=0)
-    return replace(TaskSum(steps, 1.0 / LEVELS, senders=[("", update.project) for update in updates]), **changes)
+    return TaskSum(steps, scale, senders=senders or [("", update.project) for update in updates])
 
 
 class TestStep:
@@ -218,8 +220,9 @@ class TestStep:
         before = standing()
         on_trial = replace(before, current=replace(before.current, trials={"flaky": trial}))
 
-        def outcome(*releases: EvaluationSum, **changes: object):
-            return advance_by_sums(replace(on_trial, **changes), {}, {"flaky": EvaluationSums(releases)}, RULES, Gate())
+        def outcome(*releases: EvaluationSum, replayed: Mapping[str, float] = on_trial.replayed):
+            before = replace(on_trial, replayed=replayed)
+            return advance_by_sums(before, {}, {"flaky": EvaluationSums(releases)}, RULES, Gate())
 
         still_open = outcome(EvaluationSum(5, 0.0))
         assert (still_open.trials, still_open.decisions) == ((trial,), ())

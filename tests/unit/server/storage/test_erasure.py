@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import Table, func, insert, select
 
 from fedstep.federation.client import Receipt, push
 from fedstep.federation.messages import SchemaShape, Update, pack_update
@@ -22,6 +22,7 @@ from fedstep.server.storage.tables import bodies, evaluations, metadata, receipt
 from fedstep.server.storage.update_repository import PROJECT_TABLES
 from fedstep.server.storage.version_repository import VersionRepository
 from fedstep.server.tokens import TokenBook
+from tests.helpers.narrow import present
 
 PROJECT, STRANGER = f"{7:032x}", f"{8:032x}"
 KEPT_OF_A_PROJECT = {"privacy_spending"}  # of privacy: who is forgotten may not spend it again
@@ -40,7 +41,8 @@ def asked(send: Transport, project: str = PROJECT, token: str = "") -> HttpRespo
 
 def forgot(answer: HttpResponse) -> dict[str, int]:
     assert answer.status == 200, answer.body
-    return json.loads(answer.body)
+    counts: dict[str, int] = json.loads(answer.body)
+    return counts
 
 
 def with_token(send: Transport, token: str) -> Transport:
@@ -53,14 +55,14 @@ def pushed(send: Transport, update: Update, token: str = "") -> Receipt:
     return push(pack_update(update), "http://here", with_token(send, token) if token else send)
 
 
-def left(settings: Settings, table: object, **wanted: str) -> int:
+def left(settings: Settings, table: Table, **wanted: str) -> int:
     """How many rows of a table have these values."""
     engine = open_engine(settings.store)
     with engine.begin() as connection:
         query = select(func.count()).select_from(table)
         found = connection.scalar(query.where(*(table.c[name] == value for name, value in wanted.items())))
     engine.dispose()
-    return found
+    return present(found)
 
 
 def cast_vote(settings: Settings, project: str, owner: str = "") -> None:

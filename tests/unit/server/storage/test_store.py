@@ -20,6 +20,7 @@ from fedstep.server.storage.engine import create_store_engine, require_store, tr
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateRejected
 from fedstep.server.writer import Writer
+from tests.helpers.narrow import present
 from tests.helpers.server_store import fold, gated, offer, rows
 
 
@@ -78,7 +79,7 @@ class TestAggregation:
             store.aggregate(broken, 2.0)
         assert store.pending().updates == 1
         assert store.start({}, 3.0).version == 0
-        assert store.aggregate(fold, 4.0).version == 1
+        assert present(store.aggregate(fold, 4.0)).version == 1
 
     def test_aggregation_does_not_block_truncation_of_the_wal(self, tmp_path, ours, update):
         """While an aggregation is computed, nothing keeps SQLite's log from being truncated."""
@@ -92,7 +93,7 @@ class TestAggregation:
         with closing(Store(f"sqlite:///{file}", ours)) as alone:
             alone.start({name: zeros(size) for name, size in ours.sizes.items()}, 0.0)
             alone.accept([offer(update(1))], 0, 10, 1.0)
-            assert alone.aggregate(emptying, 2.0).version == 1
+            assert present(alone.aggregate(emptying, 2.0)).version == 1
 
     def test_aggregation_of_a_changed_buffer_is_repeated(self, store, update, url):
         """An aggregation of a buffer that changed meanwhile is not written and is made again."""
@@ -107,7 +108,7 @@ class TestAggregation:
 
         assert store.aggregate(slow, 2.0) is None
         assert (store.latest_version(), store.pending().updates) == (0, 1)
-        assert store.aggregate(fold, 3.0).version == 1
+        assert present(store.aggregate(fold, 3.0)).version == 1
         assert rows(url, "select version, updates from versions order by version") == [(0, 0), (1, 1)]
 
     def test_cached_updates_aggregate_as_those_read_from_the_store(self, tmp_path, ours, update):
@@ -118,7 +119,7 @@ class TestAggregation:
                 store.start(initial_vectors(b"", ours), 0.0)
                 made = [update(number, project=number) for number in range(8)]
                 store.accept([replace(offer(one), update=one if known else None) for one in made], 0, 10, 1.0)
-                tasks.append(store.aggregate(fold, 9.0).vectors)
+                tasks.append(present(store.aggregate(fold, 9.0)).vectors)
         assert tasks[0] == tasks[1]
 
     def test_updates_are_acknowledged_while_a_fold_is_made(self, store, ours, url, update):
@@ -153,7 +154,7 @@ class TestAggregation:
             store.start(initial_vectors(b"", ours), 0.0)
             for number in order:
                 store.accept([offer(update(number))], 0, 10, float(number))
-            tasks.append(store.aggregate(fold, 9.0).vectors)
+            tasks.append(present(store.aggregate(fold, 9.0)).vectors)
             store.close()
         assert tasks[0] == tasks[1]
 
@@ -239,7 +240,7 @@ class TestDurability:
                 offers = [replace(offer(one), update=one) for one in map(update, range(20))]
                 store.accept([replace(one, body=one.body + bytes(length)) for one in offers], 1, 10, 2.0)
                 truncate_wal(store._engine)
-                assert store.aggregate(fold, 3.0).version == 2
+                assert present(store.aggregate(fold, 3.0)).version == 2
                 sizes.append((tmp_path / f"{length}.db-wal").stat().st_size)
         assert sizes[1] < sizes[0] + 100_000
 
@@ -322,7 +323,7 @@ class TestProjects:
         """The claimed project counts only where the identity has none."""
         offers = [offer(update(number)) for number in range(6)]
         store.accept([replace(one, project=identity or one.project) for one in offers], 0, 100, 1.0)
-        folded = []
+        folded: list[str] = []
 
         def look(moment):
             folded.extend(one.project for stored in moment.buffered for _, one in iter_contributions(stored, 0))
@@ -342,13 +343,13 @@ class TestProjects:
 
         assert store.aggregate(fold, 2.0, two) is None
         store.accept([offer(update(20, project=2))], 0, 10, 3.0)
-        folded = []
+        folded: list[str] = []
 
         def look(moment):
             folded.extend(stored.project for stored in moment.buffered)
             return fold(moment)
 
-        assert store.aggregate(look, 4.0, two).version == 1
+        assert present(store.aggregate(look, 4.0, two)).version == 1
         assert sorted(folded) == [f"{1:032x}"] * 3 + [f"{2:032x}"]
         assert store.pending().updates == 6
         assert store.aggregate(look, 5.0, two) is None

@@ -143,7 +143,7 @@ class TestRollback:
         store.roll_back(0, 3.0)
         store.accept([offer(update(2))], 2, 10, 4.0)
         store.aggregate(gated, 5.0)
-        seen = []
+        seen: list[int] = []
 
         def look(moment):
             seen.extend(stored.version for stored in moment.since(moment.current.trials["flaky"].against))

@@ -8,8 +8,11 @@ import pytest
 from fedstep.diagnostics.inspect import BY_TASK, MEANINGS
 from fedstep.federation.model_cache import load_starter_model
 from fedstep.history.project_store import ProjectStore
+from fedstep.history.records import BuildRecord
 from fedstep.pipeline.train import evaluate_build, record_build
+from fedstep.types import Change
 from tests.benchmarks.project import drawn_builds
+from tests.helpers.narrow import expect
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/explanation/data-protection.md").read_text(encoding="utf-8")
@@ -61,7 +64,7 @@ class TestHistory:
         (evidence,) = drawn_builds(20, 1)
         assert record_build(home, evaluate_build(home, evidence, CachedModel(load_starter_model())), lambda _: {})
         (name,) = home.log.files()
-        entry = home.log.read(name)
-        assert evidence.situation.change.author == "a@example.org"
-        assert re.fullmatch("[0-9a-f]{16}", entry.author)
-        assert "example.org" not in str(entry)
+        record = expect(BuildRecord, home.log.read(name))
+        assert expect(Change, evidence.situation.change).author == "a@example.org"
+        assert re.fullmatch("[0-9a-f]{16}", record.author)
+        assert "example.org" not in str(record)

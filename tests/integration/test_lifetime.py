@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.helpers.lifetime import bound
+from tests.helpers.narrow import present
 
 RUN = """
 import subprocess, sys
@@ -21,9 +22,10 @@ class TestBoundProcess:
     def test_processes_of_a_killed_run_end_with_it(self):
         """What a killed test run had started ends with it."""
         with subprocess.Popen([sys.executable, "-c", RUN], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
-            assert run.stdout.readline() == b"up\n"
+            output = present(run.stdout)
+            assert output.readline() == b"up\n"
             run.kill()
-            assert run.stdout.read() == b"", "the end of file comes when the last of them has closed it"
+            assert output.read() == b"", "the end of file comes when the last of them has closed it"
         assert run.returncode == -9
 
     def test_command_keeps_its_pid_and_exit_code(self):
@@ -31,5 +33,5 @@ class TestBoundProcess:
         with subprocess.Popen(
             bound(sys.executable, "-c", "import os; print(os.getpid()); raise SystemExit(7)"), stdout=subprocess.PIPE
         ) as one:
-            assert int(one.stdout.read()) == one.pid
+            assert int(present(one.stdout).read()) == one.pid
         assert one.returncode == 7

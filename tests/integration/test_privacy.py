@@ -13,8 +13,10 @@ from fedstep.federation.sync import AggregatorLink
 from fedstep.federation.transport import HttpResponse, RetryPolicy, requests_transport
 from fedstep.history.project_store import ProjectStore
 from fedstep.pipeline.train import train
+from fedstep.types import Change
 from tests.benchmarks.project import drawn_builds
 from tests.benchmarks.server import aggregator
+from tests.helpers.narrow import expect
 from tests.test_architecture import import_names, is_inside, trees
 
 # What can open a connection without an HTTP library, or call something that can.
@@ -158,7 +160,8 @@ class TestRequests:
                     500,
                 )
         assert updates > 1
-        secrets = {"a@example.org", "src/org/acme", "org.acme", builds[-1].situation.change.commit, home.key().hex()}
+        commit = expect(Change, builds[-1].situation.change).commit
+        secrets = {"a@example.org", "src/org/acme", "org.acme", commit, home.key().hex()}
         for run in builds[0].reports.tests:
             secrets |= {run.test, run.test.partition("#")[2]}
         assert [word for word in secrets for body in seen if word.encode() in body] == []

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import socket
 import time
 import zipfile
 from pathlib import Path
@@ -40,7 +41,7 @@ BUILDS = 40
 def routed(**routes: bytes) -> Behaviour:
     """A server that answers by the last part of the path, to those who have the token."""
 
-    def behave(connection: object, request: bytes) -> None:
+    def behave(connection: socket.socket, request: bytes) -> None:
         path = request.split(b" ")[1].decode().partition("?")[0]
         body = routes.get(path.rpartition("/")[2])
         if b"Authorization: Bearer s3cret" not in request:
@@ -71,7 +72,7 @@ class TestSources:
     def test_a_repository_on_github_is_learned_from_its_api(self, fresh: Checkout) -> None:
         listed = github()
 
-        def behave(connection: object, request: bytes) -> None:
+        def behave(connection: socket.socket, request: bytes) -> None:
             """Artifacts are on this server too."""
             if b"/artifacts" in request.split(b"\r\n")[0]:
                 host = next(line for line in request.split(b"\r\n") if line.startswith(b"Host: "))[6:].decode()

@@ -16,6 +16,7 @@ from fedstep.federation.messages import LARGEST_MESSAGE, inflate, unpack_update
 from fedstep.federation.model_cache import load_starter_bytes
 from fedstep.schema.schema import schema
 from tests.helpers.cli import Checkout, forty_tests, read_request, server
+from tests.helpers.narrow import expect
 
 CASES = forty_tests(12)
 WATCHER = """
@@ -90,8 +91,8 @@ def seen(tmp_path: Path) -> list[tuple[str, object]]:
 
 
 def assert_only_local_git(events: list[tuple[str, object]]) -> None:
-    started = [told for event, told in events if event == "subprocess.Popen"]
-    assert {Path(str(command[0])).name for command in started if isinstance(command, list)} <= {"git"}
+    started = [expect(list, told) for event, told in events if event == "subprocess.Popen"]
+    assert {Path(str(command[0])).name for command in started} <= {"git"}
     assert [word for command in started for word in command if word in ASKING] == []
     assert [event for event, _ in events if event in ("os.system", "os.exec", "os.posix_spawn")] == []
 
@@ -113,7 +114,7 @@ class TestConnections:
             events = seen(tmp_path)
             addresses = {("127.0.0.1", int(one.rpartition(":")[2])) for one in (url, issuer)}
 
-        assert {tuple(told) for event, told in events if event == "socket.connect"} == addresses
+        assert {told for event, told in events if event == "socket.connect"} == addresses
         assert {told for event, told in events if event == "socket.getaddrinfo"} == {"127.0.0.1"}
         assert [event for event, _ in events if event.startswith("socket.send") or "gethostby" in event] == []
         assert_only_local_git(events)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.helpers.cli import forty_tests
+from tests.helpers.cli import Checkout, forty_tests
 
 CASES = forty_tests(12)
 CI = {"CI": "true", "FEDSTEP_CI_RUN": "77", "FEDSTEP_CI_JOB": "test", "FEDSTEP_CI_BRANCH": "main"}
@@ -97,8 +97,8 @@ class TestOutcomes:
     def test_the_outcome_is_the_options_else_the_cis_else_the_tests(self, job):
         report = job.report(forty_tests(7))  # all pass
 
-        def outcome(place, *more: str) -> str:
-            return json.loads(place.run("train", "--junit", report, "--format", "json", *more).out)["outcome"]
+        def outcome(place: Checkout, *more: str) -> str:
+            return str(json.loads(place.run("train", "--junit", report, "--format", "json", *more).out)["outcome"])
 
         assert outcome(job) == "passed"
         assert outcome(job.with_env(FEDSTEP_CI_OUTCOME="failure")) == "failed"
@@ -117,8 +117,8 @@ class TestOutcomes:
         job.no_leftovers()
 
     def test_reports_that_wait_in_the_work_tree_are_no_change(self, experienced):
-        def said(place, *more) -> str:
-            return json.loads(place.run("predict", "--format", "json", *more).out)["base"]
+        def said(place: Checkout, *more: str) -> str:
+            return str(json.loads(place.run("predict", "--format", "json", *more).out)["base"])
 
         experienced.report(CASES)
         (experienced.root / "shop" / "cart.py").write_text("total = 2\n")

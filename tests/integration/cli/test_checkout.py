@@ -9,17 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.cli import Checkout, answering, forty_tests, new_checkout, server
+from tests.helpers.cli import Checkout, answering, forty_tests, new_checkout, recording, server
 
 TOKEN = "a-secret-of-sixteen-characters"
 
 
 @contextmanager
-def recording() -> Iterator[tuple[str, list[bytes]]]:
+def refusing() -> Iterator[tuple[str, list[bytes]]]:
     """A server that keeps every request that it gets."""
     requests: list[bytes] = []
-    answer = answering("401 Unauthorized")
-    with server(lambda connection, request: (requests.append(request), answer(connection, request))) as url:
+    with server(recording(requests, answering("401 Unauthorized"))) as url:
         yield url, requests
 
 
@@ -35,7 +34,7 @@ class TestSecrets:
         """A static token is not sent where only `.fedstep.toml` says so, and one line names the remedy."""
         place = new_checkout(tmp_path / "repo", learned_history).with_env(FEDSTEP_TOKEN=TOKEN)
         report = place.report(forty_tests(1))
-        with recording() as (url, requests):
+        with refusing() as (url, requests):
             (place.root / ".fedstep.toml").write_text(f'aggregator = "{url}"\nhelper = "http://127.0.0.1:9"\n')
             more = {"train": ("--junit", report), "forget": ("--yes",)}.get(command, ())
             ran = place.run(command, *more)
@@ -45,7 +44,7 @@ class TestSecrets:
 
     def test_token_goes_where_the_user_confirmed(self, tmp_path: Path, learned_history: Path):
         place = new_checkout(tmp_path / "repo", learned_history).with_env(FEDSTEP_TOKEN=TOKEN)
-        with recording() as (url, requests):
+        with refusing() as (url, requests):
             (place.root / ".fedstep.toml").write_text(f'aggregator = "{url}"\n')
             assert place.run("trust", url).code == 0
             ran = place.run("pull")
@@ -54,7 +53,7 @@ class TestSecrets:
 
     def test_pinned_token_stays_with_its_address(self, tmp_path: Path, learned_history: Path):
         place = new_checkout(tmp_path / "repo", learned_history)
-        with recording() as (url, requests), recording() as (other, others):
+        with refusing() as (url, requests), refusing() as (other, others):
             place = place.with_env(FEDSTEP_TOKEN=f"{url} {TOKEN}")
             place.run("pull", "--aggregator", other)
             (place.root / ".fedstep.toml").write_text(f'aggregator = "{url}"\n')
@@ -64,7 +63,7 @@ class TestSecrets:
 
     def test_no_job_token_is_asked_for_such_an_address(self, tmp_path: Path, learned_history: Path):
         """On GitHub Actions, whose token would say which repository asks."""
-        with recording() as (github, asked), recording() as (url, _):
+        with refusing() as (github, asked), refusing() as (url, _):
             place = new_checkout(tmp_path / "repo", learned_history).with_env(
                 GITHUB_ACTIONS="true",
                 GITHUB_EVENT_NAME="push",
@@ -83,7 +82,7 @@ class TestForks:
     @pytest.mark.parametrize("command", ["pull", "push", "doctor"])
     def test_a_fork_asks_no_aggregator(self, command: str, tmp_path: Path, learned_history: Path):
         place = fork_of(new_checkout(tmp_path / "repo", learned_history)).with_env(FEDSTEP_TOKEN=TOKEN)
-        with recording() as (url, requests):
+        with refusing() as (url, requests):
             ran = place.run(command, "--aggregator", url)
             assert requests == []
             assert "fork" in ran.err + ran.out
@@ -96,7 +95,7 @@ class TestForks:
         place = new_checkout(tmp_path / "repo", learned_history).with_env(
             GITHUB_ACTIONS="true", GITHUB_EVENT_NAME="pull_request_target", GITHUB_EVENT_PATH=str(event)
         )
-        with recording() as (url, requests):
+        with refusing() as (url, requests):
             place.run("pull", "--aggregator", url)
             assert requests == []
 
@@ -108,7 +107,7 @@ class TestPlanted:
         place.git("add", "-f", ".fedstep")
         place.git("commit", "-q", "-m", "plant")
         report = place.report(forty_tests(2))
-        with recording() as (url, requests):
+        with refusing() as (url, requests):
             for command in (("push",), ("train", "--junit", report)):
                 ran = place.run(*command, "--aggregator", url)
                 assert requests == []
@@ -116,7 +115,7 @@ class TestPlanted:
 
     def test_ordinary_history_is_sent(self, tmp_path: Path, learned_history: Path):
         place = new_checkout(tmp_path / "repo", learned_history)
-        with recording() as (url, requests):
+        with refusing() as (url, requests):
             place.run("train", "--junit", place.report(forty_tests(2)), "--aggregator", url)
             assert requests
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright import sync_api as browser
@@ -89,10 +90,11 @@ class TestPage:
         experienced.run("explain", "test_7", "--html", str(tmp_path / "why.html"))
         with browser.sync_playwright() as player:
             shown = player.chromium.launch(executable_path=str(chromium), args=["--no-sandbox"])
-            for scheme, width in (("light", 390), ("dark", 1100)):
+            looks: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 390), ("dark", 1100))
+            for scheme, width in looks:
                 page = shown.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-                asked: list[str] = []
-                page.on("request", lambda request, asked=asked: asked.append(request.url))
+                asked: list[browser.Request] = []
+                page.on("request", asked.append)
                 page.goto(f"file://{tmp_path / 'why.html'}")
                 assert len(asked) == 1
                 assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.cli import Checkout, Ran, answering, by_method, dead_port, forty_tests, new_checkout, server
+from tests.helpers.narrow import present
 
 CASES = forty_tests(12)
 HELD = re.compile(r"forgotten by http://\S+: 1 update and \d evaluations?\n")
@@ -101,7 +102,8 @@ class TestHistoryAndAggregator:
         assert ran.code == 5
         assert not sent.history.exists()
         (warning,) = [line for line in ran.warnings if "has forgotten nothing" in line]
-        again = shlex.split(re.search(r"fedstep (forget --pseudonym \w{32} --aggregator \S+)", warning)[1])
+        said = re.search(r"fedstep (forget --pseudonym \w{32} --aggregator \S+)", warning)
+        again = shlex.split(present(said)[1])
         ran = sent.run(*again[:-1], hub, "--yes")
         assert ran.code == 0, ran.err
         assert HELD.search(ran.out)

@@ -4,11 +4,13 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.helpers.cli import Checkout, bare_env, forty_tests, junit, new_checkout
+from tests.helpers.cli import Checkout, Ran, bare_env, forty_tests, junit, new_checkout
 
 CASES = forty_tests(12)
 REF = "refs/fedstep/history"
@@ -31,7 +33,7 @@ def laptop(origin: Checkout, tmp_path: Path) -> Checkout:
 
 
 @pytest.fixture
-def job(origin: Checkout, tmp_path: Path, without_sklearn) -> Checkout:
+def job(origin: Checkout, tmp_path: Path, without_sklearn: Callable[[Checkout], Checkout]) -> Checkout:
     """A CI job in a shallow clone of its own; it records and publishes, and learns nothing."""
     place = clone(origin, tmp_path / "job", "--depth", "1").with_env(**CI, FEDSTEP_CI_RUN="1")
     return without_sklearn(place)
@@ -47,9 +49,10 @@ def recorded(origin: Checkout) -> list[str]:
     return [path for path in listed if path.endswith(".rec")]
 
 
-def told(ran) -> dict:
+def told(ran: Ran) -> dict[str, Any]:
     assert ran.code == 0, ran.err
-    return json.loads(ran.out)
+    result: dict[str, Any] = json.loads(ran.out)
+    return result
 
 
 def timeless(prediction: dict) -> dict:

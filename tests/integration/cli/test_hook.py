@@ -315,8 +315,16 @@ class TestPreCommit:
 
         def run(*more: str) -> subprocess.CompletedProcess[str]:
             command = ["sh", "-c", f"{entry} {' '.join(more)}"]
-            pipes = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
-            return subprocess.run(command, cwd=experienced.root, env=env, timeout=60, check=False, **pipes)
+            return subprocess.run(
+                command,
+                cwd=experienced.root,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
 
         assert "Build time" in run().stdout
         broken = run("--no-such-option")

@@ -2,11 +2,13 @@
 
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,10 +26,11 @@ def files(place: Checkout) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in place.history.rglob("*") if path.is_file()}
 
 
-def seen(place: Checkout, *more: str) -> dict[str, object]:
+def seen(place: Checkout, *more: str) -> dict[str, Any]:
     ran = place.run("inspect", "--json", *more)
     assert ran.code == 0, ran.err
-    return json.loads(ran.out)
+    shown: dict[str, Any] = json.loads(ran.out)
+    return shown
 
 
 @contextmanager
@@ -36,7 +39,7 @@ def listening() -> Iterator[tuple[str, list[bytes]]]:
     got: list[bytes] = []
     lock = threading.Lock()
 
-    def post(connection: object, request: bytes) -> None:
+    def post(connection: socket.socket, request: bytes) -> None:
         with lock:
             got.append(request)
         RECEIPT(connection, request)

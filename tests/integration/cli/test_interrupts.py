@@ -2,13 +2,14 @@
 
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
 
 import pytest
 
-from tests.helpers.cli import COMMAND, aggregator, ended, forty_tests, server
+from tests.helpers.cli import COMMAND, aggregator, ended, forty_tests, hanging, server
 
 CASES = forty_tests(12)
 
@@ -25,7 +26,12 @@ def interrupted(process) -> str:
 class TestSignals:
     def test_ctrl_c_while_the_network_is_waited_for(self, connected):
         asked = threading.Event()
-        with server(lambda connection, _request: (asked.set(), connection.recv(1))) as url:
+
+        def behave(connection: socket.socket, request: bytes) -> None:
+            asked.set()
+            hanging(connection, request)
+
+        with server(behave) as url:
             arguments = ("train", "--junit", connected.report(CASES), "--aggregator", url, "--timeout", "30")
             with connected.start(*arguments) as process:
                 assert asked.wait(30)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,8 +30,9 @@ def muting(place: Checkout, *entries: str) -> Checkout:
     return place
 
 
-def judged(place: Checkout, command: str = "triage") -> dict:
-    return json.loads(place.run(command, "--junit", place.report(FAILING), "--format", "json").out)
+def judged(place: Checkout, command: str = "triage") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(place.run(command, "--junit", place.report(FAILING), "--format", "json").out)
+    return found
 
 
 def names(failures: list[dict]) -> list[str]:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.federation.client import pull, push
-from fedstep.federation.messages import PrivacyGuarantee, Update, pack_update, shape
+from fedstep.federation.client import push
+from fedstep.federation.messages import PrivacyGuarantee, Update, pack_update
 from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import schema
 from tests.helpers.cli import aggregator
+from tests.helpers.server_shares import pulled
 
 PATIENCE = RetryPolicy(timeout=20.0, waits=(0.1, 0.2))
 ODD = ("--privacy-epsilon", "0.3333333", "--privacy-delta", "0.00012345", "--privacy-days", "0.0416667")
@@ -36,13 +37,13 @@ class TestRestarts:
         assert "--privacy-epsilon" in ran.err
         assert "--store" in ran.err
         with aggregator(tmp_path, "--privacy-epsilon", "8") as url:
-            assert pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.candidate_version == 0
+            assert pulled(url).candidate_version == 0
 
     def test_a_promise_that_nobody_relied_on_can_be_given_up(self, tmp_path):
         with aggregator(tmp_path, "--privacy-epsilon", "8"):
             pass
         with aggregator(tmp_path) as url:
-            assert pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.promise.releases == 0
+            assert pulled(url).promise.releases == 0
 
 
 class TestTerms:
@@ -71,7 +72,7 @@ class TestTerms:
 
     def test_a_promise_is_said_to_clients_digit_by_digit(self, tmp_path):
         with aggregator(tmp_path, *ODD) as url:
-            found = pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.promise
+            found = pulled(url).promise
         assert found == PrivacyGuarantee(0.3333333, 0.00012345, 52, 0.0416667)
 
     @pytest.mark.parametrize("words", [("--noise", "0.1"), ("--role", "helper", "--noise", "0.1")])

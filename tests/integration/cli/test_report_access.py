@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Dialog, sync_playwright
 
 from tests.helpers.project_history import write_history
 from tests.integration.cli.test_report import run
@@ -98,7 +98,12 @@ class TestAccess:
     def test_names_of_tests_run_nothing(self, site: Path, browser: Browser) -> None:
         page = browser.new_page()
         dialogs: list[str] = []
-        page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+        def dismiss(dialog: Dialog) -> None:
+            dialogs.append(dialog.message)
+            dialog.dismiss()
+
+        page.on("dialog", dismiss)
         page.goto(f"file://{site / 'site/index.html'}")
         assert dialogs == []
         assert page.locator("img").count() == 0

@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from fedstep.federation.client import pull, push
+from fedstep.federation.client import push
 from fedstep.federation.messages import Model, TrialScore, Update, pack_update, shape
 from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.model.linear import zeros
@@ -16,6 +16,7 @@ from fedstep.server.gate import Gate
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.update_repository import UpdateOffer
 from tests.helpers.cli import aggregator
+from tests.helpers.server_shares import pulled
 
 PATIENCE = RetryPolicy(timeout=10.0, waits=(0.1, 0.2))
 
@@ -103,10 +104,6 @@ class TestVersions:
             assert fresh.run("server", "rollback", "0", "--store", store).code == 0
             again = wait_for(url, 2)
             assert again.production == again.candidate == first.production
-
-
-def pulled(url: str) -> Model:
-    return pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model
 
 
 def wait_for(url: str, version: int) -> Model:

@@ -12,6 +12,7 @@ import pytest
 
 from fedstep.cli.main import main
 from tests.helpers.cli import Checkout, Ran
+from tests.helpers.narrow import expect
 
 COLUMNS = ("build", "started_at", "seconds", "outcome", "branch", "event", "author")
 
@@ -46,7 +47,7 @@ def simulated(*arguments: str) -> Ran:
     out, err = StringIO(), StringIO()
     with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
         main(("simulate", *arguments))
-    return Ran(int(left.value.code), out.getvalue(), err.getvalue(), 0.0)
+    return Ran(expect(int, left.value.code), out.getvalue(), err.getvalue(), 0.0)
 
 
 class TestFigures:

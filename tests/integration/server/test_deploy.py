@@ -8,7 +8,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib.metadata import distribution
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 
 import yaml
@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 from fedstep import __version__
 from fedstep.cli.main import iter_commands
 from fedstep.federation.messages import LARGEST_MESSAGE
+from tests.helpers.narrow import present
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "docs" / "deploy"
@@ -106,7 +107,7 @@ class TestReplicas:
         """
         (pool,) = COMPOSE["networks"]["proxied"]["ipam"]["config"]
         proxy = ip_address(COMPOSE["services"]["proxy"]["networks"]["proxied"]["ipv4_address"])
-        subnet, given = ip_network(pool["subnet"]), ip_network(pool["ip_range"])
+        subnet, given = IPv4Network(pool["subnet"]), IPv4Network(pool["ip_range"])
         assert given.subnet_of(subnet)
         assert proxy in subnet
         assert proxy not in given
@@ -134,7 +135,7 @@ def applies(requirement: Requirement, parent: Requirement) -> bool:
 class TestImages:
     def test_nothing_runs_as_root_and_health_is_readiness(self):
         assert re.search(r"^USER 10001:10001$", FILES["Dockerfile"], re.M)
-        assert "/readyz" in re.search(r"HEALTHCHECK.*\n.*", FILES["Dockerfile"])[0]
+        assert "/readyz" in present(re.search(r"HEALTHCHECK.*\n.*", FILES["Dockerfile"]))[0]
         assert "health_uri /readyz" in FILES["Caddyfile"]
         assert all(one["read_only"] and one["cap_drop"] == ["ALL"] for one in REPLICAS.values())
 

@@ -160,4 +160,4 @@ def post(server: Serving, number: str, body: bytes) -> requests.Response:
 
 def receipt(answer: requests.Response) -> str:
     assert answer.status_code == 202, answer.text
-    return answer.json()["receipt"]
+    return str(answer.json()["receipt"])

@@ -13,10 +13,11 @@ from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.step import initial_vectors, next_version
 from fedstep.server.gate import Gate
 from fedstep.server.storage.store import Store
-from fedstep.server.storage.update_repository import UpdateOffer
+from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer
 from tests.benchmarks.accounts import accounts
 from tests.benchmarks.senders import drawn
 from tests.benchmarks.soak import soak
+from tests.helpers.narrow import expect, present
 
 
 class TestKill:
@@ -42,9 +43,10 @@ def books(tmp_path):
             made = [drawn(dice, sender, turn, model) for sender in range(4)]
             offers = [UpdateOffer(one.id, one.project, "", one.base, pack_update(one), one.scores) for one in made]
             for offer, answer in zip(offers, store.accept(offers, version.version, 100, turn), strict=True):
-                bodies[offer.id], promised[offer.id] = offer.body, answer.receipt
+                bodies[offer.id], promised[offer.id] = offer.body, expect(StoredReceipt, answer).receipt
             if turn < 2:
-                version = store.aggregate(partial(next_version, rules=default_rules(schema()), gate=Gate()), turn + 0.5)
+                step = partial(next_version, rules=default_rules(schema()), gate=Gate())
+                version = present(store.aggregate(step, turn + 0.5))
     return url, tmp_path / "a.db", bodies, promised
 
 

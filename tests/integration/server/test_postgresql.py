@@ -29,6 +29,7 @@ from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import metadata
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer
 from fedstep.server.tokens import TokenBook
+from tests.helpers.narrow import expect, present
 from tests.helpers.server_store import rows
 
 RULES = {"flaky": AggregationRules(1.0), "build-duration": AggregationRules(0.2)}
@@ -87,13 +88,12 @@ class TestReplicas:
         with opened(database, ours, 2) as stores:
 
             def accept(store: Store) -> list[StoredReceipt]:
-                found = []
+                found: list[StoredReceipt] = []
                 for number in range(rounds):
                     offers = [offer(update(number * size + one)) for one in range(size)]
                     gate.wait(30)
-                    found += store.accept(offers if store is stores[0] else offers[::-1], 0, 10, 1.0)[
-                        :: 1 if store is stores[0] else -1
-                    ]
+                    answers = store.accept(offers if store is stores[0] else offers[::-1], 0, 10, 1.0)
+                    found += (expect(StoredReceipt, one) for one in answers[:: 1 if store is stores[0] else -1])
                 return found
 
             with ThreadPoolExecutor(2) as pool:
@@ -106,24 +106,26 @@ class TestReplicas:
         """While one replica aggregates, another does not, and it goes on accepting."""
         with opened(database, ours, 2) as (one, other):
             one.accept([offer(update(1))], 0, 10, 1.0)
-            seen = []
+            made, repeats = [], []
 
             def folds(moment):
-                seen.append(other.aggregate(fold, 2.0))
-                seen.append(other.accept([offer(update(2))], 0, 10, 2.0)[0].repeat)
+                made.append(other.aggregate(fold, 2.0))
+                repeats.append(expect(StoredReceipt, other.accept([offer(update(2))], 0, 10, 2.0)[0]).repeat)
                 return fold(moment)
 
-            assert one.aggregate(folds, 3.0).version == 1
-            assert seen == [None, False]
+            assert present(one.aggregate(folds, 3.0)).version == 1
+            assert (made, repeats) == ([None], [False])
             assert other.pending().updates == 1
-            assert other.aggregate(fold, 4.0).version == 2
+            assert present(other.aggregate(fold, 4.0)).version == 2
             query = "select id, aggregated_in from updates order by id"
             assert asked(database, query) == [(f"{1:032x}", 1), (f"{2:032x}", 2)]
 
     def test_two_schemas_on_one_store_never_make_the_same_version(self, database, ours, update):
         with opened(database, ours) as (one,), opened(database, ours._replace(digest="f" * 16)) as (other,):
             one.accept([offer(update(1))], 0, 10, 1.0)
-            made = [store.aggregate(fold, now).version for store, now in ((one, 2.0), (other, 3.0), (one, 4.0))]
+            made = [
+                present(store.aggregate(fold, now)).version for store, now in ((one, 2.0), (other, 3.0), (one, 4.0))
+            ]
             assert made == [2, 3, 4]
 
 
@@ -147,7 +149,7 @@ class TestConnections:
             with pytest.raises(Exception, match="terminating connection"):
                 store.aggregate(loses, 2.0)
             assert store.pending().updates == 2
-            assert store.aggregate(fold, 3.0).version == 1
+            assert present(store.aggregate(fold, 3.0)).version == 1
 
     def test_lost_database_answers_503_until_it_is_back(self, database, settings, open_aggregator, update, caplog):
         """A database that is gone leads to 503, and updates are accepted again when it is back."""
@@ -237,7 +239,7 @@ class TestMoves:
         with opened(url, ours) as (before,), opened(database, ours) as (after,), closing(TokenBook(database)) as book:
             assert after.current() == before.current()
             assert after.lineage(99) == before.lineage(99)
-            assert after.accept([offer(update(1))], 4, 10, 8.0)[0].repeat
+            assert expect(StoredReceipt, after.accept([offer(update(1))], 4, 10, 8.0)[0]).repeat
             assert [kept.name for kept in book.listed()] == ["acme/web"]
             late = offer(update(6, 4, project=7, scores={"flaky": TrialScore(4, 0.5)}))
             after.accept([late], 4, 10, 9.0)
@@ -320,7 +322,10 @@ EARLIER_LAYOUTS = {
 ALL_UPDATES = ("select * from updates order by id", "select id, body from bodies order by id")
 
 
-def describe_tables(url: str) -> dict[str, tuple[list[tuple[str, str, bool]], list[str], list[tuple[str, object]]]]:
+Tables = dict[str, tuple[list[tuple[str, str, bool]], list[str], list[tuple[str, list[str | None]]]]]
+
+
+def describe_tables(url: str) -> Tables:
     """Return of each table its columns with type and whether they may be empty, its primary key and its indexes."""
     engine = create_store_engine(url)
     inspector = inspect(engine)
@@ -364,7 +369,7 @@ class TestSchema:
         assert [rows(url, query) for query in ALL_UPDATES] == kept
         with opened(url, ours) as (store,):
             assert (store.current(), store.lineage(99), store.pending()) == before
-            assert store.aggregate(fold, 9.0).version == 5
+            assert present(store.aggregate(fold, 9.0)).version == 5
 
     def test_a_store_of_a_later_fedstep_is_refused_and_left_alone(self, url, ours):
         with opened(url, ours):

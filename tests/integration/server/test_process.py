@@ -23,6 +23,8 @@ from fedstep.server.listener import listener
 from fedstep.server.settings import Settings
 from fedstep.server.storage.store import Store
 from tests.helpers.lifetime import bound
+from tests.helpers.narrow import present
+from tests.helpers.server_shares import pulled
 
 PATIENCE = RetryPolicy(timeout=10.0, waits=(0.1, 0.2))
 SERVE = """
@@ -52,7 +54,7 @@ def process(tmp_path, updates: int = 3, seconds: float = 3600.0, slow: float = 2
         subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log) as server,
     ):
         try:
-            url = server.stdout.readline().decode().strip()
+            url = present(server.stdout).readline().decode().strip()
             assert url, (tmp_path / "log").read_text()
             yield url, server.pid
         finally:
@@ -71,7 +73,7 @@ def made(number: int, base: int = 0) -> Update:
 
 
 def task(url: str) -> int:
-    return pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.candidate_version
+    return pulled(url).candidate_version
 
 
 def wait_for(url: str, version: int) -> None:
@@ -107,7 +109,7 @@ class TestProcess:
             assert task(url) == 0
             push(pack_update(made(2)), url, requests_transport(url), PATIENCE)
             wait_for(url, 1)
-            vector = pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.candidate["build-duration"]
+            vector = pulled(url).candidate["build-duration"]
             assert all(vector[number] > 0 for number in range(3))
 
     def test_kill_9_in_the_middle_of_a_trial_keeps_every_vote(self, tmp_path):
@@ -124,9 +126,7 @@ class TestProcess:
             assert [(trial.version, trial.evaluations) for trial in reader.lineage(1).trials] == [(1, 3)]
         with process(tmp_path, updates=100) as (url, _):
             push(pack_update(scored), url, requests_transport(url), PATIENCE)
-            assert pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.trials == {
-                "build-duration": 1
-            }
+            assert pulled(url).trials == {"build-duration": 1}
         with closing(Store(store, shape(schema()))) as reader:
             assert reader.lineage(1).trials[0].evaluations == 3, "the repeat is no second vote"
 

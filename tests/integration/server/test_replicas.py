@@ -18,12 +18,13 @@ import psycopg
 import pytest
 
 from fedstep.errors import FedstepError
-from fedstep.federation.client import pull
-from fedstep.federation.messages import Update, pack_update, shape
+from fedstep.federation.messages import Update, pack_update
 from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import schema
 from tests.helpers.lifetime import bound
+from tests.helpers.narrow import present
+from tests.helpers.server_shares import pulled
 
 PATIENCE = RetryPolicy(timeout=30.0, waits=(0.2, 0.5))
 SENDERS, LONGEST = 6, 120.0  # seconds until everything is acknowledged and folded, on a machine that does other things
@@ -92,7 +93,7 @@ def send(numbers: range, urls: tuple[str, ...], acknowledged: dict[str, str], en
 
 
 def task(url: str) -> int:
-    return pull(url, "", requests_transport(url), shape(schema()), PATIENCE).model.candidate_version
+    return pulled(url).candidate_version
 
 
 class TestReplicas:
@@ -127,16 +128,16 @@ def _when_folded(database: str) -> int:
         while connection.execute("select count(*) from updates where aggregated_in is null").fetchone() != (0,):
             assert time.monotonic() < end, "something is not folded"
             time.sleep(0.1)
-        return connection.execute("select max(version) from versions").fetchone()[0]
+        return int(present(connection.execute("select max(version) from versions").fetchone())[0])
 
 
 def _account(database: str, acknowledged: dict[str, str], sent: int) -> None:
     with psycopg.connect(database) as connection:
         kept = connection.execute("select id, aggregated_in from updates").fetchall()
-        receipts = dict(connection.execute("select id, receipt from receipts").fetchall())
+        stored = connection.execute("select id, receipt from receipts").fetchall()
         versions = connection.execute("select version, parent, updates from versions order by version").fetchall()
     assert len(acknowledged) == sent
-    assert receipts == acknowledged
+    assert dict(stored) == acknowledged
     assert sorted(key for key, _ in kept) == sorted(acknowledged)
     folds = Counter(folded for _, folded in kept)
     assert [(version, count) for version, _, count in versions if count] == sorted(folds.items())

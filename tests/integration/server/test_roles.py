@@ -10,9 +10,11 @@ import sys
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
+from starlette.routing import Route
 
 from fedstep.errors import AggregatorError, UpdateRefused
 from fedstep.federation.client import post, push
@@ -32,6 +34,7 @@ from fedstep.server.secagg.rounds import Proposal, RoundPart, pack_proposal, sig
 from fedstep.server.secagg.secure_aggregation import SecureAggregation
 from fedstep.server.settings import Settings
 from tests.helpers.cli import Checkout
+from tests.helpers.narrow import expect
 from tests.helpers.server_shares import (
     PATIENCE,
     PEER_TOKEN,
@@ -282,18 +285,18 @@ class TestRoles:
         schemathesis = pytest.importorskip("schemathesis")
         settings = Settings(store=f"sqlite:///{tmp_path / 'a.db'}")
         leading = replace(settings, mode=SecureAggregation("http://127.0.0.1:1", PEER_TOKEN))
-        for app, document in (
+        for app, written in (
             (create_app(leading), leader_document(shape(schema()))),
             (create_helper_app(settings, PEER_TOKEN), helper_document(shape(schema()))),
         ):
+            document: dict[str, Any] = json.loads(json.dumps(written))
             schemathesis.openapi.from_dict(document).validate()
             used = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
             assert used == set(document["components"]["schemas"])
-            routes = {route.path for route in app.routes} - {"/v1/updates"}
-            assert routes == set(document["paths"])
-            assert len(app.routes) == len({(route.path, *sorted(route.methods)) for route in app.routes}), (
-                "hidden routes"
-            )
+            routes = [expect(Route, route) for route in app.routes]
+            assert {route.path for route in routes} - {"/v1/updates"} == set(document["paths"])
+            distinct = {(route.path, *sorted(route.methods or ())) for route in routes}
+            assert len(routes) == len(distinct), "hidden routes"
 
     @pytest.mark.parametrize(
         ("options", "said"),

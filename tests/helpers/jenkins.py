@@ -42,7 +42,7 @@ def controller(folder: Path, workspace: Path) -> Callable[..., list[Result]]:
     return run
 
 
-def groovy(script: str, *arguments: Path) -> subprocess.Popen[str]:
+def groovy(script: str, *arguments: str | Path) -> subprocess.Popen[str]:
     """A script of the harness, running."""
     program = shutil.which("groovy")
     assert program, "groovy is not installed; `make tools` installs it"

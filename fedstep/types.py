@@ -113,6 +113,7 @@ class CiRun(NamedTuple):
     commit_before: str = ""  # the push's old tip, where told
     started_at: float | Unavailable = Unavailable("this CI does not tell when the job started")
     outcome: BuildOutcome | Unavailable = Unavailable("this CI does not tell how the job went")
+    outcome_so_far: bool = False  # the CI says passed until a step has failed: failing tests tell more
     untrusted: bool = False  # a fork's or Dependabot's run: nothing is sent
     os: str = ""  # linux, windows, macos
     number: int | None = None  # counts the runs of this workflow: the next run has the next number; None if not told

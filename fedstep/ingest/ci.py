@@ -55,6 +55,7 @@ def read_ci(env: Mapping[str, str], event_payload: str = "", platform: str = "")
         commit_before=commit_before if commit_before != commit else "",  # the same commit again changes nothing
         started_at=_started_at(env, vendor),
         outcome=_outcome(env, vendor),
+        outcome_so_far=vendor.outcome_so_far and not _first(env, FEDSTEP_VARIABLES.outcome),
         untrusted=_is_untrusted(env, vendor, event) or _is_untrusted_by_event(env, vendor, payload),
         os=_system(_first(env, vendor.os)) or _system(platform),
         number=parse_number(_first(env, FEDSTEP_VARIABLES.number + vendor.number)),

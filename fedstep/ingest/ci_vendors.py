@@ -55,6 +55,7 @@ class CiVendor(NamedTuple):
     base_commit: Names = ()  # a commit of a pull request's target, also as a range
     started_at: Names = ()  # ISO 8601, or seconds or milliseconds since the epoch
     outcome: Names = ()  # translated by OUTCOMES and UNFINISHED; or an exit code
+    outcome_so_far: bool = False  # it is "success" until a step has failed
     os: Names = ()
     number: Names = ()  # counts the runs of the workflow or project, one by one
     fork: Names = ()  # set, and not "false": the build is of a fork
@@ -284,6 +285,7 @@ VENDORS = (
         commit_before=("DRONE_COMMIT_BEFORE",),
         started_at=("DRONE_STAGE_STARTED",),
         outcome=("DRONE_BUILD_STATUS",),
+        outcome_so_far=True,
         os=("DRONE_STAGE_OS",),
         number=("DRONE_BUILD_NUMBER",),
         tells_forks=False,
@@ -374,7 +376,8 @@ VENDORS = (
         tells_forks=False,
         deeper="remove CIRRUS_CLONE_DEPTH",
     ),
-    CiVendor(name="generic", marks=("CI",), run=()),  # any other, as Tekton; stays last
+    CiVendor(name="tekton", marks=("TEKTON_POD",), run=("TEKTON_POD",)),  # set by pipeline/context.py
+    CiVendor(name="generic", marks=("CI",), run=()),  # any other; stays last
 )
 
 # What started a build, as the systems name it, and the value of `CiRun.event`; any other word is "other".

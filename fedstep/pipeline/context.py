@@ -23,6 +23,7 @@ DEFAULT_HISTORY = ".fedstep"  # folder at the repository root
 GIT_HISTORY = "git"  # the history that is shared through a ref of the repository
 LARGEST_EVENT = 30 << 20  # bytes; GitHub limits webhook payloads to 25 MB
 LONGEST_STEP = 3600.0  # seconds; a step that began earlier belongs to another job
+TEKTON_FOLDER = "/tekton/run"  # mounted into each step
 LONGEST_PART = 80  # bytes; each may become three letters of a folder name
 
 
@@ -69,7 +70,7 @@ def find_context(
         from fedstep.history.git_ref import folder_name
 
         place = f"{place}/parts/{folder_name(part)}"
-    ci = read_ci(environment, read_event(environment), sys.platform)
+    ci = read_ci(with_tekton(environment), read_event(environment), sys.platform)
     store = ProjectStore(_confined(root, os.path.join(root, os.path.expanduser(place))))
     store.check_links()
     now = time.time() if now is None else now
@@ -121,6 +122,11 @@ def read_event(environment: Mapping[str, str]) -> str:
             return file.read(LARGEST_EVENT)
     except OSError:
         return ""
+
+
+def with_tekton(environment: Mapping[str, str], folder: str = TEKTON_FOLDER) -> Mapping[str, str]:
+    """Return the environment; in a step of Tekton, which sets no variable of its own, also the name of its pod."""
+    return {**environment, "TEKTON_POD": environment.get("HOSTNAME", "")} if os.path.isdir(folder) else environment
 
 
 def in_ci(ci: CiRun) -> bool:

@@ -260,8 +260,10 @@ def context_at(ci: CiRun, change: Change | Unavailable, duration: Duration | Una
 
 
 def build_outcome(ci: CiRun, reports: Reports) -> BuildOutcome:
-    """Return the outcome that the CI reports, else the outcome of the tests."""
-    return ci.outcome if isinstance(ci.outcome, BuildOutcome) else reports.outcome()
+    """Return the outcome that the CI reports, else that of the tests; a success so far does not outweigh failures."""
+    tests = reports.outcome()
+    is_overruled = ci.outcome_so_far and ci.outcome is BuildOutcome.PASSED and tests is not BuildOutcome.UNKNOWN
+    return ci.outcome if isinstance(ci.outcome, BuildOutcome) and not is_overruled else tests
 
 
 @contextmanager

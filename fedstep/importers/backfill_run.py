@@ -39,6 +39,7 @@ from fedstep.model.training import (
     learn_record,
     load_state,
     load_unsent,
+    outdated_examples,
     save_state,
 )
 from fedstep.pipeline.predict import author_key, load_predictor, save_prediction
@@ -248,6 +249,7 @@ class BackfillTrainer:
         self._sent_before: set[bytes] | None = None
         self._unsent: set[bytes] = set()  # digests of the examples that waited to be sent before that
         if is_learned_state_lost(store):
+            self.warnings += outdated_examples(store)
             self._start_again(load_unsent(store))
 
     def count_known(self, key: tuple[str, ...]) -> int:

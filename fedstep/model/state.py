@@ -102,6 +102,16 @@ def decode_queue(content: bytes) -> tuple[ExampleQueue, str]:
         raise HistoryError("the backlog of rows is damaged") from error
 
 
+def count_outdated(content: bytes) -> int:
+    """Return how many unsent examples of a backlog have features of another schema; 0 where it cannot be read."""
+    try:
+        fields = json.loads(content)
+        outdated = fields["schema"] != schema().digest
+        return sum(len(rows["labels"]) for rows in fields["waiting"].values()) if outdated else 0
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return 0
+
+
 def _local_weights(task: str, fields: Mapping[str, Any]) -> LocalWeights:
     """Return the weights of a task. Raise ValueError for a coordinate that it does not have."""
     shared, size = {int(i): weight for i, weight in _numbers(fields["shared"]).items()}, schema().tasks[task].size()

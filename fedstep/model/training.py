@@ -33,6 +33,7 @@ from fedstep.model.sgd import learn_local
 from fedstep.model.state import (
     ExampleQueue,
     LocalModel,
+    count_outdated,
     decode_local_model,
     decode_queue,
     encode_local_model,
@@ -181,6 +182,16 @@ def load_unsent(home: ProjectStore) -> Mapping[str, tuple[LabelledExample, ...]]
         return {}
 
 
+def outdated_examples(home: ProjectStore) -> tuple[str, ...]:
+    """Return a sentence about the unsent examples that another version of fedstep made; nothing where there are none.
+
+    They are lost when the state is saved: no model has their features any more.
+    """
+    count = count_outdated(home.read(BACKLOG))
+    told = f"{count} examples waiting to be sent are dropped: another version of fedstep made them, with other features"
+    return (told,) if count else ()
+
+
 def save_state(home: ProjectStore, state: LearnedState) -> None:
     """Save the state; a reader between the writes sees generations that do not match, and learns again."""
     name = cache_key(state.summary)
@@ -205,7 +216,8 @@ def relearn_all(home: ProjectStore, production: Production) -> CatchUpProgress:
     """
     progress = _caught_up(home, LearnedState(timeline=read_timeline(home)), production)
     backlog = progress.state.backlog._replace(waiting=load_unsent(home))
-    return replace(progress, state=replace(progress.state, backlog=backlog))
+    warnings = (*outdated_examples(home), *progress.warnings)
+    return replace(progress, state=replace(progress.state, backlog=backlog), warnings=warnings)
 
 
 def _caught_up(home: ProjectStore, state: LearnedState, production: Production) -> CatchUpProgress:

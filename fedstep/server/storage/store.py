@@ -43,7 +43,13 @@ from fedstep.server.storage.update_repository import (
     UpdateRepository,
     delete_project,
 )
-from fedstep.server.storage.version_repository import DAY, VersionListing, VersionRepository, list_versions
+from fedstep.server.storage.version_repository import (
+    DAY,
+    MAX_KEPT_DAYS,
+    VersionListing,
+    VersionRepository,
+    list_versions,
+)
 
 MAX_AGGREGATED = 1000  # updates in memory at once; what the buffer has beyond it is aggregated next
 MAX_TRIES = 3  # to store a batch of which another replica stores a part at the same moment
@@ -182,6 +188,9 @@ class Store:
             advisory_lock(session.connection, AGGREGATION_LOCK)
             self._mode.check_store(session.connection)
             session.versions.save_names(names)
+            if others := session.buffer.count_others():
+                told = "%d updates of another feature schema wait: they are not aggregated, and deleted after %d days"
+                log.warning(told, others, MAX_KEPT_DAYS)
             latest, first = session.versions.latest(), session.versions.next_version()
             if latest:
                 self._prune_updates(session, latest, now)

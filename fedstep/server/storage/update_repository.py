@@ -156,6 +156,11 @@ class UpdateBuffer:
         count, projects, oldest = self._connection.execute(query.where(self._pending)).one()
         return BufferStatus(count, projects, oldest or 0.0)
 
+    def count_others(self) -> int:
+        """Return how many updates of other schemas are not aggregated: only an aggregator of theirs would do it."""
+        others = updates.c.aggregated_in.is_(None) & (updates.c.schema != self._schema)
+        return self._connection.scalar(select(func.count()).where(others)) or 0
+
     def select_next(self, limit: int, cached: Mapping[str, Update]) -> Mapping[str, StoredUpdate]:
         """Return by id the updates to aggregate next, in the order of their arrival.
 

@@ -17,6 +17,7 @@ from fedstep.model.predictor import Predictor
 from fedstep.model.state import LocalModel
 from fedstep.model.training import LearnedState, learn_new_records, load_state, save_state
 from fedstep.pipeline.train import evaluate_build, record_build
+from fedstep.schema.schema import schema
 from fedstep.types import (
     BuildContext,
     BuildOutcome,
@@ -164,6 +165,20 @@ class TestLostCache:
         before = load_state(lived)
         unsent = replace(before, backlog=before.backlog._replace(waiting={}))
         assert_same(learn_new_records(home, load_starter_model().production).state, unsent)
+
+
+class TestAnotherSchema:
+    def test_examples_that_can_no_longer_be_sent_are_named(self, lived: ProjectStore, tmp_path: Path) -> None:
+        """An upgrade that changes features drops what waits to be sent, and the run that does it says so, once."""
+        home, production = copy_of(lived, tmp_path), load_starter_model().production
+        waiting = sum(map(len, load_state(lived).backlog.waiting.values()))
+        assert waiting
+        for name in ("backlog.json", "correction.json"):
+            home.write(name, home.read(name).replace(schema().digest.encode(), b"0" * 16))
+        progress = learn_new_records(home, production)
+        assert progress.warnings[0].startswith(f"{waiting} examples waiting to be sent are dropped: another version")
+        save_state(home, progress.state)
+        assert not learn_new_records(home, production).warnings
 
 
 class TestRecords:

@@ -153,6 +153,21 @@ class TestStore:
             told = json.loads(refused.body)
             assert (refused.status, told["expected"], told["got"]) == (409, new.digest, ours.digest)
 
+    def test_updates_that_wait_for_another_schema_are_named(
+        self, settings: Settings, open_aggregator, small, update, caplog
+    ):
+        """One line of the log says how many updates no aggregation will ever read."""
+        settings = replace(settings, buffer=BufferPolicy(updates=5, seconds=600.0))
+        with open_aggregator(settings) as house:
+            push(pack_update(update(1)), URL, house.send, ONCE)
+        with caplog.at_level(logging.WARNING), open_aggregator(settings, wider(small)):
+            pass
+        assert "1 updates of another feature schema wait" in caplog.text
+        caplog.clear()
+        with caplog.at_level(logging.WARNING), open_aggregator(settings):
+            pass
+        assert "another feature schema" not in caplog.text
+
     @pytest.mark.parametrize("asked", ["f" * 16, "0" * 15, "\0" * 16, "F" * 16, "' or 1=1 --", "x" * 5000])
     def test_a_schema_that_never_was_is_409(self, open_aggregator, settings, asked):
         with open_aggregator(settings) as house:

@@ -59,6 +59,7 @@ class Interval(NamedTuple):
     source: str = ""  # the kind of duration it is of: jenkins, gitlab, mark, given, tests
     jenkins_seconds: float | Unavailable = Unavailable("no passed build yet")  # Jenkins' own estimate, beside it
     reasons: tuple[FeatureContribution, ...] = ()  # contributions to log(seconds)
+    shows_jenkins: bool = False  # the estimate was asked for; where Jenkins times the builds it is always shown
 
 
 class Risk(NamedTuple):

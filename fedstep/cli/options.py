@@ -91,6 +91,9 @@ FORMAT = option(
     show_default=True,
     help="Output format.",
 )
+JENKINS = option(
+    "jenkins-estimate", is_flag=True, help="Show Jenkins' own estimate of the duration; always shown in Jenkins."
+)
 JSON = option("json", parameter="as_json", is_flag=True, help="Print JSON instead of text.")
 JUNIT = option(
     "junit",

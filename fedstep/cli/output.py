@@ -4,12 +4,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import click
 
 from fedstep.errors import InputError
-from fedstep.results import Diagnosis, FailureVerdict, Prediction, Problems, TrainReport, TriageReport
+from fedstep.results import Diagnosis, FailureVerdict, Interval, Prediction, Problems, TrainReport, TriageReport
 
 if TYPE_CHECKING:
     from fedstep import Project
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fedstep.report.text_tables import ReportSurvey
 
 Report = Prediction | TriageReport | TrainReport
+Timed = TypeVar("Timed", Prediction, TrainReport)
 
 
 class Renderer(Protocol):
@@ -227,6 +228,16 @@ def finish(report: Report, context: "RunContext", output_format: str, strict: bo
         failures = (*failures, *_write_code_quality(context, report))
         echo_warnings(*new_warnings(failures, report.problems), *_comment(context, report, budget))
     return exit_code(strict, report.problems)
+
+
+def with_estimate(report: Timed) -> Timed:
+    """Return the report with Jenkins' own estimate shown beside what is expected."""
+    if isinstance(report, Prediction):
+        if isinstance(report.duration, Interval):
+            return report._replace(duration=report.duration._replace(shows_jenkins=True))
+    elif isinstance(report.expected, Interval):
+        return report._replace(expected=report.expected._replace(shows_jenkins=True))
+    return report
 
 
 FAILED_BUILD = 1  # the exit code of a verdict, which is no fault of fedstep

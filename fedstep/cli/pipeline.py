@@ -11,6 +11,7 @@ from fedstep.cli.options import (
     FORMAT,
     HELPER,
     HISTORY,
+    JENKINS,
     JSON,
     JUNIT,
     KEEP,
@@ -33,6 +34,7 @@ from fedstep.cli.output import (
     finish,
     finish_with_ruling,
     new_warnings,
+    with_estimate,
     with_ruling,
     write_ci_outputs,
 )
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     default="",
     help="Result of the job, if neither the CI nor its tests tell.",
 )
+@JENKINS
 @FORMAT
 @STRICT
 def train(
@@ -73,6 +76,7 @@ def train(
     part: str,
     keep: int,
     outcome: str,
+    jenkins_estimate: bool,
     output_format: str,
     strict: bool,
 ) -> int:
@@ -94,23 +98,28 @@ def train(
         )
     except HistoryError as error:
         return _finish_without_history(context, error, strict)
-    return finish(report, context, output_format, strict, budget)
+    return finish(with_estimate(report) if jenkins_estimate else report, context, output_format, strict, budget)
 
 
 @click.command()
 @REPORTS
 @HISTORY
 @PART
+@JENKINS
 @FORMAT
 @STRICT
-def predict(junit: tuple[str, ...], history: str, part: str, output_format: str, strict: bool) -> int:
+def predict(
+    junit: tuple[str, ...], history: str, part: str, jenkins_estimate: bool, output_format: str, strict: bool
+) -> int:
     """Predict the next build: its duration, its risk to fail, and the tests most likely to flake.
 
     \b
     Example: fedstep predict --format json
     """
     project = fedstep.Project.discover(history=history, part=part)
-    return finish(project.predict(junit), project.context(), output_format, strict)
+    prediction = project.predict(junit)
+    shown = with_estimate(prediction) if jenkins_estimate else prediction
+    return finish(shown, project.context(), output_format, strict)
 
 
 @click.command()

@@ -282,7 +282,7 @@ def summary_of_chances(
         "brier_skill": _brier_skill(said, truth),
         "calibration_slope": _slope(said, truth),
         "regressions_suppressed": suppressed,
-        **_by_runs_known(tallies, first),
+        **_by_runs_known(tallies, threshold, first),
         **_by_failures_known(tallies, threshold, first),
         "threshold": threshold,
         "projects_ranked": float(sum("auc" in scores for scores in projects.values())),
@@ -295,16 +295,23 @@ RUNS_KNOWN = {"1-5": (1, 5), "6-20": (6, 20), "21-100": (21, 100), "more": (101,
 FAILURES_KNOWN = {"first": 0, "second": 1}
 
 
-def _by_runs_known(tallies: Sequence[Tally], first: int) -> Scores:
-    """Return the mean predicted and the observed share by how many runs of the test were known, and how many cases."""
+def _by_runs_known(tallies: Sequence[Tally], threshold: float, first: int) -> Scores:
+    """Return what was predicted and what was seen, by how many runs of the test, or builds of the project, were known.
+
+    The mean chance (`said`), the observed share (`seen`) and the number of `cases`; the same of the cases from the
+    threshold on (`named`), which a report names as flaky.
+    """
     said, truth, runs = _pooled(tallies, KNOWN_RUNS, first)
+    builds = np.concatenate([one.column("number")[one.column("number") >= first] for one in tallies])
+    runs = np.where(np.isnan(runs), builds, runs)
     found = {}
     for name, (low, high) in RUNS_KNOWN.items():
-        chosen = (runs >= low) & (runs <= high)
-        if chosen.any():
-            found[f"said_runs_{name}"] = float(said[chosen].mean())
-            found[f"seen_runs_{name}"] = float(truth[chosen].mean())
-            found[f"cases_runs_{name}"] = float(chosen.sum())
+        known = (runs >= low) & (runs <= high)
+        for end, chosen in (("", known), ("_named", known & (said >= threshold))):
+            if chosen.any():
+                found[f"said_runs_{name}{end}"] = float(said[chosen].mean())
+                found[f"seen_runs_{name}{end}"] = float(truth[chosen].mean())
+                found[f"cases_runs_{name}{end}"] = float(chosen.sum())
     return found
 
 

@@ -59,7 +59,7 @@ class Predictor(NamedTuple):
     def failure(self, summary: Summary, planned: PlannedBuild) -> Risk | Unavailable:
         """Predict the risk that the build does not pass; Unavailable before the first build."""
         if not summary.builds:
-            return Unavailable("no build seen")
+            return Unavailable("no build of this project is recorded yet")
         raw, private = failure_features(summary.builds, planned), private_build_features(planned)
         chance = self.chance("build-failure", schema().tasks["build-failure"].encode(raw), private)
         told = self.explain("build-failure", raw, private, _recent_builds(summary, planned)).ending_at(chance)

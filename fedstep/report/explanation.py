@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from fedstep.report.text import WIDTH, join_lines, labelled_lines, pad
 from fedstep.report.units import columns, count, percent, span, visible
-from fedstep.report.wording import draw_sparkline, format_model, rank_causes
-from fedstep.results import FeatureContribution, ModelUsed
+from fedstep.report.wording import draw_sparkline, format_model, phrase_feature
+from fedstep.results import ModelUsed
 from fedstep.types import Unavailable
 
 METALS = {"g": "gold", "s": "silver"}
@@ -135,8 +135,8 @@ def find_phrase(contribution: ExplainedFeature) -> str:
     if contribution.feature == "bias":
         return "a usual test, of all projects"
     name = contribution.feature if "=" in contribution.feature else f"{contribution.feature}={contribution.value}"
-    found = rank_causes((FeatureContribution(name, 1.0),))
-    return f"{found[0].phrase} {found[0].word}".strip() if found and found[0].phrase else ""
+    phrase, word = phrase_feature(name, raises=contribution.total >= 0)
+    return f"{phrase} {word}".strip() if phrase else ""
 
 
 def describe_feature(contribution: ExplainedFeature) -> str:

@@ -8,7 +8,7 @@ from math import isfinite, isnan
 from fedstep.report.explanation import METALS, ExplainedFeature, SeenRun, TestExplanation, find_phrase
 from fedstep.report.inspection import AuditRecord, InspectedToken, InspectedUpdate, Inspection, LeakProof
 from fedstep.report.units import count, percent, span, spread
-from fedstep.report.wording import count_verdicts, describe_group, name_no_failure, rank_causes
+from fedstep.report.wording import count_verdicts, describe_group, format_jenkins, name_no_failure, rank_causes
 from fedstep.results import (
     PROBLEM,
     WARNING,
@@ -47,8 +47,8 @@ def headline(finding: Prediction | TriageReport | TrainReport) -> str:
 def _expected(expected: Interval | Unavailable) -> str:
     if isinstance(expected, Unavailable):
         return "build time not known yet"
-    jenkins = expected.jenkins_seconds
-    beside = "" if isinstance(jenkins, Unavailable) else f"; Jenkins estimate: {span(jenkins)}"
+    jenkins = format_jenkins(expected)
+    beside = f"; Jenkins estimate: {jenkins}" if jenkins else ""
     return f"expected {span(expected.seconds)} ({spread(expected.low, expected.high)}{beside})"
 
 

@@ -10,6 +10,7 @@ from itertools import groupby
 
 from fedstep.report.units import MOST_COLUMNS, percent, size, span, spread, visible
 from fedstep.report.wording import (
+    TOO_VARIABLE,
     ReasonPhrase,
     count_verdicts,
     describe_change,
@@ -20,9 +21,11 @@ from fedstep.report.wording import (
     format_batches,
     format_exchange,
     format_interval,
+    format_jenkins,
     format_knowledge,
     format_learning,
     format_model,
+    is_too_variable,
     name_no_failure,
     name_subject,
     rank_causes,
@@ -140,8 +143,8 @@ def prediction_markdown(prediction: Prediction) -> str:
             (
                 f"- **Build time**: {_expected(prediction.duration)}",
                 f"- **Failure risk**: {_risk(prediction.risk)}",
-                f"- **Flaky tests**: {len(prediction.flaky):,} likely to flake in the next runs",
-                f"- **Based on**: {'; '.join(filter(None, (prose(prediction.base), format_knowledge(prediction))))}",
+                f"- **Flaky tests**: {_flaky_count(prediction)}",
+                f"- **Based on**: {_basis(prediction)}",
             )
         ),
         *_risks(prediction.flaky),
@@ -174,7 +177,7 @@ def training_markdown(training: TrainReport) -> str:
         *_comparison(training.duration, training.expected),
         *_risks(training.flakiest),
         "### Learned and exchanged",
-        f"{format_learning(training.examples)}.",
+        f"Learned {format_learning(training.examples, training.exchange)}.",
         *_exchange(training.exchange),
         details(describe_reports(training.reading), _dropped(training.reading.dropped)),
         *_end(training.model, training.status, training.warnings),
@@ -197,9 +200,20 @@ def _counts(triage: TriageReport) -> str:
 def _expected(expected: Interval | Unavailable) -> str:
     if isinstance(expected, Unavailable):
         return f"not known: {prose(expected.reason)}"
-    jenkins = expected.jenkins_seconds
-    beside = "" if isinstance(jenkins, Unavailable) else f" (Jenkins estimate: {span(jenkins)})"
-    return f"**{span(expected.seconds)}**{format_interval(expected).removeprefix(span(expected.seconds))}{beside}"
+    jenkins = format_jenkins(expected)
+    beside = f" (Jenkins estimate: {jenkins})" if jenkins else ""
+    return f"{format_interval(expected).replace(span(expected.seconds), f'**{span(expected.seconds)}**', 1)}{beside}"
+
+
+def _flaky_count(prediction: Prediction) -> str:
+    if not prediction.tests_known:
+        return "not known: no test of this project is recorded yet"
+    return f"{len(prediction.flaky):,} likely to flake in the next runs"
+
+
+def _basis(prediction: Prediction) -> str:
+    against = (prose(prediction.base),) if prediction.base else ()
+    return "; ".join((*against, format_knowledge(prediction)))
 
 
 def _risk(risk: Risk | Unavailable) -> str:
@@ -218,19 +232,16 @@ def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailab
         yield f"The build's time was not compared: {prose(missing.reason) if missing else ''}"
         return
     inside = "inside" if expected.low <= duration.seconds <= expected.high else "**outside**"
-    jenkins = expected.jenkins_seconds
-    yield table(
-        ("actual", "expected", "90 % interval", "", "Jenkins estimate"),
-        (
-            (
-                span(duration.seconds),
-                span(expected.seconds),
-                spread(expected.low, expected.high),
-                inside,
-                "–" if isinstance(jenkins, Unavailable) else span(jenkins),
-            ),
-        ),
-    )
+    told = f"{inside}, {TOO_VARIABLE} beforehand" if is_too_variable(expected) else inside
+    cells = {
+        "actual": span(duration.seconds),
+        "expected": span(expected.seconds),
+        "90 % interval": spread(expected.low, expected.high),
+        "": told,
+        "Jenkins estimate": format_jenkins(expected),
+    }
+    shown = {name: cell for name, cell in cells.items() if cell}
+    yield table(tuple(shown), (tuple(shown.values()),))
     yield f"```text\n{interval_drawing(expected, duration.seconds)}\n[ ] 90 % interval   o expected   x actual\n```"
 
 
@@ -334,7 +345,7 @@ def _exchange(exchange: Exchange | Unavailable) -> Iterator[str]:
     yield f"{steps}, with {code(exchange.url)}. No name, source, log or branch is part of an update."
     updates = [(size(update.size), format_batches(update.rows)) for update in exchange.sent[:MOST_OTHERS]]
     if updates:
-        yield details("What was sent", table(("size", "learned from (rows, rounded down)"), updates))
+        yield details("What was sent", table(("size", "learned from (outcomes, rounded down)"), updates))
 
 
 def _dropped(dropped: Sequence[Dropped]) -> str:

@@ -10,6 +10,7 @@ from fedstep.report.units import columns, count, percent, shorten, span, spread,
 from fedstep.report.wording import (
     LEGEND,
     STATUS,
+    TOO_VARIABLE,
     ReasonPhrase,
     count_verdicts,
     describe_change,
@@ -19,9 +20,11 @@ from fedstep.report.wording import (
     draw_sparkline,
     format_exchange,
     format_interval,
+    format_jenkins,
     format_knowledge,
     format_learning,
     format_model,
+    is_too_variable,
     name_no_failure,
     name_subject,
     rank_causes,
@@ -128,7 +131,7 @@ def training_text(training: TrainReport, colour: bool = False) -> str:
     lines = [
         *labelled_lines("Build", f"{training.outcome.value}; {_actual(training.duration, training.expected)}"),
         *labelled_lines("Tests", f"{describe_reports(training.reading)}; {failures}"),
-        *labelled_lines("Learned", f"{format_learning(training.examples)}; {_exchange(training)}"),
+        *labelled_lines("Learned", f"{format_learning(training.examples, training.exchange)}; {_exchange(training)}"),
         *(labelled_lines("Incident", visible(training.incident_reason)) if training.incident else ()),
         *_failures(training.groups),
         *_muted(training.muted),
@@ -162,8 +165,8 @@ def _expected(expected: Interval | Unavailable) -> str:
 
 
 def _jenkins(expected: Interval) -> str:
-    jenkins = expected.jenkins_seconds
-    return "" if isinstance(jenkins, Unavailable) else f" (Jenkins estimate: {span(jenkins)})"
+    jenkins = format_jenkins(expected)
+    return f" (Jenkins estimate: {jenkins})" if jenkins else ""
 
 
 def _risk(risk: Risk | Unavailable) -> str:
@@ -173,8 +176,11 @@ def _risk(risk: Risk | Unavailable) -> str:
 
 
 def _flaky_count(prediction: Prediction) -> str:
-    of = f"of {count(prediction.tests_known, 'known test')}" if prediction.tests_known else "known"
-    return f"{len(prediction.flaky):,} {of} likely to flake in the next runs"
+    if not prediction.tests_known:
+        return "not known: no test of this project is recorded yet"
+    return (
+        f"{len(prediction.flaky):,} of {count(prediction.tests_known, 'known test')} likely to flake in the next runs"
+    )
 
 
 def _failure_count(failures: Sequence[FailureVerdict], muted: int, reading: ReportCounts) -> str:
@@ -217,7 +223,8 @@ def _actual(duration: Duration | Unavailable, expected: Interval | Unavailable) 
     if isinstance(expected, Unavailable):
         return f"{span(duration.seconds)}, not predicted: {visible(expected.reason)}"
     inside = "inside" if expected.low <= duration.seconds <= expected.high else "outside"
-    ours = f"{span(duration.seconds)}, {inside} the expected {spread(expected.low, expected.high)}"
+    told = f"{TOO_VARIABLE} beforehand, " if is_too_variable(expected) else ""
+    ours = f"{span(duration.seconds)}, {told}{inside} the expected {spread(expected.low, expected.high)}"
     return f"{ours}{_jenkins(expected)}"
 
 

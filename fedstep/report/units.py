@@ -59,11 +59,13 @@ UNKNOWN = "unknown"
 def span(seconds: float) -> str:
     """Format a duration in at most two units.
 
-    >>> [span(s) for s in (0.04, 3.21, 250, 3725, 180000)]
-    ['0.04 s', '3.2 s', '4 min 10 s', '1 h 02 min', '2 d 02 h']
+    >>> [span(s) for s in (0.04, 0.85, 3.21, 250, 3725, 180000)]
+    ['40 ms', '0.85 s', '3.2 s', '4 min 10 s', '1 h 02 min', '2 d 2 h']
     """
     if not isfinite(seconds) or seconds < 0:
         return UNKNOWN
+    if 0 < seconds < 0.0995:
+        return f"{max(1000 * seconds, 0.1):.2g} ms"
     if seconds < 59.5:
         return f"{_few_digits(seconds)} s"
     whole = round(seconds)
@@ -73,7 +75,7 @@ def span(seconds: float) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60:02} min"
     hours = round(seconds / 3600)
-    return f"{hours // 24} d {hours % 24:02} h"
+    return f"{hours // 24} d {hours % 24} h"
 
 
 def percent(share: float) -> str:

@@ -75,7 +75,7 @@ _RESEMBLING: Mapping[str, str] = {
 
 _ROUND: Mapping[str, Mapping[str, str]] = {
     "runs": {"0": "has no earlier run", "1": "has 1 earlier run"},
-    "runs:build": {"0": "no earlier build {whose} is known", "1": "1 earlier build {whose} is known"},
+    "runs:build": {"0": "the first known build {whose}", "1": "1 earlier build {whose} is known"},
     "failure-rate": {"0": "never failed in its last {n} runs"},
     "failure-rate:build": {"0": "none of the recent builds {whose} failed"},
     "rate:build": {"0": "none of the recent builds {whose} failed"},
@@ -131,16 +131,7 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "manual": "somebody started it by hand",
         "tag": "a tag started it",
     },
-    "evidence-past": {"": "how often it, its class and the project flipped before"},
-    "evidence-repeats": {"": "whether it goes on failing"},
-    "evidence-change": {"": "what this change touches"},
-    "evidence-companions": {"": "quiet tests of its package that fail with it"},
-    "evidence-kind": {"": "whether it failed as its flips did"},
-    "evidence-time": {"": "how long it takes beside the project's other tests"},
-    "evidence-commit": {"": "it passed on this very commit"},
     **{key: {"": "what its past runs show"} for key in ("evidence", "flake-rate", "flipped")},
-    "classmates-flips": {"": "flips of other tests of its class"},
-    "project-flips": {"": "flips of other tests of this project"},
     "build-file": {"True": "this change touches a build file", "False": "this change touches no build file"},
     "last-outcome:build": _OUTCOMES,
     "outcome:build": _OUTCOMES,
@@ -155,7 +146,7 @@ def _plain(number: float) -> str:
 
 
 def _share(share: float) -> str:
-    return f"{100 * share:g} %" if 0 < share < 0.01 else percent(share)
+    return f"{100 * share:.1g} %" if 0 < share < 0.01 else percent(share)
 
 
 def _ratio(logarithm: float) -> str:
@@ -169,7 +160,8 @@ def _rank(rank: float) -> str:
 
 
 def _hour(hour: float) -> str:
-    return f"{hour:g} h"
+    minutes = round(60 * hour) % (24 * 60)
+    return f"{minutes // 60}:{minutes % 60:02}"
 
 
 WORDS: Mapping[str, str] = {"name": "its name has", "source": "its source uses"}
@@ -185,12 +177,31 @@ SCOPES: Mapping[str, str] = {
     "project": "of this project",
 }
 
-PRIVATE: Mapping[str, str] = {
-    "test": "what was learned here of this very test",
-    "class": "what was learned here of its class",
-    "branch": "what was learned here of this branch",
-    "job": "what was learned here of this job",
-    "author": "what was learned here of this author",
+# What raises and what lowers: the value of these is nats, or a weight, which no reader has a use for.
+SIGNED: Mapping[str, tuple[str, str]] = {
+    "evidence-past": ("it or its neighbours flipped before", "it and its neighbours hardly ever flipped"),
+    "evidence-repeats": ("it does not go on failing", "it goes on failing"),
+    "evidence-change": ("this change touches nothing near it", "this change touches it or files near it"),
+    "evidence-companions": ("no quiet test fails with it", "tests of its package that were quiet fail with it"),
+    "evidence-kind": ("it failed as it did when it flipped", "it never failed in this way before"),
+    "evidence-time": (
+        "takes longer than most of the project's tests",
+        "takes less time than most of the project's tests",
+    ),
+    "evidence-commit": ("it passed on this very commit", "it failed before on this very commit"),
+    "classmates-flips": ("other tests of its class flip", "other tests of its class hardly flip"),
+    "project-flips": ("tests of this project flip often", "tests of this project hardly flip"),
+    "test": ("turned out flaky here more often than predicted", "turned out flaky here less often than predicted"),
+    "class": (
+        "its class turned out flaky more often than predicted",
+        "its class turned out flaky less often than predicted",
+    ),
+    "branch": ("this branch failed more often than predicted", "this branch failed less often than predicted"),
+    "job": ("this job failed more often than predicted", "this job failed less often than predicted"),
+    "author": (
+        "this author's builds failed more often than predicted",
+        "this author's builds failed less often than predicted",
+    ),
 }
 
 NUMBERS: Mapping[str, tuple[str, Callable[[float], str]]] = {
@@ -342,8 +353,12 @@ _RISING = (
 )
 _FALLING = ("passing", "branch-passing")
 _NONE = ("0", "0.0", "absent", "none", "")
+_NEAR = ("itself", "near", "build-file")  # what a change touches, where it speaks for a break
 _PAST = ("flips", "failures", "runs")  # concepts that a test without a run has nothing of
 NO_HISTORY = "no history yet"
+FEW_RUNS = 5  # from which on it says something that a test never flipped
+LEAST_SHARE = 0.1  # of the largest cause: what adds less is not worth a reader's time
+TELLER_SHARE = 1 / 3  # of a cause: a feature that adds less of it does not tell it
 SMALLEST_WORD = 0.05  # of the margin: a word that adds less is not quoted
 MOST_WORDS = 2
 
@@ -368,7 +383,8 @@ def rank_causes(
             concepts.setdefault(_concept(part, subject) or reason.feature, []).append(reason)
     is_new = facts.get("runs-known") == "0"
     sums = {name: sum(one.contribution for one in members) for name, members in concepts.items()}
-    ranked = sorted((name for name in sums if abs(sums[name]) >= SMALLEST), key=lambda name: -abs(sums[name]))
+    least = max(SMALLEST, LEAST_SHARE * max(map(abs, sums.values()), default=0.0))
+    ranked = sorted((name for name in sums if abs(sums[name]) >= least), key=lambda name: -abs(sums[name]))
     causes = [ReasonPhrase(NO_HISTORY, "", 0.0)] if is_new else []
     for name in ranked:
         if is_new and name in _PAST:
@@ -397,10 +413,9 @@ def _tell(
     alike = sorted((one for one in members if one.contribution * total > 0), key=lambda one: -abs(one.contribution))
     for one in alike:
         part, _, answer = one.feature.partition("=")
-        if _contradicts(part, answer, total > 0):
+        if abs(one.contribution) < TELLER_SHARE * abs(total) or _contradicts(part, answer, total > 0):
             continue
-        key = one.feature if part in WORDS or not part else part
-        phrase, word = _phrase(key, [answer], subject)
+        phrase, word = phrase_feature(one.feature, subject, raises=total > 0)
         if phrase or word:
             return phrase, word
     return None
@@ -411,6 +426,10 @@ def _contradicts(part: str, answer: str, raises: bool) -> bool:
     if answer == "absent" or part.startswith("evidence-"):
         value = _float(answer)  # of evidence: in nats for a flake; none of it says nothing
         return answer == "absent" or not value or (value > 0) != raises
+    if part == "same-commit" and answer == "unseen":
+        return True  # true of nearly every failure
+    if part in ("runs", "branch-runs"):
+        return answer not in _NONE  # how many are known is no reason
     if part in ("last-outcome", "branch-outcome"):
         return (answer == "passed" and raises) or (answer in ("failed", "unstable") and not raises)
     if answer not in _NONE:
@@ -439,21 +458,64 @@ def _counted(concept: str, facts: Mapping[str, str], raises: bool) -> str | None
     """Return a phrase with a count of recent runs or builds, "" where it would contradict; None where none is known."""
     runs, builds = _whole(facts.get("recent-runs")), _whole(facts.get("recent-builds"))
     if concept == "flips" and runs:
-        flips = _whole(facts.get("recent-flips"))
-        if flips:
-            return f"flipped {count(flips, 'time')} in its last {count(runs, 'run')}" if raises else ""
-        return "" if raises else f"never flipped in its last {count(runs, 'run')}"
+        return _count_flips(_whole(facts.get("recent-flips")), runs, raises)
     if concept == "failures" and runs:
-        failures = _whole(facts.get("recent-failures"))
-        if facts.get("failures-in-a-row", "0") not in _NONE and failures:
-            return f"failed {count(_whole(facts['failures-in-a-row']), 'time')} in a row before this"
-        return f"failed in {failures} of its last {count(runs, 'run')}" if failures or not raises else ""
-    if concept == "builds" and builds:
-        broken = _whole(facts.get("recent-broken"))
-        if not broken:
-            return "" if raises else f"none of the last {count(builds, 'build')} failed"
-        return f"{broken} of the last {count(builds, 'build')} failed"
+        return _count_failures(_whole(facts.get("recent-failures")), runs, facts, raises)
+    if concept == "builds" and facts.get("recent-builds"):
+        return _count_broken(_whole(facts.get("recent-broken")), builds, facts, raises)
+    if concept == "change" and facts.get("evidence-change") and facts.get("change") in CHOICES["change"]:
+        return "" if raises == (facts["change"] in _NEAR) else CHOICES["change"][facts["change"]]
     return None
+
+
+def _count_flips(flips: int, runs: int, raises: bool) -> str:
+    if flips:
+        return f"flipped {_times(flips)} in its last {count(runs, 'run')}" if raises else ""
+    if raises:
+        return ""
+    return f"never flipped in its last {runs} runs" if runs >= FEW_RUNS else f"only {count(runs, 'earlier run')} known"
+
+
+def _count_failures(failures: int, runs: int, facts: Mapping[str, str], raises: bool) -> str:
+    """Return how often the test failed; failures in a row up to now speak for a break, whatever else they are."""
+    in_a_row = _whole(facts.get("failures-in-a-row"))
+    if in_a_row and failures:
+        return "" if raises else f"failed in the {_plural(in_a_row, 'build')} before this"
+    if raises:
+        return f"failed in {failures} of its last {count(runs, 'run')}" if failures else ""
+    return f"failed in {failures} of its last {count(runs, 'run')}" if failures else _never_failed(runs)
+
+
+def _never_failed(runs: int) -> str:
+    return f"never failed in its last {runs} runs" if runs >= FEW_RUNS else ""
+
+
+def _count_broken(broken: int, builds: int, facts: Mapping[str, str], raises: bool) -> str:
+    """Return how many of the last builds failed, or what says more: a row of failures, or builds like this one."""
+    if not builds:
+        return "no build of this job is known yet"
+    if broken in (0, builds):
+        if raises == (not broken):
+            return ""
+        if builds == 1:
+            return f"the only build known {'failed' if broken else 'passed'}"
+        return f"{'all' if broken else 'none'} of the last {builds} builds failed"
+    share, in_a_row = broken / builds, _whole(facts.get("failing"))
+    if raises and in_a_row > 1:
+        return f"the last {in_a_row} builds failed"
+    alike = 1 / (1 + exp(-2 * _float(facts.get("similar", "nan"))))  # the feature is half of the log-odds
+    if (raises and share < 0.5 < alike) or (not raises and alike < 0.5 < share):
+        return f"{percent(alike)} of the builds like this one failed"
+    few = "only " if not raises and share < 0.25 else ""
+    return f"{few}{broken} of the last {builds} builds failed"
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
+
+
+def _plural(number: int, noun: str) -> str:
+    return noun if number == 1 else f"{number} {noun}s"
 
 
 def _whole(text: str | None) -> int:
@@ -461,39 +523,41 @@ def _whole(text: str | None) -> int:
     return int(number) if isfinite(number) else 0
 
 
-def _phrase(key: str, answers: list[str], subject: str) -> tuple[str, str]:
-    """Phrase and word; a feature that is not known here is its own word."""
-    part, _, word = key.partition("=")
-    if part in WORDS and word:
-        return WORDS[part], word
-    if part in PRIVATE and any(answers):
-        return PRIVATE[part], ""
-    phrase = _choice(part, answers, subject) or _absent(part, answers, subject) or _number(part, answers, subject)
-    return (phrase, "") if phrase else ("", f"{part}={'/'.join(answers)}" if any(answers) else part or key)
+def phrase_feature(feature: str, subject: str = "test", *, raises: bool = True) -> tuple[str, str]:
+    """Return phrase and word of a feature with its value; a feature that is not known here is its own word.
+
+    >>> phrase_feature("seconds=2.5"), phrase_feature("name=socket")
+    (('takes 2.5 s', ''), ('its name has', 'socket'))
+    """
+    part, _, answer = feature.partition("=")
+    if part in WORDS and answer:
+        return WORDS[part], answer
+    if part in SIGNED and answer:
+        return SIGNED[part][not raises], ""
+    phrase = _choice(part, answer, subject) or _absent(part, answer, subject) or _number(part, answer, subject)
+    return (phrase, "") if phrase else ("", feature if answer else part or feature)
 
 
-def _choice(part: str, answers: list[str], subject: str) -> str:
-    if len(set(answers)) > 1:
-        return ""  # two knots: the value lies between them
+def _choice(part: str, answer: str, subject: str) -> str:
     for entry, n, whose in _entries(CHOICES, part, subject):
-        template = entry.get("" if entry.keys() == {""} else answers[0], "")
+        template = entry.get("" if entry.keys() == {""} else answer, "")
         if template:
             return _joined(template, n=n, whose=whose)
     return ""
 
 
-def _absent(part: str, answers: list[str], subject: str) -> str:
-    entries = _entries(ABSENT, part, subject) if "absent" in answers else iter(())
+def _absent(part: str, answer: str, subject: str) -> str:
+    entries = _entries(ABSENT, part, subject) if answer == "absent" else iter(())
     return next((_joined(template, whose=whose) for template, _, whose in entries), "")
 
 
-def _number(part: str, answers: list[str], subject: str) -> str:
-    values = [_float(answer) for answer in answers]
+def _number(part: str, answer: str, subject: str) -> str:
+    value = _float(answer)
     entry = next(_entries(NUMBERS, part, subject), None)
-    if entry is None or not all(map(isfinite, values)):
+    if entry is None or not isfinite(value):
         return ""
     (template, write), window, whose = entry
-    return _joined(template, _between(min(values), max(values), write), n=window, whose=whose)
+    return _joined(template, write(value), n=window, whose=whose)
 
 
 def _entries(table: Mapping[str, Entry], part: str, subject: str) -> Iterator[tuple[Entry, str, str]]:
@@ -517,19 +581,6 @@ def _float(answer: str) -> float:
         return float(answer)
     except ValueError:
         return float("nan")
-
-
-def _between(low: float, high: float, write: Callable[[float], str]) -> str:
-    """Return the value between two knots: `1–3 s`, `3–10 %`, or one of them where they read the same."""
-    (first, unit), (last, same) = _unit(write(low)), _unit(write(high))
-    if write(low) == write(high):
-        return write(low)
-    return f"{first}–{last}{same}" if unit == same else f"{write(low)} – {write(high)}"
-
-
-def _unit(written: str) -> tuple[str, str]:
-    number, space, unit = written.partition(" ")
-    return (number, space + unit) if " " not in unit else (written, "")
 
 
 def draw_sparkline(last_outcomes: str, most: int = 20) -> str:
@@ -565,8 +616,31 @@ def _times_flaky(risk: TestRisk) -> str:
 
 
 def format_interval(expected: Interval) -> str:
-    """Format the expected time and its uncertainty."""
-    return f"{span(expected.seconds)}, 90 % between {span(expected.low)} and {span(expected.high)}"
+    """Format the expected time and its uncertainty.
+
+    >>> format_interval(Interval(30.0, 20.0, 40.0)), format_interval(Interval(30.0, 10.0, 90.0))
+    ('30 s, 90 % between 20 s and 40 s', 'about 30 s, too variable to tell (90 % between 10 s and 1 min 30 s)')
+    """
+    ends = f"90 % between {span(expected.low)} and {span(expected.high)}"
+    if is_too_variable(expected):
+        return f"about {span(expected.seconds)}, {TOO_VARIABLE} ({ends})"
+    return f"{span(expected.seconds)}, {ends}"
+
+
+TOO_VARIABLE = "too variable to tell"
+WIDEST = 4.0  # upper over lower end of an interval that is of use
+
+
+def is_too_variable(expected: Interval) -> bool:
+    """Return whether the interval is so wide that its middle says little."""
+    return expected.high > WIDEST * expected.low
+
+
+def format_jenkins(expected: Interval) -> str:
+    """Return Jenkins' own estimate, "" where Jenkins does not time the builds and nobody asked for it."""
+    seconds = expected.jenkins_seconds
+    is_shown = expected.source == "jenkins" or expected.shows_jenkins
+    return "" if isinstance(seconds, Unavailable) or not is_shown else span(seconds)
 
 
 def format_model(model: ModelUsed) -> str:
@@ -595,9 +669,16 @@ def name_no_failure(reading: ReportCounts) -> str:
     return "no test failed" if reading.tests else "no test was read"
 
 
-def format_learning(examples: ExampleCounts) -> str:
-    """Say how many examples were learned and how many wait to be sent."""
-    return f"{count(examples.learned, 'example')} learned, {examples.waiting:,} waiting"
+def format_learning(examples: ExampleCounts, exchange: Exchange | Unavailable) -> str:
+    """Say from how many outcomes was learned, and how many an update still waits for; without aggregator there is none.
+
+    >>> format_learning(ExampleCounts(2, 29), Unavailable("no aggregator is configured"))
+    'from 2 outcomes'
+    """
+    learned = f"from {count(examples.learned, 'outcome')}" if examples.learned else "nothing new in this build"
+    if isinstance(exchange, Unavailable) or not examples.waiting:
+        return learned
+    return f"{learned}; {count(examples.waiting, 'outcome')} collected for the next update"
 
 
 def _step(name: str, before: int, after: int) -> str:

@@ -90,7 +90,7 @@ class TestDuration:
         assert isinstance(time, Unavailable)
         assert isinstance(risk, Unavailable)
         assert time.reason == "no finished build of this job with a known duration"
-        assert risk.reason == "no build seen"
+        assert risk.reason == "no build of this project is recorded yet"
 
     def test_one_build_gives_a_time_with_a_wide_interval(self) -> None:
         """The second build is expected to take as long as the first, within a factor of several."""

@@ -16,7 +16,7 @@ from fedstep.features.test_features import private_test_features as private_of_t
 from fedstep.history.summary import PlannedBuild
 from fedstep.report.markdown import interval_drawing
 from fedstep.report.units import percent, size, span
-from fedstep.report.wording import rank_causes
+from fedstep.report.wording import format_interval, format_jenkins, rank_causes
 from fedstep.results import FeatureContribution, Interval
 from fedstep.schema.schema import TASK_NAMES, schema
 
@@ -82,6 +82,59 @@ class TestReasons:
         assert (cause.phrase, cause.word, cause.sign) == ("its source uses", "sleep, thread", "+")
         assert rank_causes([FeatureContribution("source=sleep", 0.02), FeatureContribution("source", 0.3)]) == ()
 
+    @pytest.mark.parametrize(
+        ("contribution", "facts", "phrase"),
+        [
+            (1.0, {"recent-builds": 1, "recent-broken": 1}, "the only build known failed"),
+            (1.0, {"recent-builds": 7, "recent-broken": 7}, "all of the last 7 builds failed"),
+            (1.0, {"recent-builds": 20, "recent-broken": 3, "failing": 3}, "the last 3 builds failed"),
+            (1.0, {"recent-builds": 20, "recent-broken": 3, "similar": 0.6}, "77 % of the builds like this one failed"),
+            (-1.0, {"recent-builds": 20, "recent-broken": 1}, "only 1 of the last 20 builds failed"),
+            (-1.0, {"recent-builds": 0, "recent-broken": 0}, "no build of this job is known yet"),
+        ],
+    )
+    def test_builds_are_counted_as_a_person_would(self, contribution: float, facts: dict[str, float], phrase) -> None:
+        """'+ 3 of the last 17 builds failed' is no reason for 83 %; that the last two failed is one."""
+        told = [FeatureContribution(f"{name}={value}", 0.0) for name, value in facts.items()]
+        (cause,) = rank_causes([FeatureContribution("own=0.1", contribution), *told], "build")
+        assert cause.phrase == phrase
+
+    @pytest.mark.parametrize(
+        ("feature", "contribution", "facts"),
+        [
+            ("evidence-repeats=-0.3", 2.1, {"failures-in-a-row": 3, "recent-failures": 3, "recent-runs": 20}),
+            ("same-commit=unseen", -1.4, {}),
+            ("runs=9", 0.5, {}),
+            ("branch-runs=2", 0.5, {}),
+        ],
+        ids=["a row of failures speaks for a break", "a first run on a commit", "runs", "builds of the branch"],
+    )
+    def test_what_says_nothing_is_not_told(self, feature: str, contribution: float, facts: dict[str, float]) -> None:
+        told = [FeatureContribution(f"{name}={value}", 0.0) for name, value in facts.items()]
+        subject = "build" if feature.startswith("branch") else "test"
+        assert rank_causes([FeatureContribution(feature, contribution), *told], subject) == ()
+
+    def test_what_adds_less_than_a_tenth_is_left_out(self) -> None:
+        """'- 9 lines changed' beside '83 % likely to fail' only takes a reader's time."""
+        reasons = [FeatureContribution("passing=12", -2.0), FeatureContribution("lines=9", -0.1)]
+        assert [cause.phrase for cause in rank_causes(reasons, "build")] == ["12 builds passed in a row"]
+
+    def test_a_part_that_carries_little_does_not_tell_the_whole(self) -> None:
+        """An unknown usual time weighed 0.9, and was told as 'takes 1 ms'."""
+        reasons = [FeatureContribution("seconds-ratio=absent", -0.9), FeatureContribution("seconds=0.001", -0.1)]
+        assert rank_causes(reasons) == ()
+
+    def test_the_change_is_told_by_what_it_touches(self) -> None:
+        """'What this change touches' left a reader to guess."""
+        reasons = [FeatureContribution("evidence-change=-2.3", -1.2), FeatureContribution("change=near", -0.1)]
+        assert [cause.phrase for cause in rank_causes(reasons)] == ["this change touches files near it"]
+
+    def test_few_runs_are_counted_not_called_quiet(self) -> None:
+        """A test with one run could not have flipped."""
+        facts = (FeatureContribution("recent-runs=1", 0.0), FeatureContribution("recent-flips=0", 0.0))
+        (cause,) = rank_causes([FeatureContribution("flip-rate-20=0", -0.7), *facts])
+        assert cause.phrase == "only 1 earlier run known"
+
     def test_the_bias_and_the_negligible_are_no_causes(self) -> None:
         assert rank_causes([FeatureContribution("bias", 3.0), FeatureContribution("seconds=1", 0.001)]) == ()
 
@@ -123,16 +176,16 @@ class TestPhrases:
             ("files-changed=1", "test", "1 file changed"),
             ("failing=1", "build", "1 build failed just before"),
             ("branch-passing=0", "build", "no build of this branch passed just before"),
-            ("branch-runs=1", "build", "1 earlier build of this branch is known"),
+            ("branch-runs=0", "build", "the first known build of this branch"),
             ("files=1", "build", "1 file changed"),
             ("similar", "build", "how builds like this one went"),
             ("last", "build", "how long the last build took"),
             ("last-5", "build", "how long the last five builds took"),
             ("time-rank=0.96", "test", "takes longer than 98 % of the project's tests"),
             ("time-rank=-0.5", "test", "takes less long than 75 % of the project's tests"),
-            ("hour=8", "build", "starts at 8 h UTC"),
-            ("test=shop.Cart#pays", "test", "what was learned here of this very test"),
-            ("branch=main", "build", "what was learned here of this branch"),
+            ("hour=8", "build", "starts at 8:00 UTC"),
+            ("test=shop.Cart#pays", "test", "turned out flaky here more often than predicted"),
+            ("branch=main", "build", "this branch failed more often than predicted"),
         ],
     )
     def test_a_feature_reads_as_a_phrase(self, feature: str, subject: str, phrase: str) -> None:
@@ -173,6 +226,19 @@ class TestPhrases:
             assert cause.phrase or cause.word or not feature
 
 
+class TestIntervals:
+    def test_one_wider_than_a_factor_of_four_is_said_in_words(self) -> None:
+        assert "too variable to tell" in format_interval(Interval(30.0, 10.0, 41.0))
+        assert "too variable to tell" not in format_interval(Interval(30.0, 10.0, 40.0))
+
+    @pytest.mark.parametrize(
+        ("source", "asked", "shown"), [("jenkins", False, "35 s"), ("github", False, ""), ("github", True, "35 s")]
+    )
+    def test_jenkins_estimate_is_shown_for_jenkins_or_asked(self, source: str, asked: bool, shown: str) -> None:
+        expected = Interval(30.0, 20.0, 40.0, source, 35.0, shows_jenkins=asked)
+        assert format_jenkins(expected) == shown
+
+
 class TestUnits:
     @given(st.floats())
     def test_every_number_can_be_written(self, number: float) -> None:
@@ -181,7 +247,17 @@ class TestUnits:
 
     @pytest.mark.parametrize(
         ("seconds", "text"),
-        [(0, "0 s"), (59.6, "1 min 00 s"), (3599.7, "1 h 00 min"), (7200, "2 h 00 min"), (math.nan, "unknown")],
+        [
+            (0, "0 s"),
+            (0.042, "42 ms"),
+            (0.0996, "0.1 s"),
+            (1e-9, "0.1 ms"),
+            (90_000, "25 h 00 min"),
+            (59.6, "1 min 00 s"),
+            (3599.7, "1 h 00 min"),
+            (7200, "2 h 00 min"),
+            (math.nan, "unknown"),
+        ],
     )
     def test_spans_round_to_whole_units(self, seconds: float, text: str) -> None:
         assert span(seconds) == text

@@ -107,7 +107,7 @@ class Predictor(NamedTuple):
 
     def _verdict(self, run: TestRun, values: Raw, stats: TestStats, summary: Summary) -> FailureVerdict:
         row, private = schema().tasks["triage"].encode(values), private_test_features(run.test)
-        chance = self.chance("triage", row, private)
+        chance = self.chance("triage", row, private, stats.runs)
         told = self.explain("triage", values, private, _recent(stats)).ending_at(chance)
         return FailureVerdict(
             test=run.test,
@@ -155,10 +155,10 @@ class Predictor(NamedTuple):
         weights = self._summed(schema().tasks[task], local)
         return margin(weights, *row) + sum(local.private.get(name, 0.0) for name in private)
 
-    def chance(self, task: str, row: SparseVector, private: Sequence[str]) -> float:
-        """Return the probability of one row; an example of it has no further part in it."""
+    def chance(self, task: str, row: SparseVector, private: Sequence[str], runs: int = 0) -> float:
+        """Return the probability of one row; for `triage`, `runs` of the test are known."""
         platt = self.correction.platt.get(task, initial_scaling(task))
-        example = Example("", 0, row.indices, row.values, tuple(private))
+        example = Example("", runs, row.indices, row.values, tuple(private))
         return chance_of(task, self.production[task], self._local(task), platt, example)
 
     def explain(self, task: str, raw: Raw, private: Sequence[str], facts: Mapping[str, object]) -> "Explanation":
@@ -315,7 +315,8 @@ def chance_of(task: str, weights: Sequence[float], local: LocalWeights, platt: P
 
     Learning corrects the log-odds of what was seen of a test (`flaky`) within bounds, so that it never outweighs a
     flip; of a test that was seen to flip, by shared weights of its words alone, which no run changes. A failure
-    (`triage`) of a test that never flipped, and did not pass on this commit, is called flaky with 85 % at most.
+    (`triage`) of a test that did not pass on this commit is no proof: it is called flaky with 85 % at most if the test
+    never flipped, and else with no more than its runs can support, (runs + 1) / (runs + 2), the rule of succession.
     """
     score = platt.slope * full_margin(weights, local, row) + platt.offset
     if task == "flaky":
@@ -349,8 +350,10 @@ def correct(evidence: float, correction: float, bound: float) -> float:
 
 def _bounded_without_proof(row: Example, score: float) -> float:
     passed, both = (_first("triage", "same-commit") + offset for offset in (0, 2))
-    if score <= UNPROVEN_FROM or is_flipped("triage", row) or passed in row.indices or both in row.indices:
+    if score <= UNPROVEN_FROM or passed in row.indices or both in row.indices:
         return score
+    if is_flipped("triage", row):
+        return max(UNPROVEN_FROM, min(score, log(row.run + 1)))
     return correct(UNPROVEN_FROM, score - UNPROVEN_FROM, UNPROVEN_TO - UNPROVEN_FROM)
 
 

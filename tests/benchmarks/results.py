@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean, median
 
@@ -18,6 +19,15 @@ from tests.benchmarks.results_lines import LINES, REPLAY_SEEDS, SEEDS, Figures, 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/reference/results.md"
 START, END = "<!-- table: start -->\n", "<!-- table: end -->\n"
+KNOWN_START, KNOWN_END = "<!-- runs known: start -->\n", "<!-- runs known: end -->\n"
+# Studies that score the first builds, too: what is predicted of what little is known.
+KNOWN_STUDIES = {
+    "cold-triage-recorded": "failures, recorded reports",
+    "cold-triage-replayed": "failures, replays",
+    "cold-flaky-replayed": "flaky within the next runs, replays",
+    "cold-build-failure": "builds that fail, recorded",
+}
+BINS = ("1-5", "6-20", "21-100", "more")
 
 
 class Bench:
@@ -60,9 +70,16 @@ class Bench:
 
     def reports(self) -> str:
         """The recorded reports, unpacked."""
-        target = self.folder / "junit"
+        return self._unpacked("junit")
+
+    def regressions(self) -> str:
+        """The recorded reports with regressions, unpacked."""
+        return self._unpacked("regressions")
+
+    def _unpacked(self, name: str) -> str:
+        target = self.folder / name
         if not target.exists():
-            for archive in sorted(self.corpora.glob("junit/*.tar.gz")):
+            for archive in sorted(self.corpora.glob(f"{name}/*.tar.gz")):
                 with tarfile.open(archive) as packed:
                     packed.extractall(target, filter="data")
         return str(target)
@@ -95,6 +112,11 @@ def make_studies(bench: Bench) -> None:
         bench.study(f"build-duration-seed-{seed}", "build-duration", *recorded, "--seed", str(seed))
     for task in ("build-failure", "build-duration"):
         bench.study(f"{task}-global-only", task, *recorded, "--mode", "global-only")
+    cold = bench.replayed(100, 0, REPLAY_SEEDS[0])
+    bench.study("cold-triage-recorded", "triage", bench.reports(), bench.regressions(), "--cold-start")
+    bench.study("cold-triage-replayed", "triage", cold, "--cold-start")
+    bench.study("cold-flaky-replayed", "flaky", cold, "--cold-start")
+    bench.study("cold-build-failure", "build-failure", *recorded, "--cold-start")
 
 
 def table(bench: Bench) -> str:
@@ -113,15 +135,41 @@ def _row(bench: Bench, line: Line) -> str:
     return f"| {line.name} | {middle:.3f} | {spread} | {line.bound} | {line.yardstick(figures[0])} |\n"
 
 
+def known_table(bench: Bench) -> str:
+    """What was predicted and what was seen, by the runs of the test, or builds, that were known."""
+    lines = [
+        "| known before | cases | predicted | seen | named | predicted of these | seen of these |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for study, name in KNOWN_STUDIES.items():
+        summary = bench.figures(study)["summary"] if bench.has(study) else {}
+        lines.append(f"| **{name}** |" + " |" * 6)
+        for known in BINS:
+            if f"cases_runs_{known}" in summary:
+                cells = [_known_cells(summary, f"_runs_{known}{end}") for end in ("", "_named")]
+                lines.append(f"| {known} | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines) + "\n"
+
+
+def _known_cells(summary: Mapping[str, float], end: str) -> str:
+    if f"cases{end}" not in summary:
+        return "0 | – | –"
+    return f"{summary[f'cases{end}']:.0f} | {summary[f'said{end}']:.3f} | {summary[f'seen{end}']:.3f}"
+
+
+def replaced(page: str, start: str, end: str, text: str) -> str:
+    """The page with other text between two marks."""
+    return f"{page.partition(start)[0]}{start}{text}{end}{page.partition(end)[2]}"
+
+
 def main() -> None:
     corpora, replay, folder = map(Path, sys.argv[1:4])
     bench = Bench(corpora, replay, folder)
     if "--table-only" not in sys.argv:  # of the studies that are there already
         make_studies(bench)
-    page = PAGE.read_text(encoding="utf-8")
-    before, after = page.partition(START)[0], page.partition(END)[2]
-    PAGE.write_text(f"{before}{START}{table(bench)}{END}{after}", encoding="utf-8")
-    print(table(bench))
+    page = replaced(PAGE.read_text(encoding="utf-8"), START, END, table(bench))
+    PAGE.write_text(replaced(page, KNOWN_START, KNOWN_END, known_table(bench)), encoding="utf-8")
+    print(table(bench), known_table(bench), sep="\n")
 
 
 if __name__ == "__main__":

@@ -217,14 +217,30 @@ class TestList:
         assert stats.flaked_100 <= stats.flips
 
 
+def failure_after(history: History, predictor: Predictor, outcome: str = Outcome.FAILED) -> float:
+    """How likely a further failure of the test is called flaky, far from the change and on a new commit."""
+    failed = (TestRun(TEST, outcome, 0.1, "AssertionError"),)
+    context = BuildContext(CiRun(branch="main"), Change("new", "", "", (FileChange(ELSEWHERE),)), 1_800_000_000.0)
+    build = Build("0" * 32, context, 1.8e9, Duration(9.0, "mark"), BuildOutcome.FAILED, Reports(failed))
+    (verdict,) = predictor.failures(history.summary, build, "unit||mark")
+    return verdict.flaky_probability
+
+
 class TestUnproven:
     @COMMON
     @given(st.integers(1, 40), SEEDS)
     def test_a_failure_without_proof_is_never_called_certain(self, runs: int, seed: int) -> None:
         """However the model learned, a test that never flipped before is at 85 % at most."""
-        history, predictor = History("p" * runs), drawn_predictor(seed)
-        failed = (TestRun(TEST, Outcome.FAILED, 0.1, "AssertionError"),)
-        context = BuildContext(CiRun(branch="main"), Change("new", "", "", (FileChange(ELSEWHERE),)), 1_800_000_000.0)
-        build = Build("0" * 32, context, 1.8e9, Duration(9.0, "mark"), BuildOutcome.FAILED, Reports(failed))
-        (verdict,) = predictor.failures(history.summary, build, "unit||mark")
-        assert verdict.flaky_probability <= 0.853
+        assert failure_after(History("p" * runs), drawn_predictor(seed)) <= 0.853
+
+    @COMMON
+    @given(LETTERS, SEEDS)
+    def test_no_failure_claims_more_than_its_runs_support(self, letters: str, seed: int) -> None:
+        """The rule of succession, above the threshold of a verdict; a pass on the same commit is proof."""
+        history = History(f"p{letters}k")
+        runs = history.summary.tests[TEST].runs
+        assert failure_after(history, drawn_predictor(seed)) <= max(0.7311, (runs + 1) / (runs + 2)) + 1e-9
+
+    def test_a_pass_when_run_again_is_proof(self) -> None:
+        history = History("ppkpp")
+        assert failure_after(history, drawn_predictor(1), Outcome.FLAKED) > 6 / 7

@@ -179,6 +179,11 @@ class ReportCounts(NamedTuple):
     tests: int = 0
     dropped: tuple[Dropped, ...] = ()
 
+    @property
+    def is_whole(self) -> bool:
+        """Return whether nothing was lost; what was repaired is whole."""
+        return all(item.kept for item in self.dropped)
+
 
 class Prediction(NamedTuple):
     """The result of `fedstep predict`."""

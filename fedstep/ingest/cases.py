@@ -20,6 +20,7 @@ UNNAMED = "<unnamed>"  # the name of the failures without one in a suite
 UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 TIME = re.compile(r"(-?\d[\d.,]*|-?[.,]\d+)([a-z]*)")
 EXCEPTION = re.compile(r"[\w.$\\]*(?:Error|Exception|Failure|Failed|Timeout|Warning)\b")
+FRAMEWORK = re.compile(r"net(?:coreapp|standard)?\d[\w.-]*", re.I)  # a folder of .NET's output: net8.0, net48
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+|\d{1,3}(?:\.\d{3})+")
 
 
@@ -179,6 +180,17 @@ def relative_path(path: str, root: str) -> str:
     if root and (path.startswith(f"{root}/") or (root[1:2] == ":" and path.lower().startswith(f"{root}/".lower()))):
         path = path[len(root) + 1 :]
     return path.removeprefix("./")
+
+
+def assembly_of(path: str) -> str:
+    r"""Return the file name of a .NET assembly, with the framework that it was built for where its path has it.
+
+    >>> assembly_of(r"C:\shop\bin\Debug\net8.0\Shop.Tests.dll")
+    'Shop.Tests.dll (net8.0)'
+    """
+    *folders, name = re.split(r"[\\/]", path)
+    framework = next((folder for folder in reversed(folders) if FRAMEWORK.fullmatch(folder)), "")
+    return f"{name} ({framework})" if framework else name
 
 
 def _path_pattern(root: str) -> re.Pattern[str]:

@@ -242,7 +242,7 @@ def _stale(source: str, age: float) -> Dropped:
 
 
 def _same_bytes(source: str, other_source: str) -> Dropped:
-    return Dropped(source, f"the same bytes as {other_source}")
+    return Dropped(source, f"the same bytes as {other_source}, counted once", kept=True)
 
 
 def summarize(files: Iterable[ReportFile | Dropped], root: str = "") -> Iterator[FileReading]:

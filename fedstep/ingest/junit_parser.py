@@ -10,6 +10,7 @@ from fedstep.ingest.cases import (
     NOT_STARTED,
     UNNAMED,
     CaseCollector,
+    assembly_of,
     explain_time,
     failure_word,
     parse_integer,
@@ -141,6 +142,19 @@ def _announced(attributes: Mapping[str, str]) -> Announced | None:
     return Announced(parse_integer(attributes["tests"]), failed if counts_failures else None, skipped)
 
 
+def _label_suite(name: str, package: str) -> str:
+    """Return the name of a suite with its package, or the assembly and framework that the package is for .NET.
+
+    >>> _label_suite("CartTest", "shop"), _label_suite("Shop.dll", "/bin/net8.0/Shop.dll")
+    ('shop.CartTest', 'Shop.dll (net8.0)')
+    """
+    if not package or package == name:
+        return name
+    if package.lower().endswith((".dll", ".exe")):
+        return assembly_of(package)
+    return name if not name or name.startswith(package) or is_absolute(package) else f"{package}.{name}"
+
+
 def attempt_of(name: str, value: str) -> int:
     """Return the attempt that an attribute or property means, from 1; 0 for none: "First Run", "Retry 1", "2"."""
     digits = re.search(r"\d{1,6}", value)
@@ -261,7 +275,8 @@ class JUnitHandler:
             self._root_file = self._suite_file
         self._suite_file = self._suite_file or self._root_file
         parent = self._suites[-1] if self._suites else NO_SUITE
-        label = f"{parent.label}/{name}" if parent.label and name else parent.label or name
+        own = _label_suite(name, attributes.get("package", ""))
+        label = f"{parent.label}/{own}" if parent.label and own else parent.label or own
         self._suites.append(
             EnclosingSuite(name[:MAX_NAME], self._suite_file, self._depth, label[:MAX_NAME], parent.variant)
         )

@@ -85,6 +85,11 @@ def is_absolute(path: str) -> bool:
     return path.startswith("/") or path[1:3] == ":/"
 
 
+def file_of(run: TestRun) -> str:
+    """Return the source file of a case, "" for none, or one of this machine."""
+    return "" if is_absolute(run.file) else run.file
+
+
 def variant_of(text: str) -> str:
     """Return a browser or project as a part of an id: on one line, in lower case, without the version.
 
@@ -188,14 +193,14 @@ REPEATING_TOOLS: Mapping[str, Rule] = {
 
 
 def settle_suites(repeated: Sequence[tuple[int, TestRun]], rule: Rule) -> Iterator[TestRun]:
-    """Yield one run for each suite that has cases of one id, from (index of the suite element, case) of all of them."""
-    elements: dict[int, list[TestRun]] = defaultdict(list)
+    """Yield one run for each suite and file that has cases of one id, from (index of the suite element, case)."""
+    elements: dict[tuple[int, str], list[TestRun]] = defaultdict(list)
     for element, run in repeated:
-        elements[element].append(run)
-    suites: dict[str, list[TestRun]] = defaultdict(list)
+        elements[element, file_of(run)].append(run)
+    suites: dict[tuple[str, str], list[TestRun]] = defaultdict(list)
     for runs in elements.values():
         run = runs[0] if len(runs) == 1 else _settle(runs, rule)
-        suites[run.suite].append(run)
+        suites[run.suite, file_of(run)].append(run)
     for runs in suites.values():
         yield runs[0] if len(runs) == 1 else unite_runs(runs)
 
@@ -253,8 +258,10 @@ MAX_COPIES = 20  # reports with one test that are compared; more are no copies
 _Place = tuple[int, TestRun]  # the index of the report, and the run in it
 
 _RETRY = re.compile(r"(?:^|[-_.])(?:attempt|retry|retries|rerun|reruns)[-_]?(\d{0,4})(?=[-_.]|$)", re.I)
-_UNSTABLE = re.compile(  # times and digests
-    r"[-_. ]*(?:\d{4}-\d\d-\d\d[T _-]?[\d.:+-]*Z?|(?=[a-f]*\d)[0-9a-f]{12,}|\d{8,})"
+_UNSTABLE = re.compile(  # VSTest's user_host_time, UUIDs, times, digests and numbers of runs
+    r"(?<![^/])[^/_]+_[^/_]+_\d{4}-\d\d-\d\d_\d\d_\d\d_\d\d(?:[._]\d+)?(?:\[\d+\])?"
+    r"|[-_. ]*(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\d[T _-]?[\d.:_+-]*Z?"
+    r"|(?<![^\W_])(?=(?:[a-f]*\d){2})[0-9a-f]{7,40}(?![^\W_])|(?=[a-f]*\d)[0-9a-f]{12,}|\d{8,})"
 )
 _BROWSER_VERSION = re.compile(r"(?<=[a-z]) \d+(?:\.\d+)+", re.I)
 _USUAL_FOLDERS = frozenset(
@@ -321,9 +328,9 @@ def _merge_places(
         else:
             first, merged = kept[original]
             kept[original] = (first, _merge((merged, run), merged.outcome, merged.seconds))
-    suites: dict[str, list[_Place]] = defaultdict(list)
+    suites: dict[tuple[str, str], list[_Place]] = defaultdict(list)
     for index, run in kept:
-        suites[run.suite].append((index, run))
+        suites[run.suite, file_of(run)].append((index, run))
     return [place for group in suites.values() for place in _merge_retries(reports, group)]
 
 
@@ -382,13 +389,14 @@ def _labellings(reports: Sequence[ReportTests], places: Sequence[_Place]) -> Ite
     """Yield what may tell the places apart, the simplest first: (suite, variant) for each of them."""
     exact = [label_of(_UNSTABLE.sub("", run.suite)) for _, run in places]
     plain = [_BROWSER_VERSION.sub("", suite) for suite in exact]
+    files = [label_of(file_of(run)) for _, run in places]
     paths = [retry_of(reports[index].source)[0].split("/") for index, _ in places]
     folders = [label_of("/".join(part for part in path[:-1] if part.lower() not in _USUAL_FOLDERS)) for path in paths]
     whole = [label_of(_UNSTABLE.sub("", "/".join(path))) for path in paths]
     nothing = [""] * len(places)
-    for suites, variants in ((plain, nothing), (exact, nothing), (nothing, folders), (nothing, whole)):
+    labels = (plain, nothing), (exact, nothing), (files, nothing), (nothing, folders), (nothing, whole)
+    for suites, variants in (*labels, (files, folders), (exact, whole), (files, whole)):
         yield list(zip(suites, variants, strict=True))
-    yield list(zip(exact, whole, strict=True))
 
 
 def qualify(test: str, suite: str, variant: str) -> str:

@@ -19,6 +19,7 @@ from fedstep.ingest.cases import (
     MAX_TEXT,
     NOT_STARTED,
     CaseCollector,
+    assembly_of,
     failure_word,
     parse_integer,
     parse_seconds,
@@ -114,6 +115,7 @@ class TrxHandler(ForeignHandler):
         super().__init__(tokenizer, collector, signature)
         self._results: list[_TrxResult] = []
         self._classes: dict[str, str] = {}  # by the id of the test
+        self._assemblies: dict[str, str] = {}  # the same
         self._open_results: list[dict[str, str]] = []  # nested where a test has rows of data
         self._test_id = self._assembly = ""
         self._is_in_error = False
@@ -133,7 +135,9 @@ class TrxHandler(ForeignHandler):
                 self.read_text()
             case "UnitTest":
                 self._test_id = attributes.get("id", "")
-                self._assembly = self._assembly or re.split(r"[\\/]", attributes.get("storage", ""))[-1]
+                storage = attributes.get("storage", "")
+                self._assembly = self._assembly or re.split(r"[\\/]", storage)[-1]
+                self._assemblies[self._test_id] = assembly_of(storage)
             case "TestMethod":
                 self._classes[self._test_id] = attributes.get("className", "").partition(",")[0].strip()
             case "ResultSummary" | "Counters" | "RunInfo" | "Text":
@@ -176,7 +180,9 @@ class TrxHandler(ForeignHandler):
             name = result.name.removeprefix(f"{group}.")
             if not group:
                 group, name = _split_qualified_name(result.name)
-            self.collector.add(group, name, result.outcome, result.seconds, result.failure_type, text=result.text)
+            told = result.outcome, result.seconds, result.failure_type
+            assembly = self._assemblies.get(result.test_id, "")
+            self.collector.add(group, name, *told, suite=assembly, text=result.text)
         self._add_run_failure()
         self._results.clear()
         self._open_results.clear()
@@ -303,7 +309,7 @@ class XunitHandler(ForeignHandler):
         """Handle assemblies, tests and failures; an error stands for a class or an assembly that failed to clean up."""
         match name:
             case "assembly":
-                self._assembly = re.split(r"[\\/]", attributes.get("name", ""))[-1][:MAX_NAME]
+                self._assembly = assembly_of(attributes.get("name", ""))[:MAX_NAME]  # with its framework
             case "test" | "error":
                 self._test, self._exception, self.text = attributes, "", ""
             case "failure" if self._test is not None:
@@ -317,7 +323,8 @@ class XunitHandler(ForeignHandler):
             return
         failure_type = self._exception or failure_word(self.text)
         if name == "error":
-            self.collector.add(self._assembly, NOT_STARTED, FAILED, failure_type=failure_type)
+            group = self._assembly.partition(" (")[0]
+            self.collector.add(group, NOT_STARTED, FAILED, failure_type=failure_type, suite=self._assembly)
         elif name == "test":
             self._add_test(self._test, failure_type)
         if name in ("error", "test"):
@@ -410,11 +417,10 @@ class NunitHandler(ForeignHandler):
         seconds = parse_seconds(time) if time else NO_SECONDS
         self._failures += outcome == FAILED
         failure_type = failure_word(self.text) if outcome == FAILED else ""
-        assembly = next((suite.attributes.get("name", "") for suite in self._suites if suite.attributes), "")
+        outermost = next((suite.attributes for suite in self._suites if suite.attributes), {})
+        assembly = assembly_of(outermost.get("fullname") or outermost.get("name", ""))
         text = self.text if failure_type else ""
-        self.collector.add(
-            group, name, outcome, seconds, failure_type, suite=re.split(r"[\\/]", assembly)[-1], text=text
-        )
+        self.collector.add(group, name, outcome, seconds, failure_type, suite=assembly, text=text)
 
     def _finish_suite(self, suite: _NunitSuite) -> None:
         """Add one failed test for a suite that failed although none of its tests did, as in its teardown."""

@@ -8,8 +8,6 @@ from fedstep.history.test_table import TestStats, decayed_rate
 from fedstep.ingest.mutes import Mute, Mutes, find_mute
 from fedstep.results import BuildVerdict, FailureVerdict, ForgivenFailure, TriageReport
 
-SAME_BYTES = "the same bytes as"
-
 
 class VerdictRules(NamedTuple):
     """What is forgiven."""
@@ -65,7 +63,7 @@ def _faults(report: TriageReport, rules: VerdictRules) -> tuple[str, ...]:
     """Return what makes it impossible to say that the build passed."""
     if not report.reading.files:
         return ("no test report was read",)
-    lost = [drop for drop in report.reading.dropped if not drop.kept and not drop.reason.startswith(SAME_BYTES)]
+    lost = [drop for drop in report.reading.dropped if not drop.kept]
     faults = [f"{lost[0].source}: {lost[0].reason}"] if lost else []
     if report.incident:
         faults.append(f"an incident: {report.incident_reason}")

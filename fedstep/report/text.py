@@ -196,8 +196,9 @@ def _verdict(triage: TriageReport) -> str:
         return f"look at {'the regression' if regressions == 1 else f'the {regressions:,} regressions'} first"
     if not triage.reading.tests:
         return "none, there is nothing to judge"
-    unsure = any(failure.verdict == "unsure" for failure in triage.failures)
-    return "look at the unsure ones first" if unsure else "nothing here looks like a regression"
+    if any(failure.verdict == "unsure" for failure in triage.failures):
+        return "look at the unsure ones first"
+    return "nothing here looks like a regression" if triage.reading.is_whole else "none, the reports are not whole"
 
 
 def _ruling(ruling: BuildVerdict | None) -> Iterator[str]:

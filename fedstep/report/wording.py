@@ -665,8 +665,10 @@ def describe_reports(reading: ReportCounts) -> str:
 
 
 def name_no_failure(reading: ReportCounts) -> str:
-    """Say that no test failed, where there were tests."""
-    return "no test failed" if reading.tests else "no test was read"
+    """Say that no test failed, where there were tests and all that was reported was read."""
+    if not reading.tests:
+        return "no test was read"
+    return "no test failed" if reading.is_whole else "no failed test was read, but a part of the reports is missing"
 
 
 def format_learning(examples: ExampleCounts, exchange: Exchange | Unavailable) -> str:

@@ -61,6 +61,15 @@ class TestSuites:
              {"lib 3.1::cart#adds": "p", "lib 3.2::cart#adds": "f"}),
             (root(suite("t.Cart-20260101120000", PASSED), suite("t.Cart-20260101120009", FAILED)), {"cart#adds": "f"}),
             (root(suite("cart", PASSED), suite("cart", FAILED)), {"cart#adds": "f"}),
+            (root(suite("cart", PASSED, package="a"), suite("cart", FAILED, package="b")),
+             {"a.cart::cart#adds": "p", "b.cart::cart#adds": "f"}),
+            (root(suite("Shop.dll", PASSED, package="/b/net48/Shop.dll"),
+                  suite("Shop.dll", FAILED, package="/b/net8.0/Shop.dll")),
+             {"Shop.dll (net48)::cart#adds": "p", "Shop.dll (net8.0)::cart#adds": "f"}),
+            (root(suite("s", case("cart", "adds", file="a/test_x.py"), case("cart", "adds", FAILURE, file="b/t.py"))),
+             {"a/test_x.py::cart#adds": "p", "b/t.py::cart#adds": "f"}),
+            (root(suite("s", case("cart", "adds", file="/1/x.py"), case("cart", "adds", FAILURE, file="/2/x.py"))),
+             {"cart#adds": "f"}),
             (root(suite("s", PASSED, FAILED, PASSED)), {"cart#adds": "f"}),
             (root(suite("s", FAILED, PASSED)), {"cart#adds": "f"}),
             (root(suite("s", FAILED, FAILED)), {"cart#adds": "f"}),
@@ -119,8 +128,15 @@ class TestFiles:
 
     def test_files_that_nothing_tells_apart_have_one_failed_test(self):
         """Digests and times in file names change with every build: they are no part of an id."""
-        names = "r-0123456789abcdef0123", "r-fedcba98765432100123"
-        assert outcomes(**dict(zip(names, (suite("s", PASSED), suite("s", FAILED)), strict=True))) == {"cart#adds": "f"}
+        for names in (
+            ("r-0123456789abcdef0123", "r-fedcba98765432100123"),
+            ("r-550e8400-e29b-41d4-a716-446655440000", "r-67e55044-10b1-426f-9247-bb680e5fe0c8"),
+            ("r-2026-11-29_12_00_00", "r-2026-11-29_12_00_09"),
+            ("r-a1b2c3d", "r-4e5f6a7b8"),
+            ("runner_fv-az1-23_2026-11-29_12_00_00", "runner_fv-az7-8_2026-11-29_12_00_05[1]"),
+        ):
+            reports = dict(zip(names, (suite("s", PASSED), suite("s", FAILED)), strict=True))
+            assert outcomes(**reports) == {"cart#adds": "f"}
 
     @pytest.mark.parametrize(
         ("first", "second"),
@@ -140,6 +156,31 @@ class TestFiles:
         cells = [suite("s", PASSED, timestamp=f"2026-01-02T03:04:0{second}") for second in (5, 9)]
         assert outcomes(a=cells[0] + " ", b=cells[0]) == {"cart#adds": "p"}
         assert outcomes(a=cells[0], b=cells[1]) == {"cart#[a] adds": "p", "cart#[b] adds": "p"}
+
+
+class TestFrameworks:
+    TRX = (
+        '<TestRun><Results><UnitTestResult testId="1" testName="Shop.Cart.Adds" outcome="{}"/></Results>'
+        '<TestDefinitions><UnitTest storage="/w/bin/debug/{}/shop.dll" id="1"><TestMethod className="Shop.Cart"/>'
+        "</UnitTest></TestDefinitions></TestRun>"
+    )
+    XUNIT = (
+        '<assemblies><assembly name="C:\\w\\{1}\\shop.dll"><collection><test name="Shop.Cart.Adds" type="Shop.Cart" '
+        'result="{0}"/></collection></assembly></assemblies>'
+    )
+    NUNIT = (
+        '<test-run><test-suite type="Assembly" name="shop.dll" fullname="/w/{1}/shop.dll"><test-case '
+        'fullname="Shop.Cart.Adds" classname="Shop.Cart" result="{0}"/></test-suite></test-run>'
+    )
+
+    @pytest.mark.parametrize(
+        ("form", "passed", "failed"),
+        [(TRX, "Passed", "Failed"), (XUNIT, "Pass", "Fail"), (NUNIT, "Passed", "Failed")],
+    )
+    def test_a_target_framework_is_told_apart(self, form: str, passed: str, failed: str):
+        """What is built for two frameworks runs the same tests twice: a failure in one is no flake."""
+        found = outcomes(a=form.format(passed, "net8.0"), b=form.format(failed, "net48"))
+        assert found == {"shop.dll (net8.0)::Shop.Cart#Adds": "p", "shop.dll (net48)::Shop.Cart#Adds": "f"}
 
 
 class TestAttempts:

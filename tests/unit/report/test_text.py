@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fedstep.report.text import prediction_text, training_text, triage_text, warning_text
 from fedstep.report.units import columns
 from fedstep.results import FailureVerdict, ModelUsed, Prediction, ReportCounts, TestRisk, TrainReport, TriageReport
-from fedstep.types import Unavailable
+from fedstep.types import Dropped, Unavailable
 
 Findings = tuple[Prediction, TriageReport, TrainReport]
 NOT_ASKED = Unavailable("not asked")
@@ -72,6 +72,23 @@ class TestText:
         assert "local: no aggregator is configured" in prediction
         assert "no test was read" in triage
         assert "time not known" in training
+
+    @pytest.mark.parametrize(
+        ("reading", "says"),
+        [
+            (ReportCounts(), "none, there is nothing to judge"),
+            (ReportCounts(dropped=(Dropped("x/*.xml", "this glob matches no file"),)), "none, there is nothing"),
+            (ReportCounts(1), "none, there is nothing to judge"),
+            (ReportCounts(1, 7, (Dropped("r.xml:9", "the file ends too early"),)), "none, the reports are not whole"),
+            (ReportCounts(1, 7, (Dropped("r.xml:9", "an unescaped &", kept=True),)), "nothing here looks like"),
+            (ReportCounts(1, 7), "nothing here looks like a regression"),
+        ],
+    )
+    def test_a_verdict_needs_whole_reports(self, reading: ReportCounts, says: str) -> None:
+        """Where nothing was read, or a part is lost, nobody knows whether there is a regression."""
+        text = triage_text(TriageReport("local", (), ModelUsed(), reading))
+        assert f"Verdict       {says}" in text
+        assert ("nothing here looks like a regression" in text) == ("no test failed" in text)
 
     @pytest.mark.parametrize("place", range(3))
     def test_colours_change_nothing_but_colours(self, ordinary: Findings, place: int) -> None:

@@ -16,6 +16,8 @@ from fedstep.errors import MissingExtra, UsageError
 from fedstep.history.history_overview import HistoryOverview, RefStatus
 from fedstep.history.project_store import ProjectStore
 from fedstep.report.markdown import code, page, table
+from fedstep.report.units import size
+from fedstep.report.wording import name_job
 from fedstep.types import Unavailable
 
 if TYPE_CHECKING:
@@ -188,7 +190,7 @@ def rebuild_model(store: ProjectStore) -> str:
         save_state(store, progress.state)
     save_prediction(store, cached, load_predictor(store, cached))
     echo_warnings(*progress.warnings)
-    return f"{progress.records} builds learned, {progress.ripened} rows"
+    return f"learned from {progress.records} builds and {progress.ripened} outcomes"
 
 
 LABEL_WIDTH = 14
@@ -221,14 +223,21 @@ def _lines(overview: HistoryOverview, ref: RefStatus | Unavailable) -> Iterator[
         yield "Ended", f"from {_format_time(overview.first)} to {_format_time(overview.last)} UTC"
     yield "Tests", str(overview.tests)
     for index, (stream, count) in enumerate(overview.streams[:MOST_STREAMS]):
-        yield "" if index else "Streams", f"{count:>4}  {stream}"
-    records, total = _format_size(overview.record_bytes), _format_size(overview.all_bytes)
+        yield "" if index else "Jobs", f"{count:>4}  {name_job(stream)}{_timed(stream)}"
+    records, total = size(overview.record_bytes), size(overview.all_bytes)
     yield "Size", f"{records} in records, {total} with what is made from them"
-    yield "Generation", overview.generation
     if overview.pruned_up_to:
         yield "Pruned", f"up to builds that ended {_format_time(int(overview.pruned_up_to[:14]) / 1000)} UTC"
     if not isinstance(ref, Unavailable):
         yield from _ref_lines(ref)
+
+
+def _timed(stream: str) -> str:
+    """Return how the builds of a stream were timed, which keeps their times apart from others of the same job."""
+    source = stream.rpartition("|")[2]
+    return {"tests": ", timed by their tests", "mark": ", timed from fedstep predict", "": ", without times"}.get(
+        source, f", timed by {source}"
+    )
 
 
 def _ref_lines(ref: RefStatus) -> Iterator[tuple[str, str]]:
@@ -251,10 +260,6 @@ def _compare(ref: RefStatus) -> str:
 
 def _format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def _format_size(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
 
 
 def _or_null(value: object) -> object:

@@ -164,12 +164,12 @@ def check_aggregator(aggregator: AggregatorLink, token: InspectedToken) -> tuple
     except AggregatorError as error:
         return (DiagnosticCheck("Aggregator", PROBLEM, error.args[0], error.remedy),)
     model = fetched.model if isinstance(fetched, FetchedModel) else None
-    versions = f"production {model.production_version}, head {model.candidate_version}" if model else "no model"
+    versions = f"production {model.production_version}, candidate {model.candidate_version}" if model else "no model"
     says = f"{where} answered in {1000 * watched.seconds:.0f} ms: {versions}, same schema"
     clock = clock_check(watched.answer.headers.get("date", ""), watched.at)
-    halves = bool(model and model.shares)
-    welcome = _welcome(aggregator, token, SHARES_PATH if halves else UPDATES_PATH)
-    return (DiagnosticCheck("Aggregator", OK, says), clock, welcome, *_helper(aggregator, halves))
+    in_shares = bool(model and model.shares)
+    welcome = _welcome(aggregator, token, SHARES_PATH if in_shares else UPDATES_PATH)
+    return (DiagnosticCheck("Aggregator", OK, says), clock, welcome, *_helper(aggregator, in_shares))
 
 
 def check_token(token: InspectedToken, secret: str, now: float) -> DiagnosticCheck:
@@ -222,34 +222,34 @@ def _welcome(aggregator: AggregatorLink, token: InspectedToken, path: str) -> Di
     )
 
 
-def _helper(aggregator: AggregatorLink, halves: bool) -> tuple[DiagnosticCheck, ...]:
-    """Check that a helper exists exactly where updates go in `halves`, and that it accepts its half."""
+def _helper(aggregator: AggregatorLink, in_shares: bool) -> tuple[DiagnosticCheck, ...]:
+    """Check that a helper exists exactly where updates go in shares, and that it accepts its own."""
     helper, where = aggregator.helper, redact_url(aggregator.url)
     if isinstance(helper, Unavailable):
-        says = f"{where} takes updates in two halves alone, and there is no helper for the other: nothing is sent"
-        return (DiagnosticCheck("Helper", PROBLEM, says, FIND_HELPER),) if halves else ()
-    if not halves:
-        says = f"{where} takes updates whole, and with a helper halves are sent: it takes none of them"
+        says = f"{where} takes updates in two shares only, and there is no helper for the other: nothing is sent"
+        return (DiagnosticCheck("Helper", PROBLEM, says, FIND_HELPER),) if in_shares else ()
+    if not in_shares:
+        says = f"{where} takes updates whole, and with a helper shares are sent: it takes none of them"
         return (DiagnosticCheck("Helper", PROBLEM, says, "Unset FEDSTEP_HELPER, or correct --aggregator"),)
     hurried = _left(aggregator) < HURRY
     try:
         status = _knock(aggregator, helper.send, SHARES_PATH)
     except FedstepError as error:
-        says = f"whether it takes halves is unknown: {error.args[0]}" if hurried else error.args[0]
+        says = f"whether it takes shares is unknown: {error.args[0]}" if hurried else error.args[0]
         return (DiagnosticCheck("Helper", WARNING if hurried else PROBLEM, says, error.remedy),)
     return (_helper_welcome(redact_url(helper.url), status),)
 
 
 def _helper_welcome(where: str, status: int) -> DiagnosticCheck:
     if status in KNOWN:
-        return DiagnosticCheck("Helper", OK, f"{where} takes its half of an update from this sender")
+        return DiagnosticCheck("Helper", OK, f"{where} takes its share of an update from this sender")
     if status in (401, 403):
         fix = "Set FEDSTEP_HELPER_TOKEN to one of the helper's tokens"
         return DiagnosticCheck("Helper", PROBLEM, f"{where} does not know this sender ({status})", fix)
     if status in (404, 405):
-        return DiagnosticCheck("Helper", PROBLEM, f"{where} answered {status}: it takes no halves", FIND_HELPER)
+        return DiagnosticCheck("Helper", PROBLEM, f"{where} answered {status}: it takes no shares", FIND_HELPER)
     return DiagnosticCheck(
-        "Helper", WARNING, f"whether {where} takes halves is unknown: it answered {status} to an empty one"
+        "Helper", WARNING, f"whether {where} takes shares is unknown: it answered {status} to an empty one"
     )
 
 

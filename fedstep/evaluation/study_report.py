@@ -1,6 +1,8 @@
 """The result of a study as text, as JSON and as an HTML page."""
 
 import json
+import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -233,17 +235,86 @@ COLUMNS = {
 CHANCES = ("predictions", "positives", "auc", "ap", "mcc")
 COUNTS = ("builds", "runs", "predictions", "positives", "projects_ranked")
 HEADINGS = {
-    "mae": "MAE, s",
+    "mae": "error, s",
     "mae_ratio_jenkins": "/ Jenkins",
     "mae_ratio_median-20": "/ median 20",
-    "mae_ratio_jenkins_cold": "cold",
+    "mae_ratio_jenkins_cold": "builds 5-50",
+    "mdape": "median error",
     "coverage_90": "in 90 %",
     "interval_ratio": "high/low",
     "mdape_median-20": "of median 20",
     "mdape_ratio": "ratio",
     "mdape_ratio_all": "all runs",
+    "auc": "AUC",
+    "ap": "avg precision",
+    "mcc": "MCC",
 }
-WIDTH = 14
+# What each figure is called in the text; the names in JSON stay, because programs read them.
+LABELS = {
+    "mae": "error, s",
+    "mae_ratio_jenkins": "error / Jenkins",
+    "mae_ratio_median-20": "/ median of 20",
+    "mae_ratio_jenkins_mean": "- mean of projects",
+    "mae_ratio_jenkins_worst": "- worst project",
+    "mae_ratio_jenkins_cold": "- builds 5 to 50",
+    "mae_ratio_jenkins_first": "- builds 2 to 20",
+    "pinball_ratio_jenkins": "loss of interval / Jenkins",
+    "largest_error_share": "largest error, share of all",
+    "mdape": "median error",
+    "mdape_median-20": "of median of 20",
+    "mdape_ratio": "error / median of 20",
+    "mdape_ratio_all": "- all runs",
+    "mdape_ratio_by_outcome": "- runs of 10 ms or more",
+    "within_20": "within 20 %",
+    "coverage_90": "in 90 % interval",
+    "coverage_90_min": "- least of a project",
+    "coverage_90_max": "- most of a project",
+    "interval_ratio": "interval, high / low",
+    "interval_ratio_constant": "- of one constant width",
+    "wins": "projects better than Jenkins",
+    "auc": "AUC",
+    "ap": "average precision",
+    "mcc": "MCC",
+    "auc_unseen": "AUC, tests without a flip",
+    "capture_5": "positives in the top 5 %",
+    "capture_10": "positives in the top 10 %",
+    "capture_20": "positives in the top 20 %",
+    "pooled_ap": "average precision, pooled",
+    "brier_skill": "Brier skill",
+    "calibration_slope": "calibration slope",
+    "regressions_suppressed": "negatives called positive",
+    "mcc_first_failure": "MCC, first failure of a test",
+    "mcc_second_failure": "MCC, second failure of a test",
+    "threshold": "threshold",
+    "projects_ranked": "projects with a ranking",
+    "list_false_per_1000_first": "false names, first build, per 1000",
+    "first_failure_share": "time to first failure, share",
+    "first_failures": "tests to first failure, share",
+    "time_for_95": "time for 95 % of the builds",
+    "apfdc_cold": "APFDc, first builds",
+}
+KNOWN_RUNS_FIGURE = re.compile(r"(said|seen|cases)_runs_([\d-]+|more)(_named)?")
+
+
+def label(name: str) -> str:
+    """Return what a figure is called in the text.
+
+    >>> label("list_precision_at_10_repeated"), label("seen_runs_6-20_named"), label("apfdc")
+    ('list precision at 10, one commit', '- seen, of those named', 'APFDc')
+    """
+    if found := KNOWN_RUNS_FIGURE.fullmatch(name):
+        what = {"said": "predicted", "seen": "- seen", "cases": "- cases"}[found[1]]
+        if found[3]:
+            return f"- {what.removeprefix('- ')}, of those named"
+        return f"{what}, {found[2]} runs known" if found[1] == "said" else what
+    if name.startswith("apfd"):
+        return LABELS.get(name, name.upper().replace("APFDC", "APFDc"))
+    plain, _, repeated = name.partition("_repeated")
+    told = LABELS.get(plain, plain.replace("_", " "))
+    return f"{told}, one commit" if name.endswith("_repeated") and not repeated else told
+
+
+NAMES, WIDTH = 36, 14
 
 
 def study_text(study: Study) -> str:
@@ -280,21 +351,26 @@ def _project_lines(study: Study) -> list[str]:
 
 
 def _summary(study: Study) -> list[str]:
-    lines = [f"{'Summary':<30}{'':>{WIDTH}}   95 % over projects{'other interleaving' if study.second else '':>22}"]
+    lines = [
+        f"{'Summary':<{NAMES}}{'':>{WIDTH}}   95 % over projects{'other interleaving' if study.second else '':>22}"
+    ]
     for name in study.summary:
         ends = study.intervals.get(name)
         between = f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
         other = _cell(name, study.second) if study.second else ""
-        lines.append(f"{name:<30}{_cell(name, study.summary):>{WIDTH}}   {between:<18}{other:>22}".rstrip())
+        lines.append(f"{label(name):<{NAMES}}{_cell(name, study.summary):>{WIDTH}}   {between:<18}{other:>22}".rstrip())
     return lines
 
 
 def _baselines(study: Study) -> list[str]:
-    names = sorted({key for scores in study.baselines.values() for key in scores})
-    lines = [f"{'Simple predictors':<30}" + "".join(f"{name:>24}" for name in names)]
+    lines = ["Simple predictors"]
     for name, scores in study.baselines.items():
-        lines.append(f"{name:<30}" + "".join(f"{_cell(key, scores):>24}" for key in names))
-    return lines
+        told = {label(key).removeprefix("- "): _cell(key, scores) for key in sorted(scores)}
+        figures = ", ".join(f"{key} {value}" for key, value in told.items() if value != "-")
+        lines += (
+            textwrap.wrap(f"{name}: {figures}", 100, initial_indent="  ", subsequent_indent="    ") if figures else []
+        )
+    return lines if len(lines) > 1 else []
 
 
 def _dropped(study: Study) -> list[str]:

@@ -497,8 +497,8 @@ def _count_broken(broken: int, builds: int, facts: Mapping[str, str], raises: bo
     if broken in (0, builds):
         if raises == (not broken):
             return ""
-        if builds == 1:
-            return f"the only build known {'failed' if broken else 'passed'}"
+        if builds < 3:
+            return f"{('the only build', 'both builds')[builds - 1]} known {'failed' if broken else 'passed'}"
         return f"{'all' if broken else 'none'} of the last {builds} builds failed"
     share, in_a_row = broken / builds, _whole(facts.get("failing"))
     if raises and in_a_row > 1:

@@ -26,7 +26,7 @@ from fedstep.server.auth import RequestGuard, read_project
 from fedstep.server.dashboard.page import DashboardPage
 from fedstep.server.dashboard.snapshot import DashboardReader
 from fedstep.server.health import HealthEndpoints
-from fedstep.server.http_messages import HttpProblem, as_json, on_crash, on_http_error, on_problem
+from fedstep.server.http_messages import HttpProblem, as_json, asks_only, on_crash, on_http_error, on_problem
 from fedstep.server.listener import checked, listener, run, start_logging
 from fedstep.server.metrics import Metrics, TimedApp
 from fedstep.server.models import ModelEndpoint
@@ -233,7 +233,7 @@ class AggregatorEndpoints:
 
 def refuse(metrics: Metrics, request: Request, problem: Exception) -> Response:
     """Return the document of a problem, logged; count that of an update by its name."""
-    if request.url.path == PATH and isinstance(problem, HttpProblem):
+    if request.url.path == PATH and isinstance(problem, HttpProblem) and not asks_only(request):
         metrics.count_update(problem.name)
     return on_problem(request, problem)
 

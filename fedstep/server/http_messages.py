@@ -43,6 +43,14 @@ class HttpProblem(Exception):
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 408: {"Connection": "close"}, 413: {"Connection": "close"}}
 
 
+def asks_only(request: Request) -> bool:
+    """Return whether the request has no body: `fedstep doctor` asks whether its sender is let in.
+
+    Whatever the answer, no update is refused, and none is counted.
+    """
+    return request.headers.get("content-length") == "0"
+
+
 def on_problem(request: Request, problem: Exception) -> Response:
     """Return the document of an HttpProblem, and log its reason and the sender as far as known."""
     assert isinstance(problem, HttpProblem)

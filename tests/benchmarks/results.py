@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean, median
+from typing import Any
 
 from tests.benchmarks.results_lines import LINES, REPLAY_SEEDS, SEEDS, Figures, Line
 
@@ -142,7 +143,7 @@ def known_table(bench: Bench) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for study, name in KNOWN_STUDIES.items():
-        summary = bench.figures(study)["summary"] if bench.has(study) else {}
+        summary: Any = bench.figures(study)["summary"] if bench.has(study) else {}
         lines.append(f"| **{name}** |" + " |" * 6)
         for known in BINS:
             if f"cases_runs_{known}" in summary:

@@ -13,7 +13,7 @@ from fedstep.errors import WireError
 from fedstep.federation.messages import SchemaShape
 from fedstep.federation.secagg.share_messages import MaskedShare, SeedShare, check_share
 from fedstep.server.auth import RequestGuard
-from fedstep.server.http_messages import HttpProblem, as_json, note, plain_body
+from fedstep.server.http_messages import HttpProblem, as_json, asks_only, note, plain_body
 from fedstep.server.metrics import Metrics
 from fedstep.server.secagg.share_store import KEPT_SECONDS, ShareOffer, ShareStore
 from fedstep.server.settings import Limits
@@ -89,7 +89,8 @@ class ShareEndpoint:
         try:
             share, repeat = await self._accept(request, unpack, offer_of)
         except HttpProblem as problem:
-            self._metrics.count_share(problem.name)
+            if not asks_only(request):
+                self._metrics.count_share(problem.name)
             raise
         self._metrics.count_share("repeat" if repeat else "accepted")
         note(request, "%s %s", "repeat of share" if repeat else "share", share.id[:8])

@@ -1,6 +1,7 @@
 """`fedstep doctor`: each thing that is wrong is named beside what fixes it, and exit 1 says that something is."""
 
 import json
+import re
 import shutil
 import socket
 import time
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from fedstep.federation.model_cache import load_starter_bytes
+from fedstep.federation.transport import Transport, requests_transport
 from tests.helpers.cli import Checkout, aggregator, answering, dead_port, forty_tests, hanging, new_checkout, server
 
 CI = {"CI": "true", "FEDSTEP_CI_RUN": "77", "FEDSTEP_CI_JOB": "test", "FEDSTEP_CI_BRANCH": "main"}
@@ -75,6 +77,13 @@ def pair(tmp_path_factory) -> Iterator[tuple[str, str]]:
         yield leader, helper
 
 
+def counted(send: Transport) -> dict[str, float]:
+    """The updates that an aggregator has counted, by outcome."""
+    metrics = send("GET", "/metrics", {}, b"", 10.0).body.decode()
+    found = re.findall(r'^fedstep_updates_total\{outcome="([^"]+)"\} (\S+)$', metrics, re.MULTILINE)
+    return {outcome: float(count) for outcome, count in found}
+
+
 class TestAggregator:
     def test_http_library_is_loaded_only_for_an_aggregator(self, experienced):
         """An HTTP library is loaded only for an aggregator, and numpy never."""
@@ -95,13 +104,17 @@ class TestAggregator:
             code, found = checks(experienced, "--aggregator", url)
             assert code == 1
             assert found["Aggregator"][0] == found["Clock"][0] == "ok"
-            assert "production 0, head 0, same schema" in found["Aggregator"][1]
+            assert "production 0, candidate 0, same schema" in found["Aggregator"][1]
             assert found["Welcome"][0] == "problem"
             assert "FEDSTEP_TOKEN" in found["Welcome"][2]
             code, found = checks(experienced.with_env(FEDSTEP_TOKEN="1" * 20), "--aggregator", url)
             assert (code, found["Welcome"][0]) == (0, "ok")
             assert "1" * 20 not in json.dumps(found)
             assert checks(experienced.with_env(FEDSTEP_TOKEN="2" * 20), "--aggregator", url)[0] == 1
+            send = requests_transport(url)
+            assert counted(send) == {}, "a question is no refused update"
+            send("POST", "/v1/updates", {"Content-Type": "application/octet-stream"}, b"x", 10.0)
+            assert counted(send) == {"unknown-sender": 1.0}
         assert not (experienced.history / "model.safetensors").exists()
         assert not (experienced.history / "sent").exists()
 
@@ -131,13 +144,13 @@ class TestAggregator:
                 assert url in found["Helper"][1]
                 assert found["Helper"][2]
 
-    def test_helper_that_takes_no_halves_or_is_unneeded_is_named(self, tmp_path, experienced, pair):
-        """A helper that takes no halves is named, and so is one that nobody needs."""
+    def test_helper_that_takes_no_shares_or_is_unneeded_is_named(self, tmp_path, experienced, pair):
+        """A helper that takes no shares is named, and so is one that nobody needs."""
         leader, helper = pair
         with aggregator(tmp_path) as plain:
             known = experienced.with_env(FEDSTEP_TOKEN="1" * 20)
             state, says, fix = checks(known, "--aggregator", leader, "--helper", plain)[1]["Helper"]
-            assert (state, "takes no halves" in says, "FEDSTEP_HELPER" in fix) == ("problem", True, True)
+            assert (state, "takes no shares" in says, "FEDSTEP_HELPER" in fix) == ("problem", True, True)
             assert "Helper" not in checks(known, "--aggregator", plain)[1]
             state, says, fix = checks(known, "--aggregator", plain, "--helper", helper)[1]["Helper"]
         assert (state, "takes updates whole" in says, "Unset FEDSTEP_HELPER" in fix) == ("problem", True, True)

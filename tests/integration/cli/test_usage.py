@@ -2,9 +2,18 @@
 
 import json
 
+import click
 import pytest
 
+from fedstep.cli.main import accept_both_formats, iter_commands
 from tests.helpers.cli import Checkout
+
+
+def has_json(command: click.Command) -> bool:
+    """Whether the command prints JSON when it is asked for."""
+    formats = [one for one in command.params if one.name == "output_format"]
+    choices = {choice for one in formats for choice in getattr(one.type, "choices", ())}
+    return "as_json" in {one.name for one in command.params} or "json" in choices
 
 
 class TestMisspelt:
@@ -39,6 +48,15 @@ class TestFormats:
         ran = fresh.run(command, *spelling)
         assert ran.code == 0
         assert json.loads(ran.out)
+
+    @pytest.mark.parametrize("path", [path for path, command in iter_commands() if has_json(command)], ids=" ".join)
+    @pytest.mark.parametrize("spelling", [("--json",), ("--format", "json"), ("--format=json",)], ids=" ".join)
+    def test_every_command_with_json_takes_both(self, path: tuple[str, ...], spelling: tuple[str, ...]) -> None:
+        """The spelling that a command lacks becomes the one that it has."""
+        command = dict(iter_commands())[path]
+        own = [word for parameter in command.params for word in parameter.opts]
+        words = accept_both_formats([*path, *spelling])[len(path) :]
+        assert words in ([["--json"]] if "--json" in own else [["--format", "json"], ["--format=json"]])
 
 
 class TestVerdict:

@@ -217,7 +217,7 @@ class TestList:
         assert stats.flaked_100 <= stats.flips
 
 
-def failure_after(history: History, predictor: Predictor, outcome: str = Outcome.FAILED) -> float:
+def failure_after(history: History, predictor: Predictor, outcome: Outcome = Outcome.FAILED) -> float:
     """How likely a further failure of the test is called flaky, far from the change and on a new commit."""
     failed = (TestRun(TEST, outcome, 0.1, "AssertionError"),)
     context = BuildContext(CiRun(branch="main"), Change("new", "", "", (FileChange(ELSEWHERE),)), 1_800_000_000.0)

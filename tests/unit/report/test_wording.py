@@ -86,6 +86,7 @@ class TestReasons:
         ("contribution", "facts", "phrase"),
         [
             (1.0, {"recent-builds": 1, "recent-broken": 1}, "the only build known failed"),
+            (-1.0, {"recent-builds": 2, "recent-broken": 0}, "both builds known passed"),
             (1.0, {"recent-builds": 7, "recent-broken": 7}, "all of the last 7 builds failed"),
             (1.0, {"recent-builds": 20, "recent-broken": 3, "failing": 3}, "the last 3 builds failed"),
             (1.0, {"recent-builds": 20, "recent-broken": 3, "similar": 0.6}, "77 % of the builds like this one failed"),

@@ -101,8 +101,8 @@ tools:  ## what the tests need beside Python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-actions:  ## copies actions/common/step.sh into the three actions
-	@for action in predict train triage; do cp actions/common/step.sh actions/$$action/step.sh; done
+actions:  ## copies actions/common/step.sh into the actions
+	@for action in plan predict train triage; do cp actions/common/step.sh actions/$$action/step.sh; done
 
 clean:
 	rm -rf .venv demo-report.html

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from fedstep.errors import InputError
+from fedstep.errors import InputError, UsageError
 from fedstep.federation.model_cache import load_model
 from fedstep.ingest.git import last_changes
 from fedstep.ingest.git_process import repository_root
@@ -19,6 +19,7 @@ from fedstep.pipeline.context import (
     fetch_history,
     find_context,
     in_ci,
+    left_out_here,
     mark_start,
     marked_start,
     missing_run_warning,
@@ -31,7 +32,7 @@ from fedstep.pipeline.context import (
 )
 from fedstep.pipeline.predict import predict
 from fedstep.results import Prediction, Problems, TrainReport, TriageReport
-from fedstep.types import BuildContext, BuildOutcome, FinishedBuild, TestRun, Unavailable
+from fedstep.types import BuildContext, BuildOutcome, FinishedBuild, LeftOut, TestRun, Unavailable
 
 if TYPE_CHECKING:
     from fedstep.federation.sync import AggregatorLink
@@ -169,6 +170,8 @@ class Project:
         keep: int = 500,
         budget: float = 30.0,
         allow_stale: bool = False,
+        plan: str = "",
+        index: int | None = None,
     ) -> TrainReport:
         """Record the build that just ran, learn from it, and exchange what was learned.
 
@@ -179,6 +182,8 @@ class Project:
             keep: Number of builds kept in the history.
             budget: Seconds for reading and all network access together.
             allow_stale: Whether to read reports that are older than this job.
+            plan: The text of the plan that chose and divided the tests.
+            index: The machine's number in the plan, None where the reports are those of all machines.
 
         Raises:
             UsageError: The aggregator's address cannot be used.
@@ -214,7 +219,21 @@ class Project:
         elif aggregator:
             link = connect(aggregator, left(), self._environment, self._new_transport)
             warnings = (*warnings, *token_warnings(aggregator))
-        report = train(context.store, finished, words_of_tests(context.root), link, context.now, keep, withheld)
+        left_out: LeftOut | None = None
+        try:
+            left_out = _left_out(context, plan, index)
+        except UsageError as error:  # the build is recorded all the same
+            planted = (*planted, error)
+        report = train(
+            context.store,
+            finished,
+            words_of_tests(context.root),
+            link,
+            context.now,
+            keep,
+            withheld,
+            left_out,
+        )
         if not problems:  # after a failed fetch the remote is not asked again
             problems = publish_history(context, keep, left())
         report = _with_warnings(_degrade(report, (*planted, *problems)), (*warnings, missing_run_warning(context.ci)))
@@ -260,6 +279,19 @@ def read_junit(path: str | os.PathLike[str]) -> tuple[TestRun, ...]:
     if not reports.tests and refused:
         raise InputError(f"{os.fspath(path)}: {refused[0].reason}", "Give it a test report")
     return reports.tests
+
+
+def _left_out(context: RunContext, plan: str, index: int | None) -> LeftOut | None:
+    """Return what this build was to leave out: by its plan, else by what `fedstep select` noted.
+
+    Raise UsageError if the plan cannot be read.
+    """
+    if not plan:
+        return left_out_here(context)
+    from fedstep.history.summary import load_summary
+    from fedstep.pipeline.shards import decode_plan
+
+    return decode_plan(plan).left_out(load_summary(context.store).summary.tests, index)
 
 
 def _with_warnings(report: Report, warnings: Sequence[str]) -> Report:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fedstep.errors import FedstepError
-from fedstep.types import BuildOutcome, Dropped, Duration, TimeChange, Unavailable
+from fedstep.types import BuildOutcome, Dropped, Duration, LeftOut, SelectionTally, TimeChange, Unavailable
 
 Problems = tuple[FedstepError, ...]
 """Errors that a step survived; the message of each is also among its warnings."""
@@ -271,6 +271,13 @@ class Exchange(NamedTuple):
     withheld: str = ""  # why this build adds nothing to what is sent
 
 
+class SelectionReport(NamedTuple):
+    """What the tests' selection left out of a build, and what selections have done so far."""
+
+    left_out: LeftOut | None  # None: in this build all tests ran, and nothing was chosen
+    tally: SelectionTally
+
+
 class TrainReport(NamedTuple):
     """The result of `fedstep train`."""
 
@@ -291,6 +298,7 @@ class TrainReport(NamedTuple):
     muted: tuple[MutedFailure, ...] = ()  # not among `failures`
     problems: Problems = ()
     changes: tuple[TimeChange, ...] = ()  # tests and jobs that became slower or faster for good, found by this step
+    selection: SelectionReport | None = None  # None: tests of this project were never selected
 
     @property
     def groups(self) -> tuple[FailureGroup, ...]:

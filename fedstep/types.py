@@ -187,6 +187,42 @@ def _field_types(kind: type[tuple[object, ...]]) -> tuple[tuple[str, tuple[type,
     return tuple(found)
 
 
+class LeftOut(NamedTuple):
+    """The tests that a selection left out of one build."""
+
+    tests: tuple[str, ...]  # ids
+    seconds: float = 0.0  # their predicted time
+    shadow: bool = False  # all tests ran: this is what would have been left out
+
+
+class SelectionTally(NamedTuple):
+    """What selections have left out so far, what that saved, and what it missed."""
+
+    builds: int = 0  # of which a part ran
+    saved_seconds: float = 0.0
+    caught: int = 0  # of these builds, those that showed a failure
+    escaped: int = 0  # builds in which a test began to fail that selections had left out since it ran last
+    shadow_builds: int = 0  # in which all tests ran beside a selection
+    shadow_seconds: float = 0.0  # that these selections would have saved
+    shadow_red: int = 0  # of these builds, those in which tests began to fail
+    shadow_green: int = 0  # of the red ones, those in which the selection has none of these tests
+    left_out: tuple[str, ...] = ()  # tests that selections have left out since they ran last
+
+    @property
+    def escape_rate(self) -> float:
+        """Return the share of failures that were seen only later, in [0, 1]; NO_SECONDS without a failure."""
+        red = self.caught + self.escaped
+        return self.escaped / red if red else NO_SECONDS
+
+    @property
+    def false_green_rate(self) -> float:
+        """Return the share of red shadow builds that would have looked green; NO_SECONDS without one."""
+        return self.shadow_green / self.shadow_red if self.shadow_red else NO_SECONDS
+
+
+NO_SELECTIONS = SelectionTally()
+
+
 class TimelineFailure(NamedTuple):
     """One failed test of a build: what it was taken for, and what it turned out to be."""
 

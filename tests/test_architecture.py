@@ -21,8 +21,8 @@ LIGHT = (
     *("pipeline.context", "pipeline.predict", "pipeline.triage", "report.text", "report.json", "report.ci_outputs"),
 )
 # Measured; the aims are in tests/house.py and tests/flows.py. Lower a number when a change allows it.
-MODULES_SO_FAR = 184
-LINES_SO_FAR = 43_250
+MODULES_SO_FAR = 185
+LINES_SO_FAR = 43_632
 FLOWS_SO_FAR = {"predict": 19, "triage": 32, "train": 43, "POST /v1/updates": 17, "aggregate and gate": 15}
 CODE_IN_DATA = re.compile(r"pickle|marshal|joblib\.load|\beval\(|\bexec\(")
 

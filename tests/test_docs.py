@@ -142,6 +142,8 @@ class TestLinks:
             ("how-to/github.md", "github-service.yml"),
             ("how-to/github.md", "github-services.yml"),
             ("how-to/jenkins.md", "Jenkinsfile"),
+            ("how-to/faster.md", "github-shards.yml"),
+            ("how-to/faster.md", "gitlab-shards.yml"),
         ],
     )
     def test_examples_of_the_pages_are_the_files_that_tests_run(self, page: str, example: str) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The source of step.sh in actions/predict, train and triage: run `make actions` after a change. Each of them is
+# The source of step.sh in actions/plan, predict, train and triage: run `make actions` after a change. Each of them is
 # mirrored to a repository of its own, so each needs a copy.
 # Without `set -e`: whatever fails here ends in status=degraded, not in a red build.
 set -u
@@ -83,6 +83,24 @@ triage() {
   fi
   run triage ${reports[@]+"${reports[@]}"}
   [ "$stale" = 0 ] || give_up "$stale" "The model was not pulled, what was pulled before is used: ${said#fedstep: }"
+}
+
+# Which tests run where. Whatever fails, there is a matrix, and all tests run.
+shards() {
+  local number=1 matrix=1
+  case "$FEDSTEP_TOTAL" in
+    [1-9] | [1-9][0-9] | 1[0-9][0-9] | 2[0-4][0-9] | 25[0-6]) ;;
+    *)
+      echo "::warning title=fedstep::shards: ${FEDSTEP_TOTAL//[^[:alnum:]._-]/?} is not a number from 1 to 256, one machine runs all."
+      export FEDSTEP_TOTAL=1
+      ;;
+  esac
+  while [ "$number" -lt "$FEDSTEP_TOTAL" ]; do
+    number=$((number + 1))
+    matrix="$matrix,$number"
+  done
+  printf '%s\n' "shards={\"index\":[$matrix]}" plan= selected= saved-seconds=0 >>"$GITHUB_OUTPUT" # what comes later counts
+  run plan
 }
 
 reports=()

@@ -24,7 +24,7 @@ STEPS = frozenset(("train", "predict", "triage", "push", "pull", "shard", "hook"
 # The module of a command is imported when the command is called, which keeps the start-up of the others short.
 MODULES = {
     "pipeline": ("train", "predict", "triage", "push", "pull", "trust", "status"),
-    "select": ("order", "select", "shard"),
+    "select": ("order", "select", "plan", "shard"),
     "quarantine": ("verdict", "quarantine"),
     "history": ("history",),
     "forget": ("forget",),

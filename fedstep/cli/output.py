@@ -204,6 +204,22 @@ def echo_result(text: str) -> None:
             echo_warnings(f"the result cannot be printed: {error.strerror or error}")
 
 
+def read_plan(plan: str) -> str:
+    """Return the text of a plan, which `@FILE` names. Raise InputError if the file cannot be read."""
+    return "".join(read_lines(plan[1:])) if plan.startswith("@") else plan
+
+
+def read_lines(path: str) -> list[str]:
+    """Return the lines of a file, of standard input for `-`. Raise InputError if it cannot be read."""
+    try:
+        if path == "-":
+            return list(sys.stdin)
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return list(file)
+    except OSError as error:
+        raise InputError(f"{os.fspath(path)} cannot be read: {error.strerror}", "Check the path") from error
+
+
 def exit_code(strict: bool, problems: Problems) -> int:
     """Return the exit code of the first problem with `strict`, else 0."""
     return problems[0].exit_code if problems and strict else 0

@@ -34,6 +34,7 @@ from fedstep.cli.output import (
     finish,
     finish_with_ruling,
     new_warnings,
+    read_plan,
     with_estimate,
     with_ruling,
     write_ci_outputs,
@@ -60,6 +61,13 @@ if TYPE_CHECKING:
     default="",
     help="Result of the job, if neither the CI nor its tests tell.",
 )
+@option(
+    "plan",
+    metavar="TEXT",
+    default="",
+    help="The plan of `fedstep plan` that chose these tests; @FILE: a file. What it left out did not pass.",
+)
+@option("index", type=click.INT, default=None, help="Number of this machine in the plan. Default: all machines.")
 @JENKINS
 @FORMAT
 @STRICT
@@ -76,6 +84,8 @@ def train(
     part: str,
     keep: int,
     outcome: str,
+    plan: str,
+    index: int | None,
     jenkins_estimate: bool,
     output_format: str,
     strict: bool,
@@ -95,6 +105,8 @@ def train(
             keep=keep,
             budget=budget,
             allow_stale=allow_stale,
+            plan=read_plan(plan),
+            index=index,
         )
     except HistoryError as error:
         return _finish_without_history(context, error, strict)

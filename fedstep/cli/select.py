@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,13 +9,16 @@ import click
 
 import fedstep
 from fedstep.cli.options import FORMAT, HISTORY, PART, option
-from fedstep.cli.output import echo_result, echo_warnings
-from fedstep.errors import InputError, UsageError
+from fedstep.cli.output import echo_result, echo_warnings, new_warnings, read_lines, read_plan, write_ci_outputs
+from fedstep.errors import UsageError
 
 if TYPE_CHECKING:
     from fedstep.history.summary import Summary
     from fedstep.pipeline.context import RunContext
     from fedstep.pipeline.selection import Choice, NamedTest, RankedTest, Selection
+    from fedstep.pipeline.shards import Shard, ShardPlan
+
+MOST_PLAN = 100_000  # characters: a variable of a process holds 128 kB
 
 NAMES = option(
     "names",
@@ -49,30 +51,37 @@ def order(runner: str, names: str, output_format: str, history: str, part: str) 
     \b
     Example: fedstep order --names tests.txt
     """
-    ranked, _, _ = _rank(names, history, part)
+    ranked, _, _ = _rank(names, _read_context(history, part))
     if output_format == "json":
         echo_result(json.dumps({"tests": list(map(_row, ranked))}) + "\n")
         return 0
     return _print(ranked, runner, all_of_them=True)
 
 
-@click.command()
-@option("time", metavar="TIME", default="", help="Run tests of this predicted time, such as 10m or 90s.")
-@option("share", type=click.FloatRange(0.0, 1.0), default=None, help="Run this share of the test time.")
-@option(
+TIME = option("time", metavar="TIME", default="", help="Run tests of this predicted time, such as 10m or 90s.")
+SHARE = option("share", type=click.FloatRange(0.0, 1.0), default=None, help="Run this share of the test time.")
+CONFIDENCE = option(
     "confidence",
     type=click.FloatRange(0.5, 0.999),
     default=None,
     help="Run what shows a failure in this share of failing builds, judged by the project's own past ones.",
 )
-@option(
+EXPLORE = option(
     "explore",
     type=click.FloatRange(0.0, 1.0),
     default=0.05,
     show_default=True,
     help="Share of the other tests that run too, drawn at random.",
 )
-@option("shadow", is_flag=True, help="Print all tests, and tell what would have been left out.")
+SHADOW = option("shadow", is_flag=True, help="Run all tests, and tell what would have been left out.")
+
+
+@click.command()
+@TIME
+@SHARE
+@CONFIDENCE
+@EXPLORE
+@SHADOW
 @RUNNER
 @NAMES
 @FORMAT
@@ -100,22 +109,19 @@ def select(
     from fedstep.pipeline.selection import select_tests
 
     choice = _choice(time, share, confidence)
-    ranked, summary, seed = _rank(names, history, part)
+    context = _read_context(history, part)
+    ranked, summary, seed = _rank(names, context)
     selection = select_tests(ranked, choice, summary.first_failures, explore, Random(seed))
     if not names:
         echo_warnings("tests that the history does not know are not in this list. Give all with --names")
     echo_warnings(_tell(selection, shadow))
+    _note(context, selection, shadow)
     chosen = tuple(ranked) if shadow else selection.chosen
     if output_format == "json":
         told = {
             "tests": list(map(_row, chosen)),
             "skipped": [one.named.name for one in selection.skipped],
-            "share": round(selection.share, 4),
-            "saved_seconds": round(selection.saved_seconds, 3),
-            "reason": selection.reason,
-            "red_builds": selection.red_builds,
-            "caught": selection.caught,
-            "shadow": shadow,
+            **_selected(selection, shadow),
         }
         echo_result(json.dumps(told) + "\n")
         return 0
@@ -144,14 +150,22 @@ def _read_seconds(text: str) -> float:
     return seconds
 
 
-def _rank(names: str, history: str, part: str) -> "tuple[tuple[RankedTest, ...], Summary, str]":
+def _note(context: "RunContext", selection: "Selection", shadow: bool) -> None:
+    """Write down what does not run, for the train step of this job."""
+    from fedstep.pipeline.context import note_left_out
+
+    tests = tuple(test for one in selection.skipped for test in one.named.tests)
+    if tests:
+        echo_warnings(*map(str, note_left_out(context, tests, shadow)))
+
+
+def _rank(names: str, context: "RunContext") -> "tuple[tuple[RankedTest, ...], Summary, str]":
     """Return the tests in their order, the history, and what a random draw of this build starts from."""
     from fedstep.pipeline.context import start_build_context
     from fedstep.pipeline.predict import change_problems
     from fedstep.pipeline.selection import rank_tests
     from fedstep.types import Change
 
-    context = _read_context(history, part)
     waiting = start_build_context(context)  # git runs while the history is read
     named, summary = _named_tests(names, context)
     change = waiting().change
@@ -210,15 +224,127 @@ def _tell(selection: "Selection", shadow: bool) -> str:
     )
 
 
-@click.command()
-@option("index", type=click.INT, default=None, help="Number of this machine, from 1. Without it the plan is printed.")
-@option("total", type=click.INT, default=0, help="Number of machines. Default: that of the plan.")
-@option(
+UNIT = option(
     "unit",
     type=click.Choice(["", "file", "class", "test"]),
     default="",
     help="What stays together on one machine. Default: that of the plan, else file.",
 )
+
+
+@click.command()
+@option("total", type=click.INT, default=1, show_default=True, help="Number of machines.")
+@UNIT
+@TIME
+@SHARE
+@CONFIDENCE
+@EXPLORE
+@SHADOW
+@NAMES
+@FORMAT
+@HISTORY
+@PART
+def plan(
+    total: int,
+    unit: str,
+    time: str,
+    share: float | None,
+    confidence: float | None,
+    explore: float,
+    shadow: bool,
+    names: str,
+    output_format: str,
+    history: str,
+    part: str,
+) -> int:
+    """Choose the tests of a CI run and divide them among its machines, in one plan for all of them.
+
+    Each machine is given the plan: `fedstep shard --index N --plan TEXT --names FILE` prints its tests. Tests that the
+    history does not know always run. Without --time, --share and --confidence all tests run.
+
+    \b
+    Example: fedstep plan --total 4 --confidence 0.95
+    """
+    from fedstep.pipeline.selection import predict_seconds
+    from fedstep.pipeline.shards import check_shard, plan_shards, with_skipped
+
+    check_shard(1, total)
+    choice = _choice(time, share, confidence) if time or share is not None or confidence is not None else None
+    context = _read_context(history, part)
+    selection, summary, told = _choose(names, context, choice, explore, shadow)
+    ran = (*selection.chosen, *selection.skipped) if shadow else selection.chosen
+    seconds = predict_seconds([one.named for one in ran], summary.tests)
+    made, shards = plan_shards(seconds, seconds, total, unit or "file")
+    made = with_skipped(made, (one.named.identity for one in selection.skipped), shadow)
+    echo_warnings(told)
+    fields: dict[str, object] = {"plan": made.encode(), "total": total, "unit": made.unit}
+    fields |= {"shards": [one._asdict() for one in shards], **_selected(selection, shadow), "headline": told}
+    echo_result(f"{json.dumps(fields) if output_format == 'json' else made.encode()}\n")
+    _note(context, selection, shadow)
+    _write_plan(context, made, shards, selection, fields)
+    return 0
+
+
+def _choose(
+    names: str, context: "RunContext", choice: "Choice | None", explore: float, shadow: bool
+) -> "tuple[Selection, Summary, str]":
+    """Return which tests run, the history, and one line about it. Of a history without tests, all run."""
+    from random import Random
+
+    from fedstep.history.summary import load_summary
+    from fedstep.pipeline.selection import Selection, active_tests, select_tests
+
+    if not names and not active_tests(summary := load_summary(context.store).summary):
+        return Selection((), ()), summary, "no test is known yet: all run, divided by their names"
+    ranked, summary, seed = _rank(names, context)
+    if not choice:
+        return Selection(tuple(ranked), ()), summary, f"{len(ranked):,} known tests run"
+    selection = select_tests(ranked, choice, summary.first_failures, explore, Random(seed))
+    return selection, summary, _tell(selection, shadow)
+
+
+def _selected(selection: "Selection", shadow: bool) -> dict[str, object]:
+    """Return the figures of a selection by the keys of `fedstep select --format json`."""
+    return {
+        "share": round(selection.share, 4),
+        "saved_seconds": round(selection.saved_seconds, 3),
+        "reason": selection.reason,
+        "red_builds": selection.red_builds,
+        "caught": selection.caught,
+        "shadow": shadow,
+    }
+
+
+def _write_plan(
+    context: "RunContext",
+    made: "ShardPlan",
+    shards: "Sequence[Shard]",
+    selection: "Selection",
+    fields: dict[str, object],
+) -> None:
+    """Write the outputs and the summary that a CI reads."""
+    from fedstep.pipeline.context import in_ci
+    from fedstep.report.ci_outputs import plan_outputs
+    from fedstep.report.markdown import plan_markdown
+
+    if not in_ci(context.ci):
+        return
+    saved = 0.0 if made.shadow else selection.saved_seconds
+    text, ran = made.encode(), sum(one.tests for one in shards)
+    if len(text) > MOST_PLAN:
+        echo_warnings("the plan is too long for an output: it divides the tests, and all run. Hand on a file instead")
+        text, saved, ran = made._replace(skipped=frozenset()).encode(), 0.0, ran + len(selection.skipped)
+    rows = [(str(one.number), f"{one.tests:,}", one.seconds) for one in shards]
+    summary = plan_markdown(str(fields["headline"]), rows)
+    findings = f"{json.dumps(fields, indent=2)}\n" if os.environ.get("FEDSTEP_FINDINGS") else ""
+    values = plan_outputs(text, made.total, ran, saved)
+    echo_warnings(*new_warnings(write_ci_outputs(context, values, summary, "", findings), ()))
+
+
+@click.command()
+@option("index", type=click.INT, default=None, help="Number of this machine, from 1. Without it the plan is printed.")
+@option("total", type=click.INT, default=0, help="Number of machines. Default: that of the plan.")
+@UNIT
 @option("plan", metavar="TEXT", default="", help="The plan that `fedstep shard --total N` printed; @FILE: a file.")
 @NAMES
 @FORMAT
@@ -236,7 +362,7 @@ def shard(index: int, total: int, unit: str, plan: str, names: str, output_forma
     """
     from fedstep.pipeline.shards import check_shard, decode_plan, hash_plan, plan_shards
 
-    known = decode_plan(_read_plan(plan)) if plan else None
+    known = decode_plan(read_plan(plan)) if plan else None
     if known and (total not in (0, known.total) or unit not in ("", known.unit)):
         told = f"the plan is for --total {known.total} --unit {known.unit}"
         raise UsageError(told, "Give the same, or leave them out")
@@ -280,25 +406,8 @@ def _named_tests(names: str, context: "RunContext") -> "tuple[Sequence[NamedTest
     loaded = load_summary(context.store)
     echo_warnings(*loaded.warnings)
     if names:
-        return read_names(_read_lines(names), loaded.summary.tests), loaded.summary
+        return read_names(read_lines(names), loaded.summary.tests), loaded.summary
     active = active_tests(loaded.summary)
     if not active:
         raise UsageError("the history knows no tests", "Give their names with --names")
     return [NamedTest(test, test, (test,)) for test in active], loaded.summary
-
-
-def _read_plan(plan: str) -> str:
-    if not plan.startswith("@"):
-        return plan
-    return "".join(_read_lines(plan[1:]))
-
-
-def _read_lines(path: str) -> list[str]:
-    """Return the lines of a file, of standard input for `-`. Raise InputError if it cannot be read."""
-    try:
-        if path == "-":
-            return list(sys.stdin)
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return list(file)
-    except OSError as error:
-        raise InputError(f"{os.fspath(path)} cannot be read: {error.strerror}", "Check the path") from error

@@ -10,8 +10,9 @@ from fedstep.federation.model_cache import CachedModel, load_model, load_terms
 from fedstep.federation.outbox import DAMAGED, SUFFIX
 from fedstep.federation.sync import ContributionLog, load_contributions
 from fedstep.history.project_store import ProjectStore, list_folder, remove
-from fedstep.history.summary import LoadedSummary
+from fedstep.history.summary import LoadedSummary, load_summary
 from fedstep.report.units import count, size, span
+from fedstep.report.wording import describe_selections
 from fedstep.results import OK, PROBLEM, WARNING, Diagnosis, DiagnosticCheck
 from fedstep.schema.schema import schema
 
@@ -94,9 +95,11 @@ def standing(home: ProjectStore, now: float) -> Diagnosis:
     try:
         kept = load_model(home)
         builds = DiagnosticCheck("Builds", OK, f"{count(len(home.log.files()), 'build')} recorded")
+        tally = load_summary(home).summary.selections
+        selections = [DiagnosticCheck("Selection", OK, text) for text in describe_selections(tally)]
         url, promise = load_terms(home)
         privacy = check_privacy(url, promise, load_contributions(home, url))
-        return Diagnosis((folder, builds, check_model(kept, now, url), check_outbox(home, url), privacy))
+        return Diagnosis((folder, builds, *selections, check_model(kept, now, url), check_outbox(home, url), privacy))
     except HistoryError as error:
         return Diagnosis((folder, DiagnosticCheck("Builds", PROBLEM, str(error.args[0]), error.remedy)))
 

@@ -88,6 +88,7 @@ def project_insights(context: RunContext, value: tuple[ValueOfSharing, ...] | Un
         changes=changes,
         failures=_failures(timeline.builds),
         verdicts=_verdicts(timeline.builds),
+        selections=loaded.summary.selections,
         mute_complaints=mutes.mutes.complaints,
         releases=tuple((one.test, one.evidence) for one in suggested if one.action == "release"),
         model=describe_model(cached, context.now),

@@ -77,7 +77,22 @@ def always_run(stats: TestStats, files: Sequence[FileChange]) -> str:
     return "changed" if is_own_file(stats.test, files) else ""
 
 
-def first_failure_share(summary: Summary, build: Build, real: Iterable[str]) -> float:
+def began_to_fail(summary: Summary, build: Build, real: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the failing tests that did not fail when they ran last, none in an incident.
+
+    Args:
+        summary: The history before the build.
+        build: The build.
+        real: The tests that fail in it and are not judged flaky.
+    """
+    real = tuple(dict.fromkeys(real))
+    if not real or is_incident(build.reports.tests):
+        return ()
+    by_id = index_tests(with_tests(summary.tests, real))
+    return tuple(by_id[test].test for test in real if not by_id[test].streak)
+
+
+def first_failure_share(summary: Summary, build: Build, began: Collection[str]) -> float:
     """Return the share of the build's test time until its first real failure, had the tests run in their order.
 
     NO_SECONDS where no test begins to fail; 0 where one of them would always be run.
@@ -85,16 +100,12 @@ def first_failure_share(summary: Summary, build: Build, real: Iterable[str]) -> 
     Args:
         summary: The history before the build.
         build: The build.
-        real: The tests that fail in it and are not judged flaky.
+        began: The tests that begin to fail in it.
     """
-    runs = [run for run in build.reports.tests if run.outcome != Outcome.SKIPPED]
-    real = set(real)
-    if not real or is_incident(build.reports.tests):
-        return NO_SECONDS
-    by_id = index_tests(with_tests(summary.tests, (run.test for run in runs)))
-    began = {by_id[test].test for test in real if not by_id[test].streak}
     if not began:
         return NO_SECONDS
+    runs = [run for run in build.reports.tests if run.outcome != Outcome.SKIPPED]
+    by_id = index_tests(with_tests(summary.tests, (run.test for run in runs)))
     change = build.situation.change
     files = change.files if isinstance(change, Change) else None
     if any(always_run(by_id[test], files or ()) for test in began):

@@ -48,6 +48,7 @@ FILES = (
     LayoutEntry(TRAVEL, "what is known of the ref"),
     LayoutEntry(IMPORTED, "what past builds were learned from"),
     LayoutEntry("marks", "when jobs began"),
+    LayoutEntry("selections", "which tests a job leaves out"),
     LayoutEntry(LOCK, "held by whoever learns"),
     LayoutEntry(".gitignore", "hides all this from git"),
 )

@@ -20,6 +20,7 @@ from fedstep.types import (
     Change,
     Duration,
     FileChange,
+    LeftOut,
     Outcome,
     TestRun,
     Unavailable,
@@ -53,6 +54,7 @@ class Forecast(NamedTuple):
     flaky: Mapping[str, float] = MappingProxyType({})  # failed test -> probability that the failure is flaky
     version: int = 0  # of the shared model; 0: the starter model
     first_failure: float = NO_SECONDS  # share of the test time until the first real failure, likely failures first
+    began: tuple[str, ...] = ()  # tests that began to fail in this build and are not judged flaky
 
 
 NO_FORECAST = Unavailable("nothing was predicted when this build was recorded")
@@ -80,6 +82,7 @@ class BuildRecord(NamedTuple):
     rows: Mapping[str, tuple[Example, ...]] = MappingProxyType({})  # by task
     number: int | None = None  # of the run in its workflow
     forecast: Forecast | Unavailable = NO_FORECAST
+    left_out: LeftOut | None = None  # None: no selection was made
 
 
 def make_record(build: Build, stream: str, author: str) -> BuildRecord:
@@ -135,6 +138,8 @@ def encode_record(entry: BuildRecord) -> bytes:
     }
     if isinstance(entry.forecast, Forecast):  # a key that older versions of fedstep do not read
         fields["forecast"] = _pack_forecast(entry.forecast)
+    if entry.left_out:  # likewise
+        fields["left_out"] = [entry.left_out.tests, round(entry.left_out.seconds, 3), entry.left_out.shadow]
     text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return zlib.compress(text.encode(), 6)
 
@@ -188,6 +193,7 @@ def _entry(fields: Mapping[str, Any]) -> BuildRecord:
         rows={task: tuple(_unpack_row(row) for row in rows) for task, rows in fields["rows"].items()},
         number=_run_number(fields.get("number")),  # older records have none
         forecast=_unpack_forecast(fields["forecast"]) if "forecast" in fields else NO_FORECAST,
+        left_out=_unpack_left_out(*fields["left_out"]) if "left_out" in fields else None,
     )
 
 
@@ -197,15 +203,20 @@ _FORECAST_NUMBERS = (*Forecast._fields[:5], "first_failure")
 def _pack_forecast(forecast: Forecast) -> dict[str, object]:
     flaky = {test: round(chance, 6) for test, chance in forecast.flaky.items()}
     numbers = {name: _number(getattr(forecast, name)) for name in _FORECAST_NUMBERS}
-    return {**{name: value for name, value in numbers.items() if value is not None}, "flaky": flaky} | (
-        {"version": forecast.version} if forecast.version else {}
-    )
+    return {**{name: value for name, value in numbers.items() if value is not None}, "flaky": flaky} | {
+        name: value for name, value in (("version", forecast.version), ("began", forecast.began)) if value
+    }
 
 
 def _unpack_forecast(fields: Mapping[str, Any]) -> Forecast:
     numbers = {name: _seconds(fields.get(name)) for name in _FORECAST_NUMBERS}
     flaky = {_text(test): _finite(chance) for test, chance in fields["flaky"].items()}
-    return Forecast(**numbers, flaky=flaky, version=int(fields.get("version", 0)))
+    began = tuple(map(_text, fields.get("began", ())))
+    return Forecast(**numbers, flaky=flaky, version=int(fields.get("version", 0)), began=began)
+
+
+def _unpack_left_out(tests: Sequence[object], seconds: float, shadow: bool) -> LeftOut:
+    return LeftOut(tuple(map(_text, tests)), max(0.0, _finite(seconds)), bool(shadow))
 
 
 def _text(value: object) -> str:

@@ -194,11 +194,13 @@ def follow_renames(
     table.
     """
     ran = {run.test for run in record.tests}
+    left_out = record.left_out.tests if record.left_out else ()
     tests = _rename(tests, find_earlier(tests, unknown, ran))
     # Only tests that ran together with these can be gone, not those that only another job runs.
     latest = {tests[test].last_build for test in ran if test in tests}
     latest = latest or {max((stats.last_build for stats in tests.values()), default=NEVER)}
-    gone = [test for test, stats in tests.items() if stats.last_build in latest and test not in ran]
+    kept = ran.union(left_out)
+    gone = [test for test, stats in tests.items() if stats.last_build in latest and test not in kept]
     if not gone:
         return dict(tests), {}
     former = {stats.former: test for test, stats in tests.items() if stats.former}

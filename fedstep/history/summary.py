@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from math import isfinite
@@ -13,10 +13,21 @@ from fedstep.history.cofailures import CofailureTable, apply_failures, pack_cofa
 from fedstep.history.flakiness import apply_test_runs
 from fedstep.history.project_store import SUMMARY, ProjectStore, build_name
 from fedstep.history.records import BuildRecord, Forecast
+from fedstep.history.selections import apply_left_out
 from fedstep.history.test_table import NEVER, TestStats, TestTable, pack_tests, unpack_tests
 from fedstep.ingest.change_impact import file_kind, is_build_file
 from fedstep.schema.schema import schema
-from fedstep.types import NO_SECONDS, BuildContext, Change, CiRun, Dropped, FileChange, with_types
+from fedstep.types import (
+    NO_SECONDS,
+    NO_SELECTIONS,
+    BuildContext,
+    Change,
+    CiRun,
+    Dropped,
+    FileChange,
+    SelectionTally,
+    with_types,
+)
 
 
 class PlannedBuild(NamedTuple):
@@ -139,18 +150,21 @@ class Summary:
     builds: tuple[PastBuild, ...] = ()  # oldest first
     cofailures: CofailureTable = field(default_factory=dict)
     first_failures: tuple[float, ...] = ()  # `Forecast.first_failure` of builds that had one, oldest first
+    selections: SelectionTally = NO_SELECTIONS
 
 
 def apply_record(summary: Summary, file: str, entry: BuildRecord) -> Summary:
     """Return the summary after one more record."""
     tests = apply_test_runs(summary.tests, entry, _repeated(summary, entry), summary.count)
+    selections = apply_left_out(summary.selections, entry, tests)
     return Summary(
         seen=summary.seen | {file},
         count=summary.count + 1,
-        tests=_forget(tests, summary.count - FORGET_AFTER),
+        tests=_forget(tests, summary.count - FORGET_AFTER, selections.left_out),
         builds=(*summary.builds, past_build(entry))[-MAXIMUM_BUILDS:],
         cofailures=apply_failures(summary.cofailures, entry, summary.tests),
         first_failures=(*summary.first_failures, *_first_failure(entry))[-MAXIMUM_FIRST_FAILURES:],
+        selections=selections,
     )
 
 
@@ -199,9 +213,12 @@ def past_build(entry: BuildRecord) -> PastBuild:
     )
 
 
-def _forget(tests: dict[str, TestStats], before: int) -> dict[str, TestStats]:
-    """Return the table without the tests that did not run since the build with this index."""
-    return {test: stats for test, stats in tests.items() if stats.last_build >= before} if before > 0 else tests
+def _forget(tests: dict[str, TestStats], before: int, left_out: Collection[str]) -> dict[str, TestStats]:
+    """Return the table without the tests that did not run since the build with this index, were it not left out."""
+    if before <= 0:
+        return tests
+    kept = set(left_out)
+    return {test: stats for test, stats in tests.items() if stats.last_build >= before or test in kept}
 
 
 def encode_summary(summary: Summary) -> bytes:
@@ -215,6 +232,7 @@ def encode_summary(summary: Summary) -> bytes:
         "builds": pack_builds(summary.builds),
         "cofailures": pack_cofailures(summary.cofailures),
         "first_failures": list(summary.first_failures),
+        "selections": list(summary.selections),
     }
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
@@ -233,6 +251,7 @@ def decode_summary(content: bytes) -> Summary:
             unpack_builds(fields["builds"]),
             unpack_cofailures(fields.get("cofailures", {})),
             tuple(map(float, fields.get("first_failures", ()))),
+            _unpack_tally(fields.get("selections", ())),
         )
     except (
         ValueError,
@@ -245,6 +264,12 @@ def decode_summary(content: bytes) -> Summary:
         RecursionError,
     ) as error:
         raise HistoryError("the summary is damaged") from error
+
+
+def _unpack_tally(fields: Sequence[Any]) -> SelectionTally:
+    """Return the tally of a summary. Raise TypeError or ValueError for other values."""
+    values: list[Any] = list(fields or NO_SELECTIONS)
+    return with_types(SelectionTally._make((*values[:-1], tuple(map(str, values[-1])))))
 
 
 def pack_builds(builds: Sequence[PastBuild]) -> dict[str, list[object]]:

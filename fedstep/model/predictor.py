@@ -53,7 +53,7 @@ class Predictor(NamedTuple):
         margin_ = combine(experts, row, self._margin("build-duration", row, ()))
         trackers = self.correction.trackers.get(planned.stream, QuantileTrackers())
         low, seconds, high = (estimate.corrected(margin_ + spreads) for spreads in (trackers.low, 0.0, trackers.high))
-        source = planned.stream.rpartition("|")[2]
+        source = planned.stream.rpartition("|")[2].partition(" ")[0]
         return Interval(seconds, low, high, source, jenkins_estimate(summary.builds, planned))
 
     def failure(self, summary: Summary, planned: PlannedBuild) -> Risk | Unavailable:

@@ -17,7 +17,7 @@ from fedstep.ingest.ci_vendors import EVENT_FILE
 from fedstep.ingest.git import compile_globs, start_change, start_outgoing
 from fedstep.ingest.git_process import common_folder, has_tracked_files, repository_root
 from fedstep.results import Problems
-from fedstep.types import BuildContext, Change, CiRun, Reports, TestRun, Unavailable
+from fedstep.types import BuildContext, Change, CiRun, LeftOut, Reports, TestRun, Unavailable
 
 DEFAULT_HISTORY = ".fedstep"  # folder at the repository root
 GIT_HISTORY = "git"  # the history that is shared through a ref of the repository
@@ -180,6 +180,37 @@ def marked_start(context: RunContext) -> StartMark | None:
         return context.store.started(_run_name(context)) if context.ci.run else None
     except HistoryError:  # no key yet, or a damaged one: then there is no mark of this run either
         return None
+
+
+def note_left_out(context: RunContext, tests: tuple[str, ...], shadow: bool) -> Problems:
+    """Write down which tests this job run leaves out, for `left_out_here`; return the error survived."""
+    from fedstep.history.selections import note_selection
+
+    if context.ci.untrusted:
+        return ()
+    try:
+        note_selection(context.store, _selection_name(context), tests, shadow, context.now)
+    except HistoryError as error:
+        return (error,)
+    return ()
+
+
+def left_out_here(context: RunContext) -> LeftOut | None:
+    """Return what `note_left_out` wrote in this job run; on a developer's machine, since the last call."""
+    from fedstep.history.selections import forget_selection, read_selection
+
+    try:
+        name = _selection_name(context)
+        noted = read_selection(context.store, name)
+    except HistoryError:  # no key yet: then nothing was noted either
+        return None
+    if not context.ci.run:
+        forget_selection(context.store, name)
+    return noted
+
+
+def _selection_name(context: RunContext) -> str:
+    return _run_name(context) if context.ci.run else "local"
 
 
 def missing_run_warning(ci: CiRun) -> str:

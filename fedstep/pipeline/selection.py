@@ -185,9 +185,9 @@ def read_names(lines: Iterable[str], tests: TestTable) -> tuple[NamedTest, ...]:
 
 
 def active_tests(summary: Summary) -> list[str]:
-    """Return the tests that ran in one of the last 20 builds, in the order of the table."""
-    since = summary.count - ACTIVE_BUILDS
-    return [test for test, stats in summary.tests.items() if stats.last_build >= since]
+    """Return the tests that ran in one of the last 20 builds or were left out since they ran, in the table's order."""
+    since, left_out = summary.count - ACTIVE_BUILDS, set(summary.selections.left_out)
+    return [test for test, stats in summary.tests.items() if stats.last_build >= since or test in left_out]
 
 
 def identify_node(node_id: str, prefix: str = "") -> str:

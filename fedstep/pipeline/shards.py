@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 from fedstep.errors import UsageError
 from fedstep.ingest.change_impact import file_of, group_of
-from fedstep.types import Unavailable
+from fedstep.types import LeftOut, Unavailable
 
 UNITS = ("file", "class", "test")
 MOST_SHARDS = 1000
 MOST_PLACED = 2000  # units with a place of their own in the plan; the shorter ones are placed by their names
 LARGEST_PLAN = 4 << 20  # bytes, unpacked
 _FORMAT = 1
+_DIGITS = 12
 
 
 class Shard(NamedTuple):
@@ -43,6 +44,8 @@ class ShardPlan(NamedTuple):
     total: int
     unit: str  # what is kept together: file, class or test
     places: Mapping[str, int]
+    skipped: frozenset[str] = frozenset()  # hashes of the tests that a selection leaves out
+    shadow: bool = False  # these run nevertheless
 
     def shard_of(self, test: str) -> int:
         """Return the shard of a test, from 1 to `total`."""
@@ -54,12 +57,25 @@ class ShardPlan(NamedTuple):
         return self.places.get(name) or int(name, 16) % self.total + 1
 
     def choose(self, tests: Iterable[str], number: int) -> list[str]:
-        """Return the tests of the shard with this number, in the given order."""
-        return [test for test in tests if self.shard_of(test) == number]
+        """Return the tests that the shard with this number runs, in the given order."""
+        return [test for test in tests if self.shard_of(test) == number and not (self.skips(test) and not self.shadow)]
+
+    def skips(self, test: str) -> bool:
+        """Return whether the selection leaves out the test."""
+        return bool(self.skipped) and _test_hash(test) in self.skipped
+
+    def left_out(self, tests: Iterable[str], number: int | None) -> LeftOut | None:
+        """Return which of the tests the selection leaves out, on one machine or (None) on all; None without one."""
+        if not self.skipped:
+            return None
+        chosen = (test for test in tests if self.skips(test) and number in (None, self.shard_of(test)))
+        return LeftOut(tuple(chosen), shadow=self.shadow)
 
     def encode(self) -> str:
         """Return the plan as one line of letters, digits, `-`, `_` and `=`."""
         fields = {"format": _FORMAT, "total": self.total, "unit": self.unit, "places": dict(self.places)}
+        if self.skipped:  # keys that older versions of fedstep do not read: they run all tests
+            fields |= {"skipped": "".join(sorted(self.skipped)), "shadow": self.shadow}
         text = json.dumps(fields, separators=(",", ":"), sort_keys=True)
         return urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode()
 
@@ -70,9 +86,13 @@ def decode_plan(text: str) -> ShardPlan:
         packed = urlsafe_b64decode(text.strip().encode("ascii"))
         fields = json.loads(zlib.decompressobj().decompress(packed, LARGEST_PLAN))
         places = {str(name): int(shard) for name, shard in fields["places"].items()}
-        plan = ShardPlan(int(fields["total"]), str(fields["unit"]), places)
+        hashes = str(fields.get("skipped", ""))
+        skipped = frozenset(hashes[start : start + _DIGITS] for start in range(0, len(hashes), _DIGITS))
+        plan = ShardPlan(int(fields["total"]), str(fields["unit"]), places, skipped, bool(fields.get("shadow", False)))
         if fields["format"] != _FORMAT or plan.unit not in UNITS or not 1 <= plan.total <= MOST_SHARDS:
             raise ValueError("unknown format")
+        if any(len(one) != _DIGITS for one in skipped):
+            raise ValueError("a damaged list of tests")
         if any(not 1 <= shard <= plan.total for shard in places.values()):
             raise ValueError("a shard that the plan does not have")
         return plan
@@ -151,6 +171,16 @@ def check_shard(index: int, total: int) -> None:
         raise UsageError(f"--total {total} is not between 1 and {MOST_SHARDS}", "Give the number of machines")
     if not 1 <= index <= total:
         raise UsageError(f"--index {index} is not between 1 and --total {total}", "Count the machines from 1")
+
+
+def with_skipped(plan: ShardPlan, tests: Iterable[str], shadow: bool) -> ShardPlan:
+    """Return the plan with tests that a selection leaves out."""
+    return plan._replace(skipped=frozenset(map(_test_hash, tests)), shadow=shadow)
+
+
+def _test_hash(test: str) -> str:
+    """Return 12 hex digits: of a million tests one in 300 million is taken for another that is left out."""
+    return sha256(test.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]
 
 
 def _hash(name: str) -> str:

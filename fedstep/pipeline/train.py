@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 from fedstep.errors import AggregatorError, ContributionNotDue, HistoryError, MissingExtra
 from fedstep.features.build_features import build_examples
-from fedstep.features.test_failure import first_failure_share
+from fedstep.features.test_duration import expected_test_seconds
+from fedstep.features.test_failure import began_to_fail, first_failure_share
 from fedstep.federation.messages import Update, pack_update, unpack_update
 from fedstep.federation.model_cache import CachedModel, load_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import AggregatorLink, may_contribute, pull_model, push_pending, record_contribution
 from fedstep.history.project_store import ProjectStore, StartMark, StoreLocked, exclusive
 from fedstep.history.records import Forecast, make_record
+from fedstep.history.selections import apply_left_out
 from fedstep.history.summary import PlannedBuild, Summary, load_summary, plan_build, stream_name
 from fedstep.model.predictor import make_forecast, real_failures
 from fedstep.pipeline.predict import (
@@ -42,6 +44,7 @@ from fedstep.results import (
     FailureVerdict,
     Interval,
     Problems,
+    SelectionReport,
     SentUpdate,
     TestRisk,
     TrainReport,
@@ -49,6 +52,7 @@ from fedstep.results import (
 from fedstep.schema.schema import schema
 from fedstep.types import (
     MAX_SECONDS,
+    NO_SECONDS,
     Build,
     BuildContext,
     BuildOutcome,
@@ -56,6 +60,8 @@ from fedstep.types import (
     CiRun,
     Duration,
     FinishedBuild,
+    LeftOut,
+    Outcome,
     Reports,
     TestRun,
     TimeChange,
@@ -64,6 +70,7 @@ from fedstep.types import (
 
 UNKNOWN_OUTCOME = "how this build went is not known, nothing is recorded. Give its reports, or --outcome"
 ALREADY_KNOWN = "this build is in the history already; nothing is learned twice"
+SELECTED = "selected"  # in the stream of builds that ran a part of the tests
 NO_PULL = "the model was not pulled"
 UNTRUSTED = "this run comes from a fork or Dependabot: nothing is learned or sent. Nothing to do, it counts once merged"
 
@@ -82,6 +89,7 @@ class BuildEvaluation(NamedTuple):
     failures: tuple[FailureVerdict, ...]
     forecast: Forecast  # the same in the form of the record
     warnings: tuple[str, ...]
+    left_out: LeftOut | None = None  # by a selection; None where none was made
 
 
 class LearnResult(NamedTuple):
@@ -106,6 +114,7 @@ def train(
     now: float,
     keep: int,
     withheld: str = "",
+    left_out: LeftOut | None = None,
 ) -> TrainReport:
     """Pull the model, evaluate the build with it, record and learn the build, push an update if a batch is full.
 
@@ -117,13 +126,14 @@ def train(
         now: Seconds since the epoch.
         keep: Number of builds that stay in the history.
         withheld: Why this build must not add an update, "" if it may.
+        left_out: The tests that a selection left out of this build, None where none was made.
 
     Raises:
         HistoryError: The build cannot be recorded.
     """
     trusted = not finished.situation.ci.untrusted
     pull = _pull(store, aggregator if trusted else Unavailable(UNTRUSTED), now)
-    evaluation = evaluate_build(store, finished, pull.after)
+    evaluation = evaluate_build(store, finished, pull.after, left_out)
     if not trusted:
         flakiest = load_prediction(store, pull.after, load_predictor(store, pull.after)).flakiest
         return _report(flakiest, evaluation, pull, LearnResult(warnings=(UNTRUSTED,)), Unavailable(UNTRUSTED), (), now)
@@ -140,16 +150,26 @@ def train(
     return _report(flakiest, evaluation, pull, learned, exchange, problems, now)
 
 
-def evaluate_build(store: ProjectStore, finished: FinishedBuild, cached: CachedModel) -> BuildEvaluation:
-    """Return the finished build beside what the model predicts for it. Nothing is written."""
+def evaluate_build(
+    store: ProjectStore, finished: FinishedBuild, cached: CachedModel, noted: LeftOut | None = None
+) -> BuildEvaluation:
+    """Return the finished build beside what the model predicts for it. Nothing is written.
+
+    `noted` is what its selection was to leave out.
+    """
     loaded, predictor = load_summary(store), load_predictor(store, cached)
     summary, context = loaded.summary, finished.situation
     build = identify_build(store, finished)
     source = finished.duration.source if isinstance(finished.duration, Duration) else ""
+    left_out = _really_left_out(summary, build, noted) if noted else None
+    is_part = left_out is not None and not left_out.shadow
+    if is_part:
+        source = f"{source} {SELECTED}".strip()  # the times of a part and of all tests are not comparable
     author = author_key(store, context)
     planned = plan_build(context, stream_name(context.ci, source), author)
     expected, failures = predictor.duration(summary, planned), predictor.failures(summary, build, planned.stream)
     risk = predictor.failure(summary, planned)
+    began = began_to_fail(summary, build, real_failures(failures))
     return BuildEvaluation(
         build=build,
         planned=planned,
@@ -158,10 +178,27 @@ def evaluate_build(store: ProjectStore, finished: FinishedBuild, cached: CachedM
         expected=expected,
         failures=failures,
         forecast=make_forecast(expected, risk, failures, cached.model.production_version if cached.url else 0)._replace(
-            first_failure=first_failure_share(summary, build, real_failures(failures))
+            # A part of the tests says nothing about the failures of the others: a selection is not judged by it.
+            first_failure=NO_SECONDS if is_part else first_failure_share(summary, build, began),
+            began=began,
         ),
         warnings=(*loaded.warnings, *change_notices(context.change), *model_warnings(cached)),
+        left_out=left_out,
     )
+
+
+def _really_left_out(summary: Summary, build: Build, noted: LeftOut) -> LeftOut | None:
+    """Return what the build left out, as its reports show it, with its predicted time; None if nothing was chosen.
+
+    Where all tests ran nevertheless, the selection was only looked at: it counts as a shadow.
+    """
+    known = tuple(test for test in noted.tests if test in summary.tests)
+    ran = {run.test for run in build.reports.tests if run.outcome != Outcome.SKIPPED}
+    missing = tuple(test for test in known if test not in ran)
+    shadow = noted.shadow or not missing
+    chosen = known if shadow else missing
+    times = (expected_test_seconds(summary.tests[test]) for test in chosen)
+    return LeftOut(chosen, round(sum(time for time in times if isinstance(time, float)), 3), shadow) if known else None
 
 
 def record_build(store: ProjectStore, evaluation: BuildEvaluation, source_words: SourceWords) -> bool:
@@ -175,6 +212,7 @@ def record_build(store: ProjectStore, evaluation: BuildEvaluation, source_words:
         schema=schema().digest,
         rows=build_examples(summary, build, evaluation.planned, sampling_rule(store)),
         forecast=evaluation.forecast,
+        left_out=evaluation.left_out,
     )
     store.log.append(record)
     return True
@@ -327,6 +365,15 @@ def _push(
     return exchange, problems
 
 
+def _tell_selection(evaluation: BuildEvaluation) -> SelectionReport | None:
+    """Return what this build left out and what all selections did, this one among them; None before the first."""
+    record = make_record(evaluation.build, evaluation.planned.stream, "")._replace(
+        forecast=evaluation.forecast, left_out=evaluation.left_out
+    )
+    tally = apply_left_out(evaluation.summary.selections, record, evaluation.summary.tests)
+    return SelectionReport(evaluation.left_out, tally) if tally.builds or tally.shadow_builds else None
+
+
 def _report(
     flakiest: tuple[TestRisk, ...],
     evaluation: BuildEvaluation,
@@ -351,6 +398,7 @@ def _report(
         reading=count_reports(build.reports),
         examples=learned.examples,
         changes=learned.changes,
+        selection=_tell_selection(evaluation),
         exchange=exchange,
         incident=bool(incident_reason(build.reports)),
         incident_reason=incident_reason(build.reports),

@@ -169,6 +169,15 @@ def outputs(finding: Prediction | TriageReport | TrainReport) -> dict[str, str]:
     return {key: values.get(key, "") for key in KEYS}
 
 
+PLAN_KEYS = ("status", "shards", "plan", "selected", "saved-seconds")
+
+
+def plan_outputs(plan: str, total: int, selected: int, saved_seconds: float) -> dict[str, str]:
+    """Return a value for every key of PLAN_KEYS; `shards` is a matrix of GitHub Actions."""
+    matrix = json.dumps({"index": list(range(1, total + 1))}, separators=(",", ":"))
+    return dict(zip(PLAN_KEYS, ("ok", matrix, plan, str(selected), f"{saved_seconds:.1f}"), strict=True))
+
+
 def github_output(values: Mapping[str, str], delimiter: str) -> str:
     """Return lines for the file GITHUB_OUTPUT. Raises ValueError where a value has `delimiter`; make it random."""
     if not delimiter.isalnum() or any(delimiter in value for value in values.values()):
@@ -182,7 +191,8 @@ def dotenv(values: Mapping[str, str], prefix: str = "FEDSTEP_") -> str:
     GitLab takes everything after the first `=` as it stands and knows no quotes; a shell that sources the file finds
     nothing to expand.
     """
-    lines = (f"{prefix}{key.upper().replace('-', '_')}={value}\n" for key, value in values.items() if value)
+    short = {key: value for key, value in values.items() if value and len(value) <= MOST_CHARACTERS}
+    lines = (f"{prefix}{key.upper().replace('-', '_')}={value}\n" for key, value in short.items())
     return "".join(lines)
 
 

@@ -24,6 +24,7 @@ from fedstep.results import (
     Prediction,
     ReportCounts,
     Risk,
+    SelectionReport,
     TestRisk,
     TrainReport,
     TriageReport,
@@ -75,6 +76,22 @@ def _failed(finding: TrainReport | TriageReport) -> str:
 
 
 Json = dict[str, object]
+
+
+def _selection(selection: SelectionReport | None) -> Json | None:
+    """Return what selections did, without names; null where tests were never selected."""
+    if selection is None:
+        return None
+    left_out, tally = selection
+    figures: Json = {name: value for name, value in tally._asdict().items() if name != "left_out"}
+    rates = {"escape_rate": tally.escape_rate, "false_green_rate": tally.false_green_rate}
+    return {
+        "tests_left_out": len(left_out.tests) if left_out else 0,
+        "saved_seconds_here": left_out.seconds if left_out else 0.0,
+        "shadow": bool(left_out and left_out.shadow),
+        **figures,
+        **{name: None if isnan(rate) else round(rate, 4) for name, rate in rates.items()},
+    }
 
 
 def prediction_json(prediction: Prediction) -> str:
@@ -134,6 +151,7 @@ def training_json(training: TrainReport) -> str:
             "muted": [_muted(muted) for muted in training.muted],
             "flakiest": [_test(risk) for risk in training.flakiest],
             "time_changes": [{**change._asdict(), "slower": change.is_slower} for change in training.changes],
+            "selection": _selection(training.selection),
             "model": _model(training.model),
             "reports": _reading(training.reading),
             # Three keys of the format with one number: an example is scored and learned when its label becomes known.

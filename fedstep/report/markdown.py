@@ -16,7 +16,9 @@ from fedstep.report.wording import (
     describe_change,
     describe_group,
     describe_history,
+    describe_left_out,
     describe_reports,
+    describe_selections,
     draw_sparkline,
     format_batches,
     format_exchange,
@@ -39,6 +41,7 @@ from fedstep.results import (
     MutedFailure,
     Prediction,
     Risk,
+    SelectionReport,
     TestRisk,
     TrainReport,
     TriageReport,
@@ -174,6 +177,7 @@ def training_markdown(training: TrainReport) -> str:
         *_failures(training),
         *_muted(training.muted),
         *_time_changes(training.changes),
+        *_selection(training.selection),
         *_comparison(training.duration, training.expected),
         *_risks(training.flakiest),
         "### Learned and exchanged",
@@ -182,6 +186,13 @@ def training_markdown(training: TrainReport) -> str:
         details(describe_reports(training.reading), _dropped(training.reading.dropped)),
         *_end(training.model, training.status, training.warnings),
     )
+
+
+def plan_markdown(told: str, shards: Sequence[tuple[str, str, float]]) -> str:
+    """Return what a CI run will run: a sentence, and number, tests and predicted seconds of each machine."""
+    rows = [(number, tests, span(seconds)) for number, tests, seconds in shards[:MOST_TESTS]]
+    blocks = [table(("machine", "tests", "expected"), rows)] if len(shards) > 1 else []
+    return page("## fedstep: what to run", prose(told, MOST_OF_A_WARNING), *blocks, *more(len(shards) - MOST_TESTS))
 
 
 def failure_table(groups: Sequence[FailureGroup], most: int) -> Iterator[str]:
@@ -293,6 +304,14 @@ def _muted(muted: Sequence[MutedFailure]) -> Iterator[str]:
         ]
         shown = table(("verdict", "flaky", "test", "owner", "reason", "until"), rows)
         yield details(f"Muted, not counted: {len(muted):,}", "\n\n".join((shown, *more(len(muted) - MOST_OTHERS))))
+
+
+def _selection(selection: SelectionReport | None) -> Iterator[str]:
+    """Yield what a selection left out of this build, and what all of them saved and missed."""
+    if selection:
+        yield "### Tests that did not run"
+        told = (describe_left_out(selection.left_out), *describe_selections(selection.tally))
+        yield "\n".join(f"- {text}" for text in filter(None, told))
 
 
 def _time_changes(changes: Sequence[TimeChange]) -> Iterator[str]:

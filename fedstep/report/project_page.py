@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from fedstep.report.html import TEMPLATES, render_page
 from fedstep.report.units import count
-from fedstep.report.wording import describe_change, format_model, name_job, name_subject
+from fedstep.report.wording import describe_change, describe_selections, format_model, name_job, name_subject
 from fedstep.results import ModelUsed
-from fedstep.types import TimeChange, TimelineBuild, Unavailable
+from fedstep.types import NO_SELECTIONS, SelectionTally, TimeChange, TimelineBuild, Unavailable
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -140,6 +140,7 @@ class Insights:
     changes: tuple[FoundChange, ...] = ()  # of tests and jobs, newest first
     failures: Failures = Failures()
     verdicts: Verdicts = Verdicts()
+    selections: SelectionTally = NO_SELECTIONS
     mute_complaints: tuple[str, ...] = ()
     releases: tuple[tuple[str, str], ...] = ()  # muted tests that were quiet, each with the evidence
     model: ModelUsed = STARTER
@@ -234,6 +235,7 @@ def project_html(insights: Insights, stylesheet: str = "", script: str = "") -> 
         minutes=describe_minutes,
         describe_change=describe_change,
         describe_cost=_describe_cost,
+        selections=describe_selections(insights.selections),
         name_job=name_job,
         name_subject=name_subject,
         strip=strip,

@@ -16,7 +16,9 @@ from fedstep.report.wording import (
     describe_change,
     describe_group,
     describe_history,
+    describe_left_out,
     describe_reports,
+    describe_selections,
     draw_sparkline,
     format_exchange,
     format_interval,
@@ -133,6 +135,7 @@ def training_text(training: TrainReport, colour: bool = False) -> str:
         *labelled_lines("Tests", f"{describe_reports(training.reading)}; {failures}"),
         *labelled_lines("Learned", f"{format_learning(training.examples, training.exchange)}; {_exchange(training)}"),
         *(labelled_lines("Incident", visible(training.incident_reason)) if training.incident else ()),
+        *_selection(training),
         *_failures(training.groups),
         *_muted(training.muted),
         *_time_changes(training.changes),
@@ -141,6 +144,13 @@ def training_text(training: TrainReport, colour: bool = False) -> str:
         *_footer(training.model, training.status),
     ]
     return _finished(lines, colour)
+
+
+def _selection(training: TrainReport) -> Iterator[str]:
+    """Yield what a selection left out of this build, and what all of them saved and missed."""
+    if training.selection:
+        for text in (describe_left_out(training.selection.left_out), *describe_selections(training.selection.tally)):
+            yield from labelled_lines("Selected", text) if text else ()
 
 
 def _time_changes(changes: Sequence[TimeChange]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from fedstep.results import (
     ReportCounts,
     TestRisk,
 )
-from fedstep.types import TimeChange, Unavailable
+from fedstep.types import LeftOut, SelectionTally, TimeChange, Unavailable
 
 _DRAWN = {"p": ".", "f": "F", "c": "F", "k": "~", "s": "-"}
 
@@ -720,12 +720,42 @@ def describe_change(change: TimeChange) -> str:
 
 
 def name_job(stream: str) -> str:
-    """Return how a page names the builds of a stream: job and matrix cell.
+    """Return how a page names the builds of a stream: job and matrix cell, and whether they ran a part of the tests.
 
-    >>> name_job("unit|py3.11|github"), name_job("||mark")
-    ('unit py3.11', 'the build')
+    >>> name_job("unit|py3.11|github"), name_job("||mark"), name_job("unit||github selected")
+    ('unit py3.11', 'the build', 'unit (a part of the tests)')
     """
-    return " ".join(filter(None, stream.split("|")[:-1])) or "the build"
+    *names, source = stream.split("|")
+    part = " (a part of the tests)" if source.endswith(" selected") else ""
+    return f"{' '.join(filter(None, names)) or 'the build'}{part}"
+
+
+def describe_selections(tally: SelectionTally) -> tuple[str, ...]:
+    """Return what selections saved and missed so far, a sentence for builds of which a part ran, one for shadow mode.
+
+    >>> print(*describe_selections(SelectionTally(shadow_builds=9, shadow_seconds=120.0, shadow_red=4, shadow_green=1)))
+    9 builds in shadow mode would have saved 2 min 00 s; 1 of 4 red ones would have looked green (false green rate 25 %)
+    """
+    told = []
+    if tally.builds:
+        saved = f"{count(tally.builds, 'build')} ran a part of the tests and saved {span(tally.saved_seconds)}"
+        rate = f" (escape rate {percent(tally.escape_rate)})" if isfinite(tally.escape_rate) else ""
+        told.append(f"{saved}; {tally.caught} of them showed a failure, {tally.escaped} was seen only later{rate}")
+    if tally.shadow_builds:
+        saved = f"{count(tally.shadow_builds, 'build')} in shadow mode would have saved {span(tally.shadow_seconds)}"
+        green = f"{tally.shadow_green} of {tally.shadow_red} red ones would have looked green"
+        rate = f" (false green rate {percent(tally.false_green_rate)})" if tally.shadow_red else ""
+        told.append(f"{saved}; {green}{rate}")
+    return tuple(told)
+
+
+def describe_left_out(left_out: LeftOut | None) -> str:
+    """Return what a selection left out of this build, "" where none was made."""
+    if left_out is None:
+        return ""
+    verb = "would have left out" if left_out.shadow else "left out"
+    saved = "saved" if not left_out.shadow else "would have saved"
+    return f"the selection {verb} {count(len(left_out.tests), 'test')} and {saved} {span(left_out.seconds)}"
 
 
 def name_subject(change: TimeChange) -> str:

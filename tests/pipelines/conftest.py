@@ -134,6 +134,8 @@ def act(repository: Path, tmp_path: Path) -> Callable[..., ActRun]:
             "fedstep/train@v1": ROOT / "actions/train",
             "fedstep/predict@v1": ROOT / "actions/predict",
             "fedstep/triage@v1": ROOT / "actions/triage",
+            "fedstep/plan@v1": ROOT / "actions/plan",
+            "actions/upload-artifact@v7": HERE / "stand-ins/upload-artifact",
             "actions/download-artifact@v8": HERE / "stand-ins/download-artifact",
             f"actions/cache@{cache_commit()}": HERE / "stand-ins/cache",
         }
@@ -172,7 +174,7 @@ def path_without(program: str, path: str, folder: Path) -> str:
 
 def cache_commit() -> str:
     """The one commit of actions/cache to which all actions are pinned."""
-    texts = [(ROOT / "actions" / name / "action.yml").read_text() for name in ("train", "predict", "triage")]
+    texts = [(ROOT / "actions" / name / "action.yml").read_text() for name in ("train", "predict", "triage", "plan")]
     commits = {commit for text in texts for commit in re.findall(r"uses: actions/cache/\w+@([0-9a-f]{40}) #", text)}
     (commit,) = map(str, commits)
     return commit

@@ -29,6 +29,7 @@ from tests.helpers.narrow import present
 
 HERE = Path(__file__).parent
 EXAMPLE, PREDICT, VERDICT = (HERE / "examples" / f"gitlab{part}.yml" for part in ("", "-predict", "-verdict"))
+SHARDS = HERE / "examples" / "gitlab-shards.yml"
 DEAD = "http://127.0.0.1:9"
 DASH_FIRST = ("dash", pytest.param("bash", marks=pytest.mark.full))
 BASH_FIRST = ("bash", pytest.param("dash", marks=pytest.mark.full))
@@ -304,7 +305,7 @@ class TestDocuments:
         lint(tool, tmp_path / "resolved.yml")
 
     def test_the_examples_are_valid(self, tool):
-        lint(tool, EXAMPLE, PREDICT, VERDICT)
+        lint(tool, EXAMPLE, PREDICT, VERDICT, SHARDS)
 
     def test_both_components_carry_the_same_step_and_version(self):
         """Both components carry the same step and install their own version."""
@@ -367,3 +368,45 @@ class TestInstallation:
             assert "Installing fedstep==0.1.0" in job.log
             assert "Installing" not in job.after
             assert "fedstep could not be installed" in job.after
+
+
+class TestShards:
+    @pytest.fixture
+    def run_all(self, run, shop):
+        """A function that runs all jobs of the example with an installed fedstep; returns logs and the tests run."""
+
+        def go(number, **variables):
+            text = re.sub(r"pip install --quiet .*", "echo installed", SHARDS.read_text())
+            (matrix,) = pipeline(text)["test"]["parallel"]["matrix"]
+            given = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "", "CI_PIPELINE_ID": number, **variables}
+            jobs = [run(text, job="plan", **given)]
+            jobs += [run(text, job="test", INDEX=index, **given) for index in matrix["INDEX"]]
+            jobs.append(run(text, job="learn", CI_JOB_NAME="learn", **given))
+            reports = [shop / f"report-{index}.xml" for index in matrix["INDEX"]]
+            names = [name for file in reports for name in re.findall(r' name="(test_\w+)"', file.read_text())]
+            for file in reports:
+                file.unlink()
+            return jobs, names
+
+        return go
+
+    def test_machines_divide_the_tests_and_learn_what_did_not_run(self, run_all, shop):
+        """All tests run first; a merge request that chooses runs a part, and the learning job counts the rest."""
+        for letter in "abcdef":
+            text = "".join(f"def test_{letter}{n}():\n    pass\n" for n in range(4))
+            (shop / f"test_{letter}.py").write_text(text)
+        (shop / "test_shop.py").unlink()
+        every = sorted(f"test_{letter}{n}" for letter in "abcdef" for n in range(4))
+        jobs, names = run_all("1")
+        assert [job.code for job in jobs] == [0] * 6, [job.log for job in jobs if job.code]
+        assert sorted(names) == every
+
+        merge_request = {"CI_PIPELINE_SOURCE": "merge_request_event", "CI_MERGE_REQUEST_EVENT_TYPE": "detached"}
+        jobs, names = run_all("2", **merge_request)
+        assert "0 failing builds of this project are known, 20 are needed" in " ".join(jobs[0].log.split())
+        assert sorted(names) == every
+
+        jobs, names = run_all("3", FEDSTEP_SHARE="0.3")
+        assert [job.code for job in jobs] == [0] * 6, "a machine without tests has not failed"
+        assert 0 < len(names) == len(set(names)) < 24
+        assert f"the selection left out {24 - len(names)} tests" in " ".join(jobs[-1].log.split())

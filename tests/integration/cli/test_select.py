@@ -109,3 +109,89 @@ class TestSelect:
         for wishes in ((), ("--share", "0.1", "--time", "1m"), ("--time", "soon"), ("--confidence", "1")):
             ran = experienced.run("select", *wishes)
             assert (ran.code, ran.out) == (2, ""), wishes
+
+
+class TestPlan:
+    def test_a_plan_selects_and_divides_for_all_machines(self, experienced: Checkout) -> None:
+        """Together the machines run what was selected, and a test that the plan does not know."""
+        listed = experienced.run("order").out.splitlines()
+        (experienced.root / "names.txt").write_text("\n".join([*listed, "tests.test_new#test_new"]))
+        planned = experienced.run("plan", "--total", "2", "--share", "0.3", "--explore", "0", "--format", "json")
+        assert planned.code == 0, planned.err
+        told = json.loads(planned.out)
+        given = ("--plan", told["plan"], "--names", "names.txt")
+        shards = [experienced.run("shard", "--index", str(number), *given) for number in (1, 2)]
+        ran = [name for one in shards for name in one.out.splitlines()]
+        assert len(ran) == len(set(ran)) == sum(one["tests"] for one in told["shards"]) + 1
+        assert "tests.test_new#test_new" in ran
+        assert len(ran) < len(listed)
+
+    def test_without_history_all_run_divided_by_names(self, tmp_path: Path) -> None:
+        newcomer = new_checkout(tmp_path / "newcomer")
+        planned = newcomer.run("plan", "--total", "2", "--confidence", "0.95")
+        assert planned.code == 0, planned.err
+        assert "no test is known yet" in planned.err
+        (newcomer.root / "names.txt").write_text("".join(f"tests.test_{n}#x\n" for n in range(20)))
+        given = ("--plan", planned.out.strip(), "--names", "names.txt")
+        ran = [newcomer.run("shard", "--index", str(number), *given).out.splitlines() for number in (1, 2)]
+        assert sorted(name for names in ran for name in names) == sorted(f"tests.test_{n}#x" for n in range(20))
+
+
+def report_of(names: list[str], failing: str = "") -> str:
+    """A report in which these tests ran."""
+    cases = []
+    for name in names:
+        group, _, test = name.partition("#")
+        body = '<failure message="assert 1 == 2">t</failure>' if name == failing else ""
+        cases.append(f'<testcase classname="{group}" name="{test}" time="1">{body}</testcase>')
+    return f"<testsuite>{''.join(cases)}</testsuite>"
+
+
+class TestTrained:
+    def test_train_counts_what_was_saved_and_what_escaped(self, tmp_path: Path) -> None:
+        """A test that was left out fails when all run: the escape is in the summary, in status and on the page."""
+        place = new_checkout(tmp_path / "shop")
+        tests = [f"tests.test_{letter}#test_{number}" for letter in "abcde" for number in range(4)]
+        report = place.root / "report.xml"
+        for number in range(2):
+            report.write_text(report_of(tests))
+            place.commit("shop.py", str(number))
+            assert place.run("train", "--junit", "report.xml").code == 0
+        chosen = place.run("select", "--share", "0.3", "--explore", "0").out.splitlines()
+        left_out = [test for test in tests if test not in chosen]
+        report.write_text(report_of(chosen))
+        place.commit("shop.py", "again")
+        told = json.loads(place.run("train", "--junit", "report.xml", "--format", "json").out)
+        assert told["selection"]["tests_left_out"] == len(left_out)
+        assert told["selection"]["saved_seconds"] == len(left_out)
+
+        report.write_text(report_of(tests, failing=left_out[0]))
+        place.commit("shop.py", "broken")
+        told = json.loads(place.run("train", "--junit", "report.xml", "--format", "json").out)
+        assert told["selection"]["escaped"] == 1
+        assert told["selection"]["escape_rate"] == 1.0
+        assert told["selection"]["tests_left_out"] == 0, "what was noted counts for one build"
+        assert "escape rate 100 %" in " ".join(place.run("status").out.split())
+        assert place.run("report", "--html", "page.html").code == 0
+        assert "escape rate 100 %" in (place.root / "page.html").read_text()
+
+    def test_a_shadow_build_has_a_false_green_rate(self, tmp_path: Path) -> None:
+        """All tests run, and the failure is one that the selection would have left out."""
+        place = new_checkout(tmp_path / "shop")
+        tests = [f"tests.test_{letter}#test_{number}" for letter in "abcde" for number in range(4)]
+        report = place.root / "report.xml"
+        report.write_text(report_of(tests))
+        assert place.run("train", "--junit", "report.xml").code == 0
+        told = place.run("select", "--share", "0.3", "--explore", "0", "--shadow", "--format", "json")
+        report.write_text(report_of(tests, failing=json.loads(told.out)["skipped"][0]))
+        place.commit("shop.py", "broken")
+        ran = place.run("train", "--junit", "report.xml")
+        assert "false green rate 100 %" in " ".join(ran.out.split())
+
+    def test_a_plan_that_cannot_be_read_loses_no_build(self, tmp_path: Path) -> None:
+        place = new_checkout(tmp_path / "shop")
+        (place.root / "report.xml").write_text(report_of(["tests.test_a#test_1"]))
+        ran = place.run("train", "--junit", "report.xml", "--plan", "nonsense")
+        assert ran.code == 0
+        assert "the plan cannot be read" in ran.err
+        assert json.loads(place.run("status", "--json").out)["checks"][1]["says"] == "1 build recorded"

@@ -65,6 +65,7 @@ class Agent {
             catchError     : { Object[] given -> caught(given.length > 1 ? given[0] : [:], given[-1]) },
             timeout        : { Map given, Closure body -> limited(given, body) },
             archiveArtifacts: { Map given -> archived(given) },
+            parallel       : { Map branches -> told << [branches: branches.keySet() as List]; branches.values().each { it() }; null },
         ]
     }
 

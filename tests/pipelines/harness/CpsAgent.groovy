@@ -70,8 +70,10 @@ class CpsAgent extends Agent {
         }
     }
 
+    private Object run(Object one) { one instanceof Closure ? { Object... none -> body { one.call() } } : one }
+
     private Object step(String name, List given) {
-        List passed = given.collect { one -> one instanceof Closure ? { Object... none -> body { one.call() } } : one }
+        List passed = given.collect { one -> one instanceof Map ? one.collectEntries { key, value -> [(key): run(value)] } : run(one) }
         return steps()[name].call(*passed)
     }
 }

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fedstep.features.test_failure import always_run, failure_scores, first_failure_share, order_tests
+from fedstep.features.test_failure import always_run, began_to_fail, failure_scores, first_failure_share, order_tests
 from fedstep.history.cofailures import Cofailures
 from fedstep.history.summary import Summary
 from fedstep.history.test_table import TestStats, new_test, with_time
@@ -94,7 +94,7 @@ class TestFirstFailure:
         """Nor is a build in which nothing really fails."""
         tests = {test: known(test) for test in (CART, ORDER, PAY)}
         tests[PAY].streak = 3
-        assert math.isnan(first_failure_share(Summary(tests=tests), build(PAY), [PAY]))
+        assert began_to_fail(Summary(tests=tests), build(PAY, CART), [PAY, CART]) == (CART,)
         assert math.isnan(first_failure_share(Summary(tests=tests), build(), []))
         assert math.isnan(NO_SECONDS)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedstep.errors import HistoryError
 from fedstep.history.records import NO_FORECAST, BuildRecord, Example, Forecast, decode_record, encode_record
-from fedstep.types import BuildOutcome, FileChange, Outcome, TestRun
+from fedstep.types import BuildOutcome, FileChange, LeftOut, Outcome, TestRun
 
 texts = st.text(max_size=20)
 times = st.integers(0, 4_000_000_000_000).map(lambda ms: ms / 1000)
@@ -68,6 +68,14 @@ entries = st.builds(
         st.dictionaries(texts, st.floats(0, 1).map(lambda chance: round(chance, 6)), max_size=2),
         st.integers(0, 99),
         st.just(math.nan) | st.floats(0, 1).map(lambda share: round(share, 4)),
+        st.lists(texts, max_size=2).map(tuple),
+    ),
+    left_out=st.none()
+    | st.builds(
+        LeftOut,
+        st.lists(texts, max_size=3).map(tuple),
+        st.floats(0, 1e6).map(lambda seconds: round(seconds, 3)),
+        st.booleans(),
     ),
 )
 WHOLE = BuildRecord(

@@ -13,8 +13,9 @@ from fedstep.pipeline.shards import (
     hash_plan,
     plan_shards,
     unit_of,
+    with_skipped,
 )
-from fedstep.types import Unavailable
+from fedstep.types import LeftOut, Unavailable
 
 TOTALS = st.integers(1, 9)
 KINDS = st.sampled_from(UNITS)
@@ -88,6 +89,33 @@ class TestBalance:
         assert len(plan.encode()) < 24_000
         assert max(shard.seconds for shard in shards) <= 1.01 * sum(seconds.values()) / 8
         assert all(shard.tests == len(plan.choose(seconds, shard.number)) for shard in shards)
+
+
+class TestSkipped:
+    def test_what_a_selection_leaves_out_runs_nowhere(self) -> None:
+        """Tests that the plan does not know run; on one machine or on all it tells which known ones do not."""
+        tests = [f"tests.test_a{n % 5}#test_{n}" for n in range(50)]
+        made = with_skipped(plan_shards(tests, {}, 3, "file")[0], tests[:20], shadow=False)
+        plan = decode_plan(made.encode())
+        assert plan == made
+        ran = [test for number in (1, 2, 3) for test in plan.choose([*tests, "tests.test_new#test_new"], number)]
+        assert sorted(ran) == sorted([*tests[20:], "tests.test_new#test_new"])
+        left_out = plan.left_out(tests, None)
+        assert left_out == LeftOut(tuple(tests[:20]))
+        parts = [plan.left_out(tests, number) for number in (1, 2, 3)]
+        assert sorted(test for part in parts if part for test in part.tests) == sorted(tests[:20])
+
+    def test_in_shadow_mode_all_tests_run(self) -> None:
+        tests = [f"tests.test_a{n % 5}#test_{n}" for n in range(50)]
+        plan = decode_plan(with_skipped(plan_shards(tests, {}, 2, "file")[0], tests[:20], shadow=True).encode())
+        assert sorted(plan.choose(tests, 1) + plan.choose(tests, 2)) == sorted(tests)
+        assert plan.left_out(tests, None) == LeftOut(tuple(tests[:20]), shadow=True)
+
+    def test_a_damaged_list_is_refused(self) -> None:
+        made = with_skipped(plan_shards(["a#t"], {}, 2, "file")[0], ["a#t"], shadow=False)
+        damaged = made._replace(skipped=frozenset({"0123"}))
+        with pytest.raises(UsageError, match="no test was chosen"):
+            decode_plan(damaged.encode())
 
 
 class TestRefusal:

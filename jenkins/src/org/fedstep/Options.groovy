@@ -59,6 +59,7 @@ class Options implements Serializable {
         if (options.forgiveAbove?.toString()) { variables << "FEDSTEP_FORGIVE_ABOVE=${options.forgiveAbove}" }
         if (options.cell) { variables << "FEDSTEP_CI_CELL=${options.cell}" }
         if (options.outcome) { variables << "FEDSTEP_OUTCOME=${options.outcome}" }
+        variables.addAll(options.variables ?: [])
         options.globs.eachWithIndex { glob, number -> variables << "WITH_JUNIT_${number}=${glob}" } // for cmd.exe
         return variables*.toString()
     }

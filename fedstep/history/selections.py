@@ -1,0 +1,80 @@
+"""What selections leave out of builds: noted when a build chooses its tests, counted once it is recorded.
+
+A test that did not run neither passed nor failed. A failure that is seen only later, in a build in which it ran again,
+has escaped the selections between.
+"""
+
+import json
+import zlib
+
+from fedstep.history.project_store import OLDEST_MARK, ProjectStore, list_folder, remove
+from fedstep.history.records import BuildRecord, Forecast
+from fedstep.history.test_table import TestTable
+from fedstep.types import LeftOut, Outcome, SelectionTally
+
+FOLDER = "selections"
+
+
+def apply_left_out(tally: SelectionTally, record: BuildRecord, tests: TestTable) -> SelectionTally:
+    """Return the tally after one more build; `tests` is the table of tests after it.
+
+    The escapes are an upper bound: a test may have begun to fail in the build that shows it.
+    """
+    if not tally.left_out and not record.left_out:
+        return tally
+    ran = {run.test for run in record.tests if run.outcome != Outcome.SKIPPED}
+    began = set(record.forecast.began) if isinstance(record.forecast, Forecast) else set()
+    escaped = not began.isdisjoint(tally.left_out)
+    waiting = tuple(test for test in tally.left_out if test in tests and test not in ran)
+    tally = tally._replace(escaped=tally.escaped + escaped, left_out=waiting)
+    chosen = record.left_out
+    if not chosen:
+        return tally
+    if chosen.shadow:
+        return tally._replace(
+            shadow_builds=tally.shadow_builds + 1,
+            shadow_seconds=round(tally.shadow_seconds + chosen.seconds, 3),
+            shadow_red=tally.shadow_red + bool(began),
+            shadow_green=tally.shadow_green + (bool(began) and began.issubset(chosen.tests)),
+        )
+    return tally._replace(
+        builds=tally.builds + 1,
+        saved_seconds=round(tally.saved_seconds + chosen.seconds, 3),
+        caught=tally.caught + (bool(began) and not escaped),
+        left_out=tuple(dict.fromkeys((*waiting, *(test for test in chosen.tests if test in tests)))),
+    )
+
+
+def note_selection(store: ProjectStore, run: str, tests: tuple[str, ...], shadow: bool, now: float) -> None:
+    """Write down which tests a selection leaves out of this job run, for the train step at its end.
+
+    Raise HistoryError if it cannot be written.
+    """
+    for name in list_folder(store.path(FOLDER)):
+        known = _read_note(store, name)
+        if known is None or now - known[0] >= OLDEST_MARK:
+            remove(store.path(f"{FOLDER}/{name}"))
+    content = json.dumps([now, tests, shadow], separators=(",", ":")).encode()
+    store.write(f"{FOLDER}/{run}", zlib.compress(content, 6))
+
+
+def read_selection(store: ProjectStore, run: str) -> LeftOut | None:
+    """Return what was noted in this job run, None without a valid note."""
+    known = _read_note(store, run)
+    return known[1] if known else None
+
+
+def forget_selection(store: ProjectStore, run: str) -> None:
+    """Delete the note of a run."""
+    remove(store.path(f"{FOLDER}/{run}"))
+
+
+def _read_note(store: ProjectStore, run: str) -> tuple[float, LeftOut] | None:
+    content = store.read(f"{FOLDER}/{run}")
+    if not content:
+        return None
+    try:
+        at, tests, shadow = json.loads(zlib.decompress(content))
+        return float(at), LeftOut(tuple(map(str, tests)), shadow=bool(shadow))
+    except (ValueError, TypeError, zlib.error, RecursionError):
+        return None

@@ -143,6 +143,13 @@ ACCESS = combine(
         show_default=True,
         help="Maximum number of projects that an owner's token may name in a week; 0: any.",
     ),
+    option(
+        "read-rate",
+        type=COUNT,
+        default=3000,
+        show_default=True,
+        help="Maximum reading requests per client address and minute; 0: any.",
+    ),
     option("tls-cert", metavar="FILE", default="", help="Certificate with its chain, in PEM; serve HTTPS with it."),
     option("tls-key", metavar="FILE", default="", help="Private key of the certificate, in PEM."),
     option(
@@ -195,6 +202,7 @@ class ServeOptions:
     owner_rate: int
     owner_quota: int
     owner_projects: int
+    read_rate: int
     tls_cert: str
     tls_key: str
     proxy_headers: str
@@ -261,6 +269,7 @@ def _make_settings(options: ServeOptions) -> "Settings":
         audience=options.audience,
         allowances=Allowances.of(rates, quotas),
         owner_projects=options.owner_projects,
+        read_rate=options.read_rate,
         private_model=options.private_model,
         tls=_tls(options.tls_cert, options.tls_key),
         proxies=_parse_addresses(options.proxy_headers),

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from fedstep.server.http_messages import HttpProblem, header
 from fedstep.server.identity import OPEN, AccessDenied, Identity, doorkeeper
 from fedstep.server.oidc import IssuerUnreachable, Verifier
-from fedstep.server.rate_limits import ProjectLimiter, RateLimiter
+from fedstep.server.rate_limits import ProjectLimiter, RateLimiter, ReadLimiter
 from fedstep.server.settings import Settings
 from fedstep.server.tokens import TokenBook
 
@@ -32,7 +32,7 @@ class RequestGuard:
         self._keeper = doorkeeper(settings.host, settings.tokens, book.senders(), verify, closed)
         self._book, self._limiter = book, RateLimiter(settings.allowances)
         self._projects = ProjectLimiter(settings.owner_projects)
-        self._private = settings.private_model
+        self._private, self._reads = settings.private_model, ReadLimiter(settings.read_rate)
 
     async def writer(self, request: Request) -> Identity:
         """Return the sender of an update, and count it. Raise HttpProblem: 401, 403, 429, 503."""
@@ -50,7 +50,11 @@ class RequestGuard:
             raise HttpProblem(429, "too-many-projects", text, retry_after=86_400, reason=sender.owner)
 
     async def reader(self, request: Request) -> None:
-        """Authenticate a reader if the model is private. Raise HttpProblem: 401, 403, 503."""
+        """Count a reader, and authenticate it if the model is private. Raise HttpProblem: 401, 403, 429, 503."""
+        seconds = self._reads.take(request.client.host, time.monotonic()) if request.client else 0
+        if seconds:
+            text = f"This address has read more than it may for now. Ask again in {seconds} s."
+            raise HttpProblem(429, "too-many-reads", text, retry_after=seconds)
         if self._private:
             await self._identified(request)
 

@@ -102,6 +102,12 @@ class Metrics:
             buckets=SECONDS_BUCKETS,
             registry=exported,
         )
+        self._start = Gauge(
+            "fedstep_start_cpu_seconds",
+            "CPU seconds of this process until it accepted requests, and those of them that opened the store.",
+            ["part"],
+            registry=exported,
+        )
 
         # A cached child is looked up in a tenth of the time that `labels` takes; there are few combinations of labels.
         self._updates_child, self._requests_child = cache(self._updates.labels), cache(self._requests.labels)
@@ -136,6 +142,11 @@ class Metrics:
         self._staleness.observe(max(0, staleness))
         for key in at_bound.items():
             self._uncounted[key] = self._uncounted.get(key, 0) + 1
+
+    def set_start(self, whole: float, store: float) -> None:
+        """Export the CPU seconds that the start took, and those of them that opened the store."""
+        self._start.labels("whole").set(whole)
+        self._start.labels("store").set(store)
 
     def set_buffer(self, pending: BufferStatus) -> None:
         """Export what is in the buffer."""

@@ -20,7 +20,7 @@ ID: Json = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 WORD: Json = {"type": "string"}
 BY_TASK: Json = {"type": "object", "additionalProperties": COUNT}
 HOUR: Json = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00Z$"}
-AUTH_STATUSES = (401, 403, 503)  # of every route that can require a token
+READ_STATUSES = (401, 403, 429, 503)  # of every route that is read, and can require a token
 PURPOSE = {
     304: "The reader has the newest model.",
     400: "The body is no update, its key is not the update's id, no project is named, or the connection broke.",
@@ -31,7 +31,7 @@ PURPOSE = {
     413: "More than the limit, before or after decompression.",
     415: "An unknown content encoding.",
     422: "The update does not fit, is longer than its bound, or its base version is too old or unknown.",
-    429: "The project or the owner exceeds a rate or a quota.",
+    429: "The project, the owner or the reader's address exceeds a rate or a quota.",
     500: "An internal error; the log has the traceback.",
     503: "Unavailable: the store, the writer, the issuer of the token, or too many updates at once.",
 }
@@ -52,17 +52,17 @@ def document(shape: SchemaShape) -> Json:
             "/v1/forget": {"post": _forget()},
             "/v1/model": {"get": _model(shape)},
             "/v1/versions": {
-                "get": _get("The newest versions, open trials and verdicts.", _json("Versions"), AUTH_STATUSES, True)
+                "get": _get("The newest versions, open trials and verdicts.", _json("Versions"), READ_STATUSES, True)
             },
             "/v1/status": {
-                "get": _get("What is served, on trial and in the buffer.", _json("Status"), AUTH_STATUSES, True)
+                "get": _get("What is served, on trial and in the buffer.", _json("Status"), READ_STATUSES, True)
             },
-            "/": {"get": _get("The dashboard.", {"text/html": {"schema": WORD}}, AUTH_STATUSES, True)},
+            "/": {"get": _get("The dashboard.", {"text/html": {"schema": WORD}}, READ_STATUSES, True)},
             "/openapi.json": {"get": _get("This document.", {"application/json": {"schema": {"type": "object"}}}, ())},
             "/healthz": {"get": _get("Whether the process is alive.", _json("Health"), (503,))},
             "/readyz": {"get": _get("Whether updates can be accepted now.", _json("Health"), (503,))},
             "/metrics": {
-                "get": _get("Prometheus' text format.", {"text/plain": {"schema": WORD}}, AUTH_STATUSES, True)
+                "get": _get("Prometheus' text format.", {"text/plain": {"schema": WORD}}, READ_STATUSES, True)
             },
         },
         "components": {
@@ -128,7 +128,7 @@ def _model(shape: SchemaShape) -> Json:
                 "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}},
             },
             "304": {"description": PURPOSE[304], "headers": headers},
-            **_refusals(*AUTH_STATUSES, 500),
+            **_refusals(*READ_STATUSES, 500),
             "409": _mismatch(),
         },
     }

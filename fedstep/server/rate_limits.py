@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from math import ceil
 from typing import NamedTuple
 
@@ -95,6 +96,21 @@ class ProjectLimiter:
                 return False
         seen[project] = now
         return True
+
+
+class ReadLimiter:
+    """Limits how much an address reads in a minute; of IPv6 the network of 64 bits counts, which is one client's."""
+
+    def __init__(self, most: int) -> None:
+        self._meter = AllowanceMeter((Allowance(most, 60.0),))
+
+    def take(self, address: str, now: float) -> int:
+        """Take one request and return 0, or take none and return the seconds to wait."""
+        key = ":".join(IPv6Address(address.partition("%")[0]).exploded.split(":")[:4]) if ":" in address else address
+        level = self._meter.level(key, now)
+        if not level.wait:
+            self._meter.take(key, level)
+        return ceil(level.wait)
 
 
 class RateLimiter:

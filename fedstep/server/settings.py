@@ -37,8 +37,9 @@ class Settings:
     `starter` is the model (safetensors bytes) to begin with where the store has none; empty: zeros. `rules` by task;
     tasks without any have the defaults. Without a gate production is always the candidate. `audience` is what CI tokens
     of the `issuers` must be made for; `private_model`: readers need a token, too.
-    `owner_projects` is how many projects a token of an owner may name in a week (0: any). `proxies` are the addresses
-    whose X-Forwarded-For is believed. `mode` is how updates are aggregated.
+    `owner_projects` is how many projects a token of an owner may name in a week, `read_rate` how many requests for
+    reading an address may make in a minute (0: any). `proxies` are the addresses whose X-Forwarded-For is believed.
+    `mode` is how updates are aggregated.
     """
 
     host: str = "127.0.0.1"
@@ -54,6 +55,7 @@ class Settings:
     audience: str = ""
     allowances: Allowances = field(default_factory=Allowances)
     owner_projects: int = 200
+    read_rate: int = 3000
     private_model: bool = False
     tls: Tls | None = None
     proxies: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from tests.benchmarks.client import (
     update_figure,
 )
 from tests.benchmarks.shares import share_figures
+from tests.benchmarks.start import start_figure
 from tests.benchmarks.timing import Figure
 
 FIGURES: Sequence[Callable[[], Figure | list[Figure]]] = (
@@ -34,6 +35,7 @@ FIGURES: Sequence[Callable[[], Figure | list[Figure]]] = (
     throughput.figures,
     aggregation.figures,
     share_figures,
+    start_figure,
     lambda: actions_figure(2.0),
 )
 

@@ -14,9 +14,10 @@ from fedstep.federation.transport import requests_transport
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.inputs import ModelVersion, StoredUpdate
-from fedstep.server.aggregation.step import aggregate_updates
-from fedstep.server.storage.store import Store
+from fedstep.server.aggregation.step import aggregate_updates, find_opponents
+from fedstep.server.storage.store import MAX_RECENT, Store
 from fedstep.server.storage.tables import bodies, evaluations, receipts, updates, verdicts, versions
+from fedstep.server.storage.version_repository import VersionRepository
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ def _folds(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -> 
         rows = connection.execute(query.where(updates.c.aggregated_in == row.version)).all()
         stored = tuple(StoredUpdate(one.body, one.owner, project=one.project) for one in rows)
         start = ModelVersion(before.version, 0, 0.0, _vectors(before))
-        if row.version not in again and aggregate_updates(start, stored, rules) != _vectors(row):
+        recent = VersionRepository(connection, row.schema).recent_updates(MAX_RECENT, {}, before=row.version)
+        opponents = find_opponents([*recent.values(), *stored], rules)
+        if row.version not in again and aggregate_updates(start, stored, rules, opponents) != _vectors(row):
             yield f"version {row.version} is not what its updates make of version {before.version}"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedstep.schema.schema import schema
-from fedstep.server.storage.version_repository import DAY, MAX_KEPT_DAYS, MIN_KEPT_DAYS
+from fedstep.server.storage.version_repository import DAY, MAX_KEPT_DAYS, MIN_KEPT_DAYS, MIN_VERSIONS
 
 ROOT = Path(__file__).parents[2]
 PAGE, FIGURES = ROOT / "docs/explanation/scale.md", ROOT / "docs/reference/benchmarks.json"
@@ -62,10 +62,8 @@ def _row(case: Case, measured: Mapping[str, float]) -> Mapping[str, str]:
         "out per month": _rounded(30 * builds * MODEL_BYTES, 1e12, "TB"),
         f"updates kept, {MIN_KEPT_DAYS} days": _rounded(MIN_KEPT_DAYS * updates * PLAIN_BYTES, 1e9, "GB"),
         f"updates kept, {MAX_KEPT_DAYS} days": _rounded(MAX_KEPT_DAYS * updates * PLAIN_BYTES, 1e9, "GB"),
-        "receipts, per year": _rounded(365 * updates * RECEIPT_BYTES, 1e9, "GB"),
-        f"versions, per year, {BUFFER} updates per aggregation": _rounded(
-            365 * updates / BUFFER * VERSION_BYTES, 1e9, "GB"
-        ),
+        f"receipts kept, {BUFFER} updates per aggregation": _rounded(MIN_VERSIONS * BUFFER * RECEIPT_BYTES, 1e9, "GB"),
+        "versions kept, without those promoted": _rounded(MIN_VERSIONS * VERSION_BYTES, 1e9, "GB"),
         f"aggregations per minute at the peak, {BUFFER} updates each": _rounded(60 * peak_updates / BUFFER),
     }
 

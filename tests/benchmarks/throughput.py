@@ -32,6 +32,8 @@ OPTIONS = (
     ANY,
     "--project-quota",
     ANY,
+    "--read-rate",
+    "0",
 )
 BARE = """
 import socket

@@ -92,19 +92,24 @@ class AggregationInput(ModelState):
     """The state, the updates to aggregate, and the evidence on the open trials by task.
 
     `since` yields the accepted updates that were aggregated after a version, in the order of their aggregations, as
-    they are when it is called.
+    they are when it is called. `recent` returns the newest ones that were aggregated, in any order.
     """
 
     buffered: tuple[StoredUpdate, ...]
     evidence: Mapping[str, Evidence]
     since: Callable[[int], Iterable[StoredUpdate]] = lambda _version: ()
+    recent: Callable[[], Iterable[StoredUpdate]] = tuple
 
 
 @dataclass(frozen=True, slots=True)
 class AggregationResult:
-    """The next version, the trials that are open with it, those that ended, and sums of evaluations by task, if any."""
+    """The next version, the trials that are open with it, those that ended, and sums of evaluations by task, if any.
+
+    `opposed` is how many sources were left out of each task, because they go against all others.
+    """
 
     version: ModelVersion
     trials: tuple[Trial, ...]
     decisions: tuple[TrialOutcome, ...]
     releases: Mapping[str, EvaluationSum] = field(default_factory=dict)
+    opposed: Mapping[str, int] = field(default_factory=dict)

@@ -3,10 +3,11 @@
 import logging
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
-from math import ceil
+from math import ceil, sqrt
 from operator import itemgetter
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,7 +16,16 @@ from fedstep.errors import SchemaMismatch, WireError
 from fedstep.federation.messages import SchemaShape, Vector, check_model, unpack_model
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import Schema, schema
-from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution, aggregate, aggregate_task, clip_delta
+from fedstep.server.aggregation.fedbuff import (
+    AggregationRules,
+    Contribution,
+    aggregate,
+    aggregate_task,
+    agreement,
+    clip_delta,
+    even_out,
+    owner_limit,
+)
 from fedstep.server.aggregation.inputs import (
     AggregationInput,
     AggregationResult,
@@ -25,11 +35,24 @@ from fedstep.server.aggregation.inputs import (
     Trial,
     TrialOutcome,
 )
-from fedstep.server.aggregation.vectors import Contributor, Contributors, FloatArray, staleness_weight
+from fedstep.server.aggregation.vectors import (
+    Contributor,
+    Contributors,
+    DeltaBatch,
+    FloatArray,
+    GroupIndex,
+    staleness_weight,
+)
 from fedstep.server.gate import Evidence, Gate
 
 REPLAY_SECONDS = 86_400.0  # a task is replayed at most once in this time, or rejections could stop the learning
+OPPOSED = 0.3  # of the sources of a task may be left out because they go against the others
+OWNERS = 4  # known ones, from which on they are the sources, and not their projects
 Names: TypeAlias = Mapping[str, Sequence[str]]  # of the coordinates of each task, in order
+Source: TypeAlias = tuple[str, str]  # an owner and its project; an owner with all its projects has ""
+Opponents: TypeAlias = Mapping[str, Collection[Source]]  # by task
+NO_OPPONENTS: Opponents = MappingProxyType({})
+TINY = 1e-12
 log = logging.getLogger("fedstep.server")
 
 
@@ -58,6 +81,7 @@ class UpdateAggregate(Aggregate):
     given: AggregationInput
     rules: Mapping[str, AggregationRules]
     gate: Gate
+    opponents: Opponents = field(default_factory=dict)
 
     def restart(self, state: ModelState, trial: Trial) -> Restart:
         """Return production with all updates since it replayed, less those of the suspects of this trial."""
@@ -65,8 +89,9 @@ class UpdateAggregate(Aggregate):
         damage = to_numpy(trial.vector) - to_numpy(production)
         parts = _parts_of_task(trial.task, self._updates_since(trial.against), state.version)
         suspects = find_suspects(parts, damage, rules.clip, self.gate.suspects, self.gate.voters)
-        updates = self._updates_since(trial.against)
-        return Restart(replay_updates(trial.task, production, updates, state.version, rules, suspects), len(suspects))
+        updates, opponents = self._updates_since(trial.against), self.opponents.get(trial.task, ())
+        vector = replay_updates(trial.task, production, updates, state.version, rules, suspects, opponents)
+        return Restart(vector, len(suspects))
 
     def _updates_since(self, version: int) -> Iterable[StoredUpdate]:
         return chain(self.given.since(version), self.given.buffered)
@@ -88,10 +113,11 @@ def next_version(
 
     Without a gate production is always the newest candidate.
     """
-    vectors = aggregate_updates(given.current.candidate, given.buffered, rules)
-    return advance(
-        given, UpdateAggregate(vectors, given, rules, gate) if gate else Aggregate(vectors), given.evidence, gate
-    )
+    opponents = find_opponents(chain(given.recent(), given.buffered), rules)
+    vectors = aggregate_updates(given.current.candidate, given.buffered, rules, opponents)
+    made = UpdateAggregate(vectors, given, rules, gate, opponents) if gate else Aggregate(vectors)
+    result = advance(given, made, given.evidence, gate)
+    return replace(result, opposed={name: len(sources) for name, sources in opponents.items() if sources})
 
 
 def advance(
@@ -152,15 +178,19 @@ def _begin_trial(
 
 
 def aggregate_updates(
-    candidate: ModelVersion, updates: Iterable[StoredUpdate], rules: Mapping[str, AggregationRules]
+    candidate: ModelVersion,
+    updates: Iterable[StoredUpdate],
+    rules: Mapping[str, AggregationRules],
+    opponents: Opponents = NO_OPPONENTS,
 ) -> Mapping[str, Vector]:
-    """Return the vector of each task after these updates, whose order does not matter."""
+    """Return the vector of each task after these updates, whose order does not matter, less those of its opponents."""
     sent = sorted((_read(stored, candidate.version) for stored in updates), key=itemgetter(0))
     everyone = Contributors.of([contributor for contributor, _ in sent])
     deltas: dict[str, dict[int, FloatArray]] = {name: {} for name in candidate.vectors}
-    for index, (_, parts) in enumerate(sent):
+    for index, (contributor, parts) in enumerate(sent):
         for name, delta in parts.items():
-            deltas[name][index] = to_numpy(delta)
+            if not _is_of(contributor, opponents.get(name, ())):
+                deltas[name][index] = to_numpy(delta)
     return {
         name: to_float_array(aggregate_task(to_numpy(vector), deltas[name], everyone, rules[name]))
         for name, vector in candidate.vectors.items()
@@ -174,15 +204,16 @@ def replay_updates(
     version: int,
     rules: AggregationRules,
     without: Collection[str],
+    opponents: Collection[Source] = (),
 ) -> Vector:
-    """Return a task after the same aggregations from another start, less the projects and owners in `without`.
+    """Return a task after the same aggregations from another start, less opponents, and projects and owners `without`.
 
     The updates come in the order of their aggregations, those of the one that makes `version` last; the updates of one
     aggregation are in memory at a time.
     """
     vector, excluded = to_numpy(start), set(without)
     for _, generation in groupby(updates, lambda stored: stored.version):
-        parts = _parts_of_task(name, generation, version)
+        parts = (part for part in _parts_of_task(name, generation, version) if not _is_of(part, opponents))
         vector = aggregate(vector, [part for part in parts if not {part.project, part.owner} & excluded], rules)
     return to_float_array(vector)
 
@@ -205,6 +236,60 @@ def find_suspects(
     sources = by_owner if len(by_owner) >= owners else by_project
     worst = sorted(sources, key=lambda source: (-sources[source], source))[: ceil(share * len(sources))]
     return frozenset(source for source in worst if sources[source] > 0.0)
+
+
+def find_opponents(updates: Iterable[StoredUpdate], rules: Mapping[str, AggregationRules]) -> Opponents:
+    """Return by task the sources whose updates went against the direction of all together, on average over them.
+
+    One update hardly tells whether its source helps, because most of it is noise; the mean of many does. Of sources
+    with two updates or more, those that are the least likely to be so by chance are returned, at most `OPPOSED` of all
+    sources. Sources are owners where enough are known, else projects.
+    """
+    deltas: dict[str, dict[Source, list[FloatArray]]] = {}
+    for stored in updates:
+        update = stored.update()
+        for name, delta in update.deltas.items():
+            source = stored.owner, stored.project or update.project
+            deltas.setdefault(name, {}).setdefault(source, []).append(to_numpy(delta))
+    return {name: _find_opponents(_merge_owners(of_task), rules[name]) for name, of_task in deltas.items()}
+
+
+def _merge_owners(deltas: Mapping[Source, list[FloatArray]]) -> Mapping[Source, list[FloatArray]]:
+    if len({owner for owner, _ in deltas}) < OWNERS:
+        return deltas
+    merged: dict[Source, list[FloatArray]] = {}
+    for (owner, _), given in deltas.items():
+        merged.setdefault((owner, ""), []).extend(given)
+    return merged
+
+
+def _find_opponents(deltas: Mapping[Source, list[FloatArray]], rules: AggregationRules) -> frozenset[Source]:
+    sources = sorted(deltas)
+    most = int(OPPOSED * len(sources))
+    if not most:
+        return frozenset()
+    means = [np.mean(deltas[source], axis=0) for source in sources]
+    direction = _common_direction(sources, means, rules.projects_per_owner)
+    against: list[tuple[float, Source]] = []
+    for source in sources:
+        along = np.array([float(delta @ direction) for delta in deltas[source]])
+        if len(along) > 1 and along.mean() < 0.0:
+            against.append((float(along.mean() / max(TINY, along.std(ddof=1) / sqrt(len(along)))), source))
+    return frozenset(source for _, source in sorted(against)[:most])
+
+
+def _common_direction(sources: Sequence[Source], means: Sequence[FloatArray], projects_per_owner: float) -> FloatArray:
+    """Return the sum of the means, weighed by their agreement; an owner's count as far as in an aggregation."""
+    known = Contributors.of([Contributor(0, owner, project, "") for owner, project in sources])
+    shares, owners = GroupIndex.of(known.shares), GroupIndex.of(known.owners)
+    most = owner_limit(known, projects_per_owner)
+    weights = even_out(np.ones(len(sources)), shares, owners, most)
+    batch = DeltaBatch.of(means, weights)
+    return batch.weighted_sum(weights * agreement(batch, weights))
+
+
+def _is_of(one: Contributor | Contribution, sources: Collection[Source]) -> bool:
+    return (one.owner, one.project) in sources or (one.owner, "") in sources
 
 
 def iter_contributions(stored: StoredUpdate, version: int) -> Iterator[tuple[str, Contribution]]:

@@ -1,5 +1,6 @@
 """Open and lock the database of a store: SQLite in one file, or PostgreSQL for any number of replicas."""
 
+import logging
 import os
 import shutil
 import time
@@ -9,6 +10,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from math import inf
 from pathlib import Path
+from threading import Event, Timer
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, func, inspect, select
@@ -23,9 +25,11 @@ SQLITE, POSTGRESQL = ("sqlite", "sqlite+pysqlite"), ("postgresql", "postgres", "
 # A lost connection is noticed in seconds; with its defaults libpq waits for minutes.
 PATIENCE = {"connect_timeout": "5", "tcp_user_timeout": "10000", "application_name": "fedstep"}
 LONG, BRIEFLY = 5000, 50  # milliseconds that SQLite waits for a lock
+CHECK_SECONDS = 5.0  # that the check of a file may take at the start
 TRIES = 20  # to truncate the write-ahead log, with a pause after each
 REMEDY = "Give one like sqlite:///fedstep.db or postgresql://USER:PASSWORD@HOST/DATABASE."
 T = TypeVar("T")
+log = logging.getLogger("fedstep.server")
 
 
 class Write(Protocol):
@@ -215,18 +219,43 @@ def _statement(table: Table, names: tuple[str, ...], rows: int, place: str) -> s
     return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {', '.join([values] * rows)}"
 
 
-def check_store_file(engine: Engine, store: str) -> None:
-    """Raise UsageError where SQLite finds the file damaged; a damaged page would fail later, in some request."""
+def check_store_file(engine: Engine, store: str, seconds: float = CHECK_SECONDS) -> None:
+    """Raise UsageError where SQLite finds the file damaged; a damaged page would fail later, in some request.
+
+    The check reads the whole file, 2 GB in a second; it ends after so many seconds, or a large store would start late.
+    """
     if engine.dialect.name != "sqlite":
         return
+    over = Event()
     try:
-        with read_only(engine).begin() as connection:
+        with read_only(engine).begin() as connection, _interrupted(connection, seconds, over):
             found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
     except SQLAlchemyError as error:
+        if over.is_set():
+            log.warning("the store is so large that only a part of it was checked, within %g s", seconds)
+            return
         raise store_error(store, error) from error
     if found != "ok":
         remedy = "Restore a backup with `fedstep server import`, or start with another --store."
         raise UsageError(f"the store {_shown(_url(store))} is damaged ({str(found).splitlines()[0][:100]})", remedy)
+
+
+@contextmanager
+def _interrupted(connection: Connection, seconds: float, over: Event) -> Iterator[None]:
+    """Interrupt what the connection does once the time is over, and set the event."""
+
+    def interrupt() -> None:
+        over.set()
+        if driver := connection.connection.driver_connection:
+            driver.interrupt()
+
+    timer = Timer(seconds, interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def free_bytes(store: str) -> float:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -52,6 +52,7 @@ from fedstep.server.storage.version_repository import (
 )
 
 MAX_AGGREGATED = 1000  # updates in memory at once; what the buffer has beyond it is aggregated next
+MAX_RECENT = 1000  # aggregated updates that show which sources go against the others
 MAX_TRIES = 3  # to store a batch of which another replica stores a part at the same moment
 AGGREGATION_LOCK = "aggregation"  # one replica at a time makes a version
 
@@ -155,7 +156,7 @@ class Store:
         self._reader = read_only(self._engine)
         self._shape = shape
         self._pruned_at = float("-inf")  # in seconds since 1970
-        self._cache = UpdateCache(MAX_AGGREGATED)
+        self._cache = UpdateCache(MAX_AGGREGATED + MAX_RECENT)
         self._activity = ActivityCounter()
         self.executor = executor or ThreadPoolExecutor(1, "fedstep-store")
 
@@ -345,6 +346,8 @@ class Store:
             if not self.executor.submit(self._save, result, aggregation_input, buffered).result():
                 return None
         log_decisions(result.decisions)
+        for task, count in result.opposed.items():
+            log.info("%s: the updates of %d sources go against all others, and are left out", task, count)
         return result.version
 
     def _read_input(
@@ -370,12 +373,20 @@ class Store:
             buffered=tuple(buffered.values()),
             evidence=self._mode.evidence(session.connection, self._shape.digest, known),
             since=self._updates_after,
+            recent=self._recent_updates,
         )
 
     def _updates_after(self, version: int) -> Iterator[StoredUpdate]:
         """Yield the updates aggregated after a version, as they are when the first one is asked for."""
         with self.read() as session:
             yield from session.versions.updates_after(version)
+
+    def _recent_updates(self) -> Collection[StoredUpdate]:
+        """Return the newest updates that were aggregated; the next aggregation finds them in the cache."""
+        with self.read() as session:
+            recent = session.versions.recent_updates(MAX_RECENT, self._cache.updates)
+        self._cache.add({update_id: stored.update() for update_id, stored in recent.items()})
+        return recent.values()
 
     def _save(
         self, result: AggregationResult, made_from: AggregationInput, buffered: Mapping[str, StoredUpdate]
@@ -395,7 +406,6 @@ class Store:
             session.versions.add(result.version, parent=parent, update_count=update_count)
             session.trials.replace_open(result.trials)
             session.trials.close(result.decisions, result.version)
-        self._cache.remove(buffered)
         return True
 
     def _delete_project(self, project: str, owner: str) -> ErasureResult:

@@ -1,7 +1,7 @@
 """The updates in the database: their receipts, their bytes, and the buffer of those in no version yet."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 
@@ -172,9 +172,10 @@ class UpdateBuffer:
         chosen = select(queue.c.id).order_by(queue.c.turn, queue.c.received, queue.c.id).limit(limit)
         query = select(updates.c.id, updates.c.owner, updates.c.project).where(updates.c.id.in_(chosen))
         rows = self._connection.execute(query.order_by(updates.c.received, updates.c.id)).all()
-        read = self._read_bodies([row.id for row in rows if row.id not in cached])
+        known = {row.id: cached.get(row.id) for row in rows}  # once: another thread may drop it from the cache
+        read = self._read_bodies([update_id for update_id, update in known.items() if update is None])
         return {
-            row.id: StoredUpdate(read.get(row.id, b""), row.owner, project=row.project, known=cached.get(row.id))
+            row.id: StoredUpdate(read.get(row.id, b""), row.owner, project=row.project, known=known[row.id])
             for row in rows
         }
 
@@ -193,7 +194,7 @@ class UpdateBuffer:
 
 
 class UpdateCache:
-    """A bounded cache of the newest accepted updates by id, which the next aggregation need not read and parse."""
+    """A bounded cache of the newest accepted updates by id, which the next aggregations need not read and parse."""
 
     def __init__(self, size: int) -> None:
         self._size, self._updates = size, OrderedDict[str, Update]()
@@ -204,13 +205,16 @@ class UpdateCache:
         for offer, outcome in zip(offers, outcomes, strict=True):
             if offer.update and isinstance(outcome, StoredReceipt) and not outcome.repeat:
                 self._updates[offer.id] = offer.update
+        self._drop_oldest()
+
+    def add(self, updates: Mapping[str, Update]) -> None:
+        """Add updates that were read; the oldest ones are dropped."""
+        self._updates.update(updates)
+        self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
         while len(self._updates) > self._size:
             self._updates.popitem(last=False)
-
-    def remove(self, ids: Iterable[str]) -> None:
-        """Remove these updates."""
-        for update_id in ids:
-            self._updates.pop(update_id, None)
 
     def clear(self) -> None:
         """Remove all updates."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from fedstep.errors import UsageError
-from fedstep.federation.messages import Vector, hour, pack, unpack
+from fedstep.federation.messages import Update, Vector, hour, pack, unpack, unpack_update
 from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion, StoredUpdate
 from fedstep.server.aggregation.step import Names
 from fedstep.server.storage.tables import bodies, evaluations, receipts, schemas, trials, updates, verdicts, versions
@@ -107,6 +107,25 @@ class VersionRepository:
         query = query.order_by(updates.c.aggregated_in, updates.c.id).execution_options(yield_per=200)
         rows = self._connection.execute(query)
         return (StoredUpdate(row.body, row.owner, row.aggregated_in, row.project) for row in rows)
+
+    def recent_updates(
+        self, limit: int, cached: Mapping[str, Update], before: int | None = None
+    ) -> Mapping[str, StoredUpdate]:
+        """Return by id the newest updates in any version, or in those before one; `cached` ones are not read."""
+        query = select(updates.c.id, updates.c.owner, updates.c.aggregated_in, updates.c.project)
+        query = query.where(updates.c.schema == self._schema, updates.c.aggregated_in.is_not(None))
+        if before is not None:
+            query = query.where(updates.c.aggregated_in < before)
+        rows = self._connection.execute(query.order_by(updates.c.aggregated_in.desc(), updates.c.id).limit(limit)).all()
+        known = {row.id: cached.get(row.id) for row in rows}  # once: another thread may drop it from the cache
+        absent = [update_id for update_id, update in known.items() if update is None]
+        read = self._connection.execute(select(bodies).where(bodies.c.id.in_(absent))).all() if absent else ()
+        known |= {row.id: unpack_update(row.body) for row in read}
+        return {
+            row.id: StoredUpdate(b"", row.owner, row.aggregated_in, row.project, known[row.id])
+            for row in rows
+            if known[row.id]
+        }
 
     def save_names(self, names: Names) -> None:
         """Store by task the names of the schema's coordinates, unless they are there."""

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from fedstep.errors import UsageError
 from fedstep.federation.client import push
@@ -21,8 +21,11 @@ from fedstep.server.health import LEAST_FREE
 from fedstep.server.identity import Identity
 from fedstep.server.listener import MOST_INCOMPLETE
 from fedstep.server.oidc import issuers_of
-from fedstep.server.rate_limits import WEEK, ProjectLimiter
+from fedstep.server.rate_limits import WEEK, ProjectLimiter, ReadLimiter
+from fedstep.server.storage.engine import check_store_file, create_store_engine
 from fedstep.server.storage.store import Store
+from fedstep.server.storage.tables import receipts
+from fedstep.server.storage.update_repository import UpdateOffer, UpdateRejected
 from fedstep.server.storage.version_repository import VersionListing, schemas_of
 from fedstep.server.tokens import TokenBook
 from tests.helpers.cli import aggregator
@@ -131,6 +134,27 @@ class TestReaders:
         assert set(answers) == {409}
         assert len(read) <= 2
 
+    def test_address_reads_so_often_and_updates_go_on(self, open_aggregator, settings, update):
+        """Every reading route counts; the health checks and the updates of the same address do not."""
+        routes = ("/", "/v1/versions", "/v1/model", f"/v1/model?schema={1:016x}", "/v1/status", "/metrics")
+        with open_aggregator(replace(settings, read_rate=12)) as house:
+            answers = [house.send("GET", route, {}, b"", 5.0) for _ in range(3) for route in routes]
+            assert [answer.status for answer in answers[:12]].count(429) == 0
+            assert {answer.status for answer in answers[12:]} == {429}
+            assert 1 <= int(answers[-1].headers["retry-after"]) <= 5
+            assert house.send("GET", "/readyz", {}, b"", 5.0).status == 200
+            assert house.send("GET", "/healthz", {}, b"", 5.0).status == 200
+            assert post(house, update(1), {}).status == 202
+
+    def test_reads_are_counted_by_address_and_network(self):
+        reads = ReadLimiter(2)
+        assert [reads.take("10.0.0.1", 0.0) for _ in range(3)] == [0, 0, 30]
+        assert reads.take("10.0.0.2", 0.0) == 0
+        assert reads.take("10.0.0.1", 31.0) == 0
+        assert [reads.take(f"2001:db8::{n:x}", 0.0) for n in range(3)] == [0, 0, 30]
+        assert reads.take("2001:db8:0:1::", 0.0) == 0
+        assert [ReadLimiter(0).take("10.0.0.1", 0.0) for _ in range(3)] == [0, 0, 0]
+
 
 class TestStoreFile:
     def test_file_and_log_are_for_the_owner_alone(self, tmp_path: Path, ours):
@@ -157,6 +181,21 @@ class TestStoreFile:
         with pytest.raises(UsageError, match=r"is damaged|cannot be opened"):
             Store(f"sqlite:///{path}", ours)
 
+    def test_check_of_a_large_store_ends_in_time(self, tmp_path: Path, ours, caplog):
+        """A check that would take ten seconds is ended after a fifth of one, and said."""
+        url = f"sqlite:///{tmp_path / 'a.db'}"
+        Store(url, ours).close()
+        with sqlite3.connect(tmp_path / "a.db") as connection:
+            connection.execute("create table slow (n integer, check (length(hex(randomblob(5000000))) > n))")
+            connection.execute("pragma ignore_check_constraints = on")
+            connection.executemany("insert into slow values (?)", [(n,) for n in range(500)])
+        engine = create_store_engine(url)
+        before = time.process_time()
+        check_store_file(engine, url, seconds=0.2)
+        assert "only a part of it was checked" in caplog.text
+        assert time.process_time() - before < 5.0
+        engine.dispose()
+
     def test_full_disk_is_not_ready(self, open_aggregator, settings, monkeypatch):
         with open_aggregator(settings) as house:
             assert house.send("GET", "/readyz", {}, b"", 5.0).status == 200
@@ -178,6 +217,26 @@ class TestPruning:
         store.roll_back(4, 1.0)
         store.close()
         assert listed == [8, 7, 6, 4, 0]
+
+    def test_receipts_go_with_the_versions_that_would_refuse_them(self, tmp_path: Path, ours, update, monkeypatch):
+        """An update from so old a version is stale, so that its receipt is not needed to count it once."""
+        from fedstep.server.storage import version_repository
+
+        monkeypatch.setattr(version_repository, "MIN_VERSIONS", 3)
+        store = Store(f"sqlite:///{tmp_path / 'a.db'}", ours)
+        store.start(_zeros(ours), 0.0)
+        for number in range(1, 9):
+            made = update(number, base=number - 1)
+            store.accept([UpdateOffer(made.id, made.project, "", number - 1, pack_update(made))], number - 1, 2, 0.0)
+            store.write(partial(_add_version, ours=ours, number=number))
+        store.write(lambda session: session.versions.prune_receipts())
+        with store.read() as session:
+            kept = sorted(session.connection.scalars(select(receipts.c.version)))
+        old = update(1, base=0)
+        (again,) = store.accept([UpdateOffer(old.id, old.project, "", 0, pack_update(old))], 8, 2, 0.0)
+        store.close()
+        assert kept == [5, 6, 7]
+        assert isinstance(again, UpdateRejected)
 
 
 def _zeros(ours):

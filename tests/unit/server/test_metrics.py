@@ -49,6 +49,15 @@ def until(holds) -> None:
         time.sleep(0.01)
 
 
+class TestStart:
+    def test_start_is_measured(self, open_aggregator, settings):
+        """What the start took, and its part for the store, in CPU seconds of this process."""
+        with open_aggregator(settings) as house:
+            told = figures(house)
+        whole, store = (told["fedstep_start_cpu_seconds", part] for part in ("whole", "store"))
+        assert 0.0 < store < whole <= time.process_time()
+
+
 class TestMetrics:
     def test_updates_are_counted_by_what_became_of_them(self, open_aggregator, settings, update):
         with open_aggregator(replace(settings, buffer=BufferPolicy(updates=9, seconds=3600.0))) as house:

@@ -14,9 +14,12 @@ from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, M
 from fedstep.server.aggregation.step import (
     REPLAY_SECONDS,
     aggregate_updates,
+    find_opponents,
     find_suspects,
+    iter_contributions,
     log_decisions,
     next_version,
+    replay_updates,
 )
 from fedstep.server.gate import ActiveCounts, Evaluation, Gate, UpdateEvaluations
 
@@ -204,3 +207,91 @@ class TestSuspects:
         made = next_version(moment, rules, GATE)
         assert made.version.vectors == aggregate_updates(start, sent[2:], rules)
         assert made.decisions[0].left_out == 2
+
+
+def sent(update, times: int, senders: int, against: int, owner: str = "o{n}") -> list[StoredUpdate]:
+    """Return `times` updates of each of these senders, mostly noise; the last `against` learn the opposite."""
+    random, made = np.random.default_rng(1), []
+    for turn in range(times):
+        for n in range(senders):
+            sign = -1.0 if n >= senders - against else 1.0
+            delta = array("f", (sign * 0.05 + random.normal(0.0, 0.1, 5)).tolist())
+            one = update(100 * turn + n, deltas={"flaky": delta}, examples={"flaky": 64}, project=n)
+            made.append(StoredUpdate(pack_update(one), owner.format(n=n), turn))
+    return made
+
+
+class TestOpponents:
+    def test_who_goes_against_all_others_is_left_out(self, update):
+        """Two of ten, known from six updates each; the aggregation is as if they had sent nothing."""
+        past, start = sent(update, 6, 10, 2), ModelVersion(6, 0, 0.0, {"flaky": zeros(5)}, {"flaky": 0})
+        opponents = find_opponents(past, RULES)
+        assert opponents == {"flaky": {("o8", ""), ("o9", "")}}
+        made = aggregate_updates(start, past[-10:], RULES, opponents)
+        assert made == aggregate_updates(start, past[-10:-2], RULES)
+
+    def test_next_version_says_how_many_and_replays_without_them(self, update):
+        past = sent(update, 6, 10, 2)
+        start = ModelVersion(0, 0, 0.0, {"flaky": zeros(5)}, {"flaky": 0})
+        trial = Trial("flaky", 1, 0, 0.0, array("f", [0.1] * 5))
+        moment = AggregationInput(
+            CurrentModels(start, start.vectors, {"flaky": trial}),
+            7,
+            {},
+            {},
+            0.0,
+            tuple(replace(one, version=-1) for one in past[-10:]),
+            {"flaky": UpdateEvaluations(WORSE, ACTIVE)},
+            lambda _version: iter(past[:-10]),
+            lambda: past[:-10],
+        )
+        made = next_version(moment, {"flaky": RULES["flaky"]}, GATE)
+        assert made.opposed == {"flaky": 2}
+        honest = [one for one in past if one.owner not in ("o8", "o9")]
+        suspects = find_suspects(
+            [part for one in past for _, part in iter_contributions(one, 0)], np.full(5, 0.1), 1.0, 0.2, 5
+        )
+        kept = [replace(one, version=-1) if one.version == 5 else one for one in honest]
+        again = replay_updates("flaky", start.vectors["flaky"], kept, 7, RULES["flaky"], suspects)
+        assert made.version.vectors["flaky"] == again
+
+    def test_one_update_and_few_sources_say_nothing(self, update):
+        assert find_opponents(sent(update, 1, 10, 2), RULES) == {"flaky": frozenset()}
+        assert find_opponents(sent(update, 6, 3, 1), RULES) == {"flaky": frozenset()}
+
+    def test_one_of_four_can_be_known(self, update):
+        assert find_opponents(sent(update, 12, 4, 1), RULES) == {"flaky": {("o3", "")}}
+
+    def test_at_most_three_tenths_are_left_out(self, update):
+        """However many seem to go against the others: near to the optimum the direction is mostly noise."""
+        assert len(find_opponents(sent(update, 6, 20, 9), RULES)["flaky"]) == 6
+
+    def test_all_projects_of_an_owner_are_one_source(self, update):
+        """Twenty projects of one owner are one of five sources, whatever direction they have together."""
+        past = [
+            replace(one, owner="many" if n % 24 >= 4 else f"o{n % 24}") for n, one in enumerate(sent(update, 6, 24, 20))
+        ]
+        assert find_opponents(past, RULES) == {"flaky": {("many", "")}}
+
+    def test_owner_of_many_does_not_make_the_direction(self, update):
+        """With fewer owners projects are the sources, and those of one owner count like four."""
+        past = [
+            replace(one, owner="many" if n % 30 >= 18 else f"o{n % 30 % 2}")
+            for n, one in enumerate(sent(update, 6, 30, 12))
+        ]
+        found = find_opponents(past, RULES)["flaky"]
+        assert len(found) == 9
+        assert {owner for owner, _ in found} == {"many"}
+
+    def test_claimed_pseudonym_does_not_put_another_owner_out(self, update):
+        """A project of one owner is not a project of the same name of another owner."""
+        past = [
+            replace(one, owner=("acme", "beta", "evil")[n % 10 // 4]) for n, one in enumerate(sent(update, 6, 10, 2))
+        ]
+        claimed = [
+            replace(one, body=pack_update(one.update()._replace(project=f"{0:032x}"))) if one.owner == "evil" else one
+            for one in past
+        ]
+        found = find_opponents(claimed, RULES)["flaky"]
+        assert ("evil", f"{0:032x}") in found
+        assert ("acme", f"{0:032x}") not in found

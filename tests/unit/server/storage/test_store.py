@@ -58,6 +58,36 @@ class TestReceipts:
         assert isinstance(store.accept([offer(update(3, 5))], 99, 10, 1.0)[0], StoredReceipt)
 
 
+class TestRecentUpdates:
+    def test_newest_aggregated_updates_are_known_after_a_restart(self, store, ours, url, update):
+        """The next aggregation gets the same, from the cache or from the file, without those in the buffer."""
+        seen: list[set[str]] = []
+
+        def look(moment):
+            seen.append({one.update().id for one in moment.recent()})
+            return fold(moment)
+
+        for number in range(3):
+            store.accept([offer(update(number, number))], number, 10, 1.0)
+            store.aggregate(look, 2.0)
+        store.close()
+        again = Store(url, ours)
+        again.accept([offer(update(3, 3))], 3, 10, 1.0)
+        again.aggregate(look, 3.0)
+        again.close()
+        ids = [update(number).id for number in range(3)]
+        assert seen == [set(), {ids[0]}, {*ids[:2]}, {*ids}]
+
+    def test_updates_of_a_forgotten_project_are_not_among_them(self, store, update):
+        """Neither the cache nor the file has them: nothing that was deleted counts for or against anybody."""
+        for number in range(2):
+            store.accept([offer(update(number, number))], number, 10, 1.0)
+            store.aggregate(fold, 2.0)
+        store.forget(update(0).project, "open")
+        with store.read() as session:
+            assert list(session.versions.recent_updates(10, {})) == [update(1).id]
+
+
 class TestAggregation:
     def test_a_fold_makes_a_child_and_keeps_every_version(self, store, update, url):
         for number in range(3):

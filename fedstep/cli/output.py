@@ -13,6 +13,7 @@ from fedstep.results import Diagnosis, FailureVerdict, Interval, Prediction, Pro
 
 if TYPE_CHECKING:
     from fedstep import Project
+    from fedstep.cli.options import RulingOptions
     from fedstep.pipeline.context import RunContext
     from fedstep.report.explanation import TestExplanation
     from fedstep.report.inspection import AuditRecord, Inspection
@@ -259,20 +260,14 @@ def with_estimate(report: Timed) -> Timed:
 FAILED_BUILD = 1  # the exit code of a verdict, which is no fault of fedstep
 
 
-def with_ruling(
-    report: TriageReport, forgive_above: float | None, new_flakes: str, max_quarantined: int
-) -> TriageReport:
-    """Return the report with the verdict by these rules, which are the options of `verdict`."""
+def finish_with_ruling(report: TriageReport, project: "Project", given: "RulingOptions") -> int:
+    """Rule on the build by the rules of the options, finish as usual, and return 1 if the build fails."""
     from fedstep.pipeline.verdict import VerdictRules, decide
 
-    above = 1.1 if forgive_above is None else forgive_above
-    return report._replace(ruling=decide(report, VerdictRules(above, new_flakes == "fail", max_quarantined)))
-
-
-def finish_with_ruling(report: TriageReport, project: "Project", output_format: str, strict: bool) -> int:
-    """Finish as usual; return 1 where the verdict is that the build fails."""
-    code = finish(report, project.context(), output_format, strict)
-    return code or (FAILED_BUILD if report.ruling and not report.ruling.passed else 0)
+    above = 1.1 if given["forgive_above"] is None else given["forgive_above"]
+    ruling = decide(report, VerdictRules(above, given["new_flakes"] == "fail", given["max_quarantined"]))
+    code = finish(report._replace(ruling=ruling), project.context(), given["output_format"], given["strict"])
+    return code or (0 if ruling.passed else FAILED_BUILD)
 
 
 def write_ci_outputs(

@@ -1,7 +1,7 @@
 """The commands of a build: predict before it, train and triage after it; push, pull and status of the exchange."""
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -21,6 +21,7 @@ from fedstep.cli.options import (
     REPORTS,
     RULES,
     STRICT,
+    RulingOptions,
     aggregator_from,
     link_to,
     option,
@@ -36,7 +37,6 @@ from fedstep.cli.output import (
     new_warnings,
     read_plan,
     with_estimate,
-    with_ruling,
     write_ci_outputs,
 )
 from fedstep.errors import AggregatorError, HistoryError
@@ -155,33 +155,19 @@ def predict(
 @LOG
 @FORMAT
 @STRICT
-def triage(
-    junit: tuple[str, ...],
-    allow_stale: bool,
-    history: str,
-    part: str,
-    rerun_list: str,
-    fail_on: str,
-    forgive_above: float | None,
-    new_flakes: str,
-    max_quarantined: int,
-    log: str,
-    exit_code: int | None,
-    output_format: str,
-    strict: bool,
-) -> int:
+def triage(allow_stale: bool, rerun_list: str, fail_on: str, **given: Unpack[RulingOptions]) -> int:
     """Estimate for each failure in the test reports how likely it is flaky, and why.
 
     \b
     Example: fedstep triage --junit 'build/**/TEST-*.xml'
     """
-    project = fedstep.Project.discover(history=history, part=part)
-    report = project.triage(junit, log=log, exit_code=exit_code, allow_stale=allow_stale)
+    project = fedstep.Project.discover(history=given["history"], part=given["part"])
+    report = project.triage(given["junit"], log=given["log"], exit_code=given["exit_code"], allow_stale=allow_stale)
     if rerun_list:
-        return _print_rerun_list(report, rerun_list, strict)
+        return _print_rerun_list(report, rerun_list, given["strict"])
     if fail_on:
-        report = with_ruling(report, forgive_above, new_flakes, max_quarantined)
-    return finish_with_ruling(report, project, output_format, strict)
+        return finish_with_ruling(report, project, given)
+    return finish(report, project.context(), given["output_format"], given["strict"])
 
 
 def _print_rerun_list(report: TriageReport, runner: str, strict: bool) -> int:

@@ -3,12 +3,13 @@
 import os
 import time
 from datetime import date, timedelta
+from typing import Unpack
 
 import click
 
 import fedstep
-from fedstep.cli.options import FORMAT, HISTORY, JSON, JUNIT, LOG, MOST, PART, RULES, STRICT, option
-from fedstep.cli.output import echo_result, echo_warnings, finish_with_ruling, with_ruling
+from fedstep.cli.options import FORMAT, HISTORY, JSON, JUNIT, LOG, MOST, PART, RULES, STRICT, RulingOptions, option
+from fedstep.cli.output import echo_result, echo_warnings, finish_with_ruling
 from fedstep.errors import UsageError
 from fedstep.ingest.mutes import MUTES_FILE, Mute, add_mute, read_mutes, remove_mute
 
@@ -21,18 +22,7 @@ from fedstep.ingest.mutes import MUTES_FILE, Mute, add_mute, read_mutes, remove_
 @LOG
 @FORMAT
 @STRICT
-def verdict(
-    junit: tuple[str, ...],
-    history: str,
-    part: str,
-    forgive_above: float | None,
-    new_flakes: str,
-    max_quarantined: int,
-    log: str,
-    exit_code: int | None,
-    output_format: str,
-    strict: bool,
-) -> int:
+def verdict(**given: Unpack[RulingOptions]) -> int:
     """Exit with 0 if only quarantined tests failed, and with 1 otherwise.
 
     For pipelines whose tests run with `|| true` before it. No report, an unreadable one and an incident exit with 1,
@@ -41,10 +31,9 @@ def verdict(
     \b
     Example: fedstep verdict --junit 'build/**/TEST-*.xml'
     """
-    project = fedstep.Project.discover(history=history, part=part)
-    report = project.triage(junit, log=log, exit_code=exit_code)
-    report = with_ruling(report, forgive_above, new_flakes, max_quarantined)
-    return finish_with_ruling(report, project, output_format, strict)
+    project = fedstep.Project.discover(history=given["history"], part=given["part"])
+    report = project.triage(given["junit"], log=given["log"], exit_code=given["exit_code"])
+    return finish_with_ruling(report, project, given)
 
 
 @click.group()
@@ -79,9 +68,10 @@ def add(test: str, owner: str, reason: str, days: int, max_quarantined: int) -> 
     Example: fedstep quarantine add 'shop.CartTest#pays' --owner ada --reason '#123'
     """
     root, until = _root(), _today() + timedelta(days=days)
-    entries = read_mutes(root, _today().isoformat()).mutes.entries
-    if len(entries) >= max_quarantined:
-        raise UsageError(f"{len(entries)} tests are quarantined already", "Repair one and remove it from the list")
+    others = [one for one in read_mutes(root, _today().isoformat()).mutes.entries if one.test != test]
+    if len(others) >= max_quarantined:
+        raise UsageError(f"{len(others)} tests are quarantined already", "Repair one and remove it from the list")
+    remove_mute(root, test)  # an entry of it is renewed, not doubled
     add_mute(root, Mute(test, owner, reason, until.isoformat()))
     echo_result(f"{test} is quarantined until {until} in {MUTES_FILE}; commit that file\n")
     return 0

@@ -24,7 +24,7 @@ from fedstep.federation.messages import (
 from fedstep.federation.model_cache import load_model
 from fedstep.federation.outbox import KEPT_BODIES, load_last_sent, read_audit
 from fedstep.history.project_store import ProjectStore
-from fedstep.ingest.junit import ReportFile, expand
+from fedstep.ingest.junit import ReportFile, expand, read_reports
 from fedstep.ingest.xml import (
     DamagedDocument,
     RejectedDocument,
@@ -66,10 +66,14 @@ class ReportStrings(NamedTuple):
 
 
 def prove(body: bytes, files: Iterable[ReportFile | Dropped]) -> LeakProof:
-    """Check whether a string of these reports occurs in the update's unpacked bytes, in upper or lower case."""
-    texts: set[str] = set()
+    """Check whether a string of these reports occurs in the update's unpacked bytes, in upper or lower case.
+
+    The signature of a failure, which is a hash of its message and stack, counts as a string of its report. A log is
+    searched for as well: it is no XML, and read as plain text.
+    """
     unread: list[Dropped] = []
-    read = 0
+    read, files = 0, tuple(files)
+    texts = {run.signature for run in read_reports(files).tests if run.signature}
     for file in files:
         if isinstance(file, Dropped):
             unread.append(file)
@@ -181,7 +185,7 @@ def _place(needle: str, tensors: Tensors) -> str:
         if needle in value.lower():
             chance = ", whose digits a-f make words by chance" if name in HASHES else ""
             return f"in the metadata {name}{chance}"
-    return "in its name of a head or field" if any(needle in name for name in tensors.vectors) else "in the numbers"
+    return "in its name of a task or field" if any(needle in name for name in tensors.vectors) else "in the numbers"
 
 
 WITHOUT_SKLEARN = "scikit-learn is not installed, which makes the next update. Run: pip install 'fedstep[train]'"
@@ -196,7 +200,7 @@ class ChosenUpdate(NamedTuple):
 
 
 def next_update(home: ProjectStore) -> ChosenUpdate | Unavailable:
-    """Return the oldest update of the outbox, else the one that the waiting rows would make. Writes nothing."""
+    """Return the oldest update of the outbox, else the one that the waiting examples would make. Writes nothing."""
     waiting = waiting_updates(home)
     if waiting:
         more = f"; {len(waiting) - 1} more behind it" if len(waiting) > 1 else ""
@@ -257,22 +261,22 @@ def _from_rows(home: ProjectStore) -> ChosenUpdate | Unavailable:
     if isinstance(update, Unavailable):
         return update
     when = "the next fedstep train" if kept.url else "a fedstep train with --aggregator"
-    note = f"made from the rows that wait, as {when} would; nothing is written{_noise(kept.model)}"
+    note = f"made from the examples that wait, as {when} would; nothing is written{_noise(kept.model)}"
     return ChosenUpdate(pack_update(update), "rows", note)
 
 
 def _noise(model: Model) -> str:
-    """Describe the noise added to the numbers shown before they are sent in two halves."""
+    """Describe the noise added to the numbers shown before they are sent in two shares."""
     if not model.noise:
         return ""
-    return f"; as it is split it gets noise: {model.noise:g} of a head's bound in a sum of {model.shares}"
+    return f"; as it is split it gets noise: {model.noise:g} of a task's bound in a sum of {model.shares}"
 
 
 MEANINGS = {
     "format": "kind of the message",
     "schema": "digest of the public list of features",
     "base": "version of the model it was learned from",
-    "id": "keyed hash of its rows; repeats count once",
+    "id": "keyed hash of its examples; repeats count once",
     "project": "pseudonym: a keyed hash, one a history",
 }
 ROUNDED = "examples, rounded down to a power of two"

@@ -13,7 +13,7 @@ from fedstep.federation.sync import AggregatorLink
 from fedstep.federation.transport import HttpResponse, RetryPolicy, requests_transport
 from fedstep.history.project_store import ProjectStore
 from fedstep.pipeline.train import train
-from fedstep.types import Change
+from fedstep.types import Change, FinishedBuild
 from tests.benchmarks.project import drawn_builds
 from tests.benchmarks.server import aggregator
 from tests.helpers.narrow import expect
@@ -38,6 +38,7 @@ POSTING = {
     "diagnostics.aggregator": "an empty body to an aggregator, to see whether it would be let in",
     "cli.github_comment": "a comment to the forge that the repository is on",
 }
+MESSAGE, SIGNATURE = "assert zeppelinPrice == 4711", "5ca1ab1e0ddba11f"
 METHODS = {"POST", "PUT", "PATCH", "DELETE"}
 
 
@@ -65,6 +66,17 @@ def users(libraries: Iterable[str]) -> set[str]:
             part in wanted for found in import_names(name, at_import=False) for part in (found, found.partition(".")[0])
         )
     }
+
+
+def with_messages(build: FinishedBuild, message: str, signature: str) -> FinishedBuild:
+    """The build whose failures have a message, a signature and a type."""
+    tests = tuple(
+        run._replace(message=message, signature=signature, failure_type="QuartermasterError")
+        if run.outcome in "fck"
+        else run
+        for run in build.reports.tests
+    )
+    return build._replace(reports=build.reports._replace(tests=tests))
 
 
 class TestNetworkAccess:
@@ -149,7 +161,7 @@ class TestRequests:
                 updates += method == "POST"
                 return real(method, path, headers, body, timeout)
 
-            builds = list(drawn_builds(120, 25))
+            builds = [with_messages(one, MESSAGE, SIGNATURE) for one in drawn_builds(120, 25)]
             for evidence in builds:
                 train(
                     home,
@@ -161,7 +173,18 @@ class TestRequests:
                 )
         assert updates > 1
         commit = expect(Change, builds[-1].situation.change).commit
-        secrets = {"a@example.org", "src/org/acme", "org.acme", commit, home.key().hex()}
+        failed = [run for one in builds for run in one.reports.tests if run.message]
+        assert failed, "some tests fail, with a message"
+        secrets = {
+            *("zeppelinPrice", "4711"),
+            SIGNATURE,
+            "QuartermasterError",
+            "a@example.org",
+            "src/org/acme",
+            "org.acme",
+            commit,
+            home.key().hex(),
+        }
         for run in builds[0].reports.tests:
             secrets |= {run.test, run.test.partition("#")[2]}
         assert [word for word in secrets for body in seen if word.encode() in body] == []

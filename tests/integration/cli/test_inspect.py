@@ -84,7 +84,7 @@ class TestNextUpdate:
         ran = connected.run("inspect")
         assert ran.code == 0, ran.err
         assert files(connected) == before
-        assert "the next one: made from the rows that wait" in ran.out
+        assert "the next one: made from the examples that wait" in ran.out
         assert re.search(r"build-failure from 8\+ rows: \d+ of \d+, length", ran.out)
         assert "Token         none is configured" in ran.out
         digest = seen(connected)["update"]["sha256"]

@@ -1,6 +1,8 @@
 """A coding agent asks over stdio: the server answers the official SDK's own client, and writes nothing."""
 
 import asyncio
+import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,25 @@ class TestServer:
         assert len(slow["slow_tests"]) == 2
         assert "no test of the history" in unknown["error"]
         assert files(experienced.root) == before
+
+
+class TestTranscript:
+    def test_the_page_shows_what_the_sdks_client_gets(self, fresh: Checkout) -> None:
+        """Each call of the page, and its answer to the letter; numbers may change with the model."""
+        page = (Path(__file__).parents[3] / "docs/how-to/agents.md").read_text(encoding="utf-8")
+        (report,) = re.findall(r"```xml\n(.*?)```", page, re.DOTALL)
+        (told,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+        found = re.findall(r"^call +(\w+) (\{.*?\})\nanswer +(\{.*?\})(?=\ncall|\n\Z)", told, re.DOTALL | re.MULTILINE)
+        exchanges = [(tool, json.loads(given), json.loads(answer)) for tool, given, answer in found]
+        assert len(exchanges) == told.count("\ncall") + 1 >= 3
+        (fresh.root / "r.xml").write_text(report)
+        _, answers = ask(fresh, *((tool, given) for tool, given, _ in exchanges))
+        for (tool, _, expected), answer in zip(exchanges, answers, strict=True):
+            assert without_numbers(answer.structured_content) == without_numbers(expected), tool
+
+
+def without_numbers(value: object) -> str:
+    return re.sub(r"-?\d+\.\d+", "0.0", json.dumps(value, sort_keys=True))
 
 
 def files(root: Path) -> set[tuple[str, int]]:

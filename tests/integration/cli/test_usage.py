@@ -79,6 +79,27 @@ class TestVerdict:
         assert fresh.run("quarantine", "remove", "a.T#x").code == 2
         assert fresh.run("verdict", "--junit", "r.xml").code == 1
 
+    def test_an_entry_that_is_over_forgives_nothing(self, fresh: Checkout) -> None:
+        (fresh.root / "r.xml").write_text(self.REPORT)
+        entry = '[[mute]]\ntest = "a.T#x"\nowner = "ada"\nreason = "#7"\nuntil = 2020-01-01\n'
+        (fresh.root / ".fedstep-mutes.toml").write_text(entry)
+        ran = fresh.run("verdict", "--junit", "r.xml")
+        assert (ran.code, "ended on 2020-01-01" in ran.err) == (1, True)
+
+    def test_the_list_has_a_cap(self, fresh: Checkout) -> None:
+        """A list without an end is no quarantine: adding to a full one is refused, and the verdict on one fails."""
+        (fresh.root / "r.xml").write_text(self.REPORT)
+        for test in ("a.T#x", "a.T#y"):
+            assert fresh.run("quarantine", "add", test, "--owner", "ada", "--reason", "#7").code == 0
+        refused = fresh.run("quarantine", "add", "a.T#z", "--owner", "a", "--reason", "b", "--max-quarantined", "2")
+        assert (refused.code, "2 tests are quarantined already" in refused.err) == (2, True)
+        renewed = ("a.T#y", "--owner", "bob", "--reason", "#7", "--max-quarantined", "2")
+        assert fresh.run("quarantine", "add", *renewed).code == 0
+        assert fresh.run("quarantine", "list").out.count("a.T#y") == 1
+        assert fresh.run("verdict", "--junit", "r.xml").code == 0
+        ran = fresh.run("verdict", "--junit", "r.xml", "--max-quarantined", "1")
+        assert (ran.code, "at most 1 may be" in ran.out) == (1, True)
+
     def test_no_report_is_not_green(self, fresh: Checkout) -> None:
         """The test command may have crashed before it wrote one."""
         assert fresh.run("verdict", "--junit", "none/*.xml").code == 1

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fedstep.diagnostics.inspect import leaks_in, prove, strings_of
 from fedstep.federation.messages import pack
-from fedstep.ingest.junit import expand
+from fedstep.ingest.junit import expand, read_reports
 from fedstep.report.inspection import LeakProof
 from fedstep.schema.schema import schema
 
@@ -66,6 +66,21 @@ class TestFindLeaks:
         assert not found.holds
         assert leaked.lower() in {leak.text.lower() for leak in found.leaks}
         assert all(field in leak.place for leak in found.leaks)
+
+    def test_the_signature_of_a_failure_is_looked_for(self, tmp_path: Path) -> None:
+        """It is a hash, but of a message: an update with it would tell that two projects fail alike."""
+        (tmp_path / "report.xml").write_text(REPORT)
+        (failed,) = read_reports(expand(["report.xml"], tmp_path)).tests
+        assert failed.signature
+        found = proof(tmp_path, update(id=f"0{failed.signature}"))
+        assert [leak.text for leak in found.leaks] == [failed.signature]
+
+    def test_a_log_is_looked_for_like_a_report(self, tmp_path: Path) -> None:
+        """The end of a log is read to class a failure, and nothing of it may leave."""
+        (tmp_path / "job.log").write_text("FATAL: zeppelinhost went offline\n")
+        files = expand(["job.log"], tmp_path)
+        assert prove(update(), files).leaks == ()
+        assert "zeppelinhost" in {leak.text for leak in prove(update(branch="zeppelinhost"), files).leaks}
 
     def test_a_string_among_the_numbers_is_found(self, tmp_path: Path) -> None:
         smuggled = array("f")

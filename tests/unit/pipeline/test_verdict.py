@@ -2,9 +2,12 @@
 
 import pytest
 
-from fedstep.pipeline.verdict import VerdictRules, decide
+from fedstep.history.project_store import ProjectStore
+from fedstep.ingest.mutes import Mute, Mutes, find_mute
+from fedstep.pipeline.verdict import VerdictRules, decide, suggest_quarantine
 from fedstep.results import FailureVerdict, ModelUsed, MutedFailure, ReportCounts, TriageReport
 from fedstep.types import Dropped
+from tests.helpers.project_history import FLAKY, PLAIN, write_history
 
 STRICT = VerdictRules()
 RATCHET = VerdictRules(only_new_flakes=True)
@@ -83,3 +86,38 @@ class TestVerdict:
         """Two globs may match one file's copy."""
         copy = Dropped("b.xml", "the same bytes as a.xml, counted once", kept=True)
         assert decide(report(reading=ReportCounts(1, 3, (copy,))), STRICT).passed
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ProjectStore:
+    """The history of sixty builds."""
+    return write_history(tmp_path_factory.mktemp("history"), 60)
+
+
+class TestSuggestions:
+    def test_what_flips_is_suggested_with_its_evidence(self, store: ProjectStore) -> None:
+        """Two flips in the last twenty runs, not one; the test that flips most comes first."""
+        found = suggest_quarantine(store, Mutes())
+        assert [(one.action, one.test) for one in found][:1] == [("quarantine", FLAKY)]
+        flips = int(found[0].evidence.split()[1])
+        assert found[0].evidence.startswith(f"flipped {flips} times in its last 20 runs, failed in ")
+        assert flips >= 2
+        assert not set(PLAIN) - {FLAKY} & {one.test for one in found}
+
+    @pytest.mark.parametrize(
+        ("muted", "expected"),
+        [
+            (FLAKY, []),
+            (PLAIN[0], [("release", "passed in its last 20 runs")]),
+            ("shop.cart.GoneTest#left", [("release", "no test of this name runs any more")]),
+            ("shop.cart.CartTest#*", []),
+        ],
+        ids=["noisy", "quiet", "gone", "a pattern with a noisy test"],
+    )
+    def test_quiet_quarantined_tests_are_proposed_for_release(
+        self, store: ProjectStore, muted: str, expected: list[tuple[str, str]]
+    ) -> None:
+        """And one that is quarantined is not suggested again."""
+        found = suggest_quarantine(store, Mutes((Mute(muted, "ada", "#7", "2999-12-31"),)))
+        assert [(one.action, one.evidence) for one in found if one.test == muted] == expected
+        assert find_mute(FLAKY, Mutes((Mute(muted, "", "", ""),))) == () or FLAKY not in {one.test for one in found}

@@ -135,23 +135,6 @@ LOG = combine(
     option("log", metavar="FILE", default="", help="Log of the job; its end tells whether the infrastructure failed."),
     option("exit-code", type=click.INT, default=None, help="Exit code of the command that ran the tests."),
 )
-
-
-class RulingOptions(TypedDict):
-    """The options of a command that judges a build by its reports, as click passes them on."""
-
-    junit: tuple[str, ...]
-    history: str
-    part: str
-    forgive_above: float | None
-    new_flakes: str
-    max_quarantined: int
-    log: str
-    exit_code: int | None
-    output_format: str
-    strict: bool
-
-
 KEEP = option(
     "keep", type=click.IntRange(1), default=500, show_default=True, help="Number of builds kept in the history."
 )

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from math import inf
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar
 
 import click
 
@@ -13,7 +13,6 @@ from fedstep.results import Diagnosis, FailureVerdict, Interval, Prediction, Pro
 
 if TYPE_CHECKING:
     from fedstep import Project
-    from fedstep.cli.options import RulingOptions
     from fedstep.pipeline.context import RunContext
     from fedstep.report.explanation import TestExplanation
     from fedstep.report.inspection import AuditRecord, Inspection
@@ -260,7 +259,22 @@ def with_estimate(report: Timed) -> Timed:
 FAILED_BUILD = 1  # the exit code of a verdict, which is no fault of fedstep
 
 
-def finish_with_ruling(report: TriageReport, project: "Project", given: "RulingOptions") -> int:
+class RulingOptions(TypedDict):
+    """The options of a command that judges a build by its reports, as click passes them on."""
+
+    junit: tuple[str, ...]
+    history: str
+    part: str
+    forgive_above: float | None
+    new_flakes: str
+    max_quarantined: int
+    log: str
+    exit_code: int | None
+    output_format: str
+    strict: bool
+
+
+def finish_with_ruling(report: TriageReport, project: "Project", given: RulingOptions) -> int:
     """Rule on the build by the rules of the options, finish as usual, and return 1 if the build fails."""
     from fedstep.pipeline.verdict import VerdictRules, decide
 

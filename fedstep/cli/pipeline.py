@@ -21,13 +21,13 @@ from fedstep.cli.options import (
     REPORTS,
     RULES,
     STRICT,
-    RulingOptions,
     aggregator_from,
     link_to,
     option,
     required,
 )
 from fedstep.cli.output import (
+    RulingOptions,
     diagnostic_renderer,
     echo_result,
     echo_warnings,

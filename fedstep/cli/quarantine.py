@@ -8,8 +8,8 @@ from typing import Unpack
 import click
 
 import fedstep
-from fedstep.cli.options import FORMAT, HISTORY, JSON, JUNIT, LOG, MOST, PART, RULES, STRICT, RulingOptions, option
-from fedstep.cli.output import echo_result, echo_warnings, finish_with_ruling
+from fedstep.cli.options import FORMAT, HISTORY, JSON, JUNIT, LOG, MOST, PART, RULES, STRICT, option
+from fedstep.cli.output import RulingOptions, echo_result, echo_warnings, finish_with_ruling
 from fedstep.errors import UsageError
 from fedstep.ingest.mutes import MUTES_FILE, Mute, add_mute, read_mutes, remove_mute
 

@@ -86,18 +86,31 @@ def code(text: str, most: int = MOST_COLUMNS) -> str:
     return f"{fence}{pad}{shown}{pad}{fence}"
 
 
-_PLAIN_WORD = re.compile(r"(?!www\.)[(\"']?[\w.%–-]+[)\"'.,;:?]{0,2}", re.IGNORECASE)
+_PLAIN_WORD = re.compile(r"(?!www\.)[(\"']?[\w.%–-]+[)\"'.,;:?]{0,2}|[.,;:)]{1,2}", re.IGNORECASE)
+_QUOTED = re.compile(r"(?<!\S)`([^`]+)`(?=[.,;:)]{0,2}(?:\s|$))")  # no other code span may touch it
 
 
 def prose(text: str, most: int = MOST_COLUMNS) -> str:
     """Hostile text as prose: plain words stay, and each run of others becomes a code span, where nothing is markup.
 
-    >>> prose("cannot read **/*.xml, a glob: 3 files")
-    'cannot read `**/*.xml,` a glob: 3 files'
+    What a message of ours quotes with backticks is one code span.
+
+    >>> prose("cannot read **/*.xml, a glob: give `junit: [a.xml]`, or none")
+    'cannot read `**/*.xml`, a glob: give `junit: [a.xml]`, or none'
     """
-    words = visible(text, most).split(" ")
-    runs = groupby(words, lambda word: bool(_PLAIN_WORD.fullmatch(word)) and "_" not in word)
-    return " ".join(" ".join(run) if plain else code(" ".join(run), most) for plain, run in runs if run)
+    parts = _QUOTED.split(visible(text, most))  # outside, inside, outside, ...
+    return "".join(code(part, most) if at % 2 else _outside(part, most) for at, part in enumerate(parts))
+
+
+def _outside(text: str, most: int) -> str:
+    runs = groupby(text.split(" "), lambda word: not word or (bool(_PLAIN_WORD.fullmatch(word)) and "_" not in word))
+    return " ".join(" ".join(run) if plain else _span(" ".join(run), most) for plain, run in runs)
+
+
+def _span(text: str, most: int) -> str:
+    """Return a code span, without the punctuation of the sentence that follows it."""
+    name = text.rstrip(",;:") or text
+    return code(name, most) + text[len(name) :]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

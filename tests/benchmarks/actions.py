@@ -91,7 +91,7 @@ def _prepare(folder: Path) -> None:
     subprocess.run([*git, "remote", "add", "origin", "https://github.com/acme/shop.git"], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "start"], check=True)
     for kind, steps in STEPS.items():
-        steps = steps.format(cache=f"actions/cache/save@{_cache_commit()}")
+        steps = steps.format(cache=f"actions/cache/save@{cache_commit()}")
         (folder / f"{kind}.yml").write_text(WORKFLOW.format(steps=steps))
     (folder / "nothing").mkdir()
     (folder / "nothing" / "action.yml").write_text(NOTHING)
@@ -106,7 +106,7 @@ def _command(folder: Path, kind: str, before: str = "") -> list[str]:
         "fedstep/predict@v1": ROOT / "actions/predict",
         "fedstep/train@v1": ROOT / "actions/train",
         "fedstep/nothing@v1": folder / "nothing",
-        f"actions/cache@{_cache_commit()}": STAND_INS / "cache",
+        f"actions/cache@{cache_commit()}": STAND_INS / "cache",
     }
     local = " ".join(f"--local-repository {name}={path}" for name, path in places.items())
     loopback = "--cache-server-addr 127.0.0.1 --artifact-server-addr 127.0.0.1"
@@ -121,7 +121,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return {**kept, **links, "HOME": str(folder), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 
 
-def _cache_commit() -> str:
+def cache_commit() -> str:
     text = (ROOT / "actions/train/action.yml").read_text(encoding="utf-8")
     return present(re.search(r"actions/cache/save@([0-9a-f]{40})", text)).group(1)
 

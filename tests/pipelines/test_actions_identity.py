@@ -124,7 +124,7 @@ class TestToken:
         """A job without the permission is told which in one sentence."""
         run = trained(act, fedstep, closed_aggregator)
         assert run.outputs("train")["status"] == "degraded"
-        (line,) = {line.split("| ")[-1] for line in run.log.splitlines() if "id-token" in line and "fedstep:" in line}
+        (line,) = {line.split("| ")[-1] for line in run.log.splitlines() if "id-token" in line and "| fedstep:" in line}
         assert f"{closed_aggregator} wants a token, and this job may not ask GitHub for one" in line
         assert "permissions: id-token: write" in line
         assert "permissions: id-token: write" in run.summary()

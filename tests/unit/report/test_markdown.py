@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from fedstep.report.markdown import code, prediction_markdown, table, training_markdown, triage_markdown
+from fedstep.report.markdown import code, prediction_markdown, prose, table, training_markdown, triage_markdown
 from fedstep.report.units import visible
 from fedstep.results import FailureVerdict, ModelUsed, Prediction, ReportCounts, TestRisk, TrainReport, TriageReport
 from fedstep.types import Dropped, Unavailable
@@ -68,6 +68,20 @@ class TestHostileNames:
         spans = [token for token in tokens(table(("", ""), [("x", code(name))])) if token.type == "code_inline"]
         shown = visible(name) if name.strip() else "(blank)"
         assert [span.content for span in spans] == [shown.replace("\\|", "\\\\x7c")]
+
+
+class TestProse:
+    @given(st.text("`` a,.;:)(<b>@x[]*!", max_size=14))
+    @settings(max_examples=300, deadline=None)
+    def test_whatever_is_quoted_nothing_becomes_markup(self, text: str) -> None:
+        """Code spans that touch would be one, or none."""
+        for token in PARSER.parseInline(prose(text))[0].children or ():
+            assert token.type in {"text", "code_inline", "softbreak"}
+            assert token.type != "text" or not set(token.content) & set("<>@[]*`")
+
+    def test_what_a_message_quotes_is_one_code_span(self) -> None:
+        told = "Give the job `permissions: id-token: write`, or set FEDSTEP_TOKEN"
+        assert prose(told) == f"{told[:-13]}`FEDSTEP_TOKEN`"
 
 
 class TestSummary:

@@ -39,7 +39,7 @@ class SessionAttempts:
 
     def __init__(self) -> None:
         self.tests: dict[str, TestAttempts] = {}
-        self.collection_errors: dict[str, str] = {}  # messages by node id; xdist reports each once a worker
+        self.uncollected: dict[str, str] = {}  # messages by node id, "" for a skip; xdist reports each once a worker
         self._open: dict[tuple[str, str], Attempt] = {}
 
     def add(self, report: pytest.TestReport) -> None:
@@ -52,9 +52,13 @@ class SessionAttempts:
         _note(self._open[key], report)
 
     def add_collection(self, report: pytest.CollectReport) -> None:
-        """Keep the error of a file or folder that could not be collected."""
-        if report.failed:
-            self.collection_errors.setdefault(report.nodeid, _message(report))
+        """Keep the error of a file or folder that could not be collected, or that it skips itself."""
+        if not report.passed:
+            self.uncollected.setdefault(report.nodeid, _message(report) if report.failed else "")
+
+    def add_internal_error(self, text: str) -> None:
+        """Keep the error that ends the session, as of a file that calls `sys.exit`, by the name that pytest gives it."""
+        self.uncollected.setdefault("internal", next(reversed(text.strip().splitlines()), "failed")[:200])
 
     def failures(self) -> tuple[str, ...]:
         """Return the node ids of the tests that failed and did not pass in their last attempt."""
@@ -107,16 +111,16 @@ _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def record_of(
-    tests: Iterable[TestAttempts], folder: str = "", prefix: str = "", collection_errors: Mapping[str, str] = _NONE
+    tests: Iterable[TestAttempts], folder: str = "", prefix: str = "", uncollected: Mapping[str, str] = _NONE
 ) -> str:
     """Return the JUnit XML. `folder` is pytest's root within the repository; `prefix` is that of `--junit-prefix`.
 
     A failure that passed later is a `flakyFailure`; one that never passed is a `failure`, and a `rerunFailure` for each
-    further attempt. The time is that of the last attempt. What could not be collected is an error, as in pytest's own
-    report.
+    further attempt. The time is that of the last attempt. What could not be collected is an error, and a file that skips
+    itself is skipped, as in pytest's own report.
     """
     lines = "".join(_case(test, folder, prefix) for test in tests if test.attempts)
-    lines += "".join(_collection_error(node_id, message) for node_id, message in collection_errors.items())
+    lines += "".join(_uncollected(node_id, message) for node_id, message in uncollected.items())
     return f"{_HEAD}{lines}</testsuite>\n</testsuites>\n"
 
 
@@ -144,11 +148,11 @@ def _case(test: TestAttempts, folder: str, prefix: str) -> str:
     return f"<testcase {attributes}>{inside}</testcase>\n" if inside else f"<testcase {attributes}/>\n"
 
 
-def _collection_error(node_id: str, message: str) -> str:
+def _uncollected(node_id: str, message: str) -> str:
     """Return the case that `--junit-xml` has for it, whose suite is called pytest and which has no class."""
     name = node_id.removesuffix(".py").replace("/", ".")
-    error = f"<error message={_quoted(f'collection failure: {message}')}/>"
-    return f'<testcase classname="pytest" name={_quoted(name)} time="0.000">{error}</testcase>\n'
+    inside = f"<error message={_quoted(f'collection failure: {message}')}/>" if message else "<skipped/>"
+    return f'<testcase classname="pytest" name={_quoted(name)} time="0.000">{inside}</testcase>\n'
 
 
 def _outcomes(attempts: list[Attempt]) -> Iterator[str]:

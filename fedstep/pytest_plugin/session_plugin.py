@@ -86,8 +86,12 @@ class SessionPlugin:
         self.attempts.add(report)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Record the files that could not be collected."""
+        """Record the files that could not be collected, or that skip themselves."""
         self.attempts.add_collection(report)
+
+    def pytest_internalerror(self, excrepr: object) -> None:
+        """Record the error that ends the session."""
+        self.attempts.add_internal_error(str(excrepr))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -119,7 +123,7 @@ class SessionPlugin:
             self.notes.append(f"the record was not written: {error}")
 
     def _written(self) -> str:
-        return record_of(self.attempts, self._place, self._prefix, self.attempts.collection_errors)
+        return record_of(self.attempts, self._place, self._prefix, self.attempts.uncollected)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Report the tests that were rerun and the errors of this plugin."""

@@ -244,3 +244,26 @@ class TestCollectionErrors:
         pytester.runpytest_subprocess("--fedstep-record", "r.xml", "--junit-xml", "j.xml")
         assert outcomes(pytester, "r.xml") == outcomes(pytester, "j.xml")
         assert set(outcomes(pytester, "r.xml")) == {"pytest#test_broken", "pytest#deep.test_deep"}
+
+    @pytest.mark.parametrize(
+        ("text", "test", "outcome"),
+        [
+            ("def f(:", "pytest#test_x", Outcome.FAILED),
+            ("import pytest\npytest.fail('no')", "pytest#test_x", Outcome.FAILED),
+            ("import sys\nsys.exit(3)", "pytest#internal", Outcome.FAILED),
+            ("import pytest\npytest.importorskip('nothing_here')", "pytest#test_x", Outcome.SKIPPED),
+            ("class TestA:\n  import nothing_here\n  def test_a(self): pass", "pytest#test_x", Outcome.FAILED),
+            ("import pytest\n@pytest.mark.parametrize('a,b', [(1,)])\ndef test_a(a, b): pass", "pytest#test_x",
+             Outcome.FAILED),
+            ("def pytest_generate_tests(metafunc): raise RuntimeError\ndef test_a(): pass", "pytest#test_x",
+             Outcome.FAILED),
+        ],
+    )  # fmt: skip
+    def test_whatever_stops_the_collection_is_recorded(
+        self, pytester: pytest.Pytester, text: str, test: str, outcome: Outcome
+    ) -> None:
+        """The record says what `--junit-xml` says, also where the session ends with an internal error."""
+        pytester.makepyfile(test_ok="def test_fine(): pass", test_x=text)
+        pytester.runpytest_subprocess("--fedstep-record", "r.xml", "--junit-xml", "j.xml")
+        assert outcomes(pytester, "r.xml") == outcomes(pytester, "j.xml")
+        assert outcomes(pytester, "r.xml")[test] == outcome

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fedstep.errors import FedstepError
 from fedstep.features.test_duration import expected_test_seconds
-from fedstep.features.test_features import typical_seconds
+from fedstep.features.test_features import ACTIVE_BUILDS, typical_seconds
 from fedstep.federation.model_cache import load_model
 from fedstep.federation.outbox import read_audit
 from fedstep.history.summary import Summary, load_summary
@@ -25,6 +25,7 @@ from fedstep.pipeline.predict import describe_model, load_predictor
 from fedstep.pipeline.verdict import suggest_quarantine
 from fedstep.report.project_page import (
     FEWEST_IN_BIN,
+    FailingTest,
     Failures,
     FlakyCost,
     FoundChange,
@@ -42,6 +43,7 @@ MEDIAN_OF = 20
 MOST_SLOW = 20
 MOST_RISKS = 10  # tests likely to flake that never did here
 BINS = 6
+FEWEST_FAILURES = 3  # in a row, before a test is said to fail every time
 
 
 class _Window(NamedTuple):
@@ -87,6 +89,8 @@ def project_insights(context: RunContext, value: tuple[ValueOfSharing, ...] | Un
         slowest=_slowest(loaded.summary, rates("test", "")),
         changes=changes,
         failures=_failures(timeline.builds),
+        failing=_failing(loaded.summary, timeline),
+        newest=max((build.finished_at for build in timeline.builds), default=0.0),
         verdicts=_verdicts(timeline.builds),
         selections=loaded.summary.selections,
         mute_complaints=mutes.mutes.complaints,
@@ -299,6 +303,17 @@ def _failures(builds: Sequence[TimelineBuild]) -> Failures:
         longest_red=max((length for is_passed, length in runs if not is_passed), default=0),
         bins=_bins([(build.risk, build.outcome != "passed") for build in builds if isfinite(build.risk)]),
     )
+
+
+def _failing(summary: Summary, timeline: Timeline) -> tuple[FailingTest, ...]:
+    """Return the tests that failed in each of their newest runs, those that ran lately."""
+    ends = {build.number: build.finished_at for build in timeline.builds}
+    found = [
+        FailingTest(stats.test, stats.streak, ends.get(stats.failing_since, 0.0))
+        for stats in summary.tests.values()
+        if stats.streak >= FEWEST_FAILURES and stats.last_build >= summary.count - ACTIVE_BUILDS
+    ]
+    return tuple(sorted(found, key=lambda one: (-one.runs, one.test)))
 
 
 def _bins(pairs: Iterable[tuple[float, bool]]) -> tuple[tuple[float, float, int], ...]:

@@ -35,11 +35,18 @@ def draw_build_times(name: str, builds: Sequence[TimelineBuild], changes: Sequen
     shown = builds[-MOST_POINTS:]
     unit, scale = _unit(build.seconds for build in shown)
     rows = [_row(build, scale) for build in shown]
-    top = _top([value for row in rows for value in (row["took"], row["expected"]) if value is not None])
+    top = _axis_end(shown) / scale
     first = shown[0].finished_at if shown else 0.0
     marks = [_mark(change, scale) for change in changes if change.since >= first]
     spec = {**_base(width, rows), "layer": [*_layers(top, unit), *_rules(marks)]}
     return render_svg(spec, f"Build times of {visible(name, 80)}, the last {len(shown)} builds")
+
+
+def builds_beyond_axis(builds: Sequence[TimelineBuild]) -> tuple[float, ...]:
+    """Return the seconds of the builds that the chart of a job draws at its top, because they took longer."""
+    shown = builds[-MOST_POINTS:]
+    end = _axis_end(shown)
+    return tuple(build.seconds for build in shown if build.seconds > end)
 
 
 def draw_calibration(bins: Sequence[tuple[float, float, int]], width: int) -> Markup:
@@ -204,9 +211,9 @@ def _unit(seconds: Iterable[float]) -> tuple[str, float]:
     return ("seconds", 1.0) if longest < 180 else ("minutes", 60.0) if longest < 3 * 3600 else ("hours", 3600.0)
 
 
-def _top(values: Sequence[float]) -> float:
-    """Return the end of the axis: the longest, unless a few would flatten all others; those are drawn at the top."""
-    ascending = sorted(values)
+def _axis_end(builds: Sequence[TimelineBuild]) -> float:
+    """Return the end of the axis in seconds: the longest, unless a few would flatten all others."""
+    ascending = sorted(time for build in builds for time in (build.seconds, build.expected) if isfinite(time))
     usual = ascending[int(0.97 * (len(ascending) - 1))] if ascending else 1.0
     return max(min(ascending[-1] if ascending else 1.0, 1.6 * usual) * 1.15, 1e-3)
 

@@ -7,7 +7,7 @@ escapes every value. Only commands that write a page import this module: Jinja2 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
+from itertools import groupby, zip_longest
 from math import isfinite
 from pathlib import Path
 
@@ -45,12 +45,17 @@ def _environment(folder: Path) -> Environment:
 
 
 def breakable_code(name: str) -> Markup:
-    """Return a name from outside as code with a possible line break after each separator.
+    """Return a name from outside as code with a possible line break after each separator and before each capital.
 
-    >>> breakable_code("a.B#c")
-    Markup('<code>a.<wbr>B#<wbr>c</code>')
+    >>> breakable_code("a.B#readsAll")
+    Markup('<code>a.<wbr>B#<wbr>reads<wbr>All</code>')
     """
-    pieces = (escape(letter) + Markup("<wbr>") * (letter in "./#:_") for letter in visible(name))
+    shown = visible(name)
+    breaks = (
+        letter in "./#:_" or (letter.islower() and following.isupper())
+        for letter, following in zip_longest(shown, shown[1:], fillvalue="")
+    )
+    pieces = (escape(letter) + Markup("<wbr>") * is_break for letter, is_break in zip(shown, breaks, strict=True))
     return Markup("<code>{}</code>").format(Markup("").join(pieces))
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_CHARTS = 4  # jobs with a chart; the others are in the table
 MOST_ROWS = 50  # of a table
+MOST_FAILING = 5  # named at the top of the page
 FEWEST_IN_BIN = 5
 STARTER = ModelUsed()
 NOT_REPLAYED = Unavailable("it is replayed only by fedstep report --value")
@@ -99,6 +100,16 @@ class Failures:
 
 
 @dataclass(frozen=True, slots=True)
+class FailingTest:
+    """A test that failed in each of its newest runs: nobody calls that flaky."""
+
+    test: str
+    runs: int  # so many, up to the newest
+    since: float  # when the first of them ended, seconds since the epoch; 0 where that build is not kept
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdicts:
     """What failures were taken for, by what they turned out to be: `flaky_flaky` was called flaky and was."""
 
@@ -139,6 +150,8 @@ class Insights:
     slowest: tuple[SlowTest, ...] = ()
     changes: tuple[FoundChange, ...] = ()  # of tests and jobs, newest first
     failures: Failures = Failures()
+    failing: tuple[FailingTest, ...] = ()  # those that failed for the longest first
+    newest: float = 0.0  # when the newest build ended, seconds since the epoch
     verdicts: Verdicts = Verdicts()
     selections: SelectionTally = NO_SELECTIONS
     mute_complaints: tuple[str, ...] = ()
@@ -209,12 +222,12 @@ def _describe_cost(flaky: FlakyCost) -> str:
 
 def project_html(insights: Insights, stylesheet: str = "", script: str = "") -> str:
     """Return the page as a whole HTML document; with the names of files, style and script are not inside it."""
-    from fedstep.report.charts import NARROW, WIDE, draw_build_times, draw_calibration
+    from fedstep.report.charts import NARROW, WIDE, builds_beyond_axis, draw_build_times, draw_calibration
 
-    def chart(job: JobTimes) -> "tuple[Markup, Markup]":
+    def chart(job: JobTimes) -> "tuple[Markup, Markup, tuple[float, ...]]":
         changes = [one.change for one in job.changes]
         wide, narrow = (draw_build_times(name_job(job.stream), job.builds, changes, width) for width in (WIDE, NARROW))
-        return wide, narrow
+        return wide, narrow, builds_beyond_axis(job.builds)
 
     charted = [job for job in insights.jobs if len(job.builds) > 1][:MOST_CHARTS]
     enough = len(insights.failures.bins) > 1
@@ -229,6 +242,7 @@ def project_html(insights: Insights, stylesheet: str = "", script: str = "") -> 
         calibration=[draw_calibration(insights.failures.bins, width) for width in (420, NARROW)] if enough else (),
         flaky=insights.flaky[:MOST_ROWS],
         changes=insights.changes[:MOST_ROWS],
+        failing=insights.failing[:MOST_FAILING],
         slowest=insights.slowest[:MOST_ROWS],
         model=format_model(insights.model),
         day=format_day,
@@ -265,12 +279,12 @@ def describe_minutes(minutes: float) -> str:
     """Format minutes a week.
 
     >>> describe_minutes(0.2), describe_minutes(12.4), describe_minutes(150)
-    ('<1 min', '12 min', '2.5 h')
+    ('12 s', '12 min', '2.5 h')
     """
     size = abs(minutes)
     sign = "−" if minutes < 0 else ""
     if size < 1:
-        return "0" if size < 0.05 else f"{sign}<1 min"
+        return "0" if size < 1 / 120 else f"{sign}{60 * size:.0f} s"
     return f"{sign}{size:.0f} min" if size < 90 else f"{sign}{size / 60:.1f} h"
 
 
@@ -291,7 +305,13 @@ def summarize_page(insights: Insights) -> str:
 def most_expensive_tests(insights: Insights) -> tuple[str, ...]:
     """Return the tests that the page names, those that cost most first, each once."""
     slower = (one.change.subject for one in insights.open_changes() if one.change.kind == "test")
-    named = (*(one.test for one in insights.flaky[:MOST_ROWS]), *slower, *(one.test for one in insights.slowest))
+    failing = (one.test for one in insights.failing[:MOST_FAILING])
+    named = (
+        *failing,
+        *(one.test for one in insights.flaky[:MOST_ROWS]),
+        *slower,
+        *(one.test for one in insights.slowest),
+    )
     return tuple(dict.fromkeys(named))
 
 
@@ -300,6 +320,7 @@ def with_links(insights: Insights, links: Mapping[str, str]) -> Insights:
     return replace(
         insights,
         flaky=tuple(replace(one, link=links.get(one.test, "")) for one in insights.flaky),
+        failing=tuple(replace(one, link=links.get(one.test, "")) for one in insights.failing),
         slowest=tuple(replace(one, link=links.get(one.test, "")) for one in insights.slowest),
         changes=tuple(replace(one, link=links.get(one.change.subject, "")) for one in insights.changes),
     )

@@ -17,7 +17,7 @@ HOSTILE = (
 )
 PLAIN = tuple(f"shop.cart.CartTest#case_{number}" for number in range(17))
 TESTS = (*HOSTILE, *PLAIN)
-FLAKY, SLOW = PLAIN[4], PLAIN[7]
+FLAKY, SLOW, BROKEN = PLAIN[4], PLAIN[7], PLAIN[9]
 BUILDS = 90
 
 
@@ -51,13 +51,23 @@ def build_record(number: int) -> BuildRecord:
     )
 
 
-def write_history(folder: Path, builds: int = BUILDS) -> ProjectStore:
-    """Write the history of so many builds below a folder, and return it; nothing is learned, no model is used."""
+def with_failure(record: BuildRecord, test: str) -> BuildRecord:
+    """Return the build with a failure of one test."""
+    runs = tuple(run._replace(outcome=Outcome.FAILED) if run.test == test else run for run in record.tests)
+    return record._replace(tests=runs, outcome=BuildOutcome.FAILED)
+
+
+def write_history(folder: Path, builds: int = BUILDS, broken_from: int = BUILDS) -> ProjectStore:
+    """Write the history of so many builds below a folder, and return it; nothing is learned, no model is used.
+
+    From build `broken_from` on the test `BROKEN` fails every time.
+    """
     store = ProjectStore(str(folder / ".fedstep"))
     store.prepare()
     summary, timeline = Summary(), Timeline()
     for number in range(builds):
         record = build_record(number)
+        record = with_failure(record, BROKEN) if number >= broken_from else record
         file = store.log.append(record)
         summary = apply_record(summary, file, record)
         judged = {run.test: True for run in record.tests if summary.tests[run.test].last_flip >= 0}

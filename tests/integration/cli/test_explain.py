@@ -1,6 +1,7 @@
 """`fedstep explain TEST`: the same numbers as `predict`, a page that opens offline, and no guess at what was meant."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -94,7 +95,7 @@ class TestPage:
             for scheme, width in looks:
                 page = shown.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
                 asked: list[browser.Request] = []
-                page.on("request", asked.append)
+                page.on("request", partial(list.append, asked))
                 page.goto(f"file://{tmp_path / 'why.html'}")
                 assert len(asked) == 1
                 assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -11,8 +11,8 @@ from fedstep.diagnostics.insights import project_insights
 from fedstep.ingest.acknowledgements import ACKS_FILE, Acknowledgement, add_acknowledgement, read_acknowledgements
 from fedstep.report.badge import badge_json, badge_svg, make_badge
 from fedstep.report.digest import digest_markdown, digest_slack, digest_text, make_digest
-from fedstep.report.project_page import Insights, fix_first, most_expensive_tests
-from tests.helpers.project_history import BUILDS, FLAKY, HOSTILE, SLOW, build_record, write_history
+from fedstep.report.project_page import Failures, Insights, fix_first, most_expensive_tests, project_html
+from tests.helpers.project_history import BROKEN, BUILDS, FLAKY, HOSTILE, SLOW, build_record, write_history
 
 NOW = 1_792_000_000.0
 DAY = 86_400.0
@@ -55,6 +55,25 @@ class TestInsights:
         found = {one.change.subject: one for one in insights.open_changes()}
         assert set(found) == {SLOW, HOSTILE[0], "unit|py3.11|github"}
         assert found["unit|py3.11|github"].minutes_a_week == pytest.approx(28 * 10, rel=0.1)
+
+    def test_a_test_that_fails_every_time_is_said_first(self, tmp_path: Path, insights: Insights) -> None:
+        """It is listed with its failures in a row and their beginning; a flaky test that passed since is not."""
+        write_history(tmp_path, broken_from=BUILDS - 5)
+        found = insights_of(tmp_path)
+        [one] = found.failing
+        assert (one.test, one.runs) == (BROKEN, 5)
+        assert one.since == pytest.approx(build_record(BUILDS - 5).finished_at, abs=0.001)
+        page = " ".join(project_html(found).split())
+        assert "The newest 5 builds did not pass." in page
+        assert page.index("1 test fails every time, which no rerun mends:") < page.index("What costs most beside them")
+        assert insights.failing == ()
+        assert "every time, which" not in project_html(insights)
+
+    def test_without_reports_nothing_is_said_of_tests(self) -> None:
+        """A page of builds alone names no test flaky, and does not claim that none is."""
+        page = project_html(Insights("shop", NOW, 1.0, builds=3, tests=0, failures=Failures(3)))
+        assert "No test report was read" in page
+        assert "no test is flaky" not in page
 
     def test_what_costs_most_comes_first(self, insights: Insights) -> None:
         first = fix_first(insights)

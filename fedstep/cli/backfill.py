@@ -102,7 +102,7 @@ def backfill(
     echo_warnings(*result.warnings)
     counts = f"{result.recorded} builds recorded, {result.known} known already"
     dropped = f", {result.dropped} left out" if result.dropped else ""
-    echo_result(f"{counts}{dropped}; {result.tests} test results, {result.rows} rows learned\n")
+    echo_result(f"{counts}{dropped}; {result.tests} test results, {result.rows} examples learned\n")
     return exit_code(strict, tuple(map(InputError, result.warnings)))
 
 

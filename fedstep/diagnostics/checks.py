@@ -19,28 +19,28 @@ from fedstep.schema.schema import schema
 OLD_MODEL = 30 * 86_400  # seconds
 
 
-def check_folder(home: ProjectStore) -> DiagnosticCheck:
+def check_folder(store: ProjectStore) -> DiagnosticCheck:
     """Check whether the folder exists, is writable and has a usable key."""
-    if not os.path.lexists(home.folder):
-        above = Path(home.folder).parent
+    if not os.path.lexists(store.folder):
+        above = Path(store.folder).parent
         if not os.access(above, os.W_OK):
             return DiagnosticCheck(
-                "History", PROBLEM, f"{home.folder} cannot be made", "Point --history at another folder"
+                "History", PROBLEM, f"{store.folder} cannot be made", "Point --history at another folder"
             )
         return DiagnosticCheck(
-            "History", WARNING, f"{home.folder} is not there yet", "fedstep train after your tests makes it"
+            "History", WARNING, f"{store.folder} is not there yet", "fedstep train after your tests makes it"
         )
     try:
-        if home.read("key"):
-            home.key()
-        files = list_folder(home.folder)
-        home.write(".doctor", b"")
-        remove(home.path(".doctor"))
+        if store.read("key"):
+            store.key()
+        files = list_folder(store.folder)
+        store.write(".doctor", b"")
+        remove(store.path(".doctor"))
     except HistoryError as error:
         return DiagnosticCheck("History", PROBLEM, str(error.args[0]), error.remedy)
-    taken = sum(path.stat().st_size for path in Path(home.folder).rglob("*") if path.is_file())
+    taken = sum(path.stat().st_size for path in Path(store.folder).rglob("*") if path.is_file())
     return DiagnosticCheck(
-        "History", OK, f"{home.folder}: {size(taken)} in {count(len(files), 'entry', 'entries')}, writable"
+        "History", OK, f"{store.folder}: {size(taken)} in {count(len(files), 'entry', 'entries')}, writable"
     )
 
 
@@ -77,29 +77,29 @@ def check_model(kept: CachedModel, now: float, url: str) -> DiagnosticCheck:
     )
 
 
-def check_outbox(home: ProjectStore, url: str) -> DiagnosticCheck:
+def check_outbox(store: ProjectStore, url: str) -> DiagnosticCheck:
     """Check which updates wait to be sent."""
-    names = list_folder(home.outbox)
+    names = list_folder(store.outbox)
     waiting = sum(name.endswith(SUFFIX) for name in names)
     damaged = sum(name.endswith(DAMAGED) for name in names)
     says = f"{count(waiting, 'update')} waiting" + (f", {damaged:,} damaged and set aside" if damaged else "")
-    fix = f"fedstep push --aggregator {url or 'URL'}" if waiting else f"rm {home.outbox}/*{DAMAGED}" if damaged else ""
+    fix = f"fedstep push --aggregator {url or 'URL'}" if waiting else f"rm {store.outbox}/*{DAMAGED}" if damaged else ""
     return DiagnosticCheck("Outbox", WARNING if waiting or damaged else OK, says, fix)
 
 
-def standing(home: ProjectStore, now: float) -> Diagnosis:
+def standing(store: ProjectStore, now: float) -> Diagnosis:
     """History, model, outbox, privacy; nobody is asked."""
-    folder = check_folder(home)
-    if folder.state == PROBLEM or not os.path.lexists(home.folder):
+    folder = check_folder(store)
+    if folder.state == PROBLEM or not os.path.lexists(store.folder):
         return Diagnosis((folder,))
     try:
-        kept = load_model(home)
-        builds = DiagnosticCheck("Builds", OK, f"{count(len(home.log.files()), 'build')} recorded")
-        tally = load_summary(home).summary.selections
+        kept = load_model(store)
+        builds = DiagnosticCheck("Builds", OK, f"{count(len(store.log.files()), 'build')} recorded")
+        tally = load_summary(store).summary.selections
         selections = [DiagnosticCheck("Selection", OK, text) for text in describe_selections(tally)]
-        url, promise = load_terms(home)
-        privacy = check_privacy(url, promise, load_contributions(home, url))
-        return Diagnosis((folder, builds, *selections, check_model(kept, now, url), check_outbox(home, url), privacy))
+        url, promise = load_terms(store)
+        privacy = check_privacy(url, promise, load_contributions(store, url))
+        return Diagnosis((folder, builds, *selections, check_model(kept, now, url), check_outbox(store, url), privacy))
     except HistoryError as error:
         return Diagnosis((folder, DiagnosticCheck("Builds", PROBLEM, str(error.args[0]), error.remedy)))
 

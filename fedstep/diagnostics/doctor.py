@@ -296,11 +296,11 @@ def _history(place: RunContext, url: str) -> tuple[DiagnosticCheck, ...]:
         )
 
 
-def _known(home: ProjectStore, folder: DiagnosticCheck) -> tuple[LoadedSummary, CachedModel]:
+def _known(store: ProjectStore, folder: DiagnosticCheck) -> tuple[LoadedSummary, CachedModel]:
     """Load the summary and the model of the history, or empty ones where it does not exist yet."""
-    if not os.path.lexists(home.folder) and folder.state != PROBLEM:
-        return LoadedSummary(Summary()), load_model(home)
-    return load_summary(home), load_model(home)
+    if not os.path.lexists(store.folder) and folder.state != PROBLEM:
+        return LoadedSummary(Summary()), load_model(store)
+    return load_summary(store), load_model(store)
 
 
 def _exchange(aggregator: AggregatorLink | Unavailable, secret: str, now: float) -> tuple[DiagnosticCheck, ...]:

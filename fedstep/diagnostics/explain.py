@@ -34,7 +34,7 @@ MOST_RUNS = 60
 MOST_RECORDS = 300  # read at most: a record of 5,000 tests takes 15 ms
 
 
-def past_runs(home: ProjectStore, ids: Collection[str], revealed: str) -> tuple[SeenRun, ...]:
+def past_runs(store: ProjectStore, ids: Collection[str], revealed: str) -> tuple[SeenRun, ...]:
     """Return the newest runs of the test, oldest first, without records that cannot be read.
 
     `ids` are its id and the one before a rename: no build has both. `revealed` is what the table of tests has beside
@@ -42,17 +42,17 @@ def past_runs(home: ProjectStore, ids: Collection[str], revealed: str) -> tuple[
     """
     runs: list[SeenRun] = []
     letters = list(revealed)
-    for entry, run, counts in _newest(home, ids):
+    for entry, run, counts in _newest(store, ids):
         metal = letters.pop() if counts and letters else Flip.NONE
         runs.append(_seen(entry, run, metal, incident=not counts and run.outcome != Outcome.SKIPPED))
     return tuple(reversed(runs))
 
 
-def _newest(home: ProjectStore, ids: Collection[str]) -> Iterator[tuple[BuildRecord, TestRun, bool]]:
+def _newest(store: ProjectStore, ids: Collection[str]) -> Iterator[tuple[BuildRecord, TestRun, bool]]:
     """Yield the newest records that contain the test, with its run and whether that is evidence."""
-    files = {build_name(name): name for name in home.log.files()}  # a build that is there twice counts once
+    files = {build_name(name): name for name in store.log.files()}  # a build that is there twice counts once
     left = MOST_RUNS
-    for _, entry in home.log.entries(sorted(files.values(), reverse=True)[:MOST_RECORDS]):
+    for _, entry in store.log.entries(sorted(files.values(), reverse=True)[:MOST_RECORDS]):
         run = None if isinstance(entry, Dropped) else next((run for run in entry.tests if run.test in ids), None)
         if run is None or isinstance(entry, Dropped):
             continue
@@ -180,13 +180,13 @@ def _values(table: TestTable, test: str) -> Raw:
 
 
 def explain(
-    home: ProjectStore, summary: Summary, test: str, now: float, warnings: tuple[str, ...] = ()
+    store: ProjectStore, summary: Summary, test: str, now: float, warnings: tuple[str, ...] = ()
 ) -> TestExplanation:
     """Explain one test of the summary, which must contain it. Nothing is written."""
-    table, kept = summary.tests, load_model(home)
+    table, kept = summary.tests, load_model(store)
     stats = table[test]
     former = next((old for old, now in former_ids(table).items() if now == test), "")
-    forecaster = load_predictor(home, kept)
+    forecaster = load_predictor(store, kept)
     platt = forecaster.correction.platt.get("flaky", initial_scaling("flaky"))
     subject = ExplainedTest(summary, test, _values(table, test))
     shared, private = _shared(forecaster, subject.values), _private(forecaster, test)
@@ -210,7 +210,7 @@ def explain(
         contributions=tuple(sorted(shared, key=lambda one: (-abs(one.total), one.feature))),
         private=private,
         changes=what_ifs(subject, chance, lambda one: one >= WORTH_NAMING) if recently else (),
-        runs=past_runs(home, (test, former) if former else (test,), stats.revealed),
+        runs=past_runs(store, (test, former) if former else (test,), stats.revealed),
         runs_known=stats.runs,
         failures=stats.failures,
         flips=stats.flips,

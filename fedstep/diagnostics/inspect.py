@@ -97,12 +97,12 @@ def leaks_in(body: bytes, strings: ReportStrings) -> tuple[Leak, ...]:
     """Return the strings that occur in these bytes more often than in an empty update."""
     tensors = unpack(body)
     real, blank = _haystack(body, tensors), _haystack(*_blank(tensors))
-    folded = {string: string.lower().encode("utf-8", "backslashreplace") for string in strings.wanted}
-    found = sorted(string for string, needle in folded.items() if needle in real)
+    needles = {string: string.lower().encode("utf-8", "backslashreplace") for string in strings.wanted}
+    found = sorted(string for string, needle in needles.items() if needle in real)
     return tuple(
         Leak(string, _place(string.lower(), tensors))
         for string in found
-        if real.count(folded[string]) > blank.count(folded[string])
+        if real.count(needles[string]) > blank.count(needles[string])
     )
 
 
@@ -199,21 +199,21 @@ class ChosenUpdate(NamedTuple):
     note: str
 
 
-def next_update(home: ProjectStore) -> ChosenUpdate | Unavailable:
+def next_update(store: ProjectStore) -> ChosenUpdate | Unavailable:
     """Return the oldest update of the outbox, else the one that the waiting examples would make. Writes nothing."""
-    waiting = waiting_updates(home)
+    waiting = waiting_updates(store)
     if waiting:
         more = f"; {len(waiting) - 1} more behind it" if len(waiting) > 1 else ""
-        return ChosenUpdate(waiting[0], "outbox", f"it waits in the outbox{more}{_noise(load_model(home).model)}")
-    if not home.read("key"):
+        return ChosenUpdate(waiting[0], "outbox", f"it waits in the outbox{more}{_noise(load_model(store).model)}")
+    if not store.read("key"):
         return Unavailable("no build of this project is known yet. Run fedstep train after your tests")
-    return _from_rows(home)
+    return _from_examples(store)
 
 
-def last_update(home: ProjectStore) -> ChosenUpdate | Unavailable:
+def last_update(store: ProjectStore) -> ChosenUpdate | Unavailable:
     """Return the last acknowledged update, in the bytes that were sent."""
-    body = load_last_sent(home)
-    if not body and read_audit(home).sent:
+    body = load_last_sent(store)
+    if not body and read_audit(store).sent:
         return Unavailable(
             "its bytes are on the machine that sent it. Run fedstep inspect --audit for what is known here"
         )
@@ -222,14 +222,14 @@ def last_update(home: ProjectStore) -> ChosenUpdate | Unavailable:
     try:
         unpack_update(body)
     except WireError:
-        return Unavailable("the last update was sent in two halves, each of them noise alone")
+        return Unavailable("the last update was sent as two shares, each of them noise alone")
     return ChosenUpdate(body, "sent", "as it was sent")
 
 
-def waiting_updates(home: ProjectStore) -> tuple[bytes, ...]:
+def waiting_updates(store: ProjectStore) -> tuple[bytes, ...]:
     """Return the updates of the outbox, oldest first. Unlike `Outbox.waiting`, leave damaged files alone."""
     try:
-        with os.scandir(home.outbox) as entries:
+        with os.scandir(store.outbox) as entries:
             found = sorted((entry.stat(follow_symlinks=False).st_mtime_ns, entry.path) for entry in entries)
     except OSError:
         return ()
@@ -247,15 +247,15 @@ def _update(path: str) -> bytes:
     return body
 
 
-def _from_rows(home: ProjectStore) -> ChosenUpdate | Unavailable:
+def _from_examples(store: ProjectStore) -> ChosenUpdate | Unavailable:
     try:
         from fedstep.federation.update_builder import make_update
         from fedstep.model.training import learn_new_records
     except ImportError:
         return Unavailable(WITHOUT_SKLEARN)
-    kept = load_model(home)
+    kept = load_model(store)
     try:
-        update, _ = make_update(learn_new_records(home, kept.model.production).state.backlog, kept.model, home.keyed)
+        update, _ = make_update(learn_new_records(store, kept.model.production).state.backlog, kept.model, store.keyed)
     except HistoryError as error:
         return Unavailable(str(error))
     if isinstance(update, Unavailable):
@@ -283,12 +283,12 @@ ROUNDED = "examples, rounded down to a power of two"
 BY_TASK = {"examples": ROUNDED, "rows": ROUNDED, "trial": "version on trial that they scored"}
 
 
-def inspection_of(home: ProjectStore, last: bool, told: InspectedToken, globs: Sequence[str]) -> Inspection:
+def inspection_of(store: ProjectStore, last: bool, told: InspectedToken, globs: Sequence[str]) -> Inspection:
     """Inspect the next update, else the last one sent (first with `last`); search it for the reports of `globs`.
 
     Nothing is written.
     """
-    chosen, warnings = _chosen(home, last)
+    chosen, warnings = _chosen(store, last)
     if isinstance(chosen, Unavailable):
         return Inspection(
             chosen, told, proof=LeakProof() if globs else Unavailable("no report was named"), warnings=warnings
@@ -302,11 +302,11 @@ def inspection_of(home: ProjectStore, last: bool, told: InspectedToken, globs: S
     )
 
 
-def _chosen(home: ProjectStore, last: bool) -> tuple[ChosenUpdate | Unavailable, tuple[str, ...]]:
-    found = Unavailable("") if last else next_update(home)
+def _chosen(store: ProjectStore, last: bool) -> tuple[ChosenUpdate | Unavailable, tuple[str, ...]]:
+    found = Unavailable("") if last else next_update(store)
     if isinstance(found, ChosenUpdate):
         return found, ()
-    sent = last_update(home)
+    sent = last_update(store)
     if isinstance(sent, ChosenUpdate):
         return sent, (found.reason,) if found.reason else ()
     return Unavailable("; ".join(filter(None, (found.reason, sent.reason)))), ()
@@ -338,9 +338,9 @@ def headers_of(body: bytes, token: bool) -> tuple[InspectedField, ...]:
     )
 
 
-def past_updates(home: ProjectStore) -> AuditRecord:
+def past_updates(store: ProjectStore) -> AuditRecord:
     """Return every update sent from this history. Raises HistoryError where its record cannot be read."""
-    audit = read_audit(home)
+    audit = read_audit(store)
     sent = (PastUpdate(**{**one._asdict(), "rows": tuple(one.rows.items())}) for one in audit.sent)
     return AuditRecord(tuple(sent), audit.damaged, KEPT_BODIES)
 

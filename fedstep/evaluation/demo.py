@@ -69,11 +69,11 @@ def _accuracies(demo: DemoReport) -> Iterator[str]:
     yield "Mean absolute error over all builds that both could predict"
     yield f"{'':<26} {'builds':>6} {'fedstep':>10} {'Jenkins':>10} {'ratio':>6} {'in interval':>12}"
     for project in demo.projects:
-        found = accuracy(project.builds)
-        if isinstance(found, Accuracy):
+        result = accuracy(project.builds)
+        if isinstance(result, Accuracy):
             yield (
-                f"{shorten(visible(project.name), 26):<26} {found.builds:>6} {span(found.mean_error):>10} "
-                f"{span(found.jenkins_mean_error):>10} {found.ratio:>6.2f} {percent(found.coverage):>12}"
+                f"{shorten(visible(project.name), 26):<26} {result.builds:>6} {span(result.mean_error):>10} "
+                f"{span(result.jenkins_mean_error):>10} {result.ratio:>6.2f} {percent(result.coverage):>12}"
             )
 
 
@@ -130,7 +130,7 @@ class _Participant:
     """A project and its progress through its builds."""
 
     name: str
-    home: ProjectStore
+    store: ProjectStore
     evidence: Sequence[FinishedBuild]
     builds: list[TimedBuild] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
@@ -148,7 +148,7 @@ def run(output: str, say: Callable[..., None]) -> int:
         with click.progressbar(_interleaved(participants), length=total, label="builds", file=sys.stderr) as bar:
             for participant, evidence in bar:
                 _live_through(participant, evidence, url)
-        values = {one.name: value_of_live_sharing(one.home, load_state(one.home).correction) for one in participants}
+        values = {one.name: value_of_live_sharing(one.store, load_state(one.store).correction) for one in participants}
         pages = _write_pages(participants, values, Path(output))
         demo = _demo(participants, values, pages, began)
     click.echo(demo_text(demo), nl=False)
@@ -207,8 +207,8 @@ def _with_tests(archive: Path, folder: Path) -> _Participant:
     name = archive.name.removesuffix(".tar.xz")
     with tarfile.open(archive) as packed:
         packed.extractall(folder / "builds" / name, filter="data")
-    found = (read_folder(path) for path in find_build_folders(folder / "builds" / name))
-    evidence = [item for item in found if not isinstance(item, Dropped)]
+    builds = (read_folder(path) for path in find_build_folders(folder / "builds" / name))
+    evidence = [item for item in builds if not isinstance(item, Dropped)]
     return _participant(name, folder, sorted(evidence, key=lambda item: item.situation.started_at))
 
 
@@ -230,9 +230,9 @@ def _dated(build: PastBuild) -> PastBuild:
 
 
 def _participant(name: str, folder: Path, evidence: Sequence[FinishedBuild]) -> _Participant:
-    home = ProjectStore(str(folder / "homes" / name))
-    home.prepare()
-    return _Participant(name, home, evidence)
+    store = ProjectStore(str(folder / "homes" / name))
+    store.prepare()
+    return _Participant(name, store, evidence)
 
 
 def _interleaved(participants: Sequence[_Participant]) -> Iterator[tuple[_Participant, FinishedBuild]]:
@@ -250,7 +250,7 @@ def _live_through(participant: _Participant, evidence: FinishedBuild, url: str) 
     number = len(participant.builds) + 1
     now = evidence.finished_at
     aggregator = AggregatorLink(url, requests_transport(url), RetryPolicy(deadline=time.monotonic() + 30))
-    training = train(participant.home, evidence, _no_words, aggregator, now, keep=500)
+    training = train(participant.store, evidence, _no_words, aggregator, now, keep=500)
     seconds = evidence.duration.seconds if isinstance(evidence.duration, Duration) else 0.0
     participant.builds.append(TimedBuild(number, seconds, training.expected, evidence.outcome))
     participant.last = training
@@ -266,7 +266,7 @@ def _write_pages(participants: Sequence[_Participant], values: Values, output: P
     paths: dict[str, str] = {}
     for one in participants:
         now = one.evidence[-1].finished_at
-        context = RunContext(one.home.folder, one.home.folder, one.home, CiRun(), now)
+        context = RunContext(one.store.folder, one.store.folder, one.store, CiRun(), now)
         insights = project_insights(context, values[one.name])
         try:
             page = project_html(insights)
@@ -303,7 +303,7 @@ def _project(participant: _Participant, value: tuple[ValueOfSharing, ...] | Unav
 
 def _what_became(participant: _Participant) -> tuple[DemoTest, ...]:
     """Return the tests once predicted to flake, and whether they flipped in later builds."""
-    tests = load_summary(participant.home).summary.tests
+    tests = load_summary(participant.store).summary.tests
     flips = {test: stats.flips for test, stats in tests.items()}
     runs = {test: stats.runs for test, stats in tests.items()}
     return tuple(

@@ -63,10 +63,10 @@ def build_steps(builds: Iterable[PastBuild], task: str) -> Iterator[BuildStep]:
 
 def _duration_case(past: Past, build: PastBuild, number: int) -> Case | Unavailable:
     planned = planned_of(build)
-    found = duration_example(past, planned, str(number), build.seconds)
-    if isinstance(found, Unavailable):
-        return found
-    estimate, row = found
+    estimated = duration_example(past, planned, str(number), build.seconds)
+    if isinstance(estimated, Unavailable):
+        return estimated
+    estimate, row = estimated
     return Case(
         number,
         build.stream,

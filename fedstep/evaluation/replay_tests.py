@@ -39,7 +39,7 @@ class _Replay:
     pending: list[Example] = field(default_factory=list)
     keys: dict[tuple[str, int], int] = field(default_factory=dict)  # of the cases whose rows are pending
     asked_at: dict[int, int] = field(default_factory=dict)  # by key, the number of the case's build
-    builds: list[str] = field(default_factory=list)  # folded in, by the name that the recorder gave
+    builds: list[str] = field(default_factory=list)  # that ended, by the name that the recorder gave
     running: list[tuple[float, int, "_Started"]] = field(default_factory=list)
     cases: int = 0
 
@@ -98,7 +98,7 @@ def _start(replay: _Replay, number: int, evidence: FinishedBuild) -> tuple[Case,
 
 
 def _finish(replay: _Replay, now: float) -> tuple[KnownLabel, ...]:
-    """Fold in the builds that have ended by now; the labels that this reveals."""
+    """Apply the builds that have ended by now, and return the labels that this reveals."""
     known: list[KnownLabel] = []
     while replay.running and replay.running[0][0] <= now:
         _, _, (build, planned, rows, first) = heappop(replay.running)

@@ -22,7 +22,7 @@ from fedstep.model.sgd import learn_shared
 from fedstep.model.state import ExampleQueue, LocalModel
 from fedstep.model.training import learn_examples
 from fedstep.schema.schema import SparseVector, schema
-from fedstep.server.aggregation.fedbuff import Contribution, aggregate, default_rules
+from fedstep.server.aggregation.fedbuff import TaskDelta, aggregate, default_rules
 from fedstep.types import Unavailable
 
 
@@ -64,13 +64,13 @@ class SimulatedFederation:
         return left
 
     def receive(self, body: bytes) -> None:
-        """Fold one update into the task, as the aggregator does."""
+        """Aggregate one update into the task, as the aggregator does."""
         update = unpack_update(body)
         check_update(update, self._shape)
         delta = np.array(update.deltas[self._task], np.float32)
-        contribution = Contribution(update.id, update.project, self._version - update.base, delta)
-        folded = aggregate(np.array(self.weights, np.float32), [contribution], self._rules)
-        self.weights, self._version = array("f", folded.tobytes()), self._version + 1
+        task_delta = TaskDelta(update.id, update.project, self._version - update.base, delta)
+        weights = aggregate(np.array(self.weights, np.float32), [task_delta], self._rules)
+        self.weights, self._version = array("f", weights.tobytes()), self._version + 1
         self.sizes.append(len(body))
 
     def _tasks(self) -> Mapping[str, "array[float]"]:

@@ -122,8 +122,8 @@ def _score_lists(projects: Sequence[CorpusProject], plan: StudyPlan) -> Mapping[
     """Return how right the list of flaky tests is where a drawn test of the recorded builds flakes; {} for others."""
     recorded = [project for project in projects if project.kind == "folders"] if plan.task == "flaky" else []
     with workers(plan.backend, plan.jobs):
-        found = Parallel()(delayed(_list_outcomes)(project, plan.seed) for project in recorded) if recorded else ()
-    return score_lists([one for some in found for one in some])
+        outcomes = Parallel()(delayed(_list_outcomes)(project, plan.seed) for project in recorded) if recorded else ()
+    return score_lists([one for some in outcomes for one in some])
 
 
 def _list_outcomes(project: CorpusProject, seed: int) -> Sequence[ListOutcome]:

@@ -158,7 +158,7 @@ def _apply_line(fields: Mapping[str, object], records: dict[tuple[str, str], Sen
 
 def _parse_counts(rows: object) -> Iterator[tuple[str, int]]:
     if not isinstance(rows, dict):
-        raise TypeError("no counts by head")
+        raise TypeError("no counts by task")
     return ((str(task), int(count)) for task, count in rows.items())
 
 

@@ -123,25 +123,25 @@ class _TreeReader(NamedTuple):
     ignored: list[str]
 
     def folder(self, name: str) -> Iterator[TreeEntry]:
-        found = self.present(name, LARGEST_TREE)
-        if isinstance(found, GitObject) and found.kind == "tree":
-            return parse_tree(found.content, len(found.oid))
+        tree = self.present(name, LARGEST_TREE)
+        if isinstance(tree, GitObject) and tree.kind == "tree":
+            return parse_tree(tree.content, len(tree.oid))
         self.ignored.append("a folder that is none or too large")
         return iter(())
 
     def present(self, name: str, most: int) -> GitObject | ObjectTooLarge:
         """Read an object that the commit names. Raise HistoryError if it is missing: publishing would then lose it."""
-        found = self.objects.read(name, most)
-        if isinstance(found, Unavailable):
+        content = self.objects.read(name, most)
+        if isinstance(content, Unavailable):
             raise HistoryError(f"this clone has a part of {REF} only", f"Run: git update-ref -d {REF}, and fetch again")
-        return found
+        return content
 
     def below(self, entry: TreeEntry | None) -> Iterator[TreeEntry]:
         return self.folder(entry.oid) if entry else iter(())
 
     def text(self, entry: TreeEntry | None) -> str:
-        found = self.present(entry.oid, _SMALL) if entry else None
-        return found.content.decode("ascii", "replace").strip() if isinstance(found, GitObject) else ""
+        blob = self.present(entry.oid, _SMALL) if entry else None
+        return blob.content.decode("ascii", "replace").strip() if isinstance(blob, GitObject) else ""
 
     def records(self, shelf: Iterable[TreeEntry]) -> Iterator[tuple[str, str]]:
         months = sorted(entry for entry in shelf if _is_month(entry.name))[-MOST_MONTHS:]
@@ -191,12 +191,12 @@ class GitWriter(NamedTuple):
     now: float
 
 
-def write_history(target: GitWriter, home: ProjectStore, shared: SharedHistory, united: MergedHistory) -> str:
+def write_history(target: GitWriter, store: ProjectStore, shared: SharedHistory, united: MergedHistory) -> str:
     """Write this history beside the other shared parts and return the commit: the shared one if nothing is new.
 
     Raise HistoryError if git cannot store it.
     """
-    oids = _blobs(target.root, home, shared, united)
+    oids = _blobs(target.root, store, shared, united)
     months = groupby(united.records, month_of)
     named = [(month, [TreeEntry(FILE, name, oids[name]) for name in names]) for month, names in months]
     caches = [TreeEntry(FILE, name, oids[name]) for name in TRAVELLING if name in oids]
@@ -207,9 +207,9 @@ def write_history(target: GitWriter, home: ProjectStore, shared: SharedHistory, 
     return _committed(target, shared, shelf, oids["key"])
 
 
-def write_without_part(target: GitWriter, home: ProjectStore, shared: SharedHistory) -> str:
+def write_without_part(target: GitWriter, store: ProjectStore, shared: SharedHistory) -> str:
     """Write the shared history without this part and return the commit: the shared one if the part is not in it."""
-    (key,) = _done(write_blobs(target.root, [os.path.abspath(home.path("key"))]))
+    (key,) = _done(write_blobs(target.root, [os.path.abspath(store.path("key"))]))
     return _committed(target, shared, [], key)
 
 
@@ -228,20 +228,22 @@ def _one_tree(root: str, name: str, entries: list[TreeEntry]) -> list[TreeEntry]
     return [TreeEntry(FOLDER, name, oid) for oid in _done(write_trees(root, [entries]))] if entries else []
 
 
-def _blobs(root: str, home: ProjectStore, shared: SharedHistory, united: MergedHistory) -> dict[str, str]:
+def _blobs(root: str, store: ProjectStore, shared: SharedHistory, united: MergedHistory) -> dict[str, str]:
     """Write the files of the commit and return the object id of each by its name there."""
-    caches = [name for name, path in TRAVELLING.items() if os.path.exists(home.path(path))]
+    caches = [name for name, path in TRAVELLING.items() if os.path.exists(store.path(path))]
     fresh = [name for name in united.records if name not in shared.records]
     names = [*fresh, *caches, "key", *(["floor"] if united.floor else [])]
     paths = [*(f"builds/{name}" for name in fresh), *(TRAVELLING.get(name, name) for name in names[len(fresh) :])]
-    oids = dict(zip(names, _done(write_blobs(root, [os.path.abspath(home.path(path)) for path in paths])), strict=True))
+    oids = dict(
+        zip(names, _done(write_blobs(root, [os.path.abspath(store.path(path)) for path in paths])), strict=True)
+    )
     if MODEL_NOTE in shared.caches and oids.get(MODEL) == shared.caches.get(MODEL):
         oids[MODEL_NOTE] = shared.caches[MODEL_NOTE]  # only the time of the last pull differs: not worth a commit
     return {**shared.records, **oids}
 
 
-def _done(found: T | GitResult) -> T:
+def _done(result: T | GitResult) -> T:
     """Return what git wrote. Raise HistoryError if it failed."""
-    if isinstance(found, GitResult):
-        raise HistoryError(f"git cannot store the history ({summarize_error(found)})", "Check the permissions of .git")
-    return found
+    if isinstance(result, GitResult):
+        raise HistoryError(f"git cannot store the history ({summarize_error(result)})", "Check the permissions of .git")
+    return result

@@ -62,15 +62,15 @@ def local_commit(root: str) -> str:
     return ""
 
 
-def fetch(channel: GitChannel, home: str, seconds: float) -> bool:
+def fetch(channel: GitChannel, folder: str, seconds: float) -> bool:
     """Replace the local ref by the remote's; return False if the remote has none. Raise HistoryError on failure.
 
     Nothing is lost: unpublished records are in the store, from which the ref is written again.
     """
     known = local_commit(channel.root)
-    ran = _fetch(channel, home, known, seconds)
+    ran = _fetch(channel, folder, known, seconds)
     if ran.code and ".lock'" in ran.err and _break_stale_lock(channel.root):
-        ran = _fetch(channel, home, known, seconds)
+        ran = _fetch(channel, folder, known, seconds)
     if ran.code and "couldn't find remote ref" in ran.err.lower():
         return False
     if ran.code == TIMED_OUT:
@@ -83,23 +83,23 @@ def fetch(channel: GitChannel, home: str, seconds: float) -> bool:
     return True
 
 
-def _fetch(channel: GitChannel, home: str, known: str, seconds: float) -> GitResult:
+def _fetch(channel: GitChannel, folder: str, known: str, seconds: float) -> GitResult:
     # Without a common history git would offer all commits of the project one by one.
     tips = (f"--negotiation-tip={known}",) if known else ()
     modest = () if known else ("-c", "fetch.negotiationAlgorithm=noop")
-    with _send_only_new_objects(channel.root, home, known) as more:
+    with _send_only_new_objects(channel.root, folder, known) as more:
         return run_remote_git(channel.root, (*modest, *_FETCH, *tips, channel.remote, f"+{REF}:{REF}"), seconds, more)
 
 
-def push(channel: GitChannel, home: str, commit: str, expected: str, seconds: float) -> GitResult:
+def push(channel: GitChannel, folder: str, commit: str, expected: str, seconds: float) -> GitResult:
     """Set the remote's ref to this commit if it is still the expected one, and return git's result."""
     lease = f"--force-with-lease={REF}:{expected}"
-    with _send_only_new_objects(channel.root, home, expected) as more:
+    with _send_only_new_objects(channel.root, folder, expected) as more:
         return run_remote_git(channel.root, (*_PUSH, lease, channel.remote, f"{commit}:{REF}"), seconds, more)
 
 
 @contextmanager
-def _send_only_new_objects(root: str, home: str, known: str) -> Iterator[Mapping[str, str]]:
+def _send_only_new_objects(root: str, folder: str, known: str) -> Iterator[Mapping[str, str]]:
     """Yield the variables with which git sends only the objects that the other side lacks; none where it cannot.
 
     Between commits without common history git sends everything, unless one of them is shallow: then it compares that
@@ -110,8 +110,8 @@ def _send_only_new_objects(root: str, home: str, known: str) -> Iterator[Mapping
     if not known:
         yield {}
         return
-    _remove_left_behind(home)
-    path, cut_off = f"{home}/{_SHALLOW}{os.urandom(4).hex()}", b""
+    _remove_left_behind(folder)
+    path, cut_off = f"{folder}/{_SHALLOW}{os.urandom(4).hex()}", b""
     with suppress(OSError), open(f"{common_folder(root)}/shallow", "rb") as file:
         cut_off = file.read()
     write_unsynced(path, cut_off + known.encode() + b"\n")
@@ -132,10 +132,10 @@ def _reads_shallow_file(root: str, path: str) -> bool:
     return ran.code == 0 and ran.out.strip() == expected
 
 
-def _remove_left_behind(home: str) -> None:
+def _remove_left_behind(folder: str) -> None:
     """Delete the shallow files that killed processes left behind."""
-    for name in list_folder(home):
-        path = f"{home}/{name}"
+    for name in list_folder(folder):
+        path = f"{folder}/{name}"
         with suppress(OSError):
             if name.startswith(_SHALLOW) and time.time() - os.lstat(path).st_mtime > _LEFT_BEHIND:
                 remove(path)

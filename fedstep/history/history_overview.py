@@ -44,28 +44,28 @@ class RefStatus(NamedTuple):
     fetched_at: float  # seconds since the epoch, 0.0: never
 
 
-def summarize_history(home: ProjectStore) -> HistoryOverview:
+def summarize_history(store: ProjectStore) -> HistoryOverview:
     """Return the sizes, time range, streams and warnings of this history."""
-    cached, remembered, names = read_summary(home), load_summary(home), home.log.files()
+    cached, remembered, names = read_summary(store), load_summary(store), store.log.files()
     learned = set(map(build_name, cached.seen))
     streams = Counter(build.stream for build in remembered.summary.builds)
     return HistoryOverview(
-        folder=home.folder,
+        folder=store.folder,
         builds=len(names),
         unlearned=sum(build_name(name) not in learned for name in names),
         tests=len(remembered.summary.tests),
         first=_ended(names[0]) if names else NONE,
         last=_ended(names[-1]) if names else NONE,
         streams=tuple(streams.most_common()),
-        record_bytes=_size(home.path("builds")),
-        all_bytes=_size(home.folder),
+        record_bytes=_size(store.path("builds")),
+        all_bytes=_size(store.folder),
         generation=cache_key(cached),
-        pruned_up_to=read_floor(home),
+        pruned_up_to=read_floor(store),
         warnings=remembered.warnings,
     )
 
 
-def describe_ref(home: ProjectStore, channel: GitChannel, seconds: float) -> RefStatus:
+def describe_ref(store: ProjectStore, channel: GitChannel, seconds: float) -> RefStatus:
     """Return the state of the ref here and at the remote, which is asked for at most `seconds`."""
     with open_objects(channel.root) as objects:
         shared = None if isinstance(objects, Unavailable) else read_shared(objects, channel.part)
@@ -74,8 +74,8 @@ def describe_ref(home: ProjectStore, channel: GitChannel, seconds: float) -> Ref
         local=shared.commit if shared else "",
         remote_name=channel.remote,
         remote=_asked(channel, seconds) if channel.remote else Unavailable("there is no remote"),
-        unpublished=len(complete_records(home) - (shared.records.keys() if shared else set())),
-        fetched_at=load_sync_state(home).fetched_at,
+        unpublished=len(complete_records(store) - (shared.records.keys() if shared else set())),
+        fetched_at=load_sync_state(store).fetched_at,
     )
 
 

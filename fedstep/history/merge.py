@@ -37,26 +37,26 @@ WAIT = 1.0  # seconds to wait for a process that is learning here
 Content = Callable[[str], bytes]  # bytes of a file in the other copy by its path, b"" if absent
 
 
-def import_learned(home: ProjectStore, content: Content) -> None:
+def import_learned(store: ProjectStore, content: Content) -> None:
     """Replace the learned state: the other copy has learned at least the same records and knows what was sent."""
-    learned = {path: found for path in LEARNED if (found := content(path))}
+    learned = {path: state for path in LEARNED if (state := content(path))}
     if not learned:
         return
-    with exclusive(home, WAIT):
-        for path, found in learned.items():
-            write_unsynced(home.path(path), found)
+    with exclusive(store, WAIT):
+        for path, state in learned.items():
+            write_unsynced(store.path(path), state)
 
 
-def import_notes(home: ProjectStore, content: Content) -> None:
+def import_notes(store: ProjectStore, content: Content) -> None:
     """Import the model and the contribution log if they are newer, and add the log of sent updates."""
-    if _later(home, MODEL_NOTE, content, "fetched_at") and (model := content(MODEL)):
-        write_unsynced(home.path(MODEL), model)
-        write_unsynced(home.path(MODEL_NOTE), content(MODEL_NOTE))
-    if _later(home, TURNS, content, "last", "made", "over"):
-        write_unsynced(home.path(TURNS), content(TURNS))
-    known = set(home.read(SENT).split(b"\n"))
+    if _later(store, MODEL_NOTE, content, "fetched_at") and (model := content(MODEL)):
+        write_unsynced(store.path(MODEL), model)
+        write_unsynced(store.path(MODEL_NOTE), content(MODEL_NOTE))
+    if _later(store, TURNS, content, "last", "made", "over"):
+        write_unsynced(store.path(TURNS), content(TURNS))
+    known = set(store.read(SENT).split(b"\n"))
     if missing := [line for line in content(SENT).split(b"\n") if line and line not in known]:
-        _append(home.path(SENT), b"\n%s\n" % b"\n".join(missing))
+        _append(store.path(SENT), b"\n%s\n" % b"\n".join(missing))
 
 
 def _append(path: str, content: bytes) -> None:
@@ -67,8 +67,8 @@ def _append(path: str, content: bytes) -> None:
         raise HistoryError(f"cannot write {path}: {error.strerror}", remedy) from error
 
 
-def _later(home: ProjectStore, path: str, content: Content, *fields: str) -> bool:
-    return _moment(content(path), fields) > _moment(home.read(path), fields)
+def _later(store: ProjectStore, path: str, content: Content, *fields: str) -> bool:
+    return _moment(content(path), fields) > _moment(store.read(path), fields)
 
 
 def _moment(content: bytes, fields: tuple[str, ...]) -> tuple[float, ...]:
@@ -100,22 +100,22 @@ class ImportResult(NamedTuple):
     remote: str = ""  # the last known commit of the remote
 
 
-def load_sync_state(home: ProjectStore) -> SyncState:
+def load_sync_state(store: ProjectStore) -> SyncState:
     """Return the saved sync state, empty if the file is absent or damaged."""
     try:
-        fields = json.loads(home.read(TRAVEL) or b"{}")
+        fields = json.loads(store.read(TRAVEL) or b"{}")
         times = float(fields.get("fetched_at", 0)), float(fields.get("tried_at", 0))
         return SyncState(str(fields.get("commit", "")), str(fields.get("remote", "")), *times)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return SyncState()
 
 
-def save_sync_state(home: ProjectStore, seen: SyncState) -> None:
+def save_sync_state(store: ProjectStore, seen: SyncState) -> None:
     """Replace the saved sync state."""
-    write_unsynced(home.path(TRAVEL), json.dumps(seen._asdict()).encode())
+    write_unsynced(store.path(TRAVEL), json.dumps(seen._asdict()).encode())
 
 
-def import_ref(home: ProjectStore, channel: GitChannel) -> ImportResult:
+def import_ref(store: ProjectStore, channel: GitChannel) -> ImportResult:
     """Import from this clone's ref the records, key and caches that the store lacks."""
     with open_objects(channel.root) as objects:
         if isinstance(objects, Unavailable):
@@ -123,49 +123,49 @@ def import_ref(home: ProjectStore, channel: GitChannel) -> ImportResult:
         shared = read_shared(objects, channel.part)
         if not shared.commit:
             return ImportResult(shared)
-        seen, floor = load_sync_state(home), max(shared.floor, read_floor(home))
-        _take_key_and_floor(home, shared.key, floor)
-        local = _above(home, floor)
+        seen, floor = load_sync_state(store), max(shared.floor, read_floor(store))
+        _take_key_and_floor(store, shared.key, floor)
+        local = _above(store, floor)
         if shared.commit != seen.commit:
             content = _content_of(objects, shared.caches)
-            if local <= shared.records.keys() or not home.read(SUMMARY):
-                import_learned(home, content)
-            import_notes(home, content)
-        taken = _take_records(home, objects, shared, {name for name in shared.records if name > floor} - local)
-    save_sync_state(home, seen._replace(commit=shared.commit))
+            if local <= shared.records.keys() or not store.read(SUMMARY):
+                import_learned(store, content)
+            import_notes(store, content)
+        taken = _take_records(store, objects, shared, {name for name in shared.records if name > floor} - local)
+    save_sync_state(store, seen._replace(commit=shared.commit))
     return taken
 
 
-def read_floor(home: ProjectStore) -> str:
+def read_floor(store: ProjectStore) -> str:
     """Return the newest pruned record, "" if none was pruned."""
-    text = home.read("floor").decode("ascii", "replace").strip()
+    text = store.read("floor").decode("ascii", "replace").strip()
     return text if is_record_name(text) else ""
 
 
-def complete_records(home: ProjectStore) -> set[str]:
+def complete_records(store: ProjectStore) -> set[str]:
     """Return the record files that are not empty: a power failure may leave empty ones."""
     names = set()
-    for name in home.log.files():
+    for name in store.log.files():
         with suppress(OSError):
-            if os.path.getsize(home.path(f"builds/{name}")):
+            if os.path.getsize(store.path(f"builds/{name}")):
                 names.add(name)
     return names
 
 
-def _above(home: ProjectStore, floor: str) -> set[str]:
+def _above(store: ProjectStore, floor: str) -> set[str]:
     """Delete the store's records up to the floor, which were pruned for everyone, and return the others."""
-    local = complete_records(home)
+    local = complete_records(store)
     doomed = {name for name in local if name <= floor}
     for name in doomed:
-        remove(home.path(f"builds/{name}"))
+        remove(store.path(f"builds/{name}"))
     return local - doomed
 
 
-def _take_key_and_floor(home: ProjectStore, key: str, floor: str) -> None:
+def _take_key_and_floor(store: ProjectStore, key: str, floor: str) -> None:
     """Adopt the shared key and floor: with two keys a project would have two pseudonyms and two names per build."""
     for name, text in (("key", key), ("floor", floor)):
-        if text and home.read(name).decode("ascii", "replace").strip() != text:
-            home.write(name, f"{text}\n".encode())
+        if text and store.read(name).decode("ascii", "replace").strip() != text:
+            store.write(name, f"{text}\n".encode())
 
 
 def _content_of(objects: ObjectReader, caches: Mapping[str, str]) -> Content:
@@ -173,28 +173,28 @@ def _content_of(objects: ObjectReader, caches: Mapping[str, str]) -> Content:
     oids = {TRAVELLING[name]: oid for name, oid in caches.items()}
 
     def content(path: str) -> bytes:
-        found = objects.read(oids[path], LARGEST_CACHE) if path in oids else Unavailable("is not shared")
-        return found.content if isinstance(found, GitObject) and found.kind == "blob" else b""
+        blob = objects.read(oids[path], LARGEST_CACHE) if path in oids else Unavailable("is not shared")
+        return blob.content if isinstance(blob, GitObject) and blob.kind == "blob" else b""
 
     return content
 
 
-def _take_records(home: ProjectStore, objects: ObjectReader, shared: SharedHistory, names: set[str]) -> ImportResult:
+def _take_records(store: ProjectStore, objects: ObjectReader, shared: SharedHistory, names: set[str]) -> ImportResult:
     """Write these records into the store. Oversized ones cause a warning and are dropped at the next publish."""
     added, total, refused = 0, 0, {}
     warnings = list(_told(shared.ignored))
     for name in sorted(names, reverse=True):
-        found = objects.read(shared.records[name], LARGEST_RECORD)
-        if isinstance(found, Unavailable):
-            raise HistoryError(f"{name} of {REF} {found.reason}", f"Run: git update-ref -d {REF}, and fetch again")
-        if isinstance(found, ObjectTooLarge) or found.kind != "blob":
-            refused[name] = found.reason if isinstance(found, ObjectTooLarge) else f"is a {found.kind}"
+        blob = objects.read(shared.records[name], LARGEST_RECORD)
+        if isinstance(blob, Unavailable):
+            raise HistoryError(f"{name} of {REF} {blob.reason}", f"Run: git update-ref -d {REF}, and fetch again")
+        if isinstance(blob, ObjectTooLarge) or blob.kind != "blob":
+            refused[name] = blob.reason if isinstance(blob, ObjectTooLarge) else f"is a {blob.kind}"
             continue
-        total += len(found.content)
+        total += len(blob.content)
         if total > LARGEST_TOTAL:
             warnings.append(f"{REF} has more than {LARGEST_TOTAL >> 20} MB: older records are left there")
             break
-        write_unsynced(home.path(f"builds/{name}"), found.content)
+        write_unsynced(store.path(f"builds/{name}"), blob.content)
         added += 1
     warnings += [f"{name} of {REF} is refused: it {why}" for name, why in list(refused.items())[:3]]
     kept = {name: oid for name, oid in shared.records.items() if name not in refused}
@@ -215,7 +215,7 @@ class MergeResult(NamedTuple):
     refused: tuple[str, ...] = ()
 
 
-def merge_folder(home: ProjectStore, folder: str) -> MergeResult:
+def merge_folder(store: ProjectStore, folder: str) -> MergeResult:
     """Add the records of a folder: a history, a clone that has one, or the records themselves."""
     candidates = (
         os.path.join(folder, "builds"),
@@ -228,26 +228,26 @@ def merge_folder(home: ProjectStore, folder: str) -> MergeResult:
         raise UsageError(f"{folder} holds no records", "Give the folder of a history, or a ref of this repository")
     records = set(filter(is_record_name, list_folder(source)))
     if os.path.basename(source) == "builds":
-        _take_over(home, ProjectStore(os.path.dirname(source)), records)
-    return _merged(home, records, lambda name: _bytes_of(os.path.join(source, name)))
+        _take_over(store, ProjectStore(os.path.dirname(source)), records)
+    return _merged(store, records, lambda name: _bytes_of(os.path.join(source, name)))
 
 
-def _take_over(home: ProjectStore, other: ProjectStore, records: Set[str]) -> None:
+def _take_over(store: ProjectStore, other: ProjectStore, records: Set[str]) -> None:
     """Import the learned state of the other history if its records are a proper superset of those here."""
 
     def content(path: str) -> bytes:
-        found = _bytes_of(other.path(path))
-        return b"" if isinstance(found, Unavailable) else found
+        read = _bytes_of(other.path(path))
+        return b"" if isinstance(read, Unavailable) else read
 
-    local, key = complete_records(home), parse_key(content("key").decode("ascii", "replace").strip())
-    if key and not local and not load_sync_state(home).commit:  # a ref has one key for all that share it
-        home.write("key", f"{key}\n".encode())
-    if local < records and home.read("key").decode("ascii", "replace").strip() == key:
-        import_learned(home, content)
-        import_notes(home, content)
+    local, key = complete_records(store), parse_key(content("key").decode("ascii", "replace").strip())
+    if key and not local and not load_sync_state(store).commit:  # a ref has one key for all that share it
+        store.write("key", f"{key}\n".encode())
+    if local < records and store.read("key").decode("ascii", "replace").strip() == key:
+        import_learned(store, content)
+        import_notes(store, content)
 
 
-def merge_ref(home: ProjectStore, root: str, ref: str, part: str) -> MergeResult:
+def merge_ref(store: ProjectStore, root: str, ref: str, part: str) -> MergeResult:
     """Add the records of a ref or commit of the repository at `root`."""
     if not ref.isprintable() or ref.startswith("-"):
         raise UsageError(f"{ref[:80]!r} is no ref", "Give a folder or a ref of this repository")
@@ -261,24 +261,24 @@ def merge_ref(home: ProjectStore, root: str, ref: str, part: str) -> MergeResult
             raise UsageError(f"{ref} holds no records", "Give the folder of a history, or its ref")
 
         def content(name: str) -> bytes | Unavailable:
-            found = objects.read(shared.records[name], LARGEST_RECORD)
-            return found.content if isinstance(found, GitObject) else Unavailable(found.reason)
+            blob = objects.read(shared.records[name], LARGEST_RECORD)
+            return blob.content if isinstance(blob, GitObject) else Unavailable(blob.reason)
 
-        return _merged(home, shared.records, content)
+        return _merged(store, shared.records, content)
 
 
-def _merged(home: ProjectStore, names: Iterable[str], content: Callable[[str], bytes | Unavailable]) -> MergeResult:
-    here, floor = {build_name(name) for name in home.log.files()}, read_floor(home)
+def _merged(store: ProjectStore, names: Iterable[str], content: Callable[[str], bytes | Unavailable]) -> MergeResult:
+    here, floor = {build_name(name) for name in store.log.files()}, read_floor(store)
     added, known, pruned, refused = 0, 0, 0, []
     for name in sorted(filter(is_record_name, names)):
         if build_name(name) in here:
             known += 1
         elif name <= floor:
             pruned += 1
-        elif isinstance(found := content(name), Unavailable):
-            refused.append(f"{name} is left out: it {found.reason}")
+        elif isinstance(record := content(name), Unavailable):
+            refused.append(f"{name} is left out: it {record.reason}")
         else:
-            write_unsynced(home.path(f"builds/{name}"), found)
+            write_unsynced(store.path(f"builds/{name}"), record)
             here.add(build_name(name))
             added += 1
     return MergeResult(added, known, pruned, tuple(refused))

@@ -290,27 +290,27 @@ class StoreLocked(HistoryError):
 
 
 @contextmanager
-def exclusive(home: ProjectStore, seconds: float = SECONDS) -> Iterator[None]:
+def exclusive(store: ProjectStore, seconds: float = SECONDS) -> Iterator[None]:
     """Hold the exclusive lock of this store. Raise StoreLocked after `seconds`, HistoryError if it cannot be opened.
 
     The system releases the lock when the process ends. A process must not enter it twice.
     """
     deadline = time.monotonic() + seconds
-    with _opened(home) as number:
+    with _opened(store) as number:
         while not _taken(number):
             if time.monotonic() >= deadline:
                 raise StoreLocked(
-                    f"another fedstep is learning in {home.folder}", "Nothing to do, the next one learns it too"
+                    f"another fedstep is learning in {store.folder}", "Nothing to do, the next one learns it too"
                 )
             time.sleep(EVERY)
         yield
 
 
 @contextmanager
-def _opened(home: ProjectStore) -> Iterator[int]:
-    path = home.path(LOCK)
+def _opened(store: ProjectStore) -> Iterator[int]:
+    path = store.path(LOCK)
     try:
-        os.makedirs(home.folder, exist_ok=True)
+        os.makedirs(store.folder, exist_ok=True)
         number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         remedy = "Free space or point --history at a folder that can be written"

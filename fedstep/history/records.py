@@ -108,38 +108,38 @@ def make_record(build: Build, stream: str, author: str) -> BuildRecord:
     )
 
 
-def encode_record(entry: BuildRecord) -> bytes:
+def encode_record(record: BuildRecord) -> bytes:
     """Encode the record as zlib-compressed JSON; equal records give equal bytes."""
-    tests = entry.tests
+    tests = record.tests
     fields = {
         "format": FORMAT,
-        "name": entry.name,
-        "started_at": round(entry.started_at, 3),
-        "finished_at": round(entry.finished_at, 3),
-        "seconds": _number(entry.seconds),
-        "stream": entry.stream,
-        "outcome": entry.outcome.value,
-        "branch": entry.branch,
-        "base_branch": entry.base_branch,
-        "event": entry.event,
-        "author": entry.author,
-        "commit": entry.commit,
-        "number": entry.number,
-        "change_known": entry.change_known,
-        "files": [[file.path, file.added, file.deleted, file.renamed_from] for file in entry.files],
+        "name": record.name,
+        "started_at": round(record.started_at, 3),
+        "finished_at": round(record.finished_at, 3),
+        "seconds": _number(record.seconds),
+        "stream": record.stream,
+        "outcome": record.outcome.value,
+        "branch": record.branch,
+        "base_branch": record.base_branch,
+        "event": record.event,
+        "author": record.author,
+        "commit": record.commit,
+        "number": record.number,
+        "change_known": record.change_known,
+        "files": [[file.path, file.added, file.deleted, file.renamed_from] for file in record.files],
         "tests": [run.test for run in tests],
         "outcomes": "".join(run.outcome for run in tests),
         "milliseconds": [-1 if isnan(run.seconds) else round(run.seconds * 1000) for run in tests],
         "failure_types": {run.test: run.failure_type for run in tests if run.failure_type},
         "signatures": {run.test: run.signature for run in tests if run.signature},
-        "source_words": {test: list(words) for test, words in entry.source_words.items()},
-        "schema": entry.schema,
-        "rows": {task: [_pack_row(row) for row in rows] for task, rows in entry.rows.items()},
+        "source_words": {test: list(words) for test, words in record.source_words.items()},
+        "schema": record.schema,
+        "rows": {task: [_pack_row(row) for row in rows] for task, rows in record.rows.items()},
     }
-    if isinstance(entry.forecast, Forecast):  # a key that older versions of fedstep do not read
-        fields["forecast"] = _pack_forecast(entry.forecast)
-    if entry.left_out:  # likewise
-        fields["left_out"] = [entry.left_out.tests, round(entry.left_out.seconds, 3), entry.left_out.shadow]
+    if isinstance(record.forecast, Forecast):  # a key that older versions of fedstep do not read
+        fields["forecast"] = _pack_forecast(record.forecast)
+    if record.left_out:  # likewise
+        fields["left_out"] = [record.left_out.tests, round(record.left_out.seconds, 3), record.left_out.shadow]
     text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return zlib.compress(text.encode(), 6)
 
@@ -151,12 +151,12 @@ def decode_record(packed: bytes) -> BuildRecord:
         text = unpacker.decompress(packed, MAXIMUM_BYTES)
         if not unpacker.eof:
             raise HistoryError("the record is cut short or larger than 64 MB")
-        return _entry(json.loads(text))
+        return _record(json.loads(text))
     except (zlib.error, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise HistoryError("the record is damaged", "It is skipped; delete the file to silence this") from error
 
 
-def _entry(fields: Mapping[str, Any]) -> BuildRecord:
+def _record(fields: Mapping[str, Any]) -> BuildRecord:
     if fields["format"] != FORMAT:
         raise HistoryError(f"the record has format {fields['format']}, this fedstep reads {FORMAT}", "Upgrade fedstep")
     kinds, signatures = fields["failure_types"], fields.get("signatures", {})  # older records have none

@@ -36,14 +36,14 @@ def match_renames(
     former = returning or {}
     old = set(gone) - set(ran)
     new = set(ran) - set(known)
-    found = _by_files(old, new, files)
-    old -= found.keys() | set(former.values())
-    new -= set(found.values()) | former.keys()
+    renamed = _by_files(old, new, files)
+    old -= renamed.keys() | set(former.values())
+    new -= set(renamed.values()) | former.keys()
     if len(old) > len(ran):  # an incomplete run: missing tests were not renamed
-        return found
-    found |= _by_class(old, new, _groups(ran), _groups(known))
-    old, new = old - found.keys(), new - set(found.values())
-    return found | _by_parameters(old, new)
+        return renamed
+    renamed |= _by_class(old, new, _groups(ran), _groups(known))
+    old, new = old - renamed.keys(), new - set(renamed.values())
+    return renamed | _by_parameters(old, new)
 
 
 def _by_files(old: Collection[str], new: Collection[str], files: Sequence[FileChange]) -> Pairs:
@@ -87,16 +87,16 @@ def _by_parameters(old: Collection[str], new: Collection[str]) -> Pairs:
     """
     before, after = _keyed(old, _base), _keyed(new, _base)
     before.pop("", None)
-    found = _one_to_one(before, after)
+    renamed = _one_to_one(before, after)
     for base, tests in before.items():
-        grown: dict[Hashable, list[str]] = {test: [test] for test in tests if test not in found}
+        grown: dict[Hashable, list[str]] = {test: [test] for test in tests if test not in renamed}
         heirs: dict[Hashable, list[str]] = defaultdict(list)
         for heir in after.get(base, []) if grown else []:
             origins = {_parameters(heir).rpartition("-")[0], _parameters(heir).partition("-")[2]}
             for test in (f"{base}[{origin}]" for origin in origins if origin):
                 heirs[test].append(heir)
-        found |= _one_to_one(grown, heirs)
-    return found
+        renamed |= _one_to_one(grown, heirs)
+    return renamed
 
 
 def _one_to_one(before: Mapping[Hashable, list[str]], after: Mapping[Hashable, list[str]]) -> Pairs:
@@ -144,8 +144,8 @@ def _simple(group: str) -> str:
 def _base(test: str) -> str:
     """Return the id without parameters, "" if it has none."""
     group, _, name = test.partition("#")
-    found = _PARAMETERS.search(name)
-    return f"{group}#{name[: found.start()].rstrip()}" if found and found.start() else ""
+    parameters = _PARAMETERS.search(name)
+    return f"{group}#{name[: parameters.start()].rstrip()}" if parameters and parameters.start() else ""
 
 
 def _parameters(test: str) -> str:

@@ -145,7 +145,7 @@ class Summary:
     """Everything known before the next build. `seen` names the applied record files."""
 
     seen: frozenset[str] = frozenset()
-    count: int = 0  # builds folded in, ever
+    count: int = 0  # builds applied, ever
     tests: TestTable = field(default_factory=dict)  # by id
     builds: tuple[PastBuild, ...] = ()  # oldest first
     cofailures: CofailureTable = field(default_factory=dict)
@@ -153,31 +153,31 @@ class Summary:
     selections: SelectionTally = NO_SELECTIONS
 
 
-def apply_record(summary: Summary, file: str, entry: BuildRecord) -> Summary:
+def apply_record(summary: Summary, file: str, record: BuildRecord) -> Summary:
     """Return the summary after one more record."""
-    tests = apply_test_runs(summary.tests, entry, _repeated(summary, entry), summary.count)
-    selections = apply_left_out(summary.selections, entry, tests)
+    tests = apply_test_runs(summary.tests, record, _repeated(summary, record), summary.count)
+    selections = apply_left_out(summary.selections, record, tests)
     return Summary(
         seen=summary.seen | {file},
         count=summary.count + 1,
         tests=_forget(tests, summary.count - FORGET_AFTER, selections.left_out),
-        builds=(*summary.builds, past_build(entry))[-MAXIMUM_BUILDS:],
-        cofailures=apply_failures(summary.cofailures, entry, summary.tests),
-        first_failures=(*summary.first_failures, *_first_failure(entry))[-MAXIMUM_FIRST_FAILURES:],
+        builds=(*summary.builds, past_build(record))[-MAXIMUM_BUILDS:],
+        cofailures=apply_failures(summary.cofailures, record, summary.tests),
+        first_failures=(*summary.first_failures, *_first_failure(record))[-MAXIMUM_FIRST_FAILURES:],
         selections=selections,
     )
 
 
-def _first_failure(entry: BuildRecord) -> tuple[float, ...]:
-    share = entry.forecast.first_failure if isinstance(entry.forecast, Forecast) else NO_SECONDS
+def _first_failure(record: BuildRecord) -> tuple[float, ...]:
+    share = record.forecast.first_failure if isinstance(record.forecast, Forecast) else NO_SECONDS
     return (share,) if isfinite(share) else ()
 
 
-def _repeated(summary: Summary, entry: BuildRecord) -> int:
+def _repeated(summary: Summary, record: BuildRecord) -> int:
     """Return the index of the previous build of the stream if it built the same commit, else NEVER."""
     builds = summary.builds
-    place = next((n for n in reversed(range(len(builds))) if builds[n].stream == entry.stream), NEVER)
-    same = place != NEVER and is_same_code(builds[place], past_build(entry))
+    place = next((n for n in reversed(range(len(builds))) if builds[n].stream == record.stream), NEVER)
+    same = place != NEVER and is_same_code(builds[place], past_build(record))
     return summary.count - len(builds) + place if same else NEVER
 
 
@@ -190,26 +190,26 @@ def is_same_code(build: PastBuild | PlannedBuild, other: PastBuild | PlannedBuil
     return bool(build.commit) and build.commit == other.commit and (build.branch == other.branch or same_change)
 
 
-def past_build(entry: BuildRecord) -> PastBuild:
+def past_build(record: BuildRecord) -> PastBuild:
     """Return the fields of a record that the build tasks use."""
-    hour, weekday = split_time(entry.started_at)
-    size = measure_change(entry.files if entry.change_known else None)
+    hour, weekday = split_time(record.started_at)
+    size = measure_change(record.files if record.change_known else None)
     return PastBuild(
-        stream=entry.stream,
-        started_at=entry.started_at,
-        finished_at=entry.finished_at,
-        seconds=entry.seconds,
-        outcome=entry.outcome.value,
-        branch=entry.branch,
-        base_branch=entry.base_branch,
-        event=entry.event,
-        author=entry.author,
-        commit=entry.commit,
-        is_pr=entry.event == "pull_request" if entry.event else None,
+        stream=record.stream,
+        started_at=record.started_at,
+        finished_at=record.finished_at,
+        seconds=record.seconds,
+        outcome=record.outcome.value,
+        branch=record.branch,
+        base_branch=record.base_branch,
+        event=record.event,
+        author=record.author,
+        commit=record.commit,
+        is_pr=record.event == "pull_request" if record.event else None,
         hour=hour,
         weekday=weekday,
         **size._asdict(),
-        number=entry.number,
+        number=record.number,
     )
 
 
@@ -315,42 +315,42 @@ class LoadedSummary(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def load_summary(home: ProjectStore) -> LoadedSummary:
+def load_summary(store: ProjectStore) -> LoadedSummary:
     """Return the cached summary with the records applied that it has not seen; the cache is not changed."""
-    summary, warnings = read_summary(home), []
-    for name, entry in unprocessed_records(home, summary):
-        if isinstance(entry, Dropped):
-            warnings.append(f"{entry.source} is skipped: {entry.reason}")
+    summary, warnings = read_summary(store), []
+    for name, record in unprocessed_records(store, summary):
+        if isinstance(record, Dropped):
+            warnings.append(f"{record.source} is skipped: {record.reason}")
             summary = replace(summary, seen=summary.seen | {name})
         else:
-            summary = apply_record(summary, name, entry)
+            summary = apply_record(summary, name, record)
     return LoadedSummary(summary, tuple(warnings))
 
 
-def read_summary(home: ProjectStore) -> Summary:
+def read_summary(store: ProjectStore) -> Summary:
     """Return the cached summary, or an empty one if there is no valid one."""
     try:
-        content = home.read(SUMMARY)
+        content = store.read(SUMMARY)
         return decode_summary(content) if content else Summary()
     except HistoryError:
         return Summary()
 
 
-def save_summary(home: ProjectStore, summary: Summary) -> None:
+def save_summary(store: ProjectStore, summary: Summary) -> None:
     """Replace the cached summary."""
-    home.write(SUMMARY, encode_summary(summary))
+    store.write(SUMMARY, encode_summary(summary))
 
 
-def unprocessed_records(home: ProjectStore, summary: Summary) -> Iterator[tuple[str, BuildRecord | Dropped]]:
+def unprocessed_records(store: ProjectStore, summary: Summary) -> Iterator[tuple[str, BuildRecord | Dropped]]:
     """Iterate lazily over the records that the summary does not know, oldest first, one per build."""
     known = {build_name(name) for name in summary.seen}
-    fresh = {build_name(name): name for name in reversed(home.log.files()) if build_name(name) not in known}
-    return home.log.entries(sorted(fresh.values()))
+    fresh = {build_name(name): name for name in reversed(store.log.files()) if build_name(name) not in known}
+    return store.log.entries(sorted(fresh.values()))
 
 
-def forget_pruned(home: ProjectStore, summary: Summary) -> Summary:
+def forget_pruned(store: ProjectStore, summary: Summary) -> Summary:
     """Return the summary without the names of pruned files: those older than the oldest that is left."""
-    oldest = next(iter(home.log.files()), "")
+    oldest = next(iter(store.log.files()), "")
     return replace(summary, seen=frozenset(name for name in summary.seen if name >= oldest))
 
 

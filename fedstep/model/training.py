@@ -59,15 +59,15 @@ class LearnStep:
 
 
 def learn_record(
-    correction: LocalModel, backlog: ExampleQueue, entry: BuildRecord, table: TestTable, production: Production
+    correction: LocalModel, backlog: ExampleQueue, record: BuildRecord, table: TestTable, production: Production
 ) -> LearnStep:
     """Learn from one more record, which is already applied to `table`; `production` is fixed."""
     ripened, flakes = 0, {}
     for task in TASK_NAMES:
-        fresh = entry.rows.get(task, ()) if entry.schema == schema().digest else ()
+        fresh = record.rows.get(task, ()) if record.schema == schema().digest else ()
         ripe, pending = resolve_labels(task, (*backlog.pending.get(task, ()), *renumber_runs(fresh, table)), table)
         backlog = backlog._replace(pending={**backlog.pending, task: tuple(pending)})
-        correction, backlog = learn_examples(task, correction, backlog, ripe, production[task], entry.stream)
+        correction, backlog = learn_examples(task, correction, backlog, ripe, production[task], record.stream)
         ripened += len(ripe)
         if task == "triage":
             flakes = {labelled.example.subject: labelled.label > 0.5 for labelled in ripe}
@@ -163,85 +163,85 @@ class CatchUpProgress:
     changes: tuple[TimeChange, ...] = ()  # of time, found in these records
 
 
-def load_state(home: ProjectStore) -> LearnedState:
+def load_state(store: ProjectStore) -> LearnedState:
     """Return the cached state, or an empty one (everything is learned again) if its parts do not match."""
-    state = _cached(home)
+    state = _cached(store)
     return LearnedState() if isinstance(state, Unavailable) else state
 
 
-def is_learned_state_lost(home: ProjectStore) -> bool:
+def is_learned_state_lost(store: ProjectStore) -> bool:
     """Return whether learned caches exist but are damaged, incomplete or do not match."""
-    return isinstance(_cached(home), Unavailable) and _was_learned(home)
+    return isinstance(_cached(store), Unavailable) and _was_learned(store)
 
 
-def load_unsent(home: ProjectStore) -> Mapping[str, tuple[LabelledExample, ...]]:
+def load_unsent(store: ProjectStore) -> Mapping[str, tuple[LabelledExample, ...]]:
     """Return the unsent examples, whether or not the other caches match; none if they cannot be read."""
     try:
-        return decode_queue(home.read(BACKLOG))[0].waiting
+        return decode_queue(store.read(BACKLOG))[0].waiting
     except HistoryError:
         return {}
 
 
-def outdated_examples(home: ProjectStore) -> tuple[str, ...]:
+def outdated_examples(store: ProjectStore) -> tuple[str, ...]:
     """Return a sentence about the unsent examples that another version of fedstep made; nothing where there are none.
 
     They are lost when the state is saved: no model has their features any more.
     """
-    count = count_outdated(home.read(BACKLOG))
+    count = count_outdated(store.read(BACKLOG))
     told = f"{count} examples waiting to be sent are dropped: another version of fedstep made them, with other features"
     return (told,) if count else ()
 
 
-def save_state(home: ProjectStore, state: LearnedState) -> None:
+def save_state(store: ProjectStore, state: LearnedState) -> None:
     """Save the state; a reader between the writes sees generations that do not match, and learns again."""
     name = cache_key(state.summary)
-    home.write(BACKLOG, encode_queue(state.backlog, name))
-    home.write(CORRECTION, encode_local_model(state.correction, name))
-    save_timeline(home, state.timeline)  # holds builds of its own name: it need not match
-    save_summary(home, state.summary)
+    store.write(BACKLOG, encode_queue(state.backlog, name))
+    store.write(CORRECTION, encode_local_model(state.correction, name))
+    save_timeline(store, state.timeline)  # holds builds of its own name: it need not match
+    save_summary(store, state.summary)
 
 
-def learn_new_records(home: ProjectStore, production: Production) -> CatchUpProgress:
+def learn_new_records(store: ProjectStore, production: Production) -> CatchUpProgress:
     """Return the state with every record of the log learned, oldest first; `save_state` stores it."""
-    state = _cached(home)
+    state = _cached(store)
     if not isinstance(state, Unavailable):
-        return _caught_up(home, state, production)
-    return relearn_all(home, production) if _was_learned(home) else _caught_up(home, LearnedState(), production)
+        return _caught_up(store, state, production)
+    return relearn_all(store, production) if _was_learned(store) else _caught_up(store, LearnedState(), production)
 
 
-def relearn_all(home: ProjectStore, production: Production) -> CatchUpProgress:
+def relearn_all(store: ProjectStore, production: Production) -> CatchUpProgress:
     """Learn every record from an empty state; only the examples known to be unsent stay queued for sending.
 
     The timeline stays: it has builds that the log has no more.
     """
-    progress = _caught_up(home, LearnedState(timeline=read_timeline(home)), production)
-    backlog = progress.state.backlog._replace(waiting=load_unsent(home))
-    warnings = (*outdated_examples(home), *progress.warnings)
+    progress = _caught_up(store, LearnedState(timeline=read_timeline(store)), production)
+    backlog = progress.state.backlog._replace(waiting=load_unsent(store))
+    warnings = (*outdated_examples(store), *progress.warnings)
     return replace(progress, state=replace(progress.state, backlog=backlog), warnings=warnings)
 
 
-def _caught_up(home: ProjectStore, state: LearnedState, production: Production) -> CatchUpProgress:
-    summary = forget_pruned(home, state.summary)
-    timeline = catch_up_timeline(home, state.timeline, summary.seen, summary.tests)
+def _caught_up(store: ProjectStore, state: LearnedState, production: Production) -> CatchUpProgress:
+    summary = forget_pruned(store, state.summary)
+    timeline = catch_up_timeline(store, state.timeline, summary.seen, summary.tests)
     progress = CatchUpProgress(replace(state, summary=summary, timeline=timeline))
-    for name, entry in unprocessed_records(home, progress.state.summary):
+    for name, record in unprocessed_records(store, progress.state.summary):
         progress = (
-            _after(progress, name, entry, production) if not isinstance(entry, Dropped) else _past(progress, entry)
+            _after(progress, name, record, production) if not isinstance(record, Dropped) else _past(progress, record)
         )
     return progress
 
 
-def _after(progress: CatchUpProgress, name: str, entry: BuildRecord, production: Production) -> CatchUpProgress:
+def _after(progress: CatchUpProgress, name: str, record: BuildRecord, production: Production) -> CatchUpProgress:
     state = progress.state
-    summary = apply_record(state.summary, name, entry)
-    learned = learn_record(state.correction, state.backlog, entry, summary.tests, production)
-    timeline = apply_to_timeline(state.timeline, entry, summary.tests, learned.flakes)
+    summary = apply_record(state.summary, name, record)
+    learned = learn_record(state.correction, state.backlog, record, summary.tests, production)
+    timeline = apply_to_timeline(state.timeline, record, summary.tests, learned.flakes)
     return CatchUpProgress(
         LearnedState(summary, learned.correction, learned.backlog, timeline),
         progress.records + 1,
         progress.ripened + learned.ripened,
         progress.warnings,
-        (*progress.changes, *(change for change in timeline.changes if change.found_in == entry.name)),
+        (*progress.changes, *(change for change in timeline.changes if change.found_in == record.name)),
     )
 
 
@@ -254,20 +254,20 @@ def _past(progress: CatchUpProgress, dropped: Dropped) -> CatchUpProgress:
     )
 
 
-def _cached(home: ProjectStore) -> LearnedState | Unavailable:
-    summary = read_summary(home)
+def _cached(store: ProjectStore) -> LearnedState | Unavailable:
+    summary = read_summary(store)
     try:
-        backlog, at_backlog = decode_queue(home.read(BACKLOG))
-        correction, at_correction = decode_local_model(home.read(CORRECTION))
+        backlog, at_backlog = decode_queue(store.read(BACKLOG))
+        correction, at_correction = decode_local_model(store.read(CORRECTION))
     except HistoryError as error:
         return Unavailable(str(error))
     fits = at_backlog == at_correction == cache_key(summary)
     return (
-        LearnedState(summary, correction, backlog, read_timeline(home))
+        LearnedState(summary, correction, backlog, read_timeline(store))
         if fits
         else Unavailable("the caches are of different generations")
     )
 
 
-def _was_learned(home: ProjectStore) -> bool:
-    return any(map(home.read, (BACKLOG, CORRECTION)))
+def _was_learned(store: ProjectStore) -> bool:
+    return any(map(store.read, (BACKLOG, CORRECTION)))

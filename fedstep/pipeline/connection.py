@@ -61,7 +61,7 @@ def connect(
     if aggregator.helper:
         if urlsplit(aggregator.helper).netloc.lower() == urlsplit(aggregator.url).netloc.lower():
             remedy = "Give the helper's URL."
-            raise UsageError("--helper is the aggregator itself, which would hold both halves", remedy)
+            raise UsageError("--helper is the aggregator itself, which would hold both shares", remedy)
         helper = Endpoint(aggregator.helper, transport(aggregator.helper, aggregator.helper_token))
     retries = RetryPolicy(timeout=aggregator.timeout, deadline=time.monotonic() + seconds)
     return AggregatorLink(aggregator.url, transport(aggregator.url, aggregator.token), retries, helper)

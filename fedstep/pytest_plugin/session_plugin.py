@@ -1,4 +1,9 @@
-"""Collect the reports of a pytest session, rerun flaky failures and write the JUnit XML."""
+"""Collect the reports of a pytest session, rerun flaky failures and write the JUnit XML.
+
+`fedstep triage` judges the failures in a process of its own, which uses `fedstep.Project`. The tests have left their
+marks on this one: patched functions, a clock that stands still, sockets and files that are refused, `-W error`, another
+folder and environment. Here, nothing could end a judgement after `PATIENCE` seconds either.
+"""
 
 import json
 import os

@@ -201,7 +201,7 @@ def _tasks(seen: InspectedUpdate, all_of_it: bool) -> Iterator[str]:
 
 def _task(task: InspectedTask, all_of_it: bool) -> Iterator[str]:
     bound = f", of at most {task.clip:g}" if task.clip else ""
-    rows = f" from {task.rows}+ rows" if task.rows else ""
+    rows = f" from {task.rows}+ examples" if task.rows else ""
     moved = f"{len(task.coefficients):,} of {task.size:,}, length {task.norm:.3g}{bound}"
     yield f"  {visible(task.name, 40)}{rows}: {moved}"
     shown = task.coefficients if all_of_it else task.coefficients[:MOST]
@@ -264,7 +264,7 @@ def _damaged(record: AuditRecord) -> Iterator[str]:
 
 def _sent(one: PastUpdate) -> Iterator[str]:
     answer = {0: "none", 202: "accepted"}.get(one.answer, str(one.answer))
-    rows = format_batches(one.rows) or "no rows"
+    rows = format_batches(one.rows) or "no examples"
     facts = f"{visible(one.hour, 17):<19}{visible(one.sha256[:16], 16):<18}{one.size:>8,}  {visible(one.base, 6):>6}"
     yield f"{facts}  {answer:<9}{visible(one.host, 30)}"
     yield from wrap(visible(rows, 160), 19)

@@ -698,7 +698,7 @@ def format_exchange(exchange: Exchange) -> str:
 
 
 def format_batches(rows: Sequence[tuple[str, int]]) -> str:
-    """Format the tasks of an update with the minimum number of rows that each was learned from.
+    """Format the tasks of an update with the minimum number of examples that each was learned from.
 
     >>> format_batches([("flaky", 32), ("build-duration", 8)])
     'flaky 32+, build-duration 8+'

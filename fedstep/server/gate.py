@@ -1,13 +1,12 @@
-"""Decide whether a snapshot of a task goes into production. Pure; every decision is valid whenever it is taken.
+"""Decide whether the version of a task on trial becomes production. Pure; a decision is valid whenever it is taken.
 
 An evaluation is what one update reports of one task: the mean loss difference, trial less production, on examples that
 nobody has learned from yet; in units of the task's bound, so in [-1, 1]. Evidence comes in two forms. Of single
 evaluations the mean of each voter counts, and of the voters the trimmed mean (Yuen, "The two-sample trimmed t",
 Biometrika 1974), bounded by an asymptotic confidence sequence (Waudby-Smith et al., "Time-uniform central limit
-theory", Annals of Statistics 2024). A snapshot is
-promoted only as a proven improvement. Sums of evaluations, with or without
-noise, are bounded by a normal mixture (Howard et al., "Time-uniform, nonparametric, nonasymptotic confidence
-sequences", Annals of Statistics 2021), and a snapshot may be worse by a margin (docs/decisions/0055).
+theory", Annals of Statistics 2024). A version is promoted only as a proven improvement. Sums of evaluations, with or
+without noise, are bounded by a normal mixture (Howard et al., "Time-uniform, nonparametric, nonasymptotic confidence
+sequences", Annals of Statistics 2021), and a version may be worse by a margin (docs/decisions/0055).
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +31,7 @@ COUNTED = 4.0  # standard deviations by which a noised count may be too low
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What one update reports of one snapshot; a difference below 0 is an improvement on production."""
+    """What one update reports of the version on trial; a difference below 0 is an improvement on production."""
 
     project: str
     owner: str
@@ -62,7 +61,7 @@ class ActiveCounts:
 
 @dataclass(frozen=True, slots=True)
 class LossEstimate:
-    """How much worse a snapshot is than production, by its evidence, however dishonest projects evaluate.
+    """How much worse the version on trial is than production, by its evidence, however dishonest projects evaluate.
 
     `low` and `high` are confidence bounds of the mean over the honest evaluations, `mean` is an estimate of it, and
     `worst` is the bound where as many voters as the gate allows for lie in its favour. `evaluations` came, `counted` of
@@ -89,7 +88,7 @@ class LossEstimate:
 class Verdict:
     """The outcome of a trial and every figure that led to it.
 
-    `low` and `high` bound how much worse the snapshot is for honest projects. `allowed` is how much worse it may be,
+    `low` and `high` bound how much worse the version is for honest projects. `allowed` is how much worse it may be,
     `spent` the losses admitted so far, this promotion included. `worst` is the bound where as many voters as the gate
     allows for lie in its favour, and `admitted` the loss that this promotion may so admit, in nats or spreads.
     """
@@ -115,10 +114,10 @@ class Verdict:
 
 
 class Evidence(Protocol):
-    """What is known of a snapshot on trial."""
+    """What is known of the version on trial."""
 
     def estimate(self, gate: "Gate") -> LossEstimate:
-        """Return how much worse the snapshot is than production."""
+        """Return how much worse the version on trial is than production."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,7 @@ class Gate:
 
     `wrong_promotion`, `wrong_rejection`: the error rates. `liars`: the share of voters that may be dishonest.
     `suspects`: the share of sources that a replay after a rejection leaves out at most. `most`:
-    evaluations after which a trial ends. `alone`: evaluations after which the snapshot of a sole project is promoted.
+    evaluations after which a trial ends. `alone`: evaluations after which the version of a sole project is promoted.
     `voters`: distinct projects and owners needed, where so many are known. For sums alone, which do not show who
     evaluated: `margin` is how much worse production may become over all promotions together, `sum_liars` the share of
     evaluations that may be dishonest, `reach` what each evaluation is clipped to, and `sum_most` what `most` is.
@@ -148,7 +147,7 @@ class Gate:
     def decide(self, evidence: Evidence, spent: float = 0.0) -> Verdict:
         """Return the verdict on a trial, with `spent` of the margin used up before it.
 
-        An "undecided" trial gives way to a newer snapshot; an "open" one continues.
+        An "undecided" trial gives way to that of a newer version; an "open" one continues.
         """
         estimate = evidence.estimate(self)
         allowed = 0.0 if estimate.needs_improvement else max(0.0, self.margin - spent)
@@ -181,7 +180,7 @@ class Gate:
         return "undecided" if estimate.size >= most else "open"
 
     def _margin_after(self, spent: float, estimate: LossEstimate) -> float:
-        """Return the losses admitted once this snapshot is in production.
+        """Return the losses admitted once the version on trial is in production.
 
         The most that it may be worse is admitted. A proven improvement gives back half of its cautious mean (stopping
         as soon as it is proven overestimates it), and never more than was spent. A sole project admits nothing: no

@@ -54,7 +54,7 @@ class ServedModel:
 
 
 def serve_model(digest: str, current: CurrentModels, terms: ContributionTerms = OPEN_TERMS) -> ServedModel:
-    """Return what is served while this is current: candidate, production, and the snapshots on trial."""
+    """Return what is served while this is current: candidate, production, and the versions on trial."""
     candidate, trials = current.candidate, current.trials
     model = Model(
         schema=digest,

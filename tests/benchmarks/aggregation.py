@@ -31,9 +31,9 @@ def best(fold):
     print({UPDATES} / min(found[2:]))
 """
 OURS = """
-from fedstep.server.aggregation.fedbuff import Contribution, AggregationRules, aggregate
+from fedstep.server.aggregation.fedbuff import TaskDelta, AggregationRules, aggregate
 task = np.zeros(1 << 16, np.float32)
-updates = [Contribution(f"{n:032x}", f"p{n}", n % 4, delta, f"o{n}") for n, delta in enumerate(deltas)]
+updates = [TaskDelta(f"{n:032x}", f"p{n}", n % 4, delta, f"o{n}") for n, delta in enumerate(deltas)]
 best(lambda: aggregate(task, updates, AggregationRules(clip=1.0)))
 """
 BARE = """

@@ -13,17 +13,17 @@ from fedstep.server.aggregation.fedbuff import (
     MIN_PROJECTS,
     WEISZFELD_STEPS,
     AggregationRules,
-    Contribution,
+    TaskDelta,
 )
 from fedstep.server.aggregation.vectors import FloatArray, staleness_weight
 
 Real = NDArray[np.float64]
 
 
-def aggregate_plainly(task: FloatArray, contributions: Sequence[Contribution], rules: AggregationRules) -> Real:
+def aggregate_plainly(task: FloatArray, task_deltas: Sequence[TaskDelta], rules: AggregationRules) -> Real:
     """Return the vector of a task after one aggregation; needs at least one contribution."""
-    deltas = [one.delta.astype(float) for one in contributions]
-    projects = _indices([one.project for one in contributions])
+    deltas = [one.delta.astype(float) for one in task_deltas]
+    projects = _indices([one.project for one in task_deltas])
     longest = [max(float(np.linalg.norm(deltas[row])) for row in rows) for rows in projects]
     bound = rules.clip
     if len(projects) >= MIN_PROJECTS and (middle := median(longest)):
@@ -35,11 +35,11 @@ def aggregate_plainly(task: FloatArray, contributions: Sequence[Contribution], r
         sizes = [np.max([np.abs(deltas[row]) for row in rows], axis=0) for rows in projects]
         limits = np.maximum(rules.single * bound, MEDIAN_FACTOR * np.median(sizes, axis=0))
         deltas = [np.clip(delta, -limits, limits) for delta in deltas]
-    weights = [staleness_weight(one.staleness) for one in contributions]
+    weights = [staleness_weight(one.staleness) for one in task_deltas]
     clipped = deltas
     deltas = [weight * delta for weight, delta in zip(weights, deltas, strict=True)]
-    owners = [one.owner or (one.project,) for one in contributions]
-    shares = [(one.owner, one.project) for one in contributions]
+    owners = [one.owner or (one.project,) for one in task_deltas]
+    shares = [(one.owner, one.project) for one in task_deltas]
     most = _owner_limit(owners, shares, rules.projects_per_owner)
     if len(projects) >= MIN_PROJECTS:
         moves = np.isin(np.arange(len(deltas)), moving)

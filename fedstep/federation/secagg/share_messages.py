@@ -155,7 +155,7 @@ def _check_words(words: Mapping[str, object], patterns: Mapping[str, str]) -> No
             raise WireError(f"the metadata {name[:40]!a} is unknown or has no valid value", REMEDY)
     tasks = len(words) - len(patterns)
     if not patterns.keys() <= words.keys() or not 0 < tasks <= MAX_TASKS:
-        raise WireError("the metadata of the message is not whole, or names no head", REMEDY)
+        raise WireError("the metadata of the message is not whole, or names no task", REMEDY)
 
 
 def _parse_trials(words: Mapping[str, str]) -> Mapping[str, int]:

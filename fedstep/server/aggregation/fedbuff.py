@@ -23,7 +23,6 @@ from fedstep.server.aggregation.vectors import (
     FloatArray,
     Floats,
     GroupIndex,
-    index_names,
     norm,
 )
 
@@ -59,7 +58,7 @@ class AggregationRules:
     start: tuple[float, ...] = ()
 
 
-class Contribution(NamedTuple):  # replays make thousands, and a frozen dataclass takes five times as long to make
+class TaskDelta(NamedTuple):  # replays make thousands, and a frozen dataclass takes five times as long to make
     """One project's delta for one task; the other fields are those of `Contributor`."""
 
     id: str
@@ -84,9 +83,9 @@ def default_rules(schema: Schema) -> Mapping[str, AggregationRules]:
     }
 
 
-def aggregate(task: FloatArray, contributions: Sequence[Contribution], rules: AggregationRules) -> FloatArray:
-    """Return the vector of a task after one aggregation; the order of the contributions does not matter."""
-    ordered = sorted(((one.contributor, one.delta) for one in contributions), key=itemgetter(0))
+def aggregate(task: FloatArray, deltas: Sequence[TaskDelta], rules: AggregationRules) -> FloatArray:
+    """Return the vector of a task after one aggregation; the order of the deltas does not matter."""
+    ordered = sorted(((one.contributor, one.delta) for one in deltas), key=itemgetter(0))
     contributors = Contributors.of([contributor for contributor, _ in ordered])
     return aggregate_task(task, {index: delta for index, (_, delta) in enumerate(ordered)}, contributors, rules)
 
@@ -235,12 +234,6 @@ def apply_step(task: FloatArray, step: NDArray[np.floating], rules: AggregationR
         after += rules.decay * np.array(rules.start)
     after += rules.rate * step
     return after
-
-
-def norm_bound(contributions: Sequence[Contribution], rules: AggregationRules) -> float:
-    """Return the L2 bound of each project's part in the aggregation of these contributions."""
-    norms = DeltaBatch.of([one.delta for one in contributions], np.ones(len(contributions))).norms
-    return compute_bound(norms, GroupIndex.of(index_names(one.project for one in contributions)), rules)
 
 
 def clip_delta(delta: NDArray[np.floating], bound: float) -> NDArray[np.float64]:

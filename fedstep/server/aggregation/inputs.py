@@ -43,7 +43,7 @@ class StoredUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A snapshot of one task on trial: its version, the version of production it is compared with, and its begin."""
+    """The trial of a version of one task: its number, the version of production it is compared with, and its begin."""
 
     task: str
     version: int

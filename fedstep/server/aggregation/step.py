@@ -18,7 +18,7 @@ from fedstep.model.linear import zeros
 from fedstep.schema.schema import Schema, schema
 from fedstep.server.aggregation.fedbuff import (
     AggregationRules,
-    Contribution,
+    TaskDelta,
     aggregate,
     aggregate_task,
     agreement,
@@ -125,8 +125,9 @@ def advance(
 ) -> AggregationResult:
     """Return the version that follows `state` with the vectors of `aggregate`.
 
-    The gate decides each open trial on its evidence, by task. After a promotion the snapshot is the task's production;
-    after a rejection the task restarts, at most once in `REPLAY_SECONDS`. A task without an open trial begins one.
+    The gate decides each open trial on its evidence, by task. After a promotion the version on trial is the task's
+    production; after a rejection the task restarts, at most once in `REPLAY_SECONDS`. A task without an open trial
+    begins one.
     """
     if gate is None:
         tasks = {name: TaskState(vector, state.version) for name, vector in aggregate.vectors.items()}
@@ -219,7 +220,7 @@ def replay_updates(
 
 
 def find_suspects(
-    parts: Iterable[Contribution], damage: FloatArray, bound: float, share: float, owners: int
+    parts: Iterable[TaskDelta], damage: FloatArray, bound: float, share: float, owners: int
 ) -> frozenset[str]:
     """Return the share of sources, rounded up, whose clipped deltas together went furthest along `damage`.
 
@@ -288,19 +289,17 @@ def _common_direction(sources: Sequence[Source], means: Sequence[FloatArray], pr
     return batch.weighted_sum(weights * agreement(batch, weights))
 
 
-def _is_of(one: Contributor | Contribution, sources: Collection[Source]) -> bool:
+def _is_of(one: Contributor | TaskDelta, sources: Collection[Source]) -> bool:
     return (one.owner, one.project) in sources or (one.owner, "") in sources
 
 
-def iter_contributions(stored: StoredUpdate, version: int) -> Iterator[tuple[str, Contribution]]:
+def iter_task_deltas(stored: StoredUpdate, version: int) -> Iterator[tuple[str, TaskDelta]]:
     """Yield each task of an update with what it contributes to an aggregation of the candidate `version`."""
     contributor, deltas = _read(stored, version)
     for name, delta in deltas.items():
         yield (
             name,
-            Contribution(
-                contributor.id, contributor.project, contributor.staleness, to_numpy(delta), contributor.owner
-            ),
+            TaskDelta(contributor.id, contributor.project, contributor.staleness, to_numpy(delta), contributor.owner),
         )
 
 
@@ -365,8 +364,8 @@ def _read(stored: StoredUpdate, version: int) -> tuple[Contributor, Mapping[str,
     return contributor, update.deltas
 
 
-def _parts_of_task(name: str, updates: Iterable[StoredUpdate], version: int) -> Iterator[Contribution]:
+def _parts_of_task(name: str, updates: Iterable[StoredUpdate], version: int) -> Iterator[TaskDelta]:
     """Yield what updates contributed to a task, each in the aggregation it was in; `version` is the one to be made."""
     for stored in updates:
         candidate = (version if stored.version < 0 else stored.version) - 1
-        yield from (part for task, part in iter_contributions(stored, candidate) if task == name)
+        yield from (part for task, part in iter_task_deltas(stored, candidate) if task == name)

@@ -21,7 +21,7 @@ from fedstep.federation.messages import PrivacyGuarantee, TrialScore
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.inputs import AggregationInput, AggregationResult, StoredUpdate
 from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus
-from fedstep.server.aggregation.step import iter_contributions
+from fedstep.server.aggregation.step import iter_task_deltas
 from fedstep.server.aggregation.sums import TaskSum, advance_by_sums
 from fedstep.server.aggregation.vectors import staleness_weight
 from fedstep.server.dashboard.snapshot import VOLUMES, DashboardSnapshot
@@ -173,7 +173,7 @@ def _vector(
     deltas = {name: np.zeros(len(vector)) for name, vector in tasks.items()}
     evaluations = {name: np.zeros(2) for name in tasks}
     for stored in updates:
-        for name, part in iter_contributions(stored, given.current.candidate.version):
+        for name, part in iter_task_deltas(stored, given.current.candidate.version):
             deltas[name] += staleness_weight(part.staleness) / (share * rules[name].clip) * part.delta
         for name, score in stored.update().scores.items():
             evaluations[name] = _evaluation(given, name, score, gate or Gate())

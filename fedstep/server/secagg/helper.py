@@ -202,7 +202,7 @@ class Helper:
         """POST /v1/forget: 200 with how many seeds were deleted of the sender's project."""
         sender = await self._guard.writer(request)
         gone = await asyncio.to_thread(self._store.forget, read_project(request, sender), sender.owner)
-        log.info("a project was forgotten: %d halves", gone)
+        log.info("a project was forgotten: %d shares", gone)
         return as_json(ErasureResult(gone, 0).as_json())
 
     async def health(self, _request: Request) -> Response:

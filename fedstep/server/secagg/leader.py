@@ -152,11 +152,11 @@ class LeaderStore(ShareStore):
             ledger = TrialRepository(connection, self._schema)
             state = ModelState(current, chronicle.next_version(), ledger.spent_margins(), ledger.last_replays(), now)
             made = step(state, sums, released_scores(connection, self._schema, current))
-            folded = len({number for pads in answer.parts for number in pads.ids})
-            chronicle.add(made.version, parent=current.candidate.version, update_count=folded)
+            update_count = len({update_id for pads in answer.parts for update_id in pads.ids})
+            chronicle.add(made.version, parent=current.candidate.version, update_count=update_count)
             self._end(connection, made)
         log_decisions(made.decisions)
-        return RoundResult(made.version, folded, tuple(spoiled))
+        return RoundResult(made.version, update_count, tuple(spoiled))
 
     def _sum(
         self, connection: Connection, pads: MaskSum, trial: int, current: CurrentModels, fewest: int, deviation: int
@@ -287,7 +287,7 @@ class Leader:
         """POST /v1/forget: 200 with how many masked updates were deleted of the sender's project."""
         sender = await self._guard.writer(request)
         gone = await asyncio.to_thread(self._store.forget, read_project(request, sender), sender.owner)
-        log.info("a project was forgotten: %d halves", gone)
+        log.info("a project was forgotten: %d shares", gone)
         return as_json(ErasureResult(gone, 0).as_json())
 
     async def figures(self, request: Request) -> Response:

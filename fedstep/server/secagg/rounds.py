@@ -35,7 +35,7 @@ TASK, ID = re.compile("[a-z][a-z0-9-]{0,31}"), re.compile("[0-9a-f]{32}")
 class RoundPart:
     """The updates proposed for the sum of one task: their ids, each with the pair id that its two shares have.
 
-    `trial` is the snapshot that all of them scored; -1: they need not have one, and the sum has no scores.
+    `trial` is the version on trial that all of them scored; -1: they need not have one, and the sum has no scores.
     """
 
     task: str
@@ -215,7 +215,7 @@ def _choose_part(
     policy: BufferPolicy,
     fewest: int,
 ) -> RoundPart | None:
-    """Return the updates of one task to propose: those that scored the snapshot on trial, else those that did not."""
+    """Return the updates of one task to propose: those that scored the version on trial, else those that did not."""
     scored = [one for one in shares if one.trial == trial >= 0]
     others = [one for one in shares if one.trial != trial or trial < 0]
     for group, version in ((scored, trial), (others, -1), (shares, -1)):

@@ -40,7 +40,7 @@ shares = Table(
     Column("project", String(32), nullable=False),
     Column("owner", String(64), nullable=False),
     Column("base", Integer, nullable=False),  # of the leader's alone; the helper does not need it
-    Column("trial", Integer, nullable=False),  # the snapshot that it scored; -1: none
+    Column("trial", Integer, nullable=False),  # the version on trial that it scored; -1: none
     Column("pair", String(32), nullable=False),
     Column("received", Float, nullable=False),  # seconds since 1970
     Column("missed", Integer, nullable=False),  # rounds in which the helper did not release it
@@ -59,7 +59,7 @@ rounds = Table(
 )
 
 releases = Table(
-    "releases",  # the sum of the scores of one snapshot in one round
+    "releases",  # the sum of the scores of one trial in one round
     own,
     Column("round", Integer, primary_key=True, autoincrement=False),
     Column("task", String(32), primary_key=True),
@@ -83,7 +83,7 @@ def open_share_engine(store: str) -> Engine:
 
 
 def load_releases(connection: Connection, schema: str, task: str, trial: int) -> tuple[EvaluationSum, ...]:
-    """Return the sums of scores that rounds released for a snapshot on trial, the newest last."""
+    """Return the sums of scores that rounds released for a version on trial, the newest last."""
     which = (releases.c.task == task) & (releases.c.trial == trial) & (releases.c.schema == schema)
     rows = connection.execute(select(releases).where(which).order_by(releases.c.round))
     return tuple(EvaluationSum(row.evaluations, row.total) for row in rows)

@@ -22,7 +22,7 @@ class TrialRepository:
         self._connection, self._schema = connection, schema
 
     def open_versions(self) -> Mapping[str, int]:
-        """Return by task the version whose snapshot is on trial, for tasks that have an open trial."""
+        """Return the version on trial by task, for tasks that have an open trial."""
         rows = self._connection.execute(select(trials.c.task, trials.c.version).where(trials.c.schema == self._schema))
         return {row.task: row.version for row in rows}
 

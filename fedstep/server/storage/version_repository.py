@@ -62,13 +62,13 @@ class VersionRepository:
         )
 
     def current(self) -> CurrentModels:
-        """Return the newest version, production and the snapshots on trial. Raise UsageError where there is none."""
+        """Return the newest version, production and the open trials. Raise UsageError where there is none."""
         candidate = self.latest()
         if candidate is None:
             raise UsageError("the store has no model of this feature schema", "Start it with `fedstep serve` first.")
         trial_repository = TrialRepository(self._connection, self._schema)
-        snapshots = {version: self.vectors(version) for version in set(trial_repository.open_versions().values())}
-        return CurrentModels(candidate, self._combine(candidate.sources), trial_repository.open_trials(snapshots))
+        vectors = {version: self.vectors(version) for version in set(trial_repository.open_versions().values())}
+        return CurrentModels(candidate, self._combine(candidate.sources), trial_repository.open_trials(vectors))
 
     def vectors(self, version: int) -> Mapping[str, Vector]:
         """Return the vectors of a version of any schema by task."""
@@ -199,7 +199,7 @@ class VersionSummary:
 
 @dataclass(frozen=True, slots=True)
 class OpenTrial:
-    """A snapshot on trial, and how many evaluations it has."""
+    """An open trial, and how many evaluations it has."""
 
     task: str
     version: int

@@ -79,7 +79,7 @@ def body_of(request: bytes) -> bytes:
 
 class TestNextUpdate:
     def test_next_update_is_made_without_writing_anything(self, connected):
-        """The next update is made from the rows that wait, and nothing is written."""
+        """The next update is made from the examples that wait, and nothing is written."""
         before = files(connected)
         ran = connected.run("inspect")
         assert ran.code == 0, ran.err

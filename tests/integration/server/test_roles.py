@@ -224,7 +224,7 @@ class TestHelper:
         assert (refused.status_code, refused.json()["newest"]) == (409, str(later)), "the seeds are gone"
         assert released(ask(shared_helper, proposed(next(ROUNDS), updates))) == []
 
-    def test_halves_of_two_splits_are_never_put_together(self, shared_helper):
+    def test_shares_of_two_splits_are_never_put_together(self, shared_helper):
         updates = [drawn(number) for number in range(300, 306)]
         for update in updates[:5]:
             send_seed(update, shared_helper)
@@ -340,7 +340,7 @@ class TestClient:
         outbox.add(pack_update(drawn(77)))
         with leader(tmp_path, shared_helper) as (first, _):
             words = ("push", "--aggregator", first, "--strict", "--helper")
-            assert "would hold both halves" in _fedstep(tmp_path, *words, first).stderr
+            assert "would hold both shares" in _fedstep(tmp_path, *words, first).stderr
             down = _fedstep(tmp_path, *words, "http://127.0.0.1:1", "--timeout", "5")
             assert (down.returncode, down.stdout) == (5, "0 sent, 0 refused, 1 waiting\n"), down.stderr
             done = _fedstep(tmp_path, *words, shared_helper)

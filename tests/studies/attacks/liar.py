@@ -17,7 +17,7 @@ from fedstep.model.linear import margin
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import (
     AggregationRules,
-    Contribution,
+    TaskDelta,
     aggregate,
     clip_delta,
     default_rules,
@@ -78,7 +78,7 @@ def _plain(task: Real, fold: Sequence[Real]) -> Real:
 
 
 def _folded(task: Real, fold: Sequence[Real], rules: AggregationRules) -> Real:
-    parts = [Contribution(str(number), str(number), 0, one.astype(np.float32)) for number, one in enumerate(fold)]
+    parts = [TaskDelta(str(number), str(number), 0, one.astype(np.float32)) for number, one in enumerate(fold)]
     return np.array(aggregate(task.astype(np.float32), parts, rules), np.float64)
 
 

@@ -23,13 +23,13 @@ from fedstep.model.sgd import learn_shared
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import (
     AggregationRules,
-    Contribution,
+    TaskDelta,
     aggregate,
     apply_step,
     default_rules,
 )
 from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
-from fedstep.server.aggregation.step import iter_contributions, to_numpy
+from fedstep.server.aggregation.step import iter_task_deltas, to_numpy
 from fedstep.server.aggregation.vectors import FloatArray
 from fedstep.server.dp.budget import calibrate_budget
 from fedstep.server.dp.differential_privacy import LIFE, GaussianNoise, next_private_version
@@ -122,14 +122,14 @@ def sums_of(bodies: Sequence[bytes], draw: random.Random, task: str = TASK, nois
 def _fold(members: Sequence[Member], _: random.Random) -> Real:
     """The difference of two versions, the second of which is the first after a fold of plain updates."""
     start, rules = to_numpy(schema().tasks[TASK].start()), default_rules(schema())[TASK]
-    folded = [part for one in members for _, part in iter_contributions(StoredUpdate(one.body), 0)]
+    folded = [part for one in members for _, part in iter_task_deltas(StoredUpdate(one.body), 0)]
     return pulled(start, aggregate(start, folded, rules), rules)
 
 
 def _fold_of_one_row(members: Sequence[Member], draw: random.Random) -> Real:
     start, free = to_numpy(schema().tasks[TASK].start()), AggregationRules(inf, longer=inf)
     delta = _one_row(members, draw).astype(np.float32)
-    return pulled(start, aggregate(start, [Contribution("", "", 0, delta)], free), free)
+    return pulled(start, aggregate(start, [TaskDelta("", "", 0, delta)], free), free)
 
 
 def pulled(before: FloatArray, after: FloatArray, rules: AggregationRules) -> Real:

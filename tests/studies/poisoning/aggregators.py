@@ -11,7 +11,7 @@ from statistics import mean
 import numpy as np
 
 from fedstep.schema.schema import schema
-from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution, aggregate, default_rules
+from fedstep.server.aggregation.fedbuff import AggregationRules, TaskDelta, aggregate, default_rules
 from tests.studies.poisoning.attacks import ATTACKS, FOLD, POPULATION
 from tests.studies.poisoning.federation import Turn
 from tests.studies.poisoning.world import Array, draw_world
@@ -21,7 +21,7 @@ Rule = Callable[[Array, Sequence[Array], AggregationRules], Array]  # the next v
 
 def present(task: Array, deltas: Sequence[Array], rules: AggregationRules) -> Array:
     """Return what the aggregator does."""
-    parts = [Contribution(str(n), str(n), 0, delta.astype(np.float32)) for n, delta in enumerate(deltas)]
+    parts = [TaskDelta(str(n), str(n), 0, delta.astype(np.float32)) for n, delta in enumerate(deltas)]
     return np.array(aggregate(task.astype(np.float32), parts, rules), np.float64)
 
 

@@ -103,4 +103,4 @@ class TestUpdates:
         send("POST", "/v1/shares", {}, b"half of an update", 1.0)
         found = last_update(home)
         assert isinstance(found, Unavailable)
-        assert "two halves" in found.reason
+        assert "two shares" in found.reason

@@ -84,7 +84,7 @@ class TestInspection:
     def test_largest_coefficients_are_shown_and_the_rest_counted(self) -> None:
         """The largest coefficients are shown, and how many are left."""
         some, all_of_them = inspection_text(inspection()), inspection_text(inspection(), True)
-        assert "flaky from 64+ rows: 17 of 3,446, length 0.29, of at most 1" in some
+        assert "flaky from 64+ examples: 17 of 3,446, length 0.29, of at most 1" in some
         assert some.count("name=word") == MOST
         assert "and 7 smaller (--all)" in some
         assert all_of_them.count("name=word") == len(MANY)

@@ -210,7 +210,7 @@ class TestModels:
             home, pack_model(load_starter_model()._replace(shares=5, noise=0.04)), "", "https://one.example", 0.0
         )
         assert (
-            "as it is split it gets noise: 0.04 of a head's bound in a sum of 5"
+            "as it is split it gets noise: 0.04 of a task's bound in a sum of 5"
             in expect(ChosenUpdate, next_update(home)).note
         )
 

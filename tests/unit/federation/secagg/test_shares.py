@@ -212,7 +212,7 @@ class TestMessages:
         with pytest.raises(WireError, match="too large"):
             unpack_masked_share(bytes(2_000_000))
 
-    def test_halves_of_other_heads_sizes_or_schemas_do_not_fit(self):
+    def test_shares_of_other_tasks_sizes_or_schemas_do_not_fit(self):
         for half in (MASKED, SEEDED):
             with pytest.raises(SchemaMismatch):
                 check_share(half, OURS._replace(digest="f" * 16))

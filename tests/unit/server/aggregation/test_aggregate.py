@@ -1,4 +1,4 @@
-"""The mathematics of a fold."""
+"""The mathematics of an aggregation."""
 
 from dataclasses import replace
 from random import Random
@@ -12,14 +12,14 @@ from hypothesis.extra.numpy import arrays
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import (
     AggregationRules,
-    Contribution,
+    TaskDelta,
     aggregate,
     aggregate_task,
     clip_delta,
+    compute_bound,
     default_rules,
-    norm_bound,
 )
-from fedstep.server.aggregation.vectors import Contributor, Contributors
+from fedstep.server.aggregation.vectors import Contributor, Contributors, DeltaBatch, GroupIndex
 from tests.helpers.reference_aggregation import aggregate_plainly
 
 SIZE = 6
@@ -27,7 +27,7 @@ RULES = AggregationRules(clip=1.0, rate=0.5, decay=0.01)
 deltas = arrays(np.float32, SIZE, elements=st.floats(-(2.0**60), 2.0**60, width=32))
 contributions = st.lists(
     st.builds(
-        Contribution,
+        TaskDelta,
         id=st.uuids().map(str),
         project=st.sampled_from("abc"),
         staleness=st.integers(0, 50),
@@ -40,20 +40,26 @@ contributions = st.lists(
 TASK = np.linspace(-1, 1, SIZE).astype(np.float32)
 
 
+def bound_of(updates: list[TaskDelta]) -> float:
+    """The bound of each project's part, with one update of each project."""
+    norms = DeltaBatch.of([one.delta for one in updates], np.ones(len(updates))).norms
+    return compute_bound(norms, GroupIndex.of(np.arange(len(updates))), RULES)
+
+
 class TestStep:
     @pytest.mark.slow
     @given(contributions, st.randoms(use_true_random=False))
-    def test_the_order_of_arrival_does_not_matter_bit_for_bit(self, updates: list[Contribution], dice: Random):
+    def test_the_order_of_arrival_does_not_matter_bit_for_bit(self, updates: list[TaskDelta], dice: Random):
         shuffled = dice.sample(updates, len(updates))
         assert aggregate(TASK, updates, RULES).tobytes() == aggregate(TASK, shuffled, RULES).tobytes()
 
     @pytest.mark.slow
     @given(contributions, st.lists(deltas, min_size=1, max_size=20))
     def test_a_step_is_at_most_rate_times_bound_for_each_project(
-        self, honest: list[Contribution], poison: list[np.ndarray]
+        self, honest: list[TaskDelta], poison: list[np.ndarray]
     ):
         """However many updates a project sends, and however long they are."""
-        liar = [Contribution(f"liar-{number}", "liar", 0, delta) for number, delta in enumerate(poison)]
+        liar = [TaskDelta(f"liar-{number}", "liar", 0, delta) for number, delta in enumerate(poison)]
         moved = aggregate(TASK, honest + liar, RULES).astype(float) - TASK * (1 - RULES.decay)
         projects = len({one.project for one in honest + liar})
         assert np.linalg.norm(moved) <= RULES.rate * RULES.clip * projects + 1e-4
@@ -65,7 +71,7 @@ class TestStep:
     def test_step_adds_rate_times_weighted_sum_to_decayed_candidate(self):
         """The new candidate is the decayed candidate plus the rate times the weighted sum."""
         delta = np.array([0.3, 0, 0, 0, 0, 0.4], np.float32)
-        updates = [Contribution("1", "a", 0, delta), Contribution("2", "b", 3, delta)]
+        updates = [TaskDelta("1", "a", 0, delta), TaskDelta("2", "b", 3, delta)]
         expected = 0.99 * TASK + 0.5 * (1.0 + 0.5) * delta
         np.testing.assert_allclose(aggregate(TASK, updates, RULES), expected, rtol=1e-6)
 
@@ -80,7 +86,7 @@ class TestStep:
 
     def test_the_head_that_was_given_is_not_changed(self):
         before = TASK.copy()
-        aggregate(TASK, [Contribution("1", "a", 0, np.ones(SIZE, np.float32))], RULES)
+        aggregate(TASK, [TaskDelta("1", "a", 0, np.ones(SIZE, np.float32))], RULES)
         np.testing.assert_array_equal(TASK, before)
 
     def test_every_head_of_the_schema_has_rules_with_its_own_bound(self):
@@ -99,10 +105,10 @@ class TestLimits:
         """One scaled update among ten leaves the direction of the other nine."""
         dice = np.random.default_rng(0)
         honest = [
-            Contribution(f"{n}", f"p{n}", 0, (np.array([0.5] * SIZE) + dice.normal(0, 0.1, SIZE)).astype(np.float32))
+            TaskDelta(f"{n}", f"p{n}", 0, (np.array([0.5] * SIZE) + dice.normal(0, 0.1, SIZE)).astype(np.float32))
             for n in range(9)
         ]
-        poison = Contribution("x", "px", 0, np.full(SIZE, -scale, np.float32))
+        poison = TaskDelta("x", "px", 0, np.full(SIZE, -scale, np.float32))
         moved = aggregate(np.zeros(SIZE, np.float32), [*honest, poison], RULES)
         assert (moved > 0).all()
 
@@ -110,31 +116,31 @@ class TestLimits:
     def test_owner_of_many_projects_moves_no_further_than_four(self, projects: int):
         """An owner with many projects moves the candidate no further than four projects would."""
         delta = np.full(SIZE, SIZE**-0.5, np.float32)  # as long as the bound
-        mine = [Contribution(f"{n}", f"p{n}", 0, delta, "me") for n in range(projects)]
+        mine = [TaskDelta(f"{n}", f"p{n}", 0, delta, "me") for n in range(projects)]
         moved = aggregate(np.zeros(SIZE, np.float32), mine, RULES)
         assert norm_of(moved) == pytest.approx(RULES.rate * min(projects, 4), rel=1e-5)
 
     def test_projects_of_unknown_owners_count_for_themselves(self):
         delta = np.full(SIZE, SIZE**-0.5, np.float32)
-        strangers = [Contribution(f"{n}", f"p{n}", 0, delta) for n in range(8)]
+        strangers = [TaskDelta(f"{n}", f"p{n}", 0, delta) for n in range(8)]
         assert norm_of(aggregate(np.zeros(SIZE, np.float32), strangers, RULES)) == pytest.approx(4.0, rel=1e-5)
 
     def test_among_five_projects_no_delta_exceeds_twice_the_median(self):
         """Among five projects, no delta is longer than twice the median."""
         delta = np.full(SIZE, SIZE**-0.5, np.float32)
-        honest = [Contribution(f"{n}", f"p{n}", 0, 0.01 * delta) for n in range(4)]
-        liar = Contribution("x", "px", 0, -delta)
-        assert norm_bound([*honest, liar], RULES) == pytest.approx(0.02, rel=1e-5)
+        honest = [TaskDelta(f"{n}", f"p{n}", 0, 0.01 * delta) for n in range(4)]
+        liar = TaskDelta("x", "px", 0, -delta)
+        assert bound_of([*honest, liar]) == pytest.approx(0.02, rel=1e-5)
         assert (aggregate(np.zeros(SIZE, np.float32), [*honest, liar], RULES) > 0).all()
-        assert norm_bound([honest[0], liar], RULES) == RULES.clip, "too few for a median"
+        assert bound_of([honest[0], liar]) == RULES.clip, "too few for a median"
 
     def test_rare_coordinate_is_clipped_to_a_tenth_of_the_bound(self):
         """A rare coordinate takes a tenth of the bound, and a common one takes all of it."""
         common, rare = np.zeros(SIZE, np.float32), np.zeros(SIZE, np.float32)
         common[0], rare[1] = 0.1, 0.1
-        honest = [Contribution(f"{n}", f"p{n}", 0, common) for n in range(6)]
+        honest = [TaskDelta(f"{n}", f"p{n}", 0, common) for n in range(6)]
         still = AggregationRules(clip=1.0, decay=0.0)
-        moved = aggregate(np.zeros(SIZE, np.float32), [*honest, Contribution("x", "px", 0, rare)], still)
+        moved = aggregate(np.zeros(SIZE, np.float32), [*honest, TaskDelta("x", "px", 0, rare)], still)
         assert 0.6 <= moved[0] <= 0.7
         assert 0.0 < moved[1] <= still.single * 0.2
 
@@ -142,7 +148,7 @@ class TestLimits:
     def test_many_projects_move_the_candidate_as_far_as_ten(self, projects: int):
         """An aggregation of many projects moves the candidate as far as one of ten would."""
         delta = np.full(SIZE, SIZE**-0.5, np.float32)  # as long as the bound
-        alike = [Contribution(f"{n}", f"p{n}", 0, delta) for n in range(projects)]
+        alike = [TaskDelta(f"{n}", f"p{n}", 0, delta) for n in range(projects)]
         whole = AggregationRules(clip=1.0, decay=0.0, together=10.0)
         assert norm_of(aggregate(np.zeros(SIZE, np.float32), alike, whole)) == pytest.approx(
             min(projects, 10), rel=1e-5
@@ -155,8 +161,8 @@ class TestLimits:
     def test_one_more_project_changes_a_step_by_twice_its_bound(self, projects: int):
         """One more project changes a step by at most twice its bound: once by its delta, once by what others lose."""
         delta = np.full(SIZE, SIZE**-0.5, np.float32)
-        honest = [Contribution(f"{n}", f"p{n}", 0, delta) for n in range(projects)]
-        liar = Contribution("x", "px", 0, -delta)
+        honest = [TaskDelta(f"{n}", f"p{n}", 0, delta) for n in range(projects)]
+        liar = TaskDelta("x", "px", 0, -delta)
         rules = replace(RULES, together=10.0)
         moved = aggregate(TASK, [*honest, liar], rules) - aggregate(TASK, honest, rules)
         assert norm_of(moved) <= 2.0 * rules.rate * rules.clip + 1e-4
@@ -164,16 +170,16 @@ class TestLimits:
     def test_many_projects_of_one_owner_slow_others_like_four(self):
         """Many projects of one owner slow the others no more than four would."""
         delta, whisper = np.full(SIZE, SIZE**-0.5, np.float32), np.full(SIZE, 1e-9, np.float32)
-        others = [Contribution(f"{n}", f"p{n}", 0, delta, f"o{n}") for n in range(16)]
-        silent = [Contribution(f"x{n}", f"x{n}", 0, whisper, "me") for n in range(12)]
+        others = [TaskDelta(f"{n}", f"p{n}", 0, delta, f"o{n}") for n in range(16)]
+        silent = [TaskDelta(f"x{n}", f"x{n}", 0, whisper, "me") for n in range(12)]
         whole = AggregationRules(clip=1.0, decay=0.0, together=10.0)
         moved = aggregate(np.zeros(SIZE, np.float32), [*others, *silent], whole)
         assert 16 * 10 / (16 + 4) <= norm_of(moved) <= 10.0001
 
     def test_who_sends_zeros_slows_nobody(self):
         delta, nothing = np.full(SIZE, SIZE**-0.5, np.float32), np.zeros(SIZE, np.float32)
-        others = [Contribution(f"{n}", f"p{n}", 0, delta) for n in range(30)]
-        silent = [Contribution(f"x{n}", f"x{n}", 0, nothing) for n in range(20)]
+        others = [TaskDelta(f"{n}", f"p{n}", 0, delta) for n in range(30)]
+        silent = [TaskDelta(f"x{n}", f"x{n}", 0, nothing) for n in range(20)]
         moved = aggregate(
             np.zeros(SIZE, np.float32), [*others, *silent], AggregationRules(clip=1.0, decay=0.0, together=10.0)
         )
@@ -182,8 +188,8 @@ class TestLimits:
     def test_many_updates_of_one_project_slow_others_like_one(self):
         """Many updates of one project slow the others no more than one would."""
         delta, whisper = np.full(SIZE, SIZE**-0.5, np.float32), np.full(SIZE, 1e-9, np.float32)
-        others = [Contribution(f"{n}", f"p{n}", 0, delta) for n in range(19)]
-        busy = [Contribution(f"x{n}", "busy", 0, whisper) for n in range(30)]
+        others = [TaskDelta(f"{n}", f"p{n}", 0, delta) for n in range(19)]
+        busy = [TaskDelta(f"x{n}", "busy", 0, whisper) for n in range(30)]
         moved = aggregate(
             np.zeros(SIZE, np.float32), [*others, *busy], AggregationRules(clip=1.0, decay=0.0, together=10.0)
         )
@@ -198,9 +204,9 @@ class TestSmallBuffers:
 
     @pytest.mark.slow
     @given(contributions.filter(bool))
-    def test_up_to_ten_projects_the_step_is_unchanged_bit_for_bit(self, updates: list[Contribution]):
+    def test_up_to_ten_projects_the_step_is_unchanged_bit_for_bit(self, updates: list[TaskDelta]):
         """A step of ten projects or fewer is what it was bit for bit; three send here, and seven more make ten."""
-        ten = [*updates, *(Contribution(f"{n}", f"p{n}", 0, TASK) for n in range(7))]
+        ten = [*updates, *(TaskDelta(f"{n}", f"p{n}", 0, TASK) for n in range(7))]
         some = aggregate(TASK, ten, AggregationRules(clip=1.0, together=10.0))
         assert some.tobytes() == aggregate(TASK, ten, AggregationRules(clip=1.0)).tobytes()
 
@@ -212,7 +218,7 @@ class TestSmallBuffers:
         drawn = dice.normal(0, 1, (80, size))
         drawn *= (lengths / np.linalg.norm(drawn, axis=1))[:, np.newaxis]
         updates = [
-            Contribution(f"{n}", f"p{n // 2}", n // 2 % 3, delta) for n, delta in enumerate(drawn.astype(np.float32))
+            TaskDelta(f"{n}", f"p{n // 2}", n // 2 % 3, delta) for n, delta in enumerate(drawn.astype(np.float32))
         ]
         still = AggregationRules(clip=1.0, decay=0.0, single=1.0, together=float("inf"))
         moved = aggregate(np.zeros(size, np.float32), updates, still)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution, aggregate
+from fedstep.server.aggregation.fedbuff import AggregationRules, TaskDelta, aggregate
 from fedstep.server.aggregation.vectors import BLOCK, GROUP_ROWS, MIN_ROWS, RUN, DeltaBatch, _blocks, compute_norms
 from tests.helpers.reference_aggregation import aggregate_plainly
 
@@ -13,7 +13,7 @@ LONG = BLOCK // MIN_ROWS + 1
 SIZES = [1, 40, RUN, RUN + 1, LONG]
 
 
-def draw_contributions(seed: int, count: int, size: int) -> list[Contribution]:
+def draw_task_deltas(seed: int, count: int, size: int) -> list[TaskDelta]:
     """Return deltas of uneven length, some with large coordinates and some of zeros, of few owners and projects."""
     dice = np.random.default_rng(seed)
     deltas = dice.standard_normal((count, size)) / np.sqrt(size) * dice.lognormal(-0.5, 0.7, (count, 1))
@@ -21,7 +21,7 @@ def draw_contributions(seed: int, count: int, size: int) -> list[Contribution]:
     deltas[large] += dice.normal(0, 0.5, large.sum())
     deltas[dice.random(count) < 0.1] = 0.0
     return [
-        Contribution(f"{row:04}", f"p{dice.integers(12)}", int(dice.integers(4)), delta, str(dice.choice(["", "a"])))
+        TaskDelta(f"{row:04}", f"p{dice.integers(12)}", int(dice.integers(4)), delta, str(dice.choice(["", "a"])))
         for row, delta in enumerate(deltas.astype(np.float32))
     ]
 
@@ -31,25 +31,25 @@ class TestAggregate:
     @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.sampled_from(SIZES), st.sampled_from([3.0, np.inf]))
     def test_agrees_with_the_rules_in_double_precision(self, seed, count, size, together):
         """To the rounding of float32 deltas, factors and sums: five digits of what the deltas are together."""
-        contributions = draw_contributions(seed, count, size)
+        task_deltas = draw_task_deltas(seed, count, size)
         task = np.linspace(-1, 1, size).astype(np.float32)
         rules = AggregationRules(clip=1.0, rate=0.7, decay=0.01, projects_per_owner=2.0, together=together)
-        expected = aggregate_plainly(task, contributions, rules)
-        np.testing.assert_allclose(aggregate(task, contributions, rules), expected, atol=1e-5 * (1 + count / 4))
+        expected = aggregate_plainly(task, task_deltas, rules)
+        np.testing.assert_allclose(aggregate(task, task_deltas, rules), expected, atol=1e-5 * (1 + count / 4))
 
     @pytest.mark.parametrize("size", SIZES)
     def test_order_of_arrival_does_not_matter_bit_for_bit(self, size):
-        contributions = draw_contributions(size, 50, size)
+        task_deltas = draw_task_deltas(size, 50, size)
         task, rules = np.zeros(size, np.float32), AggregationRules(clip=1.0)
-        expected = aggregate(task, contributions, rules)
-        assert aggregate(task, contributions[::-1], rules).tobytes() == expected.tobytes()
+        expected = aggregate(task, task_deltas, rules)
+        assert aggregate(task, task_deltas[::-1], rules).tobytes() == expected.tobytes()
 
     @pytest.mark.parametrize("size", SIZES)
     def test_leaves_the_deltas_unchanged(self, size):
-        contributions = draw_contributions(size, 30, size)
-        before = [one.delta.copy() for one in contributions]
-        aggregate(np.zeros(size, np.float32), contributions, AggregationRules(clip=0.5))
-        np.testing.assert_array_equal([one.delta for one in contributions], before)
+        task_deltas = draw_task_deltas(size, 30, size)
+        before = [one.delta.copy() for one in task_deltas]
+        aggregate(np.zeros(size, np.float32), task_deltas, AggregationRules(clip=0.5))
+        np.testing.assert_array_equal([one.delta for one in task_deltas], before)
 
 
 class TestComputeNorms:
@@ -95,7 +95,7 @@ class TestWeightedSum:
 
     @pytest.mark.parametrize("size", SIZES)
     def test_of_selected_rows_is_that_of_all_with_zeros(self, size):
-        deltas = [one.delta for one in draw_contributions(size, 30, size)]
+        deltas = [one.delta for one in draw_task_deltas(size, 30, size)]
         batch, weights = DeltaBatch.of(deltas, np.ones(30)).clip_norms(0.5), np.zeros(30)
         selected = np.array([1, 4, 29])
         weights[selected] = 0.5

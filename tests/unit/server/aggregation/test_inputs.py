@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fedstep.federation.messages import Update
 from fedstep.model.linear import zeros
-from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution, aggregate
+from fedstep.server.aggregation.fedbuff import AggregationRules, TaskDelta, aggregate
 from fedstep.server.aggregation.inputs import ModelVersion, StoredUpdate
 from fedstep.server.aggregation.step import aggregate_updates, to_numpy
 
@@ -43,7 +43,7 @@ class TestTasks:
         updates = [stored(place, *one) for place, one in enumerate(drawn)]
         for name, vector in aggregate_updates(task, updates, RULES).items():
             alone = [
-                Contribution(f"{place:032x}", project, 9 - base, np.array(deltas[name], np.float32), owner)
+                TaskDelta(f"{place:032x}", project, 9 - base, np.array(deltas[name], np.float32), owner)
                 for place, (deltas, project, owner, base) in enumerate(drawn)
                 if name in deltas
             ]

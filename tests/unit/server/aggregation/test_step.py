@@ -9,14 +9,14 @@ import pytest
 
 from fedstep.federation.messages import pack_update
 from fedstep.model.linear import zeros
-from fedstep.server.aggregation.fedbuff import AggregationRules, Contribution
+from fedstep.server.aggregation.fedbuff import AggregationRules, TaskDelta
 from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
 from fedstep.server.aggregation.step import (
     REPLAY_SECONDS,
     aggregate_updates,
     find_opponents,
     find_suspects,
-    iter_contributions,
+    iter_task_deltas,
     log_decisions,
     next_version,
     replay_updates,
@@ -169,22 +169,22 @@ class TestGate:
         assert (made.version.production, made.trials, made.decisions) == (5, (), ())
 
 
-def contribution(number: int, delta: list[float], owner: str) -> Contribution:
-    return Contribution(str(number), f"p{number}", 0, np.array(delta, np.float32), owner)
+def task_delta(number: int, delta: list[float], owner: str) -> TaskDelta:
+    return TaskDelta(str(number), f"p{number}", 0, np.array(delta, np.float32), owner)
 
 
 class TestSuspects:
     def test_suspects_are_owners_furthest_along_the_damage(self):
         """Suspects are the owners whose deltas went furthest along the damage."""
         damage = np.array([1.0, 0.0], np.float32)
-        parts = [contribution(n, [0.1 * n, 1.0], f"o{n}") for n in range(-4, 5)]
+        parts = [task_delta(n, [0.1 * n, 1.0], f"o{n}") for n in range(-4, 5)]
         assert find_suspects(parts, damage, 9.0, 0.2, owners=5) == {"o4", "o3"}
         assert find_suspects(parts, -damage, 9.0, 0.2, owners=5) == {"o-4", "o-3"}
         assert find_suspects(parts, damage, 9.0, 0.2, owners=50) == {"p4", "p3"}, "too few owners: projects"
 
     def test_nobody_who_went_the_other_way_is_a_suspect(self):
         damage = np.array([1.0, 0.0], np.float32)
-        parts = [contribution(n, [-0.1, 1.0], f"o{n}") for n in range(10)]
+        parts = [task_delta(n, [-0.1, 1.0], f"o{n}") for n in range(10)]
         assert find_suspects(parts, damage, 9.0, 0.2, owners=5) == frozenset()
 
     def test_a_damage_is_undone_where_its_makers_are_a_fifth(self, update):
@@ -249,7 +249,7 @@ class TestOpponents:
         assert made.opposed == {"flaky": 2}
         honest = [one for one in past if one.owner not in ("o8", "o9")]
         suspects = find_suspects(
-            [part for one in past for _, part in iter_contributions(one, 0)], np.full(5, 0.1), 1.0, 0.2, 5
+            [part for one in past for _, part in iter_task_deltas(one, 0)], np.full(5, 0.1), 1.0, 0.2, 5
         )
         kept = [replace(one, version=-1) if one.version == 5 else one for one in honest]
         again = replay_updates("flaky", start.vectors["flaky"], kept, 7, RULES["flaky"], suspects)

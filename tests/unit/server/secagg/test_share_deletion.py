@@ -137,7 +137,7 @@ class TestProgress:
             assert {*proposal.parts[0].pairs} == {update.id for update in updates}
             assert later.aggregate().updates == 3
 
-    def test_halves_of_another_schema_are_let_go_after_their_time(self, pair):
+    def test_shares_of_another_schema_are_deleted_after_their_time(self, pair):
         pair.keep(*(drawn(number) for number in range(3)))
         for url, book in zip(pair.urls, (LeaderStore, HelperStore), strict=True):
             with closing(book(url, "b" * 16)) as later:

@@ -26,7 +26,7 @@ from fedstep.federation.secagg.shares import (
     split_update,
 )
 from fedstep.model.linear import zeros
-from fedstep.server.aggregation.fedbuff import Contribution, aggregate
+from fedstep.server.aggregation.fedbuff import TaskDelta, aggregate
 from fedstep.server.aggregation.inputs import CurrentModels, ModelState, ModelVersion, Trial
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.step import to_numpy
@@ -175,7 +175,7 @@ class TestStep:
         """As after an aggregation of the same updates in the clear, while they are too few for a median of them."""
         updates = [drawn(number) for number in range(2)]
         made = advance_by_sums(standing(), {"flaky": task_sum(updates)}, {}, RULES, None)
-        plain = [Contribution(u.id, u.project, 0, to_numpy(u.deltas["flaky"])) for u in updates]
+        plain = [TaskDelta(u.id, u.project, 0, to_numpy(u.deltas["flaky"])) for u in updates]
         wanted = aggregate(to_numpy(zeros(4)), plain, RULES["flaky"])
         assert list(made.version.vectors["flaky"]) == pytest.approx(wanted, abs=4 * 0.5 / LEVELS + 1e-6)
         assert made.version.vectors["triage"] == zeros(2)

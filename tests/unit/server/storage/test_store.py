@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from fedstep.errors import UsageError
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.policy import BufferPolicy
-from fedstep.server.aggregation.step import initial_vectors, iter_contributions
+from fedstep.server.aggregation.step import initial_vectors, iter_task_deltas
 from fedstep.server.gate import ActiveCounts
 from fedstep.server.storage.engine import create_store_engine, require_store, truncate_wal
 from fedstep.server.storage.store import Store
@@ -356,7 +356,7 @@ class TestProjects:
         folded: list[str] = []
 
         def look(moment):
-            folded.extend(one.project for stored in moment.buffered for _, one in iter_contributions(stored, 0))
+            folded.extend(one.project for stored in moment.buffered for _, one in iter_task_deltas(stored, 0))
             return fold(moment)
 
         store.aggregate(look, 2.0)

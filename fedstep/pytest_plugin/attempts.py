@@ -57,7 +57,7 @@ class SessionAttempts:
             self.uncollected.setdefault(report.nodeid, _message(report) if report.failed else "")
 
     def add_internal_error(self, text: str) -> None:
-        """Keep the error that ends the session, as of a file that calls `sys.exit`, by the name that pytest gives it."""
+        """Keep the error that ends the session, as of a file that calls `sys.exit`, by pytest's name for it."""
         self.uncollected.setdefault("internal", next(reversed(text.strip().splitlines()), "failed")[:200])
 
     def failures(self) -> tuple[str, ...]:
@@ -116,8 +116,8 @@ def record_of(
     """Return the JUnit XML. `folder` is pytest's root within the repository; `prefix` is that of `--junit-prefix`.
 
     A failure that passed later is a `flakyFailure`; one that never passed is a `failure`, and a `rerunFailure` for each
-    further attempt. The time is that of the last attempt. What could not be collected is an error, and a file that skips
-    itself is skipped, as in pytest's own report.
+    further attempt. The time is that of the last attempt. What could not be collected is an error, and a file that
+    skips itself is skipped, as in pytest's own report.
     """
     lines = "".join(_case(test, folder, prefix) for test in tests if test.attempts)
     lines += "".join(_uncollected(node_id, message) for node_id, message in uncollected.items())

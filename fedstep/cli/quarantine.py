@@ -12,6 +12,7 @@ from fedstep.cli.options import FORMAT, HISTORY, JSON, JUNIT, LOG, MOST, PART, R
 from fedstep.cli.output import RulingOptions, echo_result, echo_warnings, finish_with_ruling
 from fedstep.errors import UsageError
 from fedstep.ingest.mutes import MUTES_FILE, Mute, add_mute, read_mutes, remove_mute
+from fedstep.report.units import visible
 
 
 @click.command()
@@ -73,7 +74,7 @@ def add(test: str, owner: str, reason: str, days: int, max_quarantined: int) -> 
         raise UsageError(f"{len(others)} tests are quarantined already", "Repair one and remove it from the list")
     remove_mute(root, test)  # an entry of it is renewed, not doubled
     add_mute(root, Mute(test, owner, reason, until.isoformat()))
-    echo_result(f"{test} is quarantined until {until} in {MUTES_FILE}; commit that file\n")
+    echo_result(f"{visible(test, 1000)} is quarantined until {until} in {MUTES_FILE}; commit that file\n")
     return 0
 
 
@@ -87,7 +88,7 @@ def remove(test: str) -> int:
     """
     if not remove_mute(_root(), test):
         raise UsageError(f"{test} is not quarantined", "See fedstep quarantine list")
-    echo_result(f"{test} is no longer quarantined; commit {MUTES_FILE}\n")
+    echo_result(f"{visible(test, 1000)} is no longer quarantined; commit {MUTES_FILE}\n")
     return 0
 
 
@@ -127,8 +128,6 @@ def _echo_mutes(entries: tuple[Mute, ...], as_json: bool) -> None:
 
         echo_result(json.dumps({"quarantined": [entry._asdict() for entry in entries]}, indent=2) + "\n")
         return
-    from fedstep.report.units import visible
-
     lines = (f"{entry.until}  {visible(entry.owner, 30):<20}  {visible(entry.test, 1000)}\n" for entry in entries)
     said = "".join(f"{line}{'':12}{visible(entry.reason)}\n" for line, entry in zip(lines, entries, strict=True))
     echo_result(said or "no test is quarantined\n")

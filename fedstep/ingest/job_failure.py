@@ -16,9 +16,11 @@ LAST_LINES = 60  # in which a lost runner is believed although tests failed, too
 _STOPPED: tuple[tuple[str, str], ...] = (
     (
         "runner lost",
-        r"runner has received a shutdown signal|lost communication with the server|runner system failure"
-        r"|agent (?:\S+ )?(?:went offline|was marked offline|disconnected)|Channel ?Closed ?Exception"
-        r"|ClosedChannelException"
+        r"runner has received a shutdown signal|lost communication with the server"
+        r"|runner system failure|job failed \(system failure\)"
+        r"|(?:agent|node|slave) (?:\S+ )?(?:went offline|was marked offline|disconnected)"
+        r"|Channel ?Closed ?Exception|ClosedChannelException|backing channel '[^']*' is disconnected"
+        r"|connection was broken: java\.io"
         r"|Removing runner|spot (?:instance )?(?:interruption|termination)|node was preempted",
     ),
     ("disk full", r"no space left on device|\bENOSPC\b|disk quota exceeded|not enough space on the disk"),
@@ -41,7 +43,8 @@ _REFUSED: tuple[tuple[str, str], ...] = (
         "network",
         r"could not resolve host|temporary failure in name resolution|getaddrinfo (?:ENOTFOUND|EAI_AGAIN)"
         r"|\bE(?:TIMEDOUT|CONNRESET|HOSTUNREACH|NETUNREACH)\b|connection (?:reset by peer|timed out)"
-        r"|TLS handshake timeout|network is unreachable|unable to access '[^']*'",
+        r"|TLS handshake timeout|network is unreachable|unable to access '[^']*'|remote end hung up unexpectedly"
+        r"|failed to connect to \S+ port \d+",
     ),
 )
 _BROKEN: tuple[tuple[str, str], ...] = (
@@ -54,6 +57,9 @@ _BROKEN: tuple[tuple[str, str], ...] = (
     ("import", r"ImportError while importing|ModuleNotFoundError:|Cannot find module|NoClassDefFoundError"),
     ("collection", r"ERROR collecting|errors? during collection|Test suite failed to run"),
 )
+_CLOCK = re.compile(
+    r"^(?:\d{4}-\d\d-\d\dT[\d:.]+Z|\[?\d\d:\d\d:\d\d(?:\.\d+)?\]?) ", re.MULTILINE
+)  # of a line of the log
 _EXIT_CODES = {124: "time limit", 137: "out of memory", 143: "runner lost"}
 _BROKEN_TYPES = re.compile(
     r"(?:^|[.:])(?:ImportError|ModuleNotFoundError|SyntaxError|IndentationError|NoClassDefFoundError)$"
@@ -79,6 +85,7 @@ def classify_job(reports: Reports, log: str = "", exit_code: int | None = None) 
     where no test failed: tests write such lines, too.
     """
     failed = [run for run in reports.tests if run.outcome in "fc"]
+    log = _CLOCK.sub("", log)
     end = "\n".join(log.splitlines()[-LAST_LINES:])
     for cause, rules, text in (
         (INFRASTRUCTURE, _STOPPED, end if failed else log),

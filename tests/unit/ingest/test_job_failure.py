@@ -12,7 +12,106 @@ PASSED = Reports((TestRun("a#x", Outcome.PASSED),), 1)
 FAILED = Reports((TestRun("a#x", Outcome.PASSED), TestRun("a#y", Outcome.FAILED, failure_type="AssertionError")), 1)
 
 
+# The ends of real jobs: the lines are in the form that the programs wrote in the threads named behind them, with hosts,
+# paths and identifiers of our own.
+TAILS = {
+    "github shutdown": (  # github.com/actions/runner/issues/2427
+        """2023-02-09T20:11:40.1200000Z tests/test_cart.py .......
+2023-02-09T20:11:49.9484027Z ##[error]The runner has received a shutdown signal. This can happen when
+the runner service is stopped, or a manually started runner is canceled.
+2023-02-09T20:11:49.9966268Z ##[error]The operation was canceled.
+2023-02-09T20:11:50.1524223Z Cleaning up orphan processes
+""",
+        "runner lost",
+    ),
+    "github lost": (  # github.com/fedimint/fedimint/issues/6021
+        "The hosted runner: GitHub Actions 9 lost communication with the server. Anything in your workflow that "
+        "terminates the runner process, starves it for CPU/Memory, or blocks its network access can cause this error.",
+        "runner lost",
+    ),
+    "github disk": (  # github.com/actions/runner-images/issues/10699
+        """System.IO.IOException: No space left on device : '/home/runner/runners/2.300.0/_diag/Worker_1-utc.log'
+   at System.IO.RandomAccess.WriteAtOffset(SafeFileHandle handle, ReadOnlySpan`1 buffer, Int64 fileOffset)
+   at GitHub.Runner.Worker.Worker.RunAsync(String pipeIn, String pipeOut)
+""",
+        "disk full",
+    ),
+    "jenkins channel": (  # github.com/adoptium/temurin-build/issues/1450
+        """FATAL: command execution failed
+java.nio.channels.ClosedChannelException
+\tat org.jenkinsci.remoting.protocol.NetworkLayer.onRecvClosed(NetworkLayer.java:154)
+Caused: java.io.IOException: Backing channel 'JNLP4-connect connection from build-7.example.org' is disconnected.
+\tat hudson.remoting.RemoteInvocationHandler.channelOrFail(RemoteInvocationHandler.java:216)
+""",
+        "runner lost",
+    ),
+    "jenkins offline": (  # github.com/dotnet/corefx/issues/8671
+        """Slave went offline during the build
+14:40:45 ERROR: Connection was broken: java.io.IOException: Connection aborted: NioChannelHub[name=mac-04]
+14:40:45    at org.jenkinsci.remoting.nio.NioChannelHub$NioTransport.abort(NioChannelHub.java:208)
+""",
+        "runner lost",
+    ),
+    "gitlab pod": (  # github.com/kubernetes-sigs/kubespray/issues/8451
+        """Waiting for pod gitlab/runner-1-project-2-concurrent-0 to be running, status is Pending
+ERROR: Job failed (system failure): prepare environment: waiting for pod running: timed out waiting for pod to start.
+""",
+        "runner lost",
+    ),
+    "gitlab container": (  # github.com/espressomd/espresso/issues/2742
+        "ERROR: Job failed (system failure): Error response from daemon: No such container: 1cfc (executor_docker.go)",
+        "runner lost",
+    ),
+    "docker pulls": (  # github.com/ksnip/ksnip/issues/655
+        """Unable to find image 'ubuntu:18.04' locally
+docker: Error response from daemon: toomanyrequests: You have reached your pull rate limit.
+""",
+        "registry",
+    ),
+    "docker retries": (  # github.com/alexklibisz/terraform-provider-terrifi/issues/50
+        "bank Pulling\ntoomanyrequests: retry-after: 985.86µs, allowed: 44000/minute\nProcess completed with exit code 1.",
+        "registry",
+    ),
+    "maven central": (  # github.com/apache/drill/pull/2411
+        """[ERROR] Failed to execute goal on project shop: Could not resolve dependencies for project
+Could not transfer artifact org.example:bank:pom:3.2.6 from/to central (https://repo.example.org): transfer failed
+Connection timed out (Read failed) -> [Help 1]
+""",
+        "registry",
+    ),
+    "npm": (  # github.com/npm/cli/issues/8015
+        """npm ERR! code ECONNRESET
+npm ERR! errno ECONNRESET
+npm ERR! network Invalid response body while trying to fetch https://registry.npmjs.org/@types%2fnode: aborted
+npm ERR! network This is a problem related to network connectivity.
+""",
+        "registry",
+    ),
+    "git": (  # github.com/ocurrent/ocaml-ci/issues/1021
+        """fatal: unable to access 'https://github.com/example/shop/': Could not resolve host: github.com
+2025-08-22 11:47.17: Job failed: Failed: Build failed
+""",
+        "network",
+    ),
+    "git over ssh": (  # github.com/npm/npm/issues/19167
+        "Failed to connect to github.com port 443: Network is unreachable\nfatal: The remote end hung up unexpectedly",
+        "network",
+    ),
+}
+
+
 class TestCauses:
+    @pytest.mark.parametrize(("tail", "rule"), TAILS.values(), ids=TAILS)
+    def test_the_end_of_a_real_job_tells_its_cause(self, tail: str, rule: str) -> None:
+        job = classify_job(PASSED, f"Run make test\n{tail}", 1)
+        assert (job.cause, job.rule.partition(":")[0]) == (INFRASTRUCTURE, rule)
+
+    @pytest.mark.parametrize("clock", ["2023-02-09T20:11:49.9484027Z ", "12:22:32 ", "[15:50:52.950] "])
+    def test_the_clock_of_a_line_hides_no_rule(self, clock: str) -> None:
+        """GitHub, Jenkins and Cirrus write the time before each line."""
+        log = f"{clock}  File 'a.py', line 3\n{clock}SyntaxError: invalid syntax\n"
+        assert classify_job(PASSED, log, 1).rule.startswith("syntax")
+
     @pytest.mark.parametrize(
         ("line", "cause", "rule"),
         [

@@ -57,9 +57,8 @@ _BROKEN: tuple[tuple[str, str], ...] = (
     ("import", r"ImportError while importing|ModuleNotFoundError:|Cannot find module|NoClassDefFoundError"),
     ("collection", r"ERROR collecting|errors? during collection|Test suite failed to run"),
 )
-_CLOCK = re.compile(
-    r"^(?:\d{4}-\d\d-\d\dT[\d:.]+Z|\[?\d\d:\d\d:\d\d(?:\.\d+)?\]?) ", re.MULTILINE
-)  # of a line of the log
+# The time that GitHub, Jenkins and Cirrus write before a line.
+_CLOCK = re.compile(r"^(?:\d{4}-\d\d-\d\dT[\d:.]+Z|\[?\d\d:\d\d:\d\d(?:\.\d+)?\]?) ", re.MULTILINE)
 _EXIT_CODES = {124: "time limit", 137: "out of memory", 143: "runner lost"}
 _BROKEN_TYPES = re.compile(
     r"(?:^|[.:])(?:ImportError|ModuleNotFoundError|SyntaxError|IndentationError|NoClassDefFoundError)$"

@@ -69,7 +69,7 @@ docker: Error response from daemon: toomanyrequests: You have reached your pull 
         "registry",
     ),
     "docker retries": (  # github.com/alexklibisz/terraform-provider-terrifi/issues/50
-        "bank Pulling\ntoomanyrequests: retry-after: 985.86µs, allowed: 44000/minute\nProcess completed with exit code 1.",
+        "Pulling\ntoomanyrequests: retry-after: 985.86µs, allowed: 44000/minute\nProcess completed with exit code 1",
         "registry",
     ),
     "maven central": (  # github.com/apache/drill/pull/2411

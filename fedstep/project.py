@@ -158,7 +158,7 @@ class Project:
             problems = (*problems, error)
         report = triage(context.store, build_context, read, load_model(context.store), problems)
         job = classify_job(read, tail, exit_code)
-        report = report._replace(cause=job.cause, cause_rule=job.rule)
+        report = report._replace(cause=job.cause, cause_rule=job.rule, is_incomplete=job.is_incomplete)
         return _with_last_changes(_without_muted(_with_warnings(report, warnings), context), context)
 
     def train(

@@ -233,6 +233,7 @@ class TriageReport(NamedTuple):
     quarantined: int = 0  # entries of the mute list that are valid today
     cause: str = ""  # why the job failed: infrastructure, code, tests, unknown or none
     cause_rule: str = ""  # the rule that decided
+    is_incomplete: bool = False  # the job was stopped, or failed without a failed test
     ruling: BuildVerdict | None = None  # of `fedstep verdict` alone
 
     @property

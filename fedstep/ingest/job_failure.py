@@ -70,6 +70,7 @@ class JobFailure(NamedTuple):
 
     cause: str = NONE  # one of the constants above
     rule: str = ""  # "network: could not resolve host"
+    is_incomplete: bool = False  # it was stopped, or failed without a failed test: passed tests do not say that all did
 
     @property
     def run_again(self) -> bool:
@@ -86,20 +87,26 @@ def classify_job(reports: Reports, log: str = "", exit_code: int | None = None) 
     failed = [run for run in reports.tests if run.outcome in "fc"]
     log = _CLOCK.sub("", log)
     end = "\n".join(log.splitlines()[-LAST_LINES:])
-    for cause, rules, text in (
-        (INFRASTRUCTURE, _STOPPED, end if failed else log),
-        (INFRASTRUCTURE, () if failed else _REFUSED, log),
-        (CODE, () if failed else _BROKEN, log),
-    ):
-        if rule := _first_rule(rules, text):
-            return JobFailure(cause, rule)
-    if not failed and exit_code in _EXIT_CODES:
-        return JobFailure(INFRASTRUCTURE, f"{_EXIT_CODES[exit_code]}: exit code {exit_code}")
+    if rule := _first_rule(_STOPPED, end if failed else log):
+        return JobFailure(INFRASTRUCTURE, rule, is_incomplete=True)
     if failed and all(map(_is_broken, failed)):
         return JobFailure(CODE, f"collection: {failed[0].failure_type or 'a suite that could not start'}")
     if failed:
         return JobFailure(TESTS, f"{len(failed)} of {len(reports.tests)} tests failed")
-    return JobFailure(UNKNOWN, f"exit code {exit_code}, no test failed and no rule fits") if exit_code else JobFailure()
+    return JobFailure() if exit_code == 0 else _classify_without_failures(log, exit_code)
+
+
+def _classify_without_failures(log: str, exit_code: int | None) -> JobFailure:
+    """Return why a job failed in which no test did; without an exit code it may have passed."""
+    ended = exit_code is not None
+    for cause, rules in ((INFRASTRUCTURE, _REFUSED), (CODE, _BROKEN)):
+        if rule := _first_rule(rules, log):
+            return JobFailure(cause, rule, ended)
+    if exit_code in _EXIT_CODES:
+        return JobFailure(INFRASTRUCTURE, f"{_EXIT_CODES[exit_code]}: exit code {exit_code}", ended)
+    if not exit_code:
+        return JobFailure()
+    return JobFailure(UNKNOWN, f"exit code {exit_code}, no test failed and no rule fits", ended)
 
 
 def read_log_tail(path: str) -> str:

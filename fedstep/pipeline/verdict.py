@@ -65,6 +65,8 @@ def _faults(report: TriageReport, rules: VerdictRules) -> tuple[str, ...]:
         return ("no test report was read",)
     lost = [drop for drop in report.reading.dropped if not drop.kept]
     faults = [f"{lost[0].source}: {lost[0].reason}"] if lost else []
+    if report.is_incomplete:
+        faults.append(f"{report.cause}: {report.cause_rule}")
     if report.incident:
         faults.append(f"an incident: {report.incident_reason}")
     if report.quarantined > rules.most_quarantined:

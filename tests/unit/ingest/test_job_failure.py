@@ -134,6 +134,24 @@ class TestCauses:
         assert (job.cause, job.rule.partition(":")[0]) == (cause, rule)
         assert job.run_again == (cause == INFRASTRUCTURE)
 
+    @pytest.mark.parametrize(
+        ("log", "exit_code", "incomplete"),
+        [
+            ("", 137, True),
+            ("", 2, True),
+            ("no space left on device", None, True),
+            ("connection reset by peer", 1, True),
+            ("connection reset by peer", None, False),
+            ("connection reset by peer", 0, False),
+            ("", None, False),
+        ],
+    )
+    def test_a_job_that_was_stopped_is_incomplete(self, log: str, exit_code: int | None, incomplete: bool) -> None:
+        """Passed tests do not make it green; a warning in the log of a job that passed does not make it red."""
+        job = classify_job(PASSED, log, exit_code)
+        assert job.is_incomplete == incomplete
+        assert (job.cause == NONE) == (exit_code == 0 or (not log and exit_code is None))
+
     def test_failed_tests_decide_before_a_network_error(self) -> None:
         """A test of a retry writes such a line itself."""
         assert classify_job(FAILED, "could not resolve host: nowhere.invalid", 1).cause == TESTS

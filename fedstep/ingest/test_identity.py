@@ -344,6 +344,10 @@ def _merge_retries(reports: Sequence[ReportTests], places: Sequence[_Place]) -> 
     for place in places:
         path, number = retry_of(reports[place[0]].source)
         paths[path].append((number, place))
+    for folder in [path for path, group in paths.items() if all(number for number, _ in group)]:
+        beside = [path for path in paths if path != folder and path.rpartition("/")[0] == folder]
+        if len(beside) == 1:  # rerun.xml beside report.xml: its name is nothing but the word
+            paths[beside[0]] += paths.pop(folder)
     for group in paths.values():
         yield _as_attempts([place for _, place in sorted(group, key=lambda numbered: numbered[0])])
 

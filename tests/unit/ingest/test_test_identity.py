@@ -141,6 +141,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("first", "second"),
         [("report", "report-rerun"), ("report", "report-rerun-1"), ("attempt-1__r", "attempt-2__r"), ("r", "retry__r"),
+         ("report", "rerun"), ("out__report", "out__rerun"),
          ("cart__test", "cart__test_attempts__attempt_1"), ("out__r.attempt1", "out__r.attempt2")],
     )  # fmt: skip
     def test_a_report_that_is_called_a_rerun_has_attempts(self, first, second):

@@ -25,7 +25,15 @@ from fedstep.evaluation.corpus import (
 )
 from fedstep.evaluation.ordering import order_recorded_tests
 from fedstep.evaluation.replay_tests import Truth, predict_test_times, rerun_steps, test_steps
-from fedstep.features.build_features import duration_example, failure_example, finished_builds, jenkins_estimate, median
+from fedstep.features.build_features import (
+    Estimate,
+    duration_example,
+    failure_example,
+    finished_builds,
+    jenkins_estimate,
+    median,
+    missed_by,
+)
 from fedstep.history.records import make_record
 from fedstep.history.summary import MAXIMUM_BUILDS, PastBuild, PlannedBuild, past_build, stream_name
 from fedstep.importers.folder import find_build_folders, read_folder
@@ -56,6 +64,8 @@ def build_steps(builds: Iterable[PastBuild], task: str) -> Iterator[BuildStep]:
         case = MAKERS[task](tuple(past), build, number)
         if not isinstance(case, Unavailable):
             labels[number] = case.row.target
+            if task == "build-duration":
+                build = build._replace(missed=missed_by(Estimate(*case.estimate, 0), case.row))
         heappush(running, (build.finished_at, number, build))
         yield BuildStep(number, tuple(known), () if isinstance(case, Unavailable) else (case,))
     yield BuildStep(number + 1, tuple(KnownLabel(key, label) for key, label in labels.items()), ())

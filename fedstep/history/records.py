@@ -83,6 +83,7 @@ class BuildRecord(NamedTuple):
     number: int | None = None  # of the run in its workflow
     forecast: Forecast | Unavailable = NO_FORECAST
     left_out: LeftOut | None = None  # None: no selection was made
+    missed: float = NO_SECONDS  # by how much its time missed the slow estimates, in logarithms; NO_SECONDS: no estimate
 
 
 def make_record(build: Build, stream: str, author: str) -> BuildRecord:
@@ -136,10 +137,13 @@ def encode_record(record: BuildRecord) -> bytes:
         "schema": record.schema,
         "rows": {task: [_pack_row(row) for row in rows] for task, rows in record.rows.items()},
     }
-    if isinstance(record.forecast, Forecast):  # a key that older versions of fedstep do not read
+    # Keys that older versions of fedstep do not read.
+    if isinstance(record.forecast, Forecast):
         fields["forecast"] = _pack_forecast(record.forecast)
     if record.left_out:  # likewise
         fields["left_out"] = [record.left_out.tests, round(record.left_out.seconds, 3), record.left_out.shadow]
+    if isfinite(record.missed):
+        fields["missed"] = _number(record.missed)
     text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return zlib.compress(text.encode(), 6)
 
@@ -194,6 +198,7 @@ def _record(fields: Mapping[str, Any]) -> BuildRecord:
         number=_run_number(fields.get("number")),  # older records have none
         forecast=_unpack_forecast(fields["forecast"]) if "forecast" in fields else NO_FORECAST,
         left_out=_unpack_left_out(*fields["left_out"]) if "left_out" in fields else None,
+        missed=_seconds(fields.get("missed")),
     )
 
 

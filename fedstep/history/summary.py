@@ -71,6 +71,7 @@ class PastBuild(NamedTuple):
     build_file_touched: bool | None = None
     kinds: str = ""  # of the changed files, in alphabetical order: "docs source-python"
     number: int | None = None  # of the run in its workflow
+    missed: float = NO_SECONDS  # as in BuildRecord
 
 
 def plan_build(situation: BuildContext, stream: str, author: str) -> PlannedBuild:
@@ -210,6 +211,7 @@ def past_build(record: BuildRecord) -> PastBuild:
         weekday=weekday,
         **size._asdict(),
         number=record.number,
+        missed=record.missed,
     )
 
 
@@ -279,7 +281,8 @@ def pack_builds(builds: Sequence[PastBuild]) -> dict[str, list[object]]:
 
 def unpack_builds(columns: dict[str, Sequence[Any]]) -> tuple[PastBuild, ...]:
     """Return the builds of `pack_builds`' columns."""
-    columns["seconds"] = [NO_SECONDS if seconds is None else seconds for seconds in columns["seconds"]]
+    for name in ("seconds", "missed"):
+        columns[name] = [NO_SECONDS if value is None else value for value in columns[name]]
     rows = zip(*columns.values(), strict=True)
     return tuple(with_types(PastBuild(**dict(zip(columns, row, strict=True)))) for row in rows)
 

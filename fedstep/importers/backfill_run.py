@@ -276,7 +276,7 @@ class BackfillTrainer:
         planned = plan_build(finished.situation, stream_name(finished.situation.ci, source), author)
         entry = make_record(build, planned.stream, author)._replace(
             schema=schema().digest,
-            rows=build_examples(summary, build, planned, self.due),
+            **build_examples(summary, build, planned, self.due)._asdict(),
             forecast=self._forecast(build, planned),
         )
         file = self.store.log.append(entry)

@@ -210,7 +210,7 @@ def record_build(store: ProjectStore, evaluation: BuildEvaluation, source_words:
     record = make_record(build, evaluation.planned.stream, evaluation.author)._replace(
         source_words=source_words(tuple(run for run in build.reports.tests if run.test not in known)),
         schema=schema().digest,
-        rows=build_examples(summary, build, evaluation.planned, sampling_rule(store)),
+        **build_examples(summary, build, evaluation.planned, sampling_rule(store))._asdict(),
         forecast=evaluation.forecast,
         left_out=evaluation.left_out,
     )

@@ -71,6 +71,7 @@ _RESEMBLING: Mapping[str, str] = {
     "last-3": "how long the last three builds took",
     "last-20": "how long the last twenty builds took",
     "last-branch": "how long the last build of the branch took",
+    "moved": "how much longer or shorter builds became lately",
 }
 
 _ROUND: Mapping[str, Mapping[str, str]] = {

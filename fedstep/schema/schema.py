@@ -147,7 +147,7 @@ def sub_words(identifiers: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({piece.lower() for name in identifiers for piece in _PIECE.findall(name) if len(piece) > 1}))
 
 
-VERSION = 3
+VERSION = 4
 _T = TypeVar("_T")
 
 RATES = (0.0, 0.002, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -193,6 +193,7 @@ DURATION_LEVELS = (
     "last-3",
     "last-20",
     "last-branch",
+    "moved",
 )
 SIZES = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
 FAILURE_KINDS = ("assertion", "timeout", "connection", "null", "state", "io", "memory", "concurrency", "other")

@@ -1,6 +1,7 @@
 """Facts about what the two build tasks know before a build starts."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -10,12 +11,15 @@ from fedstep.features.build_features import (
     DURATION_VIEWS,
     FAILURE_VIEWS,
     Estimate,
+    compress,
     duration_example,
     duration_features,
     expand,
     failure_features,
+    find_change,
     finished_builds,
     jenkins_estimate,
+    missed_by,
     quantile,
     running_builds,
     weigh_by_similarity,
@@ -117,14 +121,85 @@ class TestSchema:
         assert named <= set(distances)
 
 
+USUAL = [0.05, -0.05] * 20  # what builds of a steady job are missed by
+
+
+def missed(residuals: Sequence[float]) -> list[PastBuild]:
+    """Builds that the slow estimates missed by these residuals, oldest first."""
+    return [past_build(len(residuals) - number, missed=one) for number, one in enumerate(residuals)]
+
+
+class TestLevelChange:
+    @pytest.mark.parametrize("factor", [0.5, 2.0, 5.0])
+    @pytest.mark.parametrize("builds", [3, 6, 12])
+    def test_a_changed_level_is_found_from_the_third_build(self, factor: float, builds: int) -> None:
+        """Three builds that all miss by about the same are a change; how many builds ago it was is found, too."""
+        change = find_change(missed([*USUAL, *([math.log(factor) + 0.02, math.log(factor) - 0.02] * 6)[:builds]]))
+        assert change is not None
+        assert change.builds == builds
+        assert change.log_factor == pytest.approx(math.log(factor), abs=0.03)
+
+    @given(st.lists(st.floats(-5.0, 5.0), max_size=2), st.integers(0, 5))
+    def test_one_or_two_outliers_are_no_change(self, outliers: list[float], since: int) -> None:
+        """However far they are out, and whether or not usual builds followed."""
+        assert find_change(missed([*USUAL, *outliers, *USUAL[:since]])) is None
+
+    def test_a_change_that_is_over_is_none(self) -> None:
+        assert find_change(missed([*USUAL, 0.7, 0.7, 0.7, 0.7, 0.05])) is None
+
+    def test_builds_that_miss_by_any_amount_are_no_change(self) -> None:
+        """Three long builds are no new level where they have none in common."""
+        assert find_change(missed([*USUAL, 3.0, 0.3, 1.0])) is None
+
+    def test_what_is_usual_in_a_varying_job_is_no_change(self) -> None:
+        """Where builds are missed by a factor of two now and then, three such builds say little."""
+        assert find_change(missed([*[0.7, -0.7] * 20, 0.7, 0.7, 0.7])) is None
+
+    def test_a_young_job_and_earlier_records_have_no_change(self) -> None:
+        """Without ten builds to compare with, and in records that do not say what was missed."""
+        assert find_change(missed([0.05] * 9 + [0.7] * 12)) is None
+        assert find_change([past_build(number) for number in range(60, 0, -1)]) is None
+        assert find_change([]) is None
+
+    def test_the_past_moves_to_the_new_level(self) -> None:
+        """After a change, builds of each branch are expected as much longer as those since took."""
+        past = [
+            past_build(
+                60 - number,
+                seconds=100.0 if number % 2 else 400.0,
+                branch=("a", "b")[number % 2],
+                missed=USUAL[number % 40],
+            )
+            for number in range(50)
+        ]
+        past += [past_build(10 - number, seconds=200.0, branch="b", missed=math.log(2.0)) for number in range(4)]
+        estimate, raw = _known(past, planned(branch="a"))
+        moved = raw["moved"]
+        assert isinstance(moved, float)
+        assert estimate.seconds == pytest.approx(400.0, rel=0.01)
+        assert estimate.corrected(expand(moved)) == pytest.approx(800.0, rel=0.01)
+
+    def test_a_build_between_the_slow_estimates_missed_none(self) -> None:
+        """What a queue or the kinds of changed files explain is no change of level."""
+        example = duration_example([past_build(2), past_build(1)], planned(), "now", 200.0)
+        assert not isinstance(example, Unavailable)
+        estimate, row = example
+        assert missed_by(estimate, row) == pytest.approx(math.log(2.0))
+        index = schema().tasks["build-duration"].first("same-running")
+        explained = row._replace(indices=(index,), values=(compress(row.target + 0.1),))
+        assert missed_by(estimate, explained) == 0.0
+        nearer = row._replace(indices=(index,), values=(compress(row.target - 0.1),))
+        assert missed_by(estimate, nearer) == pytest.approx(0.1 * estimate.spread)
+
+
 class TestDuration:
     def test_a_steady_project_is_expected_to_stay_as_it_is(self) -> None:
         past = [past_build(number, seconds=120.0) for number in range(20, 0, -1)]
         estimate, raw = _known(past, planned())
         assert estimate.seconds == pytest.approx(120.0)
         assert estimate.spread == pytest.approx(0.5 / 20)
-        assert raw["last-branch"] is None
-        assert [raw[name] for name in raw if name != "last-branch"] == pytest.approx([0.0] * (len(raw) - 1))
+        assert raw["last-branch"] is raw["moved"] is None
+        assert [value for value in raw.values() if value is not None] == pytest.approx([0.0] * (len(raw) - 2))
 
     def test_a_departure_and_its_correction_undo_each_other(self) -> None:
         estimate = Estimate(seconds=200.0, spread=0.1, builds=20)

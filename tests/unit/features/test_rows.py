@@ -34,7 +34,7 @@ def build(number: int, runs: tuple[TestRun, ...], **known: object) -> Build:
 
 
 def rows(summary: Summary, one: Build, due: Callable[[str, int], bool] = lambda _test, _runs: True):
-    return build_examples(summary, one, plan_build(one.situation, STREAM, "a1"), due)
+    return build_examples(summary, one, plan_build(one.situation, STREAM, "a1"), due).rows
 
 
 def known(*builds: Build) -> Summary:

@@ -77,6 +77,7 @@ entries = st.builds(
         st.floats(0, 1e6).map(lambda seconds: round(seconds, 3)),
         st.booleans(),
     ),
+    missed=unit | st.just(math.nan),
 )
 WHOLE = BuildRecord(
     name="ab" * 16,
@@ -95,6 +96,7 @@ WHOLE = BuildRecord(
     schema="0123456789abcdef",
     rows={"flaky": (Example("a#passes", 4, (0, 7), (1.0, 0.5), ("test=a#passes",)),)},
     forecast=Forecast(55.0, 40.0, 90.0, math.nan, 0.25, {"a#fails": 0.75}, 3),
+    missed=-0.25,
 )
 
 
@@ -127,6 +129,13 @@ class TestEncoding:
             encode_record(WHOLE)
         )._replace(forecast=NO_FORECAST)
         assert "forecast" not in json.loads(zlib.decompress(encode_record(WHOLE._replace(forecast=NO_FORECAST))))
+
+    def test_a_record_of_before_missed_nothing_known(self) -> None:
+        """Older records lack what the estimates missed, and one without an estimate does not have it."""
+        fields = json.loads(zlib.decompress(encode_record(WHOLE)))
+        del fields["missed"]
+        assert math.isnan(decode_record(zlib.compress(json.dumps(fields).encode())).missed)
+        assert "missed" not in json.loads(zlib.decompress(encode_record(WHOLE._replace(missed=math.nan))))
 
     def test_the_number_of_a_run_is_kept_and_may_be_missing(self) -> None:
         """A record keeps the number of its run; older records lack the key, and an absurd one is refused."""

@@ -47,6 +47,17 @@ class TestExperts:
         once = observe_departure(START, row(), 0.0, 30.0)
         assert abs(combine(once, row(newest=9.0, last_3=0.0), 0.0)) < 0.5
 
+    def test_a_change_of_level_decides_at_once(self) -> None:
+        """Where the past was moved to a changed level, the expectation is there, and where none changed it is not."""
+        assert combine(START, row(moved=9.0), 0.0) > 6.0
+        assert abs(combine(START, row(), 0.0)) < 0.5
+
+    def test_a_change_that_was_none_is_trusted_less(self) -> None:
+        """Each time that the new level is wrong it counts less, and a silent expert keeps its weight."""
+        assert combine(after(2, row(moved=9.0), 0.0), row(moved=9.0), 0.0) < 1.0
+        silent = after(50, row(), 0.0)
+        assert combine(silent, row(moved=9.0), 0.0) > 6.0
+
     def test_an_expert_useless_for_long_comes_back(self) -> None:
         """The share that returns to the start keeps each weight above a floor."""
         long = after(500, row(same_running=20.0), 0.0)

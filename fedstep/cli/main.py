@@ -14,7 +14,7 @@ import click
 
 from fedstep import __version__
 from fedstep.cli.output import echo_warnings
-from fedstep.errors import FedstepError, UsageError
+from fedstep.errors import FedstepError, HistoryError, UsageError
 
 EXIT_CODES = """Exit codes: 0 success, or degraded without --strict; 2 usage. With --strict: 3 reports or git,
 4 history, 5 aggregator, 6 missing package. 130 interrupted, 143 terminated."""
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             given = accept_both_formats(given)
         code = commands.main(args=given, prog_name="fedstep", standalone_mode=False) or 0
     except FedstepError as error:
-        code = error.exit_code
+        code = _code_of(error, given)
         echo_warnings(f"error: {error}")
     except click.ClickException as error:
         code = error.exit_code
@@ -94,6 +94,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         place = f" ({error.filename})" if error.filename else ""
         echo_warnings(f"error: {error.strerror or error}{place}")
     sys.exit(0 if code and _runs_before_a_push(sys.argv[1:] if arguments is None else arguments) else code)
+
+
+def _code_of(error: FedstepError, arguments: Sequence[str]) -> int:
+    """Return the exit code: 0 for a history that a change of the repository made unusable, in a step of a CI build.
+
+    The status is then written for GitHub Actions, because the step ends before it writes its outputs.
+    """
+    command = arguments[0] if arguments else None
+    if not isinstance(error, HistoryError) or not _survives_checkout(command, os.environ, arguments):
+        return error.exit_code
+    if path := os.environ.get("GITHUB_OUTPUT"):
+        with suppress(OSError), open(path, "a", encoding="utf-8") as file:
+            file.write("status=degraded\n")
+    return 0
 
 
 def _open_missing_streams() -> bool:
@@ -145,7 +159,7 @@ def commands(context: click.Context) -> None:
     try:
         values = read_config(repository_root(folder) or folder, _option_types)
     except UsageError as error:
-        if not _survives_configuration(name, os.environ, sys.argv):
+        if not _survives_checkout(name, os.environ, sys.argv):
             raise
         echo_warnings(f"{error} The defaults are used")
         values = {}
@@ -157,8 +171,8 @@ BUILD_STEPS = ("predict", "train", "triage", "verdict", "push", "pull")
 CI_VARIABLES = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "TF_BUILD", "BUILDKITE", "FEDSTEP_CI_RUN")
 
 
-def _survives_configuration(command: str | None, environment: Mapping[str, str], arguments: Sequence[str]) -> bool:
-    """Return whether a bad configuration file is only warned of: in a step of a CI build, without --strict."""
+def _survives_checkout(command: str | None, environment: Mapping[str, str], arguments: Sequence[str]) -> bool:
+    """Return whether what is wrong with a checkout is only warned of: in a step of a CI build, without --strict."""
     strict = "--strict" in arguments or environment.get("FEDSTEP_STRICT", "").lower() in ("1", "true", "yes", "on")
     return command in BUILD_STEPS and not strict and any(map(environment.get, CI_VARIABLES))
 

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from types import MappingProxyType
 from typing import NamedTuple
 
-from fedstep.errors import HistoryError, UsageError
+from fedstep.errors import HistoryError
 from fedstep.files import LARGEST, read_bounded
 from fedstep.history.records import BuildRecord, decode_record, encode_record
 from fedstep.types import Dropped
@@ -213,11 +213,11 @@ class ProjectStore(NamedTuple):
         return os.path.join(self.folder, name)
 
     def check_links(self) -> None:
-        """Raise UsageError where an entry of this folder is a link: it would be written, and deleted, elsewhere."""
+        """Raise HistoryError where an entry of this folder is a link: it would be written, and deleted, elsewhere."""
         names = [*(file.path for file in FILES), "parts"]  # parts of the repository have histories below
         links = [name for name in names if os.path.islink(self.path(name))]
         if links:
-            raise UsageError(f"{self.path(links[0])} is a link", "Delete it: the history is kept in ordinary files")
+            raise HistoryError(f"{self.path(links[0])} is a link", "Delete it: the history is kept in ordinary files")
 
     def prepare(self) -> None:
         """Create the folder, hidden from git, and its key. Raise HistoryError if it cannot be written."""

@@ -58,7 +58,8 @@ def find_context(
         now: Seconds since the epoch; by default the clock's time.
 
     Raises:
-        UsageError: `part` is not a folder of the repository, or a link leads the history out of it.
+        UsageError: `part` is not a folder of the repository.
+        HistoryError: A link leads the history out of the repository, or is in its folder.
     """
     folder = os.path.abspath(folder)
     repository, part = repository_root(folder), normalize_part(part)
@@ -85,7 +86,7 @@ def _step_start(text: str, now: float) -> float:
 
 
 def _confined(root: str, folder: str) -> str:
-    """Return the folder of a history. Raise UsageError where its path is in the repository, and a link leads it out.
+    """Return the folder of a history. Raise HistoryError where its path is in the repository, and a link leads it out.
 
     A change of the repository could make such a link, and `forget` would delete what it leads to.
     """
@@ -94,7 +95,7 @@ def _confined(root: str, folder: str) -> str:
         return folder
     if _is_below(real, os.path.realpath(common_folder(root))):
         return folder
-    raise UsageError(f"{folder} is a link that leads out of the repository", f"Set FEDSTEP_HISTORY to {real} itself")
+    raise HistoryError(f"{folder} is a link that leads out of the repository", f"Set FEDSTEP_HISTORY to {real} itself")
 
 
 def _is_below(path: str, folder: str) -> bool:

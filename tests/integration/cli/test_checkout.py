@@ -147,8 +147,14 @@ class TestHistoryFolder:
         history = link if link.startswith("cache") else ".fedstep"
         for command in (("forget", "--yes"), ("train", "--junit", place.report(forty_tests(1)))):
             ran = place.run(*command, "--history", history)
-            assert ran.code == 2
+            assert ran.code == 4
             assert "link" in ran.err
+        output = tmp_path / "output"
+        build = place.with_env(CI="true", GITHUB_ACTIONS="true", GITHUB_OUTPUT=str(output))
+        ran = build.run("train", "--junit", place.report(forty_tests(1)), "--history", history)
+        assert (ran.code, output.read_text()) == (0, "status=degraded\n"), "a proposed link must not break the build"
+        assert "link" in ran.err
+        assert build.run("train", "--junit", "*.xml", "--history", history, "--strict").code == 4
         assert sorted(elsewhere.rglob("*")) == before
 
 

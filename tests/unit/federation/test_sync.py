@@ -26,6 +26,7 @@ from fedstep.federation.sync import (
     load_contributions,
     mark_exhausted,
     may_contribute,
+    pull_model,
     push_pending,
     record_contribution,
 )
@@ -46,6 +47,30 @@ def home(tmp_path: Path) -> ProjectStore:
     made = ProjectStore(str(tmp_path / "history"))
     made.prepare()
     return made
+
+
+def serving(version: int, url: str = URL) -> AggregatorLink:
+    """Return the link to an aggregator that serves the starter model as this version."""
+    body = pack_model(load_starter_model()._replace(candidate_version=version, production_version=version))
+
+    def send(_method: str, _path: str, _headers: object, _body: bytes, _timeout: float) -> HttpResponse:
+        return HttpResponse(200, {"etag": f'"{version}"'}, body)
+
+    return AggregatorLink(url, send, RetryPolicy(waits=()))
+
+
+class TestLineage:
+    def test_version_that_goes_back_is_said(self, home: ProjectStore):
+        """Versions of an aggregator only grow: its store was emptied, or an older one was put in its place."""
+        assert pull_model(home, serving(9), 1.0).warning == ""
+        warning = pull_model(home, serving(3), 2.0).warning
+        assert warning == f"{URL} went back from version 9 to 3: its store was replaced"
+        assert pull_model(home, serving(3), 3.0).warning == ""
+
+    def test_newer_version_and_other_aggregator_are_no_step_back(self, home: ProjectStore):
+        pull_model(home, serving(9), 1.0)
+        assert pull_model(home, serving(10), 2.0).warning == ""
+        assert pull_model(home, serving(2, "https://other.example"), 3.0).warning == ""
 
 
 def asked(at: float, promise: PrivacyGuarantee = WEEKLY, url: str = URL) -> CachedModel:

@@ -302,6 +302,22 @@ class TestTrust:
     def test_forks_and_dependabot_are_untrusted(self, env: dict[str, str]) -> None:
         assert read_ci(env).untrusted
 
+    @pytest.mark.parametrize(
+        ("source", "target", "untrusted"),
+        [
+            ("https://github.com/stranger/shop.git", "owner/shop", True),
+            ("git@github.com:stranger/shop.git", "owner/shop", True),
+            ("https://github.com/Owner/shop.git", "owner/shop", False),
+            ("", "owner/shop", False),
+        ],
+    )
+    def test_fork_is_known_by_the_variables_of_jenkins_plugins(self, source: str, target: str, untrusted: bool) -> None:
+        """Those of the plugins for pull requests of GitHub and merge requests of GitLab, which set no CHANGE_FORK."""
+        github = {"ghprbAuthorRepoGitUrl": source, "ghprbGhRepository": target}
+        gitlab = {"gitlabSourceRepoHttpUrl": source, "gitlabTargetRepoHttpUrl": f"https://gitlab.example.org/{target}"}
+        for plugin in (github, gitlab):
+            assert read_ci(JENKINS | plugin).untrusted == untrusted
+
     @pytest.mark.parametrize("event", ["pull_request", "pull_request_target"])
     def test_a_fork_on_github_is_known_by_the_event_file(self, event: str) -> None:
         env = GITHUB_PR | {"GITHUB_EVENT_NAME": event}

@@ -3,6 +3,8 @@
 import socket
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -165,6 +167,26 @@ class TestStoreFile:
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
         store.close()
         assert set(modes.values()) == {0o600}, modes
+
+    def test_opening_a_store_again_leaves_its_locks(self, tmp_path: Path, ours):
+        """Closing a second handle ended the process's locks: another process then deleted the log in use."""
+        path = tmp_path / "a.db"
+        store = Store(f"sqlite:///{path}", ours)
+        store.start(_zeros(ours), 0.0)
+        create_store_engine(f"sqlite:///{path}").dispose()
+        Store(f"sqlite:///{path}", ours).close()
+        count = (
+            "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+            "print(c.execute('select count(*) from versions').fetchone()[0]); c.close()"
+        )
+
+        def seen_by_another_process() -> int:
+            return int(subprocess.run([sys.executable, "-c", count, path], capture_output=True, check=True).stdout)
+
+        assert seen_by_another_process() == 1
+        store.write(partial(_add_version, ours=ours, number=1))
+        assert seen_by_another_process() == 2
+        store.close()
 
     def test_damaged_store_is_one_sentence(self, tmp_path: Path, ours):
         """A page is overwritten: SQLite opens the file, and would fail in some later request."""

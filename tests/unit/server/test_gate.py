@@ -41,6 +41,17 @@ class TestPromotion:
     def test_a_fifth_of_liars_does_not_promote_a_damaged_snapshot(self):
         assert rates(normal(0.1, 0.1), Lies(0.2, -1.0), trials=60, every=10)["promoted"] == 0.0
 
+    @pytest.mark.parametrize(
+        ("lie", "honest", "allowed"), [(-1.0, 0.02, {"open", "rejected", "undecided"}), (1.0, -0.3, {"promoted"})]
+    )
+    def test_three_tenths_of_liars_decide_nothing(self, lie: float, honest: float, allowed: set[str]):
+        """Of twenty voters six lie: they neither promote what is a little worse, nor block what is better."""
+        heard = [
+            Evaluation(f"p{n % 20}", f"o{n % 20}", lie if n % 20 < 6 else honest + 0.01 * (n % 5 - 2))
+            for n in range(GATE.most)
+        ]
+        assert decide(heard).outcome in allowed
+
     def test_a_fifth_of_liars_does_not_block_a_better_snapshot(self):
         found = rates(normal(-0.15, 0.1), Lies(0.2, 1.0), trials=40, every=10)
         assert found["rejected"] == 0.0
@@ -58,7 +69,7 @@ class TestPromotion:
 
     def test_verdict_reports_the_loss_that_liars_may_have_hidden(self):
         """In nats: the bound where as many voters as the gate allows for lie in favour of the snapshot."""
-        verdict = decide(votes([-0.3, -0.1] * 20))
+        verdict = decide(votes([-0.3, -0.2, -0.25, -0.1] * 15))
         assert verdict.outcome == "promoted"
         assert verdict.high <= 0.0
         assert verdict.worst > verdict.high
@@ -143,11 +154,11 @@ class TestVerdicts:
         assert first.high == pytest.approx(second.high, abs=1e-9)
 
     def test_bounds_hold_at_every_look(self):
-        """The mean of twenty voters is above the upper bound at any of 20 looks in fewer than 1 of 40 runs."""
+        """The mean of twenty voters is above the upper bound at any look at a trial in fewer than 1 of 40 runs."""
         dice, wrong = np.random.default_rng(1), 0
         for _ in range(200):
-            values = dice.normal(0.0, 0.2, 200).clip(-1, 1)
-            wrong += any(decide(votes(values[:count])).high < 0.0 for count in range(20, 201, 10))
+            values = dice.normal(0.0, 0.2, GATE.most).clip(-1, 1)
+            wrong += any(decide(votes(values[:count])).high < 0.0 for count in range(20, GATE.most + 1, 10))
         assert wrong / 200 <= 0.025
 
     @pytest.mark.parametrize("poison", ["scaled", "word"])

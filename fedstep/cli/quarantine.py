@@ -11,7 +11,7 @@ import fedstep
 from fedstep.cli.options import FORMAT, HISTORY, JSON, JUNIT, LOG, MOST, PART, RULES, STRICT, option
 from fedstep.cli.output import RulingOptions, echo_result, echo_warnings, finish_with_ruling
 from fedstep.errors import UsageError
-from fedstep.ingest.mutes import MUTES_FILE, Mute, add_mute, read_mutes, remove_mute
+from fedstep.ingest.mutes import MUTES_FILE, Mute, Mutes, add_mute, find_mute, read_mutes, remove_mute
 from fedstep.report.units import visible
 
 
@@ -73,9 +73,23 @@ def add(test: str, owner: str, reason: str, days: int, max_quarantined: int) -> 
     if len(others) >= max_quarantined:
         raise UsageError(f"{len(others)} tests are quarantined already", "Repair one and remove it from the list")
     remove_mute(root, test)  # an entry of it is renewed, not doubled
-    add_mute(root, Mute(test, owner, reason, until.isoformat()))
+    entry = Mute(test, owner, reason, until.isoformat())
+    add_mute(root, entry)
+    _warn_if_unknown(entry)
     echo_result(f"{visible(test, 1000)} is quarantined until {until} in {MUTES_FILE}; commit that file\n")
     return 0
+
+
+def _warn_if_unknown(entry: Mute) -> None:
+    """Warn where the history knows tests, and none that the entry means."""
+    from fedstep.diagnostics.explain import matches, nearest
+    from fedstep.history.summary import load_summary
+
+    known = tuple(each.test for each in load_summary(fedstep.Project.discover().context().store).summary.tests.values())
+    if known and not any(find_mute(test, Mutes((entry,))) for test in known):
+        meant = (matches(entry.test, known) or nearest(entry.test, known))[:3]
+        hint = f". Did you mean: {', '.join(meant)}" if meant else ""
+        echo_warnings(f"no known test is called {entry.test}, so nothing is forgiven by this entry yet{hint}")
 
 
 @quarantine.command()

@@ -63,6 +63,15 @@ class TestVerdict:
     CASE = '<testcase classname="a.T" name="x" time="1"><failure message="no">t</failure></testcase>'
     REPORT = f"<testsuite>{CASE}</testsuite>"
 
+    def test_quarantine_of_an_unknown_name_says_what_is_meant(self, experienced: Checkout) -> None:
+        """Half a name forgives nothing; a pattern of a known test does."""
+        why = ("--owner", "ada", "--reason", "#7")
+        ran = experienced.run("quarantine", "add", "test_7", *why)
+        assert ran.code == 0, "the test may come with the next build"
+        assert "no known test is called test_7" in ran.err
+        assert "Did you mean: shop.test_cart#test_7" in ran.err
+        assert experienced.run("quarantine", "add", "shop.test_cart#test_7*", *why).err == ""
+
     def test_quarantine_makes_a_failing_build_pass(self, fresh: Checkout) -> None:
         """Add, judge, list, remove, judge again: exit codes as a pipeline sees them."""
         (fresh.root / "r.xml").write_text(self.REPORT)

@@ -41,7 +41,6 @@ WEEK = 7 * 86_400.0
 WINDOW = 4 * WEEK  # costs are averaged over the last four weeks with builds
 MEDIAN_OF = 20
 MOST_SLOW = 20
-MOST_RISKS = 10  # tests likely to flake that never did here
 BINS = 6
 FEWEST_FAILURES = 3  # in a row, before a test is said to fail every time
 

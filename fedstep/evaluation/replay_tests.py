@@ -223,13 +223,6 @@ class TimedRun(NamedTuple):
     expected: float
     median_20: float  # may be 0, where reports round to it
 
-    def is_resolved(self) -> bool:
-        """Return whether the test's times can be distinguished from rounding.
-
-        By its past alone: to ask the run itself would select the runs that took longer than usual.
-        """
-        return self.median_20 >= FINEST
-
 
 @dataclass(frozen=True, slots=True)
 class _Known:

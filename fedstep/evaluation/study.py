@@ -60,7 +60,6 @@ TASKS = {
     "test-failure": ("folders", "results"),
 }
 LOCAL_TASKS = {"test-duration": time_tests, "test-failure": order_project}  # nothing of them is shared
-ALL_MODES = (*MODES, "global-only")
 T = TypeVar("T")
 
 

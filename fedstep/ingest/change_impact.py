@@ -101,7 +101,11 @@ class ChangeImpact(NamedTuple):
 
 
 def analyze_change(files: Sequence[FileChange]) -> ChangeImpact:
-    """Return what the changed files touch."""
+    """Return what the changed files touch.
+
+    >>> analyze_change([FileChange("src/main/java/org/foo/Bar.java")]).relation("org.foo.BarTest#works")
+    'itself'
+    """
     split = [_split(file.path) for file in files]
     return ChangeImpact(
         frozenset(stem for _, stem in split),
@@ -109,15 +113,6 @@ def analyze_change(files: Sequence[FileChange]) -> ChangeImpact:
         any(is_build_file(file.path) for file in files),
         bool(files),
     )
-
-
-def relate_test(test: str, files: Sequence[FileChange]) -> str:
-    """Return the closest relation of a test `class#name` to changed files; see `ChangeImpact.relation`.
-
-    >>> relate_test("org.foo.BarTest#works", [FileChange("src/main/java/org/foo/Bar.java")])
-    'itself'
-    """
-    return analyze_change(files).relation(test)
 
 
 def group_of(test: str) -> str:

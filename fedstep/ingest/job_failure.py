@@ -72,11 +72,6 @@ class JobFailure(NamedTuple):
     rule: str = ""  # "network: could not resolve host"
     is_incomplete: bool = False  # it was stopped, or failed without a failed test: passed tests do not say that all did
 
-    @property
-    def run_again(self) -> bool:
-        """Return whether the job is to be run again as it is: nothing in it is at fault."""
-        return self.cause == INFRASTRUCTURE
-
 
 def classify_job(reports: Reports, log: str = "", exit_code: int | None = None) -> JobFailure:
     """Return why the job failed.

@@ -370,14 +370,12 @@ class NunitHandler(ForeignHandler):
         self._case: dict[str, str] | None = None
         self._failures = 0
         self._is_in_failure = False
-        self._suite_failure = ""
 
     def open(self, name: str, attributes: dict[str, str]) -> None:
         """Handle suites, cases and the message of a failure."""
         match name:
             case "test-suite":
                 self._suites.append(_NunitSuite(attributes, self._failures))
-                self._suite_failure = ""
             case "test-case":
                 self._case, self.text = attributes, ""
             case "failure":
@@ -390,8 +388,6 @@ class NunitHandler(ForeignHandler):
         match name:
             case "failure":
                 self._is_in_failure = False
-                if self._case is None:
-                    self._suite_failure = self.text or "failed"
             case "test-case" if self._case is not None:
                 self._add_case(self._case)
                 self._case = None

@@ -8,7 +8,6 @@ from markupsafe import Markup
 from fedstep.report.project_page import Insights
 from fedstep.report.units import count, percent, span
 
-BADGES = ("time", "flaky", "green")
 COLOURS = {"good": "#177245", "warning": "#9a6700", "bad": "#b3390b", "plain": "#3b4a5a"}
 LETTER = 6.6  # pixels of an average letter at 11 px, as wide fonts have it
 

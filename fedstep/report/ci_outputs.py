@@ -7,7 +7,7 @@ from math import isfinite
 from string import ascii_letters, digits
 
 from fedstep.report.units import percent, visible
-from fedstep.report.wording import VERDICTS, describe_history, rank_causes, sort_by_urgency
+from fedstep.report.wording import VERDICTS, rank_causes, sort_by_urgency
 from fedstep.results import (
     NO_BUILD_YET,
     FailureVerdict,
@@ -28,7 +28,12 @@ TITLES = {"flaky": "Likely flaky", "regression": "Likely a regression", "unsure"
 
 def failure_annotations(failures: Sequence[FailureVerdict]) -> str:
     """Return one `::warning` line per failure, the least likely flaky first, at most ten."""
-    return _limited("warning", [_failure(failure) for failure in sort_by_urgency(failures)])
+    commands = [_failure(failure) for failure in sort_by_urgency(failures)]
+    if len(commands) > MOST_ANNOTATIONS:
+        shown = commands[: MOST_ANNOTATIONS - 1]
+        more = f"and {len(commands) - len(shown):,} more: see the step summary"
+        commands = [*shown, _command("warning", "", 0, "fedstep", more)]
+    return "".join(f"{command}\n" for command in commands)
 
 
 def warning_annotations(warnings: Sequence[str], most: int = MOST_ANNOTATIONS) -> str:
@@ -40,11 +45,6 @@ def warning_annotations(warnings: Sequence[str], most: int = MOST_ANNOTATIONS) -
     return "".join(f"{line}\n" for line in lines)
 
 
-def flaky_annotations(risks: Sequence[TestRisk]) -> str:
-    """Return one `::notice` line per test likely to flake, at most ten."""
-    return _limited("notice", [_risk_annotation(risk) for risk in risks])
-
-
 def _failure(failure: FailureVerdict) -> str:
     title = f"{TITLES.get(failure.verdict, 'Failed')} ({percent(failure.flaky_probability)} flaky)"
     told = f": {visible(' '.join(failure.message.split()), 300)}" if failure.message else ""
@@ -52,25 +52,10 @@ def _failure(failure: FailureVerdict) -> str:
     return _command("warning", failure.file, failure.line, title, message)
 
 
-def _risk_annotation(risk: TestRisk) -> str:
-    title = f"Likely to flake ({percent(risk.probability)})"
-    return _command(
-        "notice", risk.file, risk.line, title, f"{visible(risk.test)}: {describe_history(risk)}{because(risk.reasons)}"
-    )
-
-
 def because(reasons: Iterable[FeatureContribution]) -> str:
     """Return a space and the largest reasons in brackets, or "" where there are none."""
     parts = [" ".join(filter(None, (c.sign, c.phrase, visible(c.word, 40)))) for c in rank_causes(reasons)]
     return f" ({'; '.join(parts)})" if parts else ""
-
-
-def _limited(level: str, commands: Sequence[str]) -> str:
-    if len(commands) > MOST_ANNOTATIONS:
-        shown = commands[: MOST_ANNOTATIONS - 1]
-        more = f"and {len(commands) - len(shown):,} more: see the step summary"
-        commands = [*shown, _command(level, "", 0, "fedstep", more)]
-    return "".join(f"{command}\n" for command in commands)
 
 
 def _command(level: str, file: str, line: int, title: str, message: str) -> str:

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from math import inf
 from pathlib import Path
 from threading import Event, Timer
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, func, inspect, select
 from sqlalchemy.engine import URL, make_url
@@ -30,18 +30,6 @@ TRIES = 20  # to truncate the write-ahead log, with a pause after each
 REMEDY = "Give one like sqlite:///fedstep.db or postgresql://USER:PASSWORD@HOST/DATABASE."
 T = TypeVar("T")
 log = logging.getLogger("fedstep.server")
-
-
-class Write(Protocol):
-    """A function that runs a write to the database in the thread for writes."""
-
-    def __call__(self, work: Callable[[], T]) -> T:
-        """Return the result of `work`."""
-
-
-def at_once(work: Callable[[], T]) -> T:
-    """Run a write in the calling thread."""
-    return work()
 
 
 def require_store(store: str) -> str:

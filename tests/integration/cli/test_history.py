@@ -247,7 +247,7 @@ class TestRebuild:
     def test_rebuild_learns_all_again_and_sends_nothing_twice(self, experienced):
         before = told(experienced.run("predict", "--format", "json"))
         (experienced.history / "backlog.json").write_text("damaged")
-        assert experienced.run("history", "rebuild").out.startswith("12 builds learned, ")
+        assert experienced.run("history", "rebuild").out.startswith("learned from 12 builds and ")
         assert timeless(told(experienced.run("predict", "--format", "json"))) == timeless(before)
         again = json.loads((experienced.history / "backlog.json").read_text())["waiting"]
         assert not any(rows["labels"] for rows in again.values()), "unknown whether it was sent: not sent again"

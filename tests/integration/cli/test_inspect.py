@@ -85,7 +85,7 @@ class TestNextUpdate:
         assert ran.code == 0, ran.err
         assert files(connected) == before
         assert "the next one: made from the examples that wait" in ran.out
-        assert re.search(r"build-failure from 8\+ rows: \d+ of \d+, length", ran.out)
+        assert re.search(r"build-failure from 8\+ examples: \d+ of \d+, length", ran.out)
         assert "Token         none is configured" in ran.out
         digest = seen(connected)["update"]["sha256"]
         assert f"SHA-256       {digest}\n" in ran.out, "it is the same every time"

@@ -70,7 +70,3 @@ class TestKnowledge:
     def test_a_run_without_a_time_is_neither_scored_nor_known(self) -> None:
         builds = [build(n, run("a", 0.1), run("b", float("nan"))) for n in range(20)]
         assert {timed.test for timed in predict_test_times(builds)} == {"a"}
-
-    def test_a_test_is_resolved_by_its_past_alone(self) -> None:
-        assert not TimedRun("a", 10, seconds=5.0, expected=0.001, median_20=0.001).is_resolved()
-        assert TimedRun("a", 10, seconds=0.001, expected=0.5, median_20=0.5).is_resolved()

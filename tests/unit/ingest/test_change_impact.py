@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.ingest.change_impact import file_kind, is_build_file, package_of, relate_test
+from fedstep.ingest.change_impact import analyze_change, file_kind, is_build_file, package_of
 from fedstep.schema.schema import schema
 from fedstep.types import FileChange
 
@@ -40,12 +40,12 @@ CASES = [
 class TestRelation:
     @pytest.mark.parametrize(("test", "path", "expected"), CASES)
     def test_the_relation_of_a_test_to_a_file(self, test: str, path: str, expected: str) -> None:
-        assert relate_test(test, [FileChange(path)]) == expected
+        assert analyze_change([FileChange(path)]).relation(test) == expected
 
     def test_the_nearest_of_several_files_counts(self) -> None:
         files = [FileChange("docs/a.md"), FileChange("pom.xml"), FileChange("org/foo/Other.java")]
-        assert relate_test("org.foo.BarTest#works", files) == "near"
-        assert relate_test("org.foo.BarTest#works", files[:2]) == "build-file"
+        assert analyze_change(files).relation("org.foo.BarTest#works") == "near"
+        assert analyze_change(files[:2]).relation("org.foo.BarTest#works") == "build-file"
 
     def test_package_is_the_directory_that_the_class_names(self) -> None:
         """The package of a test is the directory that its class names."""
@@ -58,7 +58,7 @@ class TestRelation:
         assert [package_of(test) for test in tests] == ["org/foo", "tests/unit", "src", ""]
 
     def test_no_change_is_a_relation_of_its_own(self) -> None:
-        assert relate_test("org.foo.BarTest#works", []) == "nothing"
+        assert analyze_change([]).relation("org.foo.BarTest#works") == "nothing"
 
 
 class TestBuildFiles:
@@ -112,4 +112,4 @@ class TestAnyNames:
     @given(st.text(max_size=30), st.lists(st.text(max_size=20).map(FileChange), max_size=4))
     def test_any_names_have_a_relation_that_the_schema_knows(self, test: str, files: list[FileChange]) -> None:
         change = next(part for part in schema().tasks["triage"].parts if part.name == "change")
-        assert f"change={relate_test(test, files)}" in change.names()
+        assert f"change={analyze_change(files).relation(test)}" in change.names()

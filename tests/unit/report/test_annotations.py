@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.report.ci_outputs import failure_annotations, flaky_annotations, warning_annotations
+from fedstep.report.ci_outputs import failure_annotations, warning_annotations
 from fedstep.report.units import visible
-from fedstep.results import NO_BUILD_YET, FailureVerdict, Prediction, TestRisk, TrainReport, TriageReport
+from fedstep.results import NO_BUILD_YET, FailureVerdict, Prediction, TrainReport, TriageReport
 
 Findings = tuple[Prediction, TriageReport, TrainReport]
 
@@ -29,16 +29,16 @@ def unescaped(text: str) -> str:
 
 
 def annotations(findings: Findings) -> str:
-    return failure_annotations(findings[1].failures) + flaky_annotations(findings[0].flaky)
+    return failure_annotations(findings[1].failures)
 
 
-def assert_four_harmless_commands(text: str) -> None:
+def assert_two_harmless_commands(text: str) -> None:
     lines = text.split("\n")
     assert lines.pop() == ""
-    assert len(lines) == 4
+    assert len(lines) == 2
     for line in lines:
         level, properties, message = parsed(line)
-        assert level in {"warning", "notice"}
+        assert level == "warning"
         assert set(properties) <= {"file", "line", "title"}
         assert line.isprintable()
         assert "##" not in line
@@ -48,13 +48,13 @@ def assert_four_harmless_commands(text: str) -> None:
 class TestHostileNames:
     def test_a_hostile_name_makes_no_command(self, named: Callable[[str], Findings], hostile: str) -> None:
         text = annotations(named(hostile))
-        assert_four_harmless_commands(text)
+        assert_two_harmless_commands(text)
         assert visible(hostile) in parsed(text.splitlines()[1])[2]
 
     @settings(max_examples=50, deadline=None)
     @given(st.text(st.characters(codec=None), max_size=200))
     def test_any_name_makes_no_command(self, named: Callable[[str], Findings], name: str) -> None:
-        assert_four_harmless_commands(annotations(named(name)))
+        assert_two_harmless_commands(annotations(named(name)))
 
 
 class TestAnnotations:
@@ -67,11 +67,11 @@ class TestAnnotations:
         assert message.startswith("com.acme.cart.CartTest#totals (- this change touches the test itself;")
 
     def test_a_path_with_colons_and_commas_reads_back(self) -> None:
-        line = flaky_annotations((TestRisk("a", 0.5, file="a,b:c%41.py", line=3),))
+        line = failure_annotations((FailureVerdict("a", 0.5, file="a,b:c%41.py", line=3),))
         assert parsed(line.rstrip("\n"))[1]["file"] == "a,b:c%41.py"
 
     def test_a_path_that_had_to_be_changed_is_left_out(self) -> None:
-        line = flaky_annotations((TestRisk("a", 0.5, file="a\nb.py", line=3),))
+        line = failure_annotations((FailureVerdict("a", 0.5, file="a\nb.py", line=3),))
         assert set(parsed(line.rstrip("\n"))[1]) == {"title"}
 
     @pytest.mark.parametrize(

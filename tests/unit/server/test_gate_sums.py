@@ -64,7 +64,7 @@ class TestVerdicts:
 
         These are the widest evaluations there are: the bound itself is tried, at every look.
         """
-        strict = replace(GATE, liars=0.0, most=10_000, margin=-1.0)
+        strict = replace(GATE, sum_liars=0.0, most=10_000, margin=-1.0)
         looks = [list(islice(drawn(0.0, projects, noise, seed, 1.0), 60)) for seed in range(200)]
         wrong = [any(strict.decide(EvaluationSums(seen[:n])).low > 0.0 for n in range(1, 61)) for seen in looks]
         assert sum(wrong) / len(wrong) <= GATE.wrong_rejection

@@ -385,9 +385,8 @@ def _report(
 ) -> TrainReport:
     build = evaluation.build
     problems = (*report_problems(build.reports), *change_problems(build.situation.change), *problems)
-    degraded = bool(problems) or build.situation.ci.untrusted
     return TrainReport(
-        status="degraded" if degraded else "ok" if isinstance(exchange, Exchange) else "local",
+        status="degraded" if problems else "ok" if isinstance(exchange, Exchange) else "local",
         build=build.name,
         outcome=build.outcome,
         duration=build.duration,

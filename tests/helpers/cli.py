@@ -69,6 +69,7 @@ class Checkout:
         stdin: int = subprocess.DEVNULL,
         stdout: int = subprocess.PIPE,
         errors: str = "strict",
+        before: Callable[[], None] | None = None,
     ) -> "subprocess.Popen[str]":
         """The command as a process of its own session, talking through pipes."""
         return subprocess.Popen(
@@ -81,6 +82,7 @@ class Checkout:
             encoding="utf-8",
             errors=errors,
             start_new_session=True,
+            preexec_fn=before,
         )
 
     def run(self, *arguments: str, python: Sequence[str] = ()) -> Ran:

@@ -58,12 +58,19 @@ def hostile(experienced, github):
     return place
 
 
-OUR_WARNING = "::warning title=fedstep::"
+OURS = re.compile(r"::(?:warning|notice) [^:]*::(.*)")
 
 
 def obeyed(line: str) -> bool:
     """Whether the runner takes the line for a command: two colons after blanks, or the old form anywhere."""
     return line.lstrip().startswith("::") or "##[" in line or "##vso[" in line
+
+
+def assert_ours_alone(text: str) -> None:
+    """No line is obeyed but fedstep's own warnings, and what these quote is not obeyed within them."""
+    for line in re.split(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]", text):
+        ours = OURS.fullmatch(line)
+        assert not obeyed(ours[1] if ours else line), line
 
 
 def rendered(markdown: str) -> tuple[set[str], set[str]]:
@@ -125,11 +132,26 @@ class TestNames:
         (place.root / "::error::pwned\n::error::x.py").write_text("x = 1\n")
         ran = place.run("predict")
         assert ran.code == 0
-        assert not any(obeyed(line) for line in (ran.out + ran.err).splitlines() if not line.startswith(OUR_WARNING))
+        assert_ours_alone(ran.out + ran.err)
         missing = place.run("triage", "--junit", "::error::x\n::error::y")
         assert missing.code == 0
-        told = (missing.out + missing.err).splitlines()
-        assert not any(obeyed(line) for line in told if not line.startswith(OUR_WARNING))
+        assert_ours_alone(missing.out + missing.err)
+
+    @pytest.mark.parametrize("command", ["verdict", "quarantine"])
+    def test_a_verdict_and_the_quarantine_obey_no_name(self, tmp_path, hostile, command: str):
+        """Names as a person copies them from a report: in what is forgiven, listed, suggested and refused."""
+        for name in NAMES[:9]:
+            added = hostile.run("quarantine", "add", name.replace("\0", ""), "--owner", name, "--reason", name)
+            assert_ours_alone(added.out + added.err)
+        words = (("list",), ("suggest",), ("remove", NAMES[8]))
+        if command == "verdict":
+            runs = [hostile.run("verdict", "--junit", "report.xml", "--format", style) for style in ("text", "json")]
+        else:
+            runs = [hostile.run("quarantine", *each) for each in words]
+        for ran in runs:
+            assert_ours_alone(ran.out + ran.err)
+            assert ESC not in ran.out + ran.err
+        assert_ours_alone((tmp_path / "summary").read_text(encoding="utf-8") if command == "verdict" else "")
 
     def test_gitlabs_outputs_are_one_plain_line_each(self, tmp_path, hostile):
         place = hostile.with_env(FEDSTEP_DOTENV=str(tmp_path / "dotenv"))

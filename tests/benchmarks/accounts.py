@@ -1,4 +1,4 @@
-"""The books of a store after a storm: every receipt, every update, every version, every vote accounted for."""
+"""The books of a store after a storm: every receipt, every update, every version, every evaluation accounted for."""
 
 import itertools
 from collections import Counter
@@ -89,7 +89,7 @@ def _lineage(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -
 
 
 def _folds(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -> Iterator[str]:
-    """Each task is what folding the updates of its version makes of the task before, to the bit."""
+    """Each task is what aggregating the updates of its version makes of the task before, to the bit."""
     rules = default_rules(schema())
     again = set(connection.scalars(select(verdicts.c.version).where(verdicts.c.replayed)))
     query = select(updates.c.owner, updates.c.project, bodies.c.body).where(updates.c.id == bodies.c.id)
@@ -104,7 +104,7 @@ def _folds(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -> 
 
 
 def _votes(connection: Connection) -> Iterator[str]:
-    """An open trial has one vote of each update that carried one, and none of any other."""
+    """An open trial has one evaluation of each update that carried one, and none of any other."""
     cast = connection.execute(select(evaluations.c.update_id, evaluations.c.task, evaluations.c.trial)).all()
     kept = _bodies(connection)
     for (number, task, trial), count in Counter(map(tuple, cast)).items():

@@ -1,4 +1,4 @@
-"""Updates of 2^16 coefficients that one fold sums in a CPU second, beside Flower's `aggregate()` and a bare loop.
+"""Updates of 2^16 coefficients that one aggregation sums in a CPU second, beside Flower's `aggregate()` and a loop.
 
 python -m tests.benchmarks.aggregation
 """
@@ -92,7 +92,7 @@ def _figure(yardstick: str, target: float, turns: Sequence[tuple[float, ...]], c
 
 
 def _rate(fold: str, python: str = sys.executable) -> float:
-    """Updates per CPU second on one thread, the best of a few folds: the machine is shared."""
+    """Updates per CPU second on one thread, the best of a few aggregations: the machine is shared."""
     env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     command = [python, "-c", DRAWN + fold]
     return float(subprocess.run(command, check=True, capture_output=True, text=True, env=env, timeout=300).stdout)

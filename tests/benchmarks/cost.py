@@ -23,7 +23,7 @@ Start = Callable[[Path], "subprocess.Popen[bytes]"]
 
 
 def costs() -> dict[str, Sequence[int]]:
-    """The medians of runs in turn; threads in the order in which they began: answering, writing, folding."""
+    """The medians of runs in turn; threads in the order in which they began: answering, writing, aggregating."""
     turns = [(_by_thread(serving_nothing), _by_thread(serving)) for _ in range(TURNS)]
     return {
         "the bare server": _medians([bare for bare, _ in turns]),

@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 WORDS, FACTS = 60, 12  # coordinates: a bias, facts that are often there, words that are seldom
 SIZE = 1 + FACTS + WORDS
 ROWS = 50  # of a batch
-RATE = 0.003  # of the clients' learning; ten times fifty rows a fold must not overshoot
+RATE = 0.003  # of the clients' learning; ten times fifty rows an aggregation must not overshoot
 BOUND = 0.1  # of a mean loss difference, in nats
 RULES = AggregationRules(clip=1.0)
 TARGET = 1 + FACTS  # the word that the targeted attack is after

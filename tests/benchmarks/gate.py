@@ -33,7 +33,7 @@ Draw = Callable[[Random], float]
 
 @dataclass(frozen=True)
 class Lies:
-    """A share of the votes, all cast by the same projects, that say what is asked of them."""
+    """A share of the evaluations, all sent by the same projects, that say what is asked of them."""
 
     share: float
     difference: float
@@ -43,7 +43,7 @@ HONEST = Lies(0.0, 0.0)
 
 
 def normal(mean: float, spread: float = 0.1) -> Draw:
-    """Votes of an honest snapshot or of a damaged one, in units of the bound."""
+    """Evaluations of an honest version or of a damaged one, in units of the bound."""
     return lambda dice: max(-1.0, min(1.0, dice.gauss(mean, spread)))
 
 
@@ -53,7 +53,7 @@ def partly(share: float, damage: float, rest: float = 0.0) -> Draw:
 
 
 def tried(draw: Draw, dice: Random, lies: Lies = HONEST, spent: float = 0.0, every: int = 1) -> Verdict:
-    """One trial, looked at after so many votes each time, until it ends."""
+    """One trial, looked at after so many evaluations each time, until it ends."""
     votes: list[Evaluation] = []
     while True:
         votes += [_vote(draw, dice, lies) for _ in range(every)]
@@ -63,7 +63,7 @@ def tried(draw: Draw, dice: Random, lies: Lies = HONEST, spent: float = 0.0, eve
 
 
 def rates(draw: Draw, lies: Lies = HONEST, trials: int = 300, spent: float = 0.0, every: int = 1) -> dict[str, float]:
-    """The shares of trials promoted and rejected, and the median number of votes they took."""
+    """The shares of trials promoted and rejected, and the median number of evaluations they took."""
     verdicts = [tried(draw, Random(seed), lies, spent, every) for seed in range(trials)]
     return {
         "promoted": _share(verdicts, "promoted"),
@@ -81,8 +81,8 @@ def multiplier(promise: PrivacyGuarantee) -> float:
 def noised_trial(draw: Draw, seed: int, projects: int = 100, most: int = 400) -> tuple[Verdict, int]:
     """How a trial ends with the usual promise of differential privacy, and after how many periods.
 
-    Every project votes in each, and brings a delta as long as its bound, as most do. Raises AssertionError where the
-    trial is open after `most`.
+    Every project evaluates in each, and brings a delta as long as its bound, as most do. Raises AssertionError where
+    the trial is open after `most`.
     """
     promise, dice = PrivacyGuarantee(8.0, 1e-6, 52, 7.0), Random(seed)
     noise, rules = (
@@ -120,7 +120,7 @@ def noised_rates(draw: Draw, trials: int = 100) -> dict[str, float]:
 
 
 def chain(worse: Callable[[int, float], float], seed: int, length: int = 20, every: int = 1) -> float:
-    """The loss that the promotions of a row of snapshots add up to, each worse by `worse(turn, spent)`."""
+    """The loss that the promotions of a row of versions add up to, each worse by `worse(turn, spent)`."""
     dice, spent, lost = Random(seed), 0.0, 0.0
     for turn in range(length):
         step = worse(turn, spent)

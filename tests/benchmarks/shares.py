@@ -51,7 +51,7 @@ def share_figures() -> list[Figure]:
 
 
 def split_figure(target: float, runs: int = 51) -> Figure:
-    """From an update of every task to the bytes of both halves, in time of the processor: others do not slow it."""
+    """From an update of every task to the bytes of both shares, in time of the processor: others do not slow it."""
     update, bounds = dense(schema()), {name: task.clip for name, task in schema().tasks.items()}
     noise, took = scale_deviations(noise_deviation(NOISE, 5), schema()), []
     for _ in range(runs):
@@ -145,7 +145,7 @@ async def _send_all(port: int, posts: Sequence[bytes]) -> None:
 
 @contextmanager
 def _serving(folder: str, role: str, size: int) -> Iterator[int]:
-    """The port of a server of this role, which never folds; it is stopped at the end."""
+    """The port of a server of this role, which never aggregates; it is stopped at the end."""
     command = bound(sys.executable, "-c", SERVE, role, f"sqlite:///{folder}/a.db", size)
     with (Path(folder) / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)

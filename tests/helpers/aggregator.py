@@ -127,7 +127,7 @@ def ours() -> SchemaShape:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Folds every second update, and by time hardly ever; without a gate."""
+    """Aggregates every second update, and by time hardly ever; without a gate."""
     return Settings(store=f"sqlite:///{tmp_path / 'a.db'}", buffer=BufferPolicy(updates=2, seconds=3600.0), gate=None)
 
 

@@ -1,4 +1,4 @@
-"""A store with a past (snapshots promoted, rejected and on trial, a rollback), and a real process that serves one."""
+"""A store with a past (versions promoted, rejected and on trial, a rollback), and a real process that serves one."""
 
 import re
 import signal
@@ -29,7 +29,7 @@ __all__ = ["NOW", "PROJECTS", "grow", "running"]
 NOW = 1_790_000_000.0
 DAY = 86_400.0
 PROJECTS = 9
-# of each round of a project each: how much worse the votes say that the snapshot is
+# of each round of a project each: how much worse the evaluations say that the version is
 DIFFERENCES = (0.0, 0.0, 0.0, -0.1, -0.12, -0.1, 0.5, 0.4, 0.5, 0.03, -0.05, 0.0, -0.1, -0.15, 0.02, 0.0, 0.6, 0.5, 0.0)
 
 

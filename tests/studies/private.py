@@ -164,7 +164,7 @@ def _learned(
     rules = {TASK: default_rules(schema())[TASK]}
     step = partial(next_private_version, noise=noise) if noise else next_version
     task = ModelVersion(0, 0, 0.0, {TASK: schema().tasks[TASK].start()}, {TASK: 0})
-    several = len(projects) if noise else BufferPolicy().updates  # a period is one fold only where there is noise
+    several = len(projects) if noise else BufferPolicy().updates  # only with noise a period is one aggregation
     for period, first in product(range(releases), range(0, len(projects), several)):
         updates = tuple(_updates(projects[first : first + several], first, task, draw))
         moment = AggregationInput(

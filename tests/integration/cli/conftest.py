@@ -56,7 +56,7 @@ def learned_history(tmp_path_factory: pytest.TempPathFactory, recorded: Path) ->
 
 @pytest.fixture(scope="session")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An aggregator that folds every update at once."""
+    """An aggregator that aggregates every update at once."""
     with aggregator(tmp_path_factory.mktemp("hub"), "--buffer-size", "1") as url:
         yield url
 

@@ -35,7 +35,7 @@ def offer(update: Update) -> UpdateOffer:
 
 @pytest.fixture
 def url(tmp_path) -> str:
-    """A store with versions 0, 1 and 2: the first snapshot was promoted with version 2."""
+    """A store with versions 0, 1 and 2: version 1 was promoted with version 2."""
     url = f"sqlite:///{tmp_path / 'lived.db'}"
     with closing(Store(url, shape(schema()))) as store:
         store.start({name: zeros(task.size()) for name, task in schema().tasks.items()}, 0.0)

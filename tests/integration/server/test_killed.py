@@ -32,7 +32,7 @@ class TestKill:
 
 @pytest.fixture
 def books(tmp_path):
-    """The URL, the file, the bodies and the receipts of a store with three versions, a buffer and votes."""
+    """The URL, the file, the bodies and the receipts of a store with three versions, a buffer and evaluations."""
     url, ours, dice = f"sqlite:///{tmp_path / 'a.db'}", shape(schema()), Random(1)
     bodies, promised = {}, {}
     with closing(Store(url, ours)) as store:

@@ -27,7 +27,7 @@ from tests.helpers.narrow import present
 from tests.helpers.server_shares import pulled
 
 PATIENCE = RetryPolicy(timeout=30.0, waits=(0.2, 0.5))
-SENDERS, LONGEST = 6, 120.0  # seconds until everything is acknowledged and folded, on a machine that does other things
+SENDERS, LONGEST = 6, 120.0  # seconds until everything is acknowledged and aggregated, on a busy machine
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def send_masked(update: Update, url: str) -> None:
 
 
 def made_of(url: str, updates: list[Update], version: int = 1) -> None:
-    """Waits for a version, which has to be one fold of these fresh updates onto zeros, with no cap."""
+    """Waits for a version, which has to be one aggregation of these fresh updates onto zeros, with no cap."""
     wait_for(lambda: pulled(url).candidate_version >= version)
     model = pulled(url)
     for task in HEADS:

@@ -1,4 +1,4 @@
-"""What somebody learns who only pulls: the difference of two versions, one fold apart."""
+"""What somebody learns who only pulls: the difference of two versions, one aggregation apart."""
 
 from collections.abc import Iterator
 

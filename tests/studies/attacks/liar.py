@@ -39,7 +39,7 @@ Step = Callable[[Real, Sequence[Real]], Real]
 
 
 def attack_with_lies(scene: AttackScene) -> Iterator[Finding]:
-    """The AUC of the task with one liar in each fold of ten, beside the same without; there is no gate before it."""
+    """The AUC of the task with one liar in each aggregation of ten, and the same without; no gate is before it."""
     for name, step in (
         (OFF.name, _unprotected),
         ("default", _plain),
@@ -51,7 +51,7 @@ def attack_with_lies(scene: AttackScene) -> Iterator[Finding]:
 
 
 def _learned(scene: AttackScene, step: Step, lies: bool) -> Real:
-    """The task after all folds; in each the first one says the opposite of what its rows said at first, if it lies."""
+    """The task after all aggregations; in each the first one, if it lies, says the opposite of its rows."""
     task, draw = np.array(schema().tasks[TASK].start(), np.float64), scene.draw("liar folds")
     for _ in range(PASSES):
         members = draw.sample(scene.attacked, len(scene.attacked))
@@ -73,7 +73,7 @@ def _unprotected(task: Real, fold: Sequence[Real]) -> Real:
 
 
 def _plain(task: Real, fold: Sequence[Real]) -> Real:
-    """The liar sends as much as the door lets in; the rules of the fold do the rest."""
+    """The liar sends as much as the door lets in; the rules of the aggregation do the rest."""
     return _folded(task, [clip_delta(one, schema().tasks[TASK].clip) for one in fold], default_rules(schema())[TASK])
 
 

@@ -1,4 +1,4 @@
-"""A curious aggregator puts a snapshot on trial that differs in one word: the votes tell who uses the word."""
+"""A curious aggregator puts a version on trial that differs in one word: the evaluations tell who uses the word."""
 
 import random
 from array import array
@@ -26,7 +26,7 @@ Vote = Callable[[Sequence[Member], Vector, random.Random], float]
 
 
 def attack_by_probes(scene: AttackScene) -> Iterator[Finding]:
-    """AUC of the vote's size for "the project's batch has the word"; guessing goes by how usual the word is."""
+    """AUC of the evaluation's size for "the project's batch has the word"; guessing goes by how usual the word is."""
     usual = usual_words(scene.own)
     probes = _probes(usual)
     attacked = scene.draw("probe").sample(scene.attacked, min(len(scene.attacked), max(4, scene.views // 5)))

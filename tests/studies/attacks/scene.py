@@ -94,7 +94,7 @@ def words_of(rows: Sequence[LabelledExample]) -> NDArray[np.bool_]:
 
 
 def head_model(trial: "Vector | None" = None) -> Model:
-    """The model that everyone has pulled: the schema's start, and where given a snapshot on trial."""
+    """The model that everyone has pulled: the schema's start, and where given a version on trial."""
     start = {TASK: schema().tasks[TASK].start()}
     tried = ({TASK: 1}, {TASK: trial}) if trial is not None else ({}, {})
     return Model(schema().digest, 0, 0, "", start, start, *tried)

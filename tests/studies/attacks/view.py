@@ -37,7 +37,7 @@ from fedstep.server.gate import Gate
 from fedstep.server.secagg.rounds import sum_masks, sum_vectors, unmask_sum
 from tests.studies.attacks.scene import TASK, AttackScene, Member, Real
 
-BUFFER, FEWEST = 10, 5  # updates of a plain fold; projects of a sum of shares
+BUFFER, FEWEST = 10, 5  # updates of a plain aggregation; projects of a sum of shares
 EPSILON, DELTA, RELEASES = 8.0, 1e-6, 52
 
 
@@ -95,7 +95,7 @@ def _update(members: Sequence[Member], _: random.Random) -> Real:
 
 
 def shares_of(count: int, noise: float = SHARED_NOISE, note: str = "") -> Protection:
-    """The sum that leader and helper put together of the halves of so many."""
+    """The sum that leader and helper put together of the shares of so many."""
 
     def see(members: Sequence[Member], draw: random.Random) -> Real:
         return sums_of([one.body for one in members], draw, noise=noise)[:-1] * (schema().tasks[TASK].clip / LEVELS)
@@ -120,7 +120,7 @@ def sums_of(bodies: Sequence[bytes], draw: random.Random, task: str = TASK, nois
 
 
 def _fold(members: Sequence[Member], _: random.Random) -> Real:
-    """The difference of two versions, the second of which is the first after a fold of plain updates."""
+    """The difference of two versions, the second of which is the first after an aggregation of plain updates."""
     start, rules = to_numpy(schema().tasks[TASK].start()), default_rules(schema())[TASK]
     folded = [part for one in members for _, part in iter_task_deltas(StoredUpdate(one.body), 0)]
     return pulled(start, aggregate(start, folded, rules), rules)
@@ -149,7 +149,7 @@ def noise_of(releases: int, draw: random.Random) -> GaussianNoise:
 def private_moment(
     bodies: Sequence[bytes], trial: Trial | None = None, names: Sequence[str] = (TASK,)
 ) -> AggregationInput:
-    """The updates of as many projects, about to be folded into the first version of the tasks with these names."""
+    """The updates of as many projects, about to be aggregated into the first version of the tasks with these names."""
     tasks = {name: schema().tasks[name].start() for name in names}
     task = ModelVersion(0, 0, 0.0, tasks, dict.fromkeys(names, 0))
     stored = tuple(StoredUpdate(body, project=str(number)) for number, body in enumerate(bodies))

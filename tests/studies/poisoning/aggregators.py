@@ -118,7 +118,7 @@ RULES: Mapping[str, Callable[[], Rule]] = {
 
 
 def final_scores(rule: Callable[[], Rule], attack: str, share: float, seed: int, folds: int = 100) -> dict[str, float]:
-    """Return the score of each task's candidate after the folds."""
+    """Return the score of each task's candidate after the aggregations."""
     world = draw_world(seed, POPULATION)
     known, found = default_rules(schema()), {}
     honest_count = POPULATION - round(share * POPULATION)

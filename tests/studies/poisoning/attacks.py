@@ -60,7 +60,7 @@ ATTACKS: Mapping[str, Attack] = {
 
 
 def spread(share: float, attack: str, vote: float | None = -1.0, from_starter: bool = False, folds: int = 60) -> Plan:
-    """Return the plan of a federation of `POPULATION` projects, a share of which attacks; ten random ones a fold."""
+    """Return the plan of a federation of `POPULATION` projects, a share of which attacks; ten send each time."""
     hostile = round(share * POPULATION)
     return Plan(
         lambda random, _: list(map(int, random.choice(POPULATION, FOLD, replace=False))),
@@ -90,7 +90,7 @@ def one_owner(from_starter: bool) -> Plan:
 
 
 def frequent(honest: int, from_starter: bool, each: int = FOLD) -> Plan:
-    """Return the plan of a project that sends ten updates a fold beside `honest` others."""
+    """Return the plan of a project that sends ten updates an aggregation beside `honest` others."""
 
     def senders(random: np.random.Generator, _: int) -> Sequence[int]:
         count = min(each, honest)

@@ -21,7 +21,7 @@ from tests.studies.poisoning.world import SCORE_BOUND, Array, SimulatedTask, Wor
 DAY = 86_400.0
 FOLD_SECONDS = 4 * 3600.0
 EPOCH = 1_700_000_000.0
-LOOK = 10  # folds between two looks at the scores
+LOOK = 10  # aggregations between two looks at the scores
 Deltas = Mapping[str, Array]
 
 
@@ -44,10 +44,10 @@ Attack = Callable[[Turn], Array]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run: who sends in which fold, what attackers send, and how they evaluate.
+    """One run: who sends in which aggregation, what attackers send, and how they evaluate.
 
-    `senders` returns the projects that send in a fold; projects from `honest` on are attackers. `owner` names the owner
-    of a project. `vote` is the evaluation that attackers report; None: an honest one.
+    `senders` returns the projects that send in an aggregation; projects from `honest` on are attackers. `owner` names
+    the owner of a project. `vote` is the evaluation that attackers report; None: an honest one.
     """
 
     senders: Callable[[np.random.Generator, int], Sequence[int]]
@@ -63,7 +63,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """By task the scores of production and candidate every `LOOK` folds; and that of the model it began with."""
+    """By task the scores of production and candidate every `LOOK` aggregations; and that of the model it began with."""
 
     start: Mapping[str, float]
     production: Mapping[str, Sequence[float]]
@@ -78,7 +78,7 @@ def run(
     gate: Gate | None = None,
     rules: Callable[[str, AggregationRules], AggregationRules] = lambda _, given: given,
 ) -> Trace:
-    """Return how the scores of the model change over the folds of a plan."""
+    """Return how the scores of the model change over the aggregations of a plan."""
     world, random = draw_world(seed, plan.projects), np.random.default_rng([seed, 1])
     start = world.starter(np.random.default_rng([seed, 2])) if plan.from_starter else world.start()
     known = default_rules(schema())

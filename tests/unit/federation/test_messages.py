@@ -288,7 +288,7 @@ class TestRefusals:
         ],
     )
     def test_snapshot_is_of_a_task_of_the_model_with_its_version(self, wrong):
-        """A snapshot on trial is of a task of the model and has its version."""
+        """A trial is of a task of the model and has its version."""
         with pytest.raises(WireError):
             messages.pack_model(MODEL._replace(**wrong))
 

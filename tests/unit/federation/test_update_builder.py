@@ -1,4 +1,4 @@
-"""What a runner says of a snapshot on trial, and how it travels."""
+"""What a runner says of a version on trial, and how it travels."""
 
 import math
 from array import array
@@ -27,7 +27,7 @@ def drawn(count: int, label: float = 1.0, weight: float = 1.0) -> tuple[Labelled
 
 
 def model(bias: float, **trials: int) -> Model:
-    """Production of zeros, and a snapshot that differs in its first coordinate."""
+    """Production of zeros, and a version that differs in its first coordinate."""
     empty = {name: zeros(size) for name, size in SIZES.items()}
     names = {name.replace("_", "-"): version for name, version in trials.items()}
     snapshots = {name: array("f", [bias]) + zeros(SIZES[name] - 1) for name in names}
@@ -45,7 +45,7 @@ class TestScore:
         assert found == (7, 0.0)
 
     def test_better_snapshot_scores_below_zero_and_a_worse_above(self):
-        """A better snapshot scores below zero, and a worse one above."""
+        """A better version scores below zero, and a worse one above."""
         assert score_trial("flaky", model(0.01, flaky=7), drawn(10)).difference < 0
         assert score_trial("flaky", model(-0.01, flaky=7), drawn(10)).difference > 0
 

@@ -284,7 +284,7 @@ class TestFailures:
             assert len(calls) == 2
 
     def test_evaluations_of_runners_promote_a_snapshot(self, open_aggregator, settings, ours, update):
-        """Runners evaluate a snapshot, and their evaluations put it into production."""
+        """Runners evaluate a version, and their evaluations put it into production."""
         with open_aggregator(replace(settings, gate=Gate(alone=2))) as house:
             for number in (1, 2):
                 push(pack_update(update(number, project=7)), URL, house.send, ONCE)

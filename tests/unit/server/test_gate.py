@@ -24,13 +24,13 @@ def decide(evaluations, known: ActiveCounts = MANY):
 
 class TestPromotion:
     def test_better_snapshot_is_promoted_after_40_votes(self):
-        """A snapshot that is 0.1 better is promoted after a median of at most 40 evaluations."""
+        """A version that is 0.1 better is promoted after a median of at most 40 evaluations."""
         found = rates(normal(-0.1, 0.1), trials=40, every=4)
         assert found["promoted"] >= 0.95
         assert found["median votes"] <= 40
 
     def test_snapshot_that_is_not_better_is_promoted_in_1_of_50(self):
-        """Whenever it is looked at; a snapshot must be better, not only not worse."""
+        """Whenever it is looked at; a version must be better, not only not worse."""
         assert rates(normal(0.0, 0.1), trials=150, every=10)["promoted"] <= 0.02
 
     def test_worse_snapshot_is_promoted_in_under_1_of_100_trials(self):
@@ -68,7 +68,7 @@ class TestPromotion:
         assert max(chain(CHAINS[name], seed, every=20) for seed in range(3)) <= 0.015
 
     def test_verdict_reports_the_loss_that_liars_may_have_hidden(self):
-        """In nats: the bound where as many voters as the gate allows for lie in favour of the snapshot."""
+        """In nats: the bound where as many voters as the gate allows for lie in favour of the version."""
         verdict = decide(votes([-0.3, -0.2, -0.25, -0.1] * 15))
         assert verdict.outcome == "promoted"
         assert verdict.high <= 0.0
@@ -85,7 +85,7 @@ class TestVoters:
         assert decide(heard, ActiveCounts(known, known)).outcome == outcome
 
     def test_project_counts_once_however_often_it_evaluates(self):
-        """Ten evaluations a fold from one attacker do not outvote four others."""
+        """Ten evaluations an aggregation from one attacker do not outvote four others."""
         loud = [Evaluation("loud", "o-loud", -1.0)] * 60
         assert decide([*loud, *votes([0.3, 0.2, 0.25, 0.35] * 6, 4)], ActiveCounts(5, 5)).outcome != "promoted"
 

@@ -20,7 +20,7 @@ releases = st.lists(
 
 
 def drawn(mean: float, projects: int, noise: float, seed: int, spread: float = 0.1) -> Iterator[EvaluationSum]:
-    """Releases of honest votes of this mean in units of the bound, each drawn in to the reach."""
+    """Releases of honest evaluations of this mean in units of the bound, each drawn in to the reach."""
     dice = np.random.default_rng(seed)
     while True:
         differences = np.clip(dice.normal(mean, spread, projects), -GATE.reach, GATE.reach) / GATE.reach
@@ -51,7 +51,7 @@ class TestVerdicts:
 
     @pytest.mark.parametrize(("projects", "noise"), [(5, 0.0), (20, 0.0), (100, NOISE)])
     def test_worse_by_sums_is_promoted_in_under_1_of_100_trials(self, projects: int, noise: float):
-        """A snapshot that is worse by the margin is promoted in fewer than 1 of 100 trials."""
+        """A version that is worse by the margin is promoted in fewer than 1 of 100 trials."""
         assert share("promoted", 0.15, projects, noise) < 0.01
 
     @pytest.mark.parametrize(("projects", "noise"), [(5, 0.0), (20, 0.0), (100, NOISE)])
@@ -60,7 +60,7 @@ class TestVerdicts:
 
     @pytest.mark.parametrize(("projects", "noise"), [(5, 0.0), (100, NOISE)])
     def test_false_rejections_without_liars_stay_in_the_stated_rate(self, projects: int, noise: float):
-        """Without room for false evaluations, no more honest snapshots are rejected than stated.
+        """Without room for false evaluations, no more honest versions are rejected than stated.
 
         These are the widest evaluations there are: the bound itself is tried, at every look.
         """

@@ -1,4 +1,4 @@
-"""Which thread folds and which one writes, and with what priority."""
+"""Which thread aggregates and which one writes, and with what priority."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="threads have prio
 
 
 class Noting(Store):
-    """A store that notes the thread and the priority of all that writes, and of each fold."""
+    """A store that notes the thread and the priority of all that writes, and of each aggregation."""
 
     def __init__(self, *given) -> None:
         super().__init__(*given)

@@ -67,7 +67,7 @@ def real(number: int = 1, score: float = 0.0) -> Update:
 
 
 def opened(masked: MaskedShare, seeded: SeedShare) -> list[int]:
-    """The signed steps of the grid that both halves hide."""
+    """The signed steps of the grid that both shares hide."""
     vector = masked.vectors[TASK]
     pads = array("Q", derive_pad(derive_task_seeds(seeded)[TASK], len(vector)))
     sums = [(number + pad) % MODULUS for number, pad in zip(vector, pads, strict=True)]

@@ -53,7 +53,7 @@ ONCE = RetryPolicy(timeout=1.0, waits=())
 
 
 def opened(masked: MaskedShare, seeded: SeedShare, task: str) -> list[int]:
-    """The signed steps of the grid that both halves of one task hide."""
+    """The signed steps of the grid that both shares of one task hide."""
     vector = masked.vectors[task]
     pads = array("Q", derive_pad(derive_task_seeds(seeded)[task], len(vector)))
     sums = [(number + pad) % MODULUS for number, pad in zip(vector, pads, strict=True)]

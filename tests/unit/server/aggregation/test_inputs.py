@@ -1,4 +1,4 @@
-"""A fold of updates as one of the deltas of each task."""
+"""An aggregation of updates as one of the deltas of each task."""
 
 from array import array
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""When the buffer is folded."""
+"""When the buffer is aggregated."""
 
 import pytest
 from hypothesis import given

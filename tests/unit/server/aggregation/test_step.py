@@ -1,4 +1,4 @@
-"""What a fold decides: promotion, rejection, the next trial; each task on its own."""
+"""What an aggregation decides: promotion, rejection, the next trial; each task on its own."""
 
 from array import array
 from collections.abc import Iterator

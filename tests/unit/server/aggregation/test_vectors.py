@@ -1,4 +1,4 @@
-"""Who takes part in a fold, as numbers."""
+"""Who takes part in an aggregation, as numbers."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Differential privacy: the mechanism, a fold with it, and an aggregator that keeps its promise."""
+"""Differential privacy: the mechanism, an aggregation with it, and an aggregator that keeps its promise."""
 
 import json
 import secrets
@@ -112,7 +112,7 @@ class TestMechanism:
         assert noise_variance(1e-9) == 1
 
 
-# one fold
+# one aggregation
 
 
 def tasks(value: float) -> dict[str, array]:
@@ -134,7 +134,7 @@ def stored(update, number: int, difference: float | None = None, **changes) -> S
 
 
 def units(made) -> np.ndarray:
-    """What a fold from zero moved, in units of a project's bound."""
+    """What an aggregation from zero moved, in units of a project's bound."""
     moved = made.version.vectors
     return np.concatenate([to_numpy(moved["flaky"]) / SHARE, to_numpy(moved["build-duration"]) / (SHARE * 0.2)]).astype(
         float

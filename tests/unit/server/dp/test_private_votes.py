@@ -1,4 +1,4 @@
-"""The gate under differential privacy: every vote is heard, however long the deltas beside it are.
+"""The gate under differential privacy: every evaluation is heard, however long the deltas beside it are.
 
 All figures: python -m tests.benchmarks.gate.
 """
@@ -126,7 +126,7 @@ class TestBound:
 class TestGate:
     @pytest.mark.slow
     def test_honest_snapshot_of_a_hundred_takes_months(self):
-        """With a hundred projects, an honest snapshot is promoted within months.
+        """With a hundred projects, an honest version is promoted within months.
 
         Weeks, at the usual guarantee; without noise the same evaluations need one.
         """
@@ -136,12 +136,12 @@ class TestGate:
         assert found["nine of ten within"] <= 16
 
     def test_damaged_snapshot_of_a_hundred_is_rejected_sooner(self):
-        """With a hundred projects, a damaged snapshot is rejected sooner."""
+        """With a hundred projects, a damaged version is rejected sooner."""
         found = noised_rates(normal(0.3), trials=25)
         assert found["rejected"] == 1.0
         assert found["median periods"] <= 4
 
     @pytest.mark.slow
     def test_worse_snapshot_is_not_promoted_through_the_noise(self):
-        """A snapshot that is worse by the margin is not promoted through the noise."""
+        """A version that is worse by the margin is not promoted through the noise."""
         assert noised_rates(normal(0.15), trials=40)["promoted"] == 0.0

@@ -166,7 +166,7 @@ class TestSums:
 
 class TestEvaluations:
     def test_sums_of_evaluations_promote_the_snapshot(self, tmp_path):
-        """Evaluations of the snapshot on trial promote it by their sums alone."""
+        """Evaluations of the version on trial promote it by their sums alone."""
         with closing(Pair(tmp_path, Gate(voters=FEWEST))) as pair:
             pair.keep(*(drawn(number) for number in range(3)))
             pair.aggregate()
@@ -183,7 +183,7 @@ class TestEvaluations:
             assert pair.store.current().candidate.sources["flaky"] == 1
 
     def test_evaluations_of_an_ended_trial_are_not_released(self, pair):
-        """Evaluations of a snapshot that is no longer on trial are not released."""
+        """Evaluations of a version that is no longer on trial are not released."""
         pair.keep(*(drawn(number, trial=5, score=0.1) for number in range(3)))
         body = pair.plan()
         (part,) = unpack_proposal(body).parts

@@ -86,7 +86,7 @@ class TestSelection:
         assert ids(choose_parts(stale, 20, {}, 9.0, AT_ONCE, 3)) == {"flaky": [3, 4, 5]}
 
     def test_evaluators_of_the_snapshot_are_summed_apart(self):
-        """Updates that evaluated the snapshot on trial are summed apart."""
+        """Updates that evaluated the version on trial are summed apart."""
         voting = [waiting(number, trial=7) for number in range(3)]
         others = [waiting(number, trial=trial) for number, trial in ((3, 6), (4, -1), (5, -1))]
         (part,) = choose_parts([*voting, *others], 7, {"flaky": 7}, 9.0, AT_ONCE, 3)

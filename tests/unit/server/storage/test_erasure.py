@@ -30,7 +30,7 @@ KEPT_OF_A_PROJECT = {"privacy_spending"}  # of privacy: who is forgotten may not
 
 @pytest.fixture
 def either(url: str) -> Settings:
-    """An aggregator on each kind of database, which folds every second update."""
+    """An aggregator on each kind of database, which aggregates every second update."""
     return Settings(store=url, buffer=BufferPolicy(updates=2, seconds=3600.0), gate=None)
 
 
@@ -79,7 +79,7 @@ class TestDeletion:
     ) -> None:
         """Pending and aggregated updates and the evaluations of a project are deleted, and of no other project."""
         with open_aggregator(either) as house:
-            for number, project in enumerate((7, 8, 7)):  # two of them are folded at once
+            for number, project in enumerate((7, 8, 7)):  # two of them are aggregated at once
                 pushed(house.send, update(number, project=project))
             cast_vote(either, PROJECT)
             cast_vote(either, STRANGER)
@@ -222,7 +222,7 @@ class TestRetention:
     ) -> None:
         with open_aggregator(settings) as house:
             pushed(house.send, update(1, project=7))
-            pushed(house.send, update(2, project=8))  # both are folded now
+            pushed(house.send, update(2, project=8))  # both are aggregated now
         engine = open_engine(settings.store)
         with engine.begin() as connection:
             received = connection.scalar(select(func.min(updates.c.received)))

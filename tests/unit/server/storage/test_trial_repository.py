@@ -1,4 +1,4 @@
-"""Votes, verdicts and rollbacks, as the store keeps them."""
+"""Evaluations, verdicts and rollbacks, as the store keeps them."""
 
 from dataclasses import replace
 

@@ -17,6 +17,7 @@ from fedstep.evaluation.ordering import COLD_UNTIL
 from fedstep.evaluation.replay_tests import FINEST, KNOWN_FAILURES, KNOWN_RUNS
 from fedstep.evaluation.simulated_federation import CasePrediction
 from fedstep.model.predictor import FLAKY_ABOVE, WORTH_NAMING
+from fedstep.pipeline.selection import promised_share
 
 Column: TypeAlias = NDArray[np.float64]
 
@@ -467,8 +468,9 @@ def _mdape(said: Column, truth: Column) -> float:
 ORDERS = ("random", "report", "fastest", "recent-failure", "path", "co-failure", "path+co+recent")
 ORDER_FIGURES = (
     *("apfdc", "apfd", "napfd", "first_failure_share", "caught_10", "caught_20", "caught_25", "caught_50"),
-    *("time_for_95", "first_failures", "apfdc_cold"),
+    *("time_for_95", "first_failures", "apfdc_cold", "promise_kept", "promise_share"),
 )
+PROMISED = 0.95
 TIMES_OVER = {"caught_10": 0.1, "caught_20": 0.2, "caught_25": 0.25, "caught_50": 0.5}
 
 
@@ -480,7 +482,9 @@ def orders_of(tally: Tally) -> Scores:
     and the time of a test as its cost; `apfd` without cost; `first_failure_share`: median share of the test time until
     the first failure; `caught_10`: share of these builds that show a failure within 10 % of the time; `time_for_95`:
     share of the time in which 95 % of them do; `first_failures`: median rank share of failing tests that had never
-    failed; `apfdc_cold`: over builds 3 to 20. Each also with the name of a simple order behind it.
+    failed; `apfdc_cold`: over builds 3 to 20; `promise_kept`: share of builds after the twentieth with a failure in
+    which `--confidence 0.95` would have shown one, and `promise_share` the share of the time that it runs. Each also
+    with the name of a simple order behind it.
     """
     numbers, guesses = tally.column("number"), tally.guesses()
     if not len(numbers):
@@ -515,7 +519,21 @@ def _order_figures(
         "time_for_95": float(np.sort(first)[min(len(first) - 1, int(0.95 * len(first)))]),
         "first_failures": float(np.median(unfailed_ranks)) if unfailed_ranks else nan,
         "apfdc_cold": float(cold.mean()) if len(cold) else nan,
+        **_promise(first),
     }
+
+
+def _promise(first: Column) -> Mapping[str, float]:
+    """Return how often the share that the builds before promise was enough, and its mean; NaN without such builds."""
+    kept, shares = [], []
+    for place, needed in enumerate(first):
+        share = promised_share(list(first[:place]), PROMISED)
+        if isinstance(share, float):
+            kept.append(needed <= share)
+            shares.append(share)
+    if not kept:
+        return {"promise_kept": nan, "promise_share": nan}
+    return {"promise_kept": float(np.mean(kept)), "promise_share": float(np.mean(shares))}
 
 
 def _order_of_build(cost: Column, bad: NDArray[np.bool_]) -> tuple[float, float, float]:

@@ -16,6 +16,7 @@ from tests.benchmarks.client import (
     install_figure,
     junit_figures,
     predict_figure,
+    shortening_figures,
     train_figure,
     update_figure,
 )
@@ -27,6 +28,8 @@ FIGURES: Sequence[Callable[[], Figure | list[Figure]]] = (
     lambda: predict_figure(5_000, 100, 1.2),
     lambda: predict_figure(50_000, 20, 6.0),
     lambda: hook_figure(5_000, 100, 1.5),
+    lambda: shortening_figures(5_000, 100, 1.5),
+    lambda: shortening_figures(50_000, 20, 6.0),
     lambda: import_figure(30.0),
     lambda: train_figure(5_000, 1.8),
     lambda: update_figure(5_000, 16_384),

@@ -17,6 +17,7 @@ __all__ = [
     "install_figure",
     "junit_figures",
     "predict_figure",
+    "shortening_figures",
     "train_figure",
     "update_figure",
 ]
@@ -35,6 +36,22 @@ def predict_figure(tests: int, builds: int, target: float) -> Figure:
         grow(ProjectStore(f"{folder}/.fedstep"), tests, builds)
         pair = paired([FEDSTEP, "predict"], NUMPY, folder, ENVIRONMENT)
     return _figure(f"predict, {tests} tests, {builds} builds", pair.ratio, target, "python -c 'import numpy'", pair)
+
+
+def shortening_figures(tests: int, builds: int, target: float) -> list[Figure]:
+    """A cold `fedstep order`, `select` and `shard` of all tests against `import numpy`."""
+    with tempfile.TemporaryDirectory() as folder:
+        _repository(folder)
+        grow(ProjectStore(f"{folder}/.fedstep"), tests, builds)
+        commands = {"order": (), "select": ("--share", "0.2"), "shard": ("--total", "8")}
+        pairs = {
+            name: paired([FEDSTEP, name, *options], NUMPY, folder, ENVIRONMENT) for name, options in commands.items()
+        }
+    yardstick = "python -c 'import numpy'"
+    return [
+        _figure(f"{name}, {tests} tests, {builds} builds", pair.ratio, target, yardstick, pair)
+        for name, pair in pairs.items()
+    ]
 
 
 def import_figure(target: float) -> Figure:

@@ -7,6 +7,7 @@ where replays and figures go; a figure that is there already is not made again.
 """
 
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -18,6 +19,7 @@ from typing import Any
 from tests.benchmarks.results_lines import LINES, REPLAY_SEEDS, SEEDS, Figures, Line
 
 ROOT = Path(__file__).parents[2]
+REGRESSIONS = ROOT / "tests/data/regressions"
 PAGE = ROOT / "docs/reference/results.md"
 START, END = "<!-- table: start -->\n", "<!-- table: end -->\n"
 KNOWN_START, KNOWN_END = "<!-- runs known: start -->\n", "<!-- runs known: end -->\n"
@@ -77,6 +79,16 @@ class Bench:
         """The recorded reports with regressions, unpacked."""
         return self._unpacked("regressions")
 
+    def orders(self, used_to: str) -> str:
+        """The histories with real regressions that were used to `choose` the order of tests, or to `confirm` it."""
+        target = self.folder / f"regressions-{used_to}"
+        if not target.exists():
+            rows = re.findall(rf"^\| ([\w-]+)[^|]*\|.*\| {used_to} \|$", (REGRESSIONS / "README.md").read_text(), re.M)
+            for name in rows:
+                with tarfile.open(REGRESSIONS / f"{name}.tar.xz") as packed:
+                    packed.extractall(target, filter="data")
+        return str(target)
+
     def _unpacked(self, name: str) -> str:
         target = self.folder / name
         if not target.exists():
@@ -100,6 +112,7 @@ def make_studies(bench: Bench) -> None:
             folder = bench.replayed(30, reruns, seed)
             bench.study(f"flaky-30-{reruns}-{seed}", "flaky", folder, flaky, "--mode", "global-only")
     bench.study("test-duration", "test-duration", str(bench.corpora / "verdicts"), bench.reports())
+    _study_orders(bench)
     for mode in ("local", "pooled"):
         bench.study(f"build-duration-{mode}", "build-duration", *recorded, "--mode", mode)
         bench.study(f"build-failure-{mode}", "build-failure", *recorded, "--mode", mode)
@@ -118,6 +131,12 @@ def make_studies(bench: Bench) -> None:
     bench.study("cold-triage-replayed", "triage", cold, "--cold-start")
     bench.study("cold-flaky-replayed", "flaky", cold, "--cold-start")
     bench.study("cold-build-failure", "build-failure", *recorded, "--cold-start")
+
+
+def _study_orders(bench: Bench) -> None:
+    for used_to in ("choose", "confirm"):
+        bench.study(f"order-{used_to}", "test-failure", bench.orders(used_to))
+    bench.study("order-abb", "test-failure", str(bench.corpora / "verdicts" / "abb-iofrol-abb-iofrol"))
 
 
 def table(bench: Bench) -> str:

@@ -40,6 +40,17 @@ def best(name: str) -> Callable[[Figures], str]:
     return told
 
 
+def least(name: str) -> Callable[[Figures], str]:
+    """The best of the simple predictors by this score, of which less is better."""
+
+    def told(figures: Figures) -> str:
+        simple: Mapping[str, Mapping[str, float]] = figures["baselines"]  # type: ignore[assignment]
+        value, who = min((scores[name], who) for who, scores in simple.items() if name in scores)
+        return f"{who} {value:.3f}"
+
+    return told
+
+
 def simple(who: str, name: str) -> Callable[[Figures], str]:
     """What one simple predictor reaches."""
     return lambda figures: f"{who} {figures['baselines'][who][name]:.3f}"  # type: ignore[index]
@@ -67,6 +78,7 @@ ALONE = ["build-duration-local"]
 DRAWN = [*TIMES, *(f"build-duration-seed-{seed}" for seed in SEEDS[1:])]
 STRANGERS = [f"flaky-{seed}" for seed in SEEDS]
 TRIAGE = [f"triage-{seed}" for seed in REPLAY_SEEDS]
+CONFIRMED = ["order-confirm"]
 HUNDRED = [f"flaky-100-{seed}" for seed in REPLAY_SEEDS[:3]]
 RATIO, MEAN, WORST, COLD, FIRST = (f"mae_ratio_jenkins{part}" for part in ("", "_mean", "_worst", "_cold", "_first"))
 RISKS = ["build-failure-federated"]
@@ -132,6 +144,35 @@ VERDICTS = (
     Line("- Brier skill", of("brier_skill"), TRIAGE, "> best", best("brier_skill")),
     Line("- calibration slope", of("calibration_slope"), TRIAGE, SLOPE),
 )
+ORDERS = (
+    Line(
+        "order of tests, 10 projects with real regressions: APFDc", of("apfdc"), CONFIRMED, "best + 0.06", best("apfdc")
+    ),
+    Line("- builds 3 to 20", of("apfdc_cold"), CONFIRMED, "", best("apfdc_cold")),
+    Line(
+        "- builds that show a failure in 10 % of the time", of("caught_10"), CONFIRMED, "best + 0.10", best("caught_10")
+    ),
+    Line("- in 25 %", of("caught_25"), CONFIRMED, "", best("caught_25")),
+    Line("- in 50 %", of("caught_50"), CONFIRMED, "", best("caught_50")),
+    Line(
+        "- time until the first failure",
+        of("first_failure_share"),
+        CONFIRMED,
+        "half of best",
+        least("first_failure_share"),
+    ),
+    Line(
+        "- rank of tests that never failed before",
+        of("first_failures"),
+        CONFIRMED,
+        "< best (aim 0.25)",
+        least("first_failures"),
+    ),
+    Line("- APFDc on the 8 projects that it was chosen on", of("apfdc"), ["order-choose"], "", best("apfdc")),
+    Line("- `--confidence 0.95` kept, after 20 failing builds", of("promise_kept"), ["order-choose"], "0.93 to 0.99"),
+    Line("- share of the time that it then runs", of("promise_share"), ["order-choose"], "<= 0.40"),
+    Line("- NAPFD, ABB's IOF/ROL", of("napfd"), ["order-abb"], "> RETECS", best("napfd")),
+)
 CALIBRATED = (
     Line(
         "flaky, 100 builds, federated: Brier skill, three replays",
@@ -143,4 +184,4 @@ CALIBRATED = (
     Line("- calibration slope", of("calibration_slope"), HUNDRED, SLOPE),
 )
 TESTS = (Line("test duration: MdAPE / that of median-20", of("mdape_ratio"), ["test-duration"], "<= 0.97 (aim 0.92)"),)
-LINES = (*DURATION, *FAILURE, *FLAKY, *VERDICTS, *CALIBRATED, *TESTS)
+LINES = (*DURATION, *FAILURE, *FLAKY, *VERDICTS, *CALIBRATED, *TESTS, *ORDERS)

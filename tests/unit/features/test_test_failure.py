@@ -32,6 +32,10 @@ def known(test: str, seconds: float = 1.0) -> TestStats:
     return stats
 
 
+def table_of(*tests: str) -> dict[str, TestStats]:
+    return {test: known(test) for test in tests}
+
+
 def build(*failing: str) -> Build:
     runs = tuple(
         TestRun(test, Outcome.FAILED if test in failing else Outcome.PASSED, 1.0) for test in (CART, ORDER, PAY)
@@ -43,18 +47,27 @@ def build(*failing: str) -> Build:
 class TestScores:
     def test_a_test_near_the_change_scores_highest(self) -> None:
         """`test_cart` shares a word with cart.py, the others do not."""
-        scores = failure_scores({}, (CART, ORDER, PAY), CHANGED)
+        scores = failure_scores({}, table_of(CART, ORDER, PAY), CHANGED)
         assert scores[CART] > scores[ORDER] == scores[PAY] == 0.0
 
     def test_what_failed_with_the_file_before_scores_higher(self) -> None:
         """A test that began to fail in three of four changes of the file is suspected, and its class a little."""
         table = {"shop/cart.py": Cofailures(4, {PAY: 3})}
-        scores = failure_scores(table, (CART, ORDER, PAY, "tests.test_pay#test_refund"), CHANGED)
+        scores = failure_scores(table, table_of(CART, ORDER, PAY, "tests.test_pay#test_refund"), CHANGED)
         assert scores[PAY] > scores["tests.test_pay#test_refund"] > scores[ORDER]
 
-    def test_without_a_change_all_are_alike(self) -> None:
-        """Then time alone orders them."""
-        assert set(failure_scores({}, (CART, ORDER), None).values()) == {0.0}
+    def test_without_a_change_a_late_failure_counts(self) -> None:
+        """Tests that never failed are alike; then time alone orders them."""
+        tests = table_of(CART, ORDER, PAY)
+        tests[PAY].last_failure = 29
+        scores = failure_scores({}, tests, None)
+        assert scores[PAY] > scores[CART] == scores[ORDER]
+
+    def test_a_file_named_after_the_changed_one_scores_higher(self) -> None:
+        """`test_form` and forms.py share no word, but one name has the other in it."""
+        tests = table_of("tests.test_form#test_sum", ORDER)
+        scores = failure_scores({}, tests, (FileChange("shop/forms.py", 3, 1),))
+        assert scores["tests.test_form#test_sum"] > scores[ORDER] == 0.0
 
     def test_of_two_likely_tests_the_quick_one_comes_first(self) -> None:
         """The order counts failures per second."""

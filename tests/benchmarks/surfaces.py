@@ -66,8 +66,12 @@ class Place(NamedTuple):
 
     def environment(self) -> dict[str, str]:
         links = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-        quiet = {"HOME": str(self.folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        return {**clean_environment(), **links, **quiet, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+        return {
+            **clean_environment(),
+            **links,
+            "HOME": str(self.folder),
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        }
 
     def run(self, *command: str | Path, code: int = 0) -> None:
         done = subprocess.run(
@@ -88,11 +92,12 @@ def plain(place: Place) -> Run:
     venv = place.folder / "plain"
 
     def run(kind: str) -> None:
-        if kind == "nothing":
+        if kind == "forget":
+            place.forget(venv)
+        if kind in ("nothing", "forget"):
             return
         program = place.installed if kind == "installed" else venv / "bin/fedstep"
         if kind == "first":
-            place.forget(venv)
             place.run(sys.executable, "-m", "venv", venv)
             place.run(venv / "bin/pip", "install", "-q", "fedstep==0.1.0")
         place.run(program, "predict")
@@ -121,8 +126,9 @@ def github(place: Place) -> Run:
     }
 
     def run(kind: str) -> None:
-        if kind == "first":
+        if kind == "forget":
             place.forget(place.folder / "cache")
+            return
         for tools in place.folder.glob("**/fedstep/environment-*"):
             shutil.rmtree(tools)  # each job has another machine
         place.run(
@@ -145,8 +151,9 @@ def gitlab(place: Place) -> Run:
     beside = Path(f"{place.shop}.fedstep")
 
     def run(kind: str) -> None:
-        if kind == "first":
+        if kind == "forget":
             place.forget(place.shop / ".fedstep-pip")
+            return
         shutil.rmtree(beside, ignore_errors=True)
         (place.shop / ".gitlab-ci.yml").write_text(GITLAB if kind == "nothing" else GITLAB_FEDSTEP)
         command = place.installed if kind == "installed" else ""
@@ -164,10 +171,10 @@ def jenkins(place: Place) -> Run:
     kept = Path(f"{place.shop}@tmp") / "fedstep-venv"
 
     def run(kind: str) -> None:
-        if kind == "nothing":
-            return
-        if kind == "first":
+        if kind == "forget":
             place.forget(kept)
+        if kind in ("nothing", "forget"):
+            return
         command = str(place.installed) if kind == "installed" else ""
         more = {"environment": {name: value for name, value in place.environment().items() if name != "PATH"}}
         for result in jenkins(predict(command=command) | more, train(command=command, junit="report.xml") | more):
@@ -184,8 +191,10 @@ def hook(place: Place) -> Run:
     place.run("git", "remote", "set-url", "origin", place.folder / "remote.git")
 
     def run(kind: str) -> None:
-        if kind == "first":
+        if kind == "forget":
             place.forget(venv)
+            return
+        if kind == "first":
             place.run(sys.executable, "-m", "venv", venv)
             place.run(venv / "bin/pip", "install", "-q", "fedstep==0.1.0")
             place.run(venv / "bin/fedstep", "hook", "install")
@@ -204,12 +213,13 @@ def plugin(place: Place) -> Run:
     options: tuple[str, ...] = ("-p", "fedstep.pytest_plugin", "--fedstep-rerun", "--fedstep-record", "record.xml")
 
     def run(kind: str) -> None:
-        if kind == "first":
+        if kind == "forget":
             place.forget()
+            place.run(venv / "bin/pip", "uninstall", "-q", "-y", "fedstep")
+            return
+        if kind == "first":
             place.run(venv / "bin/pip", "install", "-q", "fedstep==0.1.0")
         place.run(venv / "bin/pytest", "-q", *(() if kind == "nothing" else options), code=1)
-        if kind == "installed":
-            place.run(venv / "bin/pip", "uninstall", "-q", "-y", "fedstep")
 
     return run
 
@@ -224,12 +234,24 @@ SURFACES = {
 }
 
 
-def make_place(folder: Path) -> Place:
-    """Return a place in the folder."""
-    shop, wheels, venv = folder / "shop", folder / "wheels", folder / "installed"
-    subprocess.run(["git", "init", "-q", "-b", "main", shop], check=True)
-    (shop / "report.xml").write_text(REPORT)
+def install(folder: Path) -> Place:
+    """Return a place without a repository: wheels, and an environment that has them."""
+    wheels, venv = folder / "wheels", folder / "installed"
+    pip = (sys.executable, "-m", "pip", "-q")
+    subprocess.run([*pip, "wheel", "--wheel-dir", wheels, f"{ROOT}[train]", "pytest"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    place = Place(folder, folder, wheels, venv / "bin/fedstep")
+    place.run(venv / "bin/pip", "install", "-q", "fedstep[train]==0.1.0")
+    return place
+
+
+def make_shop(installed: Place, name: str) -> Place:
+    """Return the place with a folder and a repository of its own."""
+    place = installed._replace(folder=installed.folder / name, shop=installed.folder / name / "shop")
+    place.shop.mkdir(parents=True)
+    (place.shop / "report.xml").write_text(REPORT)
     commands = (
+        ("init", "-q", "-b", "main"),
         ("config", "user.name", "b"),
         ("config", "user.email", "b@example.org"),
         ("remote", "add", "origin", "https://github.com/acme/shop.git"),
@@ -238,27 +260,21 @@ def make_place(folder: Path) -> Place:
         ("commit", "-q", "--allow-empty", "-m", "two"),
     )
     for words in commands:
-        subprocess.run(["git", "-C", shop, *words], check=True)
-    pip = (sys.executable, "-m", "pip", "-q")
-    subprocess.run([*pip, "wheel", "--wheel-dir", wheels, f"{ROOT}[train]", "pytest"], check=True)
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    place = Place(folder, shop, wheels, venv / "bin/fedstep")
-    place.run(venv / "bin/pip", "install", "-q", "fedstep[train]==0.1.0")
+        place.run("git", *words)
     return place
 
 
-def measure(name: str, runs: int) -> dict[str, float]:
+def measure(run: Run, place: Place, runs: int) -> dict[str, float]:
     """Return medians of the seconds that each kind of run takes beyond that without fedstep."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = make_place(Path(folder).resolve())
-        run = SURFACES[name](place)
-        seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
-        for _ in range(runs):
-            for kind in KINDS:
-                (place.shop / "report.xml").touch()
-                began = time.perf_counter()
-                run(kind)
-                seconds[kind].append(time.perf_counter() - began)
+    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for _ in range(runs):
+        for kind in KINDS:
+            (place.shop / "report.xml").touch()
+            if kind == "first":
+                run("forget")
+            began = time.perf_counter()
+            run(kind)
+            seconds[kind].append(time.perf_counter() - began)
     nothing = seconds.pop("nothing")
     return {
         kind: statistics.median(took - less for took, less in zip(each, nothing, strict=True))
@@ -266,37 +282,37 @@ def measure(name: str, runs: int) -> dict[str, float]:
     }
 
 
-def yardsticks(runs: int) -> dict[str, float]:
+def yardsticks(place: Place, runs: int) -> dict[str, float]:
     """Return medians of the seconds of `import numpy`, and of installing the wheels into a new environment."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = make_place(Path(folder).resolve())
-        venv = place.folder / "venv"
-        took: dict[str, list[float]] = {"import numpy": [], "light": [], "train": []}
-        for _ in range(runs):
-            for name, seconds in took.items():
-                shutil.rmtree(venv, ignore_errors=True)
-                began = time.perf_counter()
-                if name == "import numpy":
-                    place.run(place.installed.with_name("python"), "-c", "import numpy")
-                else:
-                    package = "fedstep==0.1.0" if name == "light" else "fedstep[train]==0.1.0"
-                    place.run(sys.executable, "-m", "venv", venv)
-                    place.run(venv / "bin/pip", "install", "-q", package)
-                seconds.append(time.perf_counter() - began)
+    venv = place.folder / "venv"
+    took: dict[str, list[float]] = {"import numpy": [], "fedstep": [], "fedstep[train]": []}
+    for _ in range(runs):
+        for name, seconds in took.items():
+            shutil.rmtree(venv, ignore_errors=True)
+            began = time.perf_counter()
+            if name == "import numpy":
+                place.run(place.installed.with_name("python"), "-c", "import numpy")
+            else:
+                place.run(sys.executable, "-m", "venv", venv)
+                place.run(venv / "bin/pip", "install", "-q", f"{name}==0.1.0")
+            seconds.append(time.perf_counter() - began)
     return {name: statistics.median(seconds) for name, seconds in took.items()}
 
 
 def main() -> None:
     """Print a row of the table for each surface."""
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    print({name: round(seconds, 2) for name, seconds in yardsticks(runs).items()}, flush=True)
-    for name in sys.argv[2:] or SURFACES:
-        took = measure(name, runs)
-        shares = {kind: 1 - took["installed"] / took[kind] for kind in ("first", "cached")}
-        cells = (
-            cell for kind in ("first", "cached") for cell in (f"{took[kind]:.1f} s", f"{max(0.0, shares[kind]):.0%}")
-        )
-        print(f"| {name} | {' | '.join(cells)} | {took['installed']:.1f} s |", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        installed = install(Path(folder).resolve())
+        print({name: round(seconds, 2) for name, seconds in yardsticks(installed, runs).items()}, flush=True)
+        for name in sys.argv[2:] or SURFACES:
+            place = make_shop(installed, name.replace(" ", "-"))
+            took = measure(SURFACES[name](place), place, runs)
+            cells = []
+            for kind in ("first", "cached"):
+                share = max(0.0, 1 - took["installed"] / took[kind]) if took[kind] > 0 else 0.0
+                cells += [f"{took[kind]:.1f} s", f"{share:.0%}"]
+            print(f"| {name} | {' | '.join(cells)} | {took['installed']:.1f} s |", flush=True)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ MODULES = {
     "mcp": ("mcp",),
     "hook": ("hook",),
     "backfill": ("backfill",),
-    "serve": ("serve", "server"),
+    "serve": ("serve",),
+    "server_admin": ("server",),
     "evaluate": ("demo", "simulate"),
 }
 

@@ -1,9 +1,7 @@
 """Commands that run an aggregator and show the versions in its store."""
 
 import gc
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, wraps
 from ipaddress import ip_network
@@ -13,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from fedstep.cli.options import STORE, combine, explicit_options, option
-from fedstep.cli.output import echo_result, echo_warnings
-from fedstep.cli.server_admin import export, import_, missing_extra, token
+from fedstep.cli.output import echo_warnings
+from fedstep.cli.server_admin import missing_extra
 from fedstep.errors import UsageError
 from fedstep.federation.messages import MOST_NOISE, NOISE
 
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from fedstep.server.mode import AggregationMode
     from fedstep.server.oidc import Issuer
     from fedstep.server.settings import Settings, Tls
-    from fedstep.server.storage.store import Store
 
 COUNT, POSITIVE = click.IntRange(0), click.FloatRange(0, min_open=True)
 PRIVACY_TERMS = "privacy_delta", "privacy_releases", "privacy_days"
@@ -361,87 +358,3 @@ def _app_factory(options: ServeOptions) -> "AppFactory":
     from fedstep.server.app import create_app
 
     return create_app
-
-
-@click.group()
-def server() -> None:
-    """Administer an aggregator's database. The aggregator may be running."""
-
-
-for command in (token, export, import_):
-    server.add_command(command)
-
-
-@server.command()
-@STORE
-def status(store: str) -> int:
-    """Show the served versions, the open trials and the buffer.
-
-    \b
-    Example: fedstep server status --store sqlite:///fedstep.db
-    """
-    with _open_store(store, or_earlier=True) as opened:
-        from fedstep.cli.server_text import format_status
-
-        echo_result(format_status(opened.lineage(1), opened.pending(), opened.active(time.time())))
-    return 0
-
-
-@server.command()
-@STORE
-@option(
-    "most", type=click.IntRange(1), default=20, show_default=True, help="Maximum number of versions and of verdicts."
-)
-def versions(store: str, most: int) -> int:
-    """List the newest versions, and the verdicts with their figures.
-
-    \b
-    Example: fedstep server versions --store sqlite:///fedstep.db
-    """
-    with _open_store(store, or_earlier=True) as opened:
-        from fedstep.cli.server_text import format_versions
-
-        echo_result(format_versions(opened.lineage(most)))
-    return 0
-
-
-@server.command()
-@click.argument("version", type=click.IntRange(0))
-@STORE
-def rollback(version: int, store: str) -> int:
-    """Restore the production of VERSION, as production and as candidate. A running aggregator follows in a second.
-
-    \b
-    Example: fedstep server rollback 41 --store sqlite:///fedstep.db
-    """
-    with _open_store(store) as opened:
-        made = opened.roll_back(version, time.time())
-    echo_result(f"version {made.version}: production and candidate are the production of version {version}\n")
-    return 0
-
-
-@contextmanager
-def _open_store(url: str, *, or_earlier: bool = False) -> "Iterator[Store]":
-    """Open the store of an aggregator. Raise UsageError if there is none.
-
-    With `or_earlier` it is opened to be shown: for the schema served last, where nothing was served with this one yet.
-    """
-    try:
-        from fedstep.server.storage.engine import require_store
-        from fedstep.server.storage.store import Store
-    except ImportError as error:
-        raise missing_extra(error) from error
-    from fedstep.federation.messages import shape
-    from fedstep.schema.schema import schema
-
-    ours = shape(schema())
-    store = Store(require_store(url), ours)
-    try:
-        earlier = store.earlier_schema() if or_earlier else ""
-        if earlier:
-            echo_warnings(f"nothing was served with feature schema {ours.digest} yet: this is schema {earlier}")
-            store.close()
-            store = Store(url, ours._replace(digest=earlier))
-        yield store
-    finally:
-        store.close()

@@ -1,17 +1,21 @@
-"""Commands that back up an aggregator's store and administer its static tokens."""
+"""Commands that show, roll back and back up an aggregator's store, and administer its static tokens."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
-from fedstep.cli.options import STORE
+from fedstep.cli.options import STORE, option
 from fedstep.cli.output import echo_result, echo_warnings
 from fedstep.errors import MissingExtra
 
 if TYPE_CHECKING:
+    from fedstep.server.aggregation.policy import BufferStatus
+    from fedstep.server.gate import ActiveCounts
+    from fedstep.server.storage.store import Store
+    from fedstep.server.storage.version_repository import OpenTrial, TrialSummary, VersionListing
     from fedstep.server.tokens import TokenBook
 
 
@@ -20,7 +24,12 @@ def missing_extra(error: ImportError) -> MissingExtra:
     return MissingExtra(f"{error.name} is not installed", "Run: pip install 'fedstep[server]'")
 
 
-@click.command()
+@click.group()
+def server() -> None:
+    """Administer an aggregator's database. The aggregator may be running."""
+
+
+@server.command()
 @click.argument("file", type=click.Path(dir_okay=False))
 @STORE
 def export(file: str, store: str) -> int:
@@ -38,7 +47,7 @@ def export(file: str, store: str) -> int:
     return 0
 
 
-@click.command("import")
+@server.command("import")
 @click.argument("file", type=click.Path(dir_okay=False))
 @STORE
 def import_(file: str, store: str) -> int:
@@ -55,7 +64,7 @@ def import_(file: str, store: str) -> int:
     return 0
 
 
-@click.group()
+@server.group()
 def token() -> None:
     """Create, list and revoke tokens. A running aggregator follows in two seconds."""
 
@@ -129,3 +138,130 @@ def _format_time(seconds: float) -> str:
 
 def _revocation(revoked: float | None) -> str:
     return "" if revoked is None else f", revoked {_format_time(revoked)}"
+
+
+@server.command()
+@STORE
+def status(store: str) -> int:
+    """Show the served versions, the open trials and the buffer.
+
+    \b
+    Example: fedstep server status --store sqlite:///fedstep.db
+    """
+    with _open_store(store, or_earlier=True) as opened:
+        echo_result(format_status(opened.lineage(1), opened.pending(), opened.active(time.time())))
+    return 0
+
+
+@server.command()
+@STORE
+@option(
+    "most", type=click.IntRange(1), default=20, show_default=True, help="Maximum number of versions and of verdicts."
+)
+def versions(store: str, most: int) -> int:
+    """List the newest versions, and the verdicts with their figures.
+
+    \b
+    Example: fedstep server versions --store sqlite:///fedstep.db
+    """
+    with _open_store(store, or_earlier=True) as opened:
+        echo_result(format_versions(opened.lineage(most)))
+    return 0
+
+
+@server.command()
+@click.argument("version", type=click.IntRange(0))
+@STORE
+def rollback(version: int, store: str) -> int:
+    """Restore the production of VERSION, as production and as candidate. A running aggregator follows in a second.
+
+    \b
+    Example: fedstep server rollback 41 --store sqlite:///fedstep.db
+    """
+    with _open_store(store) as opened:
+        made = opened.roll_back(version, time.time())
+    echo_result(f"version {made.version}: production and candidate are the production of version {version}\n")
+    return 0
+
+
+@contextmanager
+def _open_store(url: str, *, or_earlier: bool = False) -> "Iterator[Store]":
+    """Open the store of an aggregator. Raise UsageError if there is none.
+
+    With `or_earlier` it is opened to be shown: for the schema served last, where nothing was served with this one yet.
+    """
+    try:
+        from fedstep.server.storage.engine import require_store
+        from fedstep.server.storage.store import Store
+    except ImportError as error:
+        raise missing_extra(error) from error
+    from fedstep.federation.messages import shape
+    from fedstep.schema.schema import schema
+
+    ours = shape(schema())
+    store = Store(require_store(url), ours)
+    try:
+        earlier = store.earlier_schema() if or_earlier else ""
+        if earlier:
+            echo_warnings(f"nothing was served with feature schema {ours.digest} yet: this is schema {earlier}")
+            store.close()
+            store = Store(url, ours._replace(digest=earlier))
+        yield store
+    finally:
+        store.close()
+
+
+def format_status(lineage: "VersionListing", pending: "BufferStatus", active: "ActiveCounts") -> str:
+    """Describe what is served, on trial and in the buffer."""
+    if not lineage.versions:
+        return f"schema {lineage.schema}: nothing was ever served\n"
+    newest = lineage.versions[0]
+    sources = ", ".join(f"{task} from {version}" for task, version in sorted(newest.sources.items()))
+    lines = [
+        f"schema {lineage.schema}",
+        f"candidate {newest.version} of {newest.created}",
+        f"production {newest.production} ({sources})",
+        *(_format_trial(trial) for trial in lineage.trials),
+        f"buffer: {_count(pending.updates, 'update')} of {_count(pending.projects, 'project')}",
+        f"active in the last 7 days: {_count(active.projects, 'project')} of {_count(active.owners, 'owner')}",
+    ]
+    return _text(lines)
+
+
+def format_versions(lineage: "VersionListing") -> str:
+    """List the versions, the open trials and the verdicts, newest first."""
+    lines = [
+        f"version {each.version} of {each.created}: {_format_origin(each.parent, each.updates)}, "
+        f"production {each.production}"
+        for each in lineage.versions
+    ]
+    return _text([*lines, *map(_format_trial, lineage.trials), *map(_format_verdict, lineage.verdicts)])
+
+
+def _format_origin(parent: int | None, updates: int) -> str:
+    return "start of its schema" if parent is None else f"{_count(updates, 'update')} after {parent}"
+
+
+def _format_trial(trial: "OpenTrial") -> str:
+    count = _count(trial.evaluations, "evaluation")
+    return f"on trial: {trial.task} {trial.version} against {trial.against} since {trial.began}, {count}"
+
+
+def _format_verdict(ended: "TrialSummary") -> str:
+    if ended.outcome == "rollback":
+        return f"at {ended.version} rollback: {ended.task} back to the production of version {ended.against}"
+    figures = ", ".join(f"{name} {_number(value)}" for name, value in ended.figures.items())
+    again = f"; replayed without {_count(ended.left_out, 'sender')}" if ended.replayed else ""
+    return f"at {ended.version} {ended.outcome}: {ended.task} {ended.trial} against {ended.against} ({figures}){again}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)

@@ -79,6 +79,29 @@ class TestOrders:
 
 
 class TestHusky:
+    @pytest.mark.parametrize(
+        "order", ["fi husky husky fi fu", "husky fi husky fu", "pi husky pi husky pu", "li husky li fi husky lu fu"]
+    )
+    def test_every_push_happens_in_any_order(
+        self, experienced: Checkout, tmp_path: Path, managers: dict[str, tuple[str, ...]], order: str
+    ) -> None:
+        """Husky leads git to its own folder, so ours and pre-commit's are refused there or no longer run."""
+        place = experienced
+        place.git("init", "-q", "--bare", str(tmp_path / "remote.git"))
+        place.git("remote", "add", "origin", str(tmp_path / "remote.git"))
+        (place.root / ".pre-commit-config.yaml").write_text(PRE_COMMIT)
+        (place.root / "lefthook.yml").write_text(LEFTHOOK)
+        (place.root / ".husky").mkdir()
+        (place.root / ".husky/pre-push").write_text("echo of-husky\n")
+        for step in order.split():
+            ran = subprocess.run(managers[step], cwd=place.root, env=place.env, capture_output=True, text=True)
+            assert ran.returncode == 0 or step != "husky", ran.stderr
+            place.git("-c", "core.hooksPath=/dev/null", "commit", "-q", "--allow-empty", "-m", step)
+            push = ("git", "push", "origin", "HEAD")
+            pushed = subprocess.run(push, cwd=place.root, env=place.env, capture_output=True, text=True)
+            assert pushed.returncode == 0, (step, pushed.stderr)
+            assert step != "husky" or "of-husky" in pushed.stdout + pushed.stderr
+
     def test_the_documented_line_predicts_and_stops_no_push(
         self, experienced: Checkout, tmp_path: Path, managers: dict[str, tuple[str, ...]]
     ) -> None:

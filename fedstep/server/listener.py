@@ -22,7 +22,8 @@ from fedstep.errors import UsageError
 from fedstep.server.settings import Limits, Settings, Tls
 
 MOST_CONNECTIONS = 1000
-MOST_INCOMPLETE = 100  # connections of one address whose request is not complete
+MOST_WAITING = 100  # connections of one address that are idle, or whose request is not complete
+MOST_OPEN = 200  # connections of one address, whatever they do
 SECONDS_TO_FINISH = 10
 SWITCH_SECONDS = 0.0005  # interval of thread switches, a tenth of Python's default
 GC_THRESHOLD = 10_000  # new objects before a garbage collection
@@ -106,7 +107,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     limits = Limits()
     proxies: ClassVar[tuple[str, ...]] = ()  # send for others, and are not limited
-    incomplete: ClassVar[dict[str, dict["BoundedProtocol", None]]] = {}  # by address, the oldest first
+    waiting: ClassVar[dict[str, dict["BoundedProtocol", None]]] = {}  # for a request; by address, the oldest first
+    opened: ClassVar[dict[str, dict["BoundedProtocol", None]]] = {}  # likewise, all of them
     header_size = 0
     header_timer: asyncio.TimerHandle | None = None
 
@@ -115,55 +117,73 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._address = self.client[0] if self.client else ""
         self._start_header()
-        self._begin_request()
+        self._wait()
+        self._join(self.opened, MOST_OPEN)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer."""
-        self._end_header()
-        self._end_request()
+        self._forget()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Count the bytes of the header section, and close the connection at the limit."""
         if self.header_timer:
-            self.header_size += len(data)
+            end = data.find(b"\r\n\r\n")  # what follows is the body, or the next request
+            self.header_size += len(data) if end < 0 else end
+            if self.header_size > self.limits.header_bytes:
+                self._close()
+                return
         super().data_received(data)
-        if self.header_timer and self.header_size > self.limits.header_bytes:
-            self._close()
 
     def on_message_begin(self) -> None:
         """Start the time for the header section of the next request."""
         super().on_message_begin()
         self._start_header()
-        self._begin_request()
+        self._wait()
 
     def on_message_complete(self) -> None:
-        """Count the connection no longer: the whole request is here."""
-        self._end_request()
+        """Note that the whole request is here: the connection waits for its answer."""
+        self._leave(self.waiting)
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Count the connection as waiting again, unless the next request is there already."""
+        next_is_here = bool(self.pipeline)
+        super().on_response_complete()
+        if not next_is_here and not self.transport.is_closing():
+            self._wait()
 
     def on_headers_complete(self) -> None:
         """Stop the timer."""
         self._end_header()
         super().on_headers_complete()
 
-    def _begin_request(self) -> None:
-        """Count the connection as incomplete; of an address with too many, close the one that is so for longest.
+    def _wait(self) -> None:
+        """Count the connection as waiting for a request."""
+        self._join(self.waiting, MOST_WAITING)
+
+    def _join(self, connections: dict[str, dict["BoundedProtocol", None]], most: int) -> None:
+        """Add the connection; of an address with too many, close the one that waits for longest, or the oldest.
 
         The oldest, not the newest: so an address that floods still gets its health checks answered.
         """
         if not self._address or self._address in self.proxies:
             return
-        waiting = self.incomplete.setdefault(self._address, {})
-        waiting[self] = None
-        if len(waiting) > MOST_INCOMPLETE:
-            next(iter(waiting))._close()
+        ours = connections.setdefault(self._address, {})
+        ours[self] = None
+        if len(ours) > most:
+            next(iter(self.waiting.get(self._address) or ours))._close()
 
-    def _end_request(self) -> None:
-        waiting = self.incomplete.get(self._address, {})
-        waiting.pop(self, None)
-        if not waiting:
-            self.incomplete.pop(self._address, None)
+    def _leave(self, connections: dict[str, dict["BoundedProtocol", None]]) -> None:
+        ours = connections.get(self._address, {})
+        ours.pop(self, None)
+        if not ours:
+            connections.pop(self._address, None)
+
+    def _forget(self) -> None:
+        self._end_header()
+        self._leave(self.waiting)
+        self._leave(self.opened)
 
     def _start_header(self) -> None:
         self._end_header()
@@ -175,8 +195,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.header_timer = None
 
     def _close(self) -> None:
-        self._end_header()
-        self._end_request()
+        self._forget()
         if self.transport and not self.transport.is_closing():
             log.warning("connection closed: a request was too long or too slow, or its address has too many")
             self.transport.abort()
@@ -184,7 +203,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
 def _bounded_protocol(limits: Limits, proxies: tuple[str, ...] = ()) -> type[BoundedProtocol]:
     """Return the protocol with these limits; uvicorn makes an instance per connection and passes no settings."""
-    return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits, "proxies": proxies, "incomplete": {}})
+    return type(
+        "BoundedProtocol", (BoundedProtocol,), {"limits": limits, "proxies": proxies, "waiting": {}, "opened": {}}
+    )
 
 
 FORMATS = ("text", "json")

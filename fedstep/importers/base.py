@@ -10,8 +10,9 @@ from itertools import count
 from typing import NamedTuple, TextIO
 
 from fedstep.ingest.cases import MAX_TEXT, failure_word
+from fedstep.ingest.ci import parse_time
 from fedstep.ingest.test_identity import MAX_NAME, ReportTests, combine_reports, make_identity
-from fedstep.types import Dropped, FinishedBuild, TestRun
+from fedstep.types import Dropped, FinishedBuild, TestRun, Unavailable
 
 
 def merge_repeated(runs: Iterable[TestRun]) -> tuple[TestRun, ...]:
@@ -160,3 +161,11 @@ class ProgressBar:
             self.stream.flush()
         except OSError:  # the terminal is closed; the import goes on
             self.is_terminal, self.written_at = False, float("inf")
+
+
+def require_time(text: object) -> float:
+    """Return the seconds since 1970 of a time in ISO 8601. Raise ValueError where it is none."""
+    seconds = parse_time(str(text))
+    if isinstance(seconds, Unavailable):
+        raise ValueError(seconds.reason)
+    return seconds

@@ -16,7 +16,7 @@ from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from fedstep.errors import InputError
 from fedstep.importers.api_client import ApiClient, ResponseTooLarge
-from fedstep.importers.base import BuildFilter, ImportItem, ImportSource, ReadResult, select_newest
+from fedstep.importers.base import BuildFilter, ImportItem, ImportSource, ReadResult, require_time, select_newest
 from fedstep.ingest.ci import parse_number, parse_outcome, parse_time
 from fedstep.ingest.ci_vendors import EVENTS
 from fedstep.ingest.junit import ReportFile, read_reports
@@ -265,7 +265,7 @@ def _list_runs(repository: _GitHubRepository) -> Iterator[Mapping[str, Any]]:
     listed = 0
     for page in repository.client.pages(repository.path("runs?per_page=100")):
         for run in page["workflow_runs"]:
-            if _time(run["created_at"]) < repository.build_filter.since:
+            if require_time(run["created_at"]) < repository.build_filter.since:
                 return
             if run["status"] == "completed" and not _is_foreign(run):
                 yield run
@@ -289,14 +289,7 @@ def _make_item(repository: _GitHubRepository, run: Mapping[str, Any]) -> ImportI
     fields["author"] = ((run.get("head_commit") or {}).get("author") or {}).get("email", "")
     key = ("github", repository.client.base, repository.project, str(run["id"]), str(run.get("run_attempt", 1)))
     filters = (repository.build_filter.job, *repository.artifacts)
-    return ImportItem(_time(run["created_at"]), partial(_read, repository, fields), (*key, *filters))
-
-
-def _time(text: object) -> float:
-    seconds = parse_time(str(text))
-    if isinstance(seconds, Unavailable):
-        raise ValueError(seconds.reason)
-    return seconds
+    return ImportItem(require_time(run["created_at"]), partial(_read, repository, fields), (*key, *filters))
 
 
 def _read(repository: _GitHubRepository, run: Mapping[str, Any]) -> tuple[ReadResult, ...]:
@@ -324,7 +317,7 @@ def _builds(
     owned: dict[WorkflowJob | None, list[Mapping[str, Any]]] = {}
     for artifact in artifacts:
         if not artifact.get("expired"):
-            owner = find_owner(str(artifact["name"]), _time(artifact["created_at"]), jobs)
+            owner = find_owner(str(artifact["name"]), require_time(artifact["created_at"]), jobs)
             owned.setdefault(owner, []).append(artifact)
     reports = {owner: read_artifacts(repository.client, ones) for owner, ones in owned.items()}
     with_tests = {owner: own_reports for owner, own_reports in reports.items() if own_reports.tests}

@@ -16,10 +16,11 @@ from fedstep.importers.base import (
     clean_test_name,
     failure_kind,
     merge_repeated,
+    require_time,
     select_newest,
 )
 from fedstep.ingest.cases import parse_seconds
-from fedstep.ingest.ci import parse_number, parse_time
+from fedstep.ingest.ci import parse_number
 from fedstep.ingest.ci_vendors import EVENTS
 from fedstep.types import (
     BuildContext,
@@ -78,7 +79,7 @@ def _list_pipelines(gitlab_project: _GitLabProject) -> Iterator[Json]:
     listed = 0
     for page in gitlab_project.client.pages(gitlab_project.path("?per_page=100&order_by=id&sort=desc")):
         for pipeline in page:
-            if _time(pipeline["created_at"]) < gitlab_project.build_filter.since:
+            if require_time(pipeline["created_at"]) < gitlab_project.build_filter.since:
                 return
             if pipeline["status"] in ENDS:
                 yield pipeline
@@ -97,14 +98,7 @@ def _make_item(gitlab_project: _GitLabProject, pipeline: Json) -> ImportItem:
         changed,
         gitlab_project.build_filter.job,
     )
-    return ImportItem(_time(pipeline["created_at"]), partial(_read, gitlab_project, pipeline), key)
-
-
-def _time(text: object) -> float:
-    seconds = parse_time(str(text))
-    if isinstance(seconds, Unavailable):
-        raise ValueError(seconds.reason)
-    return seconds
+    return ImportItem(require_time(pipeline["created_at"]), partial(_read, gitlab_project, pipeline), key)
 
 
 def _read(gitlab_project: _GitLabProject, pipeline: Json) -> tuple[ReadResult, ...]:
@@ -156,8 +150,8 @@ def _builds(pipeline: Json, jobs: Sequence[Json], suites: Sequence[Json]) -> Ite
 
 
 def _make_build(pipeline: Json, jobs: Sequence[Json], reports: Reports) -> FinishedBuild:
-    started = min(_time(job["started_at"]) for job in jobs)
-    ended = max(_time(job["finished_at"]) for job in jobs)
+    started = min(require_time(job["started_at"]) for job in jobs)
+    ended = max(require_time(job["finished_at"]) for job in jobs)
     failed = any(job["status"] == "failed" for job in jobs)
     duration = Duration(ended - started, "gitlab") if ended > started else Unavailable("the job has no duration")
     situation = BuildContext(_ci(pipeline, jobs), _change(pipeline, jobs[0]), started)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from array import array
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -92,6 +93,14 @@ class InProcess:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
         self.loop.close()
+
+
+def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Return when something holds; it must before this time is over."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"it did not happen inside {seconds:g} s"
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="session")

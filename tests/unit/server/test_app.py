@@ -5,7 +5,6 @@ import gzip
 import json
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -37,19 +36,12 @@ from fedstep.server.gate import Gate
 from fedstep.server.http_messages import HttpProblem, bounded, plain_body
 from fedstep.server.settings import Limits
 from fedstep.server.storage.store import Store
-from tests.helpers.aggregator import InProcess
+from tests.helpers.aggregator import InProcess, until
 from tests.helpers.narrow import expect
 
 URL = "http://here"
 ONCE = RetryPolicy(timeout=5.0, waits=())
 TOKEN = "correct-horse-battery-staple"
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < end, "it did not happen inside 10 s"
-        time.sleep(0.01)
 
 
 def version(house: InProcess, ours: SchemaShape) -> int:

@@ -24,6 +24,7 @@ from fedstep.server.metrics import Metrics
 from fedstep.server.storage.store import Store
 from fedstep.server.tokens import TokenBook
 from fedstep.server.writer import Writer
+from tests.helpers.aggregator import until
 
 TOKEN = "correct-horse-battery-staple"
 
@@ -40,13 +41,6 @@ def post(house, made, body: bytes | None = None, **headers: str):
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     sent = pack_update(made) if body is None else body
     return house.send("POST", "/v1/updates", {"Idempotency-Key": made.id, **names}, sent, 5.0)
-
-
-def until(holds) -> None:
-    end = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < end, "it did not happen inside 10 s"
-        time.sleep(0.01)
 
 
 class TestStart:

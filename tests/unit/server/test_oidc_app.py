@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,20 +22,13 @@ from fedstep.federation.transport import RetryPolicy
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.policy import BufferPolicy
-from tests.helpers.aggregator import InProcess
+from tests.helpers.aggregator import InProcess, until
 from tests.helpers.lifetime import bound, url_of
 from tests.helpers.server_oidc import AUDIENCE, Issuer
 
 
 def figures(house: InProcess) -> str:
     return house.send("GET", "/metrics", {}, b"", 5).body.decode()
-
-
-def until(holds) -> None:
-    end = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < end, "it did not happen inside 10 s"
-        time.sleep(0.01)
 
 
 def post(house, made, token: str):

@@ -19,6 +19,7 @@ from fedstep.federation.messages import pack_update
 from fedstep.server import auth
 from fedstep.server.identity import Identity, digest_of
 from fedstep.server.tokens import TokenBook
+from tests.helpers.aggregator import until
 
 
 @pytest.fixture
@@ -31,13 +32,6 @@ def book(tmp_path):
 def post(house, made, token: str = ""):
     signed = {"Authorization": f"Bearer {token}"} if token else {}
     return house.send("POST", "/v1/updates", {"Idempotency-Key": made.id, **signed}, pack_update(made), 5.0)
-
-
-def until(holds) -> None:
-    end = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < end, "it did not happen inside 10 s"
-        time.sleep(0.02)
 
 
 @pytest.fixture

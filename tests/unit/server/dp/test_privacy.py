@@ -39,7 +39,7 @@ from fedstep.server.dp.differential_privacy import (
 from fedstep.server.gate import EvaluationSum, EvaluationSums, Gate
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import evaluations, privacy_spending
-from tests.helpers.aggregator import InProcess
+from tests.helpers.aggregator import InProcess, until
 from tests.helpers.server_store import charging
 
 URL = "http://here"
@@ -215,13 +215,6 @@ def promising(settings) -> Callable[..., object]:
         return replace(settings, gate=Gate(), mode=mode)
 
     return make
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < end, "it did not happen inside 20 s"
-        time.sleep(0.02)
 
 
 def is_candidate(house: InProcess, ours: SchemaShape, version: int) -> bool:

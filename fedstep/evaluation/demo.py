@@ -1,5 +1,6 @@
 """The demonstration: recorded builds of real projects train and predict against an aggregator on this machine."""
 
+import csv
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from fedstep.diagnostics.sharing_value import value_of_live_sharing
 from fedstep.errors import AggregatorError
 from fedstep.evaluation.corpus import evidence_of, read_builds
 from fedstep.evaluation.demo_page import Accuracy, DemoProject, DemoReport, DemoTest, DemoTraffic, accuracy, demo_html
+from fedstep.evaluation.ordering import SelectedBuild, select_recorded_tests
 from fedstep.federation.sync import AggregatorLink
 from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.history.project_store import ProjectStore
@@ -40,8 +42,8 @@ _HIT = {True: "it flaked", False: "it did not"}
 
 
 def demo_text(demo: DemoReport) -> str:
-    """Three blocks: times of the latest builds, accuracy by project, likely flakes and whether they were."""
-    lines = (*_times(demo), "", *_accuracies(demo), "", *_flakes(demo), "", *_wire(demo))
+    """Return blocks: times of the latest builds, accuracy by project, likely flakes, and what a selection had saved."""
+    lines = (*_times(demo), "", *_accuracies(demo), "", *_flakes(demo), "", *_selected(demo), *_wire(demo))
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -98,6 +100,23 @@ def _fate(test: DemoTest) -> str:
     return f"{fate:<10}  {shorten(visible(test.risk.test), 60)}"
 
 
+def _selected(demo: DemoReport) -> Iterator[str]:
+    """Yield what running a fifth of the test time had saved, and which failing builds it had shown and missed."""
+    if not demo.selected:
+        return
+    red = [build for build in demo.selected if build.failed]
+    caught, saved = sum(build.caught for build in red), sum(build.saved_seconds for build in demo.selected)
+    yield (
+        f"{SELECTED.capitalize()}, with {SHARE:.0%} of the test time in each of {len(demo.selected)} builds: "
+        f"{span(saved)} ({saved / 60:.1f} minutes) saved, {caught} of {len(red)} failing builds show a failure"
+    )
+    for build in red:
+        more = f" and {len(build.failed) - 1} more" if len(build.failed) > 1 else ""
+        name = shorten(visible(build.failed[0]), 60)
+        yield f"  build {build.number:>3}  {'caught' if build.caught else 'MISSED'}  {name}{more}"
+    yield ""
+
+
 def _wire(demo: DemoReport) -> Iterator[str]:
     wire = demo.federation
     largest = size(max(wire.sizes)) if wire.sizes else "0 B"
@@ -109,6 +128,7 @@ def _wire(demo: DemoReport) -> Iterator[str]:
 
 
 SAMPLE = Path(__file__).parent / "sample"
+SELECTED, SHARE = "wtforms", 0.2  # the project of which a part of the tests runs, and how much
 ASKED_AT = 0.6  # share of a project's builds after which its likely flakes are written down
 # In 2023, by whole weeks: a table without dates has the time since its first build, and the hour and the weekday.
 DATE_OF_UNDATED = 2800 * 7 * 86_400.0
@@ -150,7 +170,8 @@ def run(output: str, say: Callable[..., None]) -> int:
                 _live_through(participant, evidence, url)
         values = {one.name: value_of_live_sharing(one.store, load_state(one.store).correction) for one in participants}
         pages = _write_pages(participants, values, Path(output))
-        demo = _demo(participants, values, pages, began)
+        selected = _selected_builds(Path(folder) / "regressions")
+        demo = _demo(participants, values, pages, began, selected)
     click.echo(demo_text(demo), nl=False)
     Path(output).write_text(demo_html(demo), encoding="utf-8")
     say(f"the page is {output}")
@@ -278,7 +299,24 @@ def _write_pages(participants: Sequence[_Participant], values: Values, output: P
     return paths
 
 
-def _demo(participants: Sequence[_Participant], values: Values, pages: Mapping[str, str], began: float) -> DemoReport:
+def _selected_builds(folder: Path) -> tuple[SelectedBuild, ...]:
+    """Return what a selection had done in a project with real regressions: fixes that were taken back."""
+    with tarfile.open(SAMPLE / "regressions" / f"{SELECTED}.tar.xz") as packed:
+        packed.extractall(folder, filter="data")
+    builds = (read_folder(path) for path in find_build_folders(folder / SELECTED))
+    evidence = [item for item in builds if not isinstance(item, Dropped)]
+    with (folder / SELECTED / "truth.csv").open(encoding="utf-8", newline="") as truth:
+        kinds = {(row["build"], row["test"]): False for row in csv.DictReader(truth)}
+    return tuple(select_recorded_tests(sorted(evidence, key=lambda item: item.situation.started_at), kinds, SHARE))
+
+
+def _demo(
+    participants: Sequence[_Participant],
+    values: Values,
+    pages: Mapping[str, str],
+    began: float,
+    selected: tuple[SelectedBuild, ...],
+) -> DemoReport:
     exchanges = [one.last.exchange for one in participants if one.last and isinstance(one.last.exchange, Exchange)]
     federation = DemoTraffic(
         sizes=tuple(size for one in participants for size in one.sizes),
@@ -287,7 +325,7 @@ def _demo(participants: Sequence[_Participant], values: Values, pages: Mapping[s
         participants=len(participants),
     )
     projects = tuple(_project(one, values[one.name], pages.get(one.name, "")) for one in participants)
-    return DemoReport(projects, federation, time.monotonic() - began, f"fedstep {__version__}")
+    return DemoReport(projects, federation, time.monotonic() - began, f"fedstep {__version__}", selected)
 
 
 def _project(participant: _Participant, value: tuple[ValueOfSharing, ...] | Unavailable, page: str) -> DemoProject:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from fedstep.evaluation.ordering import SelectedBuild
 from fedstep.report.html import TimedBuild, build_times_chart, render_page
 from fedstep.report.project_page import NOT_REPLAYED, ValueOfSharing
 from fedstep.report.units import count, percent, size
@@ -52,6 +53,7 @@ class DemoReport:
     federation: DemoTraffic
     seconds: float = 0.0  # wall time of the demonstration
     made_with: str = ""  # "fedstep 0.1.0"
+    selected: tuple[SelectedBuild, ...] = ()  # of one project with real regressions, a fifth of its test time
 
 
 @dataclass(frozen=True, slots=True)

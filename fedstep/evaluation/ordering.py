@@ -9,6 +9,7 @@ from fedstep.features.test_failure import cofailure_rates, failure_scores, order
 from fedstep.history.records import make_record
 from fedstep.history.summary import Summary, apply_record, stream_name
 from fedstep.history.test_table import TestStats, index_tests, with_tests
+from fedstep.pipeline.selection import Choice, NamedTest, rank_tests, select_tests
 from fedstep.types import Build, BuildContext, Change, FinishedBuild, Outcome
 
 FIRST_ORDERED = 3  # builds of a project before the first scored one
@@ -35,6 +36,42 @@ def order_recorded_tests(builds: Iterable[FinishedBuild], kinds: Kinds | None) -
 
     Known are the builds that had ended when a build started. Where `kinds` is None every failure counts as real.
     """
+    for number, summary, build, bad in _replay_histories(builds, kinds):
+        if bad and number >= FIRST_ORDERED:
+            yield from _ordered(summary, build, bad, number)
+
+
+class SelectedBuild(NamedTuple):
+    """One build of which a part would have run."""
+
+    number: int  # in the project, from 0
+    saved_seconds: float  # that the tests left out took
+    failed: tuple[str, ...]  # tests that really failed, in the order of their names
+    caught: bool  # whether one of them would have run
+
+
+def select_recorded_tests(
+    builds: Iterable[FinishedBuild], kinds: Kinds | None, share: float
+) -> Iterator[SelectedBuild]:
+    """Yield each build but the first three as `fedstep select --share` would have run it, without exploration."""
+    for number, summary, build, bad in _replay_histories(builds, kinds):
+        if number < FIRST_ORDERED:
+            continue
+        runs = {run.test: run for run in build.reports.tests if run.outcome != Outcome.SKIPPED}
+        change = build.situation.change
+        named = [NamedTest(test, test, (test,) if test in summary.tests else ()) for test in runs]
+        ranked = rank_tests(summary, named, change.files if isinstance(change, Change) else None)
+        selection = select_tests(ranked, Choice(share=share), (), 0.0, Random(number))
+        left_out = [runs[one.named.name] for one in selection.skipped]
+        caught = not bad.isdisjoint(one.named.name for one in selection.chosen)
+        saved = sum(run.seconds for run in left_out if run.seconds > 0)
+        yield SelectedBuild(number, saved, tuple(sorted(bad)), caught)
+
+
+def _replay_histories(
+    builds: Iterable[FinishedBuild], kinds: Kinds | None
+) -> Iterator[tuple[int, Summary, Build, frozenset[str]]]:
+    """Yield number, history before it, and real failures of each build."""
     summary = Summary()
     running: list[tuple[float, int, Build]] = []
     for number, finished in enumerate(builds):
@@ -42,9 +79,7 @@ def order_recorded_tests(builds: Iterable[FinishedBuild], kinds: Kinds | None) -
             done = heappop(running)[2]
             summary = apply_record(summary, done.name, make_record(done, stream_name(done.situation.ci, ""), ""))
         build = Build(f"{number:032x}", _own_commit(finished, kinds), finished.finished_at, *finished[2:])
-        bad = _real_failures(build, kinds)
-        if bad and number >= FIRST_ORDERED:
-            yield from _ordered(summary, build, bad, number)
+        yield number, summary, build, _real_failures(build, kinds)
         heappush(running, (build.finished_at, number, build))
 
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstep.evaluation.demo_page import DemoProject, DemoReport, DemoTest, DemoTraffic, accuracy, demo_html
+from fedstep.evaluation.ordering import SelectedBuild
 from fedstep.report.html import TimedBuild
 from fedstep.report.units import visible
 from fedstep.results import FeatureContribution, Interval, TestRisk
@@ -96,6 +97,14 @@ class TestPage:
         assert "67 %" in text  # 2 of 3 ended inside
         assert "1 of 2" in text
         assert "4 kB" in text
+
+    def test_page_names_failing_builds_caught_and_missed(self) -> None:
+        """With the minutes that a fifth of the test time had saved."""
+        selected = (SelectedBuild(3, 90.0, ("a#<b>",), True), SelectedBuild(4, 30.0, ("c#d",), False))
+        text = Page(demo_html(DemoReport((), DemoTraffic(), selected=selected))).text
+        assert "2.0 minutes" in text
+        assert "1 of 2 failing builds" in text
+        assert "a#<b>" in text
 
     def test_a_build_longer_than_the_axis_is_told(self) -> None:
         slow = TimedBuild(11, 90_000.0, Unavailable("none"), BuildOutcome.PASSED)

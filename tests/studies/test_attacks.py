@@ -150,7 +150,7 @@ class TestMembership:
         update = by_measure(word_findings("words", DEFAULT, scene), "default")
         assert versions["precision of words"].reached < 0.7 < update["precision of words"].reached
 
-    def test_vote_on_one_word_reveals_its_users_unless_noised(self, scene):
+    def test_evaluation_of_a_word_reveals_its_users_unless_noised(self, scene):
         """An evaluation of one word reveals who uses it, and a noised one does not."""
         found = {one.protection: one.reached for one in attack_by_probes(scene)}
         assert found["default"] > 0.8

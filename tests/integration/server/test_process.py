@@ -84,7 +84,7 @@ def wait_for(url: str, version: int) -> None:
 
 
 class TestProcess:
-    def test_push_fold_pull_and_a_restart_that_keeps_everything(self, tmp_path):
+    def test_push_aggregate_pull_and_a_restart_keep_everything(self, tmp_path):
         ours = shape(schema())
         with process(tmp_path) as (url, _):
             send = requests_transport(url)
@@ -99,7 +99,7 @@ class TestProcess:
         log = (tmp_path / "log").read_text()
         assert "Traceback" not in log
 
-    def test_kill_9_between_acknowledgement_and_fold_loses_nothing(self, tmp_path):
+    def test_kill_9_before_an_acknowledged_update_counts_loses_none(self, tmp_path):
         with process(tmp_path, updates=3) as (url, pid):
             receipts = [push(pack_update(made(number)), url, requests_transport(url), PATIENCE) for number in range(2)]
             os.kill(pid, signal.SIGKILL)
@@ -112,7 +112,7 @@ class TestProcess:
             vector = pulled(url).candidate["build-duration"]
             assert all(vector[number] > 0 for number in range(3))
 
-    def test_kill_9_in_the_middle_of_a_trial_keeps_every_vote(self, tmp_path):
+    def test_kill_9_in_the_middle_of_a_trial_keeps_every_evaluation(self, tmp_path):
         store = f"sqlite:///{tmp_path / 'a.db'}"
         with process(tmp_path, updates=1) as (url, _):
             push(pack_update(made(0)), url, requests_transport(url), PATIENCE)

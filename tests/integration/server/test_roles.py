@@ -142,7 +142,7 @@ class TestRound:
                 assert list(outbox.folder.iterdir()) == []
                 made_of(first, [drawn(number) for number in range(5)])
 
-    def test_a_leader_killed_after_its_proposal_folds_once(self, tmp_path):
+    def test_a_leader_killed_after_its_proposal_aggregates_once(self, tmp_path):
         updates = [drawn(number) for number in range(5)]
         with helper(tmp_path) as (second, _):
             with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -255,7 +255,7 @@ class TestHelper:
     def test_a_proposal_that_is_none_is_refused_by_the_helper(self, body, shared_helper):
         assert ask(shared_helper, body).status_code == 400
 
-    def test_a_proposal_for_another_schema_or_head_is_refused(self, shared_helper):
+    def test_a_proposal_for_another_schema_or_task_is_refused(self, shared_helper):
         assert ask(shared_helper, proposed(1, [drawn(1)], task="other")).status_code == 422
         assert ask(shared_helper, proposed(1, [drawn(1)]).replace(b"a", b"b")).status_code in (400, 409)
 

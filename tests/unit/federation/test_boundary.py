@@ -214,11 +214,11 @@ class TestCounts:
             assert norm(present(update).deltas[name]) <= HEADS[name].clip
 
     @pytest.mark.parametrize(("task", "rows", "distinct"), [("flaky", 50, 20), ("triage", 50, 20)])
-    def test_heads_about_tests_wait_for_fifty_rows_of_twenty_tests(self, task: str, rows: int, distinct: int) -> None:
+    def test_tasks_about_tests_wait_for_fifty_of_twenty_tests(self, task: str, rows: int, distinct: int) -> None:
         assert (HEADS[task].minimum_rows, HEADS[task].minimum_groups) == (rows, distinct)
 
     @pytest.mark.parametrize("task", ["build-failure", "build-duration"])
-    def test_heads_about_builds_wait_for_eight_builds(self, task: str) -> None:
+    def test_tasks_about_builds_wait_for_eight_builds(self, task: str) -> None:
         assert (HEADS[task].minimum_rows, HEADS[task].minimum_groups) == (8, 8)
 
     @given(st.integers(1, 1 << 40))

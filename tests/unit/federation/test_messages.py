@@ -287,7 +287,7 @@ class TestRefusals:
             {"trials": {"flaky": 4}, "trial": {"other": array("f", [0.5])}},
         ],
     )
-    def test_snapshot_is_of_a_task_of_the_model_with_its_version(self, wrong):
+    def test_trial_is_of_a_task_of_the_model_with_its_version(self, wrong):
         """A trial is of a task of the model and has its version."""
         with pytest.raises(WireError):
             messages.pack_model(MODEL._replace(**wrong))
@@ -306,7 +306,7 @@ class TestRefusals:
 
 
 class TestBounds:
-    def test_an_update_of_all_heads_is_at_most_16_kb_on_the_wire(self):
+    def test_an_update_of_all_tasks_is_at_most_16_kb_on_the_wire(self):
         shape = messages.shape(schema())
         dense = {
             name: clip_update(array("f", (((n * 7919) % 2003 - 1001) / 997 for n in range(size))), 1.0)

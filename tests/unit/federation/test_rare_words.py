@@ -80,7 +80,7 @@ class TestRareWords:
         assert correction.local["flaky"].shared[NAMES[f"source={RARE[0]}"]] < 0
         assert backlog.waiting["flaky"] == rows
 
-    def test_heads_without_words_are_told_as_they_are(self):
+    def test_tasks_without_words_are_told_as_they_are(self):
         task = schema().tasks["build-failure"]
         rows = tuple(
             LabelledExample(Example(f"b{n}", n, (0, 1 + n), (1.0, 0.5), ()), float(n == 0))

@@ -40,11 +40,11 @@ def keyed(*parts: str) -> str:
 
 class TestScore:
     @pytest.mark.parametrize("task", TASK_NAMES)
-    def test_a_snapshot_that_is_production_scores_nothing(self, task: str) -> None:
+    def test_a_version_that_is_production_scores_nothing(self, task: str) -> None:
         found = score_trial(task, model(0.0, **{task.replace("-", "_"): 7}), drawn(10))
         assert found == (7, 0.0)
 
-    def test_better_snapshot_scores_below_zero_and_a_worse_above(self):
+    def test_better_version_scores_below_zero_and_a_worse_above(self):
         """A better version scores below zero, and a worse one above."""
         assert score_trial("flaky", model(0.01, flaky=7), drawn(10)).difference < 0
         assert score_trial("flaky", model(-0.01, flaky=7), drawn(10)).difference > 0

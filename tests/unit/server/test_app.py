@@ -64,7 +64,7 @@ def problem(answer: HttpResponse) -> dict[str, Any]:
 
 
 class TestAggregation:
-    def test_pushed_updates_become_the_next_head_and_production(self, open_aggregator, settings, ours, update):
+    def test_pushed_updates_become_candidate_and_production(self, open_aggregator, settings, ours, update):
         with open_aggregator(settings) as house:
             before = expect(FetchedModel, pull(URL, "", house.send, ours, ONCE))
             receipts = [push(pack_update(update(number)), URL, house.send, ONCE) for number in (1, 2)]
@@ -96,7 +96,7 @@ class TestAggregation:
             push(pack_update(update(4)), URL, house.send, ONCE)
             until(lambda: version(house, ours) == 2)
 
-    def test_time_folds_a_buffer_that_does_not_fill(self, open_aggregator, settings, ours, update):
+    def test_time_aggregates_a_buffer_that_does_not_fill(self, open_aggregator, settings, ours, update):
         hurried = replace(settings, buffer=BufferPolicy(updates=100, seconds=0.1))
         with open_aggregator(hurried) as house:
             push(pack_update(update(1)), URL, house.send, ONCE)
@@ -257,7 +257,7 @@ class TestFailures:
             again = flush(outbox, URL, house.send, ONCE)
             assert (again.waiting, len(again.sent)) == (0, 1)
 
-    def test_a_fold_that_fails_is_tried_again_and_loses_nothing(
+    def test_failed_aggregation_is_tried_again_and_loses_nothing(
         self, open_aggregator, settings, ours, update, monkeypatch
     ):
         hurried = replace(settings, buffer=BufferPolicy(updates=1, seconds=0.05))
@@ -275,7 +275,7 @@ class TestFailures:
             until(lambda: version(house, ours) == 1)
             assert len(calls) == 2
 
-    def test_evaluations_of_runners_promote_a_snapshot(self, open_aggregator, settings, ours, update):
+    def test_evaluations_of_runners_promote_a_version(self, open_aggregator, settings, ours, update):
         """Runners evaluate a version, and their evaluations put it into production."""
         with open_aggregator(replace(settings, gate=Gate(alone=2))) as house:
             for number in (1, 2):

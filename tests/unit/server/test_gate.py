@@ -23,22 +23,22 @@ def decide(evaluations, known: ActiveCounts = MANY):
 
 
 class TestPromotion:
-    def test_better_snapshot_is_promoted_after_40_votes(self):
+    def test_better_version_is_promoted_after_40_evaluations(self):
         """A version that is 0.1 better is promoted after a median of at most 40 evaluations."""
         found = rates(normal(-0.1, 0.1), trials=40, every=4)
         assert found["promoted"] >= 0.95
         assert found["median votes"] <= 40
 
-    def test_snapshot_that_is_not_better_is_promoted_in_1_of_50(self):
+    def test_version_that_is_not_better_is_promoted_in_1_of_50(self):
         """Whenever it is looked at; a version must be better, not only not worse."""
         assert rates(normal(0.0, 0.1), trials=150, every=10)["promoted"] <= 0.02
 
-    def test_worse_snapshot_is_promoted_in_under_1_of_100_trials(self):
+    def test_worse_version_is_promoted_in_under_1_of_100_trials(self):
         found = rates(normal(0.05, 0.1), trials=150, every=10)
         assert found["promoted"] < 0.01
         assert rates(normal(0.15, 0.1), trials=50, every=10)["rejected"] > 0.95
 
-    def test_a_fifth_of_liars_does_not_promote_a_damaged_snapshot(self):
+    def test_a_fifth_of_liars_does_not_promote_a_damaged_version(self):
         assert rates(normal(0.1, 0.1), Lies(0.2, -1.0), trials=60, every=10)["promoted"] == 0.0
 
     @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ class TestPromotion:
         ]
         assert decide(heard).outcome in allowed
 
-    def test_a_fifth_of_liars_does_not_block_a_better_snapshot(self):
+    def test_a_fifth_of_liars_does_not_block_a_better_version(self):
         found = rates(normal(-0.15, 0.1), Lies(0.2, 1.0), trials=40, every=10)
         assert found["rejected"] == 0.0
         assert found["promoted"] >= 0.9
@@ -112,7 +112,7 @@ class TestVoters:
         expected = "promoted" if honest < 0 else "rejected"
         assert decide(heard, ActiveCounts(4, 4)).outcome == expected
 
-    def test_lone_project_promotes_after_20_votes_unless_worse(self):
+    def test_lone_project_promotes_after_20_unless_worse(self):
         """With one project, production follows after 20 evaluations unless it is shown to be worse."""
         alone = ActiveCounts(1, 1)
         assert decide(votes([0.01, -0.01], 1), alone).outcome == "open"
@@ -124,7 +124,7 @@ class TestVoters:
         for known in (ActiveCounts(40, 40), ActiveCounts(2, 2)):
             assert decide(votes([-0.5, -0.45] * 20, 1), known).outcome != "promoted"
 
-    def test_after_most_votes_without_a_verdict_the_trial_gives_way(self):
+    def test_after_most_evaluations_a_trial_gives_way(self):
         """Half of the voters up and half down: neither better nor worse can be shown."""
         torn = [0.2 if n % 20 < 10 else -0.2 for n in range(GATE.most)]
         assert decide(votes(torn[:-1])).outcome == "open"
@@ -147,7 +147,7 @@ class TestVerdicts:
 
     @given(differences, st.randoms(use_true_random=False))
     @settings(deadline=None, max_examples=30)
-    def test_the_order_of_the_votes_does_not_matter(self, values: list[float], dice):
+    def test_the_order_of_the_evaluations_does_not_matter(self, values: list[float], dice):
         cast = votes(values)
         first, second = decide(cast), decide(dice.sample(cast, len(cast)))
         assert first.outcome == second.outcome
@@ -166,7 +166,7 @@ class TestVerdicts:
         """A fifth of poisoned updates leaves production within two points of clean."""
         assert run(poisoned(poison, 0.2)).production > clean - 0.02
 
-    def test_without_the_bounds_of_a_fold_the_same_poison_does_harm(self, clean: float):
+    def test_without_bounds_the_same_poison_does_harm(self, clean: float):
         """So that the tests above show a defence, and not a harmless attack."""
         bare = AggregationRules(clip=1.0, longer=1000.0, single=1.0)
         assert run(poisoned("word", 0.2, rules=bare, gate=None)).production < clean - 0.02

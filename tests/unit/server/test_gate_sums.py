@@ -46,7 +46,7 @@ def share(outcome: str, mean: float, projects: int, noise: float, trials: int = 
 
 class TestVerdicts:
     @pytest.mark.parametrize(("projects", "noise"), [(5, 0.0), (20, 0.0), (100, NOISE)])
-    def test_an_honest_snapshot_is_promoted(self, projects: int, noise: float):
+    def test_an_honest_version_is_promoted(self, projects: int, noise: float):
         assert share("promoted", 0.0, projects, noise) >= 0.95
 
     @pytest.mark.parametrize(("projects", "noise"), [(5, 0.0), (20, 0.0), (100, NOISE)])
@@ -55,7 +55,7 @@ class TestVerdicts:
         assert share("promoted", 0.15, projects, noise) < 0.01
 
     @pytest.mark.parametrize(("projects", "noise"), [(5, 0.0), (20, 0.0), (100, NOISE)])
-    def test_a_snapshot_much_worse_is_rejected(self, projects: int, noise: float):
+    def test_a_version_much_worse_is_rejected(self, projects: int, noise: float):
         assert share("rejected", 0.3, projects, noise) >= 0.95
 
     @pytest.mark.parametrize(("projects", "noise"), [(5, 0.0), (100, NOISE)])
@@ -87,7 +87,7 @@ class TestVerdicts:
         assert verdict.high <= verdict.allowed == pytest.approx(0.12)
         assert verdict.spent == pytest.approx(0.03 + max(0.0, verdict.high))
 
-    def test_noisy_trial_is_undecided_only_at_the_most_votes(self):
+    def test_noisy_trial_is_undecided_only_at_most_evaluations(self):
         """A trial that noise hides is undecided only when it is worth the most evaluations.
 
         Without noise, 200 evaluations end a trial; with noise, as many more as carry the same information.

@@ -80,7 +80,7 @@ class TestMetrics:
         assert found["fedstep_request_seconds_count", "other,404"] == 3
         assert found["fedstep_request_seconds_count", "/v1/updates,401"] == 1
 
-    def test_buffer_versions_folds_staleness_and_clipping_are_seen(self, open_aggregator, settings, ours, update):
+    def test_buffer_versions_rounds_staleness_and_clipping_are_seen(self, open_aggregator, settings, ours, update):
         short = {name: zeros(size) for name, size in ours.sizes.items()}
         with open_aggregator(replace(settings, buffer=BufferPolicy(updates=3, seconds=3600.0))) as house:
             post(house, update(1))
@@ -112,7 +112,7 @@ class TestMetrics:
         metrics.set_models(CurrentModels(task, {}, {}))
         assert b"fedstep_trial_version{" not in metrics.text()
 
-    def test_a_fold_that_fails_is_counted(self, open_aggregator, settings, update, monkeypatch):
+    def test_an_aggregation_that_fails_is_counted(self, open_aggregator, settings, update, monkeypatch):
         def fails(*_arguments):
             raise OSError("disk")
 

@@ -63,7 +63,7 @@ async def folded(store: Store, *offers) -> None:
 class TestThreads:
     @on_linux
     @pytest.mark.parametrize("waiting", [True, False])
-    def test_a_fold_gives_way_and_what_is_written_does_not(self, store, url, ours, update, waiting):
+    def test_an_aggregation_gives_way_and_writing_does_not(self, store, url, ours, update, waiting):
         """An aggregation yields to other threads and a write does not, also where the first write is an
         aggregation at the start.
         """

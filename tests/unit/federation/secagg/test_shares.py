@@ -108,7 +108,7 @@ class TestSplit:
         assert derive_task_seeds(SEEDED)["flaky"] == secret
         assert derive_pad(secret, 2) == shake_128(b"fedstep pad 2\0" + secret).digest(16)
 
-    def test_the_seed_of_one_head_opens_no_other(self):
+    def test_the_seed_of_one_task_opens_no_other(self):
         seeds = derive_task_seeds(SEEDED)
         assert len({SEED, *seeds.values()}) == 1 + len(DELTAS)
         found = derive_task_seeds(SEEDED._replace(seed=seeds["flaky"])).values()

@@ -78,18 +78,18 @@ class TestStep:
     def test_without_updates_nothing_moves_and_nothing_is_forgotten(self):
         assert aggregate(TASK, (), RULES) is TASK
 
-    def test_a_head_that_nobody_updated_stays_as_it_is(self):
+    def test_a_task_that_nobody_updated_stays_as_it_is(self):
         delta = np.full(SIZE, 0.1, np.float32)
         one = Contributors.of([Contributor(0, "", "p", "1")])
         assert aggregate_task(TASK, {}, one, RULES) is TASK
         assert not np.array_equal(aggregate_task(TASK, {0: delta}, one, RULES), TASK)
 
-    def test_the_head_that_was_given_is_not_changed(self):
+    def test_the_vector_that_was_given_is_not_changed(self):
         before = TASK.copy()
         aggregate(TASK, [TaskDelta("1", "a", 0, np.ones(SIZE, np.float32))], RULES)
         np.testing.assert_array_equal(TASK, before)
 
-    def test_every_head_of_the_schema_has_rules_with_its_own_bound(self):
+    def test_every_task_of_the_schema_has_rules_with_its_own_bound(self):
         rules = default_rules(schema())
         assert {name: rule.clip for name, rule in rules.items()} == {h.name: h.clip for h in schema().tasks.values()}
         assert all(0 < rule.rate <= 1 and 0 <= rule.decay < 0.01 for rule in rules.values())

@@ -69,7 +69,7 @@ class TestTrial:
         vector = made.version.vectors["build-duration"]
         assert fresh["build-duration"] == Trial("build-duration", 5, 0, 2000.0, vector)
 
-    def test_nothing_is_tried_while_head_is_what_production_is(self, moment):
+    def test_nothing_is_tried_while_candidate_is_production(self, moment):
         task = moment.current.candidate
         still = replace(moment, current=CurrentModels(task, task.vectors, {}), buffered=())
         assert next_version(still, RULES, GATE).trials == ()
@@ -142,7 +142,7 @@ class TestReplay:
         assert (made.decisions[0].replayed, made.decisions[0].left_out) == (True, 0)
         assert made.version.vectors["flaky"] == second["flaky"]
 
-    def test_a_head_is_folded_again_once_a_day(self, moment):
+    def test_a_task_is_replayed_once_a_day(self, moment):
         lately = replace(
             moment,
             evidence={"flaky": UpdateEvaluations(WORSE, ACTIVE)},
@@ -156,14 +156,14 @@ class TestReplay:
 
 
 class TestGate:
-    def test_a_trial_without_a_verdict_gives_way_to_the_newest_head(self, moment):
+    def test_a_trial_without_verdict_gives_way_to_the_candidate(self, moment):
         torn = tuple(Evaluation(f"p{n % 9}", f"o{n % 9}", 0.2 if n % 9 < 5 else -0.2) for n in range(GATE.most))
         made = next_version(replace(moment, evidence={"flaky": UpdateEvaluations(torn, ACTIVE)}), RULES, GATE)
         assert made.decisions[0].verdict.outcome == "undecided"
         assert made.version.production == 0
         assert {trial.task: trial.version for trial in made.trials}["flaky"] == 5
 
-    def test_without_a_gate_production_is_always_the_newest_head(self, moment):
+    def test_without_a_gate_production_is_always_the_candidate(self, moment):
         made = next_version(moment, RULES, None)
         assert made.version.sources == {"flaky": 5, "build-duration": 5}
         assert (made.version.production, made.trials, made.decisions) == (5, (), ())

@@ -48,7 +48,7 @@ def keep(pair: Pair, number: int, whose: str, received: float) -> None:
 
 
 class TestActivity:
-    def test_an_update_of_several_heads_waits_once(self, pair, overview):
+    def test_an_update_of_several_tasks_waits_once(self, pair, overview):
         for number, whose in enumerate("aab"):
             keep(pair, number, whose, NOW + number)
         assert overview.read_snapshot(NOW + 9).pending == BufferStatus(3, 2, NOW)

@@ -163,20 +163,20 @@ class TestContributions:
         single = [units(next_private_version(moment_of(stored(update, n)), RULES, Gate(), WHISPER)) for n in (1, 2)]
         assert np.allclose(both, sum(single), atol=1e-3)
 
-    def test_votes_are_counted_and_summed_in_units_of_the_reach(self, update):
+    def test_evaluations_are_counted_and_summed_in_the_reach(self, update):
         voters = [stored(update, number, difference) for number, difference in enumerate((0.1, -0.1, 0.9, -0.05), 1)]
         made = next_private_version(moment_of(*voters, stored(update, 9)), RULES, Gate(), WHISPER)
         assert made.releases["flaky"].count == pytest.approx(4, abs=1e-3)
         assert made.releases["flaky"].total == pytest.approx(0.5 - 0.5 + 1.0 - 0.25, abs=1e-3)
         assert "build-duration" not in made.releases
 
-    def test_votes_on_another_snapshot_do_not_count(self, update):
+    def test_evaluations_of_another_version_do_not_count(self, update):
         late = StoredUpdate(pack_update(update(1, base=4, scores={"flaky": TrialScore(2, 0.5)})))
         assert next_private_version(moment_of(late), RULES, Gate(), WHISPER).releases["flaky"].count == pytest.approx(
             0, abs=1e-3
         )
 
-    def test_trial_is_judged_by_all_noised_votes_and_no_others(self, update):
+    def test_trial_is_judged_by_all_noised_evaluations_alone(self, update):
         """The trial is judged by all noised evaluations so far and by no others."""
         bad = {"flaky": tuple(EvaluationSum(40.0, 40.0, 1.0) for _ in range(5))}
         made = next_private_version(moment_of(stored(update, 1), noised=bad), RULES, Gate(), WHISPER)
@@ -305,7 +305,7 @@ class TestAggregator:
         assert told[1] == told[4]
         assert "waiting" not in json.loads(told[1][0])
 
-    def test_single_votes_are_not_even_kept(self, open_aggregator, promising, update, ours):
+    def test_single_evaluations_are_not_even_kept(self, open_aggregator, promising, update, ours):
         settings = promising()
         with open_aggregator(settings) as house:
             push(pack_update(update(1, scores={"flaky": TrialScore(0, 0.5)})), URL, house.send, ONCE)

@@ -64,7 +64,7 @@ def moved(made) -> float:
 
 class TestBound:
     @given(deltas_of, saying)
-    def test_project_with_votes_stays_within_its_bound_on_the_grid(self, deltas, said):
+    def test_project_with_evaluations_stays_within_its_bound(self, deltas, said):
         """No project is longer than its bound with its evaluations, and on the grid."""
         vector = clip_and_concatenate(deltas, votes_of(said))
         steps = round_to_grid(vector)
@@ -72,14 +72,14 @@ class TestBound:
         assert sum(int(step) ** 2 for step in steps) <= GRID**2
 
     @given(deltas_of, saying)
-    def test_a_vote_is_as_long_beside_any_delta_as_beside_none(self, deltas, said):
+    def test_an_evaluation_is_as_long_beside_any_delta_as_alone(self, deltas, said):
         votes = votes_of(said)
         assert (
             np.abs(round_to_grid(clip_and_concatenate(deltas, votes))[-len(votes) :] - votes * GRID).max() < 2.0
         )  # steps
 
     @given(deltas_of, saying)
-    def test_deltas_keep_their_direction_and_lose_what_votes_take(self, deltas, said):
+    def test_deltas_keep_direction_and_lose_what_evaluations_take(self, deltas, said):
         """Deltas keep their direction and lose no more than the evaluations take."""
         votes, length = votes_of(said), float(np.linalg.norm(deltas))
         left = clip_and_concatenate(deltas, votes)[: len(deltas)]
@@ -94,7 +94,7 @@ class TestBound:
         assert [told[name].total for name in BOTH] == pytest.approx([50.0, -50.0], abs=1e-2)
 
     @pytest.mark.parametrize(("differences", "taken"), [((), 0.0), ((0.2,), 2.0), ((0.2, -0.2), 4.0), ((0.0,), 1.0)])
-    def test_votes_take_their_part_of_the_bound_and_no_more(self, update, differences, taken):
+    def test_evaluations_take_their_part_of_the_bound_alone(self, update, differences, taken):
         """Evaluations take their part of the bound from the deltas, and no more."""
         made = next_private_version(moment_of(stored(update, 1, differences)), RULES, Gate(), NOISE)
         assert moved(made) == pytest.approx(sqrt(1.0 - taken * VOTE**2), abs=1e-3)
@@ -125,7 +125,7 @@ class TestBound:
 
 class TestGate:
     @pytest.mark.slow
-    def test_honest_snapshot_of_a_hundred_takes_months(self):
+    def test_honest_version_of_a_hundred_takes_months(self):
         """With a hundred projects, an honest version is promoted within months.
 
         Weeks, at the usual guarantee; without noise the same evaluations need one.
@@ -135,13 +135,13 @@ class TestGate:
         assert found["median periods"] <= 9
         assert found["nine of ten within"] <= 16
 
-    def test_damaged_snapshot_of_a_hundred_is_rejected_sooner(self):
+    def test_damaged_version_of_a_hundred_is_rejected_sooner(self):
         """With a hundred projects, a damaged version is rejected sooner."""
         found = noised_rates(normal(0.3), trials=25)
         assert found["rejected"] == 1.0
         assert found["median periods"] <= 4
 
     @pytest.mark.slow
-    def test_worse_snapshot_is_not_promoted_through_the_noise(self):
+    def test_worse_version_is_not_promoted_through_the_noise(self):
         """A version that is worse by the margin is not promoted through the noise."""
         assert noised_rates(normal(0.15), trials=40)["promoted"] == 0.0

@@ -63,7 +63,7 @@ def counted(url: str, table: Table = shares, *which: ColumnElement[bool]) -> int
 
 class TestDeletion:
     # what is gone from the files of a helper that runs
-    def test_a_helper_has_no_seed_that_opens_more_than_one_head(self, pair, tmp_path):
+    def test_a_helper_has_no_seed_that_opens_more_than_one_task(self, pair, tmp_path):
         pair.keep(*(drawn(number, BOTH) for number in range(3)))
         assert in_files(tmp_path, range(3)) == {"": 0, "flaky": 3, "triage": 3}
 

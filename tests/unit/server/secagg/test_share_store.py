@@ -165,7 +165,7 @@ class TestSums:
 
 
 class TestEvaluations:
-    def test_sums_of_evaluations_promote_the_snapshot(self, tmp_path):
+    def test_sums_of_evaluations_promote_the_version(self, tmp_path):
         """Evaluations of the version on trial promote it by their sums alone."""
         with closing(Pair(tmp_path, Gate(voters=FEWEST))) as pair:
             pair.keep(*(drawn(number) for number in range(3)))

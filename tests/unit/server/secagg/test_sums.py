@@ -70,7 +70,7 @@ class TestSelection:
         assert ids(choose_parts([*several, *others], 0, {}, 9.0, AT_ONCE, 3)) == {"flaky": [1, 5, 6]}
         assert choose_parts([*several, *others[1:]], 0, {}, 9.0, AT_ONCE, 3) == ()
 
-    def test_each_head_has_a_sum_of_its_own_when_it_is_due(self):
+    def test_each_task_has_a_sum_of_its_own_when_it_is_due(self):
         flaky = [waiting(number) for number in range(3)]
         triage = [waiting(number, task="triage") for number in range(5)]
         folding = BufferPolicy(updates=5, seconds=100.0)
@@ -85,7 +85,7 @@ class TestSelection:
         assert ids(choose_parts([*fresh[:2], *stale], 20, {}, 9.0, AT_ONCE, 3)) == {"flaky": [0, 1, 3, 4, 5]}
         assert ids(choose_parts(stale, 20, {}, 9.0, AT_ONCE, 3)) == {"flaky": [3, 4, 5]}
 
-    def test_evaluators_of_the_snapshot_are_summed_apart(self):
+    def test_evaluators_of_the_version_are_summed_apart(self):
         """Updates that evaluated the version on trial are summed apart."""
         voting = [waiting(number, trial=7) for number in range(3)]
         others = [waiting(number, trial=trial) for number, trial in ((3, 6), (4, -1), (5, -1))]
@@ -205,7 +205,7 @@ class TestStep:
         )
         assert list(held) == pytest.approx([5 / 8 * number for number in whole], abs=1e-7)
 
-    def test_a_stale_sum_moves_a_head_less(self):
+    def test_a_stale_sum_moves_a_task_less(self):
         updates = [drawn(number) for number in range(4)]
         fresh, stale = (
             advance_by_sums(standing(), {"flaky": task_sum(updates, scale=scale)}, {}, RULES, None).version.vectors[
@@ -234,7 +234,7 @@ class TestStep:
         again = outcome(*[EvaluationSum(10, 9.0)] * 20, replayed={"flaky": 1e6 - 60})
         assert not again.decisions[0].replayed
 
-    def test_a_rejection_sends_head_back_to_production(self):
+    def test_a_rejection_sends_a_task_back_to_production(self):
         before = standing()
         moved = array("f", [1.0] * 4)
         candidate = replace(before.current.candidate, vectors={**before.current.candidate.vectors, "flaky": moved})

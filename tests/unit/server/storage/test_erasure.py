@@ -217,7 +217,7 @@ class TestRetention:
             asked(house.send)
             assert found() == []
 
-    def test_an_update_that_was_folded_is_let_go_after_thirty_days(
+    def test_an_aggregated_update_is_deleted_after_thirty_days(
         self, settings: Settings, open_aggregator: Callable, update: Callable, ours: SchemaShape
     ) -> None:
         with open_aggregator(settings) as house:

@@ -89,7 +89,7 @@ class TestRecentUpdates:
 
 
 class TestAggregation:
-    def test_a_fold_makes_a_child_and_keeps_every_version(self, store, update, url):
+    def test_an_aggregation_makes_a_child_and_keeps_every_version(self, store, update, url):
         for number in range(3):
             store.accept([offer(update(number))], number, 10, 1.0)
             store.aggregate(fold, 2.0)
@@ -152,7 +152,7 @@ class TestAggregation:
                 tasks.append(present(store.aggregate(fold, 9.0)).vectors)
         assert tasks[0] == tasks[1]
 
-    def test_updates_are_acknowledged_while_a_fold_is_made(self, store, ours, url, update):
+    def test_updates_are_acknowledged_during_an_aggregation(self, store, ours, url, update):
         began, acknowledged, order = threading.Event(), threading.Event(), []
 
         def slow(moment):
@@ -260,7 +260,7 @@ class TestDurability:
         store.accept([first, second], 0, 10, 1.0)
         assert len(kept(url)) == 2
 
-    def test_a_fold_writes_no_body_again(self, tmp_path, ours, update):
+    def test_an_aggregation_writes_no_body_again(self, tmp_path, ours, update):
         sizes = []
         for length in (0, 100_000):
             url = f"sqlite:///{tmp_path / str(length)}.db"

@@ -23,7 +23,7 @@ def on_trial(store) -> dict[str, tuple[int, int]]:
 
 
 class TestEvaluations:
-    def test_vote_is_stored_with_its_update_and_counts_once(self, store, ours, url, update):
+    def test_evaluation_is_stored_with_its_update_and_counts_once(self, store, ours, url, update):
         """An evaluation is on disk with the update that carried it and counts once."""
         store.accept([offer(update(1, project=7))], 0, 10, 1.0)
         store.aggregate(gated, 2.0)
@@ -35,7 +35,7 @@ class TestEvaluations:
         assert on_trial(again)["flaky"] == (1, 1)
         again.close()
 
-    def test_a_vote_that_cannot_be_written_takes_its_update_with_it(self, store, update, monkeypatch):
+    def test_unwritable_evaluation_takes_its_update_with_it(self, store, update, monkeypatch):
         store.accept([offer(update(1))], 0, 10, 1.0)
         store.aggregate(gated, 2.0)
 
@@ -50,7 +50,7 @@ class TestEvaluations:
         assert not store.accept([scored(update, 2, 1, 1)], 1, 10, 3.0)[0].repeat
 
     @pytest.mark.parametrize("trial", [0, 2, 99])
-    def test_a_vote_on_a_trial_that_is_over_or_to_come_is_no_vote(self, store, update, url, trial: int):
+    def test_evaluation_of_a_trial_over_or_to_come_does_not_count(self, store, update, url, trial: int):
         store.accept([offer(update(1))], 0, 10, 1.0)
         store.aggregate(gated, 2.0)
         store.accept([scored(update, 2, 1, trial)], 1, 10, 3.0)
@@ -58,7 +58,7 @@ class TestEvaluations:
 
 
 class TestVerdicts:
-    def test_votes_promote_one_task_and_keep_every_figure(self, store, update):
+    def test_evaluations_promote_one_task_and_keep_every_figure(self, store, update):
         """Evaluations promote one task, and the lineage keeps every figure."""
         store.accept([offer(update(1, project=7))], 0, 10, 1.0)
         store.aggregate(gated, 2.0)
@@ -137,7 +137,7 @@ class TestRollback:
         assert store.current().production == store.vectors(0), "production stays until something is shown to be better"
         assert store.roll_back(1, 7.0).vectors == store.vectors(1)
 
-    def test_nothing_from_before_a_rollback_is_folded_again(self, store, update):
+    def test_nothing_from_before_a_rollback_is_aggregated_again(self, store, update):
         store.accept([offer(update(1))], 0, 10, 1.0)
         store.aggregate(fold, 2.0)
         store.roll_back(0, 3.0)

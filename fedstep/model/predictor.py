@@ -247,9 +247,11 @@ def _recent(stats: TestStats) -> Mapping[str, object]:
 
 
 def _recent_builds(summary: Summary, planned: PlannedBuild) -> Mapping[str, object]:
-    """Return how many of the last builds of the job failed."""
+    """Return how many of the last builds of the job failed, and whether branches are known, as in CI."""
     last = [build for build in summary.builds if build.stream == planned.stream][-MOST_RECENT_BUILDS:]
-    return {"recent-builds": len(last), "recent-broken": sum(build.outcome != BuildOutcome.PASSED for build in last)}
+    broken = sum(build.outcome != BuildOutcome.PASSED for build in last)
+    branch = "known" if planned.branch and any(build.branch for build in last) else "unknown"
+    return {"recent-builds": len(last), "recent-broken": broken, "recent-branch": branch}
 
 
 def _kind(stats: TestStats, run: TestRun, verdict: str) -> str:

@@ -157,7 +157,7 @@ def _ratio(logarithm: float) -> str:
 def _rank(rank: float) -> str:
     """Return where a time lies among the project's: -1 is the shortest, 1 the longest."""
     share = percent((1.0 + abs(rank)) / 2)
-    return f"longer than {share}" if rank >= 0 else f"less long than {share}"
+    return f"takes longer than {share}" if rank >= 0 else f"is quicker than {share}"
 
 
 def _hour(hour: float) -> str:
@@ -221,7 +221,7 @@ NUMBERS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "classmates-failure-rate": ("tests of its class fail in {} of runs", _share),
     "project-flip-rate": ("tests of this project flip in {} of runs", _share),
     "seconds": ("takes {}", span),
-    "time-rank": ("takes {} of the project's tests", _rank),
+    "time-rank": ("{} of the project's tests", _rank),
     "seconds-variation": ("its time varies by {}", _share),
     "source-words": ("its source has {} known words", _plain),
     "failures-in-a-row": ("failed {} times in a row before", _plain),
@@ -388,7 +388,7 @@ def rank_causes(
     ranked = sorted((name for name in sums if abs(sums[name]) >= least), key=lambda name: -abs(sums[name]))
     causes = [ReasonPhrase(NO_HISTORY, "", 0.0)] if is_new else []
     for name in ranked:
-        if is_new and name in _PAST:
+        if (is_new and name in _PAST) or (name == "branch" and facts.get("recent-branch") == "unknown"):
             continue
         told = _tell(name, concepts[name], sums[name], facts, subject)
         causes += (ReasonPhrase(*told, sums[name]),) if told else ()
@@ -782,7 +782,7 @@ GROUP_KINDS: Mapping[str, str] = {
 
 
 def describe_group(group: FailureGroup) -> str:
-    """Return what a group of failures is: how many tests, since when, and who changed their file last."""
+    """Return what a group of failures is: since when, on how many runs its judgement rests, how many tests it has."""
     tests = f"{count(len(group.failures), 'test')} with one cause" if len(group.failures) > 1 else ""
     since = group.first.since
     kind = GROUP_KINDS.get(group.kind, group.kind)
@@ -790,7 +790,8 @@ def describe_group(group: FailureGroup) -> str:
         kind = describe_since(since)
     if group.kind == "new" and not group.first.runs:
         kind = "a test without history"
-    return ", ".join(filter(None, (kind, tests)))
+    runs = f"{count(group.first.runs, 'earlier run')} known" if group.first.runs and group.kind != "failing" else ""
+    return ", ".join(filter(None, (kind, runs, tests)))
 
 
 def describe_since(since: FailingSince) -> str:

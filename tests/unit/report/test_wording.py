@@ -16,8 +16,8 @@ from fedstep.features.test_features import private_test_features as private_of_t
 from fedstep.history.summary import PlannedBuild
 from fedstep.report.markdown import interval_drawing
 from fedstep.report.units import percent, size, span
-from fedstep.report.wording import format_interval, format_jenkins, rank_causes
-from fedstep.results import FeatureContribution, Interval
+from fedstep.report.wording import describe_group, format_interval, format_jenkins, rank_causes
+from fedstep.results import FailureGroup, FailureVerdict, FeatureContribution, Interval
 from fedstep.schema.schema import TASK_NAMES, schema
 
 MODULES = [module.name for module in pkgutil.iter_modules(fedstep.report.__path__, "fedstep.report.")]
@@ -107,8 +107,15 @@ class TestReasons:
             ("same-commit=unseen", -1.4, {}),
             ("runs=9", 0.5, {}),
             ("branch-runs=2", 0.5, {}),
+            ("branch-outcome=none", 0.5, {"recent-branch": "unknown"}),
         ],
-        ids=["a row of failures speaks for a break", "a first run on a commit", "runs", "builds of the branch"],
+        ids=[
+            "a row of failures speaks for a break",
+            "a first run on a commit",
+            "runs",
+            "builds of the branch",
+            "no branch",
+        ],
     )
     def test_what_says_nothing_is_not_told(self, feature: str, contribution: float, facts: dict[str, float]) -> None:
         told = [FeatureContribution(f"{name}={value}", 0.0) for name, value in facts.items()]
@@ -183,7 +190,7 @@ class TestPhrases:
             ("last", "build", "how long the last build took"),
             ("last-5", "build", "how long the last five builds took"),
             ("time-rank=0.96", "test", "takes longer than 98 % of the project's tests"),
-            ("time-rank=-0.5", "test", "takes less long than 75 % of the project's tests"),
+            ("time-rank=-0.5", "test", "is quicker than 75 % of the project's tests"),
             ("hour=8", "build", "starts at 8:00 UTC"),
             ("test=shop.Cart#pays", "test", "turned out flaky here more often than predicted"),
             ("branch=main", "build", "this branch failed more often than predicted"),
@@ -271,3 +278,12 @@ class TestUnits:
         drawing, axis = interval_drawing(Interval(seconds, low, high), actual).split("\n")
         assert len(drawing) == 61
         assert axis.startswith("0 s")
+
+
+class TestGroups:
+    def test_a_judgement_tells_on_how_many_runs_it_rests(self) -> None:
+        """98 % of three runs is another thing than 98 % of two hundred."""
+        flake = FailureVerdict("a#b", 0.9, kind="flake", runs=23)
+        assert describe_group(FailureGroup("flake", (flake,))) == "a known flake, 23 earlier runs known"
+        new = FailureVerdict("a#b", 0.2)
+        assert describe_group(FailureGroup("new", (new,))) == "a test without history"

@@ -452,7 +452,7 @@ def _judge_failure(
     if is_first:
         stats.change, stats.companions = context.change(run.test), context.companions(run.test)
         stats.spell = SpellState.OPEN if len(stats.recent) > 1 else SpellState.EXPLAINED
-    elif stats.spell == SpellState.OPEN and stats.flips:  # of a test that never flipped only a pass tells
+    elif stats.spell == SpellState.OPEN and stats.failures > stats.streak:  # in its first spell only a pass tells
         score = context.evidence(stats, run.test, stats.streak, stats.failed_as).score()
         if score > 0.0:  # it fails so often that another failure says nothing
             _record_flip(stats, Flip.SILVER, _certainty(score))

@@ -182,6 +182,17 @@ class TestReal:
             history.extend("f", file=file)
             assert predictor.flakiest(history.summary, 10, 0.0) == ()
 
+    @COMMON
+    @given(st.integers(1, 12), st.integers(1, 15), SEEDS)
+    def test_a_broken_test_among_flaky_class_mates_is_not_named(self, passes: int, failures: int, seed: int) -> None:
+        """However often its class-mates flip: a failure that follows another one shows nothing of a test that broke."""
+        summary = Summary()
+        for number, letter in enumerate("p" * passes + "f" * failures):
+            record = entry(number, letter, f"{number:040x}", ELSEWHERE, Random(number))
+            mates = tuple(TestRun(f"org.acme.CartTest#m{n}", Outcome("pk"[(number + n) % 2]), 0.1) for n in range(3))
+            summary = apply_record(summary, str(number), record._replace(tests=(*record.tests, *mates)))
+        assert TEST not in {risk.test for risk in drawn_predictor(seed).flakiest(summary, 99, 0.0)}
+
     def test_a_test_that_stays_red_is_a_flake_no_more(self) -> None:
         history = History("ppkppkppkpp" + "f" * 40)
         assert history.summary.tests[TEST].revealed.count("s") == 0

@@ -286,6 +286,7 @@ def _common_direction(sources: Sequence[Source], means: Sequence[FloatArray], pr
     most = owner_limit(known, projects_per_owner)
     weights = even_out(np.ones(len(sources)), shares, owners, most)
     batch = DeltaBatch.of(means, weights)
+    batch = batch.clip_norms(float(np.median(batch.norms)))  # few long ones would make the direction
     return batch.weighted_sum(weights * agreement(batch, weights))
 
 

@@ -40,9 +40,11 @@ class TestSite:
         index = (folder / "index.md").read_text(encoding="utf-8")
         for page in folder.glob("[0-9]*.md"):
             heading, _, state, *_ = page.read_text(encoding="utf-8").splitlines()
-            number, title = re.fullmatch(r"# (\d{4}): (.+)", heading).groups()  # type: ignore[union-attr]
-            status, date = re.match(r"Status: (\w+)[^.]*?.*?\. Date: (\d{4}-\d\d-\d\d)\.", state).groups()  # type: ignore[union-attr]
-            row = f"| [{number}]({page.name}) | {title} | {date} | {status.lower()}"
+            named = re.fullmatch(r"# (\d{4}): (.+)", heading)
+            assert named, f"{page.name}: {heading}"
+            stated = re.match(r"Status: (\w+)[^.]*?.*?\. Date: (\d{4}-\d\d-\d\d)\.", state)
+            assert stated, f"{page.name}: {state}"
+            row = f"| [{named[1]}]({page.name}) | {named[2]} | {stated[2]} | {stated[1].lower()}"
             assert row in index, row
 
     def test_the_architecture_names_modules_that_exist(self) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -89,10 +90,10 @@ class TestPastBuilds:
 
     @given(past_builds, plans, st.randoms())
     def test_builds_that_finish_later_may_stand_in_any_order(
-        self, past: list[PastBuild], now: PlannedBuild, random: object
+        self, past: list[PastBuild], now: PlannedBuild, random: Random
     ) -> None:
         later = [build._replace(finished_at=now.started_at + 1) for build in past]
-        shuffled = sorted(later, key=lambda _: random.random())  # type: ignore[attr-defined]
+        shuffled = sorted(later, key=lambda _: random.random())
         assert duration_features([*past, *later], now) == duration_features([*shuffled, *past], now)
         assert failure_features([*past, *later], now) == failure_features([*shuffled, *past], now)
 

@@ -14,6 +14,7 @@ from fedstep.history.test_table import NEVER, with_tests
 from fedstep.ingest.change_impact import group_of
 from fedstep.schema.schema import Raw, schema
 from fedstep.types import BuildOutcome, Outcome, TestRun
+from tests.helpers.narrow import expect
 
 TASK = schema().tasks["flaky"]
 
@@ -99,13 +100,13 @@ class TestValues:
             assert all(value == rounded(value) for value in values.values() if isinstance(value, float))
 
     def test_a_rate_counts_recent_runs_more(self) -> None:
-        def rate(letters: str) -> object:
+        def rate(letters: str) -> float:
             summary = Summary()
             for number, letter in enumerate(letters):
                 summary = apply_record(summary, str(number), entry(number, (TestRun("a.B#x", Outcome(letter)),)))
-            return history_columns(summary.tests)["failure-rate-5"][0]
+            return expect(float, history_columns(summary.tests)["failure-rate-5"][0])
 
-        assert rate("ppppc") > rate("cpppp") > 0.0  # type: ignore[operator]
+        assert rate("ppppc") > rate("cpppp") > 0.0
         assert rate("ccccc") == 1.0
 
     def test_a_time_is_ranked_among_those_of_the_project(self) -> None:

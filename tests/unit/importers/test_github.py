@@ -3,6 +3,7 @@
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -151,7 +152,7 @@ class GitHub:
 
 
 def zip_hash(text: str) -> int:
-    return zipfile.crc32(text.encode())  # type: ignore[attr-defined,no-any-return]
+    return zlib.crc32(text.encode())
 
 
 def asked(

@@ -29,10 +29,11 @@ Map<String, Closure> call(Map given = [:], Closure body) {
     if (!(options.shards.toString() ==~ /[1-9][0-9]{0,2}/)) {
         error("fedstepPlan: shards is a number from 1 to 999, not ${options.shards}")
     }
-    List<String> variables = ['unit', 'confidence', 'share', 'time', 'shadow', 'names'].collect { name ->
-        "FEDSTEP_${name.toUpperCase()}=${options[name]}".toString()
+    List<String> variables = ["FEDSTEP_TOTAL=${options.shards}".toString()]
+    for (String name in ['unit', 'confidence', 'share', 'time', 'shadow', 'names']) {
+        variables << "FEDSTEP_${name.toUpperCase()}=${options[name]}".toString()
     }
-    Map told = fedstepRun('plan', options + [variables: variables + "FEDSTEP_TOTAL=${options.shards}".toString()])
+    Map told = fedstepRun('plan', options + [variables: variables])
     return branches(options.shards as int, told.finding.plan ?: '', body)
 }
 

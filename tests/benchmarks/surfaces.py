@@ -148,6 +148,7 @@ def gitlab(place: Place) -> Run:
     subprocess.run(npm, check=True, capture_output=True)
     (place.shop / "templates").mkdir()
     shutil.copyfile(ROOT / "actions/gitlab/templates/train.yml", place.shop / "templates/train.yml")
+    place.run("git", "add", "templates")  # the client reads what git knows
     beside = Path(f"{place.shop}.fedstep")
 
     def run(kind: str) -> None:

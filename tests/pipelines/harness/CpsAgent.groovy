@@ -70,10 +70,10 @@ class CpsAgent extends Agent {
         }
     }
 
-    private Object run(Object one) { one instanceof Closure ? { Object... none -> body { one.call() } } : one }
+    private Object passable(Object one) { one instanceof Closure ? { Object... none -> body { one.call() } } : one }
 
     private Object step(String name, List given) {
-        List passed = given.collect { one -> one instanceof Map ? one.collectEntries { key, value -> [(key): run(value)] } : run(one) }
+        List passed = given.collect { one -> one instanceof Map ? one.collectEntries { key, value -> [(key): passable(value)] } : passable(one) }
         return steps()[name].call(*passed)
     }
 }

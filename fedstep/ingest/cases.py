@@ -121,13 +121,13 @@ class CaseCollector:
         return make_identity(prefix + name)
 
 
-def parse_seconds(text: str) -> float:
+def parse_seconds(text: str, unit: float = 1.0) -> float:
     """Return the seconds that `text` means in any locale, as `1,234.5`, `1.234,5`, `0,5` or `12 ms`; NaN for none.
 
-    A time above MAX_SECONDS is none.
+    A number without a unit is multiplied with `unit`. A time above MAX_SECONDS is none.
     A single comma is decimal: Surefire wrote `0,005` in some locales, and thousands always with decimals.
     """
-    value = _parse_number(text)
+    value = _parse_number(text) * unit
     return value if 0 <= value <= MAX_SECONDS else NO_SECONDS
 
 

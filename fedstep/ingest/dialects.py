@@ -3,6 +3,7 @@
 `xml_reports`, `json_reports` and `line_reports` have the readers of those that are no JUnit.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -27,10 +28,14 @@ class Signature(NamedTuple):
 
 NO_SIGNATURE = Signature()
 
+CONTAINER_TEST = re.compile(r"(?:Command|File (?:Existence|Content)|Metadata|Licenses)(?: Test)?(?:: |$)")
+# What the `time` of a case is multiplied with, for tools that do not write seconds into their JUnit report.
+TIME_UNITS: Mapping[str, float] = {"container-structure-test": 1e-9}  # nanoseconds.xml
 ROBOT_XUNIT = ("name", "tests", "errors", "failures", "skipped", "time", "timestamp")
 
 # The first that holds is taken. Each is what the tool itself writes, as the samples in tests/data/junit show.
 RULES: tuple[tuple[str, Callable[[Signature], bool]], ...] = (
+    ("CppUnit", lambda s: s.root == "TestRun" and not s.top),
     ("TRX", lambda s: s.root == "TestRun"),
     ("Robot Framework output", lambda s: s.root == "robot"),
     ("xUnit.net", lambda s: s.root in ("assemblies", "assembly")),
@@ -42,7 +47,10 @@ RULES: tuple[tuple[str, Callable[[Signature], bool]], ...] = (
     ("pytest", lambda s: s.named("pytest tests") or s.suite.get("name") == "pytest"),
     ("Jest", lambda s: s.named("jest tests")),
     ("Vitest", lambda s: s.named("vitest tests")),
+    ("Bun", lambda s: s.named("bun test")),
+    ("Deno", lambda s: s.named("deno test")),
     ("cargo-nextest", lambda s: s.named("nextest-run")),
+    ("container-structure-test", lambda s: _is_container_test(s)),  # it is defined below
     (
         "Cypress",
         lambda s: s.named("Mocha Tests") and "cypress" in s.suite.get("file", "").replace("\\", "/").split("/"),
@@ -82,6 +90,7 @@ ADVICE = {  # by root element: what else a file may be, and what to give instead
     "Catch2TestRun": "Catch2's own format; use `-r junit`",
     "Catch": "Catch2's own format; use `-r junit`",
     "doctest": "doctest's own format; use `-r=junit`",
+    "unittest-results": "UnitTest++'s own format; give a JUnit report",
     "stream": "TeamCity's or TestNG's; give the JUnit report",
     "coverage": "coverage, no tests",
     "report": "coverage, no tests",
@@ -121,3 +130,8 @@ def advise(root: str) -> str:
 
 def _cucumber_ruby(signature: Signature) -> bool:
     return tuple(signature.suite)[:4] == ("failures", "errors", "skipped", "tests")
+
+
+def _is_container_test(signature: Signature) -> bool:
+    is_named = CONTAINER_TEST.match(signature.case.get("name", ""))
+    return signature.root == "testsuites" and tuple(signature.case) == ("name", "time") and is_named is not None

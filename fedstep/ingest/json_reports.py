@@ -625,6 +625,7 @@ ADVICE: tuple[tuple[str, Callable[[Any], bool]], ...] = (
     ("it is pytest-reportlog's: use `--junit-xml`", lambda tree: _has(tree, pytest_version=str)),
     ("it is Rust's libtest: use the JUnit report of cargo-nextest", lambda tree: _has(tree, type=str, event=str)),
     ("it is Bazel's stream of build events: give bazel-testlogs/**/test.xml", lambda tree: _has(tree, id=dict)),
+    ("it is GoogleTest's: use `--gtest_output=xml`", lambda tree: _has(tree, testsuites=list)),
     ("it is pytest-json-report's: use `--junit-xml`", lambda tree: _has(tree, tests=list, exitcode=int)),
     ("it is a log of static analysis (SARIF), no tests", lambda tree: _has(tree, runs=list, version=str)),
     ("it is coverage, no tests", lambda tree: _has(tree, files=dict, totals=dict)),

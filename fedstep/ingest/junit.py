@@ -105,7 +105,8 @@ def _find_files(pattern: str, root: Path, is_over: Callable[[], bool]) -> list[s
         return [path for path in _walk(exact, (), is_over) if _is_report_name(path)]
     parts = pattern.split("/")
     if "**" not in parts:
-        return [os.path.join(root, name) for name in glob.glob(pattern, root_dir=root) if (root / name).is_file()]
+        paths = (os.path.join(root, name) for name in glob.glob(pattern, root_dir=root))
+        return [path for path in paths if _may_be_read(path)]
     base = "/".join(parts[: parts.index("**")]) or ("/" if os.path.isabs(pattern) else ".")
     is_meant = compile_globs([pattern], str(root), root.anchor)
     folders = (os.path.normpath(os.path.join(root, name)) for name in glob.glob(base, root_dir=root))
@@ -127,7 +128,8 @@ def _walk(folder: str, parts: Sequence[str], is_over: Callable[[], bool]) -> Ite
             continue
         for entry in entries:
             if not entry.is_dir(follow_symlinks=False):
-                yield entry.path
+                if entry.is_file() or _may_be_read(entry.path):
+                    yield entry.path
             elif entry.name in parts or not (
                 entry.name in IGNORED_FOLDERS or (entry.name.startswith(".") and not has_dots)
             ):
@@ -147,8 +149,17 @@ def _is_report_name(path: str) -> bool:
         return True
 
 
+def _may_be_read(path: str) -> bool:
+    """Tell whether a path is a file, or a link to one that is gone: that is told. Reading a pipe would never end."""
+    return os.path.isfile(path) or not os.path.exists(path)
+
+
 def _explain_miss(path: Path) -> str:
-    return "this folder has no report" if path.is_dir() else "this glob matches no file"
+    if path.is_dir():
+        return "this folder has no report"
+    if path.exists():
+        return "this is a pipe or a device, no file"
+    return "this glob matches no file" if glob.has_magic(str(path)) else "this file does not exist"
 
 
 def _opener(path: Path) -> Callable[[], BinaryIO]:

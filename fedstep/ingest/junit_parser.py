@@ -17,7 +17,7 @@ from fedstep.ingest.cases import (
     parse_seconds,
     relative_path,
 )
-from fedstep.ingest.dialects import NO_SIGNATURE, Signature, advise
+from fedstep.ingest.dialects import NO_SIGNATURE, TIME_UNITS, Signature, advise, identify_tool
 from fedstep.ingest.failure_text import HALF, FailureText, read_failure
 from fedstep.ingest.mutes import QUARANTINED
 from fedstep.ingest.test_identity import MAX_NAME, identify_script, is_absolute, script_of, variant_of
@@ -25,6 +25,7 @@ from fedstep.ingest.xml import MAX_DEPTH, RejectedDocument, Tokenizer
 from fedstep.ingest.xml_reports import (
     AllureHandler,
     BoostHandler,
+    CppunitHandler,
     CtestHandler,
     ForeignHandler,
     NunitHandler,
@@ -41,7 +42,9 @@ NODE_FAILURES = re.compile(r"fail (\d{1,9})")
 MARKS = {"failure": FAILED, "error": FAILED, "skipped": SKIPPED, "disabled": SKIPPED}
 MARKS |= dict.fromkeys(("flakyFailure", "flakyError", "rerunFailure", "rerunError"), AGAIN)
 NO_CLASS = "\0"  # no class of an XML file has this name
-NOT_RUN = {"notrun", "skipped", "disabled", "ignored", "suppressed"}  # a `status` of GoogleTest and CTest
+# What `status` and `result` say without a child that does, as those of GoogleTest, CTest and Maestro.
+NOT_RUN = {"notrun", "skipped", "disabled", "ignored", "suppressed", "canceled", "cancelled"}
+NOT_PASSED = {"failed", "failure", "fail", "error", "broken", "timedout", "timeout"}
 MAX_SUITES = 8  # of the open ones in the name of a test without a class
 NO_FAILURE = FailureText()
 MAX_TIMESTAMPS = 1000  # of suites that are kept
@@ -198,6 +201,7 @@ class JUnitHandler:
         self._is_mocha = signature.named("Mocha Tests")
         self._root_file = ""
         self._attempt = 0
+        self._unit = 1.0  # seconds in the times of this tool
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """Handle the start of an element."""
@@ -206,6 +210,7 @@ class JUnitHandler:
                 self._drop_open_case("a test case inside a test case")
             if not self._has_case:
                 self._has_case, self.signature = True, self.signature._replace(case=attributes)
+                self._unit = TIME_UNITS.get(identify_tool(self.signature), 1.0)
             self._case, self._marks, self._failure_type, self._attempt = attributes, 0, "", 0
             self._message = self._failure_text = self._failure_end = ""
         elif ":" in name:
@@ -349,8 +354,8 @@ class JUnitHandler:
         test = self._prefix + name
         if len(test) > MAX_NAME or not test.isprintable() or (self._folder and self._folder in name):
             test = self._collector.identify(self._prefix, name)
-        outcome = self._outcome(case) if self._marks or "status" in case else PASSED
-        seconds = parse_seconds(time) if time else NO_SECONDS
+        outcome = self._outcome(case) if self._marks or "status" in case or "result" in case else PASSED
+        seconds = parse_seconds(time, self._unit) if time else NO_SECONDS
         if time and seconds != seconds:  # NaN
             self._collector.note(explain_time(time), kept=True)
         line = self._line(case["line"]) if "line" in case else 0
@@ -410,7 +415,13 @@ class JUnitHandler:
             return Outcome.FLAKED
         if self._marks & MISSING:
             return Outcome.FAILED
-        return Outcome.SKIPPED if self._marks & SKIPPED or case.get("status", "").lower() in NOT_RUN else PASSED
+        told = {case.get("status", "").lower(), case.get("result", "").lower()}
+        if self._marks & SKIPPED or told & NOT_RUN:
+            return Outcome.SKIPPED
+        if told & NOT_PASSED:
+            self.totals.failed += 1
+            return Outcome.FAILED
+        return PASSED
 
     def _line(self, text: str) -> int:
         if not text.isdecimal() or len(text) > 9:
@@ -457,6 +468,8 @@ class ReportParser:
     def _start_root(self, name: str, attributes: dict[str, str]) -> None:
         """Choose the handler, and let it handle this element and what follows."""
         local_name = name.rpartition(":")[2]
+        if attributes.get("xmlns", "").startswith("http://check.sourceforge.net/"):
+            raise RejectedDocument("not JUnit, though its root element is: it is Check's own; use CK_TAP_LOG_FILE_NAME")
         if local_name not in HANDLERS:
             root = name[:60]
             raise RejectedDocument(
@@ -465,6 +478,8 @@ class ReportParser:
         make_handler = HANDLERS[local_name]
         if local_name == "test-suite" and "type" not in attributes:
             make_handler = AllureHandler  # NUnit and Allure 1 name their root alike
+        elif local_name == "TestRun" and not attributes:
+            make_handler = CppunitHandler  # that of TRX has a namespace and an id
         self.handler = make_handler(self.tokenizer, self.collector, Signature(local_name, attributes))
         self.tokenizer.set_handlers(self.handler.start, self.handler.end)
         self.handler.start(name, attributes)

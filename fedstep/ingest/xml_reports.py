@@ -7,7 +7,7 @@ start and end) to 7 (elapsed seconds), by its schema/result.xsd. xUnit.net: http
 NUnit 3: https://docs.nunit.org/articles/nunit/technical-notes/usage/Test-Result-XML-Format.html; NUnit 2: the
 Results.xsd of its distribution. CTest: Utilities/../cmCTestTestHandler.cxx of CMake (Test.xml, for a dashboard).
 Boost.Test: its log and its report in the format XML. Qt: QXmlTestLogger of QtTest. Allure 1: allure.xsd of
-allure-framework/allure-model.
+allure-framework/allure-model. CppUnit: the XmlOutputter of its library.
 """
 
 import re
@@ -230,6 +230,7 @@ def _split_qualified_name(name: str) -> tuple[str, str]:
 
 
 ROBOT_OUTCOMES = {"PASS": PASSED, "FAIL": FAILED, "SKIP": SKIPPED, "NOT RUN": SKIPPED}
+ROBOT_MERGED = re.compile(r"re-executed and results merged(.*?)Old status:\s*(\w+)", re.S)
 ROBOT_TIME = "%Y%m%d %H:%M:%S.%f"
 
 
@@ -277,10 +278,22 @@ class RobotHandler(ForeignHandler):
             return
         group = ".".join(suite for suite, _ in self._suites[-MAX_SUITES:])
         source = next((source for _, source in reversed(self._suites) if source), "")
-        failure_type = failure_word(self.text) if outcome == FAILED else ""
+        message, old_status = _split_merged(self.text)
+        if old_status == "FAIL":
+            outcome = {PASSED: Outcome.FLAKED, FAILED: Outcome.CONFIRMED}.get(outcome, outcome)
+        failure_type = failure_word(message) if status.get("status") == "FAIL" else ""
         line = parse_integer(test.get("line", ""))
-        text = self.text if failure_type else ""
+        text = message if failure_type else ""
         self.collector.add(group, test["name"], outcome, _robot_seconds(status), failure_type, source, line, text=text)
+
+
+def _split_merged(text: str) -> tuple[str, str]:
+    """Return the message of a test, and the status that it had before it was run again and `rebot --merge` was used."""
+    plain = re.sub("<[^>]*>", " ", text) if text.startswith("*HTML*") else ""
+    merged = ROBOT_MERGED.search(plain)
+    if not merged:
+        return text, ""
+    return merged[1].partition("New message:")[2].strip(), merged[2]
 
 
 def _robot_seconds(status: dict[str, str]) -> float:
@@ -481,6 +494,50 @@ class CtestHandler(ForeignHandler):
         failure_type = failure_word(exit_code or completion) if outcome == FAILED else ""
         seconds = parse_seconds(self._values.get("Execution Time", ""))
         self.collector.add(name, name, outcome, seconds, failure_type)
+
+
+class CppunitHandler(ForeignHandler):
+    """Handle one report of CppUnit's XmlOutputter: first the tests that failed, then the others, by number."""
+
+    def __init__(self, tokenizer: Tokenizer, collector: CaseCollector, signature: Signature) -> None:
+        super().__init__(tokenizer, collector, signature)
+        self._values: dict[str, str] = {}  # of the open test
+        self._is_open = False
+        self._announced = self._seen = 0
+
+    def open(self, name: str, attributes: dict[str, str]) -> None:  # noqa: ARG002
+        """Handle tests and what is told of them."""
+        if name in ("FailedTest", "Test"):
+            self._is_open, self._values = True, {}
+        self.read_text()
+
+    def close(self, name: str) -> None:
+        """Add the test that ends."""
+        if name in ("FailedTest", "Test") and self._is_open:
+            self._is_open = False
+            self._add_test(name == "FailedTest")
+        elif self._is_open:
+            self._values[name] = self.text.strip()
+        elif name == "Tests":
+            self._announced = parse_integer(self.text.strip())
+        elif name == "TestRun" and self._announced > self._seen:
+            self.collector.drop(f"the statistics announce {self._announced} tests, {self._seen} stand here")
+
+    def finish(self) -> None:
+        """Note the test that was open when the document stopped."""
+        if self._is_open:
+            self.note_open_case()
+
+    def _add_test(self, has_failed: bool) -> None:
+        self._seen += 1
+        message = self._values.get("Message", "")
+        group, _, name = self._values.get("Name", "").rpartition("::")
+        file, line = self._values.get("File", ""), parse_integer(self._values.get("Line", ""))
+        if has_failed:
+            kind = failure_word(message) or self._values.get("FailureType", "")
+            self.collector.add(group, name, FAILED, failure_type=kind, file=file, line=line, text=message)
+        else:
+            self.collector.add(group, name, PASSED)
 
 
 class BoostHandler(ForeignHandler):

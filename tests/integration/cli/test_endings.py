@@ -1,11 +1,14 @@
 """Whatever the machine lacks, a step ends in one line and exit 0, without a traceback."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.cli import Checkout, forty_tests
 
 FEDSTEP = f"{sys.executable} -m fedstep"
 
@@ -48,3 +51,42 @@ class TestEndings:
         assert code == 0
         assert any("nothing/*.xml: this glob matches no file" in line for line in lines)
         assert not list(tmp_path.glob(".fedstep/builds/*"))
+
+
+class TestReadOnly:
+    """A workspace that is mounted read-only: also root can write nothing there."""
+
+    @pytest.fixture
+    def read_only(self, tmp_path: Path) -> str:
+        """The beginning of a shell line that mounts the folder read-only, for this line alone."""
+        unshare = shutil.which("unshare")
+        line = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,ro,bind {tmp_path} && cd {tmp_path} && "
+        start = f"unshare {'-m' if os.getuid() == 0 else '-rm'} sh -c '{line}"
+        tried = subprocess.run(f"{start} ! touch x'", shell=True, cwd="/", capture_output=True, timeout=60)
+        if not unshare or tried.returncode or (tmp_path / "x").exists():
+            pytest.skip("unshare cannot mount a folder read-only here: a read-only workspace is not tried")
+        return start
+
+    @pytest.mark.parametrize(
+        ("command", "shows"),
+        [("predict", "Build time"), ("triage --junit r.xml", "Verdict"), ("reports r.xml", "pytest"),
+         ("train --junit r.xml", ""), ("status", "")],
+    )  # fmt: skip
+    @pytest.mark.parametrize("has_history", [False, True])
+    def test_a_read_only_workspace(
+        self, experienced: Checkout, read_only: str, command: str, shows: str, has_history: bool
+    ) -> None:
+        """One line says what could not be written, what was asked for is printed, and the step goes on."""
+        experienced.report(forty_tests(7), "r.xml")
+        if not has_history:
+            shutil.rmtree(experienced.history)
+        before = sorted(experienced.root.rglob("*"))
+        script = f"{read_only} cd repo && {FEDSTEP} {command}'"
+        env = {**experienced.env, "GITHUB_ACTIONS": "true", "GITHUB_RUN_ID": "77", "GITHUB_JOB": "test"}
+        done = subprocess.run(script, shell=True, cwd="/", env=env, capture_output=True, text=True, timeout=120)
+        failed = [line for line in done.stderr.splitlines() if "cannot write" in line and line.startswith("fedstep: ")]
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+        assert shows in done.stdout
+        assert len(failed) == (command.startswith(("predict", "train"))), done.stderr
+        assert all("Read-only file system" in line for line in failed)
+        assert sorted(experienced.root.rglob("*")) == before

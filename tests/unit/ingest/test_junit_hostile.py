@@ -184,6 +184,10 @@ class TestLosses:
             (b"<testcase name='a'/><testcase name='b'", "p", False),
             (b"<testcase name='a'/><testcase name='b'><testcase name='c'/></testcase>", "pp", False),
             (b"<testcase name='a'/><testcase/>", "p", False),
+            (b"<testcase name='a' status='failed'/><testcase name='b' status='passed'/>", "fp", True),
+            (b"<testcase name='a' result='failure'/><testcase name='b' result='completed'/>", "fp", True),
+            (b"<testcase name='a' status='ERROR'/><testcase name='b' status='CANCELED'/>", "fs", True),
+            (b"<testcase name='a' status='failed'><skipped/></testcase><testcase name='b' status='run'/>", "sp", True),
         ],
     )  # fmt: skip
     def test_a_part_that_is_lost_is_told(self, body: bytes, outcomes: str, is_whole: bool) -> None:
@@ -215,3 +219,40 @@ class TestLosses:
         reports = read_reports([("r.xml", lambda: io.BytesIO(text))])
         assert str(reports.tests[0].seconds) == "nan"
         assert [item.kept for item in reports.dropped] == [True]
+
+    @pytest.mark.parametrize(
+        ("time", "seconds"),
+        [("500000000", "0.5"), ("604800000000000", "604800.0"), ("604801000000000", "nan"), ("-5", "nan"),
+         ("nan", "nan"), ("inf", "nan"), ("0", "0.0")],
+    )  # fmt: skip
+    def test_nanoseconds_of_a_known_tool_are_seconds(self, time: str, seconds: str) -> None:
+        """Case 4: container-structure-test. The limit of seven days holds for the time that is meant."""
+        case = f'<testcase name="File Existence Test: /app" time="{time}"/>'
+        text = (
+            f'<testsuites failures="0" tests="1" time="1"><testsuite name="s">{case}</testsuite></testsuites>'.encode()
+        )
+        reports = read_reports([("r.xml", lambda: io.BytesIO(text))])
+        assert str(reports.tests[0].seconds) == seconds
+        assert len(reports.dropped) == (seconds == "nan")
+
+    @pytest.mark.parametrize(
+        ("text", "seconds"),
+        [
+            ('{"Action":"pass","Package":"p","Test":"T","Elapsed":%s}', "s"),
+            ('{"numTotalTests":1,"openHandles":[],"testResults":[{"name":"a","assertionResults":[{"title":"t","fullName":'
+             '"t","status":"passed","duration":%s}]}]}', "ms"),
+            ('{"results":{"tests":[{"name":"t","status":"passed","duration":%s}]}}', "ms"),
+            ('{"stats":{},"tests":[{"title":"t","fullTitle":"t","duration":%s,"err":{}}]}', "ms"),
+            ('{"examples":[{"status":"passed","full_description":"t","file_path":"a.rb","run_time":%s}]}', "s"),
+        ],
+    )  # fmt: skip
+    def test_json_has_the_same_limits_in_its_own_unit(self, text: str, seconds: str) -> None:
+        """Milliseconds become seconds; longer than seven days, negative, infinite or no number is no duration."""
+        factor = 1000 if seconds == "ms" else 1
+        for value, expected in ((604_800 * factor, 604_800.0), (1.5 * factor, 1.5), (0, 0.0)):
+            assert self._seconds(text % value) == expected
+        for bad in (str(604_801 * factor), "-1", "1e999", "-1e999", "NaN", "Infinity", '"soon"', "null", "true"):
+            assert str(self._seconds(text % bad)) == "nan", bad
+
+    def _seconds(self, text: str) -> float:
+        return read_reports([("r.json", lambda: io.BytesIO(text.encode()))]).tests[0].seconds

@@ -36,6 +36,29 @@ class TestFolders:
         (tmp_path / "out" / "a.xml").symlink_to("z.xml")
         assert found(tmp_path, "**/*.xml") == ["out/z.xml"]
 
+    @pytest.mark.parametrize("pattern", ["**/*.xml", "out/*.xml", "out", "out/pipe.xml", "out/link.xml"])
+    def test_a_pipe_is_never_opened(self, tmp_path: Path, pattern: str) -> None:
+        """Reading it would wait for ever; a link whose target is gone is told."""
+        make(tmp_path, "out/r.xml")
+        os.mkfifo(tmp_path / "out" / "pipe.xml")
+        (tmp_path / "out" / "link.xml").symlink_to("gone")
+        (tmp_path / "out" / "device.xml").symlink_to("/dev/zero")
+        reports = read_reports(expand([pattern], tmp_path))
+        is_named = {"out/pipe.xml": "this is a pipe or a device, no file"}
+        assert [item.reason for item in reports.dropped] == (
+            [is_named[pattern]] if pattern in is_named else ["cannot be read: No such file or directory"]
+        )
+        assert reports.files == (pattern in ("**/*.xml", "out/*.xml", "out"))
+
+    @pytest.mark.parametrize(
+        ("pattern", "reason"),
+        [("no.xml", "this file does not exist"), ("no/*.xml", "this glob matches no file"),
+         ("**/no.xml", "this glob matches no file"), ("empty", "this folder has no report")],
+    )  # fmt: skip
+    def test_what_matches_nothing_is_named_as_it_is(self, tmp_path: Path, pattern: str, reason: str) -> None:
+        (tmp_path / "empty").mkdir()
+        assert found(tmp_path, pattern) == [reason]
+
     @pytest.mark.parametrize(
         "folder", ["node_modules", ".git", ".venv", "venv", "a/node_modules/b", "env/lib/python3/site-packages"]
     )

@@ -161,7 +161,7 @@ class TestFiles:
 
 class TestFrameworks:
     TRX = (
-        '<TestRun><Results><UnitTestResult testId="1" testName="Shop.Cart.Adds" outcome="{}"/></Results>'
+        '<TestRun id="1"><Results><UnitTestResult testId="1" testName="Shop.Cart.Adds" outcome="{}"/></Results>'
         '<TestDefinitions><UnitTest storage="/w/bin/debug/{}/shop.dll" id="1"><TestMethod className="Shop.Cart"/>'
         "</UnitTest></TestDefinitions></TestRun>"
     )

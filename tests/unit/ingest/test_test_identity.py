@@ -292,6 +292,22 @@ class TestEarlierIds:
         assert find_earlier({"cart#adds": None}, new, new) == {}
         assert find_earlier({"cart#adds": None}, new[:1], [*new[:1], "cart#adds"]) == {}
 
+    @pytest.mark.parametrize(
+        "pair",
+        [(suite("api", PASSED), suite("web", FAILED)),
+         (suite("s", case("cart", "adds", file="a.py")), suite("s", case("cart", "adds", FAILURE, file="b.py"))),
+         (suite("s", PASSED, package="a"), suite("s", FAILED, package="b"))],
+    )  # fmt: skip
+    def test_a_second_test_of_a_name_takes_no_past(self, pair: tuple[str, str]):
+        """Which of them the one before was is not known, so neither of them has its history; alone it has."""
+        alone, both = outcomes(r=root(pair[0])), outcomes(r=root(*pair))
+        assert list(alone) == ["cart#adds"]
+        assert sorted(both.values()) == ["f", "p"]
+        assert find_earlier(alone, both, both) == {}
+        first = next(test for test in both if both[test] == "p")
+        assert find_earlier(alone, [first], [first]) == {"cart#adds": first}
+        assert set(alone) <= set(earlier_ids(first)), "`fedstep explain` and mutes find it by the earlier id"
+
 
 class TestUnnamed:
     def test_a_failure_without_a_name_is_one_of_its_suite(self):

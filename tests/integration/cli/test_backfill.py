@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.builds import CASE, write_build
 from tests.helpers.cli import Behaviour, Checkout, answering, ended, forty_tests, junit, server
 
 RUN = {
@@ -153,6 +154,26 @@ class TestSources:
         assert len(fresh.builds()) == 15
         predicted = json.loads(fresh.run("predict", "--format", "json").out)
         assert (predicted["builds_known"], predicted["tests_known"]) == (20, 9)
+
+
+class TestChangedLevel:
+    @pytest.mark.parametrize(
+        ("newest", "expected"),
+        [([200.0] * 4, 200.0), ([50.0] * 4, 50.0), ([2000.0], 100.0), ([200.0, 200.0], 100.0)],
+        ids=["twice as long", "half as long", "one outlier", "two outliers"],
+    )
+    def test_four_builds_of_a_new_level_are_followed_and_no_outlier(
+        self, fresh: Checkout, tmp_path: Path, newest: list[float], expected: float
+    ) -> None:
+        """After thirty builds of about 100 seconds the new level is predicted as soon as four builds have it."""
+        steady = [100.0 + 5.0 * (number % 3 - 1) for number in range(30)]
+        for number, seconds in enumerate([*steady, *newest]):
+            at = f"2026-01-{number // 8 + 1:02d}T{number % 8 + 8:02d}:00:00Z"
+            write_build(tmp_path / "recorded", number, CASE.format(1, ""), seconds=seconds, started_at=at)
+        assert fresh.run("backfill", str(tmp_path / "recorded"), "--jobs", "1").code == 0
+        duration = json.loads(fresh.run("predict", "--format", "json").out)["duration"]
+        assert duration["seconds"] == pytest.approx(expected, rel=0.15)
+        assert duration["low"] < expected < duration["high"]
 
 
 class TestInterruption:

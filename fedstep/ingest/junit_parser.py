@@ -158,6 +158,11 @@ def _label_suite(name: str, package: str) -> str:
     return name if not name or name.startswith(package) or is_absolute(package) else f"{package}.{name}"
 
 
+def _other_class(case: Mapping[str, str]) -> str:
+    """Return the class of a case that has no `classname`: PHPUnit and some others write it otherwise."""
+    return case.get("class") or case.get("className") or ""
+
+
 def attempt_of(name: str, value: str) -> int:
     """Return the attempt that an attribute or property means, from 1; 0 for none: "First Run", "Retry 1", "2"."""
     digits = re.search(r"\d{1,6}", value)
@@ -341,7 +346,7 @@ class JUnitHandler:
     def _finish_case(self, case: dict[str, str]) -> None:
         self._collector.count += 1
         get = case.get
-        name, class_name, time = get("name", ""), get("classname") or get("class", ""), get("time")
+        name, class_name, time = get("name", ""), get("classname") or _other_class(case), get("time")
         suite = self._suites[-1].label if self._suites else ""
         if not name and not class_name:
             self._collector.drop(NAMELESS)

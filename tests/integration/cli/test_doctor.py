@@ -222,7 +222,7 @@ class TestMachine:
 
     @pytest.mark.parametrize(
         ("content", "words"),
-        [(None, "does not exist"), (b"", "empty"), (b"<html/>", ""), (b"<testsuites/>", "no test")],
+        [(None, "matches no file"), (b"", "empty"), (b"<html/>", ""), (b"<testsuites/>", "no test")],
     )
     def test_reports_that_hold_no_test_are_a_problem(self, experienced, content, words):
         if content is not None:

@@ -147,6 +147,12 @@ class TestNames:
         tests = [run.test for run in read("no-classname.xml").tests]
         assert tests == ["spec/cart_spec.rb/cart#adds", "price/rounding#adds", "#adds"]
 
+    @pytest.mark.parametrize("attribute", ["classname", "class", "className"])
+    def test_a_class_is_read_under_each_of_its_names(self, attribute: str) -> None:
+        run = _runs(f"<testcase name='n' {attribute}='shop.Cart'/>")[0]
+        assert isinstance(run, TestRun)
+        assert run.test == "shop.Cart#n"
+
     def test_equal_titles_in_two_node_suites_are_two_tests(self):
         assert {"lists/empty#has no head", "lists/full#has no head"} <= {run.test for run in read("node-20.xml").tests}
 

@@ -5,6 +5,7 @@ from heapq import heappop, heappush
 from random import Random
 from typing import NamedTuple
 
+from fedstep.features.test_duration import expected_test_seconds
 from fedstep.features.test_failure import cofailure_rates, failure_scores, order_tests, path_overlap, priority
 from fedstep.history.records import make_record
 from fedstep.history.summary import Summary, apply_record, stream_name
@@ -114,17 +115,18 @@ def _ordered(summary: Summary, build: Build, bad: frozenset[str], number: int) -
     draw = Random(number)
     for place, run in enumerate(runs):
         stats = by_id[run.test]
-        time = seconds[stats.test]
+        expected = expected_test_seconds(stats)
+        time = expected if isinstance(expected, float) else seconds[stats.test]
         yield OrderedTest(
             number,
-            priority(scores[stats.test], time),
+            priority(scores[stats.test], seconds[stats.test]),
             run.test in bad,
             {
                 "seconds": time,
                 "unfailed": float(not stats.failures),
                 "random": draw.random(),
                 "report": float(-place),
-                **_simple_orders(stats, near[stats.test], together.get(stats.test, 0.0), time),
+                **_simple_orders(stats, near[stats.test], together.get(stats.test, 0.0), seconds[stats.test]),
             },
         )
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from math import log
 
-from fedstep.features.test_duration import expected_test_seconds
+from fedstep.features.test_duration import usual_test_seconds
 from fedstep.history.cofailures import CofailureTable, changed_places
 from fedstep.history.flakiness import is_incident
 from fedstep.history.summary import Summary
@@ -118,7 +118,7 @@ def first_failure_share(summary: Summary, build: Build, began: Collection[str]) 
 
 def order_tests(summary: Summary, tests: TestTable, files: Sequence[FileChange] | None) -> list[tuple[str, float]]:
     """Return the tests in their order, each with its predicted seconds."""
-    times = {test: expected_test_seconds(stats) for test, stats in tests.items()}
+    times = {test: usual_test_seconds(stats) for test, stats in tests.items()}
     usual = usual_seconds(time for time in times.values() if isinstance(time, float))
     seconds = {test: time if isinstance(time, float) else usual for test, time in times.items()}
     scores = failure_scores(summary.cofailures, tests, files)

@@ -6,17 +6,17 @@ keeps its promise for the next one as well, whatever their distribution is, as l
 (Angelopoulos et al., "Conformal risk control", 2024).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import exp, floor, log
 from random import Random
 from typing import NamedTuple
 
 from fedstep.errors import UsageError
-from fedstep.features.test_duration import expected_test_seconds
+from fedstep.features.test_duration import expected_test_seconds, usual_test_seconds
 from fedstep.features.test_failure import always_run, failure_scores, priority, usual_seconds
 from fedstep.features.test_features import ACTIVE_BUILDS
 from fedstep.history.summary import Summary
-from fedstep.history.test_table import TestTable, new_test, with_tests
+from fedstep.history.test_table import TestStats, TestTable, new_test, with_tests
 from fedstep.ingest.change_impact import file_of, group_of
 from fedstep.types import FileChange, Unavailable
 
@@ -82,7 +82,7 @@ def rank_tests(
     unknown = [one.identity for one in named if not one.tests]
     tests = with_tests(summary.tests, unknown)
     scores = failure_scores(summary.cofailures, tests, files)
-    times = predict_seconds(named, summary.tests)
+    times = predict_seconds(named, summary.tests, usual_test_seconds)
     usual = usual_seconds(time for time in times.values() if isinstance(time, float))
     ranked = []
     for one in named:
@@ -203,12 +203,16 @@ def identify_node(node_id: str, prefix: str = "") -> str:
     return ".".join(filter(None, (prefix, module, *classes))) + f"#{name}{bracket}{parameters}"
 
 
-def predict_seconds(named: Sequence[NamedTest], tests: TestTable) -> Mapping[str, float | Unavailable]:
+def predict_seconds(
+    named: Sequence[NamedTest],
+    tests: TestTable,
+    predict: Callable[[TestStats], float | Unavailable] = expected_test_seconds,
+) -> Mapping[str, float | Unavailable]:
     """Return the predicted seconds of each named test by its identity: the sum over the tests that it stands for."""
     unknown = Unavailable("the history knows no time of it")
     seconds: dict[str, float | Unavailable] = {}
     for one in named:
-        times = [expected_test_seconds(tests[test]) for test in one.tests]
+        times = [predict(tests[test]) for test in one.tests]
         known = [time for time in times if isinstance(time, float)]
         seconds[one.identity] = sum(known) if known else unknown
     return seconds

@@ -9,6 +9,7 @@ docs/explanation/threat-model.md from such a file.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 import click
 
@@ -111,7 +112,7 @@ def table(lines: Sequence[Line]) -> Iterator[str]:
             gaps, lower = _compare(lines, share, attack, location, task)
             count, below = len(gaps), min(below, *lower)
             close = sum(gap >= -CLOSE for gap in gaps)
-            cells.append(f"{sorted(gaps)[len(gaps) // 2]:+.3f}, {close} of {count}" if gaps else "")
+            cells.append(f"{median(gaps):+.3f}, {close} of {count}" if gaps else "")
         yield f"| {share} | {attack} | {location} | {count} | {' | '.join(cells)} | {below:+.3f} |"
 
 

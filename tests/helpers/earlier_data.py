@@ -1,7 +1,9 @@
 """Run the command line on data that an earlier version wrote, and collect what it prints.
 
-Used by `test_reads_earlier_data.py`, which compares, and by `tests/data/before_renaming/make.py`, which recorded the
-expected values. Nothing of the package is imported here: the names of its modules and classes may change.
+    python -m tests.helpers.earlier_data EMPTY_FOLDER
+
+writes `tests/data/before_renaming/expected.json`, with which `test_reads_earlier_data.py` compares. Nothing of the
+package is imported here: the names of its modules and classes may change.
 """
 
 import json
@@ -460,3 +462,9 @@ def differences(expected: object, seen: object, path: str = "") -> list[str]:
     else:
         same = type(expected) is type(seen) and expected == seen
     return [] if same else [f"{path}: {expected} is {seen}"]
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    written = json.dumps(everything(Path(sys.argv[1])), indent=1, sort_keys=True)
+    (DATA / "expected.json").write_text(f"{written}\n", encoding="utf-8")

@@ -275,14 +275,6 @@ def main(work: Path) -> None:
     pack("stores.tar.gz", work / "stores", [store.name for store in stores])
 
 
-def expect(work: Path) -> None:
-    seen = earlier_data.everything(work)
-    (DATA / "expected.json").write_text(json.dumps(seen, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
     os.umask(0o022)
-    if sys.argv[1:2] == ["expected"]:
-        expect(Path(sys.argv[2]))
-    else:
-        main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]))

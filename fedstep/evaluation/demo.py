@@ -107,7 +107,7 @@ def _selected(demo: DemoReport) -> Iterator[str]:
     red = [build for build in demo.selected if build.failed]
     caught, saved = sum(build.caught for build in red), sum(build.saved_seconds for build in demo.selected)
     yield (
-        f"{SELECTED.capitalize()}, with {SHARE:.0%} of the test time in each of {len(demo.selected)} builds: "
+        f"{SELECTED.capitalize()}, with {100 * SHARE:.0f} % of the test time in each of {len(demo.selected)} builds: "
         f"{span(saved)} ({saved / 60:.1f} minutes) saved, {caught} of {len(red)} failing builds show a failure"
     )
     for build in red:

@@ -55,7 +55,7 @@ def _why_forgiven(failure: FailureVerdict, report: TriageReport, rules: VerdictR
     if failure.passed_on_rerun:
         return "it passed when it was run again"
     if failure.flaky_probability >= rules.forgive_above and failure.kind != "new-way":
-        return f"{failure.flaky_probability:.0%} flaky, where {rules.forgive_above:.0%} are forgiven"
+        return f"{100 * failure.flaky_probability:.0f} % flaky, where {100 * rules.forgive_above:.0f} % are forgiven"
     return ""
 
 
@@ -117,7 +117,7 @@ def _flips(stats: TestStats) -> int:
 
 def _evidence(stats: TestStats) -> str:
     rate = decayed_rate(stats.failed_50, stats.runs, 1 / 50)
-    return f"flipped {_flips(stats)} times in its last {len(stats.recent)} runs, failed in {rate:.0%} of its last 50"
+    return f"flipped {_flips(stats)} times in its last {len(stats.recent)} runs, failed in {100 * rate:.0f} % of its last 50"
 
 
 def _release(mute: Mute, tests: list[TestStats]) -> Suggestion | None:

@@ -54,7 +54,7 @@ docs: .venv/dev  ## the documentation site, in .venv/site; builds without a netw
 lock: .venv/dev  ## brings uv.lock up to date with pyproject.toml, and the files with the hashes of what is installed elsewhere
 	$(BIN)/uv lock
 	$(EXPORT) > actions/predict/requirements.txt
-	cp actions/predict/requirements.txt actions/triage/
+	for action in plan triage; do cp actions/predict/requirements.txt actions/$$action/; done
 	$(EXPORT) --extra train > actions/train/requirements.txt
 	$(EXPORT) --extra server > docs/deploy/requirements.txt
 	$(EXPORT) --only-group build > docs/deploy/build-requirements.txt

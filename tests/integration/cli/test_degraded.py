@@ -273,7 +273,7 @@ class TestFiles:
         shutil.rmtree(experienced.history / "builds")
         (experienced.history / "builds").symlink_to("/tmp")
         ran = experienced.run("train", "--junit", experienced.report(CASES))
-        assert ran.code == 2
+        assert ran.code == 4
         assert ".fedstep/builds is a link" in ran.err
 
     def test_a_damaged_record_is_skipped_and_named(self, experienced):

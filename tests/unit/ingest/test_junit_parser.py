@@ -4,7 +4,7 @@ import pytest
 
 from fedstep.ingest.junit_parser import JUnitHandler, ReportParser
 from fedstep.ingest.xml import RejectedDocument, Repairs
-from fedstep.ingest.xml_reports import RobotHandler, TrxHandler
+from fedstep.ingest.xml_reports import CppunitHandler, RobotHandler, TrxHandler
 from fedstep.types import TestRun
 
 
@@ -23,7 +23,8 @@ class TestReportParser:
             (b"<testsuite/>", JUnitHandler),
             (b"<testcase name='n'/>", JUnitHandler),
             (b"<t:testsuite xmlns:t='urn:t'/>", JUnitHandler),
-            (b"<TestRun/>", TrxHandler),
+            (b"<TestRun id='1'/>", TrxHandler),
+            (b"<TestRun/>", CppunitHandler),
             (b"<robot/>", RobotHandler),
         ],
     )

@@ -116,8 +116,8 @@ def _flips(stats: TestStats) -> int:
 
 
 def _evidence(stats: TestStats) -> str:
-    rate = decayed_rate(stats.failed_50, stats.runs, 1 / 50)
-    return f"flipped {_flips(stats)} times in its last {len(stats.recent)} runs, failed in {100 * rate:.0f} % of its last 50"
+    failed = f"{100 * decayed_rate(stats.failed_50, stats.runs, 1 / 50):.0f} %"
+    return f"flipped {_flips(stats)} times in its last {len(stats.recent)} runs, failed in {failed} of its last 50"
 
 
 def _release(mute: Mute, tests: list[TestStats]) -> Suggestion | None:

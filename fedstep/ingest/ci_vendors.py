@@ -1,15 +1,10 @@
 """The table of CI systems: one `CiVendor` row each says which environment variable holds what.
 
-To add a CI system:
-
-1. Add a row to `VENDORS`, above the last one: `marks` has a variable that only this system sets, `run` the variables
-   that identify a job run together; set the other fields that the system's documentation has a variable for.
-2. Where its words for events or results are not in `EVENTS`, `OUTCOMES` or `UNFINISHED` yet, add them there.
-3. Add the variables of a sample job to tests/helpers/ci.py, and a case to `TestVendors` in
-   tests/unit/ingest/test_ci.py; name the system in docs/how-to/any-ci.md.
+CONTRIBUTING.md has the steps to add one.
 
 `read_ci` in `fedstep.ingest.ci` interprets the rows; it needs no change. No other module of `ingest` names a system.
-Tekton and other systems that set no variable of their own are told by the FEDSTEP_CI_* variables.
+Systems that set no variable of their own are told by the FEDSTEP_CI_* variables; `pipeline.context` knows a step of
+Tekton by its folder.
 
 Each row follows the system's public documentation: docs.github.com (variables), docs.gitlab.com (predefined variables),
 the Jenkins handbook and the plugins git and branch-api, circleci.com/docs/variables, buildkite.com/docs/pipelines

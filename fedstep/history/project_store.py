@@ -261,8 +261,8 @@ class ProjectStore(NamedTuple):
     def mark_start(self, run: str, mark: StartMark, now: float) -> None:
         """Record when a job run started, for the train step at its end; the first mark is kept."""
         for name in list_folder(self.path("marks")):
-            known = self.started(name)
-            if known is None or now - known.started_at >= OLDEST_MARK:
+            known, is_being_written = self.started(name), name.startswith(".")
+            if now - known.started_at >= OLDEST_MARK if known else not is_being_written:
                 remove(self.path(f"marks/{name}"))
         # One file per job run: concurrent jobs on one machine do not overwrite each other.
         write_if_absent(self.path(f"marks/{run}"), f"{mark.started_at:.3f} {mark.own_seconds:.3f}\n".encode())

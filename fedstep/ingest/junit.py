@@ -7,7 +7,7 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from math import inf
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -473,7 +473,7 @@ def read_tests(document: Document, dropped: list[Dropped]) -> tuple[TestRun, ...
     counts = Counter(run.test for run in cases)
     if len(counts) == len(cases):
         return tuple(cases)
-    starts, rule = document.suite_starts, _rule_of(document, counts)
+    starts, rule = document.suite_starts, _rule_of(document, cases, counts)
     repeated: dict[str, list[tuple[int, TestRun]]] = {}
     for position, run in enumerate(cases):
         if counts[run.test] > 1:
@@ -482,11 +482,15 @@ def read_tests(document: Document, dropped: list[Dropped]) -> tuple[TestRun, ...
     return (*once, *chain.from_iterable(settle_suites(found, rule) for found in repeated.values()))
 
 
-def _rule_of(document: Document, counts: Mapping[str, int]) -> Rule:
+def _rule_of(document: Document, cases: Sequence[TestRun], counts: Mapping[str, int]) -> Rule:
     """Return how the outcomes of the cases with one id inside one suite combine in this report."""
     handler = document.parser.handler
     if not isinstance(handler, JUnitHandler) or not handler.is_pytest:
         return REPEATING_TOOLS.get(identify_tool(document.signature), unite)
-    # xdist's `--dist each` repeats every test; reruns repeat those that failed, and are not in the suite's `tests`.
-    is_rerun = 1 in counts.values() or document.damage or document.count > handler.declared
+    # Reruns are not in the suite's `tests`. Subtests are, also those without a case, and all of xdist's `--dist each`;
+    # where subtests and reruns are mixed, a repeated case is no evidence.
+    surplus = document.count - handler.declared
+    twice = sum(one.test == other.test and one.outcome == other.outcome == "f" for one, other in pairwise(cases))
+    repeats = len(cases) - len(counts) - twice  # a test that fails in its call and its teardown has two cases
+    is_rerun = document.damage or 0 < repeats <= surplus or (surplus < 0 and 1 in counts.values())
     return combine_pytest_reruns if is_rerun else combine_pytest

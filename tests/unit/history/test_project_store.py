@@ -79,6 +79,12 @@ class TestMarks:
         home.mark_start("c", StartMark(1000.0 + OLDEST_MARK), 1000.0 + OLDEST_MARK)
         assert sorted(mark.name for mark in (Path(home.folder) / "marks").iterdir()) == ["c"]
 
+    def test_a_mark_that_another_job_is_writing_stays(self, home: ProjectStore) -> None:
+        """Its temporary file is empty at first; it was deleted as damaged, and the mark lost."""
+        home.write("marks/.a.0f1e2d3c.tmp", b"")
+        home.mark_start("b", StartMark(1000.0), 1000.0)
+        assert sorted(mark.name for mark in (Path(home.folder) / "marks").iterdir()) == [".a.0f1e2d3c.tmp", "b"]
+
     def test_jobs_that_start_at_once_lose_no_mark(self, tmp_path: Path) -> None:
         program = """
 import sys

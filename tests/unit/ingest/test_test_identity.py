@@ -223,11 +223,12 @@ class TestAttempts:
         ("letters", "others", "declared", "outcome"),
         [
             ("pf", "p", 2, "c"), ("pp", "p", 2, "k"), ("pf", "p", 9, "c"), ("pp", "p", 9, "k"), ("ff", "p", 2, "f"),
-            ("ppf", "pp", 5, "c"), ("pf", "", 1, "c"), ("pf", "", 2, "f"), ("pp", "", 2, "p"),
+            ("ppf", "pp", 3, "c"), ("ppf", "pp", 5, "f"), ("ppp", "pp", 5, "p"), ("ppf", "pp", 4, "f"),
+            ("pf", "", 1, "c"), ("pf", "", 2, "f"), ("pp", "", 2, "p"),
         ],
     )  # fmt: skip
     def test_subtests_and_siblings_of_pytest_change_nothing(self, letters, others, declared, outcome):
-        """What decides is that some test stands once: `--dist each` repeats all of them."""
+        """Reruns are not among the announced tests; what is counted there are subtests or runs of `--dist each`."""
         cases = "".join(FAILED if letter == "f" else PASSED for letter in letters)
         cases += "".join(case("cart", f"other{number}") for number, _ in enumerate(others))
         assert outcomes(r=self.PYTEST.format(declared, cases))["cart#adds"] == outcome

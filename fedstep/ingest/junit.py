@@ -25,6 +25,7 @@ from fedstep.ingest.test_identity import (
     ReportTests,
     Rule,
     combine_pytest,
+    combine_pytest_counted,
     combine_pytest_reruns,
     combine_reports,
     settle_suites,
@@ -493,4 +494,6 @@ def _rule_of(document: Document, cases: Sequence[TestRun], counts: Mapping[str, 
     twice = sum(one.test == other.test and one.outcome == other.outcome == "f" for one, other in pairwise(cases))
     repeats = len(cases) - len(counts) - twice  # a test that fails in its call and its teardown has two cases
     is_rerun = document.damage or 0 < repeats <= surplus or (surplus < 0 and 1 in counts.values())
-    return combine_pytest_reruns if is_rerun else combine_pytest
+    if is_rerun:
+        return combine_pytest_reruns
+    return combine_pytest_counted if 1 in counts.values() else combine_pytest

@@ -171,6 +171,15 @@ def combine_pytest(outcomes: str) -> Outcome:
     return unite(re.sub("f+", "f", outcomes))
 
 
+def combine_pytest_counted(outcomes: str) -> Outcome:
+    """Combine cases that pytest counts: subtests, or the one rerun of a failure by `--fedstep-rerun`.
+
+    >>> combine_pytest_counted("fp"), combine_pytest_counted("ppp"), combine_pytest_counted("ppf")
+    (<Outcome.FLAKED: 'k'>, <Outcome.PASSED: 'p'>, <Outcome.FAILED: 'f'>)
+    """
+    return Outcome.FLAKED if outcomes == "fp" else combine_pytest(outcomes)
+
+
 def combine_pytest_reruns(outcomes: str) -> Outcome:
     """Combine those of pytest with pytest-rerunfailures or flaky, where order matters (seen with pytest 9.2).
 

@@ -260,12 +260,19 @@ class ProjectStore(NamedTuple):
 
     def mark_start(self, run: str, mark: StartMark, now: float) -> None:
         """Record when a job run started, for the train step at its end; the first mark is kept."""
-        for name in list_folder(self.path("marks")):
-            known, is_being_written = self.started(name), name.startswith(".")
-            if now - known.started_at >= OLDEST_MARK if known else not is_being_written:
-                remove(self.path(f"marks/{name}"))
+        self.remove_outdated("marks", lambda name: known.started_at if (known := self.started(name)) else None, now)
         # One file per job run: concurrent jobs on one machine do not overwrite each other.
         write_if_absent(self.path(f"marks/{run}"), f"{mark.started_at:.3f} {mark.own_seconds:.3f}\n".encode())
+
+    def remove_outdated(self, folder: str, read_time: Callable[[str], float | None], now: float) -> None:
+        """Delete the files in a folder that are a week old, or damaged: `read_time` then returns None.
+
+        A temporary file stays, which another job may be writing.
+        """
+        for name in list_folder(self.path(folder)):
+            written = read_time(name)
+            if not name.startswith(".") if written is None else now - written >= OLDEST_MARK:
+                remove(self.path(f"{folder}/{name}"))
 
     def started(self, run: str) -> StartMark | None:
         """Return the mark of this job run; None without a valid one."""

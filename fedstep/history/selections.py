@@ -7,7 +7,7 @@ has escaped the selections between.
 import json
 import zlib
 
-from fedstep.history.project_store import OLDEST_MARK, ProjectStore, list_folder, remove
+from fedstep.history.project_store import ProjectStore, remove
 from fedstep.history.records import BuildRecord, Forecast
 from fedstep.history.test_table import TestTable
 from fedstep.types import LeftOut, Outcome, SelectionTally
@@ -50,10 +50,7 @@ def note_selection(store: ProjectStore, run: str, tests: tuple[str, ...], shadow
 
     Raise HistoryError if it cannot be written.
     """
-    for name in list_folder(store.path(FOLDER)):
-        known = _read_note(store, name)
-        if known is None or now - known[0] >= OLDEST_MARK:
-            remove(store.path(f"{FOLDER}/{name}"))
+    store.remove_outdated(FOLDER, lambda name: known[0] if (known := _read_note(store, name)) else None, now)
     content = json.dumps([now, tests, shadow], separators=(",", ":")).encode()
     store.write(f"{FOLDER}/{run}", zlib.compress(content, 6))
 

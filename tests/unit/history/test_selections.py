@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedstep.history.project_store import ProjectStore
+from fedstep.history.project_store import ProjectStore, list_folder
 from fedstep.history.records import BuildRecord, Forecast, decode_record, encode_record
 from fedstep.history.selections import forget_selection, note_selection, read_selection
 from fedstep.history.summary import Summary, apply_record, decode_summary, encode_summary
@@ -93,6 +93,12 @@ class TestNote:
         assert read_selection(store, "two") == LeftOut((PAY,), shadow=True)
         forget_selection(store, "one")
         assert read_selection(store, "one") is None
+
+    def test_a_note_that_another_job_is_writing_stays(self, store: ProjectStore) -> None:
+        """Its temporary file is empty at first; deleted as damaged, it would make the other job's note fail."""
+        store.write("selections/.one.0f1e2d3c.tmp", b"")
+        note_selection(store, "two", (PAY,), shadow=False, now=1000.0)
+        assert list_folder(store.path("selections")) == [".one.0f1e2d3c.tmp", "two"]
 
     def test_old_and_damaged_notes_are_deleted(self, store: ProjectStore) -> None:
         """After a week, as marks of the start of a job are."""

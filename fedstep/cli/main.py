@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         echo_warnings("interrupted")
     except OSError as error:  # of the machine: a folder that is gone, a disk that is full
         words = sys.argv[1:] if arguments is None else arguments
-        code = 0 if words and words[0] in STEPS and "--strict" not in words else 1
+        code = 0 if words and words[0] in STEPS and not _is_strict(words, os.environ) else 1
         place = f" ({error.filename})" if error.filename else ""
         echo_warnings(f"error: {error.strerror or error}{place}")
     sys.exit(0 if code and _runs_before_a_push(sys.argv[1:] if arguments is None else arguments) else code)
@@ -174,8 +174,13 @@ CI_VARIABLES = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "TF_BUILD", 
 
 def _survives_checkout(command: str | None, environment: Mapping[str, str], arguments: Sequence[str]) -> bool:
     """Return whether what is wrong with a checkout is only warned of: in a step of a CI build, without --strict."""
-    strict = "--strict" in arguments or environment.get("FEDSTEP_STRICT", "").lower() in ("1", "true", "yes", "on")
-    return command in BUILD_STEPS and not strict and any(map(environment.get, CI_VARIABLES))
+    is_step = command in BUILD_STEPS and any(map(environment.get, CI_VARIABLES))
+    return is_step and not _is_strict(arguments, environment)
+
+
+def _is_strict(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Return whether a step is to fail on a fault, by its option or the variable of that option."""
+    return "--strict" in arguments or environment.get("FEDSTEP_STRICT", "").lower() in ("1", "true", "yes", "on")
 
 
 def accept_both_formats(arguments: Sequence[str]) -> list[str]:

@@ -43,6 +43,12 @@ class TestEndings:
             assert (code, len(lines)) == (0, 1)
             assert "the working folder does not exist any more" in lines[0]
 
+    @pytest.mark.parametrize("strict", [f"{FEDSTEP} train --strict", f"FEDSTEP_STRICT=true {FEDSTEP} train"])
+    def test_strict_fails_in_a_folder_that_is_gone(self, tmp_path: Path, strict: str) -> None:
+        """The option and its variable mean the same."""
+        code, _ = ended(f"mkdir gone; cd gone; rmdir ../gone; {strict}", tmp_path)
+        assert code == 1
+
     def test_no_home_and_no_reports(self, tmp_path: Path) -> None:
         """The outcome of a build without reports and without a word of the CI is unknown, and nothing is recorded."""
         circle = "CIRCLECI=true CIRCLE_WORKFLOW_ID=1 CIRCLE_BUILD_NUM=1 CIRCLE_JOB=t"

@@ -2,7 +2,7 @@
 
 import os.path
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -67,12 +67,14 @@ def file_kind(path: str) -> str:
     >>> file_kind(".github/workflows/ci.yml"), file_kind("src/app.py"), file_kind("pom.xml"), file_kind("logo.png")
     ('workflow', 'source-python', 'build', 'other')
     """
-    for kind, pattern in _KINDS[:3]:
-        if re.search(pattern, path):
-            return kind
-    if is_build_file(path):
-        return "build"
-    return next((kind for kind, pattern in _KINDS[3:] if re.search(pattern, path)), "other")
+    return next((kind for kind, search in _kinds() if search(path)), "other")
+
+
+@lru_cache(maxsize=1)
+def _kinds() -> Sequence[tuple[str, Callable[[str], object]]]:
+    """Return the kinds with their compiled patterns; importing this module compiles none."""
+    compiled = [(kind, re.compile(pattern).search) for kind, pattern in _KINDS]
+    return (*compiled[:3], ("build", is_build_file), *compiled[3:])
 
 
 class ChangeImpact(NamedTuple):

@@ -127,8 +127,8 @@ def _lines(count: bytes) -> int:
 IsReport: TypeAlias = Callable[[str], bool]  # of a path from the root of the work tree
 
 FILE_LIMIT = 5_000
-_COUNTED_FILES = 200  # untracked files whose lines are counted, up to _COUNTED_BYTES of each
-_COUNTED_BYTES = 256 * 1024
+_COUNTED_FILES = 200  # untracked files whose lines are counted in their first _COUNTED_BYTES
+_COUNTED_BYTES = 32 * 1024  # longer than most sources; reports and data, which are longer, are not read whole
 _DIFF = (
     *("diff", "--numstat", "-z", "-M", "-l400", "--no-ext-diff", "--no-textconv"),
     *("--no-relative", "--no-color", "--submodule=short", "--ignore-submodules=dirty"),
@@ -391,15 +391,23 @@ def _count_untracked(root: str, paths: tuple[str, ...]) -> Iterable[FileChange]:
 
 
 def _line_count(path: str) -> int:
-    """Return the number of lines of a regular text file, 0 for any other; links, pipes and devices are not opened."""
+    """Return the number of lines of a text file, estimated from its start where it is long, 0 for any other file.
+
+    Links, pipes and devices are not opened.
+    """
     try:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode):
             return 0
         with open(path, "rb") as file:
             text = file.read(_COUNTED_BYTES)
     except (OSError, ValueError):
         return 0
-    return 0 if b"\0" in text else text.count(b"\n") + (not text.endswith(b"\n") and text != b"")
+    if b"\0" in text:
+        return 0
+    if status.st_size > len(text) > 0:
+        return round(text.count(b"\n") * status.st_size / len(text))
+    return text.count(b"\n") + (not text.endswith(b"\n") and text != b"")
 
 
 def _batch(names: Iterable[str]) -> bytes:

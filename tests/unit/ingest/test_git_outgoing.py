@@ -69,6 +69,12 @@ class TestLimits:
         assert len(change.files) == FILE_LIMIT
         assert change.notice == "7 untracked files left out"
 
+    @pytest.mark.parametrize("lines", [0, 1, 7, 3_000, 200_000])
+    def test_lines_of_a_long_untracked_file_are_estimated(self, repo: Path, lines: int) -> None:
+        """Only its start is read, and every line here is as long as the others: the estimate is exact."""
+        write(repo, "report.log", "8 bytes\n" * lines)
+        assert changed(read_outgoing(str(repo))).files == (FileChange("report.log", lines, 0),)
+
     def test_many_changed_files_are_capped_with_a_notice(self, repo: Path) -> None:
         blob = git(repo, "hash-object", "a.txt")
         entries = "".join(f"100644 {blob}\tu{number}\n" for number in range(FILE_LIMIT + 7))

@@ -127,7 +127,10 @@ def parse_seconds(text: str, unit: float = 1.0) -> float:
     A number without a unit is multiplied with `unit`. A time above MAX_SECONDS is none.
     A single comma is decimal: Surefire wrote `0,005` in some locales, and thousands always with decimals.
     """
-    value = _parse_number(text) * unit
+    try:  # not by _parse_number: the call would take 3 % of the time of reading a report
+        value = float(text) * unit
+    except ValueError:
+        value = _parse_localized(text) * unit
     return value if 0 <= value <= MAX_SECONDS else NO_SECONDS
 
 

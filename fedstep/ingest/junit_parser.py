@@ -47,6 +47,7 @@ NOT_RUN = {"notrun", "skipped", "disabled", "ignored", "suppressed", "canceled",
 NOT_PASSED = {"failed", "failure", "fail", "error", "broken", "timedout", "timeout"}
 MAX_SUITES = 8  # of the open ones in the name of a test without a class
 NO_FAILURE = FailureText()
+USUAL_ATTRIBUTES = 3  # classname, name and time: the case of a passed test, read in the shortest way
 MAX_TIMESTAMPS = 1000  # of suites that are kept
 ELEMENTS = frozenset(
     ("testsuites", "testsuite", "testcase", *MARKS, "properties", "property", "system-out", "system-err", "stackTrace")
@@ -206,6 +207,7 @@ class JUnitHandler:
         self._is_mocha = signature.named("Mocha Tests")
         self._root_file = ""
         self._attempt = 0
+        self._is_told = False  # an element inside the last case told something of it
         self._unit = 1.0  # seconds in the times of this tool
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
@@ -216,8 +218,9 @@ class JUnitHandler:
             if not self._has_case:
                 self._has_case, self.signature = True, self.signature._replace(case=attributes)
                 self._unit = TIME_UNITS.get(identify_tool(self.signature), 1.0)
-            self._case, self._marks, self._failure_type, self._attempt = attributes, 0, "", 0
-            self._message = self._failure_text = self._failure_end = ""
+            self._case = attributes
+            if self._is_told:
+                self._forget_case()
         elif ":" in name:
             self.start(name.rpartition(":")[2], attributes)
         else:
@@ -248,7 +251,13 @@ class JUnitHandler:
             self._finish_case(case)
         self._collector.drop(reason)
 
+    def _forget_case(self) -> None:
+        """Forget what the elements inside a case told."""
+        self._is_told, self._marks, self._failure_type, self._attempt = False, 0, "", 0
+        self._message = self._failure_text = self._failure_end = ""
+
     def _start_other(self, name: str, attributes: dict[str, str]) -> None:
+        self._is_told = True
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise self._tokenizer.too_deep()
@@ -344,12 +353,12 @@ class JUnitHandler:
         self._is_reading_text = False
 
     def _finish_case(self, case: dict[str, str]) -> None:
-        self._collector.count += 1
-        get = case.get
+        collector, get, is_told = self._collector, case.get, self._is_told
+        collector.count += 1
         name, class_name, time = get("name", ""), get("classname") or _other_class(case), get("time")
         suite = self._suites[-1].label if self._suites else ""
         if not name and not class_name:
-            self._collector.drop(NAMELESS)
+            collector.drop(NAMELESS)
             if not self._marks & FAILED:
                 return
             name, class_name = UNNAMED, suite
@@ -358,19 +367,23 @@ class JUnitHandler:
             self._change_class(class_name, name, file)
         test = self._prefix + name
         if len(test) > MAX_NAME or not test.isprintable() or (self._folder and self._folder in name):
-            test = self._collector.identify(self._prefix, name)
-        outcome = self._outcome(case) if self._marks or "status" in case or "result" in case else PASSED
+            test = collector.identify(self._prefix, name)
         seconds = parse_seconds(time, self._unit) if time else NO_SECONDS
         if time and seconds != seconds:  # NaN
-            self._collector.note(explain_time(time), kept=True)
-        line = self._line(case["line"]) if "line" in case else 0
+            collector.note(explain_time(time), kept=True)
         self.case_count += 1
+        if is_told or len(case) > USUAL_ATTRIBUTES or "classname" not in case or not time:
+            told = self._failure(test) if self._failure_type or self._failure_text else NO_FAILURE
+            line = self._line(case["line"]) if "line" in case else 0
+            run = (self._outcome(case), seconds, self._failure_type, file, line, suite, self._attempt_of(case), *told)
+            self._append(new_tuple(TestRun, (test, *run)))
+        else:
+            self._append(new_tuple(TestRun, (test, PASSED, seconds, "", file, 0, suite, 0, *NO_FAILURE)))
+
+    def _attempt_of(self, case: dict[str, str]) -> int:
+        """Return which attempt at its test this case is, 0 where the report does not say."""
         attempt = self._attempt or ("attempt" in case and attempt_of("attempt", case["attempt"]))
-        attempt = attempt or ("retry" in case and attempt_of("retry", case["retry"])) or 0
-        told = self._failure(test) if self._failure_type or self._failure_text else NO_FAILURE
-        self._append(
-            new_tuple(TestRun, (test, outcome, seconds, self._failure_type, file, line, suite, attempt, *told))
-        )
+        return attempt or ("retry" in case and attempt_of("retry", case["retry"])) or 0
 
     def _failure(self, test: str) -> FailureText:
         text = f"{self._failure_text}\n{self._failure_end[-HALF:]}" if self._failure_end else self._failure_text

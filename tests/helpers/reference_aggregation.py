@@ -11,6 +11,7 @@ from fedstep.server.aggregation.fedbuff import (
     ALIKE,
     MEDIAN_FACTOR,
     MIN_PROJECTS,
+    SETTLED,
     WEISZFELD_STEPS,
     AggregationRules,
     TaskDelta,
@@ -93,8 +94,11 @@ def _agreement(deltas: Sequence[Real], lengths: Sequence[float], weights: Real) 
         centre = (weights * factors / weights.sum()) @ points
         squares = np.array(lengths) ** 2 - 2.0 * points @ centre + centre @ centre
         distances = np.sqrt(np.maximum(0.0, squares))
+        before = factors
         factors = 1.0 / np.maximum(max(least, float(np.median(distances[weights > 0.0]))), distances)
         factors *= weights.sum() / (weights @ factors)
+        if np.abs(factors - before).max() <= SETTLED * before.min():
+            break
     return factors
 
 

@@ -59,7 +59,11 @@ class Ended(NamedTuple):
         found = [line for line in lines if line.startswith(marks) or "the record was not written" in line]
         # GitHub shows a line of the log also as an annotation: the same warning, escaped.
         logged = {line.removeprefix("fedstep: ") for line in found}
-        return [line for line in found if line.removeprefix(marks[2]).replace("%25", "%") not in logged]
+        return [
+            line
+            for line in found
+            if not line.startswith(marks[2]) or line.removeprefix(marks[2]).replace("%25", "%") not in logged
+        ]
 
 
 def prepared(place: Checkout, outside: Path, url: str, surface: str) -> Job:

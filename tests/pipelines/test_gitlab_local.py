@@ -78,7 +78,7 @@ class TestExamples:
         failed = run("gitlab-verdict.yml", "test")
         assert failed.returncode == 1
         assert "1 failure not forgiven" in failed.stdout
-        assert "1 example learned" in failed.stdout, "after_script ran"
+        assert "from 1 outcome" in failed.stdout, "after_script ran"
         add = [fedstep, "quarantine", "add", "test_shop#test_waits", "--owner", "ada", "--reason", "#123"]
         subprocess.run(add, cwd=repository, check=True, timeout=60)
         passed = run("gitlab-verdict.yml", "test")

@@ -56,7 +56,6 @@ class TestSignals:
         assert len(experienced.builds()) == 13
         ran = experienced.run("train", "--junit", "report.xml")
         assert ran.code == 0
-        assert "from 0 outcomes" not in ran.out
         assert "Learned       from " in ran.out
 
     def test_the_aggregator_stops_on_sigterm_with_what_it_has(self, tmp_path):

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from fedstep.errors import InputError, UsageError
-from fedstep.federation.model_cache import load_model
 from fedstep.ingest.git import last_changes
 from fedstep.ingest.git_process import repository_root
 from fedstep.pipeline.context import (
@@ -30,7 +29,6 @@ from fedstep.pipeline.context import (
     with_readable_store,
     words_of_tests,
 )
-from fedstep.pipeline.predict import predict
 from fedstep.results import Prediction, Problems, TrainReport, TriageReport
 from fedstep.types import BuildContext, BuildOutcome, FinishedBuild, LeftOut, TestRun, Unavailable
 
@@ -119,7 +117,10 @@ class Project:
             record_start: In CI, record that the job starts now, so that `train` can measure the build's duration.
         """
         context = self.context()
-        build_context = start_build_context(context, reports)  # first: git works while the history is read
+        build_context = start_build_context(context, reports)  # first: git works while the modules and the history load
+        from fedstep.federation.model_cache import load_model
+        from fedstep.pipeline.predict import predict
+
         context, problems = with_readable_store(context)
         warnings: tuple[str, ...] = ()
         if not problems:
@@ -140,6 +141,7 @@ class Project:
             exit_code: Of the command that ran the tests.
             allow_stale: Whether to read reports that are older than this job.
         """
+        from fedstep.federation.model_cache import load_model
         from fedstep.ingest.job_failure import classify_job, read_log_tail
         from fedstep.pipeline.triage import triage
 

@@ -230,26 +230,26 @@ def loudness(rows: int) -> float:
     return max(1.0, sqrt(WHOLE_BATCH / max(1, rows)))
 
 
-Patterns: TypeAlias = Mapping[str, re.Pattern[str]]
+Patterns: TypeAlias = Mapping[str, str]  # compiled when first used: a model needs a few of them
 
 UPDATE, MODEL = "fedstep-update-2", "fedstep-model-2"
 UPDATE_1, MODEL_1 = "fedstep-update-1", "fedstep-model-1"
 REMEDY = "Both sides need the same version of fedstep."
 
-_NUMBER = re.compile("0|[1-9][0-9]{0,14}")
-_BUCKET = re.compile("|".join(str(bucket(1 << bits)) for bits in range(32)))
-_SCHEMA, _PSEUDONYM = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{32}")
+_NUMBER = "0|[1-9][0-9]{0,14}"
+_BUCKET = "|".join(str(bucket(1 << bits)) for bits in range(32))
+_SCHEMA, _PSEUDONYM = "[0-9a-f]{16}", "[0-9a-f]{32}"
 _UPDATE_WORDS = {"schema": _SCHEMA, "base": _NUMBER, "id": _PSEUDONYM, "project": _PSEUDONYM}
 _MODEL_WORDS = {
     "schema": _SCHEMA,
     "candidate": _NUMBER,
     "production": _NUMBER,
-    "created": re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00Z"),
+    "created": "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00Z",
 }
 _REAL = "(?:0|[1-9][0-9]{0,5})(?:[.][0-9]{1,20})?(?:e-[0-9]{2,3})?"  # every digit of a float below 1,000,000
-_PRIVACY = re.compile(f"{_REAL}/{_REAL}/[1-9][0-9]{{0,5}}/{_REAL}")
-_OPTIONAL_MODEL_WORDS = {"privacy": _PRIVACY, "shares": re.compile("[1-9][0-9]{0,5}"), "noise": re.compile(_REAL)}
-_TASK = re.compile("[a-z][a-z0-9-]{0,31}")
+_PRIVACY = f"{_REAL}/{_REAL}/[1-9][0-9]{{0,5}}/{_REAL}"
+_OPTIONAL_MODEL_WORDS = {"privacy": _PRIVACY, "shares": "[1-9][0-9]{0,5}", "noise": _REAL}
+_TASK = "[a-z][a-z0-9-]{0,31}"
 
 
 class TrialScore(NamedTuple):
@@ -518,7 +518,7 @@ def _track(prefix: str, vectors: Mapping[str, Vector]) -> Mapping[str, Vector]:
 
 
 def _check_tasks(tasks: tuple[str, ...]) -> None:
-    wrong = [task for task in tasks if not _TASK.fullmatch(task)]
+    wrong = [task for task in tasks if not re.fullmatch(_TASK, task)]
     if wrong:
         raise WireError(f"{wrong[0][:40]!a} is not the name of a task", REMEDY)
 
@@ -529,7 +529,7 @@ def _check_words(words: Mapping[str, str], wanted: str, earlier: str, patterns: 
     if len(words) != 1 + len(patterns) or not patterns.keys() <= words.keys():
         raise WireError(f"the metadata of {wanted} is not exactly {', '.join(patterns)}", REMEDY)
     for name, pattern in patterns.items():
-        if not pattern.fullmatch(words[name]):
+        if not re.fullmatch(pattern, words[name]):
             raise WireError(f"the metadata {name[:40]!a} of {wanted} has no valid value", REMEDY)
 
 

@@ -9,7 +9,6 @@ from math import exp, log
 from operator import attrgetter
 from typing import Any
 
-from fedstep.ingest.test_identity import find_earlier, split_identity
 from fedstep.schema.schema import schema, sub_words
 
 NEVER = -1  # a run or build index: it has not happened
@@ -140,6 +139,8 @@ def with_tests(tests: TestTable, ids: Iterable[str], ran: Collection[str] = ()) 
     known = index_tests(tests)
     entries = {test: new_test(test) for test in ids if test not in known}
     if entries and ran:
+        from fedstep.ingest.test_identity import find_earlier
+
         for earlier, test in find_earlier(tests, (test for test in ran if test not in known), ran).items():
             if test in entries:
                 entries[test] = tests[earlier].copy()
@@ -158,6 +159,8 @@ def name_words(test: str) -> list[int]:
     Words of the package are left out: they tell a project from others rather than a test from its neighbours, and
     without them tests of unknown projects are ranked better.
     """
+    from fedstep.ingest.test_identity import split_identity  # its patterns take 2 ms that a prediction does not need
+
     _, group, _, name = split_identity(test)
     simple = group.rpartition("/" if "/" in group else ".")[2]
     return schema().words("name").listed(sub_words((simple, name)))

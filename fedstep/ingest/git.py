@@ -128,7 +128,7 @@ IsReport: TypeAlias = Callable[[str], bool]  # of a path from the root of the wo
 
 FILE_LIMIT = 5_000
 _COUNTED_FILES = 200  # untracked files whose lines are counted in their first _COUNTED_BYTES
-_COUNTED_BYTES = 32 * 1024  # longer than most sources; reports and data, which are longer, are not read whole
+_COUNTED_BYTES = 16 * 1024  # longer than most sources; reports and data, which are longer, are not read whole
 _DIFF = (
     *("diff", "--numstat", "-z", "-M", "-l400", "--no-ext-diff", "--no-textconv"),
     *("--no-relative", "--no-color", "--submodule=short", "--ignore-submodules=dirty"),

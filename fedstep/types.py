@@ -96,6 +96,7 @@ class Change(NamedTuple):
     files: tuple[FileChange, ...] = ()
     base: str = ""  # what the files were compared with: "merge-base with origin/main", "first parent"
     notice: str = ""  # a degraded reading and its remedy: "shallow clone; set fetch-depth: 0"
+    words: tuple[str, ...] = ()  # identifiers of the changed lines, where they were asked for; stay home
 
 
 class CiRun(NamedTuple):

@@ -29,7 +29,7 @@ ALLOWED_IMPORTS: Mapping[str, frozenset[str]] = {
     "schema": frozenset(),
     "ingest": frozenset({"errors", "types"}),
     "history": frozenset({"errors", "types", "files", "schema", "ingest"}),
-    "features": frozenset({"types", "schema", "ingest", "history"}),
+    "features": frozenset({"errors", "types", "schema", "ingest", "history"}),
     "model": frozenset({"errors", "types", "results", "schema", "ingest", "history", "features"}),
     "federation": frozenset({"errors", "types", "files", "schema", "history", "model"}),
     "report": frozenset({"types", "results", "ingest"}),

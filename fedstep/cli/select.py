@@ -161,17 +161,19 @@ def _note(context: "RunContext", selection: "Selection", shadow: bool) -> None:
 
 def _rank(names: str, context: "RunContext") -> "tuple[tuple[RankedTest, ...], Summary, str]":
     """Return the tests in their order, the history, and what a random draw of this build starts from."""
+    from fedstep.history.word_index import read_word_index
     from fedstep.pipeline.context import start_build_context
     from fedstep.pipeline.predict import change_problems
     from fedstep.pipeline.selection import rank_tests
     from fedstep.types import Change
 
-    waiting = start_build_context(context)  # git runs while the history is read
+    waiting = start_build_context(context, with_words=True)  # git runs while the history is read
     named, summary = _named_tests(names, context)
+    index = read_word_index(context.store)
     change = waiting().change
     echo_warnings(*map(str, change_problems(change)))
-    files, commit = (change.files, change.commit) if isinstance(change, Change) else (None, "")
-    ranked = rank_tests(summary, named, files)
+    ranked = rank_tests(summary, named, change, index)
+    commit = change.commit if isinstance(change, Change) else ""
     return ranked, summary, f"explore {commit or context.ci.run}"
 
 

@@ -1,15 +1,23 @@
 """Replay the order of tests: how early a build's real failures are seen when likely failures run first."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heappop, heappush
 from random import Random
 from typing import NamedTuple
 
 from fedstep.features.test_duration import expected_test_seconds
-from fedstep.features.test_failure import cofailure_rates, failure_scores, order_tests, path_overlap, priority
+from fedstep.features.test_failure import (
+    cofailure_rates,
+    failure_scores,
+    order_tests,
+    path_overlap,
+    priority,
+    source_overlap,
+)
 from fedstep.history.records import make_record
 from fedstep.history.summary import Summary, apply_record, stream_name
 from fedstep.history.test_table import TestStats, index_tests, with_tests
+from fedstep.history.word_index import NO_WORDS, WordIndex, index_words
 from fedstep.pipeline.selection import Choice, NamedTest, rank_tests, select_tests
 from fedstep.types import Build, BuildContext, Change, FinishedBuild, Outcome
 
@@ -17,6 +25,7 @@ FIRST_ORDERED = 3  # builds of a project before the first scored one
 COLD_UNTIL = 20  # builds of a project in which little is known of it
 
 Kinds = Mapping[tuple[str, str], bool]  # by build and test, whether a failure was a flake
+SourceWordsOf = Callable[[str], Mapping[str, tuple[str, ...]]]
 
 
 class OrderedTest(NamedTuple):
@@ -32,14 +41,20 @@ class OrderedTest(NamedTuple):
     others: Mapping[str, float]
 
 
-def order_recorded_tests(builds: Iterable[FinishedBuild], kinds: Kinds | None) -> Iterator[OrderedTest]:
+def order_recorded_tests(
+    builds: Iterable[FinishedBuild], kinds: Kinds | None, sources: SourceWordsOf | None = None
+) -> Iterator[OrderedTest]:
     """Yield the tests of each build with real failures, given in the order of starts, but those of the first three.
 
     Known are the builds that had ended when a build started. Where `kinds` is None every failure counts as real.
+    `sources` returns, by its number of the CI run, the words of the tests that are new or changed in a build.
     """
+    words: dict[str, tuple[str, ...]] = {}
     for number, summary, build, bad in _replay_histories(builds, kinds):
+        words |= sources(build.situation.ci.run) if sources else {}
         if bad and number >= FIRST_ORDERED:
-            yield from _ordered(summary, build, bad, number)
+            own = {run.test: words.get(run.test.partition("[")[0], ()) for run in build.reports.tests}
+            yield from _ordered(summary, build, bad, number, index_words(own) if words else NO_WORDS)
 
 
 class SelectedBuild(NamedTuple):
@@ -59,9 +74,8 @@ def select_recorded_tests(
         if number < FIRST_ORDERED:
             continue
         runs = {run.test: run for run in build.reports.tests if run.outcome != Outcome.SKIPPED}
-        change = build.situation.change
         named = [NamedTest(test, test, (test,) if test in summary.tests else ()) for test in runs]
-        ranked = rank_tests(summary, named, change.files if isinstance(change, Change) else None)
+        ranked = rank_tests(summary, named, build.situation.change)
         selection = select_tests(ranked, Choice(share=share), (), 0.0, Random(number))
         left_out = [runs[one.named.name] for one in selection.skipped]
         caught = not bad.isdisjoint(one.named.name for one in selection.chosen)
@@ -104,13 +118,15 @@ def _real_failures(build: Build, kinds: Kinds | None) -> frozenset[str]:
     return frozenset(test for test in failed if kinds.get((build.situation.ci.run, test)) is False)
 
 
-def _ordered(summary: Summary, build: Build, bad: frozenset[str], number: int) -> Iterator[OrderedTest]:
+def _ordered(
+    summary: Summary, build: Build, bad: frozenset[str], number: int, index: WordIndex
+) -> Iterator[OrderedTest]:
     runs = [run for run in build.reports.tests if run.outcome != Outcome.SKIPPED]
     by_id, change = index_tests(with_tests(summary.tests, (run.test for run in runs))), build.situation.change
     tests = {by_id[run.test].test: by_id[run.test] for run in runs}
     files = change.files if isinstance(change, Change) else None
     seconds = dict(order_tests(summary, tests, files))
-    scores = failure_scores(summary.cofailures, tests, files)
+    scores = failure_scores(summary.cofailures, tests, files, source_overlap(index, change))
     near, together = path_overlap(tests, files or ()), cofailure_rates(summary.cofailures, files or ())
     draw = Random(number)
     for place, run in enumerate(runs):

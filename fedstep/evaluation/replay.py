@@ -23,7 +23,7 @@ from fedstep.evaluation.corpus import (
     read_tests,
     write_steps,
 )
-from fedstep.evaluation.ordering import order_recorded_tests
+from fedstep.evaluation.ordering import SourceWordsOf, order_recorded_tests
 from fedstep.evaluation.replay_tests import Truth, predict_test_times, rerun_steps, test_steps
 from fedstep.features.build_features import (
     Estimate,
@@ -36,6 +36,7 @@ from fedstep.features.build_features import (
 )
 from fedstep.history.records import make_record
 from fedstep.history.summary import MAXIMUM_BUILDS, PastBuild, PlannedBuild, past_build, stream_name
+from fedstep.history.word_index import split_words
 from fedstep.importers.folder import find_build_folders, read_folder
 from fedstep.ingest.ci import parse_time
 from fedstep.types import Build, Change, Dropped, FinishedBuild, Unavailable
@@ -153,10 +154,22 @@ def order_project(project: CorpusProject, path: Path) -> Extracted:
     dropped, count = _Bin(), 0
     kinds = _kinds(project.beside("truth.csv")) if project.kind == "folders" else None
     with path.open("w", encoding="utf-8") as file:
-        for one in order_recorded_tests(_evidence(project, dropped), kinds):
+        for one in order_recorded_tests(_evidence(project, dropped), kinds, _source_words(project)):
             file.write(json.dumps(one, separators=(",", ":")) + "\n")
             count += 1
     return Extracted(project.name, path, count, dropped.count, tuple(dropped.named))
+
+
+def _source_words(project: CorpusProject) -> SourceWordsOf | None:
+    """Return a function from a build to the words of the tests whose source is recorded with it, by test."""
+    recorded = sorted(project.path.glob("*/sources.json"))
+    by_build = {json.loads(path.with_name("build.json").read_bytes())["build"]: path for path in recorded}
+
+    def read(build: str) -> Mapping[str, tuple[str, ...]]:
+        sources = json.loads(by_build[build].read_bytes())["tests"] if build in by_build else {}
+        return {test: split_words(names.split()) for test, names in sources.items()}
+
+    return read if by_build else None
 
 
 def _evidence(project: CorpusProject, dropped: _Bin) -> Iterator[FinishedBuild]:

@@ -17,7 +17,7 @@ from fedstep.types import Dropped
 
 BACKLOG, CORRECTION, SUMMARY, OUTLOOK = "backlog.json", "correction.json", "summary.json", "outlook.json"
 MODEL, MODEL_NOTE, TURNS, SENT = "model.safetensors", "model.json", "contributed.json", "sent/log.jsonl"
-TIMELINE = "timeline.z"
+TIMELINE, WORDS = "timeline.z", "words.json"
 TRAVEL, IMPORTED, LOCK = "travel.json", "imported", "learning.lock"
 
 
@@ -39,6 +39,7 @@ FILES = (
     LayoutEntry(SUMMARY, "what the records say of each test", "together"),
     LayoutEntry(OUTLOOK, "what predictions start from", "together"),
     LayoutEntry(TIMELINE, "builds beside their predictions, and changes of time", "together"),
+    LayoutEntry(WORDS, "words of each test's own source", "together"),
     LayoutEntry(MODEL, "the model last pulled", "newer"),
     LayoutEntry(MODEL_NOTE, "where and when it was pulled", "newer"),
     LayoutEntry(TURNS, "what was given to an aggregator with differential privacy", "newer"),

@@ -49,10 +49,11 @@ def read_folder(folder: Path) -> FinishedBuild | Dropped:
         fields = json.loads((folder / "build.json").read_bytes())
         started, seconds = _times(fields)
         ci, files = _ci(fields), tuple(_file(change) for change in fields.get("changes") or ())
+        words = tuple(map(str, fields.get("words") or ()))
     except _UNREADABLE as error:
         return Dropped(str(folder / "build.json"), f"cannot be read ({type(error).__name__}: {error})")
     reports = read_reports(expand(["**/*.xml"], folder), "")
-    change = Change(_text(fields, "commit"), "", _text(fields, "author"), files, base="the first parent")
+    change = Change(_text(fields, "commit"), "", _text(fields, "author"), files, base="the first parent", words=words)
     situation = BuildContext(ci, change._replace(tree=change.commit), started)
     told = parse_outcome(_text(fields, "outcome"))
     outcome = told if isinstance(told, BuildOutcome) else reports.outcome()

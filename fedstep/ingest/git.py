@@ -1,11 +1,13 @@
 """Read from git what changed: in the commit that is built (`read_change`), and before a push (`read_outgoing`)."""
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeAlias
 
+from fedstep.ingest.change_impact import file_kind
 from fedstep.ingest.ci_vendors import clone_advice
 from fedstep.ingest.git_process import (
     GitResult,
@@ -77,6 +79,28 @@ def parse_raw(out: bytes) -> tuple[FileChange, ...]:
     return tuple(changes)
 
 
+def parse_words(out: bytes) -> tuple[str, ...]:
+    r"""Return the identifiers of the changed lines of `git diff -U0`, and of the functions around them, each once.
+
+    Those of tests and documents do not count where other files changed.
+
+    >>> parse_words(b"diff --git a/x.py b/x.py\n--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@ def pay(cart):\n-  total = 1\n")
+    ('def', 'pay', 'cart', 'total')
+    """
+    words: dict[bool, dict[str, None]] = {True: {}, False: {}}
+    beside, in_header = False, True
+    for line in out.decode("utf-8", "replace").split("\n"):
+        if line.startswith("diff --git "):
+            beside, in_header = file_kind(line.rpartition(" b/")[2].strip('"')) in ("test", "docs"), True
+        elif line.startswith("@@ "):
+            in_header, line = False, line.split("@@", 2)[-1]
+        elif in_header or line[:1] not in ("+", "-"):
+            continue
+        if not in_header:
+            words[beside].update(dict.fromkeys(_IDENTIFIER.findall(line[:_LONGEST_LINE])))
+    return tuple(words[False] or words[True])[:MOST_WORDS]
+
+
 def parse_status(out: bytes) -> Status:
     """Parse the output of `git status --porcelain=v2 -z --branch --no-renames`."""
     entries = out.split(b"\0")
@@ -124,6 +148,10 @@ def _lines(count: bytes) -> int:
     return int(count) if count.isdigit() and len(count) < 12 else 0  # "-": a binary file
 
 
+_IDENTIFIER = re.compile(r"[^\W\d]\w{2,59}")
+_LONGEST_LINE = 1_000  # characters; a longer one is no source
+MOST_WORDS = 1_000  # of a change
+MOST_WORDED = 5_000  # changed lines; words of more say little about each test
 IsReport: TypeAlias = Callable[[str], bool]  # of a path from the root of the work tree
 
 FILE_LIMIT = 5_000
@@ -133,6 +161,7 @@ _DIFF = (
     *("diff", "--numstat", "-z", "-M", "-l400", "--no-ext-diff", "--no-textconv"),
     *("--no-relative", "--no-color", "--submodule=short", "--ignore-submodules=dirty"),
 )
+_PATCH = ("diff", "--patch", "--unified=0", "--src-prefix=a/", "--dst-prefix=b/", *_DIFF[_DIFF.index("-M") :])
 # Without the contents of files, which a partial clone does not have; `-M100%` compares their names only.
 _NAMES = ("diff", "--raw", "-z", "--no-abbrev", "-M100%", *_DIFF[_DIFF.index("--no-ext-diff") :])
 _CI_BASE = "merge-base with the CI's base commit"
@@ -161,6 +190,7 @@ class _Diff(NamedTuple):
     base: str
     files: tuple[FileChange, ...]
     notice: str = ""
+    revisions: tuple[str, ...] = ()  # the arguments of `git diff` that give the same comparison
 
 
 _NO_DIFF = _Diff("", ())
@@ -175,8 +205,13 @@ def read_change(root: str, ci: CiRun, run: Run = run_git) -> Change | Unavailabl
     return start_change(root, ci, run)()
 
 
-def start_change(root: str, ci: CiRun, run: Run = run_git) -> Callable[[], Change | Unavailable]:
-    """Start git and return a function that waits for it and returns what `read_change` returns."""
+def start_change(
+    root: str, ci: CiRun, run: Run = run_git, with_words: bool = False
+) -> Callable[[], Change | Unavailable]:
+    """Start git and return a function that waits for it and returns what `read_change` returns.
+
+    `with_words` reads the identifiers of the changed lines, too.
+    """
     top = repository_root(root)
     if not top:
         return lambda: _NOT_A_WORK_TREE
@@ -185,7 +220,12 @@ def start_change(root: str, ci: CiRun, run: Run = run_git) -> Callable[[], Chang
     revisions = ("HEAD", "HEAD^1", *base_labels)
     status = git.start(*_STATUS, "--untracked-files=no")
     objects = git.start("cat-file", "--batch", stdin=_batch(revisions))
-    return lambda: _make_built_change(git, ci, base_labels, status(), parse_objects(revisions, objects().out))
+
+    def wait() -> Change | Unavailable:
+        made = _make_built_change(git, ci, base_labels, status(), parse_objects(revisions, objects().out))
+        return made if isinstance(made, Unavailable) else _finish(git, *made, with_words)
+
+    return wait
 
 
 def read_outgoing(root: str, run: Run = run_git, is_report: IsReport = lambda _: False) -> Change | Unavailable:
@@ -198,9 +238,12 @@ def read_outgoing(root: str, run: Run = run_git, is_report: IsReport = lambda _:
 
 
 def start_outgoing(
-    root: str, run: Run = run_git, is_report: IsReport = lambda _: False
+    root: str, run: Run = run_git, is_report: IsReport = lambda _: False, with_words: bool = False
 ) -> Callable[[], Change | Unavailable]:
-    """Start three git processes and return a function that waits for them and returns what `read_outgoing` returns."""
+    """Start three git processes and return a function that waits for them and returns what `read_outgoing` returns.
+
+    `with_words` reads the identifiers of the changed lines of tracked files, too.
+    """
     top = repository_root(root)
     if not top:
         return lambda: _NOT_A_WORK_TREE
@@ -210,7 +253,12 @@ def start_outgoing(
     guess = git.start(*_DIFF, "--merge-base", "@{upstream}", "--")
     status = git.start(*_STATUS, "--untracked-files=all")
     objects = git.start("cat-file", "--batch", stdin=_batch(revisions))
-    return lambda: _make_outgoing_change(git, status(), parse_objects(revisions, objects().out), guess(), is_report)
+
+    def wait() -> Change | Unavailable:
+        made = _make_outgoing_change(git, status(), parse_objects(revisions, objects().out), guess(), is_report)
+        return made if isinstance(made, Unavailable) else _finish(git, *made, with_words)
+
+    return wait
 
 
 def list_files(root: str, run: Run = run_git) -> tuple[str, ...] | Unavailable:
@@ -231,7 +279,7 @@ def last_changes(root: str, paths: Iterable[str], run: Run = run_git) -> Mapping
 
 def _make_built_change(
     git: GitRunner, ci: CiRun, base_labels: dict[str, str], status: GitResult, commits: dict[str, Commit]
-) -> Change | Unavailable:
+) -> tuple[Change, _Diff] | Unavailable:
     if status.code != 0:
         return explain_failure(status, git.root)
     if "HEAD" not in commits:
@@ -244,18 +292,18 @@ def _make_built_change(
     modified = parse_status(status.out).modified
     notices = [_reach_notice(git.root, ci, base_labels, diff, head), diff.notice]
     notices += ["tracked files were modified: no evidence about the commit"] if modified else []
-    return _make_change(head, not modified, diff, notices)
+    return _make_change(head, not modified, diff, notices), diff
 
 
 def _make_outgoing_change(
     git: GitRunner, status: GitResult, commits: dict[str, Commit], guess: GitResult, is_report: IsReport
-) -> Change | Unavailable:
+) -> tuple[Change, _Diff] | Unavailable:
     if status.code != 0:
         return explain_failure(status, git.root)
     work_tree = parse_status(status.out)
     untracked = tuple(path for path in work_tree.untracked if not is_report(path))
     if guess.code == 0:
-        diff = _Diff("merge-base with upstream", parse_numstat(guess.out))
+        diff = _Diff("merge-base with upstream", parse_numstat(guess.out), "", ("--merge-base", "@{upstream}"))
     else:
         diff = _against_default(git, commits, work_tree.upstream)
     if not diff.base:
@@ -267,7 +315,7 @@ def _make_outgoing_change(
     if diff.base == "HEAD" and is_shallow(git.root):
         notices.append("shallow clone, compared with HEAD only; run git fetch --unshallow")
     clean = not work_tree.modified and not untracked
-    return _make_change(commits.get("HEAD"), clean, _Diff(diff.base, diff.files + added), notices)
+    return _make_change(commits.get("HEAD"), clean, diff._replace(files=diff.files + added), notices), diff
 
 
 def _make_change(head: Commit | None, clean: bool, diff: _Diff, notices: list[str]) -> Change:
@@ -284,6 +332,15 @@ def _make_change(head: Commit | None, clean: bool, diff: _Diff, notices: list[st
     )
 
 
+def _finish(git: GitRunner, change: Change, diff: _Diff, with_words: bool) -> Change:
+    """Return the change, with the words of its lines where they are wanted, and the change is not too large for it."""
+    lines = sum(file.added + file.deleted for file in diff.files)
+    if not with_words or not diff.revisions or lines > MOST_WORDED:
+        return change
+    ran = git.start(*_PATCH, *diff.revisions, "--")()
+    return change._replace(words=parse_words(ran.out)) if ran.code == 0 else change
+
+
 def _against_parent(git: GitRunner, head: Commit, parent: Commit | None) -> _Diff:
     if parent is not None:
         return _compare(git, [_Base(parent.oid, "first parent")], head.oid)
@@ -291,7 +348,8 @@ def _against_parent(git: GitRunner, head: Commit, parent: Commit | None) -> _Dif
         return _NO_DIFF
     tree = _EMPTY_TREES[len(head.oid) > 40]
     ran = git.start(*_DIFF, tree, head.oid, "--")()
-    return _Diff("nothing: a root commit", parse_numstat(ran.out)) if ran.code == 0 else _NO_DIFF
+    told = "nothing: a root commit"
+    return _Diff(told, parse_numstat(ran.out), "", (tree, head.oid)) if ran.code == 0 else _NO_DIFF
 
 
 def _against_default(git: GitRunner, commits: dict[str, Commit], upstream: bool) -> _Diff:
@@ -308,7 +366,7 @@ def _first_commit(git: GitRunner) -> _Diff:
     for tree in _EMPTY_TREES:
         ran = git.start(*_DIFF, tree, "--")()
         if ran.code == 0:
-            return _Diff("nothing: no commit yet", parse_numstat(ran.out))
+            return _Diff("nothing: no commit yet", parse_numstat(ran.out), "", (tree,))
     return _NO_DIFF
 
 
@@ -317,7 +375,7 @@ def _compare(git: GitRunner, bases: Iterable[_Base], *target: str) -> _Diff:
     for base in bases:
         ran = git.start(*_DIFF, "--merge-base", base.commit, *target, "--")()
         if ran.code == 0:
-            return _Diff(base.label, parse_numstat(ran.out))
+            return _Diff(base.label, parse_numstat(ran.out), "", ("--merge-base", base.commit, *target))
         diff = _compare_with_ancestor(git, base, target)  # several merge-bases, a git before 2.30, a partial clone
         if diff.base:
             return diff
@@ -350,7 +408,7 @@ def _compare_with_ancestor(git: GitRunner, base: _Base, target: tuple[str, ...])
     commit = ancestor.out.decode("ascii", "replace").strip()
     ran = git.start(*_DIFF, commit, *target, "--")()
     if ran.code == 0:
-        return _Diff(base.label, parse_numstat(ran.out))
+        return _Diff(base.label, parse_numstat(ran.out), "", (commit, *target))
     if is_partial(git.root):
         ran = git.start(*_NAMES, commit, *target, "--")()
     return _Diff(base.label, parse_raw(ran.out), _PARTIAL) if ran.code == 0 else _NO_DIFF

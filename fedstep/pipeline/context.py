@@ -224,23 +224,26 @@ def missing_run_warning(ci: CiRun) -> str:
     )
 
 
-def start_build_context(context: RunContext, reports: Sequence[str] = ()) -> Callable[[], BuildContext]:
+def start_build_context(
+    context: RunContext, reports: Sequence[str] = (), with_words: bool = False
+) -> Callable[[], BuildContext]:
     """Start git, and return a function that waits for it and returns the context of the build about to start.
 
     In CI the change is that of the commit; on a developer's machine it is what would be pushed. Files that match the
-    globs `reports` do not count while they are untracked.
+    globs `reports` do not count while they are untracked. `with_words` reads the words of the changed lines, too.
     """
     if in_ci(context.ci):
-        change = start_change(context.root, context.ci)
+        change = start_change(context.root, context.ci, with_words=with_words)
     else:
-        change = start_outgoing(context.root, is_report=compile_globs(reports, context.folder, context.root))
+        is_report = compile_globs(reports, context.folder, context.root)
+        change = start_outgoing(context.root, is_report=is_report, with_words=with_words)
     ci = context.ci if context.ci.branch else context.ci._replace(branch=current_branch(context.root))
     return lambda: BuildContext(ci, change(), context.now)
 
 
 def built_change(context: RunContext) -> Change | Unavailable:
     """Return the change of the commit that was built."""
-    return start_change(context.root, context.ci)()
+    return start_change(context.root, context.ci, with_words=True)()
 
 
 def current_branch(root: str) -> str:
@@ -275,7 +278,7 @@ def read_matching_reports(
 
 
 def words_of_tests(root: str) -> Callable[[tuple[TestRun, ...]], Mapping[str, tuple[str, ...]]]:
-    """Return a function from test runs to the vocabulary words of their own source, by test id.
+    """Return a function from test runs to the words of their own source, by test id.
 
     Tests whose source is not found are left out.
     """
@@ -285,17 +288,12 @@ def words_of_tests(root: str) -> Callable[[tuple[TestRun, ...]], Mapping[str, tu
             return {}
         from fedstep.ingest.git import list_files
         from fedstep.ingest.test_source import SourceIndex, read_test_words, walk_files
-        from fedstep.schema.schema import schema, sub_words
+        from fedstep.schema.schema import sub_words
 
         tracked = list_files(root)
         index = SourceIndex(walk_files(root) if isinstance(tracked, Unavailable) else tracked)
-        vocabulary = schema().words("source").index
         identifiers = ((run.test, read_test_words(run, root, index)) for run in runs)
-        return {
-            test: tuple(word for word in sub_words(names) if word in vocabulary)
-            for test, names in identifiers
-            if not isinstance(names, Unavailable)
-        }
+        return {test: sub_words(names) for test, names in identifiers if not isinstance(names, Unavailable)}
 
     return find_words
 

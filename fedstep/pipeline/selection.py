@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 from fedstep.errors import UsageError
 from fedstep.features.test_duration import expected_test_seconds, usual_test_seconds
-from fedstep.features.test_failure import always_run, failure_scores, priority, usual_seconds
+from fedstep.features.test_failure import always_run, failure_scores, priority, source_overlap, usual_seconds
 from fedstep.features.test_features import ACTIVE_BUILDS
 from fedstep.history.summary import Summary
 from fedstep.history.test_table import TestStats, TestTable, new_test, with_tests
+from fedstep.history.word_index import NO_WORDS, WordIndex
 from fedstep.ingest.change_impact import file_of, group_of
-from fedstep.types import FileChange, Unavailable
+from fedstep.types import Change, Unavailable
 
 FEWEST_RED_BUILDS = 20  # known failing builds before a confidence is promised
 
@@ -70,18 +71,20 @@ class Selection(NamedTuple):
 
 
 def rank_tests(
-    summary: Summary, named: Sequence[NamedTest], files: Sequence[FileChange] | None
+    summary: Summary, named: Sequence[NamedTest], change: Change | Unavailable, index: WordIndex = NO_WORDS
 ) -> tuple[RankedTest, ...]:
     """Return the tests, those first that show most failures per second.
 
     Args:
         summary: The history.
         named: The tests.
-        files: The files of the change, None where it is not known.
+        change: The change. Where it is not known, only how lately a test failed counts.
+        index: The words of the tests' own source.
     """
+    files = change.files if isinstance(change, Change) else None
     unknown = [one.identity for one in named if not one.tests]
     tests = with_tests(summary.tests, unknown)
-    scores = failure_scores(summary.cofailures, tests, files)
+    scores = failure_scores(summary.cofailures, tests, files, source_overlap(index, change))
     times = predict_seconds(named, summary.tests, usual_test_seconds)
     usual = usual_seconds(time for time in times.values() if isinstance(time, float))
     ranked = []
@@ -122,6 +125,7 @@ def select_tests(
     chosen = rows | {row for row, one in enumerate(ranked) if one.always}
     left_out = [row for row in range(len(ranked)) if row not in chosen]
     chosen.update(draw.sample(left_out, round(explore * len(left_out))))
+    chosen = chosen or {0}  # of an empty list most runners run all tests
     return Selection(
         tuple(one for row, one in enumerate(ranked) if row in chosen),
         tuple(one for row, one in enumerate(ranked) if row not in chosen),

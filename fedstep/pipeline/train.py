@@ -21,6 +21,7 @@ from fedstep.history.project_store import ProjectStore, StartMark, StoreLocked, 
 from fedstep.history.records import Forecast, make_record
 from fedstep.history.selections import apply_left_out
 from fedstep.history.summary import PlannedBuild, Summary, load_summary, plan_build, stream_name
+from fedstep.history.word_index import NO_WORDS, read_word_index, split_words, update_word_index
 from fedstep.model.predictor import make_forecast, real_failures
 from fedstep.pipeline.predict import (
     author_key,
@@ -75,7 +76,7 @@ NO_PULL = "the model was not pulled"
 UNTRUSTED = "this run comes from a fork or Dependabot: nothing is learned or sent. Nothing to do, it counts once merged"
 
 SourceWords = Callable[[tuple[TestRun, ...]], Mapping[str, tuple[str, ...]]]
-"""Returns by test id the words of the closed vocabulary that occur in the test's own source."""
+"""Returns by test id the words that occur in the test's own source."""
 
 
 class BuildEvaluation(NamedTuple):
@@ -121,7 +122,7 @@ def train(
     Args:
         store: The project's history, prepared for writing.
         finished: The build as it was read.
-        source_words: Returns the vocabulary words of tests' own source.
+        source_words: Returns the words of tests' own source.
         aggregator: Where to pull and push, or why nothing is exchanged.
         now: Seconds since the epoch.
         keep: Number of builds that stay in the history.
@@ -170,6 +171,7 @@ def evaluate_build(
     expected, failures = predictor.duration(summary, planned), predictor.failures(summary, build, planned.stream)
     risk = predictor.failure(summary, planned)
     began = began_to_fail(summary, build, real_failures(failures))
+    index = read_word_index(store) if began else NO_WORDS
     return BuildEvaluation(
         build=build,
         planned=planned,
@@ -179,7 +181,7 @@ def evaluate_build(
         failures=failures,
         forecast=make_forecast(expected, risk, failures, cached.model.production_version if cached.url else 0)._replace(
             # A part of the tests says nothing about the failures of the others: a selection is not judged by it.
-            first_failure=NO_SECONDS if is_part else first_failure_share(summary, build, began),
+            first_failure=NO_SECONDS if is_part else first_failure_share(summary, build, began, index),
             began=began,
         ),
         warnings=(*loaded.warnings, *change_notices(context.change), *model_warnings(cached)),
@@ -206,15 +208,22 @@ def record_build(store: ProjectStore, evaluation: BuildEvaluation, source_words:
     build, summary = evaluation.build, evaluation.summary
     if store.log.has(build.name):
         return False
+    vocabulary, index = schema().words("source").index, read_word_index(store)
     known = {test for test, stats in summary.tests.items() if stats.source_words is not None}
+    change = build.situation.change
+    indexed = index.unchanged(change.files if isinstance(change, Change) else ())
+    wanted = tuple(run for run in build.reports.tests if not (run.test in known and run.test in indexed))
+    words = source_words(wanted)
     record = make_record(build, evaluation.planned.stream, evaluation.author)._replace(
-        source_words=source_words(tuple(run for run in build.reports.tests if run.test not in known)),
+        source_words={t: tuple(w for w in words[t] if w in vocabulary) for t in words if t not in known},
         schema=schema().digest,
         **build_examples(summary, build, evaluation.planned, sampling_rule(store))._asdict(),
         forecast=evaluation.forecast,
         left_out=evaluation.left_out,
     )
     store.log.append(record)
+    kept = {*summary.tests, *(run.test for run in build.reports.tests)}
+    update_word_index(store, index, {test: split_words(words[test]) for test in words if test not in indexed}, kept)
     return True
 
 

@@ -76,6 +76,21 @@ class TestOrder:
         assert sorted(ordered.out.splitlines()) == sorted([*listed, "tests.test_brandnew#test_new"])
         assert ordered.out.splitlines()[0] == "tests.test_brandnew#test_new"
 
+    def test_a_test_whose_source_calls_what_changed_comes_first(self, tmp_path: Path) -> None:
+        """No name tells it, and it never failed: `train` has read the sources of the tests."""
+        place = new_checkout(tmp_path / "shop")
+        names = [f"tests.test_{letter}#test_{number}" for letter in "abcd" for number in range(2)]
+        for letter in "abcd":
+            body = "".join(f"def test_{number}():\n    assert check_{letter}{number}()\n" for number in range(2))
+            place.commit(f"tests/test_{letter}.py", body.replace("check_c1", "compute_discount"))
+        (place.root / "report.xml").write_text(report_of(names))
+        assert place.run("train", "--junit", "report.xml").code == 0
+        assert place.run("order").out.splitlines()[0] != "tests.test_c#test_1"
+        (place.root / "shop/cart.py").write_text("def compute_discount():\n    return 2\n")
+        assert place.run("order").out.splitlines()[0] == "tests.test_c#test_1"
+        chosen = place.run("select", "--share", "0.01", "--explore", "0").out.splitlines()
+        assert chosen == ["tests.test_c#test_1"], "a selection is never empty"
+
 
 class TestSelect:
     def test_a_share_of_the_time_is_selected_and_said(self, experienced: Checkout) -> None:

@@ -4,10 +4,18 @@ import math
 
 import pytest
 
-from fedstep.features.test_failure import always_run, began_to_fail, failure_scores, first_failure_share, order_tests
+from fedstep.features.test_failure import (
+    always_run,
+    began_to_fail,
+    failure_scores,
+    first_failure_share,
+    order_tests,
+    source_overlap,
+)
 from fedstep.history.cofailures import Cofailures
 from fedstep.history.summary import Summary
 from fedstep.history.test_table import TestStats, new_test, with_time
+from fedstep.history.word_index import WordIndex, index_words
 from fedstep.types import (
     NO_SECONDS,
     Build,
@@ -68,6 +76,23 @@ class TestScores:
         tests = table_of("tests.test_form#test_sum", ORDER)
         scores = failure_scores({}, tests, (FileChange("shop/forms.py", 3, 1),))
         assert scores["tests.test_form#test_sum"] > scores[ORDER] == 0.0
+
+    def test_a_test_that_calls_what_changed_scores_higher(self) -> None:
+        """Its own source has the words of the changed lines; a rare word weighs more, a common one nothing."""
+        tests = {CART: ("cart", "total"), ORDER: ("total", "discount"), PAY: ("discount", "rate")}
+        others = {f"tests.test_{n}#test": ("total",) for n in range(5)}
+        change = Change("", "", "", (FileChange("shop/money.py", 3, 1),), words=("def", "discountRate", "total"))
+        source = source_overlap(index_words(tests | others), change)
+        assert source[PAY] == 1.0 > source[ORDER] > 0.0
+        assert set(source) == {ORDER, PAY}
+        scores = failure_scores({}, table_of(CART, ORDER, PAY), change.files, source)
+        assert scores[PAY] > scores[ORDER] > scores[CART]
+
+    def test_damaged_words_count_for_nothing(self) -> None:
+        """The order does without them."""
+        change = Change("", "", "", (), words=("total",))
+        assert source_overlap(WordIndex((CART,), {"total": "9"}), change) == {}
+        assert source_overlap(index_words({CART: ("total",)}), Unavailable("no git")) == {}
 
     def test_of_two_likely_tests_the_quick_one_comes_first(self) -> None:
         """The order counts failures per second."""

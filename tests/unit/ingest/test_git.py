@@ -6,12 +6,51 @@ from pathlib import Path
 import pytest
 
 from fedstep.ingest.ci_vendors import VENDORS
-from fedstep.ingest.git import last_changes, list_files, read_change, read_outgoing
+from fedstep.ingest.git import (
+    MOST_WORDED,
+    last_changes,
+    list_files,
+    read_change,
+    read_outgoing,
+    start_change,
+    start_outgoing,
+)
 from fedstep.ingest.git_process import is_partial, repository_root
 from fedstep.types import Change, CiRun, FileChange
 from tests.helpers.git import LOCAL, changed, commit, git, write
 
 pytestmark = pytest.mark.usefixtures("no_user_configuration")
+
+
+class TestWords:
+    def test_identifiers_of_changed_lines_are_read(self, repo: Path) -> None:
+        """Of source files, with the function around; those of tests and documents do not count beside them."""
+        commit(repo, "shop/cart.py", "def total(cart):\n    one = 1\n    two = 2\n    return one + two\n")
+        for path, text in {"README.md": "prose\n", "tests/test_cart.py": "def test_it(): pass\n"}.items():
+            write(repo, path, text)
+        write(repo, "shop/cart.py", "def total(cart):\n    one = 1\n    two = rate\n    return one + two\n")
+        git(repo, "add", "-A")
+        git(repo, "commit", "-qm", "all")
+        change = changed(start_change(str(repo), LOCAL, with_words=True)())
+        assert change.words == ("def", "total", "cart", "two", "rate")
+        assert changed(read_change(str(repo), LOCAL)).words == ()
+
+    def test_words_of_a_change_of_tests_alone_are_those_of_the_tests(self, repo: Path) -> None:
+        """Nothing else is known of it. The prefix of paths may be configured away."""
+        git(repo, "config", "diff.noprefix", "true")
+        commit(repo, "tests/test_cart.py", "def test_it(): pass\n")
+        assert "test_it" in changed(start_change(str(repo), LOCAL, with_words=True)()).words
+
+    def test_a_change_before_a_push_has_words_too(self, repo: Path) -> None:
+        """Those of the work tree against the last commit."""
+        write(repo, "a.txt", "discount rate\n")
+        change = changed(start_outgoing(str(repo), with_words=True)())
+        assert change.words[-2:] == ("discount", "rate")
+
+    def test_a_very_large_change_has_no_words(self, repo: Path) -> None:
+        """They would say little about each test."""
+        commit(repo, "big.py", "word = 1\n" * (MOST_WORDED + 1))
+        assert changed(start_change(str(repo), LOCAL, with_words=True)()).words == ()
 
 
 class TestComparedCommits:

@@ -235,6 +235,7 @@ class TriageReport(NamedTuple):
     cause_rule: str = ""  # the rule that decided
     is_incomplete: bool = False  # the job was stopped, or failed without a failed test
     ruling: BuildVerdict | None = None  # of `fedstep verdict` alone
+    taken_ids: frozenset[str] = frozenset()  # ids of other tests that a failure would have without its suite or variant
 
     @property
     def groups(self) -> tuple[FailureGroup, ...]:
@@ -300,6 +301,7 @@ class TrainReport(NamedTuple):
     problems: Problems = ()
     changes: tuple[TimeChange, ...] = ()  # tests and jobs that became slower or faster for good, found by this step
     selection: SelectionReport | None = None  # None: tests of this project were never selected
+    taken_ids: frozenset[str] = frozenset()  # as in TriageReport
 
     @property
     def groups(self) -> tuple[FailureGroup, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
 from typing import NamedTuple, TypeVar, get_args
+from zlib import crc32
 
 NO_SECONDS = math.nan
 MAX_SECONDS = 7 * 86_400.0  # of a build or a test: a longer time is a wrong clock or another unit
@@ -62,6 +63,30 @@ class Dropped(NamedTuple):
     is_warning: bool = False  # kept, and worth a line on stderr
 
 
+class Origin(NamedTuple):
+    """Where a report had a test: what tells it from others of its class and name. Parts are "" where not told."""
+
+    suite: str = ""  # without the versions of browsers
+    file: str = ""
+    folder: str = ""  # of the report, without the usual ones
+    report: str = ""  # its path
+    exact: str = ""  # the suite with versions
+    short: str = ""  # "class#name", where the id has a part of the above because the build has several of these
+
+
+PART = 3  # characters of a fingerprint that stand for one part of an origin
+FINGERPRINT = 4 * PART  # ... and those before the short id
+
+
+def fingerprint(origin: Origin) -> str:
+    """Return an origin as the history keeps it: three hex digits for each part, and the short id behind them.
+
+    >>> fingerprint(Origin(suite="web", report="junit", short="cart#adds"))
+    'ae5000000f85cart#adds'
+    """
+    return "".join(f"{crc32(part.encode()) & 0xFFF:03x}" for part in origin[:4]) + origin.short
+
+
 class Reports(NamedTuple):
     """The content of a build's test reports: one TestRun per test, and what was dropped or repaired."""
 
@@ -69,6 +94,7 @@ class Reports(NamedTuple):
     files: int = 0
     dropped: tuple[Dropped, ...] = ()
     digest: str = ""  # hex SHA-256 over the bytes of the files, in sorted order of their own digests
+    origins: tuple[Origin, ...] = ()  # of `tests`, in their order; () where nothing is known of them
 
     def outcome(self) -> BuildOutcome:
         """Return failed if a test failed in all its attempts; passed if there are tests and nothing was lost."""

@@ -16,6 +16,7 @@ from fedstep.features.test_features import ACTIVE_BUILDS, typical_seconds
 from fedstep.federation.model_cache import load_model
 from fedstep.federation.outbox import read_audit
 from fedstep.history.summary import Summary, load_summary
+from fedstep.history.test_table import taken_ids
 from fedstep.history.timeline import Timeline, load_timeline
 from fedstep.ingest.acknowledgements import is_acknowledged, read_acknowledgements
 from fedstep.ingest.mutes import Mutes, find_mute, read_mutes
@@ -220,7 +221,7 @@ def _flaky_costs(window: _Window, summary: Summary) -> Mapping[str, _Cost]:
 def _flaky(
     context: RunContext, summary: Summary, timeline: Timeline, window: _Window, mutes: Mutes, noisy: frozenset[str]
 ) -> tuple[FlakyCost, ...]:
-    costs, begun = _flaky_costs(window, summary), _begun(timeline.builds)
+    costs, begun, taken = _flaky_costs(window, summary), _begun(timeline.builds), taken_ids(summary.tests)
     risks = {
         risk.test: risk.probability
         for risk in load_predictor(context.store, load_model(context.store)).flakiest(summary, 200, 0.0)
@@ -229,7 +230,7 @@ def _flaky(
     found = []
     for test in named:
         stats, cost, first = summary.tests[test], costs[test], begun[test]
-        muted = find_mute(test, mutes)
+        muted = find_mute(test, mutes, taken)
         found.append(
             FlakyCost(
                 test=test,

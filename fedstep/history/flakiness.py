@@ -27,6 +27,7 @@ from fedstep.history.test_table import (
     TestTable,
     capacity,
     index_tests,
+    match_origins,
     new_test,
     with_time,
 )
@@ -355,11 +356,13 @@ def apply_test_runs(before: TestTable, record: BuildRecord, repeated: int, build
     """
     runs = informative_runs(record.tests)
     tests: dict[str, TestStats] = dict(before)
-    ids: dict[str, str] = {}  # in the table, of the former ids in this build
-    if unknown := [run.test for run in record.tests if run.test not in tests]:
+    origins = dict(zip((run.test for run in record.tests), record.origins, strict=False))
+    ids = dict(match_origins(tests, origins).ids)  # in the table, of the ids in this build that are others there
+    if unknown := [run.test for run in record.tests if run.test not in tests and run.test not in ids]:
         from fedstep.history.renames import follow_renames  # predictions read the history and do not need it
 
-        tests, ids = follow_renames(tests, record, unknown)
+        tests, former = follow_renames(tests, record, unknown, ids)
+        ids |= former
     for run in runs:
         test = ids.get(run.test, run.test)
         tests[test] = tests[test].copy() if test in tests else new_test(test)
@@ -369,7 +372,7 @@ def apply_test_runs(before: TestTable, record: BuildRecord, repeated: int, build
         # A test that did not run in the repeated build has no outcome on this commit.
         same_commit = repeated != NEVER and stats.last_build >= repeated
         _apply_run(stats, run, record, same_commit, context)
-        stats.last_build = build_index
+        stats.last_build, stats.origin = build_index, origins.get(run.test, stats.origin)
         if not stats.streak:
             stats.failing_since = NEVER
         elif stats.failing_since == NEVER:

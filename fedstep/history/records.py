@@ -6,7 +6,7 @@ import zlib
 from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, groupby, pairwise
 from math import isfinite, isnan
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from fedstep.types import (
     Outcome,
     TestRun,
     Unavailable,
+    fingerprint,
 )
 
 FORMAT = 1
@@ -84,6 +85,7 @@ class BuildRecord(NamedTuple):
     forecast: Forecast | Unavailable = NO_FORECAST
     left_out: LeftOut | None = None  # None: no selection was made
     missed: float = NO_SECONDS  # by how much its time missed the slow estimates, in logarithms; NO_SECONDS: no estimate
+    origins: tuple[str, ...] = ()  # of `tests`, as `fingerprint` writes them; () where they are not known
 
 
 def make_record(build: Build, stream: str, author: str) -> BuildRecord:
@@ -106,6 +108,7 @@ def make_record(build: Build, stream: str, author: str) -> BuildRecord:
         files=known.files[:MAXIMUM_FILES] if known else (),
         tests=build.reports.tests,
         number=ci.number,
+        origins=tuple(map(fingerprint, build.reports.origins)),
     )
 
 
@@ -144,6 +147,8 @@ def encode_record(record: BuildRecord) -> bytes:
         fields["left_out"] = [record.left_out.tests, round(record.left_out.seconds, 3), record.left_out.shadow]
     if isfinite(record.missed):
         fields["missed"] = _number(record.missed)
+    if record.origins:  # those of one class follow each other, and are mostly equal
+        fields["origins"] = [[origin, len(list(equal))] for origin, equal in groupby(record.origins)]
     text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return zlib.compress(text.encode(), 6)
 
@@ -199,7 +204,15 @@ def _record(fields: Mapping[str, Any]) -> BuildRecord:
         forecast=_unpack_forecast(fields["forecast"]) if "forecast" in fields else NO_FORECAST,
         left_out=_unpack_left_out(*fields["left_out"]) if "left_out" in fields else None,
         missed=_seconds(fields.get("missed")),
+        origins=_unpack_origins(fields.get("origins", ()), len(tests)),
     )
+
+
+def _unpack_origins(pairs: Sequence[Sequence[Any]], count: int) -> tuple[str, ...]:
+    """Return the origins of so many tests, none where the record has none. Raise ValueError for another number."""
+    if pairs and sum(int(times) for _, times in pairs if int(times) > 0) != count:
+        raise ValueError("the record has not one origin for each test")
+    return tuple(chain.from_iterable([_text(origin)] * int(times) for origin, times in pairs))
 
 
 _FORECAST_NUMBERS = (*Forecast._fields[:5], "first_failure")

@@ -8,10 +8,17 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fedstep.history.records import BuildRecord
-from fedstep.history.test_table import NEVER, TestStats, TestTable, name_words
+from fedstep.history.test_table import (
+    NEVER,
+    TestStats,
+    TestTable,
+    name_words,
+    of_earlier_versions,
+)
 from fedstep.ingest.test_identity import find_earlier
 from fedstep.types import FileChange
 
@@ -186,16 +193,16 @@ def _inside(test: str, place: _FilePath) -> tuple[str, ...] | None:
 
 
 def follow_renames(
-    tests: TestTable, record: BuildRecord, unknown: Sequence[str]
+    tests: TestTable, record: BuildRecord, unknown: Sequence[str], ids: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[dict[str, TestStats], dict[str, str]]:
     """Return the table with renamed tests under their new ids, and the id of each former id that ran again.
 
     A branch with the old names continues the same stats. `unknown` are the ids of the build that are not in the
-    table.
+    table, `ids` those that are others there.
     """
-    ran = {run.test for run in record.tests}
+    ran = {ids.get(run.test, run.test) for run in record.tests}
     left_out = record.left_out.tests if record.left_out else ()
-    tests = _rename(tests, find_earlier(tests, unknown, ran))
+    tests = _rename(tests, find_earlier(of_earlier_versions(tests), unknown, ran))
     # Only tests that ran together with these can be gone, not those that only another job runs.
     latest = {tests[test].last_build for test in ran if test in tests}
     latest = latest or {max((stats.last_build for stats in tests.values()), default=NEVER)}

@@ -7,9 +7,10 @@ from functools import cache, lru_cache
 from itertools import starmap
 from math import exp, log
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedstep.schema.schema import schema, sub_words
+from fedstep.types import FINGERPRINT, PART, Origin, Reports, fingerprint
 
 NEVER = -1  # a run or build index: it has not happened
 UNTIMED = -99.0  # a log time: no report gave one
@@ -63,6 +64,7 @@ class TestStats:
     log_spread: float = 0  # decayed mean of |log(seconds) - mean|
     times: str = ""  # the last 20 times, as `read_times` reads them
     last_build: int = 0  # index of the last build of the project that ran it
+    origin: str = ""  # where the newest report had it, as in BuildRecord; "" where that is not known
     failing_since: int = NEVER  # index of the build with which the streak began
     signatures: str = ""  # of the last distinct failures, oldest first, with a space between them
     name_words: Sequence[int] = ()  # coordinates in BagOfWords("name"), ascending
@@ -141,11 +143,114 @@ def with_tests(tests: TestTable, ids: Iterable[str], ran: Collection[str] = ()) 
     if entries and ran:
         from fedstep.ingest.test_identity import find_earlier
 
-        for earlier, test in find_earlier(tests, (test for test in ran if test not in known), ran).items():
+        for earlier, test in find_earlier(of_earlier_versions(tests), set(ran).difference(known), ran).items():
             if test in entries:
                 entries[test] = tests[earlier].copy()
                 entries[test].test = test
     return {**tests, **entries}
+
+
+def of_earlier_versions(tests: TestTable) -> TestTable:
+    """Return the tests that did not run since the history knows where a test came from: their ids may have changed."""
+    return {test: stats for test, stats in tests.items() if not stats.origin}
+
+
+def taken_ids(tests: TestTable) -> frozenset[str]:
+    """Return the ids of which the history knows whose they are: no other test means one of them as its earlier id."""
+    return frozenset(test for test, stats in tests.items() if stats.origin)
+
+
+class OriginMatch(NamedTuple):
+    """The ids that tests of a build have in the history, where those differ, and the ids that others have there."""
+
+    ids: Mapping[str, str]  # by the id in the build
+    newcomers: tuple[str, ...] = ()  # ids of the build that belong to another test of the history
+
+
+NO_MATCH = OriginMatch({})
+
+
+def match_origins(tests: TestTable, origins: Mapping[str, str]) -> OriginMatch:
+    """Return which tests of the history those of a build are, where several have one class and name.
+
+    A test keeps the id under which the history knows its origin, however many others of its class and name come and
+    go. It is known by the first part of its origin, of suite, file, folder and report, in which these tests differ;
+    where two agree in that one too, by the next.
+
+    Args:
+        tests: The table, as it was before the build.
+        origins: The origin of each test of the build by its id, as `fingerprint` writes it.
+    """
+    long_ids: dict[str, list[str]] = {}  # by the short one
+    for test, stats in tests.items():
+        if len(stats.origin) > FINGERPRINT:
+            long_ids.setdefault(stats.origin[FINGERPRINT:], []).append(test)
+    families: dict[str, list[str]] = {short: [short] for short in long_ids if short in origins}
+    for test, origin in origins.items():
+        if len(origin) > FINGERPRINT:
+            families.setdefault(origin[FINGERPRINT:], []).append(test)
+    ids: dict[str, str] = {}
+    newcomers: list[str] = []
+    for short, members in families.items():
+        known = [test for test in (*long_ids.get(short, ()), short) if test in tests and tests[test].origin]
+        family = [*(tests[test].origin for test in known), *(origins[test] for test in members)]
+        owners: dict[str, str] = {}
+        for test in known:
+            if owner := _owner(tests[test].origin, members, origins, family):
+                owners.setdefault(owner, test)
+        ids |= {member: test for member, test in owners.items() if member != test}
+        taken = {*owners.values(), *(short for test in known if test == short)}
+        newcomers += [member for member in members if member not in owners and member in taken]
+    return OriginMatch(ids, tuple(newcomers)) if ids or newcomers else NO_MATCH
+
+
+def _owner(origin: str, members: Sequence[str], origins: Mapping[str, str], family: Sequence[str]) -> str:
+    """Return the one of these tests of a build that has this origin, "" where none or several may have it."""
+    left, is_told = list(members), False
+    for start in range(0, FINGERPRINT, PART):
+        part = slice(start, start + PART)
+        if len({other[part] for other in family}) > 1:
+            left, is_told = [test for test in left if origins[test][part] == origin[part]], True
+            if len(left) < 2:
+                break
+    return left[0] if is_told and len(left) == 1 else ""
+
+
+def with_known_ids(reports: Reports, tests: TestTable) -> Reports:
+    """Return the reports with the ids that the history has for their tests.
+
+    The first test of its class and name keeps the short id; others that appear later have their suite, file or report
+    in theirs, also in a build that runs only one of them.
+    """
+    runs, origins = reports.tests, reports.origins
+    stored = dict(zip((run.test for run in runs), map(fingerprint, origins), strict=False))
+    match = match_origins(tests, stored)
+    if match is NO_MATCH:
+        return reports
+    used = {*tests, *stored}
+    ids = dict(match.ids)
+    places = {run.test: origin for run, origin in zip(runs, origins, strict=True)}
+    for test in match.newcomers:
+        ids[test] = _free_id(places[test]._replace(short=places[test].short or test), used)
+        used.add(ids[test])
+    shorts = {test: origin.short or test for test, origin in places.items() if test in ids}
+    return reports._replace(
+        tests=tuple(run._replace(test=ids.get(run.test, run.test)) for run in runs),
+        origins=tuple(
+            origin._replace(short=shorts[run.test] if ids[run.test] != shorts[run.test] else "")
+            if run.test in ids
+            else origin
+            for run, origin in zip(runs, origins, strict=True)
+        ),
+    )
+
+
+def _free_id(origin: Origin, used: Collection[str]) -> str:
+    """Return an id that no test has yet, from what tells this one from others; the short one if nothing does."""
+    from fedstep.ingest.test_identity import labellings, qualify  # predictions read the table and do not need it
+
+    ids = (qualify(origin.short, suite, variant) for suite, variant in labellings(origin))
+    return next((test for test in ids if test not in used), origin.short)
 
 
 def new_test(test: str) -> TestStats:

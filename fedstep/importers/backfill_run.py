@@ -27,6 +27,7 @@ from fedstep.federation.update_builder import make_update
 from fedstep.history.project_store import IMPORTED, ProjectStore, RecordLog, build_name, exclusive
 from fedstep.history.records import BuildRecord, Example, Forecast, make_record
 from fedstep.history.summary import PlannedBuild, apply_record, forget_pruned, plan_build, stream_name
+from fedstep.history.test_table import with_known_ids
 from fedstep.history.timeline import apply_to_timeline
 from fedstep.importers.base import BuildFilter, ImportedBuild, ImportItem, ImportSource, order_by_end
 from fedstep.importers.parallel import WorkerPool, read_all
@@ -271,6 +272,7 @@ class BackfillTrainer:
             return False
         self._catch_up(_file_prefix(finished.finished_at))
         summary = self.state.summary
+        build = build._replace(reports=with_known_ids(build.reports, summary.tests))
         source = finished.duration.source if isinstance(finished.duration, Duration) else ""
         author = author_key(self.store, finished.situation)
         planned = plan_build(finished.situation, stream_name(finished.situation.ci, source), author)

@@ -17,7 +17,7 @@ from fedstep.types import Dropped, FinishedBuild, TestRun, Unavailable
 
 def merge_repeated(runs: Iterable[TestRun]) -> tuple[TestRun, ...]:
     """Return one run per test, as the report reader would: cases of one name in two suites are two tests."""
-    return combine_reports([ReportTests("", tuple(runs))])
+    return combine_reports([ReportTests("", tuple(runs))]).tests
 
 
 def clean_test_name(test: str) -> str:

@@ -199,7 +199,8 @@ def read_reports(files: Iterable[ReportFile | Dropped], root: str = "", limits: 
         elif digest:
             sources[digest] = file[0]
     digest_of_all = hashlib.sha256(b"".join(sorted(sources))).hexdigest() if sources else ""
-    return Reports(combine_reports(tests), len(sources), tuple(dropped), digest_of_all)
+    combined = combine_reports(tests)
+    return Reports(combined.tests, len(sources), tuple(dropped), digest_of_all, combined.origins)
 
 
 def _read_file(
@@ -291,7 +292,8 @@ def _summarize_file(file: ReportFile, root: str, jenkins: JenkinsCounter, source
 
 def combine_files(readings: Iterable[FileReading]) -> tuple[TestRun, ...]:
     """Return the tests of the build that these files make, as `read_reports` has them: each once."""
-    return combine_reports([ReportTests(reading.source, reading.tests, reading.timestamps) for reading in readings])
+    reports = [ReportTests(reading.source, reading.tests, reading.timestamps) for reading in readings]
+    return combine_reports(reports).tests
 
 
 class HashedFile:

@@ -1,8 +1,9 @@
 """The readers of reports that are written line by line, and stand where the run stopped.
 
-TAP is the Test Anything Protocol, versions 12 to 14 (https://testanything.org/tap-version-14-specification.html). Each
-test point is a test; what Node calls a suite, and what has its subtests in braces, is none. Streams of events are those
-of `go test -json` (cmd/test2json) and `dart test --reporter json` (package test, doc/json_reporter.md).
+TAP is the Test Anything Protocol, versions 12 to 14 (https://testanything.org/tap-version-14-specification.html), and
+that of the Linux kernel, KTAP (https://docs.kernel.org/dev-tools/ktap.html). Each test point is a test; what Node calls
+a suite, what has its subtests in braces, and what has subtests in KTAP is none. Streams of events are those of
+`go test -json` (cmd/test2json) and `dart test --reporter json` (package test, doc/json_reporter.md).
 """
 
 import re
@@ -90,16 +91,30 @@ def _is_dart(head: bytes) -> bool:
 
 
 def _is_tap(head: bytes) -> bool:
-    return head.lstrip()[:1] not in (b"<", b"{", b"[") and TAP_BEGINNING.search(head) is not None
+    is_other = head.lstrip()[:1] in (b"<", b"{", b"[") and not KERNEL_LINE.match(head)
+    return not is_other and TAP_BEGINNING.search(head) is not None
 
 
 # TAP
 
 MAX_LEVELS = 100
-TAP_BEGINNING = re.compile(rb"^ *(?:TAP version 1[234]\s*$|1\.\.\d+\b|(?:not )?ok\b)", re.M)
+MAX_WAITING = 100_000  # test points that wait for the name of their suite
+# Before each line of a kernel's log, as dmesg, a serial console and journalctl write it.
+KERNEL_TIME = (
+    r"(?:[A-Z][a-z]{2} [ \d]\d [\d:]{8} \S{1,255} kernel: )?(?:<\d{1,3}>)?(?:\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?)?"
+)
+KERNEL_LINE = re.compile(rb"\s*(?:<\d{1,3}>)?\[ *\d+\.\d+\]")
+TAP_BEGINNING = re.compile(rf"^(?:{KERNEL_TIME} *K?TAP version \d+\s*$| *(?:1\.\.\d+\b|(?:not )?ok\b))".encode(), re.M)
+VERSION = re.compile(r"K?TAP version \d+$")
+# What begins subtests in KTAP, which indents them by two spaces or, as KUnit, by four.
+KTAP_HEADER = re.compile(r"K?TAP version \d+$|1\.\.\d+\b|# Subtest: |(?:not )?ok \d|Bail out!")
 POINT = re.compile(r"(not )?ok\b(?: +(\d+))?(?: +- |[ \t]*)?(.*)")
+KTAP_POINT = re.compile(r"(not )?ok (\d+)(?: - | +|$)(.*)")
 PLAN = re.compile(r"1\.\.(\d{1,9})\s*(?:#\s*(.*))?$")
-DIRECTIVE = re.compile(r"(?<!\\)#\s*(skip|todo)\w*\b[:\s]*(.*)$", re.I)
+DIRECTIVE = re.compile(r"(?<!\\)#\s*(skip|todo|xfail)\w*\b[:\s]*(.*)$", re.I)
+# What the kernel's runners write behind the name of a test; in KTAP any text may stand there.
+KERNEL_REMARK = re.compile(r"\s+#\s*((?:TIMEOUT|ERROR)\b.*|exit=\d.*)$")
+KTAP_REMARK = re.compile(r"(?:^|\s+)#(?:\s+(.*))?$")
 TIME = re.compile(r"\s*(?:# time=|# \(| in )([\d.]+ ?m?s)(?:ec)?\)?\s*$")
 YAML_VALUE = re.compile(r"\s*(duration_ms|time|type|failureType|name|error|message): *(.*)")
 
@@ -107,22 +122,26 @@ YAML_VALUE = re.compile(r"\s*(duration_ms|time|type|failureType|name|error|messa
 class TapPoint(NamedTuple):
     """A test point whose YAML block may follow; `is_summary`: its subtests stand in braces after it."""
 
-    path: tuple[str, ...]
+    levels: "tuple[TapLevel, ...]"  # around it, without the document
+    title: str  # that a comment gave to its group
     name: str
     outcome: Outcome
     depth: int
     has_subtests: bool  # before it
     has_failed_subtests: bool
     is_summary: bool
+    remark: str = ""  # why it failed
 
 
 class TapLevel:
     """The document, or the subtests of one test point."""
 
-    def __init__(self, title: str, summary: TapPoint | None = None) -> None:
-        self.title, self.summary = title, summary
+    def __init__(self, title: str, summary: TapPoint | None = None, indent: int = 0) -> None:
+        self.title, self.summary, self.indent = title, summary, indent
         self.plan: int | None = None
         self.points = self.failures = 0
+        self.waiting: list[tuple[TapPoint, dict[str, str]]] = []  # points until the name of this level is known
+        self.is_open = True
 
 
 class TapReader:
@@ -135,7 +154,7 @@ class TapReader:
         self._ended: TapLevel | None = None  # subtests whose point comes next
         self._point: TapPoint | None = None
         self._values: dict[str, str] = {}  # of its YAML block
-        self._is_in_yaml = self._has_bailed_out = False
+        self._is_in_yaml = self._has_bailed_out = self._is_kernel = False
         self._last_line = ""
         self._has_titles = False  # comments name the tests, as tape does
         self._title = ""
@@ -143,20 +162,65 @@ class TapReader:
     def read_line(self, line: bytes) -> None:
         """Read one line."""
         whole = line.decode("utf-8", "replace")
+        whole = re.sub(KERNEL_TIME, "", whole, count=1)
         text = whole.lstrip(" ")
         indent = len(whole) - len(text)
         text = text.rstrip()
         if self._is_in_yaml or (text == "---" and self._point and indent > self._point.depth * 4):
             self._read_yaml(text)
+        elif self._is_kernel or text.startswith("KTAP version "):
+            self._read_kernel_text(text, indent)
         elif indent % 4 == 0 and indent // 4 < MAX_LEVELS:
             self._read_text(text, indent // 4)
         self._last_line = text
 
+    def _read_kernel_text(self, text: str, indent: int) -> None:
+        """Read a line of KTAP, in which the beginning of subtests tells how far they are indented.
+
+        Lines of the kernel's log stand between the others, and the point of a suite comes behind its subtests.
+        """
+        if not KTAP_HEADER.match(text):
+            return
+        self._is_kernel = True
+        depth = next((n for n, level in enumerate(self._levels) if level.indent >= indent), len(self._levels))
+        if depth >= MAX_LEVELS:
+            return
+        if depth == len(self._levels):
+            self._finish_point()
+            self._close(self._ended)
+            self._ended = None
+            self._levels.append(TapLevel("", indent=indent))
+        if VERSION.match(text):
+            self._finish_point()
+            self._begin_kernel_tests(depth, indent)
+        elif text.startswith("# Subtest: "):
+            self._leave(depth)
+            level = self._levels[depth]
+            level.title = level.title or text.removeprefix("# Subtest: ")[:MAX_NAME]
+        else:
+            self._read_text(text, depth)
+
+    def _begin_kernel_tests(self, depth: int, indent: int) -> None:
+        """Begin a document or subtests; what stands at this depth without its own end was cut off by a crash."""
+        level = self._levels[depth]
+        if not level.points and level.plan is None:
+            self._leave(depth)
+        elif depth == 0:
+            self._end_document()
+            self._levels = [TapLevel("", indent=indent)]
+        else:
+            self._leave(depth - 1)
+            self._close(self._ended)
+            self._ended = None
+            self._levels.append(TapLevel("", indent=indent))
+
     def _read_text(self, text: str, depth: int) -> None:
+        point_of = KTAP_POINT if self._is_kernel else POINT
         if (plan := PLAN.match(text)) is not None:
             self._finish_point()
             self._enter(depth).plan = int(plan[1])
-        elif (point := POINT.match(text)) is not None:
+            self._take_title(depth)
+        elif (point := point_of.match(text)) is not None:
             self._finish_point()
             self._read_point(point, depth)
         elif text == "}":
@@ -178,12 +242,18 @@ class TapReader:
         self._finish_point()
         if any(level.summary for level in self._levels):
             self._collector.drop("the report stops inside subtests")
+        self._end_document()
+
+    def _end_document(self) -> None:
         self._leave(0)
+        self._close(self._ended)
+        self._ended = None
         document = self._levels[0]
         if self._has_bailed_out:
             return
         if document.plan is None:
-            self._collector.drop("no plan: the report stops before its end")
+            if not self._is_kernel:  # modules of a running kernel report without one
+                self._collector.drop("no plan: the report stops before its end")
         elif document.plan > document.points:
             self._collector.add("tap", NOT_STARTED, FAILED, failure_type="Bad plan")
             self._note_plan(document)
@@ -199,8 +269,15 @@ class TapReader:
             self._levels.append(TapLevel(self._titles.pop(len(self._levels), "")))
         return self._levels[depth]
 
+    def _take_title(self, depth: int) -> None:
+        """Take a comment at the start of subtests as their own title, which it is in KUnit's older form."""
+        level = self._levels[depth]
+        if depth and not level.title and not level.points:
+            level.title = self._titles.pop(depth + 1, "")
+
     def _leave(self, depth: int) -> None:
         while len(self._levels) > depth + 1:
+            self._close(self._ended)
             ended = self._ended = self._levels.pop()
             self._note_plan(ended)
             summary = ended.summary
@@ -209,21 +286,38 @@ class TapReader:
                 if summary.outcome == FAILED and not ended.failures:
                     self._add(summary, {})
 
+    def _close(self, level: TapLevel | None, title: str = "") -> None:
+        """Give a level its title, if it has none, and add the points that waited for it."""
+        if level is None:
+            return
+        level.title, level.is_open = level.title or title, False
+        waiting, level.waiting = level.waiting, []
+        for point, values in waiting:
+            self._add(point, values)
+
     def _read_point(self, match: re.Match[str], depth: int) -> None:
+        self._close(self._ended)
         self._ended = None
         level = self._enter(depth)
+        self._take_title(depth)
         subtests, self._ended = self._ended, None
         level.points += 1
         description = match[3].removesuffix("{").rstrip()
-        name, outcome = _parse_description(description, failed=match[1] is not None)
-        name = (name or f"test {match[2] or level.points}")[:MAX_NAME]
-        level.failures += outcome == FAILED
-        path = [enclosing.title for enclosing in self._levels[1 : depth + 1]]
-        path += [self._title] if self._has_titles else []
+        told = _parse_description(description, failed=match[1] is not None, is_kernel=self._is_kernel)
+        name = (told.name or f"test {match[2] or level.points}")[:MAX_NAME]
+        level.failures += told.outcome == FAILED
+        self._close(subtests, name)
         is_summary = match[3].endswith("{")
-        has_failed_subtests = subtests is not None and subtests.failures > 0
         self._point = TapPoint(
-            tuple(filter(None, path)), name, outcome, depth, subtests is not None, has_failed_subtests, is_summary
+            tuple(self._levels[1 : depth + 1]),
+            self._title if self._has_titles else "",
+            name,
+            told.outcome,
+            depth,
+            subtests is not None,
+            subtests is not None and subtests.failures > 0,
+            is_summary,
+            told.remark,
         )
         self._values = {}
         if is_summary:
@@ -240,29 +334,45 @@ class TapReader:
         point, self._point, self._is_in_yaml = self._point, None, False
         if point is None:
             return
-        is_suite = point.has_subtests and self._values.get("type") == "suite"
+        is_suite = point.has_subtests and (self._is_kernel or self._values.get("type") == "suite")
         if not is_suite or (point.outcome == FAILED and not point.has_failed_subtests):
             self._add(point, self._values)
 
     def _add(self, point: TapPoint, values: dict[str, str]) -> None:
-        message = values.get("name") or values.get("error") or values.get("message", "")
+        untitled = next((level for level in point.levels if not level.title and level.is_open), None)
+        if self._is_kernel and untitled and len(untitled.waiting) < MAX_WAITING:
+            untitled.waiting.append((point, values))
+            return
+        path = [*(level.title for level in point.levels), point.title]
+        message = values.get("name") or values.get("error") or values.get("message", "") or point.remark
         name, seconds = _split_time(point.name)
         if "duration_ms" in values:
             seconds = parse_seconds(values["duration_ms"]) / 1000
         failure_type = failure_word(message) if point.outcome == FAILED else ""
         text = message if failure_type else ""
-        self._collector.add(" > ".join(point.path), name, point.outcome, seconds, failure_type, text=text)
+        group = " > ".join(filter(None, path))
+        self._collector.add(group, name, point.outcome, seconds, failure_type, text=text)
 
 
-def _parse_description(text: str, *, failed: bool) -> tuple[str, Outcome]:
-    """Return the name and the outcome of a test point; one that is still to do counts as skipped."""
+class TapDescription(NamedTuple):
+    """What a test point says behind its number."""
+
+    name: str
+    outcome: Outcome
+    remark: str = ""
+
+
+def _parse_description(text: str, *, failed: bool, is_kernel: bool = False) -> TapDescription:
+    """Return what a test point says; one that is still to do, or expected to fail, counts as skipped."""
     directive = DIRECTIVE.search(text)
-    name = (text[: directive.start()] if directive else text).strip()
+    remark = None if directive else (KTAP_REMARK if is_kernel else KERNEL_REMARK).search(text)
+    end = directive or remark
+    name = (text[: end.start()] if end else text).strip()
     name = re.sub(r"\\([#\\])", r"\1", name).strip()
     name = name or (directive[2].strip() if directive else "")
     if directive:
-        return name, SKIPPED
-    return name, FAILED if failed else PASSED
+        return TapDescription(name, SKIPPED)
+    return TapDescription(name, FAILED if failed else PASSED, remark[1] or "" if remark else "")
 
 
 def _split_time(name: str) -> tuple[str, float]:

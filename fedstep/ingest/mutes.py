@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from datetime import date, datetime
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -82,15 +82,16 @@ def parse_mutes(content: bytes, today: str) -> Mutes:
     return Mutes(tuple(valid), tuple(filter(None, complaints)))
 
 
-def find_mute(test: str, mutes: Mutes) -> tuple[Mute, ...]:
+def find_mute(test: str, mutes: Mutes, taken: Container[str] = ()) -> tuple[Mute, ...]:
     """Return the first entry that matches this test's identity, alone in a tuple; an empty tuple where none does.
 
-    An entry also matches the tests that had its id before their suite or variant became a part of theirs.
+    An entry also matches the tests that had its id before their suite or variant became a part of theirs, unless it is
+    one of `taken`: the ids that other tests have.
 
     >>> find_mute("shop.CartTest#pays", Mutes((Mute("shop.*#pays", "ada", "#7", "2030-12-31"),)))[0].owner
     'ada'
     """
-    names = (test, *earlier_ids(test))
+    names = (test, *(earlier for earlier in earlier_ids(test) if earlier not in taken))
     return tuple(mute for mute in mutes.entries if any(_matches(mute.test, name) for name in names))[:1]
 
 

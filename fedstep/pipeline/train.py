@@ -21,6 +21,7 @@ from fedstep.history.project_store import ProjectStore, StartMark, StoreLocked, 
 from fedstep.history.records import Forecast, make_record
 from fedstep.history.selections import apply_left_out
 from fedstep.history.summary import PlannedBuild, Summary, load_summary, plan_build, stream_name
+from fedstep.history.test_table import taken_ids, with_known_ids
 from fedstep.history.word_index import NO_WORDS, read_word_index, split_words, update_word_index
 from fedstep.model.predictor import make_forecast, real_failures
 from fedstep.pipeline.predict import (
@@ -160,6 +161,7 @@ def evaluate_build(
     """
     loaded, predictor = load_summary(store), load_predictor(store, cached)
     summary, context = loaded.summary, finished.situation
+    finished = finished._replace(reports=with_known_ids(finished.reports, summary.tests))
     build = identify_build(store, finished)
     source = finished.duration.source if isinstance(finished.duration, Duration) else ""
     left_out = _really_left_out(summary, build, noted) if noted else None
@@ -405,6 +407,7 @@ def _report(
         model=describe_model(pull.after, now),
         reading=count_reports(build.reports),
         examples=learned.examples,
+        taken_ids=taken_ids(evaluation.summary.tests),
         changes=learned.changes,
         selection=_tell_selection(evaluation),
         exchange=exchange,

@@ -7,6 +7,7 @@ from fedstep.federation.model_cache import CachedModel
 from fedstep.history.flakiness import is_incident
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import load_summary, usual_stream
+from fedstep.history.test_table import taken_ids, with_known_ids
 from fedstep.ingest.mutes import Mutes, find_mute
 from fedstep.pipeline.predict import (
     change_notices,
@@ -28,6 +29,7 @@ def triage(
 ) -> TriageReport:
     """Return a verdict for each failure in `reports`, with the `problems` survived so far. Nothing is written."""
     loaded = load_summary(store)
+    reports = with_known_ids(reports, loaded.summary.tests)
     stream = usual_stream(loaded.summary.builds, context.ci)
     build = Build("", context, context.started_at, Unavailable("triage"), reports.outcome(), reports)
     problems = (
@@ -52,12 +54,13 @@ def triage(
         ),
         problems=problems,
         builds_known=loaded.summary.count,
+        taken_ids=taken_ids(loaded.summary.tests),
     )
 
 
 def separate_muted(report: Judged, mutes: Mutes) -> Judged:
     """Move the failures that a mute names from `failures` to `muted`, and warn of each mute that does not count."""
-    muting = [(failure, find_mute(failure.test, mutes)) for failure in report.failures]
+    muting = [(failure, find_mute(failure.test, mutes, report.taken_ids)) for failure in report.failures]
     return report._replace(
         failures=tuple(failure for failure, entries in muting if not entries),
         muted=tuple(

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import load_summary
-from fedstep.history.test_table import TestStats, decayed_rate
+from fedstep.history.test_table import TestStats, decayed_rate, taken_ids
 from fedstep.ingest.mutes import Mute, Mutes, find_mute
 from fedstep.results import BuildVerdict, FailureVerdict, ForgivenFailure, TriageReport
 
@@ -99,14 +99,19 @@ class Suggestion(NamedTuple):
 
 def suggest_quarantine(store: ProjectStore, mutes: Mutes) -> tuple[Suggestion, ...]:
     """Return tests to quarantine, those that flip most first, and quarantined ones to release."""
-    tests = load_summary(store).summary.tests.values()
-    noisy = [(one, _flips(one)) for one in tests if _flips(one) >= FEWEST_FLIPS and not find_mute(one.test, mutes)]
+    table = load_summary(store).summary.tests
+    tests, taken = table.values(), taken_ids(table)
+    flipping = [(one, _flips(one)) for one in tests if _flips(one) >= FEWEST_FLIPS]
+    noisy = [(one, flips) for one, flips in flipping if not find_mute(one.test, mutes, taken)]
     noisy.sort(key=lambda pair: -pair[1])
     return (
         *(Suggestion("quarantine", one.test, _evidence(one)) for one, _ in noisy[:MOST_SUGGESTED]),
         *filter(
             None,
-            (_release(mute, [one for one in tests if find_mute(one.test, Mutes((mute,)))]) for mute in mutes.entries),
+            (
+                _release(mute, [one for one in tests if find_mute(one.test, Mutes((mute,)), taken)])
+                for mute in mutes.entries
+            ),
         ),
     )
 

@@ -78,7 +78,8 @@ entries = st.builds(
         st.booleans(),
     ),
     missed=unit | st.just(math.nan),
-)
+    origins=st.lists(texts, min_size=5, max_size=5).map(tuple),
+).map(lambda record: record._replace(origins=record.origins[: len(record.tests)]))
 WHOLE = BuildRecord(
     name="ab" * 16,
     started_at=1_700_000_000.5,
@@ -97,6 +98,7 @@ WHOLE = BuildRecord(
     rows={"flaky": (Example("a#passes", 4, (0, 7), (1.0, 0.5), ("test=a#passes",)),)},
     forecast=Forecast(55.0, 40.0, 90.0, math.nan, 0.25, {"a#fails": 0.75}, 3),
     missed=-0.25,
+    origins=("ae5000000f85", "ae5000000f85web::a#fails"),
 )
 
 

@@ -300,7 +300,7 @@ class TestEarlierIds:
          (suite("s", PASSED, package="a"), suite("s", FAILED, package="b"))],
     )  # fmt: skip
     def test_a_second_test_of_a_name_takes_no_past(self, pair: tuple[str, str]):
-        """Which of them the one before was is not known, so neither of them has its history; alone it has."""
+        """In a history without origins which of them it was is not known, so that neither has its past; alone it has."""
         alone, both = outcomes(r=root(pair[0])), outcomes(r=root(*pair))
         assert list(alone) == ["cart#adds"]
         assert sorted(both.values()) == ["f", "p"]

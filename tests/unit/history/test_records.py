@@ -98,7 +98,6 @@ WHOLE = BuildRecord(
     rows={"flaky": (Example("a#passes", 4, (0, 7), (1.0, 0.5), ("test=a#passes",)),)},
     forecast=Forecast(55.0, 40.0, 90.0, math.nan, 0.25, {"a#fails": 0.75}, 3),
     missed=-0.25,
-    origins=("ae5000000f85", "ae5000000f85web::a#fails"),
 )
 
 

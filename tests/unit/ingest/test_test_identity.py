@@ -300,7 +300,7 @@ class TestEarlierIds:
          (suite("s", PASSED, package="a"), suite("s", FAILED, package="b"))],
     )  # fmt: skip
     def test_a_second_test_of_a_name_takes_no_past(self, pair: tuple[str, str]):
-        """In a history without origins which of them it was is not known, so that neither has its past; alone it has."""
+        """Without origins it is not known which of them it was, so that neither has its past; alone it has."""
         alone, both = outcomes(r=root(pair[0])), outcomes(r=root(*pair))
         assert list(alone) == ["cart#adds"]
         assert sorted(both.values()) == ["f", "p"]

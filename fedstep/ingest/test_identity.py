@@ -345,9 +345,7 @@ class ReportLocator:
         if (suite, file) not in self._origins:
             exact = label_of(_UNSTABLE.sub("", suite))
             own = label_of("" if is_absolute(file) else file)
-            self._origins[suite, file] = Origin(
-                _BROWSER_VERSION.sub("", exact), own, self._folder, self._report, exact
-            )
+            self._origins[suite, file] = Origin(_BROWSER_VERSION.sub("", exact), own, self._folder, self._report, exact)
         return self._origins[suite, file]
 
 

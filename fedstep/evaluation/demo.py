@@ -59,7 +59,7 @@ def _time(project: DemoProject, build: TimedBuild) -> str:
     name = shorten(visible(project.name), 26)
     expected = build.expected
     if not isinstance(expected, Interval):
-        return _ROW.format(name, build.number, "-", span(build.seconds), expected.reason, "-").rstrip()
+        return _ROW.format(name, build.number, "-", span(build.seconds), visible(expected.reason), "-").rstrip()
     inside = "" if expected.low <= build.seconds <= expected.high else " missed"
     jenkins = expected.jenkins_seconds
     shown = "-" if isinstance(jenkins, Unavailable) else span(jenkins)
@@ -96,7 +96,7 @@ def _flakes(demo: DemoReport) -> Iterator[str]:
 
 
 def _fate(test: DemoTest) -> str:
-    fate = test.flaked.reason if isinstance(test.flaked, Unavailable) else _HIT[test.flaked]
+    fate = visible(test.flaked.reason) if isinstance(test.flaked, Unavailable) else _HIT[test.flaked]
     return f"{fate:<10}  {shorten(visible(test.risk.test), 60)}"
 
 

@@ -39,7 +39,7 @@ from fedstep.history.summary import MAXIMUM_BUILDS, PastBuild, PlannedBuild, pas
 from fedstep.history.word_index import split_words
 from fedstep.importers.folder import find_build_folders, read_folder
 from fedstep.ingest.ci import parse_time
-from fedstep.types import Build, Change, Dropped, FinishedBuild, Unavailable
+from fedstep.types import Build, Change, Dropped, FileChange, FinishedBuild, Unavailable
 
 PACE = 0.3  # of the exponential average: weight of the newest build
 
@@ -178,7 +178,23 @@ def _evidence(project: CorpusProject, dropped: _Bin) -> Iterator[FinishedBuild]:
         items: Iterator[FinishedBuild | Dropped] = read_results(project.path)
     else:
         items = map(read_folder, sorted(find_build_folders(project.path), key=_started))
-    return (item for item in dropped.sift(items) if isinstance(item, FinishedBuild))
+    return with_own_commits(item for item in dropped.sift(items) if isinstance(item, FinishedBuild))
+
+
+def with_own_commits(builds: Iterable[FinishedBuild]) -> Iterator[FinishedBuild]:
+    """Yield the builds; one with another change than an earlier build of the commit that it states has none.
+
+    Recordings of reverts state the commit that the revert was made on. Taken for the code that ran, each of their
+    regressions is proof of a flake: the test passed on that commit.
+    """
+    changes: dict[str, tuple[FileChange, ...]] = {}
+    for build in builds:
+        change = build.situation.change
+        if isinstance(change, Change) and changes.setdefault(change.commit, change.files) != change.files:
+            situation = build.situation._replace(change=change._replace(commit="", tree=""))
+            yield build._replace(situation=situation)
+        else:
+            yield build
 
 
 def recorded_builds(project: CorpusProject) -> list[FinishedBuild]:

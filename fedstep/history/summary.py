@@ -183,12 +183,17 @@ def _repeated(summary: Summary, record: BuildRecord) -> int:
 
 
 def is_same_code(build: PastBuild | PlannedBuild, other: PastBuild | PlannedBuild) -> bool:
-    """Return whether two builds ran the same code: one commit, and one branch or one size of change.
+    """Return whether two builds ran the same code: one commit, and one size of change where that can be compared.
 
-    A work tree that is built on another branch with a change of its own may state the commit that it is based on.
+    A work tree that is built with a change of its own (a patch, a merge before the build) may state the commit that it
+    is based on. Sizes are comparable between builds of one event; on one branch, one that is not known says nothing.
     """
-    same_change = (build.files, build.lines) == (other.files, other.lines)
-    return bool(build.commit) and build.commit == other.commit and (build.branch == other.branch or same_change)
+    if not build.commit or build.commit != other.commit:
+        return False
+    if (build.files, build.lines) == (other.files, other.lines):
+        return True
+    comparable = build.event == other.event and build.files is not None and other.files is not None
+    return build.branch == other.branch and not comparable
 
 
 def past_build(record: BuildRecord) -> PastBuild:

@@ -4,12 +4,12 @@ In the repository and not in the history: a CI's history is a cache that a devel
 file is reviewed as any other change.
 """
 
-import json
 import os
 from datetime import date
 from typing import NamedTuple
 
 from fedstep.errors import InputError
+from fedstep.ingest.mutes import quote_toml
 from fedstep.types import TimeChange
 
 ACKS_FILE = ".fedstep-acks.toml"
@@ -43,9 +43,9 @@ def read_acknowledgements(root: str) -> tuple[Acknowledgement, ...]:
 
 def add_acknowledgement(root: str, entry: Acknowledgement) -> None:
     """Append an entry to the file. Raise InputError if it cannot be written."""
-    fields = (f"{name} = {_quote(value)}\n" for name, value in entry._asdict().items() if value)
+    fields = (f"{name} = {quote_toml(value)}\n" for name, value in entry._asdict().items() if value)
     try:
-        with open(os.path.join(root, ACKS_FILE), "a", encoding="utf-8", errors="backslashreplace") as file:
+        with open(os.path.join(root, ACKS_FILE), "a", encoding="utf-8") as file:
             file.write(f"\n[[ack]]\n{''.join(fields)}")
     except OSError as error:
         raise InputError(f"{ACKS_FILE} cannot be written: {error.strerror}") from error
@@ -55,8 +55,3 @@ def is_acknowledged(change: TimeChange, entries: tuple[Acknowledgement, ...]) ->
     """Return whether an entry accepts this change: one for its subject, from the day on which it was found or later."""
     found = date.fromtimestamp(change.found_at).isoformat()
     return any(entry.subject == change.subject and entry.on >= found for entry in entries)
-
-
-def _quote(text: str) -> str:
-    """Return the text as a basic string of TOML, whose escapes are those of JSON without surrogates."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -105,9 +105,7 @@ def add_mute(root: str, mute: Mute) -> None:
     Raises:
         InputError: The file cannot be written.
     """
-    from json import dumps  # a TOML basic string is written as JSON's, but for DEL
-
-    texts = (f"{key} = {dumps(value, ensure_ascii=True)}\n" for key, value in zip(KEYS[:3], mute[:3], strict=True))
+    texts = (f"{key} = {quote_toml(value)}\n" for key, value in zip(KEYS[:3], mute[:3], strict=True))
     path = os.path.join(root, MUTES_FILE)
     try:
         with open(path, "a+", encoding="utf-8") as file:
@@ -117,6 +115,14 @@ def add_mute(root: str, mute: Mute) -> None:
             file.write(f"{gap}[[mute]]\n{''.join(texts)}until = {mute.until}\n")
     except OSError as error:
         raise InputError(f"{MUTES_FILE} cannot be written: {error.strerror}") from error
+
+
+def quote_toml(text: str) -> str:
+    """Return the text as a basic string of TOML: JSON's, but for DEL and for surrogates, which no TOML can have."""
+    from json import dumps
+
+    whole = text.encode("utf-8", "backslashreplace").decode()
+    return dumps(whole, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def remove_mute(root: str, test: str) -> bool:

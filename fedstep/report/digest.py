@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fedstep.report.markdown import code, page
 from fedstep.report.project_page import FixFirst, Insights, describe_minutes, fix_first, format_day
 from fedstep.report.units import count, visible
-from fedstep.report.wording import describe_change, name_subject
+from fedstep.report.wording import describe_change, name_subject, short_commit
 
 STEADY_RUNS = "p" * 20  # outcomes of a test that is mended
 MOST_ITEMS = 10  # of one heading
@@ -52,7 +52,8 @@ def make_digest(insights: Insights, since: float) -> Digest:
 def _new_flakes(insights: Insights, since: float) -> Iterator[DigestItem]:
     for one in insights.flaky:
         if one.since >= since:
-            begun = f"first on {format_day(one.since)} at {visible(one.commits[1][:7])}" if one.commits[1] else "new"
+            commit = short_commit(one.commits[1])
+            begun = f"first on {format_day(one.since)} at {commit}" if commit else "new"
             yield DigestItem(one.test, f"{begun}; {describe_minutes(one.minutes_a_week)} a week")
 
 
@@ -115,15 +116,22 @@ def digest_slack(digest: Digest) -> str:
     for heading, items in digest.sections:
         lines = [f"• {_slack_code(item.name)} {_slack(item.says)}" for item in items[:MOST_ITEMS]]
         more = [f"and {len(items) - MOST_ITEMS:,} more"] if len(items) > MOST_ITEMS else []
-        blocks.append(_section("\n".join((f"*{heading}*", *lines, *more))))
+        blocks.append(_section(f"*{heading}*", *lines, *more))
     blocks.append(_section(_slack(digest.cost)))
     if digest.first:
         blocks.append(_section(f"*First:* {_slack_code(digest.first.what)} {_slack(digest.first.why)}"))
-    return f"{json.dumps({'text': title, 'blocks': blocks}, indent=1)}\n"
+    return f"{json.dumps({'text': _slack(title), 'blocks': blocks}, indent=1)}\n"
 
 
-def _section(text: str) -> dict[str, object]:
-    return {"type": "section", "text": {"type": "mrkdwn", "text": text[:3000], "verbatim": True}}
+MOST_CHARACTERS = 3000  # of the text of a block: Slack refuses the message of a longer one
+
+
+def _section(*lines: str) -> dict[str, object]:
+    """Return a block with as many of the lines as fit, each whole: half an escape would be another text."""
+    text = ""
+    for line in lines:
+        text = joined if len(joined := f"{text}\n{line}".lstrip()) <= MOST_CHARACTERS else text
+    return {"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": True}}
 
 
 def _slack(text: str) -> str:

@@ -86,7 +86,8 @@ def code(text: str, most: int = MOST_COLUMNS) -> str:
     return f"{fence}{pad}{shown}{pad}{fence}"
 
 
-_PLAIN_WORD = re.compile(r"(?!www\.)[(\"']?[\w.%–-]+[)\"'.,;:?]{0,2}|[.,;:)]{1,2}", re.IGNORECASE)
+# Words that neither GitHub nor GitLab takes for an address, a reference (GH-2) or a milestone (%1).
+_PLAIN_WORD = re.compile(r"(?!www\.|[(\"']?(?:gh-\d|%\w))[(\"']?[\w.%–-]+[)\"'.,;:?]{0,2}|[.,;:)]{1,2}", re.IGNORECASE)
 _QUOTED = re.compile(r"(?<!\S)`([^`]+)`(?=[.,;:)]{0,2}(?:\s|$))")  # no other code span may touch it
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fedstep.report.html import TEMPLATES, render_page
-from fedstep.report.units import count
+from fedstep.report.units import count, visible
 from fedstep.report.wording import describe_change, describe_selections, format_model, name_job, name_subject
 from fedstep.results import ModelUsed
 from fedstep.types import NO_SELECTIONS, SelectionTally, TimeChange, TimelineBuild, Unavailable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MOST_CHARTS = 4  # jobs with a chart; the others are in the table
 MOST_ROWS = 50  # of a table
 MOST_FAILING = 5  # named at the top of the page
+LONGEST_ARGUMENT = 500  # characters of a test in a command that is to be pasted
 FEWEST_IN_BIN = 5
 STARTER = ModelUsed()
 NOT_REPLAYED = Unavailable("it is replayed only by fedstep report --value")
@@ -206,7 +207,7 @@ def _candidates(insights: Insights) -> Iterator[FixFirst]:
 def _argument(test: str) -> str:
     """Return the test as an argument of a shell command, "" for one that is no plain name: it is not to be pasted."""
     plain = test.replace("_", "").replace(".", "").replace("#", "").replace("/", "").replace(":", "").replace("-", "")
-    return f"'{test}'" if plain.isascii() and plain.isalnum() else "TEST"
+    return f"'{test}'" if plain.isascii() and plain.isalnum() and len(test) <= LONGEST_ARGUMENT else "TEST"
 
 
 def _show_commits(change: TimeChange) -> str:
@@ -299,7 +300,7 @@ def summarize_page(insights: Insights) -> str:
     lost = sum(one.minutes_a_week for one in insights.flaky)
     parts = [count(len(insights.flaky), "flaky test"), f"{describe_minutes(lost)} a week lost to them"]
     parts.append(count(len(insights.open_changes()), "open change of time", "open changes of time"))
-    return "; ".join((*parts, f"fix first: {first.what}" if first else "nothing to fix first"))
+    return "; ".join((*parts, f"fix first: {visible(first.what)}" if first else "nothing to fix first"))
 
 
 def most_expensive_tests(insights: Insights) -> tuple[str, ...]:

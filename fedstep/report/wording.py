@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import exp, isfinite
 from typing import NamedTuple, TypeVar
 
-from fedstep.report.units import count, percent, size, span, visible
+from fedstep.report.units import count, percent, size, span
 from fedstep.results import (
     ExampleCounts,
     Exchange,
@@ -715,9 +715,18 @@ def describe_change(change: TimeChange) -> str:
     """
     factor = change.after / change.before if change.is_slower else change.before / change.after
     by = f"{factor:.1f} × {'' if change.is_slower else 'faster'}".strip()
-    commits = [visible(commit[:7]) for commit in (change.commit_before, change.commit_after) if commit]
+    commits = [short for short in map(short_commit, (change.commit_before, change.commit_after)) if short]
     where = f", between {' and '.join(commits)}" if len(set(commits)) > 1 else f", at {commits[0]}" if commits else ""
     return f"{span(change.before)} before, {span(change.after)} now ({by}){where}"
+
+
+def short_commit(commit: str) -> str:
+    """Return the start of a commit's id, "" for one with anything but letters and digits: a CI says what it is called.
+
+    >>> short_commit("1a2b3c4d5e"), short_commit("<b>@all")
+    ('1a2b3c4', '')
+    """
+    return commit[:7] if commit[:7].isascii() and commit[:7].isalnum() else ""
 
 
 def name_job(stream: str) -> str:
@@ -801,9 +810,9 @@ def describe_since(since: FailingSince) -> str:
     'failing for 3 builds before this one, since 1a2b3c4 (99aabbc..1a2b3c4)'
     """
     failing = f"failing for {count(since.builds, 'build')} before this one"
-    if not since.commit:
+    commit, before = short_commit(since.commit), short_commit(since.commit_before)
+    if not commit:
         return failing
-    commit, before = since.commit[:7], since.commit_before[:7]
     return f"{failing}, since {commit}{f' ({before}..{commit})' if before else ''}"
 
 

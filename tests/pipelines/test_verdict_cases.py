@@ -1,7 +1,4 @@
-"""The verdict on every surface, for real: a flake, a new test, an infrastructure failure, and the ratchet.
-
-What fails and what is quarantined is judged in the tests of each surface.
-"""
+"""The verdict on every surface, for real: failing, flaky, new and muted tests, infrastructure, and the ratchet."""
 
 import re
 import subprocess
@@ -12,10 +9,11 @@ from typing import NamedTuple
 import pytest
 
 from tests.helpers.jenkins import controller, talk, train, triage
-from tests.pipelines.conftest import ActRun
+from tests.pipelines.conftest import ActRun, clean_environment
 from tests.pipelines.test_actions_triage import JUDGE
 from tests.pipelines.test_gitlab import VERDICT, run, shop  # noqa: F401  # `run` and `shop` are fixtures
 
+FAILED = '<failure message="assert 200 == 401">AssertionError</failure>'
 FLAKED = '<flakyFailure message="timed out">TimeoutError</flakyFailure>'
 STOPPED = "Run pytest\n##[error]The runner has received a shutdown signal. This can happen when it is stopped.\n"
 
@@ -28,19 +26,36 @@ class Case(NamedTuple):
     variables: dict[str, str]
     passes: bool
     says: str
+    before: str = ""  # the children of its case in the build that was learned from
+    muted: bool = False
 
-    def report(self) -> str:
-        cases = [("test_adds", ""), ("test_waits", ""), (self.test, self.outcome)]
+    def report(self, outcome: str | None = None) -> str:
+        """The report of the build that is judged, or of one in which the test had this outcome."""
+        cases = [("test_adds", ""), ("test_waits", ""), (self.test, self.outcome if outcome is None else outcome)]
         written = "".join(
             f'<testcase classname="tests.test_cart" name="{name}" time="0.5">{inner}</testcase>'
             for name, inner in dict(cases).items()
         )
         return f'<testsuite name="shop">{written}</testsuite>'
 
+    def prepare(self, folder: Path, fedstep: str) -> None:
+        """Write the report, the log of a runner that was stopped, and the mute list."""
+        (folder / "now.xml").write_text(self.report())
+        (folder / "job.log").write_text(STOPPED)
+        if self.before:
+            (folder / "report.xml").write_text(self.report(self.before))
+        if self.muted:
+            add = [fedstep, "quarantine", "add", f"tests.test_cart#{self.test}", "--owner", "ada", "--reason", "#7"]
+            subprocess.run(add, cwd=folder, check=True, timeout=60)
 
+
+RATCHET = {"FEDSTEP_NEW_FLAKES": "fail"}
 CASES = {
+    "failing": Case("test_waits", FAILED, {}, False, "1 failure not forgiven"),
+    "muted": Case("test_waits", FAILED, {}, True, "quarantined by ada until", muted=True),
     "flaky": Case("test_sleeps", FLAKED, {}, True, "it passed when it was run again"),
-    "newly flaky": Case("test_waits", FLAKED, {"FEDSTEP_NEW_FLAKES": "fail"}, False, "newly flaky or failing"),
+    "newly flaky": Case("test_waits", FLAKED, RATCHET, False, "newly flaky or failing"),
+    "known flake": Case("test_waits", FLAKED, RATCHET, True, "a known flake", before=FLAKED),
     "new": Case("test_added", FLAKED, {}, False, "1 in tests that this change adds"),
     "infrastructure": Case("test_sleeps", "", {"FEDSTEP_LOG": "job.log"}, False, "infrastructure: runner lost"),
     "killed": Case("test_sleeps", "", {"FEDSTEP_EXIT_CODE": "137"}, False, "infrastructure: out of memory"),
@@ -52,8 +67,7 @@ class TestEverySurface:
     @EVERY_CASE
     def test_github_by_act(self, act: Callable[..., ActRun], fedstep: str, repository: Path, case: Case) -> None:
         """The first job of the workflow trains on the report of the fixture, the second one judges."""
-        (repository / "now.xml").write_text(case.report())
-        (repository / "job.log").write_text(STOPPED)
+        case.prepare(repository, fedstep)
         ran = act(JUDGE, COMMAND=fedstep, REPORTS="now.xml", FAIL_ON="regressions", **case.variables)
         assert ran.outputs("triage")["verdict"] == ("passed" if case.passes else "failed"), ran.log
         assert (ran.code == 0) == case.passes
@@ -63,35 +77,79 @@ class TestEverySurface:
     def test_jenkins_by_groovy(self, repository: Path, tmp_path: Path, fedstep: str, case: Case) -> None:
         """The first build trains, the second one judges."""
         jenkins = controller(tmp_path, repository)
+        case.prepare(repository, fedstep)
         jenkins(train(command=fedstep, junit="report.xml"))
-        (repository / "now.xml").write_text(case.report())
-        (repository / "job.log").write_text(STOPPED)
         judged = triage(command=fedstep, junit="now.xml", failOn="regressions")
         (result,) = jenkins(judged | {"environment": {"BUILD_NUMBER": "2", **case.variables}})
         assert ("error" not in result) == case.passes, talk(result)
         assert case.says in " ".join(talk(result).split())
 
     @EVERY_CASE
-    def test_gitlab_by_its_script(self, run: Callable, shop: Path, case: Case) -> None:  # noqa: F811
+    def test_gitlab_by_its_script(self, run: Callable, shop: Path, fedstep: str, case: Case) -> None:  # noqa: F811
         """The job of the page; in place of pytest it copies a report."""
         text = VERDICT.read_text().replace("pytest --junit-xml=report.xml || true", "cp now.xml report.xml")
         (shop / "now.xml").write_text(Case("test_sleeps", "", {}, True, "").report())
-        first = run(text)
-        assert first.code == 0, first.log
-        (shop / "now.xml").write_text(case.report())
-        (shop / "job.log").write_text(STOPPED)
+        if case.before:
+            (shop / "now.xml").write_text(case.report(case.before))
+        run(text)
+        case.prepare(shop, fedstep)
         job = run(text, **case.variables)
         assert (job.code == 0) == case.passes, job.log
         assert case.says in re.sub(r"\s+", " ", job.log)
 
-    def test_pytest_itself(self, tmp_path: Path, fedstep: str) -> None:
-        """A quarantined failure is an expected one; a new test that fails is not, and the report has both."""
-        (tmp_path / "test_cart.py").write_text("def test_old(): assert 0\ndef test_new(): assert 0\n")
-        add = [fedstep, "quarantine", "add", "test_cart#test_old", "--owner", "ada", "--reason", "#7"]
-        subprocess.run(add, cwd=tmp_path, check=True, timeout=60)
-        command = [str(Path(fedstep).with_name("pytest")), "-p", "no:cacheprovider", "--rootdir", "."]
-        ran = subprocess.run(
-            [*command, "--fedstep-quarantine"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+
+ONCE = "from pathlib import Path\n    seen = Path('once').exists()\n    Path('once').touch()\n    assert seen"
+BROKEN = "assert 200 == 401"
+
+
+class PytestCase(NamedTuple):
+    """What the known test does in the session that is judged, and how that and the verdict end."""
+
+    body: str
+    session: int
+    verdict: int
+    says: str
+    variables: tuple[tuple[str, str], ...] = ()
+    muted: bool = False
+    new: bool = False
+
+
+PYTEST_CASES = {
+    "failing": PytestCase(BROKEN, 1, 1, "1 failure not forgiven"),
+    "muted": PytestCase(BROKEN, 0, 0, "quarantined by ada until", muted=True),
+    "flaky": PytestCase(ONCE, 0, 0, "it passed when it was run again"),
+    "newly flaky": PytestCase(ONCE, 0, 1, "newly flaky or failing", tuple(RATCHET.items())),
+    "new": PytestCase(ONCE, 0, 1, "1 in tests that this change adds", new=True),
+    "infrastructure": PytestCase("import os; os._exit(137)", 137, 1, "infrastructure, run the job again", muted=True),
+}
+
+
+class TestPytest:
+    @pytest.mark.parametrize("case", PYTEST_CASES.values(), ids=PYTEST_CASES)
+    def test_a_real_session_is_judged(self, tmp_path: Path, fedstep: str, case: PytestCase) -> None:
+        """The first session passes and is learned from; the second one has the failure, and reruns it once."""
+        name = "test_new" if case.new else "test_known"
+        if case.muted:
+            add = [fedstep, "quarantine", "add", f"test_cart#{name}", "--owner", "ada", "--reason", "#7"]
+            subprocess.run(add, cwd=tmp_path, check=True, timeout=60)
+
+        def session(body: str) -> subprocess.CompletedProcess[str]:
+            (tmp_path / "r.xml").unlink(missing_ok=True)
+            old = "" if name == "test_known" else "def test_known(): pass\n"
+            new = f"def {name}():\n    {body}\n" if body != "pass" or not case.new else ""
+            (tmp_path / "test_cart.py").write_text(f"{old}{new}def test_other(): pass\n")
+            command = [str(Path(fedstep).with_name("pytest")), "-p", "no:cacheprovider", "--rootdir", "."]
+            options = ["--fedstep-quarantine", "--reruns", "1", "--fedstep-record", "r.xml"]
+            return subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+        assert session("pass").returncode == 0
+        subprocess.run(
+            [fedstep, "train", "--junit", "r.xml"], cwd=tmp_path, check=True, capture_output=True, timeout=120
         )
-        assert ran.returncode == 1
-        assert "1 failed, 1 xfailed" in ran.stdout
+        ran = session(case.body)
+        assert ran.returncode == case.session, ran.stdout
+        judge = [fedstep, "verdict", "--junit", "r.xml", "--exit-code", str(ran.returncode)]
+        env = clean_environment() | dict(case.variables)
+        judged = subprocess.run(judge, cwd=tmp_path, capture_output=True, text=True, env=env, timeout=120)
+        assert judged.returncode == case.verdict, judged.stdout
+        assert case.says in " ".join(judged.stdout.split())

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstep.evaluation.corpus import BuildStep, Case, KnownLabel, read_steps, write_steps
-from fedstep.evaluation.replay import Extracted, build_steps, interleaved
+from fedstep.evaluation.replay import Extracted, build_steps, interleaved, with_own_commits
 from fedstep.evaluation.replay_tests import Truth, test_steps
 from fedstep.evaluation.simulated_federation import (
     LocalOnly,
@@ -20,7 +20,18 @@ from fedstep.evaluation.simulated_federation import (
     SimulatedProject,
 )
 from fedstep.history.summary import PastBuild
-from fedstep.types import BuildContext, BuildOutcome, Change, CiRun, Duration, FinishedBuild, Outcome, Reports, TestRun
+from fedstep.types import (
+    BuildContext,
+    BuildOutcome,
+    Change,
+    CiRun,
+    Duration,
+    FileChange,
+    FinishedBuild,
+    Outcome,
+    Reports,
+    TestRun,
+)
 
 HOUR = 3600.0
 TESTS = ("a.NetTest#waits", "a.NetTest#reads", "b.FileTest#opens", "b.FileTest#closes")
@@ -160,6 +171,16 @@ class TestFederation:
         one, other = spooled(tmp_path, 1), spooled(tmp_path, 2)
         without = said([one], SimulatedFederation("build-failure"), "1")
         assert said([one, other], SimulatedFederation("build-failure"), "1", reading=("2",)) == without
+
+    def test_a_revert_does_not_have_the_commit_that_it_states(self) -> None:
+        """Else its regressions are proof of flakes; the same build again keeps it."""
+        build = reports(random.Random(1), 1)[0]
+        revert = (FileChange("src/shop.py", 0, 3),)
+        change = build.situation.change
+        assert isinstance(change, Change)
+        reverted = build._replace(situation=build.situation._replace(change=change._replace(files=revert)))
+        found = [one.situation.change for one in with_own_commits([build, build, reverted, reverted])]
+        assert [getattr(one, "commit", None) for one in found] == ["0", "0", "", ""]
 
     @pytest.mark.parametrize("seed", [None, 1, 2])
     def test_interleaving_keeps_each_projects_order(self, tmp_path: Path, seed: int | None) -> None:

@@ -109,7 +109,7 @@ class TestBuildRows:
         assert private_build_features(planned._replace(branch="", author="")) == (f"job={STREAM}",)
 
     def test_same_code_is_one_commit_in_the_same_stream(self) -> None:
-        """A build repeats the newest one of its stream if it has its commit, and its branch or its change."""
+        """A build repeats the newest one of its stream if it has its commit and its change."""
         builds = known(build(1, ()), build(2, ())).builds
         again = plan_build(build(2, ()).situation, STREAM, "")
         assert repeats_last(builds, again)
@@ -118,6 +118,14 @@ class TestBuildRows:
         assert not repeats_last(builds, again._replace(stream="other"))
         assert not repeats_last(builds, again._replace(commit="c1"))
         assert not repeats_last((), again)
+
+    def test_one_commit_with_two_changes_is_not_the_same_code(self) -> None:
+        """A patch that is built on a commit states that commit; other events measure a change otherwise."""
+        builds = known(build(1, ()), build(2, ())).builds
+        patched = plan_build(build(2, ()).situation, STREAM, "")._replace(files=7.0)
+        assert not repeats_last(builds, patched)
+        assert repeats_last(builds, patched._replace(event="schedule"))
+        assert repeats_last(builds, patched._replace(files=None, lines=None)), "a change that is not known says nothing"
 
 
 private_test_features.__test__ = False  # type: ignore[attr-defined]  # pytest: the function under test, not a test

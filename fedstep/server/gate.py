@@ -9,10 +9,11 @@ without noise, are bounded by a normal mixture (Howard et al., "Time-uniform, no
 sequences", Annals of Statistics 2021), and a version may be worse by a margin (docs/decisions/0055).
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import inf, log, sqrt
-from statistics import NormalDist, fmean
+from statistics import NormalDist, fmean, median
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -210,10 +211,11 @@ class UpdateEvaluations:
         projects, owners = len({one.project for one in self.evaluations}), len({one.owner for one in self.evaluations})
         low, high, worst, mean = _bound_voters(voters, gate)
         needed = min(gate.voters, self.active.owners if self.active.owners > 1 else self.active.projects)
+        sufficient = bool(voters) and len(voters) >= needed
         return LossEstimate(
             evaluations=len(self.evaluations),
             counted=len(voters),
-            size=len(self.evaluations),
+            size=self._size() if sufficient else 0,
             projects=projects,
             owners=owners,
             active=self.active,
@@ -221,10 +223,16 @@ class UpdateEvaluations:
             low=low,
             high=high,
             worst=worst,
-            sufficient=bool(voters) and len(voters) >= needed,
+            sufficient=sufficient,
             sole_project=self.active.projects <= 1,
             needs_improvement=True,
         )
+
+    def _size(self) -> int:
+        """Return the number of evaluations, of no voter more than twice the median: none ends a trial by itself."""
+        counts = Counter(one.owner if self.active.owners > 1 else (one.owner, one.project) for one in self.evaluations)
+        most = 2 * median(counts.values())
+        return int(sum(min(count, most) for count in counts.values()))
 
     def voters(self) -> Mapping[str, Sequence[float]]:
         """Return by voter what it reports: by owner the means of its projects, else by project its evaluations."""

@@ -14,7 +14,7 @@ from fedstep.federation.transport import requests_transport
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.inputs import ModelVersion, StoredUpdate
-from fedstep.server.aggregation.step import aggregate_updates, find_opponents
+from fedstep.server.aggregation.step import aggregate_updates, compare_sources
 from fedstep.server.storage.store import MAX_RECENT, Store
 from fedstep.server.storage.tables import bodies, evaluations, receipts, updates, verdicts, versions
 from fedstep.server.storage.version_repository import VersionRepository
@@ -98,8 +98,8 @@ def _folds(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -> 
         stored = tuple(StoredUpdate(one.body, one.owner, project=one.project) for one in rows)
         start = ModelVersion(before.version, 0, 0.0, _vectors(before))
         recent = VersionRepository(connection, row.schema).recent_updates(MAX_RECENT, {}, before=row.version)
-        opponents = find_opponents([*recent.values(), *stored], rules)
-        if row.version not in again and aggregate_updates(start, stored, rules, opponents) != _vectors(row):
+        compared = compare_sources([*recent.values(), *stored], rules)
+        if row.version not in again and aggregate_updates(start, stored, rules, compared) != _vectors(row):
             yield f"version {row.version} is not what its updates make of version {before.version}"
 
 

@@ -106,6 +106,7 @@ class Run:
         return {
             "rate": round(len(last) / (self.ends - self.begins), 1),
             "p50_ms": round(1000 * last[len(last) // 2], 2),
+            "p95_ms": round(1000 * last[len(last) * 95 // 100], 2),
             "p99_ms": round(1000 * last[len(last) * 99 // 100], 2),
             "statuses": dict(self.statuses),
         }

@@ -101,9 +101,10 @@ def _durable(key: str, unit: str, target: float, met: bool, found: Mapping[str, 
     }
 
 
-def serving(folder: Path) -> "subprocess.Popen[bytes]":
-    """An aggregator on a core of its own, with its store in the folder."""
-    return started(folder / "log", "--store", f"sqlite:///{folder / 'a.db'}", *OPTIONS, before=_pinned(0), token=TOKEN)
+def serving(folder: Path, *options: str) -> "subprocess.Popen[bytes]":
+    """An aggregator on a core of its own, with its store in the folder; `options` take precedence over OPTIONS."""
+    words = ("--store", f"sqlite:///{folder / 'a.db'}", *OPTIONS, *options)
+    return started(folder / "log", *words, before=_pinned(0), token=TOKEN)
 
 
 def serving_nothing(folder: Path) -> "subprocess.Popen[bytes]":

@@ -23,6 +23,7 @@ from fedstep.server.aggregation.vectors import (
     FloatArray,
     Floats,
     GroupIndex,
+    Indices,
     norm,
 )
 
@@ -74,6 +75,45 @@ class TaskDelta(NamedTuple):  # replays make thousands, and a frozen dataclass t
         return Contributor(self.staleness, self.owner, self.project, self.id)
 
 
+class Usual(NamedTuple):
+    """How long the deltas of a task usually are.
+
+    The projects of one aggregation are few, so that now and then most of them attack; of all sources most do not.
+    `rows` has the newest deltas by source, of which each begins at one of `starts`; `weights` how far each counts.
+    """
+
+    rows: FloatArray = np.empty((0, 0), np.float32)
+    starts: Indices = np.empty(0, np.intp)
+    weights: Floats = np.empty(0)
+
+    def norm(self) -> float:
+        """Return the median over sources of the mean norm; infinity where too few sources are known."""
+        if len(self.starts) < MIN_PROJECTS:
+            return inf
+        return float(self._median(np.sqrt(np.vecdot(self.rows, self.rows))))
+
+    def columns(self, columns: Indices) -> NDArray[np.floating]:
+        """Return the median over sources of the mean size of some coordinates; infinity where too few are known."""
+        if len(self.starts) < MIN_PROJECTS:
+            return np.full(len(columns), inf)
+        return self._median(np.abs(self.rows[:, columns]))
+
+    def _median(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        counts = np.diff(np.append(self.starts, len(self.rows))).reshape(-1, *(1,) * (values.ndim - 1))
+        return _weighted_median(np.add.reduceat(values, self.starts) / counts, self.weights)
+
+
+def _weighted_median(values: NDArray[np.floating], weights: Floats) -> NDArray[np.floating]:
+    """Return the median of the values, of each column where there are columns; of two in the middle the lower one."""
+    order = np.argsort(values, axis=0)
+    middle = (weights[order].cumsum(axis=0) >= weights.sum() / 2).argmax(axis=0)
+    found: NDArray[np.floating] = np.take_along_axis(values, order, axis=0)[middle, *map(np.arange, values.shape[1:])]
+    return found
+
+
+UNKNOWN = Usual()
+
+
 def default_rules(schema: Schema) -> Mapping[str, AggregationRules]:
     """Return the default rules of each task of the schema."""
     return {
@@ -84,21 +124,27 @@ def default_rules(schema: Schema) -> Mapping[str, AggregationRules]:
     }
 
 
-def aggregate(task: FloatArray, deltas: Sequence[TaskDelta], rules: AggregationRules) -> FloatArray:
+def aggregate(
+    task: FloatArray, deltas: Sequence[TaskDelta], rules: AggregationRules, usual: Usual = UNKNOWN
+) -> FloatArray:
     """Return the vector of a task after one aggregation; the order of the deltas does not matter."""
     ordered = sorted(((one.contributor, one.delta) for one in deltas), key=itemgetter(0))
     contributors = Contributors.of([contributor for contributor, _ in ordered])
-    return aggregate_task(task, {index: delta for index, (_, delta) in enumerate(ordered)}, contributors, rules)
+    return aggregate_task(task, {index: delta for index, (_, delta) in enumerate(ordered)}, contributors, rules, usual)
 
 
 def aggregate_task(
-    task: FloatArray, deltas: Mapping[int, FloatArray], everyone: Contributors, rules: AggregationRules
+    task: FloatArray,
+    deltas: Mapping[int, FloatArray],
+    everyone: Contributors,
+    rules: AggregationRules,
+    usual: Usual = UNKNOWN,
 ) -> FloatArray:
     """Return the vector of a task after one aggregation of its deltas; the same vector where there are none.
 
     `deltas` maps ascending indices into `everyone` to float32 deltas of the task's size. Each delta is clipped, and so
     is the weighted sum of each project's deltas, so that many updates move the task no further than one. The same holds
-    for the projects of one owner, with a wider bound.
+    for the projects of one owner, with a wider bound. No delta is much longer than is `usual`.
     """
     if not deltas:
         return task
@@ -106,12 +152,12 @@ def aggregate_task(
     projects = GroupIndex.of(contributors.projects)
     weights = contributors.staleness_weights
     batch = DeltaBatch.of(list(deltas.values()), weights)
-    bound = compute_bound(batch.norms, projects, rules)
+    bound = min(compute_bound(batch.norms, projects, rules), rules.longer * usual.norm())
 
     moving = batch.norms > 0.0  # a project that sends zeros does not slow down the others
     batch = batch.clip_norms(bound)
     if len(projects.starts) >= MIN_PROJECTS:
-        batch = clip_coordinates(batch, projects, rules.single * bound)
+        batch = clip_coordinates(batch, projects, rules.single * bound, usual)
 
     shares, owners = GroupIndex.of(contributors.shares), GroupIndex.of(contributors.owners)
     most = owner_limit(contributors, rules.projects_per_owner)
@@ -138,9 +184,10 @@ def compute_bound(norms: Floats, projects: GroupIndex, rules: AggregationRules) 
     return min(rules.clip, rules.longer * middle) if middle else rules.clip
 
 
-def clip_coordinates(batch: DeltaBatch, projects: GroupIndex, limit: float) -> DeltaBatch:
+def clip_coordinates(batch: DeltaBatch, projects: GroupIndex, limit: float, usual: Usual = UNKNOWN) -> DeltaBatch:
     """Return the batch with coordinates clipped at `limit`, or at `MEDIAN_FACTOR` times their median over projects.
 
+    The median is that of this batch, or of what is `usual` where that is less.
     Without this, a delta spent on one rare word would move that word by a whole bound.
     """
     rows, columns, values = batch.above(limit)
@@ -153,6 +200,7 @@ def clip_coordinates(batch: DeltaBatch, projects: GroupIndex, limit: float) -> D
     frequent = 2 * np.count_nonzero(sizes > limit / MEDIAN_FACTOR, axis=0) >= len(projects.starts)
     if frequent.any():
         medians = np.median(projects.largest(sizes[:, frequent]), axis=0)
+        medians = np.minimum(medians, usual.columns(candidates[frequent]))
         limits[candidates[frequent]] = np.maximum(limit, MEDIAN_FACTOR * medians)
     clipped = np.clip(values, -limits[columns], limits[columns])
     return batch.replace(rows, columns, clipped)

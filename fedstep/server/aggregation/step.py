@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
-from math import ceil, sqrt
+from math import ceil
 from operator import itemgetter
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
@@ -13,15 +13,16 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from fedstep.errors import SchemaMismatch, WireError
-from fedstep.federation.messages import SchemaShape, Vector, check_model, unpack_model
+from fedstep.federation.messages import SchemaShape, Update, Vector, check_model, unpack_model
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import Schema, schema
 from fedstep.server.aggregation.fedbuff import (
+    UNKNOWN,
     AggregationRules,
     TaskDelta,
+    Usual,
     aggregate,
     aggregate_task,
-    agreement,
     clip_delta,
     even_out,
     owner_limit,
@@ -38,22 +39,37 @@ from fedstep.server.aggregation.inputs import (
 from fedstep.server.aggregation.vectors import (
     Contributor,
     Contributors,
-    DeltaBatch,
     FloatArray,
+    Floats,
     GroupIndex,
     staleness_weight,
 )
-from fedstep.server.gate import Evidence, Gate
+from fedstep.server.gate import Evaluation, Evidence, Gate, UpdateEvaluations
 
 REPLAY_SECONDS = 86_400.0  # a task is replayed at most once in this time, or rejections could stop the learning
 OPPOSED = 0.3  # of the sources of a task may be left out because they go against the others
+PROVEN = 2.0  # standard errors: of opponents that go so far against the others, the evaluations do not count either
+TRIMMED = 0.4  # of the sources of a coordinate, on each side, do not count for the common direction
 OWNERS = 4  # known ones, from which on they are the sources, and not their projects
 Names: TypeAlias = Mapping[str, Sequence[str]]  # of the coordinates of each task, in order
 Source: TypeAlias = tuple[str, str]  # an owner and its project; an owner with all its projects has ""
-Opponents: TypeAlias = Mapping[str, Collection[Source]]  # by task
-NO_OPPONENTS: Opponents = MappingProxyType({})
 TINY = 1e-12
 log = logging.getLogger("fedstep.server")
+
+
+class Comparison(NamedTuple):
+    """What the newest updates of all sources tell of a task: who goes against the others, and what is usual.
+
+    Of the opponents, `proven` are those that hardly are so by chance.
+    """
+
+    opponents: frozenset[Source] = frozenset()
+    proven: frozenset[Source] = frozenset()
+    usual: Usual = UNKNOWN
+
+
+Comparisons: TypeAlias = Mapping[str, Comparison]  # by task
+NO_COMPARISON, NO_COMPARISONS = Comparison(), MappingProxyType[str, Comparison]({})
 
 
 class Restart(NamedTuple):
@@ -81,7 +97,7 @@ class UpdateAggregate(Aggregate):
     given: AggregationInput
     rules: Mapping[str, AggregationRules]
     gate: Gate
-    opponents: Opponents = field(default_factory=dict)
+    compared: Comparisons = field(default_factory=dict)
 
     def restart(self, state: ModelState, trial: Trial) -> Restart:
         """Return production with all updates since it replayed, less those of the suspects of this trial."""
@@ -89,8 +105,8 @@ class UpdateAggregate(Aggregate):
         damage = to_numpy(trial.vector) - to_numpy(production)
         parts = _parts_of_task(trial.task, self._updates_since(trial.against), state.version)
         suspects = find_suspects(parts, damage, rules.clip, self.gate.suspects, self.gate.voters)
-        updates, opponents = self._updates_since(trial.against), self.opponents.get(trial.task, ())
-        vector = replay_updates(trial.task, production, updates, state.version, rules, suspects, opponents)
+        updates, compared = self._updates_since(trial.against), self.compared.get(trial.task, NO_COMPARISON)
+        vector = replay_updates(trial.task, production, updates, state.version, rules, suspects, compared)
         return Restart(vector, len(suspects))
 
     def _updates_since(self, version: int) -> Iterable[StoredUpdate]:
@@ -113,11 +129,20 @@ def next_version(
 
     Without a gate production is always the newest candidate.
     """
-    opponents = find_opponents(chain(given.recent(), given.buffered), rules)
-    vectors = aggregate_updates(given.current.candidate, given.buffered, rules, opponents)
-    made = UpdateAggregate(vectors, given, rules, gate, opponents) if gate else Aggregate(vectors)
-    result = advance(given, made, given.evidence, gate)
-    return replace(result, opposed={name: len(sources) for name, sources in opponents.items() if sources})
+    compared = compare_sources(chain(given.recent(), given.buffered), rules)
+    vectors = aggregate_updates(given.current.candidate, given.buffered, rules, compared)
+    made = UpdateAggregate(vectors, given, rules, gate, compared) if gate else Aggregate(vectors)
+    evidence = {name: _without(one, compared.get(name, NO_COMPARISON).proven) for name, one in given.evidence.items()}
+    result = advance(given, made, evidence, gate)
+    return replace(result, opposed={name: len(one.opponents) for name, one in compared.items() if one.opponents})
+
+
+def _without(evidence: Evidence, proven: Collection[Source]) -> Evidence:
+    """Return evidence of single evaluations less those of proven opponents, who may judge as falsely as they learn."""
+    if not isinstance(evidence, UpdateEvaluations):
+        return evidence
+    kept = tuple(one for one in evidence.evaluations if not _is_of(one, proven))
+    return replace(evidence, evaluations=kept)
 
 
 def advance(
@@ -182,7 +207,7 @@ def aggregate_updates(
     candidate: ModelVersion,
     updates: Iterable[StoredUpdate],
     rules: Mapping[str, AggregationRules],
-    opponents: Opponents = NO_OPPONENTS,
+    compared: Comparisons = NO_COMPARISONS,
 ) -> Mapping[str, Vector]:
     """Return the vector of each task after these updates, whose order does not matter, less those of its opponents."""
     sent = sorted((_read(stored, candidate.version) for stored in updates), key=itemgetter(0))
@@ -190,10 +215,14 @@ def aggregate_updates(
     deltas: dict[str, dict[int, FloatArray]] = {name: {} for name in candidate.vectors}
     for index, (contributor, parts) in enumerate(sent):
         for name, delta in parts.items():
-            if not _is_of(contributor, opponents.get(name, ())):
+            if not _is_of(contributor, compared.get(name, NO_COMPARISON).opponents):
                 deltas[name][index] = to_numpy(delta)
     return {
-        name: to_float_array(aggregate_task(to_numpy(vector), deltas[name], everyone, rules[name]))
+        name: to_float_array(
+            aggregate_task(
+                to_numpy(vector), deltas[name], everyone, rules[name], compared.get(name, NO_COMPARISON).usual
+            )
+        )
         for name, vector in candidate.vectors.items()
     }
 
@@ -205,7 +234,7 @@ def replay_updates(
     version: int,
     rules: AggregationRules,
     without: Collection[str],
-    opponents: Collection[Source] = (),
+    compared: Comparison = NO_COMPARISON,
 ) -> Vector:
     """Return a task after the same aggregations from another start, less opponents, and projects and owners `without`.
 
@@ -214,8 +243,9 @@ def replay_updates(
     """
     vector, excluded = to_numpy(start), set(without)
     for _, generation in groupby(updates, lambda stored: stored.version):
-        parts = (part for part in _parts_of_task(name, generation, version) if not _is_of(part, opponents))
-        vector = aggregate(vector, [part for part in parts if not {part.project, part.owner} & excluded], rules)
+        parts = (part for part in _parts_of_task(name, generation, version) if not _is_of(part, compared.opponents))
+        kept = [part for part in parts if not {part.project, part.owner} & excluded]
+        vector = aggregate(vector, kept, rules, compared.usual)
     return to_float_array(vector)
 
 
@@ -239,20 +269,24 @@ def find_suspects(
     return frozenset(source for source in worst if sources[source] > 0.0)
 
 
-def find_opponents(updates: Iterable[StoredUpdate], rules: Mapping[str, AggregationRules]) -> Opponents:
-    """Return by task the sources whose updates went against the direction of all together, on average over them.
+def compare_sources(updates: Iterable[StoredUpdate], rules: Mapping[str, AggregationRules]) -> Comparisons:
+    """Return by task what is usual, and the sources whose updates go against the common direction on average.
 
     One update hardly tells whether its source helps, because most of it is noise; the mean of many does. Of sources
-    with two updates or more, those that are the least likely to be so by chance are returned, at most `OPPOSED` of all
+    with two updates or more, those that are the least likely to be so by chance are opponents, at most `OPPOSED` of all
     sources. Sources are owners where enough are known, else projects.
     """
     deltas: dict[str, dict[Source, list[FloatArray]]] = {}
-    for stored in updates:
-        update = stored.update()
+    sent = sorted(((stored.update(), stored.owner, stored.project) for stored in updates), key=_id_of)
+    for update, owner, project in sent:  # in an order that does not depend on their arrival, as sums of floats do
         for name, delta in update.deltas.items():
-            source = stored.owner, stored.project or update.project
+            source = owner, project or update.project
             deltas.setdefault(name, {}).setdefault(source, []).append(to_numpy(delta))
-    return {name: _find_opponents(_merge_owners(of_task), rules[name]) for name, of_task in deltas.items()}
+    return {name: _compare(_merge_owners(of_task), rules[name]) for name, of_task in deltas.items()}
+
+
+def _id_of(sent: tuple[Update, str, str]) -> str:
+    return sent[0].id
 
 
 def _merge_owners(deltas: Mapping[Source, list[FloatArray]]) -> Mapping[Source, list[FloatArray]]:
@@ -264,33 +298,54 @@ def _merge_owners(deltas: Mapping[Source, list[FloatArray]]) -> Mapping[Source, 
     return merged
 
 
-def _find_opponents(deltas: Mapping[Source, list[FloatArray]], rules: AggregationRules) -> frozenset[Source]:
+def _compare(deltas: Mapping[Source, list[FloatArray]], rules: AggregationRules) -> Comparison:
     sources = sorted(deltas)
+    counts = np.array([len(deltas[source]) for source in sources])
+    rows = np.concatenate([delta for source in sources for delta in deltas[source]]).reshape(counts.sum(), -1)
+    starts = np.append(0, counts.cumsum()[:-1])
+    usual = Usual(rows, starts, _weigh(sources, rules.projects_per_owner))
     most = int(OPPOSED * len(sources))
-    if not most:
-        return frozenset()
-    means = [np.mean(deltas[source], axis=0) for source in sources]
-    direction = _common_direction(sources, means, rules.projects_per_owner)
-    against: list[tuple[float, Source]] = []
-    for source in sources:
-        along = np.array([float(delta @ direction) for delta in deltas[source]])
-        if len(along) > 1 and along.mean() < 0.0:
-            against.append((float(along.mean() / max(TINY, along.std(ddof=1) / sqrt(len(along)))), source))
-    return frozenset(source for _, source in sorted(against)[:most])
+    if not most or counts.max() < 2:
+        return Comparison(usual=usual)
+    means = np.add.reduceat(rows, starts) / counts[:, np.newaxis].astype(np.float32)
+    along = (rows @ _common_direction(means.astype(np.float32), usual.weights)).astype(np.float64)
+    mean = np.add.reduceat(along, starts) / counts
+    squares = np.add.reduceat((along - np.repeat(mean, counts)) ** 2, starts)
+    error = np.sqrt(squares / np.maximum(1, counts - 1) / counts)
+    errors_away = mean / np.maximum(TINY, error)
+    against = np.flatnonzero((counts > 1) & (mean < 0.0))
+    opponents = against[np.argsort(errors_away[against], kind="stable")][:most].tolist()
+    proven = frozenset(sources[index] for index in opponents if errors_away[index] <= -PROVEN)
+    return Comparison(frozenset(sources[index] for index in opponents), proven, usual)
 
 
-def _common_direction(sources: Sequence[Source], means: Sequence[FloatArray], projects_per_owner: float) -> FloatArray:
-    """Return the sum of the means, weighed by their agreement; an owner's count as far as in an aggregation."""
+def _weigh(sources: Sequence[Source], projects_per_owner: float) -> Floats:
+    """Return how far each source counts: the projects of an owner together as far as in an aggregation."""
     known = Contributors.of([Contributor(0, owner, project, "") for owner, project in sources])
     shares, owners = GroupIndex.of(known.shares), GroupIndex.of(known.owners)
-    most = owner_limit(known, projects_per_owner)
-    weights = even_out(np.ones(len(sources)), shares, owners, most)
-    batch = DeltaBatch.of(means, weights)
-    batch = batch.clip_norms(float(np.median(batch.norms)))  # few long ones would make the direction
-    return batch.weighted_sum(weights * agreement(batch, weights))
+    return even_out(np.ones(len(sources)), shares, owners, owner_limit(known, projects_per_owner))
 
 
-def _is_of(one: Contributor | TaskDelta, sources: Collection[Source]) -> bool:
+def _common_direction(means: FloatArray, weights: Floats) -> FloatArray:
+    """Return the sum of the means, each coordinate without its largest and smallest values.
+
+    Of the sources that moved a coordinate, those within `TRIMMED` on each side do not count. A sum of whole vectors
+    would follow the sources that spend theirs on one coordinate.
+    """
+    norms = np.linalg.norm(means, axis=1)
+    means = means * np.minimum(1.0, np.median(norms) / np.maximum(norms, TINY))[:, np.newaxis]
+    columns = np.ascontiguousarray(means.T, np.float32)  # sorted along the rows: three times as fast
+    order = np.argsort(columns, axis=1)
+    values = np.take_along_axis(columns, order, axis=1)
+    shares = weights.astype(np.float32)[order] * (values != 0.0)
+    above = shares.cumsum(axis=1)
+    low, high = TRIMMED * above[:, -1:], (1 - TRIMMED) * above[:, -1:]
+    kept = np.clip(above, low, high) - np.clip(above - shares, low, high)
+    direction: FloatArray = np.vecdot(kept, values) / np.float32(1 - 2 * TRIMMED)
+    return direction
+
+
+def _is_of(one: Contributor | TaskDelta | Evaluation, sources: Collection[Source]) -> bool:
     return (one.owner, one.project) in sources or (one.owner, "") in sources
 
 

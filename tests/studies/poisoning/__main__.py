@@ -1,26 +1,39 @@
 """Attack simulated federations and compare production with that of the same federation without an attack.
 
-    python -m tests.studies.poisoning RESULTS [--seeds N] [--more-seeds N] [--first N]
+    python -m tests.studies.poisoning RESULTS [--seeds N] [--share 20%] [--from zero] [--task flaky]
 
-Each run appends a line to RESULTS, so that several processes can share the seeds. `--table` prints the table of
-docs/explanation/threat-model.md from such a file.
+Each run appends a line to RESULTS; runs that are there are not made again, so that a study can be interrupted.
+`--table` prints the table of docs/explanation/threat-model.md from such a file.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import click
 
 from tests.studies.command import run_command
 from tests.studies.poisoning.attacks import ATTACKS, four, frequent, one_owner, quiet, spread
-from tests.studies.poisoning.federation import Plan, run
+from tests.studies.poisoning.federation import LOOK, Plan, run
+from tests.studies.poisoning.world import RATES
 
 FOLDS = 80
 CLOSE, LOCATIONS = 0.02, ("zero", "starter")
-TASKS = ("flaky", "triage", "build-failure", "build-duration")
+CLOSE_TO_CANDIDATE, CLOSE_AT = 0.01, 60  # production without an attack, after so many aggregations
+SHARES = ("0%", "20%", "30%", "10%", "alone")
+TASKS = tuple(RATES)
 Line = Mapping[str, object]
+
+
+class Case(NamedTuple):
+    """What distinguishes the runs of one seed."""
+
+    location: str
+    share: str
+    attack: str
+    plan: Plan
 
 
 def plans(share: float, from_starter: bool) -> Mapping[str, Plan]:
@@ -30,17 +43,15 @@ def plans(share: float, from_starter: bool) -> Mapping[str, Plan]:
     by_attack = {name: spread(share, name, -1.0, from_starter, FOLDS) for name in ATTACKS}
     honest = spread(share, "sign flip", None, from_starter, FOLDS)
     blocking = spread(share, "sign flip", 1.0, from_starter, FOLDS)
-    if share != 0.2:
-        return {name: by_attack[name] for name in ("sign flip", "scaled", "one word", "slow drift")}
-    return {**by_attack, "sign flip, honest votes": honest, "sign flip, votes against": blocking}
+    return {**by_attack, "sign flip, honest evaluations": honest, "sign flip, evaluations against": blocking}
 
 
 def shapes(from_starter: bool) -> Mapping[str, Plan]:
     """Return the plans whose attackers are not spread evenly, by name."""
     return {
         "one owner of 200 projects": one_owner(from_starter),
-        "one project, ten updates a fold, beside 40": frequent(40, from_starter),
-        "one project, ten updates a fold, beside 3": frequent(3, from_starter),
+        "one project, ten updates an aggregation, beside 40": frequent(40, from_starter),
+        "one project, ten updates an aggregation, beside 3": frequent(3, from_starter),
         "one of four": four(from_starter),
         "one alone after a quiet week": quiet(from_starter),
     }
@@ -55,88 +66,134 @@ def without_attack(plan: Plan) -> Plan:
     return Plan(senders, plan.honest, plan.projects, folds=plan.folds, from_starter=plan.from_starter, at=plan.at)
 
 
-def _cases(seeds: range, more: int) -> Iterator[tuple[int, str, str, str, Plan]]:
-    for number, seed in enumerate(seeds):
-        for location in LOCATIONS:
-            starter = location == "starter"
-            for share in (0.0, 0.2, 0.3, 0.1) if number < more else (0.0, 0.2):
-                yield from (
-                    (seed, location, f"{share:.0%}", name, plan) for name, plan in plans(share, starter).items()
-                )
-                if share == 0.2 and number < more:
-                    for name, plan in shapes(starter).items():
-                        yield seed, location, "alone", name, plan
-                        yield seed, location, "alone, none", name, without_attack(plan)
+def cases(shares: Collection[str], locations: Collection[str]) -> Iterator[Case]:
+    """Yield the runs of one seed."""
+    for location in locations:
+        starter = location == "starter"
+        for share in shares:
+            if share != "alone":
+                number = float(share.removesuffix("%")) / 100
+                yield from (Case(location, share, name, plan) for name, plan in plans(number, starter).items())
+                continue
+            for name, plan in shapes(starter).items():
+                yield Case(location, share, name, plan)
+                yield Case(location, "alone, none", name, without_attack(plan))
 
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option("--seeds", default=20, show_default=True, help="Seeds without attackers and with 20 % of them.")
-@click.option("--more-seeds", default=5, show_default=True, help="Seeds with 10 and 30 %, and of single attackers.")
+@click.option("--seeds", default=20, show_default=True, help="Number of seeds.")
 @click.option("--first", default=0, show_default=True, help="The first seed.")
+@click.option("--share", "shares", multiple=True, default=SHARES, type=click.Choice(SHARES), help="Attackers.")
+@click.option("--from", "locations", multiple=True, default=LOCATIONS, type=click.Choice(LOCATIONS), help="Start.")
+@click.option("--task", "tasks", multiple=True, default=TASKS, type=click.Choice(TASKS), help="Tasks.")
 @click.option("--table", "only_table", is_flag=True, help="Print the table of the results that are there.")
-def main(results: Path, seeds: int, more_seeds: int, first: int, only_table: bool) -> None:
+def main(
+    results: Path,
+    seeds: int,
+    first: int,
+    shares: Sequence[str],
+    locations: Sequence[str],
+    tasks: Sequence[str],
+    only_table: bool,
+) -> None:
     """Run the attacks and print a table."""
-    if not only_table:
-        with results.open("a", encoding="utf-8") as file:
-            for seed, location, share, name, plan in _cases(range(first, first + seeds), more_seeds):
-                trace = run(plan, seed)
-                end = {"production": trace.production, "candidate": trace.candidate}
-                line = {
-                    "seed": seed,
-                    "from": location,
-                    "share": share,
-                    "attack": name,
-                    **{track: {task: values[-1] for task, values in by.items()} for track, by in end.items()},
-                    "lowest": {task: min(values) for task, values in trace.production.items()},
-                    "start": trace.start,
-                    "promotions": trace.promotions,
-                    "admitted": trace.admitted,
-                }
-                file.write(f"{json.dumps(line)}\n")
-                file.flush()
-    lines = [json.loads(text) for text in results.read_text(encoding="utf-8").splitlines()]
+    lines = _read(results)
+    for seed in () if only_table else range(first, first + seeds):
+        for case in cases(shares, locations):
+            known = {task for line in lines if _is_of(line, case, seed) for task in _scores(line, "production")}
+            missing = [task for task in tasks if task not in known]
+            if missing:
+                lines.append(_run(case, seed, missing))
+                with results.open("a", encoding="utf-8") as file:
+                    file.write(f"{json.dumps(lines[-1])}\n")
     print("\n".join(table(lines)))
 
 
-def table(lines: Sequence[Line]) -> Iterator[str]:
-    """Yield the rows of the table: by attack the worst gaps of each task, and how many seeds are close."""
-    yield "| attackers | attack | from | seeds | " + " | ".join(TASKS) + " | below the start |"
-    yield "|---|---|---|---|" + "---|" * len(TASKS) + "---|"
-    keys = dict.fromkeys((str(line["share"]), str(line["attack"]), str(line["from"])) for line in lines)
-    for share, attack, location in sorted(keys, key=lambda key: (key[0], list(keys).index(key))):
-        if share.endswith("none") or share == "0%":
-            continue
-        cells, below, count = [], 0.0, 0
-        for task in TASKS:
-            gaps, lower = _compare(lines, share, attack, location, task)
-            count, below = len(gaps), min(below, *lower)
-            close = sum(gap >= -CLOSE for gap in gaps)
-            cells.append(f"{median(gaps):+.3f}, {close} of {count}" if gaps else "")
-        yield f"| {share} | {attack} | {location} | {count} | {' | '.join(cells)} | {below:+.3f} |"
+def _read(results: Path) -> list[Line]:
+    if not results.exists():
+        return []
+    return [json.loads(text) for text in results.read_text(encoding="utf-8").splitlines()]
 
 
-def _compare(
-    lines: Sequence[Line], share: str, attack: str, location: str, task: str
-) -> tuple[list[float], list[float]]:
-    """Return, by seed, the score of production less that without an attack, and less that of the start."""
-    wanted = "alone, none" if share == "alone" else "0%"
-    reference = {
-        line["seed"]: _score(line, "production", task)
-        for line in lines
-        if line["share"] == wanted and line["from"] == location and line["attack"] in (attack, "none")
+def _is_of(line: Line, case: Case, seed: int) -> bool:
+    return (line["seed"], line["from"], line["share"], line["attack"]) == (seed, *case[:3])
+
+
+def _run(case: Case, seed: int, tasks: Sequence[str]) -> Line:
+    trace = run(case.plan, seed, tasks=tasks)
+    return {
+        "seed": seed,
+        "from": case.location,
+        "share": case.share,
+        "attack": case.attack,
+        "production": _rounded(trace.production),
+        "candidate": _rounded(trace.candidate),
+        "start": trace.start,
+        "promotions": trace.promotions,
+        "admitted": trace.admitted,
     }
-    attacked = [line for line in lines if (line["share"], line["attack"], line["from"]) == (share, attack, location)]
-    gaps = [
-        _score(line, "production", task) - reference[line["seed"]] for line in attacked if line["seed"] in reference
+
+
+def _rounded(scores: Mapping[str, Sequence[float]]) -> Mapping[str, Sequence[float]]:
+    return {task: [round(value, 4) for value in values] for task, values in scores.items()}
+
+
+def table(lines: Sequence[Line]) -> Iterator[str]:
+    """Yield the rows of the table: by attack the median gap of each task, and how many seeds are close."""
+    yield "| attackers | attack | from | " + " | ".join(TASKS) + " | below the start |"
+    yield "|---|---|---|" + "---|" * len(TASKS) + "---|"
+    keys = list(dict.fromkeys((str(line["share"]), str(line["attack"]), str(line["from"])) for line in lines))
+    for share, attack, location in sorted(keys, key=lambda key: (key[2] == "starter", key[0])):
+        if share.endswith("none"):
+            continue
+        cells, below = [], 0.0
+        for task in TASKS:
+            own = [line for line in lines if line["from"] == location and task in _scores(line, "production")]
+            attacked = [line for line in own if (line["share"], line["attack"]) == (share, attack)]
+            if share == "0%":
+                gaps, most = [_lag(line, task) for line in attacked], CLOSE_TO_CANDIDATE
+            else:
+                gaps, most = _compare(own, attacked, share, attack, task), CLOSE
+            below = min(below, *(min(_series(line, "production", task)) - _start(line, task) for line in attacked), 0.0)
+            close = sum(gap >= -most for gap in gaps)
+            cells.append(f"{median(gaps):+.3f}, {close} of {len(gaps)}" if gaps else "")
+        yield f"| {share} | {attack} | {location} | {' | '.join(cells)} | {below:+.3f} |"
+
+
+def _lag(line: Line, task: str) -> float:
+    """Return the score of production less that of the candidate after `CLOSE_AT` aggregations."""
+    place = CLOSE_AT // LOOK - 1
+    return _series(line, "production", task)[place] - _series(line, "candidate", task)[place]
+
+
+def _compare(own: Sequence[Line], attacked: Sequence[Line], share: str, attack: str, task: str) -> list[float]:
+    """Return, by seed, the score of production less that without an attack."""
+    wanted = ("alone, none", attack) if share == "alone" else ("0%", "none")
+    reference = {
+        line["seed"]: _series(line, "production", task)[-1] for line in own if (line["share"], line["attack"]) == wanted
+    }
+    return [
+        _series(line, "production", task)[-1] - reference[line["seed"]]
+        for line in attacked
+        if line["seed"] in reference
     ]
-    return gaps, [_score(line, "lowest", task) - _score(line, "start", task) for line in attacked]
 
 
-def _score(line: Line, name: str, task: str) -> float:
+def _scores(line: Line, name: str) -> Mapping[str, Sequence[float]]:
     scores = line[name]
     assert isinstance(scores, dict)
-    return float(scores[task])
+    return scores
+
+
+def _series(line: Line, name: str, task: str) -> Sequence[float]:
+    return _scores(line, name)[task]
+
+
+def _start(line: Line, task: str) -> float:
+    starts = line["start"]
+    assert isinstance(starts, dict)
+    return float(starts[task])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Run one simulated federation through the real store, aggregation and gate."""
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from fedstep.server.aggregation.step import next_version, to_numpy
 from fedstep.server.gate import Gate
 from fedstep.server.storage.store import Step, Store
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer
-from tests.studies.poisoning.world import SCORE_BOUND, Array, SimulatedTask, World, draw_world, to_floats
+from tests.studies.poisoning.world import RATES, SCORE_BOUND, Array, SimulatedTask, World, draw_world, to_floats
 
 DAY = 86_400.0
 FOLD_SECONDS = 4 * 3600.0
@@ -77,9 +77,10 @@ def run(
     seed: int,
     gate: Gate | None = None,
     rules: Callable[[str, AggregationRules], AggregationRules] = lambda _, given: given,
+    tasks: Collection[str] = tuple(RATES),
 ) -> Trace:
-    """Return how the scores of the model change over the aggregations of a plan."""
-    world, random = draw_world(seed, plan.projects), np.random.default_rng([seed, 1])
+    """Return how the scores of the model change over the aggregations of a plan, for some tasks."""
+    world, random = draw_world(seed, plan.projects, tasks), np.random.default_rng([seed, 1])
     start = world.starter(np.random.default_rng([seed, 2])) if plan.from_starter else world.start()
     known = default_rules(schema())
     of_tasks = {name: rules(name, replace_start(known[name], start[name])) for name in world.tasks}
@@ -145,7 +146,7 @@ def make_offers(
     for name, task in world.tasks.items():
         candidate = to_numpy(current.candidate.vectors[name]).astype(float)
         drawn = [task.draw(random, project, task.batch) for project in projects]
-        honest = [task.learn(candidate, rows, labels) for rows, labels in drawn]
+        honest = task.learn_all(candidate, *map(np.array, zip(*drawn, strict=True)))
         others = [delta for delta, project in zip(honest, projects, strict=True) if project < plan.honest] or honest
         for index, (project, (rows, labels)) in enumerate(zip(projects, drawn, strict=True)):
             hostile = plan.attack is not None and project >= plan.honest

@@ -1,9 +1,9 @@
 """A drawn federation: what is true of its four tasks, and what an honest project learns and reports of them."""
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from math import copysign, exp, log
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,12 +57,18 @@ class SimulatedTask:
 
     def learn(self, start: Array, rows: Array, labels: Array) -> Array:
         """Return what one pass of stochastic gradient descent over the rows changes."""
-        weights = start.copy()
-        for row, label in zip(rows, labels, strict=True):
-            output = max(-30.0, min(30.0, row @ weights))
-            error = copysign(1.0, output - label) if self.is_regression else 1.0 / (1.0 + exp(-output)) - label
-            weights -= self.rate * error * row
-        return self.clipped(weights - start)
+        (delta,) = self.learn_all(start, rows[np.newaxis], labels[np.newaxis])
+        return delta
+
+    def learn_all(self, start: Array, rows: Array, labels: Array) -> list[Array]:
+        """Return the same for many projects at once: rows and labels have one more dimension, the project."""
+        weights = np.repeat(start[np.newaxis], len(rows), axis=0)
+        for step in range(rows.shape[1]):
+            row = rows[:, step]
+            outputs = np.vecdot(weights, row)
+            errors = np.sign(outputs - labels[:, step]) if self.is_regression else sigmoid(outputs) - labels[:, step]
+            weights -= (self.rate * errors)[:, np.newaxis] * row
+        return [self.clipped(own - start) for own in weights]
 
     def clipped(self, delta: Array) -> Array:
         """Return the delta within the bound of the task."""
@@ -101,8 +107,8 @@ class World:
     def start(self) -> dict[str, Array]:
         """Return the weights before any learning."""
         starts = {name: np.zeros(task.size) for name, task in self.tasks.items()}
-        for name, intercept in STARTS.items():
-            starts[name][0] = intercept
+        for name, vector in starts.items():
+            vector[0] = STARTS.get(name, 0.0)
         return starts
 
     def starter(self, random: np.random.Generator) -> dict[str, Array]:
@@ -119,13 +125,13 @@ class World:
         return {name: task.score(weights[name], *self.held_out[name]) for name, task in self.tasks.items()}
 
 
-def draw_world(seed: int, projects: int) -> World:
-    """Return the world of a seed."""
-    random = np.random.default_rng(seed)
+def draw_world(seed: int, projects: int, only: Collection[str] = tuple(RATES)) -> World:
+    """Return the world of a seed with some tasks; each is the same whatever the others are."""
     tasks, held_out = {}, {}
-    for name, task in schema().tasks.items():
-        if name not in RATES:
+    for number, (name, task) in enumerate(schema().tasks.items()):
+        if name not in RATES or name not in only:
             continue
+        random = np.random.default_rng([seed, number])
         scale = 1.0 if name in BASE_RATES else 0.3
         weights = np.concatenate([[0.0], random.normal(0, 0.8, FACTS), random.normal(0, 1.2, WORDS[name])]) * scale
         weights[0] = log(BASE_RATES[name] / (1 - BASE_RATES[name])) - 0.3 if name in BASE_RATES else 0.0

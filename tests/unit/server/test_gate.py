@@ -130,6 +130,16 @@ class TestVoters:
         assert decide(votes(torn[:-1])).outcome == "open"
         assert decide(votes(torn)).outcome == "undecided"
 
+    @pytest.mark.parametrize("busy", [100, 5000])
+    def test_a_busy_project_ends_no_trial(self, busy: int):
+        """It evaluates all the time, and the trial is over only when the others have evaluated, too."""
+        torn = [0.2 if n % 20 < 10 else -0.2 for n in range(GATE.most)]
+        for owner, known in (("", MANY), ("acme", ActiveCounts(21, 1))):
+            often = [Evaluation("busy", owner or "busy", 0.1 * (-1) ** n) for n in range(busy)]
+            for others in (0, 3, 40):
+                assert decide([*often, *votes(torn[:others], owner=owner)], known).outcome == "open", others
+            assert decide([*often, *votes(torn, owner=owner)], known).outcome == "undecided"
+
 
 @pytest.fixture(scope="module")
 def clean() -> float:

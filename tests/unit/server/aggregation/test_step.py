@@ -1,8 +1,9 @@
 """What an aggregation decides: promotion, rejection, the next trial; each task on its own."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from fedstep.server.aggregation.fedbuff import AggregationRules, TaskDelta
 from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
 from fedstep.server.aggregation.step import (
     REPLAY_SECONDS,
+    Comparisons,
     aggregate_updates,
-    find_opponents,
+    compare_sources,
     find_suspects,
     iter_task_deltas,
     log_decisions,
@@ -221,14 +223,22 @@ def sent(update, times: int, senders: int, against: int, owner: str = "o{n}") ->
     return made
 
 
+def opponents(updates: Iterable[StoredUpdate]) -> frozenset[tuple[str, str]]:
+    return compare_sources(updates, RULES)["flaky"].opponents
+
+
+def without_opponents(compared: Comparisons) -> Comparisons:
+    return {name: one._replace(opponents=frozenset()) for name, one in compared.items()}
+
+
 class TestOpponents:
     def test_who_goes_against_all_others_is_left_out(self, update):
         """Two of ten, known from six updates each; the aggregation is as if they had sent nothing."""
         past, start = sent(update, 6, 10, 2), ModelVersion(6, 0, 0.0, {"flaky": zeros(5)}, {"flaky": 0})
-        opponents = find_opponents(past, RULES)
-        assert opponents == {"flaky": {("o8", ""), ("o9", "")}}
-        made = aggregate_updates(start, past[-10:], RULES, opponents)
-        assert made == aggregate_updates(start, past[-10:-2], RULES)
+        compared = compare_sources(past, RULES)
+        assert compared["flaky"].opponents == {("o8", ""), ("o9", "")}
+        made = aggregate_updates(start, past[-10:], RULES, compared)
+        assert made == aggregate_updates(start, past[-10:-2], RULES, without_opponents(compared))
 
     def test_next_version_says_how_many_and_replays_without_them(self, update):
         past = sent(update, 6, 10, 2)
@@ -252,26 +262,87 @@ class TestOpponents:
             [part for one in past for _, part in iter_task_deltas(one, 0)], np.full(5, 0.1), 1.0, 0.2, 5
         )
         kept = [replace(one, version=-1) if one.version == 5 else one for one in honest]
-        again = replay_updates("flaky", start.vectors["flaky"], kept, 7, RULES["flaky"], suspects)
+        usual = without_opponents(compare_sources(past, RULES))["flaky"]
+        again = replay_updates("flaky", start.vectors["flaky"], kept, 7, RULES["flaky"], suspects, usual)
         assert made.version.vectors["flaky"] == again
 
+    def test_evaluations_of_opponents_do_not_count(self, update):
+        """Three of ten learn the opposite, and evaluate a version that all others find better as worse."""
+        past = sent(update, 20, 10, 3)
+        start = ModelVersion(0, 0, 0.0, {"flaky": zeros(5)}, {"flaky": 0})
+        trial = Trial("flaky", 1, 0, 0.0, array("f", [0.1] * 5))
+        votes = tuple(
+            Evaluation(f"p{n % 10}", f"o{n % 10}", 1.0 if n % 10 >= 7 else -0.1 - 0.01 * (n % 7)) for n in range(60)
+        )
+        moment = AggregationInput(
+            CurrentModels(start, start.vectors, {"flaky": trial}),
+            7,
+            {},
+            {},
+            0.0,
+            tuple(replace(one, version=-1) for one in past[-10:]),
+            {"flaky": UpdateEvaluations(votes, ActiveCounts(10, 10))},
+            lambda _version: iter(past[:-10]),
+            lambda: past[:-10],
+        )
+        (decision,) = next_version(moment, {"flaky": RULES["flaky"]}, GATE).decisions
+        assert (decision.verdict.outcome, decision.verdict.owners) == ("promoted", 7)
+        (decision,) = next_version(replace(moment, recent=tuple), {"flaky": RULES["flaky"]}, GATE).decisions
+        assert decision.verdict.owners == 10, "one update of each says nothing"
+
+    def test_attackers_on_one_coordinate_are_found(self, update):
+        """Three of ten spend their deltas on one coordinate, so that its sum is theirs, and not the others'."""
+        past = sent(update, 8, 10, 0)
+        spent = array("f", [0.0, 0.0, 0.0, 0.0, -1.0])
+        past = [
+            replace(one, body=pack_update(one.update()._replace(deltas={"flaky": spent})))
+            if one.owner in ("o7", "o8", "o9")
+            else one
+            for one in past
+        ]
+        assert opponents(past) == {("o7", ""), ("o8", ""), ("o9", "")}
+
+
+class TestUsual:
+    def test_most_of_one_aggregation_move_no_further_than_usual(self, update):
+        """Six attackers of fifty are in one aggregation of ten; its median is theirs, that of all sources is not."""
+        past = sent(update, 3, 50, 0)
+        start = ModelVersion(3, 0, 0.0, {"flaky": zeros(5)}, {"flaky": 0})
+        push = array("f", [0.0, 0.0, 0.0, 0.0, -1.0])
+        buffered = [
+            StoredUpdate(
+                pack_update(update(900 + n, deltas={"flaky": push}, examples={"flaky": 64}, project=n)), f"o{n}"
+            )
+            for n in range(6)
+        ]
+        buffered += past[-4:]
+        compared = compare_sources([*past, *buffered], RULES)
+        assert compared["flaky"].opponents.isdisjoint({(f"o{n}", "") for n in range(44, 50)})
+        guarded = aggregate_updates(start, buffered, RULES, without_opponents(compared))["flaky"][4]
+        assert aggregate_updates(start, buffered, RULES)["flaky"][4] < -4.0
+        assert guarded > -2.0
+
+    def test_few_sources_have_no_usual_length(self, update):
+        assert compare_sources(sent(update, 3, 2, 0), RULES)["flaky"].usual.norm() == inf
+        assert compare_sources(sent(update, 3, 3, 0), RULES)["flaky"].usual.norm() == pytest.approx(0.25, rel=0.3)
+
     def test_one_update_and_few_sources_say_nothing(self, update):
-        assert find_opponents(sent(update, 1, 10, 2), RULES) == {"flaky": frozenset()}
-        assert find_opponents(sent(update, 6, 3, 1), RULES) == {"flaky": frozenset()}
+        assert opponents(sent(update, 1, 10, 2)) == frozenset()
+        assert opponents(sent(update, 6, 3, 1)) == frozenset()
 
     def test_one_of_four_can_be_known(self, update):
-        assert find_opponents(sent(update, 12, 4, 1), RULES) == {"flaky": {("o3", "")}}
+        assert opponents(sent(update, 12, 4, 1)) == {("o3", "")}
 
     def test_at_most_three_tenths_are_left_out(self, update):
         """However many seem to go against the others: near to the optimum the direction is mostly noise."""
-        assert len(find_opponents(sent(update, 6, 20, 9), RULES)["flaky"]) == 6
+        assert len(opponents(sent(update, 6, 20, 9))) == 6
 
     def test_all_projects_of_an_owner_are_one_source(self, update):
         """Twenty projects of one owner are one of five sources, whatever direction they have together."""
         past = [
             replace(one, owner="many" if n % 24 >= 4 else f"o{n % 24}") for n, one in enumerate(sent(update, 6, 24, 20))
         ]
-        assert find_opponents(past, RULES) == {"flaky": {("many", "")}}
+        assert opponents(past) == {("many", "")}
 
     def test_owner_of_many_does_not_make_the_direction(self, update):
         """With fewer owners projects are the sources, and those of one owner count like four."""
@@ -279,7 +350,7 @@ class TestOpponents:
             replace(one, owner="many" if n % 30 >= 18 else f"o{n % 30 % 2}")
             for n, one in enumerate(sent(update, 6, 30, 12))
         ]
-        found = find_opponents(past, RULES)["flaky"]
+        found = opponents(past)
         assert len(found) == 9
         assert {owner for owner, _ in found} == {"many"}
 
@@ -292,6 +363,6 @@ class TestOpponents:
             replace(one, body=pack_update(one.update()._replace(project=f"{0:032x}"))) if one.owner == "evil" else one
             for one in past
         ]
-        found = find_opponents(claimed, RULES)["flaky"]
+        found = opponents(claimed)
         assert ("evil", f"{0:032x}") in found
         assert ("acme", f"{0:032x}") not in found

@@ -68,7 +68,7 @@ soak: .venv/dev  ## kills the aggregator a hundred times under load and accounts
 
 evaluate: .venv/dev  ## recorded CI through train, predict and triage, counts asserted; then the table of docs/reference/results.md
 	$(BIN)/python -m tests.benchmarks.evaluate $(CORPORA) $(REPLAY)
-	$(BIN)/python -m tests.benchmarks.time_changes
+	$(BIN)/python -m tests.benchmarks.time_changes --corpora $(CORPORA)
 	rm -rf .venv/evaluate
 	$(BIN)/python -m tests.benchmarks.results $(CORPORA) $(REPLAY) .venv/evaluate
 

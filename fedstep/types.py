@@ -288,12 +288,20 @@ class TimelineBuild(NamedTuple):
         return math.isfinite(self.expected)
 
 
+class ChangedTest(NamedTuple):
+    """One of several tests that became slower or faster in the same build, and its times in seconds."""
+
+    test: str
+    before: float
+    after: float
+
+
 class TimeChange(NamedTuple):
-    """A test or a job that became slower or faster for good."""
+    """A test or a job that became slower or faster for good, or many tests that did so in the same build."""
 
     kind: str  # test or job
-    subject: str  # id of the test, or stream of the job
-    before: float  # seconds
+    subject: str  # id of the test, of many the one that changed most, or stream of the job
+    before: float  # seconds; of many tests their sum
     after: float
     commit_before: str  # the change lies between these commits
     commit_after: str
@@ -301,11 +309,8 @@ class TimeChange(NamedTuple):
     found_at: float  # when the build that made it certain ended
     found_in: str  # its name
     resolved_at: float = 0.0  # when it was found to have gone back; 0: it has not
-
-    @property
-    def key(self) -> str:
-        """Return how an acknowledgement names the change."""
-        return f"{self.kind}:{self.subject}"
+    together: int = 0  # tests that changed in the same build, 0 for a single one
+    members: tuple[ChangedTest, ...] = ()  # of these those that have not gone back
 
     @property
     def is_slower(self) -> bool:

@@ -5,7 +5,7 @@ It holds what the project's page, digest and badges show, so that they read one 
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import exp, isfinite, log
 from statistics import median
@@ -16,8 +16,24 @@ from fedstep.history.flakiness import is_incident
 from fedstep.history.project_store import TIMELINE, ProjectStore, build_name
 from fedstep.history.records import BuildRecord, Forecast
 from fedstep.history.test_table import TestTable, former_ids
-from fedstep.history.time_changes import Direction, LevelShift, TimeLevel, pack_levels, unpack_levels
-from fedstep.types import NO_SECONDS, BuildOutcome, Outcome, TimeChange, TimelineBuild, TimelineFailure, with_types
+from fedstep.history.time_changes import (
+    Direction,
+    LevelShift,
+    TimeLevel,
+    count_beginnings,
+    pack_levels,
+    unpack_levels,
+)
+from fedstep.types import (
+    NO_SECONDS,
+    BuildOutcome,
+    ChangedTest,
+    Outcome,
+    TimeChange,
+    TimelineBuild,
+    TimelineFailure,
+    with_types,
+)
 
 FORMAT = 1
 MOST_BUILDS = 1000
@@ -28,6 +44,7 @@ SHORTEST_TIME = 0.05  # seconds; faster tests count as this fast: their times ar
 LEAST_DIFFERENCE = 0.1  # seconds that a test must gain or lose
 MOST_CAUGHT_UP = 200
 FEWEST_TESTS = 10  # with a usual time, before a build's common factor is computed
+FEWEST_TOGETHER, SHARE_TOGETHER = 5, 0.005  # tests, and share of all, that change in one build by one cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +141,18 @@ def _judge(failure: TimelineFailure, flakes: Mapping[str, bool]) -> TimelineFail
     return failure if is_known else failure._replace(was_flake=flakes[failure.test])
 
 
-Found = tuple[str, str, LevelShift]  # kind, subject and shift
+class _Found(NamedTuple):
+    """A shift of a test or a job, or of many tests that began in the same build."""
+
+    kind: str
+    subject: str
+    shift: LevelShift
+    members: tuple[ChangedTest, ...] = ()
 
 
 def _observe_tests(
     timeline: Timeline, record: BuildRecord, table: TestTable, number: int
-) -> tuple[Mapping[str, TimeLevel], tuple[Found, ...]]:
+) -> tuple[Mapping[str, TimeLevel], tuple[_Found, ...]]:
     """Return the usual times after the passed tests of a build, each divided by the build's common factor."""
     levels = {test: level for test, level in timeline.tests.items() if test in table}
     renamed = former_ids(table)
@@ -142,15 +165,29 @@ def _observe_tests(
         if run.outcome == Outcome.PASSED and run.seconds >= 0
     }
     factor = _common_factor(levels, times)
-    found: list[Found] = []
+    found: list[tuple[str, LevelShift]] = []
     for test, seconds in times.items():
         level = levels[test].copy() if test in levels else TimeLevel()
         levels[test] = level
         if shift := level.observe(max(seconds / factor, SHORTEST_TIME), number, TEST_STEP):
             shift = shift._replace(before=shift.before * factor, after=shift.after * factor)
             if abs(shift.after - shift.before) >= LEAST_DIFFERENCE:
-                found.append(("test", test, shift))
-    return levels, tuple(found)
+                found.append((test, shift))
+    return levels, tuple(_gather(found, levels.values()))
+
+
+def _gather(found: Iterable[tuple[str, LevelShift]], levels: Collection[TimeLevel]) -> Iterator[_Found]:
+    """Yield the shifts of tests; many that began in the same build have one cause, and are one."""
+    by_beginning: dict[tuple[Direction, int, bool], list[tuple[str, LevelShift]]] = {}
+    for test, shift in found:
+        by_beginning.setdefault((shift.direction, shift.first, shift.is_return), []).append((test, shift))
+    for (direction, first, _), shifts in by_beginning.items():
+        together = len(shifts) + count_beginnings(levels, direction)[first]
+        if together < max(FEWEST_TOGETHER, SHARE_TOGETHER * len(levels)):
+            yield from (_Found("test", test, shift) for test, shift in shifts)
+            continue
+        members = tuple(ChangedTest(test, shift.before, shift.after) for test, shift in shifts)
+        yield _Found("test", shifts[0][0], shifts[0][1], members)
 
 
 def _common_factor(levels: Mapping[str, TimeLevel], times: Mapping[str, float]) -> float:
@@ -165,39 +202,33 @@ def _common_factor(levels: Mapping[str, TimeLevel], times: Mapping[str, float]) 
 
 def _observe_job(
     timeline: Timeline, record: BuildRecord, number: int
-) -> tuple[Mapping[str, TimeLevel], tuple[Found, ...]]:
+) -> tuple[Mapping[str, TimeLevel], tuple[_Found, ...]]:
     """Return the usual times of the jobs after a build; one that did not pass is not comparable."""
     if record.outcome != BuildOutcome.PASSED or not record.seconds > 0:
         return timeline.jobs, ()
     level = timeline.jobs[record.stream].copy() if record.stream in timeline.jobs else TimeLevel()
     shift = level.observe(record.seconds, number, JOB_STEP)
     jobs = {**timeline.jobs, record.stream: level}
-    return jobs, (("job", record.stream, shift),) if shift else ()
+    return jobs, (_Found("job", record.stream, shift),) if shift else ()
 
 
 def _add_changes(
-    changes: tuple[TimeChange, ...], found: Iterable[Found], builds: Sequence[TimelineBuild]
+    changes: tuple[TimeChange, ...], found: Iterable[_Found], builds: Sequence[TimelineBuild]
 ) -> tuple[TimeChange, ...]:
-    """Return the changes with new ones added; one that takes an open change back resolves it instead."""
+    """Return the changes with new ones added; those that an opposite change takes back are resolved."""
     by_number = {build.number: build for build in builds}
     newest = builds[-1]
-    for kind, subject, shift in found:
-        is_open = [
-            place
-            for place, change in enumerate(changes)
-            if (change.kind, change.subject) == (kind, subject) and change.is_slower and not change.resolved_at
-        ]
+    for one in found:
+        shift, is_slower = one.shift, one.shift.direction is Direction.SLOWER
         first, before = by_number.get(shift.first, newest), by_number.get(shift.last_before, newest)
-        step = TEST_STEP if kind == "test" else JOB_STEP
-        if is_open and shift.direction is Direction.FASTER and shift.after < changes[is_open[-1]].before * step:
-            done = set(is_open)
-            changes = tuple(
-                change._replace(resolved_at=newest.finished_at) if place in done else change
-                for place, change in enumerate(changes)
-            )
-        change = TimeChange(
-            kind=kind,
-            subject=subject,
+        shifted = one.members or (ChangedTest(one.subject, shift.before, shift.after),)
+        for each in shifted:
+            changes = tuple(_take_back(change, one.kind, each, shift, newest.finished_at) for change in changes)
+        if shift.is_return and is_slower:
+            continue  # it was faster for a few runs: that is no news of a slow test
+        new = TimeChange(
+            kind=one.kind,
+            subject=one.subject,
             before=shift.before,
             after=shift.after,
             commit_before=before.commit,
@@ -206,8 +237,51 @@ def _add_changes(
             found_at=newest.finished_at,
             found_in=newest.name,
         )
-        changes = (*changes, change)
+        place = next((n for n, change in enumerate(changes) if _is_together(change, new)), None)
+        if place is None:
+            changes = (*changes, _with_members(new, one.members) if one.members else new)
+        else:  # it was named when the first of them were found
+            changes = (
+                *changes[:place],
+                _with_members(
+                    changes[place]._replace(together=changes[place].together + len(shifted)),
+                    (*changes[place].members, *shifted),
+                ),
+                *changes[place + 1 :],
+            )
     return changes
+
+
+def _is_together(change: TimeChange, new: TimeChange) -> bool:
+    """Return whether the change is of many tests, and a new one of a test began in the same build."""
+    is_open = bool(change.members) and not change.resolved_at
+    return is_open and new.kind == "test" and (change.is_slower, change.since) == (new.is_slower, new.since)
+
+
+def _with_members(change: TimeChange, members: Sequence[ChangedTest]) -> TimeChange:
+    """Return the change of these tests together, named by the one that changed most."""
+    return change._replace(
+        together=max(change.together, len(members)),
+        subject=max(members, key=lambda one: abs(one.after - one.before)).test,
+        before=sum(one.before for one in members),
+        after=sum(one.after for one in members),
+        members=tuple(members),
+    )
+
+
+def _take_back(change: TimeChange, kind: str, one: ChangedTest, shift: LevelShift, now: float) -> TimeChange:
+    """Return the change, resolved if this shift of its subject takes it back; of many tests when the last one does."""
+    if change.resolved_at or change.kind != kind or change.is_slower == (shift.direction is Direction.SLOWER):
+        return change
+    known = next((each for each in change.members if each.test == one.test), None)
+    if known is None and (change.members or change.subject != one.test):
+        return change
+    before = known.before if known else change.before
+    step = TEST_STEP if kind == "test" else JOB_STEP
+    if not (shift.is_return or (change.is_slower and one.after < before * step)):
+        return change
+    rest = tuple(each for each in change.members if each.test != one.test)
+    return _with_members(change, rest) if rest else change._replace(resolved_at=now, members=())
 
 
 def encode_timeline(timeline: Timeline) -> bytes:
@@ -235,7 +309,7 @@ def decode_timeline(content: bytes) -> Timeline:
         if fields["format"] != FORMAT:
             raise HistoryError("the timeline was made by another version of fedstep")
         builds = (_as_build(row) for row in _unpack(fields["builds"], TimelineBuild._fields))
-        changes = (with_types(TimeChange(**row)) for row in _unpack(fields["changes"], TimeChange._fields))
+        changes = map(_as_change, _unpack(fields["changes"], TimeChange._fields))
         return Timeline(
             seen=frozenset(fields["seen"]),
             count=int(fields["count"]),
@@ -275,6 +349,11 @@ def _as_build(row: dict[str, Any]) -> TimelineBuild:
         for test, outcome, flaky, was_flake in row.get("failures", ())
     )
     return with_types(TimelineBuild(**{**row, **numbers, "failures": failures}))
+
+
+def _as_change(row: dict[str, Any]) -> TimeChange:
+    members = tuple(with_types(ChangedTest(*one)) for one in row.get("members", ()))
+    return with_types(TimeChange(**{**row, "members": members}))
 
 
 def read_timeline(store: ProjectStore) -> Timeline:

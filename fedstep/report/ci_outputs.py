@@ -220,7 +220,8 @@ def _ruling(finding: TriageReport) -> dict[str, str]:
 
 def _changes(changes: Sequence[TimeChange]) -> dict[str, str]:
     """Return the tests found to be slower, and the largest factor by which a job's time changed: "1.84", "0.62"."""
-    slower = [change.subject for change in changes if change.kind == "test" and change.is_slower]
+    tests = [change for change in changes if change.kind == "test" and change.is_slower]
+    slower = [test for one in tests for test in ([each.test for each in one.members] or [one.subject])]
     factors = [change.after / change.before for change in changes if change.kind == "job"]
     largest = max(factors, key=lambda factor: max(factor, 1 / factor), default=0.0)
     return {"slower-tests": _listed(slower), "build-time-change": f"{largest:.2f}" if largest else ""}

@@ -1,11 +1,12 @@
 """Compare rules that find changes of time on recorded times, and write their table into docs/reference/results.md.
 
-    python -m tests.benchmarks.time_changes [--otava PYTHON]
+    python -m tests.benchmarks.time_changes [--otava PYTHON] [--corpora FOLDER]
 
 A factor is injected into each recorded series at a random run; a rule finds it if it reports a slower test in that run
 or the five after it. Runs where the recorded times themselves changed for good are left out of this part. PYTHON is an
 interpreter with apache-otava, which needs other versions of numpy than this project; without it its row stays as it
-is. Otava takes much longer than the others and is given every fourth series.
+is. Otava takes much longer than the others and is given every fourth series. The tests of one project are also followed
+build by build, as `fedstep train` does, and the jobs of FOLDER, the recorded builds that `make evaluate` uses.
 """
 
 import argparse
@@ -21,8 +22,12 @@ from math import log
 from pathlib import Path
 from statistics import mean, median, pstdev
 
+from fedstep.evaluation.corpus import read_builds
+from fedstep.history.records import BuildRecord
+from fedstep.history.test_table import new_test
 from fedstep.history.time_changes import Direction, TimeLevel
-from fedstep.history.timeline import TEST_STEP
+from fedstep.history.timeline import JOB_STEP, TEST_STEP, Timeline, apply_to_timeline
+from fedstep.types import BuildOutcome, Outcome, TestRun
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests/data/durations"
@@ -34,11 +39,11 @@ Series = Sequence[float]
 Rule = Callable[[Series], list[int]]  # the runs in which a slower test is reported
 
 
-def fedstep_rule(times: Series) -> list[int]:
-    """Return the runs in which fedstep reports a slower test."""
+def fedstep_rule(times: Series, step: float = TEST_STEP) -> list[int]:
+    """Return the runs in which fedstep reports a slower test, or with another step a slower job."""
     level = TimeLevel()
-    shifts = ((run, level.observe(seconds, run, TEST_STEP)) for run, seconds in enumerate(times))
-    return [run for run, shift in shifts if shift and shift.direction is Direction.SLOWER]
+    shifts = ((run, level.observe(seconds, run, step)) for run, seconds in enumerate(times))
+    return [run for run, shift in shifts if shift and shift.direction is Direction.SLOWER and not shift.is_return]
 
 
 def deviations_rule(times: Series) -> list[int]:
@@ -126,10 +131,51 @@ def measure(rule: Rule, cases: Sequence[Case]) -> Figures:
     return Figures(tuple(found), mean(map(bool, clean)), mean(wrong), mean(shuffled))
 
 
-def _lasts(times: Series, run: int) -> bool:
+def _lasts(times: Series, run: int, by: float = 1.2) -> bool:
     """Return whether the 20 runs after an alarm took longer than those before it, by a fifth in the median."""
     before, after = times[max(0, run - 30) : max(1, run - 6)], times[run + 1 : run + 21]
-    return len(after) < 5 or len(before) < 5 or median(after) > 1.2 * median(before)
+    return len(after) < 5 or len(before) < 5 or median(after) > by * median(before)
+
+
+def follow_builds(path: Path) -> str:
+    """Return how many tests of a project alarm alone and together, followed build by build as `train` does."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        tests = {row["test"]: row["seconds"].split() for row in csv.DictReader(file)}
+    timeline, table = Timeline(), {test: new_test(test) for test in tests}
+    for number in range(len(tests["0"])):
+        runs = (TestRun(t, Outcome.PASSED, float(times[number])) for t, times in tests.items() if times[number] != "-")
+        at = 86_400.0 * number
+        build = BuildRecord(f"{number:032x}", at, at + 1, 1.0, "", BuildOutcome.PASSED, tests=tuple(runs))
+        timeline = apply_to_timeline(timeline, build, table, {})
+    slower = [change for change in timeline.changes if change.is_slower]
+    alone = {change.subject for change in slower if not change.members and not change.together}
+    passing = {one.subject for one in slower if one.subject in alone and not _stays(tests[one.subject], one.found_at)}
+    together = [change.together for change in slower if change.together]
+    return (
+        f"{len(tests):,} tests of OneGov in {number + 1} builds, as `train` follows them: "
+        f"{len(alone) / len(tests):.1%} alarm alone, {len(passing) / len(tests):.1%} not lasting; "
+        f"{sum(together)} became slower with others, in {len(together)} findings"
+    )
+
+
+def _stays(times: Sequence[str], found_at: float) -> bool:
+    """Return whether the raw times of a test stay higher after the day of its alarm, as `_lasts` has it."""
+    run = sum(one != "-" for one in times[: int(found_at // 86_400) + 1]) - 1
+    return _lasts([float(one) for one in times if one != "-"], run)
+
+
+def follow_jobs(corpora: Path) -> str:
+    """Return how many recorded jobs alarm; a job whose builds are those of another is left out."""
+    jobs: set[tuple[float, ...]] = set()
+    for path in sorted(corpora.glob("*/*/builds.csv.gz")):
+        streams: dict[str, list[float]] = {}
+        for build in read_builds(path)[0]:
+            if build.outcome == BuildOutcome.PASSED and build.seconds > 0:
+                streams.setdefault(build.stream, []).append(build.seconds)
+        jobs |= {tuple(times[-365:]) for times in streams.values() if len(times) >= 60}
+    alarms = [(times, fedstep_rule(times, JOB_STEP)) for times in sorted(jobs)]
+    passing = mean(any(not _lasts(times, run, 1.1) for run in runs) for times, runs in alarms)
+    return f"{len(jobs)} recorded jobs: {mean(bool(runs) for _, runs in alarms):.0%} alarm, {passing:.0%} not lasting"
 
 
 OTAVA_SCRIPT = """
@@ -178,8 +224,8 @@ def measure_otava(rule: Rule, cases: Sequence[Case]) -> Figures:
     return Figures(found, mean(map(bool, clean)), mean(wrong), mean(shuffled))
 
 
-def table(otava: str) -> str:
-    """Return the table in Markdown."""
+def table(otava: str, corpora: str) -> str:
+    """Return the tables in Markdown, and what happens build by build."""
     out = io.StringIO()
     kept = dict(_kept_rows())
     for name in ("onegov", "pytorch"):
@@ -194,6 +240,9 @@ def table(otava: str) -> str:
             print(_row(OTAVA, measure_otava(otava_rule(otava), cases[::4])), file=out)
         elif name in kept:
             print(kept[name], file=out)
+    print(f"\n{follow_builds(DATA / 'onegov_builds.csv.gz')}.", file=out)
+    if corpora:
+        print(f"\n{follow_jobs(Path(corpora))}.", file=out)
     return out.getvalue().strip() + "\n"
 
 
@@ -214,10 +263,12 @@ def main() -> None:
     """Write the table between its marks."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--otava", default="")
+    parser.add_argument("--corpora", default="")
+    given = parser.parse_args()
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(START)
     _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{START}\n{table(parser.parse_args().otava)}\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{START}\n{table(given.otava, given.corpora)}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

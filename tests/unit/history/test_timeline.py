@@ -21,6 +21,7 @@ from fedstep.history.timeline import (
     read_timeline,
     save_timeline,
 )
+from fedstep.report.wording import name_subject
 from fedstep.types import BuildOutcome, Outcome, TestRun
 
 TESTS = tuple(f"shop.CartTest#case{number}" for number in range(20))
@@ -114,6 +115,57 @@ class TestChanges:
 
         after = live(*(moved(number) for number in range(40, 46)), table=table, start=before)
         assert [change.subject for change in after.changes] == [renamed.test]
+
+
+class TestTogether:
+    SEVEN = dict.fromkeys(TESTS[:7], 3.0)
+
+    def test_many_tests_of_one_build_are_one_finding(self) -> None:
+        """They have one cause: a library, a fixture, another order of the tests."""
+        records = [build(number, self.SEVEN if number >= 40 else {}) for number in range(50)]
+        [change] = live(*records).changes
+        assert {one.test for one in change.members} == set(self.SEVEN)
+        assert (change.together, int(change.commit_after, 16)) == (7, 40)
+        assert change.before == pytest.approx(7.0, rel=0.2)
+        assert change.after == pytest.approx(21.0, rel=0.2)
+        assert name_subject(change) == f"{change.subject} and 6 other tests"
+
+    def test_it_is_named_once_though_some_are_found_later(self) -> None:
+        """A test that did not run in one of the builds joins the others."""
+
+        def missing(number: int) -> BuildRecord:
+            record = build(number, self.SEVEN if number >= 40 else {})
+            return record._replace(tests=record.tests[1:]) if number in (41, 43) else record
+
+        timeline = live(*map(missing, range(50)))
+        [change] = timeline.changes
+        assert change.together == 7
+        assert [one for n in range(50) for one in timeline.found_in(build(n).name)] == [change]
+
+    def test_it_is_resolved_when_the_last_goes_back(self) -> None:
+        """Until then those that are still slow are named."""
+        slow = dict.fromkeys(TESTS[:2], 3.0)
+        part = live(*(build(n, self.SEVEN if 40 <= n < 60 else slow if n >= 60 else {}) for n in range(75)))
+        [change] = part.open_changes()
+        assert ({one.test for one in change.members}, change.together) == (set(slow), 7)
+        whole = live(*(build(number) for number in range(75, 90)), start=part)
+        assert whole.open_changes() == ()
+
+    def test_few_tests_of_one_build_are_findings_of_their_own(self) -> None:
+        timeline = live(*(build(n, dict.fromkeys(TESTS[:3], 3.0) if n >= 40 else {}) for n in range(50)))
+        assert [change.together for change in timeline.changes] == [0, 0, 0]
+
+    def test_it_comes_back_from_the_cache(self) -> None:
+        timeline = live(*(build(number, self.SEVEN if number >= 40 else {}) for number in range(50)))
+        assert decode_timeline(encode_timeline(timeline)).changes[0].members == tuple(
+            one._replace(before=round(one.before, 4), after=round(one.after, 4)) for one in timeline.changes[0].members
+        )
+
+    def test_faster_for_a_few_builds_is_resolved_and_no_alarm(self) -> None:
+        records = [build(n, {SLOW: 1.0 if 40 <= n < 48 else 3.0}) for n in range(60)]
+        [change] = live(*records).changes
+        assert not change.is_slower
+        assert change.resolved_at > change.found_at
 
 
 class TestBuilds:

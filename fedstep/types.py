@@ -146,6 +146,11 @@ class CiRun(NamedTuple):
     number: int | None = None  # counts the runs of this workflow: the next run has the next number; None if not told
 
 
+def job_run(ci: CiRun) -> str:
+    """Return the run and attempt of a job, "" where the CI names none. Builds of one job in one run are no reruns."""
+    return f"{ci.run}/{ci.attempt}" if ci.run else ""
+
+
 class Duration(NamedTuple):
     """A build's wall time and its source; durations of different sources are never mixed."""
 

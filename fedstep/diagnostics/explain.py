@@ -16,11 +16,11 @@ from fedstep.features.test_features import (
     typical_seconds,
 )
 from fedstep.federation.model_cache import load_model
-from fedstep.history.flakiness import Flip, apply_test_runs, informative_runs
+from fedstep.history.flakiness import Flip, PreviousBuilds, apply_test_runs, informative_runs
 from fedstep.history.project_store import ProjectStore, build_name
 from fedstep.history.records import BuildRecord
 from fedstep.history.summary import Summary
-from fedstep.history.test_table import NEVER, TestTable, former_ids
+from fedstep.history.test_table import TestTable, former_ids
 from fedstep.ingest.change_impact import group_of
 from fedstep.ingest.test_identity import earlier_ids
 from fedstep.model.linear import LocalWeights, initial_scaling, sigmoid
@@ -170,7 +170,7 @@ def _runner(subject: ExplainedTest) -> Callable[[TestTable, Outcome], TestTable]
         entry = BuildRecord(
             "", 0.0, 0.0, NO_SECONDS, stats.failed_in, BuildOutcome.PASSED, change_known=True, tests=runs
         )
-        return apply_test_runs(table, entry, NEVER, subject.summary.count)
+        return apply_test_runs(table, entry, PreviousBuilds(), subject.summary.count)
 
     return run
 

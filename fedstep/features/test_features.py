@@ -16,6 +16,7 @@ from fedstep.history.flakiness import (
     flake_log_odds,
     informative_runs,
     is_incident,
+    is_mixed,
     type_fingerprint,
 )
 from fedstep.history.records import Example
@@ -201,22 +202,22 @@ class _Failures(NamedTuple):
     failed: int
     by_group: Counter[str]
     files: int | None
-    same_commit: bool  # as the build before in the same stream
+    repeated: str  # the stream, if the build before in it ran the same code
     context: FailureContext
 
 
-def triage_values(tests: TestTable, build: Build, same_commit: bool) -> list[tuple[TestRun, Raw]]:
+def triage_values(tests: TestTable, build: Build, repeated: str) -> list[tuple[TestRun, Raw]]:
     """Return each failure of the build with the triage task's raw values by part name.
 
     Args:
         tests: The table as it stood before the build, with every failed test in it (`with_tests`).
         build: The build.
-        same_commit: Whether the build before in the stream ran the same code.
+        repeated: The stream, if the build before in it ran the same code in another run; else "".
     """
     runs = [run for run in build.reports.tests if run.outcome in "fck"]
     if not runs:
         return []
-    failures = _common_facts(tests, build, runs, same_commit)
+    failures = _common_facts(tests, build, runs, repeated)
     ranks, history, rows, by_id = time_ranks(tests), history_columns(tests), row_indices(tests), index_tests(tests)
     return [
         (run, _values(by_id[run.test], run, failures, ranks[rows[run.test]], row_of(history, rows[run.test])))
@@ -224,19 +225,19 @@ def triage_values(tests: TestTable, build: Build, same_commit: bool) -> list[tup
     ]
 
 
-def _common_facts(tests: TestTable, build: Build, runs: Sequence[TestRun], same_commit: bool) -> _Failures:
+def _common_facts(tests: TestTable, build: Build, runs: Sequence[TestRun], repeated: str) -> _Failures:
     change = build.situation.change if isinstance(build.situation.change, Change) else None
     return _Failures(
         len(runs),
         Counter(group_of(run.test) for run in runs),
         len(change.files) if change else None,
-        same_commit,
+        repeated,
         failure_context(tests, [run.test for run in runs], change.files if change else None),
     )
 
 
 def _values(stats: TestStats, run: TestRun, failures: _Failures, rank: float | None, history: Raw) -> Raw:
-    commit = _on_this_commit(stats.recent, run, failures.same_commit)
+    commit = _on_this_commit(stats, run, failures)
     # A failure that was confirmed in every rerun counts as one more in a row.
     repeats = stats.streak + (run.outcome == Outcome.CONFIRMED)
     evidence = failures.context.evidence(stats, run.test, repeats, type_fingerprint(run.failure_type))
@@ -269,13 +270,18 @@ def _facts(stats: TestStats, run: TestRun, failures: _Failures, commit: str) -> 
     }
 
 
-def _on_this_commit(recent: str, run: TestRun, same_commit: bool) -> str:
-    """Return how the test went on this commit before: an option of the part `same-commit`."""
+def _on_this_commit(stats: TestStats, run: TestRun, failures: _Failures) -> str:
+    """Return how the test went on this commit before, in this stream: an option of the part `same-commit`.
+
+    What it did last may have been in another cell of the matrix, which says nothing about this one.
+    """
     if run.outcome == Outcome.FLAKED:
         return "both"
-    if not same_commit or not recent:
+    if not failures.repeated or not stats.recent or is_mixed(stats):
         return "unseen"
-    return "failed" if recent[-1] in (Outcome.FAILED, Outcome.CONFIRMED) else "passed"
+    if stats.streak:
+        return "failed" if stats.failed_in == failures.repeated else "unseen"
+    return "passed"
 
 
 def private_test_features(test: str) -> tuple[str, ...]:
@@ -312,5 +318,5 @@ def triage_examples(summary: Summary, build: Build, planned: PlannedBuild) -> tu
     by_id, task = index_tests(tests), schema().tasks["triage"]
     return tuple(
         Example(run.test, by_id[run.test].runs, *task.encode(values), private_test_features(run.test))
-        for run, values in triage_values(tests, build, repeats_last(summary.builds, planned))
+        for run, values in triage_values(tests, build, planned.stream * repeats_last(summary.builds, planned))
     )

@@ -345,13 +345,25 @@ def informative_runs(tests: Sequence[TestRun]) -> list[TestRun]:
     return [run for run in tests if run.outcome not in ignored]
 
 
-def apply_test_runs(before: TestTable, record: BuildRecord, repeated: int, build_index: int) -> dict[str, TestStats]:
+class PreviousBuilds(NamedTuple):
+    """The previous builds of the same stream, by their index in the project; NEVER where there is none."""
+
+    repeated: int = NEVER  # the previous one, if it built the same commit in another run
+    same_run: int = NEVER  # the first one of the same run of the job: each is of another cell, and no attempt
+
+
+MIXED_BUILDS = 100  # for so long a test is one whose cells are not told apart
+
+
+def apply_test_runs(
+    before: TestTable, record: BuildRecord, previous: PreviousBuilds, build_index: int
+) -> dict[str, TestStats]:
     """Return the table after one more build; `before` and its stats stay as they are.
 
     Args:
         before: The table of all tests.
         record: The build.
-        repeated: The index of the build before in the stream if it built the same commit, else NEVER.
+        previous: The builds before in the stream.
         build_index: The index of this build in the project.
     """
     runs = informative_runs(record.tests)
@@ -370,7 +382,9 @@ def apply_test_runs(before: TestTable, record: BuildRecord, repeated: int, build
     for run in runs:
         stats = tests[ids.get(run.test, run.test)]
         # A test that did not run in the repeated build has no outcome on this commit.
-        same_commit = repeated != NEVER and stats.last_build >= repeated
+        same_commit = previous.repeated != NEVER and stats.last_build >= previous.repeated
+        if stats.runs and previous.same_run != NEVER and stats.last_build >= previous.same_run:
+            stats.mixed = build_index
         _apply_run(stats, run, record, same_commit, context)
         stats.last_build, stats.origin = build_index, origins.get(run.test, stats.origin)
         if not stats.streak:
@@ -457,16 +471,21 @@ def _judge_failure(
         stats.spell = SpellState.OPEN if len(stats.recent) > 1 else SpellState.EXPLAINED
     elif stats.spell == SpellState.OPEN and stats.failures > stats.streak:  # in its first spell only a pass tells
         score = context.evidence(stats, run.test, stats.streak, stats.failed_as).score()
-        if score > 0.0:  # it fails so often that another failure says nothing
+        if score > 0.0 and not is_mixed(stats):  # it fails so often that another failure says nothing
             _record_flip(stats, Flip.SILVER, _certainty(score))
     stats.streak += 1
     stats.failed_in, stats.failed_on, stats.last_failure = record.stream, record.branch, stats.runs
     stats.failed_as = type_fingerprint(run.failure_type)
     if run.outcome == Outcome.CONFIRMED:
         stats.spell = SpellState.EXPLAINED
-    elif is_first and same_commit and stats.spell == SpellState.OPEN:
+    elif is_first and same_commit and stats.spell == SpellState.OPEN and not is_mixed(stats):
         stats.spell = SpellState.SETTLED
         _record_flip(stats, Flip.GOLD, 1.0)
+
+
+def is_mixed(stats: TestStats) -> bool:
+    """Return whether cells of a matrix run the test and the CI does not tell which: no pass follows its failure."""
+    return stats.mixed != NEVER and stats.last_build - stats.mixed < MIXED_BUILDS
 
 
 def _judge_pass(stats: TestStats, record: BuildRecord, same_commit: bool, context: FailureContext) -> None:
@@ -477,7 +496,9 @@ def _judge_pass(stats: TestStats, record: BuildRecord, same_commit: bool, contex
     """
     if not stats.streak or stats.failed_in != record.stream:
         return
-    if same_commit and stats.spell != SpellState.SETTLED:
+    if is_mixed(stats):
+        pass  # the pass may be of another cell
+    elif same_commit and stats.spell != SpellState.SETTLED:
         _record_flip(stats, Flip.GOLD, 1.0)
     elif stats.spell == SpellState.OPEN:
         moved = bool(stats.failed_on and record.branch) and stats.failed_on != record.branch
@@ -487,7 +508,7 @@ def _judge_pass(stats: TestStats, record: BuildRecord, same_commit: bool, contex
         if score > 0.0:
             _record_flip(stats, Flip.SILVER, _certainty(score))
     stats.streak, stats.spell, stats.failed_in, stats.failed_on = 0, SpellState.SETTLED, "", ""
-    stats.spells_100 += 1
+    stats.spells_100 += not is_mixed(stats)
 
 
 def _certainty(score: float) -> float:

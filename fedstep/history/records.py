@@ -25,6 +25,7 @@ from fedstep.types import (
     TestRun,
     Unavailable,
     fingerprint,
+    job_run,
 )
 
 FORMAT = 1
@@ -85,6 +86,7 @@ class BuildRecord(NamedTuple):
     forecast: Forecast | Unavailable = NO_FORECAST
     left_out: LeftOut | None = None  # None: no selection was made
     missed: float = NO_SECONDS  # by how much its time missed the slow estimates, in logarithms; NO_SECONDS: no estimate
+    run: str = ""  # of the CI, as `job_run` writes it; "" where it is not known
     origins: tuple[str, ...] = ()  # of `tests`, as `fingerprint` writes them; () where they are not known
 
 
@@ -108,6 +110,7 @@ def make_record(build: Build, stream: str, author: str) -> BuildRecord:
         files=known.files[:MAXIMUM_FILES] if known else (),
         tests=build.reports.tests,
         number=ci.number,
+        run=job_run(ci),
         origins=tuple(map(fingerprint, build.reports.origins)),
     )
 
@@ -147,6 +150,8 @@ def encode_record(record: BuildRecord) -> bytes:
         fields["left_out"] = [record.left_out.tests, round(record.left_out.seconds, 3), record.left_out.shadow]
     if isfinite(record.missed):
         fields["missed"] = _number(record.missed)
+    if record.run:
+        fields["run"] = record.run
     if record.origins:  # those of one class follow each other, and are mostly equal
         fields["origins"] = [[origin, len(list(equal))] for origin, equal in groupby(record.origins)]
     text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
@@ -204,6 +209,7 @@ def _record(fields: Mapping[str, Any]) -> BuildRecord:
         forecast=_unpack_forecast(fields["forecast"]) if "forecast" in fields else NO_FORECAST,
         left_out=_unpack_left_out(*fields["left_out"]) if "left_out" in fields else None,
         missed=_seconds(fields.get("missed")),
+        run=_text(fields.get("run", "")),
         origins=_unpack_origins(fields.get("origins", ()), len(tests)),
     )
 

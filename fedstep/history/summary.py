@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from itertools import takewhile
 from math import isfinite
 from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
 from fedstep.history.cofailures import CofailureTable, apply_failures, pack_cofailures, unpack_cofailures
-from fedstep.history.flakiness import apply_test_runs
+from fedstep.history.flakiness import PreviousBuilds, apply_test_runs
 from fedstep.history.project_store import SUMMARY, ProjectStore, build_name
 from fedstep.history.records import BuildRecord, Forecast
 from fedstep.history.selections import apply_left_out
@@ -26,6 +27,7 @@ from fedstep.types import (
     Dropped,
     FileChange,
     SelectionTally,
+    job_run,
     with_types,
 )
 
@@ -48,6 +50,7 @@ class PlannedBuild(NamedTuple):
     build_file_touched: bool | None = None
     kinds: str = ""  # of the changed files, in alphabetical order: "docs source-python"
     number: int | None = None  # of the run in its workflow
+    run: str = ""  # as in BuildRecord
 
 
 class PastBuild(NamedTuple):
@@ -72,6 +75,7 @@ class PastBuild(NamedTuple):
     kinds: str = ""  # of the changed files, in alphabetical order: "docs source-python"
     number: int | None = None  # of the run in its workflow
     missed: float = NO_SECONDS  # as in BuildRecord
+    run: str = ""  # as in BuildRecord
 
 
 def plan_build(situation: BuildContext, stream: str, author: str) -> PlannedBuild:
@@ -93,6 +97,7 @@ def plan_build(situation: BuildContext, stream: str, author: str) -> PlannedBuil
         weekday=weekday,
         **size._asdict(),
         number=ci.number,
+        run=job_run(ci),
     )
 
 
@@ -156,7 +161,7 @@ class Summary:
 
 def apply_record(summary: Summary, file: str, record: BuildRecord) -> Summary:
     """Return the summary after one more record."""
-    tests = apply_test_runs(summary.tests, record, _repeated(summary, record), summary.count)
+    tests = apply_test_runs(summary.tests, record, _previous(summary, record), summary.count)
     selections = apply_left_out(summary.selections, record, tests)
     return Summary(
         seen=summary.seen | {file},
@@ -174,12 +179,22 @@ def _first_failure(record: BuildRecord) -> tuple[float, ...]:
     return (share,) if isfinite(share) else ()
 
 
-def _repeated(summary: Summary, record: BuildRecord) -> int:
-    """Return the index of the previous build of the stream if it built the same commit, else NEVER."""
-    builds = summary.builds
-    place = next((n for n in reversed(range(len(builds))) if builds[n].stream == record.stream), NEVER)
-    same = place != NEVER and is_same_code(builds[place], past_build(record))
-    return summary.count - len(builds) + place if same else NEVER
+def _previous(summary: Summary, record: BuildRecord) -> PreviousBuilds:
+    """Return the previous builds of the stream with which the record's tests are compared."""
+    builds, build = summary.builds, past_build(record)
+    first = summary.count - len(builds)
+    places = [n for n in reversed(range(len(builds))) if builds[n].stream == record.stream]
+    if not places:
+        return PreviousBuilds()
+    if is_same_run(builds[places[0]], build):
+        beside = takewhile(lambda n: is_same_run(builds[n], build), places)
+        return PreviousBuilds(same_run=first + min(beside))
+    return PreviousBuilds(first + places[0] if is_same_code(builds[places[0]], build) else NEVER)
+
+
+def is_same_run(build: PastBuild | PlannedBuild, other: PastBuild | PlannedBuild) -> bool:
+    """Return whether two builds of a stream are of one run of its job: cells that are not told apart, and no reruns."""
+    return build.run != "" and build.run == other.run
 
 
 def is_same_code(build: PastBuild | PlannedBuild, other: PastBuild | PlannedBuild) -> bool:
@@ -217,6 +232,7 @@ def past_build(record: BuildRecord) -> PastBuild:
         **size._asdict(),
         number=record.number,
         missed=record.missed,
+        run=record.run,
     )
 
 
@@ -369,5 +385,15 @@ def cache_key(summary: Summary) -> str:
 
 def repeats_last(builds: Sequence[PastBuild], planned: PlannedBuild) -> bool:
     """Return whether the build runs the same code as the newest build of its stream."""
-    newest = next((build for build in reversed(builds) if build.stream == planned.stream), None)
-    return newest is not None and is_same_code(newest, planned)
+    newest = _newest(builds, planned.stream)
+    return newest is not None and is_same_code(newest, planned) and not is_same_run(newest, planned)
+
+
+def shares_run(builds: Sequence[PastBuild], planned: PlannedBuild) -> bool:
+    """Return whether the newest build of the stream is of the same run of the job."""
+    newest = _newest(builds, planned.stream)
+    return newest is not None and is_same_run(newest, planned)
+
+
+def _newest(builds: Sequence[PastBuild], stream: str) -> PastBuild | None:
+    return next((build for build in reversed(builds) if build.stream == stream), None)

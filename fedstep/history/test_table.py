@@ -64,6 +64,7 @@ class TestStats:
     log_spread: float = 0  # decayed mean of |log(seconds) - mean|
     times: str = ""  # the last 20 times, as `read_times` reads them
     last_build: int = 0  # index of the last build of the project that ran it
+    mixed: int = NEVER  # index of the newest build whose run had the test before, in a cell that is not told apart
     origin: str = ""  # where the newest report had it, as in BuildRecord; "" where that is not known
     failing_since: int = NEVER  # index of the build with which the streak began
     signatures: str = ""  # of the last distinct failures, oldest first, with a space between them

@@ -199,6 +199,7 @@ VENDORS = (
         pull_request=("SYSTEM_PULLREQUEST_PULLREQUESTID",),
         commit=("BUILD_SOURCEVERSION",),
         outcome=("AGENT_JOBSTATUS",),
+        outcome_so_far=True,
         os=("AGENT_OS",),
         fork=("SYSTEM_PULLREQUEST_ISFORK",),
         deeper="set fetchDepth: 0 on the checkout step",
@@ -207,8 +208,13 @@ VENDORS = (
     CiVendor(
         name="travis",
         marks=("TRAVIS",),
-        run=("TRAVIS_BUILD_ID", "TRAVIS_JOB_ID"),
+        run=("TRAVIS_BUILD_ID", "TRAVIS_JOB_ID"),  # a job that is started again keeps them
         job=("TRAVIS_JOB_NAME",),
+        # Of the language of .travis.yml; a matrix of other variables needs FEDSTEP_CI_CELL.
+        cell=(
+            *("TRAVIS_PYTHON_VERSION", "TRAVIS_NODE_VERSION", "TRAVIS_RUBY_VERSION", "TRAVIS_JDK_VERSION"),
+            *("TRAVIS_GO_VERSION", "TRAVIS_PHP_VERSION", "TRAVIS_RUST_VERSION", "TRAVIS_SCALA_VERSION"),
+        ),
         branch=("TRAVIS_PULL_REQUEST_BRANCH", "TRAVIS_BRANCH"),
         base_branch=("TRAVIS_BRANCH",),
         event=("TRAVIS_EVENT_TYPE",),
@@ -329,6 +335,7 @@ VENDORS = (
         base_branch=("CODEBUILD_WEBHOOK_BASE_REF",),
         event=("CODEBUILD_WEBHOOK_EVENT",),
         commit=("CODEBUILD_RESOLVED_SOURCE_VERSION",),
+        number=("CODEBUILD_BUILD_NUMBER",),
         commit_before=("CODEBUILD_WEBHOOK_PREV_COMMIT",),
         started_at=("CODEBUILD_START_TIME",),
         tells_forks=False,

@@ -99,8 +99,8 @@ class Predictor(NamedTuple):
         """Return a verdict for each failure of a build that the summary does not contain yet, likeliest flaky first."""
         ran = [run.test for run in build.reports.tests]
         table = with_tests(summary.tests, (run.test for run in build.failures()), ran)
-        same_commit = repeats_last(summary.builds, plan_build(build.situation, stream, ""))
-        known, rows = index_tests(table), triage_values(table, build, same_commit)
+        repeats = repeats_last(summary.builds, plan_build(build.situation, stream, ""))
+        known, rows = index_tests(table), triage_values(table, build, stream * repeats)
         return tuple(
             sorted((self._verdict(run, values, known[run.test], summary) for run, values in rows), key=_likeliest)
         )

@@ -20,7 +20,7 @@ from fedstep.federation.sync import AggregatorLink, may_contribute, pull_model, 
 from fedstep.history.project_store import ProjectStore, StartMark, StoreLocked, exclusive
 from fedstep.history.records import Forecast, make_record
 from fedstep.history.selections import apply_left_out
-from fedstep.history.summary import PlannedBuild, Summary, load_summary, plan_build, stream_name
+from fedstep.history.summary import PlannedBuild, Summary, load_summary, plan_build, shares_run, stream_name
 from fedstep.history.test_table import taken_ids, with_known_ids
 from fedstep.history.word_index import NO_WORDS, read_word_index, split_words, update_word_index
 from fedstep.model.predictor import make_forecast, real_failures
@@ -73,6 +73,10 @@ from fedstep.types import (
 UNKNOWN_OUTCOME = "how this build went is not known, nothing is recorded. Give its reports, or --outcome"
 ALREADY_KNOWN = "this build is in the history already; nothing is learned twice"
 SELECTED = "selected"  # in the stream of builds that ran a part of the tests
+OTHER_CELL = (
+    "another build of this run of the job is in the history: if it is another cell of a matrix, set FEDSTEP_CI_CELL; "
+    "until then no failure of their tests is called flaky because it passed elsewhere"
+)
 NO_PULL = "the model was not pulled"
 UNTRUSTED = "this run comes from a fork or Dependabot: nothing is learned or sent. Nothing to do, it counts once merged"
 
@@ -186,7 +190,12 @@ def evaluate_build(
             first_failure=NO_SECONDS if is_part else first_failure_share(summary, build, began, index),
             began=began,
         ),
-        warnings=(*loaded.warnings, *change_notices(context.change), *model_warnings(cached)),
+        warnings=(
+            *loaded.warnings,
+            *change_notices(context.change),
+            *model_warnings(cached),
+            *((OTHER_CELL,) if shares_run(summary.builds, planned) and not store.log.has(build.name) else ()),
+        ),
         left_out=left_out,
     )
 

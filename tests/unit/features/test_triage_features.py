@@ -35,7 +35,7 @@ def build(number: int, runs: tuple[TestRun, ...], change: Change | Unavailable =
 
 def facts(summary: Summary, one: Build, repeated: bool = False) -> dict[str, dict[str, object]]:
     table = with_tests(summary.tests, (run.test for run in one.failures()))
-    return {run.test: dict(values) for run, values in triage_values(table, one, repeated)}
+    return {run.test: dict(values) for run, values in triage_values(table, one, "||mark" * repeated)}
 
 
 def past(letters: str, test: str = "org.foo.BarTest#works") -> Summary:
@@ -116,7 +116,7 @@ class TestEvidence:
         start = dict(zip(TASK.names(), TASK.start(), strict=True))
         assert {name for name, weight in start.items() if weight} == {f"evidence-{name}" for name in EVIDENCE}
         assert set(start.values()) == {0.0, 1.0}
-        rows = triage_values(past("pppp").tests, failed(), False)
+        rows = triage_values(past("pppp").tests, failed(), "")
         (values,) = (row for _, row in rows)
         total = sum(evidence(past("pppp"), failed(), name) for name in EVIDENCE)
         assert margin(TASK.start(), *TASK.encode(values)) == pytest.approx(total)

@@ -87,7 +87,20 @@ class TestVendors:
                 BUILDKITE,
                 CiRun("buildkite", "b", 2, "test", "", "topic", "main", "pull_request", outcome=BuildOutcome.FAILED),
             ),
-            (AZURE, CiRun("azure", "c/3", 1, "test", "2", **PUSHED, outcome=BuildOutcome.UNSTABLE, os="windows")),
+            (
+                AZURE,
+                CiRun(
+                    "azure",
+                    "c/3",
+                    1,
+                    "test",
+                    "2",
+                    **PUSHED,
+                    outcome=BuildOutcome.UNSTABLE,
+                    outcome_so_far=True,
+                    os="windows",
+                ),
+            ),
             (
                 TRAVIS,
                 CiRun(
@@ -183,6 +196,22 @@ class TestVendors:
             "",
         ]
         assert read_ci(GITHUB | {"RUNNER_OS": "macOS"}, platform="linux").os == "macos"
+
+    @pytest.mark.parametrize(
+        ("env", "more", "field", "value"),
+        [
+            (TRAVIS, {"TRAVIS_PYTHON_VERSION": "3.12"}, "cell", "3.12"),
+            (TRAVIS, {"TRAVIS_NODE_VERSION": "22", "TRAVIS_JOB_NAME": "unit"}, "cell", "22"),
+            (AZURE, {"SYSTEM_JOBATTEMPT": "3"}, "attempt", 3),
+            (BUILDKITE, {"BUILDKITE_RETRY_COUNT": "0"}, "attempt", 1),
+            (BITBUCKET, {"BITBUCKET_STEP_RUN_NUMBER": "2"}, "attempt", 2),
+            (CODEBUILD, {"CODEBUILD_BUILD_NUMBER": "12"}, "number", 12),
+        ],
+    )
+    def test_attempts_cells_and_numbers_are_as_documented(
+        self, env: dict[str, str], more: dict[str, str], field: str, value: object
+    ) -> None:
+        assert getattr(read_ci(env | more), field) == value
 
     def test_our_variables_outrank_every_vendors(self) -> None:
         rows = [row for row in FEDSTEP_VARIABLES[2:] if isinstance(row, tuple)]

@@ -91,14 +91,19 @@ def explain(test: str, html: str, as_json: bool, history: str, part: str) -> int
     \b
     Example: fedstep explain CartTest#totals
     """
-    explanation = fedstep.Project.discover(history=history, part=part).explain(test)
+    project = fedstep.Project.discover(history=history, part=part)
+    explanation = project.explain(test)
     echo_warnings(*explanation.warnings)
     echo_result(diagnostic_renderer(as_json).explanation(explanation))
     if html:
+        from fedstep.history.git_transport import find_remote
+        from fedstep.ingest.code_host import find_code_host
         from fedstep.report.explanation_page import explanation_html
 
+        root = project.context().root
+        host = find_code_host(root, find_remote(root))
         try:
-            Path(html).write_text(explanation_html(explanation), encoding="utf-8", errors="backslashreplace")
+            Path(html).write_text(explanation_html(explanation, host), encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise UsageError(f"cannot write {html}: {error.strerror}", "Give --html another file") from error
         echo_warnings(f"wrote {html}")

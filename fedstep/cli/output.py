@@ -13,6 +13,7 @@ from fedstep.results import Diagnosis, FailureVerdict, Interval, Prediction, Pro
 
 if TYPE_CHECKING:
     from fedstep import Project
+    from fedstep.ingest.code_host import CodeHost
     from fedstep.pipeline.context import RunContext
     from fedstep.report.explanation import TestExplanation
     from fedstep.report.inspection import AuditRecord, Inspection
@@ -139,6 +140,9 @@ class _Json:
 
 
 class _Markdown:
+    def __init__(self, host: "CodeHost | None" = None) -> None:
+        self._host = (host,) if host else ()
+
     def prediction(self, prediction: Prediction) -> str:
         from fedstep.report.markdown import prediction_markdown
 
@@ -147,12 +151,12 @@ class _Markdown:
     def triage(self, report: TriageReport) -> str:
         from fedstep.report.markdown import triage_markdown
 
-        return triage_markdown(report)
+        return triage_markdown(report, *self._host)
 
     def training(self, report: TrainReport) -> str:
         from fedstep.report.markdown import training_markdown
 
-        return training_markdown(report)
+        return training_markdown(report, *self._host)
 
     def survey(self, survey: "ReportSurvey") -> str:
         from fedstep.report.text_tables import survey_markdown
@@ -232,18 +236,33 @@ def finish(report: Report, context: "RunContext", output_format: str, strict: bo
     """
     from fedstep.pipeline.context import in_ci
 
+    renderer = RENDERERS[output_format]
+    markdown = _with_links(report, context) if in_ci(context.ci) or renderer is MARKDOWN else MARKDOWN
     echo_warnings(*report.warnings)
-    echo_result(render(report, RENDERERS[output_format]))
+    echo_result(render(report, markdown if renderer is MARKDOWN else renderer))
     if in_ci(context.ci):
         from fedstep.report.ci_outputs import outputs
 
         findings = render(report, JSON) if os.environ.get("FEDSTEP_FINDINGS") else ""
         failures = write_ci_outputs(
-            context, outputs(report), render(report, MARKDOWN), _annotations(context, report), findings
+            context, outputs(report), render(report, markdown), _annotations(context, report), findings
         )
         failures = (*failures, *_write_code_quality(context, report))
         echo_warnings(*new_warnings(failures, report.problems), *_comment(context, report, budget))
     return exit_code(strict, report.problems)
+
+
+def _with_links(report: Report, context: "RunContext") -> Renderer:
+    """Return the renderer of Markdown, which links the commits of a report that names any."""
+    if isinstance(report, Prediction):
+        return MARKDOWN
+    changes = isinstance(report, TrainReport) and bool(report.changes)
+    if not changes and not any(failure.kind == "failing" for failure in report.failures):
+        return MARKDOWN
+    from fedstep.history.git_transport import find_remote
+    from fedstep.ingest.code_host import find_code_host
+
+    return _Markdown(find_code_host(context.root, find_remote(context.root)))
 
 
 def with_estimate(report: Timed) -> Timed:

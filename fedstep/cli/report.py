@@ -198,7 +198,7 @@ def _folder_files(context: "RunContext", insights: "Insights") -> Mapping[str, s
     tests = most_expensive_tests(insights)[:MOST_TESTS]
     pages = {test: f"tests/{_page_name(test)}.html" for test in tests}
     linked = with_links(insights, pages)
-    explained = {path: explanation_html(explain(test)) for test, path in pages.items()}
+    explained = {path: explanation_html(explain(test), insights.host) for test, path in pages.items()}
     return {"index.html": _render(linked, "fedstep.css", "fedstep.js"), **project_assets(), **explained}
 
 
@@ -247,7 +247,7 @@ def _serve(context: "RunContext", port: int) -> int:
             return None
         from fedstep.report.explanation_page import explanation_html
 
-        return "text/html", explanation_html(_explainer(context)(test))
+        return "text/html", explanation_html(_explainer(context)(test), insights.host)
 
     server = ThreadingHTTPServer(("127.0.0.1", port), _handler(page))
     echo_warnings(f"the page is at http://127.0.0.1:{server.server_port}/, end with Ctrl-C")

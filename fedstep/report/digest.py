@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fedstep.report.markdown import code, page
+from fedstep.report.markdown import code, link_to_changes, page
 from fedstep.report.project_page import FixFirst, Insights, describe_minutes, fix_first, format_day
 from fedstep.report.units import count, visible
 from fedstep.report.wording import describe_change, name_subject, short_commit
@@ -19,6 +19,7 @@ class DigestItem:
 
     name: str
     says: str
+    link: str = ""  # to what changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Digest:
     sections: tuple[tuple[str, tuple[DigestItem, ...]], ...] = ()
     cost: str = ""
     first: FixFirst | None = None
+    first_link: str = ""  # to what changed
 
 
 def make_digest(insights: Insights, since: float) -> Digest:
@@ -46,7 +48,9 @@ def make_digest(insights: Insights, since: float) -> Digest:
     lost = sum(one.minutes_a_week for one in insights.flaky)
     red = insights.failures.by_flakes
     cost = f"Flaky tests cost {describe_minutes(lost)} a week; {count(red, 'known build')} failed by flakes alone."
-    return Digest(insights.project, since, sections, cost, fix_first(insights))
+    first = fix_first(insights)
+    link = insights.host.link(first.commits[1], first.commits[0]) if first else ""
+    return Digest(insights.project, since, sections, cost, first, link)
 
 
 def _new_flakes(insights: Insights, since: float) -> Iterator[DigestItem]:
@@ -54,7 +58,8 @@ def _new_flakes(insights: Insights, since: float) -> Iterator[DigestItem]:
         if one.since >= since:
             commit = short_commit(one.commits[1])
             begun = f"first on {format_day(one.since)} at {commit}" if commit else "new"
-            yield DigestItem(one.test, f"{begun}; {describe_minutes(one.minutes_a_week)} a week")
+            link = insights.host.link(one.commits[1], one.commits[0])
+            yield DigestItem(one.test, f"{begun}; {describe_minutes(one.minutes_a_week)} a week", link)
 
 
 def _mended(insights: Insights, since: float) -> Iterator[DigestItem]:
@@ -67,7 +72,8 @@ def _slower(insights: Insights, since: float) -> Iterator[DigestItem]:
     for one in insights.changes:
         if one.is_open and one.change.found_at >= since:
             cost = describe_minutes(one.minutes_a_week)
-            yield DigestItem(name_subject(one.change), f"{describe_change(one.change)}; {cost} a week")
+            link = insights.host.link(one.change.commit_after, one.change.commit_before)
+            yield DigestItem(name_subject(one.change), f"{describe_change(one.change)}; {cost} a week", link)
 
 
 def _resolved(insights: Insights, since: float) -> Iterator[DigestItem]:
@@ -96,12 +102,13 @@ def digest_markdown(digest: Digest) -> str:
         return ""
     blocks = [f"## fedstep: {code(digest.project)} since {format_day(digest.since)}"]
     for heading, items in digest.sections:
-        lines = [f"- {code(item.name)}: {item.says}" for item in items[:MOST_ITEMS]]
+        lines = [f"- {code(item.name)}: {item.says}{link_to_changes(item.link)}" for item in items[:MOST_ITEMS]]
         more = [f"- and {len(items) - MOST_ITEMS:,} more"] if len(items) > MOST_ITEMS else []
         blocks += [f"### {heading}", "\n".join(lines + more)]
     blocks.append(digest.cost)
     if digest.first:
-        blocks.append(f"**First:** {code(digest.first.what)}. {digest.first.why} {code(digest.first.how)}")
+        how = f"{code(digest.first.how)}{link_to_changes(digest.first_link)}"
+        blocks.append(f"**First:** {code(digest.first.what)}. {digest.first.why} {how}")
     return page(*blocks)
 
 
@@ -114,12 +121,15 @@ def digest_slack(digest: Digest) -> str:
         {"type": "header", "text": {"type": "plain_text", "text": title[:150], "emoji": False}}
     ]
     for heading, items in digest.sections:
-        lines = [f"• {_slack_code(item.name)} {_slack(item.says)}" for item in items[:MOST_ITEMS]]
+        lines = [
+            f"• {_slack_code(item.name)} {_slack(item.says)}{_slack_link(item.link)}" for item in items[:MOST_ITEMS]
+        ]
         more = [f"and {len(items) - MOST_ITEMS:,} more"] if len(items) > MOST_ITEMS else []
         blocks.append(_section(f"*{heading}*", *lines, *more))
     blocks.append(_section(_slack(digest.cost)))
     if digest.first:
-        blocks.append(_section(f"*First:* {_slack_code(digest.first.what)} {_slack(digest.first.why)}"))
+        first = f"{_slack_code(digest.first.what)} {_slack(digest.first.why)}{_slack_link(digest.first_link)}"
+        blocks.append(_section(f"*First:* {first}"))
     return f"{json.dumps({'text': _slack(title), 'blocks': blocks}, indent=1)}\n"
 
 
@@ -137,6 +147,10 @@ def _section(*lines: str) -> dict[str, object]:
 def _slack(text: str) -> str:
     """Escape as Slack's documentation says: then nothing is a mention or a link."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _slack_link(address: str) -> str:
+    return f" <{address}|what changed>" if address else ""
 
 
 def _slack_code(name: str) -> str:

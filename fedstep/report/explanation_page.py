@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 
+from fedstep.ingest.code_host import NO_CODE_HOST, CodeHost
 from fedstep.report.explanation import (
     COUNTED,
     METALS,
@@ -57,8 +58,8 @@ class FeatureRow:
     total: float
 
 
-def explanation_html(explained: TestExplanation) -> str:
-    """Return the explanation as a whole HTML document."""
+def explanation_html(explained: TestExplanation, host: CodeHost = NO_CODE_HOST) -> str:
+    """Return the explanation as a whole HTML document; `host` is where commits are shown."""
     failures = [run for run in reversed(explained.runs) if run.outcome in COUNTED]
     bars = [_bar(run) for run in explained.runs]
     shown = {bar.kind for bar in bars} | {bar.flip for bar in bars}
@@ -66,6 +67,7 @@ def explanation_html(explained: TestExplanation) -> str:
     return render_page(
         "explanation.html",
         explained=explained,
+        host=host,
         verdict=describe_verdict(explained),
         past=describe_past(explained),
         model=format_model(explained.model),

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
+from fedstep.ingest.code_host import NO_CODE_HOST, CodeHost
 from fedstep.report.units import MOST_COLUMNS, percent, size, span, spread, visible
 from fedstep.report.wording import (
     TOO_VARIABLE,
@@ -114,6 +115,11 @@ def _span(text: str, most: int) -> str:
     return code(name, most) + text[len(name) :]
 
 
+def link_to_changes(address: str) -> str:
+    """Return a link to what changed, "" without an address, which `CodeHost.link` made: it has plain letters alone."""
+    return f" ([what changed]({address}))" if address else ""
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table; each cell is one line of Markdown."""
     lines = (header, ["---"] * len(header), *(tuple(map(_cell, cells)) for cells in rows))
@@ -170,27 +176,27 @@ def prediction_markdown(prediction: Prediction) -> str:
     )
 
 
-def triage_markdown(triage: TriageReport) -> str:
-    """Return each failure of a report and how likely it is flaky."""
+def triage_markdown(triage: TriageReport, host: CodeHost = NO_CODE_HOST) -> str:
+    """Return each failure of a report and how likely it is flaky; `host` is where commits are shown."""
     return page(
         f"## fedstep: {_counts(triage)}",
         *_ruling(triage),
         *_incident(triage.incident, triage.incident_reason),
-        *_failures(triage),
+        *_failures(triage, host),
         *_muted(triage.muted),
         details(describe_reports(triage.reading), _dropped(triage.reading.dropped)),
         *_end(triage.model, triage.status, triage.warnings),
     )
 
 
-def training_markdown(training: TrainReport) -> str:
-    """Return the build beside its prediction, its failures, what was learned and what was sent."""
+def training_markdown(training: TrainReport, host: CodeHost = NO_CODE_HOST) -> str:
+    """Return the build beside its prediction, its failures, what was learned and sent; `host` shows its commits."""
     return page(
         f"## fedstep: build {training.outcome.value}{_took(training.duration)}",
         *_incident(training.incident, training.incident_reason),
-        *_failures(training),
+        *_failures(training, host),
         *_muted(training.muted),
-        *_time_changes(training.changes),
+        *_time_changes(training.changes, host),
         *_selection(training.selection),
         *_comparison(training.duration, training.expected),
         *_risks(training.flakiest),
@@ -209,11 +215,11 @@ def plan_markdown(told: str, shards: Sequence[tuple[str, str, float]]) -> str:
     return page("## fedstep: what to run", prose(told, MOST_OF_A_WARNING), *blocks, *more(len(shards) - MOST_TESTS))
 
 
-def failure_table(groups: Sequence[FailureGroup], most: int) -> Iterator[str]:
+def failure_table(groups: Sequence[FailureGroup], most: int, host: CodeHost = NO_CODE_HOST) -> Iterator[str]:
     """Yield blocks with at most `most` groups of failures, the most urgent first, and the number left out."""
     if groups:
         if most:
-            yield table(("verdict", "flaky", "test", "why"), map(_group, groups[:most]))
+            yield table(("verdict", "flaky", "test", "why"), (_group(group, host) for group in groups[:most]))
         yield from more(len(groups) - most)
 
 
@@ -290,13 +296,13 @@ def _incident(incident: bool, reason: str) -> Iterator[str]:
         yield f"> **Incident**, no evidence about single tests: {prose(reason)}"
 
 
-def _failures(report: TriageReport | TrainReport) -> Iterator[str]:
+def _failures(report: TriageReport | TrainReport, host: CodeHost) -> Iterator[str]:
     if report.failures:
         yield f"### Failures: {count_verdicts(report.failures)}"
-        yield from failure_table(report.groups, MOST_FAILURES)
+        yield from failure_table(report.groups, MOST_FAILURES, host)
 
 
-def _group(group: FailureGroup) -> Sequence[str]:
+def _group(group: FailureGroup, host: CodeHost) -> Sequence[str]:
     failure = group.first
     verdict = {"regression": "**regression**", "flaky": "flaky"}.get(failure.verdict, "unsure")
     place = f"{failure.file}:{failure.line}" if failure.line else failure.file
@@ -306,7 +312,10 @@ def _group(group: FailureGroup) -> Sequence[str]:
     if others:
         rest = len(group.failures) - 1 - len(others)
         facts += [f"also {', '.join(others)}{f' and {rest:,} more' if rest else ''}"]
-    why = "<br>".join(filter(None, (describe_group(group), _because(failure.reasons))))
+    since = failure.since
+    begun = "" if isinstance(since, Unavailable) else host.link(since.commit, since.commit_before)
+    told = f"{describe_group(group)}{link_to_changes(begun) if group.kind == 'failing' else ''}"
+    why = "<br>".join(filter(None, (told, _because(failure.reasons))))
     return (verdict, percent(failure.flaky_probability), "<br>".join(facts), why)
 
 
@@ -328,11 +337,15 @@ def _selection(selection: SelectionReport | None) -> Iterator[str]:
         yield "\n".join(f"- {text}" for text in filter(None, told))
 
 
-def _time_changes(changes: Sequence[TimeChange]) -> Iterator[str]:
+def _time_changes(changes: Sequence[TimeChange], host: CodeHost) -> Iterator[str]:
     if changes:
         yield "### Time changed for good"
         rows = [
-            ("**slower**" if change.is_slower else "faster", code(name_subject(change)), describe_change(change))
+            (
+                "**slower**" if change.is_slower else "faster",
+                code(name_subject(change)),
+                f"{describe_change(change)}{link_to_changes(host.link(change.commit_after, change.commit_before))}",
+            )
             for change in changes[:MOST_TESTS]
         ]
         yield table(("", "test or job", "time"), rows)
@@ -410,18 +423,22 @@ def is_worth_a_comment(finding: TriageReport | TrainReport) -> bool:
     return bool(finding.failures) or finding.incident
 
 
-def comment_markdown(finding: TriageReport | TrainReport, first_line: str, job: str, run_url: str) -> str:
+def comment_markdown(
+    finding: TriageReport | TrainReport, first_line: str, job: str, run_url: str, host: CodeHost = NO_CODE_HOST
+) -> str:
     """Return the failures and time of a job, at most 65,536 characters, below the mark. `run_url` is the CI's."""
-    written = (page(*_blocks(finding, first_line, job, run_url, most)) for most in _MOST_FAILURES)
+    written = (page(*_blocks(finding, first_line, job, run_url, most, host)) for most in _MOST_FAILURES)
     return next(text for text in written if len(text) <= MOST_CHARACTERS)
 
 
-def _blocks(finding: TriageReport | TrainReport, first_line: str, job: str, run_url: str, most: int) -> Iterator[str]:
+def _blocks(
+    finding: TriageReport | TrainReport, first_line: str, job: str, run_url: str, most: int, host: CodeHost
+) -> Iterator[str]:
     counts = count_verdicts(finding.failures) or name_no_failure(finding.reading)
     yield f"{first_line}\n### fedstep: {counts} in {code(job)}"
     if finding.incident:
         yield f"**Incident**, no evidence about single tests: {prose(finding.incident_reason)}"
-    yield from failure_table(finding.groups, most)
+    yield from failure_table(finding.groups, most, host)
     if isinstance(finding, TrainReport):
         yield from _time(finding)
     summary = f"[summary of the run]({run_url}); " if run_url else ""

@@ -9,9 +9,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from fedstep.ingest.code_host import NO_CODE_HOST, CodeHost
 from fedstep.report.html import TEMPLATES, render_page
 from fedstep.report.units import count, visible
-from fedstep.report.wording import describe_change, describe_selections, format_model, name_job, name_subject
+from fedstep.report.wording import (
+    describe_change,
+    describe_selections,
+    describe_times,
+    format_model,
+    name_job,
+    name_subject,
+)
 from fedstep.results import ModelUsed
 from fedstep.types import NO_SELECTIONS, SelectionTally, TimeChange, TimelineBuild, Unavailable
 
@@ -162,6 +170,7 @@ class Insights:
     bytes_sent: int = 0
     value: tuple[ValueOfSharing, ...] | Unavailable = NOT_REPLAYED
     warnings: tuple[str, ...] = ()
+    host: CodeHost = NO_CODE_HOST  # where commits are shown
 
     def open_changes(self) -> tuple[FoundChange, ...]:
         """Return the changes that somebody should look at, the most expensive first."""
@@ -178,6 +187,7 @@ class FixFirst:
     minutes_a_week: float
     link: str = ""
     is_test: bool = True  # False: a job
+    commits: tuple[str, str] = ("", "")  # between which it began, "" where not known
 
 
 def fix_first(insights: Insights) -> FixFirst | None:
@@ -196,12 +206,13 @@ def _candidates(insights: Insights) -> Iterator[FixFirst]:
         if not flaky.muted_until and flaky.minutes_a_week > 0:
             why = f"It is flaky since {format_day(flaky.since)} and {_describe_cost(flaky)}."
             how = f"fedstep explain {_argument(flaky.test)}"
-            yield FixFirst(flaky.test, why, how, flaky.minutes_a_week, flaky.link)
+            yield FixFirst(flaky.test, why, how, flaky.minutes_a_week, flaky.link, commits=flaky.commits)
     for found in insights.open_changes():
         change, is_test = found.change, found.change.kind == "test"
-        what = change.subject if is_test else f"job {name_subject(change)}"
+        what = name_subject(change) if is_test else f"job {name_subject(change)}"
         why = f"It became slower on {format_day(change.since)}: {describe_change(change)}."
-        yield FixFirst(what, why, _show_commits(change), found.minutes_a_week, found.link, is_test)
+        commits = (change.commit_before, change.commit_after)
+        yield FixFirst(what, why, _show_commits(change), found.minutes_a_week, found.link, is_test, commits)
 
 
 def _argument(test: str) -> str:
@@ -248,7 +259,7 @@ def project_html(insights: Insights, stylesheet: str = "", script: str = "") -> 
         model=format_model(insights.model),
         day=format_day,
         minutes=describe_minutes,
-        describe_change=describe_change,
+        describe_times=describe_times,
         describe_cost=_describe_cost,
         selections=describe_selections(insights.selections),
         name_job=name_job,

@@ -713,11 +713,20 @@ def describe_change(change: TimeChange) -> str:
     >>> describe_change(TimeChange("test", "a#b", 0.5, 1.5, "1111111aa", "2222222bb", 0.0, 0.0, ""))
     '0.5 s before, 1.5 s now (3.0 ×), between 1111111 and 2222222'
     """
-    factor = change.after / change.before if change.is_slower else change.before / change.after
-    by = f"{factor:.1f} × {'' if change.is_slower else 'faster'}".strip()
     commits = [short for short in map(short_commit, (change.commit_before, change.commit_after)) if short]
     where = f", between {' and '.join(commits)}" if len(set(commits)) > 1 else f", at {commits[0]}" if commits else ""
-    return f"{span(change.before)} before, {span(change.after)} now ({by}){where}"
+    return f"{describe_times(change)}{where}"
+
+
+def describe_times(change: TimeChange) -> str:
+    """Format how a time changed.
+
+    >>> describe_times(TimeChange("test", "a#b", 1.5, 0.5, "", "", 0.0, 0.0, ""))
+    '1.5 s before, 0.5 s now (3.0 × faster)'
+    """
+    factor = change.after / change.before if change.is_slower else change.before / change.after
+    by = f"{factor:.1f} × {'' if change.is_slower else 'faster'}".strip()
+    return f"{span(change.before)} before, {span(change.after)} now ({by})"
 
 
 def short_commit(commit: str) -> str:
@@ -769,8 +778,11 @@ def describe_left_out(left_out: LeftOut | None) -> str:
 
 
 def name_subject(change: TimeChange) -> str:
-    """Return the test or the job of a change."""
-    return change.subject if change.kind == "test" else name_job(change.subject)
+    """Return the test or the job of a change; of many tests the first, and how many more."""
+    if change.kind != "test":
+        return name_job(change.subject)
+    others = (len(change.members) or change.together) - 1
+    return f"{change.subject} and {count(others, 'other test')}" if others > 0 else change.subject
 
 
 def count_verdicts(failures: Sequence[FailureVerdict]) -> str:

@@ -9,6 +9,7 @@ import pytest
 from fedstep import Project
 from fedstep.diagnostics.insights import project_insights
 from fedstep.ingest.acknowledgements import ACKS_FILE, Acknowledgement, add_acknowledgement, read_acknowledgements
+from fedstep.ingest.code_host import parse_remote
 from fedstep.report.badge import badge_json, badge_svg, make_badge
 from fedstep.report.digest import digest_markdown, digest_slack, digest_text, make_digest
 from fedstep.report.project_page import Failures, Insights, fix_first, most_expensive_tests, project_html
@@ -196,3 +197,41 @@ class TestBadge:
         assert ElementTree.fromstring(badge_svg(badge)).attrib["aria-label"] == f"flaky tests: {badge.figure}"
         told = json.loads(badge_json(badge))
         assert (told["schemaVersion"], told["label"], told["message"]) == (1, "flaky tests", badge.figure)
+
+
+class TestLinks:
+    """Commits are links where the remote is at a known host."""
+
+    @pytest.fixture
+    def linked(self, insights: Insights) -> Insights:
+        return replace(insights, host=parse_remote("https://ann:s3cr3t@github.com/acme/shop.git"))
+
+    def test_commits_of_the_page_lead_to_what_changed(self, linked: Insights) -> None:
+        page = project_html(linked)
+        first = fix_first(linked)
+        assert first is not None
+        before, after = first.commits
+        assert page.count(f'href="https://github.com/acme/shop/compare/{before}...{after}"') >= 2
+        newest = build_record(BUILDS - 1).commit
+        assert f'href="https://github.com/acme/shop/commit/{newest}"><code>{newest[:7]}</code></a>' in page
+        assert "s3cr3t" not in page
+
+    def test_without_a_known_host_the_page_has_no_links(self, insights: Insights) -> None:
+        assert "https://" not in project_html(insights)
+
+    @pytest.mark.parametrize("render", [digest_markdown, digest_slack])
+    def test_the_digest_links_changes_and_flakes(self, linked: Insights, render: Callable[..., str]) -> None:
+        text = render(make_digest(linked, 0.0))
+        assert text.count("https://github.com/acme/shop/compare/") >= 3
+        assert "s3cr3t" not in text
+
+    def test_a_message_for_slack_cuts_no_link(self, linked: Insights) -> None:
+        import json
+
+        [change] = [one for one in linked.changes if one.change.subject == SLOW]
+        many = tuple(
+            replace(change, change=change.change._replace(subject=f"{'x' * 95}{number}")) for number in range(20)
+        )
+        blocks = json.loads(digest_slack(make_digest(replace(linked, changes=many), 0.0)))["blocks"]
+        assert all(len(block["text"]["text"]) <= 3000 for block in blocks)
+        assert all(block["text"]["text"].count("<https") == block["text"]["text"].count("|what") for block in blocks)

@@ -7,10 +7,29 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from fedstep.report.markdown import code, prediction_markdown, prose, table, training_markdown, triage_markdown
+from fedstep.ingest.code_host import parse_remote
+from fedstep.report.markdown import (
+    code,
+    comment_markdown,
+    mark,
+    prediction_markdown,
+    prose,
+    table,
+    training_markdown,
+    triage_markdown,
+)
 from fedstep.report.units import visible
-from fedstep.results import FailureVerdict, ModelUsed, Prediction, ReportCounts, TestRisk, TrainReport, TriageReport
-from fedstep.types import Dropped, Unavailable
+from fedstep.results import (
+    FailingSince,
+    FailureVerdict,
+    ModelUsed,
+    Prediction,
+    ReportCounts,
+    TestRisk,
+    TrainReport,
+    TriageReport,
+)
+from fedstep.types import Dropped, TimeChange, Unavailable
 
 Findings = tuple[Prediction, TriageReport, TrainReport]
 PARSER = MarkdownIt("commonmark").enable("table").enable("strikethrough")
@@ -128,3 +147,34 @@ class TestSummary:
             "local", Unavailable("3 builds seen, 5 needed"), Unavailable("no branch"), (), ModelUsed()
         )
         assert "not known: 3 builds seen, 5 needed" in prediction_markdown(prediction)
+
+
+class TestLinks:
+    OLD, NEW = "1" * 40, "2" * 40
+    HOST = parse_remote("https://x:s3cr3t@github.com/acme/shop.git")
+
+    def hrefs(self, markdown: str) -> list[object]:
+        return [token.attrs["href"] for token in tokens(markdown) if token.type == "link_open"]
+
+    def test_a_change_of_time_leads_to_what_changed(self, named: Callable[[str], Findings]) -> None:
+        training = named("a.B#c")[2]
+        change = TimeChange("test", "a.B#c", 0.5, 1.5, self.OLD, self.NEW, 1.0, 2.0, "b")
+        markdown = training_markdown(training._replace(failures=(), changes=(change,)), self.HOST)
+        assert self.hrefs(markdown) == [f"https://github.com/acme/shop/compare/{self.OLD}...{self.NEW}"]
+        assert "s3cr3t" not in markdown
+        assert self.hrefs(training_markdown(training._replace(failures=(), changes=(change,)))) == []
+
+    def test_a_failing_test_leads_to_what_broke_it(self, named: Callable[[str], Findings]) -> None:
+        triage = named("a.B#c")[1]
+        since = FailingSince(3, self.NEW, self.OLD)
+        failing = FailureVerdict("a.B#c", 0.1, kind="failing", since=since)
+        told = triage._replace(failures=(failing,))
+        wanted = [f"https://github.com/acme/shop/compare/{self.OLD}...{self.NEW}"]
+        assert self.hrefs(triage_markdown(told, self.HOST)) == wanted
+        assert self.hrefs(comment_markdown(told, mark("00"), "unit", "", self.HOST)) == wanted
+
+    def test_a_hostile_commit_is_no_link(self, named: Callable[[str], Findings]) -> None:
+        evil = "](https://evil.example.org)"
+        change = TimeChange("test", "a.B#c", 0.5, 1.5, evil, evil, 1.0, 2.0, "b")
+        markdown = training_markdown(named("a.B#c")[2]._replace(failures=(), changes=(change,)), self.HOST)
+        assert "evil.example.org)" not in str(self.hrefs(markdown))

@@ -16,19 +16,45 @@ LAST_LINES = 60  # in which a lost runner is believed although tests failed, too
 _STOPPED: tuple[tuple[str, str], ...] = (
     (
         "runner lost",
-        r"runner has received a shutdown signal|lost communication with the server"
+        r"runner has received a shutdown signal|lost communication with the server|We stopped hearing from agent"
         r"|runner system failure|job failed \(system failure\)"
         r"|(?:agent|node|slave) (?:\S+ )?(?:went offline|was marked offline|disconnected)"
         r"|Channel ?Closed ?Exception|ClosedChannelException|backing channel '[^']*' is disconnected"
-        r"|connection was broken: java\.io"
+        r"|connection was broken: java\.io|^Cannot contact \S+: (?:java|hudson)"
+        r"|wrapper script does not seem to be touching the log file"
         r"|Removing runner|spot (?:instance )?(?:interruption|termination)|node was preempted",
     ),
-    ("disk full", r"no space left on device|\bENOSPC\b|disk quota exceeded|not enough space on the disk"),
-    ("out of memory", r"\bOOMKilled\b|out of memory: killed process|exit code 137\b|signal: killed"),
+    ("disk full", r"no space left on device|(?<!errno\.)\bENOSPC\b|disk quota exceeded|not enough space on the disk"),
+    (
+        "out of memory",
+        r"\bOOMKilled\b|out of memory: killed process|exit code 137\b|signal: killed|signal: 9, SIGKILL"
+        r"|^Received [\"']killed[\"'] signal|exceeded (?:the )?memory limit"
+        r"|^Killed$|: line \d+:\s+\d+ Killed\b|\] Killed$",
+    ),
     (
         "time limit",
         r"exceeded the maximum execution time|execution took longer than|Cancelling nested steps due to timeout"
-        r"|job (?:timed out|exceeded)|has exceeded the maximum|build timed out",
+        r"|job (?:timed out|exceeded)|has exceeded the maximum|build timed out|^Too long with no output",
+    ),
+)
+_NO_SPACE = _STOPPED[1:2]
+# What a test asserts, and the source lines that a report of its failure has, are not what stopped the job.
+_ABOUT_A_TEST = re.compile(
+    r"\bassert|\bexpect(?:ed)?\b|^>\s|^E\s|^(?:FAILED|ERROR) \S+::|^\s+[-+?]\s|^\s*(?:def|raise|throw)\b", re.IGNORECASE
+)
+_UNLOADED: tuple[tuple[str, str], ...] = (("import", r"ImportError: Failed to import test module"),)
+# The summaries of test runners: a job without a readable report may have one in its log.
+_FAILED: tuple[tuple[str, str], ...] = (
+    (
+        "failed tests",
+        r"^=*\s?[1-9]\d* failed\b.* in [\d.]+s|^FAILED \((?:failures|errors)=[1-9]|^--- FAIL: |^panic: test timed out"
+        r"|^test result: FAILED\.|^# fail(?:ed)? [1-9]\d*$|^not ok \d+|^Result: FAIL$"
+        r"|^\d+ examples?, [1-9]\d* failures?"
+        r"|^\d+ runs, \d+ assertions, (?:[1-9]\d* failures|0 failures, [1-9]\d* errors)"
+        r"|Tests run: \d+, (?:Failures: [1-9]|Failures: 0, Errors: [1-9])|\d+ tests? completed, [1-9]\d* failed"
+        r"|^\s*Tests:? +[1-9]\d* failed|^\s+[1-9]\d* failing$|% tests passed, [1-9]\d* tests? failed"
+        r"|^Tests: \d+, Assertions: \d+,.*(?:Failures|Errors): [1-9]|\bFailed: +[1-9]\d*, Passed:"
+        r"|^\*\*\*Test Failed\*\*\* \d+ failures?",
     ),
 )
 _REFUSED: tuple[tuple[str, str], ...] = (
@@ -37,25 +63,54 @@ _REFUSED: tuple[tuple[str, str], ...] = (
         r"toomanyrequests|pull rate limit|failed to pull image|error pulling image|manifest unknown"
         r"|could not transfer artifact|received unexpected HTTP status|npm (?:ERR!|error) network"
         r"|(?:429 too many requests|50[234] (?:bad gateway|service unavailable|gateway time-?out)).*"
-        r"|no matching distribution found|read timed out.*(?:pypi|index)",
+        r"|Received status code 5\d\d from server|\berror NU1301\b|Hash Sum mismatch|unable to fetch some archives"
+        r"|Retrying \(Retry\(total=0[\s\S]*no matching distribution found|read timed out.*(?:pypi|index)",
     ),
     (
         "network",
-        r"could not resolve host|temporary failure in name resolution|getaddrinfo (?:ENOTFOUND|EAI_AGAIN)"
-        r"|\bE(?:TIMEDOUT|CONNRESET|HOSTUNREACH|NETUNREACH)\b|connection (?:reset by peer|timed out)"
-        r"|TLS handshake timeout|network is unreachable|unable to access '[^']*'|remote end hung up unexpectedly"
-        r"|failed to connect to \S+ port \d+",
+        r"could not resolve host|temporary failure (?:in name resolution|resolving)|getaddrinfo (?:ENOTFOUND|EAI_AGAIN)"
+        r"|\bE(?:TIMEDOUT|SOCKETTIMEDOUT|CONNRESET|CONNREFUSED|HOSTUNREACH|NETUNREACH)\b"
+        r"|connection (?:reset by peer|timed out|refused)|TLS handshake timeout|network is unreachable|no route to host"
+        r"|Name or service not known"
+        r"|unable to access '[^']*'|remote end hung up unexpectedly|dial tcp\b.*(?:i/o timeout|no such host)"
+        r"|request canceled while waiting for connection|^error: .*SSL connect error|failed to connect to \S+ port \d+",
+    ),
+    ("container engine", r"Cannot connect to the Docker daemon"),
+    (
+        "out of memory",
+        r"JavaScript heap out of memory|java\.lang\.OutOfMemoryError|insufficient memory for the Java Runtime"
+        r"|cc1(?:plus)?: out of memory|virtual memory exhausted|Cannot allocate memory",
     ),
 )
 _BROKEN: tuple[tuple[str, str], ...] = (
     (
         "compilation",
-        r"COMPILATION ERROR|error: cannot find symbol|error\[E\d{4}\]|\berror TS\d{4}\b|undefined reference to"
-        r"|Compilation failed|compileJava FAILED|build failed: .*compil|\.go:\d+:\d+: undefined:|\berror CS\d{4}\b",
+        r"COMPILATION ERROR|error: cannot find symbol|\.java:\d+: error:|error\[E\d{4}\]|could not compile `"
+        r"|\.(?:c|cc|cpp|cxx|h|hpp|m):\d+:(?:\d+:)? (?:fatal )?error: .*|\berror TS\d{4}\b|undefined reference to"
+        r"|Compilation failed|compileJava FAILED|build failed: .*compil|\.go:\d+:\d+: undefined:|\[build failed\]"
+        r"|\berror CS\d{4}\b|^e: .*\.kt:|MultipleCompilationErrorsException",
     ),
-    ("syntax", r"^\s*SyntaxError:|^E\s+SyntaxError:|IndentationError:|ParseError:"),
-    ("import", r"ImportError while importing|ModuleNotFoundError:|Cannot find module|NoClassDefFoundError"),
+    (
+        "syntax",
+        r"^\s*SyntaxError:|^E\s+SyntaxError:|IndentationError:|ParseError:|Parse error: |: syntax error\b",
+    ),
+    (
+        "import",
+        r"ImportError while (?:importing|loading)|ModuleNotFoundError:|Cannot find module|NoClassDefFoundError"
+        r"|cannot load such file|Can't locate \S+\.pm in @INC",
+    ),
     ("collection", r"ERROR collecting|errors? during collection|Test suite failed to run"),
+    (
+        "dependency",
+        r"no matching distribution found|npm (?:ERR!|error) (?:code E404|404)|Could not find artifact"
+        r"|no matching package",
+    ),
+    (
+        "build file",
+        r"^CMake Error.*|No rule to make target|npm (?:ERR!|error) Missing script:|command not found"
+        r"|^\S+: (?:\d+: )?\S+: not found$",
+    ),
+    ("check", r"^Found \d+ errors?\b.*|^✖ \d+ problems?"),
 )
 # The time that GitHub, Jenkins and Cirrus write before a line.
 _CLOCK = re.compile(r"^(?:\d{4}-\d\d-\d\dT[\d:.]+Z|\[?\d\d:\d\d:\d\d(?:\.\d+)?\]?) ", re.MULTILINE)
@@ -77,13 +132,15 @@ def classify_job(reports: Reports, log: str = "", exit_code: int | None = None) 
     """Return why the job failed.
 
     A lost runner, a full disk and the like end a job whatever its tests say. A network or registry error decides only
-    where no test failed: tests write such lines, too.
+    where no test failed, by the reports and by the summaries of test runners in the log: tests write such lines, too.
     """
     failed = [run for run in reports.tests if run.outcome in "fc"]
     log = _CLOCK.sub("", log)
     end = "\n".join(log.splitlines()[-LAST_LINES:])
-    if rule := _first_rule(_STOPPED, end if failed else log):
+    if rule := _first_rule(_STOPPED, _without_tests(end if failed else log)):
         return JobFailure(INFRASTRUCTURE, rule, is_incomplete=True)
+    if failed and all(map(_had_no_space, failed)):
+        return JobFailure(INFRASTRUCTURE, f"{_first_rule(_NO_SPACE, failed[0].message)}, in every failure", True)
     if failed and all(map(_is_broken, failed)):
         return JobFailure(CODE, f"collection: {failed[0].failure_type or 'a suite that could not start'}")
     if failed:
@@ -92,9 +149,9 @@ def classify_job(reports: Reports, log: str = "", exit_code: int | None = None) 
 
 
 def _classify_without_failures(log: str, exit_code: int | None) -> JobFailure:
-    """Return why a job failed in which no test did; without an exit code it may have passed."""
+    """Return why a job failed whose reports have no failed test; without an exit code it may have passed."""
     ended = exit_code is not None
-    for cause, rules in ((INFRASTRUCTURE, _REFUSED), (CODE, _BROKEN)):
+    for cause, rules in ((CODE, _UNLOADED), (TESTS, _FAILED), (INFRASTRUCTURE, _REFUSED), (CODE, _BROKEN)):
         if rule := _first_rule(rules, log):
             return JobFailure(cause, rule, ended)
     if exit_code in _EXIT_CODES:
@@ -114,11 +171,20 @@ def read_log_tail(path: str) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror}", "Give the job's log with --log") from error
 
 
+def _without_tests(log: str) -> str:
+    return "\n".join(line for line in log.splitlines() if not _ABOUT_A_TEST.search(line))
+
+
 def _first_rule(rules: Sequence[tuple[str, str]], text: str) -> str:
     for name, pattern in rules:
         if text and (found := re.search(pattern, text, re.IGNORECASE | re.MULTILINE)):
             return f"{name}: {' '.join(found[0].split())[:80]}"
     return ""
+
+
+def _had_no_space(run: TestRun) -> bool:
+    """Return whether the test failed by a full disk; what it asserts about one is its own."""
+    return bool(_first_rule(_NO_SPACE, _without_tests(run.message))) and "assert" not in run.failure_type.lower()
 
 
 def _is_broken(run: TestRun) -> bool:

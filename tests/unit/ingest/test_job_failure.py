@@ -1,11 +1,22 @@
 """Why a job failed: infrastructure, code or tests, and which rule decided."""
 
+import csv
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from fedstep.errors import InputError
-from fedstep.ingest.job_failure import CODE, INFRASTRUCTURE, NONE, TESTS, UNKNOWN, classify_job, read_log_tail
+from fedstep.ingest.job_failure import (
+    CODE,
+    INFRASTRUCTURE,
+    NONE,
+    TESTS,
+    UNKNOWN,
+    JobFailure,
+    classify_job,
+    read_log_tail,
+)
 from fedstep.types import Outcome, Reports, TestRun
 
 PASSED = Reports((TestRun("a#x", Outcome.PASSED),), 1)
@@ -97,7 +108,94 @@ npm ERR! network This is a problem related to network connectivity.
         "Failed to connect to github.com port 443: Network is unreachable\nfatal: The remote end hung up unexpectedly",
         "network",
     ),
+    "azure": (  # github.com/dotnet/dnceng/issues/1886
+        "##[error]We stopped hearing from agent Azure Pipelines 32. Verify the agent machine is running and has a "
+        "healthy network connection. Anything that terminates an agent process can cause this error.",
+        "runner lost",
+    ),
+    "jenkins contact": (  # github.com/adoptium/infrastructure/issues/1395
+        """20:28:49  Cannot contact mac-04: java.lang.InterruptedException
+20:35:47  wrapper script does not seem to be touching the log file in /Users/jenkins/workspace/shop@tmp/durable-22ec
+""",
+        "runner lost",
+    ),
+    "gitlab docker": (  # github.com/DataBiosphere/azul/issues/6082
+        """ERROR: Preparation failed: Cannot connect to the Docker daemon at tcp://dind:2375. Is it running?
+Will be retried in 3s ...
+""",
+        "container engine",
+    ),
+    "gradle": (  # github.com/Exceptionflug/protocolize/issues/156
+        """Execution failed for task ':bungee:compileJava'.
+> Could not resolve all files for configuration ':bungee:compileClasspath'.
+            > Could not GET 'https://mvn.example.org/shop.pom'. Received status code 504 from server: Gateway Timeout
+""",
+        "registry",
+    ),
+    "apt": (  # github.com/hivemq/hivemq-community-edition/issues/177
+        """E: Failed to fetch http://deb.debian.org/debian/pool/main/g/gnupg-l10n_2.2.12_all.deb  Hash Sum mismatch
+E: Unable to fetch some archives, maybe run apt-get update or try with --fix-missing?
+""",
+        "registry",
+    ),
+    "go proxy": (  # github.com/golang/go/issues/35516
+        "go: cloud.google.com/go@v0.38.0: Get https://proxy.golang.org/go/@v/v0.38.0.mod: dial tcp: i/o timeout",
+        "network",
+    ),
+    "nuget": (  # github.com/MicrosoftDocs/mslearn-dotnet-kubernetes/issues/4
+        "/src/shop.csproj : error NU1301: Unable to load the service index for source https://api.nuget.org/v3/index.json.",
+        "registry",
+    ),
+    "yarn": (  # github.com/opstrace/opstrace/issues/873
+        """info There appears to be trouble with your network connection. Retrying...
+error An unexpected error occurred: "https://registry.yarnpkg.com/a/-/a-4.11.2.tgz: ESOCKETTIMEDOUT".
+""",
+        "network",
+    ),
+    "circleci": ('Received "killed" signal', "out of memory"),  # github.com/digitalfabrik/integreat-cms/issues/2203
+    "circleci memory": (  # github.com/Homebrew/linuxbrew-core/pull/1759
+        "Your build has exceeded the memory limit of 4G on 1 container.",
+        "out of memory",
+    ),
+    "circleci output": (  # github.com/skupperproject/skupper/pull/252
+        "Too long with no output (exceeded 10m0s): context deadline exceeded",
+        "time limit",
+    ),
 }
+
+LOGS = Path(__file__).parents[2] / "data" / "logs"
+with (LOGS / "index.csv").open(encoding="utf-8", newline="") as file:
+    RECORDED = tuple(csv.DictReader(file))
+
+
+class TestRecorded:
+    """Logs of real tools that really failed: see tests/data/logs/README.md."""
+
+    def test_each_is_what_it_was(self) -> None:
+        """By the log and the exit code alone; the table of what was and what it was called is printed."""
+        table = Counter((one["cause"], judge(one, Reports()).cause) for one in RECORDED)
+        kinds = (INFRASTRUCTURE, CODE, TESTS, UNKNOWN, NONE)
+        print(f"{'was, called':16}", *(f"{called:>14}" for called in kinds))
+        for was in kinds[:3]:
+            print(f"{was:16}", *(f"{table[was, called]:>14}" for called in kinds))
+        wrong = [one["name"] for one in RECORDED if judge(one, Reports()).cause != one["cause"]]
+        assert wrong == []
+
+    @pytest.mark.parametrize("cause", [INFRASTRUCTURE, CODE, TESTS])
+    def test_five_of_each_cause_were_held_out(self, cause: str) -> None:
+        """The rules were not written from them."""
+        assert sum((one["cause"], one["used"]) == (cause, "held out") for one in RECORDED) >= 5
+
+    @pytest.mark.parametrize("name", [one["name"] for one in RECORDED if one["cause"] == TESTS])
+    def test_the_report_of_a_failed_test_agrees_with_its_log(self, name: str) -> None:
+        """What a failed test writes is no reason to run the job again."""
+        (recorded,) = (one for one in RECORDED if one["name"] == name)
+        assert judge(recorded, FAILED).cause == TESTS
+
+
+def judge(recorded: dict[str, str], reports: Reports) -> JobFailure:
+    log = (LOGS / f"{recorded['name']}.log").read_text(encoding="utf-8")
+    return classify_job(reports, log, int(recorded["exit"]))
 
 
 class TestCauses:
@@ -166,6 +264,18 @@ class TestCauses:
         assert classify_job(PASSED, "", 137).cause == INFRASTRUCTURE
         assert classify_job(PASSED, "", 3).cause == UNKNOWN
         assert classify_job(PASSED).cause == NONE
+
+    def test_a_full_disk_in_every_failure_is_infrastructure(self) -> None:
+        """One that a test asserts something about is the test's own."""
+        full = TestRun(
+            "a#x", Outcome.FAILED, failure_type="OSError", message="OSError: [Errno 28] No space left on device"
+        )
+        job = classify_job(Reports((full, full._replace(test="a#y")), 1))
+        assert (job.cause, job.is_incomplete) == (INFRASTRUCTURE, True)
+        assert "disk full" in job.rule
+        assert classify_job(Reports((full, FAILED.tests[1]), 1)).cause == TESTS
+        asserted = full._replace(failure_type="AssertionError", message="assert 'No space left on device' == 'full'")
+        assert classify_job(Reports((asserted,), 1)).cause == TESTS
 
     def test_modules_that_cannot_be_imported_are_code(self) -> None:
         """pytest reports them as tests that failed."""

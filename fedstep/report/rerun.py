@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from fedstep.ingest.test_identity import split_identity
+from fedstep.ingest.test_identity import script_of, split_identity
 from fedstep.results import FailureVerdict
 
 Exists = Callable[[str], bool]
@@ -13,7 +13,9 @@ Exists = Callable[[str], bool]
 _JAVA_CLASS = re.compile(r"[^\W\d][\w$]*(?:\.[^\W\d][\w$]*)*")
 _JAVA_PARAMETERS = re.compile(r"[(\[{].*", re.S)  # pays(int)[2], pays[2], pays{int}[2]
 _GO_TEST = re.compile(r"(?:Test|Fuzz|Example)\w*")
-_BETWEEN = re.compile(r"\s*(›|»|→|::|[>|/\\.:-])\s*|\s+")  # what a reporter may write between titles, or white space
+# What a reporter may write between titles, or white space; an id has "#x09" for a tab.
+_BETWEEN = re.compile(r"\s*([›»→⇒•·—–~=>|/\\.:;,+&-]+)\s*|(?:\s|#x0[9AD])+")
+_ESCAPED = re.compile(r"#x(?:[01][0-9A-F]|7F|[89][0-9A-F]|202[89])")  # as escape_character writes UNPRINTABLE
 
 
 class RerunSelection(NamedTuple):
@@ -37,8 +39,14 @@ def selection(runner: str, failures: Sequence[FailureVerdict], exists: Exists) -
 
 
 def _is_usable(runner: str, test: str) -> bool:
-    """Return whether a name fits on a line: the pattern of a JavaScript runner stands for any white space."""
-    return (" ".join(test.split()) if runner in _JAVASCRIPT else test).isprintable()
+    """Return whether a name fits on a line: the pattern of a JavaScript runner stands for any white space.
+
+    Of a control character an id has the number alone: a runner that is told it finds no such test, and pytest then
+    runs none at all.
+    """
+    if runner in _JAVASCRIPT:
+        return " ".join(test.split()).isprintable()
+    return test.isprintable() and not _ESCAPED.search(test)
 
 
 # The arguments of each start of the runner, and the failures that they do not cover.
@@ -159,10 +167,9 @@ def _jest_title(failure: FailureVerdict) -> str:
     Where class is the file, the name may be the title alone: it begins with a separator where it is the full name of a
     top-level test.
     """
-    group, name = split_identity(failure.test).group, failure.test.partition("#")[2]
-    begins = _BETWEEN.match(name)
+    group, name = _class_and_name(failure.test)
     pattern = _title(failure)
-    return rf"([\s\S]+\s)?{pattern}" if pattern and "/" in group and not begins else pattern
+    return rf"([\s\S]+\s)?{pattern}" if pattern and _is_file(group) and not _BETWEEN.match(name) else pattern
 
 
 def _title(failure: FailureVerdict) -> str:
@@ -170,14 +177,57 @@ def _title(failure: FailureVerdict) -> str:
 
     Reporters put the titles of `describe` into class, name or both, with a separator of their own, and begin the name
     of a top-level test with it (jest-junit: " top"). An attribute of XML has a space where the title has a new line.
+    Where the report leaves open which titles are part of the full name, the pattern fits with and without them.
     """
-    group, name = split_identity(failure.test).group, failure.test.partition("#")[2]
-    titles, own = (list(filter(None, _BETWEEN.sub(" ", text).split(" "))) for text in (group, name))
-    if not own:
-        return ""
-    if not titles or own[: len(titles)] == titles or "/" in group or name.startswith(group):
-        return _words(name)
-    return rf"({_words(group)}\s+)?{_words(name)}"
+    group, name = _class_and_name(failure.test)
+    titles, own = _plain(group).split(), _plain(name).split()
+    if not own or not titles or titles == own or _is_file(group):
+        return _words(name) if own else ""
+    pattern = f"{_optional(group)}{_words(name)}"
+    return f"({pattern}|{_words(group)})" if titles[-len(own) :] == own else pattern
+
+
+def _optional(group: str) -> str:
+    r"""Return a pattern for the last titles of a class, any number of them, with white space at its end.
+
+    >>> print(_optional("web.cart"))
+    ((web(\s*\.\s*|\s+))?cart\s+)?
+    """
+    group, pattern, end = group.strip(), "", 0
+    for match in _BETWEEN.finditer(group):
+        if match[1]:
+            pattern = rf"({pattern}{_words(group[end : match.start()])}(\s*{_escaped(match[1])}\s*|\s+))?"
+            end = match.end()
+    return rf"({pattern}{_words(group[end:])}\s+)?" if group[end:] else pattern
+
+
+def _class_and_name(test: str) -> tuple[str, str]:
+    """Return the class and the name of a JavaScript test, which may have the separators of an id in their titles.
+
+    >>> _class_and_name("a # b#a # b"), _class_and_name("src/cart.test.js::cart::deep#pays")
+    (('a # b', 'a # b'), ('cart::deep', 'pays'))
+    """
+    file, _, rest = test.partition("::")
+    titles = rest if rest and script_of(file, "") else test
+    return _at_equal_titles(titles) or (titles.partition("#")[0], titles.partition("#")[2])
+
+
+def _at_equal_titles(test: str) -> tuple[str, str] | None:
+    """Return the parts around the "#" that stands between the same title twice, as jest-junit writes it by default."""
+    for mark in re.finditer("#", test):
+        group, name = test[: mark.start()], test[mark.end() :]
+        if _plain(name) in (_plain(group), _plain(group.rpartition("::")[2])):
+            return name, name
+    return None
+
+
+def _is_file(group: str) -> bool:
+    return bool(script_of(group, "")) or ("/" in group and not re.search(r"\s", group))
+
+
+def _plain(title: str) -> str:
+    """Return the words of a title: a class has slashes for backslashes, and an attribute spaces for line breaks."""
+    return " ".join(_BETWEEN.sub(" ", title).split())
 
 
 def _words(title: str) -> str:
@@ -202,27 +252,23 @@ def _words(title: str) -> str:
 
 def _go(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:
     """Return a start for each package and each test with subtests: no test of that name elsewhere, no sibling runs."""
-    subtests: dict[tuple[str, str], list[str]] = {}  # by package and test
+    names: dict[tuple[str, ...], list[str]] = {}  # by the package and the tests around, outermost first
     left_out = []
     for failure in failures:
         _, group, _, name = split_identity(failure.test)
-        test, *parts = name.split("/")
-        package = _go_package(group, exists)
-        if not _GO_TEST.fullmatch(test) or package.startswith("-"):
+        package, path = _go_package(group, exists), name.split("/")
+        if not _GO_TEST.fullmatch(path[0]) or package.startswith("-"):
             left_out.append(failure)
         else:
-            subtests.setdefault((package, test), []).extend(parts[:1])
-    packages: dict[str, list[str]] = {}
-    for (package, test), names in subtests.items():
-        if not names:
-            packages.setdefault(package, []).append(test)
-    whole = [[package, "-run", f"^({'|'.join(tests)})$"] for package, tests in packages.items()]
-    parts_of = [
-        [package, "-run", f"^{test}$/^({'|'.join(re.escape(name) for name in _distinct(names))})$"]
-        for (package, test), names in subtests.items()
-        if names
-    ]
-    return [*whole, *parts_of], left_out
+            names.setdefault((package, *path[:-1]), []).append(path[-1])
+    # A test fails with its subtests: where some of them are chosen, the whole of it is not.
+    around = {key[:length] for key in names for length in range(2, len(key) + 1)}
+    starts = []
+    for (package, *tests), found in names.items():
+        alone = [re.escape(name) for name in _distinct(found) if (package, *tests, name) not in around]
+        levels = [*(f"^{re.escape(test)}$" for test in tests), f"^({'|'.join(alone)})$"]
+        starts += [[package, "-run", "/".join(levels)]] if alone else []
+    return starts, left_out
 
 
 def _go_package(group: str, exists: Exists) -> str:

@@ -17,40 +17,68 @@ from fedstep.types import Outcome
 from tests.helpers.jenkins import JAVA_HOME
 
 pytestmark = [pytest.mark.full, pytest.mark.slow]
-PACKAGES = ("jest@29", "jest-junit@16", "vitest@4", "mocha@11")
+PACKAGES = ("jest@29", "jest-junit@16", "vitest@4", "mocha@11", "mocha-junit-reporter@2")
 CART = """
 test('top', () => { expect(1).toBe(2) });
 test('  padded  name ', () => { expect(1).toBe(2) });
 test('two\\nlines', () => { expect(1).toBe(2) });
+test('tab\\there', () => { expect(1).toBe(2) });
+test('caf\u00e9 \u2192 \U0001f600', () => { expect(1).toBe(2) });
+test('50% of $HOME `x` "q" \\'s\\' \\\\ [a|b]', () => { expect(1).toBe(2) });
+test('#1 issue', () => { expect(1).toBe(2) });
+test('a # b', () => { expect(1).toBe(2) });
 describe('cart', () => {
   test('pays', () => { expect(1).toBe(2) });
   test('pays twice', () => { expect(1).toBe(1) });
+  test('does not pay', () => { expect(1).toBe(1) });
   describe('deep', () => {
     test('pays > less', () => { expect(1).toBe(2) });
+    test('asks', () => { expect(1).toBe(1) });
     test.each([1, 2])('each %i', (n) => expect(n).toBe(1));
+    test.each([['a b', 'c'], ['d', 'e']])('pair %s-%s', (a) => expect(a).toBe('d'));
   });
 });
 describe('', () => { test('nameless describe', () => expect(1).toBe(2)) });
+describe('A.B::c', () => { test('x/y', () => expect(1).toBe(2)); test('x', () => {}) });
 """
+FAILURES = 14  # of CART
 MOCHA = """
 const assert = require('assert');
-it('top', () => assert(0));
-describe('cart', () => {
-  it('pays', () => assert(0));
-  it('pays twice', () => {});
-  describe('deep > er', () => it('x (y)', () => assert(0)));
-});
+const expect = (one) => ({ toBe: (other) => assert.equal(one, other) });
+const test = Object.assign(it, { each: (rows) => (title, body) => rows.forEach((row) => it(
+  [].concat(row).reduce((text, value) => text.replace(/%[is]/, value), title), () => body(...[].concat(row)))) });
 """
 GO = {
     "go.mod": "module example.org/shop\ngo 1.19\n",
-    "cart/cart_test.go": (
-        'package cart\nimport "testing"\nfunc TestPay(t *testing.T) { t.Fatal("x") }\nfunc TestAsk(t *testing.T) {}\n'
-        'func TestSub(t *testing.T) { t.Run("a b", func(t *testing.T) { t.Fatal("y") }); '
-        't.Run("c", func(t *testing.T) {}) }\n'
-    ),
-    "bank/bank_test.go": (
-        'package bank\nimport "testing"\nfunc TestPay(t *testing.T) {}\nfunc TestAsk(t *testing.T) { t.Fatal("x") }\n'
-    ),
+    "cart/cart_test.go": """package cart
+import "testing"
+func fails(t *testing.T) { t.Fatal("x") }
+func passes(t *testing.T) {}
+func TestPay(t *testing.T) { t.Fatal("x") }
+func TestAsk(t *testing.T) {}
+func TestSub(t *testing.T) {
+	t.Run("a b", fails)
+	t.Run("a", passes)
+	t.Run("x/y", fails)
+	t.Run("x/z", passes)
+	t.Run("", fails)
+	t.Run("same", passes)
+	t.Run("same", fails)
+	t.Run("caf\u00e9 $HOME 'q' [1]|(2)", fails)
+	t.Run("ends/", fails)
+	t.Run("deep", func(t *testing.T) {
+		t.Run("one", fails)
+		t.Run("two", passes)
+		t.Run("three", func(t *testing.T) { t.Run("four", fails); t.Run("five", passes) })
+	})
+}
+""",
+    "bank/bank_test.go": """package bank
+import "testing"
+func TestPay(t *testing.T) {}
+func TestSub(t *testing.T) { t.Run("a b", func(t *testing.T) {}) }
+func TestAsk(t *testing.T) { t.Fatal("x") }
+""",
 }
 
 
@@ -88,7 +116,6 @@ def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "src").mkdir()
     (folder / "src" / "cart.test.js").write_text(CART)
     (folder / "src" / "bank.test.js").write_text("describe('bank', () => { test('pays', () => {}); });")
-    (folder / "mocha.js").write_text(MOCHA)
     return folder
 
 
@@ -101,10 +128,21 @@ class TestJavascript:
             {"JEST_JUNIT_ANCESTOR_SEPARATOR": "."},
             {"JEST_JUNIT_ANCESTOR_SEPARATOR": "::", "JEST_JUNIT_ADD_FILE_ATTRIBUTE": "true"},
             {"JEST_JUNIT_CLASSNAME": "{filepath}", "JEST_JUNIT_TITLE": "{title}"},
+            {
+                "JEST_JUNIT_CLASSNAME": "{classname}",
+                "JEST_JUNIT_TITLE": "{title}",
+                "JEST_USE_PATH_FOR_SUITE_NAME": "true",
+            },
+            {"JEST_JUNIT_CLASSNAME": "{classname}-{title}", "JEST_JUNIT_TITLE": "{classname}-{title}"},
+            {
+                "JEST_JUNIT_CLASSNAME": "{suitename}.{classname}",
+                "JEST_JUNIT_TITLE": "{title}",
+                "JEST_JUNIT_ANCESTOR_SEPARATOR": "--",
+            },
         ],
     )
     def test_jest_runs_the_failures(self, javascript: Path, settings: dict[str, str]) -> None:
-        """All seven failures of the cart run again, whatever the settings of jest-junit; the passing ones do not."""
+        """All failures of the cart run again, whatever the settings of jest-junit; the passing ones do not."""
         report = javascript / "junit.xml"
         report.unlink(missing_ok=True)
         command = ("npx", "jest", "--ci", "src", "--reporters=jest-junit")
@@ -112,7 +150,7 @@ class TestJavascript:
         output = run_lines(arguments("jest", failures_of(report), javascript), "npx jest --ci", javascript)
         totals = re.search(r"Tests: +(.*)", output)
         assert totals is not None, output
-        assert "7 failed" in totals[1]
+        assert f"{FAILURES} failed" in totals[1]
         assert "passed" not in totals[1]
 
     def test_vitest_runs_the_failures(self, javascript: Path) -> None:
@@ -121,16 +159,25 @@ class TestJavascript:
         lines = arguments("vitest", failures_of(javascript / "vitest.xml"), javascript)
         output = run_lines(lines, "npx vitest run --globals --reporter=json", javascript)
         totals = json.loads(output[output.index("{") : output.rindex("}") + 1])
-        assert (totals["numFailedTests"], totals["numPassedTests"]) == (7, 0)
+        assert (totals["numFailedTests"], totals["numPassedTests"]) == (FAILURES, 0)
 
-    def test_mocha_runs_the_failures(self, javascript: Path) -> None:
-        ran = subprocess.run(
-            ("npx", "mocha", "--reporter", "xunit", "mocha.js"), cwd=javascript, capture_output=True, timeout=120
-        )
-        report = javascript / "mocha.xml"
-        report.write_bytes(ran.stdout)
-        output = run_lines(arguments("mocha", failures_of(report), javascript), "npx mocha", javascript)
-        assert re.findall(r"(\d+) (?:passing|failing)", output) == ["0", "3"]
+    @pytest.mark.parametrize(
+        "reporter",
+        [
+            ("xunit",),
+            ("mocha-junit-reporter",),
+            ("mocha-junit-reporter", "testCaseSwitchClassnameAndName=true"),
+            ("mocha-junit-reporter", "jenkinsMode=true,jenkinsClassnamePrefix=web"),
+        ],
+    )
+    def test_mocha_runs_the_failures(self, javascript: Path, reporter: tuple[str, ...]) -> None:
+        (javascript / "mocha.js").write_text(MOCHA + CART)
+        options = ",".join(("mochaFile=mocha.xml,output=mocha.xml", *reporter[1:]))
+        command = ("npx", "mocha", "--reporter", reporter[0], "--reporter-options", options, "mocha.js")
+        subprocess.run(command, cwd=javascript, capture_output=True, timeout=120)
+        lines = arguments("mocha", failures_of(javascript / "mocha.xml"), javascript)
+        output = run_lines(lines, "npx mocha --spec mocha.js", javascript)
+        assert re.findall(r"(\d+) (?:passing|failing)", output) == ["0", str(FAILURES)]
 
 
 POM = """
@@ -229,13 +276,19 @@ class TestPytest:
 
 class TestGo:
     def test_go_runs_the_failures(self, tmp_path: Path) -> None:
-        """Neither the test of the same name in another package nor the sibling subtest runs."""
+        """Neither the test of the same name in another package nor a sibling of a subtest runs, at any depth."""
         if not shutil.which("go"):
             pytest.skip("go is not installed: its selectors are not run by the real runner")
         for name, text in GO.items():
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(text)
-        tests = ("cart#TestPay", "cart#TestSub", "cart#TestSub/a_b", "bank#TestAsk")
-        failures = [FailureVerdict(f"example.org/shop/{test}", 0.9, verdict="flaky") for test in tests]
-        output = run_lines(arguments("go", failures, tmp_path), "go test -v", tmp_path)
-        assert re.findall(r"=== RUN +(\S+)", output) == ["TestPay", "TestAsk", "TestSub", "TestSub/a_b"]
+        command = ("go", "test", "-json", "./...")
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        (tmp_path / "report.json").write_text(ran.stdout)
+        failures = failures_of(tmp_path / "report.json")
+        assert len(failures) == 13
+        output = run_lines(arguments("go", failures, tmp_path), "go test -json", tmp_path)
+        events = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+        ended = [event for event in events if event["Action"] in ("pass", "fail") and "Test" in event]
+        assert {event["Action"] for event in ended} == {"fail"}
+        assert sorted({f"{event['Package']}#{event['Test']}" for event in ended}) == sorted(f.test for f in failures)

@@ -47,6 +47,11 @@ class TestPytest:
 
 
 class TestRunners:
+    def test_an_escaped_control_character_is_left_out(self) -> None:
+        """One node id that pytest does not find ends the whole run without a test."""
+        chosen = selection("pytest", [FailureVerdict("tests.test_cart#test_pay[a#x0Ab]", 0.9)], FILES.__contains__)
+        assert chosen == ((), ("tests.test_cart#test_pay[a#x0Ab]",))
+
     def test_maven_is_told_methods_by_class(self) -> None:
         found = line("maven", "a.CartTest#pays", "a.BankTest#asks", "a.CartTest#fills", "a.CartTest#pays")
         assert found == "'-Dtest=a.CartTest#pays+fills,a.BankTest#asks'"
@@ -123,6 +128,13 @@ class TestRunners:
             "./.../bank -run '^(TestPay)$'",
         ]
         assert line("go", "a/b#TestX", "a/b#TestX/one", "a/b#TestX/two.3") == r"a/b -run '^TestX$/^(one|two\.3)$'"
+
+    def test_go_is_told_every_level_of_a_subtest(self) -> None:
+        """The siblings of a subtest do not run, on whatever level, also where a name has slashes."""
+        found = line(
+            "go", "a/b#TestX", "a/b#TestX/one", "a/b#TestX/one/two", "a/b#TestX/three/four", "a/b#TestX/three/"
+        )
+        assert found.splitlines() == ["a/b -run '^TestX$/^one$/^(two)$'", "a/b -run '^TestX$/^three$/^(four|)$'"]
 
 
 class TestShell:

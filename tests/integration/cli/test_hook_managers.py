@@ -1,6 +1,7 @@
-"""Our hook beside pre-commit, lefthook and Husky, installed and removed in any order: every push happens."""
+"""Our hook beside pre-commit, prek, lefthook, simple-git-hooks and Husky, in any order: every push happens."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,10 +20,13 @@ repos:
       - {id: theirs, name: of-pre-commit, entry: "true", language: system, stages: [pre-push], always_run: true}
 """
 LEFTHOOK = "pre-push:\n  commands:\n    theirs: {run: echo of-lefthook}\n"
+PACKAGES = ("lefthook@2", "husky@9", "simple-git-hooks@2")
+SIMPLE = '{"simple-git-hooks": {"pre-push": "echo of-simple"}, "devDependencies": {"simple-git-hooks": "2"}}'
 ORDERS = (
     *("pi fi pi fi pi fu pu fi fu", "fi pi fi pu fu", "pi fi pu fu", "fi pi fu pu", "fi fi pi pi fu pu"),
     *("li fi li fi li fi fu lu", "fi li fi li lu fu", "fi li lu fu", "li fi lu fi fu fi", "fi fi li li fi fu fi"),
     *("pi li fi pi fi fu", "li pi fi li fi pi fu lu pu"),
+    *("ki fi ki fi fu ku", "fi ki fi ki ku fu", "si fi si fi fu su", "fi si fi fu su", "li ki fi li ki fi fu ku"),
 )
 
 
@@ -31,8 +35,8 @@ def managers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, .
     """Return the commands of the managers, from the registries of PyPI and npm."""
     folder = tmp_path_factory.mktemp("managers")
     venv.create(folder / "venv", with_pip=True)
-    pip = (str(folder / "venv/bin/pip"), "install", "--quiet", "pre-commit")
-    npm = ("npm", "install", "--no-fund", "--no-audit", "--no-save", "--prefix", str(folder), "lefthook@2", "husky@9")
+    pip = (str(folder / "venv/bin/pip"), "install", "--quiet", "pre-commit", "prek")
+    npm = ("npm", "install", "--no-fund", "--no-audit", "--no-save", "--prefix", str(folder), *PACKAGES)
     for command in (pip, npm):
         if not shutil.which(command[0]):
             pytest.skip(f"{command[0]} is missing: pre-commit, lefthook and Husky are not run beside our hook")
@@ -47,6 +51,10 @@ def managers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, .
         "fu": (*ours, "uninstall"),
         "pi": (pre_commit, "install", "--hook-type", "pre-push"),
         "pu": (pre_commit, "uninstall", "--hook-type", "pre-push"),
+        "ki": (str(folder / "venv/bin/prek"), "install", "--hook-type", "pre-push"),
+        "ku": (str(folder / "venv/bin/prek"), "uninstall", "--hook-type", "pre-push"),
+        "si": ("node", str(folder / "node_modules/simple-git-hooks/cli.js")),
+        "su": ("node", str(folder / "node_modules/simple-git-hooks/uninstall.js")),
         "li": (lefthook, "install"),
         "lu": (lefthook, "uninstall"),
         "husky": (str(folder / "node_modules/.bin/husky"),),
@@ -64,6 +72,7 @@ class TestOrders:
         place.git("remote", "add", "origin", str(tmp_path / "remote.git"))
         (place.root / ".pre-commit-config.yaml").write_text(PRE_COMMIT)
         (place.root / "lefthook.yml").write_text(LEFTHOOK)
+        (place.root / "package.json").write_text(SIMPLE)
         for step in order.split():
             ran = subprocess.run(managers[step], cwd=place.root, env=place.env, capture_output=True, text=True)
             assert ran.returncode == 0, (step, ran.stderr)
@@ -75,7 +84,7 @@ class TestOrders:
             assert pushed.returncode == 0, (step, output)
             installed = place.run("hook", "status").code == 0
             assert output.count("Build time") == installed, (step, output)
-            assert ("of-pre-commit" in output) + ("of-lefthook" in output) >= (step in ("pi", "li"))
+            assert step not in ("pi", "ki", "li", "si") or re.search("of-(pre-commit|lefthook|simple)", output), output
 
 
 class TestHusky:

@@ -142,7 +142,7 @@ class TestDescription:
     def test_failures_are_a_badge_where_the_plugin_is_there(self, jenkins, tmp_path, plugin, shown):
         """Failures are a badge where a version of the plugin is there."""
         does = (
-            'echo "FEDSTEP_FAILURES_FLAKY=2\nFEDSTEP_FAILURES_REAL=0" >>"$FEDSTEP_DOTENV"; '
+            'echo "FEDSTEP_FAILURES_FLAKY=2\nFEDSTEP_FAILURES_REAL=0\nFEDSTEP_FAILURES_UNSURE=1" >>"$FEDSTEP_DOTENV"; '
             'printf "{\n  \\"headline\\": \\"2 failed\\"\n}\n" >"$FEDSTEP_FINDINGS"'
         )
         (result,) = jenkins(
@@ -153,7 +153,7 @@ class TestDescription:
         assert result["description"] == "fedstep (jdk 21): 2 failed"
         assert "ERROR" not in talk(result), "the plugin's absence is no error"
         badges = [said for said in result["told"] if "shortText" in said or "badge" in said]
-        assert badges == ([{shown: {"text": "jdk 21: 2 flaky"}}] if shown else [])
+        assert badges == ([{shown: {"text": "jdk 21: 2 flaky, 1 unsure"}}] if shown else [])
 
     @pytest.mark.full
     def test_jenkins_own_estimate_stands_beside_ours(self, jenkins, fedstep, repository):

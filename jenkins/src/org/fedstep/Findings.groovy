@@ -64,9 +64,10 @@ class Findings implements Serializable {
     /** A short text to stand beside the build, "" where no test failed. */
     @NonCPS
     static String badge(Map told, Object cell) {
-        String flaky = told.outputs['failures-flaky']
-        String real = told.outputs['failures-real']
-        List<String> counts = [flaky in ['', '0'] ? '' : "${flaky} flaky", real in ['', '0'] ? '' : "${real} real"]
+        List<String> counts = ['flaky', 'real', 'unsure'].collect { verdict ->
+            String count = told.outputs["failures-${verdict}".toString()]
+            count in ['', '0'] ? '' : "${count} ${verdict}".toString()
+        }
         String text = counts.findAll().join(', ')
         return text && cell ? "${cell}: ${text}" : text
     }

@@ -155,3 +155,14 @@ class TestLinks:
         for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
             for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+    @pytest.mark.parametrize("path", PAGES)
+    def test_a_page_that_installs_says_from_where_before_the_release(self, path: str) -> None:
+        """What a page installs comes from the repository, or the page names the one that says how."""
+        text = (ROOT / path).read_text(encoding="utf-8")
+        blocks = "\n".join(block for _, _, block in FENCE.findall(text))
+        installs = re.findall(
+            r"pip install .*fedstep.*|uses: fedstep/.*@v1|component: .*fedstep/.*@v1|@Library", blocks
+        )
+        elsewhere = [line for line in installs if "git+https://github.com/fedstep/fedstep" not in line]
+        assert not elsewhere or "install.md" in text or path.startswith("docs/decisions"), elsewhere

@@ -139,7 +139,7 @@ class TestJobs:
         """The first two with a token of the job, against an aggregator that lets in nobody else."""
         url, sign = issuer
         with serving(tmp_path, url) as aggregator:
-            text = EXAMPLE.read_text().replace("https://fedstep.example.org", aggregator)
+            text = EXAMPLE.read_text().replace("junit:", f"aggregator: {aggregator}\n      junit:")
             first = run(text, shell, sign)
             assert (first.code, warnings(first.after)) == (0, []), first.log + first.after
             (shop / "test_shop.py").write_text(FAILS)

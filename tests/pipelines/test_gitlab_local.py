@@ -42,7 +42,7 @@ def run(client: str, repository: Path, fedstep: str) -> Run:
     def go(example: str, *jobs: str, **variables: str) -> subprocess.CompletedProcess[str]:
         text = (HERE / "examples" / example).read_text()
         text = re.sub(r"component: \S+/(\w+)@v1", r"local: templates/\1.yml", text)  # it can reach no server
-        (repository / ".gitlab-ci.yml").write_text(text.replace("https://fedstep.example.org", '""'))
+        (repository / ".gitlab-ci.yml").write_text(text)
         for words in (("add", "-A"), ("commit", "-q", "--allow-empty", "-m", "Change")):
             subprocess.run([*git, *words], check=True, timeout=20)
         given = {"FEDSTEP_WITH_COMMAND": fedstep, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **variables}

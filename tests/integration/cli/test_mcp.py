@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,19 +58,28 @@ class TestServer:
         assert files(experienced.root) == before
 
 
-class TestTranscript:
-    def test_the_page_shows_what_the_sdks_client_gets(self, fresh: Checkout) -> None:
-        """Each call of the page, and its answer to the letter; numbers may change with the model."""
+class TestPage:
+    def test_the_script_prints_what_the_page_shows(self, fresh: Checkout) -> None:
+        """The page's own script asks, and gets each answer of the page; numbers may change with the model."""
         page = (Path(__file__).parents[3] / "docs/how-to/agents.md").read_text(encoding="utf-8")
         (report,) = re.findall(r"```xml\n(.*?)```", page, re.DOTALL)
+        (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
         (told,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
-        found = re.findall(r"^call +(\w+) (\{.*?\})\nanswer +(\{.*?\})(?=\ncall|\n\Z)", told, re.DOTALL | re.MULTILINE)
-        exchanges = [(tool, json.loads(given), json.loads(answer)) for tool, given, answer in found]
-        assert len(exchanges) == told.count("\ncall") + 1 >= 3
         (fresh.root / "r.xml").write_text(report)
-        _, answers = ask(fresh, *((tool, given) for tool, given, _ in exchanges))
-        for (tool, _, expected), answer in zip(exchanges, answers, strict=True):
-            assert without_numbers(answer.structured_content) == without_numbers(expected), tool
+        (fresh.root / "ask.py").write_text(script)
+        path = f"{Path(sys.executable).parent}:{fresh.env['PATH']}"
+        ran = subprocess.run(
+            (sys.executable, "ask.py"), cwd=fresh.root, env={**fresh.env, "PATH": path}, capture_output=True, text=True
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert exchanges(ran.stdout) == exchanges(told)
+
+
+def exchanges(text: str) -> list[tuple[str, ...]]:
+    """The calls and answers of a conversation, as JSON on one line without numbers."""
+    found = re.findall(r"^call +(\w+) (\{.*?\})\nanswer +(\{.*?\})(?=\ncall|\n\Z)", text, re.DOTALL | re.MULTILINE)
+    assert len(found) == text.count("call    ") >= 3
+    return [(tool, *(without_numbers(json.loads(each)) for each in (given, answer))) for tool, given, answer in found]
 
 
 def without_numbers(value: object) -> str:

@@ -186,6 +186,8 @@ def render(report: Report, renderer: Renderer) -> str:
 
 def echo_warnings(*warnings: str) -> None:
     """Print warnings and progress to standard error."""
+    if not warnings:
+        return
     from fedstep.report.text import warning_text
 
     try:

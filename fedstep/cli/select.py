@@ -1,5 +1,6 @@
 """The commands that shorten a build: the order of its tests, a selection of them, and the shard of each machine."""
 
+import gc
 import json
 import os
 from collections.abc import Sequence
@@ -161,13 +162,13 @@ def _note(context: "RunContext", selection: "Selection", shadow: bool) -> None:
 
 def _rank(names: str, context: "RunContext") -> "tuple[tuple[RankedTest, ...], Summary, str]":
     """Return the tests in their order, the history, and what a random draw of this build starts from."""
+    from fedstep.pipeline.context import change_problems, start_build_context
+
+    waiting = start_build_context(context, with_words=True)  # git runs while the history is read
     from fedstep.history.word_index import read_word_index
-    from fedstep.pipeline.context import start_build_context
-    from fedstep.pipeline.predict import change_problems
     from fedstep.pipeline.selection import rank_tests
     from fedstep.types import Change
 
-    waiting = start_build_context(context, with_words=True)  # git runs while the history is read
     named, summary = _named_tests(names, context)
     index = read_word_index(context.store)
     change = waiting().change
@@ -383,7 +384,8 @@ def shard(index: int, total: int, unit: str, plan: str, names: str, output_forma
         return 0
     from fedstep.pipeline.selection import predict_seconds
 
-    made, shards = plan_shards(identities, predict_seconds(named, summary.tests), total, unit)
+    seconds = predict_seconds(named, summary.tests)
+    made, shards = plan_shards(identities, seconds, total, unit)
     if output_format == "json":
         rows = [one._asdict() for one in shards]
         echo_result(json.dumps({"plan": made.encode(), "total": total, "unit": unit, "shards": rows}) + "\n")
@@ -393,6 +395,7 @@ def shard(index: int, total: int, unit: str, plan: str, names: str, output_forma
 
 
 def _read_context(history: str, part: str) -> "RunContext":
+    gc.disable()  # nothing becomes free before the command ends, and to find that out takes a tenth of its time
     from fedstep.pipeline.context import with_readable_store
 
     context, problems = with_readable_store(fedstep.Project.discover(history=history, part=part).context())

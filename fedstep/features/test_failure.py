@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from math import log
 from types import MappingProxyType
 
@@ -19,7 +20,7 @@ from fedstep.history.flakiness import is_incident
 from fedstep.history.summary import Summary
 from fedstep.history.test_table import NEVER, SHORTEST, TestStats, TestTable, index_tests, with_tests
 from fedstep.history.word_index import NO_WORDS, WordIndex, split_words
-from fedstep.ingest.change_impact import file_of, group_of, is_own_file
+from fedstep.ingest.change_impact import file_of, group_of, own_files
 from fedstep.schema.schema import sub_words
 from fedstep.types import NO_SECONDS, Build, Change, FileChange, Outcome, Unavailable
 
@@ -63,23 +64,24 @@ def failure_scores(
     if files is None:
         return {test: log(RARE + _how_lately(stats)) for test, stats in tests.items()}
     paths = [file.path for file in files]
-    nearness, named = path_overlap(tests, files), _name_overlap(tests, _change_words(paths))
     with_files, with_folders = _largest_rates(table, paths)
     classes: dict[str, float] = {}
     for test, rate in with_files.items():
         classes[group_of(test)] = max(rate, classes.get(group_of(test), 0.0))
     stems = {_stem(path) for path in paths if not _TEST_PATH.search(path)}
-    named_after = {file: _is_named_after(file, stems) for file in set(map(file_of, tests))}
-    return {
-        test: PATH * nearness[test]
-        + STEM * named_after[file_of(test)]
-        + SOURCE * source.get(test, 0.0)
-        + NAME * named.get(test, 0.0)
-        + FILES * with_files.get(test, 0.0)
-        + FOLDERS * with_folders.get(test, 0.0)
-        + CLASSMATES * classes.get(group_of(test), 0.0)
-        for test in tests
+    groups = {test: test.partition("#")[0] for test in tests}
+    near = _group_overlap(set(groups.values()), _change_words(paths))
+    of_groups = {
+        group: PATH * share + STEM * _is_named_after(file_of(group), stems) + CLASSMATES * classes.get(group, 0.0)
+        for group, share in near.items()
     }
+    scores = {test: of_groups[group] for test, group in groups.items()}
+    named = _name_overlap(tests, _change_words(paths))
+    for weight, shares in ((SOURCE, source), (NAME, named), (FILES, with_files), (FOLDERS, with_folders)):
+        for test, share in shares.items():
+            if test in scores:
+                scores[test] += weight * share
+    return scores
 
 
 def priority(score: float, seconds: float) -> float:
@@ -93,13 +95,16 @@ def usual_seconds(times: Iterable[float]) -> float:
     return known[len(known) // 2] if known else SHORTEST
 
 
-def always_run(stats: TestStats, files: Sequence[FileChange]) -> str:
-    """Return why a selection always contains the test: it is new, changed or failed lately; "" if it need not."""
+def always_run(stats: TestStats, changed: Collection[str]) -> str:
+    """Return why a selection always contains the test: it is new, changed or failed lately; "" if it need not.
+
+    `changed` are the `own_files` of the change.
+    """
     if not stats.runs:
         return "new"
     if stats.streak or (stats.last_failure != NEVER and stats.runs - stats.last_failure <= LATELY):
         return "failed lately"
-    return "changed" if is_own_file(stats.test, files) else ""
+    return "changed" if changed and file_of(stats.test) in changed else ""
 
 
 def began_to_fail(summary: Summary, build: Build, real: Iterable[str]) -> tuple[str, ...]:
@@ -134,7 +139,7 @@ def first_failure_share(summary: Summary, build: Build, began: Collection[str], 
     by_id = index_tests(with_tests(summary.tests, (run.test for run in runs)))
     change = build.situation.change
     files = change.files if isinstance(change, Change) else None
-    if any(always_run(by_id[test], files or ()) for test in began):
+    if any(always_run(by_id[test], own_files(files or ())) for test in began):
         return 0.0
     tests = {by_id[run.test].test: by_id[run.test] for run in runs}
     return _share_until(order_tests(summary, tests, files, source_overlap(index, change)), began)
@@ -195,22 +200,31 @@ def _without_suffix(path: str) -> str:
     return f"{folder}{slash}{name.partition('.')[0] or name}"
 
 
-@lru_cache(maxsize=20_000)
-def _group_words(group: str) -> frozenset[str]:
-    return frozenset(sub_words((group,))) - _COMMON
-
-
 def path_overlap(tests: Collection[str], files: Sequence[FileChange]) -> Mapping[str, float]:
     """Return for each test the weight of the words that its class or module shares with the changed paths, in [0, 1].
 
     A word that few classes have weighs more. The largest weight of the build counts as 1.
     """
-    words, groups = _change_words([file.path for file in files]), {test: group_of(test) for test in tests}
-    shared = {group: _group_words(group) & words for group in set(groups.values())}
+    shares = _group_overlap(set(map(group_of, tests)), _change_words([file.path for file in files]))
+    return {test: shares[group_of(test)] for test in tests}
+
+
+def _group_overlap(groups: Collection[str], words: frozenset[str]) -> dict[str, float]:
+    """Return for each class or module the weight of the words that it shares with those of the change, in [0, 1]."""
+    occurs = re.compile("|".join(map(re.escape, words)) or "(?!)", re.IGNORECASE).search  # most have none
+    shared = {group: _shared_words(group, words) if occurs(group) else frozenset() for group in groups}
     counts = Counter(word for own in shared.values() for word in own)
     weights = {word: log(1.0 + len(shared) / count) for word, count in counts.items()}
-    scores = _shares_of_largest({group: sum(map(weights.__getitem__, own)) for group, own in shared.items()})
-    return {test: scores[group] for test, group in groups.items()}
+    return _shares_of_largest({group: sum(weights[word] for word in sorted(own)) for group, own in shared.items()})
+
+
+def _shared_words(group: str, words: frozenset[str]) -> frozenset[str]:
+    return words.intersection(chain.from_iterable(map(_words_of, group.replace("/", ".").split("."))))
+
+
+@lru_cache(maxsize=20_000)  # packages and folders are parts of many names
+def _words_of(part: str) -> tuple[str, ...]:
+    return sub_words((part,))
 
 
 def source_overlap(index: WordIndex, change: Change | Unavailable) -> Mapping[str, float]:
@@ -220,17 +234,17 @@ def source_overlap(index: WordIndex, change: Change | Unavailable) -> Mapping[st
     nothing. The largest weight of the build counts as 1. A damaged index gives none.
     """
     words = split_words(change.words) if isinstance(change, Change) and index.tests else ()
-    scores: dict[str, float] = {}
+    scores = [0.0] * len(index.tests)
     try:
         for word in words:
-            found = () if word in _KEYWORDS else index.find(word)
-            if 0 < len(found) <= max(COMMON * len(index.tests), 1.0):
-                weight = log(1.0 + len(index.tests) / len(found))
-                for test in found:
-                    scores[test] = scores.get(test, 0.0) + weight
+            found = () if word in _KEYWORDS else index.numbers(word)
+            if 0 < len(found) <= max(COMMON * len(scores), 1.0):
+                weight = log(1.0 + len(scores) / len(found))
+                for number in found:
+                    scores[number] += weight
     except HistoryError:
         return {}
-    return _shares_of_largest(scores)
+    return _shares_of_largest({test: score for test, score in zip(index.tests, scores, strict=True) if score})
 
 
 def cofailure_rates(table: CofailureTable, files: Sequence[FileChange]) -> Mapping[str, float]:

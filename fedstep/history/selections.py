@@ -52,7 +52,7 @@ def note_selection(store: ProjectStore, run: str, tests: tuple[str, ...], shadow
     """
     store.remove_outdated(FOLDER, lambda name: known[0] if (known := _read_note(store, name)) else None, now)
     content = json.dumps([now, tests, shadow], separators=(",", ":")).encode()
-    store.write(f"{FOLDER}/{run}", zlib.compress(content, 6))
+    store.write(f"{FOLDER}/{run}", zlib.compress(content, 1))
 
 
 def read_selection(store: ProjectStore, run: str) -> LeftOut | None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
 from fedstep.history.project_store import WORDS, ProjectStore
-from fedstep.ingest.change_impact import file_of, is_own_file
+from fedstep.ingest.change_impact import file_of, own_files
 from fedstep.schema.schema import sub_words
 from fedstep.types import FileChange
 
@@ -30,19 +30,23 @@ class WordIndex(NamedTuple):
     tests: tuple[str, ...] = ()
     places: Mapping[str, str] = MappingProxyType({})
 
-    def find(self, word: str) -> list[str]:
-        """Return the tests that have the word. Raise HistoryError if they are damaged."""
+    def numbers(self, word: str) -> list[int]:
+        """Return the places in `tests` of those that have the word. Raise HistoryError if they are damaged."""
         try:
             numbers = list(accumulate(map(int, self.places.get(word, "").split())))
-            if numbers and min(numbers) < 0:
-                raise IndexError
-            return [self.tests[number] for number in numbers]
-        except (ValueError, IndexError) as error:
+        except (ValueError, AttributeError) as error:
             raise HistoryError(f"the words of the tests are damaged at {word!r}") from error
+        if numbers and not 0 <= min(numbers) <= max(numbers) < len(self.tests):
+            raise HistoryError(f"the words of the tests are damaged at {word!r}")
+        return numbers
+
+    def find(self, word: str) -> list[str]:
+        """Return the tests that have the word. Raise HistoryError if they are damaged."""
+        return [self.tests[number] for number in self.numbers(word)]
 
     def unchanged(self, files: Sequence[FileChange]) -> frozenset[str]:
         """Return the tests whose own file is none of these."""
-        changed = {file for file in set(map(file_of, self.tests)) if is_own_file(file, files)}
+        changed = own_files(files)
         return frozenset(test for test in self.tests if file_of(test) not in changed)
 
     def words(self) -> dict[str, tuple[str, ...]]:

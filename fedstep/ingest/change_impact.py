@@ -2,7 +2,7 @@
 
 import os.path
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -132,18 +132,22 @@ def file_of(test: str) -> str:
     >>> file_of("tests.test_cart.TestCart#test_pay"), file_of("org.foo.BarTest$Inner#works"), file_of("src/a.test.ts#b")
     ('tests/test_cart', 'org/foo/BarTest', 'src/a.test.ts')
     """
-    group = group_of(test)
+    return _file_of_group(group_of(test))
+
+
+@lru_cache(maxsize=50_000)  # most tests share their class with others
+def _file_of_group(group: str) -> str:
     return group if "/" in group else "/".join(_module_parts(group))
 
 
-def is_own_file(test: str, files: Sequence[FileChange]) -> bool:
-    """Return whether one of the changed files is the test's own.
+def own_files(files: Iterable[FileChange]) -> frozenset[str]:
+    """Return the `file_of` of every test whose own file is one of the changed ones.
 
-    >>> is_own_file("org.foo.BarTest#works", [FileChange("src/test/java/org/foo/BarTest.java")])
+    >>> file_of("org.foo.BarTest#works") in own_files([FileChange("src/test/java/org/foo/BarTest.java")])
     True
     """
-    own = f"/{file_of(test)}"
-    return any(f"/{path}".endswith(own) for file in files for path in (file.path, file.path.rpartition(".")[0]))
+    paths = {path for file in files for path in (file.path, file.path.rpartition(".")[0])}
+    return frozenset(tail for path in paths for tail in _tails(path))
 
 
 def package_of(test: str) -> str:
@@ -188,6 +192,8 @@ def _place(group: str) -> tuple[str, str]:
 def _module_parts(group: str) -> list[str]:
     """Return the dotted parts of a class without inner classes, up to the module where pytest named it."""
     parts = group.partition("$")[0].split(".")
+    if "test_" not in group and "_test" not in group:  # the usual name of a class
+        return parts
     modules = [index for index, part in enumerate(parts) if part.startswith("test_") or part.endswith("_test")]
     if modules:
         del parts[modules[-1] + 1 :]  # pytest: tests.test_module.TestClass.TestInner

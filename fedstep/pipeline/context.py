@@ -246,6 +246,14 @@ def built_change(context: RunContext) -> Change | Unavailable:
     return start_change(context.root, context.ci, with_words=True)()
 
 
+def change_problems(change: Change | Unavailable) -> Problems:
+    """Return a problem if git did not reveal the change."""
+    if isinstance(change, Change):
+        return ()
+    remedy = "" if "run: " in change.reason else "Run fedstep in a git checkout, with git on the PATH"
+    return (InputError(f"the change is unknown, {change.reason}", remedy),)
+
+
 def current_branch(root: str) -> str:
     """Return the branch that is checked out, "" for a detached HEAD or no repository. Does not start git."""
     folder = os.path.join(root, ".git")

@@ -14,12 +14,13 @@ from typing import NamedTuple
 from zlib import crc32
 
 from fedstep import __version__
-from fedstep.errors import HistoryError, InputError
+from fedstep.errors import HistoryError
 from fedstep.federation.model_cache import CachedModel
 from fedstep.history.project_store import CORRECTION, MODEL, OUTLOOK, ProjectStore
 from fedstep.history.summary import Summary, load_summary, pack_builds, plan_build, unpack_builds, usual_stream
 from fedstep.model.predictor import Predictor
 from fedstep.model.state import LocalModel, decode_local_model
+from fedstep.pipeline.context import change_problems
 from fedstep.results import NO_BUILD_YET, FeatureContribution, ModelUsed, Prediction, Problems, TestRisk
 from fedstep.schema.schema import schema
 from fedstep.types import BuildContext, Change, Unavailable, with_types
@@ -99,14 +100,6 @@ def empty_history_notices(summary: Summary, problems: Problems) -> tuple[str, ..
         "it records each build, and from the second on times and risks are predicted. If it ran before, its folder was "
         "not kept from build to build",
     )
-
-
-def change_problems(change: Change | Unavailable) -> Problems:
-    """Return a problem if git did not reveal the change."""
-    if isinstance(change, Change):
-        return ()
-    remedy = "" if "run: " in change.reason else "Run fedstep in a git checkout, with git on the PATH"
-    return (InputError(f"the change is unknown, {change.reason}", remedy),)
 
 
 def change_notices(change: Change | Unavailable) -> tuple[str, ...]:

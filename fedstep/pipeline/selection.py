@@ -6,19 +6,20 @@ keeps its promise for the next one as well, whatever their distribution is, as l
 (Angelopoulos et al., "Conformal risk control", 2024).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import exp, floor, log
+from operator import attrgetter
 from random import Random
 from typing import NamedTuple
 
 from fedstep.errors import UsageError
-from fedstep.features.test_duration import expected_test_seconds, usual_test_seconds
+from fedstep.features.test_duration import usual_test_seconds
 from fedstep.features.test_failure import always_run, failure_scores, priority, source_overlap, usual_seconds
 from fedstep.features.test_features import ACTIVE_BUILDS
 from fedstep.history.summary import Summary
-from fedstep.history.test_table import TestStats, TestTable, new_test, with_tests
+from fedstep.history.test_table import TestTable, new_test, with_tests
 from fedstep.history.word_index import NO_WORDS, WordIndex
-from fedstep.ingest.change_impact import file_of, group_of
+from fedstep.ingest.change_impact import file_of, group_of, own_files
 from fedstep.types import Change, Unavailable
 
 FEWEST_RED_BUILDS = 20  # known failing builds before a confidence is promised
@@ -83,18 +84,24 @@ def rank_tests(
     """
     files = change.files if isinstance(change, Change) else None
     unknown = [one.identity for one in named if not one.tests]
-    tests = with_tests(summary.tests, unknown)
+    tests = with_tests(summary.tests, unknown) if unknown else summary.tests
     scores = failure_scores(summary.cofailures, tests, files, source_overlap(index, change))
-    times = predict_seconds(named, summary.tests, usual_test_seconds)
+    times = predict_seconds(named, summary.tests)
     usual = usual_seconds(time for time in times.values() if isinstance(time, float))
+    changed = own_files(files or ())
     ranked = []
     for one in named:
         members = [tests.get(test) or new_test(test) for test in one.tests or (one.identity,)]
-        score = log(sum(exp(scores.get(stats.test, 0.0)) for stats in members))
         time = times[one.identity]
-        always = next(filter(None, (always_run(stats, files or ()) for stats in members)), "")
+        if len(members) == 1:
+            score, always = scores.get(members[0].test, 0.0), always_run(members[0], changed)
+        else:
+            score = log(sum(exp(scores.get(stats.test, 0.0)) for stats in members))
+            always = next(filter(None, (always_run(stats, changed) for stats in members)), "")
         ranked.append(RankedTest(one, score, time if isinstance(time, float) else usual, always))
-    return tuple(sorted(ranked, key=lambda one: (-priority(one.score, one.seconds), one.named.identity)))
+    places = {one.named.identity: -priority(one.score, one.seconds) for one in ranked}
+    ranked.sort(key=lambda one: (places[one.named.identity], one.named.identity))
+    return tuple(ranked)
 
 
 def select_tests(
@@ -173,7 +180,7 @@ def promised_share(first_failures: Sequence[float], confidence: float) -> float 
 
 
 def _seconds(tests: Iterable[RankedTest]) -> float:
-    return sum(one.seconds for one in tests)
+    return sum(map(attrgetter("seconds"), tests))
 
 
 def read_names(lines: Iterable[str], tests: TestTable) -> tuple[NamedTest, ...]:
@@ -207,16 +214,15 @@ def identify_node(node_id: str, prefix: str = "") -> str:
     return ".".join(filter(None, (prefix, module, *classes))) + f"#{name}{bracket}{parameters}"
 
 
-def predict_seconds(
-    named: Sequence[NamedTest],
-    tests: TestTable,
-    predict: Callable[[TestStats], float | Unavailable] = expected_test_seconds,
-) -> Mapping[str, float | Unavailable]:
+def predict_seconds(named: Sequence[NamedTest], tests: TestTable) -> Mapping[str, float | Unavailable]:
     """Return the predicted seconds of each named test by its identity: the sum over the tests that it stands for."""
     unknown = Unavailable("the history knows no time of it")
     seconds: dict[str, float | Unavailable] = {}
     for one in named:
-        times = [predict(tests[test]) for test in one.tests]
+        if len(one.tests) == 1:
+            seconds[one.identity] = usual_test_seconds(tests[one.tests[0]])
+            continue
+        times = [usual_test_seconds(tests[test]) for test in one.tests]
         known = [time for time in times if isinstance(time, float)]
         seconds[one.identity] = sum(known) if known else unknown
     return seconds

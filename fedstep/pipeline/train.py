@@ -24,10 +24,10 @@ from fedstep.history.summary import PlannedBuild, Summary, load_summary, plan_bu
 from fedstep.history.test_table import taken_ids, with_known_ids
 from fedstep.history.word_index import NO_WORDS, read_word_index, split_words, update_word_index
 from fedstep.model.predictor import make_forecast, real_failures
+from fedstep.pipeline.context import change_problems
 from fedstep.pipeline.predict import (
     author_key,
     change_notices,
-    change_problems,
     describe_model,
     load_prediction,
     load_predictor,

@@ -9,9 +9,9 @@ from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import load_summary, usual_stream
 from fedstep.history.test_table import taken_ids, with_known_ids
 from fedstep.ingest.mutes import Mutes, find_mute
+from fedstep.pipeline.context import change_problems
 from fedstep.pipeline.predict import (
     change_notices,
-    change_problems,
     describe_model,
     empty_history_notices,
     load_predictor,

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from fedstep.history.project_store import ProjectStore
-from tests.benchmarks.project import grow, write_report
+from tests.benchmarks.project import change_source, grow, write_report
 from tests.benchmarks.server import aggregator, sent_sizes
 from tests.benchmarks.timing import Figure, paired
 
@@ -43,6 +43,7 @@ def shortening_figures(tests: int, builds: int, target: float) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         _repository(folder)
         grow(ProjectStore(f"{folder}/.fedstep"), tests, builds)
+        change_source(Path(folder))
         commands = {"order": (), "select": ("--share", "0.2"), "shard": ("--total", "8")}
         pairs = {
             name: paired([FEDSTEP, name, *options], NUMPY, folder, ENVIRONMENT) for name, options in commands.items()

@@ -1,7 +1,8 @@
 """A project of any size with a drawn history, for timing alone."""
 
 import random
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -24,10 +25,29 @@ def grow(home: ProjectStore, tests: int, builds: int) -> None:
     home.prepare()
     for number, evidence in enumerate(drawn_builds(tests, builds)):
         kept = load_model(home)
-        record_build(home, evaluate_build(home, evidence, kept), lambda _runs: {})
+        record_build(home, evaluate_build(home, evidence, kept), _drawn_words)
         if number % 10 == 9 or number == builds - 1:
             learn(home, kept)
     save_prediction(home, kept, load_predictor(home, kept))
+
+
+def _drawn_words(runs: Iterable[TestRun]) -> dict[str, tuple[str, ...]]:
+    """Thirty words of the source of each test, some of them much more frequent than others."""
+    draw = random.Random(1)
+    return {run.test: tuple({_word(draw) for _ in range(30)}) for run in runs}
+
+
+def _word(draw: random.Random) -> str:
+    """One of 3,000 words; digits become letters, since words have none."""
+    return "word" + "".join(chr(ord("a") + int(digit)) for digit in str(int(3000 ** draw.random())))
+
+
+def change_source(folder: Path) -> None:
+    """Change fifty lines of a file before a push."""
+    draw = random.Random(2)
+    lines = (f"total = {_word(draw)}({_word(draw)})\n" for _ in range(50))
+    (folder / "thing.py").write_text("".join(lines), encoding="utf-8")
+    subprocess.run(["git", "-C", str(folder), "add", "thing.py"], check=True)
 
 
 def drawn_builds(tests: int, builds: int, seed: int = 1) -> Iterator[FinishedBuild]:

@@ -16,6 +16,7 @@ from fedstep.history.cofailures import Cofailures
 from fedstep.history.summary import Summary
 from fedstep.history.test_table import TestStats, new_test, with_time
 from fedstep.history.word_index import WordIndex, index_words
+from fedstep.ingest.change_impact import own_files
 from fedstep.types import (
     NO_SECONDS,
     Build,
@@ -79,10 +80,14 @@ class TestScores:
 
     def test_a_test_that_calls_what_changed_scores_higher(self) -> None:
         """Its own source has the words of the changed lines; a rare word weighs more, a common one nothing."""
-        tests = {CART: ("cart", "total"), ORDER: ("total", "discount"), PAY: ("discount", "rate")}
-        others = {f"tests.test_{n}#test": ("total",) for n in range(5)}
+        tests: dict[str, tuple[str, ...]] = {
+            CART: ("cart", "total"),
+            ORDER: ("total", "discount"),
+            PAY: ("discount", "rate"),
+        }
+        tests |= {f"tests.test_{n}#test": ("total",) for n in range(5)}
         change = Change("", "", "", (FileChange("shop/money.py", 3, 1),), words=("def", "discountRate", "total"))
-        source = source_overlap(index_words(tests | others), change)
+        source = source_overlap(index_words(tests), change)
         assert source[PAY] == 1.0 > source[ORDER] > 0.0
         assert set(source) == {ORDER, PAY}
         scores = failure_scores({}, table_of(CART, ORDER, PAY), change.files, source)
@@ -111,7 +116,7 @@ class TestAlways:
     )
     def test_new_and_changed_tests_always_run(self, stats: TestStats, reason: str) -> None:
         """Their failures cannot be foreseen from the past."""
-        assert always_run(stats, [FileChange("shop/test_cart.py")]) == reason
+        assert always_run(stats, own_files([FileChange("shop/test_cart.py")])) == reason
 
     @pytest.mark.parametrize(("ago", "reason"), [(1, "failed lately"), (10, "failed lately"), (11, "")])
     def test_a_test_that_failed_lately_always_runs(self, ago: int, reason: str) -> None:

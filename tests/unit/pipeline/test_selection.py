@@ -1,6 +1,7 @@
 """Names of tests: what a runner calls a test is found in the history."""
 
 from collections.abc import Sequence
+from math import log
 from random import Random
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.errors import UsageError
-from fedstep.history.test_table import new_test, with_time
+from fedstep.history.test_table import new_test
 from fedstep.pipeline.selection import (
     Choice,
     NamedTest,
@@ -54,7 +55,7 @@ class TestNames:
         """Two tests of 2 and 3 seconds make a file of 5."""
         table = {test: new_test(test) for test in TESTS[:2]}
         for test, seconds in zip(TESTS[:2], (2.0, 3.0), strict=True):
-            table[test].times = with_time("", seconds)
+            table[test].log_seconds = log(seconds)
         named = read_names(["tests/test_cart.py", "new.py"], table)
         known, unknown = (predict_seconds(named, table)[one.identity] for one in named)
         assert known == pytest.approx(5.0, rel=0.01)

@@ -180,7 +180,7 @@ def promised_share(first_failures: Sequence[float], confidence: float) -> float 
 
 
 def _seconds(tests: Iterable[RankedTest]) -> float:
-    return sum(map(attrgetter("seconds"), tests))
+    return float(sum(map(attrgetter("seconds"), tests)))
 
 
 def read_names(lines: Iterable[str], tests: TestTable) -> tuple[NamedTest, ...]:

@@ -72,6 +72,7 @@ TIMESTAMP_TOLERANCE = 86_400.0  # seconds; timestamps of suites are often in a l
 IGNORED_FOLDERS = frozenset(("node_modules", ".git", ".hg", ".svn"))
 FOLDER_SUFFIXES = (".xml", ".trx", ".xml.gz", ".tap")  # of the reports in a folder that is given
 REPORT_ROOT = re.compile(rf"<(?:[\w.-]+:)?(?:{'|'.join(map(re.escape, HANDLERS))})[\s/>]".encode())
+UNREADABLE = "this folder cannot be read, reports in it are not seen"
 TIME_IS_OVER = "not read to its end, the time is over. Name fewer files, or give more time with --budget"
 
 
@@ -80,13 +81,17 @@ def expand(globs: Iterable[str], root: Path, is_over: Callable[[], bool] = bool)
 
     `**` means any folders: no links to folders, and no node_modules, repositories and virtual environments that the
     glob does not name. A name that exists is taken as it is, and a folder stands for the reports in it. A glob that
-    matches nothing is Dropped.
+    matches nothing is Dropped, and a folder that cannot be read is named.
     """
     root = root.absolute()
     paths: dict[str, str] = {}
     misses: list[Dropped] = []
     for pattern in globs:
-        matches = _find_files(pattern, root, is_over)
+        unreadable: list[str] = []
+        matches = _find_files(pattern, root, is_over, unreadable)
+        inside = (folder for folder in unreadable if folder != os.path.join(root, pattern))  # itself is a miss
+        for source in (relative_path(folder, root.as_posix()) for folder in inside):
+            misses.append(Dropped(source, UNREADABLE, kept=True, is_warning=True))
         if is_over():
             misses.append(Dropped(pattern, f"the search for it was not finished, {TIME_IS_OVER.partition(', ')[2]}"))
         elif not matches:
@@ -97,13 +102,13 @@ def expand(globs: Iterable[str], root: Path, is_over: Callable[[], bool] = bool)
     return (*misses, *((name, _opener(names[name])) for name in sorted(names) if name))
 
 
-def _find_files(pattern: str, root: Path, is_over: Callable[[], bool]) -> list[str]:
-    """Return the paths of the files that one glob matches."""
+def _find_files(pattern: str, root: Path, is_over: Callable[[], bool], unreadable: list[str]) -> list[str]:
+    """Return the paths of the files that one glob matches; folders that cannot be read go to `unreadable`."""
     exact = os.path.join(root, pattern)
     if os.path.isfile(exact):
         return [exact]
     if os.path.isdir(exact):
-        return [path for path in _walk(exact, (), is_over) if _is_report_name(path)]
+        return [path for path in _walk(exact, (), is_over, unreadable) if _is_report_name(path)]
     parts = pattern.split("/")
     if "**" not in parts:
         paths = (os.path.join(root, name) for name in glob.glob(pattern, root_dir=root))
@@ -111,25 +116,29 @@ def _find_files(pattern: str, root: Path, is_over: Callable[[], bool]) -> list[s
     base = "/".join(parts[: parts.index("**")]) or ("/" if os.path.isabs(pattern) else ".")
     is_meant = compile_globs([pattern], str(root), root.anchor)
     folders = (os.path.normpath(os.path.join(root, name)) for name in glob.glob(base, root_dir=root))
-    paths = (path for folder in folders for path in _walk(folder, parts, is_over))
+    paths = (path for folder in folders for path in _walk(folder, parts, is_over, unreadable))
     return [path for path in paths if is_meant(os.path.relpath(path, root.anchor))]
 
 
-def _walk(folder: str, parts: Sequence[str], is_over: Callable[[], bool]) -> Iterator[str]:
+def _walk(folder: str, parts: Sequence[str], is_over: Callable[[], bool], unreadable: list[str]) -> Iterator[str]:
     """Yield the files in and below a folder, in folders that `parts` of a glob do not leave out."""
     has_dots = any(part.startswith(".") and part not in (".", "..") for part in parts)
     pending = [folder]
     while pending and not is_over():
+        here = pending.pop()
         try:
-            with os.scandir(pending.pop()) as scan:
+            with os.scandir(here) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
         except OSError:
+            unreadable.append(here)
             continue
         if any(entry.name == "pyvenv.cfg" for entry in entries) and len(parts) and "pyvenv.cfg" not in parts:
             continue
         for entry in entries:
             if not entry.is_dir(follow_symlinks=False):
-                if entry.is_file() or _may_be_read(entry.path):
+                if _may_be_read(entry.path) if entry.is_symlink() else entry.is_file():
                     yield entry.path
             elif entry.name in parts or not (
                 entry.name in IGNORED_FOLDERS or (entry.name.startswith(".") and not has_dots)
@@ -156,9 +165,15 @@ def _may_be_read(path: str) -> bool:
 
 
 def _explain_miss(path: Path) -> str:
-    if path.is_dir():
-        return "this folder has no report"
-    if path.exists():
+    try:
+        path.stat()
+    except PermissionError:
+        return "a folder on the way to it cannot be read: Permission denied"
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        pass
+    if os.path.isdir(path):
+        return "this folder has no report" if os.access(path, os.R_OK | os.X_OK) else UNREADABLE
+    if os.path.exists(path):
         return "this is a pipe or a device, no file"
     return "this glob matches no file" if glob.has_magic(str(path)) else "this file does not exist"
 

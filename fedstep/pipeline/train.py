@@ -176,6 +176,8 @@ def evaluate_build(
     planned = plan_build(context, stream_name(context.ci, source), author)
     expected, failures = predictor.duration(summary, planned), predictor.failures(summary, build, planned.stream)
     risk = predictor.failure(summary, planned)
+    is_known = not build.reports.tests or store.log.has(build.name)
+    is_other_cell = not is_known and shares_run(summary.builds, planned)
     began = began_to_fail(summary, build, real_failures(failures))
     index = read_word_index(store) if began else NO_WORDS
     return BuildEvaluation(
@@ -194,7 +196,7 @@ def evaluate_build(
             *loaded.warnings,
             *change_notices(context.change),
             *model_warnings(cached),
-            *((OTHER_CELL,) if shares_run(summary.builds, planned) and not store.log.has(build.name) else ()),
+            *((OTHER_CELL,) if is_other_cell else ()),
         ),
         left_out=left_out,
     )

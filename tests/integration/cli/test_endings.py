@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,73 @@ class TestEndings:
         assert code == 0
         assert any("nothing/*.xml: this glob matches no file" in line for line in lines)
         assert not list(tmp_path.glob(".fedstep/builds/*"))
+
+
+class TestPermissions:
+    """A user who may not read or write what is there: root without its right to pass over permissions is one."""
+
+    USER = "setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-all " if os.getuid() == 0 else ""
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Path:
+        """A folder with a report, one that cannot be read, and one in a folder that cannot be read."""
+        if self.USER and not shutil.which("setpriv"):
+            pytest.skip("without setpriv root reads everything: permissions are not tried")
+        for number, name in enumerate(("r.xml", "out/hidden.xml", "out/secret/r.xml", "other/ok.xml")):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            text = f'<testsuite name="s"><testcase classname="c" name="t{number}" time="0.1"/></testsuite>'
+            (tmp_path / name).write_text(text)
+        (tmp_path / "out/hidden.xml").chmod(0)
+        (tmp_path / "out/secret").chmod(0)
+        return tmp_path
+
+    @pytest.fixture(autouse=True)
+    def clean(self, tmp_path: Path) -> Iterator[None]:
+        """Let pytest remove the folders again."""
+        yield
+        for path in (tmp_path, tmp_path / "out/secret", tmp_path / ".fedstep"):
+            if path.exists():
+                path.chmod(0o755)
+
+    @pytest.mark.parametrize("command", ["triage", "train"])
+    @pytest.mark.parametrize(
+        ("pattern", "says"),
+        [
+            ("out/hidden.xml", "out/hidden.xml: cannot be read: Permission denied"),
+            ("out/*.xml", "out/hidden.xml: cannot be read: Permission denied"),
+            ("out/secret", "out/secret: this folder cannot be read, reports in it are not seen"),
+            ("out/secret/r.xml", "out/secret/r.xml: a folder on the way to it cannot be read: Permission denied"),
+            ("out/secret/*.xml", "out/secret/*.xml: "),
+            ("**/*.xml", "out/secret: this folder cannot be read, reports in it are not seen"),
+            ("**/r.xml", "out/secret: this folder cannot be read, reports in it are not seen"),
+        ],
+    )
+    def test_reports_that_may_not_be_read(self, place: Path, command: str, pattern: str, says: str) -> None:
+        code, lines = ended(f"unset HOME; {self.USER}{FEDSTEP} {command} --junit '{pattern}'", place)
+        assert code == 0
+        assert sum(says in line for line in lines) == 1, lines
+
+    def test_what_can_be_read_beside_them_counts(self, place: Path) -> None:
+        """A folder that may hold anything is named; a report that cannot be read is lost."""
+        script = f"{self.USER}{FEDSTEP} train --junit '**/[ro]*.xml' --format json | grep -q '\"outcome\": \"passed\"'"
+        assert ended(script, place)[0] == 0
+
+    @pytest.mark.parametrize("command", ["predict", "train --junit r.xml", "triage --junit r.xml", "status"])
+    @pytest.mark.parametrize(("folder", "mode"), [(".fedstep", 0o000), (".fedstep", 0o555), (".", 0o555)])
+    def test_a_history_that_may_not_be_written(self, place: Path, command: str, folder: str, mode: int) -> None:
+        (place / folder).mkdir(exist_ok=True)
+        (place / folder).chmod(mode)
+        variables = "unset HOME; export GITHUB_ACTIONS=true GITHUB_RUN_ID=1 GITHUB_JOB=t; "
+        code, lines = ended(f"{variables}{self.USER}{FEDSTEP} {command}", place)
+        said = [line for line in lines if line.startswith("fedstep: cannot ")]
+        assert code == 0
+        assert len(said) == command.startswith(("predict", "train")) or mode == 0, lines
+        assert len(said) <= 1
+
+    def test_a_history_that_is_a_file(self, place: Path) -> None:
+        (place / ".fedstep").write_text("")
+        code, lines = ended(f"{FEDSTEP} train --junit r.xml", place)
+        assert (code, len(lines), "cannot write" in lines[0]) == (0, 1, True)
 
 
 class TestReadOnly:

@@ -36,12 +36,58 @@ class TestChange:
             "2 files changed against the CI's base commit" in _event(place, "merge_group", payload).run("predict").out
         )
 
-    def test_a_partial_clone_tells_the_changed_files(self, tmp_path: Path) -> None:
-        """Case 12: which files changed is known without their contents."""
-        place = _clone(new_checkout(tmp_path / "repo"), tmp_path / "clone", "--filter=blob:none")
+    @pytest.mark.parametrize(
+        ("options", "is_offline", "counts"),
+        [
+            (["--filter=blob:none"], False, False), (["--filter=blob:none"], True, False),
+            (["--filter=blob:none", "--no-checkout"], True, False), (["--filter=blob:limit=1"], True, False),
+            (["--filter=blob:limit=1m"], True, True), (["--filter=blob:none", "--depth=2"], True, False),
+            (["--filter=blob:none", "--sparse"], True, False),
+        ],
+    )  # fmt: skip
+    def test_a_partial_clone_tells_the_changed_files(
+        self, tmp_path: Path, options: list[str], is_offline: bool, counts: bool
+    ) -> None:
+        """Case 12: which files changed is known without their contents, and nothing is fetched for it."""
+        origin = new_checkout(tmp_path / "repo")
+        origin.commit("shop/cart.py", "total = 0\n" * 9)
+        place = _clone(origin, tmp_path / "clone", *options)
+        if is_offline:
+            origin.root.rename(tmp_path / "gone")
         ran = place.with_env(GITHUB_EVENT_NAME="push").run("predict")
         assert "1 file changed against first parent" in ran.out
-        assert "partial clone, the changed lines are not counted" in ran.err
+        assert ("partial clone, the changed lines are not counted" in ran.err) == (not counts)
+
+    def test_a_treeless_clone_names_what_it_lacks(self, tmp_path: Path) -> None:
+        """Without trees not even the names of files are there."""
+        origin = new_checkout(tmp_path / "repo")
+        place = _clone(origin, tmp_path / "clone", "--filter=tree:0")
+        origin.root.rename(tmp_path / "gone")
+        ran = place.with_env(GITHUB_EVENT_NAME="push").run("predict")
+        assert (ran.code, "Traceback" in ran.err) == (0, False)
+        assert "partial clone" in ran.err
+
+    @pytest.mark.parametrize(
+        ("variables", "remedy"),
+        [
+            (GITHUB | {"GITHUB_EVENT_NAME": "push"}, "set fetch-depth: 0 on actions/checkout"),
+            (GITHUB | {"GITHUB_EVENT_NAME": "schedule"}, "set fetch-depth: 0 on actions/checkout"),
+            ({"GITLAB_CI": "true", "CI_PIPELINE_ID": "1", "CI_JOB_ID": "2"}, "set the variable GIT_DEPTH: 0"),
+            ({"TF_BUILD": "True", "BUILD_BUILDID": "1"}, "set fetchDepth: 0 on the checkout step"),
+            ({"TRAVIS": "true", "TRAVIS_BUILD_ID": "1"}, "set git: depth: false in .travis.yml"),
+            ({"BITBUCKET_BUILD_NUMBER": "1"}, "set clone: depth: full in bitbucket-pipelines.yml"),
+        ],
+    )
+    def test_a_clone_of_one_commit_names_the_remedy(
+        self, tmp_path: Path, variables: dict[str, str], remedy: str
+    ) -> None:
+        """Case 11: outside of pull requests, in the words of each system."""
+        origin = new_checkout(tmp_path / "repo")
+        origin.commit("b.txt", "1")
+        origin.git("clone", "-q", "--depth=1", f"file://{origin.root}", str(tmp_path / "clone"))
+        ran = Checkout(tmp_path / "clone", {**origin.env, **variables}).run("predict")
+        assert ran.code == 0
+        assert remedy in ran.err
 
     @pytest.mark.parametrize(("depth", "files"), [(1, False), (2, True)])
     def test_a_shallow_pull_request_needs_two_commits(self, tmp_path: Path, depth: int, files: bool) -> None:
@@ -82,6 +128,33 @@ class TestRemedies:
         assert "gitrefusesafolderofanotherowner" in said
         assert "gitconfig--global--addsafe.directory" in said
         assert "fsck" not in said
+
+    @pytest.mark.parametrize(
+        ("name", "content", "says"),
+        [
+            ("gone.xml", None, "this file does not exist"),
+            ("*.trx", None, "this glob matches no file"),
+            ("folder.xml", "", "this folder has no report"),
+            ("r.xml", "version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+            ("r.xml", "<html></html>", "a web page"),
+            ("r.xml", "{}", "JSON"),
+            ("r.xml", "", "empty"),
+        ],
+    )
+    def test_a_report_that_is_none_is_named_with_its_cause(
+        self, tmp_path: Path, name: str, content: str | None, says: str
+    ) -> None:
+        """Case 16: what is there, and not "no report" for everything."""
+        place = new_checkout(tmp_path / "repo").with_env(**GITHUB)
+        if name.startswith("folder"):
+            (place.root / name).mkdir()
+        elif content is not None:
+            (place.root / name).write_text(content)
+        for command in ("triage", "train"):
+            ran = place.run(command, "--junit", name)
+            assert ran.code == 0
+            assert says in ran.err
+            assert "Traceback" not in ran.err
 
     def test_a_tilde_in_the_history_is_the_home_folder(self, tmp_path: Path) -> None:
         """Nothing expands a variable of a pipeline's YAML."""

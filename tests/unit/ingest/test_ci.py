@@ -295,6 +295,21 @@ class TestBranchesAndEvents:
         ci = read_ci(env, f'{{"merge_group": {{"base_sha": "{OLD}", "base_ref": "refs/heads/main"}}}}')
         assert (ci.commit_before, ci.branch, ci.untrusted) == (OLD, "gh-readonly-queue/main", False)
 
+    @pytest.mark.parametrize(
+        ("payload", "before"),
+        [
+            (f'{{"action": "checks_requested", "merge_group": {{"base_sha": "{OLD}", "head_sha": "{SHA}"}}}}', OLD),
+            (f'{{"merge_group": {{"base_sha": "{OLD.upper()}"}}}}', OLD),
+            (f'{{"merge_group": {{"base_sha": "{OLD}"}}, "before": "{"9" * 40}"}}', OLD),
+            (f'{{"merge_group": {{"base_sha": "{SHA}"}}}}', ""),  # the commit itself
+            (f'{{"merge_group": {{"base_sha": "{ZEROS}"}}}}', ""),
+            (f'{{"merge_group": {{"head_sha": "{OLD}"}}}}', ""),
+        ],
+    )
+    def test_the_base_of_a_merge_queue_is_that_of_its_group(self, payload: str, before: str) -> None:
+        """Case 13: of several pull requests at once, too; never the head or a push."""
+        assert read_ci(GITHUB | {"GITHUB_EVENT_NAME": "merge_group"}, payload).commit_before == before
+
     @pytest.mark.parametrize("payload", ['{"merge_group": []}', '{"merge_group": {"base_sha": 5}}', "{}"])
     def test_a_merge_queue_without_a_base_has_none(self, payload: str) -> None:
         """A payload of another shape is no base."""

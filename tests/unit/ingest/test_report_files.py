@@ -31,6 +31,26 @@ class TestFolders:
         assert found(tmp_path, "**/TEST-*.xml") == ["a/TEST-a.xml", "b/TEST-b.xml"]
         assert found(tmp_path, "a/b/TEST-*.xml") == ["a/b/TEST-b.xml"], "a link that is named is followed"
 
+    @pytest.mark.parametrize(
+        "links",
+        [
+            {"a/a": "."}, {"a/b/up": "../.."}, {"a/one": "../b", "b/two": "../a"},
+            {"a/x": "y", "a/y": "x"}, {"a/root": "/"}, {"packages/p/node_modules/q": "../../../a"},
+            {f"a/l{number}": f"l{number + 1}" for number in range(30)} | {"a/l30": "."},
+            {"a/gone": "nowhere"}, {"a/proc": "/proc/self"},
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_links_that_lead_in_circles_end(self, tmp_path: Path, links: dict[str, str]) -> None:
+        """Case 3: a link to itself, upwards, between folders, chains of links, and to what has no end."""
+        make(tmp_path, "a/TEST-a.xml", "b/TEST-b.xml", "packages/p/TEST-p.xml")
+        for name, target in links.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).symlink_to(target)
+        reports = ["a/TEST-a.xml", "b/TEST-b.xml", "packages/p/TEST-p.xml"]
+        assert found(tmp_path, "**/TEST-*.xml") == reports
+        assert found(tmp_path, "**/TEST-*.xml", "./**/TEST-?.xml", "a", "a/TEST-a.xml") == reports
+
     def test_a_link_to_a_report_is_the_report(self, tmp_path: Path) -> None:
         make(tmp_path, "out/z.xml")
         (tmp_path / "out" / "a.xml").symlink_to("z.xml")

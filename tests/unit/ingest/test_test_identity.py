@@ -126,6 +126,37 @@ class TestFiles:
         found = outcomes(**{passed: suite("s", PASSED), failed: suite("s", FAILED.replace("0.5", "0.7"))})
         assert found == {f"cart#{tests[0]}adds": "p", f"cart#{tests[1]}adds": "f"}
 
+    @pytest.mark.parametrize(
+        ("passed", "failed", "tests"),
+        [
+            ("reports-py311__junit", "reports-py312__junit", ("[reports-py311] ", "[reports-py312] ")),
+            ("junit-1", "junit-2", ("[junit-1] ", "[junit-2] ")),
+            ("junit (1)", "junit (2)", ("[junit (1)] ", "[junit (2)] ")),
+            ("artifacts__unit-ubuntu-3.11__out__r", "artifacts__unit-macos-3.11__out__r",
+             ("[unit-ubuntu-3.11] ", "[unit-macos-3.11] ")),
+            ("results__chrome__TEST-cart", "results__firefox__TEST-cart", ("[chrome] ", "[firefox] ")),
+            ("r-py311-attempt-1", "r-py312-attempt-1", ("[r-py311] ", "[r-py312] ")),
+            ("py311__attempt-2__junit", "py312__attempt-1__junit", ("[py311] ", "[py312] ")),
+            ("rerun-py311__junit", "rerun-py312__junit", ("[-py311] ", "[-py312] ")),
+            ("junit-linux-x64", "junit-linux-arm64", ("[junit-linux-x64] ", "[junit-linux-arm64] ")),
+            ("node-20.1.0__junit", "node-22.0.0__junit", ("[node-20.1.0] ", "[node-22.0.0] ")),
+            ("shard-1__r", "shard-2__r", ("[shard-1] ", "[shard-2] ")),
+            ("TEST-cart.jdk17", "TEST-cart.jdk21", ("[TEST-cart.jdk17] ", "[TEST-cart.jdk21] ")),
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("times", [True, False])
+    def test_cells_of_a_matrix_in_one_build_are_told_apart(self, passed, failed, tests, times):
+        """Each of them has other passing tests, too; with and without times, by which copies are known."""
+        alike = [case("cart", f"sums{number}") for number in range(3)]
+        texts = [root(suite("pytest", *alike, one), name="pytest tests") for one in (PASSED, FAILED)]
+        if not times:
+            texts = [text.replace(' time="0.5"', "") for text in texts]
+        found = outcomes(**dict(zip((passed, failed), texts, strict=True)))
+        assert {test: letter for test, letter in found.items() if "adds" in test} == {
+            f"cart#{tests[0]}adds": "p", f"cart#{tests[1]}adds": "f"
+        }  # fmt: skip
+        assert not {"k", "c"} & set(found.values())
+
     def test_files_that_nothing_tells_apart_have_one_failed_test(self):
         """Digests and times in file names change with every build: they are no part of an id."""
         for names in (

@@ -190,6 +190,8 @@ class AggregatorEndpoints:
         sender = await self.guard.writer(request)
         project = read_project(request, sender)
         erased = await store_result(self.writer.forget(project, sender.owner))
+        if erased.updates:
+            self.guard.note_forgotten(sender, project)
         log.info("a project was forgotten: %d updates, %d evaluations", erased.updates, erased.evaluations)
         return as_json(erased.as_json())
 

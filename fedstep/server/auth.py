@@ -5,13 +5,14 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from math import ceil
 
 from starlette.requests import Request
 
 from fedstep.server.http_messages import HttpProblem, header
 from fedstep.server.identity import OPEN, AccessDenied, Identity, doorkeeper
 from fedstep.server.oidc import IssuerUnreachable, Verifier
-from fedstep.server.rate_limits import ProjectLimiter, RateLimiter, ReadLimiter
+from fedstep.server.rate_limits import WEEK, Allowance, AllowanceMeter, ProjectLimiter, RateLimiter, ReadLimiter
 from fedstep.server.settings import Settings
 from fedstep.server.tokens import TokenBook
 
@@ -32,6 +33,7 @@ class RequestGuard:
         self._keeper = doorkeeper(settings.host, settings.tokens, book.senders(), verify, closed)
         self._book, self._limiter = book, RateLimiter(settings.allowances)
         self._projects = ProjectLimiter(settings.owner_projects)
+        self._forgotten = AllowanceMeter((Allowance(1, WEEK),))
         self._private, self._reads = settings.private_model, ReadLimiter(settings.read_rate)
 
     async def writer(self, request: Request) -> Identity:
@@ -48,6 +50,19 @@ class RequestGuard:
         if sender.owner and not sender.project and not self._projects.admit(sender.owner, project, time.monotonic()):
             text = f"This owner has sent for {self._projects.most} projects in a week. Use a token of a project."
             raise HttpProblem(429, "too-many-projects", text, retry_after=86_400, reason=sender.owner)
+        seconds = ceil(self._forgotten.level(f"{sender.owner} {project}", time.monotonic()).wait)
+        if seconds:
+            text = "The project was forgotten at its request. It may send again a week after that."
+            raise HttpProblem(429, "forgotten", text, retry_after=seconds)
+
+    def note_forgotten(self, sender: Identity, project: str) -> None:
+        """Let this project send nothing for a week: an attacker could have each update forgotten once it took effect.
+
+        What remains of the others would not show that it goes against them.
+        """
+        if sender.owner:
+            key = f"{sender.owner} {project}"
+            self._forgotten.take(key, self._forgotten.level(key, time.monotonic()))
 
     async def reader(self, request: Request) -> None:
         """Count a reader, and authenticate it if the model is private. Raise HttpProblem: 401, 403, 429, 503."""

@@ -138,7 +138,8 @@ class Writer:
         """Store the offers. The buffer is counted again when there may be enough, or an eighth more."""
         outcomes = self._store.accept(offers, candidate, self._buffer_policy.staleness, self._clock())
         self._new_updates += sum(isinstance(outcome, StoredReceipt) and not outcome.repeat for outcome in outcomes)
-        if self._new_updates >= min(updates_needed(self._pending, self._buffer_policy), 1 + self._pending.updates // 8):
+        eighth = 1 + self._pending.updates // 8
+        if self._new_updates >= min(updates_needed(self._pending, self._buffer_policy) or eighth, eighth):
             self._count()
         return outcomes
 

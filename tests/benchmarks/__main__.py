@@ -20,6 +20,7 @@ from tests.benchmarks.client import (
     train_figure,
     update_figure,
 )
+from tests.benchmarks.readers import reader_figures
 from tests.benchmarks.shares import share_figures
 from tests.benchmarks.start import start_figure
 from tests.benchmarks.timing import Figure
@@ -36,6 +37,7 @@ FIGURES: Sequence[Callable[[], Figure | list[Figure]]] = (
     lambda: install_figure(15.0),
     lambda: junit_figures(100, 1.6, 150.0),
     throughput.figures,
+    reader_figures,
     aggregation.figures,
     share_figures,
     start_figure,

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+HURRIED = 40  # versions; with one per minute for the time that updates wait, an hour has no more than `staleness`
+HOUR = 3600.0  # seconds
+
 
 @dataclass(frozen=True, slots=True)
 class BufferPolicy:
@@ -11,6 +14,9 @@ class BufferPolicy:
     mixed. An update learned from a candidate more than `staleness` versions ago is refused. With a `period` (seconds,
     counted from 1970) the updates of one period are aggregated in the next, however many they are: the calendar does
     not depend on which projects contributed.
+
+    Where more than `HURRIED` versions were made within an hour, only time makes the next one due, or one sender that is
+    in a hurry would make the updates of all others stale.
     """
 
     updates: int = 10
@@ -22,11 +28,15 @@ class BufferPolicy:
 
 @dataclass(frozen=True, slots=True)
 class BufferStatus:
-    """The numbers of updates and of distinct projects in the buffer, and when the oldest came (seconds since 1970)."""
+    """The numbers of updates and of distinct projects in the buffer, and when the oldest came (seconds since 1970).
+
+    `calm` is when there were no more than `HURRIED` versions in an hour.
+    """
 
     updates: int
     projects: int
     oldest: float
+    calm: float = 0.0
 
 
 def is_due(pending: BufferStatus, now: float, policy: BufferPolicy) -> bool:
@@ -39,7 +49,8 @@ def is_due(pending: BufferStatus, now: float, policy: BufferPolicy) -> bool:
         return False
     if policy.period:
         return now // policy.period > pending.oldest // policy.period
-    return pending.updates >= policy.updates or now - pending.oldest >= policy.seconds
+    enough = pending.updates >= policy.updates and now >= pending.calm
+    return enough or now - pending.oldest >= policy.seconds
 
 
 def updates_needed(pending: BufferStatus, policy: BufferPolicy) -> int:

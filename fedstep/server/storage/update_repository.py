@@ -9,10 +9,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, fun
 
 from fedstep.federation.messages import TrialScore, Update
 from fedstep.server.aggregation.inputs import StoredUpdate
-from fedstep.server.aggregation.policy import BufferStatus
+from fedstep.server.aggregation.policy import HOUR, HURRIED, BufferStatus
 from fedstep.server.mode import AggregationMode
 from fedstep.server.storage.engine import insert_rows
-from fedstep.server.storage.tables import bodies, evaluations, receipts, updates
+from fedstep.server.storage.tables import bodies, evaluations, receipts, updates, versions
 from fedstep.server.storage.trial_repository import TrialRepository
 
 PROJECT_TABLES = (updates, evaluations)  # each has the columns project and owner
@@ -154,7 +154,10 @@ class UpdateBuffer:
         """Return how many updates of how many projects are in the buffer, and since when."""
         query = select(func.count(), func.count(func.distinct(updates.c.project)), func.min(updates.c.received))
         count, projects, oldest = self._connection.execute(query.where(self._pending)).one()
-        return BufferStatus(count, projects, oldest or 0.0)
+        created = select(versions.c.created).where(versions.c.schema == self._schema)
+        newest = created.order_by(versions.c.version.desc()).offset(HURRIED - 1).limit(1)
+        before = self._connection.scalar(newest)
+        return BufferStatus(count, projects, oldest or 0.0, 0.0 if before is None else before + HOUR)
 
     def count_others(self) -> int:
         """Return how many updates of other schemas are not aggregated: only an aggregator of theirs would do it."""

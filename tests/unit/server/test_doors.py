@@ -87,6 +87,30 @@ class TestProjects:
         assert all(ProjectLimiter(0).admit("a", str(n), 0) for n in range(500))
 
 
+class TestForgotten:
+    def test_forgotten_project_waits_before_it_sends_again(self, open_aggregator, settings, update):
+        """Or an attacker would have each update forgotten, and never be known by two of them."""
+        settings = replace(settings, buffer=BufferPolicy(updates=100, seconds=3600.0))
+        evil, ours, owner = (sender(settings, name) for name in ("evil/x", "acme/web", "beta"))
+        with open_aggregator(settings) as house:
+
+            def forget(token: dict[str, str], project: int) -> int:
+                headers = {"Fedstep-Project": f"{project:032x}", **token}
+                status: int = house.send("POST", "/v1/forget", headers, b"", 5.0).status
+                return status
+
+            assert forget(evil, 9) == 200
+            assert post(house, update(1, project=9), evil).status == 202, "nothing was deleted"
+            assert forget(evil, 9) == 200
+            refused = post(house, update(2, project=9), evil)
+            assert (refused.status, b"forgotten" in refused.body) == (429, True)
+            assert WEEK - 60 < float(refused.headers["retry-after"]) <= WEEK
+            assert post(house, update(3), ours).status == 202
+            assert post(house, update(4, project=4), owner).status == 202
+            assert forget(owner, 4) == 200
+            assert [post(house, update(n, project=n), owner).status for n in (4, 5)] == [429, 202]
+
+
 class TestClaims:
     @pytest.mark.parametrize(
         ("claims", "fits"),

@@ -18,6 +18,9 @@ class TestBufferPolicy:
             (BufferStatus(9, 2, 100.0), 160.0, True),
             (BufferStatus(10, 2, 100.0), 100.0, True),
             (BufferStatus(10, 1, 100.0), 1e9, False),
+            (BufferStatus(10, 2, 100.0, calm=150.0), 149.0, False),
+            (BufferStatus(10, 2, 100.0, calm=150.0), 150.0, True),
+            (BufferStatus(10, 2, 100.0, calm=900.0), 160.0, True),
         ],
     )
     def test_is_due_after_enough_updates_or_time_and_projects(self, pending, now, expected):

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from fedstep.errors import UsageError
 from fedstep.model.linear import zeros
-from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.aggregation.policy import BufferPolicy, is_due
 from fedstep.server.aggregation.step import initial_vectors, iter_task_deltas
 from fedstep.server.gate import ActiveCounts
 from fedstep.server.storage.engine import create_store_engine, require_store, truncate_wal
@@ -383,6 +383,22 @@ class TestProjects:
         assert sorted(folded) == [f"{1:032x}"] * 3 + [f"{2:032x}"]
         assert store.pending().updates == 6
         assert store.aggregate(look, 5.0, two) is None
+
+    def test_sender_in_a_hurry_does_not_make_others_stale(self, store, update):
+        """It sends an update a second for two minutes: forty versions, and then one for each time that updates wait."""
+        policy, began, made = BufferPolicy(updates=1, seconds=60.0), 3600.0, []
+        for second in range(121):
+            now = began + second
+            store.accept([offer(update(second, project=1))], store.latest_version(), 100, now)
+            version = store.aggregate(fold, now, lambda status, now=now: is_due(status, now, policy))
+            made += [second] if version else []
+        assert made == [*range(40), 100]
+        assert isinstance(
+            store.accept([offer(update(500, project=2))], store.latest_version(), 100, now)[0], StoredReceipt
+        )
+        later = began + 3700.0
+        store.accept([offer(update(501, project=1))], store.latest_version(), 100, later)
+        assert store.aggregate(fold, later, lambda status: is_due(status, later, policy))
 
     def test_a_long_queue_is_not_counted_after_every_batch(self, store, url, ours, update):
         counted = []

@@ -1,6 +1,7 @@
 """Commands that show a project to people: its page, a digest, badges, and accepted changes of time."""
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fedstep.report.project_page import Insights, ValueOfSharing
     from fedstep.types import Unavailable
 
+FIRST_WORD, NEXT_WORD = 1.0, 5.0  # seconds until progress is said
 MOST_TESTS = 10  # explained on pages of their own in a folder; each takes about a second with 5,000 tests
 POLICY = "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; img-src 'self' data:"
 
@@ -144,14 +146,30 @@ def ack(subject: str, note: str, history: str, part: str) -> int:
 
 def _insights(context: "RunContext", value: "tuple[ValueOfSharing, ...] | Unavailable | None") -> "Insights":
     from fedstep.diagnostics.insights import project_insights
+    from fedstep.history.summary import restore_summary
     from fedstep.pipeline.context import fetch_history, with_readable_store
 
     context, problems = with_readable_store(context)
     warnings: tuple[str, ...] = ()
     if not problems:
         problems, warnings = fetch_history(context)
-    insights = project_insights(context, value)
+    progress = _Progress()
+    warnings = (*warnings, *restore_summary(context.store, progress))
+    insights = project_insights(context, value, progress)
     return replace(insights, warnings=(*map(str, problems), *warnings, *insights.warnings))
+
+
+class _Progress:
+    """Says how many past builds are read, every few seconds: without caches a large history takes half a minute."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + FIRST_WORD
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + NEXT_WORD
+        echo_warnings(f"{done:,} of {total:,} past builds read: their cache is missing. fedstep train makes it again")
 
 
 def _replay(context: "RunContext") -> "tuple[ValueOfSharing, ...] | Unavailable":

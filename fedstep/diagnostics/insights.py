@@ -16,7 +16,7 @@ from fedstep.features.test_features import ACTIVE_BUILDS, typical_seconds
 from fedstep.federation.model_cache import load_model
 from fedstep.federation.outbox import read_audit
 from fedstep.history.git_transport import find_remote
-from fedstep.history.summary import Summary, load_summary
+from fedstep.history.summary import Progress, Summary, load_summary, say_nothing
 from fedstep.history.test_table import taken_ids
 from fedstep.history.timeline import Timeline, load_timeline
 from fedstep.ingest.acknowledgements import is_acknowledged, read_acknowledgements
@@ -55,16 +55,21 @@ class _Window(NamedTuple):
     weeks: float
 
 
-def project_insights(context: RunContext, value: tuple[ValueOfSharing, ...] | Unavailable | None = None) -> Insights:
+def project_insights(
+    context: RunContext,
+    value: tuple[ValueOfSharing, ...] | Unavailable | None = None,
+    progress: Progress = say_nothing,
+) -> Insights:
     """Return everything that the project's page shows. Nothing is written.
 
     Args:
         context: The repository and its history.
         value: What the shared model gained on this project's own builds, if it was replayed.
+        progress: Called while builds are read that the cached timeline lacks.
     """
     store = context.store
     loaded = load_summary(store)
-    timeline = load_timeline(store, loaded.summary.tests)
+    timeline = load_timeline(store, loaded.summary.tests, progress)
     window, cached = _window(timeline.builds), load_model(store)
     mutes = read_mutes(context.root, date.fromtimestamp(context.now).isoformat())
     warnings = [*loaded.warnings, *map(str, mutes.problems)]

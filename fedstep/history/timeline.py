@@ -15,6 +15,7 @@ from fedstep.errors import HistoryError
 from fedstep.history.flakiness import is_incident
 from fedstep.history.project_store import TIMELINE, ProjectStore, build_name
 from fedstep.history.records import BuildRecord, Forecast
+from fedstep.history.summary import Progress, say_nothing
 from fedstep.history.test_table import TestTable, former_ids
 from fedstep.history.time_changes import (
     Direction,
@@ -370,7 +371,13 @@ def save_timeline(store: ProjectStore, timeline: Timeline) -> None:
     store.write(TIMELINE, encode_timeline(timeline))
 
 
-def catch_up_timeline(store: ProjectStore, timeline: Timeline, files: Iterable[str], table: TestTable) -> Timeline:
+def catch_up_timeline(
+    store: ProjectStore,
+    timeline: Timeline,
+    files: Iterable[str],
+    table: TestTable,
+    progress: Progress = say_nothing,
+) -> Timeline:
     """Return the timeline with the records in these files that it lacks, and without the names of pruned ones.
 
     The records are in `table` already: one made before there was a timeline, or by a job that could not learn. At most
@@ -379,12 +386,14 @@ def catch_up_timeline(store: ProjectStore, timeline: Timeline, files: Iterable[s
     names = {build_name(file): file for file in sorted(files)}
     timeline = replace(timeline, seen=timeline.seen & frozenset(map(build_name, store.log.files())))
     missing = [file for name, file in names.items() if name not in timeline.seen]
-    for _, record in store.log.entries(missing[-MOST_CAUGHT_UP:]):
+    newest = missing[-MOST_CAUGHT_UP:]
+    for done, (_, record) in enumerate(store.log.entries(newest)):
+        progress(done, len(newest))
         if isinstance(record, BuildRecord):
             timeline = apply_to_timeline(timeline, record, table, {})
     return replace(timeline, seen=timeline.seen | names.keys())
 
 
-def load_timeline(store: ProjectStore, table: TestTable) -> Timeline:
+def load_timeline(store: ProjectStore, table: TestTable, progress: Progress = say_nothing) -> Timeline:
     """Return the timeline with every record of the log; the cache is not changed."""
-    return catch_up_timeline(store, read_timeline(store), store.log.files(), table)
+    return catch_up_timeline(store, read_timeline(store), store.log.files(), table, progress)

@@ -222,8 +222,9 @@ def start_change(
     objects = git.start("cat-file", "--batch", stdin=_batch(revisions))
 
     def wait() -> Change | Unavailable:
-        made = _make_built_change(git, ci, base_labels, status(), parse_objects(revisions, objects().out))
-        return made if isinstance(made, Unavailable) else _finish(git, *made, with_words)
+        later = GitRunner(top, run)  # what the caller did meanwhile is not counted against git
+        made = _make_built_change(later, ci, base_labels, status(), parse_objects(revisions, objects().out))
+        return made if isinstance(made, Unavailable) else _finish(later, *made, with_words)
 
     return wait
 
@@ -255,8 +256,9 @@ def start_outgoing(
     objects = git.start("cat-file", "--batch", stdin=_batch(revisions))
 
     def wait() -> Change | Unavailable:
-        made = _make_outgoing_change(git, status(), parse_objects(revisions, objects().out), guess(), is_report)
-        return made if isinstance(made, Unavailable) else _finish(git, *made, with_words)
+        later = GitRunner(top, run)  # what the caller did meanwhile is not counted against git
+        made = _make_outgoing_change(later, status(), parse_objects(revisions, objects().out), guess(), is_report)
+        return made if isinstance(made, Unavailable) else _finish(later, *made, with_words)
 
     return wait
 

@@ -1,6 +1,7 @@
 """What a built commit changed, as git tells it; the tests use real repositories."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,13 @@ class TestWords:
         write(repo, "a.txt", "discount rate\n")
         change = changed(start_outgoing(str(repo), with_words=True)())
         assert change.words[-2:] == ("discount", "rate")
+
+    def test_a_slow_caller_takes_no_time_from_git(self, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A long history is read while git runs: what git does afterwards has its whole time."""
+        write(repo, "a.txt", "discount\n")
+        wait, now = start_outgoing(str(repo)), time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 60.0)
+        assert changed(wait()).files == (FileChange("a.txt", 1, 2),)
 
     def test_a_very_large_change_has_no_words(self, repo: Path) -> None:
         """They would say little about each test."""

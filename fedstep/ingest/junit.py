@@ -344,6 +344,7 @@ class Document:
     def __init__(self, restart: Callable[[], Iterator[bytes]], source: str, root: str) -> None:
         self._restart, self._source, self._root = restart, source, root
         self._tool = ""  # of a report that is no XML
+        self._beginning = ""  # of a file that does not begin as XML does
         self._begin()
 
     def _begin(self) -> None:
@@ -394,6 +395,9 @@ class Document:
         head = next(chunks, b"")
         chunks = chain((head,), chunks)
         text = next(convert_to_utf8(iter((head,)), Repairs()))  # PowerShell writes UTF-16
+        if text.lstrip()[:1] != b"<":  # often what a runner prints before its report
+            first_line = text.lstrip()[:200].partition(b"\n")[0].decode("utf-8", "replace")
+            self._beginning = "".join(filter(str.isprintable, first_line))[:40]
         if text.lstrip()[:1] == b"<":
             yield from self._read_xml(chunks)
         elif dialect := find_line_dialect(text):
@@ -477,7 +481,8 @@ class Document:
         elif damage.truncated:
             yield Dropped(self._source, "empty, or it ends before its root element")
         else:
-            yield Dropped(self._source, f"not XML: {damage}")
+            beginning = f", it begins with {self._beginning!r}" if self._beginning else ""
+            yield Dropped(self._source, f"not XML: {damage}{beginning}")
 
 
 def read_tests(document: Document, dropped: list[Dropped]) -> tuple[TestRun, ...]:

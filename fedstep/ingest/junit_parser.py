@@ -43,8 +43,12 @@ MARKS = {"failure": FAILED, "error": FAILED, "skipped": SKIPPED, "disabled": SKI
 MARKS |= dict.fromkeys(("flakyFailure", "flakyError", "rerunFailure", "rerunError"), AGAIN)
 NO_CLASS = "\0"  # no class of an XML file has this name
 # What `status` and `result` say without a child that does, as those of GoogleTest, CTest and Maestro.
-NOT_RUN = {"notrun", "skipped", "disabled", "ignored", "suppressed", "canceled", "cancelled"}
-NOT_PASSED = {"failed", "failure", "fail", "error", "broken", "timedout", "timeout"}
+NOT_RUN = {"notrun", "skipped", "disabled", "ignored", "suppressed", "canceled", "cancelled"} | {
+    *("notexecuted", "not run", "untested", "inconclusive", "blocked", "pending")
+}
+NOT_PASSED = {"failed", "failure", "fail", "error", "broken", "timedout", "timeout"} | {
+    *("aborted", "crashed", "crash", "killed", "interrupted")
+}
 MAX_SUITES = 8  # of the open ones in the name of a test without a class
 NO_FAILURE = FailureText()
 USUAL_ATTRIBUTES = 3  # classname, name and time: the case of a passed test, read in the shortest way
@@ -273,7 +277,7 @@ class JUnitHandler:
                 self._start_failure(attributes)
         elif name == "property":
             self._read_property(attributes)
-        elif name == "error" and self._suites and self._depth == self._suites[-1].depth + 1:
+        elif name in ("error", "failure") and self._depth == (self._suites[-1].depth if self._suites else 1) + 1:
             self._fail_suite(attributes)
 
     def _end_other(self, name: str) -> None:
@@ -323,11 +327,12 @@ class JUnitHandler:
             self._set_variant(variant_of(value))
 
     def _fail_suite(self, attributes: dict[str, str]) -> None:
-        """Add one failed test for a suite that could not even start, as Jenkins does."""
+        """Add one failed test for a suite that could not even start, as Jenkins does, or for the whole report."""
         message = attributes.get("message", "")
         failure_type = attributes.get("type", "") or failure_word(message)
-        suite = self._suites[-1]
-        self._collector.add(suite.name, NOT_STARTED, Outcome.FAILED, NO_SECONDS, failure_type, suite.file, text=message)
+        suite = self._suites[-1] if self._suites else NO_SUITE
+        group = suite.name or self.signature.top.get("name", "")
+        self._collector.add(group, NOT_STARTED, Outcome.FAILED, NO_SECONDS, failure_type, suite.file, text=message)
         self.case_count += 1
         self.totals.failed += 1
         self.totals.suite_errors += 1

@@ -288,6 +288,9 @@ class _Repairer:
         """Return the token as it has to stand, and notice where sections begin and end: a "&" in them is allowed."""
         if token[0].startswith("&"):
             return token[0] if self._closing_token else self._repair_reference(token)
+        if not self._closing_token and token[0] == "]]>":  # of a section inside a section
+            self._note("a ]]> outside of a section", token.string, token.start())
+            return "]]&gt;"
         if not self._closing_token:
             self._closing_token = CLOSING_TOKENS.get(token[0], "")
         elif token[0] == self._closing_token:

@@ -188,6 +188,13 @@ class TestLosses:
             (b"<testcase name='a' result='failure'/><testcase name='b' result='completed'/>", "fp", True),
             (b"<testcase name='a' status='ERROR'/><testcase name='b' status='CANCELED'/>", "fs", True),
             (b"<testcase name='a' status='failed'><skipped/></testcase><testcase name='b' status='run'/>", "sp", True),
+            (b"<testcase name='a' status='aborted'/><testcase name='b' status='Crashed'/>", "ff", True),
+            (b"<testcase name='a' status='inconclusive'/><testcase name='b' status='pending'/>", "ss", True),
+            (b"<failure message='setup'/><testcase name='b'/>", "fp", True),
+            (b"<error>no database</error>", "f", True),
+            (b"<testcase name='a'><system-out><![CDATA[<![CDATA[x]]> y ]]></system-out></testcase>"
+             b"<testcase name='b'><failure/></testcase>", "pf", True),
+            (b"<testcase name='a'><failure>a[b[0]]>1</failure></testcase><testcase name='b'/>", "fp", True),
         ],
     )  # fmt: skip
     def test_a_part_that_is_lost_is_told(self, body: bytes, outcomes: str, is_whole: bool) -> None:
@@ -197,6 +204,20 @@ class TestLosses:
         assert all(item.kept for item in reports.dropped) == is_whole
         expected = BuildOutcome.FAILED if "f" in outcomes else BuildOutcome.PASSED if is_whole else BuildOutcome.UNKNOWN
         assert reports.outcome() == expected
+
+    def test_a_failure_of_the_whole_report_is_a_failed_test(self) -> None:
+        """An `<error>` or `<failure>` outside of all suites."""
+        suite = b"<testsuite name='s'><testcase name='a'/></testsuite>"
+        text = b"<testsuites name='run'><error message='x'/>" + suite + b"</testsuites>"
+        reports = read_reports([("r.xml", lambda: io.BytesIO(text))])
+        assert {run.test: run.outcome.value for run in reports.tests} == {"run#<init>": "f", "s#a": "p"}
+
+    @pytest.mark.parametrize("text", ["\n> shop@1.0.0 test\n> jest\n\n<testsuites/>", "Tests: 3\n{}", "# mocha\n[]"])
+    def test_what_stands_before_a_report_is_told(self, text: str) -> None:
+        """A report that a runner prints has its own words around it."""
+        (item,) = read_reports([("r.xml", lambda: io.BytesIO(text.encode()))]).dropped
+        assert not item.kept
+        assert f"it begins with {text.strip().partition(chr(10))[0]!r}" in item.reason
 
     @pytest.mark.parametrize(
         ("attributes", "cases", "told", "outcome"),

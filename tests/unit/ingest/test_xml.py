@@ -35,6 +35,8 @@ def _repair_plainly(text: str) -> str:
             return content if closing_token or content in PREDEFINED else _repair_reference(content)
         if len(content) == 1:
             return f"#x{ord(content):02X}"
+        if not closing_token and content == "]]>":
+            return "]]&gt;"
         if not closing_token:
             closing_token = {"<![CDATA[": "]]>", "<!--": "-->", "<?": "?>"}.get(content, "")
         elif content == closing_token:

@@ -357,6 +357,7 @@ VENDORS = (
         commit_before=("SEMAPHORE_GIT_COMMIT_RANGE",),
         base_commit=("SEMAPHORE_GIT_COMMIT_RANGE",),
         outcome=("SEMAPHORE_JOB_RESULT",),
+        number=("SEMAPHORE_WORKFLOW_NUMBER",),
         fork_pairs=(("SEMAPHORE_GIT_PR_SLUG", "SEMAPHORE_GIT_REPO_SLUG"),),
         deeper="run checkout with a larger SEMAPHORE_GIT_DEPTH",
     ),

@@ -206,6 +206,7 @@ class TestVendors:
             (BUILDKITE, {"BUILDKITE_RETRY_COUNT": "0"}, "attempt", 1),
             (BITBUCKET, {"BITBUCKET_STEP_RUN_NUMBER": "2"}, "attempt", 2),
             (CODEBUILD, {"CODEBUILD_BUILD_NUMBER": "12"}, "number", 12),
+            (SEMAPHORE, {"SEMAPHORE_WORKFLOW_NUMBER": "42"}, "number", 42),
         ],
     )
     def test_attempts_cells_and_numbers_are_as_documented(

@@ -106,6 +106,21 @@ class TestBatchFile:
             assert done.stdout.splitlines()[-1] == "FEDSTEP_STATUS=degraded"
             assert done.stderr.count("WARNING: fedstep predict did not finish") == 1
 
+    @pytest.mark.parametrize("strict", ["false", "true"])
+    def test_a_verdict_is_told_and_fails_no_step(self, agent, tmp_path, strict):
+        """`failOn`: 1 from triage is the verdict, which fedstepTriage reads; other codes and steps are faults."""
+        given = {"WITH_COMMAND": windows(tmp_path / "fedstep.exe"), "FEDSTEP_FAIL_ON": "regressions"}
+        given |= {"FEDSTEP_STRICT": strict}
+        verdict = agent(**given, WITH_SUBCOMMAND="triage", CODE="1")
+        assert verdict.returncode == 0
+        assert verdict.stdout.splitlines() == ["FEDSTEP_STATUS=ok", "{}"]
+        assert "WARNING" not in verdict.stderr
+        for subcommand, code in (("triage", "3"), ("train", "1")):
+            fault = agent(**given, WITH_SUBCOMMAND=subcommand, CODE=code)
+            assert fault.returncode == (int(code) if strict == "true" else 0)
+            assert fault.stdout.splitlines()[-1] == "FEDSTEP_STATUS=degraded"
+            assert fault.stderr.count(f"WARNING: fedstep {subcommand} did not finish") == 1
+
     def test_it_installs_once_a_package_and_says_so_when_it_cannot(self, agent, tmp_path):
         given = {"WITH_PYTHON": windows(tmp_path / "python.exe"), "WITH_SUBCOMMAND": "predict", "WITH_PACKAGE": PACKAGE}
         assert agent(**given).returncode == 0

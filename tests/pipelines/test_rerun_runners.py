@@ -185,8 +185,7 @@ POM = """
 <groupId>org.example</groupId><artifactId>shop</artifactId><version>1</version>
 <properties><maven.compiler.source>11</maven.compiler.source><maven.compiler.target>11</maven.compiler.target>
 <project.build.sourceEncoding>UTF-8</project.build.sourceEncoding></properties>
-<dependencies><dependency><groupId>junit</groupId><artifactId>junit</artifactId><version>4.x</version></dependency>
-</dependencies><build><plugins><plugin><groupId>org.apache.maven.plugins</groupId>
+<dependencies>%s</dependencies><build><plugins><plugin><groupId>org.apache.maven.plugins</groupId>
 <artifactId>maven-surefire-plugin</artifactId><version>2.22.3</version></plugin></plugins></build></project>
 """
 JAVA = {
@@ -200,27 +199,62 @@ import org.junit.runners.*; import static org.junit.Assert.*;
   int number; public BankTest(int number) { this.number = number; }
   @Test public void asks() { assertEquals(1, number); } @Test public void asksMore() { } }""",
 }
+JUPITER = """package shop; import org.junit.jupiter.api.*; import org.junit.jupiter.params.*;
+import org.junit.jupiter.params.provider.*; import static org.junit.jupiter.api.Assertions.*;
+public class CartTest { @Test void pays() { fail("x"); } @Test void paysTwice() { }
+  @ParameterizedTest(name = "{index} of {0}") @ValueSource(strings = {"a b", "c"})
+  void asks(String n) { assertEquals("c", n); }
+  @Test @DisplayName("a nice name") void shows() { fail("x"); }
+  @Nested class Inner { @Test void deep() { fail("x"); } @Test void fine() { } } }"""
+TESTNG = """package shop; import org.testng.annotations.*; import static org.testng.Assert.*;
+public class CartTest { @Test public void pays() { fail("x"); } @Test public void paysTwice() { }
+  @DataProvider public Object[][] all() { return new Object[][] {{1, "a b"}, {2, "c"}}; }
+  @Test(dataProvider = "all") public void asks(int n, String s) { assertEquals(n, 1); } }"""
+DEPENDENCY = "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>"
+REPOSITORY = Path("/usr/share/maven-repo")
 DEBIAN_MAVEN = "mvn -o -q -s /etc/maven/settings-debian.xml -Dmaven.repo.local=/usr/share/maven-repo test"
+
+
+def rerun_by_maven(
+    folder: Path, needs: tuple[tuple[str, str, str], ...], sources: dict[str, str]
+) -> tuple[set[str], ...]:
+    """Return the tests that fail under Surefire, and those that its second start with the selector runs."""
+    for group, artifact, version in (*needs, ("org.apache.maven.plugins", "maven-surefire-plugin", "2.22.3")):
+        if not (REPOSITORY / group.replace(".", "/") / artifact / version).is_dir():
+            pytest.skip(
+                f"NOT RUN: Debian's {artifact} {version} is missing: apt-get install maven-debian-helper junit5 testng"
+            )
+    (folder / "pom.xml").write_text(POM % "".join(DEPENDENCY.format(*one) for one in needs))
+    java = folder / "src/test/java/shop"
+    java.mkdir(parents=True)
+    for name, text in sources.items():
+        (java / f"{name}.java").write_text(text)
+    reports = folder / "target/surefire-reports"
+    subprocess.run(DEBIAN_MAVEN.split(), cwd=folder, capture_output=True, timeout=300)
+    failures = [each for report in reports.glob("TEST-*.xml") for each in failures_of(report)]
+    shutil.rmtree(reports)
+    run_lines(arguments("maven", failures, folder), DEBIAN_MAVEN, folder)
+    ran = {run.test for report in reports.glob("TEST-*.xml") for run in read_junit(report)}
+    return {failure.test for failure in failures}, ran
 
 
 class TestMaven:
     def test_surefire_runs_the_failures(self, tmp_path: Path) -> None:
         """One instance of a parametrized test runs, and no method whose name only begins alike."""
-        if not Path("/usr/share/maven-repo/org/apache/maven/plugins/maven-surefire-plugin/2.22.3").is_dir():
-            pytest.skip("Debian's maven-debian-helper, libsurefire-java and junit4 are missing: Surefire is not run")
-        (tmp_path / "pom.xml").write_text(POM)
-        sources = tmp_path / "src/test/java/shop"
-        sources.mkdir(parents=True)
-        for name, text in JAVA.items():
-            (sources / f"{name}.java").write_text(text)
-        reports = tmp_path / "target/surefire-reports"
-        subprocess.run(DEBIAN_MAVEN.split(), cwd=tmp_path, capture_output=True, timeout=300)
-        failures = [each for report in reports.glob("*.xml") for each in failures_of(report)]
-        assert len(failures) == 2
-        shutil.rmtree(reports)
-        run_lines(arguments("maven", failures, tmp_path), DEBIAN_MAVEN, tmp_path)
-        names = sorted(run.test for report in reports.glob("*.xml") for run in read_junit(report))
-        assert names == sorted(failure.test for failure in failures)
+        failed, ran = rerun_by_maven(tmp_path, (("junit", "junit", "4.x"),), JAVA)
+        assert len(failed) == 2
+        assert ran == failed
+
+    def test_of_the_junit_platform_all_instances_run(self, tmp_path: Path) -> None:
+        """Nested classes and display names are found; no method beside the failed ones runs."""
+        needs = tuple(("org.junit.jupiter", f"junit-jupiter-{part}", "5.9.2") for part in ("params", "engine"))
+        failed, ran = rerun_by_maven(tmp_path, needs, {"CartTest": JUPITER})
+        assert len(failed) == 4
+        assert ran == failed | {"shop.CartTest#asks{String}[2]"}
+
+    def test_testng_runs_the_failures(self, tmp_path: Path) -> None:
+        failed, ran = rerun_by_maven(tmp_path, (("org.testng", "testng", "6.x"),), {"CartTest": TESTNG})
+        assert failed == ran == {"shop.CartTest#pays", "shop.CartTest#asks"}
 
 
 GRADLE_BUILD = """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-UNIT, CLI = "tests/unit/ingest", "tests/integration/cli"
+UNIT, CLI, PLUGIN = "tests/unit/ingest", "tests/integration/cli", "tests/integration/pytest_plugin"
 # By kind of public bug report: the tests whose parameters are inputs of this kind, each with its right value.
 CASES: Mapping[str, tuple[str, ...]] = {
     "one name in two suites, files, browsers or cells": (
@@ -20,7 +20,7 @@ CASES: Mapping[str, tuple[str, ...]] = {
                             f"{UNIT}/test_junit_hostile.py::TestLosses::test_nanoseconds"),
     "subtests and reruns of pytest": (f"{UNIT}/test_test_identity.py::TestAttempts::test_subtests_and_siblings",),
     "a run of TRX that crashed": (f"{UNIT}/test_formats.py::TestCrashedRuns::test_a_trx_run",),
-    "errors of collection that a record loses": ("tests/integration/pytest_plugin/test_plugin.py::TestCollectionErrors",),
+    "errors of collection that a record loses": (f"{PLUGIN}/test_plugin.py::TestCollectionErrors",),
     "no report is no pass": (f"{CLI}/test_unknown_outcomes.py::TestUnknown",),
     "a report of another day": (f"{UNIT}/test_report_files.py::TestAge",),
     "names with the characters of globs": (f"{UNIT}/test_report_files.py::TestFolders::test_a_name_that_exists",),

@@ -1,4 +1,4 @@
-"""The workflow that publishes the package, run by act up to the upload."""
+"""The workflow that publishes the package, run by act with an index on this machine."""
 
 import json
 import os
@@ -6,8 +6,12 @@ import re
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from email import message_from_bytes
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -50,23 +54,54 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def build(act: Callable[..., ActRun], tmp_path: Path) -> Callable[[str], ActRun]:
-    """Return a function that runs the job `build` for a tag."""
+def workflow(act: Callable[..., ActRun], tmp_path: Path) -> Callable[..., ActRun]:
+    """Return a function that runs the workflow, or some of its jobs, for a tag."""
 
-    def run(tag: str) -> ActRun:
+    def run(tag: str, *jobs: str, **variables: str) -> ActRun:
         event = tmp_path / "event.json"
         event.write_text(json.dumps({"ref": f"refs/tags/{tag}"}))
         stand_ins = {
             use: HERE / "stand-ins" / name
-            for use in re.findall(r"uses: (actions/[\w-]+@\w+)", WORKFLOW.read_text(encoding="utf-8"))
-            for name in ("setup-python", "upload-artifact")
-            if f"/{name}@" in use
+            for use in re.findall(r"uses: ([\w-]+/[\w-]+@\w+)", WORKFLOW.read_text(encoding="utf-8"))
+            for name in ("setup-python", "upload-artifact", "download-artifact", "attest", "pypi-publish")
+            if f"{name}@" in use
         }
         flags = [flag for use, folder in stand_ins.items() for flag in ("--local-repository", f"{use}={folder}")]
         registry = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_"))}
-        return act(WORKFLOW, "-j", "build", "-e", str(event), *flags, **registry)
+        chosen = [flag for job in jobs for flag in ("-j", job)]
+        return act(WORKFLOW, *chosen, "-e", str(event), *flags, **registry, **variables)
 
     return run
+
+
+@pytest.fixture
+def build(workflow: Callable[..., ActRun]) -> Callable[[str], ActRun]:
+    """Return a function that runs the job `build` for a tag."""
+    return lambda tag: workflow(tag, "build")
+
+
+@pytest.fixture
+def index() -> Iterator[tuple[str, dict[str, str]]]:
+    """Return the URL of an index on this machine that takes uploads, and the digest of each file that came."""
+    taken: dict[str, str] = {}
+
+    class Upload(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            for part in message_from_bytes(head + body).walk():
+                if name := part.get_filename():
+                    taken[name] = sha256(part.get_payload(decode=True) or b"").hexdigest()
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Upload)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/legacy/", taken
+    server.shutdown()
+    server.server_close()
 
 
 class TestBuild:
@@ -97,6 +132,39 @@ class TestBuild:
         assert run.code != 0
         assert "The tag is v99.0.0" in run.log
         assert not (run.kept / "distributions").exists()
+
+
+class TestUpload:
+    """All jobs: build, attest and upload, with an index on this machine in place of PyPI."""
+
+    @pytest.mark.full
+    def test_exactly_what_was_built_is_attested_and_uploaded(
+        self, workflow: Callable[..., ActRun], index: tuple[str, dict[str, str]]
+    ) -> None:
+        """The same bytes in each job. Signing and trusted publishing have no issuer here and are stand-ins."""
+        url, taken = index
+        run = workflow(f"v{__version__}", STUB_INDEX=url)
+        assert run.code == 0, run.log
+        built = {
+            path.name: sha256(path.read_bytes()).hexdigest()
+            for path in (run.kept / "distributions").iterdir()
+            if path.name != ".gitignore"
+        }
+        assert len(built) == 2
+        assert taken == built
+        attested = [line.split() for line in (run.kept / "attested").read_text().splitlines()]
+        assert {(Path(path).name, digest) for digest, path, *_ in attested} == set(built.items())
+        assert sorted(len(line) for line in attested) == [2, 2, 3, 3], "the provenance, and the components"
+
+    @pytest.mark.full
+    def test_nothing_is_uploaded_where_the_build_fails(
+        self, workflow: Callable[..., ActRun], index: tuple[str, dict[str, str]]
+    ) -> None:
+        url, taken = index
+        run = workflow("v99.0.0", STUB_INDEX=url)
+        assert run.code != 0
+        assert taken == {}
+        assert not (run.kept / "attested").exists()
 
 
 class TestPrivileges:

@@ -307,8 +307,9 @@ def _compare(deltas: Mapping[Source, list[FloatArray]], rules: AggregationRules)
     most = int(OPPOSED * len(sources))
     if not most or counts.max() < 2:
         return Comparison(usual=usual)
-    means = np.add.reduceat(rows, starts) / counts[:, np.newaxis].astype(np.float32)
-    along = (rows @ _common_direction(means.astype(np.float32), usual.weights)).astype(np.float64)
+    # `reduceat` along the first axis takes ten times as long
+    means = np.array([own.mean(axis=0) for own in np.split(rows, starts[1:])])
+    along = (rows @ _common_direction(means, usual.weights)).astype(np.float64)
     mean = np.add.reduceat(along, starts) / counts
     squares = np.add.reduceat((along - np.repeat(mean, counts)) ** 2, starts)
     error = np.sqrt(squares / np.maximum(1, counts - 1) / counts)
@@ -335,9 +336,12 @@ def _common_direction(means: FloatArray, weights: Floats) -> FloatArray:
     norms = np.linalg.norm(means, axis=1)
     means = means * np.minimum(1.0, np.median(norms) / np.maximum(norms, TINY))[:, np.newaxis]
     columns = np.ascontiguousarray(means.T, np.float32)  # sorted along the rows: three times as fast
-    order = np.argsort(columns, axis=1)
-    values = np.take_along_axis(columns, order, axis=1)
-    shares = weights.astype(np.float32)[order] * (values != 0.0)
+    if np.ptp(weights):
+        order = np.argsort(columns, axis=1)
+        values, shares = np.take_along_axis(columns, order, axis=1), weights.astype(np.float32)[order]
+    else:  # a quarter of the time
+        values, shares = np.sort(columns, axis=1), np.ones(1, np.float32)
+    shares = shares * (values != 0.0)
     above = shares.cumsum(axis=1)
     low, high = TRIMMED * above[:, -1:], (1 - TRIMMED) * above[:, -1:]
     kept = np.clip(above, low, high) - np.clip(above - shares, low, high)

@@ -90,8 +90,9 @@ def index() -> Iterator[tuple[str, dict[str, str]]]:
             head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
             body = self.rfile.read(int(self.headers["Content-Length"]))
             for part in message_from_bytes(head + body).walk():
-                if name := part.get_filename():
-                    taken[name] = sha256(part.get_payload(decode=True) or b"").hexdigest()
+                content = part.get_payload(decode=True)
+                if (name := part.get_filename()) and isinstance(content, bytes):
+                    taken[name] = sha256(content).hexdigest()
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()

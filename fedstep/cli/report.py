@@ -210,13 +210,15 @@ def _write_page(context: "RunContext", insights: "Insights", place: str) -> list
 
 def _folder_files(context: "RunContext", insights: "Insights") -> Mapping[str, str]:
     from fedstep.report.explanation_page import explanation_html
-    from fedstep.report.project_page import most_expensive_tests, project_assets, with_links
+    from fedstep.report.project_page import TEST_STYLE, most_expensive_tests, project_assets, with_links
 
     explain = _explainer(context)
     tests = most_expensive_tests(insights)[:MOST_TESTS]
     pages = {test: f"tests/{_page_name(test)}.html" for test in tests}
     linked = with_links(insights, pages)
-    explained = {path: explanation_html(explain(test), insights.host) for test, path in pages.items()}
+    explained = {
+        path: explanation_html(explain(test), insights.host, f"../{TEST_STYLE}") for test, path in pages.items()
+    }
     return {"index.html": _render(linked, "fedstep.css", "fedstep.js"), **project_assets(), **explained}
 
 

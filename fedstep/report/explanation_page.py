@@ -58,8 +58,11 @@ class FeatureRow:
     total: float
 
 
-def explanation_html(explained: TestExplanation, host: CodeHost = NO_CODE_HOST) -> str:
-    """Return the explanation as a whole HTML document; `host` is where commits are shown."""
+def explanation_html(explained: TestExplanation, host: CodeHost = NO_CODE_HOST, stylesheet: str = "") -> str:
+    """Return the explanation as a whole HTML document; with the name of a style sheet, that is not inside it.
+
+    `host` is where commits are shown.
+    """
     failures = [run for run in reversed(explained.runs) if run.outcome in COUNTED]
     bars = [_bar(run) for run in explained.runs]
     shown = {bar.kind for bar in bars} | {bar.flip for bar in bars}
@@ -68,6 +71,7 @@ def explanation_html(explained: TestExplanation, host: CodeHost = NO_CODE_HOST) 
         "explanation.html",
         explained=explained,
         host=host,
+        stylesheet=stylesheet,
         verdict=describe_verdict(explained),
         past=describe_past(explained),
         model=format_model(explained.model),

@@ -87,7 +87,7 @@ class BuildTimesChart:
     line of no length with round ends, which stays round however the drawing is stretched.
     """
 
-    ticks: tuple[tuple[str, str], ...]  # height in percent, label
+    ticks: tuple[tuple[str, str], ...]  # distance from the top in percent, label
     grid: str
     band: str
     jenkins: str
@@ -117,7 +117,7 @@ def build_times_chart(builds: Sequence[TimedBuild]) -> BuildTimesChart:
         for is_passed in (True, False)
     }
     return BuildTimesChart(
-        ticks=tuple((f"{100 * tick / top:.2f}", span(tick)) for tick in ticks),
+        ticks=tuple((f"{100 * (1 - tick / top):.2f}", span(tick)) for tick in ticks),
         grid="".join(f"M0 {_y(tick, top):.1f}H{CHART_WIDTH:g}" for tick in ticks),
         band="".join(_band(run, top) for run in runs),
         jenkins="".join(map(_line, jenkins)),

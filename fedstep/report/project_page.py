@@ -31,6 +31,7 @@ MOST_ROWS = 50  # of a table
 MOST_FAILING = 5  # named at the top of the page
 LONGEST_ARGUMENT = 500  # characters of a test in a command that is to be pasted
 FEWEST_IN_BIN = 5
+TEST_STYLE = "fedstep-test.css"  # the style sheet of the pages of tests
 STARTER = ModelUsed()
 NOT_REPLAYED = Unavailable("it is replayed only by fedstep report --value")
 
@@ -271,9 +272,12 @@ def project_html(insights: Insights, stylesheet: str = "", script: str = "") -> 
 
 
 def project_assets() -> dict[str, str]:
-    """Return the style sheet and the script of the page by file name, for a page that has neither inside."""
-    css = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("pages.css", "project.css"))
-    return {"fedstep.css": css, "fedstep.js": (TEMPLATES / "project.js").read_text(encoding="utf-8")}
+    """Return the style sheets and the script of the pages by file name, for pages that have them not inside."""
+    common, page, test = (
+        (TEMPLATES / name).read_text(encoding="utf-8") for name in ("pages.css", "project.css", "explanation.css")
+    )
+    script = (TEMPLATES / "project.js").read_text(encoding="utf-8")
+    return {"fedstep.css": f"{common}\n{page}", TEST_STYLE: f"{common}\n{test}", "fedstep.js": script}
 
 
 STRIP_KINDS = {"p": "passed", "f": "failed", "c": "failed", "k": "flaked"}

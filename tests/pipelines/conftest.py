@@ -136,6 +136,7 @@ def act(repository: Path, tmp_path: Path) -> Callable[..., ActRun]:
             "fedstep/triage@v1": ROOT / "actions/triage",
             "fedstep/plan@v1": ROOT / "actions/plan",
             "actions/upload-artifact@v7": HERE / "stand-ins/upload-artifact",
+            "actions/upload-pages-artifact@v5": HERE / "stand-ins/upload-pages-artifact",
             "actions/download-artifact@v8": HERE / "stand-ins/download-artifact",
             f"actions/cache@{cache_commit()}": HERE / "stand-ins/cache",
         }

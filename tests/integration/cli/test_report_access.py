@@ -120,3 +120,30 @@ class TestAccess:
         assert chart["width"] > 600
         assert page.locator("#flaky-table tbody tr").count() > 0
         assert page.evaluate("getComputedStyle(document.querySelector('.card')).borderRadius") == "10px"
+
+    def test_without_scripts_no_control_is_shown_that_does_nothing(self, browser: Browser, under_jenkins: str) -> None:
+        """Tables stay in the order of the page: nothing offers to sort or filter them."""
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"{under_jenkins}/index.html")
+        assert page.locator("th button").count() == 0
+        assert page.locator(".filter:visible").count() == 0
+        assert page.locator("#slow-table tbody tr:visible").count() > 10
+        page.locator("details summary").first.click()
+        assert page.locator("details[open] table").first.is_visible()
+
+    @pytest.mark.parametrize("width", [1280, 390])
+    def test_pages_of_tests_are_whole_there_too(self, browser: Browser, under_jenkins: str, width: int) -> None:
+        """They are reached by a link, have a style sheet of their own, and no style that is refused."""
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        refused: list[str] = []
+        page.on("console", lambda message: refused.append(message.text) if message.type == "error" else None)
+        page.goto(f"{under_jenkins}/index.html")
+        page.locator("#flaky-table a[href^=tests]").first.click()
+        page.wait_for_url("**/tests/*.html")
+        assert [text for text in refused if "style" in text.lower()] == []
+        assert page.evaluate("getComputedStyle(document.querySelector('.card')).borderRadius") == "10px"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        label, chart = page.locator(".times text").last.bounding_box(), page.locator(".strip").bounding_box()
+        assert label is not None
+        assert chart is not None
+        assert label["x"] + label["width"] <= chart["x"]

@@ -79,6 +79,7 @@ class Agent {
             ],
             git: [gitUsernamePassword: { Map given -> given }],
             copyartifact: [specific: { String number -> number }, copyArtifacts: { Map given -> copied(given) }],
+            htmlpublisher: [publishHTML: { Map given -> told << [published: given.target]; null }],
             'badge-1': [addShortText: { Map given -> told << [shortText: given]; null },
                         addBadge: { Map given -> throw new IllegalArgumentException('a badge needs an icon') }],
             'badge-3': [addBadge: { Map given -> told << [badge: given]; null }],

@@ -2,10 +2,13 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
+from typing import ClassVar
 
 import click
 import pytest
+import yaml
 
 from fedstep.cli.main import TERMINATED, iter_commands
 from fedstep.report.ci_outputs import KEYS
@@ -166,3 +169,29 @@ class TestLinks:
         )
         elsewhere = [line for line in installs if "git+https://github.com/fedstep/fedstep" not in line]
         assert not elsewhere or "install.md" in text or path.startswith("docs/decisions"), elsewhere
+
+
+class TestInstallPage:
+    """docs/how-to/install.md: what stands for each surface before the first release."""
+
+    PAGE = (ROOT / "docs/how-to/install.md").read_text(encoding="utf-8")
+    BLOCKS: ClassVar = [yaml.safe_load(block) for _, kind, block in FENCE.findall(PAGE) if kind == "yaml"]
+
+    def test_the_actions_are_in_the_repository_with_these_inputs(self) -> None:
+        steps = [step for step in self.BLOCKS[0] if "uses" in step]
+        assert len(steps) == 2
+        for step in steps:
+            folder = step["uses"].removeprefix("fedstep/fedstep/").removesuffix("@main")
+            action = yaml.safe_load((ROOT / folder / "action.yml").read_text(encoding="utf-8"))
+            assert set(step["with"]) <= set(action["inputs"])
+
+    def test_the_component_is_in_the_repository_with_these_inputs(self) -> None:
+        (included,) = self.BLOCKS[1]["include"]
+        (template,) = set(re.findall(r"blob/main/(actions/gitlab/templates/\w+\.yml)", self.PAGE))
+        about = next(yaml.safe_load_all((ROOT / template).read_text(encoding="utf-8")))
+        assert set(included["inputs"]) <= set(about["spec"]["inputs"])
+
+    def test_the_table_has_every_extra_of_a_user(self) -> None:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        extras = set(project["optional-dependencies"]) - {"dev", "docs"}
+        assert set(re.findall(r"^\|.*\| `fedstep\[(\w+)\]` \|", self.PAGE, re.M)) == extras

@@ -285,7 +285,7 @@ def _make_built_change(
     if status.code != 0:
         return explain_failure(status, git.root)
     if "HEAD" not in commits:
-        return Unavailable("the repository has no commit yet")
+        return Unavailable("the repository has no commit yet; run: git commit")
     head = commits["HEAD"]
     bases = [_Base(commits[name].oid, label) for name, label in base_labels.items() if name in commits]
     diff = _compare(git, _newest_first(git, bases, head.oid, ci.base_branch), head.oid)

@@ -58,7 +58,7 @@ class TestComparedCommits:
         git(tmp_path, "add", "staged.txt")
         change = changed(read_outgoing(str(tmp_path)))
         assert (change.files, change.base) == ((FileChange("staged.txt", 2, 0),), "nothing: no commit yet")
-        assert read_change(str(tmp_path), LOCAL) == Unavailable("the repository has no commit yet")
+        assert read_change(str(tmp_path), LOCAL) == Unavailable("the repository has no commit yet; run: git commit")
 
 
 class TestLimits:

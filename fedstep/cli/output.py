@@ -375,6 +375,8 @@ def _annotations(context: "RunContext", report: Report) -> str:
 
     if isinstance(report, Prediction):
         return warning_annotations(report.warnings)
+    if report.incident:  # each failure would be called a regression
+        return warning_annotations((f"an incident: {report.incident_reason}, look for one cause", *report.warnings))
     failures = sort_by_urgency(report.failures)
     located = locate_failures(failures[:MOST_ANNOTATIONS], context.root)
     told = failure_annotations((*located, *failures[MOST_ANNOTATIONS:]))

@@ -46,6 +46,9 @@ _NO_MESSAGE = re.compile(
 )
 
 
+COLLECTION = "collection failure"  # of a module that pytest could not import
+
+
 class FailureText(NamedTuple):
     """What is kept of the text of one failure."""
 
@@ -66,6 +69,8 @@ def read_failure(test: str, failure_type: str, message: str, text: str) -> Failu
     told = COLOUR.sub("", message).strip()
     if _NO_MESSAGE.fullmatch(told):  # gotestsum writes "Failed", Jest nothing
         told = _message_in(text) or told
+    elif told == COLLECTION:  # pytest has what failed in the text alone
+        told = ": ".join(filter(None, (COLLECTION, *_message_in(text).strip().splitlines()[:1])))
     told = "\n".join(line.strip() for line in told.splitlines() if line.strip() and not _is_title(line, test))
     return FailureText(_shown(told), _signature(test, failure_type, told, text))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fedstep.errors import InputError
+from fedstep.ingest.failure_text import COLLECTION
 from fedstep.types import Reports, TestRun
 
 INFRASTRUCTURE, CODE, TESTS, UNKNOWN, NONE = "infrastructure", "code", "tests", "unknown", "none"
@@ -142,7 +143,8 @@ def classify_job(reports: Reports, log: str = "", exit_code: int | None = None) 
     if failed and all(map(_had_no_space, failed)):
         return JobFailure(INFRASTRUCTURE, f"{_first_rule(_NO_SPACE, failed[0].message)}, in every failure", True)
     if failed and all(map(_is_broken, failed)):
-        return JobFailure(CODE, f"collection: {failed[0].failure_type or 'a suite that could not start'}")
+        told = failed[0].message.partition("\n")[0].removeprefix(f"{COLLECTION}: ") or failed[0].failure_type
+        return JobFailure(CODE, f"collection: {told or 'a suite that could not start'}")
     if failed:
         return JobFailure(TESTS, f"{len(failed)} of {len(reports.tests)} tests failed")
     return JobFailure() if exit_code == 0 else _classify_without_failures(log, exit_code)
@@ -189,5 +191,5 @@ def _had_no_space(run: TestRun) -> bool:
 
 def _is_broken(run: TestRun) -> bool:
     """Return whether the test could not even start, as a module that cannot be imported."""
-    could_not_start = run.message.startswith("collection failure") or run.test.endswith("#<init>")
+    could_not_start = run.message.startswith(COLLECTION) or run.test.endswith("#<init>")
     return could_not_start or bool(_BROKEN_TYPES.search(run.failure_type))

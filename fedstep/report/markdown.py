@@ -13,7 +13,7 @@ from fedstep.report.units import MOST_COLUMNS, percent, size, span, spread, visi
 from fedstep.report.wording import (
     TOO_VARIABLE,
     ReasonPhrase,
-    count_verdicts,
+    count_failures,
     describe_change,
     describe_group,
     describe_history,
@@ -31,6 +31,7 @@ from fedstep.report.wording import (
     is_too_variable,
     name_no_failure,
     name_subject,
+    name_time,
     rank_causes,
 )
 from fedstep.results import (
@@ -164,7 +165,7 @@ def prediction_markdown(prediction: Prediction) -> str:
         "## fedstep: what to expect",
         "\n".join(
             (
-                f"- **Build time**: {_expected(prediction.duration)}",
+                f"- **{name_time(prediction.duration)}**: {_expected(prediction.duration)}",
                 f"- **Failure risk**: {_risk(prediction.risk)}",
                 f"- **Flaky tests**: {_flaky_count(prediction)}",
                 f"- **Based on**: {_basis(prediction)}",
@@ -225,7 +226,8 @@ def failure_table(groups: Sequence[FailureGroup], most: int, host: CodeHost = NO
 
 def _counts(triage: TriageReport) -> str:
     muted = f"{len(triage.muted):,} muted" if triage.muted else ""
-    return ", ".join(filter(None, (count_verdicts(triage.failures), muted))) or name_no_failure(triage.reading)
+    counts = count_failures(triage.failures, incident=triage.incident)
+    return ", ".join(filter(None, (counts, muted))) or name_no_failure(triage.reading)
 
 
 def _expected(expected: Interval | Unavailable) -> str:
@@ -254,7 +256,9 @@ def _risk(risk: Risk | Unavailable) -> str:
 
 
 def _took(duration: Duration | Unavailable) -> str:
-    return "" if isinstance(duration, Unavailable) else f" after {span(duration.seconds)}"
+    if isinstance(duration, Unavailable):
+        return ""
+    return f" after {span(duration.seconds)}{' of tests' if duration.source == 'tests' else ''}"
 
 
 def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailable) -> Iterator[str]:
@@ -263,7 +267,7 @@ def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailab
         yield f"The build's time was not compared: {prose(missing.reason) if missing else ''}"
         return
     inside = "inside" if expected.low <= duration.seconds <= expected.high else "**outside**"
-    told = f"{inside}, {TOO_VARIABLE} beforehand" if is_too_variable(expected) else inside
+    told = f"{inside} what was {TOO_VARIABLE}" if is_too_variable(expected) else inside
     cells = {
         "actual": span(duration.seconds),
         "expected": span(expected.seconds),
@@ -293,12 +297,12 @@ def _ruling(triage: TriageReport) -> Iterator[str]:
 
 def _incident(incident: bool, reason: str) -> Iterator[str]:
     if incident:
-        yield f"> **Incident**, no evidence about single tests: {prose(reason)}"
+        yield f"> **Incident**, look for one cause, single tests are not judged: {prose(reason)}"
 
 
 def _failures(report: TriageReport | TrainReport, host: CodeHost) -> Iterator[str]:
     if report.failures:
-        yield f"### Failures: {count_verdicts(report.failures)}"
+        yield f"### Failures: {count_failures(report.failures, incident=report.incident)}"
         yield from failure_table(report.groups, MOST_FAILURES, host)
 
 
@@ -315,6 +319,8 @@ def _group(group: FailureGroup, host: CodeHost) -> Sequence[str]:
     since = failure.since
     begun = "" if isinstance(since, Unavailable) else host.link(since.commit, since.commit_before)
     told = f"{describe_group(group)}{link_to_changes(begun) if group.kind == 'failing' else ''}"
+    if group.kind == "incident":
+        return ("incident", "", "<br>".join(facts), told)
     why = "<br>".join(filter(None, (told, _because(failure.reasons))))
     return (verdict, percent(failure.flaky_probability), "<br>".join(facts), why)
 
@@ -434,10 +440,10 @@ def comment_markdown(
 def _blocks(
     finding: TriageReport | TrainReport, first_line: str, job: str, run_url: str, most: int, host: CodeHost
 ) -> Iterator[str]:
-    counts = count_verdicts(finding.failures) or name_no_failure(finding.reading)
+    counts = count_failures(finding.failures, incident=finding.incident) or name_no_failure(finding.reading)
     yield f"{first_line}\n### fedstep: {counts} in {code(job)}"
     if finding.incident:
-        yield f"**Incident**, no evidence about single tests: {prose(finding.incident_reason)}"
+        yield f"**Incident**, look for one cause, single tests are not judged: {prose(finding.incident_reason)}"
     yield from failure_table(finding.groups, most, host)
     if isinstance(finding, TrainReport):
         yield from _time(finding)

@@ -12,7 +12,7 @@ from fedstep.report.wording import (
     STATUS,
     TOO_VARIABLE,
     ReasonPhrase,
-    count_verdicts,
+    count_failures,
     describe_change,
     describe_group,
     describe_history,
@@ -29,6 +29,7 @@ from fedstep.report.wording import (
     is_too_variable,
     name_no_failure,
     name_subject,
+    name_time,
     rank_causes,
 )
 from fedstep.results import (
@@ -40,7 +41,6 @@ from fedstep.results import (
     ModelUsed,
     MutedFailure,
     Prediction,
-    ReportCounts,
     Risk,
     TestRisk,
     TrainReport,
@@ -96,7 +96,7 @@ VERDICT_COLOURS = {"regression": RED, "unsure": YELLOW}
 def prediction_text(prediction: Prediction, colour: bool = False, most: int = MOST_TESTS) -> str:
     """Return what to expect of the next build and `most` tests; lines end with a newline. `colour` adds ANSI codes."""
     lines = [
-        *labelled_lines("Build time", _expected(prediction.duration)),
+        *labelled_lines(name_time(prediction.duration), _expected(prediction.duration)),
         *labelled_lines("Failure risk", _risk(prediction.risk)),
         *labelled_lines("Flaky tests", _flaky_count(prediction)),
         *_risks(prediction.flaky, most),
@@ -114,7 +114,7 @@ def prediction_text(prediction: Prediction, colour: bool = False, most: int = MO
 def triage_text(triage: TriageReport, colour: bool = False) -> str:
     """Return each failure of a report and how likely it is flaky; lines end with a newline."""
     lines = [
-        *labelled_lines("Failures", _failure_count(triage.failures, len(triage.muted), triage.reading)),
+        *labelled_lines("Failures", _failure_count(triage)),
         *labelled_lines("Verdict", _verdict(triage)),
         *_ruling(triage.ruling),
         *_cause(triage),
@@ -129,7 +129,7 @@ def triage_text(triage: TriageReport, colour: bool = False) -> str:
 
 def training_text(training: TrainReport, colour: bool = False) -> str:
     """Return the build, what was learned from it and what was exchanged; lines end with a newline."""
-    failures = _failure_count(training.failures, len(training.muted), training.reading)
+    failures = _failure_count(training)
     lines = [
         *labelled_lines("Build", f"{training.outcome.value}; {_actual(training.duration, training.expected)}"),
         *labelled_lines("Tests", f"{describe_reports(training.reading)}; {failures}"),
@@ -193,14 +193,18 @@ def _flaky_count(prediction: Prediction) -> str:
     )
 
 
-def _failure_count(failures: Sequence[FailureVerdict], muted: int, reading: ReportCounts) -> str:
-    counts = ", ".join(filter(None, (count_verdicts(failures), f"{muted:,} muted" if muted else "")))
-    return f"{len(failures) + muted:,} failed: {counts}" if counts else name_no_failure(reading)
+def _failure_count(report: TriageReport | TrainReport) -> str:
+    failures, muted = report.failures, len(report.muted)
+    told = count_failures(failures, incident=report.incident)
+    counts = ", ".join(filter(None, (told, f"{muted:,} muted" if muted else "")))
+    if report.incident and failures:
+        return counts
+    return f"{len(failures) + muted:,} failed: {counts}" if counts else name_no_failure(report.reading)
 
 
 def _verdict(triage: TriageReport) -> str:
     if triage.incident:
-        return f"an incident, no evidence about single tests: {visible(triage.incident_reason)}"
+        return f"{visible(triage.incident_reason)}: look for one cause, single tests are not judged"
     regressions = sum(failure.verdict == "regression" for failure in triage.failures)
     if regressions:
         return f"look at {'the regression' if regressions == 1 else f'the {regressions:,} regressions'} first"
@@ -232,11 +236,15 @@ def _actual(duration: Duration | Unavailable, expected: Interval | Unavailable) 
     if isinstance(duration, Unavailable):
         return f"time not known: {visible(duration.reason)}"
     if isinstance(expected, Unavailable):
-        return f"{span(duration.seconds)}, not predicted: {visible(expected.reason)}"
+        return f"{_took(duration)}, not predicted: {visible(expected.reason)}"
     inside = "inside" if expected.low <= duration.seconds <= expected.high else "outside"
-    told = f"{TOO_VARIABLE} beforehand, " if is_too_variable(expected) else ""
-    ours = f"{span(duration.seconds)}, {told}{inside} the expected {spread(expected.low, expected.high)}"
-    return f"{ours}{_jenkins(expected)}"
+    told = f", which was {TOO_VARIABLE}" if is_too_variable(expected) else ""
+    return f"{_took(duration)}, {inside} the expected {spread(expected.low, expected.high)}{told}{_jenkins(expected)}"
+
+
+def _took(duration: Duration) -> str:
+    """Return the time, and that it is one of the tests where the start of the job is not known."""
+    return f"{span(duration.seconds)} of tests" if duration.source == "tests" else span(duration.seconds)
 
 
 def _exchange(training: TrainReport) -> str:
@@ -270,13 +278,14 @@ def _failures(groups: Sequence[FailureGroup]) -> Iterator[str]:
         yield from ("", "Failures, and how likely each is flaky")
     for group in groups[:MOST_FAILURES]:
         failure = group.first
+        is_judged = group.kind != "incident"
         verdict = f"{visible(failure.verdict, 10):<10} {percent(failure.flaky_probability):>5}"
-        yield from _named(f"  {verdict}  ", failure.test)
+        yield from _named(f"  {verdict if is_judged else 'incident':<16}  ", failure.test)
         for line in failure.message.splitlines():
             yield from wrap(visible(line, 300), 20)
         yield from wrap("; ".join(filter(None, (describe_group(group), _place(failure)))), 20)
         yield from wrap(visible(failure.last_touched and f"file last changed by {failure.last_touched}", 120), 20)
-        yield from wrap(_because(failure.reasons), 20)
+        yield from wrap(_because(failure.reasons) if is_judged else "", 20)
         for other in group.failures[1:MOST_MEMBERS]:
             yield from _named(f"{'':20}also ", other.test)
         if len(group.failures) > MOST_MEMBERS:

@@ -183,7 +183,7 @@ SIGNED: Mapping[str, tuple[str, str]] = {
     "evidence-past": ("it or its neighbours flipped before", "it and its neighbours hardly ever flipped"),
     "evidence-repeats": ("it does not go on failing", "it goes on failing"),
     "evidence-change": ("this change touches nothing near it", "this change touches it or files near it"),
-    "evidence-companions": ("no quiet test fails with it", "tests of its package that were quiet fail with it"),
+    "evidence-companions": ("no other test began to fail with it", "other tests of its package began to fail with it"),
     "evidence-kind": ("it failed as it did when it flipped", "it never failed in this way before"),
     "evidence-time": (
         "takes longer than most of the project's tests",
@@ -354,12 +354,20 @@ _RISING = (
 )
 _FALLING = ("passing", "branch-passing")
 _NONE = ("0", "0.0", "absent", "none", "")
+# True of most failures, or known of nothing.
+_SAYS_NOTHING = (
+    ("same-commit", "unseen"),
+    ("failures-in-build", "1"),
+    ("classmates-failing", "0"),
+    ("failure-kind", "other"),
+)
 _NEAR = ("itself", "near", "build-file")  # what a change touches, where it speaks for a break
 _PAST = ("flips", "failures", "runs")  # concepts that a test without a run has nothing of
-NO_HISTORY = "no history yet"
+NO_HISTORY, NEVER_FAILED, NEVER_FLIPPED = "no history yet", "never failed", "never flipped"
 FEW_RUNS = 5  # from which on it says something that a test never flipped
 LEAST_SHARE = 0.1  # of the largest cause: what adds less is not worth a reader's time
 TELLER_SHARE = 1 / 3  # of a cause: a feature that adds less of it does not tell it
+SHORTEST_TOLD = 0.1  # seconds of a test whose time is worth comparing with its usual one: noise is larger below
 SMALLEST_WORD = 0.05  # of the margin: a word that adds less is not quoted
 MOST_WORDS = 2
 
@@ -392,6 +400,8 @@ def rank_causes(
             continue
         told = _tell(name, concepts[name], sums[name], facts, subject)
         causes += (ReasonPhrase(*told, sums[name]),) if told else ()
+    if any(cause.phrase.startswith(NEVER_FAILED) for cause in causes[:most]):  # then it did not flip, either
+        causes = [cause for cause in causes if not cause.phrase.startswith(NEVER_FLIPPED)]
     return tuple(causes[:most])
 
 
@@ -416,6 +426,8 @@ def _tell(
         part, _, answer = one.feature.partition("=")
         if abs(one.contribution) < TELLER_SHARE * abs(total) or _contradicts(part, answer, total > 0):
             continue
+        if part == "seconds-ratio" and _float(facts.get("seconds", "nan")) < SHORTEST_TOLD:
+            continue
         phrase, word = phrase_feature(one.feature, subject, raises=total > 0)
         if phrase or word:
             return phrase, word
@@ -427,8 +439,8 @@ def _contradicts(part: str, answer: str, raises: bool) -> bool:
     if answer == "absent" or part.startswith("evidence-"):
         value = _float(answer)  # of evidence: in nats for a flake; none of it says nothing
         return answer == "absent" or not value or (value > 0) != raises
-    if part == "same-commit" and answer == "unseen":
-        return True  # true of nearly every failure
+    if (part, answer) in _SAYS_NOTHING:
+        return True
     if part in ("runs", "branch-runs"):
         return answer not in _NONE  # how many are known is no reason
     if part in ("last-outcome", "branch-outcome"):
@@ -474,7 +486,9 @@ def _count_flips(flips: int, runs: int, raises: bool) -> str:
         return f"flipped {_times(flips)} in its last {count(runs, 'run')}" if raises else ""
     if raises:
         return ""
-    return f"never flipped in its last {runs} runs" if runs >= FEW_RUNS else f"only {count(runs, 'earlier run')} known"
+    return (
+        f"{NEVER_FLIPPED} in its last {runs} runs" if runs >= FEW_RUNS else f"only {count(runs, 'earlier run')} known"
+    )
 
 
 def _count_failures(failures: int, runs: int, facts: Mapping[str, str], raises: bool) -> str:
@@ -482,13 +496,13 @@ def _count_failures(failures: int, runs: int, facts: Mapping[str, str], raises: 
     in_a_row = _whole(facts.get("failures-in-a-row"))
     if in_a_row and failures:
         return "" if raises else f"failed in the {_plural(in_a_row, 'build')} before this"
-    if raises:
-        return f"failed in {failures} of its last {count(runs, 'run')}" if failures else ""
-    return f"failed in {failures} of its last {count(runs, 'run')}" if failures else _never_failed(runs)
+    if raises or failures:  # failures between passes are no reason for a break
+        return f"failed in {failures} of its last {count(runs, 'run')}" if raises and failures else ""
+    return _never_failed(runs)
 
 
 def _never_failed(runs: int) -> str:
-    return f"never failed in its last {runs} runs" if runs >= FEW_RUNS else ""
+    return f"{NEVER_FAILED} in its last {runs} runs" if runs >= FEW_RUNS else ""
 
 
 def _count_broken(broken: int, builds: int, facts: Mapping[str, str], raises: bool) -> str:
@@ -505,8 +519,10 @@ def _count_broken(broken: int, builds: int, facts: Mapping[str, str], raises: bo
     if raises and in_a_row > 1:
         return f"the last {in_a_row} builds failed"
     alike = 1 / (1 + exp(-2 * _float(facts.get("similar", "nan"))))  # the feature is half of the log-odds
-    if (raises and share < 0.5 < alike) or (not raises and alike < 0.5 < share):
+    if (raises and share < 0.5 < alike) or (not raises and alike < 0.5 <= share):
         return f"{percent(alike)} of the builds like this one failed"
+    if not raises and share >= 0.5:
+        return ""
     few = "only " if not raises and share < 0.25 else ""
     return f"{few}{broken} of the last {builds} builds failed"
 
@@ -629,6 +645,13 @@ def format_interval(expected: Interval) -> str:
 
 
 TOO_VARIABLE = "too variable to tell"
+
+
+def name_time(expected: Interval | Unavailable) -> str:
+    """Return what an expected time is of: of the tests alone where no start of a job is known."""
+    return "Test time" if isinstance(expected, Interval) and expected.source == "tests" else "Build time"
+
+
 WIDEST = 4.0  # upper over lower end of an interval that is of use
 
 
@@ -662,7 +685,7 @@ def describe_reports(reading: ReportCounts) -> str:
     repaired = sum(dropped.kept for dropped in reading.dropped)
     lost = len(reading.dropped) - repaired
     parts = [count(reading.files, "report file"), count(reading.tests, "test")]
-    return ", ".join(parts + [f"{lost:,} dropped"] * bool(lost) + [f"{repaired:,} repaired"] * bool(repaired))
+    return ", ".join(parts + [f"{lost:,} not read"] * bool(lost) + [f"{repaired:,} repaired"] * bool(repaired))
 
 
 def name_no_failure(reading: ReportCounts) -> str:
@@ -785,6 +808,15 @@ def name_subject(change: TimeChange) -> str:
     return f"{change.subject} and {count(others, 'other test')}" if others > 0 else change.subject
 
 
+def count_failures(failures: Sequence[FailureVerdict], *, incident: bool) -> str:
+    """Format the number of failures of each verdict; in an incident, which says nothing of single tests, their number.
+
+    >>> count_failures([FailureVerdict("a", 0.1, (), "regression")] * 60, incident=True)
+    '60 failed at once: an incident'
+    """
+    return f"{len(failures):,} failed at once: an incident" if incident and failures else count_verdicts(failures)
+
+
 def count_verdicts(failures: Sequence[FailureVerdict]) -> str:
     """Format the number of failures of each verdict, the urgent ones first."""
     counts = {verdict: sum(failure.verdict == verdict for failure in failures) for verdict in VERDICTS}
@@ -822,6 +854,7 @@ def describe_since(since: FailingSince) -> str:
     'failing for 3 builds before this one, since 1a2b3c4 (99aabbc..1a2b3c4)'
     """
     failing = f"failing for {count(since.builds, 'build')} before this one"
+    failing = "failing since the build before" if since.builds == 1 else failing
     commit, before = short_commit(since.commit), short_commit(since.commit_before)
     if not commit:
         return failing

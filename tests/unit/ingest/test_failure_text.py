@@ -36,6 +36,12 @@ def of_java(test: str, method: str, session: str, line: int = 9) -> FailureText:
 
 
 class TestSignature:
+    def test_a_module_that_cannot_be_imported_says_why(self) -> None:
+        """pytest writes "collection failure" as the message, and the reason in the text alone."""
+        text = "ImportError while importing test module 'x'.\nE   ModuleNotFoundError: No module named 'tornado'\n"
+        told = read_failure("tests.test_a", "collection", "collection failure", text).message
+        assert told == "collection failure: ModuleNotFoundError: No module named 'tornado'"
+
     def test_failures_below_one_function_share_it(self) -> None:
         """Different tests, lines and numbers, the same exception out of the same function: one bug."""
         assert of_pytest("cart", 7).signature == of_pytest("user", 19).signature

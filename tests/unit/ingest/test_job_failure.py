@@ -281,6 +281,8 @@ class TestCauses:
         """pytest reports them as tests that failed."""
         run = TestRun("#tests.test_a", Outcome.FAILED, message="collection failure", failure_type="collection")
         assert classify_job(Reports((run,), 1)).cause == CODE
+        named = run._replace(message="collection failure: ModuleNotFoundError: No module named 'shop'")
+        assert classify_job(Reports((named,), 1)).rule == "collection: ModuleNotFoundError: No module named 'shop'"
 
 
 class TestLog:

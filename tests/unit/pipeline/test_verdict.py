@@ -101,7 +101,7 @@ class TestSuggestions:
         found = suggest_quarantine(store, Mutes())
         assert [(one.action, one.test) for one in found][:1] == [("quarantine", FLAKY)]
         flips = int(found[0].evidence.split()[1])
-        assert found[0].evidence.startswith(f"flipped {flips} times in its last 20 runs, failed in ")
+        assert found[0].evidence.startswith(f"flipped {flips} times in its last 20 runs, of which ")
         assert flips >= 2
         assert not set(PLAIN) - {FLAKY} & {one.test for one in found}
 

@@ -140,7 +140,10 @@ class TestSummary:
         triage = TriageReport(
             "ok", (), ModelUsed(), ReportCounts(), incident=True, incident_reason="61 of 80 tests failed at once"
         )
-        assert "**Incident**, no evidence about single tests: 61 of 80 tests failed at once" in triage_markdown(triage)
+        assert (
+            "**Incident**, look for one cause, single tests are not judged: 61 of 80 tests failed at once"
+            in triage_markdown(triage)
+        )
 
     def test_absence_gives_its_reason(self) -> None:
         prediction = Prediction(

@@ -10,8 +10,17 @@ from hypothesis import strategies as st
 
 from fedstep.report.text import prediction_text, training_text, triage_text, warning_text
 from fedstep.report.units import columns
-from fedstep.results import FailureVerdict, ModelUsed, Prediction, ReportCounts, TestRisk, TrainReport, TriageReport
-from fedstep.types import Dropped, Unavailable
+from fedstep.results import (
+    FailureVerdict,
+    Interval,
+    ModelUsed,
+    Prediction,
+    ReportCounts,
+    TestRisk,
+    TrainReport,
+    TriageReport,
+)
+from fedstep.types import Dropped, Duration, Unavailable
 
 Findings = tuple[Prediction, TriageReport, TrainReport]
 NOT_ASKED = Unavailable("not asked")
@@ -64,6 +73,25 @@ class TestText:
 
     def test_training_tells_whether_the_time_was_expected(self, ordinary: Findings) -> None:
         assert "4 min 22 s, inside the expected 3 min 32 s – 5 min 05 s" in training_text(ordinary[2])
+
+    def test_an_incident_judges_no_single_test(self, ordinary: Findings) -> None:
+        """Neither a verdict nor a probability nor a reason stands beside a failure of it."""
+        text = triage_text(ordinary[1]._replace(incident=True, incident_reason="61 of 80 tests failed at once"))
+        assert "Failures      2 failed at once: an incident" in text
+        assert "Verdict       61 of 80 tests failed at once: look for one cause" in text
+        assert "  incident          com.acme.cart.CartTest#totals" in text
+        assert "regression" not in text.replace("- for a regression", "")
+        assert "this change touches" not in text
+
+    def test_a_time_of_tests_alone_is_not_the_builds(self, ordinary: Findings) -> None:
+        """Where no start of the job is known, minutes of a build would be told as seconds."""
+        prediction, _, training = ordinary
+        assert isinstance(prediction.duration, Interval)
+        tests = prediction.duration._replace(source="tests")
+        assert prediction_text(prediction._replace(duration=tests)).startswith("Test time     4 min 10 s")
+        assert "Build         unstable; 4 min 22 s of tests, inside" in training_text(
+            training._replace(duration=Duration(262.0, "tests"), expected=tests)
+        )
 
     def test_the_first_build_of_a_new_user_reads_well(self, nothing_known: Findings) -> None:
         prediction, triage, training = written(nothing_known)

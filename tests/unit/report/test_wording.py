@@ -122,6 +122,33 @@ class TestReasons:
         subject = "build" if feature.startswith("branch") else "test"
         assert rank_causes([FeatureContribution(feature, contribution), *told], subject) == ()
 
+    @pytest.mark.parametrize(
+        ("reasons", "told"),
+        [
+            ({"failures-in-build=1": -0.5}, []),
+            ({"failure-kind=other": 0.4}, []),
+            ({"failure-rate-50=0.1": -0.5, "recent-runs=7": 0.0, "recent-failures=1": 0.0}, []),
+            ({"seconds-ratio=2.2": -0.5, "seconds=0.004": 0.0}, []),
+            ({"seconds-ratio=2.2": -0.5, "seconds=4.0": 0.0}, ["took 9 × its usual time"]),
+            (
+                {"failure-rate-50=0": -0.5, "flip-rate-20=0": -0.4, "recent-runs=9": 0.0},
+                ["never failed in its last 9 runs"],
+            ),
+        ],
+    )
+    def test_what_an_outside_reader_stumbled_on(self, reasons: dict[str, float], told: list[str]) -> None:
+        """A lone failure, one between passes and milliseconds speak for no break; never failed is never flipped."""
+        causes = rank_causes([FeatureContribution(name, added) for name, added in reasons.items()])
+        assert [cause.phrase for cause in causes] == told
+
+    def test_half_of_the_builds_never_lowers_a_risk(self) -> None:
+        facts = {"recent-builds=2": 0.0, "recent-broken=1": 0.0, "similar=-0.1": -0.6}
+        assert rank_causes([FeatureContribution(*one) for one in facts.items()], "build")[0].phrase.endswith(
+            "this one failed"
+        )
+        unlike = {"recent-builds=2": 0.0, "recent-broken=1": 0.0, "similar=0.1": -0.6}
+        assert rank_causes([FeatureContribution(*one) for one in unlike.items()], "build") == ()
+
     def test_what_adds_less_than_a_tenth_is_left_out(self) -> None:
         """'- 9 lines changed' beside '83 % likely to fail' only takes a reader's time."""
         reasons = [FeatureContribution("passing=12", -2.0), FeatureContribution("lines=9", -0.1)]

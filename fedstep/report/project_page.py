@@ -294,13 +294,13 @@ def strip(flaky: FlakyCost) -> tuple[tuple[int, str, str], ...]:
 def describe_minutes(minutes: float) -> str:
     """Format minutes a week.
 
-    >>> describe_minutes(0.2), describe_minutes(12.4), describe_minutes(150)
-    ('12 s', '12 min', '2.5 h')
+    >>> describe_minutes(0.2), describe_minutes(12.4), describe_minutes(150), describe_minutes(0.001)
+    ('12 s', '12 min', '2.5 h', 'under 1 s')
     """
     size = abs(minutes)
     sign = "−" if minutes < 0 else ""
     if size < 1:
-        return "0" if size < 1 / 120 else f"{sign}{60 * size:.0f} s"
+        return f"{sign}{60 * size:.0f} s" if size >= 1 / 120 else f"{sign}under 1 s" if size else "0"
     return f"{sign}{size:.0f} min" if size < 90 else f"{sign}{size / 60:.1f} h"
 
 

@@ -202,7 +202,7 @@ class Project:
         problems, warnings = fetch_history(context, budget / 3)
         context.store.prepare()
         read = read_matching_reports(context, reports, lambda: left() < 0, allow_stale)
-        change = built_change(context)
+        change = built_change(context, with_words=True)
         duration = measure_duration(context.ci, marked_start(context), read, context.step_started_at)
         finished = FinishedBuild(
             context_at(context.ci, change, duration, context.step_started_at),

@@ -371,7 +371,7 @@ def shard(index: int, total: int, unit: str, plan: str, names: str, output_forma
         raise UsageError(told, "Give the same, or leave them out")
     total, unit = (known.total, known.unit) if known else (total, unit or "file")
     check_shard(1 if index is None else index, total)
-    named, summary = _named_tests(names, _read_context(history, part))
+    named, summary = _named_tests(names, _read_context(history, part, fetch=index is None))
     identities: dict[str, list[str]] = {}
     for one in named:
         identities.setdefault(one.identity, []).append(one.name)
@@ -394,12 +394,16 @@ def shard(index: int, total: int, unit: str, plan: str, names: str, output_forma
     return 0
 
 
-def _read_context(history: str, part: str) -> "RunContext":
+def _read_context(history: str, part: str, fetch: bool = True) -> "RunContext":
+    """Return the context, with what others have published in a shared history."""
     gc.disable()  # nothing becomes free before the command ends, and to find that out takes a tenth of its time
-    from fedstep.pipeline.context import with_readable_store
+    from fedstep.pipeline.context import fetch_history, with_readable_store
 
     context, problems = with_readable_store(fedstep.Project.discover(history=history, part=part).context())
-    echo_warnings(*map(str, problems))
+    warnings: tuple[str, ...] = ()
+    if fetch and not problems and "PYTEST_XDIST_WORKER" not in os.environ:  # its workers must agree on one history
+        problems, warnings = fetch_history(context)
+    echo_warnings(*map(str, problems), *warnings)
     return context
 
 

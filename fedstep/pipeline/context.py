@@ -241,9 +241,9 @@ def start_build_context(
     return lambda: BuildContext(ci, change(), context.now)
 
 
-def built_change(context: RunContext) -> Change | Unavailable:
-    """Return the change of the commit that was built."""
-    return start_change(context.root, context.ci, with_words=True)()
+def built_change(context: RunContext, with_words: bool = False) -> Change | Unavailable:
+    """Return the change of the commit that was built, `with_words` those of its lines, too."""
+    return start_change(context.root, context.ci, with_words=with_words)()
 
 
 def change_problems(change: Change | Unavailable) -> Problems:

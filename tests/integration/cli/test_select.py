@@ -92,6 +92,22 @@ class TestOrder:
         assert chosen == ["tests.test_c#test_1"], "a selection is never empty"
 
 
+class TestSharedHistory:
+    def test_a_fresh_clone_knows_the_tests_of_the_others(self, tmp_path: Path) -> None:
+        """The history is fetched, with the words of the tests' source."""
+        place = new_checkout(tmp_path / "shop")
+        place.git("init", "-q", "--bare", str(tmp_path / "origin.git"))
+        place.git("remote", "add", "origin", str(tmp_path / "origin.git"))
+        place.git("push", "-q", "origin", "main")
+        (place.root / "report.xml").write_text(report_of(["tests.test_a#test_1", "tests.test_b#test_2"]))
+        assert place.run("train", "--junit", "report.xml", "--history", "git").code == 0
+        for command, expected in {"order": 2, "plan": 1}.items():
+            place.git("clone", "-q", str(tmp_path / "origin.git"), str(tmp_path / command))
+            ran = Checkout(tmp_path / command, place.env).run(command, "--history", "git")
+            assert (ran.code, len(ran.out.splitlines())) == (0, expected), ran.err
+            assert "no test" not in ran.err
+
+
 class TestSelect:
     def test_a_share_of_the_time_is_selected_and_said(self, experienced: Checkout) -> None:
         """One line tells how much runs and what it would have caught; new tests are always in."""

@@ -1,5 +1,6 @@
 """Builds without a readable report and without a word of the CI: how they went is unknown, and nothing is learned."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -87,3 +88,34 @@ class TestMatrix:
         assert triage.failures[0].flaky_probability < 0.9
         assert not triage.failures[0].passed_on_rerun
         assert [len(list(read_junit(path))) for path in paths] == [1, 1]
+
+    def test_a_second_suite_takes_nothing_from_the_first(self, place: Checkout) -> None:
+        """Decision 62, through the command: the first test keeps its id, and the failures of the second are its own."""
+        for number, suites in enumerate((("web",), ("web",), ("web", "api!"), ("api!",), ("web", "api"))):
+            parts = (
+                f'<testsuite name="{suite.strip("!")}"><testcase classname="cart" name="adds" time="0.{number + 1}">'
+                f"{'<failure/>' if '!' in suite else ''}</testcase></testsuite>"
+                for suite in suites
+            )
+            (place.root / "r.xml").write_text(f"<testsuites>{''.join(parts)}</testsuites>")
+            place.commit("a.txt", str(number))
+            assert place.run("train", "--junit", "r.xml").code == 0
+        first, second = (json.loads(place.run("explain", test, "--format", "json").out)
+                         for test in ("cart#adds", "api::cart#adds"))  # fmt: skip
+        assert [run["outcome"] for run in first["runs"]] == ["p"] * 4
+        assert [run["outcome"] for run in second["runs"]] == ["f", "f", "p"]
+
+    def test_cells_that_train_one_by_one_are_no_reruns(self, place: Checkout) -> None:
+        """Decision 63: a matrix of GitHub without FEDSTEP_CI_CELL, whose second cell fails in each run."""
+        said = ""
+        for run in range(1, 5):
+            place.commit("a.txt", str(run))
+            job = place.with_env(GITHUB_ACTIONS="true", GITHUB_RUN_ID=str(run), GITHUB_JOB="test")
+            for cell, failure in enumerate(("", "<failure/>")):
+                case = f'<testcase classname="Cart" name="adds" time="0.{cell + run}">{failure}</testcase>'
+                (place.root / "r.xml").write_text(f'<testsuite name="s">{case}</testsuite>')
+                ran = job.run("train", "--junit", "r.xml", "--format", "json")
+                said += ran.err
+                for found in json.loads(ran.out)["failures"]:
+                    assert found["flaky_probability"] < 0.9
+        assert "set FEDSTEP_CI_CELL" in said

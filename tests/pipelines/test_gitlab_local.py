@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.gitlab import TEMPLATES
-from tests.pipelines.conftest import HERE, clean_environment
+from tests.pipelines.conftest import HERE, ROOT, clean_environment
 
 pytestmark = [pytest.mark.full, pytest.mark.slow]
 CLIENT = "gitlab-ci-local@4.62.0"  # the newest that runs on Node.js 20
@@ -39,8 +39,8 @@ def run(client: str, repository: Path, fedstep: str) -> Run:
     for path in TEMPLATES.glob("*.yml"):
         shutil.copyfile(path, repository / "templates" / path.name)
 
-    def go(example: str, *jobs: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        text = (HERE / "examples" / example).read_text()
+    def go(example: str, *jobs: str, more: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        text = (HERE / "examples" / example).read_text() + more
         text = re.sub(r"component: \S+/(\w+)@v1", r"local: templates/\1.yml", text)  # it can reach no server
         (repository / ".gitlab-ci.yml").write_text(text)
         for words in (("add", "-A"), ("commit", "-q", "--allow-empty", "-m", "Change")):
@@ -55,6 +55,19 @@ def run(client: str, repository: Path, fedstep: str) -> Run:
         )  # fmt: skip
 
     return go
+
+
+class TestPage:
+    def test_the_job_of_the_page_runs_after_that_of_the_tests(self, run: Run, repository: Path) -> None:
+        """That of docs/how-to/report.md, in the same folder; test_report_page compares the key of its cache."""
+        page = (ROOT / "docs/how-to/report.md").read_text(encoding="utf-8")
+        job = "\n" + page[page.index("pages:\n  stage: deploy") :].partition("```")[0]
+        tested = run("gitlab.yml", "test", more=job)
+        assert tested.returncode == 0, tested.stdout + tested.stderr
+        made = run("gitlab.yml", "pages", more=job, CI_JOB_STARTED_AT="")
+        assert made.returncode == 0, made.stdout + made.stderr
+        index = (repository / "public/index.html").read_text()
+        assert "1 build, 1 test" in index
 
 
 class TestExamples:

@@ -28,10 +28,10 @@ from fedstep.report.wording import (
     format_knowledge,
     format_learning,
     format_model,
+    format_time,
     is_too_variable,
     name_no_failure,
     name_subject,
-    name_time,
     rank_causes,
 )
 from fedstep.results import (
@@ -165,7 +165,7 @@ def prediction_markdown(prediction: Prediction) -> str:
         "## fedstep: what to expect",
         "\n".join(
             (
-                f"- **{name_time(prediction.duration)}**: {_expected(prediction.duration)}",
+                f"- **Build time**: {_expected(prediction.duration)}",
                 f"- **Failure risk**: {_risk(prediction.risk)}",
                 f"- **Flaky tests**: {_flaky_count(prediction)}",
                 f"- **Based on**: {_basis(prediction)}",
@@ -256,9 +256,7 @@ def _risk(risk: Risk | Unavailable) -> str:
 
 
 def _took(duration: Duration | Unavailable) -> str:
-    if isinstance(duration, Unavailable):
-        return ""
-    return f" after {span(duration.seconds)}{' of tests' if duration.source == 'tests' else ''}"
+    return "" if isinstance(duration, Unavailable) else f" after {format_time(*duration)}"
 
 
 def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailable) -> Iterator[str]:

@@ -6,7 +6,7 @@ texts: stdout is the result, `warning_text` is for stderr.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from fedstep.report.units import columns, count, percent, shorten, span, spread, visible
+from fedstep.report.units import columns, count, percent, shorten, spread, visible
 from fedstep.report.wording import (
     LEGEND,
     STATUS,
@@ -26,10 +26,10 @@ from fedstep.report.wording import (
     format_knowledge,
     format_learning,
     format_model,
+    format_time,
     is_too_variable,
     name_no_failure,
     name_subject,
-    name_time,
     rank_causes,
 )
 from fedstep.results import (
@@ -96,7 +96,7 @@ VERDICT_COLOURS = {"regression": RED, "unsure": YELLOW}
 def prediction_text(prediction: Prediction, colour: bool = False, most: int = MOST_TESTS) -> str:
     """Return what to expect of the next build and `most` tests; lines end with a newline. `colour` adds ANSI codes."""
     lines = [
-        *labelled_lines(name_time(prediction.duration), _expected(prediction.duration)),
+        *labelled_lines("Build time", _expected(prediction.duration)),
         *labelled_lines("Failure risk", _risk(prediction.risk)),
         *labelled_lines("Flaky tests", _flaky_count(prediction)),
         *_risks(prediction.flaky, most),
@@ -236,15 +236,10 @@ def _actual(duration: Duration | Unavailable, expected: Interval | Unavailable) 
     if isinstance(duration, Unavailable):
         return f"time not known: {visible(duration.reason)}"
     if isinstance(expected, Unavailable):
-        return f"{_took(duration)}, not predicted: {visible(expected.reason)}"
+        return f"{format_time(*duration)}, not predicted: {visible(expected.reason)}"
     inside = "inside" if expected.low <= duration.seconds <= expected.high else "outside"
     told = f", which was {TOO_VARIABLE}" if is_too_variable(expected) else ""
-    return f"{_took(duration)}, {inside} the expected {spread(expected.low, expected.high)}{told}{_jenkins(expected)}"
-
-
-def _took(duration: Duration) -> str:
-    """Return the time, and that it is one of the tests where the start of the job is not known."""
-    return f"{span(duration.seconds)} of tests" if duration.source == "tests" else span(duration.seconds)
+    return f"{format_time(*duration)}, {inside} the expected {spread(expected.low, expected.high)}{told}{_jenkins(expected)}"
 
 
 def _exchange(training: TrainReport) -> str:

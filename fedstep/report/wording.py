@@ -639,17 +639,20 @@ def format_interval(expected: Interval) -> str:
     ('30 s, 90 % between 20 s and 40 s', 'about 30 s, too variable to tell (90 % between 10 s and 1 min 30 s)')
     """
     ends = f"90 % between {span(expected.low)} and {span(expected.high)}"
-    if is_too_variable(expected):
-        return f"about {span(expected.seconds)}, {TOO_VARIABLE} ({ends})"
-    return f"{span(expected.seconds)}, {ends}"
+    took = format_time(expected.seconds, expected.source)
+    return f"about {took}, {TOO_VARIABLE} ({ends})" if is_too_variable(expected) else f"{took}, {ends}"
+
+
+def format_time(seconds: float, source: str) -> str:
+    """Return the time of a build, and that it is one of its tests where the start of the job is not known.
+
+    >>> format_time(12.0, "tests"), format_time(12.0, "mark")
+    ('12 s of tests', '12 s')
+    """
+    return f"{span(seconds)} of tests" if source == "tests" else span(seconds)
 
 
 TOO_VARIABLE = "too variable to tell"
-
-
-def name_time(expected: Interval | Unavailable) -> str:
-    """Return what an expected time is of: of the tests alone where no start of a job is known."""
-    return "Test time" if isinstance(expected, Interval) and expected.source == "tests" else "Build time"
 
 
 WIDEST = 4.0  # upper over lower end of an interval that is of use

@@ -88,7 +88,9 @@ class TestText:
         prediction, _, training = ordinary
         assert isinstance(prediction.duration, Interval)
         tests = prediction.duration._replace(source="tests")
-        assert prediction_text(prediction._replace(duration=tests)).startswith("Test time     4 min 10 s")
+        assert prediction_text(prediction._replace(duration=tests)).startswith(
+            "Build time    4 min 10 s of tests, 90 %"
+        )
         assert "Build         unstable; 4 min 22 s of tests, inside" in training_text(
             training._replace(duration=Duration(262.0, "tests"), expected=tests)
         )

@@ -14,7 +14,7 @@ from fedstep.errors import InputError, MissingExtra, UsageError
 
 T = TypeVar("T")
 TASKS = ("build-duration", "build-failure", "test-duration", "flaky", "triage", "test-failure")
-MODES = ("federated", "local", "pooled", "global-only")
+MODES = ("federated", "local", "pooled", "global-only", "starter")
 
 
 @click.command()

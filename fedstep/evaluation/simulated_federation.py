@@ -187,11 +187,8 @@ class SimulatedProject:
         trackers = self._correction.trackers.get(case.stream, QuantileTrackers())
         row = SparseVector(case.row.indices, case.row.values)
         score = combine(self._correction.experts.get(case.stream, START), row, score)
-        return (
-            estimate.corrected(score),
-            estimate.corrected(score + trackers.low),
-            estimate.corrected(score + trackers.high),
-        )
+        below, above = trackers.ends()
+        return estimate.corrected(score), estimate.corrected(score + below), estimate.corrected(score + above)
 
 
 def _batches_of_project(task: str, known: Sequence[KnownLabel]) -> Iterator[Sequence[KnownLabel]]:
@@ -238,9 +235,11 @@ def train_global(task: str, projects: Mapping[str, Sequence[LabelledExample]], s
     return [float(weight) for weight in np.mean(kept, axis=0)]
 
 
-def predicted(task: str, project: Extracted, weights: Sequence[float]) -> Iterator[CasePrediction]:
-    """Yield the prediction of this shared model alone for every case of a project."""
-    participant = SimulatedProject(project.project, task, LocalOnly(task, weights), learns=False)
+def predicted(
+    task: str, project: Extracted, weights: Sequence[float], learns: bool = False
+) -> Iterator[CasePrediction]:
+    """Yield the prediction of this shared model for every case of a project, which learns local weights or does not."""
+    participant = SimulatedProject(project.project, task, LocalOnly(task, weights), learns)
     for step in read_steps(project.path):
         yield from participant.live(step)
 

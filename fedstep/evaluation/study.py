@@ -60,6 +60,7 @@ TASKS = {
     "test-failure": ("folders", "results"),
 }
 LOCAL_TASKS = {"test-duration": time_tests, "test-failure": order_project}  # nothing of them is shared
+LEFT_OUT = {"global-only": False, "starter": True}  # modes of each project with the others' weights; whether it learns
 T = TypeVar("T")
 
 
@@ -71,7 +72,7 @@ class StudyProgress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StudyPlan:
-    """What to study. `held_out` projects contribute nothing to the others; in `global-only` they alone are scored."""
+    """What to study. `held_out` projects contribute nothing; in a mode of LEFT_OUT they alone are scored."""
 
     task: str
     mode: str = "federated"
@@ -176,7 +177,7 @@ def _extracted_reruns(projects: Sequence[CorpusProject], plan: StudyPlan, folder
 
     The starter model is made this way. A project's own table is left out with it.
     """
-    if plan.mode != "global-only" or plan.task != "flaky":
+    if plan.mode not in LEFT_OUT or plan.task != "flaky":
         return []
     tables = [project for project in projects if project.kind == "tests" and _is_truth(project, projects)]
     return [
@@ -202,7 +203,7 @@ def _predictions(
 ) -> Iterator[CasePrediction]:
     if plan.task in LOCAL_TASKS:
         return _timed(extracted) if plan.task == "test-duration" else _ordered(extracted)
-    if plan.mode == "global-only":
+    if plan.mode in LEFT_OUT:
         return _left_out_in_turn(extracted, reruns, plan, progress)
     return _lived_through(extracted, plan, seed, progress)
 
@@ -255,7 +256,7 @@ def _left_out_in_turn(
     with workers(plan.backend, plan.jobs):
         models = Parallel(return_as="generator")(jobs)
         for one, weights in zip(turns, progress(models, "leaving out", len(turns)), strict=True):
-            yield from predicted(plan.task, one, weights)
+            yield from predicted(plan.task, one, weights, LEFT_OUT[plan.mode])
 
 
 def _tallied(predictions: Iterable[CasePrediction]) -> Mapping[str, Tally]:

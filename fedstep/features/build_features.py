@@ -275,20 +275,39 @@ def duration_features(past: Sequence[PastBuild], now: PlannedBuild) -> tuple[Est
         ordered: Sequence[float] = by_time(weights)
         return ordered[:-1]
 
-    lowest, low, center, high, highest = quantiles(ascending, weighted(close.base), (0.1, 0.25, 0.5, 0.75, 0.9))
-    spread = max(_spread(high - low, highest - lowest), UNSEEN_SPREAD / len(known))
-    levels = {"low": low, "high": high, **_plain_levels(known, times, now.branch)}
+    shape = _distribution(ascending, weighted(close.base))
+    center, spread = shape.center, shape.spread
+    change = find_change(known)
+    moved = None
+    if since := change or followed_change(known, times):
+        after = [*(time + since.log_factor for time in times[: -since.builds]), *times[-since.builds :]]
+        order = sorted(range(len(after)), key=after.__getitem__)
+        moved = _distribution([after[place] for place in order], [close.base[place] for place in order])
+        spread = min(spread, moved.spread)  # that of two levels together would say nothing
+    spread = max(spread, UNSEEN_SPREAD / len(known))
+    levels = {"low": shape.low, "high": shape.high, **_plain_levels(known, times, now.branch)}
+    if change and moved:
+        levels["moved"] = moved.center
     for name, view in DURATION_VIEWS.items():
         weights = close.weights(view)
         levels[name] = center if weights is close.base else quantile(ascending, weighted(weights), 0.5)
     departures = {name: compress((value - center) / spread) for name, value in levels.items()}
     raw: dict[str, float | None] = {**dict.fromkeys((*PLAIN_LEVELS, "moved")), **departures}
-    if change := find_change(known):
-        moved = [*(time + change.log_factor for time in times[: -change.builds]), *times[-change.builds :]]
-        order = sorted(range(len(moved)), key=moved.__getitem__)
-        level = quantile([moved[place] for place in order], [close.base[place] for place in order], 0.5)
-        raw["moved"] = compress((level - center) / spread)
     return Estimate(exp(center), spread, len(known)), raw
+
+
+class _Distribution(NamedTuple):
+    """The weighted median and quartiles of some values, and their spread."""
+
+    low: float
+    center: float
+    high: float
+    spread: float
+
+
+def _distribution(ascending: Sequence[float], weights: Sequence[float]) -> _Distribution:
+    lowest, low, center, high, highest = quantiles(ascending, weights, (0.1, 0.25, 0.5, 0.75, 0.9))
+    return _Distribution(low, center, high, _spread(high - low, highest - lowest))
 
 
 class LevelChange(NamedTuple):
@@ -321,7 +340,30 @@ def find_change(known: Sequence[PastBuild]) -> LevelChange | None:
         saved = sum(_bounded(missed / usual) - _bounded((missed - level) / usual) for missed in since)
         if saved >= best:
             best, found = saved, LevelChange(len(since), level)
-    return found
+    return found and _with_earlier(found, known)
+
+
+def followed_change(known: Sequence[PastBuild], times: Sequence[float]) -> LevelChange | None:
+    """Return the newest change that lasted so long that the estimates followed it; None where its level is over.
+
+    `times` are the logarithms of the durations. The two levels make the spread too wide as long as the builds before
+    the change are among the known ones.
+    """
+    for newer in range(MOST_SINCE // 2, len(known) - USUAL_BUILDS[0], MOST_SINCE // 2):
+        change = find_change(known[:-newer])
+        if change is None or change.builds < MOST_SINCE:
+            continue
+        level = median(times[-newer - change.builds : -newer])
+        stayed = abs(median(times[-newer:]) - level) < abs(change.log_factor) / 2
+        return change._replace(builds=change.builds + newer) if stayed else None
+    return None
+
+
+def _with_earlier(change: LevelChange, known: Sequence[PastBuild]) -> LevelChange:
+    """Return the change with the builds right before it that are nearer to its level, too."""
+    earlier = reversed(known[: -change.builds])
+    near = takewhile(lambda build: abs(build.missed - change.log_factor) < abs(build.missed), earlier)
+    return change._replace(builds=change.builds + sum(1 for _ in near))
 
 
 def _bounded(errors: float) -> float:

@@ -57,6 +57,8 @@ class PlattScaling(NamedTuple):
 _UNTRIED = {
     # It starts from evidence, and its labels are only likely.
     "triage": PlattScaling(slope_weight=100.0, offset_weight=30.0),
+    # Failures come in series: a calibration that follows one predicts its end too late (docs/decisions/0065).
+    "build-failure": PlattScaling(slope_weight=300.0, offset_weight=100.0),
 }
 
 
@@ -93,22 +95,37 @@ class QuantileTrackers(NamedTuple):
 
     An end moves outward by 0.95 of a step when it was exceeded and inward by 0.05 when not, so that in the long run it
     is exceeded one time in twenty whatever the distribution does (Gibbs and Candès, "Adaptive conformal inference",
-    2021). Start and step were chosen on 19 recorded projects.
+    2021). Both are tracked in units of `scale()`. Start, step and pace were chosen on 19 recorded projects.
     """
 
     low: float = -3.0
     high: float = 4.0
+    usual: float = 1.0  # a decayed mean of the residuals' sizes, in spreads
+
+    def scale(self) -> float:
+        """Return how narrow an interval can be while durations are nearer to what is expected than the spread says."""
+        return max(LEAST_SCALE, min(1.0, self.usual))
+
+    def ends(self) -> tuple[float, float]:
+        """Return the ends of a 90 % interval, in spreads from what is expected."""
+        return self.low * self.scale(), self.high * self.scale()
 
 
 STEP = 0.12  # spreads
 LEAST = 0.1  # spreads: an interval is never empty
+LEAST_SCALE = 0.2
+USUAL_PACE = 0.03  # weight of the newest residual
+OUTLIER = 4.0  # usual residuals: a larger one counts as this, so that one absurd time does not widen what follows
 
 
 def observe_residual(trackers: QuantileTrackers, residual: float, share: float = 0.05) -> QuantileTrackers:
     """Return the trackers after one residual in spreads; `share` is the rate at which each end may be exceeded."""
-    low = trackers.low + STEP * (share - (residual < trackers.low))
-    high = trackers.high + STEP * ((residual > trackers.high) - share)
-    return QuantileTrackers(min(low, -LEAST), max(high, LEAST))
+    scaled = residual / trackers.scale()
+    low = trackers.low + STEP * (share - (scaled < trackers.low))
+    high = trackers.high + STEP * ((scaled > trackers.high) - share)
+    size = min(abs(residual), OUTLIER * trackers.usual + 0.5)
+    usual = trackers.usual + USUAL_PACE * (size - trackers.usual)
+    return QuantileTrackers(min(low, -LEAST), max(high, LEAST), usual)
 
 
 class CalibrationScore(NamedTuple):

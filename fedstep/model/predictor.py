@@ -52,7 +52,8 @@ class Predictor(NamedTuple):
         experts = self.correction.experts.get(planned.stream, START)
         margin_ = combine(experts, row, self._margin("build-duration", row, ()))
         trackers = self.correction.trackers.get(planned.stream, QuantileTrackers())
-        low, seconds, high = (estimate.corrected(margin_ + spreads) for spreads in (trackers.low, 0.0, trackers.high))
+        below, above = trackers.ends()
+        low, seconds, high = (estimate.corrected(margin_ + spreads) for spreads in (below, 0.0, above))
         source = planned.stream.rpartition("|")[2].partition(" ")[0]
         return Interval(seconds, low, high, source, jenkins_estimate(summary.builds, planned))
 

@@ -30,7 +30,7 @@ class Hyperparameters:
 PACES: Mapping[str, Hyperparameters] = {
     "flaky": Hyperparameters("log_loss", shared_rate=0.05, local_rate=0.05),
     "triage": Hyperparameters("log_loss", shared_rate=0.005, local_rate=0.002),
-    "build-failure": Hyperparameters("log_loss", shared_rate=0.01, local_rate=0.03, decay=0.997),
+    "build-failure": Hyperparameters("log_loss", shared_rate=0.01, local_rate=0.02, decay=0.997),
     "build-duration": Hyperparameters("epsilon_insensitive", shared_rate=0.001, local_rate=0.01),
 }
 

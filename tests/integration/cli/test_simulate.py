@@ -83,7 +83,7 @@ class TestFigures:
         assert "ant" in ran.out
         assert "Simple predictors" in ran.out
 
-    @pytest.mark.parametrize("mode", ["federated", "local", "pooled", "global-only"])
+    @pytest.mark.parametrize("mode", ["federated", "local", "pooled", "global-only", "starter"])
     def test_failures_are_ranked_in_every_mode(self, corpus: Path, tmp_path: Path, mode: str) -> None:
         target = tmp_path / "out.json"
         ran = simulated("--task", "build-failure", "--mode", mode, str(corpus), "--figures", str(target))

@@ -19,6 +19,7 @@ from fedstep.features.build_features import (
     failure_features,
     find_change,
     finished_builds,
+    followed_change,
     jenkins_estimate,
     missed_by,
     quantile,
@@ -179,6 +180,30 @@ class TestLevelChange:
         assert isinstance(moved, float)
         assert estimate.seconds == pytest.approx(400.0, rel=0.01)
         assert estimate.corrected(expand(moved)) == pytest.approx(800.0, rel=0.01)
+
+    @pytest.mark.parametrize("since", [4, 12, 20, 40, 100])
+    def test_the_spread_is_never_that_of_two_levels(self, since: int) -> None:
+        """A steady job that takes twice as long since some builds has an interval of its new level, not of both."""
+        draw = Random(3)
+        misses = [*USUAL, *USUAL[:20], *([math.log(2.0)] * since)[:25], *USUAL * 2][: 60 + since]
+        levels = [100.0] * 60 + [200.0] * since
+        past = [
+            past_build(60 + since - number, seconds=level * math.exp(draw.gauss(0.0, 0.03)), missed=missed_log)
+            for number, (level, missed_log) in enumerate(zip(levels, misses, strict=True))
+        ]
+        estimate, _ = _known(past, planned())
+        assert estimate.spread < 0.06
+
+    def test_a_level_that_is_over_was_not_followed(self) -> None:
+        """Twenty builds at another level, then the old one again: nothing moved for good."""
+        residuals = [*USUAL, *[math.log(2.0)] * 20, *USUAL[:20]]
+        over, stayed = [0.0] * 40 + [0.7] * 20 + [0.0] * 20, [0.0] * 40 + [0.7] * 40
+        assert followed_change(missed(residuals), over) is None
+        assert followed_change(missed(USUAL), [0.0] * 40) is None
+        followed = followed_change(missed(residuals), stayed)
+        assert followed is not None
+        assert followed.builds == 40
+        assert followed.log_factor == pytest.approx(math.log(2.0))
 
     def test_a_build_between_the_slow_estimates_missed_none(self) -> None:
         """What a queue or the kinds of changed files explain is no change of level."""

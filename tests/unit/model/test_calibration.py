@@ -42,10 +42,12 @@ class TestProbabilities:
         for task in TASK_NAMES:
             assert probability(initial_scaling(task), 1.3) == pytest.approx(sigmoid(1.3))
 
-    def test_the_scaling_of_triage_is_trusted_longer(self) -> None:
-        triage, failure = (observe_outcome(initial_scaling(task), 2.0, 0.0) for task in ("triage", "build-failure"))
-        assert failure.offset < triage.offset < 0.0
-        assert failure.slope < triage.slope < 1.0
+    def test_one_outcome_moves_triage_and_failure_less(self) -> None:
+        """Triage starts from evidence, and builds fail in series: their first outcomes are no calibration."""
+        tasks = ("flaky", "triage", "build-failure")
+        flaky, triage, failure = (observe_outcome(initial_scaling(task), 2.0, 0.0) for task in tasks)
+        assert flaky.offset < triage.offset < failure.offset < 0.0
+        assert flaky.slope < triage.slope < failure.slope < 1.0
 
     def test_the_slope_never_turns_round(self) -> None:
         platt = PlattScaling()
@@ -76,9 +78,20 @@ class TestIntervals:
         draw, trackers, inside = random.Random(5), QuantileTrackers(), 0
         for number in range(7000):
             residual = STREAMS[name](draw, number)
-            inside += number >= 2000 and trackers.low <= residual <= trackers.high
+            low, high = trackers.ends()
+            inside += number >= 2000 and low <= residual <= high
             trackers = observe_residual(trackers, residual)
         assert 0.88 <= inside / 5000 <= 0.92
+
+    def test_an_interval_narrows_soon_and_never_widens_at_once(self) -> None:
+        """Forty builds nearer than the spread says narrow it to a half; one absurd time widens it a little."""
+        trackers = QuantileTrackers()
+        for number in range(40):
+            trackers = observe_residual(trackers, 0.1 if number % 2 else -0.1)
+        low, high = trackers.ends()
+        assert high - low < 0.5 * 7.0
+        after_low, after_high = observe_residual(trackers, 1000.0).ends()
+        assert after_high - after_low < 1.25 * (high - low)
 
     @given(st.lists(st.floats(-50, 50), max_size=60))
     def test_the_low_end_stays_below_the_high_end(self, residuals: list[float]) -> None:

@@ -44,7 +44,7 @@ corrections = st.builds(
     LocalModel,
     st.dictionaries(tasks, locals_),
     st.dictionaries(tasks, st.builds(PlattScaling, numbers, numbers, positive, positive)),
-    st.dictionaries(names, st.builds(QuantileTrackers, low=numbers, high=numbers)),
+    st.dictionaries(names, st.builds(QuantileTrackers, low=numbers, high=numbers, usual=numbers)),
     st.dictionaries(tasks, st.builds(CalibrationScore, st.integers(0, 99), positive, positive)),
     st.dictionaries(names, st.tuples(*(st.floats(-50, 0) for _ in START))),
 )

@@ -32,7 +32,7 @@ class TestExpectedSeconds:
 
     @given(st.floats(SHORTEST, 1e6), st.integers(1, 20))
     def test_a_time_that_never_varies_is_expected_again(self, time: float, count: int) -> None:
-        assert expected([time] * count) == pytest.approx(time, rel=1e-9, abs=0.0005)
+        assert expected([time] * count) == pytest.approx(time, rel=1e-9, abs=0.000501)
 
     @given(histories)
     def test_the_expectation_is_a_whole_number_of_milliseconds(self, times: list[float]) -> None:

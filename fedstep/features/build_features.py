@@ -323,6 +323,8 @@ def find_change(known: Sequence[PastBuild]) -> LevelChange | None:
     Every build since must be nearer to the new level than to the expected one, so that no outlier makes a change. A
     generalised likelihood ratio for Laplace errors: Basseville and Nikiforov, "Detection of Abrupt Changes", 1993.
     """
+    if not known or not abs(known[-1].missed) > LEAST_CHANGE / 2:  # nearer to the expected level than to a new one
+        return None
     before = [abs(build.missed) for build in known[:-MOST_SINCE] if isfinite(build.missed)][-USUAL_BUILDS[-1] :]
     if len(before) < USUAL_BUILDS[0]:
         return None

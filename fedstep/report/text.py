@@ -239,7 +239,8 @@ def _actual(duration: Duration | Unavailable, expected: Interval | Unavailable) 
         return f"{format_time(*duration)}, not predicted: {visible(expected.reason)}"
     inside = "inside" if expected.low <= duration.seconds <= expected.high else "outside"
     told = f", which was {TOO_VARIABLE}" if is_too_variable(expected) else ""
-    return f"{format_time(*duration)}, {inside} the expected {spread(expected.low, expected.high)}{told}{_jenkins(expected)}"
+    interval = spread(expected.low, expected.high)
+    return f"{format_time(*duration)}, {inside} the expected {interval}{told}{_jenkins(expected)}"
 
 
 def _exchange(training: TrainReport) -> str:

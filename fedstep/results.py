@@ -114,6 +114,8 @@ class FailureVerdict(NamedTuple):
     since: FailingSince | Unavailable = Unavailable("it did not fail in the build before")
     runs: int = 0  # of the test, known before this one
     last_touched: str = ""  # who changed its file last, from git: "Ada, 3 days ago (1a2b3c4)"
+    if_rerun_passes: float = 1.0  # the probability that it is flaky once it passes when it is run again as it is ...
+    if_rerun_fails: float = 0.0  # ... and once it fails again
 
 
 NO_BUILD_YET = "no build of this project is known yet"  # begins the notice of a first run, which is no fault

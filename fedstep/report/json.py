@@ -211,6 +211,10 @@ def _failure(failure: FailureVerdict) -> Json:
         "kind": failure.kind,
         "runs": failure.runs,
         "passed_on_rerun": failure.passed_on_rerun,
+        "would_change": {
+            "if_a_rerun_passes": _rounded(failure.if_rerun_passes),
+            "if_a_rerun_fails": _rounded(failure.if_rerun_fails),
+        },
         "file": failure.file,
         "line": failure.line,
     }

@@ -51,6 +51,10 @@ class TestServer:
         assert {tool.name for tool in listed} >= TOOLS
         judged, grouped, predicted, slow, unknown = (answer.structured_content for answer in answers)
         assert {failure["test"] for failure in judged["failures"]} == {"a.T#x", "a.T#y"}
+        for failure in judged["failures"]:  # what would change it
+            changed = failure["would_change"]
+            assert changed["if_a_rerun_fails"] <= failure["flaky_probability"] < changed["if_a_rerun_passes"]
+            assert changed["if_a_rerun_passes"] > 0.7
         assert [group["tests"] for group in grouped["groups"]] == [["a.T#x", "a.T#y"]]
         assert predicted["builds_known"] > 3
         assert len(slow["slow_tests"]) == 2

@@ -190,7 +190,7 @@ def rebuild_model(store: ProjectStore) -> str:
         save_state(store, progress.state)
     save_prediction(store, cached, load_predictor(store, cached))
     echo_warnings(*progress.warnings)
-    return f"learned from {progress.records} builds and {progress.ripened} outcomes"
+    return f"learned from {progress.records} builds and {progress.labels_known} outcomes"
 
 
 LABEL_WIDTH = 14

@@ -344,7 +344,7 @@ class BackfillTrainer:
         backlog = learned.backlog
         if self.cached.url:
             backlog = self._make_update(self._remove_sent(backlog, entry, is_new))
-        self.rows += learned.ripened
+        self.rows += learned.labels_known
         timeline = apply_to_timeline(state.timeline, entry, summary.tests, learned.flakes)
         self.state = LearnedState(summary, learned.correction, backlog, timeline)
 

@@ -37,7 +37,7 @@ PACES: Mapping[str, Hyperparameters] = {
 
 def learn_shared(task: str, weights: Sequence[float], rows: Sequence[LabelledExample]) -> "array[float]":
     """Return the weights after one pass over the examples, in the given order; private features are ignored."""
-    matrix = _matrix([ripe.example.indices for ripe in rows], [ripe.example.values for ripe in rows], len(weights))
+    matrix = _matrix([one.example.indices for one in rows], [one.example.values for one in rows], len(weights))
     pace = PACES[task]
     return array("f", _fit(pace, pace.shared_rate, np.array(weights, dtype=np.float64), matrix, rows))
 
@@ -49,7 +49,7 @@ def learn_local(
 
     The joint weights start at production + local; their difference from production after the steps is local.
     """
-    names = sorted({name for ripe in rows for name in ripe.example.private})
+    names = sorted({name for one in rows for name in one.example.private})
     columns = {name: len(production) + number for number, name in enumerate(names)}
     shared = np.array(production, dtype=np.float64)
     start = shared.copy()
@@ -77,8 +77,8 @@ def _updated(private: Mapping[str, float], names: Sequence[str], values: Any) ->
 
 
 def _with_private(rows: Sequence[LabelledExample], columns: Mapping[str, int], width: int) -> Any:
-    indices = [(*ripe.example.indices, *(columns[name] for name in ripe.example.private)) for ripe in rows]
-    values = [(*ripe.example.values, *(1.0 for _ in ripe.example.private)) for ripe in rows]
+    indices = [(*one.example.indices, *(columns[name] for name in one.example.private)) for one in rows]
+    values = [(*one.example.values, *(1.0 for _ in one.example.private)) for one in rows]
     return _matrix(indices, values, width)
 
 
@@ -95,7 +95,7 @@ def _fit(pace: Hyperparameters, rate: float, start: Any, matrix: Any, rows: Sequ
     No intercept (sparse input scales its step by 0.01; the bias is a feature), no penalty (L2 makes every delta dense),
     a constant rate (the default diverges when every run restarts its clock).
     """
-    labels = np.array([ripe.label for ripe in rows])
+    labels = np.array([one.label for one in rows])
     # Argument checks are most of the cost of a small partial_fit, and these are finite by construction.
     with config_context(assume_finite=True, skip_parameter_validation=True):
         return _partial_fit(pace, rate, start, matrix, labels, _weights(rows))
@@ -103,7 +103,7 @@ def _fit(pace: Hyperparameters, rate: float, start: Any, matrix: Any, rows: Sequ
 
 def _weights(rows: Sequence[LabelledExample]) -> Any:
     """Return the weights of the examples; None if all are 1, which spares scikit-learn their validation."""
-    weights = [ripe.weight for ripe in rows]
+    weights = [one.weight for one in rows]
     return None if all(weight == 1.0 for weight in weights) else np.array(weights)
 
 

@@ -84,8 +84,8 @@ def encode_queue(backlog: ExampleQueue, generation: str) -> bytes:
     content = {
         **_stamp(generation),
         "pending": {task: pack_examples(rows) for task, rows in backlog.pending.items()},
-        "waiting": {task: _pack_ripe(rows) for task, rows in backlog.waiting.items()},
-        "recent": {task: _pack_ripe(rows) for task, rows in backlog.recent.items()},
+        "waiting": {task: _pack_labelled(rows) for task, rows in backlog.waiting.items()},
+        "recent": {task: _pack_labelled(rows) for task, rows in backlog.recent.items()},
     }
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
@@ -95,8 +95,8 @@ def decode_queue(content: bytes) -> tuple[ExampleQueue, str]:
     try:
         fields = _checked(json.loads(content))
         pending = {task: unpack_examples(rows) for task, rows in fields["pending"].items()}
-        waiting = {task: _unpack_ripe(rows) for task, rows in fields["waiting"].items()}
-        recent = {task: _unpack_ripe(rows) for task, rows in fields["recent"].items()}
+        waiting = {task: _unpack_labelled(rows) for task, rows in fields["waiting"].items()}
+        recent = {task: _unpack_labelled(rows) for task, rows in fields["recent"].items()}
         return ExampleQueue(pending, waiting, recent), fields["generation"]
     except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise HistoryError("the backlog of rows is damaged") from error
@@ -139,14 +139,14 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _pack_ripe(rows: Sequence[LabelledExample]) -> dict[str, object]:
+def _pack_labelled(rows: Sequence[LabelledExample]) -> dict[str, object]:
     return {
-        "rows": pack_examples([ripe.example for ripe in rows]),
-        "labels": [ripe.label for ripe in rows],
-        "weights": [ripe.weight for ripe in rows],
+        "rows": pack_examples([one.example for one in rows]),
+        "labels": [one.label for one in rows],
+        "weights": [one.weight for one in rows],
     }
 
 
-def _unpack_ripe(fields: Mapping[str, Any]) -> tuple[LabelledExample, ...]:
+def _unpack_labelled(fields: Mapping[str, Any]) -> tuple[LabelledExample, ...]:
     labelled = zip(unpack_examples(fields["rows"]), fields["labels"], fields["weights"], strict=True)
     return tuple(LabelledExample(row, float(label), float(weight)) for row, label, weight in labelled)

@@ -54,7 +54,7 @@ class LearnStep:
 
     correction: LocalModel
     backlog: ExampleQueue
-    ripened: int
+    labels_known: int
     flakes: Mapping[str, bool]  # by test, whether its failures were flakes
 
 
@@ -62,79 +62,79 @@ def learn_record(
     correction: LocalModel, backlog: ExampleQueue, record: BuildRecord, table: TestTable, production: Production
 ) -> LearnStep:
     """Learn from one more record, which is already applied to `table`; `production` is fixed."""
-    ripened, flakes = 0, {}
+    labels_known, flakes = 0, {}
     for task in TASK_NAMES:
         fresh = record.rows.get(task, ()) if record.schema == schema().digest else ()
-        ripe, pending = resolve_labels(task, (*backlog.pending.get(task, ()), *renumber_runs(fresh, table)), table)
+        resolved, pending = resolve_labels(task, (*backlog.pending.get(task, ()), *renumber_runs(fresh, table)), table)
         backlog = backlog._replace(pending={**backlog.pending, task: tuple(pending)})
-        correction, backlog = learn_examples(task, correction, backlog, ripe, production[task], record.stream)
-        ripened += len(ripe)
+        correction, backlog = learn_examples(task, correction, backlog, resolved, production[task], record.stream)
+        labels_known += len(resolved)
         if task == "triage":
-            flakes = {labelled.example.subject: labelled.label > 0.5 for labelled in ripe}
-    return LearnStep(correction, backlog, ripened, flakes)
+            flakes = {labelled.example.subject: labelled.label > 0.5 for labelled in resolved}
+    return LearnStep(correction, backlog, labels_known, flakes)
 
 
 def learn_examples(
     task: str,
     correction: LocalModel,
     backlog: ExampleQueue,
-    ripe: Sequence[LabelledExample],
+    resolved: Sequence[LabelledExample],
     weights: Sequence[float],
     stream: str,
 ) -> tuple[LocalModel, ExampleQueue]:
     """Learn newly labelled examples of one task; `weights` are its production weights, `stream` is their build's."""
-    learned = _learn(task, correction, backlog.recent.get(task, ()), ripe, weights, stream)
-    return learned, _file(task, backlog, ripe)
+    learned = _learn(task, correction, backlog.recent.get(task, ()), resolved, weights, stream)
+    return learned, _file(task, backlog, resolved)
 
 
 def _learn(
     task: str,
     before: LocalModel,
     recent: Sequence[LabelledExample],
-    ripe: Sequence[LabelledExample],
+    resolved: Sequence[LabelledExample],
     weights: Sequence[float],
     stream: str,
 ) -> LocalModel:
     """Calibrate on the new examples with the model that has not seen them, then learn them."""
-    if not ripe:
+    if not resolved:
         return before
     local = before.local.get(task, LocalWeights())
     after = before
-    for one in ripe:
+    for one in resolved:
         if task == "build-duration":
             after = _observe_time(after, stream, one, full_margin(weights, local, one.example))
         else:
             after = _observe(after, task, one, weights, local)
-    learned = learn_local(task, weights, local, [*_newest(recent, REPLAYED.get(task, 0)), *ripe])
+    learned = learn_local(task, weights, local, [*_newest(recent, REPLAYED.get(task, 0)), *resolved])
     return after._replace(local={**after.local, task: learned})
 
 
 def _observe(
-    correction: LocalModel, task: str, ripe: LabelledExample, weights: Sequence[float], local: LocalWeights
+    correction: LocalModel, task: str, resolved: LabelledExample, weights: Sequence[float], local: LocalWeights
 ) -> LocalModel:
-    platt, example = correction.platt.get(task, initial_scaling(task)), ripe.example
+    platt, example = correction.platt.get(task, initial_scaling(task)), resolved.example
     chance = chance_of(task, weights, local, platt, example)
-    fared = score_outcome(correction.scores.get(task, CalibrationScore()), chance, ripe.label)
+    fared = score_outcome(correction.scores.get(task, CalibrationScore()), chance, resolved.label)
     if task != "flaky" or not is_flipped(task, example):  # a test that was seen to flip is not calibrated by others
-        platt = observe_outcome(platt, full_margin(weights, local, example), ripe.label, ripe.weight)
+        platt = observe_outcome(platt, full_margin(weights, local, example), resolved.label, resolved.weight)
     return correction._replace(platt={**correction.platt, task: platt}, scores={**correction.scores, task: fared})
 
 
-def _observe_time(correction: LocalModel, stream: str, ripe: LabelledExample, score: float) -> LocalModel:
+def _observe_time(correction: LocalModel, stream: str, resolved: LabelledExample, score: float) -> LocalModel:
     """Update the weights of the experts, and the interval around what they expected together."""
-    row = SparseVector(ripe.example.indices, ripe.example.values)
+    row = SparseVector(resolved.example.indices, resolved.example.values)
     weights = correction.experts.get(stream, START)
-    missed = ripe.label - combine(weights, row, score)
+    missed = resolved.label - combine(weights, row, score)
     trackers = observe_residual(correction.trackers.get(stream, QuantileTrackers()), missed)
     return correction._replace(
         trackers={**correction.trackers, stream: trackers},
-        experts={**correction.experts, stream: observe_departure(weights, row, score, ripe.label)},
+        experts={**correction.experts, stream: observe_departure(weights, row, score, resolved.label)},
     )
 
 
-def _file(task: str, backlog: ExampleQueue, ripe: Sequence[LabelledExample]) -> ExampleQueue:
-    waiting = (*backlog.waiting.get(task, ()), *ripe)[-MOST_WAITING:]
-    recent = _newest((*backlog.recent.get(task, ()), *ripe), REPLAYED.get(task, 0))
+def _file(task: str, backlog: ExampleQueue, resolved: Sequence[LabelledExample]) -> ExampleQueue:
+    waiting = (*backlog.waiting.get(task, ()), *resolved)[-MOST_WAITING:]
+    recent = _newest((*backlog.recent.get(task, ()), *resolved), REPLAYED.get(task, 0))
     return backlog._replace(waiting={**backlog.waiting, task: waiting}, recent={**backlog.recent, task: recent})
 
 
@@ -158,7 +158,7 @@ class CatchUpProgress:
 
     state: LearnedState
     records: int = 0
-    ripened: int = 0
+    labels_known: int = 0
     warnings: tuple[str, ...] = ()
     changes: tuple[TimeChange, ...] = ()  # of time, found in these records
 
@@ -239,7 +239,7 @@ def _after(progress: CatchUpProgress, name: str, record: BuildRecord, production
     return CatchUpProgress(
         LearnedState(summary, learned.correction, learned.backlog, timeline),
         progress.records + 1,
-        progress.ripened + learned.ripened,
+        progress.labels_known + learned.labels_known,
         progress.warnings,
         (*progress.changes, *(change for change in timeline.changes if change.found_in == record.name)),
     )

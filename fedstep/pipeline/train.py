@@ -265,7 +265,7 @@ def learn(store: ProjectStore, cached: CachedModel, withheld: str = "") -> Learn
         with _committed_to_outbox(store, cached, update):
             save_state(store, state)
     waiting = sum(len(examples) for examples in state.backlog.waiting.values())
-    return LearnResult(ExampleCounts(progress.ripened, waiting), progress.warnings, progress.changes)
+    return LearnResult(ExampleCounts(progress.labels_known, waiting), progress.warnings, progress.changes)
 
 
 def identify_build(store: ProjectStore, finished: FinishedBuild) -> Build:

@@ -12,7 +12,7 @@ from fedstep.server.storage.update_repository import UpdateOffer
 RULES = {"flaky": AggregationRules(1.0), "build-duration": AggregationRules(0.2)}
 
 
-def fold(moment):
+def make_version(moment):
     return next_version(moment, RULES, None)
 
 

@@ -35,7 +35,7 @@ from tests.helpers.server_store import rows
 RULES = {"flaky": AggregationRules(1.0), "build-duration": AggregationRules(0.2)}
 
 
-def fold(moment):
+def make_version(moment):
     return next_version(moment, RULES, Gate(alone=3))
 
 
@@ -108,15 +108,15 @@ class TestReplicas:
             one.accept([offer(update(1))], 0, 10, 1.0)
             made, repeats = [], []
 
-            def folds(moment):
-                made.append(other.aggregate(fold, 2.0))
+            def makes(moment):
+                made.append(other.aggregate(make_version, 2.0))
                 repeats.append(expect(StoredReceipt, other.accept([offer(update(2))], 0, 10, 2.0)[0]).repeat)
-                return fold(moment)
+                return make_version(moment)
 
-            assert present(one.aggregate(folds, 3.0)).version == 1
+            assert present(one.aggregate(makes, 3.0)).version == 1
             assert (made, repeats) == ([None], [False])
             assert other.pending().updates == 1
-            assert present(other.aggregate(fold, 4.0)).version == 2
+            assert present(other.aggregate(make_version, 4.0)).version == 2
             query = "select id, aggregated_in from updates order by id"
             assert asked(database, query) == [(f"{1:032x}", 1), (f"{2:032x}", 2)]
 
@@ -124,7 +124,8 @@ class TestReplicas:
         with opened(database, ours) as (one,), opened(database, ours._replace(digest="f" * 16)) as (other,):
             one.accept([offer(update(1))], 0, 10, 1.0)
             made = [
-                present(store.aggregate(fold, now)).version for store, now in ((one, 2.0), (other, 3.0), (one, 4.0))
+                present(store.aggregate(make_version, now)).version
+                for store, now in ((one, 2.0), (other, 3.0), (one, 4.0))
             ]
             assert made == [2, 3, 4]
 
@@ -144,12 +145,12 @@ class TestConnections:
 
             def loses(_moment):
                 end_connections(database)
-                return fold(_moment)
+                return make_version(_moment)
 
             with pytest.raises(Exception, match="terminating connection"):
                 store.aggregate(loses, 2.0)
             assert store.pending().updates == 2
-            assert present(store.aggregate(fold, 3.0)).version == 1
+            assert present(store.aggregate(make_version, 3.0)).version == 1
 
     def test_lost_database_answers_503_until_it_is_back(self, database, settings, open_aggregator, update, caplog):
         """A database that is gone leads to 503, and updates are accepted again when it is back."""
@@ -202,12 +203,12 @@ class TestConnections:
 def filled(url: str, ours, update) -> None:
     with opened(url, ours) as (store,):
         store.accept([offer(update(1))], 0, 10, 1.0)
-        store.aggregate(fold, 2.0)
+        store.aggregate(make_version, 2.0)
         votes = [offer(update(number, 1, project=7, scores={"flaky": TrialScore(1, -0.5)})) for number in (2, 3, 4)]
         store.accept(votes[:2], 1, 10, 3.0)
-        store.aggregate(fold, 4.0)
+        store.aggregate(make_version, 4.0)
         store.roll_back(1, 5.0)
-        store.aggregate(fold, 6.0)
+        store.aggregate(make_version, 6.0)
         store.accept([offer(update(5, 4, project=7, scores={"flaky": TrialScore(4, 0.5)}))], 4, 10, 7.0)
 
 
@@ -369,7 +370,7 @@ class TestSchema:
         assert [rows(url, query) for query in ALL_UPDATES] == kept
         with opened(url, ours) as (store,):
             assert (store.current(), store.lineage(99), store.pending()) == before
-            assert present(store.aggregate(fold, 9.0)).version == 5
+            assert present(store.aggregate(make_version, 9.0)).version == 5
 
     def test_a_store_of_a_later_fedstep_is_refused_and_left_alone(self, url, ours):
         with opened(url, ours):

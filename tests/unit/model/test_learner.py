@@ -44,7 +44,7 @@ class TestLearning:
         learned = learn_record(LocalModel(), backlog, entry(19), folded(20).tests, ZEROS)
         expected = learn_local("flaky", ZEROS["flaky"], LocalWeights(), [*known[-30:], LabelledExample(waiting, 1.0)])
         assert learned.correction.local["flaky"] == expected
-        assert learned.ripened == 1
+        assert learned.labels_known == 1
         assert learned.backlog.pending["flaky"] == ()
         assert learned.correction.scores["flaky"].observed == 1
 
@@ -59,4 +59,4 @@ class TestLearning:
         row = Example("b", 0, (0,), (1.0,), (), 1.0)
         for digest, count in ((schema().digest, 1), ("0" * 16, 0)):
             known = entry(1)._replace(schema=digest, rows={"build-failure": (row,)})
-            assert learn_record(LocalModel(), ExampleQueue(), known, folded(2).tests, ZEROS).ripened == count
+            assert learn_record(LocalModel(), ExampleQueue(), known, folded(2).tests, ZEROS).labels_known == count

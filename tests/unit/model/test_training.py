@@ -153,7 +153,7 @@ class TestLostCache:
 
     def test_nothing_new_teaches_nothing(self, lived: ProjectStore) -> None:
         progress = learn_new_records(lived, load_starter_model().production)
-        assert (progress.records, progress.ripened) == (0, 0)
+        assert (progress.records, progress.labels_known) == (0, 0)
         assert_same(progress.state, load_state(lived))
 
     def test_caches_of_different_generations_are_learned_again(self, lived: ProjectStore, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.storage.store import Store
 from fedstep.server.writer import Writer
-from tests.helpers.server_store import fold, offer
+from tests.helpers.server_store import make_version, offer
 
 WRITING = ("_accept_batch", "_save", "_transact", "_delete_project")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux alone")
@@ -43,7 +43,7 @@ class Noting(Store):
 @asynccontextmanager
 async def writing(store: Store, folding: BufferPolicy):
     """A writer at work, and what is set when it has made a version."""
-    writer, made = Writer(store, folding, fold, 100), asyncio.Event()
+    writer, made = Writer(store, folding, make_version, 100), asyncio.Event()
     work = asyncio.create_task(writer.run(store.current(), lambda _: made.set()))
     try:
         yield writer, made

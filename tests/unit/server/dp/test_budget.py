@@ -19,7 +19,7 @@ from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import privacy_spending
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateRejected
 from tests.helpers.narrow import present
-from tests.helpers.server_store import charging, fold, offer, rows
+from tests.helpers.server_store import charging, make_version, offer, rows
 
 PURSE = BudgetPolicy(cost=0.5, most=1.0, seconds=60.0)  # two contributions
 
@@ -80,10 +80,10 @@ class TestGuarantee:
         """A replica without the guarantee does not aggregate what another accepted under it."""
         with closing(opened(url, ours, PLAIN)) as plain, closing(opened(url, ours)) as promising:
             sent(plain, update(1), "acme", 1.0)
-            assert present(plain.aggregate(fold, 2.0)).version == 1
+            assert present(plain.aggregate(make_version, 2.0)).version == 1
             sent(promising, update(2, base=1), "acme", 3.0)
             with pytest.raises(UsageError, match="promise"):
-                plain.aggregate(fold, 4.0)
+                plain.aggregate(make_version, 4.0)
             assert promising.pending().updates == 1
             assert promising.latest_version() == 1
 

@@ -21,14 +21,14 @@ from fedstep.server.storage.store import Store
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateRejected
 from fedstep.server.writer import Writer
 from tests.helpers.narrow import present
-from tests.helpers.server_store import fold, gated, offer, rows
+from tests.helpers.server_store import gated, make_version, offer, rows
 
 
 class TestReceipts:
     def test_a_store_starts_with_version_0_and_later_with_the_newest(self, store, ours, url, update):
         assert store.start({}, 5.0).version == 0
         store.accept([offer(update(1))], 0, 10, 1.0)
-        made = store.aggregate(fold, 2.0)
+        made = store.aggregate(make_version, 2.0)
         store.close()
         again = Store(url, ours)
         assert again.start({}, 9.0) == made
@@ -36,7 +36,7 @@ class TestReceipts:
 
     def test_a_repeat_gets_the_same_receipt_and_counts_once(self, store, update):
         first = store.accept([offer(update(1))], 0, 10, 1.0)[0]
-        before = store.aggregate(fold, 2.0)
+        before = store.aggregate(make_version, 2.0)
         second = store.accept([offer(update(1))], before.version, 10, 3.0)[0]
         assert second == replace(first, repeat=True)
         assert store.pending().updates == 0
@@ -65,7 +65,7 @@ class TestRecentUpdates:
 
         def look(moment):
             seen.append({one.update().id for one in moment.recent()})
-            return fold(moment)
+            return make_version(moment)
 
         for number in range(3):
             store.accept([offer(update(number, number))], number, 10, 1.0)
@@ -82,7 +82,7 @@ class TestRecentUpdates:
         """Neither the cache nor the file has them: nothing that was deleted counts for or against anybody."""
         for number in range(2):
             store.accept([offer(update(number, number))], number, 10, 1.0)
-            store.aggregate(fold, 2.0)
+            store.aggregate(make_version, 2.0)
         store.forget(update(0).project, "open")
         with store.read() as session:
             assert list(session.versions.recent_updates(10, {})) == [update(1).id]
@@ -92,7 +92,7 @@ class TestAggregation:
     def test_an_aggregation_makes_a_child_and_keeps_every_version(self, store, update, url):
         for number in range(3):
             store.accept([offer(update(number))], number, 10, 1.0)
-            store.aggregate(fold, 2.0)
+            store.aggregate(make_version, 2.0)
         found = rows(url, "select version, parent, updates from versions order by version")
         assert found == [(0, None, 0), (1, 0, 1), (2, 1, 1), (3, 2, 1)]
         assert store.vectors(0)["flaky"] == zeros(5)
@@ -109,7 +109,7 @@ class TestAggregation:
             store.aggregate(broken, 2.0)
         assert store.pending().updates == 1
         assert store.start({}, 3.0).version == 0
-        assert present(store.aggregate(fold, 4.0)).version == 1
+        assert present(store.aggregate(make_version, 4.0)).version == 1
 
     def test_aggregation_does_not_block_truncation_of_the_wal(self, tmp_path, ours, update):
         """While an aggregation is computed, nothing keeps SQLite's log from being truncated."""
@@ -118,7 +118,7 @@ class TestAggregation:
         def emptying(moment):
             with closing(sqlite3.connect(file)) as other:
                 assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
-            return fold(moment)
+            return make_version(moment)
 
         with closing(Store(f"sqlite:///{file}", ours)) as alone:
             alone.start({name: zeros(size) for name, size in ours.sizes.items()}, 0.0)
@@ -134,11 +134,11 @@ class TestAggregation:
             with engine.begin() as connection:
                 connection.exec_driver_sql(f"delete from updates where id = '{1:032x}'")
             engine.dispose()
-            return fold(moment)
+            return make_version(moment)
 
         assert store.aggregate(slow, 2.0) is None
         assert (store.latest_version(), store.pending().updates) == (0, 1)
-        assert present(store.aggregate(fold, 3.0)).version == 1
+        assert present(store.aggregate(make_version, 3.0)).version == 1
         assert rows(url, "select version, updates from versions order by version") == [(0, 0), (1, 1)]
 
     def test_cached_updates_aggregate_as_those_read_from_the_store(self, tmp_path, ours, update):
@@ -149,7 +149,7 @@ class TestAggregation:
                 store.start(initial_vectors(b"", ours), 0.0)
                 made = [update(number, project=number) for number in range(8)]
                 store.accept([replace(offer(one), update=one if known else None) for one in made], 0, 10, 1.0)
-                tasks.append(present(store.aggregate(fold, 9.0)).vectors)
+                tasks.append(present(store.aggregate(make_version, 9.0)).vectors)
         assert tasks[0] == tasks[1]
 
     def test_updates_are_acknowledged_during_an_aggregation(self, store, ours, url, update):
@@ -159,7 +159,7 @@ class TestAggregation:
             began.set()
             acknowledged.wait(30)
             order.append("folded")
-            return fold(moment)
+            return make_version(moment)
 
         async def offers() -> None:
             writer = Writer(Store(url, ours), BufferPolicy(updates=1, seconds=3600.0), slow, 100)
@@ -184,14 +184,14 @@ class TestAggregation:
             store.start(initial_vectors(b"", ours), 0.0)
             for number in order:
                 store.accept([offer(update(number))], 0, 10, float(number))
-            tasks.append(present(store.aggregate(fold, 9.0)).vectors)
+            tasks.append(present(store.aggregate(make_version, 9.0)).vectors)
             store.close()
         assert tasks[0] == tasks[1]
 
     def test_other_schema_follows_the_last_version_with_a_new_buffer(self, store, ours, update, url):
         """Another schema starts after the last version and leaves the old buffer."""
         store.accept([offer(update(1))], 0, 10, 1.0)
-        store.aggregate(fold, 2.0)
+        store.aggregate(make_version, 2.0)
         store.accept([offer(update(2))], 1, 10, 3.0)
         other = Store(url, ours._replace(digest="f" * 16))
         assert other.start(initial_vectors(b"", ours), 4.0).version == 2
@@ -266,11 +266,11 @@ class TestDurability:
             url = f"sqlite:///{tmp_path / str(length)}.db"
             with closing(Store(url, ours)) as store:
                 store.start(initial_vectors(b"", ours), 0.0)
-                store.aggregate(fold, 1.0)  # SQLite has a 1 in no bytes, as NULL: no row would grow
+                store.aggregate(make_version, 1.0)  # SQLite has a 1 in no bytes, as NULL: no row would grow
                 offers = [replace(offer(one), update=one) for one in map(update, range(20))]
                 store.accept([replace(one, body=one.body + bytes(length)) for one in offers], 1, 10, 2.0)
                 truncate_wal(store._engine)
-                assert present(store.aggregate(fold, 3.0)).version == 2
+                assert present(store.aggregate(make_version, 3.0)).version == 2
                 sizes.append((tmp_path / f"{length}.db-wal").stat().st_size)
         assert sizes[1] < sizes[0] + 100_000
 
@@ -296,7 +296,9 @@ class TestRetention:
         now = [0.0]
 
         async def quiet() -> None:
-            writer = Writer(Store(url, ours), BufferPolicy(updates=1000, seconds=1e9), fold, 100, lambda: now[0])
+            writer = Writer(
+                Store(url, ours), BufferPolicy(updates=1000, seconds=1e9), make_version, 100, lambda: now[0]
+            )
             writing = asyncio.create_task(writer.run(store.current(), lambda _: None))
             await writer.offer(offer(update(1)))
             assert kept(url) == [update(1).id]
@@ -326,9 +328,9 @@ class TestRetention:
         day = 86_400.0
         store.accept([offer(update(1))], 0, 1000, 0.0)
         for number in range(99):
-            store.aggregate(fold, float(number))
+            store.aggregate(make_version, float(number))
         store.accept([offer(update(2))], 99, 1000, 8 * day)
-        store.aggregate(fold, 8 * day)
+        store.aggregate(make_version, 8 * day)
         store.tidy(8 * day)
         assert kept(url) == [f"{2:032x}"]
         assert store.accept([offer(update(1))], 100, 1000, 9 * day)[0].repeat
@@ -357,7 +359,7 @@ class TestProjects:
 
         def look(moment):
             folded.extend(one.project for stored in moment.buffered for _, one in iter_task_deltas(stored, 0))
-            return fold(moment)
+            return make_version(moment)
 
         store.aggregate(look, 2.0)
         assert len(folded) == 12
@@ -371,13 +373,13 @@ class TestProjects:
         def two(pending):
             return pending.projects >= 2
 
-        assert store.aggregate(fold, 2.0, two) is None
+        assert store.aggregate(make_version, 2.0, two) is None
         store.accept([offer(update(20, project=2))], 0, 10, 3.0)
         folded: list[str] = []
 
         def look(moment):
             folded.extend(stored.project for stored in moment.buffered)
-            return fold(moment)
+            return make_version(moment)
 
         assert present(store.aggregate(look, 4.0, two)).version == 1
         assert sorted(folded) == [f"{1:032x}"] * 3 + [f"{2:032x}"]
@@ -390,7 +392,7 @@ class TestProjects:
         for second in range(121):
             now = began + second
             store.accept([offer(update(second, project=1))], store.latest_version(), 100, now)
-            version = store.aggregate(fold, now, lambda status, now=now: is_due(status, now, policy))
+            version = store.aggregate(make_version, now, lambda status, now=now: is_due(status, now, policy))
             made += [second] if version else []
         assert made == [*range(40), 100]
         assert isinstance(
@@ -398,7 +400,7 @@ class TestProjects:
         )
         later = began + 3700.0
         store.accept([offer(update(501, project=1))], store.latest_version(), 100, later)
-        assert store.aggregate(fold, later, lambda status: is_due(status, later, policy))
+        assert store.aggregate(make_version, later, lambda status: is_due(status, later, policy))
 
     def test_a_long_queue_is_not_counted_after_every_batch(self, store, url, ours, update):
         counted = []
@@ -409,7 +411,7 @@ class TestProjects:
                 return super().pending()
 
         async def offers() -> int:
-            writer = Writer(Counting(url, ours), BufferPolicy(updates=1000, seconds=3600.0), fold, 100)
+            writer = Writer(Counting(url, ours), BufferPolicy(updates=1000, seconds=3600.0), make_version, 100)
             writing = asyncio.create_task(writer.run(store.current(), lambda _: None))
             answers = [await writer.offer(offer(update(number))) for number in range(200)]
             await writer.stop()

@@ -10,7 +10,7 @@ from fedstep.model.linear import zeros
 from fedstep.server.aggregation.step import next_version
 from fedstep.server.gate import Gate
 from fedstep.server.storage.store import Store
-from tests.helpers.server_store import RULES, fold, gated, offer, rows
+from tests.helpers.server_store import RULES, gated, make_version, offer, rows
 
 
 def scored(update, number: int, base: int, trial: int, difference: float = -0.5, project: int = 7):
@@ -123,7 +123,7 @@ class TestRollback:
     def test_rollback_republishes_a_version_and_ends_the_trials(self, store, update):
         """A rollback makes a new version of an old production and ends the trials."""
         store.accept([offer(update(1))], 0, 10, 1.0)
-        store.aggregate(fold, 2.0)
+        store.aggregate(make_version, 2.0)
         store.accept([offer(update(2))], 1, 10, 3.0)
         store.aggregate(gated, 4.0)
         assert on_trial(store)
@@ -139,7 +139,7 @@ class TestRollback:
 
     def test_nothing_from_before_a_rollback_is_aggregated_again(self, store, update):
         store.accept([offer(update(1))], 0, 10, 1.0)
-        store.aggregate(fold, 2.0)
+        store.aggregate(make_version, 2.0)
         store.roll_back(0, 3.0)
         store.accept([offer(update(2))], 2, 10, 4.0)
         store.aggregate(gated, 5.0)

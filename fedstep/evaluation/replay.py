@@ -185,12 +185,17 @@ def with_own_commits(builds: Iterable[FinishedBuild]) -> Iterator[FinishedBuild]
     """Yield the builds; one with another change than an earlier build of the commit that it states has none.
 
     Recordings of reverts state the commit that the revert was made on. Taken for the code that ran, each of their
-    regressions is proof of a flake: the test passed on that commit.
+    regressions is proof of a flake: the test passed on that commit. A second attempt built what the first one did,
+    whatever change is recorded with it.
     """
     changes: dict[str, tuple[FileChange, ...]] = {}
     for build in builds:
-        change = build.situation.change
-        if isinstance(change, Change) and changes.setdefault(change.commit, change.files) != change.files:
+        change, attempt = build.situation.change, build.situation.ci.attempt
+        if (
+            isinstance(change, Change)
+            and attempt < 2
+            and changes.setdefault(change.commit, change.files) != change.files
+        ):
             situation = build.situation._replace(change=change._replace(commit="", tree=""))
             yield build._replace(situation=situation)
         else:

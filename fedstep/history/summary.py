@@ -202,13 +202,15 @@ def is_same_code(build: PastBuild | PlannedBuild, other: PastBuild | PlannedBuil
     """Return whether two builds ran the same code: one commit, and one size of change where that can be compared.
 
     A work tree that is built with a change of its own (a patch, a merge before the build) may state the commit that it
-    is based on. Sizes are comparable between builds of one event; on one branch, one that is not known says nothing.
+    is based on. Sizes are comparable between builds of one event; on one branch, one that is not known says nothing,
+    and neither does one that differs where the CI says that the later build, `other`, is another attempt.
     """
     if not build.commit or build.commit != other.commit:
         return False
     if (build.files, build.lines) == (other.files, other.lines):
         return True
     comparable = build.event == other.event and build.files is not None and other.files is not None
+    comparable = comparable and other.run.rpartition("/")[2] in ("", "1")  # an attempt, as `job_run` writes it
     return build.branch == other.branch and not comparable
 
 

@@ -173,14 +173,15 @@ class TestFederation:
         assert said([one, other], SimulatedFederation("build-failure"), "1", reading=("2",)) == without
 
     def test_a_revert_does_not_have_the_commit_that_it_states(self) -> None:
-        """Else its regressions are proof of flakes; the same build again keeps it."""
+        """Else its regressions are proof of flakes; the same build again keeps it, and so does another attempt."""
         build = reports(random.Random(1), 1)[0]
         revert = (FileChange("src/shop.py", 0, 3),)
         change = build.situation.change
         assert isinstance(change, Change)
         reverted = build._replace(situation=build.situation._replace(change=change._replace(files=revert)))
-        found = [one.situation.change for one in with_own_commits([build, build, reverted, reverted])]
-        assert [getattr(one, "commit", None) for one in found] == ["0", "0", "", ""]
+        again = reverted._replace(situation=reverted.situation._replace(ci=CiRun("recorded", "2", attempt=2)))
+        found = [one.situation.change for one in with_own_commits([build, build, reverted, reverted, again])]
+        assert [getattr(one, "commit", None) for one in found] == ["0", "0", "", "", "0"]
 
     @pytest.mark.parametrize("seed", [None, 1, 2])
     def test_interleaving_keeps_each_projects_order(self, tmp_path: Path, seed: int | None) -> None:

@@ -5,7 +5,18 @@ import pytest
 from fedstep.features.test_features import triage_values
 from fedstep.history.records import decode_record, encode_record, make_record
 from fedstep.history.summary import Summary, apply_record, plan_build, repeats_last, shares_run
-from fedstep.types import Build, BuildContext, BuildOutcome, Change, CiRun, Duration, Outcome, Reports, TestRun
+from fedstep.types import (
+    Build,
+    BuildContext,
+    BuildOutcome,
+    Change,
+    CiRun,
+    Duration,
+    FileChange,
+    Outcome,
+    Reports,
+    TestRun,
+)
 
 TEST = "shop.Cart#adds"
 
@@ -52,6 +63,17 @@ class TestCellsThatAreNotTold:
         builds = [(f"c{run}", str(run), letter, 1, UNIT) for run in range(1, 7) for letter in cells]
         stats = after(*builds).tests[TEST]
         assert (stats.flips, stats.flaked_100, stats.spells_100 <= 1.0) == (0, 0.0, True)
+
+    @pytest.mark.parametrize(("attempt", "flips"), [(1, 0), (2, 1)])
+    def test_an_attempt_has_the_same_code_with_another_change(self, attempt: int, flips: int) -> None:
+        """A change of another size is another code, unless the CI says that the run is another attempt."""
+        summary = after(("c0", "0", "p", 1, UNIT))
+        for number, (run, again, letter, lines) in enumerate((("1", 1, "f", 4), ("2", attempt, "p", 9)), start=1):
+            build = made(number, "c1", run, letter, again)
+            change = Change("c1", "", "ann", (FileChange("docs/index.md", lines, 0),))
+            build = build._replace(situation=build.situation._replace(change=change))
+            summary = apply_record(summary, str(number), make_record(build, UNIT, ""))
+        assert summary.tests[TEST].gold_100 == flips
 
     def test_a_rerun_is_another_attempt_or_run(self) -> None:
         for again in (("c1", "1", "p", 2, UNIT), ("c1", "2", "p", 1, UNIT)):

@@ -96,12 +96,10 @@ def explain(test: str, html: str, as_json: bool, history: str, part: str) -> int
     echo_warnings(*explanation.warnings)
     echo_result(diagnostic_renderer(as_json).explanation(explanation))
     if html:
-        from fedstep.history.git_transport import find_remote
-        from fedstep.ingest.code_host import find_code_host
+        from fedstep.pipeline.context import code_host
         from fedstep.report.explanation_page import explanation_html
 
-        root = project.context().root
-        host = find_code_host(root, find_remote(root))
+        host = code_host(project.context())
         try:
             Path(html).write_text(explanation_html(explanation, host), encoding="utf-8", errors="backslashreplace")
         except OSError as error:

@@ -8,9 +8,7 @@ from urllib.parse import quote
 
 from fedstep.errors import FedstepError, InputError
 from fedstep.federation.transport import Transport, requests_transport
-from fedstep.history.git_transport import find_remote
-from fedstep.ingest.code_host import find_code_host
-from fedstep.pipeline.context import RunContext, read_event
+from fedstep.pipeline.context import RunContext, code_host, read_event
 from fedstep.report.markdown import comment_markdown, is_worth_a_comment, mark
 from fedstep.results import TrainReport, TriageReport
 
@@ -45,7 +43,7 @@ def write_comment(
         comment_id = _find_comment(api, pull_request, first_line)
         if comment_id or is_worth_a_comment(report):
             job = f"{context.ci.job} {context.ci.cell}".strip()
-            host = find_code_host(context.root, find_remote(context.root))
+            host = code_host(context)
             body = {"body": comment_markdown(report, first_line, job, _run_url(environment), host)}
             if comment_id:
                 api.request("PATCH", f"issues/comments/{comment_id}", body)

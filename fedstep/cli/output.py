@@ -261,10 +261,9 @@ def _with_links(report: Report, context: "RunContext") -> Renderer:
     changes = isinstance(report, TrainReport) and bool(report.changes)
     if not changes and not any(failure.kind == "failing" for failure in report.failures):
         return MARKDOWN
-    from fedstep.history.git_transport import find_remote
-    from fedstep.ingest.code_host import find_code_host
+    from fedstep.pipeline.context import code_host
 
-    return _Markdown(find_code_host(context.root, find_remote(context.root)))
+    return _Markdown(code_host(context))
 
 
 def with_estimate(report: Timed) -> Timed:

@@ -15,15 +15,13 @@ from fedstep.features.test_duration import expected_test_seconds
 from fedstep.features.test_features import ACTIVE_BUILDS, typical_seconds
 from fedstep.federation.model_cache import load_model
 from fedstep.federation.outbox import read_audit
-from fedstep.history.git_transport import find_remote
 from fedstep.history.summary import Progress, Summary, load_summary, say_nothing
 from fedstep.history.test_table import taken_ids
 from fedstep.history.timeline import Timeline, load_timeline
 from fedstep.ingest.acknowledgements import is_acknowledged, read_acknowledgements
-from fedstep.ingest.code_host import find_code_host
 from fedstep.ingest.mutes import Mutes, find_mute, read_mutes
 from fedstep.model.predictor import FLAKY_ABOVE, classify_failure
-from fedstep.pipeline.context import RunContext
+from fedstep.pipeline.context import RunContext, code_host
 from fedstep.pipeline.predict import describe_model, load_predictor
 from fedstep.pipeline.verdict import suggest_quarantine
 from fedstep.report.project_page import (
@@ -106,7 +104,7 @@ def project_insights(
         updates_sent=len(sent),
         bytes_sent=sum(one.size for one in sent),
         warnings=tuple(warnings),
-        host=find_code_host(context.root, find_remote(context.root)),
+        host=code_host(context),
     )
     return insights if value is None else _with_value(insights, value)
 

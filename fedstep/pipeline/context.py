@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fedstep.errors import HistoryError, InputError, UsageError
 from fedstep.history.project_store import ProjectStore, StartMark
@@ -18,6 +18,9 @@ from fedstep.ingest.git import compile_globs, start_change, start_outgoing
 from fedstep.ingest.git_process import common_folder, has_tracked_files, repository_root
 from fedstep.results import Problems
 from fedstep.types import BuildContext, Change, CiRun, LeftOut, Reports, TestRun, Unavailable
+
+if TYPE_CHECKING:
+    from fedstep.ingest.code_host import CodeHost
 
 DEFAULT_HISTORY = ".fedstep"  # folder at the repository root
 GIT_HISTORY = "git"  # the history that is shared through a ref of the repository
@@ -252,6 +255,14 @@ def change_problems(change: Change | Unavailable) -> Problems:
         return ()
     remedy = "" if "run: " in change.reason else "Run fedstep in a git checkout, with git on the PATH"
     return (InputError(f"the change is unknown, {change.reason}", remedy),)
+
+
+def code_host(context: RunContext) -> "CodeHost":
+    """Return where the commits of the repository's remote are shown."""
+    from fedstep.history.git_transport import find_remote  # a prediction names no commit
+    from fedstep.ingest.code_host import find_code_host
+
+    return find_code_host(context.root, find_remote(context.root))
 
 
 def current_branch(root: str) -> str:

@@ -17,6 +17,7 @@ from fedstep.history.flakiness import (
     informative_runs,
     is_incident,
     is_mixed,
+    streak_evidence,
     type_fingerprint,
 )
 from fedstep.history.records import Example
@@ -252,6 +253,16 @@ def _values(stats: TestStats, run: TestRun, failures: _Failures, rank: float | N
         **{f"evidence-{name}": round(getattr(evidence, name), 2) for name in EVIDENCE},
         **_facts(stats, run, failures, commit),
     }
+
+
+def after_passing_rerun(values: Raw) -> Raw:
+    """Return the values of a failure once the test passes when it is run again on the same code."""
+    return {**values, "same-commit": "both", "evidence-commit": WEIGHTS.passed_on_commit}
+
+
+def after_failing_rerun(values: Raw, stats: TestStats) -> Raw:
+    """Return the values of a failure that fails again on the same code: it counts as one more in a row."""
+    return {**values, "evidence-repeats": round(streak_evidence(stats, stats.streak + 1), 2)}
 
 
 def _facts(stats: TestStats, run: TestRun, failures: _Failures, commit: str) -> Mapping[str, Value]:

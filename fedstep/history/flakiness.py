@@ -183,6 +183,11 @@ def repeat_evidence(repeats: int, failures: int, runs: int) -> float:
     return evidence if evidence > low else low + WEIGHTS.repeat_beyond * (evidence - low)
 
 
+def streak_evidence(stats: TestStats, repeats: int) -> float:
+    """Return the evidence of so many failures of a test after the first, by how often it failed before them."""
+    return repeat_evidence(repeats, stats.failures - stats.streak, stats.runs - stats.streak)
+
+
 def change_shares(impact: ChangeImpact, groups: Iterable[str]) -> ChangeShares:
     """Return how much of the project a change names: one class of a hundred says more than one of two."""
     relations = Counter(impact.relation(group) for group in groups)
@@ -279,7 +284,7 @@ class FailureContext(NamedTuple):
         past = past_evidence(self.base, stats.test, stats.flaked_100, spells, runs)
         return FlakeEvidence(
             past=past if stats.runs else past + WEIGHTS.first_run,
-            repeats=repeat_evidence(repeats, stats.failures - stats.streak, stats.runs - stats.streak),
+            repeats=streak_evidence(stats, repeats),
             change=stats.change if stats.streak else self.change(test),
             companions=stats.companions if stats.streak else self.companions(test),
             kind=type_evidence(stats.flip_types, fingerprint),

@@ -14,8 +14,16 @@ from fedstep.features.build_features import (
     jenkins_estimate,
     private_build_features,
 )
-from fedstep.features.test_features import ACTIVE_BUILDS, flaky_columns, private_test_features, row_of, triage_values
-from fedstep.history.flakiness import WEIGHTS, Flip, repeat_evidence
+from fedstep.features.test_features import (
+    ACTIVE_BUILDS,
+    after_failing_rerun,
+    after_passing_rerun,
+    flaky_columns,
+    private_test_features,
+    row_of,
+    triage_values,
+)
+from fedstep.history.flakiness import Flip
 from fedstep.history.records import Example, Forecast
 from fedstep.history.summary import PlannedBuild, Summary, plan_build, repeats_last
 from fedstep.history.test_table import TestStats, TestTable, index_tests, with_tests
@@ -33,7 +41,6 @@ WORTH_NAMING = 0.1  # a test that was seen to flip is named as likely to flake f
 WORTH_A_LOOK = 0.05  # ... and a test that never did as worth a look
 MOST_RECENT_BUILDS = 20  # counted for a reason
 
-PASSED_AGAIN: Raw = {"same-commit": "both", "evidence-commit": WEIGHTS.passed_on_commit}
 CERTAIN = 2.0**-53  # the smallest distance of a probability from 0 and 1 that its reasons can add up to
 
 
@@ -126,13 +133,13 @@ class Predictor(NamedTuple):
             kind=_kind(stats, run, classify_failure(chance)),
             since=_since(stats, summary),
             runs=stats.runs,
-            if_rerun_passes=self._if_rerun(values, private, stats, PASSED_AGAIN),
-            if_rerun_fails=self._if_rerun(values, private, stats, _failed_again(stats)),
+            if_rerun_passes=self._failure_chance(after_passing_rerun(values), private, stats),
+            if_rerun_fails=self._failure_chance(after_failing_rerun(values, stats), private, stats),
         )
 
-    def _if_rerun(self, values: Raw, private: Sequence[str], stats: TestStats, seen: Raw) -> float:
-        """Return the probability that a failure is flaky once a rerun of the same code shows these values."""
-        return self.chance("triage", schema().tasks["triage"].encode({**values, **seen}), private, stats.runs)
+    def _failure_chance(self, values: Raw, private: Sequence[str], stats: TestStats) -> float:
+        """Return the probability that a failure with these values is flaky."""
+        return self.chance("triage", schema().tasks["triage"].encode(values), private, stats.runs)
 
     def _test_risk(self, stats: TestStats, values: Raw) -> TestRisk:
         row, private = schema().tasks["flaky"].encode(values), private_test_features(stats.test)
@@ -280,12 +287,6 @@ def _since(stats: TestStats, summary: Summary) -> FailingSince | Unavailable:
     began = summary.builds[index]
     before = next((one for one in reversed(summary.builds[:index]) if one.stream == began.stream), None)
     return FailingSince(stats.streak, began.commit, before.commit if before else "")
-
-
-def _failed_again(stats: TestStats) -> Raw:
-    """Return the values of a failure that fails in a rerun, too: it counts as one more in a row."""
-    evidence = repeat_evidence(stats.streak + 1, stats.failures - stats.streak, stats.runs - stats.streak)
-    return {"evidence-repeats": round(evidence, 2)}
 
 
 def _likeliest(verdict: FailureVerdict) -> float:

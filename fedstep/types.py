@@ -151,6 +151,11 @@ def job_run(ci: CiRun) -> str:
     return f"{ci.run}/{ci.attempt}" if ci.run else ""
 
 
+def is_later_attempt(run: str) -> bool:
+    """Return whether the CI says that a run, as `job_run` writes it, repeats an earlier attempt."""
+    return run.rpartition("/")[2] not in ("", "1")
+
+
 class Duration(NamedTuple):
     """A build's wall time and its source; durations of different sources are never mixed."""
 

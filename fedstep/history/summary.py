@@ -28,6 +28,7 @@ from fedstep.types import (
     Dropped,
     FileChange,
     SelectionTally,
+    is_later_attempt,
     job_run,
     with_types,
 )
@@ -210,8 +211,7 @@ def is_same_code(build: PastBuild | PlannedBuild, other: PastBuild | PlannedBuil
     if (build.files, build.lines) == (other.files, other.lines):
         return True
     comparable = build.event == other.event and build.files is not None and other.files is not None
-    comparable = comparable and other.run.rpartition("/")[2] in ("", "1")  # an attempt, as `job_run` writes it
-    return build.branch == other.branch and not comparable
+    return build.branch == other.branch and not (comparable and not is_later_attempt(other.run))
 
 
 def past_build(record: BuildRecord) -> PastBuild:
@@ -353,18 +353,6 @@ class LoadedSummary(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def load_summary(store: ProjectStore) -> LoadedSummary:
-    """Return the cached summary with the records applied that it has not seen; the cache is not changed."""
-    summary, warnings = read_summary(store), []
-    for name, record in unprocessed_records(store, summary):
-        if isinstance(record, Dropped):
-            warnings.append(f"{record.source} is skipped: {record.reason}")
-            summary = replace(summary, seen=summary.seen | {name})
-        else:
-            summary = apply_record(summary, name, record)
-    return LoadedSummary(summary, tuple(warnings))
-
-
 Progress = Callable[[int, int], None]
 """Called with the number of builds that were read and of those to read."""
 
@@ -373,27 +361,36 @@ def say_nothing(*_numbers: int) -> None:
     """Report no progress."""
 
 
+def load_summary(store: ProjectStore, progress: Callable[[int], None] = say_nothing) -> LoadedSummary:
+    """Return the cached summary with the records applied that it has not seen; the cache is not changed.
+
+    `progress` is called with the number of records applied.
+    """
+    summary, warnings = read_summary(store), []
+    for done, (name, record) in enumerate(unprocessed_records(store, summary)):
+        progress(done)
+        if isinstance(record, Dropped):
+            warnings.append(f"{record.source} is skipped: {record.reason}")
+            summary = replace(summary, seen=summary.seen | {name})
+        else:
+            summary = apply_record(summary, name, record)
+    return LoadedSummary(summary, tuple(warnings))
+
+
 def restore_summary(store: ProjectStore, progress: Progress) -> tuple[str, ...]:
     """Make the cached summary again where there is no valid one, and return warnings about skipped records.
 
     Nothing is written if the store cannot be, or another process learns just now. The learned state need not fit: it
     is lost together with the summary, or fits if it was learned from the same records.
     """
-    summary, files = read_summary(store), store.log.files()
-    warnings: tuple[str, ...] = ()
-    if summary.seen or not files:
-        return warnings
-    for done, (name, record) in enumerate(unprocessed_records(store, summary)):
-        progress(done, len(files))
-        if isinstance(record, Dropped):
-            warnings = (*warnings, f"{record.source} is skipped: {record.reason}")
-            summary = replace(summary, seen=summary.seen | {name})
-        else:
-            summary = apply_record(summary, name, record)
+    total = len(store.log.files())
+    if read_summary(store).seen or not total:
+        return ()
+    loaded = load_summary(store, lambda done: progress(done, total))
     with suppress(HistoryError), exclusive(store):
         if not read_summary(store).seen:
-            save_summary(store, summary)
-            return warnings
+            save_summary(store, loaded.summary)
+            return loaded.warnings
     return ()  # `load_summary` says them
 
 

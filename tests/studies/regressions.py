@@ -311,7 +311,8 @@ def record(plan: Plan, folder: Path, scratch: Path) -> RecordingBuilder:
     deadline = time.monotonic() + 60 * plan.minutes
     with TestRunner(plan, scratch) as runner:
         for number, place in enumerate(bases, 1):
-            quota = min(plan.regressions * number // len(bases) + 1, builder.failing_builds + MOST_OF_A_COMMIT)
+            by_now = min(plan.regressions, plan.regressions * number // len(bases) + 1)
+            quota = min(by_now, builder.failing_builds + MOST_OF_A_COMMIT)
             if time.monotonic() > deadline:
                 break
             _record_base(builder, runner, fixes, place, quota, random)

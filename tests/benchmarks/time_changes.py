@@ -17,7 +17,7 @@ import json
 import random
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import log
 from pathlib import Path
 from statistics import mean, median, pstdev
@@ -80,6 +80,7 @@ RULES: dict[str, Rule] = {
     "ten runs ago, × 1.5": ten_ago_rule,
     "mean + 3 standard deviations": deviations_rule,
 }
+NULLS = ("by chance", "in blocks")
 OTAVA = "Apache Otava 0.8, defaults, every fourth series"
 
 
@@ -118,17 +119,33 @@ class Figures:
     alarming: float  # of untouched series, in at most 365 runs
     not_lasting: float  # ... with an alarm after which the time was not higher
     by_chance: float  # of series in a random order
+    in_blocks: float  # of series without their slow changes, in blocks of ten runs in a random order
 
 
 def measure(rule: Rule, cases: Sequence[Case]) -> Figures:
     """Return the figures of a rule."""
     steady = [case for case in cases if case.is_steady]
     clean = [rule(case.times) for case in cases]
-    draw = random.Random(3)
-    shuffled = [bool(rule(draw.sample(case.times, len(case.times)))) for case in cases]
     found = (mean(any(run >= case.at for run in rule(case.injected(f))) for case in steady) for f in FACTORS)
     wrong = [any(not _lasts(case.times, run) for run in runs) for case, runs in zip(cases, clean, strict=True)]
-    return Figures(tuple(found), mean(map(bool, clean)), mean(wrong), mean(shuffled))
+    return Figures(tuple(found), mean(map(bool, clean)), mean(wrong), *_measure_nulls(rule, cases))
+
+
+def _measure_nulls(rule: Rule, cases: Sequence[Case]) -> tuple[float, float]:
+    """Return the shares of series that alarm although nothing changes for good: by chance, and in blocks."""
+    draw, draw_blocks = random.Random(3), random.Random(4)
+    shuffled = [bool(rule(draw.sample(case.times, len(case.times)))) for case in cases]
+    return mean(shuffled), mean(bool(rule(in_blocks(case.times, draw_blocks))) for case in cases)
+
+
+def in_blocks(times: Series, draw: random.Random, around: int = 10, length: int = 10) -> Series:
+    """Return times over the median of the runs around each of them, in blocks in a random order.
+
+    Noise, modes and runs that are slow together stay; what lasts longer than `around` runs is divided out.
+    """
+    levelled = [one / median(times[max(0, run - around) : run + around + 1]) for run, one in enumerate(times)]
+    blocks = [levelled[start : start + length] for start in range(0, len(times), length)]
+    return [one for block in draw.sample(blocks, len(blocks)) for one in block]
 
 
 def _lasts(times: Series, run: int, by: float = 1.2) -> bool:
@@ -137,12 +154,25 @@ def _lasts(times: Series, run: int, by: float = 1.2) -> bool:
     return len(after) < 5 or len(before) < 5 or median(after) > by * median(before)
 
 
-def follow_builds(path: Path) -> str:
-    """Return how many tests of a project alarm alone and together, followed build by build as `train` does."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        tests = {row["test"]: row["seconds"].split() for row in csv.DictReader(file)}
+@dataclass(frozen=True)
+class Followed:
+    """What `train` would have reported of a project: numbers of tests, and of findings of many tests."""
+
+    tests: int
+    alone: int  # tests that alarmed by themselves
+    not_lasting: int  # ... after which the time was not higher
+    together: int  # tests that became slower with others ...
+    findings: int  # ... in so many findings
+
+    def __add__(self, other: "Followed") -> "Followed":
+        """Return the sums of two projects."""
+        return Followed(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+
+
+def follow_project(tests: dict[str, list[str]]) -> Followed:
+    """Return what is reported of these tests, followed build by build; "-" where a build does not measure a test."""
     timeline, table = Timeline(), {test: new_test(test) for test in tests}
-    for number in range(len(tests["0"])):
+    for number in range(len(next(iter(tests.values())))):
         runs = (TestRun(t, Outcome.PASSED, float(times[number])) for t, times in tests.items() if times[number] != "-")
         at = 86_400.0 * number
         build = BuildRecord(f"{number:032x}", at, at + 1, 1.0, "", BuildOutcome.PASSED, tests=tuple(runs))
@@ -151,11 +181,32 @@ def follow_builds(path: Path) -> str:
     alone = {change.subject for change in slower if not change.members and not change.together}
     passing = {one.subject for one in slower if one.subject in alone and not _stays(tests[one.subject], one.found_at)}
     together = [change.together for change in slower if change.together]
+    return Followed(len(tests), len(alone), len(passing), sum(together), len(together))
+
+
+def follow_builds(name: str) -> str:
+    """Return what is reported of the tests of a recording, in the order of its builds and with its builds shuffled.
+
+    The builds of a project change places as a whole: its tests keep what they have in common, and nothing lasts.
+    """
+    jobs: dict[str, dict[str, list[str]]] = {}
+    with gzip.open(DATA / f"{name}_builds.csv.gz", "rt", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            jobs.setdefault(row.get("job", ""), {})[row["test"]] = row["seconds"].split()
+    draw, nothing = random.Random(3), Followed(0, 0, 0, 0, 0)
+    found = sum(map(follow_project, jobs.values()), nothing)
+    shuffled = sum((follow_project(_in_another_order(tests, draw)) for tests in jobs.values()), nothing)
     return (
-        f"{len(tests):,} tests of OneGov in {number + 1} builds, as `train` follows them: "
-        f"{len(alone) / len(tests):.1%} alarm alone, {len(passing) / len(tests):.1%} not lasting; "
-        f"{sum(together)} became slower with others, in {len(together)} findings"
+        f"| {name} | {found.tests:,} in {len(jobs)} {'job' if len(jobs) == 1 else 'jobs'} "
+        f"| {found.alone / found.tests:.1%} | {found.not_lasting / found.tests:.1%} "
+        f"| {found.together} in {found.findings} | {shuffled.alone / found.tests:.1%} | {shuffled.findings} |"
     )
+
+
+def _in_another_order(tests: dict[str, list[str]], draw: random.Random) -> dict[str, list[str]]:
+    builds = len(next(iter(tests.values())))
+    order = draw.sample(range(builds), builds)
+    return {test: [times[build] for build in order] for test, times in tests.items()}
 
 
 def _stays(times: Sequence[str], found_at: float) -> bool:
@@ -217,11 +268,9 @@ def measure_otava(rule: Rule, cases: Sequence[Case]) -> Figures:
         return any(run in near and run not in known for run in rule(times))
 
     clean = [rule(case.times) for case in cases]
-    draw = random.Random(3)
-    shuffled = [bool(rule(draw.sample(case.times, len(case.times)))) for case in cases]
     wrong = [any(not _lasts(case.times, run + 5) for run in runs) for case, runs in zip(cases, clean, strict=True)]
     found = tuple(mean(finds(case, factor) for case in steady) for factor in FACTORS)
-    return Figures(found, mean(map(bool, clean)), mean(wrong), mean(shuffled))
+    return Figures(found, mean(map(bool, clean)), mean(wrong), *_measure_nulls(rule, cases))
 
 
 def table(otava: str, corpora: str) -> str:
@@ -232,7 +281,7 @@ def table(otava: str, corpora: str) -> str:
         cases = read_cases(DATA / f"{name}.csv.gz")
         steady = sum(case.is_steady for case in cases)
         print(f"\n{name}: {len(cases)} series, {steady} of them steady around the injected run\n", file=out)
-        heads = (*(f"× {factor:g}" for factor in FACTORS), "alarming in a year", "... not lasting", "by chance")
+        heads = (*(f"× {factor:g}" for factor in FACTORS), "alarming in a year", "... not lasting", *NULLS)
         print(f"| rule | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}", file=out)
         for label, rule in RULES.items():
             print(_row(label, measure(rule, cases)), file=out)
@@ -240,7 +289,17 @@ def table(otava: str, corpora: str) -> str:
             print(_row(OTAVA, measure_otava(otava_rule(otava), cases[::4])), file=out)
         elif name in kept:
             print(kept[name], file=out)
-    print(f"\n{follow_builds(DATA / 'onegov_builds.csv.gz')}.", file=out)
+    heads = (
+        "tests, as `train` follows them",
+        "alone",
+        "... not lasting",
+        "with others",
+        "alone by chance",
+        "findings by chance",
+    )
+    print(f"\n| | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}", file=out)
+    for name in ("onegov", "pytorch"):
+        print(follow_builds(name), file=out)
     if corpora:
         print(f"\n{follow_jobs(Path(corpora))}.", file=out)
     return out.getvalue().strip() + "\n"
@@ -248,7 +307,8 @@ def table(otava: str, corpora: str) -> str:
 
 def _row(label: str, figures: Figures) -> str:
     found = " | ".join(f"{share:.3f}" for share in figures.found)
-    rest = " | ".join(f"{share:.1%}" for share in (figures.alarming, figures.not_lasting, figures.by_chance))
+    shares = (figures.alarming, figures.not_lasting, figures.by_chance, figures.in_blocks)
+    rest = " | ".join(f"{share:.1%}" for share in shares)
     return f"| {label} | {found} | {rest} |"
 
 

@@ -4,7 +4,7 @@ import gc
 import json
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -46,7 +46,7 @@ RUNNER = option(
 @FORMAT
 @HISTORY
 @PART
-def order(runner: str, names: str, output_format: str, history: str, part: str) -> int:
+def order(runner: str, names: str, output_format: str, history: str, part: str) -> NoReturn:
     """Print the tests in the order that shows a failure soonest: likely failures per second first.
 
     \b
@@ -55,8 +55,8 @@ def order(runner: str, names: str, output_format: str, history: str, part: str) 
     ranked, _, _ = _rank(names, _read_context(history, part))
     if output_format == "json":
         echo_result(json.dumps({"tests": list(map(_row, ranked))}) + "\n")
-        return 0
-    return _print(ranked, runner, all_of_them=True)
+        _end()
+    _print(ranked, runner, all_of_them=True)
 
 
 TIME = option("time", metavar="TIME", default="", help="Run tests of this predicted time, such as 10m or 90s.")
@@ -99,7 +99,7 @@ def select(
     output_format: str,
     history: str,
     part: str,
-) -> int:
+) -> NoReturn:
     """Print a part of the tests: those most likely to fail, new and changed ones, and those that failed lately.
 
     \b
@@ -125,8 +125,8 @@ def select(
             **_selected(selection, shadow),
         }
         echo_result(json.dumps(told) + "\n")
-        return 0
-    return _print(chosen, runner, all_of_them=not selection.skipped or shadow)
+        _end()
+    _print(chosen, runner, all_of_them=not selection.skipped or shadow)
 
 
 def _choice(time: str, share: float | None, confidence: float | None) -> "Choice":
@@ -178,11 +178,11 @@ def _rank(names: str, context: "RunContext") -> "tuple[tuple[RankedTest, ...], S
     return ranked, summary, f"explore {commit or context.ci.run}"
 
 
-def _print(tests: "Sequence[RankedTest]", runner: str, all_of_them: bool) -> int:
+def _print(tests: "Sequence[RankedTest]", runner: str, all_of_them: bool) -> NoReturn:
     """Print the tests for a runner. One that cannot be given some of them is given none, and so runs all."""
     if runner == "list":
         echo_result("".join(f"{one.named.name}\n" for one in tests))
-        return 0
+        _end()
     from fedstep.report.rerun import selection
     from fedstep.results import FailureVerdict
 
@@ -192,10 +192,15 @@ def _print(tests: "Sequence[RankedTest]", runner: str, all_of_them: bool) -> int
         first = chosen.left_out[0]
         told = f"{len(chosen.left_out)} tests cannot be named to {runner}, the first is {first}"
         echo_warnings(f"{told}. No arguments are printed, so that all run")
-        return 0
+        _end()
     echo_warnings(*(f"{test} cannot be named to {runner}" for test in chosen.left_out))
     echo_result("".join(f"{line}\n" for line in chosen.lines))
-    return 0
+    _end()
+
+
+def _end() -> NoReturn:
+    """End the program here: to free on the way back all that was read takes a tenth of the time."""
+    raise SystemExit(0)
 
 
 def _row(one: "RankedTest") -> dict[str, object]:
@@ -259,7 +264,7 @@ def plan(
     output_format: str,
     history: str,
     part: str,
-) -> int:
+) -> NoReturn:
     """Choose the tests of a CI run and divide them among its machines, in one plan for all of them.
 
     Each machine is given the plan: `fedstep shard --index N --plan TEXT --names FILE` prints its tests. Tests that the
@@ -285,7 +290,7 @@ def plan(
     echo_result(f"{json.dumps(fields) if output_format == 'json' else made.encode()}\n")
     _note(context, selection, shadow)
     _write_plan(context, made, shards, selection, fields)
-    return 0
+    _end()
 
 
 def _choose(
@@ -353,7 +358,9 @@ def _write_plan(
 @FORMAT
 @HISTORY
 @PART
-def shard(index: int, total: int, unit: str, plan: str, names: str, output_format: str, history: str, part: str) -> int:
+def shard(
+    index: int, total: int, unit: str, plan: str, names: str, output_format: str, history: str, part: str
+) -> NoReturn:
     """Divide the tests among the machines of one CI run, balanced by predicted time.
 
     One machine prints the plan; each machine is given it with --plan and prints its own tests. Without a plan the names
@@ -381,7 +388,7 @@ def shard(index: int, total: int, unit: str, plan: str, names: str, output_forma
             echo_warnings(f"no plan: the shards are made by the tests' names alone. {remedy}")
         chosen = (known or hash_plan(total, unit)).choose(identities, index)
         echo_result("".join(f"{name}\n" for one in chosen for name in identities[one]))
-        return 0
+        _end()
     from fedstep.pipeline.selection import predict_seconds
 
     seconds = predict_seconds(named, summary.tests)
@@ -391,7 +398,7 @@ def shard(index: int, total: int, unit: str, plan: str, names: str, output_forma
         echo_result(json.dumps({"plan": made.encode(), "total": total, "unit": unit, "shards": rows}) + "\n")
     else:
         echo_result(f"{made.encode()}\n")
-    return 0
+    _end()
 
 
 def _read_context(history: str, part: str, fetch: bool = True) -> "RunContext":

@@ -71,8 +71,9 @@ def failure_scores(
     stems = {_stem(path) for path in paths if not _TEST_PATH.search(path)}
     groups = {test: test.partition("#")[0] for test in tests}
     near = _group_overlap(set(groups.values()), _change_words(paths))
+    named_after = _named_after(near, stems)
     of_groups = {
-        group: PATH * share + STEM * _is_named_after(file_of(group), stems) + CLASSMATES * classes.get(group, 0.0)
+        group: PATH * share + STEM * (group in named_after) + CLASSMATES * classes.get(group, 0.0)
         for group, share in near.items()
     }
     scores = {test: of_groups[group] for test, group in groups.items()}
@@ -183,16 +184,21 @@ def _stem(path: str) -> str:
     return path.rpartition("/")[2].partition(".")[0].lower()
 
 
-def _is_named_after(file: str, stems: Collection[str]) -> bool:
-    """Return whether the name of a file of tests has that of a changed file in it, or the other way round.
+def _named_after(groups: Collection[str], stems: Collection[str]) -> frozenset[str]:
+    """Return the classes whose file of tests has the name of a changed file in its own, or the other way round.
 
-    >>> _is_named_after("tests/test_form.py", {"forms"}), _is_named_after("tests/test_form.py", {"csrf"})
-    (True, False)
+    >>> sorted(_named_after(["tests.test_form", "tests.test_cart"], {"forms", "io"}))
+    ['tests.test_form']
     """
-    own = _stem(file).removeprefix("test_").removesuffix("_test").removesuffix("_tests")
-    return len(own) >= SHORTEST_WORD and any(
-        own in stem or (len(stem) >= SHORTEST_WORD and stem in own) for stem in stems
-    )
+    long_stems, text = [stem for stem in stems if len(stem) >= SHORTEST_WORD], "\n".join(stems)
+    found = []
+    for group in groups:
+        own = _stem(file_of(group)).removeprefix("test_").removesuffix("_test").removesuffix("_tests")
+        if len(own) < SHORTEST_WORD:
+            continue
+        if own in text or any(map(own.__contains__, long_stems)):
+            found.append(group)
+    return frozenset(found)
 
 
 def _without_suffix(path: str) -> str:
@@ -215,7 +221,8 @@ def _group_overlap(groups: Collection[str], words: frozenset[str]) -> dict[str, 
     shared = {group: _shared_words(group, words) if occurs(group) else frozenset() for group in groups}
     counts = Counter(word for own in shared.values() for word in own)
     weights = {word: log(1.0 + len(shared) / count) for word, count in counts.items()}
-    return _shares_of_largest({group: sum(weights[word] for word in sorted(own)) for group, own in shared.items()})
+    sums = {group: sum(weights[word] for word in sorted(own)) if own else 0.0 for group, own in shared.items()}
+    return _shares_of_largest(sums)
 
 
 def _shared_words(group: str, words: frozenset[str]) -> frozenset[str]:

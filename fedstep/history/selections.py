@@ -5,9 +5,8 @@ has escaped the selections between.
 """
 
 import json
-import zlib
 
-from fedstep.history.project_store import ProjectStore, remove
+from fedstep.history.project_store import ProjectStore, remove, write_unsynced
 from fedstep.history.records import BuildRecord, Forecast
 from fedstep.history.test_table import TestTable
 from fedstep.types import LeftOut, Outcome, SelectionTally
@@ -50,15 +49,18 @@ def note_selection(store: ProjectStore, run: str, tests: tuple[str, ...], shadow
 
     Raise HistoryError if it cannot be written.
     """
-    store.remove_outdated(FOLDER, lambda name: known[0] if (known := _read_note(store, name)) else None, now)
+    store.remove_outdated(FOLDER, lambda name: _noted_at(store, name), now)
     content = json.dumps([now, tests, shadow], separators=(",", ":")).encode()
-    store.write(f"{FOLDER}/{run}", zlib.compress(content, 1))
+    write_unsynced(store.path(f"{FOLDER}/{run}"), content)  # after a crash this job ends, too
 
 
 def read_selection(store: ProjectStore, run: str) -> LeftOut | None:
     """Return what was noted in this job run, None without a valid note."""
-    known = _read_note(store, run)
-    return known[1] if known else None
+    try:
+        _, tests, shadow = json.loads(store.read(f"{FOLDER}/{run}") or "[]")
+        return LeftOut(tuple(map(str, tests)), shadow=bool(shadow))
+    except (ValueError, TypeError, RecursionError):
+        return None
 
 
 def forget_selection(store: ProjectStore, run: str) -> None:
@@ -66,12 +68,9 @@ def forget_selection(store: ProjectStore, run: str) -> None:
     remove(store.path(f"{FOLDER}/{run}"))
 
 
-def _read_note(store: ProjectStore, run: str) -> tuple[float, LeftOut] | None:
-    content = store.read(f"{FOLDER}/{run}")
-    if not content:
-        return None
+def _noted_at(store: ProjectStore, run: str) -> float | None:
+    """Return when a note was written, its first value: the names behind it need not be read. None if it is damaged."""
     try:
-        at, tests, shadow = json.loads(zlib.decompress(content))
-        return float(at), LeftOut(tuple(map(str, tests)), shadow=bool(shadow))
-    except (ValueError, TypeError, zlib.error, RecursionError):
+        return float(store.read(f"{FOLDER}/{run}").removeprefix(b"[").partition(b",")[0])
+    except ValueError:
         return None

@@ -7,8 +7,9 @@ keeps its promise for the next one as well, whatever their distribution is, as l
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from math import exp, floor, log
-from operator import attrgetter
+from operator import attrgetter, itemgetter, not_
 from random import Random
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from fedstep.features.test_duration import usual_test_seconds
 from fedstep.features.test_failure import always_run, failure_scores, priority, source_overlap, usual_seconds
 from fedstep.features.test_features import ACTIVE_BUILDS
 from fedstep.history.summary import Summary
-from fedstep.history.test_table import TestTable, new_test, with_tests
+from fedstep.history.test_table import SHORTEST, TestTable, new_test, with_tests
 from fedstep.history.word_index import NO_WORDS, WordIndex
 from fedstep.ingest.change_impact import file_of, group_of, own_files
 from fedstep.types import Change, Unavailable
@@ -87,21 +88,25 @@ def rank_tests(
     tests = with_tests(summary.tests, unknown) if unknown else summary.tests
     scores = failure_scores(summary.cofailures, tests, files, source_overlap(index, change))
     times = predict_seconds(named, summary.tests)
-    usual = usual_seconds(time for time in times.values() if isinstance(time, float))
+    known_times = [time for time in times.values() if isinstance(time, float)]
+    usual = usual_seconds(known_times) if len(known_times) < len(times) else SHORTEST  # not needed
     changed = own_files(files or ())
-    ranked = []
-    for one in named:
-        members = [tests.get(test) or new_test(test) for test in one.tests or (one.identity,)]
+    rows = []
+    for row, one in enumerate(named):
         time = times[one.identity]
+        seconds = time if isinstance(time, float) else usual
+        members = one.tests or (one.identity,)
         if len(members) == 1:
-            score, always = scores.get(members[0].test, 0.0), always_run(members[0], changed)
+            stats = tests.get(members[0]) or new_test(members[0])
+            score, always = scores.get(stats.test, 0.0), always_run(stats, changed)
         else:
-            score = log(sum(exp(scores.get(stats.test, 0.0)) for stats in members))
-            always = next(filter(None, (always_run(stats, changed) for stats in members)), "")
-        ranked.append(RankedTest(one, score, time if isinstance(time, float) else usual, always))
-    places = {one.named.identity: -priority(one.score, one.seconds) for one in ranked}
-    ranked.sort(key=lambda one: (places[one.named.identity], one.named.identity))
-    return tuple(ranked)
+            known = [tests.get(test) or new_test(test) for test in members]
+            score = log(sum(exp(scores.get(stats.test, 0.0)) for stats in known))
+            always = next(filter(None, (always_run(stats, changed) for stats in known)), "")
+        # Compared from the left; the row comes before what cannot be compared, and keeps the order of equal names.
+        rows.append((-priority(score, seconds), one.identity, row, RankedTest(one, score, seconds, always)))
+    rows.sort()
+    return tuple(map(itemgetter(3), rows))
 
 
 def select_tests(
@@ -124,40 +129,43 @@ def select_tests(
         share = promised_share(first_failures, choice.confidence)
         if isinstance(share, Unavailable):
             return Selection(tuple(ranked), (), share.reason)
-        rows = _first_rows(ranked, share * total)
+        rows: Sequence[int] = _first_rows(ranked, share * total)
     else:
         budget = choice.seconds if choice.seconds is not None else (choice.share or 0.0) * total
         share = min(1.0, budget / total) if total else 1.0
         rows = _fitting_rows(ranked, budget)
-    chosen = rows | {row for row, one in enumerate(ranked) if one.always}
-    left_out = [row for row in range(len(ranked)) if row not in chosen]
-    chosen.update(draw.sample(left_out, round(explore * len(left_out))))
-    chosen = chosen or {0}  # of an empty list most runners run all tests
+    runs = [one.always != "" for one in ranked]
+    for row in rows:
+        runs[row] = True
+    left_out = [row for row, is_run in enumerate(runs) if not is_run]
+    for row in draw.sample(left_out, round(explore * len(left_out))):
+        runs[row] = True
+    if not any(runs) and runs:
+        runs[0] = True  # of an empty list most runners run all tests
     return Selection(
-        tuple(one for row, one in enumerate(ranked) if row in chosen),
-        tuple(one for row, one in enumerate(ranked) if row not in chosen),
+        tuple(compress(ranked, runs)),
+        tuple(compress(ranked, map(not_, runs))),
         red_builds=len(first_failures),
         caught=sum(needed <= share for needed in first_failures),
     )
 
 
-def _first_rows(ranked: Sequence[RankedTest], seconds: float) -> set[int]:
+def _first_rows(ranked: Sequence[RankedTest], seconds: float) -> range:
     """Return the rows up to the one that reaches the time, as past builds were judged."""
-    rows, spent = set(), 0.0
+    spent = 0.0
     for row, one in enumerate(ranked):
-        rows.add(row)
         spent += one.seconds
         if spent >= seconds:
-            break
-    return rows
+            return range(row + 1)
+    return range(len(ranked))
 
 
-def _fitting_rows(ranked: Sequence[RankedTest], seconds: float) -> set[int]:
+def _fitting_rows(ranked: Sequence[RankedTest], seconds: float) -> list[int]:
     """Return the rows of the first tests that fit into the time which those that always run leave."""
-    rows, spent = set(), _seconds(one for one in ranked if one.always)
+    rows, spent = [], _seconds(one for one in ranked if one.always)
     for row, one in enumerate(ranked):
         if not one.always and spent + one.seconds <= seconds:
-            rows.add(row)
+            rows.append(row)
             spent += one.seconds
     return rows
 

@@ -38,6 +38,21 @@ class TestEndings:
         assert code == 0
         assert sum(says in line for line in lines) == 1 if says else True
 
+    @pytest.mark.parametrize(
+        ("command", "code", "at_once"),
+        [("predict", 0, True), ("shard --total 2 --names n.txt", 0, True), ("order", 2, False), ("status", 0, False)],
+    )
+    def test_a_short_command_that_succeeded_ends_at_once(
+        self, tmp_path: Path, command: str, code: int, at_once: bool
+    ) -> None:
+        """Nothing is freed, which takes a tenth of its time; an error, or a command with threads, ends as usual."""
+        (tmp_path / "n.txt").write_text("a#b\n")
+        code_of_main = "import atexit; atexit.register(print, 'freed'); from fedstep.__main__ import main; main()"
+        arguments = [sys.executable, "-c", code_of_main, *command.split()]
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        assert (done.returncode, "freed" in done.stdout) == (code, not at_once)
+        assert not at_once or done.stdout
+
     def test_a_folder_that_is_gone(self, tmp_path: Path) -> None:
         for command in ("predict", "train --junit r.xml"):
             code, lines = ended(f"mkdir gone; cd gone; rmdir ../gone; {FEDSTEP} {command}", tmp_path)

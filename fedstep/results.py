@@ -113,6 +113,7 @@ class FailureVerdict(NamedTuple):
     kind: str = "new"  # one of FAILURE_KINDS
     since: FailingSince | Unavailable = Unavailable("it did not fail in the build before")
     runs: int = 0  # of the test, known before this one
+    is_new: bool = False  # the history knows tests, but not this one: the change adds it, or it was not recorded yet
     last_touched: str = ""  # who changed its file last, from git: "Ada, 3 days ago (1a2b3c4)"
     if_rerun_passes: float = 1.0  # the probability that it is flaky once it passes when it is run again as it is ...
     if_rerun_fails: float = 0.0  # ... and once it fails again
@@ -231,7 +232,6 @@ class TriageReport(NamedTuple):
     warnings: tuple[str, ...] = ()
     muted: tuple[MutedFailure, ...] = ()  # not among `failures`
     problems: Problems = ()
-    builds_known: int = 0
     quarantined: int = 0  # entries of the mute list that are valid today
     cause: str = ""  # why the job failed: infrastructure, code, tests, unknown or none
     cause_rule: str = ""  # the rule that decided

@@ -133,6 +133,7 @@ class Predictor(NamedTuple):
             kind=_kind(stats, run, classify_failure(chance)),
             since=_since(stats, summary),
             runs=stats.runs,
+            is_new=not stats.runs and bool(summary.tests),
             if_rerun_passes=self._failure_chance(after_passing_rerun(values), private, stats),
             if_rerun_fails=self._failure_chance(after_failing_rerun(values, stats), private, stats),
         )

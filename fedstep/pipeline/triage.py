@@ -8,7 +8,7 @@ from fedstep.history.flakiness import is_incident
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import load_summary, usual_stream
 from fedstep.history.test_table import taken_ids, with_known_ids
-from fedstep.ingest.mutes import Mutes, find_mute
+from fedstep.ingest.mutes import NEW_IS_NOT_MUTED, Mutes, find_mute
 from fedstep.pipeline.context import change_problems
 from fedstep.pipeline.predict import (
     change_notices,
@@ -53,14 +53,18 @@ def triage(
             *model_warnings(cached),
         ),
         problems=problems,
-        builds_known=loaded.summary.count,
         taken_ids=taken_ids(loaded.summary.tests),
     )
 
 
 def separate_muted(report: Judged, mutes: Mutes) -> Judged:
-    """Move the failures that a mute names from `failures` to `muted`, and warn of each mute that does not count."""
-    muting = [(failure, find_mute(failure.test, mutes, report.taken_ids)) for failure in report.failures]
+    """Move the failures that a mute names from `failures` to `muted`, and warn of each mute that does not count.
+
+    A failure of a new test stays where it is: whoever wrote a pattern did not know the test.
+    """
+    found = [(failure, find_mute(failure.test, mutes, report.taken_ids)) for failure in report.failures]
+    muting = [(failure, () if failure.is_new else entries) for failure, entries in found]
+    new: list[str] = [failure.test for failure, entries in found if entries and failure.is_new]
     return report._replace(
         failures=tuple(failure for failure, entries in muting if not entries),
         muted=tuple(
@@ -68,7 +72,7 @@ def separate_muted(report: Judged, mutes: Mutes) -> Judged:
             for failure, entries in muting
             for mute in entries
         ),
-        warnings=(*report.warnings, *mutes.complaints),
+        warnings=(*report.warnings, *mutes.complaints, *(f"{test} {NEW_IS_NOT_MUTED}" for test in new)),
     )
 
 

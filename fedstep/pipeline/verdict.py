@@ -6,6 +6,7 @@ from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import load_summary
 from fedstep.history.test_table import TestStats, taken_ids
 from fedstep.ingest.mutes import Mute, Mutes, find_mute
+from fedstep.pipeline.context import RunContext, fetch_history
 from fedstep.results import BuildVerdict, FailureVerdict, ForgivenFailure, TriageReport
 
 
@@ -24,31 +25,21 @@ def decide(report: TriageReport, rules: VerdictRules) -> BuildVerdict:
     change adds is never forgiven, whether it is muted or passed when it was run again: it has no past to speak for it.
     """
     counted: list[FailureVerdict] = []
-    forgiven: list[ForgivenFailure] = []
-    for muted in report.muted:
-        if _is_added(muted.failure, report):
-            counted.append(muted.failure)
-        else:
-            why = f"quarantined by {muted.owner} until {muted.until}: {muted.reason}"
-            forgiven.append(ForgivenFailure(muted.failure, why))
+    forgiven = [
+        ForgivenFailure(muted.failure, f"quarantined by {muted.owner} until {muted.until}: {muted.reason}")
+        for muted in report.muted
+    ]
     for failure in report.failures:
-        why = "" if report.incident else _why_forgiven(failure, report, rules)
+        why = "" if report.incident or failure.is_new else _why_forgiven(failure, rules)
         if why:
             forgiven.append(ForgivenFailure(failure, why))
         else:
             counted.append(failure)
-    reasons = (*_faults(report, rules), *_counted_reasons(counted, report, rules))
+    reasons = (*_faults(report, rules), *_counted_reasons(counted, rules))
     return BuildVerdict(not reasons, reasons, tuple(counted), tuple(forgiven))
 
 
-def _is_added(failure: FailureVerdict, report: TriageReport) -> bool:
-    """Return whether the history, which knows other builds, has never seen the test."""
-    return not failure.runs and report.builds_known > 0
-
-
-def _why_forgiven(failure: FailureVerdict, report: TriageReport, rules: VerdictRules) -> str:
-    if _is_added(failure, report):
-        return ""
+def _why_forgiven(failure: FailureVerdict, rules: VerdictRules) -> str:
     is_known_flake = failure.kind == "flake"
     if rules.only_new_flakes:
         return "a known flake" if is_known_flake or (failure.passed_on_rerun and failure.kind == "new-way") else ""
@@ -74,14 +65,25 @@ def _faults(report: TriageReport, rules: VerdictRules) -> tuple[str, ...]:
     return tuple(faults)
 
 
-def _counted_reasons(counted: list[FailureVerdict], report: TriageReport, rules: VerdictRules) -> tuple[str, ...]:
+def _counted_reasons(counted: list[FailureVerdict], rules: VerdictRules) -> tuple[str, ...]:
     if not counted:
         return ()
-    added = sum(_is_added(failure, report) for failure in counted)
+    added = sum(failure.is_new for failure in counted)
     told = "1 failure not forgiven" if len(counted) == 1 else f"{len(counted)} failures not forgiven"
     flakes = "newly flaky or failing" if rules.only_new_flakes else ""
     more = ", ".join(filter(None, (flakes, f"{added} in tests that this change adds" if added else "")))
     return (f"{told} ({more})" if more else told,)
+
+
+def known_tests(context: RunContext, fetch: bool) -> frozenset[str]:
+    """Return the tests that the history knows, none where it is empty; `fetch` what others have published first.
+
+    Raises:
+        HistoryError: The history cannot be read.
+    """
+    if fetch:
+        fetch_history(context)
+    return frozenset(load_summary(context.store).summary.tests)
 
 
 FEWEST_FLIPS = 2  # in the last 20 runs, before a test is suggested

@@ -37,7 +37,8 @@ class FlakyVerdicts(NamedTuple):
 def judged_flaky(tests: Iterable[TestAttempts], folder: str, place: str, prefix: str = "") -> FlakyVerdicts:
     """Return the failures that `fedstep triage` judges flaky with the model and history in this `folder`.
 
-    `place` is pytest's root as seen from the repository's. Muted failures and those of an incident are not among them.
+    `place` is pytest's root as seen from the repository's. Failures that are muted, of a new test or of an incident are
+    not among them.
     """
     seen = {test.node_id: "#".join(identity(test.node_id, prefix)) for test in tests if test.failed}
     try:
@@ -48,10 +49,15 @@ def judged_flaky(tests: Iterable[TestAttempts], folder: str, place: str, prefix:
             told = _triage(report, folder)
         if told["incident"]:
             return FlakyVerdicts({}, f"an incident, nothing is run again: {told['incident_reason']}")
-        flaky = {item["test"]: item["flaky_probability"] for item in told["failures"] if item["verdict"] == "flaky"}
+        flaky = {item["test"]: item["flaky_probability"] for item in told["failures"] if may_run_again(item)}
         return FlakyVerdicts({node_id: flaky[test] for node_id, test in seen.items() if test in flaky})
     except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError) as error:
         return FlakyVerdicts({}, f"nothing was judged: {type(error).__name__}: {error}")
+
+
+def may_run_again(failure: Mapping[str, Any]) -> bool:
+    """Return whether a rerun may forgive the failure: not that of a test that the change adds."""
+    return failure["verdict"] == "flaky" and not failure["is_new"]
 
 
 def _triage(report: str, folder: str) -> dict[str, Any]:

@@ -210,6 +210,7 @@ def _failure(failure: FailureVerdict) -> Json:
         "message": failure.message,
         "kind": failure.kind,
         "runs": failure.runs,
+        "is_new": failure.is_new,
         "passed_on_rerun": failure.passed_on_rerun,
         "would_change": {
             "if_a_rerun_passes": _rounded(failure.if_rerun_passes),

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedstep.cli.pipeline import print_rerun_list
 from fedstep.errors import InputError
 from fedstep.ingest.mutes import MUTES_FILE, Mute, Mutes, find_mute, parse_mutes
+from fedstep.results import FailureVerdict, ModelUsed, ReportCounts, TriageReport
 from tests.helpers.cli import Checkout, forty_tests, parse_github_output
 
 TODAY = date.today()
@@ -187,6 +189,16 @@ class TestRerunList:
         muted = muting(place, entry("*")).run("triage", "--junit", "report.xml", "--rerun-list", "pytest")
         assert muted.out == ""
         assert "nothing to run again" in muted.err
+
+    def test_a_new_test_is_left_out(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """A retry of a test that the change adds forgives nothing."""
+        known = FailureVerdict("shop.test_cart#test_7", 0.9, verdict="flaky", file="shop/test_cart.py")
+        new = known._replace(test="shop.test_cart#test_new", is_new=True)
+        report = TriageReport("ok", (known, new), ModelUsed(), ReportCounts(1, 40))
+        assert print_rerun_list(report, "gradle", strict=False) == 0
+        told = capsys.readouterr()
+        assert told.out == "--tests shop.test_cart.test_7\n"
+        assert "shop.test_cart#test_new is new: it is not run again" in told.err
 
     def test_settled_failures_and_incidents_are_not_run_again(self, experienced: Checkout) -> None:
         """What a rerun has settled, and incidents, are not run again."""

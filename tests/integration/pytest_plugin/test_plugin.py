@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedstep.ingest.junit import expand, read_reports
+from fedstep.pytest_plugin.session_plugin import may_run_again
 from fedstep.types import Outcome, Reports
 
 pytest_plugins = ["pytester"]
@@ -198,6 +199,12 @@ def test_flaky_too(bank):
         assert found.ret != 0
         assert found.parseoutcomes() == {"failed": 1}
         assert outcomes(pytester, "ours.xml") == {"test_shop#test_flaky": Outcome.FAILED}
+
+    @pytest.mark.parametrize("is_new", [False, True])
+    def test_a_test_that_the_change_adds_is_not_run_again(self, is_new: bool) -> None:
+        """It has to pass at once, however flaky its class is."""
+        assert may_run_again({"verdict": "flaky", "is_new": is_new}) != is_new
+        assert not may_run_again({"verdict": "unsure", "is_new": is_new})
 
     def test_in_an_incident_nothing_is_run_again(self, shop: Shop) -> None:
         everything = "\n@pytest.mark.parametrize('n', range(300))\ndef test_down(n):\n    raise TimeoutError('bank')\n"

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fedstep.project import read_junit
+
+pytest_plugins = ["pytester"]
 
 TESTS = """
 import pytest
@@ -64,3 +67,24 @@ class TestQuarantine:
             outcomes = {test.test.partition("#")[2]: test.outcome for test in read_junit(tmp_path / report)}
             assert outcomes["test_flaky"] == "f", report
             assert outcomes["test_passes"] == "p"
+
+    @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "xdist"])
+    def test_a_test_that_the_change_adds_counts(
+        self, shop: Callable[..., pytest.RunResult], pytester: pytest.Pytester, workers: tuple[str, ...]
+    ) -> None:
+        """A pattern that forgives the known ones does not forgive it: whoever wrote it did not know the test."""
+        mute = 'test = "test_shop#*"\nowner = "ada"\nreason = "#7"\nuntil = 2099-12-31\n'
+        (pytester.path / ".fedstep-mutes.toml").write_text(f"[[mute]]\n{mute}")
+        added = "def test_added():\n    assert 1 == 2\n"
+        plugins = ("-p", "xdist.plugin") if workers else ()
+        ran = shop(added, "--fedstep-quarantine", *plugins, *workers)
+        ran.assert_outcomes(failed=1, xfailed=1, passed=40)
+        ran.stdout.fnmatch_lines(["test_shop.py::test_added is new: the mute list does not count for it yet"])
+        assert ran.ret == 1
+
+    def test_without_a_history_it_says_that_new_ones_are_forgiven(self, tmp_path: Path) -> None:
+        """Nothing is known of any test then."""
+        assert (
+            "no test of this project is known yet: a new one is forgiven, too"
+            in run(tmp_path, "--fedstep-quarantine").stdout
+        )

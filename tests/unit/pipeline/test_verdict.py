@@ -4,6 +4,7 @@ import pytest
 
 from fedstep.history.project_store import ProjectStore
 from fedstep.ingest.mutes import Mute, Mutes, find_mute
+from fedstep.pipeline.triage import separate_muted
 from fedstep.pipeline.verdict import VerdictRules, decide, suggest_quarantine
 from fedstep.results import FailureVerdict, ModelUsed, MutedFailure, ReportCounts, TriageReport
 from fedstep.types import Dropped
@@ -16,7 +17,7 @@ RATCHET = VerdictRules(only_new_flakes=True)
 def failure(
     test: str = "a#x", chance: float = 0.9, kind: str = "flake", runs: int = 40, rerun: bool = False
 ) -> FailureVerdict:
-    return FailureVerdict(test, chance, kind=kind, runs=runs, passed_on_rerun=rerun)
+    return FailureVerdict(test, chance, kind=kind, runs=runs, is_new=not runs, passed_on_rerun=rerun)
 
 
 def muted(one: FailureVerdict) -> MutedFailure:
@@ -24,7 +25,7 @@ def muted(one: FailureVerdict) -> MutedFailure:
 
 
 def report(*failures: FailureVerdict, forgiven: tuple[FailureVerdict, ...] = (), **more: object) -> TriageReport:
-    whole = TriageReport("ok", failures, ModelUsed(), ReportCounts(1, 40), builds_known=30, quarantined=1)
+    whole = TriageReport("ok", failures, ModelUsed(), ReportCounts(1, 40), quarantined=1)
     return whole._replace(muted=tuple(map(muted, forgiven)), **more)  # type: ignore[arg-type]
 
 
@@ -52,13 +53,12 @@ class TestVerdict:
     @pytest.mark.parametrize("rules", [STRICT, RATCHET, VerdictRules(forgive_above=0.5)])
     def test_a_test_that_the_change_adds_is_never_forgiven(self, rules: VerdictRules) -> None:
         """Neither when it passed in a rerun, nor by a pattern of the mute list."""
-        added = failure(chance=0.99, kind="new", runs=0, rerun=True)
+        added, pattern = failure(chance=0.99, kind="new", runs=0, rerun=True), Mute("a#*", "ada", "#7", "2030-12-31")
         assert not decide(report(added), rules).passed
-        assert not decide(report(forgiven=(added,)), rules).passed
-
-    def test_without_any_history_no_test_counts_as_added(self) -> None:
-        """The first build knows no test at all."""
-        assert decide(report(forgiven=(failure(runs=0),), builds_known=0), STRICT).passed
+        judged = separate_muted(report(added, failure("a#y")), Mutes((pattern,)))
+        assert [one.failure.test for one in judged.muted] == ["a#y"]
+        assert judged.warnings == ("a#x is new: the mute list does not count for it yet",)
+        assert decide(judged, rules).counted == (added,)
 
     def test_the_ratchet_fails_on_new_flakes_only(self) -> None:
         """Known flakes stay forgiven while the number of flakes cannot grow."""

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from fedstep.features.test_duration import expected_test_seconds
 from fedstep.features.test_failure import (
+    always_run,
+    began_to_fail,
     cofailure_rates,
     failure_scores,
     order_tests,
@@ -18,6 +20,7 @@ from fedstep.history.records import make_record
 from fedstep.history.summary import Summary, apply_record, stream_name
 from fedstep.history.test_table import TestStats, index_tests, with_tests
 from fedstep.history.word_index import NO_WORDS, WordIndex, index_words
+from fedstep.ingest.change_impact import own_files
 from fedstep.pipeline.selection import Choice, NamedTest, rank_tests, select_tests
 from fedstep.types import Build, BuildContext, Change, FinishedBuild, Outcome
 
@@ -32,7 +35,7 @@ class OrderedTest(NamedTuple):
     """One test of a build with real failures: what it was ordered by, and whether it really failed.
 
     `others` are its scores in simple orders, its predicted seconds (`seconds`), and whether it never failed before
-    (`unfailed`).
+    (`unfailed`), begins to fail here (`began`) and is in every selection (`always`).
     """
 
     build: int  # its number in the project, from 0
@@ -128,6 +131,7 @@ def _ordered(
     seconds = dict(order_tests(summary, tests, files))
     scores = failure_scores(summary.cofailures, tests, files, source_overlap(index, change))
     near, together = path_overlap(tests, files or ()), cofailure_rates(summary.cofailures, files or ())
+    began, changed = set(began_to_fail(summary, build, bad)), own_files(files or ())
     draw = Random(number)
     for place, run in enumerate(runs):
         stats = by_id[run.test]
@@ -140,6 +144,8 @@ def _ordered(
             {
                 "seconds": time,
                 "unfailed": float(not stats.failures),
+                "began": float(stats.test in began),
+                "always": float(bool(always_run(stats, changed))),
                 "random": draw.random(),
                 "report": float(-place),
                 **_simple_orders(stats, near[stats.test], together.get(stats.test, 0.0), seconds[stats.test]),

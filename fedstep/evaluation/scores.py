@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import nan
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from sklearn.metrics import average_precision_score, matthews_corrcoef, roc_auc_
 from fedstep.evaluation.ordering import COLD_UNTIL
 from fedstep.evaluation.replay_tests import FINEST, KNOWN_FAILURES, KNOWN_RUNS
 from fedstep.evaluation.simulated_federation import CasePrediction
+from fedstep.history.summary import MAXIMUM_FIRST_FAILURES
 from fedstep.model.predictor import FLAKY_ABOVE, WORTH_NAMING
 from fedstep.pipeline.selection import promised_share
 
@@ -468,9 +469,9 @@ def _mdape(said: Column, truth: Column) -> float:
 ORDERS = ("random", "report", "fastest", "recent-failure", "path", "co-failure", "path+co+recent")
 ORDER_FIGURES = (
     *("apfdc", "apfd", "napfd", "first_failure_share", "caught_10", "caught_20", "caught_25", "caught_50"),
-    *("time_for_95", "first_failures", "apfdc_cold", "promise_kept", "promise_share"),
+    *("time_for_95", "first_failures", "apfdc_cold", "promises", "promise_kept", "promise_share"),
 )
-PROMISED = 0.95
+PROMISED, EXPLORED = 0.95, 0.05  # `fedstep select --confidence`, and the share of the other tests that run nevertheless
 TIMES_OVER = {"caught_10": 0.1, "caught_20": 0.2, "caught_25": 0.25, "caught_50": 0.5}
 
 
@@ -482,8 +483,9 @@ def orders_of(tally: Tally) -> Scores:
     and the time of a test as its cost; `apfd` without cost; `first_failure_share`: median share of the test time until
     the first failure; `caught_10`: share of these builds that show a failure within 10 % of the time; `time_for_95`:
     share of the time in which 95 % of them do; `first_failures`: median rank share of failing tests that had never
-    failed; `apfdc_cold`: over builds 3 to 20; `promise_kept`: share of builds after the twentieth with a failure in
-    which `--confidence 0.95` would have shown one, and `promise_share` the share of the time that it runs. Each also
+    failed; `apfdc_cold`: over builds 3 to 20; `promise_kept`: share of builds in which tests begin to fail, after the
+    twentieth (`promises`: their number), in which `--confidence 0.95` would have shown one, and `promise_share` the
+    share of the time that it runs, with new and changed tests, those that failed lately, and exploration. Each also
     with the name of a simple order behind it.
     """
     numbers, guesses = tally.column("number"), tally.guesses()
@@ -500,11 +502,13 @@ def orders_of(tally: Tally) -> Scores:
 def _order_figures(
     numbers: Column, values: Column, truth: Column, guesses: Mapping[str, Column]
 ) -> Mapping[str, float]:
-    builds, unfailed_ranks = [], []
+    builds, unfailed_ranks, selections = [], [], []
     for number in sorted(set(numbers)):
         here = np.flatnonzero(numbers == number)
         order = here[np.argsort(-values[here], kind="stable")]
-        builds.append((number, *_order_of_build(guesses["seconds"][order], truth[order] > 0)))
+        cost = guesses["seconds"][order]
+        builds.append((number, *_order_of_build(cost, truth[order] > 0)))
+        selections.append(_Selectable(cost / cost.sum(), guesses["always"][order] > 0, guesses["began"][order] > 0))
         ranks = (np.arange(len(order)) + 0.5) / len(order)
         unfailed_ranks += list(ranks[(truth[order] > 0) & (guesses["unfailed"][order] > 0)])
     table = np.array(builds)
@@ -519,21 +523,43 @@ def _order_figures(
         "time_for_95": float(np.sort(first)[min(len(first) - 1, int(0.95 * len(first)))]),
         "first_failures": float(np.median(unfailed_ranks)) if unfailed_ranks else nan,
         "apfdc_cold": float(cold.mean()) if len(cold) else nan,
-        **_promise(first),
+        **_promise(selections),
     }
 
 
-def _promise(first: Column) -> Mapping[str, float]:
-    """Return how often the share that the builds before promise was enough, and its mean; NaN without such builds."""
+class _Selectable(NamedTuple):
+    """The tests of one build in their order."""
+
+    cost: Column  # as shares of the build's test time
+    always: NDArray[np.bool_]  # in every selection
+    began: NDArray[np.bool_]  # to fail in this build
+
+    def needed(self) -> float:
+        """Return the share of the time that shows a new failure, as `features.test_failure.first_failure_share`."""
+        return 0.0 if (self.always & self.began).any() else float(self.cost.cumsum()[self.began][0])
+
+    def ran(self, share: float) -> float:
+        """Return the share of the time that a selection of this share runs."""
+        chosen = (self.cost.cumsum() - self.cost < share) | self.always
+        run = float(self.cost[chosen].sum())
+        return run + EXPLORED * (1.0 - run)
+
+
+def _promise(builds: Sequence[_Selectable]) -> Mapping[str, float]:
+    """Return how often the share that the builds before promise was enough, and the mean share that then runs.
+
+    Both are NaN where no promise was made.
+    """
+    judged = [one for one in builds if one.began.any()]
+    needed = [one.needed() for one in judged]
     kept, shares = [], []
-    for place, needed in enumerate(first):
-        share = promised_share(list(first[:place]), PROMISED)
+    for place, one in enumerate(judged):
+        share = promised_share(needed[max(0, place - MAXIMUM_FIRST_FAILURES) : place], PROMISED)
         if isinstance(share, float):
-            kept.append(needed <= share)
-            shares.append(share)
-    if not kept:
-        return {"promise_kept": nan, "promise_share": nan}
-    return {"promise_kept": float(np.mean(kept)), "promise_share": float(np.mean(shares))}
+            kept.append(needed[place] <= share)
+            shares.append(one.ran(share))
+    mean = (float(np.mean(kept)), float(np.mean(shares))) if kept else (nan, nan)
+    return {"promises": float(len(kept)), "promise_kept": mean[0], "promise_share": mean[1]}
 
 
 def _order_of_build(cost: Column, bad: NDArray[np.bool_]) -> tuple[float, float, float]:

@@ -30,6 +30,7 @@ SOURCE = 4.0  # words of the changed lines in the test's own source; 3 to 6 are 
 COMMON = 0.25  # share of the tests above which a word in their source says nothing
 STEM = 1.0  # learned on ten projects, from 0; there and on eleven others anything from 0.5 to 2 is as good
 RARE = 0.01  # a test that never failed, against one that failed in its last run, where the change is not known
+OFTEN = 3.0  # how much a failure in all of the last 20 runs adds to that; chosen on ABB's stream, 1 to 5 are as good
 SHRINK = 2.0  # changes without a failure that each file is taken to have had
 LATELY = 10  # runs in which a failure makes a test run always
 SHORTEST_WORD = 3  # letters that a word of a path needs to be sought in names of tests
@@ -58,11 +59,12 @@ def failure_scores(
     Args:
         table: Which tests began to fail when which files changed.
         tests: All tests.
-        files: The files of the change, None where it is not known: then only how lately a test failed counts.
+        files: The files of the change, None where it is not known: then only how lately and how often a test failed
+            counts.
         source: The `source_overlap` of tests with the change.
     """
     if files is None:
-        return {test: log(RARE + _how_lately(stats)) for test, stats in tests.items()}
+        return {test: log(RARE + _failure_memory(stats)) for test, stats in tests.items()}
     paths = [file.path for file in files]
     with_files, with_folders = _largest_rates(table, paths)
     classes: dict[str, float] = {}
@@ -175,9 +177,16 @@ def _change_words(paths: Sequence[str]) -> frozenset[str]:
     return frozenset(sub_words(map(_without_suffix, code))) - _COMMON
 
 
-def _how_lately(stats: TestStats) -> float:
-    """Return 1 for a test that failed when it ran last, 1/2 for the run before, and so on; 0 if it never failed."""
-    return 0.0 if stats.last_failure == NEVER else 1.0 / max(1, stats.runs - stats.last_failure)
+def _failure_memory(stats: TestStats) -> float:
+    """Return how lately and how often the test failed, 0 if it never did.
+
+    A failure in the last run counts 1, one in the run before 1/2, and so on; up to four times that if all recent runs
+    failed.
+    """
+    if stats.last_failure == NEVER:
+        return 0.0
+    failed = stats.recent.count(Outcome.FAILED) + stats.recent.count(Outcome.CONFIRMED)
+    return (1.0 + OFTEN * failed / max(1, len(stats.recent))) / max(1, stats.runs - stats.last_failure)
 
 
 def _stem(path: str) -> str:

@@ -80,7 +80,7 @@ def rank_tests(
     Args:
         summary: The history.
         named: The tests.
-        change: The change. Where it is not known, only how lately a test failed counts.
+        change: The change. Where it is not known, only how lately and how often a test failed counts.
         index: The words of the tests' own source.
     """
     files = change.files if isinstance(change, Change) else None

@@ -7,21 +7,22 @@ where replays and figures go; a figure that is there already is not made again.
 """
 
 import json
-import re
+import random
+import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from tests.benchmarks.results_lines import LINES, REPLAY_SEEDS, SEEDS, Figures, Line
+from tests.benchmarks.results_lines import LINES, REGRESSIONS, REPLAY_SEEDS, SEEDS, Figures, Line, projects_used_to
 
 ROOT = Path(__file__).parents[2]
-REGRESSIONS = ROOT / "tests/data/regressions"
 PAGE = ROOT / "docs/reference/results.md"
 START, END = "<!-- table: start -->\n", "<!-- table: end -->\n"
+ORDERS_START, ORDERS_END = "<!-- orders: start -->\n", "<!-- orders: end -->\n"
 KNOWN_START, KNOWN_END = "<!-- runs known: start -->\n", "<!-- runs known: end -->\n"
 # Studies that score the first builds, too: what is predicted of what little is known.
 KNOWN_STUDIES = {
@@ -79,14 +80,18 @@ class Bench:
         """The recorded reports with regressions, unpacked."""
         return self._unpacked("regressions")
 
-    def orders(self, used_to: str) -> str:
-        """The histories with real regressions that were used to `choose` the order of tests, or to `confirm` it."""
-        target = self.folder / f"regressions-{used_to}"
+    def orders(self, used_to: str, seed: int = 1) -> str:
+        """The histories with real regressions that were used to `choose` the order of tests, or to `confirm` it.
+
+        With another seed than 1 four fifths of their builds, drawn.
+        """
+        target = self.folder / (f"regressions-{used_to}" if seed == 1 else f"regressions-{used_to}-{seed}")
         if not target.exists():
-            rows = re.findall(rf"^\| ([\w-]+)[^|]*\|.*\| {used_to} \|$", (REGRESSIONS / "README.md").read_text(), re.M)
-            for name in rows:
+            for name in projects_used_to(used_to):
                 with tarfile.open(REGRESSIONS / f"{name}.tar.xz") as packed:
                     packed.extractall(target, filter="data")
+                if seed != 1:
+                    leave_out_builds(target / name, random.Random(f"{name} {seed}"))
         return str(target)
 
     def _unpacked(self, name: str) -> str:
@@ -96,6 +101,22 @@ class Bench:
                 with tarfile.open(archive) as packed:
                     packed.extractall(target, filter="data")
         return str(target)
+
+
+def leave_out_builds(project: Path, draw: random.Random) -> None:
+    """Delete a fifth of the recorded builds; the next one then has the words of the tests that were new in them."""
+    builds = sorted(path for path in project.iterdir() if path.is_dir())
+    left_out = set(draw.sample(builds, len(builds) // 5))
+    waiting: dict[str, str] = {}
+    for build in builds:
+        file = build / "sources.json"
+        words = {**waiting, **(json.loads(file.read_bytes())["tests"] if file.exists() else {})}
+        if build in left_out:
+            waiting = words
+            shutil.rmtree(build)
+        elif waiting:
+            waiting = {}
+            file.write_text(json.dumps({"tests": words}))
 
 
 def make_studies(bench: Bench) -> None:
@@ -137,6 +158,9 @@ def _study_orders(bench: Bench) -> None:
     for used_to in ("choose", "confirm"):
         bench.study(f"order-{used_to}", "test-failure", bench.orders(used_to))
     bench.study("order-abb", "test-failure", str(bench.corpora / "verdicts" / "abb-iofrol-abb-iofrol"))
+    bench.study("order-verdicts", "test-failure", str(bench.corpora / "verdicts"))
+    for seed in SEEDS[1:]:
+        bench.study(f"order-confirm-{seed}", "test-failure", bench.orders("confirm", seed))
 
 
 def table(bench: Bench) -> str:
@@ -153,6 +177,25 @@ def _row(bench: Bench, line: Line) -> str:
     spread = f"{min(values):.3f} to {max(values):.3f}" if len(values) > 1 else ""
     middle = median(values) if len(values) > 2 else mean(values)
     return f"| {line.name} | {middle:.3f} | {spread} | {line.bound} | {line.yardstick(figures[0])} |\n"
+
+
+def orders_table(bench: Bench) -> str:
+    """The order of tests in each project, and the promise of `--confidence 0.95` where it was made."""
+    head = "| project | used to | failing builds | APFDc | in 10 % of the time | promises | kept | time that ran |"
+    rows = [row for study in ("choose", "confirm", "verdicts") for row in _order_rows(bench, study)]
+    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *rows]) + "\n"
+
+
+def _order_rows(bench: Bench, used_to: str) -> Iterator[str]:
+    projects: Any = bench.figures(f"order-{used_to}")["projects"] if bench.has(f"order-{used_to}") else {}
+    for name, scores in sorted(projects.items()):
+        if "apfdc" not in scores:
+            continue
+        made = int(scores["promises"])
+        promise = f"{made} | {scores['promise_kept']:.3f} | {scores['promise_share']:.3f}" if made else "0 | – | –"
+        use = "neither, no changes" if used_to == "verdicts" else used_to
+        figures = f"{scores['builds']:.0f} | {scores['apfdc']:.3f} | {scores['caught_10']:.2f}"
+        yield f"| {name} | {use} | {figures} | {promise} |"
 
 
 def known_table(bench: Bench) -> str:
@@ -188,8 +231,9 @@ def main() -> None:
     if "--table-only" not in sys.argv:  # of the studies that are there already
         make_studies(bench)
     page = replaced(PAGE.read_text(encoding="utf-8"), START, END, table(bench))
+    page = replaced(page, ORDERS_START, ORDERS_END, orders_table(bench))
     PAGE.write_text(replaced(page, KNOWN_START, KNOWN_END, known_table(bench)), encoding="utf-8")
-    print(table(bench), known_table(bench), sep="\n")
+    print(table(bench), orders_table(bench), known_table(bench), sep="\n")
 
 
 if __name__ == "__main__":

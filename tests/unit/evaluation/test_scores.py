@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedstep.evaluation.scores import Tally, chances_of, times_of
+from fedstep.evaluation.scores import ORDERS, Tally, chances_of, orders_of, times_of
 from fedstep.evaluation.simulated_federation import CasePrediction
 
 
@@ -40,3 +40,34 @@ class TestCapture:
         """Where all builds are equally risky, a tenth of them holds a tenth of the failures."""
         builds = ((0.3, 0.0, 1.0, float(n < 8), 0.0) for n in range(20))
         assert chances_of(tally(*builds), 0.5, 0)["capture_10"] == pytest.approx(0.1)
+
+
+class TestPromise:
+    def test_it_is_judged_by_what_a_selection_would_run(self) -> None:
+        """After twenty builds that fail in the first of ten tests, two of the next three do, and one in the last test.
+
+        The sixth always runs: with it, the first, and a twentieth of the others 0.2 + 0.04 of the time.
+        """
+        made = Tally()
+        for number in range(23):
+            for place in range(10):
+                failed = float(place == (9 if number == 22 else 0))
+                others = {"seconds": 1.0, "unfailed": 0.0, "began": failed, "always": float(place == 5)}
+                others |= dict.fromkeys(ORDERS, 0.0)
+                made.add(CasePrediction("shop", number, -float(place), 0.0, 0.0, failed, others))
+        scores = orders_of(made)
+        found = (scores["promises"], scores["promise_kept"], scores["promise_share"])
+        assert found == pytest.approx((3.0, 2 / 3, 0.24))
+
+    def test_a_new_failure_of_what_always_runs_needs_no_time(self) -> None:
+        """A build that only goes on failing is no build to judge by."""
+        made = Tally()
+        for number in range(24):
+            for place in range(4):
+                failed = float(place == 3)
+                others = {"seconds": 1.0, "unfailed": 0.0, "began": failed * (number != 22), "always": failed}
+                others |= dict.fromkeys(ORDERS, 0.0)
+                made.add(CasePrediction("shop", number, -float(place), 0.0, 0.0, failed, others))
+        scores = orders_of(made)
+        assert (scores["promises"], scores["promise_kept"]) == (3.0, 1.0)
+        assert scores["promise_share"] == pytest.approx(0.25 + 0.05 * 0.75)

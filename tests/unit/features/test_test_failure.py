@@ -72,6 +72,15 @@ class TestScores:
         scores = failure_scores({}, tests, None)
         assert scores[PAY] > scores[CART] == scores[ORDER]
 
+    def test_without_a_change_many_failures_count_more_than_one(self) -> None:
+        """Both failed in their last run, one of them in half of the runs before; one that failed long ago is behind."""
+        tests = table_of(CART, ORDER, PAY)
+        for test, recent, last in ((CART, "p" * 19 + "f", 29), (ORDER, "pf" * 10, 29), (PAY, "c" * 10 + "p" * 10, 19)):
+            tests[test].recent, tests[test].last_failure = recent, last
+        scores = failure_scores({}, tests, None)
+        assert scores[ORDER] > scores[CART] > scores[PAY]
+        assert scores[CART] == pytest.approx(math.log(0.01 + 1.15))
+
     def test_a_file_named_after_the_changed_one_scores_higher(self) -> None:
         """`test_form` and forms.py share no word, but one name has the other in it."""
         tests = table_of("tests.test_form#test_sum", ORDER)

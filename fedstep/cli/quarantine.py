@@ -116,12 +116,14 @@ def suggest(history: str, part: str, as_json: bool) -> int:
     \b
     Example: fedstep quarantine suggest
     """
+    from fedstep.history.summary import load_summary
     from fedstep.pipeline.verdict import suggest_quarantine
     from fedstep.report.text_tables import suggestions_json, suggestions_text
 
     project = fedstep.Project.discover(history=history, part=part)
     context = project.context()
-    suggestions = suggest_quarantine(context.store, read_mutes(context.root, _today().isoformat()).mutes)
+    table = load_summary(context.store).summary.tests
+    suggestions = suggest_quarantine(table, read_mutes(context.root, _today().isoformat()).mutes)
     echo_result(suggestions_json(suggestions) if as_json else suggestions_text(suggestions))
     return 0
 

@@ -2,13 +2,13 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from hashlib import blake2b
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -18,13 +18,14 @@ from fedstep.cli.output import echo_result, echo_warnings
 from fedstep.errors import InputError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
+    from fedstep.history.summary import Summary
     from fedstep.pipeline.context import RunContext
     from fedstep.report.explanation import TestExplanation
     from fedstep.report.project_page import Insights, ValueOfSharing
     from fedstep.types import Unavailable
 
 FIRST_WORD, NEXT_WORD = 1.0, 5.0  # seconds until progress is said
-MOST_TESTS = 10  # explained on pages of their own in a folder; each takes about a second with 5,000 tests
+MOST_TESTS = 10  # explained on pages of their own in a folder
 POLICY = "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; img-src 'self' data:"
 
 
@@ -44,12 +45,13 @@ def report(html: str, serve: bool, port: int, value: bool, history: str, part: s
     context = fedstep.Project.discover(history=history, part=part).context()
     if serve:
         return _serve(context, port)
-    insights = _insights(context, _replay(context) if value else None)
+    shown = _shown(context, _replay(context) if value else None)
+    insights = shown.insights
     echo_warnings(*insights.warnings)
     from fedstep.report.project_page import summarize_page, value_text
 
     if html:
-        for path in _write_page(context, insights, html):
+        for path in _write_page(shown, html):
             echo_warnings(f"wrote {path}")
     echo_result(f"{summarize_page(insights)}\n{value_text(insights.value) if value else ''}")
     return 0
@@ -85,7 +87,7 @@ def digest(since: str, output_format: str, history: str, part: str) -> int:
 
     context = fedstep.Project.discover(history=history, part=part).context()
     moment = _parse_since(since, context.now)
-    insights = _insights(context, None)
+    insights = _shown(context).insights
     echo_warnings(*insights.warnings)
     render = {"text": digest_text, "markdown": digest_markdown, "slack": digest_slack}[output_format]
     echo_result(render(make_digest(insights, moment)))
@@ -105,7 +107,7 @@ def badge(kind: str, as_json: bool, history: str, part: str) -> int:
     """
     from fedstep.report.badge import badge_json, badge_svg, make_badge
 
-    made = make_badge(kind, _insights(fedstep.Project.discover(history=history, part=part).context(), None))
+    made = make_badge(kind, _shown(fedstep.Project.discover(history=history, part=part).context()).insights)
     echo_result(badge_json(made) if as_json else badge_svg(made))
     return 0
 
@@ -127,7 +129,7 @@ def ack(subject: str, note: str, history: str, part: str) -> int:
     from fedstep.report.wording import describe_change, name_subject
 
     context = fedstep.Project.discover(history=history, part=part).context()
-    changes = [one.change for one in _insights(context, None).open_changes()]
+    changes = [one.change for one in _shown(context).insights.open_changes()]
     if not subject:
         lines = [f"{visible(name_subject(one))}: {describe_change(one)}" for one in changes]
         echo_result("".join(f"{line}\n" for line in lines) or "nothing became slower\n")
@@ -144,19 +146,32 @@ def ack(subject: str, note: str, history: str, part: str) -> int:
     return 0
 
 
-def _insights(context: "RunContext", value: "tuple[ValueOfSharing, ...] | Unavailable | None") -> "Insights":
-    from fedstep.diagnostics.insights import project_insights
-    from fedstep.history.summary import restore_summary
+class _Shown(NamedTuple):
+    """A project as it is shown: its history, which is read once, and what was computed of it."""
+
+    context: "RunContext"
+    summary: "Summary"
+    insights: "Insights"
+
+    def explain(self, tests: Sequence[str]) -> "Mapping[str, TestExplanation]":
+        """Return the explanations of these tests."""
+        from fedstep.diagnostics.explain import explain_tests
+
+        return explain_tests(self.context.store, self.summary, tests, self.context.now)
+
+
+def _shown(context: "RunContext", value: "tuple[ValueOfSharing, ...] | Unavailable | None" = None) -> _Shown:
+    from fedstep.diagnostics.insights import load_history, project_insights
     from fedstep.pipeline.context import fetch_history, with_readable_store
 
     context, problems = with_readable_store(context)
     warnings: tuple[str, ...] = ()
     if not problems:
         problems, warnings = fetch_history(context)
-    progress = _Progress()
-    warnings = (*warnings, *restore_summary(context.store, progress))
-    insights = project_insights(context, value, progress)
-    return replace(insights, warnings=(*map(str, problems), *warnings, *insights.warnings))
+    history = load_history(context.store, _Progress())
+    insights = project_insights(context, history, value)
+    warnings = (*map(str, problems), *warnings, *insights.warnings)
+    return _Shown(context, history.summary, replace(insights, warnings=warnings))
 
 
 class _Progress:
@@ -194,10 +209,10 @@ def _parse_since(text: str, now: float) -> float:
         raise UsageError(f"--since {text[:40]!r} is no time", "Give 7d, 2w or 2030-12-31") from error
 
 
-def _write_page(context: "RunContext", insights: "Insights", place: str) -> list[str]:
+def _write_page(shown: _Shown, place: str) -> list[str]:
     """Write the page to a file, or to a folder with style, script and pages of tests; return the paths to name."""
     is_file = Path(place).suffix.lower() in (".html", ".htm") and not Path(place).is_dir()
-    files = {"": _render(insights)} if is_file else _folder_files(context, insights)
+    files = {"": _render(shown.insights)} if is_file else _folder_files(shown)
     try:
         for name, text in files.items():
             path = Path(place) / name if name else Path(place)
@@ -208,27 +223,18 @@ def _write_page(context: "RunContext", insights: "Insights", place: str) -> list
     return [place if is_file else str(Path(place) / "index.html")]
 
 
-def _folder_files(context: "RunContext", insights: "Insights") -> Mapping[str, str]:
+def _folder_files(shown: _Shown) -> Mapping[str, str]:
     from fedstep.report.explanation_page import explanation_html
     from fedstep.report.project_page import TEST_STYLE, most_expensive_tests, project_assets, with_links
 
-    explain = _explainer(context)
-    tests = most_expensive_tests(insights)[:MOST_TESTS]
+    tests = most_expensive_tests(shown.insights)[:MOST_TESTS]
     pages = {test: f"tests/{_page_name(test)}.html" for test in tests}
-    linked = with_links(insights, pages)
+    linked = with_links(shown.insights, pages)
     explained = {
-        path: explanation_html(explain(test), insights.host, f"../{TEST_STYLE}") for test, path in pages.items()
+        pages[test]: explanation_html(explanation, shown.insights.host, f"../{TEST_STYLE}")
+        for test, explanation in shown.explain(tests).items()
     }
     return {"index.html": _render(linked, "fedstep.css", "fedstep.js"), **project_assets(), **explained}
-
-
-def _explainer(context: "RunContext") -> "Callable[[str], TestExplanation]":
-    """Return a function that explains a test of the history as it is now."""
-    from fedstep.diagnostics.explain import explain
-    from fedstep.history.summary import load_summary
-
-    summary = load_summary(context.store).summary
-    return lambda test: explain(context.store, summary, test, context.now)
 
 
 def _page_name(test: str) -> str:
@@ -258,7 +264,8 @@ def _serve(context: "RunContext", port: int) -> int:
         if path.lstrip("/") in assets:
             name = path.lstrip("/")
             return ("text/css" if name.endswith(".css") else "text/javascript"), assets[name]
-        insights = _insights(context, None)
+        shown = _shown(context)
+        insights = shown.insights
         pages = {test: f"/tests/{_page_name(test)}.html" for test in most_expensive_tests(insights)}
         if path == "/":
             return "text/html", _render(with_links(insights, pages), "/fedstep.css", "/fedstep.js")
@@ -267,7 +274,7 @@ def _serve(context: "RunContext", port: int) -> int:
             return None
         from fedstep.report.explanation_page import explanation_html
 
-        return "text/html", explanation_html(_explainer(context)(test), insights.host)
+        return "text/html", explanation_html(shown.explain((test,))[test], insights.host)
 
     server = ThreadingHTTPServer(("127.0.0.1", port), _handler(page))
     echo_warnings(f"the page is at http://127.0.0.1:{server.server_port}/, end with Ctrl-C")

@@ -1,6 +1,6 @@
 """Explain a verdict: predict the same test again after each of several single changes."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import accumulate, chain, repeat
@@ -27,6 +27,7 @@ from fedstep.model.linear import LocalWeights, initial_scaling, sigmoid
 from fedstep.model.predictor import WORTH_NAMING, Predictor
 from fedstep.pipeline.predict import describe_model, load_predictor
 from fedstep.report.explanation import ExplainedFeature, SeenRun, TestExplanation, WhatIf
+from fedstep.results import ModelUsed
 from fedstep.schema.schema import BagOfWords, Encoder, Raw, Value, schema, sub_words
 from fedstep.types import NO_SECONDS, BuildOutcome, Dropped, Outcome, TestRun, Unavailable
 
@@ -34,32 +35,49 @@ MOST_RUNS = 60
 MOST_RECORDS = 300  # read at most: a record of 5,000 tests takes 15 ms
 
 
-def past_runs(store: ProjectStore, ids: Collection[str], revealed: str) -> tuple[SeenRun, ...]:
-    """Return the newest runs of the test, oldest first, without records that cannot be read.
+class _Past(NamedTuple):
+    """What is looked for in the records of one test: its id and the one before a rename (no build has both).
 
-    `ids` are its id and the one before a rename: no build has both. `revealed` is what the table of tests has beside
-    its last outcomes, a letter a run that is evidence.
+    `letters` is what the table of tests has beside its last outcomes, a letter a run that is evidence.
     """
-    runs: list[SeenRun] = []
-    letters = list(revealed)
-    for entry, run, counts in _newest(store, ids):
-        metal = letters.pop() if counts and letters else Flip.NONE
-        runs.append(_seen(entry, run, metal, incident=not counts and run.outcome != Outcome.SKIPPED))
-    return tuple(reversed(runs))
+
+    ids: tuple[str, ...]
+    letters: list[str]
+    runs: list[SeenRun]
 
 
-def _newest(store: ProjectStore, ids: Collection[str]) -> Iterator[tuple[BuildRecord, TestRun, bool]]:
-    """Yield the newest records that contain the test, with its run and whether that is evidence."""
+def past_runs(store: ProjectStore, table: TestTable, tests: Sequence[str]) -> Mapping[str, tuple[SeenRun, ...]]:
+    """Return the newest runs of each of these tests, oldest first, without records that cannot be read.
+
+    Every record is read once for all tests, until the newest MOST_RUNS of each are there.
+    """
+    formers = {now: old for old, now in former_ids(table).items()}
+    pasts = {
+        test: _Past((test, formers[test]) if test in formers else (test,), list(table[test].revealed), [])
+        for test in tests
+    }
     files = {build_name(name): name for name in store.log.files()}  # a build that is there twice counts once
-    left = MOST_RUNS
+    wanted = list(pasts.values())
     for _, entry in store.log.entries(sorted(files.values(), reverse=True)[:MOST_RECORDS]):
-        run = None if isinstance(entry, Dropped) else next((run for run in entry.tests if run.test in ids), None)
-        if run is None or isinstance(entry, Dropped):
-            continue
-        yield entry, run, any(one.test == run.test for one in informative_runs(entry.tests))
-        left -= 1
-        if not left:
-            return
+        if not isinstance(entry, Dropped):
+            _add_runs(wanted, entry)
+            wanted = [past for past in wanted if len(past.runs) < MOST_RUNS]
+        if not wanted:
+            break
+    return {test: tuple(reversed(past.runs)) for test, past in pasts.items()}
+
+
+def _add_runs(wanted: Sequence[_Past], entry: BuildRecord) -> None:
+    """Add what this record has of the tests, and whether it is evidence."""
+    by_id = {one: past for past in wanted for one in past.ids}
+    ran = {run.test: run for run in reversed(entry.tests) if run.test in by_id}
+    evidence = {run.test for run in informative_runs(entry.tests) if run.test in ran} if ran else set()
+    for past in wanted:
+        run = next((ran[one] for one in past.ids if one in ran), None)
+        if run is not None:
+            counts = run.test in evidence
+            metal = past.letters.pop() if counts and past.letters else Flip.NONE
+            past.runs.append(_seen(entry, run, metal, incident=not counts and run.outcome != Outcome.SKIPPED))
 
 
 def _seen(entry: BuildRecord, run: TestRun, metal: str, incident: bool) -> SeenRun:
@@ -106,8 +124,8 @@ def _passes(
 ) -> Iterator[tuple[str, float]]:
     """After the first number of passes that changes the verdict; where none does, after a few.
 
-    A table of 5,000 tests takes 20 ms: not every number is tried. Between the last that did not change it and the first
-    that did, halving finds one that does where one pass fewer does not.
+    Not every number is tried. Between the last that did not change it and the first that did, halving finds one
+    that does where one pass fewer does not. A pass makes a test named only if it ends a spell.
     """
     run, known = _runner(subject), {0: subject.table}
 
@@ -116,7 +134,8 @@ def _passes(
         *_, known[passes] = accumulate(repeat(Outcome.PASSED, passes - start), run, initial=known[start])
         return chance(_values(known[passes], subject.test))
 
-    right = next((passes for passes in PASSES if is_named(after(passes)) != named), 0)
+    tried = PASSES if named or subject.table[subject.test].streak else ()
+    right = next((passes for passes in tried if is_named(after(passes)) != named), 0)
     left = max((passes for passes in PASSES if passes < right), default=0)
     while right - left > 1:
         middle = (left + right) // 2
@@ -176,6 +195,8 @@ def _runner(subject: ExplainedTest) -> Callable[[TestTable, Outcome], TestTable]
 
 
 def _values(table: TestTable, test: str) -> Raw:
+    if table[test].flips:  # nothing of other tests counts any more; a table of 5,000 takes 9 ms
+        table = {test: table[test]}
     return row_of(flaky_columns(table), list(table).index(test))
 
 
@@ -183,10 +204,33 @@ def explain(
     store: ProjectStore, summary: Summary, test: str, now: float, warnings: tuple[str, ...] = ()
 ) -> TestExplanation:
     """Explain one test of the summary, which must contain it. Nothing is written."""
-    table, kept = summary.tests, load_model(store)
+    return explain_tests(store, summary, (test,), now, warnings)[test]
+
+
+def explain_tests(
+    store: ProjectStore, summary: Summary, tests: Sequence[str], now: float, warnings: tuple[str, ...] = ()
+) -> Mapping[str, TestExplanation]:
+    """Explain several tests of the summary, as `explain` does each; the past builds are read once."""
+    cached = load_model(store)
+    predictor, runs = load_predictor(store, cached), past_runs(store, summary.tests, tests)
+    template = _Template(predictor, summary, describe_model(cached, now), warnings)
+    return {test: _explain(template, test, runs[test]) for test in tests}
+
+
+class _Template(NamedTuple):
+    """What the explanations of all tests have in common."""
+
+    predictor: Predictor
+    summary: Summary
+    model: ModelUsed
+    warnings: tuple[str, ...]
+
+
+def _explain(template: _Template, test: str, runs: tuple[SeenRun, ...]) -> TestExplanation:
+    forecaster, summary = template.predictor, template.summary
+    table = summary.tests
     stats = table[test]
     former = next((old for old, now in former_ids(table).items() if now == test), "")
-    forecaster = load_predictor(store, kept)
     platt = forecaster.correction.platt.get("flaky", initial_scaling("flaky"))
     subject = ExplainedTest(summary, test, _values(table, test))
     shared, private = _shared(forecaster, subject.values), _private(forecaster, test)
@@ -210,13 +254,13 @@ def explain(
         contributions=tuple(sorted(shared, key=lambda one: (-abs(one.total), one.feature))),
         private=private,
         changes=what_ifs(subject, chance, lambda one: one >= WORTH_NAMING) if recently else (),
-        runs=past_runs(store, (test, former) if former else (test,), stats.revealed),
+        runs=runs,
         runs_known=stats.runs,
         failures=stats.failures,
         flips=stats.flips,
         typical_seconds=Unavailable("no report gave a time") if seconds is None else seconds,
-        model=describe_model(kept, now),
-        warnings=warnings,
+        model=template.model,
+        warnings=template.warnings,
     )
 
 

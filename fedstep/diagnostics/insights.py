@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from itertools import groupby, pairwise
@@ -10,16 +11,34 @@ from math import isfinite
 from statistics import mean, median
 from typing import NamedTuple
 
-from fedstep.errors import FedstepError
+from fedstep.errors import FedstepError, HistoryError
 from fedstep.features.test_duration import expected_test_seconds
 from fedstep.features.test_features import ACTIVE_BUILDS, typical_seconds
 from fedstep.federation.model_cache import load_model
 from fedstep.federation.outbox import read_audit
-from fedstep.history.summary import Progress, Summary, load_summary, say_nothing
+from fedstep.history.project_store import ProjectStore, build_name, exclusive
+from fedstep.history.records import Example
+from fedstep.history.summary import (
+    Progress,
+    Summary,
+    apply_record,
+    read_summary,
+    save_summary,
+    say_nothing,
+    unprocessed_records,
+)
 from fedstep.history.test_table import taken_ids
-from fedstep.history.timeline import Timeline, load_timeline
+from fedstep.history.timeline import (
+    MOST_CAUGHT_UP,
+    Timeline,
+    apply_to_timeline,
+    catch_up_timeline,
+    read_timeline,
+    save_timeline,
+)
 from fedstep.ingest.acknowledgements import is_acknowledged, read_acknowledgements
 from fedstep.ingest.mutes import Mutes, find_mute, read_mutes
+from fedstep.model.labels import renumber_runs, resolve_labels
 from fedstep.model.predictor import FLAKY_ABOVE, classify_failure
 from fedstep.pipeline.context import RunContext, code_host
 from fedstep.pipeline.predict import describe_model, load_predictor
@@ -36,7 +55,8 @@ from fedstep.report.project_page import (
     ValueOfSharing,
     Verdicts,
 )
-from fedstep.types import TimelineBuild, TimelineFailure, Unavailable
+from fedstep.schema.schema import schema
+from fedstep.types import Dropped, TimelineBuild, TimelineFailure, Unavailable
 
 WEEK = 7 * 86_400.0
 WINDOW = 4 * WEEK  # costs are averaged over the last four weeks with builds
@@ -53,30 +73,82 @@ class _Window(NamedTuple):
     weeks: float
 
 
+class LoadedHistory(NamedTuple):
+    """What is known of tests and builds with every readable record of the log, and warnings about skipped ones."""
+
+    summary: Summary
+    timeline: Timeline
+    warnings: tuple[str, ...] = ()
+
+
+def load_history(store: ProjectStore, progress: Progress = say_nothing) -> LoadedHistory:
+    """Return the summary and the timeline. Caches that are missing are made in one reading of the log, and kept.
+
+    Nothing is written if the store cannot be, or another process learns just now. The learned state need not fit: it
+    is lost together with the summary, or fits if it was learned from the same records.
+    """
+    cached = LoadedHistory(read_summary(store), read_timeline(store))
+    summary, files = cached.summary, store.log.files()
+    timeline = catch_up_timeline(store, cached.timeline, summary.seen, summary.tests, progress)
+    loaded = _apply_unseen(store, LoadedHistory(summary, timeline), files, progress)
+    if files and not cached.summary.seen:
+        with suppress(HistoryError), exclusive(store):
+            if not read_summary(store).seen:
+                save_timeline(store, loaded.timeline)
+                save_summary(store, loaded.summary)
+    elif files and not cached.timeline.seen:
+        with suppress(HistoryError), exclusive(store):
+            save_timeline(store, timeline)
+    return loaded
+
+
+def _apply_unseen(
+    store: ProjectStore, loaded: LoadedHistory, files: Sequence[str], progress: Progress
+) -> LoadedHistory:
+    """Return the history with the records that its summary lacks; the newest of them are in its timeline, too.
+
+    What their failures turned out to be is judged as in learning.
+    """
+    summary, timeline, warnings = loaded.summary, loaded.timeline, [*loaded.warnings]
+    unseen = [file for file in files if file not in summary.seen]
+    newest = frozenset(unseen[-MOST_CAUGHT_UP:])
+    pending: list[Example] = []
+    for done, (file, record) in enumerate(unprocessed_records(store, summary)):
+        progress(done, len(unseen))
+        if isinstance(record, Dropped):
+            warnings.append(f"{record.source} is skipped: {record.reason}")
+            summary = replace(summary, seen=summary.seen | {file})
+            continue
+        summary = apply_record(summary, file, record)
+        failures = record.rows.get("triage", ()) if record.schema == schema().digest else ()
+        judged, pending = resolve_labels("triage", (*pending, *renumber_runs(failures, summary.tests)), summary.tests)
+        if file in newest:
+            flakes = {one.example.subject: one.label > 0.5 for one in judged}
+            timeline = apply_to_timeline(timeline, record, summary.tests, flakes)
+    timeline = replace(timeline, seen=timeline.seen | frozenset(map(build_name, unseen)))
+    return LoadedHistory(summary, timeline, tuple(warnings))
+
+
 def project_insights(
-    context: RunContext,
-    value: tuple[ValueOfSharing, ...] | Unavailable | None = None,
-    progress: Progress = say_nothing,
+    context: RunContext, history: LoadedHistory, value: tuple[ValueOfSharing, ...] | Unavailable | None = None
 ) -> Insights:
     """Return everything that the project's page shows. Nothing is written.
 
     Args:
         context: The repository and its history.
+        history: What `load_history` returned.
         value: What the shared model gained on this project's own builds, if it was replayed.
-        progress: Called while builds are read that the cached timeline lacks.
     """
-    store = context.store
-    loaded = load_summary(store)
-    timeline = load_timeline(store, loaded.summary.tests, progress)
+    store, summary, timeline = context.store, history.summary, history.timeline
     window, cached = _window(timeline.builds), load_model(store)
     mutes = read_mutes(context.root, date.fromtimestamp(context.now).isoformat())
-    warnings = [*loaded.warnings, *map(str, mutes.problems)]
+    warnings = [*history.warnings, *map(str, mutes.problems)]
     try:
         acks = read_acknowledgements(context.root)
     except FedstepError as error:
         warnings.append(str(error))
         acks = ()
-    rates, suggested = _runs_a_week(timeline.builds), suggest_quarantine(store, mutes.mutes)
+    rates, suggested = _runs_a_week(timeline.builds), suggest_quarantine(summary.tests, mutes.mutes)
     noisy = frozenset(one.test for one in suggested if one.action == "quarantine")
     changes = tuple(
         FoundChange(one, (one.after - one.before) / 60 * rates(one.kind, one.subject), is_acknowledged(one, acks))
@@ -88,16 +160,16 @@ def project_insights(
         made_at=context.now,
         weeks=window.weeks,
         builds=timeline.count,
-        tests=len(loaded.summary.tests),
+        tests=len(summary.tests),
         jobs=_jobs(timeline, changes, window.weeks),
-        flaky=_flaky(context, loaded.summary, timeline, window, mutes.mutes, noisy),
-        slowest=_slowest(loaded.summary, rates("test", "")),
+        flaky=_flaky(context, summary, timeline, window, mutes.mutes, noisy),
+        slowest=_slowest(summary, rates("test", "")),
         changes=changes,
         failures=_failures(timeline.builds),
-        failing=_failing(loaded.summary, timeline),
+        failing=_failing(summary, timeline),
         newest=max((build.finished_at for build in timeline.builds), default=0.0),
         verdicts=_verdicts(timeline.builds),
-        selections=loaded.summary.selections,
+        selections=summary.selections,
         mute_complaints=mutes.mutes.complaints,
         releases=tuple((one.test, one.evidence) for one in suggested if one.action == "release"),
         model=describe_model(cached, context.now),

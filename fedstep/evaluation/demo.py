@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from fedstep import __version__
-from fedstep.diagnostics.insights import project_insights
+from fedstep.diagnostics.insights import load_history, project_insights
 from fedstep.diagnostics.sharing_value import value_of_live_sharing
 from fedstep.errors import AggregatorError
 from fedstep.evaluation.corpus import evidence_of, read_builds
@@ -288,7 +288,7 @@ def _write_pages(participants: Sequence[_Participant], values: Values, output: P
     for one in participants:
         now = one.evidence[-1].finished_at
         context = RunContext(one.store.folder, one.store.folder, one.store, CiRun(), now)
-        insights = project_insights(context, values[one.name])
+        insights = project_insights(context, load_history(one.store), values[one.name])
         try:
             page = project_html(insights)
         except ImportError:  # charts need the extra `report`

@@ -383,7 +383,7 @@ def apply_test_runs(
     for run in runs:
         test = ids.get(run.test, run.test)
         tests[test] = tests[test].copy() if test in tests else new_test(test)
-    context = _context_if_judged(tests, runs, record)
+    context = _context_if_judged(tests, [tests[ids.get(run.test, run.test)] for run in runs], runs, record)
     for run in runs:
         stats = tests[ids.get(run.test, run.test)]
         # A test that did not run in the repeated build has no outcome on this commit.
@@ -412,10 +412,12 @@ def _with_signature(signatures: str, signature: str) -> str:
     return " ".join((*others, signature)[-MOST_SIGNATURES:])
 
 
-def _context_if_judged(tests: TestTable, runs: Sequence[TestRun], record: BuildRecord) -> FailureContext | None:
-    """Return the context of the build; None where no test fails or failed before: then no failure is judged."""
+def _context_if_judged(
+    tests: TestTable, ran: Iterable[TestStats], runs: Sequence[TestRun], record: BuildRecord
+) -> FailureContext | None:
+    """Return the context of the build; None where no test that ran fails or failed before: no failure is judged."""
     failing = [run.test for run in runs if run.outcome in "fck"]
-    if not failing and not any(stats.streak for stats in tests.values()):
+    if not failing and not any(stats.streak for stats in ran):
         return None
     return failure_context(tests, failing, record.files if record.change_known else None)
 

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import takewhile
@@ -13,10 +12,10 @@ from typing import Any, NamedTuple
 from fedstep.errors import HistoryError
 from fedstep.history.cofailures import CofailureTable, apply_failures, pack_cofailures, unpack_cofailures
 from fedstep.history.flakiness import PreviousBuilds, apply_test_runs
-from fedstep.history.project_store import SUMMARY, ProjectStore, build_name, exclusive
+from fedstep.history.project_store import SUMMARY, ProjectStore, build_name
 from fedstep.history.records import BuildRecord, Forecast
 from fedstep.history.selections import apply_left_out
-from fedstep.history.test_table import NEVER, TestStats, TestTable, pack_tests, unpack_tests
+from fedstep.history.test_table import NEVER, TestStats, TestTable, name_words, pack_tests, unpack_tests
 from fedstep.ingest.change_impact import file_kind, is_build_file
 from fedstep.schema.schema import schema
 from fedstep.types import (
@@ -265,16 +264,17 @@ def encode_summary(summary: Summary) -> bytes:
 
 
 def decode_summary(content: bytes) -> Summary:
-    """Decode a summary. Raise HistoryError if it is damaged, of another format, or of a schema with other words.
+    """Decode a summary. Raise HistoryError if it is damaged or of another format.
 
-    Of the schema it holds nothing but the numbers of words. Applying 500 builds of 5,000 tests again takes a minute.
+    Of the schema it holds nothing but the numbers of words. Applying 500 builds of 5,000 tests takes half a minute.
     """
     try:
         fields = json.loads(content)
-        is_current = fields["schema"] == schema().digest or fields.get("words") == _words_digest()
-        if fields["format"] != FORMAT or not is_current:
+        if fields["format"] != FORMAT:
             raise HistoryError("the summary was made by another version of fedstep")
         tests = unpack_tests({name: _dense(column) for name, column in fields["tests"].items()})
+        if fields["schema"] != schema().digest and fields.get("words") != _words_digest():
+            _renumber_words(tests)
         return Summary(
             frozenset(map(str, fields["seen"])),
             int(fields["count"]),
@@ -295,6 +295,12 @@ def decode_summary(content: bytes) -> Summary:
         RecursionError,
     ) as error:
         raise HistoryError("the summary is damaged") from error
+
+
+def _renumber_words(tests: TestTable) -> None:
+    """Give all tests the words of their names in this schema; those of their sources are read again by `train`."""
+    for stats in tests.values():
+        stats.name_words, stats.source_words = name_words(stats.test), None
 
 
 def _words_digest() -> str:
@@ -361,37 +367,16 @@ def say_nothing(*_numbers: int) -> None:
     """Report no progress."""
 
 
-def load_summary(store: ProjectStore, progress: Callable[[int], None] = say_nothing) -> LoadedSummary:
-    """Return the cached summary with the records applied that it has not seen; the cache is not changed.
-
-    `progress` is called with the number of records applied.
-    """
+def load_summary(store: ProjectStore) -> LoadedSummary:
+    """Return the cached summary with the records applied that it has not seen; the cache is not changed."""
     summary, warnings = read_summary(store), []
-    for done, (name, record) in enumerate(unprocessed_records(store, summary)):
-        progress(done)
+    for name, record in unprocessed_records(store, summary):
         if isinstance(record, Dropped):
             warnings.append(f"{record.source} is skipped: {record.reason}")
             summary = replace(summary, seen=summary.seen | {name})
         else:
             summary = apply_record(summary, name, record)
     return LoadedSummary(summary, tuple(warnings))
-
-
-def restore_summary(store: ProjectStore, progress: Progress) -> tuple[str, ...]:
-    """Make the cached summary again where there is no valid one, and return warnings about skipped records.
-
-    Nothing is written if the store cannot be, or another process learns just now. The learned state need not fit: it
-    is lost together with the summary, or fits if it was learned from the same records.
-    """
-    total = len(store.log.files())
-    if read_summary(store).seen or not total:
-        return ()
-    loaded = load_summary(store, lambda done: progress(done, total))
-    with suppress(HistoryError), exclusive(store):
-        if not read_summary(store).seen:
-            save_summary(store, loaded.summary)
-            return loaded.warnings
-    return ()  # `load_summary` says them
 
 
 def read_summary(store: ProjectStore) -> Summary:

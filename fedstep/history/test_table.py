@@ -182,6 +182,8 @@ def match_origins(tests: TestTable, origins: Mapping[str, str]) -> OriginMatch:
         tests: The table, as it was before the build.
         origins: The origin of each test of the build by its id, as `fingerprint` writes it.
     """
+    if not origins:
+        return NO_MATCH
     long_ids: dict[str, list[str]] = {}  # by the short one
     for test, stats in tests.items():
         if len(stats.origin) > FINGERPRINT:

@@ -392,8 +392,3 @@ def catch_up_timeline(
         if isinstance(record, BuildRecord):
             timeline = apply_to_timeline(timeline, record, table, {})
     return replace(timeline, seen=timeline.seen | names.keys())
-
-
-def load_timeline(store: ProjectStore, table: TestTable, progress: Progress = say_nothing) -> Timeline:
-    """Return the timeline with every record of the log; the cache is not changed."""
-    return catch_up_timeline(store, read_timeline(store), store.log.files(), table, progress)

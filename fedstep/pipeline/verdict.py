@@ -2,9 +2,7 @@
 
 from typing import NamedTuple
 
-from fedstep.history.project_store import ProjectStore
-from fedstep.history.summary import load_summary
-from fedstep.history.test_table import TestStats, taken_ids
+from fedstep.history.test_table import TestStats, TestTable, taken_ids
 from fedstep.ingest.mutes import Mute, Mutes, find_mute
 from fedstep.pipeline.context import RunContext, fetch_history
 from fedstep.results import BuildVerdict, FailureVerdict, ForgivenFailure, TriageReport
@@ -99,9 +97,8 @@ class Suggestion(NamedTuple):
     evidence: str
 
 
-def suggest_quarantine(store: ProjectStore, mutes: Mutes) -> tuple[Suggestion, ...]:
+def suggest_quarantine(table: TestTable, mutes: Mutes) -> tuple[Suggestion, ...]:
     """Return tests to quarantine, those that flip most first, and quarantined ones to release."""
-    table = load_summary(store).summary.tests
     tests, taken = table.values(), taken_ids(table)
     flipping = [(one, _flips(one)) for one in tests if _flips(one) >= FEWEST_FLIPS]
     noisy = [(one, flips) for one, flips in flipping if not find_mute(one.test, mutes, taken)]

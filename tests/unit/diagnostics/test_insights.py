@@ -7,12 +7,17 @@ from pathlib import Path
 import pytest
 
 from fedstep import Project
-from fedstep.diagnostics.insights import project_insights
+from fedstep.diagnostics.insights import load_history, project_insights
+from fedstep.history.project_store import ProjectStore
+from fedstep.history.summary import encode_summary
+from fedstep.history.timeline import encode_timeline
 from fedstep.ingest.acknowledgements import ACKS_FILE, Acknowledgement, add_acknowledgement, read_acknowledgements
 from fedstep.ingest.code_host import parse_remote
+from fedstep.model.training import load_state
 from fedstep.report.badge import badge_json, badge_svg, make_badge
 from fedstep.report.digest import digest_markdown, digest_slack, digest_text, make_digest
 from fedstep.report.project_page import Failures, Insights, fix_first, most_expensive_tests, project_html
+from tests.benchmarks.project import grow
 from tests.helpers.project_history import BROKEN, BUILDS, FLAKY, HOSTILE, SLOW, build_record, write_history
 
 NOW = 1_792_000_000.0
@@ -27,12 +32,56 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def insights_of(folder: Path) -> Insights:
-    return project_insights(Project.discover(folder, environment={}, clock=lambda: NOW).context())
+    context = Project.discover(folder, environment={}, clock=lambda: NOW).context()
+    return project_insights(context, load_history(context.store))
 
 
 @pytest.fixture(scope="module")
 def insights(folder: Path) -> Insights:
     return insights_of(folder)
+
+
+@pytest.fixture
+def grown(tmp_path: Path) -> ProjectStore:
+    """The history of a project that was learned from build by build, as `train` does."""
+    store = ProjectStore(str(tmp_path / "history"))
+    grow(store, 150, 60)
+    return store
+
+
+def read_nothing(done: int, total: int) -> None:
+    pytest.fail(f"build {done} of {total} is read again")
+
+
+class TestLoadHistory:
+    def test_what_train_keeps_needs_no_build(self, grown: ProjectStore) -> None:
+        assert load_history(grown, read_nothing).summary.count == 60
+
+    def test_lost_caches_are_made_in_one_reading(self, grown: ProjectStore) -> None:
+        """Together they say what was lost, also what failures turned out to be; and they are kept."""
+        before, told = load_history(grown), list[int]()
+        judged = [one.was_flake for build in before.timeline.builds for one in build.failures]
+        assert set(judged) >= {True, False}
+        grown.write("summary.json", b"{")
+        grown.write("timeline.z", b"")
+        made = load_history(grown, lambda done, _: told.append(done))
+        kept = load_history(grown, read_nothing)
+        assert told == list(range(60))
+        for found in (made, kept):
+            assert encode_timeline(found.timeline) == encode_timeline(before.timeline)
+            assert encode_summary(found.summary) == encode_summary(before.summary)
+
+    def test_a_lost_timeline_is_kept_too(self, grown: ProjectStore) -> None:
+        grown.write("timeline.z", b"damaged")
+        assert load_history(grown).timeline.count == 60
+        assert load_history(grown, read_nothing).timeline.count == 60
+
+    def test_kept_caches_do_not_hide_what_is_not_learned(self, grown: ProjectStore) -> None:
+        """The learned state of other records does not fit them, and is learned again."""
+        grown.write("summary.json", b"")
+        grown.log.append(build_record(1))
+        assert load_history(grown).summary.count == 61
+        assert load_state(grown).summary.count == 0
 
 
 class TestInsights:

@@ -15,9 +15,9 @@ from fedstep.history.timeline import (
     MOST_BUILDS,
     Timeline,
     apply_to_timeline,
+    catch_up_timeline,
     decode_timeline,
     encode_timeline,
-    load_timeline,
     read_timeline,
     save_timeline,
 )
@@ -228,7 +228,7 @@ class TestStored:
         """A history that was made before there was a timeline."""
         for number in range(5):
             home.log.append(build(number))
-        timeline = load_timeline(home, TABLE)
+        timeline = catch_up_timeline(home, Timeline(), home.log.files(), TABLE)
         assert [one.name for one in timeline.builds] == [build(number).name for number in range(5)]
         save_timeline(home, timeline)
-        assert load_timeline(home, TABLE).count == 5
+        assert catch_up_timeline(home, read_timeline(home), home.log.files(), TABLE).count == 5

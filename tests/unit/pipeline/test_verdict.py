@@ -3,6 +3,7 @@
 import pytest
 
 from fedstep.history.project_store import ProjectStore
+from fedstep.history.summary import read_summary
 from fedstep.ingest.mutes import Mute, Mutes, find_mute
 from fedstep.pipeline.triage import separate_muted
 from fedstep.pipeline.verdict import VerdictRules, decide, suggest_quarantine
@@ -98,7 +99,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ProjectStore:
 class TestSuggestions:
     def test_what_flips_is_suggested_with_its_evidence(self, store: ProjectStore) -> None:
         """Two flips in the last twenty runs, not one; the test that flips most comes first."""
-        found = suggest_quarantine(store, Mutes())
+        found = suggest_quarantine(read_summary(store).tests, Mutes())
         assert [(one.action, one.test) for one in found][:1] == [("quarantine", FLAKY)]
         flips = int(found[0].evidence.split()[1])
         assert found[0].evidence.startswith(f"flipped {flips} times in its last 20 runs, of which ")
@@ -119,6 +120,6 @@ class TestSuggestions:
         self, store: ProjectStore, muted: str, expected: list[tuple[str, str]]
     ) -> None:
         """And one that is quarantined is not suggested again."""
-        found = suggest_quarantine(store, Mutes((Mute(muted, "ada", "#7", "2999-12-31"),)))
+        found = suggest_quarantine(read_summary(store).tests, Mutes((Mute(muted, "ada", "#7", "2999-12-31"),)))
         assert [(one.action, one.evidence) for one in found if one.test == muted] == expected
         assert find_mute(FLAKY, Mutes((Mute(muted, "", "", ""),))) == () or FLAKY not in {one.test for one in found}

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from fedstep.history.summary import load_summary
 from fedstep.history.test_table import TestStats, TestTable, taken_ids
 from fedstep.ingest.mutes import Mute, Mutes, find_mute
 from fedstep.pipeline.context import RunContext, fetch_history

@@ -39,6 +39,7 @@ _VARIABLE: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b\d+(?:\.\d+)?\s?(?:ms|s|sec|secs|seconds|min|minutes|milliseconds)\b"), "<span>"),
     (re.compile(r"\b\d{5,}\b|\b\d+\.\d{3,}\b"), "<number>"),
 )
+_WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"(?<![A-Za-z0-9])\d+")
 _GO_MARK = re.compile(r"\s*(?:=== |--- )")
 _NO_MESSAGE = re.compile(
@@ -76,9 +77,9 @@ def read_failure(test: str, failure_type: str, message: str, text: str) -> Failu
 
 
 def _is_title(line: str, test: str) -> bool:
-    """Return whether the line only repeats the name of the test, as PHPUnit's first line does."""
-    name = test.rpartition("#")[2]
-    return bool(name) and name in line and len(line.strip()) <= len(test) + 2
+    """Return whether the line only repeats the name of the test, as PHPUnit's first line does: it has no other word."""
+    name = test.partition("#")[2]
+    return bool(name) and name in line and set(_WORD.findall(line)) <= set(_WORD.findall(test))
 
 
 def _shown(message: str) -> str:

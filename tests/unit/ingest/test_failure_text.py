@@ -102,6 +102,21 @@ class TestMessage:
             "a#TestB", "Failed", "Failed", "=== RUN   TestB\n    b_test.go:9: got 1, want 2"
         ).message == ("b_test.go:9: got 1, want 2")
 
+    @pytest.mark.parametrize(
+        ("test", "message"),
+        [
+            ("t.ts#removes > bar/#abc", "expected 'ba#abc' to be 'bar#abc' // Object.is equality"),
+            ("shop.CartTest#sum", "the sum is 3, not 4"),
+        ],
+    )
+    def test_a_message_with_the_name_is_no_title(self, test: str, message: str) -> None:
+        """Four tests whose addresses end with #abc failed without a message, and as if for one cause."""
+        assert read_failure(test, "AssertionError", message, "").message == message
+
+    def test_a_line_of_the_name_alone_is_a_title(self) -> None:
+        """PHPUnit begins with it."""
+        assert read_failure("A\\CartTest#sums", "", "A\\CartTest::sums\nno such table", "").message == "no such table"
+
     def test_a_long_line_is_cut(self) -> None:
         """A report may have a page of HTML in one line."""
         assert len(read_failure("a#b", "", "x" * 9000, "").message) == MAX_LINE

@@ -132,11 +132,14 @@ def stream_name(ci: CiRun, source: str) -> str:
 
 
 def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
-    """Return the stream to predict: this job's newest, else (locally) the most frequent of the last 50 builds."""
+    """Return the stream to predict: this job's newest, else (locally) the most frequent of the last 50 builds.
+
+    A build without times, as of modules that could not be imported, is of a stream of its own: it is taken last.
+    """
     own = stream_name(ci, "")
-    newest = next((build.stream for build in reversed(builds) if build.stream.startswith(own)), None)
-    if newest is not None:
-        return newest
+    ours = [build.stream for build in builds if build.stream.startswith(own)]
+    if ours:
+        return next((stream for stream in reversed(ours) if not stream.endswith("|")), ours[-1])
     counts = Counter(build.stream for build in builds[-50:]) if ci.vendor == "local" else Counter()
     return counts.most_common(1)[0][0] if counts else own
 

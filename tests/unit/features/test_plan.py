@@ -40,6 +40,13 @@ class TestStreams:
         builds = [past("unit|py=3.11|mark"), past("unit|py=3.11|github"), past("e2e||mark")]
         assert usual_stream(builds, CI) == "unit|py=3.11|github"
 
+    def test_a_build_without_times_is_not_the_usual_one(self) -> None:
+        """After modules that could not be imported, the next build was the first of a job that had failed once."""
+        builds = [past("||tests"), past("||tests"), past("||")]
+        assert usual_stream(builds, CiRun(vendor="local")) == "||tests"
+        assert usual_stream([past("unit|py=3.11|mark"), past("unit|py=3.11|")], CI) == "unit|py=3.11|mark"
+        assert usual_stream([past("||")], CiRun(vendor="local")) == "||"
+
     def test_laptop_expects_the_most_frequent_stream(self) -> None:
         """A laptop expects the most frequent stream, and a new job its own."""
         builds = [past("unit||mark"), past("unit||mark"), past("e2e||mark")]

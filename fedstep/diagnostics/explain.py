@@ -8,6 +8,7 @@ from math import isnan
 from typing import NamedTuple
 
 from fedstep.errors import HistoryError, UsageError
+from fedstep.features.test_duration import expected_test_seconds
 from fedstep.features.test_features import (
     ACTIVE_BUILDS,
     flaky_columns,
@@ -29,7 +30,7 @@ from fedstep.pipeline.predict import describe_model, load_predictor
 from fedstep.report.explanation import ExplainedFeature, SeenRun, TestExplanation, WhatIf
 from fedstep.results import ModelUsed
 from fedstep.schema.schema import BagOfWords, Encoder, Raw, Value, schema, sub_words
-from fedstep.types import NO_SECONDS, BuildOutcome, Dropped, Outcome, TestRun, Unavailable
+from fedstep.types import NO_SECONDS, BuildOutcome, Dropped, Outcome, TestRun
 
 MOST_RUNS = 60
 MOST_RECORDS = 300  # read at most: a record of 5,000 tests takes 15 ms
@@ -90,7 +91,7 @@ PASSES = (1, 2, 3, 5, 8, 12, 20, 30, 45, 70, 100, 150, 200)
 FEW_PASSES = 20  # reported where no number of passes would change the verdict
 MOST_WORDS = 3
 WITHOUT = "without the word"
-WORTH_TELLING = 0.005  # of the probability
+WORTH_TELLING = 0.01  # of the probability: one percent point, so that the figure that is shown is another one
 
 Chance = Callable[[Raw], float]
 """The probability for raw values of the flaky task by part name."""
@@ -240,7 +241,6 @@ def _explain(template: _Template, test: str, runs: tuple[SeenRun, ...]) -> TestE
 
     score = _total(shared) + sum(one.local for one in private)
     recently = stats.last_build >= summary.count - ACTIVE_BUILDS
-    seconds = typical_seconds(stats)
     return TestExplanation(
         test=test,
         former=former,
@@ -258,7 +258,7 @@ def _explain(template: _Template, test: str, runs: tuple[SeenRun, ...]) -> TestE
         runs_known=stats.runs,
         failures=stats.failures,
         flips=stats.flips,
-        typical_seconds=Unavailable("no report gave a time") if seconds is None else seconds,
+        typical_seconds=expected_test_seconds(stats),
         model=template.model,
         warnings=template.warnings,
     )

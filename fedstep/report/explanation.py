@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import exp, log
 
 from fedstep.report.text import WIDTH, join_lines, labelled_lines, pad
 from fedstep.report.units import columns, count, percent, span, visible
@@ -88,7 +89,7 @@ class TestExplanation:
 
 MOST_FEATURES = 15
 MOST_FAILURES = 8
-SMALLEST = 0.005  # log-odds that are shown
+SMALLEST = 0.05  # log-odds that have a line of their own: one percent point at most
 NO_CHANGE = "None of these alone changes whether it is likely to flake."
 LEGEND = "(. passed, F failed, ~ failed and passed, - skipped; g gold flip, s silver flip)"
 COUNTED = {"c": "failed, reruns too", "f": "failed", "k": "failed and passed"}
@@ -115,7 +116,7 @@ def explanation_text(explained: TestExplanation) -> str:
 def describe_verdict(explained: TestExplanation) -> str:
     """Return the probability before and after calibration, and the verdict that follows."""
     chance = f"{percent(explained.probability)} that it flips in its next {explained.horizon} runs"
-    raw = f"{percent(explained.raw)} before this project's calibration"
+    raw = f"{percent(explained.raw)} before its calibration and bounds"
     if not explained.recently:
         return f"{chance}; {raw}; predict leaves it out, because it did not run lately"
     likely = f"{'likely' if explained.named else 'not likely'} to flake, which begins at {percent(explained.threshold)}"
@@ -125,7 +126,7 @@ def describe_verdict(explained: TestExplanation) -> str:
 def describe_past(explained: TestExplanation) -> str:
     """Return how often the test ran, failed and flipped, and how long it takes."""
     seconds = explained.typical_seconds
-    takes = seconds.reason if isinstance(seconds, Unavailable) else f"usually takes {span(seconds)}"
+    takes = seconds.reason if isinstance(seconds, Unavailable) else f"takes about {span(seconds)}"
     runs = f"{count(explained.runs_known, 'run')}, {count(explained.failures, 'failure')}"
     return f"{runs}, {count(explained.flips, 'flip')}; {takes}"
 
@@ -183,16 +184,29 @@ def _contributions(explained: TestExplanation) -> Iterator[str]:
     )
     yield f"  {'sum':>7}  {'shared':>7}  {'here':>7}  feature"
     rows = (*explained.contributions, *explained.private)
-    shown = sorted((one for one in rows if abs(one.total) >= SMALLEST), key=lambda one: -abs(one.total))
-    for one in shown[:MOST_FEATURES]:
+    ranked = sorted((one for one in rows if one.total), key=lambda one: -abs(one.total))
+    shown = [one for one in ranked[:MOST_FEATURES] if abs(one.total) >= SMALLEST]
+    for one in shown:
         yield f"  {_line(one, one in explained.private)}"
-    rest = sum(one.total for one in shown[MOST_FEATURES:])
-    if shown[MOST_FEATURES:]:
-        yield f"  {rest:>+7.2f}  {'':>16}  {len(shown) - MOST_FEATURES} others together"
+    if ranked[len(shown) :]:
+        rest = sum(one.total for one in ranked[len(shown) :])
+        yield f"  {rest:>+7.2f}  {'':>16}  {count(len(ranked) - len(shown), 'other')} together"
     total = sum(one.total for one in rows)
     yield f"  {total:>+7.2f}  {'':>16}  all together: {percent(explained.raw)}"
-    scaled = f"calibration makes it {explained.slope:.2f} × {total:+.2f} {explained.offset:+.2f}"
-    yield f"  {explained.slope * total + explained.offset:>+7.2f}  {'':>16}  {scaled}: {percent(explained.probability)}"
+    yield from _steps(explained, total)
+
+
+def _steps(explained: TestExplanation, total: float) -> Iterator[str]:
+    """Yield what calibration and the bounds make of the sum, each where it changes something."""
+    scaled = explained.slope * total + explained.offset
+    if (explained.slope, explained.offset) != (1.0, 0.0):
+        step = f"calibration makes it {explained.slope:.2f} × {total:+.2f} {explained.offset:+.2f}"
+        yield f"  {scaled:>+7.2f}  {'':>16}  {step}: {percent(1 / (1 + exp(-scaled)))}"
+    if 0.0 < explained.probability < 1.0:
+        bounded = log(explained.probability / (1.0 - explained.probability))
+        if abs(bounded - scaled) >= SMALLEST:
+            told = f"its past counts in full, the rest within bounds: {percent(explained.probability)}"
+            yield f"  {bounded:>+7.2f}  {'':>16}  {told}"
 
 
 def _line(one: ExplainedFeature, private: bool) -> str:

@@ -223,6 +223,14 @@ class TestRuns:
         first.write_bytes(b"damaged")
         assert len(explained(home).runs) == 3
 
+    def test_the_time_told_is_one_that_it_takes(self, tmp_path: Path) -> None:
+        """Five runs of 1 ms and four of 2 s were told as 'usually takes 29 ms', which no run had taken."""
+        home = ProjectStore(str(tmp_path / "history"))
+        home.prepare()
+        for number, seconds in enumerate((*[0.001] * 5, *[2.0] * 4)):
+            home.log.append(entry(number, {}, tests=(TestRun(SLOW, Outcome.PASSED, seconds),)))
+        assert explained(home, SLOW).typical_seconds == pytest.approx(2.0)
+
     def test_a_test_that_nobody_timed_has_no_typical_time(self, tmp_path: Path) -> None:
         home = ProjectStore(str(tmp_path / "history"))
         home.prepare()

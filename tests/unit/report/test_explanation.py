@@ -96,8 +96,8 @@ def explained(name: str = "shop.CartTest#sums") -> TestExplanation:
 class TestText:
     def test_the_text_says_what_is_known(self) -> None:
         text = explanation_text(explained())
-        assert "34 % that it flips in its next 20 runs; 41 % before this project's calibration" in text
-        assert "5 runs, 3 failures, 2 flips; usually takes 0.24 s" in text
+        assert "34 % that it flips in its next 20 runs; 41 % before its calibration and bounds" in text
+        assert "5 runs, 3 failures, 2 flips; takes about 0.24 s" in text
         assert "\nRuns          .~FF.-  oldest first\n               gs\n" in text
         assert "+0.83    +0.85    -0.02  flipped in 10 % of its last 20 runs (flip-rate-20)" in text
         assert "+0.30             +0.30  this test, known here alone" in text
@@ -108,7 +108,16 @@ class TestText:
     def test_the_numbers_of_the_text_add_up(self) -> None:
         text = explanation_text(explained())
         assert "+1.04                    all together: 41 %" in text
-        assert "calibration makes it 0.90 × +1.04 -0.10: 34 %" in text
+        assert "+0.84                    calibration makes it 0.90 × +1.04 -0.10: 70 %" in text
+        assert "-0.66                    its past counts in full, the rest within bounds: 34 %" in text
+        assert "+0.00                    1 other together" in text
+
+    def test_a_step_that_changes_nothing_is_left_out(self) -> None:
+        """A calibration by 1 × +0 told 68 % and 83 % on one line: the bounds had made the difference."""
+        plain = replace(explained(), slope=1.0, offset=0.0, probability=1 / (1 + math.exp(-1.041)))
+        text = explanation_text(plain)
+        assert "calibration makes it" not in text
+        assert "within bounds" not in text
 
     def test_where_nothing_changes_the_verdict_it_is_said_so(self) -> None:
         stuck = replace(explained(), changes=(WhatIf("after 20 more passes", 0.3, True),))

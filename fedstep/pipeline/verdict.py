@@ -70,7 +70,7 @@ def _counted_reasons(counted: list[FailureVerdict], rules: VerdictRules) -> tupl
     added = sum(failure.is_new for failure in counted)
     told = "1 failure not forgiven" if len(counted) == 1 else f"{len(counted)} failures not forgiven"
     flakes = "newly flaky or failing" if rules.only_new_flakes else ""
-    more = ", ".join(filter(None, (flakes, f"{added} in tests that this change adds" if added else "")))
+    more = ", ".join(filter(None, (flakes, f"{added} in tests without history" if added else "")))
     return (f"{told} ({more})" if more else told,)
 
 

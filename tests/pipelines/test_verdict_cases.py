@@ -56,8 +56,8 @@ CASES = {
     "flaky": Case("test_sleeps", FLAKED, {}, True, "it passed when it was run again"),
     "newly flaky": Case("test_waits", FLAKED, RATCHET, False, "newly flaky or failing"),
     "known flake": Case("test_waits", FLAKED, RATCHET, True, "a known flake", before=FLAKED),
-    "new": Case("test_added", FLAKED, {}, False, "1 in tests that this change adds"),
-    "new and muted": Case("test_added", FAILED, {}, False, "1 in tests that this change adds", muted="test_*"),
+    "new": Case("test_added", FLAKED, {}, False, "1 in tests without history"),
+    "new and muted": Case("test_added", FAILED, {}, False, "1 in tests without history", muted="test_*"),
     "infrastructure": Case("test_sleeps", "", {"FEDSTEP_LOG": "job.log"}, False, "infrastructure: runner lost"),
     "killed": Case("test_sleeps", "", {"FEDSTEP_EXIT_CODE": "137"}, False, "infrastructure: out of memory"),
 }
@@ -120,8 +120,8 @@ PYTEST_CASES = {
     "muted": PytestCase(BROKEN, 0, 0, "quarantined by ada until", muted=True),
     "flaky": PytestCase(ONCE, 0, 0, "it passed when it was run again"),
     "newly flaky": PytestCase(ONCE, 0, 1, "newly flaky or failing", tuple(RATCHET.items())),
-    "new": PytestCase(ONCE, 0, 1, "1 in tests that this change adds", new=True),
-    "new and muted": PytestCase(BROKEN, 1, 1, "1 in tests that this change adds", muted=True, new=True),
+    "new": PytestCase(ONCE, 0, 1, "1 in tests without history", new=True),
+    "new and muted": PytestCase(BROKEN, 1, 1, "1 in tests without history", muted=True, new=True),
     "infrastructure": PytestCase("import os; os._exit(137)", 137, 1, "infrastructure, run the job again", muted=True),
 }
 

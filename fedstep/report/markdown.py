@@ -11,10 +11,12 @@ from itertools import groupby
 from fedstep.ingest.code_host import NO_CODE_HOST, CodeHost
 from fedstep.report.units import MOST_COLUMNS, percent, size, span, spread, visible
 from fedstep.report.wording import (
+    AS_ABOVE,
     TOO_VARIABLE,
     ReasonPhrase,
     count_failures,
     describe_change,
+    describe_flaky_count,
     describe_group,
     describe_history,
     describe_left_out,
@@ -33,10 +35,12 @@ from fedstep.report.wording import (
     name_no_failure,
     name_subject,
     rank_causes,
+    rank_failure_causes,
 )
 from fedstep.results import (
     Exchange,
     FailureGroup,
+    FailureVerdict,
     FeatureContribution,
     Interval,
     ModelUsed,
@@ -167,7 +171,7 @@ def prediction_markdown(prediction: Prediction) -> str:
             (
                 f"- **Build time**: {_expected(prediction.duration)}",
                 f"- **Failure risk**: {_risk(prediction.risk)}",
-                f"- **Flaky tests**: {_flaky_count(prediction)}",
+                f"- **Flaky tests**: {describe_flaky_count(prediction)}",
                 f"- **Based on**: {_basis(prediction)}",
             )
         ),
@@ -220,7 +224,12 @@ def failure_table(groups: Sequence[FailureGroup], most: int, host: CodeHost = NO
     """Yield blocks with at most `most` groups of failures, the most urgent first, and the number left out."""
     if groups:
         if most:
-            yield table(("verdict", "flaky", "test", "why"), (_group(group, host) for group in groups[:most]))
+            reasons = ["<br>".join(map(_cause, rank_failure_causes(group.first.reasons))) for group in groups[:most]]
+            told = [
+                AS_ABOVE if why and why == above else why for above, why in zip(["", *reasons], reasons, strict=False)
+            ]
+            rows = (_group(group, why, host) for group, why in zip(groups, told, strict=False))
+            yield table(("verdict", "flaky", "test", "why"), rows)
         yield from more(len(groups) - most)
 
 
@@ -236,12 +245,6 @@ def _expected(expected: Interval | Unavailable) -> str:
     jenkins = format_jenkins(expected)
     beside = f" (Jenkins estimate: {jenkins})" if jenkins else ""
     return f"{format_interval(expected).replace(span(expected.seconds), f'**{span(expected.seconds)}**', 1)}{beside}"
-
-
-def _flaky_count(prediction: Prediction) -> str:
-    if not prediction.tests_known:
-        return "not known: no test of this project is recorded yet"
-    return f"{len(prediction.flaky):,} likely to flake in the next runs"
 
 
 def _basis(prediction: Prediction) -> str:
@@ -275,7 +278,9 @@ def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailab
     }
     shown = {name: cell for name, cell in cells.items() if cell}
     yield table(tuple(shown), (tuple(shown.values()),))
-    yield f"```text\n{interval_drawing(expected, duration.seconds)}\n[ ] 90 % interval   o expected   x actual\n```"
+    drawing = interval_drawing(expected, duration.seconds)
+    points = "* expected and actual" if "*" in drawing else "o expected   x actual"
+    yield f"```text\n{drawing}\n[ ] 90 % interval   {points}\n```"
 
 
 def _ruling(triage: TriageReport) -> Iterator[str]:
@@ -304,13 +309,13 @@ def _failures(report: TriageReport | TrainReport, host: CodeHost) -> Iterator[st
         yield from failure_table(report.groups, MOST_FAILURES, host)
 
 
-def _group(group: FailureGroup, host: CodeHost) -> Sequence[str]:
+def _group(group: FailureGroup, reasons: str, host: CodeHost) -> Sequence[str]:
     failure = group.first
     verdict = {"regression": "**regression**", "flaky": "flaky"}.get(failure.verdict, "unsure")
     place = f"{failure.file}:{failure.line}" if failure.line else failure.file
     facts = [code(failure.test, MOST_OF_A_NAME), *(code(line) for line in failure.message.splitlines())]
     facts += [code(fact) for fact in (place, failure.last_touched) if fact]
-    others = [code(other.test, MOST_OF_A_NAME) for other in group.failures[1:MOST_MEMBERS]]
+    others = [_named(other, failure.verdict) for other in group.failures[1:MOST_MEMBERS]]
     if others:
         rest = len(group.failures) - 1 - len(others)
         facts += [f"also {', '.join(others)}{f' and {rest:,} more' if rest else ''}"]
@@ -319,8 +324,14 @@ def _group(group: FailureGroup, host: CodeHost) -> Sequence[str]:
     told = f"{describe_group(group)}{link_to_changes(begun) if group.kind == 'failing' else ''}"
     if group.kind == "incident":
         return ("incident", "", "<br>".join(facts), told)
-    why = "<br>".join(filter(None, (told, _because(failure.reasons))))
+    why = "<br>".join(filter(None, (told, reasons)))
     return (verdict, percent(failure.flaky_probability), "<br>".join(facts), why)
+
+
+def _named(failure: FailureVerdict, verdict: str) -> str:
+    """Return the name of a failure, with its verdict where that of its group is another."""
+    name = code(failure.test, MOST_OF_A_NAME)
+    return name if failure.verdict == verdict else f"{visible(failure.verdict, 10)} {name}"
 
 
 def _muted(muted: Sequence[MutedFailure]) -> Iterator[str]:
@@ -383,7 +394,7 @@ def _because(reasons: Iterable[FeatureContribution], subject: str = "test") -> s
 
 
 def _cause(cause: ReasonPhrase) -> str:
-    sign = "+" if cause.sign == "+" else "−"
+    sign = cause.sign.replace("-", "−")
     return " ".join(filter(None, (sign, cause.phrase, code(cause.word) if cause.word else "")))
 
 

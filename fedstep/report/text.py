@@ -6,14 +6,16 @@ texts: stdout is the result, `warning_text` is for stderr.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from fedstep.report.units import columns, count, percent, shorten, spread, visible
+from fedstep.report.units import columns, percent, shorten, spread, visible
 from fedstep.report.wording import (
+    AS_ABOVE,
     LEGEND,
     STATUS,
     TOO_VARIABLE,
     ReasonPhrase,
     count_failures,
     describe_change,
+    describe_flaky_count,
     describe_group,
     describe_history,
     describe_left_out,
@@ -31,6 +33,7 @@ from fedstep.report.wording import (
     name_no_failure,
     name_subject,
     rank_causes,
+    rank_failure_causes,
 )
 from fedstep.results import (
     BuildVerdict,
@@ -98,7 +101,7 @@ def prediction_text(prediction: Prediction, colour: bool = False, most: int = MO
     lines = [
         *labelled_lines("Build time", _expected(prediction.duration)),
         *labelled_lines("Failure risk", _risk(prediction.risk)),
-        *labelled_lines("Flaky tests", _flaky_count(prediction)),
+        *labelled_lines("Flaky tests", describe_flaky_count(prediction)),
         *_risks(prediction.flaky, most),
         *_suspects(prediction.suspects),
         "",
@@ -185,14 +188,6 @@ def _risk(risk: Risk | Unavailable) -> str:
     return f"{percent(risk.probability)} likely to fail: {_because(risk.reasons, 'build')}".rstrip(": ")
 
 
-def _flaky_count(prediction: Prediction) -> str:
-    if not prediction.tests_known:
-        return "not known: no test of this project is recorded yet"
-    return (
-        f"{len(prediction.flaky):,} of {count(prediction.tests_known, 'known test')} likely to flake in the next runs"
-    )
-
-
 def _failure_count(report: TriageReport | TrainReport) -> str:
     failures, muted = report.failures, len(report.muted)
     told = count_failures(failures, incident=report.incident)
@@ -210,8 +205,9 @@ def _verdict(triage: TriageReport) -> str:
         return f"look at {'the regression' if regressions == 1 else f'the {regressions:,} regressions'} first"
     if not triage.reading.tests:
         return "none, there is nothing to judge"
-    if any(failure.verdict == "unsure" for failure in triage.failures):
-        return "look at the unsure ones first"
+    unsure = sum(failure.verdict == "unsure" for failure in triage.failures)
+    if unsure:
+        return f"look at the unsure {'one' if unsure == 1 else 'ones'} first"
     return "nothing here looks like a regression" if triage.reading.is_whole else "none, the reports are not whole"
 
 
@@ -272,6 +268,7 @@ def _suspects(suspects: Sequence[TestRisk]) -> Iterator[str]:
 def _failures(groups: Sequence[FailureGroup]) -> Iterator[str]:
     if groups:
         yield from ("", "Failures, and how likely each is flaky")
+    above = ""
     for group in groups[:MOST_FAILURES]:
         failure = group.first
         is_judged = group.kind != "incident"
@@ -281,24 +278,27 @@ def _failures(groups: Sequence[FailureGroup]) -> Iterator[str]:
             yield from wrap(visible(line, 300), 20)
         yield from wrap("; ".join(filter(None, (describe_group(group), _place(failure)))), 20)
         yield from wrap(visible(failure.last_touched and f"file last changed by {failure.last_touched}", 120), 20)
-        yield from wrap(_because(failure.reasons) if is_judged else "", 20)
+        told = _told(rank_failure_causes(failure.reasons)) if is_judged else ""
+        yield from wrap(AS_ABOVE if told and told == above else told, 20)
+        above = told
         for other in group.failures[1:MOST_MEMBERS]:
-            yield from _named(f"{'':20}also ", other.test)
+            verdict = "" if other.verdict == failure.verdict else f"{visible(other.verdict, 10)} "
+            yield from _named(f"{'':20}also {verdict}", other.test)
         if len(group.failures) > MOST_MEMBERS:
             yield f"{'':20}and {len(group.failures) - MOST_MEMBERS:,} more with the same cause"
     yield from _more(len(groups) - MOST_FAILURES)
-    if groups:
+    if any(rank_failure_causes(group.first.reasons) for group in groups if group.kind != "incident"):
         yield "  (+ speaks for a flake, - for a regression)"
 
 
 def _named(begin: str, test: str) -> Iterator[str]:
-    """Yield the name of a test in full, to be copied: on a line of its own where it does not fit."""
+    """Yield the name of a test in full, to be copied: on a line of its own where it does not fit, indented."""
     name = visible(test, 1000)
     if len(begin) + columns(name) <= WIDTH:
         yield f"{begin}{name}"
     else:
         yield begin
-        yield name
+        yield f"{'':{min(20, max(WIDTH - columns(name), 0))}}{name}"
 
 
 def _muted(muted: Sequence[MutedFailure]) -> Iterator[str]:
@@ -316,9 +316,11 @@ def _place(failure: FailureVerdict) -> str:
 
 
 def _because(reasons: Iterable[FeatureContribution], subject: str = "test") -> str:
-    return "; ".join(
-        " ".join(filter(None, (cause.sign, cause.phrase, _quoted(cause)))) for cause in rank_causes(reasons, subject)
-    )
+    return _told(rank_causes(reasons, subject))
+
+
+def _told(causes: Iterable[ReasonPhrase]) -> str:
+    return "; ".join(" ".join(filter(None, (cause.sign, cause.phrase, _quoted(cause)))) for cause in causes)
 
 
 def _quoted(cause: ReasonPhrase) -> str:

@@ -1,11 +1,13 @@
 """Format numbers with units, and escape control sequences and CI commands in text from the code under test."""
 
+import re
 from math import isfinite
 
 MOST_COLUMNS = 160  # of one name in a report
 
 # Printable by Unicode's categories and yet blank or invisible: fillers, joiners, variation selectors.
 _BLANKS = (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0)
+_COMMAND = re.compile(r"##(\w*\[)")
 _INVISIBLE = frozenset((*_BLANKS, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
 
 
@@ -49,7 +51,7 @@ def _shown(character: str) -> str:
 
 
 def _no_command(text: str) -> str:
-    words = text.replace("##", "#\\x23").split(" ")
+    words = _COMMAND.sub(r"#\\x23\g<1>", text).split(" ")
     return " ".join("\\x3a" + word[1:] if word.startswith("::") else word for word in words)
 
 

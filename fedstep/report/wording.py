@@ -27,7 +27,11 @@ from fedstep.types import LeftOut, SelectionTally, TimeChange, Unavailable
 _DRAWN = {"p": ".", "f": "F", "c": "F", "k": "~", "s": "-"}
 
 
+FLAKY_RUNS, FLAKY_FROM = 20, 0.1  # of the flaky task: a test is called likely to flake from this chance on
 LEGEND = "runs, oldest first:  . passed  F failed  ~ failed and passed  - skipped;  + raises, - lowers"
+
+
+AS_ABOVE = "for the same reasons as the failure above"
 
 
 VERDICTS = ("regression", "unsure", "flaky")  # most urgent first
@@ -80,8 +84,8 @@ _ROUND: Mapping[str, Mapping[str, str]] = {
     "failure-rate": {"0": "never failed in its last {n} runs"},
     "failure-rate:build": {"0": "none of the recent builds {whose} failed"},
     "rate:build": {"0": "none of the recent builds {whose} failed"},
-    "failing:build": {"0": "no build {whose} failed just before", "1": "1 build {whose} failed just before"},
-    "passing:build": {"0": "no build {whose} passed just before", "1": "1 build {whose} passed just before"},
+    "failing:build": {"0": "no build {whose} failed just before", "1": "the last build {whose} failed"},
+    "passing:build": {"0": "no build {whose} passed just before", "1": "the last build {whose} passed"},
     "flip-rate": {"0": "never flipped in its last {n} runs"},
     "gold-rate": {"0": "never passed and failed on one commit in its last {n} runs"},
     "runs-since-failure": {"1": "last failed 1 run ago"},
@@ -154,9 +158,12 @@ def _ratio(logarithm: float) -> str:
     return f"{exp(logarithm):.2g} ×"
 
 
+LONGEST_RANK = 0.99  # no test takes longer than all tests, of which it is one
+
+
 def _rank(rank: float) -> str:
     """Return where a time lies among the project's: -1 is the shortest, 1 the longest."""
-    share = percent((1.0 + abs(rank)) / 2)
+    share = percent(min((1.0 + abs(rank)) / 2, LONGEST_RANK))
     return f"takes longer than {share}" if rank >= 0 else f"is quicker than {share}"
 
 
@@ -191,7 +198,7 @@ SIGNED: Mapping[str, tuple[str, str]] = {
     ),
     "evidence-commit": ("it passed on this very commit", "it failed before on this very commit"),
     "classmates-flips": ("other tests of its class flip", "other tests of its class hardly flip"),
-    "project-flips": ("tests of this project flip often", "tests of this project hardly flip"),
+    "project-flips": ("other tests of this project flip", "tests of this project hardly flip"),
     "test": ("turned out flaky here more often than predicted", "turned out flaky here less often than predicted"),
     "class": (
         "its class turned out flaky more often than predicted",
@@ -354,6 +361,8 @@ _RISING = (
 )
 _FALLING = ("passing", "branch-passing")
 _NONE = ("0", "0.0", "absent", "none", "")
+_NEIGHBOURS = ("classmates-flip-rate", "project-flip-rate")  # of flips per run; usual is none at all
+SELDOM = 0.01  # below it a rate reads as a reason against a flake, whatever is usual; from it on as one for it
 # True of most failures, or known of nothing.
 _SAYS_NOTHING = (
     ("same-commit", "unseen"),
@@ -364,12 +373,19 @@ _SAYS_NOTHING = (
 _NEAR = ("itself", "near", "build-file")  # what a change touches, where it speaks for a break
 _PAST = ("flips", "failures", "runs")  # concepts that a test without a run has nothing of
 NO_HISTORY, NEVER_FAILED, NEVER_FLIPPED = "no history yet", "never failed", "never flipped"
+MANY_BROKEN = 0.25  # of the builds: from it on nobody takes their number for a reason that the next one passes
+LAST_OF_BRANCH = "the last build of this branch"
 FEW_RUNS = 5  # from which on it says something that a test never flipped
 LEAST_SHARE = 0.1  # of the largest cause: what adds less is not worth a reader's time
 TELLER_SHARE = 1 / 3  # of a cause: a feature that adds less of it does not tell it
 SHORTEST_TOLD = 0.1  # seconds of a test whose time is worth comparing with its usual one: noise is larger below
 SMALLEST_WORD = 0.05  # of the margin: a word that adds less is not quoted
 MOST_WORDS = 2
+
+
+def rank_failure_causes(reasons: Iterable[FeatureContribution]) -> tuple[ReasonPhrase, ...]:
+    """Return the causes of a failure's verdict, without what `describe_group` says of it: that it has no history."""
+    return tuple(cause for cause in rank_causes(reasons) if cause.phrase != NO_HISTORY)
 
 
 def rank_causes(
@@ -402,6 +418,8 @@ def rank_causes(
         causes += (ReasonPhrase(*told, sums[name]),) if told else ()
     if any(cause.phrase.startswith(NEVER_FAILED) for cause in causes[:most]):  # then it did not flip, either
         causes = [cause for cause in causes if not cause.phrase.startswith(NEVER_FLIPPED)]
+    if facts.get("recent-builds") and _whole(facts.get("recent-broken")) in (0, _whole(facts["recent-builds"])):
+        causes = [cause for cause in causes if not cause.phrase.startswith(LAST_OF_BRANCH)]  # all ended as that one
     return tuple(causes[:most])
 
 
@@ -446,7 +464,7 @@ def _contradicts(part: str, answer: str, raises: bool) -> bool:
     if part in ("last-outcome", "branch-outcome"):
         return (answer == "passed" and raises) or (answer in ("failed", "unstable") and not raises)
     if answer not in _NONE:
-        return False
+        return part in _NEIGHBOURS and raises == (_float(answer) < SELDOM)
     rising, falling = (any(part.startswith(name) for name in names) for names in (_RISING, _FALLING))
     return (rising and raises) or (falling and not raises)
 
@@ -520,11 +538,10 @@ def _count_broken(broken: int, builds: int, facts: Mapping[str, str], raises: bo
         return f"the last {in_a_row} builds failed"
     alike = 1 / (1 + exp(-2 * _float(facts.get("similar", "nan"))))  # the feature is half of the log-odds
     if (raises and share < 0.5 < alike) or (not raises and alike < 0.5 <= share):
-        return f"{percent(alike)} of the builds like this one failed"
-    if not raises and share >= 0.5:
+        return f"most builds like this one {'failed' if raises else 'passed'}"
+    if not raises and share >= MANY_BROKEN:
         return ""
-    few = "only " if not raises and share < 0.25 else ""
-    return f"{few}{broken} of the last {builds} builds failed"
+    return f"{'' if raises else 'only '}{broken} of the last {builds} builds failed"
 
 
 def _times(number: int) -> str:
@@ -676,6 +693,14 @@ def format_model(model: ModelUsed) -> str:
         return "starter model, shipped with fedstep"
     age = "" if isinstance(model.age_seconds, Unavailable) else f", pulled {span(model.age_seconds)} ago"
     return f"{'production model' if model.kind == 'production' else 'model'} {model.version}{age}"
+
+
+def describe_flaky_count(prediction: Prediction) -> str:
+    """Say how many of the known tests are likely to flake, within how many runs, and what likely means."""
+    if not prediction.tests_known:
+        return "not known: no test of this project is recorded yet"
+    likely = f"likely to flake in their next {FLAKY_RUNS} runs ({percent(FLAKY_FROM)} or more)"
+    return f"{len(prediction.flaky):,} of {count(prediction.tests_known, 'known test')} {likely}"
 
 
 def format_knowledge(prediction: Prediction) -> str:

@@ -1,7 +1,9 @@
 """Every name of the code under test is one harmless line before it reaches a sink."""
 
+import re
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,7 +43,7 @@ class TestEscape:
         assert shown.isprintable()
         assert len(shown.splitlines()) <= 1
         assert not any(word.startswith("::") for word in shown.split())
-        assert "##" not in shown
+        assert not re.search(r"##\w*\[", shown)
         assert columns(shown) <= 160
 
     @given(anything, st.integers(4, 200))
@@ -56,6 +58,15 @@ class TestEscape:
     def test_an_ordinary_test_name_stays_as_it_is(self) -> None:
         for name in ("tests/test_a.py::test_b[1-x]", "com.acme.A#b", "Ünï › handles naïve input", "TestX/sub_test#01"):
             assert visible(name) == name
+
+    @pytest.mark.parametrize("text", ["# H1", "## H2", "expected '### a', got '## a [1]'"])
+    def test_a_heading_of_markdown_is_no_command(self, text: str) -> None:
+        """A failure of a Markdown parser was shown with #\\x23 for each of its headings."""
+        assert visible(text) == text
+
+    @pytest.mark.parametrize("text", ["##[error]x", "a##vso[task.x]", "###[group]", "##teamcity[x]"])
+    def test_a_command_of_a_log_is_none_any_more(self, text: str) -> None:
+        assert not re.search(r"##\w*\[", visible(text))
 
     def test_a_long_name_keeps_its_head_and_its_tail(self) -> None:
         shown = visible("com.acme." + "x" * 1000 + "#method")

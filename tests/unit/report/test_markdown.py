@@ -22,6 +22,7 @@ from fedstep.report.units import visible
 from fedstep.results import (
     FailingSince,
     FailureVerdict,
+    FeatureContribution,
     ModelUsed,
     Prediction,
     ReportCounts,
@@ -29,7 +30,7 @@ from fedstep.results import (
     TrainReport,
     TriageReport,
 )
-from fedstep.types import Dropped, TimeChange, Unavailable
+from fedstep.types import Dropped, Duration, TimeChange, Unavailable
 
 Findings = tuple[Prediction, TriageReport, TrainReport]
 PARSER = MarkdownIt("commonmark").enable("table").enable("strikethrough")
@@ -129,6 +130,29 @@ class TestSummary:
         assert "[=====o=x======]" in markdown
         assert "1 update sent (3.1 kB); candidate 41 → 42, production 40 → 41" in markdown
         assert "flaky 32+, build-duration 8+" in markdown
+
+    def test_every_point_of_the_drawing_is_explained(self, ordinary: Findings) -> None:
+        """One star stands for both where the build took what was expected."""
+        exact = ordinary[2]._replace(duration=Duration(250.0, "jenkins"))
+        assert "[ ] 90 % interval   * expected and actual" in training_markdown(exact)
+        assert "[ ] 90 % interval   o expected   x actual" in training_markdown(ordinary[2])
+
+    def test_the_same_reasons_are_told_once(self, ordinary: Findings) -> None:
+        reasons = (FeatureContribution("evidence-companions=-5.4", -7.9),)
+        failures = (
+            FailureVerdict("a#b", 0.1, reasons, "regression", signature="1"),
+            FailureVerdict("a#c", 0.1, reasons, "regression", signature="2"),
+        )
+        markdown = triage_markdown(ordinary[1]._replace(failures=failures))
+        assert markdown.count("other tests of its package began to fail with it") == 1
+        assert markdown.count("for the same reasons as the failure above") == 1
+
+    def test_a_test_without_history_is_so_once(self, ordinary: Findings) -> None:
+        """'a test without history' stood above '− no history yet', as if that had lowered something."""
+        new = FailureVerdict("a#b", 0.1, (FeatureContribution("runs-known=0", 0.0),), "regression")
+        markdown = triage_markdown(ordinary[1]._replace(failures=(new,)))
+        assert "a test without history" in markdown
+        assert "no history yet" not in markdown
 
     def test_the_first_build_of_a_new_user_reads_well(self, nothing_known: Findings) -> None:
         prediction, triage, training = written(nothing_known)

@@ -1,5 +1,6 @@
 """The terminal's text: what it says, how wide it is, and that no name can take the terminal over."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from fedstep.report.text import prediction_text, training_text, triage_text, war
 from fedstep.report.units import columns
 from fedstep.results import (
     FailureVerdict,
+    FeatureContribution,
     Interval,
     ModelUsed,
     Prediction,
@@ -35,7 +37,7 @@ def assert_harmless(text: str) -> None:
     for line in text.split("\n"):
         assert line == "" or line.isprintable()
         assert not line.lstrip().startswith("::")
-        assert "##" not in line
+        assert not re.search(r"##\w*\[", line)
         assert columns(line) <= 100 or not line.startswith(" ")  # a name in full, to be copied
 
 
@@ -55,7 +57,43 @@ class TestHostileNames:
         text = warning_text((hostile,))
         assert text.count("\n") == 1
         assert text[:-1].isprintable()
-        assert "##" not in text
+        assert not re.search(r"##\w*\[", text)
+
+
+def failing(
+    test: str, *reasons: FeatureContribution, verdict: str = "regression", signature: str = ""
+) -> FailureVerdict:
+    return FailureVerdict(test, 0.1, verdict=verdict, kind="new", runs=9, reasons=reasons, signature=signature)
+
+
+def report_of(*failures: FailureVerdict) -> TriageReport:
+    return TriageReport("local", failures, ModelUsed(), ReportCounts(files=1, tests=9))
+
+
+class TestFailures:
+    def test_the_same_reasons_are_told_once(self) -> None:
+        """Fourteen failures of one change repeated two lines of reasons fourteen times."""
+        reasons = (FeatureContribution("evidence-companions=-5.4", -7.9),)
+        tests = (failing("a#b", *reasons, signature="1"), failing("a#c", *reasons, signature="2"))
+        text = triage_text(report_of(*tests))
+        assert text.count("other tests of its package began to fail with it") == 1
+        assert text.count("for the same reasons as the failure above") == 1
+
+    def test_a_test_of_another_verdict_says_so(self) -> None:
+        """One cause was called unsure with four tests, where the count said that one of seven was unsure."""
+        tests = (failing("a#b", verdict="unsure", signature="1"), failing("a#c", verdict="flaky", signature="1"))
+        text = triage_text(report_of(*tests))
+        assert "also flaky a#c\n" in text
+        assert "look at the unsure one first" in text
+
+    def test_signs_are_explained_where_there_are_some(self) -> None:
+        text = triage_text(report_of(failing("a#b")))
+        assert "speaks for a flake" not in text
+
+    def test_a_long_name_stays_below_its_verdict(self) -> None:
+        """A name of 85 columns began at the edge of the terminal, as if it was a heading."""
+        name = f"a#{'b' * 83}"
+        assert f"\n{'':15}{name}\n" in triage_text(report_of(failing(name)))
 
 
 class TestText:

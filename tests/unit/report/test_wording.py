@@ -14,13 +14,27 @@ import fedstep.report
 from fedstep.features.build_features import private_build_features
 from fedstep.features.test_features import private_test_features as private_of_test
 from fedstep.history.summary import PlannedBuild
+from fedstep.model.predictor import WORTH_NAMING
 from fedstep.report.markdown import interval_drawing
 from fedstep.report.units import percent, size, span
-from fedstep.report.wording import describe_group, format_interval, format_jenkins, rank_causes
+from fedstep.report.wording import (
+    FLAKY_FROM,
+    FLAKY_RUNS,
+    LAST_OF_BRANCH,
+    describe_group,
+    format_interval,
+    format_jenkins,
+    rank_causes,
+)
 from fedstep.results import FailureGroup, FailureVerdict, FeatureContribution, Interval
 from fedstep.schema.schema import TASK_NAMES, schema
 
 MODULES = [module.name for module in pkgutil.iter_modules(fedstep.report.__path__, "fedstep.report.")]
+
+
+def test_likely_means_what_the_model_counts() -> None:
+    """The report names the horizon and the chance from which a test is counted, and cannot import the model."""
+    assert (schema().tasks["flaky"].horizon, WORTH_NAMING) == (FLAKY_RUNS, FLAKY_FROM)
 
 
 class TestReasons:
@@ -89,7 +103,8 @@ class TestReasons:
             (-1.0, {"recent-builds": 2, "recent-broken": 0}, "both builds known passed"),
             (1.0, {"recent-builds": 7, "recent-broken": 7}, "all of the last 7 builds failed"),
             (1.0, {"recent-builds": 20, "recent-broken": 3, "failing": 3}, "the last 3 builds failed"),
-            (1.0, {"recent-builds": 20, "recent-broken": 3, "similar": 0.6}, "77 % of the builds like this one failed"),
+            (1.0, {"recent-builds": 20, "recent-broken": 3, "similar": 0.6}, "most builds like this one failed"),
+            (-1.0, {"recent-builds": 20, "recent-broken": 4}, "only 4 of the last 20 builds failed"),
             (-1.0, {"recent-builds": 20, "recent-broken": 1}, "only 1 of the last 20 builds failed"),
             (-1.0, {"recent-builds": 0, "recent-broken": 0}, "no build of this job is known yet"),
         ],
@@ -143,11 +158,35 @@ class TestReasons:
 
     def test_half_of_the_builds_never_lowers_a_risk(self) -> None:
         facts = {"recent-builds=2": 0.0, "recent-broken=1": 0.0, "similar=-0.1": -0.6}
-        assert rank_causes([FeatureContribution(*one) for one in facts.items()], "build")[0].phrase.endswith(
-            "this one failed"
-        )
+        (cause,) = rank_causes([FeatureContribution(*one) for one in facts.items()], "build")
+        assert cause.phrase == "most builds like this one passed"
         unlike = {"recent-builds=2": 0.0, "recent-broken=1": 0.0, "similar=0.1": -0.6}
         assert rank_causes([FeatureContribution(*one) for one in unlike.items()], "build") == ()
+        quarter = {"recent-builds=7": 0.0, "recent-broken=2": 0.0, "own=0.1": -0.6}
+        assert rank_causes([FeatureContribution(*one) for one in quarter.items()], "build") == ()
+
+    def test_one_fact_of_one_build_is_told_once(self) -> None:
+        """'- the only build known passed; - the last build of this branch passed' is one build."""
+        facts = {"own=0.4": -1.0, "branch-outcome=passed": -0.8, "recent-builds=1": 0.0, "recent-broken=0": 0.0}
+        causes = rank_causes([FeatureContribution(*one) for one in facts.items()], "build")
+        assert [cause.phrase for cause in causes] == ["the only build known passed"]
+        mixed = facts | {"own=0.4": 1.0, "recent-builds=8": 0.0, "recent-broken=3": 0.0}
+        del mixed["recent-builds=1"], mixed["recent-broken=0"]
+        causes = rank_causes([FeatureContribution(*one) for one in mixed.items()], "build")
+        assert [cause.phrase for cause in causes] == ["3 of the last 8 builds failed", f"{LAST_OF_BRANCH} passed"]
+
+    @pytest.mark.parametrize(
+        ("feature", "contribution", "told"),
+        [
+            ("project-flip-rate=0.0009", 0.12, []),
+            ("project-flip-rate=0.0009", -0.12, ["tests of this project flip in 0.09 % of runs"]),
+            ("classmates-flip-rate=0.05", 0.4, ["tests of its class flip in 5 % of runs"]),
+            ("classmates-flip-rate=0.05", -0.4, []),
+        ],
+    )
+    def test_a_rate_speaks_as_it_reads(self, feature: str, contribution: float, told: list[str]) -> None:
+        """0.09 % of runs was a reason for a flake and 0.2 % one for a regression: none at all is usual."""
+        assert [cause.phrase for cause in rank_causes([FeatureContribution(feature, contribution)])] == told
 
     def test_what_adds_less_than_a_tenth_is_left_out(self) -> None:
         """'- 9 lines changed' beside '83 % likely to fail' only takes a reader's time."""
@@ -200,7 +239,7 @@ class TestPhrases:
             ("runs-since-flip=2", "test", "last flipped 2 runs ago"),
             ("change=itself", "test", "this change touches the test itself"),
             ("failure-kind=timeout", "test", "it ran out of time"),
-            ("classmates-flip-rate=0.002", "test", "tests of its class flip in 0.2 % of runs"),
+            ("classmates-flip-rate=0.02", "test", "tests of its class flip in 2 % of runs"),
             ("seconds-ratio=1", "test", "took 2.7 × its usual time"),
             ("failure-rate-20=0.2", "build", "20 % of the recent builds failed"),
             ("branch-rate=0.2", "build", "20 % of the recent builds of this branch failed"),
@@ -209,7 +248,8 @@ class TestPhrases:
             ("runs-since-failure=1", "test", "last failed 1 run ago"),
             ("gold-rate-100=0.02", "test", "passed and failed on one commit in 2 % of its last 100 runs"),
             ("files-changed=1", "test", "1 file changed"),
-            ("failing=1", "build", "1 build failed just before"),
+            ("failing=1", "build", "the last build failed"),
+            ("branch-passing=1", "build", "the last build of this branch passed"),
             ("branch-passing=0", "build", "no build of this branch passed just before"),
             ("branch-runs=0", "build", "the first known build of this branch"),
             ("files=1", "build", "1 file changed"),
@@ -217,6 +257,7 @@ class TestPhrases:
             ("last", "build", "how long the last build took"),
             ("last-5", "build", "how long the last five builds took"),
             ("time-rank=0.96", "test", "takes longer than 98 % of the project's tests"),
+            ("time-rank=1", "test", "takes longer than 99 % of the project's tests"),
             ("time-rank=-0.5", "test", "is quicker than 75 % of the project's tests"),
             ("hour=8", "build", "starts at 8:00 UTC"),
             ("test=shop.Cart#pays", "test", "turned out flaky here more often than predicted"),

@@ -18,6 +18,7 @@ from fedstep.types import TimeChange, TimelineBuild
 WIDE, NARROW = 900, 320  # pixels; a page shows the one that fits
 HEIGHT = 220
 MOST_POINTS = 250  # builds in one chart: more are not told apart
+DAY = 86_400.0  # seconds
 Spec = dict[str, Any]
 
 
@@ -38,7 +39,7 @@ def draw_build_times(name: str, builds: Sequence[TimelineBuild], changes: Sequen
     top = _axis_end(shown) / scale
     first = shown[0].finished_at if shown else 0.0
     marks = [_mark(change, scale) for change in changes if change.since >= first]
-    spec = {**_base(width, rows), "layer": [*_layers(top, unit), *_rules(marks)]}
+    spec = {**_base(width, rows), "layer": [*_layers(top, unit, _label_format(shown)), *_rules(marks)]}
     return render_svg(spec, f"Build times of {visible(name, 80)}, the last {len(shown)} builds")
 
 
@@ -140,12 +141,19 @@ def _mark(change: TimeChange, scale: float) -> dict[str, Any]:
     }
 
 
-def _layers(top: float, unit: str) -> list[Spec]:
+def _label_format(builds: Sequence[TimelineBuild]) -> str:
+    """Return how the axis tells a time: by its day, or by its hour (UTC) where all builds are of two days."""
+    ends = [build.finished_at for build in builds]
+    return "%H:%M" if ends and max(ends) - min(ends) < 2 * DAY else "%-d %b"
+
+
+def _layers(top: float, unit: str, label: str) -> list[Spec]:
     time = {
         "field": "at",
         "type": "temporal",
         "title": None,
-        "axis": {"grid": False, "tickCount": 5, "format": "%-d %b"},
+        "scale": {"type": "utc"},
+        "axis": {"grid": False, "tickCount": 5, "format": label},
     }
 
     def height(field: str) -> Spec:

@@ -4,6 +4,7 @@ Every value of the page is computed in `diagnostics.insights`. The page works wi
 and shows what a point of a chart says; without styles and scripts inside the document it fits Jenkins' policy.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 MOST_CHARTS = 4  # jobs with a chart; the others are in the table
 MOST_ROWS = 50  # of a table
 MOST_FAILING = 5  # named at the top of the page
-LONGEST_ARGUMENT = 500  # characters of a test in a command that is to be pasted
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.#/:, -]{0,499}")  # of a test in a command that is to be pasted
 FEWEST_IN_BIN = 5
 TEST_STYLE = "fedstep-test.css"  # the style sheet of the pages of tests
 STARTER = ModelUsed()
@@ -217,9 +218,12 @@ def _candidates(insights: Insights) -> Iterator[FixFirst]:
 
 
 def _argument(test: str) -> str:
-    """Return the test as an argument of a shell command, "" for one that is no plain name: it is not to be pasted."""
-    plain = test.replace("_", "").replace(".", "").replace("#", "").replace("/", "").replace(":", "").replace("-", "")
-    return f"'{test}'" if plain.isascii() and plain.isalnum() and len(test) <= LONGEST_ARGUMENT else "TEST"
+    """Return the test, or the last part of a Vitest's, as an argument of a shell command.
+
+    TEST where that is no plain name, which is not to be pasted.
+    """
+    name = test.rpartition(" > ")[2]
+    return next((f"'{one}'" for one in (test, name) if _PLAIN.fullmatch(one)), "TEST")
 
 
 def _show_commits(change: TimeChange) -> str:
@@ -313,7 +317,7 @@ def summarize_page(insights: Insights) -> str:
     """Return one line for the terminal."""
     first = fix_first(insights)
     lost = sum(one.minutes_a_week for one in insights.flaky)
-    parts = [count(len(insights.flaky), "flaky test"), f"{describe_minutes(lost)} a week lost to them"]
+    parts = [count(len(insights.flaky), "flaky test"), f"{describe_minutes(lost)} a week lost to flakes"]
     parts.append(count(len(insights.open_changes()), "open change of time", "open changes of time"))
     return "; ".join((*parts, f"fix first: {visible(first.what)}" if first else "nothing to fix first"))
 

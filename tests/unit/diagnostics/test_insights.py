@@ -1,5 +1,6 @@
 """Facts about what the page of a project shows: what flakes cost, what became slower, how good predictions were."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from fedstep.ingest.acknowledgements import ACKS_FILE, Acknowledgement, add_ackn
 from fedstep.ingest.code_host import parse_remote
 from fedstep.model.training import load_state
 from fedstep.report.badge import badge_json, badge_svg, make_badge
+from fedstep.report.charts import WIDE, draw_build_times
 from fedstep.report.digest import digest_markdown, digest_slack, digest_text, make_digest
 from fedstep.report.project_page import Failures, Insights, fix_first, most_expensive_tests, project_html
 from tests.benchmarks.project import grow
@@ -147,6 +149,15 @@ class TestInsights:
         first = fix_first(replace(insights, changes=(), flaky=only))
         assert first is not None
         assert first.how == "fedstep explain TEST"
+
+    def test_a_test_of_vitest_is_named_by_its_last_part(self, insights: Insights) -> None:
+        """Each of its names has ` > `, which no shell should be given, and `fedstep explain TEST` helps nobody."""
+        [one] = [
+            replace(one, test="t/cache.test.ts#cache > answers in time") for one in insights.flaky if one.test == FLAKY
+        ]
+        first = fix_first(replace(insights, changes=(), flaky=(one,)))
+        assert first is not None
+        assert first.how == "fedstep explain 'answers in time'"
 
     def test_errors_are_of_builds_that_all_predicted(self, insights: Insights) -> None:
         [job] = insights.jobs
@@ -292,3 +303,14 @@ class TestLinks:
         blocks = json.loads(digest_slack(make_digest(replace(linked, changes=many), 0.0)))["blocks"]
         assert all(len(block["text"]["text"]) <= 3000 for block in blocks)
         assert all(block["text"]["text"].count("<https") == block["text"]["text"].count("|what") for block in blocks)
+
+
+class TestAxis:
+    def test_a_day_is_told_by_its_hours(self, insights: Insights) -> None:
+        """Four builds of an afternoon had an axis of `30 Nov`, four times."""
+        [job] = insights.jobs
+        of_a_day = tuple(build._replace(finished_at=NOW + 3600 * at) for at, build in enumerate(job.builds[:8]))
+        assert ">30 Nov<" not in (chart := draw_build_times("unit", of_a_day, (), WIDE))
+        assert re.search(r">\d\d:00<", chart)
+        of_weeks = tuple(build._replace(finished_at=NOW + 7 * DAY * at) for at, build in enumerate(job.builds[:8]))
+        assert not re.search(r">\d\d:00<", draw_build_times("unit", of_weeks, (), WIDE))

@@ -1,10 +1,9 @@
 """The results of the steps as values, which `fedstep.report` renders as text.
 
-NamedTuples: twelve frozen dataclasses cost `predict` 13 ms of start-up, these 3 ms.
+NamedTuples: a frozen dataclass costs each start four times as much.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from fedstep.errors import FedstepError
@@ -29,8 +28,7 @@ class FeatureContribution(NamedTuple):
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
 
-@dataclass(frozen=True, slots=True)
-class DiagnosticCheck:
+class DiagnosticCheck(NamedTuple):
     """One check: its state, and the command or setting that fixes it, "" where none is needed."""
 
     name: str
@@ -39,13 +37,12 @@ class DiagnosticCheck:
     fix: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(NamedTuple):
     """All checks, in the order of a build."""
 
     checks: tuple[DiagnosticCheck, ...]
 
-    def count(self, state: str) -> int:
+    def count_in(self, state: str) -> int:
         """Return the number of checks in this state."""
         return sum(check.state == state for check in self.checks)
 

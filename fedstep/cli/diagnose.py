@@ -147,7 +147,7 @@ def doctor(
     shown = checked.token if checked else token
     diagnosis = diagnose(context, junit, link, shown, _marked_start(context), os.environ, variables)
     echo_result(diagnostic_renderer(as_json).diagnosis(diagnosis))
-    return int(bool(diagnosis.count(PROBLEM)))
+    return int(bool(diagnosis.count_in(PROBLEM)))
 
 
 def _marked_start(context: "RunContext") -> float | None:

@@ -17,6 +17,7 @@ from fedstep.ingest.git_process import (
     fetched_commit,
     is_partial,
     is_shallow,
+    may_have_upstream,
     repository_root,
     run_git,
 )
@@ -156,7 +157,8 @@ IsReport: TypeAlias = Callable[[str], bool]  # of a path from the root of the wo
 
 FILE_LIMIT = 5_000
 _COUNTED_FILES = 200  # untracked files whose lines are counted in their first _COUNTED_BYTES
-_COUNTED_BYTES = 16 * 1024  # longer than most sources; reports and data, which are longer, are not read whole
+_COUNTED_BYTES = 16 * 1024  # longer than most sources
+_UNCOUNTED_KINDS = ("data", "other")  # of untracked files: reports, logs and archives rather than work
 _DIFF = (
     *("diff", "--numstat", "-z", "-M", "-l400", "--no-ext-diff", "--no-textconv"),
     *("--no-relative", "--no-color", "--submodule=short", "--ignore-submodules=dirty"),
@@ -179,6 +181,7 @@ _DEFAULT_BRANCHES = {
     "refs/heads/master": "master",
 }
 _NOT_A_WORK_TREE = Unavailable("not a git work tree")
+_NO_UPSTREAM = GitResult(128, b"", "fatal: no upstream configured")
 
 
 class _Base(NamedTuple):
@@ -241,7 +244,7 @@ def read_outgoing(root: str, run: Run = run_git, is_report: IsReport = lambda _:
 def start_outgoing(
     root: str, run: Run = run_git, is_report: IsReport = lambda _: False, with_words: bool = False
 ) -> Callable[[], Change | Unavailable]:
-    """Start three git processes and return a function that waits for them and returns what `read_outgoing` returns.
+    """Start git and return a function that waits for it and returns what `read_outgoing` returns.
 
     `with_words` reads the identifiers of the changed lines of tracked files, too.
     """
@@ -251,7 +254,7 @@ def start_outgoing(
     git = GitRunner(top, run)
     revisions = ("HEAD", *_DEFAULT_BRANCHES)
     # The comparison that is most often right, and then the only one. It starts first because it takes longest.
-    guess = git.start(*_DIFF, "--merge-base", "@{upstream}", "--")
+    guess = git.start(*_DIFF, "--merge-base", "@{upstream}", "--") if may_have_upstream(top) else lambda: _NO_UPSTREAM
     status = git.start(*_STATUS, "--untracked-files=all")
     objects = git.start("cat-file", "--batch", stdin=_batch(revisions))
 
@@ -307,7 +310,7 @@ def _make_outgoing_change(
     if guess.code == 0:
         diff = _Diff("merge-base with upstream", parse_numstat(guess.out), "", ("--merge-base", "@{upstream}"))
     else:
-        diff = _against_default(git, commits, work_tree.upstream)
+        diff = _against_default(git, commits, work_tree)
     if not diff.base:
         return explain_failure(guess, git.root)
     room = max(0, FILE_LIMIT - len(diff.files))
@@ -354,13 +357,15 @@ def _against_parent(git: GitRunner, head: Commit, parent: Commit | None) -> _Dif
     return _Diff(told, parse_numstat(ran.out), "", (tree, head.oid)) if ran.code == 0 else _NO_DIFF
 
 
-def _against_default(git: GitRunner, commits: dict[str, Commit], upstream: bool) -> _Diff:
+def _against_default(git: GitRunner, commits: dict[str, Commit], work_tree: Status) -> _Diff:
     if "HEAD" not in commits:
         return _first_commit(git)
-    bases = [_Base("@{upstream}", "merge-base with upstream")] if upstream else []
+    bases = [_Base("@{upstream}", "merge-base with upstream")] if work_tree.upstream else []
     bases += [
         _Base(commits[ref].oid, f"merge-base with {name}") for ref, name in _DEFAULT_BRANCHES.items() if ref in commits
     ]
+    if bases and bases[0].commit == commits["HEAD"].oid and not work_tree.modified:
+        return _Diff(bases[0].label, ())
     return _compare(git, [*bases, _Base("HEAD", "HEAD")])
 
 
@@ -447,7 +452,8 @@ def _reach_notice(root: str, ci: CiRun, base_labels: dict[str, str], diff: _Diff
 
 def _count_untracked(root: str, paths: tuple[str, ...]) -> Iterable[FileChange]:
     for order, path in enumerate(paths):
-        yield FileChange(path, _line_count(f"{root}/{path}") if order < _COUNTED_FILES else 0)
+        is_counted = order < _COUNTED_FILES and file_kind(path) not in _UNCOUNTED_KINDS
+        yield FileChange(path, _line_count(f"{root}/{path}") if is_counted else 0)
 
 
 def _line_count(path: str) -> int:

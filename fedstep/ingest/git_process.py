@@ -228,14 +228,16 @@ def is_shallow(root: str) -> bool:
     return os.path.exists(common_folder(root) + "/shallow")
 
 
+def may_have_upstream(root: str) -> bool:
+    """Tell whether a branch of the clone at `root` may have an upstream, from the configuration file of git."""
+    config = _content(f"{common_folder(root)}/config")
+    return b"[branch" in config or b"include" in config
+
+
 def is_partial(root: str) -> bool:
     """Tell whether the clone at `root` was made with a filter and lacks objects, from a file of git."""
-    try:
-        with open(common_folder(root) + "/config", encoding="utf-8", errors="replace") as file:
-            text = file.read(_FETCH_LIMIT).lower()
-    except OSError:
-        return False
-    return "partialclone" in text or "promisor" in text
+    config = _content(f"{common_folder(root)}/config")
+    return b"partialclone" in config or b"promisor" in config
 
 
 def common_folder(root: str) -> str:

@@ -413,8 +413,8 @@ def diagnosis_json(diagnosis: Diagnosis) -> str:
     """Return one JSON object; lines end with a newline."""
     return _written(
         {
-            "problems": diagnosis.count(PROBLEM),
-            "warnings": diagnosis.count(WARNING),
-            "checks": [asdict(check) for check in diagnosis.checks],
+            "problems": diagnosis.count_in(PROBLEM),
+            "warnings": diagnosis.count_in(WARNING),
+            "checks": [check._asdict() for check in diagnosis.checks],
         }
     )

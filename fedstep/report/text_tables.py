@@ -32,7 +32,7 @@ def _check(check: DiagnosticCheck) -> Iterator[str]:
 
 
 def _sum(diagnosis: Diagnosis) -> str:
-    problems, warnings = diagnosis.count(PROBLEM), diagnosis.count(WARNING)
+    problems, warnings = diagnosis.count_in(PROBLEM), diagnosis.count_in(WARNING)
     if not problems and not warnings:
         return "Nothing needs fixing."
     return f"{count(problems, 'problem')}, {count(warnings, 'warning')}."

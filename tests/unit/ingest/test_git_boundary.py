@@ -51,6 +51,16 @@ class TestProcesses:
         changed(read_change(str(clone), LOCAL, counting(calls)))
         assert len(calls) == 3
 
+    def test_a_clean_default_branch_takes_two_processes(self, repo: Path) -> None:
+        """It has no upstream to compare with, and is its own merge-base: git is asked for no difference."""
+        calls: list[tuple[str, ...]] = []
+        change = changed(read_outgoing(str(repo), counting(calls)))
+        assert len(calls) == 2
+        assert (change.files, change.base) == ((), "merge-base with main")
+        git(repo, "mv", "a.txt", "b.txt")
+        moved = changed(read_outgoing(str(repo)))
+        assert ([file.path for file in moved.files], moved.base) == (["b.txt"], "merge-base with main")
+
     def test_nothing_in_the_repository_runs_and_nothing_is_written(self, repo: Path, tmp_path: Path) -> None:
         bell = tmp_path / "bell"
         script = write(tmp_path, "evil.sh", f"#!/bin/sh\ntouch {bell}\ncat\n")

@@ -72,8 +72,14 @@ class TestLimits:
     @pytest.mark.parametrize("lines", [0, 1, 7, 3_000, 200_000])
     def test_lines_of_a_long_untracked_file_are_estimated(self, repo: Path, lines: int) -> None:
         """Only its start is read, and every line here is as long as the others: the estimate is exact."""
-        write(repo, "report.log", "8 bytes\n" * lines)
-        assert changed(read_outgoing(str(repo))).files == (FileChange("report.log", lines, 0),)
+        write(repo, "generated.py", "8 bytes\n" * lines)
+        assert changed(read_outgoing(str(repo))).files == (FileChange("generated.py", lines, 0),)
+
+    @pytest.mark.parametrize("name", ["TEST-cart.xml", "dump.json", "build.log"])
+    def test_lines_of_untracked_data_are_not_counted(self, repo: Path, name: str) -> None:
+        """A report that a run left behind is no work: its 3,000 lines raised the risk of the build."""
+        write(repo, name, "<testcase/>\n" * 3_000)
+        assert changed(read_outgoing(str(repo))).files == (FileChange(name),)
 
     def test_many_changed_files_are_capped_with_a_notice(self, repo: Path) -> None:
         blob = git(repo, "hash-object", "a.txt")

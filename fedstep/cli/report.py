@@ -124,7 +124,7 @@ def ack(subject: str, note: str, history: str, part: str) -> int:
     Example: fedstep ack CartTest#totals --note 'checks a bigger cart'
     """
     from fedstep.diagnostics.explain import matches
-    from fedstep.ingest.acknowledgements import ACKS_FILE, Acknowledgement, add_acknowledgement
+    from fedstep.ingest.mutes import ACKS_FILE, Acknowledgement, add_acknowledgement
     from fedstep.report.units import visible
     from fedstep.report.wording import describe_change, name_subject
 

@@ -36,8 +36,7 @@ from fedstep.history.timeline import (
     read_timeline,
     save_timeline,
 )
-from fedstep.ingest.acknowledgements import is_acknowledged, read_acknowledgements
-from fedstep.ingest.mutes import Mutes, find_mute, read_mutes
+from fedstep.ingest.mutes import Mutes, find_mute, is_acknowledged, read_acknowledgements, read_mutes
 from fedstep.model.labels import renumber_runs, resolve_labels
 from fedstep.model.predictor import FLAKY_ABOVE, classify_failure
 from fedstep.pipeline.context import RunContext, code_host

@@ -31,8 +31,7 @@ from fedstep.server.listener import checked, listener, run, start_logging
 from fedstep.server.metrics import Metrics, TimedApp
 from fedstep.server.models import ModelEndpoint
 from fedstep.server.openapi import document
-from fedstep.server.service import ModeContext, Routes, ServiceMode
-from fedstep.server.settings import Settings
+from fedstep.server.settings import ModeContext, Routes, ServiceMode, Settings
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
 from fedstep.server.tokens import TokenBook

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedstep.errors import SchemaMismatch, WireError
 from fedstep.federation.messages import SchemaShape, Update, Vector, check_model, unpack_model
@@ -23,9 +24,11 @@ from fedstep.server.aggregation.fedbuff import (
     Usual,
     aggregate,
     aggregate_task,
+    apply_step,
     clip_delta,
     even_out,
     owner_limit,
+    scale_rate,
 )
 from fedstep.server.aggregation.inputs import (
     AggregationInput,
@@ -429,3 +432,38 @@ def _parts_of_task(name: str, updates: Iterable[StoredUpdate], version: int) -> 
     for stored in updates:
         candidate = (version if stored.version < 0 else stored.version) - 1
         yield from (part for task, part in iter_task_deltas(stored, candidate) if task == name)
+
+
+# Sums of updates, where no single update is known, as with secure aggregation and differential privacy.
+@dataclass(frozen=True, slots=True)
+class TaskSum:
+    """The sum of the deltas of one task in steps of a grid, each of them `scale` times the task's bound.
+
+    `senders` are the owner and project of each delta; empty where they must not be known.
+    """
+
+    steps: NDArray[np.int64]
+    scale: float
+    senders: Sequence[tuple[str, str]] = ()
+
+
+def advance_by_sums(
+    state: ModelState,
+    sums: Mapping[str, TaskSum],
+    evidence: Mapping[str, Evidence],
+    rules: Mapping[str, AggregationRules],
+    gate: Gate | None,
+) -> AggregationResult:
+    """Return the next version, each task moved by its sum, if it has one."""
+    vectors = {
+        name: _add_sum(vector, sums[name], rules[name]) if name in sums else vector
+        for name, vector in state.current.candidate.vectors.items()
+    }
+    return advance(state, Aggregate(vectors), evidence, gate)
+
+
+def _add_sum(vector: Vector, task_sum: TaskSum, rules: AggregationRules) -> Vector:
+    """Return the vector after the sum, as after an aggregation of single updates that no cap has touched."""
+    step = task_sum.steps.astype(np.float64) * (task_sum.scale * rules.clip)
+    senders = ((owner or (project,), project) for owner, project in task_sum.senders)
+    return to_float_array(apply_step(to_numpy(vector), step, scale_rate(rules, senders)))

@@ -21,8 +21,7 @@ from fedstep.federation.messages import PrivacyGuarantee, TrialScore
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.inputs import AggregationInput, AggregationResult, StoredUpdate
 from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus
-from fedstep.server.aggregation.step import iter_task_deltas
-from fedstep.server.aggregation.sums import TaskSum, advance_by_sums
+from fedstep.server.aggregation.step import TaskSum, advance_by_sums, iter_task_deltas
 from fedstep.server.aggregation.vectors import staleness_weight
 from fedstep.server.dashboard.snapshot import VOLUMES, DashboardSnapshot
 from fedstep.server.dp.budget import (

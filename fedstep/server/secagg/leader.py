@@ -20,8 +20,7 @@ from fedstep.federation.secagg.shares import LEVELS, MAX_WEIGHT, noise_deviation
 from fedstep.federation.transport import HttpResponse as Heard
 from fedstep.federation.transport import Transport
 from fedstep.server.aggregation.inputs import AggregationResult, CurrentModels, ModelState, ModelVersion
-from fedstep.server.aggregation.step import log_decisions
-from fedstep.server.aggregation.sums import TaskSum, advance_by_sums
+from fedstep.server.aggregation.step import TaskSum, advance_by_sums, log_decisions
 from fedstep.server.auth import RequestGuard, read_project
 from fedstep.server.gate import EvaluationSum, EvaluationSums, Evidence
 from fedstep.server.http_messages import HttpProblem, as_json
@@ -54,7 +53,7 @@ from fedstep.server.secagg.share_store import (
     rounds,
     shares,
 )
-from fedstep.server.service import ModeContext, Routes
+from fedstep.server.settings import ModeContext, Routes
 from fedstep.server.storage.engine import advisory_lock
 from fedstep.server.storage.store import AGGREGATION_LOCK
 from fedstep.server.storage.trial_repository import TrialRepository

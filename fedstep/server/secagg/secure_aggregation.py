@@ -12,7 +12,7 @@ from fedstep.server.mode import AggregationMode, ContributionTerms
 from fedstep.server.secagg.leader import Leader, SumPolicy, released_scores
 from fedstep.server.secagg.rounds import check_helper_url, check_secret
 from fedstep.server.secagg.share_store import count_pending, shares
-from fedstep.server.service import ModeContext
+from fedstep.server.settings import ModeContext
 from fedstep.server.storage.trial_repository import ACTIVE_SECONDS
 
 

@@ -12,8 +12,8 @@ from fedstep.diagnostics.insights import load_history, project_insights
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import encode_summary
 from fedstep.history.timeline import encode_timeline
-from fedstep.ingest.acknowledgements import ACKS_FILE, Acknowledgement, add_acknowledgement, read_acknowledgements
 from fedstep.ingest.code_host import parse_remote
+from fedstep.ingest.mutes import ACKS_FILE, Acknowledgement, add_acknowledgement, read_acknowledgements
 from fedstep.model.training import load_state
 from fedstep.report.badge import badge_json, badge_svg, make_badge
 from fedstep.report.charts import WIDE, draw_build_times

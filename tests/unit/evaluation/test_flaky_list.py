@@ -2,7 +2,7 @@
 
 import random
 
-from fedstep.evaluation.flaky_list import RATES, DrawnHistory, draw_history, judge_list, list_outcomes, score_lists
+from fedstep.evaluation.study import RATES, DrawnHistory, draw_history, judge_list, list_outcomes, score_lists
 from fedstep.types import (
     BuildContext,
     BuildOutcome,

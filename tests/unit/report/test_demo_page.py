@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.evaluation.demo_page import DemoProject, DemoReport, DemoTest, DemoTraffic, accuracy, demo_html
+from fedstep.evaluation.demo import DemoProject, DemoReport, DemoTest, DemoTraffic, accuracy, demo_html
 from fedstep.evaluation.ordering import SelectedBuild
 from fedstep.report.html import TimedBuild
 from fedstep.report.units import visible

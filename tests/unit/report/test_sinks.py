@@ -22,11 +22,9 @@ from markdown_it import MarkdownIt
 
 import fedstep.report
 from fedstep.cli.mcp import MOST_LISTED, quote_answer
-from fedstep.evaluation.demo import demo_text
-from fedstep.evaluation.demo_page import demo_html
-from fedstep.ingest.acknowledgements import Acknowledgement, add_acknowledgement
+from fedstep.evaluation.demo import demo_html, demo_text
 from fedstep.ingest.junit import FileReading
-from fedstep.ingest.mutes import Mute, add_mute
+from fedstep.ingest.mutes import Acknowledgement, Mute, add_acknowledgement, add_mute
 from fedstep.report import badge, ci_outputs, digest, explanation, inspection, markdown, project_page, text, text_tables
 from fedstep.report import json as as_json
 from fedstep.report.digest import Digest, make_digest

@@ -20,7 +20,7 @@ from fedstep.server.secagg.leader import Leader, LeaderStore, SumPolicy
 from fedstep.server.secagg.rounds import LATEST_HEARD, pack_reply, sign, unpack_proposal
 from fedstep.server.secagg.rounds import RoundReply as Released
 from fedstep.server.secagg.share_store import KEPT_SECONDS, MOST_LOOKED_AT, rounds, shares
-from fedstep.server.service import ModeContext
+from fedstep.server.settings import ModeContext
 from fedstep.server.storage.engine import open_engine
 from fedstep.server.storage.store import Store
 from tests.helpers.narrow import present

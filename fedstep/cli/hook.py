@@ -12,7 +12,7 @@ from typing import NamedTuple
 import click
 
 import fedstep
-from fedstep.cli.options import HISTORY, PART, REPORTS, STRICT, option
+from fedstep.cli.options import HISTORY, PART, REPORTS, STRICT, FloatRange, option
 from fedstep.cli.output import echo_result, echo_warnings, exit_code
 from fedstep.errors import HistoryError, InputError, UsageError
 from fedstep.history.project_store import write_atomically
@@ -286,7 +286,7 @@ def status() -> int:
 @click.argument("remote", nargs=-1, metavar="[REMOTE URL]")
 @option(
     "within",
-    type=click.FloatRange(0.1),
+    type=FloatRange(0.1),
     default=3.0,
     show_default=True,
     help="Maximum seconds; then skip the prediction.",

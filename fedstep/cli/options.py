@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., object])
 
 
+class FloatRange(click.FloatRange):
+    """A number within bounds. click lets `nan` through, which is neither below nor above a bound."""
+
+    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number: float = super().convert(value, param, ctx)
+        if number != number:
+            self.fail(f"{value} is no number.", param, ctx)
+        return number
+
+
 class OptionSettings(TypedDict, total=False):
     """Keyword arguments of `click.option`."""
 
@@ -119,7 +130,7 @@ MOST = option(
 RULES = combine(
     option(
         "forgive-above",
-        type=click.FloatRange(0.0, 1.0),
+        type=FloatRange(0.0, 1.0),
         default=None,
         help="Also forgive failures that are flaky with at least this probability, such as 0.95.",
     ),
@@ -143,12 +154,10 @@ NETWORK = combine(
         "aggregator", metavar="URL", default="", help="Aggregator to exchange coefficients with. Default: local only."
     ),
     option("token", metavar="TOKEN", default="", help="Token for the aggregator. Prefer FEDSTEP_TOKEN."),
-    option(
-        "timeout", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Maximum seconds per exchange."
-    ),
+    option("timeout", type=FloatRange(0.1), default=10.0, show_default=True, help="Maximum seconds per exchange."),
     option(
         "budget",
-        type=click.FloatRange(0.1),
+        type=FloatRange(0.1),
         default=30.0,
         show_default=True,
         help="Maximum seconds for all network access.",

@@ -2,7 +2,9 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from io import TextIOWrapper
 from math import inf
 from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar
 
@@ -210,6 +212,16 @@ def echo_result(text: str) -> None:
             echo_warnings(f"the result cannot be printed: {error.strerror or error}")
 
 
+def echo_names(names: Iterable[str]) -> None:
+    """Print names, one per line. What is no text in them is printed as the bytes that were read."""
+    text = "".join(f"{name}\n" for name in names)
+    if not text.isascii() and isinstance(sys.stdout, TextIOWrapper):
+        with suppress(UnicodeEncodeError):
+            text.encode(sys.stdout.encoding, "surrogateescape")
+            sys.stdout.reconfigure(errors="surrogateescape")
+    echo_result(text)
+
+
 def read_plan(plan: str) -> str:
     """Return the text of a plan, which `@FILE` names. Raise InputError if the file cannot be read."""
     return "".join(read_lines(plan[1:])) if plan.startswith("@") else plan
@@ -218,10 +230,13 @@ def read_plan(plan: str) -> str:
 def read_lines(path: str) -> list[str]:
     """Return the lines of a file, of standard input for `-`. Raise InputError if it cannot be read."""
     try:
-        if path == "-":
-            return list(sys.stdin)
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return list(file)
+        if path != "-":
+            with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+                return list(file)
+        if isinstance(sys.stdin, TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")
+        lines = list(sys.stdin)
+        return [line.removeprefix("\ufeff") for line in lines[:1]] + lines[1:]
     except OSError as error:
         raise InputError(f"{os.fspath(path)} cannot be read: {error.strerror}", "Check the path") from error
 

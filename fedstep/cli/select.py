@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 import fedstep
-from fedstep.cli.options import FORMAT, HISTORY, PART, option
-from fedstep.cli.output import echo_result, echo_warnings, new_warnings, read_lines, read_plan, write_ci_outputs
+from fedstep.cli.options import FORMAT, HISTORY, PART, FloatRange, option
+from fedstep.cli.output import (
+    echo_names,
+    echo_result,
+    echo_warnings,
+    new_warnings,
+    read_lines,
+    read_plan,
+    write_ci_outputs,
+)
 from fedstep.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,20 +64,21 @@ def order(runner: str, names: str, output_format: str, history: str, part: str) 
     if output_format == "json":
         echo_result(json.dumps({"tests": list(map(_row, ranked))}) + "\n")
         _end()
-    _print(ranked, runner, all_of_them=True)
+    echo_names(_lines(ranked, runner))
+    _end()
 
 
 TIME = option("time", metavar="TIME", default="", help="Run tests of this predicted time, such as 10m or 90s.")
-SHARE = option("share", type=click.FloatRange(0.0, 1.0), default=None, help="Run this share of the test time.")
+SHARE = option("share", type=FloatRange(0.0, 1.0), default=None, help="Run this share of the test time.")
 CONFIDENCE = option(
     "confidence",
-    type=click.FloatRange(0.5, 0.999),
+    type=FloatRange(0.5, 0.999),
     default=None,
     help="Run what shows a failure in this share of failing builds, judged by the project's own past ones.",
 )
 EXPLORE = option(
     "explore",
-    type=click.FloatRange(0.0, 1.0),
+    type=FloatRange(0.0, 1.0),
     default=0.05,
     show_default=True,
     help="Share of the other tests that run too, drawn at random.",
@@ -116,8 +125,10 @@ def select(
     if not names:
         echo_warnings("tests that the history does not know are not in this list. Give all with --names")
     echo_warnings(_tell(selection, shadow))
-    _note(context, selection, shadow)
     chosen = tuple(ranked) if shadow else selection.chosen
+    lines = _lines(chosen, runner)
+    if lines:
+        _note(context, selection, shadow)
     if output_format == "json":
         told = {
             "tests": list(map(_row, chosen)),
@@ -126,7 +137,8 @@ def select(
         }
         echo_result(json.dumps(told) + "\n")
         _end()
-    _print(chosen, runner, all_of_them=not selection.skipped or shadow)
+    echo_names(lines)
+    _end()
 
 
 def _choice(time: str, share: float | None, confidence: float | None) -> "Choice":
@@ -178,24 +190,21 @@ def _rank(names: str, context: "RunContext") -> "tuple[tuple[RankedTest, ...], S
     return ranked, summary, f"explore {commit or context.ci.run}"
 
 
-def _print(tests: "Sequence[RankedTest]", runner: str, all_of_them: bool) -> NoReturn:
-    """Print the tests for a runner. One that cannot be given some of them is given none, and so runs all."""
+def _lines(tests: "Sequence[RankedTest]", runner: str) -> Sequence[str]:
+    """Return what is printed for a runner: nothing for one that cannot be given all of them, so that it runs all."""
     if runner == "list":
-        echo_result("".join(f"{one.named.name}\n" for one in tests))
-        _end()
+        return [one.named.name for one in tests]
     from fedstep.report.rerun import selection
     from fedstep.results import FailureVerdict
 
     ids = [test for one in tests for test in one.named.tests or (one.named.identity,)]
     chosen = selection(runner, [FailureVerdict(test, 0.0) for test in dict.fromkeys(ids)], os.path.exists)
-    if chosen.left_out and not all_of_them:
-        first = chosen.left_out[0]
-        told = f"{len(chosen.left_out)} tests cannot be named to {runner}, the first is {first}"
-        echo_warnings(f"{told}. No arguments are printed, so that all run")
-        _end()
-    echo_warnings(*(f"{test} cannot be named to {runner}" for test in chosen.left_out))
-    echo_result("".join(f"{line}\n" for line in chosen.lines))
-    _end()
+    if not chosen.left_out:
+        return chosen.lines
+    count, first = len(chosen.left_out), chosen.left_out[0]
+    told = f"{count} test{'s' * (count > 1)} cannot be named to {runner}, the first is {first}"
+    echo_warnings(f"{told}. No arguments are printed, so that all run")
+    return ()
 
 
 def _end() -> NoReturn:
@@ -387,7 +396,9 @@ def shard(
             remedy = "Hand on what `fedstep shard --total N` printed to balance them"
             echo_warnings(f"no plan: the shards are made by the tests' names alone. {remedy}")
         chosen = (known or hash_plan(total, unit)).choose(identities, index)
-        echo_result("".join(f"{name}\n" for one in chosen for name in identities[one]))
+        if not chosen:
+            echo_warnings(f"machine {index} of {total} has no test. Of an empty list most runners run all tests")
+        echo_names(name for one in chosen for name in identities[one])
         _end()
     from fedstep.pipeline.selection import predict_seconds
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fedstep.cli.options import STORE, combine, explicit_options, option
+from fedstep.cli.options import STORE, FloatRange, combine, explicit_options, option
 from fedstep.cli.output import echo_warnings
 from fedstep.cli.server_admin import missing_extra
 from fedstep.errors import UsageError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fedstep.server.oidc import Issuer
     from fedstep.server.settings import Settings, Tls
 
-COUNT, POSITIVE = click.IntRange(0), click.FloatRange(0, min_open=True)
+COUNT, POSITIVE = click.IntRange(0), FloatRange(0, min_open=True)
 PRIVACY_TERMS = "privacy_delta", "privacy_releases", "privacy_days"
 
 AGGREGATION = combine(
@@ -31,7 +31,7 @@ AGGREGATION = combine(
     ),
     option(
         "max-wait",
-        type=click.FloatRange(0.1),
+        type=FloatRange(0.1),
         default=60.0,
         show_default=True,
         help="Maximum seconds to wait before aggregating a partial buffer.",
@@ -70,7 +70,7 @@ SECURE_AGGREGATION = combine(
     ),
     option(
         "noise",
-        type=click.FloatRange(0, MOST_NOISE),
+        type=FloatRange(0, MOST_NOISE),
         default=NOISE,
         show_default=True,
         help="Standard deviation of the noise in a sum, in units of a task's bound, for the leader.",

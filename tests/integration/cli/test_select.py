@@ -1,7 +1,11 @@
 """The commands that shorten a build, run as processes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from tests.helpers.cli import Checkout, new_checkout
 
@@ -56,6 +60,16 @@ class TestShard:
             ran = experienced.run("shard", *arguments)
             assert (ran.code in (2, 3), ran.out) == (True, ""), (arguments, ran)
             assert "error: " in ran.err or "Error: " in ran.err
+
+    def test_a_machine_without_a_test_says_so(self, experienced: Checkout) -> None:
+        """Most runners run all tests of an empty list: whoever starts one must know."""
+        (experienced.root / "names.txt").write_text("tests/test_1.py::test_1\n")
+        shards = [
+            experienced.run("shard", "--index", str(number), "--total", "3", "--names", "names.txt")
+            for number in (1, 2, 3)
+        ]
+        assert sorted(len(ran.out.splitlines()) for ran in shards) == [0, 0, 1]
+        assert all(("has no test" in ran.err) == (not ran.out) for ran in shards)
 
     def test_the_plan_as_json_tells_the_load_of_each_machine(self, experienced: Checkout) -> None:
         """A pipeline's matrix is made from it."""
@@ -134,6 +148,33 @@ class TestSelect:
         ran = experienced.run("select", "--share", "0.2", "--shadow")
         assert sorted(ran.out.splitlines()) == sorted(experienced.run("order").out.splitlines())
         assert "would run" in ran.err
+
+    @pytest.mark.parametrize("wish", ["--share nan", "--confidence nan", "--share .5 --explore nan"])
+    @pytest.mark.parametrize("command", ["select", "plan"])
+    def test_what_is_no_number_is_refused(self, experienced: Checkout, command: str, wish: str) -> None:
+        """No test is chosen by it: half a list would run as if it were the promised one."""
+        ran = experienced.run(command, *wish.split())
+        assert (ran.code, ran.out) == (2, "")
+        assert "nan is no number" in ran.err
+
+    @pytest.mark.parametrize("command", ["order", "select --share 1", "select --share 0 --shadow"])
+    def test_a_runner_is_told_nothing_if_one_cannot_be_named(self, experienced: Checkout, command: str) -> None:
+        """Arguments without that test would leave it out, though all are to run."""
+        (experienced.root / "names.txt").write_text("org.acme.CartTest#pays\nno class\n")
+        ran = experienced.run(*command.split(), "--for", "maven", "--names", "names.txt")
+        assert (ran.code, ran.out) == (0, "")
+        assert "1 test cannot be named to maven, the first is no class. No arguments are printed" in ran.err
+
+    def test_names_are_printed_as_they_were_read(self, experienced: Checkout) -> None:
+        """Bytes that are no UTF-8 are those of a file name; a byte order mark belongs to no name."""
+        names = b"\xef\xbb\xbftests/b.py\ntests/\xff.py\ntests/\xc3\xa4.py\n"
+        (experienced.root / "names.txt").write_bytes(names)
+        for source in ("names.txt", "-"):
+            command = [sys.executable, "-m", "fedstep", "order", "--names", source]
+            done = subprocess.run(
+                command, cwd=experienced.root, env=dict(experienced.env), input=names, capture_output=True, check=True
+            )
+            assert sorted(done.stdout.splitlines()) == [b"tests/b.py", b"tests/\xc3\xa4.py", b"tests/\xff.py"]
 
     def test_unclear_wishes_are_refused(self, experienced: Checkout) -> None:
         """No wish, two wishes, or a time that is none: exit 2 and no test."""

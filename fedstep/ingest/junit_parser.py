@@ -123,6 +123,9 @@ class Totals:
         told = candidates[0]
         if told.failed is None:
             return Difference(f"it announces {told.tests} tests, {cases} were read")
+        if not told.tests and not cases:
+            errors = f"{told.failed} error{'s' * (told.failed != 1)}"
+            return Difference(f"it announces {errors} and no test, as where a package does not compile", True)
         reason = f"it announces {told.tests} tests and {told.failed} failures, {cases} and {self.failed} were read"
         return Difference(reason, not self.failed and all(announced.failed for announced in candidates))
 

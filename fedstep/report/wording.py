@@ -155,7 +155,8 @@ def _share(share: float) -> str:
 
 
 def _ratio(logarithm: float) -> str:
-    return f"{exp(logarithm):.2g} ×"
+    ratio = exp(min(logarithm, 20.0))
+    return f"{ratio:,.0f} ×" if ratio >= 10 else f"{ratio:.2g} ×"
 
 
 LONGEST_RANK = 0.99  # no test takes longer than all tests, of which it is one

@@ -269,3 +269,12 @@ class TestSeveralFiles:
     def test_many_attempts_at_one_test_are_read_in_linear_time(self):
         text = "<testsuite>" + "<testcase name='n'/>" * 100_000 + "</testsuite>"
         assert len(read_reports([_text("a.xml", text)]).tests) == 1
+
+
+class TestAnnounced:
+    def test_an_error_without_a_test_is_a_build_that_failed(self) -> None:
+        """gotestsum writes it where a package does not compile; '0 tests and 1 failures' sounded like a lost report."""
+        report = '<testsuites tests="0" failures="0" errors="1" time="0.16"></testsuites>'
+        [dropped] = read_reports([_text("report.xml", report)]).dropped
+        assert dropped.reason == "it announces 1 error and no test, as where a package does not compile"
+        assert not dropped.kept

@@ -241,6 +241,7 @@ class TestPhrases:
             ("failure-kind=timeout", "test", "it ran out of time"),
             ("classmates-flip-rate=0.02", "test", "tests of its class flip in 2 % of runs"),
             ("seconds-ratio=1", "test", "took 2.7 × its usual time"),
+            ("seconds-ratio=5.7", "test", "took 299 × its usual time"),
             ("failure-rate-20=0.2", "build", "20 % of the recent builds failed"),
             ("branch-rate=0.2", "build", "20 % of the recent builds of this branch failed"),
             ("branch-last=failed", "build", "the last build of this branch failed"),

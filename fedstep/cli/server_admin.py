@@ -251,7 +251,7 @@ def _format_verdict(ended: "TrialSummary") -> str:
     if ended.outcome == "rollback":
         return f"at {ended.version} rollback: {ended.task} back to the production of version {ended.against}"
     figures = ", ".join(f"{name} {_number(value)}" for name, value in ended.figures.items())
-    again = f"; replayed without {_count(ended.left_out, 'sender')}" if ended.replayed else ""
+    again = "; the candidate went halfway back to production" if ended.restarted else ""
     return f"at {ended.version} {ended.outcome}: {ended.task} {ended.trial} against {ended.against} ({figures}){again}"
 
 

@@ -8,7 +8,9 @@ import signal
 import socket
 import ssl
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -19,6 +21,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fedstep.errors import UsageError
+from fedstep.server.rate_limits import Allowance, AllowanceMeter, client_of
 from fedstep.server.settings import Limits, Settings, Tls
 
 MOST_CONNECTIONS = 1000
@@ -211,7 +214,44 @@ def _bounded_protocol(limits: Limits, proxies: tuple[str, ...] = ()) -> type[Bou
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning")
 TEXT = "%(asctime)s %(levelname)s %(message)s"
-SENDER_FIELDS = ("owner", "project", "peer")  # not part of the message
+SHOWN_FIELDS = ("owner", "project", "peer", "dropped")  # not part of the message
+
+
+LINES_OF_CLIENT = 30  # of one kind, in a minute: others refused by the same cause stay visible
+LINES_OF_KIND = 300  # in a minute, whoever causes them: about 60 MB a day
+
+
+class LogLimit(logging.Filter):
+    """Drops what a client, or many together, cause beyond a number of lines of one kind in a minute.
+
+    The kind is the message before its words are put in, the client an owner or an address. The next line of the kind
+    tells how many were dropped before it. Lines of level debug are not limited.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock, self._lock = clock, threading.Lock()
+        self._clients = AllowanceMeter((Allowance(LINES_OF_CLIENT, 60.0),), most_keys=10_000)
+        self._kinds = AllowanceMeter((Allowance(LINES_OF_KIND, 60.0),), most_keys=1_000)
+        self._dropped: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the line is written."""
+        if record.levelno < logging.INFO:
+            return True
+        kind, now, fields = str(record.msg)[:120], self._clock(), getattr(record, "fields", {})
+        client = f"{kind} {fields.get('owner') or client_of(fields.get('peer', ''))}"
+        with self._lock:
+            levels = self._clients.level(client, now), self._kinds.level(kind, now)
+            if any(level.wait for level in levels):
+                self._dropped[kind] += 1
+                return False
+            self._clients.take(client, levels[0])
+            self._kinds.take(kind, levels[1])
+            dropped = self._dropped.pop(kind, 0)
+        if dropped:
+            record.fields = {**fields, "dropped": dropped}
+        return True
 
 
 class TextLines(logging.Formatter):
@@ -223,7 +263,7 @@ class TextLines(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Format the line without a traceback."""
         fields = getattr(record, "fields", {})
-        who = " ".join(f"{name}={json.dumps(fields[name])}" for name in SENDER_FIELDS if name in fields)
+        who = " ".join(f"{name}={json.dumps(fields[name])}" for name in SHOWN_FIELDS if name in fields)
         line = super().formatMessage(record)
         return f"{line} ({who})" if who else line
 
@@ -249,9 +289,10 @@ class JsonLines(logging.Formatter):
 def start_logging(form: str, level: str) -> None:
     """Send the log to standard error, in one of the FORMATS, from one of the LEVELS on.
 
-    Level debug applies to fedstep only: the libraries' debug lines quote what was sent.
+    Level debug applies to fedstep only: the libraries' debug lines quote what was sent. Lines are limited (`LogLimit`).
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    handler.addFilter(LogLimit())
     logging.basicConfig(level=max(logging.INFO, logging.getLevelName(level.upper())), handlers=[handler])
     logging.getLogger("fedstep").setLevel(level.upper())

@@ -238,8 +238,7 @@ def _versions() -> Json:
         "began": HOUR,
         "decided": HOUR,
         "outcome": {"type": "string", "enum": ["promoted", "rejected", "undecided", "rollback"]},
-        "replayed": {"type": "boolean"},
-        "left_out": COUNT,
+        "restarted": {"type": "boolean"},
         "figures": {"type": "object", "additionalProperties": {"type": "number"}},
     }
     lists = {"versions": version, "trials": open_trial, "verdicts": verdict}

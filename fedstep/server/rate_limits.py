@@ -98,15 +98,27 @@ class ProjectLimiter:
         return True
 
 
+def client_of(address: str) -> str:
+    """Return the address that counts as one client; of IPv6 the network of 64 bits.
+
+    Some proxies forward an address with its port, or a word.
+    """
+    try:
+        parsed = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address[:64].partition(":")[0]
+    return str(parsed.ipv4_mapped or ":".join(parsed.exploded.split(":")[:4]))
+
+
 class ReadLimiter:
-    """Limits how much an address reads in a minute; of IPv6 the network of 64 bits counts, which is one client's."""
+    """Limits how much a client reads in a minute."""
 
     def __init__(self, most: int) -> None:
         self._meter = AllowanceMeter((Allowance(most, 60.0),))
 
     def take(self, address: str, now: float) -> int:
         """Take one request and return 0, or take none and return the seconds to wait."""
-        key = ":".join(IPv6Address(address.partition("%")[0]).exploded.split(":")[:4]) if ":" in address else address
+        key = client_of(address)
         level = self._meter.level(key, now)
         if not level.wait:
             self._meter.take(key, level)

@@ -103,7 +103,7 @@ class Memory:
         self.current = CurrentModels(ModelVersion(0, 0, 0.0, vectors, {"flaky": 0}), vectors, {})
         self.tasks: dict[int, Mapping[str, Vector]] = {0: vectors}
         self.decisions: list[TrialOutcome] = []
-        self.replayed: dict[str, float] = {}
+        self.restarted: dict[str, float] = {}
         self.votes: tuple[Evaluation, ...] = ()
         self.folded: list[StoredUpdate] = []
 
@@ -123,8 +123,7 @@ class Memory:
             version=self.current.candidate.version + 1,
             evidence={"flaky": UpdateEvaluations(self.votes, ActiveCounts(projects, projects))},
             spent={"flaky": self.decisions[-1].verdict.spent} if self.decisions else {},
-            replayed=self.replayed,
-            since=lambda version: (stored for stored in self.folded if stored.version > version),
+            restarted=self.restarted,
             now=self.current.candidate.created + 3600.0,
         )
         self._keep(step(moment), buffered)
@@ -136,8 +135,8 @@ class Memory:
         if made.decisions or not self.current.trials:
             self.votes = ()
         self.decisions += made.decisions
-        if any(decision.replayed for decision in made.decisions):
-            self.replayed = {"flaky": version.created}
+        if any(decision.restarted for decision in made.decisions):
+            self.restarted = {"flaky": version.created}
         production = {"flaky": self.tasks[version.sources["flaky"]]["flaky"]}
         self.current = CurrentModels(version, production, {trial.task: trial for trial in made.trials})
 

@@ -54,12 +54,11 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
-    """How a trial ended, and after a rejection whether the task was replayed, and without how many of its sources."""
+    """How a trial ended, and after a rejection whether the task went halfway back to its production."""
 
     trial: Trial
     verdict: Verdict
-    replayed: bool = False
-    left_out: int = 0
+    restarted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +75,14 @@ class ModelState:
     """The state that the next version follows.
 
     `version` is its number: the first one that no version of any schema has, for another schema's aggregator may write
-    to the same store. `spent` is the margin used up by task, `replayed` when each task was last replayed; times are in
+    to the same store. `spent` is the margin used up by task, `restarted` when each task last went back; times are in
     seconds since 1970.
     """
 
     current: CurrentModels
     version: int
     spent: Mapping[str, float]
-    replayed: Mapping[str, float]
+    restarted: Mapping[str, float]
     now: float
 
 
@@ -91,13 +90,11 @@ class ModelState:
 class AggregationInput(ModelState):
     """The state, the updates to aggregate, and the evidence on the open trials by task.
 
-    `since` yields the accepted updates that were aggregated after a version, in the order of their aggregations, as
-    they are when it is called. `recent` returns the newest ones that were aggregated, in any order.
+    `recent` returns the newest ones that were aggregated, in any order.
     """
 
     buffered: tuple[StoredUpdate, ...]
     evidence: Mapping[str, Evidence]
-    since: Callable[[int], Iterable[StoredUpdate]] = lambda _version: ()
     recent: Callable[[], Iterable[StoredUpdate]] = tuple
 
 

@@ -3,9 +3,8 @@
 import logging
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain, groupby
-from math import ceil
+from dataclasses import dataclass, replace
+from itertools import chain
 from operator import itemgetter
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
@@ -22,10 +21,8 @@ from fedstep.server.aggregation.fedbuff import (
     AggregationRules,
     TaskDelta,
     Usual,
-    aggregate,
     aggregate_task,
     apply_step,
-    clip_delta,
     even_out,
     owner_limit,
     scale_rate,
@@ -45,11 +42,10 @@ from fedstep.server.aggregation.vectors import (
     FloatArray,
     Floats,
     GroupIndex,
-    staleness_weight,
 )
 from fedstep.server.gate import Evaluation, Evidence, Gate, UpdateEvaluations
 
-REPLAY_SECONDS = 86_400.0  # a task is replayed at most once in this time, or rejections could stop the learning
+RESTART_SECONDS = 86_400.0  # a task restarts at most once in this time, or rejections could stop the learning
 OPPOSED = 0.3  # of the sources of a task may be left out because they go against the others
 PROVEN = 2.0  # standard errors: of opponents that go so far against the others, the evaluations do not count either
 TRIMMED = 0.4  # of the sources of a coordinate, on each side, do not count for the common direction
@@ -75,47 +71,6 @@ Comparisons: TypeAlias = Mapping[str, Comparison]  # by task
 NO_COMPARISON, NO_COMPARISONS = Comparison(), MappingProxyType[str, Comparison]({})
 
 
-class Restart(NamedTuple):
-    """The vector that a rejected task goes on from, and how many suspected sources were left out of it."""
-
-    vector: Vector
-    left_out: int
-
-
-@dataclass(frozen=True, slots=True)
-class Aggregate:
-    """The vector of each task after one aggregation."""
-
-    vectors: Mapping[str, Vector]
-
-    def restart(self, state: ModelState, trial: Trial) -> Restart:
-        """Return production: a sum of updates cannot be taken apart to leave some of them out."""
-        return Restart(state.current.production[trial.task], 0)
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateAggregate(Aggregate):
-    """The vectors after an aggregation of single updates, which can be replayed without some of their sources."""
-
-    given: AggregationInput
-    rules: Mapping[str, AggregationRules]
-    gate: Gate
-    compared: Comparisons = field(default_factory=dict)
-
-    def restart(self, state: ModelState, trial: Trial) -> Restart:
-        """Return production with all updates since it replayed, less those of the suspects of this trial."""
-        production, rules = state.current.production[trial.task], self.rules[trial.task]
-        damage = to_numpy(trial.vector) - to_numpy(production)
-        parts = _parts_of_task(trial.task, self._updates_since(trial.against), state.version)
-        suspects = find_suspects(parts, damage, rules.clip, self.gate.suspects, self.gate.voters)
-        updates, compared = self._updates_since(trial.against), self.compared.get(trial.task, NO_COMPARISON)
-        vector = replay_updates(trial.task, production, updates, state.version, rules, suspects, compared)
-        return Restart(vector, len(suspects))
-
-    def _updates_since(self, version: int) -> Iterable[StoredUpdate]:
-        return chain(self.given.since(version), self.given.buffered)
-
-
 class TaskState(NamedTuple):
     """A task in the next version: its vector, the version of its production, its open trial, and the one that ended."""
 
@@ -134,9 +89,8 @@ def next_version(
     """
     compared = compare_sources(chain(given.recent(), given.buffered), rules)
     vectors = aggregate_updates(given.current.candidate, given.buffered, rules, compared)
-    made = UpdateAggregate(vectors, given, rules, gate, compared) if gate else Aggregate(vectors)
     evidence = {name: _without(one, compared.get(name, NO_COMPARISON).proven) for name, one in given.evidence.items()}
-    result = advance(given, made, evidence, gate)
+    result = advance(given, vectors, evidence, gate)
     return replace(result, opposed={name: len(one.opponents) for name, one in compared.items() if one.opponents})
 
 
@@ -149,36 +103,34 @@ def _without(evidence: Evidence, proven: Collection[Source]) -> Evidence:
 
 
 def advance(
-    state: ModelState, aggregate: Aggregate, evidence: Mapping[str, Evidence], gate: Gate | None
+    state: ModelState, vectors: Mapping[str, Vector], evidence: Mapping[str, Evidence], gate: Gate | None
 ) -> AggregationResult:
-    """Return the version that follows `state` with the vectors of `aggregate`.
+    """Return the version that follows `state` with these vectors.
 
     The gate decides each open trial on its evidence, by task. After a promotion the version on trial is the task's
-    production; after a rejection the task restarts, at most once in `REPLAY_SECONDS`. A task without an open trial
-    begins one.
+    production; after a rejection the task goes halfway back to its production, at most once in `RESTART_SECONDS`. A
+    task without an open trial begins one, once it has learned enough since its production.
     """
     if gate is None:
-        tasks = {name: TaskState(vector, state.version) for name, vector in aggregate.vectors.items()}
+        tasks = {name: TaskState(vector, state.version) for name, vector in vectors.items()}
     else:
-        tasks = {name: _advance_task(state, name, aggregate, evidence.get(name), gate) for name in aggregate.vectors}
+        tasks = {name: _advance_task(state, name, vectors[name], evidence.get(name), gate) for name in vectors}
     before = state.current.candidate
     sources = {name: task.source for name, task in tasks.items()}
     production = state.version if sources != before.sources else before.production
-    vectors = {name: task.vector for name, task in tasks.items()}
+    made = {name: task.vector for name, task in tasks.items()}
     return AggregationResult(
-        ModelVersion(state.version, production, state.now, vectors, sources),
+        ModelVersion(state.version, production, state.now, made, sources),
         tuple(task.trial for task in tasks.values() if task.trial),
         tuple(task.decision for task in tasks.values() if task.decision),
     )
 
 
-def _advance_task(
-    state: ModelState, name: str, aggregate: Aggregate, evidence: Evidence | None, gate: Gate
-) -> TaskState:
-    vector, source = aggregate.vectors[name], state.current.candidate.sources[name]
+def _advance_task(state: ModelState, name: str, vector: Vector, evidence: Evidence | None, gate: Gate) -> TaskState:
+    source = state.current.candidate.sources[name]
     production, trial = state.current.production[name], state.current.trials.get(name)
     if trial is None:
-        return _begin_trial(state, name, vector, source, production)
+        return _begin_trial(state, name, vector, source, production, gate)
     if evidence is None:
         return TaskState(vector, source, trial)
     verdict = gate.decide(evidence, state.spent.get(name, 0.0))
@@ -187,10 +139,11 @@ def _advance_task(
     decision = TrialOutcome(trial, verdict)
     if verdict.outcome == "promoted":
         source, production = trial.version, trial.vector
-    elif verdict.outcome == "rejected" and state.now - state.replayed.get(name, -REPLAY_SECONDS) >= REPLAY_SECONDS:
-        vector, left_out = aggregate.restart(state, trial)
-        decision = TrialOutcome(trial, verdict, replayed=True, left_out=left_out)
-    return _begin_trial(state, name, vector, source, production, decision)
+    elif verdict.outcome == "rejected" and state.now - state.restarted.get(name, -RESTART_SECONDS) >= RESTART_SECONDS:
+        # of the half that is lost most was noise; a damage is gone after a few rejections
+        vector = to_float_array(np.float32(0.5) * (to_numpy(production) + to_numpy(vector)))
+        decision = TrialOutcome(trial, verdict, restarted=True)
+    return _begin_trial(state, name, vector, source, production, gate, decision)
 
 
 def _begin_trial(
@@ -199,10 +152,16 @@ def _begin_trial(
     vector: Vector,
     source: int,
     production: Vector,
+    gate: Gate,
     decision: TrialOutcome | None = None,
 ) -> TaskState:
-    """Return the task with its new vector on trial, unless that is what production is."""
-    trial = None if vector == production else Trial(name, state.version, source, state.now, vector)
+    """Return the task with its new vector on trial, unless that is what production is, or hardly more.
+
+    One aggregation from zero moves the intercept, which lowers the loss, and the other weights in any direction: the
+    first version that was promoted ordered some federations' tests worse than chance (docs/decisions/0087).
+    """
+    is_ready = vector != production and state.version - source >= gate.distance
+    trial = Trial(name, state.version, source, state.now, vector) if is_ready else None
     return TaskState(vector, source, trial, decision)
 
 
@@ -228,48 +187,6 @@ def aggregate_updates(
         )
         for name, vector in candidate.vectors.items()
     }
-
-
-def replay_updates(
-    name: str,
-    start: Vector,
-    updates: Iterable[StoredUpdate],
-    version: int,
-    rules: AggregationRules,
-    without: Collection[str],
-    compared: Comparison = NO_COMPARISON,
-) -> Vector:
-    """Return a task after the same aggregations from another start, less opponents, and projects and owners `without`.
-
-    The updates come in the order of their aggregations, those of the one that makes `version` last; the updates of one
-    aggregation are in memory at a time.
-    """
-    vector, excluded = to_numpy(start), set(without)
-    for _, generation in groupby(updates, lambda stored: stored.version):
-        parts = (part for part in _parts_of_task(name, generation, version) if not _is_of(part, compared.opponents))
-        kept = [part for part in parts if not {part.project, part.owner} & excluded]
-        vector = aggregate(vector, kept, rules, compared.usual)
-    return to_float_array(vector)
-
-
-def find_suspects(
-    parts: Iterable[TaskDelta], damage: FloatArray, bound: float, share: float, owners: int
-) -> frozenset[str]:
-    """Return the share of sources, rounded up, whose clipped deltas together went furthest along `damage`.
-
-    Sources are owners where there are at least `owners` of them, else projects. A source that went the other way is
-    never a suspect.
-    """
-    by_owner: dict[str, float] = {}
-    by_project: dict[str, float] = {}
-    direction = damage.astype(float)
-    for part in parts:
-        along = staleness_weight(part.staleness) * float(clip_delta(part.delta, bound) @ direction)
-        by_owner[part.owner] = by_owner.get(part.owner, 0.0) + along
-        by_project[part.project] = by_project.get(part.project, 0.0) + along
-    sources = by_owner if len(by_owner) >= owners else by_project
-    worst = sorted(sources, key=lambda source: (-sources[source], source))[: ceil(share * len(sources))]
-    return frozenset(source for source in worst if sources[source] > 0.0)
 
 
 def compare_sources(updates: Iterable[StoredUpdate], rules: Mapping[str, AggregationRules]) -> Comparisons:
@@ -339,15 +256,14 @@ def _common_direction(means: FloatArray, weights: Floats) -> FloatArray:
     norms = np.linalg.norm(means, axis=1)
     means = means * np.minimum(1.0, np.median(norms) / np.maximum(norms, TINY))[:, np.newaxis]
     columns = np.ascontiguousarray(means.T, np.float32)  # sorted along the rows: three times as fast
-    if np.ptp(weights):
-        order = np.argsort(columns, axis=1)
-        values, shares = np.take_along_axis(columns, order, axis=1), weights.astype(np.float32)[order]
-    else:  # a quarter of the time
-        values, shares = np.sort(columns, axis=1), np.ones(1, np.float32)
-    shares = shares * (values != 0.0)
-    above = shares.cumsum(axis=1)
-    low, high = TRIMMED * above[:, -1:], (1 - TRIMMED) * above[:, -1:]
-    kept = np.clip(above, low, high) - np.clip(above - shares, low, high)
+    values, shares = np.sort(columns, axis=1), np.ones(1, np.float32)
+    if np.ptp(weights):  # four times as long
+        shares = weights.astype(np.float32).take(np.argsort(columns, axis=1))
+    kept = (shares * (values != 0.0)).cumsum(axis=1)
+    low, high = TRIMMED * kept[:, -1:], (1 - TRIMMED) * kept[:, -1:]
+    np.minimum(np.maximum(kept, low, out=kept), high, out=kept)
+    kept[:, 1:] -= kept[:, :-1].copy()  # of running sums again the weight of each value
+    kept[:, :1] -= low
     direction: FloatArray = np.vecdot(kept, values) / np.float32(1 - 2 * TRIMMED)
     return direction
 
@@ -427,13 +343,6 @@ def _read(stored: StoredUpdate, version: int) -> tuple[Contributor, Mapping[str,
     return contributor, update.deltas
 
 
-def _parts_of_task(name: str, updates: Iterable[StoredUpdate], version: int) -> Iterator[TaskDelta]:
-    """Yield what updates contributed to a task, each in the aggregation it was in; `version` is the one to be made."""
-    for stored in updates:
-        candidate = (version if stored.version < 0 else stored.version) - 1
-        yield from (part for task, part in iter_task_deltas(stored, candidate) if task == name)
-
-
 # Sums of updates, where no single update is known, as with secure aggregation and differential privacy.
 @dataclass(frozen=True, slots=True)
 class TaskSum:
@@ -459,7 +368,7 @@ def advance_by_sums(
         name: _add_sum(vector, sums[name], rules[name]) if name in sums else vector
         for name, vector in state.current.candidate.vectors.items()
     }
-    return advance(state, Aggregate(vectors), evidence, gate)
+    return advance(state, vectors, evidence, gate)
 
 
 def _add_sum(vector: Vector, task_sum: TaskSum, rules: AggregationRules) -> Vector:

@@ -302,7 +302,7 @@ class Store:
         def restore(session: Session) -> ModelVersion:
             advisory_lock(session.connection, AGGREGATION_LOCK)
             vectors, number = session.versions.production(target), session.versions.next_version()
-            # production comes from the new version itself, so that nothing that came since is ever replayed
+            # production comes from the new version itself, so that what was learned before it is not production's
             version = ModelVersion(number, number, now, vectors, dict.fromkeys(vectors, number))
             session.versions.add(version, parent=target, update_count=0)
             session.trials.record_rollback(version, target)
@@ -368,18 +368,12 @@ class Store:
             current=session.versions.current(),
             version=session.versions.next_version(),
             spent=session.trials.spent_margins(),
-            replayed=session.trials.last_replays(),
+            restarted=session.trials.last_restarts(),
             now=now,
             buffered=tuple(buffered.values()),
             evidence=self._mode.evidence(session.connection, self._shape.digest, known),
-            since=self._updates_after,
             recent=self._recent_updates,
         )
-
-    def _updates_after(self, version: int) -> Iterator[StoredUpdate]:
-        """Yield the updates aggregated after a version, as they are when the first one is asked for."""
-        with self.read() as session:
-            yield from session.versions.updates_after(version)
 
     def _recent_updates(self) -> Collection[StoredUpdate]:
         """Return the newest updates that were aggregated; the next aggregation finds them in the cache."""

@@ -94,8 +94,8 @@ verdicts = Table(
     Column("began", Float, nullable=False),
     Column("decided", Float, nullable=False),
     Column("outcome", String(16), nullable=False),  # promoted, rejected, undecided, rollback
-    Column("replayed", Boolean, nullable=False),
-    Column("left_out", Integer, nullable=False),  # projects or owners
+    Column("replayed", Boolean, nullable=False),  # whether the task went back to its production
+    Column("left_out", Integer, nullable=False),  # by an earlier rule
     Column("spent", Float, nullable=False),  # part of the margin used up after it
     Column("figures", Text, nullable=False),  # JSON
 )

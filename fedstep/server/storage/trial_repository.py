@@ -71,8 +71,8 @@ class TrialRepository:
         rows = self._connection.execute(select(verdicts.c.task, verdicts.c.spent).where(verdicts.c.id.in_(newest)))
         return {row.task: row.spent for row in rows}
 
-    def last_replays(self) -> Mapping[str, float]:
-        """Return by task when its updates were last replayed after a rejection, in seconds since 1970."""
+    def last_restarts(self) -> Mapping[str, float]:
+        """Return by task when it last went back to its production after a rejection, in seconds since 1970."""
         rows = self._connection.execute(
             select(verdicts.c.task, func.max(verdicts.c.decided).label("decided"))
             .where(verdicts.c.schema == self._schema, verdicts.c.replayed)
@@ -152,8 +152,8 @@ class TrialRepository:
                 began=trial.began,
                 decided=version.created,
                 outcome=name,
-                replayed=bool(outcome and outcome.replayed),
-                left_out=outcome.left_out if outcome else 0,
+                replayed=bool(outcome and outcome.restarted),
+                left_out=0,
                 spent=spent,
                 figures=json.dumps(outcome.verdict.figures() if outcome else {}),
             )

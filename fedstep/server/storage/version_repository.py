@@ -1,7 +1,7 @@
 """The versions in the database, and the updates that were aggregated into them."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -99,15 +99,6 @@ class VersionRepository:
             )
         )
 
-    def updates_after(self, version: int) -> Iterator[StoredUpdate]:
-        """Yield the updates aggregated after a version that are still kept, by version and id; few are in memory."""
-        query = select(bodies.c.body, updates.c.owner, updates.c.aggregated_in, updates.c.project)
-        query = query.join_from(updates, bodies, updates.c.id == bodies.c.id)
-        query = query.where(updates.c.schema == self._schema, updates.c.aggregated_in > version)
-        query = query.order_by(updates.c.aggregated_in, updates.c.id).execution_options(yield_per=200)
-        rows = self._connection.execute(query)
-        return (StoredUpdate(row.body, row.owner, row.aggregated_in, row.project) for row in rows)
-
     def recent_updates(
         self, limit: int, cached: Mapping[str, Update], before: int | None = None
     ) -> Mapping[str, StoredUpdate]:
@@ -148,10 +139,10 @@ class VersionRepository:
         return PreviousSchema(row.schema, names, production)
 
     def prune_updates(self, oldest_source: int, now: float) -> None:
-        """Delete updates that no replay needs any more, and all that are too old.
+        """Delete updates that production has learned from, once they are a week old, and all that are too old.
 
-        A replay starts from production, so that it needs no update aggregated before `oldest_source`, the oldest
-        version that production has a task from. Receipts stay: an update that is sent again is never counted again.
+        `oldest_source` is the oldest version that production has a task from. Newer ones show for longer which sources
+        go against the others. Receipts stay: an update that is sent again is never counted again.
         """
         unneeded = (updates.c.aggregated_in <= oldest_source) & (updates.c.received < now - MIN_KEPT_DAYS * DAY)
         delete_updates(self._connection, unneeded | (updates.c.received < now - MAX_KEPT_DAYS * DAY))
@@ -219,8 +210,7 @@ class TrialSummary:
     began: str
     decided: str
     outcome: str
-    replayed: bool
-    left_out: int
+    restarted: bool
     figures: Mapping[str, float]
 
 
@@ -287,7 +277,6 @@ def _ended(connection: Connection, schema: str, limit: int) -> tuple[TrialSummar
             hour(row.decided),
             row.outcome,
             row.replayed,
-            row.left_out,
             _read_figures(row.figures),
         )
         for row in connection.execute(query)

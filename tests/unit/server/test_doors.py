@@ -182,6 +182,17 @@ class TestReaders:
         assert reads.take("2001:db8:0:1::", 0.0) == 0
         assert [ReadLimiter(0).take("10.0.0.1", 0.0) for _ in range(3)] == [0, 0, 0]
 
+    @pytest.mark.parametrize("address", ["10.0.0.1:5678", "::ffff:10.0.0.1", "10.0.0.1"])
+    def test_address_with_its_port_is_the_same_client(self, address: str):
+        """Some proxies forward an address with its port; that was an error of every read."""
+        reads = ReadLimiter(1)
+        assert reads.take("10.0.0.1", 0.0) == 0
+        assert reads.take(address, 0.0) == 60
+
+    @pytest.mark.parametrize("address", ["unknown", "[::1]:80", "a:b:c", ":", "x" * 9999])
+    def test_any_text_for_an_address_is_a_client(self, address: str):
+        assert ReadLimiter(1).take(address, 0.0) == 0
+
 
 class TestStoreFile:
     def test_file_and_log_are_for_the_owner_alone(self, tmp_path: Path, ours):

@@ -1,5 +1,7 @@
 """The gate: what it promotes and rejects, what it may lose. All figures: python -m tests.benchmarks.gate."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -32,6 +34,12 @@ class TestPromotion:
     def test_version_that_is_not_better_is_promoted_in_1_of_50(self):
         """Whenever it is looked at; a version must be better, not only not worse."""
         assert rates(normal(0.0, 0.1), trials=150, every=10)["promoted"] <= 0.02
+
+    def test_early_looks_need_more_evidence(self):
+        """The same ten evaluations promote at the end of a short trial, and not at the begin of a long one."""
+        heard = UpdateEvaluations(votes([-0.2 - 0.05 * (n % 5) for n in range(10)], 10), ActiveCounts(10, 10))
+        assert replace(GATE, most=10).decide(heard).outcome == "promoted"
+        assert replace(GATE, most=200).decide(heard).outcome == "open"
 
     def test_worse_version_is_promoted_in_under_1_of_100_trials(self):
         found = rates(normal(0.05, 0.1), trials=150, every=10)
@@ -125,18 +133,31 @@ class TestVoters:
             assert decide(votes([-0.5, -0.45] * 20, 1), known).outcome != "promoted"
 
     def test_after_most_evaluations_a_trial_gives_way(self):
-        """Half of the voters up and half down: neither better nor worse can be shown."""
-        torn = [0.2 if n % 20 < 10 else -0.2 for n in range(GATE.most)]
-        assert decide(votes(torn[:-1])).outcome == "open"
-        assert decide(votes(torn)).outcome == "undecided"
+        """Most voters a little better, and some not: an improvement cannot be shown."""
+        mixed = [-0.2 if n % 20 < 13 else 0.2 for n in range(GATE.most)]
+        assert decide(votes(mixed[:-1])).outcome == "open"
+        assert decide(votes(mixed)).outcome == "undecided"
+
+    def test_version_without_improvement_gives_way_early(self):
+        """Half of the voters up and half down, after a third of a trial: a newer version is tried instead."""
+        torn = [0.2 if n % 2 else -0.2 for n in range(GATE.most)]
+        assert decide(votes(torn[:30])).outcome == "open"
+        assert decide(votes(torn[:40])).outcome == "undecided"
+        assert decide(votes([-0.15 + value for value in torn[:40]])).outcome == "open", "it may be better"
+
+    def test_a_few_voters_end_no_trial_of_many(self):
+        """Five of forty known voters, however often they evaluate, do not say that there is no hope."""
+        known = ActiveCounts(40, 40)
+        assert decide(votes([0.2, -0.2, 0.1, 0.3, 0.0] * 10, 5), known).outcome == "open"
+        assert decide(votes([0.2, -0.2, 0.1, 0.3, 0.0] * 10, 25), known).outcome == "undecided"
 
     @pytest.mark.parametrize("busy", [100, 5000])
     def test_a_busy_project_ends_no_trial(self, busy: int):
         """It evaluates all the time, and the trial is over only when the others have evaluated, too."""
-        torn = [0.2 if n % 20 < 10 else -0.2 for n in range(GATE.most)]
+        torn = [0.2 if n % 2 else -0.2 for n in range(GATE.most)]
         for owner, known in (("", MANY), ("acme", ActiveCounts(21, 1))):
             often = [Evaluation("busy", owner or "busy", 0.1 * (-1) ** n) for n in range(busy)]
-            for others in (0, 3, 40):
+            for others in (0, 3, 12):
                 assert decide([*often, *votes(torn[:others], owner=owner)], known).outcome == "open", others
             assert decide([*often, *votes(torn, owner=owner)], known).outcome == "undecided"
 

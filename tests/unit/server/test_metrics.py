@@ -7,6 +7,7 @@ import sqlite3
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -19,7 +20,7 @@ from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion, Trial
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.health import HealthEndpoints
 from fedstep.server.http_messages import HttpProblem
-from fedstep.server.listener import JsonLines, TextLines, start_logging
+from fedstep.server.listener import LINES_OF_CLIENT, LINES_OF_KIND, JsonLines, LogLimit, TextLines, start_logging
 from fedstep.server.metrics import Metrics
 from fedstep.server.storage.store import Store
 from fedstep.server.tokens import TokenBook
@@ -228,6 +229,21 @@ def lines():
     log.setLevel(level)
 
 
+@contextmanager
+def started_logging(level: str):
+    """Start the log as `fedstep serve` does, and undo that at the end."""
+    ours, root = logging.getLogger("fedstep"), logging.getLogger()
+    before = ours.level, root.level, root.handlers
+    root.handlers = []
+    try:
+        start_logging("json", level)
+        yield
+    finally:
+        ours.setLevel(before[0])
+        root.setLevel(before[1])
+        root.handlers = before[2]
+
+
 class TestLog:
     def test_every_refusal_is_one_line_with_a_reason_and_no_token(self, open_aggregator, settings, update, lines):
         """Every refusal is one line with its reason and never with a token."""
@@ -286,15 +302,39 @@ class TestLog:
         assert "\n" not in text
         assert "ValueError" in json.loads(text)["traceback"]
 
+    @staticmethod
+    def _refusal(peer: str, level: int = logging.WARNING) -> logging.LogRecord:
+        record = logging.LogRecord("fedstep.server", level, "", 0, "refused %s", ("a request",), None)
+        record.fields = {"peer": peer}
+        return record
+
+    def test_refused_requests_fill_no_log(self, capsys):
+        """Ten thousand refusals of a moment, from 250 addresses, are three hundred lines."""
+        with started_logging("info"):
+            for number in range(10_000):
+                fields = {"peer": f"10.0.{number % 250}.1"}
+                logging.getLogger("fedstep.server").warning("refused %s", "a request", extra={"fields": fields})
+        written = capsys.readouterr().err.splitlines()
+        assert LINES_OF_KIND <= len(written) <= 1.2 * LINES_OF_KIND
+
+    def test_one_client_hides_no_line_of_another(self):
+        """A flood of one address leaves room for others; once it ends, a line tells how much was dropped."""
+        now = [0.0]
+        limit = LogLimit(clock=lambda: now[0])
+        passed = [limit.filter(self._refusal(f"2001:db8::{number:x}")) for number in range(1000)]
+        assert passed.count(True) == LINES_OF_CLIENT
+        other, debug = self._refusal("10.0.0.1"), self._refusal("2001:db8::1", logging.DEBUG)
+        assert limit.filter(other)
+        assert limit.filter(debug)
+        assert vars(other)["fields"] == {"peer": "10.0.0.1", "dropped": 1000 - LINES_OF_CLIENT}
+        now[0] = 60.0
+        later = self._refusal("2001:db8::1")
+        assert limit.filter(later)
+        assert "dropped" not in vars(later)["fields"]
+
     @pytest.mark.parametrize(("level", "least"), [("debug", 10), ("info", 20), ("warning", 30)])
-    def test_the_level_is_that_of_our_log_and_libraries_do_not_debug(self, monkeypatch, level, least):
+    def test_the_level_is_that_of_our_log_and_libraries_do_not_debug(self, level, least):
         ours, root = logging.getLogger("fedstep"), logging.getLogger()
-        monkeypatch.setattr(root, "handlers", [])
-        before = ours.level, root.level
-        try:
-            start_logging("json", level)
+        with started_logging(level):
             assert (ours.level, root.level) == (least, max(20, least))
             assert isinstance(root.handlers[0].formatter, JsonLines)
-        finally:
-            ours.setLevel(before[0])
-            root.setLevel(before[1])

@@ -107,7 +107,7 @@ class TestVerdicts:
 
         def step(moment):
             figures.append(moment.spent)
-            made = next_version(moment, RULES, Gate())
+            made = next_version(moment, RULES, Gate(distance=1))
             ended = [replace(one, verdict=replace(one.verdict, spent=0.07)) for one in made.decisions]
             return replace(made, decisions=tuple(ended))
 
@@ -136,21 +136,6 @@ class TestRollback:
         store.aggregate(gated, 6.0)
         assert store.current().production == store.vectors(0), "production stays until something is shown to be better"
         assert store.roll_back(1, 7.0).vectors == store.vectors(1)
-
-    def test_nothing_from_before_a_rollback_is_aggregated_again(self, store, update):
-        store.accept([offer(update(1))], 0, 10, 1.0)
-        store.aggregate(make_version, 2.0)
-        store.roll_back(0, 3.0)
-        store.accept([offer(update(2))], 2, 10, 4.0)
-        store.aggregate(gated, 5.0)
-        seen: list[int] = []
-
-        def look(moment):
-            seen.extend(stored.version for stored in moment.since(moment.current.trials["flaky"].against))
-            return next_version(moment, RULES, None)
-
-        store.aggregate(look, 6.0)
-        assert seen == [3]
 
     def test_rollback_to_an_unknown_version_is_a_usage_error(self, store):
         """A rollback to a version that does not exist is a usage error."""

@@ -70,7 +70,9 @@ def _counted_reasons(counted: list[FailureVerdict], rules: VerdictRules) -> tupl
     added = sum(failure.is_new for failure in counted)
     told = "1 failure not forgiven" if len(counted) == 1 else f"{len(counted)} failures not forgiven"
     flakes = "newly flaky or failing" if rules.only_new_flakes else ""
-    more = ", ".join(filter(None, (flakes, f"{added} in tests without history" if added else "")))
+    known = sum(failure.kind == "flake" for failure in counted)
+    known_flakes = f"{known} known to be flaky and not quarantined" if known else ""
+    more = ", ".join(filter(None, (flakes, known_flakes, f"{added} in tests without history" if added else "")))
     return (f"{told} ({more})" if more else told,)
 
 

@@ -41,6 +41,11 @@ class TestVerdict:
         """However likely it is a flake."""
         assert not decide(report(failure(chance=0.99)), STRICT).passed
 
+    def test_what_would_forgive_a_known_flake_is_told(self) -> None:
+        """'Nothing here looks like a regression' and 'fails: 1 failure not forgiven' left the reader to guess."""
+        reasons = decide(report(failure(), failure("a#y", kind="new")), STRICT).reasons
+        assert reasons == ("2 failures not forgiven (1 known to be flaky and not quarantined)",)
+
     def test_a_flake_above_the_asked_chance_is_forgiven(self) -> None:
         """It has to be asked for."""
         rules = VerdictRules(forgive_above=0.95)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from itertools import groupby, pairwise
-from math import isfinite
+from math import ceil, isfinite
 from statistics import mean, median
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ from fedstep.history.summary import (
     say_nothing,
     unprocessed_records,
 )
-from fedstep.history.test_table import taken_ids
+from fedstep.history.test_table import TestStats, taken_ids
 from fedstep.history.timeline import (
     MOST_CAUGHT_UP,
     Timeline,
@@ -62,6 +62,7 @@ WINDOW = 4 * WEEK  # costs are averaged over the last four weeks with builds
 MEDIAN_OF = 20
 MOST_SLOW = 20
 BINS = 6
+STEADY_RUNS = "p" * 20  # outcomes of a test that is mended
 FEWEST_FAILURES = 3  # in a row, before a test is said to fail every time
 
 
@@ -322,9 +323,23 @@ def _flaky(
                 commits=first.commits,
                 muted_until=muted[0].until if muted else "",
                 suggested=test in noisy,
+                mended_at=_mended_at(stats, first.last, timeline.builds),
             )
         )
     return tuple(sorted(found, key=lambda one: (-one.minutes_a_week, -one.red_builds - one.reruns, one.test)))
+
+
+def _mended_at(stats: TestStats, flaked_at: float, builds: Sequence[TimelineBuild]) -> float:
+    """Return when a test had passed often enough since it flaked last, 0 while it has not.
+
+    A timeline does not say which tests ran: one that did not run in each build is taken to run in regular intervals.
+    """
+    if stats.recent != STEADY_RUNS:
+        return 0.0
+    later = [build.finished_at for build in builds if build.tests and build.finished_at > flaked_at]
+    passes = max(stats.runs - 1 - stats.last_failure, len(STEADY_RUNS))
+    place = ceil(len(STEADY_RUNS) * len(later) / passes) - 1
+    return later[place] if later else flaked_at
 
 
 class _Flaking(NamedTuple):

@@ -284,6 +284,7 @@ def summary_of_chances(
         "brier_skill": _brier_skill(said, truth),
         "calibration_slope": _slope(said, truth),
         "regressions_suppressed": suppressed,
+        **_by_chance(said, truth),
         **_by_runs_known(tallies, threshold, first),
         **_by_failures_known(tallies, threshold, first),
         "threshold": threshold,
@@ -295,6 +296,18 @@ def summary_of_chances(
 
 RUNS_KNOWN = {"1-5": (1, 5), "6-20": (6, 20), "21-100": (21, 100), "more": (101, 1e9)}
 FAILURES_KNOWN = {"first": 0, "second": 1}
+
+
+def _by_chance(said: Column, truth: Column) -> Scores:
+    """Return the calibration by tenths of the predicted chance: its mean, the observed share, and the cases."""
+    bins = np.minimum((said * BINS).astype(int), BINS - 1)
+    found = {}
+    for number in map(int, np.unique(bins)):
+        chosen = bins == number
+        found[f"said_chance_{number}"] = float(said[chosen].mean())
+        found[f"seen_chance_{number}"] = float(truth[chosen].mean())
+        found[f"cases_chance_{number}"] = float(chosen.sum())
+    return found
 
 
 def _by_runs_known(tallies: Sequence[Tally], threshold: float, first: int) -> Scores:

@@ -9,7 +9,6 @@ from fedstep.report.project_page import FixFirst, Insights, describe_minutes, fi
 from fedstep.report.units import count, visible
 from fedstep.report.wording import describe_change, name_subject, short_commit
 
-STEADY_RUNS = "p" * 20  # outcomes of a test that is mended
 MOST_ITEMS = 10  # of one heading
 
 
@@ -55,7 +54,7 @@ def make_digest(insights: Insights, since: float) -> Digest:
 
 def _new_flakes(insights: Insights, since: float) -> Iterator[DigestItem]:
     for one in insights.flaky:
-        if one.since >= since:
+        if one.since >= since and not one.mended_at:
             commit = short_commit(one.commits[1])
             begun = f"first on {format_day(one.since)} at {commit}" if commit else "new"
             link = insights.host.link(one.commits[1], one.commits[0])
@@ -64,7 +63,7 @@ def _new_flakes(insights: Insights, since: float) -> Iterator[DigestItem]:
 
 def _mended(insights: Insights, since: float) -> Iterator[DigestItem]:
     for one in insights.flaky:
-        if one.last < since and one.outcomes == STEADY_RUNS:
+        if one.mended_at and one.mended_at >= since:
             yield DigestItem(one.test, f"flaked last on {format_day(one.last)}, 20 runs passed since")
 
 

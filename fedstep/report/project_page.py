@@ -54,6 +54,7 @@ class FlakyCost:
     muted_until: str = ""  # ISO date
     suggested: bool = False  # `fedstep quarantine suggest` names it
     link: str = ""
+    mended_at: float = 0.0  # when it had passed 20 times since it flaked last; 0 while it has not
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -30,6 +30,13 @@ KNOWN_STUDIES = {
     "cold-triage-replayed": "failures, replays",
     "cold-flaky-replayed": "flaky within the next runs, replays",
     "cold-build-failure": "builds that fail, recorded",
+}
+CHANCES_START, CHANCES_END = "<!-- calibration: start -->\n", "<!-- calibration: end -->\n"
+# Studies of one task, whose predictions are taken together.
+CALIBRATED = {
+    "builds that fail": ("build-failure-federated",),
+    "failures that are flaky": tuple(f"triage-{seed}" for seed in REPLAY_SEEDS),
+    "tests that flake within 20 runs": tuple(f"flaky-100-{seed}" for seed in REPLAY_SEEDS[:3]),
 }
 BINS = ("1-5", "6-20", "21-100", "more")
 
@@ -220,6 +227,28 @@ def _known_cells(summary: Mapping[str, float], end: str) -> str:
     return f"{summary[f'cases{end}']:.0f} | {summary[f'said{end}']:.3f} | {summary[f'seen{end}']:.3f}"
 
 
+def calibration_table(bench: Bench) -> str:
+    """What was predicted and what was seen, by tenths of the predicted chance."""
+    heads = " | ".join(f"{name}: cases | predicted | seen" for name in CALIBRATED)
+    lines = [f"| chance | {heads} |", "|---|" + "---|" * 3 * len(CALIBRATED)]
+    for tenth in range(10):
+        cells = (_chance_cells(bench, studies, tenth) for studies in CALIBRATED.values())
+        lines.append(f"| {10 * tenth} to {10 * tenth + 10} % | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _chance_cells(bench: Bench, studies: Sequence[str], tenth: int) -> str:
+    summaries: list[Any] = [bench.figures(study)["summary"] for study in studies if bench.has(study)]
+    found = [one for one in summaries if f"cases_chance_{tenth}" in one]
+    cases = sum(one[f"cases_chance_{tenth}"] for one in found)
+    means = (
+        sum(one[f"{name}_chance_{tenth}"] * one[f"cases_chance_{tenth}"] for one in found) / cases
+        for name in ("said", "seen")
+        if cases
+    )
+    return f"{cases:,.0f} | " + (" | ".join(f"{one:.3f}" for one in means) or "– | –")
+
+
 def replaced(page: str, start: str, end: str, text: str) -> str:
     """The page with other text between two marks."""
     return f"{page.partition(start)[0]}{start}{text}{end}{page.partition(end)[2]}"
@@ -232,8 +261,9 @@ def main() -> None:
         make_studies(bench)
     page = replaced(PAGE.read_text(encoding="utf-8"), START, END, table(bench))
     page = replaced(page, ORDERS_START, ORDERS_END, orders_table(bench))
+    page = replaced(page, CHANCES_START, CHANCES_END, calibration_table(bench))
     PAGE.write_text(replaced(page, KNOWN_START, KNOWN_END, known_table(bench)), encoding="utf-8")
-    print(table(bench), orders_table(bench), known_table(bench), sep="\n")
+    print(table(bench), orders_table(bench), known_table(bench), calibration_table(bench), sep="\n")
 
 
 if __name__ == "__main__":

@@ -57,10 +57,18 @@ def with_failure(record: BuildRecord, test: str) -> BuildRecord:
     return record._replace(tests=runs, outcome=BuildOutcome.FAILED)
 
 
-def write_history(folder: Path, builds: int = BUILDS, broken_from: int = BUILDS) -> ProjectStore:
+def without_flakes(record: BuildRecord) -> BuildRecord:
+    """Return the build with passes of the flaky test alone."""
+    runs = tuple(run._replace(outcome=Outcome.PASSED) if run.test == FLAKY else run for run in record.tests)
+    return record._replace(tests=runs)
+
+
+def write_history(
+    folder: Path, builds: int = BUILDS, broken_from: int = BUILDS, calm_from: int = BUILDS
+) -> ProjectStore:
     """Write the history of so many builds below a folder, and return it; nothing is learned, no model is used.
 
-    From build `broken_from` on the test `BROKEN` fails every time.
+    From build `broken_from` on the test `BROKEN` fails every time, from `calm_from` on the test `FLAKY` passes.
     """
     store = ProjectStore(str(folder / ".fedstep"))
     store.prepare()
@@ -68,6 +76,7 @@ def write_history(folder: Path, builds: int = BUILDS, broken_from: int = BUILDS)
     for number in range(builds):
         record = build_record(number)
         record = with_failure(record, BROKEN) if number >= broken_from else record
+        record = without_flakes(record) if number >= calm_from else record
         file = store.log.append(record)
         summary = apply_record(summary, file, record)
         judged = {run.test: True for run in record.tests if summary.tests[run.test].last_flip >= 0}

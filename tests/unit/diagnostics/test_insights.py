@@ -221,6 +221,17 @@ class TestAcknowledged:
 
 
 class TestDigest:
+    def test_a_mended_test_is_news_once(self, tmp_path: Path) -> None:
+        """In the week in which it passed for the twentieth time, and in no later one; it is no new flaky test then."""
+        write_history(tmp_path, calm_from=61)
+        found = insights_of(tmp_path)
+        mended_at = build_record(80).finished_at
+        assert [one.mended_at for one in found.flaky if one.test == FLAKY] == [pytest.approx(mended_at, abs=0.001)]
+        sections = dict(make_digest(found, mended_at - 1).sections)
+        assert FLAKY in [item.name for item in sections["Mended"]]
+        assert "Mended" not in dict(make_digest(found, mended_at + 1).sections)
+        assert FLAKY not in [item.name for item in dict(make_digest(found, 0.0).sections)["New flaky tests"]]
+
     @pytest.mark.parametrize("render", [digest_text, digest_markdown, digest_slack])
     def test_nothing_is_said_when_nothing_changed(self, insights: Insights, render: Callable[..., str]) -> None:
         assert render(make_digest(insights, NOW)) == ""

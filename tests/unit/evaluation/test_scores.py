@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedstep.evaluation.scores import ORDERS, Tally, chances_of, orders_of, times_of
+from fedstep.evaluation.scores import ORDERS, Tally, chances_of, orders_of, summary_of_chances, times_of
 from fedstep.evaluation.simulated_federation import CasePrediction
 
 
@@ -40,6 +40,26 @@ class TestCapture:
         """Where all builds are equally risky, a tenth of them holds a tenth of the failures."""
         builds = ((0.3, 0.0, 1.0, float(n < 8), 0.0) for n in range(20))
         assert chances_of(tally(*builds), 0.5, 0)["capture_10"] == pytest.approx(0.1)
+
+
+class TestCalibration:
+    def test_tenths_say_what_was_predicted_and_what_was_seen(self) -> None:
+        """A chance of exactly 1 belongs to the last tenth; a tenth without cases is not there."""
+        made = tally(
+            *((said, 0.0, 1.0, truth, 0.0) for said, truth in ((0.12, 0.0), (0.18, 1.0), (0.95, 1.0), (1.0, 1.0)))
+        )
+        found = summary_of_chances({}, [made], 0.5, 0)
+        told = {key: value for key, value in found.items() if "_chance_" in key}
+        assert told == pytest.approx(
+            {
+                "said_chance_1": 0.15,
+                "seen_chance_1": 0.5,
+                "cases_chance_1": 2.0,
+                "said_chance_9": 0.975,
+                "seen_chance_9": 1.0,
+                "cases_chance_9": 2.0,
+            }
+        )
 
 
 class TestPromise:

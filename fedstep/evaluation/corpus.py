@@ -54,6 +54,7 @@ class KnownLabel(NamedTuple):
     label: float
     weight: float = 1.0
     truth: float = nan
+    is_judged: bool = True  # False: the label is no truth to score by
 
 
 class BuildStep(NamedTuple):
@@ -81,7 +82,7 @@ def read_steps(path: Path) -> Iterator[BuildStep]:
 
 
 def _packed(step: BuildStep) -> list[object]:
-    known = [[one.key, one.label, one.weight, _plain(one.truth)] for one in step.known]
+    known = [[one.key, one.label, one.weight, _plain(one.truth), one.is_judged] for one in step.known]
     return [step.number, known, [_packed_case(case) for case in step.cases]]
 
 
@@ -96,7 +97,7 @@ def _unpacked(fields: list[Any]) -> BuildStep:
     number, known, cases = fields
     return BuildStep(
         number,
-        tuple(KnownLabel(key, label, weight, _full(truth)) for key, label, weight, truth in known),
+        tuple(KnownLabel(key, label, weight, _full(truth), judged) for key, label, weight, truth, judged in known),
         tuple(map(_unpacked_case, cases)),
     )
 

@@ -15,9 +15,18 @@ from fedstep.features.test_features import flaky_examples, flaky_values, private
 from fedstep.history.flakiness import informative_runs
 from fedstep.history.records import Example, make_record
 from fedstep.history.summary import PlannedBuild, Summary, apply_record, plan_build, stream_name
-from fedstep.history.test_table import NEVER, WINDOW, TestStats, TestTable, read_times, with_tests, with_time
+from fedstep.history.test_table import (
+    NEVER,
+    WINDOW,
+    TestStats,
+    TestTable,
+    index_tests,
+    read_times,
+    with_tests,
+    with_time,
+)
 from fedstep.ingest.change_impact import group_of
-from fedstep.model.labels import LabelledExample, is_due, renumber_runs, resolve_labels
+from fedstep.model.labels import LabelledExample, follows_proof, is_due, renumber_runs, resolve_labels
 from fedstep.schema.schema import schema, sub_words
 from fedstep.types import Build, Duration, FinishedBuild, Outcome, TestRun, Unavailable
 
@@ -115,7 +124,9 @@ def _finish(replay: _Replay, now: float) -> tuple[KnownLabel, ...]:
 
 def _known(replay: _Replay, ripe: LabelledExample) -> KnownLabel:
     key = replay.keys[ripe.example.subject, ripe.example.run]
-    return KnownLabel(key, ripe.label, ripe.weight, _flaked(replay, ripe.example.subject, replay.asked_at[key]))
+    subject = ripe.example.subject
+    is_judged = replay.task != "triage" or not follows_proof(ripe.example, index_tests(replay.summary.tests)[subject])
+    return KnownLabel(key, ripe.label, ripe.weight, _flaked(replay, subject, replay.asked_at[key]), is_judged)
 
 
 def _kind(replay: _Replay, build: str, test: str) -> float:

@@ -163,7 +163,7 @@ class SimulatedProject:
                 asked[0].case.stream,
             )
         for one, known in zip(asked, batch, strict=True):
-            if one.case.scored and isnan(one.case.truth):
+            if one.case.scored and isnan(one.case.truth) and known.is_judged:
                 yield one.prediction._replace(truth=known.label if isnan(known.truth) else known.truth)
 
     def _absorb(self, ripe: Sequence[LabelledExample], stream: str) -> None:

@@ -230,4 +230,10 @@ def _module_parts(group: str) -> list[str]:
 
 
 def _bare(stem: str) -> str:
-    return re.sub(_DECORATION, "", stem, flags=re.IGNORECASE).lower()
+    """Return the stem without what marks a test, as often as there is some: "iterutils" begins with "it" itself.
+
+    >>> _bare("test_iterutils") == _bare("iterutils"), _bare("CommitTest") == _bare("Commit")
+    (True, True)
+    """
+    bare = re.sub(_DECORATION, "", stem, flags=re.IGNORECASE).lower()
+    return bare if bare == stem.lower() else _bare(bare)

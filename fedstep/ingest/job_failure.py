@@ -25,11 +25,17 @@ _STOPPED: tuple[tuple[str, str], ...] = (
         r"|wrapper script does not seem to be touching the log file"
         r"|Removing runner|spot (?:instance )?(?:interruption|termination)|node was preempted",
     ),
-    ("disk full", r"no space left on device|(?<!errno\.)\bENOSPC\b|disk quota exceeded|not enough space on the disk"),
+    (
+        "disk full",
+        r"no space left on device|(?<!errno\.)\bENOSPC\b|disk quota exceeded|not enough space on the disk"
+        r"|ld terminated with signal 7 \[Bus error\]",
+    ),
     (
         "out of memory",
         r"\bOOMKilled\b|out of memory: killed process|exit code 137\b|signal: killed|signal: 9, SIGKILL"
         r"|^Received [\"']killed[\"'] signal|exceeded (?:the )?memory limit"
+        r"|^(?:\[ERROR\] )?Process Exit Code: 137$|terminated by another process: signal=SIGKILL"
+        r"|Killed signal terminated program"
         r"|^Killed$|: line \d+:\s+\d+ Killed\b|\] Killed$",
     ),
     (
@@ -55,7 +61,8 @@ _FAILED: tuple[tuple[str, str], ...] = (
         r"|Tests run: \d+, (?:Failures: [1-9]|Failures: 0, Errors: [1-9])|\d+ tests? completed, [1-9]\d* failed"
         r"|^\s*Tests:? +[1-9]\d* failed|^\s+[1-9]\d* failing$|% tests passed, [1-9]\d* tests? failed"
         r"|^Tests: \d+, Assertions: \d+,.*(?:Failures|Errors): [1-9]|\bFailed: +[1-9]\d*, Passed:"
-        r"|^\*\*\*Test Failed\*\*\* \d+ failures?",
+        r"|^\*\*\*Test Failed\*\*\* \d+ failures?|^_+ ERROR at (?:setup|teardown) of "
+        r"|^\s*Test Files +[1-9]\d* failed[\s\S]*^\s*Tests +\d+ (?:passed|skipped)",
     ),
 )
 _REFUSED: tuple[tuple[str, str], ...] = (
@@ -64,7 +71,9 @@ _REFUSED: tuple[tuple[str, str], ...] = (
         r"toomanyrequests|pull rate limit|failed to pull image|error pulling image|manifest unknown"
         r"|could not transfer artifact|received unexpected HTTP status|npm (?:ERR!|error) network"
         r"|(?:429 too many requests|50[234] (?:bad gateway|service unavailable|gateway time-?out)).*"
-        r"|Received status code 5\d\d from server|\berror NU1301\b|Hash Sum mismatch|unable to fetch some archives"
+        r"|Received status code 5\d\d from server|failed to get successful HTTP response from .*, got 5\d\d"
+        r"|The requested URL returned error: 5\d\d"
+        r"|\berror NU1301\b|Hash Sum mismatch|unable to fetch some archives"
         r"|Retrying \(Retry\(total=0[\s\S]*no matching distribution found|read timed out.*(?:pypi|index)",
     ),
     (
@@ -72,14 +81,20 @@ _REFUSED: tuple[tuple[str, str], ...] = (
         r"could not resolve host|temporary failure (?:in name resolution|resolving)|getaddrinfo (?:ENOTFOUND|EAI_AGAIN)"
         r"|\bE(?:TIMEDOUT|SOCKETTIMEDOUT|CONNRESET|CONNREFUSED|HOSTUNREACH|NETUNREACH)\b"
         r"|connection (?:reset by peer|timed out|refused)|TLS handshake timeout|network is unreachable|no route to host"
-        r"|Name or service not known"
+        r"|Name or service not known|^Could not reach host"
         r"|unable to access '[^']*'|remote end hung up unexpectedly|dial tcp\b.*(?:i/o timeout|no such host)"
         r"|request canceled while waiting for connection|^error: .*SSL connect error|failed to connect to \S+ port \d+",
+    ),
+    (
+        "credentials",
+        r"could not read (?:Username|Password) for|Authentication failed for '|npm (?:ERR!|error) code E401"
+        r"|status code:? 401|unauthorized: authentication required|Permission denied \(publickey",
     ),
     ("container engine", r"Cannot connect to the Docker daemon"),
     (
         "out of memory",
         r"JavaScript heap out of memory|java\.lang\.OutOfMemoryError|insufficient memory for the Java Runtime"
+        r"|^MemoryError$"
         r"|cc1(?:plus)?: out of memory|virtual memory exhausted|Cannot allocate memory",
     ),
 )
@@ -87,31 +102,52 @@ _BROKEN: tuple[tuple[str, str], ...] = (
     (
         "compilation",
         r"COMPILATION ERROR|error: cannot find symbol|\.java:\d+: error:|error\[E\d{4}\]|could not compile `"
-        r"|\.(?:c|cc|cpp|cxx|h|hpp|m):\d+:(?:\d+:)? (?:fatal )?error: .*|\berror TS\d{4}\b|undefined reference to"
-        r"|Compilation failed|compileJava FAILED|build failed: .*compil|\.go:\d+:\d+: undefined:|\[build failed\]"
+        r"|\.(?:c|cc|cpp|cxx|h|hpp|m):\d+:(?:\d+:)? (?:fatal )?error: .*|\berror TS\d{4,5}\b|undefined reference to"
+        r"|Compilation failed|compileJava FAILED|build failed: .*compil"
+        r"|^(?:vet: )?\S+\.go:\d+:\d+: (?!missing go.sum).*"
+        r"|\[build failed\]|ld: cannot find -l\S+|multiple definition of"
+        r"|import cycle not allowed"
         r"|\berror CS\d{4}\b|^e: .*\.kt:|MultipleCompilationErrorsException",
     ),
     (
         "syntax",
-        r"^\s*SyntaxError:|^E\s+SyntaxError:|IndentationError:|ParseError:|Parse error: |: syntax error\b",
+        r"^\s*SyntaxError:|^E\s+SyntaxError:|IndentationError:|ParseError:|contains invalid JS syntax"
+        r"|Parse error: |: syntax error\b",
     ),
     (
         "import",
         r"ImportError while (?:importing|loading)|ModuleNotFoundError:|Cannot find module|NoClassDefFoundError"
-        r"|cannot load such file|Can't locate \S+\.pm in @INC",
+        r"|cannot load such file|Could not find or load main class|Cannot find package '|Can't locate \S+\.pm in @INC",
     ),
     ("collection", r"ERROR collecting|errors? during collection|Test suite failed to run"),
     (
         "dependency",
-        r"no matching distribution found|npm (?:ERR!|error) (?:code E404|404)|Could not find artifact"
-        r"|no matching package",
+        r"no matching distribution found|npm (?:ERR!|error) (?:code (?:E404|ETARGET|EBADENGINE|ERESOLVE|EUSAGE)|404)"
+        r"|Could not find artifact|no matching package|missing go\.sum entry|^go: .*: 404 Not Found"
+        r"|(?:returned error:|\bERROR) 404|Unable to locate package"
+        r"|ResolutionImpossible|DO NOT MATCH THE HASHES|failed to select a version for|cannot update the lock file"
+        r"|No solution found when resolving dependencies|Could not find gem|in offline mode and the artifact",
     ),
     (
         "build file",
-        r"^CMake Error.*|No rule to make target|npm (?:ERR!|error) Missing script:|command not found"
+        r"^CMake Error.*|No rule to make target|\*\*\* missing separator|npm (?:ERR!|error) Missing script:"
+        r"|command not found|Could not compile build file|^Task '[^']*' not found in|Unknown lifecycle phase"
+        r"|there is no POM in this directory|Non-parseable POM|^ --> Cargo\.toml|Could not locate Gemfile"
+        r"|Validation Error:|error: unrecognized arguments:|^No test(?: file)?s found, exiting"
+        r"|=+ no tests ran in|^error: pathspec '[^']*' did not match|: Permission denied$|Merge conflict in"
+        r"|Remote branch \S+ not found in upstream|^make: \S+: No such file or directory"
         r"|^\S+: (?:\d+: )?\S+: not found$",
     ),
-    ("check", r"^Found \d+ errors?\b.*|^✖ \d+ problems?"),
+    (
+        "check",
+        r"^Found \d+ errors?\b.*|^✖ \d+ problems?|^Coverage failure: |does not meet \S+ threshold"
+        r"|FAIL Required test coverage",
+    ),
+    (
+        "script",
+        r"^Traceback \(most recent call last\):$|^INTERNALERROR>|^(?:PHP )?Fatal error: .*|: parameter not set$"
+        r"|: unbound variable$",
+    ),
 )
 # The time that GitHub, Jenkins and Cirrus write before a line.
 _CLOCK = re.compile(r"^(?:\d{4}-\d\d-\d\dT[\d:.]+Z|\[?\d\d:\d\d:\d\d(?:\.\d+)?\]?) ", re.MULTILINE)

@@ -71,6 +71,19 @@ def _is_unjudged(task: str, example: Example, stats: TestStats) -> bool:
     return task == "triage" and newest and (stats.streak > 0 or stats.runs == example.run + 1)
 
 
+def follows_proof(example: Example, stats: TestStats) -> bool:
+    """Return whether the failure continues a proven flake: its spell is settled, and no later run judges it.
+
+    It is learned as a break, which is careful (decision 0079), but that is no truth to score a prediction by.
+    """
+    index = len(stats.revealed) - (stats.runs - example.run)
+    if index < 1 or stats.revealed[index] != Flip.NONE:
+        return False
+    before = stats.recent[:index]
+    first = len(before.rstrip("fc"))
+    return first < index and stats.revealed[first] == Flip.GOLD
+
+
 def _label(task: str, example: Example, stats: TestStats) -> LabelledExample:
     letters = stats.revealed
     start = max(0, len(letters) - (stats.runs - example.run))

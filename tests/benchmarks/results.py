@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from scipy.stats import beta
+
 from tests.benchmarks.results_lines import LINES, REGRESSIONS, REPLAY_SEEDS, SEEDS, Figures, Line, projects_used_to
 
 ROOT = Path(__file__).parents[2]
@@ -224,7 +226,16 @@ def known_table(bench: Bench) -> str:
 def _known_cells(summary: Mapping[str, float], end: str) -> str:
     if f"cases{end}" not in summary:
         return "0 | – | –"
-    return f"{summary[f'cases{end}']:.0f} | {summary[f'said{end}']:.3f} | {summary[f'seen{end}']:.3f}"
+    cases, seen = round(summary[f"cases{end}"]), summary[f"seen{end}"]
+    low, high = binomial_interval(round(seen * cases), cases)
+    return f"{cases} | {summary[f'said{end}']:.3f} | {seen:.3f} ({low:.2f} to {high:.2f})"
+
+
+def binomial_interval(successes: int, cases: int) -> tuple[float, float]:
+    """The exact interval of 95 % of a share: Clopper and Pearson, "The use of confidence or fiducial limits", 1934."""
+    low = beta.ppf(0.025, successes, cases - successes + 1) if successes else 0.0
+    high = beta.ppf(0.975, successes + 1, cases - successes) if successes < cases else 1.0
+    return float(low), float(high)
 
 
 def calibration_table(bench: Bench) -> str:

@@ -1,11 +1,12 @@
 """`fedstep inspect` shows what is sent, byte for byte, and changes nothing."""
 
+import http.client
 import json
 import re
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,16 @@ import pytest
 
 from fedstep.federation.messages import LARGEST_MESSAGE, inflate, unpack
 from fedstep.federation.model_cache import load_starter_bytes
-from tests.helpers.cli import Checkout, answering, by_method, forty_tests, new_checkout, server
+from tests.helpers.cli import (
+    Behaviour,
+    Checkout,
+    answering,
+    by_method,
+    forty_tests,
+    new_checkout,
+    recording,
+    server,
+)
 
 CASES = forty_tests(12)
 TOKEN = "t" * 20
@@ -167,6 +177,110 @@ class TestReports:
         ran = sender.run("inspect", "--last", "--against", name)
         assert ran.code == 3
         assert "nothing is shown" in ran.out
+
+
+PLACES = (
+    *(
+        "message",
+        "stack",
+        "printed",
+        "errors",
+        "property",
+        "value",
+        "name",
+        "parameter",
+        "group",
+        "suite",
+        "file",
+        "host",
+    ),
+    *("log", "owner", "reason", "branch", "author", "commit", "path", "source", "job", "cell"),
+)
+MARKERS = {place: f"qzx{place}wvj" for place in PLACES}
+MARKED = """<testsuite name="{suite}" hostname="{host}">
+<properties><property name="{property}" value="{value}"/></properties>
+<testcase classname="shop.{group}" name="{name}[{parameter}]" file="{file}.py" time="0.1">
+<failure type="{group}Error" message="{message} expected 4711">Traceback
+  File "{file}.py", line 7, in {stack}
+{group}Error: {message}</failure>
+<system-out>{printed}</system-out><system-err>{errors}</system-err></testcase>
+{passed}</testsuite>"""
+
+
+def forwarding(url: str) -> Behaviour:
+    """A server that asks another one with the same request, and answers what that answered."""
+    own = ("connection", "content-length", "transfer-encoding")
+
+    def behave(connection: socket.socket, request: bytes) -> None:
+        head, _, body = request.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        method, path, _version = first.split(" ")
+        asked = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
+        asked.request(method, path, body or None, dict(line.split(": ", 1) for line in lines))
+        with closing(asked), asked.getresponse() as answer:
+            told = answer.read()
+            same = [f"{name}: {value}" for name, value in answer.getheaders() if name.lower() not in own]
+            answering(f"{answer.status} {answer.reason}", told, *same)(connection, request)
+
+    return behave
+
+
+class TestMarkers:
+    """A real project whose report, log, mute list, change and job have a mark each, and a real aggregator."""
+
+    @pytest.fixture
+    def marked(self, connected: Checkout) -> Checkout:
+        passed = "".join(f'<testcase classname="shop.test_cart" name="test_{n}" time="0.1"/>' for n in range(40))
+        (connected.root / "report.xml").write_text(MARKED.format(**MARKERS, passed=passed))
+        (connected.root / "job.log").write_text(f"Run make\n{MARKERS['log']}: no space left on device\n")
+        connected.git("checkout", "-q", "-b", MARKERS["branch"])
+        connected.git("config", "user.name", MARKERS["author"])
+        connected.git("config", "user.email", f"{MARKERS['author']}@example.org")
+        connected.commit(f"{MARKERS['path']}.py", f"def {MARKERS['source']}(): pass\n")
+        connected.git("commit", "-q", "--amend", "-m", MARKERS["commit"])
+        named = {"FEDSTEP_CI_JOB": MARKERS["job"], "FEDSTEP_CI_CELL": MARKERS["cell"]}
+        return connected.with_env(CI="true", FEDSTEP_CI_RUN="7", FEDSTEP_CI_BRANCH=MARKERS["branch"], **named)
+
+    def test_no_mark_is_in_any_request(self, marked: Checkout, hub: str) -> None:
+        """Body and header of everything that every command of a build sends, as a wire has it and decompressed."""
+        requests: list[bytes] = []
+        test = f"shop.{MARKERS['group']}#{MARKERS['name']}[{MARKERS['parameter']}]"
+        ran_by = ("--log", "job.log", "--exit-code", "1")
+        with server(recording(requests, forwarding(hub))) as url:
+            place = marked.with_env(FEDSTEP_AGGREGATOR=url)
+            owner = ("--owner", MARKERS["owner"], "--reason", MARKERS["reason"])
+            for command in (
+                ("predict",),
+                ("quarantine", "add", test, *owner),
+                ("triage", "--junit", "report.xml", *ran_by),
+                ("verdict", "--junit", "report.xml", *ran_by),
+                ("pull",),
+                ("doctor", "--aggregator", url),
+                ("quarantine", "suggest"),
+            ):
+                assert place.run(*command).code in (0, 1), command
+            for run in range(8, 20):  # the job is new: its first builds make no update
+                assert place.with_env(FEDSTEP_CI_RUN=str(run)).run("train", "--junit", "report.xml").code == 0
+                if any(request.startswith(b"POST /v1/updates ") for request in requests):
+                    break
+            else:
+                pytest.fail("no update was sent")
+        seen = b"\n".join(part for request in requests for part in (request, body_of(request))).lower()
+        assert [mark for mark in MARKERS.values() if mark.encode() in seen] == []
+        assert json.loads(place.run("explain", MARKERS["name"], "--json").out)["test"] == test, "the history knows it"
+        told = json.loads(place.run("inspect", "--last", "--json", "report.xml", "job.log").out)["against"]
+        assert (told["holds"], told["reports"], told["found"]) == (True, 2, [])
+
+    @pytest.mark.parametrize("place", ["message", "stack", "printed", "errors", "value", "name", "log"])
+    def test_a_mark_that_is_sent_is_found(self, sender: Checkout, place: str) -> None:
+        """Planted the other way round: the sender's pseudonym, which every update has, in place of the mark."""
+        project = seen(sender, "--last")["update"]["metadata"]["project"]
+        words = {**MARKERS, place: project}
+        (sender.root / "report.xml").write_text(MARKED.format(**words, passed=""))
+        (sender.root / "job.log").write_text(f"Run make\n{words['log']}: no space left on device\n")
+        ran = sender.run("inspect", "--last", "--against", "job.log" if place == "log" else "report.xml")
+        assert ran.code == 3
+        assert "in the metadata project" in ran.out
 
 
 class TestRecord:

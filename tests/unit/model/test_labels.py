@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from fedstep.history.records import BuildRecord, Example
 from fedstep.history.summary import Summary, apply_record
 from fedstep.history.test_table import TestTable
-from fedstep.model.labels import SILVER_WEIGHT, LabelledExample, count_subjects, is_due, renumber_runs, resolve_labels
+from fedstep.model.labels import (
+    SILVER_WEIGHT,
+    LabelledExample,
+    count_subjects,
+    follows_proof,
+    is_due,
+    renumber_runs,
+    resolve_labels,
+)
 from fedstep.schema.schema import schema
 from fedstep.types import BuildOutcome, FileChange, Outcome, TestRun
 
@@ -18,7 +26,7 @@ TEST = "a.BTest#t"
 HORIZON = 20
 
 
-def table_of(letters: str, streams: str = "") -> TestTable:
+def table_of(letters: str, streams: str = "", commits: str = "") -> TestTable:
     summary = Summary()
     for number, letter in enumerate(letters):
         stream = streams[number] if streams else "unit||mark"
@@ -26,7 +34,8 @@ def table_of(letters: str, streams: str = "") -> TestTable:
         run = TestRun(TEST, Outcome(letter))
         entry = BuildRecord(
             f"{number:032x}", at, at + 9, 9.0, stream, BuildOutcome.PASSED,
-            commit=str(number), change_known=True, files=(FileChange("docs/x.md"),), tests=(run,),
+            commit=commits[number] if commits else str(number),
+            change_known=True, files=(FileChange("docs/x.md"),), tests=(run,),
         )  # fmt: skip
         summary = apply_record(summary, str(number), entry)
     return summary.tests
@@ -72,6 +81,14 @@ class TestFailureRows:
     def test_a_gold_flake_stays_one_when_the_next_run_flakes_too(self) -> None:
         assert label("triage", "pkk", 1) == LabelledExample(row(1), 1.0, 1.0)
         assert label("triage", "pfk", 1) == LabelledExample(row(1), 1.0, 1.0)
+
+    def test_a_failure_that_continues_a_proven_flake_is_not_judged(self) -> None:
+        """It passed and failed on commit a; whether it flaked on b nothing tells: it is learned, but not scored."""
+        table = table_of("pffp", commits="aabc")
+        ripe, waiting = resolve_labels("triage", [row(1)], table)
+        assert (ripe, waiting) == ([LabelledExample(row(1), 1.0)], [])
+        assert [follows_proof(row(run), table[TEST]) for run in (1, 2)] == [False, True]
+        assert not follows_proof(row(2), table_of("pffp")[TEST]), "without a proof, two in a row are a break"
 
     def test_pass_in_another_cell_does_not_judge_a_failure(self) -> None:
         """A failure in one cell of a matrix is not judged by a pass in another."""

@@ -182,7 +182,7 @@ def print_rerun_list(report: TriageReport, runner: str, strict: bool) -> int:
     flaky = [failure for failure in judged if not failure.is_new]
     chosen = selection(runner, () if report.incident else flaky, os.path.exists)
     echo_warnings(*report.warnings, *(f"{test} cannot be named to {runner}" for test in chosen.left_out))
-    echo_warnings(*(f"{failure.test} is new: it is not run again" for failure in judged if failure.is_new))
+    echo_warnings(*(f"{failure.test} has no history: it is not run again" for failure in judged if failure.is_new))
     if report.incident:
         echo_warnings(f"nothing to run again: an incident, {report.incident_reason}")
     elif not flaky:

@@ -18,7 +18,7 @@ from fedstep.types import TimeChange
 
 MUTES_FILE = ".fedstep-mutes.toml"
 LARGEST_FILE = 1 << 20  # bytes; about 5,000 entries
-NEW_IS_NOT_MUTED = "is new: the mute list does not count for it yet"
+NEW_IS_NOT_MUTED = "has no history: the mute list does not count for it yet"
 QUARANTINED = "quarantined by "  # how the pytest plugin begins the reason of such a failure
 KEYS = ("test", "owner", "reason", "until")
 EXAMPLE = 'Write [[mute]] with test = "...", owner = "...", reason = "..." and until = 2030-12-31'

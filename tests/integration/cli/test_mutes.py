@@ -198,7 +198,7 @@ class TestRerunList:
         assert print_rerun_list(report, "gradle", strict=False) == 0
         told = capsys.readouterr()
         assert told.out == "--tests shop.test_cart.test_7\n"
-        assert "shop.test_cart#test_new is new: it is not run again" in told.err
+        assert "shop.test_cart#test_new has no history: it is not run again" in told.err
 
     def test_settled_failures_and_incidents_are_not_run_again(self, experienced: Checkout) -> None:
         """What a rerun has settled, and incidents, are not run again."""

@@ -63,7 +63,7 @@ class TestVerdict:
         assert not decide(report(added), rules).passed
         judged = separate_muted(report(added, failure("a#y")), Mutes((pattern,)))
         assert [one.failure.test for one in judged.muted] == ["a#y"]
-        assert judged.warnings == ("a#x is new: the mute list does not count for it yet",)
+        assert judged.warnings == ("a#x has no history: the mute list does not count for it yet",)
         assert decide(judged, rules).counted == (added,)
 
     def test_the_ratchet_fails_on_new_flakes_only(self) -> None:

@@ -193,7 +193,7 @@ class JUnitHandler:
         self.totals = Totals(signature)
         self.timestamps: set[str] = set()  # of the suites
         self.suite_starts: list[int] = []  # for each suite element, how many cases stood before it
-        self.case_count = 0  # cases that were kept
+        self._nameless = 0  # cases that were not kept
         self._is_node = signature.root == "testsuites" and not signature.top
         self._todo_failures = 0
         if self._is_node:
@@ -202,7 +202,7 @@ class JUnitHandler:
         self._tokenizer, self._collector, self._append = tokenizer, collector, collector.items.append
         self._folder = collector.folder
         self._suites: list[EnclosingSuite] = []  # the open ones
-        self._suite_file = ""  # of the innermost one
+        self._suite_file = self._label = ""  # of the innermost one
         self._depth = 0  # open elements that are no cases
         self._case: dict[str, str] | None = None  # the attributes of the open one
         self._has_case = False  # one was opened
@@ -210,12 +210,16 @@ class JUnitHandler:
         self._message = self._failure_text = self._failure_end = ""
         self._is_reading_text = False
         self._class, self._prefix = NO_CLASS, ""  # of the last case, and how the names of its class begin
-        self._is_script = False  # the file of the last case is one of JavaScript
         self._is_mocha = signature.named("Mocha Tests")
         self._root_file = ""
         self._attempt = 0
         self._is_told = False  # an element inside the last case told something of it
         self._unit = 1.0  # seconds in the times of this tool
+
+    @property
+    def case_count(self) -> int:
+        """Return how many cases were kept."""
+        return self._collector.count - self._nameless
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """Handle the start of an element."""
@@ -290,7 +294,8 @@ class JUnitHandler:
         if name == "testsuite" and self._suites:
             self._suites.pop()
             self._class = NO_CLASS
-            self._suite_file = self._suites[-1].file if self._suites else ""
+            innermost = self._suites[-1] if self._suites else NO_SUITE
+            self._suite_file, self._label = innermost.file, innermost.label
 
     def _start_suite(self, attributes: dict[str, str]) -> None:
         if not self.signature.suite and not self._has_case:
@@ -303,9 +308,8 @@ class JUnitHandler:
         parent = self._suites[-1] if self._suites else NO_SUITE
         own = _label_suite(name, attributes.get("package", ""))
         label = f"{parent.label}/{own}" if parent.label and own else parent.label or own
-        self._suites.append(
-            EnclosingSuite(name[:MAX_NAME], self._suite_file, self._depth, label[:MAX_NAME], parent.variant)
-        )
+        self._label = label[:MAX_NAME]
+        self._suites.append(EnclosingSuite(name[:MAX_NAME], self._suite_file, self._depth, self._label, parent.variant))
         self._class = NO_CLASS
         self.suite_starts.append(self.case_count)
         self.totals.add_suite(attributes, len(self._suites))
@@ -336,7 +340,6 @@ class JUnitHandler:
         suite = self._suites[-1] if self._suites else NO_SUITE
         group = suite.name or self.signature.top.get("name", "")
         self._collector.add(group, NOT_STARTED, Outcome.FAILED, NO_SECONDS, failure_type, suite.file, text=message)
-        self.case_count += 1
         self.totals.failed += 1
         self.totals.suite_errors += 1
 
@@ -361,32 +364,33 @@ class JUnitHandler:
         self._is_reading_text = False
 
     def _finish_case(self, case: dict[str, str]) -> None:
-        collector, get, is_told = self._collector, case.get, self._is_told
+        collector, get = self._collector, case.get
         collector.count += 1
         name, class_name, time = get("name", ""), get("classname") or _other_class(case), get("time")
-        suite = self._suites[-1].label if self._suites else ""
         if not name and not class_name:
             collector.drop(NAMELESS)
             if not self._marks & FAILED:
+                self._nameless += 1
                 return
-            name, class_name = UNNAMED, suite
+            name, class_name = UNNAMED, self._label
         file = self._file(case) if self._suite_file or "file" in case else ""
-        if class_name != self._class or self._is_script:
+        if class_name != self._class:
             self._change_class(class_name, name, file)
         test = self._prefix + name
         if len(test) > MAX_NAME or not test.isprintable() or (self._folder and self._folder in name):
             test = collector.identify(self._prefix, name)
-        seconds = parse_seconds(time, self._unit) if time else NO_SECONDS
-        if time and seconds != seconds:  # NaN
-            collector.note(explain_time(time), kept=True)
-        self.case_count += 1
-        if is_told or len(case) > USUAL_ATTRIBUTES or "classname" not in case or not time:
+        seconds = NO_SECONDS
+        if time:
+            seconds = parse_seconds(time, self._unit)
+            if seconds != seconds:  # NaN
+                collector.note(explain_time(time), kept=True)
+        if self._is_told or len(case) != USUAL_ATTRIBUTES or "classname" not in case or not time:
             told = self._failure(test) if self._failure_type or self._failure_text else NO_FAILURE
             line = self._line(case["line"]) if "line" in case else 0
-            run = (self._outcome(case), seconds, self._failure_type, file, line, suite, self._attempt_of(case), *told)
-            self._append(new_tuple(TestRun, (test, *run)))
-        else:
-            self._append(new_tuple(TestRun, (test, PASSED, seconds, "", file, 0, suite, 0, *NO_FAILURE)))
+            run = (seconds, self._failure_type, file, line, self._label, self._attempt_of(case), *told)
+            self._append(TestRun(test, self._outcome(case), *run))
+        else:  # a passed one; the last two are those of NO_FAILURE, and to unpack it takes 3 %
+            self._append(new_tuple(TestRun, (test, PASSED, seconds, "", file, 0, self._label, 0, "", "")))
 
     def _attempt_of(self, case: dict[str, str]) -> int:
         """Return which attempt at its test this case is, 0 where the report does not say."""
@@ -404,10 +408,9 @@ class JUnitHandler:
         """Set how the names of tests of this class begin."""
         suite = self._suites[-1] if self._suites else NO_SUITE
         script = script_of(file, relative_path(suite.name, self._collector.root))
-        self._is_script = bool(script)
-        if script:
+        if script:  # the name tells, too, how its identity begins
             group = relative_path(class_name, self._collector.root)
-            self._class, self._prefix = class_name, identify_script(script, group, name).removesuffix(name)
+            self._class, self._prefix = NO_CLASS, identify_script(script, group, name).removesuffix(name)
         elif not class_name or (self._is_node and class_name == "test"):  # Node calls every class "test"
             self._class, self._prefix = NO_CLASS, self._suite_prefix(file, class_name)
         else:
@@ -427,6 +430,7 @@ class JUnitHandler:
         failures = NODE_FAILURES.fullmatch(text.strip())
         if failures and int(failures[1]) and self.totals.failed == self._todo_failures:
             self._collector.add("node", NOT_STARTED, Outcome.FAILED)
+            self._nameless += 1
 
     def _outcome(self, case: dict[str, str]) -> Outcome:
         if self._marks & FAILED:

@@ -374,7 +374,7 @@ _SAYS_NOTHING = (
 _NEAR = ("itself", "near", "build-file")  # what a change touches, where it speaks for a break
 _PAST = ("flips", "failures", "runs")  # concepts that a test without a run has nothing of
 NO_HISTORY, NEVER_FAILED, NEVER_FLIPPED = "no history yet", "never failed", "never flipped"
-MANY_BROKEN = 0.25  # of the builds: from it on nobody takes their number for a reason that the next one passes
+MANY_BROKEN = 0.25  # of the builds: from it on their number is a fact, no reason that the next one passes
 LAST_OF_BRANCH = "the last build of this branch"
 FEW_RUNS = 5  # from which on it says something that a test never flipped
 LEAST_SHARE = 0.1  # of the largest cause: what adds less is not worth a reader's time
@@ -416,7 +416,9 @@ def rank_causes(
         if (is_new and name in _PAST) or (name == "branch" and facts.get("recent-branch") == "unknown"):
             continue
         told = _tell(name, concepts[name], sums[name], facts, subject)
-        causes += (ReasonPhrase(*told, sums[name]),) if told else ()
+        is_fact = name == "builds" and sums[name] < 0 and _share_broken(facts) >= MANY_BROKEN
+        is_fact = is_fact and told is not None and told[0].endswith(" builds failed")
+        causes += (ReasonPhrase(*told, 0.0 if is_fact else sums[name]),) if told else ()
     if any(cause.phrase.startswith(NEVER_FAILED) for cause in causes[:most]):  # then it did not flip, either
         causes = [cause for cause in causes if not cause.phrase.startswith(NEVER_FLIPPED)]
     if facts.get("recent-builds") and _whole(facts.get("recent-broken")) in (0, _whole(facts["recent-builds"])):
@@ -540,9 +542,12 @@ def _count_broken(broken: int, builds: int, facts: Mapping[str, str], raises: bo
     alike = 1 / (1 + exp(-2 * _float(facts.get("similar", "nan"))))  # the feature is half of the log-odds
     if (raises and share < 0.5 < alike) or (not raises and alike < 0.5 <= share):
         return f"most builds like this one {'failed' if raises else 'passed'}"
-    if not raises and share >= MANY_BROKEN:
-        return ""
-    return f"{'' if raises else 'only '}{broken} of the last {builds} builds failed"
+    few = "" if raises or share >= MANY_BROKEN else "only "
+    return f"{few}{broken} of the last {builds} builds failed"
+
+
+def _share_broken(facts: Mapping[str, str]) -> float:
+    return _whole(facts.get("recent-broken")) / max(_whole(facts.get("recent-builds")), 1)
 
 
 def _times(number: int) -> str:

@@ -16,7 +16,7 @@ from fedstep.evaluation.replay import recorded_builds
 from tests.benchmarks.peer_order import BUDGETS, ours, ran, score
 
 GROUPS = {"new": "new", "changed": "changed", "same": "other", "later": "other"}
-NAMES = ("fedstep", "path+co+recent")
+NAMES = ("fedstep", "path", "path+co+recent")
 
 Builds = dict[int, list[OrderedTest]]
 

@@ -71,7 +71,8 @@ def add(test: str, owner: str, reason: str, days: int, max_quarantined: int) -> 
     root, until = _root(), _today() + timedelta(days=days)
     others = [one for one in read_mutes(root, _today().isoformat()).mutes.entries if one.test != test]
     if len(others) >= max_quarantined:
-        raise UsageError(f"{len(others)} tests are quarantined already", "Repair one and remove it from the list")
+        told = "1 test is" if len(others) == 1 else f"{len(others)} tests are"
+        raise UsageError(f"{told} quarantined already", "Repair one and remove it from the list")
     remove_mute(root, test)  # an entry of it is renewed, not doubled
     entry = Mute(test, owner, reason, until.isoformat())
     add_mute(root, entry)

@@ -283,7 +283,8 @@ def plan(
     Example: fedstep plan --total 4 --confidence 0.95
     """
     from fedstep.pipeline.selection import predict_seconds
-    from fedstep.pipeline.shards import check_shard, plan_shards, with_skipped
+    from fedstep.pipeline.shards import check_shard, fixed_seconds, plan_shards, with_skipped
+    from fedstep.report.units import span
 
     check_shard(1, total)
     choice = _choice(time, share, confidence) if time or share is not None or confidence is not None else None
@@ -293,8 +294,12 @@ def plan(
     seconds = predict_seconds([one.named for one in ran], summary.tests)
     made, shards = plan_shards(seconds, seconds, total, unit or "file")
     made = with_skipped(made, (one.named.identity for one in selection.skipped), shadow)
+    fixed, longest = fixed_seconds(summary.builds), max(one.seconds for one in shards)
+    if isinstance(fixed, float):
+        told += f"; the slowest machine takes about {span(fixed + longest)}, {span(fixed)} of it beside its tests"
     echo_warnings(told)
     fields: dict[str, object] = {"plan": made.encode(), "total": total, "unit": made.unit}
+    fields["fixed_seconds"] = round(fixed, 3) if isinstance(fixed, float) else None
     fields |= {"shards": [one._asdict() for one in shards], **_selected(selection, shadow), "headline": told}
     echo_result(f"{json.dumps(fields) if output_format == 'json' else made.encode()}\n")
     _note(context, selection, shadow)

@@ -77,6 +77,7 @@ class PastBuild(NamedTuple):
     number: int | None = None  # of the run in its workflow
     missed: float = NO_SECONDS  # as in BuildRecord
     run: str = ""  # as in BuildRecord
+    test_seconds: float = NO_SECONDS  # the sum of its tests' times
 
 
 def plan_build(situation: BuildContext, stream: str, author: str) -> PlannedBuild:
@@ -238,6 +239,7 @@ def past_build(record: BuildRecord) -> PastBuild:
         number=record.number,
         missed=record.missed,
         run=record.run,
+        test_seconds=sum(run.seconds for run in record.tests if run.seconds > 0) or NO_SECONDS,
     )
 
 
@@ -325,7 +327,7 @@ def pack_builds(builds: Sequence[PastBuild]) -> dict[str, list[object]]:
 
 def unpack_builds(columns: dict[str, Sequence[Any]]) -> tuple[PastBuild, ...]:
     """Return the builds of `pack_builds`' columns."""
-    for name in ("seconds", "missed"):
+    for name in {"seconds", "missed", "test_seconds"}.intersection(columns):
         columns[name] = [NO_SECONDS if value is None else value for value in columns[name]]
     rows = zip(*columns.values(), strict=True)
     return tuple(with_types(PastBuild(**dict(zip(columns, row, strict=True)))) for row in rows)

@@ -9,17 +9,20 @@ import binascii
 import json
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from heapq import heapify, heapreplace
+from math import isfinite
 from typing import NamedTuple
 
 from fedstep.errors import UsageError
+from fedstep.history.summary import PastBuild
 from fedstep.ingest.change_impact import file_of, group_of
 from fedstep.types import LeftOut, Unavailable
 
 UNITS = ("file", "class", "test")
 MOST_SHARDS = 1000
+NEWEST_JOBS = 20  # from which the fixed time of a machine is learned
 MOST_PLACED = 2000  # units with a place of their own in the plan; the shorter ones are placed by their names
 LARGEST_PLAN = 4 << 20  # bytes, unpacked
 _FORMAT = 1
@@ -163,6 +166,19 @@ def _unit_times(
         units[name] = units.get(name, 0.0) + (time if isinstance(time, float) else usual)
         counts[name] = counts.get(name, 0) + 1
     return units, counts
+
+
+def fixed_seconds(builds: Sequence[PastBuild]) -> float | Unavailable:
+    """Return what a job takes beside its tests, which each machine takes again: the median of the newest 20 jobs.
+
+    A job whose tests ran beside each other says nothing, and neither does one whose time is the sum of its tests'.
+    """
+    known = [build for build in builds if not build.stream.endswith("|tests")]
+    beside = [build.seconds - build.test_seconds for build in known if isfinite(build.seconds - build.test_seconds)]
+    times = sorted(beside[-NEWEST_JOBS:])
+    if not times or times[len(times) // 2] <= 0:
+        return Unavailable("the history does not know what a job takes beside its tests")
+    return times[len(times) // 2]
 
 
 def check_shard(index: int, total: int) -> None:

@@ -202,7 +202,7 @@ def _order_rows(bench: Bench, used_to: str) -> Iterator[str]:
             continue
         made = int(scores["promises"])
         promise = f"{made} | {scores['promise_kept']:.3f} | {scores['promise_share']:.3f}" if made else "0 | – | –"
-        use = "neither, no changes" if used_to == "verdicts" else used_to
+        use = "no changes known" if used_to == "verdicts" else used_to
         figures = f"{scores['builds']:.0f} | {scores['apfdc']:.3f} | {scores['caught_10']:.2f}"
         yield f"| {name} | {use} | {figures} | {promise} |"
 

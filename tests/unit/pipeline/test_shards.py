@@ -5,11 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.errors import UsageError
+from fedstep.history.summary import PastBuild
 from fedstep.pipeline.shards import (
     MOST_PLACED,
     UNITS,
     check_shard,
     decode_plan,
+    fixed_seconds,
     hash_plan,
     plan_shards,
     unit_of,
@@ -136,3 +138,22 @@ class TestRefusal:
         """Counting from 0 would leave out the last shard."""
         with pytest.raises(UsageError):
             check_shard(index, total)
+
+
+class TestFixedTime:
+    def test_it_is_the_median_of_what_jobs_take_beside_their_tests(self) -> None:
+        """Of 40, 30 and 500 seconds 40; older ones than the newest twenty, and jobs without a time, do not count."""
+        old = [job(100.0, 99.0)] * 30
+        new = [job(100.0, 60.0), job(50.0, 20.0), job(700.0, 200.0), job(float("nan"), 3.0)] * 7
+        assert fixed_seconds([*old, *new]) == 40.0
+
+    @pytest.mark.parametrize(
+        "builds", [[], [(80.0, 80.0, "tests")], [(40.0, 90.0, "mark")], [(40.0, float("nan"), "mark")]]
+    )
+    def test_without_a_time_of_the_job_it_is_not_known(self, builds: list[tuple[float, float, str]]) -> None:
+        """No build, a time that is the sum of the tests, tests that ran beside each other, no times of tests."""
+        assert isinstance(fixed_seconds([job(*one) for one in builds]), Unavailable)
+
+
+def job(seconds: float, tests: float, source: str = "mark") -> PastBuild:
+    return PastBuild(f"unit||{source}", 0.0, 1.0, "passed", seconds, test_seconds=tests)

@@ -62,6 +62,11 @@ class Plan:
     minutes: float = 10.0  # that all may take
     options: tuple[str, ...] = ()  # of pytest
 
+    @property
+    def folders(self) -> tuple[str, str]:
+        """The checkout, and the environment of the interpreter."""
+        return str(self.checkout), str(Path(self.python).parents[1])
+
 
 @dataclass
 class RecordingBuilder:
@@ -100,7 +105,7 @@ class RecordingBuilder:
         if reverted:
             build["reverted"] = reverted
         (folder / "build.json").write_text(json.dumps(build), encoding="utf-8")
-        strip_report(report, str(self.plan.checkout)).write(folder / "report.xml", encoding="utf-8")
+        strip_report(report, *self.plan.folders).write(folder / "report.xml", encoding="utf-8")
         words = read_words(self.plan.checkout)
         news = {test: text for test, text in words.items() if self.known.get(test) != text}
         if news:
@@ -155,8 +160,8 @@ def read_outcomes(report: Report) -> dict[str, bool]:
     return outcomes
 
 
-def strip_report(report: Report, root: str) -> Report:
-    """Return the report without outputs, traces, the time and the name of the machine."""
+def strip_report(report: Report, *folders: str) -> Report:
+    """Return the report without outputs, traces, the time and the name of the machine, and these folders of it."""
     for suite in report.iter("testsuite"):
         suite.attrib.pop("timestamp", None)
         suite.set("hostname", "host")
@@ -166,7 +171,10 @@ def strip_report(report: Report, root: str) -> Report:
                 case.remove(child)
                 continue
             child.text = None
-            lines = child.get("message", "").replace(root, ".").splitlines()
+            message = child.get("message", "")
+            for folder in folders:
+                message = message.replace(folder, ".")
+            lines = message.splitlines()
             child.set("message", lines[0][:LONGEST_MESSAGE] if lines else "")
     return report
 

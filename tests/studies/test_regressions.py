@@ -154,10 +154,11 @@ class TestReport:
     def test_outputs_and_machines_are_removed(self) -> None:
         text = (
             "<testsuites><testsuite hostname='me' timestamp='2026'><testcase name='a'><failure message='/home/x/a.py"
-            " is bad&#10;second'>trace</failure><system-out>key</system-out></testcase></testsuite></testsuites>"
+            " of /venv/lib is bad&#10;second'>trace</failure><system-out>key</system-out></testcase></testsuite>"
+            "</testsuites>"
         )
-        report = strip_report(ET.ElementTree(ET.fromstring(text)), "/home/x")
+        report = strip_report(ET.ElementTree(ET.fromstring(text)), "/home/x", "/venv")
         assert ET.tostring(report.getroot()).decode() == (
-            '<testsuites><testsuite hostname="host"><testcase name="a"><failure message="./a.py is bad" />'
+            '<testsuites><testsuite hostname="host"><testcase name="a"><failure message="./a.py of ./lib is bad" />'
             "</testcase></testsuite></testsuites>"
         )

@@ -32,8 +32,14 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "reports": ("reports", "failed.xml"),
     "quarantine-list": ("quarantine", "list"),
     "quarantine-suggest": ("quarantine", "suggest"),
+    "order": ("order",),
+    "select": ("select", "--share", "0.5"),
+    "plan": ("plan", "--total", "2"),
+    "shard": ("shard", "--total", "2"),
+    "shard-tests": ("shard", "--index", "1", "--total", "1"),
+    "history-show": ("history", "show"),
+    "badge": ("badge", "flaky"),
 }
-
 
 MAPS = ("heads", "metadata", "headers", "rows")  # objects whose keys are names and no part of the format
 
@@ -80,7 +86,10 @@ def schema_of(values: Sequence[object], key: str = "") -> dict[str, object]:
 
 def document(name: str, values: Sequence[object]) -> str:
     """Return one schema as the file has it."""
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"fedstep {name} --format json"}
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"fedstep {' '.join(COMMANDS[name])} --format json",
+    }
     return json.dumps({**head, **schema_of(values)}, indent=2) + "\n"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 import fedstep
-from fedstep.cli.options import FORMAT, HISTORY, PART, FloatRange, option
+from fedstep.cli.options import HISTORY, PART, FloatRange, option
 from fedstep.cli.output import (
     echo_names,
     echo_result,
@@ -38,6 +38,14 @@ NAMES = option(
 )
 
 
+LIST_FORMAT = option(
+    "format",
+    parameter="output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Output format.",
+)
 RUNNER = option(
     "for",
     parameter="runner",
@@ -51,7 +59,7 @@ RUNNER = option(
 @click.command()
 @RUNNER
 @NAMES
-@FORMAT
+@LIST_FORMAT
 @HISTORY
 @PART
 def order(runner: str, names: str, output_format: str, history: str, part: str) -> NoReturn:
@@ -94,7 +102,7 @@ SHADOW = option("shadow", is_flag=True, help="Run all tests, and tell what would
 @SHADOW
 @RUNNER
 @NAMES
-@FORMAT
+@LIST_FORMAT
 @HISTORY
 @PART
 def select(
@@ -244,6 +252,7 @@ def _tell(selection: "Selection", shadow: bool) -> str:
 UNIT = option(
     "unit",
     type=click.Choice(["", "file", "class", "test"]),
+    metavar="[file|class|test]",
     default="",
     help="What stays together on one machine. Default: that of the plan, else file.",
 )
@@ -258,7 +267,7 @@ UNIT = option(
 @EXPLORE
 @SHADOW
 @NAMES
-@FORMAT
+@LIST_FORMAT
 @HISTORY
 @PART
 def plan(
@@ -369,7 +378,7 @@ def _write_plan(
 @UNIT
 @option("plan", metavar="TEXT", default="", help="The plan that `fedstep shard --total N` printed; @FILE: a file.")
 @NAMES
-@FORMAT
+@LIST_FORMAT
 @HISTORY
 @PART
 def shard(
@@ -403,7 +412,11 @@ def shard(
         chosen = (known or hash_plan(total, unit)).choose(identities, index)
         if not chosen:
             echo_warnings(f"machine {index} of {total} has no test. Of an empty list most runners run all tests")
-        echo_names(name for one in chosen for name in identities[one])
+        own = [name for one in chosen for name in identities[one]]
+        if output_format == "json":
+            echo_result(json.dumps({"index": index, "total": total, "unit": unit, "tests": own}) + "\n")
+        else:
+            echo_names(own)
         _end()
     from fedstep.pipeline.selection import predict_seconds
 

@@ -171,6 +171,7 @@ def project_insights(
         verdicts=_verdicts(timeline.builds),
         selections=summary.selections,
         mute_complaints=mutes.mutes.complaints,
+        muted_failures=_muted_failures(window, mutes.mutes, taken_ids(summary.tests)),
         releases=tuple((one.test, one.evidence) for one in suggested if one.action == "release"),
         model=describe_model(cached, context.now),
         updates_sent=len(sent),
@@ -327,6 +328,12 @@ def _flaky(
             )
         )
     return tuple(sorted(found, key=lambda one: (-one.minutes_a_week, -one.red_builds - one.reruns, one.test)))
+
+
+def _muted_failures(window: _Window, mutes: Mutes, taken: frozenset[str]) -> Mapping[str, int]:
+    """Return how often each test failed in the window that the mute list has now: a verdict does not count these."""
+    failed = Counter(failure.test for build in window.builds for failure in build.failures)
+    return {test: times for test, times in failed.items() if find_mute(test, mutes, taken)}
 
 
 def _mended_at(stats: TestStats, flaked_at: float, builds: Sequence[TimelineBuild]) -> float:

@@ -6,7 +6,7 @@ and shows what a point of a chart says; without styles and scripts inside the do
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -167,6 +167,7 @@ class Insights:
     verdicts: Verdicts = Verdicts()
     selections: SelectionTally = NO_SELECTIONS
     mute_complaints: tuple[str, ...] = ()
+    muted_failures: Mapping[str, int] = field(default_factory=dict)  # of muted tests in these weeks, by test
     releases: tuple[tuple[str, str], ...] = ()  # muted tests that were quiet, each with the evidence
     model: ModelUsed = STARTER
     updates_sent: int = 0

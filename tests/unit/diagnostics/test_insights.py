@@ -182,6 +182,9 @@ class TestInsights:
         finally:
             mutes.unlink()
         assert [one.muted_until for one in muted.flaky if one.test == FLAKY] == ["2030-12-31"]
+        told = f"{BUILDS // 6} failures in this time are of 1 test that the mute list has now"
+        assert told in project_html(muted)
+        assert muted.muted_failures == {FLAKY: BUILDS // 6}
         assert (fix_first(replace(muted, changes=())) or fix_first(insights)) != fix_first(
             replace(insights, changes=())
         )

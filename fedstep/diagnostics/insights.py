@@ -55,7 +55,7 @@ from fedstep.report.project_page import (
     Verdicts,
 )
 from fedstep.schema.schema import schema
-from fedstep.types import Dropped, TimelineBuild, TimelineFailure, Unavailable
+from fedstep.types import Dropped, Outcome, TimelineBuild, TimelineFailure, Unavailable
 
 WEEK = 7 * 86_400.0
 WINDOW = 4 * WEEK  # costs are averaged over the last four weeks with builds
@@ -64,6 +64,8 @@ MOST_SLOW = 20
 BINS = 6
 STEADY_RUNS = "p" * 20  # outcomes of a test that is mended
 FEWEST_FAILURES = 3  # in a row, before a test is said to fail every time
+NEARLY = 0.75  # of the last 20 runs: from it on a test fails nearly every time, once 12 runs of it are known
+FEWEST_RUNS = 12
 
 
 class _Window(NamedTuple):
@@ -405,14 +407,28 @@ def _failures(builds: Sequence[TimelineBuild]) -> Failures:
 
 
 def _failing(summary: Summary, timeline: Timeline) -> tuple[FailingTest, ...]:
-    """Return the tests that failed in each of their newest runs, those that ran lately."""
+    """Return the tests that failed in each of their newest runs, then those in nearly all, of those that ran lately."""
     ends = {build.number: build.finished_at for build in timeline.builds}
-    found = [
-        FailingTest(stats.test, stats.streak, ends.get(stats.failing_since, 0.0))
-        for stats in summary.tests.values()
-        if stats.streak >= FEWEST_FAILURES and stats.last_build >= summary.count - ACTIVE_BUILDS
-    ]
-    return tuple(sorted(found, key=lambda one: (-one.runs, one.test)))
+    found = []
+    for stats in summary.tests.values():
+        if stats.last_build < summary.count - ACTIVE_BUILDS:
+            continue
+        failed, runs = stats.recent.count(Outcome.FAILED) + stats.recent.count(Outcome.CONFIRMED), len(stats.recent)
+        if runs >= FEWEST_RUNS and failed >= NEARLY * runs and _fails_between_passes(stats.recent):
+            found.append(FailingTest(stats.test, failed, runs))
+        elif stats.streak >= FEWEST_FAILURES:
+            found.append(FailingTest(stats.test, stats.streak, stats.streak, ends.get(stats.failing_since, 0.0)))
+    return tuple(sorted(found, key=lambda one: (one.failures < one.runs, -one.failures, one.test)))
+
+
+def _fails_between_passes(recent: str) -> bool:
+    """Return whether the test failed lately and after a pass: the passes since may not be its repair, either.
+
+    >>> _fails_between_passes("ffpffp"), _fails_between_passes("fffffp"), _fails_between_passes("fpfppp")
+    (True, False, False)
+    """
+    until = recent.rstrip(Outcome.PASSED)
+    return Outcome.PASSED in until and len(recent) - len(until) < FEWEST_FAILURES
 
 
 def _bins(pairs: Iterable[tuple[float, bool]]) -> tuple[tuple[float, float, int], ...]:

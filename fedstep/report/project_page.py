@@ -113,11 +113,12 @@ class Failures:
 
 @dataclass(frozen=True, slots=True)
 class FailingTest:
-    """A test that failed in each of its newest runs: nobody calls that flaky."""
+    """A test that failed in each of its newest runs, or in nearly all: nobody calls that flaky."""
 
     test: str
-    runs: int  # so many, up to the newest
-    since: float  # when the first of them ended, seconds since the epoch; 0 where that build is not kept
+    failures: int  # in its newest runs
+    runs: int  # so many
+    since: float = 0.0  # when they began where it failed in all, seconds since the epoch; 0 where that is not kept
     link: str = ""
 
 
@@ -321,7 +322,8 @@ def summarize_page(insights: Insights) -> str:
     lost = sum(one.minutes_a_week for one in insights.flaky)
     parts = [count(len(insights.flaky), "flaky test"), f"{describe_minutes(lost)} a week lost to flakes"]
     parts.append(count(len(insights.open_changes()), "open change of time", "open changes of time"))
-    return "; ".join((*parts, f"fix first: {visible(first.what)}" if first else "nothing to fix first"))
+    what = insights.failing[0].test if insights.failing else first.what if first else ""
+    return "; ".join((*parts, f"fix first: {visible(what)}" if what else "nothing to fix first"))
 
 
 def most_expensive_tests(insights: Insights) -> tuple[str, ...]:

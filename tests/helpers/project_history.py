@@ -1,6 +1,7 @@
 """A history with all that the page of a project shows: flaky and slower tests, a slower job, red builds, forecasts."""
 
 import random
+from collections.abc import Collection
 from hashlib import sha1
 from pathlib import Path
 
@@ -64,18 +65,23 @@ def without_flakes(record: BuildRecord) -> BuildRecord:
 
 
 def write_history(
-    folder: Path, builds: int = BUILDS, broken_from: int = BUILDS, calm_from: int = BUILDS
+    folder: Path,
+    builds: int = BUILDS,
+    broken_from: int = BUILDS,
+    calm_from: int = BUILDS,
+    passes_in: Collection[int] = (),
 ) -> ProjectStore:
     """Write the history of so many builds below a folder, and return it; nothing is learned, no model is used.
 
-    From build `broken_from` on the test `BROKEN` fails every time, from `calm_from` on the test `FLAKY` passes.
+    From build `broken_from` on the test `BROKEN` fails every time but in the builds `passes_in`, from `calm_from` on
+    the test `FLAKY` passes.
     """
     store = ProjectStore(str(folder / ".fedstep"))
     store.prepare()
     summary, timeline = Summary(), Timeline()
     for number in range(builds):
         record = build_record(number)
-        record = with_failure(record, BROKEN) if number >= broken_from else record
+        record = with_failure(record, BROKEN) if number >= broken_from and number not in passes_in else record
         record = without_flakes(record) if number >= calm_from else record
         file = store.log.append(record)
         summary = apply_record(summary, file, record)

@@ -18,7 +18,14 @@ from fedstep.model.training import load_state
 from fedstep.report.badge import badge_json, badge_svg, make_badge
 from fedstep.report.charts import WIDE, draw_build_times
 from fedstep.report.digest import digest_markdown, digest_slack, digest_text, make_digest
-from fedstep.report.project_page import Failures, Insights, fix_first, most_expensive_tests, project_html
+from fedstep.report.project_page import (
+    Failures,
+    Insights,
+    fix_first,
+    most_expensive_tests,
+    project_html,
+    summarize_page,
+)
 from tests.benchmarks.project import grow
 from tests.helpers.project_history import BROKEN, BUILDS, FLAKY, HOSTILE, SLOW, build_record, write_history
 
@@ -120,6 +127,16 @@ class TestInsights:
         assert page.index("1 test fails every time, which no rerun mends:") < page.index("What costs most beside them")
         assert insights.failing == ()
         assert "every time, which" not in project_html(insights)
+
+    def test_a_test_that_fails_nearly_every_time_is_said_too(self, tmp_path: Path) -> None:
+        """Its failures are no streak, because it passes now and then; one that passed last may be repaired."""
+        write_history(tmp_path, broken_from=BUILDS - 17, passes_in=(BUILDS - 9, BUILDS - 4))
+        found = insights_of(tmp_path)
+        assert [(one.test, one.failures, one.runs) for one in found.failing] == [(BROKEN, 15, 20)]
+        page = " ".join(project_html(found).split())
+        assert "1 test fails every time or nearly so, which no rerun mends:" in page
+        assert ": 15 of its last 20 runs</li>" in page
+        assert summarize_page(found).endswith(f"fix first: {BROKEN}")
 
     def test_without_reports_nothing_is_said_of_tests(self) -> None:
         """A page of builds alone names no test flaky, and does not claim that none is."""

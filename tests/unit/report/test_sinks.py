@@ -109,7 +109,7 @@ def insights(name: str) -> Insights:
         slowest=(project_page.SlowTest(name, 3.0, 2.0),),
         changes=(project_page.FoundChange(time_change(name), 3.0),),
         failures=project_page.Failures(9, 3, 1),
-        failing=(project_page.FailingTest(name, 3, 1.7e9),),
+        failing=(project_page.FailingTest(name, 3, 3, 1.7e9),),
         mute_complaints=(name,),
         releases=((name, name),),
         warnings=(name,),

@@ -181,11 +181,7 @@ def project_insights(
         warnings=tuple(warnings),
         host=code_host(context),
     )
-    return insights if value is None else _with_value(insights, value)
-
-
-def _with_value(insights: Insights, value: tuple[ValueOfSharing, ...] | Unavailable) -> Insights:
-    return replace(insights, value=value)
+    return insights if value is None else replace(insights, value=value)
 
 
 def _window(builds: Sequence[TimelineBuild]) -> _Window:
@@ -413,7 +409,7 @@ def _failing(summary: Summary, timeline: Timeline) -> tuple[FailingTest, ...]:
     for stats in summary.tests.values():
         if stats.last_build < summary.count - ACTIVE_BUILDS:
             continue
-        failed, runs = stats.recent.count(Outcome.FAILED) + stats.recent.count(Outcome.CONFIRMED), len(stats.recent)
+        failed, runs = stats.failed_lately, len(stats.recent)
         if runs >= FEWEST_RUNS and failed >= NEARLY * runs and _fails_between_passes(stats.recent):
             found.append(FailingTest(stats.test, failed, runs))
         elif stats.streak >= FEWEST_FAILURES:

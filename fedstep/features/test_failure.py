@@ -185,8 +185,7 @@ def _failure_memory(stats: TestStats) -> float:
     """
     if stats.last_failure == NEVER:
         return 0.0
-    failed = stats.recent.count(Outcome.FAILED) + stats.recent.count(Outcome.CONFIRMED)
-    return (1.0 + OFTEN * failed / max(1, len(stats.recent))) / max(1, stats.runs - stats.last_failure)
+    return (1.0 + OFTEN * stats.failed_lately / max(1, len(stats.recent))) / max(1, stats.runs - stats.last_failure)
 
 
 def _stem(path: str) -> str:

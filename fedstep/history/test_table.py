@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from fedstep.schema.schema import schema, sub_words
-from fedstep.types import FINGERPRINT, PART, Origin, Reports, fingerprint
+from fedstep.types import FINGERPRINT, PART, Origin, Outcome, Reports, fingerprint
 
 NEVER = -1  # a run or build index: it has not happened
 UNTIMED = -99.0  # a log time: no report gave one
@@ -70,6 +70,11 @@ class TestStats:
     signatures: str = ""  # of the last distinct failures, oldest first, with a space between them
     name_words: Sequence[int] = ()  # coordinates in BagOfWords("name"), ascending
     source_words: Sequence[int] | None = None  # in BagOfWords("source"); None: source not found
+
+    @property
+    def failed_lately(self) -> int:
+        """Return in how many of its recent runs it failed, whether reruns confirmed that or not."""
+        return self.recent.count(Outcome.FAILED) + self.recent.count(Outcome.CONFIRMED)
 
     def copy(self) -> "TestStats":
         """Return a copy. It takes 0.5 us, `copy.copy` 3 us."""

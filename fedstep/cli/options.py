@@ -94,14 +94,20 @@ PART = option(
     help="Folder of the repository that has a history of its own, such as services/api.",
 )
 STRICT = option("strict", is_flag=True, help="Exit with an error code if something failed.")
-FORMAT = option(
-    "format",
-    parameter="output_format",
-    type=click.Choice(["text", "json", "markdown"]),
-    default="text",
-    show_default=True,
-    help="Output format.",
-)
+
+
+def _format_option(*forms: str) -> Callable[[F], F]:
+    return option(
+        "format",
+        parameter="output_format",
+        type=click.Choice(forms),
+        default="text",
+        show_default=True,
+        help="Output format.",
+    )
+
+
+FORMAT, LIST_FORMAT = _format_option("text", "json", "markdown"), _format_option("text", "json")
 JENKINS = option(
     "jenkins-estimate", is_flag=True, help="Show Jenkins' own estimate of the duration; always shown in Jenkins."
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 import fedstep
-from fedstep.cli.options import HISTORY, PART, FloatRange, option
+from fedstep.cli.options import HISTORY, LIST_FORMAT, PART, FloatRange, option
 from fedstep.cli.output import (
     echo_names,
     echo_result,
@@ -28,23 +28,12 @@ if TYPE_CHECKING:
     from fedstep.pipeline.shards import Shard, ShardPlan
 
 MOST_PLAN = 100_000  # characters: a variable of a process holds 128 kB
-
 NAMES = option(
     "names",
     metavar="FILE",
     default="",
     help="List of the tests, one per line: test ids, node ids of pytest, files or classes. -: standard input. "
     "Default: the tests of the history.",
-)
-
-
-LIST_FORMAT = option(
-    "format",
-    parameter="output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Output format.",
 )
 RUNNER = option(
     "for",

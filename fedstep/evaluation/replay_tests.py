@@ -116,17 +116,18 @@ def _finish(replay: _Replay, now: float) -> tuple[KnownLabel, ...]:
         fresh = renumber_runs(rows, replay.summary.tests)
         replay.keys |= {(row.subject, row.run): first + n for n, row in enumerate(fresh)}
         ripe, replay.pending = resolve_labels(replay.task, (*replay.pending, *fresh), replay.summary.tests)
-        known += [_known(replay, one) for one in ripe]
+        by_id = index_tests(replay.summary.tests)
+        known += [_known(replay, one, by_id[one.example.subject]) for one in ripe]
         waiting = {(row.subject, row.run) for row in replay.pending}
         replay.keys = {place: key for place, key in replay.keys.items() if place in waiting}
     return tuple(known)
 
 
-def _known(replay: _Replay, ripe: LabelledExample) -> KnownLabel:
+def _known(replay: _Replay, ripe: LabelledExample, stats: TestStats) -> KnownLabel:
     key = replay.keys[ripe.example.subject, ripe.example.run]
-    subject = ripe.example.subject
-    is_judged = replay.task != "triage" or not follows_proof(ripe.example, index_tests(replay.summary.tests)[subject])
-    return KnownLabel(key, ripe.label, ripe.weight, _flaked(replay, subject, replay.asked_at[key]), is_judged)
+    flaked = _flaked(replay, ripe.example.subject, replay.asked_at[key])
+    is_judged = replay.task != "triage" or not follows_proof(ripe.example, stats)
+    return KnownLabel(key, ripe.label, ripe.weight, flaked, is_judged)
 
 
 def _kind(replay: _Replay, build: str, test: str) -> float:

@@ -25,18 +25,10 @@ from fedstep.results import (
 from fedstep.types import LeftOut, SelectionTally, TimeChange, Unavailable
 
 _DRAWN = {"p": ".", "f": "F", "c": "F", "k": "~", "s": "-"}
-
-
 FLAKY_RUNS, FLAKY_FROM = 20, 0.1  # of the flaky task: a test is called likely to flake from this chance on
 LEGEND = "runs, oldest first:  . passed  F failed  ~ failed and passed  - skipped;  + raises, - lowers"
-
-
 AS_ABOVE = "for the same reasons as the failure above"
-
-
 VERDICTS = ("regression", "unsure", "flaky")  # most urgent first
-
-
 STATUS = {
     "ok": "ok",
     "local": "local: no aggregator is configured, this project's own history is used",

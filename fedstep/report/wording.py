@@ -102,7 +102,7 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "near": "this change touches files near it",
         "build-file": "this change touches a build file",
         "elsewhere": "this change touches other files only",
-        "nothing": "nothing changed since it passed",
+        "nothing": "this change touches no file",
     },
     "same-commit": {
         "passed": "it passed before on this commit",

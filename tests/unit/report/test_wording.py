@@ -205,6 +205,11 @@ class TestReasons:
         reasons = [FeatureContribution("evidence-change=-2.3", -1.2), FeatureContribution("change=near", -0.1)]
         assert [cause.phrase for cause in rank_causes(reasons)] == ["this change touches files near it"]
 
+    def test_a_change_of_nothing_claims_no_pass(self) -> None:
+        """A test without history never passed, and one that fails in a row did not pass just before."""
+        (cause,) = rank_causes([FeatureContribution("change=nothing", 0.9)])
+        assert cause.phrase == "this change touches no file"
+
     def test_few_runs_are_counted_not_called_quiet(self) -> None:
         """A test with one run could not have flipped."""
         facts = (FeatureContribution("recent-runs=1", 0.0), FeatureContribution("recent-flips=0", 0.0))

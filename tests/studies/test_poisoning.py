@@ -1,11 +1,31 @@
 """Poisoned federations through the real store and gate: those that went wrong once."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from tests.studies.poisoning.__main__ import plans
-from tests.studies.poisoning.federation import run
+from tests.studies.poisoning.attacks import one_owner, quiet
+from tests.studies.poisoning.federation import Plan, run
+from tests.studies.poisoning.world import RATES
+
+
+class TestMemoryStore:
+    @pytest.mark.parametrize(
+        ("plan", "tasks"),
+        [
+            (replace(plans(0.3, from_starter=False)["label flip"], folds=50), ("flaky", "build-failure")),
+            (replace(plans(0.2, from_starter=True)["sign flip, evaluations against"], folds=30), tuple(RATES)),
+            (replace(one_owner(from_starter=False), folds=20), ("build-duration",)),
+            (quiet(from_starter=False, before=30, after=20), ("flaky",)),
+        ],
+        ids=("rejections", "all tasks", "one owner", "one alone"),
+    )
+    def test_run_in_memory_is_as_one_through_the_store(self, plan: Plan, tasks: Sequence[str]):
+        """The table of the threat model is made in memory: each score and each verdict is that of the real store."""
+        seed = 3
+        assert run(plan, seed, tasks=tasks) == run(plan, seed, tasks=tasks, in_memory=False)
 
 
 class TestFirstPromotion:

@@ -1,14 +1,15 @@
 """Run one simulated federation through the real store, aggregation and gate."""
 
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from fedstep.federation.messages import TrialScore, Update, pack_update
+from fedstep.federation.messages import SchemaShape, TrialScore, Update, pack_update
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import AggregationRules, default_rules
 from fedstep.server.aggregation.inputs import CurrentModels
@@ -16,11 +17,14 @@ from fedstep.server.aggregation.step import next_version, to_numpy
 from fedstep.server.gate import Gate
 from fedstep.server.storage.store import Step, Store
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer
+from fedstep.server.storage.version_repository import TrialSummary
+from tests.studies.poisoning.memory_store import MemoryStore
 from tests.studies.poisoning.world import RATES, SCORE_BOUND, Array, SimulatedTask, World, draw_world, to_floats
 
 DAY = 86_400.0
 FOLD_SECONDS = 4 * 3600.0
 EPOCH = 1_700_000_000.0
+MOST_VERDICTS = 10_000
 LOOK = 10  # aggregations between two looks at the scores
 Deltas = Mapping[str, Array]
 
@@ -63,13 +67,20 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """By task the scores of production and candidate every `LOOK` aggregations; and that of the model it began with."""
+    """By task the scores of production and candidate every `LOOK` aggregations, and of the model it began with."""
 
     start: Mapping[str, float]
     production: Mapping[str, Sequence[float]]
     candidate: Mapping[str, Sequence[float]]
-    promotions: Mapping[str, int]
-    admitted: Mapping[str, float]  # the largest loss that one promotion may have admitted, in nats or spreads
+    verdicts: Sequence[TrialSummary]  # the oldest first; the version of each is the number of its aggregation
+
+    def promoted(self, task: str) -> Sequence[TrialSummary]:
+        """Return the trials of a task that ended with its promotion."""
+        return [ended for ended in self.verdicts if (ended.task, ended.outcome) == (task, "promoted")]
+
+    def admitted(self, task: str) -> float:
+        """Return the largest loss that one promotion may have admitted, in nats or spreads."""
+        return max((ended.figures["admitted"] for ended in self.promoted(task)), default=0.0)
 
 
 def run(
@@ -78,19 +89,32 @@ def run(
     gate: Gate | None = None,
     rules: Callable[[str, AggregationRules], AggregationRules] = lambda _, given: given,
     tasks: Collection[str] = tuple(RATES),
+    in_memory: bool = True,
 ) -> Trace:
-    """Return how the scores of the model change over the aggregations of a plan, for some tasks."""
+    """Return how the scores of the model change over the aggregations of a plan, for some tasks.
+
+    It goes through `Store` where it is not `in_memory`, which takes three times as long and yields the same.
+    """
     world, random = draw_world(seed, plan.projects, tasks), np.random.default_rng([seed, 1])
     start = world.starter(np.random.default_rng([seed, 2])) if plan.from_starter else world.start()
     known = default_rules(schema())
     of_tasks = {name: rules(name, replace_start(known[name], start[name])) for name in world.tasks}
-    with tempfile.TemporaryDirectory(prefix="fedstep-poisoning-", dir=_memory()) as folder:
-        store = Store(f"sqlite:///{folder}/fedstep.db", world.shape)
-        try:
-            store.start({name: to_floats(weights) for name, weights in start.items()}, plan.at(0))
-            return _run(plan, world, start, store, partial(next_version, rules=of_tasks, gate=gate or Gate()), random)
-        finally:
-            store.close()
+    step = partial(next_version, rules=of_tasks, gate=gate or Gate())
+    with _open_store(world.shape, in_memory) as store:
+        store.start({name: to_floats(weights) for name, weights in start.items()}, plan.at(0))
+        return _run(plan, world, start, store, step, random)
+
+
+@contextmanager
+def _open_store(shape: SchemaShape, in_memory: bool) -> Iterator[Store | MemoryStore]:
+    if in_memory:
+        yield MemoryStore()
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="fedstep-poisoning-", dir=_memory()) as folder,
+        closing(Store(f"sqlite:///{folder}/fedstep.db", shape)) as store,
+    ):
+        yield store
 
 
 def replace_start(rules: AggregationRules, start: Array) -> AggregationRules:
@@ -98,7 +122,9 @@ def replace_start(rules: AggregationRules, start: Array) -> AggregationRules:
     return replace(rules, start=tuple(start.tolist()))
 
 
-def _run(plan: Plan, world: World, start: Deltas, store: Store, step: Step, random: np.random.Generator) -> Trace:
+def _run(
+    plan: Plan, world: World, start: Deltas, store: Store | MemoryStore, step: Step, random: np.random.Generator
+) -> Trace:
     scores: dict[str, dict[str, list[float]]] = {
         track: {name: [] for name in world.tasks} for track in ("production", "candidate")
     }
@@ -118,17 +144,8 @@ def _run(plan: Plan, world: World, start: Deltas, store: Store, step: Step, rand
         for track, vectors in (("production", current.production), ("candidate", current.candidate.vectors)):
             for name, score in world.scores({n: to_numpy(v).astype(float) for n, v in vectors.items()}).items():
                 scores[track][name].append(score)
-    promoted = [ended for ended in store.lineage(10_000).verdicts if ended.outcome == "promoted"]
-    return Trace(
-        world.scores(start),
-        scores["production"],
-        scores["candidate"],
-        {name: sum(ended.task == name for ended in promoted) for name in world.tasks},
-        {
-            name: max((float(ended.figures["admitted"]) for ended in promoted if ended.task == name), default=0.0)
-            for name in world.tasks
-        },
-    )
+    verdicts = sorted(store.lineage(MOST_VERDICTS).verdicts, key=lambda ended: (ended.version, ended.task))
+    return Trace(world.scores(start), scores["production"], scores["candidate"], tuple(verdicts))
 
 
 def make_offers(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         UsageError,
         WireError,
     )
-    from fedstep.pipeline.connection import Aggregator
+    from fedstep.federation.sync import Aggregator
     from fedstep.project import Project, read_junit
     from fedstep.report.explanation import TestExplanation
     from fedstep.results import (
@@ -90,7 +90,7 @@ _NAMES_BY_MODULE = {
         "AggregatorError AggregatorUnreachable ContributionNotDue FedstepError HistoryError InputError "
         "MissingExtra PrivacyBudgetExhausted SchemaMismatch UpdateRefused UsageError WireError"
     ),
-    "fedstep.pipeline.connection": "Aggregator",
+    "fedstep.federation.sync": "Aggregator",
     "fedstep.project": "Project read_junit",
     "fedstep.report.explanation": "TestExplanation",
     "fedstep.results": (

@@ -33,8 +33,7 @@ from fedstep.results import Prediction, Problems, TrainReport, TriageReport
 from fedstep.types import BuildContext, BuildOutcome, FinishedBuild, LeftOut, TestRun, Unavailable
 
 if TYPE_CHECKING:
-    from fedstep.federation.sync import AggregatorLink
-    from fedstep.pipeline.connection import Aggregator, TransportFactory
+    from fedstep.federation.sync import Aggregator, AggregatorLink, TransportFactory
     from fedstep.report.explanation import TestExplanation
 
 READING_SECONDS = 120.0  # in which `triage` reads its reports
@@ -191,7 +190,7 @@ class Project:
             UsageError: The aggregator's address cannot be used.
             HistoryError: The history cannot be written, so that nothing was recorded.
         """
-        from fedstep.pipeline.connection import connect, token_warnings
+        from fedstep.federation.sync import connect, token_warnings
         from fedstep.pipeline.train import build_outcome, context_at, measure_duration, train
 
         context = self.context()

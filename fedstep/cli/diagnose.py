@@ -97,7 +97,7 @@ def explain(test: str, html: str, as_json: bool, history: str, part: str) -> int
     echo_result(diagnostic_renderer(as_json).explanation(explanation))
     if html:
         from fedstep.pipeline.context import code_host
-        from fedstep.report.explanation_page import explanation_html
+        from fedstep.report.html import explanation_html
 
         host = code_host(project.context())
         try:

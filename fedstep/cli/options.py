@@ -232,7 +232,7 @@ def link_to(aggregator: "Aggregator", started_at: float, budget: float) -> "Aggr
 
     It works until `budget` seconds after `started_at` (seconds since the epoch).
     """
-    from fedstep.pipeline.connection import connect, token_warnings
+    from fedstep.federation.sync import connect, token_warnings
 
     echo_warnings(*token_warnings(aggregator))
     return connect(aggregator, budget - (time.time() - started_at), os.environ)

@@ -311,7 +311,7 @@ class RulingOptions(TypedDict):
 
 def finish_with_ruling(report: TriageReport, project: "Project", given: RulingOptions) -> int:
     """Rule on the build by the rules of the options, finish as usual, and return 1 if the build fails."""
-    from fedstep.pipeline.verdict import VerdictRules, decide
+    from fedstep.pipeline.triage import VerdictRules, decide
 
     above = 1.1 if given["forgive_above"] is None else given["forgive_above"]
     ruling = decide(report, VerdictRules(above, given["new_flakes"] == "fail", given["max_quarantined"]))

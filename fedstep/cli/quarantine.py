@@ -118,7 +118,7 @@ def suggest(history: str, part: str, as_json: bool) -> int:
     Example: fedstep quarantine suggest
     """
     from fedstep.history.summary import load_summary
-    from fedstep.pipeline.verdict import suggest_quarantine
+    from fedstep.pipeline.triage import suggest_quarantine
     from fedstep.report.text_tables import suggestions_json, suggestions_text
 
     project = fedstep.Project.discover(history=history, part=part)

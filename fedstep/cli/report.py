@@ -105,7 +105,7 @@ def badge(kind: str, as_json: bool, history: str, part: str) -> int:
     \b
     Example: fedstep badge flaky > flaky.svg
     """
-    from fedstep.report.badge import badge_json, badge_svg, make_badge
+    from fedstep.report.digest import badge_json, badge_svg, make_badge
 
     made = make_badge(kind, _shown(fedstep.Project.discover(history=history, part=part).context()).insights)
     echo_result(badge_json(made) if as_json else badge_svg(made))
@@ -224,7 +224,7 @@ def _write_page(shown: _Shown, place: str) -> list[str]:
 
 
 def _folder_files(shown: _Shown) -> Mapping[str, str]:
-    from fedstep.report.explanation_page import explanation_html
+    from fedstep.report.html import explanation_html
     from fedstep.report.project_page import TEST_STYLE, most_expensive_tests, project_assets, with_links
 
     tests = most_expensive_tests(shown.insights)[:MOST_TESTS]
@@ -272,7 +272,7 @@ def _serve(context: "RunContext", port: int) -> int:
         test = next((test for test, place in pages.items() if place == path), None)
         if test is None:
             return None
-        from fedstep.report.explanation_page import explanation_html
+        from fedstep.report.html import explanation_html
 
         return "text/html", explanation_html(shown.explain((test,))[test], insights.host)
 

@@ -310,12 +310,12 @@ def _mode(options: ServeOptions) -> "AggregationMode":
     _check_mode_options(options)
     if options.privacy_epsilon is not None:
         from fedstep.federation.messages import PrivacyGuarantee
-        from fedstep.server.dp.differential_privacy import DifferentialPrivacy
+        from fedstep.server.differential_privacy import DifferentialPrivacy
 
         terms = options.privacy_delta, options.privacy_releases, options.privacy_days
         return DifferentialPrivacy(PrivacyGuarantee(options.privacy_epsilon, *terms))
     if options.role == "leader":
-        from fedstep.server.secagg.secure_aggregation import SecureAggregation
+        from fedstep.server.secagg.leader import SecureAggregation
 
         return SecureAggregation(
             options.peer,

@@ -14,9 +14,9 @@ from fedstep.errors import MissingExtra
 if TYPE_CHECKING:
     from fedstep.server.aggregation.policy import BufferStatus
     from fedstep.server.gate import ActiveCounts
+    from fedstep.server.identity import TokenBook
     from fedstep.server.storage.store import Store
     from fedstep.server.storage.version_repository import OpenTrial, TrialSummary, VersionListing
-    from fedstep.server.tokens import TokenBook
 
 
 def missing_extra(error: ImportError) -> MissingExtra:
@@ -121,8 +121,8 @@ def revoke(name: str, store: str) -> int:
 def _open_tokens(url: str, required: bool = False) -> "Iterator[TokenBook]":
     """Open the tokens of a store. With `required`, raise UsageError if there is no store yet."""
     try:
+        from fedstep.server.identity import TokenBook
         from fedstep.server.storage.engine import require_store
-        from fedstep.server.tokens import TokenBook
     except ImportError as error:
         raise missing_extra(error) from error
     book = TokenBook(require_store(url) if required else url)

@@ -41,7 +41,7 @@ from fedstep.model.labels import renumber_runs, resolve_labels
 from fedstep.model.predictor import FLAKY_ABOVE, classify_failure
 from fedstep.pipeline.context import RunContext, code_host
 from fedstep.pipeline.predict import describe_model, load_predictor
-from fedstep.pipeline.verdict import suggest_quarantine
+from fedstep.pipeline.triage import suggest_quarantine
 from fedstep.report.project_page import (
     FEWEST_IN_BIN,
     FailingTest,

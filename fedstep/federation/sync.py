@@ -1,25 +1,57 @@
-"""Exchange with the aggregator over what the history keeps: pull the model, push pending updates, count contributions.
+"""Connect to an aggregator and exchange over what the history keeps: pull the model, push updates, count contributions.
 
 An update leaves at most once in a period where the aggregator guarantees differential privacy (`ContributionLog`).
 """
 
 import json
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
-from fedstep.errors import AggregatorError, PrivacyBudgetExhausted
+from fedstep.errors import AggregatorError, PrivacyBudgetExhausted, UsageError
+from fedstep.federation.ci_token import ci_transport
 from fedstep.federation.client import FetchedModel, NotModified, pull
 from fedstep.federation.messages import Model, shape
 from fedstep.federation.model_cache import CachedModel, load_model, mark_current, save_model
 from fedstep.federation.outbox import DeliveryReport, Outbox, audit_transport, flush
-from fedstep.federation.transport import Endpoint, RetryPolicy, Transport, redact_url
+from fedstep.federation.transport import Endpoint, RetryPolicy, Transport, is_exposed, redact_url
 from fedstep.history.project_store import TURNS, ProjectStore
 from fedstep.schema.schema import schema
 from fedstep.types import Unavailable
 
 SECONDS_PER_DAY = 86_400.0
 NO_HELPER = Unavailable("no helper is configured")
+
+
+TransportFactory = Callable[[str, str], Transport]
+"""Returns a transport for the URL and the token of an aggregator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregator:
+    """An aggregator to exchange coefficients with.
+
+    Attributes:
+        url: Its address, such as `https://fedstep.example.org`.
+        token: The bearer token that it accepts. Without one, a job of GitHub Actions asks GitHub for its own token.
+        timeout: Seconds for one exchange, with its retries.
+        helper: The address of its helper. With one, each of the two receives a share of every update, and neither
+            receives the update itself.
+        helper_token: The bearer token that the helper accepts.
+        confirmed: False where only a file of the repository names the address: then no job asks GitHub for a token.
+        notices: Why a token is not sent, where one is withheld.
+    """
+
+    url: str
+    token: str = field(default="", repr=False)
+    timeout: float = 10.0
+    helper: str = ""
+    helper_token: str = field(default="", repr=False)
+    confirmed: bool = True
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +62,47 @@ class AggregatorLink:
     send: Transport
     retry: RetryPolicy
     helper: Endpoint | Unavailable = NO_HELPER
+
+
+def connect(
+    aggregator: Aggregator,
+    seconds: float,
+    environment: Mapping[str, str],
+    new_transport: TransportFactory | None = None,
+) -> AggregatorLink:
+    """Return a link to the aggregator that works for `seconds` from now.
+
+    `environment` holds the variables of the CI, from which a job's token is requested; `new_transport` replaces HTTP.
+
+    Raises:
+        UsageError: An address or a token cannot be used.
+    """
+    job = environment if aggregator.confirmed else {}
+
+    def transport(url: str, token: str) -> Transport:
+        return new_transport(url, token) if new_transport else ci_transport(url, token, job)
+
+    helper: Endpoint | Unavailable = NO_HELPER
+    if aggregator.helper:
+        if urlsplit(aggregator.helper).netloc.lower() == urlsplit(aggregator.url).netloc.lower():
+            remedy = "Give the helper's URL."
+            raise UsageError("--helper is the aggregator itself, which would hold both shares", remedy)
+        helper = Endpoint(aggregator.helper, transport(aggregator.helper, aggregator.helper_token))
+    retries = RetryPolicy(timeout=aggregator.timeout, deadline=time.monotonic() + seconds)
+    return AggregatorLink(aggregator.url, transport(aggregator.url, aggregator.token), retries, helper)
+
+
+def token_warnings(aggregator: Aggregator) -> tuple[str, ...]:
+    """Return a warning for each token that is withheld, and for each that others can read on its way.
+
+    In a private network an unencrypted token may be intended.
+    """
+    pairs = ((aggregator.url, aggregator.token), (aggregator.helper, aggregator.helper_token))
+    return aggregator.notices + tuple(
+        f"the token for {redact_url(url)} is sent unencrypted. Use an https:// URL"
+        for url, token in pairs
+        if url and token.strip() and is_exposed(url)
+    )
 
 
 class ContributionLog(NamedTuple):

@@ -9,14 +9,19 @@ from typing import NamedTuple
 from fedstep.errors import HistoryError
 from fedstep.history.git_ref import (
     REF,
+    GitChannel,
     GitWriter,
     SharedHistory,
+    fetch,
+    find_remote,
+    local_commit,
     merge_records,
+    push,
     read_shared,
+    set_local,
     write_history,
     write_without_part,
 )
-from fedstep.history.git_transport import GitChannel, fetch, find_remote, local_commit, push, set_local
 from fedstep.history.merge import (
     ImportResult,
     SyncState,

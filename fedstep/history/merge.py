@@ -8,8 +8,15 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from fedstep.errors import HistoryError, UsageError
-from fedstep.history.git_ref import LARGEST_CACHE, LARGEST_RECORD, REF, SharedHistory, parse_key, read_shared
-from fedstep.history.git_transport import GitChannel
+from fedstep.history.git_ref import (
+    LARGEST_CACHE,
+    LARGEST_RECORD,
+    REF,
+    GitChannel,
+    SharedHistory,
+    parse_key,
+    read_shared,
+)
 from fedstep.history.project_store import (
     LEARNED,
     MODEL,

@@ -259,7 +259,7 @@ def change_problems(change: Change | Unavailable) -> Problems:
 
 def code_host(context: RunContext) -> "CodeHost":
     """Return where the commits of the repository's remote are shown."""
-    from fedstep.history.git_transport import find_remote  # a prediction names no commit
+    from fedstep.history.git_ref import find_remote  # a prediction names no commit
     from fedstep.ingest.code_host import find_code_host
 
     return find_code_host(context.root, find_remote(context.root))
@@ -420,7 +420,7 @@ def _seconds_due(context: RunContext) -> float:
 
 def _merge_local(context: RunContext) -> tuple[str, ...]:
     """Merge the ref of this clone if it has changed since, as after `git fetch`; return what was ignored."""
-    from fedstep.history.git_transport import GitChannel, local_commit
+    from fedstep.history.git_ref import GitChannel, local_commit
     from fedstep.history.merge import import_ref, load_sync_state
 
     if local_commit(context.root) == load_sync_state(context.store).commit:

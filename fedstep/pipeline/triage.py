@@ -1,15 +1,19 @@
-"""Triage the failures of a finished build: flaky, regression or unsure, each with a probability and its reasons."""
+"""Triage the failures of a finished build, and decide whether they fail it.
 
-from typing import TypeVar
+A failure is flaky, a regression or unsure, with a probability and its reasons. The verdict on the build may forgive
+failures that are quarantined, or known to flake.
+"""
+
+from typing import NamedTuple, TypeVar
 
 from fedstep.errors import InputError
 from fedstep.federation.model_cache import CachedModel
 from fedstep.history.flakiness import is_incident
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import load_summary, usual_stream
-from fedstep.history.test_table import taken_ids, with_known_ids
-from fedstep.ingest.mutes import NEW_IS_NOT_MUTED, Mutes, find_mute
-from fedstep.pipeline.context import change_problems
+from fedstep.history.test_table import TestStats, TestTable, taken_ids, with_known_ids
+from fedstep.ingest.mutes import NEW_IS_NOT_MUTED, Mute, Mutes, find_mute
+from fedstep.pipeline.context import RunContext, change_problems, fetch_history
 from fedstep.pipeline.predict import (
     change_notices,
     describe_model,
@@ -18,7 +22,16 @@ from fedstep.pipeline.predict import (
     local_status,
     model_warnings,
 )
-from fedstep.results import MutedFailure, Problems, ReportCounts, TrainReport, TriageReport
+from fedstep.results import (
+    BuildVerdict,
+    FailureVerdict,
+    ForgivenFailure,
+    MutedFailure,
+    Problems,
+    ReportCounts,
+    TrainReport,
+    TriageReport,
+)
 from fedstep.types import Build, BuildContext, Outcome, Reports, Unavailable
 
 Judged = TypeVar("Judged", TriageReport, TrainReport)
@@ -104,3 +117,128 @@ def report_problems(reports: Reports) -> Problems:
         return ()
     more = f" ({len(lost) - 1} more in --format json)" if len(lost) > 1 else ""
     return (InputError(f"{lost[0].source}: {lost[0].reason}{more}", "Check --junit and what writes the reports"),)
+
+
+class VerdictRules(NamedTuple):
+    """What is forgiven."""
+
+    forgive_above: float = 1.1  # a failure at least as likely flaky as this is forgiven; above 1: none
+    only_new_flakes: bool = False  # the ratchet: known flakes are forgiven, a test that newly flakes is not
+    most_quarantined: int = 50  # entries of the mute list; with more the verdict is that there are too many
+
+
+def decide(report: TriageReport, rules: VerdictRules) -> BuildVerdict:
+    """Return the verdict on a triaged build.
+
+    It fails where no report could be read, in an incident, and for each failure that is not forgiven. A test that the
+    change adds is never forgiven, whether it is muted or passed when it was run again: it has no past to speak for it.
+    """
+    counted: list[FailureVerdict] = []
+    forgiven = [
+        ForgivenFailure(muted.failure, f"quarantined by {muted.owner} until {muted.until}: {muted.reason}")
+        for muted in report.muted
+    ]
+    for failure in report.failures:
+        why = "" if report.incident or failure.is_new else _why_forgiven(failure, rules)
+        if why:
+            forgiven.append(ForgivenFailure(failure, why))
+        else:
+            counted.append(failure)
+    reasons = (*_faults(report, rules), *_counted_reasons(counted, rules))
+    return BuildVerdict(not reasons, reasons, tuple(counted), tuple(forgiven))
+
+
+def _why_forgiven(failure: FailureVerdict, rules: VerdictRules) -> str:
+    is_known_flake = failure.kind == "flake"
+    if rules.only_new_flakes:
+        return "a known flake" if is_known_flake or (failure.passed_on_rerun and failure.kind == "new-way") else ""
+    if failure.passed_on_rerun:
+        return "it passed when it was run again"
+    if failure.flaky_probability >= rules.forgive_above and failure.kind != "new-way":
+        return f"{100 * failure.flaky_probability:.0f} % flaky, where {100 * rules.forgive_above:.0f} % are forgiven"
+    return ""
+
+
+def _faults(report: TriageReport, rules: VerdictRules) -> tuple[str, ...]:
+    """Return what makes it impossible to say that the build passed."""
+    if not report.reading.files:
+        return ("no test report was read",)
+    lost = [drop for drop in report.reading.dropped if not drop.kept]
+    faults = [f"{lost[0].source}: {lost[0].reason}"] if lost else []
+    if report.is_incomplete:
+        faults.append(f"{report.cause}: {report.cause_rule}")
+    if report.incident:
+        faults.append(f"an incident: {report.incident_reason}")
+    if report.quarantined > rules.most_quarantined:
+        faults.append(f"{report.quarantined} tests are quarantined, at most {rules.most_quarantined} may be")
+    return tuple(faults)
+
+
+def _counted_reasons(counted: list[FailureVerdict], rules: VerdictRules) -> tuple[str, ...]:
+    if not counted:
+        return ()
+    added = sum(failure.is_new for failure in counted)
+    told = "1 failure not forgiven" if len(counted) == 1 else f"{len(counted)} failures not forgiven"
+    flakes = "newly flaky or failing" if rules.only_new_flakes else ""
+    known = sum(failure.kind == "flake" for failure in counted)
+    known_flakes = f"{known} known to be flaky and not quarantined" if known else ""
+    more = ", ".join(filter(None, (flakes, known_flakes, f"{added} in tests without history" if added else "")))
+    return (f"{told} ({more})" if more else told,)
+
+
+def known_tests(context: RunContext, fetch: bool) -> frozenset[str]:
+    """Return the tests that the history knows, none where it is empty; `fetch` what others have published first.
+
+    Raises:
+        HistoryError: The history cannot be read.
+    """
+    if fetch:
+        fetch_history(context)
+    return frozenset(load_summary(context.store).summary.tests)
+
+
+FEWEST_FLIPS = 2  # in the last 20 runs, before a test is suggested
+QUIET_RUNS = 15  # passes in a row, after which a quarantined test is proposed for release
+MOST_SUGGESTED = 20
+
+
+class Suggestion(NamedTuple):
+    """A test to quarantine or to release, with the evidence."""
+
+    action: str  # quarantine, release
+    test: str
+    evidence: str
+
+
+def suggest_quarantine(table: TestTable, mutes: Mutes) -> tuple[Suggestion, ...]:
+    """Return tests to quarantine, those that flip most first, and quarantined ones to release."""
+    tests, taken = table.values(), taken_ids(table)
+    flipping = [(one, _flips(one)) for one in tests if _flips(one) >= FEWEST_FLIPS]
+    noisy = [(one, flips) for one, flips in flipping if not find_mute(one.test, mutes, taken)]
+    noisy.sort(key=lambda pair: -pair[1])
+    return (
+        *(Suggestion("quarantine", one.test, _evidence(one)) for one, _ in noisy[:MOST_SUGGESTED]),
+        *filter(
+            None,
+            (
+                _release(mute, [one for one in tests if find_mute(one.test, Mutes((mute,)), taken)])
+                for mute in mutes.entries
+            ),
+        ),
+    )
+
+
+def _flips(stats: TestStats) -> int:
+    return sum(letter != "-" for letter in stats.revealed)
+
+
+def _evidence(stats: TestStats) -> str:
+    failed = sum(letter in "fck" for letter in stats.recent)
+    return f"flipped {_flips(stats)} times in its last {len(stats.recent)} runs, of which {failed} failed"
+
+
+def _release(mute: Mute, tests: list[TestStats]) -> Suggestion | None:
+    if not tests:
+        return Suggestion("release", mute.test, "no test of this name runs any more")
+    quiet = min(len(stats.recent) - len(stats.recent.rstrip("p")) for stats in tests)
+    return Suggestion("release", mute.test, f"passed in its last {quiet} runs") if quiet >= QUIET_RUNS else None

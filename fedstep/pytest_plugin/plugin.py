@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         names = ("fedstep_order", "fedstep_select", "fedstep_shard", "fedstep_plan")
         config.pluginmanager.register(ItemOrder(config, Wishes(*map(config.getoption, names))), "fedstep-order")
     if config.getoption("fedstep_quarantine"):
-        from fedstep.pytest_plugin.quarantined import QuarantinePlugin
+        from fedstep.pytest_plugin.session_plugin import QuarantinePlugin
 
         config.pluginmanager.register(QuarantinePlugin(config), "fedstep-quarantine")
     rerun, record = config.getoption("fedstep_rerun"), config.getoption("fedstep_record")

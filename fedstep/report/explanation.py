@@ -1,4 +1,4 @@
-"""The explanation of one test: its values, and its text for a terminal. The HTML page is in explanation_page.py."""
+"""The explanation of one test: its values, and its text for a terminal. The HTML page is in html.py."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence

@@ -27,6 +27,7 @@ from fedstep.server.dashboard.page import DashboardPage
 from fedstep.server.dashboard.snapshot import DashboardReader
 from fedstep.server.health import HealthEndpoints
 from fedstep.server.http_messages import HttpProblem, as_json, asks_only, on_crash, on_http_error, on_problem
+from fedstep.server.identity import TokenBook
 from fedstep.server.listener import checked, listener, run, start_logging
 from fedstep.server.metrics import Metrics, TimedApp
 from fedstep.server.models import ModelEndpoint
@@ -34,7 +35,6 @@ from fedstep.server.openapi import document
 from fedstep.server.settings import ModeContext, Routes, ServiceMode, Settings
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
-from fedstep.server.tokens import TokenBook
 from fedstep.server.update_endpoint import PATH, FastRoute, UpdateEndpoint
 from fedstep.server.writer import QueueFull, Writer
 

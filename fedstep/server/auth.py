@@ -10,11 +10,10 @@ from math import ceil
 from starlette.requests import Request
 
 from fedstep.server.http_messages import HttpProblem, header
-from fedstep.server.identity import OPEN, AccessDenied, Identity, doorkeeper
+from fedstep.server.identity import OPEN, AccessDenied, Identity, TokenBook, doorkeeper
 from fedstep.server.oidc import IssuerUnreachable, Verifier
 from fedstep.server.rate_limits import WEEK, Allowance, AllowanceMeter, ProjectLimiter, RateLimiter, ReadLimiter
 from fedstep.server.settings import Settings
-from fedstep.server.tokens import TokenBook
 
 PROJECT_HEADER = "Fedstep-Project"  # not in the path, where proxies would log it
 PSEUDONYM = re.compile("[0-9a-f]{32}")

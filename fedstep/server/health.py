@@ -8,9 +8,9 @@ from collections.abc import Callable
 from starlette.responses import Response
 
 from fedstep.server.http_messages import HttpProblem, as_json
+from fedstep.server.identity import TokenBook
 from fedstep.server.metrics import CONTENT_TYPE, Metrics
 from fedstep.server.storage.engine import free_bytes
-from fedstep.server.tokens import TokenBook
 
 PATIENCE = 2.0  # seconds allowed for the test write to the store
 BETWEEN = 1.0  # minimum seconds between test writes

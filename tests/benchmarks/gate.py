@@ -13,8 +13,7 @@ from random import Random
 from fedstep.federation.messages import PrivacyGuarantee, TrialScore, Update
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
-from fedstep.server.dp.budget import calibrate_budget
-from fedstep.server.dp.differential_privacy import LIFE, GaussianNoise, next_private_version
+from fedstep.server.differential_privacy import LIFE, GaussianNoise, calibrate_budget, next_private_version
 from fedstep.server.gate import (
     ActiveCounts,
     Evaluation,

@@ -14,7 +14,7 @@ from math import inf
 from pathlib import Path
 
 from fedstep.federation.messages import PrivacyGuarantee
-from fedstep.server.dp.budget import calibrate_budget
+from fedstep.server.differential_privacy import calibrate_budget
 from tests.studies.private import PrivatePlan, PrivateStudy, private_json, run_private
 
 BEGIN, END = "<!-- made by `make evaluate-privacy`: begin -->", "<!-- made by `make evaluate-privacy`: end -->"

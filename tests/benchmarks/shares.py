@@ -30,7 +30,7 @@ from fedstep.server import Settings, create_app
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.mode import PLAIN
 from fedstep.server.app import serve
-from fedstep.server.secagg.secure_aggregation import SecureAggregation
+from fedstep.server.secagg.leader import SecureAggregation
 from tests.benchmarks.shares import flat
 role, store, size = sys.argv[1:]
 never = BufferPolicy(updates=10**9, seconds=1e9)

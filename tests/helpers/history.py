@@ -5,9 +5,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedstep.history.git_ref import REF
+from fedstep.history.git_ref import REF, GitChannel
 from fedstep.history.git_sync import PublishResult, fetch_and_import, open_channel, publish
-from fedstep.history.git_transport import GitChannel
 from fedstep.history.merge import ImportResult
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.records import BuildRecord

@@ -3,8 +3,7 @@
 from fedstep.federation.messages import PrivacyGuarantee, pack_update
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.step import next_version
-from fedstep.server.dp.budget import BudgetPolicy
-from fedstep.server.dp.differential_privacy import DifferentialPrivacy
+from fedstep.server.differential_privacy import BudgetPolicy, DifferentialPrivacy
 from fedstep.server.gate import Gate
 from fedstep.server.storage.engine import create_store_engine
 from fedstep.server.storage.update_repository import UpdateOffer

@@ -40,8 +40,7 @@ from fedstep.server.aggregation.inputs import (
 )
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.step import next_version
-from fedstep.server.dp.budget import calibrate_budget
-from fedstep.server.dp.differential_privacy import LIFE, GaussianNoise, next_private_version
+from fedstep.server.differential_privacy import LIFE, GaussianNoise, calibrate_budget, next_private_version
 from fedstep.types import Unavailable
 from tests.studies.command import CORPUS, FIGURES, SEED, run_command
 

@@ -26,6 +26,7 @@ from fedstep.schema.schema import schema as load_schema
 from fedstep.server.auth import RequestGuard, read_project
 from fedstep.server.health import HealthEndpoints
 from fedstep.server.http_messages import HttpProblem, as_json, on_crash, on_http_error, on_problem, plain_body
+from fedstep.server.identity import TokenBook
 from fedstep.server.metrics import Metrics, TimedApp
 from fedstep.server.openapi import helper_document
 from fedstep.server.secagg.rounds import (
@@ -47,7 +48,6 @@ from fedstep.server.secagg.share_store import ShareOffer, ShareStore, is_pending
 from fedstep.server.settings import Settings
 from fedstep.server.storage.engine import truncate_wal
 from fedstep.server.storage.update_repository import ErasureResult
-from fedstep.server.tokens import TokenBook
 from fedstep.server.update_endpoint import schema_mismatch
 
 

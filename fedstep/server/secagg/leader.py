@@ -1,4 +1,7 @@
-"""The leader: it stores masked updates, asks the helper for sums of their masks, and makes versions of the sums."""
+"""The mode in which no aggregator sees the update of a single project, and its leader.
+
+The leader stores masked updates, asks the helper for sums of their masks, and makes versions of the sums.
+"""
 
 import asyncio
 import hmac
@@ -6,25 +9,28 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Subquery, delete, func, insert, select, update
 from starlette.requests import Request
 from starlette.responses import Response
 
 from fedstep.errors import AggregatorError, WireError
-from fedstep.federation.messages import shape
+from fedstep.federation.messages import NOISE, shape
 from fedstep.federation.secagg.share_messages import MaskedShare, residues_to_bytes, unpack_masked_share
 from fedstep.federation.secagg.shares import LEVELS, MAX_WEIGHT, noise_deviation, scale_deviations
 from fedstep.federation.transport import HttpResponse as Heard
-from fedstep.federation.transport import Transport
+from fedstep.federation.transport import Transport, requests_transport
 from fedstep.server.aggregation.inputs import AggregationResult, CurrentModels, ModelState, ModelVersion
 from fedstep.server.aggregation.step import TaskSum, advance_by_sums, log_decisions
 from fedstep.server.auth import RequestGuard, read_project
-from fedstep.server.gate import EvaluationSum, EvaluationSums, Evidence
+from fedstep.server.dashboard.snapshot import DashboardSnapshot, days, decide_all, volumes
+from fedstep.server.gate import ActiveCounts, EvaluationSum, EvaluationSums, Evidence, Gate
 from fedstep.server.http_messages import HttpProblem, as_json
+from fedstep.server.identity import TokenBook
 from fedstep.server.metrics import CONTENT_TYPE
+from fedstep.server.mode import AggregationMode, ContributionTerms
 from fedstep.server.openapi import leader_document
 from fedstep.server.secagg.helper import SIGNATURE
 from fedstep.server.secagg.rounds import (
@@ -34,6 +40,8 @@ from fedstep.server.secagg.rounds import (
     Proposal,
     RoundPart,
     RoundReply,
+    check_helper_url,
+    check_secret,
     choose_parts,
     pack_proposal,
     sign,
@@ -47,6 +55,7 @@ from fedstep.server.secagg.share_endpoint import ShareBatcher, ShareEndpoint, ex
 from fedstep.server.secagg.share_store import (
     ShareOffer,
     ShareStore,
+    count_pending,
     is_pending,
     load_releases,
     releases,
@@ -56,10 +65,9 @@ from fedstep.server.secagg.share_store import (
 from fedstep.server.settings import ModeContext, Routes
 from fedstep.server.storage.engine import advisory_lock
 from fedstep.server.storage.store import AGGREGATION_LOCK
-from fedstep.server.storage.trial_repository import TrialRepository
+from fedstep.server.storage.trial_repository import ACTIVE_SECONDS, TrialRepository
 from fedstep.server.storage.update_repository import ErasureResult, delete_project
 from fedstep.server.storage.version_repository import VersionRepository
-from fedstep.server.tokens import TokenBook
 
 NONE: Mapping[str, int] = MappingProxyType({})
 Choose = Callable[[tuple[PendingShare, ...], CurrentModels], tuple[RoundPart, ...]]
@@ -385,3 +393,57 @@ def _newest_round(heard: Heard) -> int:
         text = f"the helper named {newest} as its last round, which is impossible: the limit is {LATEST_HEARD}"
         raise AggregatorError(text, "Its database may be corrupt; restart it with an empty one.")
     return max(-1, newest)
+
+
+class SecureAggregation(AggregationMode):
+    """Shares instead of whole updates: this aggregator and its helper learn nothing but sums over many projects."""
+
+    def __init__(
+        self,
+        helper: str,
+        secret: str,
+        min_projects: int = 5,
+        noise: float = NOISE,
+        transport: Transport | None = None,
+    ) -> None:
+        """Sum shares of at least `min_projects` projects with the help of the aggregator at the URL `helper`.
+
+        `noise` is the standard deviation of noise in such a sum, in units of each task's bound; `transport` reaches the
+        helper. Raise UsageError for a secret or URL that cannot be used.
+        """
+        check_secret("leader", secret)
+        check_helper_url(helper)
+        self.policy = SumPolicy(transport or requests_transport(helper, secret), secret, min_projects, noise)
+        self.terms = ContributionTerms(shares=min_projects, noise=noise)
+
+    def create_service(self, context: ModeContext) -> Leader:
+        """Return the routes that take shares, and the rounds."""
+        return Leader(context, self.policy)
+
+    def adjust_dashboard(
+        self, snapshot: DashboardSnapshot, connection: Connection, schema: str, gate: Gate | None, now: float
+    ) -> DashboardSnapshot:
+        """Show the shares that wait and who sent them; a verdict counts sums of scores, for single ones are unknown."""
+        scores = released_scores(connection, schema, snapshot.current)
+        released = {task: evidence for task, evidence in scores.items() if evidence.sums}
+        return replace(
+            snapshot,
+            pending=count_pending(connection, schema),
+            active=_active(connection, schema, now),
+            standing=decide_all(gate, released, snapshot.spent),
+            days=days(connection, _sent(), schema, now),
+            volumes=volumes(connection, _sent(), schema, now),
+        )
+
+
+def _active(connection: Connection, schema: str, now: float) -> ActiveCounts:
+    counts = select(func.count(func.distinct(shares.c.project)), func.count(func.distinct(shares.c.owner)))
+    recent = (shares.c.schema == schema) & (shares.c.received > now - ACTIVE_SECONDS) & (shares.c.project != "")
+    projects, owners = connection.execute(counts.where(recent)).one()
+    return ActiveCounts(projects, owners)
+
+
+def _sent() -> Subquery:
+    """Return one row per update, as the table of whole updates has; without those of projects that were erased."""
+    columns = shares.c.id, shares.c.schema, shares.c.project, shares.c.received
+    return select(*columns).where(shares.c.project != "").distinct().subquery()

@@ -23,12 +23,12 @@ from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.step import initial_vectors, next_version
 from fedstep.server.gate import Gate
+from fedstep.server.identity import TokenBook
 from fedstep.server.storage.engine import create_store_engine, open_engine
 from fedstep.server.storage.migrations import LAYOUT, RENAMED_COLUMNS, RENAMED_TABLES
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import metadata
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer
-from fedstep.server.tokens import TokenBook
 from tests.helpers.narrow import expect, present
 from tests.helpers.server_store import rows
 

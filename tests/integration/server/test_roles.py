@@ -30,8 +30,8 @@ from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.app import create_app
 from fedstep.server.openapi import helper_document, leader_document
 from fedstep.server.secagg.helper import create_helper_app
+from fedstep.server.secagg.leader import SecureAggregation
 from fedstep.server.secagg.rounds import Proposal, RoundPart, pack_proposal, sign
-from fedstep.server.secagg.secure_aggregation import SecureAggregation
 from fedstep.server.settings import Settings
 from tests.helpers.cli import Checkout
 from tests.helpers.narrow import expect

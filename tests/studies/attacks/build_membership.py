@@ -18,7 +18,7 @@ from fedstep.federation.secagg.shares import LEVELS
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.step import to_numpy
-from fedstep.server.dp.differential_privacy import next_private_version
+from fedstep.server.differential_privacy import next_private_version
 from fedstep.server.gate import Gate
 from tests.studies.attacks.build_scene import HEADS, Builder, BuildScene, Lesson, Steps
 from tests.studies.attacks.finding import Finding

@@ -25,7 +25,7 @@ from fedstep.server.aggregation.fedbuff import (
 from fedstep.server.aggregation.inputs import CurrentModels, ModelState, ModelVersion
 from fedstep.server.aggregation.step import TaskSum, advance_by_sums, to_float_array, to_numpy
 from fedstep.server.aggregation.vectors import norm
-from fedstep.server.dp.differential_privacy import next_private_version
+from fedstep.server.differential_privacy import next_private_version
 from fedstep.server.secagg.rounds import unmask_sum
 from tests.studies.attacks.finding import Finding
 from tests.studies.attacks.scene import TASK, AttackScene, Member, Real, body_of

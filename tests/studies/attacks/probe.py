@@ -13,7 +13,7 @@ from fedstep.federation.update_builder import score_trial
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.inputs import Trial
-from fedstep.server.dp.differential_privacy import next_private_version
+from fedstep.server.differential_privacy import next_private_version
 from fedstep.server.gate import Gate
 from tests.studies.attacks.finding import Finding
 from tests.studies.attacks.scene import TASK, AttackScene, Member, Real, body_of, head_model, word_columns, words_of

@@ -31,8 +31,7 @@ from fedstep.server.aggregation.fedbuff import (
 from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
 from fedstep.server.aggregation.step import iter_task_deltas, to_numpy
 from fedstep.server.aggregation.vectors import FloatArray
-from fedstep.server.dp.budget import calibrate_budget
-from fedstep.server.dp.differential_privacy import LIFE, GaussianNoise, next_private_version
+from fedstep.server.differential_privacy import LIFE, GaussianNoise, calibrate_budget, next_private_version
 from fedstep.server.gate import Gate
 from fedstep.server.secagg.rounds import sum_masks, sum_vectors, unmask_sum
 from tests.studies.attacks.scene import TASK, AttackScene, Member, Real

@@ -19,7 +19,7 @@ from fedstep.model.predictor import SEEN_BOUND
 from fedstep.model.state import LocalModel, encode_local_model
 from fedstep.pipeline.predict import load_predictor
 from fedstep.report.explanation import TestExplanation, WhatIf, explanation_text
-from fedstep.report.explanation_page import explanation_html
+from fedstep.report.html import explanation_html
 from fedstep.report.json import explanation_json
 from fedstep.schema.schema import schema
 from fedstep.types import NO_SECONDS, BuildOutcome, Outcome, TestRun

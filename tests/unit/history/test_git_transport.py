@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.history.git_transport import _send_only_new_objects
+from fedstep.history.git_ref import _send_only_new_objects
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
 FORGETFUL_GIT = '#!/bin/sh\nunset GIT_SHALLOW_FILE\nexec "{git}" "$@"\n'

@@ -5,8 +5,7 @@ import pytest
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import read_summary
 from fedstep.ingest.mutes import Mute, Mutes, find_mute
-from fedstep.pipeline.triage import separate_muted
-from fedstep.pipeline.verdict import VerdictRules, decide, suggest_quarantine
+from fedstep.pipeline.triage import VerdictRules, decide, separate_muted, suggest_quarantine
 from fedstep.results import FailureVerdict, ModelUsed, MutedFailure, ReportCounts, TriageReport
 from fedstep.types import Dropped
 from tests.helpers.project_history import FLAKY, PLAIN, write_history

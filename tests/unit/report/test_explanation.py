@@ -16,7 +16,7 @@ from fedstep.report.explanation import (
     WhatIf,
     explanation_text,
 )
-from fedstep.report.explanation_page import explanation_html
+from fedstep.report.html import explanation_html
 from fedstep.report.json import explanation_json
 from fedstep.report.units import columns, visible
 from fedstep.results import ModelUsed

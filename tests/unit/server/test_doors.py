@@ -21,7 +21,7 @@ from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.health import LEAST_FREE
-from fedstep.server.identity import Identity
+from fedstep.server.identity import Identity, TokenBook
 from fedstep.server.listener import MOST_WAITING
 from fedstep.server.oidc import issuers_of
 from fedstep.server.rate_limits import WEEK, ProjectLimiter, ReadLimiter
@@ -30,7 +30,6 @@ from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import receipts
 from fedstep.server.storage.update_repository import UpdateOffer, UpdateRejected
 from fedstep.server.storage.version_repository import VersionListing, schemas_of
-from fedstep.server.tokens import TokenBook
 from tests.helpers.cli import aggregator
 
 ONCE = RetryPolicy(timeout=5.0, waits=())

@@ -8,9 +8,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fedstep.federation.messages import pack_update
-from fedstep.server.identity import OPEN, Identity
+from fedstep.server.identity import OPEN, Identity, TokenBook
 from fedstep.server.rate_limits import Allowance, AllowanceMeter, Allowances, RateLimiter
-from fedstep.server.tokens import TokenBook
 
 WEB, API = Identity("acme", "acme/web"), Identity("acme", "acme/api")
 TIGHT = Allowances(project=(Allowance(2, 60.0),), owner=(Allowance(3, 60.0),))

@@ -17,8 +17,7 @@ from fedstep.cli.main import commands
 from fedstep.errors import UsageError
 from fedstep.federation.messages import pack_update
 from fedstep.server import auth
-from fedstep.server.identity import Identity, digest_of
-from fedstep.server.tokens import TokenBook
+from fedstep.server.identity import Identity, TokenBook, digest_of
 from tests.helpers.aggregator import until
 
 

@@ -16,7 +16,7 @@ from fedstep.schema.schema import schema
 from fedstep.server.aggregation.policy import BufferStatus
 from fedstep.server.dashboard.snapshot import DashboardReader
 from fedstep.server.gate import ActiveCounts, Gate
-from fedstep.server.secagg.secure_aggregation import SecureAggregation
+from fedstep.server.secagg.leader import SecureAggregation
 from fedstep.server.secagg.share_endpoint import expire_shares
 from fedstep.server.secagg.share_store import KEPT_SECONDS, shares
 from fedstep.server.storage.engine import open_engine

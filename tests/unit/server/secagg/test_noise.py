@@ -13,7 +13,7 @@ from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion
 from fedstep.server.mode import PLAIN
 from fedstep.server.models import serve_model
-from fedstep.server.secagg.secure_aggregation import SecureAggregation
+from fedstep.server.secagg.leader import SecureAggregation
 from tests.helpers.server_shares import PATIENCE, drawn, helper, leader, peer, pulled, wait_for
 
 TASK = "build-failure"

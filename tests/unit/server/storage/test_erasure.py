@@ -15,13 +15,13 @@ from fedstep.federation.messages import SchemaShape, Update, pack_update
 from fedstep.federation.transport import HttpResponse, Transport
 from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.auth import PROJECT_HEADER
+from fedstep.server.identity import TokenBook
 from fedstep.server.rate_limits import Allowance, Allowances
 from fedstep.server.settings import Settings
 from fedstep.server.storage.engine import open_engine
 from fedstep.server.storage.tables import bodies, evaluations, metadata, receipts, updates
 from fedstep.server.storage.update_repository import PROJECT_TABLES
 from fedstep.server.storage.version_repository import VersionRepository
-from fedstep.server.tokens import TokenBook
 from tests.helpers.narrow import present
 
 PROJECT, STRANGER = f"{7:032x}", f"{8:032x}"

@@ -9,11 +9,10 @@ import pytest
 from fedstep.errors import UsageError
 from fedstep.federation.messages import PrivacyGuarantee, shape
 from fedstep.server.app import create_app
-from fedstep.server.dp.budget import ALL, BudgetPolicy
-from fedstep.server.dp.differential_privacy import DifferentialPrivacy
+from fedstep.server.differential_privacy import ALL, BudgetPolicy, DifferentialPrivacy
 from fedstep.server.gate import Gate
 from fedstep.server.mode import PLAIN, AggregationMode
-from fedstep.server.secagg.secure_aggregation import SecureAggregation
+from fedstep.server.secagg.leader import SecureAggregation
 from fedstep.server.settings import Settings
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import privacy_spending

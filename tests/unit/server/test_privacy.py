@@ -25,9 +25,9 @@ from fedstep.federation.transport import RetryPolicy
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
 from fedstep.server.aggregation.step import to_numpy
-from fedstep.server.dp.budget import BudgetPolicy
-from fedstep.server.dp.differential_privacy import (
+from fedstep.server.differential_privacy import (
     GRID,
+    BudgetPolicy,
     DifferentialPrivacy,
     GaussianNoise,
     draw_discrete_gaussian,

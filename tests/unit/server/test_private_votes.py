@@ -17,7 +17,7 @@ from fedstep.federation.messages import TrialScore, pack_update
 from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
 from fedstep.server.aggregation.step import to_numpy
-from fedstep.server.dp.differential_privacy import (
+from fedstep.server.differential_privacy import (
     GRID,
     LIFE,
     VOTE,

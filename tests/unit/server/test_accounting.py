@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fedstep.errors import MissingExtra, UsageError
 from fedstep.federation.messages import Model, PrivacyGuarantee, pack_model, unpack_model
-from fedstep.server.dp.budget import (
+from fedstep.server.differential_privacy import (
     MOST_DAYS,
     MOST_DELTA,
     MOST_EPSILON,

@@ -141,7 +141,7 @@ class Project:
             allow_stale: Whether to read reports that are older than this job.
         """
         from fedstep.federation.model_cache import load_model
-        from fedstep.ingest.job_failure import classify_job, read_log_tail
+        from fedstep.ingest.job_failure import read_log_tail
         from fedstep.pipeline.triage import triage
 
         context, problems = with_readable_store(self.context())
@@ -157,9 +157,7 @@ class Project:
             tail = read_log_tail(os.path.join(context.folder, log)) if log else ""
         except InputError as error:
             problems = (*problems, error)
-        report = triage(context.store, build_context, read, load_model(context.store), problems)
-        job = classify_job(read, tail, exit_code)
-        report = report._replace(cause=job.cause, cause_rule=job.rule, is_incomplete=job.is_incomplete)
+        report = triage(context.store, build_context, read, load_model(context.store), problems, tail, exit_code)
         return _with_last_changes(_without_muted(_with_warnings(report, warnings), context), context)
 
     def train(

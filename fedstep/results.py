@@ -217,6 +217,24 @@ class BuildVerdict(NamedTuple):
     forgiven: tuple[ForgivenFailure, ...] = ()
 
 
+class NotRun(NamedTuple):
+    """The known tests that a build does not have, though nothing was said to leave them out."""
+
+    tests: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()  # modules, classes or packages of theirs that could not be loaded; () if none is known
+    known: int = 0  # tests that the history has of the last builds
+    unloaded: int = 0  # how many of `tests`, the first, are of these places
+    is_complete: bool = False  # whether the others are told, too: builds of this job usually run the same tests
+
+
+class SlowerTest(NamedTuple):
+    """A test that made its build slower than expected. Times are seconds."""
+
+    test: str
+    seconds: float
+    usual_seconds: float | Unavailable
+
+
 class TriageReport(NamedTuple):
     """The result of `fedstep triage`."""
 
@@ -235,6 +253,7 @@ class TriageReport(NamedTuple):
     is_incomplete: bool = False  # the job was stopped, or failed without a failed test
     ruling: BuildVerdict | None = None  # of `fedstep verdict` alone
     taken_ids: frozenset[str] = frozenset()  # ids of other tests that a failure would have without its suite or variant
+    not_run: NotRun = NotRun()
 
     @property
     def groups(self) -> tuple[FailureGroup, ...]:
@@ -301,6 +320,8 @@ class TrainReport(NamedTuple):
     changes: tuple[TimeChange, ...] = ()  # tests and jobs that became slower or faster for good, found by this step
     selection: SelectionReport | None = None  # None: tests of this project were never selected
     taken_ids: frozenset[str] = frozenset()  # as in TriageReport
+    not_run: NotRun = NotRun()
+    slower: tuple[SlowerTest, ...] = ()  # of a build slower than expected: what took longest beyond its usual time
 
     @property
     def groups(self) -> tuple[FailureGroup, ...]:

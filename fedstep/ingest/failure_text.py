@@ -41,12 +41,14 @@ _VARIABLE: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"(?<![A-Za-z0-9])\d+")
+_AT = re.compile(r"\s*at (?:async |new )?[\w.$<>]+ \(<anonymous>\)\s*$")  # a frame of JavaScript that has no place
 _GO_MARK = re.compile(r"\s*(?:=== |--- )")
 _NO_MESSAGE = re.compile(
     r"(?:assert(?:ion)?\s*(?:error|failed|false|not true)?|failed|failure|error|none|null|false)?\W*", re.I
 )
 
 
+_TRACEBACK = "Traceback (most recent call last)"
 COLLECTION = "collection failure"  # of a module that pytest could not import
 
 
@@ -68,7 +70,7 @@ def read_failure(test: str, failure_type: str, message: str, text: str) -> Failu
     """
     text = COLOUR.sub("", text)
     told = COLOUR.sub("", message).strip()
-    if _NO_MESSAGE.fullmatch(told):  # gotestsum writes "Failed", Jest nothing
+    if _NO_MESSAGE.fullmatch(told) or _TRACEBACK in told:  # gotestsum writes "Failed", Jest nothing, unittest too much
         told = _message_in(text) or told
     elif told == COLLECTION:  # pytest has what failed in the text alone
         told = ": ".join(filter(None, (COLLECTION, *_message_in(text).strip().splitlines()[:1])))
@@ -96,10 +98,10 @@ def _message_in(text: str) -> str:
     marked = [line[1:] for line in lines if line.startswith("E   ")]
     if marked:
         return "\n".join(marked[:MAX_LINES])
-    if any(line.startswith("Traceback (most recent call last)") for line in lines):
+    if any(line.startswith(_TRACEBACK) for line in lines):
         ends = [line for line in lines if line.strip() and not line.startswith((" ", "Traceback"))]
         return "\n".join(ends[-1:])
-    before = [line for line in lines if line.strip() and not _FRAMES.match(line) and not _GO_MARK.match(line)]
+    before = [line for line in lines if line.strip() and not any(own.match(line) for own in (_FRAMES, _AT, _GO_MARK))]
     return "\n".join(before[:MAX_LINES])
 
 

@@ -121,7 +121,7 @@ def line_of(node: Node, key: str = "line") -> int:
 
 def add_run_failure(collector: CaseCollector, place: str, message: str) -> None:
     """Add one failed test for a file or a run that failed outside of its tests."""
-    collector.add(place, NOT_STARTED, FAILED, failure_type=failure_word(message))
+    collector.add(place, NOT_STARTED, FAILED, failure_type=failure_word(message), text=message)
 
 
 def compare_totals(collector: CaseCollector, announced: int, seen: int) -> None:

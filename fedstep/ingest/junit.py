@@ -67,6 +67,11 @@ class ReadingLimits(NamedTuple):
 
 
 NO_LIMITS = ReadingLimits()
+# gotestsum counts every line that the Go command complains with.
+ERRORS_OUTSIDE = (
+    "it announces errors outside of its tests: a package that does not compile, or a warning of the compiler. "
+    "Give --outcome or --exit-code, or the output of `go test -json`, which tells them apart"
+)
 CLOCK_TOLERANCE = 2.0  # seconds between the clock and the times of files
 TIMESTAMP_TOLERANCE = 86_400.0  # seconds; timestamps of suites are often in a local time without its zone
 IGNORED_FOLDERS = frozenset(("node_modules", ".git", ".hg", ".svn"))
@@ -462,14 +467,20 @@ class Document:
                 yield Dropped(place, f"{reason} ({count} in this file)", reason not in LOSSY)
             yield from self._note_totals()
 
-    def _note_totals(self) -> Iterator[Dropped]:
+    def _note_totals(self) -> Iterator[TestRun | Dropped]:
         """Warn where a report announces other numbers than it has; announced failures of which none is there are lost.
 
-        A part that was lost is noted already.
+        A part that was lost is noted already. Errors without any test are one failed test.
         """
-        handler = self.parser.handler
-        if isinstance(handler, JUnitHandler):
-            difference = handler.totals.difference(self.count, identify_tool(self.signature))
+        handler, tool = self.parser.handler, identify_tool(self.signature)
+        if not isinstance(handler, JUnitHandler):
+            return
+        handler.add_unstarted()
+        yield from self.parser.collector.take()
+        if tool == "gotestsum" and handler.totals.top_errors:
+            yield Dropped(f"{self._source}:1", ERRORS_OUTSIDE, is_warning=True)
+        else:
+            difference = handler.totals.difference(self.count, tool)
             if difference.reason:
                 yield Dropped(f"{self._source}:1", difference.reason, not difference.lost_failures, is_warning=True)
 

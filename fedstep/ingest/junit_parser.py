@@ -18,7 +18,7 @@ from fedstep.ingest.cases import (
     relative_path,
 )
 from fedstep.ingest.dialects import NO_SIGNATURE, TIME_UNITS, Signature, advise, identify_tool
-from fedstep.ingest.failure_text import HALF, FailureText, read_failure
+from fedstep.ingest.failure_text import COLLECTION, HALF, FailureText, read_failure
 from fedstep.ingest.mutes import QUARANTINED
 from fedstep.ingest.test_identity import MAX_NAME, identify_script, is_absolute, script_of, variant_of
 from fedstep.ingest.xml import MAX_DEPTH, RejectedDocument, Tokenizer
@@ -36,8 +36,12 @@ from fedstep.ingest.xml_reports import (
 )
 from fedstep.types import NO_SECONDS, Outcome, TestRun
 
-FAILED, AGAIN, SKIPPED, TODO, MISSING = 1, 2, 4, 8, 16
+FAILED, AGAIN, SKIPPED, TODO, MISSING, COLLECTED = 1, 2, 4, 8, 16, 32
 CTEST_MISSING = "Unable to find executable"  # CTest prints such a test as failed, and reports it as skipped
+COLLECTIONS = (COLLECTION, "collection skipped")  # pytest's messages of a module without its tests
+FAILED_IMPORT = "unittest.loader._FailedTest"
+FIXTURE = re.compile(r"((?:setUp|tearDown)(?:Class|Module)) \((.+)\)")
+JEST_SUITE = "Test suite failed to run"
 NODE_FAILURES = re.compile(r"fail (\d{1,9})")
 MARKS = {"failure": FAILED, "error": FAILED, "skipped": SKIPPED, "disabled": SKIPPED}
 MARKS |= dict.fromkeys(("flakyFailure", "flakyError", "rerunFailure", "rerunError"), AGAIN)
@@ -100,6 +104,7 @@ class Totals:
     def __init__(self, signature: Signature) -> None:
         self.failed = 0  # cases that were read
         self.suite_errors = 0  # of those, the ones that are no test of their suite
+        self.top_errors = parse_integer(signature.top.get("errors", "")) if signature.root == "testsuites" else 0
         self._top = _announced(signature.top) if signature.root == "testsuites" else None
         self._suites: list[Announced] = []
         self._depth = 0  # of the outermost suites that announce something
@@ -110,6 +115,11 @@ class Totals:
         if announced and (not self._suites or depth <= self._depth):
             self._suites.append(announced)
             self._depth = depth
+
+    @property
+    def is_unstarted(self) -> bool:
+        """Return whether the report announces errors and no test."""
+        return self._top is not None and not self._top.tests and self.top_errors > 0
 
     def difference(self, cases: int, tool: str) -> Difference:
         """Return how the totals and the cases differ.
@@ -123,9 +133,6 @@ class Totals:
         told = candidates[0]
         if told.failed is None:
             return Difference(f"it announces {told.tests} tests, {cases} were read")
-        if not told.tests and not cases:
-            errors = f"{told.failed} error{'s' * (told.failed != 1)}"
-            return Difference(f"it announces {errors} and no test, as where a package does not compile", True)
         reason = f"it announces {told.tests} tests and {told.failed} failures, {cases} and {self.failed} were read"
         return Difference(reason, not self.failed and all(announced.failed for announced in candidates))
 
@@ -279,7 +286,8 @@ class JUnitHandler:
                 mark = FAILED  # by `pytest --fedstep-quarantine`: it failed, and the history has to know
             is_todo = self._is_node and name == "skipped" and attributes.get("type") == "todo"
             is_missing = name == "skipped" and attributes.get("message") == CTEST_MISSING
-            self._marks |= mark | (TODO if is_todo else 0) | (MISSING if is_missing else 0)
+            is_collected = attributes.get("message") in COLLECTIONS
+            self._marks |= mark | TODO * is_todo | MISSING * is_missing | COLLECTED * is_collected
             if mark != SKIPPED and not self._failure_type:
                 self._start_failure(attributes)
         elif name == "property":
@@ -319,6 +327,15 @@ class JUnitHandler:
         if self._is_playwright:  # it runs the same tests in each of its projects, whose names it writes as hosts
             self._set_variant(attributes.get("hostname", "")[:MAX_TYPE])
         self.declared += parse_integer(attributes.get("tests", ""))
+
+    def add_unstarted(self) -> None:
+        """Add one failed test for a run of which nothing but errors is left, as where no package compiles."""
+        if self.totals.is_unstarted and not self._collector.count:
+            errors = self.totals.top_errors
+            text = f"{errors} error{'s' * (errors != 1)} and no test, as where a package does not compile"
+            self._collector.add("build", NOT_STARTED, Outcome.FAILED, failure_type="build failed", text=text)
+            self.totals.failed += 1
+            self.totals.suite_errors += 1
 
     def _set_variant(self, variant: str) -> None:
         self._suites[-1] = self._suites[-1]._replace(variant=variant)
@@ -374,6 +391,9 @@ class JUnitHandler:
                 return
             name, class_name = UNNAMED, self._label
         file = self._file(case) if self._suite_file or "file" in case else ""
+        if self._marks & (FAILED | COLLECTED) and (stand_in := self._stand_in(class_name, name)):
+            (class_name, name), file = stand_in, ""
+            case = {**case, "line": ""}
         if class_name != self._class:
             self._change_class(class_name, name, file)
         test = self._prefix + name
@@ -391,6 +411,19 @@ class JUnitHandler:
             self._append(TestRun(test, self._outcome(case), *run))
         else:  # a passed one; the last two are those of NO_FAILURE, and to unpack it takes 3 %
             self._append(new_tuple(TestRun, (test, PASSED, seconds, "", file, 0, self._label, 0, "", "")))
+
+    def _stand_in(self, class_name: str, name: str) -> tuple[str, str] | None:
+        """Return class and name of a case that stands for a module, class or file that could not begin; None if not.
+
+        These are pytest's and unittest's modules that cannot be imported, the `setUpClass` and the like of unittest,
+        whose class would have the time of the run in its name, and the files of Jest and Vitest.
+        """
+        if class_name.startswith(FAILED_IMPORT):
+            return f"{class_name.removeprefix(FAILED_IMPORT)}.{name}".lstrip("."), NOT_STARTED
+        if fixture := FIXTURE.fullmatch(name):
+            return fixture[2], fixture[1]
+        is_file = class_name == JEST_SUITE or class_name == name == (self._suites[-1].name if self._suites else "")
+        return (name, NOT_STARTED) if self._marks & COLLECTED or is_file else None
 
     def _attempt_of(self, case: dict[str, str]) -> int:
         """Return which attempt at its test this case is, 0 where the report does not say."""

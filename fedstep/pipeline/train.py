@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fedstep.errors import AggregatorError, ContributionNotDue, HistoryError, MissingExtra
 from fedstep.features.build_features import build_examples
-from fedstep.features.test_duration import expected_test_seconds
+from fedstep.features.test_duration import NO_TIME, expected_test_seconds
 from fedstep.features.test_failure import began_to_fail, first_failure_share
 from fedstep.federation.messages import Update, pack_update, unpack_update
 from fedstep.federation.model_cache import CachedModel, load_model
@@ -21,7 +21,7 @@ from fedstep.history.project_store import ProjectStore, StartMark, StoreLocked, 
 from fedstep.history.records import Forecast, make_record
 from fedstep.history.selections import apply_left_out
 from fedstep.history.summary import PlannedBuild, Summary, load_summary, plan_build, shares_run, stream_name
-from fedstep.history.test_table import taken_ids, with_known_ids
+from fedstep.history.test_table import TestTable, taken_ids, with_known_ids
 from fedstep.history.word_index import NO_WORDS, read_word_index, split_words, update_word_index
 from fedstep.model.predictor import make_forecast, real_failures
 from fedstep.pipeline.context import change_problems
@@ -36,18 +36,22 @@ from fedstep.pipeline.predict import (
 )
 from fedstep.pipeline.triage import (
     count_reports,
+    find_not_run,
     incident_reason,
     report_problems,
     report_warnings,
+    settle_errors,
 )
 from fedstep.results import (
     ExampleCounts,
     Exchange,
     FailureVerdict,
     Interval,
+    NotRun,
     Problems,
     SelectionReport,
     SentUpdate,
+    SlowerTest,
     TestRisk,
     TrainReport,
 )
@@ -77,6 +81,9 @@ OTHER_CELL = (
     "another build of this run of the job is in the history: if it is another cell of a matrix, set FEDSTEP_CI_CELL; "
     "until then no failure of their tests is called flaky because it passed elsewhere"
 )
+LEAST_OF_DELAY = 0.2  # of a build: what a test adds to it to be named
+SHORTEST_DELAY = 0.1  # seconds: noise is smaller
+MOST_SLOWER = 3
 NO_PULL = "the model was not pulled"
 UNTRUSTED = "this run comes from a fork or Dependabot: nothing is learned or sent. Nothing to do, it counts once merged"
 
@@ -96,6 +103,7 @@ class BuildEvaluation(NamedTuple):
     forecast: Forecast  # the same in the form of the record
     warnings: tuple[str, ...]
     left_out: LeftOut | None = None  # by a selection; None where none was made
+    not_run: NotRun = NotRun()
 
 
 class LearnResult(NamedTuple):
@@ -143,7 +151,7 @@ def train(
     if not trusted:
         flakiest = load_prediction(store, pull.after, load_predictor(store, pull.after)).flakiest
         return _report(flakiest, evaluation, pull, LearnResult(warnings=(UNTRUSTED,)), Unavailable(UNTRUSTED), (), now)
-    is_known = finished.outcome != BuildOutcome.UNKNOWN
+    is_known = evaluation.build.outcome != BuildOutcome.UNKNOWN
     is_new = is_known and record_build(store, evaluation, source_words)
     store.log.prune(keep)
     learned, learn_problems = _learn(store, pull, withheld)
@@ -165,8 +173,11 @@ def evaluate_build(
     """
     loaded, predictor = load_summary(store), load_predictor(store, cached)
     summary, context = loaded.summary, finished.situation
-    finished = finished._replace(reports=with_known_ids(finished.reports, summary.tests))
-    build = identify_build(store, finished)
+    reports = with_known_ids(finished.reports, summary.tests)
+    not_run = find_not_run(reports, summary, context.ci, is_part=noted is not None)
+    reports = settle_errors(reports, not_run)
+    outcome = reports.outcome() if finished.outcome is BuildOutcome.UNKNOWN else finished.outcome
+    build = identify_build(store, finished._replace(reports=reports, outcome=outcome))
     source = finished.duration.source if isinstance(finished.duration, Duration) else ""
     left_out = _really_left_out(summary, build, noted) if noted else None
     is_part = left_out is not None and not left_out.shadow
@@ -199,7 +210,24 @@ def evaluate_build(
             *((OTHER_CELL,) if is_other_cell else ()),
         ),
         left_out=left_out,
+        not_run=not_run,
     )
+
+
+def find_slower(build: Build, tests: TestTable, expected: Interval | Unavailable) -> tuple[SlowerTest, ...]:
+    """Return the tests that made a build slower than expected, the one that explains most first; none of another."""
+    duration = build.duration
+    if isinstance(duration, Unavailable) or isinstance(expected, Unavailable) or duration.seconds <= expected.high:
+        return ()
+    least = max(LEAST_OF_DELAY * (duration.seconds - expected.seconds), SHORTEST_DELAY)
+    found = []
+    for run in build.reports.tests:
+        stats = tests.get(run.test)
+        if run.seconds >= least:  # NaN is not
+            usual = expected_test_seconds(stats) if stats else NO_TIME
+            delay = run.seconds - (0.0 if isinstance(usual, Unavailable) else usual)
+            found += [(delay, SlowerTest(run.test, run.seconds, usual))] if delay >= least else []
+    return tuple(test for _, test in sorted(found, key=lambda one: -one[0])[:MOST_SLOWER])
 
 
 def _really_left_out(summary: Summary, build: Build, noted: LeftOut) -> LeftOut | None:
@@ -421,6 +449,8 @@ def _report(
         taken_ids=taken_ids(evaluation.summary.tests),
         changes=learned.changes,
         selection=_tell_selection(evaluation),
+        not_run=evaluation.not_run,
+        slower=find_slower(build, evaluation.summary.tests, evaluation.expected),
         exchange=exchange,
         incident=bool(incident_reason(build.reports)),
         incident_reason=incident_reason(build.reports),

@@ -4,14 +4,20 @@ A failure is flaky, a regression or unsure, with a probability and its reasons. 
 failures that are quarantined, or known to flake.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple, TypeVar
 
 from fedstep.errors import InputError
+from fedstep.features.test_features import ACTIVE_BUILDS
 from fedstep.federation.model_cache import CachedModel
 from fedstep.history.flakiness import is_incident
 from fedstep.history.project_store import ProjectStore
-from fedstep.history.summary import load_summary, usual_stream
+from fedstep.history.summary import Summary, load_summary, stream_name, usual_stream
 from fedstep.history.test_table import TestStats, TestTable, taken_ids, with_known_ids
+from fedstep.ingest.cases import NOT_STARTED
+from fedstep.ingest.change_impact import group_of
+from fedstep.ingest.job_failure import classify_job
+from fedstep.ingest.junit import ERRORS_OUTSIDE
 from fedstep.ingest.mutes import NEW_IS_NOT_MUTED, Mute, Mutes, find_mute
 from fedstep.pipeline.context import RunContext, change_problems, fetch_history
 from fedstep.pipeline.predict import (
@@ -27,22 +33,37 @@ from fedstep.results import (
     FailureVerdict,
     ForgivenFailure,
     MutedFailure,
+    NotRun,
     Problems,
     ReportCounts,
     TrainReport,
     TriageReport,
 )
-from fedstep.types import Build, BuildContext, Outcome, Reports, Unavailable
+from fedstep.types import Build, BuildContext, CiRun, Origin, Outcome, Reports, TestRun, Unavailable
 
+LATELY_CHANGED = 0.1  # share of the tests: where more of them did not run in the newest build, builds run parts of them
+NO_TEST_LEFT = "none of its tests ran, and the report announces errors outside of its tests: it does not compile"
 Judged = TypeVar("Judged", TriageReport, TrainReport)
 
 
 def triage(
-    store: ProjectStore, context: BuildContext, reports: Reports, cached: CachedModel, problems: Problems = ()
+    store: ProjectStore,
+    context: BuildContext,
+    reports: Reports,
+    cached: CachedModel,
+    problems: Problems = (),
+    log: str = "",
+    exit_code: int | None = None,
 ) -> TriageReport:
-    """Return a verdict for each failure in `reports`, with the `problems` survived so far. Nothing is written."""
+    """Return a verdict for each failure in `reports`, with the `problems` survived so far. Nothing is written.
+
+    `log` is the end of the job's log and `exit_code` that of the command that ran the tests, where they are known.
+    """
     loaded = load_summary(store)
     reports = with_known_ids(reports, loaded.summary.tests)
+    not_run = find_not_run(reports, loaded.summary, context.ci, is_part=context.ci.vendor == "local")
+    reports = settle_errors(reports, not_run)
+    job = classify_job(reports, log, exit_code)
     stream = usual_stream(loaded.summary.builds, context.ci)
     build = Build("", context, context.started_at, Unavailable("triage"), reports.outcome(), reports)
     problems = (
@@ -67,6 +88,71 @@ def triage(
         ),
         problems=problems,
         taken_ids=taken_ids(loaded.summary.tests),
+        not_run=not_run,
+        cause=job.cause,
+        cause_rule=job.rule,
+        is_incomplete=job.is_incomplete,
+    )
+
+
+def find_not_run(reports: Reports, summary: Summary, ci: CiRun, *, is_part: bool) -> NotRun:
+    """Return the known tests that the build does not have: of what could not be loaded, else those of the build before.
+
+    Args:
+        reports: Those of the build.
+        summary: The history before it.
+        ci: The build's job.
+        is_part: Whether only a part of the tests was to run; then the others are not missed.
+    """
+    since, last = summary.count - ACTIVE_BUILDS, summary.count - 1
+    ran = {run.test for run in reports.tests}
+    places = {place: run.outcome for run in reports.tests if run.outcome in "fcs" and (place := _unloaded(run.test))}
+    known = {test: stats for test, stats in summary.tests.items() if stats.last_build >= since and not _unloaded(test)}
+    place_of = {test: _place_of(test, places) for test in known if test not in ran}
+    unloaded = [test for test, place in place_of.items() if place and places[place] != Outcome.SKIPPED]
+    others = [test for test, place in place_of.items() if not place and known[test].last_build == last]
+    changed = sum(stats.last_build < last for stats in known.values())
+    is_usual = not is_part and changed <= LATELY_CHANGED * len(known) and not summary.selections.builds
+    if not is_usual or not summary.builds or not summary.builds[-1].stream.startswith(stream_name(ci, "")):
+        others, is_usual = [], False
+    named = tuple(sorted({place_of[test] for test in unloaded}))
+    return NotRun((*unloaded, *others), named, len(known), len(unloaded), is_usual)
+
+
+def _unloaded(test: str) -> str:
+    """Return the module, class or package that a failed test stands for, "" for a test of its own.
+
+    >>> _unloaded("shop/cart#<init>"), _unloaded("tests.cart.TestCart#setUpClass"), _unloaded("tests.cart#adds")
+    ('shop/cart', 'tests.cart.TestCart', '')
+    """
+    group, _, name = test.partition("#")
+    return group if name in (NOT_STARTED, "setUpClass", "setUpModule") else ""
+
+
+def _place_of(test: str, places: Collection[str]) -> str:
+    """Return which of the places holds the test, "" for none."""
+    group = group_of(test)
+    return next((place for place in places if f"{group}.".startswith((f"{place}.", f"{place}/"))), "")
+
+
+def settle_errors(reports: Reports, not_run: NotRun) -> Reports:
+    """Return the reports with what the errors that gotestsum counts outside of its tests mean.
+
+    A package of the build before that has no test now did not compile. Where none is missing, the compiler warned.
+    """
+    told = [item for item in reports.dropped if item.reason == ERRORS_OUTSIDE]
+    if not told or not not_run.is_complete:
+        return reports
+    ran = {group_of(run.test) for run in reports.tests}
+    packages = sorted({group_of(test) for test in not_run.tests} - ran)
+    failed = [
+        TestRun(f"{package}#{NOT_STARTED}", Outcome.FAILED, failure_type="build failed", message=NO_TEST_LEFT)
+        for package in packages
+    ]
+    return reports._replace(
+        tests=(*reports.tests, *failed),
+        origins=(*reports.origins, *(Origin() for _ in failed)) if reports.origins else (),
+        dropped=tuple(item._replace(kept=True, is_warning=False) if item in told else item for item in reports.dropped),
     )
 
 

@@ -21,10 +21,12 @@ from fedstep.results import (
     Interval,
     ModelUsed,
     MutedFailure,
+    NotRun,
     Prediction,
     ReportCounts,
     Risk,
     SelectionReport,
+    SlowerTest,
     TestRisk,
     TrainReport,
     TriageReport,
@@ -124,6 +126,7 @@ def triage_json(triage: TriageReport) -> str:
             "failures": [_failure(failure) for failure in triage.failures],
             "groups": [_group(group) for group in triage.groups],
             "muted": [_muted(muted) for muted in triage.muted],
+            "not_run": _not_run(triage.not_run),
             "cause": {"cause": triage.cause or None, "rule": triage.cause_rule},
             **({"verdict": _ruling(triage.ruling)} if triage.ruling else {}),
             "model": _model(triage.model),
@@ -149,6 +152,8 @@ def training_json(training: TrainReport) -> str:
             "failures": [_failure(failure) for failure in training.failures],
             "groups": [_group(group) for group in training.groups],
             "muted": [_muted(muted) for muted in training.muted],
+            "not_run": _not_run(training.not_run),
+            "slower": [_slow_test(slow) for slow in training.slower],
             "flakiest": [_test(risk) for risk in training.flakiest],
             "time_changes": [{**change._asdict(), "slower": change.is_slower} for change in training.changes],
             "selection": _selection(training.selection),
@@ -165,6 +170,20 @@ def training_json(training: TrainReport) -> str:
             "warnings": list(training.warnings),
         }
     )
+
+
+def _not_run(not_run: NotRun) -> Json:
+    return {"tests": list(not_run.tests), "places": list(not_run.places), "known": not_run.known}
+
+
+def _slow_test(slow: SlowerTest) -> Json:
+    usual = slow.usual_seconds
+    seconds = {"seconds": _rounded(slow.seconds, 3)}
+    return {
+        "test": slow.test,
+        **seconds,
+        "usual_seconds": None if isinstance(usual, Unavailable) else _rounded(usual, 3),
+    }
 
 
 def _interval(expected: Interval | Unavailable) -> Json:

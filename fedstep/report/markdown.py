@@ -20,8 +20,10 @@ from fedstep.report.wording import (
     describe_group,
     describe_history,
     describe_left_out,
+    describe_not_run,
     describe_reports,
     describe_selections,
+    describe_slow_test,
     draw_sparkline,
     format_batches,
     format_exchange,
@@ -36,6 +38,7 @@ from fedstep.report.wording import (
     name_subject,
     rank_causes,
     rank_failure_causes,
+    rank_suspicions,
 )
 from fedstep.results import (
     Exchange,
@@ -45,6 +48,7 @@ from fedstep.results import (
     Interval,
     ModelUsed,
     MutedFailure,
+    NotRun,
     Prediction,
     Risk,
     SelectionReport,
@@ -187,6 +191,7 @@ def triage_markdown(triage: TriageReport, host: CodeHost = NO_CODE_HOST) -> str:
         f"## fedstep: {_counts(triage)}",
         *_ruling(triage),
         *_incident(triage.incident, triage.incident_reason),
+        *_not_run(triage.not_run),
         *_failures(triage, host),
         *_muted(triage.muted),
         details(describe_reports(triage.reading), _dropped(triage.reading.dropped)),
@@ -199,11 +204,13 @@ def training_markdown(training: TrainReport, host: CodeHost = NO_CODE_HOST) -> s
     return page(
         f"## fedstep: build {training.outcome.value}{_took(training.duration)}",
         *_incident(training.incident, training.incident_reason),
+        *_not_run(training.not_run),
         *_failures(training, host),
         *_muted(training.muted),
         *_time_changes(training.changes, host),
         *_selection(training.selection),
         *_comparison(training.duration, training.expected),
+        *(["\n".join(f"- {prose(describe_slow_test(slow))}" for slow in training.slower)] if training.slower else ()),
         *_risks(training.flakiest),
         "### Learned and exchanged",
         f"Learned {format_learning(training.examples, training.exchange)}.",
@@ -303,6 +310,12 @@ def _incident(incident: bool, reason: str) -> Iterator[str]:
         yield f"> **Incident**, look for one cause, single tests are not judged: {prose(reason)}"
 
 
+def _not_run(not_run: NotRun) -> Iterator[str]:
+    told = describe_not_run(not_run)
+    if told:
+        yield f"**Did not run**: {prose(told)}"
+
+
 def _failures(report: TriageReport | TrainReport, host: CodeHost) -> Iterator[str]:
     if report.failures:
         yield f"### Failures: {count_failures(report.failures, incident=report.incident)}"
@@ -376,9 +389,10 @@ def _risks(risks: Sequence[TestRisk]) -> Iterator[str]:
 
 
 def _suspects(suspects: Sequence[TestRisk]) -> Iterator[str]:
-    """Yield a folded table of the tests that are only suspected."""
-    if suspects:
-        rows = [(percent(risk.probability), code(risk.test), _because(risk.reasons)) for risk in suspects]
+    """Yield a folded table of the tests that are only suspected; one without a reason is left out."""
+    told = [(risk, why) for risk in suspects if (why := rank_suspicions(risk))]
+    if told:
+        rows = [(percent(risk.probability), code(risk.test), "<br>".join(map(_cause, why))) for risk, why in told]
         yield details(
             "Worth a look: never seen to flip, but like tests that do", table(("chance", "test", "why"), rows)
         )

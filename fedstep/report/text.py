@@ -19,8 +19,10 @@ from fedstep.report.wording import (
     describe_group,
     describe_history,
     describe_left_out,
+    describe_not_run,
     describe_reports,
     describe_selections,
+    describe_slow_test,
     draw_sparkline,
     format_exchange,
     format_interval,
@@ -34,6 +36,7 @@ from fedstep.report.wording import (
     name_subject,
     rank_causes,
     rank_failure_causes,
+    rank_suspicions,
 )
 from fedstep.results import (
     BuildVerdict,
@@ -43,6 +46,7 @@ from fedstep.results import (
     Interval,
     ModelUsed,
     MutedFailure,
+    NotRun,
     Prediction,
     Risk,
     TestRisk,
@@ -122,6 +126,7 @@ def triage_text(triage: TriageReport, colour: bool = False) -> str:
         *_ruling(triage.ruling),
         *_cause(triage),
         *labelled_lines("Read", describe_reports(triage.reading)),
+        *_not_run(triage.not_run),
         *_failures(triage.groups),
         *_muted(triage.muted),
         "",
@@ -135,7 +140,9 @@ def training_text(training: TrainReport, colour: bool = False) -> str:
     failures = _failure_count(training)
     lines = [
         *labelled_lines("Build", f"{training.outcome.value}; {_actual(training.duration, training.expected)}"),
+        *(line for slow in training.slower for line in labelled_lines("Slower", describe_slow_test(slow))),
         *labelled_lines("Tests", f"{describe_reports(training.reading)}; {failures}"),
+        *_not_run(training.not_run),
         *labelled_lines("Learned", f"{format_learning(training.examples, training.exchange)}; {_exchange(training)}"),
         *(labelled_lines("Incident", visible(training.incident_reason)) if training.incident else ()),
         *_selection(training),
@@ -147,6 +154,12 @@ def training_text(training: TrainReport, colour: bool = False) -> str:
         *_footer(training.model, training.status),
     ]
     return _finished(lines, colour)
+
+
+def _not_run(not_run: NotRun) -> Iterator[str]:
+    """Yield which known tests are missing, though nothing was said to leave them out."""
+    told = describe_not_run(not_run)
+    yield from labelled_lines("Did not run", told) if told else ()
 
 
 def _selection(training: TrainReport) -> Iterator[str]:
@@ -257,12 +270,13 @@ def _risks(risks: Sequence[TestRisk], most: int = MOST_TESTS) -> Iterator[str]:
 
 
 def _suspects(suspects: Sequence[TestRisk]) -> Iterator[str]:
-    """Name the tests that are only suspected; they were never seen to flip, and are not counted."""
-    if suspects:
+    """Name the tests that are only suspected; they were never seen to flip. One without a reason is left out."""
+    suspicions = [(risk, _told(causes)) for risk in suspects if (causes := rank_suspicions(risk))]
+    if suspicions:
         yield from ("", "Worth a look: never seen to flip, but like tests that do")
-    for risk in suspects:
+    for risk, told in suspicions:
         yield f"  {percent(risk.probability):>5}  {visible(risk.test, WIDTH - 9)}"
-        yield from wrap(_because(risk.reasons), 9)
+        yield from wrap(told, 9)
 
 
 def _failures(groups: Sequence[FailureGroup]) -> Iterator[str]:

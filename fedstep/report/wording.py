@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import exp, isfinite
 from typing import NamedTuple, TypeVar
 
-from fedstep.report.units import count, percent, size, span
+from fedstep.report.units import count, percent, size, span, visible
 from fedstep.results import (
     ExampleCounts,
     Exchange,
@@ -18,8 +18,10 @@ from fedstep.results import (
     FeatureContribution,
     Interval,
     ModelUsed,
+    NotRun,
     Prediction,
     ReportCounts,
+    SlowerTest,
     TestRisk,
 )
 from fedstep.types import LeftOut, SelectionTally, TimeChange, Unavailable
@@ -374,6 +376,17 @@ TELLER_SHARE = 1 / 3  # of a cause: a feature that adds less of it does not tell
 SHORTEST_TOLD = 0.1  # seconds of a test whose time is worth comparing with its usual one: noise is larger below
 SMALLEST_WORD = 0.05  # of the margin: a word that adds less is not quoted
 MOST_WORDS = 2
+# Words that a reader sees a cause in: time, chance, threads, the network, what is outside of the test. Other words of
+# the schema count, too, but to be told that a name has "with" is of no use.
+TELLING_WORDS = (
+    " async await cache cancel cluster concurrency concurrent connect connected connection connections consumer "
+    "daemon database date day delay disk docker event events executor expiration expire expired future heartbeat "
+    "hour http https idle interrupt interrupted interval io kafka kill latch leader listener localhost lock "
+    "memory millis milliseconds minute network now parallel pool port process producer queue race random "
+    "reconnect redis remote restart retries retry schedule scheduled scheduler seconds selector server shutdown "
+    "signal singleton sleep socket stream streaming sync synchronized temp thread threads time timeout timer "
+    "timestamp tmp ttl upload url wait waiting zone zookeeper "
+)
 
 
 def rank_failure_causes(reasons: Iterable[FeatureContribution]) -> tuple[ReasonPhrase, ...]:
@@ -416,6 +429,11 @@ def rank_causes(
     if facts.get("recent-builds") and _whole(facts.get("recent-broken")) in (0, _whole(facts["recent-builds"])):
         causes = [cause for cause in causes if not cause.phrase.startswith(LAST_OF_BRANCH)]  # all ended as that one
     return tuple(causes[:most])
+
+
+def rank_suspicions(risk: TestRisk) -> tuple[ReasonPhrase, ...]:
+    """Return why a test that was never seen to flip may be worth a look: () where nothing can be told."""
+    return tuple(cause for cause in rank_causes(risk.reasons) if cause.contribution > 0)
 
 
 def _concept(part: str, subject: str) -> str:
@@ -471,13 +489,17 @@ def _tell_words(members: Sequence[FeatureContribution], total: float) -> tuple[s
         for one in members
         if "=" in one.feature and one.contribution * total > 0 and abs(one.contribution) >= SMALLEST_WORD
     ]
-    words = [one for one in words if one.feature.partition("=")[0] in WORDS]
+    words = [one for one in words if _is_telling(*one.feature.split("=", 1))]
     if not words:
         return None
     words.sort(key=lambda one: -abs(one.contribution))
     part = words[0].feature.partition("=")[0]
     listed = [one.feature.partition("=")[2] for one in words if one.feature.startswith(f"{part}=")]
     return WORDS[part], ", ".join(listed[:MOST_WORDS])
+
+
+def _is_telling(part: str, word: str) -> bool:
+    return part in WORDS and f" {word} " in TELLING_WORDS
 
 
 def _counted(concept: str, facts: Mapping[str, str], raises: bool) -> str | None:
@@ -719,6 +741,37 @@ def name_no_failure(reading: ReportCounts) -> str:
     if not reading.tests:
         return "no test was read"
     return "no test failed" if reading.is_whole else "no failed test was read, but a part of the reports is missing"
+
+
+MOST_NAMED = 3  # places or tests of a list in a sentence
+
+
+def describe_not_run(not_run: NotRun) -> str:
+    """Say which known tests a build does not have, "" where none is missing.
+
+    >>> describe_not_run(NotRun(("a#x", "a#y", "b#x"), ("tests.a",), 9, 2)), describe_not_run(NotRun(("a#x",), (), 9))
+    ('3 of 9 known tests: 2 of tests.a, which could not be loaded', '1 test that ran in the build before: a#x')
+    """
+    if not not_run.tests:
+        return ""
+    names = not_run.places or not_run.tests
+    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    named = f"{', '.join(visible(name, 200) for name in names[:MOST_NAMED])}{more}"
+    if not_run.places:
+        told = f"{len(not_run.tests):,} of {count(not_run.known, 'known test')}"
+        return f"{told}: {not_run.unloaded:,} of {named}, which could not be loaded"
+    return f"{count(len(not_run.tests), 'test')} that ran in the build before: {named}"
+
+
+def describe_slow_test(slow: SlowerTest) -> str:
+    """Say how long a test took beside its usual time.
+
+    >>> describe_slow_test(SlowerTest("a#x", 12.0, 0.5))
+    'a#x took 12 s, usually 0.5 s'
+    """
+    usual = slow.usual_seconds
+    told = "its first known run" if isinstance(usual, Unavailable) else f"usually {span(usual)}"
+    return f"{visible(slow.test, 1000)} took {span(slow.seconds)}, {told}"
 
 
 def format_learning(examples: ExampleCounts, exchange: Exchange | Unavailable) -> str:

@@ -250,19 +250,19 @@ class TestCollectionErrors:
         pytester.mkpydir("deep").joinpath("test_deep.py").write_text("raise ValueError('no')\n")
         pytester.runpytest_subprocess("--fedstep-record", "r.xml", "--junit-xml", "j.xml")
         assert outcomes(pytester, "r.xml") == outcomes(pytester, "j.xml")
-        assert set(outcomes(pytester, "r.xml")) == {"pytest#test_broken", "pytest#deep.test_deep"}
+        assert set(outcomes(pytester, "r.xml")) == {"test_broken#<init>", "deep.test_deep#<init>"}
 
     @pytest.mark.parametrize(
         ("text", "test", "outcome"),
         [
-            ("def f(:", "pytest#test_x", Outcome.FAILED),
-            ("import pytest\npytest.fail('no')", "pytest#test_x", Outcome.FAILED),
+            ("def f(:", "test_x#<init>", Outcome.FAILED),
+            ("import pytest\npytest.fail('no')", "test_x#<init>", Outcome.FAILED),
             ("import sys\nsys.exit(3)", "pytest#internal", Outcome.FAILED),
-            ("import pytest\npytest.importorskip('nothing_here')", "pytest#test_x", Outcome.SKIPPED),
-            ("class TestA:\n  import nothing_here\n  def test_a(self): pass", "pytest#test_x", Outcome.FAILED),
-            ("import pytest\n@pytest.mark.parametrize('a,b', [(1,)])\ndef test_a(a, b): pass", "pytest#test_x",
+            ("import pytest\npytest.importorskip('nothing_here')", "test_x#<init>", Outcome.SKIPPED),
+            ("class TestA:\n  import nothing_here\n  def test_a(self): pass", "test_x#<init>", Outcome.FAILED),
+            ("import pytest\n@pytest.mark.parametrize('a,b', [(1,)])\ndef test_a(a, b): pass", "test_x#<init>",
              Outcome.FAILED),
-            ("def pytest_generate_tests(metafunc): raise RuntimeError\ndef test_a(): pass", "pytest#test_x",
+            ("def pytest_generate_tests(metafunc): raise RuntimeError\ndef test_a(): pass", "test_x#<init>",
              Outcome.FAILED),
         ],
     )  # fmt: skip

@@ -81,6 +81,24 @@ class TestSignature:
 
 
 class TestMessage:
+    @pytest.mark.parametrize(
+        ("message", "text", "told"),
+        [
+            (
+                "Failed to import test module: tests.cart\nTraceback (most recent call last):\n  File",
+                "ImportError: Failed to import test module: tests.cart\nTraceback (most recent call last):\n"
+                '  File "tests/cart.py", line 1, in <module>\n    import shop\n'
+                "ModuleNotFoundError: No module named 'shop'\n",
+                "ModuleNotFoundError: No module named 'shop'",
+            ),
+            ("", "Error: db\n    at new Promise (<anonymous>)\n    at Object.run (/x/y.js:1:2)", "Error: db"),
+        ],
+        ids=["a traceback of unittest", "a frame without a place"],
+    )
+    def test_the_message_is_what_failed(self, message: str, text: str, told: str) -> None:
+        """The first lines of a traceback were shown up to the column before its cause."""
+        assert read_failure("tests.cart#<init>", "ImportError", message, text).message == told
+
     def test_the_report_s_own_message_is_kept(self) -> None:
         """A newcomer recognizes `assert 200 == 401`; the word `assert` alone helps nobody."""
         assert read_failure("a#b", "assert", "assert 200 == 401\n +  where 401 = f()\n3", "").message == (

@@ -275,6 +275,28 @@ class TestAnnounced:
     def test_an_error_without_a_test_is_a_build_that_failed(self) -> None:
         """gotestsum writes it where a package does not compile; '0 tests and 1 failures' sounded like a lost report."""
         report = '<testsuites tests="0" failures="0" errors="1" time="0.16"></testsuites>'
-        [dropped] = read_reports([_text("report.xml", report)]).dropped
-        assert dropped.reason == "it announces 1 error and no test, as where a package does not compile"
-        assert not dropped.kept
+        read = read_reports([_text("report.xml", report)])
+        [run] = read.tests
+        assert (run.test, run.message) == ("build#<init>", "1 error and no test, as where a package does not compile")
+        assert (read.dropped, read.outcome()) == ((), BuildOutcome.FAILED)
+
+    @pytest.mark.parametrize(
+        ("suite", "case", "test"),
+        [
+            ("pytest", 'classname="" name="tests.cart"><error message="collection failure"', "tests.cart#<init>"),
+            ("pytest", 'classname="" name="tests.cart"><skipped message="collection skipped"', "tests.cart#<init>"),
+            ("u", 'classname="unittest.loader._FailedTest.tests" name="cart"><error message=""', "tests.cart#<init>"),
+            (
+                "unittest.suite._ErrorHolder-20261130",
+                'classname="" name="setUpClass (tests.cart.Cart)"><error',
+                "tests.cart.Cart#setUpClass",
+            ),
+            ("cart.test.js", 'classname="Test suite failed to run" name="cart.test.js"><error', "cart.test.js#<init>"),
+            ("cart.test.js", 'classname="cart.test.js" name="cart.test.js"><failure', "cart.test.js#<init>"),
+            ("shop", 'classname="adds" name="adds"><failure', "adds#adds"),
+        ],
+    )
+    def test_what_could_not_be_loaded_is_named_by_its_place(self, suite: str, case: str, test: str) -> None:
+        """unittest's had the time of the run in their name, and never a history; pytest's were of a class `pytest`."""
+        report = f'<testsuites><testsuite name="{suite}"><testcase {case}/></testcase></testsuite></testsuites>'
+        assert [run.test for run in read_reports([_text("r.xml", report)]).tests] == [test]

@@ -25,8 +25,9 @@ from fedstep.report.wording import (
     format_interval,
     format_jenkins,
     rank_causes,
+    rank_suspicions,
 )
-from fedstep.results import FailureGroup, FailureVerdict, FeatureContribution, Interval
+from fedstep.results import FailureGroup, FailureVerdict, FeatureContribution, Interval, TestRisk
 from fedstep.schema.schema import TASK_NAMES, schema
 
 MODULES = [module.name for module in pkgutil.iter_modules(fedstep.report.__path__, "fedstep.report.")]
@@ -95,6 +96,12 @@ class TestReasons:
         (cause,) = rank_causes([FeatureContribution(name, added) for name, added in words.items()])
         assert (cause.phrase, cause.word, cause.sign) == ("its source uses", "sleep, thread", "+")
         assert rank_causes([FeatureContribution("source=sleep", 0.02), FeatureContribution("source", 0.3)]) == ()
+
+    def test_a_word_in_which_nobody_sees_a_cause_is_not_told(self) -> None:
+        """'its name has with' was the reason of most tests that were worth a look."""
+        assert rank_causes([FeatureContribution("name=with", 0.8), FeatureContribution("source=for", 0.6)]) == ()
+        risk = TestRisk("a#b", 0.08, (FeatureContribution("name=with", 0.8), FeatureContribution("runs=9", -0.3)))
+        assert rank_suspicions(risk) == ()
 
     @pytest.mark.parametrize(
         ("contribution", "facts", "phrase"),

@@ -23,7 +23,7 @@ from types import CodeType, FrameType
 from fedstep import Project
 from fedstep.federation.messages import TrialScore, Update, pack_update, shape
 from fedstep.schema.schema import schema
-from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.mode import BufferPolicy
 from fedstep.server.settings import Settings
 from tests.helpers.aggregator import InProcess
 from tests.helpers.cli import forty_tests, new_checkout

@@ -247,8 +247,8 @@ def serve(options: ServeOptions) -> int:
 def _make_settings(options: ServeOptions) -> "Settings":
     """Return the settings that the options mean. Raise UsageError for options that cannot work."""
     from fedstep.federation.model_cache import load_starter_bytes
-    from fedstep.server.aggregation.policy import BufferPolicy
     from fedstep.server.gate import Gate
+    from fedstep.server.mode import BufferPolicy
     from fedstep.server.rate_limits import Allowances
     from fedstep.server.settings import Settings
 

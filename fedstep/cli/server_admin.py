@@ -12,9 +12,9 @@ from fedstep.cli.output import echo_result, echo_warnings
 from fedstep.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from fedstep.server.aggregation.policy import BufferStatus
     from fedstep.server.gate import ActiveCounts
     from fedstep.server.identity import TokenBook
+    from fedstep.server.mode import BufferStatus
     from fedstep.server.storage.store import Store
     from fedstep.server.storage.version_repository import OpenTrial, TrialSummary, VersionListing
 

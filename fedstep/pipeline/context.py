@@ -188,7 +188,7 @@ def marked_start(context: RunContext) -> StartMark | None:
 
 def note_left_out(context: RunContext, tests: tuple[str, ...], shadow: bool) -> Problems:
     """Write down which tests this job run leaves out, for `left_out_here`; return the error survived."""
-    from fedstep.history.selections import note_selection
+    from fedstep.history.summary import note_selection
 
     if context.ci.untrusted:
         return ()
@@ -201,7 +201,7 @@ def note_left_out(context: RunContext, tests: tuple[str, ...], shadow: bool) -> 
 
 def left_out_here(context: RunContext) -> LeftOut | None:
     """Return what `note_left_out` wrote in this job run; on a developer's machine, since the last call."""
-    from fedstep.history.selections import forget_selection, read_selection
+    from fedstep.history.summary import forget_selection, read_selection
 
     try:
         name = _selection_name(context)

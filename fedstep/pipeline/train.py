@@ -19,8 +19,15 @@ from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import AggregatorLink, may_contribute, pull_model, push_pending, record_contribution
 from fedstep.history.project_store import ProjectStore, StartMark, StoreLocked, exclusive
 from fedstep.history.records import Forecast, make_record
-from fedstep.history.selections import apply_left_out
-from fedstep.history.summary import PlannedBuild, Summary, load_summary, plan_build, shares_run, stream_name
+from fedstep.history.summary import (
+    PlannedBuild,
+    Summary,
+    apply_left_out,
+    load_summary,
+    plan_build,
+    shares_run,
+    stream_name,
+)
 from fedstep.history.test_table import TestTable, taken_ids, with_known_ids
 from fedstep.history.word_index import NO_WORDS, read_word_index, split_words, update_word_index
 from fedstep.model.predictor import make_forecast, real_failures

@@ -8,10 +8,9 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from fedstep.federation.messages import LARGEST_MESSAGE
 from fedstep.schema.schema import Schema
 from fedstep.server.aggregation.fedbuff import AggregationRules
-from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.gate import Gate
 from fedstep.server.metrics import Metrics
-from fedstep.server.mode import PLAIN, AggregationMode
+from fedstep.server.mode import PLAIN, AggregationMode, BufferPolicy
 from fedstep.server.oidc import Issuer
 from fedstep.server.rate_limits import Allowances
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TypeAlias, TypeVar
 
 from fedstep.server.aggregation.inputs import CurrentModels
-from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus, is_due, updates_needed
+from fedstep.server.mode import BufferPolicy, BufferStatus, is_due, updates_needed
 from fedstep.server.storage.store import Step, Store
 from fedstep.server.storage.update_repository import ErasureResult, StoredReceipt, UpdateOffer, UpdateRejected
 from fedstep.server.storage.version_repository import VersionListing

@@ -27,7 +27,7 @@ POSTS, CONNECTIONS, TURNS = 2000, 32, 5
 SERVE = """
 import sys
 from fedstep.server import Settings, create_app
-from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.mode import BufferPolicy
 from fedstep.server.mode import PLAIN
 from fedstep.server.app import serve
 from fedstep.server.secagg.leader import SecureAggregation

@@ -19,9 +19,9 @@ from fedstep.federation.messages import Model, SchemaShape, TrialScore, Update, 
 from fedstep.federation.transport import HttpResponse, RetryPolicy
 from fedstep.federation.update_builder import clip_update
 from fedstep.schema.schema import Categorical, Numeric, PiecewiseLinear, Schema, Task
-from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.step import initial_vectors
 from fedstep.server.app import create_app
+from fedstep.server.mode import BufferPolicy
 from fedstep.server.settings import Settings
 from fedstep.server.storage.store import Store
 from tests.helpers.narrow import expect

@@ -10,9 +10,9 @@ from fedstep.federation.secagg.shares import split_update
 from fedstep.federation.update_builder import clip_update
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import AggregationRules
-from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.step import advance_by_sums
 from fedstep.server.gate import Gate
+from fedstep.server.mode import BufferPolicy
 from fedstep.server.secagg.helper import HelperStore, offer_of_seed
 from fedstep.server.secagg.leader import LeaderStore
 from fedstep.server.secagg.rounds import choose_parts, unpack_proposal, unpack_reply

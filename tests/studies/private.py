@@ -38,9 +38,9 @@ from fedstep.server.aggregation.inputs import (
     ModelVersion,
     StoredUpdate,
 )
-from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.step import next_version
 from fedstep.server.differential_privacy import LIFE, GaussianNoise, calibrate_budget, next_private_version
+from fedstep.server.mode import BufferPolicy
 from fedstep.types import Unavailable
 from tests.studies.command import CORPUS, FIGURES, SEED, run_command
 

@@ -8,9 +8,8 @@ from sqlalchemy import Connection, FromClause, case, func, select
 
 from fedstep.federation.messages import SchemaShape, hour
 from fedstep.server.aggregation.inputs import CurrentModels
-from fedstep.server.aggregation.policy import BufferStatus
 from fedstep.server.gate import ActiveCounts, Evidence, Gate, Verdict
-from fedstep.server.mode import PLAIN, AggregationMode
+from fedstep.server.mode import PLAIN, AggregationMode, BufferStatus
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import updates
 from fedstep.server.storage.version_repository import VersionListing, list_versions

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from fedstep.errors import UsageError, WireError
 from fedstep.federation.secagg.shares import LEVELS, MAX_SUMMED, MAX_WEIGHT, derive_pad
-from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus, is_due
 from fedstep.server.aggregation.vectors import norm, staleness_weight
 from fedstep.server.identity import SHORTEST_TOKEN, is_loopback
+from fedstep.server.mode import BufferPolicy, BufferStatus, is_due
 
 Residues = NDArray[np.uint64]  # numbers modulo 2^64
 

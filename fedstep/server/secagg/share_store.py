@@ -24,8 +24,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from fedstep.errors import UsageError
-from fedstep.server.aggregation.policy import BufferStatus
 from fedstep.server.gate import EvaluationSum
+from fedstep.server.mode import BufferStatus
 from fedstep.server.secagg.rounds import PendingShare
 from fedstep.server.storage.engine import open_engine, read_only, truncate_wal
 

@@ -20,10 +20,9 @@ from fedstep.server.aggregation.inputs import (
     ModelVersion,
     StoredUpdate,
 )
-from fedstep.server.aggregation.policy import BufferStatus
 from fedstep.server.aggregation.step import Names, inherit_weights, log_decisions
 from fedstep.server.gate import ActiveCounts
-from fedstep.server.mode import PLAIN, AggregationMode
+from fedstep.server.mode import PLAIN, AggregationMode, BufferStatus
 from fedstep.server.storage.engine import (
     advisory_lock,
     check_store_file,

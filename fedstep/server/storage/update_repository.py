@@ -9,8 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, fun
 
 from fedstep.federation.messages import TrialScore, Update
 from fedstep.server.aggregation.inputs import StoredUpdate
-from fedstep.server.aggregation.policy import HOUR, HURRIED, BufferStatus
-from fedstep.server.mode import AggregationMode
+from fedstep.server.mode import HOUR, HURRIED, AggregationMode, BufferStatus
 from fedstep.server.storage.engine import insert_rows
 from fedstep.server.storage.tables import bodies, evaluations, receipts, updates, versions
 from fedstep.server.storage.trial_repository import TrialRepository

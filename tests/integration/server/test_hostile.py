@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fedstep.errors import WireError
 from fedstep.federation.messages import LARGEST_MESSAGE, deflate, inflate, unpack_model, unpack_update
-from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.mode import BufferPolicy
 from tests.helpers.server_hostile import FIXED, FOLDER, KEY, bodies, body, good, one, tensors, words
 
 FILES = sorted(FOLDER.iterdir())

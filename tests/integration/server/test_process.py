@@ -30,7 +30,7 @@ PATIENCE = RetryPolicy(timeout=10.0, waits=(0.1, 0.2))
 SERVE = """
 import sys
 from fedstep.server.app import serve
-from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.mode import BufferPolicy
 from fedstep.server.settings import Limits, Settings
 store, updates, seconds, slow = sys.argv[1:]
 serve(

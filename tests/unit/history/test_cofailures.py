@@ -3,7 +3,8 @@
 import json
 from collections.abc import Sequence
 
-from fedstep.history.cofailures import (
+from fedstep.history.records import BuildRecord
+from fedstep.history.summary import (
     MOST_KEPT,
     MOST_PATHS,
     Cofailures,
@@ -13,7 +14,6 @@ from fedstep.history.cofailures import (
     pack_cofailures,
     unpack_cofailures,
 )
-from fedstep.history.records import BuildRecord
 from fedstep.history.test_table import TestStats, new_test
 from fedstep.types import NO_SECONDS, BuildOutcome, FileChange, Outcome, TestRun
 

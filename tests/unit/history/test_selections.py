@@ -4,8 +4,15 @@ import pytest
 
 from fedstep.history.project_store import ProjectStore, list_folder
 from fedstep.history.records import BuildRecord, Forecast, decode_record, encode_record
-from fedstep.history.selections import forget_selection, note_selection, read_selection
-from fedstep.history.summary import Summary, apply_record, decode_summary, encode_summary
+from fedstep.history.summary import (
+    Summary,
+    apply_record,
+    decode_summary,
+    encode_summary,
+    forget_selection,
+    note_selection,
+    read_selection,
+)
 from fedstep.types import BuildOutcome, LeftOut, Outcome, SelectionTally, TestRun
 
 CART, ORDER, PAY = "shop.test_cart#test_sum", "shop.test_order#test_sum", "shop.test_pay#test_pay"

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedstep.cli.backfill import open_path
 from fedstep.errors import InputError
 from fedstep.importers.backfill_run import backfill
 from fedstep.importers.base import BuildFilter, ImportSource
 from fedstep.importers.jenkins_home import open_jenkins_home
 from fedstep.importers.jenkins_server import open_jenkins_server
-from fedstep.importers.registry import open_path
 from fedstep.types import BuildOutcome, Change, Dropped, Duration, FileChange, FinishedBuild, Outcome, Unavailable
 from tests.helpers.importers import Reply, StandIn, asker, new_home, serving
 

@@ -31,9 +31,9 @@ from fedstep.federation.messages import (
 from fedstep.federation.outbox import Outbox, flush
 from fedstep.federation.transport import HttpResponse, RetryPolicy
 from fedstep.model.linear import zeros
-from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.gate import Gate
 from fedstep.server.http_messages import HttpProblem, bounded, plain_body
+from fedstep.server.mode import BufferPolicy
 from fedstep.server.settings import Limits
 from fedstep.server.storage.store import Store
 from tests.helpers.aggregator import InProcess, until

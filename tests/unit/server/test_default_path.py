@@ -11,7 +11,7 @@ from fedstep.federation.client import push
 from fedstep.federation.messages import pack_update, shape
 from fedstep.federation.transport import RetryPolicy
 from fedstep.server import Settings
-from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.mode import BufferPolicy
 from tests.helpers.aggregator import SMALL, InProcess, draw_update
 
 with tempfile.TemporaryDirectory() as folder:

@@ -19,10 +19,10 @@ from fedstep.federation.client import push
 from fedstep.federation.messages import pack_update, shape
 from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.schema.schema import schema
-from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.health import LEAST_FREE
 from fedstep.server.identity import Identity, TokenBook
 from fedstep.server.listener import MOST_WAITING
+from fedstep.server.mode import BufferPolicy
 from fedstep.server.oidc import issuers_of
 from fedstep.server.rate_limits import WEEK, ProjectLimiter, ReadLimiter
 from fedstep.server.storage.engine import check_store_file, create_store_engine

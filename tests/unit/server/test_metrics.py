@@ -17,12 +17,12 @@ from fedstep.federation.messages import pack_update
 from fedstep.model.linear import zeros
 from fedstep.server import health
 from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion, Trial
-from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.health import HealthEndpoints
 from fedstep.server.http_messages import HttpProblem
 from fedstep.server.identity import TokenBook
 from fedstep.server.listener import LINES_OF_CLIENT, LINES_OF_KIND, JsonLines, LogLimit, TextLines, start_logging
 from fedstep.server.metrics import Metrics
+from fedstep.server.mode import BufferPolicy
 from fedstep.server.storage.store import Store
 from fedstep.server.writer import Writer
 from tests.helpers.aggregator import until

@@ -21,7 +21,7 @@ from fedstep.federation.messages import Update, pack_update, shape
 from fedstep.federation.transport import RetryPolicy
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import schema
-from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.mode import BufferPolicy
 from tests.helpers.aggregator import InProcess, until
 from tests.helpers.lifetime import bound, url_of
 from tests.helpers.server_oidc import AUDIENCE, Issuer

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 
-from fedstep.server.aggregation.policy import BufferPolicy
+from fedstep.server.mode import BufferPolicy
 from fedstep.server.storage.store import Store
 from fedstep.server.writer import Writer
 from tests.helpers.server_store import make_version, offer

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.server.aggregation.policy import BufferPolicy, BufferStatus, is_due, updates_needed
+from fedstep.server.mode import BufferPolicy, BufferStatus, is_due, updates_needed
 
 RULES = BufferPolicy(updates=10, seconds=60.0, projects=2)
 

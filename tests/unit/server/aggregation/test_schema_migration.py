@@ -16,8 +16,8 @@ from fedstep.federation.client import push
 from fedstep.federation.messages import pack_update, shape, unpack_model
 from fedstep.federation.transport import RetryPolicy
 from fedstep.schema.schema import Categorical, Numeric, PiecewiseLinear, Schema, Task
-from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.step import coordinate_names, inherit_weights
+from fedstep.server.mode import BufferPolicy
 from fedstep.server.settings import Settings
 from fedstep.server.storage.engine import open_engine
 from fedstep.server.storage.store import Store

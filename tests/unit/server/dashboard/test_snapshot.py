@@ -13,9 +13,9 @@ from fedstep.federation.secagg.share_client import SHARES_PATH, push_shares
 from fedstep.federation.secagg.share_messages import pack_share
 from fedstep.federation.secagg.shares import split_update
 from fedstep.schema.schema import schema
-from fedstep.server.aggregation.policy import BufferStatus
 from fedstep.server.dashboard.snapshot import DashboardReader
 from fedstep.server.gate import ActiveCounts, Gate
+from fedstep.server.mode import BufferStatus
 from fedstep.server.secagg.leader import SecureAggregation
 from fedstep.server.secagg.share_endpoint import expire_shares
 from fedstep.server.secagg.share_store import KEPT_SECONDS, shares

@@ -28,9 +28,9 @@ from fedstep.federation.secagg.shares import (
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import TaskDelta, aggregate
 from fedstep.server.aggregation.inputs import CurrentModels, ModelState, ModelVersion, Trial
-from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.aggregation.step import TaskSum, advance_by_sums, to_numpy
 from fedstep.server.gate import EvaluationSum, EvaluationSums, Gate
+from fedstep.server.mode import BufferPolicy
 from fedstep.server.secagg.rounds import (
     PendingShare,
     Proposal,

@@ -13,9 +13,9 @@ from sqlalchemy import Table, func, insert, select
 from fedstep.federation.client import Receipt, push
 from fedstep.federation.messages import SchemaShape, Update, pack_update
 from fedstep.federation.transport import HttpResponse, Transport
-from fedstep.server.aggregation.policy import BufferPolicy
 from fedstep.server.auth import PROJECT_HEADER
 from fedstep.server.identity import TokenBook
+from fedstep.server.mode import BufferPolicy
 from fedstep.server.rate_limits import Allowance, Allowances
 from fedstep.server.settings import Settings
 from fedstep.server.storage.engine import open_engine

@@ -13,9 +13,9 @@ from sqlalchemy.exc import IntegrityError
 
 from fedstep.errors import UsageError
 from fedstep.model.linear import zeros
-from fedstep.server.aggregation.policy import BufferPolicy, is_due
 from fedstep.server.aggregation.step import initial_vectors, iter_task_deltas
 from fedstep.server.gate import ActiveCounts
+from fedstep.server.mode import BufferPolicy, is_due
 from fedstep.server.storage.engine import create_store_engine, require_store, truncate_wal
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateRejected

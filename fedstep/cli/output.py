@@ -190,7 +190,7 @@ def echo_warnings(*warnings: str) -> None:
     """Print warnings and progress to standard error."""
     if not warnings:
         return
-    from fedstep.report.text import warning_text
+    from fedstep.report.units import warning_text
 
     try:
         click.echo(warning_text(warnings), err=True, nl=False)

@@ -24,6 +24,7 @@ from fedstep.history.test_table import (
     read_times,
     with_tests,
     with_time,
+    write_coordinates,
 )
 from fedstep.ingest.change_impact import group_of
 from fedstep.model.labels import LabelledExample, follows_proof, is_due, renumber_runs, resolve_labels
@@ -217,7 +218,7 @@ def _timed(table: TestTable, tests: Sequence[RerunTest]) -> TestTable:
         stats = table[test.test]
         if not isnan(test.seconds):
             stats.log_seconds = log(max(test.seconds, 0.001))
-        stats.source_words = listed(sub_words(test.identifiers))
+        stats.source_words = write_coordinates(listed(sub_words(test.identifiers)))
     return table
 
 

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, compress
 from math import log
 from types import MappingProxyType
 
@@ -28,8 +28,10 @@ PATH, NAME, FILES, FOLDERS, CLASSMATES = 3.0, 0.75, 6.0, 1.5, 4.0
 SOURCE = 4.0  # words of the changed lines in the test's own source; 3 to 6 are as good
 COMMON = 0.25  # share of the tests above which a word in their source says nothing
 STEM = 1.0  # learned on ten projects, from 0; there and on eleven others anything from 0.5 to 2 is as good
-RARE = 0.01  # a test that never failed, against one that failed in its last run, where the change is not known
-OFTEN = 3.0  # how much a failure in all of the last 20 runs adds to that; chosen on ABB's stream, 1 to 5 are as good
+# Where the change is not known: runs that each test is taken to have had at the project's rate of failures, which is
+# at least `RAREST`. Chosen on ABB's stream; 0.1 to 0.3 are as good.
+BORROWED = 0.1
+RAREST = 0.001
 SHRINK = 2.0  # changes without a failure that each file is taken to have had
 LATELY = 10  # runs in which a failure makes a test run always
 SHORTEST_WORD = 3  # letters that a word of a path needs to be sought in names of tests
@@ -44,6 +46,7 @@ _KEYWORDS = frozenset(
         *("void", "while", "with", "yield"),
     )
 )
+_FAILURES = frozenset((Outcome.FAILED, Outcome.CONFIRMED))
 _TEST_PATH = re.compile(r"(^|/)(tests?|__tests__|specs?|testing)/|(^|[/_.-])(tests?|spec)[_.-]|(Tests?|IT|Spec)\.\w+$")
 
 
@@ -63,7 +66,9 @@ def failure_scores(
         source: The `source_overlap` of tests with the change.
     """
     if files is None:
-        return {test: log(RARE + _failure_memory(stats)) for test, stats in tests.items()}
+        runs, failures = sum(stats.runs for stats in tests.values()), sum(stats.failures for stats in tests.values())
+        usual = max(RAREST, failures / max(1, runs))
+        return {test: log(_failure_rate(stats.recent, usual)) for test, stats in tests.items()}
     paths = [file.path for file in files]
     with_files, with_folders = _largest_rates(table, paths)
     classes: dict[str, float] = {}
@@ -176,15 +181,15 @@ def _change_words(paths: Sequence[str]) -> frozenset[str]:
     return frozenset(sub_words(map(_without_suffix, code))) - _COMMON
 
 
-def _failure_memory(stats: TestStats) -> float:
-    """Return how lately and how often the test failed, 0 if it never did.
+@lru_cache(maxsize=10_000)  # most tests have passed all of their recent runs
+def _failure_rate(recent: str, usual: float) -> float:
+    """Return the share of failures in the recent runs, the newest first: the k-th weighs 1 / k^2.
 
-    A failure in the last run counts 1, one in the run before 1/2, and so on; up to four times that if all recent runs
-    failed.
+    A new test has the project's rate `usual`, one that passed once a tenth of it.
     """
-    if stats.last_failure == NEVER:
-        return 0.0
-    return (1.0 + OFTEN * stats.failed_lately / max(1, len(stats.recent))) / max(1, stats.runs - stats.last_failure)
+    weights = [1.0 / number**2 for number in range(1, len(recent) + 1)]
+    failed: float = sum(compress(weights, map(_FAILURES.__contains__, reversed(recent))))
+    return (failed + BORROWED * usual) / (sum(weights) + BORROWED)
 
 
 def _stem(path: str) -> str:
@@ -249,16 +254,17 @@ def source_overlap(index: WordIndex, change: Change | Unavailable) -> Mapping[st
     """
     words = split_words(change.words) if isinstance(change, Change) and index.tests else ()
     scores = [0.0] * len(index.tests)
+    most = max(COMMON * len(scores), 1.0)
     try:
         for word in words:
-            found = () if word in _KEYWORDS else index.numbers(word)
-            if 0 < len(found) <= max(COMMON * len(scores), 1.0):
-                weight = log(1.0 + len(scores) / len(found))
-                for number in found:
-                    scores[number] += weight
+            found = () if word in _KEYWORDS else index.numbers(word, most)
+            weight = log(1.0 + len(scores) / len(found)) if found else 0.0
+            for number in found:
+                scores[number] += weight
     except HistoryError:
         return {}
-    return _shares_of_largest({test: score for test, score in zip(index.tests, scores, strict=True) if score})
+    largest = max(scores, default=0.0) or 1.0
+    return {test: score / largest for test, score in zip(index.tests, scores, strict=True) if score}
 
 
 def cofailure_rates(table: CofailureTable, files: Sequence[FileChange]) -> Mapping[str, float]:
@@ -268,10 +274,11 @@ def cofailure_rates(table: CofailureTable, files: Sequence[FileChange]) -> Mappi
 
 def _name_overlap(tests: Collection[str], words: frozenset[str]) -> Mapping[str, float]:
     """Return for each test whose own name contains words of the change their weight, as a share of the largest."""
-    names = {test: test.rpartition("#")[2].lower() for test in tests}
+    lowered = list(map(str.lower, tests))
     scores: dict[str, float] = {}
-    for word in sorted(words):
-        found = [test for test, name in names.items() if word in name] if len(word) >= SHORTEST_WORD else []
+    for word in sorted(word for word in words if len(word) >= SHORTEST_WORD):
+        holds = [word in name for name in lowered]
+        found = [test for test in compress(tests, holds) if word in test.rpartition("#")[2].lower()]
         for test in found:
             scores[test] = scores.get(test, 0.0) + log(1.0 + len(tests) / len(found))
     return _shares_of_largest(scores)

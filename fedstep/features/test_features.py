@@ -22,7 +22,16 @@ from fedstep.history.flakiness import (
 )
 from fedstep.history.records import Example
 from fedstep.history.summary import PlannedBuild, Summary, repeats_last
-from fedstep.history.test_table import NEVER, UNTIMED, TestStats, TestTable, decayed_rate, index_tests, with_tests
+from fedstep.history.test_table import (
+    NEVER,
+    UNTIMED,
+    TestStats,
+    TestTable,
+    decayed_rate,
+    index_tests,
+    read_coordinates,
+    with_tests,
+)
 from fedstep.ingest.change_impact import group_of
 from fedstep.schema.schema import EVIDENCE, EVIDENCE_SCALE, Columns, Raw, Value, schema
 from fedstep.types import Build, Change, Outcome, TestRun
@@ -63,6 +72,7 @@ def flaky_columns(tests: TestTable) -> Columns:
     flips = _rates([one.flipped_100 for one in stats], [one.runs for one in stats], SLOWEST)
     groups = [group_of(test) for test in tests]
     project = rounded(_level(sum(flips) / len(groups))) if groups else 0.0
+    sources = [None if one.source_words is None else read_coordinates(one.source_words) for one in stats]
     return {
         "bias": [1.0] * len(stats),
         "evidence": [round(flake_log_odds(one) / EVIDENCE_SCALE, 3) for one in stats],
@@ -70,9 +80,9 @@ def flaky_columns(tests: TestTable) -> Columns:
         "time-rank": _unless_flipped(stats, time_ranks(tests)),
         "classmates-flips": _unless_flipped(stats, list(map(_level, _rates_of_others(groups, flips)))),
         "project-flips": _unless_flipped(stats, [project] * len(stats)),
-        "source-words": [None if one.source_words is None else len(one.source_words) for one in stats],
-        "name": [one.name_words for one in stats],
-        "source": [one.source_words for one in stats],
+        "source-words": [None if words is None else len(words) for words in sources],
+        "name": [read_coordinates(one.name_words) for one in stats],
+        "source": sources,
     }
 
 

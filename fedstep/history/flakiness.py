@@ -30,6 +30,7 @@ from fedstep.history.test_table import (
     match_origins,
     new_test,
     with_time,
+    write_coordinates,
 )
 from fedstep.ingest.change_impact import ChangeImpact, analyze_change, group_of, package_of
 from fedstep.schema.schema import schema
@@ -402,7 +403,7 @@ def apply_test_runs(
         test = ids.get(test, test)
         if test in tests:
             tests[test] = stats = tests[test].copy()
-            stats.source_words = schema().words("source").listed(words)
+            stats.source_words = write_coordinates(schema().words("source").listed(words))
     return tests
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import takewhile
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
@@ -512,6 +512,7 @@ def _newest(builds: Sequence[PastBuild], stream: str) -> PastBuild | None:
 
 # What selections leave out of builds is noted when a build chooses its tests, and counted once it is recorded.
 SELECTIONS = "selections"  # a folder of the store
+LONGEST_TIME = 40  # bytes of the time in a note
 
 
 def apply_left_out(tally: SelectionTally, record: BuildRecord, tests: TestTable) -> SelectionTally:
@@ -569,8 +570,14 @@ def forget_selection(store: ProjectStore, run: str) -> None:
 
 
 def _noted_at(store: ProjectStore, run: str) -> float | None:
-    """Return when a note was written, its first value: the names behind it need not be read. None if it is damaged."""
+    """Return when a note was written, its first value: the names behind it, megabytes, are not read.
+
+    None if it is damaged or gone. What cannot be read is never outdated.
+    """
     try:
-        return float(store.read(f"{SELECTIONS}/{run}").removeprefix(b"[").partition(b",")[0])
-    except ValueError:
+        with open(store.path(f"{SELECTIONS}/{run}"), "rb") as file:
+            return float(file.read(LONGEST_TIME).removeprefix(b"[").partition(b",")[0])
+    except (FileNotFoundError, ValueError):
         return None
+    except OSError:
+        return inf

@@ -68,8 +68,9 @@ class TestStats:
     origin: str = ""  # where the newest report had it, as in BuildRecord; "" where that is not known
     failing_since: int = NEVER  # index of the build with which the streak began
     signatures: str = ""  # of the last distinct failures, oldest first, with a space between them
-    name_words: Sequence[int] = ()  # coordinates in BagOfWords("name"), ascending
-    source_words: Sequence[int] | None = None  # in BagOfWords("source"); None: source not found
+    # Coordinates in BagOfWords as `read_coordinates` reads them: lists of numbers take twice as long to load.
+    name_words: str = ""
+    source_words: str | None = None  # None: source not found
 
     @property
     def failed_lately(self) -> int:
@@ -109,12 +110,34 @@ def unpack_tests(columns: Mapping[str, Sequence[Any]]) -> dict[str, TestStats]:
     """
     if columns.keys() != set(_COLUMNS.values()):
         raise ValueError("the columns are not those of this version")
-    states = list(map(_SPELL_STATES.__getitem__, columns["open"]))
-    values = [states if column == "open" else columns[column] for column in _COLUMNS.values()]
+    read: dict[str, Sequence[Any]] = {"open": list(map(_SPELL_STATES.__getitem__, columns["open"]))}
+    read |= {name: _coordinates_as_text(columns[name]) for name in ("name_words", "source_words")}
+    values = [read.get(column, columns[column]) for column in _COLUMNS.values()]
     tests = {stats.test: stats for stats in starmap(TestStats, zip(*values, strict=True))}
     if len(tests) != len(columns["ids"]):
         raise ValueError("a test is there twice")
     return tests
+
+
+def _coordinates_as_text(column: Sequence[Any]) -> Sequence[Any]:
+    """Return a column of coordinates, which earlier versions wrote as lists."""
+    if list not in set(map(type, column)):
+        return column
+    return [write_coordinates(value) if isinstance(value, list) else value for value in column]
+
+
+def write_coordinates(coordinates: Iterable[int]) -> str:
+    """Return coordinates as text."""
+    return " ".join(map(str, coordinates))
+
+
+def read_coordinates(text: str) -> list[int]:
+    """Return the coordinates of a text.
+
+    >>> read_coordinates(write_coordinates([3, 14]))
+    [3, 14]
+    """
+    return list(map(int, text.split()))
 
 
 def decayed_rate(total: float, runs: int, pace: float) -> float:
@@ -266,8 +289,8 @@ def new_test(test: str) -> TestStats:
     return TestStats(test, name_words=name_words(test))
 
 
-def name_words(test: str) -> list[int]:
-    """Return the coordinates of the listed words in a test's class or file and its name, ascending.
+def name_words(test: str) -> str:
+    """Return the coordinates of the listed words in a test's class or file and its name, ascending, as text.
 
     Words of the package are left out: they tell a project from others rather than a test from its neighbours, and
     without them tests of unknown projects are ranked better.
@@ -276,7 +299,7 @@ def name_words(test: str) -> list[int]:
 
     _, group, _, name = split_identity(test)
     simple = group.rpartition("/" if "/" in group else ".")[2]
-    return schema().words("name").listed(sub_words((simple, name)))
+    return write_coordinates(schema().words("name").listed(sub_words((simple, name))))
 
 
 WINDOW = 20  # times kept; an older one weighs less than a tenth of the newest

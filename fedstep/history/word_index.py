@@ -6,6 +6,7 @@ It cannot be derived from the records. A test that it lacks is read by the next 
 import json
 from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate, chain, pairwise
+from math import inf
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -30,10 +31,14 @@ class WordIndex(NamedTuple):
     tests: tuple[str, ...] = ()
     places: Mapping[str, str] = MappingProxyType({})
 
-    def numbers(self, word: str) -> list[int]:
-        """Return the places in `tests` of those that have the word. Raise HistoryError if they are damaged."""
+    def numbers(self, word: str, most: float = inf) -> list[int]:
+        """Return the places in `tests` of those that have the word, none where more than `most` have it.
+
+        Raise HistoryError if they are damaged.
+        """
         try:
-            numbers = list(accumulate(map(int, self.places.get(word, "").split())))
+            steps = self.places.get(word, "").split()
+            numbers = list(accumulate(map(int, steps))) if len(steps) <= most else []
         except (ValueError, AttributeError) as error:
             raise HistoryError(f"the words of the tests are damaged at {word!r}") from error
         if numbers and not 0 <= min(numbers) <= max(numbers) < len(self.tests):

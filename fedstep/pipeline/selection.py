@@ -9,7 +9,7 @@ keeps its promise for the next one as well, whatever their distribution is, as l
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
 from math import exp, floor, log
-from operator import attrgetter, itemgetter, not_
+from operator import not_
 from random import Random
 from typing import NamedTuple
 
@@ -91,22 +91,20 @@ def rank_tests(
     known_times = [time for time in times.values() if isinstance(time, float)]
     usual = usual_seconds(known_times) if len(known_times) < len(times) else SHORTEST  # not needed
     changed = own_files(files or ())
-    rows = []
-    for row, one in enumerate(named):
+    ranked = []
+    for one in named:
         time = times[one.identity]
         seconds = time if isinstance(time, float) else usual
-        members = one.tests or (one.identity,)
-        if len(members) == 1:
-            stats = tests.get(members[0]) or new_test(members[0])
-            score, always = scores.get(stats.test, 0.0), always_run(stats, changed)
+        if len(one.tests) == 1:  # nearly all
+            stats = tests[one.tests[0]]
+            ranked.append(RankedTest(one, scores[stats.test], seconds, always_run(stats, changed)))
         else:
-            known = [tests.get(test) or new_test(test) for test in members]
+            known = [tests.get(test) or new_test(test) for test in one.tests or (one.identity,)]
             score = log(sum(exp(scores.get(stats.test, 0.0)) for stats in known))
             always = next(filter(None, (always_run(stats, changed) for stats in known)), "")
-        # Compared from the left; the row comes before what cannot be compared, and keeps the order of equal names.
-        rows.append((-priority(score, seconds), one.identity, row, RankedTest(one, score, seconds, always)))
-    rows.sort()
-    return tuple(map(itemgetter(3), rows))
+            ranked.append(RankedTest(one, score, seconds, always))
+    keys = [(-priority(one.score, one.seconds), one.named.identity) for one in ranked]
+    return tuple(map(ranked.__getitem__, sorted(range(len(keys)), key=keys.__getitem__)))
 
 
 def select_tests(
@@ -188,7 +186,7 @@ def promised_share(first_failures: Sequence[float], confidence: float) -> float 
 
 
 def _seconds(tests: Iterable[RankedTest]) -> float:
-    return float(sum(map(attrgetter("seconds"), tests)))
+    return float(sum([one.seconds for one in tests]))
 
 
 def read_names(lines: Iterable[str], tests: TestTable) -> tuple[NamedTest, ...]:
@@ -225,10 +223,9 @@ def identify_node(node_id: str, prefix: str = "") -> str:
 def predict_seconds(named: Sequence[NamedTest], tests: TestTable) -> Mapping[str, float | Unavailable]:
     """Return the predicted seconds of each named test by its identity: the sum over the tests that it stands for."""
     unknown = Unavailable("the history knows no time of it")
-    seconds: dict[str, float | Unavailable] = {}
+    seconds = {one.identity: usual_test_seconds(tests[one.tests[0]]) for one in named if len(one.tests) == 1}
     for one in named:
         if len(one.tests) == 1:
-            seconds[one.identity] = usual_test_seconds(tests[one.tests[0]])
             continue
         times = [usual_test_seconds(tests[test]) for test in one.tests]
         known = [time for time in times if isinstance(time, float)]

@@ -1,7 +1,7 @@
 """Findings for a terminal: the essentials in three lines, then a list; never wider than 100 columns.
 
 `predict` loads this cold: nothing but fedstep's own small modules is imported here. Warnings are not part of these
-texts: stdout is the result, `warning_text` is for stderr.
+texts: stdout is the result, `units.warning_text` is for stderr.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -177,11 +177,6 @@ def _time_changes(changes: Sequence[TimeChange]) -> Iterator[str]:
         yield f"  {'slower' if change.is_slower else 'faster'}  {visible(name_subject(change), 100)}"
         yield f"          {describe_change(change)}"
     yield from ([f"  and {len(changes) - MOST_CHANGES:,} more"] if len(changes) > MOST_CHANGES else [])
-
-
-def warning_text(warnings: Iterable[str]) -> str:
-    """Return one line per warning, for stderr; lines end with a newline."""
-    return "".join(f"fedstep: {visible(warning, 500)}\n" for warning in warnings)
 
 
 def _expected(expected: Interval | Unavailable) -> str:

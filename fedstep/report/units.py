@@ -1,6 +1,7 @@
 """Format numbers with units, and escape control sequences and CI commands in text from the code under test."""
 
 import re
+from collections.abc import Iterable
 from math import isfinite
 
 MOST_COLUMNS = 160  # of one name in a report
@@ -53,6 +54,11 @@ def _shown(character: str) -> str:
 def _no_command(text: str) -> str:
     words = _COMMAND.sub(r"#\\x23\g<1>", text).split(" ")
     return " ".join("\\x3a" + word[1:] if word.startswith("::") else word for word in words)
+
+
+def warning_text(warnings: Iterable[str]) -> str:
+    """Return one line per warning, for stderr; lines end with a newline."""
+    return "".join(f"fedstep: {visible(warning, 500)}\n" for warning in warnings)
 
 
 UNKNOWN = "unknown"

@@ -67,18 +67,28 @@ class TestScores:
     def test_without_a_change_a_late_failure_counts(self) -> None:
         """Tests that never failed are alike; then time alone orders them."""
         tests = table_of(CART, ORDER, PAY)
-        tests[PAY].last_failure = 29
+        for test, recent in ((CART, "pppp"), (ORDER, "pppp"), (PAY, "ppff")):
+            tests[test].recent = recent
         scores = failure_scores({}, tests, None)
         assert scores[PAY] > scores[CART] == scores[ORDER]
 
     def test_without_a_change_many_failures_count_more_than_one(self) -> None:
         """Both failed in their last run, one of them in half of the runs before; one that failed long ago is behind."""
         tests = table_of(CART, ORDER, PAY)
-        for test, recent, last in ((CART, "p" * 19 + "f", 29), (ORDER, "pf" * 10, 29), (PAY, "c" * 10 + "p" * 10, 19)):
-            tests[test].recent, tests[test].last_failure = recent, last
+        for test, recent in ((CART, "p" * 19 + "f"), (ORDER, "pf" * 10), (PAY, "c" * 10 + "p" * 10)):
+            tests[test].recent = recent
         scores = failure_scores({}, tests, None)
         assert scores[ORDER] > scores[CART] > scores[PAY]
-        assert scores[CART] == pytest.approx(math.log(0.01 + 1.15))
+
+    def test_without_a_change_a_new_test_fails_as_others_do(self) -> None:
+        """A third of all runs failed: a test without runs is before one that passed, behind one that failed."""
+        tests = table_of(CART, ORDER, PAY)
+        for test, recent, runs, failures in ((CART, "ppp", 3, 0), (ORDER, "", 0, 0), (PAY, "ppf", 3, 2)):
+            tests[test].recent, tests[test].runs, tests[test].failures = recent, runs, failures
+        scores = failure_scores({}, tests, None)
+        assert scores[PAY] > scores[ORDER] > scores[CART]
+        assert scores[ORDER] == pytest.approx(math.log(1 / 3))
+        assert scores[CART] == pytest.approx(math.log(0.1 / 3 / (1 + 1 / 4 + 1 / 9 + 0.1)))
 
     def test_a_file_named_after_the_changed_one_scores_higher(self) -> None:
         """`test_form` and forms.py share no word, but one name has the other in it."""

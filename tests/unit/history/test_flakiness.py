@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fedstep.history.flakiness import is_incident
 from fedstep.history.records import BuildRecord
 from fedstep.history.summary import Summary, apply_record
-from fedstep.history.test_table import RECENT, TestTable, decayed_rate, name_words, with_tests
+from fedstep.history.test_table import RECENT, TestTable, decayed_rate, name_words, read_coordinates, with_tests
 from fedstep.schema.schema import schema
 from fedstep.types import BuildOutcome, FileChange, Outcome, TestRun
 
@@ -221,7 +221,6 @@ class TestColumns:
     def test_words_of_a_name_leave_the_package_out(self, test: str, words: set[str]) -> None:
         """The words of a name are those of its class or file, without the package."""
         listed = schema().words("name")
-        assert {word for word, number in listed.index.items() if number in name_words(test)} == words & set(
-            listed.index
-        )
+        numbers = read_coordinates(name_words(test))
+        assert {word for word, number in listed.index.items() if number in numbers} == words & set(listed.index)
         assert words & set(listed.index)

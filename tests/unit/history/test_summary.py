@@ -28,7 +28,7 @@ from fedstep.history.summary import (
     save_summary,
     unprocessed_records,
 )
-from fedstep.history.test_table import name_words
+from fedstep.history.test_table import name_words, read_coordinates
 from fedstep.types import (
     NO_SECONDS,
     Build,
@@ -131,14 +131,28 @@ class TestCache:
         filled(home, drawn(3))
         stored = json.loads(home.read("summary.json"))
         other = {**stored, "schema": "0" * 16, "words": "1" * 16, "count": 77}
-        words = [[1]] * len(other["tests"]["ids"])
+        words = ["1"] * len(other["tests"]["ids"])
         home.write("summary.json", json.dumps({**other, "tests": {**other["tests"], "name_words": words}}).encode())
         found = load_summary(home).summary
         assert found.count == 77
-        assert {test: list(stats.name_words) for test, stats in found.tests.items()} == {
+        assert {test: stats.name_words for test, stats in found.tests.items()} == {
             test: name_words(test) for test in found.tests
         }
         assert {stats.source_words for stats in found.tests.values()} == {None}
+
+    def test_words_that_earlier_versions_wrote_as_lists_are_read(self, home: ProjectStore) -> None:
+        """To apply all records again would take half a minute."""
+        summary = filled(home, drawn(3))
+        stored = json.loads(home.read("summary.json"))
+        lists = {
+            "name_words": [read_coordinates(stats.name_words) for stats in summary.tests.values()],
+            "source_words": [
+                None if stats.source_words is None else read_coordinates(stats.source_words)
+                for stats in summary.tests.values()
+            ],
+        }
+        earlier = {**stored, "tests": {**stored["tests"], **lists}}
+        assert same(decode_summary(json.dumps(earlier).encode()), summary)
 
     def test_a_schema_with_the_same_words_keeps_the_summary(self, home: ProjectStore) -> None:
         """Of the schema the summary has numbers of words alone: a new feature makes no history read again."""

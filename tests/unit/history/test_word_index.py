@@ -28,6 +28,11 @@ class TestIndex:
         index = index_words({CART: ("cart",), PAY: ("pay",)})
         assert index.unchanged([FileChange("tests/test_cart.py")]) == {PAY}
 
+    def test_a_word_that_too_many_tests_have_is_not_read(self) -> None:
+        """It says nothing, and its list is the longest."""
+        index = index_words({CART: ("shop", "cart"), PAY: ("shop",)})
+        assert (index.numbers("shop", 2), index.numbers("shop", 1), index.numbers("cart", 1)) == ([0, 1], [], [0])
+
     @pytest.mark.parametrize("places", ["5", "-1", "0 -1", "x", "0 99999999999999999999"])
     def test_a_damaged_number_is_an_error_not_a_wrong_test(self, places: str) -> None:
         """A number that is no test of the index."""

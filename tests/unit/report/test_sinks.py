@@ -25,7 +25,7 @@ from fedstep.cli.mcp import MOST_LISTED, quote_answer
 from fedstep.evaluation.demo import demo_html, demo_text
 from fedstep.ingest.junit import FileReading
 from fedstep.ingest.mutes import Acknowledgement, Mute, add_acknowledgement, add_mute
-from fedstep.report import ci_outputs, digest, explanation, inspection, markdown, project_page, text, text_tables
+from fedstep.report import ci_outputs, digest, explanation, inspection, markdown, project_page, text, text_tables, units
 from fedstep.report import json as as_json
 from fedstep.report.digest import Digest, make_digest
 from fedstep.report.html import explanation_html
@@ -183,7 +183,7 @@ SINKS: dict[str, tuple[str, Render]] = {
     "text.prediction_text": ("terminal", of(text.prediction_text, prediction_of)),
     "text.triage_text": ("terminal", of(text.triage_text, triage_of)),
     "text.training_text": ("terminal", of(text.training_text, training_of)),
-    "text.warning_text": ("terminal", lambda name, _: text.warning_text((name,))),
+    "units.warning_text": ("terminal", lambda name, _: units.warning_text((name,))),
     "explanation.explanation_text": ("terminal", of(explanation.explanation_text, test_explanation.explained)),
     "inspection.inspection_text": ("terminal", of(inspection.inspection_text, test_inspection.inspection)),
     "inspection.record_text": ("terminal", of(inspection.record_text, test_inspection.record)),

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.report.text import prediction_text, training_text, triage_text, warning_text
-from fedstep.report.units import columns
+from fedstep.report.text import prediction_text, training_text, triage_text
+from fedstep.report.units import columns, warning_text
 from fedstep.results import (
     FailureVerdict,
     FeatureContribution,

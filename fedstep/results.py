@@ -178,6 +178,7 @@ class ReportCounts(NamedTuple):
     files: int = 0
     tests: int = 0
     dropped: tuple[Dropped, ...] = ()
+    skipped: int = 0  # of the tests
 
     @property
     def is_whole(self) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fedstep.errors import InputError
 from fedstep.ingest.failure_text import COLLECTION
-from fedstep.types import Reports, TestRun
+from fedstep.types import Outcome, Reports, TestRun
 
 INFRASTRUCTURE, CODE, TESTS, UNKNOWN, NONE = "infrastructure", "code", "tests", "unknown", "none"
 TAIL_BYTES = 256 << 10  # of a log: what ended a job is at its end
@@ -152,6 +152,15 @@ _BROKEN: tuple[tuple[str, str], ...] = (
 # The time that GitHub, Jenkins and Cirrus write before a line.
 _CLOCK = re.compile(r"^(?:\d{4}-\d\d-\d\dT[\d:.]+Z|\[?\d\d:\d\d:\d\d(?:\.\d+)?\]?) ", re.MULTILINE)
 _EXIT_CODES = {124: "time limit", 137: "out of memory", 143: "runner lost"}
+_CRASHES = {
+    132: "illegal instruction",
+    134: "aborted",
+    135: "bus error",
+    136: "arithmetic error",
+    139: "segmentation fault",
+    0xC0000005: "access violation",  # of Windows
+    0xC00000FD: "stack overflow",
+}
 _BROKEN_TYPES = re.compile(
     r"(?:^|[.:])(?:ImportError|ModuleNotFoundError|SyntaxError|IndentationError|NoClassDefFoundError)$"
 )
@@ -172,10 +181,14 @@ def classify_job(reports: Reports, log: str = "", exit_code: int | None = None) 
     where no test failed, by the reports and by the summaries of test runners in the log: tests write such lines, too.
     """
     failed = [run for run in reports.tests if run.outcome in "fc"]
+    if exit_code is not None and exit_code < 0:  # Python tells a signal by its number below 0, Windows 32 bits so
+        exit_code = 128 - exit_code if exit_code > -128 else exit_code % 2**32
     log = _CLOCK.sub("", log)
     end = "\n".join(log.splitlines()[-LAST_LINES:])
     if rule := _first_rule(_STOPPED, _without_tests(end if failed else log)):
         return JobFailure(INFRASTRUCTURE, rule, is_incomplete=True)
+    if failed and exit_code in (*_EXIT_CODES, *_CRASHES):  # the test command was ended: others may not have run
+        return _classify_exit(exit_code)
     if failed and all(map(_had_no_space, failed)):
         return JobFailure(INFRASTRUCTURE, f"{_first_rule(_NO_SPACE, failed[0].message)}, in every failure", True)
     if failed and all(map(_is_broken, failed)):
@@ -183,20 +196,28 @@ def classify_job(reports: Reports, log: str = "", exit_code: int | None = None) 
         return JobFailure(CODE, f"collection: {told or 'a suite that could not start'}")
     if failed:
         return JobFailure(TESTS, f"{len(failed)} of {len(reports.tests)} tests failed")
-    return JobFailure() if exit_code == 0 else _classify_without_failures(log, exit_code)
+    ran = any(run.outcome != Outcome.SKIPPED for run in reports.tests)
+    return JobFailure() if exit_code == 0 else _classify_without_failures(log, exit_code, ran)
 
 
-def _classify_without_failures(log: str, exit_code: int | None) -> JobFailure:
+def _classify_without_failures(log: str, exit_code: int | None, ran: bool) -> JobFailure:
     """Return why a job failed whose reports have no failed test; without an exit code it may have passed."""
     ended = exit_code is not None
     for cause, rules in ((CODE, _UNLOADED), (TESTS, _FAILED), (INFRASTRUCTURE, _REFUSED), (CODE, _BROKEN)):
         if rule := _first_rule(rules, log):
             return JobFailure(cause, rule, ended)
-    if exit_code in _EXIT_CODES:
-        return JobFailure(INFRASTRUCTURE, f"{_EXIT_CODES[exit_code]}: exit code {exit_code}", ended)
     if not exit_code:
         return JobFailure()
-    return JobFailure(UNKNOWN, f"exit code {exit_code}, no test failed and no rule fits", ended)
+    if exit_code in _EXIT_CODES or exit_code in _CRASHES:
+        return _classify_exit(exit_code)
+    return JobFailure(UNKNOWN, f"exit code {exit_code}, no test {'failed' if ran else 'ran'} and no rule fits", ended)
+
+
+def _classify_exit(exit_code: int) -> JobFailure:
+    """Return what ended a command with one of the known exit codes."""
+    if exit_code in _CRASHES:
+        return JobFailure(CODE, f"crash: exit code {exit_code}, {_CRASHES[exit_code]}", True)
+    return JobFailure(INFRASTRUCTURE, f"{_EXIT_CODES[exit_code]}: exit code {exit_code}", True)
 
 
 def read_log_tail(path: str) -> str:

@@ -182,7 +182,7 @@ def evaluate_build(
     summary, context = loaded.summary, finished.situation
     reports = with_known_ids(finished.reports, summary.tests)
     not_run = find_not_run(reports, summary, context.ci, is_part=noted is not None)
-    reports = settle_errors(reports, not_run)
+    reports = settle_errors(reports, not_run, is_passed=finished.outcome is BuildOutcome.PASSED)
     outcome = reports.outcome() if finished.outcome is BuildOutcome.UNKNOWN else finished.outcome
     build = identify_build(store, finished._replace(reports=reports, outcome=outcome))
     source = finished.duration.source if isinstance(finished.duration, Duration) else ""

@@ -62,7 +62,7 @@ def triage(
     loaded = load_summary(store)
     reports = with_known_ids(reports, loaded.summary.tests)
     not_run = find_not_run(reports, loaded.summary, context.ci, is_part=context.ci.vendor == "local")
-    reports = settle_errors(reports, not_run)
+    reports = settle_errors(reports, not_run, is_passed=exit_code == 0)
     job = classify_job(reports, log, exit_code)
     stream = usual_stream(loaded.summary.builds, context.ci)
     build = Build("", context, context.started_at, Unavailable("triage"), reports.outcome(), reports)
@@ -135,16 +135,17 @@ def _place_of(test: str, places: Collection[str]) -> str:
     return next((place for place in places if f"{group}.".startswith((f"{place}.", f"{place}/"))), "")
 
 
-def settle_errors(reports: Reports, not_run: NotRun) -> Reports:
+def settle_errors(reports: Reports, not_run: NotRun, *, is_passed: bool) -> Reports:
     """Return the reports with what the errors that gotestsum counts outside of its tests mean.
 
-    A package of the build before that has no test now did not compile. Where none is missing, the compiler warned.
+    A package of the build before that has no test now did not compile. Where none is missing, or the tests are known to
+    have passed, the compiler warned.
     """
     told = [item for item in reports.dropped if item.reason == ERRORS_OUTSIDE]
-    if not told or not not_run.is_complete:
+    if not told or not (not_run.is_complete or is_passed):
         return reports
     ran = {group_of(run.test) for run in reports.tests}
-    packages = sorted({group_of(test) for test in not_run.tests} - ran)
+    packages = sorted({group_of(test) for test in not_run.tests if not is_passed} - ran)
     failed = [
         TestRun(f"{package}#{NOT_STARTED}", Outcome.FAILED, failure_type="build failed", message=NO_TEST_LEFT)
         for package in packages
@@ -177,7 +178,8 @@ def separate_muted(report: Judged, mutes: Mutes) -> Judged:
 
 def count_reports(reports: Reports) -> ReportCounts:
     """Return how many files and tests were read, and what was dropped."""
-    return ReportCounts(reports.files, len(reports.tests), reports.dropped)
+    skipped = sum(run.outcome == Outcome.SKIPPED for run in reports.tests)
+    return ReportCounts(reports.files, len(reports.tests), reports.dropped, skipped)
 
 
 def incident_reason(reports: Reports) -> str:
@@ -249,6 +251,8 @@ def _faults(report: TriageReport, rules: VerdictRules) -> tuple[str, ...]:
     """Return what makes it impossible to say that the build passed."""
     if not report.reading.files:
         return ("no test report was read",)
+    if not report.reading.tests:
+        return ("the reports have no test",)
     lost = [drop for drop in report.reading.dropped if not drop.kept]
     faults = [f"{lost[0].source}: {lost[0].reason}"] if lost else []
     if report.is_incomplete:

@@ -8,6 +8,8 @@ from xml.sax.saxutils import quoteattr
 
 import pytest
 
+from fedstep.ingest.cases import NOT_STARTED
+
 
 @dataclass(slots=True)
 class Attempt:
@@ -149,10 +151,11 @@ def _case(test: TestAttempts, folder: str, prefix: str) -> str:
 
 
 def _uncollected(node_id: str, message: str) -> str:
-    """Return the case that `--junit-xml` has for it, whose suite is called pytest and which has no class."""
-    name = node_id.removesuffix(".py").replace("/", ".")
+    """Return the case of what could not be collected, whose name in the report of `--junit-xml` is read as this one."""
+    module = node_id.removesuffix(".py").replace("/", ".")
+    group, name = ("pytest", module) if module == "internal" else (module, NOT_STARTED)
     inside = f"<error message={_quoted(f'collection failure: {message}')}/>" if message else "<skipped/>"
-    return f'<testcase classname="pytest" name={_quoted(name)} time="0.000">{inside}</testcase>\n'
+    return f'<testcase classname={_quoted(group)} name={_quoted(name)} time="0.000">{inside}</testcase>\n'
 
 
 def _outcomes(attempts: list[Attempt]) -> Iterator[str]:

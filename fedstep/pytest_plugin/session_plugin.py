@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -96,6 +97,12 @@ class SessionPlugin:
         root = str(config.rootpath)
         self._place = os.path.relpath(root, repository_root(root) or root)
         self._prefix = str(config.getoption("junitprefix", None) or "")
+
+    def pytest_sessionstart(self) -> None:
+        """Remove the record of an earlier session: one that is killed leaves none, and must not seem to be that one."""
+        if self.record:
+            with suppress(OSError):
+                os.remove(self.record)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -285,7 +285,7 @@ def _model(model: ModelUsed) -> Json:
 
 def _reading(reading: ReportCounts) -> Json:
     dropped = [{"source": drop.source, "reason": drop.reason, "kept": drop.kept} for drop in reading.dropped]
-    return {"files": reading.files, "tests": reading.tests, "dropped": dropped}
+    return {"files": reading.files, "tests": reading.tests, "skipped": reading.skipped, "dropped": dropped}
 
 
 def _duration(duration: Duration | Unavailable) -> Json:

@@ -211,7 +211,7 @@ def _verdict(triage: TriageReport) -> str:
     regressions = sum(failure.verdict == "regression" for failure in triage.failures)
     if regressions:
         return f"look at {'the regression' if regressions == 1 else f'the {regressions:,} regressions'} first"
-    if not triage.reading.tests:
+    if triage.reading.tests == triage.reading.skipped:
         return "none, there is nothing to judge"
     unsure = sum(failure.verdict == "unsure" for failure in triage.failures)
     if unsure:

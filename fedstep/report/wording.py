@@ -457,7 +457,7 @@ def _tell(
         part, _, answer = one.feature.partition("=")
         if abs(one.contribution) < TELLER_SHARE * abs(total) or _contradicts(part, answer, total > 0):
             continue
-        if part == "seconds-ratio" and _float(facts.get("seconds", "nan")) < SHORTEST_TOLD:
+        if part in ("seconds", "seconds-ratio") and _float(facts.get("seconds", "nan")) < SHORTEST_TOLD:
             continue
         phrase, word = phrase_feature(one.feature, subject, raises=total > 0)
         if phrase or word:
@@ -666,6 +666,8 @@ def _times_flaky(risk: TestRisk) -> str:
     """
     if not risk.flips:
         return "never seen to be flaky"
+    if risk.failures == 1:
+        return "and was flaky"
     return "each time flaky" if risk.flips == risk.failures else f"flaky {risk.flips:,} of {risk.failures:,} times"
 
 
@@ -732,7 +734,8 @@ def describe_reports(reading: ReportCounts) -> str:
     """Describe how many files and tests were read, and how many were repaired or left out."""
     repaired = sum(dropped.kept for dropped in reading.dropped)
     lost = len(reading.dropped) - repaired
-    parts = [count(reading.files, "report file"), count(reading.tests, "test")]
+    skipped = f" ({reading.skipped:,} skipped)" if reading.skipped else ""
+    parts = [count(reading.files, "report file"), f"{count(reading.tests, 'test')}{skipped}"]
     return ", ".join(parts + [f"{lost:,} not read"] * bool(lost) + [f"{repaired:,} repaired"] * bool(repaired))
 
 
@@ -740,6 +743,8 @@ def name_no_failure(reading: ReportCounts) -> str:
     """Say that no test failed, where there were tests and all that was reported was read."""
     if not reading.tests:
         return "no test was read"
+    if reading.skipped == reading.tests:
+        return "no test ran, all were skipped"
     return "no test failed" if reading.is_whole else "no failed test was read, but a part of the reports is missing"
 
 

@@ -243,6 +243,17 @@ class TestFailures:
         found.stdout.no_fnmatch_line("::*")
 
 
+class TestKilledSession:
+    def test_the_record_of_an_earlier_session_is_gone(self, pytester: pytest.Pytester) -> None:
+        """The tests of a killed session seemed to have passed: their record was that of the session before."""
+        pytester.makepyfile(test_a="import os\ndef test_a(): os.environ.get('KILL') and os._exit(9)")
+        pytester.runpytest_subprocess("--fedstep-record", "r.xml")
+        assert (pytester.path / "r.xml").exists()
+        pytester.makepyfile(test_a="import os\ndef test_a(): os._exit(9)")
+        pytester.runpytest_subprocess("--fedstep-record", "r.xml")
+        assert not (pytester.path / "r.xml").exists()
+
+
 class TestCollectionErrors:
     def test_the_record_has_what_could_not_be_collected(self, pytester: pytest.Pytester) -> None:
         """It has the ids of `--junit-xml`, and the build did not pass."""

@@ -284,6 +284,28 @@ class TestCauses:
         named = run._replace(message="collection failure: ModuleNotFoundError: No module named 'shop'")
         assert classify_job(Reports((named,), 1)).rule == "collection: ModuleNotFoundError: No module named 'shop'"
 
+    @pytest.mark.parametrize(
+        ("exit_code", "cause", "rule"),
+        [
+            (139, CODE, "crash: exit code 139, segmentation fault"),
+            (-11, CODE, "crash: exit code 139, segmentation fault"),
+            (134, CODE, "crash: exit code 134, aborted"),
+            (-1073741819, CODE, "crash: exit code 3221225477, access violation"),
+            (137, INFRASTRUCTURE, "out of memory: exit code 137"),
+            (-9, INFRASTRUCTURE, "out of memory: exit code 137"),
+        ],
+    )
+    @pytest.mark.parametrize("reports", [Reports(), FAILED], ids=["no report", "a part of one"])
+    def test_a_command_that_was_ended_is_incomplete(
+        self, reports: Reports, exit_code: int, cause: str, rule: str
+    ) -> None:
+        """A crash was unknown, and a quarantined failure in what a killed command left behind passed a verdict."""
+        assert classify_job(reports, "", exit_code) == (cause, rule, True)
+
+    def test_that_no_test_ran_is_told(self) -> None:
+        """pytest ends with 5 where all tests were deselected."""
+        assert classify_job(Reports(files=1), "", 5).rule == "exit code 5, no test ran and no rule fits"
+
 
 class TestLog:
     def test_only_its_end_is_read(self, tmp_path: Path) -> None:

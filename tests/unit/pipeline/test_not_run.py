@@ -107,19 +107,21 @@ class TestErrorsOutside:
 
     def test_a_package_without_its_tests_did_not_compile(self) -> None:
         found = find_not_run(reports("m/a#A"), history("m/a#A", "m/b#B"), CI, is_part=False)
-        settled = settle_errors(reports("m/a#A", dropped=(LOST,)), found)
+        settled = settle_errors(reports("m/a#A", dropped=(LOST,)), found, is_passed=False)
         assert [run.test for run in settled.tests] == ["m/a#A", "m/b#<init>"]
         assert settled.outcome() == BuildOutcome.FAILED
 
     def test_with_all_packages_it_is_a_warning_of_the_compiler(self) -> None:
         """A C compiler that warns does not fail the tests."""
         found = find_not_run(reports("m/a#A"), history("m/a#A"), CI, is_part=False)
-        settled = settle_errors(reports("m/a#A", dropped=(LOST,)), found)
+        settled = settle_errors(reports("m/a#A", dropped=(LOST,)), found, is_passed=False)
         assert settled.outcome() == BuildOutcome.PASSED
 
     def test_without_history_the_outcome_stays_open(self) -> None:
         lost = reports("m/a#A", dropped=(LOST,))
-        assert settle_errors(lost, find_not_run(lost, Summary(), CI, is_part=False)) is lost
+        unknown = find_not_run(lost, Summary(), CI, is_part=False)
+        assert settle_errors(lost, unknown, is_passed=False) is lost
+        assert settle_errors(lost, unknown, is_passed=True).outcome() == BuildOutcome.PASSED
 
 
 def finished(seconds: float, *runs: TestRun) -> Build:

@@ -75,12 +75,20 @@ class TestVerdict:
         "broken",
         [
             {"reading": ReportCounts(0, 0)},
+            {"reading": ReportCounts(1, 0)},
             {"reading": ReportCounts(1, 3, (Dropped("r.xml", "not XML"),))},
             {"incident": True, "incident_reason": "61 of 80 tests failed at once"},
             {"quarantined": 51},
             {"is_incomplete": True, "cause": "infrastructure", "cause_rule": "out of memory: exit code 137"},
         ],
-        ids=["no report", "a damaged report", "an incident", "too many quarantined", "a job that was stopped"],
+        ids=[
+            "no report",
+            "no test",
+            "a damaged report",
+            "an incident",
+            "too many quarantined",
+            "a job that was stopped",
+        ],
     )
     def test_what_cannot_be_judged_is_not_green(self, broken: dict[str, object]) -> None:
         """`|| true` before it hides a test command that never ran."""

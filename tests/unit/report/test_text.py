@@ -147,6 +147,7 @@ class TestText:
             (ReportCounts(), "none, there is nothing to judge"),
             (ReportCounts(dropped=(Dropped("x/*.xml", "this glob matches no file"),)), "none, there is nothing"),
             (ReportCounts(1), "none, there is nothing to judge"),
+            (ReportCounts(1, 2, skipped=2), "none, there is nothing to judge"),
             (ReportCounts(1, 7, (Dropped("r.xml:9", "the file ends too early"),)), "none, the reports are not whole"),
             (ReportCounts(1, 7, (Dropped("r.xml:9", "an unescaped &", kept=True),)), "nothing here looks like"),
             (ReportCounts(1, 7), "nothing here looks like a regression"),

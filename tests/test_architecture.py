@@ -21,9 +21,9 @@ LIGHT = (
     *("pipeline.context", "pipeline.predict", "pipeline.triage", "report.text", "report.json", "report.ci_outputs"),
 )
 # Measured; the aims are in tests/house.py and tests/flows.py. Lower a number when a change allows it.
-MODULES_SO_FAR = 165
-LINES_SO_FAR = 46_706
-FLOWS_SO_FAR = {"predict": 18, "triage": 30, "train": 41, "POST /v1/updates": 16, "aggregate and gate": 13}
+MODULES_SO_FAR = 160
+LINES_SO_FAR = 46_668
+FLOWS_SO_FAR = {"predict": 18, "triage": 29, "train": 40, "POST /v1/updates": 16, "aggregate and gate": 13}
 CODE_IN_DATA = re.compile(r"pickle|marshal|joblib\.load|\beval\(|\bexec\(")
 
 

@@ -22,7 +22,7 @@ from fedstep.errors import HistoryError, InputError, MissingExtra, UsageError
 from fedstep.history.project_store import ProjectStore
 from fedstep.importers.api_client import ApiClient, RateLimitPolicy, ResponseCache, requests_getter
 from fedstep.importers.base import BuildFilter, ImportSource, ProgressBar
-from fedstep.importers.folder import open_folder
+from fedstep.importers.recorded_builds import open_folder, open_tables
 
 if TYPE_CHECKING:
     from fedstep.importers.backfill_run import BackfillResult
@@ -175,8 +175,6 @@ def _is_url(source: str) -> bool:
 def open_path(path: Path, build_filter: BuildFilter) -> ImportSource:
     """Return the past builds at this path, whose content decides the format. Raise InputError where there are none."""
     if path.is_file() or any((path / name).is_file() for name in TABLES):
-        from fedstep.importers.csv_tables import open_tables
-
         return open_tables(path, build_filter)
     if (path / "jobs").is_dir() or (path / "builds").is_dir():
         from fedstep.importers.jenkins_home import open_jenkins_home

@@ -307,7 +307,7 @@ def status(as_json: bool, history: str, part: str) -> int:
     \b
     Example: fedstep status
     """
-    from fedstep.diagnostics.checks import standing
+    from fedstep.diagnostics.doctor import standing
 
     context = fedstep.Project.discover(history=history, part=part).context()
     echo_result(diagnostic_renderer(as_json).diagnosis(standing(context.store, context.now)))

@@ -25,7 +25,7 @@ from fedstep.federation.sync import AggregatorLink
 from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import PastBuild, load_summary
-from fedstep.importers.folder import find_build_folders, read_folder
+from fedstep.importers.recorded_builds import find_build_folders, read_folder
 from fedstep.model.training import load_state
 from fedstep.pipeline.context import RunContext
 from fedstep.pipeline.train import train

@@ -37,7 +37,7 @@ from fedstep.features.build_features import (
 from fedstep.history.records import make_record
 from fedstep.history.summary import MAXIMUM_BUILDS, PastBuild, PlannedBuild, past_build, stream_name
 from fedstep.history.word_index import split_words
-from fedstep.importers.folder import find_build_folders, read_folder
+from fedstep.importers.recorded_builds import find_build_folders, read_folder
 from fedstep.ingest.ci import parse_time
 from fedstep.types import Build, Change, Dropped, FileChange, FinishedBuild, Unavailable
 

@@ -12,9 +12,8 @@ from math import inf
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from fedstep.ingest.cases import CaseCollector, relative_path
+from fedstep.ingest.cases import CaseCollector, Signature, advise_by_bytes, identify_tool, relative_path
 from fedstep.ingest.ci import parse_time
-from fedstep.ingest.dialects import Signature, advise_by_bytes, identify_tool
 from fedstep.ingest.git import compile_globs
 from fedstep.ingest.jenkins_compat import JenkinsCount, JenkinsCounter
 from fedstep.ingest.json_reports import read_json

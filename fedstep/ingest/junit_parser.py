@@ -7,17 +7,21 @@ from typing import NamedTuple
 from fedstep.ingest.cases import (
     MAX_TYPE,
     NAMELESS,
+    NO_SIGNATURE,
     NOT_STARTED,
+    TIME_UNITS,
     UNNAMED,
     CaseCollector,
+    Signature,
+    advise,
     assembly_of,
     explain_time,
     failure_word,
+    identify_tool,
     parse_integer,
     parse_seconds,
     relative_path,
 )
-from fedstep.ingest.dialects import NO_SIGNATURE, TIME_UNITS, Signature, advise, identify_tool
 from fedstep.ingest.failure_text import COLLECTION, HALF, FailureText, read_failure
 from fedstep.ingest.mutes import QUARANTINED
 from fedstep.ingest.test_identity import MAX_NAME, identify_script, is_absolute, script_of, variant_of

@@ -19,12 +19,12 @@ from fedstep.ingest.cases import (
     MAX_TEXT,
     NOT_STARTED,
     CaseCollector,
+    Signature,
     assembly_of,
     failure_word,
     parse_integer,
     parse_seconds,
 )
-from fedstep.ingest.dialects import Signature
 from fedstep.ingest.test_identity import MAX_NAME
 from fedstep.ingest.xml import MAX_DEPTH, Tokenizer
 from fedstep.types import NO_SECONDS, Outcome

@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     Under xdist tests are chosen in the workers, and run again and recorded in the process that starts them.
     """
     if config.getoption("fedstep_order") or config.getoption("fedstep_select") or config.getoption("fedstep_shard"):
-        from fedstep.pytest_plugin.item_order import ItemOrder, Wishes
+        from fedstep.pytest_plugin.session_plugin import ItemOrder, Wishes
 
         names = ("fedstep_order", "fedstep_select", "fedstep_shard", "fedstep_plan")
         config.pluginmanager.register(ItemOrder(config, Wishes(*map(config.getoption, names))), "fedstep-order")

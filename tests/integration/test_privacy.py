@@ -30,7 +30,6 @@ STARTING = {
     "ingest.git_process": "git, with the remote of the repository itself too",
     "cli.hook": "git",
     "pytest_plugin.session_plugin": "fedstep itself",
-    "pytest_plugin.item_order": "fedstep itself",
 }
 # Who sends something, to whom and what; everyone else asks with a GET.
 POSTING = {

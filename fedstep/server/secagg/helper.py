@@ -43,8 +43,16 @@ from fedstep.server.secagg.rounds import (
     task_of,
     unpack_proposal,
 )
-from fedstep.server.secagg.share_endpoint import ShareBatcher, ShareEndpoint, expire_shares
-from fedstep.server.secagg.share_store import ShareOffer, ShareStore, is_pending, rounds, shares
+from fedstep.server.secagg.share_store import (
+    ShareBatcher,
+    ShareEndpoint,
+    ShareOffer,
+    ShareStore,
+    expire_shares,
+    is_pending,
+    rounds,
+    shares,
+)
 from fedstep.server.settings import Settings
 from fedstep.server.storage.engine import truncate_wal
 from fedstep.server.storage.update_repository import ErasureResult

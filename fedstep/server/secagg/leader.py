@@ -51,11 +51,13 @@ from fedstep.server.secagg.rounds import (
     unpack_reply,
     weight,
 )
-from fedstep.server.secagg.share_endpoint import ShareBatcher, ShareEndpoint, expire_shares
 from fedstep.server.secagg.share_store import (
+    ShareBatcher,
+    ShareEndpoint,
     ShareOffer,
     ShareStore,
     count_pending,
+    expire_shares,
     is_pending,
     load_releases,
     releases,

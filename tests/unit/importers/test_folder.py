@@ -11,7 +11,7 @@ from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import load_summary
 from fedstep.importers.backfill_run import backfill
 from fedstep.importers.base import BuildFilter
-from fedstep.importers.folder import find_build_folders, open_folder, read_folder
+from fedstep.importers.recorded_builds import find_build_folders, open_folder, read_folder
 from fedstep.types import BuildOutcome, Change, Dropped, Duration, FinishedBuild, Outcome
 from tests.helpers.builds import CASE, FLAKE, write_build
 

@@ -9,8 +9,8 @@ import pytest
 
 from fedstep.errors import UsageError
 from fedstep.importers.base import BuildFilter, ImportItem, ImportSource
-from fedstep.importers.folder import open_folder
 from fedstep.importers.parallel import ITEMS_PER_PROCESS, WorkerPool, read_all
+from fedstep.importers.recorded_builds import open_folder
 from fedstep.types import Dropped, FinishedBuild
 from tests.helpers.builds import CASE, FLAKE, write_build
 

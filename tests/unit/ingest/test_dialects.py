@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.ingest.dialects import RULES
+from fedstep.ingest.cases import RULES
 from fedstep.ingest.jenkins_compat import JenkinsCount, JenkinsCounter
 from fedstep.ingest.json_reports import DIALECTS, MAX_JSON_BYTES
 from fedstep.ingest.junit import Document, FileReading, read_reports, summarize

@@ -17,8 +17,7 @@ from fedstep.server.dashboard.snapshot import DashboardReader
 from fedstep.server.gate import ActiveCounts, Gate
 from fedstep.server.mode import BufferStatus
 from fedstep.server.secagg.leader import SecureAggregation
-from fedstep.server.secagg.share_endpoint import expire_shares
-from fedstep.server.secagg.share_store import KEPT_SECONDS, shares
+from fedstep.server.secagg.share_store import KEPT_SECONDS, expire_shares, shares
 from fedstep.server.storage.engine import open_engine
 from tests.helpers.server_books import OURS, Pair, drawn, offers
 from tests.helpers.server_shares import PATIENCE, helper, leader, peer

@@ -13,7 +13,7 @@ from fedstep.errors import InputError
 from fedstep.history.summary import load_summary
 from fedstep.importers.backfill_run import backfill
 from fedstep.importers.base import BuildFilter, ImportSource
-from fedstep.importers.csv_tables import open_tables
+from fedstep.importers.recorded_builds import open_tables
 from fedstep.types import BuildOutcome, Dropped, Duration, FinishedBuild, Outcome, Unavailable
 from tests.helpers.importers import new_home
 

@@ -80,6 +80,14 @@ class TestScores:
         scores = failure_scores({}, tests, None)
         assert scores[ORDER] > scores[CART] > scores[PAY]
 
+    def test_without_a_change_an_old_failure_counts_a_little(self) -> None:
+        """One of 25 runs ago is older than the letters that are kept, and more than none."""
+        tests = table_of(CART, PAY)
+        tests[CART].recent = tests[PAY].recent = "p" * 20
+        tests[PAY].last_failure = 5
+        scores = failure_scores({}, tests, None)
+        assert scores[PAY] - scores[CART] == pytest.approx(math.log((1 / 25 + 0.0001) / 0.0001))
+
     def test_without_a_change_a_new_test_fails_as_others_do(self) -> None:
         """A third of all runs failed: a test without runs is before one that passed, behind one that failed."""
         tests = table_of(CART, ORDER, PAY)
@@ -88,7 +96,7 @@ class TestScores:
         scores = failure_scores({}, tests, None)
         assert scores[PAY] > scores[ORDER] > scores[CART]
         assert scores[ORDER] == pytest.approx(math.log(1 / 3))
-        assert scores[CART] == pytest.approx(math.log(0.1 / 3 / (1 + 1 / 4 + 1 / 9 + 0.1)))
+        assert scores[CART] == pytest.approx(math.log(0.1 / 3 / (1 + 1 / 2 + 1 / 3 + 0.1)))
 
     def test_a_file_named_after_the_changed_one_scores_higher(self) -> None:
         """`test_form` and forms.py share no word, but one name has the other in it."""

@@ -22,7 +22,7 @@ from fedstep.cli.options import (
     option,
     option_variables,
 )
-from fedstep.cli.output import RENDERERS, diagnostic_renderer, echo_result, echo_warnings, exit_code
+from fedstep.cli.output import echo_diagnosis, echo_result, echo_warnings, exit_code
 from fedstep.errors import HistoryError, InputError, UsageError
 from fedstep.types import Unavailable
 
@@ -64,18 +64,20 @@ def inspect(
     """
     from fedstep.diagnostics.aggregator import presented
     from fedstep.diagnostics.inspect import inspection_of, past_updates
+    from fedstep.report.inspection import inspection_text, record_text
+    from fedstep.report.json import inspection_json, record_json
 
     store = fedstep.Project.discover(history=history, part=part).context().store
-    renderer = diagnostic_renderer(as_json)
     if audit:
-        echo_result(renderer.audit(past_updates(store)))
+        record = past_updates(store)
+        echo_result(record_json(record) if as_json else record_text(record))
         return 0
     receiver = aggregator_from(aggregator, token)
     may_ask = receiver is None or receiver.confirmed
     inspected_token = presented(token, aggregator, os.environ if may_ask else {})
     inspection = inspection_of(store, last, inspected_token, (*against, *reports))
     echo_warnings(*inspection.warnings)
-    echo_result(renderer.inspection(inspection, every_coefficient))
+    echo_result(inspection_json(inspection) if as_json else inspection_text(inspection, every_coefficient))
     return 0 if isinstance(inspection.proof, Unavailable) or inspection.proof.holds else LEAK_FOUND
 
 
@@ -91,10 +93,13 @@ def explain(test: str, html: str, as_json: bool, history: str, part: str) -> int
     \b
     Example: fedstep explain CartTest#totals
     """
+    from fedstep.report.explanation import explanation_text
+    from fedstep.report.json import explanation_json
+
     project = fedstep.Project.discover(history=history, part=part)
     explanation = project.explain(test)
     echo_warnings(*explanation.warnings)
-    echo_result(diagnostic_renderer(as_json).explanation(explanation))
+    echo_result(explanation_json(explanation) if as_json else explanation_text(explanation))
     if html:
         from fedstep.pipeline.context import code_host
         from fedstep.report.html import explanation_html
@@ -146,7 +151,7 @@ def doctor(
     variables = option_variables(click.get_current_context().find_root().command)
     shown = checked.token if checked else token
     diagnosis = diagnose(context, junit, link, shown, _marked_start(context), os.environ, variables)
-    echo_result(diagnostic_renderer(as_json).diagnosis(diagnosis))
+    echo_diagnosis(diagnosis, as_json)
     return int(bool(diagnosis.count_in(PROBLEM)))
 
 
@@ -174,14 +179,15 @@ def reports(files: tuple[str, ...], junit: tuple[str, ...], output_format: str, 
     """
     from fedstep.ingest.git_process import repository_root
     from fedstep.ingest.junit import combine_files, expand, summarize
-    from fedstep.report.text_tables import ReportSurvey
+    from fedstep.report.text_tables import ReportSurvey, survey_json, survey_markdown, survey_text
 
     globs = files or junit
     if not globs:
         raise UsageError("no report is given", "Name files, or set --junit")
     folder = os.getcwd()
     readings = tuple(summarize(expand(globs, Path(folder)), repository_root(folder) or folder))
-    echo_result(RENDERERS[output_format].survey(ReportSurvey(readings, combine_files(readings))))
+    as_format = {"text": survey_text, "json": survey_json, "markdown": survey_markdown}[output_format]
+    echo_result(as_format(ReportSurvey(readings, combine_files(readings))))
     rejected = [drop for reading in readings for drop in reading.dropped if not drop.kept]
     problems = tuple(InputError(f"{drop.source}: {drop.reason}") for drop in rejected)
     if problems:

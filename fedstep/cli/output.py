@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from math import inf
-from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import click
 
@@ -17,173 +17,61 @@ if TYPE_CHECKING:
     from fedstep import Project
     from fedstep.ingest.code_host import CodeHost
     from fedstep.pipeline.context import RunContext
-    from fedstep.report.explanation import TestExplanation
-    from fedstep.report.inspection import AuditRecord, Inspection
-    from fedstep.report.text_tables import ReportSurvey
 
 Report = Prediction | TriageReport | TrainReport
 Timed = TypeVar("Timed", Prediction, TrainReport)
 
 
-class Renderer(Protocol):
-    """Render the result of a command in one format. A method imports the module that it needs."""
-
-    def prediction(self, prediction: Prediction) -> str:
-        """Render the result of `predict`."""
-
-    def triage(self, report: TriageReport) -> str:
-        """Render the result of `triage`."""
-
-    def training(self, report: TrainReport) -> str:
-        """Render the result of `train`."""
-
-    def survey(self, survey: "ReportSurvey") -> str:
-        """Render the result of `reports`."""
+def render(report: Report, output_format: str, host: "CodeHost | None" = None) -> str:
+    """Return the report as text, json or markdown, whose commits are linked to `host`."""
+    if output_format == "markdown":
+        return _as_markdown(report, host)
+    return _as_json(report) if output_format == "json" else _as_text(report)
 
 
-class DiagnosticRenderer(Protocol):
-    """Render the result of a diagnostic command in one format."""
+def _as_text(report: Report) -> str:
+    from fedstep.report.text import prediction_text, training_text, triage_text
 
-    def inspection(self, inspection: "Inspection", every_coefficient: bool) -> str:
-        """Render the result of `inspect`."""
-
-    def audit(self, record: "AuditRecord") -> str:
-        """Render the result of `inspect --audit`."""
-
-    def explanation(self, explanation: "TestExplanation") -> str:
-        """Render the result of `explain`."""
-
-    def diagnosis(self, diagnosis: Diagnosis) -> str:
-        """Render the result of `doctor` and `status`."""
-
-
-class _Text:
-    def prediction(self, prediction: Prediction) -> str:
-        from fedstep.report.text import prediction_text
-
-        return prediction_text(prediction)
-
-    def triage(self, report: TriageReport) -> str:
-        from fedstep.report.text import triage_text
-
-        return triage_text(report)
-
-    def training(self, report: TrainReport) -> str:
-        from fedstep.report.text import training_text
-
-        return training_text(report)
-
-    def survey(self, survey: "ReportSurvey") -> str:
-        from fedstep.report.text_tables import survey_text
-
-        return survey_text(survey)
-
-    def inspection(self, inspection: "Inspection", every_coefficient: bool) -> str:
-        from fedstep.report.inspection import inspection_text
-
-        return inspection_text(inspection, every_coefficient)
-
-    def audit(self, record: "AuditRecord") -> str:
-        from fedstep.report.inspection import record_text
-
-        return record_text(record)
-
-    def explanation(self, explanation: "TestExplanation") -> str:
-        from fedstep.report.explanation import explanation_text
-
-        return explanation_text(explanation)
-
-    def diagnosis(self, diagnosis: Diagnosis) -> str:
-        from fedstep.report.text_tables import diagnosis_text
-
-        return diagnosis_text(diagnosis)
-
-
-class _Json:
-    def prediction(self, prediction: Prediction) -> str:
-        from fedstep.report.json import prediction_json
-
-        return prediction_json(prediction)
-
-    def triage(self, report: TriageReport) -> str:
-        from fedstep.report.json import triage_json
-
-        return triage_json(report)
-
-    def training(self, report: TrainReport) -> str:
-        from fedstep.report.json import training_json
-
-        return training_json(report)
-
-    def survey(self, survey: "ReportSurvey") -> str:
-        from fedstep.report.text_tables import survey_json
-
-        return survey_json(survey)
-
-    def inspection(self, inspection: "Inspection", every_coefficient: bool) -> str:  # noqa: ARG002  # all are in JSON
-        from fedstep.report.json import inspection_json
-
-        return inspection_json(inspection)
-
-    def audit(self, record: "AuditRecord") -> str:
-        from fedstep.report.json import record_json
-
-        return record_json(record)
-
-    def explanation(self, explanation: "TestExplanation") -> str:
-        from fedstep.report.json import explanation_json
-
-        return explanation_json(explanation)
-
-    def diagnosis(self, diagnosis: Diagnosis) -> str:
-        from fedstep.report.json import diagnosis_json
-
-        return diagnosis_json(diagnosis)
-
-
-class _Markdown:
-    def __init__(self, host: "CodeHost | None" = None) -> None:
-        self._host = (host,) if host else ()
-
-    def prediction(self, prediction: Prediction) -> str:
-        from fedstep.report.markdown import prediction_markdown
-
-        return prediction_markdown(prediction)
-
-    def triage(self, report: TriageReport) -> str:
-        from fedstep.report.markdown import triage_markdown
-
-        return triage_markdown(report, *self._host)
-
-    def training(self, report: TrainReport) -> str:
-        from fedstep.report.markdown import training_markdown
-
-        return training_markdown(report, *self._host)
-
-    def survey(self, survey: "ReportSurvey") -> str:
-        from fedstep.report.text_tables import survey_markdown
-
-        return survey_markdown(survey)
-
-
-TEXT, JSON, MARKDOWN = _Text(), _Json(), _Markdown()
-RENDERERS: Mapping[str, Renderer] = {"text": TEXT, "json": JSON, "markdown": MARKDOWN}
-
-
-def diagnostic_renderer(as_json: bool) -> DiagnosticRenderer:
-    """Return the renderer that `--json` asks for."""
-    return JSON if as_json else TEXT
-
-
-def render(report: Report, renderer: Renderer) -> str:
-    """Return the report in the format of the renderer."""
     match report:
         case Prediction():
-            return renderer.prediction(report)
+            return prediction_text(report)
         case TriageReport():
-            return renderer.triage(report)
+            return triage_text(report)
         case TrainReport():
-            return renderer.training(report)
+            return training_text(report)
+
+
+def _as_json(report: Report) -> str:
+    from fedstep.report.json import prediction_json, training_json, triage_json
+
+    match report:
+        case Prediction():
+            return prediction_json(report)
+        case TriageReport():
+            return triage_json(report)
+        case TrainReport():
+            return training_json(report)
+
+
+def _as_markdown(report: Report, host: "CodeHost | None") -> str:
+    from fedstep.ingest.code_host import NO_CODE_HOST
+    from fedstep.report.markdown import prediction_markdown, training_markdown, triage_markdown
+
+    match report:
+        case Prediction():
+            return prediction_markdown(report)
+        case TriageReport():
+            return triage_markdown(report, host or NO_CODE_HOST)
+        case TrainReport():
+            return training_markdown(report, host or NO_CODE_HOST)
+
+
+def echo_diagnosis(diagnosis: Diagnosis, as_json: bool) -> None:
+    """Print the result of `doctor` or `status`."""
+    from fedstep.report.json import diagnosis_json
+    from fedstep.report.text_tables import diagnosis_text
+
+    echo_result(diagnosis_json(diagnosis) if as_json else diagnosis_text(diagnosis))
 
 
 def echo_warnings(*warnings: str) -> None:
@@ -253,32 +141,31 @@ def finish(report: Report, context: "RunContext", output_format: str, strict: bo
     """
     from fedstep.pipeline.context import in_ci
 
-    renderer = RENDERERS[output_format]
-    markdown = _with_links(report, context) if in_ci(context.ci) or renderer is MARKDOWN else MARKDOWN
+    host = _linked_host(report, context) if in_ci(context.ci) or output_format == "markdown" else None
     echo_warnings(*report.warnings)
-    echo_result(render(report, markdown if renderer is MARKDOWN else renderer))
+    echo_result(render(report, output_format, host))
     if in_ci(context.ci):
         from fedstep.report.ci_outputs import outputs
 
-        findings = render(report, JSON) if os.environ.get("FEDSTEP_FINDINGS") else ""
+        findings = render(report, "json") if os.environ.get("FEDSTEP_FINDINGS") else ""
         failures = write_ci_outputs(
-            context, outputs(report), render(report, markdown), _annotations(context, report), findings
+            context, outputs(report), render(report, "markdown", host), _annotations(context, report), findings
         )
         failures = (*failures, *_write_code_quality(context, report))
         echo_warnings(*new_warnings(failures, report.problems), *_comment(context, report, budget))
     return exit_code(strict, report.problems)
 
 
-def _with_links(report: Report, context: "RunContext") -> Renderer:
-    """Return the renderer of Markdown, which links the commits of a report that names any."""
+def _linked_host(report: Report, context: "RunContext") -> "CodeHost | None":
+    """Return where the commits that a report names are shown; None where it names none."""
     if isinstance(report, Prediction):
-        return MARKDOWN
+        return None
     changes = isinstance(report, TrainReport) and bool(report.changes)
     if not changes and not any(failure.kind == "failing" for failure in report.failures):
-        return MARKDOWN
+        return None
     from fedstep.pipeline.context import code_host
 
-    return _Markdown(code_host(context))
+    return code_host(context)
 
 
 def with_estimate(report: Timed) -> Timed:

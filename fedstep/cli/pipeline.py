@@ -28,7 +28,7 @@ from fedstep.cli.options import (
 )
 from fedstep.cli.output import (
     RulingOptions,
-    diagnostic_renderer,
+    echo_diagnosis,
     echo_result,
     echo_warnings,
     exit_code,
@@ -310,5 +310,5 @@ def status(as_json: bool, history: str, part: str) -> int:
     from fedstep.diagnostics.doctor import standing
 
     context = fedstep.Project.discover(history=history, part=part).context()
-    echo_result(diagnostic_renderer(as_json).diagnosis(standing(context.store, context.now)))
+    echo_diagnosis(standing(context.store, context.now), as_json)
     return 0

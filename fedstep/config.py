@@ -14,6 +14,11 @@ KINDS = {
     float: "a number",
     str: "a string",
 }
+# Options that say where a secret goes, which program runs, or what is written or deleted: the command line and the
+# environment alone set them, because anyone who can change the repository can change its file.
+NOT_IN_FILES = frozenset(
+    ("api", "backend", "html", "output", "pseudonym", "remote", "scheduler", "serve", "user", "yes"),
+)
 FILES: tuple[tuple[str, tuple[str, ...]], ...] = ((".fedstep.toml", ()), ("pyproject.toml", ("tool", "fedstep")))
 
 
@@ -24,7 +29,7 @@ def read_config(root: str, kinds: Callable[[Collection[str]], Mapping[str, type]
     file sets options.
 
     Raises:
-        UsageError: The file is not TOML, a key is not an option, or a value has another type.
+        UsageError: The file is not TOML, a key is not an option or not one of a file, or a value has another type.
     """
     path, values = _read_table(root)
     if not values:
@@ -33,6 +38,9 @@ def read_config(root: str, kinds: Callable[[Collection[str]], Mapping[str, type]
     for key, value in values.items():
         if key not in known:
             raise UsageError(f"{path}: `{key}` is no option of fedstep", suggest(key, known))
+        if key in NOT_IN_FILES:
+            remedy = f"Give --{key} on the command line, or set FEDSTEP_{key.upper()}"
+            raise UsageError(f"{path}: `{key}` is not set by a file of the repository", remedy)
         _check_type(path, key, value, known[key])
     return values
 

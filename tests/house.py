@@ -27,20 +27,20 @@ ALLOWED_IMPORTS: Mapping[str, frozenset[str]] = {
     "config": frozenset({"errors", "files"}),
     "results": frozenset({"errors", "types"}),
     "schema": frozenset(),
-    "ingest": frozenset({"errors", "types"}),
+    "ingest": frozenset({"errors", "types", "files"}),
     "history": frozenset({"errors", "types", "files", "schema", "ingest"}),
     "features": frozenset({"errors", "types", "schema", "ingest", "history"}),
     "model": frozenset({"errors", "types", "results", "schema", "ingest", "history", "features"}),
     "federation": frozenset({"errors", "types", "files", "schema", "history", "model"}),
     "report": frozenset({"types", "results", "ingest"}),
     "pipeline": frozenset(
-        {"errors", "types", "results", "schema", "ingest", "history", "features", "model", "federation"}
+        {"errors", "types", "results", "files", "schema", "ingest", "history", "features", "model", "federation"}
     ),
     "importers": frozenset(
         {"errors", "types", "schema", "ingest", "history", "features", "model", "federation", "pipeline"}
     ),
     "diagnostics": frozenset(
-        {"errors", "types", "results", "schema", "ingest", "history", "features", "model", "federation"}
+        {"errors", "types", "results", "files", "schema", "ingest", "history", "features", "model", "federation"}
         | {"report", "pipeline"}
     ),
     "project": frozenset(
@@ -54,7 +54,7 @@ ALLOWED_IMPORTS: Mapping[str, frozenset[str]] = {
     "pytest_plugin": frozenset({"errors", "types", "results", "ingest", "report", "pipeline", "project"}),
     "cli": frozenset(
         {"errors", "types", "results", "config", "schema", "ingest", "history", "features", "model", "federation"}
-        | {"report", "pipeline", "importers", "diagnostics", "evaluation", "server", "project"}
+        | {"files", "report", "pipeline", "importers", "diagnostics", "evaluation", "server", "project"}
     ),
 }
 

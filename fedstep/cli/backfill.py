@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 import click
 
@@ -19,6 +18,7 @@ import fedstep
 from fedstep.cli.options import HISTORY, KEEP, PART, STRICT, option
 from fedstep.cli.output import echo_result, echo_warnings, exit_code
 from fedstep.errors import HistoryError, InputError, MissingExtra, UsageError
+from fedstep.federation.trust import split_address
 from fedstep.history.project_store import ProjectStore
 from fedstep.importers.api_client import ApiClient, RateLimitPolicy, ResponseCache, requests_getter
 from fedstep.importers.base import BuildFilter, ImportSource, ProgressBar
@@ -257,12 +257,8 @@ def _check_project(name: str, option: str) -> str:
 
 
 def _check_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.username or parts.password:
+    parts = split_address(url)
+    if not parts or parts.username or parts.password:
         raise UsageError(
             "the URL of the API cannot be used", "Give one like https://ci.example.org, tokens in the environment"
         )

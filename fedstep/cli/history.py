@@ -431,7 +431,7 @@ def _endpoints(link: "AggregatorLink") -> "tuple[AggregatorLink, ...]":
 def _request_erasure(endpoint: "AggregatorLink", pseudonym: str) -> "tuple[str, ErasureReceipt | AggregatorError]":
     """Return the address and what it deleted, or an error that says how to ask again."""
     from fedstep.federation.client import request_erasure
-    from fedstep.federation.transport import redact_url
+    from fedstep.federation.trust import redact_url
 
     url = redact_url(endpoint.url)
     try:

@@ -15,6 +15,7 @@ import fedstep
 from fedstep.cli.options import HISTORY, PART, REPORTS, STRICT, FloatRange, option
 from fedstep.cli.output import echo_result, echo_warnings, exit_code
 from fedstep.errors import HistoryError, InputError, UsageError
+from fedstep.files import open_regular
 from fedstep.history.project_store import write_atomically
 from fedstep.ingest.git_process import (
     SECONDS_EACH,
@@ -183,7 +184,7 @@ def is_ours(path: str) -> bool:
 def _read(path: str) -> bytes:
     """Return the start of a hook, b"" where it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read(65_536)
     except OSError:
         return b""
@@ -204,7 +205,7 @@ def _hooks_folder(root: str) -> str:
     """Return where git looks for hooks: `core.hooksPath`, else a folder that all worktrees share."""
     command = ("git", "-C", root, "rev-parse", "--git-path", "hooks")  # not run_git, which hides core.hooksPath
     try:
-        ran = subprocess.run(command, capture_output=True, env=safe_environment(os.environ), timeout=SECONDS_EACH)
+        ran = subprocess.run(command, capture_output=True, env=safe_environment(root, os.environ), timeout=SECONDS_EACH)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InputError(f"git does not say where its hooks are: {error}", "Check that git works here") from error
     if ran.returncode != 0:

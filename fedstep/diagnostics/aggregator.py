@@ -14,7 +14,8 @@ from fedstep.federation.client import UPDATES_PATH, FetchedModel, pull
 from fedstep.federation.messages import shape
 from fedstep.federation.secagg.share_client import SHARES_PATH
 from fedstep.federation.sync import AggregatorLink
-from fedstep.federation.transport import HttpResponse, Transport, redact_url
+from fedstep.federation.transport import HttpResponse, Transport
+from fedstep.federation.trust import redact_url
 from fedstep.report.inspection import InspectedField, InspectedToken
 from fedstep.report.units import span
 from fedstep.results import OK, PROBLEM, WARNING, DiagnosticCheck

@@ -19,7 +19,7 @@ from fedstep.federation.messages import PrivacyGuarantee
 from fedstep.federation.model_cache import CachedModel, load_model, load_terms
 from fedstep.federation.outbox import DAMAGED, SUFFIX
 from fedstep.federation.sync import AggregatorLink, ContributionLog, load_contributions
-from fedstep.federation.transport import redact_url
+from fedstep.federation.trust import redact_url
 from fedstep.history.project_store import ProjectStore, list_folder, remove
 from fedstep.history.summary import LoadedSummary, Summary, load_summary
 from fedstep.ingest.ci_vendors import FEDSTEP_VARIABLES, clone_advice

@@ -23,6 +23,7 @@ from fedstep.federation.messages import (
 )
 from fedstep.federation.model_cache import load_model
 from fedstep.federation.outbox import KEPT_BODIES, load_last_sent, read_audit
+from fedstep.files import read_bounded
 from fedstep.history.project_store import ProjectStore
 from fedstep.ingest.junit import ReportFile, expand, read_reports
 from fedstep.ingest.xml import (
@@ -239,8 +240,7 @@ def waiting_updates(store: ProjectStore) -> tuple[bytes, ...]:
 
 def _update(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            body = file.read(LARGEST_MESSAGE + 1)
+        body = read_bounded(path, LARGEST_MESSAGE)
         unpack_update(body)
     except (OSError, WireError):
         return b""

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from urllib.parse import quote, urlsplit
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable, UsageError
-from fedstep.federation.transport import HttpResponse, Transport, is_exposed, redact_url, requests_transport
+from fedstep.federation.transport import HttpResponse, Transport, is_exposed, requests_transport
+from fedstep.federation.trust import redact_url
 
 REQUEST_URL, REQUEST_TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 ALTERNATIVE = "or set FEDSTEP_TOKEN to a token of the aggregator."

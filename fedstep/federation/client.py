@@ -23,7 +23,8 @@ from fedstep.federation.messages import (
     unpack_model,
     unpack_update,
 )
-from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport, redact_url, send_with_retries
+from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport, send_with_retries
+from fedstep.federation.trust import redact_url
 
 UPDATES_PATH = "/v1/updates"
 REFUSALS: Mapping[str, type[UpdateRefused]] = {

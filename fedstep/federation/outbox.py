@@ -13,7 +13,8 @@ from typing import NamedTuple
 from fedstep.errors import AggregatorError, HistoryError, UpdateRefused, WireError
 from fedstep.federation.client import Receipt, push
 from fedstep.federation.messages import LARGEST_MESSAGE, hour, inflate, unpack_update, update_words
-from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport, redact_url
+from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport
+from fedstep.federation.trust import redact_url
 from fedstep.files import read_bounded
 from fedstep.history.project_store import SENT, ProjectStore, append, list_folder, remove, write_if_absent
 

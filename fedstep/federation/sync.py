@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from fedstep.errors import AggregatorError, PrivacyBudgetExhausted, UsageError
 from fedstep.federation.ci_token import ci_transport
@@ -17,7 +16,8 @@ from fedstep.federation.client import FetchedModel, NotModified, pull
 from fedstep.federation.messages import Model, shape
 from fedstep.federation.model_cache import CachedModel, load_model, mark_current, save_model
 from fedstep.federation.outbox import DeliveryReport, Outbox, audit_transport, flush
-from fedstep.federation.transport import Endpoint, RetryPolicy, Transport, is_exposed, redact_url
+from fedstep.federation.transport import Endpoint, RetryPolicy, Transport, is_exposed
+from fedstep.federation.trust import is_same_server, redact_url
 from fedstep.history.project_store import TURNS, ProjectStore
 from fedstep.schema.schema import schema
 from fedstep.types import Unavailable
@@ -84,7 +84,7 @@ def connect(
 
     helper: Endpoint | Unavailable = NO_HELPER
     if aggregator.helper:
-        if urlsplit(aggregator.helper).netloc.lower() == urlsplit(aggregator.url).netloc.lower():
+        if is_same_server(aggregator.helper, aggregator.url):
             remedy = "Give the helper's URL."
             raise UsageError("--helper is the aggregator itself, which would hold both shares", remedy)
         helper = Endpoint(aggregator.helper, transport(aggregator.helper, aggregator.helper_token))

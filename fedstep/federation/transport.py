@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from fedstep.errors import AggregatorError, AggregatorUnreachable, UsageError
 from fedstep.federation.messages import LARGEST_MESSAGE
+from fedstep.federation.trust import redact_url, split_address
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Session
@@ -84,29 +85,10 @@ def is_exposed(url: str) -> bool:
     return parts.scheme != "https" and parts.hostname not in LOOPBACK_HOSTS
 
 
-def redact_url(url: str) -> str:
-    """Return the URL without user, password, query and unprintable characters.
-
-    >>> redact_url("https://me:secret@ci.example/fed?key=1")
-    'https://ci.example/fed'
-    """
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "the aggregator's URL"
-    host = parts.netloc.rpartition("@")[2]
-    redacted = f"{parts.scheme}://{host}{parts.path}" if host else parts.path
-    return "".join(letter for letter in redacted[:200] if letter.isprintable())
-
-
 def _check_url(url: str) -> str:
     """Return the URL without query and final slash. Raise UsageError for what is no HTTP URL."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
+    parts = split_address(url)
+    if not parts:
         raise UsageError(
             f"{redact_url(url)} is not a URL of an aggregator", "Give one like https://fedstep.example.org."
         )

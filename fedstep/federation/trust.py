@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fedstep.errors import HistoryError, UsageError
 
@@ -26,18 +26,61 @@ class Secret(NamedTuple):
     withheld: str = ""
 
 
+def split_address(url: str) -> SplitResult | None:
+    r"""Return the parts of an HTTP URL with a host; None for anything else.
+
+    A host with a backslash is none: `https://evil.example\@ci.example` is on ci.example for `urlsplit`, which decides
+    about secrets, and on evil.example for urllib3, which sends them.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    host = parts.netloc
+    return parts if usable and host.isprintable() and not set(host) & set("\\ ") else None
+
+
 def normalize_address(url: str) -> str:
     """Return scheme, host, port and path of an aggregator in one form; "" for what is no HTTP URL.
 
     >>> normalize_address("https://CI.example.org:443/fed/"), normalize_address("ftp://ci.example.org")
     ('https://ci.example.org:443/fed', '')
     """
+    parts = split_address(url.strip())
+    return f"{parts.scheme}://{parts.hostname}:{_port(parts)}{parts.path.rstrip('/')}" if parts else ""
+
+
+def redact_url(url: str) -> str:
+    """Return the URL without user, password, query and unprintable characters.
+
+    >>> redact_url("https://me:secret@ci.example/fed?key=1")
+    'https://ci.example/fed'
+    """
     try:
-        parts = urlsplit(url.strip())
-        port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
+        parts = urlsplit(url)
     except ValueError:
-        return ""
-    return f"{parts.scheme}://{parts.hostname}:{port}{parts.path.rstrip('/')}" if port and parts.hostname else ""
+        return "the aggregator's URL"
+    host = parts.netloc.rpartition("@")[2]
+    redacted = f"{parts.scheme}://{host}{parts.path}" if host else parts.path
+    return "".join(letter for letter in redacted[:200] if letter.isprintable())
+
+
+def is_same_server(one: str, other: str) -> bool:
+    """Return whether two addresses are of one server, whatever their paths; False for what is no HTTP URL.
+
+    >>> is_same_server("https://ci.example.org/a", "https://me@CI.example.org.:443/b")
+    True
+    """
+    first, second = split_address(one.strip()), split_address(other.strip())
+    if not first or not second:
+        return False
+    names = [(parts.hostname or "").rstrip(".") for parts in (first, second)]
+    return names[0] == names[1] and _port(first) == _port(second)
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or DEFAULT_PORTS[parts.scheme]
 
 
 def resolve_secret(
@@ -108,8 +151,6 @@ def trusted_file(environment: Mapping[str, str]) -> str:
 
 
 def _unconfirmed(url: str) -> str:
-    from fedstep.federation.transport import redact_url
-
     shown = redact_url(url)
     return (
         f"no token is sent to {shown}: only a file of the repository names it. Name it in FEDSTEP_AGGREGATOR, "
@@ -118,6 +159,4 @@ def _unconfirmed(url: str) -> str:
 
 
 def _foreign(url: str) -> str:
-    from fedstep.federation.transport import redact_url
-
     return f"no token is sent to {redact_url(url)}: the token belongs to another address"

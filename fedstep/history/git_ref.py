@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from fedstep.errors import HistoryError
+from fedstep.files import read_bounded
 from fedstep.history.project_store import (
     MODEL,
     MODEL_NOTE,
@@ -38,6 +39,7 @@ from fedstep.ingest.git_process import (
     TIMED_OUT,
     GitResult,
     common_folder,
+    git_command,
     is_shallow,
     owner_remedy,
     run_git,
@@ -305,11 +307,10 @@ def find_remote(root: str) -> str:
 def local_commit(root: str) -> str:
     """Return the ref's commit in this clone without starting git; "" if there is none or only git can read it."""
     folder = common_folder(root)
-    with suppress(OSError, UnicodeDecodeError), open(f"{folder}/{REF}", encoding="ascii") as file:
-        return file.read(200).strip()
     with suppress(OSError, UnicodeDecodeError):
-        with open(f"{folder}/packed-refs", encoding="utf-8") as file:
-            lines = file.read(_LARGEST_PACKED_REFS).splitlines()
+        return read_bounded(f"{folder}/{REF}").decode("ascii")[:200].strip()
+    with suppress(OSError, UnicodeDecodeError):
+        lines = read_bounded(f"{folder}/packed-refs", _LARGEST_PACKED_REFS).decode().splitlines()
         return next((line.split(" ")[0] for line in lines if line.endswith(f" {REF}")), "")
     return ""
 
@@ -346,8 +347,19 @@ def _fetch(channel: GitChannel, folder: str, known: str, seconds: float) -> GitR
 def push(channel: GitChannel, folder: str, commit: str, expected: str, seconds: float) -> GitResult:
     """Set the remote's ref to this commit if it is still the expected one, and return git's result."""
     lease = f"--force-with-lease={REF}:{expected}"
+    words = (*_PUSH, *_without_hooks(channel), lease, channel.remote, f"{commit}:{REF}")
     with _send_only_new_objects(channel.root, folder, expected) as more:
-        return run_remote_git(channel.root, (*_PUSH, lease, channel.remote, f"{commit}:{REF}"), seconds, more)
+        return run_remote_git(channel.root, words, seconds, more)
+
+
+def _without_hooks(channel: GitChannel) -> tuple[str, ...]:
+    """Return the option of `git push` that runs no hook of a repository on this machine: it may be of an archive.
+
+    git forgets our options for the process that receives in another repository.
+    """
+    urls = run_git(channel.root, ("remote", "get-url", "--push", "--all", "--", channel.remote))().out.splitlines()
+    is_local = any(b":" not in url.split(b"/")[0] or url.startswith(b"file:") for url in urls)
+    return (f"--receive-pack={' '.join(git_command('.', ())[:-2])} receive-pack",) if is_local else ()
 
 
 @contextmanager
@@ -364,8 +376,8 @@ def _send_only_new_objects(root: str, folder: str, known: str) -> Iterator[Mappi
         return
     _remove_left_behind(folder)
     path, cut_off = f"{folder}/{_SHALLOW}{os.urandom(4).hex()}", b""
-    with suppress(OSError), open(f"{common_folder(root)}/shallow", "rb") as file:
-        cut_off = file.read()
+    with suppress(OSError):
+        cut_off = read_bounded(f"{common_folder(root)}/shallow")
     write_unsynced(path, cut_off + known.encode() + b"\n")
     try:
         yield {"GIT_SHALLOW_FILE": path} if _reads_shallow_file(root, path) else {}
@@ -410,7 +422,7 @@ def delete_local(root: str) -> None:
 
 def delete_remote(channel: GitChannel, seconds: float) -> None:
     """Delete the remote's ref, if any. Raise HistoryError on failure."""
-    ran = run_remote_git(channel.root, (*_PUSH, channel.remote, f":{REF}"), seconds)
+    ran = run_remote_git(channel.root, (*_PUSH, *_without_hooks(channel), channel.remote, f":{REF}"), seconds)
     if ran.code and "remote ref does not exist" not in ran.err:
         remedy = f"Run: git push {channel.remote} :{REF}"
         raise HistoryError(f"{REF} of {channel.remote} was not deleted ({summarize_error(ran)})", remedy)

@@ -89,7 +89,7 @@ def open_objects(root: str, seconds: float = _SECONDS) -> Iterator[ObjectReader 
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=safe_environment(os.environ),
+                env=safe_environment(root, os.environ),
             )
         except (OSError, ValueError):
             yield Unavailable("git is not installed or not on the PATH")

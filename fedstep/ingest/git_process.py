@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
+from fedstep.files import read_bounded
 from fedstep.types import Unavailable
 
 SECONDS_EACH = 5.0
@@ -29,9 +30,19 @@ _SAFE_OPTIONS = (
     *("-c", "core.hooksPath=" + os.devnull),
     *("-c", "diff.external="),
     *("-c", "diff.autoRefreshIndex=false"),  # git diff writes the index in spite of --no-optional-locks
+    *("-c", "log.showSignature=false"),  # git log would run gpg.program
+    *("-c", "core.alternateRefsCommand="),
+    *("-c", "core.askPass="),  # a program of the environment, GIT_ASKPASS, takes precedence
     *("-c", "submodule.recurse=false"),
     *("-c", "safe.bareRepository=explicit"),
 )
+# Keys of a clone's configuration that name a program, or a file to write, under names that the clone chooses. Those
+# with fixed names are in _SAFE_OPTIONS.
+_FILTER = re.compile(r"filter\..*\.(clean|smudge|process)")
+_SERVED_BY = re.compile(r"remote\..*\.(uploadpack|receivepack)")  # of several values the first counts
+_COOKIES = re.compile(r"http\.(.*\.)?savecookies")
+_STEERING = "|".join(f"^{key.pattern}$" for key in (_FILTER, _SERVED_BY, _COOKIES))
+_STEERING_WORDS = (b"filter", b"include", b"uploadpack", b"receivepack", b"savecookies")
 # Programs that the package git-lfs registers in a clone; without them git calls each of its files changed.
 _LFS = frozenset(
     f"git-lfs {words}"
@@ -75,7 +86,7 @@ def run_git(
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=safe_environment(os.environ) | _without_filters(root, os.environ),
+            env=safe_environment(root, os.environ),
         )
     except (OSError, ValueError) as error:
         ran = GitResult(NOT_INSTALLED, b"", str(error))
@@ -89,9 +100,9 @@ def git_command(root: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
     return ("git", *_SAFE_OPTIONS, "-C", root, *arguments)
 
 
-def safe_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a git that asks nothing, fetches nothing and stays in the folder that it is given."""
-    return _without(variables, _SECRETS) | _SAFE_VARIABLES
+def safe_environment(root: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a git that asks nothing, fetches nothing, and runs no program of the repository."""
+    return _confined(root, _without(variables, _SECRETS) | _SAFE_VARIABLES)
 
 
 def _without(variables: Mapping[str, str], secrets: re.Pattern[str]) -> dict[str, str]:
@@ -103,47 +114,55 @@ def _without(variables: Mapping[str, str], secrets: re.Pattern[str]) -> dict[str
     }
 
 
-def _without_filters(root: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return variables that turn off the filters of the clone's own configuration, which git would run on its files."""
-    count = variables.get("GIT_CONFIG_COUNT", "0")
-    names = _filters(root)
-    if not names or not count.isdigit():
-        return {}
-    pairs = [(f"filter.{name}.{key}", "") for name in names for key in ("clean", "smudge", "process")]
-    pairs += [(f"filter.{name}.required", "false") for name in names]
-    numbered = dict(enumerate(pairs, int(count)))
-    return {
-        "GIT_CONFIG_COUNT": str(int(count) + len(pairs)),
-        **{f"GIT_CONFIG_KEY_{number}": key for number, (key, _) in numbered.items()},
-        **{f"GIT_CONFIG_VALUE_{number}": value for number, (_, value) in numbered.items()},
+def _confined(root: str, variables: dict[str, str]) -> dict[str, str]:
+    """Return the variables, and those with which git uses the repository at `root` without programs that it names."""
+    variables = {
+        **variables,
+        # Where .git is damaged, git would look for a repository above, whose configuration is not read here.
+        "GIT_CEILING_DIRECTORIES": os.path.dirname(os.path.realpath(root)),
+        "GIT_PROXY_COMMAND": variables.get("GIT_PROXY_COMMAND", ""),  # outranks core.gitProxy
     }
+    count, pairs = variables.get("GIT_CONFIG_COUNT", "0"), _replacements(root)
+    if not pairs or not count.isdigit():
+        return variables
+    for number, (key, value) in enumerate(pairs, int(count)):
+        variables |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return variables | {"GIT_CONFIG_COUNT": str(int(count) + len(pairs))}
+
+
+def _replacements(root: str) -> list[tuple[str, str]]:
+    """Return values of configuration that turn off filters, other than those of git-lfs, and files for cookies."""
+    steering = _steering(root)
+    filters = [key for key, value in steering if _FILTER.fullmatch(key) and value not in _LFS]
+    required = dict.fromkeys(key.rpartition(".")[0] + ".required" for key in filters)
+    cookies = [key for key, _ in steering if _COOKIES.fullmatch(key)]
+    return [*((key, "") for key in filters), *((key, "false") for key in (*required, *cookies))]
 
 
 @lru_cache(maxsize=16)
-def _filters(root: str) -> tuple[str, ...]:
-    """Return the names of the filters in the configuration of this clone, other than those of git-lfs.
+def _steering(root: str) -> tuple[tuple[str, str], ...]:
+    """Return keys and values with which the configuration of this clone makes git run a program or write a file.
 
-    Those of the user's own configuration are the user's choice.
+    The user's own configuration is the user's choice.
     """
     files = {"--local": f"{common_folder(root)}/config", "--worktree": f"{_git_folder(root)}/config.worktree"}
     variables = _without(os.environ, _SECRETS) | _SAFE_VARIABLES
-    names: set[str] = set()
+    found: list[str] = []
     for scope, file in files.items():
-        if not any(word in _content(file) for word in (b"filter", b"include")):
+        if not any(word in _content(file) for word in _STEERING_WORDS):
             continue
-        words = (scope, "--includes", "-z", "--get-regexp", r"^filter\..*\.(clean|smudge|process)$")
         with suppress(OSError, subprocess.SubprocessError):
-            command = ("git", "-C", root, "config", *words)
+            command = ("git", "-C", root, "config", scope, "--includes", "-z", "--get-regexp", _STEERING)
             ran = subprocess.run(command, capture_output=True, env=variables, timeout=SECONDS_EACH, check=False)
-            entries = ran.stdout.decode("utf-8", "surrogateescape").split("\0")
-            pairs = (entry.partition("\n")[::2] for entry in entries if entry)
-            names |= {key.removeprefix("filter.").rpartition(".")[0] for key, value in pairs if value not in _LFS}
-    return tuple(sorted(names))
+            found += ran.stdout.decode("utf-8", "surrogateescape").split("\0")
+    pairs = (entry.partition("\n")[::2] for entry in sorted(set(found)) if entry)
+    return tuple((key, value) for key, value in pairs)
 
 
 def _content(path: str) -> bytes:
-    with suppress(OSError), open(path, "rb") as file:
-        return file.read(_FETCH_LIMIT).lower()
+    """Return the text of a configuration file in lower case, "" for a missing one."""
+    with suppress(OSError):
+        return read_bounded(path).lower()
     return b""
 
 
@@ -243,28 +262,27 @@ def is_partial(root: str) -> bool:
 def common_folder(root: str) -> str:
     """Return the folder of git that all worktrees of a repository share: objects, refs and configuration."""
     folder = _git_folder(root)
-    return os.path.normpath(os.path.join(folder, _first_line(folder + "/commondir")))
+    return os.path.normpath(os.path.join(folder, _pointer(folder + "/commondir")))
 
 
 def fetched_commit(root: str, branch: str) -> str:
     """Return the commit of `branch` in the last `git fetch`, for clones without remote branches; "" if unknown."""
     try:
-        with open(_git_folder(root) + "/FETCH_HEAD", encoding="utf-8", errors="replace") as file:
-            lines = file.read(_FETCH_LIMIT).splitlines()
+        lines = read_bounded(_git_folder(root) + "/FETCH_HEAD").decode("utf-8", "replace")[:_FETCH_LIMIT].splitlines()
     except OSError:
         return ""
     return next((line.split("\t")[0] for line in lines if f"branch '{branch}' of " in line), "")
 
 
 def _git_folder(root: str) -> str:
-    linked = _first_line(root + "/.git").removeprefix("gitdir: ")  # a worktree's or a submodule's
+    linked = _pointer(root + "/.git").removeprefix("gitdir: ")  # a worktree's or a submodule's
     return os.path.join(root, linked or ".git")
 
 
-def _first_line(path: str) -> str:
+def _pointer(path: str) -> str:
+    """Return the path in a file of git, as git reads it: a line break inside is a part of the path."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.readline(4096).rstrip("\n")
+        return read_bounded(path, _FETCH_LIMIT).decode("utf-8", "surrogateescape").rstrip("\r\n")
     except OSError:
         return ""
 
@@ -285,14 +303,19 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 def run_remote_git(
     root: str, arguments: tuple[str, ...], seconds: float, more: Mapping[str, str] | None = None
 ) -> GitResult:
-    """Run a git command that may contact a remote; it is terminated, with the code TIMED_OUT, after `seconds`."""
+    """Run a git command that may contact a remote; it is terminated, with the code TIMED_OUT, after `seconds`.
+
+    It is refused where the clone's configuration names a program for a remote: git runs it for a folder or a promisor.
+    """
+    if named := next((key for key, _ in _steering(root) if _SERVED_BY.fullmatch(key)), ""):
+        return GitResult(128, b"", f"fatal: {named} in .git/config names a program, set it in your own configuration")
     try:
         process = subprocess.Popen(
             git_command(root, (*_OPTIONS, *arguments)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(os.environ) | dict(more or {}),
+            env=_environment(root, os.environ) | dict(more or {}),
             # In a session of its own, ssh finds no terminal to ask on, and git's child processes can be terminated.
             start_new_session=True,
         )
@@ -317,8 +340,9 @@ def summarize_error(ran: GitResult) -> str:
     return _CREDENTIALS.sub("", printable) or f"exit code {ran.code}"
 
 
-def _environment(variables: Mapping[str, str]) -> dict[str, str]:
-    safe = _without(variables, _OWN_SECRETS) | _SAFE_VARIABLES  # git's own helpers may need the CI's other tokens
+def _environment(root: str, variables: Mapping[str, str]) -> dict[str, str]:
+    # Git's own helpers may need the CI's other tokens.
+    safe = _confined(root, _without(variables, _OWN_SECRETS) | _SAFE_VARIABLES)
     safe = {name: value for name, value in safe.items() if name not in _NETWORK_VARIABLES}
     given = {name: variables[name] for name in _NETWORK_VARIABLES if name in variables}
     return safe | {"GIT_ALLOW_PROTOCOL": _PROTOCOLS} | given | _NO_QUESTIONS

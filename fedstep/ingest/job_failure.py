@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fedstep.errors import InputError
+from fedstep.files import open_regular
 from fedstep.ingest.failure_text import COLLECTION
 from fedstep.types import Outcome, Reports, TestRun
 
@@ -223,7 +224,7 @@ def _classify_exit(exit_code: int) -> JobFailure:
 def read_log_tail(path: str) -> str:
     """Return the end of a log. Raises InputError where it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             return file.read().decode("utf-8", "replace")
     except OSError as error:

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from fedstep.errors import FedstepError, InputError
+from fedstep.files import check_regular, read_bounded
 from fedstep.ingest.test_identity import earlier_ids
 from fedstep.types import TimeChange
 
@@ -50,8 +51,7 @@ class MuteList(NamedTuple):
 def read_mutes(root: str, today: str) -> MuteList:
     """Return the mute list at the repository root, empty where there is none, with the error of an unusable file."""
     try:
-        with open(os.path.join(root, MUTES_FILE), "rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+        content = read_bounded(os.path.join(root, MUTES_FILE), LARGEST_FILE)
     except FileNotFoundError:
         return MuteList()
     except OSError as error:
@@ -115,6 +115,7 @@ def add_mute(root: str, mute: Mute) -> None:
     texts = (f"{key} = {quote_toml(value)}\n" for key, value in zip(KEYS[:3], mute[:3], strict=True))
     path = os.path.join(root, MUTES_FILE)
     try:
+        check_regular(path)
         with open(path, "a+", encoding="utf-8") as file:
             file.seek(0)
             before = file.read()
@@ -142,8 +143,8 @@ def remove_mute(root: str, test: str) -> bool:
 
     path = os.path.join(root, MUTES_FILE)
     try:
-        with open(path, encoding="utf-8") as file:
-            content = file.read()
+        check_regular(path)
+        content = read_bounded(path, LARGEST_FILE).decode()
         head, *blocks = re.split(r"(?m)^(?=\[\[mute\]\])", content)
         kept = [block for block in blocks if tomllib.loads(block)["mute"][0].get("test") != test]
         if len(kept) < len(blocks):
@@ -213,8 +214,7 @@ def read_acknowledgements(root: str) -> tuple[Acknowledgement, ...]:
     import tomllib  # 15 ms, which only projects with such a file pay
 
     try:
-        with open(os.path.join(root, ACKS_FILE), "rb") as file:
-            entries = tomllib.loads(file.read(LARGEST_FILE).decode()).get("ack", [])
+        entries = tomllib.loads(read_bounded(os.path.join(root, ACKS_FILE), LARGEST_FILE).decode()).get("ack", [])
         return tuple(Acknowledgement(str(one["subject"]), str(one["on"]), str(one.get("note", ""))) for one in entries)
     except FileNotFoundError:
         return ()
@@ -229,7 +229,9 @@ def add_acknowledgement(root: str, entry: Acknowledgement) -> None:
     """Append an entry to the file. Raise InputError if it cannot be written."""
     fields = (f"{name} = {quote_toml(value)}\n" for name, value in entry._asdict().items() if value)
     try:
-        with open(os.path.join(root, ACKS_FILE), "a", encoding="utf-8") as file:
+        path = os.path.join(root, ACKS_FILE)
+        check_regular(path)
+        with open(path, "a", encoding="utf-8") as file:
             file.write(f"\n[[ack]]\n{''.join(fields)}")
     except OSError as error:
         raise InputError(f"{ACKS_FILE} cannot be written: {error.strerror}") from error

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from fedstep.errors import HistoryError, InputError, UsageError
+from fedstep.files import read_bounded
 from fedstep.history.project_store import ProjectStore, StartMark
 from fedstep.ingest.ci import parse_time, read_ci
 from fedstep.ingest.ci_vendors import EVENT_FILE
@@ -270,10 +271,8 @@ def current_branch(root: str) -> str:
     folder = os.path.join(root, ".git")
     try:
         if os.path.isfile(folder):
-            with open(folder, encoding="utf-8") as file:
-                folder = os.path.join(root, file.read().removeprefix("gitdir:").strip())
-        with open(os.path.join(folder, "HEAD"), encoding="utf-8") as file:
-            head = file.read().strip()
+            folder = os.path.join(root, read_bounded(folder).decode().removeprefix("gitdir:").strip())
+        head = read_bounded(os.path.join(folder, "HEAD")).decode().strip()
     except (OSError, UnicodeDecodeError):
         return ""
     return head.removeprefix("ref: refs/heads/") if head.startswith("ref: refs/heads/") else ""

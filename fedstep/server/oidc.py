@@ -23,6 +23,7 @@ from jwt.exceptions import PyJWTError
 
 from fedstep.errors import AggregatorError, UsageError, WireError
 from fedstep.federation.transport import requests_transport
+from fedstep.federation.trust import split_address
 from fedstep.server.identity import AccessDenied, Identity, is_loopback
 
 LONGEST_PATTERN = 200  # characters of a claim that is kept
@@ -110,13 +111,10 @@ def issuers_of(given: Sequence[str], allow: Sequence[str]) -> tuple[Issuer, ...]
 
 def fetchable(url: str) -> bool:
     """Return whether keys may be fetched from this URL: HTTPS, or loopback."""
-    try:
-        parts = urlsplit(url)
-        port_fits = parts.port != 0
-    except ValueError:
+    parts = split_address(url)
+    if not parts or parts.username or parts.password:
         return False
-    usable = bool(parts.hostname) and port_fits and not parts.username and not parts.password
-    return usable and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or "")))
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")
 
 
 def _issuer(text: str) -> Issuer:

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from math import sqrt
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedstep.errors import UsageError, WireError
 from fedstep.federation.secagg.shares import LEVELS, MAX_SUMMED, MAX_WEIGHT, derive_pad
+from fedstep.federation.trust import split_address
 from fedstep.server.aggregation.vectors import norm, staleness_weight
 from fedstep.server.identity import SHORTEST_TOKEN, is_loopback
 from fedstep.server.mode import BufferPolicy, BufferStatus, is_due
@@ -249,12 +249,8 @@ def check_secret(role: str, secret: str) -> None:
 
 def check_helper_url(url: str) -> None:
     """Raise UsageError for a helper's URL that others could listen to."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
-    except ValueError:
-        usable = False
-    if not usable:
+    parts = split_address(url)
+    if not parts or not (parts.scheme == "https" or is_loopback(parts.hostname or "")):
         raise UsageError(
             "--role leader needs as --peer the https:// URL of its helper", "http:// is for a helper on this machine."
         )

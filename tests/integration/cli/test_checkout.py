@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from fedstep.cli.main import iter_commands
+from fedstep.config import NOT_IN_FILES
+from fedstep.errors import InputError
+from fedstep.ingest.mutes import Acknowledgement, add_acknowledgement
 from tests.helpers.cli import Checkout, answering, forty_tests, new_checkout, recording, server
 
 TOKEN = "a-secret-of-sixteen-characters"
@@ -76,6 +81,88 @@ class TestSecrets:
             assert asked == []
             place.run("pull", "--aggregator", url)
             assert asked
+
+    @pytest.mark.parametrize("command", ["pull", "push", "train", "doctor", "forget"])
+    def test_address_is_read_as_it_is_asked(self, command: str, tmp_path: Path, learned_history: Path):
+        r"""`http://evil\@confirmed/` is on the confirmed host for one library, and on the other for the next."""
+        place = new_checkout(tmp_path / "repo", learned_history)
+        with refusing() as (url, _), refusing() as (evil, requests):
+            place.run("trust", url)
+            confirmed = url.removeprefix("http://")
+            (place.root / ".fedstep.toml").write_text(f"aggregator = '{evil}\\@{confirmed}'\n")
+            more = {"train": ("--junit", place.report(forty_tests(1))), "forget": ("--yes",)}.get(command, ())
+            for token in (TOKEN, f"{url} {TOKEN}"):
+                ran = place.with_env(FEDSTEP_TOKEN=token).run(command, *more)
+                assert requests == []
+                assert "no URL" in ran.err or "not a URL" in ran.err or "no token is sent" in ran.err
+
+    def test_file_names_no_service_for_its_token(self, tmp_path: Path, learned_history: Path):
+        """`backfill` sends a token of GitHub or GitLab to the address of the API."""
+        place = new_checkout(tmp_path / "repo", learned_history).with_env(GITHUB_TOKEN=TOKEN, GITLAB_TOKEN=TOKEN)
+        with refusing() as (url, requests):
+            (place.root / ".fedstep.toml").write_text(f'api = "{url}"\n')
+            for service in ("--github", "--gitlab"):
+                ran = place.run("backfill", service, "acme/web")
+                assert (ran.code, requests) == (2, [])
+                assert "`api` is not set by a file of the repository" in ran.err
+                assert "FEDSTEP_API" in ran.err
+            place.run("backfill", "--github", "acme/web", "--api", url)
+            assert ran.code == 2
+
+
+class TestOptions:
+    def test_file_neither_writes_nor_deletes(self, tmp_path: Path, learned_history: Path):
+        """What is written, and whether a deletion is asked about, is said by a person."""
+        victim = tmp_path / "victim"
+        victim.write_text("mine\n")
+        place = new_checkout(tmp_path / "repo", learned_history)
+        for line, command in (
+            (f'html = "{victim}"', ("report",)),
+            (f'html = "{victim}"', ("explain", "cart")),
+            ("yes = true", ("forget",)),
+            ("remote = true", ("forget", "--history", "git", "--yes")),
+            (f'pseudonym = "{"0" * 32}"', ("forget", "--yes")),
+            ('backend = "dask"', ("backfill", ".")),
+            ('scheduler = "tcp://127.0.0.1:9"', ("backfill", ".", "--backend", "dask")),
+            (f'output = "{victim}"', ("demo",)),
+            ("serve = true", ("report",)),
+        ):
+            (place.root / ".fedstep.toml").write_text(f"{line}\n")
+            ran = place.run(*command)
+            assert ran.code == 2, (line, ran.err)
+            assert "is not set by a file of the repository" in ran.err, line
+        assert victim.read_text() == "mine\n"
+        assert (place.history / "key").exists()
+
+    def test_proposed_file_does_not_break_a_build(self, tmp_path: Path, learned_history: Path):
+        place = new_checkout(tmp_path / "repo", learned_history).with_env(CI="true")
+        (place.root / ".fedstep.toml").write_text("yes = true\n")
+        ran = place.run("predict")
+        assert ran.code == 0
+        assert "The defaults are used" in ran.err
+
+    def test_every_option_is_one_of_a_file_or_not(self):
+        """A new option is classified before it can be set by whoever changes the repository."""
+        of_files = set(
+            re.findall(
+                r"\S+",
+                "aggregator all allow-stale artifact audit budget cold-start confidence days dry-run exit-code explore "
+                "fail-on figures for forgive-above format github gitlab helper helper-token history hold-out index "
+                "jenkins-estimate job jobs json junit keep last limit log max-quarantined mode names new-flakes note "
+                "outcome owner path plan port reason rerun-list seed shadow share since strict task time timeout "
+                "token total unit value within against",
+            )
+        )
+        server = ("serve", "server")  # these commands read the file of the operator's own folder
+        named = {
+            name
+            for path, command in iter_commands()
+            if path[0] not in server
+            for parameter in command.params
+            for name in (parameter.opts[0].removeprefix("--"),)
+            if parameter.opts[0].startswith("--")
+        }
+        assert named - of_files == NOT_IN_FILES
 
 
 class TestForks:
@@ -187,12 +274,113 @@ class TestGitConfiguration:
 
     def test_filter_of_git_lfs_stays(self, place: Checkout):
         """Without it git would call each of its files changed."""
-        from fedstep.ingest.git_process import _filters
+        from fedstep.ingest.git_process import _replacements, _steering
 
-        _filters.cache_clear()
+        _steering.cache_clear()
         for key, words in (("clean", "clean -- %f"), ("smudge", "smudge -- %f"), ("process", "filter-process")):
             place.git("config", f"filter.lfs.{key}", f"git-lfs {words}")
-        assert _filters(str(place.root)) == ("a.b=c",)
+        assert {key.rpartition(".")[0] for key, _ in _replacements(str(place.root))} == {"filter.a.b=c"}
+
+    def test_long_configuration_is_read_whole(self, place: Checkout, tmp_path: Path):
+        """A filter behind 300 kB of comments is turned off, too."""
+        config = place.root / ".git/config"
+        config.write_text(f"# {'x' * 98}\n" * 4000 + config.read_text())
+        place.run("predict")
+        assert not (tmp_path / "seen").exists()
+
+    def test_folder_above_is_no_repository_of_ours(self, place: Checkout, tmp_path: Path):
+        """Where `.git` is damaged, git would use the configuration of a repository above."""
+        inner = place.root / "shop"
+        (inner / ".git").mkdir()
+        for command in ("predict", "triage"):
+            Checkout(inner, place.env).run(command, "--junit", "*.xml")
+        assert not (tmp_path / "seen").exists()
+
+    def test_name_of_git_folder_may_have_a_line_break(self, place: Checkout, tmp_path: Path):
+        (place.root / ".git").rename(place.root / "clean\ndirty")
+        (place.root / ".git").write_text("gitdir: clean\ndirty\n")
+        place.run("predict")
+        assert not (tmp_path / "seen").exists()
+
+    def test_no_signature_is_checked(self, place: Checkout, tmp_path: Path):
+        """`git log`, which tells who changed a file last, would start `gpg.program`."""
+        place.git("config", "log.showSignature", "true")
+        place.git("config", "gpg.program", str(tmp_path / "spy.sh"))
+        place.git("config", "--remove-section", "filter.a.b=c")
+        place.git("add", "shop/cart.py")
+        person = "n <a@example.org> 1700000000 +0000"
+        signed = (
+            f"tree {place.git('write-tree').strip()}\nparent {place.git('rev-parse', 'HEAD').strip()}\n"
+            f"author {person}\ncommitter {person}\n"
+            "gpgsig -----BEGIN PGP SIGNATURE-----\n \n abc\n -----END PGP SIGNATURE-----\n\nx\n"
+        )
+        (tmp_path / "commit").write_text(signed)
+        place.git("reset", "--soft", place.git("hash-object", "-t", "commit", "-w", str(tmp_path / "commit")).strip())
+        (tmp_path / "seen").unlink(missing_ok=True)
+        (place.root / "report.xml").write_text(
+            '<testsuite name="s"><testcase classname="shop.cart" name="test_a" file="shop/cart.py">'
+            '<failure message="boom"/></testcase></testsuite>'
+        )
+        ran = place.run("triage", "--junit", "report.xml", "--format", "json")
+        assert '"last_touched":"n, ' in ran.out.replace(": ", ":")
+        assert not (tmp_path / "seen").exists()
+
+    @pytest.mark.parametrize("key", ["uploadpack", "receivepack"])
+    def test_no_program_serves_a_remote(self, key: str, place: Checkout, tmp_path: Path):
+        """git runs it on this machine for a remote that is a folder; one sentence says why nothing is asked."""
+        place.git("init", "-q", "--bare", str(tmp_path / "remote"))
+        place.git("config", "remote.origin.url", str(tmp_path / "remote"))
+        place.git("config", f"remote.origin.{key}", str(tmp_path / "spy.sh"))
+        for command in (("train", "--junit", place.report(forty_tests(1))), ("forget", "--remote", "--yes")):
+            ran = place.run(*command, "--history", "git")
+            assert not (tmp_path / "seen").exists()
+            assert f"remote.origin.{key} in .git/config names a program" in ran.err
+
+    def test_no_hook_of_a_remote_folder_runs(self, place: Checkout, tmp_path: Path):
+        """A repository may be beside its remote in one archive."""
+        place.git("init", "-q", "--bare", str(tmp_path / "remote"))
+        place.git("config", "remote.origin.url", str(tmp_path / "remote"))
+        spy = tmp_path / "spy.sh"
+        for hook in ("pre-receive", "update", "post-receive", "reference-transaction"):
+            shutil.copy(spy, tmp_path / "remote/hooks" / hook)
+        place.git("clone", "-q", str(tmp_path / "remote"), str(tmp_path / "other"))
+        (tmp_path / "remote/objects/info/alternates").write_text(f"{tmp_path}/other/.git/objects\n")
+        place.git("-C", str(tmp_path / "remote"), "config", "core.alternateRefsCommand", str(spy))
+        assert place.run("train", "--junit", place.report(forty_tests(1)), "--history", "git").code == 0
+        assert place.git("ls-remote", str(tmp_path / "remote")), "the history was pushed"
+        assert place.run("forget", "--remote", "--yes", "--history", "git").code == 0
+        assert not place.git("ls-remote", str(tmp_path / "remote"))
+        assert not (tmp_path / "seen").exists()
+
+    def test_no_program_tells_refs_of_alternates(self, place: Checkout, tmp_path: Path):
+        place.git("init", "-q", "--bare", str(tmp_path / "remote"))
+        place.git("config", "remote.origin.url", str(tmp_path / "remote"))
+        place.run("train", "--junit", place.report(forty_tests(1)), "--history", "git")
+        place.git("clone", "-q", str(tmp_path / "remote"), str(tmp_path / "other"))
+        (place.root / ".git/objects/info").mkdir(exist_ok=True)
+        (place.root / ".git/objects/info/alternates").write_text(f"{tmp_path}/other/.git/objects\n")
+        place.git("config", "core.alternateRefsCommand", str(tmp_path / "spy.sh"))
+        place.git("update-ref", "-d", "refs/fedstep/history")
+        place.run("history", "merge", "--history", "git")
+        assert not (tmp_path / "seen").exists()
+
+    def test_no_program_connects_or_asks(self, place: Checkout, tmp_path: Path):
+        """Neither a proxy of git's own protocol nor one that asks for a password; and no file gets cookies."""
+        requests: list[bytes] = []
+        asking = b"401 Unauthorized\r\nWWW-Authenticate: Basic realm=x\r\nSet-Cookie: a=b; Max-Age=999"
+        with server(recording(requests, answering(asking.decode()))) as url:
+            for key, value in (
+                ("core.gitProxy", str(tmp_path / "spy.sh")),
+                ("core.askPass", str(tmp_path / "spy.sh")),
+                ("http.cookieFile", str(tmp_path / "seen")),
+                (f"http.{url}.saveCookies", "true"),
+            ):
+                place.git("config", key, value)
+            for remote in (url, "git://127.0.0.1:9/x"):
+                place.git("config", "remote.origin.url", remote)
+                place.run("history", "merge", "--history", "git")
+        assert requests
+        assert not (tmp_path / "seen").exists()
 
     def test_git_gets_none_of_our_tokens(self, place: Checkout, tmp_path: Path):
         """A program for the remote that the user allowed is started without them."""
@@ -200,3 +388,43 @@ class TestGitConfiguration:
         place.git("config", "core.sshCommand", f"env >{tmp_path}/seen; false")
         place.run("history", "merge", "--history", "git")
         assert TOKEN not in (tmp_path / "seen").read_text()
+
+
+class TestDevices:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", ["HEAD", "config", "packed-refs", "refs/fedstep/history", "commondir"])
+    def test_pipe_in_the_folder_of_git_ends(self, name: str, tmp_path: Path, learned_history: Path):
+        """An archive of a clone can have one, and reading it would never end."""
+        place = new_checkout(tmp_path / "repo", learned_history)
+        path = place.root / ".git" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        assert place.run("predict", "--history", "git").code == 0
+
+    @pytest.mark.parametrize("target", ["/dev/zero", "pipe"])
+    def test_log_that_is_no_file_ends(self, target: str, tmp_path: Path, learned_history: Path):
+        place = new_checkout(tmp_path / "repo", learned_history)
+        os.mkfifo(place.root / "pipe")
+        os.symlink(target, place.root / "job.log")
+        (place.root / ".fedstep.toml").write_text('log = "job.log"\n')
+        ran = place.run("triage", "--junit", place.report(forty_tests(1)))
+        assert "job.log: cannot be read: it is not a regular file" in ran.err
+
+    @pytest.mark.parametrize("name", [".fedstep-mutes.toml", ".fedstep-acks.toml"])
+    def test_lists_of_the_repository_are_no_links(self, name: str, tmp_path: Path, learned_history: Path):
+        """What is added to one would be written to another file."""
+        victim = tmp_path / "victim"
+        victim.write_text("# mine\n")
+        place = new_checkout(tmp_path / "repo", learned_history)
+        os.symlink(victim, place.root / name)
+        if "mutes" in name:
+            ran = place.run("quarantine", "add", "a#b", "--reason", "r", "--owner", "o", "--days", "3")
+            assert "is a link or no regular file" in ran.err
+        else:
+            with pytest.raises(InputError, match="is a link or no regular file"):
+                add_acknowledgement(str(place.root), Acknowledgement("a#b", "2030-12-31"))
+        assert victim.read_text() == "# mine\n"
+        (place.root / name).unlink()
+        os.symlink("/dev/zero", place.root / name)
+        assert "cannot be read" in place.run("triage" if "mutes" in name else "digest").err

@@ -19,7 +19,8 @@ import responses
 from fedstep.errors import AggregatorError, AggregatorUnreachable, FedstepError, UsageError
 from fedstep.federation.client import push
 from fedstep.federation.messages import Update, pack_update
-from fedstep.federation.transport import RetryPolicy, redact_url, requests_transport
+from fedstep.federation.transport import RetryPolicy, requests_transport
+from fedstep.federation.trust import redact_url
 from tests.helpers.cli import recording
 
 TOKEN = "tok-correct-horse-battery"

@@ -1,9 +1,23 @@
 """Which address a token may be sent to."""
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
 
 from fedstep.errors import UsageError
-from fedstep.federation.trust import add_trusted, load_trusted, normalize_address, resolve_secret, trusted_file
+from fedstep.federation.trust import (
+    add_trusted,
+    is_same_server,
+    load_trusted,
+    normalize_address,
+    resolve_secret,
+    split_address,
+    trusted_file,
+)
 
 OURS, THEIRS = "https://fedstep.example.org", "https://evil.example"
 
@@ -66,6 +80,33 @@ class TestResolve:
     )
     def test_similar_address_is_another_one(self, other: str):
         assert resolve(other, trusted=frozenset({normalize_address(OURS)})).token == ""
+
+
+class TestSplitAddress:
+    @given(st.text("ab@\\\\:/?#%[]. \t\x85\u2044\uff0f\u212a1", max_size=12), st.sampled_from(["http", "https"]))
+    def test_accepted_address_has_one_host(self, rest: str, scheme: str):
+        """Where `urlsplit` decides about a secret, urllib3 connects to the same host and port, or not at all."""
+        parts = split_address(f"{scheme}://{rest}")
+        if not parts:
+            return
+        with suppress(LocationParseError, UnicodeError):
+            asked = parse_url(f"{parts.scheme}://{parts.netloc}{parts.path}")
+            assert (asked.host or "").strip("[]") == (parts.hostname or "").replace("%25", "%")
+            assert asked.port == parts.port
+
+    @pytest.mark.parametrize(
+        "url", ["https://evil\\@ours/", "https://evil\\.ours/", "https://a b/", "https://:0/", "x"]
+    )
+    def test_what_has_two_readings_is_no_address(self, url: str):
+        assert split_address(url) is None
+        assert normalize_address(url) == ""
+
+    def test_helper_in_another_spelling_is_the_same(self):
+        """It would get both shares."""
+        for other in ("HTTPS://CI.example:443/x", "https://me@ci.example./", "https://ci.example#a"):
+            assert is_same_server("https://ci.example/fed", other)
+        assert not is_same_server("https://ci.example", "https://ci.example:444")
+        assert not is_same_server("https://ci.example", "nonsense")
 
 
 class TestTrustedFile:

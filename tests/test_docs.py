@@ -104,6 +104,17 @@ class TestTexts:
         unknown = sorted(named - known)
         assert not unknown, f"{path} names options that no command has: {unknown}"
 
+    @pytest.mark.parametrize("path", ["CONTRIBUTING.md", "docs/explanation/architecture.md"])
+    def test_every_module_and_name_for_contributors_exists(self, path: str) -> None:
+        """A module that these pages name is there, and has the function or class in brackets behind it."""
+        text = (ROOT / path).read_text(encoding="utf-8")
+        for file, names in re.findall(r"`([\w/]+/\w+\.py)`(?: \((`[^)]*`)\))?", text):
+            module = next((root / file for root in (ROOT, ROOT / "fedstep") if (root / file).exists()), None)
+            assert module, f"{path} names {file}"
+            defined = module.read_text(encoding="utf-8")
+            for name in re.findall(r"`([\w.]+)`", names):
+                assert re.search(rf"\b{name.rpartition('.')[2]}\b", defined), f"{path} names {name} in {file}"
+
     @pytest.mark.parametrize("path", PAGES)
     def test_every_shell_line_that_runs_fedstep_parses(self, path):
         """The parser of the program accepts each line `fedstep ...` in a code block of a page."""

@@ -208,10 +208,10 @@ def change_evidence(relation: str | None, shares: ChangeShares) -> float:
 
 
 def count_companions(tests: Iterable[str]) -> Counter[tuple[str, str]]:
-    """Count the tests of each package, by (package, ""), and of each class, by (package, class)."""
+    """Count the tests of each package, by (package, ""), and of each class, by (package, "class#")."""
     counts: Counter[tuple[str, str]] = Counter()
-    for test in tests:
-        counts.update(((package_of(test), ""), (package_of(test), group_of(test))))
+    for test in tests:  # the class of a test without one is "", too
+        counts.update(((package_of(test), ""), (package_of(test), f"{group_of(test)}#")))
     return counts
 
 
@@ -272,7 +272,7 @@ class FailureContext(NamedTuple):
     def companions(self, test: str) -> float:
         """Return the evidence of the tests of other classes that begin to fail with this one."""
         package = package_of(test)
-        of_class = self.fresh[package, group_of(test)]
+        of_class = self.fresh[package, f"{group_of(test)}#"]
         return companion_evidence(self.fresh[package, ""] - of_class, max(0, of_class - 1))
 
     def evidence(self, stats: TestStats, test: str, repeats: int, fingerprint: str) -> FlakeEvidence:

@@ -17,7 +17,6 @@ from fedstep.types import MAX_SECONDS, NO_SECONDS, Dropped, Outcome, TestRun
 
 MAX_TYPE, MAX_TEXT = 100, 400  # characters
 MAX_REPEATED = 100  # Dropped with the same reason in one file; the others are told as a number
-NOT_STARTED = "<init>"  # the name of a test that stands for a suite or a run that failed as a whole
 NAMELESS = "a test case without name and class"
 UNNAMED = "<unnamed>"  # the name of the failures without one in a suite
 UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}

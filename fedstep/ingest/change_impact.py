@@ -155,6 +155,20 @@ def group_of(test: str) -> str:
     return test.partition("#")[0]
 
 
+NOT_STARTED = "<init>"  # the name of a test that stands for a suite or a run that failed as a whole
+STAND_INS = (NOT_STARTED, "setUpClass", "setUpModule")
+
+
+def unloaded_place(test: str) -> str:
+    """Return the module, class or package that a failed test stands for, "" for a test of its own.
+
+    >>> unloaded_place("shop/cart#<init>"), unloaded_place("tests.TestCart#setUpClass"), unloaded_place("cart#adds")
+    ('shop/cart', 'tests.TestCart', '')
+    """
+    group, _, name = test.partition("#")
+    return group if name in STAND_INS else ""
+
+
 def file_of(test: str) -> str:
     """Return what stands for a test's file: the path of a module or script, or the class around inner ones.
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from fedstep.ingest.cases import MAX_TEXT, NOT_STARTED, CaseCollector, failure_word, parse_seconds
+from fedstep.ingest.cases import MAX_TEXT, CaseCollector, failure_word, parse_seconds
+from fedstep.ingest.change_impact import NOT_STARTED
 from fedstep.ingest.xml import RejectedDocument
 from fedstep.types import NO_SECONDS, Outcome
 

@@ -32,11 +32,14 @@ from fedstep.ingest.test_identity import (
 )
 from fedstep.ingest.xml import (
     BLOCK_BYTES,
+    JUNK,
     LOSSY,
+    SEVERAL,
     DamagedDocument,
     RejectedDocument,
     Repairs,
     convert_to_utf8,
+    join_documents,
     read_blocks,
     repair,
     repair_tags,
@@ -66,6 +69,7 @@ class ReadingLimits(NamedTuple):
 
 
 NO_LIMITS = ReadingLimits()
+SILENT = ("", "Failed")  # messages of a failure without one; the second is gotestsum's
 # gotestsum counts every line that the Go command complains with.
 ERRORS_OUTSIDE = (
     "it announces errors outside of its tests: a package that does not compile, or a warning of the compiler. "
@@ -426,18 +430,28 @@ class Document:
     def _read_xml(self, chunks: Iterator[bytes]) -> Iterator[TestRun | Dropped]:
         """Yield the items of the document; read a damaged one again with repairs, and go on where it stopped.
 
-        If that does not help, only what starts an element of a report is a tag.
+        Several documents in one file are read as one. If repairs do not help, only what starts an element of a report
+        is a tag.
         """
         count = 0
         for items in self._parse(convert_to_utf8(chunks, self.repairs)):
             count += len(items)
             yield from items
+        join = join_documents if self.damage and str(self.damage) == JUNK and self.is_junit else iter
+        if self.damage and join is not iter:
+            line = self.damage.line
+            self._begin()
+            self.repairs.add(SEVERAL, line)
+            joined = self._parse(join(convert_to_utf8(self._restart(), self.repairs)))
+            for item in islice(chain.from_iterable(joined), count, None):
+                count += 1
+                yield item
         for is_last in (False, True):
             if not self.damage or self.damage.truncated or (is_last and not self.damage.is_syntax):
                 return
             elements = self.parser.elements if is_last else ()
             self._begin()
-            repaired = repair(convert_to_utf8(self._restart(), self.repairs), self.repairs)
+            repaired = repair(join(convert_to_utf8(self._restart(), self.repairs)), self.repairs)
             repaired = repair_tags(repaired, self.repairs, elements)
             for item in islice(chain.from_iterable(self._parse(repaired)), count, None):
                 count += 1
@@ -495,6 +509,23 @@ class Document:
             yield Dropped(self._source, f"not XML: {damage}{beginning}")
 
 
+def share_causes(tests: Sequence[TestRun]) -> tuple[TestRun, ...]:
+    """Return the tests, of which those that failed without a word have the cause of a subtest, as in Go."""
+    silent = {run.test for run in tests if run.outcome in "fc" and run.message in SILENT}
+    if not silent:
+        return tuple(tests)
+    causes: dict[str, str] = {}
+    for run in tests:
+        if run.outcome in "fc" and run.test not in silent:
+            parts = run.test.split("/")
+            for end in range(len(parts) - 1, 0, -1):
+                causes.setdefault("/".join(parts[:end]), run.signature)
+    return tuple(
+        run._replace(signature=causes[run.test]) if run.test in silent and causes.get(run.test) else run
+        for run in tests
+    )
+
+
 def read_tests(document: Document, dropped: list[Dropped]) -> tuple[TestRun, ...]:
     """Return one run for each test of each suite of the report; what is wrong with it goes to `dropped`."""
     cases: list[TestRun] = []
@@ -505,14 +536,14 @@ def read_tests(document: Document, dropped: list[Dropped]) -> tuple[TestRun, ...
             cases.append(item)
     counts = Counter(run.test for run in cases)
     if len(counts) == len(cases):
-        return tuple(cases)
+        return share_causes(cases)
     starts, rule = document.suite_starts, _rule_of(document, cases, counts)
     repeated: dict[str, list[tuple[int, TestRun]]] = {}
     for position, run in enumerate(cases):
         if counts[run.test] > 1:
             repeated.setdefault(run.test, []).append((bisect_right(starts, position), run))
     once = (run for run in cases if counts[run.test] == 1)
-    return (*once, *chain.from_iterable(settle_suites(found, rule) for found in repeated.values()))
+    return share_causes((*once, *chain.from_iterable(settle_suites(found, rule) for found in repeated.values())))
 
 
 def _rule_of(document: Document, cases: Sequence[TestRun], counts: Mapping[str, int]) -> Rule:

@@ -8,7 +8,6 @@ from fedstep.ingest.cases import (
     MAX_TYPE,
     NAMELESS,
     NO_SIGNATURE,
-    NOT_STARTED,
     TIME_UNITS,
     UNNAMED,
     CaseCollector,
@@ -22,6 +21,7 @@ from fedstep.ingest.cases import (
     parse_seconds,
     relative_path,
 )
+from fedstep.ingest.change_impact import NOT_STARTED
 from fedstep.ingest.failure_text import COLLECTION, HALF, FailureText, read_failure
 from fedstep.ingest.mutes import QUARANTINED
 from fedstep.ingest.test_identity import MAX_NAME, identify_script, is_absolute, script_of, variant_of

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
-from fedstep.ingest.cases import MAX_TEXT, NOT_STARTED, CaseCollector, failure_word, parse_seconds
+from fedstep.ingest.cases import MAX_TEXT, CaseCollector, failure_word, parse_seconds
+from fedstep.ingest.change_impact import NOT_STARTED
 from fedstep.ingest.json_reports import (
     Node,
     add_run_failure,

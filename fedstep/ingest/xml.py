@@ -200,6 +200,28 @@ def iter_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield rest
 
 
+JUNK = expat.ErrorString(expat.errors.codes[expat.errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT])
+FURTHER_DECLARATION = re.compile(rb"<\?xml\b[^>]{0,200}>|<!DOCTYPE\b[^>\[]{0,1000}>")
+LONGEST_DECLARATION = 1200
+SEVERAL = "what follows the end of the report is read, too"
+
+
+def join_documents(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield UTF-8 documents that follow each other as one, below a root of its own and without their declarations.
+
+    `cargo test` writes one for each of its programs, and some pipelines write all reports into one file.
+    """
+    yield b'<testsuites name="several reports">'
+    rest = b""
+    for chunk in chunks:
+        text = FURTHER_DECLARATION.sub(b"", rest + chunk)
+        start = text.find(b"<", max(0, len(text) - LONGEST_DECLARATION))
+        cut = len(text) if start < 0 else start
+        rest = text[cut:]
+        yield text[:cut]
+    yield FURTHER_DECLARATION.sub(b"", rest) + b"</testsuites>"
+
+
 def convert_to_utf8(chunks: Iterator[bytes], repairs: Repairs) -> Iterator[bytes]:
     """Yield the document in UTF-8 without byte order mark and XML declaration, with the same lines.
 

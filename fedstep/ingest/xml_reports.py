@@ -17,7 +17,6 @@ from typing import ClassVar, NamedTuple
 
 from fedstep.ingest.cases import (
     MAX_TEXT,
-    NOT_STARTED,
     CaseCollector,
     Signature,
     assembly_of,
@@ -25,6 +24,7 @@ from fedstep.ingest.cases import (
     parse_integer,
     parse_seconds,
 )
+from fedstep.ingest.change_impact import NOT_STARTED
 from fedstep.ingest.test_identity import MAX_NAME
 from fedstep.ingest.xml import MAX_DEPTH, Tokenizer
 from fedstep.types import NO_SECONDS, Outcome

@@ -20,7 +20,7 @@ from fedstep.features.test_features import ACTIVE_BUILDS
 from fedstep.history.summary import Summary
 from fedstep.history.test_table import SHORTEST, TestTable, new_test, with_tests
 from fedstep.history.word_index import NO_WORDS, WordIndex
-from fedstep.ingest.change_impact import file_of, group_of, own_files
+from fedstep.ingest.change_impact import file_of, group_of, own_files, unloaded_place
 from fedstep.types import Change, Unavailable
 
 FEWEST_RED_BUILDS = 20  # known failing builds before a confidence is promised
@@ -202,9 +202,13 @@ def read_names(lines: Iterable[str], tests: TestTable) -> tuple[NamedTest, ...]:
 
 
 def active_tests(summary: Summary) -> list[str]:
-    """Return the tests that ran in one of the last 20 builds or were left out since they ran, in the table's order."""
+    """Return the tests that ran in one of the last 20 builds or were left out since they ran, in the table's order.
+
+    What stands for a module that could not be loaded is none: no test runner knows it by this name.
+    """
     since, left_out = summary.count - ACTIVE_BUILDS, set(summary.selections.left_out)
-    return [test for test, stats in summary.tests.items() if stats.last_build >= since or test in left_out]
+    tests = (test for test, stats in summary.tests.items() if stats.last_build >= since or test in left_out)
+    return [test for test in tests if not unloaded_place(test)]
 
 
 def identify_node(node_id: str, prefix: str = "") -> str:

@@ -43,11 +43,10 @@ from fedstep.pipeline.predict import (
 )
 from fedstep.pipeline.triage import (
     count_reports,
-    find_not_run,
     incident_reason,
     report_problems,
     report_warnings,
-    settle_errors,
+    settle_reports,
 )
 from fedstep.results import (
     ExampleCounts,
@@ -181,8 +180,8 @@ def evaluate_build(
     loaded, predictor = load_summary(store), load_predictor(store, cached)
     summary, context = loaded.summary, finished.situation
     reports = with_known_ids(finished.reports, summary.tests)
-    not_run = find_not_run(reports, summary, context.ci, is_part=noted is not None)
-    reports = settle_errors(reports, not_run, is_passed=finished.outcome is BuildOutcome.PASSED)
+    is_passed = finished.outcome is BuildOutcome.PASSED
+    reports, not_run = settle_reports(reports, summary, context.ci, is_part=noted is not None, is_passed=is_passed)
     outcome = reports.outcome() if finished.outcome is BuildOutcome.UNKNOWN else finished.outcome
     build = identify_build(store, finished._replace(reports=reports, outcome=outcome))
     source = finished.duration.source if isinstance(finished.duration, Duration) else ""

@@ -4,7 +4,7 @@ A failure is flaky, a regression or unsure, with a probability and its reasons. 
 failures that are quarantined, or known to flake.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, TypeVar
 
 from fedstep.errors import InputError
@@ -14,8 +14,7 @@ from fedstep.history.flakiness import is_incident
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import Summary, load_summary, stream_name, usual_stream
 from fedstep.history.test_table import TestStats, TestTable, taken_ids, with_known_ids
-from fedstep.ingest.cases import NOT_STARTED
-from fedstep.ingest.change_impact import group_of
+from fedstep.ingest.change_impact import NOT_STARTED, group_of, unloaded_place
 from fedstep.ingest.job_failure import classify_job
 from fedstep.ingest.junit import ERRORS_OUTSIDE
 from fedstep.ingest.mutes import NEW_IS_NOT_MUTED, Mute, Mutes, find_mute
@@ -61,8 +60,8 @@ def triage(
     """
     loaded = load_summary(store)
     reports = with_known_ids(reports, loaded.summary.tests)
-    not_run = find_not_run(reports, loaded.summary, context.ci, is_part=context.ci.vendor == "local")
-    reports = settle_errors(reports, not_run, is_passed=exit_code == 0)
+    is_part = context.ci.vendor == "local"  # where people run what they work on
+    reports, not_run = settle_reports(reports, loaded.summary, context.ci, is_part=is_part, is_passed=exit_code == 0)
     job = classify_job(reports, log, exit_code)
     stream = usual_stream(loaded.summary.builds, context.ci)
     build = Build("", context, context.started_at, Unavailable("triage"), reports.outcome(), reports)
@@ -106,8 +105,12 @@ def find_not_run(reports: Reports, summary: Summary, ci: CiRun, *, is_part: bool
     """
     since, last = summary.count - ACTIVE_BUILDS, summary.count - 1
     ran = {run.test for run in reports.tests}
-    places = {place: run.outcome for run in reports.tests if run.outcome in "fcs" and (place := _unloaded(run.test))}
-    known = {test: stats for test, stats in summary.tests.items() if stats.last_build >= since and not _unloaded(test)}
+    places = {
+        place: run.outcome for run in reports.tests if run.outcome in "fcs" and (place := unloaded_place(run.test))
+    }
+    known = {
+        test: stats for test, stats in summary.tests.items() if stats.last_build >= since and not unloaded_place(test)
+    }
     place_of = {test: _place_of(test, places) for test in known if test not in ran}
     unloaded = [test for test, place in place_of.items() if place and places[place] != Outcome.SKIPPED]
     others = [test for test, place in place_of.items() if not place and known[test].last_build == last]
@@ -119,33 +122,34 @@ def find_not_run(reports: Reports, summary: Summary, ci: CiRun, *, is_part: bool
     return NotRun((*unloaded, *others), named, len(known), len(unloaded), is_usual)
 
 
-def _unloaded(test: str) -> str:
-    """Return the module, class or package that a failed test stands for, "" for a test of its own.
-
-    >>> _unloaded("shop/cart#<init>"), _unloaded("tests.cart.TestCart#setUpClass"), _unloaded("tests.cart#adds")
-    ('shop/cart', 'tests.cart.TestCart', '')
-    """
-    group, _, name = test.partition("#")
-    return group if name in (NOT_STARTED, "setUpClass", "setUpModule") else ""
-
-
 def _place_of(test: str, places: Collection[str]) -> str:
     """Return which of the places holds the test, "" for none."""
     group = group_of(test)
     return next((place for place in places if f"{group}.".startswith((f"{place}.", f"{place}/"))), "")
 
 
-def settle_errors(reports: Reports, not_run: NotRun, *, is_passed: bool) -> Reports:
-    """Return the reports with what the errors that gotestsum counts outside of its tests mean.
+def settle_reports(
+    reports: Reports, summary: Summary, ci: CiRun, *, is_part: bool, is_passed: bool
+) -> tuple[Reports, NotRun]:
+    """Return the reports with what errors mean that gotestsum counts outside of its tests, and what did not run.
 
-    A package of the build before that has no test now did not compile. Where none is missing, or the tests are known to
-    have passed, the compiler warned.
+    A package of the build before, with its tests or as one that did not compile, that has no test now did not compile.
+    Where none is missing, or the tests are known to have passed, the compiler warned.
     """
+    not_run = find_not_run(reports, summary, ci, is_part=is_part)
     told = [item for item in reports.dropped if item.reason == ERRORS_OUTSIDE]
-    if not told or not (not_run.is_complete or is_passed):
-        return reports
+    last = {test: stats for test, stats in summary.tests.items() if stats.last_build == summary.count - 1}
+    broken = {place for test, stats in last.items() if stats.streak and (place := unloaded_place(test))}
     ran = {group_of(run.test) for run in reports.tests}
-    packages = sorted({group_of(test) for test in not_run.tests if not is_passed} - ran)
+    packages = set() if is_passed else ({group_of(test) for test in not_run.tests} | broken) - ran
+    if not told or not (not_run.is_complete or is_passed or packages):
+        return reports, not_run
+    settled = _with_unloaded(reports, sorted(packages))
+    return settled, find_not_run(settled, summary, ci, is_part=is_part)
+
+
+def _with_unloaded(reports: Reports, packages: Sequence[str]) -> Reports:
+    """Return the reports with a failed test for each of these packages, and no error outside of the tests."""
     failed = [
         TestRun(f"{package}#{NOT_STARTED}", Outcome.FAILED, failure_type="build failed", message=NO_TEST_LEFT)
         for package in packages
@@ -153,7 +157,10 @@ def settle_errors(reports: Reports, not_run: NotRun, *, is_passed: bool) -> Repo
     return reports._replace(
         tests=(*reports.tests, *failed),
         origins=(*reports.origins, *(Origin() for _ in failed)) if reports.origins else (),
-        dropped=tuple(item._replace(kept=True, is_warning=False) if item in told else item for item in reports.dropped),
+        dropped=tuple(
+            item._replace(kept=True, is_warning=False) if item.reason == ERRORS_OUTSIDE else item
+            for item in reports.dropped
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from xml.sax.saxutils import quoteattr
 
 import pytest
 
-from fedstep.ingest.cases import NOT_STARTED
+from fedstep.ingest.change_impact import NOT_STARTED
 
 
 @dataclass(slots=True)

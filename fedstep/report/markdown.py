@@ -33,6 +33,7 @@ from fedstep.report.wording import (
     format_learning,
     format_model,
     format_time,
+    is_inside,
     is_too_variable,
     name_no_failure,
     name_subject,
@@ -274,7 +275,7 @@ def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailab
     if isinstance(duration, Unavailable) or isinstance(expected, Unavailable):
         yield f"The build's time was not compared: {prose(missing.reason) if missing else ''}"
         return
-    inside = "inside" if expected.low <= duration.seconds <= expected.high else "**outside**"
+    inside = "inside" if is_inside(expected, duration.seconds) else "**outside**"
     told = f"{inside} what was {TOO_VARIABLE}" if is_too_variable(expected) else inside
     cells = {
         "actual": span(duration.seconds),

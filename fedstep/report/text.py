@@ -31,6 +31,7 @@ from fedstep.report.wording import (
     format_learning,
     format_model,
     format_time,
+    is_inside,
     is_too_variable,
     name_no_failure,
     name_subject,
@@ -241,7 +242,7 @@ def _actual(duration: Duration | Unavailable, expected: Interval | Unavailable) 
         return f"time not known: {visible(duration.reason)}"
     if isinstance(expected, Unavailable):
         return f"{format_time(*duration)}, not predicted: {visible(expected.reason)}"
-    inside = "inside" if expected.low <= duration.seconds <= expected.high else "outside"
+    inside = "inside" if is_inside(expected, duration.seconds) else "outside"
     told = f", which was {TOO_VARIABLE}" if is_too_variable(expected) else ""
     interval = spread(expected.low, expected.high)
     return f"{format_time(*duration)}, {inside} the expected {interval}{told}{_jenkins(expected)}"

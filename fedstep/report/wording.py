@@ -697,6 +697,12 @@ TOO_VARIABLE = "too variable to tell"
 WIDEST = 4.0  # upper over lower end of an interval that is of use
 
 
+def is_inside(expected: Interval, seconds: float) -> bool:
+    """Return whether a time lies in the interval, as a reader sees both: "3.8 s, outside 3.8 s - 14 s" is nonsense."""
+    is_end = span(seconds) in (span(expected.low), span(expected.high))
+    return expected.low <= seconds <= expected.high or is_end
+
+
 def is_too_variable(expected: Interval) -> bool:
     """Return whether the interval is so wide that its middle says little."""
     return expected.high > WIDEST * expected.low

@@ -11,10 +11,12 @@ from fedstep.history.flakiness import (
     change_shares,
     companion_evidence,
     count_companions,
+    failure_context,
     past_evidence,
     project_baseline,
     repeat_evidence,
 )
+from fedstep.history.test_table import TestStats
 from fedstep.ingest.change_impact import analyze_change
 from fedstep.types import FileChange
 
@@ -68,9 +70,14 @@ class TestChanges:
 
     def test_companions_are_counted_by_package_and_class(self) -> None:
         counts = count_companions(["org.foo.A#x", "org.foo.A#y", "org.foo.B#x", "org.bar.C#x"])
-        assert (counts["org/foo", ""], counts["org/foo", "org.foo.A"], counts["org/bar", ""]) == (3, 2, 1)
+        assert (counts["org/foo", ""], counts["org/foo", "org.foo.A#"], counts["org/bar", ""]) == (3, 2, 1)
         assert companion_evidence(0) == 0.0
         assert companion_evidence(9) == companion_evidence(4) < companion_evidence(1) < 0.0
+
+    @pytest.mark.parametrize("test", ["#adds", "cart#adds", "shop.cart#adds"])
+    def test_a_test_that_fails_alone_has_no_companion(self, test: str) -> None:
+        """A test without a class, as in TAP, was its own: 'other tests of its package began to fail with it'."""
+        assert failure_context({test: TestStats(test)}, [test], None).companions(test) == 0.0
 
 
 class TestAnyPast:

@@ -5,8 +5,8 @@ from io import BytesIO
 import pytest
 
 from fedstep.ingest.failure_text import MAX_LINE, FailureText, read_failure
-from fedstep.ingest.junit import read_reports
-from fedstep.types import TestRun
+from fedstep.ingest.junit import read_reports, share_causes
+from fedstep.types import Outcome, TestRun
 
 PYTEST = """def test_{name}():
         client = make()
@@ -33,6 +33,17 @@ def of_pytest(name: str, line: int) -> FailureText:
 def of_java(test: str, method: str, session: str, line: int = 9) -> FailureText:
     text = JAVA.format(test=test, method=method, id=session, line=line)
     return read_failure(f"com.acme.shop.{test}#{method}", "java.lang.IllegalStateException", "", text)
+
+
+class TestSubtests:
+    @pytest.mark.parametrize("told", ["", "Failed"])
+    def test_a_test_that_fails_with_its_subtest_has_its_cause(self, told: str) -> None:
+        """Go fails both: one mistake was two regressions."""
+        runs = [TestRun("p#T", Outcome.FAILED, message=told, signature="1"), TestRun("p#U", Outcome.FAILED, message="")]
+        child = TestRun("p#T/a/b", Outcome.FAILED, message="bad", signature="2")
+        assert [run.signature for run in share_causes((*runs, child))] == ["2", "", "2"]
+        own = runs[0]._replace(message="nil")
+        assert share_causes((own, child)) == (own, child)
 
 
 class TestSignature:

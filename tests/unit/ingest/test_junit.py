@@ -10,6 +10,7 @@ import pytest
 
 from fedstep.ingest.cases import failure_word, parse_seconds, relative_path
 from fedstep.ingest.junit import expand, iter_cases, read_reports, summarize
+from fedstep.ingest.xml import SEVERAL, join_documents
 from fedstep.types import BuildOutcome, Dropped, Outcome, Reports, TestRun, Unavailable
 from tests.helpers.narrow import expect
 
@@ -269,6 +270,35 @@ class TestSeveralFiles:
     def test_many_attempts_at_one_test_are_read_in_linear_time(self):
         text = "<testsuite>" + "<testcase name='n'/>" * 100_000 + "</testsuite>"
         assert len(read_reports([_text("a.xml", text)]).tests) == 1
+
+
+class TestSeveralDocuments:
+    HEAD = '<?xml version="1.0" encoding="UTF-8"?>'
+
+    @pytest.mark.parametrize("head", ["", HEAD, f"\n{HEAD}\n", f"{HEAD}<!DOCTYPE testsuites>"])
+    def test_reports_in_one_file_are_all_read(self, head: str) -> None:
+        """`cargo test` writes one for each of its programs: the tests of all but the first were lost."""
+        one, other = (f'<testsuite name="s"><testcase classname="c" name="{n}"/></testsuite>' for n in "ab")
+        read = read_reports([_text("r.xml", f"{self.HEAD}{one}{head}{other}{head}{one}")])
+        assert ([run.test for run in read.tests], read.outcome()) == (["c#b", "c#a"], BuildOutcome.PASSED)
+        assert [(item.kept, item.reason) for item in read.dropped] == [(True, f"{SEVERAL} (1 in this file)")]
+
+    @pytest.mark.parametrize("size", [1, 7, 64])
+    def test_a_declaration_is_found_across_blocks(self, size: int) -> None:
+        text = f'<testsuite/>{self.HEAD}<!DOCTYPE x><testcase name="a < b"/>{self.HEAD}'.encode()
+        blocks = (text[start : start + size] for start in range(0, len(text), size))
+        joined = b"".join(join_documents(blocks))
+        assert joined == b'<testsuites name="several reports"><testsuite/><testcase name="a < b"/></testsuites>'
+
+    def test_a_second_report_that_is_cut_off_is_damaged(self) -> None:
+        one = '<testsuite name="s"><testcase classname="c" name="{}"/></testsuite>'
+        read = read_reports([_text("r.xml", f"{one.format('a')}{one.format('b')[:40]}")])
+        assert ([run.test for run in read.tests], read.outcome()) == (["c#a"], BuildOutcome.UNKNOWN)
+
+    def test_a_line_behind_the_report_is_no_damage(self) -> None:
+        """Runners that print their report print more."""
+        read = read_reports([_text("r.xml", '<testsuite><testcase name="a"/></testsuite>\nDone in 3 s & ready.\n')])
+        assert (len(read.tests), read.outcome()) == (1, BuildOutcome.PASSED)
 
 
 class TestAnnounced:

@@ -8,7 +8,7 @@ from fedstep.history.summary import PastBuild, Summary
 from fedstep.history.test_table import TestStats, with_time
 from fedstep.ingest.junit import ERRORS_OUTSIDE, read_reports
 from fedstep.pipeline.train import find_slower
-from fedstep.pipeline.triage import find_not_run, settle_errors
+from fedstep.pipeline.triage import find_not_run, settle_reports
 from fedstep.report.wording import describe_not_run
 from fedstep.results import Interval, NotRun, SlowerTest
 from fedstep.types import (
@@ -105,23 +105,33 @@ class TestErrorsOutside:
         whole = read_reports([("r.xml", lambda: io.BytesIO(GOTESTSUM.format(0).encode()))])
         assert (whole.dropped, whole.outcome()) == ((), BuildOutcome.PASSED)
 
-    def test_a_package_without_its_tests_did_not_compile(self) -> None:
-        found = find_not_run(reports("m/a#A"), history("m/a#A", "m/b#B"), CI, is_part=False)
-        settled = settle_errors(reports("m/a#A", dropped=(LOST,)), found, is_passed=False)
+    @pytest.mark.parametrize("before", ["m/b#B", "m/b#<init>"])
+    def test_a_package_without_its_tests_did_not_compile(self, before: str) -> None:
+        """Nor did it in the second build in a row, which was called passed: its tests had not run in the first one."""
+        known = history("m/a#A", before)
+        known.tests[before].streak = int(before == "m/b#<init>")
+        lost = reports("m/a#A", dropped=(LOST,))
+        settled, _ = settle_reports(lost, known, CI, is_part=False, is_passed=False)
         assert [run.test for run in settled.tests] == ["m/a#A", "m/b#<init>"]
         assert settled.outcome() == BuildOutcome.FAILED
 
+    def test_its_tests_are_those_that_did_not_run(self) -> None:
+        lost = reports("m/a#A", dropped=(LOST,))
+        _, not_run = settle_reports(lost, history("m/a#A", "m/b#B"), CI, is_part=False, is_passed=False)
+        assert (not_run.tests, not_run.places) == (("m/b#B",), ("m/b",))
+
     def test_with_all_packages_it_is_a_warning_of_the_compiler(self) -> None:
         """A C compiler that warns does not fail the tests."""
-        found = find_not_run(reports("m/a#A"), history("m/a#A"), CI, is_part=False)
-        settled = settle_errors(reports("m/a#A", dropped=(LOST,)), found, is_passed=False)
+        lost = reports("m/a#A", dropped=(LOST,))
+        settled, _ = settle_reports(lost, history("m/a#A"), CI, is_part=False, is_passed=False)
         assert settled.outcome() == BuildOutcome.PASSED
 
-    def test_without_history_the_outcome_stays_open(self) -> None:
+    @pytest.mark.parametrize(("is_passed", "outcome"), [(False, BuildOutcome.UNKNOWN), (True, BuildOutcome.PASSED)])
+    def test_without_history_the_outcome_stays_open(self, is_passed: bool, outcome: BuildOutcome) -> None:
+        """What is known of the command settles it."""
         lost = reports("m/a#A", dropped=(LOST,))
-        unknown = find_not_run(lost, Summary(), CI, is_part=False)
-        assert settle_errors(lost, unknown, is_passed=False) is lost
-        assert settle_errors(lost, unknown, is_passed=True).outcome() == BuildOutcome.PASSED
+        settled, _ = settle_reports(lost, Summary(), CI, is_part=False, is_passed=is_passed)
+        assert settled.outcome() == outcome
 
 
 def finished(seconds: float, *runs: TestRun) -> Build:

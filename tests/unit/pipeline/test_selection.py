@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.errors import UsageError
+from fedstep.history.summary import Summary
 from fedstep.history.test_table import new_test
 from fedstep.pipeline.selection import (
     Choice,
     NamedTest,
     RankedTest,
+    active_tests,
     predict_seconds,
     promised_share,
     read_names,
@@ -123,3 +125,9 @@ class TestSelection:
             share = promised_share(past, 0.95)
             kept += isinstance(share, float) and draw.betavariate(0.4, 2.0) <= share
         assert 0.945 <= kept / 2000 <= 0.985
+
+
+def test_what_could_not_be_loaded_is_not_ordered() -> None:
+    """`order --for go` printed nothing for twenty builds after one in which a package did not compile."""
+    tests = {test: new_test(test) for test in ("m/a#A", "m/b#<init>", "tests.TC#setUpClass", "tests.TC#test_a")}
+    assert active_tests(Summary(count=1, tests=tests)) == ["m/a#A", "tests.TC#test_a"]

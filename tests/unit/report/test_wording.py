@@ -24,6 +24,7 @@ from fedstep.report.wording import (
     describe_group,
     format_interval,
     format_jenkins,
+    is_inside,
     rank_causes,
     rank_suspicions,
 )
@@ -36,6 +37,12 @@ MODULES = [module.name for module in pkgutil.iter_modules(fedstep.report.__path_
 def test_likely_means_what_the_model_counts() -> None:
     """The report names the horizon and the chance from which a test is counted, and cannot import the model."""
     assert (schema().tasks["flaky"].horizon, WORTH_NAMING) == (FLAKY_RUNS, FLAKY_FROM)
+
+
+def test_a_time_that_reads_as_the_end_is_inside() -> None:
+    """'3.8 s, outside the expected 3.8 s - 14 s' was read as a mistake."""
+    assert is_inside(Interval(9.0, 3.8123, 14.0), 3.8001)
+    assert not is_inside(Interval(9.0, 3.8123, 14.0), 3.7)
 
 
 class TestReasons:

@@ -30,8 +30,7 @@ COMMON = 0.25  # share of the tests above which a word in their source says noth
 STEM = 1.0  # learned on ten projects, from 0; there and on eleven others anything from 0.5 to 2 is as good
 # Where the change is not known: runs that each test is taken to have had at the project's rate of failures, which is
 # at least `RAREST`. Chosen on ABB's stream; 0.1 to 0.3 are as good.
-BORROWED = 0.1
-RAREST = 0.001
+BORROWED, RAREST = 0.1, 0.001
 # Exponent of the time, and seconds added to it. Chosen on the projects that choose: 0.7 to 0.9, 2 to 5 ms are as good.
 TIME, BESIDE = 0.8, 0.003
 SHRINK = 2.0  # changes without a failure that each file is taken to have had

@@ -23,6 +23,7 @@ from fedstep.history.word_index import NO_WORDS, WordIndex
 from fedstep.ingest.change_impact import file_of, group_of, own_files, unloaded_place
 from fedstep.types import Change, Unavailable
 
+ROUNDING = 1e-9  # sums of the same times in another order differ by less
 FEWEST_RED_BUILDS = 20  # known failing builds before a confidence is promised
 
 
@@ -144,7 +145,7 @@ def select_tests(
         tuple(compress(ranked, runs)),
         tuple(compress(ranked, map(not_, runs))),
         red_builds=len(first_failures),
-        caught=sum(needed <= share for needed in first_failures),
+        caught=len(first_failures) if all(runs) else sum(needed <= share for needed in first_failures),
     )
 
 
@@ -160,9 +161,9 @@ def _first_rows(ranked: Sequence[RankedTest], seconds: float) -> range:
 
 def _fitting_rows(ranked: Sequence[RankedTest], seconds: float) -> list[int]:
     """Return the rows of the first tests that fit into the time which those that always run leave."""
-    rows, spent = [], _seconds(one for one in ranked if one.always)
+    rows, spent, most = [], _seconds(one for one in ranked if one.always), seconds * (1.0 + ROUNDING)
     for row, one in enumerate(ranked):
-        if not one.always and spent + one.seconds <= seconds:
+        if not one.always and spent + one.seconds <= most:
             rows.append(row)
             spent += one.seconds
     return rows

@@ -201,10 +201,15 @@ def _order_rows(bench: Bench, used_to: str) -> Iterator[str]:
         if "apfdc" not in scores:
             continue
         made = int(scores["promises"])
-        promise = f"{made} | {scores['promise_kept']:.3f} | {scores['promise_share']:.3f}" if made else "0 | – | –"
+        promise = f"{_kept(made, scores['promise_kept'])} | {scores['promise_share']:.3f}" if made else "0 | – | –"
         use = "no changes known" if used_to == "verdicts" else used_to
         figures = f"{scores['builds']:.0f} | {scores['apfdc']:.3f} | {scores['caught_10']:.2f}"
         yield f"| {name} | {use} | {figures} | {promise} |"
+
+
+def _kept(made: int, kept: float) -> str:
+    low, high = binomial_interval(round(kept * made), made)
+    return f"{made} | {kept:.3f} ({low:.2f} to {high:.2f})"
 
 
 def known_table(bench: Bench) -> str:

@@ -80,6 +80,20 @@ class TestSelection:
         chosen = select_tests(ranked(10, 7), Choice(seconds=3.0), (), 0.0, Random(1)).chosen
         assert names(chosen) == ["t#0", "t#1", "t#7"]
 
+    @given(st.lists(st.floats(0.001, 1000.0), min_size=1, max_size=30), st.sets(st.integers(0, 29)))
+    def test_the_whole_time_runs_all_tests(self, times: list[float], always: set[int]) -> None:
+        """However their sum is rounded: 4,999 of 5,000 tests ran with --share 1. No failing build is missed then."""
+        named = ranked(len(times), *always)
+        tests = [one._replace(seconds=seconds) for one, seconds in zip(named, times, strict=True)]
+        for choice in (Choice(share=1.0), Choice(seconds=sum(times))):
+            selection = select_tests(tests, choice, [0.5, 1.0], 0.0, Random(1))
+            assert (selection.skipped, selection.caught) == ((), 2)
+
+    def test_tests_that_are_all_explored_miss_nothing(self) -> None:
+        """A false green rate was told of a selection that left out no test."""
+        selection = select_tests(ranked(10), Choice(share=0.1), [0.5, 0.9], 1.0, Random(1))
+        assert (len(selection.chosen), selection.caught) == (10, 2)
+
     def test_tests_that_always_run_are_never_left_out(self) -> None:
         """Even where they take longer than the time that was given."""
         selection = select_tests(ranked(10, 3, 7), Choice(seconds=0.5), (), 0.0, Random(1))

@@ -189,7 +189,7 @@ class Project:
             HistoryError: The history cannot be written, so that nothing was recorded.
         """
         from fedstep.federation.sync import connect, token_warnings
-        from fedstep.pipeline.train import build_outcome, context_at, measure_duration, train
+        from fedstep.pipeline.train import train
 
         context = self.context()
 
@@ -198,16 +198,7 @@ class Project:
 
         problems, warnings = fetch_history(context, budget / 3)
         context.store.prepare()
-        read = read_matching_reports(context, reports, lambda: left() < 0, allow_stale)
-        change = built_change(context, with_words=True)
-        duration = measure_duration(context.ci, marked_start(context), read, context.step_started_at)
-        finished = FinishedBuild(
-            context_at(context.ci, change, duration, context.step_started_at),
-            context.step_started_at,
-            duration,
-            outcome or build_outcome(context.ci, read),
-            read,
-        )
+        finished = _finished_build(context, reports, outcome, lambda: left() < 0, allow_stale)
         # A CI's cache gives each pull request a copy of its target's history, with the same examples waiting: each
         # pull request would send them again.
         withheld = PULL_REQUEST if context.ci.event == "pull_request" and not context.shares_history else ""
@@ -223,16 +214,8 @@ class Project:
             left_out = _left_out(context, plan, index)
         except UsageError as error:  # the build is recorded all the same
             planted = (*planted, error)
-        report = train(
-            context.store,
-            finished,
-            words_of_tests(context.root),
-            link,
-            context.now,
-            keep,
-            withheld,
-            left_out,
-        )
+        words = words_of_tests(context.root)
+        report = train(context.store, finished, words, link, context.now, keep, withheld, left_out)
         if not problems:  # after a failed fetch the remote is not asked again
             problems = publish_history(context, keep, left())
         report = _with_warnings(_degrade(report, (*planted, *problems)), (*warnings, missing_run_warning(context.ci)))
@@ -278,6 +261,28 @@ def read_junit(path: str | os.PathLike[str]) -> tuple[TestRun, ...]:
     if not reports.tests and refused:
         raise InputError(f"{os.fspath(path)}: {refused[0].reason}", "Give it a test report")
     return reports.tests
+
+
+def _finished_build(
+    context: RunContext,
+    reports: Sequence[str],
+    outcome: BuildOutcome | None,
+    is_late: Callable[[], bool],
+    allow_stale: bool,
+) -> FinishedBuild:
+    """Return the build that just ran, as its reports, git and the CI tell it."""
+    from fedstep.pipeline.train import build_outcome, context_at, measure_duration
+
+    read = read_matching_reports(context, reports, is_late, allow_stale)
+    change = built_change(context, with_words=True)
+    duration = measure_duration(context.ci, marked_start(context), read, context.step_started_at)
+    return FinishedBuild(
+        context_at(context.ci, change, duration, context.step_started_at),
+        context.step_started_at,
+        duration,
+        outcome or build_outcome(context.ci, read),
+        read,
+    )
 
 
 def _left_out(context: RunContext, plan: str, index: int | None) -> LeftOut | None:

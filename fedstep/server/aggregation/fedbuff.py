@@ -285,9 +285,3 @@ def apply_step(task: FloatArray, step: NDArray[np.floating], rules: AggregationR
         after += rules.decay * np.array(rules.start)
     after += rules.rate * step
     return after
-
-
-def clip_delta(delta: NDArray[np.floating], bound: float) -> NDArray[np.float64]:
-    """Return the delta in double precision, shrunk to an L2 norm of at most `bound`."""
-    length = norm(delta)
-    return delta.astype(np.float64) * min(1.0, bound / length if length else 1.0)

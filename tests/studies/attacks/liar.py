@@ -8,6 +8,7 @@ from functools import partial
 from math import inf
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from fedstep.federation.messages import NOISE as SHARED_NOISE
@@ -19,7 +20,6 @@ from fedstep.server.aggregation.fedbuff import (
     AggregationRules,
     TaskDelta,
     aggregate,
-    clip_delta,
     default_rules,
 )
 from fedstep.server.aggregation.inputs import CurrentModels, ModelState, ModelVersion
@@ -35,6 +35,12 @@ PASSES = 3  # over all members
 LOUD = 100.0  # times an honest delta, where nothing stops it
 BOUNDLESS = 1e12  # not infinite: where the lies have won, honest deltas are of length 0
 Step = Callable[[Real, Sequence[Real]], Real]
+
+
+def clip_delta(delta: NDArray[np.floating], bound: float) -> NDArray[np.float64]:
+    """Return the delta in double precision, shrunk to an L2 norm of at most `bound`, as an honest client does."""
+    length = norm(delta)
+    return delta.astype(np.float64) * min(1.0, bound / length if length else 1.0)
 
 
 def attack_with_lies(scene: AttackScene) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ from fedstep.model.sgd import learn_shared
 from fedstep.model.state import ExampleQueue, LocalModel
 from fedstep.model.training import learn_examples
 from fedstep.schema.schema import SparseVector, schema
-from fedstep.server.aggregation.fedbuff import TaskDelta, aggregate, default_rules
+from fedstep.server.aggregation.fedbuff import TaskDelta, aggregate, default_rules, update_mean
 from fedstep.types import Unavailable
 
 
@@ -53,11 +53,13 @@ class SimulatedFederation:
     def __init__(self, task: str, start: Sequence[float] | None = None) -> None:
         self._task, self._version = task, 0
         self._rules, self._shape = default_rules(schema())[task], shape(schema())
-        self.weights: Sequence[float] = start or schema().tasks[task].start()
+        self.candidate = array("f", start or schema().tasks[task].start())
+        self.weights: Sequence[float] = self.candidate  # what goes on trial, taken as production
         self.sizes: list[int] = []  # bytes of each update
 
     def offer(self, project: str, backlog: ExampleQueue) -> ExampleQueue:
-        model = Model(schema().digest, self._version, self._version, "", self._tasks(), self._tasks())
+        candidate = {self._task: self.candidate}
+        model = Model(schema().digest, self._version, self._version, "", candidate, candidate)
         update, left = make_update(backlog, model, keyed_by(project))
         if not isinstance(update, Unavailable):
             self.receive(pack_update(update))
@@ -69,12 +71,11 @@ class SimulatedFederation:
         check_update(update, self._shape)
         delta = np.array(update.deltas[self._task], np.float32)
         task_delta = TaskDelta(update.id, update.project, self._version - update.base, delta)
-        weights = aggregate(np.array(self.weights, np.float32), [task_delta], self._rules)
-        self.weights, self._version = array("f", weights.tobytes()), self._version + 1
+        vector = aggregate(np.array(self.candidate, np.float32), [task_delta], self._rules)
+        self.candidate, self._version = array("f", vector.tobytes()), self._version + 1
+        mean = update_mean(np.array(self.weights, np.float32), vector, self._version, self._rules.window)
+        self.weights = array("f", mean.tobytes())
         self.sizes.append(len(body))
-
-    def _tasks(self) -> Mapping[str, "array[float]"]:
-        return {self._task: array("f", self.weights)}
 
 
 class ReadOnlyLearner:
@@ -231,7 +232,7 @@ def train_global(task: str, projects: Mapping[str, Sequence[LabelledExample]], s
     for number in range(PASSES[task]):
         _one_pass(task, federation, chosen, draw)
         if number >= PASSES[task] // 2:
-            kept.append(federation.weights)
+            kept.append(federation.candidate)
     return [float(weight) for weight in np.mean(kept, axis=0)]
 
 

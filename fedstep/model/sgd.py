@@ -19,18 +19,22 @@ NEGLIGIBLE_PRIVATE = 1e-3  # nor private weights: each stable test would have on
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """The learning constants of one task. `decay` is the factor on local weights after a batch."""
+    """The learning constants of one task. `decay` is the factor on local weights after a batch.
+
+    Of what is learned locally predictions count the part `trust`, because a part of it is noise.
+    """
 
     loss: str
     shared_rate: float
     local_rate: float
     decay: float = 0.999
+    trust: float = 1.0
 
 
 PACES: Mapping[str, Hyperparameters] = {
     "flaky": Hyperparameters("log_loss", shared_rate=0.05, local_rate=0.05),
     "triage": Hyperparameters("log_loss", shared_rate=0.005, local_rate=0.002),
-    "build-failure": Hyperparameters("log_loss", shared_rate=0.01, local_rate=0.02, decay=0.997),
+    "build-failure": Hyperparameters("log_loss", shared_rate=0.02, local_rate=0.03, decay=0.997, trust=0.7),
     "build-duration": Hyperparameters("epsilon_insensitive", shared_rate=0.001, local_rate=0.01),
 }
 
@@ -47,21 +51,23 @@ def learn_local(
 ) -> LocalWeights:
     """Return the local weights after one pass, fitted to the residual of the fixed `production` weights.
 
-    The joint weights start at production + local; their difference from production after the steps is local.
+    The joint weights start at production + local, as it was before the part `trust` was taken of it; their difference
+    from production after the steps is local.
     """
+    pace = PACES[task]
     names = sorted({name for one in rows for name in one.example.private})
     columns = {name: len(production) + number for number, name in enumerate(names)}
     shared = np.array(production, dtype=np.float64)
     start = shared.copy()
     for index, value in local.shared.items():
-        start[index] += value
-    joint = np.concatenate([start, [local.private.get(name, 0.0) for name in names]])
-    pace = PACES[task]
+        start[index] += value / pace.trust
+    joint = np.concatenate([start, [local.private.get(name, 0.0) / pace.trust for name in names]])
     fitted = _fit(pace, pace.local_rate, joint, _with_private(rows, columns, len(joint)), rows)
-    moved = (fitted[: len(shared)] - shared) * pace.decay
+    kept = pace.decay * pace.trust
+    moved = (fitted[: len(shared)] - shared) * kept
     return LocalWeights(
         {int(index): float(moved[index]) for index in np.flatnonzero(np.abs(moved) > NEGLIGIBLE)},
-        _updated(local.private, names, fitted[len(shared) :] * pace.decay),
+        _updated(local.private, names, fitted[len(shared) :] * kept),
     )
 
 

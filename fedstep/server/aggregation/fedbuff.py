@@ -35,6 +35,8 @@ ALIKE = 0.01  # of the longest delta: a smaller distance is none, and may be rou
 MEDIAN_FACTOR = 3.0  # a coordinate may be this many times its median over the projects
 # Few examples from mixed projects: higher rates made these tasks worse.
 RATES = {"build-failure": 0.3, "build-duration": 0.3}
+# Of how many aggregations production is a mean: constant rates leave noise in the vectors (docs/decisions/0090).
+WINDOWS = {"build-failure": 1000}
 # Deltas are long: the plain sum of two hundred projects went too far (docs/decisions/0023).
 TOGETHER = {"flaky": 10.0}
 
@@ -47,7 +49,8 @@ class AggregationRules:
     distance to `start` (empty: to zero) that each aggregation takes back. The projects of one owner count no more than
     `projects_per_owner` projects. With `MIN_PROJECTS` or more, no delta is longer than `longer` times the median over
     the projects, and no coordinate takes more than the part `single` of the bound, unless most projects move it. The
-    step is at most `together` times the mean of the projects' parts.
+    step is at most `together` times the mean of the projects' parts. What goes on trial is the mean of the vectors of
+    about the last `window` aggregations.
     """
 
     clip: float
@@ -57,6 +60,7 @@ class AggregationRules:
     longer: float = 2.0
     single: float = 0.1
     together: float = inf
+    window: int = 1
     start: tuple[float, ...] = ()
 
 
@@ -118,7 +122,11 @@ def default_rules(schema: Schema) -> Mapping[str, AggregationRules]:
     """Return the default rules of each task of the schema."""
     return {
         name: AggregationRules(
-            task.clip, RATES.get(name, 1.0), together=TOGETHER.get(name, inf), start=tuple(task.start())
+            task.clip,
+            RATES.get(name, 1.0),
+            together=TOGETHER.get(name, inf),
+            window=WINDOWS.get(name, 1),
+            start=tuple(task.start()),
         )
         for name, task in schema.tasks.items()
     }
@@ -285,3 +293,24 @@ def apply_step(task: FloatArray, step: NDArray[np.floating], rules: AggregationR
         after += rules.decay * np.array(rules.start)
     after += rules.rate * step
     return after
+<<<<<<< HEAD
+=======
+
+
+def update_mean(mean: FloatArray, task: FloatArray, version: int, window: int) -> FloatArray:
+    """Return the mean of the newest vectors of a task after one more, that of `version`.
+
+    Polynomial-decay averaging: Shamir and Zhang, "Stochastic gradient descent for non-smooth optimization", ICML 2013.
+    It covers about the last quarter of all versions, so that the start is soon forgotten, and at most `window`.
+    """
+    if window <= 1:
+        return task
+    moved: FloatArray = mean + np.float32(max(4.0 / (max(1, version) + 3.0), 1.0 / window)) * (task - mean)
+    return moved
+
+
+def clip_delta(delta: NDArray[np.floating], bound: float) -> NDArray[np.float64]:
+    """Return the delta in double precision, shrunk to an L2 norm of at most `bound`."""
+    length = norm(delta)
+    return delta.astype(np.float64) * min(1.0, bound / length if length else 1.0)
+>>>>>>> 5282872 (Average the shared weights of build failures, and trust a part of the local ones, because constant rates leave noise in both)

@@ -12,7 +12,8 @@ class ModelVersion:
     """One version of the model, with the vectors of all tasks.
 
     `production` is the version that production changed with last, `sources` the version that each task of production
-    comes from; `created` is in seconds since 1970.
+    comes from; `created` is in seconds since 1970. Of some tasks, the mean of the newest vectors goes on trial in place
+    of the last one: `means` has it.
     """
 
     version: int
@@ -20,6 +21,7 @@ class ModelVersion:
     created: float
     vectors: Mapping[str, Vector]
     sources: Mapping[str, int] = field(default_factory=dict)
+    means: Mapping[str, Vector] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from fedstep.server.aggregation.fedbuff import (
     even_out,
     owner_limit,
     scale_rate,
+    update_mean,
 )
 from fedstep.server.aggregation.inputs import (
     AggregationInput,
@@ -72,9 +73,13 @@ NO_COMPARISON, NO_COMPARISONS = Comparison(), MappingProxyType[str, Comparison](
 
 
 class TaskState(NamedTuple):
-    """A task in the next version: its vector, the version of its production, its open trial, and the one that ended."""
+    """A task in the next version: its vector, the version of its production, its open trial, and the one that ended.
+
+    `mean` is that of its newest vectors, or the vector itself.
+    """
 
     vector: Vector
+    mean: Vector
     source: int
     trial: Trial | None = None
     decision: TrialOutcome | None = None
@@ -90,7 +95,7 @@ def next_version(
     compared = compare_sources(chain(given.recent(), given.buffered), rules)
     vectors = aggregate_updates(given.current.candidate, given.buffered, rules, compared)
     evidence = {name: _without(one, compared.get(name, NO_COMPARISON).proven) for name, one in given.evidence.items()}
-    result = advance(given, vectors, evidence, gate)
+    result = advance(given, vectors, evidence, rules, gate)
     return replace(result, opposed={name: len(one.opponents) for name, one in compared.items() if one.opponents})
 
 
@@ -103,7 +108,11 @@ def _without(evidence: Evidence, proven: Collection[Source]) -> Evidence:
 
 
 def advance(
-    state: ModelState, vectors: Mapping[str, Vector], evidence: Mapping[str, Evidence], gate: Gate | None
+    state: ModelState,
+    vectors: Mapping[str, Vector],
+    evidence: Mapping[str, Evidence],
+    rules: Mapping[str, AggregationRules],
+    gate: Gate | None,
 ) -> AggregationResult:
     """Return the version that follows `state` with these vectors.
 
@@ -111,58 +120,76 @@ def advance(
     production; after a rejection the task goes halfway back to its production, at most once in `RESTART_SECONDS`. A
     task without an open trial begins one, once it has learned enough since its production.
     """
-    if gate is None:
-        tasks = {name: TaskState(vector, state.version) for name, vector in vectors.items()}
-    else:
-        tasks = {name: _advance_task(state, name, vectors[name], evidence.get(name), gate) for name in vectors}
     before = state.current.candidate
+    moved = {name: _advance_mean(before, name, vectors[name], rules[name].window, state.version) for name in vectors}
+    if gate is None:
+        tasks = {name: TaskState(vector, moved[name], state.version) for name, vector in vectors.items()}
+    else:
+        tasks = {
+            name: _advance_task(state, name, vector, moved[name], evidence.get(name), gate)
+            for name, vector in vectors.items()
+        }
     sources = {name: task.source for name, task in tasks.items()}
     production = state.version if sources != before.sources else before.production
     made = {name: task.vector for name, task in tasks.items()}
+    means = {name: task.mean for name, task in tasks.items() if rules[name].window > 1}
     return AggregationResult(
-        ModelVersion(state.version, production, state.now, made, sources),
+        ModelVersion(state.version, production, state.now, made, sources, means),
         tuple(task.trial for task in tasks.values() if task.trial),
         tuple(task.decision for task in tasks.values() if task.decision),
     )
 
 
-def _advance_task(state: ModelState, name: str, vector: Vector, evidence: Evidence | None, gate: Gate) -> TaskState:
+def _advance_mean(before: ModelVersion, name: str, vector: Vector, window: int, version: int) -> Vector:
+    """Return the mean that goes with a task's new vector: that vector where there is none, the old mean if it stays."""
+    if window <= 1:
+        return vector
+    mean = before.means.get(name, before.vectors[name])
+    if vector == before.vectors[name]:
+        return mean
+    return to_float_array(update_mean(to_numpy(mean), to_numpy(vector), version, window))
+
+
+def _advance_task(
+    state: ModelState, name: str, vector: Vector, mean: Vector, evidence: Evidence | None, gate: Gate
+) -> TaskState:
     source = state.current.candidate.sources[name]
     production, trial = state.current.production[name], state.current.trials.get(name)
     if trial is None:
-        return _begin_trial(state, name, vector, source, production, gate)
+        return _begin_trial(state, name, vector, mean, source, production, gate)
     if evidence is None:
-        return TaskState(vector, source, trial)
+        return TaskState(vector, mean, source, trial)
     verdict = gate.decide(evidence, state.spent.get(name, 0.0))
     if verdict.outcome == "open":
-        return TaskState(vector, source, trial)
+        return TaskState(vector, mean, source, trial)
     decision = TrialOutcome(trial, verdict)
     if verdict.outcome == "promoted":
         source, production = trial.version, trial.vector
     elif verdict.outcome == "rejected" and state.now - state.restarted.get(name, -RESTART_SECONDS) >= RESTART_SECONDS:
         # of the half that is lost most was noise; a damage is gone after a few rejections
-        vector = to_float_array(np.float32(0.5) * (to_numpy(production) + to_numpy(vector)))
+        vector = mean = to_float_array(np.float32(0.5) * (to_numpy(production) + to_numpy(vector)))
         decision = TrialOutcome(trial, verdict, restarted=True)
-    return _begin_trial(state, name, vector, source, production, gate, decision)
+    return _begin_trial(state, name, vector, mean, source, production, gate, decision)
 
 
 def _begin_trial(
     state: ModelState,
     name: str,
     vector: Vector,
+    mean: Vector,
     source: int,
     production: Vector,
     gate: Gate,
     decision: TrialOutcome | None = None,
 ) -> TaskState:
-    """Return the task with its new vector on trial, unless that is what production is, or hardly more.
+    """Return the task with its new mean on trial, unless that is what production is, or hardly more.
 
     One aggregation from zero moves the intercept, which lowers the loss, and the other weights in any direction: the
     first version that was promoted ordered some federations' tests worse than chance (docs/decisions/0087).
     """
-    is_ready = vector != production and state.version - source >= gate.distance
-    trial = Trial(name, state.version, source, state.now, vector) if is_ready else None
-    return TaskState(vector, source, trial, decision)
+    is_ready = mean != production and state.version - source >= gate.distance
+    trial = Trial(name, state.version, source, state.now, mean) if is_ready else None
+    return TaskState(vector, mean, source, trial, decision)
 
 
 def aggregate_updates(
@@ -368,7 +395,7 @@ def advance_by_sums(
         name: _add_sum(vector, sums[name], rules[name]) if name in sums else vector
         for name, vector in state.current.candidate.vectors.items()
     }
-    return advance(state, vectors, evidence, gate)
+    return advance(state, vectors, evidence, rules, gate)
 
 
 def _add_sum(vector: Vector, task_sum: TaskSum, rules: AggregationRules) -> Vector:

@@ -226,7 +226,7 @@ class Store:
             return session.versions.latest_version()
 
     def vectors(self, version: int) -> Mapping[str, Vector]:
-        """Return the vectors of a version of any schema by task."""
+        """Return by task the vector of a version of any schema that goes on trial: its mean where it has one."""
         with self.read() as session:
             return session.versions.vectors(version)
 

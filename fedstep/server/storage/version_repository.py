@@ -19,6 +19,7 @@ DAY = 86_400.0  # seconds
 MAX_KEPT_DAYS = 30  # of any update, of whatever schema, whether it was aggregated or not
 MIN_VERSIONS = 1000  # the newest versions stay; an update from an older one is refused long before
 MIN_KEPT_DAYS = 7  # of any update: they say who is active
+MEAN = "/mean"  # after the name of a task: the mean of its vectors, stored beside them
 # asked once per batch of updates, and built once: building a statement takes longer than running it
 LATEST_VERSION = select(func.max(versions.c.version)).where(versions.c.schema == bindparam("digest"))
 
@@ -57,9 +58,10 @@ class VersionRepository:
         row = self._connection.execute(query.limit(1)).one_or_none()
         if row is None:
             return None
-        return ModelVersion(
-            row.version, row.production, row.created, unpack(row.vectors).vectors, json.loads(row.sources)
-        )
+        stored = unpack(row.vectors).vectors
+        vectors = {name: vector for name, vector in stored.items() if not name.endswith(MEAN)}
+        means = {name.removesuffix(MEAN): vector for name, vector in stored.items() if name.endswith(MEAN)}
+        return ModelVersion(row.version, row.production, row.created, vectors, json.loads(row.sources), means)
 
     def current(self) -> CurrentModels:
         """Return the newest version, production and the open trials. Raise UsageError where there is none."""
@@ -71,9 +73,10 @@ class VersionRepository:
         return CurrentModels(candidate, self._combine(candidate.sources), trial_repository.open_trials(vectors))
 
     def vectors(self, version: int) -> Mapping[str, Vector]:
-        """Return the vectors of a version of any schema by task."""
+        """Return by task the vector of a version of any schema that goes on trial: its mean where it has one."""
         query = select(versions.c.vectors).where(versions.c.version == version)
-        return unpack(self._connection.execute(query).scalar_one()).vectors
+        stored = unpack(self._connection.execute(query).scalar_one()).vectors
+        return {name: stored.get(name + MEAN, vector) for name, vector in stored.items() if not name.endswith(MEAN)}
 
     def production(self, version: int) -> Mapping[str, Vector]:
         """Return by task what production was at a version. Raise UsageError for a version of another schema."""
@@ -95,7 +98,7 @@ class VersionRepository:
                 updates=update_count,
                 production=version.production,
                 sources=json.dumps(version.sources),
-                vectors=pack({}, version.vectors),
+                vectors=pack({}, {**version.vectors, **{name + MEAN: mean for name, mean in version.means.items()}}),
             )
         )
 

@@ -135,12 +135,26 @@ class TestLocalWeights:
         joint = by_hand(task, [*production, *[0.0] * len(names)], joint_rows, pace.local_rate)
         local = learn_local(task, production, LocalWeights(), rows)
         for index in range(SIZE):
-            moved = (joint[index] - production[index]) * pace.decay
+            moved = (joint[index] - production[index]) * pace.decay * pace.trust
             assert local.shared.get(index, 0.0) == pytest.approx(moved, abs=2 * NEGLIGIBLE)
         for number, name in enumerate(names):
             assert local.private.get(name, 0.0) == pytest.approx(
-                joint[SIZE + number] * pace.decay, abs=NEGLIGIBLE_PRIVATE
+                joint[SIZE + number] * pace.decay * pace.trust, abs=NEGLIGIBLE_PRIVATE
             )
+
+    def test_learning_goes_on_from_all_that_was_learned(self) -> None:
+        """Predictions trust a part of the local weights; the next example is learned on top of the whole."""
+        task, rows, production = "build-failure", drawn("build-failure", 2), [0.0] * SIZE
+        pace, bare = PACES[task], [one._replace(example=one.example._replace(private=())) for one in rows]
+        assert pace.trust < 1.0
+        local = LocalWeights()
+        for one in bare:
+            local = learn_local(task, production, local, [one])
+        first = [weight * pace.decay for weight in by_hand(task, production, bare[:1], pace.local_rate)]
+        second = by_hand(task, first, bare[1:], pace.local_rate)
+        for index in range(SIZE):
+            wanted = second[index] * pace.decay * pace.trust
+            assert local.shared.get(index, 0.0) == pytest.approx(wanted, abs=4 * NEGLIGIBLE)
 
     def test_local_weights_decay_where_nothing_is_learned(self) -> None:
         untouched = LabelledExample(Example("t", 0, (1,), (1.0,), ("test=t",)), 1.0)

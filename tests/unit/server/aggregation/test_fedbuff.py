@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.server.aggregation.fedbuff import AggregationRules, TaskDelta, aggregate
+from fedstep.server.aggregation.fedbuff import AggregationRules, TaskDelta, aggregate, update_mean
 from fedstep.server.aggregation.vectors import BLOCK, GROUP_ROWS, MIN_ROWS, RUN, DeltaBatch, _blocks, compute_norms
 from tests.helpers.reference_aggregation import aggregate_plainly
 
@@ -66,6 +66,31 @@ class TestComputeNorms:
         deltas = list(np.random.default_rng(size).normal(0, 1, (40, size)).astype(np.float32))
         alone = [compute_norms([delta], np.ones(1))[0][0] for delta in deltas]
         np.testing.assert_allclose(compute_norms(deltas, np.ones(40))[0], alone, rtol=1e-6)
+
+
+class TestUpdateMean:
+    def test_of_noisy_vectors_is_nearer_to_what_they_scatter_around(self):
+        """A constant rate leaves noise in each vector, and the mean of many has little of it."""
+        draw, mean = np.random.default_rng(3), np.zeros(50, np.float32)
+        for version in range(1, 401):
+            vector = (1.0 + draw.normal(0, 1, 50)).astype(np.float32)
+            mean = update_mean(mean, vector, version, 1000)
+        assert np.linalg.norm(mean - 1.0) < 0.2 * np.linalg.norm(vector - 1.0)
+
+    def test_the_first_version_replaces_the_start(self):
+        start, first = np.full(3, 9.0, np.float32), np.ones(3, np.float32)
+        np.testing.assert_array_equal(update_mean(start, first, 1, 1000), first)
+
+    @pytest.mark.parametrize("version", [2000, 100_000])
+    def test_follows_within_its_window_however_many_versions(self, version):
+        mean, changed = np.zeros(1, np.float32), np.ones(1, np.float32)
+        for number in range(version, version + 300):
+            mean = update_mean(mean, changed, number, 100)
+        assert mean[0] > 0.9
+
+    def test_of_one_aggregation_is_the_vector(self):
+        task = np.array([0.1, 0.7], np.float32)
+        assert update_mean(np.zeros(2, np.float32), task, 5, 1) is task
 
 
 class TestPartialSums:

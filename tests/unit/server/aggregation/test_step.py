@@ -101,6 +101,37 @@ class TestTrial:
         assert line.fields["high"] < GATE.margin
 
 
+AVERAGED = {name: replace(rules, window=1000) for name, rules in RULES.items()}
+
+
+class TestMeans:
+    def test_the_mean_goes_on_trial(self, moment):
+        """Learners start from the newest vector; the mean of the newest ones is what may become production."""
+        moment = replace(moment, version=9, current=replace(moment.current, trials={}))
+        made = next_version(moment, AVERAGED, GATE)
+        assert made.version.vectors == aggregate_updates(moment.current.candidate, moment.buffered, AVERAGED)
+        for trial in made.trials:
+            before, after = moment.current.candidate.vectors[trial.task], made.version.vectors[trial.task]
+            mean = [old + (new - old) * 4 / (9 + 3) for old, new in zip(before, after, strict=True)]
+            assert trial.vector.tolist() == pytest.approx(mean)
+            assert trial.vector == made.version.means[trial.task]
+
+    def test_a_task_that_learns_nothing_keeps_its_mean(self, moment):
+        candidate = replace(moment.current.candidate, means=vectors(0.1))
+        still = replace(moment, buffered=(), current=replace(moment.current, candidate=candidate, trials={}))
+        assert next_version(still, AVERAGED, GATE).version.means == vectors(0.1)
+
+    def test_the_mean_begins_anew_after_a_rejection(self, moment):
+        """A mean of vectors that were rejected would be rejected again for hundreds of aggregations."""
+        moment = replace(moment, evidence={"flaky": UpdateEvaluations(WORSE, ACTIVE)})
+        made = next_version(moment, AVERAGED, GATE).version
+        assert made.means["flaky"] == made.vectors["flaky"]
+        assert made.means["build-duration"] != made.vectors["build-duration"]
+
+    def test_a_task_without_a_window_has_no_mean(self, moment):
+        assert next_version(moment, RULES, GATE).version.means == {}
+
+
 class TestRestart:
     def test_rejected_task_goes_halfway_back_to_production(self, moment):
         """After a rejection the candidate is the mean of itself and production; the other task goes on."""

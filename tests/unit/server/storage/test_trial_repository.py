@@ -119,6 +119,24 @@ class TestVerdicts:
         assert figures == [{}, {}, {"flaky": 0.07}]
 
 
+class TestMeans:
+    def test_what_is_tried_and_promoted_is_the_stored_mean(self, store, update, url, ours):
+        """The candidate is the newest vector; the trial, and production after it, the mean of the newest ones."""
+        rules = {name: replace(one, window=1000) for name, one in RULES.items()}
+        for number in (1, 2, 3):
+            store.accept([offer(update(number, project=7))], number - 1, 10, float(number))
+            store.aggregate(lambda moment: next_version(moment, rules, None), number + 0.5)
+        store.close()
+        again = Store(url, ours)
+        current = again.current()
+        assert current.candidate.means["flaky"] == current.production["flaky"] == again.vectors(3)["flaky"]
+        assert current.candidate.vectors["flaky"] != current.production["flaky"]
+        assert (
+            again.roll_back(2, 9.0).vectors["flaky"] == again.vectors(2)["flaky"] == again.current().production["flaky"]
+        )
+        again.close()
+
+
 class TestRollback:
     def test_rollback_republishes_a_version_and_ends_the_trials(self, store, update):
         """A rollback makes a new version of an old production and ends the trials."""

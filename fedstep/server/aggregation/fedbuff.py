@@ -293,8 +293,6 @@ def apply_step(task: FloatArray, step: NDArray[np.floating], rules: AggregationR
         after += rules.decay * np.array(rules.start)
     after += rules.rate * step
     return after
-<<<<<<< HEAD
-=======
 
 
 def update_mean(mean: FloatArray, task: FloatArray, version: int, window: int) -> FloatArray:
@@ -307,10 +305,3 @@ def update_mean(mean: FloatArray, task: FloatArray, version: int, window: int) -
         return task
     moved: FloatArray = mean + np.float32(max(4.0 / (max(1, version) + 3.0), 1.0 / window)) * (task - mean)
     return moved
-
-
-def clip_delta(delta: NDArray[np.floating], bound: float) -> NDArray[np.float64]:
-    """Return the delta in double precision, shrunk to an L2 norm of at most `bound`."""
-    length = norm(delta)
-    return delta.astype(np.float64) * min(1.0, bound / length if length else 1.0)
->>>>>>> 5282872 (Average the shared weights of build failures, and trust a part of the local ones, because constant rates leave noise in both)

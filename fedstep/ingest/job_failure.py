@@ -211,7 +211,9 @@ def _classify_without_failures(log: str, exit_code: int | None, ran: bool) -> Jo
         return JobFailure()
     if exit_code in _EXIT_CODES or exit_code in _CRASHES:
         return _classify_exit(exit_code)
-    return JobFailure(UNKNOWN, f"exit code {exit_code}, no test {'failed' if ran else 'ran'} and no rule fits", ended)
+    remedy = "" if log else "; the end of the job's log, given with --log FILE, may tell"
+    told = f"exit code {exit_code}, no test {'failed' if ran else 'ran'} and no rule fits{remedy}"
+    return JobFailure(UNKNOWN, told, ended)
 
 
 def _classify_exit(exit_code: int) -> JobFailure:

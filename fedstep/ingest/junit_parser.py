@@ -435,7 +435,10 @@ class JUnitHandler:
         return attempt or ("retry" in case and attempt_of("retry", case["retry"])) or 0
 
     def _failure(self, test: str) -> FailureText:
-        text = f"{self._failure_text}\n{self._failure_end[-HALF:]}" if self._failure_end else self._failure_text
+        end = self._failure_end[-HALF:]
+        if len(end) == HALF:  # it begins inside a line, which is then no frame of a stack
+            end = end.partition("\n")[2]
+        text = f"{self._failure_text}\n{end}" if end else self._failure_text
         return read_failure(test, self._failure_type, self._message, text)
 
     def _file(self, case: dict[str, str]) -> str:

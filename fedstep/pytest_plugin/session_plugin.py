@@ -24,7 +24,7 @@ from fedstep.ingest.mutes import NEW_IS_NOT_MUTED, QUARANTINED, find_mute, read_
 from fedstep.pipeline.triage import known_tests
 from fedstep.project import Project
 from fedstep.pytest_plugin.attempts import SessionAttempts, TestAttempts, identity, record_of, write_record
-from fedstep.report.units import count, visible
+from fedstep.report.units import count, percent, visible
 
 TRIAGE_SECONDS = 20.0  # for a triage; one of 5,000 tests takes less than a second
 # Nothing of this triage is sent to the CI, and no setting of the project changes its output.
@@ -169,7 +169,7 @@ class SessionPlugin:
         for item in _items(session, chosen):
             self._one_again(session, item)
             said = "failed again" if self.attempts.tests[item.nodeid].failed else "passed then"
-            self.notes.append(f"  {item.nodeid}: {100 * chosen[item.nodeid]:.0f} % flaky, {said}")
+            self.notes.append(f"  {item.nodeid}: {percent(chosen[item.nodeid])} flaky, {said}")
 
     def _one_again(self, session: pytest.Session, item: pytest.Item) -> None:
         """Run one more attempt; where it passes, the first one no longer fails the session."""

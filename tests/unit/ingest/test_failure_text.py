@@ -35,6 +35,16 @@ def of_java(test: str, method: str, session: str, line: int = 9) -> FailureText:
     return read_failure(f"com.acme.shop.{test}#{method}", "java.lang.IllegalStateException", "", text)
 
 
+class TestLongText:
+    def test_a_text_that_is_cut_has_no_half_of_a_line(self) -> None:
+        """The end of a frame, 'ask.execute(Task.java:141)', was the second line of the message."""
+        frames = "".join(f"\tat org.junit.platform.engine.Task{n}.execute(Task.java:{n})\n" for n in range(900))
+        told = f"java.lang.Error\n{frames}Caused by: java.lang.ArithmeticException: / by zero\n\tat x.A.b(A.java:1)\n"
+        case = f'<testcase classname="x.A" name="b"><error type="java.lang.Error">{told}</error></testcase>'
+        (run,) = read_reports([("r.xml", lambda: BytesIO(f"<testsuite>{case}</testsuite>".encode()))]).tests
+        assert run.message == "java.lang.Error\nCaused by: java.lang.ArithmeticException: / by zero"
+
+
 class TestSubtests:
     @pytest.mark.parametrize("told", ["", "Failed"])
     def test_a_test_that_fails_with_its_subtest_has_its_cause(self, told: str) -> None:

@@ -304,7 +304,8 @@ class TestCauses:
 
     def test_that_no_test_ran_is_told(self) -> None:
         """pytest ends with 5 where all tests were deselected."""
-        assert classify_job(Reports(files=1), "", 5).rule == "exit code 5, no test ran and no rule fits"
+        assert classify_job(Reports(files=1), "done", 5).rule == "exit code 5, no test ran and no rule fits"
+        assert "--log FILE" in classify_job(Reports(files=1), "", 5).rule
 
 
 class TestLog:

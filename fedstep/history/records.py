@@ -7,7 +7,7 @@ from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, chain, groupby, pairwise
-from math import isfinite, isnan
+from math import isfinite, isinf, isnan
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -316,7 +316,9 @@ def unpack_examples(columns: Mapping[str, Any]) -> tuple[Example, ...]:
     ends = list(accumulate(columns["sizes"], initial=0))
     if not len(indices) == len(values) == ends[-1]:
         raise ValueError("the columns have different lengths")
-    targets = (NO_SECONDS if target is None else float(target) for target in columns["targets"])
+    targets = tuple(NO_SECONDS if target is None else float(target) for target in columns["targets"])
+    if not isfinite(sum(values)) or any(map(isinf, targets)):
+        raise ValueError("a number is not finite")
     named = zip(columns["subjects"], columns["runs"], pairwise(ends), columns["private"], targets, strict=True)
     return tuple(
         Example(str(subject), int(run), tuple(indices[start:end]), tuple(values[start:end]), tuple(private), target)

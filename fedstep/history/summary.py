@@ -16,7 +16,7 @@ from fedstep.errors import HistoryError
 from fedstep.history.flakiness import PreviousBuilds, apply_test_runs, is_incident
 from fedstep.history.project_store import SUMMARY, ProjectStore, build_name, remove, write_unsynced
 from fedstep.history.records import BuildRecord, Forecast
-from fedstep.history.test_table import NEVER, TestStats, TestTable, name_words, pack_tests, unpack_tests
+from fedstep.history.test_table import NEVER, TestStats, TestTable, check_column, name_words, pack_tests, unpack_tests
 from fedstep.ingest.change_impact import file_kind, is_build_file
 from fedstep.schema.schema import schema
 from fedstep.types import (
@@ -355,7 +355,7 @@ def decode_summary(content: bytes) -> Summary:
         fields = json.loads(content)
         if fields["format"] != FORMAT:
             raise HistoryError("the summary was made by another version of fedstep")
-        tests = unpack_tests({name: _dense(column) for name, column in fields["tests"].items()})
+        tests = unpack_tests({name: _dense(name, column) for name, column in fields["tests"].items()})
         if fields["schema"] != schema().digest and fields.get("words") != _words_digest():
             _renumber_words(tests)
         return Summary(
@@ -422,7 +422,9 @@ def _sparse(column: list[Any]) -> object:
     return {"length": len(column), "usual": usual, "at": [n for n, _ in exceptions], "is": [v for _, v in exceptions]}
 
 
-def _dense(column: Any) -> list[Any]:
+def _dense(name: str, column: Any) -> list[Any]:
+    """Return the values of a column. Raise TypeError or ValueError for one that is not of the column's kind."""
+    check_column(name, column if isinstance(column, list) else [column["usual"], *column["is"]])
     if isinstance(column, list):
         return column
     values = [column["usual"]] * int(column["length"])

@@ -1,11 +1,11 @@
 """What the history knows of each test: one `TestStats` per test by its id, stored as one column per field."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from functools import cache, lru_cache
 from itertools import starmap
-from math import exp, log
+from math import exp, isfinite, log
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -88,6 +88,12 @@ TestTable = Mapping[str, TestStats]  # by test id; in columns and sums of all te
 _COLUMNS = {
     name: {"test": "ids", "spell": "open", "last_build": "seen"}.get(name, name) for name in TestStats.__slots__
 }
+# What each column has; coordinates and states are read by `unpack_tests`, which raises for any other value.
+_KINDS = {
+    _COLUMNS[field.name]: field.type
+    for field in fields(TestStats)
+    if field.type in (int, float, str) and field.name != "name_words"
+}
 _get_values = attrgetter(*_COLUMNS)
 _SPELL_STATES = {state.value: state for state in SpellState}
 
@@ -117,6 +123,20 @@ def unpack_tests(columns: Mapping[str, Sequence[Any]]) -> dict[str, TestStats]:
     if len(tests) != len(columns["ids"]):
         raise ValueError("a test is there twice")
     return tests
+
+
+def check_column(column: str, values: Sequence[Any]) -> None:
+    """Raise TypeError or ValueError where a value of a column is not of the kind that its field has.
+
+    Sums and joins, because to look at the type of each value takes longer than to read the table.
+    """
+    kind = _KINDS.get(column)
+    if kind is str:
+        "".join(values)
+    elif kind and not isfinite(total := sum(values)):
+        raise ValueError(f"{column} has a number that is not finite")
+    elif kind is int and type(total) is not int:
+        raise ValueError(f"{column} has a number that is not whole")
 
 
 def _coordinates_as_text(column: Sequence[Any]) -> Sequence[Any]:

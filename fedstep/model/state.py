@@ -6,6 +6,7 @@ The correction is small and read by every prediction; the backlog is larger and 
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -148,5 +149,7 @@ def _pack_labelled(rows: Sequence[LabelledExample]) -> dict[str, object]:
 
 
 def _unpack_labelled(fields: Mapping[str, Any]) -> tuple[LabelledExample, ...]:
+    if not isfinite(sum(fields["labels"]) + sum(fields["weights"])):
+        raise ValueError("a number is not finite")
     labelled = zip(unpack_examples(fields["rows"]), fields["labels"], fields["weights"], strict=True)
     return tuple(LabelledExample(row, float(label), float(weight)) for row, label, weight in labelled)

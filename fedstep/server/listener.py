@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fedstep.errors import UsageError
+from fedstep.server.http_messages import PATIENCE
 from fedstep.server.rate_limits import Allowance, AllowanceMeter, client_of
 from fedstep.server.settings import Limits, Settings, Tls
 
@@ -114,6 +115,8 @@ class BoundedProtocol(HttpToolsProtocol):
     opened: ClassVar[dict[str, dict["BoundedProtocol", None]]] = {}  # likewise, all of them
     header_size = 0
     header_timer: asyncio.TimerHandle | None = None
+    is_whole = True  # the request: all of its body is here
+    is_rest = False  # the timer and the size are those of a body that nobody reads
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Start the time for the first header section."""
@@ -131,9 +134,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Count the bytes of the header section, and close the connection at the limit."""
         if self.header_timer:
-            end = data.find(b"\r\n\r\n")  # what follows is the body, or the next request
+            end = -1 if self.is_rest else data.find(b"\r\n\r\n")  # what follows is the body, or the next request
             self.header_size += len(data) if end < 0 else end
-            if self.header_size > self.limits.header_bytes:
+            if self.header_size > (PATIENCE * self.limits.body if self.is_rest else self.limits.header_bytes):
                 self._close()
                 return
         super().data_received(data)
@@ -141,20 +144,30 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the time for the header section of the next request."""
         super().on_message_begin()
+        self.is_whole = False
         self._start_header()
         self._wait()
 
     def on_message_complete(self) -> None:
         """Note that the whole request is here: the connection waits for its answer."""
+        self.is_whole = True
+        if self.is_rest:
+            self._end_header()
         self._leave(self.waiting)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Count the connection as waiting again, unless the next request is there already."""
+        """Count the connection as waiting again, unless the next request is there already.
+
+        The rest of a body that came too late for its answer has the limits of a body that is read.
+        """
         next_is_here = bool(self.pipeline)
         super().on_response_complete()
         if not next_is_here and not self.transport.is_closing():
             self._wait()
+            if not self.is_whole:
+                self._start_header()
+                self.is_rest = True
 
     def on_headers_complete(self) -> None:
         """Stop the timer."""
@@ -195,7 +208,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _end_header(self) -> None:
         if self.header_timer:
             self.header_timer.cancel()
-        self.header_timer = None
+        self.header_timer, self.is_rest = None, False
 
     def _close(self) -> None:
         self._forget()

@@ -156,6 +156,21 @@ class TestHostileRequests:
                     answer = _all_of(slow, sent)
                     assert answer == b"" or b" 408 " in answer.split(b"\r\n")[0]
 
+    @pytest.mark.parametrize("line", ["POST /v1/forget", "GET /", "GET /healthz", "POST /nothing"])
+    def test_body_that_nobody_reads_has_limits(self, line: str, tmp_path):
+        """Neither many bytes nor a long time: the answer was given before."""
+        with process(tmp_path, slow=1.0) as (url, _):
+            host, port = url.removeprefix("http://").split(":")
+            begun = f"{line} HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+            with socket.create_connection((host, int(port)), timeout=10) as slow:
+                assert _all_of(slow, begun + b"1\r\na\r\n").startswith(b"HTTP/1.1 ")
+            chunk = b"4000\r\n" + bytes(0x4000) + b"\r\n"
+            with socket.create_connection((host, int(port)), timeout=10) as fast:
+                fast.sendall(begun)
+                with pytest.raises(ConnectionError):
+                    fast.sendall(chunk * 4000)  # 65 MB
+            assert task(url) == 0
+
     def test_body_over_the_limit_gets_413_while_it_is_sent(self, tmp_path):
         """A body over the limit is answered with 413 even while it is sent."""
         with process(tmp_path) as (url, _):

@@ -110,6 +110,28 @@ class TestEncoding:
         with suppress(HistoryError):
             assert isinstance(decode_summary(json.dumps(content).encode()), Summary)
 
+    @pytest.mark.parametrize("sparse", [True, False])
+    @pytest.mark.parametrize(
+        ("column", "value"),
+        [
+            ("flips", '"x"'),
+            ("runs", "1.5"),
+            ("failed_5", "NaN"),
+            ("log_seconds", "1e999"),
+            ("recent", "3"),
+            ("ids", "1"),
+        ],
+    )
+    def test_value_of_another_kind_is_a_history_error(self, column: str, value: str, sparse: bool) -> None:
+        """It would otherwise raise where tests are compared, long after it was read."""
+        content = json.loads(encode_summary(folded(drawn(1))))
+        length = len(content["tests"]["ids"])
+        usual = 0 if column in ("flips", "runs", "failed_5", "log_seconds") else ""
+        some = {"length": length, "usual": usual, "at": [0], "is": ["@"]}
+        content["tests"][column] = some if sparse else ["@", *[usual] * (length - 1)]
+        with pytest.raises(HistoryError):
+            decode_summary(json.dumps(content).replace('"@"', value).encode())
+
 
 def filled(home: ProjectStore, entries: list[BuildRecord]) -> Summary:
     for one in entries:

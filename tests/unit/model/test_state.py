@@ -72,6 +72,19 @@ class TestCaches:
             with pytest.raises(HistoryError):
                 decode_queue(packed)
 
+    @pytest.mark.parametrize("place", ["target", "label", "weight", "value"])
+    def test_number_that_is_not_finite_is_an_error(self, place: str) -> None:
+        """It could be learned from, and not be written again."""
+        numbers = {"target": 1.0, "label": 1.0, "weight": 1.0, "value": 1.0, place: 1e300 * 1e300}
+        row = Example("a", 1, (0,), (numbers["value"],), (), numbers["target"])
+        whole = ExampleQueue({}, {}, {"flaky": (LabelledExample(row, numbers["label"], numbers["weight"]),)})
+        with pytest.MonkeyPatch.context() as patch:
+            dumps = json.dumps
+            patch.setattr(json, "dumps", lambda content, **given: dumps(content, **{**given, "allow_nan": True}))
+            content = encode_queue(whole, "abc")
+        with pytest.raises(HistoryError):
+            decode_queue(content)
+
     def test_what_another_schema_has_learned_is_a_history_error(self) -> None:
         content = json.loads(encode_local_model(LocalModel(), "abc"))
         with pytest.raises(HistoryError, match="another version"):
